@@ -1,0 +1,133 @@
+/** What nodes share and may lose: the bus, who is connected, which calls are on, which nodes there are, as ports. */
+
+import type { LoggedEvent } from "../storage/ports.ts";
+import type { Call } from "./call.ts";
+
+/** What one node tells the others about a topic; it may be lost, doubled or late, and the log repairs logged events. */
+export type TopicMessage =
+  | { kind: "logged"; event: LoggedEvent; exceptDevice?: string }
+  | {
+      kind: "ephemeral";
+      topic: string;
+      id: string;
+      type: string;
+      /** JSON text of an object. */
+      payload: string;
+      at: number;
+      exceptDevice?: string;
+      onlyDevice?: string;
+    };
+
+/** What one node tells all others, whatever their topics. */
+export type ControlMessage =
+  | {
+      kind: "disconnect";
+      match: { userId?: string; connectionId?: string; deviceId?: string };
+      code: number;
+      reason: string;
+    }
+  /** A device has connected elsewhere: older connections of it close with 4010 [CON3]. */
+  | { kind: "replaced"; userId: string; deviceId: string; byConnectionId: string };
+
+/** Carries messages to the *other* nodes, quickly and without a promise. Local delivery is the broadcaster's. */
+export interface Bus {
+  /** To the nodes that watch the topic. Never throws, never waits. */
+  publish(topic: string, message: TopicMessage): void;
+  /** To all other nodes. */
+  broadcast(message: ControlMessage): void;
+  /** Resolves once the node hears the topic. */
+  watch(topic: string): Promise<void>;
+  unwatch(topic: string): void;
+  onTopicMessage(listener: (message: TopicMessage) => void): void;
+  onControlMessage(listener: (message: ControlMessage) => void): void;
+  /** Messages may have been lost until now: ask the log. */
+  onGap(listener: () => void): void;
+}
+
+/** What a device says of itself: present, idle, or occupied. */
+export type DeviceStatus = "online" | "away" | "busy";
+
+export interface DevicePresence {
+  userId: string;
+  deviceId: string;
+  connectionId: string;
+  nodeId: string;
+  status: DeviceStatus;
+  connectedAt: number;
+}
+
+/** Who is connected where [PRE1]. A device has one entry; the newest connection owns it. */
+export interface PresenceRegistry {
+  /**
+   * Puts the device's entry in place of an older one.
+   * Refuses (`added: false`) where the user would have more than `devicesMax` devices.
+   */
+  add(
+    entry: DevicePresence,
+    devicesMax: number,
+  ): Promise<{ added: boolean; first: boolean; replaced: DevicePresence | null }>;
+  /** Changes the status of a device where `connectionId` still owns it. */
+  update(entry: { userId: string; deviceId: string; connectionId: string; status: DeviceStatus }): Promise<boolean>;
+  /** Takes the device away where `connectionId` still owns it; `last`: the user has no device left. */
+  remove(entry: {
+    userId: string;
+    deviceId: string;
+    connectionId: string;
+  }): Promise<{ removed: boolean; last: boolean }>;
+  devicesOf(userIds: string[]): Promise<Map<string, DevicePresence[]>>;
+  /** Takes away the devices of dead nodes; each user who is left without any is returned to one caller only. */
+  sweep(): Promise<string[]>;
+  stats(): Promise<{ users: number; devices: number }>;
+}
+
+/** The calls that are on. */
+export interface CallRegistry {
+  /**
+   * Runs `step` on the calls between and of the users it names, alone over all nodes, and stores what it returns.
+   * `step` is pure: it may be run again. A call in `calls` is every call in which one of `userIds` takes part and the one
+   * of `callId`, ended ones included for as long as they are kept.
+   */
+  transact<Result>(
+    key: { callId: string; userIds: string[] },
+    step: (calls: Call[]) => { put: Call[]; result: Result },
+  ): Promise<Result>;
+  get(callId: string): Promise<Call | null>;
+  callsOf(userId: string): Promise<Call[]>;
+  /** Ids of calls whose deadline (`Call.deadline`, ms) has come; each is given to one caller, and again when that one dies. */
+  takeDue(now: number, limit: number): Promise<string[]>;
+  stats(): Promise<{ calls: number }>;
+}
+
+export interface NodeInfo {
+  nodeId: string;
+  startedAt: number;
+  /** Milliseconds since the epoch of the last sign of life. */
+  seenAt: number;
+  connections: number;
+  version: string;
+}
+
+export interface NodeRegistry {
+  list(): Promise<NodeInfo[]>;
+  /** Called from time to time with this node's own figures. */
+  beat(connections: number): Promise<void>;
+}
+
+/** Users and addresses that may not connect for a while [ADM1]. */
+export interface BlockList {
+  block(userId: string, untilMs: number): Promise<void>;
+  blockedUntil(userId: string): Promise<number | null>;
+}
+
+export interface Cluster {
+  nodeId: string;
+  bus: Bus;
+  presence: PresenceRegistry;
+  calls: CallRegistry;
+  nodes: NodeRegistry;
+  blocks: BlockList;
+  start(): Promise<void>;
+  /** Resolves while the connection is up, subscribed and not deaf. */
+  ping(): Promise<void>;
+  stop(): Promise<void>;
+}

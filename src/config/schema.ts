@@ -1,0 +1,168 @@
+/** Every setting: its path, its type and its default. */
+import * as v from "valibot";
+import { duration, listenAddress, size, strings, whole } from "./values.ts";
+
+const server = v.strictObject({
+  host: v.optional(v.string(), "127.0.0.1"),
+  port: v.optional(whole(0, 65535), 8086),
+  /** CORS-like list of `Origin`s that browsers may come from; `*` for any. Requests without an origin are not browsers. */
+  allowed_origins: v.optional(strings, ["*"]),
+  /** Addresses or CIDR blocks whose `X-Forwarded-For` is believed. */
+  trusted_proxies: v.optional(strings, []),
+  tls: v.optional(v.nullable(v.strictObject({ cert_file: v.string(), key_file: v.string() })), null),
+  /** How long draining may take before what is left is closed [DRN]. */
+  drain_timeout: v.optional(duration, "30s"),
+  /** Over how long clients are told to come back while draining. */
+  drain_window: v.optional(duration, "10s"),
+});
+
+const websocket = v.strictObject({
+  write_wait: v.optional(duration, "10s"),
+  pong_wait: v.optional(duration, "60s"),
+  ping_period: v.optional(duration, "54s"),
+  read_buffer_size: v.optional(size, 1024),
+  write_buffer_size: v.optional(size, 1024),
+  max_message_size: v.optional(size, "10MiB"),
+  /** Messages (of up to 64 KiB each) that may wait for a slow client before it is closed with 4101. */
+  client_buffer_size: v.optional(whole(1, 65536), 256),
+  cleanup_interval: v.optional(duration, "30s"),
+  stale_connection_timeout: v.optional(duration, "90s"),
+  /** Upgrades in progress at once. */
+  register_buffer: v.optional(whole(1, 1_000_000), 1024),
+  /** Disconnects being cleaned up at once. */
+  unregister_buffer: v.optional(whole(1, 1_000_000), 1024),
+  /** Publishes waiting for the log before `unavailable`. */
+  broadcast_buffer: v.optional(whole(1, 1_000_000), 4096),
+  max_connections: v.optional(whole(1, 10_000_000), 100_000),
+  /** Messages of one connection that wait for their turn before reading from it pauses [ENV7]. */
+  inbound_queue: v.optional(whole(1, 10_000), 64),
+  max_topics_per_connection: v.optional(whole(1, 1_000_000), 10_000),
+  auto_subscribe: v.optional(v.array(v.picklist(["user", "calls", "notifications"])), [
+    "user",
+    "calls",
+    "notifications",
+  ]),
+  upgrade_timeout: v.optional(duration, "5s"),
+});
+
+const auth = v.strictObject({
+  mode: v.optional(v.picklist(["trusted", "token"]), "trusted"),
+  behind_gateway: v.optional(v.boolean(), false),
+  timeout: v.optional(duration, "10s"),
+  algorithms: v.optional(
+    v.pipe(v.array(v.picklist(["HS256", "RS256", "ES256", "EdDSA"])), v.minLength(1, "must name at least one")),
+    ["HS256"],
+  ),
+  /** HS256: at least 32 bytes. */
+  secret: v.optional(v.nullable(v.string()), null),
+  public_key_file: v.optional(v.nullable(v.string()), null),
+  jwks_url: v.optional(v.nullable(v.string()), null),
+  issuer: v.optional(v.nullable(v.string()), null),
+  audience: v.optional(v.nullable(v.string()), null),
+  leeway: v.optional(duration, "30s"),
+  /** `auth.expiring` is sent so long before a token's end [AUTH3]. */
+  expiry_warning: v.optional(duration, "60s"),
+  /** After a token's end a connection has so long to refresh before 4104 [AUTH3]. */
+  expiry_grace: v.optional(duration, "25s"),
+});
+
+const directory = v.strictObject({
+  /** `open`: unknown users and conversations come into being on first use (development). `managed`: only what is there. */
+  mode: v.optional(v.picklist(["open", "managed"]), "open"),
+  cache_ttl: v.optional(duration, "30s"),
+  cache_size: v.optional(whole(0, 10_000_000), 100_000),
+});
+
+const storage = v.strictObject({
+  /** `sqlite:<path>` or `postgres://…`. */
+  url: v.optional(v.string(), "sqlite:data/ws-service.db"),
+  query_timeout: v.optional(duration, "5s"),
+  pool_size: v.optional(whole(1, 1000), 10),
+});
+
+const cluster = v.strictObject({
+  /** Null: this node is alone. `redis://…` for many nodes. */
+  url: v.optional(v.nullable(v.string()), null),
+  node_id: v.optional(v.nullable(v.string()), null),
+});
+
+const messages = v.strictObject({
+  accept: v.optional(v.boolean(), true),
+  receipt_window: v.optional(duration, "250ms"),
+});
+
+const presence = v.strictObject({
+  offline_grace: v.optional(duration, "10s"),
+  visible_to: v.optional(v.picklist(["shared_conversation", "everyone"]), "shared_conversation"),
+  update_interval: v.optional(duration, "1s"),
+  max_devices: v.optional(whole(1, 1000), 10),
+});
+
+const typing = v.strictObject({
+  timeout: v.optional(duration, "10s"),
+  relay_interval: v.optional(duration, "3s"),
+});
+
+const calls = v.strictObject({
+  allowed_between: v.optional(v.picklist(["shared_conversation", "everyone"]), "shared_conversation"),
+  ring_timeout: v.optional(duration, "60s"),
+  reconnect_timeout: v.optional(duration, "30s"),
+});
+
+const bucket = (perMinute: number, burst: number) =>
+  v.optional(
+    v.strictObject({
+      per_minute: v.optional(whole(1, 10_000_000), perMinute),
+      burst: v.optional(whole(1, 10_000_000), burst),
+    }),
+    {},
+  );
+
+const rateLimits = v.strictObject({
+  enabled: v.optional(v.boolean(), true),
+  default: bucket(120, 60),
+  "call.ice": bucket(300, 150),
+  typing: bucket(60, 30),
+  "presence.update": bucket(12, 4),
+  authenticate: bucket(5, 5),
+  ping: bucket(600, 120),
+  /** Going on regardless of `rate_limited` for so long closes with 4103. */
+  abuse_window: v.optional(duration, "10s"),
+  connections_per_second_per_ip: v.optional(whole(1, 1_000_000), 100),
+  failed_authentications_per_minute_per_ip: v.optional(whole(1, 1_000_000), 30),
+});
+
+const log = v.strictObject({
+  level: v.optional(v.picklist(["debug", "info", "warn", "error", "silent"]), "info"),
+  /** `pretty`: lines for people; `json`: one object a line. */
+  format: v.optional(v.picklist(["json", "pretty"]), "json"),
+  /** How long logged events are kept. */
+  retention: v.optional(duration, "720h"),
+  /** How many of the newest events of a topic are kept. */
+  events_per_topic: v.optional(whole(1, 1_000_000_000), 100_000),
+});
+
+const operations = v.strictObject({
+  /** `host:port` of the internal listener with `/metrics`; null: off [END3]. */
+  listen: v.optional(v.nullable(listenAddress), null),
+  token: v.optional(v.nullable(v.string()), null),
+});
+
+export const configSchema = v.strictObject({
+  server: v.optional(server, {}),
+  websocket: v.optional(websocket, {}),
+  auth: v.optional(auth, {}),
+  directory: v.optional(directory, {}),
+  storage: v.optional(storage, {}),
+  cluster: v.optional(cluster, {}),
+  messages: v.optional(messages, {}),
+  presence: v.optional(presence, {}),
+  typing: v.optional(typing, {}),
+  calls: v.optional(calls, {}),
+  rate_limits: v.optional(rateLimits, {}),
+  log: v.optional(log, {}),
+  operations: v.optional(operations, {}),
+});
+
+/** The settings as the service uses them: durations in milliseconds, sizes in bytes. */
+export type Config = v.InferOutput<typeof configSchema>;

@@ -1,0 +1,158 @@
+/** What clients send: one payload schema for each message type; the types are inferred from them. */
+import * as v from "valibot";
+import {
+  flag,
+  freeObject,
+  hangupReason,
+  iceCandidates,
+  identifier,
+  identifiers,
+  mediaKind,
+  moment,
+  sdp,
+  sequence,
+  statusName,
+  uuid,
+} from "./fields.ts";
+import { limits } from "./limits.ts";
+
+/** Where to go on: a cursor with what was seen after it, or this device's last acknowledgement [LOG4]. */
+export const since = v.union(
+  [v.literal("acked"), v.object({ cursor: sequence, seen: v.optional(v.record(v.string(), sequence)) })],
+  'must be "acked" or an object with a cursor',
+);
+export type Since = v.InferOutput<typeof since>;
+
+const topicNames = v.pipe(
+  v.array(
+    v.pipe(v.string(), v.minLength(1, "must not be empty"), v.maxLength(300, "must have at most 300 characters")),
+  ),
+  v.minLength(1, "must name at least one topic"),
+  v.maxLength(limits.namesPerRequest, "must name at most 1000 topics"),
+);
+
+const filters = v.object({
+  conversation_id: v.optional(identifier),
+  conversation_ids: v.optional(identifiers(limits.namesPerRequest)),
+  user_id: v.optional(identifier),
+  user_ids: v.optional(identifiers(limits.namesPerRequest)),
+});
+export type Filters = v.InferOutput<typeof filters>;
+
+const receipt = {
+  conversation_id: identifier,
+  message_ids: v.optional(identifiers(limits.receiptMessageIds)),
+  up_to_seq: v.optional(sequence),
+};
+const exactlyOneMark = <T extends { message_ids?: string[] | undefined; up_to_seq?: number | undefined }>(input: T) =>
+  (input.message_ids === undefined) !== (input.up_to_seq === undefined);
+const markFault = "needs either message_ids or up_to_seq";
+
+const publishTarget = {
+  topic: v.optional(
+    v.pipe(v.string(), v.minLength(1, "must not be empty"), v.maxLength(300, "must have at most 300 characters")),
+  ),
+  user_ids: v.optional(identifiers(limits.publishUsers)),
+  conversation_id: v.optional(identifier),
+  all: v.optional(v.literal(true, "must be true where it is given")),
+};
+
+/** The payload schema of every client message [ENV1]. */
+export const clientPayloads = {
+  ping: v.object({}),
+  authenticate: v.object({
+    token: v.pipe(
+      v.string(),
+      v.minLength(1, "must not be empty"),
+      v.maxLength(8192, "must have at most 8192 characters"),
+    ),
+    device_id: v.optional(identifier),
+    since: v.optional(since),
+  }),
+  subscribe: v.object({ topics: topicNames, filters: v.optional(filters), since: v.optional(since) }),
+  unsubscribe: v.object({ topics: topicNames, filters: v.optional(filters) }),
+  ack: v.object({ cursor: sequence }),
+  history: v.pipe(
+    v.object({
+      topic: v.pipe(
+        v.string(),
+        v.minLength(1, "must not be empty"),
+        v.maxLength(300, "must have at most 300 characters"),
+      ),
+      before_seq: v.optional(sequence),
+      after_seq: v.optional(sequence),
+      limit: v.optional(
+        v.pipe(
+          v.number(),
+          v.safeInteger("must be a whole number"),
+          v.minValue(1, "must be at least 1"),
+          v.maxValue(limits.historyPage, "must be at most 200"),
+        ),
+        50,
+      ),
+    }),
+    v.forward(
+      v.check(
+        (input) => input.before_seq === undefined || input.after_seq === undefined,
+        "cannot be given beside before_seq",
+      ),
+      ["after_seq"],
+    ),
+  ),
+  "message.send": v.object({
+    conversation_id: identifier,
+    client_message_id: identifier,
+    content: v.union([v.string(), freeObject], "must be a string or an object"),
+  }),
+  "mark.delivered": v.pipe(v.object(receipt), v.forward(v.check(exactlyOneMark, markFault), ["message_ids"])),
+  "mark.read": v.pipe(
+    v.object({ ...receipt, private: v.optional(flag, false) }),
+    v.forward(v.check(exactlyOneMark, markFault), ["message_ids"]),
+  ),
+  "presence.update": v.object({
+    status: statusName,
+    status_text: v.optional(
+      v.nullable(v.pipe(v.string(), v.maxLength(limits.statusTextLength, "must have at most 100 characters"))),
+    ),
+    status_emoji: v.optional(v.nullable(v.pipe(v.string(), v.maxLength(32, "must have at most 32 characters")))),
+    expires_at: v.optional(v.nullable(moment)),
+    /** Set by the device itself (its idle detection), not by hand: it joins the user's other devices. */
+    automatic: v.optional(flag, false),
+  }),
+  "presence.query": v.object({ user_ids: identifiers(limits.presenceQueryUsers) }),
+  "typing.start": v.object({ conversation_id: identifier }),
+  "typing.stop": v.object({ conversation_id: identifier }),
+  "call.offer": v.object({
+    call_id: uuid,
+    /** Left out in a renegotiation. */
+    to_user_id: v.optional(identifier),
+    conversation_id: v.optional(identifier),
+    media: v.optional(mediaKind),
+    sdp,
+  }),
+  "call.answer": v.object({ call_id: uuid, sdp }),
+  "call.ice": v.object({ call_id: uuid, candidates: iceCandidates }),
+  "call.hangup": v.object({ call_id: uuid, reason: v.optional(hangupReason) }),
+  publish: v.pipe(
+    v.object({
+      ...publishTarget,
+      type: v.pipe(v.string(), v.regex(/^[a-z][a-z0-9_.]{0,63}$/, "must match ^[a-z][a-z0-9_.]{0,63}$")),
+      payload: freeObject,
+      event_key: v.optional(identifier),
+      logged: v.optional(flag),
+      except_device: v.optional(identifier),
+    }),
+    v.forward(
+      v.check(
+        (input) =>
+          [input.topic, input.user_ids, input.conversation_id, input.all].filter((it) => it !== undefined).length === 1,
+        "needs exactly one of topic, user_ids, conversation_id and all",
+      ),
+      ["topic"],
+    ),
+  ),
+} as const;
+
+export type ClientMessageType = keyof typeof clientPayloads;
+export type ClientPayload<T extends ClientMessageType> = v.InferOutput<(typeof clientPayloads)[T]>;
+export const clientMessageTypes = Object.keys(clientPayloads) as ClientMessageType[];

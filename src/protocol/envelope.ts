@@ -1,0 +1,35 @@
+/** The frame around every payload, in both directions [ENV1] [ENV2]. */
+import * as v from "valibot";
+import { limits } from "./limits.ts";
+
+/** Client → server, before its payload is looked at. */
+export const requestEnvelope = v.object({
+  id: v.pipe(
+    v.string("must be a string"),
+    v.minLength(1, "must not be empty"),
+    v.maxLength(limits.requestIdLength, "must have at most 64 characters"),
+  ),
+  type: v.pipe(v.string("must be a string"), v.maxLength(64, "must have at most 64 characters")),
+  payload: v.optional(v.custom<Record<string, unknown>>(isPlainObject, "must be an object"), {}),
+  timestamp: v.optional(v.union([v.string(), v.number()], "must be a string or a number")),
+});
+export type RequestEnvelope = v.InferOutput<typeof requestEnvelope>;
+
+/** Server → client. `payload` is JSON text, so that it is encoded once and sent to any number of sockets. */
+export interface OutgoingMessage {
+  id: string;
+  type: string;
+  /** JSON text of an object. */
+  payload: string;
+  /** Milliseconds since the epoch. */
+  at: number;
+  replyTo?: string;
+  /** The three are there on logged events only. */
+  topic?: string;
+  seq?: number;
+  position?: number;
+}
+
+export function isPlainObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,73 @@
+/** The field types that payload schemas are made of. */
+import * as v from "valibot";
+import { limits } from "./limits.ts";
+
+const printable = /^[\x21-\x7e]+$/;
+
+/** An identifier of the application's: 1–128 printable ASCII characters without space. */
+export const identifier = v.pipe(
+  v.string(),
+  v.minLength(1, "must not be empty"),
+  v.maxLength(limits.userIdLength, "must have at most 128 characters"),
+  v.regex(printable, "must be printable ASCII without spaces"),
+);
+
+export const uuid = v.pipe(v.string(), v.uuid("must be a UUID"));
+export const sequence = v.pipe(
+  v.number(),
+  v.safeInteger("must be a whole number"),
+  v.minValue(0, "must not be negative"),
+);
+export const flag = v.boolean();
+/** A moment, RFC 3339 in UTC with milliseconds: `2026-01-02T03:04:05.678Z`. */
+export const moment = v.pipe(v.string(), v.isoTimestamp("must be an RFC 3339 timestamp"));
+
+export const identifiers = (most: number) =>
+  v.pipe(v.array(identifier), v.minLength(1, "must name at least one"), v.maxLength(most, `must name at most ${most}`));
+
+/** Whatever JSON object the application likes; only its nesting is limited, when the message is decoded. */
+export const freeObject = v.record(v.string(), v.unknown());
+export const statusName = v.picklist(["online", "away", "busy", "invisible"]);
+export const shownStatusName = v.picklist(["online", "away", "busy", "offline", "invisible"]);
+export const mediaKind = v.picklist(["audio", "video"]);
+export const sdp = v.pipe(
+  v.string(),
+  v.minLength(1, "must not be empty"),
+  v.maxBytes(limits.sdpBytes, "must have at most 64 KiB"),
+);
+export const iceCandidate = v.union([
+  v.pipe(v.string(), v.maxLength(4096, "must have at most 4096 characters")),
+  freeObject,
+]);
+export const iceCandidates = v.nullable(
+  v.pipe(
+    v.array(iceCandidate),
+    v.minLength(1, "must hold at least one candidate"),
+    v.maxLength(limits.iceCandidates, "must hold at most 32 candidates"),
+  ),
+);
+export const hangupReason = v.picklist([
+  "hangup",
+  "cancelled",
+  "declined",
+  "busy",
+  "ice_failed",
+  "media_failed",
+  "error",
+]);
+export const endReason = v.picklist([
+  "hangup",
+  "cancelled",
+  "declined",
+  "declined_elsewhere",
+  "answered_elsewhere",
+  "busy",
+  "timeout",
+  "replaced",
+  "connection_lost",
+  "ice_failed",
+  "media_failed",
+  "error",
+]);
+export type EndReason = v.InferOutput<typeof endReason>;
+export type HangupReason = v.InferOutput<typeof hangupReason>;

@@ -1,0 +1,27 @@
+/** The sizes and counts that the wire contract fixes for everybody. */
+
+export const protocolVersion = 1;
+export const subprotocols = { json: "ws-service.v1.json", protobuf: "ws-service.v1.protobuf" } as const;
+export type WireFormat = keyof typeof subprotocols;
+
+export const limits = {
+  /** Bytes of one message before authentication [ENV6]. */
+  unauthenticatedMessageBytes: 16 * 1024,
+  /** Bytes of one message of any type but `message.send` and `publish` [ENV6]. */
+  ordinaryMessageBytes: 64 * 1024,
+  jsonDepth: 32,
+  requestIdLength: 64,
+  userIdLength: 128,
+  deviceIdLength: 128,
+  namesPerRequest: 1_000,
+  receiptMessageIds: 500,
+  historyPage: 200,
+  presenceQueryUsers: 500,
+  statusTextLength: 100,
+  publishUsers: 1_000,
+  iceCandidates: 32,
+  iceCandidatesKept: 128,
+  sdpBytes: 64 * 1024,
+  /** Bad messages within a minute that close the connection with 4001 [ENV4]. */
+  badMessagesPerMinute: 10,
+} as const;

@@ -1,0 +1,189 @@
+/** What the server sends: one payload schema for each message type; the types are inferred from them. */
+import * as v from "valibot";
+import { authFailureTable, errorTable } from "./errors.ts";
+import {
+  endReason,
+  flag,
+  freeObject,
+  iceCandidates,
+  identifier,
+  mediaKind,
+  moment,
+  sequence,
+  shownStatusName,
+} from "./fields.ts";
+
+const keysOf = <T extends Record<string, unknown>>(table: T) =>
+  Object.keys(table) as [keyof T & string, ...(keyof T & string)[]];
+const text = v.string();
+
+/** How somebody's presence looks to the one who is told. */
+export const presenceView = v.object({
+  user_id: identifier,
+  status: shownStatusName,
+  status_text: v.optional(text),
+  status_emoji: v.optional(text),
+  expires_at: v.optional(moment),
+  last_seen: v.optional(moment),
+  devices: v.optional(sequence),
+});
+export type PresenceView = v.InferOutput<typeof presenceView>;
+
+const typingEntry = v.object({ user_id: identifier, conversation_id: identifier, expires_at: moment });
+const snapshot = v.object({
+  read_seq: v.optional(sequence),
+  delivered_seq: v.optional(sequence),
+  unread: v.optional(sequence),
+  typing: v.optional(v.array(typingEntry)),
+  presence: v.optional(presenceView),
+});
+
+/** One topic's place in an answer to `subscribe` [SUB1]. */
+export const subscribedTopic = v.object({
+  topic: text,
+  seq: v.optional(sequence),
+  recovered: v.optional(flag),
+  replayed: v.optional(sequence),
+  snapshot: v.optional(snapshot),
+});
+export type SubscribedTopic = v.InferOutput<typeof subscribedTopic>;
+export type Snapshot = v.InferOutput<typeof snapshot>;
+
+/** A logged event inside a `history` page. */
+export const historyEvent = v.object({
+  id: text,
+  type: text,
+  topic: text,
+  seq: sequence,
+  position: sequence,
+  timestamp: moment,
+  payload: freeObject,
+});
+
+const receipt = v.object({
+  conversation_id: identifier,
+  user_id: identifier,
+  message_ids: v.array(identifier),
+  up_to_seq: sequence,
+  at: moment,
+  private: v.optional(flag),
+});
+
+/** The payload schema of every server message [ENV2]. */
+export const serverPayloads = {
+  connected: v.object({
+    connection_id: text,
+    device_id: text,
+    user_id: v.nullable(identifier),
+    authenticated: flag,
+    protocol_version: v.literal(1),
+    server_time: moment,
+    ping_interval_ms: sequence,
+    max_message_size: sequence,
+    auth_timeout_ms: v.optional(sequence),
+  }),
+  "auth.success": v.object({
+    user_id: identifier,
+    device_id: text,
+    roles: v.array(text),
+    expires_at: v.nullable(moment),
+    acked_cursor: v.nullable(sequence),
+  }),
+  "auth.failed": v.object({ code: v.picklist(keysOf(authFailureTable)), retryable: flag }),
+  "auth.expiring": v.object({ expires_at: moment }),
+  subscribed: v.object({
+    topics: v.array(subscribedTopic),
+    rejected: v.array(v.object({ topic: text, code: v.picklist(["forbidden", "limit_exceeded", "invalid_topic"]) })),
+    cursor: sequence,
+  }),
+  unsubscribed: v.object({ topics: v.array(text), reason: v.optional(v.literal("access_revoked")) }),
+  pong: v.object({ server_time: moment, cursor: v.optional(sequence) }),
+  ack: v.object({
+    cursor: v.optional(sequence),
+    message_id: v.optional(text),
+    topic: v.optional(text),
+    seq: v.optional(sequence),
+    position: v.optional(sequence),
+    created_at: v.optional(moment),
+    duplicate: v.optional(flag),
+    up_to_seq: v.optional(sequence),
+    published: v.optional(
+      v.array(
+        v.object({
+          topic: text,
+          seq: v.optional(sequence),
+          position: v.optional(sequence),
+          duplicate: v.optional(flag),
+        }),
+      ),
+    ),
+  }),
+  error: v.object({
+    code: v.picklist(keysOf(errorTable)),
+    message: text,
+    retryable: flag,
+    retry_after_ms: v.optional(sequence),
+    field: v.optional(text),
+  }),
+  history: v.object({ topic: text, events: v.array(historyEvent), has_more: flag }),
+  "message.new": v.object({
+    message_id: text,
+    client_message_id: identifier,
+    conversation_id: identifier,
+    sender_id: identifier,
+    content: v.union([text, freeObject]),
+    created_at: moment,
+  }),
+  "message.delivered": receipt,
+  "message.read": receipt,
+  "presence.online": v.object({
+    user_id: identifier,
+    status: shownStatusName,
+    status_text: v.optional(text),
+    status_emoji: v.optional(text),
+    at: moment,
+  }),
+  "presence.offline": v.object({ user_id: identifier, last_seen: v.optional(moment) }),
+  /** As an event: one user's. As the answer to `presence.query`: `users`. */
+  "presence.update": v.union([
+    v.object({
+      user_id: identifier,
+      status: shownStatusName,
+      status_text: v.nullable(text),
+      status_emoji: v.nullable(text),
+      expires_at: v.optional(moment),
+      at: moment,
+    }),
+    v.object({ users: v.array(presenceView) }),
+  ]),
+  "typing.start": typingEntry,
+  "typing.stop": v.object({ user_id: identifier, conversation_id: identifier, expires_at: v.optional(moment) }),
+  "call.incoming": v.object({
+    call_id: text,
+    from_user_id: identifier,
+    from_device_id: text,
+    conversation_id: v.optional(identifier),
+    media: mediaKind,
+    sdp: text,
+    expires_at: moment,
+  }),
+  "call.offer": v.object({ call_id: text, from_user_id: identifier, sdp: text }),
+  "call.answer": v.object({ call_id: text, from_user_id: identifier, from_device_id: text, sdp: text }),
+  "call.ice": v.object({ call_id: text, from_user_id: identifier, candidates: iceCandidates }),
+  "call.ended": v.object({
+    call_id: text,
+    reason: endReason,
+    ended_by: v.optional(identifier),
+    duration_ms: v.optional(sequence),
+    /** On the callee's `user` topic: who had called, and how [CALL6]. */
+    from_user_id: v.optional(identifier),
+    conversation_id: v.optional(identifier),
+    media: v.optional(mediaKind),
+  }),
+  draining: v.object({ reconnect_after_ms: sequence }),
+  notification: freeObject,
+} as const;
+
+export type ServerMessageType = keyof typeof serverPayloads;
+export type ServerPayload<T extends ServerMessageType> = v.InferOutput<(typeof serverPayloads)[T]>;
+export const serverMessageTypes = Object.keys(serverPayloads) as ServerMessageType[];

@@ -1,0 +1,222 @@
+/** What must survive: the event log, receipts, device cursors, statuses and the directory, as ports. */
+
+/** A logged event as it is stored and published [LOG1]. */
+export interface LoggedEvent {
+  topic: string;
+  /** 1, 2, 3 … within the topic. */
+  seq: number;
+  /** Strictly growing over all topics, in commit order. */
+  position: number;
+  /** Stable: a replayed event has the id it first had. */
+  id: string;
+  type: string;
+  /** JSON text of an object. */
+  payload: string;
+  /** Milliseconds since the epoch. */
+  createdAt: number;
+}
+
+export interface NewEvent {
+  id: string;
+  topic: string;
+  type: string;
+  /** JSON text of an object. */
+  payload: string;
+  createdAt: number;
+  /** The same key within the retention time appends once [LOG2]; holds its scope, such as `user:u1:<client_message_id>`. */
+  idempotencyKey?: string;
+  /** Only the newest event of one topic and key is kept [LOG7]. */
+  compactionKey?: string;
+  /** Set on messages (`message.new`) only: who sent it; counts towards unread and is what receipts speak of. */
+  senderId?: string;
+}
+
+export interface Appended {
+  topic: string;
+  seq: number;
+  position: number;
+  id: string;
+  createdAt: number;
+  /** The key was known: nothing was appended, and these are the first event's numbers. */
+  duplicate: boolean;
+}
+
+export interface AppendResult {
+  /** The position of the log's last event just before this batch: what was published up to it makes the batch contiguous. */
+  previousPosition: number;
+  /** One for each event given, in the same order; events of one topic get `seq` in the order given. */
+  appended: Appended[];
+}
+
+export interface TopicHead {
+  /** Last `seq` given out; 0 for a topic without events. */
+  seq: number;
+  /** Position of that event; 0 for a topic without events. */
+  position: number;
+  /** Position of the last event that retention (not compaction) has removed; 0 for none [LOG5]. */
+  trimmedPosition: number;
+}
+
+export interface ReplayPage {
+  /** Events of the topics with a position above the one asked for, oldest first. */
+  events: LoggedEvent[];
+  /** There may be more above the last event. */
+  more: boolean;
+  /** The heads of all topics asked for, from the same snapshot as the events. */
+  heads: Map<string, TopicHead>;
+}
+
+export interface RetentionPolicy {
+  /** Events created before this moment (ms since the epoch) go. */
+  createdBefore: number;
+  /** At most so many of the newest events of a topic stay. */
+  eventsPerTopic: number;
+  /** At most so many rows are removed by one call; the caller comes again while `more`. */
+  batch: number;
+}
+
+/** The durable, ordered log [LOG1–LOG8]. Every method rejects with `StorageUnavailable` while the engine is away. */
+export interface EventLog {
+  /** Appends all events in one transaction, durable when the promise resolves. */
+  append(events: NewEvent[]): Promise<AppendResult>;
+  replay(query: { topics: string[]; afterPosition: number; limit: number }): Promise<ReplayPage>;
+  /** Events of one topic with `afterSeq` < seq ≤ `throughSeq`, oldest first; compacted and trimmed ones are missing. */
+  range(query: { topic: string; afterSeq: number; throughSeq: number; limit: number }): Promise<LoggedEvent[]>;
+  /** A page for scrolling: the newest events below `beforeSeq` (or of all), or the oldest above `afterSeq`; always oldest first [LOG8]. */
+  page(query: { topic: string; beforeSeq?: number; afterSeq?: number; limit: number }): Promise<{
+    events: LoggedEvent[];
+    more: boolean;
+  }>;
+  heads(topics: string[]): Promise<Map<string, TopicHead>>;
+  /** Topics whose head has a position above the given one, by position; `position` is the log's end where all were listed, else the last head's. */
+  movedSince(
+    position: number,
+    limit: number,
+  ): Promise<{ heads: { topic: string; seq: number; position: number }[]; position: number }>;
+  /** Position of the last event; 0 for an empty log. */
+  end(): Promise<number>;
+  /** Removes what the policy does not keep, never blocking appends for longer than one batch [LOG7]. */
+  trim(policy: RetentionPolicy): Promise<{ removed: number; more: boolean }>;
+  stats(): Promise<{ events: number; topics: number; position: number }>;
+}
+
+export type ReceiptKind = "delivered" | "read" | "read_private";
+
+/** A watermark that has moved and whose event is not in the log yet. */
+export interface UnsentReceipt {
+  conversationId: string;
+  userId: string;
+  kind: ReceiptKind;
+  /** The watermark that was last told; messages above it up to `upToSeq` are newly covered. */
+  sentSeq: number;
+  upToSeq: number;
+}
+
+/** Forward-only watermarks per conversation, user and kind [REC1]. The log's topic of a conversation is `conversation:<id>`. */
+export interface ReceiptStore {
+  /**
+   * Moves a watermark forward to the highest `seq` named: by ids (unknown ids and the user's own messages are ignored) or
+   * by number (cut to the topic's head). Moving `read` moves `delivered` silently; moving `read` or `read_private` both
+   * count for the user's own `read_seq`. Durable when the promise resolves.
+   * @returns where the watermark is now and whether this call moved it
+   */
+  advance(mark: {
+    conversationId: string;
+    userId: string;
+    kind: ReceiptKind;
+    messageIds?: string[];
+    upToSeq?: number;
+  }): Promise<{ upToSeq: number; advanced: boolean }>;
+  /** Watermarks above what was told: of one conversation and user, or all that moved before a moment (crashed in between). */
+  unsent(
+    query: { conversationId: string; userId: string } | { movedBefore: number },
+    limit: number,
+  ): Promise<UnsentReceipt[]>;
+  /** Ids of others' messages with `afterSeq` < seq ≤ `throughSeq`, the newest `limit`, oldest first. */
+  covered(query: {
+    conversationId: string;
+    userId: string;
+    afterSeq: number;
+    throughSeq: number;
+    limit: number;
+  }): Promise<string[]>;
+  /** Notes that the event for a watermark is in the log; forward only. */
+  markSent(receipt: { conversationId: string; userId: string; kind: ReceiptKind; upToSeq: number }): Promise<void>;
+  /** The caller's own place in conversations; `unread` counts others' messages above `readSeq` [REC3]. */
+  states(
+    userId: string,
+    conversationIds: string[],
+  ): Promise<Map<string, { readSeq: number; deliveredSeq: number; unread: number }>>;
+}
+
+/** Durable acknowledgements per user and device [LOG6]. */
+export interface CursorStore {
+  /** Forward only. @returns the cursor that is stored now */
+  acknowledge(userId: string, deviceId: string, cursor: number): Promise<number>;
+  acknowledged(userId: string, deviceId: string): Promise<number | null>;
+}
+
+export interface UserStatus {
+  status: "online" | "away" | "busy" | "invisible";
+  text: string | null;
+  emoji: string | null;
+  /** Milliseconds since the epoch; null: stays until it is changed. */
+  expiresAt: number | null;
+}
+
+/** What users set by hand, and when they were last seen [PRE2]. */
+export interface StatusStore {
+  set(userId: string, status: UserStatus | null): Promise<void>;
+  get(userIds: string[]): Promise<Map<string, { status: UserStatus | null; lastSeenAt: number | null }>>;
+  setLastSeen(userIds: string[], at: number): Promise<void>;
+  /** Clears what has expired by `now` and returns whose it was; over all nodes each expiry is returned once. */
+  takeExpired(now: number, limit: number): Promise<string[]>;
+}
+
+export type UserState = "active" | "disabled" | "unknown";
+
+export type DirectoryChange =
+  | { kind: "member_added" | "member_removed"; conversationId: string; userId: string }
+  | { kind: "user_changed"; userId: string }
+  /** Changes may have been missed: whatever is cached is stale. */
+  | { kind: "resync" };
+
+/** Who exists and who is in which conversation [PUB3]. */
+export interface Directory {
+  userState(userId: string): Promise<UserState>;
+  isMember(conversationId: string, userId: string): Promise<boolean>;
+  conversationExists(conversationId: string): Promise<boolean>;
+  membersOf(conversationId: string): Promise<string[]>;
+  conversationsOf(userId: string): Promise<string[]>;
+  /** Everyone who shares a conversation with the user, without the user, at most `limit`. */
+  peersOf(userId: string, limit: number): Promise<string[]>;
+  /** Those of `userIds` who share a conversation with the user; the user counts as sharing with itself. */
+  sharingWith(userId: string, userIds: string[]): Promise<Set<string>>;
+  upsertUsers(userIds: string[]): Promise<void>;
+  setDisabled(userId: string, disabled: boolean): Promise<void>;
+  addMembers(conversationId: string, userIds: string[]): Promise<void>;
+  removeMembers(conversationId: string, userIds: string[]): Promise<void>;
+  /** Told of every change, this node's own included, within 1 s, whoever made it. @returns stops it */
+  watch(listener: (change: DirectoryChange) => void): () => void;
+}
+
+export interface Storage {
+  log: EventLog;
+  receipts: ReceiptStore;
+  cursors: CursorStore;
+  statuses: StatusStore;
+  directory: Directory;
+  /** Opens it; rejects where the engine is away or its schema is of another version. */
+  start(): Promise<void>;
+  /** Resolves while the engine answers. */
+  ping(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** The engine is away or refuses: logged requests answer `unavailable`, and clients retry with the same key. */
+export class StorageUnavailable extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "StorageUnavailable";
+  }
+}

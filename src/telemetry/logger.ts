@@ -1,0 +1,66 @@
+/** Structured logs: bounded, never blocking, and without tokens or contents. */
+import pino from "pino";
+
+export type Logger = pino.Logger;
+
+export interface LoggerOptions {
+  level: string;
+  format: "json" | "pretty";
+  /** Bytes that may wait for a stalled pipe before lines are dropped. */
+  bufferBytesMax?: number;
+}
+
+export interface LogSink {
+  logger: Logger;
+  /** Lines that were dropped because nobody read the pipe. */
+  droppedLines(): number;
+  /** Writes out what waits; called once on the way out. */
+  flush(): void;
+}
+
+/** Paths whose values never appear in a line, whoever logs them. */
+const redacted = ["token", "content", "payload", "sdp", "authorization", "*.token", "*.content", "*.payload", "*.sdp"];
+
+export function createLogSink({ level, format, bufferBytesMax = 1 << 20 }: LoggerOptions): LogSink {
+  // Transports need a worker file of their own, which a compiled binary has not; the destination writes by itself.
+  const destination = pino.destination({ dest: 1, sync: false, minLength: 4096, maxLength: bufferBytesMax });
+  let dropped = 0;
+  destination.on("drop", () => dropped++);
+  destination.on("error", () => dropped++);
+  const stream = format === "json" ? destination : { write: (line: string) => destination.write(toPrettyLine(line)) };
+  const logger = pino(
+    {
+      level,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      redact: { paths: redacted, censor: "[redacted]" },
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    stream,
+  );
+  // With a minimum length lines wait for company; a second at most.
+  const timer = setInterval(() => destination.flush(), 1_000);
+  timer.unref();
+  return {
+    logger,
+    droppedLines: () => dropped,
+    flush() {
+      clearInterval(timer);
+      try {
+        destination.flushSync();
+      } catch {
+        // The pipe is gone; there is nobody left to read it.
+      }
+    },
+  };
+}
+
+function toPrettyLine(line: string): string {
+  const { time, level, msg, ...rest } = JSON.parse(line) as Record<string, unknown>;
+  const fields = Object.entries(rest).map(
+    ([key, value]) => `${key}=${typeof value === "string" ? value : JSON.stringify(value)}`,
+  );
+  return `${String(time).slice(11, 23)} ${String(level).toUpperCase().padEnd(5)} ${msg} ${fields.join(" ")}`
+    .trimEnd()
+    .concat("\n");
+}
