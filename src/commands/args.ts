@@ -1,0 +1,75 @@
+/** Takes a command line apart, and writes the help. */
+import { nearest } from "../config/nearest.ts";
+import { type Command, type CommandArgs, UsageError } from "./command.ts";
+
+/**
+ * Reads `--flag value`, `--flag=value`, switches and words; `--` ends the options.
+ * @throws UsageError for an unknown option (naming the nearest), a missing value, or too many words
+ */
+export function parseArgs(command: Command, argv: readonly string[]): CommandArgs {
+  const values = new Map<string, string[]>();
+  const switches = new Set<string>();
+  const words: string[] = [];
+  for (let at = 0; at < argv.length; at++) {
+    const argument = argv[at]!;
+    if (argument === "--") {
+      words.push(...argv.slice(at + 1));
+      break;
+    }
+    if (!argument.startsWith("--")) {
+      words.push(argument);
+      continue;
+    }
+    const equals = argument.indexOf("=");
+    const flag = argument.slice(2, equals < 0 ? undefined : equals);
+    const given = equals < 0 ? undefined : argument.slice(equals + 1);
+    const option = Object.hasOwn(command.options, flag) ? command.options[flag]! : null;
+    if (option === null) throw new UsageError(unknownOption(command, flag));
+    if (option.value === undefined) {
+      if (given !== undefined && given !== "true" && given !== "false")
+        throw new UsageError(`--${flag} is a switch and takes no value`);
+      if (given === "false") switches.delete(flag);
+      else switches.add(flag);
+      continue;
+    }
+    const following = argv[at + 1];
+    // An option's name is never taken for a value: `--config --insecure` is a forgotten value.
+    const value = given ?? (following?.startsWith("--") ? undefined : following);
+    if (value === undefined) throw new UsageError(`--${flag} needs a value: --${flag} <${option.value}>`);
+    if (given === undefined) at++;
+    values.set(flag, [...(values.get(flag) ?? []), value]);
+  }
+  const extra = words[command.wordsMax ?? 0];
+  if (extra !== undefined)
+    throw new UsageError(`${command.name} does not know what to do with ${JSON.stringify(extra)}`);
+  return {
+    words,
+    value: (flag) => values.get(flag)?.at(-1),
+    values: (flag) => values.get(flag) ?? [],
+    has: (flag) => switches.has(flag),
+  };
+}
+
+function unknownOption(command: Command, flag: string): string {
+  const near = nearest(flag, [...Object.keys(command.options), "help"]);
+  return `${command.name} has no option --${flag}; the nearest is --${near}`;
+}
+
+export function commandHelp(command: Command): string {
+  const options = [...Object.entries(command.options), ["help", { summary: "show this" }] as const];
+  const rows = options.map(([flag, option]): [string, string] => [
+    "value" in option && option.value !== undefined ? `--${flag} <${option.value}>` : `--${flag}`,
+    option.summary,
+  ]);
+  return `${command.summary}\n\nusage: ws-service ${command.usage}\n\n${columns(rows)}`;
+}
+
+export function overallHelp(commands: readonly Command[]): string {
+  const rows = commands.map(({ name, summary }): [string, string] => [name, summary]);
+  return `usage: ws-service [command] [options]      (without a command: serve)\n\n${columns(rows)}\nws-service <command> --help tells more.\n`;
+}
+
+function columns(rows: readonly [string, string][]): string {
+  const width = Math.max(...rows.map(([left]) => left.length));
+  return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}\n`).join("");
+}

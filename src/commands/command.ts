@@ -1,0 +1,66 @@
+/** What a command is, and what it may touch: everything of the outside world comes in through `io`. */
+
+export interface Signals {
+  /** SIGTERM and SIGINT, the second and later ones too: each calls the listener again [DRN]. Until then they end the process. */
+  onTerminate(listener: () => void): void;
+  /** SIGHUP. */
+  onHangup(listener: () => void): void;
+}
+
+export interface Output {
+  write(text: string): unknown;
+}
+
+export interface CommandIo {
+  stdout: Output;
+  stderr: Output;
+  /** Standard input line by line, without line ends; may be read once. */
+  stdin: () => AsyncIterable<string>;
+  env: Record<string, string | undefined>;
+  /** Working directory; relative paths start here. */
+  cwd: string;
+  signals: Signals;
+}
+
+/** The command line after the command's name, checked against the command's options. */
+export interface CommandArgs {
+  /** What is not an option, in order. */
+  words: readonly string[];
+  /** The option's last value; undefined where it was not given. */
+  value(flag: string): string | undefined;
+  /** All values of an option that was given more than once. */
+  values(flag: string): readonly string[];
+  /** Whether a switch (an option without a value) is on. */
+  has(flag: string): boolean;
+}
+
+export interface CommandOption {
+  summary: string;
+  /** What the value is called in the help, such as `file`; without it the option is a switch. */
+  value?: string;
+}
+
+export interface Command {
+  name: string;
+  /** One line for the list of commands. */
+  summary: string;
+  /** What follows the program's name: `config check|print [--config <file>]`. */
+  usage: string;
+  /** By name without the dashes. `--help` is everyone's. */
+  options: Record<string, CommandOption>;
+  /** How many words it takes at most; 0 when left out. */
+  wordsMax?: number;
+  /**
+   * @returns the exit code: 0 done, 1 failed.
+   * A thrown `UsageError` ends with 2, a `ConfigError` with its faults and 1, anything else with its stack and 1.
+   */
+  run(args: CommandArgs, io: CommandIo): Promise<number>;
+}
+
+/** The command line makes no sense; the message is for people. Exit code 2. */
+export class UsageError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "UsageError";
+  }
+}

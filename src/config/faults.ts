@@ -1,0 +1,26 @@
+/** What is wrong with a configuration, told all at once and without giving a secret away. */
+
+export interface Fault {
+  /** `websocket.pong_wait`; the name of the variable where no setting is meant. */
+  path: string;
+  /** The value as it may be shown, secrets masked; null where there is none or it may not be shown. */
+  value: string | null;
+  /** What is expected: `must be a duration such as 10s`. */
+  expected: string;
+  /** The file's path, the name of the environment variable, or `default`. */
+  origin: string;
+}
+
+export function describeFault({ path, value, expected, origin }: Fault): string {
+  return `${path}${value === null ? "" : `: ${value}`} ${expected} (${origin})`;
+}
+
+/** The configuration cannot be used; `message` lists every fault, one a line. */
+export class ConfigError extends Error {
+  constructor(readonly faults: readonly Fault[]) {
+    const title =
+      faults.length === 1 ? "the configuration has a fault" : `the configuration has ${faults.length} faults`;
+    super(`${title}:\n${faults.map((fault) => `  ${describeFault(fault)}`).join("\n")}`);
+    this.name = "ConfigError";
+  }
+}

@@ -1,0 +1,78 @@
+/** The process: its arguments, its signals and its exit code; everything else is a command's. */
+import { createInterface } from "node:readline";
+import { commandHelp, overallHelp, parseArgs } from "./commands/args.ts";
+import { type Command, type CommandIo, UsageError } from "./commands/command.ts";
+import { ConfigError } from "./config/faults.ts";
+import { nearest } from "./config/nearest.ts";
+
+// Each is loaded when it is called: `health` runs every few seconds in a container and must not load the service.
+const commands: Record<string, () => Promise<Command>> = {
+  serve: async () => (await import("./commands/serve.ts")).serve,
+  config: async () => (await import("./commands/config.ts")).config,
+  token: async () => (await import("./commands/token.ts")).token,
+  migrate: async () => (await import("./commands/migrate.ts")).migrate,
+  connect: async () => (await import("./commands/connect.ts")).connect,
+  health: async () => (await import("./commands/health.ts")).health,
+  version: async () => (await import("./commands/version.ts")).version,
+};
+
+const io: CommandIo = {
+  stdout: process.stdout,
+  stderr: process.stderr,
+  stdin: () => createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY }),
+  env: process.env,
+  cwd: process.cwd(),
+  signals: {
+    onTerminate: (listener) => {
+      process.on("SIGTERM", listener);
+      process.on("SIGINT", listener);
+    },
+    onHangup: (listener) => {
+      process.on("SIGHUP", listener);
+    },
+  },
+};
+
+async function run(argv: readonly string[]): Promise<number> {
+  const [first, ...others] = argv;
+  if (first === "--help" || first === "-h" || first === "help") {
+    io.stdout.write(overallHelp(await Promise.all(Object.values(commands).map((load) => load()))));
+    return 0;
+  }
+  if (first === "--version") return run(["version"]);
+  const named = first !== undefined && !first.startsWith("-");
+  const name = named ? first : "serve";
+  const load = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (load === undefined)
+    throw new UsageError(
+      `there is no command ${JSON.stringify(name)}; the nearest is ${nearest(name, Object.keys(commands))}`,
+    );
+  const command = await load();
+  const rest = named ? others : argv;
+  const options = rest.includes("--") ? rest.slice(0, rest.indexOf("--")) : rest;
+  if (options.includes("--help") || options.includes("-h")) {
+    io.stdout.write(commandHelp(command));
+    return 0;
+  }
+  return command.run(parseArgs(command, rest), io);
+}
+
+function report(error: unknown): number {
+  if (error instanceof UsageError) {
+    io.stderr.write(`ws-service: ${error.message}\nSee ws-service --help.\n`);
+    return 2;
+  }
+  const known = error instanceof ConfigError;
+  io.stderr.write(`ws-service: ${error instanceof Error ? (known ? error.message : error.stack) : String(error)}\n`);
+  return 1;
+}
+
+// A reader that has gone away (`config print | head -1`) is not a failure.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+});
+
+const exitCode = await run(process.argv.slice(2)).catch(report);
+// Leaving drops what a pipe has not taken yet: wait for it.
+await Promise.all([process.stdout, process.stderr].map((output) => new Promise((done) => output.write("", done))));
+process.exit(exitCode);
