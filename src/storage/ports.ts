@@ -169,8 +169,8 @@ export interface StatusStore {
   set(userId: string, status: UserStatus | null): Promise<void>;
   get(userIds: string[]): Promise<Map<string, { status: UserStatus | null; lastSeenAt: number | null }>>;
   setLastSeen(userIds: string[], at: number): Promise<void>;
-  /** Clears what has expired by `now` and returns whose it was; over all nodes each expiry is returned once. */
-  takeExpired(now: number, limit: number): Promise<string[]>;
+  /** Clears what has expired by `now` and returns whose it was and what it said; over all nodes each expiry is returned once. */
+  takeExpired(now: number, limit: number): Promise<{ userId: string; status: UserStatus }[]>;
 }
 
 export type UserState = "active" | "disabled" | "unknown";
