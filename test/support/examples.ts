@@ -1,0 +1,235 @@
+/** One or more valid payloads of every message type, with every field used somewhere; for tests of formats and clients. */
+import type { ClientMessageType } from "../../src/protocol/client.ts";
+import type { ServerMessageType } from "../../src/protocol/server.ts";
+
+type Payload = Record<string, unknown>;
+
+const callId = "5a0d3b54-7d0e-4f0e-9c33-0d2f6a1c9e10";
+const at = "2026-01-02T03:04:05.678Z";
+const later = "2026-01-02T04:04:05.000Z";
+const sdp = "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\n";
+const candidate = { candidate: "candidate:1 1 udp 2130706431 127.0.0.1 50000 typ host", sdpMid: "0", sdpMLineIndex: 0 };
+/** What any codec must bring over unchanged. */
+const odd = {
+  text: 'Zoë 🙂 \u0000 "quoted"',
+  empty: "",
+  none: null,
+  yes: true,
+  no: false,
+  zero: 0,
+  negative: -1.5e-7,
+  large: Number.MAX_SAFE_INTEGER,
+  nested: { list: [1, "two", [], {}, null, [{ deep: [false] }]], "": "no name" },
+};
+
+export const clientExamples: Record<ClientMessageType, Payload[]> = {
+  ping: [{}],
+  authenticate: [
+    { token: "a.b.c" },
+    { token: "a.b.c", device_id: "phone", since: "acked" },
+    { token: "a.b.c", since: { cursor: 0 } },
+    { token: "a.b.c", since: { cursor: 9007199254740991, seen: { "conversation:c1": 7, "user:u1": 0 } } },
+  ],
+  subscribe: [
+    { topics: ["conversation"] },
+    { topics: ["conversation", "typing"], filters: { conversation_id: "c1" }, since: "acked" },
+    { topics: ["presence"], filters: { user_ids: ["u1", "u2"], user_id: "u3" }, since: { cursor: 12 } },
+    { topics: ["conversation:c1"], filters: {}, since: { cursor: 12, seen: { "conversation:c1": 13 } } },
+  ],
+  unsubscribe: [{ topics: ["typing"], filters: { conversation_ids: ["c1", "c2"] } }, { topics: ["calls"] }],
+  ack: [{ cursor: 0 }, { cursor: 4711 }],
+  history: [
+    { topic: "conversation:c1" },
+    { topic: "conversation:c1", before_seq: 100, limit: 200 },
+    { topic: "conversation:c1", after_seq: 0, limit: 1 },
+  ],
+  "message.send": [
+    { conversation_id: "c1", client_message_id: "m-1", content: "hello" },
+    { conversation_id: "c1", client_message_id: "m-2", content: "" },
+    { conversation_id: "c1", client_message_id: "m-3", content: odd },
+    { conversation_id: "c1", client_message_id: "m-4", content: {} },
+  ],
+  "mark.delivered": [
+    { conversation_id: "c1", message_ids: ["m1", "m2"] },
+    { conversation_id: "c1", up_to_seq: 12 },
+  ],
+  "mark.read": [
+    { conversation_id: "c1", message_ids: ["m1"], private: true },
+    { conversation_id: "c1", up_to_seq: 0, private: false },
+  ],
+  "presence.update": [
+    { status: "online" },
+    { status: "away", status_text: "lunch", status_emoji: "🍜", expires_at: later },
+    { status: "busy", status_text: null, status_emoji: null, expires_at: null },
+    { status: "invisible", status_text: "", automatic: true },
+  ],
+  "presence.query": [{ user_ids: ["u1", "u2"] }],
+  "typing.start": [{ conversation_id: "c1" }],
+  "typing.stop": [{ conversation_id: "c1" }],
+  "call.offer": [
+    { call_id: callId, to_user_id: "u2", conversation_id: "c1", media: "video", sdp },
+    { call_id: callId, sdp },
+  ],
+  "call.answer": [{ call_id: callId, sdp }],
+  "call.ice": [
+    { call_id: callId, candidates: [candidate, "candidate:2"] },
+    { call_id: callId, candidates: null },
+  ],
+  "call.hangup": [{ call_id: callId }, { call_id: callId, reason: "declined" }],
+  publish: [
+    { topic: "conversation:c1", type: "poll.closed", payload: odd, event_key: "poll-1", logged: true },
+    { user_ids: ["u1", "u2"], type: "notification", payload: {}, except_device: "phone" },
+    { conversation_id: "c1", type: "message.new", payload: { text: "hi" }, logged: false },
+    { all: true, type: "maintenance", payload: { at } },
+  ],
+};
+
+const receipt = { conversation_id: "c1", user_id: "u1", message_ids: ["m1", "m2"], up_to_seq: 12, at };
+
+export const serverExamples: Record<ServerMessageType, Payload[]> = {
+  connected: [
+    {
+      connection_id: "x1",
+      device_id: "phone",
+      user_id: "u1",
+      authenticated: true,
+      protocol_version: 1,
+      server_time: at,
+      ping_interval_ms: 54000,
+      max_message_size: 10485760,
+    },
+    {
+      connection_id: "x2",
+      device_id: "d2",
+      user_id: null,
+      authenticated: false,
+      protocol_version: 1,
+      server_time: at,
+      ping_interval_ms: 54000,
+      max_message_size: 10485760,
+      auth_timeout_ms: 10000,
+    },
+  ],
+  "auth.success": [
+    { user_id: "u1", device_id: "phone", roles: ["service", "admin"], expires_at: later, acked_cursor: 17 },
+    { user_id: "u1", device_id: "phone", roles: [], expires_at: null, acked_cursor: null },
+    { user_id: "u1", device_id: "phone", roles: [], expires_at: null, acked_cursor: 0 },
+  ],
+  "auth.failed": [{ code: "token_expired", retryable: true }],
+  "auth.expiring": [{ expires_at: later }],
+  subscribed: [
+    { topics: [], rejected: [], cursor: 0 },
+    {
+      topics: [
+        { topic: "user:u1" },
+        {
+          topic: "conversation:c1",
+          seq: 12,
+          recovered: true,
+          replayed: 3,
+          snapshot: { read_seq: 9, delivered_seq: 12, unread: 3 },
+        },
+        { topic: "typing:c1", snapshot: { typing: [{ user_id: "u2", conversation_id: "c1", expires_at: later }] } },
+        { topic: "typing:c2", snapshot: { typing: [] } },
+        { topic: "presence:u2", snapshot: { presence: { user_id: "u2", status: "online" } } },
+        { topic: "calls:u1", recovered: false, snapshot: {} },
+      ],
+      rejected: [{ topic: "conversation:c9", code: "forbidden" }],
+      cursor: 4711,
+    },
+  ],
+  unsubscribed: [{ topics: ["typing:c1"] }, { topics: ["conversation:c1"], reason: "access_revoked" }, { topics: [] }],
+  pong: [{ server_time: at }, { server_time: at, cursor: 4711 }],
+  ack: [
+    {},
+    { cursor: 4711 },
+    {
+      message_id: "m1",
+      topic: "conversation:c1",
+      seq: 13,
+      position: 4712,
+      created_at: at,
+      duplicate: false,
+    },
+    { up_to_seq: 12 },
+    { published: [{ topic: "user:u1", seq: 1, position: 9, duplicate: true }, { topic: "typing:c1" }] },
+    { published: [] },
+  ],
+  error: [
+    { code: "invalid_payload", message: "must not be empty", retryable: false, field: "payload.candidates.0" },
+    { code: "rate_limited", message: "Slow down.", retryable: true, retry_after_ms: 250 },
+  ],
+  history: [
+    {
+      topic: "conversation:c1",
+      events: [
+        {
+          id: "e1",
+          type: "message.new",
+          topic: "conversation:c1",
+          seq: 1,
+          position: 2,
+          timestamp: at,
+          payload: odd,
+        },
+      ],
+      has_more: true,
+    },
+    { topic: "conversation:c2", events: [], has_more: false },
+  ],
+  "message.new": ["hello", odd].map((content) => ({
+    message_id: "m1",
+    client_message_id: "m-1",
+    conversation_id: "c1",
+    sender_id: "u1",
+    content,
+    created_at: at,
+  })),
+  "message.delivered": [receipt, { ...receipt, message_ids: [] }],
+  "message.read": [receipt, { ...receipt, private: true }],
+  "presence.online": [
+    { user_id: "u1", status: "online", at },
+    { user_id: "u1", status: "busy", status_text: "in a call", status_emoji: "📞", at },
+  ],
+  "presence.offline": [{ user_id: "u1" }, { user_id: "u1", last_seen: at }],
+  "presence.update": [
+    { user_id: "u1", status: "away", status_text: "lunch", status_emoji: "🍜", expires_at: later, at },
+    { user_id: "u1", status: "online", status_text: null, status_emoji: null, at },
+    {
+      users: [
+        { user_id: "u1", status: "invisible", status_text: "a", status_emoji: "b", expires_at: later, devices: 2 },
+        { user_id: "u2", status: "offline", last_seen: at },
+      ],
+    },
+    { users: [] },
+  ],
+  "typing.start": [{ user_id: "u1", conversation_id: "c1", expires_at: later }],
+  "typing.stop": [
+    { user_id: "u1", conversation_id: "c1" },
+    { user_id: "u1", conversation_id: "c1", expires_at: later },
+  ],
+  "call.incoming": [
+    {
+      call_id: callId,
+      from_user_id: "u1",
+      from_device_id: "phone",
+      conversation_id: "c1",
+      media: "audio",
+      sdp,
+      expires_at: later,
+    },
+    { call_id: callId, from_user_id: "u1", from_device_id: "phone", media: "video", sdp, expires_at: later },
+  ],
+  "call.offer": [{ call_id: callId, from_user_id: "u1", sdp }],
+  "call.answer": [{ call_id: callId, from_user_id: "u2", from_device_id: "laptop", sdp }],
+  "call.ice": [
+    { call_id: callId, from_user_id: "u1", candidates: [candidate, "candidate:2"] },
+    { call_id: callId, from_user_id: "u1", candidates: null },
+  ],
+  "call.ended": [
+    { call_id: callId, reason: "hangup", ended_by: "u1", duration_ms: 61000 },
+    { call_id: callId, reason: "timeout", from_user_id: "u1", conversation_id: "c1", media: "audio" },
+  ],
+  draining: [{ reconnect_after_ms: 1500 }, { reconnect_after_ms: 0 }],
+  notification: [{}, odd],
+};

@@ -1,0 +1,244 @@
+/** Proves that the protobuf format says exactly what the JSON one says, and refuses everything else. */
+import { describe, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import { type DescMessage, fromBinary, getOption, hasOption } from "@bufbuild/protobuf";
+import fc from "fast-check";
+import * as v from "valibot";
+import { clientMessageTypes, clientPayloads } from "../../src/protocol/client.ts";
+import { jsonCodec } from "../../src/protocol/codec.ts";
+import type { OutgoingMessage } from "../../src/protocol/envelope.ts";
+import { ProtocolError } from "../../src/protocol/errors.ts";
+import { limits } from "../../src/protocol/limits.ts";
+import { protobufCodec, protobufPeer } from "../../src/protocol/protobuf/codec.ts";
+import { ClientFrameSchema, payload_of, ServerFrameSchema } from "../../src/protocol/protobuf/ws-service_pb.ts";
+import { serverMessageTypes, serverPayloads } from "../../src/protocol/server.ts";
+import { clientExamples, serverExamples } from "../support/examples.ts";
+
+const root = join(import.meta.dir, "..", "..");
+const outgoing = (type: string, payload: unknown, more: Partial<OutgoingMessage> = {}): OutgoingMessage => ({
+  id: "e1",
+  type,
+  payload: JSON.stringify(payload),
+  at: 1_767_323_045_678,
+  ...more,
+});
+const asJson = (message: OutgoingMessage) => JSON.parse(jsonCodec.encode(message) as string) as Record<string, unknown>;
+const encoded = (message: OutgoingMessage) => protobufCodec.encode(message) as Uint8Array;
+const refusal = (frame: string | Uint8Array) => {
+  try {
+    protobufCodec.decode(frame);
+  } catch (error) {
+    if (error instanceof ProtocolError) return error.code;
+    throw error;
+  }
+  return null;
+};
+const nested = (depth: number): unknown => (depth === 0 ? 1 : { a: nested(depth - 1) });
+
+describe("every message, there and back", () => {
+  for (const type of clientMessageTypes) {
+    test(`[CON4] client ${type} is the same in protobuf as in JSON`, () => {
+      for (const payload of clientExamples[type]) {
+        v.parse(clientPayloads[type] as v.GenericSchema, payload);
+        const envelope = { id: "r1", type, timestamp: 5, payload };
+        const bytes = protobufPeer.encode(envelope);
+        expect(fromBinary(ClientFrameSchema, bytes).payload.case).not.toBe("custom");
+        expect(protobufCodec.decode(bytes)).toStrictEqual(jsonCodec.decode(JSON.stringify(envelope)));
+      }
+    });
+  }
+
+  for (const type of serverMessageTypes) {
+    test(`[CON4] server ${type} is the same in protobuf as in JSON`, () => {
+      for (const payload of serverExamples[type]) {
+        v.parse(serverPayloads[type] as v.GenericSchema, payload);
+        const message = outgoing(type, payload, { replyTo: "r1", topic: "user:u1", seq: 3, position: 2 ** 53 - 1 });
+        const bytes = encoded(message);
+        if (type !== "notification") expect(fromBinary(ServerFrameSchema, bytes).payload.case).not.toBe("custom");
+        expect(protobufPeer.decode(bytes)).toStrictEqual(asJson(message));
+      }
+    });
+  }
+
+  test("[ENV2] what is not on a message is absent on the wire too", () => {
+    expect(protobufPeer.decode(encoded(outgoing("pong", { server_time: "x" })))).toStrictEqual({
+      id: "e1",
+      type: "pong",
+      timestamp: "2026-01-02T03:04:05.678Z",
+      payload: { server_time: "x" },
+    });
+  });
+
+  test("[ENV1] envelope fields that a client leaves out stay out", () => {
+    expect(protobufCodec.decode(new Uint8Array())).toEqual({});
+    expect(protobufCodec.decode(protobufPeer.encode({ id: "r1", type: "ping" }))).toEqual({ id: "r1", type: "ping" });
+    const dated = { id: "r1", type: "ping", timestamp: "2026-01-02T03:04:05Z" };
+    expect(protobufCodec.decode(protobufPeer.encode(dated))).toEqual(dated);
+  });
+
+  test("[PUB1] the application's own types and payloads travel unchanged", () => {
+    const own = { __proto__x: 1, list: [null, { a: [] }], n: -0.25 };
+    const custom: [string, unknown][] = [
+      ["poll.closed", own],
+      ["message.new", { text: "a backend's own payload" }],
+      ["message.new", { ...serverExamples["message.new"][0], colour: "red" }],
+      ["message.read", { ...serverExamples["message.read"][0], up_to_seq: -1 }],
+      ["auth.success", { user_id: "u1" }],
+      ["presence.update", { user_id: "u1", status: 7 }],
+    ];
+    for (const [type, payload] of custom) {
+      const message = outgoing(type, payload);
+      expect(fromBinary(ServerFrameSchema, encoded(message)).payload.case).toBe("custom");
+      expect(protobufPeer.decode(encoded(message))).toStrictEqual(asJson(message));
+    }
+    const request = { id: "r1", type: "admin.stats", payload: own };
+    expect(protobufCodec.decode(protobufPeer.encode(request))).toStrictEqual(request);
+  });
+
+  test("[CON4] any JSON object survives as a custom payload and as content, hostile keys included", () => {
+    const object = fc.dictionary(
+      fc.string({ unit: "grapheme" }),
+      fc.jsonValue({ stringUnit: "grapheme", maxDepth: 5 }),
+    );
+    fc.assert(
+      fc.property(object, (free) => {
+        const payload = JSON.parse(
+          JSON.stringify(free).replace("{", '{"__proto__":{"a":1}'.concat(Object.keys(free).length ? "," : "")),
+        );
+        const event = outgoing("own.type", payload);
+        expect(JSON.stringify(protobufPeer.decode(encoded(event)))).toBe(
+          JSON.stringify({ id: "e1", type: "own.type", timestamp: asJson(event).timestamp, payload }),
+        );
+        const request = { id: "r", type: "message.send", payload: { content: payload } };
+        expect(JSON.stringify(protobufCodec.decode(protobufPeer.encode(request)))).toBe(JSON.stringify(request));
+      }),
+      { numRuns: 200 },
+    );
+  });
+});
+
+describe("what is refused", () => {
+  test("[ENV4] a text frame is invalid_message", () =>
+    expect(refusal('{"id":"r1","type":"ping"}')).toBe("invalid_message"));
+
+  test("[ENV6] nesting up to 32 passes as in JSON, deeper is invalid_message", () => {
+    const request = (depth: number) => ({ id: "r1", type: "message.send", payload: nested(depth - 1) });
+    const passes = request(limits.jsonDepth);
+    expect(jsonCodec.decode(JSON.stringify(passes))).toEqual(passes);
+    expect(protobufCodec.decode(protobufPeer.encode(passes))).toEqual(passes);
+    for (const depth of [limits.jsonDepth + 1, limits.jsonDepth + 2, 500]) {
+      expect(() => jsonCodec.decode(JSON.stringify(request(depth)))).toThrow(ProtocolError);
+      expect(refusal(protobufPeer.encode(request(depth)))).toBe("invalid_message");
+    }
+  });
+
+  test("[ENV4] a payload of another type, a number above 2^53 - 1 and one that is none are invalid_message", () => {
+    // type = "ping" with field 14, an ack; then acks whose cursor is 2^53 and 2^64 - 1.
+    expect(refusal(bytesOf("12 04 70 69 6e 67 72 00"))).toBe("invalid_message");
+    expect(refusal(bytesOf("12 03 61 63 6b 72 09 08 80 80 80 80 80 80 80 10"))).toBe("invalid_message");
+    expect(refusal(bytesOf("12 03 61 63 6b 72 0b 08 ff ff ff ff ff ff ff ff ff 01"))).toBe("invalid_message");
+    expect(protobufCodec.decode(bytesOf("12 03 61 63 6b 72 02 08 07"))).toEqual({
+      type: "ack",
+      payload: { cursor: 7 },
+    });
+    // custom = {"a": NaN}; then a timestamp that holds nothing.
+    expect(refusal(bytesOf("22 10 0a 0e 0a 01 61 12 09 11 00 00 00 00 00 00 f8 7f"))).toBe("invalid_message");
+    expect(refusal(bytesOf("1a 00"))).toBe("invalid_message");
+  });
+
+  test("[ENV6] unknown fields are ignored", () => {
+    expect(protobufCodec.decode(bytesOf("12 04 70 69 6e 67 52 02 08 01 f8 07 01"))).toEqual({
+      type: "ping",
+      payload: {},
+    });
+  });
+
+  test("[ENV4] random and damaged bytes never throw anything but a ProtocolError", () => {
+    const frames = clientMessageTypes.flatMap((type) =>
+      clientExamples[type].map((payload) => protobufPeer.encode({ id: "r1", type, payload })),
+    );
+    const damaged = fc
+      .tuple(
+        fc.constantFrom(...frames),
+        fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 4 }),
+        fc.nat(),
+      )
+      .map(([frame, changes, cut]) => {
+        const copy = frame.slice(0, 1 + (cut % frame.length));
+        for (const [index, byte] of changes) copy[index % copy.length] = byte;
+        return copy;
+      });
+    fc.assert(
+      fc.property(fc.oneof(fc.uint8Array({ maxLength: 300 }), damaged), (bytes) => {
+        const code = refusal(bytes);
+        expect([null, "invalid_message"]).toContain(code);
+        // What passes is something that JSON could have said as well.
+        if (code === null) {
+          const envelope = protobufCodec.decode(bytes);
+          expect(JSON.stringify(JSON.parse(JSON.stringify(envelope)))).toBe(JSON.stringify(envelope));
+        }
+      }),
+      { numRuns: 3_000 },
+    );
+  });
+});
+
+describe("the schema file", () => {
+  const tables = [
+    ["client", ClientFrameSchema, clientPayloads],
+    ["server", ServerFrameSchema, serverPayloads],
+  ] as const;
+  for (const [side, frame, payloads] of tables) {
+    test(`[CON4] every field of every ${side} payload has a field of the same name`, () => {
+      for (const [type, schema] of Object.entries(payloads)) {
+        if (type === "notification") continue;
+        const names = payloadMessages(frame, type).flatMap((desc) => desc.fields.map((field) => field.name));
+        expect([type, names.sort()]).toEqual([type, keysOf(schema as unknown as Schema).sort()]);
+      }
+    });
+  }
+
+  const generator = ["buf", "protoc-gen-es"].every((name) => existsSync(join(root, "node_modules", ".bin", name)));
+  test.skipIf(!generator)("[CON4] the generated code is current", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "protobuf-"));
+    try {
+      const bin = join(root, "node_modules", ".bin");
+      const plugin = { local: join(bin, "protoc-gen-es"), out: folder, opt: ["target=ts"] };
+      const template = JSON.stringify({ version: "v2", plugins: [plugin] });
+      const child = Bun.spawn([join(bin, "buf"), "generate", "src/protocol/protobuf", "--template", template], {
+        cwd: root,
+        env: { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH}` },
+        stderr: "pipe",
+      });
+      expect([await new Response(child.stderr).text(), await child.exited]).toEqual(["", 0]);
+      const committed = readFileSync(join(root, "src/protocol/protobuf/ws-service_pb.ts"), "utf8");
+      // Compared by truth, not by text: a difference would print two pages of descriptor.
+      expect(readFileSync(join(folder, "ws-service_pb.ts"), "utf8") === committed).toBe(true);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
+
+function bytesOf(hex: string): Uint8Array {
+  return Uint8Array.from(hex.split(" "), (pair) => Number.parseInt(pair, 16));
+}
+
+function payloadMessages(frame: DescMessage, type: string): DescMessage[] {
+  return frame.fields
+    .filter((field) => hasOption(field, payload_of) && getOption(field, payload_of) === type)
+    .map((field) => field.message!);
+}
+
+interface Schema {
+  entries?: Record<string, unknown>;
+  options?: Schema[];
+  pipe?: Schema[];
+}
+
+function keysOf(schema: Schema): string[] {
+  if (schema.options) return schema.options.flatMap(keysOf);
+  return Object.keys(schema.pipe?.[0]?.entries ?? schema.entries ?? {});
+}
