@@ -1,13 +1,63 @@
-/** Holds the place of the health command. */
+/** Asks a running service whether it is well: for container health checks and scripts. */
+import type { Config } from "../config/schema.ts";
 import type { Command } from "./command.ts";
+import { UsageError } from "./command.ts";
 
 export const health: Command = {
   name: "health",
-  summary: "not there yet",
-  usage: "health",
-  options: {},
-  async run(_args, io) {
-    io.stderr.write("health is not there yet\n");
-    return 1;
+  summary: "ask a running service whether it is ready; exit code 0 or 1",
+  usage: "health [--url <url>] [--timeout <duration>] [--insecure] [--config <file>]",
+  options: {
+    url: { summary: "what to ask; else /ready at the configured host and port", value: "url" },
+    timeout: { summary: "how long to wait; 3s when left out", value: "duration" },
+    insecure: { summary: "do not check the TLS certificate" },
+    config: { summary: "the file that host and port are taken from", value: "file" },
+  },
+  async run(args, io) {
+    // Both are loaded only where they are needed: this runs every few seconds.
+    const { parseDuration } = await import("../config/values.ts");
+    const timeoutMs = parseDuration(args.value("timeout") ?? "3s");
+    if (timeoutMs === null || timeoutMs === 0 || timeoutMs > timeoutMsMax)
+      throw new UsageError(`--timeout must be a duration such as 3s, at most 1h, not ${args.value("timeout")}`);
+    let url = args.value("url");
+    if (url === undefined) {
+      const { loadConfig } = await import("../config/loader.ts");
+      const { config } = await loadConfig({ file: args.value("config"), env: io.env, cwd: io.cwd });
+      url = readyUrl(config.server);
+    }
+    if (!/^https?:\/\//i.test(url) || !URL.canParse(url))
+      throw new UsageError(`--url must be an http:// or https:// URL, not ${url}`);
+    const failure = await ask(url, { timeoutMs, insecure: args.has("insecure") });
+    if (failure === null) io.stdout.write(`ok: ${url}\n`);
+    else io.stderr.write(`not ready: ${url}: ${failure}\n`);
+    return failure === null ? 0 : 1;
   },
 };
+
+const timeoutMsMax = 3_600_000;
+
+/** @returns null where the service answered 2xx in time, else what happened, in one line */
+async function ask(url: string, options: { timeoutMs: number; insecure: boolean }): Promise<string | null> {
+  try {
+    const response = await fetch(url, {
+      signal: AbortSignal.timeout(options.timeoutMs),
+      // A redirect is not an answer, and a proxy's word is not the service's.
+      redirect: "manual",
+      proxy: "",
+      headers: { connection: "close" },
+      tls: { rejectUnauthorized: !options.insecure },
+    });
+    return response.ok ? null : `${response.status} ${response.statusText}`.trim();
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "TimeoutError") return `no answer in ${options.timeoutMs} ms`;
+    return error instanceof Error ? error.message.replaceAll("\n", " ") : String(error);
+  }
+}
+
+function readyUrl({ host, port, tls }: Config["server"]): string {
+  if (port === 0) throw new UsageError("server.port is 0: only the running service knows its port, give --url");
+  // An address that stands for all of them cannot be asked.
+  const reachable = host === "0.0.0.0" ? "127.0.0.1" : host === "::" || host === "[::]" ? "[::1]" : host;
+  const bracketed = reachable.includes(":") && !reachable.startsWith("[") ? `[${reachable}]` : reachable;
+  return `${tls === null ? "http" : "https"}://${bracketed}:${port}/ready`;
+}

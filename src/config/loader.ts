@@ -1,6 +1,12 @@
 /** Finds, reads, overrides and checks the configuration. */
+import { resolve } from "node:path";
 import * as v from "valibot";
+import { checks } from "./checks.ts";
+import { ConfigError, type Fault } from "./faults.ts";
+import { keysByName } from "./keys.ts";
 import { type Config, configSchema } from "./schema.ts";
+import { type Env, type Gathered, gatherEnvironment, gatherFile, type Setting } from "./sources.ts";
+import { shown } from "./text.ts";
 
 export interface LoadedConfig {
   config: Config;
@@ -8,12 +14,136 @@ export interface LoadedConfig {
   notices: string[];
   /** The file that was read, as it was named; null for none. */
   file: string | null;
+  /** Where each setting that was given came from: `websocket.pong_wait` → the file, or the variable's name. */
+  origins: Map<string, string>;
 }
 
-export async function loadConfig(_options: {
-  file?: string;
-  env: Record<string, string | undefined>;
-  cwd: string;
-}): Promise<LoadedConfig> {
-  return { config: v.parse(configSchema, {}), notices: [], file: null };
+const usualFile = "configs/config.yaml";
+const fileBytesMax = 1024 * 1024;
+
+const withoutEffect = ["websocket.read_buffer_size", "websocket.write_buffer_size"];
+
+/**
+ * The configuration of `file`, else of `WS_CONFIG`, else of `configs/config.yaml` under `cwd` where it is there, else the
+ * defaults; over it `DATABASE_URL`, `REDIS_URL` and `PORT`, over these `WS__SECTION__KEY`.
+ * @throws ConfigError with every fault at once
+ */
+export async function loadConfig(options: { file?: string; env: Env; cwd: string }): Promise<LoadedConfig> {
+  const { env, cwd } = options;
+  const gathered: Gathered = { settings: new Map(), faults: [] };
+  const named = options.file ?? (env.WS_CONFIG || undefined);
+  const file = named ?? ((await Bun.file(resolve(cwd, usualFile)).exists()) ? usualFile : null);
+  const namedBy = options.file !== undefined ? "--config" : "WS_CONFIG";
+  const read =
+    file === null ? { tree: null } : await readTree(file, { cwd, origin: named === undefined ? file : namedBy });
+  if ("fault" in read) gathered.faults.push(read.fault);
+  else gatherFile(gathered, { tree: read.tree, file: file ?? "", env });
+  gatherEnvironment(gathered, env);
+
+  const { settings, faults } = gathered;
+  const faulty = new Set<string>();
+  for (const { key, fault } of settings.values()) {
+    if (fault === undefined) continue;
+    faults.push(fault);
+    faulty.add(key.name);
+  }
+  const first = v.safeParse(configSchema, treeOf(settings, faulty));
+  if (!first.success) for (const fault of schemaFaults(first.issues, settings, faulty)) faults.push(fault);
+  // What the file would have said is unknown: rules that join settings would only mislead.
+  if (!("fault" in read)) faults.push(...(await brokenRules(settings, { faulty, cwd })));
+  if (!first.success || faults.length > 0) throw new ConfigError(faults);
+
+  const notices = withoutEffect.flatMap((name) => {
+    const setting = settings.get(name);
+    return setting === undefined
+      ? []
+      : [`${name} (${setting.origin}) has no effect here: Bun sizes its socket buffers itself`];
+  });
+  const origins = new Map([...settings].map(([name, { origin }]) => [name, origin]));
+  return { config: first.output, notices, file, origins };
+}
+
+async function readTree(
+  file: string,
+  { cwd, origin }: { cwd: string; origin: string },
+): Promise<{ tree: unknown } | { fault: Fault }> {
+  const fault = (expected: string) => ({ fault: { path: file, value: null, expected, origin } });
+  let text: string;
+  try {
+    const source = Bun.file(resolve(cwd, file));
+    if (source.size > fileBytesMax) return fault("is larger than 1 MiB");
+    text = await source.text();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    return fault(code === "ENOENT" ? "is not there" : `cannot be read (${code ?? error})`);
+  }
+  try {
+    return { tree: Bun.YAML.parse(text) };
+  } catch (error) {
+    return fault(`is not YAML: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+/** The settings as the nested mapping that the schema reads, without the faulty ones. */
+function treeOf(settings: ReadonlyMap<string, Setting>, faulty: ReadonlySet<string>): Record<string, unknown> {
+  const tree: Record<string, unknown> = {};
+  for (const { key, value } of settings.values()) {
+    if (faulty.has(key.name)) continue;
+    let at = tree;
+    for (const part of key.path.slice(0, -1)) at = (at[part] ??= {}) as Record<string, unknown>;
+    at[key.path.at(-1)!] = value;
+  }
+  return tree;
+}
+
+/** One fault for each wrong value; the settings they are about become `faulty`. */
+function schemaFaults(
+  issues: readonly v.BaseIssue<unknown>[],
+  settings: ReadonlyMap<string, Setting>,
+  faulty: Set<string>,
+): Fault[] {
+  const faults = new Map<string, Fault>();
+  for (const issue of issues) {
+    const path = (issue.path ?? []).map(({ key }) => String(key));
+    const name = path.join(".");
+    // Within a list the path ends with an index.
+    const key = keysByName.get(name) ?? keysByName.get(path.slice(0, -1).join("."))!;
+    const setting = settings.get(key.name);
+    const parent = key.path.slice(0, -1).join(".");
+    if (setting === undefined) {
+      // The rest of its section cannot stand without it.
+      const siblings = [...settings.values()].filter((other) => other.key.name.startsWith(`${parent}.`));
+      for (const sibling of siblings) faulty.add(sibling.key.name);
+      faulty.add(key.name);
+      const origin = siblings[0]?.origin ?? "default";
+      faults.set(name, { path: name, value: null, expected: `is missing and ${key.expected}`, origin });
+      continue;
+    }
+    faulty.add(key.name);
+    if (faults.has(name)) continue;
+    const expected = issue.message.startsWith("must") ? issue.message : key.expected;
+    // As it was written: after a step of the schema a duration would be a number of milliseconds.
+    const value = shown(key, name === key.name ? setting.value : issue.input);
+    faults.set(name, { path: name, value, expected, origin: setting.origin });
+  }
+  return [...faults.values()];
+}
+
+/** The rules that join settings, on those that are sound; a faulty one stands at its default meanwhile and breaks no rule. */
+async function brokenRules(
+  settings: ReadonlyMap<string, Setting>,
+  { faulty, cwd }: { faulty: ReadonlySet<string>; cwd: string },
+): Promise<Fault[]> {
+  const config = v.parse(configSchema, treeOf(settings, faulty));
+  const broken: Fault[] = [];
+  for (const { at, needs, find } of checks) {
+    if ([at, ...needs].some((name) => faulty.has(name))) continue;
+    const expected = await find(config, cwd);
+    if (expected === null) continue;
+    const setting = settings.get(at);
+    const key = keysByName.get(at)!;
+    const value = shown(key, setting === undefined ? key.fallback : setting.value);
+    broken.push({ path: at, value, expected, origin: setting?.origin ?? "default" });
+  }
+  return broken;
 }

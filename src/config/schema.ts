@@ -1,9 +1,9 @@
 /** Every setting: its path, its type and its default. */
 import * as v from "valibot";
-import { duration, listenAddress, size, strings, whole } from "./values.ts";
+import { age, duration, interval, listenAddress, size, strings, whole } from "./values.ts";
 
 const server = v.strictObject({
-  host: v.optional(v.string(), "127.0.0.1"),
+  host: v.optional(v.pipe(v.string(), v.minLength(1, "must not be empty")), "127.0.0.1"),
   port: v.optional(whole(0, 65535), 8086),
   /** CORS-like list of `Origin`s that browsers may come from; `*` for any. Requests without an origin are not browsers. */
   allowed_origins: v.optional(strings, ["*"]),
@@ -17,16 +17,16 @@ const server = v.strictObject({
 });
 
 const websocket = v.strictObject({
-  write_wait: v.optional(duration, "10s"),
-  pong_wait: v.optional(duration, "60s"),
-  ping_period: v.optional(duration, "54s"),
+  write_wait: v.optional(interval, "10s"),
+  pong_wait: v.optional(interval, "60s"),
+  ping_period: v.optional(interval, "54s"),
   read_buffer_size: v.optional(size, 1024),
   write_buffer_size: v.optional(size, 1024),
   max_message_size: v.optional(size, "10MiB"),
   /** Messages (of up to 64 KiB each) that may wait for a slow client before it is closed with 4101. */
   client_buffer_size: v.optional(whole(1, 65536), 256),
-  cleanup_interval: v.optional(duration, "30s"),
-  stale_connection_timeout: v.optional(duration, "90s"),
+  cleanup_interval: v.optional(interval, "30s"),
+  stale_connection_timeout: v.optional(interval, "90s"),
   /** Upgrades in progress at once. */
   register_buffer: v.optional(whole(1, 1_000_000), 1024),
   /** Disconnects being cleaned up at once. */
@@ -42,13 +42,13 @@ const websocket = v.strictObject({
     "calls",
     "notifications",
   ]),
-  upgrade_timeout: v.optional(duration, "5s"),
+  upgrade_timeout: v.optional(interval, "5s"),
 });
 
 const auth = v.strictObject({
   mode: v.optional(v.picklist(["trusted", "token"]), "trusted"),
   behind_gateway: v.optional(v.boolean(), false),
-  timeout: v.optional(duration, "10s"),
+  timeout: v.optional(interval, "10s"),
   algorithms: v.optional(
     v.pipe(v.array(v.picklist(["HS256", "RS256", "ES256", "EdDSA"])), v.minLength(1, "must name at least one")),
     ["HS256"],
@@ -76,7 +76,7 @@ const directory = v.strictObject({
 const storage = v.strictObject({
   /** `sqlite:<path>` or `postgres://…`. */
   url: v.optional(v.string(), "sqlite:data/ws-service.db"),
-  query_timeout: v.optional(duration, "5s"),
+  query_timeout: v.optional(interval, "5s"),
   pool_size: v.optional(whole(1, 1000), 10),
 });
 
@@ -99,13 +99,13 @@ const presence = v.strictObject({
 });
 
 const typing = v.strictObject({
-  timeout: v.optional(duration, "10s"),
+  timeout: v.optional(interval, "10s"),
   relay_interval: v.optional(duration, "3s"),
 });
 
 const calls = v.strictObject({
   allowed_between: v.optional(v.picklist(["shared_conversation", "everyone"]), "shared_conversation"),
-  ring_timeout: v.optional(duration, "60s"),
+  ring_timeout: v.optional(interval, "60s"),
   reconnect_timeout: v.optional(duration, "30s"),
 });
 
@@ -127,7 +127,7 @@ const rateLimits = v.strictObject({
   authenticate: bucket(5, 5),
   ping: bucket(600, 120),
   /** Going on regardless of `rate_limited` for so long closes with 4103. */
-  abuse_window: v.optional(duration, "10s"),
+  abuse_window: v.optional(interval, "10s"),
   connections_per_second_per_ip: v.optional(whole(1, 1_000_000), 100),
   failed_authentications_per_minute_per_ip: v.optional(whole(1, 1_000_000), 30),
 });
@@ -137,7 +137,7 @@ const log = v.strictObject({
   /** `pretty`: lines for people; `json`: one object a line. */
   format: v.optional(v.picklist(["json", "pretty"]), "json"),
   /** How long logged events are kept. */
-  retention: v.optional(duration, "720h"),
+  retention: v.optional(age, "720h"),
   /** How many of the newest events of a topic are kept. */
   events_per_topic: v.optional(whole(1, 1_000_000_000), 100_000),
 });

@@ -4,15 +4,46 @@ import * as v from "valibot";
 const durationUnits: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 const sizeUnits: Record<string, number> = { "": 1, B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 };
 
-/** `250ms`, `10s`, `5m`, `720h`, `30d` → milliseconds. */
-export const duration = v.pipe(
-  v.string("must be a duration such as 10s"),
-  v.regex(/^\d+(\.\d+)?(ms|s|m|h|d)$/, "must be a duration such as 250ms, 10s, 5m, 24h or 30d"),
-  v.transform((text) => {
-    const [, amount, unit] = /^([\d.]+)(\w+)$/.exec(text)!;
-    return Math.round(Number(amount) * durationUnits[unit!]!);
-  }),
-);
+/** `10s` → milliseconds; null where the text is no duration. */
+export function parseDuration(text: string): number | null {
+  const [, amount, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text) ?? [];
+  return unit === undefined ? null : Math.round(Number(amount) * durationUnits[unit]!);
+}
+
+/** Timers of the platform fire at once beyond 2^31 - 1 ms (24.8 days). */
+const timerMax = 24 * 86_400_000;
+const ageMax = 100 * 365 * 86_400_000;
+
+const durationBetween = ({ leastMs, mostMs, message }: { leastMs: number; mostMs: number; message: string }) =>
+  v.pipe(
+    v.string(message),
+    v.check((text) => parseDuration(text) !== null, message),
+    v.transform((text) => parseDuration(text)!),
+    v.check((ms) => ms >= leastMs && ms <= mostMs, message),
+  );
+
+/** `0s`, `250ms`, `10s`, `5m`, `24h`, `1d` → milliseconds. */
+export const duration = durationBetween({
+  leastMs: 0,
+  mostMs: timerMax,
+  message: "must be a duration such as 250ms, 10s, 5m or 24h, at most 24d",
+});
+
+/** As `duration`, but not 0: what happens again and again, or must leave time to answer. */
+export const interval = durationBetween({
+  leastMs: 1,
+  mostMs: timerMax,
+  message: "must be a duration from 1ms to 24d, such as 250ms, 10s, 5m or 24h",
+});
+
+/** As `interval`, but no timer waits for it, so it may be long. */
+export const age = durationBetween({
+  leastMs: 1,
+  mostMs: ageMax,
+  message: "must be a duration such as 12h or 30d, not 0",
+});
+
+export const durations: ReadonlySet<unknown> = new Set([duration, interval, age]);
 
 /** A number of bytes, or `64KiB`, `10MiB` → bytes. */
 export const size = v.pipe(
@@ -33,12 +64,13 @@ export const whole = (least: number, most: number) =>
     v.maxValue(most, `must be a whole number from ${least} to ${most}`),
   );
 
-export const strings = v.array(v.string("must be a string"), "must be a list");
+export const strings = v.array(v.string("must be text"), "must be a list of text");
 
 /** `host:port` → both. */
 export const listenAddress = v.pipe(
-  v.string("must be host:port"),
-  v.regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/, "must be host:port"),
+  v.string("must be host:port, such as 127.0.0.1:9090"),
+  v.regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$/, "must be host:port, such as 127.0.0.1:9090"),
+  v.check((text) => Number(text.slice(text.lastIndexOf(":") + 1)) <= 65535, "must have a port up to 65535"),
   v.transform((text) => {
     const colon = text.lastIndexOf(":");
     return { host: text.slice(0, colon).replace(/^\[|\]$/g, ""), port: Number(text.slice(colon + 1)) };

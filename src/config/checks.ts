@@ -1,0 +1,149 @@
+/** The rules that join several settings, and those that look at the disk. */
+import { resolve } from "node:path";
+import { isAddressOrBlock, isLoopback } from "./addresses.ts";
+import type { Config } from "./schema.ts";
+
+export interface Check {
+  /** The setting that the fault is told of. */
+  at: string;
+  /** Settings that must be sound for the rule to make sense, besides `at`. */
+  needs: readonly string[];
+  /** What is expected of the setting; null where it holds. `cwd` is where relative paths start. */
+  find(config: Config, cwd: string): string | null | Promise<string | null>;
+}
+
+const bufferedMessageBytes = 64 * 1024;
+const secretBytesMin = 32;
+
+export const checks: readonly Check[] = [
+  {
+    at: "websocket.ping_period",
+    needs: ["websocket.pong_wait"],
+    // A client that answers at once must be heard before it counts as silent [CON6].
+    find: ({ websocket }) =>
+      websocket.ping_period < websocket.pong_wait ? null : "must be shorter than websocket.pong_wait",
+  },
+  {
+    at: "websocket.stale_connection_timeout",
+    needs: ["websocket.pong_wait"],
+    find: ({ websocket }) =>
+      websocket.stale_connection_timeout >= websocket.pong_wait ? null : "must be at least websocket.pong_wait",
+  },
+  {
+    at: "websocket.client_buffer_size",
+    needs: ["websocket.max_message_size"],
+    find: ({ websocket }) =>
+      websocket.client_buffer_size * bufferedMessageBytes >= websocket.max_message_size
+        ? null
+        : "must hold one message of websocket.max_message_size (64 KiB are counted for each)",
+  },
+  {
+    at: "typing.relay_interval",
+    needs: ["typing.timeout"],
+    // Else others see somebody stop who goes on typing [TYP2].
+    find: ({ typing }) => (typing.relay_interval < typing.timeout ? null : "must be shorter than typing.timeout"),
+  },
+  {
+    at: "auth.mode",
+    needs: ["auth.behind_gateway", "server.host"],
+    find: ({ auth, server }) =>
+      auth.mode !== "trusted" || auth.behind_gateway || isLoopback(server.host)
+        ? null
+        : "believes any user_id: on a host that is not loopback it needs auth.behind_gateway: true, or use token [CON2]",
+  },
+  {
+    at: "auth.mode",
+    needs: ["auth.secret", "auth.public_key_file", "auth.jwks_url"],
+    find: ({ auth }) => {
+      const sources = keySources(auth);
+      if (auth.mode !== "token" || sources.length === 1) return null;
+      const has = sources.length === 0 ? "" : `; it has ${sources.join(" and ")}`;
+      return `needs exactly one of auth.secret, auth.public_key_file and auth.jwks_url${has}`;
+    },
+  },
+  {
+    at: "auth.algorithms",
+    needs: ["auth.mode", "auth.secret", "auth.public_key_file", "auth.jwks_url"],
+    find: ({ auth }) => {
+      const shared = auth.algorithms.includes("HS256");
+      // A public key taken for a shared secret lets everyone sign [AUTH2].
+      if (shared && auth.algorithms.some((algorithm) => algorithm !== "HS256"))
+        return "must not mix HS256 with the algorithms of public keys";
+      const [source, ...others] = keySources(auth);
+      if (auth.mode !== "token" || source === undefined || others.length > 0) return null;
+      if (source === "auth.secret") return shared ? null : "must be HS256 with auth.secret";
+      return shared ? `must be of RS256, ES256 and EdDSA with ${source}` : null;
+    },
+  },
+  {
+    at: "auth.secret",
+    needs: [],
+    find: ({ auth }) =>
+      auth.secret === null || Buffer.byteLength(auth.secret) >= secretBytesMin
+        ? null
+        : `must be at least ${secretBytesMin} bytes long`,
+  },
+  {
+    at: "auth.jwks_url",
+    needs: [],
+    find: ({ auth }) =>
+      auth.jwks_url === null || (/^https?:\/\//i.test(auth.jwks_url) && URL.canParse(auth.jwks_url))
+        ? null
+        : "must be an https:// or http:// URL",
+  },
+  { at: "auth.public_key_file", needs: [], find: ({ auth }, cwd) => missingFile(auth.public_key_file, cwd) },
+  { at: "server.tls.cert_file", needs: [], find: ({ server }, cwd) => missingFile(server.tls?.cert_file, cwd) },
+  { at: "server.tls.key_file", needs: [], find: ({ server }, cwd) => missingFile(server.tls?.key_file, cwd) },
+  {
+    at: "server.trusted_proxies",
+    needs: [],
+    find: ({ server }) => {
+      const wrong = server.trusted_proxies.filter((proxy) => !isAddressOrBlock(proxy));
+      return wrong.length === 0 ? null : `must be addresses or CIDR blocks, unlike ${wrong.join(", ")}`;
+    },
+  },
+  {
+    at: "storage.url",
+    needs: [],
+    find: ({ storage }) =>
+      /^(sqlite:[^\s]|postgres(ql)?:\/\/[^\s])/.test(storage.url) ? null : "must be sqlite:<path> or postgres://…",
+  },
+  {
+    at: "storage.url",
+    needs: ["cluster.url"],
+    find: ({ storage, cluster }) =>
+      cluster.url !== null && storage.url.startsWith("sqlite:")
+        ? "must be postgres://… where cluster.url is set: the nodes share one log"
+        : null,
+  },
+  {
+    at: "cluster.url",
+    needs: [],
+    find: ({ cluster }) =>
+      cluster.url === null || /^(rediss?|redis\+(sentinel|cluster)):\/\/[^\s]/.test(cluster.url)
+        ? null
+        : "must be null, redis://…, rediss://…, redis+sentinel://… or redis+cluster://…",
+  },
+  {
+    at: "operations.listen",
+    needs: ["operations.token"],
+    find: ({ operations }) =>
+      operations.listen === null || operations.token !== null || isLoopback(operations.listen.host)
+        ? null
+        : "needs operations.token on a host that is not loopback [END3]",
+  },
+];
+
+function keySources(auth: Config["auth"]): string[] {
+  const all = {
+    "auth.secret": auth.secret,
+    "auth.public_key_file": auth.public_key_file,
+    "auth.jwks_url": auth.jwks_url,
+  };
+  return Object.entries(all).flatMap(([name, value]) => (value === null ? [] : [name]));
+}
+
+async function missingFile(file: string | null | undefined, cwd: string): Promise<string | null> {
+  if (file === null || file === undefined) return null;
+  return (await Bun.file(resolve(cwd, file)).exists()) ? null : "must be a file that is there";
+}

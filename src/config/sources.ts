@@ -1,0 +1,120 @@
+/** Gathers what a file and the environment say, setting by setting, with where each value came from. */
+import type { Fault } from "./faults.ts";
+import { type Key, keys, keysByName, root, type Section } from "./keys.ts";
+import { nearest } from "./nearest.ts";
+import { fromText, shown } from "./text.ts";
+
+export type Env = Record<string, string | undefined>;
+
+export interface Setting {
+  key: Key;
+  value: unknown;
+  origin: string;
+  /** What is wrong with it as it stands; forgotten when something stronger sets the key. */
+  fault?: Fault;
+}
+
+export interface Gathered {
+  settings: Map<string, Setting>;
+  faults: Fault[];
+}
+
+/** Other programs' names for settings; weaker than `WS__…`, stronger than the file. */
+const borrowedVariables = [
+  ["DATABASE_URL", "storage.url"],
+  ["REDIS_URL", "cluster.url"],
+  ["PORT", "server.port"],
+] as const;
+
+/** Takes over what the tree of a file says. */
+export function gatherFile(gathered: Gathered, { tree, file, env }: { tree: unknown; file: string; env: Env }): void {
+  if (tree === null || tree === undefined) return;
+  if (isMapping(tree)) gatherSection(gathered, root, { tree, file, env });
+  else gathered.faults.push({ path: "the file", value: null, expected: "must be a mapping of sections", origin: file });
+}
+
+function gatherSection(
+  gathered: Gathered,
+  section: Section,
+  { tree, file, env }: { tree: Record<string, unknown>; file: string; env: Env },
+): void {
+  for (const [name, value] of Object.entries(tree)) {
+    const child = section.children.get(name);
+    if (child === undefined) {
+      const path = [...section.path, name].join(".");
+      // Its value is not shown: a secret under a misspelled name is still a secret.
+      const expected = `is not a setting; the nearest is ${nearestSetting(section, name)}`;
+      gathered.faults.push({ path, value: null, expected, origin: file });
+    } else if (child.kind !== "section") {
+      gathered.settings.set(child.name, withVariables(child, { value, file, env }));
+    } else if (value === null) {
+      // A heading whose settings are all commented out.
+    } else if (isMapping(value) && !(child.nullable && Object.keys(value).length === 0)) {
+      gatherSection(gathered, child, { tree: value, file, env });
+    } else {
+      const expected = `must hold settings such as ${[...child.children.keys()].slice(0, 3).join(", ")}`;
+      gathered.faults.push({ path: child.name, value: null, expected, origin: file });
+    }
+  }
+}
+
+/** The same name in another section is likelier than another name in this one. */
+function nearestSetting(section: Section, name: string): string {
+  const elsewhere = keys.find((key) => key.path.length > 1 && key.path.at(-1) === name);
+  if (elsewhere !== undefined) return elsewhere.name;
+  return section.children.get(nearest(name, [...section.children.keys()]))!.name;
+}
+
+/** Puts the environment's values in the place of `${NAME}`; `$${NAME}` stays as `${NAME}`. */
+function withVariables(key: Key, { value, file, env }: { value: unknown; file: string; env: Env }): Setting {
+  const missing: string[] = [];
+  const used: string[] = [];
+  const replace = (text: string) =>
+    text.replace(/\$?\$\{([^}]*)\}/g, (found, name: string) => {
+      if (found.startsWith("$$")) return found.slice(1);
+      const replacement = Object.hasOwn(env, name) ? env[name] : undefined;
+      used.push(name);
+      // An empty variable is what a compose file passes for one that nobody has set.
+      if (replacement === undefined || replacement === "") missing.push(name);
+      return replacement ?? "";
+    });
+  let replaced = value;
+  if (typeof value === "string") {
+    const text = replace(value);
+    replaced = used.length > 0 ? fromText(key, text) : text;
+  } else if (Array.isArray(value)) {
+    replaced = value.map((item) => (typeof item === "string" ? replace(item) : item));
+  }
+  if (missing.length === 0) {
+    const origin = used.length > 0 ? `${file}, ${used.map((name) => `\${${name}}`).join(", ")}` : file;
+    return { key, value: replaced, origin };
+  }
+  const expected = `needs the environment variable ${missing.join(", ")}, which is not set`;
+  return { key, value, origin: file, fault: { path: key.name, value: shown(key, value), expected, origin: file } };
+}
+
+const variables = new Map(keys.map((key) => [key.variable, key]));
+
+/** Takes over what the environment says, over what is there already. */
+export function gatherEnvironment({ settings, faults }: Gathered, env: Env): void {
+  for (const [variable, name] of borrowedVariables) {
+    const text = env[variable];
+    if (text === undefined || text === "") continue;
+    const key = keysByName.get(name)!;
+    settings.set(name, { key, value: fromText(key, text), origin: variable });
+  }
+  for (const [variable, text] of Object.entries(env)) {
+    if (!variable.startsWith("WS__") || text === undefined) continue;
+    const key = variables.get(variable);
+    if (key !== undefined) {
+      settings.set(key.name, { key, value: fromText(key, text), origin: variable });
+      continue;
+    }
+    const expected = `is not a setting; the nearest is ${nearest(variable, [...variables.keys()])}`;
+    faults.push({ path: variable, value: null, expected, origin: "environment" });
+  }
+}
+
+function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

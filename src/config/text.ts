@@ -1,0 +1,81 @@
+/** How values are read from text, shown to people, and written back. */
+import type { Key } from "./keys.ts";
+
+/** A value as an environment variable or `${NAME}` gives it; what does not fit stays text, for the schema to refuse. */
+export function fromText(key: Key, text: string): unknown {
+  if (key.nullable && (text === "" || text === "null")) return null;
+  switch (key.kind) {
+    case "boolean":
+      return text === "true" ? true : text === "false" ? false : text;
+    case "whole":
+      return /^-?\d+(\.\d+)?$/.test(text) ? Number(text) : text;
+    case "list":
+      return text
+        .split(",")
+        .map((item) => item.trim())
+        .filter((item) => item !== "");
+    default:
+      return text;
+  }
+}
+
+const mask = "********";
+
+/** A URL without its password, and without what its query may hide. */
+export function maskUrl(url: string): string {
+  // Up to the last `@`: a password that holds `@` or `/` unescaped is a fault elsewhere, but must not be shown here either.
+  const bare = url.replace(/^([a-z][a-z0-9+.-]*:\/\/[^:@/]*):.*@/is, `$1:${mask}@`);
+  if (bare === url && /@/.test(url) && !/^[a-z][a-z0-9+.-]*:\/\/[^:@/]*@/i.test(url)) return mask;
+  return bare.replace(/([?&][^=&]*(?:pass|secret|token|key|auth)[^=&]*=)[^&]*/gi, `$1${mask}`);
+}
+
+/** A value without its secret; other values as they are. */
+export function masked(key: Key, value: unknown): unknown {
+  if (value === null || value === undefined || key.secret === "no") return value;
+  return key.secret === "url" && typeof value === "string" ? maskUrl(value) : mask;
+}
+
+const shownMax = 120;
+
+/** A raw value for a message: one line, bounded, secrets masked; null where there is none. */
+export function shown(key: Key, value: unknown): string | null {
+  if (value === undefined) return null;
+  const text = JSON.stringify(masked(key, value)) ?? String(value);
+  return text.length > shownMax ? `${text.slice(0, shownMax)}…` : text;
+}
+
+function inUnits(amount: number, units: readonly (readonly [string, number])[]): string {
+  const [unit, factor] = units.find(([, each]) => amount > 0 && amount % each === 0) ?? units.at(-1)!;
+  return `${amount / factor}${unit}`;
+}
+
+const durationUnits = [
+  ["d", 86_400_000],
+  ["h", 3_600_000],
+  ["m", 60_000],
+  ["s", 1_000],
+  ["ms", 1],
+] as const;
+const sizeUnits = [
+  ["GiB", 1024 ** 3],
+  ["MiB", 1024 ** 2],
+  ["KiB", 1024],
+  ["B", 1],
+] as const;
+
+/** A setting's value in the checked configuration (ms, bytes) as a file would hold it: `60000` → `1m`. */
+export function written(key: Key, value: unknown): unknown {
+  if (value === null || value === undefined) return null;
+  switch (key.kind) {
+    case "duration":
+      return inUnits(value as number, durationUnits);
+    case "size":
+      return inUnits(value as number, sizeUnits);
+    case "address": {
+      const { host, port } = value as { host: string; port: number };
+      return `${host.includes(":") ? `[${host}]` : host}:${port}`;
+    }
+    default:
+      return value;
+  }
+}
