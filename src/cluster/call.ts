@@ -1,16 +1,35 @@
-/** A call as all nodes see it [CALL]. */
+/** A call as all nodes see it [CALL]: plain JSON data, changed only by the state machine in `calls/`. */
 import type { EndReason } from "../protocol/fields.ts";
+import type { ServerPayload } from "../protocol/server.ts";
 
 export type CallState = "ringing" | "connecting" | "active" | "ended";
+export type Side = "caller" | "callee";
+
+/** What one bound device sends the other. */
+export type Signal = {
+  [Type in "call.offer" | "call.answer" | "call.ice"]: { type: Type; payload: ServerPayload<Type> };
+}["call.offer" | "call.answer" | "call.ice"];
 
 export interface Party {
   userId: string;
   /** The bound device; the callee has none before it answers. */
   deviceId: string | null;
-  /** Since when (ms) the bound device has been away; null while it is here [CALL5]. */
+  /** What waits for this side until the devices are bound, or until its bound device is back; bounded [CALL3] [CALL5]. */
+  kept: (Signal & { fromDeviceId: string })[];
+  /** This side has sent a renegotiation offer that the other has not answered. */
+  offering: boolean;
+}
+
+/** A device that was told of the call, or has made it. */
+export interface ToldDevice {
+  side: Side;
+  deviceId: string;
+  /** Since when (ms) it has been away; null while it is here [CALL5]. */
   awaySince: number | null;
-  /** What the other side sent before this side could be told: at most 128 candidates, `null` for their end [CALL3]. */
-  candidatesKept: unknown[];
+  /** `owed`: the call is over for it, and it was away when that should have been told [CALL4]. */
+  state: "on" | "owed" | "ended";
+  /** Why it is over for this device; null while it goes on. */
+  reason: EndReason | null;
 }
 
 export interface Call {
@@ -22,11 +41,18 @@ export interface Call {
   callee: Party;
   /** The first offer, for devices that connect while it rings. */
   sdp: string;
+  /** The answer that won, to know its repetition. */
+  answerSdp: string | null;
   createdAt: number;
   answeredAt: number | null;
-  /** When somebody must look at it next (ms): ring timeout, a device that stays away, or forgetting an ended call. */
+  /**
+   * When somebody must look at it next (ms): ring timeout, a device that stays away, whether bound devices are still
+   * connected, a missed call that is to be logged, or forgetting an ended call. Every call has one.
+   */
   deadline: number;
-  /** Every device (`<user>/<device>`) that was told of the call, and whether it was told of its end [CALL4]. */
-  told: Record<string, "on" | "ended">;
+  /** In the order in which they were told. */
+  told: ToldDevice[];
   end: { reason: EndReason; endedBy: string | null; at: number } | null;
+  /** Whether the callee's log must hold the call as missed [CALL6], and whether it does. */
+  missed: "no" | "due" | "logged";
 }

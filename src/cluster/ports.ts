@@ -80,20 +80,27 @@ export interface PresenceRegistry {
   stats(): Promise<{ users: number; devices: number }>;
 }
 
+/** So long (ms) has the caller of `takeDue` for a call before another one is given it. */
+export const dueLeaseMs = 5_000;
+
 /** The calls that are on. */
 export interface CallRegistry {
   /**
    * Runs `step` on the calls between and of the users it names, alone over all nodes, and stores what it returns.
    * `step` is pure: it may be run again. A call in `calls` is every call in which one of `userIds` takes part and the one
-   * of `callId`, ended ones included for as long as they are kept.
+   * of `callId`, ended ones included for as long as they are kept. Calls named in `forget` are removed.
+   * Where `step` throws, nothing is stored and the promise rejects with what it threw.
    */
   transact<Result>(
     key: { callId: string; userIds: string[] },
-    step: (calls: Call[]) => { put: Call[]; result: Result },
+    step: (calls: Call[]) => { put: Call[]; forget?: string[]; result: Result },
   ): Promise<Result>;
   get(callId: string): Promise<Call | null>;
   callsOf(userId: string): Promise<Call[]>;
-  /** Ids of calls whose deadline (`Call.deadline`, ms) has come; each is given to one caller, and again when that one dies. */
+  /**
+   * Ids of calls whose deadline (`Call.deadline`, ms) has come, the earliest first. Each is given to one caller, and
+   * again after `dueLeaseMs` where nobody has put or forgotten the call until then.
+   */
   takeDue(now: number, limit: number): Promise<string[]>;
   stats(): Promise<{ calls: number }>;
 }

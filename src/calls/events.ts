@@ -1,0 +1,45 @@
+/** What happens to calls, and what comes of it. */
+import type { Call, Side } from "../cluster/call.ts";
+import type { HangupReason } from "../protocol/fields.ts";
+import type { ServerPayload } from "../protocol/server.ts";
+import type { CallSettings, Delivery, Device } from "./record.ts";
+
+export interface FirstOffer {
+  callId: string;
+  toUserId: string;
+  conversationId: string | null;
+  media: "audio" | "video";
+  sdp: string;
+}
+
+/** What clients ask for, and what happens to their devices and to time. Every event but `offer` is about one call. */
+export type CallEvent =
+  | { type: "offer"; from: Device; offer: FirstOffer; calleeDeviceIds: string[] }
+  | { type: "renegotiate"; from: Device; callId: string; sdp: string }
+  | { type: "answer"; from: Device; callId: string; sdp: string }
+  | { type: "ice"; from: Device; callId: string; candidates: ServerPayload<"call.ice">["candidates"] }
+  | { type: "hangup"; from: Device; callId: string; reason: HangupReason | null }
+  | { type: "connected"; device: Device; callId: string }
+  | { type: "disconnected"; device: Device; callId: string }
+  /** The call's deadline has come; `connected` are the devices that each party has on any node. */
+  | { type: "due"; callId: string; connected: Record<Side, string[]> }
+  | { type: "missed_logged"; callId: string };
+
+export interface Outcome {
+  put: Call[];
+  /** Ids of calls that are over and done with. */
+  forget: string[];
+  /** To be sent once `put` is stored, in this order. */
+  deliveries: Delivery[];
+}
+
+export interface Moment {
+  /** Milliseconds since the epoch. */
+  now: number;
+  settings: CallSettings;
+}
+
+/** What a client asks for in a call that exists. */
+export type CallRequest = CallEvent & { type: "renegotiate" | "answer" | "ice" | "hangup" };
+/** What no client has asked for; it is never refused. */
+export type CallHappening = CallEvent & { type: "connected" | "disconnected" | "due" | "missed_logged" };

@@ -1,0 +1,172 @@
+/** The call as a pure state machine: calls and an event in, changed calls and deliveries out [CALL]. */
+import type { Call, Side } from "../cluster/call.ts";
+import { ProtocolError } from "../protocol/errors.ts";
+import type { CallEvent, CallHappening, FirstOffer, Moment, Outcome } from "./events.ts";
+import {
+  assertNever,
+  callLimits,
+  type Device,
+  type Draft,
+  deadlineOf,
+  end,
+  isAnswered,
+  isBound,
+  lostAt,
+  markAway,
+  markHere,
+  ring,
+  ringsUntil,
+  sideOf,
+  toldDevice,
+} from "./record.ts";
+import { request } from "./requests.ts";
+
+/**
+ * One event's effect. Pure: the calls given are not changed, and the same input gives the same outcome.
+ * @param calls those of both users for `offer`, else at least the event's own call
+ * @throws ProtocolError for the requests of clients, where they may not be [CALL1–CALL6]
+ */
+export function step(calls: Call[], event: CallEvent, moment: Moment): Outcome {
+  if (event.type === "offer") return offer(calls, event, moment);
+  const found = calls.find((call) => call.callId === event.callId);
+  switch (event.type) {
+    case "renegotiate":
+    case "answer":
+    case "ice":
+    case "hangup":
+      if (!found) throw new ProtocolError("call_not_found", "There is no such call.");
+      return changed(found, moment, (draft) => request(draft, event));
+    case "connected":
+    case "disconnected":
+    case "due":
+    case "missed_logged":
+      // The call may have been forgotten since somebody decided to tell it.
+      if (!found) return nothing();
+      if (event.type === "due" && isOver(found, moment.now)) return { ...nothing(), forget: [found.callId] };
+      return changed(found, moment, (draft) => happening(draft, event));
+    default:
+      return assertNever(event);
+  }
+}
+
+const nothing = (): Outcome => ({ put: [], forget: [], deliveries: [] });
+const isOver = ({ end, missed }: Call, now: number) =>
+  end !== null && missed !== "due" && now >= end.at + callLimits.endedKeptMs;
+
+function changed(found: Call, { now, settings }: Moment, change: (draft: Draft) => void): Outcome {
+  const draft: Draft = { call: structuredClone(found), deliveries: [], now, settings };
+  change(draft);
+  draft.call.deadline = deadlineOf(draft.call, draft);
+  return { put: [draft.call], forget: [], deliveries: draft.deliveries };
+}
+
+function offer(calls: Call[], event: CallEvent & { type: "offer" }, moment: Moment): Outcome {
+  const { from, offer: asked, calleeDeviceIds } = event;
+  if (asked.toUserId === from.userId) {
+    throw new ProtocolError("invalid_payload", "Nobody can call themselves.", { field: "payload.to_user_id" });
+  }
+  const known = calls.find((call) => call.callId === asked.callId);
+  if (known) {
+    if (!isRepetition(known, event)) throw new ProtocolError("call_conflict", "This call_id is another call's.");
+    if (known.state === "ended") throw new ProtocolError("call_ended", "The call is over.");
+    return nothing();
+  }
+  if (calls.filter((call) => call.caller.userId === from.userId).length >= callLimits.callsPerCaller) {
+    throw new ProtocolError("limit_exceeded", "Too many calls at once.");
+  }
+  // Glare: both call each other, and both nodes must come to the same winner [CALL5].
+  const opposite = calls.filter(
+    ({ state, caller, callee }) =>
+      state === "ringing" && caller.userId === asked.toUserId && callee.userId === from.userId,
+  );
+  const loses = opposite.some((call) => call.callId < asked.callId);
+  const outcome = changed(newCall(from, asked, moment), moment, (draft) => {
+    if (loses) end(draft, { reason: "replaced" });
+    else for (const deviceId of calleeDeviceIds) ring(draft, deviceId);
+  });
+  if (loses) return outcome;
+  for (const call of opposite) {
+    const replaced = changed(call, moment, (draft) => end(draft, { reason: "replaced" }));
+    outcome.put.push(...replaced.put);
+    outcome.deliveries.unshift(...replaced.deliveries);
+  }
+  return outcome;
+}
+
+function isRepetition(known: Call, { from, offer: asked }: CallEvent & { type: "offer" }): boolean {
+  return (
+    known.caller.userId === from.userId &&
+    known.caller.deviceId === from.deviceId &&
+    known.callee.userId === asked.toUserId &&
+    known.conversationId === asked.conversationId &&
+    known.media === asked.media &&
+    known.sdp === asked.sdp
+  );
+}
+
+function newCall({ userId, deviceId }: Device, asked: FirstOffer, { now }: Moment): Call {
+  return {
+    callId: asked.callId,
+    state: "ringing",
+    media: asked.media,
+    conversationId: asked.conversationId,
+    caller: { userId, deviceId, kept: [], offering: false },
+    callee: { userId: asked.toUserId, deviceId: null, kept: [], offering: false },
+    sdp: asked.sdp,
+    answerSdp: null,
+    createdAt: now,
+    answeredAt: null,
+    deadline: now,
+    told: [{ side: "caller", deviceId, awaySince: null, state: "on", reason: null }],
+    end: null,
+    missed: "no",
+  };
+}
+
+function happening(draft: Draft, event: CallHappening): void {
+  const { call } = draft;
+  switch (event.type) {
+    case "connected":
+    case "disconnected": {
+      const side = sideOf(call, event.device.userId);
+      if (side === null) return;
+      const device = toldDevice(call, side, event.device.deviceId);
+      if (device) event.type === "connected" ? markHere(draft, device) : markAway(draft, device);
+      const mayRing = event.type === "connected" && call.state === "ringing" && side === "callee";
+      if (mayRing) ring(draft, event.device.deviceId);
+      return;
+    }
+    case "due":
+      due(draft, event.connected);
+      return;
+    case "missed_logged":
+      if (call.missed === "due") call.missed = "logged";
+      return;
+    default:
+      assertNever(event);
+  }
+}
+
+function due(draft: Draft, connected: Record<Side, string[]>): void {
+  const { call, now, settings } = draft;
+  for (const device of call.told) {
+    if (connected[device.side].includes(device.deviceId)) markHere(draft, device);
+    // Only what the call depends on is taken for gone: a registry that has just lost its memory names nobody.
+    else if (isAnswered(call.state) && isBound(call, device)) markAway(draft, device);
+  }
+  const lost = lostAt(call, settings);
+  switch (call.state) {
+    case "ringing":
+      if (lost <= now && lost < ringsUntil(call, settings)) end(draft, { reason: "connection_lost" });
+      else if (ringsUntil(call, settings) <= now) end(draft, { reason: "timeout" });
+      return;
+    case "connecting":
+    case "active":
+      if (lost <= now) end(draft, { reason: "connection_lost" });
+      return;
+    case "ended":
+      return;
+    default:
+      assertNever(call.state);
+  }
+}

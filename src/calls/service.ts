@@ -1,0 +1,214 @@
+/** Runs calls on this node: the requests of clients, devices that come and go, and deadlines [CALL]. */
+import type { Call } from "../cluster/call.ts";
+import type { CallRegistry } from "../cluster/ports.ts";
+import type { ClientPayload } from "../protocol/client.ts";
+import { ProtocolError } from "../protocol/errors.ts";
+import type { ServerPayload } from "../protocol/server.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { CallEvent, FirstOffer, Outcome } from "./events.ts";
+import { step } from "./machine.ts";
+import { type CallSettings, type Delivery, type Device, missedPayload } from "./record.ts";
+
+export interface CallServiceDeps {
+  registry: CallRegistry;
+  /** Sends to one device, wherever it is connected; never throws, never waits. */
+  deliver(delivery: Delivery): void;
+  /** Ids of the user's devices that are connected to any node. */
+  devicesOf(userId: string): Promise<string[]>;
+  /** Whether the first user may call the second; false for one who does not exist, too. */
+  mayCall(fromUserId: string, toUserId: string, conversationId: string | undefined): Promise<boolean>;
+  /** Logs a missed call on the callee's `user` topic, once for each `callId`; resolves when it is durable [CALL6]. */
+  logMissed(userId: string, payload: ServerPayload<"call.ended">, callId: string): Promise<void>;
+  /** Milliseconds since the epoch. */
+  now(): number;
+  /** Runs something once, later. @returns takes it back */
+  after(delayMs: number, run: () => void): () => void;
+  settings: CallSettings;
+  logger: Pick<Logger, "warn">;
+}
+
+export interface CallStats {
+  /** Calls that are kept, ended ones included, over all nodes. */
+  calls: number;
+  /** What this node has seen since it started. */
+  offered: number;
+  ended: number;
+  /** Deadlines that could not be worked on and were left for later. */
+  dueFailures: number;
+}
+
+export interface CallService {
+  /** A first offer, or a renegotiation where neither `to_user_id` nor `media` is given [CALL1]. */
+  offer(from: Device, payload: ClientPayload<"call.offer">): Promise<void>;
+  answer(from: Device, payload: ClientPayload<"call.answer">): Promise<void>;
+  ice(from: Device, payload: ClientPayload<"call.ice">): Promise<void>;
+  hangup(from: Device, payload: ClientPayload<"call.hangup">): Promise<void>;
+  /** To be called once the device can be delivered to and `devicesOf` names it [CALL5]. */
+  deviceConnected(device: Device): Promise<void>;
+  /** To be called when the device's last connection has gone. */
+  deviceDisconnected(device: Device): Promise<void>;
+  /** Works on every call whose deadline has come. Never rejects. */
+  runDue(): Promise<void>;
+  start(): void;
+  /** Resolves once nothing of `runDue` is on the way any more. */
+  stop(): Promise<void>;
+  stats(): Promise<CallStats>;
+}
+
+const dueIntervalMs = 500;
+const dueBatch = 64;
+/** Batches of one round; what is due beyond them waits for the next. */
+const dueBatchesMax = 16;
+
+export function createCallService(deps: CallServiceDeps): CallService {
+  const { registry, settings, logger } = deps;
+  const counts = { offered: 0, ended: 0, dueFailures: 0 };
+  /** The last of what is on its way for a device: that it left must not overtake that it is back. */
+  const deviceTurns = new Map<string, Promise<void>>();
+  let cancelTimer: (() => void) | null = null;
+  let round: Promise<void> = Promise.resolve();
+  let running = false;
+
+  async function apply(callId: string, userIds: string[], event: CallEvent): Promise<Outcome> {
+    const outcome = await registry.transact({ callId, userIds }, (calls) => {
+      const result = step(calls, event, { now: deps.now(), settings });
+      return { put: result.put, forget: result.forget, result };
+    });
+    for (const delivery of outcome.deliveries) deps.deliver(delivery);
+    return outcome;
+  }
+
+  /** Where the log is away the deadline stays due, and `runDue` comes again. */
+  async function settleMissed(call: Call): Promise<void> {
+    if (call.missed !== "due") return;
+    try {
+      await deps.logMissed(call.callee.userId, missedPayload(call), call.callId);
+      await apply(call.callId, [], { type: "missed_logged", callId: call.callId });
+    } catch (error) {
+      counts.dueFailures++;
+      logger.warn({ err: error, callId: call.callId }, "a missed call is not logged yet");
+    }
+  }
+
+  async function offer(from: Device, payload: ClientPayload<"call.offer">): Promise<void> {
+    const { call_id: callId, sdp } = payload;
+    if (payload.to_user_id === undefined && payload.media === undefined) {
+      await apply(callId, [], { type: "renegotiate", from, callId, sdp });
+      return;
+    }
+    const asked = firstOffer(payload);
+    const { toUserId } = asked;
+    if (toUserId !== from.userId && !(await deps.mayCall(from.userId, toUserId, asked.conversationId ?? undefined))) {
+      throw new ProtocolError("forbidden", "You cannot call this user.");
+    }
+    const calleeDeviceIds = await deps.devicesOf(toUserId);
+    const { put } = await apply(callId, [from.userId, toUserId], {
+      type: "offer",
+      from,
+      offer: asked,
+      calleeDeviceIds,
+    });
+    const stored = put.find((call) => call.callId === callId);
+    if (!stored) return;
+    counts.offered++;
+    counts.ended += put.filter((call) => call.state === "ended").length;
+    if (stored.state !== "ringing") return;
+    // A device that came in between has seen no call, and the call has not seen it.
+    for (const deviceId of await deps.devicesOf(toUserId)) {
+      if (calleeDeviceIds.includes(deviceId)) continue;
+      await apply(callId, [], { type: "connected", device: { userId: toUserId, deviceId }, callId });
+    }
+  }
+
+  /** After what is on its way for the same device already. */
+  function inTurn(device: Device, type: "connected" | "disconnected"): Promise<void> {
+    const key = JSON.stringify([device.userId, device.deviceId]);
+    const before = deviceTurns.get(key) ?? Promise.resolve();
+    const turn = before.then(async () => {
+      for (const { callId } of await registry.callsOf(device.userId)) await apply(callId, [], { type, device, callId });
+    });
+    const settled = turn.catch(() => {});
+    deviceTurns.set(key, settled);
+    void settled.then(() => deviceTurns.get(key) === settled && deviceTurns.delete(key));
+    return turn;
+  }
+
+  async function workOn(callId: string): Promise<void> {
+    const call = await registry.get(callId);
+    if (!call) return;
+    if (call.missed === "due") return settleMissed(call);
+    const [caller, callee] = await Promise.all([
+      deps.devicesOf(call.caller.userId),
+      deps.devicesOf(call.callee.userId),
+    ]);
+    const { put } = await apply(callId, [], { type: "due", callId, connected: { caller, callee } });
+    if (call.state === "ended" || put[0]?.state !== "ended") return;
+    counts.ended++;
+    await settleMissed(put[0]);
+  }
+
+  async function runDue(): Promise<void> {
+    try {
+      for (let batch = 0; batch < dueBatchesMax; batch++) {
+        const callIds = await registry.takeDue(deps.now(), dueBatch);
+        const results = await Promise.allSettled(callIds.map(workOn));
+        for (const [index, result] of results.entries()) {
+          if (result.status === "fulfilled") continue;
+          counts.dueFailures++;
+          logger.warn({ err: result.reason, callId: callIds[index] }, "a call's deadline is left for later");
+        }
+        if (callIds.length < dueBatch) return;
+      }
+    } catch (error) {
+      counts.dueFailures++;
+      logger.warn({ err: error }, "cannot tell which calls are due");
+    }
+  }
+
+  function scheduleRound(): void {
+    cancelTimer = deps.after(dueIntervalMs, () => {
+      round = runDue().then(() => {
+        if (running) scheduleRound();
+      });
+    });
+  }
+
+  return {
+    offer,
+    async answer(from, { call_id: callId, sdp }) {
+      await apply(callId, [], { type: "answer", from, callId, sdp });
+    },
+    async ice(from, { call_id: callId, candidates }) {
+      await apply(callId, [], { type: "ice", from, callId, candidates });
+    },
+    async hangup(from, { call_id: callId, reason = null }) {
+      const { put } = await apply(callId, [], { type: "hangup", from, callId, reason });
+      counts.ended++;
+      await settleMissed(put[0]!);
+    },
+    deviceConnected: (device) => inTurn(device, "connected"),
+    deviceDisconnected: (device) => inTurn(device, "disconnected"),
+    runDue,
+    start() {
+      if (running) return;
+      running = true;
+      scheduleRound();
+    },
+    async stop() {
+      running = false;
+      cancelTimer?.();
+      await round;
+    },
+    stats: async () => ({ ...(await registry.stats()), ...counts }),
+  };
+}
+
+function firstOffer(payload: ClientPayload<"call.offer">): FirstOffer {
+  const { call_id: callId, to_user_id: toUserId, conversation_id: conversationId = null, media, sdp } = payload;
+  if (toUserId === undefined) throw missing("to_user_id");
+  if (media === undefined) throw missing("media");
+  return { callId, toUserId, conversationId, media, sdp };
+}
+
+const missing = (field: string) =>
+  new ProtocolError("invalid_payload", `A first offer needs ${field}.`, { field: `payload.${field}` });
