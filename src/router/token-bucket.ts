@@ -1,0 +1,34 @@
+/** A token bucket as one number: the moment at which it is full again. Nothing has to be refilled, and zero is a full bucket. */
+
+export interface Rate {
+  /** Milliseconds that one token takes to come. */
+  intervalMs: number;
+  /** Tokens of a full bucket. */
+  burst: number;
+}
+
+export const ratePerMinute = ({ per_minute, burst }: { per_minute: number; burst: number }): Rate => ({
+  intervalMs: 60_000 / per_minute,
+  burst,
+});
+
+/** Milliseconds until a token is there; 0 where one is. `fullAt` and `now` are milliseconds since the epoch. */
+export function waitMs(rate: Rate, { fullAt, now }: { fullAt: number; now: number }): number {
+  const waiting = lackMs(rate, { fullAt, now }) + rate.intervalMs - rate.burst * rate.intervalMs;
+  // Sums of fractions of a millisecond are not exact: what is due within 0.1 ms is due.
+  return waiting < 0.1 ? 0 : Math.ceil(waiting);
+}
+
+/** The bucket after one token has been taken from it; an empty one stays empty. */
+export function afterTake(rate: Rate, { fullAt, now }: { fullAt: number; now: number }): number {
+  return now + Math.min(lackMs(rate, { fullAt, now }) + rate.intervalMs, rate.burst * rate.intervalMs);
+}
+
+/** How far the bucket is from full: from 0 to all of it. */
+function lackMs({ intervalMs, burst }: Rate, { fullAt, now }: { fullAt: number; now: number }): number {
+  const emptyMs = burst * intervalMs;
+  const lack = fullAt - now;
+  // No bucket lacks so much: the clock was set back, and nobody is to be locked out until it has caught up.
+  if (lack > 2 * emptyMs) return 0;
+  return Math.min(Math.max(lack, 0), emptyMs);
+}

@@ -1,0 +1,120 @@
+/** Bounds what one network address may try: connections a second, and failed authentications a minute [LIM]. */
+import { isIPv6 } from "node:net";
+import type { Config } from "../config/schema.ts";
+import { afterTake, type Rate, ratePerMinute, waitMs } from "../router/token-bucket.ts";
+
+export type Admission = { allowed: true } | { allowed: false; retryAfterMs: number };
+
+export interface AddressLimiter {
+  /** Takes one connection attempt of the address. */
+  connect(address: string, now: number): Admission;
+  /** Whether the address may try to authenticate; takes nothing. */
+  mayAuthenticate(address: string, now: number): Admission;
+  /** Takes one failed authentication of the address. */
+  noteFailure(address: string, now: number): void;
+  /** Forgets addresses that are owed nothing. */
+  sweep(now: number): void;
+  /** Addresses (blocks, for IPv6) that are remembered. */
+  addresses(): number;
+}
+
+/** For each limit, when its bucket is full again. */
+interface Entry {
+  connectionsFullAt: number;
+  failuresFullAt: number;
+}
+
+const allowed: Admission = { allowed: true };
+
+/** `addressesMax`: how many are remembered; beyond it the one that was heard of longest ago is forgotten. */
+export function createAddressLimiter(
+  config: Config["rate_limits"],
+  { addressesMax = 100_000 }: { addressesMax?: number } = {},
+): AddressLimiter {
+  const perSecond = config.connections_per_second_per_ip;
+  const perMinute = config.failed_authentications_per_minute_per_ip;
+  const connections = ratePerMinute({ per_minute: perSecond * 60, burst: perSecond });
+  const failures = ratePerMinute({ per_minute: perMinute, burst: perMinute });
+  // In the order in which they were last heard of.
+  const entries = new Map<string, Entry>();
+
+  /** The address's entry, moved to the end. */
+  function touch(address: string): Entry {
+    const block = addressBlock(address);
+    const entry = entries.get(block) ?? { connectionsFullAt: 0, failuresFullAt: 0 };
+    entries.delete(block);
+    if (entries.size >= addressesMax) {
+      const [oldest] = entries.keys();
+      if (oldest !== undefined) entries.delete(oldest);
+    }
+    entries.set(block, entry);
+    return entry;
+  }
+
+  return {
+    connect(address, now) {
+      if (!config.enabled) return allowed;
+      const entry = touch(address);
+      const admission = admissionOf(connections, { fullAt: entry.connectionsFullAt, now });
+      if (admission.allowed) entry.connectionsFullAt = afterTake(connections, { fullAt: entry.connectionsFullAt, now });
+      return admission;
+    },
+
+    mayAuthenticate(address, now) {
+      if (!config.enabled) return allowed;
+      const fullAt = entries.get(addressBlock(address))?.failuresFullAt ?? 0;
+      return admissionOf(failures, { fullAt, now });
+    },
+
+    noteFailure(address, now) {
+      if (!config.enabled) return;
+      const entry = touch(address);
+      entry.failuresFullAt = afterTake(failures, { fullAt: entry.failuresFullAt, now });
+    },
+
+    sweep(now) {
+      for (const [block, { connectionsFullAt, failuresFullAt }] of entries) {
+        if (connectionsFullAt <= now && failuresFullAt <= now) entries.delete(block);
+      }
+    },
+
+    addresses: () => entries.size,
+  };
+}
+
+function admissionOf(rate: Rate, moments: { fullAt: number; now: number }): Admission {
+  const retryAfterMs = waitMs(rate, moments);
+  return retryAfterMs === 0 ? allowed : { allowed: false, retryAfterMs };
+}
+
+/**
+ * What counts as one address: an IPv4 address, also when written as IPv6 (`::ffff:192.0.2.1`), or the /64 of an IPv6
+ * address (`2001:db8:0:1::/64`), for whoever has one has all of it.
+ */
+export function addressBlock(address: string): string {
+  const bare = address.split("%", 1)[0]!.toLowerCase();
+  // What is no address stays a name of its own, bounded like one.
+  if (!isIPv6(bare)) return bare.slice(0, 64);
+  const groups = groupsOf(bare);
+  if (groups.slice(0, 5).every((it) => it === 0) && groups[5] === 0xffff) {
+    return [groups[6]! >> 8, groups[6]! & 255, groups[7]! >> 8, groups[7]! & 255].join(".");
+  }
+  return `${groups
+    .slice(0, 4)
+    .map((it) => it.toString(16))
+    .join(":")}::/64`;
+}
+
+/** The eight numbers of a valid IPv6 address. */
+function groupsOf(address: string): number[] {
+  const halves = address.split("::").map((half) =>
+    half.split(":").flatMap((group) => {
+      if (group === "") return [];
+      if (!group.includes(".")) return [Number.parseInt(group, 16)];
+      const [a, b, c, d] = group.split(".").map(Number) as [number, number, number, number];
+      return [a * 256 + b, c * 256 + d];
+    }),
+  );
+  const [head = [], tail = []] = halves;
+  return halves.length === 1 ? head : [...head, ...new Array(8 - head.length - tail.length).fill(0), ...tail];
+}

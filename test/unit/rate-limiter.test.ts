@@ -1,0 +1,253 @@
+/** Proves the limits on messages and addresses [LIM]. */
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import * as v from "valibot";
+import { configSchema } from "../../src/config/schema.ts";
+import { clientMessageTypes } from "../../src/protocol/client.ts";
+import { createRateLimiter, emptyBuckets, limitClassOf } from "../../src/router/rate-limiter.ts";
+import { afterTake, waitMs } from "../../src/router/token-bucket.ts";
+import { addressBlock, createAddressLimiter } from "../../src/websocket/address-limiter.ts";
+
+const start = Date.UTC(2026, 0, 2);
+const settings = (overrides: Record<string, unknown> = {}) =>
+  v.parse(configSchema, { rate_limits: overrides }).rate_limits;
+
+/** How many messages of the type one connection gets through at one moment. */
+function burstOf(type: string, overrides: Record<string, unknown> = {}): number {
+  const limiter = createRateLimiter(settings(overrides));
+  const connection = emptyBuckets();
+  let count = 0;
+  while (count < 10_000 && limiter.take(connection, null, type, start).allowed) count++;
+  return count;
+}
+
+describe("messages", () => {
+  test("[LIM] each class has its own burst and the documented default", () => {
+    expect(burstOf("message.send")).toBe(60);
+    expect(burstOf("subscribe")).toBe(60);
+    expect(burstOf("call.ice")).toBe(150);
+    expect(burstOf("typing.start")).toBe(30);
+    expect(burstOf("presence.update")).toBe(4);
+    expect(burstOf("authenticate")).toBe(5);
+    expect(burstOf("ping")).toBe(120);
+  });
+
+  test("[LIM] every message type belongs to a class, and unknown ones to the default", () => {
+    const special: string[] = clientMessageTypes.filter((it) => limitClassOf(it) !== "default");
+    expect(special.toSorted()).toEqual(
+      ["authenticate", "call.ice", "ping", "presence.update", "typing.start", "typing.stop"].toSorted(),
+    );
+    expect(limitClassOf("no.such.type")).toBe("default");
+    expect(limitClassOf("constructor")).toBe("default");
+  });
+
+  test("[LIM] a refusal tells when the next message is allowed, to the millisecond", () => {
+    const limiter = createRateLimiter(settings({ default: { per_minute: 120, burst: 1 } }));
+    const connection = emptyBuckets();
+    expect(limiter.take(connection, null, "ack", start)).toEqual({ allowed: true });
+    expect(limiter.take(connection, null, "ack", start)).toEqual({ allowed: false, retryAfterMs: 500, abusive: false });
+    expect(limiter.take(connection, null, "ack", start + 499)).toMatchObject({ allowed: false, retryAfterMs: 1 });
+    expect(limiter.take(connection, null, "ack", start + 500)).toEqual({ allowed: true });
+  });
+
+  test("[LIM] a class that is used up leaves the others alone", () => {
+    const limiter = createRateLimiter(settings({ typing: { per_minute: 1, burst: 1 } }));
+    const connection = emptyBuckets();
+    expect(limiter.take(connection, null, "typing.start", start).allowed).toBe(true);
+    expect(limiter.take(connection, null, "typing.stop", start).allowed).toBe(false);
+    expect(limiter.take(connection, null, "message.send", start).allowed).toBe(true);
+  });
+
+  test("[LIM] a user's connections share one bucket, and a refusal takes from neither", () => {
+    const limiter = createRateLimiter(settings({ default: { per_minute: 60, burst: 3 } }));
+    const [phone, laptop] = [emptyBuckets(), emptyBuckets()];
+    for (let index = 0; index < 3; index++) {
+      expect(limiter.take(phone, limiter.ofUser("u1"), "ack", start).allowed).toBe(true);
+    }
+    expect(limiter.take(laptop, limiter.ofUser("u1"), "ack", start)).toMatchObject({ retryAfterMs: 1_000 });
+    expect(laptop.fullAt).toBeNull();
+    expect(limiter.take(emptyBuckets(), limiter.ofUser("u2"), "ack", start).allowed).toBe(true);
+  });
+
+  test("[LIM] [AUTH3] refreshing and pinging are counted for each connection alone", () => {
+    const limiter = createRateLimiter(settings());
+    for (let device = 0; device < 10; device++) {
+      for (let index = 0; index < 5; index++) {
+        expect(limiter.take(emptyBuckets(), limiter.ofUser("u1"), "authenticate", start).allowed).toBe(true);
+      }
+    }
+    expect(limiter.ofUser("u1").fullAt).toBeNull();
+  });
+
+  test("[LIM] going on regardless for the whole window is abuse, also between refilled tokens", () => {
+    const limiter = createRateLimiter(settings());
+    const connection = emptyBuckets();
+    let firstRefusal: number | null = null;
+    let abusiveAt: number | null = null;
+    for (let now = start; abusiveAt === null && now < start + 60_000; now += 20) {
+      const decision = limiter.take(connection, null, "message.send", now);
+      if (decision.allowed) continue;
+      firstRefusal ??= now;
+      if (decision.abusive) abusiveAt = now;
+    }
+    expect(abusiveAt! - firstRefusal!).toBeGreaterThanOrEqual(10_000);
+    expect(abusiveAt! - firstRefusal!).toBeLessThanOrEqual(10_500);
+  });
+
+  test("[LIM] who waits as long as it was told is never abusive, however greedy", () => {
+    const limiter = createRateLimiter(settings());
+    const connection = emptyBuckets();
+    let now = start;
+    while (now < start + 120_000) {
+      const decision = limiter.take(connection, null, "message.send", now);
+      if (decision.allowed) continue;
+      expect(decision.abusive).toBe(false);
+      now += decision.retryAfterMs;
+    }
+  });
+
+  test("[LIM] several messages at once and then the wait that was told is not abuse", () => {
+    const limiter = createRateLimiter(settings());
+    const connection = emptyBuckets();
+    let now = start;
+    while (now < start + 120_000) {
+      let waitMs = 20;
+      for (let index = 0; index < 5; index++, now += 5) {
+        const decision = limiter.take(connection, null, "message.send", now);
+        if (decision.allowed) continue;
+        expect(decision.abusive).toBe(false);
+        waitMs = decision.retryAfterMs;
+      }
+      now += waitMs;
+    }
+  });
+
+  test("[LIM] a silence starts the window anew", () => {
+    const limiter = createRateLimiter(settings({ default: { per_minute: 1, burst: 1 } }));
+    const connection = emptyBuckets();
+    limiter.take(connection, null, "ack", start);
+    expect(limiter.take(connection, null, "ack", start + 1)).toMatchObject({ abusive: false });
+    expect(limiter.take(connection, null, "ack", start + 9_000)).toMatchObject({ abusive: false });
+    expect(limiter.take(connection, null, "ack", start + 50_000)).toMatchObject({ abusive: false });
+    expect(limiter.take(connection, null, "ack", start + 59_999)).toMatchObject({ abusive: false });
+  });
+
+  test("[LIM] switched off, nothing is refused and nothing is kept", () => {
+    expect(burstOf("authenticate", { enabled: false })).toBe(10_000);
+    const limiter = createRateLimiter(settings({ enabled: false }));
+    const connection = emptyBuckets();
+    limiter.take(connection, null, "ack", start);
+    expect(connection).toEqual({ fullAt: null, refusals: null });
+    const addresses = createAddressLimiter(settings({ enabled: false }));
+    for (let index = 0; index < 1_000; index++) {
+      expect(addresses.connect("192.0.2.1", start).allowed).toBe(true);
+      addresses.noteFailure("192.0.2.1", start);
+    }
+    expect(addresses.mayAuthenticate("192.0.2.1", start).allowed).toBe(true);
+    expect(addresses.addresses()).toBe(0);
+  });
+
+  test("[LIM] idle owners hold nothing, and only full buckets are forgotten", () => {
+    const limiter = createRateLimiter(settings({ default: { per_minute: 60, burst: 2 } }));
+    const connection = emptyBuckets();
+    expect(connection.fullAt).toBeNull();
+    for (let index = 0; index < 3; index++) limiter.take(connection, limiter.ofUser("u1"), "ack", start);
+    limiter.sweep(start + 1_999);
+    expect(limiter.users()).toBe(1);
+    expect(limiter.settle(connection, start + 1_999)).toBe(false);
+    limiter.sweep(start + 2_000);
+    expect(limiter.users()).toBe(0);
+    expect(limiter.settle(connection, start + 2_000)).toBe(true);
+    expect(connection).toEqual({ fullAt: null, refusals: null });
+  });
+
+  test("[LIM] a clock that is set back locks nobody out", () => {
+    const limiter = createRateLimiter(settings());
+    const connection = emptyBuckets();
+    while (limiter.take(connection, null, "ack", start).allowed);
+    expect(limiter.take(connection, null, "ack", start - 3_600_000).allowed).toBe(true);
+  });
+
+  test("[LIM] the bucket as one number does what a counted bucket does", () => {
+    const rates = fc.record({ intervalMs: fc.integer({ min: 1, max: 5_000 }), burst: fc.integer({ min: 1, max: 50 }) });
+    fc.assert(
+      fc.property(rates, fc.array(fc.nat(6_000), { maxLength: 200 }), (rate, gaps) => {
+        let [fullAt, now] = [0, start];
+        // In milliseconds of refill, so that the model counts whole numbers.
+        let level = rate.burst * rate.intervalMs;
+        for (const gap of gaps) {
+          now += gap;
+          level = Math.min(level + gap, rate.burst * rate.intervalMs);
+          const waiting = waitMs(rate, { fullAt, now });
+          expect(waiting).toBe(Math.max(0, rate.intervalMs - level));
+          if (waiting > 0) continue;
+          level -= rate.intervalMs;
+          fullAt = afterTake(rate, { fullAt, now });
+        }
+      }),
+    );
+  });
+});
+
+describe("addresses", () => {
+  test("[LIM] connection attempts of one address are limited by the second", () => {
+    const limiter = createAddressLimiter(settings({ connections_per_second_per_ip: 3 }));
+    for (let index = 0; index < 3; index++) expect(limiter.connect("192.0.2.1", start).allowed).toBe(true);
+    expect(limiter.connect("192.0.2.1", start)).toEqual({ allowed: false, retryAfterMs: 334 });
+    expect(limiter.connect("::ffff:192.0.2.1", start).allowed).toBe(false);
+    expect(limiter.connect("192.0.2.2", start).allowed).toBe(true);
+    expect(limiter.connect("192.0.2.1", start + 334).allowed).toBe(true);
+  });
+
+  test("[LIM] failed authentications of one address are limited by the minute; successful ones are free", () => {
+    const limiter = createAddressLimiter(settings({ failed_authentications_per_minute_per_ip: 2 }));
+    for (let index = 0; index < 100; index++) {
+      expect(limiter.mayAuthenticate("192.0.2.1", start).allowed).toBe(true);
+    }
+    // More failures than the limit, from attempts that were under way together, are no debt.
+    for (let index = 0; index < 50; index++) limiter.noteFailure("192.0.2.1", start);
+    expect(limiter.mayAuthenticate("192.0.2.1", start)).toEqual({ allowed: false, retryAfterMs: 30_000 });
+    expect(limiter.mayAuthenticate("192.0.2.9", start).allowed).toBe(true);
+    expect(limiter.mayAuthenticate("192.0.2.1", start + 30_000).allowed).toBe(true);
+  });
+
+  test("[LIM] IPv6 counts by /64, and IPv4 written as IPv6 as IPv4", () => {
+    expect(addressBlock("2001:db8:0:1::1")).toBe("2001:db8:0:1::/64");
+    expect(addressBlock("2001:0DB8:0000:0001:ffff:ffff:ffff:ffff")).toBe("2001:db8:0:1::/64");
+    expect(addressBlock("2001:db8::1:0:0:0:5")).toBe("2001:db8:0:1::/64");
+    expect(addressBlock("2001:db8:0:2::1")).toBe("2001:db8:0:2::/64");
+    expect(addressBlock("::1")).toBe("0:0:0:0::/64");
+    expect(addressBlock("fe80::1%eth0")).toBe("fe80:0:0:0::/64");
+    expect(addressBlock("::ffff:192.0.2.1")).toBe("192.0.2.1");
+    expect(addressBlock("::ffff:c000:201")).toBe("192.0.2.1");
+    expect(addressBlock("192.0.2.1")).toBe("192.0.2.1");
+    expect(addressBlock("unknown")).toBe("unknown");
+  });
+
+  test("[LIM] the addresses of one /64 share one block however they are written", () => {
+    fc.assert(
+      fc.property(fc.ipV6(), (address) => {
+        // A URL writes an address in its one canonical form; a few forms it does not read.
+        const url = URL.parse(`http://[${address}]`);
+        fc.pre(url !== null);
+        const canonical = url!.hostname.slice(1, -1);
+        expect(addressBlock(address)).toBe(addressBlock(canonical));
+      }),
+    );
+  });
+
+  test("[LIM] memory is bounded: the address heard of longest ago goes first, a busy offender stays", () => {
+    const limiter = createAddressLimiter(settings({ failed_authentications_per_minute_per_ip: 1 }), {
+      addressesMax: 10,
+    });
+    for (let index = 0; index < 1_000; index++) {
+      limiter.noteFailure("198.51.100.1", start);
+      limiter.noteFailure(`2001:db8:0:${index.toString(16)}::1`, start);
+      expect(limiter.addresses()).toBeLessThanOrEqual(10);
+    }
+    expect(limiter.mayAuthenticate("198.51.100.1", start).allowed).toBe(false);
+    expect(limiter.mayAuthenticate("2001:db8:0:0::1", start).allowed).toBe(true);
+    limiter.sweep(start + 60_000);
+    expect(limiter.addresses()).toBe(0);
+  });
+});
