@@ -1,13 +1,89 @@
-/** Holds the place of the token command. */
-import type { Command } from "./command.ts";
+/** Mints a token for development, signed with the configured secret. */
+import { SignJWT } from "jose";
+import * as v from "valibot";
+import { importSecret } from "../auth/fixed-keys.ts";
+import { roles } from "../auth/identity.ts";
+import { loadConfig } from "../config/loader.ts";
+import type { Config } from "../config/schema.ts";
+import { duration } from "../config/values.ts";
+import { identifier } from "../protocol/fields.ts";
+import { type Command, type CommandArgs, UsageError } from "./command.ts";
 
 export const token: Command = {
   name: "token",
-  summary: "not there yet",
-  usage: "token",
-  options: {},
-  async run(_args, io) {
-    io.stderr.write("token is not there yet\n");
-    return 1;
+  summary: "mint a token for development, signed with auth.secret",
+  usage: "token --user <id> [--role service,admin] [--device <id>] [--ttl 1h] [--config <file>]",
+  options: {
+    user: { summary: "whom the token speaks for", value: "id" },
+    role: { summary: "service or admin; more than once, or with commas", value: "role" },
+    device: { summary: "binds the token to one device", value: "id" },
+    ttl: { summary: "how long it is valid (1h)", value: "duration" },
+    config: { summary: "the configuration's file", value: "file" },
+  },
+
+  async run(args, io) {
+    const claims = claimsOf(args);
+    const file = args.value("config");
+    const { config } = await loadConfig({ ...(file === undefined ? {} : { file }), env: io.env, cwd: io.cwd });
+    const obstacle = obstacleIn(config.auth);
+    if (obstacle !== null) {
+      io.stderr.write(`${obstacle}\n`);
+      return 1;
+    }
+    const key = await importSecret(config.auth.secret!);
+    const { issuer, audience } = config.auth;
+    const issuedAtSeconds = Math.floor(Date.now() / 1_000);
+    const jwt = await new SignJWT({
+      sub: claims.user,
+      iat: issuedAtSeconds,
+      exp: issuedAtSeconds + Math.ceil(claims.ttlMs / 1_000),
+      ...(claims.roles.length === 0 ? {} : { roles: claims.roles }),
+      ...(claims.device === undefined ? {} : { device_id: claims.device }),
+      ...(issuer === null ? {} : { iss: issuer }),
+      ...(audience === null ? {} : { aud: audience }),
+    })
+      .setProtectedHeader({ alg: "HS256", typ: "JWT" })
+      .sign(key);
+    io.stdout.write(`${jwt}\n`);
+    return 0;
   },
 };
+
+function claimsOf(args: CommandArgs) {
+  const user = args.value("user");
+  if (user === undefined) throw new UsageError("token needs --user <id>");
+  checkIdentifier("user", user);
+  const device = args.value("device");
+  if (device !== undefined) checkIdentifier("device", device);
+  const names = args.values("role").flatMap((it) => it.split(",").map((name) => name.trim()));
+  for (const name of names) {
+    if (!roles.some((role) => role === name))
+      throw new UsageError(`--role must be ${roles.join(" or ")}, not ${JSON.stringify(name)}`);
+  }
+  const ttl = v.safeParse(duration, args.value("ttl") ?? "1h");
+  if (!ttl.success) throw new UsageError(`--ttl ${ttl.issues[0].message}`);
+  if (ttl.output <= 0) throw new UsageError("--ttl must be longer than nothing");
+  return { user, device, roles: [...new Set(names)], ttlMs: ttl.output };
+}
+
+function checkIdentifier(flag: string, value: string): void {
+  const result = v.safeParse(identifier, value);
+  if (!result.success) throw new UsageError(`--${flag} ${result.issues[0].message}`);
+}
+
+/** Why no token can be minted with these settings, and what to do about it; null where it can. */
+function obstacleIn({ algorithms, secret }: Config["auth"]): string | null {
+  if (!algorithms.includes("HS256")) {
+    return (
+      `auth.algorithms is ${algorithms.join(", ")}: such tokens are signed with a private key, which this service does not have. ` +
+      "Ask whoever issues your tokens, or use HS256 with auth.secret for development."
+    );
+  }
+  if (secret === null) {
+    return (
+      "auth.secret is not set, so there is nothing to sign with. Set auth.secret in the configuration, " +
+      "at least 32 bytes, such as the output of: openssl rand -base64 32"
+    );
+  }
+  return null;
+}

@@ -1,0 +1,77 @@
+/** Who a token speaks for: its claims, read strictly, and why a token is refused. */
+import * as v from "valibot";
+import { type AuthFailureCode, authFailureTable } from "../protocol/errors.ts";
+import { identifier } from "../protocol/fields.ts";
+
+/** What a connection may do beyond its own user's things; there are no other roles. */
+export const roles = ["service", "admin"] as const;
+export type Role = (typeof roles)[number];
+
+export interface Identity {
+  userId: string;
+  roles: Role[];
+  /** The device that the token is bound to; null: the client names it. */
+  deviceId: string | null;
+  /** Whole topic names that the token grants beyond what the user may see anyway. */
+  topics: string[];
+  /** Milliseconds since the epoch; null where nothing expires (trusted mode), never for a token. */
+  expiresAt: number | null;
+}
+
+/** Why a token was refused [AUTH1]. Carries nothing of the token, so that it may be logged. */
+export class AuthenticationError extends Error {
+  readonly retryable: boolean;
+  /** The keys could not be had: nothing is known about the token, and the answer is 503, not 401. */
+  readonly unavailable: boolean;
+
+  constructor(
+    readonly code: AuthFailureCode,
+    message: string,
+    { unavailable = false }: { unavailable?: boolean } = {},
+  ) {
+    super(message);
+    this.name = "AuthenticationError";
+    this.unavailable = unavailable;
+    this.retryable = unavailable || authFailureTable[code].retryable;
+  }
+}
+
+/** The roles among the names, each once; names that are no role are dropped [AUTH2]. */
+export function knownRoles(names: readonly string[]): Role[] {
+  return roles.filter((role) => names.includes(role));
+}
+
+/** The last moment that a `Date` can hold; an `exp` beyond it could not be told to a client. */
+const latestMs = 8.64e15;
+
+const claims = v.object({
+  sub: identifier,
+  exp: v.pipe(
+    v.number(),
+    v.check((seconds) => seconds * 1_000 <= latestMs),
+  ),
+  roles: v.optional(v.array(v.string()), []),
+  device_id: v.optional(identifier),
+  topics: v.optional(v.array(v.pipe(v.string(), v.minLength(1), v.maxLength(300))), []),
+});
+
+/**
+ * Reads the claims of a token whose signature and times have been checked.
+ * @throws AuthenticationError `token_invalid` where a claim is missing or of the wrong type
+ */
+export function identityOf(payload: unknown): Identity {
+  const result = v.safeParse(claims, payload, { abortEarly: true });
+  if (!result.success) {
+    // The claim's name is one of ours; its value stays out of the message.
+    const claim = v.getDotPath(result.issues[0])?.split(".")[0] ?? "payload";
+    throw new AuthenticationError("token_invalid", `The token's claim ${claim} is missing or malformed.`);
+  }
+  const { sub, exp, roles: names, device_id, topics } = result.output;
+  return {
+    userId: sub,
+    roles: knownRoles(names),
+    deviceId: device_id ?? null,
+    topics,
+    expiresAt: Math.floor(exp * 1_000),
+  };
+}
