@@ -1,0 +1,8 @@
+/** Runs the call registry's contract on the registries that need no server. */
+import { LocalCallRegistry } from "../../src/cluster/local/calls.ts";
+import { callRegistryContract } from "./call-registry.ts";
+
+callRegistryContract("local", async () => {
+  const registry = new LocalCallRegistry();
+  return { one: registry, other: registry, close: async () => {} };
+});
