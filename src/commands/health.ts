@@ -1,7 +1,7 @@
 /** Asks a running service whether it is well: for container health checks and scripts. */
+import type { IncomingMessage } from "node:http";
 import type { Config } from "../config/schema.ts";
-import type { Command } from "./command.ts";
-import { UsageError } from "./command.ts";
+import { type Command, UsageError } from "./command.ts";
 
 export const health: Command = {
   name: "health",
@@ -36,22 +36,29 @@ export const health: Command = {
 
 const timeoutMsMax = 3_600_000;
 
-/** @returns null where the service answered 2xx in time, else what happened, in one line */
-async function ask(url: string, options: { timeoutMs: number; insecure: boolean }): Promise<string | null> {
-  try {
-    const response = await fetch(url, {
-      signal: AbortSignal.timeout(options.timeoutMs),
-      // A redirect is not an answer, and a proxy's word is not the service's.
-      redirect: "manual",
-      proxy: "",
-      headers: { connection: "close" },
-      tls: { rejectUnauthorized: !options.insecure },
-    });
-    return response.ok ? null : `${response.status} ${response.statusText}`.trim();
-  } catch (error) {
-    if (error instanceof DOMException && error.name === "TimeoutError") return `no answer in ${options.timeoutMs} ms`;
-    return error instanceof Error ? error.message.replaceAll("\n", " ") : String(error);
-  }
+/**
+ * Not by `fetch`: that would obey HTTP_PROXY, and a proxy's word is not the service's. A redirect is no answer either.
+ * @returns null where the service answered 2xx in time, else what happened, in one line
+ */
+async function ask(
+  url: string,
+  { timeoutMs, insecure }: { timeoutMs: number; insecure: boolean },
+): Promise<string | null> {
+  const { promise, resolve } = Promise.withResolvers<string | null>();
+  const options = { agent: false, signal: AbortSignal.timeout(timeoutMs) } as const;
+  const answered = (response: IncomingMessage) => {
+    const { statusCode = 0, statusMessage = "" } = response;
+    response.destroy();
+    resolve(statusCode >= 200 && statusCode < 300 ? null : `${statusCode} ${statusMessage}`.trim());
+  };
+  const request = url.toLowerCase().startsWith("https:")
+    ? (await import("node:https")).get(url, { ...options, rejectUnauthorized: !insecure }, answered)
+    : (await import("node:http")).get(url, options, answered);
+  request.on("error", (error) => {
+    const late = options.signal.aborted;
+    resolve(late ? `no answer in ${timeoutMs} ms` : error.message.replaceAll("\n", " "));
+  });
+  return promise;
 }
 
 function readyUrl({ host, port, tls }: Config["server"]): string {

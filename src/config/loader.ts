@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import * as v from "valibot";
 import { checks } from "./checks.ts";
 import { ConfigError, type Fault } from "./faults.ts";
-import { keysByName } from "./keys.ts";
+import { type Key, keysByName } from "./keys.ts";
 import { type Config, configSchema } from "./schema.ts";
 import { type Env, type Gathered, gatherEnvironment, gatherFile, type Setting } from "./sources.ts";
 import { shown } from "./text.ts";
@@ -50,7 +50,8 @@ export async function loadConfig(options: { file?: string; env: Env; cwd: string
   const first = v.safeParse(configSchema, treeOf(settings, faulty));
   if (!first.success) for (const fault of schemaFaults(first.issues, settings, faulty)) faults.push(fault);
   // What the file would have said is unknown: rules that join settings would only mislead.
-  if (!("fault" in read)) faults.push(...(await brokenRules(settings, { faulty, cwd })));
+  if (!("fault" in read))
+    faults.push(...(await brokenRules(settings, { faulty: withSections(faulty, settings), cwd })));
   if (!first.success || faults.length > 0) throw new ConfigError(faults);
 
   const notices = withoutEffect.flatMap((name) => {
@@ -109,24 +110,32 @@ function schemaFaults(
     // Within a list the path ends with an index.
     const key = keysByName.get(name) ?? keysByName.get(path.slice(0, -1).join("."))!;
     const setting = settings.get(key.name);
-    const parent = key.path.slice(0, -1).join(".");
+    // Told already, or taken out because of what was told.
+    if (faults.has(name) || (setting !== undefined && setting.fault !== undefined)) continue;
+    faulty.add(key.name);
     if (setting === undefined) {
-      // The rest of its section cannot stand without it.
-      const siblings = [...settings.values()].filter((other) => other.key.name.startsWith(`${parent}.`));
-      for (const sibling of siblings) faulty.add(sibling.key.name);
-      faulty.add(key.name);
-      const origin = siblings[0]?.origin ?? "default";
+      const origin = siblingsOf(key, settings)[0]?.origin ?? "default";
       faults.set(name, { path: name, value: null, expected: `is missing and ${key.expected}`, origin });
       continue;
     }
-    faulty.add(key.name);
-    if (faults.has(name)) continue;
     const expected = issue.message.startsWith("must") ? issue.message : key.expected;
     // As it was written: after a step of the schema a duration would be a number of milliseconds.
     const value = shown(key, name === key.name ? setting.value : issue.input);
     faults.set(name, { path: name, value, expected, origin: setting.origin });
   }
   return [...faults.values()];
+}
+
+function siblingsOf(key: Key, settings: ReadonlyMap<string, Setting>): Setting[] {
+  const section = `${key.path.slice(0, -1).join(".")}.`;
+  return [...settings.values()].filter((other) => other.key.name.startsWith(section));
+}
+
+/** With a faulty setting that has no default the rest of its section cannot stand either. */
+function withSections(faulty: ReadonlySet<string>, settings: ReadonlyMap<string, Setting>): Set<string> {
+  const indispensable = [...faulty].map((name) => keysByName.get(name)!).filter((key) => key.fallback === undefined);
+  const fallen = indispensable.flatMap((key) => siblingsOf(key, settings).map((sibling) => sibling.key.name));
+  return new Set([...faulty, ...fallen]);
 }
 
 /** The rules that join settings, on those that are sound; a faulty one stands at its default meanwhile and breaks no rule. */

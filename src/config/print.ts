@@ -30,6 +30,6 @@ function scalar(key: Key, value: unknown): string {
 
 /** A file would replace `${NAME}`: what stands here has been replaced already. */
 function escaped(value: unknown): unknown {
-  if (typeof value === "string") return value.replaceAll("${", "$${");
+  if (typeof value === "string") return value.replaceAll("${", () => "$${");
   return Array.isArray(value) ? value.map(escaped) : value;
 }

@@ -32,7 +32,8 @@ export function maskUrl(url: string): string {
 /** A value without its secret; other values as they are. */
 export function masked(key: Key, value: unknown): unknown {
   if (value === null || value === undefined || key.secret === "no") return value;
-  return key.secret === "url" && typeof value === "string" ? maskUrl(value) : mask;
+  if (key.secret === "whole" || typeof value === "object") return mask;
+  return typeof value === "string" ? maskUrl(value) : value;
 }
 
 const shownMax = 120;

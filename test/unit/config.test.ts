@@ -1,0 +1,492 @@
+/** Proves that a wrong configuration is told in full, and that files, environment and defaults join as promised. */
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: they are what a configuration file holds.
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ConfigError, type Fault } from "../../src/config/faults.ts";
+import { type Key, keys, root, type Section } from "../../src/config/keys.ts";
+import { type LoadedConfig, loadConfig } from "../../src/config/loader.ts";
+import { nearest } from "../../src/config/nearest.ts";
+import { printConfig } from "../../src/config/print.ts";
+import { maskUrl } from "../../src/config/text.ts";
+
+const project = join(import.meta.dir, "../..");
+let folder: string;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "ws-config-"));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+type Env = Record<string, string>;
+
+/** Loads a YAML text as an explicitly named file. */
+async function load(yaml: string, env: Env = {}): Promise<LoadedConfig> {
+  const file = join(folder, `${crypto.randomUUID()}.yaml`);
+  await Bun.write(file, yaml);
+  return loadConfig({ file, env, cwd: folder });
+}
+
+async function faultsOf(loading: Promise<unknown>): Promise<readonly Fault[]> {
+  const error = await loading.then(
+    () => null,
+    (reason) => reason,
+  );
+  expect(error).toBeInstanceOf(ConfigError);
+  return (error as ConfigError).faults;
+}
+
+/** A file that sets one key, and what its section cannot do without. */
+function fileWith(key: Key, value: unknown): string {
+  const tree: Record<string, unknown> = {};
+  let at = tree;
+  for (const part of key.path.slice(0, -1)) at = (at[part] = {}) as Record<string, unknown>;
+  if (key.name.startsWith("server.tls.")) Object.assign(at, { cert_file: "a.pem", key_file: "b.pem" });
+  at[key.path.at(-1)!] = value;
+  return JSON.stringify(tree);
+}
+
+function sectionsOf(section: Section): Section[] {
+  const inner = [...section.children.values()].filter((child) => child.kind === "section");
+  return [section, ...inner.flatMap((child) => sectionsOf(child as Section))];
+}
+
+const wrong: Record<Key["kind"], unknown> = {
+  text: 4711,
+  whole: "many",
+  boolean: "perhaps",
+  choice: "nonsense",
+  list: "one",
+  duration: 4711,
+  size: "big",
+  address: "nowhere",
+};
+
+const wrongElement: Record<string, unknown> = { list: [4711], whole: 1.5, duration: "5 minutes", size: "-1" };
+
+describe("a wrong value", () => {
+  for (const key of keys) {
+    test(`${key.name} is told with its value, its place and what is expected`, async () => {
+      const faults = await faultsOf(load(fileWith(key, wrong[key.kind])));
+      const fault = faults.find(({ path }) => path === key.name)!;
+      expect(fault.value).toBe(key.secret === "whole" ? '"********"' : JSON.stringify(wrong[key.kind]));
+      expect(fault.expected).toStartWith("must be ");
+      expect(fault.origin).toEndWith(".yaml");
+      expect(faults.filter(({ path }) => !path.startsWith("server.tls."))).toHaveLength(
+        key.name.startsWith("server.tls.") ? 0 : 1,
+      );
+    });
+
+    test(`${key.name} is told from the environment, too`, async () => {
+      // Every text is a fitting text, and no other kind is empty; lists of text take any.
+      if (key.kind === "text" || key.kind === "list") return;
+      const [fault] = await faultsOf(load("", { [key.variable]: "no such thing!" }));
+      expect(fault).toMatchObject({ path: key.name, origin: key.variable, value: '"no such thing!"' });
+    });
+
+    if (wrongElement[key.kind] !== undefined)
+      test(`${key.name} is told where only a part or its form is wrong`, async () => {
+        const [fault] = await faultsOf(load(fileWith(key, wrongElement[key.kind])));
+        expect(fault!.path).toStartWith(key.name);
+        expect(fault!.expected).toStartWith("must be ");
+      });
+  }
+
+  test("every setting but the parts of TLS has a default that is sound", async () => {
+    expect(keys.filter(({ fallback }) => fallback === undefined).map(({ name }) => name)).toEqual([
+      "server.tls.cert_file",
+      "server.tls.key_file",
+    ]);
+    const { config, notices, file } = await loadConfig({ env: {}, cwd: folder });
+    expect(config.websocket.ping_period).toBe(54_000);
+    expect(config.websocket.max_message_size).toBe(10 * 1024 * 1024);
+    expect({ notices, file }).toEqual({ notices: [], file: null });
+  });
+
+  test("all faults come at once, each in a line of the message", async () => {
+    const yaml = "websocket: { pong_wait: 60, pong_wiat: 1s }\nserver: { port: x, host: 1 }\nlog: [a]\nnothing: 1";
+    const faults = await faultsOf(load(yaml, { WS__LOG__LEVEL: "loud", WS__NO: "1" }));
+    expect(faults.map(({ path }) => path).toSorted()).toEqual([
+      "WS__NO",
+      "log",
+      "log.level",
+      "nothing",
+      "server.host",
+      "server.port",
+      "websocket.pong_wait",
+      "websocket.pong_wiat",
+    ]);
+    expect(new ConfigError(faults).message.split("\n")).toHaveLength(faults.length + 1);
+  });
+
+  test("timers that are 0 or beyond what the platform can wait for are refused", async () => {
+    const faults = await faultsOf(load("websocket: { cleanup_interval: 0s, write_wait: 30d }\nlog: { retention: 0s }"));
+    expect(faults.map(({ path, value }) => [path, value])).toEqual([
+      ["websocket.write_wait", '"30d"'],
+      ["websocket.cleanup_interval", '"0s"'],
+      ["log.retention", '"0s"'],
+    ]);
+    expect((await load("log: { retention: 365d }")).config.log.retention).toBe(365 * 86_400_000);
+  });
+
+  test("TLS without one of its variables is told once", async () => {
+    const faults = await faultsOf(load("server: { tls: { cert_file: '${GONE}', key_file: 1 } }"));
+    expect(faults.map(({ path }) => path)).toEqual(["server.tls.cert_file", "server.tls.key_file"]);
+  });
+
+  test("TLS needs both files", async () => {
+    const [fault, ...others] = await faultsOf(load("server: { tls: { cert_file: a.pem } }"));
+    expect(fault).toMatchObject({ path: "server.tls.key_file", value: null, expected: "is missing and must be text" });
+    expect(others).toEqual([]);
+    expect((await faultsOf(load("server: { tls: {} }")))[0]!.path).toBe("server.tls");
+  });
+});
+
+describe("an unknown name", () => {
+  for (const section of sectionsOf(root)) {
+    const known = [...section.children.values()].at(0)!;
+    test(`in ${section.name || "the file itself"} names the nearest`, async () => {
+      const last = known.path.at(-1)!;
+      const misspelled = `${last.slice(0, -1)}_${last.slice(-1)}`;
+      const tree = section.path.toReversed().reduce<unknown>((inner, part) => ({ [part]: inner }), { [misspelled]: 1 });
+      const faults = await faultsOf(load(JSON.stringify(tree)));
+      expect(faults).toHaveLength(1);
+      expect(faults[0]).toMatchObject({
+        path: [...section.path, misspelled].join("."),
+        expected: `is not a setting; the nearest is ${known.name}`,
+      });
+    });
+  }
+
+  test("of another section is found there", async () => {
+    const [fault] = await faultsOf(load("server: { pong_wait: 60s }\n"));
+    expect(fault!.expected).toEndWith("websocket.pong_wait");
+  });
+
+  test("hides its value: it may be a misspelled secret", async () => {
+    const loading = load("auth: { secrte: hunter2 }", { WS__AUTH__SECRTE: "hunter2" });
+    expect(JSON.stringify(await faultsOf(loading))).not.toContain("hunter2");
+  });
+
+  test("of the prototype is unknown as well", async () => {
+    const faults = await faultsOf(load("__proto__: { a: 1 }\nserver: { constructor: 1 }"));
+    expect(faults.map(({ path }) => path)).toEqual(["__proto__", "server.constructor"]);
+  });
+
+  test("nearest counts swapped letters once and ignores case", () => {
+    expect(nearest("prot", ["pong", "port"])).toBe("port");
+    expect(nearest("PORT", ["host", "port"])).toBe("port");
+    expect(nearest("x", [])).toBe("");
+  });
+});
+
+describe("the environment", () => {
+  test("sets every type", async () => {
+    const { config, origins } = await load("", {
+      WS__SERVER__PORT: "9000",
+      WS__SERVER__ALLOWED_ORIGINS: "https://a.example, https://b.example",
+      WS__SERVER__TRUSTED_PROXIES: "",
+      WS__WEBSOCKET__PONG_WAIT: "70s",
+      WS__WEBSOCKET__MAX_MESSAGE_SIZE: "1048576",
+      WS__WEBSOCKET__AUTO_SUBSCRIBE: "user,calls",
+      WS__RATE_LIMITS__ENABLED: "false",
+      WS__RATE_LIMITS__CALL_ICE__PER_MINUTE: "7",
+      WS__RATE_LIMITS__PRESENCE_UPDATE__BURST: "8",
+      WS__CLUSTER__URL: "null",
+      WS__CLUSTER__NODE_ID: "7",
+      WS__LOG__LEVEL: "debug",
+      WS__OPERATIONS__LISTEN: "[::1]:9090",
+    });
+    expect(config.server).toMatchObject({
+      port: 9000,
+      allowed_origins: ["https://a.example", "https://b.example"],
+      trusted_proxies: [],
+    });
+    expect(config.websocket).toMatchObject({
+      pong_wait: 70_000,
+      max_message_size: 1_048_576,
+      auto_subscribe: ["user", "calls"],
+    });
+    expect(config.rate_limits).toMatchObject({
+      enabled: false,
+      "call.ice": { per_minute: 7, burst: 150 },
+      "presence.update": { per_minute: 12, burst: 8 },
+    });
+    expect(config.cluster).toEqual({ url: null, node_id: "7" });
+    expect(config.operations.listen).toEqual({ host: "::1", port: 9090 });
+    expect(origins.get("log.level")).toBe("WS__LOG__LEVEL");
+  });
+
+  test("has one variable for each setting", () => {
+    expect(new Set(keys.map(({ variable }) => variable)).size).toBe(keys.length);
+  });
+
+  test("wins over borrowed names, and these over the file", async () => {
+    const yaml = "server: { port: 1 }\nstorage: { url: 'sqlite:file.db' }";
+    const borrowed = { PORT: "2", DATABASE_URL: "postgres://h/borrowed", REDIS_URL: "redis://h" };
+    expect((await load(yaml)).config.server.port).toBe(1);
+    const { config } = await load(yaml, borrowed);
+    expect([config.server.port, config.storage.url, config.cluster.url]).toEqual([
+      2,
+      borrowed.DATABASE_URL,
+      "redis://h",
+    ]);
+    const stronger = {
+      ...borrowed,
+      WS__SERVER__PORT: "3",
+      WS__STORAGE__URL: "postgresql://h/own",
+      WS__CLUSTER__URL: "",
+    };
+    const strongest = (await load(yaml, stronger)).config;
+    expect([strongest.server.port, strongest.storage.url, strongest.cluster.url]).toEqual([
+      3,
+      "postgresql://h/own",
+      null,
+    ]);
+    expect((await load(yaml, { PORT: "", DATABASE_URL: "" })).config.server.port).toBe(1);
+  });
+
+  test("repairs what the file has wrong", async () => {
+    const { config } = await load("server: { port: wrong, host: '${NOWHERE}' }", {
+      WS__SERVER__PORT: "9000",
+      WS__SERVER__HOST: "localhost",
+    });
+    expect(config.server).toMatchObject({ port: 9000, host: "localhost" });
+  });
+
+  test("fills ${NAME} in, as the setting's own type", async () => {
+    const yaml =
+      "server: { port: '${P}', allowed_origins: '${O}', trusted_proxies: ['${IP}/8', 10.0.0.1] }\n" +
+      "auth: { issuer: 'https://${H}/$${H}' }\ncluster: { node_id: 'a-${N}-b' }";
+    const { config } = await load(yaml, { P: "81", O: "a,b", IP: "10.0.0.0", H: "h", N: "1" });
+    expect(config.server).toMatchObject({
+      port: 81,
+      allowed_origins: ["a", "b"],
+      trusted_proxies: ["10.0.0.0/8", "10.0.0.1"],
+    });
+    expect(config.auth.issuer).toBe("https://h/${H}");
+    expect(config.cluster.node_id).toBe("a-1-b");
+  });
+
+  test("that lacks a ${NAME} is told the name", async () => {
+    const faults = await faultsOf(load("auth: { issuer: 'x${GONE}', audience: '${EMPTY}' }", { EMPTY: "" }));
+    expect(faults.map(({ path, expected }) => [path, expected])).toEqual([
+      ["auth.issuer", "needs the environment variable GONE, which is not set"],
+      ["auth.audience", "needs the environment variable EMPTY, which is not set"],
+    ]);
+  });
+});
+
+describe("the file", () => {
+  test("is the named one, else WS_CONFIG's, else configs/config.yaml, else none", async () => {
+    const cwd = await mkdtemp(join(folder, "lookup-"));
+    const portOf = async (options: { file?: string; env?: Env }) => {
+      const { config, file } = await loadConfig({ env: {}, ...options, cwd });
+      return [config.server.port, file];
+    };
+    expect(await portOf({})).toEqual([8086, null]);
+    await Bun.write(join(cwd, "configs/config.yaml"), "server: { port: 1 }");
+    await Bun.write(join(cwd, "other.yaml"), "server: { port: 2 }");
+    await Bun.write(join(cwd, "named.yaml"), "server: { port: 3 }");
+    expect(await portOf({})).toEqual([1, "configs/config.yaml"]);
+    expect(await portOf({ env: { WS_CONFIG: "other.yaml" } })).toEqual([2, "other.yaml"]);
+    expect(await portOf({ file: "named.yaml", env: { WS_CONFIG: "other.yaml" } })).toEqual([3, "named.yaml"]);
+  });
+
+  test("that is named and not there is a fault, beside those of the environment", async () => {
+    const faults = await faultsOf(loadConfig({ env: { WS_CONFIG: "gone.yaml", PORT: "x" }, cwd: folder }));
+    expect(faults.map(({ path, expected, origin }) => [path, expected, origin])).toEqual([
+      ["gone.yaml", "is not there", "WS_CONFIG"],
+      ["server.port", "must be a whole number from 0 to 65535", "PORT"],
+    ]);
+    expect((await faultsOf(loadConfig({ file: ".", env: {}, cwd: folder })))[0]!.path).toBe(".");
+  });
+
+  test("that is no YAML, or no mapping, is a fault", async () => {
+    expect((await faultsOf(load("a: [1\nb: : :")))[0]!.expected).toStartWith("is not YAML: ");
+    expect((await faultsOf(load("- a\n- b")))[0]!.expected).toBe("must be a mapping of sections");
+    expect((await load("")).config.server.port).toBe(8086);
+    expect((await load("server:\n# all of it is commented out\n")).config.server.port).toBe(8086);
+  });
+
+  test("for development works as it is", async () => {
+    const { config, notices, file } = await loadConfig({ env: {}, cwd: project });
+    expect({ notices, file }).toEqual({ notices: [], file: "configs/config.yaml" });
+    expect(config.log.format).toBe("pretty");
+    const { config: defaults } = await loadConfig({ env: {}, cwd: folder });
+    expect({ ...config, log: { ...config.log, format: "json" } }).toEqual({ ...defaults } as typeof config);
+  });
+
+  test("for development and the one for production have every section", async () => {
+    for (const name of ["config", "production"]) {
+      const tree = Bun.YAML.parse(await Bun.file(join(project, `configs/${name}.yaml`)).text()) as object;
+      expect(Object.keys(tree).toSorted()).toEqual([...root.children.keys()].toSorted());
+    }
+  });
+
+  const productionEnv = {
+    ALLOWED_ORIGINS: "https://app.example.com",
+    AUTH_JWKS_URL: "https://id.example.com/jwks.json",
+    AUTH_ISSUER: "https://id.example.com",
+    AUTH_AUDIENCE: "chat",
+    DATABASE_URL: "postgres://app:pass@db/chat",
+    REDIS_URL: "redis://:pass@redis:6379",
+  };
+
+  test("for production works with its environment", async () => {
+    const { config, notices } = await loadConfig({ file: "configs/production.yaml", env: productionEnv, cwd: project });
+    expect(notices).toEqual([]);
+    expect(config.auth).toMatchObject({ mode: "token", jwks_url: productionEnv.AUTH_JWKS_URL });
+    expect(config.server).toMatchObject({ host: "0.0.0.0", allowed_origins: ["https://app.example.com"] });
+    expect([config.storage.url, config.cluster.url]).toEqual([productionEnv.DATABASE_URL, productionEnv.REDIS_URL]);
+    expect([config.log.format, config.directory.mode]).toEqual(["json", "managed"]);
+  });
+
+  test("for production names each variable that is missing", async () => {
+    const faults = await faultsOf(loadConfig({ file: "configs/production.yaml", env: {}, cwd: project }));
+    for (const name of Object.keys(productionEnv))
+      expect(faults.filter(({ expected }) => expected.includes(` ${name},`))).toHaveLength(1);
+  });
+});
+
+describe("settings that must fit each other", () => {
+  const secret = "s".repeat(32);
+  const cluster = "cluster: { url: 'redis://h' }";
+  const postgres = "storage: { url: 'postgres://h/d' }";
+  const refused: [rule: string, yaml: string, path: string][] = [
+    ["[CON6] ping_period is shorter than pong_wait", "websocket: { ping_period: 60s }", "websocket.ping_period"],
+    [
+      "[CON6] stale_connection_timeout is at least pong_wait",
+      "websocket: { stale_connection_timeout: 59s }",
+      "websocket.stale_connection_timeout",
+    ],
+    [
+      "[CON7] the client buffer holds one message",
+      "websocket: { client_buffer_size: 159 }",
+      "websocket.client_buffer_size",
+    ],
+    ["[TYP2] typing is relayed before it ends", "typing: { timeout: 3s }", "typing.relay_interval"],
+    ["[CON2] trusted is for loopback", "server: { host: 0.0.0.0 }", "auth.mode"],
+    ["[CON2] a name that only begins like loopback is not", "server: { host: 127.0.0.1.example.com }", "auth.mode"],
+    ["[AUTH2] token needs a key", "auth: { mode: token }", "auth.mode"],
+    [
+      "[AUTH2] token needs one key only",
+      `auth: { mode: token, algorithms: [RS256], secret: ${secret}, jwks_url: 'https://h' }`,
+      "auth.mode",
+    ],
+    ["[AUTH2] a secret is long", "auth: { secret: short }", "auth.secret"],
+    [
+      "[AUTH2] a secret is for HS256",
+      `auth: { mode: token, secret: ${secret}, algorithms: [RS256] }`,
+      "auth.algorithms",
+    ],
+    ["[AUTH2] a public key is not for HS256", "auth: { mode: token, jwks_url: 'https://h' }", "auth.algorithms"],
+    [
+      "[AUTH2] HS256 is alone",
+      `auth: { mode: token, secret: ${secret}, algorithms: [HS256, RS256] }`,
+      "auth.algorithms",
+    ],
+    ["[AUTH2] a JWKS URL is one", "auth: { jwks_url: 'ftp://h' }", "auth.jwks_url"],
+    ["[AUTH2] the public key is there", "auth: { public_key_file: gone.pem }", "auth.public_key_file"],
+    ["proxies are addresses or blocks", "server: { trusted_proxies: [10.0.0.0/33] }", "server.trusted_proxies"],
+    ["storage is SQLite or PostgreSQL", "storage: { url: 'mysql://h' }", "storage.url"],
+    ["[LOG3] nodes share one log", cluster, "storage.url"],
+    ["the cluster is Redis", `cluster: { url: 'http://h' }\n${postgres}`, "cluster.url"],
+    [
+      "[END3] the internal listener is loopback or has a token",
+      "operations: { listen: '0.0.0.0:9090' }",
+      "operations.listen",
+    ],
+  ];
+  for (const [rule, yaml, path] of refused)
+    test(`${rule}: else refused`, async () => {
+      expect((await faultsOf(load(yaml))).map((fault) => fault.path)).toEqual([path]);
+    });
+
+  test("[CON2] and do: a gateway, another loopback, a token", async () => {
+    expect((await load("server: { host: 0.0.0.0 }\nauth: { behind_gateway: true }")).config.auth.mode).toBe("trusted");
+    for (const host of ["localhost", "127.8.9.1", "::1"]) await load(`server: { host: '${host}' }`);
+    await load(`server: { host: '::' }\nauth: { mode: token, secret: ${secret} }`);
+  });
+
+  test("and do: the boundaries", async () => {
+    await load("websocket: { ping_period: 59s, stale_connection_timeout: 60s, client_buffer_size: 160 }");
+    await load("server: { trusted_proxies: [10.0.0.1, 10.0.0.0/8, 'fd00::/8', '::1'] }");
+    for (const scheme of ["redis", "rediss", "redis+sentinel", "redis+cluster"])
+      await load(`${postgres}\ncluster: { url: '${scheme}://h:1' }`);
+    await load("operations: { listen: '0.0.0.0:9090', token: t }");
+  });
+
+  test("TLS files and public keys are looked for from the working directory", async () => {
+    expect(
+      (await faultsOf(load("server: { tls: { cert_file: a.pem, key_file: b.pem } }"))).map(({ path }) => path),
+    ).toEqual(["server.tls.cert_file", "server.tls.key_file"]);
+    await Bun.write(join(folder, "there.pem"), "");
+    const { config } = await load(
+      "server: { tls: { cert_file: there.pem, key_file: ./there.pem } }\n" +
+        "auth: { mode: token, algorithms: [EdDSA], public_key_file: there.pem }",
+    );
+    expect(config.server.tls).toEqual({ cert_file: "there.pem", key_file: "./there.pem" });
+  });
+
+  test("are not judged by a value that is wrong already", async () => {
+    const faults = await faultsOf(load("websocket: { pong_wait: 10, ping_period: 20m, stale_connection_timeout: 1s }"));
+    expect(faults.map(({ path }) => path)).toEqual(["websocket.pong_wait"]);
+  });
+});
+
+describe("what is told of a sound configuration", () => {
+  test("socket buffer sizes are noticed wherever they are set", async () => {
+    const { notices } = await load("websocket: { read_buffer_size: 1024 }", {
+      WS__WEBSOCKET__WRITE_BUFFER_SIZE: "4KiB",
+    });
+    expect(notices).toHaveLength(2);
+    expect(notices[0]).toContain("websocket.read_buffer_size");
+    expect(notices[1]).toContain("WS__WEBSOCKET__WRITE_BUFFER_SIZE");
+    expect(notices[1]).toContain("has no effect here: Bun sizes its socket buffers itself");
+  });
+
+  test("what is printed loads as the same configuration", async () => {
+    await Bun.write(join(folder, "cert.pem"), "");
+    const yaml =
+      "server: { tls: { cert_file: cert.pem, key_file: cert.pem }, drain_timeout: 90s }\n" +
+      "cluster: { node_id: '7' }\nwebsocket: { max_message_size: 1000 }\nlog: { retention: 36h }\n" +
+      "auth: { issuer: 'a: $${b} # c', audience: 'null' }\noperations: { listen: '[::1]:9090' }";
+    const loaded = await load(yaml, { WS__TYPING__TIMEOUT: "3500ms" });
+    const printed = printConfig(loaded);
+    expect(printed).toContain("  timeout: 3500ms  # WS__TYPING__TIMEOUT\n");
+    expect(printed).toContain("  retention: 36h  # ");
+    expect(printed).toContain('  listen: "[::1]:9090"  # ');
+    expect((await load(printed)).config).toEqual(loaded.config);
+  });
+
+  test("secrets are masked", async () => {
+    const env = {
+      WS__AUTH__MODE: "token",
+      WS__AUTH__SECRET: `hunter2${"x".repeat(32)}`,
+      WS__OPERATIONS__TOKEN: "hunter2",
+      DATABASE_URL: "postgres://app:hunter2@db/chat",
+      REDIS_URL: "redis://:hunter2@redis",
+    };
+    const printed = printConfig(await load("", env));
+    expect(printed).not.toContain("hunter2");
+    expect(printed).toContain("postgres://app:********@db/chat");
+    const faults = await faultsOf(
+      load("", { ...env, DATABASE_URL: "mysql://app:hunter2@db", WS__AUTH__SECRET: "hunter2" }),
+    );
+    expect(faults).toHaveLength(2);
+    expect(new ConfigError(faults).message).not.toContain("hunter2");
+  });
+
+  test("URLs are masked whatever their passwords hold", () => {
+    expect(maskUrl("postgres://u:p@s/s:w@h:5432/d")).toBe("postgres://u:********@h:5432/d");
+    expect(maskUrl("redis://:p@h")).toBe("redis://:********@h");
+    expect(maskUrl("postgres://h/d?password=p&sslmode=require")).toBe(
+      "postgres://h/d?password=********&sslmode=require",
+    );
+    expect(maskUrl("postgres:u:p@h")).toBe("********");
+    expect(maskUrl("redis://u@h")).toBe("redis://u@h");
+    expect(maskUrl("sqlite:data/x.db")).toBe("sqlite:data/x.db");
+  });
+});
