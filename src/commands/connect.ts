@@ -1,13 +1,98 @@
-/** Holds the place of the connect command. */
-import type { Command } from "./command.ts";
+/** A client for the terminal and for scripts: lines in, messages out. */
+import { randomUUID } from "node:crypto";
+import { type Command, type CommandIo, UsageError } from "./command.ts";
+import { inputHelp, parseInput } from "./connect-input.ts";
+import { ConnectLink } from "./connect-link.ts";
+import { lineFor, paintFor, visible } from "./connect-print.ts";
+import { ConnectSession, type Message } from "./connect-session.ts";
+
+const defaultUrl = "ws://127.0.0.1:8086/ws";
+/** How long answers are waited for once the input has ended. */
+const lastAnswersMs = 30_000;
 
 export const connect: Command = {
   name: "connect",
-  summary: "not there yet",
-  usage: "connect",
-  options: {},
-  async run(_args, io) {
-    io.stderr.write("connect is not there yet\n");
+  summary: "talk to a server from the terminal or a script",
+  usage: "connect [--url <url>] [--user <id>] [--token <jwt>] [--device <id>] [--json] [--listen]",
+  options: {
+    url: { value: "url", summary: `the server; ${defaultUrl} where it is left out` },
+    user: { value: "id", summary: "who to be, where the server trusts what it is told" },
+    token: { value: "jwt", summary: "who to be, where it does not" },
+    device: { value: "id", summary: "which device to be" },
+    json: { summary: "print whole messages, one JSON object a line" },
+    listen: { summary: "go on printing after the input has ended" },
+  },
+  async run(args, io) {
+    const url = urlOf(args.value("url") ?? defaultUrl);
+    const user = args.value("user");
+    if (user !== undefined) url.searchParams.set("user_id", user);
+    const session = new ConnectSession({
+      newId: randomUUID,
+      deviceId: args.value("device") ?? url.searchParams.get("device_id"),
+      token: args.value("token") ?? null,
+    });
+    const paint = paintFor(io.stdout, io.env);
+    const note = (text: string) => void io.stderr.write(`${paint("note", visible(text))}\n`);
+    const print = (message: Message) =>
+      void io.stdout.write(args.has("json") ? `${JSON.stringify(message)}\n` : lineFor(message, paint));
+    const link = new ConnectLink({ url, session, random: Math.random, schedule, onMessage: print, onNote: note });
+    io.signals.onTerminate(() => link.stop());
+
+    const reading = read({ io, link, session, note }).then(async (how) => {
+      if (how === "ended" && args.has("listen")) return;
+      if (how === "ended") await Promise.race([session.settled(), Bun.sleep(lastAnswersMs)]);
+      link.stop();
+    });
+    // Raced, so that input which breaks ends it too; input that goes on does not keep it.
+    const end = await Promise.race([link.ended, reading.then(() => link.ended)]);
+    if (end.wanted) return 0;
+    io.stderr.write(`The connection has ended: ${visible(end.why)}\n`);
     return 1;
   },
 };
+
+/** Sends what is typed until the input ends or somebody has had enough. */
+async function read(parts: {
+  io: CommandIo;
+  link: ConnectLink;
+  session: ConnectSession;
+  note: (text: string) => void;
+}): Promise<"ended" | "quit"> {
+  const { io, link, session, note } = parts;
+  for await (const line of io.stdin()) {
+    const input = parseInput(line);
+    switch (input.kind) {
+      case "nothing":
+        break;
+      case "quit":
+        return "quit";
+      case "help":
+        io.stderr.write(inputHelp());
+        break;
+      case "fault":
+        note(input.message);
+        break;
+      default: {
+        // Not read on while there is nobody to send to: the terminal or the pipe is the queue.
+        if (!(await link.live())) return "quit";
+        const message = input.kind === "message" ? input.message : { type: input.type, payload: input.payload };
+        link.send(session.request(message));
+      }
+    }
+  }
+  await link.live();
+  return "ended";
+}
+
+function urlOf(text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url === null || (url.protocol !== "ws:" && url.protocol !== "wss:"))
+    throw new UsageError(`--url must be a ws:// or wss:// address, not ${JSON.stringify(text)}`);
+  if (url.pathname === "/") url.pathname = "/ws";
+  return url;
+}
+
+function schedule(delayMs: number, callback: () => void): () => void {
+  const timer = setTimeout(callback, delayMs);
+  return () => clearTimeout(timer);
+}
