@@ -170,8 +170,7 @@ export function callRegistryContract(name: string, open: () => Promise<OpenRegis
   });
 }
 
-const told = (deviceId: string) =>
-  ({ side: "callee", deviceId, awaySince: null, state: "on", reason: null }) as const;
+const told = (deviceId: string) => ({ side: "callee", deviceId, awaySince: null, state: "on", reason: null }) as const;
 
 function exampleCall({ callerId = "ann", calleeId = "bob", sdp = "offer", deadline = 60_000 } = {}): Call {
   return {

@@ -1,0 +1,118 @@
+/** Two users' devices around a call service of its own: a clock that is turned by hand, and everything delivered. */
+import { expect } from "bun:test";
+import type { Delivery, Device } from "../../src/calls/record.ts";
+import { type CallService, createCallService } from "../../src/calls/service.ts";
+import type { Call } from "../../src/cluster/call.ts";
+import { LocalCallRegistry } from "../../src/cluster/local/calls.ts";
+import { ProtocolError } from "../../src/protocol/errors.ts";
+import type { ServerPayload } from "../../src/protocol/server.ts";
+
+export const callSettings = { ring_timeout: 60_000, reconnect_timeout: 30_000 };
+
+/** Runs every step twice, as a registry does that meets a conflict, and insists on the same outcome. */
+class RepeatingRegistry extends LocalCallRegistry {
+  override transact<Result>(
+    key: { callId: string; userIds: string[] },
+    step: (calls: Call[]) => { put: Call[]; forget?: string[]; result: Result },
+  ): Promise<Result> {
+    return super.transact(key, (calls) => {
+      const before = structuredClone(calls);
+      const first = step(calls);
+      expect(calls).toEqual(before);
+      expect(step(calls)).toEqual(first);
+      return first;
+    });
+  }
+}
+
+export interface CallWorld {
+  service: CallService;
+  registry: LocalCallRegistry;
+  /** Everything delivered, in order; tests may empty it. */
+  deliveries: Delivery[];
+  missed: { userId: string; payload: ServerPayload<"call.ended">; callId: string }[];
+  /** What tests turn: the time (ms), whether the log is away, who may call. */
+  turn: { now: number; logAway: boolean; mayCall: boolean };
+  /** Called while the service looks for a user's devices. */
+  onDevicesOf: { hook: (userId: string) => Promise<void> };
+  connected: Set<string>;
+  connect(device: Device): Promise<void>;
+  disconnect(device: Device): Promise<void>;
+  /** Lets time pass and works on what has come due. */
+  pass(ms: number): Promise<void>;
+  /** Runs what the service has asked to be run later. */
+  fireTimer(): void;
+  timers(): number;
+}
+
+export const deviceKey = ({ userId, deviceId }: Device) => `${userId} ${deviceId}`;
+
+export function createCallWorld(devices: Device[]): CallWorld {
+  const turn = { now: 1_000_000, logAway: false, mayCall: true };
+  const registry = new RepeatingRegistry();
+  const deliveries: Delivery[] = [];
+  const missed: CallWorld["missed"] = [];
+  const connected = new Set(devices.map(deviceKey));
+  const onDevicesOf: CallWorld["onDevicesOf"] = { hook: async () => {} };
+  const timers = new Set<() => void>();
+  const service = createCallService({
+    registry,
+    deliver: (delivery) => deliveries.push(delivery),
+    async devicesOf(userId) {
+      const found = [...connected].filter((key) => key.startsWith(`${userId} `)).map((key) => key.split(" ")[1]!);
+      await onDevicesOf.hook(userId);
+      return found;
+    },
+    mayCall: async () => turn.mayCall,
+    async logMissed(userId, payload, callId) {
+      if (turn.logAway) throw new Error("the log is away");
+      missed.push({ userId, payload, callId });
+    },
+    now: () => turn.now,
+    after(_delayMs, run) {
+      timers.add(run);
+      return () => timers.delete(run);
+    },
+    settings: callSettings,
+    logger: { warn: () => {} },
+  });
+  return {
+    service,
+    registry,
+    deliveries,
+    missed,
+    turn,
+    onDevicesOf,
+    connected,
+    async connect(device) {
+      connected.add(deviceKey(device));
+      await service.deviceConnected(device);
+    },
+    async disconnect(device) {
+      connected.delete(deviceKey(device));
+      await service.deviceDisconnected(device);
+    },
+    async pass(ms) {
+      turn.now += ms;
+      await service.runDue();
+    },
+    fireTimer() {
+      const [run] = timers;
+      if (!run) throw new Error("no timer is set");
+      timers.delete(run);
+      run();
+    },
+    timers: () => timers.size,
+  };
+}
+
+/** What came of a request: `ok`, or the code it was refused with. */
+export async function outcomeOf(request: Promise<void>): Promise<string> {
+  try {
+    await request;
+    return "ok";
+  } catch (error) {
+    if (error instanceof ProtocolError) return error.code;
+    throw error;
+  }
+}
