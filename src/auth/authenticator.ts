@@ -5,7 +5,7 @@ import { type Algorithm, importPublicKeys, importSecret, keyFault } from "./fixe
 import { AuthenticationError, type Identity, identityOf } from "./identity.ts";
 import { createRemoteKeys, type FetchKeys, type remoteKeysTiming } from "./remote-keys.ts";
 
-export { AuthenticationError, type Identity, type Role } from "./identity.ts";
+export { AuthenticationError, type Identity, knownRoles, type Role, roles } from "./identity.ts";
 
 /** As the `authenticate` message has it; a token from a header or the URL may not be longer either. */
 const tokenLengthMax = 8192;
@@ -58,7 +58,7 @@ export function createAuthenticator({
 
   async function readPublicKeys(): Promise<void> {
     const path = config.public_key_file;
-    if (path === null) return;
+    if (path === null || algorithms.every((it) => it === "HS256")) return;
     const pem = await readFile(path).catch(() => {
       throw keyFault("auth.public_key_file", "cannot be read", path);
     });

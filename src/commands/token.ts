@@ -9,6 +9,8 @@ import { duration } from "../config/values.ts";
 import { identifier } from "../protocol/fields.ts";
 import { type Command, type CommandArgs, UsageError } from "./command.ts";
 
+const ttlMsMax = 3_650 * 86_400_000;
+
 export const token: Command = {
   name: "token",
   summary: "mint a token for development, signed with auth.secret",
@@ -62,7 +64,8 @@ function claimsOf(args: CommandArgs) {
   }
   const ttl = v.safeParse(duration, args.value("ttl") ?? "1h");
   if (!ttl.success) throw new UsageError(`--ttl ${ttl.issues[0].message}`);
-  if (ttl.output <= 0) throw new UsageError("--ttl must be longer than nothing");
+  if (ttl.output <= 0 || ttl.output > ttlMsMax)
+    throw new UsageError("--ttl must be more than nothing and at most 3650d");
   return { user, device, roles: [...new Set(names)], ttlMs: ttl.output };
 }
 

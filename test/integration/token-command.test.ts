@@ -1,0 +1,89 @@
+/** Proves that the token command mints what the service accepts, and says clearly when it cannot [AUTH2]. */
+import { afterAll, expect, test } from "bun:test";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { createAuthenticator } from "../../src/auth/authenticator.ts";
+import { loadConfig } from "../../src/config/loader.ts";
+
+const folder = await mkdtemp(join(tmpdir(), "ws-service-token-"));
+afterAll(() => rm(folder, { recursive: true, force: true }));
+const main = resolve(import.meta.dir, "../../src/main.ts");
+const secret = "a secret of at least thirty-two bytes";
+
+async function configFile(name: string, auth: Record<string, unknown>): Promise<string> {
+  const path = join(folder, name);
+  await Bun.write(path, Bun.YAML.stringify({ auth }));
+  return path;
+}
+
+async function runToken(...args: string[]) {
+  const child = Bun.spawn([process.execPath, main, "token", ...args], {
+    cwd: folder,
+    env: { PATH: process.env.PATH ?? "" },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [stdout, stderr, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  return { stdout, stderr, code };
+}
+
+test("[AUTH2] a minted token is accepted with the same configuration", async () => {
+  const file = await configFile("token.yaml", {
+    mode: "token",
+    secret,
+    issuer: "https://login.example",
+    audience: "chat",
+  });
+  const roles = ["--role", "admin", "--role=service,admin"];
+  const { stdout, stderr, code } = await runToken(
+    ...["--config", file, "--user", "u1", "--device", "d1", "--ttl", "2h", ...roles],
+  );
+  expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
+  const { config } = await loadConfig({ file, env: {}, cwd: folder });
+  const authenticator = createAuthenticator({ config: config.auth, now: Date.now });
+  await authenticator.start();
+  const identity = await authenticator.verify(stdout.trim());
+  expect(identity).toMatchObject({ userId: "u1", roles: ["service", "admin"], deviceId: "d1", topics: [] });
+  // Issued before now, for two hours of whole seconds: it still has one, and has not more than two.
+  expect(identity.expiresAt! - Date.now()).toBeGreaterThan(3_600_000);
+  expect(identity.expiresAt! - Date.now()).toBeLessThanOrEqual(7_200_000);
+});
+
+test("[AUTH2] without a secret it says how to set one", async () => {
+  const { stdout, stderr, code } = await runToken("--config", await configFile("bare.yaml", {}), "--user", "u1");
+  expect({ stdout, code }).toEqual({ stdout: "", code: 1 });
+  expect(stderr).toContain("auth.secret");
+  expect(stderr).toContain("openssl rand -base64 32");
+});
+
+test("[AUTH2] where others sign, it refuses and says why", async () => {
+  const file = await configFile("jwks.yaml", {
+    mode: "token",
+    algorithms: ["RS256", "EdDSA"],
+    jwks_url: "http://127.0.0.1:9/jwks.json",
+  });
+  const { stdout, stderr, code } = await runToken("--config", file, "--user", "u1");
+  expect({ stdout, code }).toEqual({ stdout: "", code: 1 });
+  expect(stderr).toContain("RS256, EdDSA");
+  expect(stderr).toContain("private key");
+});
+
+const senseless: [string, string[], string][] = [
+  ["no user", [], "--user"],
+  ["a malformed user", ["--user", "u 1"], "--user"],
+  ["a malformed device", ["--user", "u1", "--device", ""], "--device"],
+  ["an unknown role", ["--user", "u1", "--role", "service,root"], '"root"'],
+  ["a malformed duration", ["--user", "u1", "--ttl", "soon"], "--ttl"],
+  ["no duration at all", ["--user", "u1", "--ttl", "0s"], "--ttl"],
+  ["a duration beyond any date", ["--user", "u1", "--ttl", "999999999999d"], "--ttl"],
+];
+for (const [name, args, named] of senseless) {
+  test(`[AUTH2] ${name}: exit code 2, and the option is named`, async () => {
+    const file = await configFile("usage.yaml", { secret });
+    const { stdout, stderr, code } = await runToken("--config", file, ...args);
+    expect({ stdout, code }).toEqual({ stdout: "", code: 2 });
+    expect(stderr).toContain(named);
+  });
+}
