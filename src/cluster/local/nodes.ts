@@ -1,0 +1,21 @@
+/** The list of nodes where there is only this one. */
+import type { NodeInfo, NodeRegistry } from "../ports.ts";
+
+export interface LocalNodeOptions {
+  nodeId: string;
+  version: string;
+  /** Milliseconds since the epoch. */
+  now: () => number;
+}
+
+export function createLocalNodeRegistry({ nodeId, version, now }: LocalNodeOptions): NodeRegistry {
+  const startedAt = now();
+  const self: NodeInfo = { nodeId, startedAt, seenAt: startedAt, connections: 0, version };
+  return {
+    list: async () => [{ ...self }],
+    async beat(connections) {
+      self.connections = connections;
+      self.seenAt = now();
+    },
+  };
+}

@@ -1,0 +1,103 @@
+/** Answers who exists and who shares what, the way `directory.mode` has it [PUB3]. */
+import type { Directory, DirectoryChange, UserState } from "../storage/ports.ts";
+import { createMembershipCache } from "./membership-cache.ts";
+
+export interface DirectoryViewOptions {
+  directory: Directory;
+  /** `open`: users and conversations come into being on first use. `managed`: only what is there. */
+  mode: "open" | "managed";
+  /** How long a membership may be remembered; a change is seen at once all the same. */
+  cacheTtlMs: number;
+  /** Memberships that are remembered at most. */
+  cacheSize: number;
+  /** Milliseconds since the epoch. */
+  now: () => number;
+}
+
+/** Every method rejects with `StorageUnavailable` while the engine is away; remembered memberships are still answered. */
+export interface DirectoryView {
+  /** Whether the user may come in: `active` may. In open mode a user nobody knew comes into being. Always asked afresh. */
+  admit(userId: string): Promise<UserState>;
+  /**
+   * Whether the user may use the conversation: members may. In open mode a conversation is created and joined on first use;
+   * a user who was removed from one joins it again with the next use.
+   */
+  ensureMember(conversationId: string, userId: string): Promise<boolean>;
+  /** Whether the user is a member now; changes nothing. */
+  isMember(conversationId: string, userId: string): Promise<boolean>;
+  membersOf(conversationId: string): Promise<string[]>;
+  conversationsOf(userId: string): Promise<string[]>;
+  /** Everyone who shares a conversation with the user, without the user, at most `limit`. */
+  peersOf(userId: string, limit: number): Promise<string[]>;
+  /** Those of `userIds` who share a conversation with the user; the user counts as sharing with itself. */
+  sharingWith(userId: string, userIds: string[]): Promise<Set<string>>;
+  /** Told of every change, after which no answer here is older than it. @returns stops it */
+  onChange(listener: (change: DirectoryChange) => void): () => void;
+  /** Follows changes no more. */
+  stop(): void;
+}
+
+export function createDirectoryView(options: DirectoryViewOptions): DirectoryView {
+  const { directory, mode, cacheTtlMs, cacheSize, now } = options;
+  const memberships = createMembershipCache({ ttlMs: cacheTtlMs, sizeMax: cacheSize, now });
+  const listeners = new Set<(change: DirectoryChange) => void>();
+
+  function forget(change: DirectoryChange): void {
+    switch (change.kind) {
+      case "member_added":
+      case "member_removed":
+        memberships.forget(change);
+        return;
+      case "resync":
+        memberships.forgetAll();
+        return;
+      case "user_changed":
+        // Users are never remembered.
+        return;
+      default:
+        change satisfies never;
+    }
+  }
+
+  const unwatch = directory.watch((change) => {
+    forget(change);
+    for (const listener of [...listeners]) listener(change);
+  });
+
+  const isMember = (conversationId: string, userId: string) =>
+    memberships.lookUp({ conversationId, userId }, () => directory.isMember(conversationId, userId));
+
+  return {
+    async admit(userId) {
+      const state = await directory.userState(userId);
+      if (state !== "unknown" || mode === "managed") return state;
+      await directory.upsertUsers([userId]);
+      // Asked again: between the two somebody may have disabled the user, and an upsert does not undo that.
+      return directory.userState(userId);
+    },
+
+    async ensureMember(conversationId, userId) {
+      if (await isMember(conversationId, userId)) return true;
+      if (mode === "managed") return false;
+      await directory.addMembers(conversationId, [userId]);
+      // Our own change is forgotten at once, not only when the watch comes round to it.
+      memberships.forget({ conversationId, userId });
+      return true;
+    },
+
+    isMember,
+    membersOf: (conversationId) => directory.membersOf(conversationId),
+    conversationsOf: (userId) => directory.conversationsOf(userId),
+    peersOf: (userId, limit) => directory.peersOf(userId, limit),
+    sharingWith: (userId, userIds) => directory.sharingWith(userId, userIds),
+
+    onChange(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    stop() {
+      unwatch();
+      listeners.clear();
+    },
+  };
+}

@@ -1,0 +1,46 @@
+/** Answers `/health`, `/live` and `/ready` [END1] [END2]. */
+import type { HealthManager } from "./manager.ts";
+
+export interface HealthHandlerOptions {
+  manager: HealthManager;
+  /** Whether this node is on its way out [DRN]. */
+  draining: () => boolean;
+}
+
+/** @returns null for a path that is none of the three */
+export type HealthHandler = (request: { method: string; path: string }) => Promise<Response> | null;
+
+export function createHealthHandler({ manager, draining }: HealthHandlerOptions): HealthHandler {
+  const answers: Record<string, () => Promise<{ code: 200 | 503; body: object }>> = {
+    // Asks nobody: that this runs at all is the answer.
+    "/live": async () => ({ code: 200, body: { status: "ok" } }),
+    "/ready": async () => {
+      if (draining()) return { code: 503, body: { status: "draining" } };
+      const { status } = await manager.report();
+      // Draining may have begun while the checkers were asked.
+      if (draining()) return { code: 503, body: { status: "draining" } };
+      return status === "up" ? { code: 200, body: { status: "ready" } } : { code: 503, body: { status: "not_ready" } };
+    },
+    "/health": async () => {
+      const report = await manager.report();
+      return { code: report.status === "up" ? 200 : 503, body: { ...report, draining: draining() } };
+    },
+  };
+
+  return ({ method, path }) => {
+    const answer = Object.hasOwn(answers, path) ? answers[path] : undefined;
+    if (answer === undefined) return null;
+    if (method !== "GET" && method !== "HEAD") return Promise.resolve(notAllowed());
+    return answer().then(({ code, body }) => respond({ method, code, body }));
+  };
+}
+
+function respond({ method, code, body }: { method: string; code: number; body: object }): Response {
+  const text = JSON.stringify(body);
+  const headers = { "content-type": "application/json", "cache-control": "no-store" };
+  return new Response(method === "HEAD" ? null : text, { status: code, headers });
+}
+
+function notAllowed(): Response {
+  return new Response(null, { status: 405, headers: { allow: "GET, HEAD" } });
+}

@@ -1,0 +1,115 @@
+/** Asks the checkers, each with a deadline and no more often than its answer is old [END2]. */
+import type { Logger } from "../telemetry/logger.ts";
+import type { Checker } from "./checkers.ts";
+
+export interface CheckResult {
+  status: "up" | "down";
+  /** How long the answer took; while a probe hangs, how long it has been hanging. */
+  latency_ms: number;
+  /** Why it is down, in words that may be public. */
+  error?: string;
+}
+
+export interface HealthReport {
+  /** `up` where every checker is. */
+  status: "up" | "down";
+  checks: Record<string, CheckResult>;
+}
+
+export interface HealthManagerOptions {
+  checkers: Checker[];
+  /** Milliseconds, on a clock that never goes back. */
+  now: () => number;
+  logger: Logger;
+  /** A probe that has not answered by then counts as down. */
+  deadlineMs?: number;
+  /** So long an answer is good for. */
+  cacheMs?: number;
+  /** Runs once after `delayMs`. @returns calls it off */
+  after?: (delayMs: number, run: () => void) => () => void;
+}
+
+export interface HealthManager {
+  /** Never rejects, and takes no longer than the deadline. */
+  report(): Promise<HealthReport>;
+}
+
+type Probe =
+  | { state: "idle" }
+  | { state: "asking"; answer: Promise<CheckResult> }
+  /** The deadline has passed and the checker still has not answered: it is not asked again before it does. */
+  | { state: "hanging"; since: number };
+
+export function createHealthManager(options: HealthManagerOptions): HealthManager {
+  const { checkers, now, logger, deadlineMs = 1_000, cacheMs = 5_000, after = runAfter } = options;
+  const probes = checkers.map((checker) => createProbe(checker));
+
+  function createProbe({ name, check }: Checker) {
+    let probe: Probe = { state: "idle" };
+    let last: { result: CheckResult; at: number } | null = null;
+
+    function conclude(result: CheckResult, cause?: unknown): CheckResult {
+      if (last?.result.status !== result.status && (last !== null || result.status === "down")) {
+        logger.warn({ checker: name, status: result.status, err: cause }, "health has changed");
+      }
+      last = { result, at: now() };
+      return result;
+    }
+
+    function ask(): Promise<CheckResult> {
+      const since = now();
+      return new Promise((resolve) => {
+        const cancel = after(deadlineMs, () => {
+          probe = { state: "hanging", since };
+          resolve(conclude(hangingSince(since)));
+        });
+        const settle = (result: CheckResult, cause?: unknown) => {
+          cancel();
+          // After the deadline the answer is too late to count, but the checker can be asked again.
+          const inTime = probe.state === "asking";
+          probe = { state: "idle" };
+          if (inTime) resolve(conclude(result, cause));
+        };
+        Promise.try(check).then(
+          () => settle({ status: "up", latency_ms: latency(since) }),
+          (error: unknown) => settle({ status: "down", latency_ms: latency(since), error: publicText(error) }, error),
+        );
+      });
+    }
+
+    const latency = (since: number) => Math.max(0, Math.round(now() - since));
+    const hangingSince = (since: number): CheckResult => ({
+      status: "down",
+      latency_ms: latency(since),
+      error: `no answer within ${deadlineMs} ms`,
+    });
+
+    return async (): Promise<[string, CheckResult]> => {
+      if (probe.state === "hanging") return [name, hangingSince(probe.since)];
+      if (probe.state === "asking") return [name, await probe.answer];
+      if (last !== null && now() - last.at < cacheMs) return [name, last.result];
+      const answer = ask();
+      probe = { state: "asking", answer };
+      return [name, await answer];
+    };
+  }
+
+  return {
+    async report() {
+      const checks = Object.fromEntries(await Promise.all(probes.map((probe) => probe())));
+      const up = Object.values(checks).every((check) => check.status === "up");
+      return { status: up ? "up" : "down", checks };
+    },
+  };
+}
+
+/** What a driver says may hold addresses and credentials: the public reads its code, the log reads it all. */
+function publicText(error: unknown): string {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  return typeof code === "string" && /^[A-Z0-9_]{1,64}$/.test(code) ? `failed: ${code}` : "failed";
+}
+
+function runAfter(delayMs: number, run: () => void): () => void {
+  const timer = setTimeout(run, delayMs);
+  return () => clearTimeout(timer);
+}

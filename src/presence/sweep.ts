@@ -1,0 +1,114 @@
+/** Looks once a second for statuses that have run out and for users whose node has died [PRE1] [PRE2]. */
+import type { PresenceRegistry } from "../cluster/ports.ts";
+import type { StatusStore } from "../storage/ports.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Announcer, Presence } from "./announcer.ts";
+import type { Timers } from "./timers.ts";
+import type { Turns } from "./turns.ts";
+
+export interface SweepDeps {
+  registry: Pick<PresenceRegistry, "sweep" | "devicesOf">;
+  statuses: Pick<StatusStore, "takeExpired" | "get">;
+  announcer: Pick<Announcer, "announce" | "announceOffline">;
+  turns: Turns;
+  presenceOf(userId: string): Promise<Presence>;
+  noteLastSeen(userIds: string[], at: number): Promise<void>;
+  now: () => number;
+  timers: Timers;
+  logger: Logger;
+}
+
+const intervalMs = 1_000;
+/** Users looked at in one go. */
+const batch = 500;
+
+export function createSweep(deps: SweepDeps): { start(): void; stop(): Promise<void> } {
+  const { registry, statuses, announcer, turns, presenceOf, noteLastSeen, now, timers, logger } = deps;
+  /** Said once when it begins, not every second while it lasts. */
+  const failing = new Set<string>();
+  let state: "idle" | "running" | "stopped" = "idle";
+  let cancel = () => {};
+  let round = Promise.resolve();
+
+  async function tellExpired(): Promise<void> {
+    for (let full = true; full && state === "running"; ) {
+      const expired = await statuses.takeExpired(now(), batch);
+      full = expired.length >= batch;
+      await Promise.all(
+        expired.map(({ userId, status }) =>
+          turns.inTurn(userId, async () => {
+            const after = await presenceOf(userId);
+            await announcer.announce({ userId, before: { ...after, byHand: status }, after });
+          }),
+        ),
+      );
+    }
+  }
+
+  /** Somebody invisible has been offline to others since long ago. */
+  async function seenByOthers(userIds: string[]): Promise<{ userIds: string[]; lastSeenKnown: boolean }> {
+    try {
+      const stored = await statuses.get(userIds);
+      const seen = userIds.filter((userId) => stored.get(userId)?.status?.status !== "invisible");
+      return { userIds: seen, lastSeenKnown: true };
+    } catch (error) {
+      // The registry names them once only: said without a time, it is true of all of them.
+      logger.warn({ err: error, users: userIds.length }, "statuses could not be read");
+      return { userIds, lastSeenKnown: false };
+    }
+  }
+
+  async function tellLost(): Promise<void> {
+    const lost = await registry.sweep();
+    for (let start = 0; start < lost.length && state === "running"; start += batch) {
+      const userIds = lost.slice(start, start + batch);
+      const seen = await seenByOthers(userIds);
+      const at = seen.lastSeenKnown ? now() : null;
+      if (at !== null) await noteLastSeen(seen.userIds, at);
+      await Promise.all(
+        seen.userIds.map((userId) =>
+          turns.inTurn(userId, async () => {
+            const devices = await registry.devicesOf([userId]);
+            // Whoever has come back meanwhile is online again and told of.
+            if ((devices.get(userId) ?? []).length === 0) announcer.announceOffline(userId, at);
+          }),
+        ),
+      );
+    }
+  }
+
+  async function attempt(what: string, run: () => Promise<void>): Promise<void> {
+    try {
+      await run();
+      failing.delete(what);
+    } catch (error) {
+      if (!failing.has(what)) logger.warn({ err: error }, `presence: ${what} failed`);
+      failing.add(what);
+    }
+  }
+
+  async function runRound(): Promise<void> {
+    await attempt("ending statuses", tellExpired);
+    await attempt("looking for dead nodes", tellLost);
+    if (state === "running") arm();
+  }
+
+  function arm(): void {
+    cancel = timers.after(intervalMs, () => {
+      round = runRound();
+    });
+  }
+
+  return {
+    start() {
+      if (state !== "idle") return;
+      state = "running";
+      arm();
+    },
+    async stop() {
+      state = "stopped";
+      cancel();
+      await round;
+    },
+  };
+}

@@ -1,0 +1,13 @@
+/** Timers as presence uses them, so that a test can turn the clock by itself. */
+
+export interface Timers {
+  /** Runs once after `delayMs`. @returns calls it off */
+  after(delayMs: number, run: () => void): () => void;
+}
+
+export const realTimers: Timers = {
+  after(delayMs, run) {
+    const timer = setTimeout(run, delayMs);
+    return () => clearTimeout(timer);
+  },
+};

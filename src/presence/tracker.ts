@@ -1,0 +1,231 @@
+/** Keeps track of whose devices are connected and what they say, and has everybody told who should be [PRE]. */
+import type { DevicePresence, PresenceRegistry } from "../cluster/ports.ts";
+import type { Config } from "../config/schema.ts";
+import { ProtocolError } from "../protocol/errors.ts";
+import type { PresenceView } from "../protocol/server.ts";
+import type { StatusStore } from "../storage/ports.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { type Cause, createAnnouncer, type Presence, type PresenceMessage } from "./announcer.ts";
+import { createDepartures, type Place } from "./departures.ts";
+import { shownToOthers } from "./join.ts";
+import { endOf, type PresenceUpdate, statusByHand } from "./status.ts";
+import { createSweep } from "./sweep.ts";
+import { realTimers, type Timers } from "./timers.ts";
+import { createTurns } from "./turns.ts";
+import { viewForOthers, viewForSelf, viewOfUnseen } from "./view.ts";
+
+export type { Cause, PresenceMessage } from "./announcer.ts";
+export type { Place } from "./departures.ts";
+export type { PresenceUpdate } from "./status.ts";
+
+export interface PresenceTrackerDeps {
+  nodeId: string;
+  registry: PresenceRegistry;
+  statuses: StatusStore;
+  /** To others, on the topic `presence:<user>`, ephemeral. `cause`: whose own connection is not told [SUB6]. */
+  publish(topic: string, message: PresenceMessage, cause?: Cause): void;
+  /** To the user's own devices, on the topic `user:<id>`, ephemeral. */
+  tellOwnDevices(userId: string, message: PresenceMessage, cause?: Cause): void;
+  settings: Config["presence"];
+  /** Milliseconds since the epoch. */
+  now: () => number;
+  timers?: Timers;
+  logger: Logger;
+}
+
+export interface PresenceTracker {
+  /** A device is here. Refused (`accepted: false`) where its user has `max_devices` others on the whole cluster [LIM]. */
+  connect(place: Place): Promise<{ accepted: boolean; replaced: DevicePresence | null }>;
+  /** A connection is gone. `clean`: closed with 1000 or 1001, which counts at once [PRE1]. Never rejects. */
+  disconnect(departure: Place & { clean: boolean }): Promise<void>;
+  /**
+   * A `presence.update` request [PRE2].
+   * @throws ProtocolError `invalid_payload`; rejects with the store's or the registry's error while they are away
+   */
+  update(who: Place, update: PresenceUpdate): Promise<void>;
+  /** One view for each user asked for; who is not in `mayBeSeen` reads as offline. Oneself is told the truth [PRE4]. */
+  query(viewer: string, userIds: string[], mayBeSeen: Set<string>): Promise<PresenceView[]>;
+  /** The views of users who may be seen, for the answer to a subscription [PRE5]. */
+  snapshotOf(viewer: string, userIds: string[]): Promise<Map<string, PresenceView>>;
+  /** The user's devices on the whole cluster, those in their grace included. */
+  deviceIdsOf(userId: string): Promise<string[]>;
+  start(): void;
+  /** Draining: what is under way ends, and no one is shown offline by it [DRN]. */
+  stop(): Promise<void>;
+  /** `users` and `devices` of the whole cluster; the others of this node. */
+  stats(): Promise<{ users: number; devices: number; leaving: number; heldBack: number }>;
+}
+
+const retryDelayMs = 1_000;
+
+export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracker {
+  const { nodeId, registry, statuses, settings, now, timers = realTimers, logger } = deps;
+  const turns = createTurns();
+
+  async function presenceOf(userId: string): Promise<Presence> {
+    const [devices, stored] = await Promise.all([registry.devicesOf([userId]), statuses.get([userId])]);
+    return { devices: devices.get(userId) ?? [], byHand: stored.get(userId)?.status ?? null };
+  }
+
+  const announcer = createAnnouncer({
+    publish: deps.publish,
+    tellOwnDevices: deps.tellOwnDevices,
+    setLastSeen: (userId, at) => noteLastSeen([userId], at),
+    inTurnWithView(userId, use) {
+      turns
+        .inTurn(userId, async () => {
+          const { devices, byHand } = await presenceOf(userId);
+          use(shownToOthers(devices, byHand));
+        })
+        .catch((error) => logger.warn({ err: error, userId }, "a held back presence update was lost"));
+    },
+    intervalMs: settings.update_interval,
+    now,
+    timers,
+  });
+
+  /** Not worth failing for: that somebody is gone matters more than since when. */
+  async function noteLastSeen(userIds: string[], at: number): Promise<void> {
+    try {
+      await statuses.setLastSeen(userIds, at);
+    } catch (error) {
+      logger.warn({ err: error, users: userIds.length }, "last seen could not be stored");
+    }
+  }
+
+  const departures = createDepartures({
+    leave: (place) => turns.inTurn(place.userId, () => leave(place)),
+    onFailure: (error) => logger.warn({ err: error }, "a device could not be taken out of the presence registry"),
+    retryDelayMs,
+    timers,
+  });
+
+  async function leave(place: Place): Promise<void> {
+    const { userId } = place;
+    const before = await registry.devicesOf([userId]);
+    const { removed, last } = await registry.remove(place);
+    if (!removed) return;
+    const devices = before.get(userId) ?? [];
+    const left = devices.filter((device) => device.connectionId !== place.connectionId);
+    let stored: Awaited<ReturnType<StatusStore["get"]>>;
+    try {
+      stored = await statuses.get([userId]);
+    } catch (error) {
+      logger.warn({ err: error, userId }, "a status could not be read");
+      // Without the status nobody knows whether others saw the user; that it is offline now is true for both.
+      if (last) announcer.announceOffline(userId, null);
+      return;
+    }
+    const byHand = stored.get(userId)?.status ?? null;
+    // What the registry says of first and last is agreed on by all nodes; what was read before may be older.
+    if (!last && left.length === 0) return;
+    await announcer.announce({
+      userId,
+      before: { devices, byHand },
+      after: { devices: last ? [] : left, byHand },
+    });
+  }
+
+  async function connect({ userId, deviceId, connectionId }: Place) {
+    const before = await presenceOf(userId);
+    const known = before.devices.find((device) => device.deviceId === deviceId);
+    // A device that comes back is what it was: its reconnect is not seen.
+    const status = known?.status ?? "online";
+    const entry: DevicePresence = { userId, deviceId, connectionId, nodeId, status, connectedAt: now() };
+    let others = before.devices.filter((device) => device.deviceId !== deviceId);
+    let answer = await registry.add(entry, settings.max_devices);
+    let madeRoom = false;
+    for (const device of before.devices) {
+      if (answer.added) break;
+      // Only in its grace, not connected: it must not keep out one that is.
+      if (!departures.remove(device.connectionId)) continue;
+      madeRoom = true;
+      others = others.filter((other) => other !== device);
+      await registry.remove(device);
+      answer = await registry.add(entry, settings.max_devices);
+    }
+    if (!answer.added) {
+      if (madeRoom) await announcer.announce({ userId, before, after: { ...before, devices: others } });
+      return { accepted: false, replaced: null };
+    }
+    if (answer.replaced !== null) departures.remove(answer.replaced.connectionId);
+
+    const after = { devices: [...others, entry], byHand: before.byHand };
+    const appeared = answer.first && !madeRoom;
+    if (appeared) await announcer.announce({ userId, before: { ...before, devices: [] }, after });
+    // Where nothing was read but another node was first, that node has told of it.
+    else if (before.devices.length > 0) await announcer.announce({ userId, before, after });
+    return { accepted: true, replaced: answer.replaced };
+  }
+
+  async function updateDevice(who: Place, status: DevicePresence["status"], before: Presence): Promise<Presence> {
+    const { userId, deviceId, connectionId } = who;
+    const own = before.devices.find((device) => device.connectionId === connectionId);
+    if (own === undefined || own.status === status) return before;
+    if (!(await registry.update({ userId, deviceId, connectionId, status }))) return before;
+    return { ...before, devices: before.devices.map((device) => (device === own ? { ...own, status } : device)) };
+  }
+
+  async function update(who: Place, wanted: PresenceUpdate): Promise<void> {
+    const { userId, deviceId } = who;
+    const before = await presenceOf(userId);
+    let after = before;
+    if (wanted.automatic) {
+      if (wanted.status === "invisible") {
+        throw new ProtocolError("invalid_payload", "a device alone cannot be invisible", { field: "payload.status" });
+      }
+      after = await updateDevice(who, wanted.status, before);
+    } else {
+      const byHand = statusByHand(before.byHand, wanted, now());
+      if (byHand !== null || before.byHand !== null) await statuses.set(userId, byHand);
+      // Whoever sets `online` by hand is there, whatever the device's idle detection thought.
+      const seen = wanted.status === "online" ? await updateDevice(who, "online", before) : before;
+      after = { ...seen, byHand };
+    }
+    await announcer.announce({ userId, before, after, cause: { userId, deviceId } });
+  }
+
+  async function viewsOf(viewer: string, userIds: string[], mayBeSeen: (userId: string) => boolean) {
+    const seen = [...new Set(userIds)].filter((userId) => userId === viewer || mayBeSeen(userId));
+    const [devices, stored] =
+      seen.length === 0 ? [] : await Promise.all([registry.devicesOf(seen), statuses.get(seen)]);
+    const views = new Map<string, PresenceView>();
+    for (const userId of userIds) views.set(userId, viewOfUnseen(userId));
+    for (const userId of seen) {
+      const { status: byHand = null, lastSeenAt = null } = stored?.get(userId) ?? {};
+      const facts = { userId, devices: devices?.get(userId) ?? [], byHand, lastSeenAt };
+      views.set(userId, userId === viewer ? viewForSelf(facts) : viewForOthers(facts));
+    }
+    return views;
+  }
+
+  const sweep = createSweep({ registry, statuses, announcer, turns, presenceOf, noteLastSeen, now, timers, logger });
+
+  return {
+    connect: (place) => turns.inTurn(place.userId, () => connect(place)),
+    disconnect({ userId, deviceId, connectionId, clean }) {
+      return departures.add({ userId, deviceId, connectionId }, clean ? 0 : settings.offline_grace);
+    },
+    async update(who, wanted) {
+      endOf(wanted, now());
+      await turns.inTurn(who.userId, () => update(who, wanted));
+    },
+    query: async (viewer, userIds, mayBeSeen) =>
+      Array.from((await viewsOf(viewer, userIds, (userId) => mayBeSeen.has(userId))).values()),
+    snapshotOf: (viewer, userIds) => viewsOf(viewer, userIds, () => true),
+    async deviceIdsOf(userId) {
+      const devices = await registry.devicesOf([userId]);
+      return (devices.get(userId) ?? []).map((device) => device.deviceId);
+    },
+    start: () => sweep.start(),
+    async stop() {
+      departures.stop();
+      announcer.stop();
+      await sweep.stop();
+      await turns.idle();
+    },
+    async stats() {
+      return { ...(await registry.stats()), leaving: departures.size(), heldBack: announcer.size() };
+    },
+  };
+}
