@@ -1,0 +1,104 @@
+/** The tables of device acknowledgements [LOG6] and of statuses set by hand [PRE2]; runs in the worker only. */
+import type { Database } from "bun:sqlite";
+import type { UserStatus } from "../ports.ts";
+
+export class CursorTable {
+  readonly #acknowledge;
+  readonly #acknowledged;
+
+  constructor(database: Database) {
+    this.#acknowledge = database.prepare<{ cursor: number }, [string, string, number]>(
+      `INSERT INTO cursors (user_id, device_id, cursor) VALUES (?, ?, ?)
+       ON CONFLICT (user_id, device_id) DO UPDATE SET cursor = max(cursor, excluded.cursor) RETURNING cursor`,
+    );
+    this.#acknowledged = database.prepare<{ cursor: number }, [string, string]>(
+      "SELECT cursor FROM cursors WHERE user_id = ? AND device_id = ?",
+    );
+  }
+
+  acknowledge(userId: string, deviceId: string, cursor: number): number {
+    return this.#acknowledge.get(userId, deviceId, cursor)!.cursor;
+  }
+
+  acknowledged(userId: string, deviceId: string): number | null {
+    return this.#acknowledged.get(userId, deviceId)?.cursor ?? null;
+  }
+}
+
+interface StatusRow {
+  userId: string;
+  status: UserStatus["status"] | null;
+  text: string | null;
+  emoji: string | null;
+  expiresAt: number | null;
+  lastSeenAt: number | null;
+}
+
+export type StatusEntries = [userId: string, entry: { status: UserStatus | null; lastSeenAt: number | null }][];
+
+const statusColumns = "user_id AS userId, status, text, emoji, expires_at AS expiresAt, last_seen_at AS lastSeenAt";
+
+export class StatusTable {
+  readonly #set;
+  readonly #get;
+  readonly #setLastSeen;
+  readonly #expired;
+  readonly #database: Database;
+
+  constructor(database: Database) {
+    this.#database = database;
+    this.#set = database.prepare<null, (string | number | null)[]>(
+      `INSERT INTO statuses (user_id, status, text, emoji, expires_at) VALUES (?, ?, ?, ?, ?)
+       ON CONFLICT (user_id) DO UPDATE SET
+         status = excluded.status, text = excluded.text, emoji = excluded.emoji, expires_at = excluded.expires_at`,
+    );
+    this.#get = database.prepare<StatusRow, [string]>(
+      `SELECT ${statusColumns}
+       FROM json_each(?) AS wanted CROSS JOIN statuses ON user_id = wanted.value`,
+    );
+    // WHERE true tells the parser that ON belongs to the upsert.
+    this.#setLastSeen = database.prepare<null, [string, number]>(
+      `INSERT INTO statuses (user_id, last_seen_at) SELECT value, ?2 FROM json_each(?1) WHERE true
+       ON CONFLICT (user_id) DO UPDATE SET last_seen_at = max(coalesce(last_seen_at, 0), excluded.last_seen_at)`,
+    );
+    this.#expired = database.prepare<StatusRow, [number, number]>(
+      `SELECT ${statusColumns} FROM statuses INDEXED BY statuses_by_expiry
+       WHERE expires_at IS NOT NULL AND expires_at <= ? ORDER BY expires_at LIMIT ?`,
+    );
+  }
+
+  set(userId: string, status: UserStatus | null): void {
+    this.#set.run(
+      userId,
+      status?.status ?? null,
+      status?.text ?? null,
+      status?.emoji ?? null,
+      status?.expiresAt ?? null,
+    );
+  }
+
+  /** Users of whom nothing is known are left out. */
+  get(userIds: string[]): StatusEntries {
+    const rows = this.#get.all(JSON.stringify(userIds));
+    return rows.map((row) => [row.userId, { status: toStatus(row), lastSeenAt: row.lastSeenAt }]);
+  }
+
+  setLastSeen(userIds: string[], at: number): void {
+    this.#setLastSeen.run(JSON.stringify(userIds), at);
+  }
+
+  takeExpired(now: number, limit: number): { userId: string; status: UserStatus }[] {
+    // Read and cleared under one lock, so that another process on the same file does not return them too.
+    return this.#database
+      .transaction(() => {
+        const expired = this.#expired.all(now, limit);
+        for (const { userId } of expired) this.set(userId, null);
+        return expired.map((row) => ({ userId: row.userId, status: toStatus(row)! }));
+      })
+      .immediate();
+  }
+}
+
+function toStatus({ status, text, emoji, expiresAt }: StatusRow): UserStatus | null {
+  return status === null ? null : { status, text, emoji, expiresAt };
+}

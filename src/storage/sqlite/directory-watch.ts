@@ -1,0 +1,85 @@
+/** Follows the directory's change log and tells the listeners of this node. */
+import type { DirectoryChange } from "../ports.ts";
+import type { ChangesSeen } from "./directory.ts";
+
+export interface DirectoryWatchOptions {
+  /** What has changed since a look that ended at `after`; null begins now. */
+  look(after: number | null): Promise<ChangesSeen>;
+  /** How often the file is looked at for what other processes changed. */
+  intervalMs: number;
+  /** Told of what a listener throws; the others hear the change all the same. */
+  onListenerError(error: unknown): void;
+}
+
+type Listener = (change: DirectoryChange) => void;
+
+export class DirectoryWatch {
+  readonly #options: DirectoryWatchOptions;
+  readonly #listeners = new Set<Listener>();
+  #timer: ReturnType<typeof setInterval> | null = null;
+  /** Where the last look ended; kept while the engine is away, so that nothing is missed. */
+  #after: number | null = null;
+  #looking: Promise<void> | null = null;
+  #again = false;
+
+  constructor(options: DirectoryWatchOptions) {
+    this.#options = options;
+  }
+
+  add(listener: Listener): () => void {
+    // A listener of its own for each call, so that the same function may listen twice.
+    const own: Listener = (change) => listener(change);
+    this.#listeners.add(own);
+    if (!this.#timer) {
+      this.#timer = setInterval(() => void this.look(), this.#options.intervalMs);
+      this.#timer.unref();
+      void this.look();
+    }
+    return () => {
+      this.#listeners.delete(own);
+      if (this.#listeners.size === 0) this.stop();
+    };
+  }
+
+  /** Tells of all that was changed before this call; resolves once the listeners have been called. */
+  look(): Promise<void> {
+    if (!this.#timer) return Promise.resolve();
+    this.#again = true;
+    this.#looking ??= this.#lookUntilCurrent().finally(() => {
+      this.#looking = null;
+    });
+    return this.#looking;
+  }
+
+  stop(): void {
+    if (this.#timer) clearInterval(this.#timer);
+    this.#timer = null;
+    this.#after = null;
+  }
+
+  async #lookUntilCurrent(): Promise<void> {
+    while (this.#again && this.#timer) {
+      this.#again = false;
+      let seen: ChangesSeen;
+      try {
+        seen = await this.#options.look(this.#after);
+      } catch {
+        // The engine is away; the next look begins where this one did.
+        return;
+      }
+      if (!this.#timer) return;
+      this.#after = seen.last;
+      for (const change of seen.changes) this.#tell(change);
+    }
+  }
+
+  #tell(change: DirectoryChange): void {
+    for (const listener of this.#listeners) {
+      try {
+        listener(change);
+      } catch (error) {
+        this.#options.onListenerError(error);
+      }
+    }
+  }
+}

@@ -1,0 +1,154 @@
+/** The directory's tables and the log of their changes [PUB3]; runs in the worker only. */
+import type { Database } from "bun:sqlite";
+import type { DirectoryChange, UserState } from "../ports.ts";
+
+/** What one look at the change log takes; who is further behind is better off starting over. */
+const changesPerLook = 1_000;
+
+export interface ChangesSeen {
+  changes: DirectoryChange[];
+  /** What to ask after next time. */
+  last: number;
+}
+
+interface ChangeRow {
+  changeId: number;
+  kind: "member_added" | "member_removed" | "user_changed";
+  conversationId: string;
+  userId: string;
+}
+
+function prepare(database: Database) {
+  const by = <Row, Arguments extends (string | number)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
+  return {
+    user: by<{ disabled: number }, [string]>("SELECT disabled FROM users WHERE user_id = ?"),
+    isMember: by<{ found: number }, [string, string]>(
+      "SELECT 1 AS found FROM members WHERE conversation_id = ? AND user_id = ?",
+    ),
+    conversation: by<{ found: number }, [string]>("SELECT 1 AS found FROM conversations WHERE conversation_id = ?"),
+    membersOf: by<{ id: string }, [string]>("SELECT user_id AS id FROM members WHERE conversation_id = ?"),
+    conversationsOf: by<{ id: string }, [string]>("SELECT conversation_id AS id FROM members WHERE user_id = ?"),
+    peersOf: by<{ id: string }, [string, number]>(
+      `SELECT DISTINCT theirs.user_id AS id FROM members AS mine JOIN members AS theirs USING (conversation_id)
+       WHERE mine.user_id = ?1 AND theirs.user_id <> ?1 LIMIT ?2`,
+    ),
+    sharingWith: by<{ id: string }, [string, string]>(
+      `SELECT value AS id FROM json_each(?2) WHERE value = ?1 OR EXISTS (
+         SELECT 1 FROM members AS mine JOIN members AS theirs USING (conversation_id)
+         WHERE mine.user_id = ?1 AND theirs.user_id = value)`,
+    ),
+    upsertUsers: by<null, [string]>("INSERT OR IGNORE INTO users (user_id) SELECT value FROM json_each(?)"),
+    setDisabled: by<null, [string, number]>(
+      `INSERT INTO users (user_id, disabled) VALUES (?, ?)
+       ON CONFLICT (user_id) DO UPDATE SET disabled = excluded.disabled`,
+    ),
+    addConversation: by<null, [string]>("INSERT OR IGNORE INTO conversations (conversation_id) VALUES (?)"),
+    addMembers: by<null, [string, string]>(
+      "INSERT OR IGNORE INTO members (conversation_id, user_id) SELECT ?1, value FROM json_each(?2)",
+    ),
+    removeMembers: by<null, [string, string]>(
+      "DELETE FROM members WHERE conversation_id = ?1 AND user_id IN (SELECT value FROM json_each(?2))",
+    ),
+    // Changes with every commit of another connection, and never with our own.
+    foreignVersion: by<{ data_version: number }, []>("PRAGMA data_version"),
+    lastChange: by<{ last: number | null }, []>("SELECT max(change_id) AS last FROM directory_changes"),
+    changesAfter: by<ChangeRow, [number, number]>(
+      `SELECT change_id AS changeId, kind, conversation_id AS conversationId, user_id AS userId
+       FROM directory_changes WHERE change_id > ? ORDER BY change_id LIMIT ?`,
+    ),
+  };
+}
+
+export class DirectoryTables {
+  readonly #database: Database;
+  readonly #sql: ReturnType<typeof prepare>;
+  /** The state of the file that was looked at last; null after a write of our own. */
+  #seen: { foreignVersion: number; last: number } | null = null;
+
+  constructor(database: Database) {
+    this.#database = database;
+    this.#sql = prepare(database);
+  }
+
+  userState(userId: string): UserState {
+    const row = this.#sql.user.get(userId);
+    if (!row) return "unknown";
+    return row.disabled ? "disabled" : "active";
+  }
+
+  isMember(conversationId: string, userId: string): boolean {
+    return this.#sql.isMember.get(conversationId, userId) !== null;
+  }
+
+  conversationExists(conversationId: string): boolean {
+    return this.#sql.conversation.get(conversationId) !== null;
+  }
+
+  membersOf(conversationId: string): string[] {
+    return this.#sql.membersOf.all(conversationId).map(({ id }) => id);
+  }
+
+  conversationsOf(userId: string): string[] {
+    return this.#sql.conversationsOf.all(userId).map(({ id }) => id);
+  }
+
+  peersOf(userId: string, limit: number): string[] {
+    return this.#sql.peersOf.all(userId, limit).map(({ id }) => id);
+  }
+
+  sharingWith(userId: string, userIds: string[]): string[] {
+    return this.#sql.sharingWith.all(userId, JSON.stringify(userIds)).map(({ id }) => id);
+  }
+
+  upsertUsers(userIds: string[]): void {
+    this.#write(() => this.#sql.upsertUsers.run(JSON.stringify(userIds)));
+  }
+
+  setDisabled(userId: string, disabled: boolean): void {
+    this.#write(() => this.#sql.setDisabled.run(userId, disabled ? 1 : 0));
+  }
+
+  addMembers(conversationId: string, userIds: string[]): void {
+    this.#write(() => {
+      // The trigger does it for members that are added; this is for a conversation that begins without any.
+      this.#sql.addConversation.run(conversationId);
+      this.#sql.addMembers.run(conversationId, JSON.stringify(userIds));
+    });
+  }
+
+  removeMembers(conversationId: string, userIds: string[]): void {
+    this.#write(() => this.#sql.removeMembers.run(conversationId, JSON.stringify(userIds)));
+  }
+
+  /**
+   * What has changed since a look that ended at `after`, whoever did it; null begins now.
+   * `resync` where some of it is not kept any more.
+   */
+  changes(after: number | null): ChangesSeen {
+    const foreignVersion = this.#sql.foreignVersion.get()!.data_version;
+    // The common case, four times a second: nobody wrote since the last look.
+    if (this.#seen && this.#seen.foreignVersion === foreignVersion && this.#seen.last === after) {
+      return { changes: [], last: after };
+    }
+    const seen = this.#database.transaction(() => this.#changesAfter(after)).deferred();
+    this.#seen = { foreignVersion, last: seen.last };
+    return seen;
+  }
+
+  #changesAfter(after: number | null): ChangesSeen {
+    const end = this.#sql.lastChange.get()?.last ?? 0;
+    if (after === null || after === end) return { changes: [], last: end };
+    const rows = this.#sql.changesAfter.all(after, changesPerLook);
+    const whole = end > after && rows[0]?.changeId === after + 1 && rows.at(-1)!.changeId === end;
+    return { changes: whole ? rows.map(toChange) : [{ kind: "resync" }], last: end };
+  }
+
+  #write(work: () => void): void {
+    this.#database.transaction(work).immediate();
+    this.#seen = null;
+  }
+}
+
+function toChange({ kind, conversationId, userId }: ChangeRow): DirectoryChange {
+  return kind === "user_changed" ? { kind, userId } : { kind, conversationId, userId };
+}

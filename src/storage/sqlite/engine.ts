@@ -1,0 +1,108 @@
+/** Opens the SQLite file and lists what can be asked of it; runs in the worker only. */
+import { Database, SQLiteError } from "bun:sqlite";
+import { mkdirSync } from "node:fs";
+import { dirname } from "node:path";
+import type { NewEvent, RetentionPolicy, UserStatus } from "../ports.ts";
+import { CursorTable, StatusTable } from "./cursors-statuses.ts";
+import { DirectoryTables } from "./directory.ts";
+import { EventLogTables, type PageQuery, type RangeQuery, type ReplayQuery } from "./event-log.ts";
+import { type CoveredQuery, type Mark, ReceiptTable, type SentMark, type UnsentQuery } from "./receipts.ts";
+import { migrate } from "./schema.ts";
+
+/** What an acknowledged write survives: the death of the process, or that of the machine too (each commit is synced). */
+export type Durability = "process" | "power";
+
+export interface EngineOptions {
+  /** A file, or `:memory:`. */
+  path: string;
+  durability: Durability;
+  /** How long a write waits for another process that holds the file's lock. */
+  busyTimeoutMs: number;
+}
+
+export interface Engine {
+  operations: Operations;
+  close(): void;
+}
+
+/** @throws whatever keeps the file from being opened: folder, lock, foreign contents, newer schema */
+export function openEngine({ path, durability, busyTimeoutMs }: EngineOptions): Engine {
+  if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true });
+  const database = new Database(path, { create: true, readwrite: true, strict: true });
+  try {
+    database.exec(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
+    database.exec("PRAGMA journal_mode = WAL");
+    database.exec(`PRAGMA synchronous = ${durability === "power" ? "FULL" : "NORMAL"}`);
+    database.exec("PRAGMA cache_size = -16384");
+    // A WAL that grew under a long reader is cut back instead of keeping the disk.
+    database.exec("PRAGMA journal_size_limit = 67108864");
+    migrate(database);
+    return {
+      operations: createOperations(database),
+      close() {
+        database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+        database.close();
+      },
+    };
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+function createOperations(database: Database) {
+  const log = new EventLogTables(database);
+  const receipts = new ReceiptTable(database);
+  const cursors = new CursorTable(database);
+  const statuses = new StatusTable(database);
+  const directory = new DirectoryTables(database);
+  return {
+    append: (events: NewEvent[]) => log.append(events),
+    replay: (query: ReplayQuery) => log.replay(query),
+    range: (query: RangeQuery) => log.range(query),
+    page: (query: PageQuery) => log.page(query),
+    heads: (topics: string[]) => log.heads(topics),
+    movedSince: (position: number, limit: number) => log.movedSince(position, limit),
+    end: () => log.end(),
+    trim: (policy: RetentionPolicy) => log.trim(policy),
+    stats: () => log.stats(),
+    advance: (mark: Mark, now: number) => receipts.advance(mark, now),
+    unsent: (query: UnsentQuery, limit: number) => receipts.unsent(query, limit),
+    covered: (query: CoveredQuery) => receipts.covered(query),
+    markSent: (mark: SentMark) => receipts.markSent(mark),
+    receiptStates: (userId: string, conversationIds: string[]) => receipts.states(userId, conversationIds),
+    acknowledge: (userId: string, deviceId: string, cursor: number) => cursors.acknowledge(userId, deviceId, cursor),
+    acknowledged: (userId: string, deviceId: string) => cursors.acknowledged(userId, deviceId),
+    setStatus: (userId: string, status: UserStatus | null) => statuses.set(userId, status),
+    getStatuses: (userIds: string[]) => statuses.get(userIds),
+    setLastSeen: (userIds: string[], at: number) => statuses.setLastSeen(userIds, at),
+    takeExpired: (now: number, limit: number) => statuses.takeExpired(now, limit),
+    userState: (userId: string) => directory.userState(userId),
+    isMember: (conversationId: string, userId: string) => directory.isMember(conversationId, userId),
+    conversationExists: (conversationId: string) => directory.conversationExists(conversationId),
+    membersOf: (conversationId: string) => directory.membersOf(conversationId),
+    conversationsOf: (userId: string) => directory.conversationsOf(userId),
+    peersOf: (userId: string, limit: number) => directory.peersOf(userId, limit),
+    sharingWith: (userId: string, userIds: string[]) => directory.sharingWith(userId, userIds),
+    upsertUsers: (userIds: string[]) => directory.upsertUsers(userIds),
+    setDisabled: (userId: string, disabled: boolean) => directory.setDisabled(userId, disabled),
+    addMembers: (conversationId: string, userIds: string[]) => directory.addMembers(conversationId, userIds),
+    removeMembers: (conversationId: string, userIds: string[]) => directory.removeMembers(conversationId, userIds),
+    directoryChanges: (after: number | null) => directory.changes(after),
+  };
+}
+
+/** Everything that the main thread may ask of the worker. */
+export type Operations = ReturnType<typeof createOperations>;
+
+// Faults of ours, not of the engine: coming back later would meet them again.
+const faultCodes = /^SQLITE_(CONSTRAINT|ERROR|MISUSE|RANGE|MISMATCH|TOOBIG)/;
+// The file works as it is, and only this moment is bad.
+const passingCodes = /^SQLITE_(BUSY|LOCKED|FULL|NOMEM|INTERRUPT)/;
+
+/** What an error of an operation means: ours, one that passes, or a file that must be opened anew. */
+export function failureOf(error: unknown): "fault" | "passing" | "broken" {
+  const code = error instanceof SQLiteError ? (error.code ?? "SQLITE_IOERR") : null;
+  if (code === null || faultCodes.test(code)) return "fault";
+  return passingCodes.test(code) ? "passing" : "broken";
+}

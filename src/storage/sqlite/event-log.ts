@@ -1,0 +1,266 @@
+/** The event log's tables: append, read, replay and retention; runs in the worker only. */
+import type { Database } from "bun:sqlite";
+import type { Appended, AppendResult, EventLog, LoggedEvent, NewEvent, RetentionPolicy, TopicHead } from "../ports.ts";
+
+export type ReplayQuery = Parameters<EventLog["replay"]>[0];
+export type RangeQuery = Parameters<EventLog["range"]>[0];
+export type PageQuery = Parameters<EventLog["page"]>[0];
+/** Topics without events are left out. */
+export type HeadEntries = [topic: string, head: TopicHead][];
+
+interface TopicRow extends TopicHead {
+  topicId: number;
+  topic: string;
+  events: number;
+}
+
+interface Place {
+  topicId: number;
+  position: number;
+}
+
+const topicColumns = `topic_id AS topicId, name AS topic, seq, position, trimmed_position AS trimmedPosition, events`;
+const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, e.payload, e.created_at AS createdAt`;
+
+function prepare(database: Database) {
+  const by = <Row, Arguments extends (string | number | null)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
+  return {
+    state: by<{ position: number; events: number }, []>("SELECT position, events FROM log_state"),
+    setState: by<null, [number, number]>("UPDATE log_state SET position = ?, events = events + ?"),
+    topic: by<TopicRow, [string]>(`SELECT ${topicColumns} FROM topics WHERE name = ?`),
+    addTopic: by<TopicRow, [string]>(
+      `INSERT INTO topics (name, seq, position, trimmed_position, events) VALUES (?, 0, 0, 0, 0) RETURNING ${topicColumns}`,
+    ),
+    setTopic: by<null, [number, number, number, number]>(
+      "UPDATE topics SET seq = ?, position = ?, events = ? WHERE topic_id = ?",
+    ),
+    trimTopic: by<null, [number, number, number]>(
+      "UPDATE topics SET events = events - ?, trimmed_position = max(trimmed_position, ?) WHERE topic_id = ?",
+    ),
+    topics: by<TopicRow, [string]>(
+      `SELECT ${topicColumns} FROM json_each(?) AS wanted CROSS JOIN topics ON name = wanted.value`,
+    ),
+    moved: by<{ topic: string; seq: number; position: number }, [number, number]>(
+      `SELECT name AS topic, seq, position FROM topics INDEXED BY topics_by_position
+       WHERE position > ? ORDER BY position LIMIT ?`,
+    ),
+    crowded: by<{ topicId: number; events: number }, [number, number]>(
+      "SELECT topic_id AS topicId, events FROM topics INDEXED BY topics_by_events WHERE events > ? LIMIT ?",
+    ),
+    topicCount: by<{ topics: number | null }, []>("SELECT max(topic_id) AS topics FROM topics"),
+    key: by<Omit<Appended, "duplicate">, [string]>(
+      `SELECT t.name AS topic, k.seq, k.position, k.event_id AS id, k.created_at AS createdAt
+       FROM idempotency_keys AS k JOIN topics AS t USING (topic_id) WHERE k.key = ?`,
+    ),
+    addKey: by<null, [string, number, number, number, string, number]>(
+      "INSERT INTO idempotency_keys (key, topic_id, seq, position, event_id, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+    ),
+    removeOldKeys: by<null, [number, number]>(
+      `DELETE FROM idempotency_keys WHERE key_id IN (
+         SELECT key_id FROM idempotency_keys WHERE created_at < ? ORDER BY created_at LIMIT ?)`,
+    ),
+    addEvent: by<null, [number, number, number, string, string, string, number, string | null, string | null]>(
+      `INSERT INTO events (position, topic_id, seq, id, type, payload, created_at, compaction_key, sender_id)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    ),
+    compact: by<null, [number, string]>("DELETE FROM events WHERE topic_id = ? AND compaction_key = ?"),
+    // Served by events_by_topic, which ends with the rowid: one step into the index for each topic.
+    firstPlaces: by<Place, [string, number, number]>(
+      `WITH firsts AS MATERIALIZED (
+         SELECT wanted.value AS topicId, (
+           SELECT position FROM events INDEXED BY events_by_topic
+           WHERE topic_id = wanted.value AND position > ?2 ORDER BY position LIMIT 1) AS position
+         FROM json_each(?1) AS wanted)
+       SELECT topicId, position FROM firsts WHERE position IS NOT NULL ORDER BY position LIMIT ?3`,
+    ),
+    nextPlace: by<Place, [number, number]>(
+      `SELECT topic_id AS topicId, position FROM events INDEXED BY events_by_topic
+       WHERE topic_id = ? AND position > ? ORDER BY position LIMIT 1`,
+    ),
+    at: by<LoggedEvent, [string]>(
+      `SELECT ${eventColumns} FROM json_each(?) AS wanted CROSS JOIN events AS e ON e.position = wanted.value
+       JOIN topics AS t USING (topic_id) ORDER BY wanted.key`,
+    ),
+    between: by<LoggedEvent, [number, number, number, number]>(
+      `SELECT ${eventColumns} FROM events AS e INDEXED BY events_by_seq JOIN topics AS t USING (topic_id)
+       WHERE e.topic_id = ? AND e.seq > ? AND e.seq <= ? ORDER BY e.seq LIMIT ?`,
+    ),
+    below: by<LoggedEvent, [number, number, number]>(
+      `SELECT ${eventColumns} FROM events AS e INDEXED BY events_by_seq JOIN topics AS t USING (topic_id)
+       WHERE e.topic_id = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?`,
+    ),
+    removeOld: by<Place, [number, number]>(
+      `DELETE FROM events WHERE position IN (
+         SELECT position FROM events INDEXED BY events_by_age WHERE created_at < ? ORDER BY created_at LIMIT ?)
+       RETURNING topic_id AS topicId, position`,
+    ),
+    removeOldest: by<Place, [number, number]>(
+      `DELETE FROM events WHERE position IN (
+         SELECT position FROM events INDEXED BY events_by_topic WHERE topic_id = ? ORDER BY position LIMIT ?)
+       RETURNING topic_id AS topicId, position`,
+    ),
+  };
+}
+
+export class EventLogTables {
+  readonly #sql: ReturnType<typeof prepare>;
+  readonly #atomically: <Result>(work: () => Result, mode: "immediate" | "deferred") => Result;
+
+  constructor(database: Database) {
+    this.#sql = prepare(database);
+    this.#atomically = (work, mode) => database.transaction(work)[mode]();
+  }
+
+  append(events: NewEvent[]): AppendResult {
+    return this.#atomically(() => this.#appendAll(events), "immediate");
+  }
+
+  #appendAll(events: NewEvent[]): AppendResult {
+    const sql = this.#sql;
+    const previousPosition = sql.state.get()!.position;
+    const touched = new Map<string, TopicRow>();
+    let position = previousPosition;
+    let compacted = 0;
+    const appended = events.map((event): Appended => {
+      const { topic, id, createdAt, idempotencyKey, compactionKey } = event;
+      const first = idempotencyKey === undefined ? null : sql.key.get(idempotencyKey);
+      if (first) return { ...first, duplicate: true };
+      let row = touched.get(topic);
+      if (!row) touched.set(topic, (row = sql.topic.get(topic) ?? sql.addTopic.get(topic)!));
+      if (compactionKey !== undefined) {
+        const { changes } = sql.compact.run(row.topicId, compactionKey);
+        row.events -= changes;
+        compacted += changes;
+      }
+      row.seq += 1;
+      row.events += 1;
+      row.position = position += 1;
+      const { topicId, seq } = row;
+      sql.addEvent.run(
+        position,
+        topicId,
+        seq,
+        id,
+        event.type,
+        event.payload,
+        createdAt,
+        compactionKey ?? null,
+        event.senderId ?? null,
+      );
+      if (idempotencyKey !== undefined) sql.addKey.run(idempotencyKey, topicId, seq, position, id, createdAt);
+      return { topic, seq, position, id, createdAt, duplicate: false };
+    });
+    for (const { topicId, seq, position, events } of touched.values()) sql.setTopic.run(seq, position, events, topicId);
+    sql.setState.run(position, position - previousPosition - compacted);
+    return { previousPosition, appended };
+  }
+
+  /**
+   * A page over any number of topics costs one index step for each topic that moved and one for each event of the page,
+   * however many events wait behind it and however many of other topics lie between.
+   */
+  replay(query: ReplayQuery): { events: LoggedEvent[]; more: boolean; heads: HeadEntries } {
+    return this.#atomically(() => this.#replayPage(query), "deferred");
+  }
+
+  #replayPage({ topics, afterPosition, limit }: ReplayQuery) {
+    const sql = this.#sql;
+    const rows = sql.topics.all(JSON.stringify(topics));
+    const moved = rows.filter(({ position }) => position > afterPosition).map(({ topicId }) => topicId);
+    // No topic outside of the first limit + 1 can have an event in this page. Newest first: the end is taken.
+    const places = moved.length ? sql.firstPlaces.all(JSON.stringify(moved), afterPosition, limit + 1).reverse() : [];
+    const positions: number[] = [];
+    while (positions.length < limit) {
+      const place = places.pop();
+      if (!place) break;
+      positions.push(place.position);
+      const next = sql.nextPlace.get(place.topicId, place.position);
+      if (next) insertNewestFirst(places, next);
+    }
+    const events = positions.length ? sql.at.all(JSON.stringify(positions)) : [];
+    return { events, more: places.length > 0, heads: rows.map(toHeadEntry) };
+  }
+
+  range({ topic, afterSeq, throughSeq, limit }: RangeQuery): LoggedEvent[] {
+    const row = this.#sql.topic.get(topic);
+    return row ? this.#sql.between.all(row.topicId, afterSeq, throughSeq, limit) : [];
+  }
+
+  page({ topic, beforeSeq, afterSeq, limit }: PageQuery): { events: LoggedEvent[]; more: boolean } {
+    const row = this.#sql.topic.get(topic);
+    if (!row) return { events: [], more: false };
+    const most = Number.MAX_SAFE_INTEGER;
+    const found =
+      afterSeq === undefined
+        ? this.#sql.below.all(row.topicId, beforeSeq ?? most, limit + 1)
+        : this.#sql.between.all(row.topicId, afterSeq, most, limit + 1);
+    const events = found.slice(0, limit);
+    return { events: afterSeq === undefined ? events.reverse() : events, more: found.length > limit };
+  }
+
+  heads(topics: string[]): HeadEntries {
+    return this.#sql.topics.all(JSON.stringify(topics)).map(toHeadEntry);
+  }
+
+  movedSince(position: number, limit: number) {
+    return this.#atomically(() => {
+      const heads = this.#sql.moved.all(position, limit);
+      return { heads, position: heads.length < limit ? this.end() : (heads.at(-1)?.position ?? position) };
+    }, "deferred");
+  }
+
+  end(): number {
+    return this.#sql.state.get()!.position;
+  }
+
+  stats(): { events: number; topics: number; position: number } {
+    // Topics are never removed, so the highest id is their number.
+    return { ...this.#sql.state.get()!, topics: this.#sql.topicCount.get()?.topics ?? 0 };
+  }
+
+  /** `removed` counts events; idempotency keys of the same age go within the same bound of rows. */
+  trim(policy: RetentionPolicy): { removed: number; more: boolean } {
+    return this.#atomically(() => this.#trimBatch(policy), "immediate");
+  }
+
+  #trimBatch({ createdBefore, eventsPerTopic, batch }: RetentionPolicy) {
+    const sql = this.#sql;
+    const old = sql.removeOld.all(createdBefore, batch);
+    this.#noteTrimmed(old);
+    let left = batch - old.length;
+    for (const { topicId, events } of left > 0 ? sql.crowded.all(eventsPerTopic, left) : []) {
+      if (left === 0) break;
+      const surplus = sql.removeOldest.all(topicId, Math.min(left, events - eventsPerTopic));
+      this.#noteTrimmed(surplus);
+      left -= surplus.length;
+    }
+    const removed = batch - left;
+    sql.setState.run(this.end(), -removed);
+    if (left > 0) left -= sql.removeOldKeys.run(createdBefore, left).changes;
+    return { removed, more: left === 0 };
+  }
+
+  #noteTrimmed(places: Place[]): void {
+    const byTopic = new Map<number, { events: number; position: number }>();
+    for (const { topicId, position } of places) {
+      const topic = byTopic.get(topicId) ?? { events: 0, position: 0 };
+      byTopic.set(topicId, { events: topic.events + 1, position: Math.max(topic.position, position) });
+    }
+    for (const [topicId, { events, position }] of byTopic) this.#sql.trimTopic.run(events, position, topicId);
+  }
+}
+
+function toHeadEntry({ topic, seq, position, trimmedPosition }: TopicRow): HeadEntries[number] {
+  return [topic, { seq, position, trimmedPosition }];
+}
+
+function insertNewestFirst(places: Place[], place: Place): void {
+  let low = 0;
+  let high = places.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (places[middle]!.position > place.position) low = middle + 1;
+    else high = middle;
+  }
+  places.splice(low, 0, place);
+}

@@ -1,0 +1,128 @@
+/** The receipts' table: forward-only watermarks and what of them was told [REC1]; runs in the worker only. */
+import type { Database } from "bun:sqlite";
+import type { ReceiptKind, ReceiptStore, UnsentReceipt } from "../ports.ts";
+
+export type Mark = Parameters<ReceiptStore["advance"]>[0];
+export type SentMark = Parameters<ReceiptStore["markSent"]>[0];
+export type CoveredQuery = Parameters<ReceiptStore["covered"]>[0];
+export type UnsentQuery = Parameters<ReceiptStore["unsent"]>[0];
+export type ReceiptStateEntries = [
+  conversationId: string,
+  state: { readSeq: number; deliveredSeq: number; unread: number },
+][];
+
+const topicPrefix = "conversation:";
+const topicOf = (conversationId: string) => `${topicPrefix}${conversationId}`;
+const unsentColumns = `substr(t.name, ${topicPrefix.length + 1}) AS conversationId, r.user_id AS userId, r.kind,
+  r.sent_seq AS sentSeq, r.seq AS upToSeq`;
+
+function prepare(database: Database) {
+  const by = <Row, Arguments extends (string | number)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
+  return {
+    topic: by<{ topicId: number; seq: number }, [string]>("SELECT topic_id AS topicId, seq FROM topics WHERE name = ?"),
+    watermark: by<{ seq: number }, [number, string, ReceiptKind]>(
+      "SELECT seq FROM receipts WHERE topic_id = ? AND user_id = ? AND kind = ?",
+    ),
+    highestOf: by<{ seq: number | null }, [number, string, string]>(
+      `SELECT max(seq) AS seq FROM json_each(?3) AS named
+       CROSS JOIN events AS e INDEXED BY messages_by_id ON e.topic_id = ?1 AND e.id = named.value
+       WHERE e.sender_id IS NOT NULL AND e.sender_id <> ?2`,
+    ),
+    // moved_at stays at the first move that is not told yet, so that later ones cannot put its event off for ever.
+    move: by<null, [number, string, ReceiptKind, number, number]>(
+      `INSERT INTO receipts (topic_id, user_id, kind, seq, sent_seq, moved_at) VALUES (?1, ?2, ?3, ?4, 0, ?5)
+       ON CONFLICT (topic_id, user_id, kind) DO UPDATE SET
+         seq = excluded.seq, moved_at = CASE WHEN sent_seq < seq THEN moved_at ELSE excluded.moved_at END
+       WHERE seq < excluded.seq`,
+    ),
+    moveSilently: by<null, [number, string, number, number]>(
+      `INSERT INTO receipts (topic_id, user_id, kind, seq, sent_seq, moved_at) VALUES (?1, ?2, 'delivered', ?3, ?3, ?4)
+       ON CONFLICT (topic_id, user_id, kind) DO UPDATE SET
+         seq = max(seq, excluded.seq), sent_seq = max(sent_seq, excluded.sent_seq)`,
+    ),
+    markSent: by<null, [string, string, ReceiptKind, number]>(
+      `UPDATE receipts SET sent_seq = min(seq, ?4)
+       WHERE topic_id = (SELECT topic_id FROM topics WHERE name = ?1) AND user_id = ?2 AND kind = ?3
+         AND sent_seq < min(seq, ?4)`,
+    ),
+    unsentOf: by<UnsentReceipt, [string, string, number]>(
+      `SELECT ${unsentColumns} FROM topics AS t JOIN receipts AS r USING (topic_id)
+       WHERE t.name = ? AND r.user_id = ? AND r.sent_seq < r.seq LIMIT ?`,
+    ),
+    unsentBefore: by<UnsentReceipt, [number, number]>(
+      `SELECT ${unsentColumns} FROM receipts AS r INDEXED BY receipts_unsent JOIN topics AS t USING (topic_id)
+       WHERE r.sent_seq < r.seq AND r.moved_at < ? ORDER BY r.moved_at LIMIT ?`,
+    ),
+    covered: by<{ id: string }, [string, string, number, number, number]>(
+      `SELECT id FROM events INDEXED BY messages_by_seq
+       WHERE topic_id = (SELECT topic_id FROM topics WHERE name = ?) AND sender_id IS NOT NULL AND sender_id <> ?
+         AND seq > ? AND seq <= ? ORDER BY seq DESC LIMIT ?`,
+    ),
+    watermarks: by<{ kind: ReceiptKind; seq: number }, [number, string]>(
+      "SELECT kind, seq FROM receipts WHERE topic_id = ? AND user_id = ?",
+    ),
+    unread: by<{ unread: number }, [number, string, number]>(
+      `SELECT count(*) AS unread FROM events INDEXED BY messages_by_seq
+       WHERE topic_id = ? AND sender_id IS NOT NULL AND sender_id <> ? AND seq > ?`,
+    ),
+  };
+}
+
+export class ReceiptTable {
+  readonly #database: Database;
+  readonly #sql: ReturnType<typeof prepare>;
+
+  constructor(database: Database) {
+    this.#database = database;
+    this.#sql = prepare(database);
+  }
+
+  /** @param now when it moves, ms since the epoch */
+  advance(mark: Mark, now: number): { upToSeq: number; advanced: boolean } {
+    return this.#database.transaction(() => this.#advance(mark, now)).immediate();
+  }
+
+  #advance({ conversationId, userId, kind, messageIds, upToSeq }: Mark, now: number) {
+    const topic = this.#sql.topic.get(topicOf(conversationId));
+    if (!topic) return { upToSeq: 0, advanced: false };
+    const { topicId } = topic;
+    const current = this.#sql.watermark.get(topicId, userId, kind)?.seq ?? 0;
+    const named = messageIds ? (this.#sql.highestOf.get(topicId, userId, JSON.stringify(messageIds))?.seq ?? 0) : 0;
+    const target = Math.max(named, Math.min(upToSeq ?? 0, topic.seq));
+    if (target <= current) return { upToSeq: current, advanced: false };
+    this.#sql.move.run(topicId, userId, kind, target, now);
+    // The read event tells it too: no delivered event is owed for what it covers.
+    if (kind === "read") this.#sql.moveSilently.run(topicId, userId, target, now);
+    return { upToSeq: target, advanced: true };
+  }
+
+  unsent(query: UnsentQuery, limit: number): UnsentReceipt[] {
+    return "movedBefore" in query
+      ? this.#sql.unsentBefore.all(query.movedBefore, limit)
+      : this.#sql.unsentOf.all(topicOf(query.conversationId), query.userId, limit);
+  }
+
+  covered({ conversationId, userId, afterSeq, throughSeq, limit }: CoveredQuery): string[] {
+    const rows = this.#sql.covered.all(topicOf(conversationId), userId, afterSeq, throughSeq, limit);
+    return rows.reverse().map(({ id }) => id);
+  }
+
+  markSent({ conversationId, userId, kind, upToSeq }: SentMark): void {
+    this.#sql.markSent.run(topicOf(conversationId), userId, kind, upToSeq);
+  }
+
+  /** Conversations without events are left out. */
+  states(userId: string, conversationIds: string[]): ReceiptStateEntries {
+    const entries: ReceiptStateEntries = [];
+    for (const conversationId of conversationIds) {
+      const topic = this.#sql.topic.get(topicOf(conversationId));
+      if (!topic) continue;
+      const seqs: Record<ReceiptKind, number> = { delivered: 0, read: 0, read_private: 0 };
+      for (const { kind, seq } of this.#sql.watermarks.all(topic.topicId, userId)) seqs[kind] = seq;
+      const readSeq = Math.max(seqs.read, seqs.read_private);
+      const { unread } = this.#sql.unread.get(topic.topicId, userId, readSeq)!;
+      entries.push([conversationId, { readSeq, deliveredSeq: seqs.delivered, unread }]);
+    }
+    return entries;
+  }
+}

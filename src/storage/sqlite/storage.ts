@@ -1,0 +1,169 @@
+/** Storage in one SQLite file, for a node that is alone: the ports on the main thread, the SQL in one worker. */
+import type { CursorStore, Directory, EventLog, ReceiptStore, StatusStore, Storage, TopicHead } from "../ports.ts";
+import { DirectoryWatch } from "./directory-watch.ts";
+import type { Durability } from "./engine.ts";
+import type { HeadEntries } from "./event-log.ts";
+import type { ReceiptStateEntries } from "./receipts.ts";
+import { WorkerCalls } from "./worker-calls.ts";
+
+export interface SqliteStorageOptions {
+  /** A file, whose folder is made where it is missing, or `:memory:`. */
+  path: string;
+  /** `process` (default): what is acknowledged survives kill -9. `power`: a power cut too, at a sync for each commit. */
+  durability?: Durability;
+  /** Milliseconds since the epoch. */
+  now?: () => number;
+  /** A call that is not answered by then rejects with `StorageUnavailable`; default 5,000. */
+  callTimeoutMs?: number;
+  /** How long a write waits for another process's lock; default 2,000. */
+  busyTimeoutMs?: number;
+  /** Calls that may wait for the worker at once; default 65,536. */
+  callsMax?: number;
+  /** How often the file is looked at for changes that other processes made to the directory; default 250. */
+  watchIntervalMs?: number;
+  /** Told of what a directory listener throws. */
+  onListenerError?: (error: unknown) => void;
+}
+
+/** Conversations whose unread messages are counted by one call: other calls get their turn in between. */
+const statesPerCall = 500;
+
+/** Storage as `Storage` says; nothing is opened before `start`. */
+export function createSqliteStorage({
+  path,
+  durability = "process",
+  now = Date.now,
+  callTimeoutMs = 5_000,
+  busyTimeoutMs = 2_000,
+  callsMax = 65_536,
+  watchIntervalMs = 250,
+  onListenerError = () => {},
+}: SqliteStorageOptions): Storage {
+  const calls = new WorkerCalls({
+    engine: { path, durability, busyTimeoutMs },
+    spawn: () => new Worker(workerUrl()),
+    callsMax,
+    callTimeoutMs,
+  });
+  const watch = new DirectoryWatch({
+    look: (after) => calls.call("directoryChanges", after),
+    intervalMs: watchIntervalMs,
+    onListenerError,
+  });
+  return {
+    log: createEventLog(calls),
+    receipts: createReceiptStore(calls, now),
+    cursors: createCursorStore(calls),
+    statuses: createStatusStore(calls),
+    directory: createDirectory(calls, watch),
+    async start() {
+      await calls.start();
+      await watch.look();
+    },
+    async ping() {
+      await calls.call("end");
+    },
+    async stop() {
+      watch.stop();
+      await calls.stop();
+    },
+  };
+}
+
+function workerUrl(): string {
+  // A compiled binary keeps its entry points under their paths below `src`, whatever module asks for them.
+  const embedded = import.meta.url.includes("/$bunfs/") || import.meta.url.includes("/~BUN/");
+  return new URL(embedded ? "./storage/sqlite/worker.js" : "./worker.ts", import.meta.url).href;
+}
+
+function createEventLog(calls: WorkerCalls): EventLog {
+  return {
+    append: (events) => calls.call("append", events),
+    async replay({ topics, ...rest }) {
+      const asked = [...new Set(topics)];
+      const { events, more, heads } = await calls.call("replay", { topics: asked, ...rest });
+      return { events, more, heads: toHeads(asked, heads) };
+    },
+    range: (query) => calls.call("range", query),
+    page: (query) => calls.call("page", query),
+    async heads(topics) {
+      const asked = [...new Set(topics)];
+      return toHeads(asked, await calls.call("heads", asked));
+    },
+    movedSince: (position, limit) => calls.call("movedSince", position, limit),
+    end: () => calls.call("end"),
+    trim: (policy) => calls.call("trim", policy),
+    stats: () => calls.call("stats"),
+  };
+}
+
+function toHeads(topics: string[], entries: HeadEntries): Map<string, TopicHead> {
+  const heads = new Map<string, TopicHead>(entries);
+  for (const topic of topics) {
+    if (!heads.has(topic)) heads.set(topic, { seq: 0, position: 0, trimmedPosition: 0 });
+  }
+  return heads;
+}
+
+function createReceiptStore(calls: WorkerCalls, now: () => number): ReceiptStore {
+  return {
+    advance: (mark) => calls.call("advance", mark, now()),
+    unsent: (query, limit) => calls.call("unsent", query, limit),
+    covered: (query) => calls.call("covered", query),
+    markSent: (mark) => calls.call("markSent", mark),
+    async states(userId, conversationIds) {
+      const asked = [...new Set(conversationIds)];
+      const states = new Map(asked.map((id) => [id, { readSeq: 0, deliveredSeq: 0, unread: 0 }]));
+      for (let start = 0; start < asked.length; start += statesPerCall) {
+        const part: ReceiptStateEntries = await calls.call(
+          "receiptStates",
+          userId,
+          asked.slice(start, start + statesPerCall),
+        );
+        for (const [conversationId, state] of part) states.set(conversationId, state);
+      }
+      return states;
+    },
+  };
+}
+
+function createCursorStore(calls: WorkerCalls): CursorStore {
+  return {
+    acknowledge: (userId, deviceId, cursor) => calls.call("acknowledge", userId, deviceId, cursor),
+    acknowledged: (userId, deviceId) => calls.call("acknowledged", userId, deviceId),
+  };
+}
+
+function createStatusStore(calls: WorkerCalls): StatusStore {
+  return {
+    set: (userId, status) => calls.call("setStatus", userId, status),
+    async get(userIds) {
+      const known = await calls.call("getStatuses", [...new Set(userIds)]);
+      return new Map([...userIds.map((userId) => [userId, { status: null, lastSeenAt: null }] as const), ...known]);
+    },
+    setLastSeen: (userIds, at) => calls.call("setLastSeen", userIds, at),
+    takeExpired: (expiredBy, limit) => calls.call("takeExpired", expiredBy, limit),
+  };
+}
+
+function createDirectory(calls: WorkerCalls, watch: DirectoryWatch): Directory {
+  // This node's own changes are told at once, before the call that made them resolves.
+  const andTell = async (write: Promise<void>) => {
+    await write;
+    await watch.look();
+  };
+  return {
+    userState: (userId) => calls.call("userState", userId),
+    isMember: (conversationId, userId) => calls.call("isMember", conversationId, userId),
+    conversationExists: (conversationId) => calls.call("conversationExists", conversationId),
+    membersOf: (conversationId) => calls.call("membersOf", conversationId),
+    conversationsOf: (userId) => calls.call("conversationsOf", userId),
+    peersOf: (userId, limit) => calls.call("peersOf", userId, limit),
+    sharingWith: async (userId, userIds) => new Set(await calls.call("sharingWith", userId, userIds)),
+    upsertUsers: (userIds) => andTell(calls.call("upsertUsers", userIds)),
+    setDisabled: (userId, disabled) => andTell(calls.call("setDisabled", userId, disabled)),
+    addMembers: (conversationId, userIds) => andTell(calls.call("addMembers", conversationId, userIds)),
+    removeMembers: (conversationId, userIds) => andTell(calls.call("removeMembers", conversationId, userIds)),
+    watch: (listener) => watch.add(listener),
+  };
+}

@@ -1,0 +1,164 @@
+/** Carries calls to the storage worker: all of one turn of the loop in one message, and their answers in another. */
+import { StorageUnavailable } from "../ports.ts";
+import type { EngineOptions, Operations } from "./engine.ts";
+import type { Answer, FromWorker, Request, ToWorker } from "./messages.ts";
+
+export interface WorkerCallsOptions {
+  engine: EngineOptions;
+  spawn(): Worker;
+  /** Calls that may wait; one more is refused at once. */
+  callsMax: number;
+  /** What is not answered by then is given up; the worker may still do it. */
+  callTimeoutMs: number;
+}
+
+interface Call {
+  request: Request;
+  resolve(value: unknown): void;
+  reject(error: Error): void;
+}
+
+interface Batch {
+  calls: Call[];
+  timer: ReturnType<typeof setTimeout> | null;
+}
+
+type State =
+  | { kind: "stopped" }
+  | { kind: "running"; worker: Worker }
+  /** The worker has died; the next call starts another one, unless what it held is gone. */
+  | { kind: "lost"; reason: string };
+
+export class WorkerCalls {
+  readonly #options: WorkerCallsOptions;
+  readonly #inFlight = new Map<number, Batch>();
+  #state: State = { kind: "stopped" };
+  #waiting: Call[] = [];
+  #inFlightCalls = 0;
+  #batches = 0;
+
+  constructor(options: WorkerCallsOptions) {
+    this.#options = options;
+  }
+
+  /** Starts the worker and opens the file, however long that takes. Rejects with `StorageUnavailable`. */
+  async start(): Promise<void> {
+    if (this.#state.kind !== "running") this.#spawn();
+    await new Promise<unknown>((resolve, reject) => {
+      this.#send([{ request: { operation: "open", values: [] }, resolve, reject }], { timed: false });
+    });
+  }
+
+  /**
+   * Runs an operation in the worker, after all that were called before it.
+   * Rejects with `StorageUnavailable` while the engine is away, and with an `Error` where the operation itself is at fault.
+   */
+  call<Name extends keyof Operations>(
+    operation: Name,
+    ...values: Parameters<Operations[Name]>
+  ): Promise<ReturnType<Operations[Name]>> {
+    return new Promise((resolve, reject) => {
+      const refusal = this.#refusal();
+      if (refusal) return reject(new StorageUnavailable(refusal));
+      if (this.#waiting.length === 0) setImmediate(() => this.#flush());
+      this.#waiting.push({ request: { operation, values }, resolve: resolve as (value: unknown) => void, reject });
+    });
+  }
+
+  /** Finishes what was called, closes the file and ends the worker. */
+  async stop(): Promise<void> {
+    if (this.#state.kind === "running") {
+      const { worker } = this.#state;
+      this.#flush();
+      const closed = new Promise<unknown>((resolve) => {
+        const batch = this.#track([{ request: { operation: "open", values: [] }, resolve, reject: resolve }], {
+          timed: true,
+        });
+        worker.postMessage({ kind: "close", batch } satisfies ToWorker);
+      });
+      this.#state = { kind: "stopped" };
+      await closed;
+      worker.terminate();
+    }
+    this.#state = { kind: "stopped" };
+    this.#rejectAll("The storage is stopped.");
+  }
+
+  #refusal(): string | null {
+    if (this.#state.kind === "stopped") return "The storage is stopped.";
+    if (this.#waiting.length + this.#inFlightCalls >= this.#options.callsMax) return "Too many calls wait for storage.";
+    if (this.#state.kind === "lost") {
+      // A new worker would begin with an empty log and give out old positions again.
+      if (this.#options.engine.path === ":memory:") return this.#state.reason;
+      this.#spawn();
+    }
+    return null;
+  }
+
+  #spawn(): void {
+    const worker = this.#options.spawn();
+    this.#state = { kind: "running", worker };
+    const lose = (reason: string) => {
+      if (this.#state.kind !== "running" || this.#state.worker !== worker) return;
+      this.#state = { kind: "lost", reason };
+      worker.terminate();
+      this.#rejectAll(reason);
+    };
+    worker.addEventListener("message", ({ data }: MessageEvent<FromWorker>) => this.#settle(data));
+    worker.addEventListener("error", ({ message }) => lose(`The storage worker has failed: ${message}.`));
+    worker.addEventListener("close", () => lose("The storage worker has ended."));
+    worker.postMessage({ kind: "configure", options: this.#options.engine } satisfies ToWorker);
+  }
+
+  #flush(): void {
+    const calls = this.#waiting;
+    this.#waiting = [];
+    if (calls.length > 0) this.#send(calls, { timed: true });
+  }
+
+  #send(calls: Call[], { timed }: { timed: boolean }): void {
+    if (this.#state.kind !== "running") return;
+    const batch = this.#track(calls, { timed });
+    const requests = calls.map(({ request }) => request);
+    this.#state.worker.postMessage({ kind: "requests", batch, requests } satisfies ToWorker);
+  }
+
+  #track(calls: Call[], { timed }: { timed: boolean }): number {
+    const batch = ++this.#batches;
+    const giveUp = () => this.#drop(batch, "The storage has not answered in time.");
+    this.#inFlight.set(batch, { calls, timer: timed ? setTimeout(giveUp, this.#options.callTimeoutMs) : null });
+    this.#inFlightCalls += calls.length;
+    return batch;
+  }
+
+  #settle({ batch, answers }: FromWorker): void {
+    // Nobody waits any more for what comes after its time.
+    const calls = this.#take(batch);
+    for (const [index, call] of calls.entries()) settleCall(call, answers[index]!);
+  }
+
+  #drop(batch: number, reason: string): void {
+    for (const call of this.#take(batch)) call.reject(new StorageUnavailable(reason));
+  }
+
+  #take(batch: number): Call[] {
+    const found = this.#inFlight.get(batch);
+    if (!found) return [];
+    this.#inFlight.delete(batch);
+    this.#inFlightCalls -= found.calls.length;
+    if (found.timer) clearTimeout(found.timer);
+    return found.calls;
+  }
+
+  #rejectAll(reason: string): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const batch of [...this.#inFlight.keys()]) this.#drop(batch, reason);
+    for (const call of waiting) call.reject(new StorageUnavailable(reason));
+  }
+}
+
+function settleCall(call: Call, answer: Answer): void {
+  if (answer.ok) call.resolve(answer.value);
+  else call.reject(answer.unavailable ? new StorageUnavailable(answer.message) : new Error(answer.message));
+}

@@ -1,0 +1,61 @@
+/** The worker's own thread: takes requests in order, runs them on the engine and answers them together. */
+import { type Engine, type EngineOptions, failureOf, openEngine } from "./engine.ts";
+import type { Answer, FromWorker, Request, ToWorker } from "./messages.ts";
+
+declare const self: Worker;
+
+let options: EngineOptions | null = null;
+/** Null until the first request, and again after an error that a newly opened file may not have. */
+let engine: Engine | null = null;
+
+self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
+  switch (data.kind) {
+    case "configure":
+      options = data.options;
+      return;
+    case "requests":
+      answer({ batch: data.batch, answers: data.requests.map(run) });
+      return;
+    case "close":
+      answer({ batch: data.batch, answers: [close()] });
+      return;
+  }
+};
+
+function answer(message: FromWorker): void {
+  self.postMessage(message);
+}
+
+function run(request: Request): Answer {
+  let open: Engine;
+  try {
+    engine ??= openEngine(options!);
+    open = engine;
+  } catch (error) {
+    return { ok: false, unavailable: true, message: `The database cannot be opened: ${textOf(error)}.` };
+  }
+  try {
+    if (request.operation === "open") return { ok: true, value: undefined };
+    const operation = open.operations[request.operation] as (...values: unknown[]) => unknown;
+    return { ok: true, value: operation(...request.values) };
+  } catch (error) {
+    const failure = failureOf(error);
+    // What is in memory only would be lost by opening it anew.
+    if (failure === "broken" && options!.path !== ":memory:") close();
+    return { ok: false, unavailable: failure !== "fault", message: `${request.operation}: ${textOf(error)}.` };
+  }
+}
+
+function close(): Answer {
+  try {
+    engine?.close();
+  } catch {
+    // A file that cannot be closed well is recovered from its WAL when it is opened next.
+  }
+  engine = null;
+  return { ok: true, value: undefined };
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
