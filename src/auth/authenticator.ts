@@ -86,7 +86,6 @@ export function createAuthenticator({
           algorithms: [...algorithms],
           clockTolerance: config.leeway / 1_000,
           currentDate: new Date(now()),
-          requiredClaims: ["sub", "exp"],
           ...(config.issuer === null ? {} : { issuer: config.issuer }),
           ...(config.audience === null ? {} : { audience: config.audience }),
         });
