@@ -7,8 +7,8 @@ import { lineFor, paintFor, visible } from "./connect-print.ts";
 import { ConnectSession, type Message } from "./connect-session.ts";
 
 const defaultUrl = "ws://127.0.0.1:8086/ws";
-/** How long answers are waited for once the input has ended. */
-const lastAnswersMs = 30_000;
+/** How long answers are waited for once the input has ended, or somebody wants to go. */
+const lastAnswersMs = { ended: 30_000, quit: 2_000 } as const;
 
 export const connect: Command = {
   name: "connect",
@@ -40,7 +40,7 @@ export const connect: Command = {
 
     const reading = read({ io, link, session, note }).then(async (how) => {
       if (how === "ended" && args.has("listen")) return;
-      if (how === "ended") await Promise.race([session.settled(), Bun.sleep(lastAnswersMs)]);
+      await Promise.race([session.settled(), Bun.sleep(lastAnswersMs[how])]);
       link.stop();
     });
     // Raced, so that input which breaks ends it too; input that goes on does not keep it.

@@ -1,0 +1,188 @@
+/** Proves the `connect` command against a running server: scripted, resumed over a crash, refused. */
+import { afterEach, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const root = join(import.meta.dir, "..", "..");
+// Ready before the service is: it starts to count as soon as there is something to connect to.
+const served = test.skipIf(!existsSync(join(root, "src/commands/serve.ts")));
+const cleanups: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+type Message = Record<string, unknown> & { type: string; payload: Record<string, unknown> };
+
+function run(args: string[], env: Record<string, string> = {}) {
+  const child = Bun.spawn([process.execPath, "src/main.ts", ...args], {
+    cwd: root,
+    env: { ...process.env, ...env },
+    stdin: "pipe",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  cleanups.push(async () => {
+    child.kill("SIGKILL");
+    await child.exited;
+  });
+  return child;
+}
+
+async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  const decoder = new TextDecoder();
+  let rest = "";
+  for await (const bytes of stream) {
+    const parts = (rest + decoder.decode(bytes, { stream: true })).split("\n");
+    rest = parts.pop()!;
+    yield* parts;
+  }
+}
+
+/** A place for a server: a port that was free and a folder; may be started again after a crash. */
+async function place() {
+  const probe = createServer();
+  await new Promise<void>((done) => probe.listen(0, "127.0.0.1", done));
+  const { port } = probe.address() as { port: number };
+  await new Promise((done) => probe.close(done));
+  const folder = mkdtempSync(join(tmpdir(), "connect-"));
+  cleanups.push(() => rmSync(folder, { recursive: true }));
+  const env = {
+    WS__SERVER__HOST: "127.0.0.1",
+    WS__SERVER__PORT: String(port),
+    WS__STORAGE__URL: `sqlite:${join(folder, "log.db")}`,
+    WS__LOG__LEVEL: "info",
+  };
+  const start = async () => {
+    const server = run(["serve"], env);
+    const errors = new Response(server.stderr).text();
+    // Every line of its log is a reason to look again; the last one before it serves is the one that counts.
+    const log = lines(server.stdout);
+    for (;;) {
+      const { done } = await log.next();
+      if (done) throw new Error(`the server ended: ${await errors}`);
+      const ready = await fetch(`http://127.0.0.1:${port}/ready`).catch(() => null);
+      if (ready?.ok) break;
+    }
+    // Read on, or a full pipe would stop it.
+    (async () => {
+      for await (const _ of log);
+    })();
+    return server;
+  };
+  return { start, url: `ws://127.0.0.1:${port}/ws` };
+}
+
+/** A client whose messages are waited for by what they are. */
+function client(args: string[]) {
+  const child = run(["connect", "--json", ...args]);
+  const incoming = lines(child.stdout);
+  const messages: Message[] = [];
+  return {
+    child,
+    messages,
+    type: (line: string) => {
+      child.stdin.write(`${line}\n`);
+      child.stdin.flush();
+    },
+    async until(matches: (message: Message) => boolean): Promise<Message> {
+      for (;;) {
+        const { done, value } = await incoming.next();
+        if (done) throw new Error(`the client ended: ${await new Response(child.stderr).text()}`);
+        const message = JSON.parse(value) as Message;
+        messages.push(message);
+        if (matches(message)) return message;
+      }
+    },
+  };
+}
+
+const replyTo = (id: string) => (message: Message) => message.reply_to === id;
+const says = (content: string) => (message: Message) => message.payload.content === content;
+
+served("[ENV3] [MSG1] [LOG8] a script gets one answer to each of its lines, and leaves when it has them", async () => {
+  const { start, url } = await place();
+  await start();
+  const child = run(["connect", "--json", "--url", url, "--user", "u1"]);
+  child.stdin.write("/sub conversation c1\n/send c1 hello there\nnonsense\n");
+  child.stdin.write(
+    '{"id":"mine","type":"history","payload":{"topic":"conversation:c1"}}\n/read c1 1\n/who u1\n/ping\n',
+  );
+  child.stdin.end();
+  const [text, notes, exitCode] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  expect([exitCode, notes]).toEqual([0, "Type a JSON message or a short form; /help lists them.\n"]);
+  const messages = text
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Message);
+  const replies = messages.filter(({ reply_to }) => reply_to !== undefined);
+  expect(replies.map(({ reply_to, type }) => [reply_to, type])).toEqual([
+    ["r1", "subscribed"],
+    ["r2", "ack"],
+    ["mine", "history"],
+    ["r3", "ack"],
+    ["r4", "presence.update"],
+    ["r5", "pong"],
+  ]);
+  const events = replies[2]!.payload.events as Message[];
+  expect(events.map(({ payload }) => payload.content)).toEqual(["hello there"]);
+});
+
+served("[LOG3] [LOG4] [ENV5] it comes back after a crash and shows what it missed, once and in order", async () => {
+  const { start, url } = await place();
+  const first = await start();
+  const reader = client(["--url", url, "--user", "u1", "--device", "reader"]);
+  reader.type("/sub conversation c1");
+  await reader.until(replyTo("r1"));
+  const writer = client(["--url", url, "--user", "u1", "--device", "writer"]);
+  writer.type("/send c1 one");
+  await reader.until(says("one"));
+  await writer.until(replyTo("r1"));
+  first.kill("SIGKILL");
+  await first.exited;
+  await start();
+  // Typed while it may still be away: it goes out once it is back.
+  writer.type("/send c1 two");
+  await writer.until(replyTo("r2"));
+  await reader.until(says("two"));
+  writer.type("/send c1 three");
+  await reader.until(says("three"));
+  const events = reader.messages.filter(({ type }) => type === "message.new");
+  expect(events.map(({ seq, payload }) => [seq, payload.content])).toEqual([
+    [1, "one"],
+    [2, "two"],
+    [3, "three"],
+  ]);
+  reader.type("/quit");
+  writer.child.stdin.end();
+  expect(await Promise.all([reader.child.exited, writer.child.exited])).toEqual([0, 0]);
+});
+
+served(
+  "[CON1] [ENV5] a refusal and a place taken by the same device end it with 1, nonsense options with 2",
+  async () => {
+    const { start, url } = await place();
+    await start();
+    const nobody = run(["connect", "--url", url]);
+    expect([await nobody.exited, await new Response(nobody.stderr).text()]).toEqual([
+      1,
+      expect.stringMatching(/^The connection has ended: HTTP 4\d\d/),
+    ]);
+    const older = client(["--url", url, "--user", "u1", "--device", "d1"]);
+    await older.until(({ type }) => type === "connected");
+    const newer = client(["--url", url, "--user", "u1", "--device", "d1"]);
+    await newer.until(({ type }) => type === "connected");
+    expect([await older.child.exited, await new Response(older.child.stderr).text()]).toEqual([
+      1,
+      expect.stringMatching(/^The connection has ended: 4010/),
+    ]);
+    newer.child.kill("SIGTERM");
+    expect(await newer.child.exited).toBe(0);
+    expect(await run(["connect", "--url", "http://127.0.0.1/"]).exited).toBe(2);
+  },
+);
