@@ -45,9 +45,7 @@ export class DirectoryWatch {
   look(): Promise<void> {
     if (!this.#timer) return Promise.resolve();
     this.#again = true;
-    this.#looking ??= this.#lookUntilCurrent().finally(() => {
-      this.#looking = null;
-    });
+    this.#looking ??= this.#lookUntilCurrent();
     return this.#looking;
   }
 
@@ -58,18 +56,19 @@ export class DirectoryWatch {
   }
 
   async #lookUntilCurrent(): Promise<void> {
-    while (this.#again && this.#timer) {
-      this.#again = false;
-      let seen: ChangesSeen;
-      try {
-        seen = await this.#options.look(this.#after);
-      } catch {
-        // The engine is away; the next look begins where this one did.
-        return;
+    try {
+      while (this.#again && this.#timer) {
+        this.#again = false;
+        const seen = await this.#options.look(this.#after);
+        if (!this.#timer) return;
+        this.#after = seen.last;
+        for (const change of seen.changes) this.#tell(change);
       }
-      if (!this.#timer) return;
-      this.#after = seen.last;
-      for (const change of seen.changes) this.#tell(change);
+    } catch {
+      // The engine is away; the next look begins where this one did.
+    } finally {
+      // In the same step as the last check of #again: who asks from now on gets a look of its own.
+      this.#looking = null;
     }
   }
 

@@ -1,0 +1,136 @@
+/** What every directory must do, whatever it is stored in [PUB3]. */
+import { describe, expect, test } from "bun:test";
+import { isMemberChange, isUserChange, recordChanges } from "../support/change-recorder.ts";
+import { type Open, withStorage } from "./opened.ts";
+
+export function describeDirectoryContract(name: string, open: Open): void {
+  describe(`directory contract: ${name}`, () => {
+    describeUsers(open);
+    describeMembers(open);
+    describeWatch(open);
+  });
+}
+
+function describeUsers(open: Open): void {
+  test(
+    "[PUB3] a user is unknown, active or disabled",
+    withStorage(open, async ({ directory }) => {
+      expect(await directory.userState("ann")).toBe("unknown");
+      await directory.upsertUsers(["ann", "bob"]);
+      expect(await directory.userState("ann")).toBe("active");
+      await directory.setDisabled("ann", true);
+      expect(await directory.userState("ann")).toBe("disabled");
+      expect(await directory.userState("bob")).toBe("active");
+      await directory.setDisabled("ann", false);
+      expect(await directory.userState("ann")).toBe("active");
+    }),
+  );
+
+  test(
+    "[PUB3] upserting a user that is disabled does not let it in again",
+    withStorage(open, async ({ directory }) => {
+      await directory.upsertUsers(["ann"]);
+      await directory.setDisabled("ann", true);
+      await directory.upsertUsers(["ann", "ann"]);
+      expect(await directory.userState("ann")).toBe("disabled");
+    }),
+  );
+}
+
+function describeMembers(open: Open): void {
+  test(
+    "[PUB3] members are added and removed, both idempotently, and survive a stop and a start",
+    withStorage(open, async (storage) => {
+      const { directory } = storage;
+      expect(await directory.conversationExists("c1")).toBe(false);
+      expect(await directory.membersOf("c1")).toEqual([]);
+      await directory.addMembers("c1", ["ann", "bob", "ann"]);
+      await directory.addMembers("c1", ["bob", "eve"]);
+      await directory.addMembers("c2", ["ann"]);
+      await storage.stop();
+      await storage.start();
+      expect((await directory.membersOf("c1")).toSorted()).toEqual(["ann", "bob", "eve"]);
+      expect((await directory.conversationsOf("ann")).toSorted()).toEqual(["c1", "c2"]);
+      expect(await directory.isMember("c1", "bob")).toBe(true);
+      expect(await directory.isMember("c2", "bob")).toBe(false);
+      expect(await directory.conversationExists("c1")).toBe(true);
+      await directory.removeMembers("c1", ["bob", "nobody"]);
+      await directory.removeMembers("c1", ["bob"]);
+      expect(await directory.isMember("c1", "bob")).toBe(false);
+      expect((await directory.membersOf("c1")).toSorted()).toEqual(["ann", "eve"]);
+    }),
+  );
+
+  test(
+    "[PUB3] a conversation that has lost its members still exists",
+    withStorage(open, async ({ directory }) => {
+      await directory.addMembers("c1", ["ann"]);
+      await directory.removeMembers("c1", ["ann"]);
+      expect(await directory.conversationExists("c1")).toBe(true);
+      expect(await directory.conversationsOf("ann")).toEqual([]);
+    }),
+  );
+
+  test(
+    "[PRE5] peers are those who share a conversation, each once, without the user",
+    withStorage(open, async ({ directory }) => {
+      await directory.addMembers("c1", ["ann", "bob", "eve"]);
+      await directory.addMembers("c2", ["ann", "bob"]);
+      await directory.addMembers("c3", ["bob", "joe"]);
+      expect((await directory.peersOf("ann", 10)).toSorted()).toEqual(["bob", "eve"]);
+      expect((await directory.peersOf("bob", 10)).toSorted()).toEqual(["ann", "eve", "joe"]);
+      expect(await directory.peersOf("bob", 2)).toHaveLength(2);
+      expect(await directory.peersOf("nobody", 10)).toEqual([]);
+      const asked = ["bob", "eve", "joe", "ann", "nobody"];
+      expect(await directory.sharingWith("ann", asked)).toEqual(new Set(["bob", "eve", "ann"]));
+      expect(await directory.sharingWith("nobody", ["nobody", "ann"])).toEqual(new Set(["nobody"]));
+      expect(await directory.sharingWith("ann", [])).toEqual(new Set());
+    }),
+  );
+}
+
+function describeWatch(open: Open): void {
+  test(
+    "[SUB3] [AUTH4] changes are told to every watcher, in order, and no-ops are not",
+    withStorage(open, async ({ directory }) => {
+      const recorders = [recordChanges(directory), recordChanges(directory)];
+      await directory.upsertUsers(["ann"]);
+      await directory.addMembers("c1", ["ann", "bob"]);
+      await directory.addMembers("c1", ["ann"]);
+      await directory.upsertUsers(["ann"]);
+      await directory.setDisabled("ann", true);
+      await directory.removeMembers("c1", ["nobody"]);
+      await directory.removeMembers("c1", ["bob"]);
+      for (const { told, changes, stop } of recorders) {
+        await told(isMemberChange("member_removed", "c1", "bob"));
+        stop();
+        expect(changes.filter(({ kind }) => kind !== "resync")).toEqual([
+          { kind: "user_changed", userId: "ann" },
+          { kind: "member_added", conversationId: "c1", userId: "ann" },
+          { kind: "member_added", conversationId: "c1", userId: "bob" },
+          { kind: "user_changed", userId: "ann" },
+          { kind: "member_removed", conversationId: "c1", userId: "bob" },
+        ]);
+      }
+    }),
+  );
+
+  test(
+    "[SUB3] who has stopped watching is not told any more, and who begins is not told what was",
+    withStorage(open, async ({ directory }) => {
+      const gone = recordChanges(directory);
+      await directory.upsertUsers(["first"]);
+      await gone.told(isUserChange("first"));
+      gone.stop();
+      gone.stop();
+      await directory.upsertUsers(["second"]);
+      const late = recordChanges(directory);
+      await directory.upsertUsers(["third"]);
+      await late.told(isUserChange("third"));
+      late.stop();
+      expect(gone.changes.some(isUserChange("second"))).toBe(false);
+      expect(gone.changes.some(isUserChange("third"))).toBe(false);
+      expect(late.changes.some(isUserChange("first"))).toBe(false);
+    }),
+  );
+}

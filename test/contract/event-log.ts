@@ -1,0 +1,422 @@
+/** What every event log must do, whatever it is stored in [LOG1–LOG8]. */
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import type { EventLog, LoggedEvent } from "../../src/storage/ports.ts";
+import { newEvent, newEvents } from "../support/new-event.ts";
+import { logCommand, ModelLog } from "./event-log-model.ts";
+import { type Open, withStorage } from "./opened.ts";
+
+const nothingTrimmed = { createdBefore: 0, eventsPerTopic: 1_000_000 };
+
+export function describeEventLogContract(name: string, open: Open): void {
+  describe(`event log contract: ${name}`, () => {
+    describeAppend(open);
+    describeIdempotency(open);
+    describeReading(open);
+    describeReplay(open);
+    describeRetention(open);
+    describeModel(open);
+  });
+}
+
+function describeAppend(open: Open): void {
+  test(
+    "[LOG1] an empty log ends at 0 and an empty batch appends nothing",
+    withStorage(open, async ({ log }) => {
+      expect(await log.end()).toBe(0);
+      expect(await log.append([])).toEqual({ previousPosition: 0, appended: [] });
+      expect(await log.stats()).toEqual({ events: 0, topics: 0, position: 0 });
+      expect(await log.heads(["user:a"])).toEqual(new Map([["user:a", { seq: 0, position: 0, trimmedPosition: 0 }]]));
+    }),
+  );
+
+  test(
+    "[LOG1] seq counts within the topic in the order given, position grows over all topics",
+    withStorage(open, async ({ log }) => {
+      const events = [newEvent("user:a"), newEvent("user:b"), newEvent("user:a")];
+      const { previousPosition, appended } = await log.append(events);
+      expect(previousPosition).toBe(0);
+      expect(appended.map(({ topic, seq, id }) => [topic, seq, id])).toEqual([
+        ["user:a", 1, events[0]!.id],
+        ["user:b", 1, events[1]!.id],
+        ["user:a", 2, events[2]!.id],
+      ]);
+      expectGrowing(appended.map(({ position }) => position));
+      const next = await log.append([newEvent("user:a")]);
+      expect(next.previousPosition).toBe(appended[2]!.position);
+      expect(next.appended[0]).toMatchObject({ seq: 3, duplicate: false });
+      expect(await log.end()).toBe(next.appended[0]!.position);
+      expect(await log.stats()).toEqual({ events: 4, topics: 2, position: next.appended[0]!.position });
+    }),
+  );
+
+  test(
+    "[LOG1] what is read back is what was appended",
+    withStorage(open, async ({ log }) => {
+      const payload = JSON.stringify({ text: "naïve 🙂 \u0000 \u2028 'quoted' \\", deep: { list: [1, null, true] } });
+      const event = newEvent("conversation:c!~", { payload, type: "order.shipped", createdAt: 1_760_000_000_123 });
+      const { appended } = await log.append([event]);
+      const [read] = await log.range({ topic: event.topic, afterSeq: 0, throughSeq: 1, limit: 10 });
+      expect(JSON.parse(read!.payload)).toEqual(JSON.parse(payload));
+      expect({ ...read!, payload: "" }).toEqual({
+        topic: event.topic,
+        seq: 1,
+        position: appended[0]!.position,
+        id: event.id,
+        type: "order.shipped",
+        payload: "",
+        createdAt: 1_760_000_000_123,
+      });
+    }),
+  );
+
+  test(
+    "[LOG1] concurrent appends leave no hole in any seq, and batches do not interleave",
+    withStorage(open, async ({ log }) => {
+      const topics = ["conversation:a", "conversation:b", "user:a"];
+      const batches = Array.from({ length: 60 }, (_, index) =>
+        Array.from({ length: 1 + (index % 5) }, (_, part) => newEvent(topics[(index + part) % 3]!)),
+      );
+      const results = await Promise.all(batches.map((batch) => log.append(batch)));
+      for (const [index, { appended }] of results.entries()) {
+        expect(appended.map(({ id }) => id)).toEqual(batches[index]!.map(({ id }) => id));
+      }
+      const inOrder = results.toSorted((a, b) => a.appended[0]!.position - b.appended[0]!.position);
+      let end = 0;
+      for (const { previousPosition, appended } of inOrder) {
+        expect(previousPosition).toBe(end);
+        expectGrowing([end, ...appended.map(({ position }) => position)]);
+        end = appended.at(-1)!.position;
+      }
+      for (const topic of topics) {
+        const ofTopic = inOrder.flatMap(({ appended }) => appended.filter((it) => it.topic === topic));
+        expect(ofTopic.map(({ seq }) => seq)).toEqual(ofTopic.map((_, index) => index + 1));
+      }
+    }),
+  );
+
+  test(
+    "[LOG1] what was appended is there after a stop and a start, and numbers go on",
+    withStorage(open, async (storage) => {
+      const { appended } = await storage.log.append(newEvents("user:a", 3));
+      await storage.stop();
+      await storage.start();
+      const next = await storage.log.append([newEvent("user:a")]);
+      expect(next.previousPosition).toBe(appended[2]!.position);
+      expect(next.appended[0]!.seq).toBe(4);
+      expect(await storage.log.range({ topic: "user:a", afterSeq: 0, throughSeq: 9, limit: 9 })).toHaveLength(4);
+    }),
+  );
+
+  test(
+    "[LOG7] only the newest event of a topic and compaction key is kept, and that is not trimming",
+    withStorage(open, async ({ log }) => {
+      const compactionKey = "read:u1";
+      const first = await log.append([newEvent("conversation:a", { compactionKey }), newEvent("conversation:a")]);
+      const other = await log.append([newEvent("conversation:b", { compactionKey })]);
+      const twice = await log.append([
+        newEvent("conversation:a", { compactionKey }),
+        newEvent("conversation:a", { compactionKey }),
+      ]);
+      const kept = await log.range({ topic: "conversation:a", afterSeq: 0, throughSeq: 9, limit: 9 });
+      expect(kept.map(({ seq }) => seq)).toEqual([2, 4]);
+      const position = twice.appended[1]!.position;
+      expect(await log.heads(["conversation:a", "conversation:b"])).toEqual(
+        new Map([
+          ["conversation:a", { seq: 4, position, trimmedPosition: 0 }],
+          ["conversation:b", { seq: 1, position: other.appended[0]!.position, trimmedPosition: 0 }],
+        ]),
+      );
+      expect(await log.stats()).toEqual({ events: 3, topics: 2, position });
+      const page = await log.replay({ topics: ["conversation:a"], afterPosition: 0, limit: 10 });
+      expect(page.events.map(({ position }) => position)).toEqual([first.appended[1]!.position, position]);
+    }),
+  );
+}
+
+function describeIdempotency(open: Open): void {
+  test(
+    "[LOG2] the same key appends once and answers as the first time",
+    withStorage(open, async ({ log }) => {
+      const first = await log.append([newEvent("user:a", { idempotencyKey: "user:u1:m1", createdAt: 5 })]);
+      await log.append([newEvent("user:a")]);
+      const again = await log.append([newEvent("user:b", { idempotencyKey: "user:u1:m1", createdAt: 9 })]);
+      expect(again.appended).toEqual([{ ...first.appended[0]!, duplicate: true }]);
+      expect(await log.heads(["user:a", "user:b"])).toMatchObject(new Map([["user:b", { seq: 0 }]]));
+      expect((await log.stats()).events).toBe(2);
+    }),
+  );
+
+  test(
+    "[LOG2] the same key twice in one batch appends once",
+    withStorage(open, async ({ log }) => {
+      const { appended } = await log.append([
+        newEvent("user:a", { idempotencyKey: "k" }),
+        newEvent("user:a"),
+        newEvent("user:a", { idempotencyKey: "k" }),
+        newEvent("user:a"),
+      ]);
+      expect(appended.map(({ seq, duplicate }) => [seq, duplicate])).toEqual([
+        [1, false],
+        [2, false],
+        [1, true],
+        [3, false],
+      ]);
+      expect(appended[2]).toEqual({ ...appended[0]!, duplicate: true });
+    }),
+  );
+
+  test(
+    "[LOG2] of many who append the same key at once one appends",
+    withStorage(open, async ({ log }) => {
+      const results = await Promise.all(
+        Array.from({ length: 20 }, () => log.append([newEvent("user:a", { idempotencyKey: "k" })])),
+      );
+      const answers = results.map(({ appended }) => appended[0]!);
+      expect(answers.filter(({ duplicate }) => !duplicate)).toHaveLength(1);
+      expect(new Set(answers.map(({ id, position }) => `${id} ${position}`)).size).toBe(1);
+    }),
+  );
+
+  test(
+    "[LOG2] a key is known after a stop and a start, and after its event was compacted away",
+    withStorage(open, async (storage) => {
+      const { log } = storage;
+      const first = await log.append([newEvent("user:a", { idempotencyKey: "k", compactionKey: "c" })]);
+      await log.append([newEvent("user:a", { compactionKey: "c" })]);
+      await storage.stop();
+      await storage.start();
+      const again = await log.append([newEvent("user:a", { idempotencyKey: "k", compactionKey: "c" })]);
+      expect(again.appended).toEqual([{ ...first.appended[0]!, duplicate: true }]);
+      expect((await log.stats()).events).toBe(1);
+    }),
+  );
+
+  test(
+    "[LOG2] a key is forgotten with the retention by age, and kept by the one by count",
+    withStorage(open, async ({ log }) => {
+      await log.append([
+        newEvent("user:a", { idempotencyKey: "old", createdAt: 10 }),
+        newEvent("user:a", { idempotencyKey: "young", createdAt: 20 }),
+        newEvent("user:a", { createdAt: 20 }),
+      ]);
+      await trimAll(log, { createdBefore: 15, eventsPerTopic: 1 });
+      const { appended } = await log.append([
+        newEvent("user:a", { idempotencyKey: "old", createdAt: 30 }),
+        newEvent("user:a", { idempotencyKey: "young", createdAt: 30 }),
+      ]);
+      expect(appended.map(({ seq, duplicate }) => [seq, duplicate])).toEqual([
+        [4, false],
+        [2, true],
+      ]);
+    }),
+  );
+}
+
+function describeReading(open: Open): void {
+  test(
+    "[LOG3] a range holds afterSeq < seq ≤ throughSeq, oldest first, up to its limit",
+    withStorage(open, async ({ log }) => {
+      await log.append(newEvents("user:a", 10));
+      const seqs = async (afterSeq: number, throughSeq: number, limit: number) =>
+        (await log.range({ topic: "user:a", afterSeq, throughSeq, limit })).map(({ seq }) => seq);
+      expect(await seqs(3, 6, 10)).toEqual([4, 5, 6]);
+      expect(await seqs(0, 99, 2)).toEqual([1, 2]);
+      expect(await seqs(10, 99, 2)).toEqual([]);
+      expect(await seqs(6, 3, 10)).toEqual([]);
+      expect(await log.range({ topic: "user:nobody", afterSeq: 0, throughSeq: 9, limit: 9 })).toEqual([]);
+    }),
+  );
+
+  test(
+    "[LOG8] pages scroll back and forth, always oldest first, and say whether there is more",
+    withStorage(open, async ({ log }) => {
+      await log.append(newEvents("user:a", 10));
+      const page = async (query: { beforeSeq?: number; afterSeq?: number; limit: number }) => {
+        const { events, more } = await log.page({ topic: "user:a", ...query });
+        return { seqs: events.map(({ seq }) => seq), more };
+      };
+      expect(await page({ limit: 3 })).toEqual({ seqs: [8, 9, 10], more: true });
+      expect(await page({ beforeSeq: 8, limit: 3 })).toEqual({ seqs: [5, 6, 7], more: true });
+      expect(await page({ beforeSeq: 4, limit: 3 })).toEqual({ seqs: [1, 2, 3], more: false });
+      expect(await page({ beforeSeq: 1, limit: 3 })).toEqual({ seqs: [], more: false });
+      expect(await page({ afterSeq: 0, limit: 3 })).toEqual({ seqs: [1, 2, 3], more: true });
+      expect(await page({ afterSeq: 7, limit: 3 })).toEqual({ seqs: [8, 9, 10], more: false });
+      expect(await page({ afterSeq: 10, limit: 3 })).toEqual({ seqs: [], more: false });
+      expect(await log.page({ topic: "user:nobody", limit: 3 })).toEqual({ events: [], more: false });
+    }),
+  );
+
+  test(
+    "[LOG4] movedSince pages through all heads that moved, by position, and ends at the log's end",
+    withStorage(open, async ({ log }) => {
+      const topics = Array.from({ length: 25 }, (_, index) => `user:${index}`);
+      await log.append(topics.map((topic) => newEvent(topic)));
+      const middle = await log.end();
+      await log.append(topics.slice(0, 10).map((topic) => newEvent(topic)));
+      const end = await log.end();
+      const cases: [since: number, topics: string[]][] = [
+        [0, [...topics.slice(10), ...topics.slice(0, 10)]],
+        [middle, topics.slice(0, 10)],
+        [end, []],
+      ];
+      for (const [since, expected] of cases) {
+        const found: string[] = [];
+        let position: number = since;
+        for (let pages = 0; position < end; pages++) {
+          expect(pages).toBeLessThan(10);
+          const moved = await log.movedSince(position, 4);
+          expect(moved.heads.length).toBeLessThanOrEqual(4);
+          expectGrowing([position, ...moved.heads.map((head) => head.position)]);
+          found.push(...moved.heads.map(({ topic }) => topic));
+          position = moved.position;
+        }
+        expect(found).toEqual(expected);
+      }
+      expect(await log.movedSince(end, 4)).toEqual({ heads: [], position: end });
+      expect((await log.movedSince(middle, 100)).heads.every(({ seq }) => seq === 2)).toBe(true);
+    }),
+  );
+}
+
+function describeReplay(open: Open): void {
+  test(
+    "[LOG4] a replay over 10,000 topics gives exactly what came after the cursor, oldest first",
+    withStorage(open, async ({ log }) => {
+      const topics = Array.from({ length: 10_000 }, (_, index) => `conversation:${index}`);
+      await log.append(topics.map((topic) => newEvent(topic)));
+      const cursor = await log.end();
+      const later = Array.from({ length: 700 }, (_, index) =>
+        newEvent(index % 7 === 0 ? "conversation:elsewhere" : topics[(index * 37) % 400]!),
+      );
+      await log.append(later);
+      const { events, pages } = await replayAll(log, { topics, afterPosition: cursor, limit: 97 });
+      const wanted = later.filter(({ topic }) => topic !== "conversation:elsewhere");
+      expect(events.map(({ id }) => id)).toEqual(wanted.map(({ id }) => id));
+      expect(pages).toBe(Math.ceil(wanted.length / 97));
+      const { heads } = await log.replay({ topics, afterPosition: cursor, limit: 1 });
+      expect(heads.size).toBe(10_000);
+      expect(heads).toEqual(await log.heads(topics));
+    }),
+  );
+
+  test(
+    "[LOG4] a replay's heads are of the same moment as its events, while others append",
+    withStorage(open, async ({ log }) => {
+      const topics = ["user:a", "user:b"];
+      const appends = Array.from({ length: 40 }, (_, index) => log.append(newEvents(topics[index % 2]!, 3)));
+      const replays = Array.from({ length: 20 }, () => log.replay({ topics, afterPosition: 0, limit: 1_000 }));
+      for (const { events, more, heads } of await Promise.all(replays)) {
+        expect(more).toBe(false);
+        for (const topic of topics) {
+          const last = events.findLast((event) => event.topic === topic);
+          expect(heads.get(topic)).toMatchObject({ seq: last?.seq ?? 0, position: last?.position ?? 0 });
+        }
+      }
+      await Promise.all(appends);
+    }),
+  );
+
+  test(
+    "[LOG4] a replay of unknown topics is empty, and a topic named twice is replayed once",
+    withStorage(open, async ({ log }) => {
+      expect(await log.replay({ topics: ["user:x"], afterPosition: 0, limit: 5 })).toEqual({
+        events: [],
+        more: false,
+        heads: new Map([["user:x", { seq: 0, position: 0, trimmedPosition: 0 }]]),
+      });
+      expect((await log.replay({ topics: [], afterPosition: 0, limit: 5 })).events).toEqual([]);
+      await log.append([newEvent("user:a")]);
+      const page = await log.replay({ topics: ["user:a", "user:a"], afterPosition: 0, limit: 5 });
+      expect(page.events).toHaveLength(1);
+    }),
+  );
+}
+
+function describeRetention(open: Open): void {
+  test(
+    "[LOG5] [LOG7] trimming by age and by count is told by the head, and seq goes on when nothing is left",
+    withStorage(open, async ({ log }) => {
+      const old = await log.append(newEvents("user:a", 4, { createdAt: 10 }));
+      await log.append(newEvents("user:b", 4, { createdAt: 20 }));
+      expect((await trimAll(log, { createdBefore: 20, eventsPerTopic: 3 })).removed).toBe(5);
+      const heads = await log.heads(["user:a", "user:b"]);
+      const gone = old.appended[3]!.position;
+      expect(heads.get("user:a")).toEqual({ seq: 4, position: gone, trimmedPosition: gone });
+      const left = await log.range({ topic: "user:b", afterSeq: 0, throughSeq: 9, limit: 9 });
+      expect(left.map(({ seq }) => seq)).toEqual([2, 3, 4]);
+      expect(heads.get("user:b")!.trimmedPosition).toBe(left[0]!.position - 1);
+      expect((await log.stats()).events).toBe(3);
+
+      const end = await log.end();
+      await trimAll(log, { createdBefore: 1_000, eventsPerTopic: 3 });
+      expect(await log.end()).toBe(end);
+      const next = await log.append([newEvent("user:b"), newEvent("user:a")]);
+      expect(next.previousPosition).toBe(end);
+      expect(next.appended.map(({ seq }) => seq)).toEqual([5, 5]);
+      expect(next.appended[0]!.position).toBeGreaterThan(end);
+    }),
+  );
+
+  test(
+    "[LOG7] a trim removes at most its batch and says that there is more",
+    withStorage(open, async ({ log }) => {
+      await log.append(newEvents("user:a", 25, { createdAt: 10 }));
+      await log.append(newEvents("user:b", 25, { createdAt: 30 }));
+      const first = await log.trim({ createdBefore: 20, eventsPerTopic: 5, batch: 10 });
+      expect(first).toEqual({ removed: 10, more: true });
+      expect((await log.stats()).events).toBe(40);
+      expect((await trimAll(log, { createdBefore: 20, eventsPerTopic: 5, batch: 10 })).removed).toBe(35);
+      const left = await log.page({ topic: "user:b", limit: 50 });
+      expect(left.events.map(({ seq }) => seq)).toEqual([21, 22, 23, 24, 25]);
+      expect(await log.trim({ ...nothingTrimmed, batch: 10 })).toEqual({ removed: 0, more: false });
+    }),
+  );
+}
+
+function describeModel(open: Open): void {
+  // A failure prints the seed and the path; TEST_SEED runs the same again.
+  const seed = Number(Bun.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
+  test("[LOG1] [LOG2] [LOG4] [LOG7] [LOG8] any sequence of calls reads as the model does", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(logCommand, { minLength: 1, maxLength: 25 }), async (commands) => {
+        const { storage, close } = await open();
+        try {
+          const model = new ModelLog();
+          for (const command of commands) await command.run(storage.log, model);
+        } finally {
+          await close();
+        }
+      }),
+      { seed, numRuns: 25 },
+    );
+  });
+}
+
+async function trimAll(log: EventLog, policy: { createdBefore: number; eventsPerTopic: number; batch?: number }) {
+  let removed = 0;
+  for (let more = true; more; ) {
+    const result = await log.trim({ batch: 100, ...policy });
+    removed += result.removed;
+    more = result.more;
+  }
+  return { removed };
+}
+
+async function replayAll(log: EventLog, query: { topics: string[]; afterPosition: number; limit: number }) {
+  const events: LoggedEvent[] = [];
+  let pages = 0;
+  for (let more = true; more; pages++) {
+    const page = await log.replay({ ...query, afterPosition: events.at(-1)?.position ?? query.afterPosition });
+    expect(page.events.length).toBeLessThanOrEqual(query.limit);
+    events.push(...page.events);
+    more = page.more;
+  }
+  return { events, pages };
+}
+
+function expectGrowing(positions: number[]): void {
+  for (const [index, position] of positions.entries()) {
+    if (index > 0) expect(position).toBeGreaterThan(positions[index - 1]!);
+  }
+}

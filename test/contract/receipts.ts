@@ -1,0 +1,219 @@
+/** What every receipt store must do, whatever it is stored in [REC1–REC3]. */
+import { describe, expect, test } from "bun:test";
+import type { EventLog, ReceiptKind, ReceiptStore } from "../../src/storage/ports.ts";
+import { newEvent } from "../support/new-event.ts";
+import { type Open, withStorage } from "./opened.ts";
+
+const conversationId = "c1";
+const far = { movedBefore: Number.MAX_SAFE_INTEGER };
+
+/** Appends one message for each sender named, in order. @returns their ids */
+async function send(log: EventLog, senders: string[], conversation = conversationId): Promise<string[]> {
+  const events = senders.map((senderId) => newEvent(`conversation:${conversation}`, { senderId }));
+  await log.append(events);
+  return events.map(({ id }) => id);
+}
+
+export function describeReceiptsContract(name: string, open: Open): void {
+  describe(`receipts contract: ${name}`, () => {
+    describeAdvance(open);
+    describeUnsent(open);
+    describeStates(open);
+  });
+}
+
+function describeAdvance(open: Open): void {
+  test(
+    "[REC1] a watermark moves to the highest seq named and never back",
+    withStorage(open, async ({ log, receipts }) => {
+      const ids = await send(log, ["ann", "ann", "ann", "ann"]);
+      const mark = (messageIds: string[]) =>
+        receipts.advance({ conversationId, userId: "bob", kind: "delivered", messageIds });
+      expect(await mark([ids[2]!, ids[0]!])).toEqual({ upToSeq: 3, advanced: true });
+      expect(await mark([ids[1]!])).toEqual({ upToSeq: 3, advanced: false });
+      expect(await mark([ids[2]!])).toEqual({ upToSeq: 3, advanced: false });
+      expect(await mark(ids)).toEqual({ upToSeq: 4, advanced: true });
+    }),
+  );
+
+  test(
+    "[REC1] unknown ids, own messages, other conversations' and events that are no messages are ignored",
+    withStorage(open, async ({ log, receipts }) => {
+      const ids = await send(log, ["ann", "bob"]);
+      const elsewhere = await send(log, ["ann", "ann", "ann"], "c2");
+      const note = newEvent(`conversation:${conversationId}`);
+      await log.append([note]);
+      const mark = (messageIds: string[]) =>
+        receipts.advance({ conversationId, userId: "bob", kind: "read", messageIds });
+      expect(await mark([ids[1]!, "nobody-knows", elsewhere[2]!, note.id])).toEqual({ upToSeq: 0, advanced: false });
+      expect(await mark([ids[0]!, ids[1]!])).toEqual({ upToSeq: 1, advanced: true });
+      expect(await receipts.advance({ conversationId: "none", userId: "bob", kind: "read", messageIds: ids })).toEqual({
+        upToSeq: 0,
+        advanced: false,
+      });
+    }),
+  );
+
+  test(
+    "[REC1] by number it is cut to the topic's head",
+    withStorage(open, async ({ log, receipts }) => {
+      await send(log, ["ann", "ann", "ann"]);
+      const mark = (upToSeq: number) => receipts.advance({ conversationId, userId: "bob", kind: "read", upToSeq });
+      expect(await mark(2)).toEqual({ upToSeq: 2, advanced: true });
+      expect(await mark(1)).toEqual({ upToSeq: 2, advanced: false });
+      expect(await mark(1_000)).toEqual({ upToSeq: 3, advanced: true });
+      expect(await mark(1_000)).toEqual({ upToSeq: 3, advanced: false });
+      const nowhere = { conversationId: "none", userId: "bob", kind: "read", upToSeq: 5 } as const;
+      expect(await receipts.advance(nowhere)).toEqual({ upToSeq: 0, advanced: false });
+    }),
+  );
+
+  test(
+    "[REC1] of many equal marks at once one advances; users and conversations are apart",
+    withStorage(open, async ({ log, receipts }) => {
+      await send(log, ["ann", "ann"]);
+      await send(log, ["ann", "ann"], "c2");
+      const mark = (userId: string, conversation: string) =>
+        receipts.advance({ conversationId: conversation, userId, kind: "read", upToSeq: 2 });
+      const marks = ["bob", "eve"].flatMap((userId) => ["c1", "c2"].map((it) => [userId, it] as const));
+      for (const [userId, conversation] of marks) {
+        const results = await Promise.all(Array.from({ length: 10 }, () => mark(userId, conversation)));
+        expect(results.filter(({ advanced }) => advanced)).toHaveLength(1);
+      }
+    }),
+  );
+
+  test(
+    "[REC1] watermarks are there after a stop and a start",
+    withStorage(open, async (storage) => {
+      await send(storage.log, ["ann", "ann"]);
+      const mark = { conversationId, userId: "bob", kind: "read", upToSeq: 2 } as const;
+      await storage.receipts.advance(mark);
+      await storage.stop();
+      await storage.start();
+      expect(await storage.receipts.advance(mark)).toEqual({ upToSeq: 2, advanced: false });
+    }),
+  );
+
+  test(
+    "[REC2] read moves delivered silently, and never takes it back",
+    withStorage(open, async ({ log, receipts }) => {
+      await send(log, ["ann", "ann", "ann", "ann"]);
+      const mark = (kind: ReceiptKind, upToSeq: number) =>
+        receipts.advance({ conversationId, userId: "bob", kind, upToSeq });
+      await mark("read", 2);
+      expect(await mark("delivered", 2)).toEqual({ upToSeq: 2, advanced: false });
+      expect(await unsentKinds(receipts)).toEqual([["read", 0, 2]]);
+      expect(await mark("delivered", 4)).toEqual({ upToSeq: 4, advanced: true });
+      await mark("read", 3);
+      expect(await mark("delivered", 3)).toEqual({ upToSeq: 4, advanced: false });
+      // What lies between the two is owed as delivered alone.
+      expect(await unsentKinds(receipts)).toEqual([
+        ["delivered", 3, 4],
+        ["read", 0, 3],
+      ]);
+    }),
+  );
+}
+
+async function unsentKinds(receipts: ReceiptStore): Promise<[ReceiptKind, number, number][]> {
+  const found = await receipts.unsent({ conversationId, userId: "bob" }, 10);
+  expect(found.every((it) => it.conversationId === conversationId && it.userId === "bob")).toBe(true);
+  return found
+    .map(({ kind, sentSeq, upToSeq }): [ReceiptKind, number, number] => [kind, sentSeq, upToSeq])
+    .toSorted((a, b) => a[0].localeCompare(b[0]));
+}
+
+function describeUnsent(open: Open): void {
+  test(
+    "[REC2] several moves are owed as one, until they are marked as sent",
+    withStorage(open, async ({ log, receipts }) => {
+      await send(log, ["ann", "ann", "ann"]);
+      const receipt = { conversationId, userId: "bob", kind: "delivered" } as const;
+      await receipts.advance({ ...receipt, upToSeq: 1 });
+      await receipts.advance({ ...receipt, upToSeq: 2 });
+      expect(await unsentKinds(receipts)).toEqual([["delivered", 0, 2]]);
+      await receipts.advance({ ...receipt, upToSeq: 3 });
+      await receipts.markSent({ ...receipt, upToSeq: 2 });
+      expect(await unsentKinds(receipts)).toEqual([["delivered", 2, 3]]);
+      await receipts.markSent({ ...receipt, upToSeq: 1 });
+      expect(await unsentKinds(receipts)).toEqual([["delivered", 2, 3]]);
+      await receipts.markSent({ ...receipt, upToSeq: 3 });
+      expect(await unsentKinds(receipts)).toEqual([]);
+      expect(await receipts.unsent(far, 10)).toEqual([]);
+    }),
+  );
+
+  test(
+    "[REC2] what a crash left between the move and its event is found by its age",
+    withStorage(open, async (storage) => {
+      const { log, receipts } = storage;
+      await send(log, ["ann"]);
+      await send(log, ["ann", "ann"], "c2");
+      await receipts.advance({ conversationId: "c1", userId: "bob", kind: "read", upToSeq: 1 });
+      await receipts.advance({ conversationId: "c2", userId: "eve", kind: "read_private", upToSeq: 2 });
+      await receipts.advance({ conversationId: "c2", userId: "bob", kind: "delivered", upToSeq: 1 });
+      await receipts.markSent({ conversationId: "c2", userId: "bob", kind: "delivered", upToSeq: 1 });
+      await storage.stop();
+      await storage.start();
+      const left = await receipts.unsent(far, 10);
+      expect(left.toSorted((a, b) => a.userId.localeCompare(b.userId))).toEqual([
+        { conversationId: "c1", userId: "bob", kind: "read", sentSeq: 0, upToSeq: 1 },
+        { conversationId: "c2", userId: "eve", kind: "read_private", sentSeq: 0, upToSeq: 2 },
+      ]);
+      expect(await receipts.unsent(far, 1)).toHaveLength(1);
+      expect(await receipts.unsent({ movedBefore: 1 }, 10)).toEqual([]);
+    }),
+  );
+
+  test(
+    "[REC2] covered names others' messages between two seqs: the newest ones, oldest first",
+    withStorage(open, async ({ log, receipts }) => {
+      const ids = await send(log, ["ann", "bob", "ann", "eve", "ann"]);
+      await log.append([newEvent(`conversation:${conversationId}`)]);
+      const covered = (afterSeq: number, throughSeq: number, limit: number) =>
+        receipts.covered({ conversationId, userId: "bob", afterSeq, throughSeq, limit });
+      expect(await covered(0, 6, 10)).toEqual([ids[0]!, ids[2]!, ids[3]!, ids[4]!]);
+      expect(await covered(1, 4, 10)).toEqual([ids[2]!, ids[3]!]);
+      expect(await covered(0, 6, 2)).toEqual([ids[3]!, ids[4]!]);
+      expect(await covered(5, 6, 2)).toEqual([]);
+    }),
+  );
+}
+
+function describeStates(open: Open): void {
+  test(
+    "[REC3] unread counts others' messages above what was read, privately or not",
+    withStorage(open, async ({ log, receipts }) => {
+      await send(log, ["ann", "bob", "ann", "ann"]);
+      await log.append([newEvent(`conversation:${conversationId}`)]);
+      const state = async () => (await receipts.states("bob", [conversationId])).get(conversationId);
+      const mark = (kind: ReceiptKind, upToSeq: number) =>
+        receipts.advance({ conversationId, userId: "bob", kind, upToSeq });
+      expect(await state()).toEqual({ readSeq: 0, deliveredSeq: 0, unread: 3 });
+      await mark("delivered", 4);
+      expect(await state()).toEqual({ readSeq: 0, deliveredSeq: 4, unread: 3 });
+      await mark("read", 1);
+      expect(await state()).toEqual({ readSeq: 1, deliveredSeq: 4, unread: 2 });
+      await mark("read_private", 3);
+      expect(await state()).toEqual({ readSeq: 3, deliveredSeq: 4, unread: 1 });
+      await mark("read", 4);
+      expect(await state()).toEqual({ readSeq: 4, deliveredSeq: 4, unread: 0 });
+    }),
+  );
+
+  test(
+    "[REC3] many conversations are answered at once, each with its own state",
+    withStorage(open, async ({ log, receipts }) => {
+      const ids = Array.from({ length: 1_200 }, (_, index) => `many-${index}`);
+      await log.append(ids.slice(0, 1_100).map((id) => newEvent(`conversation:${id}`, { senderId: "ann" })));
+      await receipts.advance({ conversationId: ids[1_000]!, userId: "bob", kind: "read", upToSeq: 1 });
+      const states = await receipts.states("bob", ids);
+      expect(states.get(ids[0]!)).toEqual({ readSeq: 0, deliveredSeq: 0, unread: 1 });
+      expect(states.get(ids[1_000]!)).toEqual({ readSeq: 1, deliveredSeq: 1, unread: 0 });
+      expect(states.get(ids[1_150]!)?.unread ?? 0).toBe(0);
+      const unread = [...states.values()].reduce((sum, state) => sum + state.unread, 0);
+      expect(unread).toBe(1_099);
+    }),
+  );
+}

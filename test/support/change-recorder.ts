@@ -1,0 +1,41 @@
+/** Writes down what a directory tells, so that a test can wait for it. */
+import type { Directory, DirectoryChange } from "../../src/storage/ports.ts";
+
+export interface ChangeRecorder {
+  changes: DirectoryChange[];
+  /** Resolves once a change that fits was told, before or after this call. */
+  told(fits: (change: DirectoryChange) => boolean): Promise<DirectoryChange>;
+  stop(): void;
+}
+
+export function recordChanges(directory: Directory): ChangeRecorder {
+  const changes: DirectoryChange[] = [];
+  const waiting = new Set<(change: DirectoryChange) => void>();
+  const stop = directory.watch((change) => {
+    changes.push(change);
+    for (const listener of [...waiting]) listener(change);
+  });
+  return {
+    changes,
+    stop,
+    told(fits) {
+      const known = changes.find(fits);
+      if (known) return Promise.resolve(known);
+      return new Promise((resolve) => {
+        const listener = (change: DirectoryChange) => {
+          if (!fits(change)) return;
+          waiting.delete(listener);
+          resolve(change);
+        };
+        waiting.add(listener);
+      });
+    },
+  };
+}
+
+export const isMemberChange =
+  (kind: "member_added" | "member_removed", conversationId: string, userId: string) => (change: DirectoryChange) =>
+    change.kind === kind && change.conversationId === conversationId && change.userId === userId;
+
+export const isUserChange = (userId: string) => (change: DirectoryChange) =>
+  change.kind === "user_changed" && change.userId === userId;
