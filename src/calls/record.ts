@@ -147,7 +147,6 @@ export function markHere(draft: Draft, device: ToldDevice): void {
 /** Makes the call over for one device: told now, or when it is back [CALL4]. */
 export function tellEnd(draft: Draft, device: ToldDevice, reason: EndReason): void {
   const { call, deliveries } = draft;
-  if (device.state === "ended") return;
   device.reason = reason;
   device.state = device.awaySince === null ? "ended" : "owed";
   if (device.state === "owed") return;

@@ -37,7 +37,8 @@ export interface Bus {
   broadcast(message: ControlMessage): void;
   /** Resolves once the node hears the topic. */
   watch(topic: string): Promise<void>;
-  unwatch(topic: string): void;
+  /** Stops hearing topics that have been unwanted for two sweeps, so that one about to be subscribed to is not lost. */
+  sweep(isWanted: (topic: string) => boolean): void;
   onTopicMessage(listener: (message: TopicMessage) => void): void;
   onControlMessage(listener: (message: ControlMessage) => void): void;
   /** Messages may have been lost until now: ask the log. */
