@@ -93,7 +93,7 @@ export const serverPayloads = {
   "auth.expiring": v.object({ expires_at: moment }),
   subscribed: v.object({
     topics: v.array(subscribedTopic),
-    rejected: v.array(v.object({ topic: text, code: v.picklist(["forbidden", "limit_exceeded", "invalid_topic"]) })),
+    rejected: v.array(v.object({ topic: text, code: v.picklist(["forbidden", "limit_exceeded"]) })),
     cursor: sequence,
   }),
   unsubscribed: v.object({ topics: v.array(text), reason: v.optional(v.literal("access_revoked")) }),

@@ -6,7 +6,7 @@ export function createLocalBus(): Bus {
     publish() {},
     broadcast() {},
     async watch() {},
-    unwatch() {},
+    sweep() {},
     onTopicMessage() {},
     onControlMessage() {},
     onGap() {},

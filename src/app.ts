@@ -1,0 +1,433 @@
+/** Builds the parts from the configuration, joins them, and starts and stops them in order. */
+import { createAuthenticator } from "./auth/authenticator.ts";
+import { type Audience, Broadcaster } from "./broadcast/broadcaster.ts";
+import type { NativeTopics } from "./broadcast/ports.ts";
+import { Publisher } from "./broadcast/publisher.ts";
+import { Sequencer } from "./broadcast/sequencer.ts";
+import { createCallService } from "./calls/service.ts";
+import { createLocalCluster } from "./cluster/local/cluster.ts";
+import type { Cluster, ControlMessage, TopicMessage } from "./cluster/ports.ts";
+import type { Config } from "./config/schema.ts";
+import { createDirectoryView } from "./directory/directory.ts";
+import type { Routes, Services } from "./handlers/context.ts";
+import { ReceiptRelay } from "./handlers/receipt-relay.ts";
+import { clusterChecker, storageChecker } from "./health/checkers.ts";
+import { createHealthHandler } from "./health/handler.ts";
+import { createHealthManager } from "./health/manager.ts";
+import { createPresenceTracker } from "./presence/tracker.ts";
+import { TypingTracker } from "./presence/typing.ts";
+import { CloseCode } from "./protocol/close.ts";
+import { type Codec, jsonCodec } from "./protocol/codec.ts";
+import type { WireFormat } from "./protocol/limits.ts";
+import { protobufCodec } from "./protocol/protobuf/codec.ts";
+import { createRateLimiter } from "./router/rate-limiter.ts";
+import { Router } from "./router/router.ts";
+import type { DirectoryChange, Storage } from "./storage/ports.ts";
+import { createSqliteStorage } from "./storage/sqlite/storage.ts";
+import { SubscriptionManager } from "./subscription/manager.ts";
+import { createSnapshots } from "./subscription/snapshots.ts";
+import { callsTopic, userTopic } from "./subscription/topic.ts";
+import type { Logger } from "./telemetry/logger.ts";
+import { createAddressLimiter } from "./websocket/address-limiter.ts";
+import type { Connection } from "./websocket/connection.ts";
+import { Hub } from "./websocket/hub.ts";
+import { Liveness } from "./websocket/liveness.ts";
+import { bufferBytesMax, Server } from "./websocket/server.ts";
+import { Sessions } from "./websocket/sessions.ts";
+import { Upgrades } from "./websocket/upgrade.ts";
+
+export interface AppOptions {
+  config: Config;
+  routes: Routes;
+  logger: Logger;
+  version: string;
+  now?: () => number;
+  newId?: () => string;
+  random?: () => number;
+}
+
+export interface App {
+  port: number;
+  /** Puts new handlers in place while everybody stays connected. */
+  replaceRoutes(routes: Routes): void;
+  /** Reads certificates and keys again. */
+  reload(): Promise<void>;
+  /** Lets everybody go, each at its own moment, then stops; a second call ends it at once [DRN]. */
+  drain(): Promise<void>;
+  stats(): Promise<Record<string, object>>;
+}
+
+/** How much of the log one retention step removes. */
+const trimBatch = 1_000;
+
+export async function startApp(options: AppOptions): Promise<App> {
+  const {
+    config,
+    routes,
+    logger,
+    version,
+    now = Date.now,
+    newId = () => Bun.randomUUIDv7(),
+    random = Math.random,
+  } = options;
+  const storage = createStorage(config, { now, logger });
+  const cluster = createCluster(config, { now, version, nodeId: config.cluster.node_id ?? newId() });
+  const codecs: Record<WireFormat, Codec> = { json: jsonCodec, protobuf: protobufCodec };
+  const hub = new Hub();
+  let draining = false;
+
+  // The topics exist once the server listens; nothing is published before.
+  let native: NativeTopics = { publish() {}, subscriberCount: () => 0 };
+  const broadcaster = new Broadcaster({
+    native: {
+      publish: (topic, frame) => native.publish(topic, frame),
+      subscriberCount: (topic) => native.subscriberCount(topic),
+    },
+    recipients: hub,
+    codecs,
+    bus: cluster.bus,
+    now,
+    newId,
+  });
+  const sequencer = new Sequencer({
+    log: storage.log,
+    publish: (event, audience) => broadcaster.publishLogged(event, audience),
+    hasSubscribers: (topic) => broadcaster.subscriberCount(topic) > 0,
+    logger,
+  });
+  const publisher = new Publisher({
+    log: storage.log,
+    sequencer,
+    bus: cluster.bus,
+    logger,
+    waitingMax: config.websocket.broadcast_buffer,
+  });
+  const directory = createDirectoryView({
+    directory: storage.directory,
+    mode: config.directory.mode,
+    cacheTtlMs: config.directory.cache_ttl,
+    cacheSize: config.directory.cache_size,
+    now,
+  });
+  /** The connection that caused a change, where it is on this node. */
+  const exceptOf = (cause?: { userId: string; deviceId: string }): Audience =>
+    cause === undefined ? {} : { except: hub.find(cause)[0], exceptDevice: undefined };
+  const presence = createPresenceTracker({
+    nodeId: cluster.nodeId,
+    registry: cluster.presence,
+    statuses: storage.statuses,
+    publish: (topic, message, cause) => void broadcaster.toTopic(topic, message, exceptOf(cause)),
+    tellOwnDevices: (userId, message, cause) => void broadcaster.toUser(userId, message, exceptOf(cause)),
+    settings: config.presence,
+    now,
+    logger,
+  });
+  const typing = new TypingTracker({
+    publish: (topic, event, audience) => void broadcaster.toTopic(topic, event, audience),
+    publishHere: (topic, { type, payload }) =>
+      broadcaster.relay({ kind: "ephemeral", topic, id: newId(), type, payload: JSON.stringify(payload), at: now() }),
+    settings: config.typing,
+    now,
+  });
+  const calls = createCallService({
+    registry: cluster.calls,
+    deliver: ({ userId, deviceId, type, payload }) =>
+      void broadcaster.toTopic(callsTopic(userId), { type, payload }, { onlyDevice: deviceId }),
+    devicesOf: (userId) => presence.deviceIdsOf(userId),
+    mayCall: (from, to, conversationId) => mayCall({ from, to, conversationId }),
+    async logMissed(userId, payload, callId) {
+      await publisher.append({
+        id: newId(),
+        topic: userTopic(userId),
+        type: "call.ended",
+        payload: JSON.stringify(payload),
+        createdAt: now(),
+        idempotencyKey: `missed:${callId}`,
+      });
+    },
+    now,
+    after(delayMs, run) {
+      const timer = setTimeout(run, delayMs);
+      return () => clearTimeout(timer);
+    },
+    settings: config.calls,
+    logger,
+  });
+  async function mayCall({
+    from,
+    to,
+    conversationId,
+  }: {
+    from: string;
+    to: string;
+    conversationId: string | undefined;
+  }) {
+    if (config.calls.allowed_between === "everyone") return (await storage.directory.userState(to)) === "active";
+    if (conversationId === undefined) return (await directory.sharingWith(from, [to])).has(to);
+    const both = await Promise.all([from, to].map((userId) => directory.isMember(conversationId, userId)));
+    return both.every((it) => it);
+  }
+  const receipts = new ReceiptRelay({
+    store: storage.receipts,
+    publisher,
+    windowMs: config.messages.receipt_window,
+    now,
+    newId,
+    logger,
+  });
+  const subscriptions: SubscriptionManager = new SubscriptionManager({
+    log: storage.log,
+    cursors: storage.cursors,
+    sequencer,
+    bus: cluster.bus,
+    directory,
+    snapshots: createSnapshots({ receipts: storage.receipts, typing, presence }),
+    onSubscribed: (subscriber, topics) => {
+      const { userId, deviceId } = subscriber;
+      // Once `subscribed` is out: calls that ring come after it.
+      if (topics.some(({ kind }) => kind === "calls")) {
+        setImmediate(
+          () => void calls.deviceConnected({ userId, deviceId }).catch((error) => warn(error, "calls not re-sent")),
+        );
+      }
+    },
+    onUnsubscribed: (subscriber, topics) => {
+      const left = topics.flatMap(({ kind, key }) => (kind === "typing" || kind === "conversation" ? [key] : []));
+      if (left.length > 0) typing.stopAll(subscriber, left);
+    },
+    subscribersOf: (userId) => hub.ofUser(userId) as Iterable<Connection>,
+    allSubscribers: () => [...hub.all()].filter((it) => it.isAuthenticated),
+    tell: (subscriber, type, payload) =>
+      subscriber.sendAll([{ id: newId(), type, payload: JSON.stringify(payload), at: now() }]),
+    presenceVisibleTo: config.presence.visible_to,
+    topicsMax: config.websocket.max_topics_per_connection,
+  });
+  const authenticator = createAuthenticator({
+    config: config.auth,
+    now,
+    onFault: (message) => logger.warn({ fault: message }, "keys could not be fetched"),
+  });
+  const addresses = createAddressLimiter(config.rate_limits);
+  const limiter = createRateLimiter(config.rate_limits);
+  const upgrades = new Upgrades({
+    config,
+    authenticator,
+    directory,
+    blocks: cluster.blocks,
+    addresses,
+    codecs,
+    connections: () => hub.size,
+    isDraining: () => draining,
+    now,
+    newId,
+  });
+  const sessions = new Sessions({
+    config,
+    hub,
+    bus: cluster.bus,
+    upgrades,
+    authenticator,
+    addresses,
+    presence,
+    typing,
+    calls,
+    subscriptions,
+    cursors: storage.cursors,
+    now,
+    newId,
+    logger,
+  });
+  const services: Services = {
+    config,
+    storage,
+    directory,
+    publisher,
+    sequencer,
+    broadcaster,
+    subscriptions,
+    presence,
+    typing,
+    calls,
+    receipts,
+    authenticate: (from, payload) => sessions.authenticate(from as Connection, payload),
+    now,
+    newId,
+  };
+  const router = new Router({ services, routes, codecs, limiter, logger });
+  const health = createHealthHandler({
+    manager: createHealthManager({
+      checkers: [storageChecker(storage), clusterChecker(cluster)],
+      now: () => performance.now(),
+      logger,
+    }),
+    draining: () => draining,
+  });
+  const server = new Server({ config, router, upgrades, sessions, health, hub, logger, now });
+  const liveness = new Liveness({
+    config,
+    hub,
+    sessions,
+    bufferBytesMax: bufferBytesMax(config.websocket),
+    now,
+    cleanUp,
+  });
+
+  function warn(error: unknown, message: string): void {
+    logger.warn({ error: String(error) }, message);
+  }
+
+  let trimming = false;
+  function cleanUp(at: number): void {
+    sequencer.sweep();
+    cluster.bus.sweep((topic) => broadcaster.subscriberCount(topic) > 0);
+    limiter.sweep(at);
+    addresses.sweep(at);
+    for (const connection of hub.all()) limiter.settle(connection, at);
+    cluster.nodes.beat(hub.size).catch((error) => warn(error, "this node could not say that it lives"));
+    if (!trimming) void trim(at);
+  }
+
+  /** Removes what the log need not keep, a little at a time so that appends go on in between. */
+  async function trim(at: number): Promise<void> {
+    trimming = true;
+    const policy = {
+      createdBefore: at - config.log.retention,
+      eventsPerTopic: config.log.events_per_topic,
+      batch: trimBatch,
+    };
+    try {
+      while ((await storage.log.trim(policy)).more && !draining);
+    } catch (error) {
+      warn(error, "retention waits until the log answers");
+    }
+    trimming = false;
+  }
+
+  function onTopicMessage(message: TopicMessage): void {
+    if (message.kind === "logged") return sequencer.accept(message.event, { exceptDevice: message.exceptDevice });
+    broadcaster.relay(message);
+    if (!message.topic.startsWith("typing:")) return;
+    const { user_id, conversation_id, expires_at } = JSON.parse(message.payload);
+    typing.heard({
+      type: message.type,
+      userId: user_id,
+      conversationId: conversation_id,
+      expiresAt: Date.parse(expires_at),
+    });
+  }
+
+  function onControlMessage(message: ControlMessage): void {
+    switch (message.kind) {
+      case "disconnect":
+        for (const connection of hub.find(message.match)) connection.close(message.code, message.reason);
+        return;
+      case "replaced":
+        for (const connection of hub.find(message)) {
+          if (connection.connectionId !== message.byConnectionId)
+            connection.close(CloseCode.replaced, "replaced by the same device");
+        }
+        return;
+    }
+  }
+
+  async function onDirectoryChange(change: DirectoryChange): Promise<void> {
+    await subscriptions.applyChange(change);
+    const users = change.kind === "user_changed" ? [change.userId] : change.kind === "resync" ? hub.userIds() : [];
+    for (const userId of users) {
+      if ((await storage.directory.userState(userId)) !== "disabled") continue;
+      for (const connection of hub.ofUser(userId)) connection.close(CloseCode.revoked, "user disabled");
+    }
+  }
+
+  await storage.start();
+  await Promise.all([cluster.start(), authenticator.start(), sequencer.start()]);
+  cluster.bus.onTopicMessage(onTopicMessage);
+  cluster.bus.onControlMessage(onControlMessage);
+  cluster.bus.onGap(() => void sequencer.repair().catch((error) => warn(error, "repair waits until the log answers")));
+  directory.onChange(
+    (change) => void onDirectoryChange(change).catch((error) => warn(error, "a change of membership waits")),
+  );
+  receipts.start();
+  presence.start();
+  typing.start();
+  calls.start();
+  await server.start();
+  native = server;
+  liveness.start();
+  await cluster.nodes.beat(0);
+
+  let finish: (() => void) | null = null;
+
+  async function drain(): Promise<void> {
+    if (draining) return finish?.();
+    draining = true;
+    const { drain_window: windowMs, drain_timeout: timeoutMs } = config.server;
+    logger.info({ connections: hub.size, window_ms: windowMs }, "draining");
+    const ended = new Promise<void>((resolve) => {
+      finish = resolve;
+      setTimeout(resolve, timeoutMs);
+    });
+    const everybodyGone = Promise.all(
+      [...hub.all()].map((connection) => {
+        const delayMs = Math.round(random() * Math.min(windowMs, timeoutMs));
+        sessions.tell(connection, "draining", { reconnect_after_ms: delayMs });
+        return Bun.sleep(delayMs).then(() => connection.close(CloseCode.serviceRestart, "restarting"));
+      }),
+    );
+    await Promise.race([everybodyGone, ended]);
+    server.closeAll();
+    await Promise.race([Promise.all([sessions.cleaned(), publisher.drained(), receipts.stop()]), ended]);
+    await stop();
+  }
+
+  async function stop(): Promise<void> {
+    liveness.stop();
+    typing.stop();
+    calls.stop();
+    sequencer.stop();
+    await presence.stop();
+    directory.stop();
+    authenticator.stop();
+    await server.stop();
+    await cluster.stop();
+    await storage.stop();
+    logger.info("stopped");
+  }
+
+  return {
+    port: server.port,
+    replaceRoutes: (fresh) => router.replaceRoutes(fresh),
+    async reload() {
+      await Promise.all([server.rotateCertificate(), authenticator.reload()]);
+    },
+    drain,
+    async stats() {
+      return {
+        hub: hub.stats(),
+        subscriptions: subscriptions.stats(),
+        presence: await presence.stats(),
+        calls: await calls.stats(),
+        log: { ...(await storage.log.stats()), ...publisher.stats() },
+        sequencer: sequencer.stats(),
+        typing: typing.stats(),
+        sessions: sessions.stats(),
+      };
+    },
+  };
+}
+
+function createStorage(config: Config, { now, logger }: { now: () => number; logger: Logger }): Storage {
+  const { url, query_timeout: callTimeoutMs } = config.storage;
+  if (!url.startsWith("sqlite:")) throw new Error("storage.url: PostgreSQL is not supported by this version yet");
+  return createSqliteStorage({
+    path: url.slice("sqlite:".length),
+    now,
+    callTimeoutMs,
+    onListenerError: (error) => logger.error({ error: String(error) }, "a change of the directory was not followed"),
+  });
+}
+
+function createCluster(config: Config, options: { now: () => number; version: string; nodeId: string }): Cluster {
+  if (config.cluster.url !== null) throw new Error("cluster.url: Redis is not supported by this version yet");
+  return createLocalCluster(options);
+}

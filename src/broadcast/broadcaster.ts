@@ -1,0 +1,114 @@
+/** Sends an event to a topic, a user, one device, many users or everyone: encoded once per wire format, published once. */
+import type { Bus, TopicMessage } from "../cluster/ports.ts";
+import type { Codec } from "../protocol/codec.ts";
+import type { OutgoingMessage } from "../protocol/envelope.ts";
+import type { WireFormat } from "../protocol/limits.ts";
+import type { LoggedEvent } from "../storage/ports.ts";
+import { everyoneTopic, userTopic } from "../subscription/topic.ts";
+import { type Frame, type LocalRecipients, type NativeTopics, nativeTopic, type Recipient } from "./ports.ts";
+
+/** Who is left out of, or alone meant by, an event. */
+export interface Audience {
+  /** The connection that caused the event [SUB6]. */
+  except?: Recipient | undefined;
+  exceptDevice?: string | undefined;
+  /** Only this device of the topic's user. */
+  onlyDevice?: string | undefined;
+}
+
+/** An event that is not logged: whoever is there gets it. */
+export interface EphemeralEvent {
+  type: string;
+  payload: object;
+}
+
+export interface BroadcasterOptions {
+  native: NativeTopics;
+  recipients: LocalRecipients;
+  codecs: Record<WireFormat, Codec>;
+  bus: Bus;
+  now: () => number;
+  newId: () => string;
+}
+
+const formats: WireFormat[] = ["json", "protobuf"];
+
+export class Broadcaster {
+  constructor(private readonly options: BroadcasterOptions) {}
+
+  /** A logged event to this node's subscribers; the sequencer alone calls it, in `seq` order [LOG3]. */
+  publishLogged(event: LoggedEvent, audience: Audience = {}): void {
+    this.#publishHere(event.topic, { ...event, at: event.createdAt }, audience);
+  }
+
+  /** An event that is not logged, to the topic's subscribers on every node. @returns the event's id */
+  toTopic(topic: string, { type, payload }: EphemeralEvent, audience: Audience = {}): string {
+    const message = {
+      id: this.options.newId(),
+      type,
+      payload: JSON.stringify(payload),
+      at: this.options.now(),
+    };
+    this.#publishHere(topic, message, audience);
+    const { exceptDevice, onlyDevice } = audience;
+    this.options.bus.publish(topic, { kind: "ephemeral", topic, ...message, exceptDevice, onlyDevice });
+    return message.id;
+  }
+
+  /** To all devices of one user that hear its `user` topic. */
+  toUser(userId: string, event: EphemeralEvent, audience: Audience = {}): string {
+    return this.toTopic(userTopic(userId), event, audience);
+  }
+
+  /** To all devices of many users. */
+  toUsers(userIds: string[], event: EphemeralEvent, audience: Audience = {}): void {
+    for (const userId of userIds) this.toUser(userId, event, audience);
+  }
+
+  /** To every authenticated connection. */
+  toAll(event: EphemeralEvent, audience: Audience = {}): string {
+    return this.toTopic(everyoneTopic, event, audience);
+  }
+
+  /** An event of another node, that is not logged; a logged one goes through the sequencer. */
+  relay(message: TopicMessage & { kind: "ephemeral" }): void {
+    const { kind: _, topic, exceptDevice, onlyDevice, ...outgoing } = message;
+    this.#publishHere(topic, outgoing, { exceptDevice, onlyDevice });
+  }
+
+  /** Encodes for one recipient: replies and replayed events. */
+  encode(message: OutgoingMessage, format: WireFormat): Frame {
+    return this.options.codecs[format].encode(message);
+  }
+
+  subscriberCount(topic: string): number {
+    let count = 0;
+    for (const format of formats) count += this.options.native.subscriberCount(nativeTopic(topic, format));
+    return count;
+  }
+
+  #publishHere(topic: string, message: OutgoingMessage, { except, exceptDevice, onlyDevice }: Audience): void {
+    if (onlyDevice !== undefined) return this.#sendToDevice(topic, message, onlyDevice);
+    const leftOut = new Set(exceptDevice === undefined ? [] : this.options.recipients.ofDevice(exceptDevice));
+    if (except !== undefined) leftOut.add(except);
+    for (const format of formats) {
+      const name = nativeTopic(topic, format);
+      if (this.options.native.subscriberCount(name) === 0) continue;
+      const frame = this.options.codecs[format].encode(message);
+      let publish = () => this.options.native.publish(name, frame);
+      for (const recipient of leftOut) {
+        const inner = publish;
+        if (recipient.format === format) publish = () => recipient.whileAway(name, inner);
+      }
+      publish();
+    }
+  }
+
+  #sendToDevice(topic: string, message: OutgoingMessage, deviceId: string): void {
+    const userId = topic.slice(topic.indexOf(":") + 1);
+    for (const recipient of this.options.recipients.ofUser(userId)) {
+      if (recipient.deviceId === deviceId && recipient.isSubscribed(topic))
+        recipient.send(this.encode(message, recipient.format));
+    }
+  }
+}

@@ -1,0 +1,35 @@
+/** What the broadcaster needs of the sockets: the native topics, and this node's connections of a user or device. */
+import type { WireFormat } from "../protocol/limits.ts";
+
+export type Frame = string | Uint8Array;
+
+/** `Bun.serve`'s own topic tree: the only record of who is subscribed to what. */
+export interface NativeTopics {
+  /** Sends the frame to every socket on the topic. */
+  publish(topic: string, frame: Frame): void;
+  subscriberCount(topic: string): number;
+}
+
+/** A live connection of this node, as far as broadcasting goes. */
+export interface Recipient {
+  readonly format: WireFormat;
+  /** Empty before authentication; nothing is sent to a user by that name. */
+  readonly userId: string;
+  readonly deviceId: string;
+  send(frame: Frame): void;
+  isSubscribed(topic: string): boolean;
+  /** Leaves the native topic while `during` runs, so that nothing published meanwhile reaches this socket. */
+  whileAway(nativeTopic: string, during: () => void): void;
+}
+
+export interface LocalRecipients {
+  ofUser(userId: string): Iterable<Recipient>;
+  /** Connections of a device name, whoever's it is. */
+  ofDevice(deviceId: string): Iterable<Recipient>;
+}
+
+/** The native topic on which a topic's frames of one format travel. */
+export function nativeTopic(topic: string, format: WireFormat): string {
+  // JSON is the common case and keeps the plain name; no topic of ours starts with `p|`.
+  return format === "json" ? topic : `p|${topic}`;
+}

@@ -1,0 +1,128 @@
+/** Appends events to the log in shared batches, then hands them to the sequencer and the bus [LOG1]. */
+import type { Bus } from "../cluster/ports.ts";
+import { ProtocolError } from "../protocol/errors.ts";
+import { type Appended, type EventLog, type NewEvent, StorageUnavailable } from "../storage/ports.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Audience } from "./broadcaster.ts";
+import type { Sequencer } from "./sequencer.ts";
+
+export interface PublisherOptions {
+  log: EventLog;
+  sequencer: Sequencer;
+  bus: Bus;
+  logger: Logger;
+  /** Events that may wait for the log before `unavailable` (`websocket.broadcast_buffer`). */
+  waitingMax: number;
+}
+
+interface Waiting {
+  event: NewEvent;
+  audience: Audience;
+  correlationId: string | undefined;
+  resolve: (appended: Appended) => void;
+  reject: (error: unknown) => void;
+}
+
+/** Events of one batch: enough to make a transaction cheap, few enough to keep its latency low. */
+const batchMax = 500;
+
+export class Publisher {
+  #waiting: Waiting[] = [];
+  #inFlight = false;
+  #scheduled = false;
+  #idle: (() => void)[] = [];
+
+  constructor(private readonly options: PublisherOptions) {}
+
+  /**
+   * Resolves once the event is durable and published on this node.
+   * @throws ProtocolError `unavailable` where the log is away or too much waits for it
+   */
+  append(
+    event: NewEvent,
+    { audience = {}, correlationId }: { audience?: Audience; correlationId?: string } = {},
+  ): Promise<Appended> {
+    if (this.#waiting.length >= this.options.waitingMax) {
+      return Promise.reject(
+        new ProtocolError("unavailable", "Too many events are waiting for the log.", { retryAfterMs: 1_000 }),
+      );
+    }
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ event, audience, correlationId, resolve, reject });
+      this.#schedule();
+    });
+  }
+
+  /** Resolves when nothing waits any more. */
+  drained(): Promise<void> {
+    if (!this.#inFlight && this.#waiting.length === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#idle.push(resolve));
+  }
+
+  stats() {
+    return { waiting: this.#waiting.length };
+  }
+
+  #schedule(): void {
+    if (this.#inFlight || this.#scheduled) return;
+    this.#scheduled = true;
+    // At the end of the turn, so that all callers of the turn share the batch.
+    setImmediate(() => {
+      this.#scheduled = false;
+      void this.#flush();
+    });
+  }
+
+  async #flush(): Promise<void> {
+    if (this.#inFlight || this.#waiting.length === 0) return;
+    this.#inFlight = true;
+    const batch = this.#waiting.splice(0, batchMax);
+    const { log, sequencer } = this.options;
+    for (const { event, audience } of batch) sequencer.expect(event.id, audience);
+    try {
+      const { previousPosition, appended } = await log.append(batch.map(({ event }) => event));
+      this.#publish(batch, appended, previousPosition);
+    } catch (error) {
+      this.#fail(batch, error);
+    }
+    for (const { event } of batch) sequencer.forget(event.id);
+    this.#inFlight = false;
+    if (this.#waiting.length > 0) void this.#flush();
+    else for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  #publish(batch: Waiting[], appended: Appended[], previousPosition: number): void {
+    const { sequencer, bus, logger } = this.options;
+    let lastPosition = 0;
+    for (const [index, { event, audience, correlationId, resolve }] of batch.entries()) {
+      const result = appended[index]!;
+      if (!result.duplicate) {
+        const { id, topic, type, payload, createdAt } = event;
+        const logged = { id, topic, type, payload, createdAt, seq: result.seq, position: result.position };
+        lastPosition = result.position;
+        sequencer.accept(logged, audience);
+        bus.publish(topic, { kind: "logged", event: logged, exceptDevice: audience.exceptDevice });
+      }
+      if (logger.isLevelEnabled("debug")) {
+        const { topic, seq, position, id, duplicate } = result;
+        logger.debug(
+          { correlation_id: correlationId, message_id: id, topic, seq, position, duplicate },
+          "event published",
+        );
+      }
+      resolve(result);
+    }
+    if (lastPosition > 0) sequencer.batchAccepted({ previousPosition, lastPosition });
+  }
+
+  #fail(batch: Waiting[], error: unknown): void {
+    if (!(error instanceof StorageUnavailable)) this.options.logger.error({ error: String(error) }, "append failed");
+    for (const { reject } of batch) {
+      reject(
+        new ProtocolError("unavailable", "The event log is not available; try again with the same key.", {
+          retryAfterMs: 1_000,
+        }),
+      );
+    }
+  }
+}

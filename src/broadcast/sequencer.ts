@@ -1,0 +1,230 @@
+/** Orders each topic's events on this node, fills gaps from the log, and knows how far everything is published [LOG3]. */
+import type { EventLog, LoggedEvent } from "../storage/ports.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Audience } from "./broadcaster.ts";
+
+export interface SequencerOptions {
+  log: EventLog;
+  /** Sends an event to this node's subscribers. */
+  publish: (event: LoggedEvent, audience: Audience) => void;
+  /** Whether anybody on this node is subscribed. */
+  hasSubscribers: (topic: string) => boolean;
+  logger: Logger;
+  /** How long an event above a gap waits for the bus before the log is asked, ms. */
+  gapPatienceMs?: number;
+  repairIntervalMs?: number;
+}
+
+/** Head of a topic that somebody is catching up on and whose place on this node is not known yet. */
+const unknownHead = -1;
+const rangePage = 500;
+const movedPage = 1_000;
+/** Events above a gap that are kept per topic; more are read from the log. */
+const waitingMax = 1_000;
+
+export class Sequencer {
+  /** Per topic of interest here: the last `seq` published on this node. */
+  readonly #heads = new Map<string, number>();
+  /** Topics somebody is catching up on, and how many. */
+  readonly #held = new Map<string, number>();
+  readonly #waiting = new Map<string, Map<number, LoggedEvent>>();
+  readonly #fills = new Map<string, Promise<void>>();
+  /** Audiences of events of this node's that are on their way through the log. */
+  readonly #audiences = new Map<string, Audience>();
+  #safePosition = 0;
+  #repairing: Promise<void> | null = null;
+  #timer: Timer | null = null;
+
+  constructor(private readonly options: SequencerOptions) {}
+
+  async start(): Promise<void> {
+    this.#safePosition = await this.options.log.end();
+    this.#timer = setInterval(() => void this.repair().catch(() => {}), this.options.repairIntervalMs ?? 1_000);
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+  }
+
+  /** The cursor: every event with a position up to it, on any topic, has been published on this node [LOG4]. */
+  get safePosition(): number {
+    return this.#safePosition;
+  }
+
+  /** Remembers who is left out of an event of this node's, until it is published or has failed. */
+  expect(eventId: string, audience: Audience): void {
+    this.#audiences.set(eventId, audience);
+  }
+
+  forget(eventId: string): void {
+    this.#audiences.delete(eventId);
+  }
+
+  /** Takes an event that is in the log, from an append or the bus: publishes it, drops it or keeps it waiting. */
+  accept(event: LoggedEvent, audience: Audience = this.#audiences.get(event.id) ?? {}): void {
+    const head = this.#heads.get(event.topic);
+    if (head === undefined || (head !== unknownHead && event.seq <= head)) return;
+    if (head !== unknownHead && event.seq > head + 1) return this.#wait(event);
+    this.#publish(event, audience);
+    this.#drainWaiting(event.topic);
+  }
+
+  /** Takes an event that a reader of the log came across: the late bus message is then recognised as seen. */
+  feed(event: LoggedEvent): void {
+    if ((this.#heads.get(event.topic) ?? unknownHead) !== unknownHead) this.accept(event);
+  }
+
+  /**
+   * Advances the cursor after a batch of this node's: where nothing was logged between what is published and the batch,
+   * all up to its end is published now.
+   */
+  batchAccepted({ previousPosition, lastPosition }: { previousPosition: number; lastPosition: number }): void {
+    if (previousPosition <= this.#safePosition && this.#waiting.size === 0) {
+      this.#safePosition = Math.max(this.#safePosition, lastPosition);
+    }
+  }
+
+  /** From now on the topic's events are followed here, although nobody is subscribed yet. Ends with `release`. */
+  hold(topic: string): void {
+    this.#held.set(topic, (this.#held.get(topic) ?? 0) + 1);
+    if (!this.#heads.has(topic)) this.#heads.set(topic, unknownHead);
+  }
+
+  release(topic: string): void {
+    const count = (this.#held.get(topic) ?? 0) - 1;
+    if (count > 0) this.#held.set(topic, count);
+    else this.#held.delete(topic);
+  }
+
+  /**
+   * What a reader saw as the topic's head in the log.
+   * @returns the head on this node; the reader is level with it where both are equal, and may subscribe in this turn
+   */
+  observe(topic: string, seqInLog: number): number {
+    const head = this.#heads.get(topic);
+    if (head === undefined || head === unknownHead) {
+      this.#heads.set(topic, seqInLog);
+      return seqInLog;
+    }
+    if (head < seqInLog) void this.#fill(topic, seqInLog).catch(() => {});
+    return head;
+  }
+
+  /** Resolves once a fill that is under way for the topic has ended. */
+  async settled(topic: string): Promise<void> {
+    await this.#fills.get(topic);
+  }
+
+  /** Makes the cursor reach a position that another node gave out. @returns whether it does */
+  async reach(position: number): Promise<boolean> {
+    if (position > this.#safePosition) await this.repair();
+    return position <= this.#safePosition;
+  }
+
+  /** Asks the log which topics have moved past the cursor, publishes what was missed, and moves the cursor. */
+  repair(): Promise<void> {
+    this.#repairing ??= this.#repair().finally(() => {
+      this.#repairing = null;
+    });
+    return this.#repairing;
+  }
+
+  /** Drops what is known of topics that nobody on this node hears any more. @returns their names */
+  sweep(): string[] {
+    const dropped: string[] = [];
+    for (const topic of this.#heads.keys()) {
+      if (this.#held.has(topic) || this.options.hasSubscribers(topic)) continue;
+      this.#heads.delete(topic);
+      this.#waiting.delete(topic);
+      dropped.push(topic);
+    }
+    return dropped;
+  }
+
+  stats() {
+    return { topics: this.#heads.size, waiting: this.#waiting.size, position: this.#safePosition };
+  }
+
+  async #repair(): Promise<void> {
+    for (;;) {
+      const moved = await this.options.log.movedSince(this.#safePosition, movedPage);
+      const behind = moved.heads.filter(({ topic, seq }) => (this.#heads.get(topic) ?? seq) < seq);
+      await Promise.all(behind.map(({ topic, seq }) => this.#fill(topic, seq)));
+      this.#safePosition = Math.max(this.#safePosition, moved.position);
+      if (moved.heads.length < movedPage) return;
+    }
+  }
+
+  #publish(event: LoggedEvent, audience: Audience): void {
+    this.#heads.set(event.topic, event.seq);
+    this.options.publish(event, audience);
+  }
+
+  #wait(event: LoggedEvent): void {
+    let waiting = this.#waiting.get(event.topic);
+    if (waiting === undefined) {
+      waiting = new Map();
+      this.#waiting.set(event.topic, waiting);
+      setTimeout(() => this.#closeGap(event.topic), this.options.gapPatienceMs ?? 50);
+    }
+    if (waiting.size < waitingMax) waiting.set(event.seq, event);
+  }
+
+  #closeGap(topic: string): void {
+    const waiting = this.#waiting.get(topic);
+    if (waiting === undefined || waiting.size === 0) return;
+    // A failure leaves the cursor where it is; the next repair comes to this topic again.
+    this.#fill(topic, Math.max(...waiting.keys())).catch((error) => {
+      this.#waiting.delete(topic);
+      this.options.logger.warn({ topic, error: String(error) }, "gap stays open until the log answers");
+    });
+  }
+
+  #drainWaiting(topic: string): void {
+    const waiting = this.#waiting.get(topic);
+    if (waiting === undefined) return;
+    for (let head = this.#heads.get(topic)!; ; head++) {
+      const next = waiting.get(head + 1);
+      if (next === undefined) break;
+      waiting.delete(head + 1);
+      this.#publish(next, this.#audiences.get(next.id) ?? {});
+    }
+    const head = this.#heads.get(topic)!;
+    for (const seq of waiting.keys()) if (seq <= head) waiting.delete(seq);
+    if (waiting.size === 0) this.#waiting.delete(topic);
+  }
+
+  /** Publishes from the log up to a `seq`; numbers that the log has no event for were compacted or trimmed. */
+  #fill(topic: string, throughSeq: number): Promise<void> {
+    const running = this.#fills.get(topic);
+    if (running !== undefined) {
+      return running.then(() =>
+        (this.#heads.get(topic) ?? throughSeq) < throughSeq ? this.#fill(topic, throughSeq) : undefined,
+      );
+    }
+    const fill = this.#readThrough(topic, throughSeq).finally(() => this.#fills.delete(topic));
+    this.#fills.set(topic, fill);
+    return fill;
+  }
+
+  async #readThrough(topic: string, throughSeq: number): Promise<void> {
+    for (;;) {
+      const head = this.#heads.get(topic);
+      if (head === undefined || head >= throughSeq) return;
+      if (head === unknownHead) {
+        // Nobody is subscribed: whoever is catching up reads these events by itself.
+        this.#heads.set(topic, throughSeq);
+        return;
+      }
+      const events = await this.options.log.range({ topic, afterSeq: head, throughSeq, limit: rangePage });
+      for (const event of events) {
+        const now = this.#heads.get(topic);
+        if (now !== undefined && event.seq > now) this.#publish(event, this.#audiences.get(event.id) ?? {});
+      }
+      if (events.length < rangePage && (this.#heads.get(topic) ?? throughSeq) < throughSeq) {
+        this.#heads.set(topic, throughSeq);
+      }
+      this.#drainWaiting(topic);
+    }
+  }
+}

@@ -1,0 +1,24 @@
+/** Messages about the connection itself: `ping`, `authenticate`, and the device's `ack`. */
+import { ProtocolError } from "../protocol/errors.ts";
+import type { Handler } from "./context.ts";
+
+/** Answers with the time, and with the cursor once the connection is somebody's [LOG4]. */
+export const ping: Handler<"ping"> = ({ from, services }) => ({
+  type: "pong",
+  payload: {
+    server_time: new Date(services.now()).toISOString(),
+    ...(from.isAuthenticated ? { cursor: services.sequencer.safePosition } : {}),
+  },
+});
+
+export const authenticate: Handler<"authenticate"> = ({ from, payload, services }) =>
+  services.authenticate(from, payload);
+
+/** Keeps the device's cumulative acknowledgement, forward only [LOG6]. */
+export const acknowledge: Handler<"ack"> = async ({ from, payload, services }) => {
+  if (payload.cursor > services.sequencer.safePosition) {
+    throw new ProtocolError("invalid_payload", "This cursor is above what was sent.", { field: "payload.cursor" });
+  }
+  const cursor = await services.storage.cursors.acknowledge(from.userId, from.deviceId, payload.cursor);
+  return { type: "ack", payload: { cursor } };
+};

@@ -1,0 +1,63 @@
+/** What a handler is given, and what it gives back. */
+import type { Broadcaster } from "../broadcast/broadcaster.ts";
+import type { Publisher } from "../broadcast/publisher.ts";
+import type { Sequencer } from "../broadcast/sequencer.ts";
+import type { CallService } from "../calls/service.ts";
+import type { Config } from "../config/schema.ts";
+import type { DirectoryView } from "../directory/directory.ts";
+import type { PresenceTracker } from "../presence/tracker.ts";
+import type { TypingTracker } from "../presence/typing.ts";
+import type { ClientMessageType, ClientPayload } from "../protocol/client.ts";
+import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
+import type { Storage } from "../storage/ports.ts";
+import type { SubscriptionManager } from "../subscription/manager.ts";
+import type { Subscriber } from "../subscription/subscriber.ts";
+import type { ReceiptRelay } from "./receipt-relay.ts";
+
+/** The connection that asks. */
+export interface Requester extends Subscriber {
+  readonly roles: readonly string[];
+  /** False only for `ping` and `authenticate`: nothing else is handled before. */
+  readonly isAuthenticated: boolean;
+}
+
+/** Everything handlers work with; it outlives a hot reload of the handlers. */
+export interface Services {
+  config: Config;
+  storage: Storage;
+  directory: DirectoryView;
+  publisher: Publisher;
+  sequencer: Sequencer;
+  broadcaster: Broadcaster;
+  subscriptions: SubscriptionManager;
+  presence: PresenceTracker;
+  typing: TypingTracker;
+  calls: CallService;
+  receipts: ReceiptRelay;
+  /** Verifies a token and makes the connection its user's; or refreshes it [AUTH1] [AUTH3]. */
+  authenticate(from: Requester, payload: ClientPayload<"authenticate">): Promise<Reply>;
+  now: () => number;
+  newId: () => string;
+}
+
+export interface Request<Type extends ClientMessageType> {
+  id: string;
+  payload: ClientPayload<Type>;
+  from: Requester;
+  /** Follows what the request causes through the logs. */
+  correlationId: string;
+  services: Services;
+}
+
+/** The one reply of a request [ENV3], and what the connection does once it is written, before its next message. */
+export type Reply = { [Type in ServerMessageType]: { type: Type; payload: ServerPayload<Type> } }[ServerMessageType] & {
+  after?: () => void | Promise<void>;
+};
+
+/** @throws ProtocolError it becomes the request's `error` reply */
+export type Handler<Type extends ClientMessageType> = (request: Request<Type>) => Reply | Promise<Reply>;
+
+/** The table of routes: it does not compile where a message has no handler. */
+export type Routes = { [Type in ClientMessageType]: Handler<Type> };
+
+export const ack: Reply = { type: "ack", payload: {} };

@@ -1,0 +1,76 @@
+/** Messages of conversations: `message.send`, and `history` for scrolling back [MSG1] [LOG8]. */
+import { ProtocolError } from "../protocol/errors.ts";
+import { conversationTopic, isLogged, parseTopic } from "../subscription/topic.ts";
+import type { Handler } from "./context.ts";
+
+export const send: Handler<"message.send"> = async ({ from, payload, services, correlationId }) => {
+  const { config, directory, publisher, typing } = services;
+  const { conversation_id, client_message_id, content } = payload;
+  if (!config.messages.accept)
+    throw new ProtocolError("forbidden", "Messages are sent by the application's backend here.");
+  if (!(await directory.ensureMember(conversation_id, from.userId))) {
+    throw new ProtocolError("forbidden", "You are not a member of this conversation.", {
+      field: "payload.conversation_id",
+    });
+  }
+  const createdAt = services.now();
+  const id = services.newId();
+  const message = {
+    message_id: id,
+    client_message_id,
+    conversation_id,
+    sender_id: from.userId,
+    content,
+    created_at: new Date(createdAt).toISOString(),
+  };
+  const appended = await publisher.append(
+    {
+      id,
+      topic: conversationTopic(conversation_id),
+      type: "message.new",
+      payload: JSON.stringify(message),
+      createdAt,
+      senderId: from.userId,
+      idempotencyKey: `message:${from.userId}:${client_message_id}`,
+    },
+    { audience: { except: from }, correlationId },
+  );
+  typing.stopTyping(from, conversation_id);
+  return {
+    type: "ack",
+    payload: {
+      message_id: appended.id,
+      topic: appended.topic,
+      seq: appended.seq,
+      position: appended.position,
+      created_at: new Date(appended.createdAt).toISOString(),
+      duplicate: appended.duplicate,
+    },
+  };
+};
+
+export const history: Handler<"history"> = async ({ from, payload, services }) => {
+  const topic = parseTopic(payload.topic);
+  if (topic === null || !isLogged(topic) || !(await services.subscriptions.mayHear(from, topic))) {
+    throw new ProtocolError("forbidden", "You may not read this topic.", { field: "payload.topic" });
+  }
+  const { before_seq: beforeSeq, after_seq: afterSeq, limit } = payload;
+  const { events, more } = await services.storage.log.page({
+    topic: topic.name,
+    limit,
+    ...(beforeSeq === undefined ? {} : { beforeSeq }),
+    ...(afterSeq === undefined ? {} : { afterSeq }),
+  });
+  return {
+    type: "history",
+    payload: {
+      topic: topic.name,
+      events: events.map(({ payload: text, createdAt, ...event }) => ({
+        ...event,
+        timestamp: new Date(createdAt).toISOString(),
+        payload: JSON.parse(text) as Record<string, unknown>,
+      })),
+      has_more: more,
+    },
+  };
+};

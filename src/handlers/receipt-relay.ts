@@ -1,0 +1,123 @@
+/** Turns watermarks that moved into logged receipts, at most one per conversation, user and kind in a short while [REC2]. */
+import type { Audience } from "../broadcast/broadcaster.ts";
+import type { Publisher } from "../broadcast/publisher.ts";
+import { limits } from "../protocol/limits.ts";
+import type { ReceiptKind, ReceiptStore, UnsentReceipt } from "../storage/ports.ts";
+import { conversationTopic, userTopic } from "../subscription/topic.ts";
+import type { Logger } from "../telemetry/logger.ts";
+
+export interface ReceiptRelayOptions {
+  store: ReceiptStore;
+  publisher: Publisher;
+  /** How long receipts of one conversation and user are gathered, ms. */
+  windowMs: number;
+  now: () => number;
+  newId: () => string;
+  logger: Logger;
+}
+
+export interface Mark {
+  conversationId: string;
+  userId: string;
+  kind: ReceiptKind;
+  messageIds?: string[] | undefined;
+  upToSeq?: number | undefined;
+}
+
+const eventTypes = { delivered: "message.delivered", read: "message.read", read_private: "message.read" } as const;
+/** A watermark older than this that nobody told of was left behind by a node that died. */
+const leftBehindAfterMs = 5_000;
+const sweepIntervalMs = 5_000;
+const sweepBatch = 100;
+
+export class ReceiptRelay {
+  /** Conversations and users whose receipts are being gathered. */
+  readonly #gathering = new Map<string, { timer: Timer; audience: Audience }>();
+  readonly #sending = new Set<Promise<void>>();
+  #timer: Timer | null = null;
+
+  constructor(private readonly options: ReceiptRelayOptions) {}
+
+  /** Sends what a crash left untold, now and from time to time. */
+  start(): void {
+    void this.#sendLeftBehind(this.options.now());
+    this.#timer = setInterval(() => void this.#sendLeftBehind(this.options.now() - leftBehindAfterMs), sweepIntervalMs);
+  }
+
+  /** Sends at once what is being gathered. */
+  async stop(): Promise<void> {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    for (const [key, { timer }] of this.#gathering) {
+      clearTimeout(timer);
+      this.#sendGathered(key);
+    }
+    await Promise.all(this.#sending);
+  }
+
+  /** Moves the watermark durably, then tells of it within the window. @returns where the watermark is now */
+  async advance(mark: Mark, audience: Audience): Promise<number> {
+    const { upToSeq, advanced } = await this.options.store.advance(mark);
+    if (advanced) this.#gather(`${mark.conversationId} ${mark.userId}`, audience);
+    return upToSeq;
+  }
+
+  #gather(key: string, audience: Audience): void {
+    const gathering = this.#gathering.get(key);
+    if (gathering === undefined) {
+      const timer = setTimeout(() => this.#sendGathered(key), this.options.windowMs);
+      this.#gathering.set(key, { timer, audience });
+    } else if (gathering.audience.except !== audience.except) {
+      // Two devices caused it: each of them is told of what the other did.
+      gathering.audience = {};
+    }
+  }
+
+  #sendGathered(key: string): void {
+    const { audience } = this.#gathering.get(key)!;
+    this.#gathering.delete(key);
+    const [conversationId, userId] = key.split(" ") as [string, string];
+    const sending = this.#sendUnsent({ conversationId, userId }, audience).finally(() => this.#sending.delete(sending));
+    this.#sending.add(sending);
+  }
+
+  #sendLeftBehind(movedBefore: number): Promise<void> {
+    return this.#sendUnsent({ movedBefore }, {});
+  }
+
+  async #sendUnsent(query: Parameters<ReceiptStore["unsent"]>[0], audience: Audience): Promise<void> {
+    try {
+      for (const receipt of await this.options.store.unsent(query, sweepBatch)) await this.#send(receipt, audience);
+    } catch (error) {
+      // They stay unsent in the store; the next sweep takes them.
+      this.options.logger.warn({ error: String(error) }, "receipts wait until the log answers");
+    }
+  }
+
+  async #send({ conversationId, userId, kind, sentSeq, upToSeq }: UnsentReceipt, audience: Audience): Promise<void> {
+    const { store, publisher, now, newId } = this.options;
+    const at = now();
+    const covered = { conversationId, userId, afterSeq: sentSeq, throughSeq: upToSeq, limit: limits.receiptMessageIds };
+    const payload = {
+      conversation_id: conversationId,
+      user_id: userId,
+      message_ids: await store.covered(covered),
+      up_to_seq: upToSeq,
+      at: new Date(at).toISOString(),
+      ...(kind === "read_private" ? { private: true } : {}),
+    };
+    const key = `${kind}:${conversationId}:${userId}`;
+    await publisher.append(
+      {
+        id: newId(),
+        topic: kind === "read_private" ? userTopic(userId) : conversationTopic(conversationId),
+        type: eventTypes[kind],
+        payload: JSON.stringify(payload),
+        createdAt: at,
+        compactionKey: key,
+        idempotencyKey: `receipt:${key}:${upToSeq}`,
+      },
+      { audience },
+    );
+    await store.markSent({ conversationId, userId, kind, upToSeq });
+  }
+}

@@ -1,0 +1,31 @@
+/** Which handler answers which message; a message without one does not compile. */
+import * as calls from "./calls.ts";
+import * as connection from "./connection.ts";
+import type { Routes } from "./context.ts";
+import * as messages from "./messages.ts";
+import * as presence from "./presence.ts";
+import { publish } from "./publish.ts";
+import * as receipts from "./receipts.ts";
+import * as subscriptions from "./subscriptions.ts";
+import * as typing from "./typing.ts";
+
+export const routes = {
+  ping: connection.ping,
+  authenticate: connection.authenticate,
+  ack: connection.acknowledge,
+  subscribe: subscriptions.subscribe,
+  unsubscribe: subscriptions.unsubscribe,
+  history: messages.history,
+  "message.send": messages.send,
+  "mark.delivered": receipts.markDelivered,
+  "mark.read": receipts.markRead,
+  "presence.update": presence.update,
+  "presence.query": presence.query,
+  "typing.start": typing.start,
+  "typing.stop": typing.stop,
+  "call.offer": calls.offer,
+  "call.answer": calls.answer,
+  "call.ice": calls.ice,
+  "call.hangup": calls.hangup,
+  publish,
+} satisfies Routes;

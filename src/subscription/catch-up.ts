@@ -1,0 +1,134 @@
+/** Brings one connection level with the log and subscribes it in the same turn: no gap, no duplicate, no buffer [LOG4] [LOG5]. */
+import type { Sequencer } from "../broadcast/sequencer.ts";
+import type { EventLog, LoggedEvent, TopicHead } from "../storage/ports.ts";
+import type { Subscriber } from "./subscriber.ts";
+
+export interface StartingPoint {
+  cursor: number;
+  /** Per topic the last `seq` that the client has seen after the cursor. */
+  seen: Record<string, number>;
+}
+
+export interface CaughtUp {
+  seq: number;
+  replayed: number;
+  /** False: retention had removed events after the cursor. Undefined: nothing was asked for. */
+  recovered: boolean | undefined;
+}
+
+export interface CatchUpOptions {
+  log: EventLog;
+  sequencer: Sequencer;
+  /** Events a page. */
+  pageSize?: number;
+}
+
+export interface CatchUpRequest {
+  subscriber: Subscriber;
+  topics: string[];
+  /** Null: start at the head. */
+  since: StartingPoint | null;
+  /** Topics taken back meanwhile; they are not subscribed. */
+  revoked: Set<string>;
+}
+
+const pageSizeDefault = 200;
+
+/** Follows the topics from their starting point until the connection is live on each that was not revoked. */
+export async function catchUp(options: CatchUpOptions, request: CatchUpRequest): Promise<Map<string, CaughtUp>> {
+  const { sequencer } = options;
+  const { topics, since } = request;
+  for (const topic of topics) sequencer.hold(topic);
+  try {
+    return since === null ? await startAtHead(options, request) : await replay(options, { ...request, since });
+  } finally {
+    for (const topic of topics) sequencer.release(topic);
+  }
+}
+
+async function startAtHead({ log, sequencer }: CatchUpOptions, { subscriber, topics, revoked }: CatchUpRequest) {
+  const heads = await log.heads(topics);
+  const results = new Map<string, CaughtUp>();
+  const behind = topics.filter((topic) => sequencer.observe(topic, seqOf(heads, topic)) < seqOf(heads, topic));
+  for (const topic of behind) await sequencer.settled(topic);
+  for (const topic of topics) {
+    if (revoked.has(topic) || subscriber.isClosed) continue;
+    // This node may be ahead of what was read by now; what it has published is where the newcomer starts.
+    const seq = sequencer.observe(topic, seqOf(heads, topic));
+    subscriber.subscribe(topic);
+    results.set(topic, { seq, replayed: 0, recovered: undefined });
+  }
+  return results;
+}
+
+async function replay(
+  { log, sequencer, pageSize = pageSizeDefault }: CatchUpOptions,
+  { subscriber, topics, since, revoked }: CatchUpRequest & { since: StartingPoint },
+) {
+  const results = new Map<string, CaughtUp>();
+  const replayed = new Map<string, number>();
+  const recovered = new Map<string, boolean>();
+  const sentThrough = new Map<string, number>();
+  // A cursor beyond the log's end is of another log (a restored backup): nothing can be said to be recovered.
+  const known = await sequencer.reach(since.cursor);
+  let remaining = topics;
+  let from = known ? since.cursor : sequencer.safePosition;
+  while (remaining.length > 0 && !subscriber.isClosed) {
+    const page = await log.replay({ topics: remaining, afterPosition: from, limit: pageSize });
+    noteRecovery(recovered, page.heads, known ? from : Number.NEGATIVE_INFINITY);
+    for (const event of page.events) sequencer.feed(event);
+    send(subscriber, page.events, { since, sentThrough, replayed, revoked });
+    from = page.events.at(-1)?.position ?? from;
+    await subscriber.drained();
+    if (page.more) continue;
+    const behind: string[] = [];
+    for (const topic of remaining) {
+      if (revoked.has(topic)) continue;
+      const seqInLog = seqOf(page.heads, topic);
+      if (sequencer.observe(topic, seqInLog) !== seqInLog) {
+        behind.push(topic);
+        continue;
+      }
+      subscriber.subscribe(topic);
+      results.set(topic, {
+        seq: seqInLog,
+        replayed: replayed.get(topic) ?? 0,
+        recovered: recovered.get(topic) ?? known,
+      });
+    }
+    remaining = behind;
+    for (const topic of behind) await sequencer.settled(topic);
+  }
+  return results;
+}
+
+const seqOf = (heads: Map<string, TopicHead>, topic: string) => heads.get(topic)?.seq ?? 0;
+
+function noteRecovery(recovered: Map<string, boolean>, heads: Map<string, TopicHead>, from: number): void {
+  for (const [topic, head] of heads) {
+    // Only the first page looks back to the cursor; later ones start where the one before ended.
+    if (!recovered.has(topic)) recovered.set(topic, from !== Number.NEGATIVE_INFINITY && head.trimmedPosition <= from);
+  }
+}
+
+function send(
+  subscriber: Subscriber,
+  events: LoggedEvent[],
+  state: {
+    since: StartingPoint;
+    sentThrough: Map<string, number>;
+    replayed: Map<string, number>;
+    revoked: Set<string>;
+  },
+): void {
+  const fresh = events.filter(({ topic, seq }) => {
+    if (state.revoked.has(topic)) return false;
+    const through = Math.max(state.since.seen[topic] ?? 0, state.sentThrough.get(topic) ?? 0);
+    return seq > through;
+  });
+  for (const { topic, seq } of fresh) {
+    state.sentThrough.set(topic, seq);
+    state.replayed.set(topic, (state.replayed.get(topic) ?? 0) + 1);
+  }
+  subscriber.sendAll(fresh.map((event) => ({ ...event, at: event.createdAt })));
+}

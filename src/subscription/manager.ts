@@ -1,0 +1,325 @@
+/** Subscribes and unsubscribes connections: who may, catching up, and what follows from a change of membership [SUB]. */
+import type { Sequencer } from "../broadcast/sequencer.ts";
+import type { Bus } from "../cluster/ports.ts";
+import type { DirectoryView } from "../directory/directory.ts";
+import type { Filters, Since } from "../protocol/client.ts";
+import type { ServerPayload, Snapshot, SubscribedTopic } from "../protocol/server.ts";
+import type { CursorStore, DirectoryChange, EventLog } from "../storage/ports.ts";
+import { type CaughtUp, catchUp, type StartingPoint } from "./catch-up.ts";
+import { resolveScope, type Scope } from "./scope.ts";
+import { followsOf, type Subscriber } from "./subscriber.ts";
+import { conversationTopic, isLogged, parseTopic, presenceTopic, type Topic, typingTopic } from "./topic.ts";
+
+export interface SubscriptionManagerOptions {
+  log: EventLog;
+  cursors: CursorStore;
+  sequencer: Sequencer;
+  bus: Bus;
+  directory: DirectoryView;
+  /** What a new subscriber is told of the topics' present state, by topic name. */
+  snapshots: (subscriber: Subscriber, topics: Topic[]) => Promise<Map<string, Snapshot>>;
+  /** Called once a connection is live on topics. */
+  onSubscribed: (subscriber: Subscriber, topics: Topic[]) => void;
+  /** Called once a connection has left topics. */
+  onUnsubscribed: (subscriber: Subscriber, topics: Topic[]) => void;
+  /** This node's connections of a user. */
+  subscribersOf: (userId: string) => Iterable<Subscriber>;
+  allSubscribers: () => Iterable<Subscriber>;
+  /** Tells one connection something without being asked. */
+  tell: (subscriber: Subscriber, type: "subscribed" | "unsubscribed", payload: object) => void;
+  presenceVisibleTo: "shared_conversation" | "everyone";
+  topicsMax: number;
+  peersMax?: number;
+}
+
+type Subscribed = ServerPayload<"subscribed">;
+type Rejected = Subscribed["rejected"][number];
+
+interface SubscribeRequest {
+  topics: string[];
+  filters?: Filters | undefined;
+  since?: Since | undefined;
+}
+
+export class SubscriptionManager {
+  /** Catch-ups under way, so that what is revoked meanwhile is not subscribed at their end. */
+  readonly #catchingUp = new Set<{ subscriber: Subscriber; revoked: Set<string> }>();
+  #subscribes = 0;
+  #replayedEvents = 0;
+
+  constructor(private readonly options: SubscriptionManagerOptions) {}
+
+  /** Authorises, catches up and subscribes; resolves when the connection is live on what it got [SUB1] [LOG5]. */
+  async subscribe(subscriber: Subscriber, request: SubscribeRequest): Promise<Subscribed> {
+    const scope = await this.#scopeOf(subscriber, request);
+    const { allowed, rejected } = await this.#authorise(subscriber, scope);
+    this.#follow(subscriber, scope);
+    const fresh = this.#withinLimit(subscriber, allowed, rejected);
+    const since = await this.#startingPoint(subscriber, request.since);
+    const places = await this.#goLive(subscriber, fresh, since);
+    const live = allowed.filter(({ name }) => subscriber.isSubscribed(name));
+    for (const { name } of fresh) {
+      if (!subscriber.isSubscribed(name) && !subscriber.isClosed) rejected.push({ topic: name, code: "forbidden" });
+    }
+    const snapshots = await this.options.snapshots(subscriber, live);
+    if (fresh.length > 0)
+      this.options.onSubscribed(
+        subscriber,
+        fresh.filter(({ name }) => subscriber.isSubscribed(name)),
+      );
+    return {
+      topics: live.map((topic) =>
+        this.#describe(topic, { place: places.get(topic.name), snapshot: snapshots.get(topic.name) }),
+      ),
+      rejected,
+      cursor: this.options.sequencer.safePosition,
+    };
+  }
+
+  /** Leaves topics; what it is not on is passed over [SUB4]. */
+  async unsubscribe(subscriber: Subscriber, request: { topics: string[]; filters?: Filters | undefined }) {
+    const scope = await this.#scopeOf(subscriber, request, { leaving: true });
+    const { follows } = subscriber;
+    if (follows !== null) {
+      if (scope.all.has("conversation")) follows.conversations = false;
+      if (scope.all.has("typing")) follows.typing = false;
+      if (scope.all.has("presence")) follows.presence = false;
+      for (const conversationId of scope.presenceOf) follows.presenceOf.delete(conversationId);
+    }
+    this.#leave(subscriber, scope.topics);
+    return { topics: scope.topics.map(({ name }) => name) };
+  }
+
+  /** Brings live connections in line with a change of membership, within the second that the directory takes [SUB3]. */
+  async applyChange(change: DirectoryChange): Promise<void> {
+    switch (change.kind) {
+      case "member_added":
+        return this.#memberAdded(change.conversationId, change.userId);
+      case "member_removed":
+        return this.#memberRemoved(change.conversationId, change.userId);
+      case "resync":
+        for (const subscriber of [...this.options.allSubscribers()]) await this.#recheck(subscriber);
+        return;
+      case "user_changed":
+        return;
+    }
+  }
+
+  /** Whether the user may hear the topic: the rule for `subscribe` and `history`. */
+  async mayHear(subscriber: Subscriber, topic: Topic): Promise<boolean> {
+    const { allowed } = await this.#authorise(subscriber, { topics: [topic], invalid: [] });
+    return allowed.length === 1;
+  }
+
+  stats() {
+    return { subscribes: this.#subscribes, catching_up: this.#catchingUp.size, replayed_events: this.#replayedEvents };
+  }
+
+  #scopeOf(subscriber: Subscriber, request: SubscribeRequest, { leaving = false } = {}): Promise<Scope> {
+    const { directory, peersMax = 10_000 } = this.options;
+    const mine = (kind: string) =>
+      subscriber.topics().flatMap((name) => (name.startsWith(`${kind}:`) ? [name.slice(kind.length + 1)] : []));
+    return resolveScope(
+      { userId: subscriber.userId, topics: request.topics, filters: request.filters },
+      leaving
+        ? {
+            conversationsOf: async () => [...new Set([...mine("conversation"), ...mine("typing")])],
+            membersOf: (conversationId) => directory.membersOf(conversationId),
+            peersOf: async () => mine("presence"),
+          }
+        : {
+            conversationsOf: (userId) => directory.conversationsOf(userId),
+            membersOf: async (conversationId) =>
+              (await directory.ensureMember(conversationId, subscriber.userId))
+                ? directory.membersOf(conversationId)
+                : [],
+            peersOf: (userId) => directory.peersOf(userId, peersMax),
+          },
+    );
+  }
+
+  async #authorise(subscriber: Subscriber, scope: Pick<Scope, "topics" | "invalid">) {
+    const { directory, presenceVisibleTo } = this.options;
+    const rejected: Rejected[] = scope.invalid.map((topic) => ({ topic, code: "forbidden" }));
+    const allowed: Topic[] = [];
+    const others = scope.topics.flatMap(({ kind, key }) => (kind === "presence" ? [key] : []));
+    const visible =
+      presenceVisibleTo === "everyone" || others.length === 0
+        ? new Set(others)
+        : await directory.sharingWith(subscriber.userId, others);
+    const may = async ({ name, kind, key }: Topic) => {
+      if (subscriber.grants.includes(name)) return true;
+      switch (kind) {
+        case "user":
+        case "calls":
+        case "notifications":
+          return key === subscriber.userId;
+        case "conversation":
+        case "typing":
+          return directory.ensureMember(key, subscriber.userId);
+        case "presence":
+          return key === subscriber.userId || visible.has(key);
+      }
+    };
+    for (const topic of scope.topics) {
+      if (await may(topic)) allowed.push(topic);
+      // A topic that does not exist and one that is forbidden look the same.
+      else rejected.push({ topic: topic.name, code: "forbidden" });
+    }
+    return { allowed, rejected };
+  }
+
+  #follow(subscriber: Subscriber, scope: Scope): void {
+    if (scope.all.size === 0 && scope.presenceOf.length === 0) return;
+    const follows = followsOf(subscriber);
+    follows.conversations ||= scope.all.has("conversation");
+    follows.typing ||= scope.all.has("typing");
+    follows.presence ||= scope.all.has("presence");
+    for (const conversationId of scope.presenceOf) follows.presenceOf.add(conversationId);
+  }
+
+  /** Those the connection is not on yet, as many as its limit lets in. */
+  #withinLimit(subscriber: Subscriber, allowed: Topic[], rejected: Rejected[]): Topic[] {
+    const fresh = allowed.filter(({ name }) => !subscriber.isSubscribed(name));
+    const room = Math.max(0, this.options.topicsMax - subscriber.topics().length);
+    for (const { name } of fresh.slice(room)) rejected.push({ topic: name, code: "limit_exceeded" });
+    return fresh.slice(0, room);
+  }
+
+  async #startingPoint(subscriber: Subscriber, since: Since | undefined): Promise<StartingPoint | null> {
+    if (since === undefined) return null;
+    if (since !== "acked") return { cursor: since.cursor, seen: since.seen ?? {} };
+    // A device that never acknowledged anything is owed whatever the log still has [LOG6].
+    const acked = await this.options.cursors.acknowledged(subscriber.userId, subscriber.deviceId);
+    return { cursor: acked ?? 0, seen: {} };
+  }
+
+  async #goLive(subscriber: Subscriber, topics: Topic[], since: StartingPoint | null): Promise<Map<string, CaughtUp>> {
+    const { bus, log, sequencer } = this.options;
+    if (topics.length === 0) return new Map();
+    const running = { subscriber, revoked: new Set<string>() };
+    this.#catchingUp.add(running);
+    this.#subscribes++;
+    const logged = topics.filter(isLogged).map(({ name }) => name);
+    try {
+      // Heard from before the log is read, so that nothing falls between the two.
+      await Promise.all(topics.map(({ name }) => bus.watch(name)));
+      for (const topic of topics) {
+        if (!isLogged(topic) && !running.revoked.has(topic.name) && !subscriber.isClosed)
+          subscriber.subscribe(topic.name);
+      }
+      if (logged.length === 0) return new Map();
+      const places = await catchUp({ log, sequencer }, { subscriber, topics: logged, since, revoked: running.revoked });
+      for (const { replayed } of places.values()) this.#replayedEvents += replayed;
+      return places;
+    } finally {
+      this.#catchingUp.delete(running);
+    }
+  }
+
+  #describe(
+    topic: Topic,
+    { place, snapshot }: { place: CaughtUp | undefined; snapshot: Snapshot | undefined },
+  ): SubscribedTopic {
+    return {
+      topic: topic.name,
+      ...(place === undefined ? {} : { seq: place.seq }),
+      ...(place?.recovered === undefined ? {} : { recovered: place.recovered, replayed: place.replayed }),
+      ...(snapshot === undefined ? {} : { snapshot }),
+    };
+  }
+
+  #leave(subscriber: Subscriber, topics: Topic[]): Topic[] {
+    for (const running of this.#catchingUp) {
+      if (running.subscriber === subscriber) for (const { name } of topics) running.revoked.add(name);
+    }
+    const left = topics.filter(({ name }) => subscriber.isSubscribed(name));
+    for (const { name } of left) subscriber.unsubscribe(name);
+    if (left.length > 0) this.options.onUnsubscribed(subscriber, left);
+    return left;
+  }
+
+  async #memberAdded(conversationId: string, userId: string): Promise<void> {
+    for (const subscriber of [...this.options.subscribersOf(userId)]) {
+      const { follows } = subscriber;
+      if (follows === null) continue;
+      const members = follows.presence ? await this.options.directory.membersOf(conversationId) : [];
+      await this.#join(subscriber, [
+        ...(follows.conversations ? [conversationTopic(conversationId)] : []),
+        ...(follows.typing ? [typingTopic(conversationId)] : []),
+        ...members.filter((member) => member !== userId).map(presenceTopic),
+      ]);
+    }
+    for (const member of await this.options.directory.membersOf(conversationId)) {
+      if (member === userId) continue;
+      for (const subscriber of [...this.options.subscribersOf(member)]) {
+        const { follows } = subscriber;
+        if (follows?.presence || follows?.presenceOf.has(conversationId))
+          await this.#join(subscriber, [presenceTopic(userId)]);
+      }
+    }
+  }
+
+  async #memberRemoved(conversationId: string, userId: string): Promise<void> {
+    for (const subscriber of [...this.options.subscribersOf(userId)]) {
+      this.#revoke(subscriber, [conversationTopic(conversationId), typingTopic(conversationId)]);
+      await this.#recheckPresence(subscriber);
+    }
+    for (const member of await this.options.directory.membersOf(conversationId)) {
+      for (const subscriber of [...this.options.subscribersOf(member)]) {
+        if (subscriber.isSubscribed(presenceTopic(userId))) await this.#recheckPresence(subscriber);
+      }
+    }
+  }
+
+  /** Joins what is not subscribed yet, and says so. */
+  async #join(subscriber: Subscriber, names: string[]): Promise<void> {
+    const fresh = names.filter((name) => !subscriber.isSubscribed(name));
+    if (fresh.length === 0 || subscriber.isClosed) return;
+    const payload = await this.subscribe(subscriber, { topics: fresh });
+    if (payload.topics.length > 0) this.options.tell(subscriber, "subscribed", payload);
+  }
+
+  #revoke(subscriber: Subscriber, names: string[]): void {
+    const granted = names.filter((name) => !subscriber.grants.includes(name));
+    const left = this.#leave(
+      subscriber,
+      granted.map((name) => parseTopic(name)!),
+    );
+    if (left.length === 0) return;
+    this.options.tell(subscriber, "unsubscribed", { topics: left.map(({ name }) => name), reason: "access_revoked" });
+  }
+
+  async #recheckPresence(subscriber: Subscriber): Promise<void> {
+    if (this.options.presenceVisibleTo === "everyone") return;
+    const others = subscriber
+      .topics()
+      .flatMap((name) => (name.startsWith("presence:") ? [name.slice("presence:".length)] : []));
+    if (others.length === 0) return;
+    const visible = await this.options.directory.sharingWith(subscriber.userId, others);
+    this.#revoke(
+      subscriber,
+      others.filter((other) => other !== subscriber.userId && !visible.has(other)).map(presenceTopic),
+    );
+  }
+
+  /** Changes may have been missed: everything the connection is on, or follows, is looked at again. */
+  async #recheck(subscriber: Subscriber): Promise<void> {
+    const { directory, peersMax = 10_000 } = this.options;
+    const conversations = new Set(await directory.conversationsOf(subscriber.userId));
+    const lost = subscriber.topics().filter((name) => {
+      const topic = parseTopic(name);
+      return (topic?.kind === "conversation" || topic?.kind === "typing") && !conversations.has(topic.key);
+    });
+    this.#revoke(subscriber, lost);
+    await this.#recheckPresence(subscriber);
+    const { follows } = subscriber;
+    if (follows === null) return;
+    const peers = follows.presence ? await directory.peersOf(subscriber.userId, peersMax) : [];
+    await this.#join(subscriber, [
+      ...(follows.conversations ? [...conversations].map(conversationTopic) : []),
+      ...(follows.typing ? [...conversations].map(typingTopic) : []),
+      ...peers.map(presenceTopic),
+    ]);
+  }
+}

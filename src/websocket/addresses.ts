@@ -1,0 +1,39 @@
+/** Where a request really comes from: the peer, or whom a trusted proxy names. */
+import { BlockList, isIP } from "node:net";
+
+/** Addresses and CIDR blocks of proxies whose `X-Forwarded-For` is believed. */
+export function createTrustedProxies(blocks: readonly string[]): (address: string) => boolean {
+  const list = new BlockList();
+  for (const block of blocks) {
+    const [address = "", bits] = block.split("/");
+    const family = isIP(address) === 6 ? "ipv6" : "ipv4";
+    if (bits === undefined) list.addAddress(address, family);
+    else list.addSubnet(address, Number(bits), family);
+  }
+  return (address) => {
+    const bare = unmapped(address);
+    return isIP(bare) !== 0 && list.check(bare, isIP(bare) === 6 ? "ipv6" : "ipv4");
+  };
+}
+
+/** The nearest address on the way to the client that is not a trusted proxy. */
+export function clientAddress(
+  peer: string,
+  { forwardedFor, isTrusted }: { forwardedFor: string | null; isTrusted: (address: string) => boolean },
+): string {
+  let address = unmapped(peer);
+  const hops = (forwardedFor ?? "")
+    .split(",")
+    .map((hop) => hop.trim())
+    .filter((hop) => hop !== "");
+  // From the right: each proxy appended whom it saw. What stands left of an untrusted hop is hearsay.
+  while (isTrusted(address) && hops.length > 0) {
+    const hop = hops.pop()!;
+    if (isIP(hop) === 0) break;
+    address = unmapped(hop);
+  }
+  return address;
+}
+
+const unmapped = (address: string) =>
+  address.startsWith("::ffff:") && address.includes(".") ? address.slice(7) : address;

@@ -1,0 +1,226 @@
+/** One socket: whose it is, how it is doing, its ordered inbox, and writing to it without ever leaving a silent gap. */
+import type { ServerWebSocket } from "bun";
+import { type Frame, nativeTopic } from "../broadcast/ports.ts";
+import type { Since } from "../protocol/client.ts";
+import { CloseCode } from "../protocol/close.ts";
+import type { Codec } from "../protocol/codec.ts";
+import type { OutgoingMessage } from "../protocol/envelope.ts";
+import { limits, type WireFormat } from "../protocol/limits.ts";
+import type { RoutedConnection } from "../router/router.ts";
+import type { Follows } from "../subscription/subscriber.ts";
+import { everyoneTopic } from "../subscription/topic.ts";
+
+/** `anonymous`: may only ping and authenticate. `closing`: we closed it, the socket may still be flushing. */
+export type ConnectionState = "anonymous" | "authenticating" | "live" | "closing" | "closed";
+
+/** Who a connection speaks for. */
+export interface Session {
+  userId: string;
+  roles: readonly string[];
+  grants: readonly string[];
+  /** Milliseconds since the epoch; null: does not expire. */
+  expiresAt: number | null;
+}
+
+export interface ConnectionOptions {
+  connectionId: string;
+  deviceId: string;
+  address: string;
+  format: WireFormat;
+  codec: Codec;
+  /** What the upgrade has verified; null: `authenticate` has to come. */
+  session: Session | null;
+  since: Since | undefined;
+  now: number;
+  inboxMax: number;
+}
+
+const nothing: readonly string[] = [];
+const badMessageWindowMs = 60_000;
+
+export class Connection implements RoutedConnection {
+  readonly connectionId: string;
+  deviceId: string;
+  readonly address: string;
+  readonly format: WireFormat;
+  readonly connectedAt: number;
+  readonly session: Session | null;
+  readonly since: Since | undefined;
+  state: ConnectionState = "anonymous";
+  userId = "";
+  roles = nothing;
+  grants = nothing;
+  expiresAt: number | null = null;
+  expiryWarned = false;
+  follows: Follows | null = null;
+  fullAt: RoutedConnection["fullAt"] = null;
+  refusals: RoutedConnection["refusals"] = null;
+  /** When something last came from the client: a message, a ping or a pong [CON6]. */
+  lastHeardAt: number;
+  lastPingAt: number;
+  /** Since when bytes have been waiting for the client; 0: none are. */
+  backpressureSince = 0;
+  #ws: ServerWebSocket<Connection> | null = null;
+  readonly #codec: Codec;
+  readonly #inboxMax: number;
+  #inbox: (string | Buffer)[] | null = null;
+  #busy = false;
+  #badMessages = 0;
+  #badSince = 0;
+  #drainWaiters: (() => void)[] | null = null;
+
+  constructor(options: ConnectionOptions) {
+    this.connectionId = options.connectionId;
+    this.deviceId = options.deviceId;
+    this.address = options.address;
+    this.format = options.format;
+    this.session = options.session;
+    this.since = options.since;
+    this.connectedAt = this.lastHeardAt = this.lastPingAt = options.now;
+    this.#codec = options.codec;
+    this.#inboxMax = options.inboxMax;
+  }
+
+  get isAuthenticated(): boolean {
+    return this.state === "live";
+  }
+
+  get isClosed(): boolean {
+    return this.state === "closing" || this.state === "closed";
+  }
+
+  attach(ws: ServerWebSocket<Connection>): void {
+    this.#ws = ws;
+  }
+
+  /** Takes over who it speaks for, at authentication and at each refresh. */
+  assume(session: Session): void {
+    this.userId = session.userId;
+    this.roles = session.roles;
+    this.grants = session.grants;
+    this.expiresAt = session.expiresAt;
+    this.expiryWarned = false;
+  }
+
+  /** Hands frames to `handle` one at a time, in order; reading pauses while too many wait [ENV7]. */
+  receive(frame: string | Buffer, handle: (frame: string | Buffer) => void | Promise<void>): void {
+    if (this.#busy) {
+      this.#inbox ??= [];
+      this.#inbox.push(frame);
+      if (this.#inbox.length >= this.#inboxMax) this.#ws?.pause();
+      return;
+    }
+    const handled = handle(frame);
+    if (handled !== undefined) void this.occupy(handled, handle);
+  }
+
+  /** Keeps what comes in waiting until `work` is done, then goes on with it. `work` never rejects. */
+  async occupy(work: Promise<void>, handle: (frame: string | Buffer) => void | Promise<void>): Promise<void> {
+    this.#busy = true;
+    await work;
+    // What was read before a disconnect is still handled: who sends and closes has sent. Not so after we closed it.
+    while (this.#inbox !== null && this.#inbox.length > 0 && this.state !== "closing") {
+      const handled = handle(this.#inbox.shift()!);
+      if (this.#inbox.length < this.#inboxMax && this.#ws?.isPaused) this.#ws.resume();
+      if (handled !== undefined) await handled;
+    }
+    this.#inbox = null;
+    this.#busy = false;
+  }
+
+  /** Counts a message that made no sense. @returns whether it was one too many within a minute [ENV4] */
+  noteBadMessage(now: number): boolean {
+    if (now - this.#badSince > badMessageWindowMs) {
+      this.#badSince = now;
+      this.#badMessages = 0;
+    }
+    return ++this.#badMessages >= limits.badMessagesPerMinute;
+  }
+
+  sendMessage(message: OutgoingMessage): void {
+    this.send(this.#codec.encode(message));
+  }
+
+  sendAll(messages: OutgoingMessage[]): void {
+    if (this.#ws === null || this.isClosed || messages.length === 0) return;
+    this.#ws.cork(() => {
+      for (const message of messages) this.sendMessage(message);
+    });
+  }
+
+  send(frame: Frame): void {
+    if (this.#ws === null || this.isClosed) return;
+    // 0: dropped, for the buffer is full. What the client has is a gap-free prefix, and it ends here [CON7].
+    if (this.#ws.send(frame as string | Uint8Array<ArrayBuffer>) === 0)
+      this.close(CloseCode.slowConsumer, "slow consumer");
+  }
+
+  whileAway(topic: string, during: () => void): void {
+    const wasThere = this.#ws?.unsubscribe(topic) ?? false;
+    during();
+    if (wasThere) this.#ws?.subscribe(topic);
+  }
+
+  isSubscribed(topic: string): boolean {
+    return this.#ws !== null && !this.isClosed && this.#ws.isSubscribed(nativeTopic(topic, this.format));
+  }
+
+  subscribe(topic: string): void {
+    if (!this.isClosed) this.#ws?.subscribe(nativeTopic(topic, this.format));
+  }
+
+  unsubscribe(topic: string): void {
+    this.#ws?.unsubscribe(nativeTopic(topic, this.format));
+  }
+
+  topics(): string[] {
+    if (this.#ws === null || this.isClosed) return [];
+    const prefix = nativeTopic("", this.format).length;
+    return this.#ws.subscriptions.map((name) => name.slice(prefix)).filter((name) => name !== everyoneTopic);
+  }
+
+  bufferedBytes(): number {
+    return this.#ws?.getBufferedAmount() ?? 0;
+  }
+
+  drained(): Promise<void> {
+    if (this.isClosed || this.bufferedBytes() === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#drainWaiters ??= [];
+      this.#drainWaiters.push(resolve);
+    });
+  }
+
+  /** The socket has room again, or is gone. */
+  noteDrain(): void {
+    if (!this.isClosed && this.bufferedBytes() > 0) return;
+    this.backpressureSince = 0;
+    const waiters = this.#drainWaiters;
+    this.#drainWaiters = null;
+    for (const resolve of waiters ?? []) resolve();
+  }
+
+  ping(now: number): void {
+    this.lastPingAt = now;
+    this.#ws?.ping();
+  }
+
+  /** Closes with one of our codes; what waits in the inbox is given up. */
+  close(code: number, reason: string): void {
+    if (this.isClosed) return;
+    this.state = "closing";
+    this.#ws?.close(code, reason);
+    this.noteDrain();
+  }
+
+  /** Ends the socket without waiting for the client. */
+  terminate(): void {
+    this.#ws?.terminate();
+  }
+
+  /** The socket is gone. */
+  noteClosed(): void {
+    this.state = "closed";
+    this.noteDrain();
+  }
+}

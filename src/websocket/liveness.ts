@@ -1,0 +1,103 @@
+/** Finds out who is gone, too slow, late to authenticate or expired, and closes them [CON6] [CON7] [AUTH3]. */
+import type { Config } from "../config/schema.ts";
+import { CloseCode } from "../protocol/close.ts";
+import type { Connection } from "./connection.ts";
+import type { Hub } from "./hub.ts";
+import type { Sessions } from "./sessions.ts";
+
+export interface LivenessOptions {
+  config: Config;
+  hub: Hub;
+  sessions: Sessions;
+  /** Bytes that may wait for one client. */
+  bufferBytesMax: number;
+  now: () => number;
+  /** What else is tidied up every `cleanup_interval`. */
+  cleanUp: (now: number) => void;
+}
+
+/** Connections that are not looked at for longer than this may be closed that much late. */
+const tickMs = 500;
+/** The platform closes without a word at the limit; below it there is still room for a close frame. */
+const bufferShareThatCloses = 0.75;
+
+export class Liveness {
+  #timer: Timer | null = null;
+  #sweep: Timer | null = null;
+
+  constructor(private readonly options: LivenessOptions) {}
+
+  start(): void {
+    const { websocket, auth } = this.options.config;
+    // Short settings, as tests have them, are looked after as exactly as long ones.
+    const shortest = Math.min(
+      websocket.ping_period,
+      websocket.pong_wait,
+      websocket.write_wait,
+      auth.timeout,
+      auth.expiry_grace,
+    );
+    this.#timer = setInterval(() => this.check(), Math.max(20, Math.min(tickMs, shortest / 4)));
+    this.#sweep = setInterval(() => this.sweep(), websocket.cleanup_interval);
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    if (this.#sweep !== null) clearInterval(this.#sweep);
+  }
+
+  check(): void {
+    const now = this.options.now();
+    for (const connection of this.options.hub.all()) this.#checkOne(connection, now);
+  }
+
+  /** Catches what the timers missed. */
+  sweep(): void {
+    const now = this.options.now();
+    const { stale_connection_timeout: staleMs } = this.options.config.websocket;
+    for (const connection of [...this.options.hub.all()]) {
+      if (now - connection.lastHeardAt > staleMs) {
+        connection.close(CloseCode.silent, "silent");
+        connection.terminate();
+      }
+    }
+    this.options.cleanUp(now);
+  }
+
+  #checkOne(connection: Connection, now: number): void {
+    const { websocket, auth } = this.options.config;
+    if (connection.state === "closing") {
+      // It had time to take the close frame and did not.
+      if (now - connection.lastHeardAt > websocket.write_wait) connection.terminate();
+      return;
+    }
+    if (now - connection.lastHeardAt > websocket.pong_wait) return connection.close(CloseCode.silent, "silent");
+    if (now - Math.max(connection.lastHeardAt, connection.lastPingAt) >= websocket.ping_period) connection.ping(now);
+    this.#checkBackpressure(connection, now);
+    if (!connection.isAuthenticated && now - connection.connectedAt > auth.timeout && connection.session === null) {
+      connection.close(CloseCode.authenticationTimeout, "not authenticated in time");
+    }
+    if (connection.expiresAt !== null) this.#checkExpiry(connection, connection.expiresAt, now);
+  }
+
+  #checkBackpressure(connection: Connection, now: number): void {
+    const waiting = connection.bufferedBytes();
+    if (waiting === 0) {
+      connection.backpressureSince = 0;
+      return;
+    }
+    if (connection.backpressureSince === 0) connection.backpressureSince = now;
+    const tooLong = now - connection.backpressureSince > this.options.config.websocket.write_wait;
+    if (tooLong || waiting > this.options.bufferBytesMax * bufferShareThatCloses) {
+      connection.close(CloseCode.slowConsumer, "slow consumer");
+    }
+  }
+
+  #checkExpiry(connection: Connection, expiresAt: number, now: number): void {
+    const { expiry_warning: warningMs, expiry_grace: graceMs } = this.options.config.auth;
+    if (now > expiresAt + graceMs) return connection.close(CloseCode.tokenExpired, "token expired");
+    if (connection.expiryWarned || now < expiresAt - warningMs) return;
+    connection.expiryWarned = true;
+    this.options.sessions.tell(connection, "auth.expiring", { expires_at: new Date(expiresAt).toISOString() });
+  }
+}

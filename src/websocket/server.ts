@@ -1,0 +1,172 @@
+/** The public listener: the four paths, the sockets' events, TLS and its rotation. The only room that touches `Bun.serve`. */
+import type { Server as BunServer, ServerWebSocket, TLSOptions, WebSocketHandler } from "bun";
+import type { Frame, NativeTopics } from "../broadcast/ports.ts";
+import type { Config } from "../config/schema.ts";
+import type { HealthHandler } from "../health/handler.ts";
+import { CloseCode } from "../protocol/close.ts";
+import type { Router } from "../router/router.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { clientAddress, createTrustedProxies } from "./addresses.ts";
+import type { Connection } from "./connection.ts";
+import type { Hub } from "./hub.ts";
+import type { Sessions } from "./sessions.ts";
+import { Refusal, type Upgrades } from "./upgrade.ts";
+
+export interface ServerOptions {
+  config: Config;
+  router: Router;
+  upgrades: Upgrades;
+  sessions: Sessions;
+  health: HealthHandler;
+  hub: Hub;
+  logger: Logger;
+  now: () => number;
+}
+
+/** Bytes of one waiting message that `client_buffer_size` counts: the limit of an ordinary message. */
+const waitingMessageBytes = 64 * 1024;
+
+/** Bytes that may wait for one client before it counts as slow [CON7]; always room for the largest event. */
+export function bufferBytesMax({ client_buffer_size, max_message_size }: Config["websocket"]): number {
+  return Math.max(client_buffer_size * waitingMessageBytes, 2 * max_message_size);
+}
+
+export class Server implements NativeTopics {
+  /** The first accepts; others were replaced by a new certificate and live on until their last socket has gone. */
+  #listeners: BunServer<Connection>[] = [];
+  readonly #handlers: WebSocketHandler<Connection>;
+  readonly #isTrusted: (address: string) => boolean;
+
+  constructor(private readonly options: ServerOptions) {
+    this.#isTrusted = createTrustedProxies(options.config.server.trusted_proxies);
+    this.#handlers = this.#socketHandlers();
+  }
+
+  /** Listens; rejects where the port is taken or the certificate cannot be read. */
+  async start(): Promise<void> {
+    this.#listeners = [this.#listen(this.options.config.server.port, await this.#readCertificate())];
+  }
+
+  get port(): number {
+    return this.#listeners[0]!.port!;
+  }
+
+  /** Reads the certificate again for new connections; sockets that are open stay as they are. */
+  async rotateCertificate(): Promise<void> {
+    const certificate = await this.#readCertificate();
+    if (certificate === undefined) return;
+    // `reload` keeps the old certificate: a second listener takes over the port, the first only keeps its sockets.
+    const replacement = this.#listen(this.port, certificate);
+    const [former] = this.#listeners;
+    this.#listeners.unshift(replacement);
+    void former!.stop().then(() => {
+      this.#listeners = this.#listeners.filter((listener) => listener !== former);
+    });
+  }
+
+  publish(topic: string, frame: Frame): void {
+    for (const listener of this.#listeners) listener.publish(topic, frame as string | Uint8Array<ArrayBuffer>, false);
+  }
+
+  subscriberCount(topic: string): number {
+    let count = 0;
+    for (const listener of this.#listeners) count += listener.subscriberCount(topic);
+    return count;
+  }
+
+  /** No new connections; those that are here stay. */
+  stopAccepting(): void {
+    for (const listener of this.#listeners) void listener.stop();
+  }
+
+  /** Ends every socket. */
+  async stop(): Promise<void> {
+    await Promise.all(this.#listeners.map((listener) => listener.stop(true)));
+  }
+
+  #listen(port: number, tls: TLSOptions | undefined): BunServer<Connection> {
+    return Bun.serve<Connection>({
+      port,
+      hostname: this.options.config.server.host,
+      // With a certificate a second listener must be able to take over the port.
+      reusePort: tls !== undefined,
+      ...(tls === undefined ? {} : { tls }),
+      development: false,
+      idleTimeout: 30,
+      maxRequestBodySize: 64 * 1024,
+      fetch: (request, server) => this.#answer(request, server),
+      error: (error) => {
+        this.options.logger.error({ error: error.stack ?? error.message }, "request failed");
+        return Response.json({ code: "internal", message: "Something went wrong here." }, { status: 500 });
+      },
+      websocket: this.#handlers,
+    });
+  }
+
+  async #readCertificate(): Promise<TLSOptions | undefined> {
+    const { tls } = this.options.config.server;
+    if (tls === null) return undefined;
+    const [cert, key] = await Promise.all([Bun.file(tls.cert_file).text(), Bun.file(tls.key_file).text()]);
+    return { cert, key };
+  }
+
+  async #answer(request: Request, server: BunServer<Connection>): Promise<Response | undefined> {
+    const { pathname } = new URL(request.url);
+    if (pathname !== "/ws") {
+      return (
+        (await this.options.health.handle(request)) ??
+        Response.json({ code: "not_found", message: "There is nothing here." }, { status: 404 })
+      );
+    }
+    try {
+      const peer = server.requestIP(request)?.address ?? "";
+      const address = clientAddress(peer, {
+        forwardedFor: request.headers.get("x-forwarded-for"),
+        isTrusted: this.#isTrusted,
+      });
+      const { connection, subprotocol } = await this.options.upgrades.admit(request, address);
+      const headers: Record<string, string> = subprotocol === null ? {} : { "Sec-WebSocket-Protocol": subprotocol };
+      if (server.upgrade(request, { data: connection, headers })) return undefined;
+      return new Refusal(426, "upgrade_required", "This request cannot be upgraded.").toResponse();
+    } catch (error) {
+      if (error instanceof Refusal) return error.toResponse();
+      throw error;
+    }
+  }
+
+  #socketHandlers(): WebSocketHandler<Connection> {
+    const { config, router, sessions, now } = this.options;
+    const handlerOf = (connection: Connection) => (frame: string | Buffer) => router.route(connection, frame);
+    const heard = (ws: ServerWebSocket<Connection>) => {
+      ws.data.lastHeardAt = now();
+    };
+    return {
+      maxPayloadLength: config.websocket.max_message_size,
+      backpressureLimit: bufferBytesMax(config.websocket),
+      closeOnBackpressureLimit: true,
+      // Liveness is ours: the platform's timer takes what we send for a sign of life.
+      idleTimeout: 0,
+      sendPings: false,
+      perMessageDeflate: false,
+      open: (ws) => {
+        const connection = ws.data;
+        connection.attach(ws);
+        void connection.occupy(sessions.open(connection), handlerOf(connection));
+      },
+      message: (ws, frame) => {
+        heard(ws);
+        const connection = ws.data;
+        if (!connection.isClosed) connection.receive(frame, handlerOf(connection));
+      },
+      ping: heard,
+      pong: heard,
+      drain: (ws) => ws.data.noteDrain(),
+      close: (ws, code) => sessions.close(ws.data, code),
+    };
+  }
+
+  /** Closes every connection that is left, as a restart does. */
+  closeAll(): void {
+    for (const connection of this.options.hub.all()) connection.close(CloseCode.serviceRestart, "restarting");
+  }
+}

@@ -1,0 +1,255 @@
+/** A connection's way from open to closed: authentication, what it is subscribed to by itself, and leaving without a trace. */
+import { AuthenticationError, type Authenticator } from "../auth/authenticator.ts";
+import type { CallService } from "../calls/service.ts";
+import type { Bus } from "../cluster/ports.ts";
+import type { Config } from "../config/schema.ts";
+import type { Reply } from "../handlers/context.ts";
+import type { PresenceTracker } from "../presence/tracker.ts";
+import type { TypingTracker } from "../presence/typing.ts";
+import type { ClientPayload, Since } from "../protocol/client.ts";
+import { CloseCode } from "../protocol/close.ts";
+import { type AuthFailureCode, authFailureTable, ProtocolError } from "../protocol/errors.ts";
+import { protocolVersion } from "../protocol/limits.ts";
+import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
+import type { CursorStore } from "../storage/ports.ts";
+import type { SubscriptionManager } from "../subscription/manager.ts";
+import { everyoneTopic } from "../subscription/topic.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { AddressLimiter } from "./address-limiter.ts";
+import type { Connection, Session } from "./connection.ts";
+import type { Hub } from "./hub.ts";
+import type { Upgrades } from "./upgrade.ts";
+
+export interface SessionsOptions {
+  config: Config;
+  hub: Hub;
+  bus: Bus;
+  upgrades: Upgrades;
+  authenticator: Authenticator;
+  addresses: AddressLimiter;
+  presence: PresenceTracker;
+  typing: TypingTracker;
+  calls: CallService;
+  subscriptions: SubscriptionManager;
+  cursors: CursorStore;
+  now: () => number;
+  newId: () => string;
+  logger: Logger;
+}
+
+export class Sessions {
+  /** Disconnects being cleaned up, and those that wait for their turn. */
+  #cleaning = 0;
+  readonly #waiting: (() => Promise<void>)[] = [];
+  #idle: (() => void)[] = [];
+
+  constructor(private readonly options: SessionsOptions) {}
+
+  /** Greets a new connection and, where the upgrade has identified it, makes it live. Never rejects. */
+  async open(connection: Connection): Promise<void> {
+    const { hub } = this.options;
+    hub.add(connection);
+    if (connection.session === null) {
+      this.#greet(connection);
+      return;
+    }
+    try {
+      if (!(await this.#register(connection, connection.session))) {
+        connection.close(CloseCode.tooManyDevices, "too many devices");
+        return;
+      }
+    } catch (error) {
+      this.#giveUp(connection, error);
+      return;
+    }
+    this.#greet(connection);
+    await this.#settleIn(connection, connection.since);
+  }
+
+  /** Answers `authenticate`: the first one makes the connection its user's, later ones extend it [AUTH1] [AUTH3]. */
+  async authenticate(
+    connection: Connection,
+    { token, device_id, since }: ClientPayload<"authenticate">,
+  ): Promise<Reply> {
+    const { config } = this.options;
+    // Whoever is in front has authenticated; there is nothing to check a token against.
+    if (config.auth.mode === "trusted") return this.#success(connection);
+    const session = await this.#verify(connection, { token, device_id });
+    if ("failure" in session) return this.#fail(connection, session.failure);
+    if (connection.isAuthenticated) {
+      if (session.userId !== connection.userId) {
+        connection.close(CloseCode.identityChange, "another user");
+        throw new ProtocolError("conflict", "This connection is another user's.");
+      }
+      connection.assume(session);
+      return this.#success(connection);
+    }
+    connection.state = "authenticating";
+    if (session.deviceId !== null) connection.deviceId = session.deviceId;
+    if (!(await this.#register(connection, session))) return this.#fail(connection, "too_many_devices");
+    return { ...(await this.#success(connection)), after: () => this.#settleIn(connection, since ?? connection.since) };
+  }
+
+  /** Cleans up after a socket that has gone; at most `unregister_buffer` at once [SUB5]. */
+  close(connection: Connection, code: number): void {
+    const { hub, typing, config } = this.options;
+    const wasLive = connection.userId !== "";
+    connection.noteClosed();
+    hub.remove(connection);
+    typing.stopAll(connection);
+    if (!wasLive) return;
+    const clean = code === CloseCode.normal || code === CloseCode.goingAway;
+    this.#waiting.push(() => this.#leave(connection, clean));
+    if (this.#cleaning < config.websocket.unregister_buffer) void this.#clean();
+  }
+
+  /** Resolves once every disconnect so far is cleaned up. */
+  async cleaned(): Promise<void> {
+    if (this.#cleaning > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+  }
+
+  tell<Type extends ServerMessageType>(connection: Connection, type: Type, payload: ServerPayload<Type>): void {
+    const { newId, now } = this.options;
+    connection.sendMessage({ id: newId(), type, payload: JSON.stringify(payload), at: now() });
+  }
+
+  stats() {
+    return { cleaning_up: this.#cleaning + this.#waiting.length };
+  }
+
+  #greet(connection: Connection): void {
+    const { config, now } = this.options;
+    this.tell(connection, "connected", {
+      connection_id: connection.connectionId,
+      device_id: connection.deviceId,
+      user_id: connection.userId === "" ? null : connection.userId,
+      authenticated: connection.isAuthenticated,
+      protocol_version: protocolVersion,
+      server_time: new Date(now()).toISOString(),
+      ping_interval_ms: config.websocket.ping_period,
+      max_message_size: config.websocket.max_message_size,
+      ...(connection.isAuthenticated ? {} : { auth_timeout_ms: config.auth.timeout }),
+    });
+  }
+
+  /** Makes the device known everywhere, in place of an older connection of it. @returns false: too many devices */
+  async #register(connection: Connection, session: Session): Promise<boolean> {
+    const { bus, hub, logger, presence } = this.options;
+    const { deviceId, connectionId } = connection;
+    const { userId } = session;
+    connection.state = "authenticating";
+    const { accepted, replaced } = await presence.connect({ userId, deviceId, connectionId });
+    if (!accepted) return false;
+    if (connection.isClosed) {
+      await presence.disconnect({ userId, deviceId, connectionId, clean: false });
+      return true;
+    }
+    connection.assume(session);
+    connection.state = "live";
+    for (const older of hub.find({ userId, deviceId })) older.close(CloseCode.replaced, "replaced by the same device");
+    if (replaced !== null) bus.broadcast({ kind: "replaced", userId, deviceId, byConnectionId: connectionId });
+    hub.identify(connection);
+    connection.subscribe(everyoneTopic);
+    logger.debug(
+      { connection_id: connectionId, user_id: userId, device_id: deviceId, address: connection.address },
+      "connected",
+    );
+    return true;
+  }
+
+  /** Subscribes an authenticated connection to its own topics [SUB2]. Never rejects. */
+  async #settleIn(connection: Connection, since: Since | undefined): Promise<void> {
+    const { config, subscriptions } = this.options;
+    const topics = config.websocket.auto_subscribe;
+    if (connection.isClosed || topics.length === 0) return;
+    try {
+      this.tell(connection, "subscribed", await subscriptions.subscribe(connection, { topics, since }));
+    } catch (error) {
+      this.#giveUp(connection, error);
+    }
+  }
+
+  async #verify(
+    connection: Connection,
+    { token, device_id }: { token: string; device_id: string | undefined },
+  ): Promise<(Session & { deviceId: string | null }) | { failure: AuthFailureCode }> {
+    const { addresses, authenticator, upgrades, now } = this.options;
+    const attempt = addresses.mayAuthenticate(connection.address, now());
+    if (!attempt.allowed)
+      throw new ProtocolError("rate_limited", "Too many failed authentications from this address.", attempt);
+    try {
+      const identity = await authenticator.verify(token);
+      const deviceId = identity.deviceId ?? device_id ?? null;
+      if (deviceId !== null && device_id !== undefined && device_id !== deviceId) {
+        throw new AuthenticationError("token_invalid", "The token is for another device.");
+      }
+      if (connection.isAuthenticated && deviceId !== null && deviceId !== connection.deviceId) {
+        throw new AuthenticationError("token_invalid", "The token is for another device.");
+      }
+      await upgrades.checkUser(identity.userId);
+      const { userId, roles, topics, expiresAt } = identity;
+      return { userId, roles, grants: topics, expiresAt, deviceId };
+    } catch (error) {
+      if (!(error instanceof AuthenticationError)) throw error;
+      if (error.unavailable)
+        throw new ProtocolError("unavailable", "Tokens cannot be checked right now.", { retryAfterMs: 1_000 });
+      addresses.noteFailure(connection.address, now());
+      return { failure: error.code };
+    }
+  }
+
+  async #success(connection: Connection): Promise<Reply> {
+    const { userId, deviceId, roles, expiresAt } = connection;
+    const acked = await this.options.cursors.acknowledged(userId, deviceId);
+    return {
+      type: "auth.success",
+      payload: {
+        user_id: userId,
+        device_id: deviceId,
+        roles: [...roles],
+        expires_at: expiresAt === null ? null : new Date(expiresAt).toISOString(),
+        acked_cursor: acked,
+      },
+    };
+  }
+
+  #fail(connection: Connection, code: AuthFailureCode): Reply {
+    return {
+      type: "auth.failed",
+      payload: { code, retryable: authFailureTable[code].retryable },
+      after: () => connection.close(CloseCode.authenticationFailed, code),
+    };
+  }
+
+  #giveUp(connection: Connection, error: unknown): void {
+    const { connectionId, userId } = connection;
+    this.options.logger.warn(
+      { connection_id: connectionId, user_id: userId, error: String(error) },
+      "could not settle a connection",
+    );
+    connection.close(CloseCode.internal, "could not settle in");
+  }
+
+  async #clean(): Promise<void> {
+    this.#cleaning++;
+    for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) await next();
+    this.#cleaning--;
+    if (this.#cleaning === 0) for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  async #leave(connection: Connection, clean: boolean): Promise<void> {
+    const { calls, hub, logger, presence } = this.options;
+    const { userId, deviceId, connectionId } = connection;
+    try {
+      // Where the same device is here again already, neither presence nor a call has lost it.
+      if (hub.find({ userId, deviceId }).length === 0) await calls.deviceDisconnected({ userId, deviceId });
+      await presence.disconnect({ userId, deviceId, connectionId, clean });
+      logger.debug({ connection_id: connectionId, user_id: userId, clean }, "disconnected");
+    } catch (error) {
+      logger.warn(
+        { connection_id: connectionId, user_id: userId, error: String(error) },
+        "clean-up of a connection failed",
+      );
+    }
+  }
+}

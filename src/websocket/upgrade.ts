@@ -1,0 +1,257 @@
+/** Who may come in: every check between the request and the upgrade, in the contract's order [CON1]. */
+import * as v from "valibot";
+import { AuthenticationError, type Authenticator, roles as knownRoles, type Role } from "../auth/authenticator.ts";
+import type { BlockList } from "../cluster/ports.ts";
+import type { Config } from "../config/schema.ts";
+import type { DirectoryView } from "../directory/directory.ts";
+import type { Since } from "../protocol/client.ts";
+import type { Codec } from "../protocol/codec.ts";
+import type { AuthFailureCode } from "../protocol/errors.ts";
+import { identifier } from "../protocol/fields.ts";
+import { subprotocols, type WireFormat } from "../protocol/limits.ts";
+import { StorageUnavailable } from "../storage/ports.ts";
+import type { AddressLimiter } from "./address-limiter.ts";
+import { Connection, type Session } from "./connection.ts";
+
+export interface UpgradeOptions {
+  config: Config;
+  authenticator: Authenticator;
+  directory: DirectoryView;
+  blocks: BlockList;
+  addresses: AddressLimiter;
+  codecs: Record<WireFormat, Codec>;
+  connections: () => number;
+  isDraining: () => boolean;
+  now: () => number;
+  newId: () => string;
+}
+
+/** A plain HTTP answer instead of an upgrade. */
+export class Refusal extends Error {
+  constructor(
+    readonly status: 400 | 401 | 403 | 426 | 429 | 503,
+    readonly code: string,
+    message: string,
+    readonly details: { retryAfterMs?: number; field?: string } = {},
+  ) {
+    super(message);
+  }
+
+  toResponse(): Response {
+    const { retryAfterMs, field } = this.details;
+    const headers: Record<string, string> = {};
+    if (retryAfterMs !== undefined) headers["retry-after"] = String(Math.max(1, Math.ceil(retryAfterMs / 1_000)));
+    if (this.status === 401) headers["www-authenticate"] = "Bearer";
+    if (this.status === 426) headers.upgrade = "websocket";
+    const body = { code: this.code, message: this.message, ...(field === undefined ? {} : { field }) };
+    return Response.json(body, { status: this.status, headers });
+  }
+}
+
+export interface Admitted {
+  connection: Connection;
+  /** The subprotocol to answer with; null where the client offered none. */
+  subprotocol: string | null;
+}
+
+interface Query {
+  userId: string | null;
+  deviceId: string | null;
+  token: string | null;
+  roles: Role[];
+  since: Since | undefined;
+}
+
+export class Upgrades {
+  #inProgress = 0;
+
+  constructor(private readonly options: UpgradeOptions) {}
+
+  get inProgress(): number {
+    return this.#inProgress;
+  }
+
+  /**
+   * Runs all checks; the identity is checked against the directory before the upgrade.
+   * @throws Refusal
+   */
+  async admit(request: Request, address: string): Promise<Admitted> {
+    const { config } = this.options;
+    if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
+      throw new Refusal(426, "upgrade_required", "This is a WebSocket endpoint.");
+    }
+    this.#checkOrigin(request.headers.get("origin"));
+    this.#checkAdmission(address);
+    this.#inProgress++;
+    let timer: Timer | undefined;
+    try {
+      const late = new Promise<never>((_, reject) => {
+        timer = setTimeout(
+          () =>
+            reject(
+              new Refusal(503, "unavailable", "The identity could not be checked in time.", { retryAfterMs: 1_000 }),
+            ),
+          config.websocket.upgrade_timeout,
+        );
+      });
+      return await Promise.race([this.#identify(request, address), late]);
+    } finally {
+      clearTimeout(timer);
+      this.#inProgress--;
+    }
+  }
+
+  /**
+   * Whom a verified or given identity may act as: known, enabled and not blocked.
+   * @throws AuthenticationError `user_unknown` or `user_disabled`
+   */
+  async checkUser(userId: string): Promise<void> {
+    const { directory, blocks, now } = this.options;
+    const state = await directory.admit(userId);
+    if (state === "unknown") throw new AuthenticationError("user_unknown", "This user does not exist.");
+    const until = await blocks.blockedUntil(userId);
+    if (state === "disabled" || (until !== null && until > now())) {
+      throw new AuthenticationError("user_disabled", "This user is disabled.");
+    }
+  }
+
+  #checkOrigin(origin: string | null): void {
+    const { allowed_origins: allowed } = this.options.config.server;
+    // Only browsers send an origin, and only they need the check: it keeps other sites' pages from using their cookies.
+    if (origin === null || allowed.includes("*") || allowed.includes(origin)) return;
+    throw new Refusal(403, "forbidden", "This origin may not connect.");
+  }
+
+  #checkAdmission(address: string): void {
+    const { config, addresses, connections, isDraining, now } = this.options;
+    if (isDraining())
+      throw new Refusal(503, "draining", "This node is shutting down; connect to another.", { retryAfterMs: 1_000 });
+    const attempt = addresses.connect(address, now());
+    if (!attempt.allowed) {
+      throw new Refusal(429, "rate_limited", "Too many connection attempts from this address.", attempt);
+    }
+    if (connections() + this.#inProgress >= config.websocket.max_connections) {
+      throw new Refusal(429, "limit_exceeded", "This node has as many connections as it may.", { retryAfterMs: 5_000 });
+    }
+    if (this.#inProgress >= config.websocket.register_buffer) {
+      throw new Refusal(429, "limit_exceeded", "Too many connections are being opened at once.", {
+        retryAfterMs: 1_000,
+      });
+    }
+  }
+
+  async #identify(request: Request, address: string): Promise<Admitted> {
+    const { config, codecs, now, newId } = this.options;
+    const { format, subprotocol } = chooseFormat(request.headers.get("sec-websocket-protocol"));
+    const query = readQuery(new URL(request.url).searchParams);
+    const session =
+      config.auth.mode === "trusted"
+        ? await this.#trust(query)
+        : await this.#verify(bearerOf(request) ?? query.token, query, address);
+    const connection = new Connection({
+      connectionId: newId(),
+      deviceId: session?.deviceId ?? query.deviceId ?? newId(),
+      address,
+      format,
+      codec: codecs[format],
+      session,
+      since: query.since,
+      now: now(),
+      inboxMax: config.websocket.inbound_queue,
+    });
+    return { connection, subprotocol };
+  }
+
+  async #trust({ userId, roles, deviceId }: Query): Promise<Session & { deviceId: string | null }> {
+    if (userId === null) throw new Refusal(401, "not_authenticated", "user_id is missing.", { field: "user_id" });
+    await this.#refuseUnlessKnown(userId);
+    return { userId, roles, grants: [], expiresAt: null, deviceId };
+  }
+
+  async #verify(
+    token: string | null,
+    query: Query,
+    address: string,
+  ): Promise<(Session & { deviceId: string | null }) | null> {
+    if (token === null) return null;
+    const { authenticator, addresses, now } = this.options;
+    const attempt = addresses.mayAuthenticate(address, now());
+    if (!attempt.allowed)
+      throw new Refusal(429, "rate_limited", "Too many failed authentications from this address.", attempt);
+    try {
+      const { userId, roles, topics, deviceId, expiresAt } = await authenticator.verify(token);
+      if (deviceId !== null && query.deviceId !== null && deviceId !== query.deviceId) {
+        throw new AuthenticationError("token_invalid", "The token is for another device.");
+      }
+      await this.#refuseUnlessKnown(userId);
+      return { userId, roles, grants: topics, expiresAt, deviceId: deviceId ?? query.deviceId };
+    } catch (error) {
+      if (!(error instanceof AuthenticationError)) throw error;
+      if (error.unavailable)
+        throw new Refusal(503, "unavailable", "Tokens cannot be checked right now.", { retryAfterMs: 1_000 });
+      addresses.noteFailure(address, now());
+      throw new Refusal(401, error.code, error.message);
+    }
+  }
+
+  async #refuseUnlessKnown(userId: string): Promise<void> {
+    try {
+      await this.checkUser(userId);
+    } catch (error) {
+      if (error instanceof AuthenticationError)
+        throw new Refusal(403, error.code satisfies AuthFailureCode, error.message);
+      if (error instanceof StorageUnavailable) {
+        throw new Refusal(503, "unavailable", "The directory does not answer.", { retryAfterMs: 1_000 });
+      }
+      throw error;
+    }
+  }
+}
+
+/** The wire format among those offered, in the client's order [CON4]. */
+function chooseFormat(offered: string | null): { format: WireFormat; subprotocol: string | null } {
+  if (offered === null) return { format: "json", subprotocol: null };
+  for (const name of offered.split(",").map((it) => it.trim())) {
+    for (const [format, subprotocol] of Object.entries(subprotocols)) {
+      if (name === subprotocol) return { format: format as WireFormat, subprotocol };
+    }
+  }
+  const ours = Object.values(subprotocols).join(" and ");
+  throw new Refusal(400, "unsupported_subprotocol", `The subprotocols here are ${ours}.`, {
+    field: "Sec-WebSocket-Protocol",
+  });
+}
+
+function bearerOf(request: Request): string | null {
+  const header = request.headers.get("authorization");
+  if (header === null) return null;
+  const [, token] = /^Bearer +(\S+)$/i.exec(header) ?? [];
+  if (token === undefined) throw new Refusal(401, "token_invalid", "Authorization must be Bearer and a token.");
+  return token;
+}
+
+function readQuery(query: URLSearchParams): Query {
+  const roles = (query.get("roles") ?? "").split(",").filter((role) => role !== "");
+  const unknownRole = roles.find((role) => !(knownRoles as readonly string[]).includes(role));
+  if (unknownRole !== undefined) throw badQuery("roles", `must be of ${knownRoles.join(", ")}`);
+  const since = query.get("since");
+  if (since !== null && since !== "acked" && !/^\d{1,15}$/.test(since))
+    throw badQuery("since", 'must be a cursor or "acked"');
+  return {
+    userId: readIdentifier(query, "user_id"),
+    deviceId: readIdentifier(query, "device_id"),
+    token: query.get("token"),
+    roles: roles as Role[],
+    since: since === null ? undefined : since === "acked" ? "acked" : { cursor: Number(since) },
+  };
+}
+
+function readIdentifier(query: URLSearchParams, field: string): string | null {
+  const value = query.get(field);
+  if (value === null) return null;
+  const result = v.safeParse(identifier, value, { abortEarly: true });
+  if (!result.success) throw badQuery(field, result.issues[0].message);
+  return value;
+}
+
+const badQuery = (field: string, problem: string) => new Refusal(400, "bad_query", `${field} ${problem}.`, { field });
