@@ -1,0 +1,99 @@
+/** The SQL of the event log, each statement with the index that serves it. */
+import type { Database } from "bun:sqlite";
+import type { Appended, LoggedEvent, TopicHead } from "../ports.ts";
+
+export interface TopicRow extends TopicHead {
+  topicId: number;
+  topic: string;
+  events: number;
+}
+
+export interface Place {
+  topicId: number;
+  position: number;
+}
+
+const topicColumns = `topic_id AS topicId, name AS topic, seq, position, trimmed_position AS trimmedPosition, events`;
+const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, e.payload, e.created_at AS createdAt`;
+
+export function prepareEventLog(database: Database) {
+  const by = <Row, Arguments extends (string | number | null)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
+  return {
+    state: by<{ position: number; events: number }, []>("SELECT position, events FROM log_state"),
+    setState: by<null, [number, number]>("UPDATE log_state SET position = ?, events = events + ?"),
+    topic: by<TopicRow, [string]>(`SELECT ${topicColumns} FROM topics WHERE name = ?`),
+    addTopic: by<TopicRow, [string]>(
+      `INSERT INTO topics (name, seq, position, trimmed_position, events) VALUES (?, 0, 0, 0, 0) RETURNING ${topicColumns}`,
+    ),
+    setTopic: by<null, [number, number, number, number]>(
+      "UPDATE topics SET seq = ?, position = ?, events = ? WHERE topic_id = ?",
+    ),
+    trimTopic: by<null, [number, number, number]>(
+      "UPDATE topics SET events = events - ?, trimmed_position = max(trimmed_position, ?) WHERE topic_id = ?",
+    ),
+    topics: by<TopicRow, [string]>(
+      `SELECT ${topicColumns} FROM json_each(?) AS wanted CROSS JOIN topics ON name = wanted.value`,
+    ),
+    moved: by<{ topic: string; seq: number; position: number }, [number, number]>(
+      `SELECT name AS topic, seq, position FROM topics INDEXED BY topics_by_position
+       WHERE position > ? ORDER BY position LIMIT ?`,
+    ),
+    crowded: by<{ topicId: number; events: number }, [number, number]>(
+      "SELECT topic_id AS topicId, events FROM topics INDEXED BY topics_by_events WHERE events > ? LIMIT ?",
+    ),
+    topicCount: by<{ topics: number | null }, []>("SELECT max(topic_id) AS topics FROM topics"),
+    key: by<Omit<Appended, "duplicate">, [string]>(
+      `SELECT t.name AS topic, k.seq, k.position, k.event_id AS id, k.created_at AS createdAt
+       FROM idempotency_keys AS k JOIN topics AS t USING (topic_id) WHERE k.key = ?`,
+    ),
+    addKey: by<null, [string, number, number, number, string, number]>(
+      "INSERT INTO idempotency_keys (key, topic_id, seq, position, event_id, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+    ),
+    removeOldKeys: by<null, [number, number]>(
+      `DELETE FROM idempotency_keys WHERE key_id IN (
+         SELECT key_id FROM idempotency_keys WHERE created_at < ? ORDER BY created_at LIMIT ?)`,
+    ),
+    addEvent: by<null, [number, number, number, string, string, string, number, string | null, string | null]>(
+      `INSERT INTO events (position, topic_id, seq, id, type, payload, created_at, compaction_key, sender_id)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    ),
+    compact: by<null, [number, string]>("DELETE FROM events WHERE topic_id = ? AND compaction_key = ?"),
+    // Served by events_by_topic, which ends with the rowid: one step into the index for each topic.
+    firstPlaces: by<Place, [string, number, number]>(
+      `WITH firsts AS MATERIALIZED (
+         SELECT wanted.value AS topicId, (
+           SELECT position FROM events INDEXED BY events_by_topic
+           WHERE topic_id = wanted.value AND position > ?2 ORDER BY position LIMIT 1) AS position
+         FROM json_each(?1) AS wanted)
+       SELECT topicId, position FROM firsts WHERE position IS NOT NULL ORDER BY position LIMIT ?3`,
+    ),
+    nextPlace: by<Place, [number, number]>(
+      `SELECT topic_id AS topicId, position FROM events INDEXED BY events_by_topic
+       WHERE topic_id = ? AND position > ? ORDER BY position LIMIT 1`,
+    ),
+    at: by<LoggedEvent, [string]>(
+      `SELECT ${eventColumns} FROM json_each(?) AS wanted CROSS JOIN events AS e ON e.position = wanted.value
+       JOIN topics AS t USING (topic_id) ORDER BY wanted.key`,
+    ),
+    between: by<LoggedEvent, [number, number, number, number]>(
+      `SELECT ${eventColumns} FROM events AS e INDEXED BY events_by_seq JOIN topics AS t USING (topic_id)
+       WHERE e.topic_id = ? AND e.seq > ? AND e.seq <= ? ORDER BY e.seq LIMIT ?`,
+    ),
+    below: by<LoggedEvent, [number, number, number]>(
+      `SELECT ${eventColumns} FROM events AS e INDEXED BY events_by_seq JOIN topics AS t USING (topic_id)
+       WHERE e.topic_id = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?`,
+    ),
+    removeOld: by<Place, [number, number]>(
+      `DELETE FROM events WHERE position IN (
+         SELECT position FROM events INDEXED BY events_by_age WHERE created_at < ? ORDER BY created_at LIMIT ?)
+       RETURNING topic_id AS topicId, position`,
+    ),
+    removeOldest: by<Place, [number, number]>(
+      `DELETE FROM events WHERE position IN (
+         SELECT position FROM events INDEXED BY events_by_topic WHERE topic_id = ? ORDER BY position LIMIT ?)
+       RETURNING topic_id AS topicId, position`,
+    ),
+  };
+}
+
+export type EventLogStatements = ReturnType<typeof prepareEventLog>;

@@ -1,0 +1,143 @@
+/** The part of the event log's contract that is about reading it [LOG3] [LOG4] [LOG8]. */
+import { expect, test } from "bun:test";
+import type { EventLog, LoggedEvent } from "../../src/storage/ports.ts";
+import { newEvent, newEvents } from "../support/new-event.ts";
+import { type Open, withStorage } from "./opened.ts";
+
+export function describeReading(open: Open): void {
+  test(
+    "[LOG3] a range holds afterSeq < seq ≤ throughSeq, oldest first, up to its limit",
+    withStorage(open, async ({ log }) => {
+      await log.append(newEvents("user:a", 10));
+      const seqs = async (afterSeq: number, throughSeq: number, limit: number) =>
+        (await log.range({ topic: "user:a", afterSeq, throughSeq, limit })).map(({ seq }) => seq);
+      expect(await seqs(3, 6, 10)).toEqual([4, 5, 6]);
+      expect(await seqs(0, 99, 2)).toEqual([1, 2]);
+      expect(await seqs(10, 99, 2)).toEqual([]);
+      expect(await seqs(6, 3, 10)).toEqual([]);
+      expect(await log.range({ topic: "user:nobody", afterSeq: 0, throughSeq: 9, limit: 9 })).toEqual([]);
+    }),
+  );
+
+  test(
+    "[LOG8] pages scroll back and forth, always oldest first, and say whether there is more",
+    withStorage(open, async ({ log }) => {
+      await log.append(newEvents("user:a", 10));
+      const page = async (query: { beforeSeq?: number; afterSeq?: number; limit: number }) => {
+        const { events, more } = await log.page({ topic: "user:a", ...query });
+        return { seqs: events.map(({ seq }) => seq), more };
+      };
+      expect(await page({ limit: 3 })).toEqual({ seqs: [8, 9, 10], more: true });
+      expect(await page({ beforeSeq: 8, limit: 3 })).toEqual({ seqs: [5, 6, 7], more: true });
+      expect(await page({ beforeSeq: 4, limit: 3 })).toEqual({ seqs: [1, 2, 3], more: false });
+      expect(await page({ beforeSeq: 1, limit: 3 })).toEqual({ seqs: [], more: false });
+      expect(await page({ afterSeq: 0, limit: 3 })).toEqual({ seqs: [1, 2, 3], more: true });
+      expect(await page({ afterSeq: 7, limit: 3 })).toEqual({ seqs: [8, 9, 10], more: false });
+      expect(await page({ afterSeq: 10, limit: 3 })).toEqual({ seqs: [], more: false });
+      expect(await log.page({ topic: "user:nobody", limit: 3 })).toEqual({ events: [], more: false });
+    }),
+  );
+
+  test(
+    "[LOG4] movedSince pages through all heads that moved, by position, and ends at the log's end",
+    withStorage(open, async ({ log }) => {
+      const topics = Array.from({ length: 25 }, (_, index) => `user:${index}`);
+      await log.append(topics.map((topic) => newEvent(topic)));
+      const middle = await log.end();
+      await log.append(topics.slice(0, 10).map((topic) => newEvent(topic)));
+      const end = await log.end();
+      const cases: [since: number, topics: string[]][] = [
+        [0, [...topics.slice(10), ...topics.slice(0, 10)]],
+        [middle, topics.slice(0, 10)],
+        [end, []],
+      ];
+      for (const [since, expected] of cases) {
+        const found: string[] = [];
+        let position: number = since;
+        for (let pages = 0; position < end; pages++) {
+          expect(pages).toBeLessThan(10);
+          const moved = await log.movedSince(position, 4);
+          expect(moved.heads.length).toBeLessThanOrEqual(4);
+          expectGrowing([position, ...moved.heads.map((head) => head.position)]);
+          found.push(...moved.heads.map(({ topic }) => topic));
+          position = moved.position;
+        }
+        expect(found).toEqual(expected);
+      }
+      expect(await log.movedSince(end, 4)).toEqual({ heads: [], position: end });
+      expect((await log.movedSince(middle, 100)).heads.every(({ seq }) => seq === 2)).toBe(true);
+    }),
+  );
+}
+
+export function describeReplay(open: Open): void {
+  test(
+    "[LOG4] a replay over 10,000 topics gives exactly what came after the cursor, oldest first",
+    withStorage(open, async ({ log }) => {
+      const topics = Array.from({ length: 10_000 }, (_, index) => `conversation:${index}`);
+      await log.append(topics.map((topic) => newEvent(topic)));
+      const cursor = await log.end();
+      const later = Array.from({ length: 700 }, (_, index) =>
+        newEvent(index % 7 === 0 ? "conversation:elsewhere" : topics[(index * 37) % 400]!),
+      );
+      await log.append(later);
+      const { events, pages } = await replayAll(log, { topics, afterPosition: cursor, limit: 97 });
+      const wanted = later.filter(({ topic }) => topic !== "conversation:elsewhere");
+      expect(events.map(({ id }) => id)).toEqual(wanted.map(({ id }) => id));
+      expect(pages).toBe(Math.ceil(wanted.length / 97));
+      const { heads } = await log.replay({ topics, afterPosition: cursor, limit: 1 });
+      expect(heads.size).toBe(10_000);
+      expect(heads).toEqual(await log.heads(topics));
+    }),
+  );
+
+  test(
+    "[LOG4] a replay's heads are of the same moment as its events, while others append",
+    withStorage(open, async ({ log }) => {
+      const topics = ["user:a", "user:b"];
+      const appends = Array.from({ length: 40 }, (_, index) => log.append(newEvents(topics[index % 2]!, 3)));
+      const replays = Array.from({ length: 20 }, () => log.replay({ topics, afterPosition: 0, limit: 1_000 }));
+      for (const { events, more, heads } of await Promise.all(replays)) {
+        expect(more).toBe(false);
+        for (const topic of topics) {
+          const last = events.findLast((event) => event.topic === topic);
+          expect(heads.get(topic)).toMatchObject({ seq: last?.seq ?? 0, position: last?.position ?? 0 });
+        }
+      }
+      await Promise.all(appends);
+    }),
+  );
+
+  test(
+    "[LOG4] a replay of unknown topics is empty, and a topic named twice is replayed once",
+    withStorage(open, async ({ log }) => {
+      expect(await log.replay({ topics: ["user:x"], afterPosition: 0, limit: 5 })).toEqual({
+        events: [],
+        more: false,
+        heads: new Map([["user:x", { seq: 0, position: 0, trimmedPosition: 0 }]]),
+      });
+      expect((await log.replay({ topics: [], afterPosition: 0, limit: 5 })).events).toEqual([]);
+      await log.append([newEvent("user:a")]);
+      const page = await log.replay({ topics: ["user:a", "user:a"], afterPosition: 0, limit: 5 });
+      expect(page.events).toHaveLength(1);
+    }),
+  );
+}
+
+async function replayAll(log: EventLog, query: { topics: string[]; afterPosition: number; limit: number }) {
+  const events: LoggedEvent[] = [];
+  let pages = 0;
+  for (let more = true; more; pages++) {
+    const page = await log.replay({ ...query, afterPosition: events.at(-1)?.position ?? query.afterPosition });
+    expect(page.events.length).toBeLessThanOrEqual(query.limit);
+    events.push(...page.events);
+    more = page.more;
+  }
+  return { events, pages };
+}
+
+export function expectGrowing(positions: number[]): void {
+  for (const [index, position] of positions.entries()) {
+    if (index > 0) expect(position).toBeGreaterThan(positions[index - 1]!);
+  }
+}
