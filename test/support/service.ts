@@ -1,0 +1,135 @@
+/** Starts the real service as a process of its own, on a free port and in a throw-away folder, and ends it. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+
+const root = resolve(import.meta.dir, "../..");
+
+export interface ServiceOptions {
+  /** Settings as environment variables without `WS__`: `{ "WEBSOCKET__PONG_WAIT": "1s" }`. */
+  settings?: Record<string, string>;
+  /** Keep the data of an earlier run. */
+  folder?: string;
+  /** What runs: the sources (default) or the compiled binary. */
+  program?: "source" | "binary";
+  /** More arguments for the runtime, such as `--hot`. */
+  runtimeArgs?: string[];
+  /** Another entry point than `src/main.ts`. */
+  entry?: string;
+  env?: Record<string, string>;
+}
+
+/** A line of the service's log. */
+export type LogLine = Record<string, unknown> & { level: string; msg: string };
+
+export interface Service {
+  /** `ws://127.0.0.1:<port>/ws`, or `wss:`. */
+  url: string;
+  /** `http://127.0.0.1:<port>`, or `https:`. */
+  http: string;
+  port: number;
+  folder: string;
+  pid: number;
+  exited: Promise<number>;
+  logs: LogLine[];
+  /** The first line for which the condition holds, now or later. */
+  logged(condition: (line: LogLine) => boolean): Promise<LogLine>;
+  signal(signal: NodeJS.Signals): void;
+  /** `kill -9`; the folder stays. */
+  kill(): Promise<void>;
+  /** Ends it and removes its folder. */
+  stop(): Promise<void>;
+}
+
+/** Rate limits are off and everything is short unless the settings say otherwise. */
+const defaults: Record<string, string> = {
+  SERVER__PORT: "0",
+  SERVER__DRAIN_WINDOW: "100ms",
+  SERVER__DRAIN_TIMEOUT: "2s",
+  STORAGE__URL: "sqlite:data/ws-service.db",
+  RATE_LIMITS__ENABLED: "false",
+  LOG__FORMAT: "json",
+};
+
+export async function startService(options: ServiceOptions = {}): Promise<Service> {
+  const { settings = {}, folder = mkdtempSync(join(tmpdir(), "ws-service-")), program = "source" } = options;
+  const command =
+    program === "binary"
+      ? [join(root, "dist/ws-service"), "serve"]
+      : [process.execPath, ...(options.runtimeArgs ?? []), options.entry ?? join(root, "src/main.ts"), "serve"];
+  const variables = Object.fromEntries(
+    Object.entries({ ...defaults, ...settings }).map(([name, value]) => [`WS__${name}`, value]),
+  );
+  const child = Bun.spawn(command, {
+    cwd: folder,
+    env: { PATH: process.env.PATH ?? "", HOME: folder, TZ: "UTC", ...variables, ...options.env },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const logs: LogLine[] = [];
+  const watchers = new Set<() => void>();
+  const errors: string[] = [];
+  let ended = false;
+  const notify = () => {
+    for (const watcher of [...watchers]) watcher();
+  };
+  void readLines(child.stdout, (text) => {
+    try {
+      logs.push(JSON.parse(text) as LogLine);
+    } catch {
+      logs.push({ level: "none", msg: text });
+    }
+    notify();
+  });
+  void readLines(child.stderr, (text) => errors.push(text));
+  void child.exited.then(() => {
+    ended = true;
+    notify();
+  });
+  const logged = (condition: (line: LogLine) => boolean) =>
+    new Promise<LogLine>((resolve, reject) => {
+      const look = () => {
+        const found = logs.find(condition);
+        if (found === undefined && !ended) return;
+        watchers.delete(look);
+        if (found !== undefined) resolve(found);
+        else reject(new Error(`The service ended:\n${errors.join("\n")}\n${JSON.stringify(logs.slice(-20))}`));
+      };
+      watchers.add(look);
+      look();
+    });
+  const listening = await logged((line) => line.msg === "listening");
+  const url = String(listening.url);
+  const { port } = new URL(url);
+  const kill = async () => {
+    child.kill("SIGKILL");
+    await child.exited;
+  };
+  return {
+    url,
+    http: url.replace(/^ws/, "http").replace(/\/ws$/, ""),
+    port: Number(port),
+    folder,
+    pid: child.pid,
+    exited: child.exited,
+    logs,
+    logged,
+    signal: (signal) => child.kill(signal),
+    kill,
+    async stop() {
+      if (!ended) await kill();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+async function readLines(stream: ReadableStream<Uint8Array>, take: (line: string) => void): Promise<void> {
+  let rest = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of stream) {
+    const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+    rest = lines.pop()!;
+    for (const line of lines) if (line !== "") take(line);
+  }
+}
