@@ -27,6 +27,7 @@ export class ConnectSession {
   #resumed: (() => void) | null = null;
   #settled: (() => void)[] = [];
   #requests = 0;
+  #ownRequests = 0;
 
   constructor(options: { newId: () => string; deviceId: string | null; token: string | null }) {
     this.#newId = options.newId;
@@ -59,7 +60,7 @@ export class ConnectSession {
   /** A ping that asks for the cursor and is not shown; null while the last one has no answer: the server is gone. */
   upkeepPing(): Message | null {
     if (this.#upkeep.size > 0) return null;
-    const id = `k${++this.#requests}`;
+    const id = `k${++this.#ownRequests}`;
     this.#upkeep.add(id);
     return { id, type: "ping", payload: {} };
   }
@@ -95,7 +96,7 @@ export class ConnectSession {
     const since: Since | undefined = this.cursor === null ? undefined : { cursor: this.cursor, seen };
     const requests: Message[] = [];
     for (let from = 0; from < names.length; from += limits.namesPerRequest) {
-      const id = `k${++this.#requests}`;
+      const id = `k${++this.#ownRequests}`;
       this.#resuming.add(id);
       const payload = { topics: names.slice(from, from + limits.namesPerRequest), since };
       requests.push({ id, type: "subscribe", payload });

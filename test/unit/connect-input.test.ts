@@ -119,6 +119,8 @@ describe("coming back", () => {
     expect([isBack, at.cursor]).toEqual([false, 11]);
     at.receive(subscribed(["conversation:c1", "conversation:c2"], 21, requests[0]!.id as string));
     expect([isBack, at.cursor]).toEqual([true, 21]);
+    // What is typed is counted on its own: a script knows the ids of its answers.
+    expect(at.request({ type: "ping" }).id).toBe("r2");
   });
 
   test("[LOG3] an event that was seen before the disconnect is not shown again", () => {
