@@ -7,8 +7,10 @@ export interface HealthHandlerOptions {
   draining: () => boolean;
 }
 
-/** @returns null for a path that is none of the three */
-export type HealthHandler = (request: { method: string; path: string }) => Promise<Response> | null;
+export interface HealthHandler {
+  /** @returns null for a path that is none of the three */
+  handle(request: Pick<Request, "method" | "url">): Promise<Response> | null;
+}
 
 export function createHealthHandler({ manager, draining }: HealthHandlerOptions): HealthHandler {
   const answers: Record<string, () => Promise<{ code: 200 | 503; body: object }>> = {
@@ -27,11 +29,14 @@ export function createHealthHandler({ manager, draining }: HealthHandlerOptions)
     },
   };
 
-  return ({ method, path }) => {
-    const answer = Object.hasOwn(answers, path) ? answers[path] : undefined;
-    if (answer === undefined) return null;
-    if (method !== "GET" && method !== "HEAD") return Promise.resolve(notAllowed());
-    return answer().then(({ code, body }) => respond({ method, code, body }));
+  return {
+    handle({ method, url }) {
+      const path = new URL(url).pathname;
+      const answer = Object.hasOwn(answers, path) ? answers[path] : undefined;
+      if (answer === undefined) return null;
+      if (method !== "GET" && method !== "HEAD") return Promise.resolve(notAllowed());
+      return answer().then(({ code, body }) => respond({ method, code, body }));
+    },
   };
 }
 

@@ -1,0 +1,198 @@
+/** The directory as the rest of the service asks it, on a real store. */
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { createDirectoryView, type DirectoryView, type DirectoryViewOptions } from "../../src/directory/directory.ts";
+import type { Directory, DirectoryChange, Storage } from "../../src/storage/ports.ts";
+import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
+
+let storage: Storage;
+let time: number;
+/** Questions about membership that reached the store. */
+let asked: number;
+/** What the store's answers about membership wait for. */
+let gate: () => Promise<void>;
+let views: DirectoryView[];
+
+beforeEach(async () => {
+  storage = createSqliteStorage({ path: ":memory:" });
+  await storage.start();
+  time = 1_000_000;
+  asked = 0;
+  gate = async () => {};
+  views = [];
+});
+afterEach(async () => {
+  for (const view of views) view.stop();
+  await storage.stop();
+});
+
+function open(options: Partial<DirectoryViewOptions> = {}): DirectoryView {
+  const watched: Directory = {
+    ...storage.directory,
+    async isMember(conversationId, userId) {
+      asked++;
+      const member = await storage.directory.isMember(conversationId, userId);
+      await gate();
+      return member;
+    },
+  };
+  const view = createDirectoryView({
+    directory: watched,
+    mode: "managed",
+    cacheTtlMs: 30_000,
+    cacheSize: 100,
+    now: () => time,
+    ...options,
+  });
+  views.push(view);
+  return view;
+}
+
+/** Makes a change and resolves once the view has told of it. */
+async function change(view: DirectoryView, make: () => Promise<void>): Promise<DirectoryChange> {
+  const { promise, resolve } = Promise.withResolvers<DirectoryChange>();
+  const stop = view.onChange(resolve);
+  await make();
+  const told = await promise;
+  stop();
+  return told;
+}
+
+describe("open mode", () => {
+  test("[CON1] unknown users come into being, disabled ones do not come in", async () => {
+    const view = open({ mode: "open" });
+    expect(await view.admit("ann")).toBe("active");
+    expect(await storage.directory.userState("ann")).toBe("active");
+    await storage.directory.setDisabled("ann", true);
+    expect(await view.admit("ann")).toBe("disabled");
+  });
+
+  test("[PUB3] a conversation is created and joined on first use", async () => {
+    const view = open({ mode: "open" });
+    await Promise.all([view.admit("ann"), view.admit("bob")]);
+    expect(await view.isMember("c1", "ann")).toBe(false);
+    expect(await view.ensureMember("c1", "ann")).toBe(true);
+    expect(await view.isMember("c1", "ann")).toBe(true);
+    expect(await view.ensureMember("c1", "bob")).toBe(true);
+    expect((await view.membersOf("c1")).sort()).toEqual(["ann", "bob"]);
+    expect(await view.conversationsOf("bob")).toEqual(["c1"]);
+    expect(await view.peersOf("ann", 10)).toEqual(["bob"]);
+    expect(await view.sharingWith("ann", ["ann", "bob", "eve"])).toEqual(new Set(["ann", "bob"]));
+  });
+});
+
+describe("managed mode", () => {
+  test("[CON1] who is not there stays unknown", async () => {
+    expect(await open().admit("ann")).toBe("unknown");
+    expect(await storage.directory.userState("ann")).toBe("unknown");
+  });
+
+  test("[PUB3] only members may use a conversation, and asking creates none", async () => {
+    const view = open();
+    await storage.directory.upsertUsers(["ann", "bob"]);
+    await storage.directory.addMembers("c1", ["ann"]);
+    expect(await view.ensureMember("c1", "ann")).toBe(true);
+    expect(await view.ensureMember("c1", "bob")).toBe(false);
+    expect(await view.ensureMember("c2", "ann")).toBe(false);
+    expect(await storage.directory.conversationExists("c2")).toBe(false);
+  });
+});
+
+describe("what is remembered", () => {
+  beforeEach(async () => {
+    await storage.directory.upsertUsers(["ann", "bob"]);
+    await storage.directory.addMembers("c1", ["ann"]);
+  });
+
+  test("[PUB3] an answer, yes or no, is remembered for the time that is configured", async () => {
+    const view = open();
+    for (let round = 0; round < 3; round++) {
+      expect(await view.isMember("c1", "ann")).toBe(true);
+      expect(await view.isMember("c1", "bob")).toBe(false);
+    }
+    expect(asked).toBe(2);
+    time += 30_000;
+    await view.isMember("c1", "ann");
+    expect(asked).toBe(3);
+  });
+
+  test("[PUB3] who asks at the same time shares one question", async () => {
+    const view = open();
+    await Promise.all(Array.from({ length: 50 }, () => view.isMember("c1", "ann")));
+    expect(asked).toBe(1);
+  });
+
+  test("[PUB3] a change is seen by the next question", async () => {
+    const view = open();
+    expect(await view.isMember("c1", "ann")).toBe(true);
+    expect(await view.isMember("c1", "bob")).toBe(false);
+    expect(await change(view, () => storage.directory.addMembers("c1", ["bob"]))).toEqual({
+      kind: "member_added",
+      conversationId: "c1",
+      userId: "bob",
+    });
+    expect(await view.isMember("c1", "bob")).toBe(true);
+    await change(view, () => storage.directory.removeMembers("c1", ["ann"]));
+    expect(await view.isMember("c1", "ann")).toBe(false);
+  });
+
+  test("[PUB3] an answer that was on its way while the change came is not remembered", async () => {
+    const view = open();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    gate = () => promise;
+    const early = view.isMember("c1", "ann");
+    // Removed after the store was asked: its calls are answered in order.
+    await change(view, () => storage.directory.removeMembers("c1", ["ann"]));
+    const late = view.isMember("c1", "ann");
+    resolve();
+    expect(await early).toBe(true);
+    expect(await late).toBe(false);
+    expect(await view.isMember("c1", "ann")).toBe(false);
+    expect(asked).toBe(2);
+  });
+
+  test("[PUB3] where changes may have been missed nothing is remembered", async () => {
+    let tell: (change: DirectoryChange) => void = () => {};
+    const directory: Directory = {
+      ...storage.directory,
+      isMember(conversationId, userId) {
+        asked++;
+        return storage.directory.isMember(conversationId, userId);
+      },
+      watch(listener) {
+        tell = listener;
+        return () => {};
+      },
+    };
+    const view = open({ directory });
+    await view.isMember("c1", "ann");
+    tell({ kind: "user_changed", userId: "ann" });
+    await view.isMember("c1", "ann");
+    expect(asked).toBe(1);
+    tell({ kind: "resync" });
+    await view.isMember("c1", "ann");
+    expect(asked).toBe(2);
+  });
+
+  test("[PUB3] no more is remembered than configured, and nothing where that is none", async () => {
+    const view = open({ cacheSize: 2 });
+    for (const userId of ["u1", "u2", "u3"]) await view.isMember("c1", userId);
+    expect(asked).toBe(3);
+    await view.isMember("c1", "u3");
+    await view.isMember("c1", "u2");
+    expect(asked).toBe(3);
+    await view.isMember("c1", "u1");
+    expect(asked).toBe(4);
+    const forgetful = open({ cacheTtlMs: 0 });
+    await forgetful.isMember("c1", "ann");
+    await forgetful.isMember("c1", "ann");
+    expect(asked).toBe(6);
+  });
+
+  test("[PUB3] a question that failed is asked again", async () => {
+    const view = open();
+    gate = () => Promise.reject(new Error("away"));
+    await expect(view.isMember("c1", "ann")).rejects.toThrow("away");
+    gate = async () => {};
+    expect(await view.isMember("c1", "ann")).toBe(true);
+  });
+});

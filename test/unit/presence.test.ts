@@ -1,0 +1,405 @@
+/** Presence: how devices join to one status, and who is told of what, how often. */
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import type { DeviceStatus } from "../../src/cluster/ports.ts";
+import { joinDevices, shownToOthers, shownToSelf } from "../../src/presence/join.ts";
+import type { PresenceTracker, PresenceUpdate } from "../../src/presence/tracker.ts";
+import { ProtocolError } from "../../src/protocol/errors.ts";
+import { device, openPresenceWorld, type PresenceWorld } from "../support/presence.ts";
+
+const byHand = (status: PresenceUpdate["status"], more: Partial<PresenceUpdate> = {}): PresenceUpdate => ({
+  status,
+  automatic: false,
+  ...more,
+});
+const automatic = (status: PresenceUpdate["status"]): PresenceUpdate => ({ status, automatic: true });
+const iso = (at: number) => new Date(at).toISOString();
+
+describe("the join", () => {
+  const devices = (...statuses: DeviceStatus[]) => statuses.map((status) => ({ status }));
+
+  test("[PRE2] busy beats online beats away beats offline, in whatever order devices came", () => {
+    const rank = ["offline", "away", "online", "busy"];
+    fc.assert(
+      fc.property(fc.array(fc.constantFrom<DeviceStatus>("away", "online", "busy")), (statuses) => {
+        const highest = Math.max(0, ...statuses.map((status) => rank.indexOf(status)));
+        expect(joinDevices(devices(...statuses))).toBe(rank[highest] as DeviceStatus);
+      }),
+    );
+  });
+
+  test("[PRE2] a status set by hand is the user's, and is over with the last device", () => {
+    const status = { status: "away", text: "lunch", emoji: null, expiresAt: 5 } as const;
+    expect(shownToOthers(devices("busy", "online"), status)).toEqual({ ...status, expiresAt: null });
+    expect(shownToSelf(devices("busy"), status)).toEqual(status);
+    expect(shownToOthers([], status)).toEqual({ status: "offline", text: null, emoji: null, expiresAt: null });
+  });
+
+  test("[PRE2] online by hand gives the status back to the devices and keeps the text", () => {
+    const status = { status: "online", text: "lunch", emoji: "🍜", expiresAt: null } as const;
+    expect(shownToOthers(devices("away"), status)).toMatchObject({ status: "away", text: "lunch", emoji: "🍜" });
+  });
+
+  test("[PRE2] invisible looks to others exactly like offline, and like itself to oneself", () => {
+    const status = { status: "invisible", text: "hush", emoji: "🤫", expiresAt: 5 } as const;
+    expect(shownToOthers(devices("busy"), status)).toEqual(shownToOthers([], null));
+    expect(shownToSelf(devices("busy"), status)).toEqual(status);
+  });
+});
+
+describe("the tracker", () => {
+  let world: PresenceWorld;
+  let tracker: PresenceTracker;
+  beforeEach(async () => {
+    world = await openPresenceWorld();
+    tracker = world.tracker;
+  });
+  afterEach(() => world.close());
+
+  const phone = device("ann", "phone");
+  const laptop = device("ann", "laptop");
+  const leave = (place: typeof phone, clean = true) => tracker.disconnect({ ...place, clean });
+
+  describe("coming and going", () => {
+    test("[PRE1] online with the first device, offline after the last one", async () => {
+      const start = world.clock.now();
+      expect(await tracker.connect(phone)).toEqual({ accepted: true, replaced: null });
+      expect(await world.told()).toEqual([
+        { to: "others", type: "presence.online", payload: { user_id: "ann", status: "online", at: iso(start) } },
+      ]);
+      await tracker.connect(laptop);
+      await leave(phone);
+      expect(await world.heard()).toEqual([]);
+      await world.clock.pass(5_000);
+      await leave(laptop);
+      const lastSeen = iso(start + 5_000);
+      expect(await world.told()).toEqual([
+        { to: "others", type: "presence.offline", payload: { user_id: "ann", last_seen: lastSeen } },
+      ]);
+      expect(await tracker.query("bob", ["ann"], new Set(["ann"]))).toEqual([
+        { user_id: "ann", status: "offline", last_seen: lastSeen },
+      ]);
+    });
+
+    test("[PRE1] a reconnect within the grace is not seen by anybody", async () => {
+      await tracker.connect(phone);
+      await tracker.update(phone, automatic("away"));
+      await world.heard();
+      await leave(phone, false);
+      await world.clock.pass(9_999);
+      expect(await tracker.query("bob", ["ann"], new Set(["ann"]))).toMatchObject([{ status: "away" }]);
+      await tracker.connect(device("ann", "phone", "second"));
+      await world.clock.pass(60_000);
+      expect(await world.heard()).toEqual([]);
+      expect(await tracker.deviceIdsOf("ann")).toEqual(["phone"]);
+    });
+
+    test("[PRE1] who has not come back when the grace is over is offline since then", async () => {
+      await tracker.connect(phone);
+      await world.heard();
+      const start = world.clock.now();
+      await leave(phone, false);
+      await world.clock.pass(10_000);
+      expect(await world.told()).toMatchObject([
+        { type: "presence.offline", payload: { last_seen: iso(start + 10_000) } },
+      ]);
+      expect(await tracker.stats()).toEqual({ users: 0, devices: 0, leaving: 0, heldBack: 0 });
+    });
+
+    test("[PRE1] the late close of a replaced connection takes nobody offline", async () => {
+      await tracker.connect(phone);
+      const second = device("ann", "phone", "second");
+      expect((await tracker.connect(second)).replaced).toMatchObject(phone);
+      await leave(phone, true);
+      await leave(second, false);
+      // The older connection's close comes after the newer one's: the grace that runs is the newer one's.
+      await leave(phone, false);
+      await world.heard();
+      await world.clock.pass(10_000);
+      expect(await world.heard()).toEqual(["others offline ann"]);
+    });
+
+    test("[PRE1] connects and disconnects at the same time never end in the wrong order", async () => {
+      const rounds = 20;
+      const all: Promise<unknown>[] = [];
+      for (let round = 0; round < rounds; round++) {
+        const place = device("ann", "phone", `c${round}`);
+        all.push(tracker.connect(place), tracker.disconnect({ ...place, clean: true }));
+      }
+      await Promise.all(all);
+      const pair = ["others online ann online", "others offline ann"];
+      expect(await world.heard()).toEqual(Array.from({ length: rounds }, () => pair).flat());
+    });
+
+    test("[LIM] one device too many is refused, and one in its grace makes room", async () => {
+      await tracker.connect(phone);
+      await tracker.connect(laptop);
+      await tracker.connect(device("ann", "tablet"));
+      const watch = device("ann", "watch");
+      expect(await tracker.connect(watch)).toEqual({ accepted: false, replaced: null });
+      await leave(laptop, false);
+      expect(await tracker.connect(watch)).toEqual({ accepted: true, replaced: null });
+      expect((await tracker.deviceIdsOf("ann")).sort()).toEqual(["phone", "tablet", "watch"]);
+      expect(await tracker.stats()).toMatchObject({ leaving: 0 });
+      expect(await world.heard()).toEqual(["others online ann online"]);
+    });
+
+    test("[DRN] stopping shows no one offline and leaves no timer", async () => {
+      tracker.start();
+      await tracker.connect(phone);
+      await tracker.connect(laptop);
+      await leave(laptop, false);
+      await tracker.update(phone, byHand("busy"));
+      await tracker.update(phone, byHand("away"));
+      await world.heard();
+      await tracker.stop();
+      await leave(phone, true);
+      expect(world.clock.waiting()).toBe(0);
+      expect(await world.heard()).toEqual([]);
+      expect((await tracker.deviceIdsOf("ann")).sort()).toEqual(["laptop", "phone"]);
+    });
+  });
+
+  describe("what others are told", () => {
+    test("[PRE3] an update has its text, emoji and moment; the device that caused it is left out", async () => {
+      await tracker.connect(phone);
+      await world.heard();
+      await tracker.update(phone, byHand("busy", { status_text: "in a meeting", status_emoji: "📅" }));
+      const at = iso(world.clock.now());
+      const payload = { user_id: "ann", status: "busy", status_text: "in a meeting", status_emoji: "📅", at };
+      expect(await world.told()).toEqual([
+        { to: "others", type: "presence.update", payload, except: "phone" },
+        { to: "own", type: "presence.update", payload, except: "phone" },
+      ]);
+    });
+
+    test("[PRE3] what others cannot see a difference in is not told", async () => {
+      await tracker.connect(phone);
+      await tracker.connect(laptop);
+      await world.heard();
+      await tracker.update(phone, automatic("away"));
+      await tracker.update(laptop, byHand("online"));
+      await leave(phone);
+      expect(await world.heard()).toEqual([]);
+      await tracker.update(laptop, automatic("away"));
+      expect(await world.heard()).toEqual(["others update ann away", "own update ann away"]);
+    });
+
+    test("[PRE3] at most one update a second, the last one wins, and nothing where it is the one sent last", async () => {
+      await tracker.connect(phone);
+      await world.heard();
+      await tracker.update(phone, automatic("busy"));
+      await tracker.update(phone, automatic("away"));
+      await tracker.update(phone, automatic("online"));
+      const others = async () => (await world.heard()).filter((line) => line.startsWith("others"));
+      expect(await others()).toEqual(["others update ann busy"]);
+      await world.clock.pass(999);
+      expect(await others()).toEqual([]);
+      await world.clock.pass(1);
+      expect(await others()).toEqual(["others update ann online"]);
+      await tracker.update(phone, automatic("busy"));
+      await tracker.update(phone, automatic("online"));
+      await world.clock.pass(10_000);
+      expect(await others()).toEqual([]);
+      expect(await tracker.stats()).toMatchObject({ heldBack: 0 });
+    });
+
+    test("[PRE3] an update that is held back is not sent beside offline or the next online", async () => {
+      await tracker.connect(phone);
+      await tracker.update(phone, byHand("busy"));
+      await tracker.update(phone, byHand("away"));
+      await world.heard();
+      await leave(phone);
+      await tracker.connect(phone);
+      expect(await world.heard()).toEqual(["others offline ann", "others online ann away"]);
+      await world.clock.pass(5_000);
+      expect(await world.heard()).toEqual([]);
+    });
+
+    test("[PRE3] two devices within one second: both hear what the other did", async () => {
+      await tracker.connect(phone);
+      await tracker.connect(laptop);
+      await tracker.update(phone, byHand("busy"));
+      await tracker.update(phone, byHand("away"));
+      await tracker.update(laptop, byHand("busy", { status_text: "!" }));
+      await world.told();
+      await world.clock.pass(1_000);
+      const [told] = await world.told();
+      expect(told).toMatchObject({ to: "others", payload: { status: "busy", status_text: "!" } });
+      expect(told?.except).toBeUndefined();
+    });
+  });
+
+  describe("the status set by hand", () => {
+    test("[PRE2] it is the user's, not the device's, and survives a reconnect and a restart", async () => {
+      await tracker.connect(phone);
+      await tracker.update(phone, byHand("busy", { status_text: "thinking" }));
+      await tracker.connect(laptop);
+      await leave(phone);
+      await world.clock.pass(2_000);
+      await world.heard();
+      await leave(laptop);
+      const restarted = world.addNode("n1");
+      await restarted.connect(phone);
+      expect(await world.heard()).toEqual(["others offline ann", 'others online ann busy "thinking"']);
+    });
+
+    test("[PRE2] online by hand goes back to automatic; what is left out stays, and null clears it", async () => {
+      await tracker.connect(phone);
+      const expires_at = iso(world.clock.now() + 60_000);
+      await tracker.update(phone, byHand("busy", { status_text: "thinking", status_emoji: "🤔", expires_at }));
+      await tracker.update(phone, byHand("online"));
+      expect(await tracker.query("ann", ["ann"], new Set())).toEqual([
+        { user_id: "ann", status: "online", status_text: "thinking", status_emoji: "🤔", expires_at, devices: 1 },
+      ]);
+      await tracker.update(phone, automatic("away"));
+      await tracker.update(phone, byHand("busy", { status_text: null, expires_at: null }));
+      expect(await tracker.query("ann", ["ann"], new Set())).toEqual([
+        { user_id: "ann", status: "busy", status_emoji: "🤔", devices: 1 },
+      ]);
+      await tracker.update(phone, byHand("online", { status_emoji: null }));
+      expect(await tracker.query("ann", ["ann"], new Set())).toEqual([
+        { user_id: "ann", status: "online", devices: 1 },
+      ]);
+    });
+
+    test("[PRE2] invisible is offline to others, online again when it ends, and told truly to own devices", async () => {
+      await tracker.connect(phone);
+      await world.heard();
+      const at = iso(world.clock.now());
+      await tracker.update(phone, byHand("invisible", { status_text: "hush" }));
+      expect(await world.heard()).toEqual(["others offline ann", 'own update ann invisible "hush"']);
+      await world.clock.pass(60_000);
+      await tracker.connect(laptop);
+      await leave(laptop);
+      await leave(phone);
+      // Neither events nor `last_seen` say when somebody invisible was really there.
+      expect(await world.heard()).toEqual([]);
+      expect(await tracker.query("bob", ["ann"], new Set(["ann"]))).toEqual([
+        { user_id: "ann", status: "offline", last_seen: at },
+      ]);
+      await tracker.connect(phone);
+      expect(await world.heard()).toEqual([]);
+      await tracker.update(phone, byHand("busy"));
+      expect(await world.heard()).toEqual(['others online ann busy "hush"', 'own update ann busy "hush"']);
+    });
+
+    test("[PRE2] an end in the past and a device that is invisible by itself are refused", async () => {
+      await tracker.connect(phone);
+      const past = byHand("busy", { expires_at: iso(world.clock.now()) });
+      const refused = await tracker.update(phone, past).catch((error) => error);
+      expect(refused).toBeInstanceOf(ProtocolError);
+      expect(refused).toMatchObject({ code: "invalid_payload", details: { field: "payload.expires_at" } });
+      const alone = await tracker.update(phone, automatic("invisible")).catch((error) => error);
+      expect(alone).toMatchObject({ code: "invalid_payload", details: { field: "payload.status" } });
+      expect(await world.heard()).toEqual(["others online ann online"]);
+    });
+
+    test("[PRE2] it ends by itself, once, whichever node notices", async () => {
+      const other = world.addNode("n2");
+      await tracker.connect(phone);
+      await tracker.update(phone, byHand("busy", { expires_at: iso(world.clock.now() + 30_000) }));
+      await world.heard();
+      other.start();
+      tracker.start();
+      await world.clock.pass(29_000);
+      expect(await world.heard()).toEqual([]);
+      await world.clock.pass(5_000);
+      expect(await world.heard()).toEqual(["others update ann online", "own update ann online"]);
+    });
+
+    test("[PRE2] the end of invisible is an online, on a node that never knew of it too", async () => {
+      await tracker.connect(phone);
+      await tracker.update(phone, byHand("invisible", { expires_at: iso(world.clock.now() + 3_000) }));
+      await world.heard();
+      world.addNode("n2").start();
+      await world.clock.pass(5_000);
+      expect(await world.heard()).toEqual(["others online ann online", "own update ann online"]);
+    });
+
+    test("[PRE2] the end of a status of somebody who is away is nobody's news", async () => {
+      await tracker.connect(phone);
+      await tracker.update(phone, byHand("busy", { expires_at: iso(world.clock.now() + 3_000) }));
+      await leave(phone);
+      await world.heard();
+      tracker.start();
+      await world.clock.pass(5_000);
+      expect(await world.heard()).toEqual([]);
+    });
+  });
+
+  describe("questions", () => {
+    test("[PRE4] who may not be seen reads as offline without last_seen; devices only for oneself", async () => {
+      await tracker.connect(phone);
+      await tracker.connect(laptop);
+      await tracker.connect(device("bob", "phone"));
+      await tracker.connect(device("eve", "phone"));
+      await tracker.disconnect({ ...device("eve", "phone"), clean: true });
+      expect(await tracker.query("ann", ["eve", "ann", "bob", "nobody"], new Set(["bob"]))).toEqual([
+        { user_id: "eve", status: "offline" },
+        { user_id: "ann", status: "online", devices: 2 },
+        { user_id: "bob", status: "online" },
+        { user_id: "nobody", status: "offline" },
+      ]);
+    });
+
+    test("[PRE5] a snapshot shows what others see", async () => {
+      await tracker.connect(phone);
+      await tracker.update(phone, byHand("away", { status_text: "lunch", expires_at: iso(world.clock.now() + 9_000) }));
+      const snapshot = await tracker.snapshotOf("bob", ["ann", "bob"]);
+      expect(snapshot.get("ann")).toEqual({ user_id: "ann", status: "away", status_text: "lunch" });
+      expect(snapshot.get("bob")).toEqual({ user_id: "bob", status: "offline", devices: 0 });
+    });
+  });
+
+  describe("trouble", () => {
+    /** The registry of a cluster in which a node has died. */
+    const withLost = (lost: string[]) => ({ ...world.registry, sweep: async () => lost.splice(0) });
+
+    test("[PRE1] the users of a node that died go offline once; who was invisible or is back is not told of", async () => {
+      await tracker.connect(device("eve", "phone"));
+      await tracker.update(device("eve", "phone"), byHand("invisible"));
+      await tracker.disconnect({ ...device("eve", "phone"), clean: true });
+      await tracker.connect(device("bob", "phone"));
+      await world.heard();
+      const survivor = world.addNode("n2", withLost(["ann", "bob", "eve"]));
+      survivor.start();
+      await world.clock.pass(3_000);
+      expect(await world.heard()).toEqual(["others offline ann"]);
+      expect((await world.storage.statuses.get(["ann"])).get("ann")?.lastSeenAt).not.toBeNull();
+    });
+
+    test("[PRE1] while the status store is away nobody stays online who has gone", async () => {
+      await tracker.connect(phone);
+      await world.heard();
+      world.away.add("get");
+      await leave(phone);
+      expect(await world.told()).toEqual([{ to: "others", type: "presence.offline", payload: { user_id: "ann" } }]);
+      await expect(tracker.connect(laptop)).rejects.toThrow("away");
+      world.away.clear();
+      expect(await tracker.deviceIdsOf("ann")).toEqual([]);
+    });
+
+    test("[PRE1] a device that the registry could not let go of is tried again", async () => {
+      let away = true;
+      const node = world.addNode("n2", {
+        ...world.registry,
+        remove: (place) => (away ? Promise.reject(new Error("away")) : world.registry.remove(place)),
+      });
+      await node.connect(phone);
+      await node.disconnect({ ...phone, clean: true });
+      away = false;
+      await world.heard();
+      await world.clock.pass(1_000);
+      expect(await world.heard()).toEqual(["others offline ann"]);
+    });
+
+    test("[PRE2] an update that could not be stored is refused and not told", async () => {
+      await tracker.connect(phone);
+      await world.heard();
+      world.away.add("set");
+      await expect(tracker.update(phone, byHand("busy"))).rejects.toThrow("away");
+      expect(await world.heard()).toEqual([]);
+    });
+  });
+});
