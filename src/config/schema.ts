@@ -126,6 +126,8 @@ const rateLimits = v.strictObject({
   "presence.update": bucket(12, 4),
   authenticate: bucket(5, 5),
   ping: bucket(600, 120),
+  /** Backends speak for all their users. */
+  publish: bucket(60_000, 5_000),
   /** Going on regardless of `rate_limited` for so long closes with 4103. */
   abuse_window: v.optional(interval, "10s"),
   connections_per_second_per_ip: v.optional(whole(1, 1_000_000), 100),

@@ -128,7 +128,8 @@ export const serverPayloads = {
   history: v.object({ topic: text, events: v.array(historyEvent), has_more: flag }),
   "message.new": v.object({
     message_id: text,
-    client_message_id: identifier,
+    /** The sender's own id; a backend that publishes messages may have none. */
+    client_message_id: v.optional(identifier),
     conversation_id: identifier,
     sender_id: identifier,
     content: v.union([text, freeObject]),

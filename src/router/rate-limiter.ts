@@ -2,7 +2,7 @@
 import type { Config } from "../config/schema.ts";
 import { afterTake, type Rate, ratePerMinute, waitMs } from "./token-bucket.ts";
 
-export type LimitClass = "default" | "call.ice" | "typing" | "presence.update" | "authenticate" | "ping";
+export type LimitClass = "default" | "call.ice" | "typing" | "presence.update" | "authenticate" | "ping" | "publish";
 
 /**
  * What one connection or user has used up; a connection may carry the two fields itself.
@@ -55,6 +55,7 @@ export function limitClassOf(type: string): LimitClass {
     case "presence.update":
     case "authenticate":
     case "ping":
+    case "publish":
       return type;
     case "typing.start":
     case "typing.stop":
@@ -76,6 +77,7 @@ export function createRateLimiter(config: Config["rate_limits"]): RateLimiter {
     "presence.update": ratePerMinute(config["presence.update"]),
     authenticate: ratePerMinute(config.authenticate),
     ping: ratePerMinute(config.ping),
+    publish: ratePerMinute(config.publish),
   };
   const users = new Map<string, Buckets>();
 
@@ -126,7 +128,15 @@ function takeFrom(
   buckets: Buckets,
   { limitClass, rate, now }: { limitClass: LimitClass; rate: Rate; now: number },
 ): void {
-  buckets.fullAt ??= { default: 0, "call.ice": 0, typing: 0, "presence.update": 0, authenticate: 0, ping: 0 };
+  buckets.fullAt ??= {
+    default: 0,
+    "call.ice": 0,
+    typing: 0,
+    "presence.update": 0,
+    authenticate: 0,
+    ping: 0,
+    publish: 0,
+  };
   buckets.fullAt[limitClass] = afterTake(rate, { fullAt: buckets.fullAt[limitClass], now });
 }
 

@@ -98,7 +98,9 @@ export class Router {
   #limit(connection: RoutedConnection, type: ClientMessageType): void {
     const { limiter, services } = this.options;
     const user = connection.isAuthenticated ? limiter.ofUser(connection.userId) : null;
-    const decision = limiter.take(connection, user, type, services.now());
+    // Only backends have the room that backends need.
+    const limited = type === "publish" && !connection.roles.includes("service") ? "message.send" : type;
+    const decision = limiter.take(connection, user, limited, services.now());
     if (decision.allowed) return;
     const { retryAfterMs, abusive } = decision;
     throw new RateLimited(retryAfterMs, abusive);

@@ -35,7 +35,7 @@ describe("messages", () => {
   test("[LIM] every message type belongs to a class, and unknown ones to the default", () => {
     const special: string[] = clientMessageTypes.filter((it) => limitClassOf(it) !== "default");
     expect(special.toSorted()).toEqual(
-      ["authenticate", "call.ice", "ping", "presence.update", "typing.start", "typing.stop"].toSorted(),
+      ["authenticate", "call.ice", "ping", "presence.update", "publish", "typing.start", "typing.stop"].toSorted(),
     );
     expect(limitClassOf("no.such.type")).toBe("default");
     expect(limitClassOf("constructor")).toBe("default");
