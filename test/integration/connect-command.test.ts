@@ -1,9 +1,7 @@
 /** Proves the `connect` command against a running server: scripted, resumed over a crash, refused. */
 import { afterEach, expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { type Service, type ServiceOptions, startService } from "../support/service.ts";
 
 const root = join(import.meta.dir, "..", "..");
 const cleanups: (() => unknown)[] = [];
@@ -13,10 +11,9 @@ afterEach(async () => {
 
 type Message = Record<string, unknown> & { type: string; payload: Record<string, unknown> };
 
-function run(args: string[], env: Record<string, string> = {}) {
+function run(args: string[]) {
   const child = Bun.spawn([process.execPath, "src/main.ts", ...args], {
     cwd: root,
-    env: { ...process.env, ...env },
     stdin: "pipe",
     stdout: "pipe",
     stderr: "pipe",
@@ -38,35 +35,10 @@ async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string
   }
 }
 
-/** A place for a server: a port that was free and a folder; may be started again after a crash. */
-async function place() {
-  const probe = createServer();
-  await new Promise<void>((done) => probe.listen(0, "127.0.0.1", done));
-  const { port } = probe.address() as { port: number };
-  await new Promise((done) => probe.close(done));
-  const folder = mkdtempSync(join(tmpdir(), "connect-"));
-  cleanups.push(() => rmSync(folder, { recursive: true }));
-  const env = {
-    WS__SERVER__HOST: "127.0.0.1",
-    WS__SERVER__PORT: String(port),
-    WS__STORAGE__URL: `sqlite:${join(folder, "log.db")}`,
-    WS__LOG__LEVEL: "info",
-  };
-  const start = async () => {
-    const server = run(["serve"], env);
-    const errors = new Response(server.stderr).text();
-    // Read on, or a full pipe would stop it.
-    const log = new Response(server.stdout).text();
-    for (;;) {
-      const ready = await fetch(`http://127.0.0.1:${port}/ready`).catch(() => null);
-      if (ready?.ok) break;
-      if (server.exitCode !== null) throw new Error(`the server ended: ${await errors}${await log}`);
-      // Asked again and again rather than once after a while: nothing tells from outside that it serves.
-      await Bun.sleep(10);
-    }
-    return server;
-  };
-  return { start, url: `ws://127.0.0.1:${port}/ws` };
+async function serve(options: ServiceOptions = {}): Promise<Service> {
+  const service = await startService(options);
+  cleanups.push(() => service.stop());
+  return service;
 }
 
 /** A client whose messages are waited for by what they are. */
@@ -97,8 +69,7 @@ const replyTo = (id: string) => (message: Message) => message.reply_to === id;
 const says = (content: string) => (message: Message) => message.payload.content === content;
 
 test("[ENV3] [MSG1] [LOG8] a script gets one answer to each of its lines, and leaves when it has them", async () => {
-  const { start, url } = await place();
-  await start();
+  const { url } = await serve();
   const child = run(["connect", "--json", "--url", url, "--user", "u1"]);
   child.stdin.write("/sub conversation c1\n/send c1 hello there\nnonsense\n");
   child.stdin.write(
@@ -129,8 +100,8 @@ test("[ENV3] [MSG1] [LOG8] a script gets one answer to each of its lines, and le
 });
 
 test("[LOG3] [LOG4] [ENV5] it comes back after a crash and shows what it missed, once and in order", async () => {
-  const { start, url } = await place();
-  const first = await start();
+  const service = await serve();
+  const { url, folder, port } = service;
   const reader = client(["--url", url, "--user", "u1", "--device", "reader"]);
   reader.type("/sub conversation c1");
   await reader.until(replyTo("r1"));
@@ -138,9 +109,8 @@ test("[LOG3] [LOG4] [ENV5] it comes back after a crash and shows what it missed,
   writer.type("/send c1 one");
   await reader.until(says("one"));
   await writer.until(replyTo("r1"));
-  first.kill("SIGKILL");
-  await first.exited;
-  await start();
+  await service.kill();
+  await serve({ folder, settings: { SERVER__PORT: String(port) } });
   // Typed while it may still be away: it goes out once it is back.
   writer.type("/send c1 two");
   await writer.until(replyTo("r2"));
@@ -159,8 +129,7 @@ test("[LOG3] [LOG4] [ENV5] it comes back after a crash and shows what it missed,
 });
 
 test("[CON1] [ENV5] a refusal and a place taken by the same device end it with 1, nonsense options with 2", async () => {
-  const { start, url } = await place();
-  await start();
+  const { url } = await serve();
   const nobody = run(["connect", "--url", url]);
   expect([await nobody.exited, await new Response(nobody.stderr).text()]).toEqual([
     1,
