@@ -1,5 +1,6 @@
 /** The field types that payload schemas are made of. */
 import * as v from "valibot";
+import { isPlainObject } from "./envelope.ts";
 import { limits } from "./limits.ts";
 
 const printable = /^[\x21-\x7e]+$/;
@@ -26,7 +27,7 @@ export const identifiers = (most: number) =>
   v.pipe(v.array(identifier), v.minLength(1, "must name at least one"), v.maxLength(most, `must name at most ${most}`));
 
 /** Whatever JSON object the application likes; only its nesting is limited, when the message is decoded. */
-export const freeObject = v.record(v.string(), v.unknown());
+export const freeObject = v.custom<Record<string, unknown>>(isPlainObject, "must be an object");
 export const statusName = v.picklist(["online", "away", "busy", "invisible"]);
 export const shownStatusName = v.picklist(["online", "away", "busy", "offline", "invisible"]);
 export const mediaKind = v.picklist(["audio", "video"]);

@@ -1,4 +1,6 @@
-/** A client for tests: sends requests, keeps everything that came, and waits for what is to come. */
+/** A client for tests, in either format: sends requests, keeps everything that came, and waits for what is to come. */
+import { subprotocols } from "../../src/protocol/limits.ts";
+import { protobufPeer } from "../../src/protocol/protobuf/codec.ts";
 
 export interface Received {
   id: string;
@@ -15,6 +17,7 @@ export interface ClientOptions {
   /** Query of the URL: `{ user_id: "u1", device_id: "d1" }`. */
   query?: Record<string, string>;
   headers?: Record<string, string>;
+  /** Subprotocols to offer; `subprotocols.protobuf` makes it a client of that format. */
   protocols?: string[];
   /** How long a wait may take before it fails, ms. */
   patienceMs?: number;
@@ -43,8 +46,11 @@ export class Client {
         this.#notify();
       });
     });
+    socket.binaryType = "arraybuffer";
     socket.addEventListener("message", ({ data }) => {
-      this.received.push(JSON.parse(String(data)) as Received);
+      const message: unknown =
+        typeof data === "string" ? JSON.parse(data) : protobufPeer.decode(new Uint8Array(data as ArrayBuffer));
+      this.received.push(message as Received);
       this.#notify();
     });
   }
@@ -78,7 +84,10 @@ export class Client {
   /** Sends a request. @returns its id */
   send(type: string, payload: object = {}): string {
     const id = `r${++this.#requests}`;
-    this.socket.send(JSON.stringify({ id, type, payload }));
+    const message = { id, type, payload };
+    this.socket.send(
+      this.socket.protocol === subprotocols.protobuf ? protobufPeer.encode(message) : JSON.stringify(message),
+    );
     return id;
   }
 
