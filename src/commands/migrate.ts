@@ -1,13 +1,32 @@
-/** Holds the place of the migrate command. */
+/** Makes or upgrades the schema of the configured storage, and says what it did. */
+import { loadConfig } from "../config/loader.ts";
+import { migrateStorage } from "../storage/migrate.ts";
+import type { Migration } from "../storage/ports.ts";
 import type { Command } from "./command.ts";
 
 export const migrate: Command = {
   name: "migrate",
-  summary: "not there yet",
-  usage: "migrate",
-  options: {},
-  async run(_args, io) {
-    io.stderr.write("migrate is not there yet\n");
-    return 1;
+  summary: "make or upgrade the schema of storage.url",
+  usage: "migrate [--config <file>]",
+  options: {
+    config: { summary: "the configuration's file", value: "file" },
+  },
+  async run(args, io) {
+    const { config } = await loadConfig({ file: args.value("config"), env: io.env, cwd: io.cwd });
+    const { url, query_timeout: lockTimeoutMs } = config.storage;
+    // A password is nobody's business.
+    const where = url.replace(/\/\/[^/@]*@/, "//");
+    try {
+      io.stdout.write(`${where}: ${outcome(await migrateStorage({ url, lockTimeoutMs }))}\n`);
+      return 0;
+    } catch (error) {
+      io.stderr.write(`${where}: not migrated: ${error instanceof Error ? error.message : error}\n`);
+      return 1;
+    }
   },
 };
+
+function outcome({ from, to }: Migration): string {
+  if (from === to) return `schema is at version ${to} already`;
+  return from === 0 ? `schema made, version ${to}` : `schema upgraded from version ${from} to ${to}`;
+}

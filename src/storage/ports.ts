@@ -213,6 +213,12 @@ export interface Storage {
   stop(): Promise<void>;
 }
 
+/** What bringing a schema to this build's version did: equal numbers mean nothing, 0 that there was none before. */
+export interface Migration {
+  from: number;
+  to: number;
+}
+
 /** The engine is away or refuses: logged requests answer `unavailable`, and clients retry with the same key. */
 export class StorageUnavailable extends Error {
   constructor(message: string, options?: ErrorOptions) {

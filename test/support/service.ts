@@ -16,6 +16,8 @@ export interface ServiceOptions {
   runtimeArgs?: string[];
   /** Another entry point than `src/main.ts`. */
   entry?: string;
+  /** The command line after the program; `["serve"]` unless said otherwise. */
+  words?: string[];
   env?: Record<string, string>;
 }
 
@@ -52,11 +54,16 @@ const defaults: Record<string, string> = {
 };
 
 export async function startService(options: ServiceOptions = {}): Promise<Service> {
-  const { settings = {}, folder = mkdtempSync(join(tmpdir(), "ws-service-")), program = "source" } = options;
+  const {
+    settings = {},
+    folder = mkdtempSync(join(tmpdir(), "ws-service-")),
+    program = "source",
+    words = ["serve"],
+  } = options;
   const command =
     program === "binary"
-      ? [join(root, "dist/ws-service"), "serve"]
-      : [process.execPath, ...(options.runtimeArgs ?? []), options.entry ?? join(root, "src/main.ts"), "serve"];
+      ? [join(root, "dist/ws-service"), ...words]
+      : [process.execPath, ...(options.runtimeArgs ?? []), options.entry ?? join(root, "src/main.ts"), ...words];
   const variables = Object.fromEntries(
     Object.entries({ ...defaults, ...settings }).map(([name, value]) => [`WS__${name}`, value]),
   );

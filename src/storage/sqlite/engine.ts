@@ -2,7 +2,7 @@
 import { Database, SQLiteError } from "bun:sqlite";
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
-import type { NewEvent, RetentionPolicy, UserStatus } from "../ports.ts";
+import type { Migration, NewEvent, RetentionPolicy, UserStatus } from "../ports.ts";
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables } from "./directory.ts";
 import { EventLogTables, type PageQuery, type RangeQuery, type ReplayQuery } from "./event-log.ts";
@@ -22,6 +22,8 @@ export interface EngineOptions {
 
 export interface Engine {
   operations: Operations;
+  /** What opening it did to the schema. */
+  migration: Migration;
   close(): void;
 }
 
@@ -36,8 +38,9 @@ export function openEngine({ path, durability, busyTimeoutMs }: EngineOptions): 
     database.exec("PRAGMA cache_size = -16384");
     // A WAL that grew under a long reader is cut back instead of keeping the disk.
     database.exec("PRAGMA journal_size_limit = 67108864");
-    migrate(database);
+    const migration = migrate(database);
     return {
+      migration,
       operations: createOperations(database),
       close() {
         database.exec("PRAGMA wal_checkpoint(TRUNCATE)");

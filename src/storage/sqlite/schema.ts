@@ -1,5 +1,6 @@
 /** The tables of the SQLite file, as numbered migrations. */
 import type { Database } from "bun:sqlite";
+import type { Migration } from "../ports.ts";
 
 /** The newest changes of the directory that are kept for watchers; who is further behind is told to start over. */
 export const directoryChangesKept = 10_000;
@@ -155,12 +156,13 @@ export const schemaVersion = migrations.length;
 
 /**
  * Brings the file to this build's version, all steps in one transaction.
+ * @returns from which version to which; equal where there was nothing to do
  * @throws Error where a newer build has written the file: going on would damage what it knows and this one does not
  */
-export function migrate(database: Database): void {
+export function migrate(database: Database): Migration {
   const version = () => database.query<{ user_version: number }, []>("PRAGMA user_version").get()!.user_version;
-  if (version() === schemaVersion) return;
-  database
+  if (version() === schemaVersion) return { from: schemaVersion, to: schemaVersion };
+  return database
     .transaction(() => {
       // Read again under the lock: another process may have migrated meanwhile.
       const found = version();
@@ -169,6 +171,7 @@ export function migrate(database: Database): void {
       }
       for (const migration of migrations.slice(found)) database.exec(migration);
       database.exec(`PRAGMA user_version = ${schemaVersion}`);
+      return { from: found, to: schemaVersion };
     })
     .immediate();
 }

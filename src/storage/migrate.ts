@@ -1,0 +1,30 @@
+/** Makes or upgrades the schema of whichever engine a storage URL names. */
+import type { Migration } from "./ports.ts";
+
+export interface MigrateOptions {
+  /** `storage.url`: `sqlite:<path>` or `postgres://…`. */
+  url: string;
+  /** How long another process's lock is waited for, ms. */
+  lockTimeoutMs: number;
+}
+
+/** By the URL's scheme; each engine is loaded only when it is asked for. */
+const engines: Record<string, (options: MigrateOptions) => Promise<Migration>> = {
+  async sqlite({ url, lockTimeoutMs: busyTimeoutMs }) {
+    const { openEngine } = await import("./sqlite/engine.ts");
+    const engine = openEngine({ path: url.slice("sqlite:".length), durability: "power", busyTimeoutMs });
+    engine.close();
+    return engine.migration;
+  },
+};
+
+/**
+ * Brings the schema to this build's version, all of it or nothing; safe beside running services.
+ * @throws Error where the engine is away, or a newer build has written the schema; the message is for people
+ */
+export async function migrateStorage(options: MigrateOptions): Promise<Migration> {
+  const scheme = options.url.slice(0, Math.max(0, options.url.indexOf(":")));
+  const migrate = Object.hasOwn(engines, scheme) ? engines[scheme] : undefined;
+  if (migrate === undefined) throw new Error(`there is no migration for storage of the kind ${JSON.stringify(scheme)}`);
+  return migrate(options);
+}

@@ -1,0 +1,27 @@
+/** Runs one command of the compiled binary, or of the sources, to its end. */
+import { join, resolve } from "node:path";
+
+export const projectFolder = resolve(import.meta.dir, "../..");
+export const binaryFile = join(projectFolder, "dist/ws-service");
+
+export interface Ran {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** With nothing in the environment but what is given. */
+export async function runBinary(
+  words: string[],
+  { cwd, env = {}, stdin = "" }: { cwd: string; env?: Record<string, string>; stdin?: string },
+): Promise<Ran> {
+  const child = Bun.spawn([binaryFile, ...words], {
+    cwd,
+    env,
+    stdin: new Blob([stdin]),
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [stdout, stderr, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  return { code, stdout, stderr };
+}
