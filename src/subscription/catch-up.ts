@@ -33,6 +33,8 @@ export interface CatchUpRequest {
 }
 
 const pageSizeDefault = 200;
+/** Characters of payload written before waiting for the client: a page of large events is more than one may be behind [CON7]. */
+const burstCharacters = 256 * 1024;
 
 /** Follows the topics from their starting point until the connection is live on each that was not revoked. */
 export async function catchUp(options: CatchUpOptions, request: CatchUpRequest): Promise<Map<string, CaughtUp>> {
@@ -77,9 +79,11 @@ async function replay(
     const page = await log.replay({ topics: remaining, afterPosition: from, limit: pageSize });
     noteRecovery(recovered, page.heads, known ? from : Number.NEGATIVE_INFINITY);
     for (const event of page.events) sequencer.feed(event);
-    send(subscriber, page.events, { since, sentThrough, replayed, revoked });
+    for (const burst of burstsOf(page.events)) {
+      send(subscriber, burst, { since, sentThrough, replayed, revoked });
+      await subscriber.drained();
+    }
     from = page.events.at(-1)?.position ?? from;
-    await subscriber.drained();
     if (page.more) continue;
     const behind: string[] = [];
     for (const topic of remaining) {
@@ -109,6 +113,21 @@ function noteRecovery(recovered: Map<string, boolean>, heads: Map<string, TopicH
     // Only the first page looks back to the cursor; later ones start where the one before ended.
     if (!recovered.has(topic)) recovered.set(topic, from !== Number.NEGATIVE_INFINITY && head.trimmedPosition <= from);
   }
+}
+
+function* burstsOf(events: LoggedEvent[]): Generator<LoggedEvent[]> {
+  let burst: LoggedEvent[] = [];
+  let characters = 0;
+  for (const event of events) {
+    if (burst.length > 0 && characters + event.payload.length > burstCharacters) {
+      yield burst;
+      burst = [];
+      characters = 0;
+    }
+    burst.push(event);
+    characters += event.payload.length;
+  }
+  if (burst.length > 0) yield burst;
 }
 
 function send(

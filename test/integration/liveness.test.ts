@@ -1,0 +1,153 @@
+/** Proves who is let go: the silent and the slow, while everybody else is served [CON6] [CON7]. */
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { Client } from "../support/client.ts";
+import { opcodes, RawSocket } from "../support/raw-socket.ts";
+import { type Service, startService } from "../support/service.ts";
+
+setDefaultTimeout(30_000);
+
+describe("silence", () => {
+  let service: Service;
+  beforeAll(async () => {
+    service = await startService({
+      settings: { WEBSOCKET__PING_PERIOD: "100ms", WEBSOCKET__PONG_WAIT: "700ms", WEBSOCKET__CLEANUP_INTERVAL: "1s" },
+    });
+  });
+  afterAll(() => service.stop());
+  const pings = (raw: RawSocket) => raw.frames.filter(({ opcode }) => opcode === opcodes.ping).length;
+  /** So many pings that somebody silent would have been closed twice over. */
+  const pingsOfTwoWaits = 14;
+
+  test("[CON6] a silent client is pinged, then closed with 4102", async () => {
+    const raw = await RawSocket.open(service.url, { query: { user_id: "silent" } });
+    expect(await raw.ended).toMatchObject({ code: 4102 });
+    expect(pings(raw)).toBeGreaterThan(1);
+  });
+
+  test("[CON6] a client that only answers pings is kept", async () => {
+    const raw = await RawSocket.open(service.url, { query: { user_id: "quiet" }, pongs: true });
+    await raw.until(() => (pings(raw) >= pingsOfTwoWaits ? true : undefined));
+    expect((await raw.request("ping")).type).toBe("pong");
+    raw.destroy();
+  });
+
+  test("[CON6] its own pings and its messages are signs of life as well; a heard client is not pinged", async () => {
+    for (const speak of [
+      (raw: RawSocket) => raw.sendFrame({ opcode: opcodes.ping, payload: "x" }),
+      (raw: RawSocket) => void raw.send("ping"),
+    ]) {
+      const raw = await RawSocket.open(service.url, { query: { user_id: "talker" } });
+      const other = await RawSocket.open(service.url, { query: { user_id: "clock" }, pongs: true });
+      // The other's pings are the clock: at each of them the talker speaks.
+      for (let heard = 1; heard <= pingsOfTwoWaits; heard++) {
+        await other.until(() => (pings(other) >= heard ? true : undefined));
+        speak(raw);
+      }
+      expect((await raw.request("ping")).type).toBe("pong");
+      for (const it of [raw, other]) it.destroy();
+    }
+  });
+
+  test("[CON6] what the server sends is no sign of life: a silent listener is closed however much it is sent", async () => {
+    const listener = await RawSocket.open(service.url, { query: { user_id: "listener" } });
+    const backend = await Client.connect(service.url, { query: { user_id: "backend", roles: "service" } });
+    let sent = 0;
+    while (!listener.isEnded) {
+      await backend.ask("publish", { user_ids: ["listener"], type: "poll.closed", payload: {}, logged: false });
+      sent++;
+    }
+    expect(await listener.ended).toMatchObject({ code: 4102 });
+    expect(sent).toBeGreaterThan(5);
+    await backend.close();
+  });
+
+  test("[CON6] half-open connections end as well, and their users' other devices stay", async () => {
+    const dead = await Promise.all(
+      Array.from({ length: 50 }, (_, index) =>
+        RawSocket.open(service.url, { query: { user_id: `half-${index % 10}` }, halfOpen: true }),
+      ),
+    );
+    const alive = await RawSocket.open(service.url, { query: { user_id: "half-0" }, pongs: true });
+    for (const raw of dead) expect(await raw.ended).toMatchObject({ code: 4102 });
+    expect((await alive.request("ping")).type).toBe("pong");
+    for (const raw of [...dead, alive]) raw.destroy();
+  });
+
+  test("[CON6] silence ends before authentication too", async () => {
+    const tokens = await startService({
+      settings: {
+        AUTH__MODE: "token",
+        AUTH__SECRET: "a secret of at least thirty-two bytes",
+        WEBSOCKET__PING_PERIOD: "100ms",
+        WEBSOCKET__PONG_WAIT: "500ms",
+      },
+    });
+    const raw = await RawSocket.open(tokens.url);
+    expect(await raw.ended).toMatchObject({ code: 4102 });
+    await tokens.stop();
+  });
+});
+
+describe("slowness", () => {
+  const content = "x".repeat(60 * 1024);
+  const messages = 250;
+
+  for (const { why, settings } of [
+    {
+      why: "behind for longer than write_wait",
+      settings: { WEBSOCKET__WRITE_WAIT: "600ms", WEBSOCKET__CLIENT_BUFFER_SIZE: "4096" },
+    },
+    { why: "its buffer is full", settings: { WEBSOCKET__WRITE_WAIT: "60s", WEBSOCKET__CLIENT_BUFFER_SIZE: "32" } },
+  ]) {
+    test(`[CON7] [LOG3] a client that never reads is closed (${why}), has a gap-free prefix, and resumes; others lose nothing`, async () => {
+      const service = await startService({
+        settings: { WEBSOCKET__MAX_MESSAGE_SIZE: "1MiB", PRESENCE__OFFLINE_GRACE: "0s", ...settings },
+      });
+      try {
+        await provesSlowness(service);
+      } finally {
+        await service.stop();
+      }
+    });
+  }
+
+  async function provesSlowness(service: Service): Promise<void> {
+    const topics = { topics: ["conversation:c1"] };
+    const slow = await RawSocket.open(service.url, { query: { user_id: "slow", device_id: "phone" } });
+    const sender = await Client.connect(service.url, { query: { user_id: "sender" } });
+    const reader = await Client.connect(service.url, { query: { user_id: "reader" } });
+    await slow.request("subscribe", topics);
+    for (const client of [sender, reader]) await client.ask("subscribe", topics);
+    await sender.ask("subscribe", { topics: ["presence"], filters: { user_id: "slow" } });
+    const live = await slow.next("subscribed");
+    slow.stopReading();
+
+    const send = async (from: number, to: number) => {
+      for (let index = from; index <= to; index++) {
+        await sender.ask("message.send", { conversation_id: "c1", client_message_id: `m${index}`, content });
+      }
+    };
+    // More than the kernel takes and the service keeps; the last of it once the slow one has been let go.
+    await send(1, messages - 10);
+    await sender.next("presence.offline", ({ user_id }) => user_id === "slow");
+    await send(messages - 9, messages);
+    slow.startReading();
+    const { code } = await slow.ended;
+    expect([4101, 1006]).toContain(code);
+
+    const prefix = slow.messages.filter(({ type }) => type === "message.new").map(({ seq }) => seq);
+    expect(prefix).toEqual(prefix.map((_, index) => index + 1));
+    expect(prefix.length).toBeLessThan(messages);
+    await reader.find(({ seq }) => seq === messages);
+    expect(reader.all("message.new").map(({ seq }) => seq)).toEqual(Array.from({ length: messages }, (_, i) => i + 1));
+
+    const again = await Client.connect(service.url, { query: { user_id: "slow", device_id: "phone" } });
+    const seen = prefix.length === 0 ? {} : { "conversation:c1": prefix.length };
+    const back = await again.ask("subscribe", { ...topics, since: { cursor: live.payload.cursor, seen } });
+    expect(back.topics[0]).toMatchObject({ seq: messages, recovered: true, replayed: messages - prefix.length });
+    expect(again.all("message.new").map(({ seq }) => seq)).toEqual(
+      Array.from({ length: messages - prefix.length }, (_, i) => prefix.length + i + 1),
+    );
+    await Promise.all([sender, reader, again].map((client) => client.close()));
+  }
+});
