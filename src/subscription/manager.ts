@@ -7,8 +7,8 @@ import type { ServerPayload, Snapshot, SubscribedTopic } from "../protocol/serve
 import type { CursorStore, DirectoryChange, EventLog } from "../storage/ports.ts";
 import { type CaughtUp, catchUp, type StartingPoint } from "./catch-up.ts";
 import { resolveScope, type Scope } from "./scope.ts";
-import { followsOf, type Subscriber } from "./subscriber.ts";
-import { conversationTopic, isLogged, parseTopic, presenceTopic, type Topic, typingTopic } from "./topic.ts";
+import { type Follows, followsOf, type Subscriber } from "./subscriber.ts";
+import { conversationTopic, isLogged, parseTopic, presenceTopic, type Topic, topicOf, typingTopic } from "./topic.ts";
 
 export interface SubscriptionManagerOptions {
   log: EventLog;
@@ -41,22 +41,45 @@ interface SubscribeRequest {
   since?: Since | undefined;
 }
 
+interface UnderWay {
+  subscriber: Subscriber;
+  revoked: Set<string>;
+}
+
 export class SubscriptionManager {
-  /** Catch-ups under way, so that what is revoked meanwhile is not subscribed at their end. */
-  readonly #catchingUp = new Set<{ subscriber: Subscriber; revoked: Set<string> }>();
+  /** Subscriptions under way, so that what is revoked meanwhile is not subscribed at their end. */
+  readonly #catchingUp = new Set<UnderWay>();
+  /** The last of what each connection has under way. */
+  readonly #tails = new Map<Subscriber, Promise<void>>();
   #subscribes = 0;
   #replayedEvents = 0;
 
   constructor(private readonly options: SubscriptionManagerOptions) {}
 
   /** Authorises, catches up and subscribes; resolves when the connection is live on what it got [SUB1] [LOG5]. */
-  async subscribe(subscriber: Subscriber, request: SubscribeRequest): Promise<Subscribed> {
+  subscribe(subscriber: Subscriber, request: SubscribeRequest): Promise<Subscribed> {
+    return this.#inTurn(subscriber, () => this.#subscribe(subscriber, request));
+  }
+
+  async #subscribe(subscriber: Subscriber, request: SubscribeRequest): Promise<Subscribed> {
+    // Known from before anybody is asked, so that a right which is lost after the answer counts.
+    const underWay: UnderWay = { subscriber, revoked: new Set() };
+    this.#catchingUp.add(underWay);
+    try {
+      return await this.#subscribeUnless(underWay, request);
+    } finally {
+      this.#catchingUp.delete(underWay);
+    }
+  }
+
+  async #subscribeUnless(underWay: UnderWay, request: SubscribeRequest): Promise<Subscribed> {
+    const { subscriber } = underWay;
     const scope = await this.#scopeOf(subscriber, request);
     const { allowed, rejected } = await this.#authorise(subscriber, scope);
     this.#follow(subscriber, scope);
     const fresh = this.#withinLimit(subscriber, allowed, rejected);
     const since = await this.#startingPoint(subscriber, request.since);
-    const places = await this.#goLive(subscriber, fresh, since);
+    const places = await this.#goLive(underWay, fresh, since);
     const live = allowed.filter(({ name }) => subscriber.isSubscribed(name));
     for (const { name } of fresh) {
       if (!subscriber.isSubscribed(name) && !subscriber.isClosed) rejected.push({ topic: name, code: "forbidden" });
@@ -77,7 +100,14 @@ export class SubscriptionManager {
   }
 
   /** Leaves topics; what it is not on is passed over [SUB4]. */
-  async unsubscribe(subscriber: Subscriber, request: { topics: string[]; filters?: Filters | undefined }) {
+  unsubscribe(
+    subscriber: Subscriber,
+    request: { topics: string[]; filters?: Filters | undefined },
+  ): Promise<{ topics: string[] }> {
+    return this.#inTurn(subscriber, () => this.#unsubscribe(subscriber, request));
+  }
+
+  async #unsubscribe(subscriber: Subscriber, request: { topics: string[]; filters?: Filters | undefined }) {
     const scope = await this.#scopeOf(subscriber, request, { leaving: true });
     const { follows } = subscriber;
     if (follows !== null) {
@@ -98,8 +128,7 @@ export class SubscriptionManager {
       case "member_removed":
         return this.#memberRemoved(change.conversationId, change.userId);
       case "resync":
-        for (const subscriber of [...this.options.allSubscribers()]) await this.#recheck(subscriber);
-        return;
+        return this.#recheckAll();
       case "user_changed":
         return;
     }
@@ -194,27 +223,41 @@ export class SubscriptionManager {
     return { cursor: acked ?? 0, seen: {} };
   }
 
-  async #goLive(subscriber: Subscriber, topics: Topic[], since: StartingPoint | null): Promise<Map<string, CaughtUp>> {
+  async #goLive(
+    { subscriber, revoked }: UnderWay,
+    topics: Topic[],
+    since: StartingPoint | null,
+  ): Promise<Map<string, CaughtUp>> {
     const { bus, log, sequencer } = this.options;
     if (topics.length === 0) return new Map();
-    const running = { subscriber, revoked: new Set<string>() };
-    this.#catchingUp.add(running);
     this.#subscribes++;
     const logged = topics.filter(isLogged).map(({ name }) => name);
-    try {
-      // Heard from before the log is read, so that nothing falls between the two.
-      await Promise.all(topics.map(({ name }) => bus.watch(name)));
-      for (const topic of topics) {
-        if (!isLogged(topic) && !running.revoked.has(topic.name) && !subscriber.isClosed)
-          subscriber.subscribe(topic.name);
-      }
-      if (logged.length === 0) return new Map();
-      const places = await catchUp({ log, sequencer }, { subscriber, topics: logged, since, revoked: running.revoked });
-      for (const { replayed } of places.values()) this.#replayedEvents += replayed;
-      return places;
-    } finally {
-      this.#catchingUp.delete(running);
+    // Heard from before the log is read, so that nothing falls between the two.
+    await Promise.all(topics.map(({ name }) => bus.watch(name)));
+    for (const topic of topics) {
+      if (!isLogged(topic) && !revoked.has(topic.name) && !subscriber.isClosed) subscriber.subscribe(topic.name);
     }
+    if (logged.length === 0) return new Map();
+    const places = await catchUp({ log, sequencer }, { subscriber, topics: logged, since, revoked });
+    for (const { replayed } of places.values()) this.#replayedEvents += replayed;
+    return places;
+  }
+
+  /**
+   * One after the other for each connection: a topic that is added by itself must not go live in the middle of a replay
+   * that was asked for [LOG3].
+   */
+  #inTurn<Result>(subscriber: Subscriber, run: () => Promise<Result>): Promise<Result> {
+    const result = (this.#tails.get(subscriber) ?? Promise.resolve()).then(run);
+    const tail = result.then(
+      () => {},
+      () => {},
+    );
+    this.#tails.set(subscriber, tail);
+    void tail.then(() => {
+      if (this.#tails.get(subscriber) === tail) this.#tails.delete(subscriber);
+    });
+    return result;
   }
 
   #describe(
@@ -240,29 +283,36 @@ export class SubscriptionManager {
   }
 
   async #memberAdded(conversationId: string, userId: string): Promise<void> {
+    const members = await this.options.directory.membersOf(conversationId);
+    const others = members.filter((member) => member !== userId);
+    // All at once: whoever is slow to take a replay keeps nobody else waiting.
+    const joins: Promise<void>[] = [];
     for (const subscriber of [...this.options.subscribersOf(userId)]) {
-      const { follows } = subscriber;
-      if (follows === null) continue;
-      const members = follows.presence ? await this.options.directory.membersOf(conversationId) : [];
-      await this.#join(subscriber, [
-        ...(follows.conversations ? [conversationTopic(conversationId)] : []),
-        ...(follows.typing ? [typingTopic(conversationId)] : []),
-        ...members.filter((member) => member !== userId).map(presenceTopic),
-      ]);
+      joins.push(
+        this.#join(subscriber, ({ conversations, typing, presence, presenceOf }) => [
+          ...(conversations ? [conversationTopic(conversationId)] : []),
+          ...(typing ? [typingTopic(conversationId)] : []),
+          ...(presence || presenceOf.has(conversationId) ? others.map(presenceTopic) : []),
+        ]),
+      );
     }
-    for (const member of await this.options.directory.membersOf(conversationId)) {
-      if (member === userId) continue;
+    for (const member of others) {
       for (const subscriber of [...this.options.subscribersOf(member)]) {
-        const { follows } = subscriber;
-        if (follows?.presence || follows?.presenceOf.has(conversationId))
-          await this.#join(subscriber, [presenceTopic(userId)]);
+        joins.push(
+          this.#join(subscriber, ({ presence, presenceOf }) =>
+            presence || presenceOf.has(conversationId) ? [presenceTopic(userId)] : [],
+          ),
+        );
       }
     }
+    await Promise.all(joins);
   }
 
   async #memberRemoved(conversationId: string, userId: string): Promise<void> {
     for (const subscriber of [...this.options.subscribersOf(userId)]) {
       this.#revoke(subscriber, [conversationTopic(conversationId), typingTopic(conversationId)]);
+      // Typing needs no subscription; it ends with the right to it all the same [TYP2].
+      this.options.onUnsubscribed(subscriber, [topicOf("typing", conversationId)]);
       await this.#recheckPresence(subscriber);
     }
     for (const member of await this.options.directory.membersOf(conversationId)) {
@@ -272,12 +322,17 @@ export class SubscriptionManager {
     }
   }
 
-  /** Joins what is not subscribed yet, and says so. */
-  async #join(subscriber: Subscriber, names: string[]): Promise<void> {
-    const fresh = names.filter((name) => !subscriber.isSubscribed(name));
-    if (fresh.length === 0 || subscriber.isClosed) return;
-    const payload = await this.subscribe(subscriber, { topics: fresh });
-    if (payload.topics.length > 0) this.options.tell(subscriber, "subscribed", payload);
+  /** Joins what the connection follows and is not subscribed to yet, and says so. */
+  async #join(subscriber: Subscriber, wanted: (follows: Follows) => string[]): Promise<void> {
+    if (subscriber.follows === null) return;
+    await this.#inTurn(subscriber, async () => {
+      // Looked at only now: what was under way may have unsubscribed it, or have been for the same topic.
+      const { follows } = subscriber;
+      const fresh = follows === null ? [] : wanted(follows).filter((name) => !subscriber.isSubscribed(name));
+      if (fresh.length === 0 || subscriber.isClosed) return;
+      const payload = await this.#subscribe(subscriber, { topics: fresh });
+      if (payload.topics.length > 0) this.options.tell(subscriber, "subscribed", payload);
+    });
   }
 
   #revoke(subscriber: Subscriber, names: string[]): void {
@@ -303,8 +358,15 @@ export class SubscriptionManager {
     );
   }
 
-  /** Changes may have been missed: everything the connection is on, or follows, is looked at again. */
-  async #recheck(subscriber: Subscriber): Promise<void> {
+  /** Changes may have been missed: everything that connections are on, or follow, is looked at again. */
+  async #recheckAll(): Promise<void> {
+    const joins: (() => Promise<void>)[] = [];
+    for (const subscriber of [...this.options.allSubscribers()]) joins.push(await this.#recheck(subscriber));
+    await Promise.all(joins.map((join) => join()));
+  }
+
+  /** @returns what joins the topics that the connection should be on */
+  async #recheck(subscriber: Subscriber): Promise<() => Promise<void>> {
     const { directory, peersMax = 10_000 } = this.options;
     const conversations = new Set(await directory.conversationsOf(subscriber.userId));
     const lost = subscriber.topics().filter((name) => {
@@ -313,13 +375,12 @@ export class SubscriptionManager {
     });
     this.#revoke(subscriber, lost);
     await this.#recheckPresence(subscriber);
-    const { follows } = subscriber;
-    if (follows === null) return;
-    const peers = follows.presence ? await directory.peersOf(subscriber.userId, peersMax) : [];
-    await this.#join(subscriber, [
-      ...(follows.conversations ? [...conversations].map(conversationTopic) : []),
-      ...(follows.typing ? [...conversations].map(typingTopic) : []),
-      ...peers.map(presenceTopic),
-    ]);
+    const peers = subscriber.follows?.presence ? await directory.peersOf(subscriber.userId, peersMax) : [];
+    return () =>
+      this.#join(subscriber, (follows) => [
+        ...(follows.conversations ? [...conversations].map(conversationTopic) : []),
+        ...(follows.typing ? [...conversations].map(typingTopic) : []),
+        ...(follows.presence ? peers.map(presenceTopic) : []),
+      ]);
   }
 }
