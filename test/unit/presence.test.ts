@@ -89,6 +89,7 @@ describe("the tracker", () => {
       await world.clock.pass(9_999);
       expect(await tracker.query("bob", ["ann"], new Set(["ann"]))).toMatchObject([{ status: "away" }]);
       await tracker.connect(device("ann", "phone", "second"));
+      expect(await tracker.stats()).toMatchObject({ devices: 1, leaving: 0 });
       await world.clock.pass(60_000);
       expect(await world.heard()).toEqual([]);
       expect(await tracker.deviceIdsOf("ann")).toEqual(["phone"]);
@@ -216,6 +217,17 @@ describe("the tracker", () => {
       expect(await world.heard()).toEqual([]);
     });
 
+    test("[PRE3] an update after a new online is held back until the second is over, and not lost", async () => {
+      await tracker.connect(phone);
+      await tracker.update(phone, byHand("busy"));
+      await leave(phone);
+      await tracker.connect(phone);
+      await tracker.update(phone, byHand("away"));
+      await world.heard();
+      await world.clock.pass(1_000);
+      expect(await world.heard()).toEqual(["others update ann away"]);
+    });
+
     test("[PRE3] two devices within one second: both hear what the other did", async () => {
       await tracker.connect(phone);
       await tracker.connect(laptop);
@@ -306,6 +318,15 @@ describe("the tracker", () => {
       expect(await world.heard()).toEqual([]);
       await world.clock.pass(5_000);
       expect(await world.heard()).toEqual(["others update ann online", "own update ann online"]);
+    });
+
+    test("[PRE2] what has ended leaves nothing to the next status, even before its end was noticed", async () => {
+      await tracker.connect(phone);
+      const expires_at = iso(world.clock.now() + 1_000);
+      await tracker.update(phone, byHand("busy", { status_text: "thinking", expires_at }));
+      await world.clock.pass(2_000);
+      await tracker.update(phone, byHand("away"));
+      expect(await tracker.query("ann", ["ann"], new Set())).toEqual([{ user_id: "ann", status: "away", devices: 1 }]);
     });
 
     test("[PRE2] the end of invisible is an online, on a node that never knew of it too", async () => {
