@@ -97,10 +97,13 @@ export class ReceiptRelay {
     const { store, publisher, now, newId } = this.options;
     const at = now();
     const covered = { conversationId, userId, afterSeq: sentSeq, throughSeq: upToSeq, limit: limits.receiptMessageIds };
+    const messageIds = await store.covered(covered);
+    // Only receipts or messages of their own were passed. Telling of it would be one more event to mark, without end.
+    if (messageIds.length === 0) return store.markSent({ conversationId, userId, kind, upToSeq });
     const payload = {
       conversation_id: conversationId,
       user_id: userId,
-      message_ids: await store.covered(covered),
+      message_ids: messageIds,
       up_to_seq: upToSeq,
       at: new Date(at).toISOString(),
       ...(kind === "read_private" ? { private: true } : {}),
