@@ -62,17 +62,32 @@ function report(error: unknown): number {
     io.stderr.write(`ws-service: ${error.message}\nSee ws-service --help.\n`);
     return 2;
   }
-  const known = error instanceof ConfigError;
-  io.stderr.write(`ws-service: ${error instanceof Error ? (known ? error.message : error.stack) : String(error)}\n`);
+  const text = error instanceof ConfigError ? error.message : ((error as Error | null)?.stack ?? Bun.inspect(error));
+  io.stderr.write(`ws-service: ${text}\n`);
   return 1;
 }
 
-// A reader that has gone away (`config print | head -1`) is not a failure.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
-});
+// `bun --hot` runs this file again at each change, in the same process, which the first run still listens for.
+const shared = globalThis as { wsServiceStarted?: boolean };
+const isReload = shared.wsServiceStarted === true;
+shared.wsServiceStarted = true;
 
-const exitCode = await run(process.argv.slice(2)).catch(report);
-// Leaving drops what a pipe has not taken yet: wait for it.
-await Promise.all([process.stdout, process.stderr].map((output) => new Promise((done) => output.write("", done))));
-process.exit(exitCode);
+// A reader that has gone away (`config print | head -1`) is not a failure.
+if (!isReload) {
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+  });
+}
+
+async function end(exitCode: number): Promise<never> {
+  // Leaving drops what a pipe has not taken yet: wait for it.
+  await Promise.all([process.stdout, process.stderr].map((output) => new Promise((done) => output.write("", done))));
+  process.exit(exitCode);
+}
+
+// Not awaited: Bun reloads nothing before the entry point has been evaluated.
+run(process.argv.slice(2)).then(end, (error) => {
+  const exitCode = report(error);
+  // A change that does not load is told and ends nobody's connection: the former handlers stay.
+  return isReload ? undefined : end(exitCode);
+});

@@ -36,6 +36,10 @@ export interface Service {
   logs: LogLine[];
   /** The first line for which the condition holds, now or later. */
   logged(condition: (line: LogLine) => boolean): Promise<LogLine>;
+  /** Lines of standard error. */
+  errors: string[];
+  /** The first line of standard error for which the condition holds, now or later. */
+  complained(condition: (line: string) => boolean): Promise<string>;
   signal(signal: NodeJS.Signals): void;
   /** `kill -9`; the folder stays. */
   kill(): Promise<void>;
@@ -89,23 +93,27 @@ export async function startService(options: ServiceOptions = {}): Promise<Servic
     }
     notify();
   });
-  void readLines(child.stderr, (text) => errors.push(text));
+  void readLines(child.stderr, (text) => {
+    errors.push(text);
+    notify();
+  });
   void child.exited.then(() => {
     ended = true;
     notify();
   });
-  const logged = (condition: (line: LogLine) => boolean) =>
-    new Promise<LogLine>((resolve, reject) => {
+  const found = <Line>(lines: Line[], condition: (line: Line) => boolean) =>
+    new Promise<Line>((resolve, reject) => {
       const look = () => {
-        const found = logs.find(condition);
-        if (found === undefined && !ended) return;
+        const line = lines.find(condition);
+        if (line === undefined && !ended) return;
         watchers.delete(look);
-        if (found !== undefined) resolve(found);
+        if (line !== undefined) resolve(line);
         else reject(new Error(`The service ended:\n${errors.join("\n")}\n${JSON.stringify(logs.slice(-20))}`));
       };
       watchers.add(look);
       look();
     });
+  const logged = (condition: (line: LogLine) => boolean) => found(logs, condition);
   const listening = await logged((line) => line.msg === "listening");
   const url = String(listening.url);
   const { port } = new URL(url);
@@ -122,6 +130,8 @@ export async function startService(options: ServiceOptions = {}): Promise<Servic
     exited: child.exited,
     logs,
     logged,
+    errors,
+    complained: (condition) => found(errors, condition),
     signal: (signal) => child.kill(signal),
     kill,
     async stop() {
