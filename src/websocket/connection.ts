@@ -82,7 +82,8 @@ export class Connection implements RoutedConnection {
   }
 
   get isAuthenticated(): boolean {
-    return this.state === "live";
+    // Still so after the client has left: what it sent before is handled as its own [ENV7].
+    return this.state === "live" || (this.isClosed && this.userId !== "");
   }
 
   get isClosed(): boolean {
