@@ -75,6 +75,8 @@ export class Sessions {
     // Whoever is in front has authenticated; there is nothing to check a token against.
     if (config.auth.mode === "trusted") return this.#success(connection);
     const session = await this.#verify(connection, { token, device_id });
+    // Who left meanwhile must not come to life again: nobody would ever take its device out [SUB5].
+    if (connection.isClosed) throw new ProtocolError("not_authenticated", "The connection is closed.");
     if ("failure" in session) return this.#fail(connection, session.failure);
     if (connection.isAuthenticated) {
       if (session.userId !== connection.userId) {

@@ -35,7 +35,7 @@ const replyTo = (client: Client, id: string) => client.find((message) => message
 describe("ids", () => {
   test("[ENV1] [ENV2] an id of 1 to 64 characters comes back as reply_to, whatever it is made of", async () => {
     const client = await connect();
-    const ids = ["x", "0", "y".repeat(64), 'ä 🙂 \u0000\n"\\', "\ud800", "__proto__", "r1", "r1"];
+    const ids = ["x", "0", "y".repeat(64), 'ä 🙂 \u0000\n"\\', "__proto__", "again", "again"];
     for (const id of ids) client.socket.send(JSON.stringify({ id, type: "ping" }));
     await client.settled();
     expect(
