@@ -1,0 +1,47 @@
+/** Judges a history: every rule looks at it; pure, so that a broken history by hand proves that a rule can fail. */
+import { factsOf } from "./facts.ts";
+import type { History } from "./history.ts";
+import type { Finding, Rule } from "./rule.ts";
+import { callRules } from "./rules-calls.ts";
+import { logRules } from "./rules-log.ts";
+import { placeRules } from "./rules-places.ts";
+import { presentRules } from "./rules-present.ts";
+import { requestRules } from "./rules-requests.ts";
+
+export const rules: Rule[] = [...logRules, ...placeRules, ...requestRules, ...callRules, ...presentRules];
+
+export interface Violation extends Finding {
+  rule: string;
+}
+
+/** Rules about rest are asked only where the history has come to it. */
+export function judge(history: History): Violation[] {
+  const facts = factsOf(history);
+  return rules
+    .filter(({ atRest }) => !atRest || history.rest !== null)
+    .flatMap(({ id, look }) => look(facts).map((finding) => ({ rule: id, ...finding })));
+}
+
+const shownPerRule = 5;
+
+/** For people: the seed, and of each broken rule some findings with what shows them. */
+export function report({ seed, violations, history }: { seed: number; violations: Violation[]; history: History }) {
+  const lines = [`seed ${seed}: ${summary(history)}`];
+  for (const { id, says } of rules) {
+    const found = violations.filter(({ rule }) => rule === id);
+    if (found.length === 0) continue;
+    lines.push(`✗ ${id}: ${says} (${found.length})`);
+    for (const { text, evidence } of found.slice(0, shownPerRule)) {
+      lines.push(`  ${text}`, ...evidence.map((part) => `    ${JSON.stringify(part)}`.slice(0, 600)));
+    }
+  }
+  if (violations.length === 0) lines.push(`✓ ${rules.length} rules hold`);
+  return lines.join("\n");
+}
+
+function summary(history: History): string {
+  const { devices, acked } = factsOf(history);
+  const connections = devices.flatMap((device) => device.connections);
+  const events = connections.reduce((sum, { events }) => sum + events.length, 0);
+  return `${devices.length} devices, ${connections.length} connections, ${acked.length} acknowledged, ${events} events`;
+}

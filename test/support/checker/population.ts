@@ -1,0 +1,237 @@
+/** Drives a population of clients against the service: lets them live, brings everything to rest, and asks the judge. */
+import { Device } from "./device.ts";
+import { type History, Recorder, type TrueStatus } from "./history.ts";
+import { judge, type Violation } from "./judge.ts";
+import { createRandom, type Random } from "./random.ts";
+import { type Behaviour, Traffic, usualBehaviour } from "./traffic.ts";
+
+/** What goes wrong around the clients: restarts, partitions. */
+export interface Faults {
+  /** Begins; `during` tells the judge that a lone node forgets its calls while `work` is done. */
+  start(random: Random, during: (work: () => Promise<void>) => Promise<void>): void;
+  /** Ends; resolves when the service is whole again. */
+  stop(): Promise<void>;
+}
+
+export interface CheckerOptions {
+  /** Of one service: each connection takes one by chance. */
+  urls: string[];
+  seed: number;
+  users?: number;
+  /** One user in three has as many; the others have one. */
+  devicesMax?: number;
+  conversations?: number;
+  /** How long the clients live, ms. */
+  durationMs?: number;
+  /** Ends sooner once so many messages were sent. */
+  messagesMax?: number;
+  behaviour?: Partial<Behaviour>;
+  /** Between two actions of a device. */
+  pauseMs?: { least: number; most: number };
+  contentLengthMax?: number;
+  faults?: Faults;
+  /** How long rest may take to come, ms. */
+  patienceMs?: number;
+}
+
+export interface Verdict {
+  seed: number;
+  violations: Violation[];
+  history: History;
+}
+
+const levelLookMs = 250;
+
+export async function check(options: CheckerOptions): Promise<Verdict> {
+  const population = new Population(options);
+  await population.begin();
+  await population.live();
+  const violations = await population.comeToRest();
+  population.end();
+  return { seed: options.seed, violations, history: population.recorder.history };
+}
+
+class Population {
+  readonly recorder = new Recorder();
+  readonly #random: Random;
+  readonly #patienceMs: number;
+  readonly #devices: Device[] = [];
+  readonly #traffic = new Map<Device, Traffic>();
+
+  constructor(private readonly options: CheckerOptions) {
+    this.#random = createRandom(options.seed);
+    this.#patienceMs = options.patienceMs ?? 15_000;
+    const { users = 20, devicesMax = 2, conversations = 8 } = options;
+    const { history } = this.recorder;
+    // Names differ from run to run, so that one service can be looked at more than once.
+    const run = this.#random.uuid().slice(0, 8);
+    const userIds = Array.from({ length: users }, (_, index) => `u${index + 1}-${run}`);
+    history.conversations = Array.from({ length: conversations }, (_, index) => ({
+      conversationId: `c${index + 1}-${run}`,
+      // The first has everybody; each user is in two more or so.
+      userIds: userIds.filter(() => index === 0 || this.#random.chance(Math.min(0.5, 2 / conversations + 0.1))),
+    }));
+    for (const [index, userId] of userIds.entries()) {
+      const devices = index % 3 === 0 ? devicesMax : 1;
+      for (let device = 1; device <= devices; device++) this.#addDevice({ userId, deviceId: `${userId}-d${device}` });
+    }
+  }
+
+  /** Everybody is there before anything happens, so that everything that happens is owed to all. */
+  async begin(): Promise<void> {
+    for (const device of this.#devices) device.connect();
+    await Promise.all(this.#devices.map((device) => device.until(() => device.state === "live", this.#patienceMs)));
+    await this.#becomeLevel();
+  }
+
+  async live(): Promise<void> {
+    const { durationMs = 10_000, messagesMax = Number.POSITIVE_INFINITY, faults } = this.options;
+    const { memoryLosses } = this.recorder.history;
+    faults?.start(this.#random.fork("faults"), async (work) => {
+      const loss = { from: this.recorder.next(), to: Number.POSITIVE_INFINITY };
+      memoryLosses.push(loss);
+      await work();
+      loss.to = this.recorder.next();
+    });
+    const traffics = [...this.#traffic.values()];
+    const running = traffics.map((traffic) => traffic.run());
+    let timer: Timer | undefined;
+    const ended = new Promise<void>((resolve) => {
+      const endsAt = performance.now() + durationMs;
+      timer = setInterval(() => {
+        const sent = traffics.reduce((sum, traffic) => sum + traffic.sent, 0);
+        if (performance.now() >= endsAt || sent >= messagesMax) resolve();
+      }, 50);
+    });
+    await ended;
+    clearInterval(timer);
+    for (const traffic of traffics) traffic.stop();
+    await Promise.all(running);
+    await faults?.stop();
+  }
+
+  /** Ends what was begun, then waits until the judge finds nothing that may still come. */
+  async comeToRest(): Promise<Violation[]> {
+    await this.#settle();
+    // Once more through the log: from the cursor or from what was acknowledged, it must end the same.
+    for (const device of this.#devices) if (this.#random.chance(0.3)) device.drop();
+    await this.#settle();
+    const statuses = await this.#declareStatuses();
+    this.recorder.history.rest = { order: this.recorder.next(), statuses };
+    const endsAt = performance.now() + this.#patienceMs;
+    for (;;) {
+      await this.#becomeLevel();
+      await this.#takeStock();
+      const violations = judge(this.recorder.history);
+      if (violations.length === 0 || performance.now() > endsAt) return violations;
+      // What is missing may be on its way through the cluster; what is wrong stays wrong.
+      await Bun.sleep(levelLookMs);
+    }
+  }
+
+  end(): void {
+    for (const device of this.#devices) device.signOff();
+  }
+
+  #addDevice({ userId, deviceId }: { userId: string; deviceId: string }): void {
+    const { urls, behaviour, pauseMs = { least: 20, most: 250 }, contentLengthMax = 4_000 } = this.options;
+    const { conversations } = this.recorder.history;
+    const conversationIds = conversations.filter((it) => it.userIds.includes(userId)).map((it) => it.conversationId);
+    const random = this.#random.fork(deviceId);
+    const device = new Device({
+      userId,
+      deviceId,
+      conversationIds,
+      urls,
+      recorder: this.recorder,
+      random: random.fork("device"),
+      onEvent: (from, message) => this.#traffic.get(from)?.calls.note(message),
+    });
+    this.#devices.push(device);
+    this.#traffic.set(
+      device,
+      new Traffic({
+        device,
+        membersOf: (conversationId) => conversations.find((it) => it.conversationId === conversationId)!.userIds,
+        behaviour: { ...usualBehaviour, ...behaviour },
+        random: random.fork("traffic"),
+        pauseMs,
+        contentLengthMax,
+      }),
+    );
+  }
+
+  get #present(): Device[] {
+    return this.#devices.filter((device) => device.state !== "gone");
+  }
+
+  /** Everybody is live, everything sent is acknowledged, nobody types or calls; or time is up and the judge will tell. */
+  async #settle(): Promise<void> {
+    const endsAt = performance.now() + this.#patienceMs;
+    const left = () => Math.max(0, endsAt - performance.now());
+    await Promise.all(
+      this.#present.map(async (device) => {
+        device.dropsReplayAfter = null;
+        device.resumeReading();
+        while (left() > 0) {
+          await device.until(() => device.state === "live" && device.outbox.size === 0, left());
+          if (await this.#traffic.get(device)!.settle()) return;
+          await Bun.sleep(Math.min(left(), levelLookMs));
+        }
+      }),
+    );
+  }
+
+  /** Each user's first device says how its user is; some users leave altogether. */
+  async #declareStatuses(): Promise<Record<string, TrueStatus>> {
+    const statuses: Record<string, TrueStatus> = {};
+    for (const userId of new Set(this.#devices.map((device) => device.userId))) {
+      const devices = this.#present.filter((device) => device.userId === userId);
+      const leaves = this.#random.chance(0.25);
+      const status = this.#random.pick(["online", "away", "busy"] as const);
+      if (devices[0] !== undefined && !leaves) await devices[0].request("presence.update", { status });
+      if (leaves) for (const device of devices) device.signOff();
+      await Promise.all(devices.map((device) => device.until(() => !leaves || !device.isConnected, this.#patienceMs)));
+      statuses[userId] = leaves || devices.length === 0 ? "offline" : status;
+    }
+    return statuses;
+  }
+
+  /** Pings until every cursor has reached what anybody has been told of. */
+  async #becomeLevel(): Promise<void> {
+    const endsAt = performance.now() + this.#patienceMs;
+    for (;;) {
+      await Promise.all(this.#present.map((device) => device.ping()));
+      const cursors = this.#present.map((device) => device.place.cursor ?? 0);
+      if (Math.min(...cursors) >= Math.max(...cursors) || performance.now() > endsAt) return;
+      await Bun.sleep(levelLookMs);
+    }
+  }
+
+  /** Looks at the present as the service has it, and at the whole log of every conversation. */
+  async #takeStock(): Promise<void> {
+    const { conversations } = this.recorder.history;
+    await Promise.all(
+      this.#present.map((device) =>
+        device.request("subscribe", {
+          topics: ["conversation", "typing", "presence"],
+          filters: { conversation_ids: device.conversationIds },
+        }),
+      ),
+    );
+    await Promise.all(
+      conversations.map(({ conversationId }) => {
+        const witness = this.#present.find((device) => device.conversationIds.includes(conversationId));
+        return witness === undefined ? undefined : readLog(witness, `conversation:${conversationId}`);
+      }),
+    );
+  }
+}
+
+async function readLog(device: Device, topic: string): Promise<void> {
+  for (let afterSeq = 0; ; ) {
+    const page = await device.request("history", { topic, after_seq: afterSeq, limit: 200 });
+    if (page?.type !== "history" || !page.payload.has_more) return;
+    afterSeq = page.payload.events.at(-1).seq;
+  }
+}

@@ -1,0 +1,113 @@
+/** Rules of calls: one answer, and one end for everybody who was told [CALL2] [CALL4]. */
+import type { Received } from "../client.ts";
+import type { DeviceFacts, Facts } from "./facts.ts";
+import type { Finding, Rule } from "./rule.ts";
+
+interface CallSeen {
+  callId: string;
+  offeredAt: number;
+  /** When somebody hung up, or the end was first told. Infinite: nobody did. */
+  endingAt: number;
+  answeredBy: Set<DeviceFacts>;
+  answersTold: { device: DeviceFacts; message: Received }[];
+  /** With the moment they were told of it. */
+  told: Map<DeviceFacts, number>;
+  ended: Map<DeviceFacts, Received[]>;
+}
+
+/** Ends that are one device's only. */
+const elsewhere = new Set(["answered_elsewhere", "declined_elsewhere"]);
+
+function callsOf({ devices }: Facts): CallSeen[] {
+  const calls = new Map<string, CallSeen>();
+  const of = (callId: string): CallSeen => {
+    const call: CallSeen = calls.get(callId) ?? {
+      callId,
+      offeredAt: Number.POSITIVE_INFINITY,
+      endingAt: Number.POSITIVE_INFINITY,
+      answeredBy: new Set(),
+      answersTold: [],
+      told: new Map(),
+      ended: new Map(),
+    };
+    calls.set(callId, call);
+    return call;
+  };
+  for (const device of devices) {
+    for (const { connection, exchanges } of device.connections) {
+      for (const { type, payload, order, replies } of exchanges) {
+        const accepted = replies.some(({ message }) => message.type === "ack");
+        if (type === "call.offer") {
+          const call = of(payload.call_id);
+          call.offeredAt = Math.min(call.offeredAt, order);
+          if (accepted) call.told.set(device, order);
+        } else if (type === "call.answer" && accepted) of(payload.call_id).answeredBy.add(device);
+        else if (type === "call.hangup") of(payload.call_id).endingAt = Math.min(of(payload.call_id).endingAt, order);
+      }
+      for (const entry of connection.entries) {
+        // On the `user` topic it is the log's note of a missed call [CALL6].
+        if (entry.kind !== "message" || entry.message.seq !== undefined) continue;
+        const { type, payload } = entry.message;
+        if (type === "call.incoming" && !of(payload.call_id).told.has(device))
+          of(payload.call_id).told.set(device, entry.order);
+        if (type === "call.answer") of(payload.call_id).answersTold.push({ device, message: entry.message });
+        if (type !== "call.ended") continue;
+        const call = of(payload.call_id);
+        call.ended.set(device, [...(call.ended.get(device) ?? []), entry.message]);
+        if (!elsewhere.has(payload.reason)) call.endingAt = Math.min(call.endingAt, entry.order);
+      }
+    }
+  }
+  return [...calls.values()];
+}
+
+const oneAnswer: Rule = {
+  id: "one-answer",
+  says: "a call has one answer [CALL2]",
+  look: (facts) =>
+    callsOf(facts).flatMap(({ callId, answeredBy, answersTold }) => [
+      ...(answeredBy.size > 1
+        ? [
+            {
+              text: `${callId} was answered by more than one device`,
+              evidence: [...answeredBy].map(({ name }) => name),
+            },
+          ]
+        : []),
+      ...(answersTold.length > 1
+        ? [{ text: `${callId}'s caller got more than one answer`, evidence: answersTold.map(({ message }) => message) }]
+        : []),
+    ]),
+};
+
+const oneEnd: Rule = {
+  id: "one-end",
+  says: "nobody is told of a call's end twice [CALL4]",
+  look: (facts) =>
+    callsOf(facts).flatMap(({ callId, ended }) =>
+      [...ended]
+        .filter(([, messages]) => messages.length > 1)
+        .map(([{ name }, messages]) => ({ text: `${name} was told the end of ${callId} twice`, evidence: messages })),
+    ),
+};
+
+const everyEnd: Rule = {
+  id: "every-end",
+  says: "at rest everybody who was told of a call, and was there at its end, has been told of its end [CALL4]",
+  atRest: true,
+  look: (facts) => callsOf(facts).flatMap((call) => notTold(facts, call)),
+};
+
+function notTold({ history }: Facts, { callId, offeredAt, endingAt, told, ended }: CallSeen): Finding[] {
+  // A node that is alone forgets its calls when it dies.
+  if (history.memoryLosses.some(({ to }) => to > offeredAt)) return [];
+  return [...told].flatMap(([device, toldAt]) => {
+    const { name, present } = device;
+    // Signals are not logged: what was on its way to a connection that broke off is gone.
+    const wasThere = present !== null && (present.liveFrom ?? Number.POSITIVE_INFINITY) < Math.max(endingAt, toldAt);
+    if (!wasThere || ended.has(device)) return [];
+    return [{ text: `${name} was never told the end of ${callId}`, evidence: [{ offeredAt, toldAt, endingAt }] }];
+  });
+}
+
+export const callRules: Rule[] = [oneAnswer, oneEnd, everyEnd];

@@ -1,0 +1,227 @@
+/** Rules of the log: nothing acknowledged is lost, doubled, reordered or invented [LOG] [MSG1]. */
+import { type DeviceFacts, type Facts, pagesOf, wasAskedFor } from "./facts.ts";
+import type { LoggedMessage } from "./history.ts";
+import type { Finding, Rule } from "./rule.ts";
+
+const conversationOf = (topic: string) => topic.slice("conversation:".length);
+const isCompactible = (event: LoggedMessage) => event.type === "message.read" || event.type === "message.delivered";
+
+/** Those who are there at the end and had subscribed to the topic before the event. */
+function owedTo({ history, devices }: Facts, { topic, seq }: { topic: string; seq: number }): DeviceFacts[] {
+  const members = history.conversations.find((it) => it.conversationId === conversationOf(topic))?.userIds ?? [];
+  return devices.filter(
+    ({ device, present, baselines }) =>
+      present !== null && members.includes(device.userId) && seq > (baselines.get(topic) ?? Number.POSITIVE_INFINITY),
+  );
+}
+
+const ackedDelivered: Rule = {
+  id: "acked-delivered",
+  says: "what was acknowledged is delivered to every device of every member, resumes counted [LOG1] [LOG3] [LOG6]",
+  atRest: true,
+  look: (facts) =>
+    facts.acked.flatMap((acked) =>
+      owedTo(facts, acked)
+        .filter(({ sent, received }) => !sent.has(acked.clientMessageId) && !received.get(acked.topic)?.has(acked.seq))
+        .map(({ name }) => ({
+          text: `${name} never got ${acked.clientMessageId} (${acked.topic} ${acked.seq}), acknowledged to ${acked.device.name}`,
+          evidence: [{ ...acked, device: acked.device.name }],
+        })),
+    ),
+};
+
+const noHoles: Rule = {
+  id: "no-holes",
+  says: "a message that one has, all have; in the log numbers are missing only below a newer receipt [LOG3] [LOG7]",
+  atRest: true,
+  look: (facts) => [...missingMessages(facts), ...logHoles(facts), ...unrecovered(facts)],
+};
+
+function missingMessages(facts: Facts): Finding[] {
+  const findings: Finding[] = [];
+  for (const [topic, events] of facts.known) {
+    if (!topic.startsWith("conversation:")) continue;
+    for (const event of events.values()) {
+      if (event.type !== "message.new") continue;
+      for (const { name, sent, received } of owedTo(facts, event)) {
+        if (sent.has(event.payload.client_message_id) || received.get(topic)?.has(event.seq)) continue;
+        findings.push({ text: `${name} misses ${topic} ${event.seq}, which others have`, evidence: [event] });
+      }
+    }
+  }
+  return findings;
+}
+
+function logHoles({ logs, acked }: Facts): Finding[] {
+  const findings: Finding[] = [];
+  for (const [topic, events] of logs) {
+    const last = Math.max(...events.keys());
+    const newestReceipt = Math.max(0, ...[...events.values()].filter(isCompactible).map(({ seq }) => seq));
+    for (let seq = 1; seq < last; seq++) {
+      if (events.has(seq) || seq < newestReceipt) continue;
+      findings.push({ text: `the log of ${topic} has no ${seq} and no newer receipt`, evidence: [{ topic, last }] });
+    }
+  }
+  for (const { topic, seq, id, clientMessageId, device } of acked) {
+    if (!logs.has(topic) || logs.get(topic)!.get(seq)?.id === id) continue;
+    findings.push({ text: `${clientMessageId} of ${device.name} is not in the log`, evidence: [{ topic, seq, id }] });
+  }
+  return findings;
+}
+
+function unrecovered({ devices }: Facts): Finding[] {
+  return devices.flatMap(({ name, connections }) =>
+    connections.flatMap(({ connection }) =>
+      connection.entries.flatMap((entry) =>
+        entry.kind === "message" && entry.message.type === "subscribed"
+          ? entry.message.payload.topics
+              .filter(({ recovered }: { recovered?: boolean }) => recovered === false)
+              .map((topic: object) => ({ text: `${name} could not resume`, evidence: [connection.since, topic] }))
+          : [],
+      ),
+    ),
+  );
+}
+
+const sameOrder: Rule = {
+  id: "same-order",
+  says: "a topic's events come in the order of `seq` on every connection, and are the same events for all [LOG3] [ENV2]",
+  look: (facts) => [...facts.devices.flatMap(orderOn), ...differences(facts), ...positionsOutOfOrder(facts)],
+};
+
+function orderOn(device: DeviceFacts): Finding[] {
+  const findings: Finding[] = [];
+  const highest = new Map<string, LoggedMessage>();
+  for (const connection of device.connections) {
+    const last = new Map<string, LoggedMessage>();
+    for (const { event } of connection.events) {
+      const before = last.get(event.topic);
+      if (before !== undefined && (event.seq <= before.seq || event.position <= before.position)) {
+        findings.push({ text: `${device.name} got ${event.topic} out of order`, evidence: [before, event] });
+      }
+      last.set(event.topic, event);
+      const most = highest.get(event.topic);
+      if (most === undefined || event.seq > most.seq) highest.set(event.topic, event);
+      else if (!wasAskedFor(device, connection, event))
+        findings.push({ text: `${device.name} was taken back on ${event.topic}`, evidence: [most, event] });
+    }
+  }
+  return findings;
+}
+
+function differences({ devices, known, acked }: Facts): Finding[] {
+  const findings: Finding[] = [];
+  const places = new Map<string, LoggedMessage>();
+  const compare = (name: string, event: LoggedMessage) => {
+    const first = known.get(event.topic)!.get(event.seq)!;
+    if (fingerprint(first) !== fingerprint(event))
+      findings.push({ text: `${name} saw another ${event.topic} ${event.seq} than others`, evidence: [first, event] });
+    const place = places.get(event.id) ?? event;
+    places.set(event.id, place);
+    if (place.topic !== event.topic || place.seq !== event.seq)
+      findings.push({ text: `${name} saw ${event.id} in another place than others`, evidence: [place, event] });
+  };
+  for (const { name, connections } of devices) {
+    for (const { events, exchanges } of connections) {
+      for (const { event } of events) compare(name, event);
+      for (const { event } of pagesOf(exchanges)) compare(name, event);
+    }
+  }
+  for (const { device, topic, seq, id, position } of acked) {
+    const event = known.get(topic)?.get(seq);
+    if (event !== undefined && (event.id !== id || event.position !== position))
+      findings.push({ text: `${device.name} was told another place`, evidence: [{ topic, seq, id, position }, event] });
+  }
+  return findings;
+}
+
+const fingerprint = ({ id, type, position, timestamp, payload }: LoggedMessage) =>
+  JSON.stringify([id, type, position, timestamp, payload]);
+
+function positionsOutOfOrder({ known }: Facts): Finding[] {
+  const findings: Finding[] = [];
+  const byPosition = new Map<number, LoggedMessage>();
+  for (const events of known.values()) {
+    let before: LoggedMessage | null = null;
+    for (const event of [...events.values()].sort((one, other) => one.seq - other.seq)) {
+      if (before !== null && event.position <= before.position)
+        findings.push({ text: `positions of ${event.topic} do not grow`, evidence: [before, event] });
+      const other = byPosition.get(event.position);
+      if (other !== undefined) findings.push({ text: "two events have one position", evidence: [other, event] });
+      byPosition.set(event.position, event);
+      before = event;
+    }
+  }
+  return findings;
+}
+
+const noDuplicate: Rule = {
+  id: "no-duplicate",
+  says: "an event comes once on a device, also across resumes, but for an overlap it has asked for [LOG3] [LOG4]",
+  look: ({ devices }) =>
+    devices.flatMap((device) => {
+      const ids = new Set<string>();
+      return device.connections.flatMap((connection) => {
+        const here = new Set<string>();
+        return connection.events.flatMap(({ event }) => {
+          const again = here.has(event.id) || (ids.has(event.id) && !wasAskedFor(device, connection, event));
+          here.add(event.id);
+          ids.add(event.id);
+          return again ? [{ text: `${device.name} got ${event.topic} ${event.seq} again`, evidence: [event] }] : [];
+        });
+      });
+    }),
+};
+
+const nothingInvented: Rule = {
+  id: "nothing-invented",
+  says: "every message is one that a client has sent, as it was sent [MSG1]",
+  look({ devices, known }) {
+    const sent = new Map<string, string>();
+    for (const { device, connections } of devices) {
+      for (const { type, payload } of connections.flatMap(({ exchanges }) => exchanges)) {
+        if (type !== "message.send") continue;
+        sent.set(`${device.userId} ${payload.client_message_id}`, `${payload.conversation_id} ${payload.content}`);
+      }
+    }
+    return [...known.values()]
+      .flatMap((events) => [...events.values()])
+      .filter(({ type, payload }) => {
+        const said = sent.get(`${payload.sender_id} ${payload.client_message_id}`);
+        return type === "message.new" && said !== `${payload.conversation_id} ${payload.content}`;
+      })
+      .map((event) => ({ text: `nobody has sent ${event.topic} ${event.seq} like that`, evidence: [event] }));
+  },
+};
+
+const retryOnce: Rule = {
+  id: "retry-once",
+  says: "whatever is sent with one client_message_id is there once, and is answered as the first time [LOG2]",
+  look({ acked, known }) {
+    const findings: Finding[] = [];
+    const places = new Map<string, { place: string; what: object }>();
+    const firsts = new Set<string>();
+    const compare = (key: string, place: string, what: object) => {
+      const known = places.get(key) ?? { place, what };
+      places.set(key, known);
+      if (known.place !== place) findings.push({ text: `${key} is there twice`, evidence: [known.what, what] });
+    };
+    for (const { device, clientMessageId, topic, seq, position, id, duplicate } of acked) {
+      const key = `${device.device.userId} ${clientMessageId}`;
+      compare(key, `${topic} ${seq} ${id}`, { topic, seq, position, id });
+      if (!duplicate && firsts.has(key))
+        findings.push({ text: `${key} was taken for new twice`, evidence: [{ topic, seq, position, id }] });
+      if (!duplicate) firsts.add(key);
+    }
+    for (const events of known.values()) {
+      for (const event of events.values()) {
+        if (event.type !== "message.new") continue;
+        const { sender_id, client_message_id } = event.payload;
+        compare(`${sender_id} ${client_message_id}`, `${event.topic} ${event.seq} ${event.id}`, event);
+      }
+    }
+    return findings;
+  },
+};
+
+export const logRules: Rule[] = [ackedDelivered, noHoles, sameOrder, noDuplicate, nothingInvented, retryOnce];

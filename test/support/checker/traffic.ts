@@ -1,0 +1,187 @@
+/** What a device does while a run lasts: it chats, marks, types, calls, and makes trouble as clients do. */
+import { CallFlow } from "./calls.ts";
+import type { Device } from "./device.ts";
+import type { Random } from "./random.ts";
+
+/** How often each thing is done, as parts of the whole; 0: never. */
+export interface Behaviour {
+  send: number;
+  /** Sends once more what was acknowledged, as an impatient client does. */
+  repeat: number;
+  mark: number;
+  type: number;
+  call: number;
+  status: number;
+  acknowledge: number;
+  ping: number;
+  drop: number;
+  leave: number;
+  /** Stops reading for a while. */
+  stall: number;
+  /** Drops the line, and once more in the middle of the replay that follows. */
+  dropReplay: number;
+}
+
+export const usualBehaviour: Behaviour = {
+  send: 50,
+  repeat: 2,
+  mark: 10,
+  type: 8,
+  call: 3,
+  status: 1,
+  acknowledge: 6,
+  ping: 10,
+  drop: 2,
+  leave: 1,
+  stall: 1,
+  dropReplay: 2,
+};
+
+export interface TrafficOptions {
+  device: Device;
+  /** Members of each of the device's conversations. */
+  membersOf: (conversationId: string) => string[];
+  behaviour: Behaviour;
+  random: Random;
+  pauseMs: { least: number; most: number };
+  contentLengthMax: number;
+}
+
+const stallMs = { least: 300, most: 2_500 };
+const ownStatuses = ["online", "away", "busy"] as const;
+
+export class Traffic {
+  readonly calls: CallFlow;
+  readonly #typingIn = new Set<string>();
+  #sent = 0;
+  #last: { conversation_id: string; client_message_id: string; content: string } | null = null;
+  #running = false;
+  #wake: (() => void) | null = null;
+
+  constructor(private readonly options: TrafficOptions) {
+    this.calls = new CallFlow(options.device, options.random.fork("calls"));
+  }
+
+  /** Messages so far. */
+  get sent(): number {
+    return this.#sent;
+  }
+
+  async run(): Promise<void> {
+    const { device, random, pauseMs } = this.options;
+    this.#running = true;
+    while (this.#running) {
+      await this.#pause(random.between(pauseMs.least, pauseMs.most));
+      if (this.#running && device.state === "live") this.#act(this.#choose());
+    }
+  }
+
+  /** What began ends by itself or in `settle`. */
+  stop(): void {
+    this.#running = false;
+    this.#wake?.();
+  }
+
+  /** Ends what the device has begun. @returns whether nothing of it is left */
+  async settle(): Promise<boolean> {
+    const { device } = this.options;
+    device.resumeReading();
+    for (const conversation_id of [...this.#typingIn]) {
+      const reply = await device.request("typing.stop", { conversation_id });
+      if (reply !== null) this.#typingIn.delete(conversation_id);
+    }
+    for (const callId of [...this.calls.begun]) await this.calls.hangUp(callId);
+    return this.#typingIn.size === 0 && this.calls.begun.size === 0 && device.outbox.size === 0;
+  }
+
+  #choose(): keyof Behaviour {
+    const { behaviour, random } = this.options;
+    const parts = Object.entries(behaviour) as [keyof Behaviour, number][];
+    let left = random.next() * parts.reduce((sum, [, part]) => sum + part, 0);
+    for (const [name, part] of parts) if ((left -= part) < 0) return name;
+    return "ping";
+  }
+
+  #act(what: keyof Behaviour): void {
+    const { device, random } = this.options;
+    const conversationId = random.pick(device.conversationIds);
+    switch (what) {
+      case "send":
+        return this.#send(conversationId);
+      case "repeat":
+        if (this.#last !== null) void device.request("message.send", this.#last);
+        return;
+      case "mark":
+        return this.#mark(conversationId);
+      case "type":
+        return this.#type(conversationId);
+      case "call":
+        return this.#call(conversationId);
+      case "status":
+        return void device.request("presence.update", { status: random.pick(ownStatuses) });
+      case "acknowledge":
+        return void device.acknowledge();
+      case "ping":
+        return void device.ping();
+      case "drop":
+        return device.drop();
+      case "leave":
+        return device.leave();
+      case "stall":
+        return this.#stall();
+      case "dropReplay":
+        device.dropsReplayAfter = random.between(1, 20);
+        return device.drop();
+      default:
+        return what satisfies never;
+    }
+  }
+
+  #send(conversation_id: string): void {
+    const { device, random, contentLengthMax } = this.options;
+    const client_message_id = `${device.deviceId}-${++this.#sent}`;
+    // Most are short, some are as long as may be.
+    const length = Math.floor(contentLengthMax ** random.next());
+    this.#last = { conversation_id, client_message_id, content: `${client_message_id} ${"x".repeat(length)}` };
+    device.sendMessage(this.#last);
+  }
+
+  #mark(conversation_id: string): void {
+    const { device, random } = this.options;
+    const newest = device.newest.get(conversation_id);
+    if (newest === undefined) return;
+    const until = random.chance(0.5) ? { up_to_seq: newest.seq } : { message_ids: [newest.id] };
+    if (random.chance(0.5)) void device.request("mark.delivered", { conversation_id, ...until });
+    else void device.request("mark.read", { conversation_id, ...until, private: random.chance(0.2) });
+  }
+
+  #type(conversation_id: string): void {
+    const { device, random } = this.options;
+    const stops = this.#typingIn.has(conversation_id) && random.chance(0.5);
+    if (stops) this.#typingIn.delete(conversation_id);
+    else this.#typingIn.add(conversation_id);
+    void device.request(stops ? "typing.stop" : "typing.start", { conversation_id });
+  }
+
+  #call(conversationId: string): void {
+    const { device, random, membersOf } = this.options;
+    const others = membersOf(conversationId).filter((userId) => userId !== device.userId);
+    if (others.length > 0) void this.calls.offer({ toUserId: random.pick(others), conversationId });
+  }
+
+  #stall(): void {
+    const { device, random } = this.options;
+    device.pause();
+    setTimeout(() => device.resumeReading(), random.between(stallMs.least, stallMs.most)).unref();
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}
