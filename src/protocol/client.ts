@@ -16,9 +16,12 @@ import {
 } from "./fields.ts";
 import { limits } from "./limits.ts";
 
+/** Where `{}` would do, the library takes `[]` for an object as well. */
+const plain = <Schema extends v.GenericSchema<Record<string, unknown>>>(schema: Schema) => v.pipe(freeObject, schema);
+
 /** Where to go on: a cursor with what was seen after it, or this device's last acknowledgement [LOG4]. */
 export const since = v.union(
-  [v.literal("acked"), v.object({ cursor: sequence, seen: v.optional(v.record(v.string(), sequence)) })],
+  [v.literal("acked"), v.object({ cursor: sequence, seen: v.optional(plain(v.record(v.string(), sequence))) })],
   'must be "acked" or an object with a cursor',
 );
 export type Since = v.InferOutput<typeof since>;
@@ -31,12 +34,14 @@ const topicNames = v.pipe(
   v.maxLength(limits.namesPerRequest, "must name at most 1000 topics"),
 );
 
-const filters = v.object({
-  conversation_id: v.optional(identifier),
-  conversation_ids: v.optional(identifiers(limits.namesPerRequest)),
-  user_id: v.optional(identifier),
-  user_ids: v.optional(identifiers(limits.namesPerRequest)),
-});
+const filters = plain(
+  v.object({
+    conversation_id: v.optional(identifier),
+    conversation_ids: v.optional(identifiers(limits.namesPerRequest)),
+    user_id: v.optional(identifier),
+    user_ids: v.optional(identifiers(limits.namesPerRequest)),
+  }),
+);
 export type Filters = v.InferOutput<typeof filters>;
 
 const receipt = {

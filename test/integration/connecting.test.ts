@@ -58,7 +58,7 @@ describe("trusted mode", () => {
     ]) {
       expectRefusal(await refused({ user_id: "u1" }, { Origin }), { status: 403, code: "forbidden" });
     }
-    for (const headers of [{ Origin: "https://app.example.com" }, {}]) {
+    for (const headers of [{ Origin: "https://app.example.com" }, {}] as Record<string, string>[]) {
       const raw = await RawSocket.open(service.url, { query: { user_id: "u1" }, headers });
       raw.destroy();
     }
