@@ -1,0 +1,194 @@
+/** The bus on Redis pub/sub: a node hears the topics that somebody on it is subscribed to, and what is said to all. */
+import type { Cluster, Redis } from "ioredis";
+import type { Logger } from "../../telemetry/logger.ts";
+import type { Bus, ControlMessage, TopicMessage } from "../ports.ts";
+import type { RedisAddress } from "./address.ts";
+import type { Commands } from "./commands.ts";
+import { buckets, controlChannel, echoChannel, topicChannel } from "./keys.ts";
+import { SubscriberLinks } from "./subscriber-links.ts";
+
+export interface RedisBusOptions {
+  address: RedisAddress;
+  client: Redis | Cluster;
+  commands: Commands;
+  /** Names this run of this node; its own messages come back to it and are passed over. */
+  instance: string;
+  commandTimeoutMs: number;
+  /** A subscriber waits no longer than this for the bus: the log has what is missed. */
+  watchTimeoutMs: number;
+  /** Within so long a node must hear what it says to itself. */
+  echoTimeoutMs: number;
+  logger: Pick<Logger, "warn">;
+}
+
+/** What travels: who said it, and a message. */
+interface Frame {
+  from: string;
+  topic?: TopicMessage;
+  control?: ControlMessage;
+}
+
+interface Watched {
+  heard: Promise<void>;
+  /** How many sweeps in a row nobody wanted it. */
+  unwantedSweeps: number;
+}
+
+export class RedisBus implements Bus {
+  readonly #links: SubscriberLinks;
+  readonly #watched = new Map<string, Watched>();
+  /** Topics of this turn of the loop: they share a SUBSCRIBE. */
+  #asked: { channels: string[]; heard: Promise<void> } | null = null;
+  readonly #echoes = new Map<string, () => void>();
+  #echoNumber = 0;
+  #malformed = 0;
+  #onTopicMessage: (message: TopicMessage) => void = () => {};
+  #onControlMessage: (message: ControlMessage) => void = () => {};
+  #onGap: () => void = () => {};
+
+  constructor(private readonly options: RedisBusOptions) {
+    const { address, client, commandTimeoutMs } = options;
+    this.#links = new SubscriberLinks({
+      address,
+      client,
+      commandTimeoutMs,
+      onMessage: (channel, text) => this.#hear(channel, text),
+      onGap: () => this.#onGap(),
+    });
+  }
+
+  async start(): Promise<void> {
+    await this.#links.start();
+    // Of a Redis Cluster every bucket may be on a master of its own.
+    const echoed = this.options.commands.isCluster ? buckets : [0];
+    const { instance } = this.options;
+    await this.#links.add([controlChannel, ...echoed.map((bucket) => echoChannel(bucket, instance))]);
+  }
+
+  stop(): void {
+    this.#links.stop();
+  }
+
+  publish(topic: string, message: TopicMessage): void {
+    this.#send(topicChannel(topic), { from: this.options.instance, topic: message });
+  }
+
+  broadcast(message: ControlMessage): void {
+    this.#send(controlChannel, { from: this.options.instance, control: message });
+  }
+
+  watch(topic: string): Promise<void> {
+    const known = this.#watched.get(topic);
+    if (known !== undefined) {
+      known.unwantedSweeps = 0;
+      return known.heard;
+    }
+    this.#asked ??= this.#nextShare();
+    this.#asked.channels.push(topicChannel(topic));
+    const { heard } = this.#asked;
+    this.#watched.set(topic, { heard, unwantedSweeps: 0 });
+    return heard;
+  }
+
+  sweep(isWanted: (topic: string) => boolean): void {
+    const left: string[] = [];
+    for (const [topic, watched] of this.#watched) {
+      watched.unwantedSweeps = isWanted(topic) ? 0 : watched.unwantedSweeps + 1;
+      if (watched.unwantedSweeps < 2) continue;
+      this.#watched.delete(topic);
+      left.push(topicChannel(topic));
+    }
+    if (left.length > 0) this.#links.remove(left);
+  }
+
+  onTopicMessage(listener: (message: TopicMessage) => void): void {
+    this.#onTopicMessage = listener;
+  }
+
+  onControlMessage(listener: (message: ControlMessage) => void): void {
+    this.#onControlMessage = listener;
+  }
+
+  onGap(listener: () => void): void {
+    this.#onGap = listener;
+  }
+
+  /** Rejects unless every connection is up and hears what this node says to itself; one that does not is made anew. */
+  async probe(): Promise<void> {
+    const links = this.#links.all();
+    if (links.length === 0) throw new Error("the bus is not connected");
+    await Promise.all(
+      links.map(async ({ link, bucket }) => {
+        await link.ping();
+        if (await this.#echo(bucket)) return;
+        link.noteDeaf();
+        throw new Error("the bus is deaf: it does not hear what this node says to itself");
+      }),
+    );
+  }
+
+  stats() {
+    return {
+      topics: this.#watched.size,
+      dropped: this.options.commands.droppedPublishes,
+      malformed: this.#malformed,
+    };
+  }
+
+  #nextShare(): { channels: string[]; heard: Promise<void> } {
+    const channels: string[] = [];
+    const { promise: heard, resolve } = Promise.withResolvers<void>();
+    setImmediate(() => {
+      this.#asked = null;
+      const timer = setTimeout(resolve, this.options.watchTimeoutMs);
+      void this.#links.add(channels).finally(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+    return { channels, heard };
+  }
+
+  #send(channel: string, frame: Frame): void {
+    this.options.commands.publish(channel, JSON.stringify(frame));
+  }
+
+  #hear(channel: string, text: string): void {
+    const arrived = this.#echoes.get(`${channel} ${text}`);
+    if (arrived !== undefined) return arrived();
+    let frame: Frame;
+    try {
+      frame = JSON.parse(text) as Frame;
+    } catch {
+      this.#malformed++;
+      return;
+    }
+    if (typeof frame !== "object" || frame === null || frame.from === this.options.instance) return;
+    try {
+      if (frame.topic !== undefined) this.#onTopicMessage(frame.topic);
+      else if (frame.control !== undefined) this.#onControlMessage(frame.control);
+    } catch (error) {
+      // A newer node may say what this one does not understand.
+      this.#malformed++;
+      this.options.logger.warn({ error: String(error) }, "a message of another node was not understood");
+    }
+  }
+
+  /** @returns whether this node has heard itself in time; rejects where it could not even speak */
+  async #echo(bucket: number): Promise<boolean> {
+    const { commands, instance, echoTimeoutMs } = this.options;
+    const channel = echoChannel(bucket, instance);
+    const text = String(++this.#echoNumber);
+    const key = `${channel} ${text}`;
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    this.#echoes.set(key, () => resolve(true));
+    const timer = setTimeout(() => resolve(false), echoTimeoutMs);
+    try {
+      await commands.call(commands.isCluster ? "spublish" : "publish", channel, text);
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#echoes.delete(key);
+    }
+  }
+}

@@ -1,0 +1,108 @@
+/** What Redis does with calls in one step; all calls are in one slot, so a script may touch any of them. */
+import { script } from "./commands.ts";
+
+/** Ids of the call named and of the calls of users, each once. */
+const collect = `
+local function collect(prefix, callId, userIds)
+  local ids, seen = {callId}, {[callId] = true}
+  for _, userId in ipairs(userIds) do
+    for _, id in ipairs(redis.call('SMEMBERS', prefix .. 'user:' .. userId)) do
+      if not seen[id] then
+        seen[id] = true
+        ids[#ids + 1] = id
+      end
+    end
+  end
+  return ids
+end`;
+
+const put = `
+local function put(prefix, due, call, version)
+  local key = prefix .. 'call:' .. call.callId
+  redis.call('HSET', key, 'version', version, 'json', call.json, 'caller', call.caller, 'callee', call.callee)
+  redis.call('SADD', prefix .. 'user:' .. call.caller, call.callId)
+  redis.call('SADD', prefix .. 'user:' .. call.callee, call.callId)
+  redis.call('ZADD', due, call.deadline, call.callId)
+end`;
+
+/** KEYS: due. ARGV: prefix, call id, user ids. @returns version and JSON of each call there is */
+export const readScript = script(`${collect}
+local userIds = {}
+for at = 3, #ARGV do userIds[#userIds + 1] = ARGV[at] end
+local found = {}
+for _, id in ipairs(collect(ARGV[1], ARGV[2], userIds)) do
+  local call = redis.call('HMGET', ARGV[1] .. 'call:' .. id, 'version', 'json')
+  if call[1] then
+    found[#found + 1] = call[1]
+    found[#found + 1] = call[2]
+  end
+end
+return found
+`);
+
+/**
+ * Writes where nothing has changed since it was read.
+ * KEYS: due. ARGV: prefix, JSON of {callId, userIds, versions: {id: version}, put, forget}.
+ * @returns the new versions in the order of `put`; nil where something has changed
+ */
+export const writeScript = script(`${collect}${put}
+local prefix, asked = ARGV[1], cjson.decode(ARGV[2])
+local known = 0
+for _ in pairs(asked.versions) do known = known + 1 end
+for _, id in ipairs(collect(prefix, asked.callId, asked.userIds)) do
+  local version = redis.call('HGET', prefix .. 'call:' .. id, 'version')
+  if version then
+    if asked.versions[id] ~= version then return false end
+    known = known - 1
+  end
+end
+if known ~= 0 then return false end
+local versions = {}
+for _, call in ipairs(asked.put) do
+  local version = redis.call('INCR', prefix .. 'version')
+  put(prefix, KEYS[1], call, version)
+  versions[#versions + 1] = tostring(version)
+end
+for _, id in ipairs(asked.forget) do
+  local users = redis.call('HMGET', prefix .. 'call:' .. id, 'caller', 'callee')
+  for _, userId in ipairs(users) do
+    if userId then redis.call('SREM', prefix .. 'user:' .. userId, id) end
+  end
+  redis.call('DEL', prefix .. 'call:' .. id)
+  redis.call('ZREM', KEYS[1], id)
+end
+return versions
+`);
+
+/** KEYS: due. ARGV: now, most, end of the lease. @returns ids, the earliest first */
+export const takeDueScript = script(`
+local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
+for _, id in ipairs(ids) do redis.call('ZADD', KEYS[1], ARGV[3], id) end
+return ids
+`);
+
+/** KEYS: due. ARGV: prefix, then ids and versions. @returns ids of calls that have another version now, or are gone */
+export const staleScript = script(`
+local stale = {}
+for at = 2, #ARGV, 2 do
+  if redis.call('HGET', ARGV[1] .. 'call:' .. ARGV[at], 'version') ~= ARGV[at + 1] then stale[#stale + 1] = ARGV[at] end
+end
+return stale
+`);
+
+/**
+ * Puts calls back where nothing newer is there.
+ * KEYS: due. ARGV: prefix, JSON of the calls, each with its version.
+ */
+export const restoreScript = script(`${put}
+local prefix = ARGV[1]
+for _, call in ipairs(cjson.decode(ARGV[2])) do
+  local version = tonumber(call.version)
+  local there = tonumber(redis.call('HGET', prefix .. 'call:' .. call.callId, 'version') or 0)
+  if there < version then put(prefix, KEYS[1], call, call.version) end
+  -- Versions go on growing, so that no two states of a call ever share one.
+  if tonumber(redis.call('GET', prefix .. 'version') or 0) < version then
+    redis.call('SET', prefix .. 'version', call.version)
+  end
+end
+`);

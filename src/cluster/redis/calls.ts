@@ -1,0 +1,145 @@
+/** The calls of all nodes, in Redis: read, decided on here, and written only if nothing has changed meanwhile [CALL2]. */
+import { ProtocolError } from "../../protocol/errors.ts";
+import type { Call } from "../call.ts";
+import { type CallRegistry, dueLeaseMs } from "../ports.ts";
+import { readScript, restoreScript, staleScript, takeDueScript, writeScript } from "./calls-scripts.ts";
+import { type Commands, RedisUnavailable, type Script } from "./commands.ts";
+import type { Epoch } from "./epoch.ts";
+import { callsPrefix, dueKey } from "./keys.ts";
+
+export interface RedisCallRegistryOptions {
+  commands: Commands;
+  epoch: Epoch;
+  /** Calls that this node was the last to change and that it remembers to put them back. */
+  rememberedMax: number;
+}
+
+/** A call as it is written. */
+interface Written {
+  callId: string;
+  json: string;
+  caller: string;
+  callee: string;
+  /** Milliseconds since the epoch, as text: Lua's numbers would be written with an exponent. */
+  deadline: string;
+}
+
+type Step<Result> = (calls: Call[]) => { put: Call[]; forget?: string[]; result: Result };
+
+/** Each round one of those who want the same call wins, and of one node only one is in it. */
+const attemptsMax = 64;
+const share = 200;
+
+export class RedisCallRegistry implements CallRegistry {
+  /** The last of what is on its way for a call on this node: it need not compete with itself. */
+  readonly #turns = new Map<string, Promise<unknown>>();
+  readonly #remembered = new Map<string, Written & { version: string }>();
+
+  constructor(private readonly options: RedisCallRegistryOptions) {}
+
+  /** @throws ProtocolError `unavailable` while Redis is away, or where others were always faster */
+  async transact<Result>(key: { callId: string; userIds: string[] }, step: Step<Result>): Promise<Result> {
+    const before = this.#turns.get(key.callId) ?? Promise.resolve();
+    const turn = before.then(() => this.#transact(key, step));
+    const settled = turn.catch(() => {});
+    this.#turns.set(key.callId, settled);
+    void settled.then(() => this.#turns.get(key.callId) === settled && this.#turns.delete(key.callId));
+    return turn;
+  }
+
+  async get(callId: string): Promise<Call | null> {
+    return (await this.#read({ callId, userIds: [] })).calls[0] ?? null;
+  }
+
+  async callsOf(userId: string): Promise<Call[]> {
+    // No call has the empty id.
+    return (await this.#read({ callId: "", userIds: [userId] })).calls;
+  }
+
+  async takeDue(now: number, limit: number): Promise<string[]> {
+    return (await this.#run(takeDueScript, [now, limit, now + dueLeaseMs])) as string[];
+  }
+
+  async stats(): Promise<{ calls: number }> {
+    return { calls: await orUnavailable(async () => Number(await this.options.commands.call("zcard", dueKey))) };
+  }
+
+  /** Puts back what Redis has lost; forgets what others have changed since. @throws RedisUnavailable */
+  async restore(): Promise<void> {
+    const { commands, epoch } = this.options;
+    const { lost, accept } = await epoch.look();
+    const all = [...this.#remembered.values()];
+    for (let start = 0; start < all.length; start += share) {
+      const some = all.slice(start, start + share);
+      if (lost) {
+        await commands.run(restoreScript, [dueKey], [callsPrefix, JSON.stringify(some)]);
+      } else {
+        const versions = some.flatMap(({ callId, version }) => [callId, version]);
+        const stale = (await commands.run(staleScript, [dueKey], [callsPrefix, ...versions])) as string[];
+        for (const callId of stale) {
+          // Unless this node has changed it while the answer was on its way.
+          if (some.includes(this.#remembered.get(callId)!)) this.#remembered.delete(callId);
+        }
+      }
+    }
+    accept();
+  }
+
+  async #transact<Result>(key: { callId: string; userIds: string[] }, step: Step<Result>): Promise<Result> {
+    for (let attempt = 0; attempt < attemptsMax; attempt++) {
+      const { calls, versions } = await this.#read(key);
+      const { put, forget = [], result } = step(calls);
+      if (put.length === 0 && forget.length === 0) return result;
+      const written = put.map(write);
+      const asked = JSON.stringify({ ...key, versions, put: written, forget });
+      const fresh = (await this.#run(writeScript, [callsPrefix, asked])) as string[] | null;
+      if (fresh === null) continue;
+      for (const [at, call] of written.entries()) this.#remember({ ...call, version: fresh[at]! });
+      for (const callId of forget) this.#remembered.delete(callId);
+      return result;
+    }
+    throw new ProtocolError("unavailable", "Too many want to change this call at once.", { retryAfterMs: 1_000 });
+  }
+
+  async #read({ callId, userIds }: { callId: string; userIds: string[] }) {
+    const found = (await this.#run(readScript, [callsPrefix, callId, ...userIds])) as string[];
+    const calls: Call[] = [];
+    const versions: Record<string, string> = {};
+    for (let at = 0; at < found.length; at += 2) {
+      const call = JSON.parse(found[at + 1]!) as Call;
+      calls.push(call);
+      versions[call.callId] = found[at]!;
+    }
+    return { calls, versions };
+  }
+
+  #remember(call: Written & { version: string }): void {
+    this.#remembered.delete(call.callId);
+    this.#remembered.set(call.callId, call);
+    if (this.#remembered.size > this.options.rememberedMax)
+      this.#remembered.delete(this.#remembered.keys().next().value!);
+  }
+
+  #run(script: Script, args: (string | number)[]): Promise<unknown> {
+    return orUnavailable(() => this.options.commands.run(script, [dueKey], args));
+  }
+}
+
+async function orUnavailable<Result>(ask: () => Promise<Result>): Promise<Result> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (!(error instanceof RedisUnavailable)) throw error;
+    throw new ProtocolError("unavailable", "Calls are not available right now.", { retryAfterMs: 1_000 });
+  }
+}
+
+function write(call: Call): Written {
+  return {
+    callId: call.callId,
+    json: JSON.stringify(call),
+    caller: call.caller.userId,
+    callee: call.callee.userId,
+    deadline: String(call.deadline),
+  };
+}

@@ -1,0 +1,138 @@
+/** Everything that nodes share, on Redis: one server, Sentinel or a Redis Cluster; it may be away or come back empty. */
+import type { Logger } from "../../telemetry/logger.ts";
+import type { Cluster } from "../ports.ts";
+import { parseRedisUrl } from "./address.ts";
+import { RedisBlockList } from "./blocks.ts";
+import { RedisBus } from "./bus.ts";
+import { RedisCallRegistry } from "./calls.ts";
+import { Commands } from "./commands.ts";
+import { openCommandClient } from "./connection.ts";
+import { Epoch } from "./epoch.ts";
+import { blocksEpochKey, callsEpochKey } from "./keys.ts";
+import { RedisNodeRegistry } from "./nodes.ts";
+import { RedisPresenceRegistry } from "./presence.ts";
+
+export interface RedisClusterOptions {
+  /** `redis://`, `rediss://`, `redis+sentinel://` or `redis+cluster://`; see `parseRedisUrl`. */
+  url: string;
+  nodeId: string;
+  version: string;
+  /** Milliseconds since the epoch. */
+  now: () => number;
+  logger: Pick<Logger, "info" | "warn">;
+  newId?: () => string;
+  /** How often this node says that it lives and looks whether Redis still has what it should, ms. */
+  heartbeatMs?: number;
+  /** A node that has said nothing for so long is dead, ms. */
+  deadAfterMs?: number;
+  /** How long one command may take, ms. */
+  commandTimeoutMs?: number;
+  /** How long somebody who subscribes waits for the bus, ms. */
+  watchTimeoutMs?: number;
+  publishesMax?: number;
+  callsRememberedMax?: number;
+  blocksRememberedMax?: number;
+}
+
+/** `start` rejects where Redis is not there; afterwards it may come and go. */
+export function createRedisCluster(options: RedisClusterOptions): Cluster {
+  const {
+    nodeId,
+    version,
+    now,
+    logger,
+    newId = () => Bun.randomUUIDv7(),
+    heartbeatMs = 5_000,
+    deadAfterMs = 15_000,
+    commandTimeoutMs = 1_000,
+    watchTimeoutMs = 1_000,
+    publishesMax = 10_000,
+    callsRememberedMax = 10_000,
+    blocksRememberedMax = 10_000,
+  } = options;
+  const address = parseRedisUrl(options.url);
+  const instance = `${nodeId}/${newId()}`;
+  const client = openCommandClient(address, { commandTimeoutMs });
+  const commands = new Commands({ client, logger, publishesMax });
+  const epochOf = (key: string) => new Epoch({ commands, key, newMark: newId });
+  const bus = new RedisBus({
+    address,
+    client,
+    commands,
+    instance,
+    commandTimeoutMs,
+    watchTimeoutMs,
+    echoTimeoutMs: commandTimeoutMs,
+    logger,
+  });
+  const nodes = new RedisNodeRegistry({ commands, nodeId, instance, version, now, deadAfterMs });
+  const presence = new RedisPresenceRegistry({ commands, nodes, instance, now, deadAfterMs });
+  const calls = new RedisCallRegistry({
+    commands,
+    epoch: epochOf(callsEpochKey),
+    rememberedMax: callsRememberedMax,
+  });
+  const blocks = new RedisBlockList({
+    commands,
+    epoch: epochOf(blocksEpochKey),
+    now,
+    rememberedMax: blocksRememberedMax,
+  });
+
+  let timer: Timer | null = null;
+  let beating: Promise<void> | null = null;
+  let beatAgain = false;
+
+  /** Says that this node lives, puts back what Redis has lost, and makes sure that the bus is heard. */
+  async function beatOnce(): Promise<void> {
+    if (!commands.isReady) return;
+    const work = [nodes.sayAlive(), presence.restore(), calls.restore(), blocks.restore(), bus.probe()];
+    for (const result of await Promise.allSettled(work)) {
+      // While Redis is away that is said once, where it is noticed.
+      if (result.status === "rejected" && commands.isReady)
+        logger.warn({ error: String(result.reason) }, "a heartbeat on Redis failed in part");
+    }
+  }
+
+  function beat(): void {
+    if (beating !== null) {
+      beatAgain = true;
+      return;
+    }
+    beating = beatOnce().finally(() => {
+      beating = null;
+      if (!beatAgain || timer === null) return;
+      beatAgain = false;
+      beat();
+    });
+  }
+
+  return {
+    nodeId,
+    bus,
+    presence,
+    calls,
+    nodes,
+    blocks,
+    async start() {
+      await commands.connect();
+      await bus.start();
+      await Promise.all([nodes.sayAlive(), calls.restore(), blocks.restore()]);
+      timer = setInterval(beat, heartbeatMs);
+      // Redis may have come back empty: what it lacks is put back at once.
+      commands.onReady(beat);
+    },
+    async ping() {
+      await Promise.all([commands.call("ping"), bus.probe()]);
+    },
+    async stop() {
+      if (timer !== null) clearInterval(timer);
+      timer = null;
+      await beating;
+      // Devices in their grace stay: whoever does not come back elsewhere is swept with this node [DRN].
+      if (presence.isEmpty && commands.isReady) await nodes.remove(instance).catch(() => {});
+      bus.stop();
+      commands.stop();
+    },
+  };
+}

@@ -1,0 +1,134 @@
+/** Runs commands and scripts on Redis, says whether it is there, and lets nothing wait for it for long. */
+import type { Cluster, Redis } from "ioredis";
+import type { Logger } from "../../telemetry/logger.ts";
+
+/** A Lua script; it is sent whole only to a server that does not know it yet. */
+export interface Script {
+  lua: string;
+  sha: string;
+}
+
+export function script(lua: string): Script {
+  return { lua, sha: new Bun.CryptoHasher("sha1").update(lua).digest("hex") };
+}
+
+/** Redis did not answer, or not as one who can: what was asked may or may not have been done. */
+export class RedisUnavailable extends Error {
+  constructor(cause: unknown) {
+    super(`Redis is not available: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    this.name = "RedisUnavailable";
+  }
+}
+
+export interface CommandsOptions {
+  client: Redis | Cluster;
+  logger: Pick<Logger, "info" | "warn">;
+  /** Messages on their way to Redis; those above are dropped and counted. */
+  publishesMax: number;
+}
+
+/** What a server says that is there but cannot serve; anything else it refuses is a fault of ours. */
+const cannotServe = /^(LOADING|CLUSTERDOWN|MASTERDOWN|READONLY|TRYAGAIN|MOVED|ASK|OOM|MISCONF|NOREPLICAS|BUSY)\b/;
+
+type State = "away" | "ready" | "stopped";
+
+export class Commands {
+  readonly isCluster: boolean;
+  readonly #readyListeners: (() => void)[] = [];
+  #state: State = "away";
+  #replies = 0;
+  #publishing = 0;
+  #droppedPublishes = 0;
+
+  constructor(private readonly options: CommandsOptions) {
+    const { client, logger } = options;
+    this.isCluster = client.isCluster;
+    // Said once when it goes and once when it is back, however often it is tried in between.
+    const gone = (error?: unknown) => {
+      if (this.#state !== "ready") return;
+      this.#state = "away";
+      logger.warn(error === undefined ? {} : { error: String(error) }, "Redis is away");
+    };
+    client.on("error", () => {});
+    client.on("close", () => gone());
+    client.on("end", () => gone());
+    client.on("ready", () => {
+      if (this.#state === "stopped") return;
+      this.#state = "ready";
+      logger.info("Redis is here");
+      for (const listener of this.#readyListeners) listener();
+    });
+  }
+
+  get isReady(): boolean {
+    return this.#state === "ready";
+  }
+
+  /** Publishes that did not reach Redis. */
+  get droppedPublishes(): number {
+    return this.#droppedPublishes;
+  }
+
+  /** Called each time that Redis is there (again). */
+  onReady(listener: () => void): void {
+    this.#readyListeners.push(listener);
+  }
+
+  /** Begins to connect; resolves once Redis is there. Goes on trying after it has rejected. */
+  connect(): Promise<void> {
+    return this.options.client.connect();
+  }
+
+  stop(): void {
+    this.#state = "stopped";
+    this.options.client.disconnect();
+  }
+
+  /** @throws RedisUnavailable */
+  async call(command: string, ...args: (string | number)[]): Promise<unknown> {
+    const { client } = this.options;
+    const repliesBefore = this.#replies;
+    try {
+      const reply = await client.call(command, ...args);
+      this.#replies++;
+      return reply;
+    } catch (error) {
+      if (error instanceof Error && error.name === "ReplyError") {
+        this.#replies++;
+        if (!cannotServe.test(error.message)) throw error;
+      } else if (String(error).includes("timed out")) {
+        this.#noteSilence(repliesBefore);
+      }
+      throw new RedisUnavailable(error);
+    }
+  }
+
+  /** @throws RedisUnavailable; what the script itself raises as it is */
+  async run({ lua, sha }: Script, keys: string[], args: (string | number)[]): Promise<unknown> {
+    try {
+      return await this.call("evalsha", sha, keys.length, ...keys, ...args);
+    } catch (error) {
+      if (!(error instanceof Error) || !error.message.startsWith("NOSCRIPT")) throw error;
+      return this.call("eval", lua, keys.length, ...keys, ...args);
+    }
+  }
+
+  /** Never throws, never waits; what Redis cannot take now is dropped and counted. */
+  publish(channel: string, text: string): void {
+    if (!this.isReady || this.#publishing >= this.options.publishesMax) {
+      this.#droppedPublishes++;
+      return;
+    }
+    this.#publishing++;
+    this.call(this.isCluster ? "spublish" : "publish", channel, text)
+      .catch(() => this.#droppedPublishes++)
+      .finally(() => this.#publishing--);
+  }
+
+  /** Nothing at all was answered since: the connection is half open, and only a new one will tell. */
+  #noteSilence(repliesBefore: number): void {
+    // A Redis Cluster's other masters may well answer; its own client watches over each.
+    if (this.isCluster || !this.isReady || this.#replies !== repliesBefore) return;
+    this.options.client.disconnect(true);
+  }
+}

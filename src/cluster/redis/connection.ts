@@ -1,0 +1,80 @@
+/** Opens ioredis connections: one for commands, and those that hear channels. */
+import { Cluster, Redis, type RedisOptions } from "ioredis";
+import type { Endpoint, RedisAddress } from "./address.ts";
+
+export interface ConnectionLimits {
+  /** How long a command may go unanswered, ms. */
+  commandTimeoutMs: number;
+}
+
+/** Back at once after a blink, and never more than a second late after an outage. */
+const retryDelayMs = (attempt: number) => Math.min(1_000, 25 * 2 ** Math.min(attempt, 6));
+const connectTimeoutMs = 2_000;
+
+function common(address: RedisAddress, { commandTimeoutMs }: ConnectionLimits): RedisOptions {
+  return {
+    username: address.username,
+    password: address.password,
+    ...(address.tls ? { tls: {} } : {}),
+    connectTimeout: connectTimeoutMs,
+    commandTimeout: commandTimeoutMs,
+    // While Redis is away everything fails at once: nothing queues up without a bound, nobody waits in vain.
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 0,
+    autoResendUnfulfilledCommands: false,
+    // Whoever needs a channel subscribes by itself, and so knows when it may have missed something.
+    autoResubscribe: false,
+    retryStrategy: retryDelayMs,
+    // A master that was demoted still answers; the new one is found by connecting again.
+    reconnectOnError: (error) => error.message.startsWith("READONLY"),
+    lazyConnect: true,
+  };
+}
+
+function openOne(address: RedisAddress, options: RedisOptions): Redis {
+  switch (address.kind) {
+    case "single":
+      return new Redis({ ...options, ...address.endpoint, db: address.database });
+    case "sentinel":
+      return new Redis({
+        ...options,
+        sentinels: address.sentinels,
+        name: address.masterName,
+        db: address.database,
+        sentinelPassword: address.sentinelPassword,
+        sentinelRetryStrategy: retryDelayMs,
+        enableTLSForSentinelMode: address.tls,
+        ...(address.tls ? { sentinelTLS: {} } : {}),
+        failoverDetector: true,
+      });
+    case "cluster":
+      throw new Error("A Redis Cluster is not one server.");
+  }
+}
+
+/** The connection for everything but hearing channels; commands of one turn of the loop are written together. */
+export function openCommandClient(address: RedisAddress, limits: ConnectionLimits): Redis | Cluster {
+  const options: RedisOptions = { ...common(address, limits), enableAutoPipelining: true };
+  if (address.kind !== "cluster") return openOne(address, options);
+  const { enableOfflineQueue: _, retryStrategy: __, lazyConnect: ___, ...nodeOptions } = options;
+  return new Cluster(address.endpoints, {
+    lazyConnect: true,
+    enableOfflineQueue: false,
+    enableAutoPipelining: true,
+    clusterRetryStrategy: retryDelayMs,
+    clusterNodeRetryStrategy: retryDelayMs,
+    // Enough to follow a slot that moves; a master that is down fails the command within half a second.
+    maxRedirections: 5,
+    slotsRefreshInterval: 2_000,
+    redisOptions: nodeOptions,
+  });
+}
+
+/** A connection that hears channels: of the one master, or of the master of a Redis Cluster at `endpoint`. */
+export function openSubscriber(
+  address: RedisAddress,
+  { endpoint, ...limits }: ConnectionLimits & { endpoint: Endpoint | null },
+): Redis {
+  const options = common(address, limits);
+  return endpoint === null ? openOne(address, options) : new Redis({ ...options, ...endpoint });
+}

@@ -1,0 +1,85 @@
+/** Which nodes there are: each says so from time to time, and who has not for long is dead. */
+import type { NodeInfo, NodeRegistry } from "../ports.ts";
+import { type Commands, RedisUnavailable, script } from "./commands.ts";
+import { figuresKey, seenKey } from "./keys.ts";
+
+export interface RedisNodeRegistryOptions {
+  commands: Commands;
+  nodeId: string;
+  /** Names this run of this node: one that was restarted under its old name does not inherit. */
+  instance: string;
+  version: string;
+  /** Milliseconds since the epoch. */
+  now: () => number;
+  /** Dead is who has not been seen for so long, ms, by Redis's own clock. */
+  deadAfterMs: number;
+}
+
+/** Redis's clock in ms, so that the nodes' need not agree. */
+const clock = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)";
+
+const beatScript = script(`
+${clock}
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+`);
+
+const deadScript = script(`
+${clock}
+return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. (now - ARGV[1]))
+`);
+
+const removeScript = script(`
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[2], ARGV[1])
+`);
+
+export class RedisNodeRegistry implements NodeRegistry {
+  readonly #self: NodeInfo;
+
+  constructor(private readonly options: RedisNodeRegistryOptions) {
+    const { nodeId, version, now } = options;
+    this.#self = { nodeId, startedAt: now(), seenAt: now(), connections: 0, version };
+  }
+
+  /** Every node that lives or has died just now, by name; only this one while Redis is away. */
+  async list(): Promise<NodeInfo[]> {
+    const { commands, now } = this.options;
+    const self = { ...this.#self, seenAt: now() };
+    const byId = new Map<string, NodeInfo>();
+    try {
+      for (const text of (await commands.call("hvals", figuresKey)) as string[]) {
+        const info = JSON.parse(text) as NodeInfo;
+        if ((byId.get(info.nodeId)?.startedAt ?? 0) <= info.startedAt) byId.set(info.nodeId, info);
+      }
+    } catch (error) {
+      if (!(error instanceof RedisUnavailable)) throw error;
+    }
+    byId.set(self.nodeId, self);
+    return [...byId.values()].sort((one, other) => (one.nodeId < other.nodeId ? -1 : 1));
+  }
+
+  async beat(connections: number): Promise<void> {
+    this.#self.connections = connections;
+    await this.sayAlive();
+  }
+
+  /** @throws RedisUnavailable */
+  async sayAlive(): Promise<void> {
+    const { commands, instance, now } = this.options;
+    this.#self.seenAt = now();
+    await commands.run(beatScript, [seenKey, figuresKey], [instance, JSON.stringify(this.#self)]);
+  }
+
+  /** Runs of nodes that have not been seen for too long. @throws RedisUnavailable */
+  async dead(): Promise<string[]> {
+    const { commands, deadAfterMs, instance } = this.options;
+    const dead = (await commands.run(deadScript, [seenKey], [deadAfterMs])) as string[];
+    return dead.filter((it) => it !== instance);
+  }
+
+  /** Takes a run of a node off the list. @throws RedisUnavailable */
+  async remove(instance: string): Promise<void> {
+    await this.options.commands.run(removeScript, [seenKey, figuresKey], [instance]);
+  }
+}

@@ -1,0 +1,219 @@
+/** Who is connected on which node, in Redis; what this node knows by itself while Redis is away [PRE1]. */
+import type { DevicePresence, DeviceStatus, PresenceRegistry } from "../ports.ts";
+import { type Commands, RedisUnavailable } from "./commands.ts";
+import { bucketOf, buckets, countsKey, devicesKey, devicesPrefix, ownedKey, ownedPrefix } from "./keys.ts";
+import type { RedisNodeRegistry } from "./nodes.ts";
+import { type DeviceKey, OwnDevices } from "./own-devices.ts";
+import { addScript, removeScript, restoreScript, sweepScript, updateScript } from "./presence-scripts.ts";
+
+export interface RedisPresenceRegistryOptions {
+  commands: Commands;
+  nodes: Pick<RedisNodeRegistry, "dead" | "remove">;
+  /** Names this run of this node. */
+  instance: string;
+  /** Milliseconds since the epoch. */
+  now: () => number;
+  deadAfterMs: number;
+}
+
+/** Entries or users that one script works on; each keeps Redis for well under a millisecond. */
+const share = 100;
+
+export class RedisPresenceRegistry implements PresenceRegistry {
+  readonly #own = new OwnDevices();
+  /** Buckets in which Redis may lack devices of this node, and how often that was so: a doubt may come up anew. */
+  readonly #doubtful = new Map<number, number>();
+  #doubts = 0;
+  /** Users swept whom nobody has been told of yet: Redis names them once only. */
+  #lost: string[] = [];
+  /** Before this moment (ms) other nodes count as alive: they had no Redis to say so either. */
+  #trustAfter = Number.POSITIVE_INFINITY;
+
+  constructor(private readonly options: RedisPresenceRegistryOptions) {
+    options.commands.onReady(() => {
+      this.#trustAfter = options.now() + options.deadAfterMs;
+      for (const bucket of this.#own.buckets()) this.#doubt(bucket);
+    });
+  }
+
+  /** While Redis is away the limit and `first` are those of this node alone: nobody is kept out for it. */
+  async add(entry: DevicePresence, devicesMax: number) {
+    const { commands, instance } = this.options;
+    const { userId, deviceId } = entry;
+    const bucket = bucketOf(userId);
+    const before = this.#own.ofUser(userId);
+    const device = { entry: { ...entry }, state: "coming" as "coming" | "here" };
+    this.#own.set(device);
+    try {
+      const [added, size, old] = (await commands.run(
+        addScript,
+        [devicesKey(userId), countsKey(bucket)],
+        [deviceId, this.#write(entry), devicesMax, instance, ownedPrefix(bucket), userId],
+      )) as [number, number, string | null | undefined];
+      if (added === 0) {
+        this.#own.delete(entry);
+        return { added: false, first: false, replaced: null };
+      }
+      device.state = "here";
+      return { added: true, first: size === 0, replaced: old ? readEntry(old) : null };
+    } catch (error) {
+      if (!(error instanceof RedisUnavailable)) {
+        this.#own.delete(entry);
+        throw error;
+      }
+      const replaced = before.find((it) => it.deviceId === deviceId) ?? null;
+      if (replaced === null && before.length >= devicesMax) {
+        this.#own.delete(entry);
+        return { added: false, first: false, replaced: null };
+      }
+      device.state = "here";
+      this.#doubt(bucket);
+      return { added: true, first: before.length === 0, replaced };
+    }
+  }
+
+  async update({ status, ...key }: DeviceKey & { status: DeviceStatus }): Promise<boolean> {
+    const own = this.#own.get(key);
+    try {
+      const arguments_ = [key.deviceId, key.connectionId, status];
+      const updated = (await this.options.commands.run(updateScript, [devicesKey(key.userId)], arguments_)) === 1;
+      if (updated && own !== undefined) own.entry.status = status;
+      return updated;
+    } catch (error) {
+      if (!(error instanceof RedisUnavailable) || own === undefined) throw error;
+      own.entry.status = status;
+      this.#doubt(bucketOf(key.userId));
+      return true;
+    }
+  }
+
+  /** @throws RedisUnavailable: whether it was the user's last device is not for this node alone to say */
+  async remove(key: DeviceKey): Promise<{ removed: boolean; last: boolean }> {
+    const { userId, deviceId, connectionId } = key;
+    const bucket = bucketOf(userId);
+    const own = this.#own.get(key);
+    // What Redis has lost was never taken out by anybody else.
+    const mayBeLost = own !== undefined && this.#doubtful.has(bucket);
+    if (own !== undefined) own.state = "leaving";
+    try {
+      const [outcome, left] = (await this.options.commands.run(
+        removeScript,
+        [devicesKey(userId), countsKey(bucket)],
+        [deviceId, connectionId, ownedPrefix(bucket), userId],
+      )) as ["removed" | "other" | "missing", number];
+      this.#own.delete(key);
+      const removed = outcome === "removed" || (outcome === "missing" && mayBeLost);
+      return { removed, last: removed && left === 0 };
+    } catch (error) {
+      if (own !== undefined) own.state = "here";
+      throw error;
+    }
+  }
+
+  /** Of users whom Redis cannot be asked about: the devices on this node. */
+  async devicesOf(userIds: string[]): Promise<Map<string, DevicePresence[]>> {
+    const found = new Map<string, DevicePresence[]>();
+    await Promise.all(
+      userIds.map(async (userId) => {
+        const devices = await this.#devicesOf(userId);
+        if (devices.length > 0) found.set(userId, devices);
+      }),
+    );
+    return found;
+  }
+
+  async sweep(): Promise<string[]> {
+    const { commands, nodes, now } = this.options;
+    if (!commands.isReady || now() < this.#trustAfter) return [];
+    try {
+      for (const instance of await nodes.dead()) {
+        await Promise.all(buckets.map((bucket) => this.#sweepBucket(bucket, instance)));
+        await nodes.remove(instance);
+      }
+    } catch (error) {
+      if (this.#lost.length === 0) throw error;
+    }
+    return this.#lost.splice(0);
+  }
+
+  /** Of the whole cluster; of this node while Redis is away. */
+  async stats(): Promise<{ users: number; devices: number }> {
+    const { commands } = this.options;
+    try {
+      const counts = await Promise.all(
+        buckets.map((bucket) => commands.call("hmget", countsKey(bucket), "users", "devices")),
+      );
+      const sum = (field: number) => (counts as (string | null)[][]).reduce((all, of) => all + Number(of[field]), 0);
+      return { users: sum(0), devices: sum(1) };
+    } catch (error) {
+      if (!(error instanceof RedisUnavailable)) throw error;
+      return this.#own.count();
+    }
+  }
+
+  /** Puts back this node's devices where Redis has fewer of its users than this node. @throws RedisUnavailable */
+  async restore(): Promise<void> {
+    await Promise.all(
+      [...new Set([...this.#own.buckets(), ...this.#doubtful.keys()])].map((it) => this.#restoreBucket(it)),
+    );
+  }
+
+  /** Whether no device of this node is left. */
+  get isEmpty(): boolean {
+    return this.#own.buckets().length === 0;
+  }
+
+  async #devicesOf(userId: string): Promise<DevicePresence[]> {
+    try {
+      return ((await this.options.commands.call("hvals", devicesKey(userId))) as string[]).map(readEntry);
+    } catch (error) {
+      if (!(error instanceof RedisUnavailable)) throw error;
+      return this.#own.ofUser(userId).map((entry) => ({ ...entry }));
+    }
+  }
+
+  #doubt(bucket: number): void {
+    this.#doubtful.set(bucket, ++this.#doubts);
+  }
+
+  async #sweepBucket(bucket: number, instance: string): Promise<void> {
+    for (;;) {
+      const [left, ...userIds] = (await this.options.commands.run(
+        sweepScript,
+        [countsKey(bucket), ownedKey(bucket, instance)],
+        [devicesPrefix(bucket), instance, share],
+      )) as [number, ...string[]];
+      this.#lost.push(...userIds);
+      if (left === 0) return;
+    }
+  }
+
+  async #restoreBucket(bucket: number): Promise<void> {
+    const { commands, instance } = this.options;
+    const owned = ownedKey(bucket, instance);
+    const entries = this.#own.ofBucket(bucket);
+    const doubt = this.#doubtful.get(bucket);
+    if (doubt === undefined) {
+      const usersCount = new Set(entries.map(({ userId }) => userId)).size;
+      if (Number(await commands.call("scard", owned)) >= usersCount) return;
+    }
+    for (let start = 0; start < entries.length; start += share) {
+      // Whoever has begun to leave meanwhile is not put back.
+      const some = entries.slice(start, start + share).filter((entry) => this.#own.get(entry)?.state === "here");
+      if (some.length === 0) continue;
+      const texts = some.map((entry) => this.#write(entry));
+      const prefixes = [devicesPrefix(bucket), ownedPrefix(bucket)];
+      await commands.run(restoreScript, [countsKey(bucket), owned], [...prefixes, ...texts]);
+    }
+    if (this.#doubtful.get(bucket) === doubt) this.#doubtful.delete(bucket);
+  }
+
+  #write(entry: DevicePresence): string {
+    return JSON.stringify({ ...entry, owner: this.options.instance });
+  }
+}
+
+function readEntry(text: string): DevicePresence {
+  const { owner: _, ...entry } = JSON.parse(text) as DevicePresence & { owner: string };
+  return entry;
+}

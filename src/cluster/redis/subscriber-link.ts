@@ -1,0 +1,138 @@
+/** One connection that hears channels: subscribes in shares, again after every reconnect, and notices when it is deaf. */
+import type { Redis } from "ioredis";
+import { bucketOfChannel } from "./keys.ts";
+
+export interface SubscriberLinkOptions {
+  redis: Redis;
+  /** Sharded channels, of a Redis Cluster: one command takes channels of one bucket only. */
+  sharded: boolean;
+  onMessage: (channel: string, text: string) => void;
+  /** All channels are heard again; what was said meanwhile is lost. */
+  onBack: () => void;
+  /** A bucket's channels are another master's now. */
+  onMoved: () => void;
+}
+
+/** Channels of one command. */
+const share = 500;
+
+export class SubscriberLink {
+  /** What is to be heard, confirmed or not. */
+  readonly #channels = new Set<string>();
+  #wasReady = false;
+  #stopped = false;
+
+  constructor(private readonly options: SubscriberLinkOptions) {
+    const { redis, sharded, onMessage, onMoved } = options;
+    redis.on("error", () => {});
+    redis.on("ready", () => void this.#subscribeAll());
+    redis.on(sharded ? "smessage" : "message", onMessage);
+    redis.on("moved", onMoved);
+  }
+
+  get isReady(): boolean {
+    return this.options.redis.status === "ready";
+  }
+
+  get channels(): ReadonlySet<string> {
+    return this.#channels;
+  }
+
+  /** Resolves once connected; goes on trying after it has rejected. */
+  connect(): Promise<void> {
+    return this.options.redis.connect();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.options.redis.disconnect();
+  }
+
+  /** Resolves once the channels are heard; at once while the connection is away: it subscribes when it is back. */
+  async add(channels: Iterable<string>): Promise<void> {
+    const added = [...channels];
+    for (const channel of added) this.#channels.add(channel);
+    if (!this.isReady) return;
+    try {
+      await this.#subscribe(added);
+    } catch {
+      this.#renew();
+    }
+  }
+
+  remove(channels: Iterable<string>): void {
+    const removed = [...channels].filter((channel) => this.#channels.delete(channel));
+    if (!this.isReady) return;
+    for (const some of this.#shares(removed)) {
+      const { redis, sharded } = this.options;
+      // Where it fails the connection is going, and with it the subscription.
+      (sharded ? redis.sunsubscribe(...some) : redis.unsubscribe(...some)).catch(() => {});
+    }
+  }
+
+  /** Takes away the channels of some buckets, for another link. */
+  take(isTaken: (bucket: number) => boolean): string[] {
+    const taken = [...this.#channels].filter((channel) => isTaken(bucketOfChannel(channel)));
+    this.remove(taken);
+    return taken;
+  }
+
+  /** Rejects where nothing comes back in time; the connection is then made anew. */
+  async ping(): Promise<void> {
+    try {
+      await this.options.redis.ping();
+    } catch (error) {
+      this.#renew();
+      throw error;
+    }
+  }
+
+  /** The connection is up and yet hears nothing: a new one is made. */
+  noteDeaf(): void {
+    this.#renew();
+  }
+
+  #renew(): void {
+    if (!this.#stopped && this.isReady) this.options.redis.disconnect(true);
+  }
+
+  async #subscribeAll(): Promise<void> {
+    // Channels that were to be heard before the first connection have been missed too.
+    const isBack = this.#wasReady || this.#channels.size > 0;
+    this.#wasReady = true;
+    try {
+      await this.#subscribe(this.#channels);
+      if (isBack && !this.#stopped) this.options.onBack();
+    } catch {
+      this.#renew();
+    }
+  }
+
+  async #subscribe(channels: Iterable<string>): Promise<void> {
+    const { redis, sharded, onMoved } = this.options;
+    await Promise.all(
+      this.#shares(channels).map(async (some) => {
+        try {
+          await (sharded ? redis.ssubscribe(...some) : redis.subscribe(...some));
+        } catch (error) {
+          // Not this connection's fault: whoever knows the masters takes these channels elsewhere.
+          if (sharded && String(error).includes("MOVED")) onMoved();
+          else throw error;
+        }
+      }),
+    );
+  }
+
+  #shares(channels: Iterable<string>): string[][] {
+    const groups = new Map<number, string[]>();
+    for (const channel of channels) {
+      const group = this.options.sharded ? bucketOfChannel(channel) : 0;
+      const known = groups.get(group);
+      if (known === undefined) groups.set(group, [channel]);
+      else known.push(channel);
+    }
+    return [...groups.values()].flatMap((group) =>
+      Array.from({ length: Math.ceil(group.length / share) }, (_, at) => group.slice(at * share, (at + 1) * share)),
+    );
+  }
+}

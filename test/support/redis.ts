@@ -1,0 +1,191 @@
+/** Real Redis servers for tests: one, a pair that a Sentinel watches, or a Redis Cluster of three masters. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Redis } from "ioredis";
+import { freePorts } from "./free-ports.ts";
+
+export interface RedisServer {
+  /** `redis://127.0.0.1:<port>` */
+  url: string;
+  port: number;
+  /** `kill -9`; what it held is gone, as it keeps nothing on disk. */
+  kill(): Promise<void>;
+  /** Starts it again on the same port, empty. */
+  restart(): Promise<void>;
+  /** Halts it as a network does that loses packets: connections stay open, nothing is answered. */
+  pause(): void;
+  resume(): void;
+  stop(): Promise<void>;
+}
+
+export interface RedisGroup {
+  /** What `cluster.url` is set to. */
+  url: string;
+  servers: RedisServer[];
+  stop(): Promise<void>;
+}
+
+const missing =
+  "Tests of the cluster need redis-server. Debian: apt-get install -y redis-server; macOS: brew install redis; or set TEST_REDIS_URL.";
+
+let program: string | null = null;
+
+/** Where `redis-server` is; installed where that takes no asking. */
+function findServer(): string {
+  program ??= Bun.which("redis-server");
+  if (program !== null) return program;
+  if (process.getuid?.() === 0 && Bun.which("apt-get") !== null) {
+    // Without its service: a policy of "do not start" holds while the package is set up.
+    const install = Bun.spawnSync(
+      ["sh", "-c", "apt-get update -qq; apt-get install -y -qq --no-install-recommends redis-server"],
+      { env: { ...process.env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" }, stdout: "ignore", stderr: "ignore" },
+    );
+    if (install.success) program = Bun.which("redis-server");
+  }
+  if (program === null) throw new Error(missing);
+  return program;
+}
+
+/** Starts a server that keeps everything in memory; further settings as on the command line. */
+export async function startRedis(settings: string[] = [], port?: number): Promise<RedisServer> {
+  const server = findServer();
+  const at = port ?? (await freePorts(1))[0]!;
+  const folder = mkdtempSync(join(tmpdir(), "ws-redis-"));
+  const run = async () => {
+    const child = Bun.spawn(
+      [server, ...settings.slice(0, settings[0]?.startsWith("--") === false ? 1 : 0), "--port", String(at)].concat(
+        ["--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "no", "--daemonize", "no"],
+        settings.slice(settings[0]?.startsWith("--") === false ? 1 : 0),
+      ),
+      { stdin: "ignore", stdout: "pipe", stderr: "ignore" },
+    );
+    await said(child.stdout, /Ready to accept connections|Sentinel ID is/);
+    return child;
+  };
+  let child = await run();
+  const kill = async () => {
+    child.kill("SIGKILL");
+    await child.exited;
+  };
+  return {
+    url: `redis://127.0.0.1:${at}`,
+    port: at,
+    kill,
+    async restart() {
+      child = await run();
+    },
+    pause: () => child.kill("SIGSTOP"),
+    resume: () => child.kill("SIGCONT"),
+    async stop() {
+      await kill();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** An empty Redis: one of its own, or the one that `TEST_REDIS_URL` names, emptied. */
+export async function openEmptyRedis(): Promise<{ url: string; empty(): Promise<void>; stop(): Promise<void> }> {
+  const given = process.env.TEST_REDIS_URL;
+  const server = given === undefined ? await startRedis() : null;
+  const url = given ?? server!.url;
+  const empty = async () => {
+    const redis = new Redis(url, { lazyConnect: true });
+    await redis.connect();
+    await redis.flushall();
+    redis.disconnect();
+  };
+  await empty();
+  return { url, empty, stop: async () => void (await server?.stop()) };
+}
+
+/** A master, its replica and a Sentinel that fails over within seconds. */
+export async function startSentinelPair(): Promise<RedisGroup & { masterName: string; sentinel: RedisServer }> {
+  const masterName = "main";
+  const master = await startRedis();
+  const replica = await startRedis(["--replicaof", "127.0.0.1", String(master.port)]);
+  const folder = mkdtempSync(join(tmpdir(), "ws-sentinel-"));
+  const file = join(folder, "sentinel.conf");
+  await Bun.write(
+    file,
+    [
+      `sentinel monitor ${masterName} 127.0.0.1 ${master.port} 1`,
+      `sentinel down-after-milliseconds ${masterName} 500`,
+      `sentinel failover-timeout ${masterName} 3000`,
+    ].join("\n"),
+  );
+  const sentinel = await startRedis([file, "--sentinel"]);
+  const redis = new Redis(sentinel.port);
+  await until(async () => {
+    const replicas = (await redis.call("sentinel", "replicas", masterName)) as unknown[];
+    return replicas.length === 1 && !JSON.stringify(replicas).includes("disconnected");
+  });
+  redis.disconnect();
+  const servers = [master, replica];
+  return {
+    url: `redis+sentinel://127.0.0.1:${sentinel.port}/${masterName}`,
+    masterName,
+    sentinel,
+    servers,
+    async stop() {
+      await Promise.all([sentinel, ...servers].map((server) => server.stop()));
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Three masters that share the slots. */
+export async function startRedisCluster(): Promise<RedisGroup> {
+  const ports = await freePorts(6);
+  const servers = await Promise.all(
+    [0, 1, 2].map((at) =>
+      startRedis(
+        ["--cluster-enabled", "yes", "--cluster-port", String(ports[at + 3]), "--cluster-node-timeout", "2000"],
+        ports[at],
+      ),
+    ),
+  );
+  const clients = servers.map(({ port }) => new Redis(port));
+  const bounds = [0, 5_461, 10_923, 16_384];
+  for (const [at, client] of clients.entries()) {
+    await client.call("cluster", "addslotsrange", bounds[at]!, bounds[at + 1]! - 1);
+    await client.call("cluster", "set-config-epoch", at + 1);
+    if (at > 0) await clients[0]!.call("cluster", "meet", "127.0.0.1", ports[at]!, ports[at + 3]!);
+  }
+  await until(async () => {
+    const infos = await Promise.all(clients.map((client) => client.call("cluster", "info")));
+    return infos.every(
+      (info) => String(info).includes("cluster_state:ok") && String(info).includes("cluster_known_nodes:3"),
+    );
+  });
+  for (const client of clients) client.disconnect();
+  return {
+    url: `redis+cluster://${servers.map(({ port }) => `127.0.0.1:${port}`).join(",")}`,
+    servers,
+    stop: async () => void (await Promise.all(servers.map((server) => server.stop()))),
+  };
+}
+
+/** Asks until it is so; each answer takes its time, and so the asking does not spin. */
+export async function until(isSo: () => Promise<boolean>, patienceMs = 20_000): Promise<void> {
+  const end = performance.now() + patienceMs;
+  while (!(await isSo())) {
+    if (performance.now() > end) throw new Error(`not so within ${patienceMs} ms: ${isSo}`);
+    await Bun.sleep(20);
+  }
+}
+
+/** Resolves once the program has said it; what it says afterwards is read and dropped, so that it never blocks. */
+async function said(stream: ReadableStream<Uint8Array>, what: RegExp): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  void (async () => {
+    let text = "";
+    const decoder = new TextDecoder();
+    for await (const chunk of stream) {
+      if (text.length < 1 << 16) text += decoder.decode(chunk, { stream: true });
+      if (what.test(text)) resolve();
+    }
+    reject(new Error(`redis-server ended: ${text}`));
+  })();
+  await promise;
+}
