@@ -20,6 +20,8 @@ export interface Departures {
   add(place: Place, delayMs: number): Promise<void>;
   /** The device has come back, or its connection was replaced. @returns whether it was on its way out */
   remove(connectionId: string): boolean;
+  /** Whether the connection has broken off and its device may still come back. */
+  has(connectionId: string): boolean;
   size(): number;
   /** Nobody leaves any more. */
   stop(): void;
@@ -59,6 +61,7 @@ export function createDepartures({ leave, onFailure, retryDelayMs, timers }: Dep
       waiting.get(connectionId)?.();
       return waiting.delete(connectionId);
     },
+    has: (connectionId) => waiting.has(connectionId),
     size: () => waiting.size,
     stop() {
       stopped = true;

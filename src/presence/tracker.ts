@@ -47,7 +47,7 @@ export interface PresenceTracker {
   query(viewer: string, userIds: string[], mayBeSeen: Set<string>): Promise<PresenceView[]>;
   /** The views of users who may be seen, for the answer to a subscription [PRE5]. */
   snapshotOf(viewer: string, userIds: string[]): Promise<Map<string, PresenceView>>;
-  /** The user's devices on the whole cluster, those in their grace included. */
+  /** The user's devices that can be reached, on the whole cluster; without those that broke off here and may come back. */
   deviceIdsOf(userId: string): Promise<string[]>;
   start(): void;
   /** Draining: what is under way ends, and no one is shown offline by it [DRN]. */
@@ -215,7 +215,8 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     snapshotOf: (viewer, userIds) => viewsOf(viewer, userIds, () => true),
     async deviceIdsOf(userId) {
       const devices = await registry.devicesOf([userId]);
-      return (devices.get(userId) ?? []).map((device) => device.deviceId);
+      const here = (devices.get(userId) ?? []).filter((device) => !departures.has(device.connectionId));
+      return here.map((device) => device.deviceId);
     },
     start: () => sweep.start(),
     async stop() {
