@@ -7,6 +7,7 @@ import { Sequencer } from "./broadcast/sequencer.ts";
 import { createCallService } from "./calls/service.ts";
 import { createLocalCluster } from "./cluster/local/cluster.ts";
 import type { Cluster, ControlMessage, TopicMessage } from "./cluster/ports.ts";
+import { createRedisCluster } from "./cluster/redis/cluster.ts";
 import type { Config } from "./config/schema.ts";
 import { createDirectoryView } from "./directory/directory.ts";
 import type { Routes, Services } from "./handlers/context.ts";
@@ -71,7 +72,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     random = Math.random,
   } = options;
   const storage = createStorage(config, { now, logger });
-  const cluster = createCluster(config, { now, version, nodeId: config.cluster.node_id ?? newId() });
+  const cluster = createCluster(config, { now, version, nodeId: config.cluster.node_id ?? newId(), logger });
   const codecs: Record<WireFormat, Codec> = { json: jsonCodec, protobuf: protobufCodec };
   const hub = new Hub();
   let draining = false;
@@ -427,7 +428,10 @@ function createStorage(config: Config, { now, logger }: { now: () => number; log
   });
 }
 
-function createCluster(config: Config, options: { now: () => number; version: string; nodeId: string }): Cluster {
-  if (config.cluster.url !== null) throw new Error("cluster.url: Redis is not supported by this version yet");
-  return createLocalCluster(options);
+function createCluster(
+  config: Config,
+  options: { now: () => number; version: string; nodeId: string; logger: Logger },
+): Cluster {
+  const { url, heartbeat: heartbeatMs, dead_after: deadAfterMs } = config.cluster;
+  return url === null ? createLocalCluster(options) : createRedisCluster({ ...options, url, heartbeatMs, deadAfterMs });
 }

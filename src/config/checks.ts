@@ -125,6 +125,13 @@ export const checks: readonly Check[] = [
         : "must be null, redis://…, rediss://…, redis+sentinel://… or redis+cluster://…",
   },
   {
+    at: "cluster.dead_after",
+    needs: ["cluster.heartbeat"],
+    // One heartbeat that comes late is no death.
+    find: ({ cluster }) =>
+      cluster.dead_after >= 2 * cluster.heartbeat ? null : "must be at least twice cluster.heartbeat",
+  },
+  {
     at: "operations.listen",
     needs: ["operations.token"],
     find: ({ operations }) =>

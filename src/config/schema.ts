@@ -84,6 +84,10 @@ const cluster = v.strictObject({
   /** Null: this node is alone. `redis://…` for many nodes. */
   url: v.optional(v.nullable(v.string()), null),
   node_id: v.optional(v.nullable(v.string()), null),
+  /** How often a node says that it lives. */
+  heartbeat: v.optional(interval, "5s"),
+  /** A node that has said nothing for so long is dead, and its users are offline [PRE1]. */
+  dead_after: v.optional(interval, "15s"),
 });
 
 const messages = v.strictObject({

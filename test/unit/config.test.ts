@@ -213,7 +213,7 @@ describe("the environment", () => {
       "call.ice": { per_minute: 7, burst: 150 },
       "presence.update": { per_minute: 12, burst: 8 },
     });
-    expect(config.cluster).toEqual({ url: null, node_id: "7" });
+    expect(config.cluster).toMatchObject({ url: null, node_id: "7" });
     expect(config.operations.listen).toEqual({ host: "::1", port: 9090 });
     expect(origins.get("log.level")).toBe("WS__LOG__LEVEL");
   });
@@ -393,6 +393,7 @@ describe("settings that must fit each other", () => {
     ["storage is SQLite or PostgreSQL", "storage: { url: 'mysql://h' }", "storage.url"],
     ["[LOG3] nodes share one log", cluster, "storage.url"],
     ["the cluster is Redis", `cluster: { url: 'http://h' }\n${postgres}`, "cluster.url"],
+    ["[PRE1] one late heartbeat is no death", "cluster: { heartbeat: 8s }", "cluster.dead_after"],
     [
       "[END3] the internal listener is loopback or has a token",
       "operations: { listen: '0.0.0.0:9090' }",
