@@ -51,6 +51,8 @@ export class SubscriptionManager {
   readonly #catchingUp = new Set<UnderWay>();
   /** The last of what each connection has under way. */
   readonly #tails = new Map<Subscriber, Promise<void>>();
+  /** Connections that follow presence without naming users; closed ones go with the next change of membership. */
+  readonly #presenceFollowers = new Set<Subscriber>();
   #subscribes = 0;
   #replayedEvents = 0;
 
@@ -190,8 +192,9 @@ export class SubscriptionManager {
           return key === subscriber.userId || visible.has(key);
       }
     };
-    for (const topic of scope.topics) {
-      if (await may(topic)) allowed.push(topic);
+    const verdicts = await Promise.all(scope.topics.map(may));
+    for (const [index, topic] of scope.topics.entries()) {
+      if (verdicts[index]) allowed.push(topic);
       // A topic that does not exist and one that is forbidden look the same.
       else rejected.push({ topic: topic.name, code: "forbidden" });
     }
@@ -205,6 +208,7 @@ export class SubscriptionManager {
     follows.typing ||= scope.all.has("typing");
     follows.presence ||= scope.all.has("presence");
     for (const conversationId of scope.presenceOf) follows.presenceOf.add(conversationId);
+    if (follows.presence || follows.presenceOf.size > 0) this.#presenceFollowers.add(subscriber);
   }
 
   /** Those the connection is not on yet, as many as its limit lets in. */
@@ -283,11 +287,15 @@ export class SubscriptionManager {
   }
 
   async #memberAdded(conversationId: string, userId: string): Promise<void> {
-    const members = await this.options.directory.membersOf(conversationId);
+    const newcomers = [...this.options.subscribersOf(userId)];
+    // Who is in it is asked only where it matters: large conversations grow one member at a time.
+    const members = newcomers.some(({ follows }) => follows?.presence || follows?.presenceOf.has(conversationId))
+      ? await this.options.directory.membersOf(conversationId)
+      : [];
     const others = members.filter((member) => member !== userId);
     // All at once: whoever is slow to take a replay keeps nobody else waiting.
     const joins: Promise<void>[] = [];
-    for (const subscriber of [...this.options.subscribersOf(userId)]) {
+    for (const subscriber of newcomers) {
       joins.push(
         this.#join(subscriber, ({ conversations, typing, presence, presenceOf }) => [
           ...(conversations ? [conversationTopic(conversationId)] : []),
@@ -296,16 +304,23 @@ export class SubscriptionManager {
         ]),
       );
     }
-    for (const member of others) {
-      for (const subscriber of [...this.options.subscribersOf(member)]) {
+    for (const follower of [...this.#presenceFollowers]) {
+      if (follower.isClosed) this.#presenceFollowers.delete(follower);
+      else if (follower.userId !== userId && (await this.#concerns(follower, conversationId))) {
         joins.push(
-          this.#join(subscriber, ({ presence, presenceOf }) =>
+          this.#join(follower, ({ presence, presenceOf }) =>
             presence || presenceOf.has(conversationId) ? [presenceTopic(userId)] : [],
           ),
         );
       }
     }
     await Promise.all(joins);
+  }
+
+  /** Whether a connection that follows presence is to hear of a conversation's new members. */
+  async #concerns({ follows, userId }: Subscriber, conversationId: string): Promise<boolean> {
+    if (follows?.presenceOf.has(conversationId)) return true;
+    return follows?.presence === true && (await this.options.directory.isMember(conversationId, userId));
   }
 
   async #memberRemoved(conversationId: string, userId: string): Promise<void> {
