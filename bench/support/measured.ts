@@ -1,0 +1,91 @@
+/** Both sides of a measurement: a server that reports itself when asked, and the bench that asks it. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+
+export interface Report {
+  /** Bytes of memory that the process has resident, after a full garbage collection. */
+  rss: number;
+  /** Seconds of CPU of all its threads since it started. */
+  cpuSeconds: number;
+}
+
+/** In the server: says where it listens, then answers each line on standard input with a report. */
+export function answerMeasurements(port: number): void {
+  console.log(JSON.stringify({ port }));
+  const cpuSeconds = () => {
+    const { user, system } = process.cpuUsage();
+    return (user + system) / 1e6;
+  };
+  void (async () => {
+    for await (const line of console) {
+      const before = cpuSeconds();
+      // Asked for memory: what is garbage does not count.
+      if (line === "memory") for (let round = 0; round < 3; round++) Bun.gc(true);
+      console.log(JSON.stringify({ rss: process.memoryUsage.rss(), cpuSeconds: before }));
+    }
+    process.exit(0);
+  })();
+}
+
+export interface MeasuredProcess {
+  port: number;
+  report(what: "cpu" | "memory"): Promise<Report>;
+  stop(): Promise<void>;
+}
+
+/** In the bench: starts a server of this folder. */
+export async function startMeasured(program: string, env: Record<string, string> = {}): Promise<MeasuredProcess> {
+  const { child, next } = startProgram([program], env);
+  const { port } = (await next()) as { port: number };
+  return {
+    port,
+    report(what) {
+      child.stdin.write(`${what}\n`);
+      child.stdin.flush();
+      return next() as Promise<Report>;
+    },
+    async stop() {
+      child.kill("SIGTERM");
+      await child.exited;
+    },
+  };
+}
+
+/** Starts a program that speaks in lines of JSON. */
+export function startProgram(args: string[], env: Record<string, string> = {}) {
+  const child = Bun.spawn([process.execPath, join(import.meta.dir, args[0]!), ...args.slice(1)], {
+    env: { PATH: process.env.PATH ?? "", ...env },
+    stdin: "pipe",
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  const lines = readLines(child.stdout);
+  const next = async (): Promise<unknown> => {
+    const { value, done } = await lines.next();
+    if (done) throw new Error(`${args[0]} ended`);
+    return JSON.parse(value);
+  };
+  return { child, next };
+}
+
+async function* readLines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  let rest = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of stream) {
+    const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+    rest = lines.pop()!;
+    for (const line of lines) if (line !== "") yield line;
+  }
+}
+
+export const median = (values: number[]) => values.toSorted((a, b) => a - b)[values.length >> 1]!;
+
+/** Prints a table and keeps the same rows as `bench/results/<name>.json`. */
+export function present(name: string, rows: Record<string, string | number>[]): void {
+  console.table(rows);
+  const folder = resolve(import.meta.dir, "../results");
+  mkdirSync(folder, { recursive: true });
+  const file = join(folder, `${name}.json`);
+  writeFileSync(file, `${JSON.stringify({ at: new Date().toISOString(), bun: Bun.version, rows }, null, 2)}\n`);
+  console.log(`written to bench/results/${name}.json`);
+}
