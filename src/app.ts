@@ -25,6 +25,7 @@ import { createRateLimiter } from "./router/rate-limiter.ts";
 import { Router } from "./router/router.ts";
 import type { DirectoryChange, Storage } from "./storage/ports.ts";
 import { createSqliteStorage } from "./storage/sqlite/storage.ts";
+import { Freshness } from "./subscription/freshness.ts";
 import { SubscriptionManager } from "./subscription/manager.ts";
 import { createSnapshots } from "./subscription/snapshots.ts";
 import { callsTopic, userTopic } from "./subscription/topic.ts";
@@ -79,6 +80,7 @@ export async function startApp(options: AppOptions): Promise<App> {
 
   // The topics exist once the server listens; nothing is published before.
   let native: NativeTopics = { publish() {}, subscriberCount: () => 0 };
+  const freshness = new Freshness();
   const broadcaster = new Broadcaster({
     native: {
       publish: (topic, frame) => native.publish(topic, frame),
@@ -87,6 +89,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     recipients: hub,
     codecs,
     bus: cluster.bus,
+    onEphemeral: (topic) => freshness.note(topic),
     now,
     newId,
   });
@@ -182,7 +185,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     sequencer,
     bus: cluster.bus,
     directory,
-    snapshots: createSnapshots({ receipts: storage.receipts, typing, presence }),
+    snapshots: createSnapshots({ receipts: storage.receipts, typing, presence, freshness }),
     onSubscribed: (subscriber, topics) => {
       const { userId, deviceId } = subscriber;
       // Once `subscribed` is out: calls that ring come after it.

@@ -27,6 +27,8 @@ export interface BroadcasterOptions {
   recipients: LocalRecipients;
   codecs: Record<WireFormat, Codec>;
   bus: Bus;
+  /** Called before an event that is not logged reaches this node's subscribers of a topic. */
+  onEphemeral?: (topic: string) => void;
   now: () => number;
   newId: () => string;
 }
@@ -49,6 +51,7 @@ export class Broadcaster {
       payload: JSON.stringify(payload),
       at: this.options.now(),
     };
+    this.options.onEphemeral?.(topic);
     this.#publishHere(topic, message, audience);
     const { exceptDevice, onlyDevice } = audience;
     this.options.bus.publish(topic, { kind: "ephemeral", topic, ...message, exceptDevice, onlyDevice });
@@ -73,6 +76,7 @@ export class Broadcaster {
   /** An event of another node, that is not logged; a logged one goes through the sequencer. */
   relay(message: TopicMessage & { kind: "ephemeral" }): void {
     const { kind: _, topic, exceptDevice, onlyDevice, ...outgoing } = message;
+    this.options.onEphemeral?.(topic);
     this.#publishHere(topic, outgoing, { exceptDevice, onlyDevice });
   }
 

@@ -1,23 +1,35 @@
 /** What a new subscriber is told of the present: its place in conversations, who types, who is there [REC3] [TYP2] [PRE5]. */
 import type { PresenceView, Snapshot } from "../protocol/server.ts";
 import type { ReceiptStore } from "../storage/ports.ts";
+import type { Freshness } from "./freshness.ts";
 import type { Subscriber } from "./subscriber.ts";
-import type { Topic, TopicKind } from "./topic.ts";
+import { presenceTopic, type Topic, type TopicKind } from "./topic.ts";
 
 export interface SnapshotSources {
   receipts: Pick<ReceiptStore, "states">;
   typing: { snapshot(conversationId: string, exceptUserId: string): NonNullable<Snapshot["typing"]> };
   presence: { snapshotOf(viewer: string, userIds: string[]): Promise<Map<string, PresenceView>> };
+  freshness: Freshness;
 }
 
-export function createSnapshots({ receipts, typing, presence }: SnapshotSources) {
+export function createSnapshots({ receipts, typing, presence, freshness }: SnapshotSources) {
+  /**
+   * By topic. Whoever comes or goes meanwhile has an event sent first, and this must not take it back: nothing is
+   * waited for after it, so what is `meanwhile` waited for comes first.
+   */
+  const viewsFor = (userId: string, { users, meanwhile }: { users: string[]; meanwhile: Promise<unknown> | null }) =>
+    freshness.read(users.map(presenceTopic), async (topics) => {
+      const asked = topics.map((topic) => topic.slice(presenceTopic("").length));
+      const [views] = await Promise.all([presence.snapshotOf(userId, asked), meanwhile]);
+      return new Map([...views].map(([user, view]) => [presenceTopic(user), view]));
+    });
+
   return async ({ userId }: Subscriber, topics: Topic[]): Promise<Map<string, Snapshot>> => {
     const keysOf = (kind: TopicKind) => topics.flatMap((topic) => (topic.kind === kind ? [topic.key] : []));
     const [conversations, users] = [keysOf("conversation"), keysOf("presence")];
-    const [places, views] = await Promise.all([
-      conversations.length === 0 ? null : receipts.states(userId, conversations),
-      users.length === 0 ? null : presence.snapshotOf(userId, users),
-    ]);
+    const meanwhile = conversations.length === 0 ? null : receipts.states(userId, conversations);
+    const views = await viewsFor(userId, { users, meanwhile });
+    const places = await meanwhile;
     const snapshots = new Map<string, Snapshot>();
     for (const { name, kind, key } of topics) {
       if (kind === "conversation") {
@@ -26,7 +38,7 @@ export function createSnapshots({ receipts, typing, presence }: SnapshotSources)
       } else if (kind === "typing") {
         snapshots.set(name, { typing: typing.snapshot(key, userId) });
       } else if (kind === "presence") {
-        const view = views?.get(key);
+        const view = views.get(name);
         if (view !== undefined) snapshots.set(name, { presence: view });
       }
     }

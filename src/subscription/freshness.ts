@@ -1,0 +1,51 @@
+/** Notices events on topics whose present state is being read, so that no snapshot is older than what was sent before it [PRE5]. */
+
+/** Somebody whose state changes faster than it is read is told by the events after the snapshot. */
+const readsMax = 5;
+
+export class Freshness {
+  /** Only topics that are being read now, and the events that came on each meanwhile. */
+  readonly #reading = new Map<string, { readers: number; events: number }>();
+
+  /** An event that is not logged is about to reach this node's subscribers. */
+  note(topic: string): void {
+    const reading = this.#reading.get(topic);
+    if (reading !== undefined) reading.events++;
+  }
+
+  /** Reads the topics' state, and once more that of those on which an event came meanwhile. */
+  async read<State>(
+    topics: string[],
+    read: (topics: string[]) => Promise<Map<string, State>>,
+  ): Promise<Map<string, State>> {
+    for (const topic of topics) this.#begin(topic);
+    try {
+      const states = new Map<string, State>();
+      let stale = topics;
+      for (let reads = 0; stale.length > 0 && reads < readsMax; reads++) {
+        const before = new Map(stale.map((topic) => [topic, this.#reading.get(topic)!.events]));
+        for (const [topic, state] of await read(stale)) states.set(topic, state);
+        stale = stale.filter((topic) => this.#reading.get(topic)!.events > before.get(topic)!);
+      }
+      return states;
+    } finally {
+      for (const topic of topics) this.#end(topic);
+    }
+  }
+
+  /** Topics being read. */
+  get size(): number {
+    return this.#reading.size;
+  }
+
+  #begin(topic: string): void {
+    const reading = this.#reading.get(topic) ?? { readers: 0, events: 0 };
+    reading.readers++;
+    this.#reading.set(topic, reading);
+  }
+
+  #end(topic: string): void {
+    const reading = this.#reading.get(topic)!;
+    if (--reading.readers === 0) this.#reading.delete(topic);
+  }
+}
