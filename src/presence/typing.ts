@@ -21,6 +21,8 @@ interface Entry {
   userId: string;
   /** Null: typing on another node, known from the bus. */
   typist: Typist | null;
+  /** Another connection of the user had started it before: the typist was told of that, and is told of the end. */
+  takenOver: boolean;
   expiresAt: number;
   relayedAt: number;
 }
@@ -57,6 +59,7 @@ export class TypingTracker {
       conversationId,
       userId: typist.userId,
       typist,
+      takenOver: known !== undefined && (known.takenOver || known.typist !== typist),
       expiresAt: at + settings.timeout,
       relayedAt: relay ? at : known.relayedAt,
     };
@@ -91,6 +94,7 @@ export class TypingTracker {
         userId,
         conversationId,
         typist: null,
+        takenOver: false,
         expiresAt: event.expiresAt + remoteSlackMs,
         relayedAt: 0,
       });
@@ -144,11 +148,11 @@ export class TypingTracker {
   }
 
   #end(key: string): void {
-    const { conversationId, userId, typist } = this.#entries.get(key)!;
+    const { conversationId, userId, typist, takenOver } = this.#entries.get(key)!;
     this.#remove(key);
     const event = { type: "typing.stop", payload: { user_id: userId, conversation_id: conversationId } };
     if (typist === null) this.options.publishHere(typingTopic(conversationId), event);
-    else this.options.publish(typingTopic(conversationId), event, { except: typist });
+    else this.options.publish(typingTopic(conversationId), event, takenOver ? {} : { except: typist });
   }
 }
 

@@ -91,6 +91,18 @@ describe("the usual times", () => {
     expect(typingIn(other)).toHaveLength(2);
   });
 
+  test("[TYP2] a device that takes over from another one of its user is told of the end, as it was of the start", async () => {
+    const { c, anna, phone, laptop } = await scene();
+    await phone.ask("typing.start", { conversation_id: c });
+    await laptop.next("typing.start");
+    await laptop.ask("typing.start", { conversation_id: c });
+    await laptop.ask("typing.stop", { conversation_id: c });
+    expect(typingIn(laptop)).toEqual([
+      ["typing.start", anna],
+      ["typing.stop", anna],
+    ]);
+  });
+
   test("[TYP2] subscribed carries a snapshot of those who type, without oneself", async () => {
     const { c, anna, phone, laptop, other } = await scene();
     await phone.ask("typing.start", { conversation_id: c });
