@@ -19,7 +19,7 @@ export class CallFlow {
 
   async offer({ toUserId, conversationId }: { toUserId: string; conversationId: string }): Promise<void> {
     if (this.begun.size > 0) return;
-    const callId = this.random.uuid();
+    const callId = crypto.randomUUID();
     this.begun.add(callId);
     const reply = await this.device.request("call.offer", {
       call_id: callId,

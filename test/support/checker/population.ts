@@ -63,8 +63,8 @@ class Population {
     this.#patienceMs = options.patienceMs ?? 15_000;
     const { users = 20, devicesMax = 2, conversations = 8 } = options;
     const { history } = this.recorder;
-    // Names differ from run to run, so that one service can be looked at more than once.
-    const run = this.#random.uuid().slice(0, 8);
+    // Names differ from run to run, so that one service can be looked at more than once, also with one seed.
+    const run = crypto.randomUUID().slice(0, 8);
     const userIds = Array.from({ length: users }, (_, index) => `u${index + 1}-${run}`);
     history.conversations = Array.from({ length: conversations }, (_, index) => ({
       conversationId: `c${index + 1}-${run}`,
@@ -73,7 +73,8 @@ class Population {
     }));
     for (const [index, userId] of userIds.entries()) {
       const devices = index % 3 === 0 ? devicesMax : 1;
-      for (let device = 1; device <= devices; device++) this.#addDevice({ userId, deviceId: `${userId}-d${device}` });
+      for (let device = 1; device <= devices; device++)
+        this.#addDevice({ userId, deviceId: `${userId}-d${device}`, random: this.#random.fork(`${index} ${device}`) });
     }
   }
 
@@ -133,11 +134,10 @@ class Population {
     for (const device of this.#devices) device.signOff();
   }
 
-  #addDevice({ userId, deviceId }: { userId: string; deviceId: string }): void {
+  #addDevice({ userId, deviceId, random }: { userId: string; deviceId: string; random: Random }): void {
     const { urls, behaviour, pauseMs = { least: 20, most: 250 }, contentLengthMax = 4_000 } = this.options;
     const { conversations } = this.recorder.history;
     const conversationIds = conversations.filter((it) => it.userIds.includes(userId)).map((it) => it.conversationId);
-    const random = this.#random.fork(deviceId);
     const device = new Device({
       userId,
       deviceId,

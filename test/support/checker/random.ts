@@ -7,7 +7,6 @@ export interface Random {
   between(low: number, high: number): number;
   chance(probability: number): boolean;
   pick<Item>(items: readonly Item[]): Item;
-  uuid(): string;
   /** Chance of its own for one part, so that parts do not disturb each other's. */
   fork(name: string): Random;
 }
@@ -22,13 +21,11 @@ export function createRandom(seed: number): Random {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
   const between = (low: number, high: number) => low + Math.floor(next() * (high - low + 1));
-  const hex = (digits: number) => Array.from({ length: digits }, () => between(0, 15).toString(16)).join("");
   return {
     next,
     between,
     chance: (probability) => next() < probability,
     pick: (items) => items[between(0, items.length - 1)]!,
-    uuid: () => `${hex(8)}-${hex(4)}-4${hex(3)}-8${hex(3)}-${hex(12)}`,
     fork: (name) => createRandom(Number(Bun.hash(`${seed} ${name}`) & 0xffff_ffffn)),
   };
 }
