@@ -36,7 +36,7 @@ function findServer(): string {
   program ??= Bun.which("redis-server");
   if (program !== null) return program;
   if (process.getuid?.() === 0 && Bun.which("apt-get") !== null) {
-    // Without its service: a policy of "do not start" holds while the package is set up.
+    // At run level 1 the package does not start its own service.
     const install = Bun.spawnSync(
       ["sh", "-c", "apt-get update -qq; apt-get install -y -qq --no-install-recommends redis-server"],
       { env: { ...process.env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" }, stdout: "ignore", stderr: "ignore" },
@@ -47,19 +47,25 @@ function findServer(): string {
   return program;
 }
 
-/** Starts a server that keeps everything in memory; further settings as on the command line. */
-export async function startRedis(settings: string[] = [], port?: number): Promise<RedisServer> {
+export interface RedisOptions {
+  /** Further settings, as on the command line. */
+  settings?: string[];
+  configFile?: string;
+  port?: number;
+}
+
+/** Starts a server that keeps everything in memory. */
+export async function startRedis({ settings = [], configFile, port }: RedisOptions = {}): Promise<RedisServer> {
   const server = findServer();
   const at = port ?? (await freePorts(1))[0]!;
   const folder = mkdtempSync(join(tmpdir(), "ws-redis-"));
+  const fixed = ["--port", String(at), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "no"];
   const run = async () => {
-    const child = Bun.spawn(
-      [server, ...settings.slice(0, settings[0]?.startsWith("--") === false ? 1 : 0), "--port", String(at)].concat(
-        ["--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "no", "--daemonize", "no"],
-        settings.slice(settings[0]?.startsWith("--") === false ? 1 : 0),
-      ),
-      { stdin: "ignore", stdout: "pipe", stderr: "ignore" },
-    );
+    const child = Bun.spawn([server, ...(configFile === undefined ? [] : [configFile]), ...fixed, ...settings], {
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "ignore",
+    });
     await said(child.stdout, /Ready to accept connections|Sentinel ID is/);
     return child;
   };
@@ -103,7 +109,7 @@ export async function openEmptyRedis(): Promise<{ url: string; empty(): Promise<
 export async function startSentinelPair(): Promise<RedisGroup & { masterName: string; sentinel: RedisServer }> {
   const masterName = "main";
   const master = await startRedis();
-  const replica = await startRedis(["--replicaof", "127.0.0.1", String(master.port)]);
+  const replica = await startRedis({ settings: ["--replicaof", "127.0.0.1", String(master.port)] });
   const folder = mkdtempSync(join(tmpdir(), "ws-sentinel-"));
   const file = join(folder, "sentinel.conf");
   await Bun.write(
@@ -114,7 +120,7 @@ export async function startSentinelPair(): Promise<RedisGroup & { masterName: st
       `sentinel failover-timeout ${masterName} 3000`,
     ].join("\n"),
   );
-  const sentinel = await startRedis([file, "--sentinel"]);
+  const sentinel = await startRedis({ configFile: file, settings: ["--sentinel"] });
   const redis = new Redis(sentinel.port);
   await until(async () => {
     const replicas = (await redis.call("sentinel", "replicas", masterName)) as unknown[];
@@ -139,10 +145,13 @@ export async function startRedisCluster(): Promise<RedisGroup> {
   const ports = await freePorts(6);
   const servers = await Promise.all(
     [0, 1, 2].map((at) =>
-      startRedis(
-        ["--cluster-enabled", "yes", "--cluster-port", String(ports[at + 3]), "--cluster-node-timeout", "2000"],
-        ports[at],
-      ),
+      startRedis({
+        port: ports[at],
+        settings: [
+          ...["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"],
+          ...["--cluster-port", String(ports[at + 3])],
+        ],
+      }),
     ),
   );
   const clients = servers.map(({ port }) => new Redis(port));
@@ -166,7 +175,7 @@ export async function startRedisCluster(): Promise<RedisGroup> {
   };
 }
 
-/** Asks until it is so; each answer takes its time, and so the asking does not spin. */
+/** Asks again and again until it is so, for what tells nobody by itself. */
 export async function until(isSo: () => Promise<boolean>, patienceMs = 20_000): Promise<void> {
   const end = performance.now() + patienceMs;
   while (!(await isSo())) {

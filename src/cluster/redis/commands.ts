@@ -43,15 +43,10 @@ export class Commands {
   constructor(private readonly options: CommandsOptions) {
     const { client, logger } = options;
     this.isCluster = client.isCluster;
-    // Said once when it goes and once when it is back, however often it is tried in between.
-    const gone = (error?: unknown) => {
-      if (this.#state !== "ready") return;
-      this.#state = "away";
-      logger.warn(error === undefined ? {} : { error: String(error) }, "Redis is away");
-    };
+    // What is wrong with a connection shows in what it does; ioredis would print it at every try.
     client.on("error", () => {});
-    client.on("close", () => gone());
-    client.on("end", () => gone());
+    client.on("close", () => this.#noteGone("connection closed"));
+    client.on("end", () => this.#noteGone("connection closed"));
     client.on("ready", () => {
       if (this.#state === "stopped") return;
       this.#state = "ready";
@@ -88,6 +83,7 @@ export class Commands {
   async call(command: string, ...args: (string | number)[]): Promise<unknown> {
     const { client } = this.options;
     const repliesBefore = this.#replies;
+    if (!this.isReady) throw new RedisUnavailable("away");
     try {
       const reply = await client.call(command, ...args);
       this.#replies++;
@@ -125,10 +121,19 @@ export class Commands {
       .finally(() => this.#publishing--);
   }
 
+  /** Said once when it goes and once when it is back, however often it is tried in between. */
+  #noteGone(reason: string): void {
+    if (this.#state !== "ready") return;
+    this.#state = "away";
+    this.options.logger.warn({ reason }, "Redis is away");
+  }
+
   /** Nothing at all was answered since: the connection is half open, and only a new one will tell. */
   #noteSilence(repliesBefore: number): void {
     // A Redis Cluster's other masters may well answer; its own client watches over each.
     if (this.isCluster || !this.isReady || this.#replies !== repliesBefore) return;
+    // Away from now on: the old connection may take seconds to close, and nobody should wait for it meanwhile.
+    this.#noteGone("no answer");
     this.options.client.disconnect(true);
   }
 }

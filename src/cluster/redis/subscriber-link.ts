@@ -20,18 +20,25 @@ export class SubscriberLink {
   /** What is to be heard, confirmed or not. */
   readonly #channels = new Set<string>();
   #wasReady = false;
-  #stopped = false;
+  #state: "away" | "ready" | "stopped" = "away";
 
   constructor(private readonly options: SubscriberLinkOptions) {
     const { redis, sharded, onMessage, onMoved } = options;
     redis.on("error", () => {});
-    redis.on("ready", () => void this.#subscribeAll());
+    redis.on("close", () => {
+      if (this.#state === "ready") this.#state = "away";
+    });
+    redis.on("ready", () => {
+      if (this.#state === "stopped") return;
+      this.#state = "ready";
+      void this.#subscribeAll();
+    });
     redis.on(sharded ? "smessage" : "message", onMessage);
     redis.on("moved", onMoved);
   }
 
   get isReady(): boolean {
-    return this.options.redis.status === "ready";
+    return this.#state === "ready";
   }
 
   get channels(): ReadonlySet<string> {
@@ -44,7 +51,7 @@ export class SubscriberLink {
   }
 
   stop(): void {
-    this.#stopped = true;
+    this.#state = "stopped";
     this.options.redis.disconnect();
   }
 
@@ -93,7 +100,9 @@ export class SubscriberLink {
   }
 
   #renew(): void {
-    if (!this.#stopped && this.isReady) this.options.redis.disconnect(true);
+    if (!this.isReady) return;
+    this.#state = "away";
+    this.options.redis.disconnect(true);
   }
 
   async #subscribeAll(): Promise<void> {
@@ -102,7 +111,7 @@ export class SubscriberLink {
     this.#wasReady = true;
     try {
       await this.#subscribe(this.#channels);
-      if (isBack && !this.#stopped) this.options.onBack();
+      if (isBack && this.isReady) this.options.onBack();
     } catch {
       this.#renew();
     }

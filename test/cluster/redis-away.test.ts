@@ -1,0 +1,176 @@
+/** What the cluster does while Redis is away, silent, or back without what it held. */
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import type { Cluster, DevicePresence } from "../../src/cluster/ports.ts";
+import { record } from "../contract/bus.ts";
+import { startNodes } from "../support/cluster.ts";
+import { exampleCall } from "../support/example-call.ts";
+import { type RedisServer, startRedis, until } from "../support/redis.ts";
+
+let redis: RedisServer;
+let one: Cluster;
+let other: Cluster;
+let close: () => Promise<void>;
+beforeEach(async () => {
+  redis = await startRedis();
+  const started = await startNodes(redis.url, ["n1", "n2"], {
+    heartbeatMs: 100,
+    deadAfterMs: 600,
+    commandTimeoutMs: 300,
+    watchTimeoutMs: 300,
+  });
+  [one, other] = started.nodes as [Cluster, Cluster];
+  close = started.close;
+});
+afterEach(async () => {
+  await close();
+  await redis.stop();
+});
+
+const device = (userId: string, nodeId: string, deviceId = "d1"): DevicePresence => ({
+  userId,
+  deviceId,
+  connectionId: `c-${userId}-${deviceId}`,
+  nodeId,
+  status: "online",
+  connectedAt: Date.now(),
+});
+const idsOf = async (node: Cluster, userId: string) =>
+  ((await node.presence.devicesOf([userId])).get(userId) ?? []).map(({ deviceId }) => deviceId).sort();
+const isUp = (node: Cluster) =>
+  node.ping().then(
+    () => true,
+    () => false,
+  );
+const isDown = async (node: Cluster) => !(await isUp(node));
+const typing = (id: string) =>
+  ({ kind: "ephemeral", topic: "typing:c1", id, type: "typing.start", payload: "{}", at: 1 }) as const;
+
+test("[LOG3] [PRE1] [CALL5] [ADM1] after Redis comes back empty the nodes put back what they know", async () => {
+  const call = exampleCall();
+  const until_ = Date.now() + 60_000;
+  await one.presence.add(device("ann", "n1"), 10);
+  await one.presence.add(device("bob", "n1"), 10);
+  await other.presence.add(device("ann", "n2", "d2"), 10);
+  await one.calls.transact({ callId: call.callId, userIds: ["ann", "bob"] }, () => ({ put: [call], result: null }));
+  await one.blocks.block("eve", until_);
+  await other.bus.watch("typing:c1");
+  const heard = record(other.bus);
+  const { promise: gap, resolve: noteGap } = Promise.withResolvers<void>();
+  other.bus.onGap(noteGap);
+
+  await redis.kill();
+  await until(() => isDown(other));
+  await redis.restart();
+  await gap;
+  await until(() => isUp(one));
+  await until(async () => (await other.presence.stats()).devices === 3);
+  expect(await other.presence.stats()).toEqual({ users: 2, devices: 3 });
+  expect(await idsOf(other, "ann")).toEqual(["d1", "d2"]);
+  await until(async () => (await other.calls.get(call.callId)) !== null);
+  expect(await other.calls.callsOf("bob")).toEqual([call]);
+  expect(await other.calls.takeDue(call.deadline, 10)).toEqual([call.callId]);
+  await until(async () => (await other.blocks.blockedUntil("eve")) === until_);
+  expect((await other.nodes.list()).map(({ nodeId }) => nodeId)).toEqual(["n1", "n2"]);
+  one.bus.publish("typing:c1", typing("after"));
+  expect(await heard.topic(() => true)).toEqual(typing("after"));
+}, 30_000);
+
+test("[PRE1] [CALL] while Redis is away people connect and leave here, calls are refused, and nobody waits", async () => {
+  await one.presence.add(device("ann", "n1"), 10);
+  await redis.kill();
+  await until(() => isDown(one));
+  expect(await one.presence.add(device("ann", "n1", "d2"), 2)).toEqual({ added: true, first: false, replaced: null });
+  expect(await one.presence.add(device("ann", "n1", "d3"), 2)).toMatchObject({ added: false });
+  expect(await one.presence.add(device("bob", "n1"), 2)).toMatchObject({ added: true, first: true });
+  expect(await idsOf(one, "ann")).toEqual(["d1", "d2"]);
+  expect(await one.presence.update({ ...device("bob", "n1"), status: "busy" })).toBe(true);
+  expect(await one.presence.sweep()).toEqual([]);
+  await one.bus.watch("typing:c1");
+  one.bus.publish("typing:c1", typing("lost"));
+  one.bus.broadcast({ kind: "replaced", userId: "ann", deviceId: "d1", byConnectionId: "c1" });
+  expect(await one.blocks.blockedUntil("ann")).toBeNull();
+  expect(await one.nodes.list()).toHaveLength(1);
+  await expect(one.calls.callsOf("ann")).rejects.toMatchObject({ code: "unavailable" });
+  await expect(one.presence.remove(device("ann", "n1"))).rejects.toThrow("not available");
+
+  await redis.restart();
+  await until(async () => (await other.presence.stats()).devices === 3);
+  expect((await other.presence.devicesOf(["bob"])).get("bob")).toMatchObject([{ status: "busy" }]);
+  expect(await one.presence.remove(device("bob", "n1"))).toEqual({ removed: true, last: true });
+  const heard = record(one.bus);
+  await until(() => isUp(one));
+  other.bus.publish("typing:c1", typing("heard"));
+  await heard.topic(() => true);
+}, 30_000);
+
+test("[END2] a Redis that takes packets and answers nothing is noticed, and so is its return", async () => {
+  await one.bus.watch("typing:c1");
+  redis.pause();
+  await until(() => isDown(one));
+  await one.bus.watch("typing:c2");
+  expect(await one.presence.add(device("ann", "n1"), 10)).toMatchObject({ added: true, first: true });
+  redis.resume();
+  await until(() => isUp(one));
+  await until(async () => (await idsOf(other, "ann")).length === 1);
+  const heard = record(one.bus);
+  await until(() => isUp(other));
+  other.bus.publish("typing:c2", { ...typing("heard"), topic: "typing:c2" });
+  await heard.topic(() => true);
+}, 30_000);
+
+test("[PRE1] nobody goes offline because Redis was away for longer than a node may be silent", async () => {
+  await one.presence.add(device("ann", "n1"), 10);
+  await other.presence.add(device("bob", "n2"), 10);
+  redis.pause();
+  await until(() => isDown(one));
+  const silentSince = performance.now();
+  await until(async () => performance.now() - silentSince > 1_200);
+  redis.resume();
+  await until(async () => (await isUp(one)) && (await isUp(other)));
+  expect([...(await one.presence.sweep()), ...(await other.presence.sweep())]).toEqual([]);
+  expect([await idsOf(one, "bob"), await idsOf(other, "ann")]).toEqual([["d1"], ["d1"]]);
+}, 30_000);
+
+test("[PRE1] the users of a node that died are swept once, whoever looks; who has a device elsewhere stays", async () => {
+  const { nodes } = await startNodes(redis.url, ["n3"], { heartbeatMs: 100 });
+  const dying = nodes[0]!;
+  for (let at = 0; at < 250; at++) await dying.presence.add(device(`u${at}`, "n3"), 10);
+  await one.presence.add(device("u0", "n1", "d2"), 10);
+  // A node with devices leaves them behind, as one that is killed does.
+  await dying.stop();
+  const lost: string[] = [];
+  await until(async () => {
+    lost.push(...(await Promise.all([one.presence.sweep(), other.presence.sweep(), one.presence.sweep()])).flat());
+    return lost.length >= 249;
+  });
+  lost.push(...(await one.presence.sweep()), ...(await other.presence.sweep()));
+  expect(lost.sort()).toEqual(Array.from({ length: 249 }, (_, at) => `u${at + 1}`).sort());
+  expect(await one.presence.stats()).toEqual({ users: 1, devices: 1 });
+  expect((await one.nodes.list()).map(({ nodeId }) => nodeId)).toEqual(["n1", "n2"]);
+}, 30_000);
+
+test("[PRE1] a device that came back on another node is not swept with the one that died", async () => {
+  const { nodes } = await startNodes(redis.url, ["n3"], { heartbeatMs: 100 });
+  await nodes[0]!.presence.add(device("ann", "n3"), 10);
+  await nodes[0]!.stop();
+  const back = { ...device("ann", "n1"), connectionId: "newer" };
+  expect(await one.presence.add(back, 10)).toMatchObject({ added: true, first: false });
+  await until(async () => {
+    expect(await other.presence.sweep()).toEqual([]);
+    return (await other.nodes.list()).length === 2;
+  });
+  expect(await idsOf(other, "ann")).toEqual(["d1"]);
+}, 30_000);
+
+test("[CALL5] a node does not put back a call that another has changed or forgotten since", async () => {
+  const call = exampleCall();
+  const key = { callId: call.callId, userIds: [] };
+  await one.calls.transact(key, () => ({ put: [call], result: null }));
+  await other.calls.transact(key, () => ({ put: [{ ...call, state: "active" }], result: null }));
+  await redis.kill();
+  await until(() => isDown(one));
+  await redis.restart();
+  await until(async () => (await one.calls.get(call.callId).catch(() => null))?.state === "active");
+  await other.calls.transact(key, () => ({ put: [], forget: [call.callId], result: null }));
+  expect(await one.calls.get(call.callId)).toBeNull();
+}, 30_000);

@@ -1,0 +1,66 @@
+/** The cluster on Sentinel and on a Redis Cluster, while masters fail. */
+import { expect, test } from "bun:test";
+import type { Cluster, DevicePresence } from "../../src/cluster/ports.ts";
+import { record } from "../contract/bus.ts";
+import { startNodes } from "../support/cluster.ts";
+import { startRedisCluster, startSentinelPair, until } from "../support/redis.ts";
+
+const settings = { heartbeatMs: 200, deadAfterMs: 5_000, commandTimeoutMs: 500, watchTimeoutMs: 500 };
+const device = (userId: string): DevicePresence => ({
+  userId,
+  deviceId: "d1",
+  connectionId: `c-${userId}`,
+  nodeId: "n1",
+  status: "online",
+  connectedAt: 1_767_323_045_000,
+});
+const isUp = (node: Cluster) =>
+  node.ping().then(
+    () => true,
+    () => false,
+  );
+const typing = (topic: string, id: string) =>
+  ({ kind: "ephemeral", topic, id, type: "typing.start", payload: "{}", at: 1 }) as const;
+
+test("[END2] [PRE1] a Sentinel's new master is found, and events and presence go on there", async () => {
+  const group = await startSentinelPair();
+  const { nodes, close } = await startNodes(group.url, ["n1", "n2"], settings);
+  const [one, other] = nodes as [Cluster, Cluster];
+  try {
+    await one.presence.add(device("ann"), 10);
+    await other.bus.watch("typing:c1");
+    const heard = record(other.bus);
+    await group.servers[0]!.kill();
+    await until(async () => !(await isUp(one)));
+    await until(async () => (await isUp(one)) && (await isUp(other)), 40_000);
+    await until(async () => (await other.presence.devicesOf(["ann"])).has("ann"));
+    one.bus.publish("typing:c1", typing("typing:c1", "after"));
+    expect(await heard.topic(() => true)).toEqual(typing("typing:c1", "after"));
+  } finally {
+    await close();
+    await group.stop();
+  }
+}, 60_000);
+
+test("[END2] [PRE1] one master of a Redis Cluster goes and comes back empty: what it held is put back", async () => {
+  const group = await startRedisCluster();
+  const { nodes, close } = await startNodes(group.url, ["n1", "n2"], settings);
+  const [one, other] = nodes as [Cluster, Cluster];
+  const users = Array.from({ length: 50 }, (_, at) => `u${at}`);
+  try {
+    for (const userId of users) await one.presence.add(device(userId), 10);
+    await Promise.all(users.map((userId) => other.bus.watch(`typing:${userId}`)));
+    await group.servers[1]!.kill();
+    await until(async () => !(await isUp(one)));
+    await group.servers[1]!.restart();
+    await until(async () => (await isUp(one)) && (await isUp(other)), 40_000);
+    await until(async () => (await other.presence.stats()).devices === users.length);
+    expect((await other.presence.devicesOf(users)).size).toBe(users.length);
+    const heard = record(other.bus);
+    for (const userId of users) one.bus.publish(`typing:${userId}`, typing(`typing:${userId}`, "after"));
+    await heard.count(users.length);
+  } finally {
+    await close();
+    await group.stop();
+  }
+}, 60_000);
