@@ -51,7 +51,7 @@ export class SubscriptionManager {
   readonly #catchingUp = new Set<UnderWay>();
   /** The last of what each connection has under way. */
   readonly #tails = new Map<Subscriber, Promise<void>>();
-  /** Connections that follow presence without naming users; closed ones go with the next change of membership. */
+  /** Connections that follow presence without naming users. */
   readonly #presenceFollowers = new Set<Subscriber>();
   #subscribes = 0;
   #replayedEvents = 0;
@@ -120,6 +120,11 @@ export class SubscriptionManager {
     }
     this.#leave(subscriber, scope.topics);
     return { topics: scope.topics.map(({ name }) => name) };
+  }
+
+  /** The connection has closed: nothing of it is remembered [SUB5]. */
+  forget(subscriber: Subscriber): void {
+    this.#presenceFollowers.delete(subscriber);
   }
 
   /** Brings live connections in line with a change of membership, within the second that the directory takes [SUB3]. */
@@ -208,7 +213,8 @@ export class SubscriptionManager {
     follows.typing ||= scope.all.has("typing");
     follows.presence ||= scope.all.has("presence");
     for (const conversationId of scope.presenceOf) follows.presenceOf.add(conversationId);
-    if (follows.presence || follows.presenceOf.size > 0) this.#presenceFollowers.add(subscriber);
+    const followsPresence = follows.presence || follows.presenceOf.size > 0;
+    if (followsPresence && !subscriber.isClosed) this.#presenceFollowers.add(subscriber);
   }
 
   /** Those the connection is not on yet, as many as its limit lets in. */
@@ -293,6 +299,7 @@ export class SubscriptionManager {
       ? await this.options.directory.membersOf(conversationId)
       : [];
     const others = members.filter((member) => member !== userId);
+    const concerned = await this.#concerned(conversationId, userId);
     // All at once: whoever is slow to take a replay keeps nobody else waiting.
     const joins: Promise<void>[] = [];
     for (const subscriber of newcomers) {
@@ -304,23 +311,26 @@ export class SubscriptionManager {
         ]),
       );
     }
-    for (const follower of [...this.#presenceFollowers]) {
-      if (follower.isClosed) this.#presenceFollowers.delete(follower);
-      else if (follower.userId !== userId && (await this.#concerns(follower, conversationId))) {
-        joins.push(
-          this.#join(follower, ({ presence, presenceOf }) =>
-            presence || presenceOf.has(conversationId) ? [presenceTopic(userId)] : [],
-          ),
-        );
-      }
+    for (const follower of concerned) {
+      joins.push(
+        this.#join(follower, ({ presence, presenceOf }) =>
+          presence || presenceOf.has(conversationId) ? [presenceTopic(userId)] : [],
+        ),
+      );
     }
     await Promise.all(joins);
   }
 
-  /** Whether a connection that follows presence is to hear of a conversation's new members. */
-  async #concerns({ follows, userId }: Subscriber, conversationId: string): Promise<boolean> {
-    if (follows?.presenceOf.has(conversationId)) return true;
-    return follows?.presence === true && (await this.options.directory.isMember(conversationId, userId));
+  /** Connections that are to hear of the presence of a conversation's new member. */
+  async #concerned(conversationId: string, newMember: string): Promise<Subscriber[]> {
+    const followers = [...this.#presenceFollowers].filter(
+      ({ userId, follows }) => userId !== newMember && (follows?.presence || follows?.presenceOf.has(conversationId)),
+    );
+    // Somebody who has left it, or never was in it, does not learn who comes.
+    const areMembers = await Promise.all(
+      followers.map(({ userId }) => this.options.directory.isMember(conversationId, userId)),
+    );
+    return followers.filter((_, index) => areMembers[index]);
   }
 
   async #memberRemoved(conversationId: string, userId: string): Promise<void> {

@@ -94,11 +94,12 @@ export class Sessions {
 
   /** Cleans up after a socket that has gone; at most `unregister_buffer` at once [SUB5]. */
   close(connection: Connection, code: number): void {
-    const { hub, typing, config } = this.options;
+    const { hub, typing, subscriptions, config } = this.options;
     const wasLive = connection.userId !== "";
     connection.noteClosed();
     hub.remove(connection);
     typing.stopAll(connection);
+    subscriptions.forget(connection);
     if (!wasLive) return;
     const clean = code === CloseCode.normal || code === CloseCode.goingAway;
     this.#waiting.push(() => this.#leave(connection, clean));

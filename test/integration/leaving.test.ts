@@ -1,4 +1,6 @@
 /** Proves on the whole service, run in this process to see inside, that connections leave nothing behind. */
+
+import { heapStats } from "bun:jsc";
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -58,7 +60,8 @@ test("[SUB5] after 3,000 cycles of connect, subscribe and close nothing is subsc
   const cycles = 3_000;
   let next = 0;
   const worker = async () => {
-    while (next < cycles) await comeAndGo(next++);
+    // The later rounds change no membership: what only a change of it would tidy up stays.
+    while (next < cycles) await comeAndGo(next++ % 1_000);
   };
   await Promise.all(Array.from({ length: 25 }, worker));
   // The sequencer drops a topic at a sweep only when the native tree has no subscriber of it left.
@@ -80,4 +83,7 @@ test("[SUB5] after 3,000 cycles of connect, subscribe and close nothing is subsc
     sequencer: { topics: 0, waiting: 0 },
     typing: { typing: 0 },
   });
+  // Whoever is still remembered anywhere keeps a socket; the collector may miss a few.
+  Bun.gc(true);
+  expect(heapStats().objectTypeCounts.ServerWebSocket ?? 0).toBeLessThan(200);
 });

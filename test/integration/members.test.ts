@@ -84,6 +84,23 @@ test("[SUB3] presence of a conversation's members follows its membership", async
   await watcher.next("subscribed", back);
 });
 
+test("[SUB1] [SUB3] whoever is not in a conversation does not learn who comes into it", async () => {
+  const [anna, ben, carl] = newUsers("anna", "ben", "carl") as [string, string, string];
+  const [shared, foreign] = [fresh("c"), fresh("c")];
+  add(shared, anna, carl);
+  add(foreign, ben);
+  const [outsider, insider] = await Promise.all([connect(anna), connect(ben)]);
+  for (const client of [outsider, insider]) {
+    await client.ask("subscribe", { topics: ["presence"], filters: { conversation_id: foreign } });
+  }
+  add(foreign, carl);
+  await insider.next("subscribed", isAbout(`presence:${carl}`));
+  // One more change: what the first one has led to is out before it.
+  add(foreign, anna);
+  const told = await outsider.next("subscribed", isAbout(`presence:${ben}`));
+  expect(names(told.payload)).toEqual([`presence:${ben}`, `presence:${carl}`].sort());
+});
+
 test("[SUB3] removed: unsubscribed with access_revoked, and no events any more", async () => {
   const [anna, ben] = newUsers("anna", "ben") as [string, string];
   const [c, kept] = [fresh("c"), fresh("c")];
