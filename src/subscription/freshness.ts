@@ -3,6 +3,8 @@
 /** Somebody whose state changes faster than it is read is told by the events after the snapshot. */
 const readsMax = 5;
 
+const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
+
 export class Freshness {
   /** Only topics that are being read now, and the events that came on each meanwhile. */
   readonly #reading = new Map<string, { readers: number; events: number }>();
@@ -13,7 +15,10 @@ export class Freshness {
     if (reading !== undefined) reading.events++;
   }
 
-  /** Reads the topics' state, and once more that of those on which an event came meanwhile. */
+  /**
+   * Reads the topics' state, and once more that of those on which an event came meanwhile. What is sent in the turn in
+   * which this resolves is not older than any event sent before it.
+   */
   async read<State>(
     topics: string[],
     read: (topics: string[]) => Promise<Map<string, State>>,
@@ -25,6 +30,9 @@ export class Freshness {
       for (let reads = 0; stale.length > 0 && reads < readsMax; reads++) {
         const before = new Map(stale.map((topic) => [topic, this.#reading.get(topic)!.events]));
         for (const [topic, state] of await read(stale)) states.set(topic, state);
+        // What the same turn of the loop leads to is out by the next one, and that one is the caller's alone: no event
+        // comes between this look and what the caller sends without waiting again.
+        await nextTurn();
         stale = stale.filter((topic) => this.#reading.get(topic)!.events > before.get(topic)!);
       }
       return states;

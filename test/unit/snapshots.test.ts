@@ -51,6 +51,18 @@ test("[PRE5] nor does an event get lost while the rest of the snapshot is waited
   expect((await reading).get("presence:ben")?.presence?.status).toBe("online");
 });
 
+test("[PRE5] nor where it is a consequence of the same turn of the loop", async () => {
+  const scene = snapshotsOfBen((read) => {
+    if (read === 1) void consequences(50).then(() => scene.freshness.note("presence:ben"));
+  });
+  expect((await scene.read()).get("presence:ben")?.presence?.status).toBe("online");
+});
+
+/** Resolves after many steps, all of them in this turn. */
+async function consequences(steps: number): Promise<void> {
+  for (let step = 0; step < steps; step++) await null;
+}
+
 test("[PRE5] a topic whose events never pause is read so often and no more; nothing is remembered afterwards", async () => {
   const scene = snapshotsOfBen(() => scene.freshness.note("presence:ben"));
   await scene.read();
