@@ -109,9 +109,10 @@ async function replay(
 const seqOf = (heads: Map<string, TopicHead>, topic: string) => heads.get(topic)?.seq ?? 0;
 
 function noteRecovery(recovered: Map<string, boolean>, heads: Map<string, TopicHead>, from: number): void {
-  for (const [topic, head] of heads) {
-    // Only the first page looks back to the cursor; later ones start where the one before ended.
-    if (!recovered.has(topic)) recovered.set(topic, from !== Number.NEGATIVE_INFINITY && head.trimmedPosition <= from);
+  for (const [topic, { trimmedPosition }] of heads) {
+    // Each page looks back to the end of the one before: retention may overtake a replay that a slow client holds up.
+    const isWhole = from !== Number.NEGATIVE_INFINITY && trimmedPosition <= from;
+    recovered.set(topic, (recovered.get(topic) ?? true) && isWhole);
   }
 }
 

@@ -1,0 +1,74 @@
+/** Proves on a real log what a replay says of events that retention removes while it runs. */
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { Sequencer } from "../../src/broadcast/sequencer.ts";
+import type { OutgoingMessage } from "../../src/protocol/envelope.ts";
+import type { Storage } from "../../src/storage/ports.ts";
+import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
+import { catchUp } from "../../src/subscription/catch-up.ts";
+import type { Subscriber } from "../../src/subscription/subscriber.ts";
+import { createLogSink } from "../../src/telemetry/logger.ts";
+import { newEvents } from "../support/new-event.ts";
+
+const topic = "conversation:c1";
+let storage: Storage;
+let sequencer: Sequencer;
+beforeEach(async () => {
+  storage = createSqliteStorage({ path: ":memory:" });
+  await storage.start();
+  await storage.log.append(newEvents(topic, 10));
+  const { logger } = createLogSink({ level: "silent", format: "json" });
+  sequencer = new Sequencer({ log: storage.log, publish() {}, hasSubscribers: () => false, logger });
+  await sequencer.start();
+});
+afterEach(async () => {
+  sequencer.stop();
+  await storage.stop();
+});
+
+/** Replays everything in pages of three; `drained` runs after each page. */
+async function replayWhile(drained: (page: number) => Promise<void>) {
+  const sent: OutgoingMessage[] = [];
+  const topics = new Set<string>();
+  let page = 0;
+  const subscriber: Subscriber = {
+    connectionId: "connection",
+    userId: "ben",
+    deviceId: "phone",
+    format: "json",
+    grants: [],
+    follows: null,
+    isClosed: false,
+    send() {},
+    whileAway: (_, during) => during(),
+    isSubscribed: (name) => topics.has(name),
+    subscribe: (name) => void topics.add(name),
+    unsubscribe: (name) => void topics.delete(name),
+    topics: () => [...topics],
+    sendAll: (messages) => void sent.push(...messages),
+    drained: () => drained(++page),
+  };
+  const places = await catchUp(
+    { log: storage.log, sequencer, pageSize: 3 },
+    { subscriber, topics: [topic], since: { cursor: 0, seen: {} }, revoked: new Set() },
+  );
+  return { seqs: sent.map(({ seq }) => seq), place: places.get(topic) };
+}
+
+const keepNewest = (eventsPerTopic: number) =>
+  storage.log.trim({ createdBefore: 0, eventsPerTopic, batch: 100 }).then(() => {});
+
+test("[LOG5] retention that overtakes a replay is no silent gap: recovered is false", async () => {
+  const { seqs, place } = await replayWhile(async (page) => {
+    if (page === 1) await keepNewest(4);
+  });
+  expect(seqs).toEqual([1, 2, 3, 7, 8, 9, 10]);
+  expect(place).toEqual({ seq: 10, replayed: 7, recovered: false });
+});
+
+test("[LOG5] retention of what the replay has sent already loses nothing", async () => {
+  const { seqs, place } = await replayWhile(async (page) => {
+    if (page === 2) await keepNewest(4);
+  });
+  expect(seqs).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  expect(place).toEqual({ seq: 10, replayed: 10, recovered: true });
+});
