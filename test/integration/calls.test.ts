@@ -1,8 +1,10 @@
 /** Proves call signaling over real sockets, from the first ring to the missed call that is seen later. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Client } from "../support/client.ts";
 import { createPeople, fresh, type People } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
+
+setDefaultTimeout(30_000);
 
 const newCallId = () => crypto.randomUUID();
 const breakOff = (client: Client) => {

@@ -1,7 +1,7 @@
 /** Proves on the whole service, run in this process to see inside, that connections leave nothing behind. */
 
 import { heapStats } from "bun:jsc";
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,6 +10,8 @@ import { loadConfig } from "../../src/config/loader.ts";
 import { routes } from "../../src/handlers/routes.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import { eventually } from "../support/people.ts";
+
+setDefaultTimeout(30_000);
 
 let app: App;
 let folder: string;

@@ -1,9 +1,11 @@
 /** Proves the durable order of events and coming back by a cursor, over real sockets and real crashes. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { subprotocols } from "../../src/protocol/limits.ts";
 import { Client, type Received } from "../support/client.ts";
 import { contentsOf, createPeople, eventually, fresh, sendAll } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
+
+setDefaultTimeout(30_000);
 
 const numbered = (count: number, prefix = "m") => Array.from({ length: count }, (_, n) => `${prefix}${n + 1}`);
 const upTo = (count: number) => Array.from({ length: count }, (_, n) => n + 1);

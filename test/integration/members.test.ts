@@ -1,10 +1,12 @@
 /** Proves that a change of membership, made by another process in the database, reaches live connections. */
 import { Database } from "bun:sqlite";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import type { Client } from "../support/client.ts";
 import { contentsOf, createPeople, fresh, sendAll } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
+
+setDefaultTimeout(30_000);
 
 let service: Service;
 let database: Database;

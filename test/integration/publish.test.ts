@@ -1,8 +1,10 @@
 /** Proves what backends may publish, to whom it goes and what is kept of it, over real sockets. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import type { Client } from "../support/client.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
+
+setDefaultTimeout(30_000);
 
 let service: Service;
 beforeAll(async () => {

@@ -1,8 +1,10 @@
 /** Proves receipts over real sockets: watermarks, what others are told of them, and one's own place. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Client } from "../support/client.ts";
 import { createPeople, fresh, sendAll } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
+
+setDefaultTimeout(30_000);
 
 let service: Service;
 beforeAll(async () => {

@@ -1,11 +1,13 @@
 /** Proves what a connection can subscribe to and how it leaves, over real sockets. */
 import { Database } from "bun:sqlite";
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { Client } from "../support/client.ts";
 import { contentsOf, createPeople, fresh, sendAll } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 import { secret, signToken } from "../support/tokens.ts";
+
+setDefaultTimeout(30_000);
 
 const topicsIn = (payload: any): string[] => payload.topics.map(({ topic }: any) => topic).sort();
 

@@ -1,8 +1,10 @@
 /** Proves who is seen typing, and that nobody is ever left typing, over real sockets. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Client } from "../support/client.ts";
 import { createPeople, fresh, sendAll } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
+
+setDefaultTimeout(30_000);
 
 const typingIn = (client: Client) =>
   client.received.filter(({ type }) => type.startsWith("typing.")).map(({ type, payload }) => [type, payload.user_id]);
