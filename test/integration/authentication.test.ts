@@ -1,6 +1,8 @@
 /** Proves who is believed: tokens in all three ways, refresh, expiry, key servers and revocation [AUTH] [CON2]. */
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { exportJWK, exportSPKI, generateKeyPair, type JWTPayload } from "jose";
 import { Client } from "../support/client.ts";
@@ -335,16 +337,14 @@ describe("public keys", () => {
     }
   });
 
-  test("[AUTH2] a public key is never taken for a shared secret", async () => {
+  test("[AUTH2] keys from a PEM file; a public key is never taken for a shared secret", async () => {
     const { publicKey, privateKey } = await generateKeyPair("RS256", { extractable: true });
     const pem = await exportSPKI(publicKey);
-    const keyServer = Bun.serve({
-      port: 0,
-      hostname: "127.0.0.1",
-      fetch: async () => Response.json({ keys: [{ ...(await exportJWK(publicKey)), alg: "RS256" }] }),
-    });
+    const folder = mkdtempSync(join(tmpdir(), "ws-service-"));
+    writeFileSync(join(folder, "public.pem"), pem);
     const service = await startService({
-      settings: { AUTH__MODE: "token", AUTH__ALGORITHMS: "RS256", AUTH__JWKS_URL: keyServer.url.href },
+      folder,
+      settings: { AUTH__MODE: "token", AUTH__ALGORITHMS: "RS256", AUTH__PUBLIC_KEY_FILE: "public.pem" },
     });
     try {
       for (const text of [pem, pem.trim(), pem.replace(/-----[A-Z ]+-----|\n/g, "")]) {
@@ -358,7 +358,6 @@ describe("public keys", () => {
       await (await Client.connect(service.url, { query: { token: real } })).close();
     } finally {
       await service.stop();
-      await keyServer.stop(true);
     }
   });
 });

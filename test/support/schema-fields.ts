@@ -134,7 +134,8 @@ export function withValue(example: unknown, path: string[], value: unknown): Rec
   const key = last === "*" ? Object.keys(at)[0] : last;
   if (key === undefined) return null;
   if (Array.isArray(at) !== (last === "0")) return null;
-  if (value === undefined) delete at[key];
+  if (value === undefined && Array.isArray(at)) at.shift();
+  else if (value === undefined) delete at[key];
   else at[key] = value;
   return copy;
 }
