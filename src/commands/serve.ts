@@ -42,17 +42,16 @@ async function start(file: string | undefined, io: Parameters<Command["run"]>[1]
   const app = await startApp({ config, routes, logger, version: packageJson.version });
   const { promise: ended, resolve } = Promise.withResolvers<number>();
   io.signals.onTerminate(() => {
-    app.drain().then(
-      () => {
-        sink.flush();
-        resolve(0);
-      },
-      (error) => {
-        logger.error({ error: String(error) }, "stopping failed");
-        sink.flush();
-        resolve(1);
-      },
-    );
+    app
+      .drain()
+      .then(
+        () => 0,
+        (error) => {
+          logger.error({ error: String(error) }, "stopping failed");
+          return 1;
+        },
+      )
+      .then((exitCode) => sink.flush().then(() => resolve(exitCode)));
   });
   io.signals.onHangup(() => {
     app.reload().then(

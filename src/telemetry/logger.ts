@@ -14,9 +14,12 @@ export interface LogSink {
   logger: Logger;
   /** Lines that were dropped because nobody read the pipe. */
   droppedLines(): number;
-  /** Writes out what waits; called once on the way out. */
-  flush(): void;
+  /** Writes out what waits, for as long as a reader takes it; called once on the way out. Never rejects. */
+  flush(): Promise<void>;
 }
+
+/** How long the last lines may take to be read before the process ends without them. */
+const lastFlushMsMax = 1_000;
 
 /** Paths whose values never appear in a line, whoever logs them. */
 const redacted = ["token", "content", "payload", "sdp", "authorization", "*.token", "*.content", "*.payload", "*.sdp"];
@@ -46,11 +49,18 @@ export function createLogSink({ level, format, bufferBytesMax = 1 << 20 }: Logge
     droppedLines: () => dropped,
     flush() {
       clearInterval(timer);
-      try {
-        destination.flushSync();
-      } catch {
-        // The pipe is gone; there is nobody left to read it.
-      }
+      // Not `flushSync`: on a pipe that nobody reads it would never come back, and the process would never end.
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const giveUp = setTimeout(() => {
+        // Else what is left would be tried again, synchronously, as the process exits.
+        destination.destroy();
+        resolve();
+      }, lastFlushMsMax);
+      destination.flush(() => {
+        clearTimeout(giveUp);
+        resolve();
+      });
+      return promise;
     },
   };
 }

@@ -1,0 +1,120 @@
+/** Proves the log: no secrets and no contents, one id from message to event, and a reader that stalls stalls nobody. */
+import { afterEach, expect, test } from "bun:test";
+import { closeSync, mkdtempSync, openSync, readSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Client } from "../support/client.ts";
+import { projectFolder } from "../support/program.ts";
+import { startService } from "../support/service.ts";
+
+const cleanups: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+const secret = "a secret of at least thirty-two bytes";
+const callId = "0197d3a0-0000-7000-8000-000000000001";
+
+async function mint(user: string): Promise<string> {
+  const child = Bun.spawn([process.execPath, join(projectFolder, "src/main.ts"), "token", "--user", user], {
+    cwd: tmpdir(),
+    env: { WS__AUTH__SECRET: secret },
+    stdout: "pipe",
+  });
+  return (await child.stdout.text()).trim();
+}
+
+test("tokens, contents and descriptions of calls never appear, at any level", async () => {
+  const service = await startService({ settings: { LOG__LEVEL: "debug", AUTH__MODE: "token", AUTH__SECRET: secret } });
+  cleanups.push(() => service.stop());
+  const [annasToken, bensToken] = await Promise.all([mint("anna"), mint("ben")]);
+  // By the URL, by a header, and by a message.
+  const anna = await Client.connect(service.url, { query: { token: annasToken } });
+  const ben = await Client.connect(service.url, { headers: { Authorization: `Bearer ${bensToken}` } });
+  await anna.ask("authenticate", { token: annasToken });
+  const stranger = await Client.open(service.url);
+  expect((await stranger.request("authenticate", { token: "forged-token" })).type).toBe("auth.failed");
+  expect((await fetch(`${service.http}/ws?token=forged-token`)).status).not.toBe(101);
+
+  for (const client of [anna, ben]) await client.ask("subscribe", { topics: ["conversation:c1"] });
+  const content = "content-told-to-ben-only";
+  await anna.ask("message.send", { conversation_id: "c1", client_message_id: "m1", content });
+  await ben.next("message.new");
+  await anna.ask("presence.update", { status: "away", status_text: "text-of-a-status" });
+  await anna.ask("call.offer", { call_id: callId, to_user_id: "ben", media: "audio", sdp: "sdp-of-a-call" });
+  await ben.next("call.incoming");
+  // What is refused is no less private.
+  await anna.request("message.send", { conversation_id: "c1", content });
+  await anna.request("call.answer", { call_id: "sdp-of-a-call", sdp: "sdp-of-a-call" });
+  anna.socket.send(`{"content":"${content}`);
+  await anna.settled();
+
+  service.signal("SIGTERM");
+  await service.exited;
+  await service.logged(({ msg }) => msg === "stopped");
+  const text = JSON.stringify([service.logs, service.errors]);
+  expect(text).toContain("message received");
+  const secrets = [annasToken, bensToken, "forged-token", secret, content, "text-of-a-status", "sdp-of-a-call"];
+  for (const part of secrets) expect(text).not.toContain(part);
+});
+
+test("[MSG1] one correlation id leads from the message received to the event published", async () => {
+  const service = await startService({ settings: { LOG__LEVEL: "debug" } });
+  cleanups.push(() => service.stop());
+  const anna = await Client.connect(service.url, { query: { user_id: "anna" } });
+  const { connection_id } = (await anna.next("connected")).payload;
+  const id = anna.send("message.send", { conversation_id: "c1", client_message_id: "m1", content: "hello" });
+  const { payload: ack } = await anna.find(({ reply_to }) => reply_to === id);
+  const published = await service.logged(({ msg }) => msg === "event published");
+  expect(published).toMatchObject({
+    correlation_id: `${connection_id}:${id}`,
+    message_id: ack.message_id,
+    topic: "conversation:c1",
+    seq: ack.seq,
+    position: ack.position,
+    duplicate: false,
+  });
+  const received = service.logs.find(({ correlation_id }) => correlation_id === published.correlation_id);
+  expect(received).toMatchObject({ msg: "message received", type: "message.send", user_id: "anna", connection_id });
+  expect(service.logs.indexOf(received!)).toBeLessThan(service.logs.indexOf(published));
+});
+
+test("nobody reading the log holds up neither the sockets nor the end", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "ws-stalled-"));
+  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
+  const pipe = join(folder, "log");
+  expect(Bun.spawnSync(["mkfifo", pipe]).exitCode).toBe(0);
+  // Held open at both ends by the test, so that it neither fills a buffer of ours nor breaks.
+  const held = openSync(pipe, "r+");
+  cleanups.push(() => closeSync(held));
+  const service = Bun.spawn([process.execPath, join(projectFolder, "src/main.ts"), "serve"], {
+    cwd: folder,
+    env: {
+      WS__SERVER__PORT: "0",
+      WS__SERVER__DRAIN_WINDOW: "0s",
+      WS__LOG__LEVEL: "debug",
+      WS__RATE_LIMITS__ENABLED: "false",
+      HOME: folder,
+    },
+    stdout: held,
+    stderr: "ignore",
+  });
+  cleanups.push(async () => {
+    service.kill("SIGKILL");
+    await service.exited;
+  });
+  // The first line says where it listens; after it nothing is ever read again.
+  const buffer = Buffer.alloc(4_096);
+  const line = buffer.toString("utf8", 0, readSync(held, buffer)).split("\n")[0]!;
+  const { url } = JSON.parse(line) as { url: string };
+  const anna = await Client.connect(url, { query: { user_id: "anna" } });
+  // At least 100 bytes of log each: far more than a pipe (64 KiB) and the logger's own buffer (1 MiB) hold.
+  for (let sent = 0; sent < 20_000; sent += 1_000) {
+    const ids = Array.from({ length: 1_000 }, () => anna.send("ping"));
+    await anna.find(({ reply_to }) => reply_to === ids.at(-1));
+  }
+  await anna.ask("message.send", { conversation_id: "c1", client_message_id: "m1", content: "still quick" });
+  service.kill("SIGTERM");
+  expect(await anna.closed).toMatchObject({ code: 1012 });
+  expect(await service.exited).toBe(0);
+}, 60_000);
