@@ -60,6 +60,7 @@ export async function startRedis({ settings = [], configFile, port }: RedisOptio
   const at = port ?? (await freePorts(1))[0]!;
   const folder = mkdtempSync(join(tmpdir(), "ws-redis-"));
   const fixed = ["--port", String(at), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "no"];
+  fixed.push("--repl-diskless-sync-delay", "0");
   const run = async () => {
     const child = Bun.spawn([server, ...(configFile === undefined ? [] : [configFile]), ...fixed, ...settings], {
       stdin: "ignore",
@@ -122,6 +123,10 @@ export async function startSentinelPair(): Promise<RedisGroup & { masterName: st
   );
   const sentinel = await startRedis({ configFile: file, settings: ["--sentinel"] });
   const redis = new Redis(sentinel.port);
+  const atReplica = new Redis(replica.port);
+  // A replica that never had the data is not made master.
+  await until(async () => (await atReplica.info("replication")).includes("master_link_status:up"));
+  atReplica.disconnect();
   await until(async () => {
     const replicas = (await redis.call("sentinel", "replicas", masterName)) as unknown[];
     return replicas.length === 1 && !JSON.stringify(replicas).includes("disconnected");
