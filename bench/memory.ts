@@ -1,7 +1,9 @@
 /** Memory: bytes for each authenticated connection and each topic, beside a bare `Bun.serve` with the same native topics. */
 import { present, startMeasured, startProgram } from "./support/measured.ts";
 
-const connections = 5_000;
+const connections = 10_000;
+/** Memory that the allocator is about to give back does not count. */
+const settleMs = 3_000;
 const rows = [];
 let base: { service: number; bare: number } | null = null;
 for (const topics of [0, 10, 100]) {
@@ -24,13 +26,17 @@ for (const topics of [0, 10, 100]) {
 present("memory", rows);
 
 async function bytesPerConnection(kind: "logged" | "bare", topics: number): Promise<number> {
-  const server = await startMeasured(kind === "bare" ? "bare.ts" : "service.ts");
+  const server = await startMeasured(kind === "bare" ? "bare.ts" : "service.ts", {
+    MEMBERS: JSON.stringify({ users: connections, conversations: topics }),
+  });
   // Warm first: what the program allocates once for its first connections is not a connection's.
   const warm = startProgram(["subscribers.ts", JSON.stringify({ kind, port: server.port, connections: 200, topics })]);
   await warm.next();
+  await Bun.sleep(settleMs);
   const before = await server.report("memory");
   const clients = startProgram(["subscribers.ts", JSON.stringify({ kind, port: server.port, connections, topics })]);
   await clients.next();
+  await Bun.sleep(settleMs);
   const after = await server.report("memory");
   for (const { child } of [clients, warm]) {
     child.kill();

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { startApp } from "../../src/app.ts";
 import { loadConfig } from "../../src/config/loader.ts";
 import { routes } from "../../src/handlers/routes.ts";
+import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import { answerMeasurements } from "./measured.ts";
 
@@ -21,8 +22,20 @@ const { config } = await loadConfig({
   },
 });
 const { logger } = createLogSink(config.log);
+await addMembers(JSON.parse(process.env.MEMBERS ?? '{"users":0,"conversations":0}'));
 const app = await startApp({ config, routes, logger, version: "bench" });
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 process.on("SIGTERM", () => process.exit(0));
 
 answerMeasurements(app.port);
+
+/** Conversations that were there before anybody connected: how they come into being is not what is measured. */
+async function addMembers({ users, conversations }: { users: number; conversations: number }): Promise<void> {
+  const storage = createSqliteStorage({ path: join(folder, "bench.db"), callTimeoutMs: 60_000 });
+  await storage.start();
+  const everybody = Array.from({ length: users }, (_, index) => `user-${index}`);
+  for (const key of ["everybody", ...Array.from({ length: conversations }, (_, index) => `c${index}`)]) {
+    await storage.directory.addMembers(key, everybody);
+  }
+  await storage.stop();
+}

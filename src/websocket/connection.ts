@@ -44,8 +44,10 @@ export class Connection implements RoutedConnection {
   readonly address: string;
   readonly format: WireFormat;
   readonly connectedAt: number;
-  readonly session: Session | null;
-  readonly since: Since | undefined;
+  /** What the upgrade has verified, until the connection has taken it over. */
+  session: Session | null;
+  /** Where its own topics start, until it has settled in. */
+  since: Since | undefined;
   state: ConnectionState = "anonymous";
   userId = "";
   roles = nothing;
@@ -97,8 +99,10 @@ export class Connection implements RoutedConnection {
   /** Takes over who it speaks for, at authentication and at each refresh. */
   assume(session: Session): void {
     this.userId = session.userId;
-    this.roles = session.roles;
-    this.grants = session.grants;
+    // Nearly all have none: they share one empty list.
+    this.roles = session.roles.length === 0 ? nothing : session.roles;
+    this.grants = session.grants.length === 0 ? nothing : session.grants;
+    this.session = null;
     this.expiresAt = session.expiresAt;
     this.expiryWarned = false;
   }

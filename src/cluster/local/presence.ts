@@ -3,22 +3,21 @@ import type { DevicePresence, PresenceRegistry } from "../ports.ts";
 
 /** A presence registry in this process's memory; it holds only who is connected, so it needs no bound of its own. */
 export function createLocalPresenceRegistry(): PresenceRegistry {
-  const users = new Map<string, Map<string, DevicePresence>>();
+  // Users have one device or a few: a list of them is a quarter of the size of a map.
+  const users = new Map<string, DevicePresence[]>();
   let devicesCount = 0;
 
   /** The device's entry where the connection still owns it. */
-  const owned = (key: { userId: string; deviceId: string; connectionId: string }) => {
-    const entry = users.get(key.userId)?.get(key.deviceId);
-    return entry?.connectionId === key.connectionId ? entry : undefined;
-  };
+  const owned = (key: { userId: string; deviceId: string; connectionId: string }) =>
+    users.get(key.userId)?.find((it) => it.deviceId === key.deviceId && it.connectionId === key.connectionId);
 
   return {
     async add(entry, devicesMax) {
-      const devices = users.get(entry.userId) ?? new Map<string, DevicePresence>();
-      const replaced = devices.get(entry.deviceId) ?? null;
-      if (replaced === null && devices.size >= devicesMax) return { added: false, first: false, replaced: null };
-      const first = devices.size === 0;
-      devices.set(entry.deviceId, { ...entry });
+      const devices = users.get(entry.userId) ?? [];
+      const index = devices.findIndex((it) => it.deviceId === entry.deviceId);
+      if (index < 0 && devices.length >= devicesMax) return { added: false, first: false, replaced: null };
+      const first = devices.length === 0;
+      const [replaced = null] = devices.splice(index < 0 ? devices.length : index, 1, { ...entry });
       users.set(entry.userId, devices);
       if (replaced === null) devicesCount++;
       return { added: true, first, replaced };
@@ -33,10 +32,11 @@ export function createLocalPresenceRegistry(): PresenceRegistry {
 
     async remove(key) {
       const devices = users.get(key.userId);
-      if (devices === undefined || owned(key) === undefined) return { removed: false, last: false };
-      devices.delete(key.deviceId);
+      const entry = owned(key);
+      if (devices === undefined || entry === undefined) return { removed: false, last: false };
+      devices.splice(devices.indexOf(entry), 1);
       devicesCount--;
-      const last = devices.size === 0;
+      const last = devices.length === 0;
       if (last) users.delete(key.userId);
       return { removed: true, last };
     },
@@ -44,13 +44,8 @@ export function createLocalPresenceRegistry(): PresenceRegistry {
     async devicesOf(userIds) {
       const found = new Map<string, DevicePresence[]>();
       for (const userId of userIds) {
-        const devices = users.get(userId);
-        if (devices !== undefined) {
-          found.set(
-            userId,
-            Array.from(devices.values(), (entry) => ({ ...entry })),
-          );
-        }
+        const devices = users.get(userId)?.map((entry) => ({ ...entry }));
+        if (devices !== undefined) found.set(userId, devices);
       }
       return found;
     },
