@@ -12,6 +12,8 @@ export interface ServiceOptions {
   folder?: string;
   /** What runs: the sources (default) or the compiled binary. */
   program?: "source" | "binary";
+  /** The whole command line instead. */
+  command?: string[];
   /** More arguments for the runtime, such as `--hot`. */
   runtimeArgs?: string[];
   /** Another entry point than `src/main.ts`. */
@@ -64,10 +66,11 @@ export async function startService(options: ServiceOptions = {}): Promise<Servic
     program = "source",
     words = ["serve"],
   } = options;
-  const command =
+  const usual =
     program === "binary"
       ? [join(root, "dist/ws-service"), ...words]
       : [process.execPath, ...(options.runtimeArgs ?? []), options.entry ?? join(root, "src/main.ts"), ...words];
+  const { command = usual } = options;
   const variables = Object.fromEntries(
     Object.entries({ ...defaults, ...settings }).map(([name, value]) => [`WS__${name}`, value]),
   );

@@ -1,0 +1,42 @@
+# syntax=docker/dockerfile:1
+
+# Everything that building and developing needs. The runtime is the one that package-lock.json names.
+FROM node:22-bookworm-slim AS tools
+WORKDIR /app
+COPY package.json package-lock.json ./
+RUN npm ci --no-audit --no-fund
+ENV PATH=/app/node_modules/.bin:$PATH
+
+# Development: docker build --target dev -t ws-service:dev . && docker run -p 8086:8086 -v ./src:/app/src ws-service:dev
+# Edited handlers answer at once, on the sockets that are open.
+FROM tools AS dev
+COPY bunfig.toml tsconfig.json build.ts ./
+COPY configs configs
+COPY src src
+# Trusted mode believes ?user_id=: the container's port is to be published on the developer's own machine only.
+ENV WS__SERVER__HOST=0.0.0.0 WS__AUTH__BEHIND_GATEWAY=true
+EXPOSE 8086
+CMD ["bun", "--hot", "src/main.ts", "serve"]
+
+FROM tools AS build
+COPY tsconfig.json build.ts ./
+COPY src src
+RUN bun build.ts && mkdir -p /empty/data
+
+# Production: libc, the CA certificates and the executable, no shell. The root file system may be read-only:
+#   docker run --read-only -v ws-data:/data -p 8086:8086 -e WS__AUTH__MODE=token -e WS__AUTH__SECRET=… ws-service
+FROM gcr.io/distroless/base-nossl-debian12:nonroot AS runtime
+COPY --from=build /app/dist/ws-service /usr/local/bin/ws-service
+# A new volume takes over the owner of what it covers.
+COPY --from=build --chown=65532:65532 /empty/data /data
+WORKDIR /
+# Trusted mode (the default) is refused on this address: a token mode or a gateway is to be chosen.
+ENV WS__SERVER__HOST=0.0.0.0 WS__STORAGE__URL=sqlite:/data/ws-service.db
+USER 65532:65532
+VOLUME /data
+EXPOSE 8086
+STOPSIGNAL SIGTERM
+# Asks /ready as configured. It fails while the service drains, too, so that nothing new is sent here.
+HEALTHCHECK --interval=10s --timeout=4s --start-period=5s --retries=3 CMD ["/usr/local/bin/ws-service", "health"]
+ENTRYPOINT ["/usr/local/bin/ws-service"]
+CMD ["serve"]
