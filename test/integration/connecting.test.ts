@@ -1,5 +1,5 @@
 /** Proves who may come in, in which order that is checked, and what a connection is told [CON1] to [CON5]. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,6 +10,7 @@ import { type HandshakeAnswer, opcodes, RawSocket } from "../support/raw-socket.
 import { type Service, startService } from "../support/service.ts";
 import { secret, signToken } from "../support/tokens.ts";
 
+setDefaultTimeout(30_000);
 const inAnHour = () => Math.floor(Date.now() / 1_000) + 3_600;
 
 function expectRefusal(answer: HandshakeAnswer, expected: { status: number; code: string; field?: string }): void {

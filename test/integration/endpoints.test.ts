@@ -1,11 +1,12 @@
 /** Proves the four paths of the public listener over HTTP [END]. */
 import { Database } from "bun:sqlite";
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { Client } from "../support/client.ts";
 import { RawSocket } from "../support/raw-socket.ts";
 import { type Service, startService } from "../support/service.ts";
 
+setDefaultTimeout(30_000);
 let service: Service;
 beforeAll(async () => {
   service = await startService();
@@ -118,6 +119,7 @@ describe("health", () => {
     try {
       const client = await Client.connect(other.url, { query: { user_id: "anna" } });
       // A writer that keeps the lock: the worker waits for it, and so does everybody who needs the worker.
+      database.exec("PRAGMA busy_timeout = 5000");
       database.exec("BEGIN EXCLUSIVE");
       const send = client.request("message.send", { conversation_id: "c1", client_message_id: "m1", content: "hello" });
       const ready = async () => (await fetch(`${other.http}/ready`)).status;
