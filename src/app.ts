@@ -28,7 +28,7 @@ import { createSqliteStorage } from "./storage/sqlite/storage.ts";
 import { Freshness } from "./subscription/freshness.ts";
 import { SubscriptionManager } from "./subscription/manager.ts";
 import { createSnapshots } from "./subscription/snapshots.ts";
-import { callsTopic, userTopic } from "./subscription/topic.ts";
+import { callsTopic, everyoneTopic, userTopic } from "./subscription/topic.ts";
 import type { Logger } from "./telemetry/logger.ts";
 import { createAddressLimiter } from "./websocket/address-limiter.ts";
 import type { Connection } from "./websocket/connection.ts";
@@ -283,7 +283,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   let trimming = false;
   function cleanUp(at: number): void {
     sequencer.sweep();
-    cluster.bus.sweep((topic) => broadcaster.subscriberCount(topic) > 0);
+    cluster.bus.sweep((topic) => topic === everyoneTopic || broadcaster.subscriberCount(topic) > 0);
     limiter.sweep(at);
     addresses.sweep(at);
     for (const connection of hub.all()) limiter.settle(connection, at);
@@ -351,6 +351,8 @@ export async function startApp(options: AppOptions): Promise<App> {
   directory.onChange(
     (change) => void onDirectoryChange(change).catch((error) => warn(error, "a change of membership waits")),
   );
+  // Everybody hears it, so it is not asked for by anybody.
+  await cluster.bus.watch(everyoneTopic);
   receipts.start();
   presence.start();
   typing.start();
