@@ -25,10 +25,13 @@ import { createRateLimiter } from "./router/rate-limiter.ts";
 import { Router } from "./router/router.ts";
 import type { DirectoryChange, Storage } from "./storage/ports.ts";
 import { createSqliteStorage } from "./storage/sqlite/storage.ts";
+import { Access } from "./subscription/access.ts";
 import { Freshness } from "./subscription/freshness.ts";
 import { SubscriptionManager } from "./subscription/manager.ts";
+import { Membership } from "./subscription/membership.ts";
 import { createSnapshots } from "./subscription/snapshots.ts";
-import { callsTopic, everyoneTopic, userTopic } from "./subscription/topic.ts";
+import type { Subscriber } from "./subscription/subscriber.ts";
+import { callsTopic, everyoneTopic, type Topic, userTopic } from "./subscription/topic.ts";
 import type { Logger } from "./telemetry/logger.ts";
 import { createAddressLimiter } from "./websocket/address-limiter.ts";
 import type { Connection } from "./websocket/connection.ts";
@@ -179,12 +182,18 @@ export async function startApp(options: AppOptions): Promise<App> {
     newId,
     logger,
   });
+  function endTyping(subscriber: Subscriber, topics: Topic[]): void {
+    const left = topics.flatMap(({ kind, key }) => (kind === "typing" || kind === "conversation" ? [key] : []));
+    if (left.length > 0) typing.stopAll(subscriber, left);
+  }
+  const access = new Access({ directory, presenceVisibleTo: config.presence.visible_to });
   const subscriptions: SubscriptionManager = new SubscriptionManager({
     log: storage.log,
     cursors: storage.cursors,
     sequencer,
     bus: cluster.bus,
     directory,
+    access,
     snapshots: createSnapshots({ receipts: storage.receipts, typing, presence, freshness }),
     onSubscribed: (subscriber, topics) => {
       const { userId, deviceId } = subscriber;
@@ -195,16 +204,18 @@ export async function startApp(options: AppOptions): Promise<App> {
         );
       }
     },
-    onUnsubscribed: (subscriber, topics) => {
-      const left = topics.flatMap(({ kind, key }) => (kind === "typing" || kind === "conversation" ? [key] : []));
-      if (left.length > 0) typing.stopAll(subscriber, left);
-    },
-    subscribersOf: (userId) => hub.ofUser(userId) as Iterable<Connection>,
-    allSubscribers: () => [...hub.all()].filter((it) => it.isAuthenticated),
+    onUnsubscribed: endTyping,
     tell: (subscriber, type, payload) =>
       subscriber.sendAll([{ id: newId(), type, payload: JSON.stringify(payload), at: now() }]),
-    presenceVisibleTo: config.presence.visible_to,
     topicsMax: config.websocket.max_topics_per_connection,
+  });
+  const membership = new Membership({
+    directory,
+    access,
+    subscriptions,
+    subscribersOf: (userId) => hub.ofUser(userId) as Iterable<Connection>,
+    allSubscribers: () => [...hub.all()].filter((it) => it.isAuthenticated),
+    onLost: endTyping,
   });
   const authenticator = createAuthenticator({
     config: config.auth,
@@ -335,7 +346,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   }
 
   async function onDirectoryChange(change: DirectoryChange): Promise<void> {
-    await subscriptions.applyChange(change);
+    await membership.apply(change);
     const users = change.kind === "user_changed" ? [change.userId] : change.kind === "resync" ? hub.userIds() : [];
     for (const userId of users) {
       if ((await storage.directory.userState(userId)) !== "disabled") continue;

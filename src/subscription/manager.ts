@@ -1,14 +1,15 @@
-/** Subscribes and unsubscribes connections: who may, catching up, and what follows from a change of membership [SUB]. */
+/** Subscribes and unsubscribes connections, one request after the other for each of them [SUB]. */
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { Bus } from "../cluster/ports.ts";
 import type { DirectoryView } from "../directory/directory.ts";
 import type { Filters, Since } from "../protocol/client.ts";
 import type { ServerPayload, Snapshot, SubscribedTopic } from "../protocol/server.ts";
-import type { CursorStore, DirectoryChange, EventLog } from "../storage/ports.ts";
+import type { CursorStore, EventLog } from "../storage/ports.ts";
+import type { Access } from "./access.ts";
 import { type CaughtUp, catchUp, type StartingPoint } from "./catch-up.ts";
-import { resolveScope, type Scope } from "./scope.ts";
+import { peersMax, resolveScope, type Scope } from "./scope.ts";
 import { type Follows, followsOf, type Subscriber } from "./subscriber.ts";
-import { conversationTopic, isLogged, parseTopic, presenceTopic, type Topic, topicOf, typingTopic } from "./topic.ts";
+import { isLogged, parseTopic, type Topic } from "./topic.ts";
 
 export interface SubscriptionManagerOptions {
   log: EventLog;
@@ -16,20 +17,16 @@ export interface SubscriptionManagerOptions {
   sequencer: Sequencer;
   bus: Bus;
   directory: DirectoryView;
+  access: Access;
   /** What a new subscriber is told of the topics' present state, by topic name. */
   snapshots: (subscriber: Subscriber, topics: Topic[]) => Promise<Map<string, Snapshot>>;
   /** Called once a connection is live on topics. */
   onSubscribed: (subscriber: Subscriber, topics: Topic[]) => void;
   /** Called once a connection has left topics. */
   onUnsubscribed: (subscriber: Subscriber, topics: Topic[]) => void;
-  /** This node's connections of a user. */
-  subscribersOf: (userId: string) => Iterable<Subscriber>;
-  allSubscribers: () => Iterable<Subscriber>;
   /** Tells one connection something without being asked. */
   tell: (subscriber: Subscriber, type: "subscribed" | "unsubscribed", payload: object) => void;
-  presenceVisibleTo: "shared_conversation" | "everyone";
   topicsMax: number;
-  peersMax?: number;
 }
 
 type Subscribed = ServerPayload<"subscribed">;
@@ -77,7 +74,13 @@ export class SubscriptionManager {
   async #subscribeUnless(underWay: UnderWay, request: SubscribeRequest): Promise<Subscribed> {
     const { subscriber } = underWay;
     const scope = await this.#scopeOf(subscriber, request);
-    const { allowed, rejected } = await this.#authorise(subscriber, scope);
+    const allowed = await this.options.access.allowed(subscriber, scope.topics);
+    // A topic that does not exist and one that is forbidden look the same.
+    const refused = [
+      ...scope.invalid,
+      ...scope.topics.filter((topic) => !allowed.includes(topic)).map(({ name }) => name),
+    ];
+    const rejected: Rejected[] = refused.map((topic) => ({ topic, code: "forbidden" }));
     this.#follow(subscriber, scope);
     const fresh = this.#withinLimit(subscriber, allowed, rejected);
     const since = await this.#startingPoint(subscriber, request.since);
@@ -127,24 +130,38 @@ export class SubscriptionManager {
     this.#presenceFollowers.delete(subscriber);
   }
 
-  /** Brings live connections in line with a change of membership, within the second that the directory takes [SUB3]. */
-  async applyChange(change: DirectoryChange): Promise<void> {
-    switch (change.kind) {
-      case "member_added":
-        return this.#memberAdded(change.conversationId, change.userId);
-      case "member_removed":
-        return this.#memberRemoved(change.conversationId, change.userId);
-      case "resync":
-        return this.#recheckAll();
-      case "user_changed":
-        return;
-    }
+  /** Joins what the connection follows and is not subscribed to yet, and says so. */
+  async join(subscriber: Subscriber, wanted: (follows: Follows) => string[]): Promise<void> {
+    if (subscriber.follows === null) return;
+    await this.#inTurn(subscriber, async () => {
+      // Looked at only now: what was under way may have unsubscribed it, or have been for the same topic.
+      const { follows } = subscriber;
+      const fresh = follows === null ? [] : wanted(follows).filter((name) => !subscriber.isSubscribed(name));
+      if (fresh.length === 0 || subscriber.isClosed) return;
+      const payload = await this.#subscribe(subscriber, { topics: fresh });
+      if (payload.topics.length > 0) this.options.tell(subscriber, "subscribed", payload);
+    });
+  }
+
+  /** Takes topics back, what is being caught up on too, and says so; what the token grants stays. */
+  revoke(subscriber: Subscriber, names: string[]): void {
+    const granted = names.filter((name) => !subscriber.grants.includes(name));
+    const left = this.#leave(
+      subscriber,
+      granted.map((name) => parseTopic(name)!),
+    );
+    if (left.length === 0) return;
+    this.options.tell(subscriber, "unsubscribed", { topics: left.map(({ name }) => name), reason: "access_revoked" });
+  }
+
+  /** Connections that follow presence without naming users. */
+  get presenceFollowers(): Iterable<Subscriber> {
+    return this.#presenceFollowers;
   }
 
   /** Whether the user may hear the topic: the rule for `subscribe` and `history`. */
   async mayHear(subscriber: Subscriber, topic: Topic): Promise<boolean> {
-    const { allowed } = await this.#authorise(subscriber, { topics: [topic], invalid: [] });
-    return allowed.length === 1;
+    return (await this.options.access.allowed(subscriber, [topic])).length === 1;
   }
 
   stats() {
@@ -152,7 +169,7 @@ export class SubscriptionManager {
   }
 
   #scopeOf(subscriber: Subscriber, request: SubscribeRequest, { leaving = false } = {}): Promise<Scope> {
-    const { directory, peersMax = 10_000 } = this.options;
+    const { directory } = this.options;
     const mine = (kind: string) =>
       subscriber.topics().flatMap((name) => (name.startsWith(`${kind}:`) ? [name.slice(kind.length + 1)] : []));
     return resolveScope(
@@ -172,38 +189,6 @@ export class SubscriptionManager {
             peersOf: (userId) => directory.peersOf(userId, peersMax),
           },
     );
-  }
-
-  async #authorise(subscriber: Subscriber, scope: Pick<Scope, "topics" | "invalid">) {
-    const { directory, presenceVisibleTo } = this.options;
-    const rejected: Rejected[] = scope.invalid.map((topic) => ({ topic, code: "forbidden" }));
-    const allowed: Topic[] = [];
-    const others = scope.topics.flatMap(({ kind, key }) => (kind === "presence" ? [key] : []));
-    const visible =
-      presenceVisibleTo === "everyone" || others.length === 0
-        ? new Set(others)
-        : await directory.sharingWith(subscriber.userId, others);
-    const may = async ({ name, kind, key }: Topic) => {
-      if (subscriber.grants.includes(name)) return true;
-      switch (kind) {
-        case "user":
-        case "calls":
-        case "notifications":
-          return key === subscriber.userId;
-        case "conversation":
-        case "typing":
-          return directory.ensureMember(key, subscriber.userId);
-        case "presence":
-          return key === subscriber.userId || visible.has(key);
-      }
-    };
-    const verdicts = await Promise.all(scope.topics.map(may));
-    for (const [index, topic] of scope.topics.entries()) {
-      if (verdicts[index]) allowed.push(topic);
-      // A topic that does not exist and one that is forbidden look the same.
-      else rejected.push({ topic: topic.name, code: "forbidden" });
-    }
-    return { allowed, rejected };
   }
 
   #follow(subscriber: Subscriber, scope: Scope): void {
@@ -290,122 +275,5 @@ export class SubscriptionManager {
     for (const { name } of left) subscriber.unsubscribe(name);
     if (left.length > 0) this.options.onUnsubscribed(subscriber, left);
     return left;
-  }
-
-  async #memberAdded(conversationId: string, userId: string): Promise<void> {
-    const newcomers = [...this.options.subscribersOf(userId)];
-    // Who is in it is asked only where it matters: large conversations grow one member at a time.
-    const members = newcomers.some(({ follows }) => follows?.presence || follows?.presenceOf.has(conversationId))
-      ? await this.options.directory.membersOf(conversationId)
-      : [];
-    const others = members.filter((member) => member !== userId);
-    const concerned = await this.#concerned(conversationId, userId);
-    // All at once: whoever is slow to take a replay keeps nobody else waiting.
-    const joins: Promise<void>[] = [];
-    for (const subscriber of newcomers) {
-      joins.push(
-        this.#join(subscriber, ({ conversations, typing, presence, presenceOf }) => [
-          ...(conversations ? [conversationTopic(conversationId)] : []),
-          ...(typing ? [typingTopic(conversationId)] : []),
-          ...(presence || presenceOf.has(conversationId) ? others.map(presenceTopic) : []),
-        ]),
-      );
-    }
-    for (const follower of concerned) {
-      joins.push(
-        this.#join(follower, ({ presence, presenceOf }) =>
-          presence || presenceOf.has(conversationId) ? [presenceTopic(userId)] : [],
-        ),
-      );
-    }
-    await Promise.all(joins);
-  }
-
-  /** Connections that are to hear of the presence of a conversation's new member. */
-  async #concerned(conversationId: string, newMember: string): Promise<Subscriber[]> {
-    const followers = [...this.#presenceFollowers].filter(
-      ({ userId, follows }) => userId !== newMember && (follows?.presence || follows?.presenceOf.has(conversationId)),
-    );
-    // Somebody who has left it, or never was in it, does not learn who comes.
-    const areMembers = await Promise.all(
-      followers.map(({ userId }) => this.options.directory.isMember(conversationId, userId)),
-    );
-    return followers.filter((_, index) => areMembers[index]);
-  }
-
-  async #memberRemoved(conversationId: string, userId: string): Promise<void> {
-    for (const subscriber of [...this.options.subscribersOf(userId)]) {
-      this.#revoke(subscriber, [conversationTopic(conversationId), typingTopic(conversationId)]);
-      // Typing needs no subscription; it ends with the right to it all the same [TYP2].
-      this.options.onUnsubscribed(subscriber, [topicOf("typing", conversationId)]);
-      await this.#recheckPresence(subscriber);
-    }
-    for (const member of await this.options.directory.membersOf(conversationId)) {
-      for (const subscriber of [...this.options.subscribersOf(member)]) {
-        if (subscriber.isSubscribed(presenceTopic(userId))) await this.#recheckPresence(subscriber);
-      }
-    }
-  }
-
-  /** Joins what the connection follows and is not subscribed to yet, and says so. */
-  async #join(subscriber: Subscriber, wanted: (follows: Follows) => string[]): Promise<void> {
-    if (subscriber.follows === null) return;
-    await this.#inTurn(subscriber, async () => {
-      // Looked at only now: what was under way may have unsubscribed it, or have been for the same topic.
-      const { follows } = subscriber;
-      const fresh = follows === null ? [] : wanted(follows).filter((name) => !subscriber.isSubscribed(name));
-      if (fresh.length === 0 || subscriber.isClosed) return;
-      const payload = await this.#subscribe(subscriber, { topics: fresh });
-      if (payload.topics.length > 0) this.options.tell(subscriber, "subscribed", payload);
-    });
-  }
-
-  #revoke(subscriber: Subscriber, names: string[]): void {
-    const granted = names.filter((name) => !subscriber.grants.includes(name));
-    const left = this.#leave(
-      subscriber,
-      granted.map((name) => parseTopic(name)!),
-    );
-    if (left.length === 0) return;
-    this.options.tell(subscriber, "unsubscribed", { topics: left.map(({ name }) => name), reason: "access_revoked" });
-  }
-
-  async #recheckPresence(subscriber: Subscriber): Promise<void> {
-    if (this.options.presenceVisibleTo === "everyone") return;
-    const others = subscriber
-      .topics()
-      .flatMap((name) => (name.startsWith("presence:") ? [name.slice("presence:".length)] : []));
-    if (others.length === 0) return;
-    const visible = await this.options.directory.sharingWith(subscriber.userId, others);
-    this.#revoke(
-      subscriber,
-      others.filter((other) => other !== subscriber.userId && !visible.has(other)).map(presenceTopic),
-    );
-  }
-
-  /** Changes may have been missed: everything that connections are on, or follow, is looked at again. */
-  async #recheckAll(): Promise<void> {
-    const joins: (() => Promise<void>)[] = [];
-    for (const subscriber of [...this.options.allSubscribers()]) joins.push(await this.#recheck(subscriber));
-    await Promise.all(joins.map((join) => join()));
-  }
-
-  /** @returns what joins the topics that the connection should be on */
-  async #recheck(subscriber: Subscriber): Promise<() => Promise<void>> {
-    const { directory, peersMax = 10_000 } = this.options;
-    const conversations = new Set(await directory.conversationsOf(subscriber.userId));
-    const lost = subscriber.topics().filter((name) => {
-      const topic = parseTopic(name);
-      return (topic?.kind === "conversation" || topic?.kind === "typing") && !conversations.has(topic.key);
-    });
-    this.#revoke(subscriber, lost);
-    await this.#recheckPresence(subscriber);
-    const peers = subscriber.follows?.presence ? await directory.peersOf(subscriber.userId, peersMax) : [];
-    return () =>
-      this.#join(subscriber, (follows) => [
-        ...(follows.conversations ? [...conversations].map(conversationTopic) : []),
-        ...(follows.typing ? [...conversations].map(typingTopic) : []),
-        ...(follows.presence ? peers.map(presenceTopic) : []),
-      ]);
   }
 }

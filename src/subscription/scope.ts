@@ -9,6 +9,9 @@ export interface ScopeLookups {
   peersOf(userId: string): Promise<string[]>;
 }
 
+/** Users whose presence a connection follows at most without naming them. */
+export const peersMax = 10_000;
+
 export interface Scope {
   topics: Topic[];
   /** Names that are no topics. */

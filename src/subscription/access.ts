@@ -1,0 +1,43 @@
+/** Who may hear which topic [SUB1]. */
+import type { DirectoryView } from "../directory/directory.ts";
+import type { Subscriber } from "./subscriber.ts";
+import type { Topic } from "./topic.ts";
+
+export interface AccessOptions {
+  directory: DirectoryView;
+  presenceVisibleTo: "shared_conversation" | "everyone";
+}
+
+export class Access {
+  constructor(private readonly options: AccessOptions) {}
+
+  /** Those of the topics that the subscriber may hear. In an open directory asking for a conversation joins it. */
+  async allowed(subscriber: Subscriber, topics: Topic[]): Promise<Topic[]> {
+    const { userId, grants } = subscriber;
+    const others = topics.flatMap(({ kind, key }) => (kind === "presence" ? [key] : []));
+    const hidden = new Set(await this.hidden(subscriber, others));
+    const may = async ({ name, kind, key }: Topic) => {
+      if (grants.includes(name)) return true;
+      switch (kind) {
+        case "user":
+        case "calls":
+        case "notifications":
+          return key === userId;
+        case "conversation":
+        case "typing":
+          return this.options.directory.ensureMember(key, userId);
+        case "presence":
+          return !hidden.has(key);
+      }
+    };
+    const verdicts = await Promise.all(topics.map(may));
+    return topics.filter((_, index) => verdicts[index]);
+  }
+
+  /** Those of the users whose presence the subscriber may not see; never itself. */
+  async hidden({ userId }: Subscriber, userIds: string[]): Promise<string[]> {
+    if (this.options.presenceVisibleTo === "everyone" || userIds.length === 0) return [];
+    const visible = await this.options.directory.sharingWith(userId, userIds);
+    return userIds.filter((other) => other !== userId && !visible.has(other));
+  }
+}

@@ -1,0 +1,123 @@
+/** Brings live connections in line with changes of membership, within the second that the directory takes [SUB3]. */
+import type { DirectoryView } from "../directory/directory.ts";
+import type { DirectoryChange } from "../storage/ports.ts";
+import type { Access } from "./access.ts";
+import type { SubscriptionManager } from "./manager.ts";
+import { peersMax } from "./scope.ts";
+import type { Subscriber } from "./subscriber.ts";
+import { conversationTopic, parseTopic, presenceTopic, type Topic, topicOf, typingTopic } from "./topic.ts";
+
+export interface MembershipOptions {
+  directory: DirectoryView;
+  access: Access;
+  subscriptions: SubscriptionManager;
+  /** This node's connections of a user. */
+  subscribersOf: (userId: string) => Iterable<Subscriber>;
+  allSubscribers: () => Iterable<Subscriber>;
+  /** Called for a connection that lost its right to topics, whether it was on them or not. */
+  onLost: (subscriber: Subscriber, topics: Topic[]) => void;
+}
+
+export class Membership {
+  constructor(private readonly options: MembershipOptions) {}
+
+  async apply(change: DirectoryChange): Promise<void> {
+    switch (change.kind) {
+      case "member_added":
+        return this.#added(change.conversationId, change.userId);
+      case "member_removed":
+        return this.#removed(change.conversationId, change.userId);
+      case "resync":
+        return this.#recheckAll();
+      case "user_changed":
+        return;
+    }
+  }
+
+  async #added(conversationId: string, userId: string): Promise<void> {
+    const { directory, subscriptions, subscribersOf } = this.options;
+    const newcomers = [...subscribersOf(userId)];
+    // Who is in it is asked only where it matters: large conversations grow one member at a time.
+    const members = newcomers.some(({ follows }) => follows?.presence || follows?.presenceOf.has(conversationId))
+      ? await directory.membersOf(conversationId)
+      : [];
+    const others = members.filter((member) => member !== userId);
+    const concerned = await this.#concerned(conversationId, userId);
+    // All at once: whoever is slow to take a replay keeps nobody else waiting.
+    await Promise.all([
+      ...newcomers.map((subscriber) =>
+        subscriptions.join(subscriber, ({ conversations, typing, presence, presenceOf }) => [
+          ...(conversations ? [conversationTopic(conversationId)] : []),
+          ...(typing ? [typingTopic(conversationId)] : []),
+          ...(presence || presenceOf.has(conversationId) ? others.map(presenceTopic) : []),
+        ]),
+      ),
+      ...concerned.map((follower) =>
+        subscriptions.join(follower, ({ presence, presenceOf }) =>
+          presence || presenceOf.has(conversationId) ? [presenceTopic(userId)] : [],
+        ),
+      ),
+    ]);
+  }
+
+  /** Connections that are to hear of the presence of a conversation's new member. */
+  async #concerned(conversationId: string, newMember: string): Promise<Subscriber[]> {
+    const followers = [...this.options.subscriptions.presenceFollowers].filter(
+      ({ userId, follows }) => userId !== newMember && (follows?.presence || follows?.presenceOf.has(conversationId)),
+    );
+    // Somebody who has left it, or never was in it, does not learn who comes.
+    const areMembers = await Promise.all(
+      followers.map(({ userId }) => this.options.directory.isMember(conversationId, userId)),
+    );
+    return followers.filter((_, index) => areMembers[index]);
+  }
+
+  async #removed(conversationId: string, userId: string): Promise<void> {
+    const { directory, onLost, subscribersOf, subscriptions } = this.options;
+    for (const subscriber of [...subscribersOf(userId)]) {
+      subscriptions.revoke(subscriber, [conversationTopic(conversationId), typingTopic(conversationId)]);
+      // Typing needs no subscription; it ends with the right to it all the same [TYP2].
+      onLost(subscriber, [topicOf("typing", conversationId)]);
+      await this.#recheckPresence(subscriber);
+    }
+    for (const member of await directory.membersOf(conversationId)) {
+      for (const subscriber of [...subscribersOf(member)]) {
+        if (subscriber.isSubscribed(presenceTopic(userId))) await this.#recheckPresence(subscriber);
+      }
+    }
+  }
+
+  async #recheckPresence(subscriber: Subscriber): Promise<void> {
+    const others = subscriber
+      .topics()
+      .flatMap((name) => (name.startsWith("presence:") ? [name.slice("presence:".length)] : []));
+    const hidden = await this.options.access.hidden(subscriber, others);
+    this.options.subscriptions.revoke(subscriber, hidden.map(presenceTopic));
+  }
+
+  /** Changes may have been missed: everything that connections are on, or follow, is looked at again. */
+  async #recheckAll(): Promise<void> {
+    const joins: (() => Promise<void>)[] = [];
+    for (const subscriber of [...this.options.allSubscribers()]) joins.push(await this.#recheck(subscriber));
+    await Promise.all(joins.map((join) => join()));
+  }
+
+  /** @returns what joins the topics that the connection should be on */
+  async #recheck(subscriber: Subscriber): Promise<() => Promise<void>> {
+    const { directory, subscriptions } = this.options;
+    const conversations = new Set(await directory.conversationsOf(subscriber.userId));
+    const lost = subscriber.topics().filter((name) => {
+      const topic = parseTopic(name);
+      return (topic?.kind === "conversation" || topic?.kind === "typing") && !conversations.has(topic.key);
+    });
+    subscriptions.revoke(subscriber, lost);
+    await this.#recheckPresence(subscriber);
+    const peers = subscriber.follows?.presence ? await directory.peersOf(subscriber.userId, peersMax) : [];
+    return () =>
+      subscriptions.join(subscriber, (follows) => [
+        ...(follows.conversations ? [...conversations].map(conversationTopic) : []),
+        ...(follows.typing ? [...conversations].map(typingTopic) : []),
+        ...(follows.presence ? peers.map(presenceTopic) : []),
+      ]);
+  }
+}
