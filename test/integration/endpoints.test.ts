@@ -121,7 +121,12 @@ describe("health", () => {
       // A writer that keeps the lock: the worker waits for it, and so does everybody who needs the worker.
       database.exec("PRAGMA busy_timeout = 5000");
       database.exec("BEGIN EXCLUSIVE");
-      const send = client.request("message.send", { conversation_id: "c1", client_message_id: "m1", content: "hello" });
+      const send = await client.request("message.send", {
+        conversation_id: "c1",
+        client_message_id: "m1",
+        content: "hello",
+      });
+      expect(send.payload).toMatchObject({ code: "unavailable", retryable: true });
       const ready = async () => (await fetch(`${other.http}/ready`)).status;
       const seen = await ready();
       const health = await fetch(`${other.http}/health`);
@@ -132,7 +137,6 @@ describe("health", () => {
         error: expect.any(String),
       });
       expect((await fetch(`${other.http}/live`)).status).toBe(200);
-      expect((await send).payload).toMatchObject({ code: "unavailable", retryable: true });
       const refused = await RawSocket.refused(other.url, { query: { user_id: "ben" } });
       expect([refused.status, refused.body.code]).toEqual([503, "unavailable"]);
       expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(0);
