@@ -26,14 +26,17 @@ export class Freshness {
     for (const topic of topics) this.#begin(topic);
     try {
       const states = new Map<string, State>();
+      // Which events each topic's state has in it. All are looked at again: one that was fresh may have become stale
+      // while others were read once more.
+      const eventsAtRead = new Map<string, number>();
       let stale = topics;
       for (let reads = 0; stale.length > 0 && reads < readsMax; reads++) {
-        const before = new Map(stale.map((topic) => [topic, this.#reading.get(topic)!.events]));
+        for (const topic of stale) eventsAtRead.set(topic, this.#reading.get(topic)!.events);
         for (const [topic, state] of await read(stale)) states.set(topic, state);
         // What the same turn of the loop leads to is out by the next one, and that one is the caller's alone: no event
         // comes between this look and what the caller sends without waiting again.
         await nextTurn();
-        stale = stale.filter((topic) => this.#reading.get(topic)!.events > before.get(topic)!);
+        stale = topics.filter((topic) => this.#reading.get(topic)!.events > eventsAtRead.get(topic)!);
       }
       return states;
     } finally {

@@ -58,6 +58,14 @@ test("[PRE5] nor where it is a consequence of the same turn of the loop", async 
   expect((await scene.read()).get("presence:ben")?.presence?.status).toBe("online");
 });
 
+test("[PRE5] nor where it comes while somebody else is asked for again", async () => {
+  const scene = snapshotsOfBen((read) => {
+    if (read === 1) scene.freshness.note("presence:ben");
+    if (read === 2) scene.freshness.note("presence:carl");
+  });
+  expect((await scene.read()).get("presence:carl")?.presence?.status).toBe("online");
+});
+
 /** Resolves after many steps, all of them in this turn. */
 async function consequences(steps: number): Promise<void> {
   for (let step = 0; step < steps; step++) await null;
