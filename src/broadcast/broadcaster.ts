@@ -4,8 +4,15 @@ import type { Codec } from "../protocol/codec.ts";
 import type { OutgoingMessage } from "../protocol/envelope.ts";
 import type { WireFormat } from "../protocol/limits.ts";
 import type { LoggedEvent } from "../storage/ports.ts";
-import { everyoneTopic, userTopic } from "../subscription/topic.ts";
-import { type Frame, type LocalRecipients, type NativeTopics, nativeTopic, type Recipient } from "./ports.ts";
+import {
+  everyoneTopic,
+  type Frame,
+  type LocalRecipients,
+  type NativeTopics,
+  nativeTopic,
+  type Recipient,
+  userTopic,
+} from "./ports.ts";
 
 /** Who is left out of, or alone meant by, an event. */
 export interface Audience {

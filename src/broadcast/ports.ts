@@ -1,4 +1,4 @@
-/** What the broadcaster needs of the sockets: the native topics, and this node's connections of a user or device. */
+/** What the broadcaster needs of the sockets: the native topics and this node's connections, and the names it sends to itself. */
 import type { WireFormat } from "../protocol/limits.ts";
 
 export type Frame = string | Uint8Array;
@@ -33,3 +33,7 @@ export function nativeTopic(topic: string, format: WireFormat): string {
   // JSON is the common case and keeps the plain name; no topic of ours starts with `p|`.
   return format === "json" ? topic : `p|${topic}`;
 }
+
+/** Every authenticated connection is on it; it cannot be subscribed to. */
+export const everyoneTopic = "everyone";
+export const userTopic = (userId: string) => `user:${userId}`;

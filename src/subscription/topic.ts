@@ -1,5 +1,7 @@
 /** Names of topics: how they are written, what kind they are, and which are logged. */
 
+export { everyoneTopic, userTopic } from "../broadcast/ports.ts";
+
 export const topicKinds = {
   user: { logged: true, of: "user" },
   conversation: { logged: true, of: "conversation" },
@@ -26,13 +28,10 @@ export function topicOf(kind: TopicKind, key: string): Topic {
 }
 
 export const conversationTopic = (conversationId: string) => `conversation:${conversationId}`;
-export const userTopic = (userId: string) => `user:${userId}`;
 export const typingTopic = (conversationId: string) => `typing:${conversationId}`;
 export const presenceTopic = (userId: string) => `presence:${userId}`;
 export const callsTopic = (userId: string) => `calls:${userId}`;
 export const notificationsTopic = (userId: string) => `notifications:${userId}`;
-/** Every authenticated connection is on it; it cannot be subscribed to. */
-export const everyoneTopic = "everyone";
 
 /** Whether a name is one of the six kinds alone, such as `conversation`. */
 export function isTopicKind(name: string): name is TopicKind {

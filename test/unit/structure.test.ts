@@ -1,0 +1,158 @@
+/** Holds the house together: which way imports go, who may touch the outside world, and how files begin. */
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { dirname, join, normalize, resolve } from "node:path";
+
+const root = resolve(import.meta.dir, "../..");
+
+/** An import goes down this list or stays in its folder; `client` is what applications take with them. */
+const rooms = [
+  "main",
+  "commands",
+  "app",
+  "websocket",
+  "health",
+  "router",
+  "handlers",
+  "ingest",
+  "calls",
+  "presence",
+  "subscription",
+  "broadcast",
+  "directory",
+  "auth",
+  "cluster",
+  "storage",
+  "protocol",
+  "config",
+  "telemetry",
+  "operations",
+  "client",
+];
+
+const linesMax = 350;
+/** Longer than they should be; these numbers only ever go down. */
+const tooLong: Record<string, number> = { "src/app.ts": 480 };
+
+const filesIn = (pattern: string) => [...new Bun.Glob(pattern).scanSync({ cwd: root })].map(normalize).sort();
+const textOf = (file: string) => readFileSync(join(root, file), "utf8");
+const linesOf = (file: string) => textOf(file).trimEnd().split("\n");
+/** Without comments: what they mention is not used. */
+const codeOf = (file: string) => textOf(file).replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
+const isGenerated = (file: string) => file.endsWith("_pb.ts");
+
+const sources = filesIn("src/**/*.ts").filter((file) => !isGenerated(file));
+/** `src/auth/identity.ts` → `auth`; `src/main.ts` → `main`. */
+const roomOf = (file: string) => file.split("/")[1]!.replace(/\.ts$/, "");
+
+/** Imports of types count as well, and so do those that are made later. */
+const importPattern = /\bfrom\s+"(\.[^"]+)"|\bimport\s*\(\s*"(\.[^"]+)"|\bimport\s+"(\.[^"]+)"/g;
+
+function importsOf(file: string): string[] {
+  const found = [...codeOf(file).matchAll(importPattern)].map((match) => match[1] ?? match[2] ?? match[3]!);
+  return [...new Set(found.map((path) => normalize(join(dirname(file), path))))].filter((path) =>
+    path.startsWith("src/"),
+  );
+}
+
+const imports = new Map(sources.map((file) => [file, importsOf(file)]));
+
+/** Files whose code matches, but for those that may. */
+const offenders = (pattern: RegExp, may: (file: string) => boolean) =>
+  sources.filter((file) => !may(file) && pattern.test(codeOf(file)));
+
+test("[ROOMS] every source file is in a room of the list", () => {
+  expect(sources.length).toBeGreaterThan(100);
+  expect(sources.filter((file) => !rooms.includes(roomOf(file)))).toEqual([]);
+});
+
+test("[ROOMS] an import goes down the list of rooms or stays in its folder", () => {
+  const upward: string[] = [];
+  for (const [file, targets] of imports) {
+    for (const target of targets) {
+      const [from, to] = [roomOf(file), roomOf(target)];
+      const isAllowed =
+        from === to || (from === "client" ? to === "protocol" : rooms.indexOf(from) < rooms.indexOf(to));
+      if (!isAllowed) upward.push(`${file} → ${target}`);
+    }
+  }
+  expect(upward).toEqual([]);
+});
+
+test("[ROOMS] no file imports itself round a corner", () => {
+  const done = new Set<string>();
+  const cycles: string[] = [];
+  function visit(file: string, path: string[]): void {
+    const at = path.indexOf(file);
+    if (at >= 0) cycles.push([...path.slice(at), file].join(" → "));
+    if (at >= 0 || done.has(file)) return;
+    for (const target of imports.get(file) ?? []) visit(target, [...path, file]);
+    done.add(file);
+  }
+  for (const file of sources) visit(file, []);
+  expect(cycles).toEqual([]);
+});
+
+test("[ROOMS] only the app chooses between implementations", () => {
+  const folders = ["src/storage/sqlite/", "src/storage/postgres/", "src/cluster/local/", "src/cluster/redis/"];
+  // The migration has no app; it loads the one engine that it is for.
+  const mayChoose = new Set(["src/app.ts", "src/commands/migrate.ts", "src/storage/migrate.ts"]);
+  const choosing: string[] = [];
+  for (const [file, targets] of imports) {
+    for (const target of targets) {
+      const folder = folders.find((it) => target.startsWith(it));
+      if (folder !== undefined && !file.startsWith(folder) && !mayChoose.has(file))
+        choosing.push(`${file} → ${target}`);
+    }
+  }
+  expect(choosing).toEqual([]);
+});
+
+test("[ROOMS] one file listens to the public, one process owns its arguments, signals and environment", () => {
+  // The internal listener is a server of its own [END3].
+  const mayServe = (file: string) => file === "src/websocket/server.ts" || roomOf(file) === "operations";
+  expect(offenders(/\bBun\.serve\b|\bcreateServer\(/, mayServe)).toEqual([]);
+  const isMain = (file: string) => file === "src/main.ts";
+  expect(offenders(/\bprocess\.argv\b|\bBun\.argv\b|\bprocess\.(on|once|addListener)\(/, isMain)).toEqual([]);
+  expect(offenders(/\bprocess\.exit\b/, isMain)).toEqual([]);
+  const mayReadEnvironment = (file: string) => isMain(file) || roomOf(file) === "config";
+  expect(offenders(/\bprocess\.env\b|\bBun\.env\b|\bimport\.meta\.env\b/, mayReadEnvironment)).toEqual([]);
+});
+
+test("[STYLE] every source file opens with one sentence of what it owns", () => {
+  const opening = /^\/\*\* \S.*[.\])] \*\/$/;
+  expect(sources.filter((file) => !opening.test(linesOf(file)[0]!))).toEqual([]);
+});
+
+test("[STYLE] files stay short enough to be read at once", () => {
+  const long = sources.filter((file) => linesOf(file).length > (tooLong[file] ?? linesMax));
+  expect(long).toEqual([]);
+  const mended = Object.keys(tooLong).filter((file) => linesOf(file).length <= linesMax);
+  expect(mended).toEqual([]);
+});
+
+test("[STYLE] files and functions are called what they do", () => {
+  const empty = /^(utils?|helpers?|misc|common|manage|process)$/i;
+  const nameless = sources.filter((file) =>
+    file
+      .replace(/\.ts$/, "")
+      .split(/[/.-]/)
+      .some((word) => empty.test(word)),
+  );
+  expect(nameless).toEqual([]);
+  const declared = /\b(?:function|class|interface|type|const|let)\s+\w*?(?:[uU]tils?|[hH]elpers?|[mM]isc)(?![a-z])\w*/;
+  expect(offenders(declared, () => false)).toEqual([]);
+});
+
+test("[STYLE] nothing knows the machine that it was written on", () => {
+  const itself = "test/unit/structure.test.ts";
+  const papers = [...filesIn("*.{md,json,ts,toml}"), ...filesIn("docs/**/*"), ...filesIn("configs/*"), "Dockerfile"];
+  const files = [...papers, ...filesIn("{src,test,bench}/**/*.{ts,proto}")].filter((file) => file !== itself);
+  const machinePaths = /(?<![\w.~-])\/(?:work|home|root|Users)\/\w/;
+  const strangers = /\bsub-?agents?\b|\blanguage models?\b|\bcoding assistants?\b|\bco-authored-by\b/i;
+  expect(files.filter((file) => machinePaths.test(textOf(file)))).toEqual([]);
+  expect(files.filter((file) => strangers.test(textOf(file)))).toEqual([]);
+  const sourcesOfPackages = [...textOf("package-lock.json").matchAll(/"resolved": "https?:\/\/([^/"]+)/g)];
+  const registries = new Set(sourcesOfPackages.map(([, host]) => host!));
+  expect([...registries].filter((host) => host !== "registry.npmjs.org")).toEqual([]);
+});
