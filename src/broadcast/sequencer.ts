@@ -27,7 +27,8 @@ export class Sequencer {
   readonly #heads = new Map<string, number>();
   /** Topics somebody is catching up on, and how many. */
   readonly #held = new Map<string, number>();
-  readonly #waiting = new Map<string, Map<number, LoggedEvent>>();
+  /** Events above a gap, each with those who are left out of it [SUB6]. */
+  readonly #waiting = new Map<string, Map<number, { event: LoggedEvent; audience: Audience }>>();
   readonly #fills = new Map<string, Promise<void>>();
   /** Audiences of events of this node's that are on their way through the log. */
   readonly #audiences = new Map<string, Audience>();
@@ -64,7 +65,7 @@ export class Sequencer {
   accept(event: LoggedEvent, audience: Audience = this.#audiences.get(event.id) ?? {}): void {
     const head = this.#heads.get(event.topic);
     if (head === undefined || (head !== unknownHead && event.seq <= head)) return;
-    if (head !== unknownHead && event.seq > head + 1) return this.#wait(event);
+    if (head !== unknownHead && event.seq > head + 1) return this.#wait(event, audience);
     this.#publish(event, audience);
     this.#drainWaiting(event.topic);
   }
@@ -155,19 +156,24 @@ export class Sequencer {
     }
   }
 
+  /** Of an event that was read from the log. */
+  #audienceOf({ id, topic, seq }: LoggedEvent): Audience {
+    return this.#waiting.get(topic)?.get(seq)?.audience ?? this.#audiences.get(id) ?? {};
+  }
+
   #publish(event: LoggedEvent, audience: Audience): void {
     this.#heads.set(event.topic, event.seq);
     this.options.publish(event, audience);
   }
 
-  #wait(event: LoggedEvent): void {
+  #wait(event: LoggedEvent, audience: Audience): void {
     let waiting = this.#waiting.get(event.topic);
     if (waiting === undefined) {
       waiting = new Map();
       this.#waiting.set(event.topic, waiting);
       setTimeout(() => this.#closeGap(event.topic), this.options.gapPatienceMs ?? 50);
     }
-    if (waiting.size < waitingMax) waiting.set(event.seq, event);
+    if (waiting.size < waitingMax) waiting.set(event.seq, { event, audience });
   }
 
   #closeGap(topic: string): void {
@@ -187,7 +193,7 @@ export class Sequencer {
       const next = waiting.get(head + 1);
       if (next === undefined) break;
       waiting.delete(head + 1);
-      this.#publish(next, this.#audiences.get(next.id) ?? {});
+      this.#publish(next.event, next.audience);
     }
     const head = this.#heads.get(topic)!;
     for (const seq of waiting.keys()) if (seq <= head) waiting.delete(seq);
@@ -219,7 +225,7 @@ export class Sequencer {
       const events = await this.options.log.range({ topic, afterSeq: head, throughSeq, limit: rangePage });
       for (const event of events) {
         const now = this.#heads.get(topic);
-        if (now !== undefined && event.seq > now) this.#publish(event, this.#audiences.get(event.id) ?? {});
+        if (now !== undefined && event.seq > now) this.#publish(event, this.#audienceOf(event));
       }
       if (events.length < rangePage && (this.#heads.get(topic) ?? throughSeq) < throughSeq) {
         this.#heads.set(topic, throughSeq);
