@@ -243,16 +243,23 @@ export class Sessions {
   async #leave(connection: Connection, clean: boolean): Promise<void> {
     const { calls, hub, logger, presence } = this.options;
     const { userId, deviceId, connectionId } = connection;
-    try {
-      // Where the same device is here again already, neither presence nor a call has lost it.
-      if (hub.find({ userId, deviceId }).length === 0) await calls.deviceDisconnected({ userId, deviceId });
-      await presence.disconnect({ userId, deviceId, connectionId, clean });
-      logger.debug({ connection_id: connectionId, user_id: userId, clean }, "disconnected");
-    } catch (error) {
+    const warn = (error: unknown) =>
       logger.warn(
         { connection_id: connectionId, user_id: userId, error: String(error) },
         "clean-up of a connection failed",
       );
+    try {
+      // Where the same device is here again already, neither presence nor a call has lost it.
+      if (hub.find({ userId, deviceId }).length === 0) await calls.deviceDisconnected({ userId, deviceId });
+    } catch (error) {
+      // Calls look for themselves who is still there; presence must hear of it all the same.
+      warn(error);
+    }
+    try {
+      await presence.disconnect({ userId, deviceId, connectionId, clean });
+      logger.debug({ connection_id: connectionId, user_id: userId, clean }, "disconnected");
+    } catch (error) {
+      warn(error);
     }
   }
 }

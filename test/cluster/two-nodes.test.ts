@@ -1,0 +1,180 @@
+/** Two nodes as processes of their own, on one log and one Redis: what clients of one see of those of the other. */
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import type { Client } from "../support/client.ts";
+import { createPeople, fresh } from "../support/people.ts";
+import { type RedisServer, startRedis, until } from "../support/redis.ts";
+import { type Service, startService } from "../support/service.ts";
+
+setDefaultTimeout(60_000);
+
+let redis: RedisServer;
+let shared: string;
+let one: Service;
+let other: Service;
+
+const startNode = () =>
+  startService({
+    entry: resolve(import.meta.dir, "../support/clustered-service.ts"),
+    env: { TEST_CLUSTER_URL: redis.url },
+    settings: {
+      STORAGE__URL: `sqlite:${join(shared, "log.db")}`,
+      CLUSTER__HEARTBEAT: "200ms",
+      CLUSTER__DEAD_AFTER: "1500ms",
+      PRESENCE__OFFLINE_GRACE: "300ms",
+      PRESENCE__MAX_DEVICES: "3",
+    },
+  });
+
+beforeAll(async () => {
+  shared = mkdtempSync(join(tmpdir(), "ws-two-nodes-"));
+  redis = await startRedis();
+  one = await startNode();
+  other = await startNode();
+});
+afterAll(async () => {
+  await Promise.all([one?.stop(), other?.stop()]);
+  await redis?.stop();
+  rmSync(shared, { recursive: true, force: true });
+});
+
+const here = createPeople(() => one.url);
+const there = createPeople(() => other.url);
+
+const isReady = async (service: Service) => (await fetch(`${service.http}/ready`)).status === 200;
+
+/** Two members of a conversation, each on a node of its own. */
+async function pair(query: { anna?: Record<string, string>; ben?: Record<string, string> } = {}) {
+  const c = fresh("c");
+  const ids = { anna: fresh("anna"), ben: fresh("ben") };
+  const anna = await here.connect(ids.anna, query.anna);
+  const ben = await there.connect(ids.ben, query.ben);
+  const topics = [`conversation:${c}`, `typing:${c}`];
+  for (const client of [anna, ben]) await client.ask("subscribe", { topics });
+  return { c, ids, anna, ben };
+}
+
+const say = (from: Client, conversation_id: string, content: string) =>
+  from.ask("message.send", { conversation_id, client_message_id: crypto.randomUUID(), content });
+const isContent = (content: string) => (payload: { content?: unknown }) => payload.content === content;
+
+test("[LOG3] [MSG1] messages cross between the nodes in order, once each", async () => {
+  const { c, anna, ben } = await pair();
+  for (let at = 0; at < 20; at++) await say(at % 2 ? anna : ben, c, `m${at}`);
+  await Promise.all([anna.next("message.new", isContent("m18")), ben.next("message.new", isContent("m19"))]);
+  const seqs = (client: Client) => client.all("message.new").map(({ seq }) => seq);
+  // Each has the other's ten; its own are known to it by their acks [SUB6].
+  expect(seqs(anna)).toEqual([1, 3, 5, 7, 9, 11, 13, 15, 17, 19]);
+  expect(seqs(ben)).toEqual([2, 4, 6, 8, 10, 12, 14, 16, 18, 20]);
+});
+
+test("[TYP1] typing is seen on the other node", async () => {
+  const { c, ids, anna, ben } = await pair();
+  await anna.ask("typing.start", { conversation_id: c });
+  expect((await ben.next("typing.start")).payload).toMatchObject({ user_id: ids.anna, conversation_id: c });
+  await anna.ask("typing.stop", { conversation_id: c });
+  await ben.next("typing.stop");
+});
+
+test("[PRE1] [PRE2] one is online on all nodes until the last device has gone", async () => {
+  const { ids, anna, ben } = await pair();
+  await anna.ask("subscribe", { topics: ["presence"], filters: { user_ids: [ids.ben] } });
+  await ben.ask("presence.update", { status: "busy" });
+  expect((await anna.next("presence.update")).payload).toMatchObject({ user_id: ids.ben, status: "busy" });
+  const second = await here.connect(ids.ben);
+  await ben.close();
+  expect((await anna.ask("presence.query", { user_ids: [ids.ben] })).users[0].status).toBe("busy");
+  expect(anna.all("presence.offline")).toEqual([]);
+  await second.close();
+  expect((await anna.next("presence.offline")).payload).toMatchObject({ user_id: ids.ben });
+  await there.connect(ids.ben);
+  await anna.next("presence.online", ({ user_id }) => user_id === ids.ben);
+});
+
+test("[CALL1] [CALL2] [CALL3] [CALL4] a call between the nodes; the callee's device elsewhere stops ringing", async () => {
+  const { ids, anna, ben } = await pair();
+  const elsewhere = await here.connect(ids.ben);
+  const call_id = crypto.randomUUID();
+  await anna.ask("call.offer", { call_id, to_user_id: ids.ben, media: "audio", sdp: "offer" });
+  await Promise.all([ben.next("call.incoming"), elsewhere.next("call.incoming")]);
+  const answers = await Promise.all(
+    [ben, elsewhere].map((device) => device.request("call.answer", { call_id, sdp: "answer" })),
+  );
+  const codes = answers.map(({ type, payload }) => (type === "error" ? payload.code : type)).sort();
+  expect(codes).toEqual(["ack", "call_already_answered"]);
+  const [winner, loser] = answers[0]!.type === "ack" ? [ben, elsewhere] : [elsewhere, ben];
+  await anna.next("call.answer");
+  expect((await loser!.next("call.ended")).payload.reason).toBe("answered_elsewhere");
+  await anna.ask("call.ice", { call_id, candidates: ["a"] });
+  await winner!.next("call.ice");
+  await winner!.ask("call.hangup", { call_id });
+  expect((await anna.next("call.ended")).payload.reason).toBe("hangup");
+});
+
+test("[CON3] the same device on the other node replaces the first", async () => {
+  const { ids, anna } = await pair({ anna: { device_id: "phone" } });
+  const again = await there.connect(ids.anna, { device_id: "phone" });
+  expect((await anna.closed).code).toBe(4010);
+  await again.settled();
+});
+
+test("[LIM] [ENV5] devices are counted over both nodes", async () => {
+  const user = fresh("user");
+  await here.connect(user);
+  await there.connect(user);
+  await here.connect(user);
+  await expect(there.connect(user)).rejects.toThrow("4012");
+});
+
+test("[PUB1] what is published to everyone reaches every node", async () => {
+  const listener = await there.connect(fresh("user"));
+  const backend = await here.backend();
+  await backend.ask("publish", { all: true, type: "app.notice", payload: { text: "hello" } });
+  expect((await listener.next("app.notice")).payload).toEqual({ text: "hello" });
+});
+
+test("[PRE1] the users of a node that is killed go offline once; the others go on", async () => {
+  const { c, ids, anna } = await pair();
+  const watcher = await here.connect(fresh("watcher"));
+  await watcher.ask("subscribe", { topics: [`conversation:${c}`] });
+  await watcher.ask("subscribe", { topics: ["presence"], filters: { user_ids: [ids.anna, ids.ben] } });
+  await other.kill();
+  await watcher.next("presence.offline", ({ user_id }) => user_id === ids.ben);
+  other = await startNode();
+  await there.connect(ids.ben);
+  await watcher.next("presence.online", ({ user_id }) => user_id === ids.ben);
+  await say(anna, c, "still here");
+  await watcher.next("message.new", isContent("still here"));
+  const offline = watcher.all("presence.offline").map(({ payload }) => payload.user_id);
+  expect(offline).toEqual([ids.ben]);
+});
+
+test("[LOG3] [END2] without Redis messages still cross, new people come and go, and afterwards all is as it was", async () => {
+  const { c, ids, anna, ben } = await pair();
+  await anna.ask("subscribe", { topics: ["presence"], filters: { user_ids: [ids.ben] } });
+  await redis.kill();
+  await until(async () => !(await isReady(one)));
+  await say(anna, c, "through the log");
+  await ben.next("message.new", isContent("through the log"));
+  const late = await there.connect(fresh("late"));
+  await late.ask("subscribe", { topics: [`conversation:${c}`] });
+  await say(late, c, "from a newcomer");
+  await anna.next("message.new", isContent("from a newcomer"));
+  const leaving = await there.connect(fresh("leaving"));
+  const leavingId = (await leaving.next("connected")).payload.user_id;
+  await leaving.ask("subscribe", { topics: [`conversation:${c}`] });
+  await leaving.close();
+
+  await redis.restart();
+  await until(async () => (await isReady(one)) && (await isReady(other)));
+  const statusOf = async (userId: string) =>
+    (await anna.ask("presence.query", { user_ids: [userId] })).users[0].status as string;
+  await until(async () => (await statusOf(ids.ben)) === "online");
+  await until(async () => (await statusOf(leavingId)) === "offline");
+  await ben.ask("typing.start", { conversation_id: c });
+  await anna.next("typing.start");
+  await say(ben, c, "over the bus");
+  await anna.next("message.new", isContent("over the bus"));
+});
