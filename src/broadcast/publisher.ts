@@ -15,11 +15,12 @@ export interface PublisherOptions {
   waitingMax: number;
 }
 
+/** Events that are appended together or not at all. */
 interface Waiting {
-  event: NewEvent;
+  events: NewEvent[];
   audience: Audience;
   correlationId: string | undefined;
-  resolve: (appended: Appended) => void;
+  resolve: (appended: Appended[]) => void;
   reject: (error: unknown) => void;
 }
 
@@ -28,6 +29,7 @@ const batchMax = 500;
 
 export class Publisher {
   #waiting: Waiting[] = [];
+  #waitingEvents = 0;
   #inFlight = false;
   #scheduled = false;
   #idle: (() => void)[] = [];
@@ -36,19 +38,30 @@ export class Publisher {
 
   /**
    * Resolves once the event is durable and published on this node.
-   * @throws ProtocolError `unavailable` where the log is away or too much waits for it
+   * @throws ProtocolError `unavailable` where the log is away or too much waits for it; `internal` where it refuses
    */
-  append(
-    event: NewEvent,
+  async append(event: NewEvent, options: { audience?: Audience; correlationId?: string } = {}): Promise<Appended> {
+    const [appended] = await this.appendAll([event], options);
+    return appended!;
+  }
+
+  /**
+   * As `append`, for events that keep their order whatever happens: all of them are appended, in one transaction, or none.
+   * @returns one for each event, in the same order
+   */
+  appendAll(
+    events: NewEvent[],
     { audience = {}, correlationId }: { audience?: Audience; correlationId?: string } = {},
-  ): Promise<Appended> {
-    if (this.#waiting.length >= this.options.waitingMax) {
+  ): Promise<Appended[]> {
+    if (events.length === 0) return Promise.resolve([]);
+    if (this.#waitingEvents >= this.options.waitingMax) {
       return Promise.reject(
         new ProtocolError("unavailable", "Too many events are waiting for the log.", { retryAfterMs: 1_000 }),
       );
     }
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ event, audience, correlationId, resolve, reject });
+      this.#waiting.push({ events, audience, correlationId, resolve, reject });
+      this.#waitingEvents += events.length;
       this.#schedule();
     });
   }
@@ -60,7 +73,7 @@ export class Publisher {
   }
 
   stats() {
-    return { waiting: this.#waiting.length };
+    return { waiting: this.#waitingEvents };
   }
 
   #schedule(): void {
@@ -76,53 +89,75 @@ export class Publisher {
   async #flush(): Promise<void> {
     if (this.#inFlight || this.#waiting.length === 0) return;
     this.#inFlight = true;
-    const batch = this.#waiting.splice(0, batchMax);
+    const batch = this.#takeBatch();
+    const events = batch.flatMap((waiting) => waiting.events);
     const { log, sequencer } = this.options;
-    for (const { event, audience } of batch) sequencer.expect(event.id, audience);
+    for (const waiting of batch) for (const { id } of waiting.events) sequencer.expect(id, waiting.audience);
     try {
-      const { previousPosition, appended } = await log.append(batch.map(({ event }) => event));
+      const { previousPosition, appended } = await log.append(events);
       this.#publish(batch, appended, previousPosition);
     } catch (error) {
       this.#fail(batch, error);
     }
-    for (const { event } of batch) sequencer.forget(event.id);
+    for (const { id } of events) sequencer.forget(id);
     this.#inFlight = false;
     if (this.#waiting.length > 0) void this.#flush();
     else for (const resolve of this.#idle.splice(0)) resolve();
   }
 
-  #publish(batch: Waiting[], appended: Appended[], previousPosition: number): void {
-    const { sequencer, bus, logger } = this.options;
-    let lastPosition = 0;
-    for (const [index, { event, audience, correlationId, resolve }] of batch.entries()) {
-      const result = appended[index]!;
-      if (!result.duplicate) {
-        const { id, topic, type, payload, createdAt } = event;
-        const logged = { id, topic, type, payload, createdAt, seq: result.seq, position: result.position };
-        lastPosition = result.position;
-        sequencer.accept(logged, audience);
-        bus.publish(topic, { kind: "logged", event: logged, exceptDevice: audience.exceptDevice });
-      }
-      if (logger.isLevelEnabled("debug")) {
-        const { topic, seq, position, id, duplicate } = result;
-        logger.debug(
-          { correlation_id: correlationId, message_id: id, topic, seq, position, duplicate },
-          "event published",
-        );
-      }
-      resolve(result);
+  /** Whole groups up to the bound, at least one. */
+  #takeBatch(): Waiting[] {
+    let groups = 0;
+    let events = 0;
+    for (const waiting of this.#waiting) {
+      if (groups > 0 && events + waiting.events.length > batchMax) break;
+      groups++;
+      events += waiting.events.length;
     }
-    if (lastPosition > 0) sequencer.batchAccepted({ previousPosition, lastPosition });
+    this.#waitingEvents -= events;
+    return this.#waiting.splice(0, groups);
+  }
+
+  #publish(batch: Waiting[], appended: Appended[], previousPosition: number): void {
+    let lastPosition = 0;
+    let start = 0;
+    for (const waiting of batch) {
+      const results = appended.slice(start, start + waiting.events.length);
+      start += results.length;
+      for (const [index, result] of results.entries()) {
+        if (!result.duplicate) lastPosition = result.position;
+        this.#publishOne(waiting.events[index]!, result, waiting);
+      }
+      waiting.resolve(results);
+    }
+    if (lastPosition > 0) this.options.sequencer.batchAccepted({ previousPosition, lastPosition });
+  }
+
+  #publishOne(event: NewEvent, result: Appended, { audience, correlationId }: Waiting): void {
+    const { sequencer, bus, logger } = this.options;
+    if (!result.duplicate) {
+      const { id, topic, type, payload, createdAt } = event;
+      const logged = { id, topic, type, payload, createdAt, seq: result.seq, position: result.position };
+      sequencer.accept(logged, audience);
+      bus.publish(topic, { kind: "logged", event: logged, exceptDevice: audience.exceptDevice });
+    }
+    if (logger.isLevelEnabled("debug")) {
+      const { topic, seq, position, id, duplicate } = result;
+      logger.debug(
+        { correlation_id: correlationId, message_id: id, topic, seq, position, duplicate },
+        "event published",
+      );
+    }
   }
 
   #fail(batch: Waiting[], error: unknown): void {
-    if (!(error instanceof StorageUnavailable)) this.options.logger.error({ error: String(error) }, "append failed");
-    for (const { reject } of batch) {
-      reject(
-        new ProtocolError("unavailable", "The event log is not available; try again with the same key.", {
+    const isAway = error instanceof StorageUnavailable;
+    if (!isAway) this.options.logger.error({ error: String(error) }, "append failed");
+    const refusal = isAway
+      ? new ProtocolError("unavailable", "The event log is not available; try again with the same key.", {
           retryAfterMs: 1_000,
-        }),
-      );
-    }
+        })
+      : new ProtocolError("internal", "The event log did not take this; try again with the same key.");
+    for (const { reject } of batch) reject(refusal);
   }
 }
