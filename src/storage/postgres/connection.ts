@@ -1,0 +1,89 @@
+/** Opens connections to PostgreSQL, and says what their errors mean. */
+import postgres from "postgres";
+import { StorageUnavailable } from "../ports.ts";
+
+export type Sql = postgres.Sql<{ bigint: number }>;
+export type Parameter = string | number | boolean | null;
+
+export interface ConnectionOptions {
+  /** `postgres://user:password@host:port/database?sslmode=…` */
+  url: string;
+  /** How long connecting may take. */
+  connectTimeoutMs: number;
+  /** After so long the server itself ends a statement; 0: never. */
+  statementTimeoutMs: number;
+  onClosed?: () => void;
+  onNotification?: (payload: string) => void;
+}
+
+/** One connection, made with its first query. Once it has closed it is not used again. */
+export function openConnection(options: ConnectionOptions): Sql {
+  const { url, connectTimeoutMs, statementTimeoutMs, onClosed, onNotification } = options;
+  const settings: postgres.Options<{ bigint: postgres.PostgresType<number> }> = {
+    max: 1,
+    max_lifetime: null,
+    // Arrays are sent as text, so that types need not be asked for with each connection.
+    fetch_types: false,
+    connect_timeout: connectTimeoutMs / 1_000,
+    onnotice: () => {},
+    onclose: () => onClosed?.(),
+    types: { bigint: { to: 20, from: [20], parse: Number, serialize: String } },
+    connection: {
+      application_name: "ws-service",
+      statement_timeout: statementTimeoutMs,
+      // An append must see what was committed while it waited for the lock, whatever the database has as its default.
+      default_transaction_isolation: "read committed",
+      // Compiling takes longer than any of these statements.
+      jit: false,
+    },
+  };
+  const listening = { onnotify: (_channel: string, payload: string) => onNotification?.(payload) };
+  return postgres(url, { ...settings, ...listening }) as unknown as Sql;
+}
+
+/** Closes it, politely where it is idle; resolves within a second. */
+export async function closeConnection(sql: Sql): Promise<void> {
+  await sql.end({ timeout: 1 }).catch(() => {});
+}
+
+/** Closes it at once, whatever is under way. */
+export function dropConnection(sql: Sql): void {
+  sql.end({ timeout: 0 }).catch(() => {});
+}
+
+/** Waits before the next attempt to connect, ms: 100, 200, 400, 800, then 1,000. */
+export const backoffMs = (failures: number) => Math.min(1_000, 100 * 2 ** failures);
+
+const sqlState = /^(\d|F0|HV|P0|XX)[0-9A-Z]{3,4}$/;
+// Lost, refused, shutting down, or a standby that was the primary before.
+const brokenStates = /^(08|28|3D|57P|25006)/;
+// Conflicts, exhausted resources, locks, cancelled statements, failures of the disk: the connection itself is sound.
+const passingStates = /^(40|53|55|57014|58)/;
+// Of the client, about what it was asked.
+const clientFaults = /^(UNDEFINED_VALUE|NOT_TAGGED_CALL|MAX_PARAMETERS_EXCEEDED|UNSAFE_TRANSACTION)$/;
+
+/** What an error means: a fault of ours, a moment that passes, or a connection that must be thrown away. */
+export function failureOf(error: unknown): "fault" | "passing" | "broken" {
+  if (error instanceof StorageUnavailable) return "broken";
+  // By code, not by class: names do not survive a minified build.
+  const code = (error as { code?: unknown } | null)?.code;
+  if (typeof code !== "string" || clientFaults.test(code)) return "fault";
+  if (!sqlState.test(code) || code.length !== 5) return "broken";
+  if (brokenStates.test(code)) return "broken";
+  return passingStates.test(code) ? "passing" : "fault";
+}
+
+/** The error as callers are given it: `StorageUnavailable` unless it is a fault of ours. */
+export function refusalOf(error: unknown): unknown {
+  if (error instanceof StorageUnavailable || failureOf(error) === "fault") return error;
+  return new StorageUnavailable(`PostgreSQL: ${error instanceof Error ? error.message : error}`, { cause: error });
+}
+
+/** An array literal, for a parameter of any array type. */
+export function arrayOf(values: readonly (string | number | null)[]): string {
+  const elements = values.map((value) => {
+    if (value === null) return "NULL";
+    return typeof value === "number" ? value : `"${value.replace(/["\\]/g, "\\$&")}"`;
+  });
+  return `{${elements.join(",")}}`;
+}

@@ -1,0 +1,78 @@
+/** Device acknowledgements [LOG6] and statuses set by hand [PRE2] on PostgreSQL. */
+import type { CursorStore, StatusStore, UserStatus } from "../ports.ts";
+import { arrayOf } from "./connection.ts";
+import type { Pool } from "./pool.ts";
+
+export function createCursorStore(pool: Pool, ws: string): CursorStore {
+  const acknowledge = `INSERT INTO ${ws}.cursors AS c (user_id, device_id, cursor) VALUES ($1, $2, $3)
+    ON CONFLICT (user_id, device_id) DO UPDATE SET cursor = greatest(c.cursor, excluded.cursor) RETURNING cursor`;
+  const acknowledged = `SELECT cursor FROM ${ws}.cursors WHERE user_id = $1 AND device_id = $2`;
+  return {
+    async acknowledge(userId, deviceId, cursor) {
+      const [row] = await pool.query<{ cursor: number }>(acknowledge, [userId, deviceId, cursor]);
+      return row!.cursor;
+    },
+    async acknowledged(userId, deviceId) {
+      const [row] = await pool.query<{ cursor: number }>(acknowledged, [userId, deviceId]);
+      return row?.cursor ?? null;
+    },
+  };
+}
+
+interface StatusRow {
+  userId: string;
+  status: UserStatus["status"] | null;
+  text: string | null;
+  emoji: string | null;
+  expiresAt: number | null;
+  lastSeenAt: number | null;
+}
+
+const statusColumns = (of: string) =>
+  `${of}.user_id AS "userId", ${of}.status, ${of}.text, ${of}.emoji, ${of}.expires_at AS "expiresAt"`;
+
+function statements(ws: string) {
+  return {
+    set: `INSERT INTO ${ws}.statuses (user_id, status, text, emoji, expires_at) VALUES ($1, $2, $3, $4, $5)
+      ON CONFLICT (user_id) DO UPDATE SET
+        status = excluded.status, text = excluded.text, emoji = excluded.emoji, expires_at = excluded.expires_at`,
+    get: `SELECT ${statusColumns("s")}, s.last_seen_at AS "lastSeenAt" FROM ${ws}.statuses AS s
+      WHERE s.user_id = ANY ($1::text[])`,
+    // In one order everywhere, so that two nodes cannot wait for each other.
+    setLastSeen: `INSERT INTO ${ws}.statuses AS s (user_id, last_seen_at)
+      SELECT DISTINCT user_id, $2::bigint FROM unnest($1::text[]) AS seen (user_id) ORDER BY user_id
+      ON CONFLICT (user_id) DO UPDATE SET last_seen_at = greatest(s.last_seen_at, excluded.last_seen_at)`,
+    takeExpired: `WITH expired AS MATERIALIZED (
+        SELECT * FROM ${ws}.statuses WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+      UPDATE ${ws}.statuses AS s SET status = NULL, text = NULL, emoji = NULL, expires_at = NULL
+      FROM expired AS e WHERE s.user_id = e.user_id RETURNING ${statusColumns("e")}`,
+  };
+}
+
+export function createStatusStore(pool: Pool, schema: string): StatusStore {
+  const sql = statements(schema);
+  return {
+    async set(userId, status) {
+      const { status: kind = null, text = null, emoji = null, expiresAt = null } = status ?? {};
+      await pool.query(sql.set, [userId, kind, text, emoji, expiresAt]);
+    },
+    async get(userIds) {
+      const rows = await pool.query<StatusRow>(sql.get, [arrayOf(userIds)]);
+      const known = rows.map((row) => [row.userId, { status: toStatus(row), lastSeenAt: row.lastSeenAt }] as const);
+      return new Map([...userIds.map((userId) => [userId, { status: null, lastSeenAt: null }] as const), ...known]);
+    },
+    async setLastSeen(userIds, at) {
+      await pool.query(sql.setLastSeen, [arrayOf(userIds), at]);
+    },
+    async takeExpired(now, limit) {
+      const rows = await pool.query<StatusRow>(sql.takeExpired, [now, limit]);
+      return rows
+        .map((row) => ({ userId: row.userId, status: toStatus(row)! }))
+        .sort((one, other) => one.status.expiresAt! - other.status.expiresAt!);
+    },
+  };
+}
+
+function toStatus({ status, text, emoji, expiresAt }: StatusRow): UserStatus | null {
+  return status === null ? null : { status, text, emoji, expiresAt };
+}

@@ -1,0 +1,180 @@
+/** Listens for changes of the directory, tells this node's listeners, and notices when it has become deaf. */
+import { type DirectoryChange, StorageUnavailable } from "../ports.ts";
+import { backoffMs, closeConnection, dropConnection, type Sql } from "./connection.ts";
+
+export interface DirectoryWatchOptions {
+  open(events: { onClosed: () => void; onNotification: (payload: string) => void }): Sql;
+  channel: string;
+  /** Sends to the channel over another connection. */
+  notify(payload: string): Promise<void>;
+  /** How long the connection's own notification may take to come round. */
+  patienceMs: number;
+  /** How often it is tried whether the connection still hears. */
+  heartbeatMs: number;
+  newId: () => string;
+  /** Told of what a listener throws; the others hear the change all the same. */
+  onListenerError(error: unknown): void;
+}
+
+type Listener = (change: DirectoryChange) => void;
+type State = { kind: "stopped" } | { kind: "deaf" } | { kind: "listening"; sql: Sql };
+
+/** What a notification may hold; applications send them too. */
+interface Notice {
+  op?: unknown;
+  conversation_id?: unknown;
+  user_id?: unknown;
+  mark?: unknown;
+}
+
+export class DirectoryWatch {
+  readonly #options: DirectoryWatchOptions;
+  readonly #listeners = new Set<Listener>();
+  /** Marks that are on their way round; true once heard. */
+  readonly #marks = new Map<string, (heard: boolean) => void>();
+  #state: State = { kind: "stopped" };
+  #heartbeat: Timer | null = null;
+
+  constructor(options: DirectoryWatchOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves once every change is heard. */
+  async start(): Promise<void> {
+    await this.stop();
+    this.#state = { kind: "deaf" };
+    await this.#listen();
+    this.#heartbeat = setInterval(() => void this.#beat(), this.#options.heartbeatMs);
+    this.#heartbeat.unref();
+  }
+
+  async stop(): Promise<void> {
+    if (this.#heartbeat) clearInterval(this.#heartbeat);
+    this.#heartbeat = null;
+    const state = this.#state;
+    this.#state = { kind: "stopped" };
+    this.#forgetMarks();
+    if (state.kind === "listening") await closeConnection(state.sql);
+  }
+
+  add(listener: Listener): () => void {
+    // A listener of its own for each call, so that the same function may listen twice.
+    const own: Listener = (change) => listener(change);
+    this.#listeners.add(own);
+    return () => this.#listeners.delete(own);
+  }
+
+  /** Resolves once the listeners have been told of all that was committed before this call, or after `patienceMs`. */
+  async caughtUp(): Promise<void> {
+    if (this.#listeners.size === 0 || this.#state.kind !== "listening") return;
+    // The change itself is in the database; who misses it now is told after a gap.
+    await this.#mark().catch(() => {});
+  }
+
+  /** Sends a mark round. @returns whether it was heard */
+  async #mark(): Promise<boolean> {
+    const mark = this.#options.newId();
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    this.#marks.set(mark, resolve);
+    const timer = setTimeout(resolve, this.#options.patienceMs, false);
+    try {
+      await this.#options.notify(JSON.stringify({ op: "mark", mark }));
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#marks.delete(mark);
+    }
+  }
+
+  /** A connection that was cut without a word stays silent for ever: only what it should hear shows it. */
+  async #beat(): Promise<void> {
+    const state = this.#state;
+    if (state.kind !== "listening") return;
+    const heard = await this.#mark().catch(() => true);
+    if (heard || this.#state !== state) return;
+    dropConnection(state.sql);
+    this.#lose(state.sql);
+  }
+
+  async #listen(): Promise<void> {
+    const sql = this.#options.open({
+      onClosed: () => this.#lose(sql),
+      onNotification: (payload) => this.#hear(payload),
+    });
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(() => {
+      late.reject(new StorageUnavailable("PostgreSQL does not let this node listen."));
+    }, this.#options.patienceMs);
+    try {
+      await Promise.race([sql.unsafe(`LISTEN "${this.#options.channel}"`), late.promise]);
+    } catch (error) {
+      dropConnection(sql);
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+    // Stopped meanwhile.
+    if (this.#state.kind === "stopped") return closeConnection(sql);
+    this.#state = { kind: "listening", sql };
+  }
+
+  #lose(sql: Sql): void {
+    if (this.#state.kind !== "listening" || this.#state.sql !== sql) return;
+    this.#state = { kind: "deaf" };
+    this.#forgetMarks();
+    void this.#listenAgain();
+  }
+
+  async #listenAgain(): Promise<void> {
+    const lost = this.#state;
+    for (let failures = 0; this.#state === lost; failures++) {
+      await Bun.sleep(backoffMs(failures));
+      if (this.#state !== lost) return;
+      try {
+        await this.#listen();
+      } catch {
+        continue;
+      }
+      if (this.#state.kind === "listening") this.#tell({ kind: "resync" });
+    }
+  }
+
+  #hear(payload: string): void {
+    const notice = parse(payload);
+    if (notice?.op === "mark") return this.#marks.get(String(notice.mark))?.(true);
+    this.#tell(toChange(notice));
+  }
+
+  #tell(change: DirectoryChange): void {
+    for (const listener of this.#listeners) {
+      try {
+        listener(change);
+      } catch (error) {
+        this.#options.onListenerError(error);
+      }
+    }
+  }
+
+  #forgetMarks(): void {
+    for (const resolve of [...this.#marks.values()]) resolve(false);
+  }
+}
+
+function parse(payload: string): Notice | null {
+  try {
+    return JSON.parse(payload) as Notice | null;
+  } catch {
+    return null;
+  }
+}
+
+/** What cannot be understood has changed something all the same. */
+function toChange(notice: Notice | null): DirectoryChange {
+  const { op, conversation_id: conversationId, user_id: userId } = notice ?? {};
+  if (op === "user_changed" && typeof userId === "string") return { kind: op, userId };
+  const isMembership = op === "member_added" || op === "member_removed";
+  if (isMembership && typeof conversationId === "string" && typeof userId === "string") {
+    return { kind: op, conversationId, userId };
+  }
+  return { kind: "resync" };
+}

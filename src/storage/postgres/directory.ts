@@ -1,0 +1,134 @@
+/** The directory on PostgreSQL: tables of its own, or views over those of the application [PUB3]. */
+import { type Directory, StorageUnavailable } from "../ports.ts";
+import { arrayOf, type Parameter } from "./connection.ts";
+import type { DirectoryWatch } from "./directory-watch.ts";
+import type { Pool } from "./pool.ts";
+
+/** Views over the application's tables, as `schema.name`; null: a table of this service's own. */
+export interface DirectoryNames {
+  /** With the columns `user_id` and `disabled`. */
+  users: string | null;
+  /** With the columns `conversation_id` and `user_id`; a conversation exists while it has members. */
+  members: string | null;
+}
+
+export interface DirectoryOptions {
+  pool: Pool;
+  schema: string;
+  names: DirectoryNames;
+  watch: DirectoryWatch;
+}
+
+/** `app.ws_users` → `"app"."ws_users"`. @throws Error where it is no such name */
+function quoted(name: string): string {
+  if (/^[A-Za-z_]\w{0,62}\.[A-Za-z_]\w{0,62}$/.test(name)) return `"${name.replace(".", '"."')}"`;
+  throw new Error(`a table or view of the directory is named schema.name, unlike ${JSON.stringify(name)}`);
+}
+
+// Ids are compared as whatever the view has them (text, uuid, bigint), so that the application's own indexes serve.
+function statements(ws: string, names: DirectoryNames) {
+  const users = names.users === null ? `${ws}.users` : quoted(names.users);
+  const members = names.members === null ? `${ws}.members` : quoted(names.members);
+  const conversations = names.members === null ? `${ws}.conversations` : members;
+  return {
+    checkUsers: `SELECT user_id::text, disabled::boolean FROM ${users} LIMIT 0`,
+    checkMembers: `SELECT conversation_id::text, user_id::text FROM ${members} LIMIT 0`,
+    user: `SELECT coalesce(disabled::boolean, false) AS disabled FROM ${users} WHERE user_id = $1`,
+    isMember: `SELECT 1 AS found FROM ${members} WHERE conversation_id = $1 AND user_id = $2 LIMIT 1`,
+    conversation: `SELECT 1 AS found FROM ${conversations} WHERE conversation_id = $1 LIMIT 1`,
+    membersOf: `SELECT user_id::text AS id FROM ${members} WHERE conversation_id = $1`,
+    conversationsOf: `SELECT conversation_id::text AS id FROM ${members} WHERE user_id = $1`,
+    peersOf: `SELECT DISTINCT theirs.user_id::text AS id
+      FROM ${members} AS mine JOIN ${members} AS theirs USING (conversation_id)
+      WHERE mine.user_id = $1 AND theirs.user_id <> $1 LIMIT $2`,
+    sharingWith: `SELECT DISTINCT theirs.user_id::text AS id
+      FROM ${members} AS mine JOIN ${members} AS theirs USING (conversation_id)
+      WHERE mine.user_id = $1 AND theirs.user_id = ANY ($2)`,
+    // In one order everywhere, so that two nodes cannot wait for each other.
+    upsertUsers: `INSERT INTO ${ws}.users (user_id) SELECT DISTINCT id FROM unnest($1::text[]) AS given (id)
+      ORDER BY id ON CONFLICT DO NOTHING`,
+    setDisabled: `INSERT INTO ${ws}.users AS u (user_id, disabled) VALUES ($1, $2)
+      ON CONFLICT (user_id) DO UPDATE SET disabled = excluded.disabled WHERE u.disabled <> excluded.disabled`,
+    // The trigger remembers conversations of members that are added; this is for one that begins without any.
+    addMembers: `WITH begun AS (
+        INSERT INTO ${ws}.conversations (conversation_id) VALUES ($1) ON CONFLICT DO NOTHING)
+      INSERT INTO ${ws}.members (conversation_id, user_id)
+      SELECT DISTINCT $1, id FROM unnest($2::text[]) AS given (id) ORDER BY id ON CONFLICT DO NOTHING`,
+    removeMembers: `WITH gone AS (
+        SELECT conversation_id, user_id FROM ${ws}.members WHERE conversation_id = $1 AND user_id = ANY ($2::text[])
+        ORDER BY user_id FOR UPDATE)
+      DELETE FROM ${ws}.members AS m USING gone AS g
+      WHERE m.conversation_id = g.conversation_id AND m.user_id = g.user_id`,
+  };
+}
+
+/** The column is a uuid or a number, and this text is none: nobody has that id. */
+const notAnId = /^22(P02|003)$/;
+
+/** The ports, and a check of the views: rejects where one is missing or lacks a column. */
+export function createDirectory({ pool, schema, names, watch }: DirectoryOptions): Directory & {
+  check(): Promise<void>;
+} {
+  const sql = statements(schema, names);
+
+  async function find<Row extends object>(text: string, parameters: Parameter[]): Promise<Row[]> {
+    try {
+      return await pool.query<Row>(text, parameters);
+    } catch (error) {
+      if (notAnId.test(String((error as { code?: unknown }).code))) return [];
+      throw error;
+    }
+  }
+
+  async function ids(text: string, parameters: Parameter[]): Promise<string[]> {
+    return (await find<{ id: string }>(text, parameters)).map(({ id }) => id);
+  }
+
+  /** The nodes' listeners, this one's own included, are told before it resolves. */
+  async function write(kind: keyof DirectoryNames, text: string, parameters: Parameter[]): Promise<void> {
+    const view = names[kind];
+    if (view !== null) {
+      throw new Error(`directory.${kind} names ${view}, which the application alone writes to`);
+    }
+    await pool.query(text, parameters);
+    await watch.caughtUp();
+  }
+
+  async function checkView(kind: keyof DirectoryNames, text: string): Promise<void> {
+    if (names[kind] === null) return;
+    try {
+      await pool.query(text);
+    } catch (error) {
+      if (error instanceof StorageUnavailable) throw error;
+      const what = `directory.${kind} names ${names[kind]}, which cannot be used`;
+      throw new Error(`${what}: ${error instanceof Error ? error.message : error}`, { cause: error });
+    }
+  }
+
+  return {
+    async check() {
+      await checkView("users", sql.checkUsers);
+      await checkView("members", sql.checkMembers);
+    },
+    async userState(userId) {
+      const [row] = await find<{ disabled: boolean }>(sql.user, [userId]);
+      if (!row) return "unknown";
+      return row.disabled ? "disabled" : "active";
+    },
+    isMember: async (conversationId, userId) => (await find(sql.isMember, [conversationId, userId])).length > 0,
+    conversationExists: async (conversationId) => (await find(sql.conversation, [conversationId])).length > 0,
+    membersOf: (conversationId) => ids(sql.membersOf, [conversationId]),
+    conversationsOf: (userId) => ids(sql.conversationsOf, [userId]),
+    peersOf: (userId, limit) => ids(sql.peersOf, [userId, limit]),
+    async sharingWith(userId, userIds) {
+      const sharing = new Set(userIds.length === 0 ? [] : await ids(sql.sharingWith, [userId, arrayOf(userIds)]));
+      if (userIds.includes(userId)) sharing.add(userId);
+      return sharing;
+    },
+    upsertUsers: (userIds) => write("users", sql.upsertUsers, [arrayOf(userIds)]),
+    setDisabled: (userId, disabled) => write("users", sql.setDisabled, [userId, disabled]),
+    addMembers: (conversationId, userIds) => write("members", sql.addMembers, [conversationId, arrayOf(userIds)]),
+    removeMembers: (conversationId, userIds) => write("members", sql.removeMembers, [conversationId, arrayOf(userIds)]),
+    watch: (listener) => watch.add(listener),
+  };
+}

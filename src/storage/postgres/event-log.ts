@@ -1,0 +1,215 @@
+/** The event log on PostgreSQL: each call is one statement, so that what it reads is of one moment [LOG1–LOG8]. */
+import type { Appended, AppendResult, EventLog, LoggedEvent, NewEvent, TopicHead } from "../ports.ts";
+import { arrayOf } from "./connection.ts";
+import type { Pool } from "./pool.ts";
+
+interface AppendRow {
+  /** Place in the batch as it was sent, from 1. */
+  n: number;
+  previousPosition: number;
+  seq: number;
+  position: number;
+  duplicate: boolean;
+  /** Of the first event with the key; null where nothing is a duplicate. */
+  topic: string | null;
+  id: string | null;
+  createdAt: number | null;
+}
+
+interface HeadRow extends TopicHead {
+  topic: string;
+  id: null;
+}
+
+const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, e.payload, e.created_at AS "createdAt"`;
+const noHead: TopicHead = { seq: 0, position: 0, trimmedPosition: 0 };
+const farthest = Number.MAX_SAFE_INTEGER;
+
+function statements(ws: string) {
+  const heads = `SELECT t.topic_id, t.name, t.seq, t.position, coalesce(r.trimmed_position, 0) AS trimmed_position
+    FROM ${ws}.topics AS t LEFT JOIN ${ws}.trims AS r USING (topic_id) WHERE t.name = ANY ($1::text[])`;
+  return {
+    append: `SELECT n, previous_position AS "previousPosition", seq, position, duplicate, topic, id,
+        created_at AS "createdAt"
+      FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8)`,
+    heads: `SELECT name AS topic, seq, position, trimmed_position AS "trimmedPosition" FROM (${heads}) AS h`,
+    // One index step for each topic that moved; then only the topics and the stretch that this page can reach.
+    replay: `WITH heads AS MATERIALIZED (${heads}),
+      firsts AS MATERIALIZED (
+        SELECT h.topic_id, h.name, f.position FROM heads AS h CROSS JOIN LATERAL (
+          SELECT e.position FROM ${ws}.events AS e WHERE e.topic_id = h.topic_id AND e.position > $2
+          ORDER BY e.position LIMIT 1) AS f
+        WHERE h.position > $2 ORDER BY f.position LIMIT $3),
+      reach AS (
+        SELECT CASE WHEN count(*) = $3 THEN max(position) ELSE ${farthest} END AS position FROM firsts),
+      places AS MATERIALIZED (
+        SELECT f.topic_id, f.name, p.position FROM firsts AS f CROSS JOIN reach AS r CROSS JOIN LATERAL (
+          SELECT e.position FROM ${ws}.events AS e
+          WHERE e.topic_id = f.topic_id AND e.position > $2 AND e.position <= r.position
+          ORDER BY e.position LIMIT $3) AS p
+        ORDER BY p.position LIMIT $3)
+      SELECT name AS topic, seq, position, trimmed_position AS "trimmedPosition", NULL AS id, NULL AS type,
+        NULL AS payload, NULL::bigint AS "createdAt" FROM heads
+      UNION ALL
+      SELECT p.name, e.seq, e.position, NULL, e.id, e.type, e.payload, e.created_at
+        FROM places AS p JOIN ${ws}.events AS e ON e.topic_id = p.topic_id AND e.position = p.position`,
+    between: `SELECT ${eventColumns} FROM ${ws}.topics AS t JOIN ${ws}.events AS e USING (topic_id)
+      WHERE t.name = $1 AND e.seq > $2 AND e.seq <= $3 ORDER BY e.seq LIMIT $4`,
+    below: `SELECT ${eventColumns} FROM ${ws}.topics AS t JOIN ${ws}.events AS e USING (topic_id)
+      WHERE t.name = $1 AND e.seq < $2 ORDER BY e.seq DESC LIMIT $3`,
+    moved: `SELECT s.position AS end, t.name AS topic, t.seq, t.position FROM ${ws}.log_state AS s LEFT JOIN LATERAL (
+        SELECT name, seq, position FROM ${ws}.topics WHERE position > $1 ORDER BY position LIMIT $2) AS t ON true
+      ORDER BY t.position`,
+    end: `SELECT position FROM ${ws}.log_state`,
+    trim: `SELECT removed, more FROM ${ws}.trim($1, $2, $3)`,
+    stats: `SELECT s.events - r.removed AS events, s.topics, s.position
+      FROM ${ws}.log_state AS s CROSS JOIN ${ws}.trim_state AS r`,
+  };
+}
+
+export interface EventLogOptions {
+  pool: Pool;
+  /** One connection: batches of a node wait for each other here, not for the lock on connections that others need. */
+  appends: Pool;
+  schema: string;
+}
+
+export function createEventLog({ pool, appends, schema }: EventLogOptions): EventLog {
+  const sql = statements(schema);
+
+  async function between(topic: string, afterSeq: number, throughSeq: number, limit: number): Promise<LoggedEvent[]> {
+    return [...(await pool.query<LoggedEvent>(sql.between, [topic, afterSeq, throughSeq, limit]))];
+  }
+
+  async function end(): Promise<number> {
+    const [row] = await pool.query<{ position: number }>(sql.end);
+    return row!.position;
+  }
+
+  return {
+    async append(events) {
+      if (events.length === 0) return { previousPosition: await end(), appended: [] };
+      const batch = withoutRepeatedKeys(events);
+      const rows = await appends.query<AppendRow>(sql.append, toParameters(batch.sent));
+      return toResult(events, batch, rows);
+    },
+
+    async replay({ topics, afterPosition, limit }) {
+      const rows = await pool.query<HeadRow | LoggedEvent>(sql.replay, [arrayOf(topics), afterPosition, limit + 1]);
+      const heads = emptyHeads(topics);
+      const events: LoggedEvent[] = [];
+      for (const row of rows) {
+        if (row.id === null) addHead(heads, row);
+        else events.push(toEvent(row));
+      }
+      events.sort((one, other) => one.position - other.position);
+      return { events: events.slice(0, limit), more: events.length > limit, heads };
+    },
+
+    range: ({ topic, afterSeq, throughSeq, limit }) => between(topic, afterSeq, throughSeq, limit),
+
+    async page({ topic, beforeSeq, afterSeq, limit }) {
+      if (afterSeq !== undefined) {
+        const found = await between(topic, afterSeq, farthest, limit + 1);
+        return { events: found.slice(0, limit), more: found.length > limit };
+      }
+      const found = await pool.query<LoggedEvent>(sql.below, [topic, beforeSeq ?? farthest, limit + 1]);
+      return { events: found.slice(0, limit).reverse(), more: found.length > limit };
+    },
+
+    async heads(topics) {
+      const heads = emptyHeads(topics);
+      for (const row of await pool.query<HeadRow>(sql.heads, [arrayOf(topics)])) addHead(heads, row);
+      return heads;
+    },
+
+    async movedSince(position, limit) {
+      type Row = { end: number; topic: string | null; seq: number; position: number };
+      const rows = await pool.query<Row>(sql.moved, [position, limit]);
+      const heads = rows.flatMap(({ topic, seq, position }) => (topic === null ? [] : [{ topic, seq, position }]));
+      return { heads, position: heads.length < limit ? rows[0]!.end : (heads.at(-1)?.position ?? position) };
+    },
+
+    end,
+
+    async trim({ createdBefore, eventsPerTopic, batch }) {
+      type Row = { removed: number; more: boolean };
+      const [row] = await pool.query<Row>(sql.trim, [createdBefore, eventsPerTopic, batch]);
+      return { removed: row!.removed, more: row!.more };
+    },
+
+    async stats() {
+      const [row] = await pool.query<{ events: number; topics: number; position: number }>(sql.stats);
+      return { events: row!.events, topics: row!.topics, position: row!.position };
+    },
+  };
+}
+
+interface Batch {
+  sent: NewEvent[];
+  /** For each event given: its place in `sent`, or that of the first one with its key. */
+  places: number[];
+  repeated: Set<number>;
+}
+
+/** The statement is given each key once: a repetition within the batch is answered from here. */
+function withoutRepeatedKeys(events: NewEvent[]): Batch {
+  const sent: NewEvent[] = [];
+  const firsts = new Map<string, number>();
+  const repeated = new Set<number>();
+  const places = events.map((event, index) => {
+    const key = event.idempotencyKey;
+    const first = key === undefined ? undefined : firsts.get(key);
+    if (first !== undefined) {
+      repeated.add(index);
+      return first;
+    }
+    if (key !== undefined) firsts.set(key, sent.length);
+    return sent.push(event) - 1;
+  });
+  return { sent, places, repeated };
+}
+
+function toParameters(events: NewEvent[]): string[] {
+  const column = (value: (event: NewEvent) => string | number | null) => arrayOf(events.map(value));
+  return [
+    column(({ topic }) => topic),
+    column(({ id }) => id),
+    column(({ type }) => type),
+    column(({ payload }) => payload),
+    column(({ createdAt }) => createdAt),
+    column(({ idempotencyKey }) => idempotencyKey ?? null),
+    column(({ compactionKey }) => compactionKey ?? null),
+    column(({ senderId }) => senderId ?? null),
+  ];
+}
+
+function toResult(events: NewEvent[], { sent, places, repeated }: Batch, rows: AppendRow[]): AppendResult {
+  const answers: Appended[] = new Array(sent.length);
+  for (const { n, seq, position, duplicate, topic, id, createdAt } of rows) {
+    const event = sent[n - 1]!;
+    answers[n - 1] = {
+      topic: topic ?? event.topic,
+      seq,
+      position,
+      id: id ?? event.id,
+      createdAt: createdAt ?? event.createdAt,
+      duplicate,
+    };
+  }
+  const appended = events.map((_, index) => {
+    const answer = answers[places[index]!]!;
+    return repeated.has(index) ? { ...answer, duplicate: true } : answer;
+  });
+  return { previousPosition: rows[0]!.previousPosition, appended };
+}
+
+function toEvent({ topic, seq, position, id, type, payload, createdAt }: LoggedEvent): LoggedEvent {
+  return { topic, seq, position, id, type, payload, createdAt };
+}
+
+const emptyHeads = (topics: string[]) => new Map<string, TopicHead>(topics.map((topic) => [topic, noHead]));
+
+function addHead(heads: Map<string, TopicHead>, { topic, seq, position, trimmedPosition }: HeadRow): void {
+  heads.set(topic, { seq, position, trimmedPosition });
+}

@@ -1,0 +1,79 @@
+/** Makes and upgrades the schema, in numbered steps that run once however many nodes begin them. */
+import type { Migration } from "../ports.ts";
+import { closeConnection, openConnection } from "./connection.ts";
+import { directoryFunctions } from "./schema-directory.ts";
+import { logFunctions } from "./schema-log.ts";
+import { tables } from "./schema-tables.ts";
+
+/** A step that was released is never edited; a new one is added at the end. Each is given the schema's name. */
+const steps: ((ws: string) => string)[] = [(ws) => tables(ws) + logFunctions(ws) + directoryFunctions(ws)];
+
+/** The version that this build writes and reads. */
+export const schemaVersion = steps.length;
+
+export const defaultSchema = "ws";
+
+/** The name goes into SQL as it is. @throws Error where that would not be one plain identifier */
+export function checkSchemaName(schema: string): string {
+  if (/^[a-z_][a-z0-9_]{0,47}$/.test(schema)) return schema;
+  throw new Error(`a schema's name is of lower-case letters, digits and underscores, unlike ${JSON.stringify(schema)}`);
+}
+
+/** The version found; 0 where there is none. Run by whatever asks one statement. */
+export async function readVersion(
+  query: (text: string) => Promise<readonly object[]>,
+  schema: string,
+): Promise<number> {
+  const [found] = (await query(`SELECT to_regclass('${schema}.schema_version') IS NOT NULL AS there`)) as [
+    { there: boolean },
+  ];
+  if (!found.there) return 0;
+  const [row] = (await query(`SELECT version FROM ${schema}.schema_version`)) as [{ version: number }];
+  return row.version;
+}
+
+/** Why this build cannot run on a schema of that version, and what to do; null where it can. */
+export function versionRefusal(found: number, schema: string): string | null {
+  if (found === schemaVersion) return null;
+  if (found === 0) return `The database has no schema "${schema}" yet. Run: ws-service migrate`;
+  return found < schemaVersion
+    ? `The schema "${schema}" has version ${found}, this build needs ${schemaVersion}. Run: ws-service migrate`
+    : `The schema "${schema}" has version ${found}, this build knows versions up to ${schemaVersion}. Run a newer build of ws-service: its own "ws-service migrate" has made this schema.`;
+}
+
+export interface MigrateOptions {
+  url: string;
+  /** Default `ws`. */
+  schema?: string;
+  /** How long another migration, or whoever else holds a lock on a table, is waited for. */
+  lockTimeoutMs: number;
+}
+
+/**
+ * Brings the schema to this build's version, all steps in one transaction; many may do it at once.
+ * @throws Error where the engine is away or a newer build has written the schema
+ */
+export async function migrate({ url, schema = defaultSchema, lockTimeoutMs }: MigrateOptions): Promise<Migration> {
+  const ws = checkSchemaName(schema);
+  const sql = openConnection({ url, connectTimeoutMs: lockTimeoutMs, statementTimeoutMs: 0 });
+  try {
+    return await sql.begin(async (transaction) => {
+      const query = (text: string) => transaction.unsafe(text);
+      await query(`SET LOCAL lock_timeout = ${Math.max(1, Math.round(lockTimeoutMs))}`);
+      await query(`SELECT pg_advisory_xact_lock(hashtext('ws-service migration'), hashtext('${ws}'))`);
+      const from = await readVersion(query, ws);
+      if (from > schemaVersion) throw new Error(versionRefusal(from, ws)!);
+      if (from === schemaVersion) return { from, to: from };
+      if (from === 0) {
+        await query(`CREATE SCHEMA IF NOT EXISTS ${ws}`);
+        await query(`CREATE TABLE ${ws}.schema_version (version integer NOT NULL);
+          INSERT INTO ${ws}.schema_version VALUES (0)`);
+      }
+      for (const step of steps.slice(from)) await query(step(ws));
+      await query(`UPDATE ${ws}.schema_version SET version = ${schemaVersion}`);
+      return { from, to: schemaVersion };
+    });
+  } finally {
+    await closeConnection(sql);
+  }
+}

@@ -1,0 +1,105 @@
+/** The receipts on PostgreSQL: forward-only watermarks and what of them was told [REC1]. */
+import type { ReceiptStore, UnsentReceipt } from "../ports.ts";
+import { arrayOf } from "./connection.ts";
+import type { Pool } from "./pool.ts";
+
+const topicPrefix = "conversation:";
+const topicOf = (conversationId: string) => `${topicPrefix}${conversationId}`;
+const conversationIdOf = `substr(t.name, ${topicPrefix.length + 1}) AS "conversationId"`;
+const unsentColumns = `${conversationIdOf}, r.user_id AS "userId", r.kind, r.sent_seq AS "sentSeq", r.seq AS "upToSeq"`;
+
+/** Conversations whose unread messages are counted by one statement. */
+const statesPerStatement = 500;
+
+function statements(ws: string) {
+  return {
+    // moved_at stays at the first move that is not told yet, so that later ones cannot put its event off for ever.
+    // The read event tells of what was delivered too: no delivered event is owed for what it covers.
+    advance: `WITH topic AS (SELECT topic_id, seq FROM ${ws}.topics WHERE name = $1),
+      named AS (
+        SELECT max(e.seq) AS seq FROM topic AS t JOIN ${ws}.events AS e USING (topic_id)
+        WHERE e.id = ANY ($4::text[]) AND e.sender_id IS NOT NULL AND e.sender_id <> $2),
+      target AS (
+        SELECT t.topic_id, greatest(coalesce(n.seq, 0), least($5::bigint, t.seq)) AS seq
+        FROM topic AS t CROSS JOIN named AS n),
+      current AS (
+        SELECT r.seq FROM topic AS t JOIN ${ws}.receipts AS r USING (topic_id) WHERE r.user_id = $2 AND r.kind = $3),
+      moved AS (
+        INSERT INTO ${ws}.receipts AS r (topic_id, user_id, kind, seq, sent_seq, moved_at)
+          SELECT topic_id, $2, $3, seq, 0, $6::bigint FROM target WHERE seq > 0
+        ON CONFLICT (topic_id, user_id, kind) DO UPDATE SET seq = excluded.seq,
+          moved_at = CASE WHEN r.sent_seq < r.seq THEN r.moved_at ELSE excluded.moved_at END
+          WHERE r.seq < excluded.seq
+        RETURNING r.topic_id, r.seq),
+      moved_silently AS (
+        INSERT INTO ${ws}.receipts AS r (topic_id, user_id, kind, seq, sent_seq, moved_at)
+          SELECT topic_id, $2, 'delivered', seq, seq, $6::bigint FROM moved WHERE $3 = 'read'
+        ON CONFLICT (topic_id, user_id, kind) DO UPDATE SET
+          seq = greatest(r.seq, excluded.seq), sent_seq = greatest(r.sent_seq, excluded.sent_seq))
+      SELECT greatest(coalesce((SELECT seq FROM target), 0), coalesce((SELECT seq FROM current), 0)) AS "upToSeq",
+        EXISTS (SELECT FROM moved) AS advanced`,
+    unsentOf: `SELECT ${unsentColumns} FROM ${ws}.topics AS t JOIN ${ws}.receipts AS r USING (topic_id)
+      WHERE t.name = $1 AND r.user_id = $2 AND r.sent_seq < r.seq LIMIT $3`,
+    unsentBefore: `SELECT ${unsentColumns} FROM ${ws}.receipts AS r JOIN ${ws}.topics AS t USING (topic_id)
+      WHERE r.sent_seq < r.seq AND r.moved_at < $1 ORDER BY r.moved_at LIMIT $2`,
+    covered: `SELECT e.id FROM ${ws}.topics AS t JOIN ${ws}.events AS e USING (topic_id)
+      WHERE t.name = $1 AND e.sender_id IS NOT NULL AND e.sender_id <> $2 AND e.seq > $3 AND e.seq <= $4
+      ORDER BY e.seq DESC LIMIT $5`,
+    markSent: `UPDATE ${ws}.receipts AS r SET sent_seq = least(r.seq, $4::bigint) FROM ${ws}.topics AS t
+      WHERE t.name = $1 AND r.topic_id = t.topic_id AND r.user_id = $2 AND r.kind = $3
+        AND r.sent_seq < least(r.seq, $4::bigint)`,
+    states: `SELECT ${conversationIdOf}, r.read_seq AS "readSeq", r.delivered_seq AS "deliveredSeq", u.unread
+      FROM ${ws}.topics AS t CROSS JOIN LATERAL (
+        SELECT coalesce(max(seq) FILTER (WHERE kind <> 'delivered'), 0) AS read_seq,
+          coalesce(max(seq) FILTER (WHERE kind = 'delivered'), 0) AS delivered_seq
+        FROM ${ws}.receipts WHERE topic_id = t.topic_id AND user_id = $1) AS r
+      CROSS JOIN LATERAL (
+        SELECT count(*) AS unread FROM ${ws}.events AS e
+        WHERE e.topic_id = t.topic_id AND e.seq > r.read_seq AND e.sender_id <> $1) AS u
+      WHERE t.name = ANY ($2::text[])`,
+  };
+}
+
+/** @param now milliseconds since the epoch */
+export function createReceiptStore(pool: Pool, schema: string, now: () => number): ReceiptStore {
+  const sql = statements(schema);
+  return {
+    async advance({ conversationId, userId, kind, messageIds = [], upToSeq = 0 }) {
+      const parameters = [topicOf(conversationId), userId, kind, arrayOf(messageIds), upToSeq, now()];
+      const [row] = await pool.query<{ upToSeq: number; advanced: boolean }>(sql.advance, parameters);
+      return { upToSeq: row!.upToSeq, advanced: row!.advanced };
+    },
+
+    async unsent(query, limit) {
+      const rows =
+        "movedBefore" in query
+          ? await pool.query<UnsentReceipt>(sql.unsentBefore, [query.movedBefore, limit])
+          : await pool.query<UnsentReceipt>(sql.unsentOf, [topicOf(query.conversationId), query.userId, limit]);
+      return [...rows];
+    },
+
+    async covered({ conversationId, userId, afterSeq, throughSeq, limit }) {
+      const parameters = [topicOf(conversationId), userId, afterSeq, throughSeq, limit];
+      const rows = await pool.query<{ id: string }>(sql.covered, parameters);
+      return rows.map(({ id }) => id).reverse();
+    },
+
+    async markSent({ conversationId, userId, kind, upToSeq }) {
+      await pool.query(sql.markSent, [topicOf(conversationId), userId, kind, upToSeq]);
+    },
+
+    async states(userId, conversationIds) {
+      const states = new Map(conversationIds.map((id) => [id, { readSeq: 0, deliveredSeq: 0, unread: 0 }]));
+      const asked = [...states.keys()];
+      for (let start = 0; start < asked.length; start += statesPerStatement) {
+        const topics = arrayOf(asked.slice(start, start + statesPerStatement).map(topicOf));
+        type Row = { conversationId: string; readSeq: number; deliveredSeq: number; unread: number };
+        for (const row of await pool.query<Row>(sql.states, [userId, topics])) {
+          const { conversationId, readSeq, deliveredSeq, unread } = row;
+          states.set(conversationId, { readSeq, deliveredSeq, unread });
+        }
+      }
+      return states;
+    },
+  };
+}

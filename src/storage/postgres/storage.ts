@@ -1,0 +1,98 @@
+/** Storage in PostgreSQL, for any number of nodes: everything lives in one schema, every statement has a deadline. */
+import { type Storage, StorageUnavailable } from "../ports.ts";
+import { openConnection } from "./connection.ts";
+import { createCursorStore, createStatusStore } from "./cursors-statuses.ts";
+import { createDirectory, type DirectoryNames } from "./directory.ts";
+import { DirectoryWatch } from "./directory-watch.ts";
+import { createEventLog } from "./event-log.ts";
+import { checkSchemaName, defaultSchema, readVersion, versionRefusal } from "./migrate.ts";
+import { Pool } from "./pool.ts";
+import { createReceiptStore } from "./receipts.ts";
+import { directoryChannel } from "./schema-directory.ts";
+
+export interface PostgresStorageOptions {
+  /** `postgres://user:password@host:port/database` */
+  url: string;
+  /** Default `ws`. */
+  schema?: string;
+  /** Connections of this node, of which one appends and one listens; default 10, at least 3 are used. */
+  poolSize?: number;
+  /** A statement that is not answered by then rejects with `StorageUnavailable`; default 5,000. */
+  queryTimeoutMs?: number;
+  /** Statements that may wait for a connection; default 16,384. */
+  waitingMax?: number;
+  /** Views over the application's own tables; default: tables of this service's own. */
+  directory?: DirectoryNames;
+  /** How often it is tried whether changes of the directory still come through; default 5,000. */
+  heartbeatMs?: number;
+  /** Milliseconds since the epoch. */
+  now?: () => number;
+  newId?: () => string;
+  /** Told of what a directory listener throws. */
+  onListenerError?: (error: unknown) => void;
+}
+
+/** How long a change of the directory may take to come round to the node that made it. */
+const comeRoundMs = 1_000;
+
+/** Storage as `Storage` says; nothing is opened before `start`, which refuses a schema of another version. */
+export function createPostgresStorage({
+  url,
+  schema = defaultSchema,
+  poolSize = 10,
+  queryTimeoutMs = 5_000,
+  waitingMax = 16_384,
+  directory: names = { users: null, members: null },
+  heartbeatMs = 5_000,
+  now = Date.now,
+  newId = () => Bun.randomUUIDv7(),
+  onListenerError = () => {},
+}: PostgresStorageOptions): Storage {
+  const ws = checkSchemaName(schema);
+  const connection = { url, connectTimeoutMs: queryTimeoutMs, statementTimeoutMs: queryTimeoutMs };
+  const open = (onClosed: () => void) => openConnection({ ...connection, onClosed });
+  const pool = new Pool({ open, size: Math.max(1, poolSize - 2), queryTimeoutMs, waitingMax });
+  const appends = new Pool({ open, size: 1, queryTimeoutMs, waitingMax });
+  const channel = directoryChannel(ws);
+  const watch = new DirectoryWatch({
+    open: (events) => openConnection({ ...connection, ...events }),
+    channel,
+    async notify(payload) {
+      await pool.query("SELECT pg_notify($1, $2)", [channel, payload]);
+    },
+    patienceMs: Math.min(comeRoundMs, queryTimeoutMs),
+    heartbeatMs,
+    newId,
+    onListenerError,
+  });
+  const directory = createDirectory({ pool, schema: ws, names, watch });
+
+  async function stop(): Promise<void> {
+    await Promise.all([appends.stop(), pool.stop(), watch.stop()]);
+  }
+
+  return {
+    log: createEventLog({ pool, appends, schema: ws }),
+    receipts: createReceiptStore(pool, ws, now),
+    cursors: createCursorStore(pool, ws),
+    statuses: createStatusStore(pool, ws),
+    directory,
+    async start() {
+      pool.start();
+      appends.start();
+      try {
+        const refusal = versionRefusal(await readVersion((text) => pool.query(text), ws), ws);
+        if (refusal !== null) throw new StorageUnavailable(refusal);
+        await directory.check();
+        await watch.start();
+      } catch (error) {
+        await stop();
+        throw error;
+      }
+    },
+    async ping() {
+      await pool.query("SELECT 1 AS alive");
+    },
+    stop,
+  };
+}

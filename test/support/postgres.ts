@@ -1,0 +1,150 @@
+/** A real PostgreSQL for tests: a throw-away cluster of its own on a free port, or the one that TEST_DATABASE_URL names. */
+import { chownSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import postgres from "postgres";
+import { freePorts } from "./free-ports.ts";
+
+export interface PostgresServer {
+  /** `postgres://…`; its user may do everything. */
+  url: string;
+  /** Whether it was started here, so that it may be stopped and started again. */
+  isOwn: boolean;
+  /** Cuts all connections and goes away, as a restart of the machine would have it. */
+  halt(): Promise<void>;
+  /** Comes back on the same port with what it had. */
+  resume(): Promise<void>;
+  /** A name that no other test uses; all of them are dropped at the end. */
+  newSchema(): string;
+  /** Runs SQL as the application or an operator would. */
+  run(sql: string): Promise<Record<string, unknown>[]>;
+  dropSchema(schema: string): Promise<void>;
+  stop(): Promise<void>;
+}
+
+const missing = `Tests of PostgreSQL need its server programs. Debian: apt-get install -y postgresql; macOS: brew install postgresql@15; or set TEST_DATABASE_URL.`;
+
+/** Debian keeps them out of the PATH. */
+function findProgram(name: string): string | null {
+  const onPath = Bun.which(name);
+  if (onPath !== null) return onPath;
+  const versions = "/usr/lib/postgresql";
+  try {
+    const found = readdirSync(versions).sort((a, b) => Number(b) - Number(a));
+    return found.map((version) => Bun.which(name, { PATH: join(versions, version, "bin") })).find(Boolean) ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/** It refuses to run as root: another user's name, and the words that run a program as that user. */
+function otherUser(): { ids: [number, number]; prefix: string[] } | null {
+  if (process.getuid?.() !== 0) return null;
+  for (const user of ["postgres", "nobody"]) {
+    const [uid, gid] = ["-u", "-g"].map((flag) => Bun.spawnSync(["id", flag, user]).stdout.toString().trim());
+    if (!uid || !gid) continue;
+    return { ids: [Number(uid), Number(gid)], prefix: ["setpriv", "--reuid", uid, "--regid", gid, "--clear-groups"] };
+  }
+  throw new Error("PostgreSQL does not run as root, and there is neither a user postgres nor nobody.");
+}
+
+export async function startPostgres(): Promise<PostgresServer> {
+  const given = process.env.TEST_DATABASE_URL;
+  if (given !== undefined)
+    return withSchemas({ url: given, isOwn: false, halt: refuse, resume: refuse, end: async () => {} });
+  const [initdb, server] = [findProgram("initdb"), findProgram("postgres")];
+  if (initdb === null || server === null) throw new Error(missing);
+  const user = otherUser();
+  const prefix = user?.prefix ?? [];
+  const folder = mkdtempSync(join(tmpdir(), "ws-postgres-"));
+  if (user) chownSync(folder, ...user.ids);
+  const data = join(folder, "data");
+  const settings = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"];
+  const made = Bun.spawnSync([...prefix, initdb, "-D", data, ...settings], { cwd: folder });
+  if (!made.success) throw new Error(`initdb has failed: ${made.stderr}`);
+  const [port] = await freePorts(1);
+
+  async function run() {
+    const options = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200"];
+    const child = Bun.spawn([...prefix, server!, "-D", data, "-p", String(port), ...options], {
+      cwd: folder,
+      stdin: "ignore",
+      stdout: "ignore",
+      stderr: "pipe",
+    });
+    await ready(child.stderr);
+    return child;
+  }
+
+  let child = await run();
+  async function halt(): Promise<void> {
+    // Immediately, without a checkpoint: what was acknowledged must come from the write-ahead log.
+    child.kill("SIGQUIT");
+    await child.exited;
+  }
+  return withSchemas({
+    url: `postgres://postgres@127.0.0.1:${port}/postgres`,
+    isOwn: true,
+    halt,
+    async resume() {
+      child = await run();
+    },
+    async end() {
+      await halt();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  });
+}
+
+async function refuse(): Promise<void> {
+  throw new Error("The server of TEST_DATABASE_URL is not stopped by tests.");
+}
+
+type Bare = Pick<PostgresServer, "url" | "isOwn" | "halt" | "resume"> & { end(): Promise<void> };
+
+function withSchemas({ end, ...server }: Bare): PostgresServer {
+  const prefix = `test_${Math.random().toString(36).slice(2, 10)}`;
+  const schemas = new Set<string>();
+  let made = 0;
+  async function run(text: string): Promise<Record<string, unknown>[]> {
+    const sql = postgres(server.url, { max: 1, onnotice: () => {} });
+    try {
+      return await sql.unsafe(text);
+    } finally {
+      await sql.end();
+    }
+  }
+  async function dropSchema(schema: string): Promise<void> {
+    await run(`DROP SCHEMA IF EXISTS ${schema} CASCADE`);
+    schemas.delete(schema);
+  }
+  return {
+    ...server,
+    newSchema() {
+      const schema = `${prefix}_${++made}`;
+      schemas.add(schema);
+      return schema;
+    },
+    run,
+    dropSchema,
+    async stop() {
+      if (!server.isOwn) for (const schema of [...schemas]) await dropSchema(schema);
+      await end();
+    },
+  };
+}
+
+/** Resolves once it accepts connections; what it says afterwards is read and dropped, so that it never blocks. */
+async function ready(stream: ReadableStream<Uint8Array>): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  void (async () => {
+    let text = "";
+    const decoder = new TextDecoder();
+    for await (const chunk of stream) {
+      if (text.length < 1 << 16) text += decoder.decode(chunk, { stream: true });
+      if (text.includes("ready to accept connections")) resolve();
+    }
+    reject(new Error(`PostgreSQL has ended: ${text}`));
+  })();
+  await promise;
+}
