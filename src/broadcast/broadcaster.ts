@@ -70,9 +70,9 @@ export class Broadcaster {
     return this.toTopic(userTopic(userId), event, audience);
   }
 
-  /** To all devices of many users. */
-  toUsers(userIds: string[], event: EphemeralEvent, audience: Audience = {}): void {
-    for (const userId of userIds) this.toUser(userId, event, audience);
+  /** To the subscribers of many topics: one event for each, such as for the devices of many users. */
+  toTopics(topics: string[], event: EphemeralEvent, audience: Audience = {}): void {
+    for (const topic of topics) this.toTopic(topic, event, audience);
   }
 
   /** To every authenticated connection. */

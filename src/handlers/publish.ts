@@ -22,23 +22,23 @@ export const publish: Handler<"publish"> = async (request) => {
     return { type: "ack", payload: { published: [{ topic: "all" }] } };
   }
   const topics = topicsOf(payload);
-  if (payload.logged === true && !topics.every(canBeLogged))
-    throw invalidPublish("logged", "Events of this topic are not logged.");
+  const logged = payload.logged ?? topics.every(canBeLogged);
+  if (logged && !topics.every(canBeLogged)) throw invalidPublish("logged", "Events of this topic are not logged.");
+  if (!logged) {
+    services.broadcaster.toTopics(topics, { type: event.type, payload: event.body }, audience);
+    return { type: "ack", payload: { published: topics.map((topic) => ({ topic })) } };
+  }
   return {
     type: "ack",
-    payload: { published: await Promise.all(topics.map((topic) => publishTo(request, { topic, event, audience }))) },
+    payload: { published: await Promise.all(topics.map((topic) => append(request, { topic, event, audience }))) },
   };
 };
 
-async function publishTo(
+async function append(
   { from, payload, services, correlationId }: Request<"publish">,
   { topic, event, audience }: { topic: string; event: Publication; audience: Audience },
 ) {
-  const { type, body, key } = event;
-  if (!(payload.logged ?? canBeLogged(topic))) {
-    services.broadcaster.toTopic(topic, { type, payload: body }, audience);
-    return { topic };
-  }
+  const { key } = event;
   const id = payload.user_ids === undefined ? event.id : services.newId();
   const idempotencyKey = key === null ? undefined : `event:${from.userId}:${topic}:${key}`;
   const logged = toNewEvent(event, { topic, id, idempotencyKey });

@@ -74,11 +74,6 @@ export class Server implements NativeTopics {
     return count;
   }
 
-  /** No new connections; those that are here stay. */
-  stopAccepting(): void {
-    for (const listener of this.#listeners) void listener.stop();
-  }
-
   /** Ends every socket. */
   async stop(): Promise<void> {
     await Promise.all(this.#listeners.map((listener) => listener.stop(true)));
