@@ -38,7 +38,7 @@ export class Publisher {
 
   /**
    * Resolves once the event is durable and published on this node.
-   * @throws ProtocolError `unavailable` where the log is away or too much waits for it; `internal` where it refuses
+   * @throws ProtocolError `unavailable` where the log is away or too much waits for it
    */
   async append(event: NewEvent, options: { audience?: Audience; correlationId?: string } = {}): Promise<Appended> {
     const [appended] = await this.appendAll([event], options);
@@ -151,13 +151,13 @@ export class Publisher {
   }
 
   #fail(batch: Waiting[], error: unknown): void {
-    const isAway = error instanceof StorageUnavailable;
-    if (!isAway) this.options.logger.error({ error: String(error) }, "append failed");
-    const refusal = isAway
-      ? new ProtocolError("unavailable", "The event log is not available; try again with the same key.", {
+    if (!(error instanceof StorageUnavailable)) this.options.logger.error({ error: String(error) }, "append failed");
+    for (const { reject } of batch) {
+      reject(
+        new ProtocolError("unavailable", "The event log is not available; try again with the same key.", {
           retryAfterMs: 1_000,
-        })
-      : new ProtocolError("internal", "The event log did not take this; try again with the same key.");
-    for (const { reject } of batch) reject(refusal);
+        }),
+      );
+    }
   }
 }

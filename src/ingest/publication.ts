@@ -42,12 +42,13 @@ export interface Publication {
  * @throws ProtocolError `invalid_payload` with the field
  */
 export function readPublication(
-  { type, payload: body, event_key: key = null }: PublishRequest,
+  { type, payload: body, event_key }: PublishRequest,
   { now, newId }: { now: () => number; newId: () => string },
 ): Publication {
   const id = newId();
   const createdAt = now();
-  if (notEvents.has(type)) throw invalidPublish("type", "This type is a reply of the server's own.");
+  if (notEvents.has(type) || type.startsWith("admin."))
+    throw invalidPublish("type", "This type is a reply of the server's own.");
   if (!Object.hasOwn(serverPayloads, type)) return { id, type, body, createdAt, senderId: null, key };
   const complete =
     type === "message.new" ? { message_id: id, created_at: new Date(createdAt).toISOString(), ...body } : body;

@@ -1,0 +1,139 @@
+/** A Redis stream as an inbox: entries that applications add, taken in order by one node at a time [PUB2]. */
+
+import type { Inbox, InboxEntry, RejectedEntry } from "../../storage/inbox.ts";
+import type { Logger } from "../../telemetry/logger.ts";
+import { parseRedisUrl } from "./address.ts";
+import { Commands } from "./commands.ts";
+import { openCommandClient } from "./connection.ts";
+import { releaseTurn, removeEntries, takeEntries } from "./stream-scripts.ts";
+
+export interface RedisStreamOptions {
+  /** As `cluster.url`. */
+  url: string;
+  stream: string;
+  group: string;
+  newId: () => string;
+  /** Milliseconds since the epoch. */
+  now: () => number;
+  logger: Pick<Logger, "info" | "warn">;
+  /** So long has a node the turn that says nothing; default 3,000. */
+  turnMs?: number;
+}
+
+/** Longer than a read blocks. */
+const commandTimeoutMs = 5_000;
+const blockMs = 1_000;
+const takenMax = 500;
+const takenBytesMax = 4 * 1024 * 1024;
+/** Rejected entries that are kept. */
+const rejectedMax = 10_000;
+const beginning = "0-0";
+
+type RawEntry = [id: string, fields: string[]];
+
+/**
+ * Entries are removed once they are durable, so what is in the stream is what waits. Who holds the turn is written beside
+ * the stream, and a read looks at that in the same step: a node that lost the turn unawares reads nothing new. What it
+ * had read before is still pending, and comes first for whoever has the turn now.
+ */
+export class RedisStream implements Inbox {
+  readonly name = "stream";
+  readonly #commands: Commands;
+  readonly #keys: { stream: string; turn: string; rejected: string };
+  readonly #token: string;
+  /** The newest entry that is known; null while another node has the turn. */
+  #lastId: string | null = null;
+
+  constructor(private readonly options: RedisStreamOptions) {
+    const { url, stream, newId, logger } = options;
+    const client = openCommandClient(parseRedisUrl(url), { commandTimeoutMs });
+    this.#commands = new Commands({ client, logger, publishesMax: 0 });
+    this.#token = newId();
+    // On the same master of a Redis Cluster as the stream itself.
+    const turn = /\{[^}]+\}/.test(stream) ? `${stream}:turn` : `{${stream}}:turn`;
+    this.#keys = { stream, turn, rejected: `${stream}:rejected` };
+  }
+
+  /** Redis may be away: the first `take` that finds it goes on. */
+  async start(): Promise<void> {
+    await this.#commands.connect().catch(() => {});
+  }
+
+  async take(): Promise<InboxEntry[] | null> {
+    const { group, turnMs = 3_000 } = this.options;
+    const { stream, turn } = this.#keys;
+    this.#lastId = null;
+    const answer = (await this.#commands.run(
+      takeEntries,
+      [stream, turn],
+      [this.#token, turnMs, group, takenMax, takenBytesMax],
+    )) as [mine: number, entries?: RawEntry[], lastId?: string];
+    const [mine, entries = [], lastId = beginning] = answer;
+    if (mine === 0) return null;
+    this.#lastId = lastId;
+    return entries.map((entry) => this.#toEntry(entry));
+  }
+
+  async remove(ids: string[]): Promise<void> {
+    await this.#commands.run(removeEntries, [this.#keys.stream], [this.options.group, ...ids]);
+  }
+
+  async reject(rejected: RejectedEntry[]): Promise<void> {
+    for (const { entry, reason } of rejected) {
+      const fields = Object.entries(entry.fields).flatMap(([name, value]) =>
+        value === undefined ? [] : [name, value],
+      );
+      const { rejected: key } = this.#keys;
+      await this.#commands.call(
+        ...(["xadd", key, "maxlen", "~", rejectedMax, "*", "entry_id", entry.id, "reason", reason, ...fields] as const),
+      );
+      await this.remove([entry.id]);
+    }
+  }
+
+  async wait(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, blockMs);
+    const end = () => resolve();
+    signal.addEventListener("abort", end);
+    if (this.#lastId !== null) {
+      this.#commands
+        .call("xread", "count", 1, "block", blockMs, "streams", this.#keys.stream, this.#lastId)
+        // An error shows again in the next take, and waits its second here.
+        .then(
+          (found) => (found === null ? undefined : resolve()),
+          () => {},
+        );
+    }
+    await promise;
+    clearTimeout(timer);
+    signal.removeEventListener("abort", end);
+  }
+
+  async lag(): Promise<{ entries: number; oldestMs: number }> {
+    const { stream } = this.#keys;
+    const [entries, first] = await Promise.all([
+      this.#commands.call("xlen", stream),
+      this.#commands.call("xrange", stream, "-", "+", "count", 1),
+    ]);
+    const oldest = (first as RawEntry[])[0]?.[0];
+    const oldestMs = oldest === undefined ? 0 : Math.max(0, this.options.now() - Number.parseInt(oldest, 10));
+    return { entries: Number(entries), oldestMs };
+  }
+
+  async stop(): Promise<void> {
+    const { turn } = this.#keys;
+    // Another node goes on at once; what is under way ends with the connection.
+    await this.#commands.run(releaseTurn, [turn], [this.#token]).catch(() => {});
+    this.#commands.stop();
+  }
+
+  #toEntry([id, flat]: RawEntry): InboxEntry {
+    const fields: Record<string, string> = {};
+    for (let at = 0; at + 1 < flat.length; at += 2) fields[flat[at]!] = flat[at + 1]!;
+    // What it says is part of its name: a stream that is made anew may give out an id once more.
+    const hash = new Bun.CryptoHasher("sha1").update(JSON.stringify([this.#keys.stream, flat])).digest("base64url");
+    return { id, key: `stream:${id}:${hash}`, fields };
+  }
+}

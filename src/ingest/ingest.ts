@@ -1,0 +1,177 @@
+/** Publishes what applications left in an inbox: once, in order, as soon as it is durable there [PUB2]. */
+import * as v from "valibot";
+import type { Publisher } from "../broadcast/publisher.ts";
+import { clientPayloads } from "../protocol/client.ts";
+import { isDeeperThan } from "../protocol/codec.ts";
+import { isPlainObject } from "../protocol/envelope.ts";
+import { ProtocolError } from "../protocol/errors.ts";
+import { limits } from "../protocol/limits.ts";
+import type { Inbox, InboxEntry, RejectedEntry } from "../storage/inbox.ts";
+import type { NewEvent } from "../storage/ports.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { canBeLogged, readPublication, toNewEvent, topicsOf } from "./publication.ts";
+
+export interface IngestOptions {
+  inbox: Inbox;
+  publisher: Pick<Publisher, "appendAll">;
+  /** `websocket.max_message_size` */
+  payloadBytesMax: number;
+  now: () => number;
+  newId: () => string;
+  logger: Pick<Logger, "info" | "warn">;
+  /** How long it waits while the inbox or the log is away; default 1,000. */
+  retryDelayMs?: number;
+}
+
+interface Ready {
+  entry: InboxEntry;
+  events: NewEvent[];
+}
+
+/** Events that are appended together; one entry for many users may be more. */
+const groupEvents = 500;
+
+export class Ingest {
+  readonly #ended = new AbortController();
+  #running: Promise<void> | null = null;
+  #turn: "ours" | "another's" | "unknown" = "unknown";
+  #published = 0;
+  #rejected = 0;
+
+  constructor(private readonly options: IngestOptions) {}
+
+  async start(): Promise<void> {
+    await this.options.inbox.start();
+    this.#running = this.#run();
+  }
+
+  /** Ends after what is under way; another node goes on. */
+  async stop(): Promise<void> {
+    this.#ended.abort();
+    await this.#running;
+    await this.options.inbox.stop();
+  }
+
+  /** `waiting` and `oldest_ms` are null while the inbox is away. */
+  async stats() {
+    const lag = await this.options.inbox.lag().catch(() => null);
+    return {
+      turn: this.#turn,
+      published: this.#published,
+      rejected: this.#rejected,
+      waiting: lag?.entries ?? null,
+      oldest_ms: lag?.oldestMs ?? null,
+    };
+  }
+
+  async #run(): Promise<void> {
+    const { inbox, logger, retryDelayMs = 1_000 } = this.options;
+    const { signal } = this.#ended;
+    let isAway = false;
+    while (!signal.aborted) {
+      try {
+        const entries = await inbox.take();
+        this.#turn = entries === null ? "another's" : "ours";
+        if (entries === null || entries.length === 0) await inbox.wait(signal);
+        else await this.#publish(entries);
+        if (isAway) logger.info({ inbox: inbox.name }, "ingest goes on");
+        isAway = false;
+      } catch (error) {
+        this.#turn = "unknown";
+        // Said once, however long it lasts; entries stay where they are.
+        if (!isAway) logger.warn({ inbox: inbox.name, error: String(error) }, "ingest waits");
+        isAway = true;
+        await pause(retryDelayMs, signal);
+      }
+    }
+  }
+
+  async #publish(entries: InboxEntry[]): Promise<void> {
+    let group: Ready[] = [];
+    const rejected: RejectedEntry[] = [];
+    for (const entry of entries) {
+      try {
+        group.push({ entry, events: this.#eventsOf(entry) });
+      } catch (error) {
+        if (!(error instanceof ProtocolError)) throw error;
+        const field = error.details.field?.replace(/^payload\./, "");
+        rejected.push({ entry, reason: field === undefined ? error.message : `${field}: ${error.message}` });
+      }
+      if (group.reduce((sum, { events }) => sum + events.length, 0) < groupEvents) continue;
+      await this.#append(group);
+      group = [];
+    }
+    await this.#append(group);
+    if (rejected.length > 0) await this.#reject(rejected);
+  }
+
+  /** Together, so that none of them can overtake another when the log fails in between. */
+  async #append(group: Ready[]): Promise<void> {
+    const { publisher, inbox } = this.options;
+    if (group.length === 0) return;
+    await publisher.appendAll(group.flatMap(({ events }) => events));
+    await inbox.remove(group.map(({ entry }) => entry.id));
+    this.#published += group.length;
+  }
+
+  async #reject(rejected: RejectedEntry[]): Promise<void> {
+    const { inbox, logger } = this.options;
+    await inbox.reject(rejected);
+    this.#rejected += rejected.length;
+    for (const { entry, reason } of rejected)
+      logger.warn({ inbox: inbox.name, entry: entry.id, reason }, "an entry cannot be published and was put aside");
+  }
+
+  /** @throws ProtocolError `invalid_payload` where it can never be published */
+  #eventsOf({ key, fields }: InboxEntry): NewEvent[] {
+    const request = this.#readRequest(fields);
+    const publication = readPublication(request, this.options);
+    const topics = topicsOf(request);
+    if (!topics.every(canBeLogged)) throw invalid("topic", "Events of this topic are not logged.");
+    // As it was written, unless the event says more: JSON.parse would round long numbers.
+    const payload = publication.body === request.payload ? fields.payload! : JSON.stringify(publication.body);
+    return topics.map((topic) => {
+      const id = topics.length === 1 ? publication.id : this.options.newId();
+      const idempotencyKey =
+        publication.key === null ? `${key}:${topic}` : `${this.options.inbox.name}-key:${topic}:${publication.key}`;
+      return toNewEvent(publication, { topic, id, idempotencyKey, payload });
+    });
+  }
+
+  #readRequest(fields: InboxEntry["fields"]) {
+    const { topic, conversation_id, type, event_key } = fields;
+    const user_ids = fields.user_ids === undefined ? undefined : readJson("user_ids", fields.user_ids);
+    const text = fields.payload ?? "";
+    if (Buffer.byteLength(text) > this.options.payloadBytesMax) throw invalid("payload", "This is too large.");
+    // As deep as it could come by `publish`.
+    if (isDeeperThan(text, limits.jsonDepth - 2)) throw invalid("payload", "This is nested too deep.");
+    const payload = readJson("payload", text);
+    if (!isPlainObject(payload)) throw invalid("payload", "This is not a JSON object.");
+    const request = { topic, user_ids, conversation_id, type, payload, event_key };
+    const result = v.safeParse(clientPayloads.publish, request, { abortEarly: true });
+    if (!result.success) throw invalid(v.getDotPath(result.issues[0]) ?? "entry", result.issues[0].message);
+    return { ...result.output, payload };
+  }
+}
+
+const invalid = (field: string, message: string) => new ProtocolError("invalid_payload", message, { field });
+
+function readJson(field: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw invalid(field, "This is not JSON.");
+  }
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    signal.addEventListener("abort", end);
+  });
+}

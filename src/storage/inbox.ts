@@ -1,0 +1,43 @@
+/** Where applications leave events for this service to publish, as a port [PUB2]. */
+
+/** One thing to publish, as it was left. */
+export interface InboxEntry {
+  /** Names it within its inbox. */
+  id: string;
+  /** Its name for all time: whatever happens in between, it is appended to the log once under it [LOG2]. */
+  key: string;
+  /** The fields of `publish` as text: `user_ids` and `payload` are JSON. Nothing about them is certain. */
+  fields: Readonly<Record<string, string | undefined>>;
+}
+
+export interface RejectedEntry {
+  entry: InboxEntry;
+  /** For people. */
+  reason: string;
+}
+
+/**
+ * Entries stay until they are removed, so that a node that dies in between loses none. Every entry that `take` gives has
+ * all earlier ones before it in the same answer, unless they are removed: whoever appends what it was given, together and
+ * in that order, keeps the order even where two nodes believe that it is their turn.
+ */
+export interface Inbox {
+  /** What it is called in logs and figures. */
+  readonly name: string;
+  start(): Promise<void>;
+  /**
+   * @returns the first entries, oldest first, bounded in number and bytes; null where it is another node's turn
+   * @throws while the inbox is away
+   */
+  take(): Promise<InboxEntry[] | null>;
+  /** Takes away what is in the log. */
+  remove(ids: string[]): Promise<void>;
+  /** Puts aside what can never be published, with the reason. */
+  reject(rejected: RejectedEntry[]): Promise<void>;
+  /** Resolves when something may be there to take, after a second at the latest, and at once when aborted. */
+  wait(signal: AbortSignal): Promise<void>;
+  /** What waits: how many entries (counted up to a bound), and since when the oldest, ms. */
+  lag(): Promise<{ entries: number; oldestMs: number }>;
+  /** Gives up the turn and closes. */
+  stop(): Promise<void>;
+}

@@ -1,0 +1,213 @@
+/** The outbox table as an inbox: rows that applications left in their own transactions, as these commit [PUB2]. */
+import type { Inbox, InboxEntry, RejectedEntry } from "../inbox.ts";
+import { StorageUnavailable } from "../ports.ts";
+import {
+  arrayOf,
+  closeConnection,
+  dropConnection,
+  openConnection,
+  type Parameter,
+  refusalOf,
+  type Sql,
+} from "./connection.ts";
+import { outboxChannel } from "./schema-outbox.ts";
+
+export interface PostgresOutboxOptions {
+  url: string;
+  schema: string;
+  /** How long one statement may take. */
+  queryTimeoutMs: number;
+  /** What was rejected is kept for so long. */
+  rejectedKeptMs: number;
+}
+
+/** Rows taken at once: one batch of the log. */
+const pageRows = 500;
+const pageBytesMax = 4 * 1024 * 1024;
+const pollIntervalMs = 1_000;
+/** A node that has frozen with the turn loses it by then; one that has the turn asks every second. */
+const turnIdleMsMax = 15_000;
+const countMax = 10_000;
+
+/** A session, and whether its settings are made. */
+interface Session {
+  sql: Sql;
+  ready: Promise<unknown>;
+}
+
+interface Row {
+  mine: boolean;
+  id: string | null;
+  key: string;
+  topic: string;
+  type: string;
+  payload: string;
+  event_key: string | null;
+}
+
+/**
+ * In order per topic: rows of one transaction as they were written, and after everything that had committed before they
+ * were written. Whatever is visible is taken from the lowest id on, so a lower id that becomes visible late is just
+ * late. An advisory lock of the session spares nodes from doing the same work; nothing depends on it.
+ */
+export class PostgresOutbox implements Inbox {
+  readonly name = "outbox";
+  #session: Session | null = null;
+  #listener: Sql | null = null;
+  #state: "stopped" | "started" = "stopped";
+  #isWoken = false;
+  #wake: (() => void) | null = null;
+
+  constructor(private readonly options: PostgresOutboxOptions) {}
+
+  async start(): Promise<void> {
+    this.#state = "started";
+    this.#listen();
+  }
+
+  async take(): Promise<InboxEntry[] | null> {
+    this.#listen();
+    this.#isWoken = false;
+    const { schema } = this.options;
+    // The lock is had once more with each turn; it goes with the session.
+    const rows = await this.#query<Row>(
+      `WITH turn AS MATERIALIZED (SELECT pg_try_advisory_lock(hashtext('ws-service outbox'), hashtext($1)) AS mine),
+       page AS MATERIALIZED (
+         SELECT id, key, topic, type, payload::text AS payload, event_key
+         FROM ${schema}.outbox WHERE (SELECT mine FROM turn) ORDER BY id LIMIT ${pageRows}),
+       sized AS (
+         SELECT page.*, sum(octet_length(payload)) OVER (ORDER BY id) - octet_length(payload) AS bytes_before FROM page)
+       SELECT turn.mine, id::text AS id, key::text AS key, topic, type, payload, event_key
+       FROM turn LEFT JOIN sized ON sized.bytes_before < ${pageBytesMax} ORDER BY sized.id`,
+      [schema],
+    );
+    if (rows[0]?.mine !== true) return null;
+    return rows.flatMap(({ id, key, topic, type, payload, event_key }) =>
+      id === null
+        ? []
+        : [{ id, key: `outbox:${key}`, fields: { topic, type, payload, event_key: event_key ?? undefined } }],
+    );
+  }
+
+  async remove(ids: string[]): Promise<void> {
+    await this.#query(`DELETE FROM ${this.options.schema}.outbox WHERE id = ANY ($1::text::bigint[])`, [arrayOf(ids)]);
+  }
+
+  async reject(rejected: RejectedEntry[]): Promise<void> {
+    const { schema, rejectedKeptMs } = this.options;
+    await this.#query(
+      `WITH refused AS (SELECT * FROM unnest($1::text::bigint[], $2::text::text[]) AS r (id, reason)),
+       gone AS (DELETE FROM ${schema}.outbox AS o USING refused WHERE o.id = refused.id RETURNING o.*, refused.reason),
+       old AS (DELETE FROM ${schema}.outbox_rejected WHERE rejected_at < now() - $3::text::float * interval '1 ms')
+       INSERT INTO ${schema}.outbox_rejected (key, topic, type, payload, event_key, created_at, reason)
+       SELECT key, topic, type, payload, event_key, created_at, reason FROM gone`,
+      [
+        arrayOf(rejected.map(({ entry }) => entry.id)),
+        arrayOf(rejected.map(({ reason }) => reason)),
+        String(rejectedKeptMs),
+      ],
+    );
+  }
+
+  wait(signal: AbortSignal): Promise<void> {
+    if (this.#isWoken || signal.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      const end = () => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", end);
+        this.#wake = null;
+        resolve();
+      };
+      const timer = setTimeout(end, pollIntervalMs);
+      signal.addEventListener("abort", end);
+      this.#wake = end;
+    });
+  }
+
+  async lag(): Promise<{ entries: number; oldestMs: number }> {
+    const { schema } = this.options;
+    const [row] = await this.#query<{ entries: string; oldest_ms: string }>(
+      `SELECT (SELECT count(*) FROM (SELECT FROM ${schema}.outbox LIMIT ${countMax}) AS some)::text AS entries,
+         coalesce((SELECT greatest(0, extract(epoch FROM clock_timestamp() - created_at) * 1000)::bigint
+           FROM ${schema}.outbox ORDER BY id LIMIT 1), 0)::text AS oldest_ms`,
+    );
+    return { entries: Number(row!.entries), oldestMs: Number(row!.oldest_ms) };
+  }
+
+  async stop(): Promise<void> {
+    this.#state = "stopped";
+    const open = [this.#session?.sql, this.#listener].filter((sql) => sql != null);
+    this.#session = null;
+    this.#listener = null;
+    await Promise.all(open.map(closeConnection));
+  }
+
+  /** @throws StorageUnavailable while the engine is away; the session is another one after that */
+  async #query<Result extends object>(text: string, parameters: Parameter[] = []): Promise<Result[]> {
+    if (this.#state === "stopped") throw new StorageUnavailable("The outbox is stopped.");
+    const session = (this.#session ??= this.#openSession());
+    let timer: Timer | undefined;
+    try {
+      const deadline = new Promise<never>((_, reject) => {
+        timer = setTimeout(
+          () => reject(new StorageUnavailable("PostgreSQL has not answered in time.")),
+          this.options.queryTimeoutMs,
+        );
+      });
+      const answer = session.ready.then(() => session.sql.unsafe<Result[]>(text, parameters));
+      return [...(await Promise.race([answer, deadline]))];
+    } catch (error) {
+      if (this.#session === session) this.#session = null;
+      dropConnection(session.sql);
+      throw refusalOf(error);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #openSession(): Session {
+    const sql = this.#open(() => {
+      // The next statement has a session of its own, and the turn may be another node's by then.
+      if (this.#session === session) this.#session = null;
+    });
+    const ready = sql.unsafe(
+      `SELECT set_config('idle_session_timeout', '${turnIdleMsMax}', false),
+         set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '3', false),
+         set_config('tcp_keepalives_count', '3', false)`,
+    );
+    const session: Session = { sql, ready };
+    return session;
+  }
+
+  #open(onClosed: () => void): Sql {
+    const { url, queryTimeoutMs } = this.options;
+    return openConnection({
+      url,
+      connectTimeoutMs: queryTimeoutMs,
+      statementTimeoutMs: queryTimeoutMs,
+      onClosed,
+      onNotification: () => this.#onNotified(),
+    });
+  }
+
+  /** Hears of new rows; while it cannot, the table is looked at every second all the same. */
+  #listen(): void {
+    if (this.#listener !== null || this.#state === "stopped") return;
+    const sql = this.#open(() => {
+      if (this.#listener === sql) this.#listener = null;
+    });
+    this.#listener = sql;
+    sql.unsafe(`LISTEN ${outboxChannel(this.options.schema)}`).then(
+      () => this.#onNotified(),
+      () => {
+        if (this.#listener === sql) this.#listener = null;
+        dropConnection(sql);
+      },
+    );
+  }
+
+  #onNotified(): void {
+    this.#isWoken = true;
+    this.#wake?.();
+  }
+}
