@@ -24,6 +24,7 @@ import { protobufCodec } from "./protocol/protobuf/codec.ts";
 import { createRateLimiter } from "./router/rate-limiter.ts";
 import { Router } from "./router/router.ts";
 import type { DirectoryChange, Storage } from "./storage/ports.ts";
+import { createPostgresStorage } from "./storage/postgres/storage.ts";
 import { createSqliteStorage } from "./storage/sqlite/storage.ts";
 import { Access } from "./subscription/access.ts";
 import { Freshness } from "./subscription/freshness.ts";
@@ -434,14 +435,15 @@ export async function startApp(options: AppOptions): Promise<App> {
 }
 
 function createStorage(config: Config, { now, logger }: { now: () => number; logger: Logger }): Storage {
-  const { url, query_timeout: callTimeoutMs } = config.storage;
-  if (!url.startsWith("sqlite:")) throw new Error("storage.url: PostgreSQL is not supported by this version yet");
-  return createSqliteStorage({
-    path: url.slice("sqlite:".length),
-    now,
-    callTimeoutMs,
-    onListenerError: (error) => logger.error({ error: String(error) }, "a change of the directory was not followed"),
-  });
+  const { url, query_timeout: timeoutMs, pool_size: poolSize } = config.storage;
+  const onListenerError = (error: unknown) =>
+    logger.error({ error: String(error) }, "a change of the directory was not followed");
+  if (url.startsWith("sqlite:")) {
+    return createSqliteStorage({ path: url.slice("sqlite:".length), now, callTimeoutMs: timeoutMs, onListenerError });
+  }
+  const { users, members } = config.directory;
+  const directory = { users, members };
+  return createPostgresStorage({ url, poolSize, queryTimeoutMs: timeoutMs, directory, now, onListenerError });
 }
 
 function createCluster(

@@ -116,6 +116,16 @@ export const checks: readonly Check[] = [
         ? "must be postgres://… where cluster.url is set: the nodes share one log"
         : null,
   },
+  ...(["users", "members"] as const).map((name) => ({
+    at: `directory.${name}`,
+    needs: ["directory.mode", "storage.url"],
+    find: ({ directory, storage }: Config) => {
+      if (directory[name] === null) return null;
+      if (!storage.url.startsWith("postgres")) return "needs storage.url: postgres://… [PUB3]";
+      // Open mode makes users and conversations, and the application's tables are its own.
+      return directory.mode === "managed" ? null : "needs directory.mode: managed [PUB3]";
+    },
+  })),
   {
     at: "cluster.url",
     needs: [],

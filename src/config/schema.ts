@@ -1,6 +1,6 @@
 /** Every setting: its path, its type and its default. */
 import * as v from "valibot";
-import { age, duration, interval, listenAddress, size, strings, whole } from "./values.ts";
+import { age, duration, interval, listenAddress, size, strings, tableName, whole } from "./values.ts";
 
 const server = v.strictObject({
   host: v.optional(v.pipe(v.string(), v.minLength(1, "must not be empty")), "127.0.0.1"),
@@ -71,6 +71,13 @@ const directory = v.strictObject({
   mode: v.optional(v.picklist(["open", "managed"]), "open"),
   cache_ttl: v.optional(duration, "30s"),
   cache_size: v.optional(whole(0, 10_000_000), 100_000),
+  /**
+   * A view over the application's own table of users, with the columns `user_id` and `disabled`, as `schema.name`; null:
+   * a table of this service's own. PostgreSQL only, and only with `mode: managed`; the application alone writes to it [PUB3].
+   */
+  users: v.optional(v.nullable(tableName), null),
+  /** The same for the members of conversations, with the columns `conversation_id` and `user_id` [PUB3]. */
+  members: v.optional(v.nullable(tableName), null),
 });
 
 const storage = v.strictObject({

@@ -66,6 +66,12 @@ export const whole = (least: number, most: number) =>
 
 export const strings = v.array(v.string("must be text"), "must be a list of text");
 
+/** A table or view of the database: `schema.name`. */
+export const tableName = v.pipe(
+  v.string("must be a table or view such as app.users"),
+  v.regex(/^[A-Za-z_]\w{0,62}\.[A-Za-z_]\w{0,62}$/, "must be a table or view such as app.users"),
+);
+
 /** `host:port` → both. */
 export const listenAddress = v.pipe(
   v.string("must be host:port, such as 127.0.0.1:9090"),

@@ -8,6 +8,11 @@ export interface MigrateOptions {
   lockTimeoutMs: number;
 }
 
+async function migratePostgres(options: MigrateOptions): Promise<Migration> {
+  const { migrate } = await import("./postgres/migrate.ts");
+  return migrate(options);
+}
+
 /** By the URL's scheme; each engine is loaded only when it is asked for. */
 const engines: Record<string, (options: MigrateOptions) => Promise<Migration>> = {
   async sqlite({ url, lockTimeoutMs: busyTimeoutMs }) {
@@ -16,6 +21,8 @@ const engines: Record<string, (options: MigrateOptions) => Promise<Migration>> =
     engine.close();
     return engine.migration;
   },
+  postgres: migratePostgres,
+  postgresql: migratePostgres,
 };
 
 /**

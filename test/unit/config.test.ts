@@ -393,6 +393,17 @@ describe("settings that must fit each other", () => {
     ["storage is SQLite or PostgreSQL", "storage: { url: 'mysql://h' }", "storage.url"],
     ["[LOG3] nodes share one log", cluster, "storage.url"],
     ["the cluster is Redis", `cluster: { url: 'http://h' }\n${postgres}`, "cluster.url"],
+    [
+      "[PUB3] views of the directory are PostgreSQL's",
+      "directory: { mode: managed, users: app.users }",
+      "directory.users",
+    ],
+    [
+      "[PUB3] nothing is made in the application's tables",
+      `directory: { members: app.members }\n${postgres}`,
+      "directory.members",
+    ],
+    ["[PUB3] views have names", `directory: { mode: managed, users: 'app.users; --' }\n${postgres}`, "directory.users"],
     ["[PRE1] one late heartbeat is no death", "cluster: { heartbeat: 8s }", "cluster.dead_after"],
     [
       "[END3] the internal listener is loopback or has a token",
@@ -417,6 +428,7 @@ describe("settings that must fit each other", () => {
     for (const scheme of ["redis", "rediss", "redis+sentinel", "redis+cluster"])
       await load(`${postgres}\ncluster: { url: '${scheme}://h:1' }`);
     await load("operations: { listen: '0.0.0.0:9090', token: t }");
+    await load(`directory: { mode: managed, users: app.users, members: app.members }\n${postgres}`);
   });
 
   test("TLS files and public keys are looked for from the working directory", async () => {

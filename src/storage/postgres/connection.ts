@@ -19,6 +19,15 @@ export interface ConnectionOptions {
 /** One connection, made with its first query. Once it has closed it is not used again. */
 export function openConnection(options: ConnectionOptions): Sql {
   const { url, connectTimeoutMs, statementTimeoutMs, onClosed, onNotification } = options;
+  // All of it text: the client leaves out what is 0 or false.
+  const session: Record<string, string> = {
+    application_name: "ws-service",
+    statement_timeout: `${statementTimeoutMs}`,
+    // An append must see what was committed while it waited for the lock, whatever the database has as its default.
+    default_transaction_isolation: "read committed",
+    // Compiling takes longer than any of these statements.
+    jit: "off",
+  };
   const settings: postgres.Options<{ bigint: postgres.PostgresType<number> }> = {
     max: 1,
     max_lifetime: null,
@@ -28,14 +37,7 @@ export function openConnection(options: ConnectionOptions): Sql {
     onnotice: () => {},
     onclose: () => onClosed?.(),
     types: { bigint: { to: 20, from: [20], parse: Number, serialize: String } },
-    connection: {
-      application_name: "ws-service",
-      statement_timeout: statementTimeoutMs,
-      // An append must see what was committed while it waited for the lock, whatever the database has as its default.
-      default_transaction_isolation: "read committed",
-      // Compiling takes longer than any of these statements.
-      jit: false,
-    },
+    connection: session as object,
   };
   const listening = { onnotify: (_channel: string, payload: string) => onNotification?.(payload) };
   return postgres(url, { ...settings, ...listening }) as unknown as Sql;

@@ -11,6 +11,8 @@ CREATE FUNCTION ${ws}.append(
 ) LANGUAGE plpgsql VOLATILE
 -- One plan whatever the statistics say: every table is reached by an index, every join in memory is hashed.
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off SET enable_mergejoin = off
+-- What is turned off counts as very dear, which would have each batch compiled.
+SET jit = off
 AS $append$
 #variable_conflict use_column
 DECLARE
