@@ -10,6 +10,7 @@ import type { Cluster, ControlMessage, TopicMessage } from "./cluster/ports.ts";
 import { createRedisCluster } from "./cluster/redis/cluster.ts";
 import type { Config } from "./config/schema.ts";
 import { createDirectoryView } from "./directory/directory.ts";
+import type { Figures } from "./handlers/admin-questions.ts";
 import type { Routes, Services } from "./handlers/context.ts";
 import { ReceiptRelay } from "./handlers/receipt-relay.ts";
 import { clusterChecker, storageChecker } from "./health/checkers.ts";
@@ -35,6 +36,7 @@ import type { Subscriber } from "./subscription/subscriber.ts";
 import { callsTopic, everyoneTopic, type Topic, userTopic } from "./subscription/topic.ts";
 import type { Logger } from "./telemetry/logger.ts";
 import { createAddressLimiter } from "./websocket/address-limiter.ts";
+import { createAdministration } from "./websocket/administration.ts";
 import type { Connection } from "./websocket/connection.ts";
 import { Hub } from "./websocket/hub.ts";
 import { Liveness } from "./websocket/liveness.ts";
@@ -60,7 +62,7 @@ export interface App {
   reload(): Promise<void>;
   /** Lets everybody go, each at its own moment, then stops; a second call ends it at once [DRN]. */
   drain(): Promise<void>;
-  stats(): Promise<Record<string, object>>;
+  stats(): Promise<Figures>;
 }
 
 /** How much of the log one retention step removes. */
@@ -253,6 +255,16 @@ export async function startApp(options: AppOptions): Promise<App> {
     newId,
     logger,
   });
+  const administration = createAdministration({
+    cluster,
+    hub,
+    subscriptions,
+    subscriberCount: (topic) => broadcaster.subscriberCount(topic),
+    figures,
+    tell: (connection, type, payload) => sessions.tell(connection, type, payload),
+    newId,
+    logger,
+  });
   const services: Services = {
     config,
     storage,
@@ -266,6 +278,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     calls,
     receipts,
     authenticate: (from, payload) => sessions.authenticate(from as Connection, payload),
+    admin: administration,
     now,
     newId,
   };
@@ -287,6 +300,26 @@ export async function startApp(options: AppOptions): Promise<App> {
     now,
     cleanUp,
   });
+
+  /** This node's counts, and the whole cluster's where they are kept there. */
+  async function figures(): Promise<Figures> {
+    const [presenceCounts, callCounts, logCounts] = await Promise.all([
+      presence.stats(),
+      calls.stats(),
+      storage.log.stats(),
+    ]);
+    return {
+      hub: hub.stats(),
+      subscriptions: subscriptions.stats(),
+      presence: presenceCounts,
+      calls: { ...callCounts },
+      log: { ...logCounts, ...publisher.stats() },
+      sequencer: sequencer.stats(),
+      typing: typing.stats(),
+      sessions: sessions.stats(),
+      cluster: cluster.bus.stats?.() ?? {},
+    };
+  }
 
   function warn(error: unknown, message: string): void {
     logger.warn({ error: String(error) }, message);
@@ -333,6 +366,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   }
 
   function onControlMessage(message: ControlMessage): void {
+    if (administration.survey.hear(message)) return;
     switch (message.kind) {
       case "disconnect":
         for (const connection of hub.find(message.match)) connection.close(message.code, message.reason);
@@ -419,18 +453,7 @@ export async function startApp(options: AppOptions): Promise<App> {
       await Promise.all([server.rotateCertificate(), authenticator.reload()]);
     },
     drain,
-    async stats() {
-      return {
-        hub: hub.stats(),
-        subscriptions: subscriptions.stats(),
-        presence: await presence.stats(),
-        calls: await calls.stats(),
-        log: { ...(await storage.log.stats()), ...publisher.stats() },
-        sequencer: sequencer.stats(),
-        typing: typing.stats(),
-        sessions: sessions.stats(),
-      };
-    },
+    stats: figures,
   };
 }
 

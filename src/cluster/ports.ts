@@ -27,7 +27,10 @@ export type ControlMessage =
       reason: string;
     }
   /** A device has connected elsewhere: older connections of it close with 4010 [CON3]. */
-  | { kind: "replaced"; userId: string; deviceId: string; byConnectionId: string };
+  | { kind: "replaced"; userId: string; deviceId: string; byConnectionId: string }
+  /** A question to every node, and one node's answer to it; both are plain JSON data of the survey [ADM1]. */
+  | { kind: "question"; questionId: string; from: string; name: string; about: unknown }
+  | { kind: "answer"; questionId: string; to: string; from: string; said: unknown };
 
 /** Carries messages to the *other* nodes, quickly and without a promise. Local delivery is the broadcaster's. */
 export interface Bus {
@@ -43,6 +46,8 @@ export interface Bus {
   onControlMessage(listener: (message: ControlMessage) => void): void;
   /** Messages may have been lost until now: ask the log. */
   onGap(listener: () => void): void;
+  /** Counts, as `admin.stats` and the metrics show them; a bus that carries nothing has none. */
+  stats?(): Record<string, number>;
 }
 
 /** What a device says of itself: present, idle, or occupied. */

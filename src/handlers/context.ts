@@ -3,6 +3,8 @@ import type { Broadcaster } from "../broadcast/broadcaster.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { CallService } from "../calls/service.ts";
+import type { BlockList, NodeRegistry } from "../cluster/ports.ts";
+import type { Survey } from "../cluster/survey.ts";
 import type { Config } from "../config/schema.ts";
 import type { DirectoryView } from "../directory/directory.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
@@ -12,6 +14,8 @@ import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
 import type { Storage } from "../storage/ports.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Subscriber } from "../subscription/subscriber.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { AdminQuestions } from "./admin-questions.ts";
 import type { ReceiptRelay } from "./receipt-relay.ts";
 
 /** The connection that asks. */
@@ -36,8 +40,20 @@ export interface Services {
   receipts: ReceiptRelay;
   /** Verifies a token and makes the connection its user's; or refreshes it [AUTH1] [AUTH3]. */
   authenticate(from: Requester, payload: ClientPayload<"authenticate">): Promise<Reply>;
+  admin: Administration;
   now: () => number;
   newId: () => string;
+}
+
+/** What operators work with. */
+export interface Administration {
+  /** The node that answers. */
+  nodeId: string;
+  survey: Survey<AdminQuestions>;
+  nodes: NodeRegistry;
+  blocks: BlockList;
+  /** Who did what. */
+  logger: Logger;
 }
 
 export interface Request<Type extends ClientMessageType> {

@@ -1,4 +1,5 @@
 /** Which handler answers which message; a message without one does not compile. */
+import * as admin from "./admin.ts";
 import * as calls from "./calls.ts";
 import * as connection from "./connection.ts";
 import type { Routes } from "./context.ts";
@@ -28,4 +29,18 @@ export const routes = {
   "call.ice": calls.ice,
   "call.hangup": calls.hangup,
   publish,
+  "admin.stats": admin.stats,
+  "admin.connections": admin.connections,
+  "admin.connection": admin.connection,
+  "admin.disconnect": admin.disconnect,
+  "admin.topics": admin.topics,
+  "admin.topic": admin.topic,
+  "admin.subscribe": admin.subscribe,
+  "admin.unsubscribe": admin.unsubscribe,
+  "admin.nodes": admin.nodes,
+  "admin.block": admin.block,
+  "admin.members.add": admin.addMembers,
+  "admin.members.remove": admin.removeMembers,
+  "admin.users.upsert": admin.upsertUsers,
+  "admin.users.disable": admin.disableUser,
 } satisfies Routes;

@@ -1,5 +1,6 @@
 /** What clients send: one payload schema for each message type; the types are inferred from them. */
 import * as v from "valibot";
+import { adminRequests } from "./admin.ts";
 import {
   flag,
   freeObject,
@@ -156,6 +157,7 @@ export const clientPayloads = {
       ["topic"],
     ),
   ),
+  ...adminRequests,
 } as const;
 
 export type ClientMessageType = keyof typeof clientPayloads;

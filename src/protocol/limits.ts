@@ -17,6 +17,8 @@ export const limits = {
   receiptMessageIds: 500,
   historyPage: 200,
   presenceQueryUsers: 500,
+  /** Entries of one page of `admin.connections` and `admin.topics`. */
+  adminPage: 500,
   statusTextLength: 100,
   publishUsers: 1_000,
   iceCandidates: 32,

@@ -1,5 +1,6 @@
 /** What the server sends: one payload schema for each message type; the types are inferred from them. */
 import * as v from "valibot";
+import { adminReplies } from "./admin.ts";
 import { authFailureTable, errorTable } from "./errors.ts";
 import {
   endReason,
@@ -183,6 +184,7 @@ export const serverPayloads = {
   }),
   draining: v.object({ reconnect_after_ms: sequence }),
   notification: freeObject,
+  ...adminReplies,
 } as const;
 
 export type ServerMessageType = keyof typeof serverPayloads;

@@ -82,9 +82,48 @@ export const clientExamples: Record<ClientMessageType, Payload[]> = {
     { conversation_id: "c1", type: "message.new", payload: { text: "hi" }, logged: false },
     { all: true, type: "maintenance", payload: { at } },
   ],
+  "admin.stats": [{}],
+  "admin.connections": [
+    {},
+    { user_id: "u1", node_id: "node-1", address: "127.0.0.1", after: "x1", limit: 500 },
+    { user_id: "u1", limit: 1 },
+  ],
+  "admin.connection": [{ connection_id: "x1" }],
+  "admin.disconnect": [
+    { user_id: "u9" },
+    { connection_id: "x1", reason: "a leaked token" },
+    { user_id: "u9", device_id: "phone", reason: "" },
+  ],
+  "admin.topics": [{}, { prefix: "conversation:", after: "conversation:c1", limit: 10 }],
+  "admin.topic": [{ topic: "conversation:c1" }],
+  "admin.subscribe": [{ user_id: "u9", topics: ["conversation:c1", "typing"] }],
+  "admin.unsubscribe": [{ user_id: "u9", topics: ["conversation:c1"] }],
+  "admin.nodes": [{}],
+  "admin.block": [
+    { user_id: "u9", for: "10m", reason: "spam" },
+    { user_id: "u9", for: 600 },
+    { user_id: "u9", for: 0 },
+  ],
+  "admin.members.add": [{ conversation_id: "c9", user_ids: ["u8", "u9"] }],
+  "admin.members.remove": [{ conversation_id: "c9", user_ids: ["u9"] }],
+  "admin.users.upsert": [{ user_ids: ["u8", "u9"] }],
+  "admin.users.disable": [{ user_id: "u9" }, { user_id: "u9", disabled: false }],
 };
 
 const receipt = { conversation_id: "c1", user_id: "u1", message_ids: ["m1", "m2"], up_to_seq: 12, at };
+
+const connection = {
+  connection_id: "x1",
+  node_id: "node-1",
+  user_id: "u1",
+  device_id: "phone",
+  address: "192.0.2.7",
+  roles: ["service"],
+  format: "json",
+  connected_at: at,
+  last_heard_at: later,
+  buffered_bytes: 0,
+};
 
 export const serverExamples: Record<ServerMessageType, Payload[]> = {
   connected: [
@@ -231,5 +270,72 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
     { call_id: callId, reason: "timeout", from_user_id: "u1", conversation_id: "c1", media: "audio" },
   ],
   draining: [{ reconnect_after_ms: 1500 }, { reconnect_after_ms: 0 }],
+  "admin.stats": [
+    {
+      hub: { connections: 3, authenticated: 3, accepted: 17 },
+      subscriptions: { subscribes: 5, catching_up: 0, replayed_events: 12 },
+      sequencer: { topics: 4, waiting: 0, position: 4711 },
+      typing: { typing: 1 },
+      sessions: { cleaning_up: 0 },
+      presence: { users: 2, devices: 3 },
+      calls: { calls: 0 },
+      log: { events: 4711, topics: 90, position: 4711, waiting: 0 },
+      cluster: { nodes: 2, topics: 8 },
+      nodes: [{ node_id: "node-1", figures: { hub: { connections: 3, users: 2 }, typing: {} } }],
+      missing_nodes: ["node-2"],
+    },
+  ],
+  "admin.connections": [
+    { connections: [connection, { ...connection, user_id: null, roles: [] }], total: 7, next: "x1", missing_nodes: [] },
+    { connections: [], total: 0, next: null, missing_nodes: ["node-2"] },
+  ],
+  "admin.connection": [
+    { connection: { ...connection, topics: ["conversation:c1", "user:u1"], topic_count: 2 }, missing_nodes: [] },
+  ],
+  "admin.disconnect": [{ disconnected: 2, missing_nodes: [] }],
+  "admin.topics": [
+    { topics: [{ topic: "conversation:c1", subscribers: 3 }], next: "conversation:c1", missing_nodes: [] },
+    { topics: [], next: null, missing_nodes: ["node-2"] },
+  ],
+  "admin.topic": [
+    {
+      topic: "conversation:c1",
+      subscribers: 1,
+      nodes: [{ node_id: "node-1", subscribers: 1 }],
+      connections: [{ connection_id: "x1", user_id: "u1", device_id: "phone", node_id: "node-1" }],
+      head: { seq: 12, position: 4711 },
+      missing_nodes: [],
+    },
+    { topic: "typing:c1", subscribers: 0, nodes: [], connections: [], head: null, missing_nodes: [] },
+  ],
+  "admin.subscribe": [
+    {
+      connections: [
+        {
+          connection_id: "x1",
+          node_id: "node-1",
+          topics: ["conversation:c1"],
+          rejected: [{ topic: "conversation:c9", code: "forbidden" }],
+        },
+      ],
+      missing_nodes: [],
+    },
+  ],
+  "admin.unsubscribe": [
+    { connections: [{ connection_id: "x1", node_id: "node-1", topics: ["conversation:c1"] }], missing_nodes: [] },
+  ],
+  "admin.nodes": [
+    {
+      nodes: [
+        { node_id: "node-1", version: "1.0.0", started_at: at, seen_at: later, connections: 3, answers: true },
+        { node_id: "node-2", version: "1.0.0", started_at: at, seen_at: at, connections: 0, answers: false },
+      ],
+      missing_nodes: ["node-2"],
+    },
+  ],
+  "admin.block": [
+    { user_id: "u9", until: later, disconnected: 1, missing_nodes: [] },
+    { user_id: "u9", until: null, disconnected: 0, missing_nodes: [] },
+  ],
   notification: [{}, odd],
 };

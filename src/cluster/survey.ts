@@ -1,0 +1,130 @@
+/** Asks every node something and collects the answers until a deadline; who does not answer in time is named [ADM1]. */
+import type { Bus, ControlMessage, NodeRegistry } from "./ports.ts";
+
+/** What may be asked: plain JSON data, by the question's name. */
+export type Questions = Record<string, { about: unknown; said: unknown }>;
+
+/** How this node answers each question. A rejection is no answer: others see this node as missing. */
+export type Answers<Q extends Questions> = { [Name in keyof Q]: (about: Q[Name]["about"]) => Promise<Q[Name]["said"]> };
+
+export interface Surveyed<Said> {
+  /** By name of node, this one among them. */
+  answers: { nodeId: string; said: Said }[];
+  /** Nodes that should be there and have not answered. */
+  missing: string[];
+}
+
+export interface SurveyOptions<Q extends Questions> {
+  nodeId: string;
+  bus: Bus;
+  nodes: NodeRegistry;
+  /** Resolves while the other nodes can be reached. */
+  ping: () => Promise<void>;
+  answers: Answers<Q>;
+  newId: () => string;
+  /** How long the others have, ms. */
+  deadlineMs?: number;
+  /** Questions under way at once; further ones are refused. */
+  waitingMax?: number;
+  onFault?: (error: unknown, name: string) => void;
+}
+
+interface Waiting {
+  said: Map<string, unknown>;
+  noteAnswer: () => void;
+}
+
+export class Survey<Q extends Questions> {
+  readonly #waiting = new Map<string, Waiting>();
+  /** The other nodes as they were last known while the list could be read. */
+  #lastKnown: string[] = [];
+
+  constructor(private readonly options: SurveyOptions<Q>) {}
+
+  /**
+   * Asks all nodes; `only` asks one of them.
+   * Rejects with what this node's own answer rejects with, and where too many questions are under way.
+   */
+  async ask<Name extends keyof Q & string>(
+    name: Name,
+    about: Q[Name]["about"],
+    { only }: { only?: string | undefined } = {},
+  ): Promise<Surveyed<Q[Name]["said"]>> {
+    const { answers, nodeId, waitingMax = 100 } = this.options;
+    if (this.#waiting.size >= waitingMax) throw new Error("too many questions to the other nodes are under way");
+    const isAsked = (id: string) => only === undefined || only === id;
+    const [own, others] = await Promise.all([
+      isAsked(nodeId) ? answers[name](about) : undefined,
+      this.#askOthers({ name, about, isAsked }),
+    ]);
+    const said = others.said as Map<string, Q[Name]["said"]>;
+    if (own !== undefined) said.set(nodeId, own);
+    const byName = [...said].sort(([one], [other]) => (one < other ? -1 : 1));
+    return { answers: byName.map(([id, answer]) => ({ nodeId: id, said: answer })), missing: others.missing };
+  }
+
+  /** Asks only this node. */
+  askHere<Name extends keyof Q & string>(name: Name, about: Q[Name]["about"]): Promise<Q[Name]["said"]> {
+    return this.options.answers[name](about);
+  }
+
+  /** Takes what the bus brings. @returns whether it was the survey's */
+  hear(message: ControlMessage): boolean {
+    if (message.kind === "question") {
+      void this.#answer(message);
+      return true;
+    }
+    if (message.kind !== "answer") return false;
+    if (message.to !== this.options.nodeId) return true;
+    const waiting = this.#waiting.get(message.questionId);
+    waiting?.said.set(message.from, message.said);
+    waiting?.noteAnswer();
+    return true;
+  }
+
+  async #askOthers(question: { name: string; about: unknown; isAsked: (nodeId: string) => boolean }) {
+    const { bus, newId, nodeId, deadlineMs = 1_500 } = this.options;
+    const questionId = newId();
+    const said = new Map<string, unknown>();
+    const expected = (await this.#others()).filter(question.isAsked);
+    const missing = () => expected.filter((id) => !said.has(id));
+    if (expected.length === 0) return { said, missing: [] };
+    const { promise: complete, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, deadlineMs);
+    this.#waiting.set(questionId, { said, noteAnswer: () => missing().length === 0 && resolve() });
+    bus.broadcast({ kind: "question", questionId, from: nodeId, name: question.name, about: question.about });
+    await complete;
+    clearTimeout(timer);
+    this.#waiting.delete(questionId);
+    for (const id of [...said.keys()]) if (!question.isAsked(id)) said.delete(id);
+    return { said, missing: missing() };
+  }
+
+  /** The other nodes; while the list cannot be read, those that were there when it last could. */
+  async #others(): Promise<string[]> {
+    const { nodeId, nodes, ping } = this.options;
+    const [listed, reachable] = await Promise.all([
+      nodes.list(),
+      ping().then(
+        () => true,
+        () => false,
+      ),
+    ]);
+    const others = listed.map((node) => node.nodeId).filter((id) => id !== nodeId);
+    if (!reachable) return [...new Set([...others, ...this.#lastKnown])].sort();
+    this.#lastKnown = others;
+    return others;
+  }
+
+  async #answer({ questionId, from, name, about }: ControlMessage & { kind: "question" }): Promise<void> {
+    const { answers, bus, nodeId, onFault } = this.options;
+    // A newer node may ask what this one does not know: no answer is an answer.
+    const answer = Object.hasOwn(answers, name) ? answers[name] : undefined;
+    if (answer === undefined || from === nodeId) return;
+    try {
+      bus.broadcast({ kind: "answer", questionId, to: from, from: nodeId, said: await answer(about as never) });
+    } catch (error) {
+      onFault?.(error, name);
+    }
+  }
+}

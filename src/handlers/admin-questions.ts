@@ -1,0 +1,51 @@
+/** What nodes ask each other for an operator, as plain data [ADM1]. */
+import type { ConnectionView } from "../protocol/admin.ts";
+
+export type { ConnectionView } from "../protocol/admin.ts";
+
+/** Counts by part and name. */
+export type Figures = Record<string, Record<string, number>>;
+
+/** Which connections are meant: all conditions that are given hold. */
+export interface ConnectionMatch {
+  userId?: string | undefined;
+  connectionId?: string | undefined;
+  deviceId?: string | undefined;
+}
+
+export type AdminQuestions = {
+  stats: { about: null; said: Figures };
+  /** A page in the order of connection ids, the lowest `limit` above `after`. */
+  connections: {
+    about: { userId?: string | undefined; address?: string | undefined; after: string; limit: number };
+    said: { connections: ConnectionView[]; total: number };
+  };
+  connection: {
+    about: { connectionId: string };
+    said: { connection: ConnectionView; topics: string[]; topicCount: number } | null;
+  };
+  /** Closes with 4011. `except`: a connection that is left for its own node to close. */
+  disconnect: {
+    about: { match: ConnectionMatch; reason: string; except?: string | undefined };
+    said: { disconnected: number };
+  };
+  /** The lowest `limit` names above `after` that somebody on the node is subscribed to. */
+  topics: {
+    about: { prefix: string; after: string; limit: number };
+    said: { topic: string; subscribers: number }[];
+  };
+  topic: {
+    about: { topic: string; limit: number };
+    said: { subscribers: number; connections: { connectionId: string; userId: string; deviceId: string }[] };
+  };
+  /** For every connection of a user, as if it had asked itself. */
+  subscribe: {
+    about: { userId: string; topics: string[] };
+    said: { connectionId: string; topics: string[]; rejected: { topic: string; code: string }[] }[];
+  };
+  unsubscribe: {
+    about: { userId: string; topics: string[] };
+    said: { connectionId: string; topics: string[] }[];
+  };
+  hello: { about: null; said: { connections: number } };
+};

@@ -1,0 +1,187 @@
+/** What operators send and are told: the payload schemas of `admin.*` and of its replies [ADM1] [PUB3]. */
+import * as v from "valibot";
+import { flag, identifier, identifiers, moment, sequence } from "./fields.ts";
+import { limits } from "./limits.ts";
+
+const text = v.string();
+const someText = v.pipe(
+  v.string(),
+  v.minLength(1, "must not be empty"),
+  v.maxLength(300, "must have at most 300 characters"),
+);
+
+/** Where the page before ended: its `next`. */
+const page = {
+  after: v.optional(someText),
+  limit: v.optional(
+    v.pipe(
+      v.number(),
+      v.safeInteger("must be a whole number"),
+      v.minValue(1, "must be at least 1"),
+      v.maxValue(limits.adminPage, "must be at most 500"),
+    ),
+    100,
+  ),
+};
+
+/** The text of a close frame has room for 123 bytes. */
+const closeReason = v.optional(v.pipe(v.string(), v.maxBytes(123, "must have at most 123 bytes")));
+
+const blockSecondsMost = 3_650 * 86_400;
+const blockFor = v.union(
+  [
+    v.pipe(
+      v.number(),
+      v.minValue(0, "must not be negative"),
+      v.maxValue(blockSecondsMost, "must be at most ten years"),
+    ),
+    v.pipe(v.string(), v.regex(/^\d{1,9}(\.\d{1,3})?(ms|s|m|h|d)$/, "must be a duration such as 10m")),
+  ],
+  "must be seconds or a duration such as 30s, 10m, 24h or 7d",
+);
+
+const changeTopics = v.object({
+  user_id: identifier,
+  topics: v.pipe(
+    v.array(someText),
+    v.minLength(1, "must name at least one topic"),
+    v.maxLength(limits.namesPerRequest, "must name at most 1000 topics"),
+  ),
+});
+const changeMembers = v.object({ conversation_id: identifier, user_ids: identifiers(limits.namesPerRequest) });
+
+/** Client → server; each needs the role `admin`. */
+export const adminRequests = {
+  "admin.stats": v.object({}),
+  "admin.connections": v.object({
+    user_id: v.optional(identifier),
+    node_id: v.optional(someText),
+    address: v.optional(someText),
+    ...page,
+  }),
+  "admin.connection": v.object({ connection_id: identifier }),
+  "admin.disconnect": v.pipe(
+    v.object({
+      user_id: v.optional(identifier),
+      connection_id: v.optional(identifier),
+      device_id: v.optional(identifier),
+      reason: closeReason,
+    }),
+    v.forward(
+      v.check(
+        ({ user_id, connection_id, device_id }) => (user_id ?? connection_id ?? device_id) !== undefined,
+        "needs user_id, connection_id or device_id",
+      ),
+      ["user_id"],
+    ),
+  ),
+  "admin.topics": v.object({ prefix: v.optional(someText), ...page }),
+  "admin.topic": v.object({ topic: someText }),
+  "admin.subscribe": changeTopics,
+  "admin.unsubscribe": changeTopics,
+  "admin.nodes": v.object({}),
+  /** `for`: seconds, or a duration; 0 lifts the block. */
+  "admin.block": v.object({ user_id: identifier, for: blockFor, reason: closeReason }),
+  "admin.members.add": changeMembers,
+  "admin.members.remove": changeMembers,
+  "admin.users.upsert": v.object({ user_ids: identifiers(limits.namesPerRequest) }),
+  "admin.users.disable": v.object({ user_id: identifier, disabled: v.optional(flag, true) }),
+} as const;
+
+/** Nodes that did not answer in time: what the reply says is without them. */
+const missing = { missing_nodes: v.array(text) };
+
+export const connectionView = v.object({
+  connection_id: text,
+  node_id: text,
+  /** Null before authentication. */
+  user_id: v.nullable(identifier),
+  device_id: text,
+  address: text,
+  roles: v.array(text),
+  format: v.picklist(["json", "protobuf"]),
+  connected_at: moment,
+  last_heard_at: moment,
+  /** Bytes that wait for the client. */
+  buffered_bytes: sequence,
+});
+export type ConnectionView = v.InferOutput<typeof connectionView>;
+
+const figures = v.record(v.string(), v.number());
+
+const disconnected = { disconnected: sequence, ...missing };
+
+/** Server → client, each with `reply_to`. The changes of the directory are answered by `ack`. */
+export const adminReplies = {
+  "admin.stats": v.object({
+    /** Of all nodes together. */
+    hub: figures,
+    subscriptions: figures,
+    sequencer: figures,
+    typing: figures,
+    sessions: figures,
+    presence: figures,
+    calls: figures,
+    log: figures,
+    cluster: figures,
+    nodes: v.array(v.object({ node_id: text, figures: v.record(v.string(), figures) })),
+    ...missing,
+  }),
+  "admin.connections": v.object({
+    connections: v.array(connectionView),
+    /** How many match in all. */
+    total: sequence,
+    /** What `after` takes for the next page; null where this is the last. */
+    next: v.nullable(text),
+    ...missing,
+  }),
+  "admin.connection": v.object({
+    connection: v.object({ ...connectionView.entries, topics: v.array(text), topic_count: sequence }),
+    ...missing,
+  }),
+  "admin.disconnect": v.object(disconnected),
+  "admin.topics": v.object({
+    topics: v.array(v.object({ topic: text, subscribers: sequence })),
+    next: v.nullable(text),
+    ...missing,
+  }),
+  "admin.topic": v.object({
+    topic: text,
+    subscribers: sequence,
+    nodes: v.array(v.object({ node_id: text, subscribers: sequence })),
+    /** Some of those who hear it. */
+    connections: v.array(v.object({ connection_id: text, user_id: identifier, device_id: text, node_id: text })),
+    /** Null for a topic that is not logged. */
+    head: v.nullable(v.object({ seq: sequence, position: sequence })),
+    ...missing,
+  }),
+  "admin.subscribe": v.object({
+    connections: v.array(
+      v.object({
+        connection_id: text,
+        node_id: text,
+        topics: v.array(text),
+        rejected: v.array(v.object({ topic: text, code: text })),
+      }),
+    ),
+    ...missing,
+  }),
+  "admin.unsubscribe": v.object({
+    connections: v.array(v.object({ connection_id: text, node_id: text, topics: v.array(text) })),
+    ...missing,
+  }),
+  "admin.nodes": v.object({
+    nodes: v.array(
+      v.object({
+        node_id: text,
+        version: text,
+        started_at: moment,
+        seen_at: moment,
+        connections: sequence,
+        answers: flag,
+      }),
+    ),
+    ...missing,
+  }),
+  "admin.block": v.object({ user_id: identifier, until: v.nullable(moment), ...disconnected }),
+} as const;

@@ -1,0 +1,27 @@
+/** Joins what operators work with: the survey of all nodes, with this node's own answers [ADM1]. */
+import type { Cluster } from "../cluster/ports.ts";
+import { Survey } from "../cluster/survey.ts";
+import type { AdminQuestions } from "../handlers/admin-questions.ts";
+import type { Administration } from "../handlers/context.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { createNodeAnswers, type NodeAnswerOptions } from "./node-answers.ts";
+
+export interface AdministrationOptions extends Omit<NodeAnswerOptions, "nodeId"> {
+  cluster: Cluster;
+  newId: () => string;
+  logger: Logger;
+}
+
+export function createAdministration({ cluster, newId, logger, ...here }: AdministrationOptions): Administration {
+  const { nodeId, bus, nodes, blocks } = cluster;
+  const survey = new Survey<AdminQuestions>({
+    nodeId,
+    bus,
+    nodes,
+    ping: () => cluster.ping(),
+    answers: createNodeAnswers({ nodeId, ...here }),
+    newId,
+    onFault: (error, name) => logger.warn({ error: String(error), question: name }, "another node was not answered"),
+  });
+  return { nodeId, survey, nodes, blocks, logger };
+}

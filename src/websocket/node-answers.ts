@@ -1,0 +1,153 @@
+/** What this node answers when an operator asks about its connections, topics and figures, or has them changed [ADM1]. */
+import type { Answers } from "../cluster/survey.ts";
+import type { AdminQuestions, ConnectionView, Figures } from "../handlers/admin-questions.ts";
+import { CloseCode } from "../protocol/close.ts";
+import type { ServerPayload } from "../protocol/server.ts";
+import type { SubscriptionManager } from "../subscription/manager.ts";
+import type { Connection } from "./connection.ts";
+import type { Hub } from "./hub.ts";
+
+export interface NodeAnswerOptions {
+  nodeId: string;
+  hub: Hub;
+  subscriptions: SubscriptionManager;
+  /** This node's subscribers of a topic. */
+  subscriberCount: (topic: string) => number;
+  /** This node's counts. */
+  figures: () => Promise<Figures>;
+  tell: <Type extends "subscribed" | "unsubscribed">(
+    connection: Connection,
+    type: Type,
+    payload: ServerPayload<Type>,
+  ) => void;
+}
+
+/** Connections that are looked at before others get their turn. */
+const stepSize = 2_000;
+/** Topics of one connection that an answer names. */
+const topicsShown = 1_000;
+
+export function createNodeAnswers(options: NodeAnswerOptions): Answers<AdminQuestions> {
+  const { hub, subscriptions } = options;
+
+  /** Every connection, with a pause from time to time: there may be a hundred thousand, with as many topics each. */
+  async function* everyConnection(): AsyncIterable<Connection> {
+    let seen = 0;
+    for (const connection of hub.all()) {
+      if (++seen % stepSize === 0) await new Promise<void>((resume) => setImmediate(resume));
+      if (!connection.isClosed) yield connection;
+    }
+  }
+
+  const view = (connection: Connection): ConnectionView => ({
+    connection_id: connection.connectionId,
+    node_id: options.nodeId,
+    user_id: connection.userId === "" ? null : connection.userId,
+    device_id: connection.deviceId,
+    address: connection.address,
+    roles: [...connection.roles],
+    format: connection.format,
+    connected_at: new Date(connection.connectedAt).toISOString(),
+    last_heard_at: new Date(connection.lastHeardAt).toISOString(),
+    buffered_bytes: connection.bufferedBytes(),
+  });
+
+  return {
+    stats: () => options.figures(),
+    async connections({ userId, address, after, limit }) {
+      const page = new LowestPage<Connection>(limit);
+      let total = 0;
+      const candidates = userId === undefined ? everyConnection() : hub.ofUser(userId);
+      for await (const connection of candidates) {
+        if (connection.isClosed || (address !== undefined && connection.address !== address)) continue;
+        total++;
+        if (connection.connectionId > after) page.add(connection.connectionId, connection);
+      }
+      return { connections: page.items().map(view), total };
+    },
+    async connection({ connectionId }) {
+      const [connection] = hub.find({ connectionId });
+      if (connection === undefined || connection.isClosed) return null;
+      const topics = connection.topics().sort();
+      return { connection: view(connection), topics: topics.slice(0, topicsShown), topicCount: topics.length };
+    },
+    async disconnect({ match, reason, except }) {
+      const { userId, connectionId, deviceId } = match;
+      const found = hub
+        .find({
+          ...(userId === undefined ? {} : { userId }),
+          ...(connectionId === undefined ? {} : { connectionId }),
+          ...(deviceId === undefined ? {} : { deviceId }),
+        })
+        .filter((it) => !it.isClosed && it.connectionId !== except);
+      for (const connection of found) connection.close(CloseCode.revoked, reason);
+      return { disconnected: found.length };
+    },
+    async topics({ prefix, after, limit }) {
+      const page = new LowestPage<string>(limit);
+      for await (const connection of everyConnection()) {
+        for (const topic of connection.topics()) if (topic > after && topic.startsWith(prefix)) page.add(topic, topic);
+      }
+      return page.items().map((topic) => ({ topic, subscribers: options.subscriberCount(topic) }));
+    },
+    async topic({ topic, limit }) {
+      const subscribers = options.subscriberCount(topic);
+      const connections: { connectionId: string; userId: string; deviceId: string }[] = [];
+      for await (const connection of subscribers === 0 ? [] : everyConnection()) {
+        if (!connection.isSubscribed(topic)) continue;
+        const { connectionId, userId, deviceId } = connection;
+        connections.push({ connectionId, userId, deviceId });
+        if (connections.length >= Math.min(limit, subscribers)) break;
+      }
+      return { subscribers, connections };
+    },
+    subscribe: ({ userId, topics }) =>
+      Promise.all(
+        Array.from(hub.ofUser(userId), async (connection) => {
+          const subscribed = await subscriptions.subscribe(connection, { topics });
+          if (subscribed.topics.length > 0) options.tell(connection, "subscribed", subscribed);
+          const { connectionId } = connection;
+          return {
+            connectionId,
+            topics: subscribed.topics.map(({ topic }) => topic),
+            rejected: subscribed.rejected,
+          };
+        }),
+      ),
+    unsubscribe: ({ userId, topics }) =>
+      Promise.all(
+        Array.from(hub.ofUser(userId), async (connection) => {
+          const left = await subscriptions.unsubscribe(connection, { topics });
+          if (left.topics.length > 0) options.tell(connection, "unsubscribed", left);
+          return { connectionId: connection.connectionId, topics: left.topics };
+        }),
+      ),
+    hello: async () => ({ connections: hub.size }),
+  };
+}
+
+/** The lowest so many keys of any number, without keeping them all. */
+class LowestPage<Item> {
+  #items = new Map<string, Item>();
+  /** No key from here up can be on the page any more. */
+  #bound: string | null = null;
+
+  constructor(private readonly limit: number) {}
+
+  add(key: string, item: Item): void {
+    if (this.#bound !== null && key >= this.#bound) return;
+    this.#items.set(key, item);
+    if (this.#items.size >= 2 * this.limit + 100) this.#cut();
+  }
+
+  items(): Item[] {
+    this.#cut();
+    return [...this.#items.values()];
+  }
+
+  #cut(): void {
+    const sorted = [...this.#items].sort(([one], [other]) => (one < other ? -1 : 1));
+    if (sorted.length > this.limit) this.#bound = sorted[this.limit]![0];
+    this.#items = new Map(sorted.slice(0, this.limit));
+  }
+}
