@@ -1,0 +1,154 @@
+/** Holds the papers to the code: every example is valid, every message type and every setting is there, every link leads somewhere. */
+import { expect, test } from "bun:test";
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import * as v from "valibot";
+import { type Key, keys } from "../../src/config/keys.ts";
+import { type ClientMessageType, clientMessageTypes, clientPayloads } from "../../src/protocol/client.ts";
+import { CloseCode } from "../../src/protocol/close.ts";
+import { requestEnvelope } from "../../src/protocol/envelope.ts";
+import { authFailureTable, errorTable } from "../../src/protocol/errors.ts";
+import { moment, sequence } from "../../src/protocol/fields.ts";
+import { type ServerMessageType, serverMessageTypes, serverPayloads } from "../../src/protocol/server.ts";
+import { type AnySchema, fieldsOf } from "../support/schema-fields.ts";
+
+const root = resolve(import.meta.dir, "../..");
+const papers = ["README.md", "CHANGELOG.md", "docs/protocol.md", "docs/architecture.md", "docs/operating.md"];
+const textOf = (paper: string) => readFileSync(join(root, paper), "utf8");
+const protocol = textOf("docs/protocol.md");
+
+const codeOf = (text: string, language: string) =>
+  [...text.matchAll(new RegExp(`^\`\`\`${language}\n([\\s\\S]*?)^\`\`\``, "gm"))].map((match) => match[1]!);
+
+type Frame = { type: string; payload?: Record<string, unknown> };
+const framesOf = (text: string) => codeOf(text, "json").map((code) => JSON.parse(code) as Frame);
+
+/** What comes under the heading, up to the next one. */
+function sectionOf(heading: string): string {
+  const start = protocol.indexOf(`\n${heading}\n`);
+  if (start < 0) return "";
+  const end = protocol.slice(start + 1).search(/\n#{2,3} /);
+  return end < 0 ? protocol.slice(start) : protocol.slice(start, start + 1 + end);
+}
+
+const serverEnvelope = v.strictObject({
+  id: v.string(),
+  type: v.string(),
+  reply_to: v.optional(v.string()),
+  topic: v.optional(v.string()),
+  seq: v.optional(sequence),
+  position: v.optional(sequence),
+  timestamp: moment,
+  payload: v.record(v.string(), v.unknown()),
+});
+
+/** Only what the server sends bears a time. */
+const isFromServer = (frame: Frame) => "timestamp" in frame;
+
+function faultsOf(frame: Frame): string[] {
+  const fromServer = isFromServer(frame);
+  const schemas: Record<string, v.GenericSchema> = fromServer ? serverPayloads : clientPayloads;
+  const schema = schemas[frame.type];
+  if (schema === undefined) return [`${frame.type}: there is no such type`];
+  const checks = [
+    v.safeParse(fromServer ? serverEnvelope : requestEnvelope, frame),
+    v.safeParse(schema, frame.payload ?? {}),
+  ];
+  const faults = checks.flatMap(({ issues = [] }) =>
+    issues.map((issue) => `${frame.type}: ${v.getDotPath(issue)} ${issue.message}`),
+  );
+  // Nothing is shown that the schemas do not know.
+  const known = new Set(fieldsOf(schema as unknown as AnySchema).map(({ path }) => path[0]!));
+  if (known.size === 0) return faults;
+  const strange = Object.keys(frame.payload ?? {}).filter((name) => !known.has(name));
+  return [...faults, ...strange.map((name) => `${frame.type}: has no field ${name}`)];
+}
+
+test("[ENV1] [ENV2] every example of the protocol is a valid message", () => {
+  const frames = framesOf(protocol);
+  expect(frames.length).toBeGreaterThan(50);
+  expect(frames.flatMap(faultsOf)).toEqual([]);
+});
+
+const documented = [
+  ...clientMessageTypes.map((type) => ({ side: "Client", type, schema: clientPayloads[type] })),
+  ...serverMessageTypes.map((type) => ({ side: "Server", type, schema: serverPayloads[type] })),
+] as { side: "Client" | "Server"; type: ClientMessageType | ServerMessageType; schema: unknown }[];
+
+test("[ENV1] [ENV2] every message type has a heading of its own and an example", () => {
+  const lacking = documented.filter(({ side, type }) => {
+    const examples = framesOf(sectionOf(`### ${side}: \`${type}\``));
+    return !examples.some((frame) => frame.type === type && isFromServer(frame) === (side === "Server"));
+  });
+  expect(lacking.map(({ side, type }) => `${side}: ${type}`)).toEqual([]);
+});
+
+test("[ENV1] [ENV2] every field of every message is named in its section", () => {
+  const lacking = documented.flatMap(({ side, type, schema }) => {
+    const section = sectionOf(`### ${side}: \`${type}\``);
+    const names = fieldsOf(schema as AnySchema).filter(({ path }) => path.length === 1);
+    // A name in code, or a key of an example.
+    return names
+      .map(({ path }) => path[0]!)
+      .filter((name) => !/^\d+$|^\*$/.test(name) && !new RegExp(`[\`".{ ]${name}[\`"[, ?]`).test(section))
+      .map((name) => `${side}: ${type}.${name}`);
+  });
+  expect([...new Set(lacking)]).toEqual([]);
+});
+
+test("[ENV4] [ENV5] [AUTH1] every code is explained", () => {
+  const codes = [...Object.keys(errorTable), ...Object.keys(authFailureTable)];
+  expect(codes.filter((code) => !protocol.includes(`\`${code}\``))).toEqual([]);
+  for (const [code, { retryable }] of Object.entries(errorTable)) {
+    expect([code, protocol.includes(`| \`${code}\` | ${retryable ? "yes" : "no"} |`)]).toEqual([code, true]);
+  }
+  // 1001 is the peer's own way of leaving.
+  const closes = Object.values(CloseCode).filter((code) => code !== CloseCode.goingAway);
+  expect(closes.filter((code) => !new RegExp(`^\\| ${code} \\|`, "m").test(protocol))).toEqual([]);
+});
+
+/** How the reference writes a default: as a file would. */
+function shownDefault({ fallback }: Key): string {
+  if (fallback === undefined) return "required";
+  if (Array.isArray(fallback)) return `\`[${fallback.map((it) => (it === "*" ? '"*"' : it)).join(", ")}]\``;
+  return `\`${fallback}\``;
+}
+
+const shownType = ({ kind, nullable, expected }: Key) => {
+  const options = /^must be one of ([^.]*?)(?:, or null)?$/.exec(expected)?.[1];
+  const type = kind === "choice" && options !== undefined ? options : kind;
+  return nullable ? `${type} or null` : type;
+};
+
+test("every setting is in the reference with its true type and default, and nothing else is", () => {
+  const reference = textOf("docs/operating.md");
+  const rows = [...reference.matchAll(/^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$/gm)];
+  const shown = rows.map(([, name, type, fallback]) => [name!, type!.trim(), fallback!.trim()]);
+  expect(shown).toEqual(keys.map((key) => [key.name, shownType(key), shownDefault(key)]));
+  expect(rows.filter(([, , , , meaning]) => meaning!.trim().length < 10)).toEqual([]);
+});
+
+test("every relative link of the papers leads somewhere, to its heading too", () => {
+  /** As the usual viewers make an anchor of a heading. */
+  const anchorsOf = (text: string) =>
+    new Set(
+      [...text.matchAll(/^#{1,6} (.+)$/gm)].map(([, heading]) =>
+        heading!
+          .toLowerCase()
+          .replace(/[^\p{L}\p{N}\s_-]/gu, "")
+          .replaceAll(" ", "-"),
+      ),
+    );
+  const broken: string[] = [];
+  for (const paper of papers) {
+    const prose = textOf(paper).replace(/^```[\s\S]*?^```/gm, "");
+    for (const [, target] of prose.matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^[a-z]+:/.test(target!)) continue;
+      const [path, anchor] = target!.split("#") as [string, string | undefined];
+      const file = path === "" ? paper : join(dirname(paper), path);
+      const leads = existsSync(join(root, file));
+      if (!leads || (anchor !== undefined && !anchorsOf(textOf(file)).has(anchor))) broken.push(`${paper}: ${target}`);
+    }
+  }
+  expect(broken).toEqual([]);
+});
