@@ -12,6 +12,7 @@ const commands: Record<string, () => Promise<Command>> = {
   token: async () => (await import("./commands/token.ts")).token,
   migrate: async () => (await import("./commands/migrate.ts")).migrate,
   connect: async () => (await import("./commands/connect.ts")).connect,
+  admin: async () => (await import("./commands/admin.ts")).admin,
   health: async () => (await import("./commands/health.ts")).health,
   version: async () => (await import("./commands/version.ts")).version,
 };

@@ -1,0 +1,55 @@
+/** Prints what an operator's request is answered with, as a table for people [ADM2]. */
+import { isPlainObject } from "../protocol/envelope.ts";
+import { visible } from "./connect-print.ts";
+
+/** With more of them nobody finds the column that a value stands in. */
+const columnsMax = 12;
+
+/** Tables for lists, lines for everything else; `missing_nodes` and `next` are told apart from it. */
+export function adminTable(payload: Record<string, unknown>): string {
+  const parts: string[] = [];
+  const single: [string, string][] = [];
+  for (const [name, value] of Object.entries(payload)) {
+    if (name === "missing_nodes" || name === "next") continue;
+    if (isListOfObjects(value)) parts.push(value.length === 0 ? `no ${name}\n` : tableOf(value));
+    else if (isPlainObject(value)) parts.push(rows(flat(value, name)));
+    else single.push([name, shown(value)]);
+  }
+  if (parts.length + single.length === 0) return "done\n";
+  return [...(single.length === 0 ? [] : [rows(single)]), ...parts].join("\n");
+}
+
+function tableOf(list: Record<string, unknown>[]): string {
+  const flattened = list.map((item) => new Map(flat(item)));
+  const names = [...new Set(flattened.flatMap((item) => [...item.keys()]))];
+  if (names.length > columnsMax) return flattened.map((item) => rows([...item])).join("\n");
+  const table = [names, ...flattened.map((item) => names.map((name) => item.get(name) ?? ""))];
+  const widths = names.map((_, column) => Math.max(...table.map((row) => row[column]!.length)));
+  return table
+    .map((row) => `${row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ")}`.trimEnd())
+    .join("\n")
+    .concat("\n");
+}
+
+function rows(pairs: [string, string][]): string {
+  const width = Math.max(0, ...pairs.map(([name]) => name.length));
+  return pairs.map(([name, value]) => `${name.padEnd(width)}  ${value}`.trimEnd().concat("\n")).join("");
+}
+
+/** An object's fields, and those of the objects in it under joined names. */
+function flat(value: Record<string, unknown>, prefix = ""): [string, string][] {
+  return Object.entries(value).flatMap(([key, inner]): [string, string][] => {
+    const name = prefix === "" ? key : `${prefix}.${key}`;
+    return isPlainObject(inner) ? flat(inner, name) : [[name, shown(inner)]];
+  });
+}
+
+function shown(value: unknown): string {
+  if (value === null) return "-";
+  if (Array.isArray(value))
+    return value.map((it) => (isPlainObject(it) ? JSON.stringify(it) : visible(String(it)))).join(" ");
+  return visible(String(value));
+}
+
+const isListOfObjects = (value: unknown): value is Record<string, unknown>[] =>
+  Array.isArray(value) && (value.length === 0 || isPlainObject(value[0]));

@@ -1,0 +1,171 @@
+/** Proves that operators can do from a shell what they can do by messages, and that scripts can tell how it went [ADM2]. */
+import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { join, resolve } from "node:path";
+import { admin } from "../../src/commands/admin.ts";
+import { adminRequest, forms } from "../../src/commands/admin-requests.ts";
+import { parseArgs } from "../../src/commands/args.ts";
+import { clientMessageTypes } from "../../src/protocol/client.ts";
+import { Client } from "../support/client.ts";
+import { fresh } from "../support/people.ts";
+import { type Service, startService } from "../support/service.ts";
+import { secret } from "../support/tokens.ts";
+
+setDefaultTimeout(60_000);
+const root = resolve(import.meta.dir, "../..");
+
+let service: Service;
+beforeAll(async () => {
+  service = await startService({ settings: { CLUSTER__NODE_ID: "the-node" } });
+});
+afterAll(() => service.stop());
+const clients: Client[] = [];
+afterEach(async () => {
+  await Promise.all(clients.splice(0).map((client) => client.close()));
+});
+async function connect(user_id: string, query: Record<string, string> = {}): Promise<Client> {
+  const client = await Client.connect(service.url, { query: { user_id, ...query } });
+  clients.push(client);
+  return client;
+}
+
+async function run(words: string[], env: Record<string, string> = {}) {
+  const child = Bun.spawn([process.execPath, join(root, "src/main.ts"), ...words], {
+    cwd: service.folder,
+    env: { PATH: process.env.PATH ?? "", ...env },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [stdout, stderr, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  return { stdout, stderr, code };
+}
+const operate = (...words: string[]) => run(["admin", ...words, "--url", service.url]);
+const operateJson = async (...words: string[]) => {
+  const { stdout, stderr, code } = await operate(...words, "--json");
+  expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
+  return JSON.parse(stdout);
+};
+
+test("[ADM2] stats, nodes, connections: tables for people, JSON for scripts", async () => {
+  const anna = fresh("anna");
+  const client = await connect(anna, { device_id: "tablet" });
+  const { connection_id } = (await client.next("connected")).payload;
+  const { stdout, stderr, code } = await operate("connections", "--of", anna);
+  expect({ stderr, code }).toEqual({ stderr: "", code: 0 });
+  const [total, , head, row] = stdout.split("\n");
+  expect(total).toMatch(/^total +1$/);
+  expect(head).toMatch(/^connection_id +node_id +user_id +device_id +address +roles +format +connected_at /);
+  expect(row!.split(/ +/).slice(0, 5)).toEqual([connection_id, "the-node", anna, "tablet", "127.0.0.1"]);
+  expect((await operate("nodes")).stdout).toMatch(/^node_id +version .*\nthe-node /);
+  expect((await operate("stats")).stdout).toMatch(/^hub\.connections +\d+$/m);
+  expect((await operateJson("stats")).nodes).toHaveLength(1);
+  expect((await operateJson("connection", connection_id)).connection).toMatchObject({ user_id: anna, topic_count: 3 });
+});
+
+test("[ADM2] a page that is not the last says how to go on", async () => {
+  const anna = fresh("anna");
+  await Promise.all([connect(anna), connect(anna), connect(anna)]);
+  const first = await operate("connections", "--of", anna, "--limit", "2", "--json");
+  const { connections, next } = JSON.parse(first.stdout);
+  expect(first).toMatchObject({ code: 0, stderr: `there is more: --after ${next}\n` });
+  const second = await operateJson("connections", "--of", anna, "--limit", "2", "--after", next);
+  expect([...connections, ...second.connections]).toHaveLength(3);
+});
+
+test("[ADM2] members, users, topics, subscribe, block and disconnect do what their messages do", async () => {
+  const [anna, c] = [fresh("anna"), fresh("c")];
+  expect(await operate("users", "upsert", anna)).toEqual({ stdout: "done\n", stderr: "", code: 0 });
+  const client = await connect(anna);
+  await operateJson("members", "add", c, anna);
+  expect((await operateJson("subscribe", anna, `conversation:${c}`)).connections).toHaveLength(1);
+  await client.next("subscribed", ({ topics }) => topics[0].topic === `conversation:${c}`);
+  expect((await operateJson("topics", `conversation:${c}`)).topics).toEqual([
+    { topic: `conversation:${c}`, subscribers: 1 },
+  ]);
+  expect((await operateJson("topic", `conversation:${c}`)).subscribers).toBe(1);
+  await operateJson("unsubscribe", anna, `conversation:${c}`);
+  await client.next("unsubscribed");
+  await operateJson("members", "remove", c, anna);
+  expect(await operateJson("disconnect", "--of", anna, "--reason", "bye")).toEqual({
+    disconnected: 1,
+    missing_nodes: [],
+  });
+  expect(await client.closed).toEqual({ code: 4011, reason: "bye" });
+  expect((await operateJson("block", anna, "10m")).until).toBeString();
+  await expect(connect(anna)).rejects.toThrow();
+  expect((await operateJson("block", anna, "0")).until).toBeNull();
+  await operateJson("users", "disable", anna);
+  await expect(connect(anna)).rejects.toThrow();
+  await operateJson("users", "enable", anna);
+  await connect(anna);
+});
+
+test("[ADM2] a refusal and a server that is not there: exit code 1, and the reason", async () => {
+  expect(await operate("connection", "none")).toMatchObject({
+    stdout: "",
+    code: 1,
+    stderr: expect.stringMatching(/^not_found: /),
+  });
+  const away = await run(["admin", "stats", "--url", "ws://127.0.0.1:1/ws"]);
+  expect(away).toMatchObject({ stdout: "", code: 1, stderr: expect.stringMatching(/^the connection has ended: ./) });
+});
+
+test("[ADM2] [AUTH2] with tokens: the role is the token's, and without one it says what is wanted", async () => {
+  const strict = await startService({ settings: { AUTH__MODE: "token", AUTH__SECRET: secret } });
+  try {
+    const mint = async (...words: string[]) =>
+      (await run(["token", "--user", "root", ...words], { WS__AUTH__SECRET: secret })).stdout.trim();
+    const [good, plain] = await Promise.all([mint("--role", "admin"), mint()]);
+    const stats = (words: string[], env = {}) => run(["admin", "stats", "--json", "--url", strict.url, ...words], env);
+    expect((await stats(["--token", good])).code).toBe(0);
+    expect((await stats([], { WS_SERVICE_TOKEN: good })).code).toBe(0);
+    expect(await stats(["--token", plain])).toMatchObject({ code: 1, stderr: expect.stringMatching(/^forbidden: /) });
+    expect((await stats(["--token", "nonsense"])).code).toBe(1);
+    expect((await stats([])).stderr).toContain("--token");
+  } finally {
+    await strict.stop();
+  }
+});
+
+const requestOf = (...words: string[]) => adminRequest(parseArgs(admin, words));
+
+test("[ADM2] every message of operators has its form", () => {
+  const adminTypes = clientMessageTypes.filter((type) => type.startsWith("admin."));
+  const types = Object.values(forms).map(({ type }) => type);
+  expect([...new Set<string>(types)].sort()).toEqual([...adminTypes].sort());
+});
+
+test("[ADM2] block takes seconds or a duration", () => {
+  expect(requestOf("block", "u1", "600").payload).toEqual({ user_id: "u1", for: 600 });
+  expect(requestOf("block", "u1", "1.5h", "--reason", "spam").payload).toEqual({
+    user_id: "u1",
+    for: "1.5h",
+    reason: "spam",
+  });
+});
+
+const senseless: string[][] = [
+  [],
+  ["nothing"],
+  ["members"],
+  ["members", "add", "c1"],
+  ["stats", "more"],
+  ["disconnect"],
+  ["disconnect", "u1"],
+  ["block", "u1"],
+  ["block", "u1", "soon"],
+  ["connections", "--limit", "many"],
+  ["connections", "--limit", "501"],
+  ["topic", ""],
+  ["users", "upsert", "u 1"],
+];
+for (const words of senseless) {
+  test(`[ADM2] admin ${words.join(" ")}: refused before anybody is asked`, () => {
+    expect(() => requestOf(...words)).toThrow(expect.objectContaining({ name: "UsageError" }));
+  });
+}
+
+test("[ADM2] what makes no sense: exit code 2", async () => {
+  expect(await run(["admin", "nothing"])).toMatchObject({ stdout: "", code: 2 });
+  expect(await operate("stats", "--timeout", "soon")).toMatchObject({ stdout: "", code: 2 });
+});
