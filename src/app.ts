@@ -4,6 +4,7 @@ import { type Audience, Broadcaster } from "./broadcast/broadcaster.ts";
 import type { NativeTopics } from "./broadcast/ports.ts";
 import { Publisher } from "./broadcast/publisher.ts";
 import { Sequencer } from "./broadcast/sequencer.ts";
+import { createCallPermission } from "./calls/permission.ts";
 import { createCallService } from "./calls/service.ts";
 import { createLocalCluster } from "./cluster/local/cluster.ts";
 import type { Cluster, ControlMessage, TopicMessage } from "./cluster/ports.ts";
@@ -16,6 +17,7 @@ import { ReceiptRelay } from "./handlers/receipt-relay.ts";
 import { clusterChecker, storageChecker } from "./health/checkers.ts";
 import { createHealthHandler } from "./health/handler.ts";
 import { createHealthManager } from "./health/manager.ts";
+import { createIngest } from "./ingest/ingest.ts";
 import { createPresenceTracker } from "./presence/tracker.ts";
 import { TypingTracker } from "./presence/typing.ts";
 import { CloseCode } from "./protocol/close.ts";
@@ -112,6 +114,13 @@ export async function startApp(options: AppOptions): Promise<App> {
     logger,
     waitingMax: config.websocket.broadcast_buffer,
   });
+  const ingest = createIngest([storage.outbox, cluster.stream], {
+    publisher,
+    payloadBytesMax: config.websocket.max_message_size,
+    now,
+    newId,
+    logger,
+  });
   const directory = createDirectoryView({
     directory: storage.directory,
     mode: config.directory.mode,
@@ -144,7 +153,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     deliver: ({ userId, deviceId, type, payload }) =>
       void broadcaster.toTopic(callsTopic(userId), { type, payload }, { onlyDevice: deviceId }),
     devicesOf: (userId) => presence.deviceIdsOf(userId),
-    mayCall: (from, to, conversationId) => mayCall({ from, to, conversationId }),
+    mayCall: createCallPermission({ settings: config.calls, view: directory, directory: storage.directory }),
     async logMissed(userId, payload, callId) {
       await publisher.append({
         id: newId(),
@@ -163,20 +172,6 @@ export async function startApp(options: AppOptions): Promise<App> {
     settings: config.calls,
     logger,
   });
-  async function mayCall({
-    from,
-    to,
-    conversationId,
-  }: {
-    from: string;
-    to: string;
-    conversationId: string | undefined;
-  }) {
-    if (config.calls.allowed_between === "everyone") return (await storage.directory.userState(to)) === "active";
-    if (conversationId === undefined) return (await directory.sharingWith(from, [to])).has(to);
-    const both = await Promise.all([from, to].map((userId) => directory.isMember(conversationId, userId)));
-    return both.every((it) => it);
-  }
   const receipts = new ReceiptRelay({
     store: storage.receipts,
     publisher,
@@ -318,6 +313,7 @@ export async function startApp(options: AppOptions): Promise<App> {
       typing: typing.stats(),
       sessions: sessions.stats(),
       cluster: cluster.bus.stats?.() ?? {},
+      ingest: await ingest.stats(),
     };
   }
 
@@ -406,7 +402,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   await server.start();
   native = server;
   liveness.start();
-  await cluster.nodes.beat(0);
+  await Promise.all([cluster.nodes.beat(0), ingest.start()]);
 
   let finish: (() => void) | null = null;
 
@@ -426,7 +422,7 @@ export async function startApp(options: AppOptions): Promise<App> {
         return Bun.sleep(delayMs).then(() => connection.close(CloseCode.serviceRestart, "restarting"));
       }),
     );
-    await Promise.race([everybodyGone, ended]);
+    await Promise.race([Promise.all([everybodyGone, ingest.stop()]), ended]);
     server.closeAll();
     await Promise.race([Promise.all([sessions.cleaned(), publisher.drained(), receipts.stop()]), ended]);
     await stop();
@@ -466,13 +462,17 @@ function createStorage(config: Config, { now, logger }: { now: () => number; log
   }
   const { users, members } = config.directory;
   const directory = { users, members };
-  return createPostgresStorage({ url, poolSize, queryTimeoutMs: timeoutMs, directory, now, onListenerError });
+  const outbox = config.storage.outbox ? { rejectedKeptMs: config.log.retention } : null;
+  return createPostgresStorage({ url, poolSize, queryTimeoutMs: timeoutMs, directory, outbox, now, onListenerError });
 }
 
 function createCluster(
   config: Config,
   options: { now: () => number; version: string; nodeId: string; logger: Logger },
 ): Cluster {
-  const { url, heartbeat: heartbeatMs, dead_after: deadAfterMs } = config.cluster;
-  return url === null ? createLocalCluster(options) : createRedisCluster({ ...options, url, heartbeatMs, deadAfterMs });
+  const { url, heartbeat: heartbeatMs, dead_after: deadAfterMs, ingest_stream: stream } = config.cluster;
+  const ingest = stream === null ? null : { stream, group: config.cluster.ingest_group };
+  return url === null
+    ? createLocalCluster(options)
+    : createRedisCluster({ ...options, url, ingest, heartbeatMs, deadAfterMs });
 }

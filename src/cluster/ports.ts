@@ -1,5 +1,6 @@
 /** What nodes share and may lose: the bus, who is connected, which calls are on, which nodes there are, as ports. */
 
+import type { Inbox } from "../storage/inbox.ts";
 import type { LoggedEvent } from "../storage/ports.ts";
 import type { Call } from "./call.ts";
 
@@ -139,6 +140,8 @@ export interface Cluster {
   calls: CallRegistry;
   nodes: NodeRegistry;
   blocks: BlockList;
+  /** What applications add to a stream, where there is one [PUB2]; started by who reads it. */
+  stream?: Inbox;
   start(): Promise<void>;
   /** Resolves while the connection is up, subscribed and not deaf. */
   ping(): Promise<void>;

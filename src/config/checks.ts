@@ -135,6 +135,12 @@ export const checks: readonly Check[] = [
         : "must be null, redis://…, rediss://…, redis+sentinel://… or redis+cluster://…",
   },
   {
+    at: "cluster.ingest_stream",
+    needs: ["cluster.url"],
+    find: ({ cluster }) =>
+      cluster.ingest_stream === null || cluster.url !== null ? null : "needs cluster.url: the Redis that it is on",
+  },
+  {
     at: "cluster.dead_after",
     needs: ["cluster.heartbeat"],
     // One heartbeat that comes late is no death.

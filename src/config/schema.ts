@@ -85,7 +85,14 @@ const storage = v.strictObject({
   url: v.optional(v.string(), "sqlite:data/ws-service.db"),
   query_timeout: v.optional(interval, "5s"),
   pool_size: v.optional(whole(1, 1000), 10),
+  /** With PostgreSQL: what applications leave by `ws.publish(…)` in their own transactions is published [PUB2]. */
+  outbox: v.optional(v.boolean(), true),
 });
+
+const streamName = v.pipe(
+  v.string(),
+  v.regex(/^[\x21-\x7e]{1,128}$/, "must have 1 to 128 printable characters without spaces"),
+);
 
 const cluster = v.strictObject({
   /** Null: this node is alone. `redis://…` for many nodes. */
@@ -95,6 +102,10 @@ const cluster = v.strictObject({
   heartbeat: v.optional(interval, "5s"),
   /** A node that has said nothing for so long is dead, and its users are offline [PRE1]. */
   dead_after: v.optional(interval, "15s"),
+  /** A stream of this Redis that applications add to, and whose entries are published and removed; null: none [PUB2]. */
+  ingest_stream: v.optional(v.nullable(streamName), null),
+  /** The consumer group under which this service reads the stream. */
+  ingest_group: v.optional(streamName, "ws-service"),
 });
 
 const messages = v.strictObject({

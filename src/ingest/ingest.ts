@@ -12,7 +12,6 @@ import type { Logger } from "../telemetry/logger.ts";
 import { canBeLogged, readPublication, toNewEvent, topicsOf } from "./publication.ts";
 
 export interface IngestOptions {
-  inbox: Inbox;
   publisher: Pick<Publisher, "appendAll">;
   /** `websocket.max_message_size` */
   payloadBytesMax: number;
@@ -31,36 +30,52 @@ interface Ready {
 /** Events that are appended together; one entry for many users may be more. */
 const groupEvents = 500;
 
-export class Ingest {
+/** Publishes from every inbox that there is. */
+export function createIngest(inboxes: (Inbox | undefined)[], options: IngestOptions) {
+  const drains = inboxes.flatMap((inbox) => (inbox === undefined ? [] : [new Drain({ ...options, inbox })]));
+  return {
+    start: async () => void (await Promise.all(drains.map((drain) => drain.start()))),
+    /** Ends after what is under way; another node goes on. */
+    stop: async () => void (await Promise.all(drains.map((drain) => drain.stop()))),
+    /**
+     * For each inbox: whether it is this node's turn (1 or 0), what this node has `published` and `rejected` since it
+     * started, and, unless the inbox is away, how many entries are `waiting` for the whole cluster and how old the oldest
+     * is (`oldest_ms`). Named `outbox_waiting`, `stream_waiting` and so on.
+     */
+    async stats(): Promise<Record<string, number>> {
+      return Object.assign({}, ...(await Promise.all(drains.map((drain) => drain.stats()))));
+    },
+  };
+}
+
+class Drain {
   readonly #ended = new AbortController();
   #running: Promise<void> | null = null;
-  #turn: "ours" | "another's" | "unknown" = "unknown";
+  #isOurTurn = false;
   #published = 0;
   #rejected = 0;
 
-  constructor(private readonly options: IngestOptions) {}
+  constructor(private readonly options: IngestOptions & { inbox: Inbox }) {}
 
   async start(): Promise<void> {
     await this.options.inbox.start();
     this.#running = this.#run();
   }
 
-  /** Ends after what is under way; another node goes on. */
   async stop(): Promise<void> {
     this.#ended.abort();
     await this.#running;
     await this.options.inbox.stop();
   }
 
-  /** `waiting` and `oldest_ms` are null while the inbox is away. */
-  async stats() {
+  async stats(): Promise<Record<string, number>> {
+    const { name } = this.options.inbox;
     const lag = await this.options.inbox.lag().catch(() => null);
     return {
-      turn: this.#turn,
-      published: this.#published,
-      rejected: this.#rejected,
-      waiting: lag?.entries ?? null,
-      oldest_ms: lag?.oldestMs ?? null,
+      [`${name}_turn`]: this.#isOurTurn ? 1 : 0,
+      [`${name}_published`]: this.#published,
+      [`${name}_rejected`]: this.#rejected,
+      ...(lag === null ? {} : { [`${name}_waiting`]: lag.entries, [`${name}_oldest_ms`]: lag.oldestMs }),
     };
   }
 
@@ -71,13 +86,13 @@ export class Ingest {
     while (!signal.aborted) {
       try {
         const entries = await inbox.take();
-        this.#turn = entries === null ? "another's" : "ours";
+        this.#isOurTurn = entries !== null;
         if (entries === null || entries.length === 0) await inbox.wait(signal);
         else await this.#publish(entries);
         if (isAway) logger.info({ inbox: inbox.name }, "ingest goes on");
         isAway = false;
       } catch (error) {
-        this.#turn = "unknown";
+        this.#isOurTurn = false;
         // Said once, however long it lasts; entries stay where they are.
         if (!isAway) logger.warn({ inbox: inbox.name, error: String(error) }, "ingest waits");
         isAway = true;

@@ -47,6 +47,7 @@ export function readPublication(
 ): Publication {
   const id = newId();
   const createdAt = now();
+  const key = event_key ?? null;
   if (notEvents.has(type) || type.startsWith("admin."))
     throw invalidPublish("type", "This type is a reply of the server's own.");
   if (!Object.hasOwn(serverPayloads, type)) return { id, type, body, createdAt, senderId: null, key };

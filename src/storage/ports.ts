@@ -1,4 +1,5 @@
 /** What must survive: the event log, receipts, device cursors, statuses and the directory, as ports. */
+import type { Inbox } from "./inbox.ts";
 
 /** A logged event as it is stored and published [LOG1]. */
 export interface LoggedEvent {
@@ -206,6 +207,8 @@ export interface Storage {
   cursors: CursorStore;
   statuses: StatusStore;
   directory: Directory;
+  /** What applications leave in their own transactions, where the engine has that [PUB2]; started by who reads it. */
+  outbox?: Inbox;
   /** Opens it; rejects where the engine is away or its schema is of another version. */
   start(): Promise<void>;
   /** Resolves while the engine answers. */

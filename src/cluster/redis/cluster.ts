@@ -11,6 +11,7 @@ import { Epoch } from "./epoch.ts";
 import { blocksEpochKey, callsEpochKey } from "./keys.ts";
 import { RedisNodeRegistry } from "./nodes.ts";
 import { RedisPresenceRegistry } from "./presence.ts";
+import { RedisStream } from "./stream.ts";
 
 export interface RedisClusterOptions {
   /** `redis://`, `rediss://`, `redis+sentinel://` or `redis+cluster://`; see `parseRedisUrl`. */
@@ -21,6 +22,8 @@ export interface RedisClusterOptions {
   now: () => number;
   logger: Pick<Logger, "info" | "warn">;
   newId?: () => string;
+  /** A stream that applications add to, and the consumer group that reads it [PUB2]; null: none. */
+  ingest?: { stream: string; group: string } | null;
   /** How often this node says that it lives and looks whether Redis still has what it should, ms. */
   heartbeatMs?: number;
   /** A node that has said nothing for so long is dead, ms. */
@@ -42,6 +45,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     now,
     logger,
     newId = () => Bun.randomUUIDv7(),
+    ingest = null,
     heartbeatMs = 5_000,
     deadAfterMs = 15_000,
     commandTimeoutMs = 1_000,
@@ -114,6 +118,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     calls,
     nodes,
     blocks,
+    ...(ingest === null ? {} : { stream: new RedisStream({ url: options.url, ...ingest, newId, now, logger }) }),
     async start() {
       await commands.connect();
       await bus.start();

@@ -3,10 +3,14 @@ import type { Migration } from "../ports.ts";
 import { closeConnection, openConnection } from "./connection.ts";
 import { directoryFunctions } from "./schema-directory.ts";
 import { logFunctions } from "./schema-log.ts";
+import { outbox } from "./schema-outbox.ts";
 import { tables } from "./schema-tables.ts";
 
 /** A step that was released is never edited; a new one is added at the end. Each is given the schema's name. */
-const steps: ((ws: string) => string)[] = [(ws) => tables(ws) + logFunctions(ws) + directoryFunctions(ws)];
+const steps: ((ws: string) => string)[] = [
+  (ws) => tables(ws) + logFunctions(ws) + directoryFunctions(ws),
+  (ws) => outbox(ws),
+];
 
 /** The version that this build writes and reads. */
 export const schemaVersion = steps.length;

@@ -6,6 +6,7 @@ import { createDirectory, type DirectoryNames } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import { createEventLog } from "./event-log.ts";
 import { checkSchemaName, defaultSchema, readVersion, versionRefusal } from "./migrate.ts";
+import { PostgresOutbox } from "./outbox.ts";
 import { Pool } from "./pool.ts";
 import { createReceiptStore } from "./receipts.ts";
 import { directoryChannel } from "./schema-directory.ts";
@@ -23,6 +24,8 @@ export interface PostgresStorageOptions {
   waitingMax?: number;
   /** Views over the application's own tables; default: tables of this service's own. */
   directory?: DirectoryNames;
+  /** Whether there is an outbox for applications; what is rejected of it is kept for so long [PUB2]. */
+  outbox?: { rejectedKeptMs: number } | null;
   /** How often it is tried whether changes of the directory still come through; default 5,000. */
   heartbeatMs?: number;
   /** Milliseconds since the epoch. */
@@ -43,6 +46,7 @@ export function createPostgresStorage({
   queryTimeoutMs = 5_000,
   waitingMax = 16_384,
   directory: names = { users: null, members: null },
+  outbox = null,
   heartbeatMs = 5_000,
   now = Date.now,
   newId = () => Bun.randomUUIDv7(),
@@ -77,6 +81,7 @@ export function createPostgresStorage({
     cursors: createCursorStore(pool, ws),
     statuses: createStatusStore(pool, ws),
     directory,
+    ...(outbox === null ? {} : { outbox: new PostgresOutbox({ url, schema: ws, queryTimeoutMs, ...outbox }) }),
     async start() {
       pool.start();
       appends.start();
