@@ -1,7 +1,9 @@
-/** Holds the PostgreSQL storage to the contracts. */
-import { afterAll, beforeAll } from "bun:test";
-import { migrate } from "../../src/storage/postgres/migrate.ts";
+/** Holds the PostgreSQL storage to the contracts, and its schema to being made and upgraded as it should be. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { StorageUnavailable } from "../../src/storage/ports.ts";
+import { migrate, schemaVersion } from "../../src/storage/postgres/migrate.ts";
 import { createPostgresStorage } from "../../src/storage/postgres/storage.ts";
+import { newEvent, newEvents } from "../support/new-event.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { describeCursorsStatusesContract } from "./cursors-statuses.ts";
 import { describeDirectoryContract } from "./directory.ts";
@@ -34,3 +36,75 @@ describeEventLogContract("PostgreSQL", open);
 describeReceiptsContract("PostgreSQL", open);
 describeCursorsStatusesContract("PostgreSQL", open);
 describeDirectoryContract("PostgreSQL", open);
+
+describe("PostgreSQL: the schema", () => {
+  const refusalOf = (work: Promise<unknown>) => work.then(() => null).catch((error: unknown) => error);
+  const migrateTo = (schema: string) => migrate({ url: server.url, schema, lockTimeoutMs: 5_000 });
+
+  test("many nodes migrate at once, and one of them makes it", async () => {
+    const schema = server.newSchema();
+    const done = await Promise.all(Array.from({ length: 8 }, () => migrateTo(schema)));
+    expect(done.filter(({ from }) => from === 0)).toHaveLength(1);
+    expect(done.every(({ to }) => to === schemaVersion)).toBe(true);
+    expect(await migrateTo(schema)).toEqual({ from: schemaVersion, to: schemaVersion });
+  });
+
+  test("a schema that is missing, older or newer is refused with what to run, and left as it is", async () => {
+    const schema = server.newSchema();
+    const start = () => createPostgresStorage({ url: server.url, schema }).start();
+    const missing = await refusalOf(start());
+    expect(missing).toBeInstanceOf(StorageUnavailable);
+    expect(String(missing)).toContain("Run: ws-service migrate");
+    await migrateTo(schema);
+    for (const version of [schemaVersion - 1, schemaVersion + 1]) {
+      await server.run(`UPDATE ${schema}.schema_version SET version = ${version}`);
+      const refusal = await refusalOf(start());
+      expect(refusal).toBeInstanceOf(StorageUnavailable);
+      expect(String(refusal)).toContain("ws-service migrate");
+      expect(await server.run(`SELECT version FROM ${schema}.schema_version`)).toEqual([{ version }]);
+    }
+    expect(String(await refusalOf(migrateTo(schema)))).toContain(`has version ${schemaVersion + 1}`);
+  });
+
+  test("a name that is no plain identifier is refused", () => {
+    for (const schema of ["Ws", "ws; --", "", "1ws"]) {
+      expect(() => createPostgresStorage({ url: server.url, schema })).toThrow("a schema's name");
+    }
+  });
+
+  test("[LOG1] positions are dense, also after the newest events were removed", async () => {
+    const { storage, close } = await open();
+    await storage.log.append(newEvents("user:a", 3, { createdAt: 1 }));
+    await storage.log.trim({ createdBefore: 2, eventsPerTopic: 1, batch: 100 });
+    const { appended } = await storage.log.append([newEvent("user:a"), newEvent("user:b")]);
+    expect(appended.map(({ position }) => position)).toEqual([4, 5]);
+    await close();
+  });
+
+  test("[LOG1] a batch with a fault in it is refused as a whole, and the others are appended", async () => {
+    const { storage, close } = await open();
+    const missing = { ...newEvent("user:a"), payload: null as unknown as string };
+    const [good, bad, later] = await Promise.allSettled([
+      storage.log.append([newEvent("user:a")]),
+      storage.log.append([newEvent("user:a"), missing]),
+      storage.log.append([newEvent("user:a")]),
+    ]);
+    expect(good.status).toBe("fulfilled");
+    expect(bad.status === "rejected" && bad.reason).not.toBeInstanceOf(StorageUnavailable);
+    expect(later.status === "fulfilled" && later.value.appended[0]).toMatchObject({ seq: 2, position: 2 });
+    await close();
+  });
+
+  test("before a start and after a stop every call is refused; what was under way is answered", async () => {
+    const schema = server.newSchema();
+    await migrateTo(schema);
+    const storage = createPostgresStorage({ url: server.url, schema });
+    expect(await refusalOf(storage.ping())).toBeInstanceOf(StorageUnavailable);
+    await storage.start();
+    const last = storage.log.append([newEvent("user:a")]);
+    await storage.stop();
+    expect((await last).appended[0]!.seq).toBe(1);
+    expect(await refusalOf(storage.log.end())).toBeInstanceOf(StorageUnavailable);
+    await storage.stop();
+  });
+});

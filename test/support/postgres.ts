@@ -16,6 +16,8 @@ export interface PostgresServer {
   resume(): Promise<void>;
   /** A name that no other test uses; all of them are dropped at the end. */
   newSchema(): string;
+  /** An empty database, for what always uses the schema `ws`. @returns its URL */
+  newDatabase(): Promise<string>;
   /** Runs SQL as the application or an operator would. */
   run(sql: string): Promise<Record<string, unknown>[]>;
   dropSchema(schema: string): Promise<void>;
@@ -105,6 +107,7 @@ type Bare = Pick<PostgresServer, "url" | "isOwn" | "halt" | "resume"> & { end():
 function withSchemas({ end, ...server }: Bare): PostgresServer {
   const prefix = `test_${Math.random().toString(36).slice(2, 10)}`;
   const schemas = new Set<string>();
+  const databases: string[] = [];
   let made = 0;
   async function run(text: string): Promise<Record<string, unknown>[]> {
     const sql = postgres(server.url, { max: 1, onnotice: () => {} });
@@ -125,10 +128,21 @@ function withSchemas({ end, ...server }: Bare): PostgresServer {
       schemas.add(schema);
       return schema;
     },
+    async newDatabase() {
+      const name = `${prefix}_db_${++made}`;
+      await run(`CREATE DATABASE ${name}`);
+      databases.push(name);
+      const url = new URL(server.url);
+      url.pathname = `/${name}`;
+      return url.href;
+    },
     run,
     dropSchema,
     async stop() {
-      if (!server.isOwn) for (const schema of [...schemas]) await dropSchema(schema);
+      if (!server.isOwn) {
+        for (const schema of [...schemas]) await dropSchema(schema);
+        for (const name of databases) await run(`DROP DATABASE ${name} WITH (FORCE)`);
+      }
       await end();
     },
   };

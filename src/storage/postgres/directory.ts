@@ -44,6 +44,10 @@ function statements(ws: string, names: DirectoryNames) {
     sharingWith: `SELECT DISTINCT theirs.user_id::text AS id
       FROM ${members} AS mine JOIN ${members} AS theirs USING (conversation_id)
       WHERE mine.user_id = $1 AND theirs.user_id = ANY ($2)`,
+    // Slower, for a list in which some cannot be ids of that column: the others still count.
+    sharingWithAsText: `SELECT DISTINCT theirs.user_id::text AS id
+      FROM ${members} AS mine JOIN ${members} AS theirs USING (conversation_id)
+      WHERE mine.user_id = $1 AND theirs.user_id::text = ANY ($2::text[])`,
     // In one order everywhere, so that two nodes cannot wait for each other.
     upsertUsers: `INSERT INTO ${ws}.users (user_id) SELECT DISTINCT id FROM unnest($1::text[]) AS given (id)
       ORDER BY id ON CONFLICT DO NOTHING`,
@@ -71,11 +75,15 @@ export function createDirectory({ pool, schema, names, watch }: DirectoryOptions
 } {
   const sql = statements(schema, names);
 
-  async function find<Row extends object>(text: string, parameters: Parameter[]): Promise<Row[]> {
+  async function find<Row extends object>(
+    text: string,
+    parameters: Parameter[],
+    otherwise: () => Promise<Row[]> = async () => [],
+  ): Promise<Row[]> {
     try {
       return await pool.query<Row>(text, parameters);
     } catch (error) {
-      if (notAnId.test(String((error as { code?: unknown }).code))) return [];
+      if (notAnId.test(String((error as { code?: unknown }).code))) return otherwise();
       throw error;
     }
   }
@@ -121,7 +129,12 @@ export function createDirectory({ pool, schema, names, watch }: DirectoryOptions
     conversationsOf: (userId) => ids(sql.conversationsOf, [userId]),
     peersOf: (userId, limit) => ids(sql.peersOf, [userId, limit]),
     async sharingWith(userId, userIds) {
-      const sharing = new Set(userIds.length === 0 ? [] : await ids(sql.sharingWith, [userId, arrayOf(userIds)]));
+      if (userIds.length === 0) return new Set();
+      const parameters = [userId, arrayOf(userIds)];
+      const rows = await find<{ id: string }>(sql.sharingWith, parameters, () =>
+        find(sql.sharingWithAsText, parameters),
+      );
+      const sharing = new Set(rows.map(({ id }) => id));
       if (userIds.includes(userId)) sharing.add(userId);
       return sharing;
     },
