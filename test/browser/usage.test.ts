@@ -1,7 +1,9 @@
-/** Proves in a real browser what the README shows, and that two pages can call each other through the service. */
+/** Proves in a real browser what the README shows, what a page may do, and that two pages can call each other. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { launchChromium } from "../support/chromium.ts";
+import { projectFolder } from "../support/program.ts";
 import { type Service, startService } from "../support/service.ts";
 
 /** What page scripts share with the test: all that a socket received, and what is still waited for. */
@@ -37,7 +39,7 @@ const pageScript = `
   };
 `;
 
-/** The README's example, as it is pasted there but for the port and the user. */
+/** The way in of an ordinary page. */
 const usage = ({ port, userId }: { port: number; userId: string }) => `
   const ws = new WebSocket('ws://localhost:${port}/ws?user_id=${userId}');
   window.listenTo(ws);
@@ -81,7 +83,7 @@ afterAll(async () => {
   await site.stop(true);
 });
 
-/** Opens a page of a user of its own and runs the README's example in it, until its requests are answered. */
+/** Opens a page of a user of its own and goes in, until its requests are answered. */
 async function openPage(): Promise<{ page: Page; userId: string; said: string[] }> {
   const userId = crypto.randomUUID();
   const context = await browser.newContext();
@@ -100,7 +102,7 @@ async function openPage(): Promise<{ page: Page; userId: string; said: string[] 
 /** Runs a script in the page and gives what it ends with. */
 const run = (page: Page, script: string) => page.evaluate(`(async () => { ${script} })()`) as Promise<any>;
 
-test("[CON5] [SUB1] the README's example connects, pings, subscribes, and hears what others say", async () => {
+test("[CON5] [SUB1] a page connects, pings, subscribes, and hears what others say", async () => {
   const [anna, ben] = [await openPage(), await openPage()];
   expect(anna.said).toEqual(expect.arrayContaining(["connected", "pong", "subscribed"]));
   const connected = await run(anna.page, "return (await window.ofType('connected')).payload");
@@ -120,6 +122,29 @@ test("[CON5] [SUB1] the README's example connects, pings, subscribes, and hears 
   await run(ben.page, `await window.ask('mark.read', { conversation_id: 'c1', up_to_seq: ${ack.seq} })`);
   const read = await run(anna.page, "return (await window.ofType('message.read')).payload");
   expect(read).toMatchObject({ user_id: ben.userId, up_to_seq: ack.seq });
+}, 60_000);
+
+test("[MSG1] the README's example, pasted into two tabs as it stands there, ends with the message in the first", async () => {
+  const readme = await Bun.file(join(projectFolder, "README.md")).text();
+  const blocks = [...readme.matchAll(/<!-- (\w+) runs -->\n```js\n([\s\S]*?)```/g)];
+  expect(blocks.map(([, who]) => who)).toEqual(["anna", "anna", "ben"]);
+  const tabs: Record<string, Page> = {};
+  for (const who of ["anna", "ben"]) {
+    tabs[who] = await (await browser.newContext()).newPage();
+    await tabs[who].goto(`http://localhost:${site.port}/`);
+  }
+  const shows = (who: string, part: string) => tabs[who]!.waitForEvent("console", (line) => line.text().includes(part));
+  const outcomes = [
+    shows("anna", '"type":"subscribed"'),
+    shows("anna", '"reply_to":"2"'),
+    shows("anna", "message.new"),
+  ];
+  for (const [index, [, who, code]] of blocks.entries()) {
+    await tabs[who!]!.addScriptTag({ content: code!.replaceAll("localhost:8086", `localhost:${service.port}`) });
+    await outcomes[index];
+  }
+  const shown = JSON.parse((await outcomes[2]!).text());
+  expect(shown).toMatchObject({ type: "message.new", topic: "conversation:c1", payload: { content: "Hello!" } });
 }, 60_000);
 
 /** Both sides of a call: sends what ICE finds, and takes what the other's has found once its description is known. */
