@@ -86,7 +86,7 @@ class Drain {
     while (!signal.aborted) {
       try {
         const entries = await inbox.take();
-        this.#isOurTurn = entries !== null;
+        this.#noteTurn(entries !== null);
         if (entries === null || entries.length === 0) await inbox.wait(signal);
         else await this.#publish(entries);
         if (isAway) logger.info({ inbox: inbox.name }, "ingest goes on");
@@ -99,6 +99,11 @@ class Drain {
         await pause(retryDelayMs, signal);
       }
     }
+  }
+
+  #noteTurn(isOurs: boolean): void {
+    if (isOurs && !this.#isOurTurn) this.options.logger.info({ inbox: this.options.inbox.name }, "ingest is here now");
+    this.#isOurTurn = isOurs;
   }
 
   async #publish(entries: InboxEntry[]): Promise<void> {

@@ -1,0 +1,326 @@
+/** Proves the outbox on a real PostgreSQL and real nodes: what commits is published once and in order, whoever dies [PUB2]. */
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import postgres from "postgres";
+import { Client } from "../support/client.ts";
+import { arrived, expectCounted, historyOf } from "../support/ingest.ts";
+import { createPeople, fresh } from "../support/people.ts";
+import { type PostgresServer, startPostgres } from "../support/postgres.ts";
+import { type RedisServer, startRedis, until } from "../support/redis.ts";
+import { type Service, type ServiceOptions, startService } from "../support/service.ts";
+
+setDefaultTimeout(60_000);
+
+let server: PostgresServer;
+let redis: RedisServer;
+let url: string;
+let one: Service;
+let other: Service;
+/** The application. */
+let sql: postgres.Sql;
+
+const startNode = ({ settings, ...options }: ServiceOptions = {}) =>
+  startService({ ...options, settings: { STORAGE__URL: url, CLUSTER__URL: redis.url, ...settings } });
+
+beforeAll(async () => {
+  [server, redis] = await Promise.all([startPostgres(), startRedis()]);
+  // The service's own schema has a fixed name, so these tests have a database of their own.
+  const database = `test_outbox_${Math.random().toString(36).slice(2)}`;
+  await server.run(`CREATE DATABASE ${database}`);
+  url = Object.assign(new URL(server.url), { pathname: `/${database}` }).href;
+  sql = postgres(url, { max: 20, onnotice: () => {} });
+  const { migrate } = await import("../../src/storage/postgres/migrate.ts");
+  await migrate({ url, lockTimeoutMs: 10_000 });
+  one = await startNode();
+  other = await startNode();
+});
+afterAll(async () => {
+  await Promise.all([one?.stop(), other?.stop()]);
+  await sql?.end({ timeout: 1 });
+  await Promise.all([server?.stop(), redis?.stop()]);
+});
+const here = createPeople(() => one.url);
+const there = createPeople(() => other.url);
+
+const tell = (topic: string, payload: postgres.JSONValue, db: postgres.ISql = sql) =>
+  db`SELECT ws.publish(${topic}, 'order.changed', ${sql.json(payload)})`;
+const waiting = async () => Number((await sql`SELECT count(*) AS rows FROM ws.outbox`)[0]!.rows);
+const emptied = () => until(async () => (await waiting()) === 0);
+
+/** A member of the conversation on each node. */
+async function pair() {
+  const topic = `conversation:${fresh("c")}`;
+  const clients = await Promise.all([here.connect(fresh("anna")), there.connect(fresh("ben"))]);
+  for (const client of clients) await client.ask("subscribe", { topics: [topic] });
+  return { topic, clients };
+}
+
+test("[PUB2] [LOG1] a committed row reaches the subscribers of every node, and is in the history", async () => {
+  const { topic, clients } = await pair();
+  await sql.begin(async (transaction) => {
+    await tell(topic, { n: 1, nested: { text: "ä 'quoted' \"€\"" } }, transaction);
+    await tell(topic, { n: 2 }, transaction);
+  });
+  for (const client of clients) {
+    const events = await arrived(client, topic, 2);
+    expectCounted(events, 2);
+    expect(events[0]).toMatchObject({ type: "order.changed", payload: { n: 1, nested: { text: "ä 'quoted' \"€\"" } } });
+    expect(await historyOf(client, topic)).toEqual(events);
+  }
+  await emptied();
+});
+
+test("[PUB2] what is rolled back is never published", async () => {
+  const { topic, clients } = await pair();
+  const failed = sql.begin(async (transaction) => {
+    await tell(topic, { n: 100 }, transaction);
+    throw new Error("the application changed its mind");
+  });
+  await expect(failed).rejects.toThrow("changed its mind");
+  await tell(topic, { n: 1 });
+  for (const client of clients) expectCounted(await arrived(client, topic, 1), 1);
+  expectCounted(await historyOf(clients[0]!, topic), 1);
+});
+
+test("[PUB2] [LOG3] a transaction that commits late holds nobody up and loses nothing", async () => {
+  const { topic, clients } = await pair();
+  const written = Promise.withResolvers<void>();
+  const commit = Promise.withResolvers<void>();
+  const late = sql.begin(async (transaction) => {
+    await tell(topic, { n: 3 }, transaction);
+    await tell(topic, { n: 4 }, transaction);
+    written.resolve();
+    await commit.promise;
+  });
+  await written.promise;
+  await tell(topic, { n: 1 });
+  await tell(topic, { n: 2 });
+  for (const client of clients) expectCounted(await arrived(client, topic, 2), 2);
+  commit.resolve();
+  await late;
+  for (const client of clients) expectCounted(await arrived(client, topic, 4), 4);
+  expectCounted(await historyOf(clients[1]!, topic), 4);
+});
+
+test("[PUB2] [LOG3] many transactions at once on one topic: each one's rows in its order, all of them once", async () => {
+  const { topic, clients } = await pair();
+  const writers = 12;
+  const rounds = 20;
+  await Promise.all(
+    Array.from({ length: writers }, async (_, writer) => {
+      for (let round = 0; round < rounds; round++) {
+        await sql.begin(async (transaction) => {
+          for (const step of [0, 1]) await tell(topic, { writer, n: round * 2 + step + 1 }, transaction);
+        });
+      }
+    }),
+  );
+  const total = writers * rounds * 2;
+  for (const client of clients) {
+    const events = await arrived(client, topic, total);
+    expect(events.map(({ seq }) => seq)).toEqual(Array.from({ length: total }, (_, index) => index + 1));
+    for (let writer = 0; writer < writers; writer++) {
+      const own = events.filter(({ payload }) => payload.writer === writer);
+      expect(own.map(({ payload }) => payload.n)).toEqual(Array.from({ length: rounds * 2 }, (_, n) => n + 1));
+    }
+    expect(await historyOf(client, topic)).toEqual(events);
+  }
+});
+
+test("[PUB2] [LOG2] the same event_key publishes once", async () => {
+  const { topic, clients } = await pair();
+  await sql`SELECT ws.publish(${topic}, 'order.paid', '{"n": 1}', 'order-7')`;
+  await emptied();
+  await sql`SELECT ws.publish(${topic}, 'order.paid', '{"n": 5}', 'order-7')`;
+  await sql`SELECT ws.publish(${topic}, 'order.paid', '{"n": 2}', 'order-8')`;
+  expectCounted(await arrived(clients[0]!, topic, 2), 2);
+  expectCounted(await historyOf(clients[1]!, topic), 2);
+});
+
+test("[PUB2] users get it on their own topics, notifications among the notifications, a conversation on its own", async () => {
+  const users = [fresh("anna"), fresh("ben")];
+  const clients = [await here.connect(users[0]!), await there.connect(users[1]!)];
+  await sql`SELECT ws.publish_to_users(${sql.array([...users, users[0]!])}, 'order.paid', '{"n": 1}')`;
+  await sql`SELECT ws.publish_to_users(${sql.array(users)}, 'notification', '{"title": "hello"}')`;
+  const c = fresh("c");
+  await clients[0]!.ask("subscribe", { topics: [`conversation:${c}`] });
+  await sql`SELECT ws.publish_to_conversation(${c}, 'poll.opened', '{"n": 1}')`;
+  for (const [index, client] of clients.entries()) {
+    expectCounted(await arrived(client, `user:${users[index]}`, 1), 1);
+    const [note] = await arrived(client, `notifications:${users[index]}`, 1);
+    expect(note).toMatchObject({ type: "notification", payload: { title: "hello" } });
+  }
+  expectCounted(await arrived(clients[0]!, `conversation:${c}`, 1), 1);
+});
+
+test("[PUB2] [REC3] a message that the application wrote is a message: it counts as unread and can be read", async () => {
+  const { topic, clients } = await pair();
+  const c = topic.slice("conversation:".length);
+  const message = { message_id: fresh("m"), conversation_id: c, sender_id: "robot", content: "hello" };
+  await sql`SELECT ws.publish(${topic}, 'message.new', ${sql.json(message)})`;
+  const [event] = await arrived(clients[1]!, topic, 1);
+  expect(event).toMatchObject({ id: message.message_id, payload: { ...message, created_at: expect.any(String) } });
+  const { topics } = await clients[1]!.ask("subscribe", { topics: [topic], since: { cursor: 0 } });
+  expect(topics[0].snapshot).toMatchObject({ unread: 1 });
+});
+
+test("[PUB2] numbers longer than JavaScript's come out as they went in", async () => {
+  const { topic, clients } = await pair();
+  await sql`SELECT ws.publish(${topic}, 'order.paid', '{"cents": 12345678901234567890}')`;
+  await arrived(clients[0]!, topic, 1);
+  const [row] = await sql`SELECT payload FROM ws.events WHERE payload::text LIKE '%12345678901234567890%'`;
+  expect(row).toBeDefined();
+});
+
+test("[PUB2] [PUB1] wrong arguments are SQL errors of the application's own statement", async () => {
+  const faults: [call: string, message: RegExp][] = [
+    [`ws.publish('room:1', 'a', '{}')`, /topic must be user:<id>, conversation:<id> or notifications:<id>/],
+    [`ws.publish('typing:c1', 'a', '{}')`, /topic must be/],
+    [`ws.publish('user:', 'a', '{}')`, /topic must be/],
+    [`ws.publish('user:a b', 'a', '{}')`, /topic must be/],
+    [`ws.publish('user:ä', 'a', '{}')`, /topic must be/],
+    [`ws.publish('user:' || repeat('x', 129), 'a', '{}')`, /topic must be/],
+    [`ws.publish(NULL, 'a', '{}')`, /topic must be .* it is null/],
+    [`ws.publish('user:u1', 'Order', '{}')`, /type must match/],
+    [`ws.publish('user:u1', NULL, '{}')`, /type must match/],
+    [`ws.publish('user:u1', 'ack', '{}')`, /type 'ack' is a reply of the server's own/],
+    [`ws.publish('user:u1', 'a', '[1]')`, /payload must be a JSON object; it is array/],
+    [`ws.publish('user:u1', 'a', NULL)`, /payload must be a JSON object; it is null/],
+    [`ws.publish('user:u1', 'a', '{}', 'two words')`, /event_key must have/],
+    [`ws.publish('user:u1', 'a', '{}', '')`, /event_key must have/],
+    [`ws.publish_to_users('{}', 'a', '{}')`, /user_ids must name 1 to 1000 users, it names 0/],
+    [`ws.publish_to_users(array_fill('u'::text, '{1001}'), 'a', '{}')`, /it names 1001/],
+    [`ws.publish_to_users('{u1,NULL}', 'a', '{}')`, /topic must be/],
+    [`ws.publish_to_conversation(NULL, 'a', '{}')`, /topic must be/],
+  ];
+  for (const [call, message] of faults) {
+    const error = await sql.unsafe(`SELECT ${call}`).then(
+      () => new Error(`${call} was taken`),
+      (reason: postgres.PostgresError) => reason,
+    );
+    expect(error.message).toMatch(message);
+    expect(error).toMatchObject({ code: "22023" });
+  }
+});
+
+test("[PUB2] a role that may use the schema may publish, and may neither read nor write the table", async () => {
+  const { topic, clients } = await pair();
+  const role = `application_${Math.random().toString(36).slice(2)}`;
+  await sql.unsafe(`CREATE ROLE ${role}; GRANT USAGE ON SCHEMA ws TO ${role}`);
+  try {
+    await sql.begin(async (transaction) => {
+      await transaction.unsafe(`SET LOCAL ROLE ${role}`);
+      await tell(topic, { n: 1 }, transaction);
+    });
+    expectCounted(await arrived(clients[0]!, topic, 1), 1);
+    const reading = sql.begin(async (transaction) => {
+      await transaction.unsafe(`SET LOCAL ROLE ${role}`);
+      await transaction`SELECT * FROM ws.outbox`;
+    });
+    await expect(reading).rejects.toMatchObject({ code: "42501" });
+  } finally {
+    await sql.unsafe(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
+  }
+});
+
+test("[PUB2] what can never be published is put aside with its reason and holds up nothing", async () => {
+  const { topic, clients } = await pair();
+  const deep = `${'{"a":'.repeat(31)}1${"}".repeat(31)}`;
+  await sql.begin(async (transaction) => {
+    await transaction`SELECT ws.publish(${topic}, 'message.new', '{"content": "from nobody"}')`;
+    await tell(topic, { n: 1 }, transaction);
+    await transaction`SELECT ws.publish(${topic}, 'too.deep', ${deep}::text::jsonb)`;
+    await tell(topic, { n: 2 }, transaction);
+  });
+  for (const client of clients) expectCounted(await arrived(client, topic, 2), 2);
+  await emptied();
+  const rejected = await sql`SELECT type, reason FROM ws.outbox_rejected WHERE topic = ${topic} ORDER BY type`;
+  expect(rejected.map(({ type, reason }) => [type, reason])).toEqual([
+    ["message.new", expect.stringMatching(/^payload\.\w+: This is not the payload of message.new.$/)],
+    ["too.deep", "payload: This is nested too deep."],
+  ]);
+  const isSaid = (line: { msg: string; reason?: unknown }) => String(line.reason).startsWith("payload: This is nested");
+  await Promise.any([one.logged(isSaid), other.logged(isSaid)]);
+  // Mended by the operator, it is published.
+  await sql`INSERT INTO ws.outbox (topic, type, payload) SELECT topic, type, '{"n": 3}' FROM ws.outbox_rejected
+    WHERE topic = ${topic} AND type = 'too.deep'`;
+  expectCounted(await arrived(clients[0]!, topic, 3), 3);
+});
+
+/** Commits rows from 1 on, ten in each transaction, for as long as it should. @returns how many */
+async function commitWhile(topic: string, isWanted: (count: number) => boolean): Promise<number> {
+  let count = 0;
+  for (; isWanted(count); count += 10) {
+    await sql`SELECT ws.publish(${topic}, 'order.changed', jsonb_build_object('n', n))
+      FROM generate_series(${count + 1}::int, ${count + 10}::int) AS n`;
+  }
+  return count;
+}
+
+test("[PUB2] [LOG3] kill -9 of every node that drains, amid thousands of rows: every row once, in order", async () => {
+  const topics = [1, 2, 3].map(() => `conversation:${fresh("c")}`);
+  // It shows what is published and has no part in it.
+  const bystander = await startNode({ settings: { STORAGE__OUTBOX: "false" } });
+  try {
+    const watcher = await Client.connect(bystander.url, { query: { user_id: fresh("watcher") }, patienceMs: 40_000 });
+    await watcher.ask("subscribe", { topics });
+    let deaths = 0;
+    const writing = Promise.all(topics.map((topic) => commitWhile(topic, (count) => deaths < 2 || count < 1_000)));
+    const drained = () => watcher.received.filter(({ type }) => type === "order.changed").length;
+    for (; deaths < 2; deaths++) {
+      const before = drained();
+      await watcher.until(() => (drained() > before + 300 ? true : undefined));
+      const drainer = await Promise.any([one, other].map(hasTurn));
+      await drainer.kill();
+    }
+    await Promise.all([one.stop(), other.stop()]);
+    [one, other] = await Promise.all([startNode(), startNode()]);
+    for (const [index, count] of (await writing).entries()) {
+      const topic = topics[index]!;
+      await arrived(watcher, topic, count);
+      await watcher.settled();
+      expectCounted(await arrived(watcher, topic, count), count);
+      expectCounted(await historyOf(watcher, topic), count);
+    }
+    await emptied();
+    await watcher.close();
+  } finally {
+    await bystander.stop();
+  }
+});
+
+/** Resolves where the node is alive and drains. */
+async function hasTurn(node: Service): Promise<Service> {
+  await node.logged(({ msg, inbox }) => msg === "ingest is here now" && inbox === "outbox");
+  const isAlive = await Promise.race([node.exited.then(() => false), fetch(`${node.http}/live`).then(({ ok }) => ok)]);
+  if (!isAlive) throw new Error("it is dead");
+  return node;
+}
+
+test("[PUB2] [DRN] a node that is told to end hands over; nothing is lost or doubled", async () => {
+  const { topic, clients } = await pair();
+  const writing = commitWhile(topic, (count) => count < 1_000);
+  const [leaving, staying, client] =
+    (await Promise.any([one, other].map(hasTurn))) === one ? [one, other, clients[1]!] : [other, one, clients[0]!];
+  await client.until(() => (client.received.length > 50 ? true : undefined));
+  leaving.signal("SIGTERM");
+  expect(await leaving.exited).toBe(0);
+  await hasTurn(staying);
+  await writing;
+  expectCounted(await arrived(client, topic, 1_000), 1_000);
+  expectCounted(await historyOf(client, topic), 1_000);
+  await leaving.stop();
+  if (leaving === one) one = await startNode();
+  else other = await startNode();
+});
+
+test("[PUB2] [LOG1] while PostgreSQL is away rows wait, and go on by themselves", async () => {
+  if (!server.isOwn) return;
+  const { topic, clients } = await pair();
+  await tell(topic, { n: 1 });
+  await arrived(clients[0]!, topic, 1);
+  await server.halt();
+  await Promise.any([one, other].map((node) => node.logged(({ msg }) => msg === "ingest waits")));
+  await server.resume();
+  await tell(topic, { n: 2 });
+  for (const client of clients) expectCounted(await arrived(client, topic, 2), 2);
+});

@@ -1,0 +1,245 @@
+/** Proves the stream on a real Redis and real nodes: what is added is published once and in order, whoever dies [PUB2]. */
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { Redis } from "ioredis";
+import { migrate } from "../../src/storage/postgres/migrate.ts";
+import { Client } from "../support/client.ts";
+import { arrived, expectCounted, historyOf } from "../support/ingest.ts";
+import { createPeople, fresh } from "../support/people.ts";
+import { type PostgresServer, startPostgres } from "../support/postgres.ts";
+import { type RedisServer, startRedis, until } from "../support/redis.ts";
+import { type Service, type ServiceOptions, startService } from "../support/service.ts";
+
+setDefaultTimeout(60_000);
+
+const stream = "app-events";
+let server: PostgresServer;
+let redis: RedisServer;
+let url: string;
+let one: Service;
+let other: Service;
+/** The application. */
+let app: Redis;
+
+const startNode = ({ settings, ...options }: ServiceOptions = {}) =>
+  startService({
+    ...options,
+    settings: { STORAGE__URL: url, CLUSTER__URL: redis.url, CLUSTER__INGEST_STREAM: stream, ...settings },
+  });
+
+beforeAll(async () => {
+  [server, redis] = await Promise.all([startPostgres(), startRedis()]);
+  const database = `test_stream_${Math.random().toString(36).slice(2)}`;
+  await server.run(`CREATE DATABASE ${database}`);
+  url = Object.assign(new URL(server.url), { pathname: `/${database}` }).href;
+  await migrate({ url, lockTimeoutMs: 10_000 });
+  app = new Redis(redis.url);
+  // Added before any node has come, and published once one has.
+  await app.xadd(stream, "*", "conversation_id", "early", "type", "order.changed", "payload", '{"n":1}');
+  one = await startNode();
+  other = await startNode();
+});
+afterAll(async () => {
+  app?.disconnect();
+  await Promise.all([one?.stop(), other?.stop()]);
+  await Promise.all([server?.stop(), redis?.stop()]);
+});
+const here = createPeople(() => one.url);
+const there = createPeople(() => other.url);
+
+const add = (fields: Record<string, string>, to = stream) => app.xadd(to, "*", ...Object.entries(fields).flat());
+const tell = (topic: string, payload: object) =>
+  add({ topic, type: "order.changed", payload: JSON.stringify(payload) });
+const emptied = () => until(async () => (await app.xlen(stream)) === 0);
+
+/** A member of the conversation on each node. */
+async function pair() {
+  const topic = `conversation:${fresh("c")}`;
+  const clients = await Promise.all([here.connect(fresh("anna")), there.connect(fresh("ben"))]);
+  for (const client of clients) await client.ask("subscribe", { topics: [topic] });
+  return { topic, clients };
+}
+
+test("[PUB2] [LOG1] an entry reaches the subscribers of every node, is in the history and leaves the stream", async () => {
+  const { topic, clients } = await pair();
+  await tell(topic, { n: 1, text: 'ä "€"' });
+  await add({ conversation_id: topic.slice("conversation:".length), type: "order.changed", payload: '{"n":2}' });
+  for (const client of clients) {
+    const events = await arrived(client, topic, 2);
+    expectCounted(events, 2);
+    expect(events[0]).toMatchObject({ type: "order.changed", payload: { n: 1, text: 'ä "€"' } });
+    expect(await historyOf(client, topic)).toEqual(events);
+  }
+  await emptied();
+  expect((await app.xpending(stream, "ws-service"))[0]).toBe(0);
+});
+
+test("[PUB2] what was added before the first node came is published", async () => {
+  const client = await here.connect(fresh("anna"));
+  expectCounted(await historyOf(client, "conversation:early"), 1);
+});
+
+test("[PUB2] users get it on their own topics, notifications among the notifications", async () => {
+  const users = [fresh("anna"), fresh("ben")];
+  const clients = [await here.connect(users[0]!), await there.connect(users[1]!)];
+  await add({ user_ids: JSON.stringify([...users, users[0]!]), type: "order.paid", payload: '{"n":1}' });
+  await add({ user_ids: JSON.stringify(users), type: "notification", payload: '{"title":"hello"}' });
+  for (const [index, client] of clients.entries()) {
+    expectCounted(await arrived(client, `user:${users[index]}`, 1), 1);
+    const [note] = await arrived(client, `notifications:${users[index]}`, 1);
+    expect(note).toMatchObject({ seq: 1, type: "notification", payload: { title: "hello" } });
+  }
+});
+
+test("[PUB2] [LOG2] the same event_key publishes once", async () => {
+  const { topic, clients } = await pair();
+  for (const [n, event_key] of [
+    [1, "order-7"],
+    [9, "order-7"],
+    [2, "order-8"],
+  ] as const)
+    await add({ topic, type: "order.paid", payload: JSON.stringify({ n }), event_key });
+  expectCounted(await arrived(clients[0]!, topic, 2), 2);
+  await emptied();
+  expectCounted(await historyOf(clients[1]!, topic), 2);
+});
+
+test("[PUB2] [PUB1] what can never be published is put aside with its reason and holds up nothing", async () => {
+  const { topic, clients } = await pair();
+  const good = { topic, type: "order.changed", payload: "{}" };
+  const faults: [fields: Record<string, string>, reason: RegExp][] = [
+    [{ nothing: "at all" }, /^payload: This is not JSON/],
+    [{ ...good, payload: "{" }, /^payload: This is not JSON/],
+    [{ ...good, payload: "[1]" }, /^payload: This is not a JSON object/],
+    [{ ...good, payload: `${'{"a":'.repeat(31)}1${"}".repeat(31)}` }, /^payload: This is nested too deep/],
+    [{ ...good, topic: "conversation" }, /^topic: This is not the whole name of a topic/],
+    [{ ...good, topic: "typing:c1" }, /^topic: Events of this topic are not logged/],
+    [{ ...good, conversation_id: "c1" }, /^topic: needs exactly one of/],
+    [{ type: "a", payload: "{}" }, /^topic: needs exactly one of/],
+    [{ ...good, type: "Order" }, /^type: must match/],
+    [{ ...good, type: "ack" }, /^type: This type is a reply/],
+    [{ ...good, event_key: "two words" }, /^event_key: must be printable/],
+    [{ user_ids: "u1,u2", type: "a", payload: "{}" }, /^user_ids: This is not JSON/],
+    [{ user_ids: "[]", type: "a", payload: "{}" }, /^user_ids: must name at least one/],
+    [{ ...good, type: "message.new" }, /^payload\.\w+: This is not the payload of message.new/],
+  ];
+  await app.del(`${stream}:rejected`);
+  await tell(topic, { n: 1 });
+  const ids: (string | null)[] = [];
+  for (const [fields] of faults) ids.push(await add(fields));
+  await tell(topic, { n: 2 });
+  for (const client of clients) expectCounted(await arrived(client, topic, 2), 2);
+  await emptied();
+  const rejected = await app.xrange(`${stream}:rejected`, "-", "+");
+  expect(rejected).toHaveLength(faults.length);
+  for (const [index, [, flat]] of rejected.entries()) {
+    const [fields, reason] = faults[index]!;
+    const kept = Object.fromEntries(Array.from({ length: flat.length / 2 }, (_, at) => flat.slice(at * 2, at * 2 + 2)));
+    expect(kept).toEqual({ entry_id: ids[index], reason: expect.stringMatching(reason), ...fields });
+  }
+});
+
+test("[PUB2] [LOG3] what a consumer had read and not acknowledged when it died comes first", async () => {
+  const { topic, clients } = await pair();
+  await Promise.all([one.kill(), other.kill()]);
+  for (let n = 1; n <= 40; n++) await tell(topic, { n });
+  await app.xreadgroup("GROUP", "ws-service", "somebody else", "COUNT", 30, "STREAMS", stream, ">");
+  // Deleted while it was pending: it is as if it had never been.
+  const deleted = await tell(topic, { n: 1_000 });
+  await app.xreadgroup("GROUP", "ws-service", "somebody else", "COUNT", 30, "STREAMS", stream, ">");
+  await app.xdel(stream, deleted!);
+  for (let n = 41; n <= 50; n++) await tell(topic, { n });
+  await Promise.all(clients.map(({ closed }) => closed));
+  await Promise.all([one.stop(), other.stop()]);
+  [one, other] = await Promise.all([startNode(), startNode()]);
+  const client = await there.connect(fresh("carl"));
+  await emptied();
+  expectCounted(await historyOf(client, topic), 50);
+  expect((await app.xpending(stream, "ws-service"))[0]).toBe(0);
+});
+
+/** Adds entries from 1 on for as long as it should. @returns how many */
+async function addWhile(topic: string, isWanted: (count: number) => boolean): Promise<number> {
+  let count = 0;
+  while (isWanted(count)) {
+    const pipeline = app.pipeline();
+    for (let more = 0; more < 10; more++) {
+      pipeline.xadd(stream, "*", "topic", topic, "type", "order.changed", "payload", JSON.stringify({ n: ++count }));
+    }
+    await pipeline.exec();
+    // Redis takes them far faster than they can be made durable.
+    await until(async () => (await app.xlen(stream)) < 3_000);
+  }
+  return count;
+}
+
+/** Resolves where the node is alive and drains. */
+async function hasTurn(node: Service): Promise<Service> {
+  await node.logged(({ msg, inbox }) => msg === "ingest is here now" && inbox === "stream");
+  const isAlive = await Promise.race([node.exited.then(() => false), fetch(`${node.http}/live`).then(({ ok }) => ok)]);
+  if (!isAlive) throw new Error("it is dead");
+  return node;
+}
+
+test("[PUB2] [LOG3] kill -9 of every node that drains, amid thousands of entries: every entry once, in order", async () => {
+  const topics = [1, 2, 3].map(() => `conversation:${fresh("c")}`);
+  // It shows what is published and has no part in it.
+  const bystander = await startNode({ settings: { CLUSTER__INGEST_STREAM: "" } });
+  try {
+    const watcher = await Client.connect(bystander.url, { query: { user_id: fresh("watcher") }, patienceMs: 40_000 });
+    await watcher.ask("subscribe", { topics });
+    let deaths = 0;
+    const adding = Promise.all(topics.map((topic) => addWhile(topic, (count) => deaths < 2 || count < 1_000)));
+    const drained = () => watcher.received.filter(({ type }) => type === "order.changed").length;
+    for (; deaths < 2; deaths++) {
+      const before = drained();
+      await watcher.until(() => (drained() > before + 300 ? true : undefined));
+      const drainer = await Promise.any([one, other].map(hasTurn));
+      await drainer.kill();
+    }
+    await Promise.all([one.stop(), other.stop()]);
+    [one, other] = await Promise.all([startNode(), startNode()]);
+    for (const [index, count] of (await adding).entries()) {
+      const topic = topics[index]!;
+      await arrived(watcher, topic, count);
+      await watcher.settled();
+      expectCounted(await arrived(watcher, topic, count), count);
+      expectCounted(await historyOf(watcher, topic), count);
+    }
+    await emptied();
+    await watcher.close();
+  } finally {
+    await bystander.stop();
+  }
+});
+
+test("[PUB2] [LOG3] a node that froze and lost its turn unawares changes nothing when it wakes", async () => {
+  const { topic, clients } = await pair();
+  const [frozen, awake, client] =
+    (await Promise.any([one, other].map(hasTurn))) === one ? [one, other, clients[1]!] : [other, one, clients[0]!];
+  let hasWoken = false;
+  const adding = addWhile(topic, (count) => !hasWoken || count < 500);
+  await client.until(() => (client.received.length > 50 ? true : undefined));
+  frozen.signal("SIGSTOP");
+  await hasTurn(awake);
+  const seen = client.received.length;
+  await client.until(() => (client.received.length > seen + 300 ? true : undefined));
+  frozen.signal("SIGCONT");
+  hasWoken = true;
+  const count = await adding;
+  await arrived(client, topic, count);
+  await emptied();
+  await client.settled();
+  expectCounted(await arrived(client, topic, count), count);
+  expectCounted(await historyOf(client, topic), count);
+});
+
+test("[PUB2] after Redis has lost everything the stream is read anew", async () => {
+  await redis.kill();
+  await redis.restart();
+  const client = await here.connect(fresh("dora"));
+  const topic = `conversation:${fresh("c")}`;
+  await until(async () => (await app.ping().catch(() => "")) === "PONG");
+  for (const n of [1, 2, 3]) await tell(topic, { n });
+  await emptied();
+  expectCounted(await historyOf(client, topic), 3);
+});
