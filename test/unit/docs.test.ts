@@ -128,6 +128,15 @@ test("every setting is in the reference with its true type and default, and noth
   expect(rows.filter(([, , , , meaning]) => meaning!.trim().length < 10)).toEqual([]);
 });
 
+test("every command is in the README", () => {
+  const commands = [...textOf("src/main.ts").matchAll(/^ {2}(\w+): async \(\) => \(await import/gm)].map(
+    ([, name]) => name!,
+  );
+  expect(commands.length).toBeGreaterThan(5);
+  const readme = textOf("README.md");
+  expect(commands.filter((name) => !new RegExp(`^\\| \`${name}\\b`, "m").test(readme))).toEqual([]);
+});
+
 test("every relative link of the papers leads somewhere, to its heading too", () => {
   /** As the usual viewers make an anchor of a heading. */
   const anchorsOf = (text: string) =>
