@@ -181,7 +181,7 @@ describe("PostgreSQL: when it is away", () => {
       }
       return count;
     })();
-    const batches = [keyedBatches("one", 25), keyedBatches("two", 25)];
+    const batches = [keyedBatches("one", 12), keyedBatches("two", 12)];
     await Promise.all(
       batches.map(async (of, index) => {
         for (const batch of of) await appendUntilTaken(nodes[index]!, batch);
