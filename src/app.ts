@@ -3,6 +3,7 @@ import { createAuthenticator } from "./auth/authenticator.ts";
 import { type Audience, Broadcaster } from "./broadcast/broadcaster.ts";
 import type { NativeTopics } from "./broadcast/ports.ts";
 import { Publisher } from "./broadcast/publisher.ts";
+import { ReceiptRelay } from "./broadcast/receipt-relay.ts";
 import { Sequencer } from "./broadcast/sequencer.ts";
 import { createCallPermission } from "./calls/permission.ts";
 import { createCallService } from "./calls/service.ts";
@@ -13,10 +14,8 @@ import type { Config } from "./config/schema.ts";
 import { createDirectoryView } from "./directory/directory.ts";
 import type { Figures } from "./handlers/admin-questions.ts";
 import type { Routes, Services } from "./handlers/context.ts";
-import { ReceiptRelay } from "./handlers/receipt-relay.ts";
-import { clusterChecker, storageChecker } from "./health/checkers.ts";
-import { createHealthHandler } from "./health/handler.ts";
-import { createHealthManager } from "./health/manager.ts";
+import type { Siblings } from "./health/checkers.ts";
+import { createHealth } from "./health/health.ts";
 import { createIngest } from "./ingest/ingest.ts";
 import { createPresenceTracker } from "./presence/tracker.ts";
 import { TypingTracker } from "./presence/typing.ts";
@@ -54,6 +53,8 @@ export interface AppOptions {
   now?: () => number;
   newId?: () => string;
   random?: () => number;
+  /** The other processes on the same port. */
+  siblings?: Siblings;
 }
 
 export interface App {
@@ -64,6 +65,8 @@ export interface App {
   reload(): Promise<void>;
   /** Lets everybody go, each at its own moment, then stops; a second call ends it at once [DRN]. */
   drain(): Promise<void>;
+  /** Whether this process can serve, whatever its siblings [END2]. */
+  isReady(): Promise<boolean>;
   stats(): Promise<Figures>;
 }
 
@@ -79,6 +82,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     now = Date.now,
     newId = () => Bun.randomUUIDv7(),
     random = Math.random,
+    siblings,
   } = options;
   const storage = createStorage(config, { now, logger });
   const cluster = createCluster(config, { now, version, nodeId: config.cluster.node_id ?? newId(), logger });
@@ -278,15 +282,9 @@ export async function startApp(options: AppOptions): Promise<App> {
     newId,
   };
   const router = new Router({ services, routes, codecs, limiter, logger });
-  const health = createHealthHandler({
-    manager: createHealthManager({
-      checkers: [storageChecker(storage), clusterChecker(cluster)],
-      now: () => performance.now(),
-      logger,
-    }),
-    draining: () => draining,
-  });
-  const server = new Server({ config, router, upgrades, sessions, health, hub, logger, now });
+  const health = createHealth({ storage, cluster, siblings, draining: () => draining, logger });
+  const sharesPort = siblings !== undefined;
+  const server = new Server({ config, router, upgrades, sessions, health, hub, logger, now, sharesPort });
   const liveness = new Liveness({
     config,
     hub,
@@ -449,6 +447,7 @@ export async function startApp(options: AppOptions): Promise<App> {
       await Promise.all([server.rotateCertificate(), authenticator.reload()]);
     },
     drain,
+    isReady: health.isReady,
     stats: figures,
   };
 }

@@ -4,6 +4,7 @@ import type { Codec } from "../protocol/codec.ts";
 import type { OutgoingMessage } from "../protocol/envelope.ts";
 import type { WireFormat } from "../protocol/limits.ts";
 import type { LoggedEvent } from "../storage/ports.ts";
+import { type Counts, countOne } from "../telemetry/counts.ts";
 import {
   everyoneTopic,
   type Frame,
@@ -36,6 +37,7 @@ export interface BroadcasterOptions {
   bus: Bus;
   /** Called before an event that is not logged reaches this node's subscribers of a topic. */
   onEphemeral?: (topic: string) => void;
+  counts: Counts;
   now: () => number;
   newId: () => string;
 }
@@ -59,6 +61,7 @@ export class Broadcaster {
       at: this.options.now(),
     };
     this.options.onEphemeral?.(topic);
+    countOne(this.options.counts.published, "ephemeral");
     this.#publishHere(topic, message, audience);
     const { exceptDevice, onlyDevice } = audience;
     this.options.bus.publish(topic, { kind: "ephemeral", topic, ...message, exceptDevice, onlyDevice });

@@ -2,6 +2,7 @@
 import type { Bus } from "../cluster/ports.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { type Appended, type EventLog, type NewEvent, StorageUnavailable } from "../storage/ports.ts";
+import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Audience } from "./broadcaster.ts";
 import type { Sequencer } from "./sequencer.ts";
@@ -10,6 +11,7 @@ export interface PublisherOptions {
   log: EventLog;
   sequencer: Sequencer;
   bus: Bus;
+  counts: Counts;
   logger: Logger;
   /** Events that may wait for the log before `unavailable` (`websocket.broadcast_buffer`). */
   waitingMax: number;
@@ -91,12 +93,15 @@ export class Publisher {
     this.#inFlight = true;
     const batch = this.#takeBatch();
     const events = batch.flatMap((waiting) => waiting.events);
-    const { log, sequencer } = this.options;
+    const { counts, log, sequencer } = this.options;
+    const startedAtMs = performance.now();
     for (const waiting of batch) for (const { id } of waiting.events) sequencer.expect(id, waiting.audience);
     try {
       const { previousPosition, appended } = await log.append(events);
+      counts.appended({ events: events.length, durationMs: performance.now() - startedAtMs });
       this.#publish(batch, appended, previousPosition);
     } catch (error) {
+      counts.appendFailures++;
       this.#fail(batch, error);
     }
     for (const { id } of events) sequencer.forget(id);
@@ -134,8 +139,9 @@ export class Publisher {
   }
 
   #publishOne(event: NewEvent, result: Appended, { audience, correlationId }: Waiting): void {
-    const { sequencer, bus, logger } = this.options;
+    const { counts, sequencer, bus, logger } = this.options;
     if (!result.duplicate) {
+      countOne(counts.published, "logged");
       const { id, topic, type, payload, createdAt } = event;
       const logged = { id, topic, type, payload, createdAt, seq: result.seq, position: result.position };
       sequencer.accept(logged, audience);
