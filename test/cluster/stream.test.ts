@@ -1,0 +1,116 @@
+/** Proves whose turn it is on a stream, on one Redis and on a Redis Cluster [PUB2]. */
+import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import type { Redis } from "ioredis";
+import { parseRedisUrl } from "../../src/cluster/redis/address.ts";
+import { openCommandClient } from "../../src/cluster/redis/connection.ts";
+import { RedisStream } from "../../src/cluster/redis/stream.ts";
+import { silent } from "../support/cluster.ts";
+import { fresh } from "../support/people.ts";
+import { startRedis, startRedisCluster, until } from "../support/redis.ts";
+
+setDefaultTimeout(60_000);
+
+const kinds = { "one Redis": startRedis, "a Redis Cluster": startRedisCluster };
+const never = new AbortController().signal;
+
+for (const [kind, start] of Object.entries(kinds)) {
+  describe(kind, () => {
+    let redis: { url: string; stop(): Promise<void> };
+    let app: Redis;
+    const open: RedisStream[] = [];
+
+    beforeAll(async () => {
+      redis = await start();
+      // It has the same commands as one for a Redis Cluster.
+      app = openCommandClient(parseRedisUrl(redis.url), { commandTimeoutMs: 5_000 }) as Redis;
+      await app.connect();
+    });
+    afterEach(async () => void (await Promise.all(open.splice(0).map((inbox) => inbox.stop()))));
+    afterAll(async () => {
+      app?.disconnect();
+      await redis?.stop();
+    });
+
+    async function reader(stream: string, turnMs = 60_000): Promise<RedisStream> {
+      const options = { url: redis.url, stream, group: "g", turnMs, now: Date.now, logger: silent };
+      const inbox = new RedisStream({ ...options, newId: () => fresh("reader") });
+      await inbox.start();
+      open.push(inbox);
+      return inbox;
+    }
+    const add = (stream: string, n: number) => app.xadd(stream, "*", "n", String(n));
+    const idsOf = async (inbox: RedisStream) => (await inbox.take())?.map(({ id }) => id) ?? null;
+    const ids = (entries: { id: string }[] | null) => entries?.map(({ id }) => id) ?? null;
+
+    test("[PUB2] one reader has the turn; what it has not removed comes again, before anything new", async () => {
+      const stream = fresh("stream");
+      const [first, second] = [await reader(stream), await reader(stream)];
+      const added = [await add(stream, 1), await add(stream, 2)];
+      const taken = await first.take();
+      expect(taken).toMatchObject([{ fields: { n: "1" } }, { fields: { n: "2" } }]);
+      expect(await idsOf(second)).toBeNull();
+      added.push(await add(stream, 3));
+      expect(ids(await first.take())).toEqual(added.slice(0, 2));
+      // Handed over with what is under way.
+      await first.stop();
+      const again = await second.take();
+      expect(again).toEqual(taken);
+      await second.remove(added.slice(0, 2).map(String));
+      expect(await idsOf(second)).toEqual(added.slice(2));
+      expect(await second.lag()).toMatchObject({ entries: 1 });
+      await second.remove([added[2]!]);
+      expect(await idsOf(second)).toEqual([]);
+      expect(await second.lag()).toEqual({ entries: 0, oldestMs: 0 });
+    });
+
+    test("[PUB2] [LOG3] a reader that was silent for too long loses the turn, and reads nothing new after that", async () => {
+      const stream = fresh("{tagged}stream");
+      const [silentOne, next] = [await reader(stream, 50), await reader(stream)];
+      const added = await add(stream, 1);
+      expect(await idsOf(silentOne)).toEqual([added]);
+      let taken: string[] | null = null;
+      await until(async () => (taken = await idsOf(next)) !== null);
+      expect(taken).toEqual([added] as never);
+      await next.remove([added!]);
+      await add(stream, 2);
+      expect(await idsOf(silentOne)).toBeNull();
+      // What it did not know to be done is done already.
+      await silentOne.remove([added!]);
+      expect(await next.take()).toMatchObject([{ fields: { n: "2" } }]);
+    });
+
+    test("[PUB2] waiting ends with a new entry, and what is rejected is kept beside the stream", async () => {
+      const stream = fresh("stream");
+      const inbox = await reader(stream);
+      expect(await idsOf(inbox)).toEqual([]);
+      const waited = inbox.wait(never);
+      const id = await add(stream, 1);
+      await waited;
+      const [entry] = (await inbox.take())!;
+      await inbox.reject([{ entry: entry!, reason: "it is odd" }]);
+      expect(await idsOf(inbox)).toEqual([]);
+      expect(await app.xrange(`${stream}:rejected`, "-", "+")).toEqual([
+        [expect.any(String), ["entry_id", id!, "reason", "it is odd", "n", "1"]],
+      ]);
+    });
+
+    test("[PUB2] a great many entries come in pages of bounded number and bytes", async () => {
+      const stream = fresh("stream");
+      const inbox = await reader(stream);
+      for (let n = 0; n < 1_100; n++) void add(stream, n);
+      await until(async () => (await app.xlen(stream)) === 1_100);
+      const sizes: number[] = [];
+      for (let page = await inbox.take(); page!.length > 0; page = await inbox.take()) {
+        sizes.push(page!.length);
+        await inbox.remove(page!.map(({ id }) => id));
+      }
+      expect(Math.max(...sizes)).toBeLessThanOrEqual(512);
+      expect(sizes.reduce((sum, size) => sum + size, 0)).toBe(1_100);
+      const large = "x".repeat(1 << 20);
+      for (let n = 0; n < 40; n++) await app.xadd(stream, "*", "text", large);
+      const page = await inbox.take();
+      expect(page!.length).toBeLessThanOrEqual(16);
+      expect(ids(await inbox.take())).toEqual(ids(page));
+    });
+  });
+}
