@@ -3,7 +3,6 @@ import { createAuthenticator } from "./auth/authenticator.ts";
 import { type Audience, Broadcaster } from "./broadcast/broadcaster.ts";
 import type { NativeTopics } from "./broadcast/ports.ts";
 import { Publisher } from "./broadcast/publisher.ts";
-import { ReceiptRelay } from "./broadcast/receipt-relay.ts";
 import { Sequencer } from "./broadcast/sequencer.ts";
 import { createCallPermission } from "./calls/permission.ts";
 import { createCallService } from "./calls/service.ts";
@@ -14,6 +13,7 @@ import type { Config } from "./config/schema.ts";
 import { createDirectoryView } from "./directory/directory.ts";
 import type { Figures } from "./handlers/admin-questions.ts";
 import type { Routes, Services } from "./handlers/context.ts";
+import { ReceiptRelay } from "./handlers/receipt-relay.ts";
 import type { Siblings } from "./health/checkers.ts";
 import { createHealth } from "./health/health.ts";
 import { createIngest } from "./ingest/ingest.ts";
@@ -27,6 +27,7 @@ import { createRateLimiter } from "./router/rate-limiter.ts";
 import { Router } from "./router/router.ts";
 import type { DirectoryChange, Storage } from "./storage/ports.ts";
 import { createPostgresStorage } from "./storage/postgres/storage.ts";
+import { Retention } from "./storage/retention.ts";
 import { createSqliteStorage } from "./storage/sqlite/storage.ts";
 import { Access } from "./subscription/access.ts";
 import { Freshness } from "./subscription/freshness.ts";
@@ -35,12 +36,14 @@ import { Membership } from "./subscription/membership.ts";
 import { createSnapshots } from "./subscription/snapshots.ts";
 import type { Subscriber } from "./subscription/subscriber.ts";
 import { callsTopic, everyoneTopic, type Topic, userTopic } from "./subscription/topic.ts";
+import { Counts } from "./telemetry/counts.ts";
 import type { Logger } from "./telemetry/logger.ts";
 import { createAddressLimiter } from "./websocket/address-limiter.ts";
 import { createAdministration } from "./websocket/administration.ts";
 import type { Connection } from "./websocket/connection.ts";
 import { Hub } from "./websocket/hub.ts";
 import { Liveness } from "./websocket/liveness.ts";
+import { startOperations } from "./websocket/operations.ts";
 import { bufferBytesMax, Server } from "./websocket/server.ts";
 import { Sessions } from "./websocket/sessions.ts";
 import { Upgrades } from "./websocket/upgrade.ts";
@@ -53,6 +56,8 @@ export interface AppOptions {
   now?: () => number;
   newId?: () => string;
   random?: () => number;
+  /** Log lines that were dropped, for the metrics. */
+  droppedLogLines?: () => number;
   /** The other processes on the same port. */
   siblings?: Siblings;
 }
@@ -70,9 +75,6 @@ export interface App {
   stats(): Promise<Figures>;
 }
 
-/** How much of the log one retention step removes. */
-const trimBatch = 1_000;
-
 export async function startApp(options: AppOptions): Promise<App> {
   const {
     config,
@@ -82,12 +84,14 @@ export async function startApp(options: AppOptions): Promise<App> {
     now = Date.now,
     newId = () => Bun.randomUUIDv7(),
     random = Math.random,
+    droppedLogLines = () => 0,
     siblings,
   } = options;
   const storage = createStorage(config, { now, logger });
   const cluster = createCluster(config, { now, version, nodeId: config.cluster.node_id ?? newId(), logger });
   const codecs: Record<WireFormat, Codec> = { json: jsonCodec, protobuf: protobufCodec };
   const hub = new Hub();
+  const counts = new Counts();
   let draining = false;
 
   // The topics exist once the server listens; nothing is published before.
@@ -102,6 +106,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     codecs,
     bus: cluster.bus,
     onEphemeral: (topic) => freshness.note(topic),
+    counts,
     now,
     newId,
   });
@@ -115,6 +120,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     log: storage.log,
     sequencer,
     bus: cluster.bus,
+    counts,
     logger,
     waitingMax: config.websocket.broadcast_buffer,
   });
@@ -250,6 +256,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     calls,
     subscriptions,
     cursors: storage.cursors,
+    counts,
     now,
     newId,
     logger,
@@ -281,7 +288,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     now,
     newId,
   };
-  const router = new Router({ services, routes, codecs, limiter, logger });
+  const router = new Router({ services, routes, codecs, limiter, counts, logger });
   const health = createHealth({ storage, cluster, siblings, draining: () => draining, logger });
   const sharesPort = siblings !== undefined;
   const server = new Server({ config, router, upgrades, sessions, health, hub, logger, now, sharesPort });
@@ -297,9 +304,10 @@ export async function startApp(options: AppOptions): Promise<App> {
   /** This node's counts, and the whole cluster's where they are kept there. */
   async function figures(): Promise<Figures> {
     const [presenceCounts, callCounts, logCounts] = await Promise.all([
-      presence.stats(),
-      calls.stats(),
-      storage.log.stats(),
+      // What is away has no figures; the others have.
+      presence.stats().catch(() => ({})),
+      calls.stats().catch(() => ({})),
+      storage.log.stats().catch(() => ({})),
     ]);
     return {
       hub: hub.stats(),
@@ -319,7 +327,13 @@ export async function startApp(options: AppOptions): Promise<App> {
     logger.warn({ error: String(error) }, message);
   }
 
-  let trimming = false;
+  const retention = new Retention({
+    log: storage.log,
+    ageMs: config.log.retention,
+    eventsPerTopic: config.log.events_per_topic,
+    isEnding: () => draining,
+    logger,
+  });
   function cleanUp(at: number): void {
     sequencer.sweep();
     cluster.bus.sweep((topic) => topic === everyoneTopic || broadcaster.subscriberCount(topic) > 0);
@@ -327,23 +341,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     addresses.sweep(at);
     for (const connection of hub.all()) limiter.settle(connection, at);
     cluster.nodes.beat(hub.size).catch((error) => warn(error, "this node could not say that it lives"));
-    if (!trimming) void trim(at);
-  }
-
-  /** Removes what the log need not keep, a little at a time so that appends go on in between. */
-  async function trim(at: number): Promise<void> {
-    trimming = true;
-    const policy = {
-      createdBefore: at - config.log.retention,
-      eventsPerTopic: config.log.events_per_topic,
-      batch: trimBatch,
-    };
-    try {
-      while ((await storage.log.trim(policy)).more && !draining);
-    } catch (error) {
-      warn(error, "retention waits until the log answers");
-    }
-    trimming = false;
+    void retention.run(at);
   }
 
   function onTopicMessage(message: TopicMessage): void {
@@ -362,9 +360,6 @@ export async function startApp(options: AppOptions): Promise<App> {
   function onControlMessage(message: ControlMessage): void {
     if (administration.survey.hear(message)) return;
     switch (message.kind) {
-      case "disconnect":
-        for (const connection of hub.find(message.match)) connection.close(message.code, message.reason);
-        return;
       case "replaced":
         for (const connection of hub.find(message)) {
           if (connection.connectionId !== message.byConnectionId)
@@ -401,6 +396,8 @@ export async function startApp(options: AppOptions): Promise<App> {
   native = server;
   liveness.start();
   await Promise.all([cluster.nodes.beat(0), ingest.start()]);
+  const measured = { counts, figures, droppedLogLines, version, nodeId: cluster.nodeId };
+  const operations = await startOperations(config.operations, { ...measured, logger });
 
   let finish: (() => void) | null = null;
 
@@ -427,6 +424,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   }
 
   async function stop(): Promise<void> {
+    await operations?.stop();
     liveness.stop();
     typing.stop();
     calls.stop();

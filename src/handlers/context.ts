@@ -1,7 +1,6 @@
 /** What a handler is given, and what it gives back. */
 import type { Broadcaster } from "../broadcast/broadcaster.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
-import type { ReceiptRelay } from "../broadcast/receipt-relay.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { CallService } from "../calls/service.ts";
 import type { BlockList, NodeRegistry } from "../cluster/ports.ts";
@@ -17,6 +16,7 @@ import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Subscriber } from "../subscription/subscriber.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { AdminQuestions } from "./admin-questions.ts";
+import type { ReceiptRelay } from "./receipt-relay.ts";
 
 /** The connection that asks. */
 export interface Requester extends Subscriber {

@@ -1,11 +1,11 @@
 /** Turns watermarks that moved into logged receipts, at most one per conversation, user and kind in a short while [REC2]. */
 
+import type { Audience } from "../broadcast/broadcaster.ts";
+import type { Publisher } from "../broadcast/publisher.ts";
 import { limits } from "../protocol/limits.ts";
 import type { ReceiptKind, ReceiptStore, UnsentReceipt } from "../storage/ports.ts";
 import { conversationTopic, userTopic } from "../subscription/topic.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import type { Audience } from "./broadcaster.ts";
-import type { Publisher } from "./publisher.ts";
 
 export interface ReceiptRelayOptions {
   store: ReceiptStore;
