@@ -97,6 +97,7 @@ export class DirectoryWatch {
   }
 
   async #listen(): Promise<void> {
+    const before = this.#state;
     const sql = this.#options.open({
       onClosed: () => this.#lose(sql),
       onNotification: (payload) => this.#hear(payload),
@@ -113,8 +114,8 @@ export class DirectoryWatch {
     } finally {
       clearTimeout(timer);
     }
-    // Stopped meanwhile.
-    if (this.#state.kind === "stopped") return closeConnection(sql);
+    // Stopped meanwhile, perhaps started again.
+    if (this.#state !== before) return closeConnection(sql);
     this.#state = { kind: "listening", sql };
   }
 
