@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import postgres from "postgres";
 import { Client } from "../support/client.ts";
-import { arrived, expectCounted, historyOf } from "../support/ingest.ts";
+import { arrived, examplesOf, expectCounted, historyOf } from "../support/ingest.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { type RedisServer, startRedis, until } from "../support/redis.ts";
@@ -244,6 +244,22 @@ test("[PUB2] what can never be published is put aside with its reason and holds 
   await sql`INSERT INTO ws.outbox (topic, type, payload) SELECT topic, type, '{"n": 3}' FROM ws.outbox_rejected
     WHERE topic = ${topic} AND type = 'too.deep'`;
   expectCounted(await arrived(clients[0]!, topic, 3), 3);
+});
+
+test("[PUB2] the examples of the papers do what they say", async () => {
+  const [anna, ben] = await Promise.all([here.connect("anna"), there.connect("ben")]);
+  await ben.ask("subscribe", { topics: ["conversation:c1"] });
+  const [publishing, resubmitting] = await examplesOf("sql", "Publishing from the application");
+  await sql.unsafe(publishing!);
+  expect(await ben.next("poll.closed")).toMatchObject({ topic: "conversation:c1", payload: { poll_id: "p1" } });
+  for (const client of [anna, ben]) {
+    expect(await client.next("notification")).toMatchObject({ payload: { title: "Your order is on its way" } });
+  }
+  expect(await anna.next("profile.changed")).toMatchObject({ topic: "user:anna", payload: {} });
+  await sql`INSERT INTO ws.outbox_rejected (key, topic, type, payload, created_at, reason)
+    VALUES (gen_random_uuid(), 'user:anna', 'profile.mended', '{}', now(), 'it was odd')`;
+  await sql.unsafe(resubmitting!);
+  await anna.next("profile.mended");
 });
 
 /** Commits rows from 1 on, ten in each transaction, for as long as it should. @returns how many */

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Redis } from "ioredis";
 import { migrate } from "../../src/storage/postgres/migrate.ts";
 import { Client } from "../support/client.ts";
-import { arrived, expectCounted, historyOf } from "../support/ingest.ts";
+import { arrived, examplesOf, expectCounted, historyOf } from "../support/ingest.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { type RedisServer, startRedis, until } from "../support/redis.ts";
@@ -11,7 +11,7 @@ import { type Service, type ServiceOptions, startService } from "../support/serv
 
 setDefaultTimeout(60_000);
 
-const stream = "app-events";
+const stream = "ws-ingest";
 let server: PostgresServer;
 let redis: RedisServer;
 let url: string;
@@ -155,6 +155,21 @@ test("[PUB2] [LOG3] what a consumer had read and not acknowledged when it died c
   await emptied();
   expectCounted(await historyOf(client, topic), 50);
   expect((await app.xpending(stream, "ws-service"))[0]).toBe(0);
+});
+
+test("[PUB2] the examples of the papers do what they say", async () => {
+  const [anna, ben] = await Promise.all([here.connect("anna"), there.connect("ben")]);
+  await ben.ask("subscribe", { topics: ["conversation:c1"] });
+  const [adding] = await examplesOf("sh", "Publishing from the application");
+  for (const line of adding!.trim().split("\n")) {
+    // A shell would take off the quotes just so.
+    const [, command, ...args] = [...line.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain!);
+    await app.call(command!, ...args);
+  }
+  expect(await ben.next("poll.closed")).toMatchObject({ topic: "conversation:c1", payload: { poll_id: "p1" } });
+  for (const client of [anna, ben]) {
+    expect(await client.next("notification")).toMatchObject({ payload: { title: "Your order is on its way" } });
+  }
 });
 
 /** Adds entries from 1 on for as long as it should. @returns how many */
