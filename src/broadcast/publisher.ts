@@ -2,7 +2,7 @@
 import type { Bus } from "../cluster/ports.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { type Appended, type EventLog, type NewEvent, StorageUnavailable } from "../storage/ports.ts";
-import { type Counts, countOne } from "../telemetry/counts.ts";
+import { Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Audience } from "./broadcaster.ts";
 import type { Sequencer } from "./sequencer.ts";
@@ -11,7 +11,7 @@ export interface PublisherOptions {
   log: EventLog;
   sequencer: Sequencer;
   bus: Bus;
-  counts: Counts;
+  counts?: Counts;
   logger: Logger;
   /** Events that may wait for the log before `unavailable` (`websocket.broadcast_buffer`). */
   waitingMax: number;
@@ -35,8 +35,11 @@ export class Publisher {
   #inFlight = false;
   #scheduled = false;
   #idle: (() => void)[] = [];
+  readonly #counts: Counts;
 
-  constructor(private readonly options: PublisherOptions) {}
+  constructor(private readonly options: PublisherOptions) {
+    this.#counts = options.counts ?? new Counts();
+  }
 
   /**
    * Resolves once the event is durable and published on this node.
@@ -93,15 +96,15 @@ export class Publisher {
     this.#inFlight = true;
     const batch = this.#takeBatch();
     const events = batch.flatMap((waiting) => waiting.events);
-    const { counts, log, sequencer } = this.options;
+    const { log, sequencer } = this.options;
     const startedAtMs = performance.now();
     for (const waiting of batch) for (const { id } of waiting.events) sequencer.expect(id, waiting.audience);
     try {
       const { previousPosition, appended } = await log.append(events);
-      counts.appended({ events: events.length, durationMs: performance.now() - startedAtMs });
+      this.#counts.appended({ events: events.length, durationMs: performance.now() - startedAtMs });
       this.#publish(batch, appended, previousPosition);
     } catch (error) {
-      counts.appendFailures++;
+      this.#counts.appendFailures++;
       this.#fail(batch, error);
     }
     for (const { id } of events) sequencer.forget(id);
@@ -139,9 +142,9 @@ export class Publisher {
   }
 
   #publishOne(event: NewEvent, result: Appended, { audience, correlationId }: Waiting): void {
-    const { counts, sequencer, bus, logger } = this.options;
+    const { sequencer, bus, logger } = this.options;
     if (!result.duplicate) {
-      countOne(counts.published, "logged");
+      countOne(this.#counts.published, "logged");
       const { id, topic, type, payload, createdAt } = event;
       const logged = { id, topic, type, payload, createdAt, seq: result.seq, position: result.position };
       sequencer.accept(logged, audience);

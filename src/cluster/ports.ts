@@ -21,12 +21,6 @@ export type TopicMessage =
 
 /** What one node tells all others, whatever their topics. */
 export type ControlMessage =
-  | {
-      kind: "disconnect";
-      match: { userId?: string; connectionId?: string; deviceId?: string };
-      code: number;
-      reason: string;
-    }
   /** A device has connected elsewhere: older connections of it close with 4010 [CON3]. */
   | { kind: "replaced"; userId: string; deviceId: string; byConnectionId: string }
   /** A question to every node, and one node's answer to it; both are plain JSON data of the survey [ADM1]. */

@@ -8,6 +8,7 @@ import { type OutgoingMessage, type RequestEnvelope, requestEnvelope } from "../
 import { type ErrorCode, ProtocolError } from "../protocol/errors.ts";
 import { limits, type WireFormat } from "../protocol/limits.ts";
 import { StorageUnavailable } from "../storage/ports.ts";
+import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Buckets, RateLimiter } from "./rate-limiter.ts";
 
@@ -23,6 +24,7 @@ export interface RouterOptions {
   routes: Routes;
   codecs: Record<WireFormat, Codec>;
   limiter: RateLimiter;
+  counts: Counts;
   logger: Logger;
 }
 
@@ -62,6 +64,7 @@ export class Router {
       if (typeof decoded.id === "string" && requestIdPattern.test(decoded.id)) id = decoded.id;
       const envelope = parse(requestEnvelope, decoded, { code: "invalid_message", path: "" });
       const type = this.#admit(connection, envelope, bytes);
+      countOne(this.options.counts.messagesIn, type);
       const payload = parse(clientPayloads[type], envelope.payload, { code: "invalid_payload", path: "payload" });
       this.#limit(connection, type);
       const correlationId = `${connection.connectionId}:${envelope.id}`;
@@ -124,6 +127,7 @@ export class Router {
 
   #refuse(connection: RoutedConnection, error: unknown, id: string | undefined): void {
     const refusal = this.#refusalOf(connection, error);
+    countOne(this.options.counts.errors, refusal.code);
     this.#reply(connection, { type: "error", payload: refusal.toPayload() }, id);
     if (badMessageCodes.has(refusal.code) && connection.noteBadMessage(this.options.services.now())) {
       connection.close(CloseCode.protocolAbuse, "too many bad messages");

@@ -14,6 +14,7 @@ import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
 import type { CursorStore } from "../storage/ports.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import { everyoneTopic } from "../subscription/topic.ts";
+import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { AddressLimiter } from "./address-limiter.ts";
 import type { Connection, Session } from "./connection.ts";
@@ -32,6 +33,7 @@ export interface SessionsOptions {
   calls: CallService;
   subscriptions: SubscriptionManager;
   cursors: CursorStore;
+  counts: Counts;
   now: () => number;
   newId: () => string;
   logger: Logger;
@@ -96,6 +98,7 @@ export class Sessions {
   close(connection: Connection, code: number): void {
     const { hub, typing, subscriptions, config } = this.options;
     const wasLive = connection.userId !== "";
+    this.#count(connection, code);
     connection.noteClosed();
     hub.remove(connection);
     typing.stopAll(connection);
@@ -114,6 +117,14 @@ export class Sessions {
   tell<Type extends ServerMessageType>(connection: Connection, type: Type, payload: ServerPayload<Type>): void {
     const { newId, now } = this.options;
     connection.sendMessage({ id: newId(), type, payload: JSON.stringify(payload), at: now() });
+  }
+
+  #count(connection: Connection, code: number): void {
+    const { counts } = this.options;
+    countOne(counts.closes, code);
+    // The platform closes by itself, with 1006, where a publish finds no room for a client that is behind.
+    const isSlow = code === CloseCode.slowConsumer || (code === 1006 && connection.backpressureSince > 0);
+    if (isSlow) counts.backpressureCloses++;
   }
 
   stats() {

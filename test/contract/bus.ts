@@ -85,7 +85,7 @@ export function describeBusContract(name: string, open: () => Promise<OpenedBus>
       const message: ControlMessage = { kind: "replaced", userId: "ann", deviceId: "phone", byConnectionId: "c1" };
       one.broadcast(message);
       expect(await Promise.all([atOther.control(), atThird.control()])).toEqual([message, message]);
-      const reply: ControlMessage = { kind: "disconnect", match: { userId: "ann" }, code: 4011, reason: "disabled" };
+      const reply: ControlMessage = { kind: "question", questionId: "q1", from: "n1", name: "hello", about: null };
       other.broadcast(reply);
       expect(await atOne.control()).toEqual(reply);
     });

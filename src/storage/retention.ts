@@ -1,0 +1,36 @@
+/** Removes from the log what need not be kept, a little at a time, so that appends go on in between [LOG7]. */
+import type { Logger } from "../telemetry/logger.ts";
+import type { EventLog } from "./ports.ts";
+
+export interface RetentionOptions {
+  log: EventLog;
+  /** How long events are kept, ms. */
+  ageMs: number;
+  eventsPerTopic: number;
+  /** Whether the service is on its way out: what is left is the next start's. */
+  isEnding: () => boolean;
+  logger: Pick<Logger, "warn">;
+}
+
+/** How much of the log one step removes. */
+const batch = 1_000;
+
+export class Retention {
+  #isRunning = false;
+
+  constructor(private readonly options: RetentionOptions) {}
+
+  /** Does nothing where the last run still goes on. Never rejects. */
+  async run(now: number): Promise<void> {
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    const { log, ageMs, eventsPerTopic, isEnding, logger } = this.options;
+    const policy = { createdBefore: now - ageMs, eventsPerTopic, batch };
+    try {
+      while ((await log.trim(policy)).more && !isEnding());
+    } catch (error) {
+      logger.warn({ error: String(error) }, "retention waits until the log answers");
+    }
+    this.#isRunning = false;
+  }
+}
