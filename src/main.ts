@@ -17,6 +17,9 @@ const commands: Record<string, () => Promise<Command>> = {
   version: async () => (await import("./commands/version.ts")).version,
 };
 
+// Compiled, the program is the executable itself and its sources are inside of it.
+const isCompiled = /^(\/\$bunfs|B:[\\/]~BUN)[\\/]/.test(Bun.main);
+
 const io: CommandIo = {
   stdout: process.stdout,
   stderr: process.stderr,
@@ -32,6 +35,16 @@ const io: CommandIo = {
       process.on("SIGHUP", listener);
     },
   },
+  program: isCompiled ? [process.execPath] : [process.execPath, ...process.execArgv, Bun.main],
+  parent:
+    process.send === undefined
+      ? null
+      : {
+          // A channel that has just closed is told of by `onClosed`.
+          send: (message) => process.connected && process.send?.(message, undefined, undefined, () => {}),
+          onMessage: (listener) => void process.on("message", listener),
+          onClosed: (listener) => void process.on("disconnect", listener),
+        },
 };
 
 async function run(argv: readonly string[]): Promise<number> {

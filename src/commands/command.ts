@@ -11,6 +11,15 @@ export interface Output {
   write(text: string): unknown;
 }
 
+/** The way to the process that has started this one as one of several. */
+export interface ParentChannel {
+  /** Plain JSON; lost where the parent has gone. */
+  send(message: unknown): void;
+  onMessage(listener: (message: unknown) => void): void;
+  /** The parent has gone. */
+  onClosed(listener: () => void): void;
+}
+
 export interface CommandIo {
   stdout: Output;
   stderr: Output;
@@ -20,6 +29,10 @@ export interface CommandIo {
   /** Working directory; relative paths start here. */
   cwd: string;
   signals: Signals;
+  /** The words that run this program once more, before the command. */
+  program: readonly string[];
+  /** Null where nobody waits for messages. */
+  parent: ParentChannel | null;
 }
 
 /** The command line after the command's name, checked against the command's options. */

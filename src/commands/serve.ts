@@ -4,10 +4,13 @@ import { type App, startApp } from "../app.ts";
 import { loadConfig } from "../config/loader.ts";
 import { routes } from "../handlers/routes.ts";
 import { createLogSink } from "../telemetry/logger.ts";
-import type { Command } from "./command.ts";
+import type { Command, CommandIo } from "./command.ts";
+import { parseWorkers, serveWorkers } from "./serve-workers.ts";
+import { findSeat } from "./worker.ts";
 
 interface Running {
-  app: App;
+  /** Null: this process only watches over others, which take new handlers by themselves. */
+  app: App | null;
   ended: Promise<number>;
 }
 
@@ -17,31 +20,45 @@ const shared = globalThis as { wsServiceRunning?: Promise<Running> };
 export const serve: Command = {
   name: "serve",
   summary: "run the service (also without a word)",
-  usage: "serve [--config <file>]",
+  usage: "serve [--config <file>] [--workers <number>|auto]",
   options: {
     config: { summary: "the configuration; else WS_CONFIG, else configs/config.yaml, else defaults", value: "file" },
+    workers: {
+      summary: "that many processes on one port, or auto for as many as cores; needs PostgreSQL and Redis",
+      value: "number",
+    },
   },
   async run(args, io) {
     if (shared.wsServiceRunning !== undefined) {
       const { app, ended } = await shared.wsServiceRunning;
-      app.replaceRoutes(routes);
+      app?.replaceRoutes(routes);
       return ended;
     }
-    shared.wsServiceRunning = start(args.value("config"), io);
+    const file = args.value("config");
+    const workers = args.value("workers");
+    const count = workers === undefined ? null : parseWorkers(workers);
+    shared.wsServiceRunning =
+      count === null
+        ? start(file, io)
+        : Promise.resolve({ app: null, ended: serveWorkers({ count, file }, io) } satisfies Running);
     return (await shared.wsServiceRunning).ended;
   },
 };
 
-async function start(file: string | undefined, io: Parameters<Command["run"]>[1]): Promise<Running> {
+async function start(file: string | undefined, io: CommandIo): Promise<Running> {
   const startedAt = performance.now();
   const loaded = await loadConfig({ ...(file === undefined ? {} : { file }), env: io.env, cwd: io.cwd });
   const { config, notices } = loaded;
+  const seat = findSeat(io);
   const sink = createLogSink(config.log);
-  const { logger } = sink;
+  const logger = seat === null ? sink.logger : sink.logger.child({ worker: seat.place });
   for (const notice of notices) logger.warn(notice);
-  const app = await startApp({ config, routes, logger, version: packageJson.version });
+  const siblings = seat === null ? {} : { siblings: seat };
+  const app = await startApp({ config, routes, logger, version: packageJson.version, ...siblings });
   const { promise: ended, resolve } = Promise.withResolvers<number>();
-  io.signals.onTerminate(() => {
+  let terminations = 0;
+  function terminate(): void {
+    terminations++;
     app
       .drain()
       .then(
@@ -52,17 +69,27 @@ async function start(file: string | undefined, io: Parameters<Command["run"]>[1]
         },
       )
       .then((exitCode) => sink.flush().then(() => resolve(exitCode)));
-  });
-  io.signals.onHangup(() => {
+  }
+  function reload(): void {
     app.reload().then(
       () => logger.info("certificates and keys read again"),
       (error) => logger.error({ error: String(error) }, "certificates or keys could not be read; the former stay"),
     );
-  });
+  }
+  io.signals.onTerminate(terminate);
+  io.signals.onHangup(reload);
   const { host, tls } = config.server;
   const url = `${tls === null ? "ws" : "wss"}://${host.includes(":") ? `[${host}]` : host}:${app.port}/ws`;
   const startMs = Math.round(performance.now() - startedAt);
   logger.info({ url, config: loaded.file, version: packageJson.version, start_ms: startMs }, "listening");
   logger.flush();
+  seat?.takeUp({
+    port: app.port,
+    isReady: () => app.isReady(),
+    terminateUpTo(times) {
+      while (terminations < times) terminate();
+    },
+    reload,
+  });
   return { app, ended };
 }

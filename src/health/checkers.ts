@@ -8,6 +8,26 @@ export interface Checker {
   check(): Promise<void>;
 }
 
+/** The other processes that serve the same port, where there are any. */
+export interface Siblings {
+  /** Whether all of them are ready; never rejects. */
+  areReady(): Promise<boolean>;
+}
+
+/** Its name, for the one place that must leave it out: siblings that ask each other would never be answered. */
+export const workersCheckerName = "workers";
+
+/** A probe of a shared port reaches any of the processes, so each answers for all of them [END2]. */
+export function workersChecker(siblings: Siblings): Checker {
+  return {
+    name: workersCheckerName,
+    async check() {
+      if (!(await siblings.areReady()))
+        throw Object.assign(new Error("not all are ready"), { code: "WORKER_NOT_READY" });
+    },
+  };
+}
+
 /** The storage engine answers. */
 export function storageChecker(storage: Pick<Storage, "ping">): Checker {
   return { name: "storage", check: () => storage.ping() };

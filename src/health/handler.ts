@@ -1,4 +1,5 @@
 /** Answers `/health`, `/live` and `/ready` [END1] [END2]. */
+import { workersCheckerName } from "./checkers.ts";
 import type { HealthManager } from "./manager.ts";
 
 export interface HealthHandlerOptions {
@@ -10,6 +11,8 @@ export interface HealthHandlerOptions {
 export interface HealthHandler {
   /** @returns null for a path that is none of the three */
   handle(request: Pick<Request, "method" | "url">): Promise<Response> | null;
+  /** Whether this process alone can serve: what its siblings ask of it. */
+  isReady(): Promise<boolean>;
 }
 
 export function createHealthHandler({ manager, draining }: HealthHandlerOptions): HealthHandler {
@@ -37,6 +40,7 @@ export function createHealthHandler({ manager, draining }: HealthHandlerOptions)
       if (method !== "GET" && method !== "HEAD") return Promise.resolve(notAllowed());
       return answer().then(({ code, body }) => respond({ method, code, body }));
     },
+    isReady: async () => !draining() && (await manager.report({ without: workersCheckerName })).status === "up",
   };
 }
 

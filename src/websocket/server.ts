@@ -21,6 +21,8 @@ export interface ServerOptions {
   hub: Hub;
   logger: Logger;
   now: () => number;
+  /** Whether other processes listen on the same port, so that the system spreads connections over all of them. */
+  sharesPort: boolean;
 }
 
 /** Bytes of one waiting message that `client_buffer_size` counts: the limit of an ordinary message. */
@@ -29,6 +31,14 @@ const waitingMessageBytes = 64 * 1024;
 /** Bytes that may wait for one client before it counts as slow [CON7]; always room for the largest event. */
 export function bufferBytesMax({ client_buffer_size, max_message_size }: Config["websocket"]): number {
   return Math.max(client_buffer_size * waitingMessageBytes, 2 * max_message_size);
+}
+
+/**
+ * Refuses a port that somebody listens on: processes that share theirs would join a stranger's without a word.
+ * @throws Error with code EADDRINUSE
+ */
+export async function refuseTakenPort({ host, port }: Pick<Config["server"], "host" | "port">): Promise<void> {
+  await Bun.serve({ hostname: host, port, fetch: () => new Response(null, { status: 503 }) }).stop(true);
 }
 
 export class Server implements NativeTopics {
@@ -84,7 +94,7 @@ export class Server implements NativeTopics {
       port,
       hostname: this.options.config.server.host,
       // With a certificate a second listener must be able to take over the port.
-      reusePort: tls !== undefined,
+      reusePort: tls !== undefined || this.options.sharesPort,
       ...(tls === undefined ? {} : { tls }),
       development: false,
       idleTimeout: 30,

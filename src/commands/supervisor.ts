@@ -1,0 +1,202 @@
+/** Keeps a number of worker processes running on one port: starts them, starts crashed ones again, and lets all of them go. */
+import type { Logger } from "../telemetry/logger.ts";
+import { type FromSupervisor, type FromWorker, type Order, ReadyQuestions } from "./worker-link.ts";
+
+export interface WorkerProcess {
+  pid: number;
+  /** Lost where the process has gone. */
+  send(message: FromSupervisor): void;
+  kill(signal: "SIGTERM" | "SIGKILL"): void;
+}
+
+export interface WorkerStart {
+  /** From 1. */
+  place: number;
+  /** Null: as configured. */
+  port: number | null;
+  onMessage(message: FromWorker): void;
+  onExit(exit: WorkerExit): void;
+}
+
+/** `code` is null where a signal has ended it. */
+export interface WorkerExit {
+  code: number | null;
+  signal: string | null;
+}
+
+export interface SupervisorOptions {
+  count: number;
+  spawn(start: WorkerStart): WorkerProcess;
+  /** How long workers may take to drain before they are killed, ms; they bound it themselves, so this is for one that hangs. */
+  drainPatienceMs: number;
+  logger: Logger;
+  /** Milliseconds, on a clock that never goes back. */
+  now: () => number;
+  random: () => number;
+  /** Runs once after `delayMs`. @returns calls it off */
+  after: (delayMs: number, run: () => void) => () => void;
+}
+
+/** Before a worker that has crashed is started again: doubled with each crash, back to none after `provenMs` without one. */
+const restartDelayMs = { first: 100, most: 30_000 };
+const provenMs = 60_000;
+/** A worker that is told to end at once has so long for it, ms. */
+const endPatienceMs = 5_000;
+/** Below the deadline of a probe, so that a worker that hangs is told of as such. */
+const questionDeadlineMs = 700;
+
+type Seat = { failures: number } & (
+  | { state: "starting"; worker: WorkerProcess }
+  | { state: "up"; worker: WorkerProcess; since: number; questions: ReadyQuestions }
+  | { state: "waiting"; cancel: () => void }
+  | { state: "empty" }
+);
+
+export class Supervisor {
+  readonly #seats = new Map<number, Seat>();
+  readonly #ended = Promise.withResolvers<number>();
+  #state: "running" | "draining" | "ending" = "running";
+  /** Known once the first worker listens; the others follow it. */
+  #port: number | null = null;
+  #announced = false;
+  #failed = false;
+
+  constructor(private readonly options: SupervisorOptions) {}
+
+  /**
+   * Starts the first worker and, once it listens, the others.
+   * @returns the exit code, once all have ended: 0 where they drained, 1 where the first did not come up, or one crashed
+   * or had to be killed while draining
+   */
+  run(): Promise<number> {
+    this.#start(1, 0);
+    return this.#ended.promise;
+  }
+
+  /** The first call drains all workers, the second ends them at once [DRN]. */
+  terminate(): void {
+    const { logger, drainPatienceMs } = this.options;
+    switch (this.#state) {
+      case "running":
+        this.#state = "draining";
+        logger.info({ workers: this.options.count }, "draining all workers");
+        return this.#letGo("drain", drainPatienceMs);
+      case "draining":
+        this.#state = "ending";
+        return this.#letGo("end", endPatienceMs);
+      case "ending":
+        return;
+    }
+  }
+
+  reload(): void {
+    this.#order("reload");
+  }
+
+  #letGo(order: Order, patienceMs: number): void {
+    for (const [place, seat] of this.#seats) {
+      // One that has not listened yet has nobody to let go.
+      if (seat.state === "starting") seat.worker.kill("SIGTERM");
+      if (seat.state !== "waiting") continue;
+      seat.cancel();
+      this.#seats.set(place, { state: "empty", failures: 0 });
+    }
+    this.#order(order);
+    this.options.after(patienceMs, () => this.#killAll());
+    this.#concludeIfEmpty();
+  }
+
+  #order(order: Order): void {
+    for (const seat of this.#seats.values()) if (seat.state === "up") seat.worker.send({ kind: "order", order });
+  }
+
+  #killAll(): void {
+    for (const [place, seat] of this.#seats) {
+      if (seat.state !== "up" && seat.state !== "starting") continue;
+      this.options.logger.error({ worker: place, pid: seat.worker.pid }, "a worker does not end and is killed");
+      seat.worker.kill("SIGKILL");
+    }
+  }
+
+  #start(place: number, failures: number): void {
+    const worker = this.options.spawn({
+      place,
+      port: this.#port,
+      onMessage: (message) => this.#hear(place, message),
+      onExit: (exit) => this.#exited(place, { pid: worker.pid, ...exit }),
+    });
+    this.#seats.set(place, { state: "starting", worker, failures });
+  }
+
+  #hear(place: number, message: FromWorker): void {
+    const seat = this.#seats.get(place)!;
+    switch (message.kind) {
+      case "listening":
+        if (seat.state === "starting") this.#listening(place, { seat, port: message.port });
+        return;
+      case "question":
+        if (seat.state === "up") void this.#answer(place, { worker: seat.worker, id: message.id });
+        return;
+      case "answer":
+        if (seat.state === "up") seat.questions.note(message);
+        return;
+    }
+  }
+
+  #listening(place: number, { seat, port }: { seat: Seat & { state: "starting" }; port: number }): void {
+    const { count, logger, now, after } = this.options;
+    const { worker, failures } = seat;
+    // Being told to end has crossed this on its way.
+    if (this.#state !== "running") return;
+    const questions = new ReadyQuestions({ send: (it) => worker.send(it), deadlineMs: questionDeadlineMs, after });
+    this.#seats.set(place, { state: "up", worker, since: now(), questions, failures });
+    logger.info({ worker: place, pid: worker.pid }, "a worker is up");
+    if (this.#port === null) {
+      this.#port = port;
+      for (let next = 2; next <= count; next++) this.#start(next, 0);
+    }
+    if (this.#announced || [...this.#seats.values()].some(({ state }) => state !== "up")) return;
+    this.#announced = true;
+    logger.info({ workers: count, port }, "all workers are up");
+  }
+
+  /** Says whether everybody but the one that asks is ready [END2]. */
+  async #answer(asking: number, { worker, id }: { worker: WorkerProcess; id: number }): Promise<void> {
+    const others = Array.from({ length: this.options.count }, (_, at) => at + 1).filter((place) => place !== asking);
+    const answers = await Promise.all(
+      others.map(async (place) => {
+        const seat = this.#seats.get(place);
+        return seat?.state === "up" && seat.questions.ask();
+      }),
+    );
+    worker.send({ kind: "answer", id, ready: answers.every((ready) => ready === true) });
+  }
+
+  #exited(place: number, { pid, code, signal }: WorkerExit & { pid: number }): void {
+    const { logger, now, random, after } = this.options;
+    const seat = this.#seats.get(place)!;
+    const wasUp = seat.state === "up";
+    if (wasUp) seat.questions.end();
+    if (this.#state !== "running") {
+      if (wasUp && code !== 0) {
+        this.#failed = true;
+        logger.error({ worker: place, pid, code, signal }, "a worker did not end as it should");
+      }
+      this.#seats.set(place, { state: "empty", failures: 0 });
+      return this.#concludeIfEmpty();
+    }
+    // It has said why by itself; what keeps the first from starting would keep the others too.
+    if (this.#port === null) return this.#ended.resolve(1);
+    // Code 0: somebody has drained this one, to have a new one in its place.
+    const isProven = wasUp && now() - seat.since >= provenMs;
+    const failures = wasUp && code === 0 ? 0 : isProven ? 1 : seat.failures + 1;
+    const most = Math.min(restartDelayMs.most, restartDelayMs.first * 2 ** (failures - 1));
+    const delayMs = failures === 0 ? 0 : Math.round(most * (0.5 + random() / 2));
+    logger.warn({ worker: place, pid, code, signal, delay_ms: delayMs }, "a worker has ended and is started again");
+    this.#seats.set(place, { state: "waiting", failures, cancel: after(delayMs, () => this.#start(place, failures)) });
+  }
+
+  #concludeIfEmpty(): void {
+    if ([...this.#seats.values()].every(({ state }) => state === "empty")) this.#ended.resolve(this.#failed ? 1 : 0);
+  }
+}

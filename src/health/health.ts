@@ -1,0 +1,25 @@
+/** Joins the checkers of one process to what it answers about itself. */
+import type { Cluster } from "../cluster/ports.ts";
+import type { Storage } from "../storage/ports.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { clusterChecker, type Siblings, storageChecker, workersChecker } from "./checkers.ts";
+import { createHealthHandler, type HealthHandler } from "./handler.ts";
+import { createHealthManager } from "./manager.ts";
+
+export interface HealthOptions {
+  storage: Pick<Storage, "ping">;
+  cluster: Pick<Cluster, "ping">;
+  /** Undefined: nobody shares this process's port. */
+  siblings: Siblings | undefined;
+  draining: () => boolean;
+  logger: Logger;
+}
+
+export function createHealth({ storage, cluster, siblings, draining, logger }: HealthOptions): HealthHandler {
+  const checkers = [storageChecker(storage), clusterChecker(cluster)];
+  if (siblings !== undefined) checkers.push(workersChecker(siblings));
+  return createHealthHandler({
+    manager: createHealthManager({ checkers, now: () => performance.now(), logger }),
+    draining,
+  });
+}
