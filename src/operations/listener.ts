@@ -64,6 +64,8 @@ export function startListener(options: OperationsOptions): OperationsListener {
     hostname: listen.host,
     port: listen.port,
     development: false,
+    // Said, because it is the default where `development` is false: a port that is taken has to be a fault.
+    reusePort: false,
     idleTimeout: 30,
     maxRequestBodySize: 1024,
     fetch: answer,
