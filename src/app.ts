@@ -7,7 +7,7 @@ import { Sequencer } from "./broadcast/sequencer.ts";
 import { createCallPermission } from "./calls/permission.ts";
 import { createCallService } from "./calls/service.ts";
 import { createLocalCluster } from "./cluster/local/cluster.ts";
-import type { Cluster, ControlMessage, TopicMessage } from "./cluster/ports.ts";
+import type { Cluster } from "./cluster/ports.ts";
 import { createRedisCluster } from "./cluster/redis/cluster.ts";
 import type { Config } from "./config/schema.ts";
 import { createDirectoryView } from "./directory/directory.ts";
@@ -19,13 +19,12 @@ import { createHealth } from "./health/health.ts";
 import { createIngest } from "./ingest/ingest.ts";
 import { createPresenceTracker } from "./presence/tracker.ts";
 import { TypingTracker } from "./presence/typing.ts";
-import { CloseCode } from "./protocol/close.ts";
 import { type Codec, jsonCodec } from "./protocol/codec.ts";
 import type { WireFormat } from "./protocol/limits.ts";
 import { protobufCodec } from "./protocol/protobuf/codec.ts";
 import { createRateLimiter } from "./router/rate-limiter.ts";
 import { Router } from "./router/router.ts";
-import type { DirectoryChange, Storage } from "./storage/ports.ts";
+import type { Storage } from "./storage/ports.ts";
 import { createPostgresStorage } from "./storage/postgres/storage.ts";
 import { Retention } from "./storage/retention.ts";
 import { createSqliteStorage } from "./storage/sqlite/storage.ts";
@@ -41,8 +40,10 @@ import type { Logger } from "./telemetry/logger.ts";
 import { createAddressLimiter } from "./websocket/address-limiter.ts";
 import { createAdministration } from "./websocket/administration.ts";
 import type { Connection } from "./websocket/connection.ts";
+import { Draining } from "./websocket/draining.ts";
 import { Hub } from "./websocket/hub.ts";
 import { Liveness } from "./websocket/liveness.ts";
+import { followNews } from "./websocket/news.ts";
 import { startOperations } from "./websocket/operations.ts";
 import { bufferBytesMax, Server } from "./websocket/server.ts";
 import { Sessions } from "./websocket/sessions.ts";
@@ -92,7 +93,6 @@ export async function startApp(options: AppOptions): Promise<App> {
   const codecs: Record<WireFormat, Codec> = { json: jsonCodec, protobuf: protobufCodec };
   const hub = new Hub();
   const counts = new Counts();
-  let draining = false;
 
   // The topics exist once the server listens; nothing is published before.
   let native: NativeTopics = { publish() {}, subscriberCount: () => 0 };
@@ -240,7 +240,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     addresses,
     codecs,
     connections: () => hub.size,
-    isDraining: () => draining,
+    isDraining: () => draining.hasBegun,
     now,
     newId,
   });
@@ -261,6 +261,8 @@ export async function startApp(options: AppOptions): Promise<App> {
     newId,
     logger,
   });
+  const { drain_window: windowMs, drain_timeout: timeoutMs } = config.server;
+  const draining: Draining = new Draining({ hub, sessions, windowMs, timeoutMs, random, logger });
   const administration = createAdministration({
     cluster,
     hub,
@@ -289,7 +291,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     newId,
   };
   const router = new Router({ services, routes, codecs, limiter, counts, logger });
-  const health = createHealth({ storage, cluster, siblings, draining: () => draining, logger });
+  const health = createHealth({ storage, cluster, siblings, draining: () => draining.hasBegun, logger });
   const sharesPort = siblings !== undefined;
   const server = new Server({ config, router, upgrades, sessions, health, hub, logger, now, sharesPort });
   const liveness = new Liveness({
@@ -331,7 +333,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     log: storage.log,
     ageMs: config.log.retention,
     eventsPerTopic: config.log.events_per_topic,
-    isEnding: () => draining,
+    isEnding: () => draining.hasBegun,
     logger,
   });
   function cleanUp(at: number): void {
@@ -344,48 +346,20 @@ export async function startApp(options: AppOptions): Promise<App> {
     void retention.run(at);
   }
 
-  function onTopicMessage(message: TopicMessage): void {
-    if (message.kind === "logged") return sequencer.accept(message.event, { exceptDevice: message.exceptDevice });
-    broadcaster.relay(message);
-    if (!message.topic.startsWith("typing:")) return;
-    const { user_id, conversation_id, expires_at } = JSON.parse(message.payload);
-    typing.heard({
-      type: message.type,
-      userId: user_id,
-      conversationId: conversation_id,
-      expiresAt: Date.parse(expires_at),
-    });
-  }
-
-  function onControlMessage(message: ControlMessage): void {
-    if (administration.survey.hear(message)) return;
-    switch (message.kind) {
-      case "replaced":
-        for (const connection of hub.find(message)) {
-          if (connection.connectionId !== message.byConnectionId)
-            connection.close(CloseCode.replaced, "replaced by the same device");
-        }
-        return;
-    }
-  }
-
-  async function onDirectoryChange(change: DirectoryChange): Promise<void> {
-    await membership.apply(change);
-    const users = change.kind === "user_changed" ? [change.userId] : change.kind === "resync" ? hub.userIds() : [];
-    for (const userId of users) {
-      if ((await storage.directory.userState(userId)) !== "disabled") continue;
-      for (const connection of hub.ofUser(userId)) connection.close(CloseCode.revoked, "user disabled");
-    }
-  }
-
   await storage.start();
   await Promise.all([cluster.start(), authenticator.start(), sequencer.start()]);
-  cluster.bus.onTopicMessage(onTopicMessage);
-  cluster.bus.onControlMessage(onControlMessage);
-  cluster.bus.onGap(() => void sequencer.repair().catch((error) => warn(error, "repair waits until the log answers")));
-  directory.onChange(
-    (change) => void onDirectoryChange(change).catch((error) => warn(error, "a change of membership waits")),
-  );
+  followNews({
+    bus: cluster.bus,
+    sequencer,
+    broadcaster,
+    typing,
+    hub,
+    view: directory,
+    directory: storage.directory,
+    membership,
+    hearAdministration: (message) => administration.survey.hear(message),
+    logger,
+  });
   // Everybody hears it, so it is not asked for by anybody.
   await cluster.bus.watch(everyoneTopic);
   receipts.start();
@@ -399,27 +373,12 @@ export async function startApp(options: AppOptions): Promise<App> {
   const measured = { counts, figures, droppedLogLines, version, nodeId: cluster.nodeId };
   const operations = await startOperations(config.operations, { ...measured, logger });
 
-  let finish: (() => void) | null = null;
-
   async function drain(): Promise<void> {
-    if (draining) return finish?.();
-    draining = true;
-    const { drain_window: windowMs, drain_timeout: timeoutMs } = config.server;
-    logger.info({ connections: hub.size, window_ms: windowMs }, "draining");
-    const ended = new Promise<void>((resolve) => {
-      finish = resolve;
-      setTimeout(resolve, timeoutMs);
-    });
-    const everybodyGone = Promise.all(
-      [...hub.all()].map((connection) => {
-        const delayMs = Math.round(random() * Math.min(windowMs, timeoutMs));
-        sessions.tell(connection, "draining", { reconnect_after_ms: delayMs });
-        return Bun.sleep(delayMs).then(() => connection.close(CloseCode.serviceRestart, "restarting"));
-      }),
-    );
-    await Promise.race([Promise.all([everybodyGone, ingest.stop()]), ended]);
-    server.closeAll();
-    await Promise.race([Promise.all([sessions.cleaned(), publisher.drained(), receipts.stop()]), ended]);
+    if (draining.hasBegun) return draining.hurry();
+    draining.begin();
+    await draining.within([draining.letGo(), ingest.stop()]);
+    draining.closeAll();
+    await draining.within([sessions.cleaned(), publisher.drained(), receipts.stop()]);
     await stop();
   }
 

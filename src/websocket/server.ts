@@ -3,7 +3,6 @@ import type { Server as BunServer, ServerWebSocket, TLSOptions, WebSocketHandler
 import type { Frame, NativeTopics } from "../broadcast/ports.ts";
 import type { Config } from "../config/schema.ts";
 import type { HealthHandler } from "../health/handler.ts";
-import { CloseCode } from "../protocol/close.ts";
 import type { Router } from "../router/router.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { clientAddress, createTrustedProxies } from "./addresses.ts";
@@ -168,10 +167,5 @@ export class Server implements NativeTopics {
       drain: (ws) => ws.data.noteDrain(),
       close: (ws, code) => sessions.close(ws.data, code),
     };
-  }
-
-  /** Closes every connection that is left, as a restart does. */
-  closeAll(): void {
-    for (const connection of this.options.hub.all()) connection.close(CloseCode.serviceRestart, "restarting");
   }
 }

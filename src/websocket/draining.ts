@@ -1,0 +1,63 @@
+/** Lets every connection of this node go, each at its own moment, within a bounded time [DRN]. */
+import { CloseCode } from "../protocol/close.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Hub } from "./hub.ts";
+import type { Sessions } from "./sessions.ts";
+
+export interface DrainingOptions {
+  hub: Hub;
+  sessions: Pick<Sessions, "tell">;
+  /** Over how long clients are let go, ms. */
+  windowMs: number;
+  /** What is left after so long is closed, ms. */
+  timeoutMs: number;
+  /** Between 0 and 1. */
+  random: () => number;
+  logger: Logger;
+}
+
+export class Draining {
+  #begun = false;
+  readonly #timeIsUp = Promise.withResolvers<void>();
+
+  constructor(private readonly options: DrainingOptions) {}
+
+  get hasBegun(): boolean {
+    return this.#begun;
+  }
+
+  /** From now on the node is not ready; the time that draining may take runs. */
+  begin(): void {
+    this.#begun = true;
+    setTimeout(() => this.hurry(), this.options.timeoutMs);
+  }
+
+  /** Ends every wait of draining at once. */
+  hurry(): void {
+    this.#timeIsUp.resolve();
+  }
+
+  /** Resolves with the work, or once the time is up. */
+  async within(work: Promise<unknown>[]): Promise<void> {
+    await Promise.race([Promise.all(work), this.#timeIsUp.promise]);
+  }
+
+  /** Tells every client when to come back and closes its connection then, spread over the window. */
+  async letGo(): Promise<void> {
+    const { hub, sessions, windowMs, timeoutMs, random, logger } = this.options;
+    logger.info({ connections: hub.size, window_ms: windowMs }, "draining");
+    await Promise.all(
+      [...hub.all()].map(async (connection) => {
+        const delayMs = Math.round(random() * Math.min(windowMs, timeoutMs));
+        sessions.tell(connection, "draining", { reconnect_after_ms: delayMs });
+        await Bun.sleep(delayMs);
+        connection.close(CloseCode.serviceRestart, "restarting");
+      }),
+    );
+  }
+
+  /** Closes whoever is left. */
+  closeAll(): void {
+    for (const connection of this.options.hub.all()) connection.close(CloseCode.serviceRestart, "restarting");
+  }
+}

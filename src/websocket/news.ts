@@ -1,0 +1,61 @@
+/** What other nodes and the directory say, brought to this node's connections. */
+import type { Broadcaster } from "../broadcast/broadcaster.ts";
+import type { Sequencer } from "../broadcast/sequencer.ts";
+import type { Bus, ControlMessage, TopicMessage } from "../cluster/ports.ts";
+import type { DirectoryView } from "../directory/directory.ts";
+import type { TypingTracker } from "../presence/typing.ts";
+import { CloseCode } from "../protocol/close.ts";
+import type { Directory, DirectoryChange } from "../storage/ports.ts";
+import type { Membership } from "../subscription/membership.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Hub } from "./hub.ts";
+
+export interface NewsOptions {
+  bus: Bus;
+  sequencer: Sequencer;
+  broadcaster: Broadcaster;
+  typing: TypingTracker;
+  hub: Hub;
+  view: DirectoryView;
+  directory: Pick<Directory, "userState">;
+  membership: Membership;
+  /** Takes a control message that is an administrator's. @returns whether it was one */
+  hearAdministration: (message: ControlMessage) => boolean;
+  logger: Logger;
+}
+
+/** Begins to follow; nothing that was said before is heard. */
+export function followNews(options: NewsOptions): void {
+  const { bus, sequencer, broadcaster, typing, hub, view, directory, membership, logger } = options;
+  const warn = (message: string) => (error: unknown) => logger.warn({ error: String(error) }, message);
+
+  function onTopicMessage(message: TopicMessage): void {
+    if (message.kind === "logged") return sequencer.accept(message.event, { exceptDevice: message.exceptDevice });
+    broadcaster.relay(message);
+    if (!message.topic.startsWith("typing:")) return;
+    const { user_id: userId, conversation_id: conversationId, expires_at } = JSON.parse(message.payload);
+    typing.heard({ type: message.type, userId, conversationId, expiresAt: Date.parse(expires_at) });
+  }
+
+  function onControlMessage(message: ControlMessage): void {
+    if (options.hearAdministration(message) || message.kind !== "replaced") return;
+    for (const connection of hub.find(message)) {
+      if (connection.connectionId === message.byConnectionId) continue;
+      connection.close(CloseCode.replaced, "replaced by the same device");
+    }
+  }
+
+  async function onDirectoryChange(change: DirectoryChange): Promise<void> {
+    await membership.apply(change);
+    const users = change.kind === "user_changed" ? [change.userId] : change.kind === "resync" ? hub.userIds() : [];
+    for (const userId of users) {
+      if ((await directory.userState(userId)) !== "disabled") continue;
+      for (const connection of hub.ofUser(userId)) connection.close(CloseCode.revoked, "user disabled");
+    }
+  }
+
+  bus.onTopicMessage(onTopicMessage);
+  bus.onControlMessage(onControlMessage);
+  bus.onGap(() => void sequencer.repair().catch(warn("repair waits until the log answers")));
+  view.onChange((change) => void onDirectoryChange(change).catch(warn("a change of membership waits")));
+}
