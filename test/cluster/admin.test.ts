@@ -1,0 +1,156 @@
+/** Proves that operators see and reach every node from any of them, and are told which one did not answer [ADM1]. */
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { createPeople, eventually, fresh } from "../support/people.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { type Service, startService } from "../support/service.ts";
+
+setDefaultTimeout(60_000);
+
+let redis: RedisServer;
+let shared: string;
+let one: Service;
+let other: Service;
+
+const startNode = (nodeId: string) =>
+  startService({
+    entry: resolve(import.meta.dir, "../support/clustered-service.ts"),
+    env: { TEST_CLUSTER_URL: redis.url },
+    settings: {
+      STORAGE__URL: `sqlite:${join(shared, "log.db")}`,
+      CLUSTER__NODE_ID: nodeId,
+      CLUSTER__HEARTBEAT: "200ms",
+      CLUSTER__DEAD_AFTER: "60s",
+    },
+  });
+
+beforeAll(async () => {
+  shared = mkdtempSync(join(tmpdir(), "ws-admin-"));
+  redis = await startRedis();
+  one = await startNode("one");
+  other = await startNode("other");
+});
+afterAll(async () => {
+  await Promise.all([one?.stop(), other?.stop()]);
+  await redis?.stop();
+  rmSync(shared, { recursive: true, force: true });
+});
+
+const here = createPeople(() => one.url);
+const there = createPeople(() => other.url);
+const operator = () => here.connect(fresh("root"), { roles: "admin" });
+const both = async (userId: string) => ({ near: await here.connect(userId), far: await there.connect(userId) });
+
+test("[ADM1] connections, topics, figures and nodes are those of the whole cluster", async () => {
+  const admin = await operator();
+  const [anna, c] = [fresh("anna"), fresh("c")];
+  const { near, far } = await both(anna);
+  for (const client of [near, far]) await client.ask("subscribe", { topics: [`conversation:${c}`] });
+
+  const { connections, total, missing_nodes } = await admin.ask("admin.connections", { user_id: anna });
+  expect([total, missing_nodes]).toEqual([2, []]);
+  expect(connections.map((it: any) => it.node_id).sort()).toEqual(["one", "other"]);
+  const paged = await admin.ask("admin.connections", { user_id: anna, limit: 1 });
+  const rest = await admin.ask("admin.connections", { user_id: anna, limit: 1, after: paged.next });
+  expect([...paged.connections, ...rest.connections]).toMatchObject(
+    connections.map(({ connection_id }: any) => ({ connection_id })),
+  );
+  const only = await admin.ask("admin.connections", { user_id: anna, node_id: "other" });
+  expect(only.connections).toMatchObject([{ node_id: "other" }]);
+  const { connection_id } = (await far.next("connected")).payload;
+  expect((await admin.ask("admin.connection", { connection_id })).connection).toMatchObject({ node_id: "other" });
+
+  const topic = `conversation:${c}`;
+  expect((await admin.ask("admin.topics", { prefix: topic })).topics).toEqual([{ topic, subscribers: 2 }]);
+  expect(await admin.ask("admin.topic", { topic })).toMatchObject({
+    subscribers: 2,
+    nodes: [
+      { node_id: "one", subscribers: 1 },
+      { node_id: "other", subscribers: 1 },
+    ],
+  });
+  const stats = await admin.ask("admin.stats");
+  expect(stats.nodes.map((it: any) => it.node_id)).toEqual(["one", "other"]);
+  expect(stats.hub.connections).toBe(
+    stats.nodes.reduce((sum: number, { figures }: any) => sum + figures.hub.connections, 0),
+  );
+  expect(stats.cluster).toMatchObject({ nodes: 2, topics: expect.any(Number) });
+  const { nodes } = await admin.ask("admin.nodes");
+  expect(nodes.map((it: any) => [it.node_id, it.answers])).toEqual([
+    ["one", true],
+    ["other", true],
+  ]);
+});
+
+test("[ADM1] [AUTH4] subscribing, disconnecting, blocking and disabling reach the other node", async () => {
+  const admin = await operator();
+  const [anna, c] = [fresh("anna"), fresh("c")];
+  const { near, far } = await both(anna);
+  await admin.ask("admin.members.add", { conversation_id: c, user_ids: [anna] });
+  const topics = [`conversation:${c}`];
+  expect((await admin.ask("admin.subscribe", { user_id: anna, topics })).connections).toHaveLength(2);
+  await far.next("subscribed", (payload) => payload.topics[0].topic === topics[0]);
+  expect((await admin.ask("admin.unsubscribe", { user_id: anna, topics })).connections).toHaveLength(2);
+  await far.next("unsubscribed");
+  expect(await admin.ask("admin.disconnect", { user_id: anna })).toEqual({ disconnected: 2, missing_nodes: [] });
+  for (const client of [near, far]) expect(await client.closed).toMatchObject({ code: 4011 });
+
+  const again = await both(anna);
+  expect(await admin.ask("admin.block", { user_id: anna, for: 60 })).toMatchObject({ disconnected: 2 });
+  for (const client of [again.near, again.far]) expect(await client.closed).toMatchObject({ code: 4011 });
+  for (const people of [here, there]) await expect(people.connect(anna)).rejects.toThrow();
+  await admin.ask("admin.block", { user_id: anna, for: 0 });
+
+  const last = await both(anna);
+  await admin.ask("admin.users.disable", { user_id: anna });
+  for (const client of [last.near, last.far]) expect(await client.closed).toMatchObject({ code: 4011 });
+});
+
+test("[ADM1] a node that does not answer in time is named, and what the others say is there", async () => {
+  const admin = await operator();
+  const anna = fresh("anna");
+  await here.connect(anna);
+  other.signal("SIGSTOP");
+  try {
+    const stats = await admin.ask("admin.stats");
+    expect(stats.missing_nodes).toEqual(["other"]);
+    expect(stats.nodes.map((it: any) => it.node_id)).toEqual(["one"]);
+    const found = await admin.ask("admin.connections", { user_id: anna });
+    expect(found).toMatchObject({ total: 1, missing_nodes: ["other"] });
+    // Asked of a node that answers, nothing is missing.
+    expect(await admin.ask("admin.connections", { node_id: "one", user_id: anna })).toMatchObject({
+      missing_nodes: [],
+    });
+    const lost = await admin.request("admin.connection", { connection_id: "none" });
+    expect(lost.payload).toMatchObject({ code: "unavailable", retryable: true });
+    const { nodes } = await admin.ask("admin.nodes");
+    expect(nodes.find((it: any) => it.node_id === "other")).toMatchObject({ answers: false });
+  } finally {
+    other.signal("SIGCONT");
+  }
+  await eventually(
+    () => admin.ask("admin.stats"),
+    ({ missing_nodes }) => missing_nodes.length === 0,
+  );
+});
+
+test("[ADM1] without the bus the nodes that cannot be asked are named all the same", async () => {
+  const admin = await operator();
+  await admin.ask("admin.nodes");
+  await redis.kill();
+  try {
+    await eventually(
+      () => admin.ask("admin.nodes"),
+      ({ missing_nodes }) => missing_nodes.length === 1,
+    );
+    expect(await admin.ask("admin.stats")).toMatchObject({ missing_nodes: ["other"] });
+  } finally {
+    await redis.restart();
+  }
+  await eventually(
+    () => admin.ask("admin.stats"),
+    ({ missing_nodes }) => missing_nodes.length === 0,
+  );
+});
