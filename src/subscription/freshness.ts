@@ -1,6 +1,6 @@
 /** Notices events on topics whose present state is being read, so that no snapshot is older than what was sent before it [PRE5]. */
 
-/** Somebody whose state changes faster than it is read is told by the events after the snapshot. */
+/** While many come and go at once, each read may find that somebody else has done so. */
 const readsMax = 5;
 
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
@@ -16,8 +16,8 @@ export class Freshness {
   }
 
   /**
-   * Reads the topics' state, and once more that of those on which an event came meanwhile. What is sent in the turn in
-   * which this resolves is not older than any event sent before it.
+   * Reads the topics' state, and again that of those on which an event came meanwhile, a few times. What is sent in the
+   * turn in which this resolves is not older than any event sent before it; what never came to rest is left out.
    */
   async read<State>(
     topics: string[],
@@ -38,6 +38,8 @@ export class Freshness {
         await nextTurn();
         stale = topics.filter((topic) => this.#reading.get(topic)!.events > eventsAtRead.get(topic)!);
       }
+      // Their newest event has been sent already and says what this snapshot cannot.
+      for (const topic of stale) states.delete(topic);
       return states;
     } finally {
       for (const topic of topics) this.#end(topic);
