@@ -1,0 +1,122 @@
+/** Holds configs/compose.yaml to the program: its settings are settings, its commands are commands, its parts exist. */
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "../../src/commands/args.ts";
+import type { Command } from "../../src/commands/command.ts";
+import { migrate } from "../../src/commands/migrate.ts";
+import { serve } from "../../src/commands/serve.ts";
+import { parseWorkers } from "../../src/commands/serve-workers.ts";
+import { keys } from "../../src/config/keys.ts";
+import { loadConfig } from "../../src/config/loader.ts";
+import { parseDuration } from "../../src/config/values.ts";
+import { projectFolder } from "../support/program.ts";
+
+interface Part {
+  image: string;
+  build?: { context: string; target: string };
+  command?: string[];
+  environment?: Record<string, string>;
+  depends_on?: Record<string, { condition: string }>;
+  healthcheck?: { test: string[]; disable?: boolean };
+  volumes?: string[];
+  restart?: string;
+  stop_grace_period?: string;
+}
+
+const read = (file: string) => readFileSync(join(projectFolder, file), "utf8");
+const file = Bun.YAML.parse(read("configs/compose.yaml")) as {
+  services: Record<string, Part>;
+  volumes: Record<string, unknown>;
+};
+const { services } = file;
+const programParts = ["service", "migrate"].map((name) => [name, services[name]!] as const);
+
+/** As the container engine fills them in; `:?` is what somebody must give. */
+const filled = (text: string, given: Record<string, string>) =>
+  text.replace(/\$\{(\w+)(?::([-?])([^}]*))?\}/g, (_found, name: string, kind?: string, rest = "") => {
+    if (given[name] !== undefined) return given[name];
+    if (kind === "-") return rest;
+    throw new Error(`${name}: ${rest}`);
+  });
+
+const environmentOf = ({ environment = {} }: Part, given: Record<string, string>) =>
+  Object.fromEntries(Object.entries(environment).map(([name, value]) => [name, filled(String(value), given)]));
+
+/** `ENV` lines of the stage that the parts are built from, over which the compose file's environment goes. */
+function imageEnvironment(stage: string): Record<string, string> {
+  const text = read("Dockerfile")
+    .split(/^FROM /m)
+    .find((part) => part.split("\n")[0]!.endsWith(` AS ${stage}`))!;
+  const words = [...text.matchAll(/^ENV (.*)$/gm)].flatMap((match) => match[1]!.split(" "));
+  return Object.fromEntries(words.map((word) => word.split("=") as [string, string]));
+}
+
+const given = { AUTH_SECRET: "x".repeat(32) };
+
+test("every variable that the program's parts set is a setting, and the loader takes them over the image's own", async () => {
+  const variables = new Set(keys.map(({ variable }) => variable));
+  for (const [name, part] of programParts) {
+    expect(Object.keys(part.environment!).filter((variable) => !variables.has(variable))).toEqual([]);
+    const env = { ...imageEnvironment(part.build!.target), ...environmentOf(part, given) };
+    const { config, origins } = await loadConfig({ env, cwd: tmpdir() });
+    expect([name, config.storage.url]).toEqual([name, "postgres://ws:ws-service@postgres:5432/ws"]);
+    expect([name, origins.get("cluster.url")]).toEqual([name, "WS__CLUSTER__URL"]);
+    expect([name, config.auth.mode]).toEqual([name, "token"]);
+    // The engine's patience must outlast the program's own.
+    const graceMs = parseDuration(services.service!.stop_grace_period!)!;
+    expect(graceMs).toBeGreaterThan(config.server.drain_timeout + 10_000);
+  }
+});
+
+test("there is no secret in the file: without one it does not start", () => {
+  expect(() => environmentOf(services.service!, {})).toThrow("AUTH_SECRET: must be a secret of at least 32 bytes");
+});
+
+test("the commands are those of the program", () => {
+  const commands: Record<string, Command> = { service: serve, migrate };
+  for (const [name, { command }] of programParts) {
+    const [word, ...rest] = command!;
+    expect(word).toBe(commands[name]!.name);
+    const workers = parseArgs(commands[name]!, rest).value("workers");
+    if (workers !== undefined) expect(parseWorkers(workers)).toBeGreaterThan(1);
+  }
+});
+
+test("the schema is made before the service starts, and what is waited for can be waited for", () => {
+  expect(services.service!.depends_on!.migrate).toEqual({ condition: "service_completed_successfully" });
+  expect(services.migrate!.restart).toMatch(/^on-failure/);
+  for (const [name, { depends_on: needs = {} }] of Object.entries(services)) {
+    for (const [other, { condition }] of Object.entries(needs)) {
+      const isHealthy = services[other]?.healthcheck?.test !== undefined;
+      expect([name, other, condition === "service_healthy" ? isHealthy : other === "migrate"]).toEqual([
+        name,
+        other,
+        true,
+      ]);
+    }
+  }
+});
+
+test("whatever goes on running is looked after, and what must survive is in a volume that is declared", () => {
+  for (const [name, part] of Object.entries(services)) {
+    if (name === "migrate") continue;
+    expect([name, part.restart]).toEqual([name, "unless-stopped"]);
+    expect([name, part.healthcheck?.test[0]]).toEqual([name, "CMD"]);
+  }
+  const mounted = Object.values(services).flatMap(({ volumes = [] }) => volumes.map((volume) => volume.split(":")[0]!));
+  expect(mounted).toEqual(Object.keys(file.volumes));
+  expect(services.postgres!.volumes).toHaveLength(1);
+});
+
+test("it is built from a stage that is there, and PostgreSQL is given the user that the service comes as", () => {
+  for (const [, { build }] of programParts) {
+    expect(build!.context).toBe("..");
+    expect(read("Dockerfile")).toMatch(new RegExp(`^FROM .* AS ${build!.target}$`, "m"));
+  }
+  const { POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB } = environmentOf(services.postgres!, {});
+  const url = new URL(environmentOf(services.service!, given).WS__STORAGE__URL!);
+  expect([url.username, url.password, url.pathname]).toEqual([POSTGRES_USER!, POSTGRES_PASSWORD!, `/${POSTGRES_DB}`]);
+  expect(Object.keys(services)).toContain(url.hostname);
+});
