@@ -1,9 +1,8 @@
 /** Builds the parts from the configuration, joins them, and starts and stops them in order. */
 import { createAuthenticator } from "./auth/authenticator.ts";
-import { type Audience, Broadcaster } from "./broadcast/broadcaster.ts";
+import type { Audience } from "./broadcast/broadcaster.ts";
+import { createBroadcasting } from "./broadcast/broadcasting.ts";
 import type { NativeTopics } from "./broadcast/ports.ts";
-import { Publisher } from "./broadcast/publisher.ts";
-import { Sequencer } from "./broadcast/sequencer.ts";
 import { createCallPermission } from "./calls/permission.ts";
 import { createCallService } from "./calls/service.ts";
 import { createLocalCluster } from "./cluster/local/cluster.ts";
@@ -28,13 +27,10 @@ import type { Storage } from "./storage/ports.ts";
 import { createPostgresStorage } from "./storage/postgres/storage.ts";
 import { Retention } from "./storage/retention.ts";
 import { createSqliteStorage } from "./storage/sqlite/storage.ts";
-import { Access } from "./subscription/access.ts";
 import { Freshness } from "./subscription/freshness.ts";
-import { SubscriptionManager } from "./subscription/manager.ts";
-import { Membership } from "./subscription/membership.ts";
 import { createSnapshots } from "./subscription/snapshots.ts";
-import type { Subscriber } from "./subscription/subscriber.ts";
-import { callsTopic, everyoneTopic, type Topic, userTopic } from "./subscription/topic.ts";
+import { createSubscriptions } from "./subscription/subscriptions.ts";
+import { callsTopic, everyoneTopic, userTopic } from "./subscription/topic.ts";
 import { Counts } from "./telemetry/counts.ts";
 import type { Logger } from "./telemetry/logger.ts";
 import { createAddressLimiter } from "./websocket/address-limiter.ts";
@@ -97,7 +93,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   // The topics exist once the server listens; nothing is published before.
   let native: NativeTopics = { publish() {}, subscriberCount: () => 0 };
   const freshness = new Freshness();
-  const broadcaster = new Broadcaster({
+  const { broadcaster, sequencer, publisher } = createBroadcasting({
     native: {
       publish: (topic, frame) => native.publish(topic, frame),
       subscriberCount: (topic) => native.subscriberCount(topic),
@@ -105,24 +101,13 @@ export async function startApp(options: AppOptions): Promise<App> {
     recipients: hub,
     codecs,
     bus: cluster.bus,
+    log: storage.log,
+    waitingMax: config.websocket.broadcast_buffer,
     onEphemeral: (topic) => freshness.note(topic),
     counts,
     now,
     newId,
-  });
-  const sequencer = new Sequencer({
-    log: storage.log,
-    publish: (event, audience) => broadcaster.publishLogged(event, audience),
-    hasSubscribers: (topic) => broadcaster.subscriberCount(topic) > 0,
     logger,
-  });
-  const publisher = new Publisher({
-    log: storage.log,
-    sequencer,
-    bus: cluster.bus,
-    counts,
-    logger,
-    waitingMax: config.websocket.broadcast_buffer,
   });
   const ingest = createIngest([storage.outbox, cluster.stream], {
     publisher,
@@ -190,40 +175,30 @@ export async function startApp(options: AppOptions): Promise<App> {
     newId,
     logger,
   });
-  function endTyping(subscriber: Subscriber, topics: Topic[]): void {
-    const left = topics.flatMap(({ kind, key }) => (kind === "typing" || kind === "conversation" ? [key] : []));
-    if (left.length > 0) typing.stopAll(subscriber, left);
-  }
-  const access = new Access({ directory, presenceVisibleTo: config.presence.visible_to });
-  const subscriptions: SubscriptionManager = new SubscriptionManager({
+  const { subscriptions, membership } = createSubscriptions({
     log: storage.log,
     cursors: storage.cursors,
     sequencer,
     bus: cluster.bus,
     directory,
-    access,
+    presenceVisibleTo: config.presence.visible_to,
     snapshots: createSnapshots({ receipts: storage.receipts, typing, presence, freshness }),
-    onSubscribed: (subscriber, topics) => {
-      const { userId, deviceId } = subscriber;
+    onSubscribed: ({ userId, deviceId }, topics) => {
+      if (!topics.some(({ kind }) => kind === "calls")) return;
       // Once `subscribed` is out: calls that ring come after it.
-      if (topics.some(({ kind }) => kind === "calls")) {
-        setImmediate(
-          () => void calls.deviceConnected({ userId, deviceId }).catch((error) => warn(error, "calls not re-sent")),
-        );
-      }
+      setImmediate(
+        () => void calls.deviceConnected({ userId, deviceId }).catch((error) => warn(error, "calls not re-sent")),
+      );
     },
-    onUnsubscribed: endTyping,
+    onLeft(subscriber, topics) {
+      const left = topics.flatMap(({ kind, key }) => (kind === "typing" || kind === "conversation" ? [key] : []));
+      if (left.length > 0) typing.stopAll(subscriber, left);
+    },
+    subscribersOf: (userId) => hub.ofUser(userId),
+    allSubscribers: () => [...hub.all()].filter((it) => it.isAuthenticated),
     tell: (subscriber, type, payload) =>
       subscriber.sendAll([{ id: newId(), type, payload: JSON.stringify(payload), at: now() }]),
     topicsMax: config.websocket.max_topics_per_connection,
-  });
-  const membership = new Membership({
-    directory,
-    access,
-    subscriptions,
-    subscribersOf: (userId) => hub.ofUser(userId) as Iterable<Connection>,
-    allSubscribers: () => [...hub.all()].filter((it) => it.isAuthenticated),
-    onLost: endTyping,
   });
   const authenticator = createAuthenticator({
     config: config.auth,

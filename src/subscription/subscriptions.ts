@@ -1,0 +1,18 @@
+/** Joins the parts of subscribing: who may, the manager, and what follows from a change of membership. */
+import { Access, type AccessOptions } from "./access.ts";
+import { SubscriptionManager, type SubscriptionManagerOptions } from "./manager.ts";
+import { Membership, type MembershipOptions } from "./membership.ts";
+
+export type SubscriptionsOptions = AccessOptions &
+  Omit<SubscriptionManagerOptions, "access" | "onUnsubscribed"> &
+  Pick<MembershipOptions, "subscribersOf" | "allSubscribers"> & {
+    /** Called for topics that a connection has left, or may not hear any more. */
+    onLeft: MembershipOptions["onLost"];
+  };
+
+export function createSubscriptions(options: SubscriptionsOptions) {
+  const access = new Access(options);
+  const subscriptions = new SubscriptionManager({ ...options, access, onUnsubscribed: options.onLeft });
+  const membership = new Membership({ ...options, access, subscriptions, onLost: options.onLeft });
+  return { subscriptions, membership };
+}
