@@ -54,7 +54,8 @@ async function start(file: string | undefined, io: CommandIo): Promise<Running> 
   const logger = seat === null ? sink.logger : sink.logger.child({ worker: seat.place });
   for (const notice of notices) logger.warn(notice);
   const siblings = seat === null ? {} : { siblings: seat };
-  const app = await startApp({ config, routes, logger, version: packageJson.version, ...siblings });
+  const droppedLogLines = sink.droppedLines;
+  const app = await startApp({ config, routes, logger, version: packageJson.version, ...siblings, droppedLogLines });
   const { promise: ended, resolve } = Promise.withResolvers<number>();
   let terminations = 0;
   function terminate(): void {

@@ -41,6 +41,8 @@ interface Figure {
   help: string;
   of: [part: string, name: string];
   isCounter?: true;
+  /** Prometheus wants seconds. */
+  isMilliseconds?: true;
 }
 
 const figures: Figure[] = [
@@ -99,6 +101,29 @@ const figures: Figure[] = [
   },
 ];
 
+/** What applications hand over by themselves, by the way it comes [PUB2]. */
+const ingestFigures = ["outbox", "stream"].flatMap((way): Figure[] => [
+  { name: `ws_ingest_${way}_waiting`, help: "Entries that wait, of all nodes", of: ["ingest", `${way}_waiting`] },
+  {
+    name: `ws_ingest_${way}_oldest_seconds`,
+    help: "Age of the oldest of them",
+    of: ["ingest", `${way}_oldest_ms`],
+    isMilliseconds: true,
+  },
+  {
+    name: `ws_ingest_${way}_published_total`,
+    help: "Entries that this node has published",
+    of: ["ingest", `${way}_published`],
+    isCounter: true,
+  },
+  {
+    name: `ws_ingest_${way}_rejected_total`,
+    help: "Entries that made no sense",
+    of: ["ingest", `${way}_rejected`],
+    isCounter: true,
+  },
+]);
+
 const lagIntervalMs = 250;
 const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 
@@ -107,7 +132,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const register = new Registry();
   const registers = [register];
 
-  const gaugesByFigure = figures.map((figure) => {
+  const gaugesByFigure = [...figures, ...ingestFigures].map((figure) => {
     const { name, help } = figure;
     return {
       figure,
@@ -223,7 +248,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
         metric.reset();
         // A figure that is not there has no line, which is not the same as 0.
         if (value === undefined) metric.remove();
-        else metric.inc(value);
+        else metric.inc(figure.isMilliseconds ? value / 1_000 : value);
       }
       return register.metrics();
     },
