@@ -1,17 +1,21 @@
 /** Both sides of a measurement: a server that reports itself when asked, and the bench that asks it. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { LoopLag } from "./loop-lag.ts";
 
 export interface Report {
   /** Bytes of memory that the process has resident, after a full garbage collection. */
   rss: number;
   /** Seconds of CPU of all its threads since it started. */
   cpuSeconds: number;
+  /** How late the event loop was since it was last asked for, in ms; only where it was asked for. */
+  lag?: { p99: number; most: number };
 }
 
-/** In the server: says where it listens, then answers each line on standard input with a report. */
-export function answerMeasurements(port: number): void {
-  console.log(JSON.stringify({ port }));
+/** In the server: says where it listens and what else is to be known, then answers each line on standard input with a report. */
+export function answerMeasurements(port: number, known: Record<string, number> = {}): void {
+  console.log(JSON.stringify({ port, known }));
+  const loopLag = new LoopLag();
   const cpuSeconds = () => {
     const { user, system } = process.cpuUsage();
     return (user + system) / 1e6;
@@ -21,7 +25,8 @@ export function answerMeasurements(port: number): void {
       const before = cpuSeconds();
       // Asked for memory: what is garbage does not count.
       if (line === "memory") for (let round = 0; round < 3; round++) Bun.gc(true);
-      console.log(JSON.stringify({ rss: process.memoryUsage.rss(), cpuSeconds: before }));
+      const lag = line === "lag" ? loopLag.take() : undefined;
+      console.log(JSON.stringify({ rss: process.memoryUsage.rss(), cpuSeconds: before, lag }));
     }
     process.exit(0);
   })();
@@ -29,16 +34,19 @@ export function answerMeasurements(port: number): void {
 
 export interface MeasuredProcess {
   port: number;
-  report(what: "cpu" | "memory"): Promise<Report>;
+  /** What the server said of itself at its start. */
+  known: Record<string, number>;
+  report(what: "cpu" | "memory" | "lag"): Promise<Report>;
   stop(): Promise<void>;
 }
 
 /** In the bench: starts a server of this folder. */
 export async function startMeasured(program: string, env: Record<string, string> = {}): Promise<MeasuredProcess> {
   const { child, next } = startProgram([program], env);
-  const { port } = (await next()) as { port: number };
+  const { port, known } = (await next()) as { port: number; known: Record<string, number> };
   return {
     port,
+    known,
     report(what) {
       child.stdin.write(`${what}\n`);
       child.stdin.flush();
@@ -79,6 +87,12 @@ async function* readLines(stream: ReadableStream<Uint8Array>): AsyncGenerator<st
 }
 
 export const median = (values: number[]) => values.toSorted((a, b) => a - b)[values.length >> 1]!;
+
+/** The value that so large a share of them does not exceed; 0 where there are none. */
+export function quantile(values: number[] | Float64Array, share: number): number {
+  const sorted = Float64Array.from(values).sort();
+  return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? 0;
+}
 
 /** Prints a table and keeps the same rows as `bench/results/<name>.json`. */
 export function present(name: string, rows: Record<string, string | number>[]): void {

@@ -1,0 +1,76 @@
+/** The append statement alone: a loop that does nothing but hand batches to the engine, one after the other. */
+
+import type { NewEvent } from "../../src/storage/ports.ts";
+import { arrayOf, closeConnection, openConnection } from "../../src/storage/postgres/connection.ts";
+import { openEngine } from "../../src/storage/sqlite/engine.ts";
+
+export interface BareAppend {
+  /** Appends batches of one size for so long. @returns events a second */
+  run(round: { batch: number; forMs: number }): Promise<number>;
+  stop(): Promise<void>;
+}
+
+/** The same SQL function that the service calls, over the same client, with events of the same size. */
+export function bareAppendPostgres(url: string): BareAppend {
+  const sql = openConnection({ url, connectTimeoutMs: 5_000, statementTimeoutMs: 0 });
+  const text = `SELECT n, previous_position AS "previousPosition", seq, position, duplicate, topic, id,
+    created_at AS "createdAt" FROM ws.append($1, $2, $3, $4, $5, $6, $7, $8)`;
+  async function append(events: NewEvent[]) {
+    const column = (value: (event: NewEvent) => string | number | null) => arrayOf(events.map(value));
+    const parameters = [
+      column(({ topic }) => topic),
+      column(({ id }) => id),
+      column(({ type }) => type),
+      column(({ payload }) => payload),
+      column(({ createdAt }) => createdAt),
+      column(({ idempotencyKey }) => idempotencyKey ?? null),
+      column(() => null),
+      column(({ senderId }) => senderId ?? null),
+    ];
+    await sql.unsafe(text, parameters, { prepare: true });
+  }
+  return { run: (round) => appendFor(round, append), stop: () => closeConnection(sql) };
+}
+
+/** The same statements on the same schema, in this thread instead of a Worker. */
+export function bareAppendSqlite(path: string): BareAppend {
+  const engine = openEngine({ path, durability: "process", busyTimeoutMs: 5_000 });
+  const append = async (events: NewEvent[]) => void engine.operations.append(events);
+  return { run: (round) => appendFor(round, append), stop: async () => engine.close() };
+}
+
+async function appendFor(
+  { batch, forMs }: { batch: number; forMs: number },
+  append: (events: NewEvent[]) => Promise<void>,
+): Promise<number> {
+  const startedAt = performance.now();
+  let events = 0;
+  while (performance.now() - startedAt < forMs) {
+    await append(Array.from({ length: batch }, (_, index) => newEvent(index)));
+    events += batch;
+  }
+  return (events * 1_000) / (performance.now() - startedAt);
+}
+
+/** As `message.send` makes them of what the senders send. */
+function newEvent(index: number): NewEvent {
+  const id = Bun.randomUUIDv7();
+  const createdAt = Date.now();
+  const message = {
+    message_id: id,
+    client_message_id: id.slice(0, 14),
+    conversation_id: `c${Math.floor(index / 10)}`,
+    sender_id: `user-${index}`,
+    content: "hello ".repeat(20),
+    created_at: new Date(createdAt).toISOString(),
+  };
+  return {
+    id,
+    topic: `conversation:${message.conversation_id}`,
+    type: "message.new",
+    payload: JSON.stringify(message),
+    createdAt,
+    senderId: message.sender_id,
+    idempotencyKey: `message:${message.sender_id}:${id}`,
+  };
+}
