@@ -83,7 +83,7 @@ function refusalOf(request: Request, url: URL, { token, isLoopback }: Operations
     // Another site's name that has been made to point here would be let in by the browser, as its own.
     return isLoopback(url.hostname) ? null : refuse(403, "This is for the machine itself: ask by its own address.");
   }
-  const [, bearer] = /^Bearer +(\S+)$/i.exec(request.headers.get("authorization") ?? "") ?? [];
+  const [, bearer] = /^Bearer +(.+)$/i.exec(request.headers.get("authorization") ?? "") ?? [];
   // A browser cannot be told to send a header with the address that somebody types.
   const given = bearer ?? (url.pathname === "/" ? url.searchParams.get("token") : null);
   if (given !== null && given !== undefined && isSame(given, token)) return null;
