@@ -1,0 +1,33 @@
+/** Three nodes, PostgreSQL and Redis while links, nodes and servers fail at random; a checker judges what clients saw. */
+import { expect, test } from "bun:test";
+import { type RoundOptions, runRound } from "../support/faults/run.ts";
+
+/** `TEST_SEED=<number>` plays a run again; `npm run test:faults` is the long one. */
+const seed = Number(process.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const timeoutMs = 180_000;
+
+async function expectNoViolation(options: Omit<RoundOptions, "seed">): Promise<void> {
+  console.log(`seed ${seed}`);
+  const { violations, counts, text } = await runRound({ seed, ...options });
+  console.log(text);
+  expect(violations).toBe(0);
+  expect(Object.keys(counts).length).toBeGreaterThan(1);
+}
+
+test(
+  "[LOG1] [LOG2] [LOG3] [LOG4] three nodes lose nothing and repeat nothing while anything may fail",
+  () => expectNoViolation({ durationMs: 20_000 }),
+  timeoutMs,
+);
+
+test(
+  "[LOG3] [PRE1] [CALL4] nor on a Redis Cluster of three masters",
+  () => expectNoViolation({ engine: "cluster", durationMs: 8_000, users: 9 }),
+  timeoutMs,
+);
+
+test(
+  "[LOG3] [PRE1] [CALL4] nor on a master and a replica that a Sentinel watches",
+  () => expectNoViolation({ engine: "sentinel", durationMs: 8_000, users: 9 }),
+  timeoutMs,
+);

@@ -1,0 +1,127 @@
+/** The kinds of faults: what each breaks, and how it is whole again. */
+import type { Random } from "../checker/random.ts";
+import type { LinkProxy } from "../proxy.ts";
+import type { Stage } from "./stage.ts";
+
+export const kinds = [
+  "kill",
+  "stop",
+  "clients",
+  "postgres-link",
+  "redis-link",
+  "redis-restart",
+  "redis-pause",
+  "flush",
+  "postgres-restart",
+] as const;
+export type Kind = (typeof kinds)[number];
+
+/** One fault, chosen but not begun. */
+export interface Fault {
+  kind: Kind;
+  /** For people: what happens to whom for how long. */
+  text: string;
+  /** What it breaks; two faults never break one thing at once. */
+  target: string;
+  /** Breaks it; resolves once it is mended. `wait` returns sooner where the run ends. */
+  run(wait: (ms: number) => Promise<void>): Promise<void>;
+}
+
+/** Longest, ms: some of them are beyond the time after which a node counts as dead. */
+const outageMs = { least: 100, most: 4_000 };
+
+/** Chooses a fault. @returns null where this stage cannot have one of the kind */
+export function chooseFault(kind: Kind, { stage, random }: { stage: Stage; random: Random }): Fault | null {
+  const node = random.pick(stage.nodes);
+  const server = random.pick(stage.redis);
+  // Everything is drawn before anything is left out: with one seed, one course of events.
+  const lengthMs = random.between(outageMs.least, outageMs.most);
+  const way = random.pick(["cut", "freeze", "delay"] as const);
+  const delayMs = random.between(20, 400);
+
+  const linkFault = (name: string, link: LinkProxy | null): Fault | null =>
+    link === null
+      ? null
+      : {
+          kind,
+          text: `${name} of ${node.name}: ${way}${way === "delay" ? ` by ${delayMs} ms` : ""} for ${lengthMs} ms`,
+          target: `${name} of ${node.name}`,
+          async run(wait) {
+            if (way === "delay") link.delay(delayMs);
+            else link[way]();
+            await wait(lengthMs);
+            link.heal();
+          },
+        };
+
+  switch (kind) {
+    case "kill":
+      return {
+        kind,
+        text: `${node.name} is killed, started after ${lengthMs} ms`,
+        target: node.name,
+        async run(wait) {
+          await node.kill();
+          await wait(lengthMs);
+          await node.restart();
+        },
+      };
+    case "stop":
+      return {
+        kind,
+        text: `${node.name} stands still for ${lengthMs} ms`,
+        target: node.name,
+        async run(wait) {
+          const { signal } = node.service();
+          signal("SIGSTOP");
+          await wait(lengthMs);
+          signal("SIGCONT");
+        },
+      };
+    case "clients":
+      return linkFault("the link to clients", node.toClients);
+    case "postgres-link":
+      return linkFault("the link to PostgreSQL", node.toPostgres);
+    case "redis-link":
+      return linkFault("the link to Redis", node.toRedis);
+    case "redis-restart":
+      return {
+        kind,
+        text: `Redis at ${stage.redis.indexOf(server)} is killed, back empty after ${lengthMs} ms`,
+        target: "Redis",
+        async run(wait) {
+          await server.kill();
+          await wait(lengthMs);
+          await server.restart();
+        },
+      };
+    case "redis-pause":
+      return {
+        kind,
+        text: `Redis at ${stage.redis.indexOf(server)} stands still for ${lengthMs} ms`,
+        target: "Redis",
+        async run(wait) {
+          server.pause();
+          await wait(lengthMs);
+          server.resume();
+        },
+      };
+    case "flush":
+      return { kind, text: "Redis is emptied", target: "Redis", run: () => stage.flushRedis() };
+    case "postgres-restart":
+      return !stage.postgres.isOwn
+        ? null
+        : {
+            kind,
+            text: `PostgreSQL is halted for ${lengthMs} ms`,
+            target: "PostgreSQL",
+            async run(wait) {
+              await stage.postgres.halt();
+              await wait(lengthMs);
+              await stage.postgres.resume();
+            },
+          };
+    default:
+      return kind satisfies never;
+  }
+}

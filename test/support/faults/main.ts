@@ -1,0 +1,53 @@
+/** The long run: `npm run test:faults -- --minutes 30 --seed 1 --engine redis --kinds kill,stop`; round after round. */
+import { parseArgs } from "node:util";
+import { createRandom } from "../checker/random.ts";
+import { type Kind, kinds } from "./kinds.ts";
+import { runRound } from "./run.ts";
+import { type Engine, engines } from "./stage.ts";
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: "string", default: "30" },
+    seed: { type: "string" },
+    /** Seconds of faults in one round. */
+    seconds: { type: "string", default: "45" },
+    /** Several with commas, in turn. */
+    engine: { type: "string", default: engines.join(",") },
+    kinds: { type: "string", default: kinds.join(",") },
+    users: { type: "string", default: "12" },
+  },
+});
+
+function several<Name extends string>(text: string, known: readonly Name[]): Name[] {
+  const names = text.split(",");
+  const unknown = names.filter((name) => !known.includes(name as Name));
+  if (unknown.length > 0) throw new Error(`${unknown.join(", ")}: known are ${known.join(", ")}`);
+  return names as Name[];
+}
+
+const chosenEngines: Engine[] = several(values.engine, engines);
+const chosenKinds: Kind[] = several(values.kinds, kinds);
+const seed = Number(values.seed ?? Math.floor(Math.random() * 2 ** 31));
+const random = createRandom(seed);
+const endsAt = performance.now() + Number(values.minutes) * 60_000;
+console.log(`seed ${seed}`);
+
+let broken = 0;
+let rounds = 0;
+for (; performance.now() < endsAt; rounds++) {
+  const engine = chosenEngines[rounds % chosenEngines.length]!;
+  // The first round plays the seed itself, so that a later round is replayed by its own.
+  const roundSeed = rounds === 0 ? seed : random.between(1, 2 ** 31);
+  const options = { seed: roundSeed, engine, kinds: chosenKinds, users: Number(values.users) };
+  console.log(`\nround ${rounds + 1}: --seed ${roundSeed} --engine ${engine}`);
+  try {
+    const { violations, text } = await runRound({ ...options, durationMs: Number(values.seconds) * 1_000 });
+    console.log(text);
+    if (violations > 0) broken++;
+  } catch (error) {
+    console.log(error);
+    broken++;
+  }
+}
+console.log(`\n${rounds} rounds, ${broken} broken`);
+process.exit(broken === 0 ? 0 : 1);

@@ -1,0 +1,208 @@
+/** A whole cluster to break: nodes as processes, PostgreSQL and Redis, and a proxy on every link between them and to clients. */
+import { Redis } from "ioredis";
+import postgres from "postgres";
+import { migrate } from "../../../src/storage/postgres/migrate.ts";
+import { freePorts } from "../free-ports.ts";
+import { type PostgresServer, startPostgres } from "../postgres.ts";
+import { type LinkProxy, startProxy } from "../proxy.ts";
+import { type RedisServer, startRedis, startRedisCluster, startSentinelPair, until } from "../redis.ts";
+import { type Service, startService } from "../service.ts";
+
+/** How Redis is there. Clients of the last two learn the servers' own addresses, so those links have no proxy. */
+export const engines = ["redis", "cluster", "sentinel"] as const;
+export type Engine = (typeof engines)[number];
+
+export interface StageOptions {
+  engine?: Engine;
+  nodes?: number;
+  /** Of every node, as `startService` takes them. */
+  settings?: Record<string, string>;
+  /** Run in the database before the nodes start: the application's own tables. */
+  sql?: string;
+}
+
+export interface StageNode {
+  name: string;
+  /** Through its proxy, as clients come. */
+  url: string;
+  toClients: LinkProxy;
+  toPostgres: LinkProxy;
+  /** Null where there is none. */
+  toRedis: LinkProxy | null;
+  /** As it is now: another one after a restart. */
+  service(): Service;
+  isReady(): Promise<boolean>;
+  kill(): Promise<void>;
+  /** Tries until what it needs to start is there. */
+  restart(): Promise<void>;
+}
+
+export interface Stage {
+  nodes: StageNode[];
+  postgres: PostgresServer;
+  redis: RedisServer[];
+  /** Runs SQL in the nodes' database, as the application would. */
+  sql(text: string): Promise<void>;
+  flushRedis(): Promise<void>;
+  /** Resolves once every node can serve. */
+  whole(): Promise<void>;
+  /** Ends every process and removes every folder, however broken it all is. */
+  stop(): Promise<void>;
+}
+
+const usual: Record<string, string> = {
+  CLUSTER__HEARTBEAT: "400ms",
+  CLUSTER__DEAD_AFTER: "2s",
+  PRESENCE__OFFLINE_GRACE: "500ms",
+  STORAGE__POOL_SIZE: "4",
+  STORAGE__QUERY_TIMEOUT: "2s",
+  TYPING__TIMEOUT: "4s",
+  TYPING__RELAY_INTERVAL: "1s",
+};
+const wholePatienceMs = 45_000;
+const restartTriesMax = 30;
+
+export async function openStage({ engine = "redis", nodes: count = 3, settings, sql: first }: StageOptions = {}) {
+  /** What ends it all, last made first. */
+  const endings: (() => unknown)[] = [];
+  async function stop(): Promise<void> {
+    const faults: unknown[] = [];
+    for (const end of endings.splice(0).reverse()) {
+      try {
+        await end();
+      } catch (error) {
+        faults.push(error);
+      }
+    }
+    if (faults.length > 0) throw new AggregateError(faults, "not everything could be ended");
+  }
+  try {
+    return await build();
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+
+  async function build(): Promise<Stage> {
+    const server = await startPostgres();
+    endings.push(() => server.stop());
+    const database = await server.newDatabase();
+    await migrate({ url: database, lockTimeoutMs: 5_000 });
+    const sql = async (text: string) => {
+      const client = postgres(database, { max: 1, onnotice: () => {} });
+      try {
+        await client.unsafe(text);
+      } finally {
+        await client.end();
+      }
+    };
+    if (first !== undefined) await sql(first);
+    const redis = await startEngine(engine);
+    endings.push(() => redis.stop());
+    const nodes = await Promise.all(
+      Array.from({ length: count }, (_, index) => openNode(`n${index + 1}`, { database, redis, settings, endings })),
+    );
+    return {
+      nodes,
+      postgres: server,
+      redis: redis.servers,
+      sql,
+      flushRedis: async () => void (await Promise.all(redis.servers.map(flush))),
+      whole: () =>
+        until(async () => (await Promise.all(nodes.map((node) => node.isReady()))).every(Boolean), wholePatienceMs),
+      stop,
+    };
+  }
+}
+
+interface RunningEngine {
+  url: string;
+  servers: RedisServer[];
+  /** Whether a node may be told a proxy's address instead. */
+  isProxied: boolean;
+  stop(): Promise<void>;
+}
+
+async function startEngine(engine: Engine): Promise<RunningEngine> {
+  switch (engine) {
+    case "redis": {
+      const server = await startRedis();
+      return { url: server.url, servers: [server], isProxied: true, stop: () => server.stop() };
+    }
+    case "cluster":
+      return { ...(await startRedisCluster()), isProxied: false };
+    case "sentinel":
+      return { ...(await startSentinelPair()), isProxied: false };
+  }
+}
+
+interface NodeOptions {
+  database: string;
+  redis: RunningEngine;
+  settings: Record<string, string> | undefined;
+  endings: (() => unknown)[];
+}
+
+async function openNode(name: string, { database, redis, settings, endings }: NodeOptions): Promise<StageNode> {
+  const proxy = async (port: number) => {
+    const made = await startProxy(port);
+    endings.push(() => made.stop());
+    return made;
+  };
+  const [port] = await freePorts(1);
+  const databaseUrl = new URL(database);
+  const toPostgres = await proxy(Number(databaseUrl.port || 5432));
+  const toRedis = redis.isProxied ? await proxy(redis.servers[0]!.port) : null;
+  const toClients = await proxy(port!);
+  databaseUrl.hostname = "127.0.0.1";
+  databaseUrl.port = String(toPostgres.port);
+  const options = {
+    settings: {
+      ...usual,
+      ...settings,
+      SERVER__PORT: String(port),
+      STORAGE__URL: databaseUrl.href,
+      CLUSTER__URL: toRedis === null ? redis.url : `redis://127.0.0.1:${toRedis.port}`,
+      CLUSTER__NODE_ID: name,
+    },
+  };
+  let service = await startService(options);
+  endings.push(() => service.stop());
+  return {
+    name,
+    url: `ws://127.0.0.1:${toClients.port}/ws`,
+    toClients,
+    toPostgres,
+    toRedis,
+    service: () => service,
+    isReady: () =>
+      fetch(`${service.http}/ready`).then(
+        ({ status }) => status === 200,
+        () => false,
+      ),
+    kill: () => service.kill(),
+    async restart() {
+      const { folder } = service;
+      for (let left = restartTriesMax; ; left--) {
+        try {
+          service = await startService({ ...options, folder });
+          return;
+        } catch (error) {
+          // As its supervisor would: what it needs may be away just now.
+          if (left === 0) throw error;
+        }
+      }
+    },
+  };
+}
+
+async function flush({ port }: RedisServer): Promise<void> {
+  const client = new Redis({ port, lazyConnect: true, maxRetriesPerRequest: 0, retryStrategy: () => null });
+  client.on("error", () => {});
+  // A replica takes no writes, and one that is away has nothing to lose.
+  await client.connect().then(
+    () => client.flushall().catch(() => {}),
+    () => {},
+  );
+  client.disconnect();
+}
