@@ -10,7 +10,7 @@ import {
   type Frame,
   type LocalRecipients,
   type NativeTopics,
-  nativeTopic,
+  nativeTopicsOf,
   type Recipient,
   userTopic,
 } from "./ports.ts";
@@ -97,7 +97,9 @@ export class Broadcaster {
 
   subscriberCount(topic: string): number {
     let count = 0;
-    for (const format of formats) count += this.options.native.subscriberCount(nativeTopic(topic, format));
+    for (const format of formats) {
+      for (const name of nativeTopicsOf(topic, format)) count += this.options.native.subscriberCount(name);
+    }
     return count;
   }
 
@@ -106,15 +108,17 @@ export class Broadcaster {
     const leftOut = new Set(exceptDevice === undefined ? [] : this.options.recipients.ofDevice(exceptDevice));
     if (except !== undefined) leftOut.add(except);
     for (const format of formats) {
-      const name = nativeTopic(topic, format);
-      if (this.options.native.subscriberCount(name) === 0) continue;
+      const names = nativeTopicsOf(topic, format).filter((name) => this.options.native.subscriberCount(name) > 0);
+      if (names.length === 0) continue;
       const frame = this.options.codecs[format].encode(message);
-      let publish = () => this.options.native.publish(name, frame);
-      for (const recipient of leftOut) {
-        const inner = publish;
-        if (recipient.format === format) publish = () => recipient.whileAway(name, inner);
+      for (const name of names) {
+        let publish = () => this.options.native.publish(name, frame);
+        for (const recipient of leftOut) {
+          const inner = publish;
+          if (recipient.format === format) publish = () => recipient.whileAway(name, inner);
+        }
+        publish();
       }
-      publish();
     }
   }
 

@@ -34,6 +34,22 @@ export function nativeTopic(topic: string, format: WireFormat): string {
   return format === "json" ? topic : `p|${topic}`;
 }
 
+const ownKinds = ["user", "calls", "notifications"];
+
+/** The three topics that a connection is on by itself. */
+export const ownTopicsOf = (userId: string) => ownKinds.map((kind) => `${kind}:${userId}`);
+
+/** The native topic that stands for all three at once: a topic of one subscriber takes seven times a subscription's memory. */
+export const allOwnTopic = (userId: string) => `own:${userId}`;
+
+/** All native topics that may hold a topic's subscribers of one format. */
+export function nativeTopicsOf(topic: string, format: WireFormat): string[] {
+  const colon = topic.indexOf(":");
+  const isOwn = ownKinds.includes(topic.slice(0, colon));
+  const names = isOwn ? [topic, allOwnTopic(topic.slice(colon + 1))] : [topic];
+  return names.map((name) => nativeTopic(name, format));
+}
+
 /** Every authenticated connection is on it; it cannot be subscribed to. */
 export const everyoneTopic = "everyone";
 export const userTopic = (userId: string) => `user:${userId}`;
