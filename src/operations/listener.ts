@@ -54,7 +54,7 @@ export function startListener(options: OperationsOptions): OperationsListener {
         const nonce = crypto.randomUUID();
         return respond(consolePage(nonce), {
           "content-type": "text/html; charset=utf-8",
-          "content-security-policy": `default-src 'none'; connect-src 'self'; style-src 'nonce-${nonce}'; script-src 'nonce-${nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
+          "content-security-policy": `default-src 'none'; connect-src 'self'; img-src data:; style-src 'nonce-${nonce}'; script-src 'nonce-${nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
         });
       },
     ],
