@@ -1,4 +1,5 @@
 /** Asks every node something and collects the answers until a deadline; who does not answer in time is named [ADM1]. */
+import { ProtocolError } from "../protocol/errors.ts";
 import type { Bus, ControlMessage, NodeRegistry } from "./ports.ts";
 
 /** What may be asked: plain JSON data, by the question's name. */
@@ -43,7 +44,7 @@ export class Survey<Q extends Questions> {
 
   /**
    * Asks all nodes; `only` asks one of them.
-   * Rejects with what this node's own answer rejects with, and where too many questions are under way.
+   * Rejects with what this node's own answer rejects with, and with `unavailable` where too many questions are under way.
    */
   async ask<Name extends keyof Q & string>(
     name: Name,
@@ -51,7 +52,11 @@ export class Survey<Q extends Questions> {
     { only }: { only?: string | undefined } = {},
   ): Promise<Surveyed<Q[Name]["said"]>> {
     const { answers, nodeId, waitingMax = 100 } = this.options;
-    if (this.#waiting.size >= waitingMax) throw new Error("too many questions to the other nodes are under way");
+    if (this.#waiting.size >= waitingMax) {
+      throw new ProtocolError("unavailable", "Too many questions to the other nodes are under way.", {
+        retryAfterMs: 1_000,
+      });
+    }
     const isAsked = (id: string) => only === undefined || only === id;
     const [own, others] = await Promise.all([
       isAsked(nodeId) ? answers[name](about) : undefined,
