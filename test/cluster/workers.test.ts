@@ -239,6 +239,30 @@ test("[ADM1] each worker is a node of its own", async () => {
   await admin.close();
 });
 
+test("[END3] each worker has its own figures, at a port of its own from the configured one upwards", async () => {
+  const first = await freePair();
+  const service = await start(2, { OPERATIONS__LISTEN: `127.0.0.1:${first}` });
+  for (const port of [first, first + 1]) {
+    const metrics = await fetch(`http://127.0.0.1:${port}/metrics`);
+    expect(metrics.status).toBe(200);
+    expect(await metrics.text()).toContain("ws_connections");
+  }
+  expect((await fetch(`${service.http}/metrics`)).status).toBe(404);
+});
+
+/** A free port below a free port. */
+async function freePair(): Promise<number> {
+  for (;;) {
+    const [port] = await freePorts(1);
+    try {
+      Bun.listen({ hostname: "127.0.0.1", port: port! + 1, socket: { data() {} } }).stop(true);
+      return port!;
+    } catch {
+      // Taken by somebody else: another one.
+    }
+  }
+}
+
 /** Runs the program to its end, in a folder of its own. */
 async function refused(words: string[], settings: Record<string, string> = {}) {
   const cwd = mkdtempSync(join(tmpdir(), "ws-workers-"));
