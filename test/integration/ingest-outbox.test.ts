@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import postgres from "postgres";
 import { Client } from "../support/client.ts";
 import { arrived, examplesOf, expectCounted, historyOf } from "../support/ingest.ts";
-import { createPeople, fresh } from "../support/people.ts";
+import { createPeople, eventually, fresh } from "../support/people.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { type RedisServer, startRedis, until } from "../support/redis.ts";
 import { type Service, type ServiceOptions, startService } from "../support/service.ts";
@@ -266,6 +266,8 @@ test("[PUB2] the examples of the papers do what they say", async () => {
 async function commitWhile(topic: string, isWanted: (count: number) => boolean): Promise<number> {
   let count = 0;
   for (; isWanted(count); count += 10) {
+    // The table takes them while nobody drains, too; a few thousand prove as much as a million.
+    if (count % 500 === 0) await until(async () => (await waiting()) < 3_000);
     await sql`SELECT ws.publish(${topic}, 'order.changed', jsonb_build_object('n', n))
       FROM generate_series(${count + 1}::int, ${count + 10}::int) AS n`;
   }
@@ -311,6 +313,38 @@ async function hasTurn(node: Service): Promise<Service> {
   if (!isAlive) throw new Error("it is dead");
   return node;
 }
+
+test("[PUB2] [LOG3] a node that froze is relieved, and changes nothing when it wakes", async () => {
+  const { topic, clients } = await pair();
+  const [frozen, awake, client] =
+    (await Promise.any([one, other].map(hasTurn))) === one ? [one, other, clients[1]!] : [other, one, clients[0]!];
+  let hasWoken = false;
+  const writing = commitWhile(topic, (count) => !hasWoken || count < 500);
+  await client.until(() => (client.received.length > 50 ? true : undefined));
+  frozen.signal("SIGSTOP");
+  await hasTurn(awake);
+  const seen = client.received.length;
+  await client.until(() => (client.received.length > seen + 300 ? true : undefined));
+  frozen.signal("SIGCONT");
+  hasWoken = true;
+  const count = await writing;
+  await arrived(client, topic, count);
+  await emptied();
+  await client.settled();
+  expectCounted(await arrived(client, topic, count), count);
+  expectCounted(await historyOf(client, topic), count);
+});
+
+test("[PUB2] [ADM1] each node's figures say what waits, whose turn it is and what it has done", async () => {
+  const operator = await here.connect(fresh("operator"), { roles: "admin" });
+  const figures = await eventually(
+    async () => (await operator.ask("admin.stats")).nodes.map((node: any) => node.figures.ingest),
+    // One that had frozen has to find its way back first.
+    (nodes) => nodes.length === 2 && nodes.every((it: any) => it.outbox_waiting === 0 && it.outbox_oldest_ms === 0),
+  );
+  expect(figures.map((it: any) => it.outbox_turn).sort()).toEqual([0, 1]);
+  expect(Math.max(...figures.map((it: any) => it.outbox_published))).toBeGreaterThan(0);
+});
 
 test("[PUB2] [DRN] a node that is told to end hands over; nothing is lost or doubled", async () => {
   const { topic, clients } = await pair();

@@ -26,7 +26,7 @@ const pageRows = 500;
 const pageBytesMax = 4 * 1024 * 1024;
 const pollIntervalMs = 1_000;
 /** A node that has frozen with the turn loses it by then; one that has the turn asks every second. */
-const turnIdleMsMax = 15_000;
+const turnIdleMsMax = 5_000;
 const countMax = 10_000;
 
 /** A session, and whether its settings are made. */
@@ -127,7 +127,7 @@ export class PostgresOutbox implements Inbox {
   async lag(): Promise<{ entries: number; oldestMs: number }> {
     const { schema } = this.options;
     const [row] = await this.#query<{ entries: string; oldest_ms: string }>(
-      `SELECT (SELECT count(*) FROM (SELECT FROM ${schema}.outbox LIMIT ${countMax}) AS some)::text AS entries,
+      `SELECT (SELECT count(*) FROM (SELECT FROM ${schema}.outbox LIMIT ${countMax}) AS counted)::text AS entries,
          coalesce((SELECT greatest(0, extract(epoch FROM clock_timestamp() - created_at) * 1000)::bigint
            FROM ${schema}.outbox ORDER BY id LIMIT 1), 0)::text AS oldest_ms`,
     );

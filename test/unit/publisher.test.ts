@@ -1,0 +1,68 @@
+/** Proves that events which are given together are appended together, whatever else waits for the log. */
+import { expect, test } from "bun:test";
+import { Publisher } from "../../src/broadcast/publisher.ts";
+import { Sequencer } from "../../src/broadcast/sequencer.ts";
+import { createLocalBus } from "../../src/cluster/local/bus.ts";
+import { type NewEvent, StorageUnavailable } from "../../src/storage/ports.ts";
+import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
+import { Counts } from "../../src/telemetry/counts.ts";
+import { createLogSink } from "../../src/telemetry/logger.ts";
+
+const event = (topic: string, n: number): NewEvent => ({
+  id: `${topic}-${n}`,
+  topic,
+  type: "counted",
+  payload: JSON.stringify({ n }),
+  createdAt: 0,
+});
+const events = (topic: string, count: number) => Array.from({ length: count }, (_, n) => event(topic, n));
+
+async function build() {
+  const storage = createSqliteStorage({ path: ":memory:" });
+  await storage.start();
+  const { logger } = createLogSink({ level: "silent", format: "json" });
+  const batches: string[][] = [];
+  let isAway = false;
+  const log: typeof storage.log = {
+    ...storage.log,
+    append(batch) {
+      batches.push(batch.map(({ topic }) => topic));
+      return isAway ? Promise.reject(new StorageUnavailable("away")) : storage.log.append(batch);
+    },
+  };
+  const sequencer = new Sequencer({ log, publish() {}, hasSubscribers: () => false, logger });
+  const publisher = new Publisher({
+    log,
+    sequencer,
+    bus: createLocalBus(),
+    counts: new Counts(),
+    logger,
+    waitingMax: 2_000,
+  });
+  return { storage, publisher, batches, setAway: (away: boolean) => (isAway = away) };
+}
+
+test("[LOG1] a group is never torn apart by the bound of a batch, and is answered in its order", async () => {
+  const { storage, publisher, batches } = await build();
+  const alone = events("user:alone", 450).map((it) => publisher.append(it));
+  const [first, second] = [publisher.appendAll(events("user:a", 300)), publisher.appendAll(events("user:b", 700))];
+  expect((await first).map(({ seq }) => seq)).toEqual(Array.from({ length: 300 }, (_, n) => n + 1));
+  expect((await second).map(({ id }) => id)).toEqual(events("user:b", 700).map(({ id }) => id));
+  expect((await Promise.all(alone)).map(({ seq }) => seq)).toEqual(Array.from({ length: 450 }, (_, n) => n + 1));
+  for (const topic of ["user:a", "user:b"]) expect(batches.filter((batch) => batch.includes(topic))).toHaveLength(1);
+  await storage.stop();
+});
+
+test("[LOG1] [PUB2] while the log is away a group fails as a whole, and too many events are refused", async () => {
+  const { storage, publisher, setAway } = await build();
+  setAway(true);
+  await expect(publisher.appendAll(events("user:a", 3))).rejects.toMatchObject({ code: "unavailable" });
+  const waiting = [publisher.appendAll(events("user:a", 1_999)), publisher.appendAll(events("user:b", 5))];
+  expect(publisher.stats()).toEqual({ waiting: 2_004 });
+  await expect(publisher.append(event("user:c", 1))).rejects.toMatchObject({ code: "unavailable" });
+  await Promise.allSettled(waiting);
+  setAway(false);
+  expect(await publisher.appendAll([])).toEqual([]);
+  expect((await publisher.appendAll(events("user:a", 3))).map(({ seq }) => seq)).toEqual([1, 2, 3]);
+  await storage.stop();
+});
