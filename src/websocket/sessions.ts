@@ -164,11 +164,22 @@ export class Sessions {
     if (replaced !== null) bus.broadcast({ kind: "replaced", userId, deviceId, byConnectionId: connectionId });
     hub.identify(connection);
     connection.subscribe(everyoneTopic);
+    void this.#checkAgain(connection);
     logger.debug(
       { connection_id: connectionId, user_id: userId, device_id: deviceId, address: connection.address },
       "connected",
     );
     return true;
+  }
+
+  /** Whoever was disabled or blocked between its check and now was not among the connections that were closed [AUTH4]. */
+  async #checkAgain(connection: Connection): Promise<void> {
+    try {
+      await this.options.upgrades.checkUser(connection.userId);
+    } catch (error) {
+      // A directory that is away says nothing about the user.
+      if (error instanceof AuthenticationError) connection.close(CloseCode.revoked, error.code);
+    }
   }
 
   /** Subscribes an authenticated connection to its own topics [SUB2]. Never rejects. */
