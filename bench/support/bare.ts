@@ -1,7 +1,9 @@
-/** A bare `Bun.serve`: what the platform does alone. It publishes a given frame to a topic for each message it gets. */
+/** A bare `Bun.serve`: what the platform does alone. It publishes a given frame for each message it gets, or sends given frames back. */
 import { answerMeasurements } from "./measured.ts";
 
 const frame = "x".repeat(Number(process.env.FRAME_BYTES ?? 400));
+/** Frames that each message is answered with instead, by their sizes. */
+const answers = (JSON.parse(process.env.ANSWER_BYTES ?? "[]") as number[]).map((bytes) => "x".repeat(bytes));
 
 const server = Bun.serve<{ topics: number }>({
   port: 0,
@@ -20,6 +22,12 @@ const server = Bun.serve<{ topics: number }>({
       ws.send("ready");
     },
     message(ws) {
+      if (answers.length > 0) {
+        ws.cork(() => {
+          for (const answer of answers) ws.send(answer);
+        });
+        return;
+      }
       server.publish("everybody", frame, false);
       ws.send("ack");
     },

@@ -5,9 +5,13 @@ import { join } from "node:path";
 import { startApp } from "../../src/app.ts";
 import { loadConfig } from "../../src/config/loader.ts";
 import { routes } from "../../src/handlers/routes.ts";
+import { migrateStorage } from "../../src/storage/migrate.ts";
+import type { Storage } from "../../src/storage/ports.ts";
+import { createPostgresStorage } from "../../src/storage/postgres/storage.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import { answerMeasurements } from "./measured.ts";
+import { logMissed, type Missed } from "./missed.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "ws-service-bench-"));
 const { config } = await loadConfig({
@@ -22,20 +26,34 @@ const { config } = await loadConfig({
   },
 });
 const { logger } = createLogSink(config.log);
-await addMembers(JSON.parse(process.env.MEMBERS ?? '{"users":0,"conversations":0}'));
+const known = await fill();
 const app = await startApp({ config, routes, logger, version: "bench" });
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 process.on("SIGTERM", () => process.exit(0));
 
-answerMeasurements(app.port);
+answerMeasurements(app.port, known);
 
-/** Conversations that were there before anybody connected: how they come into being is not what is measured. */
-async function addMembers({ users, conversations }: { users: number; conversations: number }): Promise<void> {
-  const storage = createSqliteStorage({ path: join(folder, "bench.db"), callTimeoutMs: 60_000 });
+/** What was there before anybody connected: how it came into being is not what is measured. */
+async function fill(): Promise<Record<string, number>> {
+  const members = JSON.parse(process.env.MEMBERS ?? "null") as { users: number; conversations: number } | null;
+  const missed = JSON.parse(process.env.MISSED ?? "null") as Missed | null;
+  const { url } = config.storage;
+  await migrateStorage({ url, lockTimeoutMs: 5_000 });
+  if (members === null && missed === null) return {};
+  const timeoutMs = 60_000;
+  const storage = url.startsWith("sqlite:")
+    ? createSqliteStorage({ path: url.slice("sqlite:".length), callTimeoutMs: timeoutMs })
+    : createPostgresStorage({ url, queryTimeoutMs: timeoutMs });
   await storage.start();
+  if (members !== null) await addMembers(storage, members);
+  const known = missed === null ? {} : await logMissed(storage, missed);
+  await storage.stop();
+  return known;
+}
+
+async function addMembers(storage: Storage, { users, conversations }: { users: number; conversations: number }) {
   const everybody = Array.from({ length: users }, (_, index) => `user-${index}`);
   for (const key of ["everybody", ...Array.from({ length: conversations }, (_, index) => `c${index}`)]) {
     await storage.directory.addMembers(key, everybody);
   }
-  await storage.stop();
 }
