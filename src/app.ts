@@ -327,6 +327,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     bus: cluster.bus,
     sequencer,
     broadcaster,
+    presence,
     typing,
     hub,
     view: directory,
@@ -348,8 +349,15 @@ export async function startApp(options: AppOptions): Promise<App> {
   const measured = { counts, figures, droppedLogLines, version, nodeId: cluster.nodeId };
   const operations = await startOperations(config.operations, { ...measured, logger });
 
-  async function drain(): Promise<void> {
-    if (draining.hasBegun) return draining.hurry();
+  let drained: Promise<void> | null = null;
+
+  function drain(): Promise<void> {
+    if (drained !== null) draining.hurry();
+    drained ??= drainAndStop();
+    return drained;
+  }
+
+  async function drainAndStop(): Promise<void> {
     draining.begin();
     await draining.within([draining.letGo(), ingest.stop()]);
     draining.closeAll();
