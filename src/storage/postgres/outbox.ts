@@ -29,11 +29,14 @@ const pollIntervalMs = 1_000;
 const turnIdleMsMax = 5_000;
 const countMax = 10_000;
 
-/** A session, and whether its settings are made. */
+/** A session, and whether what it begins with is done. */
 interface Session {
   sql: Sql;
   ready: Promise<unknown>;
 }
+
+/** `turn` has the lock and takes; `work` listens and changes the table. */
+type Role = "turn" | "work";
 
 interface Row {
   mine: boolean;
@@ -52,8 +55,7 @@ interface Row {
  */
 export class PostgresOutbox implements Inbox {
   readonly name = "outbox";
-  #session: Session | null = null;
-  #listener: Sql | null = null;
+  readonly #sessions: Record<Role, Session | null> = { turn: null, work: null };
   #state: "stopped" | "started" = "stopped";
   #isWoken = false;
   #wake: (() => void) | null = null;
@@ -62,16 +64,20 @@ export class PostgresOutbox implements Inbox {
 
   async start(): Promise<void> {
     this.#state = "started";
-    this.#listen();
+    this.#session("work").ready.catch(() => {});
   }
 
   async take(): Promise<InboxEntry[] | null> {
-    this.#listen();
+    // While it cannot hear of new rows, the table is looked at every second all the same.
+    this.#session("work").ready.catch(() => {});
     this.#isWoken = false;
     const { schema } = this.options;
-    // The lock is had once more with each turn; it goes with the session.
+    // Without parameters it is one message: a node cannot freeze in the middle of it, which no timeout would end. The
+    // lock is had once more with each turn; it goes with the session.
     const rows = await this.#query<Row>(
-      `WITH turn AS MATERIALIZED (SELECT pg_try_advisory_lock(hashtext('ws-service outbox'), hashtext($1)) AS mine),
+      "turn",
+      `WITH turn AS MATERIALIZED (
+         SELECT pg_try_advisory_lock(hashtext('ws-service outbox'), hashtext('${schema}')) AS mine),
        page AS MATERIALIZED (
          SELECT id, key, topic, type, payload::text AS payload, event_key
          FROM ${schema}.outbox WHERE (SELECT mine FROM turn) ORDER BY id LIMIT ${pageRows}),
@@ -79,7 +85,6 @@ export class PostgresOutbox implements Inbox {
          SELECT page.*, sum(octet_length(payload)) OVER (ORDER BY id) - octet_length(payload) AS bytes_before FROM page)
        SELECT turn.mine, id::text AS id, key::text AS key, topic, type, payload, event_key
        FROM turn LEFT JOIN sized ON sized.bytes_before < ${pageBytesMax} ORDER BY sized.id`,
-      [schema],
     );
     if (rows[0]?.mine !== true) return null;
     return rows.flatMap(({ id, key, topic, type, payload, event_key }) =>
@@ -90,12 +95,15 @@ export class PostgresOutbox implements Inbox {
   }
 
   async remove(ids: string[]): Promise<void> {
-    await this.#query(`DELETE FROM ${this.options.schema}.outbox WHERE id = ANY ($1::text::bigint[])`, [arrayOf(ids)]);
+    await this.#query("work", `DELETE FROM ${this.options.schema}.outbox WHERE id = ANY ($1::text::bigint[])`, [
+      arrayOf(ids),
+    ]);
   }
 
   async reject(rejected: RejectedEntry[]): Promise<void> {
     const { schema, rejectedKeptMs } = this.options;
     await this.#query(
+      "work",
       `WITH refused AS (SELECT * FROM unnest($1::text::bigint[], $2::text::text[]) AS r (id, reason)),
        gone AS (DELETE FROM ${schema}.outbox AS o USING refused WHERE o.id = refused.id RETURNING o.*, refused.reason),
        old AS (DELETE FROM ${schema}.outbox_rejected WHERE rejected_at < now() - $3::text::float * interval '1 ms')
@@ -127,6 +135,7 @@ export class PostgresOutbox implements Inbox {
   async lag(): Promise<{ entries: number; oldestMs: number }> {
     const { schema } = this.options;
     const [row] = await this.#query<{ entries: string; oldest_ms: string }>(
+      "work",
       `SELECT (SELECT count(*) FROM (SELECT FROM ${schema}.outbox LIMIT ${countMax}) AS counted)::text AS entries,
          coalesce((SELECT greatest(0, extract(epoch FROM clock_timestamp() - created_at) * 1000)::bigint
            FROM ${schema}.outbox ORDER BY id LIMIT 1), 0)::text AS oldest_ms`,
@@ -136,16 +145,15 @@ export class PostgresOutbox implements Inbox {
 
   async stop(): Promise<void> {
     this.#state = "stopped";
-    const open = [this.#session?.sql, this.#listener].filter((sql) => sql != null);
-    this.#session = null;
-    this.#listener = null;
-    await Promise.all(open.map(closeConnection));
+    const { turn, work } = this.#sessions;
+    Object.assign(this.#sessions, { turn: null, work: null });
+    await Promise.all([turn, work].map((session) => (session === null ? undefined : closeConnection(session.sql))));
   }
 
   /** @throws StorageUnavailable while the engine is away; the session is another one after that */
-  async #query<Result extends object>(text: string, parameters: Parameter[] = []): Promise<Result[]> {
+  async #query<Result extends object>(role: Role, text: string, parameters: Parameter[] = []): Promise<Result[]> {
     if (this.#state === "stopped") throw new StorageUnavailable("The outbox is stopped.");
-    const session = (this.#session ??= this.#openSession());
+    const session = this.#session(role);
     let timer: Timer | undefined;
     try {
       const deadline = new Promise<never>((_, reject) => {
@@ -157,7 +165,7 @@ export class PostgresOutbox implements Inbox {
       const answer = session.ready.then(() => session.sql.unsafe<Result[]>(text, parameters));
       return [...(await Promise.race([answer, deadline]))];
     } catch (error) {
-      if (this.#session === session) this.#session = null;
+      this.#forget(role, session);
       dropConnection(session.sql);
       throw refusalOf(error);
     } finally {
@@ -165,45 +173,39 @@ export class PostgresOutbox implements Inbox {
     }
   }
 
-  #openSession(): Session {
-    const sql = this.#open(() => {
-      // The next statement has a session of its own, and the turn may be another node's by then.
-      if (this.#session === session) this.#session = null;
-    });
-    const ready = sql.unsafe(
-      `SELECT set_config('idle_session_timeout', '${turnIdleMsMax}', false),
-         set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '3', false),
-         set_config('tcp_keepalives_count', '3', false)`,
-    );
-    const session: Session = { sql, ready };
-    return session;
-  }
-
-  #open(onClosed: () => void): Sql {
-    const { url, queryTimeoutMs } = this.options;
-    return openConnection({
+  /** The one that is open, or a new one: whoever has the turn may be another node by then. */
+  #session(role: Role): Session {
+    const open = this.#sessions[role];
+    if (open !== null) return open;
+    const { url, schema, queryTimeoutMs } = this.options;
+    const sql = openConnection({
       url,
       connectTimeoutMs: queryTimeoutMs,
       statementTimeoutMs: queryTimeoutMs,
-      onClosed,
+      onClosed: () => this.#forget(role, session),
       onNotification: () => this.#onNotified(),
     });
-  }
-
-  /** Hears of new rows; while it cannot, the table is looked at every second all the same. */
-  #listen(): void {
-    if (this.#listener !== null || this.#state === "stopped") return;
-    const sql = this.#open(() => {
-      if (this.#listener === sql) this.#listener = null;
-    });
-    this.#listener = sql;
-    sql.unsafe(`LISTEN ${outboxChannel(this.options.schema)}`).then(
+    const begin = {
+      // A frozen node neither asks nor reads: idle, or with an answer that does not go out, its session ends.
+      turn: `SELECT set_config('idle_session_timeout', '${turnIdleMsMax}', false),
+        set_config('tcp_user_timeout', '${turnIdleMsMax}', false), set_config('tcp_keepalives_idle', '3', false),
+        set_config('tcp_keepalives_interval', '1', false), set_config('tcp_keepalives_count', '3', false)`,
+      work: `LISTEN ${outboxChannel(schema)}`,
+    } satisfies Record<Role, string>;
+    const session: Session = { sql, ready: sql.unsafe(begin[role]) };
+    this.#sessions[role] = session;
+    session.ready.then(
       () => this.#onNotified(),
       () => {
-        if (this.#listener === sql) this.#listener = null;
+        this.#forget(role, session);
         dropConnection(sql);
       },
     );
+    return session;
+  }
+
+  #forget(role: Role, session: Session): void {
+    if (this.#sessions[role] === session) this.#sessions[role] = null;
   }
 
   #onNotified(): void {
