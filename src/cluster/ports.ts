@@ -23,6 +23,8 @@ export type TopicMessage =
 export type ControlMessage =
   /** A device has connected elsewhere: older connections of it close with 4010 [CON3]. */
   | { kind: "replaced"; userId: string; deviceId: string; byConnectionId: string }
+  /** The one who says it may have missed what was said since (ms since the epoch), or not have been heard. */
+  | { kind: "gap"; sinceMs: number }
   /** A question to every node, and one node's answer to it; both are plain JSON data of the survey [ADM1]. */
   | { kind: "question"; questionId: string; from: string; name: string; about: unknown }
   | { kind: "answer"; questionId: string; to: string; from: string; said: unknown };
@@ -39,8 +41,8 @@ export interface Bus {
   sweep(isWanted: (topic: string) => boolean): void;
   onTopicMessage(listener: (message: TopicMessage) => void): void;
   onControlMessage(listener: (message: ControlMessage) => void): void;
-  /** Messages may have been lost until now: ask the log. */
-  onGap(listener: () => void): void;
+  /** Messages to and from this node may have been lost since then (ms since the epoch): ask the log. */
+  onGap(listener: (sinceMs: number) => void): void;
   /** Counts, as `admin.stats` and the metrics show them; a bus that carries nothing has none. */
   stats?(): Record<string, number>;
 }
@@ -78,6 +80,8 @@ export interface PresenceRegistry {
   devicesOf(userIds: string[]): Promise<Map<string, DevicePresence[]>>;
   /** Takes away the devices of dead nodes; each user who is left without any is returned to one caller only. */
   sweep(): Promise<string[]>;
+  /** Called with the users of whom devices had been lost, or taken for gone, and are there again. */
+  onRestored?(listener: (userIds: string[]) => void): void;
   stats(): Promise<{ users: number; devices: number }>;
 }
 

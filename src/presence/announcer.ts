@@ -39,6 +39,8 @@ export interface Announcer {
   announce(change: { userId: string; before: Presence; after: Presence; cause?: Cause }): Promise<void>;
   /** Tells others that the user is gone. `lastSeenAt` in ms since the epoch; null: not known. */
   announceOffline(userId: string, lastSeenAt: number | null, cause?: Cause): void;
+  /** Tells others how the user is, whatever they were told before. Called in the user's turn. */
+  announceAgain(userId: string, view: ShownToOthers): void;
   /** Users whose updates are being held back for now. */
   size(): number;
   /** Calls off what is held back; nothing is told any more. */
@@ -143,6 +145,12 @@ export function createAnnouncer(deps: AnnouncerDeps): Announcer {
     },
 
     announceOffline,
+    announceAgain(userId, view) {
+      if (stopped) return;
+      if (view.status === "offline") return announceOffline(userId, null);
+      windows.get(userId)?.cancel();
+      announceUpdate(userId, view);
+    },
     size: () => windows.size,
     stop() {
       stopped = true;

@@ -8,6 +8,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import { type Cause, createAnnouncer, type Presence, type PresenceMessage } from "./announcer.ts";
 import { createDepartures, type Place } from "./departures.ts";
 import { shownToOthers } from "./join.ts";
+import { createRetelling } from "./retelling.ts";
 import { endOf, type PresenceUpdate, statusByHand } from "./status.ts";
 import { createSweep } from "./sweep.ts";
 import { realTimers, type Timers } from "./timers.ts";
@@ -49,6 +50,8 @@ export interface PresenceTracker {
   snapshotOf(viewer: string, userIds: string[]): Promise<Map<string, PresenceView>>;
   /** The user's devices that can be reached, on the whole cluster; without those that broke off here and may come back. */
   deviceIdsOf(userId: string): Promise<string[]>;
+  /** Other nodes may have heard nothing since then (ms since the epoch): who was told of since is told of again. */
+  tellAgain(sinceMs: number): void;
   start(): void;
   /** Draining: what is under way ends, and no one is shown offline by it [DRN]. */
   stop(): Promise<void>;
@@ -68,7 +71,10 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
   }
 
   const announcer = createAnnouncer({
-    publish: deps.publish,
+    publish(topic, message, cause) {
+      if ("user_id" in message.payload) retelling.note(message.payload.user_id);
+      deps.publish(topic, message, cause);
+    },
     tellOwnDevices: deps.tellOwnDevices,
     setLastSeen: (userId, at) => noteLastSeen([userId], at),
     inTurnWithView(userId, use) {
@@ -83,6 +89,19 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     now,
     timers,
   });
+
+  const retelling = createRetelling({
+    tell: (userId) =>
+      turns.inTurn(userId, async () => {
+        const { devices, byHand } = await presenceOf(userId);
+        announcer.announceAgain(userId, shownToOthers(devices, byHand));
+      }),
+    now,
+    timers,
+    logger,
+  });
+  // They may have been taken for gone meanwhile.
+  registry.onRestored?.((userIds) => retelling.add(userIds));
 
   /** Not worth failing for: that somebody is gone matters more than since when. */
   async function noteLastSeen(userIds: string[], at: number): Promise<void> {
@@ -218,8 +237,10 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
       const here = (devices.get(userId) ?? []).filter((device) => !departures.has(device.connectionId));
       return here.map((device) => device.deviceId);
     },
+    tellAgain: (sinceMs) => retelling.addSince(sinceMs),
     start: () => sweep.start(),
     async stop() {
+      retelling.stop();
       departures.stop();
       announcer.stop();
       await sweep.stop();

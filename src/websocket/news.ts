@@ -3,6 +3,7 @@ import type { Broadcaster } from "../broadcast/broadcaster.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { Bus, ControlMessage, TopicMessage } from "../cluster/ports.ts";
 import type { DirectoryView } from "../directory/directory.ts";
+import type { PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { Directory, DirectoryChange } from "../storage/ports.ts";
@@ -14,6 +15,7 @@ export interface NewsOptions {
   bus: Bus;
   sequencer: Sequencer;
   broadcaster: Broadcaster;
+  presence: Pick<PresenceTracker, "tellAgain">;
   typing: TypingTracker;
   hub: Hub;
   view: DirectoryView;
@@ -26,7 +28,7 @@ export interface NewsOptions {
 
 /** Begins to follow; nothing that was said before is heard. */
 export function followNews(options: NewsOptions): void {
-  const { bus, sequencer, broadcaster, typing, hub, view, directory, membership, logger } = options;
+  const { bus, sequencer, broadcaster, presence, typing, hub, view, directory, membership, logger } = options;
   const warn = (message: string) => (error: unknown) => logger.warn({ error: String(error) }, message);
 
   function onTopicMessage(message: TopicMessage): void {
@@ -38,7 +40,9 @@ export function followNews(options: NewsOptions): void {
   }
 
   function onControlMessage(message: ControlMessage): void {
-    if (options.hearAdministration(message) || message.kind !== "replaced") return;
+    if (options.hearAdministration(message)) return;
+    if (message.kind === "gap") return presence.tellAgain(message.sinceMs);
+    if (message.kind !== "replaced") return;
     for (const connection of hub.find(message)) {
       if (connection.connectionId === message.byConnectionId) continue;
       connection.close(CloseCode.replaced, "replaced by the same device");
@@ -56,6 +60,11 @@ export function followNews(options: NewsOptions): void {
 
   bus.onTopicMessage(onTopicMessage);
   bus.onControlMessage(onControlMessage);
-  bus.onGap(() => void sequencer.repair().catch(warn("repair waits until the log answers")));
+  bus.onGap((sinceMs) => {
+    sequencer.repair().catch(warn("repair waits until the log answers"));
+    // Presence has no log: each node says again what the other may have missed.
+    presence.tellAgain(sinceMs);
+    bus.broadcast({ kind: "gap", sinceMs });
+  });
   view.onChange((change) => void onDirectoryChange(change).catch(warn("a change of membership waits")));
 }

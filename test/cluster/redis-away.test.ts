@@ -56,7 +56,7 @@ test("[LOG3] [PRE1] [CALL5] [ADM1] after Redis comes back empty the nodes put ba
   await other.bus.watch("typing:c1");
   const heard = record(other.bus);
   const { promise: gap, resolve: noteGap } = Promise.withResolvers<void>();
-  other.bus.onGap(noteGap);
+  other.bus.onGap(() => noteGap());
 
   await redis.kill();
   await until(() => isDown(other));

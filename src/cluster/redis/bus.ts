@@ -18,6 +18,8 @@ export interface RedisBusOptions {
   watchTimeoutMs: number;
   /** Within so long a node must hear what it says to itself. */
   echoTimeoutMs: number;
+  /** Milliseconds since the epoch. */
+  now: () => number;
   logger: Pick<Logger, "warn">;
 }
 
@@ -44,17 +46,22 @@ export class RedisBus implements Bus {
   #malformed = 0;
   #onTopicMessage: (message: TopicMessage) => void = () => {};
   #onControlMessage: (message: ControlMessage) => void = () => {};
-  #onGap: () => void = () => {};
+  #onGap: (sinceMs: number) => void = () => {};
+  /** When this node was last known to be heard and to hear, ms since the epoch. */
+  #soundAt: number;
 
   constructor(private readonly options: RedisBusOptions) {
-    const { address, client, commandTimeoutMs } = options;
+    const { address, client, commands, commandTimeoutMs, now } = options;
+    this.#soundAt = now();
     this.#links = new SubscriberLinks({
       address,
       client,
       commandTimeoutMs,
       onMessage: (channel, text) => this.#hear(channel, text),
-      onGap: () => this.#onGap(),
+      onGap: () => this.#onGap(this.#soundAt),
     });
+    // What was said meanwhile was dropped, though it may have heard the others all the time.
+    commands.onReady(() => this.#onGap(this.#soundAt));
   }
 
   async start(): Promise<void> {
@@ -109,12 +116,13 @@ export class RedisBus implements Bus {
     this.#onControlMessage = listener;
   }
 
-  onGap(listener: () => void): void {
+  onGap(listener: (sinceMs: number) => void): void {
     this.#onGap = listener;
   }
 
   /** Rejects unless every connection is up and hears what this node says to itself; one that does not is made anew. */
   async probe(): Promise<void> {
+    const startedAt = this.options.now();
     const links = this.#links.all();
     if (links.length === 0) throw new Error("the bus is not connected");
     await Promise.all(
@@ -125,6 +133,7 @@ export class RedisBus implements Bus {
         throw new Error("the bus is deaf: it does not hear what this node says to itself");
       }),
     );
+    this.#soundAt = startedAt;
   }
 
   stats() {

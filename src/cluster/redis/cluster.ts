@@ -67,6 +67,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     commandTimeoutMs,
     watchTimeoutMs,
     echoTimeoutMs: commandTimeoutMs,
+    now,
     logger,
   });
   const nodes = new RedisNodeRegistry({ commands, nodeId, instance, version, now, deadAfterMs });

@@ -60,8 +60,10 @@ return {'removed', left}
 /**
  * Puts devices of one run of a node back where nothing newer is there.
  * KEYS: counts, the owner's users. ARGV: prefix of devices, prefix of owners, then entries.
+ * @returns the users of whom a device was not there
  */
 export const restoreScript = script(`${disown}
+local missing = {}
 for at = 3, #ARGV do
   local entry = cjson.decode(ARGV[at])
   local devices = ARGV[1] .. entry.userId
@@ -69,12 +71,16 @@ for at = 3, #ARGV do
   local old = text and cjson.decode(text)
   if not old or old.connectionId == entry.connectionId or old.connectedAt < entry.connectedAt then
     if redis.call('HLEN', devices) == 0 then redis.call('HINCRBY', KEYS[1], 'users', 1) end
-    if not old then redis.call('HINCRBY', KEYS[1], 'devices', 1) end
+    if not old then
+      redis.call('HINCRBY', KEYS[1], 'devices', 1)
+      missing[#missing + 1] = entry.userId
+    end
     redis.call('HSET', devices, entry.deviceId, ARGV[at])
     redis.call('SADD', KEYS[2], entry.userId)
     if old and old.owner ~= entry.owner then disown(devices, ARGV[2], old.owner, entry.userId) end
   end
 end
+return missing
 `);
 
 /**

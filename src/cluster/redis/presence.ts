@@ -26,6 +26,7 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   #doubts = 0;
   /** Users swept whom nobody has been told of yet: Redis names them once only. */
   #lost: string[] = [];
+  #onRestored: (userIds: string[]) => void = () => {};
   /** Before this moment (ms) other nodes count as alive: they had no Redis to say so either. */
   #trustAfter = Number.POSITIVE_INFINITY;
 
@@ -158,6 +159,10 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     );
   }
 
+  onRestored(listener: (userIds: string[]) => void): void {
+    this.#onRestored = listener;
+  }
+
   /** Whether no device of this node is left. */
   get isEmpty(): boolean {
     return this.#own.buckets().length === 0;
@@ -203,7 +208,8 @@ export class RedisPresenceRegistry implements PresenceRegistry {
       if (some.length === 0) continue;
       const texts = some.map((entry) => this.#write(entry));
       const prefixes = [devicesPrefix(bucket), ownedPrefix(bucket)];
-      await commands.run(restoreScript, [countsKey(bucket), owned], [...prefixes, ...texts]);
+      const missing = await commands.run(restoreScript, [countsKey(bucket), owned], [...prefixes, ...texts]);
+      if ((missing as string[]).length > 0) this.#onRestored(missing as string[]);
     }
     if (this.#doubtful.get(bucket) === doubt) this.#doubtful.delete(bucket);
   }

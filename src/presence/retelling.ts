@@ -1,0 +1,85 @@
+/** Tells again how users are whose events others may have missed while the cluster was broken [PRE1] [PRE3]. */
+import type { Logger } from "../telemetry/logger.ts";
+import type { Timers } from "./timers.ts";
+
+export interface RetellingDeps {
+  /** Reads how the user is now and tells everybody; rejects where that cannot be read. */
+  tell(userId: string): Promise<void>;
+  /** Milliseconds since the epoch. */
+  now: () => number;
+  timers: Timers;
+  logger: Logger;
+}
+
+export interface Retelling {
+  /** Others are being told of the user right now. */
+  note(userId: string): void;
+  /** These are told of, until it has worked. */
+  add(userIds: Iterable<string>): void;
+  /** All are told of whom this node has told of since then (ms since the epoch). */
+  addSince(sinceMs: number): void;
+  stop(): void;
+}
+
+/** Users told of lately; older ones are told of by whoever is asked. */
+const rememberedMax = 10_000;
+/** A while before the last sign of health counts as lost too: signs are rare, and clocks differ. */
+const marginMs = 5_000;
+/** Whoever was cut off comes back within so long and puts back what it knows; only then is there a truth to read. */
+const delayMs = 1_500;
+const atOnce = 20;
+
+export function createRetelling({ tell, now, timers, logger }: RetellingDeps): Retelling {
+  /** By user, the oldest first: when this node last told of it. */
+  const told = new Map<string, number>();
+  const waiting = new Set<string>();
+  let state: "idle" | "armed" | "telling" | "stopped" = "idle";
+  let cancel = () => {};
+
+  function arm(): void {
+    if (state !== "idle" || waiting.size === 0) return;
+    state = "armed";
+    cancel = timers.after(delayMs, () => void tellAll());
+  }
+
+  async function tellAll(): Promise<void> {
+    state = "telling";
+    const userIds = [...waiting];
+    waiting.clear();
+    for (let start = 0; start < userIds.length && !isStopped(); start += atOnce) {
+      const some = userIds.slice(start, start + atOnce);
+      const results = await Promise.allSettled(some.map(tell));
+      const failed = some.filter((_, at) => results[at]!.status === "rejected");
+      for (const userId of failed) waiting.add(userId);
+      if (failed.length > 0) logger.warn({ users: failed.length }, "presence is told again later");
+    }
+    if (isStopped()) return;
+    state = "idle";
+    arm();
+  }
+
+  const isStopped = () => state === "stopped";
+
+  function add(userIds: Iterable<string>): void {
+    for (const userId of userIds) waiting.add(userId);
+    arm();
+  }
+
+  return {
+    note(userId) {
+      told.delete(userId);
+      told.set(userId, now());
+      if (told.size <= rememberedMax) return;
+      const [oldest] = told.keys();
+      told.delete(oldest!);
+    },
+    add,
+    addSince(sinceMs) {
+      add([...told].flatMap(([userId, at]) => (at >= sinceMs - marginMs ? [userId] : [])));
+    },
+    stop() {
+      state = "stopped";
+      cancel();
+    },
+  };
+}

@@ -1,0 +1,54 @@
+/** Presence after a fault of the cluster: who is told of again, when, and how. */
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import type { PresenceRegistry } from "../../src/cluster/ports.ts";
+import type { PresenceTracker } from "../../src/presence/tracker.ts";
+import { device, openPresenceWorld, type PresenceWorld } from "../support/presence.ts";
+
+let world: PresenceWorld;
+let tracker: PresenceTracker;
+/** The registry finds that it had lost devices of these. */
+let restored: (userIds: string[]) => void;
+beforeEach(async () => {
+  world = await openPresenceWorld();
+  const { registry } = world;
+  const watched: PresenceRegistry = {
+    add: (...entry) => registry.add(...entry),
+    update: (entry) => registry.update(entry),
+    remove: (entry) => registry.remove(entry),
+    devicesOf: (userIds) => registry.devicesOf(userIds),
+    sweep: () => registry.sweep(),
+    stats: () => registry.stats(),
+    onRestored: (listener) => {
+      restored = listener;
+    },
+  };
+  tracker = world.addNode("n2", watched);
+});
+afterEach(() => world.close());
+
+test("[PRE1] [PRE3] after a gap who was told of since is told of again, as it is by then, and nobody else", async () => {
+  await tracker.connect(device("old", "d1"));
+  await world.clock.pass(60_000);
+  const since = world.clock.now();
+  await tracker.connect(device("ann", "d1"));
+  await tracker.connect(device("bob", "d1"));
+  await tracker.disconnect({ ...device("bob", "d1"), clean: true });
+  await world.told();
+  tracker.tellAgain(since);
+  tracker.tellAgain(since);
+  expect(await world.heard()).toEqual([]);
+  await world.clock.pass(2_000);
+  expect((await world.heard()).toSorted()).toEqual(["others offline bob", "others update ann online"]);
+});
+
+test("[PRE1] who had been taken for gone is told of again, once that can be read", async () => {
+  await tracker.connect(device("ann", "d1"));
+  await world.told();
+  world.away.add("get");
+  restored(["ann"]);
+  await world.clock.pass(2_000);
+  expect(await world.heard()).toEqual([]);
+  world.away.clear();
+  await world.clock.pass(2_000);
+  expect(await world.heard()).toEqual(["others update ann online"]);
+});
