@@ -3,7 +3,7 @@ import { parseArgs } from "node:util";
 import { createRandom } from "../checker/random.ts";
 import { type Kind, kinds } from "./kinds.ts";
 import { runRound } from "./run.ts";
-import { type Engine, engines } from "./stage.ts";
+import { type Engine, engines, type Stage } from "./stage.ts";
 
 const { values } = parseArgs({
   options: {
@@ -32,16 +32,29 @@ const random = createRandom(seed);
 const endsAt = performance.now() + Number(values.minutes) * 60_000;
 console.log(`seed ${seed}`);
 
+let stage: Stage | null = null;
+let interrupted = false;
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, async () => {
+    interrupted = true;
+    await stage?.stop();
+    process.exit(130);
+  });
+}
+
 let broken = 0;
 let rounds = 0;
-for (; performance.now() < endsAt; rounds++) {
+for (; performance.now() < endsAt && !interrupted; rounds++) {
   const engine = chosenEngines[rounds % chosenEngines.length]!;
   // The first round plays the seed itself, so that a later round is replayed by its own.
   const roundSeed = rounds === 0 ? seed : random.between(1, 2 ** 31);
   const options = { seed: roundSeed, engine, kinds: chosenKinds, users: Number(values.users) };
+  const onStage = (opened: Stage) => {
+    stage = opened;
+  };
   console.log(`\nround ${rounds + 1}: --seed ${roundSeed} --engine ${engine}`);
   try {
-    const { violations, text } = await runRound({ ...options, durationMs: Number(values.seconds) * 1_000 });
+    const { violations, text } = await runRound({ ...options, durationMs: Number(values.seconds) * 1_000, onStage });
     console.log(text);
     if (violations > 0) broken++;
   } catch (error) {
