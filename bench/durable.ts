@@ -23,6 +23,16 @@ interface Engine {
   cpuSeconds(): Promise<number | null>;
 }
 
+interface Measured extends Sent {
+  batch: number;
+  perSecond: number;
+  bare: number;
+  ratio: number;
+  serviceCpu: number;
+  engineCpu: number;
+  clientCpu: number;
+}
+
 const postgres = await startPostgres();
 const folder = mkdtempSync(join(tmpdir(), "ws-durable-"));
 try {
@@ -66,9 +76,9 @@ async function measure(engine: Engine): Promise<Record<string, string | number>[
   // Everybody once: memberships are made, plans are known, code is compiled.
   await send({ senders: job.connections, forMs });
   await engine.bare.run({ batch: 500, forMs });
-  const rows = [];
+  const rows: Record<string, string | number>[] = [];
   for (const senders of loads) {
-    const measured = [];
+    const measured: Measured[] = [];
     // In turns, so that a noisy neighbour meets both.
     for (let round = 0; round < rounds; round++) {
       const before = await state();
@@ -89,7 +99,7 @@ async function measure(engine: Engine): Promise<Record<string, string | number>[
         clientCpu: cpu(sent.cpuSeconds),
       });
     }
-    const typical = (value: (one: (typeof measured)[number]) => number) => median(measured.map(value));
+    const typical = (value: (one: Measured) => number) => median(measured.map(value));
     const ratios = measured.map(({ ratio }) => ratio);
     rows.push({
       engine: engine.name,

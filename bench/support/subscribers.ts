@@ -76,7 +76,8 @@ function open(index: number): Promise<WebSocket> {
       else if (text === "ack") onAck();
       return;
     }
-    if (text.includes('"type":"connected"')) {
+    if (text.includes('"type":"ack"')) onAck();
+    else if (text.includes('"type":"connected"')) {
       socket.send(
         JSON.stringify({ id: "s", type: "subscribe", payload: { topics: topics.map((key) => `conversation:${key}`) } }),
       );

@@ -26,33 +26,15 @@ const noHead: TopicHead = { seq: 0, position: 0, trimmedPosition: 0 };
 const farthest = Number.MAX_SAFE_INTEGER;
 
 function statements(ws: string) {
-  const heads = `SELECT t.topic_id, t.name, t.seq, t.position, coalesce(r.trimmed_position, 0) AS trimmed_position
-    FROM ${ws}.topics AS t LEFT JOIN ${ws}.trims AS r USING (topic_id) WHERE t.name = ANY ($1::text[])`;
   return {
     append: `SELECT n, previous_position AS "previousPosition", seq, position, duplicate, topic, id,
         created_at AS "createdAt"
       FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8)`,
-    heads: `SELECT name AS topic, seq, position, trimmed_position AS "trimmedPosition" FROM (${heads}) AS h`,
-    // One index step for each topic that moved; then only the topics and the stretch that this page can reach.
-    replay: `WITH heads AS MATERIALIZED (${heads}),
-      firsts AS MATERIALIZED (
-        SELECT h.topic_id, h.name, f.position FROM heads AS h CROSS JOIN LATERAL (
-          SELECT e.position FROM ${ws}.events AS e WHERE e.topic_id = h.topic_id AND e.position > $2
-          ORDER BY e.position LIMIT 1) AS f
-        WHERE h.position > $2 ORDER BY f.position LIMIT $3),
-      reach AS (
-        SELECT CASE WHEN count(*) = $3 THEN max(position) ELSE ${farthest} END AS position FROM firsts),
-      places AS MATERIALIZED (
-        SELECT f.topic_id, f.name, p.position FROM firsts AS f CROSS JOIN reach AS r CROSS JOIN LATERAL (
-          SELECT e.position FROM ${ws}.events AS e
-          WHERE e.topic_id = f.topic_id AND e.position > $2 AND e.position <= r.position
-          ORDER BY e.position LIMIT $3) AS p
-        ORDER BY p.position LIMIT $3)
-      SELECT name AS topic, seq, position, trimmed_position AS "trimmedPosition", NULL AS id, NULL AS type,
-        NULL AS payload, NULL::bigint AS "createdAt" FROM heads
-      UNION ALL
-      SELECT p.name, e.seq, e.position, NULL, e.id, e.type, e.payload, e.created_at
-        FROM places AS p JOIN ${ws}.events AS e ON e.topic_id = p.topic_id AND e.position = p.position`,
+    heads: `SELECT t.name AS topic, t.seq, t.position, coalesce(r.trimmed_position, 0) AS "trimmedPosition"
+      FROM ${ws}.topics AS t LEFT JOIN ${ws}.trims AS r USING (topic_id) WHERE t.name = ANY ($1::text[])`,
+    replay: `SELECT topic, seq, position, trimmed_position AS "trimmedPosition", id, type, payload,
+        created_at AS "createdAt"
+      FROM ${ws}.replay($1, $2, $3)`,
     between: `SELECT ${eventColumns} FROM ${ws}.topics AS t JOIN ${ws}.events AS e USING (topic_id)
       WHERE t.name = $1 AND e.seq > $2 AND e.seq <= $3 ORDER BY e.seq LIMIT $4`,
     below: `SELECT ${eventColumns} FROM ${ws}.topics AS t JOIN ${ws}.events AS e USING (topic_id)

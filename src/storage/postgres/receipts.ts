@@ -48,15 +48,9 @@ function statements(ws: string) {
     markSent: `UPDATE ${ws}.receipts AS r SET sent_seq = least(r.seq, $4::bigint) FROM ${ws}.topics AS t
       WHERE t.name = $1 AND r.topic_id = t.topic_id AND r.user_id = $2 AND r.kind = $3
         AND r.sent_seq < least(r.seq, $4::bigint)`,
-    states: `SELECT ${conversationIdOf}, r.read_seq AS "readSeq", r.delivered_seq AS "deliveredSeq", u.unread
-      FROM ${ws}.topics AS t CROSS JOIN LATERAL (
-        SELECT coalesce(max(seq) FILTER (WHERE kind <> 'delivered'), 0) AS read_seq,
-          coalesce(max(seq) FILTER (WHERE kind = 'delivered'), 0) AS delivered_seq
-        FROM ${ws}.receipts WHERE topic_id = t.topic_id AND user_id = $1) AS r
-      CROSS JOIN LATERAL (
-        SELECT count(*) AS unread FROM ${ws}.events AS e
-        WHERE e.topic_id = t.topic_id AND e.seq > r.read_seq AND e.sender_id <> $1) AS u
-      WHERE t.name = ANY ($2::text[])`,
+    states: `SELECT substr(topic, ${topicPrefix.length + 1}) AS "conversationId", read_seq AS "readSeq",
+        delivered_seq AS "deliveredSeq", unread
+      FROM ${ws}.receipt_states($1, $2)`,
   };
 }
 
