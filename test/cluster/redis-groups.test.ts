@@ -1,8 +1,9 @@
 /** The cluster on Sentinel and on a Redis Cluster, while masters fail. */
 import { expect, test } from "bun:test";
+import { Redis } from "ioredis";
 import type { Cluster, DevicePresence } from "../../src/cluster/ports.ts";
 import { record } from "../contract/bus.ts";
-import { startNodes } from "../support/cluster.ts";
+import { redisNode, startNodes } from "../support/cluster.ts";
 import { startRedisCluster, startSentinelPair, until } from "../support/redis.ts";
 
 const settings = { heartbeatMs: 200, deadAfterMs: 5_000, commandTimeoutMs: 500, watchTimeoutMs: 500 };
@@ -61,6 +62,28 @@ test("[END2] [PRE1] one master of a Redis Cluster goes and comes back empty: wha
     await heard.count(users.length);
   } finally {
     await close();
+    await group.stop();
+  }
+}, 60_000);
+
+test("[END2] a node that starts while a Redis Cluster is down gives up, and does once it is up", async () => {
+  const group = await startRedisCluster();
+  const answers = new Redis(group.servers[0]!.port);
+  const stateIs = (state: string) =>
+    until(async () => String(await answers.call("cluster", "info")).includes(`cluster_state:${state}`));
+  try {
+    await group.servers[1]!.kill();
+    await stateIs("fail");
+    const early = redisNode(group.url, "n1", settings);
+    await expect(early.start()).rejects.toThrow("Redis is not available");
+    await early.stop();
+    await group.servers[1]!.restart();
+    await stateIs("ok");
+    const { nodes, close } = await startNodes(group.url, ["n1"], settings);
+    await until(() => isUp(nodes[0]!));
+    await close();
+  } finally {
+    answers.disconnect();
     await group.stop();
   }
 }, 60_000);

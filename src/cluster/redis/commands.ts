@@ -72,12 +72,11 @@ export class Commands {
   /** Begins to connect; resolves once Redis is there. Goes on trying after it has rejected. */
   async connect(): Promise<void> {
     const { client } = this.options;
-    await client.connect();
-    if (this.isReady || this.#state === "stopped") return;
-    // The client of a Redis Cluster knows the slots by now, and still asks whether the cluster is up.
     await new Promise<void>((resolve, reject) => {
       client.once("ready", () => resolve());
       for (const event of ["close", "end"]) client.once(event, () => reject(new RedisUnavailable("connection closed")));
+      // That it resolves says nothing: where a Redis Cluster is found and is not up, it is left open for ever.
+      client.connect().catch(reject);
     });
   }
 
