@@ -184,6 +184,8 @@ describe("SQLite: the directory as others write it", () => {
     recorder.stop();
     await close();
     const database = new Database(path);
+    // The process that wrote may still be closing the file.
+    database.exec("PRAGMA busy_timeout = 5000");
     const kept = database.query<{ rows: number }, []>("SELECT count(*) AS rows FROM directory_changes").get()!.rows;
     expect(kept).toBe(directoryChangesKept);
     database.close();
