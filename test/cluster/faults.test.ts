@@ -16,18 +16,18 @@ async function expectNoViolation(options: Omit<RoundOptions, "seed">): Promise<v
 
 test(
   "[LOG1] [LOG2] [LOG3] [LOG4] three nodes lose nothing and repeat nothing while anything may fail",
-  () => expectNoViolation({ durationMs: 20_000 }),
+  () => expectNoViolation({ durationMs: 12_000 }),
   timeoutMs,
 );
 
 test(
   "[LOG3] [PRE1] [CALL4] nor on a Redis Cluster of three masters",
-  () => expectNoViolation({ engine: "cluster", durationMs: 8_000, users: 9 }),
+  () => expectNoViolation({ engine: "cluster", durationMs: 5_000, users: 9 }),
   timeoutMs,
 );
 
 test(
   "[LOG3] [PRE1] [CALL4] nor on a master and a replica that a Sentinel watches",
-  () => expectNoViolation({ engine: "sentinel", durationMs: 8_000, users: 9 }),
+  () => expectNoViolation({ engine: "sentinel", durationMs: 5_000, users: 9 }),
   timeoutMs,
 );

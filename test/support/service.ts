@@ -20,6 +20,8 @@ export interface ServiceOptions {
   entry?: string;
   /** The command line after the program; `["serve"]` unless said otherwise. */
   words?: string[];
+  /** It is killed where it neither listens nor ends within so long, ms: nothing that hangs is left behind. */
+  patienceMs?: number;
   env?: Record<string, string>;
 }
 
@@ -65,6 +67,7 @@ export async function startService(options: ServiceOptions = {}): Promise<Servic
     folder = mkdtempSync(join(tmpdir(), "ws-service-")),
     program = "source",
     words = ["serve"],
+    patienceMs = 45_000,
   } = options;
   const usual =
     program === "binary"
@@ -117,7 +120,11 @@ export async function startService(options: ServiceOptions = {}): Promise<Servic
       look();
     });
   const logged = (condition: (line: LogLine) => boolean) => found(logs, condition);
-  const listening = await logged((line) => line.msg === "listening");
+  const impatience = setTimeout(() => {
+    errors.push(`It was killed: it did not listen within ${patienceMs} ms.`);
+    child.kill("SIGKILL");
+  }, patienceMs);
+  const listening = await logged((line) => line.msg === "listening").finally(() => clearTimeout(impatience));
   const url = String(listening.url);
   const { port } = new URL(url);
   const kill = async () => {

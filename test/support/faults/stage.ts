@@ -60,7 +60,8 @@ const usual: Record<string, string> = {
   TYPING__RELAY_INTERVAL: "1s",
 };
 const wholePatienceMs = 45_000;
-const restartTriesMax = 30;
+/** A node starts within a second or two, or ends; longest outage included it hangs if it does neither. */
+const startPatienceMs = 20_000;
 
 export async function openStage({ engine = "redis", nodes: count = 3, settings, sql: first }: StageOptions = {}) {
   /** What ends it all, last made first. */
@@ -157,6 +158,7 @@ async function openNode(name: string, { database, redis, settings, endings }: No
   databaseUrl.hostname = "127.0.0.1";
   databaseUrl.port = String(toPostgres.port);
   const options = {
+    patienceMs: startPatienceMs,
     settings: {
       ...usual,
       ...settings,
@@ -183,13 +185,13 @@ async function openNode(name: string, { database, redis, settings, endings }: No
     kill: () => service.kill(),
     async restart() {
       const { folder } = service;
-      for (let left = restartTriesMax; ; left--) {
+      for (const endsAt = performance.now() + wholePatienceMs; ; ) {
         try {
           service = await startService({ ...options, folder });
           return;
         } catch (error) {
           // As its supervisor would: what it needs may be away just now.
-          if (left === 0) throw error;
+          if (performance.now() > endsAt || String(error).includes("It was killed")) throw error;
         }
       }
     },
