@@ -1,4 +1,4 @@
-/** Carries calls to the storage worker: all of one turn of the loop in one message, and their answers in another. */
+/** Carries calls to the storage worker: those of one turn of the loop in few messages, and their answers in as many. */
 import { StorageUnavailable } from "../ports.ts";
 import type { EngineOptions, Operations } from "./engine.ts";
 import type { Answer, FromWorker, Request, ToWorker } from "./messages.ts";
@@ -11,6 +11,9 @@ export interface WorkerCallsOptions {
   /** What is not answered by then is given up; the worker may still do it. */
   callTimeoutMs: number;
 }
+
+/** Calls of one message: with more, the worker and this thread would wait for each other in turns, and for long. */
+const messageMax = 16;
 
 interface Call {
   request: Request;
@@ -113,7 +116,8 @@ export class WorkerCalls {
   #flush(): void {
     const calls = this.#waiting;
     this.#waiting = [];
-    if (calls.length > 0) this.#send(calls, { timed: true });
+    for (let start = 0; start < calls.length; start += messageMax)
+      this.#send(calls.slice(start, start + messageMax), { timed: true });
   }
 
   #send(calls: Call[], { timed }: { timed: boolean }): void {
