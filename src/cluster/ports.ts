@@ -21,8 +21,8 @@ export type TopicMessage =
 
 /** What one node tells all others, whatever their topics. */
 export type ControlMessage =
-  /** A device has connected elsewhere: older connections of it close with 4010 [CON3]. */
-  | { kind: "replaced"; userId: string; deviceId: string; byConnectionId: string }
+  /** The device of this connection has a newer one: this one alone closes with 4010, however late it hears [CON3]. */
+  | { kind: "replaced"; userId: string; deviceId: string; connectionId: string }
   /** The one who says it may have missed what was said since (ms since the epoch), or not have been heard. */
   | { kind: "gap"; sinceMs: number }
   /** A question to every node, and one node's answer to it; both are plain JSON data of the survey [ADM1]. */
@@ -80,6 +80,8 @@ export interface PresenceRegistry {
   devicesOf(userIds: string[]): Promise<Map<string, DevicePresence[]>>;
   /** Takes away the devices of dead nodes; each user who is left without any is returned to one caller only. */
   sweep(): Promise<string[]>;
+  /** Whether `devicesOf` has just spoken for all nodes; false while others cannot be asked. Without it: always. */
+  isWhole?(): boolean;
   /** Called with the users of whom devices had been lost, or taken for gone, and are there again. */
   onRestored?(listener: (userIds: string[]) => void): void;
   stats(): Promise<{ users: number; devices: number }>;

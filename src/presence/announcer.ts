@@ -27,6 +27,8 @@ export interface AnnouncerDeps {
   /** To the topic `user:<id>`, ephemeral. */
   tellOwnDevices(userId: string, message: PresenceMessage, cause?: Cause): void;
   setLastSeen(userId: string, at: number): Promise<void>;
+  /** Whether no device of the user has come meanwhile, on any node. */
+  isStillGone(userId: string): Promise<boolean>;
   /** What others see of the user at this moment, read in the user's turn; calls back there. */
   inTurnWithView(userId: string, use: (view: ShownToOthers) => void): void;
   intervalMs: number;
@@ -60,7 +62,7 @@ const moment = (at: number) => new Date(at).toISOString();
 const sameDevice = (one: Cause | undefined, other: Cause | undefined) => one?.deviceId === other?.deviceId;
 
 export function createAnnouncer(deps: AnnouncerDeps): Announcer {
-  const { publish, tellOwnDevices, setLastSeen, inTurnWithView, intervalMs, now, timers } = deps;
+  const { publish, tellOwnDevices, setLastSeen, isStillGone, inTurnWithView, intervalMs, now, timers } = deps;
   const windows = new Map<string, Window>();
   let stopped = false;
 
@@ -131,7 +133,8 @@ export function createAnnouncer(deps: AnnouncerDeps): Announcer {
         const at = now();
         // Written first, so that whoever asks because of the event finds it.
         await setLastSeen(userId, at);
-        announceOffline(userId, at, cause);
+        // That may have taken seconds; whoever came meanwhile has been told of as online.
+        if (after.devices.length > 0 || (await isStillGone(userId))) announceOffline(userId, at, cause);
       } else if (was.status === "offline" && is.status !== "offline") {
         announceOnline(userId, is, cause);
       } else if (is.status !== "offline" && !looksTheSame(was, is)) {

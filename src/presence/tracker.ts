@@ -65,6 +65,10 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
   const { nodeId, registry, statuses, settings, now, timers = realTimers, logger } = deps;
   const turns = createTurns();
 
+  async function isStillGone(userId: string): Promise<boolean> {
+    return !(await registry.devicesOf([userId])).has(userId);
+  }
+
   async function presenceOf(userId: string): Promise<Presence> {
     const [devices, stored] = await Promise.all([registry.devicesOf([userId]), statuses.get([userId])]);
     return { devices: devices.get(userId) ?? [], byHand: stored.get(userId)?.status ?? null };
@@ -77,6 +81,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     },
     tellOwnDevices: deps.tellOwnDevices,
     setLastSeen: (userId, at) => noteLastSeen([userId], at),
+    isStillGone,
     inTurnWithView(userId, use) {
       turns
         .inTurn(userId, async () => {
@@ -93,8 +98,11 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
   const retelling = createRetelling({
     tell: (userId) =>
       turns.inTurn(userId, async () => {
-        const { devices, byHand } = await presenceOf(userId);
-        announcer.announceAgain(userId, shownToOthers(devices, byHand));
+        const stored = await statuses.get([userId]);
+        // The devices last, and only where the whole cluster's are known: what is told now, nobody corrects.
+        const devices = await registry.devicesOf([userId]);
+        if (registry.isWhole?.() === false) throw new Error("the cluster's devices cannot be read");
+        announcer.announceAgain(userId, shownToOthers(devices.get(userId) ?? [], stored.get(userId)?.status ?? null));
       }),
     now,
     timers,
@@ -132,7 +140,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     } catch (error) {
       logger.warn({ err: error, userId }, "a status could not be read");
       // Without the status nobody knows whether others saw the user; that it is offline now is true for both.
-      if (last) announcer.announceOffline(userId, null);
+      if (last && (await isStillGone(userId))) announcer.announceOffline(userId, null);
       return;
     }
     const byHand = stored.get(userId)?.status ?? null;

@@ -43,10 +43,7 @@ export function followNews(options: NewsOptions): void {
     if (options.hearAdministration(message)) return;
     if (message.kind === "gap") return presence.tellAgain(message.sinceMs);
     if (message.kind !== "replaced") return;
-    for (const connection of hub.find(message)) {
-      if (connection.connectionId === message.byConnectionId) continue;
-      connection.close(CloseCode.replaced, "replaced by the same device");
-    }
+    for (const connection of hub.find(message)) connection.close(CloseCode.replaced, "replaced by the same device");
   }
 
   async function onDirectoryChange(change: DirectoryChange): Promise<void> {

@@ -161,7 +161,7 @@ export class Sessions {
     connection.assume(session);
     connection.state = "live";
     for (const older of hub.find({ userId, deviceId })) older.close(CloseCode.replaced, "replaced by the same device");
-    if (replaced !== null) bus.broadcast({ kind: "replaced", userId, deviceId, byConnectionId: connectionId });
+    if (replaced !== null) bus.broadcast({ kind: "replaced", userId, deviceId, connectionId: replaced.connectionId });
     hub.identify(connection);
     connection.subscribe(everyoneTopic);
     void this.#checkAgain(connection);

@@ -46,8 +46,8 @@ async function addMembers(room: string, ids: string[]): Promise<void> {
   await stage.sql(`INSERT INTO app.room_members VALUES ${ids.map((id) => `('${room}', '${id}')`).join(",")}`);
 }
 
-async function connect(node: StageNode, userId: string): Promise<Client> {
-  const client = await Client.connect(node.url, { query: { user_id: userId }, patienceMs: 30_000 });
+async function connect(node: StageNode, userId: string, query: Record<string, string> = {}): Promise<Client> {
+  const client = await Client.connect(node.url, { query: { user_id: userId, ...query }, patienceMs: 30_000 });
   clients.push(client);
   return client;
 }
@@ -166,6 +166,20 @@ test("[END2] [LOG3] a node whose link to Redis is frozen half-open is not ready,
   await stage.whole();
   await ben.ask("typing.start", { conversation_id: room });
   await anna.next("typing.start");
+});
+
+test("[CON3] late word of a device that was replaced does not close the connection that came after", async () => {
+  const [user] = await addUsers("user");
+  const query = { device_id: "phone" };
+  const first = await connect(n2, user!, query);
+  n1.toRedis!.delay(150);
+  const second = await connect(n1, user!, query);
+  // While the node of the second still tells of the first.
+  const third = await connect(n2, user!, query);
+  expect([(await first.closed).code, (await second.closed).code]).toEqual([4010, 4010]);
+  n1.toRedis!.heal();
+  await third.settled();
+  expect((await third.ask("presence.query", { user_ids: [user] })).users).toMatchObject([{ devices: 1 }]);
 });
 
 test("[PRE1] who comes while its node's link to Redis is cut is seen by everybody once it is healed", async () => {

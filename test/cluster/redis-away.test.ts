@@ -87,7 +87,7 @@ test("[PRE1] [CALL] while Redis is away people connect and leave here, calls are
   expect(await one.presence.sweep()).toEqual([]);
   await one.bus.watch("typing:c1");
   one.bus.publish("typing:c1", typing("lost"));
-  one.bus.broadcast({ kind: "replaced", userId: "ann", deviceId: "d1", byConnectionId: "c1" });
+  one.bus.broadcast({ kind: "replaced", userId: "ann", deviceId: "d1", connectionId: "c1" });
   expect(await one.blocks.blockedUntil("ann")).toBeNull();
   expect(await one.nodes.list()).toHaveLength(1);
   await expect(one.calls.callsOf("ann")).rejects.toMatchObject({ code: "unavailable" });

@@ -82,7 +82,7 @@ export function describeBusContract(name: string, open: () => Promise<OpenedBus>
 
     test("[CON3] what is broadcast reaches every other node, whatever it watches", async () => {
       const [atOne, atOther, atThird] = [record(one), record(other), record(third)];
-      const message: ControlMessage = { kind: "replaced", userId: "ann", deviceId: "phone", byConnectionId: "c1" };
+      const message: ControlMessage = { kind: "replaced", userId: "ann", deviceId: "phone", connectionId: "c1" };
       one.broadcast(message);
       expect(await Promise.all([atOther.control(), atThird.control()])).toEqual([message, message]);
       const reply: ControlMessage = { kind: "question", questionId: "q1", from: "n1", name: "hello", about: null };

@@ -55,7 +55,7 @@ test("[LOG3] the bus of a node that is alone hears nothing back", async () => {
     payload: "{}",
     at: 0,
   });
-  bus.broadcast({ kind: "replaced", userId: "ann", deviceId: "phone", byConnectionId: "c1" });
+  bus.broadcast({ kind: "replaced", userId: "ann", deviceId: "phone", connectionId: "c1" });
   bus.sweep(() => false);
   expect(heard).toEqual([]);
 });

@@ -159,6 +159,10 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     );
   }
 
+  isWhole(): boolean {
+    return this.options.commands.isReady && this.#doubtful.size === 0;
+  }
+
   onRestored(listener: (userIds: string[]) => void): void {
     this.#onRestored = listener;
   }
