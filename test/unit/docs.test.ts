@@ -13,7 +13,11 @@ import { type ServerMessageType, serverMessageTypes, serverPayloads } from "../.
 import { type AnySchema, fieldsOf } from "../support/schema-fields.ts";
 
 const root = resolve(import.meta.dir, "../..");
-const papers = ["README.md", "CHANGELOG.md", "docs/protocol.md", "docs/architecture.md", "docs/operating.md"];
+const papers = [
+  "README.md",
+  "CHANGELOG.md",
+  ...["protocol", "architecture", "operating", "scaling"].map((name) => `docs/${name}.md`),
+];
 const textOf = (paper: string) => readFileSync(join(root, paper), "utf8");
 const protocol = textOf("docs/protocol.md");
 
