@@ -10,12 +10,12 @@ const watchedMs = 30_000;
 
 const [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
 const client = new Redis(redis.url);
+const nodes: MeasuredProcess[] = [];
 try {
   const url = await postgres.newDatabase();
   const database = new URL(url).pathname.slice(1);
   const node = () => startMeasured("service.ts", { WS__STORAGE__URL: url, WS__CLUSTER__URL: redis.url });
   const rows = [];
-  const nodes: MeasuredProcess[] = [];
   for (const count of [1, 2]) {
     nodes.push(await node());
     await Bun.sleep(settleMs);
@@ -54,8 +54,7 @@ try {
     };
   }
 } finally {
+  await Promise.all(nodes.map((each) => each.stop()));
   client.disconnect();
   await Promise.all([postgres.stop(), redis.stop()]);
 }
-// Nodes whose input ends, end.
-process.exit(0);
