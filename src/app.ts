@@ -72,6 +72,9 @@ export interface App {
   stats(): Promise<Figures>;
 }
 
+/** How long letting go of the engines may take at the very end. */
+const stopTimeoutMs = 3_000;
+
 export async function startApp(options: AppOptions): Promise<App> {
   const {
     config,
@@ -362,7 +365,8 @@ export async function startApp(options: AppOptions): Promise<App> {
     await draining.within([draining.letGo(), ingest.stop()]);
     draining.closeAll();
     await draining.within([sessions.cleaned(), publisher.drained(), receipts.stop()]);
-    await stop();
+    // Engines that do not answer must not keep a process that has nothing left to do.
+    await Promise.race([stop(), Bun.sleep(stopTimeoutMs)]);
   }
 
   async function stop(): Promise<void> {
