@@ -4,6 +4,7 @@ import { Redis } from "ioredis";
 import type { Cluster, DevicePresence } from "../../src/cluster/ports.ts";
 import { record } from "../contract/bus.ts";
 import { redisNode, startNodes } from "../support/cluster.ts";
+import { startProxy } from "../support/proxy.ts";
 import { startRedisCluster, startSentinelPair, until } from "../support/redis.ts";
 
 const settings = { heartbeatMs: 200, deadAfterMs: 5_000, commandTimeoutMs: 500, watchTimeoutMs: 500 };
@@ -62,6 +63,25 @@ test("[END2] [PRE1] one master of a Redis Cluster goes and comes back empty: wha
     await heard.count(users.length);
   } finally {
     await close();
+    await group.stop();
+  }
+}, 60_000);
+
+test("[END2] word of a new master that comes while nodes still ask for it leaves none of them without Redis", async () => {
+  const group = await startSentinelPair();
+  const proxy = await startProxy(group.sentinel.port);
+  const url = `redis+sentinel://127.0.0.1:${proxy.port}/${group.masterName}`;
+  const { nodes, close } = await startNodes(url, ["n1", "n2", "n3"], settings);
+  try {
+    // Asking takes most of the time between two tries, so that the word comes in the middle of it.
+    proxy.delay(150);
+    await group.servers[0]!.kill();
+    await until(async () => !(await isUp(nodes[0]!)));
+    proxy.delay(100);
+    await until(async () => (await Promise.all(nodes.map(isUp))).every(Boolean), 40_000);
+  } finally {
+    await close();
+    await proxy.stop();
     await group.stop();
   }
 }, 60_000);

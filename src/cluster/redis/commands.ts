@@ -1,6 +1,8 @@
 /** Runs commands and scripts on Redis, says whether it is there, and lets nothing wait for it for long. */
+
 import type { Cluster, Redis } from "ioredis";
 import type { Logger } from "../../telemetry/logger.ts";
+import { keepConnecting } from "./connection.ts";
 
 /** A Lua script; it is sent whole only to a server that does not know it yet. */
 export interface Script {
@@ -37,6 +39,7 @@ export class Commands {
   readonly #readyListeners: (() => void)[] = [];
   #state: State = "away";
   #replies = 0;
+  readonly #giveUp: () => void;
   #publishing = 0;
   #droppedPublishes = 0;
 
@@ -47,6 +50,7 @@ export class Commands {
     client.on("error", () => {});
     client.on("close", () => this.#noteGone("connection closed"));
     client.on("end", () => this.#noteGone("connection closed"));
+    this.#giveUp = keepConnecting(client);
     client.on("ready", () => {
       if (this.#state === "stopped") return;
       this.#state = "ready";
@@ -82,6 +86,7 @@ export class Commands {
 
   stop(): void {
     this.#state = "stopped";
+    this.#giveUp();
     this.options.client.disconnect();
   }
 

@@ -78,3 +78,22 @@ export function openSubscriber(
   const options = common(address, limits);
   return endpoint === null ? openOne(address, options) : new Redis({ ...options, ...endpoint });
 }
+
+/** After a connection has ended for good, ms. */
+const comebackDelayMs = 500;
+
+/**
+ * Connects again where ioredis has given up: told of a new master while it still asks the Sentinels for it, it ends for
+ * good, though nobody has ended it [END2]. @returns to be called before the connection is ended on purpose
+ */
+export function keepConnecting(client: Redis | Cluster): () => void {
+  let timer: Timer | null = null;
+  const comeBack = () => {
+    timer = setTimeout(() => client.connect().catch(() => {}), comebackDelayMs);
+  };
+  client.on("end", comeBack);
+  return () => {
+    client.off("end", comeBack);
+    if (timer !== null) clearTimeout(timer);
+  };
+}

@@ -1,5 +1,7 @@
 /** One connection that hears channels: subscribes in shares, again after every reconnect, and notices when it is deaf. */
+
 import type { Redis } from "ioredis";
+import { keepConnecting } from "./connection.ts";
 import { bucketOfChannel } from "./keys.ts";
 
 export interface SubscriberLinkOptions {
@@ -21,10 +23,12 @@ export class SubscriberLink {
   readonly #channels = new Set<string>();
   #wasReady = false;
   #state: "away" | "ready" | "stopped" = "away";
+  readonly #giveUp: () => void;
 
   constructor(private readonly options: SubscriberLinkOptions) {
     const { redis, sharded, onMessage, onMoved } = options;
     redis.on("error", () => {});
+    this.#giveUp = keepConnecting(redis);
     redis.on("close", () => {
       if (this.#state === "ready") this.#state = "away";
     });
@@ -52,6 +56,7 @@ export class SubscriberLink {
 
   stop(): void {
     this.#state = "stopped";
+    this.#giveUp();
     this.options.redis.disconnect();
   }
 
