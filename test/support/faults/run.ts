@@ -34,6 +34,17 @@ const surprises = ({ nodes }: Stage): Violation[] =>
     return errors.length === 0 ? [] : [{ rule: "no-surprise", text: `${name} was surprised`, evidence: errors }];
   });
 
+/** What happened, and how the nodes are: for people. */
+async function stateOf({ nodes }: Stage, { course }: Storm): Promise<string[]> {
+  const lines = course.map((line) => `  ${line}`);
+  for (const { name, service } of nodes) {
+    const health = await fetch(`${service().http}/health`).then((it) => it.text(), String);
+    const warnings = service().logs.filter(({ level }) => level !== "info");
+    lines.push(`${name}: ${health}`, ...warnings.slice(-shownLogLines).map((line) => `  ${JSON.stringify(line)}`));
+  }
+  return lines;
+}
+
 /** The stage is gone when this resolves, and also when it rejects. */
 export async function runRound({
   seed,
@@ -62,13 +73,16 @@ export async function runRound({
     const lines = [`${engine}, faults: ${JSON.stringify(storm.counts)}`, report({ ...verdict, violations })];
     if (violations.length > 0) {
       for (const { text, evidence } of surprises(stage)) lines.push(text, ...evidence.map((it) => JSON.stringify(it)));
-      lines.push(...storm.course.map((line) => `  ${line}`));
-      for (const { name, service } of stage.nodes) {
-        const warnings = service().logs.filter(({ level }) => level !== "info");
-        lines.push(`${name}:`, ...warnings.slice(-shownLogLines).map((line) => `  ${JSON.stringify(line)}`));
-      }
+      lines.push(...(await stateOf(stage, storm)));
     }
     return { violations: violations.length, counts: storm.counts, text: lines.join("\n") };
+  } catch (error) {
+    throw new Error(
+      [`${engine}: the round could not be played to its end`, ...(await stateOf(stage, storm))].join("\n"),
+      {
+        cause: error,
+      },
+    );
   } finally {
     // Where the check itself has failed the storm still rages.
     await storm.stop().catch(() => {});
