@@ -16,6 +16,7 @@ import { ReceiptRelay } from "./handlers/receipt-relay.ts";
 import type { Siblings } from "./health/checkers.ts";
 import { createHealth } from "./health/health.ts";
 import { createIngest } from "./ingest/ingest.ts";
+import { realTimers } from "./presence/timers.ts";
 import { createPresenceTracker } from "./presence/tracker.ts";
 import { TypingTracker } from "./presence/typing.ts";
 import { type Codec, jsonCodec } from "./protocol/codec.ts";
@@ -37,6 +38,7 @@ import { createAddressLimiter } from "./websocket/address-limiter.ts";
 import { createAdministration } from "./websocket/administration.ts";
 import type { Connection } from "./websocket/connection.ts";
 import { Draining } from "./websocket/draining.ts";
+import { figuresOf } from "./websocket/figures.ts";
 import { Hub } from "./websocket/hub.ts";
 import { Liveness } from "./websocket/liveness.ts";
 import { followNews } from "./websocket/news.ts";
@@ -163,10 +165,7 @@ export async function startApp(options: AppOptions): Promise<App> {
       });
     },
     now,
-    after(delayMs, run) {
-      const timer = setTimeout(run, delayMs);
-      return () => clearTimeout(timer);
-    },
+    after: realTimers.after,
     settings: config.calls,
     logger,
   });
@@ -246,7 +245,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     hub,
     subscriptions,
     subscriberCount: (topic) => broadcaster.subscriberCount(topic),
-    figures,
+    figures: () => figures(),
     tell: (connection, type, payload) => sessions.tell(connection, type, payload),
     newId,
     logger,
@@ -281,27 +280,8 @@ export async function startApp(options: AppOptions): Promise<App> {
     cleanUp,
   });
 
-  /** This node's counts, and the whole cluster's where they are kept there. */
-  async function figures(): Promise<Figures> {
-    const [presenceCounts, callCounts, logCounts] = await Promise.all([
-      // What is away has no figures; the others have.
-      presence.stats().catch(() => ({})),
-      calls.stats().catch(() => ({})),
-      storage.log.stats().catch(() => ({})),
-    ]);
-    return {
-      hub: hub.stats(),
-      subscriptions: subscriptions.stats(),
-      presence: presenceCounts,
-      calls: { ...callCounts },
-      log: { ...logCounts, ...publisher.stats() },
-      sequencer: sequencer.stats(),
-      typing: typing.stats(),
-      sessions: sessions.stats(),
-      cluster: cluster.bus.stats?.() ?? {},
-      ingest: await ingest.stats(),
-    };
-  }
+  const parts = { hub, subscriptions, presence, calls, publisher, sequencer, typing, sessions, ingest };
+  const figures = () => figuresOf({ ...parts, log: storage.log, bus: cluster.bus });
 
   function warn(error: unknown, message: string): void {
     logger.warn({ error: String(error) }, message);

@@ -1,4 +1,4 @@
-/** Timers as presence uses them, so that a test can turn the clock by itself. */
+/** Timers as parameters, so that a test can turn the clock by itself. */
 
 export interface Timers {
   /** Runs once after `delayMs`. @returns calls it off */

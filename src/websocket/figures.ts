@@ -1,0 +1,49 @@
+/** This node's counts, as `admin.stats` and the metrics show them, and the cluster's where they are kept there [ADM1]. */
+import type { Publisher } from "../broadcast/publisher.ts";
+import type { Sequencer } from "../broadcast/sequencer.ts";
+import type { CallService } from "../calls/service.ts";
+import type { Bus } from "../cluster/ports.ts";
+import type { Figures } from "../handlers/admin-questions.ts";
+import type { createIngest } from "../ingest/ingest.ts";
+import type { PresenceTracker } from "../presence/tracker.ts";
+import type { TypingTracker } from "../presence/typing.ts";
+import type { EventLog } from "../storage/ports.ts";
+import type { SubscriptionManager } from "../subscription/manager.ts";
+import type { Hub } from "./hub.ts";
+import type { Sessions } from "./sessions.ts";
+
+export interface FiguresOptions {
+  hub: Hub;
+  subscriptions: SubscriptionManager;
+  presence: PresenceTracker;
+  calls: CallService;
+  log: EventLog;
+  publisher: Publisher;
+  sequencer: Sequencer;
+  typing: TypingTracker;
+  sessions: Sessions;
+  bus: Bus;
+  ingest: ReturnType<typeof createIngest>;
+}
+
+export async function figuresOf(parts: FiguresOptions): Promise<Figures> {
+  const [presence, calls, log, ingest] = await Promise.all([
+    // What is away has no figures; the others have.
+    parts.presence.stats().catch(() => ({})),
+    parts.calls.stats().catch(() => ({})),
+    parts.log.stats().catch(() => ({})),
+    parts.ingest.stats(),
+  ]);
+  return {
+    hub: parts.hub.stats(),
+    subscriptions: parts.subscriptions.stats(),
+    presence,
+    calls: { ...calls },
+    log: { ...log, ...parts.publisher.stats() },
+    sequencer: parts.sequencer.stats(),
+    typing: parts.typing.stats(),
+    sessions: parts.sessions.stats(),
+    cluster: parts.bus.stats?.() ?? {},
+    ingest,
+  };
+}
