@@ -235,7 +235,13 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     },
     async update(who, wanted) {
       endOf(wanted, now());
-      await turns.inTurn(who.userId, () => update(who, wanted));
+      try {
+        await turns.inTurn(who.userId, () => update(who, wanted));
+      } catch (error) {
+        // It may have been stored all the same; then nobody has been told, and the next try would find nothing new.
+        if (!(error instanceof ProtocolError)) retelling.add([who.userId]);
+        throw error;
+      }
     },
     query: async (viewer, userIds, mayBeSeen) =>
       Array.from((await viewsOf(viewer, userIds, (userId) => mayBeSeen.has(userId))).values()),

@@ -52,3 +52,15 @@ test("[PRE1] who had been taken for gone is told of again, once that can be read
   await world.clock.pass(2_000);
   expect(await world.heard()).toEqual(["others update ann online"]);
 });
+
+test("[PRE2] [PRE3] after an update that failed, and may have been stored, others are told how it is", async () => {
+  const ann = device("ann", "d1");
+  await tracker.connect(ann);
+  await world.told();
+  world.away.add("set");
+  await expect(tracker.update(ann, { status: "busy", automatic: false })).rejects.toThrow("away");
+  world.away.clear();
+  await world.storage.statuses.set("ann", { status: "busy", text: null, emoji: null, expiresAt: null });
+  await world.clock.pass(2_000);
+  expect(await world.heard()).toEqual(["others update ann busy"]);
+});
