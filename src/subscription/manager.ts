@@ -7,7 +7,7 @@ import type { ServerPayload, Snapshot, SubscribedTopic } from "../protocol/serve
 import type { CursorStore, EventLog } from "../storage/ports.ts";
 import type { Access } from "./access.ts";
 import { type CaughtUp, catchUp, type StartingPoint } from "./catch-up.ts";
-import { peersMax, resolveScope, type Scope } from "./scope.ts";
+import { followedBy, peersMax, resolveScope, type Scope } from "./scope.ts";
 import { type Follows, followsOf, type Subscriber } from "./subscriber.ts";
 import { isLogged, parseTopic, type Topic } from "./topic.ts";
 
@@ -73,6 +73,8 @@ export class SubscriptionManager {
 
   async #subscribeUnless(underWay: UnderWay, request: SubscribeRequest): Promise<Subscribed> {
     const { subscriber } = underWay;
+    // Before the directory is asked: who is added after its answer is added to those who follow.
+    this.#follow(subscriber, followedBy(request));
     const scope = await this.#scopeOf(subscriber, request);
     const allowed = await this.options.access.allowed(subscriber, scope.topics);
     // A topic that does not exist and one that is forbidden look the same.
@@ -81,7 +83,6 @@ export class SubscriptionManager {
       ...scope.topics.filter((topic) => !allowed.includes(topic)).map(({ name }) => name),
     ];
     const rejected: Rejected[] = refused.map((topic) => ({ topic, code: "forbidden" }));
-    this.#follow(subscriber, scope);
     const fresh = this.#withinLimit(subscriber, allowed, rejected);
     const since = await this.#startingPoint(subscriber, request.since);
     const places = await this.#goLive(underWay, fresh, since);
@@ -191,7 +192,7 @@ export class SubscriptionManager {
     );
   }
 
-  #follow(subscriber: Subscriber, scope: Scope): void {
+  #follow(subscriber: Subscriber, scope: Pick<Scope, "all" | "presenceOf">): void {
     if (scope.all.size === 0 && scope.presenceOf.length === 0) return;
     const follows = followsOf(subscriber);
     follows.conversations ||= scope.all.has("conversation");

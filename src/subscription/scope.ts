@@ -22,6 +22,19 @@ export interface Scope {
   presenceOf: string[];
 }
 
+/** What a request follows without naming it; it takes no look at the directory to know. */
+export function followedBy({ topics, filters = {} }: { topics: string[]; filters?: Filters | undefined }) {
+  const conversations = listOf(filters.conversation_id, filters.conversation_ids);
+  const users = listOf(filters.user_id, filters.user_ids);
+  const all: Scope["all"] = new Set();
+  for (const kind of ["conversation", "typing"] as const) {
+    if (topics.includes(kind) && conversations === null) all.add(kind);
+  }
+  const asksPresence = topics.includes("presence");
+  if (asksPresence && conversations === null && users === null) all.add("presence");
+  return { all, presenceOf: asksPresence ? (conversations ?? []) : [] };
+}
+
 /** Resolves short names by their filters; whole names stand for themselves. */
 export async function resolveScope(
   request: { userId: string; topics: string[]; filters: Filters | undefined },
@@ -30,7 +43,7 @@ export async function resolveScope(
   const { userId, topics: names, filters = {} } = request;
   const conversations = listOf(filters.conversation_id, filters.conversation_ids);
   const users = listOf(filters.user_id, filters.user_ids);
-  const scope: Scope = { topics: [], invalid: [], all: new Set(), presenceOf: [] };
+  const scope: Scope = { topics: [], invalid: [], ...followedBy(request) };
   const found = new Map<string, Topic>();
   const add = (kind: TopicKind, keys: string[]) => {
     for (const key of keys) found.set(`${kind}:${key}`, topicOf(kind, key));
@@ -50,17 +63,12 @@ export async function resolveScope(
         break;
       case "conversation":
       case "typing":
-        if (conversations === null) scope.all.add(name);
         add(name, conversations ?? (await lookups.conversationsOf(userId)));
         break;
       case "presence":
-        if (users === null && conversations === null) {
-          scope.all.add("presence");
-          add("presence", await lookups.peersOf(userId));
-        }
+        if (scope.all.has("presence")) add("presence", await lookups.peersOf(userId));
         add("presence", users ?? []);
         for (const conversationId of conversations ?? []) {
-          scope.presenceOf.push(conversationId);
           const members = await lookups.membersOf(conversationId);
           // Somebody who is not in it learns nothing, not even who is.
           if (members.includes(userId))
