@@ -14,6 +14,8 @@ export interface RetellingDeps {
 export interface Retelling {
   /** Others are being told of the user right now. */
   note(userId: string): void;
+  /** Whether this node has told of the user lately. */
+  hasTold(userId: string): boolean;
   /** These are told of, until it has worked. */
   add(userIds: Iterable<string>): void;
   /** All are told of whom this node has told of since then (ms since the epoch). */
@@ -73,6 +75,7 @@ export function createRetelling({ tell, now, timers, logger }: RetellingDeps): R
       const [oldest] = told.keys();
       told.delete(oldest!);
     },
+    hasTold: (userId) => told.has(userId),
     add,
     addSince(sinceMs) {
       add([...told].flatMap(([userId, at]) => (at >= sinceMs - marginMs ? [userId] : [])));

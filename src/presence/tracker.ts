@@ -208,6 +208,9 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
       // Whoever sets `online` by hand is there, whatever the device's idle detection thought.
       const seen = wanted.status === "online" ? await updateDevice(who, "online", before) : before;
       after = { ...seen, byHand };
+      // The same again, and not from here: another node may have stored it and died before it told anybody.
+      if (before.byHand !== null && Bun.deepEquals(before.byHand, byHand) && !retelling.hasTold(userId))
+        retelling.add([userId]);
     }
     await announcer.announce({ userId, before, after, cause: { userId, deviceId } });
   }

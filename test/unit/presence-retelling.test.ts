@@ -53,6 +53,21 @@ test("[PRE1] who had been taken for gone is told of again, once that can be read
   expect(await world.heard()).toEqual(["others update ann online"]);
 });
 
+test("[PRE2] an update that a node stored and died before it told is told by the one that it is sent to again", async () => {
+  await world.tracker.connect(device("ann", "d1"));
+  await world.storage.statuses.set("ann", { status: "busy", text: null, emoji: null, expiresAt: null });
+  await world.told();
+  const again = device("ann", "d1", "ann/d1 again");
+  await tracker.connect(again);
+  await tracker.update(again, { status: "busy", automatic: false });
+  expect(await world.heard()).toEqual([]);
+  await world.clock.pass(2_000);
+  expect(await world.heard()).toEqual(["others update ann busy"]);
+  await tracker.update(again, { status: "busy", automatic: false });
+  await world.clock.pass(2_000);
+  expect(await world.heard()).toEqual([]);
+});
+
 test("[PRE2] [PRE3] after an update that failed, and may have been stored, others are told how it is", async () => {
   const ann = device("ann", "d1");
   await tracker.connect(ann);
