@@ -12,10 +12,10 @@ export interface RetellingDeps {
 }
 
 export interface Retelling {
-  /** Others are being told of the user right now. */
-  note(userId: string): void;
-  /** Whether this node has told of the user lately. */
-  hasTold(userId: string): boolean;
+  /** Others are being told of the user right now; `said` is what they will take the user for. */
+  note(userId: string, said: string): void;
+  /** What this node has said of the user last; undefined where it has said nothing lately. */
+  lastSaid(userId: string): string | undefined;
   /** These are told of, until it has worked. */
   add(userIds: Iterable<string>): void;
   /** All are told of whom this node has told of since then (ms since the epoch). */
@@ -32,8 +32,8 @@ const delayMs = 1_500;
 const atOnce = 20;
 
 export function createRetelling({ tell, now, timers, logger }: RetellingDeps): Retelling {
-  /** By user, the oldest first: when this node last told of it. */
-  const told = new Map<string, number>();
+  /** By user, the oldest first: when this node last told of it, and what. */
+  const told = new Map<string, { at: number; said: string }>();
   const waiting = new Set<string>();
   let state: "idle" | "armed" | "telling" | "stopped" = "idle";
   let cancel = () => {};
@@ -68,17 +68,17 @@ export function createRetelling({ tell, now, timers, logger }: RetellingDeps): R
   }
 
   return {
-    note(userId) {
+    note(userId, said) {
       told.delete(userId);
-      told.set(userId, now());
+      told.set(userId, { at: now(), said });
       if (told.size <= rememberedMax) return;
       const [oldest] = told.keys();
       told.delete(oldest!);
     },
-    hasTold: (userId) => told.has(userId),
+    lastSaid: (userId) => told.get(userId)?.said,
     add,
     addSince(sinceMs) {
-      add([...told].flatMap(([userId, at]) => (at >= sinceMs - marginMs ? [userId] : [])));
+      add([...told].flatMap(([userId, { at }]) => (at >= sinceMs - marginMs ? [userId] : [])));
     },
     stop() {
       state = "stopped";

@@ -2,7 +2,7 @@
 import type { DevicePresence, PresenceRegistry } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
 import { ProtocolError } from "../protocol/errors.ts";
-import type { PresenceView } from "../protocol/server.ts";
+import type { PresenceView, ServerPayload } from "../protocol/server.ts";
 import type { StatusStore } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Cause, createAnnouncer, type Presence, type PresenceMessage } from "./announcer.ts";
@@ -61,6 +61,13 @@ export interface PresenceTracker {
 
 const retryDelayMs = 1_000;
 
+/** What others take a user for after a message, for comparison. */
+function saidBy({ type, payload }: PresenceMessage): string {
+  if (type === "presence.offline" || "users" in payload) return "offline";
+  const { status, status_text = null, status_emoji = null } = payload as ServerPayload<"presence.online">;
+  return [status, status_text, status_emoji].join(" ");
+}
+
 export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracker {
   const { nodeId, registry, statuses, settings, now, timers = realTimers, logger } = deps;
   const turns = createTurns();
@@ -76,7 +83,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
 
   const announcer = createAnnouncer({
     publish(topic, message, cause) {
-      if ("user_id" in message.payload) retelling.note(message.payload.user_id);
+      if ("user_id" in message.payload) retelling.note(message.payload.user_id, saidBy(message));
       deps.publish(topic, message, cause);
     },
     tellOwnDevices: deps.tellOwnDevices,
@@ -110,6 +117,13 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
   });
   // They may have been taken for gone meanwhile.
   registry.onRestored?.((userIds) => retelling.add(userIds));
+
+  /** A status set by hand that is not news here: the node that stored it may have died before it told anybody. */
+  function tellUnlessSaid(userId: string, { devices, byHand }: Presence): void {
+    if (byHand === null) return;
+    const { status, text, emoji } = shownToOthers(devices, byHand);
+    if (retelling.lastSaid(userId) !== [status, text, emoji].join(" ")) retelling.add([userId]);
+  }
 
   /** Not worth failing for: that somebody is gone matters more than since when. */
   async function noteLastSeen(userIds: string[], at: number): Promise<void> {
@@ -178,6 +192,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     if (answer.replaced !== null) departures.remove(answer.replaced.connectionId);
 
     const after = { devices: [...others, entry], byHand: before.byHand };
+    if (answer.replaced !== null && answer.replaced.nodeId !== nodeId) tellUnlessSaid(userId, after);
     const appeared = answer.first && !madeRoom;
     if (appeared) await announcer.announce({ userId, before: { ...before, devices: [] }, after });
     // Where nothing was read but another node was first, that node has told of it.
@@ -208,9 +223,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
       // Whoever sets `online` by hand is there, whatever the device's idle detection thought.
       const seen = wanted.status === "online" ? await updateDevice(who, "online", before) : before;
       after = { ...seen, byHand };
-      // The same again, and not from here: another node may have stored it and died before it told anybody.
-      if (before.byHand !== null && Bun.deepEquals(before.byHand, byHand) && !retelling.hasTold(userId))
-        retelling.add([userId]);
+      if (Bun.deepEquals(before.byHand, byHand)) tellUnlessSaid(userId, after);
     }
     await announcer.announce({ userId, before, after, cause: { userId, deviceId } });
   }
@@ -248,7 +261,12 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     },
     query: async (viewer, userIds, mayBeSeen) =>
       Array.from((await viewsOf(viewer, userIds, (userId) => mayBeSeen.has(userId))).values()),
-    snapshotOf: (viewer, userIds) => viewsOf(viewer, userIds, () => true),
+    async snapshotOf(viewer, userIds) {
+      const views = await viewsOf(viewer, userIds, () => true);
+      // What other nodes know is missing in it, and nothing that happens would correct it.
+      if (registry.isWhole?.() === false) retelling.add(userIds);
+      return views;
+    },
     async deviceIdsOf(userId) {
       const devices = await registry.devicesOf([userId]);
       const here = (devices.get(userId) ?? []).filter((device) => !departures.has(device.connectionId));

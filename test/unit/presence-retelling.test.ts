@@ -8,7 +8,9 @@ let world: PresenceWorld;
 let tracker: PresenceTracker;
 /** The registry finds that it had lost devices of these. */
 let restored: (userIds: string[]) => void;
+let isWhole: boolean;
 beforeEach(async () => {
+  isWhole = true;
   world = await openPresenceWorld();
   const { registry } = world;
   const watched: PresenceRegistry = {
@@ -18,6 +20,7 @@ beforeEach(async () => {
     devicesOf: (userIds) => registry.devicesOf(userIds),
     sweep: () => registry.sweep(),
     stats: () => registry.stats(),
+    isWhole: () => isWhole,
     onRestored: (listener) => {
       restored = listener;
     },
@@ -53,19 +56,40 @@ test("[PRE1] who had been taken for gone is told of again, once that can be read
   expect(await world.heard()).toEqual(["others update ann online"]);
 });
 
-test("[PRE2] an update that a node stored and died before it told is told by the one that it is sent to again", async () => {
+test("[PRE2] an update that a node stored and died before it told is told by the one that the device comes to", async () => {
   await world.tracker.connect(device("ann", "d1"));
   await world.storage.statuses.set("ann", { status: "busy", text: null, emoji: null, expiresAt: null });
   await world.told();
   const again = device("ann", "d1", "ann/d1 again");
   await tracker.connect(again);
-  await tracker.update(again, { status: "busy", automatic: false });
   expect(await world.heard()).toEqual([]);
   await world.clock.pass(2_000);
   expect(await world.heard()).toEqual(["others update ann busy"]);
   await tracker.update(again, { status: "busy", automatic: false });
   await world.clock.pass(2_000);
   expect(await world.heard()).toEqual([]);
+});
+
+test("[PRE2] an update sent again is told where this node has said something else of the user before", async () => {
+  const ann = device("ann", "d1");
+  await tracker.connect(ann);
+  await world.storage.statuses.set("ann", { status: "away", text: null, emoji: null, expiresAt: null });
+  await world.told();
+  await tracker.update(ann, { status: "away", automatic: false });
+  await world.clock.pass(2_000);
+  expect(await world.heard()).toEqual(["others update ann away"]);
+});
+
+test("[PRE5] what a snapshot could not know, because the cluster could not be read, is told afterwards", async () => {
+  await world.tracker.connect(device("ann", "d1"));
+  await world.told();
+  isWhole = false;
+  await tracker.snapshotOf("bob", ["ann"]);
+  await world.clock.pass(2_000);
+  expect(await world.heard()).toEqual([]);
+  isWhole = true;
+  await world.clock.pass(2_000);
+  expect(await world.heard()).toEqual(["others update ann online"]);
 });
 
 test("[PRE2] [PRE3] after an update that failed, and may have been stored, others are told how it is", async () => {
