@@ -29,8 +29,8 @@ export interface AnnouncerDeps {
   setLastSeen(userId: string, at: number): Promise<void>;
   /** Whether no device of the user has come meanwhile, on any node. */
   isStillGone(userId: string): Promise<boolean>;
-  /** What others see of the user at this moment, read in the user's turn; calls back there. */
-  inTurnWithView(userId: string, use: (view: ShownToOthers) => void): void;
+  /** What others see of the user at this moment, read in the user's turn; calls back there, with null where it cannot be read. */
+  inTurnWithView(userId: string, use: (view: ShownToOthers | null) => void): void;
   intervalMs: number;
   now: () => number;
   timers: Timers;
@@ -95,7 +95,9 @@ export function createAnnouncer(deps: AnnouncerDeps): Announcer {
   function announceUpdate(userId: string, view: ShownToOthers, cause?: Cause): void {
     const { status, text, emoji } = view;
     const payload = { user_id: userId, status, status_text: text, status_emoji: emoji, at: moment(now()) };
-    const cancel = timers.after(intervalMs, () => inTurnWithView(userId, (latest) => closeWindow(userId, latest)));
+    const close = (latest: ShownToOthers | null) =>
+      latest === null ? windows.delete(userId) : closeWindow(userId, latest);
+    const cancel = timers.after(intervalMs, () => inTurnWithView(userId, close));
     windows.set(userId, { sent: view, pending: null, cancel });
     publish(presenceTopic(userId), { type: "presence.update", payload }, cause);
   }

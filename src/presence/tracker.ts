@@ -95,7 +95,11 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
           const { devices, byHand } = await presenceOf(userId);
           use(shownToOthers(devices, byHand));
         })
-        .catch((error) => logger.warn({ err: error, userId }, "a held back presence update was lost"));
+        .catch((error) => {
+          logger.warn({ err: error, userId }, "a held back presence update waits until it can be read");
+          use(null);
+          retelling.add([userId]);
+        });
     },
     intervalMs: settings.update_interval,
     now,

@@ -65,9 +65,6 @@ test("[PRE2] an update that a node stored and died before it told is told by the
   expect(await world.heard()).toEqual([]);
   await world.clock.pass(2_000);
   expect(await world.heard()).toEqual(["others update ann busy"]);
-  await tracker.update(again, { status: "busy", automatic: false });
-  await world.clock.pass(2_000);
-  expect(await world.heard()).toEqual([]);
 });
 
 test("[PRE2] an update sent again is told where this node has said something else of the user before", async () => {
@@ -78,6 +75,23 @@ test("[PRE2] an update sent again is told where this node has said something els
   await tracker.update(ann, { status: "away", automatic: false });
   await world.clock.pass(2_000);
   expect(await world.heard()).toEqual(["others update ann away"]);
+});
+
+test("[PRE3] an update that is held back while the store goes away is told once it is back, and later ones at once", async () => {
+  const ann = device("ann", "d1");
+  await tracker.connect(ann);
+  await tracker.update(ann, { status: "busy", automatic: false });
+  await tracker.update(ann, { status: "away", automatic: false });
+  await world.told();
+  world.away.add("get");
+  await world.clock.pass(1_000);
+  expect(await world.heard()).toEqual([]);
+  world.away.clear();
+  await world.clock.pass(2_000);
+  expect(await world.heard()).toEqual(["others update ann away"]);
+  await world.clock.pass(2_000);
+  await tracker.update(ann, { status: "busy", automatic: false });
+  expect(await world.heard()).toEqual(["others update ann busy", "own update ann busy"]);
 });
 
 test("[PRE5] what a snapshot could not know, because the cluster could not be read, is told afterwards", async () => {
