@@ -2,8 +2,11 @@
 import { expect, test } from "bun:test";
 import { type RoundOptions, runRound } from "../support/faults/run.ts";
 
-/** `TEST_SEED=<number>` plays a run again; `npm run test:faults` is the long one. */
-const seed = Number(process.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
+/**
+ * The same choices each time, among them those that once found something; `TEST_SEED=<number>` makes others, and
+ * `npm run test:faults`, the long run, new ones in each round.
+ */
+const seed = Number(process.env.TEST_SEED ?? 33);
 const timeoutMs = 180_000;
 
 async function expectNoViolation(options: Omit<RoundOptions, "seed">): Promise<void> {

@@ -27,13 +27,6 @@ const shownLogLines = 12;
 /** A connection whose identity or place cannot be looked up while the database is away is sent off to come back [ENV5]. */
 const isOutage = ({ rule, text }: Violation) => rule === "no-fault" && text.endsWith("was closed with 4100");
 
-/**
- * A known limit: after some kill -9 others keep an older status of somebody who is online, until the next event or look.
- * Likely the node had stored the status and died before it told; not proved.
- */
-const isUntold = ({ rule, text }: Violation, { counts }: Storm) =>
-  counts.kill !== undefined && rule === "presence-true" && /as (online|away|busy), by events$/.test(text);
-
 /** What a node says as an error nobody had expected, whatever is away. */
 const surprises = ({ nodes }: Stage): Violation[] =>
   nodes.flatMap(({ name, service }) => {
@@ -76,10 +69,7 @@ export async function runRound({
       faults: storm,
       ...population,
     });
-    const violations = [
-      ...verdict.violations.filter((it) => !isOutage(it) && !isUntold(it, storm)),
-      ...surprises(stage),
-    ];
+    const violations = [...verdict.violations.filter((it) => !isOutage(it)), ...surprises(stage)];
     const lines = [`${engine}, faults: ${JSON.stringify(storm.counts)}`, report({ ...verdict, violations })];
     if (violations.length > 0) {
       for (const { text, evidence } of surprises(stage)) lines.push(text, ...evidence.map((it) => JSON.stringify(it)));
