@@ -7,7 +7,7 @@ import type { StatusStore } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Cause, createAnnouncer, type Presence, type PresenceMessage } from "./announcer.ts";
 import { createDepartures, type Place } from "./departures.ts";
-import { shownToOthers } from "./join.ts";
+import { type Shown, shownToOthers } from "./join.ts";
 import { createRetelling } from "./retelling.ts";
 import { endOf, type PresenceUpdate, statusByHand } from "./status.ts";
 import { createSweep } from "./sweep.ts";
@@ -64,9 +64,11 @@ const retryDelayMs = 1_000;
 /** What others take a user for after a message, for comparison. */
 function saidBy({ type, payload }: PresenceMessage): string {
   if (type === "presence.offline" || "users" in payload) return "offline";
-  const { status, status_text = null, status_emoji = null } = payload as ServerPayload<"presence.online">;
-  return [status, status_text, status_emoji].join(" ");
+  const { status, status_text: text = null, status_emoji: emoji = null } = payload as ServerPayload<"presence.online">;
+  return saidOf({ status, text, emoji });
 }
+
+const saidOf = ({ status, text, emoji }: Pick<Shown, "status" | "text" | "emoji">) => [status, text, emoji].join(" ");
 
 export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracker {
   const { nodeId, registry, statuses, settings, now, timers = realTimers, logger } = deps;
@@ -125,8 +127,9 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
   /** A status set by hand that is not news here: the node that stored it may have died before it told anybody. */
   function tellUnlessSaid(userId: string, { devices, byHand }: Presence): void {
     if (byHand === null) return;
-    const { status, text, emoji } = shownToOthers(devices, byHand);
-    if (retelling.lastSaid(userId) !== [status, text, emoji].join(" ")) retelling.add([userId]);
+    const shown = shownToOthers(devices, byHand);
+    // Nobody may learn from an event that somebody invisible has moved.
+    if (shown.status !== "offline" && retelling.lastSaid(userId) !== saidOf(shown)) retelling.add([userId]);
   }
 
   /** Not worth failing for: that somebody is gone matters more than since when. */

@@ -77,6 +77,16 @@ test("[PRE2] an update sent again is told where this node has said something els
   expect(await world.heard()).toEqual(["others update ann away"]);
 });
 
+test("[PRE2] somebody invisible who moves to another node is not told of", async () => {
+  const ann = device("ann", "d1");
+  await world.tracker.connect(ann);
+  await world.tracker.update(ann, { status: "invisible", automatic: false });
+  await world.told();
+  await tracker.connect(device("ann", "d1", "ann/d1 again"));
+  await world.clock.pass(2_000);
+  expect(await world.heard()).toEqual([]);
+});
+
 test("[PRE3] an update that is held back while the store goes away is told once it is back, and later ones at once", async () => {
   const ann = device("ann", "d1");
   await tracker.connect(ann);
