@@ -5,9 +5,9 @@ import type { OutgoingMessage } from "../../src/protocol/envelope.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { catchUp } from "../../src/subscription/catch-up.ts";
-import type { Subscriber } from "../../src/subscription/subscriber.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import { newEvents } from "../support/new-event.ts";
+import { createSubscriber } from "../support/subscriber.ts";
 
 const topic = "conversation:c1";
 let storage: Storage;
@@ -28,25 +28,11 @@ afterEach(async () => {
 /** Replays everything in pages of three; `drained` runs after each page. */
 async function replayWhile(drained: (page: number) => Promise<void>) {
   const sent: OutgoingMessage[] = [];
-  const topics = new Set<string>();
   let page = 0;
-  const subscriber: Subscriber = {
-    connectionId: "connection",
-    userId: "ben",
-    deviceId: "phone",
-    format: "json",
-    grants: [],
-    follows: null,
-    isClosed: false,
-    send() {},
-    whileAway: (_, during) => during(),
-    isSubscribed: (name) => topics.has(name),
-    subscribe: (name) => void topics.add(name),
-    unsubscribe: (name) => void topics.delete(name),
-    topics: () => [...topics],
+  const subscriber = createSubscriber("ben", {
     sendAll: (messages) => void sent.push(...messages),
     drained: () => drained(++page),
-  };
+  });
   const places = await catchUp(
     { log: storage.log, sequencer, pageSize: 3 },
     { subscriber, topics: [topic], since: { cursor: 0, seen: {} }, revoked: new Set() },

@@ -5,9 +5,9 @@ import { createLocalCluster } from "../../src/cluster/local/cluster.ts";
 import { createDirectoryView, type DirectoryView } from "../../src/directory/directory.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
-import type { Subscriber } from "../../src/subscription/subscriber.ts";
 import { createSubscriptions } from "../../src/subscription/subscriptions.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
+import { createSubscriber } from "../support/subscriber.ts";
 
 let storage: Storage;
 let view: DirectoryView;
@@ -27,24 +27,7 @@ const added = { kind: "member_added", conversationId: "c1", userId: "anna" } as 
 
 /** Subscribes while `anna` becomes a member after the directory's answer and before anything is made of it. */
 async function subscribeWhileAnnaJoins(topic: "presence" | "conversation", who: "anna" | "ben") {
-  const topics = new Set<string>();
-  const subscriber: Subscriber = {
-    connectionId: "connection",
-    userId: who,
-    deviceId: "phone",
-    format: "json",
-    grants: [],
-    follows: null,
-    isClosed: false,
-    send() {},
-    whileAway: (_, during) => during(),
-    isSubscribed: (name) => topics.has(name),
-    subscribe: (name) => void topics.add(name),
-    unsubscribe: (name) => void topics.delete(name),
-    topics: () => [...topics],
-    sendAll() {},
-    drained: async () => {},
-  };
+  const subscriber = createSubscriber(who);
   let changed: Promise<void> = Promise.resolve();
   const afterwards = async <Answer>(answer: Answer): Promise<Answer> => {
     await storage.directory.addMembers("c1", ["anna"]);
@@ -74,7 +57,7 @@ async function subscribeWhileAnnaJoins(topic: "presence" | "conversation", who: 
   });
   await subscriptions.subscribe(subscriber, { topics: [topic] });
   await changed;
-  return [...topics];
+  return subscriber.topics();
 }
 
 test("[SUB3] [PRE5] who joins while presence is being subscribed to is followed too", async () => {
