@@ -307,7 +307,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   await storage.start();
   await Promise.all([cluster.start(), authenticator.start(), sequencer.start()]);
   followNews({
-    bus: cluster.bus,
+    cluster,
     sequencer,
     broadcaster,
     presence,

@@ -84,6 +84,10 @@ export interface PresenceRegistry {
   isWhole?(): boolean;
   /** Called with the users of whom devices had been lost, or taken for gone, and are there again. */
   onRestored?(listener: (userIds: string[]) => void): void;
+  /** Called with devices of this node that have a newer connection on another one, where it was not told in time [CON3]. */
+  onSuperseded?(listener: (devices: DevicePresence[]) => void): void;
+  /** Messages of other nodes may have been lost: looks, at the next heartbeat, for what they would have said. */
+  recheck?(): void;
   stats(): Promise<{ users: number; devices: number }>;
 }
 

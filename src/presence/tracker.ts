@@ -279,7 +279,10 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
       const here = (devices.get(userId) ?? []).filter((device) => !departures.has(device.connectionId));
       return here.map((device) => device.deviceId);
     },
-    tellAgain: (sinceMs) => retelling.addSince(sinceMs),
+    tellAgain(sinceMs) {
+      retelling.addSince(sinceMs);
+      registry.recheck?.();
+    },
     start: () => sweep.start(),
     async stop() {
       retelling.stop();

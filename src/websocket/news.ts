@@ -1,9 +1,9 @@
 /** What other nodes and the directory say, brought to this node's connections. */
 import type { Broadcaster } from "../broadcast/broadcaster.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
-import type { Bus, ControlMessage, TopicMessage } from "../cluster/ports.ts";
+import type { Cluster, ControlMessage, PresenceRegistry, TopicMessage } from "../cluster/ports.ts";
 import type { DirectoryView } from "../directory/directory.ts";
-import type { PresenceTracker } from "../presence/tracker.ts";
+import type { Place, PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { Directory, DirectoryChange } from "../storage/ports.ts";
@@ -12,7 +12,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { Hub } from "./hub.ts";
 
 export interface NewsOptions {
-  bus: Bus;
+  cluster: Pick<Cluster, "bus"> & { presence: Pick<PresenceRegistry, "onSuperseded"> };
   sequencer: Sequencer;
   broadcaster: Broadcaster;
   presence: Pick<PresenceTracker, "tellAgain">;
@@ -28,7 +28,8 @@ export interface NewsOptions {
 
 /** Begins to follow; nothing that was said before is heard. */
 export function followNews(options: NewsOptions): void {
-  const { bus, sequencer, broadcaster, presence, typing, hub, view, directory, membership, logger } = options;
+  const { cluster, sequencer, broadcaster, presence, typing, hub, view, directory, membership, logger } = options;
+  const { bus } = cluster;
   const warn = (message: string) => (error: unknown) => logger.warn({ error: String(error) }, message);
 
   function onTopicMessage(message: TopicMessage): void {
@@ -42,8 +43,13 @@ export function followNews(options: NewsOptions): void {
   function onControlMessage(message: ControlMessage): void {
     if (options.hearAdministration(message)) return;
     if (message.kind === "gap") return presence.tellAgain(message.sinceMs);
-    if (message.kind !== "replaced") return;
-    for (const connection of hub.find(message)) connection.close(CloseCode.replaced, "replaced by the same device");
+    if (message.kind === "replaced") closeReplaced(message);
+  }
+
+  function closeReplaced({ userId, deviceId, connectionId }: Place): void {
+    for (const connection of hub.find({ userId, deviceId, connectionId })) {
+      connection.close(CloseCode.replaced, "replaced by the same device");
+    }
   }
 
   async function onDirectoryChange(change: DirectoryChange): Promise<void> {
@@ -57,6 +63,7 @@ export function followNews(options: NewsOptions): void {
 
   bus.onTopicMessage(onTopicMessage);
   bus.onControlMessage(onControlMessage);
+  cluster.presence.onSuperseded?.((devices) => devices.forEach(closeReplaced));
   bus.onGap((sinceMs) => {
     sequencer.repair().catch(warn("repair waits until the log answers"));
     // Presence has no log: each node says again what the other may have missed.

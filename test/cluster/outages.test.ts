@@ -182,6 +182,20 @@ test("[CON3] late word of a device that was replaced does not close the connecti
   expect((await third.ask("presence.query", { user_ids: [user] })).users).toMatchObject([{ devices: 1 }]);
 });
 
+test("[CON3] a device that moved while its old node heard nothing is connected once only", async () => {
+  const [user] = await addUsers("user");
+  const query = { device_id: "phone" };
+  const old = await connect(n1, user!, query);
+  await connect(n1, user!, { device_id: "laptop" });
+  n1.toRedis!.cut();
+  await until(async () => !(await n1.isReady()));
+  const back = await connect(n2, user!, query);
+  n1.toRedis!.heal();
+  expect((await old.closed).code).toBe(4010);
+  await stage.whole();
+  expect((await back.ask("presence.query", { user_ids: [user] })).users).toMatchObject([{ devices: 2 }]);
+});
+
 test("[PRE1] who comes while its node's link to Redis is cut is seen by everybody once it is healed", async () => {
   const { room, members } = await gather(n1, n3);
   const [late] = await addUsers("late");

@@ -162,6 +162,34 @@ test("[PRE1] a device that came back on another node is not swept with the one t
   expect(await idsOf(other, "ann")).toEqual(["d1"]);
 }, 30_000);
 
+test("[CON3] a node learns which of its devices have a newer connection elsewhere, also where Redis had lost the old", async () => {
+  const old = device("ann", "n1");
+  const newer = { ...device("ann", "n2"), connectionId: "newer", connectedAt: old.connectedAt + 1 };
+  await one.presence.add(old, 10);
+  const { promise: superseded, resolve } = Promise.withResolvers<DevicePresence[]>();
+  one.presence.onSuperseded!(resolve);
+  await redis.kill();
+  await until(() => isDown(other));
+  await redis.restart();
+  await other.presence.add(newer, 10);
+  expect(await superseded).toEqual([old]);
+  await until(async () => (await one.presence.stats()).devices === 1);
+  expect((await one.presence.devicesOf(["ann"])).get("ann")).toEqual([newer]);
+  expect(await one.presence.remove(old)).toEqual({ removed: false, last: false });
+}, 30_000);
+
+test("[CON3] a node whose other devices are all there looks for newer connections when it may have missed word", async () => {
+  const old = device("ann", "n1");
+  await one.presence.add(old, 10);
+  await one.presence.add(device("ann", "n1", "d2"), 10);
+  const { promise: superseded, resolve } = Promise.withResolvers<DevicePresence[]>();
+  one.presence.onSuperseded!(resolve);
+  await other.presence.add({ ...old, nodeId: "n2", connectionId: "newer", connectedAt: old.connectedAt + 1 }, 10);
+  one.presence.recheck!();
+  expect(await superseded).toEqual([old]);
+  expect(await idsOf(one, "ann")).toEqual(["d1", "d2"]);
+}, 30_000);
+
 test("[CALL5] a node does not put back a call that another has changed or forgotten since", async () => {
   const call = exampleCall();
   const key = { callId: call.callId, userIds: [] };

@@ -60,10 +60,11 @@ return {'removed', left}
 /**
  * Puts devices of one run of a node back where nothing newer is there.
  * KEYS: counts, the owner's users. ARGV: prefix of devices, prefix of owners, then entries.
- * @returns the users of whom a device was not there
+ * @returns the users of whom a device was not there, and the connections of devices that have a newer one
  */
 export const restoreScript = script(`${disown}
 local missing = {}
+local superseded = {}
 for at = 3, #ARGV do
   local entry = cjson.decode(ARGV[at])
   local devices = ARGV[1] .. entry.userId
@@ -78,9 +79,11 @@ for at = 3, #ARGV do
     redis.call('HSET', devices, entry.deviceId, ARGV[at])
     redis.call('SADD', KEYS[2], entry.userId)
     if old and old.owner ~= entry.owner then disown(devices, ARGV[2], old.owner, entry.userId) end
+  else
+    superseded[#superseded + 1] = entry.connectionId
   end
 end
-return missing
+return {missing, superseded}
 `);
 
 /**

@@ -16,17 +16,22 @@ export interface RedisPresenceRegistryOptions {
   deadAfterMs: number;
 }
 
+/** `mayLack`: Redis may not have all devices of this node; else it has, and only this node may not know of newer ones. */
+interface Doubt {
+  mayLack: boolean;
+}
+
 /** Entries or users that one script works on; each keeps Redis for well under a millisecond. */
 const share = 100;
 
 export class RedisPresenceRegistry implements PresenceRegistry {
   readonly #own = new OwnDevices();
-  /** Buckets in which Redis may lack devices of this node, and how often that was so: a doubt may come up anew. */
-  readonly #doubtful = new Map<number, number>();
-  #doubts = 0;
+  /** Buckets that are looked through at the next heartbeat. A doubt that comes up meanwhile is another one. */
+  readonly #doubtful = new Map<number, Doubt>();
   /** Users swept whom nobody has been told of yet: Redis names them once only. */
   #lost: string[] = [];
   #onRestored: (userIds: string[]) => void = () => {};
+  #onSuperseded: (devices: DevicePresence[]) => void = () => {};
   /** Before this moment (ms) other nodes count as alive: they had no Redis to say so either. */
   #trustAfter = Number.POSITIVE_INFINITY;
 
@@ -94,7 +99,7 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     const bucket = bucketOf(userId);
     const own = this.#own.get(key);
     // What Redis has lost was never taken out by anybody else.
-    const mayBeLost = own !== undefined && this.#doubtful.has(bucket);
+    const mayBeLost = own !== undefined && this.#doubtful.get(bucket)?.mayLack === true;
     if (own !== undefined) own.state = "leaving";
     try {
       const [outcome, left] = (await this.options.commands.run(
@@ -160,11 +165,21 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   }
 
   isWhole(): boolean {
-    return this.options.commands.isReady && this.#doubtful.size === 0;
+    return this.options.commands.isReady && !this.#doubtful.values().some(({ mayLack }) => mayLack);
+  }
+
+  recheck(): void {
+    for (const bucket of this.#own.buckets()) {
+      this.#doubtful.set(bucket, { mayLack: this.#doubtful.get(bucket)?.mayLack === true });
+    }
   }
 
   onRestored(listener: (userIds: string[]) => void): void {
     this.#onRestored = listener;
+  }
+
+  onSuperseded(listener: (devices: DevicePresence[]) => void): void {
+    this.#onSuperseded = listener;
   }
 
   /** Whether no device of this node is left. */
@@ -182,7 +197,7 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   }
 
   #doubt(bucket: number): void {
-    this.#doubtful.set(bucket, ++this.#doubts);
+    this.#doubtful.set(bucket, { mayLack: true });
   }
 
   async #sweepBucket(bucket: number, instance: string): Promise<void> {
@@ -212,8 +227,15 @@ export class RedisPresenceRegistry implements PresenceRegistry {
       if (some.length === 0) continue;
       const texts = some.map((entry) => this.#write(entry));
       const prefixes = [devicesPrefix(bucket), ownedPrefix(bucket)];
-      const missing = await commands.run(restoreScript, [countsKey(bucket), owned], [...prefixes, ...texts]);
-      if ((missing as string[]).length > 0) this.#onRestored(missing as string[]);
+      const [missing, superseded] = (await commands.run(
+        restoreScript,
+        [countsKey(bucket), owned],
+        [...prefixes, ...texts],
+      )) as [string[], string[]];
+      if (missing.length > 0) this.#onRestored(missing);
+      const gone = some.filter(({ connectionId }) => superseded.includes(connectionId));
+      for (const device of gone) this.#own.delete(device);
+      if (gone.length > 0) this.#onSuperseded(gone);
     }
     if (this.#doubtful.get(bucket) === doubt) this.#doubtful.delete(bucket);
   }
