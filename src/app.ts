@@ -397,5 +397,5 @@ function createCluster(
   const ingest = stream === null ? null : { stream, group: config.cluster.ingest_group };
   return url === null
     ? createLocalCluster(options)
-    : createRedisCluster({ ...options, url, ingest, heartbeatMs, deadAfterMs });
+    : createRedisCluster({ ...options, url, natMap: config.cluster.nat_map, ingest, heartbeatMs, deadAfterMs });
 }

@@ -135,6 +135,15 @@ export const checks: readonly Check[] = [
         : "must be null, redis://…, rediss://…, redis+sentinel://… or redis+cluster://…",
   },
   {
+    at: "cluster.nat_map",
+    needs: ["cluster.url"],
+    // One server is named as it is reached: a map that nothing looks at would only mislead.
+    find: ({ cluster }) =>
+      Object.keys(cluster.nat_map).length === 0 || /^redis\+(sentinel|cluster):/.test(cluster.url ?? "")
+        ? null
+        : "needs cluster.url: redis+sentinel://… or redis+cluster://…, whose servers announce themselves",
+  },
+  {
     at: "cluster.ingest_stream",
     needs: ["cluster.url"],
     find: ({ cluster }) =>

@@ -2,7 +2,7 @@
 import { configSchema } from "./schema.ts";
 import { durations, listenAddress, size } from "./values.ts";
 
-type Kind = "text" | "whole" | "boolean" | "choice" | "list" | "duration" | "size" | "address";
+type Kind = "text" | "whole" | "boolean" | "choice" | "list" | "duration" | "size" | "address" | "map";
 
 export interface Key {
   kind: Kind;
@@ -63,6 +63,8 @@ function kindOf(schema: Schema): Kind {
       return "choice";
     case "array":
       return "list";
+    case "record":
+      return "map";
     default:
       throw new Error(`a setting of type ${schema.type} cannot be read from text`);
   }

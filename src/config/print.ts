@@ -31,5 +31,7 @@ function scalar(key: Key, value: unknown): string {
 /** A file would replace `${NAME}`: what stands here has been replaced already. */
 function escaped(value: unknown): unknown {
   if (typeof value === "string") return value.replaceAll("${", () => "$${");
-  return Array.isArray(value) ? value.map(escaped) : value;
+  if (Array.isArray(value)) return value.map(escaped);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [escaped(name), escaped(item)]));
 }

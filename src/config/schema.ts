@@ -1,6 +1,6 @@
 /** Every setting: its path, its type and its default. */
 import * as v from "valibot";
-import { age, duration, interval, listenAddress, size, strings, tableName, whole } from "./values.ts";
+import { age, duration, endpointMap, interval, listenAddress, size, strings, tableName, whole } from "./values.ts";
 
 const server = v.strictObject({
   host: v.optional(v.pipe(v.string(), v.minLength(1, "must not be empty")), "127.0.0.1"),
@@ -97,6 +97,11 @@ const streamName = v.pipe(
 const cluster = v.strictObject({
   /** Null: this node is alone. `redis://…` for many nodes. */
   url: v.optional(v.nullable(v.string()), null),
+  /**
+   * As the servers of a Redis Cluster or of Sentinels announce themselves → as this node reaches them, behind a
+   * translation of addresses, in containers or through tunnels.
+   */
+  nat_map: v.optional(endpointMap, {}),
   node_id: v.optional(v.nullable(v.string()), null),
   /** How often a node says that it lives. */
   heartbeat: v.optional(interval, "5s"),

@@ -84,6 +84,11 @@ function withVariables(key: Key, { value, file, env }: { value: unknown; file: s
     replaced = used.length > 0 ? fromText(key, text) : text;
   } else if (Array.isArray(value)) {
     replaced = value.map((item) => (typeof item === "string" ? replace(item) : item));
+  } else if (isMapping(value)) {
+    const entries = Object.entries(value);
+    replaced = Object.fromEntries(
+      entries.map(([name, item]) => [replace(name), typeof item === "string" ? replace(item) : item]),
+    );
   }
   if (missing.length === 0) {
     const origin = used.length > 0 ? `${file}, ${used.map((name) => `\${${name}}`).join(", ")}` : file;

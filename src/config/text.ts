@@ -14,9 +14,21 @@ export function fromText(key: Key, text: string): unknown {
         .split(",")
         .map((item) => item.trim())
         .filter((item) => item !== "");
+    case "map":
+      return mapFromText(text) ?? text;
     default:
       return text;
   }
+}
+
+/** `a=b,c=d`; null where it is not of that form. */
+function mapFromText(text: string): Record<string, string> | null {
+  const items = text.split(",").filter((item) => item.trim() !== "");
+  const pairs = items.map((item) => item.split("=").map((part) => part.trim()));
+  if (pairs.some((pair) => pair.length !== 2)) return null;
+  const map = Object.fromEntries(pairs) as Record<string, string>;
+  // The same name twice is a slip of which only the last would be seen.
+  return Object.keys(map).length === pairs.length ? map : null;
 }
 
 const mask = "********";

@@ -72,6 +72,24 @@ export const tableName = v.pipe(
   v.regex(/^[A-Za-z_]\w{0,62}\.[A-Za-z_]\w{0,62}$/, "must be a table or view such as app.users"),
 );
 
+const endpoint = (message: string) =>
+  v.pipe(
+    v.string(message),
+    v.regex(/^(\[[0-9a-fA-F:]+\]|[^[\]:,=@/\s]+):\d{1,5}$/, message),
+    v.check((text) => {
+      const port = Number(text.slice(text.lastIndexOf(":") + 1));
+      return port >= 1 && port <= 65_535;
+    }, message),
+  );
+const endpointExpected = "must be host:port, such as redis-1.internal:6379";
+const endpointsMax = 1_000;
+
+/** `host:port` → `host:port`, for addresses that are others from here. */
+export const endpointMap = v.pipe(
+  v.record(endpoint(endpointExpected), endpoint(endpointExpected), "must be a mapping of host:port to host:port"),
+  v.maxEntries(endpointsMax, `must be at most ${endpointsMax} addresses`),
+);
+
 /** `host:port` → both. */
 export const listenAddress = v.pipe(
   v.string("must be host:port, such as 127.0.0.1:9090"),

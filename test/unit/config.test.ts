@@ -61,9 +61,16 @@ const wrong: Record<Key["kind"], unknown> = {
   duration: 4711,
   size: "big",
   address: "nowhere",
+  map: "nowhere",
 };
 
-const wrongElement: Record<string, unknown> = { list: [4711], whole: 1.5, duration: "5 minutes", size: "-1" };
+const wrongElement: Record<string, unknown> = {
+  map: { "h:1": "h" },
+  list: [4711],
+  whole: 1.5,
+  duration: "5 minutes",
+  size: "-1",
+};
 
 describe("a wrong value", () => {
   for (const key of keys) {
@@ -350,6 +357,45 @@ describe("the file", () => {
   });
 });
 
+describe("a map of addresses", () => {
+  const url = { WS__CLUSTER__URL: "redis+cluster://h", WS__STORAGE__URL: "postgres://h/d" };
+  const natMap = { "10.0.0.1:6379": "127.0.0.1:7001", "[fd00::1]:6379": "[::1]:7002" };
+
+  test("[END2] is the same from a file, from the environment, and from a file that names a variable", async () => {
+    const text = Object.entries(natMap)
+      .map(([from, to]) => `${from} = ${to}`)
+      .join(", ");
+    const file = JSON.stringify({ cluster: { nat_map: natMap } });
+    const named = "cluster: { nat_map: '${MAP}' }";
+    const part = "cluster: { nat_map: { '10.0.0.1:6379': '${HERE}:7001', '[fd00::1]:6379': '[::1]:7002' } }";
+    for (const [yaml, env] of [
+      [file, {}],
+      ["", { WS__CLUSTER__NAT_MAP: text }],
+      [named, { MAP: text }],
+      [part, { HERE: "127.0.0.1" }],
+    ] as [string, Env][]) {
+      const loaded = await load(yaml, { ...url, ...env });
+      expect(loaded.config.cluster.nat_map).toEqual(natMap);
+      expect((await load(printConfig(loaded))).config).toEqual(loaded.config);
+    }
+    expect((await load("", { ...url, WS__CLUSTER__NAT_MAP: "" })).config.cluster.nat_map).toEqual({});
+  });
+
+  test.each([
+    ["a:1=b:1=c:1", "cluster.nat_map"],
+    ["a:1=b:1,a:1=c:1", "cluster.nat_map"],
+    ["a:1=b", "cluster.nat_map.a:1"],
+    ["a:1=b:0", "cluster.nat_map.a:1"],
+    ["a:1=b:65536", "cluster.nat_map.a:1"],
+    ["a=b:1", "cluster.nat_map.a"],
+    ["redis://a:1=b:1", "cluster.nat_map.redis://a:1"],
+  ])("[END2] %s is refused by name", async (text, path) => {
+    const faults = await faultsOf(load("", { ...url, WS__CLUSTER__NAT_MAP: text }));
+    expect(faults).toMatchObject([{ path, origin: "WS__CLUSTER__NAT_MAP" }]);
+    expect(faults[0]!.expected).toStartWith("must be ");
+  });
+});
+
 describe("settings that must fit each other", () => {
   const secret = "s".repeat(32);
   const cluster = "cluster: { url: 'redis://h' }";
@@ -404,6 +450,12 @@ describe("settings that must fit each other", () => {
       "directory.members",
     ],
     ["[PUB3] views have names", `directory: { mode: managed, users: 'app.users; --' }\n${postgres}`, "directory.users"],
+    [
+      "[END2] one server is named as it is reached",
+      `cluster: { url: 'redis://h', nat_map: { 'a:1': 'b:1' } }\n${postgres}`,
+      "cluster.nat_map",
+    ],
+    ["[END2] no Redis announces anything", "cluster: { nat_map: { 'a:1': 'b:1' } }", "cluster.nat_map"],
     ["[PRE1] one late heartbeat is no death", "cluster: { heartbeat: 8s }", "cluster.dead_after"],
     [
       "[END3] the internal listener is loopback or has a token",
@@ -427,6 +479,8 @@ describe("settings that must fit each other", () => {
     await load("server: { trusted_proxies: [10.0.0.1, 10.0.0.0/8, 'fd00::/8', '::1'] }");
     for (const scheme of ["redis", "rediss", "redis+sentinel", "redis+cluster"])
       await load(`${postgres}\ncluster: { url: '${scheme}://h:1' }`);
+    for (const scheme of ["redis+sentinel", "redis+cluster"])
+      await load(`${postgres}\ncluster: { url: '${scheme}://h:1', nat_map: { '[fd00::1]:65535': 'b.example:1' } }`);
     await load("operations: { listen: '0.0.0.0:9090', token: t }");
     await load(`directory: { mode: managed, users: app.users, members: app.members }\n${postgres}`);
   });

@@ -115,7 +115,7 @@ test("[ENV4] [ENV5] [AUTH1] every code is explained", () => {
 function shownDefault({ fallback }: Key): string {
   if (fallback === undefined) return "required";
   if (Array.isArray(fallback)) return `\`[${fallback.map((it) => (it === "*" ? '"*"' : it)).join(", ")}]\``;
-  return `\`${fallback}\``;
+  return `\`${typeof fallback === "object" && fallback !== null ? JSON.stringify(fallback) : fallback}\``;
 }
 
 const shownType = ({ kind, nullable, expected }: Key) => {

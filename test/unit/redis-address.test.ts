@@ -1,9 +1,9 @@
 /** How `cluster.url` is read, and how users and topics fall into buckets. */
 import { expect, test } from "bun:test";
-import { parseRedisUrl } from "../../src/cluster/redis/address.ts";
+import { parseRedisUrl, reached } from "../../src/cluster/redis/address.ts";
 import { bucketOfChannel, buckets, controlChannel, slotOf, topicChannel } from "../../src/cluster/redis/keys.ts";
 
-const open = { username: undefined, password: undefined, tls: false };
+const open = { username: undefined, password: undefined, tls: false, natMap: new Map() };
 
 test("[END2] one server, with and without TLS, credentials and a database", () => {
   expect(parseRedisUrl("redis://h")).toEqual({
@@ -13,6 +13,7 @@ test("[END2] one server, with and without TLS, credentials and a database", () =
     database: 0,
   });
   expect(parseRedisUrl("rediss://us%40er:p%3Ass@h:6380/2")).toEqual({
+    ...open,
     kind: "single",
     username: "us@er",
     password: "p:ss",
@@ -29,6 +30,7 @@ test("[END2] one server, with and without TLS, credentials and a database", () =
 
 test("[END2] Sentinels and the master they know", () => {
   expect(parseRedisUrl("redis+sentinel://:pw@a:1,b/main/3?tls=true&sentinel_password=s")).toEqual({
+    ...open,
     kind: "sentinel",
     username: undefined,
     password: "pw",
@@ -52,6 +54,14 @@ test("[END2] a Redis Cluster by some of its nodes", () => {
       { host: "b", port: 2 },
     ],
   });
+});
+
+test("[END2] where servers are reached that announce another address", () => {
+  const { natMap } = parseRedisUrl("redis+cluster://a:1", { "10.0.0.1:1": "h:2", "[fd00::1]:1": "[::1]:3" });
+  expect(reached({ host: "10.0.0.1", port: 1 }, natMap)).toEqual({ host: "h", port: 2 });
+  expect(reached({ host: "fd00::1", port: 1 }, natMap)).toEqual({ host: "::1", port: 3 });
+  expect(reached({ host: "10.0.0.1", port: 9 }, natMap)).toEqual({ host: "10.0.0.1", port: 9 });
+  expect(() => parseRedisUrl("redis+cluster://a:1", { a: "b:0" })).toThrow(/^cluster\.nat_map: /);
 });
 
 test.each([

@@ -9,7 +9,11 @@ interface Access {
   username: string | undefined;
   password: string | undefined;
   tls: boolean;
+  natMap: NatMap;
 }
+
+/** By `host:port` as a server announces it, IPv6 without brackets: where this node reaches it. */
+export type NatMap = ReadonlyMap<string, Endpoint>;
 
 export type RedisAddress = Access &
   (
@@ -27,17 +31,24 @@ export type RedisAddress = Access &
 const pattern =
   /^(redis|rediss|redis\+sentinel|redis\+cluster):\/\/(?:([^@/?]*)@)?([^/?@]+)(?:\/([^?]*))?(?:\?([^#]*))?$/;
 
+/** @returns where the server is reached: where the map says, else where the server itself says */
+export function reached({ host, port }: Endpoint, natMap: NatMap): Endpoint {
+  return natMap.get(`${host}:${port}`) ?? { host, port };
+}
+
 /**
  * Reads `redis://`, `rediss://`, `redis+sentinel://host:port,…/<master name>[/<database>]` and
  * `redis+cluster://host:port,…`; user and password stand before an `@`. `?tls=true` encrypts the last two, and
- * `?sentinel_password=` is for the Sentinels themselves.
+ * `?sentinel_password=` is for the Sentinels themselves. `natMap` has
+ * `host:port` by `host:port`: where servers are reached that announce another address.
  * @throws Error where the text is none of them; the message never holds the text, which may hold a password
  */
-export function parseRedisUrl(url: string): RedisAddress {
+export function parseRedisUrl(url: string, natMap: Readonly<Record<string, string>> = {}): RedisAddress {
   const [, scheme, credentials, hosts = "", path = "", query] = pattern.exec(url) ?? [];
   const options = new URLSearchParams(query);
   const [username, password] = readCredentials(credentials);
-  const access = { username, password, tls: scheme === "rediss" || options.get("tls") === "true" };
+  const tls = scheme === "rediss" || options.get("tls") === "true";
+  const access = { username, password, tls, natMap: readNatMap(natMap) };
   const [first = "", second] = path.split("/").map(decodeURIComponent);
   switch (scheme) {
     case "redis":
@@ -73,12 +84,26 @@ function readCredentials(text: string | undefined): [string | undefined, string 
 
 function readEndpoints(hosts: string, defaultPort: number): Endpoint[] {
   return hosts.split(",").map((text) => {
-    const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text.trim()) ?? [];
-    const host = bracketed ?? plain;
-    const number = port === undefined ? defaultPort : Number(port);
-    if (host === undefined || number < 1 || number > 65_535) throw new Error("cluster.url: hosts are host:port");
-    return { host, port: number };
+    const endpoint = readEndpoint(text.trim(), defaultPort);
+    if (endpoint === null) throw new Error("cluster.url: hosts are host:port");
+    return endpoint;
   });
+}
+
+function readEndpoint(text: string, defaultPort: number): Endpoint | null {
+  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(text) ?? [];
+  const host = bracketed ?? plain;
+  const number = port === undefined ? defaultPort : Number(port);
+  return host === undefined || number < 1 || number > 65_535 ? null : { host, port: number };
+}
+
+function readNatMap(natMap: Readonly<Record<string, string>>): NatMap {
+  const entries = Object.entries(natMap).map(([announced, address]) => {
+    const [from, to] = [announced, address].map((text) => readEndpoint(text, 6379));
+    if (!from || !to) throw new Error("cluster.nat_map: must be host:port by host:port");
+    return [`${from.host}:${from.port}`, to] as const;
+  });
+  return new Map(entries);
 }
 
 function readDatabase(text: string): number {

@@ -16,6 +16,8 @@ import { RedisStream } from "./stream.ts";
 export interface RedisClusterOptions {
   /** `redis://`, `rediss://`, `redis+sentinel://` or `redis+cluster://`; see `parseRedisUrl`. */
   url: string;
+  /** `host:port` as the servers announce themselves → `host:port` where this node reaches them. */
+  natMap?: Readonly<Record<string, string>>;
   nodeId: string;
   version: string;
   /** Milliseconds since the epoch. */
@@ -40,6 +42,8 @@ export interface RedisClusterOptions {
 /** `start` rejects where Redis is not there; afterwards it may come and go. */
 export function createRedisCluster(options: RedisClusterOptions): Cluster {
   const {
+    url,
+    natMap,
     nodeId,
     version,
     now,
@@ -54,7 +58,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     callsRememberedMax = 10_000,
     blocksRememberedMax = 10_000,
   } = options;
-  const address = parseRedisUrl(options.url);
+  const address = parseRedisUrl(url, natMap);
   const instance = `${nodeId}/${newId()}`;
   const client = openCommandClient(address, { commandTimeoutMs });
   const commands = new Commands({ client, logger, publishesMax });
@@ -119,7 +123,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     calls,
     nodes,
     blocks,
-    ...(ingest === null ? {} : { stream: new RedisStream({ url: options.url, ...ingest, newId, now, logger }) }),
+    ...(ingest === null ? {} : { stream: new RedisStream({ url, natMap, ...ingest, newId, now, logger }) }),
     async start() {
       await commands.connect();
       await bus.start();

@@ -1,6 +1,7 @@
 /** Opens ioredis connections: one for commands, and those that hear channels. */
 import { Cluster, Redis, type RedisOptions } from "ioredis";
 import type { Endpoint, RedisAddress } from "./address.ts";
+import { connectorThrough } from "./nat.ts";
 
 export interface ConnectionLimits {
   /** How long a command may go unanswered, ms. */
@@ -16,6 +17,8 @@ function common(address: RedisAddress, { commandTimeoutMs }: ConnectionLimits): 
     username: address.username,
     password: address.password,
     ...(address.tls ? { tls: {} } : {}),
+    // Sentinels are asked by a connector of ioredis' own; `openOne` tells it of the map.
+    ...(address.kind === "cluster" && address.natMap.size > 0 ? { Connector: connectorThrough(address.natMap) } : {}),
     connectTimeout: connectTimeoutMs,
     commandTimeout: commandTimeoutMs,
     // While Redis is away everything fails at once: nothing queues up without a bound, nobody waits in vain.
@@ -46,6 +49,7 @@ function openOne(address: RedisAddress, options: RedisOptions): Redis {
         enableTLSForSentinelMode: address.tls,
         ...(address.tls ? { sentinelTLS: {} } : {}),
         failoverDetector: true,
+        natMap: (announced) => address.natMap.get(announced) ?? null,
       });
     case "cluster":
       throw new Error("A Redis Cluster is not one server.");

@@ -10,6 +10,8 @@ import { releaseTurn, removeEntries, takeEntries } from "./stream-scripts.ts";
 export interface RedisStreamOptions {
   /** As `cluster.url`. */
   url: string;
+  /** As `cluster.nat_map`. */
+  natMap?: Readonly<Record<string, string>>;
   stream: string;
   group: string;
   newId: () => string;
@@ -45,8 +47,8 @@ export class RedisStream implements Inbox {
   #lastId: string | null = null;
 
   constructor(private readonly options: RedisStreamOptions) {
-    const { url, stream, newId, logger } = options;
-    const client = openCommandClient(parseRedisUrl(url), { commandTimeoutMs });
+    const { url, natMap, stream, newId, logger } = options;
+    const client = openCommandClient(parseRedisUrl(url, natMap), { commandTimeoutMs });
     this.#commands = new Commands({ client, logger, publishesMax: 0 });
     this.#token = newId();
     // On the same master of a Redis Cluster as the stream itself.
