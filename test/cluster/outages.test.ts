@@ -157,12 +157,12 @@ test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
 test("[END2] [LOG3] a node whose link to Redis is frozen half-open is not ready, serves by the log, and recovers", async () => {
   const { room, members } = await gather(n1, n2);
   const [anna, ben] = members as [Client, Client];
-  n2.toRedis!.freeze();
+  n2.toRedis[0]!.link.freeze();
   await until(async () => !(await n2.isReady()));
   expect(await n1.isReady()).toBe(true);
   await anna.ask("message.send", message(room, "through the log"));
   await ben.next("message.new", isContent("through the log"));
-  n2.toRedis!.heal();
+  n2.toRedis[0]!.link.heal();
   await stage.whole();
   await ben.ask("typing.start", { conversation_id: room });
   await anna.next("typing.start");
@@ -172,12 +172,12 @@ test("[CON3] late word of a device that was replaced does not close the connecti
   const [user] = await addUsers("user");
   const query = { device_id: "phone" };
   const first = await connect(n2, user!, query);
-  n1.toRedis!.delay(150);
+  n1.toRedis[0]!.link.delay(150);
   const second = await connect(n1, user!, query);
   // While the node of the second still tells of the first.
   const third = await connect(n2, user!, query);
   expect([(await first.closed).code, (await second.closed).code]).toEqual([4010, 4010]);
-  n1.toRedis!.heal();
+  n1.toRedis[0]!.link.heal();
   await third.settled();
   expect((await third.ask("presence.query", { user_ids: [user] })).users).toMatchObject([{ devices: 1 }]);
 });
@@ -187,10 +187,10 @@ test("[CON3] a device that moved while its old node heard nothing is connected o
   const query = { device_id: "phone" };
   const old = await connect(n1, user!, query);
   await connect(n1, user!, { device_id: "laptop" });
-  n1.toRedis!.cut();
+  n1.toRedis[0]!.link.cut();
   await until(async () => !(await n1.isReady()));
   const back = await connect(n2, user!, query);
-  n1.toRedis!.heal();
+  n1.toRedis[0]!.link.heal();
   expect((await old.closed).code).toBe(4010);
   await stage.whole();
   expect((await back.ask("presence.query", { user_ids: [user] })).users).toMatchObject([{ devices: 2 }]);
@@ -203,10 +203,10 @@ test("[PRE1] who comes while its node's link to Redis is cut is seen by everybod
   const watchers = members as [Client, Client];
   for (const watcher of watchers)
     await watcher.ask("subscribe", { topics: ["presence"], filters: { user_ids: [late] } });
-  n2.toRedis!.cut();
+  n2.toRedis[0]!.link.cut();
   await until(async () => !(await n2.isReady()));
   await connect(n2, late!);
-  n2.toRedis!.heal();
+  n2.toRedis[0]!.link.heal();
   const seen = ({ user_id, status }: { user_id: string; status: string }) => user_id === late && status === "online";
   const isSeen = ({ type, payload }: { type: string; payload: any }) => type.startsWith("presence.") && seen(payload);
   await Promise.all(watchers.map((watcher) => watcher.find(isSeen)));

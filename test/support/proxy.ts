@@ -3,6 +3,8 @@ import { connect, createServer, type Socket } from "node:net";
 
 export interface LinkProxy {
   port: number;
+  /** Whether a connection of its own to the target, there or gone, comes from this port. */
+  comesFrom(port: number): boolean;
   /** Breaks off what is there and turns away what comes. */
   cut(): void;
   /** Everything stays open and carries nothing, not even an end; what is sent meanwhile waits. */
@@ -23,6 +25,7 @@ export async function startProxy(targetPort: number): Promise<LinkProxy> {
   let state: State = { kind: "open" };
   const sockets = new Set<Socket>();
   const flows = new Set<() => void>();
+  const ownPorts = new Set<number>();
 
   /** Carries one direction of one connection. */
   function carry(from: Socket, to: Socket): void {
@@ -84,6 +87,7 @@ export async function startProxy(targetPort: number): Promise<LinkProxy> {
   const server = createServer((near) => {
     if (state.kind === "cut") return void near.destroy();
     const far = connect({ host: "127.0.0.1", port: targetPort });
+    far.on("connect", () => ownPorts.add(far.localPort!));
     for (const socket of [near, far]) {
       sockets.add(socket);
       socket.setNoDelay(true);
@@ -99,6 +103,7 @@ export async function startProxy(targetPort: number): Promise<LinkProxy> {
 
   return {
     port: (server.address() as { port: number }).port,
+    comesFrom: (port) => ownPorts.has(port),
     cut() {
       state = { kind: "cut" };
       breakOff();

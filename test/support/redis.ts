@@ -9,6 +9,8 @@ export interface RedisServer {
   /** `redis://127.0.0.1:<port>` */
   url: string;
   port: number;
+  /** `host:port` as clients of its group are told. */
+  announced: string;
   /** `kill -9`; what it held is gone, as it keeps nothing on disk. */
   kill(): Promise<void>;
   /** Starts it again on the same port, empty. */
@@ -52,15 +54,20 @@ export interface RedisOptions {
   settings?: string[];
   configFile?: string;
   port?: number;
+  /** What a server of a Redis Cluster tells clients in the place of its address. */
+  announcedHost?: string;
 }
 
 /** Starts a server that keeps everything in memory. */
-export async function startRedis({ settings = [], configFile, port }: RedisOptions = {}): Promise<RedisServer> {
+export async function startRedis(options: RedisOptions = {}): Promise<RedisServer> {
+  const { settings = [], configFile, port, announcedHost } = options;
   const server = findServer();
   const at = port ?? (await freePorts(1))[0]!;
   const folder = mkdtempSync(join(tmpdir(), "ws-redis-"));
   const fixed = ["--port", String(at), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "no"];
   fixed.push("--repl-diskless-sync-delay", "0");
+  if (announcedHost !== undefined)
+    fixed.push("--cluster-announce-hostname", announcedHost, "--cluster-preferred-endpoint-type", "hostname");
   const run = async () => {
     const child = Bun.spawn([server, ...(configFile === undefined ? [] : [configFile]), ...fixed, ...settings], {
       stdin: "ignore",
@@ -78,6 +85,7 @@ export async function startRedis({ settings = [], configFile, port }: RedisOptio
   return {
     url: `redis://127.0.0.1:${at}`,
     port: at,
+    announced: `${announcedHost ?? "127.0.0.1"}:${at}`,
     kill,
     async restart() {
       child = await run();
@@ -145,13 +153,14 @@ export async function startSentinelPair(): Promise<RedisGroup & { masterName: st
   };
 }
 
-/** Three masters that share the slots. */
-export async function startRedisCluster(): Promise<RedisGroup> {
+/** Three masters that share the slots; `elsewhere`: they announce names that lead nowhere. */
+export async function startRedisCluster({ elsewhere = false } = {}): Promise<RedisGroup> {
   const ports = await freePorts(6);
   const servers = await Promise.all(
     [0, 1, 2].map((at) =>
       startRedis({
         port: ports[at],
+        ...(elsewhere ? { announcedHost: `redis-${at + 1}.invalid` } : {}),
         settings: [
           ...["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"],
           ...["--cluster-port", String(ports[at + 3])],

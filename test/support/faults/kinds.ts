@@ -38,21 +38,20 @@ export function chooseFault(kind: Kind, { stage, random }: { stage: Stage; rando
   const lengthMs = random.between(outageMs.least, outageMs.most);
   const way = random.pick(["cut", "freeze", "delay"] as const);
   const delayMs = random.between(20, 400);
+  // Where there is but one there is nothing to draw, and the courses of old seeds stay as they are.
+  const toRedis = node.toRedis.length === 1 ? node.toRedis[0]! : random.pick(node.toRedis);
 
-  const linkFault = (name: string, link: LinkProxy | null): Fault | null =>
-    link === null
-      ? null
-      : {
-          kind,
-          text: `${name} of ${node.name}: ${way}${way === "delay" ? ` by ${delayMs} ms` : ""} for ${lengthMs} ms`,
-          target: `${name} of ${node.name}`,
-          async run(wait) {
-            if (way === "delay") link.delay(delayMs);
-            else link[way]();
-            await wait(lengthMs);
-            link.heal();
-          },
-        };
+  const linkFault = (name: string, link: LinkProxy): Fault => ({
+    kind,
+    text: `${name} of ${node.name}: ${way}${way === "delay" ? ` by ${delayMs} ms` : ""} for ${lengthMs} ms`,
+    target: `${name} of ${node.name}`,
+    async run(wait) {
+      if (way === "delay") link.delay(delayMs);
+      else link[way]();
+      await wait(lengthMs);
+      link.heal();
+    },
+  });
 
   switch (kind) {
     case "kill":
@@ -83,7 +82,7 @@ export function chooseFault(kind: Kind, { stage, random }: { stage: Stage; rando
     case "postgres-link":
       return linkFault("the link to PostgreSQL", node.toPostgres);
     case "redis-link":
-      return linkFault("the link to Redis", node.toRedis);
+      return linkFault(`the link to ${toRedis.name}`, toRedis.link);
     case "redis-restart":
       return {
         kind,

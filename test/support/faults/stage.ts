@@ -8,7 +8,7 @@ import { type LinkProxy, startProxy } from "../proxy.ts";
 import { type RedisServer, startRedis, startRedisCluster, startSentinelPair, until } from "../redis.ts";
 import { type Service, startService } from "../service.ts";
 
-/** How Redis is there. Clients of the last two learn the servers' own addresses, so those links have no proxy. */
+/** How Redis is there. Clients of the last two learn the servers' own addresses, and a map leads them to the proxies. */
 export const engines = ["redis", "cluster", "sentinel"] as const;
 export type Engine = (typeof engines)[number];
 
@@ -21,14 +21,22 @@ export interface StageOptions {
   sql?: string;
 }
 
+/** A node's own way to one of the servers. */
+export interface RedisLink {
+  /** For people. */
+  name: string;
+  server: RedisServer;
+  link: LinkProxy;
+}
+
 export interface StageNode {
   name: string;
   /** Through its proxy, as clients come. */
   url: string;
   toClients: LinkProxy;
   toPostgres: LinkProxy;
-  /** Null where there is none. */
-  toRedis: LinkProxy | null;
+  /** One for each server, in the order of `Stage.redis`; then that to the Sentinel. */
+  toRedis: RedisLink[];
   /** As it is now: another one after a restart. */
   service(): Service;
   isReady(): Promise<boolean>;
@@ -117,23 +125,51 @@ export async function openStage({ engine = "redis", nodes: count = 3, settings, 
 }
 
 interface RunningEngine {
-  url: string;
   servers: RedisServer[];
-  /** Whether a node may be told a proxy's address instead. */
-  isProxied: boolean;
+  /** Everything that a node connects to. */
+  reached: { name: string; server: RedisServer }[];
+  /** What a node is told that has these links, and no other way. */
+  settingsOf(links: RedisLink[]): Record<string, string>;
   stop(): Promise<void>;
 }
+
+const hostOf = ({ link }: RedisLink) => `127.0.0.1:${link.port}`;
+const mapOf = (links: RedisLink[]) => links.map((it) => `${it.server.announced}=${hostOf(it)}`).join(",");
+const numbered = (servers: RedisServer[]) => servers.map((server, at) => ({ name: `Redis at ${at}`, server }));
 
 async function startEngine(engine: Engine): Promise<RunningEngine> {
   switch (engine) {
     case "redis": {
       const server = await startRedis();
-      return { url: server.url, servers: [server], isProxied: true, stop: () => server.stop() };
+      return {
+        servers: [server],
+        reached: [{ name: "Redis", server }],
+        settingsOf: ([link]) => ({ CLUSTER__URL: `redis://${hostOf(link!)}` }),
+        stop: () => server.stop(),
+      };
     }
-    case "cluster":
-      return { ...(await startRedisCluster()), isProxied: false };
-    case "sentinel":
-      return { ...(await startSentinelPair()), isProxied: false };
+    case "cluster": {
+      const group = await startRedisCluster({ elsewhere: true });
+      return {
+        ...group,
+        reached: numbered(group.servers),
+        settingsOf: (links) => ({
+          CLUSTER__URL: `redis+cluster://${links.map(hostOf).join(",")}`,
+          CLUSTER__NAT_MAP: mapOf(links),
+        }),
+      };
+    }
+    case "sentinel": {
+      const group = await startSentinelPair();
+      return {
+        ...group,
+        reached: [...numbered(group.servers), { name: "the Sentinel", server: group.sentinel }],
+        settingsOf: (links) => ({
+          CLUSTER__URL: `redis+sentinel://${hostOf(links.at(-1)!)}/${group.masterName}`,
+          CLUSTER__NAT_MAP: mapOf(links),
+        }),
+      };
+    }
   }
 }
 
@@ -153,7 +189,9 @@ async function openNode(name: string, { database, redis, settings, endings }: No
   const [port] = await freePorts(1);
   const databaseUrl = new URL(database);
   const toPostgres = await proxy(Number(databaseUrl.port || 5432));
-  const toRedis = redis.isProxied ? await proxy(redis.servers[0]!.port) : null;
+  const toRedis = await Promise.all(
+    redis.reached.map(async ({ name, server }) => ({ name, server, link: await proxy(server.port) })),
+  );
   const toClients = await proxy(port!);
   databaseUrl.hostname = "127.0.0.1";
   databaseUrl.port = String(toPostgres.port);
@@ -164,7 +202,7 @@ async function openNode(name: string, { database, redis, settings, endings }: No
       ...settings,
       SERVER__PORT: String(port),
       STORAGE__URL: databaseUrl.href,
-      CLUSTER__URL: toRedis === null ? redis.url : `redis://127.0.0.1:${toRedis.port}`,
+      ...redis.settingsOf(toRedis),
       CLUSTER__NODE_ID: name,
     },
   };
