@@ -9,7 +9,7 @@ import type { Logger } from "../telemetry/logger.ts";
 
 export interface ReceiptRelayOptions {
   store: ReceiptStore;
-  publisher: Publisher;
+  publisher: Pick<Publisher, "append">;
   /** How long receipts of one conversation and user are gathered, ms. */
   windowMs: number;
   now: () => number;
@@ -48,21 +48,25 @@ export class ReceiptRelay {
   /** Sends at once what is being gathered. */
   async stop(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer);
-    for (const [key, { timer }] of this.#gathering) {
-      clearTimeout(timer);
-      this.#sendGathered(key);
+    // What moved while it was told of is gathered anew.
+    while (this.#gathering.size > 0 || this.#sending.size > 0) {
+      for (const [key, { timer }] of this.#gathering) {
+        clearTimeout(timer);
+        this.#sendGathered(key);
+      }
+      await Promise.all(this.#sending);
     }
-    await Promise.all(this.#sending);
   }
 
   /** Moves the watermark durably, then tells of it within the window. @returns where the watermark is now */
   async advance(mark: Mark, audience: Audience): Promise<number> {
     const { upToSeq, advanced } = await this.options.store.advance(mark);
-    if (advanced) this.#gather(`${mark.conversationId} ${mark.userId}`, audience);
+    if (advanced) this.#gather(mark, audience);
     return upToSeq;
   }
 
-  #gather(key: string, audience: Audience): void {
+  #gather({ conversationId, userId }: Pick<Mark, "conversationId" | "userId">, audience: Audience): void {
+    const key = `${conversationId} ${userId}`;
     const gathering = this.#gathering.get(key);
     if (gathering === undefined) {
       const timer = setTimeout(() => this.#sendGathered(key), this.options.windowMs);
@@ -77,19 +81,25 @@ export class ReceiptRelay {
     const { audience } = this.#gathering.get(key)!;
     this.#gathering.delete(key);
     const [conversationId, userId] = key.split(" ") as [string, string];
-    const sending = this.#sendUnsent({ conversationId, userId }, audience).finally(() => this.#sending.delete(sending));
+    const sending = this.#sendClaimed({ conversationId, userId }, audience).finally(() =>
+      this.#sending.delete(sending),
+    );
     this.#sending.add(sending);
   }
 
   #sendLeftBehind(movedBefore: number): Promise<void> {
-    return this.#sendUnsent({ movedBefore }, {});
+    return this.#sendClaimed({ movedBefore }, {});
   }
 
-  async #sendUnsent(query: Parameters<ReceiptStore["unsent"]>[0], audience: Audience): Promise<void> {
+  async #sendClaimed(query: Parameters<ReceiptStore["claim"]>[0], audience: Audience): Promise<void> {
     try {
-      for (const receipt of await this.options.store.unsent(query, sweepBatch)) await this.#send(receipt, audience);
+      for (const receipt of await this.options.store.claim(query, sweepBatch)) {
+        await this.#send(receipt, audience);
+        // Whoever moved it meanwhile could not tell of it.
+        if (await this.options.store.markSent(receipt)) this.#gather(receipt, {});
+      }
     } catch (error) {
-      // They stay unsent in the store; the next sweep takes them.
+      // They stay unsent in the store; a later sweep takes them.
       this.options.logger.warn({ error: String(error) }, "receipts wait until the log answers");
     }
   }
@@ -100,7 +110,7 @@ export class ReceiptRelay {
     const covered = { conversationId, userId, afterSeq: sentSeq, throughSeq: upToSeq, limit: limits.receiptMessageIds };
     const messageIds = await store.covered(covered);
     // Only receipts or messages of their own were passed. Telling of it would be one more event to mark, without end.
-    if (messageIds.length === 0) return store.markSent({ conversationId, userId, kind, upToSeq });
+    if (messageIds.length === 0) return;
     const payload = {
       conversation_id: conversationId,
       user_id: userId,
@@ -122,6 +132,5 @@ export class ReceiptRelay {
       },
       { audience },
     );
-    await store.markSent({ conversationId, userId, kind, upToSeq });
   }
 }

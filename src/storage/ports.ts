@@ -113,6 +113,9 @@ export interface UnsentReceipt {
   upToSeq: number;
 }
 
+/** So long (ms) has the caller of `claim` for telling of a receipt before another one is given it. */
+export const receiptLeaseMs = 5_000;
+
 /** Forward-only watermarks per conversation, user and kind [REC1]. The log's topic of a conversation is `conversation:<id>`. */
 export interface ReceiptStore {
   /**
@@ -128,8 +131,12 @@ export interface ReceiptStore {
     messageIds?: string[];
     upToSeq?: number;
   }): Promise<{ upToSeq: number; advanced: boolean }>;
-  /** Watermarks above what was told: of one conversation and user, or all that moved before a moment (crashed in between). */
-  unsent(
+  /**
+   * Watermarks above what was told: of one conversation and user, or all that moved before a moment (crashed in between).
+   * Each is given to one caller, and again with the same `upToSeq` after `receiptLeaseMs` where it was not marked as sent;
+   * what moves meanwhile waits, so that receipts are told in the order of their watermarks.
+   */
+  claim(
     query: { conversationId: string; userId: string } | { movedBefore: number },
     limit: number,
   ): Promise<UnsentReceipt[]>;
@@ -141,8 +148,8 @@ export interface ReceiptStore {
     throughSeq: number;
     limit: number;
   }): Promise<string[]>;
-  /** Notes that the event for a watermark is in the log; forward only. */
-  markSent(receipt: { conversationId: string; userId: string; kind: ReceiptKind; upToSeq: number }): Promise<void>;
+  /** Notes that the event for a claimed watermark is in the log. @returns whether it has moved on and is nobody's */
+  markSent(receipt: { conversationId: string; userId: string; kind: ReceiptKind; upToSeq: number }): Promise<boolean>;
   /** The caller's own place in conversations; `unread` counts others' messages above `readSeq` [REC3]. */
   states(
     userId: string,

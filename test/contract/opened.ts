@@ -7,8 +7,8 @@ export interface Opened {
   close(): Promise<void>;
 }
 
-/** Each call opens another, empty one; stopping and starting a storage keeps what it holds. */
-export type Open = () => Promise<Opened>;
+/** Each call opens another, empty one, with a clock where one is given; stopping and starting it keeps what it holds. */
+export type Open = (options?: { now?: () => number }) => Promise<Opened>;
 
 /** Runs a test's body on a storage of its own. */
 export function withStorage(open: Open, body: (storage: Storage) => Promise<void>): () => Promise<void> {

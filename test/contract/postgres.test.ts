@@ -18,10 +18,10 @@ beforeAll(async () => {
 });
 afterAll(() => server?.stop());
 
-async function open(): Promise<Opened> {
+async function open(options: { now?: () => number } = {}): Promise<Opened> {
   const schema = server.newSchema();
   await migrate({ url: server.url, schema, lockTimeoutMs: 5_000 });
-  const storage = createPostgresStorage({ url: server.url, schema, poolSize: 6 });
+  const storage = createPostgresStorage({ url: server.url, schema, poolSize: 6, ...options });
   await storage.start();
   return {
     storage,

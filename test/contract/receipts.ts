@@ -1,6 +1,6 @@
 /** What every receipt store must do, whatever it is stored in [REC1–REC3]. */
 import { describe, expect, test } from "bun:test";
-import type { EventLog, ReceiptKind, ReceiptStore } from "../../src/storage/ports.ts";
+import { type EventLog, type ReceiptKind, type ReceiptStore, receiptLeaseMs } from "../../src/storage/ports.ts";
 import { newEvent } from "../support/new-event.ts";
 import { type Open, withStorage } from "./opened.ts";
 
@@ -17,7 +17,7 @@ async function send(log: EventLog, senders: string[], conversation = conversatio
 export function describeReceiptsContract(name: string, open: Open): void {
   describe(`receipts contract: ${name}`, () => {
     describeAdvance(open);
-    describeUnsent(open);
+    describeClaims(open);
     describeStates(open);
   });
 }
@@ -103,12 +103,11 @@ function describeAdvance(open: Open): void {
         receipts.advance({ conversationId, userId: "bob", kind, upToSeq });
       await mark("read", 2);
       expect(await mark("delivered", 2)).toEqual({ upToSeq: 2, advanced: false });
-      expect(await unsentKinds(receipts)).toEqual([["read", 0, 2]]);
       expect(await mark("delivered", 4)).toEqual({ upToSeq: 4, advanced: true });
       await mark("read", 3);
       expect(await mark("delivered", 3)).toEqual({ upToSeq: 4, advanced: false });
       // What lies between the two is owed as delivered alone.
-      expect(await unsentKinds(receipts)).toEqual([
+      expect(await claimedKinds(receipts)).toEqual([
         ["delivered", 3, 4],
         ["read", 0, 3],
       ]);
@@ -116,33 +115,74 @@ function describeAdvance(open: Open): void {
   );
 }
 
-async function unsentKinds(receipts: ReceiptStore): Promise<[ReceiptKind, number, number][]> {
-  const found = await receipts.unsent({ conversationId, userId: "bob" }, 10);
+async function claimedKinds(receipts: ReceiptStore): Promise<[ReceiptKind, number, number][]> {
+  const found = await receipts.claim({ conversationId, userId: "bob" }, 10);
   expect(found.every((it) => it.conversationId === conversationId && it.userId === "bob")).toBe(true);
   return found
     .map(({ kind, sentSeq, upToSeq }): [ReceiptKind, number, number] => [kind, sentSeq, upToSeq])
     .toSorted((a, b) => a[0].localeCompare(b[0]));
 }
 
-function describeUnsent(open: Open): void {
+function describeClaims(open: Open): void {
   test(
-    "[REC2] several moves are owed as one, until they are marked as sent",
+    "[REC2] several moves are owed as one, and told by one caller",
     withStorage(open, async ({ log, receipts }) => {
       await send(log, ["ann", "ann", "ann"]);
       const receipt = { conversationId, userId: "bob", kind: "delivered" } as const;
       await receipts.advance({ ...receipt, upToSeq: 1 });
       await receipts.advance({ ...receipt, upToSeq: 2 });
-      expect(await unsentKinds(receipts)).toEqual([["delivered", 0, 2]]);
-      await receipts.advance({ ...receipt, upToSeq: 3 });
-      await receipts.markSent({ ...receipt, upToSeq: 2 });
-      expect(await unsentKinds(receipts)).toEqual([["delivered", 2, 3]]);
-      await receipts.markSent({ ...receipt, upToSeq: 1 });
-      expect(await unsentKinds(receipts)).toEqual([["delivered", 2, 3]]);
-      await receipts.markSent({ ...receipt, upToSeq: 3 });
-      expect(await unsentKinds(receipts)).toEqual([]);
-      expect(await receipts.unsent(far, 10)).toEqual([]);
+      const callers = await Promise.all(Array.from({ length: 5 }, () => claimedKinds(receipts)));
+      expect(callers.filter((claimed) => claimed.length > 0)).toEqual([[["delivered", 0, 2]]]);
+      expect(await receipts.markSent({ ...receipt, upToSeq: 2 })).toBe(false);
+      expect(await claimedKinds(receipts)).toEqual([]);
+      expect(await receipts.claim(far, 10)).toEqual([]);
     }),
   );
+
+  test(
+    "[REC1] [REC2] what moves while somebody tells of it waits, and whoever has told hears of that",
+    withStorage(open, async ({ log, receipts }) => {
+      await send(log, ["ann", "ann", "ann"]);
+      const receipt = { conversationId, userId: "bob", kind: "read" } as const;
+      await receipts.advance({ ...receipt, upToSeq: 2 });
+      expect(await claimedKinds(receipts)).toEqual([["read", 0, 2]]);
+      await receipts.advance({ ...receipt, upToSeq: 3 });
+      expect(await claimedKinds(receipts)).toEqual([]);
+      expect(await receipts.claim(far, 10)).toEqual([]);
+      expect(await receipts.markSent({ ...receipt, upToSeq: 1 })).toBe(false);
+      expect(await receipts.markSent({ ...receipt, upToSeq: 2 })).toBe(true);
+      expect(await receipts.markSent({ ...receipt, upToSeq: 2 })).toBe(false);
+      expect(await claimedKinds(receipts)).toEqual([["read", 2, 3]]);
+    }),
+  );
+
+  test("[REC1] [REC2] who has not told for long loses the turn; the next tells of the same first", async () => {
+    let at = 1_767_323_045_000;
+    await withStorage(
+      () => open({ now: () => at }),
+      async ({ log, receipts }) => {
+        await send(log, ["ann", "ann", "ann"]);
+        const receipt = { conversationId, userId: "bob", kind: "delivered" } as const;
+        await receipts.advance({ ...receipt, upToSeq: 2 });
+        expect(await claimedKinds(receipts)).toEqual([["delivered", 0, 2]]);
+        // Told by the read event: nothing of the claim is owed any more, but its holder may still tell of it.
+        await receipts.advance({ conversationId, userId: "bob", kind: "read", upToSeq: 2 });
+        await receipts.advance({ ...receipt, upToSeq: 3 });
+        at += receiptLeaseMs - 1;
+        expect(await claimedKinds(receipts)).toEqual([["read", 0, 2]]);
+        at += 1;
+        expect(await claimedKinds(receipts)).toEqual([["delivered", 2, 2]]);
+        expect(await receipts.markSent({ ...receipt, upToSeq: 2 })).toBe(true);
+        expect(await claimedKinds(receipts)).toEqual([["delivered", 2, 3]]);
+        at += receiptLeaseMs;
+        const left = await receipts.claim({ movedBefore: at }, 10);
+        expect(left.map(({ kind, upToSeq }) => [kind, upToSeq]).toSorted()).toEqual([
+          ["delivered", 3],
+          ["read", 2],
+        ]);
+      },
+    )();
+  });
 
   test(
     "[REC2] what a crash left between the move and its event is found by its age",
@@ -153,16 +193,16 @@ function describeUnsent(open: Open): void {
       await receipts.advance({ conversationId: "c1", userId: "bob", kind: "read", upToSeq: 1 });
       await receipts.advance({ conversationId: "c2", userId: "eve", kind: "read_private", upToSeq: 2 });
       await receipts.advance({ conversationId: "c2", userId: "bob", kind: "delivered", upToSeq: 1 });
-      await receipts.markSent({ conversationId: "c2", userId: "bob", kind: "delivered", upToSeq: 1 });
+      const [told] = await receipts.claim({ conversationId: "c2", userId: "bob" }, 10);
+      await receipts.markSent(told!);
       await storage.stop();
       await storage.start();
-      const left = await receipts.unsent(far, 10);
+      expect(await receipts.claim({ movedBefore: 1 }, 10)).toEqual([]);
+      const left = [...(await receipts.claim(far, 1)), ...(await receipts.claim(far, 10))];
       expect(left.toSorted((a, b) => a.userId.localeCompare(b.userId))).toEqual([
         { conversationId: "c1", userId: "bob", kind: "read", sentSeq: 0, upToSeq: 1 },
         { conversationId: "c2", userId: "eve", kind: "read_private", sentSeq: 0, upToSeq: 2 },
       ]);
-      expect(await receipts.unsent(far, 1)).toHaveLength(1);
-      expect(await receipts.unsent({ movedBefore: 1 }, 10)).toEqual([]);
     }),
   );
 

@@ -47,10 +47,10 @@ async function runElsewhere(path: string, statements: string[]): Promise<void> {
   expect(await child.exited).toBe(0);
 }
 
-describeEventLogContract("SQLite", () => open());
-describeReceiptsContract("SQLite", () => open());
-describeCursorsStatusesContract("SQLite", () => open());
-describeDirectoryContract("SQLite", () => open());
+describeEventLogContract("SQLite", open);
+describeReceiptsContract("SQLite", open);
+describeCursorsStatusesContract("SQLite", open);
+describeDirectoryContract("SQLite", open);
 
 describe("SQLite: the file", () => {
   test("[LOG1] positions are dense, also after the newest events were removed", async () => {

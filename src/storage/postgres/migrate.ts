@@ -5,13 +5,14 @@ import { directoryFunctions } from "./schema-directory.ts";
 import { logFunctions } from "./schema-log.ts";
 import { outbox } from "./schema-outbox.ts";
 import { readingFunctions } from "./schema-reading.ts";
-import { tables } from "./schema-tables.ts";
+import { receiptClaims, tables } from "./schema-tables.ts";
 
 /** A step that was released is never edited; a new one is added at the end. Each is given the schema's name. */
 const steps: ((ws: string) => string)[] = [
   (ws) => tables(ws) + logFunctions(ws) + directoryFunctions(ws),
   (ws) => outbox(ws),
   (ws) => readingFunctions(ws),
+  (ws) => receiptClaims(ws),
 ];
 
 /** The version that this build writes and reads. */

@@ -1,12 +1,14 @@
 /** The receipts on PostgreSQL: forward-only watermarks and what of them was told [REC1]. */
-import type { ReceiptStore, UnsentReceipt } from "../ports.ts";
+import { type ReceiptStore, receiptLeaseMs, type UnsentReceipt } from "../ports.ts";
 import { arrayOf } from "./connection.ts";
 import type { Pool } from "./pool.ts";
 
 const topicPrefix = "conversation:";
 const topicOf = (conversationId: string) => `${topicPrefix}${conversationId}`;
 const conversationIdOf = `substr(t.name, ${topicPrefix.length + 1}) AS "conversationId"`;
-const unsentColumns = `${conversationIdOf}, r.user_id AS "userId", r.kind, r.sent_seq AS "sentSeq", r.seq AS "upToSeq"`;
+/** A claim that was not marked as sent is told of up to where its first holder may have told of it. */
+const claim = "claimed_seq = coalesce(r.claimed_seq, r.seq), claimed_at";
+const claimed = `${conversationIdOf}, r.user_id AS "userId", r.kind, r.sent_seq AS "sentSeq", r.claimed_seq AS "upToSeq"`;
 
 /** Conversations whose unread messages are counted by one statement. */
 const statesPerStatement = 500;
@@ -38,16 +40,22 @@ function statements(ws: string) {
           seq = greatest(r.seq, excluded.seq), sent_seq = greatest(r.sent_seq, excluded.sent_seq))
       SELECT greatest(coalesce((SELECT seq FROM target), 0), coalesce((SELECT seq FROM current), 0)) AS "upToSeq",
         EXISTS (SELECT FROM moved) AS advanced`,
-    unsentOf: `SELECT ${unsentColumns} FROM ${ws}.topics AS t JOIN ${ws}.receipts AS r USING (topic_id)
-      WHERE t.name = $1 AND r.user_id = $2 AND r.sent_seq < r.seq LIMIT $3`,
-    unsentBefore: `SELECT ${unsentColumns} FROM ${ws}.receipts AS r JOIN ${ws}.topics AS t USING (topic_id)
-      WHERE r.sent_seq < r.seq AND r.moved_at < $1 ORDER BY r.moved_at LIMIT $2`,
+    claimOf: `UPDATE ${ws}.receipts AS r SET ${claim} = $3::bigint FROM ${ws}.topics AS t
+      WHERE t.name = $1 AND r.topic_id = t.topic_id AND r.user_id = $2 AND r.sent_seq < r.seq
+        AND (r.claimed_seq IS NULL OR r.claimed_at <= $4)
+      RETURNING ${claimed}`,
+    claimBefore: `UPDATE ${ws}.receipts AS r SET ${claim} = $3::bigint FROM ${ws}.topics AS t, (
+        SELECT topic_id, user_id, kind FROM ${ws}.receipts
+        WHERE sent_seq < seq AND moved_at < $1 AND (claimed_seq IS NULL OR claimed_at <= $4)
+        ORDER BY moved_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS old
+      WHERE r.topic_id = old.topic_id AND r.user_id = old.user_id AND r.kind = old.kind AND t.topic_id = r.topic_id
+      RETURNING ${claimed}`,
     covered: `SELECT e.id FROM ${ws}.topics AS t JOIN ${ws}.events AS e USING (topic_id)
       WHERE t.name = $1 AND e.sender_id IS NOT NULL AND e.sender_id <> $2 AND e.seq > $3 AND e.seq <= $4
       ORDER BY e.seq DESC LIMIT $5`,
-    markSent: `UPDATE ${ws}.receipts AS r SET sent_seq = least(r.seq, $4::bigint) FROM ${ws}.topics AS t
-      WHERE t.name = $1 AND r.topic_id = t.topic_id AND r.user_id = $2 AND r.kind = $3
-        AND r.sent_seq < least(r.seq, $4::bigint)`,
+    markSent: `UPDATE ${ws}.receipts AS r SET sent_seq = greatest(r.sent_seq, $4), claimed_seq = NULL FROM ${ws}.topics AS t
+      WHERE t.name = $1 AND r.topic_id = t.topic_id AND r.user_id = $2 AND r.kind = $3 AND r.claimed_seq = $4
+      RETURNING r.sent_seq < r.seq AS "movedOn"`,
     states: `SELECT substr(topic, ${topicPrefix.length + 1}) AS "conversationId", read_seq AS "readSeq",
         delivered_seq AS "deliveredSeq", unread
       FROM ${ws}.receipt_states($1, $2)`,
@@ -64,11 +72,12 @@ export function createReceiptStore(pool: Pool, schema: string, now: () => number
       return { upToSeq: row!.upToSeq, advanced: row!.advanced };
     },
 
-    async unsent(query, limit) {
+    async claim(query, limit) {
+      const lease = [now(), now() - receiptLeaseMs];
       const rows =
         "movedBefore" in query
-          ? await pool.query<UnsentReceipt>(sql.unsentBefore, [query.movedBefore, limit])
-          : await pool.query<UnsentReceipt>(sql.unsentOf, [topicOf(query.conversationId), query.userId, limit]);
+          ? await pool.query<UnsentReceipt>(sql.claimBefore, [query.movedBefore, limit, ...lease])
+          : await pool.query<UnsentReceipt>(sql.claimOf, [topicOf(query.conversationId), query.userId, ...lease]);
       return [...rows];
     },
 
@@ -79,7 +88,9 @@ export function createReceiptStore(pool: Pool, schema: string, now: () => number
     },
 
     async markSent({ conversationId, userId, kind, upToSeq }) {
-      await pool.query(sql.markSent, [topicOf(conversationId), userId, kind, upToSeq]);
+      const parameters = [topicOf(conversationId), userId, kind, upToSeq];
+      const [row] = await pool.query<{ movedOn: boolean }>(sql.markSent, parameters);
+      return row?.movedOn === true;
     },
 
     async states(userId, conversationIds) {

@@ -1,4 +1,4 @@
-/** The tables of the first version of the PostgreSQL schema. */
+/** The tables of the PostgreSQL schema, as the first version made them and later ones changed them. */
 
 /** @param ws the schema's name */
 export const tables = (ws: string) => `
@@ -103,4 +103,10 @@ CREATE TABLE ${ws}.members (
   PRIMARY KEY (conversation_id, user_id)
 );
 CREATE INDEX members_by_user ON ${ws}.members (user_id, conversation_id);
+`;
+
+/** Of the fourth version: who tells of a receipt does so alone. @param ws the schema's name */
+export const receiptClaims = (ws: string) => `
+ALTER TABLE ${ws}.receipts ADD COLUMN claimed_seq bigint, ADD COLUMN claimed_at bigint;
+COMMENT ON COLUMN ${ws}.receipts.claimed_seq IS 'Up to where somebody tells of it since claimed_at (ms since the epoch); null: nobody does.';
 `;

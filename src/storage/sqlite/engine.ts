@@ -6,7 +6,7 @@ import type { Migration, NewEvent, RetentionPolicy, UserStatus } from "../ports.
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables } from "./directory.ts";
 import { EventLogTables, type PageQuery, type RangeQuery, type ReplayQuery } from "./event-log.ts";
-import { type CoveredQuery, type Mark, ReceiptTable, type SentMark, type UnsentQuery } from "./receipts.ts";
+import { type ClaimQuery, type CoveredQuery, type Mark, ReceiptTable, type SentMark } from "./receipts.ts";
 import { migrate } from "./schema.ts";
 
 /** What an acknowledged write survives: the death of the process, or that of the machine too (each commit is synced). */
@@ -70,7 +70,7 @@ function createOperations(database: Database) {
     trim: (policy: RetentionPolicy) => log.trim(policy),
     stats: () => log.stats(),
     advance: (mark: Mark, now: number) => receipts.advance(mark, now),
-    unsent: (query: UnsentQuery, limit: number) => receipts.unsent(query, limit),
+    claim: (query: ClaimQuery, limit: number, now: number) => receipts.claim(query, limit, now),
     covered: (query: CoveredQuery) => receipts.covered(query),
     markSent: (mark: SentMark) => receipts.markSent(mark),
     receiptStates: (userId: string, conversationIds: string[]) => receipts.states(userId, conversationIds),

@@ -1,11 +1,11 @@
 /** The receipts' table: forward-only watermarks and what of them was told [REC1]; runs in the worker only. */
 import type { Database } from "bun:sqlite";
-import type { ReceiptKind, ReceiptStore, UnsentReceipt } from "../ports.ts";
+import { type ReceiptKind, type ReceiptStore, receiptLeaseMs, type UnsentReceipt } from "../ports.ts";
 
 export type Mark = Parameters<ReceiptStore["advance"]>[0];
 export type SentMark = Parameters<ReceiptStore["markSent"]>[0];
 export type CoveredQuery = Parameters<ReceiptStore["covered"]>[0];
-export type UnsentQuery = Parameters<ReceiptStore["unsent"]>[0];
+export type ClaimQuery = Parameters<ReceiptStore["claim"]>[0];
 export type ReceiptStateEntries = [
   conversationId: string,
   state: { readSeq: number; deliveredSeq: number; unread: number },
@@ -13,8 +13,13 @@ export type ReceiptStateEntries = [
 
 const topicPrefix = "conversation:";
 const topicOf = (conversationId: string) => `${topicPrefix}${conversationId}`;
-const unsentColumns = `substr(t.name, ${topicPrefix.length + 1}) AS conversationId, r.user_id AS userId, r.kind,
-  r.sent_seq AS sentSeq, r.seq AS upToSeq`;
+/** A claim that was not marked as sent is told of up to where its first holder may have told of it. */
+const unsentColumns = `r.receipt_id AS receiptId, substr(t.name, ${topicPrefix.length + 1}) AS conversationId,
+  r.user_id AS userId, r.kind, r.sent_seq AS sentSeq, coalesce(r.claimed_seq, r.seq) AS upToSeq`;
+
+interface UnsentRow extends UnsentReceipt {
+  receiptId: number;
+}
 
 function prepare(database: Database) {
   const by = <Row, Arguments extends (string | number)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
@@ -40,18 +45,23 @@ function prepare(database: Database) {
        ON CONFLICT (topic_id, user_id, kind) DO UPDATE SET
          seq = max(seq, excluded.seq), sent_seq = max(sent_seq, excluded.sent_seq)`,
     ),
-    markSent: by<null, [string, string, ReceiptKind, number]>(
-      `UPDATE receipts SET sent_seq = min(seq, ?4)
+    markSent: by<{ movedOn: number }, [string, string, ReceiptKind, number]>(
+      `UPDATE receipts SET sent_seq = max(sent_seq, ?4), claimed_seq = NULL
        WHERE topic_id = (SELECT topic_id FROM topics WHERE name = ?1) AND user_id = ?2 AND kind = ?3
-         AND sent_seq < min(seq, ?4)`,
+         AND claimed_seq = ?4
+       RETURNING sent_seq < seq AS movedOn`,
     ),
-    unsentOf: by<UnsentReceipt, [string, string, number]>(
+    unsentOf: by<UnsentRow, [string, string, number, number]>(
       `SELECT ${unsentColumns} FROM topics AS t JOIN receipts AS r USING (topic_id)
-       WHERE t.name = ? AND r.user_id = ? AND r.sent_seq < r.seq LIMIT ?`,
+       WHERE t.name = ? AND r.user_id = ? AND r.sent_seq < r.seq AND (r.claimed_seq IS NULL OR r.claimed_at <= ?) LIMIT ?`,
     ),
-    unsentBefore: by<UnsentReceipt, [number, number]>(
+    unsentBefore: by<UnsentRow, [number, number, number]>(
       `SELECT ${unsentColumns} FROM receipts AS r INDEXED BY receipts_unsent JOIN topics AS t USING (topic_id)
-       WHERE r.sent_seq < r.seq AND r.moved_at < ? ORDER BY r.moved_at LIMIT ?`,
+       WHERE r.sent_seq < r.seq AND r.moved_at < ? AND (r.claimed_seq IS NULL OR r.claimed_at <= ?)
+       ORDER BY r.moved_at LIMIT ?`,
+    ),
+    claim: by<null, [number, number, number]>(
+      "UPDATE receipts SET claimed_seq = ?, claimed_at = ? WHERE receipt_id = ?",
     ),
     covered: by<{ id: string }, [string, string, number, number, number]>(
       `SELECT id FROM events INDEXED BY messages_by_seq
@@ -96,10 +106,21 @@ export class ReceiptTable {
     return { upToSeq: target, advanced: true };
   }
 
-  unsent(query: UnsentQuery, limit: number): UnsentReceipt[] {
-    return "movedBefore" in query
-      ? this.#sql.unsentBefore.all(query.movedBefore, limit)
-      : this.#sql.unsentOf.all(topicOf(query.conversationId), query.userId, limit);
+  /** @param now when they are claimed, ms since the epoch */
+  claim(query: ClaimQuery, limit: number, now: number): UnsentReceipt[] {
+    return this.#database.transaction(() => this.#claim(query, limit, now)).immediate();
+  }
+
+  #claim(query: ClaimQuery, limit: number, now: number): UnsentReceipt[] {
+    const staleAt = now - receiptLeaseMs;
+    const rows =
+      "movedBefore" in query
+        ? this.#sql.unsentBefore.all(query.movedBefore, staleAt, limit)
+        : this.#sql.unsentOf.all(topicOf(query.conversationId), query.userId, staleAt, limit);
+    return rows.map(({ receiptId, ...receipt }) => {
+      this.#sql.claim.run(receipt.upToSeq, now, receiptId);
+      return receipt;
+    });
   }
 
   covered({ conversationId, userId, afterSeq, throughSeq, limit }: CoveredQuery): string[] {
@@ -107,8 +128,8 @@ export class ReceiptTable {
     return rows.reverse().map(({ id }) => id);
   }
 
-  markSent({ conversationId, userId, kind, upToSeq }: SentMark): void {
-    this.#sql.markSent.run(topicOf(conversationId), userId, kind, upToSeq);
+  markSent({ conversationId, userId, kind, upToSeq }: SentMark): boolean {
+    return this.#sql.markSent.get(topicOf(conversationId), userId, kind, upToSeq)?.movedOn === 1;
   }
 
   /** Conversations without events are left out. */

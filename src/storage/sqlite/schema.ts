@@ -149,6 +149,11 @@ const migrations: string[] = [
       SELECT 'user_changed', OLD.user_id WHERE OLD.user_id <> NEW.user_id;
   END;
   `,
+  // Who is telling of a receipt, up to where, and since when (ms since the epoch).
+  /* 2 */ `
+  ALTER TABLE receipts ADD COLUMN claimed_seq INTEGER;
+  ALTER TABLE receipts ADD COLUMN claimed_at INTEGER;
+  `,
 ];
 
 /** The version that this build writes and reads. */

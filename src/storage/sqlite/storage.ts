@@ -108,7 +108,7 @@ function toHeads(topics: string[], entries: HeadEntries): Map<string, TopicHead>
 function createReceiptStore(calls: WorkerCalls, now: () => number): ReceiptStore {
   return {
     advance: (mark) => calls.call("advance", mark, now()),
-    unsent: (query, limit) => calls.call("unsent", query, limit),
+    claim: (query, limit) => calls.call("claim", query, limit, now()),
     covered: (query) => calls.call("covered", query),
     markSent: (mark) => calls.call("markSent", mark),
     async states(userId, conversationIds) {

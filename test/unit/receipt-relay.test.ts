@@ -1,0 +1,56 @@
+/** Receipts of several nodes on one store: told in the order of their watermarks, whoever is slow [REC1] [REC2]. */
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { ReceiptRelay } from "../../src/handlers/receipt-relay.ts";
+import type { NewEvent, ReceiptStore, Storage } from "../../src/storage/ports.ts";
+import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
+import { createLogSink } from "../../src/telemetry/logger.ts";
+import { newEvent } from "../support/new-event.ts";
+
+const { logger } = createLogSink({ level: "silent", format: "json" });
+let storage: Storage;
+let told: number[];
+beforeEach(async () => {
+  storage = createSqliteStorage({ path: ":memory:" });
+  await storage.start();
+  await storage.log.append(Array.from({ length: 3 }, () => newEvent("conversation:c1", { senderId: "ann" })));
+  told = [];
+});
+afterEach(() => storage.stop());
+
+function relayOn(store: ReceiptStore): ReceiptRelay {
+  const append = async (event: NewEvent) => {
+    const { appended } = await storage.log.append([event]);
+    if (!appended[0]!.duplicate) told.push(JSON.parse(event.payload).up_to_seq);
+    return appended[0]!;
+  };
+  return new ReceiptRelay({
+    store,
+    publisher: { append },
+    windowMs: 0,
+    now: Date.now,
+    newId: () => crypto.randomUUID(),
+    logger,
+  });
+}
+const mark = (upToSeq: number) => ({ conversationId: "c1", userId: "bob", kind: "read", upToSeq }) as const;
+
+test("[REC1] [REC2] a node that is slow to tell does not tell of less than another has told meanwhile", async () => {
+  const { promise: isReading, resolve: noteReading } = Promise.withResolvers<void>();
+  const { promise: mayGoOn, resolve: goOn } = Promise.withResolvers<void>();
+  const slow = relayOn({
+    ...storage.receipts,
+    async covered(query) {
+      noteReading();
+      await mayGoOn;
+      return storage.receipts.covered(query);
+    },
+  });
+  const quick = relayOn(storage.receipts);
+  await slow.advance(mark(1), {});
+  await isReading;
+  await quick.advance(mark(3), {});
+  await quick.stop();
+  goOn();
+  await slow.stop();
+  expect(told).toEqual([1, 3]);
+});
