@@ -99,18 +99,19 @@ export class Publisher {
     const { log, sequencer } = this.options;
     const startedAtMs = performance.now();
     for (const waiting of batch) for (const { id } of waiting.events) sequencer.expect(id, waiting.audience);
-    try {
-      const { previousPosition, appended } = await log.append(events);
-      this.#counts.appended({ events: events.length, durationMs: performance.now() - startedAtMs });
-      this.#publish(batch, appended, previousPosition);
-    } catch (error) {
+    const result = await log.append(events).catch((error: unknown) => ({ error }));
+    this.#inFlight = false;
+    // The engine works on the next batch while this one is published.
+    void this.#flush();
+    if ("error" in result) {
       this.#counts.appendFailures++;
-      this.#fail(batch, error);
+      this.#fail(batch, result.error);
+    } else {
+      this.#counts.appended({ events: events.length, durationMs: performance.now() - startedAtMs });
+      this.#publish(batch, result.appended, result.previousPosition);
     }
     for (const { id } of events) sequencer.forget(id);
-    this.#inFlight = false;
-    if (this.#waiting.length > 0) void this.#flush();
-    else for (const resolve of this.#idle.splice(0)) resolve();
+    if (!this.#inFlight) for (const resolve of this.#idle.splice(0)) resolve();
   }
 
   /** Whole groups up to the bound, at least one. */
