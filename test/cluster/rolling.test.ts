@@ -153,3 +153,36 @@ test("[DRN] those who are sent away come back spread over the drain window, each
   expect(await given).toBe(before);
   await Promise.all(back.map(({ again }) => again.close()));
 });
+
+test("[DRN] [CALL5] a call goes on while the nodes of both parties are restarted", async () => {
+  const names = [fresh("caller"), fresh("callee")] as const;
+  const room = fresh("room");
+  const callId = crypto.randomUUID();
+  const connect = (userId: string, url = balancer.url) =>
+    Client.connect(url, { query: { user_id: userId, device_id: "d" } });
+  const first = await Promise.all(names.map((name, at) => connect(name, nodes[at]!.url)));
+  for (const client of first) await client.ask("subscribe", { topics: [`conversation:${room}`] });
+  const [ann, bob] = first as [Client, Client];
+  await ann.ask("call.offer", { call_id: callId, to_user_id: names[1], media: "audio", sdp: "o" });
+  await bob.next("call.incoming");
+  await bob.ask("call.answer", { call_id: callId, sdp: "a" });
+  await ann.next("call.answer");
+
+  const restarted = restart(0).then(() => restart(1));
+  /** Comes back whenever it is sent away, for as long as nodes are restarted. */
+  async function stays(client: Client, userId: string): Promise<{ client: Client; moves: number }> {
+    for (let moves = 0; ; moves++) {
+      const gone = await Promise.race([client.closed, restarted]);
+      if (gone === undefined) return { client, moves };
+      expect(gone.code).toBe(1012);
+      client = await connect(userId);
+    }
+  }
+  const [caller, callee] = await Promise.all([stays(ann, names[0]), stays(bob, names[1])]);
+  expect(Math.min(caller.moves, callee.moves)).toBeGreaterThanOrEqual(1);
+  await caller.client.ask("call.ice", { call_id: callId, candidates: ["c"] });
+  expect((await callee.client.next("call.ice")).payload.candidates).toEqual(["c"]);
+  await callee.client.ask("call.hangup", { call_id: callId });
+  expect((await caller.client.next("call.ended")).payload).toMatchObject({ reason: "hangup", ended_by: names[1] });
+  await Promise.all([caller.client.close(), callee.client.close()]);
+});
