@@ -67,6 +67,8 @@ export class Connection implements RoutedConnection {
   readonly #inboxMax: number;
   #inbox: (string | Buffer)[] | null = null;
   #busy = false;
+  /** Waits until nothing is handled any more; reading goes on no more. */
+  #onFinished: (() => void) | null = null;
   #badMessages = 0;
   #badSince = 0;
   #drainWaiters: (() => void)[] | null = null;
@@ -126,11 +128,22 @@ export class Connection implements RoutedConnection {
     // What was read before a disconnect is still handled: who sends and closes has sent. Not so after we closed it.
     while (this.#inbox !== null && this.#inbox.length > 0 && this.state !== "closing") {
       const handled = handle(this.#inbox.shift()!);
-      if (this.#inbox.length < this.#inboxMax && this.#ws?.isPaused) this.#ws.resume();
+      const hasRoom = this.#inbox.length < this.#inboxMax && this.#onFinished === null;
+      if (hasRoom && this.#ws?.isPaused) this.#ws.resume();
       if (handled !== undefined) await handled;
     }
     this.#inbox = null;
     this.#busy = false;
+    this.#onFinished?.();
+  }
+
+  /** Reads nothing more, and resolves once everything that was read is handled and answered [DRN]. */
+  async finish(): Promise<void> {
+    if (!this.isClosed) this.#ws?.pause();
+    if (!this.#busy) return;
+    await new Promise<void>((resolve) => {
+      this.#onFinished = resolve;
+    });
   }
 
   /** Counts a message that made no sense. @returns whether it was one too many within a minute [ENV4] */
@@ -231,6 +244,7 @@ export class Connection implements RoutedConnection {
   close(code: number, reason: string): void {
     if (this.isClosed) return;
     this.state = "closing";
+    if (this.#ws?.isPaused) this.#ws.resume();
     this.#ws?.close(code, reason);
     this.noteDrain();
   }

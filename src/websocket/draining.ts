@@ -42,7 +42,7 @@ export class Draining {
     await Promise.race([Promise.all(work), this.#timeIsUp.promise]);
   }
 
-  /** Tells every client when to come back and closes its connection then, spread over the window. */
+  /** Tells every client when to come back; by then, spread over the window, it is answered what it asked and closed. */
   async letGo(): Promise<void> {
     const { hub, sessions, windowMs, timeoutMs, random, logger } = this.options;
     logger.info({ connections: hub.size, window_ms: windowMs }, "draining");
@@ -51,6 +51,7 @@ export class Draining {
         const delayMs = Math.round(random() * Math.min(windowMs, timeoutMs));
         sessions.tell(connection, "draining", { reconnect_after_ms: delayMs });
         await Bun.sleep(delayMs);
+        await connection.finish();
         connection.close(CloseCode.serviceRestart, "restarting");
       }),
     );
