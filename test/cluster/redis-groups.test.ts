@@ -1,9 +1,12 @@
 /** The cluster on Sentinel and on a Redis Cluster, while masters fail. */
 import { expect, test } from "bun:test";
 import { Redis } from "ioredis";
+import type { Call } from "../../src/cluster/call.ts";
 import type { Cluster, DevicePresence } from "../../src/cluster/ports.ts";
+import { callsPrefix } from "../../src/cluster/redis/keys.ts";
 import { record } from "../contract/bus.ts";
 import { redisNode, startNodes } from "../support/cluster.ts";
+import { exampleCall } from "../support/example-call.ts";
 import { startProxy } from "../support/proxy.ts";
 import { startRedisCluster, startSentinelPair, until } from "../support/redis.ts";
 
@@ -39,6 +42,37 @@ test("[END2] [PRE1] a Sentinel's new master is found, and events and presence go
     one.bus.publish("typing:c1", typing("typing:c1", "after"));
     expect(await heard.topic(() => true)).toEqual(typing("typing:c1", "after"));
   } finally {
+    await close();
+    await group.stop();
+  }
+}, 60_000);
+
+test("[CALL2] a Sentinel's new master that missed the last word of a call is told it again", async () => {
+  const group = await startSentinelPair();
+  const { nodes, close } = await startNodes(group.url, ["n1", "n2"], settings);
+  const [one, other] = nodes as [Cluster, Cluster];
+  const [master, replica] = group.servers.map(({ port }) => new Redis(port, { retryStrategy: null }));
+  for (const redis of [master!, replica!]) redis.on("error", () => {});
+  const [answered, unheard] = [exampleCall(), exampleCall()];
+  const key = ({ callId }: Call) => ({ callId, userIds: [] });
+  const before = (call: Call) => ({ put: [call], result: null });
+  try {
+    await one.calls.transact(key(answered), () => before(answered));
+    await master!.wait(1, 0);
+    const dumped = await replica!.dumpBuffer(`${callsPrefix}call:${answered.callId}`);
+    await other.calls.transact(key(answered), () => before({ ...answered, state: "active" }));
+    await other.calls.transact(key(unheard), () => before(unheard));
+    await master!.wait(1, 0);
+    // As if replication had been late.
+    await replica!.config("SET", "replica-read-only", "no");
+    await replica!.restore(`${callsPrefix}call:${answered.callId}`, 0, dumped, "REPLACE");
+    await replica!.del(`${callsPrefix}call:${unheard.callId}`);
+    await group.servers[0]!.kill();
+    await until(async () => !(await isUp(one)));
+    await until(async () => (await one.calls.get(answered.callId).catch(() => null))?.state === "active", 40_000);
+    await until(async () => (await one.calls.get(unheard.callId).catch(() => null)) !== null);
+  } finally {
+    for (const redis of [master!, replica!]) redis.disconnect();
     await close();
     await group.stop();
   }
