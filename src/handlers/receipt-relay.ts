@@ -34,20 +34,23 @@ const sweepBatch = 100;
 export class ReceiptRelay {
   /** Conversations and users whose receipts are being gathered. */
   readonly #gathering = new Map<string, { timer: Timer; audience: Audience }>();
-  readonly #sending = new Set<Promise<void>>();
+  readonly #sending = new Set<Promise<unknown>>();
   #timer: Timer | null = null;
+  #isSweeping = false;
 
   constructor(private readonly options: ReceiptRelayOptions) {}
 
   /** Sends what a crash left untold, now and from time to time. */
   start(): void {
-    void this.#sendLeftBehind(this.options.now());
-    this.#timer = setInterval(() => void this.#sendLeftBehind(this.options.now() - leftBehindAfterMs), sweepIntervalMs);
+    const { now } = this.options;
+    this.#timer = setInterval(() => void this.#sendLeftBehind(now() - leftBehindAfterMs), sweepIntervalMs);
+    void this.#sendLeftBehind(now());
   }
 
   /** Sends at once what is being gathered. */
   async stop(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer = null;
     // What moved while it was told of is gathered anew.
     while (this.#gathering.size > 0 || this.#sending.size > 0) {
       for (const [key, { timer }] of this.#gathering) {
@@ -87,20 +90,27 @@ export class ReceiptRelay {
     this.#sending.add(sending);
   }
 
-  #sendLeftBehind(movedBefore: number): Promise<void> {
-    return this.#sendClaimed({ movedBefore }, {});
+  async #sendLeftBehind(movedBefore: number): Promise<void> {
+    if (this.#isSweeping) return;
+    this.#isSweeping = true;
+    while ((await this.#sendClaimed({ movedBefore }, {})) === sweepBatch && this.#timer !== null);
+    this.#isSweeping = false;
   }
 
-  async #sendClaimed(query: Parameters<ReceiptStore["claim"]>[0], audience: Audience): Promise<void> {
+  /** @returns how many it was given to tell; 0 where that failed */
+  async #sendClaimed(query: Parameters<ReceiptStore["claim"]>[0], audience: Audience): Promise<number> {
     try {
-      for (const receipt of await this.options.store.claim(query, sweepBatch)) {
+      const claimed = await this.options.store.claim(query, sweepBatch);
+      for (const receipt of claimed) {
         await this.#send(receipt, audience);
         // Whoever moved it meanwhile could not tell of it.
         if (await this.options.store.markSent(receipt)) this.#gather(receipt, {});
       }
+      return claimed.length;
     } catch (error) {
       // They stay unsent in the store; a later sweep takes them.
       this.options.logger.warn({ error: String(error) }, "receipts wait until the log answers");
+      return 0;
     }
   }
 

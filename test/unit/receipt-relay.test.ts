@@ -10,7 +10,7 @@ const { logger } = createLogSink({ level: "silent", format: "json" });
 let storage: Storage;
 let told: number[];
 beforeEach(async () => {
-  storage = createSqliteStorage({ path: ":memory:" });
+  storage = createSqliteStorage({ path: ":memory:", now: () => 1 });
   await storage.start();
   await storage.log.append(Array.from({ length: 3 }, () => newEvent("conversation:c1", { senderId: "ann" })));
   told = [];
@@ -53,4 +53,22 @@ test("[REC1] [REC2] a node that is slow to tell does not tell of less than anoth
   goOn();
   await slow.stop();
   expect(told).toEqual([1, 3]);
+});
+
+test("[REC2] what nodes that died have left untold is told at the start, however much it is", async () => {
+  const conversations = Array.from({ length: 250 }, (_, index) => `left${index}`);
+  await storage.log.append(conversations.map((id) => newEvent(`conversation:${id}`, { senderId: "ann" })));
+  for (const conversationId of conversations) await storage.receipts.advance({ ...mark(1), conversationId });
+  const { promise: isTold, resolve } = Promise.withResolvers<void>();
+  const relay = relayOn({
+    ...storage.receipts,
+    async markSent(receipt) {
+      if (told.length === conversations.length) resolve();
+      return storage.receipts.markSent(receipt);
+    },
+  });
+  relay.start();
+  await isTold;
+  await relay.stop();
+  expect(told).toEqual(conversations.map(() => 1));
 });
