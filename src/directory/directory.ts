@@ -23,9 +23,13 @@ export interface DirectoryView {
    * a user who was removed from one joins it again with the next use.
    */
   ensureMember(conversationId: string, userId: string): Promise<boolean>;
+  /** As `ensureMember` for many conversations at once. @returns those that the user may use */
+  ensureMemberships(userId: string, conversationIds: string[]): Promise<Set<string>>;
   /** Whether the user is a member now; changes nothing. */
   isMember(conversationId: string, userId: string): Promise<boolean>;
   membersOf(conversationId: string): Promise<string[]>;
+  /** Those of the users who are members of the conversation now; always asked afresh. */
+  membersAmong(conversationId: string, userIds: string[]): Promise<Set<string>>;
   conversationsOf(userId: string): Promise<string[]>;
   /** Everyone who shares a conversation with the user, without the user, at most `limit`. */
   peersOf(userId: string, limit: number): Promise<string[]>;
@@ -36,6 +40,9 @@ export interface DirectoryView {
   /** Follows changes no more. */
   stop(): void;
 }
+
+/** A conversation with fewer members is read whole; lists of users are asked about in parts as long. */
+const smallMax = 1_000;
 
 export function createDirectoryView(options: DirectoryViewOptions): DirectoryView {
   const { directory, mode, cacheTtlMs, cacheSize, now } = options;
@@ -64,8 +71,35 @@ export function createDirectoryView(options: DirectoryViewOptions): DirectoryVie
     for (const listener of [...listeners]) listener(change);
   });
 
-  const isMember = (conversationId: string, userId: string) =>
-    memberships.lookUp({ conversationId, userId }, () => directory.isMember(conversationId, userId));
+  const membershipsAmong = (userId: string, conversationIds: string[]) =>
+    memberships.lookUp({ userId, conversationIds }, (unknown) => directory.membershipsAmong(userId, unknown));
+
+  async function join(conversationId: string, userId: string): Promise<void> {
+    await directory.addMembers(conversationId, [userId]);
+    // Our own change is forgotten at once, not only when the watch comes round to it.
+    memberships.forget({ conversationId, userId });
+  }
+
+  async function ensureMemberships(userId: string, conversationIds: string[]): Promise<Set<string>> {
+    const members = await membershipsAmong(userId, conversationIds);
+    if (mode === "managed") return members;
+    await Promise.all(conversationIds.map((id) => (members.has(id) ? undefined : join(id, userId))));
+    return new Set(conversationIds);
+  }
+
+  async function membersAmong(conversationId: string, userIds: string[]): Promise<Set<string>> {
+    // Most conversations are small, however many users are asked about.
+    if (userIds.length >= smallMax) {
+      const members = await directory.membersOf(conversationId, smallMax);
+      if (members.length < smallMax) return new Set(members).intersection(new Set(userIds));
+    }
+    const found = new Set<string>();
+    for (let start = 0; start < userIds.length; start += smallMax) {
+      const some = await directory.membersAmong(conversationId, userIds.slice(start, start + smallMax));
+      for (const userId of some) found.add(userId);
+    }
+    return found;
+  }
 
   return {
     async admit(userId) {
@@ -76,16 +110,11 @@ export function createDirectoryView(options: DirectoryViewOptions): DirectoryVie
       return directory.userState(userId);
     },
 
-    async ensureMember(conversationId, userId) {
-      if (await isMember(conversationId, userId)) return true;
-      if (mode === "managed") return false;
-      await directory.addMembers(conversationId, [userId]);
-      // Our own change is forgotten at once, not only when the watch comes round to it.
-      memberships.forget({ conversationId, userId });
-      return true;
-    },
-
-    isMember,
+    ensureMember: async (conversationId, userId) =>
+      (await ensureMemberships(userId, [conversationId])).has(conversationId),
+    ensureMemberships,
+    isMember: async (conversationId, userId) => (await membershipsAmong(userId, [conversationId])).has(conversationId),
+    membersAmong,
     membersOf: (conversationId) => directory.membersOf(conversationId),
     conversationsOf: (userId) => directory.conversationsOf(userId),
     peersOf: (userId, limit) => directory.peersOf(userId, limit),

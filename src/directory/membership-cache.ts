@@ -5,6 +5,11 @@ export interface MembershipKey {
   userId: string;
 }
 
+export interface MembershipQuestion {
+  userId: string;
+  conversationIds: string[];
+}
+
 export interface MembershipCacheOptions {
   /** Milliseconds an answer is good for; 0: nothing is remembered. */
   ttlMs: number;
@@ -14,8 +19,11 @@ export interface MembershipCacheOptions {
 }
 
 export interface MembershipCache {
-  /** The remembered answer, or that of `find`; callers that ask at the same time share one `find`. */
-  lookUp(key: MembershipKey, find: () => Promise<boolean>): Promise<boolean>;
+  /**
+   * Those of the conversations that the user is a member of, by what is remembered and what `find` says of the others, asked
+   * for all of them at once; callers that ask for the same at the same time share one `find`.
+   */
+  lookUp(question: MembershipQuestion, find: (conversationIds: string[]) => Promise<Set<string>>): Promise<Set<string>>;
   /** The answer has changed: it is forgotten, and one that is on its way is not remembered. */
   forget(key: MembershipKey): void;
   forgetAll(): void;
@@ -27,7 +35,7 @@ const keyOf = ({ conversationId, userId }: MembershipKey) => `${conversationId} 
 export function createMembershipCache({ ttlMs, sizeMax, now }: MembershipCacheOptions): MembershipCache {
   const answers = new Map<string, { member: boolean; until: number }>();
   /** Searches under way; one that is no longer in here began before a change and may not be remembered. */
-  const searches = new Map<string, Promise<boolean>>();
+  const searches = new Map<string, Promise<Set<string>>>();
 
   function remember(key: string, member: boolean): void {
     if (ttlMs === 0 || sizeMax === 0) return;
@@ -41,24 +49,48 @@ export function createMembershipCache({ ttlMs, sizeMax, now }: MembershipCacheOp
     answers.set(key, { member, until: now() + ttlMs });
   }
 
-  return {
-    async lookUp(pair, find) {
-      const key = keyOf(pair);
-      const answer = answers.get(key);
-      if (answer !== undefined && answer.until > now()) return answer.member;
+  async function search(
+    userId: string,
+    conversationIds: string[],
+    find: (conversationIds: string[]) => Promise<Set<string>>,
+  ): Promise<Set<string>> {
+    const keys = conversationIds.map((conversationId) => ({ conversationId, key: keyOf({ conversationId, userId }) }));
+    const found = find(conversationIds);
+    for (const { key } of keys) {
       answers.delete(key);
-      const underWay = searches.get(key);
-      if (underWay !== undefined) return underWay;
+      searches.set(key, found);
+    }
+    const own = () => keys.filter(({ key }) => searches.get(key) === found);
+    try {
+      const members = await found;
+      for (const { conversationId, key } of own()) remember(key, members.has(conversationId));
+      return members;
+    } finally {
+      for (const { key } of own()) searches.delete(key);
+    }
+  }
 
-      const search = find();
-      searches.set(key, search);
-      try {
-        const member = await search;
-        if (searches.get(key) === search) remember(key, member);
-        return member;
-      } finally {
-        if (searches.get(key) === search) searches.delete(key);
+  return {
+    async lookUp({ userId, conversationIds }, find) {
+      const members = new Set<string>();
+      const unknown: string[] = [];
+      const pending: { conversationId: string; found: Promise<Set<string>> }[] = [];
+      for (const conversationId of conversationIds) {
+        const key = keyOf({ conversationId, userId });
+        const answer = answers.get(key);
+        const underWay = searches.get(key);
+        if (answer !== undefined && answer.until > now()) {
+          if (answer.member) members.add(conversationId);
+        } else if (underWay !== undefined) pending.push({ conversationId, found: underWay });
+        else unknown.push(conversationId);
       }
+      if (unknown.length > 0) {
+        const found = search(userId, unknown, find);
+        for (const conversationId of unknown) pending.push({ conversationId, found });
+      }
+      const found = await Promise.all(pending.map(async (it) => (await it.found).has(it.conversationId)));
+      for (const [index, { conversationId }] of pending.entries()) if (found[index]) members.add(conversationId);
+      return members;
     },
     forget(pair) {
       const key = keyOf(pair);

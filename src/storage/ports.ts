@@ -192,9 +192,13 @@ export type DirectoryChange =
 /** Who exists and who is in which conversation [PUB3]. */
 export interface Directory {
   userState(userId: string): Promise<UserState>;
-  isMember(conversationId: string, userId: string): Promise<boolean>;
+  /** Those of the conversations that the user is a member of. */
+  membershipsAmong(userId: string, conversationIds: string[]): Promise<Set<string>>;
+  /** Those of the users who are members of the conversation. */
+  membersAmong(conversationId: string, userIds: string[]): Promise<Set<string>>;
   conversationExists(conversationId: string): Promise<boolean>;
-  membersOf(conversationId: string): Promise<string[]>;
+  /** All members, or as many as `limit`. */
+  membersOf(conversationId: string, limit?: number): Promise<string[]>;
   conversationsOf(userId: string): Promise<string[]>;
   /** Everyone who shares a conversation with the user, without the user, at most `limit`. */
   peersOf(userId: string, limit: number): Promise<string[]>;

@@ -15,8 +15,14 @@ export class Access {
   async allowed(subscriber: Subscriber, topics: Topic[]): Promise<Topic[]> {
     const { userId, grants } = subscriber;
     const others = topics.flatMap(({ kind, key }) => (kind === "presence" ? [key] : []));
-    const hidden = new Set(await this.hidden(subscriber, others));
-    const may = async ({ name, kind, key }: Topic) => {
+    const conversations = topics.flatMap(({ name, kind, key }) =>
+      (kind === "conversation" || kind === "typing") && !grants.includes(name) ? [key] : [],
+    );
+    const [hidden, mine] = await Promise.all([
+      this.hidden(subscriber, others).then((users) => new Set(users)),
+      this.options.directory.ensureMemberships(userId, [...new Set(conversations)]),
+    ]);
+    const may = ({ name, kind, key }: Topic): boolean => {
       if (grants.includes(name)) return true;
       switch (kind) {
         case "user":
@@ -25,13 +31,12 @@ export class Access {
           return key === userId;
         case "conversation":
         case "typing":
-          return this.options.directory.ensureMember(key, userId);
+          return mine.has(key);
         case "presence":
           return !hidden.has(key);
       }
     };
-    const verdicts = await Promise.all(topics.map(may));
-    return topics.filter((_, index) => verdicts[index]);
+    return topics.filter(may);
   }
 
   /** Those of the users whose presence the subscriber may not see; never itself. */

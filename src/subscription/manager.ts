@@ -77,11 +77,9 @@ export class SubscriptionManager {
     this.#follow(subscriber, followedBy(request));
     const scope = await this.#scopeOf(subscriber, request);
     const allowed = await this.options.access.allowed(subscriber, scope.topics);
+    const mayHear = new Set(allowed);
     // A topic that does not exist and one that is forbidden look the same.
-    const refused = [
-      ...scope.invalid,
-      ...scope.topics.filter((topic) => !allowed.includes(topic)).map(({ name }) => name),
-    ];
+    const refused = [...scope.invalid, ...scope.topics.filter((topic) => !mayHear.has(topic)).map(({ name }) => name)];
     const rejected: Rejected[] = refused.map((topic) => ({ topic, code: "forbidden" }));
     const fresh = this.#withinLimit(subscriber, allowed, rejected);
     const since = await this.#startingPoint(subscriber, request.since);

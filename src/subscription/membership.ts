@@ -66,10 +66,9 @@ export class Membership {
       ({ userId, follows }) => userId !== newMember && (follows?.presence || follows?.presenceOf.has(conversationId)),
     );
     // Somebody who has left it, or never was in it, does not learn who comes.
-    const areMembers = await Promise.all(
-      followers.map(({ userId }) => this.options.directory.isMember(conversationId, userId)),
-    );
-    return followers.filter((_, index) => areMembers[index]);
+    const users = [...new Set(followers.map(({ userId }) => userId))];
+    const members = await this.options.directory.membersAmong(conversationId, users);
+    return followers.filter(({ userId }) => members.has(userId));
   }
 
   async #removed(conversationId: string, userId: string): Promise<void> {

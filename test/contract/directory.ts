@@ -51,12 +51,16 @@ function describeMembers(open: Open): void {
       await storage.start();
       expect((await directory.membersOf("c1")).toSorted()).toEqual(["ann", "bob", "eve"]);
       expect((await directory.conversationsOf("ann")).toSorted()).toEqual(["c1", "c2"]);
-      expect(await directory.isMember("c1", "bob")).toBe(true);
-      expect(await directory.isMember("c2", "bob")).toBe(false);
+      expect(await directory.membershipsAmong("bob", ["c1", "c2", "none", "c1"])).toEqual(new Set(["c1"]));
+      expect(await directory.membershipsAmong("ann", ["c2"])).toEqual(new Set(["c2"]));
+      expect(await directory.membershipsAmong("ann", [])).toEqual(new Set());
+      expect(await directory.membersAmong("c1", ["eve", "bob", "nobody"])).toEqual(new Set(["bob", "eve"]));
+      expect(await directory.membersAmong("c2", ["eve", "bob"])).toEqual(new Set());
+      expect(await directory.membersOf("c1", 2)).toHaveLength(2);
       expect(await directory.conversationExists("c1")).toBe(true);
       await directory.removeMembers("c1", ["bob", "nobody"]);
       await directory.removeMembers("c1", ["bob"]);
-      expect(await directory.isMember("c1", "bob")).toBe(false);
+      expect(await directory.membershipsAmong("bob", ["c1"])).toEqual(new Set());
       expect((await directory.membersOf("c1")).toSorted()).toEqual(["ann", "eve"]);
     }),
   );

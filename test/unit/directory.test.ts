@@ -28,11 +28,11 @@ afterEach(async () => {
 function open(options: Partial<DirectoryViewOptions> = {}): DirectoryView {
   const watched: Directory = {
     ...storage.directory,
-    async isMember(conversationId, userId) {
+    async membershipsAmong(userId, conversationIds) {
       asked++;
-      const member = await storage.directory.isMember(conversationId, userId);
+      const members = await storage.directory.membershipsAmong(userId, conversationIds);
       await gate();
-      return member;
+      return members;
     },
   };
   const view = createDirectoryView({
@@ -163,9 +163,9 @@ describe("what is remembered", () => {
     let tell: (change: DirectoryChange) => void = () => {};
     const directory: Directory = {
       ...storage.directory,
-      isMember(conversationId, userId) {
+      membershipsAmong(userId, conversationIds) {
         asked++;
-        return storage.directory.isMember(conversationId, userId);
+        return storage.directory.membershipsAmong(userId, conversationIds);
       },
       watch(listener) {
         tell = listener;
@@ -195,6 +195,37 @@ describe("what is remembered", () => {
     await forgetful.isMember("c1", "ann");
     await forgetful.isMember("c1", "ann");
     expect(asked).toBe(6);
+  });
+
+  test("[SUB1] [PUB3] many memberships are one question, for those alone that are not remembered or being asked for", async () => {
+    const view = open();
+    await storage.directory.addMembers("c2", ["ann"]);
+    await view.isMember("c1", "ann");
+    const { promise, resolve } = Promise.withResolvers<void>();
+    gate = () => promise;
+    const [early, many] = [view.isMember("c3", "ann"), view.ensureMemberships("ann", ["c1", "c2", "c3", "c4"])];
+    expect(asked).toBe(3);
+    // What changes while it is asked for is not remembered; the rest of the same question is.
+    await change(view, () => storage.directory.addMembers("c4", ["ann"]));
+    resolve();
+    expect([await early, await many]).toEqual([false, new Set(["c1", "c2"])]);
+    expect(await view.ensureMemberships("ann", ["c1", "c2", "c3"])).toEqual(new Set(["c1", "c2"]));
+    expect(asked).toBe(3);
+    expect(await view.isMember("c4", "ann")).toBe(true);
+    expect(asked).toBe(4);
+  });
+
+  test("[PUB3] those of a list who are members are found, in small conversations and large ones", async () => {
+    const view = open();
+    const users = Array.from({ length: 2_500 }, (_, index) => `u${index}`);
+    const others = users.map((userId) => `other-${userId}`);
+    await storage.directory.addMembers("large", users);
+    await storage.directory.addMembers("small", ["ann", "u7"]);
+    for (const asked of [others.concat(users), ["u3", "ann"]]) {
+      expect(await view.membersAmong("large", asked)).toEqual(new Set(asked.filter((it) => users.includes(it))));
+      expect(await view.membersAmong("small", asked)).toEqual(new Set(asked.filter((it) => /^(ann|u7)$/.test(it))));
+    }
+    expect(await view.membersAmong("none", users)).toEqual(new Set());
   });
 
   test("[PUB3] a question that failed is asked again", async () => {

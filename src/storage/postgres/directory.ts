@@ -34,9 +34,15 @@ function statements(ws: string, names: DirectoryNames) {
     checkUsers: `SELECT user_id::text, disabled::boolean FROM ${users} LIMIT 0`,
     checkMembers: `SELECT conversation_id::text, user_id::text FROM ${members} LIMIT 0`,
     user: `SELECT coalesce(disabled::boolean, false) AS disabled FROM ${users} WHERE user_id = $1`,
-    isMember: `SELECT 1 AS found FROM ${members} WHERE conversation_id = $1 AND user_id = $2 LIMIT 1`,
+    membershipsAmong: `SELECT conversation_id::text AS id FROM ${members} WHERE user_id = $1 AND conversation_id = ANY ($2)`,
+    membersAmong: `SELECT user_id::text AS id FROM ${members} WHERE conversation_id = $1 AND user_id = ANY ($2)`,
+    // Slower, for a list in which some cannot be ids of that column: the others still count.
+    membershipsAmongAsText: `SELECT conversation_id::text AS id FROM ${members}
+      WHERE user_id = $1 AND conversation_id::text = ANY ($2::text[])`,
+    membersAmongAsText: `SELECT user_id::text AS id FROM ${members}
+      WHERE conversation_id = $1 AND user_id::text = ANY ($2::text[])`,
     conversation: `SELECT 1 AS found FROM ${conversations} WHERE conversation_id = $1 LIMIT 1`,
-    membersOf: `SELECT user_id::text AS id FROM ${members} WHERE conversation_id = $1`,
+    membersOf: `SELECT user_id::text AS id FROM ${members} WHERE conversation_id = $1 LIMIT $2`,
     conversationsOf: `SELECT conversation_id::text AS id FROM ${members} WHERE user_id = $1`,
     peersOf: `SELECT DISTINCT theirs.user_id::text AS id
       FROM ${members} AS mine JOIN ${members} AS theirs USING (conversation_id)
@@ -44,7 +50,6 @@ function statements(ws: string, names: DirectoryNames) {
     sharingWith: `SELECT DISTINCT theirs.user_id::text AS id
       FROM ${members} AS mine JOIN ${members} AS theirs USING (conversation_id)
       WHERE mine.user_id = $1 AND theirs.user_id = ANY ($2)`,
-    // Slower, for a list in which some cannot be ids of that column: the others still count.
     sharingWithAsText: `SELECT DISTINCT theirs.user_id::text AS id
       FROM ${members} AS mine JOIN ${members} AS theirs USING (conversation_id)
       WHERE mine.user_id = $1 AND theirs.user_id::text = ANY ($2::text[])`,
@@ -92,6 +97,14 @@ export function createDirectory({ pool, schema, names, watch }: DirectoryOptions
     return (await find<{ id: string }>(text, parameters)).map(({ id }) => id);
   }
 
+  /** Those of a list that a statement finds for one id. */
+  async function among(id: string, list: string[], { text, asText }: { text: string; asText: string }) {
+    if (list.length === 0) return new Set<string>();
+    const parameters = [id, arrayOf(list)];
+    const rows = await find<{ id: string }>(text, parameters, () => find(asText, parameters));
+    return new Set(rows.map((row) => row.id));
+  }
+
   /** The nodes' listeners, this one's own included, are told before it resolves. */
   async function write(kind: keyof DirectoryNames, text: string, parameters: Parameter[]): Promise<void> {
     const view = names[kind];
@@ -123,18 +136,16 @@ export function createDirectory({ pool, schema, names, watch }: DirectoryOptions
       if (!row) return "unknown";
       return row.disabled ? "disabled" : "active";
     },
-    isMember: async (conversationId, userId) => (await find(sql.isMember, [conversationId, userId])).length > 0,
+    membershipsAmong: (userId, conversationIds) =>
+      among(userId, conversationIds, { text: sql.membershipsAmong, asText: sql.membershipsAmongAsText }),
+    membersAmong: (conversationId, userIds) =>
+      among(conversationId, userIds, { text: sql.membersAmong, asText: sql.membersAmongAsText }),
     conversationExists: async (conversationId) => (await find(sql.conversation, [conversationId])).length > 0,
-    membersOf: (conversationId) => ids(sql.membersOf, [conversationId]),
+    membersOf: (conversationId, limit) => ids(sql.membersOf, [conversationId, limit ?? null]),
     conversationsOf: (userId) => ids(sql.conversationsOf, [userId]),
     peersOf: (userId, limit) => ids(sql.peersOf, [userId, limit]),
     async sharingWith(userId, userIds) {
-      if (userIds.length === 0) return new Set();
-      const parameters = [userId, arrayOf(userIds)];
-      const rows = await find<{ id: string }>(sql.sharingWith, parameters, () =>
-        find(sql.sharingWithAsText, parameters),
-      );
-      const sharing = new Set(rows.map(({ id }) => id));
+      const sharing = await among(userId, userIds, { text: sql.sharingWith, asText: sql.sharingWithAsText });
       if (userIds.includes(userId)) sharing.add(userId);
       return sharing;
     },

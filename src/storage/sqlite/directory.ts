@@ -22,11 +22,18 @@ function prepare(database: Database) {
   const by = <Row, Arguments extends (string | number)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
   return {
     user: by<{ disabled: number }, [string]>("SELECT disabled FROM users WHERE user_id = ?"),
-    isMember: by<{ found: number }, [string, string]>(
-      "SELECT 1 AS found FROM members WHERE conversation_id = ? AND user_id = ?",
+    membershipsAmong: by<{ id: string }, [string, string]>(
+      `SELECT value AS id FROM json_each(?2) WHERE EXISTS (
+         SELECT 1 FROM members WHERE conversation_id = value AND user_id = ?1)`,
+    ),
+    membersAmong: by<{ id: string }, [string, string]>(
+      `SELECT value AS id FROM json_each(?2) WHERE EXISTS (
+         SELECT 1 FROM members WHERE conversation_id = ?1 AND user_id = value)`,
     ),
     conversation: by<{ found: number }, [string]>("SELECT 1 AS found FROM conversations WHERE conversation_id = ?"),
-    membersOf: by<{ id: string }, [string]>("SELECT user_id AS id FROM members WHERE conversation_id = ?"),
+    membersOf: by<{ id: string }, [string, number]>(
+      "SELECT user_id AS id FROM members WHERE conversation_id = ? LIMIT ?",
+    ),
     conversationsOf: by<{ id: string }, [string]>("SELECT conversation_id AS id FROM members WHERE user_id = ?"),
     peersOf: by<{ id: string }, [string, number]>(
       `SELECT DISTINCT theirs.user_id AS id FROM members AS mine JOIN members AS theirs USING (conversation_id)
@@ -76,16 +83,21 @@ export class DirectoryTables {
     return row.disabled ? "disabled" : "active";
   }
 
-  isMember(conversationId: string, userId: string): boolean {
-    return this.#sql.isMember.get(conversationId, userId) !== null;
+  membershipsAmong(userId: string, conversationIds: string[]): string[] {
+    return this.#sql.membershipsAmong.all(userId, JSON.stringify(conversationIds)).map(({ id }) => id);
+  }
+
+  membersAmong(conversationId: string, userIds: string[]): string[] {
+    return this.#sql.membersAmong.all(conversationId, JSON.stringify(userIds)).map(({ id }) => id);
   }
 
   conversationExists(conversationId: string): boolean {
     return this.#sql.conversation.get(conversationId) !== null;
   }
 
-  membersOf(conversationId: string): string[] {
-    return this.#sql.membersOf.all(conversationId).map(({ id }) => id);
+  /** @param limit below 0: all */
+  membersOf(conversationId: string, limit: number): string[] {
+    return this.#sql.membersOf.all(conversationId, limit).map(({ id }) => id);
   }
 
   conversationsOf(userId: string): string[] {

@@ -81,9 +81,11 @@ function createOperations(database: Database) {
     setLastSeen: (userIds: string[], at: number) => statuses.setLastSeen(userIds, at),
     takeExpired: (now: number, limit: number) => statuses.takeExpired(now, limit),
     userState: (userId: string) => directory.userState(userId),
-    isMember: (conversationId: string, userId: string) => directory.isMember(conversationId, userId),
+    membershipsAmong: (userId: string, conversationIds: string[]) =>
+      directory.membershipsAmong(userId, conversationIds),
+    membersAmong: (conversationId: string, userIds: string[]) => directory.membersAmong(conversationId, userIds),
     conversationExists: (conversationId: string) => directory.conversationExists(conversationId),
-    membersOf: (conversationId: string) => directory.membersOf(conversationId),
+    membersOf: (conversationId: string, limit: number) => directory.membersOf(conversationId, limit),
     conversationsOf: (userId: string) => directory.conversationsOf(userId),
     peersOf: (userId: string, limit: number) => directory.peersOf(userId, limit),
     sharingWith: (userId: string, userIds: string[]) => directory.sharingWith(userId, userIds),

@@ -154,9 +154,11 @@ function createDirectory(calls: WorkerCalls, watch: DirectoryWatch): Directory {
   };
   return {
     userState: (userId) => calls.call("userState", userId),
-    isMember: (conversationId, userId) => calls.call("isMember", conversationId, userId),
+    membershipsAmong: async (userId, conversationIds) =>
+      new Set(await calls.call("membershipsAmong", userId, conversationIds)),
+    membersAmong: async (conversationId, userIds) => new Set(await calls.call("membersAmong", conversationId, userIds)),
     conversationExists: (conversationId) => calls.call("conversationExists", conversationId),
-    membersOf: (conversationId) => calls.call("membersOf", conversationId),
+    membersOf: (conversationId, limit = -1) => calls.call("membersOf", conversationId, limit),
     conversationsOf: (userId) => calls.call("conversationsOf", userId),
     peersOf: (userId, limit) => calls.call("peersOf", userId, limit),
     sharingWith: async (userId, userIds) => new Set(await calls.call("sharingWith", userId, userIds)),
