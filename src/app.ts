@@ -3,8 +3,7 @@ import { createAuthenticator } from "./auth/authenticator.ts";
 import type { Audience } from "./broadcast/broadcaster.ts";
 import { createBroadcasting } from "./broadcast/broadcasting.ts";
 import type { NativeTopics } from "./broadcast/ports.ts";
-import { createCallPermission } from "./calls/permission.ts";
-import { createCallService } from "./calls/service.ts";
+import { createCalls } from "./calls/calls.ts";
 import { createLocalCluster } from "./cluster/local/cluster.ts";
 import type { Cluster } from "./cluster/ports.ts";
 import { createRedisCluster } from "./cluster/redis/cluster.ts";
@@ -31,12 +30,13 @@ import { createSqliteStorage } from "./storage/sqlite/storage.ts";
 import { Freshness } from "./subscription/freshness.ts";
 import { createSnapshots } from "./subscription/snapshots.ts";
 import { createSubscriptions } from "./subscription/subscriptions.ts";
-import { callsTopic, everyoneTopic, userTopic } from "./subscription/topic.ts";
+import { everyoneTopic } from "./subscription/topic.ts";
 import { Counts } from "./telemetry/counts.ts";
 import type { Logger } from "./telemetry/logger.ts";
 import { createAddressLimiter } from "./websocket/address-limiter.ts";
 import { createAdministration } from "./websocket/administration.ts";
 import type { Connection } from "./websocket/connection.ts";
+import { followDirectory } from "./websocket/directory-news.ts";
 import { Draining } from "./websocket/draining.ts";
 import { figuresOf } from "./websocket/figures.ts";
 import { Hub } from "./websocket/hub.ts";
@@ -148,25 +148,16 @@ export async function startApp(options: AppOptions): Promise<App> {
     settings: config.typing,
     now,
   });
-  const calls = createCallService({
-    registry: cluster.calls,
-    deliver: ({ userId, deviceId, type, payload }) =>
-      void broadcaster.toTopic(callsTopic(userId), { type, payload }, { onlyDevice: deviceId }),
-    devicesOf: (userId) => presence.deviceIdsOf(userId),
-    mayCall: createCallPermission({ settings: config.calls, view: directory, directory: storage.directory }),
-    async logMissed(userId, payload, callId) {
-      await publisher.append({
-        id: newId(),
-        topic: userTopic(userId),
-        type: "call.ended",
-        payload: JSON.stringify(payload),
-        createdAt: now(),
-        idempotencyKey: `missed:${callId}`,
-      });
-    },
-    now,
-    after: realTimers.after,
+  const calls = createCalls({
     settings: config.calls,
+    registry: cluster.calls,
+    broadcaster,
+    publisher,
+    presence,
+    view: directory,
+    directory: storage.directory,
+    now,
+    newId,
     logger,
   });
   const receipts = new ReceiptRelay({
@@ -313,10 +304,15 @@ export async function startApp(options: AppOptions): Promise<App> {
     presence,
     typing,
     hub,
+    hearAdministration: (message) => administration.survey.hear(message),
+    logger,
+  });
+  const unfollowDirectory = followDirectory({
     view: directory,
     directory: storage.directory,
     membership,
-    hearAdministration: (message) => administration.survey.hear(message),
+    hub,
+    timers: realTimers,
     logger,
   });
   // Everybody hears it, so it is not asked for by anybody.
@@ -356,6 +352,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     calls.stop();
     sequencer.stop();
     await presence.stop();
+    unfollowDirectory();
     directory.stop();
     authenticator.stop();
     await server.stop();

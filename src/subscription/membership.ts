@@ -18,6 +18,9 @@ export interface MembershipOptions {
   onLost: (subscriber: Subscriber, topics: Topic[]) => void;
 }
 
+/** Connections that are looked at again at once. */
+const atOnce = 64;
+
 export class Membership {
   constructor(private readonly options: MembershipOptions) {}
 
@@ -97,7 +100,11 @@ export class Membership {
   /** Changes may have been missed: everything that connections are on, or follow, is looked at again. */
   async #recheckAll(): Promise<void> {
     const joins: (() => Promise<void>)[] = [];
-    for (const subscriber of [...this.options.allSubscribers()]) joins.push(await this.#recheck(subscriber));
+    const subscribers = [...this.options.allSubscribers()];
+    for (let start = 0; start < subscribers.length; start += atOnce) {
+      const some = subscribers.slice(start, start + atOnce);
+      joins.push(...(await Promise.all(some.map((subscriber) => this.#recheck(subscriber)))));
+    }
     await Promise.all(joins.map((join) => join()));
   }
 

@@ -1,13 +1,10 @@
-/** What other nodes and the directory say, brought to this node's connections. */
+/** What other nodes say, brought to this node's connections. */
 import type { Broadcaster } from "../broadcast/broadcaster.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { Cluster, ControlMessage, PresenceRegistry, TopicMessage } from "../cluster/ports.ts";
-import type { DirectoryView } from "../directory/directory.ts";
 import type { Place, PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import { CloseCode } from "../protocol/close.ts";
-import type { Directory, DirectoryChange } from "../storage/ports.ts";
-import type { Membership } from "../subscription/membership.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Hub } from "./hub.ts";
 
@@ -18,9 +15,6 @@ export interface NewsOptions {
   presence: Pick<PresenceTracker, "tellAgain">;
   typing: TypingTracker;
   hub: Hub;
-  view: DirectoryView;
-  directory: Pick<Directory, "userState">;
-  membership: Membership;
   /** Takes a control message that is an administrator's. @returns whether it was one */
   hearAdministration: (message: ControlMessage) => boolean;
   logger: Logger;
@@ -28,7 +22,7 @@ export interface NewsOptions {
 
 /** Begins to follow; nothing that was said before is heard. */
 export function followNews(options: NewsOptions): void {
-  const { cluster, sequencer, broadcaster, presence, typing, hub, view, directory, membership, logger } = options;
+  const { cluster, sequencer, broadcaster, presence, typing, hub, logger } = options;
   const { bus } = cluster;
   const warn = (message: string) => (error: unknown) => logger.warn({ error: String(error) }, message);
 
@@ -52,15 +46,6 @@ export function followNews(options: NewsOptions): void {
     }
   }
 
-  async function onDirectoryChange(change: DirectoryChange): Promise<void> {
-    await membership.apply(change);
-    const users = change.kind === "user_changed" ? [change.userId] : change.kind === "resync" ? hub.userIds() : [];
-    for (const userId of users) {
-      if ((await directory.userState(userId)) !== "disabled") continue;
-      for (const connection of hub.ofUser(userId)) connection.close(CloseCode.revoked, "user disabled");
-    }
-  }
-
   bus.onTopicMessage(onTopicMessage);
   bus.onControlMessage(onControlMessage);
   cluster.presence.onSuperseded?.((devices) => devices.forEach(closeReplaced));
@@ -70,5 +55,4 @@ export function followNews(options: NewsOptions): void {
     presence.tellAgain(sinceMs);
     bus.broadcast({ kind: "gap", sinceMs });
   });
-  view.onChange((change) => void onDirectoryChange(change).catch(warn("a change of membership waits")));
 }

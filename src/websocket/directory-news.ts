@@ -1,0 +1,67 @@
+/** Takes and gives rights on this node's connections as the directory changes, and sends away who is disabled [SUB3] [AUTH4]. */
+import type { DirectoryView } from "../directory/directory.ts";
+import type { Timers } from "../presence/timers.ts";
+import { CloseCode } from "../protocol/close.ts";
+import type { Directory, DirectoryChange } from "../storage/ports.ts";
+import type { Membership } from "../subscription/membership.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Hub } from "./hub.ts";
+
+export interface DirectoryNewsOptions {
+  view: Pick<DirectoryView, "onChange">;
+  directory: Pick<Directory, "userState">;
+  membership: Pick<Membership, "apply">;
+  hub: Pick<Hub, "userIds" | "ofUser">;
+  timers: Timers;
+  logger: Pick<Logger, "warn">;
+}
+
+/** After what failed everything is looked at again so much later, ms. */
+const retryDelayMs = 1_000;
+/** Users that are asked about at once where all are. */
+const atOnce = 64;
+
+/** Begins to follow. @returns stops it */
+export function followDirectory(options: DirectoryNewsOptions): () => void {
+  const { view, directory, membership, hub, timers, logger } = options;
+  /** Calls off the next try; null: nothing has failed. */
+  let callOff: (() => void) | null = null;
+  let isStopped = false;
+
+  async function sendAwayDisabled(userIds: string[]): Promise<void> {
+    for (let start = 0; start < userIds.length; start += atOnce) {
+      await Promise.all(userIds.slice(start, start + atOnce).map(sendAwayIfDisabled));
+    }
+  }
+
+  async function sendAwayIfDisabled(userId: string): Promise<void> {
+    if ((await directory.userState(userId)) !== "disabled") return;
+    for (const connection of [...hub.ofUser(userId)]) connection.close(CloseCode.revoked, "user disabled");
+  }
+
+  async function apply(change: DirectoryChange): Promise<void> {
+    await membership.apply(change);
+    if (change.kind === "user_changed") await sendAwayDisabled([change.userId]);
+    if (change.kind === "resync") await sendAwayDisabled(hub.userIds());
+  }
+
+  async function follow(change: DirectoryChange): Promise<void> {
+    try {
+      await apply(change);
+    } catch (error) {
+      logger.warn({ error: String(error), change: change.kind }, "a change of the directory waits");
+      if (isStopped) return;
+      callOff ??= timers.after(retryDelayMs, () => {
+        callOff = null;
+        void follow({ kind: "resync" });
+      });
+    }
+  }
+
+  const unfollow = view.onChange((change) => void follow(change));
+  return () => {
+    isStopped = true;
+    unfollow();
+    callOff?.();
+  };
+}

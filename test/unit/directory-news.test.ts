@@ -1,0 +1,75 @@
+/** Changes of the directory that could not be worked on are made good later, whatever they were [SUB3] [AUTH4]. */
+import { beforeEach, expect, test } from "bun:test";
+import { type DirectoryChange, StorageUnavailable, type UserState } from "../../src/storage/ports.ts";
+import { createLogSink } from "../../src/telemetry/logger.ts";
+import type { Connection } from "../../src/websocket/connection.ts";
+import { followDirectory } from "../../src/websocket/directory-news.ts";
+import { createHandClock, type HandClock } from "../support/hand-clock.ts";
+
+const { logger } = createLogSink({ level: "silent", format: "json" });
+let clock: HandClock;
+let tell: (change: DirectoryChange) => void;
+let stop: () => void;
+let isAway: boolean;
+let applied: DirectoryChange["kind"][];
+let states: Map<string, UserState>;
+let closed: { userId: string; code: number }[];
+
+beforeEach(() => {
+  isAway = false;
+  applied = [];
+  closed = [];
+  states = new Map(Array.from({ length: 150 }, (_, index) => [`u${index}`, "active"]));
+  clock = createHandClock({ settled: () => new Promise((resolve) => setImmediate(resolve)) });
+  const ask = async <Answer>(answer: () => Answer): Promise<Answer> => {
+    if (isAway) throw new StorageUnavailable("away");
+    return answer();
+  };
+  stop = followDirectory({
+    view: {
+      onChange(listener) {
+        tell = listener;
+        return () => (tell = () => {});
+      },
+    },
+    directory: { userState: (userId) => ask(() => states.get(userId) ?? "unknown") },
+    membership: { apply: ({ kind }) => ask(() => void applied.push(kind)) },
+    hub: {
+      userIds: () => [...states.keys()],
+      ofUser: (userId) => [{ close: (code: number) => closed.push({ userId, code }) } as unknown as Connection],
+    },
+    timers: clock,
+    logger,
+  });
+});
+
+test("[SUB3] [AUTH4] what failed is made good by looking at everything again, once the engine answers", async () => {
+  isAway = true;
+  tell({ kind: "member_removed", conversationId: "c1", userId: "u1" });
+  states.set("u2", "disabled");
+  tell({ kind: "user_changed", userId: "u2" });
+  await clock.pass(3_500);
+  expect([applied, closed]).toEqual([[], []]);
+  expect(clock.waiting()).toBe(1);
+  isAway = false;
+  await clock.pass(1_000);
+  expect(applied).toEqual(["resync"]);
+  expect(closed).toEqual([{ userId: "u2", code: 4011 }]);
+  expect(clock.waiting()).toBe(0);
+});
+
+test("[AUTH4] after a gap every user who is disabled is sent away, and nobody else", async () => {
+  for (const userId of ["u0", "u64", "u149"]) states.set(userId, "disabled");
+  tell({ kind: "resync" });
+  await clock.pass(0);
+  expect(closed.map(({ userId }) => userId)).toEqual(["u0", "u64", "u149"]);
+});
+
+test("[DRN] nothing is tried again once it was stopped", async () => {
+  isAway = true;
+  tell({ kind: "resync" });
+  await clock.pass(10);
+  expect(clock.waiting()).toBe(1);
+  stop();
+  expect(clock.waiting()).toBe(0);
+});
