@@ -19,7 +19,7 @@ export class Access {
       (kind === "conversation" || kind === "typing") && !grants.includes(name) ? [key] : [],
     );
     const [hidden, mine] = await Promise.all([
-      this.hidden(subscriber, others).then((users) => new Set(users)),
+      this.strangers(userId, others).then((users) => new Set(users)),
       this.options.directory.ensureMemberships(userId, [...new Set(conversations)]),
     ]);
     const may = ({ name, kind, key }: Topic): boolean => {
@@ -39,10 +39,10 @@ export class Access {
     return topics.filter(may);
   }
 
-  /** Those of the users whose presence the subscriber may not see; never itself. */
-  async hidden({ userId }: Subscriber, userIds: string[]): Promise<string[]> {
-    if (this.options.presenceVisibleTo === "everyone" || userIds.length === 0) return [];
-    const visible = await this.options.directory.sharingWith(userId, userIds);
-    return userIds.filter((other) => other !== userId && !visible.has(other));
+  /** Those of the users who may not see the user's presence, nor the user theirs; never the user itself. */
+  async strangers(userId: string, others: string[]): Promise<string[]> {
+    if (this.options.presenceVisibleTo === "everyone" || others.length === 0) return [];
+    const visible = await this.options.directory.sharingWith(userId, others);
+    return others.filter((other) => other !== userId && !visible.has(other));
   }
 }

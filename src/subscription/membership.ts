@@ -82,10 +82,14 @@ export class Membership {
       onLost(subscriber, [topicOf("typing", conversationId)]);
       await this.#recheckPresence(subscriber);
     }
-    for (const member of await directory.membersOf(conversationId)) {
-      for (const subscriber of [...subscribersOf(member)]) {
-        if (subscriber.isSubscribed(presenceTopic(userId))) await this.#recheckPresence(subscriber);
-      }
+    const followers = (await directory.membersOf(conversationId))
+      .flatMap((member) => [...subscribersOf(member)])
+      .filter((subscriber) => subscriber.isSubscribed(presenceTopic(userId)));
+    const strangers = new Set(
+      await this.options.access.strangers(userId, [...new Set(followers.map((follower) => follower.userId))]),
+    );
+    for (const follower of followers) {
+      if (strangers.has(follower.userId)) subscriptions.revoke(follower, [presenceTopic(userId)]);
     }
   }
 
@@ -93,7 +97,7 @@ export class Membership {
     const others = subscriber
       .topics()
       .flatMap((name) => (name.startsWith("presence:") ? [name.slice("presence:".length)] : []));
-    const hidden = await this.options.access.hidden(subscriber, others);
+    const hidden = await this.options.access.strangers(subscriber.userId, others);
     this.options.subscriptions.revoke(subscriber, hidden.map(presenceTopic));
   }
 
