@@ -118,7 +118,8 @@ export class Sequencer {
 
   /** Makes the cursor reach a position that another node gave out. @returns whether it does */
   async reach(position: number): Promise<boolean> {
-    if (position > this.#safePosition) await this.repair();
+    // Twice: a repair that was under way may have asked the log before the position was given out.
+    for (let repairs = 0; repairs < 2 && position > this.#safePosition; repairs++) await this.repair();
     return position <= this.#safePosition;
   }
 
