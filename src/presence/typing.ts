@@ -1,6 +1,7 @@
 /** Who is typing where: renewed, relayed sparingly, and always ended by the server [TYP1] [TYP2]. */
 import type { Audience, EphemeralEvent } from "../broadcast/broadcaster.ts";
 import type { Recipient } from "../broadcast/ports.ts";
+import type { TopicMessage } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
 import { typingTopic } from "../subscription/topic.ts";
 
@@ -36,6 +37,8 @@ export class TypingTracker {
   readonly #entries = new Map<string, Entry>();
   /** Per conversation those who type in it, for snapshots. */
   readonly #byConversation = new Map<string, Set<Entry>>();
+  /** Per connection what it has going: nearly every one that closes has nothing, and must not cost a look at all others. */
+  readonly #byTypist = new Map<Typist, Set<Entry>>();
   #timer: Timer | null = null;
 
   constructor(private readonly options: TypingTrackerOptions) {}
@@ -75,30 +78,26 @@ export class TypingTracker {
 
   /** Ends all that a connection has going: it has gone, or lost access to some conversations. */
   stopAll(typist: Typist, conversationIds?: string[]): void {
-    // Nearly every connection types nowhere; the scan is over those who type right now, not over connections.
-    for (const [key, entry] of this.#entries) {
-      if (entry.typist !== typist) continue;
-      if (conversationIds === undefined || conversationIds.includes(entry.conversationId)) this.#end(key);
+    for (const { conversationId, userId } of [...(this.#byTypist.get(typist) ?? [])]) {
+      const isMeant = conversationIds === undefined || conversationIds.includes(conversationId);
+      if (isMeant) this.#end(keyOf(conversationId, userId));
     }
   }
 
-  /** Another node said that somebody types, or has stopped. */
-  heard(event: { type: string; userId: string; conversationId: string; expiresAt: number }): void {
-    const key = keyOf(event.conversationId, event.userId);
-    const known = this.#entries.get(key);
-    if (known?.typist) return;
-    if (event.type === "typing.stop") this.#remove(key);
-    else {
-      const { userId, conversationId } = event;
-      this.#put(key, {
-        userId,
-        conversationId,
-        typist: null,
-        takenOver: false,
-        expiresAt: event.expiresAt + remoteSlackMs,
-        relayedAt: 0,
-      });
-    }
+  /** Another node said something on a typing topic: that somebody types, or has stopped; all else is a backend's own. */
+  heard({ topic, type, payload, at }: Pick<TopicMessage & { kind: "ephemeral" }, "topic" | "type" | "payload" | "at">) {
+    if (type !== "typing.start" && type !== "typing.stop") return;
+    const { user_id: userId, conversation_id: conversationId, expires_at } = JSON.parse(payload);
+    // A backend may name any conversation; of another one nobody has been told here.
+    if (topic !== typingTopic(conversationId)) return;
+    const key = keyOf(conversationId, userId);
+    if (this.#entries.get(key)?.typist) return;
+    const { now, settings } = this.options;
+    // How long by the other's clock, and until when by ours: the clocks may differ by more than that.
+    const lastsMs = Math.min(Date.parse(expires_at) - at, settings.timeout);
+    if (type === "typing.stop" || !(lastsMs > 0)) return this.#remove(key);
+    const expiresAt = now() + lastsMs + remoteSlackMs;
+    this.#put(key, { userId, conversationId, typist: null, takenOver: false, expiresAt, relayedAt: 0 });
   }
 
   snapshot(conversationId: string, exceptUserId: string) {
@@ -133,18 +132,16 @@ export class TypingTracker {
   #put(key: string, entry: Entry): void {
     this.#remove(key);
     this.#entries.set(key, entry);
-    const there = this.#byConversation.get(entry.conversationId);
-    if (there === undefined) this.#byConversation.set(entry.conversationId, new Set([entry]));
-    else there.add(entry);
+    insert(this.#byConversation, entry.conversationId, entry);
+    if (entry.typist !== null) insert(this.#byTypist, entry.typist, entry);
   }
 
   #remove(key: string): void {
     const entry = this.#entries.get(key);
     if (entry === undefined) return;
     this.#entries.delete(key);
-    const there = this.#byConversation.get(entry.conversationId)!;
-    there.delete(entry);
-    if (there.size === 0) this.#byConversation.delete(entry.conversationId);
+    erase(this.#byConversation, entry.conversationId, entry);
+    if (entry.typist !== null) erase(this.#byTypist, entry.typist, entry);
   }
 
   #end(key: string): void {
@@ -157,3 +154,15 @@ export class TypingTracker {
 }
 
 const keyOf = (conversationId: string, userId: string) => `${conversationId} ${userId}`;
+
+function insert<Key>(index: Map<Key, Set<Entry>>, key: Key, entry: Entry): void {
+  const there = index.get(key);
+  if (there === undefined) index.set(key, new Set([entry]));
+  else there.add(entry);
+}
+
+function erase<Key>(index: Map<Key, Set<Entry>>, key: Key, entry: Entry): void {
+  const there = index.get(key);
+  there?.delete(entry);
+  if (there?.size === 0) index.delete(key);
+}

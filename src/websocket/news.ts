@@ -29,9 +29,7 @@ export function followNews(options: NewsOptions): void {
   function onTopicMessage(message: TopicMessage): void {
     if (message.kind === "logged") return sequencer.accept(message.event, { exceptDevice: message.exceptDevice });
     broadcaster.relay(message);
-    if (!message.topic.startsWith("typing:")) return;
-    const { user_id: userId, conversation_id: conversationId, expires_at } = JSON.parse(message.payload);
-    typing.heard({ type: message.type, userId, conversationId, expiresAt: Date.parse(expires_at) });
+    if (message.topic.startsWith("typing:")) typing.heard(message);
   }
 
   function onControlMessage(message: ControlMessage): void {

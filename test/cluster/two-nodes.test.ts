@@ -78,6 +78,26 @@ test("[TYP1] typing is seen on the other node", async () => {
   await ben.next("typing.stop");
 });
 
+test("[TYP2] [PUB1] what a backend says on a typing topic makes nobody a typist on the other node", async () => {
+  const { c, ids, anna, ben } = await pair();
+  const backend = await here.backend();
+  const topic = `typing:${c}`;
+  await backend.ask("publish", { topic, type: "dictation", payload: { user_id: ids.ben, conversation_id: c } });
+  await ben.next("dictation");
+  const far = "2999-01-01T00:00:00.000Z";
+  const elsewhere = { user_id: ids.ben, conversation_id: fresh("c"), expires_at: far };
+  await backend.ask("publish", { topic, type: "typing.start", payload: elsewhere });
+  await ben.next("typing.start");
+  await anna.ask("typing.start", { conversation_id: c });
+  await ben.next("typing.start", ({ conversation_id }) => conversation_id === c);
+  const typing = [{ user_id: ids.anna, conversation_id: c, expires_at: expect.any(String) }];
+  const eve = await there.connect(fresh("eve"));
+  expect((await eve.ask("subscribe", { topics: [topic] })).topics).toEqual([{ topic, snapshot: { typing } }]);
+  expect(Date.parse(eve.all("subscribed").at(-1)!.payload.topics[0].snapshot.typing[0].expires_at)).toBeLessThan(
+    Date.now() + 60_000,
+  );
+});
+
 test("[PRE1] [PRE2] one is online on all nodes until the last device has gone", async () => {
   const { ids, anna, ben } = await pair();
   await anna.ask("subscribe", { topics: ["presence"], filters: { user_ids: [ids.ben] } });
