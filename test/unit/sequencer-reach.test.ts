@@ -48,7 +48,7 @@ test("[LOG4] a cursor that was given out while a repair was under way is reached
 test("[LOG6] a device may acknowledge what another node has sent it just before", async () => {
   const sequencer = new Sequencer({ log: storage.log, publish() {}, hasSubscribers: () => false, logger });
   await storage.log.append(newEvents("conversation:c1", 3));
-  const acknowledging = (cursor: number) =>
+  const acknowledging = async (cursor: number) =>
     acknowledge({
       from: createSubscriber("ann"),
       payload: { cursor },
