@@ -25,6 +25,8 @@ export interface DirectoryView {
   ensureMember(conversationId: string, userId: string): Promise<boolean>;
   /** As `ensureMember` for many conversations at once. @returns those that the user may use */
   ensureMemberships(userId: string, conversationIds: string[]): Promise<Set<string>>;
+  /** Those of the conversations that the user is a member of now; changes nothing. */
+  membershipsAmong(userId: string, conversationIds: string[]): Promise<Set<string>>;
   /** Whether the user is a member now; changes nothing. */
   isMember(conversationId: string, userId: string): Promise<boolean>;
   membersOf(conversationId: string): Promise<string[]>;
@@ -113,6 +115,7 @@ export function createDirectoryView(options: DirectoryViewOptions): DirectoryVie
     ensureMember: async (conversationId, userId) =>
       (await ensureMemberships(userId, [conversationId])).has(conversationId),
     ensureMemberships,
+    membershipsAmong,
     isMember: async (conversationId, userId) => (await membershipsAmong(userId, [conversationId])).has(conversationId),
     membersAmong,
     membersOf: (conversationId) => directory.membersOf(conversationId),

@@ -11,16 +11,20 @@ export interface AccessOptions {
 export class Access {
   constructor(private readonly options: AccessOptions) {}
 
-  /** Those of the topics that the subscriber may hear. In an open directory asking for a conversation joins it. */
-  async allowed(subscriber: Subscriber, topics: Topic[]): Promise<Topic[]> {
+  /**
+   * Those of the topics that the subscriber may hear. In an open directory asking for a conversation joins it, unless it is
+   * `unasked`: whoever was removed is not brought back by the server.
+   */
+  async allowed(subscriber: Subscriber, topics: Topic[], { unasked = false } = {}): Promise<Topic[]> {
     const { userId, grants } = subscriber;
+    const { ensureMemberships, membershipsAmong } = this.options.directory;
     const others = topics.flatMap(({ kind, key }) => (kind === "presence" ? [key] : []));
     const conversations = topics.flatMap(({ name, kind, key }) =>
       (kind === "conversation" || kind === "typing") && !grants.includes(name) ? [key] : [],
     );
     const [hidden, mine] = await Promise.all([
       this.strangers(userId, others).then((users) => new Set(users)),
-      this.options.directory.ensureMemberships(userId, [...new Set(conversations)]),
+      (unasked ? membershipsAmong : ensureMemberships)(userId, [...new Set(conversations)]),
     ]);
     const may = ({ name, kind, key }: Topic): boolean => {
       if (grants.includes(name)) return true;

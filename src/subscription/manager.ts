@@ -40,6 +40,8 @@ interface SubscribeRequest {
 
 interface UnderWay {
   subscriber: Subscriber;
+  /** Nobody asked for it: what the connection follows has grown. */
+  unasked: boolean;
   revoked: Set<string>;
 }
 
@@ -60,9 +62,9 @@ export class SubscriptionManager {
     return this.#inTurn(subscriber, () => this.#subscribe(subscriber, request));
   }
 
-  async #subscribe(subscriber: Subscriber, request: SubscribeRequest): Promise<Subscribed> {
+  async #subscribe(subscriber: Subscriber, request: SubscribeRequest, { unasked = false } = {}): Promise<Subscribed> {
     // Known from before anybody is asked, so that a right which is lost after the answer counts.
-    const underWay: UnderWay = { subscriber, revoked: new Set() };
+    const underWay: UnderWay = { subscriber, unasked, revoked: new Set() };
     this.#catchingUp.add(underWay);
     try {
       return await this.#subscribeUnless(underWay, request);
@@ -72,11 +74,11 @@ export class SubscriptionManager {
   }
 
   async #subscribeUnless(underWay: UnderWay, request: SubscribeRequest): Promise<Subscribed> {
-    const { subscriber } = underWay;
+    const { subscriber, unasked } = underWay;
     // Before the directory is asked: who is added after its answer is added to those who follow.
     this.#follow(subscriber, followedBy(request));
     const scope = await this.#scopeOf(subscriber, request);
-    const allowed = await this.options.access.allowed(subscriber, scope.topics);
+    const allowed = await this.options.access.allowed(subscriber, scope.topics, { unasked });
     const mayHear = new Set(allowed);
     // A topic that does not exist and one that is forbidden look the same.
     const refused = [...scope.invalid, ...scope.topics.filter((topic) => !mayHear.has(topic)).map(({ name }) => name)];
@@ -84,16 +86,16 @@ export class SubscriptionManager {
     const fresh = this.#withinLimit(subscriber, allowed, rejected);
     const since = await this.#startingPoint(subscriber, request.since);
     const places = await this.#goLive(underWay, fresh, since);
-    const live = allowed.filter(({ name }) => subscriber.isSubscribed(name));
-    for (const { name } of fresh) {
-      if (!subscriber.isSubscribed(name) && !subscriber.isClosed) rejected.push({ topic: name, code: "forbidden" });
+    const isLive = ({ name }: Topic) => subscriber.isSubscribed(name);
+    const snapshots = await this.options.snapshots(subscriber, allowed.filter(isLive));
+    // Looked at only now: what was taken back while the snapshot was read is told of as such already.
+    const live = allowed.filter(isLive);
+    const overLimit = new Set(rejected.map(({ topic }) => topic));
+    for (const topic of allowed) {
+      const isLost = !isLive(topic) && !overLimit.has(topic.name) && !subscriber.isClosed;
+      if (isLost) rejected.push({ topic: topic.name, code: "forbidden" });
     }
-    const snapshots = await this.options.snapshots(subscriber, live);
-    if (fresh.length > 0)
-      this.options.onSubscribed(
-        subscriber,
-        fresh.filter(({ name }) => subscriber.isSubscribed(name)),
-      );
+    if (fresh.length > 0) this.options.onSubscribed(subscriber, fresh.filter(isLive));
     return {
       topics: live.map((topic) =>
         this.#describe(topic, { place: places.get(topic.name), snapshot: snapshots.get(topic.name) }),
@@ -137,7 +139,7 @@ export class SubscriptionManager {
       const { follows } = subscriber;
       const fresh = follows === null ? [] : wanted(follows).filter((name) => !subscriber.isSubscribed(name));
       if (fresh.length === 0 || subscriber.isClosed) return;
-      const payload = await this.#subscribe(subscriber, { topics: fresh });
+      const payload = await this.#subscribe(subscriber, { topics: fresh }, { unasked: true });
       if (payload.topics.length > 0) this.options.tell(subscriber, "subscribed", payload);
     });
   }

@@ -18,6 +18,8 @@ export interface MembershipOptions {
   onLost: (subscriber: Subscriber, topics: Topic[]) => void;
 }
 
+type MembersOf = (conversationId: string) => Promise<string[]>;
+
 /** Connections that are looked at again at once. */
 const atOnce = 64;
 
@@ -76,12 +78,14 @@ export class Membership {
 
   async #removed(conversationId: string, userId: string): Promise<void> {
     const { directory, onLost, subscribersOf, subscriptions } = this.options;
-    for (const subscriber of [...subscribersOf(userId)]) {
+    const losers = [...subscribersOf(userId)];
+    // All of them before anybody is asked: a change that comes right after may give the right back.
+    for (const subscriber of losers) {
       subscriptions.revoke(subscriber, [conversationTopic(conversationId), typingTopic(conversationId)]);
       // Typing needs no subscription; it ends with the right to it all the same [TYP2].
       onLost(subscriber, [topicOf("typing", conversationId)]);
-      await this.#recheckPresence(subscriber);
     }
+    await Promise.all(losers.map((subscriber) => this.#recheckPresence(subscriber)));
     const followers = (await directory.membersOf(conversationId))
       .flatMap((member) => [...subscribersOf(member)])
       .filter((subscriber) => subscriber.isSubscribed(presenceTopic(userId)));
@@ -104,30 +108,44 @@ export class Membership {
   /** Changes may have been missed: everything that connections are on, or follow, is looked at again. */
   async #recheckAll(): Promise<void> {
     const joins: (() => Promise<void>)[] = [];
+    const asked = new Map<string, Promise<string[]>>();
+    const membersOf: MembersOf = (conversationId) => {
+      const members = asked.get(conversationId) ?? this.options.directory.membersOf(conversationId);
+      asked.set(conversationId, members);
+      return members;
+    };
     const subscribers = [...this.options.allSubscribers()];
     for (let start = 0; start < subscribers.length; start += atOnce) {
       const some = subscribers.slice(start, start + atOnce);
-      joins.push(...(await Promise.all(some.map((subscriber) => this.#recheck(subscriber)))));
+      joins.push(...(await Promise.all(some.map((subscriber) => this.#recheck(subscriber, membersOf)))));
     }
     await Promise.all(joins.map((join) => join()));
   }
 
   /** @returns what joins the topics that the connection should be on */
-  async #recheck(subscriber: Subscriber): Promise<() => Promise<void>> {
+  async #recheck(subscriber: Subscriber, membersOf: MembersOf): Promise<() => Promise<void>> {
     const { directory, subscriptions } = this.options;
+    // Before the directory is asked: what is subscribed to meanwhile is newer than its answer.
+    const topics = subscriber.topics();
     const conversations = new Set(await directory.conversationsOf(subscriber.userId));
-    const lost = subscriber.topics().filter((name) => {
+    const lost = topics.filter((name) => {
       const topic = parseTopic(name);
       return (topic?.kind === "conversation" || topic?.kind === "typing") && !conversations.has(topic.key);
     });
     subscriptions.revoke(subscriber, lost);
     await this.#recheckPresence(subscriber);
     const peers = subscriber.follows?.presence ? await directory.peersOf(subscriber.userId, peersMax) : [];
+    const members = new Map<string, string[]>();
+    for (const conversationId of conversations.intersection(subscriber.follows?.presenceOf ?? new Set())) {
+      members.set(conversationId, await membersOf(conversationId));
+    }
+    const othersIn = (conversationId: string) =>
+      (members.get(conversationId) ?? []).filter((member) => member !== subscriber.userId);
     return () =>
       subscriptions.join(subscriber, (follows) => [
         ...(follows.conversations ? [...conversations].map(conversationTopic) : []),
         ...(follows.typing ? [...conversations].map(typingTopic) : []),
-        ...(follows.presence ? peers.map(presenceTopic) : []),
+        ...(follows.presence ? peers : [...follows.presenceOf].flatMap(othersIn)).map(presenceTopic),
       ]);
   }
 }

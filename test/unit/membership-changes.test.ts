@@ -1,0 +1,148 @@
+/** Proves that connections end as the directory ends, however closely its changes follow each other [SUB3]. */
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { Sequencer } from "../../src/broadcast/sequencer.ts";
+import { createLocalCluster } from "../../src/cluster/local/cluster.ts";
+import { createDirectoryView, type DirectoryView } from "../../src/directory/directory.ts";
+import type { DirectoryChange, Storage } from "../../src/storage/ports.ts";
+import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
+import type { Subscriber } from "../../src/subscription/subscriber.ts";
+import { createSubscriptions, type SubscriptionsOptions } from "../../src/subscription/subscriptions.ts";
+import { createLogSink } from "../../src/telemetry/logger.ts";
+import { createSubscriber } from "../support/subscriber.ts";
+
+const { logger } = createLogSink({ level: "silent", format: "json" });
+let storage: Storage;
+let views: DirectoryView[];
+beforeEach(async () => {
+  storage = createSqliteStorage({ path: ":memory:" });
+  await storage.start();
+  views = [];
+});
+afterEach(async () => {
+  for (const view of views) view.stop();
+  await storage.stop();
+});
+
+function build(
+  subscribers: Subscriber[],
+  {
+    mode = "managed",
+    slowed = () => ({}),
+    ...rest
+  }: Partial<Pick<SubscriptionsOptions, "snapshots" | "tell">> & {
+    mode?: "open" | "managed";
+    /** Answers of the directory that come at the test's own time. */
+    slowed?: (view: DirectoryView) => Partial<DirectoryView>;
+  } = {},
+) {
+  const { directory } = storage;
+  const view = createDirectoryView({ directory, mode, cacheTtlMs: 0, cacheSize: 0, now: Date.now });
+  views.push(view);
+  return createSubscriptions({
+    log: storage.log,
+    cursors: storage.cursors,
+    sequencer: new Sequencer({ log: storage.log, publish() {}, hasSubscribers: () => true, logger }),
+    bus: createLocalCluster({ now: Date.now }).bus,
+    directory: { ...view, ...slowed(view) },
+    presenceVisibleTo: "shared_conversation",
+    snapshots: async () => new Map(),
+    onSubscribed() {},
+    onLeft() {},
+    subscribersOf: (userId) => subscribers.filter((it) => it.userId === userId),
+    allSubscribers: () => subscribers,
+    tell() {},
+    topicsMax: 100,
+    ...rest,
+  });
+}
+
+const change = (kind: "member_added" | "member_removed", userId = "anna"): DirectoryChange => ({
+  kind,
+  conversationId: "c1",
+  userId,
+});
+
+test("[SUB3] who is removed and added again at once keeps the conversation on every device", async () => {
+  await storage.directory.addMembers("c1", ["anna", "ben"]);
+  const devices = [createSubscriber("anna"), createSubscriber("anna")];
+  let mayAnswer = Promise.resolve();
+  const { subscriptions, membership } = build(devices, {
+    slowed: (view) => ({ sharingWith: (...asked) => mayAnswer.then(() => view.sharingWith(...asked)) }),
+  });
+  for (const device of devices) {
+    await subscriptions.subscribe(device, { topics: ["conversation"] });
+    await subscriptions.subscribe(device, { topics: ["presence:ben"] });
+  }
+  const { promise, resolve: answer } = Promise.withResolvers<void>();
+  mayAnswer = promise;
+  // As an application does that writes all members anew in one transaction: both are in effect when the first is heard.
+  const removed = membership.apply(change("member_removed"));
+  await membership.apply(change("member_added"));
+  answer();
+  await removed;
+  for (const device of devices) expect(device.topics().sort()).toEqual(["conversation:c1", "presence:ben"]);
+});
+
+test("[SUB3] in an open directory who was removed is not made a member again by the change that was told before", async () => {
+  const anna = createSubscriber("anna");
+  const { subscriptions, membership } = build([anna], { mode: "open" });
+  await subscriptions.subscribe(anna, { topics: ["conversation"] });
+  await storage.directory.addMembers("c1", ["anna"]);
+  await storage.directory.removeMembers("c1", ["anna"]);
+  await membership.apply(change("member_added"));
+  expect(await storage.directory.membersOf("c1")).toEqual([]);
+  expect(anna.topics()).toEqual([]);
+});
+
+test("[SUB3] after a gap the members who came meanwhile are followed where a conversation's presence is", async () => {
+  await storage.directory.addMembers("c1", ["anna", "ben"]);
+  const ben = createSubscriber("ben");
+  const { subscriptions, membership } = build([ben]);
+  await subscriptions.subscribe(ben, { topics: ["presence"], filters: { conversation_id: "c1" } });
+  await storage.directory.addMembers("c1", ["cleo"]);
+  await storage.directory.removeMembers("c1", ["anna"]);
+  await membership.apply({ kind: "resync" });
+  expect(ben.topics()).toEqual(["presence:cleo"]);
+});
+
+test("[SUB3] after a gap a conversation that is subscribed to while the directory answers is not taken back", async () => {
+  const anna = createSubscriber("anna");
+  const { promise: hasAsked, resolve: noteAsked } = Promise.withResolvers<void>();
+  const { promise: mayAnswer, resolve: answer } = Promise.withResolvers<void>();
+  const { subscriptions, membership } = build([anna], {
+    slowed: (view) => ({
+      async conversationsOf(userId) {
+        const conversations = await view.conversationsOf(userId);
+        noteAsked();
+        await mayAnswer;
+        return conversations;
+      },
+    }),
+  });
+  const rechecked = membership.apply({ kind: "resync" });
+  await hasAsked;
+  await storage.directory.addMembers("c1", ["anna"]);
+  await subscriptions.subscribe(anna, { topics: ["conversation:c1"] });
+  answer();
+  await rechecked;
+  expect(anna.topics()).toEqual(["conversation:c1"]);
+});
+
+test("[SUB1] [SUB3] a right that is lost while the snapshot is read is not told of as subscribed afterwards", async () => {
+  await storage.directory.addMembers("c1", ["anna"]);
+  const anna = createSubscriber("anna");
+  const told: [type: string, payload: object][] = [];
+  const { subscriptions, membership } = build([anna], {
+    async snapshots() {
+      await storage.directory.removeMembers("c1", ["anna"]);
+      await membership.apply(change("member_removed"));
+      return new Map([["conversation:c1", { read_seq: 0, delivered_seq: 0, unread: 0 }]]);
+    },
+    tell: (_, type, payload) => void told.push([type, payload]),
+  });
+  expect(await subscriptions.subscribe(anna, { topics: ["conversation:c1"] })).toMatchObject({
+    topics: [],
+    rejected: [{ topic: "conversation:c1", code: "forbidden" }],
+  });
+  expect(told).toEqual([["unsubscribed", { topics: ["conversation:c1"], reason: "access_revoked" }]]);
+});
