@@ -7,7 +7,7 @@ import type { StatusStore } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Cause, createAnnouncer, type Presence, type PresenceMessage } from "./announcer.ts";
 import { createDepartures, type Place } from "./departures.ts";
-import { type Shown, shownToOthers } from "./join.ts";
+import { looksTheSame, type Shown, shownToOthers, shownToSelf } from "./join.ts";
 import { createRetelling } from "./retelling.ts";
 import { endOf, type PresenceUpdate, statusByHand } from "./status.ts";
 import { createSweep } from "./sweep.ts";
@@ -83,6 +83,23 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     return { devices: devices.get(userId) ?? [], byHand: stored.get(userId)?.status ?? null };
   }
 
+  /**
+   * What a change of one device has led to; null: it was not there, or is not any more. Other nodes may have changed other
+   * devices since `before` was read: where nothing looks different from then, what this device alone has changed counts.
+   */
+  async function afterChange(
+    { userId, deviceId }: Pick<Place, "userId" | "deviceId">,
+    before: Presence,
+    { was, is }: { was: DevicePresence | null; is: DevicePresence | null },
+  ): Promise<{ before: Presence; after: Presence }> {
+    const all = (await registry.devicesOf([userId])).get(userId) ?? [];
+    const others = all.filter((device) => device.deviceId !== deviceId);
+    const together = (own: DevicePresence | null) => ({ ...before, devices: own === null ? others : [...others, own] });
+    const after = together(is);
+    const shown = (presence: Presence) => shownToSelf(presence.devices, presence.byHand);
+    return { before: looksTheSame(shown(before), shown(after)) ? together(was) : before, after };
+  }
+
   const announcer = createAnnouncer({
     publish(topic, message, cause) {
       if ("user_id" in message.payload) retelling.note(message.payload.user_id, saidBy(message));
@@ -150,31 +167,30 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
 
   async function leave(place: Place): Promise<void> {
     const { userId } = place;
-    const before = await registry.devicesOf([userId]);
+    const devices = (await registry.devicesOf([userId])).get(userId) ?? [];
     const { removed, last } = await registry.remove(place);
     if (!removed) return;
-    const devices = before.get(userId) ?? [];
-    const left = devices.filter((device) => device.connectionId !== place.connectionId);
     let stored: Awaited<ReturnType<StatusStore["get"]>>;
     try {
       stored = await statuses.get([userId]);
     } catch (error) {
       logger.warn({ err: error, userId }, "a status could not be read");
       // Without the status nobody knows whether others saw the user; that it is offline now is true for both.
-      if (last && (await isStillGone(userId))) announcer.announceOffline(userId, null);
+      if (!last) retelling.add([userId]);
+      else if (await isStillGone(userId)) announcer.announceOffline(userId, null);
       return;
     }
-    const byHand = stored.get(userId)?.status ?? null;
+    const before = { devices, byHand: stored.get(userId)?.status ?? null };
     // What the registry says of first and last is agreed on by all nodes; what was read before may be older.
-    if (!last && left.length === 0) return;
-    await announcer.announce({
-      userId,
-      before: { devices, byHand },
-      after: { devices: last ? [] : left, byHand },
-    });
+    if (last) return announcer.announce({ userId, before, after: { ...before, devices: [] } });
+    const was = devices.find((device) => device.connectionId === place.connectionId) ?? null;
+    const change = await afterChange(place, before, { was, is: null });
+    // Where nobody is left by now, another node has taken out the last one and tells of it.
+    if (change.after.devices.length > 0) await announcer.announce({ userId, ...change });
   }
 
-  async function connect({ userId, deviceId, connectionId }: Place) {
+  async function connect(place: Place) {
+    const { userId, deviceId, connectionId } = place;
     const before = await presenceOf(userId);
     const known = before.devices.find((device) => device.deviceId === deviceId);
     // A device that comes back is what it was: its reconnect is not seen.
@@ -186,10 +202,12 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     for (const device of before.devices) {
       if (answer.added) break;
       // Only in its grace, not connected: it must not keep out one that is.
-      if (!departures.remove(device.connectionId)) continue;
+      if (!departures.has(device.connectionId)) continue;
       madeRoom = true;
       others = others.filter((other) => other !== device);
       await registry.remove(device);
+      // Not before it is out: where the registry cannot let go of it now, its departure tries again.
+      departures.remove(device.connectionId);
       answer = await registry.add(entry, settings.max_devices);
     }
     if (!answer.added) {
@@ -198,41 +216,45 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     }
     if (answer.replaced !== null) departures.remove(answer.replaced.connectionId);
 
+    if (answer.first) others = [];
     const after = { devices: [...others, entry], byHand: before.byHand };
     if (answer.replaced !== null && answer.replaced.nodeId !== nodeId) tellUnlessSaid(userId, after);
     const appeared = answer.first && !madeRoom;
     if (appeared) await announcer.announce({ userId, before: { ...before, devices: [] }, after });
+    // One that is back as it was has changed nothing, whatever others do meanwhile.
+    else if (known === undefined && others.length > 0)
+      await announcer.announce({ userId, ...(await afterChange(place, before, { was: null, is: entry })) });
     // Where nothing was read but another node was first, that node has told of it.
     else if (before.devices.length > 0) await announcer.announce({ userId, before, after });
     return { accepted: true, replaced: answer.replaced };
   }
 
-  async function updateDevice(who: Place, status: DevicePresence["status"], before: Presence): Promise<Presence> {
+  async function updateDevice(who: Place, status: DevicePresence["status"], before: Presence) {
     const { userId, deviceId, connectionId } = who;
-    const own = before.devices.find((device) => device.connectionId === connectionId);
-    if (own === undefined || own.status === status) return before;
-    if (!(await registry.update({ userId, deviceId, connectionId, status }))) return before;
-    return { ...before, devices: before.devices.map((device) => (device === own ? { ...own, status } : device)) };
+    const was = before.devices.find((device) => device.connectionId === connectionId);
+    if (was === undefined || was.status === status) return { before, after: before };
+    if (!(await registry.update({ userId, deviceId, connectionId, status }))) return { before, after: before };
+    return afterChange(who, before, { was, is: { ...was, status } });
   }
 
   async function update(who: Place, wanted: PresenceUpdate): Promise<void> {
     const { userId, deviceId } = who;
-    const before = await presenceOf(userId);
-    let after = before;
+    const stored = await presenceOf(userId);
+    let change = { before: stored, after: stored };
     if (wanted.automatic) {
       if (wanted.status === "invisible") {
         throw new ProtocolError("invalid_payload", "a device alone cannot be invisible", { field: "payload.status" });
       }
-      after = await updateDevice(who, wanted.status, before);
+      change = await updateDevice(who, wanted.status, stored);
     } else {
-      const byHand = statusByHand(before.byHand, wanted, now());
-      if (byHand !== null || before.byHand !== null) await statuses.set(userId, byHand);
+      const byHand = statusByHand(stored.byHand, wanted, now());
+      if (byHand !== null || stored.byHand !== null) await statuses.set(userId, byHand);
       // Whoever sets `online` by hand is there, whatever the device's idle detection thought.
-      const seen = wanted.status === "online" ? await updateDevice(who, "online", before) : before;
-      after = { ...seen, byHand };
-      if (Bun.deepEquals(before.byHand, byHand)) tellUnlessSaid(userId, after);
+      if (wanted.status === "online") change = await updateDevice(who, "online", stored);
+      change = { ...change, after: { ...change.after, byHand } };
+      if (Bun.deepEquals(stored.byHand, byHand)) tellUnlessSaid(userId, change.after);
     }
-    await announcer.announce({ userId, before, after, cause: { userId, deviceId } });
+    await announcer.announce({ userId, ...change, cause: { userId, deviceId } });
   }
 
   async function viewsOf(viewer: string, userIds: string[], mayBeSeen: (userId: string) => boolean) {

@@ -415,6 +415,34 @@ describe("the tracker", () => {
       expect(await world.heard()).toEqual(["others offline ann"]);
     });
 
+    test("[PRE1] [LIM] a device in its grace that the registry could not let go of for another one leaves later", async () => {
+      let away = false;
+      const node = world.addNode("n2", {
+        ...world.registry,
+        remove: (place) => (away ? Promise.reject(new Error("away")) : world.registry.remove(place)),
+      });
+      for (const place of [phone, laptop, device("ann", "tablet")]) await node.connect(place);
+      await node.disconnect({ ...laptop, clean: false });
+      away = true;
+      expect(await node.connect(device("ann", "watch")).catch(String)).toContain("away");
+      away = false;
+      await world.clock.pass(11_000);
+      expect((await node.deviceIdsOf("ann")).sort()).toEqual(["phone", "tablet"]);
+      expect(await node.stats()).toMatchObject({ devices: 2, leaving: 0 });
+    });
+
+    test("[PRE2] what a device that left made of its user is not believed for ever where the status could not be read", async () => {
+      await tracker.connect(phone);
+      await tracker.connect(laptop);
+      await tracker.update(phone, automatic("busy"));
+      await world.heard();
+      world.away.add("get");
+      await leave(phone);
+      world.away.clear();
+      await world.clock.pass(3_000);
+      expect(await world.heard()).toEqual(["others update ann online"]);
+    });
+
     test("[PRE2] an update that could not be stored is refused and not told", async () => {
       await tracker.connect(phone);
       await world.heard();

@@ -1,0 +1,67 @@
+/** Presence where two nodes change the same user at once: what others are told last is how it is. */
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import type { PresenceTracker, PresenceUpdate } from "../../src/presence/tracker.ts";
+import { device, openPresenceWorld, type PresenceWorld } from "../support/presence.ts";
+
+let world: PresenceWorld;
+let one: PresenceTracker;
+let other: PresenceTracker;
+beforeEach(async () => {
+  world = await openPresenceWorld();
+  one = world.tracker;
+  other = world.addNode("n2");
+});
+afterEach(() => world.close());
+
+const phone = device("ann", "phone");
+const laptop = device("ann", "laptop");
+const tablet = device("ann", "tablet");
+const automatic = (status: PresenceUpdate["status"]): PresenceUpdate => ({ status, automatic: true });
+const leave = (node: PresenceTracker, place: typeof phone) => node.disconnect({ ...place, clean: true });
+/** What others take Ann for after all that was told, and how she is. */
+async function toldAndTrue() {
+  const told = (await world.told()).filter(({ to }) => to === "others");
+  const [is] = await one.query("bob", ["ann"], new Set(["ann"]));
+  return [told.at(-1)?.payload.status, is!.status];
+}
+
+test("[PRE2] [PRE3] two devices that become idle at the same moment make their user away", async () => {
+  await one.connect(phone);
+  await other.connect(laptop);
+  await world.told();
+  await Promise.all([one.update(phone, automatic("away")), other.update(laptop, automatic("away"))]);
+  expect(await toldAndTrue()).toEqual(["away", "away"]);
+});
+
+test("[PRE2] [PRE3] two devices that become busy at the same moment make their user busy", async () => {
+  await one.connect(phone);
+  await other.connect(laptop);
+  await world.told();
+  await Promise.all([one.update(phone, automatic("busy")), other.update(laptop, automatic("busy"))]);
+  expect(await toldAndTrue()).toEqual(["busy", "busy"]);
+});
+
+test("[PRE2] [PRE3] of devices that leave at once nobody remembers the status", async () => {
+  await one.connect(phone);
+  await other.connect(laptop);
+  await one.connect(tablet);
+  await one.update(phone, automatic("busy"));
+  await one.update(tablet, automatic("away"));
+  await world.clock.pass(2_000);
+  await world.told();
+  await Promise.all([leave(one, phone), leave(other, laptop)]);
+  await world.clock.pass(2_000);
+  expect(await toldAndTrue()).toEqual(["away", "away"]);
+});
+
+test("[PRE2] [PRE3] a device that comes while the one that was busy leaves", async () => {
+  await one.connect(phone);
+  await one.update(phone, automatic("away"));
+  await other.connect(laptop);
+  await other.update(laptop, automatic("busy"));
+  await world.clock.pass(2_000);
+  await world.told();
+  await Promise.all([leave(other, laptop), one.connect(tablet)]);
+  await world.clock.pass(2_000);
+  expect(await toldAndTrue()).toEqual(["online", "online"]);
+});
