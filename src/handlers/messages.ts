@@ -1,4 +1,5 @@
 /** Messages of conversations: `message.send`, and `history` for scrolling back [MSG1] [LOG8]. */
+import { idempotencyKey } from "../broadcast/idempotency-key.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { conversationTopic, isLogged, parseTopic } from "../subscription/topic.ts";
 import type { Handler } from "./context.ts";
@@ -31,7 +32,7 @@ export const send: Handler<"message.send"> = async ({ from, payload, services, c
       payload: JSON.stringify(message),
       createdAt,
       senderId: from.userId,
-      idempotencyKey: `message:${from.userId}:${client_message_id}`,
+      idempotencyKey: idempotencyKey(["message", from.userId], client_message_id),
     },
     { audience: { except: from }, correlationId },
   );

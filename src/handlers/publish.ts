@@ -1,5 +1,6 @@
 /** What backends send: `publish` to a topic, users, a conversation or everyone [PUB1]. */
 import type { Audience } from "../broadcast/broadcaster.ts";
+import { idempotencyKey } from "../broadcast/idempotency-key.ts";
 import {
   canBeLogged,
   invalidPublish,
@@ -9,6 +10,7 @@ import {
   topicsOf,
 } from "../ingest/publication.ts";
 import { ProtocolError } from "../protocol/errors.ts";
+import { parseTopic } from "../subscription/topic.ts";
 import type { Handler, Request } from "./context.ts";
 
 export const publish: Handler<"publish"> = async (request) => {
@@ -28,20 +30,23 @@ export const publish: Handler<"publish"> = async (request) => {
     services.broadcaster.toTopics(topics, { type: event.type, payload: event.body }, audience);
     return { type: "ack", payload: { published: topics.map((topic) => ({ topic })) } };
   }
+  // Written once, however many users get it.
+  const text = JSON.stringify(event.body);
   return {
     type: "ack",
-    payload: { published: await Promise.all(topics.map((topic) => append(request, { topic, event, audience }))) },
+    payload: { published: await Promise.all(topics.map((topic) => append(request, { topic, event, text, audience }))) },
   };
 };
 
 async function append(
   { from, payload, services, correlationId }: Request<"publish">,
-  { topic, event, audience }: { topic: string; event: Publication; audience: Audience },
+  { topic, event, text, audience }: { topic: string; event: Publication; text: string; audience: Audience },
 ) {
   const { key } = event;
   const id = payload.user_ids === undefined ? event.id : services.newId();
-  const idempotencyKey = key === null ? undefined : `event:${from.userId}:${topic}:${key}`;
-  const logged = toNewEvent(event, { topic, id, idempotencyKey });
+  const { kind, key: of } = parseTopic(topic)!;
+  const once = key === null ? undefined : idempotencyKey(["event", from.userId, kind, of], key);
+  const logged = toNewEvent(event, { topic, id, idempotencyKey: once, payload: text });
   const { seq, position, duplicate } = await services.publisher.append(logged, { audience, correlationId });
   return { topic, seq, position, ...(key === null ? {} : { duplicate }) };
 }

@@ -1,6 +1,7 @@
 /** Turns watermarks that moved into logged receipts, at most one per conversation, user and kind in a short while [REC2]. */
 
 import type { Audience } from "../broadcast/broadcaster.ts";
+import { idempotencyKey } from "../broadcast/idempotency-key.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
 import { limits } from "../protocol/limits.ts";
 import type { ReceiptKind, ReceiptStore, UnsentReceipt } from "../storage/ports.ts";
@@ -129,7 +130,6 @@ export class ReceiptRelay {
       at: new Date(at).toISOString(),
       ...(kind === "read_private" ? { private: true } : {}),
     };
-    const key = `${kind}:${conversationId}:${userId}`;
     await publisher.append(
       {
         id: newId(),
@@ -137,8 +137,8 @@ export class ReceiptRelay {
         type: eventTypes[kind],
         payload: JSON.stringify(payload),
         createdAt: at,
-        compactionKey: key,
-        idempotencyKey: `receipt:${key}:${upToSeq}`,
+        compactionKey: `${kind}:${conversationId}:${userId}`,
+        idempotencyKey: idempotencyKey(["receipt", kind, conversationId, userId], upToSeq),
       },
       { audience },
     );
