@@ -21,6 +21,10 @@ export interface SweepDeps {
 const intervalMs = 1_000;
 /** Users looked at in one go. */
 const batch = 500;
+/** Ends of statuses that wait to be told while the stores fail in turn. */
+const untoldMax = 10_000;
+
+type Expired = Awaited<ReturnType<StatusStore["takeExpired"]>>[number];
 
 export function createSweep(deps: SweepDeps): { start(): void; stop(): Promise<void> } {
   const { registry, statuses, announcer, turns, presenceOf, noteLastSeen, now, timers, logger } = deps;
@@ -29,21 +33,26 @@ export function createSweep(deps: SweepDeps): { start(): void; stop(): Promise<v
   let state: "idle" | "running" | "stopped" = "idle";
   let cancel = () => {};
   let round = Promise.resolve();
+  /** Taken out of the store, which names them once only, and not told of yet. */
+  let untold: Expired[] = [];
 
   async function tellExpired(): Promise<void> {
     for (let full = true; full && state === "running"; ) {
       const expired = await statuses.takeExpired(now(), batch);
       full = expired.length >= batch;
-      await Promise.all(
-        expired.map(({ userId, status }) =>
-          turns.inTurn(userId, async () => {
-            const after = await presenceOf(userId);
-            await announcer.announce({ userId, before: { ...after, byHand: status }, after });
-          }),
-        ),
-      );
+      const all = [...untold, ...expired];
+      const results = await Promise.allSettled(all.map(tellOne));
+      untold = all.filter((_, at) => results[at]!.status === "rejected").slice(-untoldMax);
+      const failure = results.find((result) => result.status === "rejected");
+      if (failure !== undefined) throw failure.reason;
     }
   }
+
+  const tellOne = ({ userId, status }: Expired) =>
+    turns.inTurn(userId, async () => {
+      const after = await presenceOf(userId);
+      await announcer.announce({ userId, before: { ...after, byHand: status }, after });
+    });
 
   /** Somebody invisible has been offline to others since long ago. */
   async function seenByOthers(userIds: string[]): Promise<{ userIds: string[]; lastSeenKnown: boolean }> {
@@ -59,8 +68,10 @@ export function createSweep(deps: SweepDeps): { start(): void; stop(): Promise<v
   }
 
   async function tellLost(): Promise<void> {
+    if (state !== "running") return;
     const lost = await registry.sweep();
-    for (let start = 0; start < lost.length && state === "running"; start += batch) {
+    // They are named once only: whoever is told to stop meanwhile tells of them first.
+    for (let start = 0; start < lost.length; start += batch) {
       const userIds = lost.slice(start, start + batch);
       const seen = await seenByOthers(userIds);
       const at = seen.lastSeenKnown ? now() : null;

@@ -309,9 +309,10 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     async stop() {
       retelling.stop();
       departures.stop();
-      announcer.stop();
+      // What has been taken out of a store by now is told of nowhere else.
       await sweep.stop();
       await turns.idle();
+      announcer.stop();
     },
     async stats() {
       return { ...(await registry.stats()), leaving: departures.size(), heldBack: announcer.size() };
