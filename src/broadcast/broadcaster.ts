@@ -11,6 +11,7 @@ import {
   type LocalRecipients,
   type NativeTopics,
   nativeTopicsOf,
+  ownerOf,
   type Recipient,
   userTopic,
 } from "./ports.ts";
@@ -105,21 +106,25 @@ export class Broadcaster {
 
   #publishHere(topic: string, message: OutgoingMessage, { except, exceptDevice, onlyDevice }: Audience): void {
     if (onlyDevice !== undefined) return this.#sendToDevice(topic, message, onlyDevice);
-    const leftOut = new Set(exceptDevice === undefined ? [] : this.options.recipients.ofDevice(exceptDevice));
+    const leftOut = new Set(exceptDevice === undefined ? [] : this.#connectionsOf(exceptDevice, topic));
     if (except !== undefined) leftOut.add(except);
     for (const format of formats) {
       const names = nativeTopicsOf(topic, format).filter((name) => this.options.native.subscriberCount(name) > 0);
       if (names.length === 0) continue;
       const frame = this.options.codecs[format].encode(message);
       for (const name of names) {
-        let publish = () => this.options.native.publish(name, frame);
-        for (const recipient of leftOut) {
-          const inner = publish;
-          if (recipient.format === format) publish = () => recipient.whileAway(name, inner);
-        }
-        publish();
+        const away = [...leftOut].filter((recipient) => recipient.format === format && recipient.stepOut(name));
+        this.options.native.publish(name, frame);
+        for (const recipient of away) recipient.stepBack(name);
       }
     }
+  }
+
+  /** Many users may have a device of one name: where one user alone hears a topic, only that user's are looked at. */
+  #connectionsOf(deviceId: string, topic: string): Iterable<Recipient> {
+    const owner = ownerOf(topic);
+    if (owner === null) return this.options.recipients.ofDevice(deviceId);
+    return [...this.options.recipients.ofUser(owner)].filter((recipient) => recipient.deviceId === deviceId);
   }
 
   #sendToDevice(topic: string, message: OutgoingMessage, deviceId: string): void {

@@ -18,8 +18,10 @@ export interface Recipient {
   readonly deviceId: string;
   send(frame: Frame): void;
   isSubscribed(topic: string): boolean;
-  /** Leaves the native topic while `during` runs, so that nothing published meanwhile reaches this socket. */
-  whileAway(nativeTopic: string, during: () => void): void;
+  /** Leaves the native topic, so that nothing that is published reaches this socket. @returns whether it was on it */
+  stepOut(nativeTopic: string): boolean;
+  /** Returns to it, in the same turn. */
+  stepBack(nativeTopic: string): void;
 }
 
 export interface LocalRecipients {
@@ -42,11 +44,16 @@ export const ownTopicsOf = (userId: string) => ownKinds.map((kind) => `${kind}:$
 /** The native topic that stands for all three at once: a topic of one subscriber takes seven times a subscription's memory. */
 export const allOwnTopic = (userId: string) => `own:${userId}`;
 
+/** Whose own topic it is; null: others may be on it. */
+export function ownerOf(topic: string): string | null {
+  const colon = topic.indexOf(":");
+  return ownKinds.includes(topic.slice(0, colon)) ? topic.slice(colon + 1) : null;
+}
+
 /** All native topics that may hold a topic's subscribers of one format. */
 export function nativeTopicsOf(topic: string, format: WireFormat): string[] {
-  const colon = topic.indexOf(":");
-  const isOwn = ownKinds.includes(topic.slice(0, colon));
-  const names = isOwn ? [topic, allOwnTopic(topic.slice(colon + 1))] : [topic];
+  const owner = ownerOf(topic);
+  const names = owner === null ? [topic] : [topic, allOwnTopic(owner)];
   return names.map((name) => nativeTopic(name, format));
 }
 

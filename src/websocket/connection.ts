@@ -173,10 +173,12 @@ export class Connection implements RoutedConnection {
       this.close(CloseCode.slowConsumer, "slow consumer");
   }
 
-  whileAway(topic: string, during: () => void): void {
-    const wasThere = this.#ws?.unsubscribe(topic) ?? false;
-    during();
-    if (wasThere) this.#ws?.subscribe(topic);
+  stepOut(topic: string): boolean {
+    return this.#ws?.unsubscribe(topic) ?? false;
+  }
+
+  stepBack(topic: string): void {
+    this.#ws?.subscribe(topic);
   }
 
   isSubscribed(topic: string): boolean {

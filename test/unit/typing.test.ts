@@ -23,7 +23,8 @@ const typist = (userId: string, connectionId = `${userId}/1`): Typist => ({
   format: "json",
   send() {},
   isSubscribed: () => true,
-  whileAway: (_, during) => during(),
+  stepOut: () => false,
+  stepBack() {},
 });
 
 /** A start as another node says it whose clock is `aheadMs` before this one's. */
