@@ -28,6 +28,9 @@ const pollIntervalMs = 1_000;
 /** A node that has frozen with the turn loses it by then; one that has the turn asks every second. */
 const turnIdleMsMax = 5_000;
 const countMax = 10_000;
+/** Rejected rows that go with those that come: more than a page, and never too many for one statement. */
+const oldRejectedAtOnce = 2 * pageRows;
+const columns = "id, key, topic, type, payload::text AS payload, event_key";
 
 /** A session, and whether what it begins with is done. */
 interface Session {
@@ -73,18 +76,21 @@ export class PostgresOutbox implements Inbox {
     this.#isWoken = false;
     const { schema } = this.options;
     // Without parameters it is one message: a node cannot freeze in the middle of it, which no timeout would end. The
-    // lock is had once more with each turn; it goes with the session.
+    // lock is had once more with each turn; it goes with the session. Row by row, as far as the page goes: what large
+    // rows would take to read that wait behind it would keep everything from ever being taken.
     const rows = await this.#query<Row>(
       "turn",
-      `WITH turn AS MATERIALIZED (
+      `WITH RECURSIVE turn AS MATERIALIZED (
          SELECT pg_try_advisory_lock(hashtext('ws-service outbox'), hashtext('${schema}')) AS mine),
-       page AS MATERIALIZED (
-         SELECT id, key, topic, type, payload::text AS payload, event_key
-         FROM ${schema}.outbox WHERE (SELECT mine FROM turn) ORDER BY id LIMIT ${pageRows}),
-       sized AS (
-         SELECT page.*, sum(octet_length(payload)) OVER (ORDER BY id) - octet_length(payload) AS bytes_before FROM page)
+       page AS (
+         SELECT found.*, 1 AS place, octet_length(found.payload)::bigint AS bytes FROM turn CROSS JOIN LATERAL (
+           SELECT ${columns} FROM ${schema}.outbox WHERE turn.mine ORDER BY id LIMIT 1) AS found
+         UNION ALL
+         SELECT found.*, page.place + 1, page.bytes + octet_length(found.payload) FROM page CROSS JOIN LATERAL (
+           SELECT ${columns} FROM ${schema}.outbox WHERE id > page.id ORDER BY id LIMIT 1) AS found
+         WHERE page.place < ${pageRows} AND page.bytes < ${pageBytesMax})
        SELECT turn.mine, id::text AS id, key::text AS key, topic, type, payload, event_key
-       FROM turn LEFT JOIN sized ON sized.bytes_before < ${pageBytesMax} ORDER BY sized.id`,
+       FROM turn LEFT JOIN page ON true ORDER BY page.id`,
     );
     if (rows[0]?.mine !== true) return null;
     return rows.flatMap(({ id, key, topic, type, payload, event_key }) =>
@@ -106,7 +112,10 @@ export class PostgresOutbox implements Inbox {
       "work",
       `WITH refused AS (SELECT * FROM unnest($1::text::bigint[], $2::text::text[]) AS r (id, reason)),
        gone AS (DELETE FROM ${schema}.outbox AS o USING refused WHERE o.id = refused.id RETURNING o.*, refused.reason),
-       old AS (DELETE FROM ${schema}.outbox_rejected WHERE rejected_at < now() - $3::text::float * interval '1 ms')
+       old AS (
+         DELETE FROM ${schema}.outbox_rejected WHERE key IN (
+           SELECT key FROM ${schema}.outbox_rejected WHERE rejected_at < now() - $3::text::float * interval '1 ms'
+           ORDER BY rejected_at LIMIT ${oldRejectedAtOnce}))
        INSERT INTO ${schema}.outbox_rejected (key, topic, type, payload, event_key, created_at, reason)
        SELECT key, topic, type, payload, event_key, created_at, reason FROM gone`,
       [
