@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import type { ClientPayload } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
+import { identifier } from "../protocol/fields.ts";
 import { type ServerMessageType, type ServerPayload, serverPayloads } from "../protocol/server.ts";
 import type { NewEvent } from "../storage/ports.ts";
 import { conversationTopic, isLogged, notificationsTopic, parseTopic, userTopic } from "../subscription/topic.ts";
@@ -60,6 +61,9 @@ export function readPublication(
   }
   if (type !== "message.new") return { id, type, body: complete, createdAt, senderId: null, key };
   const message = result.output as ServerPayload<"message.new">;
+  // Receipts could not name another one, and an index that cannot hold it would fail all that is appended with it.
+  const named = v.safeParse(identifier, message.message_id, { abortPipeEarly: true });
+  if (!named.success) throw invalidPublish("payload.message_id", `${named.issues[0].message}.`);
   // Receipts name messages by their event's id, so the application's id is the event's; sent again, it is the same one.
   return {
     id: message.message_id,

@@ -106,6 +106,12 @@ test("[PUB2] [LOG2] the same event_key publishes once", async () => {
 test("[PUB2] [PUB1] what can never be published is put aside with its reason and holds up nothing", async () => {
   const { topic, clients } = await pair();
   const good = { topic, type: "order.changed", payload: "{}" };
+  const unwieldy = Array.from({ length: 400 }, () => crypto.randomUUID()).join("");
+  const messageNamed = (message_id: string) => ({
+    ...good,
+    type: "message.new",
+    payload: JSON.stringify({ message_id, conversation_id: "c1", sender_id: "robot", content: "hello" }),
+  });
   const faults: [fields: Record<string, string>, reason: RegExp][] = [
     [{ nothing: "at all" }, /^payload: This is not JSON/],
     [{ ...good, payload: "{" }, /^payload: This is not JSON/],
@@ -121,6 +127,9 @@ test("[PUB2] [PUB1] what can never be published is put aside with its reason and
     [{ user_ids: "u1,u2", type: "a", payload: "{}" }, /^user_ids: This is not JSON/],
     [{ user_ids: "[]", type: "a", payload: "{}" }, /^user_ids: must name at least one/],
     [{ ...good, type: "message.new" }, /^payload\.\w+: This is not the payload of message.new/],
+    // What nobody could name in a receipt, and no index could hold.
+    [messageNamed("\0"), /^payload\.message_id: must be printable/],
+    [messageNamed(unwieldy), /^payload\.message_id: must have at most 128 characters/],
   ];
   await app.del(`${stream}:rejected`);
   await tell(topic, { n: 1 });

@@ -202,3 +202,19 @@ test("[PUB1] a publish names one target, a type of its own or one of ours, and a
     await server.ask("publish", { ...good, type, payload });
   }
 });
+
+test("[PUB1] [REC1] a message's own id is one that receipts can name", async () => {
+  const server = await backend();
+  const message = { conversation_id: fresh("c"), sender_id: "robot", content: "hello" };
+  for (const message_id of ["", "two words", "\0", "x".repeat(129)]) {
+    const request = {
+      conversation_id: message.conversation_id,
+      type: "message.new",
+      payload: { ...message, message_id },
+    };
+    expect((await server.request("publish", request)).payload).toMatchObject({
+      code: "invalid_payload",
+      field: "payload.payload.message_id",
+    });
+  }
+});
