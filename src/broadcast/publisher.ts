@@ -28,6 +28,8 @@ interface Waiting {
 
 /** Events of one batch: enough to make a transaction cheap, few enough to keep its latency low. */
 const batchMax = 500;
+/** Characters of payload of one batch: an engine takes a statement of many large events badly, or not at all. */
+const batchCharactersMax = 8 * 1024 * 1024;
 
 export class Publisher {
   #waiting: Waiting[] = [];
@@ -114,12 +116,15 @@ export class Publisher {
     if (!this.#inFlight) for (const resolve of this.#idle.splice(0)) resolve();
   }
 
-  /** Whole groups up to the bound, at least one. */
+  /** Whole groups up to the bounds, at least one. */
   #takeBatch(): Waiting[] {
     let groups = 0;
     let events = 0;
+    let characters = 0;
     for (const waiting of this.#waiting) {
-      if (groups > 0 && events + waiting.events.length > batchMax) break;
+      for (const { payload } of waiting.events) characters += payload.length;
+      const isFull = events + waiting.events.length > batchMax || characters > batchCharactersMax;
+      if (groups > 0 && isFull) break;
       groups++;
       events += waiting.events.length;
     }

@@ -66,3 +66,14 @@ test("[LOG1] [PUB2] while the log is away a group fails as a whole, and too many
   expect((await publisher.appendAll(events("user:a", 3))).map(({ seq }) => seq)).toEqual([1, 2, 3]);
   await storage.stop();
 });
+
+test("[LOG1] large events share a batch only as far as one statement should have to carry", async () => {
+  const { storage, publisher, batches } = await build();
+  const payload = JSON.stringify({ text: "x".repeat(1024 * 1024) });
+  const large = Array.from({ length: 20 }, (_, n) => publisher.append({ ...event("user:a", n), payload }));
+  const small = publisher.append(event("user:a", 20));
+  expect((await Promise.all(large)).map(({ seq }) => seq)).toEqual(Array.from({ length: 20 }, (_, n) => n + 1));
+  expect((await small).seq).toBe(21);
+  expect(batches.map((batch) => batch.length)).toEqual([7, 7, 7]);
+  await storage.stop();
+});
