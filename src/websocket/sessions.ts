@@ -154,14 +154,15 @@ export class Sessions {
     connection.state = "authenticating";
     const { accepted, replaced } = await presence.connect({ userId, deviceId, connectionId });
     if (!accepted) return false;
+    // Even where the newer one has gone meanwhile: the device's entry is no longer the older one's, and leaves with this.
+    for (const older of hub.find({ userId, deviceId })) older.close(CloseCode.replaced, "replaced by the same device");
+    if (replaced !== null) bus.broadcast({ kind: "replaced", userId, deviceId, connectionId: replaced.connectionId });
     if (connection.isClosed) {
       await presence.disconnect({ userId, deviceId, connectionId, clean: false });
       return true;
     }
     connection.assume(session);
     connection.state = "live";
-    for (const older of hub.find({ userId, deviceId })) older.close(CloseCode.replaced, "replaced by the same device");
-    if (replaced !== null) bus.broadcast({ kind: "replaced", userId, deviceId, connectionId: replaced.connectionId });
     hub.identify(connection);
     connection.subscribe(everyoneTopic);
     void this.#checkAgain(connection);

@@ -136,6 +136,17 @@ describe("trusted mode", () => {
     await Promise.all(closings);
   });
 
+  test("[CON3] [PRE1] a second connection replaces the first also where it is gone before it is known", async () => {
+    for (let round = 0; round < 20; round++) {
+      const query = { user_id: `gone${round}`, device_id: "phone" };
+      const first = await Client.connect(service.url, { query });
+      const second = await RawSocket.open(service.url, { query });
+      second.destroy();
+      // Else it would live on as a device that nobody counts: its user offline while it is connected.
+      expect((await first.closed).code).toBe(4010);
+    }
+  });
+
   test("[CON4] the subprotocol is the client's first that is ours; JSON where none is offered", async () => {
     const query = { user_id: "u6" };
     const chosen = async (...protocols: string[]) => {
