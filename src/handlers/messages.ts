@@ -1,8 +1,12 @@
 /** Messages of conversations: `message.send`, and `history` for scrolling back [MSG1] [LOG8]. */
 import { idempotencyKey } from "../broadcast/idempotency-key.ts";
 import { ProtocolError } from "../protocol/errors.ts";
+import type { LoggedEvent } from "../storage/ports.ts";
 import { conversationTopic, isLogged, parseTopic } from "../subscription/topic.ts";
 import type { Handler } from "./context.ts";
+
+/** Characters of payload that one page of history has, unless its only event has more. */
+const pageCharacters = 1024 * 1024;
 
 export const send: Handler<"message.send"> = async ({ from, payload, services, correlationId }) => {
   const { config, directory, publisher, typing } = services;
@@ -56,12 +60,13 @@ export const history: Handler<"history"> = async ({ from, payload, services }) =
     throw new ProtocolError("forbidden", "You may not read this topic.", { field: "payload.topic" });
   }
   const { before_seq: beforeSeq, after_seq: afterSeq, limit } = payload;
-  const { events, more } = await services.storage.log.page({
+  const page = await services.storage.log.page({
     topic: topic.name,
     limit,
     ...(beforeSeq === undefined ? {} : { beforeSeq }),
     ...(afterSeq === undefined ? {} : { afterSeq }),
   });
+  const events = afterSeq === undefined ? newestOf(page.events) : oldestOf(page.events);
   return {
     type: "history",
     payload: {
@@ -71,7 +76,16 @@ export const history: Handler<"history"> = async ({ from, payload, services }) =
         timestamp: new Date(createdAt).toISOString(),
         payload: JSON.parse(text) as Record<string, unknown>,
       })),
-      has_more: more,
+      has_more: page.more || events.length < page.events.length,
     },
   };
 };
+
+/** As many events from the start as one answer should carry, at least one: a slow client must be able to take it [CON7]. */
+function oldestOf(events: LoggedEvent[]): LoggedEvent[] {
+  let characters = 0;
+  const end = events.findIndex(({ payload }, index) => (characters += payload.length) > pageCharacters && index > 0);
+  return end === -1 ? events : events.slice(0, end);
+}
+
+const newestOf = (events: LoggedEvent[]) => oldestOf(events.toReversed()).toReversed();
