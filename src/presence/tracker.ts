@@ -180,10 +180,12 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
       else if (await isStillGone(userId)) announcer.announceOffline(userId, null);
       return;
     }
-    const before = { devices, byHand: stored.get(userId)?.status ?? null };
+    // The registry may have lost it, or have let go of it at an earlier try: others know it all the same.
+    const gone: DevicePresence = { ...place, nodeId, status: "online", connectedAt: now() };
+    const was = devices.find((device) => device.connectionId === place.connectionId) ?? gone;
+    const before = { devices: [...new Set([...devices, was])], byHand: stored.get(userId)?.status ?? null };
     // What the registry says of first and last is agreed on by all nodes; what was read before may be older.
     if (last) return announcer.announce({ userId, before, after: { ...before, devices: [] } });
-    const was = devices.find((device) => device.connectionId === place.connectionId) ?? null;
     const change = await afterChange(place, before, { was, is: null });
     // Where nobody is left by now, another node has taken out the last one and tells of it.
     if (change.after.devices.length > 0) await announcer.announce({ userId, ...change });

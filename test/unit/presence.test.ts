@@ -443,6 +443,24 @@ describe("the tracker", () => {
       expect(await world.heard()).toEqual(["others update ann online"]);
     });
 
+    test("[PRE1] a device that the registry had let go of at a try that failed is told of at the next", async () => {
+      let isLost = true;
+      const node = world.addNode("n2", {
+        ...world.registry,
+        async remove(place) {
+          const answer = await world.registry.remove(place);
+          if (!isLost) return { removed: true, last: true };
+          isLost = false;
+          throw new Error(`lost: ${answer.removed}`);
+        },
+      });
+      await node.connect(phone);
+      await node.disconnect({ ...phone, clean: true });
+      await world.heard();
+      await world.clock.pass(1_000);
+      expect(await world.heard()).toEqual(["others offline ann"]);
+    });
+
     test("[PRE2] an update that could not be stored is refused and not told", async () => {
       await tracker.connect(phone);
       await world.heard();

@@ -98,8 +98,9 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     const { userId, deviceId, connectionId } = key;
     const bucket = bucketOf(userId);
     const own = this.#own.get(key);
-    // What Redis has lost was never taken out by anybody else.
-    const mayBeLost = own !== undefined && this.#doubtful.get(bucket)?.mayLack === true;
+    // What Redis has lost, or took out without this node hearing of it, was never taken out by anybody else.
+    const mayLack = own?.mayBeOut === true || this.#doubtful.get(bucket)?.mayLack === true;
+    const mayBeLost = own !== undefined && mayLack;
     if (own !== undefined) own.state = "leaving";
     try {
       const [outcome, left] = (await this.options.commands.run(
@@ -111,7 +112,7 @@ export class RedisPresenceRegistry implements PresenceRegistry {
       const removed = outcome === "removed" || (outcome === "missing" && mayBeLost);
       return { removed, last: removed && left === 0 };
     } catch (error) {
-      if (own !== undefined) own.state = "here";
+      if (own !== undefined) Object.assign(own, { state: "here", mayBeOut: true });
       throw error;
     }
   }
