@@ -235,7 +235,11 @@ export class SubscriptionManager {
     }
     if (logged.length === 0) return new Map();
     const places = await catchUp({ log, sequencer }, { subscriber, topics: logged, since, revoked });
-    for (const { replayed } of places.values()) this.#replayedEvents += replayed;
+    for (const [name, { replayed }] of places) {
+      this.#replayedEvents += replayed;
+      // A long replay outlasts what the bus keeps of topics that nobody is on yet; what is missed until then is repaired.
+      if (since !== null) void bus.watch(name);
+    }
     return places;
   }
 
