@@ -51,8 +51,12 @@ export interface Announcer {
 
 /** Open for one interval after an update was sent: what changes meanwhile waits for its end, and the last one wins. */
 interface Window {
-  /** What others were told last. */
+  /** What others were told last by this node. */
   sent: ShownToOthers;
+  /** How the user is since, as far as this node knows. */
+  latest: ShownToOthers;
+  /** The user was something else before a change: another node has changed it, and told of that. */
+  toldElsewhere: boolean;
   pending: { cause: Cause | undefined } | null;
   cancel: () => void;
 }
@@ -69,7 +73,7 @@ export function createAnnouncer(deps: AnnouncerDeps): Announcer {
   /** Online and offline events say it all: an update that waits beside them would be redundant. */
   function supersede(userId: string, sent: ShownToOthers): void {
     const window = windows.get(userId);
-    if (window !== undefined) Object.assign(window, { sent, pending: null });
+    if (window !== undefined) Object.assign(window, { sent, latest: sent, toldElsewhere: false, pending: null });
   }
 
   function announceOnline(userId: string, view: ShownToOthers, cause?: Cause): void {
@@ -95,20 +99,33 @@ export function createAnnouncer(deps: AnnouncerDeps): Announcer {
   function announceUpdate(userId: string, view: ShownToOthers, cause?: Cause): void {
     const { status, text, emoji } = view;
     const payload = { user_id: userId, status, status_text: text, status_emoji: emoji, at: moment(now()) };
-    const close = (latest: ShownToOthers | null) =>
-      latest === null ? windows.delete(userId) : closeWindow(userId, latest);
-    const cancel = timers.after(intervalMs, () => inTurnWithView(userId, close));
-    windows.set(userId, { sent: view, pending: null, cancel });
+    const cancel = timers.after(intervalMs, () => {
+      // Nearly always nothing has come meanwhile: then nobody is asked.
+      if (window.pending === null) windows.delete(userId);
+      else inTurnWithView(userId, (latest) => closeWindow(userId, window, latest));
+    });
+    const window: Window = { sent: view, latest: view, toldElsewhere: false, pending: null, cancel };
+    windows.set(userId, window);
     publish(presenceTopic(userId), { type: "presence.update", payload }, cause);
   }
 
-  function closeWindow(userId: string, latest: ShownToOthers): void {
-    const window = windows.get(userId);
+  function closeWindow(userId: string, window: Window, latest: ShownToOthers | null): void {
+    // Told again meanwhile: that said how it is, and has an interval of its own.
+    if (windows.get(userId) !== window) return;
     windows.delete(userId);
-    if (stopped || window === undefined || window.pending === null) return;
+    if (stopped || latest === null || window.pending === null) return;
     // Whoever went offline or came back meanwhile has been told of by an event of its own.
     if (latest.status === "offline" || window.sent.status === "offline") return;
-    if (!looksTheSame(latest, window.sent)) announceUpdate(userId, latest, window.pending.cause);
+    if (window.toldElsewhere || !looksTheSame(latest, window.sent))
+      announceUpdate(userId, latest, window.pending.cause);
+  }
+
+  /** Two devices within one interval: each must hear what the other did. */
+  function hold(window: Window, { was, is, cause }: { was: ShownToOthers; is: ShownToOthers; cause?: Cause }): void {
+    window.toldElsewhere ||= !looksTheSame(was, window.latest);
+    window.latest = is;
+    const isSame = window.pending === null || sameDevice(window.pending.cause, cause);
+    window.pending = { cause: isSame ? cause : undefined };
   }
 
   function announceToOwnDevices(userId: string, before: Presence, after: Presence, cause?: Cause): void {
@@ -142,9 +159,7 @@ export function createAnnouncer(deps: AnnouncerDeps): Announcer {
       } else if (is.status !== "offline" && !looksTheSame(was, is)) {
         const window = windows.get(userId);
         if (window === undefined) announceUpdate(userId, is, cause);
-        // Two devices within one interval: each must hear what the other did.
-        else if (window.pending !== null && !sameDevice(window.pending.cause, cause)) window.pending.cause = undefined;
-        else window.pending = { cause };
+        else hold(window, { was, is, ...(cause ? { cause } : {}) });
       }
       if (!stopped) announceToOwnDevices(userId, before, after, cause);
     },

@@ -104,6 +104,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     publish(topic, message, cause) {
       if ("user_id" in message.payload) retelling.note(message.payload.user_id, saidBy(message));
       deps.publish(topic, message, cause);
+      if (message.type === "presence.offline") void lookAgain(message.payload.user_id);
     },
     tellOwnDevices: deps.tellOwnDevices,
     setLastSeen: (userId, at) => noteLastSeen([userId], at),
@@ -124,6 +125,19 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     now,
     timers,
   });
+
+  /** Another node may have told that the user is there before this one was heard to say the opposite. */
+  async function lookAgain(userId: string): Promise<void> {
+    try {
+      if (await isStillGone(userId)) return;
+      const { devices, byHand } = await presenceOf(userId);
+      const isHidden = shownToOthers(devices, byHand).status === "offline";
+      if (isHidden || retelling.lastSaid(userId) !== "offline") return;
+    } catch (error) {
+      logger.warn({ err: error, userId }, "whether somebody has come back meanwhile could not be read");
+    }
+    retelling.add([userId]);
+  }
 
   const retelling = createRetelling({
     tell: (userId) =>

@@ -65,3 +65,37 @@ test("[PRE2] [PRE3] a device that comes while the one that was busy leaves", asy
   await world.clock.pass(2_000);
   expect(await toldAndTrue()).toEqual(["online", "online"]);
 });
+
+test("[PRE2] [PRE3] what one node holds back it tells where another has said something else meanwhile", async () => {
+  const byHand = (status: PresenceUpdate["status"]): PresenceUpdate => ({ status, automatic: false });
+  await one.connect(phone);
+  await other.connect(laptop);
+  await one.update(phone, byHand("busy"));
+  await other.update(laptop, byHand("away"));
+  await one.update(phone, byHand("busy"));
+  await world.clock.pass(3_000);
+  expect(await toldAndTrue()).toEqual(["busy", "busy"]);
+});
+
+test("[PRE1] who comes to another node while this one says that they have gone is told of as there", async () => {
+  let meanwhile: (() => Promise<unknown>) | null = null;
+  const late = world.addNode("n3", {
+    ...world.registry,
+    async devicesOf(userIds) {
+      const found = await world.registry.devicesOf(userIds);
+      const run = found.has("ann") ? null : meanwhile;
+      if (run !== null) {
+        meanwhile = null;
+        await run();
+      }
+      return found;
+    },
+  });
+  await late.connect(phone);
+  await world.heard();
+  meanwhile = () => other.connect(laptop);
+  await leave(late, phone);
+  expect(await world.heard()).toEqual(["others online ann online", "others offline ann"]);
+  await world.clock.pass(3_000);
+  expect(await world.heard()).toEqual(["others update ann online"]);
+});
