@@ -5,6 +5,7 @@ import type { ClientPayload } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { ServerPayload } from "../protocol/server.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { createDeviceNews } from "./device-news.ts";
 import type { CallEvent, FirstOffer, Outcome } from "./events.ts";
 import { step } from "./machine.ts";
 import { type CallSettings, type Delivery, type Device, missedPayload } from "./record.ts";
@@ -43,11 +44,14 @@ export interface CallService {
   answer(from: Device, payload: ClientPayload<"call.answer">): Promise<void>;
   ice(from: Device, payload: ClientPayload<"call.ice">): Promise<void>;
   hangup(from: Device, payload: ClientPayload<"call.hangup">): Promise<void>;
-  /** To be called once the device can be delivered to and `devicesOf` names it [CALL5]. */
+  /**
+   * To be called once the device can be delivered to and `devicesOf` names it [CALL5]. Where calls are unavailable it
+   * rejects, and they are told with the next `runDue` that finds them; so is the other one.
+   */
   deviceConnected(device: Device): Promise<void>;
-  /** To be called when the device's last connection has gone. */
+  /** To be called when the device's last connection here has gone and `devicesOf` does not name it for that one any more. */
   deviceDisconnected(device: Device): Promise<void>;
-  /** Works on every call whose deadline has come. Never rejects. */
+  /** Works on every call whose deadline has come, and tells calls of devices they have not heard of. Never rejects. */
   runDue(): Promise<void>;
   start(): void;
   /** Resolves once nothing of `runDue` is on the way any more. */
@@ -63,8 +67,6 @@ const dueBatchesMax = 16;
 export function createCallService(deps: CallServiceDeps): CallService {
   const { registry, settings, logger } = deps;
   const counts = { offered: 0, ended: 0, dueFailures: 0 };
-  /** The last of what is on its way for a device: that it left must not overtake that it is back. */
-  const deviceTurns = new Map<string, Promise<void>>();
   let cancelTimer: (() => void) | null = null;
   let round: Promise<void> = Promise.resolve();
   let running = false;
@@ -77,6 +79,12 @@ export function createCallService(deps: CallServiceDeps): CallService {
     for (const delivery of outcome.deliveries) deps.deliver(delivery);
     return outcome;
   }
+
+  const deviceNews = createDeviceNews({
+    registry,
+    devicesOf: deps.devicesOf,
+    apply: (event) => apply(event.callId, [], event),
+  });
 
   /** Where the log is away the deadline stays due, and `runDue` comes again. */
   async function settleMissed(call: Call): Promise<void> {
@@ -120,19 +128,6 @@ export function createCallService(deps: CallServiceDeps): CallService {
     }
   }
 
-  /** After what is on its way for the same device already. */
-  function inTurn(device: Device, type: "connected" | "disconnected"): Promise<void> {
-    const key = JSON.stringify([device.userId, device.deviceId]);
-    const before = deviceTurns.get(key) ?? Promise.resolve();
-    const turn = before.then(async () => {
-      for (const { callId } of await registry.callsOf(device.userId)) await apply(callId, [], { type, device, callId });
-    });
-    const settled = turn.catch(() => {});
-    deviceTurns.set(key, settled);
-    void settled.then(() => deviceTurns.get(key) === settled && deviceTurns.delete(key));
-    return turn;
-  }
-
   async function workOn(callId: string): Promise<void> {
     const call = await registry.get(callId);
     if (!call) return;
@@ -148,6 +143,7 @@ export function createCallService(deps: CallServiceDeps): CallService {
   }
 
   async function runDue(): Promise<void> {
+    await deviceNews.repeat();
     try {
       for (let batch = 0; batch < dueBatchesMax; batch++) {
         const callIds = await registry.takeDue(deps.now(), dueBatch);
@@ -186,8 +182,8 @@ export function createCallService(deps: CallServiceDeps): CallService {
       counts.ended++;
       await settleMissed(put[0]!);
     },
-    deviceConnected: (device) => inTurn(device, "connected"),
-    deviceDisconnected: (device) => inTurn(device, "disconnected"),
+    deviceConnected: (device) => deviceNews.tell({ device, type: "connected" }),
+    deviceDisconnected: (device) => deviceNews.tell({ device, type: "disconnected" }),
     runDue,
     start() {
       if (running) return;

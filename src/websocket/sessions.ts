@@ -272,15 +272,15 @@ export class Sessions {
         "clean-up of a connection failed",
       );
     try {
-      // Where the same device is here again already, neither presence nor a call has lost it.
-      if (hub.find({ userId, deviceId }).length === 0) await calls.deviceDisconnected({ userId, deviceId });
+      await presence.disconnect({ userId, deviceId, connectionId, clean });
+      logger.debug({ connection_id: connectionId, user_id: userId, clean }, "disconnected");
     } catch (error) {
-      // Calls look for themselves who is still there; presence must hear of it all the same.
+      // Presence tries again by itself; calls must hear of it all the same.
       warn(error);
     }
     try {
-      await presence.disconnect({ userId, deviceId, connectionId, clean });
-      logger.debug({ connection_id: connectionId, user_id: userId, clean }, "disconnected");
+      // Where the same device is here again already no call has lost it; whether it is on another node presence knows.
+      if (hub.find({ userId, deviceId }).length === 0) await calls.deviceDisconnected({ userId, deviceId });
     } catch (error) {
       warn(error);
     }

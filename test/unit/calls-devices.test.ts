@@ -1,0 +1,72 @@
+/** Proves what calls know of devices that come, go and move, and that they hear of it however late [CALL5]. */
+import { beforeEach, expect, test } from "bun:test";
+import { ProtocolError } from "../../src/protocol/errors.ts";
+import { a1, active, b1, b3, callId, hangup, ice, news, openWorld, ringing, world } from "../support/call-scene.ts";
+import { outcomeOf } from "../support/calls.ts";
+
+beforeEach(() => openWorld());
+
+const isAway = async (deviceId: string) =>
+  (await world.registry.get(callId))!.told.find((device) => device.deviceId === deviceId)!.awaySince !== null;
+
+/** Calls cannot be reached until the end of it. */
+async function whileAway(during: () => Promise<void>): Promise<void> {
+  const { callsOf } = world.registry;
+  world.registry.callsOf = () => Promise.reject(new ProtocolError("unavailable", "Calls are away."));
+  await during();
+  world.registry.callsOf = callsOf;
+}
+
+test("[CALL5] a device that has moved to another node is not away, however late the old one says that it left", async () => {
+  await active();
+  await world.connect(a1);
+  await world.service.deviceDisconnected(a1);
+  expect(await isAway("a1")).toBe(false);
+  await ice(b1, "c");
+  expect(news()).toEqual(["a1 ice"]);
+});
+
+test("[CALL5] a device that moves while its old node says that it left is back at once", async () => {
+  await active();
+  world.connected.delete("ann a1");
+  world.onDevicesOf.hook = async () => void world.connected.add("ann a1");
+  await world.service.deviceDisconnected(a1);
+  expect(await isAway("a1")).toBe(false);
+});
+
+test("[CALL5] a device that connects while calls are away rings once they are back", async () => {
+  await ringing();
+  news();
+  await whileAway(async () => {
+    expect(await outcomeOf(world.connect(b3))).toBe("unavailable");
+    await world.pass(500);
+    expect(news()).toEqual([]);
+  });
+  await world.pass(500);
+  await world.pass(500);
+  expect(news()).toEqual(["b3 incoming"]);
+});
+
+test("[CALL4] [CALL5] a device that left while calls were away is told of the end when it is back", async () => {
+  await active();
+  await whileAway(async () => {
+    expect(await outcomeOf(world.disconnect(b1))).toBe("unavailable");
+  });
+  await world.pass(500);
+  await hangup();
+  expect(news()).toEqual(["a1 ended hangup"]);
+  await world.connect(b1);
+  expect(news()).toEqual(["b1 ended hangup"]);
+});
+
+test("[CALL5] of what calls could not be told, only the newest of a device is told afterwards", async () => {
+  await active();
+  await whileAway(async () => {
+    expect(await outcomeOf(world.disconnect(a1))).toBe("unavailable");
+    expect(await outcomeOf(world.connect(a1))).toBe("unavailable");
+    expect(await outcomeOf(world.connect(b1))).toBe("unavailable");
+    expect(await outcomeOf(world.disconnect(b1))).toBe("unavailable");
+  });
+  await world.pass(500);
+  expect([await isAway("a1"), await isAway("b1")]).toEqual([false, true]);
+});
