@@ -24,8 +24,10 @@ const atOnce = 64;
 /** Begins to follow. @returns stops it */
 export function followDirectory(options: DirectoryNewsOptions): () => void {
   const { view, directory, membership, hub, timers, logger } = options;
-  /** Calls off the next try; null: nothing has failed. */
+  /** Calls off the next try; null: none is due. */
   let callOff: (() => void) | null = null;
+  let isRetrying = false;
+  let hasFailedMeanwhile = false;
   let isStopped = false;
 
   async function sendAwayDisabled(userIds: string[]): Promise<void> {
@@ -50,12 +52,23 @@ export function followDirectory(options: DirectoryNewsOptions): () => void {
       await apply(change);
     } catch (error) {
       logger.warn({ error: String(error), change: change.kind }, "a change of the directory waits");
-      if (isStopped) return;
-      callOff ??= timers.after(retryDelayMs, () => {
-        callOff = null;
-        void follow({ kind: "resync" });
-      });
+      tryLater();
     }
+  }
+
+  function tryLater(): void {
+    // One at a time: an engine that is slow would be asked for everything each second.
+    if (isRetrying) hasFailedMeanwhile = true;
+    else if (!isStopped) callOff ??= timers.after(retryDelayMs, () => void retry());
+  }
+
+  async function retry(): Promise<void> {
+    callOff = null;
+    isRetrying = true;
+    hasFailedMeanwhile = false;
+    await follow({ kind: "resync" });
+    isRetrying = false;
+    if (hasFailedMeanwhile) tryLater();
   }
 
   const unfollow = view.onChange((change) => void follow(change));

@@ -11,12 +11,15 @@ let clock: HandClock;
 let tell: (change: DirectoryChange) => void;
 let stop: () => void;
 let isAway: boolean;
+/** Looking at everything again takes until then. */
+let mayEnd: Promise<void>;
 let applied: DirectoryChange["kind"][];
 let states: Map<string, UserState>;
 let closed: { userId: string; code: number }[];
 
 beforeEach(() => {
   isAway = false;
+  mayEnd = Promise.resolve();
   applied = [];
   closed = [];
   states = new Map(Array.from({ length: 150 }, (_, index) => [`u${index}`, "active"]));
@@ -33,7 +36,12 @@ beforeEach(() => {
       },
     },
     directory: { userState: (userId) => ask(() => states.get(userId) ?? "unknown") },
-    membership: { apply: ({ kind }) => ask(() => void applied.push(kind)) },
+    membership: {
+      async apply({ kind }) {
+        await ask(() => void applied.push(kind));
+        if (kind === "resync") await mayEnd;
+      },
+    },
     hub: {
       userIds: () => [...states.keys()],
       ofUser: (userId) => [{ close: (code: number) => closed.push({ userId, code }) } as unknown as Connection],
@@ -72,4 +80,25 @@ test("[DRN] nothing is tried again once it was stopped", async () => {
   expect(clock.waiting()).toBe(1);
   stop();
   expect(clock.waiting()).toBe(0);
+});
+
+test("[SUB3] everything is looked at again once at a time, and once more for what fails meanwhile", async () => {
+  const { promise, resolve: end } = Promise.withResolvers<void>();
+  mayEnd = promise;
+  const fail = async () => {
+    isAway = true;
+    tell({ kind: "member_removed", conversationId: "c1", userId: "u1" });
+    await clock.pass(0);
+    isAway = false;
+  };
+  for (let failures = 0; failures < 3; failures++) {
+    await fail();
+    await clock.pass(1_000);
+  }
+  expect(applied).toEqual(["resync"]);
+  end();
+  await clock.pass(1_000);
+  expect(applied).toEqual(["resync", "resync"]);
+  await clock.pass(5_000);
+  expect([applied.length, clock.waiting()]).toEqual([2, 0]);
 });
