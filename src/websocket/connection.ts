@@ -37,6 +37,8 @@ export interface ConnectionOptions {
 
 const nothing: readonly string[] = [];
 const badMessageWindowMs = 60_000;
+/** Bytes of waiting messages that pause reading too: many small ones may wait, but not many of the largest. */
+const inboxBytesMax = 1 << 20;
 
 export class Connection implements RoutedConnection {
   readonly connectionId: string;
@@ -66,6 +68,7 @@ export class Connection implements RoutedConnection {
   readonly #codec: Codec;
   readonly #inboxMax: number;
   #inbox: (string | Buffer)[] | null = null;
+  #inboxBytes = 0;
   #busy = false;
   /** Waits until nothing is handled any more; reading goes on no more. */
   #onFinished: (() => void) | null = null;
@@ -114,7 +117,8 @@ export class Connection implements RoutedConnection {
     if (this.#busy) {
       this.#inbox ??= [];
       this.#inbox.push(frame);
-      if (this.#inbox.length >= this.#inboxMax) this.#ws?.pause();
+      this.#inboxBytes += frame.length;
+      if (!this.#hasRoom) this.#ws?.pause();
       return;
     }
     const handled = handle(frame);
@@ -125,16 +129,26 @@ export class Connection implements RoutedConnection {
   async occupy(work: Promise<void>, handle: (frame: string | Buffer) => void | Promise<void>): Promise<void> {
     this.#busy = true;
     await work;
-    // What was read before a disconnect is still handled: who sends and closes has sent. Not so after we closed it.
-    while (this.#inbox !== null && this.#inbox.length > 0 && this.state !== "closing") {
-      const handled = handle(this.#inbox.shift()!);
-      const hasRoom = this.#inbox.length < this.#inboxMax && this.#onFinished === null;
-      if (hasRoom && this.#ws?.isPaused) this.#ws.resume();
+    // What was read before a disconnect is still handled: who sends and closes has sent. Where we close nothing is left.
+    for (let next = this.#inbox?.shift(); next !== undefined; next = this.#inbox?.shift()) {
+      this.#inboxBytes -= next.length;
+      const handled = handle(next);
+      if (this.#hasRoom && this.isPaused) this.#ws?.resume();
       if (handled !== undefined) await handled;
     }
     this.#inbox = null;
     this.#busy = false;
     this.#onFinished?.();
+  }
+
+  get #hasRoom(): boolean {
+    const waiting = this.#inbox?.length ?? 0;
+    return waiting < this.#inboxMax && this.#inboxBytes < inboxBytesMax && this.#onFinished === null;
+  }
+
+  /** Whether reading waits, for too much was read: nothing can be heard of the client meanwhile. */
+  get isPaused(): boolean {
+    return this.#ws?.isPaused === true;
   }
 
   /** Reads nothing more, and resolves once everything that was read is handled and answered [DRN]. */
@@ -246,7 +260,10 @@ export class Connection implements RoutedConnection {
   close(code: number, reason: string): void {
     if (this.isClosed) return;
     this.state = "closing";
-    if (this.#ws?.isPaused) this.#ws.resume();
+    // Now, for the platform says that the socket is closed before `close` returns.
+    this.#inbox = null;
+    this.#inboxBytes = 0;
+    if (this.isPaused) this.#ws?.resume();
     this.#ws?.close(code, reason);
     this.noteDrain();
   }

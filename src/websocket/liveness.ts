@@ -18,12 +18,15 @@ export interface LivenessOptions {
 
 /** Connections that are not looked at for longer than this may be closed that much late. */
 const tickMs = 500;
+/** No check is so late, but for a clock that was set or a process that slept. */
+const leapMs = 5_000;
 /** The platform closes without a word at the limit; below it there is still room for a close frame. */
 const bufferShareThatCloses = 0.75;
 
 export class Liveness {
   #timer: Timer | null = null;
   #sweep: Timer | null = null;
+  #checkedAt: number | null = null;
 
   constructor(private readonly options: LivenessOptions) {}
 
@@ -48,11 +51,17 @@ export class Liveness {
 
   check(): void {
     const now = this.options.now();
+    const sinceMs = now - (this.#checkedAt ?? now);
+    this.#checkedAt = now;
+    // The clock was set, or the process has slept: nobody could be heard meanwhile, and nobody was silent.
+    if (sinceMs < 0 || sinceMs > leapMs) this.#leap(Math.max(0, sinceMs), now);
     for (const connection of this.options.hub.all()) this.#checkOne(connection, now);
   }
 
   /** Catches what the timers missed. */
   sweep(): void {
+    // What the process has slept through is known from then on.
+    this.check();
     const now = this.options.now();
     const { stale_connection_timeout: staleMs } = this.options.config.websocket;
     for (const connection of [...this.options.hub.all()]) {
@@ -64,8 +73,20 @@ export class Liveness {
     this.options.cleanUp(now);
   }
 
+  /** Moves what was noted before along with the clock. */
+  #leap(byMs: number, now: number): void {
+    for (const connection of this.options.hub.all()) {
+      connection.lastHeardAt = Math.min(now, connection.lastHeardAt + byMs);
+      connection.lastPingAt = Math.min(now, connection.lastPingAt + byMs);
+      if (connection.backpressureSince > 0)
+        connection.backpressureSince = Math.min(now, connection.backpressureSince + byMs);
+    }
+  }
+
   #checkOne(connection: Connection, now: number): void {
     const { websocket, auth } = this.options.config;
+    // It may be talking, and we do not listen [ENV7].
+    if (connection.isPaused) connection.lastHeardAt = now;
     if (connection.state === "closing") {
       // It had time to take the close frame and did not.
       if (now - connection.lastHeardAt > websocket.write_wait) connection.terminate();
