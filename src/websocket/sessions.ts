@@ -73,25 +73,30 @@ export class Sessions {
     connection: Connection,
     { token, device_id, since }: ClientPayload<"authenticate">,
   ): Promise<Reply> {
-    const { config } = this.options;
+    const { config, cursors } = this.options;
     // Whoever is in front has authenticated; there is nothing to check a token against.
-    if (config.auth.mode === "trusted") return this.#success(connection);
+    if (config.auth.mode === "trusted") {
+      return this.#success(connection, await cursors.acknowledged(connection.userId, connection.deviceId));
+    }
     const session = await this.#verify(connection, { token, device_id });
+    if ("failure" in session) return this.#fail(connection, session.failure);
+    const deviceId = session.deviceId ?? connection.deviceId;
+    // Before it is live: the next try of one that is would be taken for a refresh, and it would never settle in.
+    const acked = await cursors.acknowledged(session.userId, deviceId);
     // Who left meanwhile must not come to life again: nobody would ever take its device out [SUB5].
     if (connection.isClosed) throw new ProtocolError("not_authenticated", "The connection is closed.");
-    if ("failure" in session) return this.#fail(connection, session.failure);
     if (connection.isAuthenticated) {
       if (session.userId !== connection.userId) {
         connection.close(CloseCode.identityChange, "another user");
         throw new ProtocolError("conflict", "This connection is another user's.");
       }
       connection.assume(session);
-      return this.#success(connection);
+      return this.#success(connection, acked);
     }
     connection.state = "authenticating";
-    if (session.deviceId !== null) connection.deviceId = session.deviceId;
+    connection.deviceId = deviceId;
     if (!(await this.#register(connection, session))) return this.#fail(connection, "too_many_devices");
-    return { ...(await this.#success(connection)), after: () => this.#settleIn(connection, since ?? connection.since) };
+    return { ...this.#success(connection, acked), after: () => this.#settleIn(connection, since ?? connection.since) };
   }
 
   /** Cleans up after a socket that has gone; at most `unregister_buffer` at once [SUB5]. */
@@ -224,9 +229,7 @@ export class Sessions {
     }
   }
 
-  async #success(connection: Connection): Promise<Reply> {
-    const { userId, deviceId, roles, expiresAt } = connection;
-    const acked = await this.options.cursors.acknowledged(userId, deviceId);
+  #success({ userId, deviceId, roles, expiresAt }: Connection, acked: number | null): Reply {
     return {
       type: "auth.success",
       payload: {

@@ -1,0 +1,87 @@
+/** What becomes of a connection where an engine fails while it is being made live. */
+import { beforeEach, expect, test } from "bun:test";
+import * as v from "valibot";
+import { configSchema } from "../../src/config/schema.ts";
+import { jsonCodec } from "../../src/protocol/codec.ts";
+import { StorageUnavailable } from "../../src/storage/ports.ts";
+import { Counts } from "../../src/telemetry/counts.ts";
+import { createLogSink } from "../../src/telemetry/logger.ts";
+import { Connection, type Session } from "../../src/websocket/connection.ts";
+import { Hub } from "../../src/websocket/hub.ts";
+import { Sessions, type SessionsOptions } from "../../src/websocket/sessions.ts";
+
+const config = v.parse(configSchema, { auth: { mode: "token" } });
+const { logger } = createLogSink({ level: "silent", format: "json" });
+const session: Session = { userId: "u1", roles: [], grants: [], expiresAt: null };
+
+let hub: Hub;
+let sessions: Sessions;
+let isAway: boolean;
+let subscribed: string[];
+
+beforeEach(() => {
+  hub = new Hub();
+  isAway = false;
+  subscribed = [];
+  const parts = {
+    config,
+    hub,
+    bus: { broadcast() {} },
+    upgrades: { checkUser: async () => {} },
+    authenticator: { verify: async () => ({ ...session, topics: [], deviceId: null }) },
+    addresses: { mayAuthenticate: () => ({ allowed: true }), noteFailure() {} },
+    presence: { connect: async () => ({ accepted: true, replaced: null }), disconnect: async () => {} },
+    typing: { stopAll() {} },
+    calls: { deviceDisconnected: async () => {} },
+    subscriptions: {
+      forget() {},
+      async subscribe({ connectionId }: Connection) {
+        subscribed.push(connectionId);
+        return { topics: [], rejected: [], cursor: 0 };
+      },
+    },
+    cursors: {
+      async acknowledged() {
+        if (isAway) throw new StorageUnavailable("away");
+        return 7;
+      },
+    },
+    counts: new Counts(),
+    now: () => Date.UTC(2026, 0, 2),
+    newId: () => "m1",
+    logger,
+  };
+  sessions = new Sessions(parts as unknown as SessionsOptions);
+});
+
+function anonymous(): Connection {
+  const connection = new Connection({
+    connectionId: "k1",
+    deviceId: "d1",
+    address: "192.0.2.1",
+    format: "json",
+    codec: jsonCodec,
+    session: null,
+    since: undefined,
+    now: 0,
+    inboxMax: 64,
+  });
+  const socket = { send: () => 1, subscribe() {}, isSubscribed: () => false, getBufferedAmount: () => 0, close() {} };
+  connection.attach(socket as never);
+  void sessions.open(connection);
+  return connection;
+}
+
+test("[AUTH1] [SUB2] who authenticates while the storage is away is live after the next try, own topics included", async () => {
+  const connection = anonymous();
+  isAway = true;
+  const request = { token: "t", device_id: undefined, since: undefined };
+  await expect(sessions.authenticate(connection, request)).rejects.toBeInstanceOf(StorageUnavailable);
+  expect(connection.isAuthenticated).toBe(false);
+  isAway = false;
+  const reply = await sessions.authenticate(connection, request);
+  expect(reply).toMatchObject({ type: "auth.success", payload: { user_id: "u1", acked_cursor: 7 } });
+  await reply.after?.();
+  expect(connection.isAuthenticated).toBe(true);
+  expect(subscribed).toEqual(["k1"]);
+});
