@@ -6,6 +6,7 @@ import type { PresenceView, ServerPayload } from "../protocol/server.ts";
 import type { StatusStore } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Cause, createAnnouncer, type Presence, type PresenceMessage } from "./announcer.ts";
+import { inBatches } from "./batches.ts";
 import { createDepartures, type Place } from "./departures.ts";
 import { looksTheSame, type Shown, shownToOthers, shownToSelf } from "./join.ts";
 import { createRetelling } from "./retelling.ts";
@@ -71,7 +72,8 @@ function saidBy({ type, payload }: PresenceMessage): string {
 const saidOf = ({ status, text, emoji }: Pick<Shown, "status" | "text" | "emoji">) => [status, text, emoji].join(" ");
 
 export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracker {
-  const { nodeId, registry, statuses, settings, now, timers = realTimers, logger } = deps;
+  const { nodeId, registry, settings, now, timers = realTimers, logger } = deps;
+  const statuses = inBatches(deps.statuses);
   const turns = createTurns();
 
   async function isStillGone(userId: string): Promise<boolean> {
