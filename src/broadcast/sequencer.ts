@@ -87,6 +87,11 @@ export class Sequencer {
     }
   }
 
+  /** Whether anybody on this node is subscribed to the topic, logged or not. */
+  isHeard(topic: string): boolean {
+    return this.options.hasSubscribers(topic);
+  }
+
   /** From now on the topic's events are followed here, although nobody is subscribed yet. Ends with `release`. */
   hold(topic: string): void {
     this.#held.set(topic, (this.#held.get(topic) ?? 0) + 1);

@@ -1,4 +1,5 @@
 /** Brings live connections in line with changes of membership, within the second that the directory takes [SUB3]. */
+import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { DirectoryView } from "../directory/directory.ts";
 import type { DirectoryChange } from "../storage/ports.ts";
 import type { Access } from "./access.ts";
@@ -9,6 +10,7 @@ import { conversationTopic, parseTopic, presenceTopic, type Topic, topicOf, typi
 
 export interface MembershipOptions {
   directory: DirectoryView;
+  sequencer: Pick<Sequencer, "isHeard">;
   access: Access;
   subscriptions: SubscriptionManager;
   /** This node's connections of a user. */
@@ -77,7 +79,7 @@ export class Membership {
   }
 
   async #removed(conversationId: string, userId: string): Promise<void> {
-    const { directory, onLost, subscribersOf, subscriptions } = this.options;
+    const { directory, onLost, sequencer, subscribersOf, subscriptions } = this.options;
     const losers = [...subscribersOf(userId)];
     // All of them before anybody is asked: a change that comes right after may give the right back.
     for (const subscriber of losers) {
@@ -86,6 +88,8 @@ export class Membership {
       onLost(subscriber, [topicOf("typing", conversationId)]);
     }
     await Promise.all(losers.map((subscriber) => this.#recheckPresence(subscriber)));
+    // Large conversations lose their members one at a time, and mostly nobody here follows them.
+    if (!sequencer.isHeard(presenceTopic(userId))) return;
     const followers = (await directory.membersOf(conversationId))
       .flatMap((member) => [...subscribersOf(member)])
       .filter((subscriber) => subscriber.isSubscribed(presenceTopic(userId)));

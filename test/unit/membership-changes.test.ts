@@ -28,9 +28,11 @@ function build(
   {
     mode = "managed",
     slowed = () => ({}),
+    hasSubscribers = () => true,
     ...rest
   }: Partial<Pick<SubscriptionsOptions, "snapshots" | "tell">> & {
     mode?: "open" | "managed";
+    hasSubscribers?: (topic: string) => boolean;
     /** Answers of the directory that come at the test's own time. */
     slowed?: (view: DirectoryView) => Partial<DirectoryView>;
   } = {},
@@ -41,7 +43,7 @@ function build(
   return createSubscriptions({
     log: storage.log,
     cursors: storage.cursors,
-    sequencer: new Sequencer({ log: storage.log, publish() {}, hasSubscribers: () => true, logger }),
+    sequencer: new Sequencer({ log: storage.log, publish() {}, hasSubscribers, logger }),
     bus: createLocalCluster({ now: Date.now }).bus,
     directory: { ...view, ...slowed(view) },
     presenceVisibleTo: "shared_conversation",
@@ -145,4 +147,25 @@ test("[SUB1] [SUB3] a right that is lost while the snapshot is read is not told 
     rejected: [{ topic: "conversation:c1", code: "forbidden" }],
   });
   expect(told).toEqual([["unsubscribed", { topics: ["conversation:c1"], reason: "access_revoked" }]]);
+});
+
+test("[SUB3] the members of a conversation are not asked for where nobody here hears the presence of who left it", async () => {
+  await storage.directory.addMembers("c1", ["anna", "ben", "cleo"]);
+  const ben = createSubscriber("ben");
+  let questions = 0;
+  const { subscriptions, membership } = build([ben], {
+    hasSubscribers: (topic) => ben.isSubscribed(topic),
+    slowed: (view) => ({
+      membersOf(conversationId) {
+        questions++;
+        return view.membersOf(conversationId);
+      },
+    }),
+  });
+  await subscriptions.subscribe(ben, { topics: ["presence:cleo"] });
+  await storage.directory.removeMembers("c1", ["anna", "cleo"]);
+  await membership.apply(change("member_removed", "anna"));
+  expect(questions).toBe(0);
+  await membership.apply(change("member_removed", "cleo"));
+  expect(ben.topics()).toEqual([]);
 });
