@@ -1,6 +1,9 @@
 /** What the cluster does while Redis is away, silent, or back without what it held. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { Redis } from "ioredis";
+import type { Call } from "../../src/cluster/call.ts";
 import type { Cluster, DevicePresence } from "../../src/cluster/ports.ts";
+import { callsPrefix } from "../../src/cluster/redis/keys.ts";
 import { record } from "../contract/bus.ts";
 import { startNodes } from "../support/cluster.ts";
 import { exampleCall } from "../support/example-call.ts";
@@ -188,6 +191,46 @@ test("[CON3] a node whose other devices are all there looks for newer connection
   one.presence.recheck!();
   expect(await superseded).toEqual([old]);
   expect(await idsOf(one, "ann")).toEqual(["d1", "d2"]);
+}, 30_000);
+
+/** Changes a call on the first node; Redis falls silent once the call is read, and the answer to the write is lost. */
+async function changeUnanswered(call: Call, change: (found: Call) => { put: Call[]; forget?: string[] }) {
+  const isSilent = Promise.withResolvers<void>();
+  const changed = one.calls.transact({ callId: call.callId, userIds: [] }, ([found]) => {
+    redis.pause();
+    isSilent.resolve();
+    return { ...change(found!), result: "changed" };
+  });
+  const outcome = changed.catch((error: { code: string }) => error.code);
+  await isSilent.promise;
+  // Asked later than the write, it is given up later.
+  await expect(one.calls.get(call.callId)).rejects.toMatchObject({ code: "unavailable" });
+  return { outcome };
+}
+
+test("[CALL2] [CALL4] a change of a call whose answer is lost is known to who made it, once Redis is back", async () => {
+  const call = exampleCall();
+  await one.calls.transact({ callId: call.callId, userIds: [] }, () => ({ put: [call], result: null }));
+  const answered = await changeUnanswered(call, (found) => ({ put: [{ ...found, state: "active" }] }));
+  redis.resume();
+  expect(await answered.outcome).toBe("changed");
+  expect((await other.calls.get(call.callId))!.state).toBe("active");
+  const forgotten = await changeUnanswered(call, () => ({ put: [], forget: [call.callId] }));
+  redis.resume();
+  expect(await forgotten.outcome).toBe("changed");
+  expect(await other.calls.get(call.callId)).toBeNull();
+}, 30_000);
+
+test("[CALL2] a change whose answer is lost is refused where somebody else has changed the call since", async () => {
+  const call = exampleCall();
+  await one.calls.transact({ callId: call.callId, userIds: [] }, () => ({ put: [call], result: null }));
+  const lost = await changeUnanswered(call, (found) => ({ put: [{ ...found, answerSdp: "one" }] }));
+  const rival = new Redis(redis.port);
+  const changed = rival.hset(`${callsPrefix}call:${call.callId}`, "version", "1000", "json", JSON.stringify(call));
+  redis.resume();
+  await changed;
+  rival.disconnect();
+  expect(await lost.outcome).toBe("unavailable");
 }, 30_000);
 
 test("[CALL5] a node does not put back a call that another has changed or forgotten since", async () => {

@@ -29,6 +29,9 @@ type Step<Result> = (calls: Call[]) => { put: Call[]; forget?: string[]; result:
 /** Each round one of those who want the same call wins, and of one node only one is in it. */
 const attemptsMax = 64;
 const share = 200;
+/** For so long is asked whether a write has come to Redis: a restart or a new master takes no longer as a rule. */
+const writesMax = 20;
+const writeAgainMs = 250;
 
 export class RedisCallRegistry implements CallRegistry {
   /** The last of what is on its way for a call on this node: it need not compete with itself. */
@@ -92,13 +95,39 @@ export class RedisCallRegistry implements CallRegistry {
       if (put.length === 0 && forget.length === 0) return result;
       const written = put.map(write);
       const asked = JSON.stringify({ ...key, versions, put: written, forget });
-      const fresh = (await this.#run(writeScript, [callsPrefix, asked])) as string[] | null;
+      const fresh = await orUnavailable(() => this.#write(asked));
       if (fresh === null) continue;
       for (const [at, call] of written.entries()) this.#remember({ ...call, version: fresh[at]! });
       for (const callId of forget) this.#remembered.delete(callId);
       return result;
     }
     throw new ProtocolError("unavailable", "Too many want to change this call at once.", { retryAfterMs: 1_000 });
+  }
+
+  /**
+   * An answer that is lost says nothing about the write, and whoever changed a call has its devices to tell: nobody else
+   * would. So it is asked for again until Redis is back.
+   * @returns the new versions; null where something has changed @throws RedisUnavailable where nobody knows
+   */
+  async #write(asked: string): Promise<string[] | null> {
+    const write = async (isRepeated: 0 | 1) => {
+      const args = [callsPrefix, asked, isRepeated];
+      return (await this.options.commands.run(writeScript, [dueKey], args)) as string[] | null;
+    };
+    let lost: unknown;
+    for (let attempt = 0; attempt < writesMax; attempt++) {
+      try {
+        if (attempt === 0) return await write(0);
+        await Bun.sleep(writeAgainMs);
+        const versions = await write(1);
+        if (versions !== null) return versions;
+        break;
+      } catch (error) {
+        if (!(error instanceof RedisUnavailable)) throw error;
+        lost ??= error;
+      }
+    }
+    throw lost;
   }
 
   async #read({ callId, userIds }: { callId: string; userIds: string[] }) {
