@@ -36,6 +36,7 @@ export function createRetelling({ tell, now, timers, logger }: RetellingDeps): R
   const told = new Map<string, { at: number; said: string }>();
   const waiting = new Set<string>();
   let state: "idle" | "armed" | "telling" | "stopped" = "idle";
+  let isFailing = false;
   let cancel = () => {};
 
   function arm(): void {
@@ -48,14 +49,22 @@ export function createRetelling({ tell, now, timers, logger }: RetellingDeps): R
     state = "telling";
     const userIds = [...waiting];
     waiting.clear();
-    for (let start = 0; start < userIds.length && !isStopped(); start += atOnce) {
+    const failed: string[] = [];
+    let start = 0;
+    for (let isAway = false; start < userIds.length && !isAway && !isStopped(); start += atOnce) {
       const some = userIds.slice(start, start + atOnce);
       const results = await Promise.allSettled(some.map(tell));
-      const failed = some.filter((_, at) => results[at]!.status === "rejected");
-      for (const userId of failed) waiting.add(userId);
-      if (failed.length > 0) logger.warn({ users: failed.length }, "presence is told again later");
+      const failedNow = some.filter((_, at) => results[at]!.status === "rejected");
+      failed.push(...failedNow);
+      // Nobody can be read right now: asking about all the others would only keep the stores from coming back.
+      isAway = failedNow.length === some.length;
     }
     if (isStopped()) return;
+    // Those who failed come last, so that they hold up nobody else.
+    add([...userIds.slice(start), ...failed]);
+    // Said once when it begins, not every time while it lasts.
+    if (failed.length > 0 && !isFailing) logger.warn({ users: waiting.size }, "presence is told again later");
+    isFailing = failed.length > 0;
     state = "idle";
     arm();
   }

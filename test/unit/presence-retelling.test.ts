@@ -1,6 +1,8 @@
 /** Presence after a fault of the cluster: who is told of again, when, and how. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import pino from "pino";
 import type { PresenceRegistry } from "../../src/cluster/ports.ts";
+import { createRetelling } from "../../src/presence/retelling.ts";
 import type { PresenceTracker } from "../../src/presence/tracker.ts";
 import { device, openPresenceWorld, type PresenceWorld } from "../support/presence.ts";
 
@@ -126,4 +128,46 @@ test("[PRE2] [PRE3] after an update that failed, and may have been stored, other
   await world.storage.statuses.set("ann", { status: "busy", text: null, emoji: null, expiresAt: null });
   await world.clock.pass(2_000);
   expect(await world.heard()).toEqual(["others update ann busy"]);
+});
+
+test("[PRE5] while the cluster cannot be read, those who wait to be told of cost next to nothing", async () => {
+  const lines: string[] = [];
+  let asked = 0;
+  const retelling = createRetelling({
+    tell: async () => {
+      asked++;
+      if (!isWhole) throw new Error("away");
+    },
+    now: world.clock.now,
+    timers: world.clock,
+    logger: pino({}, { write: (line) => void lines.push(line) }),
+  });
+  isWhole = false;
+  retelling.add(Array.from({ length: 10_000 }, (_, at) => `u${at}`));
+  await world.clock.pass(60_000);
+  expect(lines).toHaveLength(1);
+  expect(asked).toBeLessThan(1_000);
+  isWhole = true;
+  asked = 0;
+  await world.clock.pass(2_000);
+  expect(asked).toBe(10_000);
+  retelling.stop();
+  expect(world.clock.waiting()).toBe(0);
+});
+
+test("[PRE1] one user who cannot be told of holds up nobody else", async () => {
+  const told: string[] = [];
+  const retelling = createRetelling({
+    tell: async (userId) => {
+      if (Number(userId) < 40) throw new Error("away");
+      told.push(userId);
+    },
+    now: world.clock.now,
+    timers: world.clock,
+    logger: pino({ level: "silent" }),
+  });
+  retelling.add(Array.from({ length: 100 }, (_, at) => String(at)));
+  await world.clock.pass(10_000);
+  expect(told).toHaveLength(60);
+  retelling.stop();
 });
