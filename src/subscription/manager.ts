@@ -139,8 +139,29 @@ export class SubscriptionManager {
       const { follows } = subscriber;
       const fresh = follows === null ? [] : wanted(follows).filter((name) => !subscriber.isSubscribed(name));
       if (fresh.length === 0 || subscriber.isClosed) return;
-      const payload = await this.#subscribe(subscriber, { topics: fresh }, { unasked: true });
-      if (payload.topics.length > 0) this.options.tell(subscriber, "subscribed", payload);
+      try {
+        const payload = await this.#subscribe(subscriber, { topics: fresh }, { unasked: true });
+        if (payload.topics.length > 0) this.options.tell(subscriber, "subscribed", payload);
+      } catch (error) {
+        this.#joinInPart(subscriber, fresh);
+        throw error;
+      }
+    });
+  }
+
+  /** An engine has failed after some of the topics went live: what is logged stays and is told of, the rest joins later. */
+  #joinInPart(subscriber: Subscriber, names: string[]): void {
+    const live = names.filter((name) => subscriber.isSubscribed(name)).map((name) => parseTopic(name)!);
+    this.#leave(
+      subscriber,
+      live.filter((topic) => !isLogged(topic)),
+    );
+    const topics = live.filter(isLogged).map(({ name }) => ({ topic: name }));
+    if (topics.length === 0) return;
+    this.options.tell(subscriber, "subscribed", {
+      topics,
+      rejected: [],
+      cursor: this.options.sequencer.safePosition,
     });
   }
 

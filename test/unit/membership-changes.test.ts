@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import { createLocalCluster } from "../../src/cluster/local/cluster.ts";
 import { createDirectoryView, type DirectoryView } from "../../src/directory/directory.ts";
-import type { DirectoryChange, Storage } from "../../src/storage/ports.ts";
+import { type DirectoryChange, type Storage, StorageUnavailable } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import type { Subscriber } from "../../src/subscription/subscriber.ts";
 import { createSubscriptions, type SubscriptionsOptions } from "../../src/subscription/subscriptions.ts";
@@ -168,4 +168,31 @@ test("[SUB3] the members of a conversation are not asked for where nobody here h
   expect(questions).toBe(0);
   await membership.apply(change("member_removed", "cleo"));
   expect(ben.topics()).toEqual([]);
+});
+
+test("[SUB3] what joins by itself is told of, and in the end whole, where an engine fails in the middle", async () => {
+  await storage.directory.addMembers("c1", ["anna", "ben"]);
+  const anna = createSubscriber("anna");
+  const told: string[][] = [];
+  let isAway = false;
+  const { subscriptions, membership } = build([anna], {
+    async snapshots() {
+      if (isAway) throw new StorageUnavailable("away");
+      return new Map();
+    },
+    tell: (_, type, payload) =>
+      void told.push([type, ...(payload as { topics: { topic: string }[] }).topics.map(({ topic }) => topic)]),
+  });
+  await storage.directory.removeMembers("c1", ["anna"]);
+  await subscriptions.subscribe(anna, { topics: ["conversation", "typing", "presence"] });
+  await storage.directory.addMembers("c1", ["anna"]);
+  isAway = true;
+  const failure = await membership.apply(change("member_added")).catch((error: unknown) => error);
+  expect(failure).toBeInstanceOf(StorageUnavailable);
+  // Events of a conversation come from now on; of who types and who is there only with what was before.
+  expect(anna.topics()).toEqual(["conversation:c1"]);
+  expect(told.splice(0)).toEqual([["subscribed", "conversation:c1"]]);
+  isAway = false;
+  await membership.apply({ kind: "resync" });
+  expect(told).toEqual([["subscribed", "typing:c1", "presence:ben"]]);
 });
