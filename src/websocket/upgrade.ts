@@ -94,7 +94,10 @@ export class Upgrades {
           config.websocket.upgrade_timeout,
         );
       });
-      return await Promise.race([this.#identify(request, address), late]);
+      const admitted = await Promise.race([this.#identify(request, address), late]);
+      // Draining may have begun meanwhile, and everybody who was here has been told so.
+      this.#refuseWhileDraining();
+      return admitted;
     } finally {
       clearTimeout(timer);
       this.#inProgress--;
@@ -123,9 +126,8 @@ export class Upgrades {
   }
 
   #checkAdmission(address: string): void {
-    const { config, addresses, connections, isDraining, now } = this.options;
-    if (isDraining())
-      throw new Refusal(503, "draining", "This node is shutting down; connect to another.", { retryAfterMs: 1_000 });
+    const { config, addresses, connections, now } = this.options;
+    this.#refuseWhileDraining();
     const attempt = addresses.connect(address, now());
     if (!attempt.allowed) {
       throw new Refusal(429, "rate_limited", "Too many connection attempts from this address.", attempt);
@@ -138,6 +140,11 @@ export class Upgrades {
         retryAfterMs: 1_000,
       });
     }
+  }
+
+  #refuseWhileDraining(): void {
+    if (!this.options.isDraining()) return;
+    throw new Refusal(503, "draining", "This node is shutting down; connect to another.", { retryAfterMs: 1_000 });
   }
 
   async #identify(request: Request, address: string): Promise<Admitted> {
