@@ -45,8 +45,11 @@ const endPatienceMs = 5_000;
 /** Below the deadline of a probe, so that a worker that hangs is told of as such. */
 const questionDeadlineMs = 700;
 
-type Seat = { failures: number } & (
-  | { state: "starting"; worker: WorkerProcess }
+type Seat = {
+  failures: number;
+} & /** `reload`: told to while it starts, when it may have read what has changed already. */
+(
+  | { state: "starting"; worker: WorkerProcess; reload: boolean }
   | { state: "up"; worker: WorkerProcess; since: number; questions: ReadyQuestions }
   | { state: "waiting"; cancel: () => void }
   | { state: "empty" }
@@ -90,6 +93,7 @@ export class Supervisor {
   }
 
   reload(): void {
+    for (const seat of this.#seats.values()) if (seat.state === "starting") seat.reload = true;
     this.#order("reload");
   }
 
@@ -119,13 +123,22 @@ export class Supervisor {
   }
 
   #start(place: number, failures: number): void {
-    const worker = this.options.spawn({
-      place,
-      port: this.#port,
-      onMessage: (message) => this.#hear(place, message),
-      onExit: (exit) => this.#exited(place, { pid: worker.pid, ...exit }),
-    });
-    this.#seats.set(place, { state: "starting", worker, failures });
+    const { logger, spawn } = this.options;
+    try {
+      const worker = spawn({
+        place,
+        port: this.#port,
+        onMessage: (message) => this.#hear(place, message),
+        onExit: (exit) => this.#exited(place, { pid: worker.pid, ...exit }),
+      });
+      this.#seats.set(place, { state: "starting", worker, reload: false, failures });
+    } catch (error) {
+      // What keeps the first from starting would keep the others too.
+      if (this.#port === null) throw error;
+      // The system has no process or memory to spare right now: no reason to end those that run.
+      const delay_ms = this.#startLater(place, failures + 1);
+      logger.error({ worker: place, error: String(error), delay_ms }, "a worker cannot be started and is tried again");
+    }
   }
 
   #hear(place: number, message: FromWorker): void {
@@ -151,6 +164,7 @@ export class Supervisor {
     const questions = new ReadyQuestions({ send: (it) => worker.send(it), deadlineMs: questionDeadlineMs, after });
     this.#seats.set(place, { state: "up", worker, since: now(), questions, failures });
     logger.info({ worker: place, pid: worker.pid }, "a worker is up");
+    if (seat.reload) worker.send({ kind: "order", order: "reload" });
     if (this.#port === null) {
       this.#port = port;
       for (let next = 2; next <= count; next++) this.#start(next, 0);
@@ -173,7 +187,7 @@ export class Supervisor {
   }
 
   #exited(place: number, { pid, code, signal }: WorkerExit & { pid: number }): void {
-    const { logger, now, random, after } = this.options;
+    const { logger, now } = this.options;
     const seat = this.#seats.get(place)!;
     const wasUp = seat.state === "up";
     if (wasUp) seat.questions.end();
@@ -190,10 +204,17 @@ export class Supervisor {
     // Code 0: somebody has drained this one, to have a new one in its place.
     const isProven = wasUp && now() - seat.since >= provenMs;
     const failures = wasUp && code === 0 ? 0 : isProven ? 1 : seat.failures + 1;
+    const delay_ms = this.#startLater(place, failures);
+    logger.warn({ worker: place, pid, code, signal, delay_ms }, "a worker has ended and is started again");
+  }
+
+  /** @returns after how long, ms */
+  #startLater(place: number, failures: number): number {
+    const { random, after } = this.options;
     const most = Math.min(restartDelayMs.most, restartDelayMs.first * 2 ** (failures - 1));
     const delayMs = failures === 0 ? 0 : Math.round(most * (0.5 + random() / 2));
-    logger.warn({ worker: place, pid, code, signal, delay_ms: delayMs }, "a worker has ended and is started again");
     this.#seats.set(place, { state: "waiting", failures, cancel: after(delayMs, () => this.#start(place, failures)) });
+    return delayMs;
   }
 
   #concludeIfEmpty(): void {

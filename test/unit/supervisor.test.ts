@@ -25,9 +25,11 @@ function wordOf(message: FromSupervisor): string {
 function createScene({ count = 2, drainPatienceMs = 40_000 } = {}) {
   const clock = createHandClock({ settled: createCallsUnderWay().settled });
   const started: Started[] = [];
+  const system = { canSpawn: true };
   const supervisor = new Supervisor({
     count,
     spawn(start) {
+      if (!system.canSpawn) throw new Error("EAGAIN");
       const told: string[] = [];
       started.push({ ...start, told });
       return {
@@ -49,6 +51,7 @@ function createScene({ count = 2, drainPatienceMs = 40_000 } = {}) {
   return {
     clock,
     supervisor,
+    system,
     started,
     last,
     code: () => code,
@@ -114,6 +117,32 @@ test("one that has been up for a minute begins anew, and one that was drained is
   end(2);
   await clock.pass(0);
   expect(started.length).toBe(before + 2);
+});
+
+test("where the system cannot start another process just now, it is tried again, and those that run go on", async () => {
+  const { clock, started, system, crash, listen, last, supervisor, code, end } = createPair();
+  system.canSpawn = false;
+  crash(2);
+  await clock.pass(5_000);
+  expect([started.length, code(), last(1).told]).toEqual([2, null, []]);
+  system.canSpawn = true;
+  await clock.pass(5_000);
+  expect(started.length).toBe(3);
+  listen(2);
+  supervisor.terminate();
+  end(1);
+  end(2);
+  await clock.pass(0);
+  expect(code()).toBe(0);
+});
+
+test("one that starts while certificates and keys change reads them once it listens", async () => {
+  const { clock, crash, last, listen, supervisor } = createPair();
+  crash(2);
+  await clock.pass(1_000);
+  supervisor.reload();
+  listen(2);
+  expect([last(1).told, last(2).told]).toEqual([["reload"], ["reload"]]);
 });
 
 test("[DRN] all are told to drain, then to end; the last one's end is the end", async () => {
