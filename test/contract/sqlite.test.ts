@@ -256,6 +256,29 @@ describe("SQLite: when the engine is away", () => {
     await storage.stop();
   });
 
+  test("[LOG1] calls that were given up count until the worker is done with them: they wait for it all the same", async () => {
+    const path = newPath();
+    const calls = new WorkerCalls({
+      engine: { path, durability: "process", busyTimeoutMs: 30_000 },
+      spawn: () => new Worker(new URL("../../src/storage/sqlite/worker.ts", import.meta.url).href),
+      callsMax: 3,
+      callTimeoutMs: 50,
+    });
+    await calls.start();
+    const other = new Database(path);
+    other.exec("BEGIN IMMEDIATE");
+    const refusalOf = (call: Promise<unknown>) => call.then(String, String);
+    const late = [calls.call("append", [newEvent("user:a")]), calls.call("end"), calls.call("end")].map(refusalOf);
+    for (const refusal of await Promise.all(late)) expect(refusal).toContain("not answered in time");
+    expect(await refusalOf(calls.call("end"))).toContain("Too many calls");
+    other.exec("ROLLBACK");
+    other.close();
+    let end = await refusalOf(calls.call("end"));
+    while (end !== "1")
+      end = await new Promise<string>((resolve) => setImmediate(() => resolve(refusalOf(calls.call("end")))));
+    await calls.stop();
+  });
+
   test("when the worker dies all calls are refused, and the next one starts another worker", async () => {
     const workers: Worker[] = [];
     const calls = new WorkerCalls({

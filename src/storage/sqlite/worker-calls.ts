@@ -129,20 +129,16 @@ export class WorkerCalls {
 
   #track(calls: Call[], { timed }: { timed: boolean }): number {
     const batch = ++this.#batches;
-    const giveUp = () => this.#drop(batch, "The storage has not answered in time.");
+    // They count until the worker is done with them: it has them before it, and must not be given more without end.
+    const giveUp = () => rejectAll(calls, "The storage has not answered in time.");
     this.#inFlight.set(batch, { calls, timer: timed ? setTimeout(giveUp, this.#options.callTimeoutMs) : null });
     this.#inFlightCalls += calls.length;
     return batch;
   }
 
   #settle({ batch, answers }: FromWorker): void {
-    // Nobody waits any more for what comes after its time.
     const calls = this.#take(batch);
     for (const [index, call] of calls.entries()) settleCall(call, answers[index]!);
-  }
-
-  #drop(batch: number, reason: string): void {
-    for (const call of this.#take(batch)) call.reject(new StorageUnavailable(reason));
   }
 
   #take(batch: number): Call[] {
@@ -157,9 +153,13 @@ export class WorkerCalls {
   #rejectAll(reason: string): void {
     const waiting = this.#waiting;
     this.#waiting = [];
-    for (const batch of [...this.#inFlight.keys()]) this.#drop(batch, reason);
-    for (const call of waiting) call.reject(new StorageUnavailable(reason));
+    for (const batch of [...this.#inFlight.keys()]) rejectAll(this.#take(batch), reason);
+    rejectAll(waiting, reason);
   }
+}
+
+function rejectAll(calls: Call[], reason: string): void {
+  for (const call of calls) call.reject(new StorageUnavailable(reason));
 }
 
 function settleCall(call: Call, answer: Answer): void {
