@@ -42,6 +42,8 @@ interface UnderWay {
   subscriber: Subscriber;
   /** Nobody asked for it: what the connection follows has grown. */
   unasked: boolean;
+  /** Somebody has lost a right since the directory was asked. */
+  isStale: boolean;
   revoked: Set<string>;
 }
 
@@ -64,7 +66,7 @@ export class SubscriptionManager {
 
   async #subscribe(subscriber: Subscriber, request: SubscribeRequest, { unasked = false } = {}): Promise<Subscribed> {
     // Known from before anybody is asked, so that a right which is lost after the answer counts.
-    const underWay: UnderWay = { subscriber, unasked, revoked: new Set() };
+    const underWay: UnderWay = { subscriber, unasked, isStale: false, revoked: new Set() };
     this.#catchingUp.add(underWay);
     try {
       return await this.#subscribeUnless(underWay, request);
@@ -86,6 +88,7 @@ export class SubscriptionManager {
     const fresh = this.#withinLimit(subscriber, allowed, rejected);
     const since = await this.#startingPoint(subscriber, request.since);
     const places = await this.#goLive(underWay, fresh, since);
+    await this.#giveBack(underWay, fresh);
     const isLive = ({ name }: Topic) => subscriber.isSubscribed(name);
     const snapshots = await this.options.snapshots(subscriber, allowed.filter(isLive));
     // Looked at only now: what was taken back while the snapshot was read is told of as such already.
@@ -176,6 +179,11 @@ export class SubscriptionManager {
     this.options.tell(subscriber, "unsubscribed", { topics: left.map(({ name }) => name), reason: "access_revoked" });
   }
 
+  /** Rights were lost: those who are subscribing just now may have been given theirs by an older answer. */
+  noteLoss(): void {
+    for (const running of this.#catchingUp) running.isStale = true;
+  }
+
   /** Connections that follow presence without naming users. */
   get presenceFollowers(): Iterable<Subscriber> {
     return this.#presenceFollowers;
@@ -222,6 +230,22 @@ export class SubscriptionManager {
     for (const conversationId of scope.presenceOf) follows.presenceOf.add(conversationId);
     const followsPresence = follows.presence || follows.presenceOf.size > 0;
     if (followsPresence && !subscriber.isClosed) this.#presenceFollowers.add(subscriber);
+  }
+
+  /** Leaves what it may not hear after all, where rights were lost meanwhile. */
+  async #giveBack(underWay: UnderWay, topics: Topic[]): Promise<void> {
+    const { subscriber } = underWay;
+    while (underWay.isStale && topics.length > 0 && !subscriber.isClosed) {
+      underWay.isStale = false;
+      // Nothing is kept where the question fails.
+      const allowed = this.options.access.allowed(subscriber, topics, { unasked: true });
+      const still = new Set(await allowed.catch(() => []));
+      this.#leave(
+        subscriber,
+        topics.filter((topic) => !still.has(topic)),
+      );
+      await allowed;
+    }
   }
 
   /** Those the connection is not on yet, as many as its limit lets in. */

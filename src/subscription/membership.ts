@@ -29,6 +29,7 @@ export class Membership {
   constructor(private readonly options: MembershipOptions) {}
 
   async apply(change: DirectoryChange): Promise<void> {
+    if (change.kind === "member_removed" || change.kind === "resync") this.options.subscriptions.noteLoss();
     switch (change.kind) {
       case "member_added":
         return this.#added(change.conversationId, change.userId);

@@ -196,3 +196,29 @@ test("[SUB3] what joins by itself is told of, and in the end whole, where an eng
   await membership.apply({ kind: "resync" });
   expect(told).toEqual([["subscribed", "typing:c1", "presence:ben"]]);
 });
+
+test.each(["member_removed", "resync"] as const)(
+  "[SUB3] presence that is subscribed to while the last shared conversation is left is not heard (%s)",
+  async (kind) => {
+    await storage.directory.addMembers("c1", ["anna", "ben"]);
+    const ben = createSubscriber("ben");
+    let isFirst = true;
+    const { subscriptions, membership } = build([ben], {
+      slowed: (view) => ({
+        async sharingWith(...asked) {
+          const sharing = await view.sharingWith(...asked);
+          if (!isFirst) return sharing;
+          isFirst = false;
+          await storage.directory.removeMembers("c1", ["anna"]);
+          await membership.apply(kind === "resync" ? { kind } : change(kind));
+          return sharing;
+        },
+      }),
+    });
+    expect(await subscriptions.subscribe(ben, { topics: ["presence:anna"] })).toMatchObject({
+      topics: [],
+      rejected: [{ topic: "presence:anna", code: "forbidden" }],
+    });
+    expect(ben.topics()).toEqual([]);
+  },
+);
