@@ -33,7 +33,9 @@ export function startListener(options: OperationsOptions): OperationsListener {
   const { listen, metrics, onFault } = options;
 
   async function answer(request: Request): Promise<Response> {
-    const url = new URL(request.url);
+    // A Host header that is none.
+    const url = URL.parse(request.url);
+    if (url === null) return refuse(400, "The Host header is not one.");
     const content = contents.get(url.pathname);
     if (content === undefined) return refuse(404, "There is nothing here.");
     const refusal = refusalOf(request, url, options);

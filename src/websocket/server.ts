@@ -37,7 +37,9 @@ export function bufferBytesMax({ client_buffer_size, max_message_size }: Config[
  * @throws Error with code EADDRINUSE
  */
 export async function refuseTakenPort({ host, port }: Pick<Config["server"], "host" | "port">): Promise<void> {
-  await Bun.serve({ hostname: host, port, fetch: () => new Response(null, { status: 503 }) }).stop(true);
+  await Bun.serve({ hostname: host, port, reusePort: false, fetch: () => new Response(null, { status: 503 }) }).stop(
+    true,
+  );
 }
 
 export class Server implements NativeTopics {
@@ -53,7 +55,11 @@ export class Server implements NativeTopics {
 
   /** Listens; rejects where the port is taken or the certificate cannot be read. */
   async start(): Promise<void> {
-    this.#listeners = [this.#listen(this.options.config.server.port, await this.#readCertificate())];
+    const { config, sharesPort } = this.options;
+    const certificate = await this.#readCertificate();
+    // With a certificate the port may be listened on twice, by us when it changes, but not by two services.
+    if (certificate !== undefined && !sharesPort) await refuseTakenPort(config.server);
+    this.#listeners = [this.#listen(config.server.port, certificate)];
   }
 
   get port(): number {
@@ -115,6 +121,8 @@ export class Server implements NativeTopics {
   }
 
   async #answer(request: Request, server: BunServer<Connection>): Promise<Response | undefined> {
+    // Refused here: as a failure it would be logged, with what was asked.
+    if (!URL.canParse(request.url)) return new Refusal(400, "bad_request", "The Host header is not one.").toResponse();
     const { pathname } = new URL(request.url);
     if (pathname !== "/ws") {
       return (

@@ -42,6 +42,25 @@ describe("paths", () => {
     expect((await get("/nothing?/ws")).status).toBe(404);
   });
 
+  test("[END1] a Host header that is none is 400, and what was asked with it is not logged", async () => {
+    for (const host of ["[", "a b", "a:99999"]) {
+      const { promise: answer, resolve } = Promise.withResolvers<string>();
+      let text = "";
+      await Bun.connect({
+        hostname: "127.0.0.1",
+        port: service.port,
+        socket: {
+          open: (socket) =>
+            void socket.write(`GET /ws?token=hidden HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`),
+          data: (_, data) => void (text += data),
+          close: () => resolve(text),
+        },
+      });
+      expect([host, (await answer).split("\r\n")[0]]).toEqual([host, "HTTP/1.1 400 Bad Request"]);
+    }
+    expect(service.logs.filter(({ level }) => level === "error")).toEqual([]);
+  });
+
   test("[END1] /ws without an upgrade is 426, by whatever method, and says to what to upgrade", async () => {
     for (const method of ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]) {
       const answer = await get("/ws?user_id=u1", { method });

@@ -65,6 +65,18 @@ async function rotate(): Promise<string> {
   return line.level;
 }
 
+test("[END1] a port that a service with a certificate listens on is taken, also for another with one", async () => {
+  const second = startService({
+    settings: {
+      SERVER__PORT: String(service.port),
+      SERVER__TLS__CERT_FILE: join(certificates, "cert.pem"),
+      SERVER__TLS__KEY_FILE: join(certificates, "key.pem"),
+      AUTH__BEHIND_GATEWAY: "true",
+    },
+  });
+  await expect(second.then((it) => it.stop())).rejects.toThrow(`port ${service.port} in use`);
+});
+
 test("a certificate is rotated under open sockets, which go on talking to those that come after", async () => {
   expect(service.url).toStartWith("wss://");
   const early = await enter("early");
