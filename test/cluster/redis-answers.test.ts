@@ -1,9 +1,12 @@
-/** What the presence registry makes of answers of Redis that are lost: what was asked may have been done all the same. */
+/** What is made of answers of Redis that are lost, or that something has overtaken: what was asked may have been done all the same. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import type { DevicePresence } from "../../src/cluster/ports.ts";
 import { parseRedisUrl } from "../../src/cluster/redis/address.ts";
+import { RedisBlockList } from "../../src/cluster/redis/blocks.ts";
 import { Commands, RedisUnavailable } from "../../src/cluster/redis/commands.ts";
 import { openCommandClient } from "../../src/cluster/redis/connection.ts";
+import { Epoch } from "../../src/cluster/redis/epoch.ts";
+import { blocksEpochKey } from "../../src/cluster/redis/keys.ts";
 import { RedisPresenceRegistry } from "../../src/cluster/redis/presence.ts";
 import { silent } from "../support/cluster.ts";
 import { openEmptyRedis } from "../support/redis.ts";
@@ -50,4 +53,33 @@ test("[PRE1] a device that Redis took out without saying so is known to be out a
   await expect(registry.remove(device("d1"))).rejects.toThrow("not available");
   expect(await registry.remove(device("d1"))).toEqual({ removed: true, last: true });
   expect(await registry.remove(device("d1"))).toEqual({ removed: false, last: false });
+});
+
+test("[PRE2] what a device says of itself is not lost with what Redis held, though it is not back there yet", async () => {
+  await registry.add(device("d1"), 10);
+  const back = Promise.withResolvers<void>();
+  commands.onReady(back.resolve);
+  await commands.call("client", "kill", "type", "normal", "skipme", "no").catch(() => {});
+  await back.promise;
+  await redis.empty();
+  expect(await registry.update({ ...device("d1"), status: "busy" })).toBe(true);
+  await registry.restore();
+  expect((await registry.devicesOf(["ann"])).get("ann")).toEqual([{ ...device("d1"), status: "busy" }]);
+  expect(await registry.update({ ...device("d2"), status: "busy" })).toBe(false);
+});
+
+test("[ADM1] a block that is made longer while a heartbeat looks at it is remembered as it is now", async () => {
+  const epoch = new Epoch({ commands, key: blocksEpochKey, newMark: () => "mark" });
+  const blocks = new RedisBlockList({ commands, epoch, now: () => 0, rememberedMax: 10 });
+  await blocks.block("eve", 60_000);
+  const call = commands.call.bind(commands);
+  commands.call = async (command, ...given) => {
+    if (command !== "mget") return call(command, ...given);
+    commands.call = call;
+    await blocks.block("eve", 90_000);
+    return call(command, ...given);
+  };
+  await blocks.restore();
+  commands.stop();
+  expect(await blocks.blockedUntil("eve")).toBe(90_000);
 });

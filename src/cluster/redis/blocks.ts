@@ -71,7 +71,8 @@ export class RedisBlockList implements BlockList {
       } else {
         const found = (await commands.call("mget", ...keys)) as (string | null)[];
         for (const [at, [userId, until]] of some.entries()) {
-          if (found[at] !== String(until)) this.#remembered.delete(userId);
+          const isTheSame = this.#remembered.get(userId) === until;
+          if (isTheSame && found[at] !== String(until)) this.#remembered.delete(userId);
         }
       }
     }

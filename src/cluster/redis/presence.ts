@@ -82,7 +82,12 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     const own = this.#own.get(key);
     try {
       const arguments_ = [key.deviceId, key.connectionId, status];
-      const updated = (await this.options.commands.run(updateScript, [devicesKey(key.userId)], arguments_)) === 1;
+      const answer = await this.options.commands.run(updateScript, [devicesKey(key.userId)], arguments_);
+      const bucket = bucketOf(key.userId);
+      const isLost = answer !== 1 && own !== undefined && this.#doubtful.get(bucket)?.mayLack === true;
+      // Put back as it is from now on, also where it is being put back as it was.
+      if (isLost) this.#doubt(bucket);
+      const updated = answer === 1 || isLost;
       if (updated && own !== undefined) own.entry.status = status;
       return updated;
     } catch (error) {
