@@ -37,6 +37,8 @@ export function followDirectory(options: DirectoryNewsOptions): () => void {
   }
 
   async function sendAwayIfDisabled(userId: string): Promise<void> {
+    // Applications write many users at once, and most are not here; who comes in just now is checked there.
+    if ([...hub.ofUser(userId)].length === 0) return;
     if ((await directory.userState(userId)) !== "disabled") return;
     for (const connection of [...hub.ofUser(userId)]) connection.close(CloseCode.revoked, "user disabled");
   }

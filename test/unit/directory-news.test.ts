@@ -14,6 +14,8 @@ let isAway: boolean;
 /** Looking at everything again takes until then. */
 let mayEnd: Promise<void>;
 let applied: DirectoryChange["kind"][];
+/** Users that the directory was asked about. */
+let questions: string[];
 let states: Map<string, UserState>;
 let closed: { userId: string; code: number }[];
 
@@ -22,6 +24,7 @@ beforeEach(() => {
   mayEnd = Promise.resolve();
   applied = [];
   closed = [];
+  questions = [];
   states = new Map(Array.from({ length: 150 }, (_, index) => [`u${index}`, "active"]));
   clock = createHandClock({ settled: () => new Promise((resolve) => setImmediate(resolve)) });
   const ask = async <Answer>(answer: () => Answer): Promise<Answer> => {
@@ -35,7 +38,12 @@ beforeEach(() => {
         return () => (tell = () => {});
       },
     },
-    directory: { userState: (userId) => ask(() => states.get(userId) ?? "unknown") },
+    directory: {
+      userState(userId) {
+        questions.push(userId);
+        return ask(() => states.get(userId) ?? "unknown");
+      },
+    },
     membership: {
       async apply({ kind }) {
         await ask(() => void applied.push(kind));
@@ -44,7 +52,8 @@ beforeEach(() => {
     },
     hub: {
       userIds: () => [...states.keys()],
-      ofUser: (userId) => [{ close: (code: number) => closed.push({ userId, code }) } as unknown as Connection],
+      ofUser: (userId) =>
+        states.has(userId) ? [{ close: (code: number) => closed.push({ userId, code }) } as unknown as Connection] : [],
     },
     timers: clock,
     logger,
@@ -71,6 +80,14 @@ test("[AUTH4] after a gap every user who is disabled is sent away, and nobody el
   tell({ kind: "resync" });
   await clock.pass(0);
   expect(closed.map(({ userId }) => userId)).toEqual(["u0", "u64", "u149"]);
+});
+
+test("[AUTH4] nobody asks about users who are not here, however many are written", async () => {
+  states.set("u1", "disabled");
+  for (const userId of ["u1", "elsewhere", "nowhere"]) tell({ kind: "user_changed", userId });
+  await clock.pass(0);
+  expect(questions).toEqual(["u1"]);
+  expect(closed).toEqual([{ userId: "u1", code: 4011 }]);
 });
 
 test("[DRN] nothing is tried again once it was stopped", async () => {
