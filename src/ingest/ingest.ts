@@ -27,8 +27,10 @@ interface Ready {
   events: NewEvent[];
 }
 
-/** Events that are appended together; one entry for many users may be more. */
+/** Events that are appended together. */
 const groupEvents = 500;
+/** Characters of payloads that are appended together; one event may have more. */
+const groupLength = 8 * 1024 * 1024;
 
 /** Publishes from every inbox that there is. */
 export function createIngest(inboxes: (Inbox | undefined)[], options: IngestOptions) {
@@ -125,11 +127,14 @@ class Drain {
     if (rejected.length > 0) await this.#reject(rejected);
   }
 
-  /** Together, so that none of them can overtake another when the log fails in between. */
+  /**
+   * One part after the other, each as a whole, so that none of them can overtake another when the log fails in between. An
+   * entry for many users may be more than one statement can carry; with its keys it goes on where it failed.
+   */
   async #append(group: Ready[]): Promise<void> {
     const { publisher, inbox } = this.options;
     if (group.length === 0) return;
-    await publisher.appendAll(group.flatMap(({ events }) => events));
+    for (const part of partsOf(group.flatMap(({ events }) => events))) await publisher.appendAll(part);
     await inbox.remove(group.map(({ entry }) => entry.id));
     this.#published += group.length;
   }
@@ -172,6 +177,22 @@ class Drain {
     if (!result.success) throw invalid(v.getDotPath(result.issues[0]) ?? "entry", result.issues[0].message);
     return { ...result.output, payload };
   }
+}
+
+function partsOf(events: NewEvent[]): NewEvent[][] {
+  const parts: NewEvent[][] = [];
+  let part: NewEvent[] = [];
+  let length = 0;
+  for (const event of events) {
+    if (part.length === groupEvents || (part.length > 0 && length + event.payload.length > groupLength)) {
+      parts.push(part);
+      part = [];
+      length = 0;
+    }
+    part.push(event);
+    length += event.payload.length;
+  }
+  return part.length > 0 ? [...parts, part] : parts;
 }
 
 const invalid = (field: string, message: string) => new ProtocolError("invalid_payload", message, { field });

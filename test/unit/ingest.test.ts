@@ -1,0 +1,61 @@
+/** Proves how entries of an inbox come to the log: in parts that it can carry, and on from where it failed [PUB2]. */
+import { expect, test } from "bun:test";
+import { createIngest } from "../../src/ingest/ingest.ts";
+import type { Inbox, InboxEntry } from "../../src/storage/inbox.ts";
+import type { Appended, NewEvent } from "../../src/storage/ports.ts";
+import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
+
+const users = Array.from({ length: 20 }, (_, n) => `u${n}`);
+const entry = (id: string, text: string): InboxEntry => ({
+  id,
+  key: `test:${id}`,
+  fields: { user_ids: JSON.stringify(users), type: "order.changed", payload: JSON.stringify({ id, text }) },
+});
+
+/** An inbox that holds what it was given until it is removed. */
+function createInbox(entries: InboxEntry[]) {
+  const emptied = Promise.withResolvers<void>();
+  const inbox: Inbox = {
+    name: "test",
+    start: async () => {},
+    take: async () => [...entries],
+    async remove(ids) {
+      entries = entries.filter(({ id }) => !ids.includes(id));
+      if (entries.length === 0) emptied.resolve();
+    },
+    reject: ([first]) => Promise.reject(new Error(first!.reason)),
+    wait: (signal) => new Promise((resolve) => signal.addEventListener("abort", () => resolve())),
+    lag: async () => ({ entries: entries.length, oldestMs: 0 }),
+    stop: async () => {},
+  };
+  return { inbox, emptied: emptied.promise };
+}
+
+test("[PUB2] [LOG1] a large entry for many users is appended in parts, and goes on where the log failed", async () => {
+  const storage = createSqliteStorage({ path: ":memory:" });
+  await storage.start();
+  const sizes: number[] = [];
+  const appendAll = async (events: NewEvent[]): Promise<Appended[]> => {
+    sizes.push(events.reduce((sum, { payload }) => sum + payload.length, 0));
+    if (sizes.length === 2) throw new Error("away");
+    return (await storage.log.append(events)).appended;
+  };
+  const { inbox, emptied } = createInbox([entry("large", "x".repeat(1024 * 1024)), entry("small", "y")]);
+  const ingest = createIngest([inbox], {
+    publisher: { appendAll },
+    payloadBytesMax: 10 * 1024 * 1024,
+    now: () => 0,
+    newId: () => crypto.randomUUID(),
+    logger: { info() {}, warn() {} },
+    retryDelayMs: 1,
+  });
+  await ingest.start();
+  await emptied;
+  await ingest.stop();
+  for (const size of sizes) expect(size).toBeLessThanOrEqual(8 * 1024 * 1024);
+  for (const user of users) {
+    const { events } = await storage.log.page({ topic: `user:${user}`, limit: 10 });
+    expect(events.map(({ payload }) => JSON.parse(payload).id)).toEqual(["large", "small"]);
+  }
+  await storage.stop();
+});
