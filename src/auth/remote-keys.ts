@@ -83,14 +83,20 @@ export function createRemoteKeys({ url, now, fetch, onFault, timing }: RemoteKey
     return pending;
   }
 
+  /** Since then, ms; endless where the clock was set back, or nothing would be due until it has caught up. */
+  function ageOf(at: number): number {
+    const ageMs = now() - at;
+    return ageMs < 0 ? Number.POSITIVE_INFINITY : ageMs;
+  }
+
   /** Fetches where that is due; never rejects, for what is cached may do. */
   async function refreshIfDue(dueAfterMs: number): Promise<void> {
-    if (pending === null && now() - attemptedAt < (attemptFailed ? retryAfterMs : dueAfterMs)) return;
+    if (pending === null && ageOf(attemptedAt) < (attemptFailed ? retryAfterMs : dueAfterMs)) return;
     await refresh().catch(() => {});
   }
 
   async function bringUpToDate(): Promise<void> {
-    const ageMs = now() - fetchedAt;
+    const ageMs = ageOf(fetchedAt);
     if (ageMs < refreshAfterMs) return;
     const refreshed = refreshIfDue(0);
     // Nobody waits where cached keys will do, nor again for a server that is known to be away.

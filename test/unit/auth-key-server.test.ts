@@ -122,6 +122,15 @@ describe("key server", () => {
     expect(await it.verify(bySecond)).toMatchObject({ userId: "u2" });
   });
 
+  test("[AUTH2] a clock that was set back does not keep new keys out", async () => {
+    const { url, publish } = await keyServer(first);
+    const { now, advance } = clock();
+    const it = await started({ algorithms, jwks_url: url }, { now });
+    advance(-600_000);
+    publish(first, second);
+    expect((await it.verify(bySecond)).userId).toBe("u2");
+  });
+
   test("[AUTH2] [CON1] while the key server is away, cached keys go on and unknown ones are unavailable", async () => {
     const { url, stop } = await keyServer(first);
     const { now, advance } = clock();
