@@ -10,6 +10,7 @@ export interface Place {
 export interface DeparturesDeps {
   /** Takes the device out of the registry; a rejection means that it is tried again. */
   leave(place: Place): Promise<void>;
+  /** Called once when it begins to fail, not at every try of each device. */
   onFailure(error: unknown): void;
   retryDelayMs: number;
   timers: Timers;
@@ -31,6 +32,7 @@ export interface Departures {
 export function createDepartures({ leave, onFailure, retryDelayMs, timers }: DeparturesDeps): Departures {
   const waiting = new Map<string, () => void>();
   let stopped = false;
+  let isFailing = false;
 
   function wait(place: Place, delayMs: number): void {
     waiting.get(place.connectionId)?.();
@@ -44,8 +46,10 @@ export function createDepartures({ leave, onFailure, retryDelayMs, timers }: Dep
     waiting.delete(place.connectionId);
     try {
       await leave(place);
+      isFailing = false;
     } catch (error) {
-      onFailure(error);
+      if (!isFailing) onFailure(error);
+      isFailing = true;
       // An entry that stays would show its user online for as long as this node lives.
       if (!stopped) wait(place, retryDelayMs);
     }

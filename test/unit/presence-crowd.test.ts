@@ -1,5 +1,6 @@
 /** Presence of many users at once: what it asks of the status store does not grow with each of them. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { createDepartures } from "../../src/presence/departures.ts";
 import { device, openPresenceWorld, type PresenceWorld } from "../support/presence.ts";
 
 let world: PresenceWorld;
@@ -49,4 +50,29 @@ test("[PRE1] a statement that fails is the failure of those who asked, and of no
   world.away.clear();
   await Promise.all(crowd.slice(20, 40).map((place) => tracker.connect(place)));
   expect(await world.heard()).toHaveLength(20);
+});
+
+test("[PRE1] that the registry cannot let go of devices is said once while it lasts, however many leave", async () => {
+  const said: unknown[] = [];
+  let isAway = true;
+  let left = 0;
+  const departures = createDepartures({
+    leave: async () => {
+      if (isAway) throw new Error("away");
+      left++;
+    },
+    onFailure: (error) => said.push(error),
+    retryDelayMs: 1_000,
+    timers: world.clock,
+  });
+  await Promise.all(crowd.map((place) => departures.add(place, 0)));
+  await world.clock.pass(10_000);
+  expect([said.length, departures.size()]).toEqual([1, 1_000]);
+  isAway = false;
+  await world.clock.pass(1_000);
+  expect([left, departures.size()]).toEqual([1_000, 0]);
+  isAway = true;
+  await departures.add(crowd[0]!, 0);
+  expect(said).toHaveLength(2);
+  departures.stop();
 });
