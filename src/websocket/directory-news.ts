@@ -18,6 +18,8 @@ export interface DirectoryNewsOptions {
 
 /** After what failed everything is looked at again so much later, ms. */
 const retryDelayMs = 1_000;
+/** The next try waits no longer than this for one that goes on, ms: clients may be slow to take what they join. */
+const retryPatienceMs = 10_000;
 /** Users that are asked about at once where all are. */
 const atOnce = 64;
 
@@ -27,6 +29,7 @@ export function followDirectory(options: DirectoryNewsOptions): () => void {
   /** Calls off the next try; null: none is due. */
   let callOff: (() => void) | null = null;
   let isRetrying = false;
+  let stopWaiting = () => {};
   let hasFailedMeanwhile = false;
   let isStopped = false;
 
@@ -44,9 +47,12 @@ export function followDirectory(options: DirectoryNewsOptions): () => void {
   }
 
   async function apply(change: DirectoryChange): Promise<void> {
-    await membership.apply(change);
-    if (change.kind === "user_changed") await sendAwayDisabled([change.userId]);
-    if (change.kind === "resync") await sendAwayDisabled(hub.userIds());
+    // Beside each other: what a slow client joins may take long.
+    await Promise.all([
+      membership.apply(change),
+      change.kind === "user_changed" ? sendAwayDisabled([change.userId]) : null,
+      change.kind === "resync" ? sendAwayDisabled(hub.userIds()) : null,
+    ]);
   }
 
   async function follow(change: DirectoryChange): Promise<void> {
@@ -68,7 +74,10 @@ export function followDirectory(options: DirectoryNewsOptions): () => void {
     callOff = null;
     isRetrying = true;
     hasFailedMeanwhile = false;
-    await follow({ kind: "resync" });
+    const { promise: isLong, resolve } = Promise.withResolvers<void>();
+    stopWaiting = timers.after(retryPatienceMs, resolve);
+    await Promise.race([follow({ kind: "resync" }), isLong]);
+    stopWaiting();
     isRetrying = false;
     if (hasFailedMeanwhile) tryLater();
   }
@@ -78,5 +87,6 @@ export function followDirectory(options: DirectoryNewsOptions): () => void {
     isStopped = true;
     unfollow();
     callOff?.();
+    stopWaiting();
   };
 }

@@ -119,3 +119,23 @@ test("[SUB3] everything is looked at again once at a time, and once more for wha
   await clock.pass(5_000);
   expect([applied.length, clock.waiting()]).toEqual([2, 0]);
 });
+
+test("[SUB3] [AUTH4] a client that is slow to take what it joins keeps nothing else from being made good", async () => {
+  mayEnd = new Promise(() => {});
+  states.set("u3", "disabled");
+  tell({ kind: "resync" });
+  await clock.pass(0);
+  expect(closed).toEqual([{ userId: "u3", code: 4011 }]);
+  for (let failures = 0; failures < 2; failures++) {
+    isAway = true;
+    tell({ kind: "member_removed", conversationId: "c1", userId: "u1" });
+    await clock.pass(0);
+    isAway = false;
+    await clock.pass(1_000);
+  }
+  expect(applied).toEqual(["resync", "resync"]);
+  await clock.pass(11_000);
+  expect(applied).toEqual(["resync", "resync", "resync"]);
+  stop();
+  expect(clock.waiting()).toBe(0);
+});
