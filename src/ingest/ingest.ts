@@ -1,5 +1,6 @@
 /** Publishes what applications left in an inbox: once, in order, as soon as it is durable there [PUB2]. */
 import * as v from "valibot";
+import { idempotencyKey } from "../broadcast/idempotency-key.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
 import { clientPayloads } from "../protocol/client.ts";
 import { isDeeperThan } from "../protocol/codec.ts";
@@ -8,6 +9,7 @@ import { ProtocolError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
 import type { Inbox, InboxEntry, RejectedEntry } from "../storage/inbox.ts";
 import type { NewEvent } from "../storage/ports.ts";
+import { parseTopic } from "../subscription/topic.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { canBeLogged, readPublication, toNewEvent, topicsOf } from "./publication.ts";
 
@@ -157,9 +159,12 @@ class Drain {
     const payload = publication.body === request.payload ? fields.payload! : JSON.stringify(publication.body);
     return topics.map((topic) => {
       const id = topics.length === 1 ? publication.id : this.options.newId();
-      const idempotencyKey =
-        publication.key === null ? `${key}:${topic}` : `${this.options.inbox.name}-key:${topic}:${publication.key}`;
-      return toNewEvent(publication, { topic, id, idempotencyKey, payload });
+      const { kind, key: of } = parseTopic(topic)!;
+      const once =
+        publication.key === null
+          ? `${key}:${topic}`
+          : idempotencyKey([`${this.options.inbox.name}-key`, kind, of], publication.key);
+      return toNewEvent(publication, { topic, id, idempotencyKey: once, payload });
     });
   }
 

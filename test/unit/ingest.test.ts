@@ -31,16 +31,15 @@ function createInbox(entries: InboxEntry[]) {
   return { inbox, emptied: emptied.promise };
 }
 
-test("[PUB2] [LOG1] a large entry for many users is appended in parts, and goes on where the log failed", async () => {
+/** Publishes entries into a log of its own; what `onAppend` throws the log has thrown. */
+async function publishAll(entries: InboxEntry[], onAppend: (events: NewEvent[]) => void = () => {}) {
   const storage = createSqliteStorage({ path: ":memory:" });
   await storage.start();
-  const sizes: number[] = [];
   const appendAll = async (events: NewEvent[]): Promise<Appended[]> => {
-    sizes.push(events.reduce((sum, { payload }) => sum + payload.length, 0));
-    if (sizes.length === 2) throw new Error("away");
+    onAppend(events);
     return (await storage.log.append(events)).appended;
   };
-  const { inbox, emptied } = createInbox([entry("large", "x".repeat(1024 * 1024)), entry("small", "y")]);
+  const { inbox, emptied } = createInbox(entries);
   const ingest = createIngest([inbox], {
     publisher: { appendAll },
     payloadBytesMax: 10 * 1024 * 1024,
@@ -52,10 +51,32 @@ test("[PUB2] [LOG1] a large entry for many users is appended in parts, and goes 
   await ingest.start();
   await emptied;
   await ingest.stop();
+  return storage;
+}
+
+test("[PUB2] [LOG1] a large entry for many users is appended in parts, and goes on where the log failed", async () => {
+  const sizes: number[] = [];
+  const storage = await publishAll([entry("large", "x".repeat(1024 * 1024)), entry("small", "y")], (events) => {
+    sizes.push(events.reduce((sum, { payload }) => sum + payload.length, 0));
+    if (sizes.length === 2) throw new Error("away");
+  });
   for (const size of sizes) expect(size).toBeLessThanOrEqual(8 * 1024 * 1024);
   for (const user of users) {
     const { events } = await storage.log.page({ topic: `user:${user}`, limit: 10 });
     expect(events.map(({ payload }) => JSON.parse(payload).id)).toEqual(["large", "small"]);
   }
+  await storage.stop();
+});
+
+test("[PUB2] [LOG2] keys of two topics are two keys, whatever colons are in them", async () => {
+  const keyed = (topic: string, event_key: string): InboxEntry => ({
+    id: topic,
+    key: `test:${topic}`,
+    fields: { topic, type: "order.paid", payload: "{}", event_key },
+  });
+  const topics = ["conversation:shop", "conversation:shop:42"];
+  const storage = await publishAll([keyed(topics[0]!, "42:paid"), keyed(topics[1]!, "paid")]);
+  const heads = await storage.log.heads(topics);
+  expect(topics.map((topic) => heads.get(topic)!.seq)).toEqual([1, 1]);
   await storage.stop();
 });
