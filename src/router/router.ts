@@ -90,6 +90,8 @@ export class Router {
     if (!Object.hasOwn(clientPayloads, type))
       throw new ProtocolError("unknown_type", "There is no message of this type.", { field: "type" });
     if (!connection.isAuthenticated && !beforeAuthentication.has(type)) {
+      // Sense or not, it takes its token: nobody may flood by not authenticating.
+      this.#limit(connection, type as ClientMessageType);
       throw new ProtocolError("not_authenticated", "Authenticate first.");
     }
     if (bytes > limits.ordinaryMessageBytes && !ofAnySize.has(type)) {

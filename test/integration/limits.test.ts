@@ -126,6 +126,36 @@ describe("messages", () => {
   });
 });
 
+describe("before authentication", () => {
+  test("[LIM] [CON2] what is not served yet is limited as well, and going on regardless closes with 4103", async () => {
+    const service = await startService({
+      settings: {
+        AUTH__MODE: "token",
+        AUTH__SECRET: secret,
+        RATE_LIMITS__ENABLED: "true",
+        RATE_LIMITS__DEFAULT__BURST: "3",
+        RATE_LIMITS__ABUSE_WINDOW: "300ms",
+      },
+    });
+    try {
+      const client = await Client.open(service.url);
+      await client.next("connected");
+      const replies = await burst(client, 5, ["unsubscribe", { topics: ["typing"] }]);
+      expect(replies.map(({ payload }) => payload.code)).toEqual([
+        ...Array.from({ length: 3 }, () => "not_authenticated"),
+        ...Array.from({ length: 2 }, () => "rate_limited"),
+      ]);
+      const goingOn = async () => {
+        for (;;) await client.request("unsubscribe", { topics: ["typing"] });
+      };
+      await goingOn().catch(() => {});
+      expect((await client.closed).code).toBe(4103);
+    } finally {
+      await service.stop();
+    }
+  });
+});
+
 describe("addresses", () => {
   const limited = {
     RATE_LIMITS__ENABLED: "true",
