@@ -26,6 +26,9 @@ interface Waiting {
   reject: (error: unknown) => void;
 }
 
+const tooMany = () =>
+  new ProtocolError("unavailable", "Too many events are waiting for the log.", { retryAfterMs: 1_000 });
+
 /** Events of one batch: enough to make a transaction cheap, few enough to keep its latency low. */
 const batchMax = 500;
 /** Characters of payload of one batch: an engine takes a statement of many large events badly, or not at all. */
@@ -56,21 +59,19 @@ export class Publisher {
    * As `append`, for events that keep their order whatever happens: all of them are appended, in one transaction, or none.
    * @returns one for each event, in the same order
    */
-  appendAll(
-    events: NewEvent[],
-    { audience = {}, correlationId }: { audience?: Audience; correlationId?: string } = {},
-  ): Promise<Appended[]> {
+  appendAll(events: NewEvent[], options: { audience?: Audience; correlationId?: string } = {}): Promise<Appended[]> {
     if (events.length === 0) return Promise.resolve([]);
-    if (this.#waitingEvents >= this.options.waitingMax) {
-      return Promise.reject(
-        new ProtocolError("unavailable", "Too many events are waiting for the log.", { retryAfterMs: 1_000 }),
-      );
-    }
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ events, audience, correlationId, resolve, reject });
-      this.#waitingEvents += events.length;
-      this.#schedule();
-    });
+    return this.#isFull() ? Promise.reject(tooMany()) : this.#enqueue(events, options);
+  }
+
+  /** As `append`, for the same event on many topics: either too much waits for all of them, or for none. */
+  async appendEach(
+    events: NewEvent[],
+    options: { audience?: Audience; correlationId?: string } = {},
+  ): Promise<Appended[]> {
+    if (this.#isFull()) throw tooMany();
+    const appended = await Promise.all(events.map((event) => this.#enqueue([event], options)));
+    return appended.flat();
   }
 
   /** Resolves when nothing waits any more. */
@@ -81,6 +82,21 @@ export class Publisher {
 
   stats() {
     return { waiting: this.#waitingEvents };
+  }
+
+  #isFull(): boolean {
+    return this.#waitingEvents >= this.options.waitingMax;
+  }
+
+  #enqueue(
+    events: NewEvent[],
+    { audience = {}, correlationId }: { audience?: Audience; correlationId?: string },
+  ): Promise<Appended[]> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ events, audience, correlationId, resolve, reject });
+      this.#waitingEvents += events.length;
+      this.#schedule();
+    });
   }
 
   #schedule(): void {

@@ -14,39 +14,46 @@ import { parseTopic } from "../subscription/topic.ts";
 import type { Handler, Request } from "./context.ts";
 
 export const publish: Handler<"publish"> = async (request) => {
-  const { from, payload, services } = request;
+  const { from, payload, services, correlationId } = request;
+  const { broadcaster, publisher } = services;
   if (!from.roles.includes("service")) throw new ProtocolError("forbidden", "Publishing needs the role service.");
   const event = readPublication(payload, services);
   const audience: Audience = { except: from, exceptDevice: payload.except_device };
   if (payload.all === true) {
     if (payload.logged) throw invalidPublish("logged", "What goes to everyone is not logged.");
-    services.broadcaster.toAll({ type: event.type, payload: event.body }, audience);
+    broadcaster.toAll({ type: event.type, payload: event.body }, audience);
     return { type: "ack", payload: { published: [{ topic: "all" }] } };
   }
   const topics = topicsOf(payload);
   const logged = payload.logged ?? topics.every(canBeLogged);
   if (logged && !topics.every(canBeLogged)) throw invalidPublish("logged", "Events of this topic are not logged.");
   if (!logged) {
-    services.broadcaster.toTopics(topics, { type: event.type, payload: event.body }, audience);
+    broadcaster.toTopics(topics, { type: event.type, payload: event.body }, audience);
     return { type: "ack", payload: { published: topics.map((topic) => ({ topic })) } };
   }
-  // Written once, however many users get it.
-  const text = JSON.stringify(event.body);
+  const appended = await publisher.appendEach(toNewEvents(request, event, topics), { audience, correlationId });
   return {
     type: "ack",
-    payload: { published: await Promise.all(topics.map((topic) => append(request, { topic, event, text, audience }))) },
+    payload: {
+      published: appended.map(({ seq, position, duplicate }, index) => ({
+        topic: topics[index]!,
+        seq,
+        position,
+        ...(event.key === null ? {} : { duplicate }),
+      })),
+    },
   };
 };
 
-async function append(
-  { from, payload, services, correlationId }: Request<"publish">,
-  { topic, event, text, audience }: { topic: string; event: Publication; text: string; audience: Audience },
-) {
+/** The event for each of the topics, in their order. */
+function toNewEvents({ from, payload, services }: Request<"publish">, event: Publication, topics: string[]) {
   const { key } = event;
-  const id = payload.user_ids === undefined ? event.id : services.newId();
-  const { kind, key: of } = parseTopic(topic)!;
-  const once = key === null ? undefined : idempotencyKey(["event", from.userId, kind, of], key);
-  const logged = toNewEvent(event, { topic, id, idempotencyKey: once, payload: text });
-  const { seq, position, duplicate } = await services.publisher.append(logged, { audience, correlationId });
-  return { topic, seq, position, ...(key === null ? {} : { duplicate }) };
+  // Written once, however many users get it.
+  const text = JSON.stringify(event.body);
+  return topics.map((topic) => {
+    const id = payload.user_ids === undefined ? event.id : services.newId();
+    const { kind, key: of } = parseTopic(topic)!;
+    const once = key === null ? undefined : idempotencyKey(["event", from.userId, kind, of], key);
+    return toNewEvent(event, { topic, id, idempotencyKey: once, payload: text });
+  });
 }

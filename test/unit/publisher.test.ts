@@ -77,3 +77,14 @@ test("[LOG1] large events share a batch only as far as one statement should have
   expect(batches.map((batch) => batch.length)).toEqual([7, 7, 7]);
   await storage.stop();
 });
+
+test("[PUB1] what goes to many users at once is taken for all of them or for none", async () => {
+  const { storage, publisher } = await build();
+  const many = (count: number) => Array.from({ length: count }, (_, n) => event(`user:u${n}`, count));
+  const taken = publisher.appendEach(many(2_500));
+  const refusal = await publisher.appendEach(many(2)).catch((error: unknown) => error);
+  expect(refusal).toMatchObject({ code: "unavailable" });
+  expect((await taken).map(({ topic, seq }) => [topic, seq])).toEqual(many(2_500).map(({ topic }) => [topic, 1]));
+  expect((await publisher.appendEach(many(2))).map(({ seq }) => seq)).toEqual([2, 2]);
+  await storage.stop();
+});
