@@ -349,7 +349,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     await operations?.stop();
     liveness.stop();
     typing.stop();
-    calls.stop();
+    await calls.stop();
     sequencer.stop();
     await presence.stop();
     unfollowDirectory();
