@@ -198,19 +198,27 @@ export class Sequencer {
     if (waiting === undefined) {
       waiting = new Map();
       this.#waiting.set(event.topic, waiting);
-      setTimeout(() => this.#closeGap(event.topic), this.options.gapPatienceMs ?? 50);
+      this.#closeGapLater(event.topic);
     }
     if (waiting.size < waitingMax) waiting.set(event.seq, { event, audience });
   }
 
-  #closeGap(topic: string): void {
+  #closeGapLater(topic: string): void {
+    setTimeout(() => void this.#closeGap(topic), this.options.gapPatienceMs ?? 50);
+  }
+
+  async #closeGap(topic: string): Promise<void> {
     const waiting = this.#waiting.get(topic);
     if (waiting === undefined || waiting.size === 0) return;
-    // A failure leaves the cursor where it is; the next repair comes to this topic again.
-    this.#fill(topic, Math.max(...waiting.keys())).catch((error) => {
+    try {
+      await this.#fill(topic, Math.max(...waiting.keys()));
+      // Another gap has opened above this one meanwhile.
+      if (this.#waiting.get(topic) === waiting) this.#closeGapLater(topic);
+    } catch (error) {
+      // The cursor stays where it is; the next repair comes to this topic again.
       this.#waiting.delete(topic);
       this.options.logger.warn({ topic, error: String(error) }, "gap stays open until the log answers");
-    });
+    }
   }
 
   #drainWaiting(topic: string): void {

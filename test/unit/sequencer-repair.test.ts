@@ -89,3 +89,37 @@ test("[LOG3] events that come over the bus while many topics are read are neithe
     expect(through).toBeGreaterThanOrEqual(heads.get(topic)!.seq - 2);
   }
 });
+
+test("[LOG3] a second gap that opens while the first is being closed is closed as soon, without a repair", async () => {
+  const { promise: isReading, resolve: noteReading } = Promise.withResolvers<void>();
+  const { promise: mayAnswer, resolve: answer } = Promise.withResolvers<void>();
+  const { promise: isOver, resolve: end } = Promise.withResolvers<void>();
+  await storage.log.append(newEvents("user:ann", 4));
+  const events = await storage.log.range({ topic: "user:ann", afterSeq: 0, throughSeq: 4, limit: 4 });
+  const seqs: number[] = [];
+  const sequencer = new Sequencer({
+    log: {
+      ...storage.log,
+      async range(query) {
+        noteReading();
+        await mayAnswer;
+        return storage.log.range(query);
+      },
+    },
+    publish({ seq }) {
+      seqs.push(seq);
+      if (seq === 4) end();
+    },
+    hasSubscribers: () => true,
+    logger,
+    gapPatienceMs: 1,
+  });
+  sequencer.hold("user:ann");
+  sequencer.observe("user:ann", 0);
+  sequencer.accept(events[1]!);
+  await isReading;
+  sequencer.accept(events[3]!);
+  answer();
+  await isOver;
+  expect(seqs).toEqual([1, 2, 3, 4]);
+});
