@@ -63,6 +63,9 @@ const publishTarget = {
   all: v.optional(v.literal(true, "must be true where it is given")),
 };
 
+/** Text that is stored as it is: PostgreSQL takes every character but this one. */
+const stored = v.pipe(v.string(), v.excludes("\0", "must not hold the character U+0000"));
+
 /** The payload schema of every client message [ENV1]. */
 export const clientPayloads = {
   ping: v.object({}),
@@ -118,9 +121,9 @@ export const clientPayloads = {
   "presence.update": v.object({
     status: statusName,
     status_text: v.optional(
-      v.nullable(v.pipe(v.string(), v.maxLength(limits.statusTextLength, "must have at most 100 characters"))),
+      v.nullable(v.pipe(stored, v.maxLength(limits.statusTextLength, "must have at most 100 characters"))),
     ),
-    status_emoji: v.optional(v.nullable(v.pipe(v.string(), v.maxLength(32, "must have at most 32 characters")))),
+    status_emoji: v.optional(v.nullable(v.pipe(stored, v.maxLength(32, "must have at most 32 characters")))),
     expires_at: v.optional(v.nullable(moment)),
     /** Set by the device itself (its idle detection), not by hand: it joins the user's other devices. */
     automatic: v.optional(flag, false),

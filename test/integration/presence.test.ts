@@ -122,12 +122,15 @@ describe("the usual grace", () => {
 
   test("[PRE2] each field is checked", async () => {
     const anna = await connect(fresh("anna"));
-    for (const [field, payload] of Object.entries({
-      status: { status: "offline" },
-      status_text: { status: "away", status_text: "x".repeat(101) },
-      status_emoji: { status: "away", status_emoji: 7 },
-      expires_at: { status: "away", expires_at: "2020-01-01T00:00:00.000Z" },
-    })) {
+    for (const [field, value] of [
+      ["status", "offline"],
+      ["status_text", "x".repeat(101)],
+      ["status_text", "nothing\0that can be stored"],
+      ["status_emoji", "\0"],
+      ["status_emoji", 7],
+      ["expires_at", "2020-01-01T00:00:00.000Z"],
+    ]) {
+      const payload = { status: "away", [field as string]: value };
       const refused = await anna.request("presence.update", payload);
       expect(refused.payload).toMatchObject({ code: "invalid_payload", field: `payload.${field}` });
     }
