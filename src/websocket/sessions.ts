@@ -183,8 +183,9 @@ export class Sessions {
     try {
       await this.options.upgrades.checkUser(connection.userId);
     } catch (error) {
-      // A directory that is away says nothing about the user.
-      if (error instanceof AuthenticationError) connection.close(CloseCode.revoked, error.code);
+      if (error instanceof AuthenticationError) return connection.close(CloseCode.revoked, error.code);
+      // Nobody asks again: it may come back and be checked anew.
+      this.#giveUp(connection, error);
     }
   }
 

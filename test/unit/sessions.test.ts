@@ -17,17 +17,19 @@ const session: Session = { userId: "u1", roles: [], grants: [], expiresAt: null 
 let hub: Hub;
 let sessions: Sessions;
 let isAway: boolean;
+let checkUser: () => Promise<void>;
 let subscribed: string[];
 
 beforeEach(() => {
   hub = new Hub();
   isAway = false;
+  checkUser = async () => {};
   subscribed = [];
   const parts = {
     config,
     hub,
     bus: { broadcast() {} },
-    upgrades: { checkUser: async () => {} },
+    upgrades: { checkUser: () => checkUser() },
     authenticator: { verify: async () => ({ ...session, topics: [], deviceId: null }) },
     addresses: { mayAuthenticate: () => ({ allowed: true }), noteFailure() {} },
     presence: { connect: async () => ({ accepted: true, replaced: null }), disconnect: async () => {} },
@@ -54,7 +56,7 @@ beforeEach(() => {
   sessions = new Sessions(parts as unknown as SessionsOptions);
 });
 
-function anonymous(): Connection {
+function anonymous(closedWith: number[] = []): Connection {
   const connection = new Connection({
     connectionId: "k1",
     deviceId: "d1",
@@ -66,7 +68,13 @@ function anonymous(): Connection {
     now: 0,
     inboxMax: 64,
   });
-  const socket = { send: () => 1, subscribe() {}, isSubscribed: () => false, getBufferedAmount: () => 0, close() {} };
+  const socket = {
+    send: () => 1,
+    subscribe() {},
+    isSubscribed: () => false,
+    getBufferedAmount: () => 0,
+    close: (code: number) => void closedWith.push(code),
+  };
   connection.attach(socket as never);
   void sessions.open(connection);
   return connection;
@@ -84,4 +92,15 @@ test("[AUTH1] [SUB2] who authenticates while the storage is away is live after t
   await reply.after?.();
   expect(connection.isAuthenticated).toBe(true);
   expect(subscribed).toEqual(["k1"]);
+});
+
+test("[AUTH4] who cannot be checked again once it is live comes back: it may have been blocked meanwhile", async () => {
+  const closedWith: number[] = [];
+  const connection = anonymous(closedWith);
+  let checks = 0;
+  checkUser = async () => {
+    if (++checks > 1) throw new StorageUnavailable("away");
+  };
+  await sessions.authenticate(connection, { token: "t", device_id: undefined, since: undefined });
+  expect([checks, closedWith]).toEqual([2, [4100]]);
 });
