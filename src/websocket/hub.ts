@@ -9,6 +9,8 @@ export class Hub implements LocalRecipients {
   readonly #connections = new Set<Connection>();
   readonly #byUser = new Map<string, OneOrMore>();
   readonly #byDevice = new Map<string, OneOrMore>();
+  /** Those that are nobody's yet, by their id. */
+  readonly #coming = new Map<string, Connection>();
   #accepted = 0;
 
   get size(): number {
@@ -18,20 +20,28 @@ export class Hub implements LocalRecipients {
   /** Takes in a connection as it opens. */
   add(connection: Connection): void {
     this.#connections.add(connection);
+    this.#coming.set(connection.connectionId, connection);
     this.#accepted++;
   }
 
   /** Makes an authenticated connection known as its user's and its device's. */
   identify(connection: Connection): void {
+    this.#coming.delete(connection.connectionId);
     insert(this.#byUser, connection.userId, connection);
     insert(this.#byDevice, connection.deviceId, connection);
   }
 
   /** Forgets a connection. @returns whether it was known */
   remove(connection: Connection): boolean {
+    this.#coming.delete(connection.connectionId);
     erase(this.#byUser, connection.userId, connection);
     erase(this.#byDevice, connection.deviceId, connection);
     return this.#connections.delete(connection);
+  }
+
+  /** A connection that is not identified yet. */
+  coming(connectionId: string): Connection | undefined {
+    return this.#coming.get(connectionId);
   }
 
   userIds(): string[] {

@@ -39,7 +39,9 @@ export function followNews(options: NewsOptions): void {
   }
 
   function closeReplaced({ userId, deviceId, connectionId }: Place): void {
-    for (const connection of hub.find({ userId, deviceId, connectionId })) {
+    // Word of a newer one may come before this node has heard that the older one is known.
+    const coming = hub.coming(connectionId);
+    for (const connection of coming === undefined ? hub.find({ userId, deviceId, connectionId }) : [coming]) {
       connection.close(CloseCode.replaced, "replaced by the same device");
     }
   }

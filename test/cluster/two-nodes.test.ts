@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import type { Client } from "../support/client.ts";
+import { Client } from "../support/client.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type RedisServer, startRedis, until } from "../support/redis.ts";
 import { type Service, startService } from "../support/service.ts";
@@ -138,6 +138,19 @@ test("[CON3] the same device on the other node replaces the first", async () => 
   const again = await there.connect(ids.anna, { device_id: "phone" });
   expect((await anna.closed).code).toBe(4010);
   await again.settled();
+});
+
+test("[CON3] of a device's connections to both nodes at once, one lives", async () => {
+  for (let round = 0; round < 30; round++) {
+    const user = fresh("user");
+    await Promise.all([here.connect(user), there.connect(user)]);
+    const query = { user_id: user, device_id: "phone" };
+    const both = await Promise.all([one, other].map(({ url }) => Client.open(url, { query })));
+    const closed = await Promise.race(both.map(async (client) => ({ client, code: (await client.closed).code })));
+    expect(closed.code).toBe(4010);
+    await both.find((client) => client !== closed.client)!.settled();
+    await Promise.all(both.map((client) => client.close()));
+  }
 });
 
 test("[LIM] [ENV5] devices are counted over both nodes", async () => {
