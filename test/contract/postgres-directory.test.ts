@@ -1,5 +1,8 @@
 /** The directory on PostgreSQL as applications use it: their own SQL, their own tables [PUB3]. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { DirectoryChange } from "../../src/storage/ports.ts";
+import { openConnection } from "../../src/storage/postgres/connection.ts";
+import { DirectoryWatch } from "../../src/storage/postgres/directory-watch.ts";
 import { migrate } from "../../src/storage/postgres/migrate.ts";
 import { createPostgresStorage, type PostgresStorageOptions } from "../../src/storage/postgres/storage.ts";
 import { isMemberChange, isUserChange, recordChanges } from "../support/change-recorder.ts";
@@ -198,3 +201,28 @@ test("[PUB3] a view that is missing or lacks a column keeps the service from sta
   await expect(start(`${app}.nobody`)).rejects.toThrow("does not exist");
   expect(() => createPostgresStorage({ url: server.url, directory: { users: "a.b; --", members: null } })).toThrow();
 });
+
+test("[PUB3] a node that is slow to ask whether it still hears is not deaf, and starts nothing over", async () => {
+  const changes: DirectoryChange[] = [];
+  const asked = Promise.withResolvers<void>();
+  let marks = 0;
+  const watch = new DirectoryWatch({
+    open: (events) => openConnection({ url: server.url, connectTimeoutMs: 5_000, statementTimeoutMs: 0, ...events }),
+    channel: "slow_directory",
+    async notify(payload) {
+      // As where statements wait for a connection for longer than a notification may take.
+      await server.run(`SELECT pg_sleep(1.2); SELECT pg_notify('slow_directory', '${payload}')`);
+      if (++marks === 3) asked.resolve();
+    },
+    patienceMs: 1_000,
+    heartbeatMs: 600,
+    newId: () => crypto.randomUUID(),
+    onListenerError() {},
+  });
+  await watch.start();
+  watch.add((change) => changes.push(change));
+  await asked.promise;
+  await watch.caughtUp();
+  await watch.stop();
+  expect(changes).toEqual([]);
+}, 30_000);

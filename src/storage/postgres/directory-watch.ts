@@ -64,7 +64,7 @@ export class DirectoryWatch {
     return () => this.#listeners.delete(own);
   }
 
-  /** Resolves once the listeners have been told of all that was committed before this call, or after `patienceMs`. */
+  /** Resolves once the listeners have been told of all that was committed before this call, or `patienceMs` after it was asked. */
   async caughtUp(): Promise<void> {
     if (this.#listeners.size === 0 || this.#state.kind !== "listening") return;
     // The change itself is in the database; who misses it now is told after a gap.
@@ -76,9 +76,11 @@ export class DirectoryWatch {
     const mark = this.#options.newId();
     const { promise, resolve } = Promise.withResolvers<boolean>();
     this.#marks.set(mark, resolve);
-    const timer = setTimeout(resolve, this.#options.patienceMs, false);
+    let timer: Timer | undefined;
     try {
       await this.#options.notify(JSON.stringify({ op: "mark", mark }));
+      // From here on: that a statement had to wait says nothing of what is heard.
+      timer = setTimeout(resolve, this.#options.patienceMs, false);
       return await promise;
     } finally {
       clearTimeout(timer);
