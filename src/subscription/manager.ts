@@ -42,8 +42,8 @@ interface UnderWay {
   subscriber: Subscriber;
   /** Nobody asked for it: what the connection follows has grown. */
   unasked: boolean;
-  /** Somebody has lost a right since the directory was asked. */
-  isStale: boolean;
+  /** Users who have left a conversation since the directory was asked; `everyone`: nobody knows who. */
+  lost: Set<string> | "everyone";
   revoked: Set<string>;
 }
 
@@ -66,7 +66,7 @@ export class SubscriptionManager {
 
   async #subscribe(subscriber: Subscriber, request: SubscribeRequest, { unasked = false } = {}): Promise<Subscribed> {
     // Known from before anybody is asked, so that a right which is lost after the answer counts.
-    const underWay: UnderWay = { subscriber, unasked, isStale: false, revoked: new Set() };
+    const underWay: UnderWay = { subscriber, unasked, lost: new Set(), revoked: new Set() };
     this.#catchingUp.add(underWay);
     try {
       return await this.#subscribeUnless(underWay, request);
@@ -179,9 +179,12 @@ export class SubscriptionManager {
     this.options.tell(subscriber, "unsubscribed", { topics: left.map(({ name }) => name), reason: "access_revoked" });
   }
 
-  /** Rights were lost: those who are subscribing just now may have been given theirs by an older answer. */
-  noteLoss(): void {
-    for (const running of this.#catchingUp) running.isStale = true;
+  /** Somebody has left a conversation: those who are subscribing just now may have been given rights by an older answer. */
+  noteLoss(userId: string | null): void {
+    for (const running of this.#catchingUp) {
+      if (userId === null) running.lost = "everyone";
+      else if (running.lost !== "everyone") running.lost.add(userId);
+    }
   }
 
   /** Connections that follow presence without naming users. */
@@ -235,8 +238,11 @@ export class SubscriptionManager {
   /** Leaves what it may not hear after all, where rights were lost meanwhile. */
   async #giveBack(underWay: UnderWay, topics: Topic[]): Promise<void> {
     const { subscriber } = underWay;
-    while (underWay.isStale && topics.length > 0 && !subscriber.isClosed) {
-      underWay.isStale = false;
+    const users = [subscriber.userId, ...topics.flatMap(({ kind, key }) => (kind === "presence" ? [key] : []))];
+    const isConcerned = ({ lost }: UnderWay) =>
+      lost === "everyone" || (lost.size > 0 && users.some((it) => lost.has(it)));
+    while (isConcerned(underWay) && topics.length > 0 && !subscriber.isClosed) {
+      underWay.lost = new Set();
       // Nothing is kept where the question fails.
       const allowed = this.options.access.allowed(subscriber, topics, { unasked: true });
       const still = new Set(await allowed.catch(() => []));

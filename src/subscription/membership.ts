@@ -29,13 +29,14 @@ export class Membership {
   constructor(private readonly options: MembershipOptions) {}
 
   async apply(change: DirectoryChange): Promise<void> {
-    if (change.kind === "member_removed" || change.kind === "resync") this.options.subscriptions.noteLoss();
     switch (change.kind) {
       case "member_added":
         return this.#added(change.conversationId, change.userId);
       case "member_removed":
+        this.options.subscriptions.noteLoss(change.userId);
         return this.#removed(change.conversationId, change.userId);
       case "resync":
+        this.options.subscriptions.noteLoss(null);
         return this.#recheckAll();
       case "user_changed":
         return;

@@ -203,14 +203,18 @@ test.each(["member_removed", "resync"] as const)(
     await storage.directory.addMembers("c1", ["anna", "ben"]);
     const ben = createSubscriber("ben");
     let isFirst = true;
+    let questions = 0;
     const { subscriptions, membership } = build([ben], {
       slowed: (view) => ({
         async sharingWith(...asked) {
+          questions++;
           const sharing = await view.sharingWith(...asked);
           if (!isFirst) return sharing;
           isFirst = false;
           await storage.directory.removeMembers("c1", ["anna"]);
           await membership.apply(kind === "resync" ? { kind } : change(kind));
+          // What others lose is no reason to ask again.
+          await membership.apply(change("member_removed", "cleo"));
           return sharing;
         },
       }),
@@ -220,5 +224,6 @@ test.each(["member_removed", "resync"] as const)(
       rejected: [{ topic: "presence:anna", code: "forbidden" }],
     });
     expect(ben.topics()).toEqual([]);
+    expect(questions).toBe(2);
   },
 );
