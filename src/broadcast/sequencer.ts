@@ -257,12 +257,12 @@ export class Sequencer {
         this.#heads.set(topic, throughSeq);
         return;
       }
-      const events = await this.options.log.range({ topic, afterSeq: head, throughSeq, limit: rangePage });
-      for (const event of events) {
+      const page = await this.options.log.range({ topic, afterSeq: head, throughSeq, limit: rangePage });
+      for (const event of page.events) {
         const now = this.#heads.get(topic);
         if (now !== undefined && event.seq > now) this.#publish(event, this.#audienceOf(event));
       }
-      if (events.length < rangePage && (this.#heads.get(topic) ?? throughSeq) < throughSeq) {
+      if (!page.more && (this.#heads.get(topic) ?? throughSeq) < throughSeq) {
         this.#heads.set(topic, throughSeq);
       }
       this.#drainWaiting(topic);

@@ -47,8 +47,7 @@ const questionDeadlineMs = 700;
 
 type Seat = {
   failures: number;
-} & /** `reload`: told to while it starts, when it may have read what has changed already. */
-(
+} /** `reload`: told to while it starts, when it may have read what has changed already. */ & (
   | { state: "starting"; worker: WorkerProcess; reload: boolean }
   | { state: "up"; worker: WorkerProcess; since: number; questions: ReadyQuestions }
   | { state: "waiting"; cancel: () => void }

@@ -58,11 +58,15 @@ export interface TopicHead {
   trimmedPosition: number;
 }
 
-export interface ReplayPage {
-  /** Events of the topics with a position above the one asked for, oldest first. */
+export interface EventPage {
+  /** Oldest first. */
   events: LoggedEvent[];
-  /** There may be more above the last event. */
+  /** There are more in the direction that was asked for, or may be. */
   more: boolean;
+}
+
+/** Events of the topics with a position above the one asked for. */
+export interface ReplayPage extends EventPage {
   /** The heads of all topics asked for, from the same snapshot as the events. */
   heads: Map<string, TopicHead>;
 }
@@ -76,18 +80,18 @@ export interface RetentionPolicy {
   batch: number;
 }
 
+/** Bytes of payload after which a page that is read ends, whatever its limit; it has one event at least. */
+export const pageBytesMax = 4 * 1024 * 1024;
+
 /** The durable, ordered log [LOG1–LOG8]. Every method rejects with `StorageUnavailable` while the engine is away. */
 export interface EventLog {
   /** Appends all events in one transaction, durable when the promise resolves. */
   append(events: NewEvent[]): Promise<AppendResult>;
   replay(query: { topics: string[]; afterPosition: number; limit: number }): Promise<ReplayPage>;
   /** Events of one topic with `afterSeq` < seq ≤ `throughSeq`, oldest first; compacted and trimmed ones are missing. */
-  range(query: { topic: string; afterSeq: number; throughSeq: number; limit: number }): Promise<LoggedEvent[]>;
+  range(query: { topic: string; afterSeq: number; throughSeq: number; limit: number }): Promise<EventPage>;
   /** A page for scrolling: the newest events below `beforeSeq` (or of all), or the oldest above `afterSeq`; always oldest first [LOG8]. */
-  page(query: { topic: string; beforeSeq?: number; afterSeq?: number; limit: number }): Promise<{
-    events: LoggedEvent[];
-    more: boolean;
-  }>;
+  page(query: { topic: string; beforeSeq?: number; afterSeq?: number; limit: number }): Promise<EventPage>;
   heads(topics: string[]): Promise<Map<string, TopicHead>>;
   /** Topics whose head has a position above the given one, by position; `position` is the log's end where all were listed, else the last head's. */
   movedSince(

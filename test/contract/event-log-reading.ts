@@ -1,6 +1,6 @@
 /** The part of the event log's contract that is about reading it [LOG3] [LOG4] [LOG8]. */
 import { expect, test } from "bun:test";
-import type { EventLog, LoggedEvent } from "../../src/storage/ports.ts";
+import { type EventLog, type EventPage, type LoggedEvent, pageBytesMax } from "../../src/storage/ports.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
 import { type Open, withStorage } from "./opened.ts";
 
@@ -10,12 +10,15 @@ export function describeReading(open: Open): void {
     withStorage(open, async ({ log }) => {
       await log.append(newEvents("user:a", 10));
       const seqs = async (afterSeq: number, throughSeq: number, limit: number) =>
-        (await log.range({ topic: "user:a", afterSeq, throughSeq, limit })).map(({ seq }) => seq);
+        (await log.range({ topic: "user:a", afterSeq, throughSeq, limit })).events.map(({ seq }) => seq);
       expect(await seqs(3, 6, 10)).toEqual([4, 5, 6]);
       expect(await seqs(0, 99, 2)).toEqual([1, 2]);
       expect(await seqs(10, 99, 2)).toEqual([]);
       expect(await seqs(6, 3, 10)).toEqual([]);
-      expect(await log.range({ topic: "user:nobody", afterSeq: 0, throughSeq: 9, limit: 9 })).toEqual([]);
+      expect(await log.range({ topic: "user:nobody", afterSeq: 0, throughSeq: 9, limit: 9 })).toEqual({
+        events: [],
+        more: false,
+      });
     }),
   );
 
@@ -35,6 +38,48 @@ export function describeReading(open: Open): void {
       expect(await page({ afterSeq: 7, limit: 3 })).toEqual({ seqs: [8, 9, 10], more: false });
       expect(await page({ afterSeq: 10, limit: 3 })).toEqual({ seqs: [], more: false });
       expect(await log.page({ topic: "user:nobody", limit: 3 })).toEqual({ events: [], more: false });
+    }),
+  );
+
+  test(
+    "[LOG5] [LOG8] however large events are, a page of them ends after some bytes, says so, and has one at least",
+    withStorage(open, async ({ log }) => {
+      // In letters of two bytes each: it is bytes that count.
+      const large = (bytes: number) => ({ payload: JSON.stringify({ text: "é".repeat(bytes / 2) }) });
+      const [half, most] = [large(pageBytesMax / 2), large(pageBytesMax)];
+      for (const rest of [half, half, half, most, half]) await log.append([newEvent("user:a", rest)]);
+      await log.append([newEvent("user:b", half)]);
+      const seqs = ({ events, more }: EventPage) => [events.map(({ seq }) => seq), more];
+      const range = (afterSeq: number, throughSeq: number) =>
+        log.range({ topic: "user:a", afterSeq, throughSeq, limit: 9 });
+      expect(seqs(await range(0, 5))).toEqual([[1, 2], true]);
+      expect(seqs(await range(2, 5))).toEqual([[3, 4], true]);
+      expect(seqs(await range(3, 4))).toEqual([[4], false]);
+      expect(seqs(await range(4, 5))).toEqual([[5], false]);
+      const page = (query: { beforeSeq?: number; afterSeq?: number }) =>
+        log.page({ topic: "user:a", ...query, limit: 9 });
+      expect(seqs(await page({}))).toEqual([[4, 5], true]);
+      expect(seqs(await page({ beforeSeq: 4 }))).toEqual([[2, 3], true]);
+      expect(seqs(await page({ beforeSeq: 2 }))).toEqual([[1], false]);
+      expect(seqs(await page({ afterSeq: 3 }))).toEqual([[4], true]);
+
+      const replayed: number[] = [];
+      const sizes: number[] = [];
+      for (let from = 0, more = true; more; ) {
+        const read = await log.replay({ topics: ["user:a", "user:b"], afterPosition: from, limit: 9 });
+        expect([...read.heads].map(([topic, { seq }]) => [topic, seq])).toEqual([
+          ["user:a", 5],
+          ["user:b", 1],
+        ]);
+        sizes.push(read.events.length);
+        replayed.push(...read.events.map(({ position }) => position));
+        ({ more } = read);
+        from = replayed.at(-1)!;
+      }
+      expect([replayed, sizes]).toEqual([
+        [1, 2, 3, 4, 5, 6],
+        [2, 2, 2],
+      ]);
     }),
   );
 

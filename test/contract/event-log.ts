@@ -57,7 +57,7 @@ function describeAppend(open: Open): void {
       const payload = JSON.stringify({ text: "naïve 🙂 \u0000 \u2028 'quoted' \\", deep: { list: [1, null, true] } });
       const event = newEvent("conversation:c!~", { payload, type: "order.shipped", createdAt: 1_760_000_000_123 });
       const { appended } = await log.append([event]);
-      const [read] = await log.range({ topic: event.topic, afterSeq: 0, throughSeq: 1, limit: 10 });
+      const [read] = (await log.range({ topic: event.topic, afterSeq: 0, throughSeq: 1, limit: 10 })).events;
       expect(JSON.parse(read!.payload)).toEqual(JSON.parse(payload));
       expect({ ...read!, payload: "" }).toEqual({
         topic: event.topic,
@@ -105,7 +105,9 @@ function describeAppend(open: Open): void {
       const next = await storage.log.append([newEvent("user:a")]);
       expect(next.previousPosition).toBe(appended[2]!.position);
       expect(next.appended[0]!.seq).toBe(4);
-      expect(await storage.log.range({ topic: "user:a", afterSeq: 0, throughSeq: 9, limit: 9 })).toHaveLength(4);
+      expect((await storage.log.range({ topic: "user:a", afterSeq: 0, throughSeq: 9, limit: 9 })).events).toHaveLength(
+        4,
+      );
     }),
   );
 
@@ -119,7 +121,7 @@ function describeAppend(open: Open): void {
         newEvent("conversation:a", { compactionKey }),
         newEvent("conversation:a", { compactionKey }),
       ]);
-      const kept = await log.range({ topic: "conversation:a", afterSeq: 0, throughSeq: 9, limit: 9 });
+      const { events: kept } = await log.range({ topic: "conversation:a", afterSeq: 0, throughSeq: 9, limit: 9 });
       expect(kept.map(({ seq }) => seq)).toEqual([2, 4]);
       const position = twice.appended[1]!.position;
       expect(await log.heads(["conversation:a", "conversation:b"])).toEqual(
@@ -224,7 +226,7 @@ function describeRetention(open: Open): void {
       const heads = await log.heads(["user:a", "user:b"]);
       const gone = old.appended[3]!.position;
       expect(heads.get("user:a")).toEqual({ seq: 4, position: gone, trimmedPosition: gone });
-      const left = await log.range({ topic: "user:b", afterSeq: 0, throughSeq: 9, limit: 9 });
+      const { events: left } = await log.range({ topic: "user:b", afterSeq: 0, throughSeq: 9, limit: 9 });
       expect(left.map(({ seq }) => seq)).toEqual([2, 3, 4]);
       expect(heads.get("user:b")!.trimmedPosition).toBe(left[0]!.position - 1);
       expect((await log.stats()).events).toBe(3);

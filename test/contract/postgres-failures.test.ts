@@ -71,7 +71,7 @@ async function readWhole({ log }: Storage): Promise<string[]> {
   const ids: string[] = [];
   const positions: number[] = [];
   for (const topic of topics) {
-    const events = await log.range({ topic, afterSeq: 0, throughSeq: 1e9, limit: 1e6 });
+    const { events } = await log.range({ topic, afterSeq: 0, throughSeq: 1e9, limit: 1e6 });
     expect(events.map(({ seq }) => seq)).toEqual(events.map((_, index) => index + 1));
     expect(events.map(({ position }) => position)).toEqual(
       events.map(({ position }) => position).toSorted((a, b) => a - b),
@@ -96,7 +96,7 @@ describe("PostgreSQL: many nodes", () => {
         const moved = await nodes[2]!.log.movedSince(position, 100);
         for (const head of moved.heads) {
           expect(head.position).toBeGreaterThan(position);
-          const events = await nodes[2]!.log.range({
+          const { events } = await nodes[2]!.log.range({
             topic: head.topic,
             afterSeq: seen.get(head.topic)!,
             throughSeq: head.seq,

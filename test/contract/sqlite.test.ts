@@ -80,7 +80,7 @@ describe("SQLite: the file", () => {
     const { storage, close } = await open({ path });
     const stored = new Set<string>();
     for (const topic of ["user:0", "user:1", "user:2"]) {
-      const events = await storage.log.range({ topic, afterSeq: 0, throughSeq: 1e9, limit: 1e6 });
+      const { events } = await storage.log.range({ topic, afterSeq: 0, throughSeq: 1e9, limit: 1e6 });
       expect(events.map(({ seq }) => seq)).toEqual(events.map((_, index) => index + 1));
       for (const { id } of events) stored.add(id);
     }

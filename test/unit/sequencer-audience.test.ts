@@ -18,7 +18,7 @@ beforeEach(async () => {
   storage = createSqliteStorage({ path: join(folder, "log.db") });
   await storage.start();
   await storage.log.append(newEvents(topic, 2));
-  events = await storage.log.range({ topic, afterSeq: 0, throughSeq: 2, limit: 10 });
+  ({ events } = await storage.log.range({ topic, afterSeq: 0, throughSeq: 2, limit: 10 }));
 });
 afterEach(async () => {
   await storage.stop();

@@ -73,8 +73,8 @@ test("[LOG3] events that come over the bus while many topics are read are neithe
       const { appended } = await storage.log.append(topics.map((topic) => newEvent(topic)));
       if (query.afterPosition > 0) return page;
       for (const { topic, seq } of appended) {
-        const [event] = await storage.log.range({ topic, afterSeq: seq - 1, throughSeq: seq, limit: 1 });
-        sequencer.accept(event!, {});
+        const { events } = await storage.log.range({ topic, afterSeq: seq - 1, throughSeq: seq, limit: 1 });
+        sequencer.accept(events[0]!, {});
       }
       return page;
     },
@@ -95,7 +95,7 @@ test("[LOG3] a second gap that opens while the first is being closed is closed a
   const { promise: mayAnswer, resolve: answer } = Promise.withResolvers<void>();
   const { promise: isOver, resolve: end } = Promise.withResolvers<void>();
   await storage.log.append(newEvents("user:ann", 4));
-  const events = await storage.log.range({ topic: "user:ann", afterSeq: 0, throughSeq: 4, limit: 4 });
+  const { events } = await storage.log.range({ topic: "user:ann", afterSeq: 0, throughSeq: 4, limit: 4 });
   const seqs: number[] = [];
   const sequencer = new Sequencer({
     log: {

@@ -1,5 +1,14 @@
 /** The event log on PostgreSQL: each call is one statement, so that what it reads is of one moment [LOG1–LOG8]. */
-import type { Appended, AppendResult, EventLog, LoggedEvent, NewEvent, TopicHead } from "../ports.ts";
+import {
+  type Appended,
+  type AppendResult,
+  type EventLog,
+  type EventPage,
+  type LoggedEvent,
+  type NewEvent,
+  pageBytesMax,
+  type TopicHead,
+} from "../ports.ts";
 import { arrayOf } from "./connection.ts";
 import type { Pool } from "./pool.ts";
 
@@ -21,6 +30,18 @@ interface HeadRow extends TopicHead {
   id: null;
 }
 
+/** An event of a page, with how many the page would have by its limit alone. */
+interface PagedRow extends LoggedEvent {
+  found: number;
+}
+
+/** The rows of a page in order, as far as their payloads go; what is cut off never leaves the engine. */
+const withinBytes = (rows: string, order: string) => `SELECT * FROM (
+    SELECT p.*, count(p.id) OVER () AS found,
+      sum(octet_length(p.payload)) OVER (ORDER BY ${order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+    FROM (${rows}) AS p) AS q
+  WHERE q.id IS NULL OR coalesce(q.before, 0) < ${pageBytesMax} ORDER BY ${order}`;
+
 const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, e.payload, e.created_at AS "createdAt"`;
 const noHead: TopicHead = { seq: 0, position: 0, trimmedPosition: 0 };
 const farthest = Number.MAX_SAFE_INTEGER;
@@ -32,13 +53,21 @@ function statements(ws: string) {
       FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8)`,
     heads: `SELECT t.name AS topic, t.seq, t.position, coalesce(r.trimmed_position, 0) AS "trimmedPosition"
       FROM ${ws}.topics AS t LEFT JOIN ${ws}.trims AS r USING (topic_id) WHERE t.name = ANY ($1::text[])`,
-    replay: `SELECT topic, seq, position, trimmed_position AS "trimmedPosition", id, type, payload,
-        created_at AS "createdAt"
+    replay: withinBytes(
+      `SELECT topic, seq, position, trimmed_position AS "trimmedPosition", id, type, payload, created_at AS "createdAt"
       FROM ${ws}.replay($1, $2, $3)`,
-    between: `SELECT ${eventColumns} FROM ${ws}.topics AS t JOIN ${ws}.events AS e USING (topic_id)
+      "position",
+    ),
+    between: withinBytes(
+      `SELECT ${eventColumns} FROM ${ws}.topics AS t JOIN ${ws}.events AS e USING (topic_id)
       WHERE t.name = $1 AND e.seq > $2 AND e.seq <= $3 ORDER BY e.seq LIMIT $4`,
-    below: `SELECT ${eventColumns} FROM ${ws}.topics AS t JOIN ${ws}.events AS e USING (topic_id)
+      "seq",
+    ),
+    below: withinBytes(
+      `SELECT ${eventColumns} FROM ${ws}.topics AS t JOIN ${ws}.events AS e USING (topic_id)
       WHERE t.name = $1 AND e.seq < $2 ORDER BY e.seq DESC LIMIT $3`,
+      "seq DESC",
+    ),
     moved: `SELECT s.position AS end, t.name AS topic, t.seq, t.position FROM ${ws}.log_state AS s LEFT JOIN LATERAL (
         SELECT name, seq, position FROM ${ws}.topics WHERE position > $1 ORDER BY position LIMIT $2) AS t ON true
       ORDER BY t.position`,
@@ -59,8 +88,8 @@ export interface EventLogOptions {
 export function createEventLog({ pool, appends, schema }: EventLogOptions): EventLog {
   const sql = statements(schema);
 
-  async function between(topic: string, afterSeq: number, throughSeq: number, limit: number): Promise<LoggedEvent[]> {
-    return [...(await pool.query<LoggedEvent>(sql.between, [topic, afterSeq, throughSeq, limit]))];
+  async function between(topic: string, afterSeq: number, throughSeq: number, limit: number): Promise<EventPage> {
+    return toPage(await pool.query<PagedRow>(sql.between, [topic, afterSeq, throughSeq, limit + 1]), limit);
   }
 
   async function end(): Promise<number> {
@@ -77,26 +106,23 @@ export function createEventLog({ pool, appends, schema }: EventLogOptions): Even
     },
 
     async replay({ topics, afterPosition, limit }) {
-      const rows = await pool.query<HeadRow | LoggedEvent>(sql.replay, [arrayOf(topics), afterPosition, limit + 1]);
+      const rows = await pool.query<HeadRow | PagedRow>(sql.replay, [arrayOf(topics), afterPosition, limit + 1]);
       const heads = emptyHeads(topics);
-      const events: LoggedEvent[] = [];
+      const found: PagedRow[] = [];
       for (const row of rows) {
         if (row.id === null) addHead(heads, row);
-        else events.push(toEvent(row));
+        else found.push(row);
       }
-      events.sort((one, other) => one.position - other.position);
-      return { events: events.slice(0, limit), more: events.length > limit, heads };
+      return { ...toPage(found, limit), heads };
     },
 
     range: ({ topic, afterSeq, throughSeq, limit }) => between(topic, afterSeq, throughSeq, limit),
 
     async page({ topic, beforeSeq, afterSeq, limit }) {
-      if (afterSeq !== undefined) {
-        const found = await between(topic, afterSeq, farthest, limit + 1);
-        return { events: found.slice(0, limit), more: found.length > limit };
-      }
-      const found = await pool.query<LoggedEvent>(sql.below, [topic, beforeSeq ?? farthest, limit + 1]);
-      return { events: found.slice(0, limit).reverse(), more: found.length > limit };
+      if (afterSeq !== undefined) return between(topic, afterSeq, farthest, limit);
+      const found = await pool.query<PagedRow>(sql.below, [topic, beforeSeq ?? farthest, limit + 1]);
+      const { events, more } = toPage(found, limit);
+      return { events: events.reverse(), more };
     },
 
     async heads(topics) {
@@ -184,6 +210,11 @@ function toResult(events: NewEvent[], { sent, places, repeated }: Batch, rows: A
     return repeated.has(index) ? { ...answer, duplicate: true } : answer;
   });
   return { previousPosition: rows[0]!.previousPosition, appended };
+}
+
+function toPage(rows: PagedRow[], limit: number): EventPage {
+  const events = rows.slice(0, limit).map(toEvent);
+  return { events, more: (rows[0]?.found ?? 0) > events.length };
 }
 
 function toEvent({ topic, seq, position, id, type, payload, createdAt }: LoggedEvent): LoggedEvent {

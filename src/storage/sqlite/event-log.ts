@@ -1,6 +1,16 @@
 /** The event log's tables: append, read, replay and retention; runs in the worker only. */
 import type { Database } from "bun:sqlite";
-import type { Appended, AppendResult, EventLog, LoggedEvent, NewEvent, RetentionPolicy, TopicHead } from "../ports.ts";
+import {
+  type Appended,
+  type AppendResult,
+  type EventLog,
+  type EventPage,
+  type LoggedEvent,
+  type NewEvent,
+  pageBytesMax,
+  type RetentionPolicy,
+  type TopicHead,
+} from "../ports.ts";
 import { type EventLogStatements, type Place, prepareEventLog, type TopicRow } from "./event-log-statements.ts";
 
 export type ReplayQuery = Parameters<EventLog["replay"]>[0];
@@ -84,25 +94,24 @@ export class EventLogTables {
       const next = sql.nextPlace.get(place.topicId, place.position);
       if (next) insertNewestFirst(places, next);
     }
-    const events = positions.length ? sql.at.all(JSON.stringify(positions)) : [];
-    return { events, more: places.length > 0, heads: rows.map(toHeadEntry) };
+    const { events, isCut } = firstOf(positions.length ? sql.at.iterate(JSON.stringify(positions)) : []);
+    return { events, more: isCut || places.length > 0, heads: rows.map(toHeadEntry) };
   }
 
-  range({ topic, afterSeq, throughSeq, limit }: RangeQuery): LoggedEvent[] {
-    const row = this.#sql.topic.get(topic);
-    return row ? this.#sql.between.all(row.topicId, afterSeq, throughSeq, limit) : [];
-  }
-
-  page({ topic, beforeSeq, afterSeq, limit }: PageQuery): { events: LoggedEvent[]; more: boolean } {
+  range({ topic, afterSeq, throughSeq, limit }: RangeQuery): EventPage {
     const row = this.#sql.topic.get(topic);
     if (!row) return { events: [], more: false };
+    const { events, isCut } = firstOf(this.#sql.between.iterate(row.topicId, afterSeq, throughSeq, limit + 1), limit);
+    return { events, more: isCut };
+  }
+
+  page({ topic, beforeSeq, afterSeq, limit }: PageQuery): EventPage {
     const most = Number.MAX_SAFE_INTEGER;
-    const found =
-      afterSeq === undefined
-        ? this.#sql.below.all(row.topicId, beforeSeq ?? most, limit + 1)
-        : this.#sql.between.all(row.topicId, afterSeq, most, limit + 1);
-    const events = found.slice(0, limit);
-    return { events: afterSeq === undefined ? events.reverse() : events, more: found.length > limit };
+    if (afterSeq !== undefined) return this.range({ topic, afterSeq, throughSeq: most, limit });
+    const row = this.#sql.topic.get(topic);
+    if (!row) return { events: [], more: false };
+    const { events, isCut } = firstOf(this.#sql.below.iterate(row.topicId, beforeSeq ?? most, limit + 1), limit);
+    return { events: events.reverse(), more: isCut };
   }
 
   heads(topics: string[]): HeadEntries {
@@ -155,6 +164,18 @@ export class EventLogTables {
     }
     for (const [topicId, { events, position }] of byTopic) this.#sql.trimTopic.run(events, position, topicId);
   }
+}
+
+/** Reads no further than the page goes, by its limit and by its payloads. */
+function firstOf(rows: Iterable<LoggedEvent>, limit = Number.POSITIVE_INFINITY) {
+  const events: LoggedEvent[] = [];
+  let bytes = 0;
+  for (const event of rows) {
+    if (events.length >= limit || bytes >= pageBytesMax) return { events, isCut: true };
+    events.push(event);
+    bytes += Buffer.byteLength(event.payload);
+  }
+  return { events, isCut: false };
 }
 
 function toHeadEntry({ topic, seq, position, trimmedPosition }: TopicRow): HeadEntries[number] {
