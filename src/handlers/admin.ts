@@ -214,7 +214,7 @@ export const nodes = forAdmins("admin.nodes", async ({ services }) => {
 export const block = forAdmins("admin.block", async (request) => {
   const { user_id: userId, for: length, reason } = request.payload;
   const { admin, now } = request.services;
-  const blockMs = typeof length === "number" ? Math.round(length * 1_000) : parseDuration(length)!;
+  const blockMs = typeof length === "number" ? Math.ceil(length * 1_000) : parseDuration(length)!;
   if (blockMs > blockMsMax) {
     throw new ProtocolError("invalid_payload", "A block is for at most ten years.", { field: "payload.for" });
   }

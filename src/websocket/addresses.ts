@@ -28,12 +28,15 @@ export function clientAddress(
     .filter((hop) => hop !== "");
   // From the right: each proxy appended whom it saw. What stands left of an untrusted hop is hearsay.
   while (isTrusted(address) && hops.length > 0) {
-    const hop = hops.pop()!;
+    const hop = withoutPort(hops.pop()!);
     if (isIP(hop) === 0) break;
     address = unmapped(hop);
   }
   return address;
 }
+
+/** Some proxies name the port as well, and put IPv6 in brackets then. */
+const withoutPort = (hop: string) => hop.replace(/^\[([^\]]+)\](:\d+)?$|^([\d.]+):\d+$/, "$1$3");
 
 const unmapped = (address: string) =>
   address.startsWith("::ffff:") && address.includes(".") ? address.slice(7) : address;

@@ -354,6 +354,9 @@ describe("what is done about it", () => {
       });
     }
     await (await connect(anna!)).settled();
+    // However short, it is a block and does not lift one.
+    const short = await admin.ask("admin.block", { user_id: anna, for: 0.0001 });
+    expect(short).toMatchObject({ until: expect.any(String), disconnected: 1 });
     for (const wrong of ["soon", "10", -1, "9999999d", 1e12, "1.5.5m"]) {
       expect(await refusal(admin, "admin.block", { user_id: anna, for: wrong })).toMatchObject({
         code: "invalid_payload",
