@@ -1,7 +1,7 @@
 /** What every event log must do, whatever it is stored in [LOG1–LOG8]. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import type { EventLog } from "../../src/storage/ports.ts";
+import { type EventLog, StorageUnavailable } from "../../src/storage/ports.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
 import { logCommand, ModelLog } from "./event-log-model.ts";
 import { describeReading, describeReplay, expectGrowing } from "./event-log-reading.ts";
@@ -68,6 +68,21 @@ function describeAppend(open: Open): void {
         payload: "",
         createdAt: 1_760_000_000_123,
       });
+    }),
+  );
+
+  test(
+    "[LOG1] a batch with a fault in it is refused as a whole, and the others are appended",
+    withStorage(open, async ({ log }) => {
+      const missing = { ...newEvent("user:a"), payload: null as unknown as string };
+      const [good, bad, later] = await Promise.allSettled([
+        log.append([newEvent("user:a")]),
+        log.append([newEvent("user:a"), missing]),
+        log.append([newEvent("user:a")]),
+      ]);
+      expect(good.status).toBe("fulfilled");
+      expect(bad.status === "rejected" && bad.reason).not.toBeInstanceOf(StorageUnavailable);
+      expect(later.status === "fulfilled" && later.value.appended[0]).toMatchObject({ seq: 2, position: 2 });
     }),
   );
 

@@ -81,20 +81,6 @@ describe("PostgreSQL: the schema", () => {
     await close();
   });
 
-  test("[LOG1] a batch with a fault in it is refused as a whole, and the others are appended", async () => {
-    const { storage, close } = await open();
-    const missing = { ...newEvent("user:a"), payload: null as unknown as string };
-    const [good, bad, later] = await Promise.allSettled([
-      storage.log.append([newEvent("user:a")]),
-      storage.log.append([newEvent("user:a"), missing]),
-      storage.log.append([newEvent("user:a")]),
-    ]);
-    expect(good.status).toBe("fulfilled");
-    expect(bad.status === "rejected" && bad.reason).not.toBeInstanceOf(StorageUnavailable);
-    expect(later.status === "fulfilled" && later.value.appended[0]).toMatchObject({ seq: 2, position: 2 });
-    await close();
-  });
-
   test("before a start and after a stop every call is refused; what was under way is answered", async () => {
     const schema = server.newSchema();
     await migrateTo(schema);

@@ -231,20 +231,6 @@ describe("SQLite: when the engine is away", () => {
     await storage.stop();
   });
 
-  test("a fault in one call of a batch leaves the others alone", async () => {
-    const { storage, close } = await open();
-    const missing = { ...newEvent("user:a"), payload: null as unknown as string };
-    const [good, bad, later] = await Promise.allSettled([
-      storage.log.append([newEvent("user:a")]),
-      storage.log.append([newEvent("user:a"), missing]),
-      storage.log.append([newEvent("user:a")]),
-    ]);
-    expect(good.status).toBe("fulfilled");
-    expect(bad.status === "rejected" && bad.reason).not.toBeInstanceOf(StorageUnavailable);
-    expect(later.status === "fulfilled" && later.value.appended[0]).toMatchObject({ seq: 2, position: 2 });
-    await close();
-  });
-
   test("before a start and after a stop every call is refused", async () => {
     const storage = createSqliteStorage({ path: newPath() });
     expect(await storage.ping().catch((error: unknown) => error)).toBeInstanceOf(StorageUnavailable);

@@ -1,8 +1,16 @@
 /** Proves the outbox on a real PostgreSQL and real nodes: what commits is published once and in order, whoever dies [PUB2]. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import postgres from "postgres";
-import { Client } from "../support/client.ts";
-import { arrived, examplesOf, expectCounted, historyOf } from "../support/ingest.ts";
+import {
+  arrived,
+  drainerOf,
+  examplesOf,
+  expectCounted,
+  freezeTheDrainer,
+  historyOf,
+  type InboxScene,
+  killEveryDrainer,
+} from "../support/ingest.ts";
 import { createPeople, eventually, fresh } from "../support/people.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { type RedisServer, startRedis, until } from "../support/redis.ts";
@@ -274,66 +282,23 @@ async function commitWhile(topic: string, isWanted: (count: number) => boolean):
   return count;
 }
 
-test("[PUB2] [LOG3] kill -9 of every node that drains, amid thousands of rows: every row once, in order", async () => {
-  const topics = [1, 2, 3].map(() => `conversation:${fresh("c")}`);
-  // It shows what is published and has no part in it.
-  const bystander = await startNode({ settings: { STORAGE__OUTBOX: "false" } });
-  try {
-    const watcher = await Client.connect(bystander.url, { query: { user_id: fresh("watcher") }, patienceMs: 40_000 });
-    await watcher.ask("subscribe", { topics });
-    let deaths = 0;
-    const writing = Promise.all(topics.map((topic) => commitWhile(topic, (count) => deaths < 2 || count < 1_000)));
-    const drained = () => watcher.received.filter(({ type }) => type === "order.changed").length;
-    for (; deaths < 2; deaths++) {
-      const before = drained();
-      await watcher.until(() => (drained() > before + 300 ? true : undefined));
-      const drainer = await Promise.any([one, other].map(hasTurn));
-      await drainer.kill();
-    }
+const scene: InboxScene = {
+  inbox: "outbox",
+  nodes: () => [one, other],
+  async renewNodes() {
     await Promise.all([one.stop(), other.stop()]);
     [one, other] = await Promise.all([startNode(), startNode()]);
-    for (const [index, count] of (await writing).entries()) {
-      const topic = topics[index]!;
-      await arrived(watcher, topic, count);
-      await watcher.settled();
-      expectCounted(await arrived(watcher, topic, count), count);
-      expectCounted(await historyOf(watcher, topic), count);
-    }
-    await emptied();
-    await watcher.close();
-  } finally {
-    await bystander.stop();
-  }
-});
+  },
+  startBystander: () => startNode({ settings: { STORAGE__OUTBOX: "false" } }),
+  handInWhile: commitWhile,
+  emptied,
+};
 
-/** Resolves where the node is alive and drains. */
-async function hasTurn(node: Service): Promise<Service> {
-  await node.logged(({ msg, inbox }) => msg === "ingest is here now" && inbox === "outbox");
-  const isAlive = await Promise.race([node.exited.then(() => false), fetch(`${node.http}/live`).then(({ ok }) => ok)]);
-  if (!isAlive) throw new Error("it is dead");
-  return node;
-}
+test("[PUB2] [LOG3] kill -9 of every node that drains, amid thousands of rows: every row once, in order", () =>
+  killEveryDrainer(scene));
 
-test("[PUB2] [LOG3] a node that froze is relieved, and changes nothing when it wakes", async () => {
-  const { topic, clients } = await pair();
-  const [frozen, awake, client] =
-    (await Promise.any([one, other].map(hasTurn))) === one ? [one, other, clients[1]!] : [other, one, clients[0]!];
-  let hasWoken = false;
-  const writing = commitWhile(topic, (count) => !hasWoken || count < 500);
-  await client.until(() => (client.received.length > 50 ? true : undefined));
-  frozen.signal("SIGSTOP");
-  await hasTurn(awake);
-  const seen = client.received.length;
-  await client.until(() => (client.received.length > seen + 300 ? true : undefined));
-  frozen.signal("SIGCONT");
-  hasWoken = true;
-  const count = await writing;
-  await arrived(client, topic, count);
-  await emptied();
-  await client.settled();
-  expectCounted(await arrived(client, topic, count), count);
-  expectCounted(await historyOf(client, topic), count);
-});
+test("[PUB2] [LOG3] a node that froze is relieved, and changes nothing when it wakes", async () =>
+  freezeTheDrainer(scene, await pair()));
 
 test("[PUB2] [ADM1] each node's figures say what waits, whose turn it is and what it has done", async () => {
   const operator = await here.connect(fresh("operator"), { roles: "admin" });
@@ -349,12 +314,12 @@ test("[PUB2] [ADM1] each node's figures say what waits, whose turn it is and wha
 test("[PUB2] [DRN] a node that is told to end hands over; nothing is lost or doubled", async () => {
   const { topic, clients } = await pair();
   const writing = commitWhile(topic, (count) => count < 1_000);
-  const [leaving, staying, client] =
-    (await Promise.any([one, other].map(hasTurn))) === one ? [one, other, clients[1]!] : [other, one, clients[0]!];
+  const leaving = await drainerOf(scene);
+  const [staying, client] = leaving === one ? [other, clients[1]!] : [one, clients[0]!];
   await client.until(() => (client.received.length > 50 ? true : undefined));
   leaving.signal("SIGTERM");
   expect(await leaving.exited).toBe(0);
-  await hasTurn(staying);
+  await drainerOf(scene, [staying]);
   await writing;
   expectCounted(await arrived(client, topic, 1_000), 1_000);
   expectCounted(await historyOf(client, topic), 1_000);

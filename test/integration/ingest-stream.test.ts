@@ -2,8 +2,15 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Redis } from "ioredis";
 import { migrate } from "../../src/storage/postgres/migrate.ts";
-import { Client } from "../support/client.ts";
-import { arrived, examplesOf, expectCounted, historyOf } from "../support/ingest.ts";
+import {
+  arrived,
+  examplesOf,
+  expectCounted,
+  freezeTheDrainer,
+  historyOf,
+  type InboxScene,
+  killEveryDrainer,
+} from "../support/ingest.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { type RedisServer, startRedis, until } from "../support/redis.ts";
@@ -196,66 +203,23 @@ async function addWhile(topic: string, isWanted: (count: number) => boolean): Pr
   return count;
 }
 
-/** Resolves where the node is alive and drains. */
-async function hasTurn(node: Service): Promise<Service> {
-  await node.logged(({ msg, inbox }) => msg === "ingest is here now" && inbox === "stream");
-  const isAlive = await Promise.race([node.exited.then(() => false), fetch(`${node.http}/live`).then(({ ok }) => ok)]);
-  if (!isAlive) throw new Error("it is dead");
-  return node;
-}
-
-test("[PUB2] [LOG3] kill -9 of every node that drains, amid thousands of entries: every entry once, in order", async () => {
-  const topics = [1, 2, 3].map(() => `conversation:${fresh("c")}`);
-  // It shows what is published and has no part in it.
-  const bystander = await startNode({ settings: { CLUSTER__INGEST_STREAM: "" } });
-  try {
-    const watcher = await Client.connect(bystander.url, { query: { user_id: fresh("watcher") }, patienceMs: 40_000 });
-    await watcher.ask("subscribe", { topics });
-    let deaths = 0;
-    const adding = Promise.all(topics.map((topic) => addWhile(topic, (count) => deaths < 2 || count < 1_000)));
-    const drained = () => watcher.received.filter(({ type }) => type === "order.changed").length;
-    for (; deaths < 2; deaths++) {
-      const before = drained();
-      await watcher.until(() => (drained() > before + 300 ? true : undefined));
-      const drainer = await Promise.any([one, other].map(hasTurn));
-      await drainer.kill();
-    }
+const scene: InboxScene = {
+  inbox: "stream",
+  nodes: () => [one, other],
+  async renewNodes() {
     await Promise.all([one.stop(), other.stop()]);
     [one, other] = await Promise.all([startNode(), startNode()]);
-    for (const [index, count] of (await adding).entries()) {
-      const topic = topics[index]!;
-      await arrived(watcher, topic, count);
-      await watcher.settled();
-      expectCounted(await arrived(watcher, topic, count), count);
-      expectCounted(await historyOf(watcher, topic), count);
-    }
-    await emptied();
-    await watcher.close();
-  } finally {
-    await bystander.stop();
-  }
-});
+  },
+  startBystander: () => startNode({ settings: { CLUSTER__INGEST_STREAM: "" } }),
+  handInWhile: addWhile,
+  emptied,
+};
 
-test("[PUB2] [LOG3] a node that froze and lost its turn unawares changes nothing when it wakes", async () => {
-  const { topic, clients } = await pair();
-  const [frozen, awake, client] =
-    (await Promise.any([one, other].map(hasTurn))) === one ? [one, other, clients[1]!] : [other, one, clients[0]!];
-  let hasWoken = false;
-  const adding = addWhile(topic, (count) => !hasWoken || count < 500);
-  await client.until(() => (client.received.length > 50 ? true : undefined));
-  frozen.signal("SIGSTOP");
-  await hasTurn(awake);
-  const seen = client.received.length;
-  await client.until(() => (client.received.length > seen + 300 ? true : undefined));
-  frozen.signal("SIGCONT");
-  hasWoken = true;
-  const count = await adding;
-  await arrived(client, topic, count);
-  await emptied();
-  await client.settled();
-  expectCounted(await arrived(client, topic, count), count);
-  expectCounted(await historyOf(client, topic), count);
-});
+test("[PUB2] [LOG3] kill -9 of every node that drains, amid thousands of entries: every entry once, in order", () =>
+  killEveryDrainer(scene));
+
+test("[PUB2] [LOG3] a node that froze and lost its turn unawares changes nothing when it wakes", async () =>
+  freezeTheDrainer(scene, await pair()));
 
 test("[PUB2] after Redis has lost everything the stream is read anew", async () => {
   await redis.kill();
