@@ -6,8 +6,9 @@ import { migrateStorage } from "../src/storage/migrate.ts";
 import { freePorts } from "../test/support/free-ports.ts";
 import { startPostgres } from "../test/support/postgres.ts";
 import { type BareAppend, bareAppendPostgres, bareAppendSqlite } from "./support/bare-append.ts";
-import { median, present, startMeasured, startProgram } from "./support/measured.ts";
+import { present, startMeasured, startProgram } from "./support/measured.ts";
 import type { Round, Sent } from "./support/senders.ts";
+import { median } from "./support/statistics.ts";
 
 const loads = [1, 50, 500, 2_000];
 const rounds = 5;

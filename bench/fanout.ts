@@ -1,5 +1,6 @@
 /** Fan-out: CPU of the server for each delivery, beside a bare `Bun.serve` that publishes a frame of the same size. */
-import { median, present, startMeasured, startProgram } from "./support/measured.ts";
+import { present, startMeasured, startProgram } from "./support/measured.ts";
+import { median } from "./support/statistics.ts";
 
 const rounds = 5;
 const sizes = [

@@ -1,8 +1,9 @@
 /** Coming back: many clients that each missed events return at once, beside a bare `Bun.serve` that sends frames of the same sizes. */
 import { startPostgres } from "../test/support/postgres.ts";
-import { median, present, startMeasured, startProgram } from "./support/measured.ts";
+import { present, startMeasured, startProgram } from "./support/measured.ts";
 import type { Missed } from "./support/missed.ts";
 import type { Returned } from "./support/returners.ts";
+import { median } from "./support/statistics.ts";
 
 const missed: Missed = { clients: 5_000, groupSize: 10, topicsEach: 3, eventsEach: 20 };
 const rounds = 3;

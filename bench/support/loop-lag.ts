@@ -1,5 +1,5 @@
 /** How late the event loop of this process is: a timer that is due all the time notes by how much it was missed. */
-import { quantile } from "./measured.ts";
+import { quantile } from "./statistics.ts";
 
 const tickMs = 5;
 

@@ -86,14 +86,6 @@ async function* readLines(stream: ReadableStream<Uint8Array>): AsyncGenerator<st
   }
 }
 
-export const median = (values: number[]) => values.toSorted((a, b) => a - b)[values.length >> 1]!;
-
-/** The value that so large a share of them does not exceed; 0 where there are none. */
-export function quantile(values: number[] | Float64Array, share: number): number {
-  const sorted = Float64Array.from(values).sort();
-  return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? 0;
-}
-
 /** Prints a table and keeps the same rows as `bench/results/<name>.json`. */
 export function present(name: string, rows: Record<string, string | number>[]): void {
   console.table(rows);

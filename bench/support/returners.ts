@@ -1,7 +1,7 @@
 /** A program of many clients that come back at once, each with one cursor, and say when all are level with the log. */
 
-import { quantile } from "./measured.ts";
 import { conversationsOf, type Missed } from "./missed.ts";
+import { quantile } from "./statistics.ts";
 
 interface Job {
   kind: "service" | "bare";

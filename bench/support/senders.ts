@@ -1,5 +1,5 @@
 /** A program of many senders: each sends a durable message, waits for its acknowledgement, and sends the next. */
-import { quantile } from "./measured.ts";
+import { quantile } from "./statistics.ts";
 
 /** A round: how many of the senders take part, and for how long. */
 export interface Round {
