@@ -7,6 +7,7 @@ import { callsPrefix } from "../../src/cluster/redis/keys.ts";
 import { record } from "../contract/bus.ts";
 import { startNodes } from "../support/cluster.ts";
 import { exampleCall } from "../support/example-call.ts";
+import { startProxy } from "../support/proxy.ts";
 import { type RedisServer, startRedis, until } from "../support/redis.ts";
 
 let redis: RedisServer;
@@ -231,6 +232,36 @@ test("[CALL2] a change whose answer is lost is refused where somebody else has c
   await changed;
   rival.disconnect();
   expect(await lost.outcome).toBe("unavailable");
+}, 30_000);
+
+test("[CALL2] what is changed once Redis is back is not undone by a node that puts back later what was before", async () => {
+  const proxy = await startProxy(redis.port);
+  const rarely = { heartbeatMs: 600_000, commandTimeoutMs: 300, watchTimeoutMs: 300 };
+  const quick = await startNodes(redis.url, ["n3"], rarely);
+  const late = await startNodes(`redis://127.0.0.1:${proxy.port}`, ["n4"], rarely);
+  const [n3, n4] = [quick.nodes[0]!, late.nodes[0]!];
+  const call = exampleCall();
+  const key = { callId: call.callId, userIds: [] };
+  const change = (node: Cluster, changed: Partial<Call>) =>
+    node.calls.transact(key, (calls) => ({ put: [{ ...(calls[0] ?? call), ...changed }], result: null }));
+  try {
+    await change(n3, { state: "ringing" });
+    for (const sdp of ["one", "two", "three"]) await change(n4, { state: "ringing", sdp });
+    proxy.cut();
+    await redis.kill();
+    await until(() => isDown(n3));
+    await redis.restart();
+    await until(async () => (await n3.calls.get(call.callId).catch(() => null)) !== null);
+    await change(n3, { state: "connecting", answerSdp: "the first answer" });
+    proxy.heal();
+    await until(() => isUp(n4));
+    // It has put back all that it knows before it stops.
+    await late.close();
+    expect(await n3.calls.get(call.callId)).toMatchObject({ state: "connecting", answerSdp: "the first answer" });
+  } finally {
+    await Promise.all([quick.close(), late.close()]);
+    await proxy.stop();
+  }
 }, 30_000);
 
 test("[CALL5] a node does not put back a call that another has changed or forgotten since", async () => {

@@ -25,6 +25,19 @@ local function put(prefix, due, call, version)
   redis.call('ZADD', due, call.deadline, call.callId)
 end`;
 
+/**
+ * Versions are moments of Redis' clock (µs), or the next number where that is not past the last one: what is changed once
+ * Redis has come back empty is newer than everything that nodes put back after it.
+ */
+const newVersion = `
+local function newVersion(prefix)
+  local time = redis.call('TIME')
+  local last = tonumber(redis.call('GET', prefix .. 'version') or 0)
+  local version = string.format('%.0f', math.max(last + 1, tonumber(time[1]) * 1000000 + tonumber(time[2])))
+  redis.call('SET', prefix .. 'version', version)
+  return version
+end`;
+
 /** KEYS: due. ARGV: prefix, call id, user ids. @returns version and JSON of each call there is */
 export const readScript = script(`${collect}
 local userIds = {}
@@ -46,7 +59,7 @@ return found
  * asked before and the answer was lost.
  * @returns the new versions in the order of `put`; nil where something has changed
  */
-export const writeScript = script(`${collect}${put}
+export const writeScript = script(`${collect}${put}${newVersion}
 local prefix, asked = ARGV[1], cjson.decode(ARGV[2])
 local function writtenBefore()
   local versions = {}
@@ -74,9 +87,9 @@ end
 if known ~= 0 then return false end
 local versions = {}
 for _, call in ipairs(asked.put) do
-  local version = redis.call('INCR', prefix .. 'version')
+  local version = newVersion(prefix)
   put(prefix, KEYS[1], call, version)
-  versions[#versions + 1] = tostring(version)
+  versions[#versions + 1] = version
 end
 for _, id in ipairs(asked.forget) do
   local users = redis.call('HMGET', prefix .. 'call:' .. id, 'caller', 'callee')
