@@ -22,7 +22,7 @@ interface Entry {
   userId: string;
   /** Null: typing on another node, known from the bus. */
   typist: Typist | null;
-  /** Another connection of the user had started it before: the typist was told of that, and is told of the end. */
+  /** Another connection of the user has started it too: the typist was told of that, and is told of the end. */
   takenOver: boolean;
   expiresAt: number;
   relayedAt: number;
@@ -91,7 +91,12 @@ export class TypingTracker {
     // A backend may name any conversation; of another one nobody has been told here.
     if (topic !== typingTopic(conversationId)) return;
     const key = keyOf(conversationId, userId);
-    if (this.#entries.get(key)?.typist) return;
+    const known = this.#entries.get(key);
+    if (known?.typist) {
+      // The typist here was told of this start, and the other node's stop may be lost.
+      known.takenOver ||= type === "typing.start";
+      return;
+    }
     const { now, settings } = this.options;
     // How long by the other's clock, and until when by ours: the clocks may differ by more than that.
     const lastsMs = Math.min(Date.parse(expires_at) - at, settings.timeout);

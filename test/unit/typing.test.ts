@@ -13,7 +13,12 @@ beforeEach(() => {
     const { user_id } = event.payload as { user_id: string };
     told.push(`${how} ${topic} ${event.type.replace("typing.", "")} ${user_id}`);
   };
-  tracker = new TypingTracker({ publish: note("all"), publishHere: note("here"), settings, now: () => time });
+  tracker = new TypingTracker({
+    publish: (topic, event, { except }) => note(except === undefined ? "everybody" : "all")(topic, event),
+    publishHere: note("here"),
+    settings,
+    now: () => time,
+  });
 });
 
 const typist = (userId: string, connectionId = `${userId}/1`): Typist => ({
@@ -66,6 +71,21 @@ test("[TYP2] what a backend publishes keeps nobody typing for longer than the se
   time += 11_000;
   tracker.sweep();
   expect(tracker.stats()).toEqual({ typing: 0 });
+});
+
+test("[TYP2] a device that heard another of its user start is told of the end, for the other's own may be lost", () => {
+  const laptop = typist("ann", "laptop");
+  tracker.startTyping(laptop, "c1");
+  tracker.heard(started("ann"));
+  tracker.stopTyping(laptop, "c1");
+  tracker.startTyping(laptop, "c1");
+  tracker.stopTyping(laptop, "c1");
+  expect(told).toEqual([
+    "all typing:c1 start ann",
+    "everybody typing:c1 stop ann",
+    "all typing:c1 start ann",
+    "all typing:c1 stop ann",
+  ]);
 });
 
 test("[TYP2] a connection that goes ends all that it has going, and nothing of others", () => {
