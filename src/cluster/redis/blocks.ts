@@ -59,7 +59,7 @@ export class RedisBlockList implements BlockList {
   /** Puts back what Redis has lost; forgets what has ended, or what another node has changed. */
   async restore(): Promise<void> {
     const { commands, epoch, now } = this.options;
-    const { lost, accept } = await epoch.look();
+    const { lost, mark } = await epoch.look();
     for (const [userId, until] of this.#remembered) if (until <= now()) this.#remembered.delete(userId);
     const all = [...this.#remembered];
     for (let start = 0; start < all.length; start += share) {
@@ -76,6 +76,6 @@ export class RedisBlockList implements BlockList {
         }
       }
     }
-    accept();
+    epoch.accept(mark);
   }
 }

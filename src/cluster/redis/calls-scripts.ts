@@ -1,5 +1,17 @@
 /** What Redis does with calls in one step; all calls are in one slot, so a script may touch any of them. */
 import { script } from "./commands.ts";
+import { isMarkOfMaster } from "./epoch.ts";
+
+/** ARGV: prefix, mark that the node knows. Raises LOST where that is not the mark any more. */
+const marked = `${isMarkOfMaster}
+local mark = redis.call('GET', ARGV[1] .. 'epoch')
+if mark ~= ARGV[2] or not isMarkOfMaster(mark) then return redis.error_reply('LOST calls may have been lost') end`;
+
+/** Nobody decides on a call while others may still have something to put back: raises LOST or SETTLING. */
+const settled = `${marked}
+if redis.call('EXISTS', ARGV[1] .. 'settling') == 1 then
+  return redis.error_reply('SETTLING calls are being put back')
+end`;
 
 /** Ids of the call named and of the calls of users, each once. */
 const collect = `
@@ -38,12 +50,12 @@ local function newVersion(prefix)
   return version
 end`;
 
-/** KEYS: due. ARGV: prefix, call id, user ids. @returns version and JSON of each call there is */
-export const readScript = script(`${collect}
+/** KEYS: due. ARGV: prefix, mark, call id, user ids. @returns version and JSON of each call there is */
+export const readScript = script(`${settled}${collect}
 local userIds = {}
-for at = 3, #ARGV do userIds[#userIds + 1] = ARGV[at] end
+for at = 4, #ARGV do userIds[#userIds + 1] = ARGV[at] end
 local found = {}
-for _, id in ipairs(collect(ARGV[1], ARGV[2], userIds)) do
+for _, id in ipairs(collect(ARGV[1], ARGV[3], userIds)) do
   local call = redis.call('HMGET', ARGV[1] .. 'call:' .. id, 'version', 'json')
   if call[1] then
     found[#found + 1] = call[1]
@@ -55,12 +67,12 @@ return found
 
 /**
  * Writes where nothing has changed since it was read.
- * KEYS: due. ARGV: prefix, JSON of {callId, userIds, versions: {id: version}, put, forget}, 1 where the same has been
- * asked before and the answer was lost.
+ * KEYS: due. ARGV: prefix, mark, JSON of {callId, userIds, versions: {id: version}, put, forget}, 1 where the same has
+ * been asked before and the answer was lost.
  * @returns the new versions in the order of `put`; nil where something has changed
  */
-export const writeScript = script(`${collect}${put}${newVersion}
-local prefix, asked = ARGV[1], cjson.decode(ARGV[2])
+export const writeScript = script(`${settled}${collect}${put}${newVersion}
+local prefix, asked = ARGV[1], cjson.decode(ARGV[3])
 local function writtenBefore()
   local versions = {}
   for _, call in ipairs(asked.put) do
@@ -73,7 +85,7 @@ local function writtenBefore()
   end
   return versions
 end
-local before = ARGV[3] == '1' and writtenBefore()
+local before = ARGV[4] == '1' and writtenBefore()
 if before then return before end
 local known = 0
 for _ in pairs(asked.versions) do known = known + 1 end
@@ -102,35 +114,49 @@ end
 return versions
 `);
 
-/** KEYS: due. ARGV: now, most, end of the lease. @returns ids, the earliest first */
-export const takeDueScript = script(`
-local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
-for _, id in ipairs(ids) do redis.call('ZADD', KEYS[1], ARGV[3], id) end
+/** KEYS: due. ARGV: prefix, mark, now, most, end of the lease. @returns ids, the earliest first */
+export const takeDueScript = script(`${settled}
+local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[3], 'LIMIT', 0, ARGV[4])
+for _, id in ipairs(ids) do redis.call('ZADD', KEYS[1], ARGV[5], id) end
 return ids
 `);
 
-/** KEYS: due. ARGV: prefix, then ids and versions. @returns ids of calls that have another version now, or are gone */
-export const staleScript = script(`
+/** KEYS: due. ARGV: prefix, mark, ids and versions. @returns ids of calls that have another version now, or are gone */
+export const staleScript = script(`${marked}
 local stale = {}
-for at = 2, #ARGV, 2 do
+for at = 3, #ARGV, 2 do
   if redis.call('HGET', ARGV[1] .. 'call:' .. ARGV[at], 'version') ~= ARGV[at + 1] then stale[#stale + 1] = ARGV[at] end
 end
 return stale
 `);
 
 /**
- * Puts calls back where nothing newer is there.
- * KEYS: due. ARGV: prefix, JSON of the calls, each with its version.
+ * Puts calls back where nothing newer is there. What is there may have been made of an older state that another node put
+ * back before: a call that was answered never rings again, and one that has ended stays so.
+ * KEYS: due. ARGV: prefix, mark, JSON of the calls, each with its version.
+ * @returns ids and new versions of calls that were put in place of what was made of an older state
  */
-export const restoreScript = script(`${put}
+export const restoreScript = script(`${marked}${put}${newVersion}
+local ranks = {ringing = 0, connecting = 1, active = 1, ended = 2}
+local function rankOf(json) return ranks[cjson.decode(json).state] end
 local prefix = ARGV[1]
-for _, call in ipairs(cjson.decode(ARGV[2])) do
+local renewed = {}
+for _, call in ipairs(cjson.decode(ARGV[3])) do
   local version = tonumber(call.version)
-  local there = tonumber(redis.call('HGET', prefix .. 'call:' .. call.callId, 'version') or 0)
-  if there < version then put(prefix, KEYS[1], call, call.version) end
+  local there = redis.call('HMGET', prefix .. 'call:' .. call.callId, 'version', 'json')
+  local further = there[2] and rankOf(call.json) - rankOf(there[2]) or 0
+  if not there[1] or (further >= 0 and tonumber(there[1]) < version) then
+    put(prefix, KEYS[1], call, call.version)
+  elseif further > 0 then
+    local fresh = newVersion(prefix)
+    put(prefix, KEYS[1], call, fresh)
+    renewed[#renewed + 1] = call.callId
+    renewed[#renewed + 1] = fresh
+  end
   -- Versions go on growing, so that no two states of a call ever share one.
   if tonumber(redis.call('GET', prefix .. 'version') or 0) < version then
     redis.call('SET', prefix .. 'version', call.version)
   end
 end
+return renewed
 `);

@@ -37,10 +37,14 @@ export class RedisCallRegistry implements CallRegistry {
   /** The last of what is on its way for a call on this node: it need not compete with itself. */
   readonly #turns = new Map<string, Promise<unknown>>();
   readonly #remembered = new Map<string, Written & { version: string }>();
+  #restoring: Promise<void> | null = null;
 
   constructor(private readonly options: RedisCallRegistryOptions) {}
 
-  /** @throws ProtocolError `unavailable` while Redis is away, or where others were always faster */
+  /**
+   * @throws ProtocolError `unavailable` while Redis is away, while nodes put back what it has lost, or where others were
+   *   always faster
+   */
   async transact<Result>(key: { callId: string; userIds: string[] }, step: Step<Result>): Promise<Result> {
     const before = this.#turns.get(key.callId) ?? Promise.resolve();
     const turn = before.then(() => this.#transact(key, step));
@@ -60,32 +64,46 @@ export class RedisCallRegistry implements CallRegistry {
   }
 
   async takeDue(now: number, limit: number): Promise<string[]> {
-    return (await this.#run(takeDueScript, [now, limit, now + dueLeaseMs])) as string[];
+    const args = [now, limit, now + dueLeaseMs];
+    return (await this.#orUnavailable(() => this.#run(takeDueScript, args))) as string[];
   }
 
   async stats(): Promise<{ calls: number }> {
-    return { calls: await orUnavailable(async () => Number(await this.options.commands.call("zcard", dueKey))) };
+    return { calls: await this.#orUnavailable(async () => Number(await this.options.commands.call("zcard", dueKey))) };
   }
 
   /** Puts back what Redis has lost; forgets what others have changed since. @throws RedisUnavailable */
-  async restore(): Promise<void> {
+  restore(): Promise<void> {
+    this.#restoring ??= this.#restore().finally(() => (this.#restoring = null));
+    return this.#restoring;
+  }
+
+  async #restore(): Promise<void> {
     const { commands, epoch } = this.options;
-    const { lost, accept } = await epoch.look();
+    const { lost, mark } = await epoch.look();
     const all = [...this.#remembered.values()];
     for (let start = 0; start < all.length; start += share) {
       const some = all.slice(start, start + share);
       if (lost) {
-        await commands.run(restoreScript, [dueKey], [callsPrefix, JSON.stringify(some)]);
+        const renewed = (await commands.run(
+          restoreScript,
+          [dueKey],
+          [callsPrefix, mark, JSON.stringify(some)],
+        )) as string[];
+        for (let at = 0; at < renewed.length; at += 2) {
+          const call = this.#remembered.get(renewed[at]!);
+          if (call !== undefined && some.includes(call)) this.#remember({ ...call, version: renewed[at + 1]! });
+        }
       } else {
         const versions = some.flatMap(({ callId, version }) => [callId, version]);
-        const stale = (await commands.run(staleScript, [dueKey], [callsPrefix, ...versions])) as string[];
+        const stale = (await commands.run(staleScript, [dueKey], [callsPrefix, mark, ...versions])) as string[];
         for (const callId of stale) {
           // Unless this node has changed it while the answer was on its way.
           if (some.includes(this.#remembered.get(callId)!)) this.#remembered.delete(callId);
         }
       }
     }
-    accept();
+    epoch.accept(mark);
   }
 
   async #transact<Result>(key: { callId: string; userIds: string[] }, step: Step<Result>): Promise<Result> {
@@ -95,7 +113,7 @@ export class RedisCallRegistry implements CallRegistry {
       if (put.length === 0 && forget.length === 0) return result;
       const written = put.map(write);
       const asked = JSON.stringify({ ...key, versions, put: written, forget });
-      const fresh = await orUnavailable(() => this.#write(asked));
+      const fresh = await this.#orUnavailable(() => this.#write(asked));
       if (fresh === null) continue;
       for (const [at, call] of written.entries()) this.#remember({ ...call, version: fresh[at]! });
       for (const callId of forget) this.#remembered.delete(callId);
@@ -111,8 +129,7 @@ export class RedisCallRegistry implements CallRegistry {
    */
   async #write(asked: string): Promise<string[] | null> {
     const write = async (isRepeated: 0 | 1) => {
-      const args = [callsPrefix, asked, isRepeated];
-      return (await this.options.commands.run(writeScript, [dueKey], args)) as string[] | null;
+      return (await this.#run(writeScript, [asked, isRepeated])) as string[] | null;
     };
     let lost: unknown;
     for (let attempt = 0; attempt < writesMax; attempt++) {
@@ -131,7 +148,7 @@ export class RedisCallRegistry implements CallRegistry {
   }
 
   async #read({ callId, userIds }: { callId: string; userIds: string[] }) {
-    const found = (await this.#run(readScript, [callsPrefix, callId, ...userIds])) as string[];
+    const found = (await this.#orUnavailable(() => this.#run(readScript, [callId, ...userIds]))) as string[];
     const calls: Call[] = [];
     const versions: Record<string, string> = {};
     for (let at = 0; at < found.length; at += 2) {
@@ -149,17 +166,21 @@ export class RedisCallRegistry implements CallRegistry {
       this.#remembered.delete(this.#remembered.keys().next().value!);
   }
 
+  /** @throws RedisUnavailable also while calls that Redis has lost are put back */
   #run(script: Script, args: (string | number)[]): Promise<unknown> {
-    return orUnavailable(() => this.options.commands.run(script, [dueKey], args));
+    const { commands, epoch } = this.options;
+    return commands.run(script, [dueKey], [callsPrefix, epoch.known, ...args]);
   }
-}
 
-async function orUnavailable<Result>(ask: () => Promise<Result>): Promise<Result> {
-  try {
-    return await ask();
-  } catch (error) {
-    if (!(error instanceof RedisUnavailable)) throw error;
-    throw new ProtocolError("unavailable", "Calls are not available right now.", { retryAfterMs: 1_000 });
+  async #orUnavailable<Result>(ask: () => Promise<Result>): Promise<Result> {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof RedisUnavailable)) throw error;
+      // What this node knows is missing there; the next heartbeat would be late.
+      if (error.message.includes("LOST")) void this.restore().catch(() => {});
+      throw new ProtocolError("unavailable", "Calls are not available right now.", { retryAfterMs: 1_000 });
+    }
   }
 }
 

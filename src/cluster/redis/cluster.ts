@@ -8,7 +8,7 @@ import { RedisCallRegistry } from "./calls.ts";
 import { Commands } from "./commands.ts";
 import { openCommandClient } from "./connection.ts";
 import { Epoch } from "./epoch.ts";
-import { blocksEpochKey, callsEpochKey } from "./keys.ts";
+import { blocksEpochKey, callsEpochKey, callsSettlingKey } from "./keys.ts";
 import { RedisNodeRegistry } from "./nodes.ts";
 import { RedisPresenceRegistry } from "./presence.ts";
 import { RedisStream } from "./stream.ts";
@@ -30,6 +30,8 @@ export interface RedisClusterOptions {
   heartbeatMs?: number;
   /** A node that has said nothing for so long is dead, ms. */
   deadAfterMs?: number;
+  /** Calls are refused for so long once Redis has lost something, that every node may put back what it knows, ms. */
+  settlingMs?: number;
   /** How long one command may take, ms. */
   commandTimeoutMs?: number;
   /** How long somebody who subscribes waits for the bus, ms. */
@@ -52,6 +54,8 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     ingest = null,
     heartbeatMs = 5_000,
     deadAfterMs = 15_000,
+    // Some hear of the loss at a heartbeat, and may have to connect again first.
+    settlingMs = heartbeatMs + 2_000,
     commandTimeoutMs = 1_000,
     watchTimeoutMs = 1_000,
     publishesMax = 10_000,
@@ -62,7 +66,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
   const instance = `${nodeId}/${newId()}`;
   const client = openCommandClient(address, { commandTimeoutMs });
   const commands = new Commands({ client, logger, publishesMax });
-  const epochOf = (key: string) => new Epoch({ commands, key, newMark: newId });
+  const epoch = { commands, newMark: newId };
   const bus = new RedisBus({
     address,
     client,
@@ -78,12 +82,12 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
   const presence = new RedisPresenceRegistry({ commands, nodes, instance, now, deadAfterMs });
   const calls = new RedisCallRegistry({
     commands,
-    epoch: epochOf(callsEpochKey),
+    epoch: new Epoch({ ...epoch, key: callsEpochKey, settling: { key: callsSettlingKey, ms: settlingMs } }),
     rememberedMax: callsRememberedMax,
   });
   const blocks = new RedisBlockList({
     commands,
-    epoch: epochOf(blocksEpochKey),
+    epoch: new Epoch({ ...epoch, key: blocksEpochKey }),
     now,
     rememberedMax: blocksRememberedMax,
   });

@@ -29,8 +29,9 @@ export interface CommandsOptions {
   publishesMax: number;
 }
 
-/** What a server says that is there but cannot serve; anything else it refuses is a fault of ours. */
-const cannotServe = /^(LOADING|CLUSTERDOWN|MASTERDOWN|READONLY|TRYAGAIN|MOVED|ASK|OOM|MISCONF|NOREPLICAS|BUSY)\b/;
+/** What a server says that is there but cannot serve (the last two: a script of ours); anything else is a fault of ours. */
+const cannotServe =
+  /^(LOADING|CLUSTERDOWN|MASTERDOWN|READONLY|TRYAGAIN|MOVED|ASK|OOM|MISCONF|NOREPLICAS|BUSY|LOST|SETTLING)\b/;
 
 type State = "away" | "ready" | "stopped";
 

@@ -39,6 +39,8 @@ export const callsPrefix = "ws:{calls}:";
 /** Sorted set of all calls by when they are due or their lease ends, ms. */
 export const dueKey = `${callsPrefix}due`;
 export const callsEpochKey = `${callsPrefix}epoch`;
+/** Is there while nodes put back calls that were lost. */
+export const callsSettlingKey = `${callsPrefix}settling`;
 
 /** Sorted set: running node → last sign of life by Redis's clock, ms. */
 export const seenKey = "ws:{nodes}:seen";

@@ -3,6 +3,13 @@ import type { Received } from "../client.ts";
 import type { DeviceFacts, Facts } from "./facts.ts";
 import type { Finding, Rule } from "./rule.ts";
 
+interface EndTold {
+  /** Counted among the device's own. */
+  connection: number;
+  order: number;
+  message: Received;
+}
+
 interface CallSeen {
   callId: string;
   offeredAt: number;
@@ -12,7 +19,7 @@ interface CallSeen {
   answersTold: { device: DeviceFacts; message: Received }[];
   /** With the moment they were told of it. */
   told: Map<DeviceFacts, number>;
-  ended: Map<DeviceFacts, Received[]>;
+  ended: Map<DeviceFacts, EndTold[]>;
 }
 
 /** Ends that are one device's only. */
@@ -34,7 +41,7 @@ function callsOf({ devices }: Facts): CallSeen[] {
     return call;
   };
   for (const device of devices) {
-    for (const { connection, exchanges } of device.connections) {
+    for (const [index, { connection, exchanges }] of device.connections.entries()) {
       for (const { type, payload, order, replies } of exchanges) {
         const accepted = replies.some(({ message }) => message.type === "ack");
         if (type === "call.offer") {
@@ -53,7 +60,8 @@ function callsOf({ devices }: Facts): CallSeen[] {
         if (type === "call.answer") of(payload.call_id).answersTold.push({ device, message: entry.message });
         if (type !== "call.ended") continue;
         const call = of(payload.call_id);
-        call.ended.set(device, [...(call.ended.get(device) ?? []), entry.message]);
+        const told = { connection: index, order: entry.order, message: entry.message };
+        call.ended.set(device, [...(call.ended.get(device) ?? []), told]);
         if (!elsewhere.has(payload.reason)) call.endingAt = Math.min(call.endingAt, entry.order);
       }
     }
@@ -86,8 +94,8 @@ const oneEnd: Rule = {
   look: (facts) =>
     callsOf(facts).flatMap(({ callId, ended }) =>
       [...ended]
-        .filter(([, messages]) => messages.length > 1)
-        .map(([{ name }, messages]) => ({ text: `${name} was told the end of ${callId} twice`, evidence: messages })),
+        .filter(([, told]) => told.length > 1)
+        .map(([{ name }, told]) => ({ text: `${name} was told the end of ${callId} twice`, evidence: told })),
     ),
 };
 
