@@ -135,6 +135,8 @@ export interface NodeRegistry {
 export interface BlockList {
   block(userId: string, untilMs: number): Promise<void>;
   blockedUntil(userId: string): Promise<number | null>;
+  /** Called now and then while blocks may have been missed or are being put back: who is blocked may have come in. */
+  onDoubt?(listener: () => void): void;
 }
 
 export interface Cluster {

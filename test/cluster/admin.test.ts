@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { Redis } from "ioredis";
 import { createPeople, eventually, fresh } from "../support/people.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { type Service, startService } from "../support/service.ts";
@@ -153,4 +154,21 @@ test("[ADM1] without the bus the nodes that cannot be asked are named all the sa
     () => admin.ask("admin.stats"),
     ({ missing_nodes }) => missing_nodes.length === 0,
   );
+});
+
+test("[ADM1] a blocked user who came in while Redis had lost the block is disconnected once it is put back", async () => {
+  const admin = await operator();
+  const mal = fresh("mal");
+  await admin.ask("admin.block", { user_id: mal, for: 60 });
+  const flusher = new Redis(redis.port);
+  one.signal("SIGSTOP");
+  try {
+    await flusher.flushall();
+    const inside = await there.connect(mal);
+    one.signal("SIGCONT");
+    expect((await inside.closed).code).toBe(4011);
+  } finally {
+    one.signal("SIGCONT");
+    flusher.disconnect();
+  }
 });

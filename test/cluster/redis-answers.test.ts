@@ -70,7 +70,7 @@ test("[PRE2] what a device says of itself is not lost with what Redis held, thou
 
 test("[ADM1] a block that is made longer while a heartbeat looks at it is remembered as it is now", async () => {
   const epoch = new Epoch({ commands, key: blocksEpochKey, newMark: () => "mark" });
-  const blocks = new RedisBlockList({ commands, epoch, now: () => 0, rememberedMax: 10 });
+  const blocks = new RedisBlockList({ commands, epoch, now: () => 0, rememberedMax: 10, settlingMs: 0 });
   await blocks.block("eve", 60_000);
   const call = commands.call.bind(commands);
   commands.call = async (command, ...given) => {

@@ -11,6 +11,8 @@ export interface RedisBlockListOptions {
   now: () => number;
   /** Blocks of this node that are remembered to be put back. */
   rememberedMax: number;
+  /** Within so long after Redis is back every node has put back what it knows, ms. */
+  settlingMs: number;
 }
 
 /** KEYS: one for each block; ARGV: its end and how long that is, ms. What is there already is newer. */
@@ -24,6 +26,9 @@ const share = 500;
 
 export class RedisBlockList implements BlockList {
   readonly #remembered = new Map<string, number>();
+  /** Until when blocks may have been unknown, ms since the epoch; null: they are all known. */
+  #doubtfulUntil: number | null = null;
+  #onDoubt: () => void = () => {};
 
   constructor(private readonly options: RedisBlockListOptions) {}
 
@@ -56,10 +61,20 @@ export class RedisBlockList implements BlockList {
     return until !== null && until > now() ? until : null;
   }
 
+  onDoubt(listener: () => void): void {
+    this.#onDoubt = listener;
+  }
+
+  /** To be called when Redis is back: this node knew only its own blocks meanwhile. */
+  doubt(): void {
+    this.#doubtfulUntil = this.options.now() + this.options.settlingMs;
+  }
+
   /** Puts back what Redis has lost; forgets what has ended, or what another node has changed. */
   async restore(): Promise<void> {
     const { commands, epoch, now } = this.options;
     const { lost, mark } = await epoch.look();
+    if (lost) this.doubt();
     for (const [userId, until] of this.#remembered) if (until <= now()) this.#remembered.delete(userId);
     const all = [...this.#remembered];
     for (let start = 0; start < all.length; start += share) {
@@ -77,5 +92,9 @@ export class RedisBlockList implements BlockList {
       }
     }
     epoch.accept(mark);
+    if (this.#doubtfulUntil === null) return;
+    // Once more after the end, with what was put back last.
+    if (this.#doubtfulUntil <= now()) this.#doubtfulUntil = null;
+    this.#onDoubt();
   }
 }

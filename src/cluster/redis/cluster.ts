@@ -30,7 +30,7 @@ export interface RedisClusterOptions {
   heartbeatMs?: number;
   /** A node that has said nothing for so long is dead, ms. */
   deadAfterMs?: number;
-  /** Calls are refused for so long once Redis has lost something, that every node may put back what it knows, ms. */
+  /** Within so long once Redis is back every node puts back what it has lost: calls are refused until then, ms. */
   settlingMs?: number;
   /** How long one command may take, ms. */
   commandTimeoutMs?: number;
@@ -90,6 +90,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     epoch: new Epoch({ ...epoch, key: blocksEpochKey }),
     now,
     rememberedMax: blocksRememberedMax,
+    settlingMs,
   });
 
   let timer: Timer | null = null;
@@ -133,8 +134,11 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
       await bus.start();
       await Promise.all([nodes.sayAlive(), calls.restore(), blocks.restore()]);
       timer = setInterval(beat, heartbeatMs);
-      // Redis may have come back empty: what it lacks is put back at once.
-      commands.onReady(beat);
+      commands.onReady(() => {
+        blocks.doubt();
+        // Redis may have come back empty: what it lacks is put back at once.
+        beat();
+      });
     },
     async ping() {
       await Promise.all([commands.call("ping"), bus.probe()]);
