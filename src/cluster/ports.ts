@@ -126,6 +126,7 @@ export interface NodeInfo {
 }
 
 export interface NodeRegistry {
+  /** Every node, this one among them; while the others cannot be asked, as they were last known. */
   list(): Promise<NodeInfo[]>;
   /** Called from time to time with this node's own figures. */
   beat(connections: number): Promise<void>;

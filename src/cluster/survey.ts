@@ -19,8 +19,6 @@ export interface SurveyOptions<Q extends Questions> {
   nodeId: string;
   bus: Bus;
   nodes: NodeRegistry;
-  /** Resolves while the other nodes can be reached. */
-  ping: () => Promise<void>;
   answers: Answers<Q>;
   newId: () => string;
   /** How long the others have, ms. */
@@ -37,8 +35,6 @@ interface Waiting {
 
 export class Survey<Q extends Questions> {
   readonly #waiting = new Map<string, Waiting>();
-  /** The other nodes as they were last known while the list could be read. */
-  #lastKnown: string[] = [];
 
   constructor(private readonly options: SurveyOptions<Q>) {}
 
@@ -88,10 +84,11 @@ export class Survey<Q extends Questions> {
   }
 
   async #askOthers(question: { name: string; about: unknown; isAsked: (nodeId: string) => boolean }) {
-    const { bus, newId, nodeId, deadlineMs = 1_500 } = this.options;
+    const { bus, newId, nodeId, nodes, deadlineMs = 1_500 } = this.options;
     const questionId = newId();
     const said = new Map<string, unknown>();
-    const expected = (await this.#others()).filter(question.isAsked);
+    const listed = (await nodes.list()).map((node) => node.nodeId);
+    const expected = listed.filter((id) => id !== nodeId && question.isAsked(id));
     const missing = () => expected.filter((id) => !said.has(id));
     if (expected.length === 0) return { said, missing: [] };
     const { promise: complete, resolve } = Promise.withResolvers<void>();
@@ -103,22 +100,6 @@ export class Survey<Q extends Questions> {
     this.#waiting.delete(questionId);
     for (const id of [...said.keys()]) if (!question.isAsked(id)) said.delete(id);
     return { said, missing: missing() };
-  }
-
-  /** The other nodes; while the list cannot be read, those that were there when it last could. */
-  async #others(): Promise<string[]> {
-    const { nodeId, nodes, ping } = this.options;
-    const [listed, reachable] = await Promise.all([
-      nodes.list(),
-      ping().then(
-        () => true,
-        () => false,
-      ),
-    ]);
-    const others = listed.map((node) => node.nodeId).filter((id) => id !== nodeId);
-    if (!reachable) return [...new Set([...others, ...this.#lastKnown])].sort();
-    this.#lastKnown = others;
-    return others;
   }
 
   async #answer({ questionId, from, name, about }: ControlMessage & { kind: "question" }): Promise<void> {

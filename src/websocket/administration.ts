@@ -22,7 +22,6 @@ export function createAdministration({ cluster, newId, logger, ...here }: Admini
     nodeId,
     bus,
     nodes,
-    ping: () => cluster.ping(),
     answers,
     newId,
     onFault: (error, name) => logger.warn({ error: String(error), question: name }, "another node was not answered"),

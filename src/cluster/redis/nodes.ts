@@ -22,6 +22,7 @@ const beatScript = script(`
 ${clock}
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+return redis.call('HVALS', KEYS[2])
 `);
 
 const deadScript = script(`
@@ -36,26 +37,24 @@ redis.call('HDEL', KEYS[2], ARGV[1])
 
 export class RedisNodeRegistry implements NodeRegistry {
   readonly #self: NodeInfo;
+  /** By name, as Redis had them last: whoever asks while it is away is told who cannot be reached. */
+  #lastKnown = new Map<string, NodeInfo>();
 
   constructor(private readonly options: RedisNodeRegistryOptions) {
     const { nodeId, version, now } = options;
     this.#self = { nodeId, startedAt: now(), seenAt: now(), connections: 0, version };
   }
 
-  /** Every node that lives or has died just now, by name; only this one while Redis is away. */
+  /** Every node that lives or has died just now, by name; while Redis is away those that it had last. */
   async list(): Promise<NodeInfo[]> {
     const { commands, now } = this.options;
     const self = { ...this.#self, seenAt: now() };
-    const byId = new Map<string, NodeInfo>();
     try {
-      for (const text of (await commands.call("hvals", figuresKey)) as string[]) {
-        const info = JSON.parse(text) as NodeInfo;
-        if ((byId.get(info.nodeId)?.startedAt ?? 0) <= info.startedAt) byId.set(info.nodeId, info);
-      }
+      this.#remember((await commands.call("hvals", figuresKey)) as string[]);
     } catch (error) {
       if (!(error instanceof RedisUnavailable)) throw error;
     }
-    byId.set(self.nodeId, self);
+    const byId = new Map(this.#lastKnown).set(self.nodeId, self);
     return [...byId.values()].sort((one, other) => (one.nodeId < other.nodeId ? -1 : 1));
   }
 
@@ -68,7 +67,9 @@ export class RedisNodeRegistry implements NodeRegistry {
   async sayAlive(): Promise<void> {
     const { commands, instance, now } = this.options;
     this.#self.seenAt = now();
-    await commands.run(beatScript, [seenKey, figuresKey], [instance, JSON.stringify(this.#self)]);
+    this.#remember(
+      (await commands.run(beatScript, [seenKey, figuresKey], [instance, JSON.stringify(this.#self)])) as string[],
+    );
   }
 
   /** Runs of nodes that have not been seen for too long. @throws RedisUnavailable */
@@ -81,5 +82,15 @@ export class RedisNodeRegistry implements NodeRegistry {
   /** Takes a run of a node off the list. @throws RedisUnavailable */
   async remove(instance: string): Promise<void> {
     await this.options.commands.run(removeScript, [seenKey, figuresKey], [instance]);
+  }
+
+  /** A node that was restarted may be there twice: its newest run counts. */
+  #remember(figures: string[]): void {
+    const byId = new Map<string, NodeInfo>();
+    for (const text of figures) {
+      const info = JSON.parse(text) as NodeInfo;
+      if ((byId.get(info.nodeId)?.startedAt ?? 0) <= info.startedAt) byId.set(info.nodeId, info);
+    }
+    this.#lastKnown = byId;
   }
 }
