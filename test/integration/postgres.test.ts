@@ -106,6 +106,39 @@ test("[SUB3] [AUTH4] [PUB3] the application's own SQL adds and removes members a
   await service.stop();
 });
 
+test("[PUB3] [ENV4] what is the application's own view is not an administrator's to change, and the answer says so", async () => {
+  const url = await newDatabase();
+  await run(
+    url,
+    `CREATE SCHEMA app;
+     CREATE TABLE app.people AS SELECT 'root' AS user_id, false AS disabled;
+     CREATE TABLE app.seats (conversation_id text, user_id text);
+     CREATE VIEW app.ws_users AS SELECT * FROM app.people;
+     CREATE VIEW app.ws_members AS SELECT * FROM app.seats`,
+  );
+  const directory = {
+    DIRECTORY__MODE: "managed",
+    DIRECTORY__USERS: "app.ws_users",
+    DIRECTORY__MEMBERS: "app.ws_members",
+  };
+  const service = await startService({ settings: { STORAGE__URL: url, ...directory } });
+  const admin = await Client.connect(service.url, { query: { user_id: "root", roles: "admin" } });
+  const members = { conversation_id: "c1", user_ids: ["root"] };
+  for (const [type, payload, what] of [
+    ["admin.members.add", members, "directory.members names app.ws_members"],
+    ["admin.members.remove", members, "directory.members names app.ws_members"],
+    ["admin.users.upsert", { user_ids: ["root"] }, "directory.users names app.ws_users"],
+    ["admin.users.disable", { user_id: "root" }, "directory.users names app.ws_users"],
+  ] as const) {
+    expect((await admin.request(type, payload)).payload).toEqual({
+      code: "forbidden",
+      message: `${what}, which the application alone writes to.`,
+      retryable: false,
+    });
+  }
+  await service.stop();
+});
+
 const topicsOf = (payload: { topics: { topic: string }[] }) => payload.topics.map(({ topic }) => topic);
 
 test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(

@@ -1,4 +1,7 @@
 /** The directory on PostgreSQL: tables of its own, or views over those of the application [PUB3]. */
+
+import { StartError } from "../../config/faults.ts";
+import { ProtocolError } from "../../protocol/errors.ts";
 import { type Directory, StorageUnavailable } from "../ports.ts";
 import { arrayOf, type Parameter } from "./connection.ts";
 import type { DirectoryWatch } from "./directory-watch.ts";
@@ -74,7 +77,7 @@ function statements(ws: string, names: DirectoryNames) {
 /** The column is a uuid or a number, and this text is none: nobody has that id. */
 const notAnId = /^22(P02|003)$/;
 
-/** The ports, and a check of the views: rejects where one is missing or lacks a column. */
+/** The ports, and a check of the views. @throws StartError where one is missing or lacks a column */
 export function createDirectory({ pool, schema, names, watch }: DirectoryOptions): Directory & {
   check(): Promise<void>;
 } {
@@ -109,7 +112,7 @@ export function createDirectory({ pool, schema, names, watch }: DirectoryOptions
   async function write(kind: keyof DirectoryNames, text: string, parameters: Parameter[]): Promise<void> {
     const view = names[kind];
     if (view !== null) {
-      throw new Error(`directory.${kind} names ${view}, which the application alone writes to`);
+      throw new ProtocolError("forbidden", `directory.${kind} names ${view}, which the application alone writes to.`);
     }
     await pool.query(text, parameters);
     await watch.caughtUp();
@@ -121,8 +124,8 @@ export function createDirectory({ pool, schema, names, watch }: DirectoryOptions
       await pool.query(text);
     } catch (error) {
       if (error instanceof StorageUnavailable) throw error;
-      const what = `directory.${kind} names ${names[kind]}, which cannot be used`;
-      throw new Error(`${what}: ${error instanceof Error ? error.message : error}`, { cause: error });
+      const why = error instanceof Error ? error.message : String(error);
+      throw new StartError(`directory.${kind}`, `${names[kind]} cannot be used: ${why}.`, { cause: error });
     }
   }
 
