@@ -375,13 +375,13 @@ export async function startApp(options: AppOptions): Promise<App> {
 
 function createStorage(config: Config, { now, logger }: { now: () => number; logger: Logger }): Storage {
   const { url, query_timeout: timeoutMs, pool_size: poolSize } = config.storage;
-  const onListenerError = (error: unknown) =>
-    logger.error({ error: String(error) }, "a change of the directory was not followed");
+  const onListenerError = (err: unknown) => logger.error({ err }, "a change of the directory was not followed");
   if (url.startsWith("sqlite:")) {
-    return createSqliteStorage({ path: url.slice("sqlite:".length), now, callTimeoutMs: timeoutMs, onListenerError });
+    const path = url.slice("sqlite:".length);
+    const isShared = config.cluster.url !== null;
+    return createSqliteStorage({ path, now, isShared, callTimeoutMs: timeoutMs, onListenerError });
   }
-  const { users, members } = config.directory;
-  const directory = { users, members };
+  const { directory } = config;
   const outbox = config.storage.outbox ? { rejectedKeptMs: config.log.retention } : null;
   return createPostgresStorage({ url, poolSize, queryTimeoutMs: timeoutMs, directory, outbox, now, onListenerError });
 }

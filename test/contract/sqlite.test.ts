@@ -105,6 +105,30 @@ describe("SQLite: the file", () => {
     await close();
   });
 
+  test("[LOG1] a second storage on the file is refused until the first one stops, unless the file is shared", async () => {
+    const { storage, path, close } = await open();
+    const second = createSqliteStorage({ path, busyTimeoutMs: 20 });
+    const refusal = await second.start().catch((error: unknown) => error);
+    expect(refusal).toBeInstanceOf(StorageUnavailable);
+    expect(String(refusal)).toContain(`storage.url: ${path} is in use by another service`);
+    await runElsewhere(path, [`VACUUM INTO '${path}.backup'`, "INSERT INTO users (user_id) VALUES ('ann')"]);
+    expect(await storage.directory.userState("ann")).toBe("active");
+    await close();
+    await second.start();
+    const shared = createSqliteStorage({ path, isShared: true });
+    await shared.start();
+    await Promise.all([second.stop(), shared.stop()]);
+  });
+
+  test("[LOG1] a folder that cannot have the lock is told by name", async () => {
+    const path = "/proc/self/log.db";
+    const refusal = await createSqliteStorage({ path })
+      .start()
+      .catch((error: unknown) => error);
+    expect(refusal).toBeInstanceOf(StorageUnavailable);
+    expect(String(refusal)).toContain(`storage.url: ${path} cannot be opened, because ${path}-lock cannot be made`);
+  });
+
   test("a newer schema is refused and left as it is", async () => {
     const { path, close } = await open();
     await close();

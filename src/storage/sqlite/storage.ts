@@ -3,6 +3,7 @@ import type { CursorStore, Directory, EventLog, ReceiptStore, StatusStore, Stora
 import { DirectoryWatch } from "./directory-watch.ts";
 import type { Durability } from "./engine.ts";
 import type { HeadEntries } from "./event-log.ts";
+import { type FileLock, lockFile } from "./file-lock.ts";
 import type { ReceiptStateEntries } from "./receipts.ts";
 import { WorkerCalls } from "./worker-calls.ts";
 
@@ -13,6 +14,8 @@ export interface SqliteStorageOptions {
   durability?: Durability;
   /** Milliseconds since the epoch. */
   now?: () => number;
+  /** Whether others may use the file at the same time, as nodes of a cluster that hear of each other may. Default false. */
+  isShared?: boolean;
   /** A call that is not answered by then rejects with `StorageUnavailable`; default 5,000. */
   callTimeoutMs?: number;
   /** How long a write waits for another process's lock; default 2,000. */
@@ -28,11 +31,12 @@ export interface SqliteStorageOptions {
 /** Conversations whose unread messages are counted by one call: other calls get their turn in between. */
 const statesPerCall = 500;
 
-/** Storage as `Storage` says; nothing is opened before `start`. */
+/** Storage as `Storage` says; nothing is opened before `start`, which rejects while another service has the file. */
 export function createSqliteStorage({
   path,
   durability = "process",
   now = Date.now,
+  isShared = false,
   callTimeoutMs = 5_000,
   busyTimeoutMs = 2_000,
   callsMax = 65_536,
@@ -50,6 +54,8 @@ export function createSqliteStorage({
     intervalMs: watchIntervalMs,
     onListenerError,
   });
+  // Held here and not by the worker: one that has died must not keep its successor out.
+  let lock: FileLock | null = null;
   return {
     log: createEventLog(calls),
     receipts: createReceiptStore(calls, now),
@@ -57,6 +63,7 @@ export function createSqliteStorage({
     statuses: createStatusStore(calls),
     directory: createDirectory(calls, watch),
     async start() {
+      if (!isShared && path !== ":memory:") lock ??= lockFile({ path, busyTimeoutMs });
       await calls.start();
       await watch.look();
     },
@@ -66,6 +73,8 @@ export function createSqliteStorage({
     async stop() {
       watch.stop();
       await calls.stop();
+      lock?.release();
+      lock = null;
     },
   };
 }

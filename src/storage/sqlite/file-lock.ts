@@ -1,0 +1,54 @@
+/** Keeps a SQLite file to one service at a time, by a lock on an empty file beside it that ends with its process. */
+import { Database, SQLiteError } from "bun:sqlite";
+import { existsSync, mkdirSync, realpathSync } from "node:fs";
+import { dirname } from "node:path";
+import { StorageUnavailable } from "../ports.ts";
+
+export interface FileLock {
+  release(): void;
+}
+
+export interface FileLockOptions {
+  /** The database, which need not exist yet. */
+  path: string;
+  /** How long the lock is waited for: a service that was killed may take a moment to be gone. */
+  busyTimeoutMs: number;
+}
+
+/**
+ * The database's own locks stay free: other programs write to the directory and make backups while the service runs.
+ * @throws StorageUnavailable where another service has the lock, or the file system does not let it be made
+ */
+export function lockFile({ path, busyTimeoutMs }: FileLockOptions): FileLock {
+  let database: Database | null = null;
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    // By whatever name the database is called, its lock is the same one.
+    const held = new Database(`${existsSync(path) ? realpathSync(path) : path}-lock`, {
+      create: true,
+      readwrite: true,
+    });
+    database = held;
+    held.exec(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
+    // Without a journal a process that is killed leaves nothing behind that would have to be mended.
+    held.exec("PRAGMA journal_mode = MEMORY");
+    held.exec("BEGIN EXCLUSIVE");
+    return {
+      release() {
+        held.exec("ROLLBACK");
+        held.close();
+      },
+    };
+  } catch (error) {
+    database?.close();
+    throw new StorageUnavailable(refusalOf(error, path), { cause: error });
+  }
+}
+
+function refusalOf(error: unknown, path: string): string {
+  if (error instanceof SQLiteError && error.code === "SQLITE_BUSY") {
+    return `storage.url: ${path} is in use by another service, and only one at a time may use it.`;
+  }
+  const text = error instanceof Error ? error.message : String(error);
+  return `storage.url: ${path} cannot be opened, because ${path}-lock cannot be made or locked: ${text}.`;
+}
