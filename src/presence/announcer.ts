@@ -43,6 +43,8 @@ export interface Announcer {
   announceOffline(userId: string, lastSeenAt: number | null, cause?: Cause): void;
   /** Tells others how the user is, whatever they were told before. Called in the user's turn. */
   announceAgain(userId: string, view: ShownToOthers): void;
+  /** Whether something of the user is still to be told. */
+  isHeldBack(userId: string): boolean;
   /** Users whose updates are being held back for now. */
   size(): number;
   /** Calls off what is held back; nothing is told any more. */
@@ -171,6 +173,7 @@ export function createAnnouncer(deps: AnnouncerDeps): Announcer {
       windows.get(userId)?.cancel();
       announceUpdate(userId, view);
     },
+    isHeldBack: (userId) => (windows.get(userId)?.pending ?? null) !== null,
     size: () => windows.size,
     stop() {
       stopped = true;

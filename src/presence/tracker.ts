@@ -2,19 +2,20 @@
 import type { DevicePresence, PresenceRegistry } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
 import { ProtocolError } from "../protocol/errors.ts";
-import type { PresenceView, ServerPayload } from "../protocol/server.ts";
+import type { ServerPayload } from "../protocol/server.ts";
 import type { StatusStore } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Cause, createAnnouncer, type Presence, type PresenceMessage } from "./announcer.ts";
 import { inBatches } from "./batches.ts";
 import { createDepartures, type Place } from "./departures.ts";
 import { looksTheSame, type Shown, shownToOthers, shownToSelf } from "./join.ts";
+import { createQuestions, type Questions } from "./questions.ts";
 import { createRetelling } from "./retelling.ts";
 import { endOf, type PresenceUpdate, statusByHand } from "./status.ts";
 import { createSweep } from "./sweep.ts";
 import { realTimers, type Timers } from "./timers.ts";
 import { createTurns } from "./turns.ts";
-import { viewForOthers, viewForSelf, viewOfUnseen } from "./view.ts";
+import { createUntold } from "./untold.ts";
 
 export type { Cause, PresenceMessage } from "./announcer.ts";
 export type { Place } from "./departures.ts";
@@ -35,7 +36,7 @@ export interface PresenceTrackerDeps {
   logger: Logger;
 }
 
-export interface PresenceTracker {
+export interface PresenceTracker extends Questions {
   /** A device is here. Refused (`accepted: false`) where its user has `max_devices` others on the whole cluster [LIM]. */
   connect(place: Place): Promise<{ accepted: boolean; replaced: DevicePresence | null }>;
   /** A connection is gone. `clean`: closed with 1000 or 1001, which counts at once [PRE1]. Never rejects. */
@@ -45,10 +46,6 @@ export interface PresenceTracker {
    * @throws ProtocolError `invalid_payload`; rejects with the store's or the registry's error while they are away
    */
   update(who: Place, update: PresenceUpdate): Promise<void>;
-  /** One view for each user asked for; who is not in `mayBeSeen` reads as offline. Oneself is told the truth [PRE4]. */
-  query(viewer: string, userIds: string[], mayBeSeen: Set<string>): Promise<PresenceView[]>;
-  /** The views of users who may be seen, for the answer to a subscription [PRE5]. */
-  snapshotOf(viewer: string, userIds: string[]): Promise<Map<string, PresenceView>>;
   /** The user's devices that can be reached, on the whole cluster; without those that broke off here and may come back. */
   deviceIdsOf(userId: string): Promise<string[]>;
   /** Other nodes may have heard nothing since then (ms since the epoch): who was told of since is told of again. */
@@ -75,6 +72,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
   const { nodeId, registry, settings, now, timers = realTimers, logger } = deps;
   const statuses = inBatches(deps.statuses);
   const turns = createTurns();
+  const untold = createUntold({ registry, logger });
 
   async function isStillGone(userId: string): Promise<boolean> {
     return !(await registry.devicesOf([userId])).has(userId);
@@ -104,7 +102,10 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
 
   const announcer = createAnnouncer({
     publish(topic, message, cause) {
-      if ("user_id" in message.payload) retelling.note(message.payload.user_id, saidBy(message));
+      if ("user_id" in message.payload) {
+        retelling.note(message.payload.user_id, saidBy(message));
+        untold.remove(message.payload.user_id);
+      }
       deps.publish(topic, message, cause);
       if (message.type === "presence.offline") void lookAgain(message.payload.user_id);
     },
@@ -116,6 +117,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
         .inTurn(userId, async () => {
           const { devices, byHand } = await presenceOf(userId);
           use(shownToOthers(devices, byHand));
+          untold.remove(userId);
         })
         .catch((error) => {
           logger.warn({ err: error, userId }, "a held back presence update waits until it can be read");
@@ -191,6 +193,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     const devices = (await registry.devicesOf([userId])).get(userId) ?? [];
     const { removed, last } = await registry.remove(place);
     if (!removed) return;
+    untold.forget(place);
     let stored: Awaited<ReturnType<StatusStore["get"]>>;
     try {
       stored = await statuses.get([userId]);
@@ -241,7 +244,8 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
 
     if (answer.first) others = [];
     const after = { devices: [...others, entry], byHand: before.byHand };
-    if (answer.replaced !== null && answer.replaced.nodeId !== nodeId) tellUnlessSaid(userId, after);
+    // The node that stored it may have died, or have been stopped, before it told anybody.
+    if (answer.replaced?.untold && !untold.has(userId)) retelling.add([userId]);
     const appeared = answer.first && !madeRoom;
     if (appeared) await announcer.announce({ userId, before: { ...before, devices: [] }, after });
     // One that is back as it was has changed nothing, whatever others do meanwhile.
@@ -271,6 +275,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
       change = await updateDevice(who, wanted.status, stored);
     } else {
       const byHand = statusByHand(stored.byHand, wanted, now());
+      if (!Bun.deepEquals(stored.byHand, byHand)) await untold.add(who);
       if (byHand !== null || stored.byHand !== null) await statuses.set(userId, byHand);
       // Whoever sets `online` by hand is there, whatever the device's idle detection thought.
       if (wanted.status === "online") change = await updateDevice(who, "online", stored);
@@ -278,22 +283,10 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
       if (Bun.deepEquals(stored.byHand, byHand)) tellUnlessSaid(userId, change.after);
     }
     await announcer.announce({ userId, ...change, cause: { userId, deviceId } });
+    if (!announcer.isHeldBack(userId)) untold.remove(userId);
   }
 
-  async function viewsOf(viewer: string, userIds: string[], mayBeSeen: (userId: string) => boolean) {
-    const seen = [...new Set(userIds)].filter((userId) => userId === viewer || mayBeSeen(userId));
-    const [devices, stored] =
-      seen.length === 0 ? [] : await Promise.all([registry.devicesOf(seen), statuses.get(seen)]);
-    const views = new Map<string, PresenceView>();
-    for (const userId of userIds) views.set(userId, viewOfUnseen(userId));
-    for (const userId of seen) {
-      const { status: byHand = null, lastSeenAt = null } = stored?.get(userId) ?? {};
-      const facts = { userId, devices: devices?.get(userId) ?? [], byHand, lastSeenAt };
-      views.set(userId, userId === viewer ? viewForSelf(facts) : viewForOthers(facts));
-    }
-    return views;
-  }
-
+  const questions = createQuestions({ registry, statuses, tellLater: (userIds) => retelling.add(userIds) });
   const sweep = createSweep({ registry, statuses, announcer, turns, presenceOf, noteLastSeen, now, timers, logger });
 
   return {
@@ -311,14 +304,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
         throw error;
       }
     },
-    query: async (viewer, userIds, mayBeSeen) =>
-      Array.from((await viewsOf(viewer, userIds, (userId) => mayBeSeen.has(userId))).values()),
-    async snapshotOf(viewer, userIds) {
-      const views = await viewsOf(viewer, userIds, () => true);
-      // What other nodes know is missing in it, and nothing that happens would correct it.
-      if (registry.isWhole?.() === false) retelling.add(userIds);
-      return views;
-    },
+    ...questions,
     async deviceIdsOf(userId) {
       const devices = await registry.devicesOf([userId]);
       const here = (devices.get(userId) ?? []).filter((device) => !departures.has(device.connectionId));

@@ -19,6 +19,7 @@ beforeEach(async () => {
     add: (...entry) => registry.add(...entry),
     update: (entry) => registry.update(entry),
     remove: (entry) => registry.remove(entry),
+    noteUntold: (entry) => registry.noteUntold(entry),
     devicesOf: (userIds) => registry.devicesOf(userIds),
     sweep: () => registry.sweep(),
     stats: () => registry.stats(),
@@ -60,6 +61,7 @@ test("[PRE1] who had been taken for gone is told of again, once that can be read
 
 test("[PRE2] an update that a node stored and died before it told is told by the one that the device comes to", async () => {
   await world.tracker.connect(device("ann", "d1"));
+  await world.registry.noteUntold({ ...device("ann", "d1"), isUntold: true });
   await world.storage.statuses.set("ann", { status: "busy", text: null, emoji: null, expiresAt: null });
   await world.told();
   const again = device("ann", "d1", "ann/d1 again");
@@ -67,6 +69,43 @@ test("[PRE2] an update that a node stored and died before it told is told by the
   expect(await world.heard()).toEqual([]);
   await world.clock.pass(2_000);
   expect(await world.heard()).toEqual(["others update ann busy"]);
+});
+
+test("[PRE1] [PRE3] who moves to another node with a status set by hand that others know of is not told of", async () => {
+  await world.tracker.connect(device("ann", "d1"));
+  await world.tracker.update(device("ann", "d1"), { status: "busy", automatic: false });
+  // Told at the end of the second.
+  await world.tracker.update(device("ann", "d1"), { status: "away", automatic: false });
+  await world.clock.pass(1_000);
+  await world.told();
+  await world.tracker.disconnect({ ...device("ann", "d1"), clean: false });
+  await tracker.connect(device("ann", "d1", "ann/d1 again"));
+  await world.clock.pass(60_000);
+  expect(await world.heard()).toEqual([]);
+});
+
+test("[PRE1] [PRE3] nor where what was held back came to nothing", async () => {
+  const phone = device("ann", "d1");
+  await world.tracker.connect(phone);
+  for (const status of ["busy", "away", "busy"] as const)
+    await world.tracker.update(phone, { status, automatic: false });
+  await world.clock.pass(1_000);
+  await world.told();
+  await tracker.connect(device("ann", "d1", "ann/d1 again"));
+  await world.clock.pass(60_000);
+  expect(await world.heard()).toEqual([]);
+});
+
+test("[PRE2] [DRN] an update that a node held back when it stopped is told by the one that the device comes to", async () => {
+  const dying = world.addNode("n3");
+  await dying.connect(device("ann", "d1"));
+  await dying.update(device("ann", "d1"), { status: "busy", automatic: false });
+  await dying.update(device("ann", "d1"), { status: "away", automatic: false });
+  await dying.stop();
+  await world.told();
+  await tracker.connect(device("ann", "d1", "ann/d1 again"));
+  await world.clock.pass(2_000);
+  expect(await world.heard()).toEqual(["others update ann away"]);
 });
 
 test("[PRE2] an update sent again is told where this node has said something else of the user before", async () => {

@@ -4,7 +4,14 @@ import { type Commands, RedisUnavailable } from "./commands.ts";
 import { bucketOf, buckets, countsKey, devicesKey, devicesPrefix, ownedKey, ownedPrefix } from "./keys.ts";
 import type { RedisNodeRegistry } from "./nodes.ts";
 import { type DeviceKey, OwnDevices } from "./own-devices.ts";
-import { addScript, removeScript, restoreScript, sweepScript, updateScript } from "./presence-scripts.ts";
+import {
+  addScript,
+  noteUntoldScript,
+  removeScript,
+  restoreScript,
+  sweepScript,
+  updateScript,
+} from "./presence-scripts.ts";
 
 export interface RedisPresenceRegistryOptions {
   commands: Commands;
@@ -95,6 +102,25 @@ export class RedisPresenceRegistry implements PresenceRegistry {
       own.entry.status = status;
       this.#doubt(bucketOf(key.userId));
       return true;
+    }
+  }
+
+  /** @throws RedisUnavailable: then it is put back as untold, for what this node tells meanwhile is not heard either */
+  async noteUntold({ isUntold, ...key }: DeviceKey & { isUntold: boolean }): Promise<void> {
+    const own = this.#own.get(key);
+    const note = (untold: boolean) => {
+      if (untold && own !== undefined) own.entry.untold = true;
+      else delete own?.entry.untold;
+    };
+    // First, so that what is put back meanwhile says the same.
+    note(isUntold);
+    try {
+      const arguments_ = [key.deviceId, key.connectionId, Number(isUntold)];
+      await this.options.commands.run(noteUntoldScript, [devicesKey(key.userId)], arguments_);
+    } catch (error) {
+      note(true);
+      this.#doubt(bucketOf(key.userId));
+      throw error;
     }
   }
 
