@@ -2,8 +2,8 @@
 import { createInterface } from "node:readline";
 import { commandHelp, overallHelp, parseArgs } from "./commands/args.ts";
 import { type Command, type CommandIo, UsageError } from "./commands/command.ts";
-import { ConfigError } from "./config/faults.ts";
-import { nearest } from "./config/nearest.ts";
+import { ConfigError, StartError } from "./config/faults.ts";
+import { nearest, nearestHint } from "./config/nearest.ts";
 
 // Each is loaded when it is called: `health` runs every few seconds in a container and must not load the service.
 const commands: Record<string, () => Promise<Command>> = {
@@ -59,7 +59,7 @@ async function run(argv: readonly string[]): Promise<number> {
   const load = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (load === undefined)
     throw new UsageError(
-      `there is no command ${JSON.stringify(name)}; the nearest is ${nearest(name, Object.keys(commands))}`,
+      `there is no command ${JSON.stringify(name)}${nearestHint(nearest(name, Object.keys(commands)))}`,
     );
   const command = await load();
   const rest = named ? others : argv;
@@ -76,7 +76,9 @@ function report(error: unknown): number {
     io.stderr.write(`ws-service: ${error.message}\nSee ws-service --help.\n`);
     return 2;
   }
-  const text = error instanceof ConfigError ? error.message : ((error as Error | null)?.stack ?? Bun.inspect(error));
+  // Where a stack leads is of use in faults of ours only.
+  const isTheirs = error instanceof ConfigError || error instanceof StartError;
+  const text = isTheirs ? error.message : ((error as Error | null)?.stack ?? Bun.inspect(error));
   io.stderr.write(`ws-service: ${text}\n`);
   return 1;
 }

@@ -65,7 +65,8 @@ export interface Command {
   wordsMax?: number;
   /**
    * @returns the exit code: 0 done, 1 failed.
-   * A thrown `UsageError` ends with 2, a `ConfigError` with its faults and 1, anything else with its stack and 1.
+   * A thrown `UsageError` ends with 2, a `ConfigError` or `StartError` with its message and 1, anything else with its stack
+   * and 1.
    */
   run(args: CommandArgs, io: CommandIo): Promise<number>;
 }

@@ -6,6 +6,7 @@ import { routes } from "../handlers/routes.ts";
 import { createLogSink } from "../telemetry/logger.ts";
 import type { Command, CommandIo } from "./command.ts";
 import { parseWorkers, serveWorkers } from "./serve-workers.ts";
+import { startFailureOf } from "./start-failure.ts";
 import { findSeat } from "./worker.ts";
 
 interface Running {
@@ -55,7 +56,16 @@ async function start(file: string | undefined, io: CommandIo): Promise<Running> 
   for (const notice of notices) logger.warn(notice);
   const siblings = seat === null ? {} : { siblings: seat };
   const droppedLogLines = sink.droppedLines;
-  const app = await startApp({ config, routes, logger, version: packageJson.version, ...siblings, droppedLogLines });
+  const app = await startApp({
+    config,
+    routes,
+    logger,
+    version: packageJson.version,
+    ...siblings,
+    droppedLogLines,
+  }).catch((error) => {
+    throw startFailureOf(error, config);
+  });
   const { promise: ended, resolve } = Promise.withResolvers<number>();
   let terminations = 0;
   function terminate(): void {

@@ -8,6 +8,8 @@ export interface Check {
   at: string;
   /** Settings that must be sound for the rule to make sense, besides `at`. */
   needs: readonly string[];
+  /** It looks at files that may be changing while a service runs with what they held before. */
+  readsFiles?: true;
   /** What is expected of the setting; null where it holds. `cwd` is where relative paths start. */
   find(config: Config, cwd: string): string | null | Promise<string | null>;
 }
@@ -91,9 +93,23 @@ export const checks: readonly Check[] = [
         ? null
         : "must be an https:// or http:// URL",
   },
-  { at: "auth.public_key_file", needs: [], find: ({ auth }, cwd) => missingFile(auth.public_key_file, cwd) },
-  { at: "server.tls.cert_file", needs: [], find: ({ server }, cwd) => missingFile(server.tls?.cert_file, cwd) },
-  { at: "server.tls.key_file", needs: [], find: ({ server }, cwd) => missingFile(server.tls?.key_file, cwd) },
+  {
+    at: "auth.public_key_file",
+    needs: [],
+    readsFiles: true,
+    find: ({ auth }, cwd) => missingFile(auth.public_key_file, cwd),
+  },
+  ...(["cert_file", "key_file"] as const).map((name) => ({
+    at: `server.tls.${name}`,
+    needs: [],
+    readsFiles: true as const,
+    find: async ({ server: { tls } }: Config, cwd: string) => {
+      if (tls === null) return null;
+      const { readCertificate } = await import("./certificate.ts");
+      const { faults } = await readCertificate(tls, { cwd });
+      return faults.find(({ file }) => file === name)?.expected ?? null;
+    },
+  })),
   {
     at: "server.trusted_proxies",
     needs: [],
@@ -175,7 +191,7 @@ function keySources(auth: Config["auth"]): string[] {
   return Object.entries(all).flatMap(([name, value]) => (value === null ? [] : [name]));
 }
 
-async function missingFile(file: string | null | undefined, cwd: string): Promise<string | null> {
-  if (file === null || file === undefined) return null;
+async function missingFile(file: string | null, cwd: string): Promise<string | null> {
+  if (file === null) return null;
   return (await Bun.file(resolve(cwd, file)).exists()) ? null : "must be a file that is there";
 }

@@ -24,3 +24,14 @@ export class ConfigError extends Error {
     this.name = "ConfigError";
   }
 }
+
+/**
+ * The service cannot start where it is, and whoever runs it can mend that; `message` is for people, names the setting and
+ * gives no secret away.
+ */
+export class StartError extends Error {
+  constructor(setting: string, message: string, options?: ErrorOptions) {
+    super(`${setting}: ${message}`, options);
+    this.name = "StartError";
+  }
+}

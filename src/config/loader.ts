@@ -23,13 +23,21 @@ const fileBytesMax = 1024 * 1024;
 
 const withoutEffect = ["websocket.read_buffer_size", "websocket.write_buffer_size"];
 
+export interface LoadOptions {
+  file?: string;
+  env: Env;
+  cwd: string;
+  /** False: certificates and keys that the settings name are not looked at; for who does not use them. */
+  checksFiles?: boolean;
+}
+
 /**
  * The configuration of `file`, else of `WS_CONFIG`, else of `configs/config.yaml` under `cwd` where it is there, else the
  * defaults; over it `DATABASE_URL`, `REDIS_URL` and `PORT`, over these `WS__SECTION__KEY`.
  * @throws ConfigError with every fault at once
  */
-export async function loadConfig(options: { file?: string; env: Env; cwd: string }): Promise<LoadedConfig> {
-  const { env, cwd } = options;
+export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
+  const { env, cwd, checksFiles = true } = options;
   const gathered: Gathered = { settings: new Map(), faults: [] };
   const named = options.file ?? (env.WS_CONFIG || undefined);
   const file = named ?? ((await Bun.file(resolve(cwd, usualFile)).exists()) ? usualFile : null);
@@ -51,7 +59,7 @@ export async function loadConfig(options: { file?: string; env: Env; cwd: string
   if (!first.success) for (const fault of schemaFaults(first.issues, settings, faulty)) faults.push(fault);
   // What the file would have said is unknown: rules that join settings would only mislead.
   if (!("fault" in read))
-    faults.push(...(await brokenRules(settings, { faulty: withSections(faulty, settings), cwd })));
+    faults.push(...(await brokenRules(settings, { faulty: withSections(faulty, settings), cwd, checksFiles })));
   if (!first.success || faults.length > 0) throw new ConfigError(faults);
 
   const notices = withoutEffect.flatMap((name) => {
@@ -141,11 +149,12 @@ function withSections(faulty: ReadonlySet<string>, settings: ReadonlyMap<string,
 /** The rules that join settings, on those that are sound; a faulty one stands at its default meanwhile and breaks no rule. */
 async function brokenRules(
   settings: ReadonlyMap<string, Setting>,
-  { faulty, cwd }: { faulty: ReadonlySet<string>; cwd: string },
+  { faulty, cwd, checksFiles }: { faulty: ReadonlySet<string>; cwd: string; checksFiles: boolean },
 ): Promise<Fault[]> {
   const config = v.parse(configSchema, treeOf(settings, faulty));
   const broken: Fault[] = [];
-  for (const { at, needs, find } of checks) {
+  for (const { at, needs, readsFiles = false, find } of checks) {
+    if (readsFiles && !checksFiles) continue;
     if ([at, ...needs].some((name) => faulty.has(name))) continue;
     const expected = await find(config, cwd);
     if (expected === null) continue;

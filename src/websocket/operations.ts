@@ -3,12 +3,13 @@ import { isLoopback } from "../config/addresses.ts";
 import type { Config } from "../config/schema.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { MetricsOptions } from "../telemetry/metrics.ts";
+import { listenAt } from "./listening.ts";
 
 export interface Operations {
   stop(): Promise<void>;
 }
 
-/** Rejects where the port is taken. @returns null where `operations.listen` is not set */
+/** @throws StartError where the port is taken @returns null where `operations.listen` is not set */
 export async function startOperations(
   { listen, token }: Config["operations"],
   { logger, ...measured }: MetricsOptions & { logger: Logger },
@@ -19,14 +20,17 @@ export async function startOperations(
     import("../operations/listener.ts"),
   ]);
   const metrics = createMetrics(measured);
-  const listener = startListener({
-    listen,
-    token,
-    metrics,
-    isLoopback,
-    onFault: (error) =>
-      logger.error({ error: error.stack ?? error.message }, "request to the internal listener failed"),
-  });
+  const settings = { host: "operations.listen", port: "operations.listen" };
+  const listener = listenAt({ ...listen, settings }, () =>
+    startListener({
+      listen,
+      token,
+      metrics,
+      isLoopback,
+      onFault: (error) =>
+        logger.error({ error: error.stack ?? error.message }, "request to the internal listener failed"),
+    }),
+  );
   logger.info({ url: listener.url }, "metrics and console");
   return {
     async stop() {

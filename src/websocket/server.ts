@@ -1,6 +1,8 @@
 /** The public listener: the four paths, the sockets' events, TLS and its rotation. The only room that touches `Bun.serve`. */
 import type { Server as BunServer, ServerWebSocket, TLSOptions, WebSocketHandler } from "bun";
 import type { Frame, NativeTopics } from "../broadcast/ports.ts";
+import { readCertificate } from "../config/certificate.ts";
+import { ConfigError } from "../config/faults.ts";
 import type { Config } from "../config/schema.ts";
 import type { HealthHandler } from "../health/handler.ts";
 import type { Router } from "../router/router.ts";
@@ -8,6 +10,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import { clientAddress, createTrustedProxies } from "./addresses.ts";
 import type { Connection } from "./connection.ts";
 import type { Hub } from "./hub.ts";
+import { listenAt } from "./listening.ts";
 import type { Sessions } from "./sessions.ts";
 import { Refusal, type Upgrades } from "./upgrade.ts";
 
@@ -32,14 +35,18 @@ export function bufferBytesMax({ client_buffer_size, max_message_size }: Config[
   return Math.max(client_buffer_size * waitingMessageBytes, 2 * max_message_size);
 }
 
+const settings = { host: "server.host", port: "server.port" };
+
 /**
  * Refuses a port that somebody listens on: processes that share theirs would join a stranger's without a word.
- * @throws Error with code EADDRINUSE
+ * @throws StartError
  */
 export async function refuseTakenPort({ host, port }: Pick<Config["server"], "host" | "port">): Promise<void> {
-  await Bun.serve({ hostname: host, port, reusePort: false, fetch: () => new Response(null, { status: 503 }) }).stop(
-    true,
+  const fetch = () => new Response(null, { status: 503 });
+  const listener = listenAt({ host, port, settings }, () =>
+    Bun.serve({ hostname: host, port, reusePort: false, fetch }),
   );
+  await listener.stop(true);
 }
 
 export class Server implements NativeTopics {
@@ -53,13 +60,14 @@ export class Server implements NativeTopics {
     this.#handlers = this.#socketHandlers();
   }
 
-  /** Listens; rejects where the port is taken or the certificate cannot be read. */
+  /** Listens. @throws StartError where the port is taken, ConfigError where the certificate cannot be used */
   async start(): Promise<void> {
     const { config, sharesPort } = this.options;
     const certificate = await this.#readCertificate();
     // With a certificate the port may be listened on twice, by us when it changes, but not by two services.
     if (certificate !== undefined && !sharesPort) await refuseTakenPort(config.server);
-    this.#listeners = [this.#listen(config.server.port, certificate)];
+    const { host, port } = config.server;
+    this.#listeners = [listenAt({ host, port, settings }, () => this.#listen(port, certificate))];
   }
 
   get port(): number {
@@ -116,8 +124,17 @@ export class Server implements NativeTopics {
   async #readCertificate(): Promise<TLSOptions | undefined> {
     const { tls } = this.options.config.server;
     if (tls === null) return undefined;
-    const [cert, key] = await Promise.all([Bun.file(tls.cert_file).text(), Bun.file(tls.key_file).text()]);
-    return { cert, key };
+    const { cert, key, faults } = await readCertificate(tls, { cwd: "." });
+    if (faults.length === 0) return { cert, key };
+    const origin = "found while reading the certificate";
+    throw new ConfigError(
+      faults.map(({ file, expected }) => ({
+        path: `server.tls.${file}`,
+        value: JSON.stringify(tls[file]),
+        expected,
+        origin,
+      })),
+    );
   }
 
   async #answer(request: Request, server: BunServer<Connection>): Promise<Response | undefined> {

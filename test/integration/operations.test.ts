@@ -87,7 +87,7 @@ describe("who sees it", () => {
   test("[END3] a port that is taken is said, and nothing starts half", async () => {
     const { port } = new URL(open.url);
     await expect(startService({ settings: { OPERATIONS__LISTEN: `127.0.0.1:${port}` } })).rejects.toThrow(
-      /EADDRINUSE|in use/,
+      "operations.listen: ",
     );
   });
 });

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { connect } from "node:tls";
 import { makeCertificate } from "../support/certificates.ts";
 import { Client } from "../support/client.ts";
-import { type Service, startService } from "../support/service.ts";
+import { type LogLine, type Service, startService } from "../support/service.ts";
 
 let certificates: string;
 let service: Service;
@@ -56,14 +56,13 @@ async function says(sender: Client, listeners: Client[]): Promise<void> {
   }
 }
 
-async function rotate(): Promise<string> {
+/** What the service says of a SIGHUP. */
+function reread(): Promise<LogLine> {
   const before = service.logs.length;
   service.signal("SIGHUP");
-  const line = await service.logged(
-    (line) => service.logs.indexOf(line) >= before && line.msg.includes("certificates"),
-  );
-  return line.level;
+  return service.logged((line) => service.logs.indexOf(line) >= before && line.msg.includes("certificates"));
 }
+const rotate = async () => (await reread()).level;
 
 test("[END1] a port that a service with a certificate listens on is taken, also for another with one", async () => {
   const second = startService({
@@ -74,7 +73,7 @@ test("[END1] a port that a service with a certificate listens on is taken, also 
       AUTH__BEHIND_GATEWAY: "true",
     },
   });
-  await expect(second.then((it) => it.stop())).rejects.toThrow(`port ${service.port} in use`);
+  await expect(second.then((it) => it.stop())).rejects.toThrow(`server.port: 127.0.0.1:${service.port} is in use`);
 });
 
 test("a certificate is rotated under open sockets, which go on talking to those that come after", async () => {
@@ -111,8 +110,11 @@ test("a certificate is rotated under open sockets, which go on talking to those 
 test("a broken new certificate keeps the former", async () => {
   const client = await enter("anna");
   const shown = await shownName();
-  writeFileSync(join(certificates, "cert.pem"), "not a certificate\n");
-  expect(await rotate()).toBe("error");
+  const cert = join(certificates, "cert.pem");
+  writeFileSync(cert, "not a certificate\n");
+  const { level, error } = await reread();
+  expect(level).toBe("error");
+  expect(error).toContain(`server.tls.cert_file: "${cert}" must be a PEM file with a certificate`);
   expect(await shownName()).toBe(shown);
 
   rmSync(join(certificates, "key.pem"));

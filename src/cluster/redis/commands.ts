@@ -39,6 +39,7 @@ export class Commands {
   readonly isCluster: boolean;
   readonly #readyListeners: (() => void)[] = [];
   #state: State = "away";
+  #lastError: Error | null = null;
   #replies = 0;
   readonly #giveUp: () => void;
   #publishing = 0;
@@ -48,7 +49,9 @@ export class Commands {
     const { client, logger } = options;
     this.isCluster = client.isCluster;
     // What is wrong with a connection shows in what it does; ioredis would print it at every try.
-    client.on("error", () => {});
+    client.on("error", (error) => {
+      this.#lastError = error;
+    });
     client.on("close", () => this.#noteGone("connection closed"));
     client.on("end", () => this.#noteGone("connection closed"));
     this.#giveUp = keepConnecting(client);
@@ -74,14 +77,16 @@ export class Commands {
     this.#readyListeners.push(listener);
   }
 
-  /** Begins to connect; resolves once Redis is there. Goes on trying after it has rejected. */
+  /** Begins to connect; resolves once Redis is there. Goes on trying after it has rejected. @throws RedisUnavailable */
   async connect(): Promise<void> {
     const { client } = this.options;
     await new Promise<void>((resolve, reject) => {
       client.once("ready", () => resolve());
-      for (const event of ["close", "end"]) client.once(event, () => reject(new RedisUnavailable("connection closed")));
+      // A reason is told before the end that it leads to.
+      const refuse = () => reject(new RedisUnavailable(this.#lastError ?? "connection closed"));
+      for (const event of ["close", "end"]) client.once(event, refuse);
       // That it resolves says nothing: where a Redis Cluster is found and is not up, it is left open for ever.
-      client.connect().catch(reject);
+      client.connect().catch(refuse);
     });
   }
 

@@ -1,5 +1,5 @@
 /** Makes and upgrades the schema, in numbered steps that run once however many nodes begin them. */
-import type { Migration } from "../ports.ts";
+import { type Migration, StorageUnavailable } from "../ports.ts";
 import { closeConnection, openConnection } from "./connection.ts";
 import { directoryFunctions } from "./schema-directory.ts";
 import { logFunctions } from "./schema-log.ts";
@@ -26,7 +26,10 @@ export function checkSchemaName(schema: string): string {
   throw new Error(`a schema's name is of lower-case letters, digits and underscores, unlike ${JSON.stringify(schema)}`);
 }
 
-/** The version found; 0 where there is none. Run by whatever asks one statement. */
+/**
+ * The version found; 0 where there is none. Run by whatever asks one statement.
+ * @throws StorageUnavailable where the table does not tell it
+ */
 export async function readVersion(
   query: (text: string) => Promise<readonly object[]>,
   schema: string,
@@ -35,8 +38,12 @@ export async function readVersion(
     { there: boolean },
   ];
   if (!found.there) return 0;
-  const [row] = (await query(`SELECT version FROM ${schema}.schema_version`)) as [{ version: number }];
-  return row.version;
+  const [row] = (await query(`SELECT version FROM ${schema}.schema_version`)) as { version: number }[];
+  if (row !== undefined && row.version > 0) return row.version;
+  // Making the schema again would fail on what is there, and guessing a version could ruin it.
+  throw new StorageUnavailable(
+    `The table ${schema}.schema_version ${row === undefined ? "is empty" : `has version ${row.version}`}, which no build has written. Put back its one row with the version of the schema, or restore a backup.`,
+  );
 }
 
 /** Why this build cannot run on a schema of that version, and what to do; null where it can. */

@@ -1,4 +1,5 @@
 /** Storage in PostgreSQL, for any number of nodes: everything lives in one schema, every statement has a deadline. */
+import type postgres from "postgres";
 import { type Storage, StorageUnavailable } from "../ports.ts";
 import { openConnection } from "./connection.ts";
 import { createCursorStore, createStatusStore } from "./cursors-statuses.ts";
@@ -34,6 +35,9 @@ export interface PostgresStorageOptions {
   /** Told of what a directory listener throws. */
   onListenerError?: (error: unknown) => void;
 }
+
+/** At the start it is the operator's to mend; later it would be a fault of ours. */
+const insufficientPrivilege = "42501";
 
 /** How long a change of the directory may take to come round to the node that made it. */
 const comeRoundMs = 1_000;
@@ -92,7 +96,10 @@ export function createPostgresStorage({
         await watch.start();
       } catch (error) {
         await stop();
-        throw error;
+        const { code, message } = error as postgres.PostgresError;
+        throw code === insufficientPrivilege
+          ? new StorageUnavailable(`PostgreSQL: ${message}`, { cause: error })
+          : error;
       }
     },
     async ping() {

@@ -1,0 +1,123 @@
+/** Proves that what keeps the service from starting is told in one sentence that names the setting, without a stack or a secret. */
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import postgres from "postgres";
+import { migrateStorage } from "../../src/storage/migrate.ts";
+import { freePorts } from "../support/free-ports.ts";
+import { type PostgresServer, startPostgres } from "../support/postgres.ts";
+import { projectFolder } from "../support/program.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+
+setDefaultTimeout(30_000);
+
+let database: PostgresServer;
+let redis: RedisServer;
+let folder: string;
+beforeAll(async () => {
+  [database, redis] = await Promise.all([startPostgres(), startRedis({ settings: ["--requirepass", "open sesame"] })]);
+  folder = mkdtempSync(join(tmpdir(), "ws-start-"));
+});
+afterAll(async () => {
+  await Promise.all([database?.stop(), redis?.stop()]);
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function run(word: "serve" | "migrate", settings: Record<string, string>) {
+  const given = { SERVER__PORT: "0", LOG__LEVEL: "silent", ...settings };
+  const child = Bun.spawn([process.execPath, join(projectFolder, "src/main.ts"), word], {
+    cwd: folder,
+    env: Object.fromEntries(Object.entries(given).map(([name, value]) => [`WS__${name}`, value])),
+    stdin: "ignore",
+    stdout: "ignore",
+    stderr: "pipe",
+  });
+  const [stderr, code] = await Promise.all([child.stderr.text(), child.exited]);
+  return { stderr, code };
+}
+
+/** What the service says when it does not start: one line after its name. */
+async function refusalOf(settings: Record<string, string>): Promise<string> {
+  const { stderr, code } = await run("serve", settings);
+  expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(/^ws-service: [^\n]+\n$/) });
+  expect(stderr).not.toContain("hunter2");
+  return stderr.slice("ws-service: ".length).trimEnd();
+}
+
+async function migrated({ by = "" } = {}): Promise<string> {
+  const url = await database.newDatabase();
+  await migrateStorage({ url, lockTimeoutMs: 10_000 });
+  if (by !== "") await write(url, by);
+  return url;
+}
+
+async function write(url: string, text: string): Promise<void> {
+  const sql = postgres(url, { max: 1, onnotice: () => {} });
+  await sql.unsafe(text);
+  await sql.end();
+}
+
+test("PostgreSQL that refuses is told by storage.url, without its password", async () => {
+  const [port] = await freePorts(1);
+  const refusal = await refusalOf({ STORAGE__URL: `postgres://app:hunter2@127.0.0.1:${port}/chat` });
+  expect(refusal).toStartWith(`storage.url: postgres://app:********@127.0.0.1:${port}/chat cannot be used: `);
+  expect(refusal).toContain("ECONNREFUSED");
+  const nobody = await refusalOf({ STORAGE__URL: `postgres://app:hunter2@127.0.0.1:${port}:1/chat` });
+  expect(nobody).toStartWith("storage.url: postgres://app:********@127.0.0.1:");
+});
+
+test("a database without the schema, with another one's, or that may not be read is told with what to do", async () => {
+  const empty = await database.newDatabase();
+  expect(await refusalOf({ STORAGE__URL: empty })).toMatch(
+    /^storage\.url: .*no schema "ws" yet\. Run: ws-service migrate$/,
+  );
+  const newer = await migrated({ by: "UPDATE ws.schema_version SET version = version + 1" });
+  expect(await refusalOf({ STORAGE__URL: newer })).toMatch(/^storage\.url: .*newer build/);
+  const foreign = new URL(await migrated({ by: "CREATE ROLE stranger LOGIN" }));
+  foreign.username = "stranger";
+  expect(await refusalOf({ STORAGE__URL: foreign.href })).toMatch(/^storage\.url: .*permission denied for schema ws$/);
+});
+
+test.each([
+  ["emptied", "DELETE FROM ws.schema_version", "ws.schema_version is empty"],
+  ["set to 0", "UPDATE ws.schema_version SET version = 0", "ws.schema_version has version 0"],
+])("a version of the schema that somebody has %s is told by serve and by migrate", async (_, by, said) => {
+  const url = await migrated({ by });
+  expect(await refusalOf({ STORAGE__URL: url })).toContain(said);
+  const { code, stderr } = await run("migrate", { STORAGE__URL: url });
+  expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(/^[^\n]*: not migrated: [^\n]*\n$/) });
+  expect(stderr).toContain(said);
+});
+
+test("[PUB3] a view of the directory that cannot be used is told by its setting", async () => {
+  const url = await migrated({ by: "CREATE SCHEMA app; CREATE VIEW app.people AS SELECT 'anna' AS user_id" });
+  const settings = { STORAGE__URL: url, DIRECTORY__MODE: "managed", DIRECTORY__USERS: "app.people" };
+  const refusal = await refusalOf(settings);
+  expect(refusal).toBe('directory.users: app.people cannot be used: column "disabled" does not exist.');
+});
+
+test("Redis that refuses, or wants another password, is told by cluster.url and its address", async () => {
+  const url = await migrated();
+  const [port] = await freePorts(1);
+  const gone = await refusalOf({ STORAGE__URL: url, CLUSTER__URL: `redis://:hunter2@127.0.0.1:${port}` });
+  expect(gone).toStartWith(`cluster.url: redis://:********@127.0.0.1:${port} cannot be used: Redis is not available: `);
+  expect(gone).toContain("ECONNREFUSED");
+  const wrong = await refusalOf({ STORAGE__URL: url, CLUSTER__URL: `redis://:hunter2@127.0.0.1:${redis.port}` });
+  expect(wrong).toMatch(/^cluster\.url: redis:\/\/:\*+@127\.0\.0\.1:\d+ cannot be used: .*WRONGPASS/);
+});
+
+test("[END1] [END3] an address that is taken, or another machine's, is told by its setting", async () => {
+  using other = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response() });
+  const taken = `127.0.0.1:${other.port}`;
+  expect(await refusalOf({ SERVER__PORT: String(other.port) })).toBe(
+    `server.port: ${taken} is in use by another process.`,
+  );
+  expect(await refusalOf({ OPERATIONS__LISTEN: taken })).toBe(
+    `operations.listen: ${taken} is in use by another process.`,
+  );
+  // Of a range that is kept for examples.
+  expect(await refusalOf({ SERVER__HOST: "192.0.2.1", AUTH__BEHIND_GATEWAY: "true" })).toStartWith(
+    "server.host: 192.0.2.1:0 cannot be listened on",
+  );
+});
