@@ -7,6 +7,7 @@ import { isDeeperThan } from "../protocol/codec.ts";
 import { isPlainObject } from "../protocol/envelope.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
+import { phraseOf } from "../protocol/phrase.ts";
 import type { Inbox, InboxEntry, RejectedEntry } from "../storage/inbox.ts";
 import type { NewEvent } from "../storage/ports.ts";
 import { parseTopic } from "../subscription/topic.ts";
@@ -28,6 +29,18 @@ interface Ready {
   entry: InboxEntry;
   events: NewEvent[];
 }
+
+/** What an entry may say: `publish` without what speaks of events that are not logged, or of connections. */
+const entryFields: ReadonlySet<string> = new Set([
+  "topic",
+  "conversation_id",
+  "user_ids",
+  "type",
+  "payload",
+  "event_key",
+]);
+/** Characters of a name that is not ours, in a reason. */
+const nameLength = 64;
 
 /** Events that are appended together. */
 const groupEvents = 500;
@@ -169,9 +182,19 @@ class Drain {
   }
 
   #readRequest(fields: InboxEntry["fields"]) {
+    // Not passed over: `logged` or a slip of the pen would be taken for something that it is not.
+    const unknown = Object.keys(fields).find((name) => !entryFields.has(name));
+    if (unknown !== undefined) {
+      const known = [...entryFields].join(", ").replace(/, (?=\w+$)/, " and ");
+      throw invalid(unknown.slice(0, nameLength), `is no field of an entry, which has ${known}.`);
+    }
     const { topic, conversation_id, type, event_key } = fields;
+    if (type === undefined) throw invalid("type", "is missing.");
+    if (fields.payload === undefined) throw invalid("payload", "is missing.");
+    if ([topic, conversation_id, fields.user_ids].filter((it) => it !== undefined).length !== 1)
+      throw invalid("topic", "needs exactly one of topic, conversation_id and user_ids.");
     const user_ids = fields.user_ids === undefined ? undefined : readJson("user_ids", fields.user_ids);
-    const text = fields.payload ?? "";
+    const text = fields.payload;
     if (Buffer.byteLength(text) > this.options.payloadBytesMax) throw invalid("payload", "This is too large.");
     // As deep as it could come by `publish`.
     if (isDeeperThan(text, limits.jsonDepth - 2)) throw invalid("payload", "This is nested too deep.");
@@ -179,7 +202,7 @@ class Drain {
     if (!isPlainObject(payload)) throw invalid("payload", "This is not a JSON object.");
     const request = { topic, user_ids, conversation_id, type, payload, event_key };
     const result = v.safeParse(clientPayloads.publish, request, { abortEarly: true });
-    if (!result.success) throw invalid(v.getDotPath(result.issues[0]) ?? "entry", result.issues[0].message);
+    if (!result.success) throw invalid(v.getDotPath(result.issues[0]) ?? "entry", `${phraseOf(result.issues[0])}.`);
     return { ...result.output, payload };
   }
 }

@@ -3,6 +3,7 @@ import * as v from "valibot";
 import type { ClientPayload } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { identifier } from "../protocol/fields.ts";
+import { phraseOf } from "../protocol/phrase.ts";
 import { type ServerMessageType, type ServerPayload, serverPayloads } from "../protocol/server.ts";
 import type { NewEvent } from "../storage/ports.ts";
 import { conversationTopic, isLogged, notificationsTopic, parseTopic, userTopic } from "../subscription/topic.ts";
@@ -56,8 +57,12 @@ export function readPublication(
     type === "message.new" ? { message_id: id, created_at: new Date(createdAt).toISOString(), ...body } : body;
   const result = v.safeParse(serverPayloads[type as ServerMessageType], complete, { abortEarly: true });
   if (!result.success) {
-    const path = v.getDotPath(result.issues[0]) ?? "";
-    throw invalidPublish(path === "" ? "payload" : `payload.${path}`, `This is not the payload of ${type}.`);
+    const [issue] = result.issues;
+    const path = v.getDotPath(issue) ?? "";
+    throw invalidPublish(
+      path === "" ? "payload" : `payload.${path}`,
+      `This is not the payload of ${type}: ${`${path} ${phraseOf(issue)}`.trimStart()}.`,
+    );
   }
   if (type !== "message.new") return { id, type, body: complete, createdAt, senderId: null, key };
   const message = result.output as ServerPayload<"message.new">;

@@ -7,6 +7,7 @@ import type { Codec } from "../protocol/codec.ts";
 import { type OutgoingMessage, type RequestEnvelope, requestEnvelope } from "../protocol/envelope.ts";
 import { type ErrorCode, ProtocolError } from "../protocol/errors.ts";
 import { limits, type WireFormat } from "../protocol/limits.ts";
+import { phraseOf } from "../protocol/phrase.ts";
 import { StorageUnavailable } from "../storage/ports.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -180,12 +181,5 @@ function parse<Schema extends v.GenericSchema>(
   if (result.success) return result.output;
   const [issue] = result.issues;
   const field = [path, v.getDotPath(issue) ?? ""].filter((part) => part !== "").join(".");
-  throw new ProtocolError(code, `${field || "The message"} ${phrase(issue)}.`, field === "" ? {} : { field });
-}
-
-/** Messages of our own schemas are phrases; the library's speak of what was expected and received. */
-function phrase(issue: v.BaseIssue<unknown>): string {
-  if (!issue.message.startsWith("Invalid ")) return issue.message;
-  if (issue.received === "undefined") return "is missing";
-  return issue.expected === null ? "is invalid" : `must be ${issue.expected}`;
+  throw new ProtocolError(code, `${field || "The message"} ${phraseOf(issue)}.`, field === "" ? {} : { field });
 }

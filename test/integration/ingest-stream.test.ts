@@ -120,20 +120,37 @@ test("[PUB2] [PUB1] what can never be published is put aside with its reason and
     payload: JSON.stringify({ message_id, conversation_id: "c1", sender_id: "robot", content: "hello" }),
   });
   const faults: [fields: Record<string, string>, reason: RegExp][] = [
-    [{ nothing: "at all" }, /^payload: This is not JSON/],
+    [{ topic }, /^type: is missing\.$/],
+    [{ topic, type: "order.changed" }, /^payload: is missing\.$/],
+    [{ topic, payload: "{}" }, /^type: is missing\.$/],
+    [
+      { ...good, foo: "bar" },
+      /^foo: is no field of an entry, which has topic, conversation_id, user_ids, type, payload and event_key\.$/,
+    ],
+    // Entries are logged, and what goes to everyone is not: these would promise what is not kept.
+    [{ all: "true", type: "a", payload: "{}" }, /^all: is no field of an entry/],
+    [{ ...good, logged: "false" }, /^logged: is no field of an entry/],
+    [{ ...good, ["x".repeat(1_000)]: "1" }, /^x{64}: is no field of an entry/],
     [{ ...good, payload: "{" }, /^payload: This is not JSON/],
     [{ ...good, payload: "[1]" }, /^payload: This is not a JSON object/],
     [{ ...good, payload: `${'{"a":'.repeat(31)}1${"}".repeat(31)}` }, /^payload: This is nested too deep/],
     [{ ...good, topic: "conversation" }, /^topic: This is not the whole name of a topic/],
     [{ ...good, topic: "typing:c1" }, /^topic: Events of this topic are not logged/],
-    [{ ...good, conversation_id: "c1" }, /^topic: needs exactly one of/],
-    [{ type: "a", payload: "{}" }, /^topic: needs exactly one of/],
+    [{ ...good, conversation_id: "c1" }, /^topic: needs exactly one of topic, conversation_id and user_ids\.$/],
+    [{ type: "a", payload: "{}" }, /^topic: needs exactly one of topic, conversation_id and user_ids\.$/],
     [{ ...good, type: "Order" }, /^type: must match/],
     [{ ...good, type: "ack" }, /^type: This type is a reply/],
     [{ ...good, event_key: "two words" }, /^event_key: must be printable/],
     [{ user_ids: "u1,u2", type: "a", payload: "{}" }, /^user_ids: This is not JSON/],
     [{ user_ids: "[]", type: "a", payload: "{}" }, /^user_ids: must name at least one/],
-    [{ ...good, type: "message.new" }, /^payload\.\w+: This is not the payload of message.new/],
+    [
+      { ...good, type: "message.new", payload: '{"sender_id":"robot","content":"hello"}' },
+      /^payload\.conversation_id: This is not the payload of message\.new: conversation_id is missing\.$/,
+    ],
+    [
+      { ...good, type: "message.new", payload: '{"conversation_id":"c1","sender_id":7,"content":"hello"}' },
+      /^payload\.sender_id: This is not the payload of message\.new: sender_id must be string\.$/,
+    ],
     // What nobody could name in a receipt, and no index could hold.
     [messageNamed("\0"), /^payload\.message_id: must be printable/],
     [messageNamed(unwieldy), /^payload\.message_id: must have at most 128 characters/],
