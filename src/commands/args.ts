@@ -1,10 +1,10 @@
 /** Takes a command line apart, and writes the help. */
-import { nearest } from "../config/nearest.ts";
+import { nearest, nearestHint } from "../config/nearest.ts";
 import { type Command, type CommandArgs, UsageError } from "./command.ts";
 
 /**
  * Reads `--flag value`, `--flag=value`, switches and words; `--` ends the options.
- * @throws UsageError for an unknown option (naming the nearest), a missing value, or too many words
+ * @throws UsageError for an unknown option (naming one that is near), a missing value, or too many words
  */
 export function parseArgs(command: Command, argv: readonly string[]): CommandArgs {
   const values = new Map<string, string[]>();
@@ -52,7 +52,7 @@ export function parseArgs(command: Command, argv: readonly string[]): CommandArg
 
 function unknownOption(command: Command, flag: string): string {
   const near = nearest(flag, [...Object.keys(command.options), "help"]);
-  return `${command.name} has no option --${flag}; the nearest is --${near}`;
+  return `${command.name} has no option --${flag}${nearestHint(near === null ? null : `--${near}`)}`;
 }
 
 export function commandHelp(command: Command): string {

@@ -22,13 +22,24 @@ function distance(one: string, other: string): number {
 /** Longer input is compared by its beginning only, so that a pasted text costs nothing. */
 const lengthMax = 100;
 
-/** The candidate with the fewest differences, the first of equals; `""` where there are none. Case does not count. */
-export function nearest(name: string, candidates: readonly string[]): string {
+/**
+ * The candidate with the fewest differences, the first of equals. Case does not count.
+ * @returns null where more than a third of the letters would have to be others: that is no slip but another name
+ */
+export function nearest(name: string, candidates: readonly string[]): string | null {
   const wanted = name.slice(0, lengthMax).toLowerCase();
-  let best = { candidate: "", distance: Number.POSITIVE_INFINITY };
+  let best: { candidate: string | null; distance: number } = {
+    candidate: null,
+    distance: Math.max(1, Math.floor(wanted.length / 3)) + 1,
+  };
   for (const candidate of candidates) {
     const found = distance(wanted, candidate.toLowerCase());
     if (found < best.distance) best = { candidate, distance: found };
   }
   return best.candidate;
+}
+
+/** What is said after `there is no …`: the nearest name, or nothing. */
+export function nearestHint(near: string | null): string {
+  return near === null ? "" : `; the nearest is ${near}`;
 }

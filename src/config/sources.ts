@@ -1,7 +1,7 @@
 /** Gathers what a file and the environment say, setting by setting, with where each value came from. */
 import type { Fault } from "./faults.ts";
 import { type Key, keys, keysByName, root, type Section } from "./keys.ts";
-import { nearest } from "./nearest.ts";
+import { nearest, nearestHint } from "./nearest.ts";
 import { fromText, shown } from "./text.ts";
 
 export type Env = Record<string, string | undefined>;
@@ -43,7 +43,7 @@ function gatherSection(
     if (child === undefined) {
       const path = [...section.path, name].join(".");
       // Its value is not shown: a secret under a misspelled name is still a secret.
-      const expected = `is not a setting; the nearest is ${nearestSetting(section, name)}`;
+      const expected = `is not a setting${nearestHint(nearestSetting(section, name))}`;
       gathered.faults.push({ path, value: null, expected, origin: file });
     } else if (child.kind !== "section") {
       gathered.settings.set(child.name, withVariables(child, { value, file, env }));
@@ -59,10 +59,11 @@ function gatherSection(
 }
 
 /** The same name in another section is likelier than another name in this one. */
-function nearestSetting(section: Section, name: string): string {
+function nearestSetting(section: Section, name: string): string | null {
   const elsewhere = keys.find((key) => key.path.length > 1 && key.path.at(-1) === name);
   if (elsewhere !== undefined) return elsewhere.name;
-  return section.children.get(nearest(name, [...section.children.keys()]))!.name;
+  const near = nearest(name, [...section.children.keys()]);
+  return near === null ? null : section.children.get(near)!.name;
 }
 
 /** Puts the environment's values in the place of `${NAME}`; `$${NAME}` stays as `${NAME}`. */
@@ -115,7 +116,7 @@ export function gatherEnvironment({ settings, faults }: Gathered, env: Env): voi
       settings.set(key.name, { key, value: fromText(key, text), origin: variable });
       continue;
     }
-    const expected = `is not a setting; the nearest is ${nearest(variable, [...variables.keys()])}`;
+    const expected = `is not a setting${nearestHint(nearest(variable, [...variables.keys()]))}`;
     faults.push({ path: variable, value: null, expected, origin: "environment" });
   }
 }

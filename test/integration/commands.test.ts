@@ -6,6 +6,7 @@ import { join } from "node:path";
 import packageFile from "../../package.json" with { type: "json" };
 import { parseArgs } from "../../src/commands/args.ts";
 import { type Command, UsageError } from "../../src/commands/command.ts";
+import { makeCertificate } from "../support/certificates.ts";
 
 const main = join(import.meta.dir, "../../src/main.ts");
 const project = join(import.meta.dir, "../..");
@@ -48,6 +49,9 @@ describe("the command line", () => {
     const option = await run(["config", "check", "--confgi=x"]);
     expect(option).toMatchObject({ code: 2, stdout: "" });
     expect(option.stderr).toContain("nearest is --config");
+    const far = 'ws-service: there is no command "foo"\nSee ws-service --help.\n';
+    expect(await run(["foo"])).toEqual({ code: 2, stdout: "", stderr: far });
+    expect((await run(["version", "--port", "1"])).stderr).toStartWith("ws-service: version has no option --port\n");
     expect(await run(["constructor"])).toMatchObject({ code: 2 });
     expect(await run(["version", "now"])).toMatchObject({ code: 2 });
   });
@@ -181,34 +185,17 @@ describe("health", () => {
     expect(await run(["health", "--timeout", "soon"])).toMatchObject({ code: 2 });
   });
 
-  test("believes an unknown certificate only where told to", async () => {
-    const key = join(folder, "key.pem");
-    const cert = join(folder, "cert.pem");
-    const made = Bun.spawnSync(
-      [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-        "-keyout",
-        key,
-        "-out",
-        cert,
-      ],
-      { stdout: "ignore", stderr: "ignore" },
-    );
-    expect(made.exitCode).toBe(0);
+  test("[END2] asks the service of the configuration whatever its certificate says, and others only where told to", async () => {
+    const name = makeCertificate(folder, "chat.test");
+    const [cert, key] = [join(folder, "cert.pem"), join(folder, "key.pem")];
     using ready = service(200, { cert: await Bun.file(cert).text(), key: await Bun.file(key).text() });
-    expect(await run(["health", "--url", ready.url])).toMatchObject({ code: 1 });
+    const healthy = { code: 0, stdout: `ok: ${ready.url}\n`, stderr: "" };
+    expect(await run(["health", "--url", ready.url])).toMatchObject({ code: 1, stdout: "" });
+    expect(await run(["health", "--url", ready.url, "--insecure"])).toEqual(healthy);
     const env = { PORT: String(ready.server.port), WS__SERVER__TLS__CERT_FILE: cert, WS__SERVER__TLS__KEY_FILE: key };
-    expect(await run(["health", "--insecure"], { env })).toMatchObject({ code: 0, stdout: `ok: ${ready.url}\n` });
+    expect(await run(["health"], { env })).toEqual(healthy);
+    // While the files are replaced the service goes on with what it has read.
+    await Bun.write(cert, `half of ${name}`);
+    expect(await run(["health"], { env })).toEqual(healthy);
   });
 });

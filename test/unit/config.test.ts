@@ -10,6 +10,7 @@ import { type LoadedConfig, loadConfig } from "../../src/config/loader.ts";
 import { nearest } from "../../src/config/nearest.ts";
 import { printConfig } from "../../src/config/print.ts";
 import { maskUrl } from "../../src/config/text.ts";
+import { makeCertificate } from "../support/certificates.ts";
 
 const project = join(import.meta.dir, "../..");
 let folder: string;
@@ -166,6 +167,15 @@ describe("an unknown name", () => {
     });
   }
 
+  test("that is near none is only said to be none", async () => {
+    const faults = await faultsOf(load("foo: 1\nserver: { colour: 1 }", { WS__FOO__BAR: "1" }));
+    expect(faults.map(({ path, expected }) => [path, expected])).toEqual([
+      ["foo", "is not a setting"],
+      ["server.colour", "is not a setting"],
+      ["WS__FOO__BAR", "is not a setting"],
+    ]);
+  });
+
   test("of another section is found there", async () => {
     const [fault] = await faultsOf(load("server: { pong_wait: 60s }\n"));
     expect(fault!.expected).toEndWith("websocket.pong_wait");
@@ -184,7 +194,7 @@ describe("an unknown name", () => {
   test("nearest counts swapped letters once and ignores case", () => {
     expect(nearest("prot", ["pong", "port"])).toBe("port");
     expect(nearest("PORT", ["host", "port"])).toBe("port");
-    expect(nearest("x", [])).toBe("");
+    expect(nearest("x", [])).toBeNull();
   });
 });
 
@@ -489,12 +499,12 @@ describe("settings that must fit each other", () => {
     expect(
       (await faultsOf(load("server: { tls: { cert_file: a.pem, key_file: b.pem } }"))).map(({ path }) => path),
     ).toEqual(["server.tls.cert_file", "server.tls.key_file"]);
-    await Bun.write(join(folder, "there.pem"), "");
+    makeCertificate(folder, "there.test");
     const { config } = await load(
-      "server: { tls: { cert_file: there.pem, key_file: ./there.pem } }\n" +
-        "auth: { mode: token, algorithms: [EdDSA], public_key_file: there.pem }",
+      "server: { tls: { cert_file: cert.pem, key_file: ./key.pem } }\n" +
+        "auth: { mode: token, algorithms: [EdDSA], public_key_file: cert.pem }",
     );
-    expect(config.server.tls).toEqual({ cert_file: "there.pem", key_file: "./there.pem" });
+    expect(config.server.tls).toEqual({ cert_file: "cert.pem", key_file: "./key.pem" });
   });
 
   test("are not judged by a value that is wrong already", async () => {
@@ -515,9 +525,9 @@ describe("what is told of a sound configuration", () => {
   });
 
   test("what is printed loads as the same configuration", async () => {
-    await Bun.write(join(folder, "cert.pem"), "");
+    makeCertificate(folder, "printed.test");
     const yaml =
-      "server: { tls: { cert_file: cert.pem, key_file: cert.pem }, drain_timeout: 90s }\n" +
+      "server: { tls: { cert_file: cert.pem, key_file: key.pem }, drain_timeout: 90s }\n" +
       "cluster: { node_id: '7' }\nwebsocket: { max_message_size: 1000 }\nlog: { retention: 36h }\n" +
       "auth: { issuer: 'a: $${b} # c', audience: 'null' }\noperations: { listen: '[::1]:9090' }";
     const loaded = await load(yaml, { WS__TYPING__TIMEOUT: "3500ms" });
