@@ -15,7 +15,7 @@ const page = {
   after: v.optional(someText),
   limit: v.optional(
     v.pipe(
-      v.number(),
+      v.number("must be a whole number"),
       v.safeInteger("must be a whole number"),
       v.minValue(1, "must be at least 1"),
       v.maxValue(limits.adminPage, "must be at most 500"),
@@ -28,6 +28,7 @@ const page = {
 const closeReason = v.optional(v.pipe(v.string(), v.maxBytes(123, "must have at most 123 bytes")));
 
 const blockSecondsMost = 3_650 * 86_400;
+const blockForFault = "must be seconds or a duration such as 30s, 10m, 24h or 7d, at most ten years";
 const blockFor = v.union(
   [
     v.pipe(
@@ -35,9 +36,9 @@ const blockFor = v.union(
       v.minValue(0, "must not be negative"),
       v.maxValue(blockSecondsMost, "must be at most ten years"),
     ),
-    v.pipe(v.string(), v.regex(/^\d{1,9}(\.\d{1,3})?(ms|s|m|h|d)$/, "must be a duration such as 10m")),
+    v.pipe(v.string(), v.regex(/^\d{1,9}(\.\d{1,3})?(ms|s|m|h|d)$/, blockForFault)),
   ],
-  "must be seconds or a duration such as 30s, 10m, 24h or 7d",
+  blockForFault,
 );
 
 const changeTopics = v.object({

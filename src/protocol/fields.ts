@@ -36,10 +36,10 @@ export const sdp = v.pipe(
   v.minLength(1, "must not be empty"),
   v.maxBytes(limits.sdpBytes, "must have at most 64 KiB"),
 );
-export const iceCandidate = v.union([
-  v.pipe(v.string(), v.maxLength(4096, "must have at most 4096 characters")),
-  freeObject,
-]);
+export const iceCandidate = v.union(
+  [v.pipe(v.string(), v.maxLength(4096, "must have at most 4096 characters")), freeObject],
+  "must be a string or an object",
+);
 export const iceCandidates = v.nullable(
   v.pipe(
     v.array(iceCandidate),
