@@ -3,6 +3,9 @@ import * as v from "valibot";
 import { type ClientMessageType, clientPayloads } from "../protocol/client.ts";
 import { type CommandArgs, UsageError } from "./command.ts";
 
+/** Options that only some forms take. */
+const formOptions = ["of", "connection", "device", "node", "address", "reason", "limit", "after"] as const;
+
 export interface AdminRequest {
   type: Extract<ClientMessageType, `admin.${string}`>;
   payload: Record<string, unknown>;
@@ -14,6 +17,8 @@ interface Form {
   /** How many words it takes at least, and at most. */
   least: number;
   most: number;
+  /** None where it is left out. */
+  options?: readonly (typeof formOptions)[number][];
   type: AdminRequest["type"];
   payload: (words: readonly string[], args: CommandArgs) => Record<string, unknown>;
 }
@@ -38,10 +43,12 @@ const able = (disabled: boolean) => ({
   most: 1,
   payload: ([user_id]: readonly string[]) => ({ user_id, disabled }),
 });
-const page = (args: CommandArgs) => ({
-  after: args.value("after"),
-  limit: args.value("limit") === undefined ? undefined : Number(args.value("limit")),
-});
+const paging = ["limit", "after"] as const;
+function page(args: CommandArgs) {
+  const limit = args.value("limit");
+  // Text stays what it is: it is refused as no whole number.
+  return { after: args.value("after"), limit: limit !== undefined && /^\d+$/.test(limit) ? Number(limit) : limit };
+}
 
 /** By its name, one word or two. */
 export const forms: Record<string, Form> = {
@@ -49,6 +56,7 @@ export const forms: Record<string, Form> = {
   nodes: { ...none, type: "admin.nodes", payload: () => ({}) },
   connections: {
     ...none,
+    options: ["of", "node", "address", ...paging],
     type: "admin.connections",
     payload: (_, args) => ({
       user_id: args.value("of"),
@@ -66,18 +74,20 @@ export const forms: Record<string, Form> = {
   },
   disconnect: {
     ...none,
+    options: ["of", "connection", "device", "reason"],
     type: "admin.disconnect",
-    payload: (_, args) => ({
-      user_id: args.value("of"),
-      connection_id: args.value("connection"),
-      device_id: args.value("device"),
-      reason: args.value("reason"),
-    }),
+    payload: (_, args) => {
+      const [user_id, connection_id, device_id] = [args.value("of"), args.value("connection"), args.value("device")];
+      if ((user_id ?? connection_id ?? device_id) === undefined)
+        throw new UsageError("admin disconnect needs --of, --connection or --device");
+      return { user_id, connection_id, device_id, reason: args.value("reason") };
+    },
   },
   topics: {
     words: "[<prefix>]",
     least: 0,
     most: 1,
+    options: paging,
     type: "admin.topics",
     payload: ([prefix], args) => ({ prefix, ...page(args) }),
   },
@@ -88,6 +98,7 @@ export const forms: Record<string, Form> = {
     words: "<user> <for>",
     least: 2,
     most: 2,
+    options: ["reason"],
     type: "admin.block",
     payload: ([user_id, length], args) => ({
       user_id,
@@ -120,6 +131,9 @@ export function adminRequest(args: CommandArgs): AdminRequest {
   const words = args.words.slice(name.split(" ").length);
   if (words.length < form.least || words.length > form.most)
     throw new UsageError(`usage: admin ${name} ${form.words}`.trimEnd());
+  // Nothing that was typed is left out: it may have been meant to spare somebody.
+  const foreign = formOptions.find((it) => args.value(it) !== undefined && form.options?.includes(it) !== true);
+  if (foreign !== undefined) throw new UsageError(`admin ${name} does not take --${foreign}`);
   const given = Object.entries(form.payload(words, args)).filter(([, value]) => value !== undefined);
   const payload = Object.fromEntries(given);
   const result = v.safeParse(clientPayloads[form.type] as v.GenericSchema, payload, { abortEarly: true });

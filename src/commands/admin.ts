@@ -6,6 +6,7 @@ import { adminTable } from "./admin-print.ts";
 import { type AdminRequest, adminRequest, forms } from "./admin-requests.ts";
 import { type Command, UsageError } from "./command.ts";
 import { visible } from "./connect-print.ts";
+import { refusalOf, refusedStatus } from "./refusal.ts";
 
 const defaultUrl = "ws://127.0.0.1:8086/ws";
 const timeoutMsMax = 3_600_000;
@@ -54,12 +55,19 @@ ${Object.entries(forms)
     const { payload } = answer;
     io.stdout.write(args.has("json") ? `${JSON.stringify(payload)}\n` : adminTable(payload));
     if (typeof payload.next === "string") io.stderr.write(`there is more: --after ${visible(payload.next)}\n`);
+    const rejected = rejectedIn(payload);
+    if (rejected.length > 0) io.stderr.write(`rejected: ${visible(rejected.join(", "))}\n`);
     const missing = Array.isArray(payload.missing_nodes) ? payload.missing_nodes : [];
-    if (missing.length === 0) return 0;
-    io.stderr.write(`without an answer of: ${visible(missing.join(", "))}\n`);
-    return 1;
+    if (missing.length > 0) io.stderr.write(`without an answer of: ${visible(missing.join(", "))}\n`);
+    return rejected.length + missing.length === 0 ? 0 : 1;
   },
 };
+
+/** Topics that some connection was not subscribed to, each once, and why. */
+function rejectedIn({ connections }: Record<string, unknown>): string[] {
+  const list: { rejected?: { topic: string; code: string }[] }[] = Array.isArray(connections) ? connections : [];
+  return [...new Set(list.flatMap(({ rejected = [] }) => rejected.map(({ topic, code }) => `${topic} (${code})`)))];
+}
 
 type Answer = { payload: Record<string, unknown> } | { failure: string };
 
@@ -75,9 +83,11 @@ function ask(parts: { url: URL; token: string | null; request: AdminRequest; tim
   socket.addEventListener("error", (event) => {
     failure = (event as ErrorEvent).message ?? "";
   });
-  socket.addEventListener("close", ({ code, reason }) =>
-    resolve({ failure: `the connection has ended: ${reason || failure || code}` }),
-  );
+  socket.addEventListener("close", async ({ code, reason }) => {
+    const status = refusedStatus(failure);
+    const why = status === null ? reason || failure || code : await refusalOf(status, { url, headers });
+    resolve({ failure: `the connection has ended: ${why}` });
+  });
   socket.addEventListener("message", ({ data }) => {
     const message: unknown = JSON.parse(String(data));
     if (!isPlainObject(message) || !isPlainObject(message.payload)) return;

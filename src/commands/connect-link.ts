@@ -3,6 +3,7 @@ import { CloseCode } from "../protocol/close.ts";
 import { isPlainObject } from "../protocol/envelope.ts";
 import { subprotocols } from "../protocol/limits.ts";
 import type { ConnectSession, Message } from "./connect-session.ts";
+import { type Refused, refusedStatus } from "./refusal.ts";
 
 const backoffLeastMs = 500;
 const backoffMostMs = 30_000;
@@ -41,6 +42,8 @@ export interface LinkOptions {
   random: () => number;
   /** Calls back after so many milliseconds. @returns cancels it */
   schedule: (delayMs: number, callback: () => void) => () => void;
+  /** Why the server refused, as `HTTP 401 …`. */
+  refusalOf: (status: number, refused: Refused) => Promise<string>;
   onMessage: (message: Message) => void;
   /** Something about the connection that a person wants to know. */
   onNote: (text: string) => void;
@@ -108,7 +111,7 @@ export class ConnectLink {
     if (session.deviceId !== null) url.searchParams.set("device_id", session.deviceId);
     if (session.cursor !== null) url.searchParams.set("since", String(session.cursor));
     // In a header, not in the URL: URLs end up in logs.
-    const headers = session.token === null ? {} : { authorization: `Bearer ${session.token}` };
+    const headers: Record<string, string> = session.token === null ? {} : { authorization: `Bearer ${session.token}` };
     const socket = new WebSocket(url.href, { headers, protocols: [subprotocols.json] });
     this.#socket = socket;
     let failure = "";
@@ -116,7 +119,7 @@ export class ConnectLink {
       failure = (event as ErrorEvent).message ?? "";
     });
     socket.addEventListener("message", ({ data }) => this.#receive(String(data)));
-    socket.addEventListener("close", ({ code, reason }) => this.#closed({ code, reason, failure }));
+    socket.addEventListener("close", ({ code, reason }) => this.#closed({ code, reason, failure, url, headers }));
   }
 
   #receive(text: string): void {
@@ -161,24 +164,25 @@ export class ConnectLink {
     });
   }
 
-  #closed({ code, reason, failure }: { code: number; reason: string; failure: string }): void {
+  #closed(close: { code: number; reason: string; failure: string } & Refused): void {
+    const { code, reason, failure } = close;
     this.#cancelUpkeep();
     this.#isLive = false;
     this.#socket = null;
     if (this.#isStopping) return;
-    const { session, onNote, random, schedule } = this.#options;
+    const { session, onNote, random, refusalOf, schedule } = this.#options;
     const { again, lost } = session.disconnected();
     this.#again = again;
     for (const { id, type } of lost) onNote(`No answer to ${id} (${type}): it may have happened or not.`);
-    const refused = /status code: (\d+)/.exec(failure)?.[1];
-    const said = [refused ? `HTTP ${refused}` : String(code), reason || (refused ? "" : failure)]
-      .filter(Boolean)
-      .join(" ");
+    const refused = refusedStatus(failure);
+    const said = refused === null ? [code, reason || failure].filter(Boolean).join(" ") : `HTTP ${refused}`;
     const attempt = this.#attempt++;
-    const isFinal = !this.#hasConnected || (refused !== undefined && /^4(?!29)/.test(refused));
+    const isFinal = !this.#hasConnected || (refused !== null && refused >= 400 && refused < 500 && refused !== 429);
     const delayMs = isFinal ? null : reconnectDelayMs({ code, attempt, announcedMs: this.#announcedMs }, random);
     if (delayMs === null) {
-      this.#end({ wanted: false, why: said });
+      const end = (why: string) => this.#end({ wanted: false, why });
+      if (refused === null) end(said);
+      else void refusalOf(refused, close).then(end);
       return;
     }
     onNote(`Connection closed (${said}); back in ${(delayMs / 1000).toFixed(1)} s.`);

@@ -28,6 +28,7 @@ export class ConnectSession {
   #settled: (() => void)[] = [];
   #requests = 0;
   #ownRequests = 0;
+  #hasFailed = false;
 
   constructor(options: { newId: () => string; deviceId: string | null; token: string | null }) {
     this.#newId = options.newId;
@@ -53,6 +54,9 @@ export class ConnectSession {
       const oldest = this.#pending.size >= pendingMost ? this.#pending.keys().next().value : undefined;
       if (oldest !== undefined) this.#pending.delete(oldest);
       this.#pending.set(id, complete);
+    } else {
+      // No answer can name it.
+      this.#hasFailed = true;
     }
     return complete;
   }
@@ -69,6 +73,9 @@ export class ConnectSession {
   receive(message: Message): boolean {
     const payload = isPlainObject(message.payload) ? message.payload : {};
     const replyTo = typeof message.reply_to === "string" ? message.reply_to : null;
+    // The session's own requests are asked again, and an error that answers none speaks of a typed line.
+    const isOwn = replyTo !== null && (this.#upkeep.has(replyTo) || this.#resuming.has(replyTo));
+    if ((message.type === "error" || message.type === "auth.failed") && !isOwn) this.#hasFailed = true;
     if (!this.#noteEvent(message)) return false;
     if (message.type === "connected" && typeof payload.device_id === "string") this.deviceId ??= payload.device_id;
     if (message.type === "subscribed") {
@@ -115,7 +122,18 @@ export class ConnectSession {
       isRepeatable(request) ? "again" : "lost",
     );
     for (const { id } of lost) this.#pending.delete(id as string);
+    if (lost.length > 0) this.#hasFailed = true;
     return { again, lost };
+  }
+
+  /** A line that became no request. */
+  noteFault(): void {
+    this.#hasFailed = true;
+  }
+
+  /** Whether every line was a request, and every request has an answer that is no error. */
+  get hasSucceeded(): boolean {
+    return !this.#hasFailed && this.#pending.size === 0;
   }
 
   /** Resolves once every request has its answer. */

@@ -5,6 +5,7 @@ import { inputHelp, parseInput } from "./connect-input.ts";
 import { ConnectLink } from "./connect-link.ts";
 import { lineFor, paintFor, visible } from "./connect-print.ts";
 import { ConnectSession, type Message } from "./connect-session.ts";
+import { refusalOf } from "./refusal.ts";
 
 const defaultUrl = "ws://127.0.0.1:8086/ws";
 /** How long answers are waited for once the input has ended, or somebody wants to go. */
@@ -35,17 +36,28 @@ export const connect: Command = {
     const note = (text: string) => void io.stderr.write(`${paint("note", visible(text))}\n`);
     const print = (message: Message) =>
       void io.stdout.write(args.has("json") ? `${JSON.stringify(message)}\n` : lineFor(message, paint));
-    const link = new ConnectLink({ url, session, random: Math.random, schedule, onMessage: print, onNote: note });
+    const link = new ConnectLink({
+      url,
+      session,
+      random: Math.random,
+      schedule,
+      refusalOf,
+      onMessage: print,
+      onNote: note,
+    });
     io.signals.onTerminate(() => link.stop());
 
+    let exitCode = 0;
     const reading = read({ io, link, session, note }).then(async (how) => {
       if (how === "ended" && args.has("listen")) return;
       await Promise.race([session.settled(), Bun.sleep(lastAnswersMs[how])]);
+      // A script goes by it; who types /quit has read what went wrong.
+      if (how === "ended" && !session.hasSucceeded) exitCode = 1;
       link.stop();
     });
     // Raced, so that input which breaks ends it too; input that goes on does not keep it.
     const end = await Promise.race([link.ended, reading.then(() => link.ended)]);
-    if (end.wanted) return 0;
+    if (end.wanted) return exitCode;
     io.stderr.write(`The connection has ended: ${visible(end.why)}\n`);
     return 1;
   },
@@ -71,6 +83,7 @@ async function read(parts: {
         break;
       case "fault":
         note(input.message);
+        session.noteFault();
         break;
       default: {
         // Not read on while there is nobody to send to: the terminal or the pipe is the queue.

@@ -100,12 +100,29 @@ test("[ADM2] members, users, topics, subscribe, block and disconnect do what the
   await connect(anna);
 });
 
-test("[ADM2] a refusal and a server that is not there: exit code 1, and the reason", async () => {
+test("[ADM2] topics that somebody may not subscribe to: exit code 1, and which they are", async () => {
+  const [anna, ben] = [fresh("anna"), fresh("ben")];
+  await connect(anna);
+  expect(await operate("subscribe", anna, `user:${ben}`, `conversation:${fresh("c")}`)).toMatchObject({
+    stdout: expect.stringContaining("forbidden"),
+    stderr: `rejected: user:${ben} (forbidden)\n`,
+    code: 1,
+  });
+});
+
+test("[ADM2] [CON1] a refusal and a server that is not there: exit code 1, and the reason", async () => {
   expect(await operate("connection", "none")).toMatchObject({
     stdout: "",
     code: 1,
     stderr: expect.stringMatching(/^not_found: /),
   });
+  for (const [words, reason] of [
+    [["--url", service.url, "--user", "a b"], "HTTP 400 bad_query: user_id must"],
+    [["--url", service.http.replace("http", "ws").concat("/nowhere")], "HTTP 404 not_found: There is nothing here."],
+  ] as const) {
+    const { stderr, code } = await run(["admin", "stats", ...words]);
+    expect([code, stderr]).toEqual([1, expect.stringContaining(`the connection has ended: ${reason}`)]);
+  }
   const away = await run(["admin", "stats", "--url", "ws://127.0.0.1:1/ws"]);
   expect(away).toMatchObject({ stdout: "", code: 1, stderr: expect.stringMatching(/^the connection has ended: ./) });
 });
@@ -120,7 +137,10 @@ test("[ADM2] [AUTH2] with tokens: the role is the token's, and without one it sa
     expect((await stats(["--token", good])).code).toBe(0);
     expect((await stats([], { WS_SERVICE_TOKEN: good })).code).toBe(0);
     expect(await stats(["--token", plain])).toMatchObject({ code: 1, stderr: expect.stringMatching(/^forbidden: /) });
-    expect((await stats(["--token", "nonsense"])).code).toBe(1);
+    expect(await stats(["--token", "nonsense"])).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/^the connection has ended: HTTP 401 token_invalid: /),
+    });
     expect((await stats([])).stderr).toContain("--token");
   } finally {
     await strict.stop();
@@ -165,7 +185,26 @@ for (const words of senseless) {
   });
 }
 
+for (const [line, fault] of [
+  ["disconnect", "admin disconnect needs --of, --connection or --device"],
+  ["disconnect --of anna --node n2 --limit 1", "admin disconnect does not take --node"],
+  ["users disable ben --reason bye --of anna", "admin users disable does not take --of"],
+  ["topics --of anna", "admin topics does not take --of"],
+  ["stats --after a", "admin stats does not take --after"],
+  ["connections --limit x", "admin connections: --limit must be a whole number"],
+  ["block anna 20y", "the time must be seconds or a duration such as 30s, 10m, 24h or 7d, at most ten years"],
+  ["block anna 999999999", "the time must be at most ten years"],
+] as const) {
+  test(`[ADM2] admin ${line}: says ${fault}`, () => {
+    expect(() => requestOf(...line.split(" "))).toThrow(fault);
+  });
+}
+
 test("[ADM2] what makes no sense: exit code 2", async () => {
   expect(await run(["admin", "nothing"])).toMatchObject({ stdout: "", code: 2 });
   expect(await operate("stats", "--timeout", "soon")).toMatchObject({ stdout: "", code: 2 });
+  const anna = fresh("anna");
+  const client = await connect(anna);
+  expect(await operate("disconnect", "--of", anna, "--node", "other")).toMatchObject({ stdout: "", code: 2 });
+  await client.settled();
 });
