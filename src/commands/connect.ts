@@ -14,7 +14,9 @@ const lastAnswersMs = { ended: 30_000, quit: 2_000 } as const;
 export const connect: Command = {
   name: "connect",
   summary: "talk to a server from the terminal or a script",
-  usage: "connect [--url <url>] [--user <id>] [--token <jwt>] [--device <id>] [--json] [--listen]",
+  usage: `connect [--url <url>] [--user <id>] [--token <jwt>] [--device <id>] [--json] [--listen]
+
+Leaves when its input ends: with 1 where a line made no sense or was answered by an error or not at all, else with 0.`,
   options: {
     url: { value: "url", summary: `the server; ${defaultUrl} where it is left out` },
     user: { value: "id", summary: "who to be, where the server trusts what it is told" },
