@@ -36,7 +36,9 @@ USER 65532:65532
 VOLUME /data
 EXPOSE 8086
 STOPSIGNAL SIGTERM
-# Asks /ready as configured. It fails while the service drains, too, so that nothing new is sent here.
+# Asks /ready as configured, with server.tls by HTTPS and whatever names the certificate has. It fails while the service
+# drains, too, so that nothing new is sent here. Where the service listens on an address that it cannot reach itself by,
+# `health --url <url>` asks another one, and `--insecure` does not judge the certificate found there.
 HEALTHCHECK --interval=10s --timeout=4s --start-period=5s --retries=3 CMD ["/usr/local/bin/ws-service", "health"]
 ENTRYPOINT ["/usr/local/bin/ws-service"]
 CMD ["serve"]

@@ -10,7 +10,7 @@ export const health: Command = {
   options: {
     url: { summary: "what to ask; else /ready at the configured host and port", value: "url" },
     timeout: { summary: "how long to wait; 3s when left out", value: "duration" },
-    insecure: { summary: "do not check the TLS certificate" },
+    insecure: { summary: "with --url: do not check the TLS certificate; without, it is never checked" },
     config: { summary: "the file that host and port are taken from", value: "file" },
   },
   async run(args, io) {
@@ -20,14 +20,18 @@ export const health: Command = {
     if (timeoutMs === null || timeoutMs === 0 || timeoutMs > timeoutMsMax)
       throw new UsageError(`--timeout must be a duration such as 3s, at most 1h, not ${args.value("timeout")}`);
     let url = args.value("url");
+    // The service of the configuration is asked where it listens, and its certificate is for the names that others use.
+    const insecure = url === undefined || args.has("insecure");
     if (url === undefined) {
       const { loadConfig } = await import("../config/loader.ts");
-      const { config } = await loadConfig({ file: args.value("config"), env: io.env, cwd: io.cwd });
+      // While certificates are replaced the service goes on with the former ones, and is well.
+      const options = { env: io.env, cwd: io.cwd, checksFiles: false };
+      const { config } = await loadConfig({ file: args.value("config"), ...options });
       url = readyUrl(config.server);
     }
     if (!/^https?:\/\//i.test(url) || !URL.canParse(url))
       throw new UsageError(`--url must be an http:// or https:// URL, not ${url}`);
-    const failure = await ask(url, { timeoutMs, insecure: args.has("insecure") });
+    const failure = await ask(url, { timeoutMs, insecure });
     if (failure === null) io.stdout.write(`ok: ${url}\n`);
     else io.stderr.write(`not ready: ${url}: ${failure}\n`);
     return failure === null ? 0 : 1;
