@@ -74,6 +74,14 @@ test("there is no secret in the file: without one it does not start", () => {
   expect(() => environmentOf(services.service!, {})).toThrow("AUTH_SECRET: must be a secret of at least 32 bytes");
 });
 
+test("wherever its commands are shown the secret is kept for those that follow", () => {
+  for (const paper of ["configs/compose.yaml", "docs/operating.md"]) {
+    const [before, ...commands] = read(paper).split(/^(?:# {3})?docker compose -f configs\/compose\.yaml /m);
+    expect([paper, commands.map((it) => it.split(" ")[0])]).toEqual([paper, ["up", "run"]]);
+    expect(before).toMatch(/^(# {3})?export AUTH_SECRET=\$\(openssl rand -hex 32\)[^\n]*\n$/m);
+  }
+});
+
 test("the commands are those of the program", () => {
   const commands: Record<string, Command> = { service: serve, migrate };
   for (const [name, { command }] of programParts) {
