@@ -23,18 +23,21 @@ export function refusedStatus(failure: string): number | null {
  * Asks once more, with a request that looks like the first and cannot become a WebSocket: it has no key.
  * @returns `HTTP 401 token_expired: …`, or the status alone where the server says something else this time
  */
-export async function refusalOf(status: number, { url, headers }: Refused): Promise<string> {
-  const said = await ask({ url, headers }).catch(() => null);
+export async function refusalOf(status: number, refused: Refused): Promise<string> {
+  const signal = AbortSignal.timeout(reasonMs);
+  // Who answers 101 after all is not heard of by the request, not even when it is aborted.
+  const late = new Promise<null>((done) => signal.addEventListener("abort", () => done(null)));
+  const said = await Promise.race([ask(refused, signal).catch(() => null), late]);
   return said === null || said.status !== status ? `HTTP ${status}` : `HTTP ${status} ${said.reason}`.trimEnd();
 }
 
 /** Not by `fetch`: that would obey HTTP_PROXY, and the credentials are not a proxy's. */
-async function ask({ url, headers }: Refused): Promise<{ status: number; reason: string }> {
+async function ask({ url, headers }: Refused, signal: AbortSignal): Promise<{ status: number; reason: string }> {
   const plain = new URL(url);
   plain.protocol = url.protocol === "wss:" ? "https:" : "http:";
   const options = {
     agent: false,
-    signal: AbortSignal.timeout(reasonMs),
+    signal,
     headers: { ...headers, connection: "Upgrade", upgrade: "websocket" },
   } as const;
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
