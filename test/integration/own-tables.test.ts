@@ -1,0 +1,125 @@
+/** Runs what the papers show for an application's own tables, and proves that the service follows them as is said there [PUB3]. */
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import postgres from "postgres";
+import { migrateStorage } from "../../src/storage/migrate.ts";
+import { Client } from "../support/client.ts";
+import { examplesOf } from "../support/ingest.ts";
+import { type PostgresServer, startPostgres } from "../support/postgres.ts";
+import { type Service, startService } from "../support/service.ts";
+
+setDefaultTimeout(30_000);
+
+let server: PostgresServer;
+beforeAll(async () => {
+  server = await startPostgres();
+  // Neither may do anything that is not granted.
+  await server.run("CREATE ROLE chat LOGIN; CREATE ROLE app LOGIN");
+});
+afterAll(() => server?.stop());
+
+interface Application {
+  service: Service;
+  sql: postgres.Sql;
+  connect(userId: string): Promise<Client>;
+  close(): Promise<void>;
+}
+
+/** The application's tables and the papers' examples, each side with a role of its own. */
+async function startApplication({ tables, examples }: { tables: string; examples: string[] }): Promise<Application> {
+  const url = new URL(await server.newDatabase());
+  const as = (role: string) => Object.assign(new URL(url), { username: role }).href;
+  const operator = postgres(url.href, { max: 1, onnotice: () => {} });
+  await operator.unsafe(`GRANT CREATE ON DATABASE ${url.pathname.slice(1)} TO chat, app`);
+  await migrateStorage({ url: as("chat"), lockTimeoutMs: 10_000 });
+  await operator.unsafe("GRANT USAGE ON SCHEMA ws TO app");
+  await operator.end();
+  const sql = postgres(as("app"), { max: 1, onnotice: () => {} });
+  for (const text of [`CREATE SCHEMA app; ${tables}`, ...examples]) await sql.unsafe(text);
+  await sql.unsafe("GRANT USAGE ON SCHEMA app TO chat; GRANT SELECT ON app.ws_users, app.ws_members TO chat");
+  const service = await startService({
+    settings: {
+      STORAGE__URL: as("chat"),
+      DIRECTORY__MODE: "managed",
+      DIRECTORY__USERS: "app.ws_users",
+      DIRECTORY__MEMBERS: "app.ws_members",
+    },
+  });
+  return {
+    service,
+    sql,
+    connect: (user_id) => Client.connect(service.url, { query: { user_id } }),
+    async close() {
+      await service.stop();
+      await sql.end({ timeout: 1 });
+    },
+  };
+}
+
+const papers = await examplesOf("sql", "Users, conversations and members");
+const [whole, leavingOut] = ["CREATE VIEW", "CREATE OR REPLACE VIEW"].map((start) =>
+  papers.find((text) => text.startsWith(start)),
+) as [string, string];
+
+const room = "0b2d5a3c-7f51-4f0e-9c39-6a1a7d0e4b11";
+const tables = `
+  CREATE TABLE app.accounts (id bigint PRIMARY KEY, blocked boolean NOT NULL DEFAULT false);
+  CREATE TABLE app.room_members (room_id uuid, account_id bigint, left_at timestamptz, PRIMARY KEY (room_id, account_id));
+  INSERT INTO app.accounts VALUES (1), (2), (3)`;
+
+const told = (client: Client, type: "subscribed" | "unsubscribed") =>
+  client.next(
+    type,
+    ({ topics }, { reply_to }) => reply_to === undefined && JSON.stringify(topics).includes(`"conversation:${room}"`),
+  );
+
+test("[PUB3] [SUB3] [AUTH4] blocked users are closed, and members come and go, by the triggers of the papers", async () => {
+  const app = await startApplication({ tables, examples: [whole] });
+  const [anna, ben] = [await app.connect("1"), await app.connect("2")];
+  await ben.ask("subscribe", { topics: ["conversation"] });
+  await app.sql.unsafe(`INSERT INTO app.room_members VALUES ('${room}', 1), ('${room}', 2)`);
+  await told(ben, "subscribed");
+  await anna.ask("message.send", { conversation_id: room, client_message_id: "m1", content: "hello" });
+  expect((await ben.next("message.new")).payload).toMatchObject({ sender_id: "1", conversation_id: room });
+  await app.sql.unsafe("DELETE FROM app.room_members WHERE account_id = 2");
+  expect((await told(ben, "unsubscribed")).payload.reason).toBe("access_revoked");
+  await app.sql.unsafe("UPDATE app.accounts SET blocked = true WHERE id = 2");
+  expect((await ben.closed).code).toBe(4011);
+  await anna.ask("subscribe", { topics: ["conversation"] });
+  await app.sql.unsafe("DELETE FROM app.accounts WHERE id = 1");
+  await app.sql.unsafe("TRUNCATE app.room_members");
+  expect((await told(anna, "unsubscribed")).payload.reason).toBe("access_revoked");
+  await anna.settled();
+  await expect(app.connect("1")).rejects.toThrow();
+  await app.close();
+});
+
+test("[PUB3] [SUB3] who leaves and comes back by a column that the view goes by is told by the papers' own trigger", async () => {
+  const app = await startApplication({ tables, examples: [whole, leavingOut] });
+  await app.sql.unsafe(`INSERT INTO app.room_members VALUES ('${room}', 1), ('${room}', 2)`);
+  const ben = await app.connect("2");
+  await ben.ask("subscribe", { topics: ["conversation"] });
+  await app.sql.unsafe("UPDATE app.room_members SET left_at = now() WHERE account_id = 2");
+  expect((await told(ben, "unsubscribed")).payload.reason).toBe("access_revoked");
+  await app.sql.unsafe("UPDATE app.room_members SET left_at = NULL WHERE account_id = 2");
+  await told(ben, "subscribed");
+  await app.sql.unsafe(`SELECT ws.notify_directory('{"op": "user_changed", "user_id": "2"}')`);
+  await app.sql.unsafe(`SELECT ws.notify_directory('{"op": "resync"}')`);
+  await ben.settled();
+  await app.close();
+});
+
+test.each([
+  ["an integer", "integer", ["0", "1"]],
+  ["a text", "text", ["'no'", "'yes'"]],
+])("[PUB3] [CON1] disabled may be %s, and NULL is enabled", async (_, type, [enabled, disabled]) => {
+  const odd = tables
+    .replace("blocked boolean NOT NULL DEFAULT false", `blocked ${type}`)
+    .replace("id bigint", "id integer");
+  const app = await startApplication({ tables: odd, examples: [whole] });
+  await app.sql.unsafe(`UPDATE app.accounts SET blocked = ${enabled} WHERE id = 2`);
+  await app.sql.unsafe(`UPDATE app.accounts SET blocked = ${disabled} WHERE id = 3`);
+  for (const userId of ["1", "2"]) await (await app.connect(userId)).close();
+  await expect(app.connect("3")).rejects.toThrow();
+  await expect(app.connect("anna")).rejects.toThrow();
+  await app.close();
+});
