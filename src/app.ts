@@ -275,7 +275,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   const figures = () => figuresOf({ ...parts, log: storage.log, bus: cluster.bus });
 
   function warn(error: unknown, message: string): void {
-    logger.warn({ error: String(error) }, message);
+    logger.warn({ err: error }, message);
   }
 
   const retention = new Retention({

@@ -182,7 +182,7 @@ export class Publisher {
   }
 
   #fail(batch: Waiting[], error: unknown): void {
-    if (!(error instanceof StorageUnavailable)) this.options.logger.error({ error: String(error) }, "append failed");
+    if (!(error instanceof StorageUnavailable)) this.options.logger.error({ err: error }, "append failed");
     for (const { reject } of batch) {
       reject(
         new ProtocolError("unavailable", "The event log is not available; try again with the same key.", {

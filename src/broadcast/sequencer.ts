@@ -217,7 +217,7 @@ export class Sequencer {
     } catch (error) {
       // The cursor stays where it is; the next repair comes to this topic again.
       this.#waiting.delete(topic);
-      this.options.logger.warn({ topic, error: String(error) }, "gap stays open until the log answers");
+      this.options.logger.warn({ topic, err: error }, "gap stays open until the log answers");
     }
   }
 

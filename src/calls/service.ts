@@ -25,7 +25,7 @@ export interface CallServiceDeps {
   /** Runs something once, later. @returns takes it back */
   after(delayMs: number, run: () => void): () => void;
   settings: CallSettings;
-  logger: Pick<Logger, "warn">;
+  logger: Pick<Logger, "info" | "warn">;
 }
 
 export interface CallStats {
@@ -70,6 +70,7 @@ export function createCallService(deps: CallServiceDeps): CallService {
   let cancelTimer: (() => void) | null = null;
   let round: Promise<void> = Promise.resolve();
   let running = false;
+  let waits = false;
 
   async function apply(callId: string, userIds: string[], event: CallEvent): Promise<Outcome> {
     const outcome = await registry.transact({ callId, userIds }, (calls) => {
@@ -144,21 +145,33 @@ export function createCallService(deps: CallServiceDeps): CallService {
 
   async function runDue(): Promise<void> {
     await deviceNews.repeat();
+    const refusals: ProtocolError[] = [];
+    const noteFailure = (error: unknown, message: string, callId?: string) => {
+      counts.dueFailures++;
+      if (error instanceof ProtocolError && error.code === "unavailable") refusals.push(error);
+      else logger.warn({ err: error, callId }, message);
+    };
     try {
       for (let batch = 0; batch < dueBatchesMax; batch++) {
         const callIds = await registry.takeDue(deps.now(), dueBatch);
         const results = await Promise.allSettled(callIds.map(workOn));
         for (const [index, result] of results.entries()) {
-          if (result.status === "fulfilled") continue;
-          counts.dueFailures++;
-          logger.warn({ err: result.reason, callId: callIds[index] }, "a call's deadline is left for later");
+          if (result.status === "rejected")
+            noteFailure(result.reason, "a call's deadline is left for later", callIds[index]);
         }
-        if (callIds.length < dueBatch) return;
+        if (callIds.length < dueBatch) break;
       }
     } catch (error) {
-      counts.dueFailures++;
-      logger.warn({ err: error }, "cannot tell which calls are due");
+      noteFailure(error, "cannot tell which calls are due");
     }
+    noteWaiting(refusals[0]);
+  }
+
+  /** While Redis is away or calls are put back every round is refused, which is no news after the first. */
+  function noteWaiting(refusal: ProtocolError | undefined): void {
+    if (refusal !== undefined && !waits) logger.warn({ reason: refusal.message }, "calls wait");
+    if (refusal === undefined && waits) logger.info("calls go on");
+    waits = refusal !== undefined;
   }
 
   function scheduleRound(): void {

@@ -75,7 +75,7 @@ async function start(file: string | undefined, io: CommandIo): Promise<Running> 
       .then(
         () => 0,
         (error) => {
-          logger.error({ error: String(error) }, "stopping failed");
+          logger.error({ err: error }, "stopping failed");
           return 1;
         },
       )
@@ -84,7 +84,7 @@ async function start(file: string | undefined, io: CommandIo): Promise<Running> 
   function reload(): void {
     app.reload().then(
       () => logger.info("certificates and keys read again"),
-      (error) => logger.error({ error: String(error) }, "certificates or keys could not be read; the former stay"),
+      (error) => logger.error({ err: error }, "certificates or keys could not be read; the former stay"),
     );
   }
   io.signals.onTerminate(terminate);

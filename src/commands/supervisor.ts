@@ -136,7 +136,7 @@ export class Supervisor {
       if (this.#port === null) throw error;
       // The system has no process or memory to spare right now: no reason to end those that run.
       const delay_ms = this.#startLater(place, failures + 1);
-      logger.error({ worker: place, error: String(error), delay_ms }, "a worker cannot be started and is tried again");
+      logger.error({ worker: place, err: error, delay_ms }, "a worker cannot be started and is tried again");
     }
   }
 

@@ -110,7 +110,7 @@ export class ReceiptRelay {
       return claimed.length;
     } catch (error) {
       // They stay unsent in the store; a later sweep takes them.
-      this.options.logger.warn({ error: String(error) }, "receipts wait until the log answers");
+      this.options.logger.warn({ err: error }, "receipts wait until the log answers");
       return 0;
     }
   }

@@ -111,7 +111,7 @@ class Drain {
       } catch (error) {
         this.#isOurTurn = false;
         // Said once, however long it lasts; entries stay where they are.
-        if (!isAway) logger.warn({ inbox: inbox.name, error: String(error) }, "ingest waits");
+        if (!isAway) logger.warn({ inbox: inbox.name, err: error }, "ingest waits");
         isAway = true;
         await pause(retryDelayMs, signal);
       }

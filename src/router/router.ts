@@ -144,9 +144,8 @@ export class Router {
       return new ProtocolError("unavailable", "The storage does not answer; try again.", { retryAfterMs: 1_000 });
     }
     // Peers learn nothing of our insides; the log has it once.
-    const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
     this.options.logger.error(
-      { connection_id: connection.connectionId, user_id: connection.userId, error: detail },
+      { connection_id: connection.connectionId, user_id: connection.userId, err: error },
       "handler failed",
     );
     return new ProtocolError("internal", "Something went wrong here.");

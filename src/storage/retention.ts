@@ -29,7 +29,7 @@ export class Retention {
     try {
       while ((await log.trim(policy)).more && !isEnding());
     } catch (error) {
-      logger.warn({ error: String(error) }, "retention waits until the log answers");
+      logger.warn({ err: error }, "retention waits until the log answers");
     }
     this.#isRunning = false;
   }

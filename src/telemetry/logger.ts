@@ -24,6 +24,30 @@ const lastFlushMsMax = 1_000;
 /** Paths whose values never appear in a line, whoever logs them. */
 const redacted = ["token", "content", "payload", "sdp", "authorization", "*.token", "*.content", "*.payload", "*.sdp"];
 
+/** Errors that say that something is away or refused: where they come from is no news. By name: they are of other rooms. */
+const expected: ReadonlySet<string> = new Set([
+  "StorageUnavailable",
+  "RedisUnavailable",
+  "ProtocolError",
+  "ConfigError",
+  "StartError",
+]);
+
+/** What of an error is in a line, under `err`: drivers hang commands and their arguments on theirs, which are nobody's business. */
+export function loggedError(error: unknown): Record<string, string> {
+  if (!(error instanceof Error)) return { message: String(error) };
+  const { name: type, message, stack, cause } = error;
+  const { code } = error as { code?: unknown };
+  if (expected.has(type)) return { type, message };
+  return {
+    type,
+    ...(typeof code === "string" ? { code } : {}),
+    message,
+    ...(stack === undefined ? {} : { stack }),
+    ...(cause === undefined ? {} : { cause: String(cause) }),
+  };
+}
+
 export function createLogSink({ level, format, bufferBytesMax = 1 << 20 }: LoggerOptions): LogSink {
   // Transports need a worker file of their own, which a compiled binary has not; the destination writes by itself.
   const destination = pino.destination({ dest: 1, sync: false, minLength: 4096, maxLength: bufferBytesMax });
@@ -38,6 +62,7 @@ export function createLogSink({ level, format, bufferBytesMax = 1 << 20 }: Logge
       timestamp: pino.stdTimeFunctions.isoTime,
       redact: { paths: redacted, censor: "[redacted]" },
       formatters: { level: (label) => ({ level: label }) },
+      serializers: { err: loggedError },
     },
     stream,
   );

@@ -24,7 +24,7 @@ export function createAdministration({ cluster, newId, logger, ...here }: Admini
     nodes,
     answers,
     newId,
-    onFault: (error, name) => logger.warn({ error: String(error), question: name }, "another node was not answered"),
+    onFault: (error, name) => logger.warn({ err: error, question: name }, "another node was not answered"),
   });
 
   let isClosing = false;
@@ -46,7 +46,7 @@ export function createAdministration({ cluster, newId, logger, ...here }: Admini
     try {
       await closeBlocked();
     } catch (error) {
-      logger.warn({ error: String(error) }, "who is blocked is not known yet");
+      logger.warn({ err: error }, "who is blocked is not known yet");
     } finally {
       isClosing = false;
     }

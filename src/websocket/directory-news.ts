@@ -59,7 +59,7 @@ export function followDirectory(options: DirectoryNewsOptions): () => void {
     try {
       await apply(change);
     } catch (error) {
-      logger.warn({ error: String(error), change: change.kind }, "a change of the directory waits");
+      logger.warn({ err: error, change: change.kind }, "a change of the directory waits");
       tryLater();
     }
   }

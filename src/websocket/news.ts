@@ -24,7 +24,7 @@ export interface NewsOptions {
 export function followNews(options: NewsOptions): void {
   const { cluster, sequencer, broadcaster, presence, typing, hub, logger } = options;
   const { bus } = cluster;
-  const warn = (message: string) => (error: unknown) => logger.warn({ error: String(error) }, message);
+  const warn = (message: string) => (error: unknown) => logger.warn({ err: error }, message);
 
   function onTopicMessage(message: TopicMessage): void {
     if (message.kind === "logged") return sequencer.accept(message.event, { exceptDevice: message.exceptDevice });

@@ -27,8 +27,7 @@ export async function startOperations(
       token,
       metrics,
       isLoopback,
-      onFault: (error) =>
-        logger.error({ error: error.stack ?? error.message }, "request to the internal listener failed"),
+      onFault: (error) => logger.error({ err: error }, "request to the internal listener failed"),
     }),
   );
   logger.info({ url: listener.url }, "metrics and console");

@@ -114,7 +114,7 @@ export class Server implements NativeTopics {
       maxRequestBodySize: 64 * 1024,
       fetch: (request, server) => this.#answer(request, server),
       error: (error) => {
-        this.options.logger.error({ error: error.stack ?? error.message }, "request failed");
+        this.options.logger.error({ err: error }, "request failed");
         return Response.json({ code: "internal", message: "Something went wrong here." }, { status: 500 });
       },
       websocket: this.#handlers,

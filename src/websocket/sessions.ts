@@ -254,7 +254,7 @@ export class Sessions {
   #giveUp(connection: Connection, error: unknown): void {
     const { connectionId, userId } = connection;
     this.options.logger.warn(
-      { connection_id: connectionId, user_id: userId, error: String(error) },
+      { connection_id: connectionId, user_id: userId, err: error },
       "could not settle a connection",
     );
     connection.close(CloseCode.internal, "could not settle in");
@@ -271,10 +271,7 @@ export class Sessions {
     const { calls, hub, logger, presence } = this.options;
     const { userId, deviceId, connectionId } = connection;
     const warn = (error: unknown) =>
-      logger.warn(
-        { connection_id: connectionId, user_id: userId, error: String(error) },
-        "clean-up of a connection failed",
-      );
+      logger.warn({ connection_id: connectionId, user_id: userId, err: error }, "clean-up of a connection failed");
     try {
       await presence.disconnect({ userId, deviceId, connectionId, clean });
       logger.debug({ connection_id: connectionId, user_id: userId, clean }, "disconnected");

@@ -74,7 +74,7 @@ export function createCallWorld(devices: Device[]): CallWorld {
       return () => timers.delete(run);
     },
     settings: callSettings,
-    logger: { warn: () => {} },
+    logger: { info: () => {}, warn: () => {} },
   });
   return {
     service,

@@ -9,7 +9,7 @@ const { TEST_CLUSTER_URL, ...env } = process.env;
 const { config } = await loadConfig({ env, cwd: process.cwd() });
 // The configuration refuses the two together, rightly: a file is shared by the processes of one machine only.
 config.cluster.url = TEST_CLUSTER_URL!;
-const { logger, flush } = createLogSink(config.log);
+const { logger } = createLogSink(config.log);
 const app = await startApp({ config, routes, logger, version: packageJson.version });
 logger.info({ url: `ws://127.0.0.1:${app.port}/ws` }, "listening");
-flush();
+logger.flush();

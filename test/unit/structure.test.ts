@@ -131,6 +131,11 @@ test("[STYLE] files stay short enough to be read at once", () => {
   expect(mended).toEqual([]);
 });
 
+test("[STYLE] an error in a log line is called err, whole, so that the log shows it in one way", () => {
+  const otherwise = /\.(debug|info|warn|error)\(\s*\{([^}]*,)?\s*error\s*[:,}]/;
+  expect(offenders(otherwise, () => false)).toEqual([]);
+});
+
 test("[STYLE] files and functions are called what they do", () => {
   const empty = /^(utils?|helpers?|misc|common|manage|process)$/i;
   const nameless = sources.filter((file) =>

@@ -179,7 +179,7 @@ export class RedisBus implements Bus {
     } catch (error) {
       // A newer node may say what this one does not understand.
       this.#malformed++;
-      this.options.logger.warn({ error: String(error) }, "a message of another node was not understood");
+      this.options.logger.warn({ err: error }, "a message of another node was not understood");
     }
   }
 

@@ -104,7 +104,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     for (const result of await Promise.allSettled(work)) {
       // While Redis is away that is said once, where it is noticed.
       if (result.status === "rejected" && commands.isReady)
-        logger.warn({ error: String(result.reason) }, "a heartbeat on Redis failed in part");
+        logger.warn({ err: result.reason }, "a heartbeat on Redis failed in part");
     }
   }
 

@@ -1,0 +1,59 @@
+/** Proves that a node says once that calls wait for Redis and once that they go on, however often it tries in between. */
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { resolve } from "node:path";
+import { Redis } from "ioredis";
+import { callsEpochKey } from "../../src/cluster/redis/keys.ts";
+import { type RedisServer, startRedis, until } from "../support/redis.ts";
+import { type LogLine, type Service, startService } from "../support/service.ts";
+
+setDefaultTimeout(60_000);
+
+let redis: RedisServer;
+let service: Service;
+
+beforeAll(async () => {
+  redis = await startRedis();
+  service = await startService({
+    entry: resolve(import.meta.dir, "../support/clustered-service.ts"),
+    env: { TEST_CLUSTER_URL: redis.url },
+    settings: { CLUSTER__HEARTBEAT: "200ms" },
+  });
+});
+afterAll(async () => {
+  await service?.stop();
+  await redis?.stop();
+});
+
+/** The lines from there on until calls go on again, which is told after some of the rounds in which they do not. */
+async function untilCallsGoOn(from: number): Promise<LogLine[]> {
+  const isAfter = (line: LogLine) => service.logs.indexOf(line) >= from;
+  await service.logged((line) => isAfter(line) && line.msg === "calls go on");
+  return service.logs.slice(from);
+}
+
+const isOfCalls = ({ msg }: LogLine) => /\bcalls?\b/.test(msg);
+
+test("[CALL2] that calls wait is said once, in one line, while nodes put back what Redis has lost", async () => {
+  const from = service.logs.length;
+  const operator = new Redis(redis.url);
+  // Before its first look a node knows of nothing that could be lost.
+  await until(async () => (await operator.exists(callsEpochKey)) === 1);
+  await operator.flushall();
+  operator.disconnect();
+  const lines = await untilCallsGoOn(from);
+  expect(lines.filter(isOfCalls)).toEqual([
+    expect.objectContaining({ level: "warn", msg: "calls wait", reason: "Calls are not available right now." }),
+    expect.objectContaining({ level: "info", msg: "calls go on" }),
+  ]);
+  expect(JSON.stringify(lines)).not.toContain("stack");
+});
+
+test("[CALL2] the same while Redis is away, also the second time", async () => {
+  const from = service.logs.length;
+  await redis.kill();
+  await service.logged((line) => service.logs.indexOf(line) >= from && line.msg === "calls wait");
+  await redis.restart();
+  const lines = await untilCallsGoOn(from);
+  expect(lines.filter(isOfCalls).map(({ msg }) => msg)).toEqual(["calls wait", "calls go on"]);
+  expect(JSON.stringify(lines)).not.toContain("stack");
+});
