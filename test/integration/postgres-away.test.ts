@@ -1,0 +1,112 @@
+/** Proves what the papers say of an outage of PostgreSQL: what goes on, what is `unavailable`, and that both are back after it. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { migrateStorage } from "../../src/storage/migrate.ts";
+import { Client } from "../support/client.ts";
+import { type PostgresServer, startPostgres } from "../support/postgres.ts";
+import { type Service, startService } from "../support/service.ts";
+
+let server: PostgresServer;
+let service: Service;
+beforeAll(async () => {
+  server = await startPostgres();
+  const url = await server.newDatabase();
+  await migrateStorage({ url, lockTimeoutMs: 10_000 });
+  // What has been asked for before stays known for all of the test.
+  service = await startService({ settings: { STORAGE__URL: url, DIRECTORY__CACHE_TTL: "1h" } });
+});
+afterAll(async () => {
+  await service?.stop();
+  await server?.stop();
+});
+
+const connect = (user_id: string) => Client.connect(service.url, { query: { user_id } });
+const sdp = "v=0";
+const callTo = (to_user_id: string) => ({ call_id: crypto.randomUUID(), to_user_id, media: "audio", sdp });
+
+/** Two users of one conversation, both of them live on it. */
+async function pair(conversationId: string, userIds: [string, string]): Promise<[Client, Client]> {
+  const clients = [await connect(userIds[0]), await connect(userIds[1])] as [Client, Client];
+  const topics = [`conversation:${conversationId}`, `typing:${conversationId}`];
+  // The first time it joins, the second time it is remembered as a member.
+  for (const client of [...clients, ...clients]) await client.ask("subscribe", { topics });
+  return clients;
+}
+
+test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
+  "[ENV4] [PUB1] [TYP1] [CALL3] [CALL4] [CON1] without PostgreSQL typing and calls that exist go on, the rest is unavailable",
+  async () => {
+    const [anna, ben] = await pair("c1", ["anna", "ben"]);
+    const [carl, dora] = await pair("c2", ["carl", "dora"]);
+    const [eve, finn] = await pair("c3", ["eve", "finn"]);
+    const shop = await Client.connect(service.url, { query: { user_id: "shop", roles: "service" } });
+    const { message_id } = await anna.ask("message.send", {
+      conversation_id: "c1",
+      client_message_id: "m1",
+      content: "hello",
+    });
+    await ben.next("message.new");
+    const [active, answered, cancelled] = [callTo("ben"), callTo("dora"), callTo("finn")];
+    await carl.ask("call.offer", answered);
+    await eve.ask("call.offer", cancelled);
+    await anna.ask("call.offer", active);
+    await ben.ask("call.answer", { call_id: active.call_id, sdp });
+
+    await server.halt();
+    const refused = async (client: Client, type: string, payload: object) => {
+      const reply = await client.request(type, payload);
+      return [type, reply.type, reply.payload.code];
+    };
+    const unavailable: [string, object][] = [
+      ["message.send", { conversation_id: "c1", client_message_id: "m2", content: "hello?" }],
+      ["mark.delivered", { conversation_id: "c1", message_ids: [message_id] }],
+      ["mark.read", { conversation_id: "c1", up_to_seq: 1 }],
+      ["history", { topic: "conversation:c1" }],
+      ["subscribe", { topics: ["conversation:c1"] }],
+      ["subscribe", { topics: ["presence:anna"] }],
+      ["ack", { cursor: 1 }],
+      ["presence.query", { user_ids: ["anna"] }],
+      ["presence.update", { status: "busy" }],
+      ["call.offer", callTo("anna")],
+    ];
+    for (const [type, payload] of unavailable)
+      expect(await refused(ben, type, payload)).toEqual([type, "error", "unavailable"]);
+    const event = { conversation_id: "c1", type: "poll.closed", payload: {} };
+    expect(await refused(shop, "publish", event)).toEqual(["publish", "error", "unavailable"]);
+    expect((await fetch(`${service.http}/ws?user_id=anna`, { headers: upgrade })).status).toBe(503);
+    expect((await fetch(`${service.http}/live`)).status).toBe(200);
+
+    await shop.ask("publish", { ...event, logged: false });
+    await ben.next("poll.closed");
+    await anna.ask("typing.start", { conversation_id: "c1" });
+    await ben.next("typing.start");
+    await anna.ask("typing.stop", { conversation_id: "c1" });
+    await ben.next("typing.stop");
+    await ben.ask("unsubscribe", { topics: ["typing:c1"] });
+    await ben.ask("subscribe", { topics: ["typing:c1"] });
+    await anna.ask("call.offer", { call_id: active.call_id, sdp });
+    await ben.next("call.offer");
+    await anna.ask("call.ice", { call_id: active.call_id, candidates: null });
+    await ben.next("call.ice");
+    await ben.ask("call.hangup", { call_id: active.call_id });
+    await anna.next("call.ended");
+    await dora.ask("call.answer", { call_id: answered.call_id, sdp });
+    await carl.next("call.answer");
+    await eve.ask("call.hangup", { call_id: cancelled.call_id });
+    await finn.next("call.ended");
+
+    await server.resume();
+    const again = async () => (await anna.request("presence.query", { user_ids: ["anna"] })).type;
+    while ((await again()) === "error");
+    await anna.ask("call.offer", callTo("ben"));
+    // What could not be logged then is logged now.
+    await finn.next("call.ended", (_, { topic }) => topic === "user:finn");
+  },
+  60_000,
+);
+
+const upgrade = {
+  connection: "upgrade",
+  upgrade: "websocket",
+  "sec-websocket-version": "13",
+  "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+};
