@@ -84,8 +84,8 @@ export interface PresenceRegistry {
   devicesOf(userIds: string[]): Promise<Map<string, DevicePresence[]>>;
   /** Takes away the devices of dead nodes; each user who is left without any is returned to one caller only. */
   sweep(): Promise<string[]>;
-  /** Whether `devicesOf` has just spoken for all nodes; false while others cannot be asked. Without it: always. */
-  isWhole?(): boolean;
+  /** Whether `devicesOf` has just spoken of these for all nodes; false while others cannot be asked. Without it: always. */
+  isWhole?(userIds: string[]): boolean;
   /** Called with the users of whom devices had been lost, or taken for gone, and are there again. */
   onRestored?(listener: (userIds: string[]) => void): void;
   /** Called with devices of this node that have a newer connection on another one, where it was not told in time [CON3]. */

@@ -143,18 +143,18 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     retelling.add([userId]);
   }
 
-  function refuseUnlessWhole(): void {
-    if (registry.isWhole?.() === false) throw new Error("the cluster's devices cannot be read");
+  function refuseUnlessWhole(userIds: string[]): void {
+    if (registry.isWhole?.(userIds) === false) throw new Error("the cluster's devices cannot be read");
   }
 
   const retelling = createRetelling({
     tell: (userId) =>
       turns.inTurn(userId, async () => {
-        refuseUnlessWhole();
+        refuseUnlessWhole([]);
         const stored = await statuses.get([userId]);
         // The devices last, and only where the whole cluster's are known: what is told now, nobody corrects.
         const devices = await registry.devicesOf([userId]);
-        refuseUnlessWhole();
+        refuseUnlessWhole([userId]);
         announcer.announceAgain(userId, shownToOthers(devices.get(userId) ?? [], stored.get(userId)?.status ?? null));
       }),
     now,

@@ -115,6 +115,35 @@ test("[LOG3] [LOG4] [CALL] [PRE4] without Redis the log delivers, calls are unav
   expect(eve.all("message.new").map(({ seq }) => seq)).toEqual(Array.from({ length: 11 }, (_, at) => at + 1));
 });
 
+test("[PRE4] [PRE5] without Redis nobody on another node is said to be offline since some time, and the truth is told after", async () => {
+  const { ids, members } = await gather(n1, n2);
+  const [anna, ben] = members as [Client, Client];
+  const [annaId, benId] = ids as [string, string];
+  // Once seen, so that there is a moment of it to be told.
+  await ben.close();
+  await anna.next("presence.offline", isOf(benId));
+  await connect(n2, benId);
+  await anna.next("presence.online", isOf(benId));
+  await stage.redis[0]!.kill();
+  await allUnready();
+
+  const refused = await anna.request("presence.query", { user_ids: [annaId, benId] });
+  expect(refused).toMatchObject({ type: "error", payload: { code: "unavailable", retryable: true } });
+  const { users } = await anna.ask("presence.query", { user_ids: [annaId] });
+  expect(users).toEqual([{ user_id: annaId, status: "online" }]);
+  const topic = `presence:${benId}`;
+  const late = await connect(n1, annaId);
+  const { topics } = await late.ask("subscribe", { topics: [topic] });
+  expect(topics).toEqual([{ topic, snapshot: { presence: { user_id: benId, status: "offline" } } }]);
+
+  await stage.redis[0]!.restart();
+  await late.next("presence.update", ({ user_id, status }) => user_id === benId && status === "online");
+  expect((await late.ask("presence.query", { user_ids: [benId] })).users).toEqual([
+    { user_id: benId, status: "online" },
+  ]);
+  await stage.whole();
+});
+
 test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
   "[LOG1] [LOG2] [TYP1] [CALL3] [PRE2] [END2] without PostgreSQL what is logged waits for its sender, what is not goes on",
   async () => {

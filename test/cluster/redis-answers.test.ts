@@ -68,6 +68,34 @@ test("[PRE2] what a device says of itself is not lost with what Redis held, thou
   expect(await registry.update({ ...device("d2"), status: "busy" })).toBe(false);
 });
 
+test("[PRE4] of users in a part of Redis that cannot be read it is known that not all is known, of others nothing changes", async () => {
+  const call = commands.call.bind(commands);
+  commands.call = async (command, ...given) => {
+    if (command === "hvals" && String(given[0]).endsWith(":ann")) throw new RedisUnavailable("CLUSTERDOWN");
+    return call(command, ...given);
+  };
+  await registry.devicesOf(["ann", "bob"]);
+  expect([registry.isWhole(["ann", "bob"]), registry.isWhole(["ann"]), registry.isWhole(["bob"])]).toEqual([
+    false,
+    false,
+    true,
+  ]);
+  commands.call = call;
+  await registry.devicesOf(["ann"]);
+  expect(registry.isWhole(["ann", "bob"])).toBe(true);
+});
+
+test("[PRE3] a status told while Redis does not answer is put back as one that others may not know of", async () => {
+  await registry.add(device("d1"), 10);
+  await registry.noteUntold({ ...device("d1"), isUntold: true });
+  losing = 1;
+  await expect(registry.noteUntold({ ...device("d1"), isUntold: false })).rejects.toThrow("not available");
+  await registry.restore();
+  expect((await registry.devicesOf(["ann"])).get("ann")).toEqual([{ ...device("d1"), untold: true }]);
+  await registry.noteUntold({ ...device("d1"), isUntold: false });
+  expect((await registry.devicesOf(["ann"])).get("ann")).toEqual([device("d1")]);
+});
+
 test("[ADM1] a block that is made longer while a heartbeat looks at it is remembered as it is now", async () => {
   const epoch = new Epoch({ commands, key: blocksEpochKey, newMark: () => "mark" });
   const blocks = new RedisBlockList({ commands, epoch, now: () => 0, rememberedMax: 10, settlingMs: 0 });

@@ -202,8 +202,9 @@ test("[LOG3] [END2] without Redis messages still cross, new people come and go, 
 
   await redis.restart();
   await until(async () => (await isReady(one)) && (await isReady(other)));
+  // Unavailable for as long as this node puts back what Redis has lost.
   const statusOf = async (userId: string) =>
-    (await anna.ask("presence.query", { user_ids: [userId] })).users[0].status as string;
+    (await anna.request("presence.query", { user_ids: [userId] })).payload.users?.[0].status as string | undefined;
   await until(async () => (await statusOf(ids.ben)) === "online");
   await until(async () => (await statusOf(leavingId)) === "offline");
   await ben.ask("typing.start", { conversation_id: c });

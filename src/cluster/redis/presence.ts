@@ -35,6 +35,8 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   readonly #own = new OwnDevices();
   /** Buckets that are looked through at the next heartbeat. A doubt that comes up meanwhile is another one. */
   readonly #doubtful = new Map<number, Doubt>();
+  /** Buckets that could not be read when they were last: of a Redis Cluster one part alone may be away. */
+  readonly #unread = new Set<number>();
   /** Users swept whom nobody has been told of yet: Redis names them once only. */
   #lost: string[] = [];
   #onRestored: (userIds: string[]) => void = () => {};
@@ -196,8 +198,9 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     );
   }
 
-  isWhole(): boolean {
-    return this.options.commands.isReady && !this.#doubtful.values().some(({ mayLack }) => mayLack);
+  isWhole(userIds: string[]): boolean {
+    if (!this.options.commands.isReady || this.#doubtful.values().some(({ mayLack }) => mayLack)) return false;
+    return !userIds.some((userId) => this.#unread.has(bucketOf(userId)));
   }
 
   recheck(): void {
@@ -220,10 +223,14 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   }
 
   async #devicesOf(userId: string): Promise<DevicePresence[]> {
+    const bucket = bucketOf(userId);
     try {
-      return ((await this.options.commands.call("hvals", devicesKey(userId))) as string[]).map(readEntry);
+      const texts = (await this.options.commands.call("hvals", devicesKey(userId))) as string[];
+      this.#unread.delete(bucket);
+      return texts.map(readEntry);
     } catch (error) {
       if (!(error instanceof RedisUnavailable)) throw error;
+      this.#unread.add(bucket);
       return this.#own.ofUser(userId).map((entry) => ({ ...entry }));
     }
   }
