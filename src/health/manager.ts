@@ -104,10 +104,18 @@ export function createHealthManager(options: HealthManagerOptions): HealthManage
   };
 }
 
+/** Errors that one is wrapped in, at most. */
+const causesMax = 4;
+
 /** What a driver says may hold addresses and credentials: the public reads its code, the log reads it all. */
 function publicText(error: unknown): string {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
-  return typeof code === "string" && /^[A-Z0-9_]{1,64}$/.test(code) ? `failed: ${code}` : "failed";
+  let at = error;
+  for (let depth = 0; depth <= causesMax && at instanceof Error; depth++) {
+    const code = "code" in at ? at.code : undefined;
+    if (typeof code === "string" && /^[A-Z0-9_]{1,64}$/.test(code)) return `failed: ${code}`;
+    at = at.cause;
+  }
+  return "failed";
 }
 
 function runAfter(delayMs: number, run: () => void): () => void {

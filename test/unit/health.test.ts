@@ -2,12 +2,14 @@
 import { describe, expect, test } from "bun:test";
 import pino from "pino";
 import { createLocalCluster } from "../../src/cluster/local/cluster.ts";
+import { createRedisCluster } from "../../src/cluster/redis/cluster.ts";
 import { type Checker, clusterChecker, storageChecker } from "../../src/health/checkers.ts";
 import { createHealthHandler } from "../../src/health/handler.ts";
 import { createHealthManager } from "../../src/health/manager.ts";
 import { StorageUnavailable } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { createCallsUnderWay } from "../support/calls-under-way.ts";
+import { freePorts } from "../support/free-ports.ts";
 import { createHandClock } from "../support/hand-clock.ts";
 
 function managerOf(checkers: Checker[]) {
@@ -53,6 +55,34 @@ describe("the manager", () => {
     };
     const { manager } = managerOf([{ name: "storage", check }]);
     expect((await manager.report()).checks.storage).toMatchObject({ status: "down", error: "failed" });
+  });
+
+  test("[END2] of what an engine's trouble comes is told by its code, however it was wrapped", async () => {
+    const cause = Object.assign(new Error("connect ECONNREFUSED 10.0.0.5:5432"), { code: "ECONNREFUSED" });
+    const check = async () => {
+      throw new StorageUnavailable("PostgreSQL: connect ECONNREFUSED 10.0.0.5:5432", { cause });
+    };
+    const circular: Error = new Error("of itself");
+    circular.cause = circular;
+    const { manager } = managerOf([
+      { name: "storage", check },
+      { name: "circular", check: () => Promise.reject(circular) },
+    ]);
+    expect((await manager.report()).checks).toMatchObject({
+      storage: { status: "down", error: "failed: ECONNREFUSED" },
+      circular: { status: "down", error: "failed" },
+    });
+  });
+
+  test("[END2] a Redis that refuses connections is told as that", async () => {
+    const [port] = await freePorts(1);
+    const logger = pino({ level: "silent" });
+    const url = `redis://127.0.0.1:${port}`;
+    const cluster = createRedisCluster({ url, nodeId: "n1", version: "0.0.0", now: Date.now, logger });
+    await cluster.start().catch(() => {});
+    const { manager } = managerOf([clusterChecker(cluster)]);
+    expect((await manager.report()).checks.cluster).toMatchObject({ status: "down", error: "failed: ECONNREFUSED" });
+    await cluster.stop();
   });
 
   test("[END2] a checker that throws is down like one that rejects", async () => {

@@ -58,6 +58,7 @@ export class Commands {
     client.on("ready", () => {
       if (this.#state === "stopped") return;
       this.#state = "ready";
+      this.#lastError = null;
       logger.info("Redis is here");
       for (const listener of this.#readyListeners) listener();
     });
@@ -100,7 +101,7 @@ export class Commands {
   async call(command: string, ...args: (string | number)[]): Promise<unknown> {
     const { client } = this.options;
     const repliesBefore = this.#replies;
-    if (!this.isReady) throw new RedisUnavailable("away");
+    if (!this.isReady) throw new RedisUnavailable(this.#lastError ?? "away");
     try {
       const reply = await client.call(command, ...args);
       this.#replies++;
