@@ -7,6 +7,7 @@ import { type Key, keysByName } from "./keys.ts";
 import { type Config, configSchema } from "./schema.ts";
 import { type Env, type Gathered, gatherEnvironment, gatherFile, type Setting } from "./sources.ts";
 import { shown } from "./text.ts";
+import { faultyFrom, type Repeated, repeatedKeys } from "./yaml.ts";
 
 export interface LoadedConfig {
   config: Config;
@@ -43,9 +44,17 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   const file = named ?? ((await Bun.file(resolve(cwd, usualFile)).exists()) ? usualFile : null);
   const namedBy = options.file !== undefined ? "--config" : "WS_CONFIG";
   const read =
-    file === null ? { tree: null } : await readTree(file, { cwd, origin: named === undefined ? file : namedBy });
+    file === null
+      ? { tree: null, repeated: [] }
+      : await readTree(file, { cwd, origin: named === undefined ? file : namedBy });
   if ("fault" in read) gathered.faults.push(read.fault);
-  else gatherFile(gathered, { tree: read.tree, file: file ?? "", env });
+  else {
+    gatherFile(gathered, { tree: read.tree, file: file ?? "", env });
+    for (const { path, lines } of read.repeated) {
+      const expected = `stands more than once, in ${lines.length > 1 ? "lines" : "line"} ${lines.join(" and ")}`;
+      gathered.faults.push({ path: path.join("."), value: null, expected, origin: file ?? "" });
+    }
+  }
   gatherEnvironment(gathered, env);
 
   const { settings, faults } = gathered;
@@ -75,7 +84,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
 async function readTree(
   file: string,
   { cwd, origin }: { cwd: string; origin: string },
-): Promise<{ tree: unknown } | { fault: Fault }> {
+): Promise<{ tree: unknown; repeated: Repeated[] } | { fault: Fault }> {
   const fault = (expected: string) => ({ fault: { path: file, value: null, expected, origin } });
   let text: string;
   try {
@@ -87,9 +96,11 @@ async function readTree(
     return fault(code === "ENOENT" ? "is not there" : `cannot be read (${code ?? error})`);
   }
   try {
-    return { tree: Bun.YAML.parse(text) };
+    return { tree: Bun.YAML.parse(text), repeated: repeatedKeys(text) };
   } catch (error) {
-    return fault(`is not YAML: ${error instanceof Error ? error.message : error}`);
+    const from = faultyFrom(text);
+    const where = from === null ? "" : `, and the fault is in line ${from} or below`;
+    return fault(`is not YAML${where}: ${error instanceof Error ? error.message : error}`);
   }
 }
 
