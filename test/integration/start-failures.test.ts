@@ -103,6 +103,8 @@ test("Redis that refuses, or wants another password, is told by cluster.url and 
   const gone = await refusalOf({ STORAGE__URL: url, CLUSTER__URL: `redis://:hunter2@127.0.0.1:${port}` });
   expect(gone).toStartWith(`cluster.url: redis://:********@127.0.0.1:${port} cannot be used: Redis is not available: `);
   expect(gone).toContain("ECONNREFUSED");
+  const two = await refusalOf({ STORAGE__URL: url, CLUSTER__URL: "redis://:hunter2@h1,h2" });
+  expect(two).toBe("cluster.url: redis:// takes one host");
   const wrong = await refusalOf({ STORAGE__URL: url, CLUSTER__URL: `redis://:hunter2@127.0.0.1:${redis.port}` });
   expect(wrong).toMatch(/^cluster\.url: redis:\/\/:\*+@127\.0\.0\.1:\d+ cannot be used: .*WRONGPASS/);
 });

@@ -1,4 +1,5 @@
 /** Where Redis is, as `cluster.url` says it: one server, a master that Sentinels know, or a Redis Cluster. */
+import { StartError } from "../../config/faults.ts";
 
 export interface Endpoint {
   host: string;
@@ -41,7 +42,7 @@ export function reached({ host, port }: Endpoint, natMap: NatMap): Endpoint {
  * `redis+cluster://host:port,…`; user and password stand before an `@`. `?tls=true` encrypts the last two, and
  * `?sentinel_password=` is for the Sentinels themselves. `natMap` has
  * `host:port` by `host:port`: where servers are reached that announce another address.
- * @throws Error where the text is none of them; the message never holds the text, which may hold a password
+ * @throws StartError where the text is none of them; the message never holds the text, which may hold a password
  */
 export function parseRedisUrl(url: string, natMap: Readonly<Record<string, string>> = {}): RedisAddress {
   const [, scheme, credentials, hosts = "", path = "", query] = pattern.exec(url) ?? [];
@@ -54,11 +55,11 @@ export function parseRedisUrl(url: string, natMap: Readonly<Record<string, strin
     case "redis":
     case "rediss": {
       const [endpoint, ...others] = readEndpoints(hosts, 6379);
-      if (endpoint === undefined || others.length > 0) throw new Error("cluster.url: redis:// takes one host");
+      if (endpoint === undefined || others.length > 0) throw new StartError("cluster.url", "redis:// takes one host");
       return { ...access, kind: "single", endpoint, database: readDatabase(first) };
     }
     case "redis+sentinel":
-      if (first === "") throw new Error("cluster.url: redis+sentinel:// needs the master's name as its path");
+      if (first === "") throw new StartError("cluster.url", "redis+sentinel:// needs the master's name as its path");
       return {
         ...access,
         kind: "sentinel",
@@ -68,10 +69,11 @@ export function parseRedisUrl(url: string, natMap: Readonly<Record<string, strin
         database: readDatabase(second ?? ""),
       };
     case "redis+cluster":
-      if (path !== "") throw new Error("cluster.url: redis+cluster:// takes no path: a Redis Cluster has one database");
+      if (path !== "")
+        throw new StartError("cluster.url", "redis+cluster:// takes no path: a Redis Cluster has one database");
       return { ...access, kind: "cluster", endpoints: readEndpoints(hosts, 6379) };
     default:
-      throw new Error("cluster.url: must be redis://, rediss://, redis+sentinel:// or redis+cluster://");
+      throw new StartError("cluster.url", "must be redis://, rediss://, redis+sentinel:// or redis+cluster://");
   }
 }
 
@@ -85,7 +87,7 @@ function readCredentials(text: string | undefined): [string | undefined, string 
 function readEndpoints(hosts: string, defaultPort: number): Endpoint[] {
   return hosts.split(",").map((text) => {
     const endpoint = readEndpoint(text.trim(), defaultPort);
-    if (endpoint === null) throw new Error("cluster.url: hosts are host:port");
+    if (endpoint === null) throw new StartError("cluster.url", "hosts are host:port");
     return endpoint;
   });
 }
@@ -100,7 +102,7 @@ function readEndpoint(text: string, defaultPort: number): Endpoint | null {
 function readNatMap(natMap: Readonly<Record<string, string>>): NatMap {
   const entries = Object.entries(natMap).map(([announced, address]) => {
     const [from, to] = [announced, address].map((text) => readEndpoint(text, 6379));
-    if (!from || !to) throw new Error("cluster.nat_map: must be host:port by host:port");
+    if (!from || !to) throw new StartError("cluster.nat_map", "must be host:port by host:port");
     return [`${from.host}:${from.port}`, to] as const;
   });
   return new Map(entries);
@@ -108,6 +110,6 @@ function readNatMap(natMap: Readonly<Record<string, string>>): NatMap {
 
 function readDatabase(text: string): number {
   if (text === "") return 0;
-  if (!/^\d{1,4}$/.test(text)) throw new Error("cluster.url: a database is a number");
+  if (!/^\d{1,4}$/.test(text)) throw new StartError("cluster.url", "a database is a number");
   return Number(text);
 }
