@@ -1,5 +1,6 @@
 /** Makes or upgrades the schema of the configured storage, and says what it did. */
 import { loadConfig } from "../config/loader.ts";
+import { maskUrl } from "../config/text.ts";
 import { migrateStorage } from "../storage/migrate.ts";
 import type { Migration } from "../storage/ports.ts";
 import type { Command } from "./command.ts";
@@ -14,8 +15,7 @@ export const migrate: Command = {
   async run(args, io) {
     const { config } = await loadConfig({ file: args.value("config"), env: io.env, cwd: io.cwd });
     const { url, query_timeout: lockTimeoutMs } = config.storage;
-    // A password is nobody's business.
-    const where = url.replace(/\/\/[^/@]*@/, "//");
+    const where = maskUrl(url);
     try {
       io.stdout.write(`${where}: ${outcome(await migrateStorage({ url, lockTimeoutMs }))}\n`);
       return 0;

@@ -65,6 +65,10 @@ test("PostgreSQL that refuses is told by storage.url, without its password", asy
   expect(refusal).toContain("ECONNREFUSED");
   const nobody = await refusalOf({ STORAGE__URL: `postgres://app:hunter2@127.0.0.1:${port}:1/chat` });
   expect(nobody).toStartWith("storage.url: postgres://app:********@127.0.0.1:");
+  const unescaped = `postgres://app:hunter1/hunter2@127.0.0.1:${port}/chat`;
+  expect((await run("migrate", { STORAGE__URL: unescaped })).stderr).toStartWith(
+    `postgres://app:********@127.0.0.1:${port}/chat: not migrated: `,
+  );
 });
 
 test("a database without the schema, with another one's, or that may not be read is told with what to do", async () => {
@@ -103,6 +107,9 @@ test("Redis that refuses, or wants another password, is told by cluster.url and 
   const gone = await refusalOf({ STORAGE__URL: url, CLUSTER__URL: `redis://:hunter2@127.0.0.1:${port}` });
   expect(gone).toStartWith(`cluster.url: redis://:********@127.0.0.1:${port} cannot be used: Redis is not available: `);
   expect(gone).toContain("ECONNREFUSED");
+  const sentinels = `redis+sentinel://127.0.0.1:${port}`;
+  const unwatched = await refusalOf({ STORAGE__URL: url, CLUSTER__URL: `${sentinels}/main` });
+  expect(unwatched).toMatch(/^cluster\.url: .*All sentinels are unreachable/);
   const two = await refusalOf({ STORAGE__URL: url, CLUSTER__URL: "redis://:hunter2@h1,h2" });
   expect(two).toBe("cluster.url: redis:// takes one host");
   const wrong = await refusalOf({ STORAGE__URL: url, CLUSTER__URL: `redis://:hunter2@127.0.0.1:${redis.port}` });

@@ -86,6 +86,10 @@ export class Commands {
       // A reason is told before the end that it leads to.
       const refuse = () => reject(new RedisUnavailable(this.#lastError ?? "connection closed"));
       for (const event of ["close", "end"]) client.once(event, refuse);
+      // Where no Sentinel answers, they are asked for ever, and nothing is closed meanwhile.
+      client.on("error", (error: Error) => {
+        if (error.message.startsWith("All sentinels are unreachable")) refuse();
+      });
       // That it resolves says nothing: where a Redis Cluster is found and is not up, it is left open for ever.
       client.connect().catch(refuse);
     });
