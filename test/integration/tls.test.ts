@@ -112,9 +112,10 @@ test("a broken new certificate keeps the former", async () => {
   const shown = await shownName();
   const cert = join(certificates, "cert.pem");
   writeFileSync(cert, "not a certificate\n");
-  const { level, error } = await reread();
+  const { level, err } = await reread();
   expect(level).toBe("error");
-  expect(error).toContain(`server.tls.cert_file: "${cert}" must be a PEM file with a certificate`);
+  const message = expect.stringContaining(`server.tls.cert_file: "${cert}" must be a PEM file with a certificate`);
+  expect(err).toEqual({ type: "ConfigError", message });
   expect(await shownName()).toBe(shown);
 
   rmSync(join(certificates, "key.pem"));
