@@ -7,7 +7,7 @@ import { type Key, keysByName } from "./keys.ts";
 import { type Config, configSchema } from "./schema.ts";
 import { type Env, type Gathered, gatherEnvironment, gatherFile, type Setting } from "./sources.ts";
 import { shown } from "./text.ts";
-import { faultyFrom, type Repeated, repeatedKeys } from "./yaml.ts";
+import { parseYaml } from "./yaml.ts";
 
 export interface LoadedConfig {
   config: Config;
@@ -44,17 +44,9 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   const file = named ?? ((await Bun.file(resolve(cwd, usualFile)).exists()) ? usualFile : null);
   const namedBy = options.file !== undefined ? "--config" : "WS_CONFIG";
   const read =
-    file === null
-      ? { tree: null, repeated: [] }
-      : await readTree(file, { cwd, origin: named === undefined ? file : namedBy });
-  if ("fault" in read) gathered.faults.push(read.fault);
-  else {
-    gatherFile(gathered, { tree: read.tree, file: file ?? "", env });
-    for (const { path, lines } of read.repeated) {
-      const expected = `stands more than once, in ${lines.length > 1 ? "lines" : "line"} ${lines.join(" and ")}`;
-      gathered.faults.push({ path: path.join("."), value: null, expected, origin: file ?? "" });
-    }
-  }
+    file === null ? { tree: null } : await readTree(file, { cwd, origin: named === undefined ? file : namedBy });
+  if ("faults" in read) gathered.faults.push(...read.faults);
+  else gatherFile(gathered, { tree: read.tree, file: file ?? "", env });
   gatherEnvironment(gathered, env);
 
   const { settings, faults } = gathered;
@@ -67,7 +59,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   const first = v.safeParse(configSchema, treeOf(settings, faulty));
   if (!first.success) for (const fault of schemaFaults(first.issues, settings, faulty)) faults.push(fault);
   // What the file would have said is unknown: rules that join settings would only mislead.
-  if (!("fault" in read))
+  if (!("faults" in read))
     faults.push(...(await brokenRules(settings, { faulty: withSections(faulty, settings), cwd, checksFiles })));
   if (!first.success || faults.length > 0) throw new ConfigError(faults);
 
@@ -84,24 +76,20 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
 async function readTree(
   file: string,
   { cwd, origin }: { cwd: string; origin: string },
-): Promise<{ tree: unknown; repeated: Repeated[] } | { fault: Fault }> {
-  const fault = (expected: string) => ({ fault: { path: file, value: null, expected, origin } });
+): Promise<{ tree: unknown } | { faults: Fault[] }> {
+  const fault = (expected: string) => ({ path: file, value: null, expected, origin });
   let text: string;
   try {
     const source = Bun.file(resolve(cwd, file));
-    if (source.size > fileBytesMax) return fault("is larger than 1 MiB");
+    if (source.size > fileBytesMax) return { faults: [fault("is larger than 1 MiB")] };
     text = await source.text();
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    return fault(code === "ENOENT" ? "is not there" : `cannot be read (${code ?? error})`);
+    return { faults: [fault(code === "ENOENT" ? "is not there" : `cannot be read (${code ?? error})`)] };
   }
-  try {
-    return { tree: Bun.YAML.parse(text), repeated: repeatedKeys(text) };
-  } catch (error) {
-    const from = faultyFrom(text);
-    const where = from === null ? "" : `, and the fault is in line ${from} or below`;
-    return fault(`is not YAML${where}: ${error instanceof Error ? error.message : error}`);
-  }
+  const read = await parseYaml(text);
+  if ("value" in read) return { tree: read.value };
+  return { faults: read.faults.map(({ line, reason }) => fault(`is not YAML in line ${line}: ${reason}`)) };
 }
 
 /** The settings as the nested mapping that the schema reads, without the faulty ones. */

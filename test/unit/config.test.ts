@@ -321,9 +321,7 @@ describe("the file", () => {
   });
 
   test("that is no YAML, or no mapping, is a fault", async () => {
-    expect((await faultsOf(load("a: [1\nb: : :")))[0]!.expected).toStartWith(
-      "is not YAML, and the fault is in line 1 or below: ",
-    );
+    expect((await faultsOf(load("a: [1\nb: : :")))[0]!.expected).toBe("is not YAML in line 2: bad indent");
     expect((await faultsOf(load("- a\n- b")))[0]!.expected).toBe("must be a mapping of sections");
     expect((await load("")).config.server.port).toBe(8086);
     expect((await load("server:\n# all of it is commented out\n")).config.server.port).toBe(8086);
