@@ -93,8 +93,13 @@ test("[END2] [PRE1] one master of a Redis Cluster goes and comes back empty: wha
     await until(async () => (await other.presence.stats()).devices === users.length);
     expect((await other.presence.devicesOf(users)).size).toBe(users.length);
     const heard = record(other.bus);
-    for (const userId of users) one.bus.publish(`typing:${userId}`, typing(`typing:${userId}`, "after"));
-    await heard.count(users.length);
+    // What is said while the last link comes back may be lost: it is said until it is heard.
+    await until(async () => {
+      const topics = new Set(heard.topics.map((message) => (message.kind === "ephemeral" ? message.topic : "")));
+      const unheard = users.map((userId) => `typing:${userId}`).filter((topic) => !topics.has(topic));
+      for (const topic of unheard) one.bus.publish(topic, typing(topic, "after"));
+      return unheard.length === 0;
+    });
   } finally {
     await close();
     await group.stop();
