@@ -3,7 +3,7 @@ import type { Cluster, Redis } from "ioredis";
 import type { Logger } from "../../telemetry/logger.ts";
 import type { Bus, ControlMessage, TopicMessage } from "../ports.ts";
 import type { RedisAddress } from "./address.ts";
-import type { Commands } from "./commands.ts";
+import { type Commands, RedisUnavailable } from "./commands.ts";
 import { buckets, controlChannel, echoChannel, topicChannel } from "./keys.ts";
 import { SubscriberLinks } from "./subscriber-links.ts";
 
@@ -120,17 +120,17 @@ export class RedisBus implements Bus {
     this.#onGap = listener;
   }
 
-  /** Rejects unless every connection is up and hears what this node says to itself; one that does not is made anew. */
+  /** @throws RedisUnavailable unless every connection is up and hears what this node says to itself; one that does not is made anew */
   async probe(): Promise<void> {
     const startedAt = this.options.now();
     const links = this.#links.all();
-    if (links.length === 0) throw new Error("the bus is not connected");
+    if (links.length === 0) throw new RedisUnavailable("the bus is not connected");
     await Promise.all(
       links.map(async ({ link, bucket }) => {
         await link.ping();
         if (await this.#echo(bucket)) return;
         link.noteDeaf();
-        throw new Error("the bus is deaf: it does not hear what this node says to itself");
+        throw new RedisUnavailable("the bus does not hear what this node says to itself");
       }),
     );
     this.#soundAt = startedAt;

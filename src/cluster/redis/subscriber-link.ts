@@ -1,6 +1,7 @@
 /** One connection that hears channels: subscribes in shares, again after every reconnect, and notices when it is deaf. */
 
 import type { Redis } from "ioredis";
+import { RedisUnavailable } from "./commands.ts";
 import { keepConnecting } from "./connection.ts";
 import { bucketOfChannel } from "./keys.ts";
 
@@ -89,13 +90,13 @@ export class SubscriberLink {
     return taken;
   }
 
-  /** Rejects where nothing comes back in time; the connection is then made anew. */
+  /** @throws RedisUnavailable where nothing comes back in time; the connection is then made anew */
   async ping(): Promise<void> {
     try {
       await this.options.redis.ping();
     } catch (error) {
       this.#renew();
-      throw error;
+      throw new RedisUnavailable(error);
     }
   }
 
