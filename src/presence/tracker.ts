@@ -36,9 +36,19 @@ export interface PresenceTrackerDeps {
   logger: Logger;
 }
 
+export interface Entered {
+  accepted: boolean;
+  /** The entry of the same device whose place it has taken. */
+  replaced: DevicePresence | null;
+}
+
 export interface PresenceTracker extends Questions {
-  /** A device is here. Refused (`accepted: false`) where its user has `max_devices` others on the whole cluster [LIM]. */
-  connect(place: Place): Promise<{ accepted: boolean; replaced: DevicePresence | null }>;
+  /**
+   * A device is here. Refused (`accepted: false`) where its user has `max_devices` others on the whole cluster [LIM].
+   * @param isGone whether the connection has ended meanwhile: then nothing is done
+   * @returns null where it had ended before it was entered
+   */
+  connect(place: Place, isGone?: () => boolean): Promise<Entered | null>;
   /** A connection is gone. `clean`: closed with 1000 or 1001, which counts at once [PRE1]. Never rejects. */
   disconnect(departure: Place & { clean: boolean }): Promise<void>;
   /**
@@ -215,9 +225,11 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     if (change.after.devices.length > 0) await announcer.announce({ userId, ...change });
   }
 
-  async function connect(place: Place) {
+  async function connect(place: Place, isGone: () => boolean): Promise<Entered | null> {
     const { userId, deviceId, connectionId } = place;
     const before = await presenceOf(userId);
+    // Its client may have come to another node since: that one must not be taken for the older one [CON3].
+    if (isGone()) return null;
     const known = before.devices.find((device) => device.deviceId === deviceId);
     // A device that comes back is what it was: its reconnect is not seen.
     const status = known?.status ?? "online";
@@ -290,7 +302,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
   const sweep = createSweep({ registry, statuses, announcer, turns, presenceOf, noteLastSeen, now, timers, logger });
 
   return {
-    connect: (place) => turns.inTurn(place.userId, () => connect(place)),
+    connect: (place, isGone = () => false) => turns.inTurn(place.userId, () => connect(place, isGone)),
     disconnect({ userId, deviceId, connectionId, clean }) {
       return departures.add({ userId, deviceId, connectionId }, clean ? 0 : settings.offline_grace);
     },

@@ -157,7 +157,9 @@ export class Sessions {
     const { deviceId, connectionId } = connection;
     const { userId } = session;
     connection.state = "authenticating";
-    const { accepted, replaced } = await presence.connect({ userId, deviceId, connectionId });
+    const entered = await presence.connect({ userId, deviceId, connectionId }, () => connection.isClosed);
+    if (entered === null) return true;
+    const { accepted, replaced } = entered;
     if (!accepted) return false;
     // Even where the newer one has gone meanwhile: the device's entry is no longer the older one's, and leaves with this.
     for (const older of hub.find({ userId, deviceId })) older.close(CloseCode.replaced, "replaced by the same device");

@@ -99,3 +99,15 @@ test("[PRE1] who comes to another node while this one says that they have gone i
   await world.clock.pass(3_000);
   expect(await world.heard()).toEqual(["others update ann online"]);
 });
+
+test("[CON3] a connection that ended before its device was entered does not take the place of one that came since", async () => {
+  const newer = device("ann", "phone", "newer");
+  let isGone = false;
+  // While the store is slow its client has given it up and come to another node.
+  const late = one.connect(device("ann", "phone", "older"), () => isGone);
+  isGone = true;
+  expect(await other.connect(newer)).toMatchObject({ accepted: true });
+  expect(await late).toBeNull();
+  const devices = (await world.registry.devicesOf(["ann"])).get("ann");
+  expect(devices?.map(({ connectionId }) => connectionId)).toEqual(["newer"]);
+});

@@ -110,7 +110,7 @@ describe("the tracker", () => {
     test("[PRE1] the late close of a replaced connection takes nobody offline", async () => {
       await tracker.connect(phone);
       const second = device("ann", "phone", "second");
-      expect((await tracker.connect(second)).replaced).toMatchObject(phone);
+      expect(await tracker.connect(second)).toMatchObject({ replaced: phone });
       await leave(phone, true);
       await leave(second, false);
       // The older connection's close comes after the newer one's: the grace that runs is the newer one's.
