@@ -173,6 +173,15 @@ export const checks: readonly Check[] = [
       cluster.dead_after >= 2 * cluster.heartbeat ? null : "must be at least twice cluster.heartbeat",
   },
   {
+    at: "calls.reconnect_timeout",
+    needs: ["cluster.url", "presence.offline_grace"],
+    // During its grace other nodes cannot tell a device that vanished from one that is there [CALL5].
+    find: ({ calls, cluster, presence }) =>
+      cluster.url === null || calls.reconnect_timeout > presence.offline_grace
+        ? null
+        : "must be longer than presence.offline_grace where cluster.url is set",
+  },
+  {
     at: "operations.listen",
     needs: ["operations.token"],
     find: ({ operations }) =>

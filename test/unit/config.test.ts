@@ -466,6 +466,11 @@ describe("settings that must fit each other", () => {
       "cluster.nat_map",
     ],
     ["[END2] no Redis announces anything", "cluster: { nat_map: { 'a:1': 'b:1' } }", "cluster.nat_map"],
+    [
+      "[CALL5] of a device in its grace other nodes do not know that it has vanished",
+      "storage: { url: postgres://h/d }\ncluster: { url: redis://h }\ncalls: { reconnect_timeout: 10s }",
+      "calls.reconnect_timeout",
+    ],
     ["[PRE1] one late heartbeat is no death", "cluster: { heartbeat: 8s }", "cluster.dead_after"],
     [
       "[END3] the internal listener is loopback or has a token",
