@@ -12,7 +12,7 @@ export interface StartingPoint {
 export interface CaughtUp {
   seq: number;
   replayed: number;
-  /** False: retention had removed events after the cursor. Undefined: nothing was asked for. */
+  /** False: retention had removed events after the cursor, or the log is another one. Undefined: nothing was asked for. */
   recovered: boolean | undefined;
 }
 
@@ -77,7 +77,7 @@ async function replay(
   let from = known ? since.cursor : sequencer.safePosition;
   while (remaining.length > 0 && !subscriber.isClosed) {
     const page = await log.replay({ topics: remaining, afterPosition: from, limit: pageSize });
-    noteRecovery(recovered, page.heads, known ? from : Number.NEGATIVE_INFINITY);
+    noteRecovery(recovered, page.heads, { from: known ? from : Number.NEGATIVE_INFINITY, seen: since.seen });
     for (const event of page.events) sequencer.feed(event);
     for (const burst of burstsOf(page.events)) {
       send(subscriber, burst, { since, sentThrough, replayed, revoked });
@@ -108,11 +108,17 @@ async function replay(
 
 const seqOf = (heads: Map<string, TopicHead>, topic: string) => heads.get(topic)?.seq ?? 0;
 
-function noteRecovery(recovered: Map<string, boolean>, heads: Map<string, TopicHead>, from: number): void {
-  for (const [topic, { trimmedPosition }] of heads) {
+function noteRecovery(
+  recovered: Map<string, boolean>,
+  heads: Map<string, TopicHead>,
+  { from, seen }: { from: number; seen: StartingPoint["seen"] },
+): void {
+  for (const [topic, { seq, trimmedPosition }] of heads) {
     // Each page looks back to the end of the one before: retention may overtake a replay that a slow client holds up.
     const isWhole = from !== Number.NEGATIVE_INFINITY && trimmedPosition <= from;
-    recovered.set(topic, (recovered.get(topic) ?? true) && isWhole);
+    // Events are logged before anybody sees them: who has seen more than there is saw another log (a restored backup).
+    const isSameLog = (seen[topic] ?? 0) <= seq;
+    recovered.set(topic, (recovered.get(topic) ?? true) && isWhole && isSameLog);
   }
 }
 

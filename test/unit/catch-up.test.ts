@@ -26,7 +26,7 @@ afterEach(async () => {
 });
 
 /** Replays everything in pages of three; `drained` runs after each page. */
-async function replayWhile(drained: (page: number) => Promise<void>) {
+async function replayWhile(drained: (page: number) => Promise<void>, seen: Record<string, number> = {}) {
   const sent: OutgoingMessage[] = [];
   let page = 0;
   const subscriber = createSubscriber("ben", {
@@ -35,7 +35,7 @@ async function replayWhile(drained: (page: number) => Promise<void>) {
   });
   const places = await catchUp(
     { log: storage.log, sequencer, pageSize: 3 },
-    { subscriber, topics: [topic], since: { cursor: 0, seen: {} }, revoked: new Set() },
+    { subscriber, topics: [topic], since: { cursor: 0, seen }, revoked: new Set() },
   );
   return { seqs: sent.map(({ seq }) => seq), place: places.get(topic) };
 }
@@ -57,4 +57,15 @@ test("[LOG5] retention of what the replay has sent already loses nothing", async
   });
   expect(seqs).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
   expect(place).toEqual({ seq: 10, replayed: 10, recovered: true });
+});
+
+test("[LOG5] a log that grows past what was seen while the replay runs is still another one", async () => {
+  const { seqs, place } = await replayWhile(
+    async (page) => {
+      if (page === 3) await storage.log.append(newEvents(topic, 4));
+    },
+    { [topic]: 12 },
+  );
+  expect(seqs).toEqual([13, 14]);
+  expect(place).toEqual({ seq: 14, replayed: 2, recovered: false });
 });

@@ -1,0 +1,55 @@
+/** Proves on both engines what a client is told that has seen more of a topic than a log has that was restored from a backup. */
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { join } from "node:path";
+import { Client } from "../support/client.ts";
+import { sendAll } from "../support/people.ts";
+import { type PostgresServer, startPostgres } from "../support/postgres.ts";
+import { projectFolder } from "../support/program.ts";
+import { startService } from "../support/service.ts";
+
+setDefaultTimeout(60_000);
+let server: PostgresServer;
+beforeAll(async () => {
+  server = await startPostgres();
+});
+afterAll(() => server?.stop());
+
+async function migratedDatabase(): Promise<string> {
+  const url = await server.newDatabase();
+  const child = Bun.spawn([process.execPath, join(projectFolder, "src/main.ts"), "migrate"], {
+    env: { WS__STORAGE__URL: url },
+    stdout: "ignore",
+    stderr: "inherit",
+  });
+  expect(await child.exited).toBe(0);
+  return url;
+}
+
+const engines: { engine: string; settings: () => Promise<Record<string, string>> }[] = [
+  { engine: "SQLite", settings: async () => ({}) },
+  { engine: "PostgreSQL", settings: async () => ({ STORAGE__URL: await migratedDatabase() }) },
+];
+
+for (const { engine, settings } of engines) {
+  test(`[LOG4] [LOG5] ${engine}: a topic of which more was seen than there is says that it is not recovered, and it alone`, async () => {
+    const service = await startService({ settings: await settings() });
+    try {
+      const anna = await Client.connect(service.url, { query: { user_id: "anna" } });
+      for (const c of ["c1", "c2"]) await sendAll(anna, c, ["1", "2", "3", "4", "5"]);
+      const back = await Client.connect(service.url, { query: { user_id: "anna" } });
+      const { topics } = await back.ask("subscribe", {
+        topics: ["conversation:c1", "conversation:c2", "conversation:unused"],
+        since: { cursor: 3, seen: { "conversation:c1": 9, "conversation:c2": 5, "conversation:unused": 1 } },
+      });
+      expect(topics).toMatchObject([
+        { topic: "conversation:c1", seq: 5, recovered: false, replayed: 0 },
+        { topic: "conversation:c2", seq: 5, recovered: true, replayed: 0 },
+        { topic: "conversation:unused", seq: 0, recovered: false, replayed: 0 },
+      ]);
+      await sendAll(anna, "c1", ["new"]);
+      expect(await back.next("message.new")).toMatchObject({ topic: "conversation:c1", seq: 6 });
+    } finally {
+      await service.stop();
+    }
+  });
+}
