@@ -22,7 +22,7 @@ const plain = <Schema extends v.GenericSchema<Record<string, unknown>>>(schema: 
 
 /** Where to go on: a cursor with what was seen after it, or this device's last acknowledgement [LOG4]. */
 export const since = v.union(
-  [v.literal("acked"), v.object({ cursor: sequence, seen: v.optional(plain(v.record(v.string(), sequence))) })],
+  [v.literal("acked"), plain(v.object({ cursor: sequence, seen: v.optional(plain(v.record(v.string(), sequence))) }))],
   'must be "acked" or an object with a cursor',
 );
 export type Since = v.InferOutput<typeof since>;

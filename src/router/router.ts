@@ -178,7 +178,11 @@ function parse<Schema extends v.GenericSchema>(
 ): v.InferOutput<Schema> {
   const result = v.safeParse(schema, input, { abortEarly: true });
   if (result.success) return result.output;
-  const [issue] = result.issues;
-  const field = [path, v.getDotPath(issue) ?? ""].filter((part) => part !== "").join(".");
+  const [outer] = result.issues;
+  // A union's fault is told of the union. Where an option got as far as a field within, it is the one that was meant.
+  const inner = outer.type === "union" ? outer.issues?.find((it) => v.getDotPath(it) !== null) : undefined;
+  const parts = [path, v.getDotPath(outer), inner && v.getDotPath(inner)];
+  const field = parts.filter(Boolean).join(".");
+  const issue = inner ?? outer;
   throw new ProtocolError(code, `${field || "The message"} ${phraseOf(issue)}.`, field === "" ? {} : { field });
 }

@@ -62,12 +62,12 @@ describe("every field of every message", () => {
       { title: "a wrong type", wrong: wrongTypes },
       { title: "a value against its rules", wrong: wrongValues },
     ]) {
-      const cases = fields.flatMap(({ path, told: at, schema: of }) =>
+      const cases = fields.flatMap(({ path, schema: of }) =>
         wrong(of).flatMap((value) => {
           const payload = examplesOf(type)
             .map((example) => withValue(example, path, value))
             .find((it) => it !== null);
-          return payload === undefined || payload === null ? [] : [{ payload, field: told(at, payload) }];
+          return payload === undefined || payload === null ? [] : [{ payload, field: told(path, payload) }];
         }),
       );
       if (cases.length === 0) continue;
@@ -114,6 +114,21 @@ describe("every field of every message", () => {
       { payload: { ...body, topic: "nonsense" }, field: "payload.topic" },
     ]);
     await refusesAll("ack", [{ payload: { cursor: Number.MAX_SAFE_INTEGER }, field: "payload.cursor" }]);
+  });
+
+  test("[ENV4] what may be a word or an object is told by the field within where it is an object", async () => {
+    const cases: [since: unknown, field: string][] = [
+      [{ cursor: 1, seen: { x: "a" } }, "payload.since.seen.x"],
+      [{ cursor: 1, seen: [] }, "payload.since.seen"],
+      [{ cursor: -1 }, "payload.since.cursor"],
+      [{}, "payload.since.cursor"],
+      [[], "payload.since"],
+      ["later", "payload.since"],
+    ];
+    await refusesAll(
+      "subscribe",
+      cases.map(([since, field]) => ({ payload: { topics: ["user"], since }, field })),
+    );
   });
 });
 

@@ -18,8 +18,6 @@ export interface AnySchema {
 export interface FieldOfSchema {
   /** `["filters", "conversation_ids", "0"]` */
   path: string[];
-  /** The path that a fault is told of: inside a union it is the union's. */
-  told: string[];
   schema: AnySchema;
   isRequired: boolean;
 }
@@ -34,11 +32,11 @@ export function unwrapped(schema: AnySchema): AnySchema {
 }
 
 /** Every field below a schema, also those of items, map values and the options of unions. */
-export function fieldsOf(schema: AnySchema, path: string[] = [], told: string[] | null = null): FieldOfSchema[] {
+export function fieldsOf(schema: AnySchema, path: string[] = []): FieldOfSchema[] {
   const inner = unwrapped(schema);
   const child = (name: string, of: AnySchema, isRequired: boolean): FieldOfSchema[] => {
     const at = [...path, name];
-    return [{ path: at, told: told ?? at, schema: of, isRequired }, ...fieldsOf(of, at, told)];
+    return [{ path: at, schema: of, isRequired }, ...fieldsOf(of, at)];
   };
   switch (inner.type) {
     case "object":
@@ -49,7 +47,7 @@ export function fieldsOf(schema: AnySchema, path: string[] = [], told: string[] 
       // What applications fill as they like has no wrong values.
       return inner.value!.type === "unknown" ? [] : child("*", inner.value!, false);
     case "union":
-      return inner.options!.flatMap((option) => fieldsOf(option as AnySchema, path, told ?? path));
+      return inner.options!.flatMap((option) => fieldsOf(option as AnySchema, path));
     default:
       return [];
   }
