@@ -16,14 +16,23 @@ export interface Buckets {
 }
 
 interface Refusal {
-  /** The first refusal since the owner last paused. */
-  since: number;
+  /** For how long the owner has gone on regardless, less the time for which it has held back since. */
+  defiedMs: number;
   /** The wait that was told when the bucket was last found empty. */
   toldMs: number;
   /** The owner's last message of this class, allowed or not. */
   lastAt: number;
-  /** A token has come since: the next refusal tells a wait anew. */
+  /** That message was allowed: the next refusal tells a wait anew. */
   allowedSince: boolean;
+}
+
+interface AllowedMessage {
+  limitClass: LimitClass;
+  now: number;
+}
+
+interface RefusedMessage extends AllowedMessage {
+  retryAfterMs: number;
 }
 
 export type Decision = { allowed: true } | { allowed: false; retryAfterMs: number; abusive: boolean };
@@ -31,7 +40,8 @@ export type Decision = { allowed: true } | { allowed: false; retryAfterMs: numbe
 export interface RateLimiter {
   /**
    * Takes a token of the type's class from the connection and from its user, or from neither.
-   * `abusive`: the connection has gone on regardless for `abuse_window`, and is to be closed with 4103.
+   * `abusive`: the connection has gone on regardless for `abuse_window` longer than it has held back, and is to be
+   * closed with 4103.
    */
   take(connection: Buckets, user: Buckets | null, type: string, now: number): Decision;
   /**
@@ -81,10 +91,63 @@ export function createRateLimiter(config: Config["rate_limits"]): RateLimiter {
   };
   const users = new Map<string, Buckets>();
 
+  /**
+   * The wait that was told is a pause, less a quarter: requests that each wait as told still arrive some time apart.
+   * The first wait of an empty bucket counts, not what was left of it at the last refusal: many a gap between two
+   * bursts is longer than that.
+   */
+  const pauseMs = (refusal: Refusal) => Math.min(refusal.toldMs * 0.75, config.abuse_window);
+
+  /** Whether the owner has been silent for so long that nothing is left to hold against it; also when the clock was set back. */
+  function isForgiven(refusal: Refusal, now: number): boolean {
+    const gapMs = now - refusal.lastAt;
+    return gapMs < 0 || gapMs >= Math.max(pauseMs(refusal), refusal.defiedMs);
+  }
+
+  /**
+   * Counts the time since the owner's last message for or against it. Holding back takes off what it lasted and not
+   * everything, for bursts too meet the moment that was told now and then.
+   * @returns whether the owner has held back
+   */
+  function judgeGap(refusal: Refusal, now: number): boolean {
+    const gapMs = now - refusal.lastAt;
+    const isPause = gapMs >= pauseMs(refusal);
+    if (isPause) refusal.defiedMs -= gapMs;
+    // After an allowed message the owner had not been told to wait.
+    else if (!refusal.allowedSince) refusal.defiedMs += gapMs;
+    refusal.lastAt = now;
+    return isPause;
+  }
+
+  /** @returns milliseconds for which the connection has been going on regardless */
+  function noteRefusal(buckets: Buckets, { limitClass, retryAfterMs, now }: RefusedMessage): number {
+    buckets.refusals ??= {};
+    const refusal = buckets.refusals[limitClass];
+    if (refusal === undefined || isForgiven(refusal, now)) {
+      buckets.refusals[limitClass] = { defiedMs: 0, toldMs: retryAfterMs, lastAt: now, allowedSince: false };
+      return 0;
+    }
+    if (judgeGap(refusal, now) || refusal.allowedSince) refusal.toldMs = retryAfterMs;
+    refusal.allowedSince = false;
+    return refusal.defiedMs;
+  }
+
+  /** An allowed message alone forgives nothing, for a flood too meets every new token. */
+  function noteAllowed(refusals: NonNullable<Buckets["refusals"]>, { limitClass, now }: AllowedMessage): void {
+    const refusal = refusals[limitClass];
+    if (refusal === undefined) return;
+    if (isForgiven(refusal, now)) {
+      delete refusals[limitClass];
+      return;
+    }
+    judgeGap(refusal, now);
+    refusal.allowedSince = true;
+  }
+
   function settle(buckets: Buckets, now: number): boolean {
     const { fullAt, refusals } = buckets;
     if (fullAt !== null && Object.values(fullAt).every((it) => it <= now)) buckets.fullAt = null;
-    if (refusals !== null && Object.values(refusals).every((it) => hasPaused(it, now))) buckets.refusals = null;
+    if (refusals !== null && Object.values(refusals).every((it) => isForgiven(it, now))) buckets.refusals = null;
     return buckets.fullAt === null && buckets.refusals === null;
   }
 
@@ -138,41 +201,4 @@ function takeFrom(
     publish: 0,
   };
   buckets.fullAt[limitClass] = afterTake(rate, { fullAt: buckets.fullAt[limitClass], now });
-}
-
-/**
- * Half of the wait that was told is a pause: a client that sends several messages at once and then waits for the last
- * answer is not going on regardless. An allowed message alone is none, for a flood too meets every new token.
- */
-const hasPaused = (refusal: Refusal, now: number) => now - refusal.lastAt >= refusal.toldMs / 2 || now < refusal.lastAt;
-
-/** @returns milliseconds for which the connection has been going on regardless */
-function noteRefusal(
-  buckets: Buckets,
-  { limitClass, retryAfterMs, now }: { limitClass: LimitClass; retryAfterMs: number; now: number },
-): number {
-  buckets.refusals ??= {};
-  const refusal = buckets.refusals[limitClass];
-  if (refusal === undefined || hasPaused(refusal, now)) {
-    buckets.refusals[limitClass] = { since: now, toldMs: retryAfterMs, lastAt: now, allowedSince: false };
-    return 0;
-  }
-  if (refusal.allowedSince) refusal.toldMs = retryAfterMs;
-  refusal.allowedSince = false;
-  refusal.lastAt = now;
-  return now - refusal.since;
-}
-
-function noteAllowed(
-  refusals: Partial<Record<LimitClass, Refusal>>,
-  { limitClass, now }: { limitClass: LimitClass; now: number },
-): void {
-  const refusal = refusals[limitClass];
-  if (refusal === undefined) return;
-  if (hasPaused(refusal, now)) {
-    delete refusals[limitClass];
-    return;
-  }
-  refusal.lastAt = now;
-  refusal.allowedSince = true;
 }
