@@ -33,13 +33,13 @@ export interface EpochOptions {
 }
 
 export class Epoch {
-  #known: string | null = null;
+  #known = "";
 
   constructor(private readonly options: EpochOptions) {}
 
   /** The mark that was accepted last; empty before the first look. */
   get known(): string {
-    return this.#known ?? "";
+    return this.#known;
   }
 
   /**
@@ -50,8 +50,8 @@ export class Epoch {
     const { commands, key, newMark, settling } = this.options;
     const keys = [key, settling?.key ?? key];
     const mark = String(await commands.run(markScript, keys, [newMark(), this.known, settling?.ms ?? 0]));
-    const lost = this.#known !== null && this.#known !== mark;
-    this.#known ??= mark;
+    const lost = this.#known !== "" && this.#known !== mark;
+    this.#known ||= mark;
     return { lost, mark };
   }
 
