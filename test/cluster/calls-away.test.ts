@@ -4,37 +4,19 @@ import { Redis } from "ioredis";
 import type { Call } from "../../src/cluster/call.ts";
 import type { Cluster } from "../../src/cluster/ports.ts";
 import { callsPrefix } from "../../src/cluster/redis/keys.ts";
-import { startNodes } from "../support/cluster.ts";
+import { isDown, isUp, startNodes, startPair } from "../support/cluster.ts";
 import { exampleCall } from "../support/example-call.ts";
 import { startProxy } from "../support/proxy.ts";
-import { type RedisServer, startRedis, until } from "../support/redis.ts";
+import { type RedisServer, until } from "../support/redis.ts";
 
 let redis: RedisServer;
 let one: Cluster;
 let other: Cluster;
 let close: () => Promise<void>;
 beforeEach(async () => {
-  redis = await startRedis();
-  const started = await startNodes(redis.url, ["n1", "n2"], {
-    heartbeatMs: 100,
-    deadAfterMs: 600,
-    commandTimeoutMs: 300,
-    watchTimeoutMs: 300,
-  });
-  [one, other] = started.nodes as [Cluster, Cluster];
-  close = started.close;
+  ({ redis, one, other, close } = await startPair());
 });
-afterEach(async () => {
-  await close();
-  await redis.stop();
-});
-
-const isUp = (node: Cluster) =>
-  node.ping().then(
-    () => true,
-    () => false,
-  );
-const isDown = async (node: Cluster) => !(await isUp(node));
+afterEach(() => close());
 
 /** Changes a call on the first node; Redis falls silent once the call is read, and the answer to the write is lost. */
 async function changeUnanswered(call: Call, change: (found: Call) => { put: Call[]; forget?: string[] }) {

@@ -2,29 +2,18 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import type { Cluster, DevicePresence } from "../../src/cluster/ports.ts";
 import { record } from "../contract/bus.ts";
-import { startNodes } from "../support/cluster.ts";
+import { isDown, isUp, startNodes, startPair } from "../support/cluster.ts";
 import { exampleCall } from "../support/example-call.ts";
-import { type RedisServer, startRedis, until } from "../support/redis.ts";
+import { type RedisServer, until } from "../support/redis.ts";
 
 let redis: RedisServer;
 let one: Cluster;
 let other: Cluster;
 let close: () => Promise<void>;
 beforeEach(async () => {
-  redis = await startRedis();
-  const started = await startNodes(redis.url, ["n1", "n2"], {
-    heartbeatMs: 100,
-    deadAfterMs: 600,
-    commandTimeoutMs: 300,
-    watchTimeoutMs: 300,
-  });
-  [one, other] = started.nodes as [Cluster, Cluster];
-  close = started.close;
+  ({ redis, one, other, close } = await startPair());
 });
-afterEach(async () => {
-  await close();
-  await redis.stop();
-});
+afterEach(() => close());
 
 const device = (userId: string, nodeId: string, deviceId = "d1"): DevicePresence => ({
   userId,
@@ -36,12 +25,6 @@ const device = (userId: string, nodeId: string, deviceId = "d1"): DevicePresence
 });
 const idsOf = async (node: Cluster, userId: string) =>
   ((await node.presence.devicesOf([userId])).get(userId) ?? []).map(({ deviceId }) => deviceId).sort();
-const isUp = (node: Cluster) =>
-  node.ping().then(
-    () => true,
-    () => false,
-  );
-const isDown = async (node: Cluster) => !(await isUp(node));
 const typing = (id: string) =>
   ({ kind: "ephemeral", topic: "typing:c1", id, type: "typing.start", payload: "{}", at: 1 }) as const;
 

@@ -5,7 +5,7 @@ import type { Call } from "../../src/cluster/call.ts";
 import type { Cluster, DevicePresence } from "../../src/cluster/ports.ts";
 import { callsPrefix } from "../../src/cluster/redis/keys.ts";
 import { record } from "../contract/bus.ts";
-import { redisNode, startNodes } from "../support/cluster.ts";
+import { isUp, redisNode, startNodes } from "../support/cluster.ts";
 import { exampleCall } from "../support/example-call.ts";
 import { startProxy } from "../support/proxy.ts";
 import { startRedisCluster, startSentinelPair, until } from "../support/redis.ts";
@@ -19,11 +19,6 @@ const device = (userId: string): DevicePresence => ({
   status: "online",
   connectedAt: 1_767_323_045_000,
 });
-const isUp = (node: Cluster) =>
-  node.ping().then(
-    () => true,
-    () => false,
-  );
 const typing = (topic: string, id: string) =>
   ({ kind: "ephemeral", topic, id, type: "typing.start", payload: "{}", at: 1 }) as const;
 

@@ -3,9 +3,8 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import postgres from "postgres";
 import { Client } from "../support/client.ts";
-import { type PostgresServer, startPostgres } from "../support/postgres.ts";
+import { type PostgresServer, runSql, startPostgres } from "../support/postgres.ts";
 import { projectFolder } from "../support/program.ts";
 import { startService } from "../support/service.ts";
 
@@ -37,19 +36,13 @@ async function newDatabase(): Promise<string> {
   return url;
 }
 
-async function run(url: string, text: string): Promise<void> {
-  const sql = postgres(url, { max: 1, onnotice: () => {} });
-  await sql.unsafe(text);
-  await sql.end();
-}
-
 test("migrate makes the schema once; until then serve refuses and says so", async () => {
   const url = await server.newDatabase();
   const refusal = await startService({ settings: { STORAGE__URL: url } }).catch((error: unknown) => error);
   expect(String(refusal)).toContain("ws-service migrate");
   expect(await migrate(url)).toMatchObject({ code: 0, text: expect.stringContaining("schema made, version") });
   expect(await migrate(url)).toMatchObject({ code: 0, text: expect.stringContaining("already") });
-  await run(url, "UPDATE ws.schema_version SET version = version + 1");
+  await runSql(url, "UPDATE ws.schema_version SET version = version + 1");
   expect(await migrate(url)).toMatchObject({ code: 1, text: expect.stringContaining("newer build") });
   const newer = await startService({ settings: { STORAGE__URL: url } }).catch((error: unknown) => error);
   expect(String(newer)).toContain("newer build");
@@ -82,33 +75,33 @@ test("[LOG1] [LOG4] what was acknowledged is replayed after a kill -9 of the ser
 
 test("[SUB3] [AUTH4] [PUB3] the application's own SQL adds and removes members and disables users", async () => {
   const url = await newDatabase();
-  await run(url, "INSERT INTO ws.users (user_id) VALUES ('anna'), ('ben')");
+  await runSql(url, "INSERT INTO ws.users (user_id) VALUES ('anna'), ('ben')");
   const service = await startService({ settings: { STORAGE__URL: url, DIRECTORY__MODE: "managed" } });
   const [anna, ben] = await Promise.all(
     ["anna", "ben"].map((user_id) => Client.connect(service.url, { query: { user_id } })),
   );
   await ben!.ask("subscribe", { topics: ["conversation"] });
-  await run(url, "INSERT INTO ws.members (conversation_id, user_id) VALUES ('c1', 'anna'), ('c1', 'ben')");
+  await runSql(url, "INSERT INTO ws.members (conversation_id, user_id) VALUES ('c1', 'anna'), ('c1', 'ben')");
   await ben!.next(
     "subscribed",
     (payload, { reply_to }) => reply_to === undefined && topicsOf(payload).includes("conversation:c1"),
   );
   await anna!.ask("message.send", { conversation_id: "c1", client_message_id: "m1", content: "welcome" });
   await ben!.next("message.new", (payload) => payload.content === "welcome");
-  await run(url, "DELETE FROM ws.members WHERE user_id = 'ben'");
+  await runSql(url, "DELETE FROM ws.members WHERE user_id = 'ben'");
   const revoked = await ben!.next("unsubscribed", (payload) => payload.reason === "access_revoked");
   expect(revoked.payload.topics).toContain("conversation:c1");
   await anna!.ask("message.send", { conversation_id: "c1", client_message_id: "m2", content: "alone" });
   await ben!.settled();
   expect(ben!.all("message.new")).toHaveLength(1);
-  await run(url, "UPDATE ws.users SET disabled = true WHERE user_id = 'ben'");
+  await runSql(url, "UPDATE ws.users SET disabled = true WHERE user_id = 'ben'");
   expect((await ben!.closed).code).toBe(4011);
   await service.stop();
 });
 
 test("[PUB3] [ENV4] what is the application's own view is not an administrator's to change, and the answer says so", async () => {
   const url = await newDatabase();
-  await run(
+  await runSql(
     url,
     `CREATE SCHEMA app;
      CREATE TABLE app.people AS SELECT 'root' AS user_id, false AS disabled;

@@ -3,10 +3,9 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import postgres from "postgres";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import { freePorts } from "../support/free-ports.ts";
-import { type PostgresServer, startPostgres } from "../support/postgres.ts";
+import { type PostgresServer, runSql, startPostgres } from "../support/postgres.ts";
 import { projectFolder } from "../support/program.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 
@@ -48,14 +47,8 @@ async function refusalOf(settings: Record<string, string>): Promise<string> {
 async function migrated({ by = "" } = {}): Promise<string> {
   const url = await database.newDatabase();
   await migrateStorage({ url, lockTimeoutMs: 10_000 });
-  if (by !== "") await write(url, by);
+  if (by !== "") await runSql(url, by);
   return url;
-}
-
-async function write(url: string, text: string): Promise<void> {
-  const sql = postgres(url, { max: 1, onnotice: () => {} });
-  await sql.unsafe(text);
-  await sql.end();
 }
 
 test("PostgreSQL that refuses is told by storage.url, without its password", async () => {

@@ -1,5 +1,7 @@
 /** Nodes of a cluster on one Redis, in this process. */
+import type { Cluster } from "../../src/cluster/ports.ts";
 import { createRedisCluster, type RedisClusterOptions } from "../../src/cluster/redis/cluster.ts";
+import { startRedis } from "./redis.ts";
 
 export const silent = { info() {}, warn() {} };
 
@@ -14,3 +16,32 @@ export async function startNodes(url: string, nodeIds: string[], options: Partia
   await Promise.all(nodes.map((node) => node.start()));
   return { nodes, close: async () => void (await Promise.all(nodes.map((node) => node.stop()))) };
 }
+
+/** Two nodes that notice quickly, on a Redis of their own; `close` stops all three. */
+export async function startPair() {
+  const redis = await startRedis();
+  const { nodes, close } = await startNodes(redis.url, ["n1", "n2"], {
+    heartbeatMs: 100,
+    deadAfterMs: 600,
+    commandTimeoutMs: 300,
+    watchTimeoutMs: 300,
+  });
+  const [one, other] = nodes as [Cluster, Cluster];
+  return {
+    redis,
+    one,
+    other,
+    async close() {
+      await close();
+      await redis.stop();
+    },
+  };
+}
+
+/** Whether the node can reach the others. */
+export const isUp = (node: Cluster): Promise<boolean> =>
+  node.ping().then(
+    () => true,
+    () => false,
+  );
+export const isDown = async (node: Cluster): Promise<boolean> => !(await isUp(node));

@@ -162,3 +162,13 @@ async function ready(stream: ReadableStream<Uint8Array>): Promise<void> {
   })();
   await promise;
 }
+
+/** Runs SQL in a database, as its owner would by hand. */
+export async function runSql(url: string, text: string): Promise<void> {
+  const sql = postgres(url, { max: 1, onnotice: () => {} });
+  try {
+    await sql.unsafe(text);
+  } finally {
+    await sql.end();
+  }
+}

@@ -1,9 +1,8 @@
 /** A whole cluster to break: nodes as processes, PostgreSQL and Redis, and a proxy on every link between them and to clients. */
 import { Redis } from "ioredis";
-import postgres from "postgres";
 import { migrate } from "../../../src/storage/postgres/migrate.ts";
 import { freePorts } from "../free-ports.ts";
-import { type PostgresServer, startPostgres } from "../postgres.ts";
+import { type PostgresServer, runSql, startPostgres } from "../postgres.ts";
 import { type LinkProxy, startProxy } from "../proxy.ts";
 import { type RedisServer, startRedis, startRedisCluster, startSentinelPair, until } from "../redis.ts";
 import { type Service, startService } from "../service.ts";
@@ -97,14 +96,7 @@ export async function openStage({ engine = "redis", nodes: count = 3, settings, 
     endings.push(() => server.stop());
     const database = await server.newDatabase();
     await migrate({ url: database, lockTimeoutMs: 5_000 });
-    const sql = async (text: string) => {
-      const client = postgres(database, { max: 1, onnotice: () => {} });
-      try {
-        await client.unsafe(text);
-      } finally {
-        await client.end();
-      }
-    };
+    const sql = (text: string) => runSql(database, text);
     if (first !== undefined) await sql(first);
     const redis = await startEngine(engine);
     endings.push(() => redis.stop());
