@@ -4,11 +4,9 @@ import type { Audience } from "./broadcast/broadcaster.ts";
 import { createBroadcasting } from "./broadcast/broadcasting.ts";
 import type { NativeTopics } from "./broadcast/ports.ts";
 import { createCalls } from "./calls/calls.ts";
-import { createLocalCluster } from "./cluster/local/cluster.ts";
-import type { Cluster } from "./cluster/ports.ts";
-import { createRedisCluster } from "./cluster/redis/cluster.ts";
 import type { Config } from "./config/schema.ts";
 import { createDirectoryView } from "./directory/directory.ts";
+import { createCluster, createStorage } from "./engines.ts";
 import type { Figures } from "./handlers/admin-questions.ts";
 import type { Routes, Services } from "./handlers/context.ts";
 import { ReceiptRelay } from "./handlers/receipt-relay.ts";
@@ -23,10 +21,7 @@ import type { WireFormat } from "./protocol/limits.ts";
 import { protobufCodec } from "./protocol/protobuf/codec.ts";
 import { createRateLimiter } from "./router/rate-limiter.ts";
 import { Router } from "./router/router.ts";
-import type { Storage } from "./storage/ports.ts";
-import { createPostgresStorage } from "./storage/postgres/storage.ts";
 import { Retention } from "./storage/retention.ts";
-import { createSqliteStorage } from "./storage/sqlite/storage.ts";
 import { Freshness } from "./subscription/freshness.ts";
 import { createSnapshots } from "./subscription/snapshots.ts";
 import { createSubscriptions } from "./subscription/subscriptions.ts";
@@ -175,7 +170,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     bus: cluster.bus,
     directory,
     presenceVisibleTo: config.presence.visible_to,
-    snapshots: createSnapshots({ receipts: storage.receipts, typing, presence, freshness }),
+    snapshots: createSnapshots({ receipts: storage.receipts, typing, presence, calls, freshness }),
     onSubscribed: ({ userId, deviceId }, topics) => {
       if (!topics.some(({ kind }) => kind === "calls")) return;
       // Once `subscribed` is out: calls that ring come after it.
@@ -338,6 +333,7 @@ export async function startApp(options: AppOptions): Promise<App> {
 
   async function drainAndStop(): Promise<void> {
     draining.begin();
+    await draining.within([calls.endAll()]);
     await draining.within([draining.letGo(), ingest.stop()]);
     draining.closeAll();
     await draining.within([sessions.cleaned(), publisher.drained(), receipts.stop()]);
@@ -349,6 +345,8 @@ export async function startApp(options: AppOptions): Promise<App> {
     await operations?.stop();
     liveness.stop();
     typing.stop();
+    // Those that were begun while everybody was let go.
+    await calls.endAll();
     await calls.stop();
     sequencer.stop();
     await presence.stop();
@@ -371,28 +369,4 @@ export async function startApp(options: AppOptions): Promise<App> {
     isReady: health.isReady,
     stats: figures,
   };
-}
-
-function createStorage(config: Config, { now, logger }: { now: () => number; logger: Logger }): Storage {
-  const { url, query_timeout: timeoutMs, pool_size: poolSize } = config.storage;
-  const onListenerError = (err: unknown) => logger.error({ err }, "a change of the directory was not followed");
-  if (url.startsWith("sqlite:")) {
-    const path = url.slice("sqlite:".length);
-    const isShared = config.cluster.url !== null;
-    return createSqliteStorage({ path, now, isShared, callTimeoutMs: timeoutMs, onListenerError });
-  }
-  const { directory } = config;
-  const outbox = config.storage.outbox ? { rejectedKeptMs: config.log.retention } : null;
-  return createPostgresStorage({ url, poolSize, queryTimeoutMs: timeoutMs, directory, outbox, now, onListenerError });
-}
-
-function createCluster(
-  config: Config,
-  options: { now: () => number; version: string; nodeId: string; logger: Logger },
-): Cluster {
-  const { url, heartbeat: heartbeatMs, dead_after: deadAfterMs, ingest_stream: stream } = config.cluster;
-  const ingest = stream === null ? null : { stream, group: config.cluster.ingest_group };
-  return url === null
-    ? createLocalCluster(options)
-    : createRedisCluster({ ...options, url, natMap: config.cluster.nat_map, ingest, heartbeatMs, deadAfterMs });
 }

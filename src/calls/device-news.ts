@@ -4,7 +4,7 @@ import { ProtocolError } from "../protocol/errors.ts";
 import type { CallEvent } from "./events.ts";
 import type { Device } from "./record.ts";
 
-type News = { device: Device; type: "connected" | "disconnected" };
+type News = { device: Device; type: "connected" | "disconnected" | "left" };
 
 export interface DeviceNewsDeps {
   registry: Pick<CallRegistry, "callsOf">;

@@ -21,6 +21,10 @@ export type CallEvent =
   | { type: "hangup"; from: Device; callId: string; reason: HangupReason | null }
   | { type: "connected"; device: Device; callId: string }
   | { type: "disconnected"; device: Device; callId: string }
+  /** The device has closed its connection with 1000: it means to be gone [CALL5]. */
+  | { type: "left"; device: Device; callId: string }
+  /** The only node that knows the call stops [CALL5]. */
+  | { type: "stopped"; callId: string }
   /** The call's deadline has come; `connected` are the devices that each party has on any node. */
   | { type: "due"; callId: string; connected: Record<Side, string[]> }
   | { type: "missed_logged"; callId: string };
@@ -31,6 +35,8 @@ export interface Outcome {
   forget: string[];
   /** To be sent once `put` is stored, in this order. */
   deliveries: Delivery[];
+  /** How many of `put` are over by this event. */
+  ended: number;
 }
 
 export interface Moment {
@@ -42,4 +48,6 @@ export interface Moment {
 /** What a client asks for in a call that exists. */
 export type CallRequest = CallEvent & { type: "renegotiate" | "answer" | "ice" | "hangup" };
 /** What no client has asked for; it is never refused. */
-export type CallHappening = CallEvent & { type: "connected" | "disconnected" | "due" | "missed_logged" };
+export type CallHappening = CallEvent & {
+  type: "connected" | "disconnected" | "left" | "stopped" | "due" | "missed_logged";
+};

@@ -38,6 +38,8 @@ export function step(calls: Call[], event: CallEvent, moment: Moment): Outcome {
       return changed(found, moment, (draft) => request(draft, event));
     case "connected":
     case "disconnected":
+    case "left":
+    case "stopped":
     case "due":
     case "missed_logged":
       // The call may have been forgotten since somebody decided to tell it.
@@ -49,7 +51,7 @@ export function step(calls: Call[], event: CallEvent, moment: Moment): Outcome {
   }
 }
 
-const nothing = (): Outcome => ({ put: [], forget: [], deliveries: [] });
+const nothing = (): Outcome => ({ put: [], forget: [], deliveries: [], ended: 0 });
 const isOver = ({ end, missed }: Call, now: number) =>
   end !== null && missed !== "due" && now >= end.at + callLimits.endedKeptMs;
 
@@ -57,7 +59,8 @@ function changed(found: Call, { now, settings }: Moment, change: (draft: Draft) 
   const draft: Draft = { call: structuredClone(found), deliveries: [], now, settings };
   change(draft);
   draft.call.deadline = deadlineOf(draft.call, draft);
-  return { put: [draft.call], forget: [], deliveries: draft.deliveries };
+  const ended = found.state !== "ended" && draft.call.state === "ended" ? 1 : 0;
+  return { put: [draft.call], forget: [], deliveries: draft.deliveries, ended };
 }
 
 function offer(calls: Call[], event: CallEvent & { type: "offer" }, moment: Moment): Outcome {
@@ -88,6 +91,7 @@ function offer(calls: Call[], event: CallEvent & { type: "offer" }, moment: Mome
   for (const call of opposite) {
     const replaced = changed(call, moment, (draft) => end(draft, { reason: "replaced" }));
     outcome.put.push(...replaced.put);
+    outcome.ended += replaced.ended;
     outcome.deliveries.unshift(...replaced.deliveries);
   }
   return outcome;
@@ -127,15 +131,15 @@ function happening(draft: Draft, event: CallHappening): void {
   const { call } = draft;
   switch (event.type) {
     case "connected":
-    case "disconnected": {
+    case "disconnected":
+    case "left": {
       const side = sideOf(call, event.device.userId);
-      if (side === null) return;
-      const device = toldDevice(call, side, event.device.deviceId);
-      if (device) event.type === "connected" ? markHere(draft, device) : markAway(draft, device);
-      const mayRing = event.type === "connected" && call.state === "ringing" && side === "callee";
-      if (mayRing) ring(draft, event.device.deviceId);
+      if (side !== null) cameOrWent(draft, side, event);
       return;
     }
+    case "stopped":
+      if (call.state !== "ended") end(draft, { reason: "connection_lost" });
+      return;
     case "due":
       due(draft, event.connected);
       return;
@@ -144,6 +148,36 @@ function happening(draft: Draft, event: CallHappening): void {
       return;
     default:
       assertNever(event);
+  }
+}
+
+function cameOrWent(
+  draft: Draft,
+  side: Side,
+  { type, device: { userId, deviceId } }: CallHappening & { type: "connected" | "disconnected" | "left" },
+): void {
+  const { call } = draft;
+  const device = toldDevice(call, side, deviceId);
+  const isParty = device !== undefined && call.state !== "ended" && isBound(call, device);
+  if (type === "connected") {
+    if (isParty) doubtOffers(call);
+    if (device) markHere(draft, device);
+    if (call.state === "ringing" && side === "callee") ring(draft, deviceId);
+    return;
+  }
+  if (device) markAway(draft, device);
+  // Who was only rung leaves the call to its other devices, and to those that come.
+  if (type === "left" && isParty)
+    end(draft, { reason: isAnswered(call.state) ? "hangup" : "cancelled", endedBy: userId });
+}
+
+/** Marks offers that a page which was loaded anew may have made or got; those that still wait for it are not lost. */
+function doubtOffers({ caller, callee }: Call): void {
+  for (const [party, peer] of [
+    [caller, callee],
+    [callee, caller],
+  ] as const) {
+    if (party.offering && !peer.kept.some(({ type }) => type === "call.offer")) party.offerMayBeLost = true;
   }
 }
 

@@ -4,7 +4,7 @@ import type { Config } from "../config/schema.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { EndReason } from "../protocol/fields.ts";
 import { limits } from "../protocol/limits.ts";
-import type { ServerPayload } from "../protocol/server.ts";
+import type { CallView, ServerPayload } from "../protocol/server.ts";
 
 /** Milliseconds: how long a call rings, and how long a bound device may stay away [CALL5]. */
 export type CallSettings = Pick<Config["calls"], "ring_timeout" | "reconnect_timeout">;
@@ -195,6 +195,24 @@ export function end(
 
 /** A caller who vanished has not been answered either; the log calls it `cancelled`. */
 const isMissed = (reason: EndReason) => reason === "timeout" || reason === "cancelled" || reason === "connection_lost";
+
+/** What a call is to one device that is in it or rings for it; null for any other device, and once it is over [CALL7]. */
+export function viewOf(call: Call, { userId, deviceId }: Device, settings: CallSettings): CallView | null {
+  const side = sideOf(call, userId);
+  if (side === null || call.state === "ended") return null;
+  const rings = call.state === "ringing" && side === "callee" && toldDevice(call, side, deviceId)?.state !== "ended";
+  if (!rings && !isBound(call, { side, deviceId })) return null;
+  const peer = call[otherSide(side)];
+  return {
+    call_id: call.callId,
+    state: call.state,
+    peer_user_id: peer.userId,
+    ...(peer.deviceId === null ? {} : { peer_device_id: peer.deviceId }),
+    media: call.media,
+    ...(call.conversationId === null ? {} : { conversation_id: call.conversationId }),
+    ...(call.state === "ringing" ? { expires_at: new Date(ringsUntil(call, settings)).toISOString() } : {}),
+  };
+}
 
 export const ringsUntil = (call: Call, settings: CallSettings) => call.createdAt + settings.ring_timeout;
 

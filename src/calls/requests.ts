@@ -1,5 +1,5 @@
 /** What the parties of a call may ask for, state by state. */
-import type { Call, Side } from "../cluster/call.ts";
+import type { Call, Party, Side } from "../cluster/call.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { EndReason, HangupReason } from "../protocol/fields.ts";
 import type { ServerPayload } from "../protocol/server.ts";
@@ -105,7 +105,11 @@ function onceAnswered(draft: Draft, event: CallRequest, from: Sender): void {
   const peer = call[otherSide(from.side)];
   switch (event.type) {
     case "renegotiate":
-      call[from.side].offering = true;
+      if (peer.offering && !peer.offerMayBeLost) {
+        throw new ProtocolError("call_conflict", "The other side has made an offer already: answer that one.");
+      }
+      offerOpen(peer, false);
+      offerOpen(call[from.side], true);
       relay(draft, from, {
         type: "call.offer",
         payload: { call_id: call.callId, from_user_id: from.userId, sdp: event.sdp },
@@ -113,7 +117,7 @@ function onceAnswered(draft: Draft, event: CallRequest, from: Sender): void {
       break;
     case "answer":
       if (peer.offering) {
-        peer.offering = false;
+        offerOpen(peer, false);
         relay(draft, from, {
           type: "call.answer",
           payload: {
@@ -140,6 +144,11 @@ function onceAnswered(draft: Draft, event: CallRequest, from: Sender): void {
   }
   // The first signal after the answer proves that the two devices have found each other.
   call.state = "active";
+}
+
+function offerOpen(party: Party, isOpen: boolean): void {
+  party.offering = isOpen;
+  delete party.offerMayBeLost;
 }
 
 function reasonOnceAnswered(reason: HangupReason | null): EndReason {

@@ -3,12 +3,12 @@ import type { Call } from "../cluster/call.ts";
 import type { CallRegistry } from "../cluster/ports.ts";
 import type { ClientPayload } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
-import type { ServerPayload } from "../protocol/server.ts";
+import type { CallView, ServerPayload } from "../protocol/server.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { createDeviceNews } from "./device-news.ts";
 import type { CallEvent, FirstOffer, Outcome } from "./events.ts";
 import { step } from "./machine.ts";
-import { type CallSettings, type Delivery, type Device, missedPayload } from "./record.ts";
+import { type CallSettings, type Delivery, type Device, missedPayload, viewOf } from "./record.ts";
 
 export interface CallServiceDeps {
   registry: CallRegistry;
@@ -50,7 +50,11 @@ export interface CallService {
    */
   deviceConnected(device: Device): Promise<void>;
   /** To be called when the device's last connection here has gone and `devicesOf` does not name it for that one any more. */
-  deviceDisconnected(device: Device): Promise<void>;
+  deviceDisconnected(device: Device, how?: { hangsUp: boolean }): Promise<void>;
+  /** What the device is in or rings for; null while calls are unavailable [CALL7]. */
+  snapshotOf(device: Device): Promise<CallView[] | null>;
+  /** Ends what would end with this node, tells everybody, and logs the missed ones; calls that outlive it go on [CALL5]. */
+  endAll(): Promise<void>;
   /** Works on every call whose deadline has come, and tells calls of devices they have not heard of. Never rejects. */
   runDue(): Promise<void>;
   start(): void;
@@ -77,6 +81,7 @@ export function createCallService(deps: CallServiceDeps): CallService {
       const result = step(calls, event, { now: deps.now(), settings });
       return { put: result.put, forget: result.forget, result };
     });
+    counts.ended += outcome.ended;
     for (const delivery of outcome.deliveries) deps.deliver(delivery);
     return outcome;
   }
@@ -120,7 +125,6 @@ export function createCallService(deps: CallServiceDeps): CallService {
     const stored = put.find((call) => call.callId === callId);
     if (!stored) return;
     counts.offered++;
-    counts.ended += put.filter((call) => call.state === "ended").length;
     if (stored.state !== "ringing") return;
     // A device that came in between has seen no call, and the call has not seen it.
     for (const deviceId of await deps.devicesOf(toUserId)) {
@@ -138,9 +142,7 @@ export function createCallService(deps: CallServiceDeps): CallService {
       deps.devicesOf(call.callee.userId),
     ]);
     const { put } = await apply(callId, [], { type: "due", callId, connected: { caller, callee } });
-    if (call.state === "ended" || put[0]?.state !== "ended") return;
-    counts.ended++;
-    await settleMissed(put[0]);
+    if (put[0]?.state === "ended") await settleMissed(put[0]);
   }
 
   async function runDue(): Promise<void> {
@@ -192,11 +194,26 @@ export function createCallService(deps: CallServiceDeps): CallService {
     },
     async hangup(from, { call_id: callId, reason = null }) {
       const { put } = await apply(callId, [], { type: "hangup", from, callId, reason });
-      counts.ended++;
       await settleMissed(put[0]!);
     },
     deviceConnected: (device) => deviceNews.tell({ device, type: "connected" }),
-    deviceDisconnected: (device) => deviceNews.tell({ device, type: "disconnected" }),
+    deviceDisconnected: (device, { hangsUp } = { hangsUp: false }) =>
+      deviceNews.tell({ device, type: hangsUp ? "left" : "disconnected" }),
+    async snapshotOf(device) {
+      try {
+        const calls = await registry.callsOf(device.userId);
+        return calls.flatMap((call) => viewOf(call, device, settings) ?? []);
+      } catch (error) {
+        if (error instanceof ProtocolError && error.code === "unavailable") return null;
+        throw error;
+      }
+    },
+    async endAll() {
+      for (const callId of registry.endingWithNode?.() ?? []) {
+        const { put } = await apply(callId, [], { type: "stopped", callId });
+        await settleMissed(put[0]!);
+      }
+    },
     runDue,
     start() {
       if (running) return;

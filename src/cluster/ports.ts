@@ -117,6 +117,8 @@ export interface CallRegistry {
    * again after `dueLeaseMs` where nobody has put or forgotten the call until then.
    */
   takeDue(now: number, limit: number): Promise<string[]>;
+  /** Ids of the calls that end with this node; a registry that outlives it has none, and no such method [CALL5]. */
+  endingWithNode?(): string[];
   stats(): Promise<{ calls: number }>;
 }
 

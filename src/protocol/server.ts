@@ -31,12 +31,24 @@ export const presenceView = v.object({
 export type PresenceView = v.InferOutput<typeof presenceView>;
 
 const typingEntry = v.object({ user_id: identifier, conversation_id: identifier, expires_at: moment });
+/** A call that the asking device is in or rings for [CALL7]. */
+const callView = v.object({
+  call_id: text,
+  state: v.picklist(["ringing", "connecting", "active"]),
+  peer_user_id: identifier,
+  peer_device_id: v.optional(text),
+  media: mediaKind,
+  conversation_id: v.optional(identifier),
+  expires_at: v.optional(moment),
+});
+export type CallView = v.InferOutput<typeof callView>;
 const snapshot = v.object({
   read_seq: v.optional(sequence),
   delivered_seq: v.optional(sequence),
   unread: v.optional(sequence),
   typing: v.optional(v.array(typingEntry)),
   presence: v.optional(presenceView),
+  calls: v.optional(v.array(callView)),
 });
 
 /** One topic's place in an answer to `subscribe` [SUB1]. */

@@ -1,5 +1,5 @@
-/** What a new subscriber is told of the present: its place in conversations, who types, who is there [REC3] [TYP2] [PRE5]. */
-import type { PresenceView, Snapshot } from "../protocol/server.ts";
+/** What a new subscriber is told of the present: its place in conversations, who types, who is there, which calls are on [REC3] [TYP2] [PRE5] [CALL7]. */
+import type { CallView, PresenceView, Snapshot } from "../protocol/server.ts";
 import type { ReceiptStore } from "../storage/ports.ts";
 import type { Freshness } from "./freshness.ts";
 import type { Subscriber } from "./subscriber.ts";
@@ -9,27 +9,33 @@ export interface SnapshotSources {
   receipts: Pick<ReceiptStore, "states">;
   typing: { snapshot(conversationId: string, exceptUserId: string): NonNullable<Snapshot["typing"]> };
   presence: { snapshotOf(viewer: string, userIds: string[]): Promise<Map<string, PresenceView>> };
+  /** Null where it cannot be told. */
+  calls: { snapshotOf(device: { userId: string; deviceId: string }): Promise<CallView[] | null> };
   freshness: Freshness;
 }
 
-export function createSnapshots({ receipts, typing, presence, freshness }: SnapshotSources) {
+export function createSnapshots({ receipts, typing, presence, calls, freshness }: SnapshotSources) {
   /**
    * By topic. Whoever comes or goes meanwhile has an event sent first, and this must not take it back: nothing is
    * waited for after it, so what is `meanwhile` waited for comes first.
    */
-  const viewsFor = (userId: string, { users, meanwhile }: { users: string[]; meanwhile: Promise<unknown> | null }) =>
+  const viewsFor = (userId: string, { users, meanwhile }: { users: string[]; meanwhile: Promise<unknown> }) =>
     freshness.read(users.map(presenceTopic), async (topics) => {
       const asked = topics.map((topic) => topic.slice(presenceTopic("").length));
       const [views] = await Promise.all([presence.snapshotOf(userId, asked), meanwhile]);
       return new Map([...views].map(([user, view]) => [presenceTopic(user), view]));
     });
 
-  return async ({ userId }: Subscriber, topics: Topic[]): Promise<Map<string, Snapshot>> => {
+  return async ({ userId, deviceId }: Subscriber, topics: Topic[]): Promise<Map<string, Snapshot>> => {
     const keysOf = (kind: TopicKind) => topics.flatMap((topic) => (topic.kind === kind ? [topic.key] : []));
     const [conversations, users] = [keysOf("conversation"), keysOf("presence")];
-    const meanwhile = conversations.length === 0 ? null : receipts.states(userId, conversations);
+    const asksCalls = topics.some(({ kind }) => kind === "calls");
+    const meanwhile = Promise.all([
+      conversations.length === 0 ? null : receipts.states(userId, conversations),
+      asksCalls ? calls.snapshotOf({ userId, deviceId }) : null,
+    ]);
     const views = await viewsFor(userId, { users, meanwhile });
-    const places = await meanwhile;
+    const [places, callViews] = await meanwhile;
     const snapshots = new Map<string, Snapshot>();
     for (const { name, kind, key } of topics) {
       if (kind === "conversation") {
@@ -40,6 +46,8 @@ export function createSnapshots({ receipts, typing, presence, freshness }: Snaps
       } else if (kind === "presence") {
         const view = views.get(name);
         if (view !== undefined) snapshots.set(name, { presence: view });
+      } else if (kind === "calls" && callViews !== null) {
+        snapshots.set(name, { calls: callViews });
       }
     }
     return snapshots;

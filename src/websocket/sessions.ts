@@ -110,7 +110,7 @@ export class Sessions {
     subscriptions.forget(connection);
     if (!wasLive) return;
     const clean = code === CloseCode.normal || code === CloseCode.goingAway;
-    this.#waiting.push(() => this.#leave(connection, clean));
+    this.#waiting.push(() => this.#leave(connection, { clean, hangsUp: code === CloseCode.normal }));
     if (this.#cleaning < config.websocket.unregister_buffer) void this.#clean();
   }
 
@@ -269,7 +269,7 @@ export class Sessions {
     if (this.#cleaning === 0) for (const resolve of this.#idle.splice(0)) resolve();
   }
 
-  async #leave(connection: Connection, clean: boolean): Promise<void> {
+  async #leave(connection: Connection, { clean, hangsUp }: { clean: boolean; hangsUp: boolean }): Promise<void> {
     const { calls, hub, logger, presence } = this.options;
     const { userId, deviceId, connectionId } = connection;
     const warn = (error: unknown) =>
@@ -283,7 +283,8 @@ export class Sessions {
     }
     try {
       // Where the same device is here again already no call has lost it; whether it is on another node presence knows.
-      if (hub.find({ userId, deviceId }).length === 0) await calls.deviceDisconnected({ userId, deviceId });
+      if (hub.find({ userId, deviceId }).length === 0)
+        await calls.deviceDisconnected({ userId, deviceId }, { hangsUp });
     } catch (error) {
       warn(error);
     }

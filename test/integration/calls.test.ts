@@ -1,5 +1,6 @@
 /** Proves call signaling over real sockets, from the first ring to the missed call that is seen later. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { subprotocols } from "../../src/protocol/limits.ts";
 import type { Client } from "../support/client.ts";
 import { createPeople, fresh, type People } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
@@ -280,6 +281,86 @@ describe("the usual times", () => {
     expect(back.all("call.incoming")).toEqual([]);
     await back.ask("call.hangup", { call_id });
     await ended(caller, call_id);
+  });
+});
+
+describe("leaving and coming back on purpose", () => {
+  let service: Service;
+  beforeAll(async () => {
+    service = await startService();
+  });
+  afterAll(() => service.stop());
+  const people = createPeople(() => service.url);
+  const { connect } = people;
+  const snapshotOf = async (client: Client) => {
+    const { topics } = (await client.next("subscribed")).payload;
+    return topics.find(({ topic }: { topic: string }) => topic.startsWith("calls:")).snapshot.calls;
+  };
+
+  test("[CALL5] a party that closes with 1000 hangs up at once, whichever it is", async () => {
+    const { ben, caller, phone, call_id } = await answered(people);
+    await phone.close(1000);
+    expect((await ended(caller, call_id)).payload).toMatchObject({ reason: "hangup", ended_by: ben });
+    const other = await scene(people);
+    await other.offer();
+    await other.phone.next("call.incoming");
+    await other.caller.close(1000);
+    const cancelled = { call_id: other.call_id, reason: "cancelled", ended_by: other.anna };
+    for (const device of [other.phone, other.laptop])
+      expect((await ended(device, other.call_id)).payload).toEqual(cancelled);
+    const missed = await other.phone.find(({ topic }) => topic === `user:${other.ben}`);
+    expect(missed.payload).toMatchObject({ call_id: other.call_id, reason: "cancelled" });
+  });
+
+  test("[CALL5] [CALL7] a page that is loaded anew finds its call, offers anew and goes on", async () => {
+    const { anna, ben, caller, phone, call_id } = await answered(people);
+    const [device_id, peer_device_id] = [await deviceOf(phone), await deviceOf(caller)];
+    await caller.ask("call.offer", { call_id, sdp: "lost with the page" });
+    await phone.next("call.offer");
+    await phone.close(1001);
+    const back = await connect(ben, { device_id });
+    expect(await snapshotOf(back)).toEqual([
+      { call_id, state: "active", peer_user_id: anna, peer_device_id, media: "video" },
+    ]);
+    await back.settled();
+    await back.ask("call.offer", { call_id, sdp: "anew" });
+    await caller.next("call.offer", ({ sdp }) => sdp === "anew");
+    expect(await codeOf(caller, "call.offer", { call_id, sdp: "at once" })).toBe("call_conflict");
+    await caller.ask("call.answer", { call_id, sdp: "to anew" });
+    await back.next("call.answer");
+    expect(typesOf(caller)).not.toContain("call.ended");
+    // Or it hangs up: a page that cannot go on leaves no orphan.
+    await back.ask("call.hangup", { call_id });
+    expect((await ended(caller, call_id)).payload).toMatchObject({ reason: "hangup", ended_by: ben });
+    expect((await ended(back, call_id)).payload).toMatchObject({ reason: "hangup", ended_by: ben });
+  });
+
+  test("[CALL7] what rings is in the snapshot of whom it rings for, in protobuf too, and rings after it", async () => {
+    const { c, anna, ben, caller, call_id, offer } = await scene(people);
+    await offer({ conversation_id: c });
+    const late = await connect(ben, {}, { protocols: [subprotocols.protobuf] });
+    const peer_device_id = await deviceOf(caller);
+    const ringing = { call_id, state: "ringing", peer_user_id: anna, peer_device_id, media: "video" };
+    expect(await snapshotOf(late)).toEqual([{ ...ringing, conversation_id: c, expires_at: expect.any(String) }]);
+    expect((await late.next("call.incoming")).payload.call_id).toBe(call_id);
+    expect(await snapshotOf(await connect(fresh("eve")))).toEqual([]);
+    await late.ask("call.hangup", { call_id });
+  });
+
+  test("[CALL5] [CALL6] [DRN] the only node is stopped: calls end for all, and who was called sees it later", async () => {
+    const talking = await answered(people);
+    const calling = await scene(people);
+    await calling.offer();
+    service.signal("SIGTERM");
+    for (const device of [talking.caller, talking.phone])
+      expect((await ended(device, talking.call_id)).payload.reason).toBe("connection_lost");
+    for (const device of [calling.caller, calling.phone, calling.laptop])
+      expect((await ended(device, calling.call_id)).payload.reason).toBe("connection_lost");
+    await service.exited;
+    service = await startService({ folder: service.folder });
+    const later = await connect(calling.ben, { since: "0" });
+    const missed = await later.find(({ topic }) => topic === `user:${calling.ben}`);
+    expect(missed.payload).toMatchObject({ call_id: calling.call_id, reason: "cancelled", from_user_id: calling.anna });
   });
 });
 

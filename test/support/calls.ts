@@ -37,7 +37,7 @@ export interface CallWorld {
   onDevicesOf: { hook: (userId: string) => Promise<void> };
   connected: Set<string>;
   connect(device: Device): Promise<void>;
-  disconnect(device: Device): Promise<void>;
+  disconnect(device: Device, how?: { hangsUp: boolean }): Promise<void>;
   /** Lets time pass and works on what has come due. */
   pass(ms: number): Promise<void>;
   /** Runs what the service has asked to be run later. */
@@ -88,9 +88,9 @@ export function createCallWorld(devices: Device[]): CallWorld {
       connected.add(deviceKey(device));
       await service.deviceConnected(device);
     },
-    async disconnect(device) {
+    async disconnect(device, how) {
       connected.delete(deviceKey(device));
-      await service.deviceDisconnected(device);
+      await service.deviceDisconnected(device, how);
     },
     async pass(ms) {
       turn.now += ms;

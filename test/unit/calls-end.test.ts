@@ -1,5 +1,6 @@
 /** Proves how calls end, what becomes of devices that vanish, and glare, on the real service [CALL4–CALL6]. */
 import { beforeEach, describe, expect, test } from "bun:test";
+import { ProtocolError } from "../../src/protocol/errors.ts";
 import {
   a1,
   a2,
@@ -10,6 +11,7 @@ import {
   b3,
   callBob,
   callId,
+  eve,
   hangup,
   higherId,
   ice,
@@ -181,6 +183,77 @@ describe("glare and devices that vanish", () => {
     await world.connect(a1);
     expect(news()).toEqual(["a1 ended connection_lost"]);
     expect(world.missed).toEqual([]);
+  });
+
+  test("[CALL5] who closes cleanly hangs up: cancelled while it rings and missed, hangup once it is answered", async () => {
+    await ringing();
+    news();
+    await world.disconnect(a1, { hangsUp: true });
+    expect(news()).toEqual(["b1 ended cancelled", "b2 ended cancelled"]);
+    await world.pass(500);
+    expect(world.missed.map(({ payload }) => payload.reason)).toEqual(["cancelled"]);
+    for (const [one, other] of [
+      [a1, b1],
+      [b1, a1],
+    ] as const) {
+      openWorld();
+      await active();
+      await world.disconnect(one, { hangsUp: true });
+      expect(world.deliveries.map(({ payload }) => payload)).toMatchObject([{ ended_by: one.userId }]);
+      expect(news()).toEqual([`${other.deviceId} ended hangup`]);
+      await world.connect(one);
+      expect(news()).toEqual([`${one.deviceId} ended hangup`]);
+    }
+  });
+
+  test("[CALL5] a device that only rings takes nothing with it when it closes", async () => {
+    await ringing();
+    for (const device of [b1, b2]) await world.disconnect(device, { hangsUp: true });
+    await world.disconnect(a2, { hangsUp: true });
+    await world.connect(b3);
+    expect(news()).toEqual(["b1 incoming", "b2 incoming", "b3 incoming"]);
+  });
+
+  test("[CALL5] a device that has closed here and is there already has not hung up", async () => {
+    await active();
+    await world.connect(a1);
+    await world.service.deviceDisconnected(a1, { hangsUp: true });
+    expect(news()).toEqual([]);
+  });
+
+  test("[CALL5] [CALL6] the only node stops: calls end for all, and those that rang are missed", async () => {
+    await ringing();
+    await world.service.offer(a1, { ...callBob, call_id: higherId });
+    await answer(b1);
+    news();
+    await world.service.endAll();
+    expect(news().sort()).toEqual(
+      ["a1", "b1", "a1", "b1", "b2"].map((device) => `${device} ended connection_lost`).sort(),
+    );
+    expect(world.missed).toMatchObject([{ callId: higherId, payload: { reason: "cancelled" } }]);
+    await world.service.endAll();
+    expect(news()).toEqual([]);
+  });
+
+  test("[CALL7] a device sees what it is in or rings for, and nothing else", async () => {
+    const callsAt = (device: typeof a1) => world.service.snapshotOf(device);
+    const rings = { call_id: callId, state: "ringing", media: "audio", expires_at: expect.any(String) } as const;
+    expect(await callsAt(a1)).toEqual([]);
+    await ringing();
+    expect(await callsAt(a1)).toEqual([{ ...rings, peer_user_id: "bob" }]);
+    for (const device of [b1, b2, b3])
+      expect(await callsAt(device)).toEqual([{ ...rings, peer_user_id: "ann", peer_device_id: "a1" }]);
+    expect([await callsAt(a2), await callsAt(eve)]).toEqual([[], []]);
+    await answer(b1);
+    await ice(a1, "c");
+    const goesOn = { call_id: callId, state: "active", media: "audio" } as const;
+    expect(await callsAt(a1)).toEqual([{ ...goesOn, peer_user_id: "bob", peer_device_id: "b1" }]);
+    expect(await callsAt(b1)).toEqual([{ ...goesOn, peer_user_id: "ann", peer_device_id: "a1" }]);
+    expect([await callsAt(b2), await callsAt(b3)]).toEqual([[], []]);
+    await hangup();
+    expect([await callsAt(a1), await callsAt(b1)]).toEqual([[], []]);
+    world.registry.callsOf = () => Promise.reject(new ProtocolError("unavailable", "Calls are away."));
+    expect(await callsAt(a1)).toBeNull();
   });
 
   test("[CALL5] a caller who drops during the answer comes back to all of it, in order", async () => {

@@ -26,7 +26,14 @@ const action = fc.oneof(
   { weight: 4, arbitrary: request("answer") },
   { weight: 4, arbitrary: request("ice") },
   { weight: 1, arbitrary: request("hangup") },
-  { weight: 3, arbitrary: fc.record({ type: fc.constant("flip" as const), device: fc.constantFrom(...devices) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      type: fc.constant("flip" as const),
+      device: fc.constantFrom(...devices),
+      hangsUp: fc.boolean(),
+    }),
+  },
   { weight: 2, arbitrary: fc.record({ type: fc.constant("pass" as const), seconds: fc.integer({ min: 1, max: 40 }) }) },
   { weight: 1, arbitrary: fc.record({ type: fc.constant("log" as const), away: fc.boolean() }) },
 );
@@ -128,7 +135,7 @@ async function run(actions: Action[], ending: "hang up" | "leave"): Promise<void
   for (const next of actions) {
     switch (next.type) {
       case "flip":
-        if (world.connected.has(deviceKey(next.device))) await world.disconnect(next.device);
+        if (world.connected.has(deviceKey(next.device))) await world.disconnect(next.device, next);
         else await world.connect(next.device);
         await observer.look();
         break;

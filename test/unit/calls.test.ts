@@ -95,13 +95,36 @@ describe("offer", () => {
     expect(await outcomeOf(answer(b1, "fine"))).toBe("call_already_answered");
   });
 
-  test("[CALL1] when both offer at once each may answer the other", async () => {
+  test("[CALL7] of two renegotiations at once the later one is a conflict, and the first goes on", async () => {
     await active();
-    await world.service.offer(a1, { call_id: callId, sdp: "x" });
-    await world.service.offer(b1, { call_id: callId, sdp: "y" });
+    const offerOf = (device: typeof a1, sdp: string) => world.service.offer(device, { call_id: callId, sdp });
+    await offerOf(a1, "x");
+    expect(await outcomeOf(offerOf(b1, "y"))).toBe("call_conflict");
+    await offerOf(a1, "x again");
     await answer(b1, "to x");
+    await offerOf(b1, "y");
+    expect(await outcomeOf(offerOf(a1, "z"))).toBe("call_conflict");
     await answer(a1, "to y");
-    expect(news()).toEqual(["b1 offer", "a1 offer", "a1 answer", "b1 answer"]);
+    expect(news()).toEqual(["b1 offer", "b1 offer", "a1 answer", "a1 offer", "b1 answer"]);
+  });
+
+  test("[CALL7] a page that was loaded anew may offer, whatever was offered to the page before it", async () => {
+    await active();
+    await world.service.offer(a1, { call_id: callId, sdp: "lost with the old page" });
+    await world.connect(b1);
+    await world.service.offer(b1, { call_id: callId, sdp: "anew" });
+    await answer(a1, "to anew");
+    expect(news()).toEqual(["b1 offer", "a1 offer", "b1 answer"]);
+  });
+
+  test("[CALL7] an offer that waited for a device is not lost when it is back", async () => {
+    await active();
+    await world.disconnect(b1);
+    await world.service.offer(a1, { call_id: callId, sdp: "waits" });
+    await world.connect(b1);
+    expect(await outcomeOf(world.service.offer(b1, { call_id: callId, sdp: "later" }))).toBe("call_conflict");
+    await answer(b1, "to waits");
+    expect(news()).toEqual(["b1 offer", "a1 answer"]);
   });
 });
 

@@ -18,6 +18,7 @@ function snapshotsOfBen(between: (read: number) => void, places: Promise<Places>
   const snapshots = createSnapshots({
     receipts: { states: () => places },
     typing: { snapshot: () => [] },
+    calls: { snapshotOf: async () => [] },
     presence: {
       async snapshotOf(_, userIds) {
         asked.push(userIds);

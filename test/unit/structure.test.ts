@@ -10,6 +10,7 @@ const rooms = [
   "main",
   "commands",
   "app",
+  "engines",
   "websocket",
   "health",
   "router",
@@ -32,7 +33,7 @@ const rooms = [
 
 const linesMax = 350;
 /** Longer than they should be; these numbers only ever go down. */
-const tooLong: Record<string, number> = { "src/app.ts": 398 };
+const tooLong: Record<string, number> = { "src/app.ts": 380 };
 
 const filesIn = (pattern: string) => [...new Bun.Glob(pattern).scanSync({ cwd: root })].map(normalize).sort();
 const textOf = (file: string) => readFileSync(join(root, file), "utf8");
@@ -93,10 +94,10 @@ test("[ROOMS] no file imports itself round a corner", () => {
   expect(cycles).toEqual([]);
 });
 
-test("[ROOMS] only the app chooses between implementations", () => {
+test("[ROOMS] implementations are chosen in one place", () => {
   const folders = ["src/storage/sqlite/", "src/storage/postgres/", "src/cluster/local/", "src/cluster/redis/"];
   // The migration has no app; it loads the one engine that it is for.
-  const mayChoose = new Set(["src/app.ts", "src/commands/migrate.ts", "src/storage/migrate.ts"]);
+  const mayChoose = new Set(["src/engines.ts", "src/commands/migrate.ts", "src/storage/migrate.ts"]);
   const choosing: string[] = [];
   for (const [file, targets] of imports) {
     for (const target of targets) {

@@ -37,6 +37,10 @@ export class LocalCallRegistry implements CallRegistry {
     return taken.map(({ callId }) => callId);
   }
 
+  endingWithNode(): string[] {
+    return [...this.#calls.values()].filter(({ state }) => state !== "ended").map(({ callId }) => callId);
+  }
+
   async stats(): Promise<{ calls: number }> {
     return { calls: this.#calls.size };
   }

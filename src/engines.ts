@@ -1,0 +1,33 @@
+/** Chooses the engines by the configuration: SQLite or PostgreSQL for what must survive, one process or Redis for what is shared. */
+import { createLocalCluster } from "./cluster/local/cluster.ts";
+import type { Cluster } from "./cluster/ports.ts";
+import { createRedisCluster } from "./cluster/redis/cluster.ts";
+import type { Config } from "./config/schema.ts";
+import type { Storage } from "./storage/ports.ts";
+import { createPostgresStorage } from "./storage/postgres/storage.ts";
+import { createSqliteStorage } from "./storage/sqlite/storage.ts";
+import type { Logger } from "./telemetry/logger.ts";
+
+export function createStorage(config: Config, { now, logger }: { now: () => number; logger: Logger }): Storage {
+  const { url, query_timeout: timeoutMs, pool_size: poolSize } = config.storage;
+  const onListenerError = (err: unknown) => logger.error({ err }, "a change of the directory was not followed");
+  if (url.startsWith("sqlite:")) {
+    const path = url.slice("sqlite:".length);
+    const isShared = config.cluster.url !== null;
+    return createSqliteStorage({ path, now, isShared, callTimeoutMs: timeoutMs, onListenerError });
+  }
+  const { directory } = config;
+  const outbox = config.storage.outbox ? { rejectedKeptMs: config.log.retention } : null;
+  return createPostgresStorage({ url, poolSize, queryTimeoutMs: timeoutMs, directory, outbox, now, onListenerError });
+}
+
+export function createCluster(
+  config: Config,
+  options: { now: () => number; version: string; nodeId: string; logger: Logger },
+): Cluster {
+  const { url, heartbeat: heartbeatMs, dead_after: deadAfterMs, ingest_stream: stream } = config.cluster;
+  const ingest = stream === null ? null : { stream, group: config.cluster.ingest_group };
+  return url === null
+    ? createLocalCluster(options)
+    : createRedisCluster({ ...options, url, natMap: config.cluster.nat_map, ingest, heartbeatMs, deadAfterMs });
+}
