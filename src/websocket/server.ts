@@ -11,6 +11,7 @@ import { clientAddress, createTrustedProxies } from "./addresses.ts";
 import type { Connection } from "./connection.ts";
 import type { Hub } from "./hub.ts";
 import { listenAt } from "./listening.ts";
+import { notFound } from "./not-found.ts";
 import type { Sessions } from "./sessions.ts";
 import { Refusal, type Upgrades } from "./upgrade.ts";
 
@@ -142,10 +143,7 @@ export class Server implements NativeTopics {
     if (!URL.canParse(request.url)) return new Refusal(400, "bad_request", "The Host header is not one.").toResponse();
     const { pathname } = new URL(request.url);
     if (pathname !== "/ws") {
-      return (
-        (await this.options.health.handle(request)) ??
-        Response.json({ code: "not_found", message: "There is nothing here." }, { status: 404 })
-      );
+      return (await this.options.health.handle(request)) ?? notFound(request);
     }
     try {
       const peer = server.requestIP(request)?.address ?? "";

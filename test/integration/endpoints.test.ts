@@ -36,6 +36,24 @@ describe("paths", () => {
     }
   });
 
+  test("[END1] a browser is shown a page for every 404, with the endpoints and no policy against sockets", async () => {
+    const accept = "text/html,application/xhtml+xml,*/*;q=0.8";
+    for (const path of ["/", "/chat", "/live/x"]) {
+      const answer = await get(path, { headers: { accept } });
+      expect([path, answer.status, answer.headers.get("content-type")]).toEqual([
+        path,
+        404,
+        "text/html; charset=utf-8",
+      ]);
+      expect(answer.headers.get("content-security-policy")).toBeNull();
+      const page = await answer.text();
+      for (const endpoint of ["/ws", "/health", "/live", "/ready"]) expect(page).toContain(endpoint);
+      expect(page).not.toContain("chat");
+    }
+    expect((await get("/live", { headers: { accept } })).headers.get("content-type")).toContain("application/json");
+    expect(await (await get("/", { method: "HEAD", headers: { accept } })).text()).toBe("");
+  });
+
   test("[END1] the paths are the same with a query", async () => {
     expect((await get("/live?probe=1")).status).toBe(200);
     expect((await get("/ws?user_id=u1")).status).toBe(426);

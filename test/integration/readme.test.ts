@@ -1,21 +1,11 @@
-/** Runs what the README tells people to paste, against a fresh service, and compares what they are told to see. */
-import { afterAll, beforeAll, expect, test } from "bun:test";
+/** Runs the client that the README shows, against the real service. */
+import { expect, test } from "bun:test";
 import { join, resolve } from "node:path";
 import { Client } from "../support/client.ts";
 import { freePorts } from "../support/free-ports.ts";
 import { type Service, startService } from "../support/service.ts";
 
 const readme = await Bun.file(join(resolve(import.meta.dir, "../.."), "README.md")).text();
-
-interface Step {
-  who: string;
-  does: "runs" | "sees";
-  code: string;
-}
-
-const steps: Step[] = [...readme.matchAll(/^<!-- (\w+) (runs|sees) -->\n```\w+\n([\s\S]*?)^```/gm)].map(
-  ([, who, does, code]) => ({ who: who!, does: does as Step["does"], code: code! }),
-);
 
 /** A console of a browser: pieces of code share their names, what is printed can be waited for, sockets are closed at the end. */
 class Console {
@@ -79,52 +69,6 @@ class Console {
     }
   }
 }
-
-/** What differs from one run to the next is replaced by what it is. */
-const shapeOf = (line: string) =>
-  line
-    // Ids that the server makes are UUIDs of version 7; those of the users are not.
-    .replace(/[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}/g, "<id>")
-    .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/g, "<moment>");
-
-const typeOf = (line: string) => {
-  const { type, reply_to } = JSON.parse(line) as { type: string; reply_to?: string };
-  return `${type} ${reply_to ?? ""}`;
-};
-
-let service: Service;
-const consoles = new Map<string, Console>();
-
-beforeAll(async () => {
-  service = await startService();
-});
-afterAll(async () => {
-  for (const console of consoles.values()) await console.close();
-  await service.stop();
-});
-
-test("[CON5] [ENV3] [SUB1] [MSG1] the README's exchange is what really happens", async () => {
-  expect(steps.map(({ who, does }) => `${who} ${does}`)).toEqual([
-    "anna runs",
-    "anna sees",
-    "anna runs",
-    "anna sees",
-    "ben runs",
-    "ben sees",
-    "anna sees",
-  ]);
-  for (const { who, does, code } of steps) {
-    let console = consoles.get(who);
-    if (console === undefined) consoles.set(who, (console = new Console(service.port)));
-    if (does === "runs") await console.run(code);
-    else {
-      for (const expected of code.trim().split("\n")) {
-        const seen = await console.line((line) => typeOf(line) === typeOf(expected));
-        expect(shapeOf(seen)).toBe(shapeOf(expected));
-      }
-    }
-  }
-});
 
 test("[LOG4] [LOG5] the README's client misses nothing and hears nothing twice, also over a crash of the service", async () => {
   const code = /^<!-- resume -->\n```js\n([\s\S]*?)^```/m.exec(readme)![1]!;
