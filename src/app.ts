@@ -206,6 +206,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     isDraining: () => draining.hasBegun,
     now,
     newId,
+    logger,
   });
   const sessions = new Sessions({
     config,

@@ -7,18 +7,26 @@ import type { Storage } from "./storage/ports.ts";
 import { createPostgresStorage } from "./storage/postgres/storage.ts";
 import { createSqliteStorage } from "./storage/sqlite/storage.ts";
 import type { Logger } from "./telemetry/logger.ts";
+import { Outage } from "./telemetry/outage.ts";
 
 export function createStorage(config: Config, { now, logger }: { now: () => number; logger: Logger }): Storage {
   const { url, query_timeout: timeoutMs, pool_size: poolSize } = config.storage;
   const onListenerError = (err: unknown) => logger.error({ err }, "a change of the directory was not followed");
+  const writes = new Outage({
+    level: "error",
+    gone: "the storage refuses writes",
+    back: "the storage takes writes again",
+    logger,
+  });
+  const told = { onListenerError, writes };
   if (url.startsWith("sqlite:")) {
     const path = url.slice("sqlite:".length);
     const isShared = config.cluster.url !== null;
-    return createSqliteStorage({ path, now, isShared, callTimeoutMs: timeoutMs, onListenerError });
+    return createSqliteStorage({ path, now, isShared, callTimeoutMs: timeoutMs, ...told });
   }
   const { directory } = config;
   const outbox = config.storage.outbox ? { rejectedKeptMs: config.log.retention } : null;
-  return createPostgresStorage({ url, poolSize, queryTimeoutMs: timeoutMs, directory, outbox, now, onListenerError });
+  return createPostgresStorage({ url, poolSize, queryTimeoutMs: timeoutMs, directory, outbox, now, ...told });
 }
 
 export function createCluster(

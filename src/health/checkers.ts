@@ -6,6 +6,8 @@ export interface Checker {
   name: string;
   /** Resolves while all is well. */
   check(): Promise<void>;
+  /** What it is about says in the log itself when it goes and comes back. */
+  tellsItself?: true;
 }
 
 /** The other processes that serve the same port, where there are any. */
@@ -28,9 +30,9 @@ export function workersChecker(siblings: Siblings): Checker {
   };
 }
 
-/** The storage engine answers. */
-export function storageChecker(storage: Pick<Storage, "ping">): Checker {
-  return { name: "storage", check: () => storage.ping() };
+/** The storage engine takes writes. */
+export function storageChecker(storage: Pick<Storage, "proveWrites">): Checker {
+  return { name: "storage", check: () => storage.proveWrites(), tellsItself: true };
 }
 
 /** The connection to the other nodes is up, subscribed and not deaf. */

@@ -7,7 +7,7 @@ import { createHealthHandler, type HealthHandler } from "./handler.ts";
 import { createHealthManager } from "./manager.ts";
 
 export interface HealthOptions {
-  storage: Pick<Storage, "ping">;
+  storage: Pick<Storage, "proveWrites">;
   cluster: Pick<Cluster, "ping">;
   /** Undefined: nobody shares this process's port. */
   siblings: Siblings | undefined;

@@ -44,12 +44,13 @@ export function createHealthManager(options: HealthManagerOptions): HealthManage
   const { checkers, now, logger, deadlineMs = 1_000, cacheMs = 5_000, after = runAfter } = options;
   const probes = checkers.map((checker) => ({ name: checker.name, probe: createProbe(checker) }));
 
-  function createProbe({ name, check }: Checker) {
+  function createProbe({ name, check, tellsItself }: Checker) {
     let probe: Probe = { state: "idle" };
     let last: { result: CheckResult; at: number } | null = null;
 
     function conclude(result: CheckResult, cause?: unknown): CheckResult {
-      if (last?.result.status !== result.status && (last !== null || result.status === "down")) {
+      const hasChanged = last?.result.status !== result.status && (last !== null || result.status === "down");
+      if (hasChanged && !tellsItself) {
         logger.warn({ checker: name, status: result.status, err: cause }, "health has changed");
       }
       last = { result, at: now() };

@@ -226,8 +226,8 @@ export interface Storage {
   outbox?: Inbox;
   /** Opens it; rejects where the engine is away or its schema is of another version. */
   start(): Promise<void>;
-  /** Resolves while the engine answers. */
-  ping(): Promise<void>;
+  /** Resolves while the engine takes writes, which it shows by one [END2]; rejects with the engine's reason. */
+  proveWrites(): Promise<void>;
   stop(): Promise<void>;
 }
 

@@ -1,5 +1,6 @@
 /** Removes from the log what need not be kept, a little at a time, so that appends go on in between [LOG7]. */
 import type { Logger } from "../telemetry/logger.ts";
+import { Outage } from "../telemetry/outage.ts";
 import type { EventLog } from "./ports.ts";
 
 export interface RetentionOptions {
@@ -9,7 +10,7 @@ export interface RetentionOptions {
   eventsPerTopic: number;
   /** Whether the service is on its way out: what is left is the next start's. */
   isEnding: () => boolean;
-  logger: Pick<Logger, "warn">;
+  logger: Pick<Logger, "info" | "warn" | "error">;
 }
 
 /** How much of the log one step removes. */
@@ -17,19 +18,24 @@ const batch = 1_000;
 
 export class Retention {
   #isRunning = false;
+  readonly #outage: Outage;
 
-  constructor(private readonly options: RetentionOptions) {}
+  constructor(private readonly options: RetentionOptions) {
+    const { logger } = options;
+    this.#outage = new Outage({ level: "warn", gone: "retention waits", back: "retention goes on", logger });
+  }
 
   /** Does nothing where the last run still goes on. Never rejects. */
   async run(now: number): Promise<void> {
     if (this.#isRunning) return;
     this.#isRunning = true;
-    const { log, ageMs, eventsPerTopic, isEnding, logger } = this.options;
+    const { log, ageMs, eventsPerTopic, isEnding } = this.options;
     const policy = { createdBefore: now - ageMs, eventsPerTopic, batch };
     try {
       while ((await log.trim(policy)).more && !isEnding());
+      this.#outage.ended();
     } catch (error) {
-      logger.warn({ err: error }, "retention waits until the log answers");
+      this.#outage.began(error);
     }
     this.#isRunning = false;
   }

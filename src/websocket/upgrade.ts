@@ -9,7 +9,9 @@ import type { Codec } from "../protocol/codec.ts";
 import type { AuthFailureCode } from "../protocol/errors.ts";
 import { identifier } from "../protocol/fields.ts";
 import { subprotocols, type WireFormat } from "../protocol/limits.ts";
-import { StorageUnavailable } from "../storage/ports.ts";
+import { StorageUnavailable, type UserState } from "../storage/ports.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { Outage } from "../telemetry/outage.ts";
 import type { AddressLimiter } from "./address-limiter.ts";
 import { Connection, type Session } from "./connection.ts";
 
@@ -24,6 +26,7 @@ export interface UpgradeOptions {
   isDraining: () => boolean;
   now: () => number;
   newId: () => string;
+  logger: Pick<Logger, "info" | "warn" | "error">;
 }
 
 /** A plain HTTP answer instead of an upgrade. */
@@ -64,8 +67,16 @@ interface Query {
 
 export class Upgrades {
   #inProgress = 0;
+  readonly #outage: Outage;
 
-  constructor(private readonly options: UpgradeOptions) {}
+  constructor(private readonly options: UpgradeOptions) {
+    this.#outage = new Outage({
+      level: "error",
+      gone: "the directory cannot be asked",
+      back: "the directory answers again",
+      logger: options.logger,
+    });
+  }
 
   get inProgress(): number {
     return this.#inProgress;
@@ -107,14 +118,28 @@ export class Upgrades {
   /**
    * Whom a verified or given identity may act as: known, enabled and not blocked.
    * @throws AuthenticationError `user_unknown` or `user_disabled`
+   * @throws StorageUnavailable whatever the engine refuses it for
    */
   async checkUser(userId: string): Promise<void> {
-    const { directory, blocks, now } = this.options;
-    const state = await directory.admit(userId);
+    const { blocks, now } = this.options;
+    const state = await this.#stateOf(userId);
     if (state === "unknown") throw new AuthenticationError("user_unknown", "This user does not exist.");
     const until = await blocks.blockedUntil(userId);
     if (state === "disabled" || (until !== null && until > now())) {
       throw new AuthenticationError("user_disabled", "This user is disabled.");
+    }
+  }
+
+  async #stateOf(userId: string): Promise<UserState> {
+    try {
+      const state = await this.options.directory.admit(userId);
+      this.#outage.ended();
+      return state;
+    } catch (error) {
+      this.#outage.began(error);
+      if (error instanceof StorageUnavailable) throw error;
+      // A view of the application's own may fail in ways that are no fault of this service, nor of who asks.
+      throw new StorageUnavailable("The directory has refused.", { cause: error });
     }
   }
 

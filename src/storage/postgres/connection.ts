@@ -59,12 +59,13 @@ export const backoffMs = (failures: number) => Math.min(1_000, 100 * 2 ** failur
 const sqlState = /^(\d|F0|HV|P0|XX)[0-9A-Z]{3,4}$/;
 // Lost, refused, shutting down, or a standby that was the primary before.
 const brokenStates = /^(08|28|3D|57P|25006)/;
-// Conflicts, exhausted resources, locks, cancelled statements, failures of the disk: the connection itself is sound.
-const passingStates = /^(40|53|55|57014|58)/;
+// Conflicts, exhausted resources, locks, cancelled statements, failures of the disk, damaged pages, and what an operator
+// has to put right: rights, tables or functions that are missing, triggers of its own. The connection itself is sound.
+const passingStates = /^(40|53|55|57014|58|XX|P0|3F|42501|42P01|42703|42883)/;
 // Of the client, about what it was asked.
 const clientFaults = /^(UNDEFINED_VALUE|NOT_TAGGED_CALL|MAX_PARAMETERS_EXCEEDED|UNSAFE_TRANSACTION)$/;
 
-/** What an error means: a fault of ours, a moment that passes, or a connection that must be thrown away. */
+/** What an error means: a fault of ours, a refusal that passes, or a connection that must be thrown away. */
 export function failureOf(error: unknown): "fault" | "passing" | "broken" {
   if (error instanceof StorageUnavailable) return "broken";
   // By code, not by class: names do not survive a minified build.

@@ -123,8 +123,10 @@ export function createDirectory({ pool, schema, names, watch }: DirectoryOptions
     try {
       await pool.query(text);
     } catch (error) {
-      if (error instanceof StorageUnavailable) throw error;
-      const why = error instanceof Error ? error.message : String(error);
+      // What PostgreSQL says of the view itself; a right or a table that is missing is refused like an engine that is away.
+      const told = error instanceof StorageUnavailable ? error.cause : error;
+      if (!/^(22|42)/.test(String((told as { code?: unknown } | undefined)?.code))) throw error;
+      const why = told instanceof Error ? told.message : String(told);
       throw new StartError(`directory.${kind}`, `${names[kind]} cannot be used: ${why}.`, { cause: error });
     }
   }

@@ -6,6 +6,7 @@ import { logFunctions } from "./schema-log.ts";
 import { outbox } from "./schema-outbox.ts";
 import { readingFunctions } from "./schema-reading.ts";
 import { receiptClaims, tables } from "./schema-tables.ts";
+import { writeProof } from "./schema-writes.ts";
 
 /** A step that was released is never edited; a new one is added at the end. Each is given the schema's name. */
 const steps: ((ws: string) => string)[] = [
@@ -13,6 +14,7 @@ const steps: ((ws: string) => string)[] = [
   (ws) => outbox(ws),
   (ws) => readingFunctions(ws),
   (ws) => receiptClaims(ws),
+  (ws) => writeProof(ws),
 ];
 
 /** The version that this build writes and reads. */

@@ -1,6 +1,6 @@
 /** Storage in PostgreSQL, for any number of nodes: everything lives in one schema, every statement has a deadline. */
-import type postgres from "postgres";
 import { type Storage, StorageUnavailable } from "../ports.ts";
+import { createWriteProof, unwatched, type WritesWatched } from "../write-proof.ts";
 import { openConnection } from "./connection.ts";
 import { createCursorStore, createStatusStore } from "./cursors-statuses.ts";
 import { createDirectory, type DirectoryNames } from "./directory.ts";
@@ -34,10 +34,9 @@ export interface PostgresStorageOptions {
   newId?: () => string;
   /** Told of what a directory listener throws. */
   onListenerError?: (error: unknown) => void;
+  /** Told whether writes are taken. */
+  writes?: WritesWatched;
 }
-
-/** At the start it is the operator's to mend; later it would be a fault of ours. */
-const insufficientPrivilege = "42501";
 
 /** How long a change of the directory may take to come round to the node that made it. */
 const comeRoundMs = 1_000;
@@ -55,6 +54,7 @@ export function createPostgresStorage({
   now = Date.now,
   newId = () => Bun.randomUUIDv7(),
   onListenerError = () => {},
+  writes = unwatched,
 }: PostgresStorageOptions): Storage {
   const ws = checkSchemaName(schema);
   const connection = { url, connectTimeoutMs: queryTimeoutMs, statementTimeoutMs: queryTimeoutMs };
@@ -75,12 +75,22 @@ export function createPostgresStorage({
   });
   const directory = createDirectory({ pool, schema: ws, names, watch });
 
+  const log = createEventLog({ pool, appends, schema: ws });
+  const { append, proveWrites } = createWriteProof({
+    append: log.append,
+    // On the connection that appends: another one may be of another mind.
+    async write(bytes) {
+      await appends.query(`SELECT ${ws}.prove_writes($1)`, [bytes]);
+    },
+    writes,
+  });
+
   async function stop(): Promise<void> {
     await Promise.all([appends.stop(), pool.stop(), watch.stop()]);
   }
 
   return {
-    log: createEventLog({ pool, appends, schema: ws }),
+    log: { ...log, append },
     receipts: createReceiptStore(pool, ws, now),
     cursors: createCursorStore(pool, ws),
     statuses: createStatusStore(pool, ws),
@@ -96,15 +106,10 @@ export function createPostgresStorage({
         await watch.start();
       } catch (error) {
         await stop();
-        const { code, message } = error as postgres.PostgresError;
-        throw code === insufficientPrivilege
-          ? new StorageUnavailable(`PostgreSQL: ${message}`, { cause: error })
-          : error;
+        throw error;
       }
     },
-    async ping() {
-      await pool.query("SELECT 1 AS alive");
-    },
+    proveWrites,
     stop,
   };
 }

@@ -67,6 +67,7 @@ function createOperations(database: Database) {
     heads: (topics: string[]) => log.heads(topics),
     movedSince: (position: number, limit: number) => log.movedSince(position, limit),
     end: () => log.end(),
+    proveWrites: createWriteProof(database),
     trim: (policy: RetentionPolicy) => log.trim(policy),
     stats: () => log.stats(),
     advance: (mark: Mark, now: number) => receipts.advance(mark, now),
@@ -94,6 +95,18 @@ function createOperations(database: Database) {
     addMembers: (conversationId: string, userIds: string[]) => directory.addMembers(conversationId, userIds),
     removeMembers: (conversationId: string, userIds: string[]) => directory.removeMembers(conversationId, userIds),
     directoryChanges: (after: number | null) => directory.changes(after),
+  };
+}
+
+/** Writes a number, and as many bytes as asked for besides, which it removes again. */
+function createWriteProof(database: Database): (bytes: number) => void {
+  const note = database.prepare<null, []>("UPDATE write_proof SET proofs = proofs + 1");
+  const fill = database.prepare<null, [number]>("UPDATE write_proof SET payload = randomblob(?)");
+  return (bytes) => {
+    if (bytes > 0) fill.run(bytes);
+    // What was filled goes by a write of its own: pages that come and go in one are never written.
+    if (bytes > 0) fill.run(0);
+    note.run();
   };
 }
 

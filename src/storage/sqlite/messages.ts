@@ -10,7 +10,7 @@ export interface Request {
 export type Answer =
   | { ok: true; value: unknown }
   /** `unavailable`: the engine's trouble and worth another try; else a fault of the request or of ours. */
-  | { ok: false; unavailable: boolean; message: string };
+  | { ok: false; unavailable: boolean; message: string; code?: string };
 
 export type ToWorker =
   | { kind: "configure"; options: EngineOptions }

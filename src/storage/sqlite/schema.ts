@@ -154,6 +154,11 @@ const migrations: string[] = [
   ALTER TABLE receipts ADD COLUMN claimed_seq INTEGER;
   ALTER TABLE receipts ADD COLUMN claimed_at INTEGER;
   `,
+  // What is written to see whether writes are taken.
+  /* 3 */ `
+  CREATE TABLE write_proof (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), proofs INTEGER NOT NULL, payload BLOB NOT NULL);
+  INSERT INTO write_proof VALUES (1, 0, x'');
+  `,
 ];
 
 /** The version that this build writes and reads. */

@@ -1,5 +1,6 @@
 /** Storage in one SQLite file, for a node that is alone: the ports on the main thread, the SQL in one worker. */
 import type { CursorStore, Directory, EventLog, ReceiptStore, StatusStore, Storage, TopicHead } from "../ports.ts";
+import { createWriteProof, unwatched, type WritesWatched } from "../write-proof.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import type { Durability } from "./engine.ts";
 import type { HeadEntries } from "./event-log.ts";
@@ -26,6 +27,8 @@ export interface SqliteStorageOptions {
   watchIntervalMs?: number;
   /** Told of what a directory listener throws. */
   onListenerError?: (error: unknown) => void;
+  /** Told whether writes are taken. */
+  writes?: WritesWatched;
 }
 
 /** Conversations whose unread messages are counted by one call: other calls get their turn in between. */
@@ -42,6 +45,7 @@ export function createSqliteStorage({
   callsMax = 65_536,
   watchIntervalMs = 250,
   onListenerError = () => {},
+  writes = unwatched,
 }: SqliteStorageOptions): Storage {
   const calls = new WorkerCalls({
     engine: { path, durability, busyTimeoutMs },
@@ -54,10 +58,15 @@ export function createSqliteStorage({
     intervalMs: watchIntervalMs,
     onListenerError,
   });
+  const { append, proveWrites } = createWriteProof({
+    append: (events) => calls.call("append", events),
+    write: (bytes) => calls.call("proveWrites", bytes),
+    writes,
+  });
   // Held here and not by the worker: one that has died must not keep its successor out.
   let lock: FileLock | null = null;
   return {
-    log: createEventLog(calls),
+    log: { ...createEventLog(calls), append },
     receipts: createReceiptStore(calls, now),
     cursors: createCursorStore(calls),
     statuses: createStatusStore(calls),
@@ -67,9 +76,7 @@ export function createSqliteStorage({
       await calls.start();
       await watch.look();
     },
-    async ping() {
-      await calls.call("end");
-    },
+    proveWrites,
     async stop() {
       watch.stop();
       await calls.stop();
@@ -85,9 +92,8 @@ function workerUrl(): string {
   return new URL(embedded ? "./storage/sqlite/worker.js" : "./worker.ts", import.meta.url).href;
 }
 
-function createEventLog(calls: WorkerCalls): EventLog {
+function createEventLog(calls: WorkerCalls): Omit<EventLog, "append"> {
   return {
-    append: (events) => calls.call("append", events),
     async replay({ topics, ...rest }) {
       const asked = [...new Set(topics)];
       const { events, more, heads } = await calls.call("replay", { topics: asked, ...rest });

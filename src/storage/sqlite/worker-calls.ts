@@ -164,5 +164,9 @@ function rejectAll(calls: Call[], reason: string): void {
 
 function settleCall(call: Call, answer: Answer): void {
   if (answer.ok) call.resolve(answer.value);
-  else call.reject(answer.unavailable ? new StorageUnavailable(answer.message) : new Error(answer.message));
+  else {
+    const error = answer.unavailable ? new StorageUnavailable(answer.message) : new Error(answer.message);
+    // Named to the public where nothing else of it is.
+    call.reject(answer.code === undefined ? error : Object.assign(error, { code: answer.code }));
+  }
 }

@@ -32,7 +32,12 @@ function run(request: Request): Answer {
     engine ??= openEngine(options!);
     open = engine;
   } catch (error) {
-    return { ok: false, unavailable: true, message: `The database cannot be opened: ${textOf(error)}.` };
+    return {
+      ok: false,
+      unavailable: true,
+      message: `The database cannot be opened: ${textOf(error)}.`,
+      ...codeOf(error),
+    };
   }
   try {
     if (request.operation === "open") return { ok: true, value: undefined };
@@ -42,7 +47,8 @@ function run(request: Request): Answer {
     const failure = failureOf(error);
     // What is in memory only would be lost by opening it anew.
     if (failure === "broken" && options!.path !== ":memory:") close();
-    return { ok: false, unavailable: failure !== "fault", message: `${request.operation}: ${textOf(error)}.` };
+    const message = `${request.operation}: ${textOf(error)}.`;
+    return { ok: false, unavailable: failure !== "fault", message, ...codeOf(error) };
   }
 }
 
@@ -58,4 +64,9 @@ function close(): Answer {
 
 function textOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+function codeOf(error: unknown): { code?: string } {
+  const { code } = error as { code?: unknown };
+  return typeof code === "string" ? { code } : {};
 }

@@ -1,0 +1,54 @@
+/** Knows from every append, and from a small write in between, whether an engine takes writes [END2]. */
+import { type EventLog, type NewEvent, StorageUnavailable } from "./ports.ts";
+
+/** Told of each refusal and of each write that was taken; who listens tells the changes from the rest. */
+export interface WritesWatched {
+  began(error: unknown): void;
+  ended(): void;
+}
+
+/** For where nobody is told. */
+export const unwatched: WritesWatched = { began() {}, ended() {} };
+
+export interface WriteProofOptions {
+  append: EventLog["append"];
+  /** Writes as much as that, durably, in a way that leaves nothing behind. */
+  write(bytes: number): Promise<void>;
+  writes: WritesWatched;
+}
+
+/** However large a refused append was, a proof writes no more than this. */
+const proofBytesMax = 1024 * 1024;
+
+/** Both functions reject with what the engine says. */
+export function createWriteProof({ append, write, writes }: WriteProofOptions): {
+  append: EventLog["append"];
+  proveWrites(): Promise<void>;
+} {
+  /** As large as the append that was refused last: a full disk may well have room for the smallest write. */
+  let owed = 0;
+
+  async function watched<Result>(work: Promise<Result>, bytes: () => number): Promise<Result> {
+    try {
+      const result = await work;
+      owed = 0;
+      writes.ended();
+      return result;
+    } catch (error) {
+      if (error instanceof StorageUnavailable) {
+        owed = Math.min(proofBytesMax, Math.max(owed, bytes()));
+        writes.began(error);
+      }
+      throw error;
+    }
+  }
+
+  return {
+    append: (events) => watched(append(events), () => sizeOf(events)),
+    proveWrites: () => watched(write(owed), () => owed),
+  };
+}
+
+function sizeOf(events: NewEvent[]): number {
+  return events.reduce((sum, { payload }) => sum + Buffer.byteLength(payload), 0);
+}
