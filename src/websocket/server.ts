@@ -13,7 +13,7 @@ import type { Hub } from "./hub.ts";
 import { listenAt } from "./listening.ts";
 import { notFound } from "./not-found.ts";
 import type { Sessions } from "./sessions.ts";
-import { Refusal, type Upgrades } from "./upgrade.ts";
+import { Refusal, type Upgrades, urlOf } from "./upgrade.ts";
 
 export interface ServerOptions {
   config: Config;
@@ -139,11 +139,11 @@ export class Server implements NativeTopics {
   }
 
   async #answer(request: Request, server: BunServer<Connection>): Promise<Response | undefined> {
+    const url = urlOf(request);
     // Refused here: as a failure it would be logged, with what was asked.
-    if (!URL.canParse(request.url)) return new Refusal(400, "bad_request", "The Host header is not one.").toResponse();
-    const { pathname } = new URL(request.url);
-    if (pathname !== "/ws") {
-      return (await this.options.health.handle(request)) ?? notFound(request);
+    if (url === null) return new Refusal(400, "bad_request", "The Host header is not one.").toResponse();
+    if (url.pathname !== "/ws") {
+      return (await this.options.health.handle({ method: request.method, url: url.href })) ?? notFound(request);
     }
     try {
       const peer = server.requestIP(request)?.address ?? "";

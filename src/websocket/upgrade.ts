@@ -51,6 +51,15 @@ export class Refusal extends Error {
   }
 }
 
+/**
+ * Where a request goes; null where its Host header is none. HTTP/1.0 need not have one, and load balancers ask like that:
+ * then the platform gives the path alone [END2].
+ */
+export function urlOf({ url, headers }: Request): URL | null {
+  const namesHost = (headers.get("host") ?? "") !== "";
+  return URL.parse(namesHost ? url : `http://localhost${url}`);
+}
+
 export interface Admitted {
   connection: Connection;
   /** The subprotocol to answer with; null where the client offered none. */
@@ -175,7 +184,7 @@ export class Upgrades {
   async #identify(request: Request, address: string): Promise<Admitted> {
     const { config, codecs, now, newId } = this.options;
     const { format, subprotocol } = chooseFormat(request.headers.get("sec-websocket-protocol"));
-    const query = readQuery(new URL(request.url).searchParams);
+    const query = readQuery(urlOf(request)!.searchParams);
     const session =
       config.auth.mode === "trusted"
         ? await this.#trust(query)

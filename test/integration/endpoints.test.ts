@@ -15,6 +15,22 @@ afterAll(() => service.stop());
 
 const get = (path: string, init?: RequestInit) => fetch(`${service.http}${path}`, init);
 
+/** The first line of the answer to a request that is sent as it is. */
+async function statusOf(request: string): Promise<string> {
+  const { promise: answer, resolve } = Promise.withResolvers<string>();
+  let text = "";
+  await Bun.connect({
+    hostname: "127.0.0.1",
+    port: service.port,
+    socket: {
+      open: (socket) => void socket.write(request),
+      data: (_, data) => void (text += data),
+      close: () => resolve(text),
+    },
+  });
+  return (await answer).split("\r\n")[0]!;
+}
+
 describe("paths", () => {
   test("[END1] there are four paths, everything else is 404", async () => {
     for (const path of ["/live", "/ready", "/health"]) expect((await get(path)).status).toBe(200);
@@ -60,21 +76,27 @@ describe("paths", () => {
     expect((await get("/nothing?/ws")).status).toBe(404);
   });
 
+  test("[END2] HTTP/1.0 without a Host header, as load balancers ask, is answered on all four paths", async () => {
+    const asked = [
+      ["GET /ready", "200 OK"],
+      ["HEAD /live", "200 OK"],
+      ["GET /health?probe=1", "200 OK"],
+      ["POST /ready", "405 Method Not Allowed"],
+      ["GET /ws?user_id=u1", "426 Upgrade Required"],
+      ["GET /nothing", "404 Not Found"],
+      ["GET //live", "404 Not Found"],
+      ["OPTIONS /", "404 Not Found"],
+    ];
+    for (const [line, status] of asked) {
+      expect([line, await statusOf(`${line} HTTP/1.0\r\n\r\n`)]).toEqual([line, `HTTP/1.1 ${status}`]);
+    }
+    expect(await statusOf("GET /ready HTTP/1.0\r\nHost:\r\n\r\n")).toBe("HTTP/1.1 200 OK");
+  });
+
   test("[END1] a Host header that is none is 400, and what was asked with it is not logged", async () => {
     for (const host of ["[", "a b", "a:99999"]) {
-      const { promise: answer, resolve } = Promise.withResolvers<string>();
-      let text = "";
-      await Bun.connect({
-        hostname: "127.0.0.1",
-        port: service.port,
-        socket: {
-          open: (socket) =>
-            void socket.write(`GET /ws?token=hidden HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`),
-          data: (_, data) => void (text += data),
-          close: () => resolve(text),
-        },
-      });
-      expect([host, (await answer).split("\r\n")[0]]).toEqual([host, "HTTP/1.1 400 Bad Request"]);
+      const status = await statusOf(`GET /ws?token=hidden HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
+      expect([host, status]).toEqual([host, "HTTP/1.1 400 Bad Request"]);
     }
     expect(service.logs.filter(({ level }) => level === "error")).toEqual([]);
   });
