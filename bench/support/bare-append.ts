@@ -1,7 +1,9 @@
 /** The append statement alone: a loop that does nothing but hand batches to the engine, one after the other. */
 
+import { contentDigest } from "../../src/broadcast/idempotency-key.ts";
 import type { NewEvent } from "../../src/storage/ports.ts";
-import { arrayOf, closeConnection, openConnection } from "../../src/storage/postgres/connection.ts";
+import { closeConnection, openConnection } from "../../src/storage/postgres/connection.ts";
+import { appendParameters, appendStatement } from "../../src/storage/postgres/event-log.ts";
 import { openEngine } from "../../src/storage/sqlite/engine.ts";
 
 export interface BareAppend {
@@ -13,21 +15,9 @@ export interface BareAppend {
 /** The same SQL function that the service calls, over the same client, with events of the same size. */
 export function bareAppendPostgres(url: string): BareAppend {
   const sql = openConnection({ url, connectTimeoutMs: 5_000, statementTimeoutMs: 0 });
-  const text = `SELECT n, previous_position AS "previousPosition", seq, position, duplicate, topic, id,
-    created_at AS "createdAt" FROM ws.append($1, $2, $3, $4, $5, $6, $7, $8)`;
+  const text = appendStatement("ws");
   async function append(events: NewEvent[]) {
-    const column = (value: (event: NewEvent) => string | number | null) => arrayOf(events.map(value));
-    const parameters = [
-      column(({ topic }) => topic),
-      column(({ id }) => id),
-      column(({ type }) => type),
-      column(({ payload }) => payload),
-      column(({ createdAt }) => createdAt),
-      column(({ idempotencyKey }) => idempotencyKey ?? null),
-      column(() => null),
-      column(({ senderId }) => senderId ?? null),
-    ];
-    await sql.unsafe(text, parameters, { prepare: true });
+    await sql.unsafe(text, appendParameters(events), { prepare: true });
   }
   return { run: (round) => appendFor(round, append), stop: () => closeConnection(sql) };
 }
@@ -71,6 +61,9 @@ function newEvent(index: number): NewEvent {
     payload: JSON.stringify(message),
     createdAt,
     senderId: message.sender_id,
-    idempotencyKey: `message:${message.sender_id}:${id}`,
+    once: {
+      keys: [`sent:${message.sender_id}:${message.conversation_id}:${id}`],
+      digest: contentDigest(message.content),
+    },
   };
 }

@@ -1,5 +1,6 @@
 /** Joins the calls with what carries them to devices, keeps the missed ones, and knows who may call whom. */
 import type { Broadcaster } from "../broadcast/broadcaster.ts";
+import { idempotencyKey } from "../broadcast/idempotency-key.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
 import type { CallRegistry } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
@@ -36,7 +37,8 @@ export function createCalls(options: CallsOptions): CallService {
         type: "call.ended",
         payload: JSON.stringify(payload),
         createdAt: now(),
-        idempotencyKey: `missed:${callId}`,
+        // Callers choose the ids of calls: one that was used before is another call where somebody else is called.
+        once: { keys: [idempotencyKey(["missed", userId], callId)] },
       });
     },
     now,

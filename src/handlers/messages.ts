@@ -1,5 +1,5 @@
 /** Messages of conversations: `message.send`, and `history` for scrolling back [MSG1] [LOG8]. */
-import { idempotencyKey } from "../broadcast/idempotency-key.ts";
+import { contentDigest, idempotencyKey } from "../broadcast/idempotency-key.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { LoggedEvent } from "../storage/ports.ts";
 import { conversationTopic, isLogged, parseTopic } from "../subscription/topic.ts";
@@ -36,10 +36,17 @@ export const send: Handler<"message.send"> = async ({ from, payload, services, c
       payload: JSON.stringify(message),
       createdAt,
       senderId: from.userId,
-      idempotencyKey: idempotencyKey(["message", from.userId], client_message_id),
+      once: {
+        keys: [idempotencyKey(["sent", from.userId, conversation_id], client_message_id)],
+        digest: contentDigest(content),
+      },
     },
     { audience: { except: from }, correlationId },
   );
+  if (appended.conflict)
+    throw new ProtocolError("conflict", "You have sent something else here under this client_message_id.", {
+      field: "payload.client_message_id",
+    });
   typing.stopTyping(from, conversation_id);
   return {
     type: "ack",

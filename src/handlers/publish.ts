@@ -1,8 +1,8 @@
 /** What backends send: `publish` to a topic, users, a conversation or everyone [PUB1]. */
 import type { Audience } from "../broadcast/broadcaster.ts";
-import { idempotencyKey } from "../broadcast/idempotency-key.ts";
 import {
   canBeLogged,
+  conflictOf,
   invalidPublish,
   type Publication,
   readPublication,
@@ -10,7 +10,6 @@ import {
   topicsOf,
 } from "../ingest/publication.ts";
 import { ProtocolError } from "../protocol/errors.ts";
-import { parseTopic } from "../subscription/topic.ts";
 import type { Handler, Request } from "./context.ts";
 
 export const publish: Handler<"publish"> = async (request) => {
@@ -32,6 +31,11 @@ export const publish: Handler<"publish"> = async (request) => {
     return { type: "ack", payload: { published: topics.map((topic) => ({ topic })) } };
   }
   const appended = await publisher.appendEach(toNewEvents(request, event, topics), { audience, correlationId });
+  const { keyField } = event;
+  const conflicting = topics.filter((_, index) => appended[index]!.conflict);
+  if (conflicting.length > 0) {
+    throw new ProtocolError("conflict", conflictOf(conflicting), { field: `payload.${keyField}` });
+  }
   return {
     type: "ack",
     payload: {
@@ -39,21 +43,18 @@ export const publish: Handler<"publish"> = async (request) => {
         topic: topics[index]!,
         seq,
         position,
-        ...(event.key === null ? {} : { duplicate }),
+        ...(keyField === null ? {} : { duplicate }),
       })),
     },
   };
 };
 
 /** The event for each of the topics, in their order. */
-function toNewEvents({ from, payload, services }: Request<"publish">, event: Publication, topics: string[]) {
-  const { key } = event;
+function toNewEvents({ payload, services }: Request<"publish">, event: Publication, topics: string[]) {
   // Written once, however many users get it.
   const text = JSON.stringify(event.body);
   return topics.map((topic) => {
     const id = payload.user_ids === undefined ? event.id : services.newId();
-    const { kind, key: of } = parseTopic(topic)!;
-    const once = key === null ? undefined : idempotencyKey(["event", from.userId, kind, of], key);
-    return toNewEvent(event, { topic, id, idempotencyKey: once, payload: text });
+    return toNewEvent(event, { topic, id, payload: text });
   });
 }

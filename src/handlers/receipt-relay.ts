@@ -138,7 +138,7 @@ export class ReceiptRelay {
         payload: JSON.stringify(payload),
         createdAt: at,
         compactionKey: `${kind}:${conversationId}:${userId}`,
-        idempotencyKey: idempotencyKey(["receipt", kind, conversationId, userId], upToSeq),
+        once: { keys: [idempotencyKey(["receipt", kind, conversationId, userId], upToSeq)] },
       },
       { audience },
     );

@@ -1,6 +1,5 @@
 /** Publishes what applications left in an inbox: once, in order, as soon as it is durable there [PUB2]. */
 import * as v from "valibot";
-import { idempotencyKey } from "../broadcast/idempotency-key.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
 import { clientPayloads } from "../protocol/client.ts";
 import { isDeeperThan } from "../protocol/codec.ts";
@@ -9,10 +8,9 @@ import { ProtocolError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
 import { phraseOf } from "../protocol/phrase.ts";
 import type { Inbox, InboxEntry, RejectedEntry } from "../storage/inbox.ts";
-import type { NewEvent } from "../storage/ports.ts";
-import { parseTopic } from "../subscription/topic.ts";
+import type { Appended, NewEvent } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { canBeLogged, readPublication, toNewEvent, topicsOf } from "./publication.ts";
+import { canBeLogged, conflictOf, readPublication, toNewEvent, topicsOf } from "./publication.ts";
 
 export interface IngestOptions {
   publisher: Pick<Publisher, "appendAll">;
@@ -28,6 +26,8 @@ export interface IngestOptions {
 interface Ready {
   entry: InboxEntry;
   events: NewEvent[];
+  /** The field that has its key; null where it has none of its own. */
+  keyField: string | null;
 }
 
 /** What an entry may say: `publish` without what speaks of events that are not logged, or of connections. */
@@ -128,30 +128,42 @@ class Drain {
     const rejected: RejectedEntry[] = [];
     for (const entry of entries) {
       try {
-        group.push({ entry, events: this.#eventsOf(entry) });
+        group.push(this.#toReady(entry));
       } catch (error) {
         if (!(error instanceof ProtocolError)) throw error;
         const field = error.details.field?.replace(/^payload\./, "");
         rejected.push({ entry, reason: field === undefined ? error.message : `${field}: ${error.message}` });
       }
       if (group.reduce((sum, { events }) => sum + events.length, 0) < groupEvents) continue;
-      await this.#append(group);
+      rejected.push(...(await this.#append(group)));
       group = [];
     }
-    await this.#append(group);
+    rejected.push(...(await this.#append(group)));
     if (rejected.length > 0) await this.#reject(rejected);
   }
 
   /**
    * One part after the other, each as a whole, so that none of them can overtake another when the log fails in between. An
    * entry for many users may be more than one statement can carry; with its keys it goes on where it failed.
+   * @returns those whose key has something else under it on one of their topics; the others have what they say
    */
-  async #append(group: Ready[]): Promise<void> {
+  async #append(group: Ready[]): Promise<RejectedEntry[]> {
     const { publisher, inbox } = this.options;
-    if (group.length === 0) return;
-    for (const part of partsOf(group.flatMap(({ events }) => events))) await publisher.appendAll(part);
-    await inbox.remove(group.map(({ entry }) => entry.id));
-    this.#published += group.length;
+    const appended: Appended[] = [];
+    for (const part of partsOf(group.flatMap(({ events }) => events)))
+      appended.push(...(await publisher.appendAll(part)));
+    const rejected: RejectedEntry[] = [];
+    let start = 0;
+    for (const { entry, events, keyField } of group) {
+      const conflicting = events.filter((_, index) => appended[start + index]!.conflict).map(({ topic }) => topic);
+      start += events.length;
+      if (conflicting.length > 0) rejected.push({ entry, reason: `${keyField}: ${conflictOf(conflicting)}` });
+    }
+    const refused = new Set(rejected.map(({ entry }) => entry));
+    const published = group.filter(({ entry }) => !refused.has(entry)).map(({ entry }) => entry.id);
+    if (published.length > 0) await inbox.remove(published);
+    this.#published += published.length;
+    return rejected;
   }
 
   async #reject(rejected: RejectedEntry[]): Promise<void> {
@@ -163,22 +175,19 @@ class Drain {
   }
 
   /** @throws ProtocolError `invalid_payload` where it can never be published */
-  #eventsOf({ key, fields }: InboxEntry): NewEvent[] {
+  #toReady(entry: InboxEntry): Ready {
+    const { key, fields } = entry;
     const request = this.#readRequest(fields);
     const publication = readPublication(request, this.options);
     const topics = topicsOf(request);
     if (!topics.every(canBeLogged)) throw invalid("topic", "Events of this topic are not logged.");
     // As it was written, unless the event says more: JSON.parse would round long numbers.
     const payload = publication.body === request.payload ? fields.payload! : JSON.stringify(publication.body);
-    return topics.map((topic) => {
+    const events = topics.map((topic) => {
       const id = topics.length === 1 ? publication.id : this.options.newId();
-      const { kind, key: of } = parseTopic(topic)!;
-      const once =
-        publication.key === null
-          ? `${key}:${topic}`
-          : idempotencyKey([`${this.options.inbox.name}-key`, kind, of], publication.key);
-      return toNewEvent(publication, { topic, id, idempotencyKey: once, payload });
+      return toNewEvent(publication, { topic, id, key: `${key}:${topic}`, payload });
     });
+    return { entry, events, keyField: publication.keyField };
   }
 
   #readRequest(fields: InboxEntry["fields"]) {

@@ -1,12 +1,20 @@
 /** What may be published and where it goes, whichever way it comes in: `publish`, outbox or stream [PUB1] [PUB2]. */
 import * as v from "valibot";
+import { contentDigest, idempotencyKey } from "../broadcast/idempotency-key.ts";
 import type { ClientPayload } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { identifier } from "../protocol/fields.ts";
 import { phraseOf } from "../protocol/phrase.ts";
 import { type ServerMessageType, type ServerPayload, serverPayloads } from "../protocol/server.ts";
 import type { NewEvent } from "../storage/ports.ts";
-import { conversationTopic, isLogged, notificationsTopic, parseTopic, userTopic } from "../subscription/topic.ts";
+import {
+  conversationTopic,
+  isLogged,
+  notificationsTopic,
+  parseTopic,
+  topicKinds,
+  userTopic,
+} from "../subscription/topic.ts";
 
 /** Messages of the server that are replies or speak of one connection; nobody publishes them as events. */
 const notEvents: ReadonlySet<string> = new Set<ServerMessageType>([
@@ -35,8 +43,12 @@ export interface Publication {
   createdAt: number;
   /** Set on messages: receipts and unread counts speak of them. */
   senderId: string | null;
-  /** What the publisher calls it, so that it is appended once [LOG2]. */
-  key: string | null;
+  /** What the publisher calls it, so that it is appended once to each topic: by its `event_key`, and by its own `message_id` [LOG2]. */
+  keys: { space: "key" | "id"; name: string }[];
+  /** The field that has a key; null where there is none. */
+  keyField: string | null;
+  /** Of what the publisher says, without what is filled in here. */
+  digest: string;
 }
 
 /**
@@ -44,17 +56,29 @@ export interface Publication {
  * @throws ProtocolError `invalid_payload` with the field
  */
 export function readPublication(
-  { type, payload: body, event_key }: PublishRequest,
+  request: PublishRequest,
   { now, newId }: { now: () => number; newId: () => string },
 ): Publication {
+  const { type, event_key } = request;
   const id = newId();
   const createdAt = now();
-  const key = event_key ?? null;
   if (notEvents.has(type) || type.startsWith("admin."))
     throw invalidPublish("type", "This type is a reply of the server's own.");
-  if (!Object.hasOwn(serverPayloads, type)) return { id, type, body, createdAt, senderId: null, key };
+  const isOwn = Object.hasOwn(serverPayloads, type);
+  const said = withConversation(request, isOwn && needsConversation(type as ServerMessageType));
+  const event: Publication = {
+    id,
+    type,
+    body: said,
+    createdAt,
+    senderId: null,
+    keys: event_key === undefined ? [] : [{ space: "key", name: event_key }],
+    keyField: event_key === undefined ? null : "event_key",
+    digest: contentDigest({ type, said }),
+  };
+  if (!isOwn) return event;
   const complete =
-    type === "message.new" ? { message_id: id, created_at: new Date(createdAt).toISOString(), ...body } : body;
+    type === "message.new" ? { message_id: id, created_at: new Date(createdAt).toISOString(), ...said } : said;
   const result = v.safeParse(serverPayloads[type as ServerMessageType], complete, { abortEarly: true });
   if (!result.success) {
     const [issue] = result.issues;
@@ -64,20 +88,42 @@ export function readPublication(
       `This is not the payload of ${type}: ${`${path} ${phraseOf(issue)}`.trimStart()}.`,
     );
   }
-  if (type !== "message.new") return { id, type, body: complete, createdAt, senderId: null, key };
+  if (type !== "message.new") return event;
   const message = result.output as ServerPayload<"message.new">;
   // Receipts could not name another one, and an index that cannot hold it would fail all that is appended with it.
   const named = v.safeParse(identifier, message.message_id, { abortPipeEarly: true });
   if (!named.success) throw invalidPublish("payload.message_id", `${named.issues[0].message}.`);
   // Receipts name messages by their event's id, so the application's id is the event's; sent again, it is the same one.
+  const ofMessage = { ...event, id: message.message_id, body: complete, senderId: message.sender_id };
+  if (message.message_id === id) return ofMessage;
   return {
-    id: message.message_id,
-    type,
-    body: complete,
-    createdAt,
-    senderId: message.sender_id,
-    key: key ?? (message.message_id === id ? null : `message:${message.message_id}`),
+    ...ofMessage,
+    keys: [...event.keys, { space: "id", name: message.message_id }],
+    keyField: event.keyField ?? "payload.message_id",
   };
+}
+
+/**
+ * The payload with the conversation that it goes to, where its type has one.
+ * @throws ProtocolError `invalid_payload` where it names another one
+ */
+function withConversation(
+  { topic, conversation_id, payload }: PublishRequest,
+  isNeeded: boolean,
+): Record<string, unknown> {
+  const named = topic === undefined ? null : parseTopic(topic);
+  const target = conversation_id ?? (named === null || topicKinds[named.kind].of === "user" ? null : named.key);
+  if (target === null) return payload;
+  if (payload.conversation_id === undefined) return isNeeded ? { ...payload, conversation_id: target } : payload;
+  if (typeof payload.conversation_id === "string" && payload.conversation_id !== target)
+    throw invalidPublish("payload.conversation_id", "This is not the conversation that it is published to.");
+  return payload;
+}
+
+/** Whether events of the type say of which conversation they are. */
+function needsConversation(type: ServerMessageType): boolean {
+  const { entries = {} } = serverPayloads[type] as { entries?: Record<string, { type: string }> };
+  return entries.conversation_id !== undefined && entries.conversation_id.type !== "optional";
 }
 
 /**
@@ -92,20 +138,27 @@ export function topicsOf({ topic, user_ids, conversation_id, type }: PublishRequ
   return [topic!];
 }
 
-/** The publication as one topic's event. `id` is another one where many topics get it: events have ids of their own. */
+/**
+ * The publication as one topic's event, appended once under its own keys, or else under the given one. `id` is another one
+ * where many topics get it: events have ids of their own.
+ */
 export function toNewEvent(
-  { type, body, createdAt, senderId }: Publication,
-  {
-    topic,
-    id,
-    idempotencyKey,
-    payload = JSON.stringify(body),
-  }: { topic: string; id: string; idempotencyKey: string | undefined; payload?: string },
+  { type, body, createdAt, senderId, keys, digest }: Publication,
+  { topic, id, payload = JSON.stringify(body), key }: { topic: string; id: string; payload?: string; key?: string },
 ): NewEvent {
+  const { kind, key: of } = parseTopic(topic)!;
   const event: NewEvent = { id, topic, type, payload, createdAt };
   if (senderId !== null) event.senderId = senderId;
-  if (idempotencyKey !== undefined) event.idempotencyKey = idempotencyKey;
+  // Whichever way it came in, and whoever sent it: a key is its topic's.
+  if (keys.length > 0) event.once = { keys: keys.map((it) => idempotencyKey([it.space, kind, of], it.name)), digest };
+  else if (key !== undefined) event.once = { keys: [key] };
   return event;
+}
+
+/** Said where a key is used again: which topics have something else under it. */
+export function conflictOf(topics: string[]): string {
+  const more = topics.length > 1 ? ` and ${topics.length - 1} more` : "";
+  return `Something else was published under this key to ${topics[0]}${more}.`;
 }
 
 export const canBeLogged = (topic: string) => isLogged(parseTopic(topic)!);

@@ -24,12 +24,19 @@ export interface NewEvent {
   /** JSON text of an object. */
   payload: string;
   createdAt: number;
-  /** The same key within the retention time appends once [LOG2]; holds its scope, such as `user:u1:<client_message_id>`. */
-  idempotencyKey?: string;
+  once?: Once;
   /** Only the newest event of one topic and key is kept [LOG7]. */
   compactionKey?: string;
   /** Set on messages (`message.new`) only: who sent it; counts towards unread and is what receipts speak of. */
   senderId?: string;
+}
+
+/** Under which keys an event is appended once within the retention time [LOG2]. */
+export interface Once {
+  /** Hold their scope, such as `sent:u1:c1:<client_message_id>`; an event that has one of them is this event. */
+  keys: string[];
+  /** Of what was said: under a key that is known another one is a conflict. Left out: whatever is said is the same. */
+  digest?: string;
 }
 
 export interface Appended {
@@ -38,8 +45,10 @@ export interface Appended {
   position: number;
   id: string;
   createdAt: number;
-  /** The key was known: nothing was appended, and these are the first event's numbers. */
+  /** A key was known: nothing was appended, and these are the first event's numbers. */
   duplicate: boolean;
+  /** Something else was said under it than this time, or two keys are of two events. */
+  conflict?: true;
 }
 
 export interface AppendResult {

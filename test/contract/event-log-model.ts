@@ -13,7 +13,7 @@ interface Kept extends LoggedEvent {
 export class ModelLog {
   events: Kept[] = [];
   readonly heads = new Map<string, TopicHead>();
-  readonly #keys = new Map<string, Appended>();
+  readonly #keys = new Map<string, { first: Appended; digest: string | undefined }>();
   /** Moments only go on, so that retention by age and by count cannot disagree on what is oldest. */
   now = 1;
 
@@ -25,9 +25,12 @@ export class ModelLog {
   append(events: NewEvent[], answers: Appended[]): void {
     for (const [index, event] of events.entries()) {
       const answer = answers[index]!;
-      const first = event.idempotencyKey === undefined ? undefined : this.#keys.get(event.idempotencyKey);
-      if (first) {
-        expect(answer).toEqual({ ...first, duplicate: true });
+      const [key] = event.once?.keys ?? [];
+      const known = key === undefined ? undefined : this.#keys.get(key);
+      if (known) {
+        const isOther =
+          event.once?.digest !== undefined && known.digest !== undefined && event.once.digest !== known.digest;
+        expect(answer).toEqual({ ...known.first, duplicate: true, ...(isOther ? { conflict: true } : {}) });
         continue;
       }
       const { topic, id, type, payload, createdAt, compactionKey } = event;
@@ -41,7 +44,7 @@ export class ModelLog {
       }
       this.events.push({ topic, seq, position, id, type, payload, createdAt, compactionKey });
       this.heads.set(topic, { ...head, seq, position });
-      if (event.idempotencyKey !== undefined) this.#keys.set(event.idempotencyKey, answer);
+      if (key !== undefined) this.#keys.set(key, { first: answer, digest: event.once?.digest });
     }
   }
 
@@ -64,7 +67,7 @@ export class ModelLog {
       this.heads.set(topic, { ...head, trimmedPosition: Math.max(head.trimmedPosition, position) });
     }
     this.events = this.events.filter((event) => !gone.has(event));
-    for (const [key, { createdAt }] of this.#keys) if (createdAt < createdBefore) this.#keys.delete(key);
+    for (const [key, { first }] of this.#keys) if (first.createdAt < createdBefore) this.#keys.delete(key);
     return gone.size;
   }
 }
@@ -96,13 +99,17 @@ const append = command(
   fc.array(
     fc.record({
       topic,
-      idempotencyKey: fc.option(fc.constantFrom("k1", "k2", "k3", "k4"), { nil: undefined, freq: 2 }),
+      key: fc.option(fc.constantFrom("k1", "k2", "k3", "k4"), { nil: undefined, freq: 2 }),
+      digest: fc.option(fc.constantFrom("d1", "d2"), { nil: undefined, freq: 3 }),
       compactionKey: fc.option(fc.constantFrom("c1", "c2"), { nil: undefined, freq: 2 }),
     }),
     { maxLength: 8 },
   ),
   async (drafts, log, model) => {
-    const events = drafts.map(({ topic, ...rest }) => newEvent(topic, { ...rest, createdAt: model.now++ }));
+    const events = drafts.map(({ topic, key, digest, compactionKey }) => {
+      const once = key === undefined ? undefined : { keys: [key], digest };
+      return newEvent(topic, { once, compactionKey, createdAt: model.now++ });
+    });
     const { previousPosition, appended } = await log.append(events);
     expect(previousPosition).toBe(model.end());
     model.append(events, appended);

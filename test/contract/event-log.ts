@@ -1,11 +1,13 @@
 /** What every event log must do, whatever it is stored in [LOG1–LOG8]. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { type EventLog, StorageUnavailable } from "../../src/storage/ports.ts";
+import { StorageUnavailable } from "../../src/storage/ports.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
+import { describeIdempotency } from "./event-log-keys.ts";
 import { logCommand, ModelLog } from "./event-log-model.ts";
 import { describeReading, describeReplay, expectGrowing } from "./event-log-reading.ts";
 import { type Open, withStorage } from "./opened.ts";
+import { trimAll } from "./trim-all.ts";
 
 const nothingTrimmed = { createdBefore: 0, eventsPerTopic: 1_000_000 };
 
@@ -152,85 +154,6 @@ function describeAppend(open: Open): void {
   );
 }
 
-function describeIdempotency(open: Open): void {
-  test(
-    "[LOG2] the same key appends once and answers as the first time",
-    withStorage(open, async ({ log }) => {
-      const first = await log.append([newEvent("user:a", { idempotencyKey: "user:u1:m1", createdAt: 5 })]);
-      await log.append([newEvent("user:a")]);
-      const again = await log.append([newEvent("user:b", { idempotencyKey: "user:u1:m1", createdAt: 9 })]);
-      expect(again.appended).toEqual([{ ...first.appended[0]!, duplicate: true }]);
-      expect(await log.heads(["user:a", "user:b"])).toMatchObject(new Map([["user:b", { seq: 0 }]]));
-      expect((await log.stats()).events).toBe(2);
-    }),
-  );
-
-  test(
-    "[LOG2] the same key twice in one batch appends once",
-    withStorage(open, async ({ log }) => {
-      const { appended } = await log.append([
-        newEvent("user:a", { idempotencyKey: "k" }),
-        newEvent("user:a"),
-        newEvent("user:a", { idempotencyKey: "k" }),
-        newEvent("user:a"),
-      ]);
-      expect(appended.map(({ seq, duplicate }) => [seq, duplicate])).toEqual([
-        [1, false],
-        [2, false],
-        [1, true],
-        [3, false],
-      ]);
-      expect(appended[2]).toEqual({ ...appended[0]!, duplicate: true });
-    }),
-  );
-
-  test(
-    "[LOG2] of many who append the same key at once one appends",
-    withStorage(open, async ({ log }) => {
-      const results = await Promise.all(
-        Array.from({ length: 20 }, () => log.append([newEvent("user:a", { idempotencyKey: "k" })])),
-      );
-      const answers = results.map(({ appended }) => appended[0]!);
-      expect(answers.filter(({ duplicate }) => !duplicate)).toHaveLength(1);
-      expect(new Set(answers.map(({ id, position }) => `${id} ${position}`)).size).toBe(1);
-    }),
-  );
-
-  test(
-    "[LOG2] a key is known after a stop and a start, and after its event was compacted away",
-    withStorage(open, async (storage) => {
-      const { log } = storage;
-      const first = await log.append([newEvent("user:a", { idempotencyKey: "k", compactionKey: "c" })]);
-      await log.append([newEvent("user:a", { compactionKey: "c" })]);
-      await storage.stop();
-      await storage.start();
-      const again = await log.append([newEvent("user:a", { idempotencyKey: "k", compactionKey: "c" })]);
-      expect(again.appended).toEqual([{ ...first.appended[0]!, duplicate: true }]);
-      expect((await log.stats()).events).toBe(1);
-    }),
-  );
-
-  test(
-    "[LOG2] a key is forgotten with the retention by age, and kept by the one by count",
-    withStorage(open, async ({ log }) => {
-      await log.append([
-        newEvent("user:a", { idempotencyKey: "old", createdAt: 10 }),
-        newEvent("user:a", { idempotencyKey: "young", createdAt: 20 }),
-        newEvent("user:a", { createdAt: 20 }),
-      ]);
-      await trimAll(log, { createdBefore: 15, eventsPerTopic: 1 });
-      const { appended } = await log.append([
-        newEvent("user:a", { idempotencyKey: "old", createdAt: 30 }),
-        newEvent("user:a", { idempotencyKey: "young", createdAt: 30 }),
-      ]);
-      expect(appended.map(({ seq, duplicate }) => [seq, duplicate])).toEqual([
-        [4, false],
-        [2, true],
-      ]);
-    }),
-  );
-}
-
 function describeRetention(open: Open): void {
   test(
     "[LOG5] [LOG7] trimming by age and by count is told by the head, and seq goes on when nothing is left",
@@ -289,14 +212,4 @@ function describeModel(open: Open): void {
       { seed, numRuns: 25 },
     );
   });
-}
-
-async function trimAll(log: EventLog, policy: { createdBefore: number; eventsPerTopic: number; batch?: number }) {
-  let removed = 0;
-  for (let more = true; more; ) {
-    const result = await log.trim({ batch: 100, ...policy });
-    removed += result.removed;
-    more = result.more;
-  }
-  return { removed };
 }

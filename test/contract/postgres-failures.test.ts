@@ -61,7 +61,7 @@ async function appendUntilTaken({ log }: Storage, batch: NewEvent[]): Promise<vo
 function keyedBatches(name: string, count: number) {
   return Array.from({ length: count }, (_, index) =>
     Array.from({ length: 1 + (index % 4) }, (_, part) =>
-      newEvent(topics[(index + part) % topics.length]!, { idempotencyKey: `${name}:${index}:${part}` }),
+      newEvent(topics[(index + part) % topics.length]!, { once: { keys: [`${name}:${index}:${part}`] } }),
     ),
   );
 }
@@ -130,7 +130,7 @@ describe("PostgreSQL: many nodes", () => {
   test("[LOG2] two nodes that are given the same keys append them once, also against the order of each other", async () => {
     const { nodes, node, close } = await openNodes(2);
     const keys = Array.from({ length: 40 }, (_, index) => `k${index}`);
-    const batch = (of: string[]) => of.map((idempotencyKey) => newEvent("user:a", { idempotencyKey }));
+    const batch = (of: string[]) => of.map((key) => newEvent("user:a", { once: { keys: [key] } }));
     const answers = await Promise.all(
       Array.from({ length: 6 }, (_, turn) =>
         nodes[turn % 2]!.log.append(batch(turn % 2 === 0 ? keys : keys.toReversed())),
@@ -142,9 +142,28 @@ describe("PostgreSQL: many nodes", () => {
     await close();
   });
 
+  test("[LOG2] two nodes that say two things under the same keys: one thing is said, and the other is told", async () => {
+    const { nodes, node, close } = await openNodes(2);
+    const keys = Array.from({ length: 40 }, (_, index) => `k${index}`);
+    const said = await Promise.all(
+      nodes.map(({ log }, digest) =>
+        Promise.all(
+          keys.map((key) => log.append([newEvent("user:a", { once: { keys: [key], digest: String(digest) } })])),
+        ),
+      ),
+    );
+    for (const index of keys.keys()) {
+      const answers = said.map((results) => results[index]!.appended[0]!);
+      expect(answers.filter(({ duplicate }) => !duplicate)).toHaveLength(1);
+      expect(answers.filter(({ conflict }) => conflict)).toHaveLength(1);
+    }
+    expect((await node.log.stats()).events).toBe(keys.length);
+    await close();
+  });
+
   test("[LOG7] a trim under way holds up no append, and an append under way no trim", async () => {
     const { schema, node, close } = await openNodes(1, { queryTimeoutMs: 2_000 });
-    await node.log.append(newEvents("user:a", 20, { createdAt: 10, idempotencyKey: undefined }));
+    await node.log.append(newEvents("user:a", 20, { createdAt: 10, once: undefined }));
     const endTrim = await openTransaction(`SELECT * FROM ${schema}.trim(100, 1000, 5)`);
     const { appended } = await node.log.append([newEvent("user:a", { createdAt: 200 })]);
     expect(appended[0]!.seq).toBe(21);
@@ -157,7 +176,7 @@ describe("PostgreSQL: many nodes", () => {
     expect((await node.log.stats()).events).toBe(16);
 
     const endAppend = await openTransaction(
-      `SELECT * FROM ${schema}.append('{user:a}', '{x}', '{t}', '{"{}"}', '{200}', '{NULL}', '{NULL}', '{NULL}')`,
+      `SELECT * FROM ${schema}.append('{user:a}', '{x}', '{t}', '{"{}"}', '{200}', '{}', '{}', '{NULL}', '{NULL}', '{NULL}')`,
     );
     expect((await node.log.trim({ createdBefore: 100, eventsPerTopic: 1_000, batch: 5 })).removed).toBe(5);
     await endAppend("ROLLBACK");
@@ -226,7 +245,7 @@ describe("PostgreSQL: when it is away", () => {
     const { schema, node, close } = await openNodes(1, { queryTimeoutMs: 200 });
     await node.log.append([newEvent("user:a")]);
     const end = await openTransaction(`LOCK TABLE ${schema}.topics IN EXCLUSIVE MODE`);
-    const event = newEvent("user:a", { idempotencyKey: "k" });
+    const event = newEvent("user:a", { once: { keys: ["k"] } });
     expect(await refusalOf(node.log.append([event]))).toBeInstanceOf(StorageUnavailable);
     expect(await node.log.end()).toBe(1);
     await end("ROLLBACK");

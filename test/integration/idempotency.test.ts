@@ -1,5 +1,6 @@
 /** Proves that what is appended once under a key never stands for what somebody else says under theirs [LOG2]. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { subprotocols } from "../../src/protocol/limits.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 
@@ -22,7 +23,7 @@ test("[LOG2] [MSG1] users whose names go on where another's ends send messages o
   expect(await send(anna, "phone:1")).toEqual({ ...first, duplicate: true });
 });
 
-test("[LOG2] [PUB1] so do events of topics, and of publishers", async () => {
+test("[LOG2] [PUB1] so do events of topics", async () => {
   const [name, publisher] = [fresh("ben"), fresh("shop")];
   const ben = await connect(name);
   const phone = await connect(`${name}:phone`);
@@ -50,4 +51,51 @@ test("[LOG2] [REC2] so do receipts", async () => {
     await carl!.ask("mark.read", { conversation_id: conversation, up_to_seq: 1 });
     expect(await anna!.next("message.read")).toMatchObject({ payload: { user_id: reader, up_to_seq: 1 } });
   }
+});
+
+test("[LOG2] [MSG1] a client_message_id is its user's and its conversation's", async () => {
+  const [c, elsewhere] = [fresh("c"), fresh("c")];
+  const [anna, ben] = await gather(c, [fresh("anna"), fresh("ben")]);
+  const send = (client: typeof anna, conversation_id: string) =>
+    client!.ask("message.send", { conversation_id, client_message_id: "1", content: "forwarded" });
+  const answers = [await send(anna, c), await send(anna, elsewhere), await send(ben, c)];
+  expect(answers).toMatchObject([
+    { topic: `conversation:${c}`, seq: 1, duplicate: false },
+    { topic: `conversation:${elsewhere}`, seq: 1, duplicate: false },
+    { topic: `conversation:${c}`, seq: 2, duplicate: false },
+  ]);
+});
+
+test("[LOG2] [MSG1] something else under a client_message_id is a conflict, and nobody hears of it", async () => {
+  const c = fresh("c");
+  const [anna, ben] = await gather(c, [fresh("anna"), fresh("ben")]);
+  const client_message_id = fresh("m");
+  const send = (content: unknown) => anna!.request("message.send", { conversation_id: c, client_message_id, content });
+  const content = { text: "hello", parts: [{ kind: "text", at: 1 }] };
+  // Pipelined: both may be in one batch.
+  const [first, other] = await Promise.all([send(content), send("quite another text")]);
+  expect(first.type).toBe("ack");
+  expect(other.payload).toMatchObject({
+    code: "conflict",
+    retryable: false,
+    field: "payload.client_message_id",
+  });
+  const said = { parts: [{ at: 1, kind: "text" }], text: "hello" };
+  expect((await send(said)).payload).toEqual({ ...first.payload, duplicate: true });
+  for (const change of [{ ...content, text: "Hello" }, { ...content, more: null }, {}, ""])
+    expect((await send(change)).payload).toMatchObject({ code: "conflict" });
+  await ben!.settled();
+  const heard = ben!.received.filter(({ type }) => type === "message.new");
+  expect(heard.map(({ payload }) => payload.content)).toEqual([content]);
+});
+
+test("[LOG2] [CON4] the same in the other format is the same", async () => {
+  const [c, name] = [fresh("c"), fresh("anna")];
+  const [anna] = await gather(c, [name]);
+  const binary = await connect(name, {}, { protocols: [subprotocols.protobuf] });
+  const content = { text: "naïve 🙂", list: [1, 2.5, -0.1, null, true, { b: "", a: [] }] };
+  const message = { conversation_id: c, client_message_id: "1", content };
+  const first = await anna!.ask("message.send", message);
+  expect(await binary.ask("message.send", message)).toEqual({ ...first, duplicate: true });
+  expect((await binary.request("message.send", { ...message, content: "else" })).payload.code).toBe("conflict");
 });

@@ -138,7 +138,7 @@ test("[PUB2] [LOG2] the same event_key publishes once", async () => {
   const { topic, clients } = await pair();
   await sql`SELECT ws.publish(${topic}, 'order.paid', '{"n": 1}', 'order-7')`;
   await emptied();
-  await sql`SELECT ws.publish(${topic}, 'order.paid', '{"n": 5}', 'order-7')`;
+  await sql`SELECT ws.publish(${topic}, 'order.paid', '{"n": 1}', 'order-7')`;
   await sql`SELECT ws.publish(${topic}, 'order.paid', '{"n": 2}', 'order-8')`;
   expectCounted(await arrived(clients[0]!, topic, 2), 2);
   expectCounted(await historyOf(clients[1]!, topic), 2);
@@ -235,15 +235,19 @@ test("[PUB2] what can never be published is put aside with its reason and holds 
   const deep = `${'{"a":'.repeat(31)}1${"}".repeat(31)}`;
   await sql.begin(async (transaction) => {
     await transaction`SELECT ws.publish(${topic}, 'message.new', '{"content": "from nobody"}')`;
-    await tell(topic, { n: 1 }, transaction);
+    await transaction`SELECT ws.publish(${topic}, 'order.changed', '{"n": 1}', 'order-1')`;
     await transaction`SELECT ws.publish(${topic}, 'too.deep', ${deep}::text::jsonb)`;
+    await transaction`SELECT ws.publish(${topic}, 'order.else', '{"n": 1}', 'order-1')`;
+    await transaction`SELECT ws.publish(${topic}, 'of.another', '{"conversation_id": "elsewhere"}')`;
     await tell(topic, { n: 2 }, transaction);
   });
   for (const client of clients) expectCounted(await arrived(client, topic, 2), 2);
   await emptied();
   const rejected = await sql`SELECT type, reason FROM ws.outbox_rejected WHERE topic = ${topic} ORDER BY type`;
   expect(rejected.map(({ type, reason }) => [type, reason])).toEqual([
-    ["message.new", "payload.conversation_id: This is not the payload of message.new: conversation_id is missing."],
+    ["message.new", "payload.sender_id: This is not the payload of message.new: sender_id is missing."],
+    ["of.another", "payload.conversation_id: This is not the conversation that it is published to."],
+    ["order.else", `event_key: Something else was published under this key to ${topic}.`],
     ["too.deep", "payload: This is nested too deep."],
   ]);
   const isSaid = (line: { msg: string; reason?: unknown }) => String(line.reason).startsWith("payload: This is nested");

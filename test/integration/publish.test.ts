@@ -109,25 +109,33 @@ test("[PUB1] to topics that are not logged: typing, presence, calls", async () =
   expect(eventsOf(anna!, "app.hint")).toEqual(topics.map((topic) => ({ topic })));
 });
 
-test("[PUB1] [LOG2] an event_key appends once per publisher and topic", async () => {
+test("[PUB1] [LOG2] an event_key appends once per topic, whoever publishes", async () => {
   const c = fresh("c");
   const [anna] = await gather(c, [fresh("anna")]);
   const [server, other] = await Promise.all([backend(), backend()]);
   const event = { conversation_id: c, type: "order.paid", payload: { order: 7 }, event_key: "order-7" };
   const [first] = (await server.ask("publish", event)).published;
   expect(first).toMatchObject({ seq: 1, duplicate: false });
-  for (const again of [event, { ...event, payload: { order: "changed" } }]) {
-    expect((await server.ask("publish", again)).published).toEqual([{ ...first, duplicate: true }]);
+  for (const publisher of [server, other])
+    expect((await publisher.ask("publish", event)).published).toEqual([{ ...first, duplicate: true }]);
+  for (const change of [{ payload: { order: "changed" } }, { type: "order.sent" }]) {
+    const { payload } = await other.request("publish", { ...event, ...change });
+    expect(payload).toMatchObject({ code: "conflict", retryable: false, field: "payload.event_key" });
   }
-  expect((await other.ask("publish", event)).published[0]).toMatchObject({ seq: 2, duplicate: false });
   // With many targets the key counts for each of them.
   const users = [fresh("ben"), fresh("carl")];
   const many = { user_ids: users.slice(0, 1), type: "order.paid", payload: {}, event_key: "order-8" };
   await server.ask("publish", many);
   const { published } = await server.ask("publish", { ...many, user_ids: users });
   expect(published.map(({ duplicate }: any) => duplicate)).toEqual([true, false]);
+  const [dora] = [fresh("dora")];
+  const changed = { ...many, user_ids: [...users, dora], payload: { order: 8 } };
+  const { payload } = await server.request("publish", changed);
+  expect(payload).toMatchObject({ code: "conflict", message: expect.stringContaining(`user:${users[0]} and 1 more`) });
+  // Those who had nothing under the key have it.
+  expect((await server.ask("publish", { ...changed, user_ids: [dora] })).published[0].duplicate).toBe(true);
   await anna!.settled();
-  expect(eventsOf(anna!, "order.paid")).toEqual([{ order: 7 }, { order: 7 }]);
+  expect(eventsOf(anna!, "order.paid")).toEqual([{ order: 7 }]);
 });
 
 test("[PUB1] except_device leaves one device out, live only", async () => {
@@ -197,9 +205,28 @@ test("[PUB1] a publish names one target, a type of its own or one of ours, and a
   }
   const server = await backend();
   for (const type of ["a", `a${"b".repeat(63)}`, "typing.start"]) {
-    const payload =
-      type === "typing.start" ? { user_id: "bot", conversation_id: "c", expires_at: "2026-01-02T03:04:05.678Z" } : {};
+    const payload = type === "typing.start" ? { user_id: "bot", expires_at: "2026-01-02T03:04:05.678Z" } : {};
     await server.ask("publish", { ...good, type, payload });
+  }
+});
+
+test("[PUB1] the conversation need not stand in the payload, and another one is refused", async () => {
+  const c = fresh("c");
+  const [anna] = await gather(c, [fresh("anna")]);
+  const server = await backend();
+  const message = { message_id: fresh("m"), sender_id: "shop", content: "hello" };
+  const said = { conversation_id: c, type: "message.new", payload: message };
+  await server.ask("publish", said);
+  expect(await anna!.next("message.new")).toMatchObject({ payload: { ...message, conversation_id: c } });
+  // Said or not, it is the same.
+  const again = { ...said, payload: { ...message, conversation_id: c } };
+  expect((await server.ask("publish", again)).published[0]).toMatchObject({ duplicate: true });
+  for (const type of ["message.new", "app.event"]) {
+    for (const target of [{ conversation_id: c }, { topic: `conversation:${c}` }, { topic: `typing:${c}` }]) {
+      const elsewhere = { ...target, type, payload: { ...message, conversation_id: "elsewhere" } };
+      const { payload } = await server.request("publish", elsewhere);
+      expect(payload).toMatchObject({ code: "invalid_payload", field: "payload.payload.conversation_id" });
+    }
   }
 });
 

@@ -1,4 +1,5 @@
 /** The event log on PostgreSQL: each call is one statement, so that what it reads is of one moment [LOG1–LOG8]. */
+import { type First, repetitionOf } from "../once.ts";
 import {
   type Appended,
   type AppendResult,
@@ -18,11 +19,11 @@ interface AppendRow {
   previousPosition: number;
   seq: number;
   position: number;
-  duplicate: boolean;
-  /** Of the first event with the key; null where nothing is a duplicate. */
+  /** Of the first event with a key, one row for each key that is known; null where it was appended. */
   topic: string | null;
   id: string | null;
   createdAt: number | null;
+  digest: string | null;
 }
 
 interface HeadRow extends TopicHead {
@@ -46,11 +47,14 @@ const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, e.payloa
 const noHead: TopicHead = { seq: 0, position: 0, trimmedPosition: 0 };
 const farthest = Number.MAX_SAFE_INTEGER;
 
+/** What `appendParameters` are given to. */
+export const appendStatement = (ws: string) =>
+  `SELECT n, previous_position AS "previousPosition", seq, position, topic, id, created_at AS "createdAt", digest
+    FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`;
+
 function statements(ws: string) {
   return {
-    append: `SELECT n, previous_position AS "previousPosition", seq, position, duplicate, topic, id,
-        created_at AS "createdAt"
-      FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8)`,
+    append: appendStatement(ws),
     heads: `SELECT t.name AS topic, t.seq, t.position, coalesce(r.trimmed_position, 0) AS "trimmedPosition"
       FROM ${ws}.topics AS t LEFT JOIN ${ws}.trims AS r USING (topic_id) WHERE t.name = ANY ($1::text[])`,
     replay: withinBytes(
@@ -101,7 +105,7 @@ export function createEventLog({ pool, appends, schema }: EventLogOptions): Even
     async append(events) {
       if (events.length === 0) return { previousPosition: await end(), appended: [] };
       const batch = withoutRepeatedKeys(events);
-      const rows = await appends.query<AppendRow>(sql.append, toParameters(batch.sent));
+      const rows = await appends.query<AppendRow>(sql.append, appendParameters(batch.sent));
       return toResult(events, batch, rows);
     },
 
@@ -155,59 +159,66 @@ export function createEventLog({ pool, appends, schema }: EventLogOptions): Even
 
 interface Batch {
   sent: NewEvent[];
-  /** For each event given: its place in `sent`, or that of the first one with its key. */
-  places: number[];
-  repeated: Set<number>;
+  /** For each event given: its place in `sent`, or those of the ones that have its keys already. */
+  places: { own: number | null; earlier: number[] }[];
 }
 
 /** The statement is given each key once: a repetition within the batch is answered from here. */
 function withoutRepeatedKeys(events: NewEvent[]): Batch {
   const sent: NewEvent[] = [];
-  const firsts = new Map<string, number>();
-  const repeated = new Set<number>();
-  const places = events.map((event, index) => {
-    const key = event.idempotencyKey;
-    const first = key === undefined ? undefined : firsts.get(key);
-    if (first !== undefined) {
-      repeated.add(index);
-      return first;
-    }
-    if (key !== undefined) firsts.set(key, sent.length);
-    return sent.push(event) - 1;
+  const placeOf = new Map<string, number>();
+  const places = events.map((event) => {
+    const keys = event.once?.keys ?? [];
+    const earlier = keys.flatMap((key) => placeOf.get(key) ?? []);
+    if (earlier.length > 0) return { own: null, earlier };
+    const own = sent.push(event) - 1;
+    for (const key of keys) placeOf.set(key, own);
+    return { own, earlier };
   });
-  return { sent, places, repeated };
+  return { sent, places };
 }
 
-function toParameters(events: NewEvent[]): string[] {
+export function appendParameters(events: NewEvent[]): string[] {
   const column = (value: (event: NewEvent) => string | number | null) => arrayOf(events.map(value));
+  const keys = events.flatMap(({ once }, index) => once?.keys.map((key) => ({ key, n: index + 1 })) ?? []);
   return [
     column(({ topic }) => topic),
     column(({ id }) => id),
     column(({ type }) => type),
     column(({ payload }) => payload),
     column(({ createdAt }) => createdAt),
-    column(({ idempotencyKey }) => idempotencyKey ?? null),
+    arrayOf(keys.map(({ key }) => key)),
+    arrayOf(keys.map(({ n }) => n)),
+    column(({ once }) => once?.digest ?? null),
     column(({ compactionKey }) => compactionKey ?? null),
     column(({ senderId }) => senderId ?? null),
   ];
 }
 
-function toResult(events: NewEvent[], { sent, places, repeated }: Batch, rows: AppendRow[]): AppendResult {
-  const answers: Appended[] = new Array(sent.length);
-  for (const { n, seq, position, duplicate, topic, id, createdAt } of rows) {
+function toResult(events: NewEvent[], { sent, places }: Batch, rows: AppendRow[]): AppendResult {
+  const fresh: Appended[] = new Array(sent.length);
+  /** For each event sent: the events that its keys belong to, itself where it is new. */
+  const firsts: First[][] = sent.map(() => []);
+  for (const { n, seq, position, topic, id, createdAt, digest } of rows) {
     const event = sent[n - 1]!;
-    answers[n - 1] = {
+    const first = {
       topic: topic ?? event.topic,
       seq,
       position,
       id: id ?? event.id,
       createdAt: createdAt ?? event.createdAt,
-      duplicate,
     };
+    if (topic === null) fresh[n - 1] = { ...first, duplicate: false };
+    firsts[n - 1]!.push({ ...first, digest: topic === null ? (event.once?.digest ?? null) : digest });
   }
-  const appended = events.map((_, index) => {
-    const answer = answers[places[index]!]!;
-    return repeated.has(index) ? { ...answer, duplicate: true } : answer;
+  const appended = events.map((event, index) => {
+    const { own, earlier } = places[index]!;
+    if (own !== null && fresh[own] !== undefined) return fresh[own];
+    const known = own === null ? earlier : [own];
+    return repetitionOf(
+      known.flatMap((place) => firsts[place]!),
+      event.once!,
+    );
   });
   return { previousPosition: rows[0]!.previousPosition, appended };
 }

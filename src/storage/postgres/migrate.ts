@@ -2,6 +2,7 @@
 import { type Migration, StorageUnavailable } from "../ports.ts";
 import { closeConnection, openConnection } from "./connection.ts";
 import { directoryFunctions } from "./schema-directory.ts";
+import { contentKeys } from "./schema-keys.ts";
 import { logFunctions } from "./schema-log.ts";
 import { outbox } from "./schema-outbox.ts";
 import { readingFunctions } from "./schema-reading.ts";
@@ -9,12 +10,13 @@ import { receiptClaims, tables } from "./schema-tables.ts";
 import { writeProof } from "./schema-writes.ts";
 
 /** A step that was released is never edited; a new one is added at the end. Each is given the schema's name. */
-const steps: ((ws: string) => string)[] = [
+export const steps: ((ws: string) => string)[] = [
   (ws) => tables(ws) + logFunctions(ws) + directoryFunctions(ws),
   (ws) => outbox(ws),
   (ws) => readingFunctions(ws),
   (ws) => receiptClaims(ws),
   (ws) => writeProof(ws),
+  (ws) => contentKeys(ws),
 ];
 
 /** The version that this build writes and reads. */

@@ -1,6 +1,7 @@
 /** The SQL of the event log, each statement with the index that serves it. */
 import type { Database } from "bun:sqlite";
-import type { Appended, LoggedEvent, TopicHead } from "../ports.ts";
+import type { First } from "../once.ts";
+import type { LoggedEvent, TopicHead } from "../ports.ts";
 
 export interface TopicRow extends TopicHead {
   topicId: number;
@@ -42,12 +43,13 @@ export function prepareEventLog(database: Database) {
       "SELECT topic_id AS topicId, events FROM topics INDEXED BY topics_by_events WHERE events > ? LIMIT ?",
     ),
     topicCount: by<{ topics: number | null }, []>("SELECT max(topic_id) AS topics FROM topics"),
-    key: by<Omit<Appended, "duplicate">, [string]>(
-      `SELECT t.name AS topic, k.seq, k.position, k.event_id AS id, k.created_at AS createdAt
+    key: by<First, [string]>(
+      `SELECT t.name AS topic, k.seq, k.position, k.event_id AS id, k.created_at AS createdAt, k.digest
        FROM idempotency_keys AS k JOIN topics AS t USING (topic_id) WHERE k.key = ?`,
     ),
-    addKey: by<null, [string, number, number, number, string, number]>(
-      "INSERT INTO idempotency_keys (key, topic_id, seq, position, event_id, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+    addKey: by<null, [string, number, number, number, string, number, string | null]>(
+      `INSERT INTO idempotency_keys (key, topic_id, seq, position, event_id, created_at, digest)
+       VALUES (?, ?, ?, ?, ?, ?, ?)`,
     ),
     removeOldKeys: by<null, [number, number]>(
       `DELETE FROM idempotency_keys WHERE key_id IN (

@@ -1,5 +1,6 @@
 /** The event log's tables: append, read, replay and retention; runs in the worker only. */
 import type { Database } from "bun:sqlite";
+import { repetitionOf } from "../once.ts";
 import {
   type Appended,
   type AppendResult,
@@ -39,9 +40,9 @@ export class EventLogTables {
     let position = previousPosition;
     let compacted = 0;
     const appended = events.map((event): Appended => {
-      const { topic, id, createdAt, idempotencyKey, compactionKey } = event;
-      const first = idempotencyKey === undefined ? null : sql.key.get(idempotencyKey);
-      if (first) return { ...first, duplicate: true };
+      const { topic, id, createdAt, once = { keys: [] }, compactionKey } = event;
+      const firsts = once.keys.flatMap((key) => sql.key.get(key) ?? []);
+      if (firsts.length > 0) return repetitionOf(firsts, once);
       let row = touched.get(topic);
       if (!row) touched.set(topic, (row = sql.topic.get(topic) ?? sql.addTopic.get(topic)!));
       if (compactionKey !== undefined) {
@@ -64,7 +65,7 @@ export class EventLogTables {
         compactionKey ?? null,
         event.senderId ?? null,
       );
-      if (idempotencyKey !== undefined) sql.addKey.run(idempotencyKey, topicId, seq, position, id, createdAt);
+      for (const key of once.keys) sql.addKey.run(key, topicId, seq, position, id, createdAt, once.digest ?? null);
       return { topic, seq, position, id, createdAt, duplicate: false };
     });
     for (const { topicId, seq, position, events } of touched.values()) sql.setTopic.run(seq, position, events, topicId);
