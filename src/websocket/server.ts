@@ -12,6 +12,7 @@ import type { Connection } from "./connection.ts";
 import type { Hub } from "./hub.ts";
 import { listenAt } from "./listening.ts";
 import { notFound } from "./not-found.ts";
+import { RefusedConnections } from "./refused.ts";
 import type { Sessions } from "./sessions.ts";
 import { Refusal, type Upgrades, urlOf } from "./upgrade.ts";
 
@@ -55,10 +56,12 @@ export class Server implements NativeTopics {
   #listeners: BunServer<Connection>[] = [];
   readonly #handlers: WebSocketHandler<Connection>;
   readonly #isTrusted: (address: string) => boolean;
+  readonly #refused: RefusedConnections;
 
   constructor(private readonly options: ServerOptions) {
     this.#isTrusted = createTrustedProxies(options.config.server.trusted_proxies);
     this.#handlers = this.#socketHandlers();
+    this.#refused = new RefusedConnections(options);
   }
 
   /** Listens. @throws StartError where the port is taken, ConfigError where the certificate cannot be used */
@@ -69,6 +72,7 @@ export class Server implements NativeTopics {
     if (certificate !== undefined && !sharesPort) await refuseTakenPort(config.server);
     const { host, port } = config.server;
     this.#listeners = [listenAt({ host, port, settings }, () => this.#listen(port, certificate))];
+    this.#refused.start();
   }
 
   get port(): number {
@@ -100,6 +104,7 @@ export class Server implements NativeTopics {
 
   /** Ends every socket. */
   async stop(): Promise<void> {
+    this.#refused.stop();
     await Promise.all(this.#listeners.map((listener) => listener.stop(true)));
   }
 
@@ -156,8 +161,9 @@ export class Server implements NativeTopics {
       if (server.upgrade(request, { data: connection, headers })) return undefined;
       return new Refusal(426, "upgrade_required", "This request cannot be upgraded.").toResponse();
     } catch (error) {
-      if (error instanceof Refusal) return error.toResponse();
-      throw error;
+      if (!(error instanceof Refusal)) throw error;
+      this.#refused.note(error);
+      return error.toResponse();
     }
   }
 

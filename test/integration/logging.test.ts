@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "../support/client.ts";
 import { projectFolder } from "../support/program.ts";
+import { RawSocket } from "../support/raw-socket.ts";
 import { startService } from "../support/service.ts";
 
 const cleanups: (() => unknown)[] = [];
@@ -118,3 +119,34 @@ test("nobody reading the log holds up neither the sockets nor the end", async ()
   expect(await anna.closed).toMatchObject({ code: 1012 });
   expect(await service.exited).toBe(0);
 }, 60_000);
+
+test("[CON1] refused connections are summed up by reason in one line, the rest of them at the stop", async () => {
+  const service = await startService({
+    settings: { SERVER__ALLOWED_ORIGINS: "https://app.example.com", WEBSOCKET__MAX_CONNECTIONS: "1" },
+  });
+  cleanups.push(() => service.stop());
+  await RawSocket.refused(service.url, { query: { user_id: "anna" }, headers: { Origin: "https://evil.example" } });
+  const queries: Record<string, string>[] = [{}, { user_id: "anna", roles: "god" }, { user_id: "anna", roles: "king" }];
+  for (const query of queries) {
+    await RawSocket.refused(service.url, { query });
+  }
+  await Client.connect(service.url, { query: { user_id: "anna" } });
+  await RawSocket.refused(service.url, { query: { user_id: "ben" } });
+  // Whoever asks for no upgrade has not tried.
+  await fetch(`${service.http}/ws`);
+  service.signal("SIGTERM");
+  await service.exited;
+  await service.logged(({ msg }) => msg === "stopped");
+  const lines = service.logs.filter(({ msg }) => msg === "connections refused");
+  expect(lines).toHaveLength(1);
+  expect(lines[0]).toMatchObject({
+    level: "info",
+    total: 5,
+    refused: {
+      "400 bad_query: roles must be of service, admin.": 2,
+      "401 not_authenticated: user_id is missing.": 1,
+      "403 forbidden: This origin may not connect.": 1,
+      "429 limit_exceeded: This node has as many connections as it may.": 1,
+    },
+  });
+});
