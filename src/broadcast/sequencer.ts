@@ -118,6 +118,12 @@ export class Sequencer {
     return head;
   }
 
+  /** The last `seq` published on this node; undefined where it is not known. */
+  headOf(topic: string): number | undefined {
+    const head = this.#heads.get(topic);
+    return head === unknownHead ? undefined : head;
+  }
+
   /** Resolves once a fill that is under way for the topic has ended. */
   async settled(topic: string): Promise<void> {
     await this.#fills.get(topic);

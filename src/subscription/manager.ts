@@ -100,9 +100,10 @@ export class SubscriptionManager {
     }
     if (fresh.length > 0) this.options.onSubscribed(subscriber, fresh.filter(isLive));
     return {
-      topics: live.map((topic) =>
-        this.#describe(topic, { place: places.get(topic.name), snapshot: snapshots.get(topic.name) }),
-      ),
+      topics: live.map((topic) => {
+        const place = places.get(topic.name) ?? this.#standing(topic);
+        return this.#describe(topic, { place, isResumed: since !== null, snapshot: snapshots.get(topic.name) });
+      }),
       rejected,
       cursor: this.options.sequencer.safePosition,
     };
@@ -311,14 +312,21 @@ export class SubscriptionManager {
     return result;
   }
 
+  /** The place on a topic that the connection was on already: nothing is replayed, and nothing is said to be recovered [SUB4]. */
+  #standing(topic: Topic): CaughtUp | undefined {
+    const seq = isLogged(topic) ? this.options.sequencer.headOf(topic.name) : undefined;
+    return seq === undefined ? undefined : { seq, replayed: 0, recovered: undefined };
+  }
+
   #describe(
     topic: Topic,
-    { place, snapshot }: { place: CaughtUp | undefined; snapshot: Snapshot | undefined },
+    { place, isResumed, snapshot }: { place: CaughtUp | undefined; isResumed: boolean; snapshot: Snapshot | undefined },
   ): SubscribedTopic {
     return {
       topic: topic.name,
       ...(place === undefined ? {} : { seq: place.seq }),
-      ...(place?.recovered === undefined ? {} : { recovered: place.recovered, replayed: place.replayed }),
+      ...(place?.recovered === undefined ? {} : { recovered: place.recovered }),
+      ...(place !== undefined && isResumed ? { replayed: place.replayed } : {}),
       ...(snapshot === undefined ? {} : { snapshot }),
     };
   }

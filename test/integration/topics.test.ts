@@ -166,6 +166,7 @@ describe("open directory", () => {
     const [anna, ben] = await gather(c, [fresh("anna"), fresh("ben")]);
     const again = await ben!.ask("subscribe", { topics: [`conversation:${c}`, `conversation:${c}`] });
     expect(topicsIn(again)).toEqual([`conversation:${c}`]);
+    expect(again.topics[0]).toMatchObject({ seq: 0 });
     await sendAll(anna!, c, ["once"]);
     await ben!.settled();
     expect(contentsOf(ben!)).toEqual(["once"]);
@@ -177,6 +178,28 @@ describe("open directory", () => {
     await sendAll(anna!, c, ["unheard"]);
     await ben!.settled();
     expect(contentsOf(ben!)).toEqual(["once"]);
+  });
+
+  test("[SUB4] [LOG5] a topic that one is on is not replayed again, and its place is said", async () => {
+    const c = fresh("c");
+    const [anna, ben] = await gather(c, [fresh("anna"), fresh("ben")]);
+    await sendAll(anna!, c, ["one", "two"]);
+    const names = [`conversation:${c}`, `user:${ben!.received[0]!.payload.user_id}`];
+    const { topics } = await ben!.ask("subscribe", { topics: names, since: { cursor: 0 } });
+    const places = topics.map(({ snapshot: _, ...place }: { snapshot?: unknown }) => place);
+    expect(places).toEqual([
+      { topic: names[0], seq: 2, replayed: 0 },
+      { topic: names[1], seq: 0, replayed: 0 },
+    ]);
+    await ben!.settled();
+    expect(contentsOf(ben!)).toEqual(["one", "two"]);
+    // What was replayed to it before is not said to be missing, and once it has left it is replayed.
+    await ben!.ask("unsubscribe", { topics: names.slice(0, 1) });
+    const back = await ben!.ask("subscribe", { topics: names, since: { cursor: 0 } });
+    expect(back.topics).toMatchObject([
+      { seq: 2, recovered: true, replayed: 2 },
+      { seq: 0, replayed: 0 },
+    ]);
   });
 
   test("[SUB4] at most 1,000 names a request", async () => {
