@@ -35,6 +35,14 @@ export interface ConnectionOptions {
   inboxMax: number;
 }
 
+/** What all connections have of who runs them. */
+export interface Attachment {
+  /** Cleans up; called once for each, with the code that it was closed with. */
+  onGone: (connection: Connection, code: number) => void;
+  /** How long a close frame may wait for what stands before it, ms. */
+  lastWordWaitMs: number;
+}
+
 const nothing: readonly string[] = [];
 const badMessageWindowMs = 60_000;
 /** Bytes of waiting messages that pause reading too: many small ones may wait, but not many of the largest. */
@@ -65,6 +73,9 @@ export class Connection implements RoutedConnection {
   /** Since when bytes have been waiting for the client; 0: none are. */
   backpressureSince = 0;
   #ws: ServerWebSocket<Connection> | null = null;
+  #attachment: Attachment | null = null;
+  /** Says the close frame that waits until the client has read what stands before it. */
+  #sayLastWord: (() => void) | null = null;
   readonly #codec: Codec;
   readonly #inboxMax: number;
   #inbox: (string | Buffer)[] | null = null;
@@ -97,8 +108,9 @@ export class Connection implements RoutedConnection {
     return this.state === "closing" || this.state === "closed";
   }
 
-  attach(ws: ServerWebSocket<Connection>): void {
+  attach(ws: ServerWebSocket<Connection>, attachment: Attachment): void {
     this.#ws = ws;
+    this.#attachment = attachment;
   }
 
   /** Takes over who it speaks for, at authentication and at each refresh. */
@@ -244,6 +256,7 @@ export class Connection implements RoutedConnection {
 
   /** The socket has room again, or is gone. */
   noteDrain(): void {
+    if (this.#sayLastWord !== null && this.bufferedBytes() === 0) return this.#sayLastWord();
     if (!this.isClosed && this.bufferedBytes() > 0) return;
     this.backpressureSince = 0;
     const waiters = this.#drainWaiters;
@@ -264,8 +277,25 @@ export class Connection implements RoutedConnection {
     this.#inbox = null;
     this.#inboxBytes = 0;
     if (this.isPaused) this.#ws?.resume();
-    this.#ws?.close(code, reason);
+    // Who was too slow has had its time.
+    if (code !== CloseCode.slowConsumer && this.bufferedBytes() > 0) this.#closeOnceDrained(code, reason);
+    else this.#ws?.close(code, reason);
     this.noteDrain();
+  }
+
+  /**
+   * The platform cuts a closed socket off after some seconds, and with it a close frame that stands behind what the client
+   * has not read. So the frame waits; everything else of the connection ends now.
+   */
+  #closeOnceDrained(code: number, reason: string): void {
+    const timer = setTimeout(() => this.#sayLastWord?.(), this.#attachment?.lastWordWaitMs);
+    this.#sayLastWord = () => {
+      clearTimeout(timer);
+      this.#sayLastWord = null;
+      this.#ws?.close(code, reason);
+    };
+    for (const topic of this.#ws?.subscriptions ?? []) this.#ws?.unsubscribe(topic);
+    this.noteGone(code);
   }
 
   /** Ends the socket without waiting for the client. */
@@ -273,7 +303,15 @@ export class Connection implements RoutedConnection {
     this.#ws?.terminate();
   }
 
-  /** The socket is gone. */
+  /** It is over: we have closed it, or the socket is gone. */
+  noteGone(code: number): void {
+    const attachment = this.#attachment;
+    this.#attachment = null;
+    if (attachment === null) this.#sayLastWord = null;
+    else attachment.onGone(this, code);
+  }
+
+  /** What there was of it is cleaned up. */
   noteClosed(): void {
     this.state = "closed";
     this.noteDrain();

@@ -8,7 +8,7 @@ import type { HealthHandler } from "../health/handler.ts";
 import type { Router } from "../router/router.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { clientAddress, createTrustedProxies } from "./addresses.ts";
-import type { Connection } from "./connection.ts";
+import type { Attachment, Connection } from "./connection.ts";
 import type { Hub } from "./hub.ts";
 import { listenAt } from "./listening.ts";
 import { notFound } from "./not-found.ts";
@@ -169,6 +169,10 @@ export class Server implements NativeTopics {
 
   #socketHandlers(): WebSocketHandler<Connection> {
     const { config, router, sessions, now } = this.options;
+    const attachment: Attachment = {
+      onGone: (connection, code) => sessions.close(connection, code),
+      lastWordWaitMs: config.websocket.write_wait,
+    };
     const handlerOf = (connection: Connection) => (frame: string | Buffer) => router.route(connection, frame);
     const heard = (ws: ServerWebSocket<Connection>) => {
       ws.data.lastHeardAt = now();
@@ -183,7 +187,7 @@ export class Server implements NativeTopics {
       perMessageDeflate: false,
       open: (ws) => {
         const connection = ws.data;
-        connection.attach(ws);
+        connection.attach(ws, attachment);
         void connection.occupy(sessions.open(connection), handlerOf(connection));
       },
       message: (ws, frame) => {
@@ -194,7 +198,7 @@ export class Server implements NativeTopics {
       ping: heard,
       pong: heard,
       drain: (ws) => ws.data.noteDrain(),
-      close: (ws, code) => sessions.close(ws.data, code),
+      close: (ws, code) => ws.data.noteGone(code),
     };
   }
 }

@@ -111,6 +111,33 @@ describe("slowness", () => {
     });
   }
 
+  test("[ENV5] [AUTH4] who is closed far behind ends at once, and reads why once it has read the rest", async () => {
+    const service = await startService({ settings: { PRESENCE__OFFLINE_GRACE: "0s" } });
+    const topics = { topics: ["conversation:c1"] };
+    const behind = await RawSocket.open(service.url, { query: { user_id: "behind" } });
+    const sender = await Client.connect(service.url, { query: { user_id: "sender", roles: "admin" } });
+    await behind.request("subscribe", topics);
+    await sender.ask("subscribe", topics);
+    await sender.ask("subscribe", { topics: ["presence"], filters: { user_id: "behind" } });
+    behind.stopReading();
+    // More than the kernel takes by itself, and less than a client may be behind.
+    const send = (index: number) =>
+      sender.ask("message.send", { conversation_id: "c1", client_message_id: `m${index}`, content });
+    for (let index = 1; index <= 150; index++) await send(index);
+    await sender.ask("admin.disconnect", { user_id: "behind", reason: "goodbye" });
+    await sender.next("presence.offline", ({ user_id }) => user_id === "behind");
+    expect((await sender.ask("admin.connections", { user_id: "behind" })).connections).toEqual([]);
+    await send(151);
+    // The platform's own patience with a closed socket ends within five seconds: here time itself is what is tested.
+    await Bun.sleep(5_500);
+    behind.startReading();
+    expect(await behind.ended).toMatchObject({ code: 4011 });
+    const seqs = behind.messages.filter(({ type }) => type === "message.new").map(({ seq }) => seq);
+    expect(seqs).toEqual(Array.from({ length: 150 }, (_, index) => index + 1));
+    await sender.close();
+    await service.stop();
+  });
+
   async function provesSlowness(service: Service): Promise<void> {
     const topics = { topics: ["conversation:c1"] };
     const slow = await RawSocket.open(service.url, { query: { user_id: "slow", device_id: "phone" } });

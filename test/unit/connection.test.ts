@@ -51,7 +51,7 @@ function connect() {
     now: time,
     inboxMax: 64,
   });
-  connection.attach(socket as never);
+  connection.attach(socket as never, { onGone() {}, lastWordWaitMs: 10_000 });
   connection.state = "live";
   hub.add(connection);
   return { connection, socket };

@@ -75,7 +75,7 @@ function anonymous(closedWith: number[] = []): Connection {
     getBufferedAmount: () => 0,
     close: (code: number) => void closedWith.push(code),
   };
-  connection.attach(socket as never);
+  connection.attach(socket as never, { onGone() {}, lastWordWaitMs: 10_000 });
   void sessions.open(connection);
   return connection;
 }
