@@ -85,7 +85,16 @@ export async function startApp(options: AppOptions): Promise<App> {
     siblings,
   } = options;
   const storage = createStorage(config, { now, logger });
-  const cluster = createCluster(config, { now, version, nodeId: config.cluster.node_id ?? newId(), logger });
+  // Before anything is made that carries its identity.
+  await storage.start();
+  const installation = await storage.installation();
+  const cluster = createCluster(config, {
+    installation,
+    now,
+    version,
+    nodeId: config.cluster.node_id ?? newId(),
+    logger,
+  });
   const codecs: Record<WireFormat, Codec> = { json: jsonCodec, protobuf: protobufCodec };
   const hub = new Hub();
   const counts = new Counts();
@@ -199,7 +208,6 @@ export async function startApp(options: AppOptions): Promise<App> {
     config,
     authenticator,
     directory,
-    blocks: cluster.blocks,
     addresses,
     codecs,
     connections: () => hub.size,
@@ -291,7 +299,6 @@ export async function startApp(options: AppOptions): Promise<App> {
     void retention.run(at);
   }
 
-  await storage.start();
   await Promise.all([cluster.start(), authenticator.start(), sequencer.start()]);
   followNews({
     cluster,

@@ -31,7 +31,7 @@ export function createStorage(config: Config, { now, logger }: { now: () => numb
 
 export function createCluster(
   config: Config,
-  options: { now: () => number; version: string; nodeId: string; logger: Logger },
+  options: { installation: string; now: () => number; version: string; nodeId: string; logger: Logger },
 ): Cluster {
   const { url, heartbeat: heartbeatMs, dead_after: deadAfterMs, ingest_stream: stream } = config.cluster;
   const ingest = stream === null ? null : { stream, group: config.cluster.ingest_group };

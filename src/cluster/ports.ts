@@ -138,21 +138,12 @@ export interface NodeRegistry {
   beat(connections: number): Promise<void>;
 }
 
-/** Users and addresses that may not connect for a while [ADM1]. */
-export interface BlockList {
-  block(userId: string, untilMs: number): Promise<void>;
-  blockedUntil(userId: string): Promise<number | null>;
-  /** Called now and then while blocks may have been missed or are being put back: who is blocked may have come in. */
-  onDoubt?(listener: () => void): void;
-}
-
 export interface Cluster {
   nodeId: string;
   bus: Bus;
   presence: PresenceRegistry;
   calls: CallRegistry;
   nodes: NodeRegistry;
-  blocks: BlockList;
   /** What applications add to a stream, where there is one [PUB2]; started by who reads it. */
   stream?: Inbox;
   start(): Promise<void>;

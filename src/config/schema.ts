@@ -109,8 +109,8 @@ const cluster = v.strictObject({
   dead_after: v.optional(interval, "15s"),
   /** A stream of this Redis that applications add to, and whose entries are published and removed; null: none [PUB2]. */
   ingest_stream: v.optional(v.nullable(streamName), null),
-  /** The consumer group under which this service reads the stream. */
-  ingest_group: v.optional(streamName, "ws-service"),
+  /** The consumer group under which this service reads the stream; null: one of this installation's own. */
+  ingest_group: v.optional(v.nullable(streamName), null),
 });
 
 const messages = v.strictObject({

@@ -213,19 +213,13 @@ export const nodes = forAdmins("admin.nodes", async ({ services }) => {
 
 export const block = forAdmins("admin.block", async (request) => {
   const { user_id: userId, for: length, reason } = request.payload;
-  const { admin, now } = request.services;
+  const { admin, storage, now } = request.services;
   const blockMs = typeof length === "number" ? Math.ceil(length * 1_000) : parseDuration(length)!;
   if (blockMs > blockMsMax) {
     throw new ProtocolError("invalid_payload", "A block is for at most ten years.", { field: "payload.for" });
   }
   const until = now() + blockMs;
-  try {
-    await admin.blocks.block(userId, until);
-  } catch {
-    throw new ProtocolError("unavailable", "The block cannot be told to the other nodes right now.", {
-      retryAfterMs: 1_000,
-    });
-  }
+  await storage.directory.block(userId, until);
   if (blockMs === 0) {
     return { type: "admin.block", payload: { user_id: userId, until: null, disconnected: 0, missing_nodes: [] } };
   }
@@ -234,7 +228,11 @@ export const block = forAdmins("admin.block", async (request) => {
   return {
     type: "admin.block",
     payload: { user_id: userId, until: new Date(until).toISOString(), ...payload },
-    after,
+    async after() {
+      await after();
+      // Nodes that were not reached just now, for Redis is away, hear of it by the log's database.
+      await storage.directory.recheck(userId).catch((err) => admin.logger.warn({ err }, "a block waits on some nodes"));
+    },
   };
 });
 

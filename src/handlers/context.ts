@@ -3,7 +3,7 @@ import type { Broadcaster } from "../broadcast/broadcaster.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { CallService } from "../calls/service.ts";
-import type { BlockList, NodeRegistry } from "../cluster/ports.ts";
+import type { NodeRegistry } from "../cluster/ports.ts";
 import type { Survey } from "../cluster/survey.ts";
 import type { Config } from "../config/schema.ts";
 import type { DirectoryView } from "../directory/directory.ts";
@@ -51,7 +51,6 @@ export interface Administration {
   nodeId: string;
   survey: Survey<AdminQuestions>;
   nodes: NodeRegistry;
-  blocks: BlockList;
   /** Who did what. */
   logger: Logger;
 }

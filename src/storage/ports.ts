@@ -204,6 +204,7 @@ export type DirectoryChange =
 
 /** Who exists and who is in which conversation [PUB3]. */
 export interface Directory {
+  /** `disabled` also while the user is blocked. */
   userState(userId: string): Promise<UserState>;
   /** Those of the conversations that the user is a member of. */
   membershipsAmong(userId: string, conversationIds: string[]): Promise<Set<string>>;
@@ -219,6 +220,13 @@ export interface Directory {
   sharingWith(userId: string, userIds: string[]): Promise<Set<string>>;
   upsertUsers(userIds: string[]): Promise<void>;
   setDisabled(userId: string, disabled: boolean): Promise<void>;
+  /**
+   * Until then (ms since the epoch) the user counts as disabled, known or not; replaces an earlier block, and a moment that
+   * has passed lifts it. Tells nobody: whoever blocks sends the user away, and then has all nodes `recheck` [ADM1].
+   */
+  block(userId: string, untilMs: number): Promise<void>;
+  /** Has every node look at the user once more, as after a change of the user. */
+  recheck(userId: string): Promise<void>;
   addMembers(conversationId: string, userIds: string[]): Promise<void>;
   removeMembers(conversationId: string, userIds: string[]): Promise<void>;
   /** Told of every change, this node's own included, within 1 s, whoever made it. @returns stops it */
@@ -235,6 +243,11 @@ export interface Storage {
   outbox?: Inbox;
   /** Opens it; rejects where the engine is away or its schema is of another version. */
   start(): Promise<void>;
+  /**
+   * Names this installation among all: made with the log and kept in it, so that no setting can be forgotten. Of a copy of
+   * the database it is another one.
+   */
+  installation(): Promise<string>;
   /** Resolves while the engine takes writes, which it shows by one [END2]; rejects with the engine's reason. */
   proveWrites(): Promise<void>;
   stop(): Promise<void>;

@@ -1,7 +1,6 @@
 /** Who may come in: every check between the request and the upgrade, in the contract's order [CON1]. */
 import * as v from "valibot";
 import { AuthenticationError, type Authenticator, roles as knownRoles, type Role } from "../auth/authenticator.ts";
-import type { BlockList } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
 import type { DirectoryView } from "../directory/directory.ts";
 import type { Since } from "../protocol/client.ts";
@@ -19,7 +18,6 @@ export interface UpgradeOptions {
   config: Config;
   authenticator: Authenticator;
   directory: DirectoryView;
-  blocks: BlockList;
   addresses: AddressLimiter;
   codecs: Record<WireFormat, Codec>;
   connections: () => number;
@@ -130,13 +128,9 @@ export class Upgrades {
    * @throws StorageUnavailable whatever the engine refuses it for
    */
   async checkUser(userId: string): Promise<void> {
-    const { blocks, now } = this.options;
     const state = await this.#stateOf(userId);
     if (state === "unknown") throw new AuthenticationError("user_unknown", "This user does not exist.");
-    const until = await blocks.blockedUntil(userId);
-    if (state === "disabled" || (until !== null && until > now())) {
-      throw new AuthenticationError("user_disabled", "This user is disabled.");
-    }
+    if (state === "disabled") throw new AuthenticationError("user_disabled", "This user is disabled.");
   }
 
   async #stateOf(userId: string): Promise<UserState> {

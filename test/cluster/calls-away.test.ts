@@ -3,8 +3,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { Redis } from "ioredis";
 import type { Call } from "../../src/cluster/call.ts";
 import type { Cluster } from "../../src/cluster/ports.ts";
-import { callsPrefix } from "../../src/cluster/redis/keys.ts";
-import { isDown, isUp, startNodes, startPair } from "../support/cluster.ts";
+import { isDown, isUp, keys, startNodes, startPair } from "../support/cluster.ts";
 import { exampleCall } from "../support/example-call.ts";
 import { startProxy } from "../support/proxy.ts";
 import { type RedisServer, until } from "../support/redis.ts";
@@ -51,7 +50,7 @@ test("[CALL2] a change whose answer is lost is refused where somebody else has c
   await one.calls.transact({ callId: call.callId, userIds: [] }, () => ({ put: [call], result: null }));
   const lost = await changeUnanswered(call, (found) => ({ put: [{ ...found, answerSdp: "one" }] }));
   const rival = new Redis(redis.port);
-  const changed = rival.hset(`${callsPrefix}call:${call.callId}`, "version", "1000", "json", JSON.stringify(call));
+  const changed = rival.hset(`${keys.callsPrefix}call:${call.callId}`, "version", "1000", "json", JSON.stringify(call));
   redis.resume();
   await changed;
   rival.disconnect();

@@ -2,7 +2,6 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { resolve } from "node:path";
 import { Redis } from "ioredis";
-import { callsEpochKey } from "../../src/cluster/redis/keys.ts";
 import { type RedisServer, startRedis, until } from "../support/redis.ts";
 import { type LogLine, type Service, startService } from "../support/service.ts";
 
@@ -37,7 +36,7 @@ test("[CALL2] that calls wait is said once, in one line, while nodes put back wh
   const from = service.logs.length;
   const operator = new Redis(redis.url);
   // Before its first look a node knows of nothing that could be lost.
-  await until(async () => (await operator.exists(callsEpochKey)) === 1);
+  await until(async () => (await operator.keys("ws:*:{calls}:epoch")).length === 1);
   await operator.flushall();
   operator.disconnect();
   const lines = await untilCallsGoOn(from);

@@ -4,9 +4,9 @@ import { Redis } from "ioredis";
 import { parseRedisUrl } from "../../src/cluster/redis/address.ts";
 import { Commands } from "../../src/cluster/redis/commands.ts";
 import { openCommandClient } from "../../src/cluster/redis/connection.ts";
-import { bucketOfChannel, slotOf, topicChannel } from "../../src/cluster/redis/keys.ts";
+import { bucketOfChannel, slotOf } from "../../src/cluster/redis/keys.ts";
 import { Client } from "../support/client.ts";
-import { silent } from "../support/cluster.ts";
+import { keys, silent } from "../support/cluster.ts";
 import { openStage, type Stage, type StageNode } from "../support/faults/stage.ts";
 import { fresh } from "../support/people.ts";
 import { type RedisServer, startRedisCluster, until } from "../support/redis.ts";
@@ -75,7 +75,7 @@ describe("Redis Cluster", () => {
     for (;;) {
       const id = fresh("room");
       const [message, typing] = [`conversation:${id}`, `typing:${id}`].map((topic) =>
-        Math.floor(slotOf(bucketOfChannel(topicChannel(topic))) / 5_461.5),
+        Math.floor(slotOf(bucketOfChannel(keys.topicChannel(topic))) / 5_461.5),
       );
       if (message === master && typing === master) return id;
     }

@@ -2,13 +2,10 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import type { DevicePresence } from "../../src/cluster/ports.ts";
 import { parseRedisUrl } from "../../src/cluster/redis/address.ts";
-import { RedisBlockList } from "../../src/cluster/redis/blocks.ts";
 import { Commands, RedisUnavailable } from "../../src/cluster/redis/commands.ts";
 import { openCommandClient } from "../../src/cluster/redis/connection.ts";
-import { Epoch } from "../../src/cluster/redis/epoch.ts";
-import { blocksEpochKey } from "../../src/cluster/redis/keys.ts";
 import { RedisPresenceRegistry } from "../../src/cluster/redis/presence.ts";
-import { silent } from "../support/cluster.ts";
+import { keys, silent } from "../support/cluster.ts";
 import { openEmptyRedis } from "../support/redis.ts";
 
 let redis: Awaited<ReturnType<typeof openEmptyRedis>>;
@@ -29,7 +26,7 @@ beforeEach(async () => {
     throw new RedisUnavailable("Command timed out");
   };
   const nodes = { dead: async () => [], remove: async () => {} };
-  registry = new RedisPresenceRegistry({ commands, nodes, instance: "n1/1", now: Date.now, deadAfterMs: 15_000 });
+  registry = new RedisPresenceRegistry({ commands, keys, nodes, instance: "n1/1", now: Date.now, deadAfterMs: 15_000 });
   await commands.connect();
   await registry.restore();
 });
@@ -94,20 +91,4 @@ test("[PRE3] a status told while Redis does not answer is put back as one that o
   expect((await registry.devicesOf(["ann"])).get("ann")).toEqual([{ ...device("d1"), untold: true }]);
   await registry.noteUntold({ ...device("d1"), isUntold: false });
   expect((await registry.devicesOf(["ann"])).get("ann")).toEqual([device("d1")]);
-});
-
-test("[ADM1] a block that is made longer while a heartbeat looks at it is remembered as it is now", async () => {
-  const epoch = new Epoch({ commands, key: blocksEpochKey, newMark: () => "mark" });
-  const blocks = new RedisBlockList({ commands, epoch, now: () => 0, rememberedMax: 10, settlingMs: 0 });
-  await blocks.block("eve", 60_000);
-  const call = commands.call.bind(commands);
-  commands.call = async (command, ...given) => {
-    if (command !== "mget") return call(command, ...given);
-    commands.call = call;
-    await blocks.block("eve", 90_000);
-    return call(command, ...given);
-  };
-  await blocks.restore();
-  commands.stop();
-  expect(await blocks.blockedUntil("eve")).toBe(90_000);
 });

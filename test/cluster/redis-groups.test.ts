@@ -3,9 +3,8 @@ import { expect, test } from "bun:test";
 import { Redis } from "ioredis";
 import type { Call } from "../../src/cluster/call.ts";
 import type { Cluster, DevicePresence } from "../../src/cluster/ports.ts";
-import { callsPrefix } from "../../src/cluster/redis/keys.ts";
 import { record } from "../contract/bus.ts";
-import { isUp, redisNode, startNodes } from "../support/cluster.ts";
+import { isUp, keys, redisNode, startNodes } from "../support/cluster.ts";
 import { exampleCall } from "../support/example-call.ts";
 import { startProxy } from "../support/proxy.ts";
 import { startRedisCluster, startSentinelPair, until } from "../support/redis.ts";
@@ -54,14 +53,14 @@ test("[CALL2] a Sentinel's new master that missed the last word of a call is tol
   try {
     await one.calls.transact(key(answered), () => before(answered));
     await master!.wait(1, 0);
-    const dumped = await replica!.dumpBuffer(`${callsPrefix}call:${answered.callId}`);
+    const dumped = await replica!.dumpBuffer(`${keys.callsPrefix}call:${answered.callId}`);
     await other.calls.transact(key(answered), () => before({ ...answered, state: "active" }));
     await other.calls.transact(key(unheard), () => before(unheard));
     await master!.wait(1, 0);
     // As if replication had been late.
     await replica!.config("SET", "replica-read-only", "no");
-    await replica!.restore(`${callsPrefix}call:${answered.callId}`, 0, dumped, "REPLACE");
-    await replica!.del(`${callsPrefix}call:${unheard.callId}`);
+    await replica!.restore(`${keys.callsPrefix}call:${answered.callId}`, 0, dumped, "REPLACE");
+    await replica!.del(`${keys.callsPrefix}call:${unheard.callId}`);
     await group.servers[0]!.kill();
     await until(async () => !(await isUp(one)));
     await until(async () => (await one.calls.get(answered.callId).catch(() => null))?.state === "active", 40_000);

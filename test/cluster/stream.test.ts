@@ -4,7 +4,7 @@ import type { Redis } from "ioredis";
 import { parseRedisUrl } from "../../src/cluster/redis/address.ts";
 import { openCommandClient } from "../../src/cluster/redis/connection.ts";
 import { RedisStream } from "../../src/cluster/redis/stream.ts";
-import { silent } from "../support/cluster.ts";
+import { keys, silent } from "../support/cluster.ts";
 import { fresh } from "../support/people.ts";
 import { startRedis, startRedisCluster, until } from "../support/redis.ts";
 
@@ -31,8 +31,8 @@ for (const [kind, start] of Object.entries(kinds)) {
       await redis?.stop();
     });
 
-    async function reader(stream: string, turnMs = 60_000): Promise<RedisStream> {
-      const options = { url: redis.url, stream, group: "g", turnMs, now: Date.now, logger: silent };
+    async function reader(stream: string, turnMs = 60_000, group = "g"): Promise<RedisStream> {
+      const options = { url: redis.url, keys, stream, group, turnMs, now: Date.now, logger: silent };
       const inbox = new RedisStream({ ...options, newId: () => fresh("reader") });
       await inbox.start();
       open.push(inbox);
@@ -61,6 +61,30 @@ for (const [kind, start] of Object.entries(kinds)) {
       await second.remove([added[2]!]);
       expect(await idsOf(second)).toEqual([]);
       expect(await second.lag()).toEqual({ entries: 0, oldestMs: 0 });
+    });
+
+    test("[PUB2] two groups read all of a stream, and an entry goes once both have done with it", async () => {
+      const stream = fresh("stream");
+      const [one, other] = [await reader(stream), await reader(stream, 60_000, "h")];
+      const added = [await add(stream, 1), await add(stream, 2)];
+      expect([await idsOf(one), await idsOf(other)]).toEqual([added, added]);
+      const left = async () => (await app.xrange(stream, "-", "+")).map(([id]) => id);
+      await one.remove(added);
+      expect(await left()).toEqual(added);
+      expect(await one.lag()).toEqual({ entries: 0, oldestMs: 0 });
+      expect(await other.lag()).toMatchObject({ entries: 2 });
+      await other.remove([added[1]!]);
+      expect(await left()).toEqual([added[0]!]);
+      // Not read by the one yet, and done with by the other first.
+      added.push(await add(stream, 3));
+      await other.remove([added[0]!]);
+      expect(await idsOf(other)).toEqual([added[2]!]);
+      await other.remove([added[2]!]);
+      expect(await left()).toEqual([added[2]!]);
+      expect(await one.lag()).toMatchObject({ entries: 1 });
+      expect(await idsOf(one)).toEqual([added[2]!]);
+      await one.remove([added[2]!]);
+      expect(await left()).toEqual([]);
     });
 
     test("[PUB2] [LOG3] a reader that was silent for too long loses the turn, and reads nothing new after that", async () => {

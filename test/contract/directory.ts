@@ -6,6 +6,7 @@ import { type Open, withStorage } from "./opened.ts";
 export function describeDirectoryContract(name: string, open: Open): void {
   describe(`directory contract: ${name}`, () => {
     describeUsers(open);
+    describeBlocks(open);
     describeMembers(open);
     describeWatch(open);
   });
@@ -33,6 +34,38 @@ function describeUsers(open: Open): void {
       await directory.setDisabled("ann", true);
       await directory.upsertUsers(["ann", "ann"]);
       expect(await directory.userState("ann")).toBe("disabled");
+    }),
+  );
+}
+
+function describeBlocks(open: Open): void {
+  test("[ADM1] a block holds until it ends, known user or not, can be changed and lifted, and survives a stop", async () => {
+    let time = 1_000;
+    const { storage, close } = await open({ now: () => time });
+    const states = async () => [await storage.directory.userState("ann"), await storage.directory.userState("bob")];
+    try {
+      await storage.directory.upsertUsers(["ann"]);
+      for (const userId of ["ann", "bob"]) await storage.directory.block(userId, 2_000.5);
+      expect(await states()).toEqual(["disabled", "disabled"]);
+      await storage.stop();
+      await storage.start();
+      expect(await states()).toEqual(["disabled", "disabled"]);
+      await storage.directory.block("ann", 3_000);
+      time = 2_001;
+      expect(await states()).toEqual(["disabled", "unknown"]);
+      await storage.directory.block("ann", time);
+      expect(await states()).toEqual(["active", "unknown"]);
+    } finally {
+      await close();
+    }
+  });
+
+  test(
+    "[ADM1] every node is told to look at a user once more",
+    withStorage(open, async ({ directory }) => {
+      const recorder = recordChanges(directory);
+      await directory.recheck("ann");
+      await recorder.told(isUserChange("ann"));
     }),
   );
 }

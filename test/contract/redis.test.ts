@@ -5,7 +5,7 @@ import { startNodes } from "../support/cluster.ts";
 import { openEmptyRedis, startRedisCluster } from "../support/redis.ts";
 import { describeBusContract } from "./bus.ts";
 import { callRegistryContract } from "./call-registry.ts";
-import { describeNodesAndBlocksContract } from "./nodes-blocks.ts";
+import { describeNodesContract } from "./nodes.ts";
 import { describePresenceRegistryContract } from "./presence-registry.ts";
 
 interface Place {
@@ -58,10 +58,10 @@ for (const [name, openPlace] of [
       const { one, other, third, close } = await open();
       return { nodes: { one: one.bus, other: other.bus, third: third.bus }, close };
     });
-    describeNodesAndBlocksContract(name, async () => {
+    describeNodesContract(name, async () => {
       await place.empty();
       const { nodes, close } = await startNodes(place.url, ["n1", "n2"]);
-      return { one: nodes[0]!, other: nodes[1]!, now: Date.now, close };
+      return { one: nodes[0]!, other: nodes[1]!, close };
     });
   });
 }

@@ -57,6 +57,11 @@ const there = createPeople(() => other.url);
 const add = (fields: Record<string, string>, to = stream) => app.xadd(to, "*", ...Object.entries(fields).flat());
 const tell = (topic: string, payload: object) =>
   add({ topic, type: "order.changed", payload: JSON.stringify(payload) });
+/** The consumer group that the installation has made for itself. */
+async function groupOf(): Promise<string> {
+  const [[, name]] = (await app.xinfo("GROUPS", stream)) as [[string, string]];
+  return name;
+}
 const emptied = () => until(async () => (await app.xlen(stream)) === 0);
 
 /** A member of the conversation on each node. */
@@ -78,7 +83,7 @@ test("[PUB2] [LOG1] an entry reaches the subscribers of every node, is in the hi
     expect(await historyOf(client, topic)).toEqual(events);
   }
   await emptied();
-  expect((await app.xpending(stream, "ws-service"))[0]).toBe(0);
+  expect((await app.xpending(stream, await groupOf()))[0]).toBe(0);
 });
 
 test("[PUB2] what was added before the first node came is published", async () => {
@@ -216,10 +221,11 @@ test("[PUB2] [LOG3] what a consumer had read and not acknowledged when it died c
   const { topic, clients } = await pair();
   await Promise.all([one.kill(), other.kill()]);
   for (let n = 1; n <= 40; n++) await tell(topic, { n });
-  await app.xreadgroup("GROUP", "ws-service", "somebody else", "COUNT", 30, "STREAMS", stream, ">");
+  const group = await groupOf();
+  await app.xreadgroup("GROUP", group, "somebody else", "COUNT", 30, "STREAMS", stream, ">");
   // Deleted while it was pending: it is as if it had never been.
   const deleted = await tell(topic, { n: 1_000 });
-  await app.xreadgroup("GROUP", "ws-service", "somebody else", "COUNT", 30, "STREAMS", stream, ">");
+  await app.xreadgroup("GROUP", group, "somebody else", "COUNT", 30, "STREAMS", stream, ">");
   await app.xdel(stream, deleted!);
   for (let n = 41; n <= 50; n++) await tell(topic, { n });
   await Promise.all(clients.map(({ closed }) => closed));
@@ -228,7 +234,7 @@ test("[PUB2] [LOG3] what a consumer had read and not acknowledged when it died c
   const client = await there.connect(fresh("carl"));
   await emptied();
   expectCounted(await historyOf(client, topic), 50);
-  expect((await app.xpending(stream, "ws-service"))[0]).toBe(0);
+  expect((await app.xpending(stream, await groupOf()))[0]).toBe(0);
 });
 
 test("[PUB2] the examples of the papers do what they say", async () => {

@@ -1,13 +1,18 @@
 /** Nodes of a cluster on one Redis, in this process. */
 import type { Cluster } from "../../src/cluster/ports.ts";
 import { createRedisCluster, type RedisClusterOptions } from "../../src/cluster/redis/cluster.ts";
+import { createKeys } from "../../src/cluster/redis/keys.ts";
 import { startRedis } from "./redis.ts";
+
+const installation = "test";
+/** The names in Redis of what these nodes share. */
+export const keys = createKeys(installation);
 
 export const silent = { info() {}, warn() {} };
 
 /** A node that is not started yet; heartbeats are rare unless the options say otherwise. */
 export function redisNode(url: string, nodeId: string, options: Partial<RedisClusterOptions> = {}) {
-  return createRedisCluster({ url, nodeId, version: "1.2.3", now: Date.now, logger: silent, ...options });
+  return createRedisCluster({ url, installation, nodeId, version: "1.2.3", now: Date.now, logger: silent, ...options });
 }
 
 /** Started nodes; `close` stops them. */

@@ -78,7 +78,14 @@ describe("the manager", () => {
     const [port] = await freePorts(1);
     const logger = pino({ level: "silent" });
     const url = `redis://127.0.0.1:${port}`;
-    const cluster = createRedisCluster({ url, nodeId: "n1", version: "0.0.0", now: Date.now, logger });
+    const cluster = createRedisCluster({
+      url,
+      installation: "test",
+      nodeId: "n1",
+      version: "0.0.0",
+      now: Date.now,
+      logger,
+    });
     await cluster.start().catch(() => {});
     const { manager } = managerOf([clusterChecker(cluster)]);
     expect((await manager.report()).checks.cluster).toMatchObject({ status: "down", error: "failed: ECONNREFUSED" });

@@ -1,6 +1,5 @@
-/** What is small in the cluster of one: its nodes, its blocks, its bus. */
+/** What is small in the cluster of one: its nodes, its bus. */
 import { expect, test } from "bun:test";
-import { createLocalBlockList } from "../../src/cluster/local/blocks.ts";
 import { createLocalCluster } from "../../src/cluster/local/cluster.ts";
 
 test("[ADM1] a node that is alone lists itself, with its latest figures", async () => {
@@ -14,30 +13,6 @@ test("[ADM1] a node that is alone lists itself, with its latest figures", async 
     { nodeId: "n1", startedAt: 1_000, seenAt: 5_000, connections: 7, version: "1.2.3" },
   ]);
   await cluster.stop();
-});
-
-test("[ADM1] a block ends by itself, can be changed and lifted, and the list is bounded", async () => {
-  let time = 0;
-  const blocks = createLocalBlockList({ now: () => time, usersMax: 2 });
-  await blocks.block("ann", 100);
-  await blocks.block("bob", 200);
-  expect(await blocks.blockedUntil("ann")).toBe(100);
-  expect(await blocks.blockedUntil("eve")).toBeNull();
-  time = 100;
-  expect(await blocks.blockedUntil("ann")).toBeNull();
-  await blocks.block("bob", 0);
-  expect(await blocks.blockedUntil("bob")).toBeNull();
-  for (const [userId, until] of [
-    ["u1", 500],
-    ["u2", 400],
-    ["u3", 600],
-  ] as const)
-    await blocks.block(userId, until);
-  expect([await blocks.blockedUntil("u1"), await blocks.blockedUntil("u2"), await blocks.blockedUntil("u3")]).toEqual([
-    500,
-    null,
-    600,
-  ]);
 });
 
 test("[LOG3] the bus of a node that is alone hears nothing back", async () => {

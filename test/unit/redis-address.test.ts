@@ -1,7 +1,7 @@
 /** How `cluster.url` is read, and how users and topics fall into buckets. */
 import { expect, test } from "bun:test";
 import { parseRedisUrl, reached } from "../../src/cluster/redis/address.ts";
-import { bucketOfChannel, buckets, controlChannel, slotOf, topicChannel } from "../../src/cluster/redis/keys.ts";
+import { bucketOfChannel, buckets, createKeys, slotOf } from "../../src/cluster/redis/keys.ts";
 
 const open = { username: undefined, password: undefined, tls: false, natMap: new Map() };
 
@@ -77,13 +77,15 @@ test.each([
   expect(() => parseRedisUrl(url.replace("//", "//user:secret@"))).toThrow(/^cluster\.url: (?!.*secret)/);
 });
 
+const keys = createKeys("0123456789abcdef");
+
 test("[SUB1] a channel carries its bucket, whatever the topic is called", () => {
   for (const topic of ["conversation:c1", "user:{7}", "typing:}{", "everyone"]) {
-    const channel = topicChannel(topic);
+    const channel = keys.topicChannel(topic);
     expect(buckets).toContain(bucketOfChannel(channel));
     expect(channel.endsWith(`:topic:${topic}`)).toBe(true);
   }
-  expect(bucketOfChannel(controlChannel)).toBe(0);
+  expect(bucketOfChannel(keys.controlChannel)).toBe(0);
 });
 
 test("[END2] slots are those of a Redis Cluster", () => {

@@ -21,7 +21,6 @@ test("[DRN] [CON1] who was being checked when draining began is not let in any m
         return "active";
       },
     },
-    blocks: { blockedUntil: async () => null },
     addresses: createAddressLimiter(config.rate_limits),
     codecs: { json: jsonCodec },
     connections: () => 0,

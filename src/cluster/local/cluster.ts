@@ -1,6 +1,5 @@
 /** Everything that nodes share, for a node that is alone. */
 import type { Cluster } from "../ports.ts";
-import { createLocalBlockList } from "./blocks.ts";
 import { createLocalBus } from "./bus.ts";
 import { LocalCallRegistry } from "./calls.ts";
 import { createLocalNodeRegistry } from "./nodes.ts";
@@ -21,7 +20,6 @@ export function createLocalCluster({ now, nodeId = "local", version = "unknown" 
     presence: createLocalPresenceRegistry(),
     calls: new LocalCallRegistry(),
     nodes: createLocalNodeRegistry({ nodeId, version, now }),
-    blocks: createLocalBlockList({ now }),
     async start() {},
     async ping() {},
     async stop() {},

@@ -4,13 +4,14 @@ import type { Logger } from "../../telemetry/logger.ts";
 import type { Bus, ControlMessage, TopicMessage } from "../ports.ts";
 import type { RedisAddress } from "./address.ts";
 import { type Commands, RedisUnavailable } from "./commands.ts";
-import { buckets, controlChannel, echoChannel, topicChannel } from "./keys.ts";
+import { buckets, type Keys } from "./keys.ts";
 import { SubscriberLinks } from "./subscriber-links.ts";
 
 export interface RedisBusOptions {
   address: RedisAddress;
   client: Redis | Cluster;
   commands: Commands;
+  keys: Keys;
   /** Names this run of this node; its own messages come back to it and are passed over. */
   instance: string;
   commandTimeoutMs: number;
@@ -68,8 +69,8 @@ export class RedisBus implements Bus {
     await this.#links.start();
     // Of a Redis Cluster every bucket may be on a master of its own.
     const echoed = this.options.commands.isCluster ? buckets : [0];
-    const { instance } = this.options;
-    await this.#links.add([controlChannel, ...echoed.map((bucket) => echoChannel(bucket, instance))]);
+    const { instance, keys } = this.options;
+    await this.#links.add([keys.controlChannel, ...echoed.map((bucket) => keys.echoChannel(bucket, instance))]);
   }
 
   stop(): void {
@@ -77,11 +78,11 @@ export class RedisBus implements Bus {
   }
 
   publish(topic: string, message: TopicMessage): void {
-    this.#send(topicChannel(topic), { from: this.options.instance, topic: message });
+    this.#send(this.options.keys.topicChannel(topic), { from: this.options.instance, topic: message });
   }
 
   broadcast(message: ControlMessage): void {
-    this.#send(controlChannel, { from: this.options.instance, control: message });
+    this.#send(this.options.keys.controlChannel, { from: this.options.instance, control: message });
   }
 
   watch(topic: string): Promise<void> {
@@ -91,7 +92,7 @@ export class RedisBus implements Bus {
       return known.heard;
     }
     this.#asked ??= this.#nextShare();
-    this.#asked.channels.push(topicChannel(topic));
+    this.#asked.channels.push(this.options.keys.topicChannel(topic));
     const { heard } = this.#asked;
     this.#watched.set(topic, { heard, unwantedSweeps: 0 });
     return heard;
@@ -103,7 +104,7 @@ export class RedisBus implements Bus {
       watched.unwantedSweeps = isWanted(topic) ? 0 : watched.unwantedSweeps + 1;
       if (watched.unwantedSweeps < 2) continue;
       this.#watched.delete(topic);
-      left.push(topicChannel(topic));
+      left.push(this.options.keys.topicChannel(topic));
     }
     if (left.length > 0) this.#links.remove(left);
   }
@@ -185,8 +186,8 @@ export class RedisBus implements Bus {
 
   /** @returns whether this node has heard itself in time; rejects where it could not even speak */
   async #echo(bucket: number): Promise<boolean> {
-    const { commands, instance, echoTimeoutMs } = this.options;
-    const channel = echoChannel(bucket, instance);
+    const { commands, instance, keys, echoTimeoutMs } = this.options;
+    const channel = keys.echoChannel(bucket, instance);
     const text = String(++this.#echoNumber);
     const key = `${channel} ${text}`;
     const { promise, resolve } = Promise.withResolvers<boolean>();

@@ -5,10 +5,11 @@ import { type CallRegistry, dueLeaseMs } from "../ports.ts";
 import { readScript, restoreScript, staleScript, takeDueScript, writeScript } from "./calls-scripts.ts";
 import { type Commands, RedisUnavailable, type Script } from "./commands.ts";
 import type { Epoch } from "./epoch.ts";
-import { callsPrefix, dueKey } from "./keys.ts";
+import type { Keys } from "./keys.ts";
 
 export interface RedisCallRegistryOptions {
   commands: Commands;
+  keys: Keys;
   epoch: Epoch;
   /** Calls that this node was the last to change and that it remembers to put them back. */
   rememberedMax: number;
@@ -69,7 +70,8 @@ export class RedisCallRegistry implements CallRegistry {
   }
 
   async stats(): Promise<{ calls: number }> {
-    return { calls: await this.#orUnavailable(async () => Number(await this.options.commands.call("zcard", dueKey))) };
+    const { commands, keys } = this.options;
+    return { calls: await this.#orUnavailable(async () => Number(await commands.call("zcard", keys.due))) };
   }
 
   /** Puts back what Redis has lost; forgets what others have changed since. @throws RedisUnavailable */
@@ -79,7 +81,7 @@ export class RedisCallRegistry implements CallRegistry {
   }
 
   async #restore(): Promise<void> {
-    const { commands, epoch } = this.options;
+    const { commands, epoch, keys } = this.options;
     const { lost, mark } = await epoch.look();
     const all = [...this.#remembered.values()];
     for (let start = 0; start < all.length; start += share) {
@@ -87,8 +89,8 @@ export class RedisCallRegistry implements CallRegistry {
       if (lost) {
         const renewed = (await commands.run(
           restoreScript,
-          [dueKey],
-          [callsPrefix, mark, JSON.stringify(some)],
+          [keys.due],
+          [keys.callsPrefix, mark, JSON.stringify(some)],
         )) as string[];
         for (let at = 0; at < renewed.length; at += 2) {
           const call = this.#remembered.get(renewed[at]!);
@@ -96,7 +98,7 @@ export class RedisCallRegistry implements CallRegistry {
         }
       } else {
         const versions = some.flatMap(({ callId, version }) => [callId, version]);
-        const stale = (await commands.run(staleScript, [dueKey], [callsPrefix, mark, ...versions])) as string[];
+        const stale = (await commands.run(staleScript, [keys.due], [keys.callsPrefix, mark, ...versions])) as string[];
         for (const callId of stale) {
           // Unless this node has changed it while the answer was on its way.
           if (some.includes(this.#remembered.get(callId)!)) this.#remembered.delete(callId);
@@ -168,8 +170,8 @@ export class RedisCallRegistry implements CallRegistry {
 
   /** @throws RedisUnavailable also while calls that Redis has lost are put back */
   #run(script: Script, args: (string | number)[]): Promise<unknown> {
-    const { commands, epoch } = this.options;
-    return commands.run(script, [dueKey], [callsPrefix, epoch.known, ...args]);
+    const { commands, epoch, keys } = this.options;
+    return commands.run(script, [keys.due], [keys.callsPrefix, epoch.known, ...args]);
   }
 
   async #orUnavailable<Result>(ask: () => Promise<Result>): Promise<Result> {

@@ -2,13 +2,12 @@
 import type { Logger } from "../../telemetry/logger.ts";
 import type { Cluster } from "../ports.ts";
 import { parseRedisUrl } from "./address.ts";
-import { RedisBlockList } from "./blocks.ts";
 import { RedisBus } from "./bus.ts";
 import { RedisCallRegistry } from "./calls.ts";
 import { Commands } from "./commands.ts";
 import { openCommandClient } from "./connection.ts";
 import { Epoch } from "./epoch.ts";
-import { blocksEpochKey, callsEpochKey, callsSettlingKey } from "./keys.ts";
+import { createKeys } from "./keys.ts";
 import { RedisNodeRegistry } from "./nodes.ts";
 import { RedisPresenceRegistry } from "./presence.ts";
 import { RedisStream } from "./stream.ts";
@@ -18,14 +17,16 @@ export interface RedisClusterOptions {
   url: string;
   /** `host:port` as the servers announce themselves → `host:port` where this node reaches them. */
   natMap?: Readonly<Record<string, string>>;
+  /** The identity of the installation, which every key and channel carries. */
+  installation: string;
   nodeId: string;
   version: string;
   /** Milliseconds since the epoch. */
   now: () => number;
   logger: Pick<Logger, "info" | "warn">;
   newId?: () => string;
-  /** A stream that applications add to, and the consumer group that reads it [PUB2]; null: none. */
-  ingest?: { stream: string; group: string } | null;
+  /** A stream that applications add to, and the consumer group that reads it, the installation's own where it is null [PUB2]; null: none. */
+  ingest?: { stream: string; group: string | null } | null;
   /** How often this node says that it lives and looks whether Redis still has what it should, ms. */
   heartbeatMs?: number;
   /** A node that has said nothing for so long is dead, ms. */
@@ -38,7 +39,6 @@ export interface RedisClusterOptions {
   watchTimeoutMs?: number;
   publishesMax?: number;
   callsRememberedMax?: number;
-  blocksRememberedMax?: number;
 }
 
 /** `start` rejects where Redis is not there; afterwards it may come and go. */
@@ -46,6 +46,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
   const {
     url,
     natMap,
+    installation,
     nodeId,
     version,
     now,
@@ -60,17 +61,17 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     watchTimeoutMs = 1_000,
     publishesMax = 10_000,
     callsRememberedMax = 10_000,
-    blocksRememberedMax = 10_000,
   } = options;
   const address = parseRedisUrl(url, natMap);
   const instance = `${nodeId}/${newId()}`;
   const client = openCommandClient(address, { commandTimeoutMs });
   const commands = new Commands({ client, logger, publishesMax });
-  const epoch = { commands, newMark: newId };
+  const keys = createKeys(installation);
   const bus = new RedisBus({
     address,
     client,
     commands,
+    keys,
     instance,
     commandTimeoutMs,
     watchTimeoutMs,
@@ -78,19 +79,13 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     now,
     logger,
   });
-  const nodes = new RedisNodeRegistry({ commands, nodeId, instance, version, now, deadAfterMs });
-  const presence = new RedisPresenceRegistry({ commands, nodes, instance, now, deadAfterMs });
+  const nodes = new RedisNodeRegistry({ commands, keys, nodeId, instance, version, now, deadAfterMs });
+  const presence = new RedisPresenceRegistry({ commands, keys, nodes, instance, now, deadAfterMs });
   const calls = new RedisCallRegistry({
     commands,
-    epoch: new Epoch({ ...epoch, key: callsEpochKey, settling: { key: callsSettlingKey, ms: settlingMs } }),
+    keys,
+    epoch: new Epoch({ commands, newMark: newId, keys, settlingMs }),
     rememberedMax: callsRememberedMax,
-  });
-  const blocks = new RedisBlockList({
-    commands,
-    epoch: new Epoch({ ...epoch, key: blocksEpochKey }),
-    now,
-    rememberedMax: blocksRememberedMax,
-    settlingMs,
   });
 
   let timer: Timer | null = null;
@@ -100,7 +95,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
   /** Says that this node lives, puts back what Redis has lost, and makes sure that the bus is heard. */
   async function beatOnce(): Promise<void> {
     if (!commands.isReady) return;
-    const work = [nodes.sayAlive(), presence.restore(), calls.restore(), blocks.restore(), bus.probe()];
+    const work = [nodes.sayAlive(), presence.restore(), calls.restore(), bus.probe()];
     for (const result of await Promise.allSettled(work)) {
       // While Redis is away that is said once, where it is noticed.
       if (result.status === "rejected" && commands.isReady)
@@ -127,15 +122,26 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     presence,
     calls,
     nodes,
-    blocks,
-    ...(ingest === null ? {} : { stream: new RedisStream({ url, natMap, ...ingest, newId, now, logger }) }),
+    ...(ingest === null
+      ? {}
+      : {
+          stream: new RedisStream({
+            url,
+            natMap,
+            keys,
+            ...ingest,
+            group: ingest.group ?? `ws-service:${installation}`,
+            newId,
+            now,
+            logger,
+          }),
+        }),
     async start() {
       await commands.connect();
       await bus.start();
-      await Promise.all([nodes.sayAlive(), calls.restore(), blocks.restore()]);
+      await Promise.all([nodes.sayAlive(), calls.restore()]);
       timer = setInterval(beat, heartbeatMs);
       commands.onReady(() => {
-        blocks.doubt();
         // Redis may have come back empty: what it lacks is put back at once.
         beat();
       });

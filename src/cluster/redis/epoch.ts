@@ -1,5 +1,6 @@
-/** Tells whether Redis still holds what it held: a mark that is another once Redis has come back empty, or another server is the master. */
+/** Tells whether Redis still holds the calls that it held: a mark that is another once Redis has come back empty, or another server is the master. */
 import { type Commands, script } from "./commands.ts";
+import type { Keys } from "./keys.ts";
 
 /**
  * A mark ends with the id of what its master writes, which is made anew where a replica becomes the master; who may not
@@ -20,16 +21,16 @@ if mark and isSame then return mark end
 local fresh = ARGV[1] .. ' ' .. history
 redis.call('SET', KEYS[1], fresh)
 -- Who starts on an empty Redis knows of nothing that could be lost.
-if (mark or ARGV[2] ~= '') and ARGV[3] ~= '0' then redis.call('SET', KEYS[2], fresh, 'PX', ARGV[3]) end
+if (mark or ARGV[2] ~= '') then redis.call('SET', KEYS[2], fresh, 'PX', ARGV[3]) end
 return fresh
 `);
 
 export interface EpochOptions {
   commands: Commands;
-  key: string;
+  keys: Pick<Keys, "callsEpoch" | "callsSettling">;
   newMark: () => string;
-  /** A key that is there for some ms after a loss: until then not everybody may have put back what they know. */
-  settling?: { key: string; ms: number };
+  /** For so long after a loss not everybody may have put back what they know. */
+  settlingMs: number;
 }
 
 export class Epoch {
@@ -47,9 +48,9 @@ export class Epoch {
    *   the master before it has heard the last words of the former one; it is for the caller to `accept` the new mark
    */
   async look(): Promise<{ lost: boolean; mark: string }> {
-    const { commands, key, newMark, settling } = this.options;
-    const keys = [key, settling?.key ?? key];
-    const mark = String(await commands.run(markScript, keys, [newMark(), this.known, settling?.ms ?? 0]));
+    const { commands, keys, newMark, settlingMs } = this.options;
+    const marked = [keys.callsEpoch, keys.callsSettling];
+    const mark = String(await commands.run(markScript, marked, [newMark(), this.known, settlingMs]));
     const lost = this.#known !== "" && this.#known !== mark;
     this.#known ||= mark;
     return { lost, mark };

@@ -13,42 +13,55 @@ export function bucketOf(name: string): number {
   return Bun.hash.crc32(name) % bucketsCount;
 }
 
-const tag = (bucket: number) => `ws:{${bucket}}`;
-
-export const topicChannel = (topic: string) => `${tag(bucketOf(topic))}:topic:${topic}`;
-export const controlChannel = `${tag(0)}:control`;
-/** On which a node hears itself. */
-export const echoChannel = (bucket: number, instance: string) => `${tag(bucket)}:echo:${instance}`;
-
 /** The bucket that a channel's name carries. */
 export function bucketOfChannel(channel: string): number {
   return Number(channel.slice(channel.indexOf("{") + 1, channel.indexOf("}")));
 }
 
-/** Hash: device id → entry. */
-export const devicesKey = (userId: string) => `${devicesPrefix(bucketOf(userId))}${userId}`;
-export const devicesPrefix = (bucket: number) => `${tag(bucket)}:devices:`;
-/** Set: users with devices on one running node. */
-export const ownedPrefix = (bucket: number) => `${tag(bucket)}:owned:`;
-export const ownedKey = (bucket: number, instance: string) => `${ownedPrefix(bucket)}${instance}`;
-/** Hash: `users` and `devices` of the bucket. */
-export const countsKey = (bucket: number) => `${tag(bucket)}:counts`;
+/**
+ * The names of one installation. Each begins with its identity, channels as well, for these know no database number: two
+ * installations on one Redis share nothing, whatever their settings are.
+ */
+export function createKeys(installation: string) {
+  const root = `ws:${installation}`;
+  const tag = (bucket: number) => `${root}:{${bucket}}`;
+  const devicesPrefix = (bucket: number) => `${tag(bucket)}:devices:`;
+  const ownedPrefix = (bucket: number) => `${tag(bucket)}:owned:`;
+  const callsPrefix = `${root}:{calls}:`;
+  return {
+    topicChannel: (topic: string) => `${tag(bucketOf(topic))}:topic:${topic}`,
+    controlChannel: `${tag(0)}:control`,
+    /** On which a node hears itself. */
+    echoChannel: (bucket: number, instance: string) => `${tag(bucket)}:echo:${instance}`,
 
-/** Calls share one tag: a step may touch the calls of any two users. */
-export const callsPrefix = "ws:{calls}:";
-/** Sorted set of all calls by when they are due or their lease ends, ms. */
-export const dueKey = `${callsPrefix}due`;
-export const callsEpochKey = `${callsPrefix}epoch`;
-/** Is there while nodes put back calls that were lost. */
-export const callsSettlingKey = `${callsPrefix}settling`;
+    /** Hash: device id → entry. */
+    devices: (userId: string) => `${devicesPrefix(bucketOf(userId))}${userId}`,
+    devicesPrefix,
+    /** Set: users with devices on one running node. */
+    owned: (bucket: number, instance: string) => `${ownedPrefix(bucket)}${instance}`,
+    ownedPrefix,
+    /** Hash: `users` and `devices` of the bucket. */
+    counts: (bucket: number) => `${tag(bucket)}:counts`,
 
-/** Sorted set: running node → last sign of life by Redis's clock, ms. */
-export const seenKey = "ws:{nodes}:seen";
-/** Hash: running node → figures. */
-export const figuresKey = "ws:{nodes}:figures";
+    /** Calls share one tag: a step may touch the calls of any two users. */
+    callsPrefix,
+    /** Sorted set of all calls by when they are due or their lease ends, ms. */
+    due: `${callsPrefix}due`,
+    callsEpoch: `${callsPrefix}epoch`,
+    /** Is there while nodes put back calls that were lost. */
+    callsSettling: `${callsPrefix}settling`,
 
-export const blockKey = (userId: string) => `ws:{blocks}:user:${userId}`;
-export const blocksEpochKey = "ws:{blocks}:epoch";
+    /** Sorted set: running node → last sign of life by Redis's clock, ms. */
+    seen: `${root}:{nodes}:seen`,
+    /** Hash: running node → figures. */
+    figures: `${root}:{nodes}:figures`,
+
+    /** Who of an installation reads a stream's group has the turn, on the same master of a Redis Cluster as the stream. */
+    turn: (stream: string, group: string) => `${/\{[^}]+\}/.test(stream) ? stream : `{${stream}}`}:turn:${group}`,
+  };
+}
+
+export type Keys = ReturnType<typeof createKeys>;
 
 /** The slot of a Redis Cluster that a bucket's keys and channels are in: CRC-16/XMODEM of the tag. */
 export function slotOf(bucket: number): number {

@@ -1,10 +1,11 @@
 /** Which nodes there are: each says so from time to time, and who has not for long is dead. */
 import type { NodeInfo, NodeRegistry } from "../ports.ts";
 import { type Commands, RedisUnavailable, script } from "./commands.ts";
-import { figuresKey, seenKey } from "./keys.ts";
+import type { Keys } from "./keys.ts";
 
 export interface RedisNodeRegistryOptions {
   commands: Commands;
+  keys: Keys;
   nodeId: string;
   /** Names this run of this node: one that was restarted under its old name does not inherit. */
   instance: string;
@@ -47,10 +48,10 @@ export class RedisNodeRegistry implements NodeRegistry {
 
   /** Every node that lives or has died just now, by name; while Redis is away those that it had last. */
   async list(): Promise<NodeInfo[]> {
-    const { commands, now } = this.options;
+    const { commands, keys, now } = this.options;
     const self = { ...this.#self, seenAt: now() };
     try {
-      this.#remember((await commands.call("hvals", figuresKey)) as string[]);
+      this.#remember((await commands.call("hvals", keys.figures)) as string[]);
     } catch (error) {
       if (!(error instanceof RedisUnavailable)) throw error;
     }
@@ -65,23 +66,24 @@ export class RedisNodeRegistry implements NodeRegistry {
 
   /** @throws RedisUnavailable */
   async sayAlive(): Promise<void> {
-    const { commands, instance, now } = this.options;
+    const { commands, instance, keys, now } = this.options;
     this.#self.seenAt = now();
     this.#remember(
-      (await commands.run(beatScript, [seenKey, figuresKey], [instance, JSON.stringify(this.#self)])) as string[],
+      (await commands.run(beatScript, [keys.seen, keys.figures], [instance, JSON.stringify(this.#self)])) as string[],
     );
   }
 
   /** Runs of nodes that have not been seen for too long. @throws RedisUnavailable */
   async dead(): Promise<string[]> {
-    const { commands, deadAfterMs, instance } = this.options;
-    const dead = (await commands.run(deadScript, [seenKey], [deadAfterMs])) as string[];
+    const { commands, deadAfterMs, instance, keys } = this.options;
+    const dead = (await commands.run(deadScript, [keys.seen], [deadAfterMs])) as string[];
     return dead.filter((it) => it !== instance);
   }
 
   /** Takes a run of a node off the list. @throws RedisUnavailable */
   async remove(instance: string): Promise<void> {
-    await this.options.commands.run(removeScript, [seenKey, figuresKey], [instance]);
+    const { commands, keys } = this.options;
+    await commands.run(removeScript, [keys.seen, keys.figures], [instance]);
   }
 
   /** A node that was restarted may be there twice: its newest run counts. */

@@ -1,7 +1,7 @@
 /** Who is connected on which node, in Redis; what this node knows by itself while Redis is away [PRE1]. */
 import type { DevicePresence, DeviceStatus, PresenceRegistry } from "../ports.ts";
 import { type Commands, RedisUnavailable } from "./commands.ts";
-import { bucketOf, buckets, countsKey, devicesKey, devicesPrefix, ownedKey, ownedPrefix } from "./keys.ts";
+import { bucketOf, buckets, type Keys } from "./keys.ts";
 import type { RedisNodeRegistry } from "./nodes.ts";
 import { type DeviceKey, OwnDevices } from "./own-devices.ts";
 import {
@@ -15,6 +15,7 @@ import {
 
 export interface RedisPresenceRegistryOptions {
   commands: Commands;
+  keys: Keys;
   nodes: Pick<RedisNodeRegistry, "dead" | "remove">;
   /** Names this run of this node. */
   instance: string;
@@ -53,7 +54,7 @@ export class RedisPresenceRegistry implements PresenceRegistry {
 
   /** While Redis is away the limit and `first` are those of this node alone: nobody is kept out for it. */
   async add(entry: DevicePresence, devicesMax: number) {
-    const { commands, instance } = this.options;
+    const { commands, instance, keys } = this.options;
     const { userId, deviceId } = entry;
     const bucket = bucketOf(userId);
     const before = this.#own.ofUser(userId);
@@ -62,8 +63,8 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     try {
       const [added, size, old] = (await commands.run(
         addScript,
-        [devicesKey(userId), countsKey(bucket)],
-        [deviceId, this.#write(entry), devicesMax, instance, ownedPrefix(bucket), userId],
+        [keys.devices(userId), keys.counts(bucket)],
+        [deviceId, this.#write(entry), devicesMax, instance, keys.ownedPrefix(bucket), userId],
       )) as [number, number, string | null | undefined];
       if (added === 0) {
         this.#own.delete(entry);
@@ -90,8 +91,9 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   async update({ status, ...key }: DeviceKey & { status: DeviceStatus }): Promise<boolean> {
     const own = this.#own.get(key);
     try {
+      const { commands, keys } = this.options;
       const arguments_ = [key.deviceId, key.connectionId, status];
-      const answer = await this.options.commands.run(updateScript, [devicesKey(key.userId)], arguments_);
+      const answer = await commands.run(updateScript, [keys.devices(key.userId)], arguments_);
       const bucket = bucketOf(key.userId);
       const isLost = answer !== 1 && own !== undefined && this.#doubtful.get(bucket)?.mayLack === true;
       // Put back as it is from now on, also where it is being put back as it was.
@@ -117,8 +119,9 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     // First, so that what is put back meanwhile says the same.
     note(isUntold);
     try {
+      const { commands, keys } = this.options;
       const arguments_ = [key.deviceId, key.connectionId, Number(isUntold)];
-      await this.options.commands.run(noteUntoldScript, [devicesKey(key.userId)], arguments_);
+      await commands.run(noteUntoldScript, [keys.devices(key.userId)], arguments_);
     } catch (error) {
       note(true);
       this.#doubt(bucketOf(key.userId));
@@ -136,10 +139,11 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     const mayBeLost = own !== undefined && mayLack;
     if (own !== undefined) own.state = "leaving";
     try {
-      const [outcome, left] = (await this.options.commands.run(
+      const { commands, keys } = this.options;
+      const [outcome, left] = (await commands.run(
         removeScript,
-        [devicesKey(userId), countsKey(bucket)],
-        [deviceId, connectionId, ownedPrefix(bucket), userId],
+        [keys.devices(userId), keys.counts(bucket)],
+        [deviceId, connectionId, keys.ownedPrefix(bucket), userId],
       )) as ["removed" | "other" | "missing", number];
       this.#own.delete(key);
       const removed = outcome === "removed" || (outcome === "missing" && mayBeLost);
@@ -178,10 +182,10 @@ export class RedisPresenceRegistry implements PresenceRegistry {
 
   /** Of the whole cluster; of this node while Redis is away. */
   async stats(): Promise<{ users: number; devices: number }> {
-    const { commands } = this.options;
+    const { commands, keys } = this.options;
     try {
       const counts = await Promise.all(
-        buckets.map((bucket) => commands.call("hmget", countsKey(bucket), "users", "devices")),
+        buckets.map((bucket) => commands.call("hmget", keys.counts(bucket), "users", "devices")),
       );
       const sum = (field: number) => (counts as (string | null)[][]).reduce((all, of) => all + Number(of[field]), 0);
       return { users: sum(0), devices: sum(1) };
@@ -225,7 +229,8 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   async #devicesOf(userId: string): Promise<DevicePresence[]> {
     const bucket = bucketOf(userId);
     try {
-      const texts = (await this.options.commands.call("hvals", devicesKey(userId))) as string[];
+      const { commands, keys } = this.options;
+      const texts = (await commands.call("hvals", keys.devices(userId))) as string[];
       this.#unread.delete(bucket);
       return texts.map(readEntry);
     } catch (error) {
@@ -240,11 +245,12 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   }
 
   async #sweepBucket(bucket: number, instance: string): Promise<void> {
+    const { commands, keys } = this.options;
     for (;;) {
-      const [left, ...userIds] = (await this.options.commands.run(
+      const [left, ...userIds] = (await commands.run(
         sweepScript,
-        [countsKey(bucket), ownedKey(bucket, instance)],
-        [devicesPrefix(bucket), instance, share],
+        [keys.counts(bucket), keys.owned(bucket, instance)],
+        [keys.devicesPrefix(bucket), instance, share],
       )) as [number, ...string[]];
       this.#lost.push(...userIds);
       if (left === 0) return;
@@ -252,8 +258,8 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   }
 
   async #restoreBucket(bucket: number): Promise<void> {
-    const { commands, instance } = this.options;
-    const owned = ownedKey(bucket, instance);
+    const { commands, instance, keys } = this.options;
+    const owned = keys.owned(bucket, instance);
     const entries = this.#own.ofBucket(bucket);
     const doubt = this.#doubtful.get(bucket);
     if (doubt === undefined) {
@@ -265,10 +271,10 @@ export class RedisPresenceRegistry implements PresenceRegistry {
       const some = entries.slice(start, start + share).filter((entry) => this.#own.get(entry)?.state === "here");
       if (some.length === 0) continue;
       const texts = some.map((entry) => this.#write(entry));
-      const prefixes = [devicesPrefix(bucket), ownedPrefix(bucket)];
+      const prefixes = [keys.devicesPrefix(bucket), keys.ownedPrefix(bucket)];
       const [missing, superseded] = (await commands.run(
         restoreScript,
-        [countsKey(bucket), owned],
+        [keys.counts(bucket), owned],
         [...prefixes, ...texts],
       )) as [string[], string[]];
       if (missing.length > 0) this.#onRestored(missing);

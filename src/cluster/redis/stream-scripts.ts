@@ -61,10 +61,65 @@ end
 return {1, taken, last}
 `);
 
-/** KEYS: stream. ARGV: group, ids. */
-export const removeEntries = script(`
+/** The stream's groups, each as a table by name of field; none where there is no stream. */
+const readGroups = `
+local function readGroups(stream)
+  local groups = redis.pcall('xinfo', 'groups', stream)
+  if groups.err then return {} end
+  for at, group in ipairs(groups) do
+    local fields = {}
+    for field = 1, #group, 2 do fields[group[field]] = group[field + 1] end
+    groups[at] = fields
+  end
+  return groups
+end`;
+
+/**
+ * Takes away what every group of the stream has done with: another installation may read the same one.
+ * KEYS: stream. ARGV: group, ids.
+ */
+export const removeEntries = script(`${readGroups}
 redis.call('xack', KEYS[1], unpack(ARGV))
-return redis.call('xdel', KEYS[1], unpack(ARGV, 2))
+local others = {}
+for _, group in ipairs(readGroups(KEYS[1])) do
+  if group.name ~= ARGV[1] then others[#others + 1] = group end
+end
+local function isBefore(id, other)
+  local ms, number = string.match(id, '(%d+)-(%d+)')
+  local otherMs, otherNumber = string.match(other, '(%d+)-(%d+)')
+  if ms ~= otherMs then return tonumber(ms) < tonumber(otherMs) end
+  return tonumber(number) < tonumber(otherNumber)
+end
+local function isAwaited(id)
+  for _, group in ipairs(others) do
+    if isBefore(group['last-delivered-id'], id) then return true end
+    if group.pending > 0 and #redis.call('xpending', KEYS[1], group.name, id, id, 1) > 0 then return true end
+  end
+  return false
+end
+for at = 2, #ARGV do
+  if not isAwaited(ARGV[at]) then redis.call('xdel', KEYS[1], ARGV[at]) end
+end
+`);
+
+/**
+ * KEYS: stream. ARGV: group.
+ * @returns how many entries wait for the group, and the id of the oldest of them
+ */
+export const readLag = script(`${readGroups}
+local length = redis.call('xlen', KEYS[1])
+local groups = readGroups(KEYS[1])
+for _, group in ipairs(groups) do
+  if group.name == ARGV[1] and #groups > 1 then
+    -- Before Redis 7, or where entries were deleted, what others still wait for counts as well.
+    local waiting = group.pending + (group.lag or length - group.pending)
+    local pending = group.pending > 0 and redis.call('xpending', KEYS[1], ARGV[1])[2]
+    local next = redis.call('xrange', KEYS[1], '(' .. group['last-delivered-id'], '+', 'count', 1)[1]
+    return {waiting, pending or (next and next[1])}
+  end
+end
+local first = redis.call('xrange', KEYS[1], '-', '+', 'count', 1)[1]
+return {length, first and first[1]}
 `);
 
 /** KEYS: turn. ARGV: token. */

@@ -5,13 +5,15 @@ import type { Logger } from "../../telemetry/logger.ts";
 import { parseRedisUrl } from "./address.ts";
 import { Commands } from "./commands.ts";
 import { openCommandClient } from "./connection.ts";
-import { releaseTurn, removeEntries, takeEntries } from "./stream-scripts.ts";
+import type { Keys } from "./keys.ts";
+import { readLag, releaseTurn, removeEntries, takeEntries } from "./stream-scripts.ts";
 
 export interface RedisStreamOptions {
   /** As `cluster.url`. */
   url: string;
   /** As `cluster.nat_map`. */
   natMap?: Readonly<Record<string, string>>;
+  keys: Pick<Keys, "turn">;
   stream: string;
   group: string;
   newId: () => string;
@@ -34,9 +36,9 @@ const beginning = "0-0";
 type RawEntry = [id: string, fields: string[]];
 
 /**
- * Entries are removed once they are durable, so what is in the stream is what waits. Who holds the turn is written beside
- * the stream, and a read looks at that in the same step: a node that lost the turn unawares reads nothing new. What it
- * had read before is still pending, and comes first for whoever has the turn now.
+ * Entries are removed once they are durable and no other group waits for them, so what is in the stream is what waits.
+ * Who holds the turn is written beside the stream, and a read looks at that in the same step: a node that lost the turn
+ * unawares reads nothing new. What it had read before is still pending, and comes first for whoever has the turn now.
  */
 export class RedisStream implements Inbox {
   readonly name = "stream";
@@ -47,13 +49,11 @@ export class RedisStream implements Inbox {
   #lastId: string | null = null;
 
   constructor(private readonly options: RedisStreamOptions) {
-    const { url, natMap, stream, newId, logger } = options;
+    const { url, natMap, keys, stream, group, newId, logger } = options;
     const client = openCommandClient(parseRedisUrl(url, natMap), { commandTimeoutMs });
     this.#commands = new Commands({ client, logger, publishesMax: 0 });
     this.#token = newId();
-    // On the same master of a Redis Cluster as the stream itself.
-    const turn = /\{[^}]+\}/.test(stream) ? `${stream}:turn` : `{${stream}}:turn`;
-    this.#keys = { stream, turn, rejected: `${stream}:rejected` };
+    this.#keys = { stream, turn: keys.turn(stream, group), rejected: `${stream}:rejected` };
   }
 
   /** Redis may be away: the first `take` that finds it goes on. */
@@ -114,13 +114,9 @@ export class RedisStream implements Inbox {
   }
 
   async lag(): Promise<{ entries: number; oldestMs: number }> {
-    const { stream } = this.#keys;
-    const [entries, first] = await Promise.all([
-      this.#commands.call("xlen", stream),
-      this.#commands.call("xrange", stream, "-", "+", "count", 1),
-    ]);
-    const oldest = (first as RawEntry[])[0]?.[0];
-    const oldestMs = oldest === undefined ? 0 : Math.max(0, this.options.now() - Number.parseInt(oldest, 10));
+    const lag = await this.#commands.run(readLag, [this.#keys.stream], [this.options.group]);
+    const [entries, oldest] = lag as [number, string | null | undefined];
+    const oldestMs = oldest == null ? 0 : Math.max(0, this.options.now() - Number.parseInt(oldest, 10));
     return { entries: Number(entries), oldestMs };
   }
 

@@ -20,6 +20,8 @@ export interface DirectoryOptions {
   schema: string;
   names: DirectoryNames;
   watch: DirectoryWatch;
+  /** Milliseconds since the epoch. */
+  now: () => number;
 }
 
 /** `app.ws_users` → `"app"."ws_users"`. @throws Error where it is no such name */
@@ -33,10 +35,20 @@ function statements(ws: string, names: DirectoryNames) {
   const users = names.users === null ? `${ws}.users` : quoted(names.users);
   const members = names.members === null ? `${ws}.members` : quoted(names.members);
   const conversations = names.members === null ? `${ws}.conversations` : members;
+  const isBlocked = `EXISTS (SELECT 1 FROM ${ws}.blocks AS b WHERE b.user_id = $2 AND b.ends_at > $3)`;
   return {
     checkUsers: `SELECT user_id::text, disabled::boolean FROM ${users} LIMIT 0`,
     checkMembers: `SELECT conversation_id::text, user_id::text FROM ${members} LIMIT 0`,
-    user: `SELECT coalesce(disabled::boolean, false) AS disabled FROM ${users} WHERE user_id = $1`,
+    // The id twice: the view may have it as another type.
+    user: `SELECT true AS known, coalesce(disabled::boolean, false) OR ${isBlocked} AS disabled
+      FROM ${users} WHERE user_id = $1
+      UNION ALL SELECT false, true WHERE ${isBlocked}`,
+    stranger: `SELECT false AS known, true AS disabled WHERE $1::text IS NOT NULL AND ${isBlocked}`,
+    // Those that have ended go with it.
+    block: `WITH ended AS (DELETE FROM ${ws}.blocks WHERE ends_at <= $3 AND user_id <> $1)
+      INSERT INTO ${ws}.blocks (user_id, ends_at) VALUES ($1, $2)
+      ON CONFLICT (user_id) DO UPDATE SET ends_at = excluded.ends_at`,
+    recheck: `SELECT ${ws}.notify_directory(jsonb_build_object('op', 'user_changed', 'user_id', $1::text))`,
     membershipsAmong: `SELECT conversation_id::text AS id FROM ${members} WHERE user_id = $1 AND conversation_id = ANY ($2)`,
     membersAmong: `SELECT user_id::text AS id FROM ${members} WHERE conversation_id = $1 AND user_id = ANY ($2)`,
     // Slower, for a list in which some cannot be ids of that column: the others still count.
@@ -78,7 +90,7 @@ function statements(ws: string, names: DirectoryNames) {
 const notAnId = /^22(P02|003)$/;
 
 /** The ports, and a check of the views. @throws StartError where one is missing or lacks a column */
-export function createDirectory({ pool, schema, names, watch }: DirectoryOptions): Directory & {
+export function createDirectory({ pool, schema, names, watch, now }: DirectoryOptions): Directory & {
   check(): Promise<void>;
 } {
   const sql = statements(schema, names);
@@ -137,8 +149,9 @@ export function createDirectory({ pool, schema, names, watch }: DirectoryOptions
       await checkView("members", sql.checkMembers);
     },
     async userState(userId) {
-      const [row] = await find<{ disabled: boolean }>(sql.user, [userId]);
-      if (!row) return "unknown";
+      const asked = [userId, userId, now()];
+      const [row] = await find<{ disabled: boolean }>(sql.user, asked, () => pool.query(sql.stranger, asked));
+      if (row === undefined) return "unknown";
       return row.disabled ? "disabled" : "active";
     },
     membershipsAmong: (userId, conversationIds) =>
@@ -156,6 +169,12 @@ export function createDirectory({ pool, schema, names, watch }: DirectoryOptions
     },
     upsertUsers: (userIds) => write("users", sql.upsertUsers, [arrayOf(userIds)]),
     setDisabled: (userId, disabled) => write("users", sql.setDisabled, [userId, disabled]),
+    async block(userId, untilMs) {
+      await pool.query(sql.block, [userId, Math.ceil(untilMs), now()]);
+    },
+    async recheck(userId) {
+      await pool.query(sql.recheck, [userId]);
+    },
     addMembers: (conversationId, userIds) => write("members", sql.addMembers, [conversationId, arrayOf(userIds)]),
     removeMembers: (conversationId, userIds) => write("members", sql.removeMembers, [conversationId, arrayOf(userIds)]),
     watch: (listener) => watch.add(listener),

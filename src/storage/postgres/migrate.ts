@@ -2,6 +2,7 @@
 import { type Migration, StorageUnavailable } from "../ports.ts";
 import { closeConnection, openConnection } from "./connection.ts";
 import { directoryFunctions } from "./schema-directory.ts";
+import { installation } from "./schema-installation.ts";
 import { contentKeys } from "./schema-keys.ts";
 import { logFunctions } from "./schema-log.ts";
 import { outbox } from "./schema-outbox.ts";
@@ -17,6 +18,7 @@ export const steps: ((ws: string) => string)[] = [
   (ws) => receiptClaims(ws),
   (ws) => writeProof(ws),
   (ws) => contentKeys(ws),
+  (ws) => installation(ws),
 ];
 
 /** The version that this build writes and reads. */

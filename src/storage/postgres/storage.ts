@@ -6,6 +6,7 @@ import { createCursorStore, createStatusStore } from "./cursors-statuses.ts";
 import { createDirectory, type DirectoryNames } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import { createEventLog } from "./event-log.ts";
+import { readInstallation } from "./installation.ts";
 import { checkSchemaName, defaultSchema, readVersion, versionRefusal } from "./migrate.ts";
 import { PostgresOutbox } from "./outbox.ts";
 import { Pool } from "./pool.ts";
@@ -73,7 +74,7 @@ export function createPostgresStorage({
     newId,
     onListenerError,
   });
-  const directory = createDirectory({ pool, schema: ws, names, watch });
+  const directory = createDirectory({ pool, schema: ws, names, watch, now });
 
   const log = createEventLog({ pool, appends, schema: ws });
   const { append, proveWrites } = createWriteProof({
@@ -109,6 +110,7 @@ export function createPostgresStorage({
         throw error;
       }
     },
+    installation: () => readInstallation(pool, ws),
     proveWrites,
     stop,
   };

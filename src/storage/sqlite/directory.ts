@@ -21,7 +21,16 @@ interface ChangeRow {
 function prepare(database: Database) {
   const by = <Row, Arguments extends (string | number)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
   return {
-    user: by<{ disabled: number }, [string]>("SELECT disabled FROM users WHERE user_id = ?"),
+    user: by<{ disabled: number | null; blocked: number }, [string, number]>(
+      `SELECT (SELECT disabled FROM users WHERE user_id = ?1) AS disabled,
+         EXISTS (SELECT 1 FROM blocks WHERE user_id = ?1 AND ends_at > ?2) AS blocked`,
+    ),
+    block: by<null, [string, number]>(
+      `INSERT INTO blocks (user_id, ends_at) VALUES (?, ?)
+       ON CONFLICT (user_id) DO UPDATE SET ends_at = excluded.ends_at`,
+    ),
+    forgetBlocks: by<null, [number]>("DELETE FROM blocks WHERE ends_at <= ?"),
+    recheck: by<null, [string]>("INSERT INTO directory_changes (kind, user_id) VALUES ('user_changed', ?)"),
     membershipsAmong: by<{ id: string }, [string, string]>(
       `SELECT value AS id FROM json_each(?2) WHERE EXISTS (
          SELECT 1 FROM members WHERE conversation_id = value AND user_id = ?1)`,
@@ -77,10 +86,22 @@ export class DirectoryTables {
     this.#sql = prepare(database);
   }
 
-  userState(userId: string): UserState {
-    const row = this.#sql.user.get(userId);
-    if (!row) return "unknown";
-    return row.disabled ? "disabled" : "active";
+  userState(userId: string, now: number): UserState {
+    const { disabled, blocked } = this.#sql.user.get(userId, now)!;
+    if (disabled || blocked) return "disabled";
+    return disabled === null ? "unknown" : "active";
+  }
+
+  /** Blocks that have ended go with it. */
+  block(userId: string, until: number, now: number): void {
+    this.#write(() => {
+      this.#sql.block.run(userId, until);
+      this.#sql.forgetBlocks.run(now);
+    });
+  }
+
+  recheck(userId: string): void {
+    this.#write(() => this.#sql.recheck.run(userId));
   }
 
   membershipsAmong(userId: string, conversationIds: string[]): string[] {

@@ -60,6 +60,7 @@ function createOperations(database: Database) {
   const statuses = new StatusTable(database);
   const directory = new DirectoryTables(database);
   return {
+    installation: () => installationOf(database),
     append: (events: NewEvent[]) => log.append(events),
     replay: (query: ReplayQuery) => log.replay(query),
     range: (query: RangeQuery) => log.range(query),
@@ -81,7 +82,9 @@ function createOperations(database: Database) {
     getStatuses: (userIds: string[]) => statuses.get(userIds),
     setLastSeen: (userIds: string[], at: number) => statuses.setLastSeen(userIds, at),
     takeExpired: (now: number, limit: number) => statuses.takeExpired(now, limit),
-    userState: (userId: string) => directory.userState(userId),
+    userState: (userId: string, now: number) => directory.userState(userId, now),
+    block: (userId: string, until: number, now: number) => directory.block(userId, until, now),
+    recheck: (userId: string) => directory.recheck(userId),
     membershipsAmong: (userId: string, conversationIds: string[]) =>
       directory.membershipsAmong(userId, conversationIds),
     membersAmong: (conversationId: string, userIds: string[]) => directory.membersAmong(conversationId, userIds),
@@ -108,6 +111,11 @@ function createWriteProof(database: Database): (bytes: number) => void {
     if (bytes > 0) fill.run(0);
     note.run();
   };
+}
+
+function installationOf(database: Database): string {
+  const row = database.query<{ installation_id: string }, []>("SELECT installation_id FROM installation").get();
+  return row!.installation_id;
 }
 
 /** Everything that the main thread may ask of the worker. */

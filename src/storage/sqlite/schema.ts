@@ -179,6 +179,19 @@ export const migrations: string[] = [
     WHERE p.key_id = idempotency_keys.key_id AND substr(p.parts, p.scope + 1, 8) = 'message:';
   DELETE FROM idempotency_keys WHERE key LIKE 'event:%' OR key LIKE 'stream-key:%';
   `,
+  // The identity is made with the log and kept with it. Blocks end at a moment in ms since the epoch.
+  /* 5 */ `
+  CREATE TABLE installation (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    installation_id TEXT NOT NULL
+  );
+  INSERT INTO installation VALUES (1, lower(hex(randomblob(16))));
+  CREATE TABLE blocks (
+    block_row INTEGER PRIMARY KEY,
+    user_id TEXT NOT NULL UNIQUE,
+    ends_at INTEGER NOT NULL
+  );
+  `,
 ];
 
 /** The version that this build writes and reads. */

@@ -70,12 +70,13 @@ export function createSqliteStorage({
     receipts: createReceiptStore(calls, now),
     cursors: createCursorStore(calls),
     statuses: createStatusStore(calls),
-    directory: createDirectory(calls, watch),
+    directory: createDirectory({ calls, watch, now }),
     async start() {
       if (!isShared && path !== ":memory:") lock ??= lockFile({ path, busyTimeoutMs });
       await calls.start();
       await watch.look();
     },
+    installation: () => calls.call("installation"),
     proveWrites,
     async stop() {
       watch.stop();
@@ -161,14 +162,24 @@ function createStatusStore(calls: WorkerCalls): StatusStore {
   };
 }
 
-function createDirectory(calls: WorkerCalls, watch: DirectoryWatch): Directory {
+function createDirectory({
+  calls,
+  watch,
+  now,
+}: {
+  calls: WorkerCalls;
+  watch: DirectoryWatch;
+  now: () => number;
+}): Directory {
   // This node's own changes are told at once, before the call that made them resolves.
   const andTell = async (write: Promise<void>) => {
     await write;
     await watch.look();
   };
   return {
-    userState: (userId) => calls.call("userState", userId),
+    userState: (userId) => calls.call("userState", userId, now()),
+    block: (userId, untilMs) => calls.call("block", userId, Math.ceil(untilMs), now()),
+    recheck: (userId) => andTell(calls.call("recheck", userId)),
     membershipsAmong: async (userId, conversationIds) =>
       new Set(await calls.call("membershipsAmong", userId, conversationIds)),
     membersAmong: async (conversationId, userIds) => new Set(await calls.call("membersAmong", conversationId, userIds)),
