@@ -15,7 +15,7 @@ export interface FirstOffer {
 /** What clients ask for, and what happens to their devices and to time. Every event but `offer` is about one call. */
 export type CallEvent =
   | { type: "offer"; from: Device; offer: FirstOffer; calleeDeviceIds: string[] }
-  | { type: "renegotiate"; from: Device; callId: string; sdp: string }
+  | { type: "renegotiate"; from: Device; connectedAt: number; callId: string; sdp: string }
   | { type: "answer"; from: Device; callId: string; sdp: string }
   | { type: "ice"; from: Device; callId: string; candidates: ServerPayload<"call.ice">["candidates"] }
   | { type: "hangup"; from: Device; callId: string; reason: HangupReason | null }

@@ -160,7 +160,6 @@ function cameOrWent(
   const device = toldDevice(call, side, deviceId);
   const isParty = device !== undefined && call.state !== "ended" && isBound(call, device);
   if (type === "connected") {
-    if (isParty) doubtOffers(call);
     if (device) markHere(draft, device);
     if (call.state === "ringing" && side === "callee") ring(draft, deviceId);
     return;
@@ -169,16 +168,6 @@ function cameOrWent(
   // Who was only rung leaves the call to its other devices, and to those that come.
   if (type === "left" && isParty)
     end(draft, { reason: isAnswered(call.state) ? "hangup" : "cancelled", endedBy: userId });
-}
-
-/** Marks offers that a page which was loaded anew may have made or got; those that still wait for it are not lost. */
-function doubtOffers({ caller, callee }: Call): void {
-  for (const [party, peer] of [
-    [caller, callee],
-    [callee, caller],
-  ] as const) {
-    if (party.offering && !peer.kept.some(({ type }) => type === "call.offer")) party.offerMayBeLost = true;
-  }
 }
 
 function due(draft: Draft, connected: Record<Side, string[]>): void {

@@ -129,6 +129,7 @@ export function flushKept(draft: Draft, side: Side): void {
   const { userId, deviceId, kept } = call[side];
   if (!isAnswered(call.state) || deviceId === null || toldDevice(call, side, deviceId)?.awaySince !== null) return;
   for (const { fromDeviceId: _, ...signal } of kept) deliveries.push({ userId, deviceId, ...signal });
+  if (kept.some(({ type }) => type === "call.offer")) call[otherSide(side)].offeredAt = draft.now;
   call[side].kept = [];
 }
 

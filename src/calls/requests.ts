@@ -1,5 +1,5 @@
 /** What the parties of a call may ask for, state by state. */
-import type { Call, Party, Side } from "../cluster/call.ts";
+import type { Call, Side } from "../cluster/call.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { EndReason, HangupReason } from "../protocol/fields.ts";
 import type { ServerPayload } from "../protocol/server.ts";
@@ -101,15 +101,16 @@ function decline(draft: Draft, from: Sender, reason: "declined" | "busy"): void 
 }
 
 function onceAnswered(draft: Draft, event: CallRequest, from: Sender): void {
-  const { call } = draft;
+  const { call, now } = draft;
   const peer = call[otherSide(from.side)];
   switch (event.type) {
     case "renegotiate":
-      if (peer.offering && !peer.offerMayBeLost) {
+      // What was offered to a page before this one is lost with it, and nobody will ever answer it.
+      if (peer.offering && (peer.offeredAt ?? 0) >= event.connectedAt) {
         throw new ProtocolError("call_conflict", "The other side has made an offer already: answer that one.");
       }
-      offerOpen(peer, false);
-      offerOpen(call[from.side], true);
+      peer.offering = false;
+      Object.assign(call[from.side], { offering: true, offeredAt: now });
       relay(draft, from, {
         type: "call.offer",
         payload: { call_id: call.callId, from_user_id: from.userId, sdp: event.sdp },
@@ -117,7 +118,7 @@ function onceAnswered(draft: Draft, event: CallRequest, from: Sender): void {
       break;
     case "answer":
       if (peer.offering) {
-        offerOpen(peer, false);
+        peer.offering = false;
         relay(draft, from, {
           type: "call.answer",
           payload: {
@@ -144,11 +145,6 @@ function onceAnswered(draft: Draft, event: CallRequest, from: Sender): void {
   }
   // The first signal after the answer proves that the two devices have found each other.
   call.state = "active";
-}
-
-function offerOpen(party: Party, isOpen: boolean): void {
-  party.offering = isOpen;
-  delete party.offerMayBeLost;
 }
 
 function reasonOnceAnswered(reason: HangupReason | null): EndReason {

@@ -28,6 +28,9 @@ export interface CallServiceDeps {
   logger: Pick<Logger, "info" | "warn">;
 }
 
+/** A device, and since when (ms) the connection that speaks for it has been here; left out: always. */
+type Caller = Device & { connectedAt?: number };
+
 export interface CallStats {
   /** Calls that are kept, ended ones included, over all nodes. */
   calls: number;
@@ -40,7 +43,7 @@ export interface CallStats {
 
 export interface CallService {
   /** A first offer, or a renegotiation where neither `to_user_id` nor `media` is given [CALL1]. */
-  offer(from: Device, payload: ClientPayload<"call.offer">): Promise<void>;
+  offer(from: Caller, payload: ClientPayload<"call.offer">): Promise<void>;
   answer(from: Device, payload: ClientPayload<"call.answer">): Promise<void>;
   ice(from: Device, payload: ClientPayload<"call.ice">): Promise<void>;
   hangup(from: Device, payload: ClientPayload<"call.hangup">): Promise<void>;
@@ -104,10 +107,10 @@ export function createCallService(deps: CallServiceDeps): CallService {
     }
   }
 
-  async function offer(from: Device, payload: ClientPayload<"call.offer">): Promise<void> {
+  async function offer(from: Caller, payload: ClientPayload<"call.offer">): Promise<void> {
     const { call_id: callId, sdp } = payload;
     if (payload.to_user_id === undefined && payload.media === undefined) {
-      await apply(callId, [], { type: "renegotiate", from, callId, sdp });
+      await apply(callId, [], { type: "renegotiate", from, connectedAt: from.connectedAt ?? 0, callId, sdp });
       return;
     }
     const asked = firstOffer(payload);

@@ -18,8 +18,8 @@ export interface Party {
   kept: (Signal & { fromDeviceId: string })[];
   /** This side has sent a renegotiation offer that the other has not answered. */
   offering: boolean;
-  /** A bound device has come back since that offer: a page that was loaded anew knows nothing of it [CALL7]. */
-  offerMayBeLost?: boolean;
+  /** When (ms) that offer was sent to the other's device: a page that was loaded since knows nothing of it [CALL7]. */
+  offeredAt?: number;
 }
 
 /** A device that was told of the call, or has made it. */

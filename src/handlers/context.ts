@@ -20,6 +20,8 @@ import type { ReceiptRelay } from "./receipt-relay.ts";
 
 /** The connection that asks. */
 export interface Requester extends Subscriber {
+  /** Milliseconds since the epoch. */
+  readonly connectedAt: number;
   readonly roles: readonly string[];
   /** False only for `ping` and `authenticate`: nothing else is handled before. */
   readonly isAuthenticated: boolean;

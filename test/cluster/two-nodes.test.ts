@@ -133,6 +133,26 @@ test("[CALL1] [CALL2] [CALL3] [CALL4] a call between the nodes; the callee's dev
   expect((await anna.next("call.ended")).payload.reason).toBe("hangup");
 });
 
+test("[CALL5] [CALL7] a page that comes back on the other node finds its call; closing it there hangs up here", async () => {
+  const { ids, anna, ben } = await pair({ ben: { device_id: "tab" } });
+  const call_id = crypto.randomUUID();
+  await anna.ask("call.offer", { call_id, to_user_id: ids.ben, media: "audio", sdp: "offer" });
+  await ben.next("call.incoming");
+  await ben.ask("call.answer", { call_id, sdp: "answer" });
+  await anna.next("call.answer");
+  await ben.close(1001);
+  const back = await here.connect(ids.ben, { device_id: "tab" });
+  const { topics } = (await back.next("subscribed")).payload;
+  const { calls } = topics.find(({ topic }: { topic: string }) => topic === `calls:${ids.ben}`).snapshot;
+  expect(calls).toMatchObject([{ call_id, state: "connecting", peer_user_id: ids.anna, media: "audio" }]);
+  await back.settled();
+  await back.ask("call.offer", { call_id, sdp: "anew" });
+  await anna.next("call.offer");
+  expect((await anna.request("call.offer", { call_id, sdp: "at once" })).payload.code).toBe("call_conflict");
+  await back.close(1000);
+  expect((await anna.next("call.ended")).payload).toMatchObject({ reason: "hangup", ended_by: ids.ben });
+});
+
 test("[CON3] the same device on the other node replaces the first", async () => {
   const { ids, anna } = await pair({ anna: { device_id: "phone" } });
   const again = await there.connect(ids.anna, { device_id: "phone" });

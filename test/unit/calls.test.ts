@@ -111,8 +111,8 @@ describe("offer", () => {
   test("[CALL7] a page that was loaded anew may offer, whatever was offered to the page before it", async () => {
     await active();
     await world.service.offer(a1, { call_id: callId, sdp: "lost with the old page" });
-    await world.connect(b1);
-    await world.service.offer(b1, { call_id: callId, sdp: "anew" });
+    const loadedAnew = { ...b1, connectedAt: world.turn.now + 1 };
+    await world.service.offer(loadedAnew, { call_id: callId, sdp: "anew" });
     await answer(a1, "to anew");
     expect(news()).toEqual(["b1 offer", "a1 offer", "b1 answer"]);
   });
@@ -121,8 +121,10 @@ describe("offer", () => {
     await active();
     await world.disconnect(b1);
     await world.service.offer(a1, { call_id: callId, sdp: "waits" });
+    const back = { ...b1, connectedAt: world.turn.now + 1_000 };
+    world.turn.now += 1_001;
     await world.connect(b1);
-    expect(await outcomeOf(world.service.offer(b1, { call_id: callId, sdp: "later" }))).toBe("call_conflict");
+    expect(await outcomeOf(world.service.offer(back, { call_id: callId, sdp: "later" }))).toBe("call_conflict");
     await answer(b1, "to waits");
     expect(news()).toEqual(["b1 offer", "a1 answer"]);
   });
