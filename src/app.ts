@@ -113,6 +113,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     log: storage.log,
     waitingMax: config.websocket.broadcast_buffer,
     onEphemeral: (topic) => freshness.note(topic),
+    onAppended: (event) => typing.noteMessage(event),
     counts,
     now,
     newId,
@@ -149,6 +150,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     publish: (topic, event, audience) => void broadcaster.toTopic(topic, event, audience),
     publishHere: (topic, { type, payload }) =>
       broadcaster.relay({ kind: "ephemeral", topic, id: newId(), type, payload: JSON.stringify(payload), at: now() }),
+    follow: (topic) => void cluster.bus.watch(topic),
     settings: config.typing,
     now,
   });
@@ -291,7 +293,9 @@ export async function startApp(options: AppOptions): Promise<App> {
   });
   function cleanUp(at: number): void {
     sequencer.sweep();
-    cluster.bus.sweep((topic) => topic === everyoneTopic || broadcaster.subscriberCount(topic) > 0);
+    cluster.bus.sweep(
+      (topic) => topic === everyoneTopic || broadcaster.subscriberCount(topic) > 0 || typing.follows(topic),
+    );
     limiter.sweep(at);
     addresses.sweep(at);
     for (const connection of hub.all()) limiter.settle(connection, at);

@@ -1,7 +1,7 @@
 /** Appends events to the log in shared batches, then hands them to the sequencer and the bus [LOG1]. */
 import type { Bus } from "../cluster/ports.ts";
 import { ProtocolError } from "../protocol/errors.ts";
-import { type Appended, type EventLog, type NewEvent, StorageUnavailable } from "../storage/ports.ts";
+import { type Appended, type EventLog, type LoggedEvent, type NewEvent, StorageUnavailable } from "../storage/ports.ts";
 import { Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Audience } from "./broadcaster.ts";
@@ -13,6 +13,8 @@ export interface PublisherOptions {
   bus: Bus;
   counts?: Counts;
   logger: Logger;
+  /** Told of each event that was appended here, once this node's subscribers have it. */
+  onAppended?: (event: LoggedEvent) => void;
   /** Events that may wait for the log before `unavailable` (`websocket.broadcast_buffer`). */
   waitingMax: number;
 }
@@ -164,13 +166,14 @@ export class Publisher {
   }
 
   #publishOne(event: NewEvent, result: Appended, { audience, correlationId }: Waiting): void {
-    const { sequencer, bus, logger } = this.options;
+    const { sequencer, bus, onAppended, logger } = this.options;
     if (!result.duplicate) {
       countOne(this.#counts.published, "logged");
       const { id, topic, type, payload, createdAt } = event;
       const logged = { id, topic, type, payload, createdAt, seq: result.seq, position: result.position };
       sequencer.accept(logged, audience);
       bus.publish(topic, { kind: "logged", event: logged, exceptDevice: audience.exceptDevice });
+      onAppended?.(logged);
     }
     if (logger.isLevelEnabled("debug")) {
       const { topic, seq, position, id, duplicate } = result;

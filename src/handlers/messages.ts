@@ -9,7 +9,7 @@ import type { Handler } from "./context.ts";
 const pageCharacters = 1024 * 1024;
 
 export const send: Handler<"message.send"> = async ({ from, payload, services, correlationId }) => {
-  const { config, directory, publisher, typing } = services;
+  const { config, directory, publisher } = services;
   const { conversation_id, client_message_id, content } = payload;
   if (!config.messages.accept)
     throw new ProtocolError("forbidden", "Messages are sent by the application's backend here.");
@@ -47,7 +47,6 @@ export const send: Handler<"message.send"> = async ({ from, payload, services, c
     throw new ProtocolError("conflict", "You have sent something else here under this client_message_id.", {
       field: "payload.client_message_id",
     });
-  typing.stopTyping(from, conversation_id);
   return {
     type: "ack",
     payload: {

@@ -3,7 +3,8 @@ import type { Audience, EphemeralEvent } from "../broadcast/broadcaster.ts";
 import type { Recipient } from "../broadcast/ports.ts";
 import type { TopicMessage } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
-import { typingTopic } from "../subscription/topic.ts";
+import type { LoggedEvent } from "../storage/ports.ts";
+import { conversationTopic, typingTopic } from "../subscription/topic.ts";
 
 export interface Typist extends Recipient {
   readonly connectionId: string;
@@ -11,6 +12,8 @@ export interface Typist extends Recipient {
 
 export interface TypingTrackerOptions {
   publish: (topic: string, event: EphemeralEvent, audience: Audience) => void;
+  /** Has this node hear what other nodes say on a topic for as long as the tracker `follows` it. */
+  follow: (topic: string) => void;
   /** Only to this node's subscribers: the end of somebody whose node cannot say it any more. */
   publishHere: (topic: string, event: EphemeralEvent) => void;
   settings: Config["typing"];
@@ -67,7 +70,27 @@ export class TypingTracker {
       relayedAt: relay ? at : known.relayedAt,
     };
     this.#put(key, entry);
+    // The typist's message may be published by another node.
+    if (known === undefined) this.options.follow(conversationTopic(conversationId));
     if (relay) this.options.publish(typingTopic(conversationId), this.#started(entry), { except: typist });
+  }
+
+  follows(topic: string): boolean {
+    return topic.startsWith(conversationTopic("")) && this.#typistsOf(topic).length > 0;
+  }
+
+  /** An event that is new in the log, on whichever node: a message's author does not type any more, on any device here. */
+  noteMessage({ topic, type, payload }: Pick<LoggedEvent, "topic" | "type" | "payload">): void {
+    if (type !== "message.new" || !this.follows(topic)) return;
+    const { sender_id } = JSON.parse(payload) as { sender_id: string };
+    for (const { conversationId, userId } of this.#typistsOf(topic))
+      if (userId === sender_id) this.#end(keyOf(conversationId, userId));
+  }
+
+  /** Those who type on this node in the conversation of a topic. */
+  #typistsOf(topic: string): Entry[] {
+    const conversationId = topic.slice(conversationTopic("").length);
+    return [...(this.#byConversation.get(conversationId) ?? [])].filter(({ typist }) => typist !== null);
   }
 
   /** Ends it where this connection owns it. */
@@ -85,11 +108,9 @@ export class TypingTracker {
   }
 
   /** Another node said something on a typing topic: that somebody types, or has stopped; all else is a backend's own. */
-  heard({ topic, type, payload, at }: Pick<TopicMessage & { kind: "ephemeral" }, "topic" | "type" | "payload" | "at">) {
+  heard({ type, payload, at }: Pick<TopicMessage & { kind: "ephemeral" }, "type" | "payload" | "at">) {
     if (type !== "typing.start" && type !== "typing.stop") return;
     const { user_id: userId, conversation_id: conversationId, expires_at } = JSON.parse(payload);
-    // A backend may name any conversation; of another one nobody has been told here.
-    if (topic !== typingTopic(conversationId)) return;
     const key = keyOf(conversationId, userId);
     const known = this.#entries.get(key);
     if (known?.typist) {

@@ -27,7 +27,10 @@ export function followNews(options: NewsOptions): void {
   const warn = (message: string) => (error: unknown) => logger.warn({ err: error }, message);
 
   function onTopicMessage(message: TopicMessage): void {
-    if (message.kind === "logged") return sequencer.accept(message.event, { exceptDevice: message.exceptDevice });
+    if (message.kind === "logged") {
+      sequencer.accept(message.event, { exceptDevice: message.exceptDevice });
+      return typing.noteMessage(message.event);
+    }
     broadcaster.relay(message);
     if (message.topic.startsWith("typing:")) typing.heard(message);
   }

@@ -78,6 +78,28 @@ test("[TYP1] typing is seen on the other node", async () => {
   await ben.next("typing.stop");
 });
 
+test("[TYP2] [PUB1] a message that a backend publishes on one node ends its author's typing on the other", async () => {
+  const { c, ids, anna, ben } = await pair();
+  const backend = await there.backend();
+  await anna.ask("typing.start", { conversation_id: c });
+  await ben.next("typing.start");
+  const publish = (sender_id: string) =>
+    backend.ask("publish", {
+      conversation_id: c,
+      type: "message.new",
+      payload: { sender_id, content: "sent by REST" },
+    });
+  await publish(ids.ben);
+  await publish(ids.anna);
+  expect((await ben.next("typing.stop")).payload).toEqual({ user_id: ids.anna, conversation_id: c });
+  for (const people of [here, there]) {
+    const late = await people.connect(fresh("late"));
+    const { topics } = await late.ask("subscribe", { topics: [`typing:${c}`] });
+    expect(topics[0].snapshot).toEqual({ typing: [] });
+  }
+  expect(ben.all("typing.stop")).toHaveLength(1);
+});
+
 test("[TYP2] [PUB1] what a backend says on a typing topic makes nobody a typist on the other node", async () => {
   const { c, ids, anna, ben } = await pair();
   const backend = await here.backend();
@@ -86,8 +108,8 @@ test("[TYP2] [PUB1] what a backend says on a typing topic makes nobody a typist 
   await ben.next("dictation");
   const far = "2999-01-01T00:00:00.000Z";
   const elsewhere = { user_id: ids.ben, conversation_id: fresh("c"), expires_at: far };
-  await backend.ask("publish", { topic, type: "typing.start", payload: elsewhere });
-  await ben.next("typing.start");
+  const refused = await backend.request("publish", { topic, type: "typing.start", payload: elsewhere });
+  expect(refused.payload).toMatchObject({ code: "invalid_payload", field: "payload.payload.conversation_id" });
   await anna.ask("typing.start", { conversation_id: c });
   await ben.next("typing.start", ({ conversation_id }) => conversation_id === c);
   const typing = [{ user_id: ids.anna, conversation_id: c, expires_at: expect.any(String) }];

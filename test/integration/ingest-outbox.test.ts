@@ -134,6 +134,19 @@ test("[PUB2] [LOG3] many transactions at once on one topic: each one's rows in i
   }
 });
 
+test("[TYP2] [PUB1] [PUB2] a message ends its author's typing, on whichever node that is", async () => {
+  const { topic, clients } = await pair();
+  const c = topic.slice("conversation:".length);
+  for (const client of clients) await client.ask("subscribe", { topics: [`typing:${c}`] });
+  for (const [index, client] of clients.entries()) {
+    const sender_id = client.received[0]!.payload.user_id;
+    await client.ask("typing.start", { conversation_id: c });
+    const message = { sender_id, content: "sent elsewhere" };
+    await sql`SELECT ws.publish(${topic}, 'message.new', ${sql.json(message)})`;
+    await clients[1 - index]!.next("typing.stop", ({ user_id }) => user_id === sender_id);
+  }
+});
+
 test("[PUB2] [LOG2] the same event_key publishes once", async () => {
   const { topic, clients } = await pair();
   await sql`SELECT ws.publish(${topic}, 'order.paid', '{"n": 1}', 'order-7')`;

@@ -5,10 +5,12 @@ import { TypingTracker, type Typist } from "../../src/presence/typing.ts";
 const settings = { timeout: 10_000, relay_interval: 3_000 };
 let time: number;
 let told: string[];
+let followed: string[];
 let tracker: TypingTracker;
 beforeEach(() => {
   time = Date.UTC(2026, 0, 2, 3, 4, 5);
   told = [];
+  followed = [];
   const note = (how: string) => (topic: string, event: { type: string; payload: object }) => {
     const { user_id } = event.payload as { user_id: string };
     told.push(`${how} ${topic} ${event.type.replace("typing.", "")} ${user_id}`);
@@ -16,6 +18,7 @@ beforeEach(() => {
   tracker = new TypingTracker({
     publish: (topic, event, { except }) => note(except === undefined ? "everybody" : "all")(topic, event),
     publishHere: note("here"),
+    follow: (topic) => void followed.push(topic),
     settings,
     now: () => time,
   });
@@ -60,14 +63,12 @@ test.each([-3_600_000, 0, 3_600_000])(
 
 test("[TYP2] what a backend publishes keeps nobody typing for longer than the server does", () => {
   tracker.heard(started("ann", { lastsMs: 3_600_000 }));
-  tracker.heard(started("ben", { conversation: "c2" }));
   tracker.heard({
-    topic: "typing:c1",
     type: "dictation",
     payload: '{"user_id":"eve","conversation_id":"c1"}',
     at: time,
   });
-  expect([typing(), typing("c2")]).toEqual([["ann"], []]);
+  expect(typing()).toEqual(["ann"]);
   time += 11_000;
   tracker.sweep();
   expect(tracker.stats()).toEqual({ typing: 0 });
@@ -104,4 +105,26 @@ test("[TYP2] a connection that goes ends all that it has going, and nothing of o
   tracker.stopAll(laptop);
   tracker.stopAll(ben);
   expect(tracker.stats()).toEqual({ typing: 1 });
+});
+
+test("[TYP2] [PUB1] a message ends its author's typing in its conversation, and what it needs to hear is followed until then", () => {
+  const [ann, ben] = [typist("ann"), typist("ben")];
+  tracker.startTyping(ann, "c1");
+  tracker.startTyping(ann, "c2");
+  tracker.startTyping(ben, "c1");
+  expect(followed).toEqual(["conversation:c1", "conversation:c2", "conversation:c1"]);
+  const message = { topic: "conversation:c1", type: "message.new", payload: '{"sender_id":"ann"}' };
+  for (const other of [{ topic: "user:ann" }, { type: "app.message" }, { payload: '{"sender_id":"cleo"}' }])
+    tracker.noteMessage({ ...message, ...other });
+  expect(typing()).toEqual(["ann", "ben"]);
+  tracker.noteMessage(message);
+  tracker.noteMessage(message);
+  expect([typing("c1"), typing("c2"), told.slice(3)]).toEqual([["ben"], ["ann"], ["all typing:c1 stop ann"]]);
+  expect(["conversation:c1", "conversation:c2", "typing:c1"].map((topic) => tracker.follows(topic))).toEqual([
+    true,
+    true,
+    false,
+  ]);
+  tracker.stopAll(ann);
+  expect(tracker.follows("conversation:c2")).toBe(false);
 });
