@@ -286,6 +286,7 @@ export async function startApp(options: AppOptions): Promise<App> {
 
   const retention = new Retention({
     log: storage.log,
+    cursors: storage.cursors,
     ageMs: config.log.retention,
     eventsPerTopic: config.log.events_per_topic,
     isEnding: () => draining.hasBegun,

@@ -12,7 +12,9 @@ const itemsMax = 500;
 const atOnce = 4;
 
 /** Few are asked at once as they come; what comes while they are under way shares the next statements. */
-function createBatches<Item, Answer>(ask: (items: Item[]) => Promise<Answer>): (items: Item[]) => Promise<Answer> {
+export function createBatches<Item, Answer>(
+  ask: (items: Item[]) => Promise<Answer>,
+): (items: Item[]) => Promise<Answer> {
   const waiting: Batch<Item, Answer>[] = [];
   let asking = 0;
 

@@ -170,11 +170,23 @@ export interface ReceiptStore {
   ): Promise<Map<string, { readSeq: number; deliveredSeq: number; unread: number }>>;
 }
 
+/** So many devices of a user are remembered: those that were here last. */
+export const devicesRememberedMax = 50;
+
+export interface DeviceOfUser {
+  userId: string;
+  deviceId: string;
+}
+
 /** Durable acknowledgements per user and device [LOG6]. */
 export interface CursorStore {
-  /** Forward only. @returns the cursor that is stored now */
+  /** Forward only; of more than `devicesRememberedMax` devices the others are forgotten. @returns the cursor that is stored now */
   acknowledge(userId: string, deviceId: string, cursor: number): Promise<number>;
   acknowledged(userId: string, deviceId: string): Promise<number | null>;
+  /** Notes that devices are here, of those that ever acknowledged and were not noted within so long (ms). */
+  seen(devices: DeviceOfUser[], unlessWithinMs: number): Promise<void>;
+  /** Forgets devices that were last here before a moment (ms since the epoch), at most `limit`. @returns how many */
+  forget(seenBefore: number, limit: number): Promise<number>;
 }
 
 export interface UserStatus {

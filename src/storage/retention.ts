@@ -1,10 +1,11 @@
-/** Removes from the log what need not be kept, a little at a time, so that appends go on in between [LOG7]. */
+/** Removes from the log what need not be kept, and what is known of devices that stay away for as long, a little at a time, so that appends go on in between [LOG7]. */
 import type { Logger } from "../telemetry/logger.ts";
 import { Outage } from "../telemetry/outage.ts";
-import type { EventLog } from "./ports.ts";
+import type { CursorStore, EventLog } from "./ports.ts";
 
 export interface RetentionOptions {
   log: EventLog;
+  cursors: CursorStore;
   /** How long events are kept, ms. */
   ageMs: number;
   eventsPerTopic: number;
@@ -29,10 +30,12 @@ export class Retention {
   async run(now: number): Promise<void> {
     if (this.#isRunning) return;
     this.#isRunning = true;
-    const { log, ageMs, eventsPerTopic, isEnding } = this.options;
+    const { log, cursors, ageMs, eventsPerTopic, isEnding } = this.options;
     const policy = { createdBefore: now - ageMs, eventsPerTopic, batch };
     try {
       while ((await log.trim(policy)).more && !isEnding());
+      // What they would resume from is gone as well [LOG6].
+      while ((await cursors.forget(policy.createdBefore, batch)) === batch && !isEnding());
       this.#outage.ended();
     } catch (error) {
       this.#outage.began(error);

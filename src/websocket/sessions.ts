@@ -4,6 +4,7 @@ import type { CallService } from "../calls/service.ts";
 import type { Bus } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
 import type { Reply } from "../handlers/context.ts";
+import { createBatches } from "../presence/batches.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import type { ClientPayload, Since } from "../protocol/client.ts";
@@ -11,7 +12,7 @@ import { CloseCode } from "../protocol/close.ts";
 import { type AuthFailureCode, authFailureTable, ProtocolError } from "../protocol/errors.ts";
 import { protocolVersion } from "../protocol/limits.ts";
 import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
-import type { CursorStore } from "../storage/ports.ts";
+import type { CursorStore, DeviceOfUser } from "../storage/ports.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import { everyoneTopic } from "../subscription/topic.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
@@ -45,7 +46,13 @@ export class Sessions {
   readonly #waiting: (() => Promise<void>)[] = [];
   #idle: (() => void)[] = [];
 
-  constructor(private readonly options: SessionsOptions) {}
+  readonly #noteSeen: (devices: DeviceOfUser[]) => Promise<void>;
+
+  constructor(private readonly options: SessionsOptions) {
+    const { cursors, config } = options;
+    // As often as makes sure that nobody is forgotten who was here within the retention, or nearly [LOG6].
+    this.#noteSeen = createBatches((devices) => cursors.seen(devices, Math.floor(config.log.retention / 10)));
+  }
 
   /** Greets a new connection and, where the upgrade has identified it, makes it live. Never rejects. */
   async open(connection: Connection): Promise<void> {
@@ -173,6 +180,8 @@ export class Sessions {
     hub.identify(connection);
     connection.subscribe(everyoneTopic);
     void this.#checkAgain(connection);
+    // Where it fails it is tried when the device comes next, or acknowledges.
+    this.#noteSeen([{ userId, deviceId }]).catch(() => {});
     logger.debug(
       { connection_id: connectionId, user_id: userId, device_id: deviceId, address: connection.address },
       "connected",

@@ -1,12 +1,15 @@
 /** What every store of device cursors [LOG6] and of statuses [PRE2] must do, whatever it is stored in. */
 import { describe, expect, test } from "bun:test";
-import type { UserStatus } from "../../src/storage/ports.ts";
+import type { Storage, UserStatus } from "../../src/storage/ports.ts";
 import { type Open, withStorage } from "./opened.ts";
 
 const busy: UserStatus = { status: "busy", text: "in a meeting 🗓", emoji: ":calendar:", expiresAt: null };
 
 export function describeCursorsStatusesContract(name: string, open: Open): void {
-  describe(`cursors contract: ${name}`, () => describeCursors(open));
+  describe(`cursors contract: ${name}`, () => {
+    describeCursors(open);
+    describeForgetting(open);
+  });
   describe(`statuses contract: ${name}`, () => describeStatuses(open));
 }
 
@@ -37,6 +40,53 @@ function describeCursors(open: Open): void {
       expect(await cursors.acknowledged("ann", "laptop")).toBe(2);
       expect(await cursors.acknowledged("bob", "phone")).toBe(0);
       expect(await cursors.acknowledged("bob", "laptop")).toBeNull();
+    }),
+  );
+}
+
+function describeForgetting(open: Open): void {
+  let now = 1_000;
+  const withClock = (body: (storage: Storage) => Promise<void>) => async () => {
+    now = 1_000;
+    const { storage, close } = await open({ now: () => now });
+    await body(storage).finally(close);
+  };
+
+  test(
+    "[LOG6] devices that were last here before a moment are forgotten, a batch at a time, and those that came again are not",
+    withClock(async ({ cursors }) => {
+      for (const deviceId of ["d1", "d2", "d3", "d4"]) await cursors.acknowledge("ann", deviceId, 5);
+      now = 2_000;
+      await cursors.acknowledge("ann", "d1", 1);
+      // The second one was noted long enough ago, a stranger leaves nothing behind.
+      const ann = (deviceId: string) => ({ userId: "ann", deviceId });
+      await cursors.seen([ann("d2"), ann("d2"), ann("stranger"), { userId: "bob", deviceId: "d3" }], 500);
+      await cursors.seen([ann("d3")], 1_500);
+      expect(await cursors.forget(1_000, 10)).toBe(0);
+      expect(await cursors.forget(2_000, 1)).toBe(1);
+      expect(await cursors.forget(2_000, 10)).toBe(1);
+      const left = await Promise.all(["d1", "d2", "d3", "d4"].map((it) => cursors.acknowledged("ann", it)));
+      expect(left).toEqual([5, 5, null, null]);
+      expect(await cursors.acknowledged("ann", "stranger")).toBeNull();
+    }),
+  );
+
+  test(
+    "[LOG6] of a user's devices the newest 50 are remembered, of whoever has fewer all",
+    withClock(async ({ cursors }) => {
+      await cursors.acknowledge("bob", "phone", 1);
+      for (; now < 1_060; now++) await cursors.acknowledge("ann", `d${now}`, now);
+      const known = async (device: number) => (await cursors.acknowledged("ann", `d${device}`)) !== null;
+      const remembered = await Promise.all(Array.from({ length: 60 }, (_, index) => known(1_000 + index)));
+      expect(remembered).toEqual([...Array(10).fill(false), ...Array(50).fill(true)]);
+      // The oldest of them acknowledges again, and the next one goes in its place.
+      await cursors.acknowledge("ann", "d1010", 9);
+      await cursors.acknowledge("ann", "new", 9);
+      expect([await known(1_010), await known(1_011), await cursors.acknowledged("bob", "phone")]).toEqual([
+        true,
+        false,
+        1,
+      ]);
     }),
   );
 }

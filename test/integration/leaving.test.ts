@@ -1,6 +1,7 @@
 /** Proves on the whole service, run in this process to see inside, that connections leave nothing behind. */
 
 import { heapStats } from "bun:jsc";
+import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,6 +10,7 @@ import { type App, startApp } from "../../src/app.ts";
 import { loadConfig } from "../../src/config/loader.ts";
 import { routes } from "../../src/handlers/routes.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
+import { Client } from "../support/client.ts";
 import { eventually } from "../support/people.ts";
 
 setDefaultTimeout(30_000);
@@ -24,6 +26,7 @@ beforeAll(async () => {
     WS__WEBSOCKET__CLEANUP_INTERVAL: "50ms",
     WS__PRESENCE__OFFLINE_GRACE: "10ms",
     WS__LOG__LEVEL: "silent",
+    WS__LOG__RETENTION: "3s",
   };
   const { config } = await loadConfig({ env, cwd: folder });
   app = await startApp({ config, routes, logger: createLogSink(config.log).logger, version: "test" });
@@ -88,4 +91,26 @@ test("[SUB5] after 3,000 cycles of connect, subscribe and close nothing is subsc
   // Whoever is still remembered anywhere keeps a socket; the collector may miss a few.
   Bun.gc(true);
   expect(heapStats().objectTypeCounts.ServerWebSocket ?? 0).toBeLessThan(200);
+});
+
+test("[LOG6] devices that acknowledged and stay away for the retention leave nothing behind, who comes again stays", async () => {
+  const url = `ws://127.0.0.1:${app.port}/ws`;
+  const come = (device_id: string) => Client.connect(url, { query: { user_id: "anna", device_id } });
+  for (const device of ["phone", "made-up-1", "made-up-2"]) {
+    const client = await come(device);
+    await client.ask("ack", { cursor: 0 });
+    await client.close();
+  }
+  const database = new Database(join(folder, "ws-service.db"), { readonly: true });
+  const devices = () => database.query("SELECT device_id FROM cursors ORDER BY device_id").values().flat();
+  const left = await eventually(
+    async () => {
+      // It only comes: it acknowledges nothing.
+      await (await come("phone")).close();
+      return devices();
+    },
+    (ids) => ids.length < 3 && !ids.includes("made-up-2"),
+  );
+  database.close();
+  expect(left).toEqual(["phone"]);
 });

@@ -1,16 +1,40 @@
 /** Device acknowledgements [LOG6] and statuses set by hand [PRE2] on PostgreSQL. */
-import type { CursorStore, StatusStore, UserStatus } from "../ports.ts";
+import { type CursorStore, devicesRememberedMax, type StatusStore, type UserStatus } from "../ports.ts";
 import { arrayOf } from "./connection.ts";
 import type { Pool } from "./pool.ts";
 
-export function createCursorStore(pool: Pool, ws: string): CursorStore {
-  const acknowledge = `INSERT INTO ${ws}.cursors AS c (user_id, device_id, cursor) VALUES ($1, $2, $3)
-    ON CONFLICT (user_id, device_id) DO UPDATE SET cursor = greatest(c.cursor, excluded.cursor) RETURNING cursor`;
+export function createCursorStore(pool: Pool, ws: string, now: () => number): CursorStore {
+  const acknowledge = `WITH forgotten AS (
+      DELETE FROM ${ws}.cursors WHERE user_id = $1 AND device_id IN (
+        SELECT device_id FROM ${ws}.cursors WHERE user_id = $1 AND device_id <> $2
+        ORDER BY seen_at DESC, device_id OFFSET ${devicesRememberedMax - 1} FOR UPDATE SKIP LOCKED))
+    INSERT INTO ${ws}.cursors AS c (user_id, device_id, cursor, seen_at) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (user_id, device_id) DO UPDATE
+      SET cursor = greatest(c.cursor, excluded.cursor), seen_at = greatest(c.seen_at, excluded.seen_at)
+    RETURNING cursor`;
   const acknowledged = `SELECT cursor FROM ${ws}.cursors WHERE user_id = $1 AND device_id = $2`;
+  // Whoever has a row locked is about to write the same, or better.
+  const seen = `UPDATE ${ws}.cursors AS c SET seen_at = $3 FROM (
+      SELECT user_id, device_id FROM ${ws}.cursors JOIN unnest($1::text[], $2::text[]) AS d (user_id, device_id)
+        USING (user_id, device_id) WHERE seen_at < $4 FOR UPDATE OF cursors SKIP LOCKED) AS s
+    WHERE c.user_id = s.user_id AND c.device_id = s.device_id`;
+  const forget = `WITH old AS MATERIALIZED (
+      SELECT user_id, device_id FROM ${ws}.cursors WHERE seen_at < $1 ORDER BY seen_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    ), gone AS (
+      DELETE FROM ${ws}.cursors AS c USING old WHERE c.user_id = old.user_id AND c.device_id = old.device_id RETURNING 1)
+    SELECT count(*) AS count FROM gone`;
   return {
     async acknowledge(userId, deviceId, cursor) {
-      const [row] = await pool.query<{ cursor: number }>(acknowledge, [userId, deviceId, cursor]);
+      const [row] = await pool.query<{ cursor: number }>(acknowledge, [userId, deviceId, cursor, now()]);
       return row!.cursor;
+    },
+    async seen(devices, unlessWithinMs) {
+      const [users, ids] = [devices.map((it) => it.userId), devices.map((it) => it.deviceId)];
+      await pool.query(seen, [arrayOf(users), arrayOf(ids), now(), now() - unlessWithinMs]);
+    },
+    async forget(seenBefore, limit) {
+      const [row] = await pool.query<{ count: number }>(forget, [seenBefore, limit]);
+      return row!.count;
     },
     async acknowledged(userId, deviceId) {
       const [row] = await pool.query<{ cursor: number }>(acknowledged, [userId, deviceId]);

@@ -1,6 +1,7 @@
 /** Makes and upgrades the schema, in numbered steps that run once however many nodes begin them. */
 import { type Migration, StorageUnavailable } from "../ports.ts";
 import { closeConnection, openConnection } from "./connection.ts";
+import { cursorAges } from "./schema-cursors.ts";
 import { directoryFunctions } from "./schema-directory.ts";
 import { installation } from "./schema-installation.ts";
 import { contentKeys } from "./schema-keys.ts";
@@ -19,6 +20,7 @@ export const steps: ((ws: string) => string)[] = [
   (ws) => writeProof(ws),
   (ws) => contentKeys(ws),
   (ws) => installation(ws),
+  (ws) => cursorAges(ws),
 ];
 
 /** The version that this build writes and reads. */

@@ -93,7 +93,7 @@ export function createPostgresStorage({
   return {
     log: { ...log, append },
     receipts: createReceiptStore(pool, ws, now),
-    cursors: createCursorStore(pool, ws),
+    cursors: createCursorStore(pool, ws, now),
     statuses: createStatusStore(pool, ws),
     directory,
     ...(outbox === null ? {} : { outbox: new PostgresOutbox({ url, schema: ws, queryTimeoutMs, ...outbox }) }),

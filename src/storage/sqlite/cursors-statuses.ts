@@ -1,23 +1,55 @@
 /** The tables of device acknowledgements [LOG6] and of statuses set by hand [PRE2]; runs in the worker only. */
 import type { Database } from "bun:sqlite";
-import type { UserStatus } from "../ports.ts";
+import { type DeviceOfUser, devicesRememberedMax, type UserStatus } from "../ports.ts";
 
 export class CursorTable {
   readonly #acknowledge;
   readonly #acknowledged;
+  readonly #forgetOthers;
+  readonly #seen;
+  readonly #forget;
+  readonly #database: Database;
 
   constructor(database: Database) {
-    this.#acknowledge = database.prepare<{ cursor: number }, [string, string, number]>(
-      `INSERT INTO cursors (user_id, device_id, cursor) VALUES (?, ?, ?)
-       ON CONFLICT (user_id, device_id) DO UPDATE SET cursor = max(cursor, excluded.cursor) RETURNING cursor`,
+    this.#database = database;
+    this.#acknowledge = database.prepare<{ cursor: number }, [string, string, number, number]>(
+      `INSERT INTO cursors (user_id, device_id, cursor, seen_at) VALUES (?, ?, ?, ?)
+       ON CONFLICT (user_id, device_id) DO UPDATE SET
+         cursor = max(cursor, excluded.cursor), seen_at = max(seen_at, excluded.seen_at) RETURNING cursor`,
+    );
+    this.#forgetOthers = database.prepare<null, [string, string]>(
+      `DELETE FROM cursors WHERE cursor_id IN (
+         SELECT cursor_id FROM cursors WHERE user_id = ? AND device_id <> ?
+         ORDER BY seen_at DESC, device_id LIMIT -1 OFFSET ${devicesRememberedMax - 1})`,
+    );
+    this.#seen = database.prepare<null, [string, number, number]>(
+      `UPDATE cursors SET seen_at = ?2 FROM json_each(?1) AS d
+       WHERE user_id = d.value ->> 'userId' AND device_id = d.value ->> 'deviceId' AND seen_at < ?3`,
+    );
+    this.#forget = database.prepare<null, [number, number]>(
+      `DELETE FROM cursors WHERE cursor_id IN (
+         SELECT cursor_id FROM cursors INDEXED BY cursors_by_age WHERE seen_at < ? ORDER BY seen_at LIMIT ?)`,
     );
     this.#acknowledged = database.prepare<{ cursor: number }, [string, string]>(
       "SELECT cursor FROM cursors WHERE user_id = ? AND device_id = ?",
     );
   }
 
-  acknowledge(userId: string, deviceId: string, cursor: number): number {
-    return this.#acknowledge.get(userId, deviceId, cursor)!.cursor;
+  acknowledge({ userId, deviceId }: DeviceOfUser, cursor: number, now: number): number {
+    return this.#database
+      .transaction(() => {
+        this.#forgetOthers.run(userId, deviceId);
+        return this.#acknowledge.get(userId, deviceId, cursor, now)!.cursor;
+      })
+      .immediate();
+  }
+
+  seen(devices: DeviceOfUser[], { now, notedBefore }: { now: number; notedBefore: number }): void {
+    this.#seen.run(JSON.stringify(devices), now, notedBefore);
+  }
+
+  forget(seenBefore: number, limit: number): number {
+    return this.#forget.run(seenBefore, limit).changes;
   }
 
   acknowledged(userId: string, deviceId: string): number | null {

@@ -2,7 +2,7 @@
 import { Database, SQLiteError } from "bun:sqlite";
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
-import type { Migration, NewEvent, RetentionPolicy, UserStatus } from "../ports.ts";
+import type { DeviceOfUser, Migration, NewEvent, RetentionPolicy, UserStatus } from "../ports.ts";
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables } from "./directory.ts";
 import { EventLogTables, type PageQuery, type RangeQuery, type ReplayQuery } from "./event-log.ts";
@@ -76,7 +76,9 @@ function createOperations(database: Database) {
     covered: (query: CoveredQuery) => receipts.covered(query),
     markSent: (mark: SentMark) => receipts.markSent(mark),
     receiptStates: (userId: string, conversationIds: string[]) => receipts.states(userId, conversationIds),
-    acknowledge: (userId: string, deviceId: string, cursor: number) => cursors.acknowledge(userId, deviceId, cursor),
+    acknowledge: (device: DeviceOfUser, cursor: number, now: number) => cursors.acknowledge(device, cursor, now),
+    seen: (devices: DeviceOfUser[], times: { now: number; notedBefore: number }) => cursors.seen(devices, times),
+    forget: (seenBefore: number, limit: number) => cursors.forget(seenBefore, limit),
     acknowledged: (userId: string, deviceId: string) => cursors.acknowledged(userId, deviceId),
     setStatus: (userId: string, status: UserStatus | null) => statuses.set(userId, status),
     getStatuses: (userIds: string[]) => statuses.get(userIds),

@@ -192,6 +192,12 @@ export const migrations: string[] = [
     ends_at INTEGER NOT NULL
   );
   `,
+  // When a device last acknowledged or connected (ms since the epoch); those from before count from now on.
+  /* 6 */ `
+  ALTER TABLE cursors ADD COLUMN seen_at INTEGER NOT NULL DEFAULT 0;
+  UPDATE cursors SET seen_at = unixepoch() * 1000;
+  CREATE INDEX cursors_by_age ON cursors (seen_at);
+  `,
 ];
 
 /** The version that this build writes and reads. */

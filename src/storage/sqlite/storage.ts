@@ -68,7 +68,7 @@ export function createSqliteStorage({
   return {
     log: { ...createEventLog(calls), append },
     receipts: createReceiptStore(calls, now),
-    cursors: createCursorStore(calls),
+    cursors: createCursorStore(calls, now),
     statuses: createStatusStore(calls),
     directory: createDirectory({ calls, watch, now }),
     async start() {
@@ -143,9 +143,11 @@ function createReceiptStore(calls: WorkerCalls, now: () => number): ReceiptStore
   };
 }
 
-function createCursorStore(calls: WorkerCalls): CursorStore {
+function createCursorStore(calls: WorkerCalls, now: () => number): CursorStore {
   return {
-    acknowledge: (userId, deviceId, cursor) => calls.call("acknowledge", userId, deviceId, cursor),
+    acknowledge: (userId, deviceId, cursor) => calls.call("acknowledge", { userId, deviceId }, cursor, now()),
+    seen: (devices, withinMs) => calls.call("seen", devices, { now: now(), notedBefore: now() - withinMs }),
+    forget: (seenBefore, limit) => calls.call("forget", seenBefore, limit),
     acknowledged: (userId, deviceId) => calls.call("acknowledged", userId, deviceId),
   };
 }
