@@ -284,14 +284,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     logger.warn({ err: error }, message);
   }
 
-  const retention = new Retention({
-    log: storage.log,
-    cursors: storage.cursors,
-    ageMs: config.log.retention,
-    eventsPerTopic: config.log.events_per_topic,
-    isEnding: () => draining.hasBegun,
-    logger,
-  });
+  const retention = new Retention({ storage, settings: config.log, isEnding: () => draining.hasBegun, logger });
   function cleanUp(at: number): void {
     sequencer.sweep();
     cluster.bus.sweep(

@@ -1,14 +1,12 @@
 /** Removes from the log what need not be kept, and what is known of devices that stay away for as long, a little at a time, so that appends go on in between [LOG7]. */
+import type { Config } from "../config/schema.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { Outage } from "../telemetry/outage.ts";
-import type { CursorStore, EventLog } from "./ports.ts";
+import type { Storage } from "./ports.ts";
 
 export interface RetentionOptions {
-  log: EventLog;
-  cursors: CursorStore;
-  /** How long events are kept, ms. */
-  ageMs: number;
-  eventsPerTopic: number;
+  storage: Pick<Storage, "log" | "cursors">;
+  settings: Pick<Config["log"], "retention" | "events_per_topic">;
   /** Whether the service is on its way out: what is left is the next start's. */
   isEnding: () => boolean;
   logger: Pick<Logger, "info" | "warn" | "error">;
@@ -30,8 +28,9 @@ export class Retention {
   async run(now: number): Promise<void> {
     if (this.#isRunning) return;
     this.#isRunning = true;
-    const { log, cursors, ageMs, eventsPerTopic, isEnding } = this.options;
-    const policy = { createdBefore: now - ageMs, eventsPerTopic, batch };
+    const { storage, settings, isEnding } = this.options;
+    const { log, cursors } = storage;
+    const policy = { createdBefore: now - settings.retention, eventsPerTopic: settings.events_per_topic, batch };
     try {
       while ((await log.trim(policy)).more && !isEnding());
       // What they would resume from is gone as well [LOG6].
