@@ -101,6 +101,7 @@ export async function startApp(options: AppOptions): Promise<App> {
 
   // The topics exist once the server listens; nothing is published before.
   let native: NativeTopics = { publish() {}, subscriberCount: () => 0 };
+  const ground = { now, newId, logger };
   const freshness = new Freshness();
   const { broadcaster, sequencer, publisher } = createBroadcasting({
     native: {
@@ -115,16 +116,12 @@ export async function startApp(options: AppOptions): Promise<App> {
     onEphemeral: (topic) => freshness.note(topic),
     onAppended: (event) => typing.noteMessage(event),
     counts,
-    now,
-    newId,
-    logger,
+    ...ground,
   });
   const ingest = createIngest([storage.outbox, cluster.stream], {
     publisher,
     payloadBytesMax: config.websocket.max_message_size,
-    now,
-    newId,
-    logger,
+    ...ground,
   });
   const directory = createDirectoryView({
     directory: storage.directory,
@@ -162,17 +159,13 @@ export async function startApp(options: AppOptions): Promise<App> {
     presence,
     view: directory,
     directory: storage.directory,
-    now,
-    newId,
-    logger,
+    ...ground,
   });
   const receipts = new ReceiptRelay({
     store: storage.receipts,
     publisher,
     windowMs: config.messages.receipt_window,
-    now,
-    newId,
-    logger,
+    ...ground,
   });
   const { subscriptions, membership } = createSubscriptions({
     log: storage.log,
@@ -214,9 +207,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     codecs,
     connections: () => hub.size,
     isDraining: () => draining.hasBegun,
-    now,
-    newId,
-    logger,
+    ...ground,
   });
   const sessions = new Sessions({
     config,
@@ -231,9 +222,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     subscriptions,
     cursors: storage.cursors,
     counts,
-    now,
-    newId,
-    logger,
+    ...ground,
   });
   const { drain_window: windowMs, drain_timeout: timeoutMs } = config.server;
   const draining: Draining = new Draining({ hub, sessions, windowMs, timeoutMs, random, logger });
