@@ -198,7 +198,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     onFault: (message) => logger.warn({ fault: message }, "keys could not be fetched"),
   });
   const addresses = createAddressLimiter(config.rate_limits);
-  const limiter = createRateLimiter(config.rate_limits);
+  const limiter = createRateLimiter(config);
   const upgrades = new Upgrades({
     config,
     authenticator,

@@ -39,6 +39,13 @@ export const checks: readonly Check[] = [
         ? null
         : "must hold one message of websocket.max_message_size (64 KiB are counted for each)",
   },
+  ...(["per_minute", "burst"] as const).map(
+    (name): Check => ({
+      at: `rate_limits.bytes.${name}`,
+      needs: [],
+      find: ({ rate_limits }) => (rate_limits.bytes[name] === 0 ? "must be at least 1 byte" : null),
+    }),
+  ),
   {
     at: "typing.relay_interval",
     needs: ["typing.timeout"],

@@ -148,6 +148,12 @@ const bucket = (perMinute: number, burst: number) =>
 const rateLimits = v.strictObject({
   enabled: v.optional(v.boolean(), true),
   default: bucket(120, 60),
+  /** What others' messages lead to: `mark.*` and `ack` must not use up what sending needs. */
+  mark: bucket(600, 300),
+  /** `subscribe`, `unsubscribe`, `history`, `presence.query`, weighed by what they cost. */
+  reading: bucket(300, 150),
+  /** The application's own events by clients. */
+  event: bucket(120, 60),
   "call.ice": bucket(300, 150),
   typing: bucket(60, 30),
   "presence.update": bucket(12, 4),
@@ -155,6 +161,14 @@ const rateLimits = v.strictObject({
   ping: bucket(600, 120),
   /** Backends speak for all their users. */
   publish: bucket(60_000, 5_000),
+  /** Bytes of `message.send`, `publish` and `event.send`; null: 4 × `max_message_size` a minute, and one at once. */
+  bytes: v.optional(
+    v.strictObject({
+      per_minute: v.optional(v.nullable(size), null),
+      burst: v.optional(v.nullable(size), null),
+    }),
+    {},
+  ),
   /** Going on regardless of `rate_limited` for so long closes with 4103. */
   abuse_window: v.optional(interval, "10s"),
   connections_per_second_per_ip: v.optional(whole(1, 1_000_000), 100),

@@ -67,9 +67,15 @@ export interface Request<Type extends ClientMessageType> {
 }
 
 /** The one reply of a request [ENV3], and what the connection does once it is written, before its next message. */
-export type Reply = { [Type in ServerMessageType]: { type: Type; payload: ServerPayload<Type> } }[ServerMessageType] & {
-  after?: () => void | Promise<void>;
-};
+export type Reply = (PlainReply | WrittenReply) & { after?: () => void | Promise<void> };
+
+type PlainReply = { [Type in ServerMessageType]: { type: Type; payload: ServerPayload<Type> } }[ServerMessageType];
+
+/** A reply whose payload is JSON text already: what is stored is passed on as it is, never parsed and printed again. */
+interface WrittenReply {
+  type: ServerMessageType;
+  text: string;
+}
 
 /** @throws ProtocolError it becomes the request's `error` reply */
 export type Handler<Type extends ClientMessageType> = (request: Request<Type>) => Reply | Promise<Reply>;

@@ -73,19 +73,19 @@ export const history: Handler<"history"> = async ({ from, payload, services }) =
     ...(afterSeq === undefined ? {} : { afterSeq }),
   });
   const events = afterSeq === undefined ? newestOf(page.events) : oldestOf(page.events);
+  const hasMore = page.more || events.length < page.events.length;
+  const shown = events.map(shownEvent).join(",");
   return {
     type: "history",
-    payload: {
-      topic: topic.name,
-      events: events.map(({ payload: text, createdAt, ...event }) => ({
-        ...event,
-        timestamp: new Date(createdAt).toISOString(),
-        payload: JSON.parse(text) as Record<string, unknown>,
-      })),
-      has_more: page.more || events.length < page.events.length,
-    },
+    text: `{"topic":${JSON.stringify(topic.name)},"events":[${shown}],"has_more":${hasMore}}`,
   };
 };
+
+/** JSON text of the event. */
+function shownEvent({ payload, createdAt, ...event }: LoggedEvent): string {
+  const head = JSON.stringify({ ...event, timestamp: new Date(createdAt).toISOString() });
+  return `${head.slice(0, -1)},"payload":${payload}}`;
+}
 
 /** As many events from the start as one answer should carry, at least one: a slow client must be able to take it [CON7]. */
 function oldestOf(events: LoggedEvent[]): LoggedEvent[] {

@@ -2,9 +2,9 @@
 import * as v from "valibot";
 import type { Publisher } from "../broadcast/publisher.ts";
 import { clientPayloads } from "../protocol/client.ts";
-import { isDeeperThan } from "../protocol/codec.ts";
 import { isPlainObject } from "../protocol/envelope.ts";
 import { ProtocolError } from "../protocol/errors.ts";
+import { beyondShape } from "../protocol/json-text.ts";
 import { limits } from "../protocol/limits.ts";
 import { phraseOf } from "../protocol/phrase.ts";
 import type { Inbox, InboxEntry, RejectedEntry } from "../storage/inbox.ts";
@@ -205,8 +205,10 @@ class Drain {
     const user_ids = fields.user_ids === undefined ? undefined : readJson("user_ids", fields.user_ids);
     const text = fields.payload;
     if (Buffer.byteLength(text) > this.options.payloadBytesMax) throw invalid("payload", "This is too large.");
-    // As deep as it could come by `publish`.
-    if (isDeeperThan(text, limits.jsonDepth - 2)) throw invalid("payload", "This is nested too deep.");
+    // As deep, and as many, as could come by `publish`.
+    const beyond = beyondShape(text, { depth: limits.jsonDepth - 2, values: limits.jsonValues });
+    if (beyond === "depth") throw invalid("payload", "This is nested too deep.");
+    if (beyond === "values") throw invalid("payload", `This has more than ${limits.jsonValues} values.`);
     const payload = readJson("payload", text);
     if (!isPlainObject(payload)) throw invalid("payload", "This is not a JSON object.");
     const request = { topic, user_ids, conversation_id, type, payload, event_key };

@@ -22,4 +22,11 @@ export const CloseCode = {
   overloaded: 4105,
 } as const;
 
+/** What the protocol itself ends with, or the platform says where no code came. */
+const platformCodes = [1002, 1003, 1005, 1006, 1007, 1008, 1010, 1011];
+const knownCodes: ReadonlySet<number> = new Set([...Object.values(CloseCode), ...platformCodes]);
+
+/** The code as a figure names it: a client may close with any of 2,000 codes, and each name is kept for ever. */
+export const closeLabel = (code: number): string => (knownCodes.has(code) ? String(code) : "other");
+
 export type CloseCode = (typeof CloseCode)[keyof typeof CloseCode];

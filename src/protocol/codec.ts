@@ -1,7 +1,14 @@
 /** What a wire format must do, and the JSON one. */
 import { isPlainObject, type OutgoingMessage } from "./envelope.ts";
 import { ProtocolError } from "./errors.ts";
+import { beyondShape, textsAtEdges } from "./json-text.ts";
 import { limits } from "./limits.ts";
+
+/** What can be seen of a client's frame without decoding it; neither is sure. */
+export interface Glimpse {
+  id?: string | undefined;
+  type?: string | undefined;
+}
 
 export interface Codec {
   /** A frame ready to send: text for JSON, bytes for a binary format. */
@@ -11,6 +18,8 @@ export interface Codec {
    * @throws ProtocolError `invalid_json` or `invalid_message`
    */
   decode(frame: string | Uint8Array): Record<string, unknown>;
+  /** Takes no longer for a large frame than for a small one; nothing is found where the frame is unusual. */
+  glimpse(frame: string | Uint8Array): Glimpse;
 }
 
 export const jsonCodec: Codec = {
@@ -26,9 +35,8 @@ export const jsonCodec: Codec = {
   decode(frame) {
     if (typeof frame !== "string")
       throw new ProtocolError("invalid_message", "This connection speaks JSON in text frames.");
-    if (isDeeperThan(frame, limits.jsonDepth)) {
-      throw new ProtocolError("invalid_json", `JSON may be nested at most ${limits.jsonDepth} deep.`);
-    }
+    const beyond = beyondShape(frame, { depth: limits.jsonDepth, values: limits.jsonValues });
+    if (beyond !== null) throw new ProtocolError("invalid_json", shapeFaults[beyond]);
     let value: unknown;
     try {
       value = JSON.parse(frame);
@@ -38,23 +46,15 @@ export const jsonCodec: Codec = {
     if (!isPlainObject(value)) throw new ProtocolError("invalid_message", "A message is a JSON object.");
     return value;
   },
+
+  glimpse(frame) {
+    if (typeof frame !== "string") return {};
+    const texts = textsAtEdges(frame);
+    return { id: texts.get("id"), type: texts.get("type") };
+  },
 };
 
-/** Whether the JSON text nests arrays and objects deeper than `most`; looks at the text alone, before any parser does. */
-export function isDeeperThan(text: string, most: number): boolean {
-  // A text with few brackets cannot be deep; this is the case for nearly every message.
-  if (text.length <= most) return false;
-  let depth = 0;
-  let inString = false;
-  for (let index = 0; index < text.length; index++) {
-    const code = text.charCodeAt(index);
-    if (inString) {
-      if (code === 92) index++;
-      else if (code === 34) inString = false;
-    } else if (code === 34) inString = true;
-    else if (code === 123 || code === 91) {
-      if (++depth > most) return true;
-    } else if (code === 125 || code === 93) depth--;
-  }
-  return false;
-}
+const shapeFaults = {
+  depth: `JSON may be nested at most ${limits.jsonDepth} deep.`,
+  values: `A message may have at most ${limits.jsonValues} values.`,
+};

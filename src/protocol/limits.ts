@@ -10,6 +10,8 @@ export const limits = {
   /** Bytes of one message of any type but `message.send` and `publish` [ENV6]. */
   ordinaryMessageBytes: 64 * 1024,
   jsonDepth: 32,
+  /** Values of any kind in one message: reading a small one costs as much as a long text, and everybody waits for it [ENV6]. */
+  jsonValues: 50_000,
   requestIdLength: 64,
   userIdLength: 128,
   deviceIdLength: 128,

@@ -2,15 +2,34 @@
 import type { Config } from "../config/schema.ts";
 import { afterTake, type Rate, ratePerMinute, waitMs } from "./token-bucket.ts";
 
-export type LimitClass = "default" | "call.ice" | "typing" | "presence.update" | "authenticate" | "ping" | "publish";
+const limitClasses = [
+  "default",
+  "mark",
+  "reading",
+  "event",
+  "call.ice",
+  "typing",
+  "presence.update",
+  "authenticate",
+  "ping",
+  "publish",
+] as const;
+/** `bytes` counts how much is sent beside how often. */
+export type LimitClass = (typeof limitClasses)[number] | "bytes";
+
+/** What one message takes. */
+export interface Charge {
+  limitClass: LimitClass;
+  tokens: number;
+}
 
 /**
  * What one connection or user has used up; a connection may carry the two fields itself.
  * Both are null until they are needed, for most connections are idle.
  */
 export interface Buckets {
-  /** For each class, when its bucket is full again. A plain object is smaller than an array of numbers (64 to 96 bytes). */
-  fullAt: Record<LimitClass, number> | null;
+  /** For each class that was used, when its bucket is full again. */
+  fullAt: Partial<Record<LimitClass, number>> | null;
   /** How the owner has gone on since it was refused; only those who were refused have it. */
   refusals: Partial<Record<LimitClass, Refusal>> | null;
 }
@@ -39,11 +58,13 @@ export type Decision = { allowed: true } | { allowed: false; retryAfterMs: numbe
 
 export interface RateLimiter {
   /**
-   * Takes a token of the type's class from the connection and from its user, or from neither.
+   * Takes every charge from the connection and from its user, or nothing from either.
    * `abusive`: the connection has gone on regardless for `abuse_window` longer than it has held back, and is to be
    * closed with 4103.
    */
-  take(connection: Buckets, user: Buckets | null, type: string, now: number): Decision;
+  take(connection: Buckets, user: Buckets | null, charges: readonly Charge[], now: number): Decision;
+  /** Takes what a request turned out to cost, as far as it is there; the next one waits for it. */
+  takeLater(connection: Buckets, user: Buckets | null, charge: Charge, now: number): void;
   /**
    * The buckets that a user's connections on this node share. Look them up for each message and keep no reference:
    * they come into being with the first message, and the sweep forgets them once they are full again.
@@ -70,6 +91,18 @@ export function limitClassOf(type: string): LimitClass {
     case "typing.start":
     case "typing.stop":
       return "typing";
+    // What follows from other people's messages, not from one's own: it must not use up what sending needs.
+    case "mark.delivered":
+    case "mark.read":
+    case "ack":
+      return "mark";
+    case "subscribe":
+    case "unsubscribe":
+    case "history":
+    case "presence.query":
+      return "reading";
+    case "event.send":
+      return "event";
     default:
       return "default";
   }
@@ -79,15 +112,18 @@ export function limitClassOf(type: string): LimitClass {
 const perConnectionOnly: ReadonlySet<LimitClass> = new Set(["authenticate", "ping"]);
 const allowed: Decision = { allowed: true };
 
-export function createRateLimiter(config: Config["rate_limits"]): RateLimiter {
+export function createRateLimiter({
+  rate_limits: config,
+  websocket,
+}: Pick<Config, "rate_limits" | "websocket">): RateLimiter {
+  const perMinute = (limitClass: (typeof limitClasses)[number]) => [limitClass, ratePerMinute(config[limitClass])];
+  const { max_message_size } = websocket;
   const rates: Record<LimitClass, Rate> = {
-    default: ratePerMinute(config.default),
-    "call.ice": ratePerMinute(config["call.ice"]),
-    typing: ratePerMinute(config.typing),
-    "presence.update": ratePerMinute(config["presence.update"]),
-    authenticate: ratePerMinute(config.authenticate),
-    ping: ratePerMinute(config.ping),
-    publish: ratePerMinute(config.publish),
+    ...(Object.fromEntries(limitClasses.map(perMinute)) as Record<(typeof limitClasses)[number], Rate>),
+    bytes: ratePerMinute({
+      per_minute: config.bytes.per_minute ?? 4 * max_message_size,
+      burst: config.bytes.burst ?? max_message_size,
+    }),
   };
   const users = new Map<string, Buckets>();
 
@@ -151,24 +187,52 @@ export function createRateLimiter(config: Config["rate_limits"]): RateLimiter {
     return buckets.fullAt === null && buckets.refusals === null;
   }
 
+  const sharedBy = (limitClass: LimitClass, user: Buckets | null) => (perConnectionOnly.has(limitClass) ? null : user);
+
+  function waitFor(buckets: Buckets | null, { limitClass, tokens }: Charge, now: number): number {
+    if (buckets === null) return 0;
+    return waitMs(rates[limitClass], { fullAt: buckets.fullAt?.[limitClass] ?? 0, now, tokens });
+  }
+
+  function takeFrom(buckets: Buckets | null, { limitClass, tokens }: Charge, now: number): void {
+    if (buckets === null) return;
+    buckets.fullAt ??= {};
+    buckets.fullAt[limitClass] = afterTake(rates[limitClass], {
+      fullAt: buckets.fullAt[limitClass] ?? 0,
+      now,
+      tokens,
+    });
+  }
+
   return {
-    take(connection, user, type, now) {
+    take(connection, user, charges, now) {
       if (!config.enabled) return allowed;
-      const limitClass = limitClassOf(type);
-      const rate = rates[limitClass];
-      const shared = perConnectionOnly.has(limitClass) ? null : user;
-      const retryAfterMs = Math.max(
-        waitMs(rate, { fullAt: connection.fullAt?.[limitClass] ?? 0, now }),
-        shared === null ? 0 : waitMs(rate, { fullAt: shared.fullAt?.[limitClass] ?? 0, now }),
-      );
-      if (retryAfterMs > 0) {
-        const defiedMs = noteRefusal(connection, { limitClass, retryAfterMs, now });
-        return { allowed: false, retryAfterMs, abusive: defiedMs >= config.abuse_window };
+      let refused: RefusedMessage | null = null;
+      for (const charge of charges) {
+        const { limitClass } = charge;
+        const retryAfterMs = Math.max(
+          waitFor(connection, charge, now),
+          waitFor(sharedBy(limitClass, user), charge, now),
+        );
+        if (retryAfterMs > (refused?.retryAfterMs ?? 0)) refused = { limitClass, retryAfterMs, now };
       }
-      takeFrom(connection, { limitClass, rate, now });
-      if (shared !== null) takeFrom(shared, { limitClass, rate, now });
-      if (connection.refusals !== null) noteAllowed(connection.refusals, { limitClass, now });
+      if (refused !== null) {
+        const defiedMs = noteRefusal(connection, refused);
+        return { allowed: false, retryAfterMs: refused.retryAfterMs, abusive: defiedMs >= config.abuse_window };
+      }
+      for (const charge of charges) {
+        const { limitClass } = charge;
+        takeFrom(connection, charge, now);
+        takeFrom(sharedBy(limitClass, user), charge, now);
+        if (connection.refusals !== null) noteAllowed(connection.refusals, { limitClass, now });
+      }
       return allowed;
+    },
+
+    takeLater(connection, user, charge, now) {
+      if (!config.enabled) return;
+      takeFrom(connection, charge, now);
+      takeFrom(sharedBy(charge.limitClass, user), charge, now);
     },
 
     ofUser(userId) {
@@ -185,20 +249,4 @@ export function createRateLimiter(config: Config["rate_limits"]): RateLimiter {
 
     users: () => users.size,
   };
-}
-
-function takeFrom(
-  buckets: Buckets,
-  { limitClass, rate, now }: { limitClass: LimitClass; rate: Rate; now: number },
-): void {
-  buckets.fullAt ??= {
-    default: 0,
-    "call.ice": 0,
-    typing: 0,
-    "presence.update": 0,
-    authenticate: 0,
-    ping: 0,
-    publish: 0,
-  };
-  buckets.fullAt[limitClass] = afterTake(rate, { fullAt: buckets.fullAt[limitClass], now });
 }

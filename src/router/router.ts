@@ -11,7 +11,8 @@ import { phraseOf } from "../protocol/phrase.ts";
 import { StorageUnavailable } from "../storage/ports.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import type { Buckets, RateLimiter } from "./rate-limiter.ts";
+import { answerCharge, ofAnySize, tokensFor } from "./costs.ts";
+import { type Buckets, type Charge, limitClassOf, type RateLimiter } from "./rate-limiter.ts";
 
 /** A connection as the router sees it. */
 export interface RoutedConnection extends Requester, Buckets {
@@ -30,7 +31,21 @@ export interface RouterOptions {
 }
 
 const beforeAuthentication: ReadonlySet<string> = new Set(["ping", "authenticate"]);
-const ofAnySize: ReadonlySet<string> = new Set(["message.send", "publish"]);
+/** Requests that only ask: with nobody left to hear the answer they are not worked on [SUB1]. */
+const questions: ReadonlySet<string> = new Set([
+  "ping",
+  "authenticate",
+  "subscribe",
+  "unsubscribe",
+  "history",
+  "presence.query",
+  "admin.stats",
+  "admin.connections",
+  "admin.connection",
+  "admin.topics",
+  "admin.topic",
+  "admin.nodes",
+]);
 /** Errors that say that the message itself made no sense; too many of them close the connection [ENV4]. */
 const badMessageCodes: ReadonlySet<ErrorCode> = new Set([
   "invalid_json",
@@ -40,6 +55,8 @@ const badMessageCodes: ReadonlySet<ErrorCode> = new Set([
   "message_too_large",
 ]);
 const requestIdPattern = /^[\s\S]{1,64}$/;
+const requestIdOf = (id: unknown) => (typeof id === "string" && requestIdPattern.test(id) ? id : undefined);
+const tooLarge = () => new ProtocolError("message_too_large", "A message of this type may have at most 64 KiB.");
 
 export class Router {
   #routes: Routes;
@@ -58,33 +75,58 @@ export class Router {
     let id: string | undefined;
     try {
       const bytes = typeof frame === "string" ? Buffer.byteLength(frame) : frame.byteLength;
-      if (!connection.isAuthenticated && bytes > limits.unauthenticatedMessageBytes) {
-        throw new ProtocolError("message_too_large", "Before authentication a message may have at most 16 KiB.");
+      const codec = this.options.codecs[connection.format];
+      let charged: string | undefined;
+      if (bytes > (connection.isAuthenticated ? limits.ordinaryMessageBytes : limits.unauthenticatedMessageBytes)) {
+        const glimpse = codec.glimpse(frame);
+        id = requestIdOf(glimpse.id);
+        charged = this.#admitLarge(connection, glimpse.type, bytes);
       }
-      const decoded = this.options.codecs[connection.format].decode(frame);
-      if (typeof decoded.id === "string" && requestIdPattern.test(decoded.id)) id = decoded.id;
+      const decoded = codec.decode(frame);
+      id = requestIdOf(decoded.id);
       const envelope = parse(requestEnvelope, decoded, { code: "invalid_message", path: "" });
       const type = this.#admit(connection, envelope, bytes);
       countOne(this.options.counts.messagesIn, type);
       const payload = parse(clientPayloads[type], envelope.payload, { code: "invalid_payload", path: "payload" });
-      this.#limit(connection, type);
+      const tokens = tokensFor(type, payload) - (charged === type ? 1 : 0);
+      if (tokens > 0) this.#limit(connection, { type, tokens, bytes: charged === undefined ? bytes : 0 });
+      if (connection.isClosed && questions.has(type)) return;
       const correlationId = `${connection.connectionId}:${envelope.id}`;
       const handler = this.#routes[type] as (request: unknown) => Reply | Promise<Reply>;
       const request = { id: envelope.id, payload, from: connection, correlationId, services: this.options.services };
       this.#logHandled(request as Request<ClientMessageType>, type);
       const reply = handler(request);
-      return reply instanceof Promise ? this.#settle(connection, reply, id) : this.#reply(connection, reply, id);
+      return reply instanceof Promise
+        ? this.#settle(connection, { type, reply, id })
+        : this.#answer(connection, { type, reply, id });
     } catch (error) {
       this.#refuse(connection, error, id);
     }
   }
 
-  async #settle(connection: RoutedConnection, reply: Promise<Reply>, id: string | undefined): Promise<void> {
+  async #settle(
+    connection: RoutedConnection,
+    { type, reply, id }: { type: ClientMessageType; reply: Promise<Reply>; id: string | undefined },
+  ): Promise<void> {
     try {
-      await this.#reply(connection, await reply, id);
+      await this.#answer(connection, { type, reply: await reply, id });
     } catch (error) {
       this.#refuse(connection, error, id);
     }
+  }
+
+  /**
+   * Looks at the rate before a large frame is decoded, by what can be seen of it.
+   * @returns the type that has paid for it; empty where only its bytes are paid for
+   */
+  #admitLarge(connection: RoutedConnection, type: string | undefined, bytes: number): string {
+    if (!connection.isAuthenticated)
+      throw new ProtocolError("message_too_large", "Before authentication a message may have at most 16 KiB.");
+    const isKnown = type !== undefined && Object.hasOwn(clientPayloads, type);
+    if (isKnown && !ofAnySize.has(type)) throw tooLarge();
+    // Where the type is not seen what is sent counts all the same, and how often once it is known.
+    this.#limit(connection, { type: isKnown ? type : undefined, tokens: 1, bytes });
+    return isKnown ? type : "";
   }
 
   #admit(connection: RoutedConnection, { type }: RequestEnvelope, bytes: number): ClientMessageType {
@@ -92,46 +134,70 @@ export class Router {
       throw new ProtocolError("unknown_type", "There is no message of this type.", { field: "type" });
     if (!connection.isAuthenticated && !beforeAuthentication.has(type)) {
       // Sense or not, it takes its token: nobody may flood by not authenticating.
-      this.#limit(connection, type as ClientMessageType);
+      this.#limit(connection, { type, tokens: 1, bytes });
       throw new ProtocolError("not_authenticated", "Authenticate first.");
     }
     if (bytes > limits.ordinaryMessageBytes && !ofAnySize.has(type)) {
-      throw new ProtocolError("message_too_large", "A message of this type may have at most 64 KiB.");
+      throw tooLarge();
     }
     return type as ClientMessageType;
   }
 
-  #limit(connection: RoutedConnection, type: ClientMessageType): void {
+  /** Takes what a message costs. `bytes` count where its type may be large, and where nobody knows it. */
+  #limit(
+    connection: RoutedConnection,
+    { type, tokens, bytes }: { type: string | undefined; tokens: number; bytes: number },
+  ): void {
+    const charges: Charge[] = [];
+    if (type !== undefined) charges.push({ limitClass: this.#classOf(connection, type), tokens });
+    if (bytes > 0 && (type === undefined || ofAnySize.has(type))) charges.push({ limitClass: "bytes", tokens: bytes });
     const { limiter, services } = this.options;
-    const user = connection.isAuthenticated ? limiter.ofUser(connection.userId) : null;
-    // Only backends have the room that backends need.
-    const limited = type === "publish" && !connection.roles.includes("service") ? "message.send" : type;
-    const decision = limiter.take(connection, user, limited, services.now());
+    const decision = limiter.take(connection, this.#bucketsOf(connection), charges, services.now());
     if (decision.allowed) return;
     const { retryAfterMs, abusive } = decision;
     throw new RateLimited(retryAfterMs, abusive);
   }
 
-  #reply(
+  #classOf(connection: RoutedConnection, type: string) {
+    // Only backends have the room that backends need.
+    return limitClassOf(type === "publish" && !connection.roles.includes("service") ? "message.send" : type);
+  }
+
+  #bucketsOf(connection: RoutedConnection): Buckets | null {
+    return connection.isAuthenticated ? this.options.limiter.ofUser(connection.userId) : null;
+  }
+
+  /** The reply of a request that was served. */
+  #answer(
     connection: RoutedConnection,
-    { type, payload, after }: Reply,
-    replyTo: string | undefined,
+    { type, reply, id }: { type: ClientMessageType; reply: Reply; id: string | undefined },
   ): void | Promise<void> {
+    const text = "text" in reply ? reply.text : JSON.stringify(reply.payload);
+    const charge = answerCharge(type, text.length);
+    const { limiter, services } = this.options;
+    if (charge !== null) limiter.takeLater(connection, this.#bucketsOf(connection), charge, services.now());
+    this.#send(connection, { type: reply.type, text, id });
+    return reply.after?.();
+  }
+
+  #send(
+    connection: RoutedConnection,
+    { type, text, id: replyTo }: { type: string; text: string; id: string | undefined },
+  ): void {
     const { newId, now } = this.options.services;
     connection.sendMessage({
       id: newId(),
       type,
-      payload: JSON.stringify(payload),
+      payload: text,
       at: now(),
       ...(replyTo === undefined ? {} : { replyTo }),
     });
-    return after?.();
   }
 
   #refuse(connection: RoutedConnection, error: unknown, id: string | undefined): void {
     const refusal = this.#refusalOf(connection, error);
     countOne(this.options.counts.errors, refusal.code);
-    this.#reply(connection, { type: "error", payload: refusal.toPayload() }, id);
+    this.#send(connection, { type: "error", text: JSON.stringify(refusal.toPayload()), id });
     if (badMessageCodes.has(refusal.code) && connection.noteBadMessage(this.options.services.now())) {
       connection.close(CloseCode.protocolAbuse, "too many bad messages");
     }

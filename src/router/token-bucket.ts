@@ -7,21 +7,31 @@ export interface Rate {
   burst: number;
 }
 
+/** A bucket, and what is wanted of it. */
+export interface Draw {
+  /** Milliseconds since the epoch. */
+  fullAt: number;
+  now: number;
+  /** One unless it says more; more than a full bucket has takes all of it. */
+  tokens?: number;
+}
+
 export const ratePerMinute = ({ per_minute, burst }: { per_minute: number; burst: number }): Rate => ({
   intervalMs: 60_000 / per_minute,
   burst,
 });
 
-/** Milliseconds until a token is there; 0 where one is. `fullAt` and `now` are milliseconds since the epoch. */
-export function waitMs(rate: Rate, { fullAt, now }: { fullAt: number; now: number }): number {
-  const waiting = lackMs(rate, { fullAt, now }) + rate.intervalMs - rate.burst * rate.intervalMs;
+/** Milliseconds until the tokens are there; 0 where they are. */
+export function waitMs(rate: Rate, { fullAt, now, tokens = 1 }: Draw): number {
+  const wanted = Math.min(tokens, rate.burst) * rate.intervalMs;
+  const waiting = lackMs(rate, { fullAt, now }) + wanted - rate.burst * rate.intervalMs;
   // Sums of fractions of a millisecond are not exact: what is due within 0.1 ms is due.
   return waiting < 0.1 ? 0 : Math.ceil(waiting);
 }
 
-/** The bucket after one token has been taken from it; an empty one stays empty. */
-export function afterTake(rate: Rate, { fullAt, now }: { fullAt: number; now: number }): number {
-  return now + Math.min(lackMs(rate, { fullAt, now }) + rate.intervalMs, rate.burst * rate.intervalMs);
+/** The bucket after the tokens have been taken from it; an empty one stays empty. */
+export function afterTake(rate: Rate, { fullAt, now, tokens = 1 }: Draw): number {
+  return now + Math.min(lackMs(rate, { fullAt, now }) + tokens * rate.intervalMs, rate.burst * rate.intervalMs);
 }
 
 /** How far the bucket is from full: from 0 to all of it. */

@@ -3,7 +3,7 @@
 /** How often something happened, by what it was; the keys are of a closed set. */
 export type Tally = Record<string, number>;
 
-export function countOne(tally: Tally, key: string | number): void {
+export function countOne(tally: Tally, key: string): void {
   tally[key] = (tally[key] ?? 0) + 1;
 }
 
@@ -20,7 +20,7 @@ export class Counts {
   readonly errors: Tally = {};
   /** Events that this node has published for all nodes, `logged` and `ephemeral`. */
   readonly published: Tally = { logged: 0, ephemeral: 0 };
-  /** Connections that ended, by close code. */
+  /** Connections that ended, by close code, `other` for what is in no table. */
   readonly closes: Tally = {};
   /** Of these, the ones that were too slow for what they were sent [CON7]. */
   backpressureCloses = 0;

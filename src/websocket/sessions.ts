@@ -8,7 +8,7 @@ import { createBatches } from "../presence/batches.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import type { ClientPayload, Since } from "../protocol/client.ts";
-import { CloseCode } from "../protocol/close.ts";
+import { CloseCode, closeLabel } from "../protocol/close.ts";
 import { type AuthFailureCode, authFailureTable, ProtocolError } from "../protocol/errors.ts";
 import { protocolVersion } from "../protocol/limits.ts";
 import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
@@ -133,7 +133,7 @@ export class Sessions {
 
   #count(connection: Connection, code: number): void {
     const { counts } = this.options;
-    countOne(counts.closes, code);
+    countOne(counts.closes, closeLabel(code));
     // The platform closes by itself, with 1006, where a publish finds no room for a client that is behind.
     const isSlow = code === CloseCode.slowConsumer || (code === 1006 && connection.backpressureSince > 0);
     if (isSlow) counts.backpressureCloses++;

@@ -24,7 +24,9 @@ describe("as shipped", () => {
   afterAll(() => service.stop());
 
   const classes: { request: [string, object]; perMinute: number; burst: number }[] = [
-    { request: ["unsubscribe", { topics: ["typing"] }], perMinute: 120, burst: 60 },
+    { request: ["call.hangup", { call_id: callId }], perMinute: 120, burst: 60 },
+    { request: ["unsubscribe", { topics: ["typing"] }], perMinute: 300, burst: 150 },
+    { request: ["mark.read", { conversation_id: "c1", up_to_seq: 1 }], perMinute: 600, burst: 300 },
     { request: ["call.ice", { call_id: callId, candidates: null }], perMinute: 300, burst: 150 },
     { request: ["typing.stop", { conversation_id: "c1" }], perMinute: 60, burst: 30 },
     { request: ["presence.update", { status: "online" }], perMinute: 12, burst: 4 },
@@ -63,7 +65,7 @@ describe("messages", () => {
   });
   afterAll(() => service.stop());
   const connect = (user_id: string) => Client.connect(service.url, { query: { user_id } });
-  const request: [string, object] = ["unsubscribe", { topics: ["typing"] }];
+  const request: [string, object] = ["call.hangup", { call_id: callId }];
 
   test("[LIM] retry_after_ms is honest: what waits so long passes, and the connection stays", async () => {
     const client = await connect(fresh());
@@ -140,13 +142,13 @@ describe("before authentication", () => {
     try {
       const client = await Client.open(service.url);
       await client.next("connected");
-      const replies = await burst(client, 5, ["unsubscribe", { topics: ["typing"] }]);
+      const replies = await burst(client, 5, ["call.hangup", { call_id: callId }]);
       expect(replies.map(({ payload }) => payload.code)).toEqual([
         ...Array.from({ length: 3 }, () => "not_authenticated"),
         ...Array.from({ length: 2 }, () => "rate_limited"),
       ]);
       const goingOn = async () => {
-        for (;;) await client.request("unsubscribe", { topics: ["typing"] });
+        for (;;) await client.request("call.hangup", { call_id: callId });
       };
       await goingOn().catch(() => {});
       expect((await client.closed).code).toBe(4103);

@@ -162,11 +162,19 @@ describe("what it says", () => {
 
     await anna!.close(1000);
     await ben!.close(4999);
-    await reach('ws_closes_total{code="4999"}', 1);
+    await reach('ws_closes_total{code="other"}', 1);
     await eventually(
       metricsText,
       (text) => valueIn(text, 'ws_closes_total{code="1000"}') > was('ws_closes_total{code="1000"}'),
     );
+  });
+
+  test("[END3] clients choose no labels: whatever codes they close with are one series", async () => {
+    const other = valueIn(await metricsText(), 'ws_closes_total{code="other"}');
+    for (let code = 3_000; code < 3_020; code++) await (await connect(fresh("closer"))).close(code);
+    await reach('ws_closes_total{code="other"}', other + 20);
+    const series = (await metricsText()).split("\n").filter((line) => line.startsWith("ws_closes_total{"));
+    expect(series.filter((line) => line.includes('code="3'))).toEqual([]);
   });
 
   test("[END3] [CON5] a connection that is nobody's yet is not counted among the authenticated", async () => {

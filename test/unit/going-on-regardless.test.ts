@@ -3,10 +3,13 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import * as v from "valibot";
 import { configSchema } from "../../src/config/schema.ts";
-import { createRateLimiter, emptyBuckets } from "../../src/router/rate-limiter.ts";
+import { createRateLimiter, emptyBuckets, limitClassOf } from "../../src/router/rate-limiter.ts";
 
 const start = Date.UTC(2026, 0, 2);
-const settings = () => v.parse(configSchema, {}).rate_limits;
+const settings = () => v.parse(configSchema, {});
+
+/** What one message of the type costs at least. */
+const oneOf = (type: string) => [{ limitClass: limitClassOf(type), tokens: 1 }];
 
 test.each([
   [20, 200],
@@ -19,10 +22,10 @@ test.each([
   for (let phaseMs = 0; phaseMs < 500; phaseMs += 20) {
     const connection = emptyBuckets();
     let abusiveAt: number | null = null;
-    while (limiter.take(connection, null, "history", start).allowed);
+    while (limiter.take(connection, null, oneOf("message.send"), start).allowed);
     for (let now = start + phaseMs; abusiveAt === null && now < start + 60_000; now += everyMs) {
       for (let index = 0; index < count; index++) {
-        const decision = limiter.take(connection, null, "history", now);
+        const decision = limiter.take(connection, null, oneOf("message.send"), now);
         if (!decision.allowed && decision.abusive) abusiveAt ??= now;
       }
       limiter.settle(connection, now + everyMs / 2);
@@ -42,7 +45,7 @@ test("[LIM] many requests that each come again exactly when told, or a little ea
     while (due.length > 0) {
       due.sort((one, other) => one - other);
       const now = due.shift()!;
-      const decision = limiter.take(connection, null, "message.send", now);
+      const decision = limiter.take(connection, null, oneOf("message.send"), now);
       if (decision.allowed) continue;
       expect(decision.abusive).toBe(false);
       due.push(now + Math.max(1, decision.retryAfterMs - earlyMs));
@@ -56,14 +59,14 @@ test("[LIM] requests that each wait as told are not abuse when the network bring
       const limiter = createRateLimiter(settings());
       const connection = emptyBuckets();
       const latencyMs = () => latencies.next().value;
-      while (limiter.take(connection, null, "message.send", start).allowed);
+      while (limiter.take(connection, null, oneOf("message.send"), start).allowed);
       const sentAt = Array.from({ length: 30 }, (_, index) => start + index);
       let now = start;
       while (sentAt.length > 0) {
         sentAt.sort((one, other) => one - other);
         // Nothing overtakes on one connection.
         now = Math.max(now, sentAt.shift()! + latencyMs());
-        const decision = limiter.take(connection, null, "message.send", now);
+        const decision = limiter.take(connection, null, oneOf("message.send"), now);
         if (decision.allowed) continue;
         expect(decision.abusive).toBe(false);
         sentAt.push(now + latencyMs() + decision.retryAfterMs);
@@ -77,7 +80,7 @@ test("[LIM] a long wait that ends a little early is not abuse", () => {
     const limiter = createRateLimiter(settings());
     const connection = emptyBuckets();
     for (let now = start; now < start + 600_000; ) {
-      const decision = limiter.take(connection, null, type, now);
+      const decision = limiter.take(connection, null, oneOf(type), now);
       if (!decision.allowed) expect(decision.abusive).toBe(false);
       now += decision.allowed ? 1 : Math.max(1, decision.retryAfterMs - 2);
     }
@@ -89,10 +92,10 @@ test("[LIM] who waits as told for one class and goes on with the others is not a
   const connection = emptyBuckets();
   let sendAt = start;
   for (let now = start; now < start + 120_000; now++) {
-    if (now % 200 === 0) expect(limiter.take(connection, null, "ping", now).allowed).toBe(true);
-    if (now % 1_000 === 0) expect(limiter.take(connection, null, "typing.start", now).allowed).toBe(true);
+    if (now % 200 === 0) expect(limiter.take(connection, null, oneOf("ping"), now).allowed).toBe(true);
+    if (now % 1_000 === 0) expect(limiter.take(connection, null, oneOf("typing.start"), now).allowed).toBe(true);
     if (now < sendAt) continue;
-    const decision = limiter.take(connection, null, "message.send", now);
+    const decision = limiter.take(connection, null, oneOf("message.send"), now);
     if (decision.allowed) continue;
     expect(decision.abusive).toBe(false);
     sendAt = now + decision.retryAfterMs;
@@ -109,11 +112,11 @@ test("[LIM] holding back takes off as long as it lasted, and no more", () => {
     let abusive = 0;
     const goOn = (from: number) => {
       for (let now = from; now < from + 8_000; now += 20) {
-        const decision = limiter.take(connection, null, "ack", now);
+        const decision = limiter.take(connection, null, oneOf("message.send"), now);
         if (!decision.allowed && decision.abusive) abusive++;
       }
     };
-    while (limiter.take(connection, null, "ack", start).allowed);
+    while (limiter.take(connection, null, oneOf("message.send"), start).allowed);
     goOn(start);
     expect(abusive).toBe(0);
     limiter.settle(connection, start + 8_000 + heldBackMs / 2);

@@ -9,22 +9,27 @@ import { afterTake, waitMs } from "../../src/router/token-bucket.ts";
 import { addressBlock, createAddressLimiter } from "../../src/websocket/address-limiter.ts";
 
 const start = Date.UTC(2026, 0, 2);
-const settings = (overrides: Record<string, unknown> = {}) =>
-  v.parse(configSchema, { rate_limits: overrides }).rate_limits;
+const settings = (overrides: Record<string, unknown> = {}) => v.parse(configSchema, { rate_limits: overrides });
+const limitsOf = (overrides: Record<string, unknown>) => settings(overrides).rate_limits;
+
+/** What one message of the type costs at least. */
+const oneOf = (type: string) => [{ limitClass: limitClassOf(type), tokens: 1 }];
 
 /** How many messages of the type one connection gets through at one moment. */
 function burstOf(type: string, overrides: Record<string, unknown> = {}): number {
   const limiter = createRateLimiter(settings(overrides));
   const connection = emptyBuckets();
   let count = 0;
-  while (count < 10_000 && limiter.take(connection, null, type, start).allowed) count++;
+  while (count < 10_000 && limiter.take(connection, null, oneOf(type), start).allowed) count++;
   return count;
 }
 
 describe("messages", () => {
   test("[LIM] each class has its own burst and the documented default", () => {
     expect(burstOf("message.send")).toBe(60);
-    expect(burstOf("subscribe")).toBe(60);
+    expect(burstOf("subscribe")).toBe(150);
+    expect(burstOf("mark.read")).toBe(300);
+    expect(burstOf("event.send")).toBe(60);
     expect(burstOf("call.ice")).toBe(150);
     expect(burstOf("typing.start")).toBe(30);
     expect(burstOf("presence.update")).toBe(4);
@@ -35,7 +40,10 @@ describe("messages", () => {
   test("[LIM] every message type belongs to a class, and unknown ones to the default", () => {
     const special: string[] = clientMessageTypes.filter((it) => limitClassOf(it) !== "default");
     expect(special.toSorted()).toEqual(
-      ["authenticate", "call.ice", "ping", "presence.update", "publish", "typing.start", "typing.stop"].toSorted(),
+      [
+        ...["ack", "authenticate", "call.ice", "history", "mark.delivered", "mark.read", "ping", "presence.query"],
+        ...["presence.update", "publish", "subscribe", "typing.start", "typing.stop", "unsubscribe"],
+      ].toSorted(),
     );
     expect(limitClassOf("no.such.type")).toBe("default");
     expect(limitClassOf("constructor")).toBe("default");
@@ -44,36 +52,45 @@ describe("messages", () => {
   test("[LIM] a refusal tells when the next message is allowed, to the millisecond", () => {
     const limiter = createRateLimiter(settings({ default: { per_minute: 120, burst: 1 } }));
     const connection = emptyBuckets();
-    expect(limiter.take(connection, null, "ack", start)).toEqual({ allowed: true });
-    expect(limiter.take(connection, null, "ack", start)).toEqual({ allowed: false, retryAfterMs: 500, abusive: false });
-    expect(limiter.take(connection, null, "ack", start + 499)).toMatchObject({ allowed: false, retryAfterMs: 1 });
-    expect(limiter.take(connection, null, "ack", start + 500)).toEqual({ allowed: true });
+    expect(limiter.take(connection, null, oneOf("message.send"), start)).toEqual({ allowed: true });
+    expect(limiter.take(connection, null, oneOf("message.send"), start)).toEqual({
+      allowed: false,
+      retryAfterMs: 500,
+      abusive: false,
+    });
+    expect(limiter.take(connection, null, oneOf("message.send"), start + 499)).toMatchObject({
+      allowed: false,
+      retryAfterMs: 1,
+    });
+    expect(limiter.take(connection, null, oneOf("message.send"), start + 500)).toEqual({ allowed: true });
   });
 
   test("[LIM] a class that is used up leaves the others alone", () => {
     const limiter = createRateLimiter(settings({ typing: { per_minute: 1, burst: 1 } }));
     const connection = emptyBuckets();
-    expect(limiter.take(connection, null, "typing.start", start).allowed).toBe(true);
-    expect(limiter.take(connection, null, "typing.stop", start).allowed).toBe(false);
-    expect(limiter.take(connection, null, "message.send", start).allowed).toBe(true);
+    expect(limiter.take(connection, null, oneOf("typing.start"), start).allowed).toBe(true);
+    expect(limiter.take(connection, null, oneOf("typing.stop"), start).allowed).toBe(false);
+    expect(limiter.take(connection, null, oneOf("message.send"), start).allowed).toBe(true);
   });
 
   test("[LIM] a user's connections share one bucket, and a refusal takes from neither", () => {
     const limiter = createRateLimiter(settings({ default: { per_minute: 60, burst: 3 } }));
     const [phone, laptop] = [emptyBuckets(), emptyBuckets()];
     for (let index = 0; index < 3; index++) {
-      expect(limiter.take(phone, limiter.ofUser("u1"), "ack", start).allowed).toBe(true);
+      expect(limiter.take(phone, limiter.ofUser("u1"), oneOf("message.send"), start).allowed).toBe(true);
     }
-    expect(limiter.take(laptop, limiter.ofUser("u1"), "ack", start)).toMatchObject({ retryAfterMs: 1_000 });
+    expect(limiter.take(laptop, limiter.ofUser("u1"), oneOf("message.send"), start)).toMatchObject({
+      retryAfterMs: 1_000,
+    });
     expect(laptop.fullAt).toBeNull();
-    expect(limiter.take(emptyBuckets(), limiter.ofUser("u2"), "ack", start).allowed).toBe(true);
+    expect(limiter.take(emptyBuckets(), limiter.ofUser("u2"), oneOf("message.send"), start).allowed).toBe(true);
   });
 
   test("[LIM] [AUTH3] refreshing and pinging are counted for each connection alone", () => {
     const limiter = createRateLimiter(settings());
     for (let device = 0; device < 10; device++) {
       for (let index = 0; index < 5; index++) {
-        expect(limiter.take(emptyBuckets(), limiter.ofUser("u1"), "authenticate", start).allowed).toBe(true);
+        expect(limiter.take(emptyBuckets(), limiter.ofUser("u1"), oneOf("authenticate"), start).allowed).toBe(true);
       }
     }
     expect(limiter.ofUser("u1").fullAt).toBeNull();
@@ -85,7 +102,7 @@ describe("messages", () => {
     let firstRefusal: number | null = null;
     let abusiveAt: number | null = null;
     for (let now = start; abusiveAt === null && now < start + 60_000; now += 20) {
-      const decision = limiter.take(connection, null, "message.send", now);
+      const decision = limiter.take(connection, null, oneOf("message.send"), now);
       if (decision.allowed) continue;
       firstRefusal ??= now;
       if (decision.abusive) abusiveAt = now;
@@ -99,7 +116,7 @@ describe("messages", () => {
     const connection = emptyBuckets();
     let now = start;
     while (now < start + 120_000) {
-      const decision = limiter.take(connection, null, "message.send", now);
+      const decision = limiter.take(connection, null, oneOf("message.send"), now);
       if (decision.allowed) continue;
       expect(decision.abusive).toBe(false);
       now += decision.retryAfterMs;
@@ -113,7 +130,7 @@ describe("messages", () => {
     while (now < start + 120_000) {
       let waitMs = 20;
       for (let index = 0; index < 5; index++, now += 5) {
-        const decision = limiter.take(connection, null, "message.send", now);
+        const decision = limiter.take(connection, null, oneOf("message.send"), now);
         if (decision.allowed) continue;
         expect(decision.abusive).toBe(false);
         waitMs = decision.retryAfterMs;
@@ -125,20 +142,20 @@ describe("messages", () => {
   test("[LIM] a silence starts the window anew", () => {
     const limiter = createRateLimiter(settings({ default: { per_minute: 1, burst: 1 } }));
     const connection = emptyBuckets();
-    limiter.take(connection, null, "ack", start);
-    expect(limiter.take(connection, null, "ack", start + 1)).toMatchObject({ abusive: false });
-    expect(limiter.take(connection, null, "ack", start + 9_000)).toMatchObject({ abusive: false });
-    expect(limiter.take(connection, null, "ack", start + 50_000)).toMatchObject({ abusive: false });
-    expect(limiter.take(connection, null, "ack", start + 59_999)).toMatchObject({ abusive: false });
+    limiter.take(connection, null, oneOf("message.send"), start);
+    expect(limiter.take(connection, null, oneOf("message.send"), start + 1)).toMatchObject({ abusive: false });
+    expect(limiter.take(connection, null, oneOf("message.send"), start + 9_000)).toMatchObject({ abusive: false });
+    expect(limiter.take(connection, null, oneOf("message.send"), start + 50_000)).toMatchObject({ abusive: false });
+    expect(limiter.take(connection, null, oneOf("message.send"), start + 59_999)).toMatchObject({ abusive: false });
   });
 
   test("[LIM] switched off, nothing is refused and nothing is kept", () => {
     expect(burstOf("authenticate", { enabled: false })).toBe(10_000);
     const limiter = createRateLimiter(settings({ enabled: false }));
     const connection = emptyBuckets();
-    limiter.take(connection, null, "ack", start);
+    limiter.take(connection, null, oneOf("message.send"), start);
     expect(connection).toEqual({ fullAt: null, refusals: null });
-    const addresses = createAddressLimiter(settings({ enabled: false }));
+    const addresses = createAddressLimiter(limitsOf({ enabled: false }));
     for (let index = 0; index < 1_000; index++) {
       expect(addresses.connect("192.0.2.1", start).allowed).toBe(true);
       addresses.noteFailure("192.0.2.1", start);
@@ -151,7 +168,8 @@ describe("messages", () => {
     const limiter = createRateLimiter(settings({ default: { per_minute: 60, burst: 2 } }));
     const connection = emptyBuckets();
     expect(connection.fullAt).toBeNull();
-    for (let index = 0; index < 3; index++) limiter.take(connection, limiter.ofUser("u1"), "ack", start);
+    for (let index = 0; index < 3; index++)
+      limiter.take(connection, limiter.ofUser("u1"), oneOf("message.send"), start);
     limiter.sweep(start + 1_999);
     expect(limiter.users()).toBe(1);
     expect(limiter.settle(connection, start + 1_999)).toBe(false);
@@ -164,34 +182,39 @@ describe("messages", () => {
   test("[LIM] a clock that is set back locks nobody out", () => {
     const limiter = createRateLimiter(settings());
     const connection = emptyBuckets();
-    while (limiter.take(connection, null, "ack", start).allowed);
-    expect(limiter.take(connection, null, "ack", start - 3_600_000).allowed).toBe(true);
+    while (limiter.take(connection, null, oneOf("message.send"), start).allowed);
+    expect(limiter.take(connection, null, oneOf("message.send"), start - 3_600_000).allowed).toBe(true);
   });
 
   test("[LIM] the bucket as one number does what a counted bucket does", () => {
     const rates = fc.record({ intervalMs: fc.integer({ min: 1, max: 5_000 }), burst: fc.integer({ min: 1, max: 50 }) });
     fc.assert(
-      fc.property(rates, fc.array(fc.nat(6_000), { maxLength: 200 }), (rate, gaps) => {
-        let [fullAt, now] = [0, start];
-        // In milliseconds of refill, so that the model counts whole numbers.
-        let level = rate.burst * rate.intervalMs;
-        for (const gap of gaps) {
-          now += gap;
-          level = Math.min(level + gap, rate.burst * rate.intervalMs);
-          const waiting = waitMs(rate, { fullAt, now });
-          expect(waiting).toBe(Math.max(0, rate.intervalMs - level));
-          if (waiting > 0) continue;
-          level -= rate.intervalMs;
-          fullAt = afterTake(rate, { fullAt, now });
-        }
-      }),
+      fc.property(
+        rates,
+        fc.array(fc.tuple(fc.nat(6_000), fc.integer({ min: 1, max: 60 })), { maxLength: 200 }),
+        (rate, draws) => {
+          let [fullAt, now] = [0, start];
+          // In milliseconds of refill, so that the model counts whole numbers.
+          let level = rate.burst * rate.intervalMs;
+          for (const [gap, tokens] of draws) {
+            now += gap;
+            level = Math.min(level + gap, rate.burst * rate.intervalMs);
+            const waiting = waitMs(rate, { fullAt, now, tokens });
+            const taken = Math.min(tokens, rate.burst) * rate.intervalMs;
+            expect(waiting).toBe(Math.max(0, taken - level));
+            if (waiting > 0) continue;
+            level -= taken;
+            fullAt = afterTake(rate, { fullAt, now, tokens });
+          }
+        },
+      ),
     );
   });
 });
 
 describe("addresses", () => {
   test("[LIM] connection attempts of one address are limited by the second", () => {
-    const limiter = createAddressLimiter(settings({ connections_per_second_per_ip: 3 }));
+    const limiter = createAddressLimiter(limitsOf({ connections_per_second_per_ip: 3 }));
     for (let index = 0; index < 3; index++) expect(limiter.connect("192.0.2.1", start).allowed).toBe(true);
     expect(limiter.connect("192.0.2.1", start)).toEqual({ allowed: false, retryAfterMs: 334 });
     expect(limiter.connect("::ffff:192.0.2.1", start).allowed).toBe(false);
@@ -200,7 +223,7 @@ describe("addresses", () => {
   });
 
   test("[LIM] failed authentications of one address are limited by the minute; successful ones are free", () => {
-    const limiter = createAddressLimiter(settings({ failed_authentications_per_minute_per_ip: 2 }));
+    const limiter = createAddressLimiter(limitsOf({ failed_authentications_per_minute_per_ip: 2 }));
     for (let index = 0; index < 100; index++) {
       expect(limiter.mayAuthenticate("192.0.2.1", start).allowed).toBe(true);
     }
@@ -237,7 +260,7 @@ describe("addresses", () => {
   });
 
   test("[LIM] memory is bounded: the address heard of longest ago goes first, a busy offender stays", () => {
-    const limiter = createAddressLimiter(settings({ failed_authentications_per_minute_per_ip: 1 }), {
+    const limiter = createAddressLimiter(limitsOf({ failed_authentications_per_minute_per_ip: 1 }), {
       addressesMax: 10,
     });
     for (let index = 0; index < 1_000; index++) {

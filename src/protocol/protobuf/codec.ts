@@ -19,6 +19,7 @@ import type { OutgoingMessage } from "../envelope.ts";
 import { ProtocolError } from "../errors.ts";
 import { limits } from "../limits.ts";
 import { fromPlain, toPlain } from "./plain.ts";
+import { hasMoreValues, textsOfFrame } from "./wire.ts";
 import {
   type ClientFrame,
   ClientFrameSchema,
@@ -53,6 +54,9 @@ export const protobufCodec: Codec = {
     if (typeof frame === "string") {
       throw new ProtocolError("invalid_message", "This connection speaks protobuf in binary frames.");
     }
+    if (hasMoreValues(frame, limits.jsonValues)) {
+      throw new ProtocolError("invalid_message", `A message may have at most ${limits.jsonValues} values.`);
+    }
     let envelope: Envelope;
     try {
       envelope = envelopeOf(ClientFrameSchema, fromBinary(ClientFrameSchema, frame, readOptions));
@@ -63,6 +67,8 @@ export const protobufCodec: Codec = {
     checkJson(envelope, limits.jsonDepth);
     return envelope;
   },
+
+  glimpse: (frame) => (typeof frame === "string" ? {} : textsOfFrame(frame)),
 };
 
 /** The client's half of the format, for clients and tests; envelopes are those of the JSON form. */

@@ -1,0 +1,68 @@
+/** What a request costs: one token of its class, and more where it asks for more [LIM]. */
+import type { ClientMessageType, ClientPayload, Filters } from "../protocol/client.ts";
+import { type Charge, limitClassOf } from "./rate-limiter.ts";
+
+/** Messages that may be large; how much of them is sent is limited as well. */
+export const ofAnySize: ReadonlySet<string> = new Set(["message.send", "publish", "event.send"]);
+
+/** Topics that are looked up for one token: the 10,000 of a connection, in ten requests, leave room for much else. */
+const topicsPerToken = 200;
+/** Conversations whose members are looked up, each by a question of its own, for one token. */
+const conversationsPerToken = 10;
+const presenceUsersPerToken = 50;
+const historyEventsPerToken = 50;
+const receiptIdsPerToken = 100;
+const publishUsersPerToken = 10;
+/** Characters of an answer for one token more. */
+const answerPerToken = 256 * 1024;
+
+type Payloads = { [Type in ClientMessageType]: ClientPayload<Type> };
+
+/** Tokens that a valid request takes; with nothing out of the ordinary it is one. */
+export function tokensFor<Type extends ClientMessageType>(type: Type, payload: ClientPayload<Type>): number {
+  const payloads = { [type]: payload } as Partial<Payloads>;
+  switch (type) {
+    case "subscribe":
+    case "unsubscribe":
+      return scopeTokens((payloads.subscribe ?? payloads.unsubscribe)!);
+    case "history":
+      return Math.ceil(payloads.history!.limit / historyEventsPerToken);
+    case "presence.query":
+      return Math.ceil(payloads["presence.query"]!.user_ids.length / presenceUsersPerToken);
+    case "mark.delivered":
+    case "mark.read": {
+      const { message_ids } = (payloads["mark.delivered"] ?? payloads["mark.read"])!;
+      return Math.max(1, Math.ceil((message_ids?.length ?? 0) / receiptIdsPerToken));
+    }
+    case "publish":
+      return Math.max(1, Math.ceil((payloads.publish!.user_ids?.length ?? 0) / publishUsersPerToken));
+    default:
+      return 1;
+  }
+}
+
+/** One, and more for many topics: whole names are one each, short ones as many as the filters name. */
+function scopeTokens({ topics, filters = {} }: { topics: string[]; filters?: Filters | undefined }): number {
+  const conversations = countOf(filters.conversation_id, filters.conversation_ids);
+  const users = countOf(filters.user_id, filters.user_ids);
+  let count = 0;
+  let lookUps = 0;
+  for (const name of new Set(topics)) {
+    if (name === "conversation" || name === "typing") count += Math.max(1, conversations);
+    else if (name === "presence") {
+      count += Math.max(1, users);
+      lookUps = conversations;
+    } else count++;
+  }
+  return 1 + Math.floor(count / topicsPerToken) + Math.floor(lookUps / conversationsPerToken);
+}
+
+const countOf = (one: string | undefined, many: string[] | undefined) =>
+  (one === undefined ? 0 : 1) + (many?.length ?? 0);
+
+/** What an answer takes afterwards: only then it is known how much of the log was in it. */
+export function answerCharge(type: ClientMessageType, length: number): Charge | null {
+  const limitClass = limitClassOf(type);
+  const tokens = Math.floor(length / answerPerToken);
+  return limitClass === "reading" && tokens > 0 ? { limitClass, tokens } : null;
+}
