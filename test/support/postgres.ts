@@ -164,10 +164,10 @@ async function ready(stream: ReadableStream<Uint8Array>): Promise<void> {
 }
 
 /** Runs SQL in a database, as its owner would by hand. */
-export async function runSql(url: string, text: string): Promise<void> {
+export async function runSql(url: string, text: string): Promise<Record<string, unknown>[]> {
   const sql = postgres(url, { max: 1, onnotice: () => {} });
   try {
-    await sql.unsafe(text);
+    return [...(await sql.unsafe(text))];
   } finally {
     await sql.end();
   }

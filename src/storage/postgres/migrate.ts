@@ -8,6 +8,7 @@ import { contentKeys } from "./schema-keys.ts";
 import { logFunctions } from "./schema-log.ts";
 import { outbox } from "./schema-outbox.ts";
 import { readingFunctions } from "./schema-reading.ts";
+import { rights } from "./schema-rights.ts";
 import { receiptClaims, tables } from "./schema-tables.ts";
 import { writeProof } from "./schema-writes.ts";
 
@@ -21,6 +22,7 @@ export const steps: ((ws: string) => string)[] = [
   (ws) => contentKeys(ws),
   (ws) => installation(ws),
   (ws) => cursorAges(ws),
+  (ws) => rights(ws),
 ];
 
 /** The version that this build writes and reads. */
@@ -87,7 +89,9 @@ export async function migrate({ url, schema = defaultSchema, lockTimeoutMs }: Mi
       if (from > schemaVersion) throw new Error(versionRefusal(from, ws)!);
       if (from === schemaVersion) return { from, to: from };
       if (from === 0) {
-        await query(`CREATE SCHEMA IF NOT EXISTS ${ws}`);
+        // Somebody else may have made it, for a role that may not.
+        const [found] = await query(`SELECT to_regnamespace('${ws}') IS NOT NULL AS there`);
+        if (!found!.there) await query(`CREATE SCHEMA ${ws}`);
         await query(`CREATE TABLE ${ws}.schema_version (version integer NOT NULL);
           INSERT INTO ${ws}.schema_version VALUES (0)`);
       }

@@ -49,7 +49,7 @@ export interface Stage {
   postgres: PostgresServer;
   redis: RedisServer[];
   /** Runs SQL in the nodes' database, as the application would. */
-  sql(text: string): Promise<void>;
+  sql(text: string): Promise<unknown>;
   flushRedis(): Promise<void>;
   /** Resolves once every node can serve. */
   whole(): Promise<void>;

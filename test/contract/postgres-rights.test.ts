@@ -1,0 +1,89 @@
+/** Proves that what callers define never runs as the schema's owner, and that functions with its rights are granted by name. */
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { migrate, steps } from "../../src/storage/postgres/migrate.ts";
+import { type PostgresServer, runSql, startPostgres } from "../support/postgres.ts";
+
+setDefaultTimeout(30_000);
+let server: PostgresServer;
+const roles = ["ws_owner", "ws_service", "shop", "stranger"].map((name) => `${name}_${process.pid}`);
+const [owner, service, shop, stranger] = roles as [string, string, string, string];
+beforeAll(async () => {
+  server = await startPostgres();
+  await server.run(roles.map((role) => `CREATE ROLE ${role} LOGIN`).join("; "));
+});
+afterAll(() => server?.stop());
+
+/** A database in which the schema `ws` has been made for the owner, who may not make schemas there. */
+async function openDatabase() {
+  const url = await server.newDatabase();
+  const name = new URL(url).pathname.slice(1);
+  await runSql(
+    url,
+    `REVOKE ALL ON DATABASE ${name} FROM PUBLIC; GRANT CONNECT, TEMPORARY ON DATABASE ${name} TO PUBLIC`,
+  );
+  await runSql(url, `CREATE SCHEMA ws AUTHORIZATION ${owner}`);
+  const as = (role: string) => Object.assign(new URL(url), { username: role }).href;
+  const run = (role: string, text: string) => runSql(as(role), text);
+  return { as, run };
+}
+
+test("[PUB3] what a caller defines never runs as the schema's owner, in a schema of before, too", async () => {
+  const { as, run } = await openDatabase();
+  // As the first release has made it, with an application that publishes.
+  const first = `CREATE TABLE ws.schema_version (version integer NOT NULL); INSERT INTO ws.schema_version VALUES (4);
+    ${steps
+      .slice(0, 4)
+      .map((step) => step("ws"))
+      .join("\n")}`;
+  await run(
+    owner,
+    `${first}; GRANT USAGE ON SCHEMA ws TO ${shop}; INSERT INTO ws.members VALUES ('private', 'anna');
+    CREATE TABLE ws.loot (who text); GRANT INSERT ON ws.loot TO ${stranger}; GRANT USAGE ON SCHEMA ws TO ${stranger}`,
+  );
+  const attack = (use: string) => `
+    CREATE TYPE pg_temp.e AS ENUM ('x');
+    CREATE FUNCTION pg_temp.evil(pg_temp.e) RETURNS json LANGUAGE plpgsql AS $$
+      BEGIN INSERT INTO ws.loot VALUES (current_user); RETURN '"x"'::json; END $$;
+    CREATE FUNCTION pg_temp.evil_text(pg_temp.e) RETURNS text LANGUAGE plpgsql AS $$
+      BEGIN INSERT INTO ws.loot VALUES (current_user); RETURN 'x'; END $$;
+    CREATE CAST (pg_temp.e AS json) WITH FUNCTION pg_temp.evil(pg_temp.e);
+    CREATE CAST (pg_temp.e AS text) WITH FUNCTION pg_temp.evil_text(pg_temp.e) AS ASSIGNMENT;
+    CREATE TEMP TABLE t (conversation_id pg_temp.e, user_id text);
+    CREATE TRIGGER m AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION ws.${use}();
+    INSERT INTO t VALUES ('x', 'b')`;
+  const uses = ["notify_membership_changed", "notify_user_changed", "remember_conversation"];
+  const before = await run(stranger, attack(uses[0]!)).then(() => run(owner, "SELECT DISTINCT who FROM ws.loot"));
+  expect(before).toEqual([{ who: owner }]);
+  await run(owner, "DELETE FROM ws.loot");
+
+  await migrate({ url: as(owner), lockTimeoutMs: 10_000 });
+  for (const use of uses) await run(stranger, attack(use)).catch(() => {});
+  const after = await run(owner, "SELECT DISTINCT who FROM ws.loot");
+  expect(after).toEqual([{ who: stranger }]);
+  // Who could publish goes on doing so; who comes later is granted it by name.
+  await run(shop, "SELECT ws.publish('user:anna', 'profile.changed', '{}')");
+  await run(owner, `GRANT USAGE ON SCHEMA ws TO ${service}`);
+  await expect(run(service, "SELECT ws.publish('user:anna', 'profile.changed', '{}')")).rejects.toThrow(
+    "permission denied for function publish",
+  );
+});
+
+test("[PUB2] [PUB3] every function looks things up in the engine's own schema, and none that has its owner's rights is everybody's", async () => {
+  const { as, run } = await openDatabase();
+  await migrate({ url: as(owner), lockTimeoutMs: 10_000 });
+  const functions = await run(
+    owner,
+    `SELECT p.proname AS name, p.prosecdef AS definer, has_function_privilege('${stranger}', p.oid, 'EXECUTE') AS anybody,
+       coalesce(p.proconfig @> '{"search_path=pg_catalog, pg_temp"}', false) AS bounded
+     FROM pg_proc AS p WHERE p.pronamespace = 'ws'::regnamespace ORDER BY p.proname`,
+  );
+  expect(functions.filter(({ bounded }) => !bounded)).toEqual([]);
+  const definers = functions.filter(({ definer }) => definer);
+  expect(definers.filter(({ anybody }) => anybody)).toEqual([]);
+  expect(definers.map(({ name }) => name)).toEqual([
+    "publish",
+    "publish_to_conversation",
+    "publish_to_users",
+    "remember_conversation",
+  ]);
+});
