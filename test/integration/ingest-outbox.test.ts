@@ -223,10 +223,11 @@ test("[PUB2] [PUB1] wrong arguments are SQL errors of the application's own stat
   }
 });
 
-test("[PUB2] a role that may use the schema may publish, and may neither read nor write the table", async () => {
+test("[PUB2] a role that was granted the functions may publish, and may neither read nor write the table", async () => {
   const { topic, clients } = await pair();
   const role = `application_${Math.random().toString(36).slice(2)}`;
   await sql.unsafe(`CREATE ROLE ${role}; GRANT USAGE ON SCHEMA ws TO ${role}`);
+  await sql.unsafe(`GRANT EXECUTE ON FUNCTION ws.publish TO ${role}`);
   try {
     await sql.begin(async (transaction) => {
       await transaction.unsafe(`SET LOCAL ROLE ${role}`);
