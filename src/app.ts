@@ -31,6 +31,7 @@ import type { Logger } from "./telemetry/logger.ts";
 import { createAddressLimiter } from "./websocket/address-limiter.ts";
 import { createAdministration } from "./websocket/administration.ts";
 import type { Connection } from "./websocket/connection.ts";
+import { Credentials } from "./websocket/credentials.ts";
 import { followDirectory } from "./websocket/directory-news.ts";
 import { Draining } from "./websocket/draining.ts";
 import { figuresOf } from "./websocket/figures.ts";
@@ -199,10 +200,10 @@ export async function startApp(options: AppOptions): Promise<App> {
   });
   const addresses = createAddressLimiter(config.rate_limits);
   const limiter = createRateLimiter(config);
+  const credentials = new Credentials({ config, authenticator, directory, addresses, ...ground });
   const upgrades = new Upgrades({
     config,
-    authenticator,
-    directory,
+    credentials,
     addresses,
     codecs,
     connections: () => hub.size,
@@ -213,13 +214,12 @@ export async function startApp(options: AppOptions): Promise<App> {
     config,
     hub,
     bus: cluster.bus,
-    upgrades,
-    authenticator,
-    addresses,
+    credentials,
     presence,
     typing,
     calls,
     subscriptions,
+    membership,
     cursors: storage.cursors,
     counts,
     ...ground,

@@ -16,6 +16,8 @@ export interface Identity {
   topics: string[];
   /** Milliseconds since the epoch; null where nothing expires (trusted mode), never for a token. */
   expiresAt: number | null;
+  /** When the token's life began (ms since the epoch); null where it does not say. */
+  issuedAt: number | null;
 }
 
 /** Why a token was refused [AUTH1]. Carries nothing of the token, so that it may be logged. */
@@ -53,6 +55,7 @@ const claims = v.object({
   roles: v.optional(v.array(v.string()), []),
   device_id: v.optional(identifier),
   topics: v.optional(v.array(v.pipe(v.string(), v.minLength(1), v.maxLength(300))), []),
+  iat: v.optional(v.number()),
 });
 
 /**
@@ -66,12 +69,26 @@ export function identityOf(payload: unknown): Identity {
     const claim = v.getDotPath(result.issues[0])?.split(".")[0] ?? "payload";
     throw new AuthenticationError("token_invalid", `The token's claim ${claim} is missing or malformed.`);
   }
-  const { sub, exp, roles: names, device_id, topics } = result.output;
+  const { sub, exp, iat, roles: names, device_id, topics } = result.output;
   return {
     userId: sub,
     roles: knownRoles(names),
     deviceId: device_id ?? null,
     topics,
     expiresAt: Math.floor(exp * 1_000),
+    issuedAt: iat === undefined ? null : Math.floor(iat * 1_000),
   };
+}
+
+/**
+ * When to say that a token will expire: `warningMs` before, but not before a third of its life is left, so that a client
+ * of short tokens is not told at once, and again of the next [AUTH3]. Without `iat` its life began as it was first seen.
+ */
+export function expiryWarningAt(
+  { expiresAt, issuedAt }: Pick<Identity, "expiresAt" | "issuedAt">,
+  { now, warningMs }: { now: number; warningMs: number },
+): number | null {
+  if (expiresAt === null) return null;
+  const lifeMs = Math.max(0, expiresAt - (issuedAt ?? now));
+  return expiresAt - Math.min(warningMs, lifeMs / 3);
 }

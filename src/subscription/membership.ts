@@ -43,6 +43,16 @@ export class Membership {
     }
   }
 
+  /** A connection's rights were decided anew: it leaves what they do not allow any more, what is under way too [AUTH3]. */
+  async recheck(subscriber: Subscriber): Promise<void> {
+    const { access, subscriptions } = this.options;
+    subscriptions.noteLoss(subscriber.userId);
+    const topics = subscriber.topics().flatMap((name) => parseTopic(name) ?? []);
+    const allowed = new Set(await access.allowed(subscriber, topics, { unasked: true }));
+    const lost = topics.filter((topic) => !allowed.has(topic)).map(({ name }) => name);
+    subscriptions.revoke(subscriber, lost);
+  }
+
   async #added(conversationId: string, userId: string): Promise<void> {
     const { directory, subscriptions, subscribersOf } = this.options;
     const newcomers = [...subscribersOf(userId)];

@@ -8,8 +8,8 @@ export type Admission = { allowed: true } | { allowed: false; retryAfterMs: numb
 export interface AddressLimiter {
   /** Takes one connection attempt of the address. */
   connect(address: string, now: number): Admission;
-  /** Whether the address may try to authenticate; takes nothing. */
-  mayAuthenticate(address: string, now: number): Admission;
+  /** Whether the address may fail to authenticate once more; takes nothing. */
+  mayFail(address: string, now: number): Admission;
   /** Takes one failed authentication of the address. */
   noteFailure(address: string, now: number): void;
   /** Forgets addresses that are owed nothing. */
@@ -60,7 +60,7 @@ export function createAddressLimiter(
       return admission;
     },
 
-    mayAuthenticate(address, now) {
+    mayFail(address, now) {
       if (!config.enabled) return allowed;
       const fullAt = entries.get(addressBlock(address))?.failuresFullAt ?? 0;
       return admissionOf(failures, { fullAt, now });

@@ -20,6 +20,8 @@ export interface Session {
   grants: readonly string[];
   /** Milliseconds since the epoch; null: does not expire. */
   expiresAt: number | null;
+  /** When its end is told of; null: never. */
+  expiryWarningAt: number | null;
 }
 
 export interface ConnectionOptions {
@@ -63,7 +65,8 @@ export class Connection implements RoutedConnection {
   roles = nothing;
   grants = nothing;
   expiresAt: number | null = null;
-  expiryWarned = false;
+  /** When the end of its token is told of; null: never, or it has been. */
+  expiryWarningAt: number | null = null;
   follows: Follows | null = null;
   fullAt: RoutedConnection["fullAt"] = null;
   refusals: RoutedConnection["refusals"] = null;
@@ -120,8 +123,9 @@ export class Connection implements RoutedConnection {
     this.roles = session.roles.length === 0 ? nothing : session.roles;
     this.grants = session.grants.length === 0 ? nothing : session.grants;
     this.session = null;
+    // Once for each token: a client that refreshes with the one it has is not told of it again [AUTH3].
+    if (this.expiresAt !== session.expiresAt) this.expiryWarningAt = session.expiryWarningAt;
     this.expiresAt = session.expiresAt;
-    this.expiryWarned = false;
   }
 
   /** Hands frames to `handle` one at a time, in order; reading pauses while too many wait [ENV7]. */

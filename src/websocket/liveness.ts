@@ -115,10 +115,10 @@ export class Liveness {
   }
 
   #checkExpiry(connection: Connection, expiresAt: number, now: number): void {
-    const { expiry_warning: warningMs, expiry_grace: graceMs } = this.options.config.auth;
-    if (now > expiresAt + graceMs) return connection.close(CloseCode.tokenExpired, "token expired");
-    if (connection.expiryWarned || now < expiresAt - warningMs) return;
-    connection.expiryWarned = true;
+    if (now > expiresAt + this.options.config.auth.expiry_grace)
+      return connection.close(CloseCode.tokenExpired, "token expired");
+    if (connection.expiryWarningAt === null || now < connection.expiryWarningAt) return;
+    connection.expiryWarningAt = null;
     this.options.sessions.tell(connection, "auth.expiring", { expires_at: new Date(expiresAt).toISOString() });
   }
 }

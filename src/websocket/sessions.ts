@@ -1,5 +1,5 @@
 /** A connection's way from open to closed: authentication, what it is subscribed to by itself, and leaving without a trace. */
-import { AuthenticationError, type Authenticator } from "../auth/authenticator.ts";
+import { AuthenticationError } from "../auth/authenticator.ts";
 import type { CallService } from "../calls/service.ts";
 import type { Bus } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
@@ -14,25 +14,24 @@ import { protocolVersion } from "../protocol/limits.ts";
 import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
 import type { CursorStore, DeviceOfUser } from "../storage/ports.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
+import type { Membership } from "../subscription/membership.ts";
 import { everyoneTopic } from "../subscription/topic.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import type { AddressLimiter } from "./address-limiter.ts";
 import type { Connection, Session } from "./connection.ts";
+import { type Credentials, type TokenSession, TooManyFailures } from "./credentials.ts";
 import type { Hub } from "./hub.ts";
-import type { Upgrades } from "./upgrade.ts";
 
 export interface SessionsOptions {
   config: Config;
   hub: Hub;
   bus: Bus;
-  upgrades: Upgrades;
-  authenticator: Authenticator;
-  addresses: AddressLimiter;
+  credentials: Credentials;
   presence: PresenceTracker;
   typing: TypingTracker;
   calls: CallService;
   subscriptions: SubscriptionManager;
+  membership: Pick<Membership, "recheck">;
   cursors: CursorStore;
   counts: Counts;
   now: () => number;
@@ -97,7 +96,7 @@ export class Sessions {
         connection.close(CloseCode.identityChange, "another user");
         throw new ProtocolError("conflict", "This connection is another user's.");
       }
-      connection.assume(session);
+      await this.#refresh(connection, session);
       return this.#success(connection, acked);
     }
     connection.state = "authenticating";
@@ -192,7 +191,7 @@ export class Sessions {
   /** Whoever was disabled or blocked between its check and now was not among the connections that were closed [AUTH4]. */
   async #checkAgain(connection: Connection): Promise<void> {
     try {
-      await this.options.upgrades.checkUser(connection.userId);
+      await this.options.credentials.checkUser(connection);
     } catch (error) {
       if (error instanceof AuthenticationError) return connection.close(CloseCode.revoked, error.code);
       // Nobody asks again: it may come back and be checked anew.
@@ -212,31 +211,40 @@ export class Sessions {
     }
   }
 
+  /** A refresh is a change of rights: what the new token, or the directory, does not allow any more is left at once [AUTH3]. */
+  async #refresh(connection: Connection, session: Session): Promise<void> {
+    connection.assume(session);
+    try {
+      await this.options.membership.recheck(connection);
+    } catch (error) {
+      // It may be on what it has no right to any more, and nobody can tell: it comes back with its new token.
+      this.#giveUp(connection, error);
+    }
+  }
+
   async #verify(
     connection: Connection,
     { token, device_id }: { token: string; device_id: string | undefined },
-  ): Promise<(Session & { deviceId: string | null }) | { failure: AuthFailureCode }> {
-    const { addresses, authenticator, upgrades, now } = this.options;
-    const attempt = addresses.mayAuthenticate(connection.address, now());
-    if (!attempt.allowed)
-      throw new ProtocolError("rate_limited", "Too many failed authentications from this address.", attempt);
+  ): Promise<TokenSession | { failure: AuthFailureCode }> {
+    const { credentials } = this.options;
+    const { address, isAuthenticated } = connection;
     try {
-      const identity = await authenticator.verify(token);
-      const deviceId = identity.deviceId ?? device_id ?? null;
-      if (deviceId !== null && device_id !== undefined && device_id !== deviceId) {
+      const deviceId = device_id ?? null;
+      const session = await credentials.verify(token, { address, deviceId });
+      if (isAuthenticated && session.deviceId !== null && session.deviceId !== connection.deviceId) {
         throw new AuthenticationError("token_invalid", "The token is for another device.");
       }
-      if (connection.isAuthenticated && deviceId !== null && deviceId !== connection.deviceId) {
-        throw new AuthenticationError("token_invalid", "The token is for another device.");
-      }
-      await upgrades.checkUser(identity.userId);
-      const { userId, roles, topics, expiresAt } = identity;
-      return { userId, roles, grants: topics, expiresAt, deviceId };
+      await credentials.checkUser(session);
+      return session;
     } catch (error) {
+      if (error instanceof TooManyFailures) {
+        // Whoever is in stays in, and is told what is wrong with its token whatever others behind its address do.
+        if (isAuthenticated) return { failure: "token_invalid" };
+        throw new ProtocolError("rate_limited", error.message, error);
+      }
       if (!(error instanceof AuthenticationError)) throw error;
       if (error.unavailable)
         throw new ProtocolError("unavailable", "Tokens cannot be checked right now.", { retryAfterMs: 1_000 });
-      addresses.noteFailure(connection.address, now());
       return { failure: error.code };
     }
   }
@@ -254,12 +262,11 @@ export class Sessions {
     };
   }
 
+  /** Ends a connection that is nobody's; one that is somebody's lives on until its own token ends [AUTH1]. */
   #fail(connection: Connection, code: AuthFailureCode): Reply {
-    return {
-      type: "auth.failed",
-      payload: { code, retryable: authFailureTable[code].retryable },
-      after: () => connection.close(CloseCode.authenticationFailed, code),
-    };
+    const payload = { code, retryable: authFailureTable[code].retryable };
+    if (connection.isAuthenticated) return { type: "auth.failed", payload };
+    return { type: "auth.failed", payload, after: () => connection.close(CloseCode.authenticationFailed, code) };
   }
 
   #giveUp(connection: Connection, error: unknown): void {

@@ -1,30 +1,25 @@
 /** Who may come in: every check between the request and the upgrade, in the contract's order [CON1]. */
 import * as v from "valibot";
-import { AuthenticationError, type Authenticator, roles as knownRoles, type Role } from "../auth/authenticator.ts";
+import { AuthenticationError, roles as knownRoles, type Role } from "../auth/authenticator.ts";
 import type { Config } from "../config/schema.ts";
-import type { DirectoryView } from "../directory/directory.ts";
 import type { Since } from "../protocol/client.ts";
 import type { Codec } from "../protocol/codec.ts";
-import type { AuthFailureCode } from "../protocol/errors.ts";
 import { identifier } from "../protocol/fields.ts";
 import { subprotocols, type WireFormat } from "../protocol/limits.ts";
-import { StorageUnavailable, type UserState } from "../storage/ports.ts";
-import type { Logger } from "../telemetry/logger.ts";
-import { Outage } from "../telemetry/outage.ts";
+import { StorageUnavailable } from "../storage/ports.ts";
 import type { AddressLimiter } from "./address-limiter.ts";
-import { Connection, type Session } from "./connection.ts";
+import { Connection } from "./connection.ts";
+import { type Credentials, type TokenSession, TooManyFailures } from "./credentials.ts";
 
 export interface UpgradeOptions {
   config: Config;
-  authenticator: Authenticator;
-  directory: DirectoryView;
+  credentials: Credentials;
   addresses: AddressLimiter;
   codecs: Record<WireFormat, Codec>;
   connections: () => number;
   isDraining: () => boolean;
   now: () => number;
   newId: () => string;
-  logger: Pick<Logger, "info" | "warn" | "error">;
 }
 
 /** A plain HTTP answer instead of an upgrade. */
@@ -74,16 +69,8 @@ interface Query {
 
 export class Upgrades {
   #inProgress = 0;
-  readonly #outage: Outage;
 
-  constructor(private readonly options: UpgradeOptions) {
-    this.#outage = new Outage({
-      level: "error",
-      gone: "the directory cannot be asked",
-      back: "the directory answers again",
-      logger: options.logger,
-    });
-  }
+  constructor(private readonly options: UpgradeOptions) {}
 
   get inProgress(): number {
     return this.#inProgress;
@@ -119,30 +106,6 @@ export class Upgrades {
     } finally {
       clearTimeout(timer);
       this.#inProgress--;
-    }
-  }
-
-  /**
-   * Whom a verified or given identity may act as: known, enabled and not blocked.
-   * @throws AuthenticationError `user_unknown` or `user_disabled`
-   * @throws StorageUnavailable whatever the engine refuses it for
-   */
-  async checkUser(userId: string): Promise<void> {
-    const state = await this.#stateOf(userId);
-    if (state === "unknown") throw new AuthenticationError("user_unknown", "This user does not exist.");
-    if (state === "disabled") throw new AuthenticationError("user_disabled", "This user is disabled.");
-  }
-
-  async #stateOf(userId: string): Promise<UserState> {
-    try {
-      const state = await this.options.directory.admit(userId);
-      this.#outage.ended();
-      return state;
-    } catch (error) {
-      this.#outage.began(error);
-      if (error instanceof StorageUnavailable) throw error;
-      // A view of the application's own may fail in ways that are no fault of this service, nor of who asks.
-      throw new StorageUnavailable("The directory has refused.", { cause: error });
     }
   }
 
@@ -197,44 +160,32 @@ export class Upgrades {
     return { connection, subprotocol };
   }
 
-  async #trust({ userId, roles, deviceId }: Query): Promise<Session & { deviceId: string | null }> {
+  async #trust({ userId, roles, deviceId }: Query): Promise<TokenSession> {
     if (userId === null) throw new Refusal(401, "not_authenticated", "user_id is missing.", { field: "user_id" });
-    await this.#refuseUnlessKnown(userId);
-    return { userId, roles, grants: [], expiresAt: null, deviceId };
+    await this.#refuseUnlessKnown({ userId, roles });
+    return { userId, roles, grants: [], expiresAt: null, expiryWarningAt: null, deviceId };
   }
 
-  async #verify(
-    token: string | null,
-    query: Query,
-    address: string,
-  ): Promise<(Session & { deviceId: string | null }) | null> {
+  async #verify(token: string | null, { deviceId }: Query, address: string): Promise<TokenSession | null> {
     if (token === null) return null;
-    const { authenticator, addresses, now } = this.options;
-    const attempt = addresses.mayAuthenticate(address, now());
-    if (!attempt.allowed)
-      throw new Refusal(429, "rate_limited", "Too many failed authentications from this address.", attempt);
     try {
-      const { userId, roles, topics, deviceId, expiresAt } = await authenticator.verify(token);
-      if (deviceId !== null && query.deviceId !== null && deviceId !== query.deviceId) {
-        throw new AuthenticationError("token_invalid", "The token is for another device.");
-      }
-      await this.#refuseUnlessKnown(userId);
-      return { userId, roles, grants: topics, expiresAt, deviceId: deviceId ?? query.deviceId };
+      const session = await this.options.credentials.verify(token, { address, deviceId });
+      await this.#refuseUnlessKnown(session);
+      return session;
     } catch (error) {
+      if (error instanceof TooManyFailures) throw new Refusal(429, "rate_limited", error.message, error);
       if (!(error instanceof AuthenticationError)) throw error;
       if (error.unavailable)
         throw new Refusal(503, "unavailable", "Tokens cannot be checked right now.", { retryAfterMs: 1_000 });
-      addresses.noteFailure(address, now());
       throw new Refusal(401, error.code, error.message);
     }
   }
 
-  async #refuseUnlessKnown(userId: string): Promise<void> {
+  async #refuseUnlessKnown(user: { userId: string; roles: readonly string[] }): Promise<void> {
     try {
-      await this.checkUser(userId);
+      await this.options.credentials.checkUser(user);
     } catch (error) {
-      if (error instanceof AuthenticationError)
-        throw new Refusal(403, error.code satisfies AuthFailureCode, error.message);
+      if (error instanceof AuthenticationError) throw new Refusal(403, error.code, error.message);
       if (error instanceof StorageUnavailable) {
         throw new Refusal(503, "unavailable", "The directory does not answer.", { retryAfterMs: 1_000 });
       }
@@ -257,15 +208,22 @@ function chooseFormat(offered: string | null): { format: WireFormat; subprotocol
   });
 }
 
+/** The token of `Authorization: Bearer`. Other schemes are not ours: proxies and browsers add them [CON2]. */
 function bearerOf(request: Request): string | null {
-  const header = request.headers.get("authorization");
-  if (header === null) return null;
-  const [, token] = /^Bearer +(\S+)$/i.exec(header) ?? [];
-  if (token === undefined) throw new Refusal(401, "token_invalid", "Authorization must be Bearer and a token.");
+  const [scheme = "", ...rest] = (request.headers.get("authorization") ?? "").trim().split(/ +/);
+  if (scheme.toLowerCase() !== "bearer") return null;
+  const [token, ...others] = rest;
+  if (token === undefined || others.length > 0)
+    throw new Refusal(401, "token_invalid", "Authorization: Bearer must have a token.");
   return token;
 }
 
+const parameters = ["user_id", "roles", "device_id", "token", "since"];
+
 function readQuery(query: URLSearchParams): Query {
+  // Which of two counts is for nobody to guess: a gateway may have added the second, and the client wrote the first.
+  const repeated = parameters.find((name) => query.getAll(name).length > 1);
+  if (repeated !== undefined) throw badQuery(repeated, "must not stand twice");
   const roles = (query.get("roles") ?? "").split(",").filter((role) => role !== "");
   const unknownRole = roles.find((role) => !(knownRoles as readonly string[]).includes(role));
   if (unknownRole !== undefined) throw badQuery("roles", `must be of ${knownRoles.join(", ")}`);

@@ -208,13 +208,84 @@ describe("tokens", () => {
     await Promise.all([client.close(), backend.close()]);
   });
 
-  test("[AUTH3] a refresh with another user closes with 4005, with a bad token 4004", async () => {
+  test("[AUTH3] a refresh with fewer rights takes them: topics are left at once, roles are gone; with more it adds", async () => {
+    const of = (roles: string[], topics: string[]) => issued({ roles, topics });
+    const client = await Client.connect(service.url, {
+      query: { token: await of(["service", "admin"], ["conversation:one", "conversation:two", "presence:ben"]) },
+    });
+    const asked = ["conversation:one", "conversation:two", "presence:ben", "typing:one"];
+    const { rejected } = await client.ask("subscribe", { topics: asked });
+    expect(rejected).toEqual([{ topic: "typing:one", code: "forbidden" }]);
+    expect((await client.ask("authenticate", { token: await of([], ["conversation:two"]) })).roles).toEqual([]);
+    // Told before the reply: what is forbidden is over once the new token counts.
+    const told = client.received.map(({ type }) => type);
+    expect(told.indexOf("unsubscribed")).toBeLessThan(told.indexOf("auth.success"));
+    const { payload } = await client.next("unsubscribed");
+    expect([payload.topics.sort(), payload.reason]).toEqual([["conversation:one", "presence:ben"], "access_revoked"]);
+    for (const [type, request] of [
+      ["publish", { all: true, type: "x", payload: {} }],
+      ["admin.nodes", {}],
+      ["history", { topic: "conversation:one" }],
+    ] as const)
+      expect([type, (await client.request(type, request)).payload.code]).toEqual([type, "forbidden"]);
+    const backend = await Client.connect(service.url, {
+      query: { token: await issued({ sub: "ben", roles: ["service"] }) },
+    });
+    for (const topic of ["conversation:one", "conversation:two"])
+      await backend.ask("publish", { topic, type: "poll.closed", payload: { topic } });
+    await client.next("poll.closed", ({ topic }) => topic === "conversation:two");
+    await client.settled();
+    expect(client.all("poll.closed").length).toBe(1);
+    await client.ask("authenticate", { token: await of(["service"], ["conversation:three"]) });
+    await client.next("unsubscribed", ({ topics }) => topics.includes("conversation:two"));
+    const again = await client.ask("subscribe", { topics: ["conversation:three", "conversation:two"] });
+    expect(again.topics.map(({ topic }: { topic: string }) => topic)).toEqual(["conversation:three"]);
+    await client.ask("publish", { topic: "conversation:three", type: "poll.opened", payload: {} });
+    await Promise.all([client.close(), backend.close()]);
+  });
+
+  test("[AUTH2] a token with role service or admin needs no row among the users; disabled it is refused", async () => {
+    for (const roles of [["service"], ["admin"]]) {
+      const backend = await Client.connect(service.url, { query: { token: await issued({ sub: "nobody", roles }) } });
+      // Its own things work as anybody's.
+      await backend.ask("ack", { cursor: backend.all("subscribed")[0]!.payload.cursor });
+      await backend.ask("presence.update", { status: "busy" });
+      await backend.close();
+    }
+    const refusals = [
+      issued({ sub: "nobody", roles: ["superuser"] }),
+      issued({ sub: "nobody" }),
+      issued({ sub: "gone", roles: ["service"] }),
+    ];
+    const codes = await Promise.all(
+      refusals.map(
+        async (token) => (await RawSocket.refused(service.url, { query: { token: await token } })).body.code,
+      ),
+    );
+    expect(codes).toEqual(["user_unknown", "user_unknown", "user_disabled"]);
+  });
+
+  test("[AUTH3] [AUTH1] a refresh with another user closes with 4005; one that fails is told, and the connection lives on", async () => {
     const other = await Client.connect(service.url, { query: { token: await issued() } });
     other.send("authenticate", { token: await issued({ sub: "ben" }) });
     expect((await other.closed).code).toBe(4005);
-    const bad = await Client.connect(service.url, { query: { token: await issued() } });
-    expect((await bad.request("authenticate", { token: "nonsense" })).type).toBe("auth.failed");
-    expect((await bad.closed).code).toBe(4004);
+    const bad = await Client.connect(service.url, {
+      query: { token: await issued({ topics: ["conversation:held"] }), device_id: "mine" },
+    });
+    await bad.ask("subscribe", { topics: ["conversation:held"] });
+    const failures: [string, string | Promise<string>][] = [
+      ["token_invalid", "nonsense"],
+      ["token_expired", issued({ exp: seconds(-60) })],
+      ["token_invalid", issued({ device_id: "another" })],
+      ["user_disabled", issued({ sub: "gone" })],
+    ];
+    for (const [code, token] of failures) {
+      const { type, payload } = await bad.request("authenticate", { token: await token });
+      expect([type, payload.code]).toEqual(["auth.failed", code]);
+    }
+    const { topics } = await bad.ask("subscribe", { topics: ["conversation:held"] });
+    expect([topics.length, bad.all("unsubscribed")]).toEqual([1, []]);
+    await bad.close();
   });
 
   test("[AUTH1] [SUB5] who leaves while its token is looked at leaves no device behind", async () => {
@@ -270,6 +341,22 @@ describe("time", () => {
     expect(client.all("auth.expiring").length).toBe(1);
   });
 
+  test("[AUTH3] a short token is told of when a third of its life is left, and only once for each token", async () => {
+    const iat = Math.floor(seconds(0));
+    const short = () => token({ iat, exp: iat + 50 });
+    const client = await Client.connect(service.url, { query: { token: await short() } });
+    await client.settled();
+    // Its first third has not begun: today's clients would refresh for ever.
+    expect(client.all("auth.expiring")).toEqual([]);
+    const ending = await token({ iat: iat - 40, exp: iat + 10 });
+    await client.ask("authenticate", { token: ending });
+    await client.next("auth.expiring");
+    await client.ask("authenticate", { token: ending });
+    await client.settled();
+    expect(client.all("auth.expiring").length).toBe(1);
+    await client.close();
+  });
+
   test("[AUTH3] who refreshes after the warning stays, and is warned of the next end anew", async () => {
     const stays = await Client.connect(service.url, {
       query: { token: await token({ exp: seconds(1), sub: "stays" }) },
@@ -278,7 +365,7 @@ describe("time", () => {
       query: { token: await token({ exp: seconds(1), sub: "leaves" }) },
     });
     await stays.next("auth.expiring");
-    await stays.ask("authenticate", { token: await token({ sub: "stays", exp: seconds(30) }) });
+    await stays.ask("authenticate", { token: await token({ sub: "stays", exp: seconds(2) }) });
     expect((await leaves.closed).code).toBe(4104);
     await stays.settled();
     await stays.until(() => (stays.all("auth.expiring").length === 2 ? true : undefined));

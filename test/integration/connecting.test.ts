@@ -209,6 +209,19 @@ describe("trusted mode", () => {
     for (const raw of [json, binary]) raw.destroy();
   });
 
+  test("[CON1] a query parameter of ours that stands twice is 400, whichever of the two a gateway has added", async () => {
+    const once = { user_id: "u7", device_id: "d1", roles: "service", since: "acked", token: "t" };
+    for (const [name, value] of Object.entries(once)) {
+      for (const second of [value, ""]) {
+        const query = new URLSearchParams({ user_id: "u7", ...(name === "user_id" ? {} : { [name]: value }) });
+        query.append(name, second);
+        const url = `${service.http}/ws?${query}`;
+        const answer = await fetch(url, { headers: { Connection: "Upgrade", Upgrade: "websocket" } });
+        expect([answer.status, ((await answer.json()) as { field: string }).field]).toEqual([400, name]);
+      }
+    }
+  });
+
   test("[CON5] connected comes first and says how this server is", async () => {
     const client = await Client.connect(service.url, { query: { user_id: "u7", device_id: "d1" } });
     expect(client.received[0]).toEqual({
@@ -268,7 +281,8 @@ describe("token mode", () => {
     for (const options of [
       bearer("a.b.c"),
       { query: { token: "nonsense" } },
-      { headers: { Authorization: "Basic YTpi" } },
+      { headers: { Authorization: "Bearer" } },
+      { headers: { Authorization: "Bearer a b" } },
     ]) {
       const answer = await RawSocket.refused(service.url, options);
       expectRefusal(answer, { status: 401, code: "token_invalid" });
@@ -276,6 +290,16 @@ describe("token mode", () => {
     }
     const token = await signToken({ sub: "stranger", exp: inAnHour() });
     expectRefusal(await RawSocket.refused(service.url, bearer(token)), { status: 403, code: "user_unknown" });
+  });
+
+  test("[CON2] Authorization of another scheme, as proxies and browsers add it, says nothing here", async () => {
+    const headers = { Authorization: "Basic dXNlcjpwYXNz" };
+    const token = await signToken({ sub: "root", roles: ["service"], exp: inAnHour() });
+    const query = await Client.connect(service.url, { headers, query: { token } });
+    expect(query.received[0]!.payload.user_id).toBe("root");
+    const message = await Client.open(service.url, { headers });
+    expect((await message.request("authenticate", { token })).type).toBe("auth.success");
+    await Promise.all([query.close(), message.close()]);
   });
 
   test("[CON2] user_id and roles of the query say nothing here", async () => {

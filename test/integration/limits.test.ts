@@ -217,7 +217,7 @@ describe("addresses", () => {
     }
   });
 
-  test("[LIM] [AUTH1] failed authentications of an address are limited, at the upgrade and by message", async () => {
+  test("[LIM] [AUTH3] tokens that nobody signed are limited for an address, at the upgrade and by message; good ones come in", async () => {
     const service = await startService({
       settings: {
         ...limited,
@@ -237,15 +237,43 @@ describe("addresses", () => {
       }
       const third = await Client.open(service.url, from("192.0.2.1"));
       expect((await third.request("authenticate", { token: "bad" })).payload.code).toBe("token_invalid");
-      const refused = await RawSocket.refused(service.url, { ...from("192.0.2.1"), query: { token } });
+      const refused = await RawSocket.refused(service.url, { ...from("192.0.2.1"), query: { token: "bad" } });
       expect([refused.status, refused.body.code]).toEqual([429, "rate_limited"]);
       expect(Number(refused.headers.get("retry-after"))).toBeGreaterThanOrEqual(1);
       const waiting = await Client.open(service.url, from("192.0.2.1"));
-      const { payload } = await waiting.request("authenticate", { token });
+      const { payload } = await waiting.request("authenticate", { token: "bad" });
       expect(payload.code).toBe("rate_limited");
       expect(payload.retry_after_ms).toBeGreaterThan(0);
-      const elsewhere = await Client.connect(service.url, { ...from("192.0.2.2"), query: { token } });
-      await Promise.all([waiting.close(), elsewhere.close()]);
+      // Others behind the same address: who has a good token comes in, refreshes, and hears what is wrong with a bad one.
+      expect((await waiting.request("authenticate", { token })).type).toBe("auth.success");
+      const live = await Client.connect(service.url, { ...from("192.0.2.1"), query: { token } });
+      expect((await live.request("authenticate", { token: "bad" })).payload.code).toBe("token_invalid");
+      expect((await live.request("authenticate", { token })).type).toBe("auth.success");
+      // One that has expired is told so, for its client to get a new one.
+      const old = await signToken({ sub: "anna", exp: Date.now() / 1_000 - 600 });
+      const expired = await RawSocket.refused(service.url, { ...from("192.0.2.1"), query: { token: old } });
+      expect([expired.status, expired.body.code]).toEqual([401, "token_expired"]);
+      await Promise.all([waiting.close(), live.close()]);
+    } finally {
+      await service.stop();
+    }
+  });
+
+  test("[AUTH3] an office with expired tokens after a weekend locks nobody out", async () => {
+    const service = await startService({
+      settings: { RATE_LIMITS__ENABLED: "true", AUTH__MODE: "token", AUTH__SECRET: secret },
+    });
+    try {
+      const seconds = Date.now() / 1_000;
+      const office = Array.from({ length: 35 }, (_, index) => signToken({ sub: `u${index}`, exp: seconds - 300 }));
+      for (const token of office) {
+        const { status, body } = await RawSocket.refused(service.url, { query: { token: await token } });
+        expect([status, body.code]).toEqual([401, "token_expired"]);
+      }
+      const token = await signToken({ sub: "u1", exp: seconds + 60 });
+      await (await Client.connect(service.url, { query: { token } })).close();
+      // None of them counts: as many tokens of no worth are told so as ever.
+      expect((await RawSocket.refused(service.url, { query: { token: "bad" } })).status).toBe(401);
     } finally {
       await service.stop();
     }

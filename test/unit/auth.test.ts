@@ -48,6 +48,7 @@ describe("claims", () => {
       deviceId: "d1",
       topics: ["conversation:c1"],
       expiresAt: nowMs + 3_600_000,
+      issuedAt: null,
     });
     expect(await it.verify(await sign(usual))).toMatchObject({ roles: [], deviceId: null, topics: [] });
   });
@@ -203,7 +204,14 @@ describe("keys and algorithms", () => {
 });
 
 const good = await sign({ ...usual, roles: ["service"] });
-const identity = { userId: "u1", roles: ["service"], deviceId: null, topics: [], expiresAt: nowMs + 3_600_000 };
+const identity = {
+  userId: "u1",
+  roles: ["service"],
+  deviceId: null,
+  topics: [],
+  expiresAt: nowMs + 3_600_000,
+  issuedAt: null,
+};
 
 describe("what is no token", () => {
   test("[AUTH1] garbage, over-long and truncated tokens are token_invalid, and never in the message", async () => {

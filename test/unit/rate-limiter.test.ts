@@ -160,7 +160,7 @@ describe("messages", () => {
       expect(addresses.connect("192.0.2.1", start).allowed).toBe(true);
       addresses.noteFailure("192.0.2.1", start);
     }
-    expect(addresses.mayAuthenticate("192.0.2.1", start).allowed).toBe(true);
+    expect(addresses.mayFail("192.0.2.1", start).allowed).toBe(true);
     expect(addresses.addresses()).toBe(0);
   });
 
@@ -225,13 +225,13 @@ describe("addresses", () => {
   test("[LIM] failed authentications of one address are limited by the minute; successful ones are free", () => {
     const limiter = createAddressLimiter(limitsOf({ failed_authentications_per_minute_per_ip: 2 }));
     for (let index = 0; index < 100; index++) {
-      expect(limiter.mayAuthenticate("192.0.2.1", start).allowed).toBe(true);
+      expect(limiter.mayFail("192.0.2.1", start).allowed).toBe(true);
     }
     // More failures than the limit, from attempts that were under way together, are no debt.
     for (let index = 0; index < 50; index++) limiter.noteFailure("192.0.2.1", start);
-    expect(limiter.mayAuthenticate("192.0.2.1", start)).toEqual({ allowed: false, retryAfterMs: 30_000 });
-    expect(limiter.mayAuthenticate("192.0.2.9", start).allowed).toBe(true);
-    expect(limiter.mayAuthenticate("192.0.2.1", start + 30_000).allowed).toBe(true);
+    expect(limiter.mayFail("192.0.2.1", start)).toEqual({ allowed: false, retryAfterMs: 30_000 });
+    expect(limiter.mayFail("192.0.2.9", start).allowed).toBe(true);
+    expect(limiter.mayFail("192.0.2.1", start + 30_000).allowed).toBe(true);
   });
 
   test("[LIM] IPv6 counts by /64, and IPv4 written as IPv6 as IPv4", () => {
@@ -268,8 +268,8 @@ describe("addresses", () => {
       limiter.noteFailure(`2001:db8:0:${index.toString(16)}::1`, start);
       expect(limiter.addresses()).toBeLessThanOrEqual(10);
     }
-    expect(limiter.mayAuthenticate("198.51.100.1", start).allowed).toBe(false);
-    expect(limiter.mayAuthenticate("2001:db8:0:0::1", start).allowed).toBe(true);
+    expect(limiter.mayFail("198.51.100.1", start).allowed).toBe(false);
+    expect(limiter.mayFail("2001:db8:0:0::1", start).allowed).toBe(true);
     limiter.sweep(start + 60_000);
     expect(limiter.addresses()).toBe(0);
   });

@@ -12,7 +12,7 @@ import { Sessions, type SessionsOptions } from "../../src/websocket/sessions.ts"
 
 const config = v.parse(configSchema, { auth: { mode: "token" } });
 const { logger } = createLogSink({ level: "silent", format: "json" });
-const session: Session = { userId: "u1", roles: [], grants: [], expiresAt: null };
+const session: Session = { userId: "u1", roles: [], grants: [], expiresAt: null, expiryWarningAt: null };
 
 let hub: Hub;
 let sessions: Sessions;
@@ -29,9 +29,7 @@ beforeEach(() => {
     config,
     hub,
     bus: { broadcast() {} },
-    upgrades: { checkUser: () => checkUser() },
-    authenticator: { verify: async () => ({ ...session, topics: [], deviceId: null }) },
-    addresses: { mayAuthenticate: () => ({ allowed: true }), noteFailure() {} },
+    credentials: { verify: async () => ({ ...session, deviceId: null }), checkUser: () => checkUser() },
     presence: { connect: async () => ({ accepted: true, replaced: null }), disconnect: async () => {} },
     typing: { stopAll() {} },
     calls: { deviceDisconnected: async () => {} },
@@ -47,6 +45,7 @@ beforeEach(() => {
         if (isAway) throw new StorageUnavailable("away");
         return 7;
       },
+      async seen() {},
     },
     counts: new Counts(),
     now: () => Date.UTC(2026, 0, 2),

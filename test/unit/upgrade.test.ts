@@ -14,11 +14,10 @@ test("[DRN] [CON1] who was being checked when draining began is not let in any m
   const answered = Promise.withResolvers<void>();
   const parts = {
     config,
-    directory: {
-      async admit() {
+    credentials: {
+      async checkUser() {
         asked.resolve();
         await answered.promise;
-        return "active";
       },
     },
     addresses: createAddressLimiter(config.rate_limits),

@@ -1,0 +1,105 @@
+/** Who a connection may speak for: its token, the device the token is for, its user's standing, and what failures cost an address. */
+import { AuthenticationError, type Authenticator } from "../auth/authenticator.ts";
+import { expiryWarningAt, type Identity } from "../auth/identity.ts";
+import type { Config } from "../config/schema.ts";
+import type { DirectoryView } from "../directory/directory.ts";
+import { StorageUnavailable, type UserState } from "../storage/ports.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { Outage } from "../telemetry/outage.ts";
+import type { AddressLimiter } from "./address-limiter.ts";
+import type { Session } from "./connection.ts";
+
+export interface CredentialsOptions {
+  config: Pick<Config, "auth">;
+  authenticator: Pick<Authenticator, "verify">;
+  directory: Pick<DirectoryView, "admit">;
+  addresses: Pick<AddressLimiter, "mayFail" | "noteFailure">;
+  /** Milliseconds since the epoch. */
+  now: () => number;
+  logger: Pick<Logger, "info" | "warn" | "error">;
+}
+
+/** A session whose token may have named the device. */
+export type TokenSession = Session & { deviceId: string | null };
+
+/** The address has sent too many tokens that nobody has signed; another one that is does come in. */
+export class TooManyFailures extends Error {
+  constructor(readonly retryAfterMs: number) {
+    super("Too many failed authentications from this address.");
+  }
+}
+
+export class Credentials {
+  readonly #outage: Outage;
+
+  constructor(private readonly options: CredentialsOptions) {
+    this.#outage = new Outage({
+      level: "error",
+      gone: "the directory cannot be asked",
+      back: "the directory answers again",
+      logger: options.logger,
+    });
+  }
+
+  /**
+   * The session that a token gives; its user's standing is `checkUser`'s to tell.
+   * Every token is verified, whatever came from its address before: one that is good lets in. Only one that nobody has
+   * signed for us counts against the address, for an office after a weekend sends many that have expired [AUTH3].
+   * @throws AuthenticationError
+   * @throws TooManyFailures the token is of no worth and the address has sent too many such
+   */
+  async verify(token: string, from: { address: string; deviceId: string | null }): Promise<TokenSession> {
+    const { authenticator, addresses, config, now } = this.options;
+    try {
+      const identity = await authenticator.verify(token);
+      return {
+        userId: identity.userId,
+        roles: identity.roles,
+        grants: identity.topics,
+        expiresAt: identity.expiresAt,
+        expiryWarningAt: expiryWarningAt(identity, { now: now(), warningMs: config.auth.expiry_warning }),
+        deviceId: deviceOf(identity, from.deviceId),
+      };
+    } catch (error) {
+      if (!(error instanceof AuthenticationError) || error.code !== "token_invalid" || error.unavailable) throw error;
+      const admission = addresses.mayFail(from.address, now());
+      addresses.noteFailure(from.address, now());
+      throw admission.allowed ? error : new TooManyFailures(admission.retryAfterMs);
+    }
+  }
+
+  /**
+   * Whom a verified or given identity may act as: enabled, not blocked, and known, but for backends and administrators,
+   * who are known by their role [AUTH2].
+   * @throws AuthenticationError `user_unknown` or `user_disabled`
+   * @throws StorageUnavailable whatever the engine refuses it for
+   */
+  async checkUser({ userId, roles }: { userId: string; roles: readonly string[] }): Promise<void> {
+    const state = await this.#stateOf(userId);
+    if (state === "unknown" && roles.length === 0) {
+      throw new AuthenticationError("user_unknown", "This user does not exist.");
+    }
+    if (state === "disabled") throw new AuthenticationError("user_disabled", "This user is disabled.");
+  }
+
+  async #stateOf(userId: string): Promise<UserState> {
+    try {
+      const state = await this.options.directory.admit(userId);
+      this.#outage.ended();
+      return state;
+    } catch (error) {
+      this.#outage.began(error);
+      if (error instanceof StorageUnavailable) throw error;
+      // A view of the application's own may fail in ways that are no fault of this service, nor of who asks.
+      throw new StorageUnavailable("The directory has refused.", { cause: error });
+    }
+  }
+}
+
+/** The device that the token is bound to, else the one that the client names; they must not differ. */
+function deviceOf({ deviceId }: Identity, named: string | null): string | null {
+  if (deviceId !== null && named !== null && deviceId !== named) {
+    throw new AuthenticationError("token_invalid", "The token is for another device.");
+  }
+  return deviceId ?? named;
+}
