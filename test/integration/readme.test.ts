@@ -1,116 +1,236 @@
-/** Runs the client that the README shows, against the real service. */
-import { expect, test } from "bun:test";
+/** Runs the client that the README shows, against the real service: over crashes, broken lines and refusals. */
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { join, resolve } from "node:path";
-import { Client } from "../support/client.ts";
+import { migrateStorage } from "../../src/storage/migrate.ts";
+import { Client, type Received } from "../support/client.ts";
 import { freePorts } from "../support/free-ports.ts";
+import { type PostgresServer, startPostgres } from "../support/postgres.ts";
+import { type LinkProxy, startProxy } from "../support/proxy.ts";
 import { type Service, startService } from "../support/service.ts";
 
+setDefaultTimeout(30_000);
+
 const readme = await Bun.file(join(resolve(import.meta.dir, "../.."), "README.md")).text();
+const code = /^<!-- resume -->\n```js\n([\s\S]*?)^```/m.exec(readme)![1]!;
 
-/** A console of a browser: pieces of code share their names, what is printed can be waited for, sockets are closed at the end. */
-class Console {
-  readonly printed: string[] = [];
+type Send = (id: string, type: string, payload?: object) => void;
+type Connect = (url: string, topics: string[], onEvent: (event: Received) => void) => Send;
+
+/** A page that runs the README's client as anna on `conversation:c1`. */
+class Page {
+  readonly heard: Received[] = [];
+  readonly send: Send;
+  /** The addresses that it has opened. */
+  readonly addresses: URL[] = [];
+  /** The replies to its subscribes. */
+  readonly answers: Received[] = [];
+  /** Waited for before each subscribe leaves. */
+  beforeSubscribe: () => Promise<unknown> = async () => {};
+  /** What it does every 20 s, at once. */
+  tick = () => {};
   readonly #watchers = new Set<() => void>();
-  readonly #sockets: WebSocket[] = [];
-  #names: Record<string, unknown> = {};
+  #socket: WebSocket | null = null;
+  #isClosed = false;
 
-  constructor(private readonly port: number) {}
-
-  async run(code: string): Promise<void> {
-    const sockets = this.#sockets;
-    const port = String(this.port);
-    const Socket = class extends WebSocket {
-      constructor(url: string) {
-        super(url.replace("localhost:8086", `127.0.0.1:${port}`));
-        sockets.push(this);
+  constructor(port: number) {
+    const page = this;
+    class Socket extends WebSocket {
+      constructor(address: URL) {
+        // Whoever has closed the page opens nothing any more.
+        super(page.#isClosed ? "ws://127.0.0.1:1" : address);
+        page.addresses.push(address);
+        page.#socket = this;
+        page.#look();
+        this.addEventListener("message", ({ data }) => {
+          const message: Received = JSON.parse(data);
+          if (message.reply_to !== "all") return;
+          page.answers.push(message);
+          page.#look();
+        });
       }
-    };
-    const log = (line: string) => {
-      this.printed.push(line);
-      for (const watcher of [...this.#watchers]) watcher();
-    };
-    const declared = [...code.matchAll(/^const (\w+)/gm), ...code.matchAll(/^function (\w+)/gm)].map(
-      ([, name]) => name,
-    );
-    const given = { ...this.#names, WebSocket: Socket, console: { log } };
-    const body = `${code}\nreturn { ${declared.join(", ")} }`;
-    const made = new Function(...Object.keys(given), body)(...Object.values(given)) as Record<string, unknown>;
-    this.#names = { ...this.#names, ...made };
-    // A person pastes the next piece when there is something to see.
-    const [socket] = sockets;
-    if (socket?.readyState === WebSocket.CONNECTING)
-      await new Promise((resolve) => socket.addEventListener("open", resolve, { once: true }));
+      override send(text: string): void {
+        const leave = () => super.send(text);
+        if (JSON.parse(text).type === "subscribe") void page.beforeSubscribe().then(leave);
+        else leave();
+      }
+    }
+    const setInterval = (run: () => void) => void (page.tick = run);
+    const connect = new Function("WebSocket", "setInterval", `${code}\nreturn connect`)(Socket, setInterval) as Connect;
+    this.send = connect(`ws://127.0.0.1:${port}/ws?user_id=anna`, ["conversation:c1"], (event) => {
+      this.heard.push(event);
+      this.#look();
+    });
   }
 
-  /** The first line for which the condition holds, now or later. */
-  line(condition: (line: string) => boolean): Promise<string> {
-    return new Promise((resolve) => {
+  get contents(): unknown[] {
+    return this.heard.flatMap(({ type, payload }) => (type === "message.new" ? [payload.content] : []));
+  }
+
+  get lives(): number {
+    return this.answers.filter(({ type }) => type === "subscribed").length;
+  }
+
+  get refusals(): string[] {
+    return this.answers.flatMap(({ type, payload }) => (type === "error" ? [payload.code] : []));
+  }
+
+  until(condition: () => boolean): Promise<void> {
+    return new Promise<void>((resolve) => {
       const look = () => {
-        const found = this.printed.find(condition);
-        if (found === undefined) return;
+        if (!condition()) return;
         this.#watchers.delete(look);
-        resolve(found);
+        resolve();
       };
       this.#watchers.add(look);
       look();
     });
   }
 
-  get names(): Record<string, unknown> {
-    return this.#names;
+  live = (times: number) => this.until(() => this.lives >= times);
+
+  close(): void {
+    this.#isClosed = true;
+    this.#socket?.close(1000);
   }
 
-  async close(): Promise<void> {
-    for (const socket of this.#sockets) {
-      if (socket.readyState === WebSocket.CLOSED) continue;
-      const closed = new Promise((resolve) => socket.addEventListener("close", resolve, { once: true }));
-      socket.close(1000);
-      await closed;
-    }
+  #look(): void {
+    for (const watcher of [...this.#watchers]) watcher();
   }
 }
 
+let service: Service;
+let line: LinkProxy;
+beforeAll(async () => {
+  service = await startService({ settings: { RATE_LIMITS__ENABLED: "true" } });
+  line = await startProxy(service.port);
+});
+afterAll(async () => {
+  await line?.stop();
+  await service?.stop();
+});
+
+/** Somebody else says something in the conversation. */
+async function say(content: string, to = service): Promise<void> {
+  const ben = await Client.connect(to.url, { query: { user_id: "ben" } });
+  const message = { conversation_id: "c1", client_message_id: crypto.randomUUID(), content };
+  while ((await ben.request("message.send", message)).payload.retryable);
+  await ben.close();
+}
+
+test("the README's client is short", () => {
+  expect(code.trim().split("\n").length).toBeLessThanOrEqual(42);
+});
+
 test("[LOG4] [LOG5] the README's client misses nothing and hears nothing twice, also over a crash of the service", async () => {
-  const code = /^<!-- resume -->\n```js\n([\s\S]*?)^```/m.exec(readme)![1]!;
-  expect(code.trim().split("\n").length).toBeLessThanOrEqual(25);
   const [port] = await freePorts(1);
   const settings = { SERVER__PORT: String(port) };
   const first = await startService({ settings });
-  const console = new Console(first.port);
-  await console.run(code);
-  const heard: { type: string; reply_to?: string; payload: { content?: string } }[] = [];
-  const watchers = new Set<() => void>();
-  const until = (condition: () => boolean) =>
-    new Promise<void>((resolve) => {
-      const look = () => {
-        if (!condition()) return;
-        watchers.delete(look);
-        resolve();
-      };
-      watchers.add(look);
-      look();
-    });
-  const contents = () => heard.flatMap(({ type, payload }) => (type === "message.new" ? [payload.content] : []));
-  const connect = console.names.connect as (url: string, topics: string[], onEvent: (event: never) => void) => void;
-  connect(`ws://localhost:8086/ws?user_id=anna`, ["conversation:c1"], (event) => {
-    heard.push(event);
-    for (const watcher of [...watchers]) watcher();
-  });
-  await until(() => heard.some(({ reply_to }) => reply_to === "all"));
-
-  const send = async (to: Service, content: string) => {
-    const ben = await Client.connect(to.url, { query: { user_id: "ben" } });
-    await ben.ask("message.send", { conversation_id: "c1", client_message_id: content, content });
-    await ben.close();
-  };
-  await send(first, "one");
-  await until(() => contents().includes("one"));
+  const page = new Page(port!);
+  await page.live(1);
+  await say("one", first);
+  await page.until(() => page.contents.includes("one"));
   await first.kill();
   const second = await startService({ settings, folder: first.folder });
-  await send(second, "two");
-  await until(() => contents().includes("two"));
-  await until(() => heard.filter(({ reply_to }) => reply_to === "all").length === 2);
-  expect(contents()).toEqual(["one", "two"]);
-  await console.close();
+  await say("two", second);
+  await page.until(() => page.contents.includes("two"));
+  await page.live(2);
+  expect(page.contents).toEqual(["one", "two"]);
+  page.close();
   await second.stop();
 });
+
+test("[LOG4] [SUB6] [CON3] it comes back as the same device, from its newest cursor, without what it has and what it said", async () => {
+  const page = new Page(line.port);
+  await page.live(1);
+  const own = { conversation_id: "c1", client_message_id: crypto.randomUUID(), content: "mine" };
+  page.send("own", "message.send", own);
+  await page.until(() => page.heard.some(({ reply_to }) => reply_to === "own"));
+  await say("one");
+  await page.until(() => page.contents.includes("one"));
+  line.cut();
+  await say("two");
+  line.heal();
+  await page.live(2);
+  page.send("sync", "ping");
+  await page.until(() => page.heard.some(({ reply_to }) => reply_to === "sync"));
+  expect(page.contents).toEqual(["one", "two"]);
+  const devices = page.heard.flatMap(({ type, payload }) => (type === "connected" ? [payload.device_id] : []));
+  expect(new Set(devices).size).toBe(1);
+  expect(page.addresses.at(-1)!.searchParams.get("device_id")).toBe(devices[0]);
+
+  // It asks for the cursor by itself, and what that covers is asked for no more.
+  const at = page.heard.findLast(({ type }) => type === "message.new")!.position!;
+  const pongs = () => page.heard.filter(({ type }) => type === "pong");
+  while (!(pongs().at(-1)!.payload.cursor >= at)) {
+    const before = pongs().length;
+    page.tick();
+    await page.until(() => pongs().length > before);
+  }
+  line.cut();
+  line.heal();
+  await page.live(3);
+  expect(Number(page.addresses.at(-1)!.searchParams.get("since"))).toBeGreaterThanOrEqual(at);
+  expect(page.answers.at(-1)!.payload.topics[0]).toMatchObject({ recovered: true, replayed: 0 });
+  page.close();
+});
+
+test("[LIM] [ENV4] a subscribe that is refused is sent again, and what came meanwhile is there", async () => {
+  const other = await Client.connect(service.url, { query: { user_id: "anna" } });
+  /** Another tab of the same user takes all that its limits allow just now. */
+  const useUp = async () => {
+    for (;;) {
+      const asked = Array.from({ length: 60 }, () => other.request("unsubscribe", { topics: ["typing"] }));
+      const last = (await Promise.all(asked)).at(-1)!;
+      if (last.payload.code === "rate_limited" && last.payload.retry_after_ms > 100) return;
+    }
+  };
+  const page = new Page(line.port);
+  await page.live(1);
+  await say("before");
+  await page.until(() => page.contents.includes("before"));
+  let refused = false;
+  page.beforeSubscribe = async () => {
+    refused ||= page.refusals.length > 0;
+    if (!refused) await useUp();
+  };
+  // The limits fill up again meanwhile: it is tried until it was refused.
+  for (let times = 2; !page.refusals.includes("rate_limited"); times++) {
+    line.cut();
+    await say(`away ${times}`);
+    line.heal();
+    await page.live(times);
+  }
+  await say("after");
+  await page.until(() => page.contents.includes("after"));
+  const away = Array.from({ length: page.lives - 1 }, (_, index) => `away ${index + 2}`);
+  expect(page.contents).toEqual(["before", ...away, "after"]);
+  page.close();
+  await other.close();
+});
+
+test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
+  "[END2] [ENV4] nor does an outage of the storage in the middle of coming back make it deaf",
+  async () => {
+    const server: PostgresServer = await startPostgres();
+    const url = await server.newDatabase();
+    await migrateStorage({ url, lockTimeoutMs: 10_000 });
+    const clustered = await startService({ settings: { STORAGE__URL: url } });
+    const page = new Page(clustered.port);
+    page.beforeSubscribe = async () => {
+      page.beforeSubscribe = async () => {};
+      // Its own topics are there; where they fail the connection ends.
+      await page.until(() => page.heard.some(({ type }) => type === "subscribed"));
+      await server.halt();
+    };
+    // Its subscribe is refused, or the whole connection where it was still looked at.
+    await page.until(() => page.refusals.length > 0 || page.addresses.length > 1);
+    expect(page.refusals.every((code) => code === "unavailable")).toBe(true);
+    await server.resume();
+    await page.live(1);
+    await say("after", clustered);
+    await page.until(() => page.contents.includes("after"));
+    page.close();
+    await clustered.stop();
+    await server.stop();
+  },
+);
