@@ -22,7 +22,12 @@ export function createStorage(config: Config, { now, logger }: { now: () => numb
   if (url.startsWith("sqlite:")) {
     const path = url.slice("sqlite:".length);
     const isShared = config.cluster.url !== null;
-    return createSqliteStorage({ path, now, isShared, callTimeoutMs: timeoutMs, ...told });
+    const onOpenFolder = (folder: string) =>
+      logger.warn(
+        { folder },
+        "others of this machine may look into the folder of the storage: chmod 700 keeps them out",
+      );
+    return createSqliteStorage({ path, now, isShared, callTimeoutMs: timeoutMs, onOpenFolder, ...told });
   }
   const { directory } = config;
   const outbox = config.storage.outbox ? { rejectedKeptMs: config.log.retention } : null;

@@ -120,13 +120,13 @@ describe("SQLite: the file", () => {
     await Promise.all([second.stop(), shared.stop()]);
   });
 
-  test("[LOG1] a folder that cannot have the lock is told by name", async () => {
+  test("[LOG1] a folder that cannot have the file is told by name", async () => {
     const path = "/proc/self/log.db";
     const refusal = await createSqliteStorage({ path })
       .start()
       .catch((error: unknown) => error);
     expect(refusal).toBeInstanceOf(StorageUnavailable);
-    expect(String(refusal)).toContain(`storage.url: ${path} cannot be opened, because ${path}-lock cannot be made`);
+    expect(String(refusal)).toContain(`storage.url: ${path} cannot be opened: ENOENT`);
   });
 
   test("a newer schema is refused and left as it is", async () => {

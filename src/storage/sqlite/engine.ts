@@ -1,12 +1,12 @@
 /** Opens the SQLite file and lists what can be asked of it; runs in the worker only. */
 import { Database, SQLiteError } from "bun:sqlite";
-import { mkdirSync } from "node:fs";
-import { dirname } from "node:path";
 import type { DeviceOfUser, Migration, NewEvent, RetentionPolicy, UserStatus } from "../ports.ts";
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables } from "./directory.ts";
 import { EventLogTables, type PageQuery, type RangeQuery, type ReplayQuery } from "./event-log.ts";
+import { prepareFiles } from "./files.ts";
 import { type ClaimQuery, type CoveredQuery, type Mark, ReceiptTable, type SentMark } from "./receipts.ts";
+import { Reserve, RoomKept, releaseReserve, saysFull } from "./reserve.ts";
 import { migrate } from "./schema.ts";
 
 /** What an acknowledged write survives: the death of the process, or that of the machine too (each commit is synced). */
@@ -18,6 +18,8 @@ export interface EngineOptions {
   durability: Durability;
   /** How long a write waits for another process that holds the file's lock. */
   busyTimeoutMs: number;
+  /** Whether room on the disk is kept for retention: by the one that the file belongs to. */
+  holdsReserve?: boolean;
 }
 
 export interface Engine {
@@ -28,8 +30,20 @@ export interface Engine {
 }
 
 /** @throws whatever keeps the file from being opened: folder, lock, foreign contents, newer schema */
-export function openEngine({ path, durability, busyTimeoutMs }: EngineOptions): Engine {
-  if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true });
+export function openEngine(options: EngineOptions): Engine {
+  const { path } = options;
+  if (path !== ":memory:") prepareFiles(path);
+  try {
+    return open(options);
+  } catch (error) {
+    if (!saysFull(error) || !options.holdsReserve) throw error;
+    // Even to look into a file takes a little room. What is given up here is filled again before new rows are taken.
+    releaseReserve(path);
+    return open(options);
+  }
+}
+
+function open({ path, durability, busyTimeoutMs, holdsReserve }: EngineOptions): Engine {
   const database = new Database(path, { create: true, readwrite: true, strict: true });
   try {
     database.exec(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
@@ -41,7 +55,7 @@ export function openEngine({ path, durability, busyTimeoutMs }: EngineOptions): 
     const migration = migrate(database);
     return {
       migration,
-      operations: createOperations(database),
+      operations: createOperations(database, holdsReserve && path !== ":memory:" ? new Reserve(database, path) : null),
       close() {
         database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
         database.close();
@@ -53,23 +67,30 @@ export function openEngine({ path, durability, busyTimeoutMs }: EngineOptions): 
   }
 }
 
-function createOperations(database: Database) {
+function createOperations(database: Database, reserve: Reserve | null) {
   const log = new EventLogTables(database);
   const receipts = new ReceiptTable(database);
   const cursors = new CursorTable(database);
   const statuses = new StatusTable(database);
   const directory = new DirectoryTables(database);
+  const prove = createWriteProof(database);
   return {
     installation: () => installationOf(database),
-    append: (events: NewEvent[]) => log.append(events),
+    append(events: NewEvent[]) {
+      reserve?.refuseWhereScarce();
+      return log.append(events);
+    },
     replay: (query: ReplayQuery) => log.replay(query),
     range: (query: RangeQuery) => log.range(query),
     page: (query: PageQuery) => log.page(query),
     heads: (topics: string[]) => log.heads(topics),
     movedSince: (position: number, limit: number) => log.movedSince(position, limit),
     end: () => log.end(),
-    proveWrites: createWriteProof(database),
-    trim: (policy: RetentionPolicy) => log.trim(policy),
+    proveWrites(bytes: number) {
+      reserve?.refuseWhereScarce();
+      prove(bytes);
+    },
+    trim: (policy: RetentionPolicy) => (reserve === null ? log.trim(policy) : reserve.spend(() => log.trim(policy))),
     stats: () => log.stats(),
     advance: (mark: Mark, now: number) => receipts.advance(mark, now),
     claim: (query: ClaimQuery, limit: number, now: number) => receipts.claim(query, limit, now),
@@ -125,11 +146,12 @@ export type Operations = ReturnType<typeof createOperations>;
 
 // Faults of ours, not of the engine: coming back later would meet them again.
 const faultCodes = /^SQLITE_(CONSTRAINT|ERROR|MISUSE|RANGE|MISMATCH|TOOBIG)/;
-// The file works as it is, and only this moment is bad.
-const passingCodes = /^SQLITE_(BUSY|LOCKED|FULL|NOMEM|INTERRUPT)/;
+// The file works as it is, and only this moment is bad; or it is damaged, and opening it anew does not mend it.
+const passingCodes = /^SQLITE_(BUSY|LOCKED|FULL|NOMEM|INTERRUPT|IOERR_WRITE|IOERR_SHMSIZE|CORRUPT)/;
 
 /** What an error of an operation means: ours, one that passes, or a file that must be opened anew. */
 export function failureOf(error: unknown): "fault" | "passing" | "broken" {
+  if (error instanceof RoomKept) return "passing";
   const code = error instanceof SQLiteError ? (error.code ?? "SQLITE_IOERR") : null;
   if (code === null || faultCodes.test(code)) return "fault";
   return passingCodes.test(code) ? "passing" : "broken";

@@ -1,15 +1,15 @@
 /** Keeps a SQLite file to one service at a time, by a lock on an empty file beside it that ends with its process. */
 import { Database, SQLiteError } from "bun:sqlite";
-import { existsSync, mkdirSync, realpathSync } from "node:fs";
-import { dirname } from "node:path";
+import { realpathSync } from "node:fs";
 import { StorageUnavailable } from "../ports.ts";
+import { createPrivately } from "./files.ts";
 
 export interface FileLock {
   release(): void;
 }
 
 export interface FileLockOptions {
-  /** The database, which need not exist yet. */
+  /** The database, which is there, be it empty. */
   path: string;
   /** How long the lock is waited for: a service that was killed may take a moment to be gone. */
   busyTimeoutMs: number;
@@ -22,12 +22,10 @@ export interface FileLockOptions {
 export function lockFile({ path, busyTimeoutMs }: FileLockOptions): FileLock {
   let database: Database | null = null;
   try {
-    mkdirSync(dirname(path), { recursive: true });
     // By whatever name the database is called, its lock is the same one.
-    const held = new Database(`${existsSync(path) ? realpathSync(path) : path}-lock`, {
-      create: true,
-      readwrite: true,
-    });
+    const lock = `${realpathSync(path)}-lock`;
+    createPrivately(lock);
+    const held = new Database(lock, { create: true, readwrite: true });
     database = held;
     held.exec(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
     // Without a journal a process that is killed leaves nothing behind that would have to be mended.

@@ -1,10 +1,20 @@
 /** Storage in one SQLite file, for a node that is alone: the ports on the main thread, the SQL in one worker. */
-import type { CursorStore, Directory, EventLog, ReceiptStore, StatusStore, Storage, TopicHead } from "../ports.ts";
+import {
+  type CursorStore,
+  type Directory,
+  type EventLog,
+  type ReceiptStore,
+  type StatusStore,
+  type Storage,
+  StorageUnavailable,
+  type TopicHead,
+} from "../ports.ts";
 import { createWriteProof, unwatched, type WritesWatched } from "../write-proof.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import type { Durability } from "./engine.ts";
 import type { HeadEntries } from "./event-log.ts";
 import { type FileLock, lockFile } from "./file-lock.ts";
+import { prepareFiles } from "./files.ts";
 import type { ReceiptStateEntries } from "./receipts.ts";
 import { WorkerCalls } from "./worker-calls.ts";
 
@@ -29,6 +39,8 @@ export interface SqliteStorageOptions {
   onListenerError?: (error: unknown) => void;
   /** Told whether writes are taken. */
   writes?: WritesWatched;
+  /** Told of a folder that others of the machine may look into. */
+  onOpenFolder?: (folder: string) => void;
 }
 
 /** Conversations whose unread messages are counted by one call: other calls get their turn in between. */
@@ -46,12 +58,14 @@ export function createSqliteStorage({
   watchIntervalMs = 250,
   onListenerError = () => {},
   writes = unwatched,
+  onOpenFolder = () => {},
 }: SqliteStorageOptions): Storage {
   const calls = new WorkerCalls({
-    engine: { path, durability, busyTimeoutMs },
+    engine: { path, durability, busyTimeoutMs, holdsReserve: !isShared },
     spawn: () => new Worker(workerUrl()),
     callsMax,
     callTimeoutMs,
+    onDamage: (error) => writes.began(error),
   });
   const watch = new DirectoryWatch({
     look: (after) => calls.call("directoryChanges", after),
@@ -63,6 +77,16 @@ export function createSqliteStorage({
     write: (bytes) => calls.call("proveWrites", bytes),
     writes,
   });
+  function prepare(): void {
+    try {
+      const { openFolder } = prepareFiles(path);
+      if (openFolder !== null) onOpenFolder(openFolder);
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      throw new StorageUnavailable(`storage.url: ${path} cannot be opened: ${text}.`, { cause: error });
+    }
+  }
+
   // Held here and not by the worker: one that has died must not keep its successor out.
   let lock: FileLock | null = null;
   return {
@@ -72,6 +96,7 @@ export function createSqliteStorage({
     statuses: createStatusStore(calls),
     directory: createDirectory({ calls, watch, now }),
     async start() {
+      if (path !== ":memory:") prepare();
       if (!isShared && path !== ":memory:") lock ??= lockFile({ path, busyTimeoutMs });
       await calls.start();
       await watch.look();

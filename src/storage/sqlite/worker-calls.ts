@@ -10,6 +10,8 @@ export interface WorkerCallsOptions {
   callsMax: number;
   /** What is not answered by then is given up; the worker may still do it. */
   callTimeoutMs: number;
+  /** Told of each answer that says that the file is damaged. */
+  onDamage?: (error: Error) => void;
 }
 
 /** Calls of one message: with more, the worker and this thread would wait for each other in turns, and for long. */
@@ -138,7 +140,17 @@ export class WorkerCalls {
 
   #settle({ batch, answers }: FromWorker): void {
     const calls = this.#take(batch);
-    for (const [index, call] of calls.entries()) settleCall(call, answers[index]!);
+    for (const [index, call] of calls.entries()) this.#settleCall(call, answers[index]!);
+  }
+
+  #settleCall(call: Call, answer: Answer): void {
+    if (answer.ok) return call.resolve(answer.value);
+    const { unavailable, message, code } = answer;
+    const error = unavailable ? new StorageUnavailable(message) : new Error(message);
+    // Named to the public where nothing else of it is.
+    if (code !== undefined) Object.assign(error, { code });
+    if (code?.startsWith("SQLITE_CORRUPT")) this.#options.onDamage?.(error);
+    call.reject(error);
   }
 
   #take(batch: number): Call[] {
@@ -160,13 +172,4 @@ export class WorkerCalls {
 
 function rejectAll(calls: Call[], reason: string): void {
   for (const call of calls) call.reject(new StorageUnavailable(reason));
-}
-
-function settleCall(call: Call, answer: Answer): void {
-  if (answer.ok) call.resolve(answer.value);
-  else {
-    const error = answer.unavailable ? new StorageUnavailable(answer.message) : new Error(answer.message);
-    // Named to the public where nothing else of it is.
-    call.reject(answer.code === undefined ? error : Object.assign(error, { code: answer.code }));
-  }
 }

@@ -5,6 +5,8 @@ import type { Answer, FromWorker, Request, ToWorker } from "./messages.ts";
 declare const self: Worker;
 
 let options: EngineOptions | null = null;
+/** What the engine has said of the file once it found it damaged: from then on nothing is added to it. */
+let damage: Answer | null = null;
 /** Null until the first request, and again after an error that a newly opened file may not have. */
 let engine: Engine | null = null;
 
@@ -41,6 +43,7 @@ function run(request: Request): Answer {
   }
   try {
     if (request.operation === "open") return { ok: true, value: undefined };
+    if (damage !== null && (request.operation === "append" || request.operation === "proveWrites")) return damage;
     const operation = open.operations[request.operation] as (...values: unknown[]) => unknown;
     return { ok: true, value: operation(...request.values) };
   } catch (error) {
@@ -48,7 +51,9 @@ function run(request: Request): Answer {
     // What is in memory only would be lost by opening it anew.
     if (failure === "broken" && options!.path !== ":memory:") close();
     const message = `${request.operation}: ${textOf(error)}.`;
-    return { ok: false, unavailable: failure !== "fault", message, ...codeOf(error) };
+    const answer: Answer = { ok: false, unavailable: failure !== "fault", message, ...codeOf(error) };
+    if (answer.code?.startsWith("SQLITE_CORRUPT")) damage ??= answer;
+    return answer;
   }
 }
 

@@ -1,0 +1,177 @@
+/** Proves what becomes of the SQLite file: who may read it, a disk that is full, and pages that are damaged. */
+import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
+import {
+  chmodSync,
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Client } from "../support/client.ts";
+import { eventually } from "../support/people.ts";
+import { type Service, type ServiceOptions, startService } from "../support/service.ts";
+
+setDefaultTimeout(60_000);
+const cleanups: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+function newFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), "ws-file-"));
+  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+async function start(options: ServiceOptions): Promise<Service> {
+  const service = await startService(options);
+  cleanups.push(() => service.stop());
+  return service;
+}
+
+const modeOf = (path: string) => (statSync(path).mode & 0o777).toString(8);
+const ready = async (service: Service) => (await fetch(`${service.http}/ready`)).status;
+const message = (id: string | number, content: string, conversation_id = "c1") => ({
+  conversation_id,
+  client_message_id: `${id}`,
+  content,
+});
+
+test("nobody else of the machine may read what is stored, and a folder that was there is left as it is", async () => {
+  const folder = newFolder();
+  const [old, file] = [join(folder, "old"), join(folder, "old/ws.db")];
+  mkdirSync(old);
+  chmodSync(old, 0o755);
+  for (const end of ["", "-lock"]) writeFileSync(file + end, "", { mode: 0o644 });
+  const shell = [
+    "sh",
+    "-c",
+    'umask 022; exec "$@"',
+    "sh",
+    process.execPath,
+    join(import.meta.dir, "../../src/main.ts"),
+  ];
+  const settings = { STORAGE__URL: `sqlite:${file}` };
+  const [made, found] = await Promise.all([start({ command: shell }), start({ command: shell, settings })]);
+  for (const data of [join(made.folder, "data"), old]) {
+    const files = readdirSync(data).map((name) => [name.replace(/^ws(-service)?\.db/, ""), modeOf(join(data, name))]);
+    expect(Object.fromEntries(files)).toEqual({
+      "": "600",
+      "-lock": "600",
+      "-reserve": "600",
+      "-shm": "600",
+      "-wal": "600",
+    });
+  }
+  expect([modeOf(join(made.folder, "data")), modeOf(old)]).toEqual(["700", "755"]);
+  const warned = ({ msg }: { msg: string }) => msg.startsWith("others of this machine may look into the folder");
+  expect(await found.logged(warned)).toMatchObject({ level: "warn", folder: old });
+  expect(made.logs.filter(warned)).toEqual([]);
+});
+
+/** A small file system of its own, which nobody else sees; where that may not be made the test cannot be run. */
+const inSmallDisk = (folder: string) => [
+  ...["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"],
+  `mount -t tmpfs -o size=6m tmpfs ${folder} && exec "$@"`,
+  "sh",
+];
+const canHaveDisk = Bun.which("unshare") !== null && Bun.spawnSync([...inSmallDisk(tmpdir()), "true"]).success;
+
+test.skipIf(!canHaveDisk)("[END2] [LOG7] a full disk is told, and retention makes room on it by itself", async () => {
+  const folder = newFolder();
+  const disk = join(folder, "disk");
+  mkdirSync(disk);
+  const service = await start({
+    command: [...inSmallDisk(disk), process.execPath, join(import.meta.dir, "../../src/main.ts")],
+    settings: {
+      STORAGE__URL: `sqlite:${disk}/ws.db`,
+      LOG__EVENTS_PER_TOPIC: "20",
+      WEBSOCKET__CLEANUP_INTERVAL: "2s",
+    },
+  });
+  const ben = await Client.connect(service.url, { query: { user_id: "ben" } });
+  const content = "x".repeat(60_000);
+  let sent = 0;
+  let refused: { payload: object } | null = null;
+  while (refused === null) {
+    const reply = await ben.request("message.send", message(sent, content));
+    if (reply.type === "error") refused = reply;
+    else sent++;
+  }
+  expect(refused.payload).toMatchObject({ code: "unavailable" });
+  const line = await service.logged(({ msg }) => msg === "the storage refuses writes");
+  expect(JSON.stringify(line.err)).toContain("database or disk is full");
+  // What is there can be read meanwhile.
+  expect((await ben.ask("history", { topic: "conversation:c1", limit: 1 })).events).toHaveLength(1);
+
+  await eventually(
+    () => ben.request("message.send", message(sent, content)),
+    ({ type }) => type === "ack",
+  );
+  await service.logged(({ msg }) => msg === "the storage takes writes again");
+  expect(await ready(service)).toBe(200);
+  // It goes on like that.
+  for (let more = 1; more <= 60; more++) {
+    await eventually(
+      () => ben.request("message.send", message(sent + more, content)),
+      ({ type }) => type === "ack",
+    );
+  }
+  await ben.close();
+  service.signal("SIGTERM");
+  expect(await service.exited).toBe(0);
+});
+
+function damage(path: string): void {
+  const file = openSync(path, "r+");
+  const { size } = statSync(path);
+  // Where the tables themselves are, behind what tells of them.
+  for (let page = 80; (page + 1) * 4096 <= size; page += 3) {
+    writeSync(file, crypto.getRandomValues(Buffer.alloc(4096)), 0, 4096, page * 4096);
+  }
+  closeSync(file);
+}
+
+test("[END2] a damaged page is told in the engine's words, and the node is not ready and does not crash", async () => {
+  const first = await startService();
+  const anna = await Client.connect(first.url, { query: { user_id: "anna" } });
+  for (let n = 0; n < 60; n++) await anna.ask("message.send", message(n, "x".repeat(8_000), `c${n % 5}`));
+  first.signal("SIGTERM");
+  await first.exited;
+  damage(join(first.folder, "data/ws-service.db"));
+
+  const service = await start({ folder: first.folder });
+  const ben = await Client.connect(service.url, { query: { user_id: "anna" } });
+  const pages = await Promise.all(
+    Array.from({ length: 5 }, (_, n) => ben.request("history", { topic: `conversation:c${n}`, limit: 100 })),
+  );
+  expect(pages.filter(({ payload }) => payload.code === "unavailable")).not.toEqual([]);
+  const line = await service.logged(({ msg }) => msg === "the storage refuses writes");
+  expect(JSON.stringify(line.err)).toContain("database disk image is malformed");
+  expect(await ready(service)).toBe(503);
+  // Nothing is added to it any more, whichever page it would go to.
+  for (let n = 0; n < 5; n++) {
+    const reply = await ben.request("message.send", message(`new-${n}`, "hello", `c${n}`));
+    expect(reply.payload).toMatchObject({ code: "unavailable" });
+  }
+  service.signal("SIGTERM");
+  expect(await service.exited).toBe(0);
+  expect(service.logs.filter(({ msg }) => msg.startsWith("the storage"))).toHaveLength(1);
+});
+
+test("[END2] a file that is no database keeps the service from starting, in one sentence", async () => {
+  const folder = newFolder();
+  mkdirSync(join(folder, "data"));
+  writeFileSync(join(folder, "data/ws-service.db"), crypto.getRandomValues(Buffer.alloc(20_000)));
+  const error = await startService({ folder }).catch((it: unknown) => String(it));
+  expect(error).toContain(
+    "storage.url: sqlite:data/ws-service.db cannot be used: The database cannot be opened: file is not a database.",
+  );
+});
