@@ -192,6 +192,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     tell: (subscriber, type, payload) =>
       subscriber.sendAll([{ id: newId(), type, payload: JSON.stringify(payload), at: now() }]),
     topicsMax: config.websocket.max_topics_per_connection,
+    watchMax: config.presence.watch_max,
   });
   const authenticator = createAuthenticator({
     config: config.auth,

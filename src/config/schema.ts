@@ -123,6 +123,8 @@ const presence = v.strictObject({
   visible_to: v.optional(v.picklist(["shared_conversation", "everyone"]), "shared_conversation"),
   update_interval: v.optional(duration, "1s"),
   max_devices: v.optional(whole(1, 1000), 10),
+  /** Members that a conversation has at most for `presence` to be asked for by its id [SUB1]. */
+  watch_max: v.optional(whole(1, 10_000), 1_000),
 });
 
 const typing = v.strictObject({

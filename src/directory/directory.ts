@@ -29,7 +29,8 @@ export interface DirectoryView {
   membershipsAmong(userId: string, conversationIds: string[]): Promise<Set<string>>;
   /** Whether the user is a member now; changes nothing. */
   isMember(conversationId: string, userId: string): Promise<boolean>;
-  membersOf(conversationId: string): Promise<string[]>;
+  /** All members, or as many as `limit`. */
+  membersOf(conversationId: string, limit?: number): Promise<string[]>;
   /** Those of the users who are members of the conversation now; always asked afresh. */
   membersAmong(conversationId: string, userIds: string[]): Promise<Set<string>>;
   conversationsOf(userId: string): Promise<string[]>;
@@ -118,7 +119,7 @@ export function createDirectoryView(options: DirectoryViewOptions): DirectoryVie
     membershipsAmong,
     isMember: async (conversationId, userId) => (await membershipsAmong(userId, [conversationId])).has(conversationId),
     membersAmong,
-    membersOf: (conversationId) => directory.membersOf(conversationId),
+    membersOf: (conversationId, limit) => directory.membersOf(conversationId, limit),
     conversationsOf: (userId) => directory.conversationsOf(userId),
     peersOf: (userId, limit) => directory.peersOf(userId, limit),
     sharingWith: (userId, userIds) => directory.sharingWith(userId, userIds),

@@ -35,15 +35,52 @@ const topicNames = v.pipe(
   v.maxLength(limits.namesPerRequest, "must name at most 1000 topics"),
 );
 
-const filters = plain(
-  v.object({
-    conversation_id: v.optional(identifier),
-    conversation_ids: v.optional(identifiers(limits.namesPerRequest)),
-    user_id: v.optional(identifier),
-    user_ids: v.optional(identifiers(limits.namesPerRequest)),
+const filterFields = {
+  conversation_id: v.optional(identifier),
+  conversation_ids: v.optional(identifiers(limits.namesPerRequest)),
+  user_id: v.optional(identifier),
+  user_ids: v.optional(identifiers(limits.namesPerRequest)),
+};
+export type Filters = v.InferOutput<v.ObjectSchema<typeof filterFields, undefined>>;
+type FilterName = keyof typeof filterFields;
+
+/** A slip of the pen would be taken for all of one's own: no other field is passed over here. */
+const filters = v.pipe(
+  freeObject,
+  v.rawCheck(({ dataset, addIssue }) => {
+    if (!dataset.typed) return;
+    const unknown = Object.keys(dataset.value).find((name) => !Object.hasOwn(filterFields, name));
+    if (unknown === undefined) return;
+    const path = [{ type: "object", origin: "key", input: dataset.value, key: unknown, value: null }] as const;
+    addIssue({ message: "is no filter", path: [...path] });
   }),
+  v.object(filterFields),
 );
-export type Filters = v.InferOutput<typeof filters>;
+
+/** The short names that a filter speaks of. */
+const filteredBy: Record<FilterName, ReadonlySet<string>> = {
+  conversation_id: new Set(["conversation", "typing", "presence"]),
+  conversation_ids: new Set(["conversation", "typing", "presence"]),
+  user_id: new Set(["presence"]),
+  user_ids: new Set(["presence"]),
+};
+
+const scope = { topics: topicNames, filters: v.optional(filters) };
+const isUsable = (name: FilterName) =>
+  v.forward(
+    v.check(
+      ({ topics, filters = {} }: { topics: string[]; filters?: Filters | undefined }) =>
+        filters[name] === undefined || topics.some((topic) => filteredBy[name].has(topic)),
+      `needs one of ${[...filteredBy[name]].join(", ")} among the topics`,
+    ),
+    ["filters", name],
+  );
+const usableFilters = [
+  isUsable("conversation_id"),
+  isUsable("conversation_ids"),
+  isUsable("user_id"),
+  isUsable("user_ids"),
+] as const;
 
 const receipt = {
   conversation_id: identifier,
@@ -78,8 +115,8 @@ export const clientPayloads = {
     device_id: v.optional(identifier),
     since: v.optional(since),
   }),
-  subscribe: v.object({ topics: topicNames, filters: v.optional(filters), since: v.optional(since) }),
-  unsubscribe: v.object({ topics: topicNames, filters: v.optional(filters) }),
+  subscribe: v.pipe(v.object({ ...scope, since: v.optional(since) }), ...usableFilters),
+  unsubscribe: v.pipe(v.object(scope), ...usableFilters),
   ack: v.object({ cursor: sequence }),
   history: v.pipe(
     v.object({

@@ -106,7 +106,15 @@ export const serverPayloads = {
   "auth.expiring": v.object({ expires_at: moment }),
   subscribed: v.object({
     topics: v.array(subscribedTopic),
-    rejected: v.array(v.object({ topic: text, code: v.picklist(["forbidden", "limit_exceeded"]) })),
+    rejected: v.array(
+      v.object({
+        topic: text,
+        code: v.picklist(["forbidden", "limit_exceeded", "unknown_topic"]),
+        conversation_id: v.optional(identifier),
+      }),
+    ),
+    /** Of all that were refused; the list has the first 100. */
+    rejected_count: v.optional(sequence),
     cursor: sequence,
   }),
   unsubscribed: v.object({ topics: v.array(text), reason: v.optional(v.literal("access_revoked")) }),

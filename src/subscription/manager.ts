@@ -7,7 +7,8 @@ import type { ServerPayload, Snapshot, SubscribedTopic } from "../protocol/serve
 import type { CursorStore, EventLog } from "../storage/ports.ts";
 import type { Access } from "./access.ts";
 import { type CaughtUp, catchUp, type StartingPoint } from "./catch-up.ts";
-import { followedBy, peersMax, resolveScope, type Scope } from "./scope.ts";
+import { Rejections } from "./rejections.ts";
+import { followedBy, lookupsToJoin, lookupsToLeave, resolveScope, type Scope } from "./scope.ts";
 import { type Follows, followsOf, type Subscriber } from "./subscriber.ts";
 import { isLogged, parseTopic, type Topic } from "./topic.ts";
 
@@ -27,10 +28,13 @@ export interface SubscriptionManagerOptions {
   /** Tells one connection something without being asked. */
   tell: (subscriber: Subscriber, type: "subscribed" | "unsubscribed", payload: object) => void;
   topicsMax: number;
+  /** Members that a conversation has at most for their presence to be watched by its id. */
+  watchMax: number;
 }
 
 type Subscribed = ServerPayload<"subscribed">;
-type Rejected = Subscribed["rejected"][number];
+
+const namesOf = (topics: Topic[]) => topics.map(({ name }) => name);
 
 interface SubscribeRequest {
   topics: string[];
@@ -79,13 +83,21 @@ export class SubscriptionManager {
     const { subscriber, unasked } = underWay;
     // Before the directory is asked: who is added after its answer is added to those who follow.
     this.#follow(subscriber, followedBy(request));
-    const scope = await this.#scopeOf(subscriber, request);
-    const allowed = await this.options.access.allowed(subscriber, scope.topics, { unasked });
+    const { access, directory, topicsMax, watchMax } = this.options;
+    const { topics, filters } = request;
+    const lookups = lookupsToJoin(subscriber, { directory, watchMax });
+    const scope = await resolveScope(subscriber, { topics, filters, topicsMax }, lookups);
+    for (const conversationId of scope.unwatched) subscriber.follows?.presenceOf.delete(conversationId);
+    // Nobody is there to hear what else would be found out.
+    const allowed = subscriber.isClosed ? [] : await access.allowed(subscriber, scope.topics, { unasked });
     const mayHear = new Set(allowed);
+    const rejections = new Rejections();
+    rejections.add("unknown_topic", scope.unknown);
     // A topic that does not exist and one that is forbidden look the same.
-    const refused = [...scope.invalid, ...scope.topics.filter((topic) => !mayHear.has(topic)).map(({ name }) => name)];
-    const rejected: Rejected[] = refused.map((topic) => ({ topic, code: "forbidden" }));
-    const fresh = this.#withinLimit(subscriber, allowed, rejected);
+    rejections.add("forbidden", scope.invalid);
+    rejections.add("forbidden", namesOf(scope.topics.filter((topic) => !mayHear.has(topic))));
+    rejections.addUnwatched(scope.unwatched);
+    const fresh = this.#withinLimit(subscriber, allowed, rejections);
     const since = await this.#startingPoint(subscriber, request.since);
     const places = await this.#goLive(underWay, fresh, since);
     await this.#giveBack(underWay, fresh);
@@ -93,18 +105,14 @@ export class SubscriptionManager {
     const snapshots = await this.options.snapshots(subscriber, allowed.filter(isLive));
     // Looked at only now: what was taken back while the snapshot was read is told of as such already.
     const live = allowed.filter(isLive);
-    const overLimit = new Set(rejected.map(({ topic }) => topic));
-    for (const topic of allowed) {
-      const isLost = !isLive(topic) && !overLimit.has(topic.name) && !subscriber.isClosed;
-      if (isLost) rejected.push({ topic: topic.name, code: "forbidden" });
-    }
+    if (!subscriber.isClosed) rejections.add("forbidden", namesOf(allowed.filter((topic) => !isLive(topic))));
     if (fresh.length > 0) this.options.onSubscribed(subscriber, fresh.filter(isLive));
     return {
       topics: live.map((topic) => {
         const place = places.get(topic.name) ?? this.#standing(topic);
         return this.#describe(topic, { place, isResumed: since !== null, snapshot: snapshots.get(topic.name) });
       }),
-      rejected,
+      ...rejections.toPayload(),
       cursor: this.options.sequencer.safePosition,
     };
   }
@@ -118,7 +126,9 @@ export class SubscriptionManager {
   }
 
   async #unsubscribe(subscriber: Subscriber, request: { topics: string[]; filters?: Filters | undefined }) {
-    const scope = await this.#scopeOf(subscriber, request, { leaving: true });
+    const { directory, topicsMax } = this.options;
+    const { topics, filters } = request;
+    const scope = await resolveScope(subscriber, { topics, filters, topicsMax }, lookupsToLeave(subscriber, directory));
     const { follows } = subscriber;
     if (follows !== null) {
       if (scope.all.has("conversation")) follows.conversations = false;
@@ -202,29 +212,6 @@ export class SubscriptionManager {
     return { subscribes: this.#subscribes, catching_up: this.#catchingUp.size, replayed_events: this.#replayedEvents };
   }
 
-  #scopeOf(subscriber: Subscriber, request: SubscribeRequest, { leaving = false } = {}): Promise<Scope> {
-    const { directory } = this.options;
-    const mine = (kind: string) =>
-      subscriber.topics().flatMap((name) => (name.startsWith(`${kind}:`) ? [name.slice(kind.length + 1)] : []));
-    return resolveScope(
-      { userId: subscriber.userId, topics: request.topics, filters: request.filters },
-      leaving
-        ? {
-            conversationsOf: async () => [...new Set([...mine("conversation"), ...mine("typing")])],
-            membersOf: (conversationId) => directory.membersOf(conversationId),
-            peersOf: async () => mine("presence"),
-          }
-        : {
-            conversationsOf: (userId) => directory.conversationsOf(userId),
-            membersOf: async (conversationId) =>
-              (await directory.ensureMember(conversationId, subscriber.userId))
-                ? directory.membersOf(conversationId)
-                : [],
-            peersOf: (userId) => directory.peersOf(userId, peersMax),
-          },
-    );
-  }
-
   #follow(subscriber: Subscriber, scope: Pick<Scope, "all" | "presenceOf">): void {
     if (scope.all.size === 0 && scope.presenceOf.length === 0) return;
     const follows = followsOf(subscriber);
@@ -256,10 +243,10 @@ export class SubscriptionManager {
   }
 
   /** Those the connection is not on yet, as many as its limit lets in. */
-  #withinLimit(subscriber: Subscriber, allowed: Topic[], rejected: Rejected[]): Topic[] {
+  #withinLimit(subscriber: Subscriber, allowed: Topic[], rejections: Rejections): Topic[] {
     const fresh = allowed.filter(({ name }) => !subscriber.isSubscribed(name));
     const room = Math.max(0, this.options.topicsMax - subscriber.topics().length);
-    for (const { name } of fresh.slice(room)) rejected.push({ topic: name, code: "limit_exceeded" });
+    rejections.add("limit_exceeded", namesOf(fresh.slice(room)));
     return fresh.slice(0, room);
   }
 

@@ -16,6 +16,8 @@ export interface MembershipOptions {
   /** This node's connections of a user. */
   subscribersOf: (userId: string) => Iterable<Subscriber>;
   allSubscribers: () => Iterable<Subscriber>;
+  /** Conversations with more members are not watched by their id. */
+  watchMax: number;
   /** Called for a connection that lost its right to topics, whether it was on them or not. */
   onLost: (subscriber: Subscriber, topics: Topic[]) => void;
 }
@@ -54,13 +56,14 @@ export class Membership {
   }
 
   async #added(conversationId: string, userId: string): Promise<void> {
-    const { directory, subscriptions, subscribersOf } = this.options;
+    const { directory, subscriptions, subscribersOf, watchMax } = this.options;
     const newcomers = [...subscribersOf(userId)];
     // Who is in it is asked only where it matters: large conversations grow one member at a time.
     const members = newcomers.some(({ follows }) => follows?.presence || follows?.presenceOf.has(conversationId))
-      ? await directory.membersOf(conversationId)
+      ? await directory.membersOf(conversationId, peersMax)
       : [];
     const others = members.filter((member) => member !== userId);
+    const isWatched = members.length <= watchMax;
     const concerned = await this.#concerned(conversationId, userId);
     // All at once: whoever is slow to take a replay keeps nobody else waiting.
     await Promise.all([
@@ -68,7 +71,7 @@ export class Membership {
         subscriptions.join(subscriber, ({ conversations, typing, presence, presenceOf }) => [
           ...(conversations ? [conversationTopic(conversationId)] : []),
           ...(typing ? [typingTopic(conversationId)] : []),
-          ...(presence || presenceOf.has(conversationId) ? others.map(presenceTopic) : []),
+          ...(presence || (isWatched && presenceOf.has(conversationId)) ? others.map(presenceTopic) : []),
         ]),
       ),
       ...concerned.map((follower) =>
@@ -125,8 +128,9 @@ export class Membership {
   async #recheckAll(): Promise<void> {
     const joins: (() => Promise<void>)[] = [];
     const asked = new Map<string, Promise<string[]>>();
+    const { directory, watchMax } = this.options;
     const membersOf: MembersOf = (conversationId) => {
-      const members = asked.get(conversationId) ?? this.options.directory.membersOf(conversationId);
+      const members = asked.get(conversationId) ?? directory.membersOf(conversationId, watchMax);
       asked.set(conversationId, members);
       return members;
     };

@@ -5,7 +5,7 @@ import { Membership, type MembershipOptions } from "./membership.ts";
 
 export type SubscriptionsOptions = AccessOptions &
   Omit<SubscriptionManagerOptions, "access" | "onUnsubscribed"> &
-  Pick<MembershipOptions, "subscribersOf" | "allSubscribers"> & {
+  Pick<MembershipOptions, "subscribersOf" | "allSubscribers" | "watchMax"> & {
     /** Called for topics that a connection has left, or may not hear any more. */
     onLeft: MembershipOptions["onLost"];
   };

@@ -38,13 +38,19 @@ export function isTopicKind(name: string): name is TopicKind {
   return Object.hasOwn(topicKinds, name);
 }
 
+/** The kind that a name is of, whole or not; null where there is no such kind. */
+export function kindOf(name: string): TopicKind | null {
+  const colon = name.indexOf(":");
+  const kind = colon < 0 ? name : name.slice(0, colon);
+  return isTopicKind(kind) ? kind : null;
+}
+
 /** A whole name taken apart; null where it is none. */
 export function parseTopic(name: string): Topic | null {
-  const colon = name.indexOf(":");
-  if (colon < 0) return null;
-  const kind = name.slice(0, colon);
-  const key = name.slice(colon + 1);
-  return isTopicKind(kind) && keyPattern.test(key) ? { name, kind, key } : null;
+  const kind = kindOf(name);
+  if (kind === null || kind === name) return null;
+  const key = name.slice(kind.length + 1);
+  return keyPattern.test(key) ? { name, kind, key } : null;
 }
 
 export const isLogged = (topic: Topic) => topicKinds[topic.kind].logged;

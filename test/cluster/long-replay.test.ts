@@ -42,6 +42,7 @@ test("[LOG3] [LOG5] what other nodes say comes over the bus, however long the re
     allSubscribers: () => [],
     tell() {},
     topicsMax: 100,
+    watchMax: 1_000,
   });
   await storage.log.append([...newEvents("user:anna", 3), ...newEvents("notifications:anna", 3)]);
   const slow = createSubscriber("anna", {

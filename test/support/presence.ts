@@ -39,6 +39,7 @@ export const presenceSettings = {
   visible_to: "shared_conversation",
   update_interval: 1_000,
   max_devices: 3,
+  watch_max: 1_000,
 } as const;
 
 export async function openPresenceWorld(): Promise<PresenceWorld> {

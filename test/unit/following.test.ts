@@ -54,6 +54,7 @@ async function subscribeWhileAnnaJoins(topic: "presence" | "conversation", who: 
     allSubscribers: () => [subscriber],
     tell() {},
     topicsMax: 100,
+    watchMax: 1_000,
   });
   await subscriptions.subscribe(subscriber, { topics: [topic] });
   await changed;

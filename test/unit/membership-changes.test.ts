@@ -54,6 +54,7 @@ function build(
     allSubscribers: () => subscribers,
     tell() {},
     topicsMax: 100,
+    watchMax: 1_000,
     ...rest,
   });
 }
