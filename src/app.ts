@@ -304,6 +304,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     membership,
     hub,
     timers: realTimers,
+    now,
     logger,
   });
   // Everybody hears it, so it is not asked for by anybody.

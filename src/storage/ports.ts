@@ -208,6 +208,7 @@ export interface StatusStore {
 
 export type UserState = "active" | "disabled" | "unknown";
 
+/** A hint to ask the directory, never a fact: anybody who can reach the database may have caused it, and it may be late. */
 export type DirectoryChange =
   | { kind: "member_added" | "member_removed"; conversationId: string; userId: string }
   | { kind: "user_changed"; userId: string }

@@ -30,6 +30,15 @@ const atOnce = 64;
 export class Membership {
   constructor(private readonly options: MembershipOptions) {}
 
+  /** Whether anything on this node depends on who is in the conversation, as far as the user goes. */
+  concerns({ userId }: { conversationId: string; userId: string }): boolean {
+    const { sequencer, subscribersOf, subscriptions } = this.options;
+    for (const _ of subscribersOf(userId)) return true;
+    for (const _ of subscriptions.presenceFollowers) return true;
+    return sequencer.isHeard(presenceTopic(userId));
+  }
+
+  /** What is given is so: who was told of it has asked the directory. */
   async apply(change: DirectoryChange): Promise<void> {
     switch (change.kind) {
       case "member_added":

@@ -14,17 +14,26 @@ let isAway: boolean;
 /** Looking at everything again takes until then. */
 let mayEnd: Promise<void>;
 let applied: DirectoryChange["kind"][];
+/** What was applied, whole. */
+let changes: DirectoryChange[];
 /** Users that the directory was asked about. */
 let questions: string[];
 let states: Map<string, UserState>;
+/** Who is in a conversation, as the directory has it. */
+let members: Map<string, Set<string>>;
+/** Pairs that the directory was asked about, one text for each question. */
+let asked: string[];
 let closed: { userId: string; code: number }[];
 
 beforeEach(() => {
   isAway = false;
   mayEnd = Promise.resolve();
   applied = [];
+  changes = [];
   closed = [];
   questions = [];
+  members = new Map();
+  asked = [];
   states = new Map(Array.from({ length: 150 }, (_, index) => [`u${index}`, "active"]));
   clock = createHandClock({ settled: () => new Promise((resolve) => setImmediate(resolve)) });
   const ask = async <Answer>(answer: () => Answer): Promise<Answer> => {
@@ -43,9 +52,20 @@ beforeEach(() => {
         questions.push(userId);
         return ask(() => states.get(userId) ?? "unknown");
       },
+      membersAmong(conversationId, userIds) {
+        asked.push(`${conversationId}: ${userIds}`);
+        return ask(() => new Set(userIds).intersection(members.get(conversationId) ?? new Set()));
+      },
+      membershipsAmong(userId, conversationIds) {
+        asked.push(`${userId}: ${conversationIds}`);
+        return ask(() => new Set(conversationIds.filter((id) => members.get(id)?.has(userId))));
+      },
     },
     membership: {
-      async apply({ kind }) {
+      concerns: ({ userId }) => states.has(userId),
+      async apply(change) {
+        const { kind } = change;
+        changes.push(change);
         await ask(() => void applied.push(kind));
         if (kind === "resync") await mayEnd;
       },
@@ -56,6 +76,7 @@ beforeEach(() => {
         states.has(userId) ? [{ close: (code: number) => closed.push({ userId, code }) } as unknown as Connection] : [],
     },
     timers: clock,
+    now: clock.now,
     logger,
   });
 });
@@ -114,7 +135,8 @@ test("[SUB3] everything is looked at again once at a time, and once more for wha
   }
   expect(applied).toEqual(["resync"]);
   end();
-  await clock.pass(1_000);
+  // It rests as long as it took.
+  await clock.pass(2_000);
   expect(applied).toEqual(["resync", "resync"]);
   await clock.pass(5_000);
   expect([applied.length, clock.waiting()]).toEqual([2, 0]);
@@ -126,16 +148,44 @@ test("[SUB3] [AUTH4] a client that is slow to take what it joins keeps nothing e
   tell({ kind: "resync" });
   await clock.pass(0);
   expect(closed).toEqual([{ userId: "u3", code: 4011 }]);
-  for (let failures = 0; failures < 2; failures++) {
-    isAway = true;
-    tell({ kind: "member_removed", conversationId: "c1", userId: "u1" });
-    await clock.pass(0);
-    isAway = false;
-    await clock.pass(1_000);
-  }
-  expect(applied).toEqual(["resync", "resync"]);
-  await clock.pass(11_000);
-  expect(applied).toEqual(["resync", "resync", "resync"]);
+  tell({ kind: "member_removed", conversationId: "c1", userId: "u1" });
+  await clock.pass(0);
+  expect(applied).toEqual(["resync", "member_removed"]);
+  isAway = true;
+  tell({ kind: "member_removed", conversationId: "c1", userId: "u1" });
+  await clock.pass(0);
+  isAway = false;
+  await clock.pass(21_000);
+  expect(applied).toEqual(["resync", "member_removed", "resync"]);
   stop();
   expect(clock.waiting()).toBe(0);
+});
+
+test("[SUB3] what is told is a hint: whether somebody is a member is asked of the directory", async () => {
+  members.set("c1", new Set(["u1"]));
+  tell({ kind: "member_removed", conversationId: "c1", userId: "u1" });
+  tell({ kind: "member_added", conversationId: "c1", userId: "u2" });
+  await clock.pass(0);
+  expect(changes.find(({ kind }) => kind === "member_added")).toMatchObject({ conversationId: "c1", userId: "u1" });
+  expect(changes.find(({ kind }) => kind === "member_removed")).toMatchObject({ conversationId: "c1", userId: "u2" });
+});
+
+test("[SUB3] a flood of what is told costs one question for each conversation or user, or a look at everything once in a while", async () => {
+  for (let round = 0; round < 1_000; round++) {
+    tell({ kind: "member_removed", conversationId: "c1", userId: `u${round % 150}` });
+    tell({ kind: "member_added", conversationId: "c1", userId: "nobody here" });
+  }
+  await clock.pass(0);
+  // The first one was on its way already.
+  expect(asked).toHaveLength(2);
+  asked = [];
+  for (let round = 0; round < 5_000; round++) {
+    tell({ kind: "member_removed", conversationId: `made up ${round}`, userId: "u1" });
+    tell({ kind: "resync" });
+  }
+  await clock.pass(900);
+  expect(asked.length).toBeLessThanOrEqual(3);
+  expect(applied.filter((kind) => kind === "resync")).toHaveLength(1);
+  await clock.pass(10_000);
+  expect(applied.filter((kind) => kind === "resync")).toHaveLength(2);
 });

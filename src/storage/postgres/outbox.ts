@@ -25,6 +25,9 @@ export interface PostgresOutboxOptions {
 const pageRows = 500;
 const pageBytesMax = 4 * 1024 * 1024;
 const pollIntervalMs = 1_000;
+/** Anybody may notify: after each time that it led to nothing the next one waits longer, up to so long. */
+const emptyWakeMs = 5;
+const emptyWakeMsMax = 250;
 /** A node that has frozen with the turn loses it by then; one that has the turn asks every second. */
 const turnIdleMsMax = 5_000;
 const countMax = 10_000;
@@ -61,6 +64,8 @@ export class PostgresOutbox implements Inbox {
   readonly #sessions: Record<Role, Session | null> = { turn: null, work: null };
   #state: "stopped" | "started" = "stopped";
   #isWoken = false;
+  /** Wake-ups in a row after which there was nothing to take. */
+  #emptyWakes = 0;
   #wake: (() => void) | null = null;
 
   constructor(private readonly options: PostgresOutboxOptions) {}
@@ -73,6 +78,7 @@ export class PostgresOutbox implements Inbox {
   async take(): Promise<InboxEntry[] | null> {
     // While it cannot hear of new rows, the table is looked at every second all the same.
     this.#session("work").ready.catch(() => {});
+    const wasWoken = this.#isWoken;
     this.#isWoken = false;
     const { schema } = this.options;
     // Without parameters it is one message: a node cannot freeze in the middle of it, which no timeout would end. The
@@ -92,6 +98,8 @@ export class PostgresOutbox implements Inbox {
        SELECT turn.mine, id::text AS id, key::text AS key, topic, type, payload, event_key
        FROM turn LEFT JOIN page ON true ORDER BY page.id`,
     );
+    const isEmpty = rows[0]?.mine !== true || rows[0].id === null;
+    this.#emptyWakes = isEmpty && wasWoken ? this.#emptyWakes + 1 : 0;
     if (rows[0]?.mine !== true) return null;
     return rows.flatMap(({ id, key, topic, type, payload, event_key }) =>
       id === null
@@ -127,7 +135,9 @@ export class PostgresOutbox implements Inbox {
   }
 
   wait(signal: AbortSignal): Promise<void> {
-    if (this.#isWoken || signal.aborted) return Promise.resolve();
+    if (signal.aborted) return Promise.resolve();
+    const restMs = Math.min(emptyWakeMsMax, this.#emptyWakes * emptyWakeMs);
+    if (this.#isWoken && restMs === 0) return Promise.resolve();
     return new Promise((resolve) => {
       const end = () => {
         clearTimeout(timer);
@@ -135,9 +145,13 @@ export class PostgresOutbox implements Inbox {
         this.#wake = null;
         resolve();
       };
-      const timer = setTimeout(end, pollIntervalMs);
+      let timer = setTimeout(end, this.#isWoken ? restMs : pollIntervalMs);
       signal.addEventListener("abort", end);
-      this.#wake = end;
+      this.#wake = () => {
+        this.#wake = null;
+        clearTimeout(timer);
+        timer = setTimeout(end, restMs);
+      };
     });
   }
 
