@@ -7,14 +7,16 @@ COPY package.json package-lock.json ./
 RUN npm ci --no-audit --no-fund
 ENV PATH=/app/node_modules/.bin:$PATH
 
-# Development: docker build --target dev -t ws-service:dev . && docker run -p 8086:8086 -v ./src:/app/src ws-service:dev
+# Development: docker build --target dev -t ws-service:dev . && docker run -p 127.0.0.1:8086:8086 -v ./src:/app/src ws-service:dev
 # Edited handlers answer at once, on the sockets that are open.
 FROM tools AS dev
 COPY bunfig.toml tsconfig.json build.ts ./
 COPY configs configs
 COPY src src
-# Trusted mode believes ?user_id=: the container's port is to be published on the developer's own machine only.
+# Trusted mode believes ?user_id=: the container's port is to be published on the developer's own machine only, and pages
+# may come from these addresses of it (WS__SERVER__ALLOWED_ORIGINS names others).
 ENV WS__SERVER__HOST=0.0.0.0 WS__AUTH__BEHIND_GATEWAY=true
+ENV WS__SERVER__ALLOWED_ORIGINS=http://localhost:8086,http://127.0.0.1:8086,http://localhost:3000,http://localhost:5173
 EXPOSE 8086
 CMD ["bun", "--hot", "src/main.ts", "serve"]
 
@@ -24,7 +26,7 @@ COPY src src
 RUN bun build.ts && mkdir -p /empty/data
 
 # Production: libc, the CA certificates and the executable, no shell. The root file system may be read-only:
-#   docker run --read-only -v ws-data:/data -p 8086:8086 -e WS__AUTH__MODE=token -e WS__AUTH__SECRET=… ws-service
+#   docker run --read-only -v ws-data:/data -p 8086:8086 -e WS__AUTH__MODE=token -e WS__AUTH__SECRET=… -e WS__DIRECTORY__MODE=managed ws-service
 FROM gcr.io/distroless/base-nossl-debian12:nonroot AS runtime
 COPY --from=build /app/dist/ws-service /usr/local/bin/ws-service
 # A new volume takes over the owner of what it covers.

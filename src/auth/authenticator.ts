@@ -1,8 +1,9 @@
 /** Turns a token into an identity: finds the key, checks signature, times, issuer and audience, and reads the claims. */
-import { decodeProtectedHeader, errors, type JWSHeaderParameters, type JWTPayload, jwtVerify } from "jose";
+import { decodeProtectedHeader, errors, type JWSHeaderParameters, jwtVerify } from "jose";
 import type { Config } from "../config/schema.ts";
-import { type Algorithm, importPublicKeys, importSecret, keyFault } from "./fixed-keys.ts";
-import { AuthenticationError, type Identity, identityOf } from "./identity.ts";
+import { asymmetricAlgorithms, keyFault } from "./fixed-keys.ts";
+import { AuthenticationError, type Identity, identityOf, ownRoles } from "./identity.ts";
+import { createKeySource } from "./key-source.ts";
 import { createRemoteKeys, type FetchKeys, type remoteKeysTiming } from "./remote-keys.ts";
 
 export { AuthenticationError, type Identity, knownRoles, type Role, roles } from "./identity.ts";
@@ -16,7 +17,7 @@ export interface AuthenticatorOptions {
   now: () => number;
   /** How a JWKS is fetched. */
   fetch?: FetchKeys;
-  /** How `auth.public_key_file` is read. */
+  /** How files of public keys are read. */
   readFile?: (path: string) => Promise<string>;
   /** Told, in words for the log, that keys could not be fetched. */
   onFault?: (message: string) => void;
@@ -35,7 +36,7 @@ export interface Authenticator {
    * @throws ConfigError where the settings can never work
    */
   start(): Promise<void>;
-  /** Reads `auth.public_key_file` and the JWKS again. Rejects where that fails; the keys that were there stay. */
+  /** Reads the public keys' files and the JWKS again. Rejects where that fails; the keys that were there stay. */
   reload(): Promise<void>;
   stop(): void;
 }
@@ -48,52 +49,53 @@ export function createAuthenticator({
   onFault = () => {},
   jwksTiming,
 }: AuthenticatorOptions): Authenticator {
-  const algorithms: readonly Algorithm[] = config.algorithms;
   const remote =
     config.jwks_url === null
       ? null
       : createRemoteKeys({ url: config.jwks_url, now, fetch, onFault, timing: jwksTiming });
-  let secret: CryptoKey | null = null;
-  let publicKeys = new Map<Algorithm, CryptoKey[]>();
+  const users = createKeySource({
+    algorithms: config.algorithms,
+    secret: { path: "auth.secret", value: config.secret },
+    publicKeys: { path: "auth.public_key_file", file: config.public_key_file },
+    remote,
+    readFile,
+  });
+  const backends = createKeySource({
+    algorithms: [
+      ...(config.service_secret === null ? [] : (["HS256"] as const)),
+      ...(config.service_public_key_file === null ? [] : asymmetricAlgorithms),
+    ],
+    secret: { path: "auth.service_secret", value: config.service_secret },
+    publicKeys: { path: "auth.service_public_key_file", file: config.service_public_key_file },
+    remote: null,
+    readFile,
+  });
+  // Backends first, for theirs are never asked for anywhere else.
+  const sides = [
+    // Their key is for this service alone: there is no other issuer, and no other audience.
+    { keys: backends, issuer: null, audience: null, roles: ownRoles },
+    { keys: users, issuer: config.issuer, audience: config.audience, roles: userRoles(config) },
+  ];
 
-  async function readPublicKeys(): Promise<void> {
-    const path = config.public_key_file;
-    if (path === null || algorithms.every((it) => it === "HS256")) return;
-    const pem = await readFile(path).catch(() => {
-      throw keyFault("auth.public_key_file", "cannot be read", path);
-    });
-    publicKeys = await importPublicKeys(pem, algorithms);
-  }
-
-  /**
-   * Keys by the algorithm that a key was given for: a public key is never tried as a secret [AUTH2].
-   * The key server is asked only where the configured keys did not do.
-   */
-  async function* candidates(header: JWSHeaderParameters, algorithm: Algorithm): AsyncGenerator<CryptoKey> {
-    if (algorithm === "HS256") {
-      if (secret !== null) yield secret;
-      return;
-    }
-    yield* publicKeys.get(algorithm) ?? [];
-    if (remote !== null) yield* await remote.candidates(header);
-  }
-
-  async function verifiedPayload(token: string, keys: AsyncIterable<CryptoKey>): Promise<JWTPayload> {
+  async function verifiedIdentity(token: string, header: JWSHeaderParameters): Promise<Identity> {
     let refusal = new AuthenticationError("token_invalid", "The token's key is not known.");
-    for await (const key of keys) {
-      try {
-        const { payload } = await jwtVerify(token, key, {
-          algorithms: [...algorithms],
-          clockTolerance: config.leeway / 1_000,
-          currentDate: new Date(now()),
-          ...(config.issuer === null ? {} : { issuer: config.issuer }),
-          ...(config.audience === null ? {} : { audience: config.audience }),
-        });
-        return payload;
-      } catch (error) {
-        refusal = refusalOf(error);
-        // Only a signature of another key is a reason to try the next one.
-        if (!(error instanceof errors.JWSSignatureVerificationFailed)) break;
+    for (const { keys, issuer, audience, roles } of sides) {
+      if (!keys.takes(header.alg)) continue;
+      for await (const key of keys.candidates(header)) {
+        try {
+          const { payload } = await jwtVerify(token, key, {
+            algorithms: [header.alg],
+            clockTolerance: config.leeway / 1_000,
+            currentDate: new Date(now()),
+            ...(issuer === null ? {} : { issuer }),
+            ...(audience === null ? {} : { audience }),
+          });
+          return identityOf(payload, roles);
+        } catch (error) {
+          refusal = refusalOf(error);
+          // Only a signature of another key is a reason to try the next one.
+          if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw refusal;
+        }
       }
     }
     throw refusal;
@@ -103,29 +105,34 @@ export function createAuthenticator({
     async verify(token) {
       if (token.length > tokenLengthMax) throw new AuthenticationError("token_invalid", "The token is too long.");
       const header = headerOf(token);
-      const algorithm = algorithms.find((it) => it === header.alg);
       // Before any key is looked for, so that a token of the wrong kind costs no fetch.
-      if (algorithm === undefined) {
+      if (!sides.some(({ keys }) => keys.takes(header.alg))) {
         throw new AuthenticationError("token_invalid", "The token's algorithm is not one of auth.algorithms.");
       }
-      return identityOf(await verifiedPayload(token, candidates(header, algorithm)));
+      return verifiedIdentity(token, header);
     },
 
     async start() {
       if (config.mode === "token") checkSources(config);
-      if (config.secret !== null) secret = await importSecret(config.secret);
-      await readPublicKeys();
-      // What went wrong has been told to onFault.
-      await remote?.refresh().catch(() => {});
+      await Promise.all([users.start(), backends.start()]);
     },
 
     async reload() {
-      await readPublicKeys();
-      await remote?.refresh();
+      await Promise.all([users.reload(), backends.reload()]);
     },
 
-    stop: () => remote?.stop(),
+    stop: () => users.stop(),
   };
+}
+
+/**
+ * How users' tokens carry roles. Where another key is for backends, none does. Without a map only those that are signed
+ * with a secret of ours say `service` and `admin` and mean it: whoever else signs has admins of its own [AUTH2].
+ */
+function userRoles({ roles_claim, role_map, secret, service_secret, service_public_key_file }: Config["auth"]) {
+  const carriesNone = service_secret !== null || service_public_key_file !== null || roles_claim === null;
+  if (carriesNone) return { claim: null, map: {} };
+  return { claim: roles_claim, map: role_map ?? (secret === null ? {} : ownRoles.map) };
 }
 
 /** Every algorithm has somewhere to take a key from. */
@@ -149,6 +156,7 @@ function headerOf(token: string): JWSHeaderParameters {
 
 /** The library's errors hold the claims; ours say only which rule was broken. */
 function refusalOf(error: unknown): AuthenticationError {
+  if (error instanceof AuthenticationError) return error;
   if (error instanceof errors.JWTExpired) return new AuthenticationError("token_expired", "The token has expired.");
   if (error instanceof errors.JWTClaimValidationFailed) {
     return error.claim === "nbf" && error.reason === "check_failed"

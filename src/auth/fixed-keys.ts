@@ -4,6 +4,8 @@ import { ConfigError } from "../config/faults.ts";
 
 export type Algorithm = "HS256" | "RS256" | "ES256" | "EdDSA";
 
+export const asymmetricAlgorithms = ["RS256", "ES256", "EdDSA"] as const satisfies readonly Algorithm[];
+
 const secretBytesMin = 32;
 const modulusBitsMin = 2048;
 const publicKeysMax = 16;
@@ -15,13 +17,12 @@ export function keyFault(path: string, expected: string, value: string | null = 
 }
 
 /**
- * The HS256 key of `auth.secret`.
+ * The HS256 key of `auth.secret`, or of the setting at `path`.
  * @throws ConfigError where it has fewer than 32 bytes
  */
-export async function importSecret(secret: string): Promise<CryptoKey> {
+export async function importSecret(secret: string, path = "auth.secret"): Promise<CryptoKey> {
   const bytes = new TextEncoder().encode(secret);
-  if (bytes.byteLength < secretBytesMin)
-    throw keyFault("auth.secret", `must have at least ${secretBytesMin} bytes for HS256`);
+  if (bytes.byteLength < secretBytesMin) throw keyFault(path, `must have at least ${secretBytesMin} bytes for HS256`);
   return await crypto.subtle.importKey("raw", bytes, { name: "HMAC", hash: "SHA-256" }, false, ["sign", "verify"]);
 }
 
@@ -31,9 +32,8 @@ export async function importSecret(secret: string): Promise<CryptoKey> {
  */
 export async function importPublicKeys(
   pem: string,
-  algorithms: readonly Algorithm[],
+  { algorithms, path }: { algorithms: readonly Algorithm[]; path: string },
 ): Promise<Map<Algorithm, CryptoKey[]>> {
-  const path = "auth.public_key_file";
   if (/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(pem)) throw keyFault(path, "must not hold a private key");
   const blocks = pem.match(publicKeyBlock) ?? [];
   if (blocks.length === 0 || blocks.length > publicKeysMax) {

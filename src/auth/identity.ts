@@ -52,27 +52,65 @@ const claims = v.object({
     v.number(),
     v.check((seconds) => seconds * 1_000 <= latestMs),
   ),
-  roles: v.optional(v.array(v.string()), []),
   device_id: v.optional(identifier),
   topics: v.optional(v.array(v.pipe(v.string(), v.minLength(1), v.maxLength(300))), []),
   iat: v.optional(v.number()),
 });
 
+/** Where a token's roles stand, and which of its values mean which of ours. */
+export interface RoleClaim {
+  /** The claim's name, or a path into it; null: tokens carry no roles. */
+  claim: string | null;
+  map: Readonly<Record<string, Role>>;
+}
+
+/** As tokens of our own making say them. */
+export const ownRoles: RoleClaim = { claim: "roles", map: { service: "service", admin: "admin" } };
+
+const roleNames = v.optional(
+  v.union([
+    v.array(v.string()),
+    v.pipe(
+      v.string(),
+      v.transform((text) => text.split(/[\s,]+/)),
+    ),
+  ]),
+  [],
+);
+
+/** What stands at a claim's name, else at the path that it spells: names of claims may have dots themselves. */
+function claimAt(payload: object, name: string): unknown {
+  if (Object.hasOwn(payload, name)) return (payload as Record<string, unknown>)[name];
+  let at: unknown = payload;
+  for (const part of name.split(".")) {
+    if (typeof at !== "object" || at === null || !Object.hasOwn(at, part)) return undefined;
+    at = (at as Record<string, unknown>)[part];
+  }
+  return at;
+}
+
+function rolesIn(payload: object, { claim, map }: RoleClaim): Role[] {
+  if (claim === null) return [];
+  const names = v.safeParse(roleNames, claimAt(payload, claim) ?? undefined);
+  if (!names.success) throw new AuthenticationError("token_invalid", "The token's roles are malformed.");
+  return knownRoles(names.output.flatMap((name) => (Object.hasOwn(map, name) ? map[name]! : [])));
+}
+
 /**
  * Reads the claims of a token whose signature and times have been checked.
  * @throws AuthenticationError `token_invalid` where a claim is missing or of the wrong type
  */
-export function identityOf(payload: unknown): Identity {
+export function identityOf(payload: object, roleClaim: RoleClaim): Identity {
   const result = v.safeParse(claims, payload, { abortEarly: true });
   if (!result.success) {
     // The claim's name is one of ours; its value stays out of the message.
     const claim = v.getDotPath(result.issues[0])?.split(".")[0] ?? "payload";
     throw new AuthenticationError("token_invalid", `The token's claim ${claim} is missing or malformed.`);
   }
-  const { sub, exp, iat, roles: names, device_id, topics } = result.output;
+  const { sub, exp, iat, device_id, topics } = result.output;
   return {
     userId: sub,
-    roles: knownRoles(names),
+    roles: rolesIn(payload, roleClaim),
     deviceId: device_id ?? null,
     topics,
     expiresAt: Math.floor(exp * 1_000),

@@ -13,7 +13,7 @@ const ttlMsMax = 3_650 * 86_400_000;
 
 export const token: Command = {
   name: "token",
-  summary: "mint a token for development, signed with auth.secret",
+  summary: "mint a token for development, or for a backend, signed with the configured secret",
   usage: "token --user <id> [--role service,admin] [--device <id>] [--ttl 1h] [--config <file>]",
   options: {
     user: { summary: "whom the token speaks for", value: "id" },
@@ -27,13 +27,13 @@ export const token: Command = {
     const claims = claimsOf(args);
     const file = args.value("config");
     const { config } = await loadConfig({ ...(file === undefined ? {} : { file }), env: io.env, cwd: io.cwd });
-    const obstacle = obstacleIn(config.auth);
-    if (obstacle !== null) {
-      io.stderr.write(`${obstacle}\n`);
+    const signer = signerOf(config.auth, claims.roles);
+    if ("obstacle" in signer) {
+      io.stderr.write(`${signer.obstacle}\n`);
       return 1;
     }
-    const key = await importSecret(config.auth.secret!);
-    const { issuer, audience } = config.auth;
+    const { issuer, audience } = signer;
+    const key = await importSecret(signer.secret);
     const issuedAtSeconds = Math.floor(Date.now() / 1_000);
     const jwt = await new SignJWT({
       sub: claims.user,
@@ -74,19 +74,44 @@ function checkIdentifier(flag: string, value: string): void {
   if (!result.success) throw new UsageError(`--${flag} ${result.issues[0].message}`);
 }
 
-/** Why no token can be minted with these settings, and what to do about it; null where it can. */
-function obstacleIn({ algorithms, secret }: Config["auth"]): string | null {
+interface Signer {
+  secret: string;
+  issuer: string | null;
+  audience: string | null;
+}
+
+/** The key to sign with; or why no such token can be minted with these settings, and what to do about it. */
+function signerOf(auth: Config["auth"], roles: readonly string[]): Signer | { obstacle: string } {
+  const { algorithms, secret, service_secret, service_public_key_file, issuer, audience } = auth;
+  const isForUsers = algorithms.includes("HS256") && secret !== null;
+  // Roles are carried by the backends' key alone where there is one, and it can sign for users where theirs cannot.
+  if (service_secret !== null && (roles.length > 0 || !isForUsers)) {
+    return { secret: service_secret, issuer: null, audience: null };
+  }
+  if (roles.length > 0 && service_public_key_file !== null) {
+    return {
+      obstacle:
+        "auth.service_public_key_file is set: tokens with a role are signed with its private key, which this service does not have.",
+    };
+  }
+  if (roles.length > 0 && isForUsers && (auth.roles_claim !== "roles" || auth.role_map !== null)) {
+    return {
+      obstacle:
+        "auth.roles_claim or auth.role_map say how your issuer writes roles, which this command does not. " +
+        "Set auth.service_secret for backends, or leave both out.",
+    };
+  }
+  if (isForUsers) return { secret: secret!, issuer, audience };
   if (!algorithms.includes("HS256")) {
-    return (
-      `auth.algorithms is ${algorithms.join(", ")}: such tokens are signed with a private key, which this service does not have. ` +
-      "Ask whoever issues your tokens, or use HS256 with auth.secret for development."
-    );
+    return {
+      obstacle:
+        `auth.algorithms is ${algorithms.join(", ")}: such tokens are signed with a private key, which this service does not have. ` +
+        "Ask whoever issues your tokens, set auth.service_secret for backends, or use HS256 with auth.secret for development.",
+    };
   }
-  if (secret === null) {
-    return (
+  return {
+    obstacle:
       "auth.secret is not set, so there is nothing to sign with. Set auth.secret in the configuration, " +
-      "at least 32 bytes, such as the output of: openssl rand -base64 32"
-    );
-  }
-  return null;
+      "at least 32 bytes, such as the output of: openssl rand -base64 32",
+  };
 }

@@ -1,6 +1,7 @@
 /** The rules that join several settings, and those that look at the disk. */
 import { resolve } from "node:path";
 import { isAddressOrBlock, isLoopback } from "./addresses.ts";
+import { originFault } from "./origins.ts";
 import type { Config } from "./schema.ts";
 
 export interface Check {
@@ -84,27 +85,71 @@ export const checks: readonly Check[] = [
       return shared ? `must be of RS256, ES256 and EdDSA with ${source}` : null;
     },
   },
-  {
-    at: "auth.secret",
+  ...(["secret", "service_secret"] as const).map((name) => ({
+    at: `auth.${name}`,
     needs: [],
-    find: ({ auth }) =>
-      auth.secret === null || Buffer.byteLength(auth.secret) >= secretBytesMin
+    find: ({ auth }: Config) =>
+      auth[name] === null || Buffer.byteLength(auth[name]) >= secretBytesMin
         ? null
         : `must be at least ${secretBytesMin} bytes long`,
-  },
+  })),
   {
     at: "auth.jwks_url",
     needs: [],
-    find: ({ auth }) =>
-      auth.jwks_url === null || (/^https?:\/\//i.test(auth.jwks_url) && URL.canParse(auth.jwks_url))
-        ? null
-        : "must be an https:// or http:// URL",
+    find: ({ auth }) => {
+      const url = auth.jwks_url === null ? null : URL.parse(auth.jwks_url);
+      if (auth.jwks_url === null || url?.protocol === "https:") return null;
+      if (url?.protocol !== "http:") return "must be an https:// or http:// URL";
+      // Whoever sits on the way would put in keys of its own.
+      return isLoopback(url.hostname) ? null : "must be https:// for another host than this one [AUTH2]";
+    },
   },
   {
-    at: "auth.public_key_file",
+    at: "auth.service_secret",
+    needs: ["auth.secret", "auth.service_public_key_file"],
+    find: ({ auth }) => {
+      if (auth.service_secret === null) return null;
+      if (auth.service_public_key_file !== null) return "must be null where auth.service_public_key_file is set";
+      return auth.service_secret === auth.secret
+        ? "must be another than auth.secret, whose tokens carry no roles"
+        : null;
+    },
+  },
+  {
+    at: "auth.role_map",
+    needs: ["auth.service_secret", "auth.service_public_key_file", "auth.roles_claim"],
+    find: ({ auth }) => {
+      if (auth.role_map === null) return null;
+      const service = auth.service_secret === null ? "auth.service_public_key_file" : "auth.service_secret";
+      if (auth.service_secret !== null || auth.service_public_key_file !== null)
+        return `must be null where ${service} is set: only its tokens carry roles`;
+      return auth.roles_claim === null ? "must be null where auth.roles_claim is: tokens carry no roles" : null;
+    },
+  },
+  ...(["public_key_file", "service_public_key_file"] as const).map((name) => ({
+    at: `auth.${name}`,
     needs: [],
-    readsFiles: true,
-    find: ({ auth }, cwd) => missingFile(auth.public_key_file, cwd),
+    readsFiles: true as const,
+    find: ({ auth }: Config, cwd: string) => missingFile(auth[name], cwd),
+  })),
+  {
+    at: "directory.mode",
+    needs: ["auth.mode", "server.host", "directory.open_to_all"],
+    find: ({ auth, directory, server }) =>
+      directory.mode === "managed" || directory.open_to_all || auth.mode !== "token" || isLoopback(server.host)
+        ? null
+        : "lets whoever has a token into any conversation: off loopback write managed, or say so by directory.open_to_all: true [CON1]",
+  },
+  {
+    at: "server.allowed_origins",
+    needs: [],
+    find: ({ server }) => {
+      const faults = server.allowed_origins.flatMap((entry) => {
+        const fault = originFault(entry);
+        return fault === null ? [] : [`${JSON.stringify(entry)}: ${fault}`];
+      });
+      return faults.length === 0 ? null : `has what no page can come from (${faults.join("; ")})`;
+    },
   },
   ...(["cert_file", "key_file"] as const).map((name) => ({
     at: `server.tls.${name}`,

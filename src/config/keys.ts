@@ -42,6 +42,7 @@ interface Schema {
 
 const secrets: Record<string, Key["secret"]> = {
   "auth.secret": "whole",
+  "auth.service_secret": "whole",
   "auth.jwks_url": "url",
   "operations.token": "whole",
   "storage.url": "url",

@@ -69,8 +69,27 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
       ? []
       : [`${name} (${setting.origin}) has no effect here: Bun sizes its socket buffers itself`];
   });
+  notices.push(...noticesOf(first.output));
   const origins = new Map([...settings].map(([name, { origin }]) => [name, origin]));
   return { config: first.output, notices, file, origins };
+}
+
+/** What can be meant, and mostly is not. */
+function noticesOf({ auth }: Config): string[] {
+  if (auth.mode !== "token") return [];
+  const notices: string[] = [];
+  if (auth.jwks_url !== null && auth.issuer === null && auth.audience === null) {
+    notices.push(
+      "auth.issuer and auth.audience are both null: every token that this key server's keys sign is taken, also one for another service",
+    );
+  }
+  const carriesRoles = auth.secret ?? auth.role_map ?? auth.service_secret ?? auth.service_public_key_file;
+  if (carriesRoles === null) {
+    notices.push(
+      "no token carries a role here: set auth.service_secret (or auth.service_public_key_file) for backends, or auth.role_map",
+    );
+  }
+  return notices;
 }
 
 async function readTree(

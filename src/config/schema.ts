@@ -1,11 +1,25 @@
 /** Every setting: its path, its type and its default. */
 import * as v from "valibot";
-import { age, duration, endpointMap, interval, listenAddress, size, strings, tableName, whole } from "./values.ts";
+import {
+  age,
+  duration,
+  endpointMap,
+  interval,
+  listenAddress,
+  roleMap,
+  size,
+  strings,
+  tableName,
+  whole,
+} from "./values.ts";
 
 const server = v.strictObject({
   host: v.optional(v.pipe(v.string(), v.minLength(1, "must not be empty")), "127.0.0.1"),
   port: v.optional(whole(0, 65535), 8086),
-  /** CORS-like list of `Origin`s that browsers may come from; `*` for any. Requests without an origin are not browsers. */
+  /**
+   * Origins that browsers may come from: exact ones and `https://*.example.com`; `*` for any. Requests without an origin
+   * are not browsers. In trusted mode without a gateway pages of this machine alone may come, whatever stands here.
+   */
   allowed_origins: v.optional(strings, ["*"]),
   /** Addresses or CIDR blocks whose `X-Forwarded-For` is believed. */
   trusted_proxies: v.optional(strings, []),
@@ -57,6 +71,17 @@ const auth = v.strictObject({
   secret: v.optional(v.nullable(v.string()), null),
   public_key_file: v.optional(v.nullable(v.string()), null),
   jwks_url: v.optional(v.nullable(v.string()), null),
+  /** HS256 for backends, beside the users' keys; where it or the next is set, its tokens alone carry roles [AUTH2]. */
+  service_secret: v.optional(v.nullable(v.string()), null),
+  /** The same as public keys. */
+  service_public_key_file: v.optional(v.nullable(v.string()), null),
+  /** The claim in which users' tokens carry roles, or a path such as `realm_access.roles`; null: they carry none. */
+  roles_claim: v.optional(v.nullable(v.pipe(v.string(), v.minLength(1, "must not be empty"))), "roles"),
+  /**
+   * Which values of it mean `service` and `admin` here; null: with `auth.secret` those names themselves, else none, for
+   * the admins of whoever signs are not this service's.
+   */
+  role_map: v.optional(v.nullable(roleMap), null),
   issuer: v.optional(v.nullable(v.string()), null),
   audience: v.optional(v.nullable(v.string()), null),
   leeway: v.optional(duration, "30s"),
@@ -69,6 +94,8 @@ const auth = v.strictObject({
 const directory = v.strictObject({
   /** `open`: unknown users and conversations come into being on first use (development). `managed`: only what is there. */
   mode: v.optional(v.picklist(["open", "managed"]), "open"),
+  /** Confirms that in token mode, on an address that others reach, anybody may use any conversation: `mode: open` there. */
+  open_to_all: v.optional(v.boolean(), false),
   cache_ttl: v.optional(duration, "30s"),
   cache_size: v.optional(whole(0, 10_000_000), 100_000),
   /**

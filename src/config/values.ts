@@ -90,6 +90,18 @@ export const endpointMap = v.pipe(
   v.maxEntries(endpointsMax, `must be at most ${endpointsMax} addresses`),
 );
 
+const roleMapExpected = "must be a mapping of a token's roles to service or admin";
+
+/** What a token says → `service` or `admin`. */
+export const roleMap = v.pipe(
+  v.record(
+    v.pipe(v.string(), v.minLength(1, roleMapExpected)),
+    v.picklist(["service", "admin"], roleMapExpected),
+    roleMapExpected,
+  ),
+  v.maxEntries(100, "must be at most 100 roles"),
+);
+
 /** `host:port` → both. */
 export const listenAddress = v.pipe(
   v.string("must be host:port, such as 127.0.0.1:9090"),

@@ -1,6 +1,7 @@
 /** Who may come in: every check between the request and the upgrade, in the contract's order [CON1]. */
 import * as v from "valibot";
 import { AuthenticationError, roles as knownRoles, type Role } from "../auth/authenticator.ts";
+import { createOriginCheck, isLoopbackOrigin } from "../config/origins.ts";
 import type { Config } from "../config/schema.ts";
 import type { Since } from "../protocol/client.ts";
 import type { Codec } from "../protocol/codec.ts";
@@ -69,8 +70,15 @@ interface Query {
 
 export class Upgrades {
   #inProgress = 0;
+  readonly #isAllowedOrigin: (origin: string) => boolean;
 
-  constructor(private readonly options: UpgradeOptions) {}
+  constructor(private readonly options: UpgradeOptions) {
+    const { auth, server } = options.config;
+    // Who is believed without proof may be on this machine only, and any page that is open there can reach it.
+    const isOwnMachines = auth.mode === "trusted" && !auth.behind_gateway;
+    const isListed = createOriginCheck(server.allowed_origins);
+    this.#isAllowedOrigin = (origin) => (!isOwnMachines || isLoopbackOrigin(origin)) && isListed(origin);
+  }
 
   get inProgress(): number {
     return this.#inProgress;
@@ -110,9 +118,8 @@ export class Upgrades {
   }
 
   #checkOrigin(origin: string | null): void {
-    const { allowed_origins: allowed } = this.options.config.server;
-    // Only browsers send an origin, and only they need the check: it keeps other sites' pages from using their cookies.
-    if (origin === null || allowed.includes("*") || allowed.includes(origin)) return;
+    // Only browsers send an origin, and only they need the check: it keeps other sites' pages out.
+    if (origin === null || this.#isAllowedOrigin(origin)) return;
     throw new Refusal(403, "forbidden", "This origin may not connect.");
   }
 

@@ -25,7 +25,11 @@ function expectRefusal(answer: HandshakeAnswer, expected: { status: number; code
 describe("trusted mode", () => {
   let service: Service;
   beforeAll(async () => {
-    const settings = { SERVER__ALLOWED_ORIGINS: "https://app.example.com", PRESENCE__OFFLINE_GRACE: "100ms" };
+    const settings = {
+      SERVER__ALLOWED_ORIGINS: "https://app.example.com,https://*.example.org:8443",
+      AUTH__BEHIND_GATEWAY: "true",
+      PRESENCE__OFFLINE_GRACE: "100ms",
+    };
     service = await startService({ settings });
   });
   afterAll(() => service.stop());
@@ -58,10 +62,17 @@ describe("trusted mode", () => {
       "http://app.example.com",
       "https://app.example.com:8443",
       "null",
+      "https://example.org:8443",
+      "https://a.example.org",
+      "http://a.example.org:8443",
+      "https://evil.com/.example.org:8443",
+      "https://a@b.example.org:8443",
+      "https://aexample.org:8443",
     ]) {
       expectRefusal(await refused({ user_id: "u1" }, { Origin }), { status: 403, code: "forbidden" });
     }
-    for (const headers of [{ Origin: "https://app.example.com" }, {}] as Record<string, string>[]) {
+    const origins = ["https://app.example.com", "https://a.example.org:8443", "https://a.b-c.example.org:8443"];
+    for (const headers of [...origins.map((Origin) => ({ Origin })), {}] as Record<string, string>[]) {
       const raw = await RawSocket.open(service.url, { query: { user_id: "u1" }, headers });
       raw.destroy();
     }
@@ -245,6 +256,36 @@ describe("trusted mode", () => {
   });
 });
 
+describe("trusted mode on a developer's own machine", () => {
+  test("[CON1] no page of another site reaches it: origins of this machine alone, and requests without one", async () => {
+    const service = await startService();
+    try {
+      const statusOf = async (headers: Record<string, string>) => {
+        const raw = await RawSocket.dial(service.url, { query: { user_id: "u1", roles: "admin" }, headers });
+        raw.destroy();
+        return raw.answer.status;
+      };
+      for (const Origin of [
+        "https://evil.example",
+        "null",
+        "http://localhost.evil.example",
+        "http://127.0.0.1.evil.example:8086",
+        "http://localhost:8086@evil.example",
+        "http://127.0.0.2",
+        "file://",
+      ])
+        expect([Origin, await statusOf({ Origin })]).toEqual([Origin, 403]);
+      // A name that leads here does not help: the origin is the page's.
+      expect(await statusOf({ Origin: "http://evil.example:8086", Host: "evil.example:8086" })).toBe(403);
+      for (const Origin of ["http://localhost:3000", "http://127.0.0.1:8086", "https://[::1]:5173", "http://localhost"])
+        expect([Origin, await statusOf({ Origin })]).toEqual([Origin, 101]);
+      expect(await statusOf({})).toBe(101);
+    } finally {
+      await service.stop();
+    }
+  });
+});
+
 describe("start", () => {
   const folder = mkdtempSync(join(tmpdir(), "ws-service-"));
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -324,7 +365,7 @@ describe("admission", () => {
   let service: Service;
   beforeAll(async () => {
     service = await startService({
-      settings: { WEBSOCKET__MAX_CONNECTIONS: "2", SERVER__ALLOWED_ORIGINS: "https://app.example.com" },
+      settings: { WEBSOCKET__MAX_CONNECTIONS: "2" },
     });
   });
   afterAll(() => service.stop());

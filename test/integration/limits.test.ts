@@ -169,7 +169,7 @@ describe("addresses", () => {
       Array.from({ length: count }, (_, index) =>
         RawSocket.dial(service.url, {
           query: { user_id: fresh() },
-          headers: { "X-Forwarded-For": forwardedFor(index), Origin: "https://app.example.com" },
+          headers: { "X-Forwarded-For": forwardedFor(index), Origin: "http://localhost:3000" },
         }),
       ),
     );

@@ -51,6 +51,26 @@ test("[AUTH2] a minted token is accepted with the same configuration", async () 
   expect(identity.expiresAt! - Date.now()).toBeLessThanOrEqual(7_200_000);
 });
 
+test("[AUTH2] with a second key for backends it signs roles with that one, and users' tokens where only that one can", async () => {
+  const service_secret = "the backends' own secret, of 32 bytes or more";
+  const own = { mode: "token", secret, service_secret, issuer: "https://login.example" };
+  const foreign = { mode: "token", algorithms: ["RS256"], jwks_url: "http://127.0.0.1:9/jwks", service_secret };
+  for (const [name, auth] of Object.entries({ own, foreign })) {
+    const file = await configFile(`${name}.yaml`, auth);
+    const { config } = await loadConfig({ file, env: {}, cwd: folder });
+    const authenticator = createAuthenticator({ config: config.auth, now: Date.now });
+    await authenticator.start();
+    const minted = async (...args: string[]) =>
+      authenticator.verify((await runToken("--config", file, ...args)).stdout.trim());
+    expect(await minted("--user", "shop", "--role", "service")).toMatchObject({ userId: "shop", roles: ["service"] });
+    expect(await minted("--user", "anna")).toMatchObject({ userId: "anna", roles: [] });
+    authenticator.stop();
+  }
+  const mapped = await configFile("mapped.yaml", { mode: "token", secret, role_map: { owner: "admin" } });
+  const { stdout, stderr } = await runToken("--config", mapped, "--user", "u1", "--role", "admin");
+  expect([stdout, stderr]).toEqual(["", expect.stringContaining("auth.service_secret")]);
+});
+
 test("[AUTH2] without a secret it says how to set one", async () => {
   const { stdout, stderr, code } = await runToken("--config", await configFile("bare.yaml", {}), "--user", "u1");
   expect({ stdout, code }).toEqual({ stdout: "", code: 1 });

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { exportSPKI, generateKeyPair, type JWTPayload, UnsecuredJWT } from "jose";
-import { AuthenticationError } from "../../src/auth/authenticator.ts";
+import { AuthenticationError, type Authenticator } from "../../src/auth/authenticator.ts";
 import { ConfigError } from "../../src/config/faults.ts";
 import {
   authenticator,
@@ -64,7 +64,7 @@ describe("claims", () => {
     ["text for exp", { exp: "tomorrow" }],
     ["an exp beyond any date", { exp: 1e300 }],
     ["text for nbf", { nbf: "now" }],
-    ["text for roles", { roles: "admin" }],
+    ["an object for roles", { roles: { admin: true } }],
     ["a number among roles", { roles: ["admin", 1] }],
     ["a number for device_id", { device_id: 1 }],
     ["a malformed device_id", { device_id: "my phone" }],
@@ -213,6 +213,72 @@ const identity = {
   issuedAt: null,
 };
 
+describe("roles", () => {
+  const rolesOf = async (it: Authenticator, token: Promise<string>) => (await it.verify(await token)).roles;
+  const foreign = async (settings: Record<string, unknown> = {}) =>
+    started({
+      algorithms: ["ES256"],
+      public_key_file: await pemFile(`${crypto.randomUUID()}.pem`, ec.publicKey),
+      ...settings,
+    });
+  const signed = (claims: Record<string, unknown>) =>
+    sign({ ...usual, ...claims }, { alg: "ES256", key: ec.privateKey });
+
+  test("[AUTH2] the admins of whoever else signs are not ours, unless a map says which of its roles are", async () => {
+    expect(await rolesOf(await foreign(), signed({ roles: ["admin", "service"] }))).toEqual([]);
+    const mapped = await foreign({ role_map: { "chat-admin": "admin", "chat-backend": "service" } });
+    expect(await rolesOf(mapped, signed({ roles: ["admin", "chat-admin", "constructor"] }))).toEqual(["admin"]);
+    expect(await rolesOf(mapped, signed({ roles: ["chat-backend", "chat-admin"] }))).toEqual(["service", "admin"]);
+  });
+
+  test("[AUTH2] roles stand where auth.roles_claim says, a name or a path; null: tokens carry none", async () => {
+    const role_map = { admin: "admin" };
+    const nested = await foreign({ roles_claim: "realm_access.roles", role_map });
+    expect(await rolesOf(nested, signed({ realm_access: { roles: ["admin"] } }))).toEqual(["admin"]);
+    // A claim of this very name is the path's, too, as some issuers have URLs for names.
+    expect(await rolesOf(nested, signed({ "realm_access.roles": ["admin"] }))).toEqual(["admin"]);
+    for (const claims of [{ roles: ["admin"] }, { realm_access: ["admin"] }, { realm_access: null }, {}])
+      expect(await rolesOf(nested, signed(claims))).toEqual([]);
+    expect((await refusal(nested.verify(await signed({ realm_access: { roles: 7 } })))).code).toBe("token_invalid");
+    const scope = await foreign({ roles_claim: "scope", role_map: { "chat:admin": "admin" } });
+    expect(await rolesOf(scope, signed({ scope: "openid chat:admin" }))).toEqual(["admin"]);
+    const none = await started({ secret, roles_claim: null });
+    expect(await rolesOf(none, sign({ ...usual, roles: ["admin"] }))).toEqual([]);
+  });
+
+  test("[AUTH2] beside a key for backends only its tokens carry roles, whatever users' tokens say", async () => {
+    const service_secret = "the backends' own secret of 32 bytes or more";
+    const backendKey = new TextEncoder().encode(service_secret);
+    const backend = (claims: Record<string, unknown>) => sign({ ...usual, ...claims }, { key: backendKey });
+    for (const it of [
+      await started({ secret, service_secret }),
+      await foreign({ service_secret, issuer: "https://id" }),
+    ]) {
+      // It has no issuer and no audience: the key is for this service alone.
+      expect(await rolesOf(it, backend({ roles: ["service", "root"] }))).toEqual(["service"]);
+      expect((await refusal(it.verify(await backend({ exp: 0 })))).code).toBe("token_expired");
+    }
+    expect(await rolesOf(await started({ secret, service_secret }), sign({ ...usual, roles: ["admin"] }))).toEqual([]);
+    const other = await foreign({ service_secret });
+    expect(await rolesOf(other, signed({ roles: ["admin"] }))).toEqual([]);
+    // HS256 is the backends' alone there: a public key is no secret.
+    const pem = new TextEncoder().encode(await exportSPKI(ec.publicKey));
+    expect((await refusal(other.verify(await sign({ ...usual, roles: ["admin"] }, { key: pem })))).code).toBe(
+      "token_invalid",
+    );
+  });
+
+  test("[AUTH2] the backends' key may be a public one, beside users' secret", async () => {
+    const service_public_key_file = await pemFile("backends.pem", ec.publicKey);
+    const it = await started({ secret, service_public_key_file });
+    expect(await rolesOf(it, signed({ roles: ["admin"] }))).toEqual(["admin"]);
+    expect(await rolesOf(it, sign({ ...usual, roles: ["admin"] }))).toEqual([]);
+    const stranger = await generateKeyPair("ES256");
+    const forged = await sign({ ...usual, roles: ["admin"] }, { alg: "ES256", key: stranger.privateKey });
+    expect((await refusal(it.verify(forged))).code).toBe("token_invalid");
+  });
+});
+
 describe("what is no token", () => {
   test("[AUTH1] garbage, over-long and truncated tokens are token_invalid, and never in the message", async () => {
     const it = await started({ secret });
@@ -268,7 +334,11 @@ describe("what is no token", () => {
     const path = await pemFile("property.pem", ec.publicKey);
     const signed = await sign({ ...usual, roles: ["service"] }, { alg: "ES256", key: ec.privateKey });
     const shared = await started({ secret });
-    const asymmetric = await started({ algorithms: ["ES256"], public_key_file: path });
+    const asymmetric = await started({
+      algorithms: ["ES256"],
+      public_key_file: path,
+      role_map: { service: "service" },
+    });
     await fc.assert(
       fc.asyncProperty(edits, fc.boolean(), async (edit, useShared) => {
         const [it, token] = useShared ? [shared, good] : [asymmetric, signed];

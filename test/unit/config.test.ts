@@ -276,10 +276,10 @@ describe("the environment", () => {
     const yaml =
       "server: { port: '${P}', allowed_origins: '${O}', trusted_proxies: ['${IP}/8', 10.0.0.1] }\n" +
       "auth: { issuer: 'https://${H}/$${H}' }\ncluster: { node_id: 'a-${N}-b' }";
-    const { config } = await load(yaml, { P: "81", O: "a,b", IP: "10.0.0.0", H: "h", N: "1" });
+    const { config } = await load(yaml, { P: "81", O: "https://a,https://b", IP: "10.0.0.0", H: "h", N: "1" });
     expect(config.server).toMatchObject({
       port: 81,
-      allowed_origins: ["a", "b"],
+      allowed_origins: ["https://a", "https://b"],
       trusted_proxies: ["10.0.0.0/8", "10.0.0.1"],
     });
     expect(config.auth.issuer).toBe("https://h/${H}");
@@ -347,6 +347,7 @@ describe("the file", () => {
     AUTH_JWKS_URL: "https://id.example.com/jwks.json",
     AUTH_ISSUER: "https://id.example.com",
     AUTH_AUDIENCE: "chat",
+    AUTH_SERVICE_SECRET: "a secret of backends, of 32 bytes",
     DATABASE_URL: "postgres://app:pass@db/chat",
     REDIS_URL: "redis://:pass@redis:6379",
   };
@@ -443,6 +444,38 @@ describe("settings that must fit each other", () => {
       `auth: { mode: token, secret: ${secret}, algorithms: [HS256, RS256] }`,
       "auth.algorithms",
     ],
+    [
+      "[CON1] on an address that others reach a directory is managed",
+      `server: { host: 0.0.0.0 }\nauth: { mode: token, secret: ${secret} }`,
+      "directory.mode",
+    ],
+    [
+      "[AUTH2] a key server on another host has https",
+      "auth: { mode: token, algorithms: [RS256], jwks_url: 'http://idp.example.com/jwks', issuer: i }",
+      "auth.jwks_url",
+    ],
+    ["[AUTH2] a second secret is long too", "auth: { service_secret: short }", "auth.service_secret"],
+    [
+      "[AUTH2] users' tokens are not signed with the backends' secret",
+      `auth: { mode: token, secret: ${secret}, service_secret: ${secret} }`,
+      "auth.service_secret",
+    ],
+    [
+      "[AUTH2] the backends' public key is there",
+      "auth: { service_public_key_file: gone.pem }",
+      "auth.service_public_key_file",
+    ],
+    [
+      "[AUTH2] beside the backends' key users carry no roles",
+      `auth: { service_secret: ${secret}, role_map: { owner: admin } }`,
+      "auth.role_map",
+    ],
+    [
+      "[AUTH2] where tokens carry no roles none are mapped",
+      "auth: { roles_claim: null, role_map: { owner: admin } }",
+      "auth.role_map",
+    ],
+    ["[AUTH2] a role is service or admin", "auth: { role_map: { owner: root } }", "auth.role_map.owner"],
     ["[AUTH2] a JWKS URL is one", "auth: { jwks_url: 'ftp://h' }", "auth.jwks_url"],
     ["[AUTH2] the public key is there", "auth: { public_key_file: gone.pem }", "auth.public_key_file"],
     ["proxies are addresses or blocks", "server: { trusted_proxies: [10.0.0.0/33] }", "server.trusted_proxies"],
@@ -483,10 +516,65 @@ describe("settings that must fit each other", () => {
       expect((await faultsOf(load(yaml))).map((fault) => fault.path)).toEqual([path]);
     });
 
+  test("[CON1] an origin that no page can come from is refused with what to write", async () => {
+    const written: Record<string, string> = {
+      "https://app.example.com/": "https://app.example.com",
+      "https://app.example.com/chat": "https://app.example.com",
+      "https://App.Example.com": "https://app.example.com",
+      "HTTPS://app.example.com": "https://app.example.com",
+      "https://app.example.com:443": "https://app.example.com",
+      "http://app.example.com:80": "http://app.example.com",
+      "https://*.example.com/": "https://*.example.com",
+      "https://*.Example.com:443": "https://*.example.com",
+      "https://müller.example": "https://xn--mller-kva.example",
+      "app.example.com": "https://app.example.com",
+      "app.example.com:8443": "https://app.example.com:8443",
+      "https://a:b@app.example.com": "https://app.example.com",
+      "https://app.*.com": "https://*.example.com",
+      "*.example.com": "https://*.example.com",
+      "https://app.example.com?a": "https://app.example.com",
+      "https://": "https://app.example.com",
+      "app://Main": "app://main",
+    };
+    for (const [entry, right] of Object.entries(written)) {
+      const [fault] = await faultsOf(
+        load(`server: { allowed_origins: ['https://fine.example', ${JSON.stringify(entry)}] }`),
+      );
+      expect([fault!.path, fault!.expected]).toEqual([
+        "server.allowed_origins",
+        expect.stringMatching(/ write \S+\)$/),
+      ]);
+      expect(fault!.expected.match(/ write (\S+)\)$/)![1]).toBe(right);
+    }
+    for (const entry of ["https://*.com", "https://*.de:8443"])
+      expect((await faultsOf(load(`server: { allowed_origins: ['${entry}'] }`)))[0]!.path).toBe(
+        "server.allowed_origins",
+      );
+    const right = ["*", "null", "http://localhost:3000", "https://*.example.com", "https://*.a.example.com:8443"];
+    right.push("capacitor://localhost", "http://*.localhost:3000", "chrome-extension://abcdef");
+    for (const entry of right) await load(`server: { allowed_origins: ['${entry}'] }`);
+  });
+
+  test("[AUTH2] what can be meant and mostly is not is told: a key server for anybody, tokens without roles", async () => {
+    const jwks = "mode: token, algorithms: [RS256], jwks_url: 'https://h'";
+    const noticesFor = async (auth: string) => (await load(`auth: { ${auth} }`)).notices;
+    expect(await noticesFor(jwks)).toEqual([
+      expect.stringContaining("auth.issuer and auth.audience"),
+      expect.stringContaining("auth.service_secret"),
+    ]);
+    expect(await noticesFor(`${jwks}, issuer: i, service_secret: ${secret}`)).toEqual([]);
+    expect(await noticesFor(`${jwks}, audience: a, role_map: { chat-admin: admin }`)).toEqual([]);
+    expect(await noticesFor(`mode: token, secret: ${secret}`)).toEqual([]);
+    // A key server beside the service needs no certificate.
+    await load("auth: { mode: token, algorithms: [RS256], jwks_url: 'http://127.0.0.1:9/jwks', issuer: i }");
+  });
+
   test("[CON2] and do: a gateway, another loopback, a token", async () => {
     expect((await load("server: { host: 0.0.0.0 }\nauth: { behind_gateway: true }")).config.auth.mode).toBe("trusted");
     for (const host of ["localhost", "127.8.9.1", "::1"]) await load(`server: { host: '${host}' }`);
-    await load(`server: { host: '::' }\nauth: { mode: token, secret: ${secret} }`);
+    const token = `server: { host: '::' }\nauth: { mode: token, secret: ${secret} }`;
+    await load(`${token}\ndirectory: { mode: managed }`);
+    await load(`${token}\ndirectory: { open_to_all: true }`);
   });
 
   test("and do: the boundaries", async () => {
