@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
+import { debianProgram } from "./debian.ts";
 import { freePorts } from "./free-ports.ts";
 
 export interface RedisServer {
@@ -28,26 +29,7 @@ export interface RedisGroup {
   stop(): Promise<void>;
 }
 
-const missing =
-  "Tests of the cluster need redis-server. Debian: apt-get install -y redis-server; macOS: brew install redis; or set TEST_REDIS_URL.";
-
-let program: string | null = null;
-
-/** Where `redis-server` is; installed where that takes no asking. */
-function findServer(): string {
-  program ??= Bun.which("redis-server");
-  if (program !== null) return program;
-  if (process.getuid?.() === 0 && Bun.which("apt-get") !== null) {
-    // At run level 1 the package does not start its own service.
-    const install = Bun.spawnSync(
-      ["sh", "-c", "apt-get update -qq; apt-get install -y -qq --no-install-recommends redis-server"],
-      { env: { ...process.env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" }, stdout: "ignore", stderr: "ignore" },
-    );
-    if (install.success) program = Bun.which("redis-server");
-  }
-  if (program === null) throw new Error(missing);
-  return program;
-}
+const findServer = () => debianProgram("redis-server", { package: "redis-server", otherwise: "set TEST_REDIS_URL" });
 
 export interface RedisOptions {
   /** Further settings, as on the command line. */
