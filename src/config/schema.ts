@@ -57,6 +57,15 @@ const websocket = v.strictObject({
     "notifications",
   ]),
   upgrade_timeout: v.optional(interval, "5s"),
+  /**
+   * permessage-deflate, for connections that come authenticated. `shared`: one compressor for all; `dedicated`: one for each
+   * connection, which remembers what it has sent.
+   */
+  compression: v.optional(v.picklist(["off", "shared", "dedicated"]), "off"),
+  /** Bytes of the smallest frame that is compressed. */
+  compression_threshold: v.optional(size, "1KiB"),
+  /** Bytes that are compressed for one event, its size times its sockets on this process; above it is sent as it is. */
+  compression_work_max: v.optional(size, "512KiB"),
 });
 
 const auth = v.strictObject({

@@ -4,6 +4,8 @@
 export const CloseCode = {
   normal: 1000,
   goingAway: 1001,
+  protocolError: 1002,
+  invalidData: 1007,
   tooLarge: 1009,
   serviceRestart: 1012,
   protocolAbuse: 4001,
@@ -22,8 +24,18 @@ export const CloseCode = {
   overloaded: 4105,
 } as const;
 
+/**
+ * The code that a client was sent where the platform has ended the connection for what it sent: of those it tells 1006
+ * here, and in words what was wrong [ENV5].
+ */
+export function closeCodeOf(code: number, reason: string): number {
+  if (code !== 1006 || !reason.startsWith("Received ")) return code;
+  if (reason.endsWith("too big message")) return CloseCode.tooLarge;
+  return /invalid (UTF-8|compressed data)/.test(reason) ? CloseCode.invalidData : CloseCode.protocolError;
+}
+
 /** What the protocol itself ends with, or the platform says where no code came. */
-const platformCodes = [1002, 1003, 1005, 1006, 1007, 1008, 1010, 1011];
+const platformCodes = [1003, 1005, 1006, 1008, 1010, 1011];
 const knownCodes: ReadonlySet<number> = new Set([...Object.values(CloseCode), ...platformCodes]);
 
 /** The code as a figure names it: a client may close with any of 2,000 codes, and each name is kept for ever. */

@@ -43,12 +43,18 @@ export interface Attachment {
   onGone: (connection: Connection, code: number) => void;
   /** How long a close frame may wait for what stands before it, ms. */
   lastWordWaitMs: number;
+  /** Bytes of the largest message, which may come when just less than too much is waiting. */
+  inboxBytesLast: number;
+  /** Whether a frame is worth compressing. */
+  compresses: (frame: Frame) => boolean;
 }
 
 const nothing: readonly string[] = [];
 const badMessageWindowMs = 60_000;
 /** Bytes of waiting messages that pause reading too: many small ones may wait, but not many of the largest. */
 const inboxBytesMax = 1 << 20;
+/** What is read at once is handed over even after a pause. */
+const readBytes = 1 << 20;
 
 export class Connection implements RoutedConnection {
   readonly connectionId: string;
@@ -75,6 +81,8 @@ export class Connection implements RoutedConnection {
   lastPingAt: number;
   /** Since when bytes have been waiting for the client; 0: none are. */
   backpressureSince = 0;
+  /** Bytes of large messages that came since some moment of the last minute; only where they may be compressed. */
+  largeReceived: { since: number; bytes: number } | null = null;
   #ws: ServerWebSocket<Connection> | null = null;
   #attachment: Attachment | null = null;
   /** Says the close frame that waits until the client has read what stands before it. */
@@ -135,6 +143,9 @@ export class Connection implements RoutedConnection {
       this.#inbox.push(frame);
       this.#inboxBytes += frame.length;
       if (!this.#hasRoom) this.#ws?.pause();
+      // Only what was small as long as it was compressed comes to so much [ENV7].
+      if (this.#inboxBytes > inboxBytesMax + readBytes + 2 * (this.#attachment?.inboxBytesLast ?? 0))
+        this.close(CloseCode.rateLimited, "too much at once");
       return;
     }
     const handled = handle(frame);
@@ -199,7 +210,7 @@ export class Connection implements RoutedConnection {
   send(frame: Frame): void {
     if (this.#ws === null || this.isClosed) return;
     // 0: dropped, for the buffer is full. What the client has is a gap-free prefix, and it ends here [CON7].
-    if (this.#ws.send(frame as string | Uint8Array<ArrayBuffer>) === 0)
+    if (this.#ws.send(frame as string | Uint8Array<ArrayBuffer>, this.#attachment?.compresses(frame)) === 0)
       this.close(CloseCode.slowConsumer, "slow consumer");
   }
 

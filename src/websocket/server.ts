@@ -5,9 +5,11 @@ import { readCertificate } from "../config/certificate.ts";
 import { ConfigError } from "../config/faults.ts";
 import type { Config } from "../config/schema.ts";
 import type { HealthHandler } from "../health/handler.ts";
+import { CloseCode, closeCodeOf } from "../protocol/close.ts";
 import type { Router } from "../router/router.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { clientAddress, createTrustedProxies } from "./addresses.ts";
+import { type Compression, createCompression } from "./compression.ts";
 import type { Attachment, Connection } from "./connection.ts";
 import type { Hub } from "./hub.ts";
 import { listenAt } from "./listening.ts";
@@ -57,8 +59,10 @@ export class Server implements NativeTopics {
   readonly #handlers: WebSocketHandler<Connection>;
   readonly #isTrusted: (address: string) => boolean;
   readonly #refused: RefusedConnections;
+  readonly #compression: Compression;
 
   constructor(private readonly options: ServerOptions) {
+    this.#compression = createCompression(options.config);
     this.#isTrusted = createTrustedProxies(options.config.server.trusted_proxies);
     this.#handlers = this.#socketHandlers();
     this.#refused = new RefusedConnections(options);
@@ -93,7 +97,9 @@ export class Server implements NativeTopics {
   }
 
   publish(topic: string, frame: Frame): void {
-    for (const listener of this.#listeners) listener.publish(topic, frame as string | Uint8Array<ArrayBuffer>, false);
+    const compress = this.#compression.pays(frame, () => this.subscriberCount(topic));
+    for (const listener of this.#listeners)
+      listener.publish(topic, frame as string | Uint8Array<ArrayBuffer>, compress);
   }
 
   subscriberCount(topic: string): number {
@@ -157,6 +163,7 @@ export class Server implements NativeTopics {
         isTrusted: this.#isTrusted,
       });
       const { connection, subprotocol } = await this.options.upgrades.admit(request, address);
+      if (!this.#compression.allows(connection)) request.headers.delete("sec-websocket-extensions");
       const headers: Record<string, string> = subprotocol === null ? {} : { "Sec-WebSocket-Protocol": subprotocol };
       if (server.upgrade(request, { data: connection, headers })) return undefined;
       return new Refusal(426, "upgrade_required", "This request cannot be upgraded.").toResponse();
@@ -169,9 +176,12 @@ export class Server implements NativeTopics {
 
   #socketHandlers(): WebSocketHandler<Connection> {
     const { config, router, sessions, now } = this.options;
+    const compression = this.#compression;
     const attachment: Attachment = {
       onGone: (connection, code) => sessions.close(connection, code),
       lastWordWaitMs: config.websocket.write_wait,
+      inboxBytesLast: config.websocket.max_message_size,
+      compresses: (frame) => compression.pays(frame, () => 1),
     };
     const handlerOf = (connection: Connection) => (frame: string | Buffer) => router.route(connection, frame);
     const heard = (ws: ServerWebSocket<Connection>) => {
@@ -184,7 +194,7 @@ export class Server implements NativeTopics {
       // Liveness is ours: the platform's timer takes what we send for a sign of life.
       idleTimeout: 0,
       sendPings: false,
-      perMessageDeflate: false,
+      perMessageDeflate: compression.perMessageDeflate,
       open: (ws) => {
         const connection = ws.data;
         connection.attach(ws, attachment);
@@ -193,12 +203,15 @@ export class Server implements NativeTopics {
       message: (ws, frame) => {
         heard(ws);
         const connection = ws.data;
-        if (!connection.isClosed) connection.receive(frame, handlerOf(connection));
+        if (connection.isClosed) return;
+        if (compression.noteReceived(connection, frame.length, connection.lastHeardAt))
+          return connection.close(CloseCode.rateLimited, "rate limit");
+        connection.receive(frame, handlerOf(connection));
       },
       ping: heard,
       pong: heard,
       drain: (ws) => ws.data.noteDrain(),
-      close: (ws, code) => ws.data.noteGone(code),
+      close: (ws, code, reason) => ws.data.noteGone(closeCodeOf(code, reason)),
     };
   }
 }

@@ -2,6 +2,8 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
+import { subprotocols } from "../../src/protocol/limits.ts";
+import { protobufPeer } from "../../src/protocol/protobuf/codec.ts";
 import { launchChromium } from "../support/chromium.ts";
 import { projectFolder } from "../support/program.ts";
 import { type Service, startService } from "../support/service.ts";
@@ -145,6 +147,49 @@ test("[MSG1] the README's example, pasted into two tabs as it stands there, ends
   }
   const shown = JSON.parse((await outcomes[2]!).text());
   expect(shown).toMatchObject({ type: "message.new", topic: "conversation:c1", payload: { content: "Hello!" } });
+}, 60_000);
+
+test("[CON4] a page that compresses is answered compressed, in either format", async () => {
+  const compressing = await startService({ settings: { WEBSOCKET__COMPRESSION: "shared" } });
+  const page = await (await browser.newContext()).newPage();
+  await page.goto(`http://localhost:${site.port}/`);
+  const content = "grüß dich 👋 ".repeat(1_000);
+  for (const format of ["json", "protobuf"] as const) {
+    const isText = format === "json";
+    const payload = { conversation_id: format, client_message_id: "m1", content };
+    const request = { id: "1", type: "message.send", payload };
+    const history = { id: "2", type: "history", payload: { topic: `conversation:${format}` } };
+    const frames = [request, history].map((it) => (isText ? JSON.stringify(it) : [...protobufPeer.encode(it)]));
+    const came = (await page.evaluate(
+      ([url, protocol, requests]) =>
+        new Promise((resolve, reject) => {
+          const socket = new WebSocket(url as string, protocol as string);
+          socket.binaryType = "arraybuffer";
+          let answers = 0;
+          socket.onopen = () => {
+            for (const it of requests as (string | number[])[])
+              socket.send(typeof it === "string" ? it : new Uint8Array(it));
+          };
+          socket.onmessage = ({ data }) => {
+            const size = data.length ?? data.byteLength;
+            // The page of history is the only one so large.
+            if (size > 10_000)
+              resolve({
+                extensions: socket.extensions,
+                data: typeof data === "string" ? data : [...new Uint8Array(data)],
+              });
+            else if (++answers > 10) reject(new Error("nothing large came"));
+          };
+          socket.onclose = ({ code }) => reject(new Error(`closed: ${code}`));
+        }),
+      [`ws://localhost:${compressing.port}/ws?user_id=${format}`, subprotocols[format], frames],
+    )) as { extensions: string; data: string | number[] };
+    expect(came.extensions).toContain("permessage-deflate");
+    const message =
+      typeof came.data === "string" ? JSON.parse(came.data) : protobufPeer.decode(new Uint8Array(came.data));
+    expect(message.payload.events[0].payload.content).toBe(content);
+  }
+  await compressing.stop();
 }, 60_000);
 
 /** Both sides of a call: sends what ICE finds, and takes what the other's has found once its description is known. */

@@ -1,5 +1,6 @@
 /** Proves who is let go: the silent and the slow, while everybody else is served [CON6] [CON7]. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { randomBytes } from "node:crypto";
 import { Client } from "../support/client.ts";
 import { opcodes, RawSocket } from "../support/raw-socket.ts";
 import { type Service, startService } from "../support/service.ts";
@@ -89,7 +90,8 @@ describe("silence", () => {
 });
 
 describe("slowness", () => {
-  const content = "x".repeat(60 * 1024);
+  // Compressed it is half of that.
+  const content = randomBytes(30 * 1024).toString("hex");
   const messages = 250;
 
   for (const { why, settings } of [
@@ -98,6 +100,14 @@ describe("slowness", () => {
       settings: { WEBSOCKET__WRITE_WAIT: "600ms", WEBSOCKET__CLIENT_BUFFER_SIZE: "4096" },
     },
     { why: "its buffer is full", settings: { WEBSOCKET__WRITE_WAIT: "60s", WEBSOCKET__CLIENT_BUFFER_SIZE: "32" } },
+    {
+      why: "its buffer is full of what is compressed",
+      settings: {
+        WEBSOCKET__WRITE_WAIT: "60s",
+        WEBSOCKET__CLIENT_BUFFER_SIZE: "16",
+        WEBSOCKET__COMPRESSION: "dedicated",
+      },
+    },
   ]) {
     test(`[CON7] [LOG3] a client that never reads is closed (${why}), has a gap-free prefix, and resumes; others lose nothing`, async () => {
       const service = await startService({
@@ -140,7 +150,10 @@ describe("slowness", () => {
 
   async function provesSlowness(service: Service): Promise<void> {
     const topics = { topics: ["conversation:c1"] };
-    const slow = await RawSocket.open(service.url, { query: { user_id: "slow", device_id: "phone" } });
+    const slow = await RawSocket.open(service.url, {
+      query: { user_id: "slow", device_id: "phone" },
+      headers: { "Sec-WebSocket-Extensions": "permessage-deflate; server_no_context_takeover" },
+    });
     const sender = await Client.connect(service.url, { query: { user_id: "sender" } });
     const reader = await Client.connect(service.url, { query: { user_id: "reader" } });
     await slow.request("subscribe", topics);

@@ -1,5 +1,6 @@
 /** A WebSocket client made of bytes: it can stay silent, stop reading, break every rule, and sees each frame as it came. */
 import { randomBytes } from "node:crypto";
+import { constants, inflateRawSync } from "node:zlib";
 import type { Socket } from "bun";
 import type { Closed, Received } from "./client.ts";
 
@@ -24,7 +25,10 @@ export interface HandshakeAnswer {
 
 export interface Frame {
   opcode: number;
+  /** As it was before it was compressed, where the server compresses each message by itself. */
   payload: Buffer;
+  /** Compressed on the wire. */
+  compressed: boolean;
 }
 
 export interface SentFrame {
@@ -126,6 +130,11 @@ export class RawSocket {
   /** A masked, final text frame where nothing else is said. */
   sendFrame(frame: SentFrame): void {
     this.write(encodeFrame(frame));
+  }
+
+  /** The bytes of a frame, for many in one write. */
+  encode(frame: SentFrame): Buffer {
+    return encodeFrame(frame);
   }
 
   sendText(text: string): void {
@@ -239,7 +248,9 @@ export class RawSocket {
     const length = short === 126 ? bytes.readUInt16BE(2) : short === 127 ? Number(bytes.readBigUInt64BE(2)) : short;
     if (bytes.byteLength < start + length) return null;
     this.#incoming = bytes.subarray(start + length);
-    return { opcode: bytes[0]! & 15, payload: bytes.subarray(start, start + length) };
+    const sent = bytes.subarray(start, start + length);
+    const compressed = (bytes[0]! & 64) !== 0;
+    return { opcode: bytes[0]! & 15, payload: compressed ? inflate(sent) : sent, compressed };
   }
 
   #noteEnd(): void {
@@ -253,6 +264,10 @@ export class RawSocket {
     for (const watcher of [...this.#watchers]) watcher();
   }
 }
+
+/** What a message that is compressed by itself said. */
+const inflate = (bytes: Uint8Array) =>
+  inflateRawSync(Buffer.concat([bytes, Buffer.from([0, 0, 255, 255])]), { finishFlush: constants.Z_SYNC_FLUSH });
 
 function encodeFrame({ opcode = 1, payload = "", final = true, masked = true, reserved = 0, announced }: SentFrame) {
   const body = Buffer.from(payload as Uint8Array);

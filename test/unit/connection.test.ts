@@ -51,7 +51,12 @@ function connect() {
     now: time,
     inboxMax: 64,
   });
-  connection.attach(socket as never, { onGone() {}, lastWordWaitMs: 10_000 });
+  connection.attach(socket as never, {
+    onGone() {},
+    lastWordWaitMs: 10_000,
+    inboxBytesLast: 1 << 20,
+    compresses: () => false,
+  });
   connection.state = "live";
   hub.add(connection);
   return { connection, socket };

@@ -74,7 +74,12 @@ function anonymous(closedWith: number[] = []): Connection {
     getBufferedAmount: () => 0,
     close: (code: number) => void closedWith.push(code),
   };
-  connection.attach(socket as never, { onGone() {}, lastWordWaitMs: 10_000 });
+  connection.attach(socket as never, {
+    onGone() {},
+    lastWordWaitMs: 10_000,
+    inboxBytesLast: 1 << 20,
+    compresses: () => false,
+  });
   void sessions.open(connection);
   return connection;
 }

@@ -1,0 +1,58 @@
+/** What is compressed on the wire: who may agree on it, which frames are worth it, and what one event or one client may cost by it. */
+import type { WebSocketHandler } from "bun";
+import type { Frame } from "../broadcast/ports.ts";
+import type { Config } from "../config/schema.ts";
+import { limits } from "../protocol/limits.ts";
+import type { Connection } from "./connection.ts";
+
+export interface Compression {
+  /** What the platform is told. */
+  perMessageDeflate: WebSocketHandler<Connection>["perMessageDeflate"];
+  /** Whether a connection may agree on it. */
+  allows(connection: Connection): boolean;
+  /** Whether a frame goes out compressed to so many sockets. */
+  pays(frame: Frame, sockets: () => number): boolean;
+  /** Counts what came in, as it was before it was compressed. @returns whether it was more than anybody may send by far */
+  noteReceived(connection: Connection, bytes: number, now: number): boolean;
+}
+
+const perMessageDeflate = {
+  off: false,
+  shared: { compress: "shared", decompress: "shared" },
+  // A larger window takes up to twice the memory and the time, and saves chat some percent more. What clients send is short.
+  dedicated: { compress: "16KB", decompress: "shared" },
+} as const;
+
+const periodMs = 60_000;
+/** So many times what the rate limit lets through: who waits as told, or is refused now and then, never gets there. */
+const timesTheRate = 4;
+
+export function createCompression({ websocket, rate_limits: rates }: Config): Compression {
+  const { compression: mode, compression_threshold: threshold, compression_work_max: workMax } = websocket;
+  const isOn = mode !== "off";
+  const ratePerMinute = rates.bytes.per_minute ?? 4 * websocket.max_message_size;
+  const receivedMax = isOn && rates.enabled ? timesTheRate * ratePerMinute : Number.POSITIVE_INFINITY;
+  return {
+    perMessageDeflate: perMessageDeflate[mode],
+
+    // The platform inflates up to one size for all, and who is anonymous may send far less than that.
+    allows: ({ session }) => isOn && session !== null,
+
+    pays(frame, sockets) {
+      if (!isOn) return false;
+      const bytes = typeof frame === "string" ? Buffer.byteLength(frame) : frame.byteLength;
+      // The platform compresses a published frame for each socket anew, and nothing else is done meanwhile.
+      return bytes >= threshold && bytes <= workMax && bytes * sockets() <= workMax;
+    },
+
+    noteReceived(connection, bytes, now) {
+      if (receivedMax === Number.POSITIVE_INFINITY || bytes <= limits.ordinaryMessageBytes) return false;
+      const received = connection.largeReceived;
+      const goesOn = received !== null && now - received.since < periodMs && now >= received.since;
+      connection.largeReceived = goesOn
+        ? { since: received.since, bytes: received.bytes + bytes }
+        : { since: now, bytes };
+      return connection.largeReceived.bytes > receivedMax;
+    },
+  };
+}
