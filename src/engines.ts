@@ -10,7 +10,7 @@ import type { Logger } from "./telemetry/logger.ts";
 import { Outage } from "./telemetry/outage.ts";
 
 export function createStorage(config: Config, { now, logger }: { now: () => number; logger: Logger }): Storage {
-  const { url, query_timeout: timeoutMs, pool_size: poolSize } = config.storage;
+  const { url, tls, query_timeout: timeoutMs, pool_size: poolSize } = config.storage;
   const onListenerError = (err: unknown) => logger.error({ err }, "a change of the directory was not followed");
   const writes = new Outage({
     level: "error",
@@ -31,7 +31,7 @@ export function createStorage(config: Config, { now, logger }: { now: () => numb
   }
   const { directory } = config;
   const outbox = config.storage.outbox ? { rejectedKeptMs: config.log.retention } : null;
-  return createPostgresStorage({ url, poolSize, queryTimeoutMs: timeoutMs, directory, outbox, now, ...told });
+  return createPostgresStorage({ url, tls, poolSize, queryTimeoutMs: timeoutMs, directory, outbox, now, ...told });
 }
 
 export function createCluster(

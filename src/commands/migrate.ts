@@ -14,10 +14,10 @@ export const migrate: Command = {
   },
   async run(args, io) {
     const { config } = await loadConfig({ file: args.value("config"), env: io.env, cwd: io.cwd });
-    const { url, query_timeout: lockTimeoutMs } = config.storage;
+    const { url, tls, query_timeout: lockTimeoutMs } = config.storage;
     const where = maskUrl(url);
     try {
-      io.stdout.write(`${where}: ${outcome(await migrateStorage({ url, lockTimeoutMs }))}\n`);
+      io.stdout.write(`${where}: ${outcome(await migrateStorage({ url, tls, lockTimeoutMs }))}\n`);
       return 0;
     } catch (error) {
       io.stderr.write(`${where}: not migrated: ${error instanceof Error ? error.message : error}\n`);

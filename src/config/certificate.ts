@@ -28,11 +28,15 @@ export async function readCertificate(
     }
   };
   const [cert, key] = [await read("cert_file"), await read("key_file")];
-  if (faults.length === 0) faults.push(...(await faultsWithin({ cert, key })));
+  if (faults.length === 0) faults.push(...(await pairFaults({ cert, key }, "server.tls")));
   return { cert, key, faults };
 }
 
-async function faultsWithin({ cert, key }: { cert: string; key: string }): Promise<CertificateFault[]> {
+/** What is wrong with a certificate and its key. @param section the settings they are named in: `server.tls` */
+export async function pairFaults(
+  { cert, key }: { cert: string; key: string },
+  section: string,
+): Promise<CertificateFault[]> {
   const certificate = attempt(() => new X509Certificate(cert));
   const privateKey = attempt(() => createPrivateKey(key));
   const faults: CertificateFault[] = [];
@@ -41,7 +45,7 @@ async function faultsWithin({ cert, key }: { cert: string; key: string }): Promi
     faults.push({ file: "key_file", expected: "must be a PEM file with a private key, without a passphrase" });
   if (certificate === null || privateKey === null) return faults;
   if (!certificate.checkPrivateKey(privateKey))
-    return [{ file: "key_file", expected: "must be the key of the certificate in server.tls.cert_file" }];
+    return [{ file: "key_file", expected: `must be the key of the certificate in ${section}.cert_file` }];
   const { createSecureContext } = await import("node:tls");
   // Only the first certificate has been looked at so far; the others lead from it to an authority.
   if (attempt(() => createSecureContext({ cert, key })) === null)

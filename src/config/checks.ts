@@ -2,6 +2,7 @@
 import { resolve } from "node:path";
 import { isAddressOrBlock, isLoopback } from "./addresses.ts";
 import { originFault } from "./origins.ts";
+import { sslFault } from "./postgres-url.ts";
 import type { Config } from "./schema.ts";
 
 export interface Check {
@@ -176,6 +177,28 @@ export const checks: readonly Check[] = [
     find: ({ storage }) =>
       /^(sqlite:[^\s]|postgres(ql)?:\/\/[^\s])/.test(storage.url) ? null : "must be sqlite:<path> or postgres://…",
   },
+  {
+    at: "storage.url",
+    needs: [],
+    find: ({ storage: { url, tls } }) => {
+      if (url.startsWith("postgres")) return sslFault(url, { hasTls: tls !== null });
+      return tls === null ? null : "must be postgres://… where storage.tls is set";
+    },
+  },
+  ...(["storage"] as const).flatMap((section) =>
+    (["ca_file", "cert_file", "key_file"] as const).map((name) => ({
+      at: `${section}.tls.${name}`,
+      needs: [],
+      readsFiles: true as const,
+      find: async (config: Config, cwd: string) => {
+        const { tls } = config[section];
+        if (tls === null) return null;
+        const { clientTlsFaults } = await import("./client-tls.ts");
+        const faults = await clientTlsFaults(tls, { cwd, section: `${section}.tls` });
+        return faults.find(({ file }) => file === name)?.expected ?? null;
+      },
+    })),
+  ),
   {
     at: "storage.url",
     needs: ["cluster.url"],

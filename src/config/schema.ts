@@ -116,9 +116,26 @@ const directory = v.strictObject({
   members: v.optional(v.nullable(tableName), null),
 });
 
+/**
+ * PEM files for connections to an engine: who signs its certificate (null: whom the system trusts), and a certificate of our
+ * own with its key, where it asks for one.
+ */
+const clientTls = v.optional(
+  v.nullable(
+    v.strictObject({
+      ca_file: v.optional(v.nullable(v.string()), null),
+      cert_file: v.optional(v.nullable(v.string()), null),
+      key_file: v.optional(v.nullable(v.string()), null),
+    }),
+  ),
+  null,
+);
+
 const storage = v.strictObject({
   /** `sqlite:<path>` or `postgres://…`. */
   url: v.optional(v.string(), "sqlite:data/ws-service.db"),
+  /** With PostgreSQL. Set without `sslmode` in the URL it means `verify-full`. */
+  tls: clientTls,
   query_timeout: v.optional(interval, "5s"),
   pool_size: v.optional(whole(1, 1000), 10),
   /** With PostgreSQL: what applications leave by `ws.publish(…)` in their own transactions is published [PUB2]. */

@@ -1,9 +1,12 @@
 /** Makes or upgrades the schema of whichever engine a storage URL names. */
+import type { ClientTlsFiles } from "../config/client-tls.ts";
 import type { Migration } from "./ports.ts";
 
 export interface MigrateOptions {
   /** `storage.url`: `sqlite:<path>` or `postgres://…`. */
   url: string;
+  /** PostgreSQL: for what `sslmode` in the URL asks for. */
+  tls?: ClientTlsFiles | null;
   /** How long another process's lock is waited for, ms. */
   lockTimeoutMs: number;
 }

@@ -1,5 +1,5 @@
 /** A real PostgreSQL for tests: a throw-away cluster of its own on a free port, or the one that TEST_DATABASE_URL names. */
-import { chownSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { chownSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import postgres from "postgres";
@@ -50,9 +50,17 @@ function otherUser(): { ids: [number, number]; prefix: string[] } | null {
   throw new Error("PostgreSQL does not run as root, and there is neither a user postgres nor nobody.");
 }
 
-export async function startPostgres(): Promise<PostgresServer> {
+export interface PostgresOptions {
+  /** Files in its data folder, in place of those that are there; for its user alone. */
+  files?: Record<string, string>;
+  /** `ssl=on` */
+  settings?: string[];
+}
+
+/** With options of its own it is always started here. */
+export async function startPostgres({ files = {}, settings: own = [] }: PostgresOptions = {}): Promise<PostgresServer> {
   const given = process.env.TEST_DATABASE_URL;
-  if (given !== undefined)
+  if (given !== undefined && own.length === 0)
     return withSchemas({ url: given, isOwn: false, halt: refuse, resume: refuse, end: async () => {} });
   const [initdb, server] = [findProgram("initdb"), findProgram("postgres")];
   if (initdb === null || server === null) throw new Error(missing);
@@ -64,10 +72,15 @@ export async function startPostgres(): Promise<PostgresServer> {
   const settings = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"];
   const made = Bun.spawnSync([...prefix, initdb, "-D", data, ...settings], { cwd: folder });
   if (!made.success) throw new Error(`initdb has failed: ${made.stderr}`);
+  for (const [name, text] of Object.entries(files)) {
+    writeFileSync(join(data, name), text, { mode: 0o600 });
+    if (user) chownSync(join(data, name), ...user.ids);
+  }
   const [port] = await freePorts(1);
 
   async function run() {
-    const options = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200"];
+    const usual = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200"];
+    const options = [...usual, ...own].flatMap((setting) => ["-c", setting]);
     const child = Bun.spawn([...prefix, server!, "-D", data, "-p", String(port), ...options], {
       cwd: folder,
       stdin: "ignore",

@@ -1,5 +1,7 @@
 /** Opens connections to PostgreSQL, and says what their errors mean. */
 import postgres from "postgres";
+import { type ClientTls, type ClientTlsFiles, readClientTls } from "../../config/client-tls.ts";
+import { sslModeOf } from "../../config/postgres-url.ts";
 import { StorageUnavailable } from "../ports.ts";
 
 export type Sql = postgres.Sql<{ bigint: number }>;
@@ -8,6 +10,8 @@ export type Parameter = string | number | boolean | null;
 export interface ConnectionOptions {
   /** `postgres://user:password@host:port/database?sslmode=…` */
   url: string;
+  /** Null or left out: whom the system trusts, and no certificate of our own. */
+  tls?: ClientTlsFiles | null;
   /** How long connecting may take. */
   connectTimeoutMs: number;
   /** After so long the server itself ends a statement; 0: never. */
@@ -18,7 +22,7 @@ export interface ConnectionOptions {
 
 /** One connection, made with its first query. Once it has closed it is not used again. */
 export function openConnection(options: ConnectionOptions): Sql {
-  const { url, connectTimeoutMs, statementTimeoutMs, onClosed, onNotification } = options;
+  const { url, tls = null, connectTimeoutMs, statementTimeoutMs, onClosed, onNotification } = options;
   // All of it text: the client leaves out what is 0 or false.
   const session: Record<string, string> = {
     application_name: "ws-service",
@@ -34,6 +38,7 @@ export function openConnection(options: ConnectionOptions): Sql {
     // Arrays are sent as text, so that types need not be asked for with each connection.
     fetch_types: false,
     connect_timeout: connectTimeoutMs / 1_000,
+    ssl: encryptionOf(url, tls),
     onnotice: () => {},
     onclose: () => onClosed?.(),
     types: { bigint: { to: 20, from: [20], parse: Number, serialize: String } },
@@ -41,6 +46,28 @@ export function openConnection(options: ConnectionOptions): Sql {
   };
   const listening = { onnotify: (_channel: string, payload: string) => onNotification?.(payload) };
   return postgres(url, { ...settings, ...listening }) as unknown as Sql;
+}
+
+/** As the URL's `sslmode` says; files are read anew for each connection, so that they may be replaced. */
+function encryptionOf(url: string, files: ClientTlsFiles | null): object | false {
+  const mode = sslModeOf(url, { hasTls: files !== null });
+  if (mode === "disable") return false;
+  let texts: ClientTls;
+  try {
+    texts = files === null ? {} : readClientTls(files);
+  } catch (error) {
+    throw new StorageUnavailable(`storage.tls: ${(error as Error).message}`, { cause: error });
+  }
+  switch (mode) {
+    case "verify-full":
+      return texts;
+    case "require":
+      // As PostgreSQL's own clients have it: who names an authority wants it looked at.
+      if (texts.ca === undefined) return { ...texts, rejectUnauthorized: false };
+      return { ...texts, checkServerIdentity: () => undefined };
+    case "verify-ca":
+      return { ...texts, checkServerIdentity: () => undefined };
+  }
 }
 
 /** Closes it, politely where it is idle; resolves within a second. */

@@ -1,4 +1,5 @@
 /** Makes and upgrades the schema, in numbered steps that run once however many nodes begin them. */
+import type { ClientTlsFiles } from "../../config/client-tls.ts";
 import { type Migration, StorageUnavailable } from "../ports.ts";
 import { closeConnection, openConnection } from "./connection.ts";
 import { cursorAges } from "./schema-cursors.ts";
@@ -67,6 +68,7 @@ export function versionRefusal(found: number, schema: string): string | null {
 
 export interface MigrateOptions {
   url: string;
+  tls?: ClientTlsFiles | null;
   /** Default `ws`. */
   schema?: string;
   /** How long another migration, or whoever else holds a lock on a table, is waited for. */
@@ -77,9 +79,14 @@ export interface MigrateOptions {
  * Brings the schema to this build's version, all steps in one transaction; many may do it at once.
  * @throws Error where the engine is away or a newer build has written the schema
  */
-export async function migrate({ url, schema = defaultSchema, lockTimeoutMs }: MigrateOptions): Promise<Migration> {
+export async function migrate({
+  url,
+  tls = null,
+  schema = defaultSchema,
+  lockTimeoutMs,
+}: MigrateOptions): Promise<Migration> {
   const ws = checkSchemaName(schema);
-  const sql = openConnection({ url, connectTimeoutMs: lockTimeoutMs, statementTimeoutMs: 0 });
+  const sql = openConnection({ url, tls, connectTimeoutMs: lockTimeoutMs, statementTimeoutMs: 0 });
   try {
     return await sql.begin(async (transaction) => {
       const query = (text: string) => transaction.unsafe(text);

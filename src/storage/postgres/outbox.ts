@@ -1,4 +1,5 @@
 /** The outbox table as an inbox: rows that applications left in their own transactions, as these commit [PUB2]. */
+import type { ClientTlsFiles } from "../../config/client-tls.ts";
 import type { Inbox, InboxEntry, RejectedEntry } from "../inbox.ts";
 import { StorageUnavailable } from "../ports.ts";
 import {
@@ -14,6 +15,7 @@ import { outboxChannel } from "./schema-outbox.ts";
 
 export interface PostgresOutboxOptions {
   url: string;
+  tls?: ClientTlsFiles | null;
   schema: string;
   /** How long one statement may take. */
   queryTimeoutMs: number;
@@ -200,9 +202,10 @@ export class PostgresOutbox implements Inbox {
   #session(role: Role): Session {
     const open = this.#sessions[role];
     if (open !== null) return open;
-    const { url, schema, queryTimeoutMs } = this.options;
+    const { url, tls = null, schema, queryTimeoutMs } = this.options;
     const sql = openConnection({
       url,
+      tls,
       connectTimeoutMs: queryTimeoutMs,
       statementTimeoutMs: queryTimeoutMs,
       onClosed: () => this.#forget(role, session),

@@ -1,4 +1,5 @@
 /** Storage in PostgreSQL, for any number of nodes: everything lives in one schema, every statement has a deadline. */
+import type { ClientTlsFiles } from "../../config/client-tls.ts";
 import { type Storage, StorageUnavailable } from "../ports.ts";
 import { createWriteProof, unwatched, type WritesWatched } from "../write-proof.ts";
 import { openConnection } from "./connection.ts";
@@ -16,6 +17,8 @@ import { directoryChannel } from "./schema-directory.ts";
 export interface PostgresStorageOptions {
   /** `postgres://user:password@host:port/database` */
   url: string;
+  /** For what `sslmode` in the URL asks for. */
+  tls?: ClientTlsFiles | null;
   /** Default `ws`. */
   schema?: string;
   /** Connections of this node, of which one appends and one listens; default 10, at least 3 are used. */
@@ -45,6 +48,7 @@ const comeRoundMs = 1_000;
 /** Storage as `Storage` says; nothing is opened before `start`, which refuses a schema of another version. */
 export function createPostgresStorage({
   url,
+  tls = null,
   schema = defaultSchema,
   poolSize = 10,
   queryTimeoutMs = 5_000,
@@ -58,7 +62,7 @@ export function createPostgresStorage({
   writes = unwatched,
 }: PostgresStorageOptions): Storage {
   const ws = checkSchemaName(schema);
-  const connection = { url, connectTimeoutMs: queryTimeoutMs, statementTimeoutMs: queryTimeoutMs };
+  const connection = { url, tls, connectTimeoutMs: queryTimeoutMs, statementTimeoutMs: queryTimeoutMs };
   const open = (onClosed: () => void) => openConnection({ ...connection, onClosed });
   const pool = new Pool({ open, size: Math.max(1, poolSize - 2), queryTimeoutMs, waitingMax });
   const appends = new Pool({ open, size: 1, queryTimeoutMs, waitingMax });
@@ -96,7 +100,7 @@ export function createPostgresStorage({
     cursors: createCursorStore(pool, ws, now),
     statuses: createStatusStore(pool, ws),
     directory,
-    ...(outbox === null ? {} : { outbox: new PostgresOutbox({ url, schema: ws, queryTimeoutMs, ...outbox }) }),
+    ...(outbox === null ? {} : { outbox: new PostgresOutbox({ url, tls, schema: ws, queryTimeoutMs, ...outbox }) }),
     async start() {
       pool.start();
       appends.start();

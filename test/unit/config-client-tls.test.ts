@@ -1,0 +1,77 @@
+/** What `config check` says of encryption to PostgreSQL: the files, and what stands in the URL. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { ConfigError } from "../../src/config/faults.ts";
+import { loadConfig } from "../../src/config/loader.ts";
+import { makeAuthority } from "../support/certificates.ts";
+
+let folder: string;
+let pair: { cert: string; key: string };
+let otherKey: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "ws-client-tls-"));
+  const authority = makeAuthority(folder);
+  pair = authority.issue("app");
+  otherKey = authority.issue("other").key;
+  const files = { "good.pem": pair.cert, "good.key": pair.key, "other.key": otherKey, "empty.pem": "" };
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const tls = (files: Record<string, string>) =>
+  Object.fromEntries(Object.entries(files).map(([name, file]) => [`WS__STORAGE__TLS__${name.toUpperCase()}`, file]));
+
+async function faultsOf(env: Record<string, string>, url = "postgres://db/app"): Promise<string[]> {
+  const error = await loadConfig({ env: { WS__STORAGE__URL: url, ...env }, cwd: folder }).catch((it: unknown) => it);
+  if (!(error instanceof Error)) return [];
+  return (error as ConfigError).faults.map(({ path, expected }) => `${path} ${expected}`);
+}
+
+test("files that are sound are no fault, alone or together", async () => {
+  expect(await faultsOf(tls({ ca_file: "ca.pem" }))).toEqual([]);
+  expect(await faultsOf(tls({ cert_file: "good.pem", key_file: "good.key" }))).toEqual([]);
+  expect(await faultsOf(tls({ ca_file: "ca.pem", cert_file: "good.pem", key_file: "good.key" }))).toEqual([]);
+});
+
+test("each file that would not work is told by its setting", async () => {
+  expect(await faultsOf(tls({ ca_file: "gone.pem" }))).toEqual(["storage.tls.ca_file must be a file that is there"]);
+  expect(await faultsOf(tls({ ca_file: "empty.pem" }))).toEqual([
+    "storage.tls.ca_file must be a PEM file with certificates",
+  ]);
+  expect(await faultsOf(tls({ cert_file: "good.pem" }))).toEqual([
+    "storage.tls.cert_file needs storage.tls.key_file beside it",
+  ]);
+  expect(await faultsOf(tls({ key_file: "good.key" }))).toEqual([
+    "storage.tls.key_file needs storage.tls.cert_file beside it",
+  ]);
+  expect(await faultsOf(tls({ cert_file: "good.pem", key_file: "other.key" }))).toEqual([
+    "storage.tls.key_file must be the key of the certificate in storage.tls.cert_file",
+  ]);
+});
+
+test("what would not be done as the URL says is a fault", async () => {
+  const of = (query: string, env = {}) => faultsOf(env, `postgres://user:secret@a:1,b:2/app?${query}`);
+  for (const mode of ["disable", "require", "verify-ca", "verify-full"])
+    expect(await of(`sslmode=${mode}`)).toEqual([]);
+  for (const query of [
+    "sslmode=prefer",
+    "sslmode=allow",
+    "sslmode=no-verify",
+    "sslmode=",
+    "sslmode=require&sslmode=disable",
+  ]) {
+    expect(await of(query)).toEqual([
+      "storage.url must have at most one sslmode, of disable, require, verify-ca, verify-full",
+    ]);
+  }
+  expect(await of("ssl=true")).toEqual(["storage.url must not have ssl: use sslmode"]);
+  expect(await of("sslrootcert=ca.pem")).toEqual(["storage.url must not have sslrootcert: use storage.tls.ca_file"]);
+  expect(await of("sslmode=disable", tls({ ca_file: "ca.pem" }))).toEqual([
+    "storage.url must not have sslmode=disable where storage.tls is set",
+  ]);
+  expect(await faultsOf(tls({ ca_file: "ca.pem" }), "sqlite:a.db")).toEqual([
+    "storage.url must be postgres://… where storage.tls is set",
+  ]);
+});
