@@ -11,6 +11,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import { clientAddress, createTrustedProxies } from "./addresses.ts";
 import { type Compression, createCompression } from "./compression.ts";
 import type { Attachment, Connection } from "./connection.ts";
+import { Descriptors } from "./descriptors.ts";
 import type { Hub } from "./hub.ts";
 import { listenAt } from "./listening.ts";
 import { notFound } from "./not-found.ts";
@@ -59,6 +60,7 @@ export class Server implements NativeTopics {
   readonly #handlers: WebSocketHandler<Connection>;
   readonly #isTrusted: (address: string) => boolean;
   readonly #refused: RefusedConnections;
+  readonly #descriptors: Descriptors;
   readonly #compression: Compression;
 
   constructor(private readonly options: ServerOptions) {
@@ -66,6 +68,7 @@ export class Server implements NativeTopics {
     this.#isTrusted = createTrustedProxies(options.config.server.trusted_proxies);
     this.#handlers = this.#socketHandlers();
     this.#refused = new RefusedConnections(options);
+    this.#descriptors = new Descriptors({ ...options, connections: () => options.hub.size });
   }
 
   /** Listens. @throws StartError where the port is taken, ConfigError where the certificate cannot be used */
@@ -77,6 +80,7 @@ export class Server implements NativeTopics {
     const { host, port } = config.server;
     this.#listeners = [listenAt({ host, port, settings }, () => this.#listen(port, certificate))];
     this.#refused.start();
+    this.#descriptors.start();
   }
 
   get port(): number {
@@ -111,6 +115,7 @@ export class Server implements NativeTopics {
   /** Ends every socket. */
   async stop(): Promise<void> {
     this.#refused.stop();
+    this.#descriptors.stop();
     await Promise.all(this.#listeners.map((listener) => listener.stop(true)));
   }
 

@@ -1,0 +1,75 @@
+/** Says when this process may not open as many files as it takes connections, and when it has run out of them. */
+import { closeSync, openSync, readFileSync } from "node:fs";
+import type { Config } from "../config/schema.ts";
+import type { Logger } from "../telemetry/logger.ts";
+
+export interface DescriptorsOptions {
+  config: Pick<Config, "websocket" | "storage">;
+  /** How many are connected. */
+  connections: () => number;
+  logger: Pick<Logger, "info" | "warn" | "error">;
+}
+
+/** Besides sockets and the storage's connections: files, the cluster, the listeners, whoever is being refused. */
+const spare = 200;
+const periodMs = 1_000;
+/** One that was closed is soon taken again: it is over once there was one so many times in a row. */
+const timesFree = 2;
+
+export class Descriptors {
+  readonly #limit = readLimit();
+  #timer: Timer | null = null;
+  #isOut = false;
+  #free = 0;
+
+  constructor(private readonly options: DescriptorsOptions) {}
+
+  start(): void {
+    const { config, logger } = this.options;
+    const needed = config.websocket.max_connections + config.storage.pool_size + spare;
+    if (this.#limit !== null && this.#limit < needed) {
+      logger.warn(
+        { limit: this.#limit, needed },
+        "fewer files may be open than websocket.max_connections needs: raise ulimit -n, or lower the setting",
+      );
+    }
+    this.#timer = setInterval(() => this.#look(), periodMs);
+    this.#timer.unref();
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer = null;
+  }
+
+  /** The platform lets whoever connects wait without a word then, so that it has to be tried. */
+  #look(): void {
+    const { connections, logger } = this.options;
+    try {
+      closeSync(openSync("/dev/null", "r"));
+    } catch (err) {
+      const { code } = err as NodeJS.ErrnoException;
+      if (code !== "EMFILE" && code !== "ENFILE") return;
+      this.#free = 0;
+      if (this.#isOut) return;
+      this.#isOut = true;
+      // Of the whole machine (ENFILE) or of this process.
+      const limit = code === "EMFILE" ? this.#limit : null;
+      logger.error({ limit, connections: connections(), err }, "out of file descriptors: who connects has to wait");
+      return;
+    }
+    if (!this.#isOut || ++this.#free < timesFree) return;
+    this.#isOut = false;
+    logger.info({ connections: connections() }, "file descriptors are free again");
+  }
+}
+
+/** How many files this process may have open; null where the system does not tell, or sets no limit. */
+function readLimit(): number | null {
+  try {
+    const [, soft] = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8")) ?? [];
+    return soft === undefined ? null : Number(soft);
+  } catch {
+    return null;
+  }
+}

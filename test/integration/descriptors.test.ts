@@ -1,0 +1,36 @@
+/** Proves that a process which may open too few files says so at the start, and when it has run out of them. */
+import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
+import { connect, type Socket } from "node:net";
+import { join } from "node:path";
+import { Client } from "../support/client.ts";
+import { type Service, startService } from "../support/service.ts";
+
+setDefaultTimeout(30_000);
+const limit = 120;
+let service: Service | null = null;
+afterEach(async () => {
+  await service?.stop();
+});
+
+test.skipIf(process.platform !== "linux")(
+  "[CON1] too few file descriptors are told at the start, and running out of them once, as is its end",
+  async () => {
+    const command = ["sh", "-c", `ulimit -n ${limit}; exec "$@"`, "sh", process.execPath];
+    command.push(join(import.meta.dir, "../../src/main.ts"));
+    service = await startService({ command });
+    const few = await service.logged(({ msg }) => msg.startsWith("fewer files may be open than"));
+    expect(few).toMatchObject({ level: "warn", limit, needed: 100_210 });
+
+    const anna = await Client.connect(service.url, { query: { user_id: "anna" } });
+    const sockets: Socket[] = [];
+    for (let n = 0; n < limit; n++) sockets.push(connect(service.port, "127.0.0.1").on("error", () => {}));
+    const out = await service.logged(({ msg }) => msg.startsWith("out of file descriptors"));
+    expect(out).toMatchObject({ level: "error", limit, connections: 1 });
+    // Who is here is served all the same.
+    await anna.ask("ping");
+    for (const socket of sockets) socket.destroy();
+    await service.logged(({ msg }) => msg === "file descriptors are free again");
+    await (await Client.connect(service.url, { query: { user_id: "ben" } })).close();
+    expect(service.logs.filter(({ msg }) => msg.startsWith("out of"))).toHaveLength(1);
+  },
+);
