@@ -1,6 +1,6 @@
 /** Prints what an operator's request is answered with, as a table for people [ADM2]. */
 import { isPlainObject } from "../protocol/envelope.ts";
-import { visible } from "./connect-print.ts";
+import { visible } from "../telemetry/visible.ts";
 
 /** With more of them nobody finds the column that a value stands in. */
 const columnsMax = 12;
@@ -39,7 +39,7 @@ function rows(pairs: [string, string][]): string {
 /** An object's fields, and those of the objects in it under joined names. */
 function flat(value: Record<string, unknown>, prefix = ""): [string, string][] {
   return Object.entries(value).flatMap(([key, inner]): [string, string][] => {
-    const name = prefix === "" ? key : `${prefix}.${key}`;
+    const name = visible(prefix === "" ? key : `${prefix}.${key}`);
     return isPlainObject(inner) ? flat(inner, name) : [[name, shown(inner)]];
   });
 }
@@ -47,7 +47,7 @@ function flat(value: Record<string, unknown>, prefix = ""): [string, string][] {
 function shown(value: unknown): string {
   if (value === null) return "-";
   if (Array.isArray(value))
-    return value.map((it) => (isPlainObject(it) ? JSON.stringify(it) : visible(String(it)))).join(" ");
+    return value.map((it) => visible(isPlainObject(it) ? JSON.stringify(it) : String(it))).join(" ");
   return visible(String(value));
 }
 

@@ -2,10 +2,10 @@
 import { CloseCode } from "../protocol/close.ts";
 import { isPlainObject } from "../protocol/envelope.ts";
 import { subprotocols } from "../protocol/limits.ts";
+import { visible } from "../telemetry/visible.ts";
 import { adminTable } from "./admin-print.ts";
 import { type AdminRequest, adminRequest, forms } from "./admin-requests.ts";
 import { type Command, UsageError } from "./command.ts";
-import { visible } from "./connect-print.ts";
 import { refusalOf, refusedStatus } from "./refusal.ts";
 
 const defaultUrl = "ws://127.0.0.1:8086/ws";
@@ -53,7 +53,7 @@ ${Object.entries(forms)
       return 1;
     }
     const { payload } = answer;
-    io.stdout.write(args.has("json") ? `${JSON.stringify(payload)}\n` : adminTable(payload));
+    io.stdout.write(args.has("json") ? `${visible(JSON.stringify(payload))}\n` : adminTable(payload));
     if (typeof payload.next === "string") io.stderr.write(`there is more: --after ${visible(payload.next)}\n`);
     const rejected = rejectedIn(payload);
     if (rejected.length > 0) io.stderr.write(`rejected: ${visible(rejected.join(", "))}\n`);

@@ -1,5 +1,6 @@
 /** Writes messages as lines for people, one each. */
 import { isPlainObject } from "../protocol/envelope.ts";
+import { visible } from "../telemetry/visible.ts";
 import type { Message } from "./connect-session.ts";
 
 export type Paint = (style: "event" | "reply" | "error" | "note", text: string) => string;
@@ -22,12 +23,4 @@ export function lineFor(message: Message, paint: Paint): string {
   ];
   const head = [paint(style, visible(String(type))), ...place.map(visible)].filter(Boolean).join(" ");
   return `${head} ${visible(isPlainObject(payload) ? JSON.stringify(payload) : String(payload))}\n`;
-}
-
-/** What others wrote must not steer the terminal: control and direction characters are spelled out. */
-export function visible(text: string): string {
-  return text.replace(
-    /[\p{Cc}\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu,
-    (it) => `\\u${it.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
 }

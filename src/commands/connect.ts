@@ -1,9 +1,10 @@
 /** A client for the terminal and for scripts: lines in, messages out. */
 import { randomUUID } from "node:crypto";
+import { visible } from "../telemetry/visible.ts";
 import { type Command, type CommandIo, UsageError } from "./command.ts";
 import { inputHelp, parseInput } from "./connect-input.ts";
 import { ConnectLink } from "./connect-link.ts";
-import { lineFor, paintFor, visible } from "./connect-print.ts";
+import { lineFor, paintFor } from "./connect-print.ts";
 import { ConnectSession, type Message } from "./connect-session.ts";
 import { refusalOf } from "./refusal.ts";
 
@@ -37,7 +38,7 @@ Leaves when its input ends: with 1 where a line made no sense or was answered by
     const paint = paintFor(io.stdout, io.env);
     const note = (text: string) => void io.stderr.write(`${paint("note", visible(text))}\n`);
     const print = (message: Message) =>
-      void io.stdout.write(args.has("json") ? `${JSON.stringify(message)}\n` : lineFor(message, paint));
+      void io.stdout.write(args.has("json") ? `${visible(JSON.stringify(message))}\n` : lineFor(message, paint));
     const link = new ConnectLink({
       url,
       session,

@@ -1,6 +1,7 @@
 /** Asks a running service whether it is well: for container health checks and scripts. */
 import type { IncomingMessage } from "node:http";
 import type { Config } from "../config/schema.ts";
+import { visible } from "../telemetry/visible.ts";
 import { type Command, UsageError } from "./command.ts";
 
 export const health: Command = {
@@ -33,7 +34,7 @@ export const health: Command = {
       throw new UsageError(`--url must be an http:// or https:// URL, not ${url}`);
     const failure = await ask(url, { timeoutMs, insecure });
     if (failure === null) io.stdout.write(`ok: ${url}\n`);
-    else io.stderr.write(`not ready: ${url}: ${failure}\n`);
+    else io.stderr.write(`not ready: ${url}: ${visible(failure)}\n`);
     return failure === null ? 0 : 1;
   },
 };

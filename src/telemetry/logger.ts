@@ -1,5 +1,6 @@
 /** Structured logs: bounded, never blocking, and without tokens or contents. */
 import pino from "pino";
+import { visible } from "./visible.ts";
 
 export type Logger = pino.Logger;
 
@@ -54,7 +55,9 @@ export function createLogSink({ level, format, bufferBytesMax = 1 << 20 }: Logge
   let dropped = 0;
   destination.on("drop", () => dropped++);
   destination.on("error", () => dropped++);
-  const stream = format === "json" ? destination : { write: (line: string) => destination.write(toPrettyLine(line)) };
+  // What others chose (ids, reasons, addresses) must not steer the terminal that a line is read in, nor make another line.
+  const inForm = format === "json" ? (line: string) => line : prettyLineOf;
+  const stream = { write: (line: string) => destination.write(`${visible(inForm(line.trimEnd()))}\n`) };
   const logger = pino(
     {
       level,
@@ -90,12 +93,12 @@ export function createLogSink({ level, format, bufferBytesMax = 1 << 20 }: Logge
   };
 }
 
-function toPrettyLine(line: string): string {
+function prettyLineOf(line: string): string {
   const { time, level, msg, ...rest } = JSON.parse(line) as Record<string, unknown>;
-  const fields = Object.entries(rest).map(
-    ([key, value]) => `${key}=${typeof value === "string" ? value : JSON.stringify(value)}`,
-  );
-  return `${String(time).slice(11, 23)} ${String(level).toUpperCase().padEnd(5)} ${msg} ${fields.join(" ")}`
-    .trimEnd()
-    .concat("\n");
+  const fields = Object.entries(rest).map(([key, value]) => `${key}=${fieldText(value)}`);
+  return `${String(time).slice(11, 23)} ${String(level).toUpperCase().padEnd(5)} ${msg} ${fields.join(" ")}`.trimEnd();
 }
+
+/** Quoted where it could be taken for more than one field. */
+const fieldText = (value: unknown) =>
+  typeof value === "string" && /^[^\s"=]+$/.test(value) ? value : JSON.stringify(value);

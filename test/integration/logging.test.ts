@@ -150,3 +150,38 @@ test("[CON1] refused connections are summed up by reason in one line, the rest o
     },
   });
 });
+
+test("what clients choose makes no line of its own in the log, steers no terminal and passes for no other field", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "ws-service-log-"));
+  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
+  const settings = { WS__SERVER__PORT: "0", WS__LOG__FORMAT: "pretty", WS__LOG__LEVEL: "debug" };
+  const child = Bun.spawn([process.execPath, join(projectFolder, "src/main.ts"), "serve"], {
+    cwd: folder,
+    env: { PATH: process.env.PATH ?? "", ...settings },
+    stdout: "pipe",
+  });
+  cleanups.push(() => child.kill("SIGKILL"));
+  let log = "";
+  const { promise: listening, resolve } = Promise.withResolvers<string>();
+  const isRead = (async () => {
+    const decoder = new TextDecoder();
+    for await (const part of child.stdout) {
+      log += decoder.decode(part, { stream: true });
+      const url = /listening .*url=(\S+)/.exec(log)?.[1];
+      if (url !== undefined) resolve(url);
+    }
+  })();
+  const client = await Client.connect(await listening, { query: { user_id: "mallory" } });
+  const hostile = "x\n15:00:00.000 ERROR disk is on fire user_id=root\u001b[2J\u009b1m\u202e\u2066\u200b\u061c\ufeff";
+  client.socket.send(JSON.stringify({ id: hostile, type: "admin.nodes", payload: {} }));
+  await client.find(({ reply_to }) => reply_to === hostile);
+  child.kill("SIGTERM");
+  await Promise.all([child.exited, isRead]);
+  expect(log).toContain("disk is on fire");
+  expect(log.replaceAll("\n", "")).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+  for (const line of log.trimEnd().split("\n"))
+    expect(line).toMatch(/^\d\d:\d\d:\d\d\.\d{3} (DEBUG|INFO |WARN |ERROR) \w/);
+  expect(log).not.toMatch(/^15:00:00\.000/m);
+  // Within quotes, so that it is one field's.
+  expect(log).toMatch(/="[^"]*x\\n15:00:00\.000 ERROR disk is on fire user_id=root\\u001b\[2J\\u009b1m\\u202e/);
+});

@@ -4,9 +4,10 @@ import fc from "fast-check";
 import * as v from "valibot";
 import { type Input, inputHelp, parseInput } from "../../src/commands/connect-input.ts";
 import { reconnectDelayMs } from "../../src/commands/connect-link.ts";
-import { lineFor, paintFor, visible } from "../../src/commands/connect-print.ts";
+import { lineFor, paintFor } from "../../src/commands/connect-print.ts";
 import { ConnectSession, type Message } from "../../src/commands/connect-session.ts";
 import { type ClientMessageType, clientPayloads } from "../../src/protocol/client.ts";
+import { visible } from "../../src/telemetry/visible.ts";
 
 const session = () => new ConnectSession({ newId: () => "new", deviceId: null, token: null });
 const event = (topic: string, seq: number, position: number): Message => ({
@@ -183,6 +184,20 @@ describe("lines", () => {
     expect(line).toBe('message.new conversation:c1 #3 {"content":"a\\u001b[2J\\u009b1m\\u202eb 👩‍🚀"}\n');
     expect(lineFor({ type: "ack", reply_to: "r1", payload: {} }, paint)).toBe("ack (r1) {}\n");
     expect(visible("a\nb")).toBe("a\\u000ab");
+  });
+
+  test("[ENV2] everything that is not seen is spelled out, and the text says the same within JSON", () => {
+    const codes = [
+      0, 7, 10, 13, 27, 127, 128, 0x9b, 0xad, 0x61c, 0x200b, 0x200c, 0x200d, 0x200e, 0x200f, 0x2028, 0x2029,
+    ];
+    codes.push(0x202a, 0x202b, 0x202c, 0x202d, 0x202e, 0x2060, 0x2066, 0x2067, 0x2068, 0x2069, 0xfeff, 0xe0041, 0xd800);
+    for (const code of codes) {
+      const text = `a${String.fromCodePoint(code)}b`;
+      expect(visible(text)).toMatch(/^a(\\u[0-9a-f]{4}){1,2}b$/);
+      expect(JSON.parse(visible(JSON.stringify({ [text]: text })))).toEqual({ [text]: text });
+    }
+    for (const text of ["plain text", "Grüße, мир, 世界, مرحبا", "👩‍🚀 👨‍👩‍👧 ❤️‍🔥 👩🏽‍💻", "e\u0301"])
+      expect(visible(text)).toBe(text);
   });
 
   test("[ENV2] colours only where there is a terminal and NO_COLOR is not set", () => {
