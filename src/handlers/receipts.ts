@@ -29,5 +29,6 @@ async function mark(
     { conversationId, userId: from.userId, kind, messageIds, upToSeq },
     { except: from },
   );
-  return { type: "ack", payload: { up_to_seq: watermark } };
+  const places = await services.storage.receipts.states(from.userId, [conversationId]);
+  return { type: "ack", payload: { up_to_seq: watermark, unread: places.get(conversationId)?.unread ?? 0 } };
 }

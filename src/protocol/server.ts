@@ -128,6 +128,7 @@ export const serverPayloads = {
     created_at: v.optional(moment),
     duplicate: v.optional(flag),
     up_to_seq: v.optional(sequence),
+    unread: v.optional(sequence),
     published: v.optional(
       v.array(
         v.object({

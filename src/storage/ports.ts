@@ -163,7 +163,10 @@ export interface ReceiptStore {
   }): Promise<string[]>;
   /** Notes that the event for a claimed watermark is in the log. @returns whether it has moved on and is nobody's */
   markSent(receipt: { conversationId: string; userId: string; kind: ReceiptKind; upToSeq: number }): Promise<boolean>;
-  /** The caller's own place in conversations; `unread` counts others' messages above `readSeq` [REC3]. */
+  /**
+   * The caller's own place in conversations; `unread` counts others' messages above `readSeq`. Both begin where the user
+   * has joined by `addMembers`, or by a row of the engine's own table of members [REC3].
+   */
   states(
     userId: string,
     conversationIds: string[],

@@ -243,6 +243,34 @@ function describeStates(open: Open): void {
   );
 
   test(
+    "[REC3] who joins later has read what was there before, again after having left, and also after a restart",
+    withStorage(open, async (storage) => {
+      const { directory, log, receipts } = storage;
+      const state = async (userId: string) => (await receipts.states(userId, [conversationId])).get(conversationId);
+      await directory.addMembers(conversationId, ["ann", "early"]);
+      await send(log, ["ann", "ann"]);
+      await directory.addMembers(conversationId, ["bob"]);
+      await send(log, ["ann", "bob"]);
+      // Adding a member again changes nothing.
+      await directory.addMembers(conversationId, ["bob", "early"]);
+      await storage.stop();
+      await storage.start();
+      expect(await state("early")).toEqual({ readSeq: 0, deliveredSeq: 0, unread: 4 });
+      expect(await state("bob")).toEqual({ readSeq: 2, deliveredSeq: 2, unread: 1 });
+      // Nobody is told of it, and reading on begins there.
+      expect(await receipts.claim(far, 10)).toEqual([]);
+      await receipts.advance({ conversationId, userId: "bob", kind: "read", upToSeq: 3 });
+      expect(await state("bob")).toMatchObject({ readSeq: 3, unread: 0 });
+      await directory.removeMembers(conversationId, ["bob"]);
+      await send(log, ["ann", "ann"]);
+      await directory.addMembers(conversationId, ["bob"]);
+      expect(await state("bob")).toEqual({ readSeq: 6, deliveredSeq: 6, unread: 0 });
+      await send(log, ["ann"]);
+      expect(await state("bob")).toMatchObject({ unread: 1 });
+    }),
+  );
+
+  test(
     "[REC3] many conversations are answered at once, each with its own state",
     withStorage(open, async ({ log, receipts }) => {
       const ids = Array.from({ length: 1_200 }, (_, index) => `many-${index}`);

@@ -119,7 +119,7 @@ describe("nothing is lost", () => {
     const [anna, ben] = await connectAll(service, 2);
     await anna!.ask("message.send", { conversation_id: "c1", client_message_id: "m1", content: "x" });
     await ben!.ask("subscribe", { topics: ["conversation:c1"] });
-    expect(await ben!.ask("mark.read", { conversation_id: "c1", up_to_seq: 1 })).toEqual({ up_to_seq: 1 });
+    expect(await ben!.ask("mark.read", { conversation_id: "c1", up_to_seq: 1 })).toEqual({ up_to_seq: 1, unread: 0 });
     service.signal("SIGTERM");
     expect(await service.exited).toBe(0);
     const again = await start({}, service.folder);

@@ -57,7 +57,7 @@ test("[SUB3] added while following all: subscribed without reply_to, and events 
     rejected: [],
     cursor: expect.any(Number),
     topics: expect.arrayContaining([
-      { topic: `conversation:${c}`, seq: 1, snapshot: { read_seq: 0, delivered_seq: 0, unread: 1 } },
+      { topic: `conversation:${c}`, seq: 1, snapshot: { read_seq: 1, delivered_seq: 1, unread: 0 } },
       { topic: `presence:${anna}`, snapshot: { presence: { user_id: anna, status: "online" } } },
     ]),
   });

@@ -34,6 +34,7 @@ describe("marking", () => {
     const { c, anna, ben, carl, ids } = await conversationWith(4);
     expect(await ben.ask("mark.delivered", { conversation_id: c, message_ids: ids.slice(0, 2) })).toEqual({
       up_to_seq: 2,
+      unread: 4,
     });
     const user_id = await userOf(ben);
     for (const other of [anna, carl]) {
@@ -44,7 +45,7 @@ describe("marking", () => {
         payload: { conversation_id: c, user_id, message_ids: ids.slice(0, 2), up_to_seq: 2, at: expect.any(String) },
       });
     }
-    expect(await ben.ask("mark.read", { conversation_id: c, up_to_seq: 3 })).toEqual({ up_to_seq: 3 });
+    expect(await ben.ask("mark.read", { conversation_id: c, up_to_seq: 3 })).toMatchObject({ up_to_seq: 3 });
     // The newly covered ones only, and read implies delivered: there is no event for that.
     const { payload } = await anna.next("message.read");
     expect(payload).toMatchObject({ user_id, message_ids: ids.slice(0, 3), up_to_seq: 3 });
@@ -58,13 +59,15 @@ describe("marking", () => {
     const { c, anna, ben, carl, ids } = await conversationWith(3);
     const [own] = await sendAll(ben, c, ["mine"]);
     const mark = (marks: object) => ben.ask("mark.read", { conversation_id: c, ...marks });
-    expect(await mark({ message_ids: ["unknown", own.message_id] })).toEqual({ up_to_seq: 0 });
-    expect(await mark({ message_ids: [ids[1]] })).toEqual({ up_to_seq: 2 });
+    expect(await mark({ message_ids: ["unknown", own.message_id] })).toMatchObject({ up_to_seq: 0 });
+    expect(await mark({ message_ids: [ids[1]] })).toMatchObject({ up_to_seq: 2 });
     await carl.next("message.read");
-    expect(await mark({ message_ids: [ids[0], own.message_id, "unknown"] })).toEqual({ up_to_seq: 2 });
-    expect(await mark({ up_to_seq: 1 })).toEqual({ up_to_seq: 2 });
-    expect(await mark({ up_to_seq: 0 })).toEqual({ up_to_seq: 2 });
-    expect(await ben.ask("mark.delivered", { conversation_id: c, message_ids: [ids[0]] })).toEqual({ up_to_seq: 2 });
+    expect(await mark({ message_ids: [ids[0], own.message_id, "unknown"] })).toMatchObject({ up_to_seq: 2 });
+    expect(await mark({ up_to_seq: 1 })).toMatchObject({ up_to_seq: 2 });
+    expect(await mark({ up_to_seq: 0 })).toMatchObject({ up_to_seq: 2 });
+    expect(await ben.ask("mark.delivered", { conversation_id: c, message_ids: [ids[0]] })).toMatchObject({
+      up_to_seq: 2,
+    });
     // Another receipt of the same user comes after whatever those would have caused.
     await mark({ message_ids: [ids[2]] });
     await carl.next("message.read", ({ up_to_seq }) => up_to_seq === 3);
@@ -75,11 +78,11 @@ describe("marking", () => {
 
   test("[REC1] a number beyond the end is cut to it; what covers nobody's message tells nobody", async () => {
     const { c, anna, ben, carl, ids } = await conversationWith(1);
-    expect(await ben.ask("mark.read", { conversation_id: c, up_to_seq: 1_000 })).toEqual({ up_to_seq: 1 });
+    expect(await ben.ask("mark.read", { conversation_id: c, up_to_seq: 1_000 })).toMatchObject({ up_to_seq: 1 });
     await anna.next("message.read");
     // The receipt itself is an event of the conversation; marking it read must not cause another one, and so on.
-    expect(await ben.ask("mark.read", { conversation_id: c, up_to_seq: 2 })).toEqual({ up_to_seq: 2 });
-    expect(await anna.ask("mark.read", { conversation_id: c, up_to_seq: 2 })).toEqual({ up_to_seq: 2 });
+    expect(await ben.ask("mark.read", { conversation_id: c, up_to_seq: 2 })).toMatchObject({ up_to_seq: 2 });
+    expect(await anna.ask("mark.read", { conversation_id: c, up_to_seq: 2 })).toMatchObject({ up_to_seq: 2 });
     // Its window opens last, so that it is the last to be told.
     await carl.ask("mark.read", { conversation_id: c, up_to_seq: 1 });
     const user_id = await userOf(carl);
@@ -92,7 +95,7 @@ describe("marking", () => {
   test("[REC1] at most 500 ids, and either ids or a number", async () => {
     const { c, ben } = await conversationWith(1);
     const many = (count: number) => Array.from({ length: count }, (_, n) => `m${n}`);
-    expect(await ben.ask("mark.read", { conversation_id: c, message_ids: many(500) })).toEqual({ up_to_seq: 0 });
+    expect(await ben.ask("mark.read", { conversation_id: c, message_ids: many(500) })).toMatchObject({ up_to_seq: 0 });
     for (const marks of [
       { message_ids: many(501) },
       { message_ids: [] },
@@ -159,7 +162,7 @@ describe("telling", () => {
       const [anna, ben] = [await at(first.url, "anna"), await at(first.url, "ben")];
       const [{ message_id }] = await sendAll(anna, "c1", ["hello"]);
       await ben.ask("subscribe", { topics: ["conversation:c1"] });
-      expect(await ben.ask("mark.read", { conversation_id: "c1", up_to_seq: 1 })).toEqual({ up_to_seq: 1 });
+      expect(await ben.ask("mark.read", { conversation_id: "c1", up_to_seq: 1 })).toMatchObject({ up_to_seq: 1 });
       await first.kill();
       second = await startService({ folder: first.folder });
       const back = await at(second.url, "anna");
@@ -184,5 +187,24 @@ describe("one's own place", () => {
     const laptop = await connect(await userOf(ben));
     expect(await placeIn(laptop, c)).toEqual({ read_seq: 2, delivered_seq: 5, unread: 3 });
     expect(await placeIn(laptop, fresh("c"))).toEqual({ read_seq: 0, delivered_seq: 0, unread: 0 });
+  });
+
+  test("[REC3] every reply to a mark says what is unread then", async () => {
+    const { c, ben, ids } = await conversationWith(4);
+    const mark = async (type: string, payload: object) =>
+      (await ben.ask(type, { conversation_id: c, ...payload })).unread;
+    expect(await mark("mark.delivered", { up_to_seq: 4 })).toBe(4);
+    expect(await mark("mark.read", { message_ids: [ids[0]] })).toBe(3);
+    expect(await mark("mark.read", { message_ids: [ids[2]], private: true })).toBe(1);
+    expect(await mark("mark.read", { up_to_seq: 1 })).toBe(1);
+    expect(await mark("mark.read", { up_to_seq: 4 })).toBe(0);
+  });
+
+  test("[REC3] who joins by first use, or is added, has read what was there before", async () => {
+    const { c, anna } = await conversationWith(3);
+    const late = await connect(fresh("late"));
+    expect(await placeIn(late, c)).toEqual({ read_seq: 3, delivered_seq: 3, unread: 0 });
+    await sendAll(anna, c, ["welcome"]);
+    expect(await placeIn(late, c)).toEqual({ read_seq: 3, delivered_seq: 3, unread: 1 });
   });
 });

@@ -190,7 +190,7 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
       created_at: at,
       duplicate: false,
     },
-    { up_to_seq: 12 },
+    { up_to_seq: 12, unread: 3 },
     { published: [{ topic: "user:u1", seq: 1, position: 9, duplicate: true }, { topic: "typing:c1" }] },
     { published: [] },
   ],

@@ -5,6 +5,7 @@ import { closeConnection, openConnection } from "./connection.ts";
 import { cursorAges } from "./schema-cursors.ts";
 import { directoryFunctions } from "./schema-directory.ts";
 import { installation } from "./schema-installation.ts";
+import { joining } from "./schema-joining.ts";
 import { contentKeys } from "./schema-keys.ts";
 import { logFunctions } from "./schema-log.ts";
 import { outbox } from "./schema-outbox.ts";
@@ -24,6 +25,7 @@ export const steps: ((ws: string) => string)[] = [
   (ws) => installation(ws),
   (ws) => cursorAges(ws),
   (ws) => rights(ws),
+  (ws) => joining(ws),
 ];
 
 /** The version that this build writes and reads. */

@@ -68,7 +68,7 @@ function prepare(database: Database) {
        WHERE topic_id = (SELECT topic_id FROM topics WHERE name = ?) AND sender_id IS NOT NULL AND sender_id <> ?
          AND seq > ? AND seq <= ? ORDER BY seq DESC LIMIT ?`,
     ),
-    watermarks: by<{ kind: ReceiptKind; seq: number }, [number, string]>(
+    watermarks: by<{ kind: ReceiptKind | "joined"; seq: number }, [number, string]>(
       "SELECT kind, seq FROM receipts WHERE topic_id = ? AND user_id = ?",
     ),
     unread: by<{ unread: number }, [number, string, number]>(
@@ -138,11 +138,12 @@ export class ReceiptTable {
     for (const conversationId of conversationIds) {
       const topic = this.#sql.topic.get(topicOf(conversationId));
       if (!topic) continue;
-      const seqs: Record<ReceiptKind, number> = { delivered: 0, read: 0, read_private: 0 };
+      const seqs = { delivered: 0, read: 0, read_private: 0, joined: 0 };
       for (const { kind, seq } of this.#sql.watermarks.all(topic.topicId, userId)) seqs[kind] = seq;
-      const readSeq = Math.max(seqs.read, seqs.read_private);
+      const readSeq = Math.max(seqs.read, seqs.read_private, seqs.joined);
+      const deliveredSeq = Math.max(seqs.delivered, seqs.joined);
       const { unread } = this.#sql.unread.get(topic.topicId, userId, readSeq)!;
-      entries.push([conversationId, { readSeq, deliveredSeq: seqs.delivered, unread }]);
+      entries.push([conversationId, { readSeq, deliveredSeq, unread }]);
     }
     return entries;
   }

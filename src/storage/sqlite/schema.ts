@@ -5,6 +5,14 @@ import type { Migration } from "../ports.ts";
 /** The newest changes of the directory that are kept for watchers; who is further behind is told to start over. */
 export const directoryChangesKept = 10_000;
 
+const joined = `
+    DELETE FROM receipts WHERE user_id = NEW.user_id AND kind = 'joined'
+      AND topic_id = (SELECT topic_id FROM topics WHERE name = 'conversation:' || NEW.conversation_id);
+    INSERT INTO receipts (topic_id, user_id, kind, seq, sent_seq, moved_at)
+      SELECT topic_id, NEW.user_id, 'joined', seq, seq, unixepoch() * 1000 FROM topics
+      WHERE name = 'conversation:' || NEW.conversation_id AND seq > 0;
+  `;
+
 /**
  * Rowid tables with whole-number topic ids throughout: tables keyed by text are four times slower to append to.
  * A migration that was released is never edited; a new one is added at the end.
@@ -197,6 +205,13 @@ export const migrations: string[] = [
   ALTER TABLE cursors ADD COLUMN seen_at INTEGER NOT NULL DEFAULT 0;
   UPDATE cursors SET seen_at = unixepoch() * 1000;
   CREATE INDEX cursors_by_age ON cursors (seen_at);
+  `,
+  // What was said in a conversation before somebody came counts as read by them: a watermark at its head as they join [REC3].
+  // Taken away first, for whoever comes again may come by an INSERT OR IGNORE, which the triggers' own statements obey.
+  /* 7 */ `
+  CREATE TRIGGER members_joined AFTER INSERT ON members BEGIN ${joined} END;
+  CREATE TRIGGER members_moved AFTER UPDATE ON members
+    WHEN OLD.conversation_id <> NEW.conversation_id OR OLD.user_id <> NEW.user_id BEGIN ${joined} END;
   `,
 ];
 

@@ -1,0 +1,50 @@
+/** Where members have joined: what was said in a conversation before somebody came counts as read by them [REC3]. */
+
+/**
+ * A watermark of the kind `joined`, at the conversation's head as the row of `members` comes in, in the same transaction;
+ * whoever comes again has it moved. Members of before this step have none: all counts for them, as it did.
+ * @param ws the schema's name
+ */
+export const joining = (ws: string) => `
+CREATE OR REPLACE FUNCTION ${ws}.remember_conversation() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF TG_RELID <> '${ws}.members'::regclass THEN
+    RAISE EXCEPTION '${ws}.remember_conversation() is for the table ${ws}.members' USING ERRCODE = 'insufficient_privilege';
+  END IF;
+  IF TG_OP = 'UPDATE' AND OLD.conversation_id = NEW.conversation_id AND OLD.user_id = NEW.user_id THEN
+    RETURN NULL;
+  END IF;
+  INSERT INTO ${ws}.conversations (conversation_id) VALUES (NEW.conversation_id) ON CONFLICT DO NOTHING;
+  INSERT INTO ${ws}.receipts (topic_id, user_id, kind, seq, sent_seq, moved_at)
+    SELECT t.topic_id, NEW.user_id, 'joined', t.seq, t.seq, (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+    FROM ${ws}.topics AS t WHERE t.name = 'conversation:' || NEW.conversation_id AND t.seq > 0
+    ON CONFLICT (topic_id, user_id, kind) DO UPDATE
+      SET seq = excluded.seq, sent_seq = excluded.sent_seq, moved_at = excluded.moved_at;
+  RETURN NULL;
+END
+$$;
+DROP TRIGGER conversation_remembered ON ${ws}.members;
+CREATE TRIGGER conversation_remembered AFTER INSERT OR UPDATE OF conversation_id, user_id ON ${ws}.members
+  FOR EACH ROW EXECUTE FUNCTION ${ws}.remember_conversation();
+
+CREATE OR REPLACE FUNCTION ${ws}.receipt_states(given_user text, given_topics text[])
+RETURNS TABLE (topic text, read_seq bigint, delivered_seq bigint, unread bigint) LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+-- Whatever the statistics say, every row is reached by an index: a page is small, however large the log is.
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $receipt_states$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT t.name, r.read_seq, r.delivered_seq, u.unread FROM ${ws}.topics AS t CROSS JOIN LATERAL (
+      SELECT coalesce(max(seq) FILTER (WHERE kind <> 'delivered'), 0) AS read_seq,
+        coalesce(max(seq) FILTER (WHERE kind IN ('delivered', 'joined')), 0) AS delivered_seq
+      FROM ${ws}.receipts WHERE topic_id = t.topic_id AND user_id = given_user) AS r
+    CROSS JOIN LATERAL (
+      SELECT count(*) AS unread FROM ${ws}.events AS e
+      WHERE e.topic_id = t.topic_id AND e.seq > r.read_seq AND e.sender_id <> given_user) AS u
+    WHERE t.name = ANY (given_topics);
+END
+$receipt_states$;
+`;
