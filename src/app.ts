@@ -255,7 +255,14 @@ export async function startApp(options: AppOptions): Promise<App> {
     newId,
   };
   const router = new Router({ services, routes, codecs, limiter, counts, logger });
-  const health = createHealth({ storage, cluster, siblings, draining: () => draining.hasBegun, logger });
+  const health = createHealth({
+    storage,
+    cluster,
+    isClusterRequired: config.cluster.required,
+    siblings,
+    draining: () => draining.hasBegun,
+    logger,
+  });
   const sharesPort = siblings !== undefined;
   const server = new Server({ config, router, upgrades, sessions, health, hub, logger, now, sharesPort });
   const liveness = new Liveness({

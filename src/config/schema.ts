@@ -156,6 +156,8 @@ const cluster = v.strictObject({
    */
   nat_map: v.optional(endpointMap, {}),
   node_id: v.optional(v.nullable(v.string()), null),
+  /** Whether a node that cannot reach the others is down (503) instead of degraded [END2]. */
+  required: v.optional(v.boolean(), false),
   /** How often a node says that it lives. */
   heartbeat: v.optional(interval, "5s"),
   /** A node that has said nothing for so long is dead, and its users are offline [PRE1]. */

@@ -6,6 +6,8 @@ export interface Checker {
   name: string;
   /** Resolves while all is well. */
   check(): Promise<void>;
+  /** What its failure makes of the whole: a node that is `degraded` still serves. Left out: `down`. */
+  failure?: "degraded" | "down";
   /** What it is about says in the log itself when it goes and comes back. */
   tellsItself?: true;
 }
@@ -36,6 +38,8 @@ export function storageChecker(storage: Pick<Storage, "proveWrites">): Checker {
 }
 
 /** The connection to the other nodes is up, subscribed and not deaf. */
-export function clusterChecker(cluster: Pick<Cluster, "ping">): Checker {
-  return { name: "cluster", check: () => cluster.ping() };
+export function clusterChecker(cluster: Pick<Cluster, "ping">, { isRequired }: { isRequired: boolean }): Checker {
+  const checker: Checker = { name: "cluster", check: () => cluster.ping(), tellsItself: true };
+  // Without the others messages still flow by the log.
+  return isRequired ? checker : { ...checker, failure: "degraded" };
 }

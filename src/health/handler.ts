@@ -24,11 +24,13 @@ export function createHealthHandler({ manager, draining }: HealthHandlerOptions)
       const { status } = await manager.report();
       // Draining may have begun while the checkers were asked.
       if (draining()) return { code: 503, body: { status: "draining" } };
-      return status === "up" ? { code: 200, body: { status: "ready" } } : { code: 503, body: { status: "not_ready" } };
+      return status === "down"
+        ? { code: 503, body: { status: "not_ready" } }
+        : { code: 200, body: { status: "ready" } };
     },
     "/health": async () => {
       const report = await manager.report();
-      return { code: report.status === "up" ? 200 : 503, body: { ...report, draining: draining() } };
+      return { code: report.status === "down" ? 503 : 200, body: { ...report, draining: draining() } };
     },
   };
 
@@ -40,7 +42,7 @@ export function createHealthHandler({ manager, draining }: HealthHandlerOptions)
       if (method !== "GET" && method !== "HEAD") return Promise.resolve(notAllowed());
       return answer().then(({ code, body }) => respond({ method, code, body }));
     },
-    isReady: async () => !draining() && (await manager.report({ without: workersCheckerName })).status === "up",
+    isReady: async () => !draining() && (await manager.report({ without: workersCheckerName })).status !== "down",
   };
 }
 

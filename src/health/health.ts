@@ -9,14 +9,17 @@ import { createHealthManager } from "./manager.ts";
 export interface HealthOptions {
   storage: Pick<Storage, "proveWrites">;
   cluster: Pick<Cluster, "ping">;
+  /** `cluster.required`: without the other nodes this one counts as down. */
+  isClusterRequired: boolean;
   /** Undefined: nobody shares this process's port. */
   siblings: Siblings | undefined;
   draining: () => boolean;
   logger: Logger;
 }
 
-export function createHealth({ storage, cluster, siblings, draining, logger }: HealthOptions): HealthHandler {
-  const checkers = [storageChecker(storage), clusterChecker(cluster)];
+export function createHealth(options: HealthOptions): HealthHandler {
+  const { storage, cluster, isClusterRequired: isRequired, siblings, draining, logger } = options;
+  const checkers = [storageChecker(storage), clusterChecker(cluster, { isRequired })];
   if (siblings !== undefined) checkers.push(workersChecker(siblings));
   return createHealthHandler({
     manager: createHealthManager({ checkers, now: () => performance.now(), logger }),

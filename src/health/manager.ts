@@ -2,17 +2,20 @@
 import type { Logger } from "../telemetry/logger.ts";
 import type { Checker } from "./checkers.ts";
 
+/** `degraded`: it serves, though not all of it as well as it should. */
+export type Status = "up" | "degraded" | "down";
+
 export interface CheckResult {
-  status: "up" | "down";
+  status: Status;
   /** How long the answer took; while a probe hangs, how long it has been hanging. */
   latency_ms: number;
-  /** Why it is down, in words that may be public. */
+  /** Why it is not up, in words that may be public. */
   error?: string;
 }
 
 export interface HealthReport {
-  /** `up` where every checker is. */
-  status: "up" | "down";
+  /** That of the checker which is worst. */
+  status: Status;
   checks: Record<string, CheckResult>;
 }
 
@@ -44,12 +47,12 @@ export function createHealthManager(options: HealthManagerOptions): HealthManage
   const { checkers, now, logger, deadlineMs = 1_000, cacheMs = 5_000, after = runAfter } = options;
   const probes = checkers.map((checker) => ({ name: checker.name, probe: createProbe(checker) }));
 
-  function createProbe({ name, check, tellsItself }: Checker) {
+  function createProbe({ name, check, failure = "down", tellsItself }: Checker) {
     let probe: Probe = { state: "idle" };
     let last: { result: CheckResult; at: number } | null = null;
 
     function conclude(result: CheckResult, cause?: unknown): CheckResult {
-      const hasChanged = last?.result.status !== result.status && (last !== null || result.status === "down");
+      const hasChanged = last?.result.status !== result.status && (last !== null || result.status !== "up");
       if (hasChanged && !tellsItself) {
         logger.warn({ checker: name, status: result.status, err: cause }, "health has changed");
       }
@@ -73,14 +76,14 @@ export function createHealthManager(options: HealthManagerOptions): HealthManage
         };
         Promise.try(check).then(
           () => settle({ status: "up", latency_ms: latency(since) }),
-          (error: unknown) => settle({ status: "down", latency_ms: latency(since), error: publicText(error) }, error),
+          (error: unknown) => settle({ status: failure, latency_ms: latency(since), error: publicText(error) }, error),
         );
       });
     }
 
     const latency = (since: number) => Math.max(0, Math.round(now() - since));
     const hangingSince = (since: number): CheckResult => ({
-      status: "down",
+      status: failure,
       latency_ms: latency(since),
       error: `no answer within ${deadlineMs} ms`,
     });
@@ -99,11 +102,13 @@ export function createHealthManager(options: HealthManagerOptions): HealthManage
     async report({ without } = {}) {
       const asked = probes.filter(({ name }) => name !== without);
       const checks = Object.fromEntries(await Promise.all(asked.map(({ probe }) => probe())));
-      const up = Object.values(checks).every((check) => check.status === "up");
-      return { status: up ? "up" : "down", checks };
+      const found = new Set(Object.values(checks).map(({ status }) => status));
+      return { status: worstFirst.find((status) => found.has(status)) ?? "up", checks };
     },
   };
 }
+
+const worstFirst: readonly Status[] = ["down", "degraded"];
 
 /** Errors that one is wrapped in, at most. */
 const causesMax = 4;

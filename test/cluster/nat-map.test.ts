@@ -37,7 +37,7 @@ async function gather(conversationId: string, nodes: StageNode[]): Promise<Clien
 const say = (from: Client, conversation_id: string, content: string) =>
   from.ask("message.send", { conversation_id, client_message_id: crypto.randomUUID(), content });
 const hears = (client: Client, content: string) => client.next("message.new", (payload) => payload.content === content);
-const isAway = (node: StageNode) => until(async () => !(await node.isReady()));
+const isAway = (node: StageNode) => until(async () => !(await node.isWhole()));
 
 /** Typing is not logged: it arrives by the bus or never. */
 async function expectBus(conversationId: string, from: Client, to: Client[]): Promise<void> {
@@ -104,7 +104,7 @@ describe("Redis Cluster", () => {
       const { link } = n2.toRedis[1]!;
       link[way]();
       await isAway(n2);
-      expect([await n1.isReady(), await n3.isReady()]).toEqual([true, true]);
+      expect([await n1.isWhole(), await n3.isWhole()]).toEqual([true, true]);
       await expectBus(room, anna, [eve]);
       for (const content of ["m1", "m2"]) await say(anna, room, content);
       await say(ben, room, "m3");
@@ -140,7 +140,7 @@ describe("Sentinel", () => {
 
     n2.toRedis[1]!.link.cut();
     await isAway(n2);
-    expect(await n1.isReady()).toBe(true);
+    expect(await n1.isWhole()).toBe(true);
     await say(anna, room, "m2");
     await hears(ben, "m2");
     n2.toRedis[1]!.link.heal();
@@ -155,7 +155,7 @@ test("[END2] commands of one turn follow a slot that moves, through the map", as
   const group = await startRedisCluster({ elsewhere: true });
   const natMap = Object.fromEntries(group.servers.map(({ announced, port }) => [announced, `127.0.0.1:${port}`]));
   const client = openCommandClient(parseRedisUrl(group.url, natMap), { commandTimeoutMs: 2_000 });
-  const commands = new Commands({ client, logger: silent, publishesMax: 0 });
+  const commands = new Commands({ client, logger: silent, now: Date.now, publishesMax: 0, refusalLastsMs: 0 });
   const servers = group.servers.map(({ port }) => new Redis(port));
   try {
     await commands.connect();

@@ -2,9 +2,10 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import type { DevicePresence } from "../../src/cluster/ports.ts";
 import { parseRedisUrl } from "../../src/cluster/redis/address.ts";
-import { Commands, RedisUnavailable } from "../../src/cluster/redis/commands.ts";
+import { Commands } from "../../src/cluster/redis/commands.ts";
 import { openCommandClient } from "../../src/cluster/redis/connection.ts";
 import { RedisPresenceRegistry } from "../../src/cluster/redis/presence.ts";
+import { RedisUnavailable } from "../../src/cluster/redis/unavailable.ts";
 import { keys, silent } from "../support/cluster.ts";
 import { openEmptyRedis } from "../support/redis.ts";
 
@@ -17,7 +18,7 @@ beforeEach(async () => {
   redis = await openEmptyRedis();
   losing = 0;
   const client = openCommandClient(parseRedisUrl(redis.url), { commandTimeoutMs: 1_000 });
-  commands = new Commands({ client, logger: silent, publishesMax: 10 });
+  commands = new Commands({ client, logger: silent, now: Date.now, publishesMax: 10, refusalLastsMs: 0 });
   const run = commands.run.bind(commands);
   commands.run = async (...asked) => {
     const answer = await run(...asked);

@@ -43,7 +43,8 @@ afterAll(async () => {
 const here = createPeople(() => one.url);
 const there = createPeople(() => other.url);
 
-const isReady = async (service: Service) => (await fetch(`${service.http}/ready`)).status === 200;
+const isWhole = async (service: Service) =>
+  ((await (await fetch(`${service.http}/health`)).json()) as { status: string }).status === "up";
 
 /** Two members of a conversation, each on a node of its own. */
 async function pair(query: { anna?: Record<string, string>; ben?: Record<string, string> } = {}) {
@@ -230,7 +231,7 @@ test("[LOG3] [END2] without Redis messages still cross, new people come and go, 
   const { c, ids, anna, ben } = await pair();
   await anna.ask("subscribe", { topics: ["presence"], filters: { user_ids: [ids.ben] } });
   await redis.kill();
-  await until(async () => !(await isReady(one)));
+  await until(async () => !(await isWhole(one)));
   await say(anna, c, "through the log");
   await ben.next("message.new", isContent("through the log"));
   const late = await there.connect(fresh("late"));
@@ -243,7 +244,7 @@ test("[LOG3] [END2] without Redis messages still cross, new people come and go, 
   await leaving.close();
 
   await redis.restart();
-  await until(async () => (await isReady(one)) && (await isReady(other)));
+  await until(async () => (await isWhole(one)) && (await isWhole(other)));
   // Unavailable for as long as this node puts back what Redis has lost.
   const statusOf = async (userId: string) =>
     (await anna.request("presence.query", { user_ids: [userId] })).payload.users?.[0].status as string | undefined;

@@ -302,9 +302,9 @@ test("a number of workers that makes no sense is refused with 2", async () => {
   }
 });
 
-test("what keeps the first worker from starting ends the whole with 1: no Redis, or a port that is taken", async () => {
-  const [nobody] = await freePorts(1);
-  const away = await refused(["--workers", "2"], { ...ground.settings, CLUSTER__URL: `redis://127.0.0.1:${nobody}` });
+test("what keeps the first worker from starting ends the whole with 1: Redis that refuses, or a port that is taken", async () => {
+  const stranger = Object.assign(new URL(ground.settings.CLUSTER__URL!), { username: "nobody", password: "x" }).href;
+  const away = await refused(["--workers", "2"], { ...ground.settings, CLUSTER__URL: stranger });
   expect(away.code).toBe(1);
   const service = await start(2);
   const taken = await refused(["--workers", "2"], { ...ground.settings, SERVER__PORT: String(service.port) });

@@ -8,7 +8,7 @@ const installation = "test";
 /** The names in Redis of what these nodes share. */
 export const keys = createKeys(installation);
 
-export const silent = { info() {}, warn() {} };
+export const silent = { info() {}, warn() {}, error() {} };
 
 /** A node that is not started yet; heartbeats are rare unless the options say otherwise. */
 export function redisNode(url: string, nodeId: string, options: Partial<RedisClusterOptions> = {}) {

@@ -29,6 +29,8 @@ function heldChecker(name = "held") {
   return { probes, checker: { name, check } };
 }
 
+const required = { isRequired: true };
+
 describe("the manager", () => {
   test("[END2] one entry for each checker, with its status, latency and error", async () => {
     const { probes, checker } = heldChecker("slow");
@@ -86,9 +88,14 @@ describe("the manager", () => {
       now: Date.now,
       logger,
     });
-    await cluster.start().catch(() => {});
-    const { manager } = managerOf([clusterChecker(cluster)]);
+    await cluster.start();
+    const { manager } = managerOf([clusterChecker(cluster, required)]);
     expect((await manager.report()).checks.cluster).toMatchObject({ status: "down", error: "failed: ECONNREFUSED" });
+    const lenient = managerOf([clusterChecker(cluster, { isRequired: false })]);
+    expect(await lenient.manager.report()).toMatchObject({
+      status: "degraded",
+      checks: { cluster: { status: "degraded" } },
+    });
     await cluster.stop();
   });
 
@@ -170,6 +177,19 @@ describe("the endpoints", () => {
     expect((await unready.ask("/ready")).status).toBe(503);
   });
 
+  test("[END2] what is degraded serves: 200 on both, and told; what is down besides counts more", async () => {
+    const degraded: Checker = { ...down, failure: "degraded" };
+    await using server = await serve([up, degraded]);
+    expect((await server.ask("/ready")).status).toBe(200);
+    const answer = await server.ask("/health");
+    expect([answer.status, await answer.json()]).toMatchObject([
+      200,
+      { status: "degraded", checks: { storage: { status: "up" }, cluster: { status: "degraded", error: "failed" } } },
+    ]);
+    await using worse = await serve([degraded, { ...down, name: "storage" }]);
+    expect([(await worse.ask("/ready")).status, (await worse.ask("/health")).status]).toEqual([503, 503]);
+  });
+
   test("[DRN] /ready is 503 at once when draining begins", async () => {
     const state = { draining: false };
     await using server = await serve([up], state);
@@ -206,10 +226,10 @@ describe("the endpoints", () => {
     const storage = createSqliteStorage({ path: ":memory:" });
     await storage.start();
     const cluster = createLocalCluster({ now: Date.now });
-    await using server = await serve([storageChecker(storage), clusterChecker(cluster)]);
+    await using server = await serve([storageChecker(storage), clusterChecker(cluster, required)]);
     expect((await server.ask("/ready")).status).toBe(200);
     await storage.stop();
-    await using later = await serve([storageChecker(storage), clusterChecker(cluster)]);
+    await using later = await serve([storageChecker(storage), clusterChecker(cluster, required)]);
     expect((await later.ask("/ready")).status).toBe(503);
   });
 });

@@ -1,6 +1,6 @@
 /** Proves how errors look in the log: all in one way, what is expected without a stack, and nothing of what they carry. */
 import { describe, expect, test } from "bun:test";
-import { RedisUnavailable } from "../../src/cluster/redis/commands.ts";
+import { RedisUnavailable } from "../../src/cluster/redis/unavailable.ts";
 import { ProtocolError } from "../../src/protocol/errors.ts";
 import { StorageUnavailable } from "../../src/storage/ports.ts";
 import { loggedError } from "../../src/telemetry/logger.ts";

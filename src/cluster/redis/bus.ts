@@ -3,9 +3,10 @@ import type { Cluster, Redis } from "ioredis";
 import type { Logger } from "../../telemetry/logger.ts";
 import type { Bus, ControlMessage, TopicMessage } from "../ports.ts";
 import type { RedisAddress } from "./address.ts";
-import { type Commands, RedisUnavailable } from "./commands.ts";
+import type { Commands } from "./commands.ts";
 import { buckets, type Keys } from "./keys.ts";
 import { SubscriberLinks } from "./subscriber-links.ts";
+import { RedisUnavailable } from "./unavailable.ts";
 
 export interface RedisBusOptions {
   address: RedisAddress;
@@ -60,6 +61,7 @@ export class RedisBus implements Bus {
       commandTimeoutMs,
       onMessage: (channel, text) => this.#hear(channel, text),
       onGap: () => this.#onGap(this.#soundAt),
+      onRefused: (refusal) => commands.noteRefusal(refusal),
     });
     // What was said meanwhile was dropped, though it may have heard the others all the time.
     commands.onReady(() => this.#onGap(this.#soundAt));

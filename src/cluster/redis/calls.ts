@@ -3,9 +3,10 @@ import { ProtocolError } from "../../protocol/errors.ts";
 import type { Call } from "../call.ts";
 import { type CallRegistry, dueLeaseMs } from "../ports.ts";
 import { readScript, restoreScript, staleScript, takeDueScript, writeScript } from "./calls-scripts.ts";
-import { type Commands, RedisUnavailable, type Script } from "./commands.ts";
+import type { Commands, Script } from "./commands.ts";
 import type { Epoch } from "./epoch.ts";
 import type { Keys } from "./keys.ts";
+import { RedisUnavailable } from "./unavailable.ts";
 
 export interface RedisCallRegistryOptions {
   commands: Commands;

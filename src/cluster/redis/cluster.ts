@@ -1,5 +1,6 @@
 /** Everything that nodes share, on Redis: one server, Sentinel or a Redis Cluster; it may be away or come back empty. */
 import type { Logger } from "../../telemetry/logger.ts";
+import { Outage } from "../../telemetry/outage.ts";
 import type { Cluster } from "../ports.ts";
 import { parseRedisUrl } from "./address.ts";
 import { RedisBus } from "./bus.ts";
@@ -11,6 +12,7 @@ import { createKeys } from "./keys.ts";
 import { RedisNodeRegistry } from "./nodes.ts";
 import { RedisPresenceRegistry } from "./presence.ts";
 import { RedisStream } from "./stream.ts";
+import { RedisUnavailable } from "./unavailable.ts";
 
 export interface RedisClusterOptions {
   /** `redis://`, `rediss://`, `redis+sentinel://` or `redis+cluster://`; see `parseRedisUrl`. */
@@ -23,7 +25,7 @@ export interface RedisClusterOptions {
   version: string;
   /** Milliseconds since the epoch. */
   now: () => number;
-  logger: Pick<Logger, "info" | "warn">;
+  logger: Pick<Logger, "info" | "warn" | "error">;
   newId?: () => string;
   /** A stream that applications add to, and the consumer group that reads it, the installation's own where it is null [PUB2]; null: none. */
   ingest?: { stream: string; group: string | null } | null;
@@ -41,7 +43,10 @@ export interface RedisClusterOptions {
   callsRememberedMax?: number;
 }
 
-/** `start` rejects where Redis is not there; afterwards it may come and go. */
+/**
+ * Redis may be away when it starts, and come and go afterwards; `start` rejects only where Redis, or the connection to it,
+ * refuses what only an operator can mend.
+ */
 export function createRedisCluster(options: RedisClusterOptions): Cluster {
   const {
     url,
@@ -65,7 +70,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
   const address = parseRedisUrl(url, natMap);
   const instance = `${nodeId}/${newId()}`;
   const client = openCommandClient(address, { commandTimeoutMs });
-  const commands = new Commands({ client, logger, publishesMax });
+  const commands = new Commands({ client, logger, now, publishesMax, refusalLastsMs: heartbeatMs });
   const keys = createKeys(installation);
   const bus = new RedisBus({
     address,
@@ -88,6 +93,30 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     rememberedMax: callsRememberedMax,
   });
 
+  const beats = new Outage({
+    level: "warn",
+    gone: "a heartbeat on Redis failed in part",
+    back: "heartbeats on Redis are whole again",
+    logger,
+  });
+  /** Under a Sentinel or in a Redis Cluster who refuses writes is found to be no master, by and by. */
+  const passes = ({ isOfSettings, code }: RedisUnavailable) =>
+    !isOfSettings && !(code === "READONLY" && address.kind === "single");
+
+  async function unlessAway(work: () => Promise<unknown>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (error instanceof RedisUnavailable && passes(error)) return;
+      bus.stop();
+      commands.stop();
+      throw error;
+    }
+  }
+
+  const group = ingest?.group ?? `ws-service:${installation}`;
+  const stream = ingest === null ? null : new RedisStream({ url, natMap, keys, ...ingest, group, newId, now });
+  let failedBeats = 0;
   let timer: Timer | null = null;
   let beating: Promise<void> | null = null;
   let beatAgain = false;
@@ -97,9 +126,20 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     if (!commands.isReady) return;
     const work = [nodes.sayAlive(), presence.restore(), calls.restore(), bus.probe()];
     for (const result of await Promise.allSettled(work)) {
-      // While Redis is away that is said once, where it is noticed.
-      if (result.status === "rejected" && commands.isReady)
-        logger.warn({ err: result.reason }, "a heartbeat on Redis failed in part");
+      if (result.status === "fulfilled") continue;
+      // That Redis is away or refuses is said once, where it is noticed.
+      const isTold = !commands.isReady || (result.reason instanceof RedisUnavailable && result.reason.isRefusal);
+      failedBeats++;
+      // Once is nothing: the connections do not all come back at the same moment.
+      if (!isTold && failedBeats > 1) beats.began(result.reason);
+      return;
+    }
+    failedBeats = 0;
+    beats.ended();
+    try {
+      commands.noteServed();
+    } catch {
+      // Some was refused a moment ago, and that is told.
     }
   }
 
@@ -122,32 +162,19 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     presence,
     calls,
     nodes,
-    ...(ingest === null
-      ? {}
-      : {
-          stream: new RedisStream({
-            url,
-            natMap,
-            keys,
-            ...ingest,
-            group: ingest.group ?? `ws-service:${installation}`,
-            newId,
-            now,
-            logger,
-          }),
-        }),
+    ...(stream === null ? {} : { stream }),
     async start() {
-      await commands.connect();
+      await unlessAway(() => commands.connect());
       await bus.start();
-      await Promise.all([nodes.sayAlive(), calls.restore()]);
+      await unlessAway(() => Promise.all([nodes.sayAlive(), calls.restore(), bus.probe()]));
       timer = setInterval(beat, heartbeatMs);
-      commands.onReady(() => {
-        // Redis may have come back empty: what it lacks is put back at once.
-        beat();
-      });
+      // Redis may have come back empty, or come for the first time: what it lacks is put there at once.
+      commands.onReady(beat);
     },
     async ping() {
-      await Promise.all([commands.call("ping"), bus.probe()]);
+      // A write and a word to itself: a Redis that is full, or not the master any more, still answers a ping.
+      await Promise.all([nodes.sayAlive(), bus.probe()]);
+      commands.noteServed();
     },
     async stop() {
       if (timer !== null) clearInterval(timer);

@@ -2,7 +2,9 @@
 
 import type { Cluster, Redis } from "ioredis";
 import type { Logger } from "../../telemetry/logger.ts";
+import { Outage } from "../../telemetry/outage.ts";
 import { keepConnecting } from "./connection.ts";
+import { isReply, isUnserved, RedisUnavailable } from "./unavailable.ts";
 
 /** A Lua script; it is sent whole only to a server that does not know it yet. */
 export interface Script {
@@ -14,32 +16,30 @@ export function script(lua: string): Script {
   return { lua, sha: new Bun.CryptoHasher("sha1").update(lua).digest("hex") };
 }
 
-/** Redis did not answer, or not as one who can: what was asked may or may not have been done. */
-export class RedisUnavailable extends Error {
-  constructor(cause: unknown) {
-    super(`Redis is not available: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
-    this.name = "RedisUnavailable";
-  }
-}
-
 export interface CommandsOptions {
   client: Redis | Cluster;
-  logger: Pick<Logger, "info" | "warn">;
+  logger: Pick<Logger, "info" | "warn" | "error">;
+  /** Milliseconds since the epoch. */
+  now: () => number;
   /** Messages on their way to Redis; those above are dropped and counted. */
   publishesMax: number;
+  /** A refusal that was not met again for so long, ms, is over: of a Redis Cluster one part alone may refuse. */
+  refusalLastsMs: number;
 }
 
-/** What a server says that is there but cannot serve (the last two: a script of ours); anything else is a fault of ours. */
-const cannotServe =
-  /^(LOADING|CLUSTERDOWN|MASTERDOWN|READONLY|TRYAGAIN|MOVED|ASK|OOM|MISCONF|NOREPLICAS|BUSY|LOST|SETTLING)\b/;
+/** The setting that a line of the log is about. */
+const details = { setting: "cluster.url" };
 
-type State = "away" | "ready" | "stopped";
+/** `new`: whether it is there is not known yet. */
+type State = "new" | "away" | "ready" | "stopped";
 
 export class Commands {
   readonly isCluster: boolean;
   readonly #readyListeners: (() => void)[] = [];
-  #state: State = "away";
+  #state: State = "new";
   #lastError: Error | null = null;
+  readonly #refusals: Outage;
+  #refused: { error: RedisUnavailable; at: number } | null = null;
   #replies = 0;
   readonly #giveUp: () => void;
   #publishing = 0;
@@ -48,18 +48,21 @@ export class Commands {
   constructor(private readonly options: CommandsOptions) {
     const { client, logger } = options;
     this.isCluster = client.isCluster;
+    this.#refusals = new Outage({ level: "warn", gone: "Redis refuses", back: "Redis serves again", details, logger });
     // What is wrong with a connection shows in what it does; ioredis would print it at every try.
     client.on("error", (error) => {
       this.#lastError = error;
+      const refusal = new RedisUnavailable(error);
+      if (refusal.isRefusal) this.noteRefusal(refusal);
     });
-    client.on("close", () => this.#noteGone("connection closed"));
-    client.on("end", () => this.#noteGone("connection closed"));
+    for (const event of ["close", "end"])
+      client.on(event, () => this.#noteGone(this.#lastError?.message ?? "connection closed"));
     this.#giveUp = keepConnecting(client);
     client.on("ready", () => {
       if (this.#state === "stopped") return;
       this.#state = "ready";
       this.#lastError = null;
-      logger.info("Redis is here");
+      if (this.#refused === null) logger.info("Redis is here");
       for (const listener of this.#readyListeners) listener();
     });
   }
@@ -84,7 +87,11 @@ export class Commands {
     await new Promise<void>((resolve, reject) => {
       client.once("ready", () => resolve());
       // A reason is told before the end that it leads to.
-      const refuse = () => reject(new RedisUnavailable(this.#lastError ?? "connection closed"));
+      const refuse = () => {
+        const unavailable = new RedisUnavailable(this.#lastError ?? "connection closed");
+        this.#noteGone(unavailable.message);
+        reject(unavailable);
+      };
       for (const event of ["close", "end"]) client.once(event, refuse);
       // Where no Sentinel answers, they are asked for ever, and nothing is closed meanwhile.
       client.on("error", (error: Error) => {
@@ -111,13 +118,15 @@ export class Commands {
       this.#replies++;
       return reply;
     } catch (error) {
-      if (error instanceof Error && error.name === "ReplyError") {
+      if (isReply(error)) {
         this.#replies++;
-        if (!cannotServe.test(error.message)) throw error;
+        if (!isUnserved(error)) throw error;
       } else if (String(error).includes("timed out")) {
         this.#noteSilence(repliesBefore);
       }
-      throw new RedisUnavailable(error);
+      const unavailable = new RedisUnavailable(error);
+      if (unavailable.isRefusal) this.noteRefusal(unavailable);
+      throw unavailable;
     }
   }
 
@@ -143,11 +152,26 @@ export class Commands {
       .finally(() => this.#publishing--);
   }
 
+  /** To be called with what Redis refuses on another connection as well. Said once, however often it is refused. */
+  noteRefusal(error: RedisUnavailable): void {
+    this.#refused = { error, at: this.options.now() };
+    this.#refusals.began(error);
+  }
+
+  /** To be called when all that a node needs has just been served. @throws RedisUnavailable where some was refused lately */
+  noteServed(): void {
+    if (this.#refused === null) return this.#refusals.ended();
+    if (this.options.now() - this.#refused.at < this.options.refusalLastsMs) throw this.#refused.error;
+    this.#refused = null;
+    this.#refusals.ended();
+  }
+
   /** Said once when it goes and once when it is back, however often it is tried in between. */
   #noteGone(reason: string): void {
-    if (this.#state !== "ready") return;
+    if (this.#state !== "ready" && this.#state !== "new") return;
     this.#state = "away";
-    this.options.logger.warn({ reason }, "Redis is away");
+    // Who refuses may close the connection each time: that is told already.
+    if (this.#refused === null) this.options.logger.warn({ ...details, reason }, "Redis is away");
   }
 
   /** Nothing at all was answered since: the connection is half open, and only a new one will tell. */

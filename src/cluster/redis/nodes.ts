@@ -1,7 +1,8 @@
 /** Which nodes there are: each says so from time to time, and who has not for long is dead. */
 import type { NodeInfo, NodeRegistry } from "../ports.ts";
-import { type Commands, RedisUnavailable, script } from "./commands.ts";
+import { type Commands, script } from "./commands.ts";
 import type { Keys } from "./keys.ts";
+import { RedisUnavailable } from "./unavailable.ts";
 
 export interface RedisNodeRegistryOptions {
   commands: Commands;
@@ -61,7 +62,10 @@ export class RedisNodeRegistry implements NodeRegistry {
 
   async beat(connections: number): Promise<void> {
     this.#self.connections = connections;
-    await this.sayAlive();
+    // While Redis is away it is said with the first sign of life once it is back.
+    await this.sayAlive().catch((error) => {
+      if (!(error instanceof RedisUnavailable)) throw error;
+    });
   }
 
   /** @throws RedisUnavailable */

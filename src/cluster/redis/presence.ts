@@ -1,6 +1,6 @@
 /** Who is connected on which node, in Redis; what this node knows by itself while Redis is away [PRE1]. */
 import type { DevicePresence, DeviceStatus, PresenceRegistry } from "../ports.ts";
-import { type Commands, RedisUnavailable } from "./commands.ts";
+import type { Commands } from "./commands.ts";
 import { bucketOf, buckets, type Keys } from "./keys.ts";
 import type { RedisNodeRegistry } from "./nodes.ts";
 import { type DeviceKey, OwnDevices } from "./own-devices.ts";
@@ -12,6 +12,7 @@ import {
   sweepScript,
   updateScript,
 } from "./presence-scripts.ts";
+import { RedisUnavailable } from "./unavailable.ts";
 
 export interface RedisPresenceRegistryOptions {
   commands: Commands;

@@ -1,7 +1,6 @@
 /** A Redis stream as an inbox: entries that applications add, taken in order by one node at a time [PUB2]. */
 
 import type { Inbox, InboxEntry, RejectedEntry } from "../../storage/inbox.ts";
-import type { Logger } from "../../telemetry/logger.ts";
 import { parseRedisUrl } from "./address.ts";
 import { Commands } from "./commands.ts";
 import { openCommandClient } from "./connection.ts";
@@ -19,10 +18,12 @@ export interface RedisStreamOptions {
   newId: () => string;
   /** Milliseconds since the epoch. */
   now: () => number;
-  logger: Pick<Logger, "info" | "warn">;
   /** So long has a node the turn that says nothing; default 3,000. */
   turnMs?: number;
 }
+
+/** Whoever drains the inbox says that it waits, and why. */
+const untold = { info() {}, warn() {}, error() {} };
 
 /** Longer than a read blocks. */
 const commandTimeoutMs = 5_000;
@@ -49,9 +50,9 @@ export class RedisStream implements Inbox {
   #lastId: string | null = null;
 
   constructor(private readonly options: RedisStreamOptions) {
-    const { url, natMap, keys, stream, group, newId, logger } = options;
+    const { url, natMap, keys, stream, group, newId, now } = options;
     const client = openCommandClient(parseRedisUrl(url, natMap), { commandTimeoutMs });
-    this.#commands = new Commands({ client, logger, publishesMax: 0 });
+    this.#commands = new Commands({ client, logger: untold, now, publishesMax: 0, refusalLastsMs: 0 });
     this.#token = newId();
     this.#keys = { stream, turn: keys.turn(stream, group), rejected: `${stream}:rejected` };
   }

@@ -1,9 +1,9 @@
 /** One connection that hears channels: subscribes in shares, again after every reconnect, and notices when it is deaf. */
 
 import type { Redis } from "ioredis";
-import { RedisUnavailable } from "./commands.ts";
 import { keepConnecting } from "./connection.ts";
 import { bucketOfChannel } from "./keys.ts";
+import { RedisUnavailable } from "./unavailable.ts";
 
 export interface SubscriberLinkOptions {
   redis: Redis;
@@ -12,9 +12,14 @@ export interface SubscriberLinkOptions {
   onMessage: (channel: string, text: string) => void;
   /** All channels are heard again; what was said meanwhile is lost. */
   onBack: () => void;
+  /** Redis does not let this node hear: what it says. */
+  onRefused: (refusal: RedisUnavailable) => void;
   /** A bucket's channels are another master's now. */
   onMoved: () => void;
 }
+
+/** After a refusal it is tried again so much later, ms: only an operator will have changed anything. */
+const refusalPauseMs = 1_000;
 
 /** Channels of one command. */
 const share = 500;
@@ -25,6 +30,8 @@ export class SubscriberLink {
   #wasReady = false;
   #state: "away" | "ready" | "stopped" = "away";
   readonly #giveUp: () => void;
+  #refusal: RedisUnavailable | null = null;
+  #pause: Timer | null = null;
 
   constructor(private readonly options: SubscriberLinkOptions) {
     const { redis, sharded, onMessage, onMoved } = options;
@@ -52,12 +59,18 @@ export class SubscriberLink {
 
   /** Resolves once connected; goes on trying after it has rejected. */
   connect(): Promise<void> {
-    return this.options.redis.connect();
+    const { redis } = this.options;
+    return new Promise((resolve, reject) => {
+      // Where no Sentinel answers, they are asked for ever.
+      redis.once("error", reject);
+      redis.connect().then(resolve, reject);
+    });
   }
 
   stop(): void {
     this.#state = "stopped";
     this.#giveUp();
+    if (this.#pause !== null) clearTimeout(this.#pause);
     this.options.redis.disconnect();
   }
 
@@ -68,8 +81,8 @@ export class SubscriberLink {
     if (!this.isReady) return;
     try {
       await this.#subscribe(added);
-    } catch {
-      this.#renew();
+    } catch (error) {
+      this.#noteFailure(error);
     }
   }
 
@@ -90,8 +103,9 @@ export class SubscriberLink {
     return taken;
   }
 
-  /** @throws RedisUnavailable where nothing comes back in time; the connection is then made anew */
+  /** @throws RedisUnavailable where nothing comes back in time, and the connection is then made anew; or where it may not hear */
   async ping(): Promise<void> {
+    if (this.#refusal !== null) throw this.#refusal;
     try {
       await this.options.redis.ping();
     } catch (error) {
@@ -117,10 +131,22 @@ export class SubscriberLink {
     this.#wasReady = true;
     try {
       await this.#subscribe(this.#channels);
+      this.#refusal = null;
       if (isBack && this.isReady) this.options.onBack();
-    } catch {
-      this.#renew();
+    } catch (error) {
+      this.#noteFailure(error);
     }
+  }
+
+  #noteFailure(error: unknown): void {
+    const unavailable = new RedisUnavailable(error);
+    if (!unavailable.isRefusal) return this.#renew();
+    this.#refusal = unavailable;
+    this.options.onRefused(unavailable);
+    this.#pause ??= setTimeout(() => {
+      this.#pause = null;
+      this.#renew();
+    }, refusalPauseMs);
   }
 
   async #subscribe(channels: Iterable<string>): Promise<void> {

@@ -4,6 +4,7 @@ import type { RedisAddress } from "./address.ts";
 import { openSubscriber } from "./connection.ts";
 import { bucketOfChannel, buckets, slotOf } from "./keys.ts";
 import { SubscriberLink } from "./subscriber-link.ts";
+import type { RedisUnavailable } from "./unavailable.ts";
 
 export interface SubscriberLinksOptions {
   address: RedisAddress;
@@ -12,6 +13,7 @@ export interface SubscriberLinksOptions {
   onMessage: (channel: string, text: string) => void;
   /** Some channels were not heard for a while. */
   onGap: () => void;
+  onRefused: (refusal: RedisUnavailable) => void;
 }
 
 /** The name that stands for the one server. */
@@ -21,6 +23,8 @@ export class SubscriberLinks {
   readonly #links = new Map<string, SubscriberLink>();
   /** By bucket: the master that its channels are heard from. */
   #masters: string[] = buckets.map(() => single);
+  /** What is to be heard from masters that are not known yet: a Redis Cluster may be away when a node starts. */
+  readonly #unplaced = new Set<string>();
   #stopped = false;
 
   constructor(private readonly options: SubscriberLinksOptions) {
@@ -42,10 +46,12 @@ export class SubscriberLinks {
   }
 
   async add(channels: string[]): Promise<void> {
+    for (const channel of channels) if (this.#linkOf(channel) === undefined) this.#unplaced.add(channel);
     await Promise.all([...this.#byLink(channels)].map(([link, some]) => link.add(some)));
   }
 
   remove(channels: string[]): void {
+    for (const channel of channels) this.#unplaced.delete(channel);
     for (const [link, some] of this.#byLink(channels)) link.remove(some);
   }
 
@@ -54,10 +60,14 @@ export class SubscriberLinks {
     return [...this.#links].map(([master, link]) => ({ link, bucket: this.#masters.indexOf(master) }));
   }
 
+  #linkOf(channel: string): SubscriberLink | undefined {
+    return this.#links.get(this.#masters[bucketOfChannel(channel)]!);
+  }
+
   #byLink(channels: string[]): Map<SubscriberLink, string[]> {
     const groups = new Map<SubscriberLink, string[]>();
     for (const channel of channels) {
-      const link = this.#links.get(this.#masters[bucketOfChannel(channel)]!);
+      const link = this.#linkOf(channel);
       if (link === undefined) continue;
       const group = groups.get(link);
       if (group === undefined) groups.set(link, [channel]);
@@ -67,7 +77,7 @@ export class SubscriberLinks {
   }
 
   #open(master: string): SubscriberLink {
-    const { address, client, commandTimeoutMs, onMessage, onGap } = this.options;
+    const { address, client, commandTimeoutMs, onMessage, onGap, onRefused } = this.options;
     const colon = master.lastIndexOf(":");
     const endpoint = master === single ? null : { host: master.slice(0, colon), port: Number(master.slice(colon + 1)) };
     const link = new SubscriberLink({
@@ -75,6 +85,7 @@ export class SubscriberLinks {
       sharded: client.isCluster,
       onMessage,
       onBack: onGap,
+      onRefused,
       onMoved: () => {
         if (client.isCluster) (client as Cluster).refreshSlotsCache();
       },
@@ -101,6 +112,8 @@ export class SubscriberLinks {
       if (master !== single && !this.#links.has(master)) void connected(this.#open(master));
     }
     if (masters.every((master, bucket) => master === before[bucket])) return;
+    moved.push(...this.#unplaced);
+    this.#unplaced.clear();
     void this.add(moved).then(() => {
       if (moved.length > 0 && !this.#stopped) this.options.onGap();
     });

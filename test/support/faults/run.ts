@@ -1,6 +1,7 @@
 /** One round of faults: a fresh stage, a storm over it, and what the checker says of it. */
 import { report, type Violation } from "../checker/judge.ts";
 import { type CheckerOptions, check } from "../checker/population.ts";
+import type { LogLine } from "../service.ts";
 import type { Kind } from "./kinds.ts";
 import { type Engine, openStage, type Stage } from "./stage.ts";
 import { createStorm, type Storm } from "./storm.ts";
@@ -30,7 +31,10 @@ const isOutage = ({ rule, text }: Violation) => rule === "no-fault" && text.ends
 /** What a node says as an error nobody had expected, whatever is away. */
 const surprises = ({ nodes }: Stage): Violation[] =>
   nodes.flatMap(({ name, service }) => {
-    const errors = service().logs.filter(({ level }) => level === "error" || level === "fatal");
+    const isFault = ({ level, err }: LogLine) =>
+      level === "fatal" || (level === "error" && (err as { type?: string } | undefined)?.type !== "StorageUnavailable");
+    // That PostgreSQL is away is an error, and what was to be seen.
+    const errors = service().logs.filter(isFault);
     return errors.length === 0 ? [] : [{ rule: "no-surprise", text: `${name} was surprised`, evidence: errors }];
   });
 

@@ -38,7 +38,7 @@ export interface StageNode {
   toRedis: RedisLink[];
   /** As it is now: another one after a restart. */
   service(): Service;
-  isReady(): Promise<boolean>;
+  isWhole(): Promise<boolean>;
   kill(): Promise<void>;
   /** Tries until what it needs to start is there. */
   restart(): Promise<void>;
@@ -110,7 +110,7 @@ export async function openStage({ engine = "redis", nodes: count = 3, settings, 
       sql,
       flushRedis: async () => void (await Promise.all(redis.servers.map(flush))),
       whole: () =>
-        until(async () => (await Promise.all(nodes.map((node) => node.isReady()))).every(Boolean), wholePatienceMs),
+        until(async () => (await Promise.all(nodes.map((node) => node.isWhole()))).every(Boolean), wholePatienceMs),
       stop,
     };
   }
@@ -207,11 +207,13 @@ async function openNode(name: string, { database, redis, settings, endings }: No
     toPostgres,
     toRedis,
     service: () => service,
-    isReady: () =>
-      fetch(`${service.http}/ready`).then(
-        ({ status }) => status === 200,
-        () => false,
-      ),
+    isWhole: () =>
+      fetch(`${service.http}/health`)
+        .then((answer) => answer.json())
+        .then(
+          ({ status }: any) => status === "up",
+          () => false,
+        ),
     kill: () => service.kill(),
     async restart() {
       const { folder } = service;

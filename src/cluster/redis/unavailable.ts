@@ -1,0 +1,47 @@
+/** What it means that Redis cannot serve: it is away, or it is there and refuses, and some of that only an operator can mend. */
+
+/** What a server says that is there but cannot serve (the last two: a script of ours); anything else is a fault of ours. */
+const cannotServe =
+  /^(LOADING|CLUSTERDOWN|MASTERDOWN|READONLY|TRYAGAIN|MOVED|ASK|OOM|MISCONF|NOREPLICAS|BUSY|NOPERM|NOAUTH|WRONGPASS|LOST|SETTLING)\b/;
+/** What a script may not do is an error like any other, whose first word is no code of its own. */
+const notPermitted = /^(ERR )?(ACL failure in script|The user executing the script can't)/;
+/** What does not pass by itself within a moment, as the others do. */
+const refusals = /^(READONLY|OOM|MISCONF|NOREPLICAS|NOPERM|NOAUTH|WRONGPASS)\b/;
+/** Faults of the settings: whom Redis lets in, and whom either side trusts. */
+const mendedByHand = /^(NOPERM|NOAUTH|WRONGPASS|ERR_TLS_|ERR_SSL_|CERT_|[A-Z_]*(SELF_SIGNED|UNABLE_TO|CERTIFICATE))/;
+
+/** Redis did not answer, or not as one who can: what was asked may or may not have been done. */
+export class RedisUnavailable extends Error {
+  /** The first word of what Redis says, or the code of a connection that failed; may be told to the public. */
+  readonly code: string | undefined;
+  /** Whether Redis is there and has refused, in words of its own. */
+  readonly isRefusal: boolean;
+
+  constructor(reason: unknown) {
+    const cause = reasonOf(reason);
+    const reply = isReply(cause) ? (notPermitted.test(cause.message) ? "NOPERM" : cause.message) : "";
+    super(`Redis is not available: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    this.name = "RedisUnavailable";
+    this.isRefusal = refusals.test(reply);
+    this.code = this.isRefusal ? reply.split(" ", 1)[0] : (cause as { code?: string } | null)?.code;
+  }
+
+  /** Whether only an operator can mend it. */
+  get isOfSettings(): boolean {
+    return mendedByHand.test(this.code ?? "");
+  }
+}
+
+/** Whether it is what Redis has answered. */
+export function isReply(error: unknown): error is Error {
+  return error instanceof Error && error.name === "ReplyError";
+}
+
+/** Whether an answer means that Redis cannot serve now. */
+export const isUnserved = ({ message }: Error): boolean => cannotServe.test(message) || notPermitted.test(message);
+
+/** Of a Redis Cluster of which no server has served, what the last of them has said. */
+function reasonOf(error: unknown): unknown {
+  const last = (error as { lastNodeError?: unknown } | null)?.lastNodeError;
+  return last instanceof Error ? last : error;
+}
