@@ -39,6 +39,7 @@ import { Hub } from "./websocket/hub.ts";
 import { Liveness } from "./websocket/liveness.ts";
 import { followNews } from "./websocket/news.ts";
 import { startOperations } from "./websocket/operations.ts";
+import { Places } from "./websocket/places.ts";
 import { bufferBytesMax, Server } from "./websocket/server.ts";
 import { Sessions } from "./websocket/sessions.ts";
 import { Upgrades } from "./websocket/upgrade.ts";
@@ -201,11 +202,13 @@ export async function startApp(options: AppOptions): Promise<App> {
   });
   const addresses = createAddressLimiter(config.rate_limits);
   const limiter = createRateLimiter(config);
+  const places = new Places(config);
   const credentials = new Credentials({ config, authenticator, directory, addresses, ...ground });
   const upgrades = new Upgrades({
     config,
     credentials,
     addresses,
+    places,
     codecs,
     connections: () => hub.size,
     isDraining: () => draining.hasBegun,
@@ -216,6 +219,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     hub,
     bus: cluster.bus,
     credentials,
+    places,
     presence,
     typing,
     calls,

@@ -48,6 +48,8 @@ const websocket = v.strictObject({
   /** Publishes waiting for the log before `unavailable`. */
   broadcast_buffer: v.optional(whole(1, 1_000_000), 4096),
   max_connections: v.optional(whole(1, 10_000_000), 100_000),
+  /** Of one address; null: no limit of its own, for an office and a gateway have one. */
+  max_connections_per_address: v.optional(v.nullable(whole(1, 10_000_000)), null),
   /** Messages of one connection that wait for their turn before reading from it pauses [ENV7]. */
   inbound_queue: v.optional(whole(1, 10_000), 64),
   max_topics_per_connection: v.optional(whole(1, 1_000_000), 10_000),
@@ -72,6 +74,9 @@ const auth = v.strictObject({
   mode: v.optional(v.picklist(["trusted", "token"]), "trusted"),
   behind_gateway: v.optional(v.boolean(), false),
   timeout: v.optional(interval, "10s"),
+  /** Connections of this node that have not authenticated yet; beyond them 429 [CON2]. */
+  max_anonymous: v.optional(whole(1, 10_000_000), 1_000),
+  max_anonymous_per_address: v.optional(whole(1, 10_000_000), 20),
   algorithms: v.optional(
     v.pipe(v.array(v.picklist(["HS256", "RS256", "ES256", "EdDSA"])), v.minLength(1, "must name at least one")),
     ["HS256"],

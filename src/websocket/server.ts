@@ -171,6 +171,7 @@ export class Server implements NativeTopics {
       if (!this.#compression.allows(connection)) request.headers.delete("sec-websocket-extensions");
       const headers: Record<string, string> = subprotocol === null ? {} : { "Sec-WebSocket-Protocol": subprotocol };
       if (server.upgrade(request, { data: connection, headers })) return undefined;
+      this.options.upgrades.abandon(connection);
       return new Refusal(426, "upgrade_required", "This request cannot be upgraded.").toResponse();
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;

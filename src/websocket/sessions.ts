@@ -21,12 +21,14 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { Connection, Session } from "./connection.ts";
 import { type Credentials, type TokenSession, TooManyFailures } from "./credentials.ts";
 import type { Hub } from "./hub.ts";
+import type { Places } from "./places.ts";
 
 export interface SessionsOptions {
   config: Config;
   hub: Hub;
   bus: Bus;
   credentials: Credentials;
+  places: Pick<Places, "identify" | "leave">;
   presence: PresenceTracker;
   typing: TypingTracker;
   calls: CallService;
@@ -112,6 +114,7 @@ export class Sessions {
     this.#count(connection, code);
     connection.noteClosed();
     hub.remove(connection);
+    this.options.places.leave(connection);
     typing.stopAll(connection);
     subscriptions.forget(connection);
     if (!wasLive) return;
@@ -177,6 +180,7 @@ export class Sessions {
     connection.assume(session);
     connection.state = "live";
     hub.identify(connection);
+    this.options.places.identify(connection);
     connection.subscribe(everyoneTopic);
     void this.#checkAgain(connection);
     // Where it fails it is tried when the device comes next, or acknowledges.

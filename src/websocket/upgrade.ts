@@ -11,11 +11,13 @@ import { StorageUnavailable } from "../storage/ports.ts";
 import type { AddressLimiter } from "./address-limiter.ts";
 import { Connection } from "./connection.ts";
 import { type Credentials, type TokenSession, TooManyFailures } from "./credentials.ts";
+import type { Places } from "./places.ts";
 
 export interface UpgradeOptions {
   config: Config;
   credentials: Credentials;
   addresses: AddressLimiter;
+  places: Places;
   codecs: Record<WireFormat, Codec>;
   connections: () => number;
   isDraining: () => boolean;
@@ -110,11 +112,18 @@ export class Upgrades {
       const admitted = await Promise.race([this.#identify(request, address), late]);
       // Draining may have begun meanwhile, and everybody who was here has been told so.
       this.#refuseWhileDraining();
+      const shortage = this.options.places.take(admitted.connection);
+      if (shortage !== null) throw new Refusal(429, "limit_exceeded", shortage.message, shortage);
       return admitted;
     } finally {
       clearTimeout(timer);
       this.#inProgress--;
     }
+  }
+
+  /** Whoever was admitted has given up meanwhile. */
+  abandon(connection: Connection): void {
+    this.options.places.leave(connection);
   }
 
   #checkOrigin(origin: string | null): void {

@@ -259,6 +259,49 @@ describe("addresses", () => {
     }
   });
 
+  test("[CON2] connections that are nobody's are few, of an address and of the node; who has a token comes in", async () => {
+    const service = await startService({
+      settings: {
+        AUTH__MODE: "token",
+        AUTH__SECRET: secret,
+        AUTH__MAX_ANONYMOUS: "5",
+        AUTH__MAX_ANONYMOUS_PER_ADDRESS: "3",
+        WEBSOCKET__MAX_CONNECTIONS_PER_ADDRESS: "5",
+        SERVER__TRUSTED_PROXIES: "127.0.0.1",
+      },
+    });
+    try {
+      const from = (address: string) => ({ headers: { "X-Forwarded-For": address } });
+      const token = await signToken({ sub: "anna", exp: Date.now() / 1_000 + 600 });
+      const refusal = async (options: object) => {
+        const { status, body, headers } = await RawSocket.refused(service.url, options);
+        expect([status, body.code]).toEqual([429, "limit_exceeded"]);
+        expect(Number(headers.get("retry-after"))).toBeGreaterThanOrEqual(1);
+        return body.message as string;
+      };
+      // All at once: whoever is being admitted has a place already.
+      const raws = await Promise.all(Array.from({ length: 9 }, () => RawSocket.dial(service.url, from("192.0.2.1"))));
+      expect(raws.filter(({ answer }) => answer.status === 101).length).toBe(3);
+      expect(await refusal(from("192.0.2.1"))).toContain("of this address");
+      const others = [await Client.open(service.url, from("2001:db8::1")), await Client.open(service.url, from("::2"))];
+      expect(await refusal(from("192.0.2.9"))).not.toContain("of this address");
+      const live = await Client.connect(service.url, { ...from("192.0.2.1"), query: { token, device_id: "a" } });
+      // Whoever authenticates, or goes, makes room.
+      await others[0]!.ask("authenticate", { token, device_id: "b" });
+      const next = await Client.open(service.url, from("192.0.2.9"));
+      await next.close();
+      await (await Client.open(service.url, from("192.0.2.9"))).close();
+      await Client.connect(service.url, { ...from("192.0.2.1"), query: { token, device_id: "c" } });
+      expect(await refusal({ ...from("192.0.2.1"), query: { token, device_id: "d" } })).toContain(
+        "as many connections",
+      );
+      await live.close();
+      await Client.connect(service.url, { ...from("192.0.2.1"), query: { token, device_id: "d" } });
+    } finally {
+      await service.stop();
+    }
+  });
+
   test("[AUTH3] an office with expired tokens after a weekend locks nobody out", async () => {
     const service = await startService({
       settings: { RATE_LIMITS__ENABLED: "true", AUTH__MODE: "token", AUTH__SECRET: secret },

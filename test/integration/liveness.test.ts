@@ -74,6 +74,25 @@ describe("silence", () => {
     for (const raw of [...dead, alive]) raw.destroy();
   });
 
+  test("[ENV7] a message in one frame that is never finished is no sign of life, however its bytes trickle in", async () => {
+    const raw = await RawSocket.open(service.url, { query: { user_id: "trickle" }, pongs: true });
+    await raw.next("connected");
+    let isOver = false;
+    const ended = raw.ended.finally(() => {
+      isOver = true;
+    });
+    // A text frame of 5 MiB, of which some bytes come now and then: nothing else can stand in between.
+    const head = Buffer.alloc(14);
+    head.writeUInt16BE(0x81ff);
+    head.writeBigUInt64BE(BigInt(5 << 20), 2);
+    raw.write(head);
+    while (!isOver) {
+      raw.write(Buffer.alloc(64, 0x41));
+      await Promise.race([ended, Bun.sleep(50)]);
+    }
+    expect(await ended).toMatchObject({ code: 4102 });
+  });
+
   test("[CON6] silence ends before authentication too", async () => {
     const tokens = await startService({
       settings: {

@@ -29,6 +29,7 @@ beforeEach(() => {
     config,
     hub,
     bus: { broadcast() {} },
+    places: { identify() {}, leave() {} },
     credentials: { verify: async () => ({ ...session, deviceId: null }), checkUser: () => checkUser() },
     presence: { connect: async () => ({ accepted: true, replaced: null }), disconnect: async () => {} },
     typing: { stopAll() {} },
