@@ -55,18 +55,7 @@ export class Broadcaster {
 
   /** An event that is not logged, to the topic's subscribers on every node. @returns the event's id */
   toTopic(topic: string, { type, payload }: EphemeralEvent, audience: Audience = {}): string {
-    const message = {
-      id: this.options.newId(),
-      type,
-      payload: JSON.stringify(payload),
-      at: this.options.now(),
-    };
-    this.options.onEphemeral?.(topic);
-    countOne(this.options.counts.published, "ephemeral");
-    this.#publishHere(topic, message, audience);
-    const { exceptDevice, onlyDevice } = audience;
-    this.options.bus.publish(topic, { kind: "ephemeral", topic, ...message, exceptDevice, onlyDevice });
-    return message.id;
+    return this.#toTopic(topic, { type, payload: JSON.stringify(payload) }, audience);
   }
 
   /** To all devices of one user that hear its `user` topic. */
@@ -75,8 +64,9 @@ export class Broadcaster {
   }
 
   /** To the subscribers of many topics: one event for each, such as for the devices of many users. */
-  toTopics(topics: string[], event: EphemeralEvent, audience: Audience = {}): void {
-    for (const topic of topics) this.toTopic(topic, event, audience);
+  toTopics(topics: string[], { type, payload }: EphemeralEvent, audience: Audience = {}): void {
+    const written = { type, payload: JSON.stringify(payload) };
+    for (const topic of topics) this.#toTopic(topic, written, audience);
   }
 
   /** To every authenticated connection. */
@@ -102,6 +92,16 @@ export class Broadcaster {
       for (const name of nativeTopicsOf(topic, format)) count += this.options.native.subscriberCount(name);
     }
     return count;
+  }
+
+  #toTopic(topic: string, written: { type: string; payload: string }, audience: Audience): string {
+    const message = { id: this.options.newId(), ...written, at: this.options.now() };
+    this.options.onEphemeral?.(topic);
+    countOne(this.options.counts.published, "ephemeral");
+    this.#publishHere(topic, message, audience);
+    const { exceptDevice, onlyDevice } = audience;
+    this.options.bus.publish(topic, { kind: "ephemeral", topic, ...message, exceptDevice, onlyDevice });
+    return message.id;
   }
 
   #publishHere(topic: string, message: OutgoingMessage, { except, exceptDevice, onlyDevice }: Audience): void {

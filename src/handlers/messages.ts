@@ -1,12 +1,13 @@
 /** Messages of conversations: `message.send`, and `history` for scrolling back [MSG1] [LOG8]. */
 import { contentDigest, idempotencyKey } from "../broadcast/idempotency-key.ts";
 import { ProtocolError } from "../protocol/errors.ts";
+import type { WireFormat } from "../protocol/limits.ts";
 import type { LoggedEvent } from "../storage/ports.ts";
 import { conversationTopic, isLogged, parseTopic } from "../subscription/topic.ts";
 import type { Handler } from "./context.ts";
 
-/** Characters of payload that one page of history has, unless its only event has more. */
-const pageCharacters = 1024 * 1024;
+/** Characters of payload that one page of history has, unless its only event has more; what must be converted has fewer. */
+const pageCharacters: Record<WireFormat, number> = { json: 1024 * 1024, protobuf: 256 * 1024 };
 
 export const send: Handler<"message.send"> = async ({ from, payload, services, correlationId }) => {
   const { config, directory, publisher } = services;
@@ -72,7 +73,8 @@ export const history: Handler<"history"> = async ({ from, payload, services }) =
     ...(beforeSeq === undefined ? {} : { beforeSeq }),
     ...(afterSeq === undefined ? {} : { afterSeq }),
   });
-  const events = afterSeq === undefined ? newestOf(page.events) : oldestOf(page.events);
+  const charactersMax = pageCharacters[from.format];
+  const events = afterSeq === undefined ? newestOf(page.events, charactersMax) : oldestOf(page.events, charactersMax);
   const hasMore = page.more || events.length < page.events.length;
   const shown = events.map(shownEvent).join(",");
   return {
@@ -88,10 +90,11 @@ function shownEvent({ payload, createdAt, ...event }: LoggedEvent): string {
 }
 
 /** As many events from the start as one answer should carry, at least one: a slow client must be able to take it [CON7]. */
-function oldestOf(events: LoggedEvent[]): LoggedEvent[] {
+function oldestOf(events: LoggedEvent[], charactersMax: number): LoggedEvent[] {
   let characters = 0;
-  const end = events.findIndex(({ payload }, index) => (characters += payload.length) > pageCharacters && index > 0);
+  const end = events.findIndex(({ payload }, index) => (characters += payload.length) > charactersMax && index > 0);
   return end === -1 ? events : events.slice(0, end);
 }
 
-const newestOf = (events: LoggedEvent[]) => oldestOf(events.toReversed()).toReversed();
+const newestOf = (events: LoggedEvent[], charactersMax: number) =>
+  oldestOf(events.toReversed(), charactersMax).toReversed();

@@ -45,12 +45,14 @@ export function beyondShape(
   return null;
 }
 
-/** Where the string that starts at `start` ends; -1 where it does not. */
+/** Where the string that starts at `start` ends; -1 where it does not. No search for quotes: there may be millions. */
 function endOfString(text: string, start: number): number {
-  let end = start;
-  do end = text.indexOf('"', end + 1);
-  while (end > 0 && isEscaped(text, end));
-  return end;
+  for (let index = start + 1; index < text.length; index++) {
+    const code = text.charCodeAt(index);
+    if (code === quote) return index;
+    if (code === backslash) index++;
+  }
+  return -1;
 }
 
 function isEscaped(text: string, index: number): boolean {

@@ -19,14 +19,17 @@ export function createSnapshots({ receipts, typing, presence, calls, freshness }
    * By topic. Whoever comes or goes meanwhile has an event sent first, and this must not take it back: nothing is
    * waited for after it, so what is `meanwhile` waited for comes first.
    */
-  const viewsFor = (userId: string, { users, meanwhile }: { users: string[]; meanwhile: Promise<unknown> }) =>
+  const viewsFor = (subscriber: Subscriber, { users, meanwhile }: { users: string[]; meanwhile: Promise<unknown> }) =>
     freshness.read(users.map(presenceTopic), async (topics) => {
       const asked = topics.map((topic) => topic.slice(presenceTopic("").length));
-      const [views] = await Promise.all([presence.snapshotOf(userId, asked), meanwhile]);
+      // Read again and again while many come and go; not for somebody who has gone.
+      if (subscriber.isClosed) return new Map();
+      const [views] = await Promise.all([presence.snapshotOf(subscriber.userId, asked), meanwhile]);
       return new Map([...views].map(([user, view]) => [presenceTopic(user), view]));
     });
 
-  return async ({ userId, deviceId }: Subscriber, topics: Topic[]): Promise<Map<string, Snapshot>> => {
+  return async (subscriber: Subscriber, topics: Topic[]): Promise<Map<string, Snapshot>> => {
+    const { userId, deviceId } = subscriber;
     const keysOf = (kind: TopicKind) => topics.flatMap((topic) => (topic.kind === kind ? [topic.key] : []));
     const [conversations, users] = [keysOf("conversation"), keysOf("presence")];
     const asksCalls = topics.some(({ kind }) => kind === "calls");
@@ -34,7 +37,7 @@ export function createSnapshots({ receipts, typing, presence, calls, freshness }
       conversations.length === 0 ? null : receipts.states(userId, conversations),
       asksCalls ? calls.snapshotOf({ userId, deviceId }) : null,
     ]);
-    const views = await viewsFor(userId, { users, meanwhile });
+    const views = await viewsFor(subscriber, { users, meanwhile });
     const [places, callViews] = await meanwhile;
     const snapshots = new Map<string, Snapshot>();
     for (const { name, kind, key } of topics) {

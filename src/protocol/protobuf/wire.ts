@@ -1,7 +1,6 @@
 /** Looks at a client's frame without decoding it: its id and type, and how many values it holds. */
 import type { DescMessage } from "@bufbuild/protobuf";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
-import { ValueSchema } from "@bufbuild/protobuf/wkt";
 import { ClientFrameSchema } from "./ws-service_pb.ts";
 
 const idField = ClientFrameSchema.field.id.number;
@@ -29,42 +28,50 @@ export function textsOfFrame(frame: Uint8Array): { id?: string; type?: string } 
   return found;
 }
 
-/** What a message's fields lead to: the schema of each, by its number. A map's entry has its value in field 2. */
-type Shape = Map<number, { shape: Shape | null; counts: boolean }>;
+/** What a message's fields lead to: the shape of each message within it, by the field's number. */
+interface Shape {
+  /** An entry of a map: a name, and the value in its second field. */
+  isEntry: boolean;
+  fields: Map<number, Shape | null>;
+}
+const mapValueField = 2;
 const shapes = new Map<DescMessage, Shape>();
 
 function shapeOf(desc: DescMessage): Shape {
   const known = shapes.get(desc);
   if (known !== undefined) return known;
-  const shape: Shape = new Map();
+  const shape: Shape = { isEntry: false, fields: new Map() };
   shapes.set(desc, shape);
-  // A value's own field says only of which kind it is.
-  const isHull = desc.typeName === ValueSchema.typeName;
-  for (const field of desc.fields) {
-    const inner = field.message === undefined ? null : shapeOf(field.message);
-    if (field.fieldKind === "map") {
-      const entry: Shape = new Map([[2, { shape: inner, counts: true }]]);
-      shape.set(field.number, { shape: entry, counts: false });
-    } else shape.set(field.number, { shape: inner, counts: !isHull });
+  for (const { number, fieldKind, message } of desc.fields) {
+    const inner = message === undefined ? null : shapeOf(message);
+    const entry = { isEntry: true, fields: new Map([[mapValueField, inner]]) };
+    shape.fields.set(number, fieldKind === "map" ? entry : inner);
   }
   return shape;
 }
 
+/** A value of free JSON is a field in what it is in, and has one that says of which kind it is. */
+const fieldsOfValue = 2;
+
 /** Whether a frame holds more values than `most`, if it is one; each of them costs the decoder as much as a long text. */
 export function hasMoreValues(frame: Uint8Array, most: number): boolean {
-  // A value takes two bytes at least.
-  if (frame.byteLength <= 2 * most) return false;
+  const fieldsMax = fieldsOfValue * most;
+  // A field takes two bytes at least.
+  if (frame.byteLength <= 2 * fieldsMax) return false;
   const reader = new BinaryReader(frame);
-  let values = 0;
+  let fields = 0;
   const count = (shape: Shape, end: number, level: number): void => {
-    while (reader.pos < end && values <= most) {
+    while (reader.pos < end && fields <= fieldsMax) {
       const [number, wireType] = reader.tag();
-      const field = shape.get(number);
-      if (field === undefined || field.counts || wireType !== WireType.LengthDelimited) values++;
-      if (field?.shape && wireType === WireType.LengthDelimited && level < levelsMax) {
+      const inner = wireType === WireType.LengthDelimited && level < levelsMax ? shape.fields.get(number) : null;
+      // An entry of a map and its name are no values.
+      const isPartOfMap = inner?.isEntry === true || (shape.isEntry && number !== mapValueField);
+      if (!isPartOfMap) fields++;
+      if (!inner) reader.skip(wireType, number);
+      else {
         const length = reader.uint32();
-        count(field.shape, reader.pos + length, level + 1);
-      } else reader.skip(wireType, number);
+        count(inner, reader.pos + length, level + 1);
+      }
     }
   };
   try {
@@ -72,5 +79,5 @@ export function hasMoreValues(frame: Uint8Array, most: number): boolean {
   } catch {
     // Not a frame: the decoder will say so.
   }
-  return values > most;
+  return fields > fieldsMax;
 }
