@@ -29,9 +29,25 @@ export function createStorage(config: Config, { now, logger }: { now: () => numb
       );
     return createSqliteStorage({ path, now, isShared, callTimeoutMs: timeoutMs, onOpenFolder, ...told });
   }
+  const hearing = new Outage({
+    level: "error",
+    gone: "changes of the directory are not heard at once",
+    back: "changes of the directory are heard at once again",
+    logger,
+  });
   const { directory } = config;
   const outbox = config.storage.outbox ? { rejectedKeptMs: config.log.retention } : null;
-  return createPostgresStorage({ url, tls, poolSize, queryTimeoutMs: timeoutMs, directory, outbox, now, ...told });
+  return createPostgresStorage({
+    url,
+    tls,
+    poolSize,
+    queryTimeoutMs: timeoutMs,
+    directory,
+    outbox,
+    now,
+    hearing,
+    ...told,
+  });
 }
 
 export function createCluster(

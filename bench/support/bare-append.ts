@@ -14,7 +14,7 @@ export interface BareAppend {
 
 /** The same SQL function that the service calls, over the same client, with events of the same size. */
 export function bareAppendPostgres(url: string): BareAppend {
-  const sql = openConnection({ url, connectTimeoutMs: 5_000, statementTimeoutMs: 0 });
+  const { sql } = openConnection({ url, connectTimeoutMs: 5_000, statementTimeoutMs: 0 });
   const text = appendStatement("ws");
   async function append(events: NewEvent[]) {
     await sql.unsafe(text, appendParameters(events), { prepare: true });

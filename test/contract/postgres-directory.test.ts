@@ -216,9 +216,11 @@ test("[PUB3] a node that is slow to ask whether it still hears is not deaf, and 
       if (++marks === 3) asked.resolve();
     },
     patienceMs: 1_000,
+    proofMs: 5_000,
     heartbeatMs: 600,
     newId: () => crypto.randomUUID(),
     onListenerError() {},
+    hearing: { began() {}, ended() {} },
   });
   await watch.start();
   watch.add((change) => changes.push(change));

@@ -20,18 +20,21 @@ export interface ConnectionOptions {
   onNotification?: (payload: string) => void;
 }
 
-/** One connection, made with its first query. Once it has closed it is not used again. */
-export function openConnection(options: ConnectionOptions): Sql {
+export interface Connection {
+  sql: Sql;
+  /** Resolves once its session is set as it has to be; nothing is asked before. Rejects where it cannot be had. */
+  ready: Promise<void>;
+}
+
+/** One connection, made at once. Once it has closed, or was not to be had, it is not used again. */
+export function openConnection(options: ConnectionOptions): Connection {
   const { url, tls = null, connectTimeoutMs, statementTimeoutMs, onClosed, onNotification } = options;
-  // All of it text: the client leaves out what is 0 or false.
-  const session: Record<string, string> = {
-    application_name: "ws-service",
-    statement_timeout: `${statementTimeoutMs}`,
-    // An append must see what was committed while it waited for the lock, whatever the database has as its default.
-    default_transaction_isolation: "read committed",
-    // Compiling takes longer than any of these statements.
-    jit: "off",
-  };
+  // Not in the startup message: poolers refuse one that names settings they do not know.
+  const session = `SET statement_timeout = ${statementTimeoutMs};
+    -- An append must see what was committed while it waited for the lock, whatever the database has as its default.
+    SET default_transaction_isolation = 'read committed';
+    -- Compiling takes longer than any of these statements.
+    SET jit = off`;
   const settings: postgres.Options<{ bigint: postgres.PostgresType<number> }> = {
     max: 1,
     max_lifetime: null,
@@ -42,10 +45,14 @@ export function openConnection(options: ConnectionOptions): Sql {
     onnotice: () => {},
     onclose: () => onClosed?.(),
     types: { bigint: { to: 20, from: [20], parse: Number, serialize: String } },
-    connection: session as object,
+    connection: { application_name: "ws-service" },
   };
   const listening = { onnotify: (_channel: string, payload: string) => onNotification?.(payload) };
-  return postgres(url, { ...settings, ...listening }) as unknown as Sql;
+  const sql = postgres(url, { ...settings, ...listening }) as unknown as Sql;
+  const ready = sql.unsafe(session).then(() => {});
+  // Whoever asks hears of it.
+  ready.catch(() => {});
+  return { sql, ready };
 }
 
 /** As the URL's `sslmode` says; files are read anew for each connection, so that they may be replaced. */

@@ -1,19 +1,23 @@
 /** Listens for changes of the directory, tells this node's listeners, and notices when it has become deaf. */
 import { type DirectoryChange, StorageUnavailable } from "../ports.ts";
-import { backoffMs, closeConnection, dropConnection, type Sql } from "./connection.ts";
+import { backoffMs, type Connection, closeConnection, dropConnection, refusalOf, type Sql } from "./connection.ts";
 
 export interface DirectoryWatchOptions {
-  open(events: { onClosed: () => void; onNotification: (payload: string) => void }): Sql;
+  open(events: { onClosed: () => void; onNotification: (payload: string) => void }): Connection;
   channel: string;
   /** Sends to the channel over another connection. */
   notify(payload: string): Promise<void>;
   /** How long the connection's own notification may take to come round. */
   patienceMs: number;
+  /** How long it may take to be let in, and the first mark of a connection to come round. */
+  proofMs: number;
   /** How often it is tried whether the connection still hears. */
   heartbeatMs: number;
   newId: () => string;
   /** Told of what a listener throws; the others hear the change all the same. */
   onListenerError(error: unknown): void;
+  /** Told of a connection that may listen and hears nothing, and of one that hears. */
+  hearing: { began(error: unknown): void; ended(): void };
 }
 
 type Listener = (change: DirectoryChange) => void;
@@ -25,6 +29,14 @@ interface Notice {
   conversation_id?: unknown;
   user_id?: unknown;
   mark?: unknown;
+}
+
+class Deaf extends StorageUnavailable {
+  constructor() {
+    super(
+      "PostgreSQL lets this node LISTEN, but what is notified does not come round. A pooler between must keep one session for each connection (PgBouncer: pool_mode = session), or storage.url names PostgreSQL itself.",
+    );
+  }
 }
 
 export class DirectoryWatch {
@@ -72,7 +84,7 @@ export class DirectoryWatch {
   }
 
   /** Sends a mark round. @returns whether it was heard */
-  async #mark(): Promise<boolean> {
+  async #mark(patienceMs = this.#options.patienceMs): Promise<boolean> {
     const mark = this.#options.newId();
     const { promise, resolve } = Promise.withResolvers<boolean>();
     this.#marks.set(mark, resolve);
@@ -80,7 +92,7 @@ export class DirectoryWatch {
     try {
       await this.#options.notify(JSON.stringify({ op: "mark", mark }));
       // From here on: that a statement had to wait says nothing of what is heard.
-      timer = setTimeout(resolve, this.#options.patienceMs, false);
+      timer = setTimeout(resolve, patienceMs, false);
       return await promise;
     } finally {
       clearTimeout(timer);
@@ -98,27 +110,37 @@ export class DirectoryWatch {
     this.#lose(state.sql);
   }
 
+  /** @throws Deaf where it may listen and hears nothing; StorageUnavailable where it may not */
   async #listen(): Promise<void> {
     const before = this.#state;
-    const sql = this.#options.open({
-      onClosed: () => this.#lose(sql),
+    let isClosed = false;
+    const { sql, ready } = this.#options.open({
+      onClosed: () => {
+        isClosed = true;
+        this.#lose(sql);
+      },
       onNotification: (payload) => this.#hear(payload),
     });
     const late = Promise.withResolvers<never>();
     const timer = setTimeout(() => {
       late.reject(new StorageUnavailable("PostgreSQL does not let this node listen."));
-    }, this.#options.patienceMs);
+    }, this.#options.proofMs);
     try {
-      await Promise.race([sql.unsafe(`LISTEN "${this.#options.channel}"`), late.promise]);
+      await Promise.race([ready.then(() => sql.unsafe(`LISTEN "${this.#options.channel}"`)), late.promise]);
+      // A pooler between takes LISTEN for one transaction, and what is notified after it reaches nobody.
+      if (!(await this.#mark(this.#options.proofMs)) && this.#state === before) {
+        throw isClosed ? new StorageUnavailable("PostgreSQL has closed the connection that listens.") : new Deaf();
+      }
     } catch (error) {
       dropConnection(sql);
-      throw error;
+      throw refusalOf(error);
     } finally {
       clearTimeout(timer);
     }
     // Stopped meanwhile, perhaps started again.
     if (this.#state !== before) return closeConnection(sql);
     this.#state = { kind: "listening", sql };
+    this.#options.hearing.ended();
   }
 
   #lose(sql: Sql): void {
@@ -135,10 +157,12 @@ export class DirectoryWatch {
       if (this.#state !== lost) return;
       try {
         await this.#listen();
-      } catch {
-        continue;
+      } catch (error) {
+        if (!(error instanceof Deaf)) continue;
+        this.#options.hearing.began(error);
       }
-      if (this.#state.kind === "listening") this.#tell({ kind: "resync" });
+      // Deaf, too: what is asked every now and then is late, and not lost.
+      if (this.#state === lost || this.#state.kind === "listening") this.#tell({ kind: "resync" });
     }
   }
 

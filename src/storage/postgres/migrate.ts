@@ -88,8 +88,9 @@ export async function migrate({
   lockTimeoutMs,
 }: MigrateOptions): Promise<Migration> {
   const ws = checkSchemaName(schema);
-  const sql = openConnection({ url, tls, connectTimeoutMs: lockTimeoutMs, statementTimeoutMs: 0 });
+  const { sql, ready } = openConnection({ url, tls, connectTimeoutMs: lockTimeoutMs, statementTimeoutMs: 0 });
   try {
+    await ready;
     return await sql.begin(async (transaction) => {
       const query = (text: string) => transaction.unsafe(text);
       await query(`SET LOCAL lock_timeout = ${Math.max(1, Math.round(lockTimeoutMs))}`);

@@ -203,7 +203,7 @@ export class PostgresOutbox implements Inbox {
     const open = this.#sessions[role];
     if (open !== null) return open;
     const { url, tls = null, schema, queryTimeoutMs } = this.options;
-    const sql = openConnection({
+    const { sql, ready } = openConnection({
       url,
       tls,
       connectTimeoutMs: queryTimeoutMs,
@@ -218,7 +218,7 @@ export class PostgresOutbox implements Inbox {
         set_config('tcp_keepalives_interval', '1', false), set_config('tcp_keepalives_count', '3', false)`,
       work: `LISTEN ${outboxChannel(schema)}`,
     } satisfies Record<Role, string>;
-    const session: Session = { sql, ready: sql.unsafe(begin[role]) };
+    const session: Session = { sql, ready: ready.then(() => sql.unsafe(begin[role])) };
     this.#sessions[role] = session;
     session.ready.then(
       () => this.#onNotified(),

@@ -2,16 +2,16 @@
 import { StorageUnavailable } from "../ports.ts";
 import {
   backoffMs,
+  type Connection,
   closeConnection,
   dropConnection,
   failureOf,
   type Parameter,
   refusalOf,
-  type Sql,
 } from "./connection.ts";
 
 export interface PoolOptions {
-  open(onClosed: () => void): Sql;
+  open(onClosed: () => void): Connection;
   /** Connections at most; each is opened when it is needed. */
   size: number;
   /** Waiting for a connection, connecting and the answer together may take so long. */
@@ -117,7 +117,7 @@ export class Pool {
 /** A connection that is opened when it is needed and replaced when it fails. */
 class Lane {
   readonly #open: PoolOptions["open"];
-  #sql: Sql | null = null;
+  #connection: Connection | null = null;
   /** Connections in a row that were of no use. */
   #failures = 0;
   /** Ends the statement that is under way. */
@@ -130,18 +130,23 @@ class Lane {
   async run(text: string, parameters: Parameter[]): Promise<object[]> {
     const abandoned = Promise.withResolvers<never>();
     this.#abandon = abandoned.reject;
+    let isReady = false;
     try {
-      if (this.#sql === null && this.#failures > 0) {
+      if (this.#connection === null && this.#failures > 0) {
         await Promise.race([Bun.sleep(backoffMs(this.#failures - 1)), abandoned.promise]);
       }
-      const sql = (this.#sql ??= this.#connect());
-      const rows = await Promise.race([sql.unsafe(text, parameters, { prepare: true }), abandoned.promise]);
+      const { sql, ready } = (this.#connection ??= this.#connect());
+      const answer = ready.then(() => {
+        isReady = true;
+        return sql.unsafe(text, parameters, { prepare: true });
+      });
+      const rows = await Promise.race([answer, abandoned.promise]);
       this.#failures = 0;
       return rows;
     } catch (error) {
       // Without a code it is a surprise inside the client, and nobody knows what its connection is worth.
       const isKnown = typeof (error as { code?: unknown }).code === "string";
-      if (failureOf(error) === "broken" || !isKnown) {
+      if (!isReady || failureOf(error) === "broken" || !isKnown) {
         this.#failures++;
         this.#discard();
       }
@@ -157,23 +162,23 @@ class Lane {
   }
 
   async close(): Promise<void> {
-    const sql = this.#sql;
-    this.#sql = null;
+    const connection = this.#connection;
+    this.#connection = null;
     this.#failures = 0;
-    if (sql) await closeConnection(sql);
+    if (connection) await closeConnection(connection.sql);
   }
 
-  #connect(): Sql {
-    const sql = this.#open(() => {
+  #connect(): Connection {
+    const connection = this.#open(() => {
       // One that has closed is not revived: its half-written frames would come first on the next one.
-      if (this.#sql === sql) this.#discard();
+      if (this.#connection === connection) this.#discard();
     });
-    return sql;
+    return connection;
   }
 
   #discard(): void {
-    const sql = this.#sql;
-    this.#sql = null;
-    if (sql) dropConnection(sql);
+    const connection = this.#connection;
+    this.#connection = null;
+    if (connection) dropConnection(connection.sql);
   }
 }

@@ -38,6 +38,8 @@ export interface PostgresStorageOptions {
   newId?: () => string;
   /** Told of what a directory listener throws. */
   onListenerError?: (error: unknown) => void;
+  /** Told whether notifications of PostgreSQL come round. */
+  hearing?: WritesWatched;
   /** Told whether writes are taken. */
   writes?: WritesWatched;
 }
@@ -59,6 +61,7 @@ export function createPostgresStorage({
   now = Date.now,
   newId = () => Bun.randomUUIDv7(),
   onListenerError = () => {},
+  hearing = unwatched,
   writes = unwatched,
 }: PostgresStorageOptions): Storage {
   const ws = checkSchemaName(schema);
@@ -74,9 +77,11 @@ export function createPostgresStorage({
       await pool.query("SELECT pg_notify($1, $2)", [channel, payload]);
     },
     patienceMs: Math.min(comeRoundMs, queryTimeoutMs),
+    proofMs: queryTimeoutMs,
     heartbeatMs,
     newId,
     onListenerError,
+    hearing,
   });
   const directory = createDirectory({ pool, schema: ws, names, watch, now });
 
