@@ -22,7 +22,9 @@ test("[SUB3] [AUTH4] [PUB2] forged and nonsensical notifications, and floods of 
     url,
     "INSERT INTO ws.users VALUES ('anna'), ('ben'); INSERT INTO ws.members VALUES ('c1', 'anna'), ('c1', 'ben')",
   );
-  const service = await startService({ settings: { STORAGE__URL: url, DIRECTORY__MODE: "managed" } });
+  const service = await startService({
+    settings: { STORAGE__URL: url, WEBSOCKET__MAX_CONNECTIONS: "100", DIRECTORY__MODE: "managed" },
+  });
   const connect = (user_id: string) => Client.connect(service.url, { query: { user_id } });
   const [anna, ben] = [await connect("anna"), await connect("ben")];
   for (const client of [anna, ben]) await client.ask("subscribe", { topics: ["conversation", "typing", "presence"] });

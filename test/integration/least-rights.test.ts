@@ -30,6 +30,7 @@ test("[PUB2] [PUB3] [LOG7] three roles with the grants of the papers do all that
   const service = await startService({
     settings: {
       STORAGE__URL: as("ws_service"),
+      WEBSOCKET__MAX_CONNECTIONS: "100",
       DIRECTORY__MODE: "managed",
       LOG__EVENTS_PER_TOPIC: "2",
       WEBSOCKET__CLEANUP_INTERVAL: "250ms",

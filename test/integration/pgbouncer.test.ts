@@ -30,7 +30,12 @@ test("[SUB3] [PUB2] in session mode everything works, without a setting of PgBou
     "INSERT INTO ws.users VALUES ('anna'), ('ben'); INSERT INTO ws.members VALUES ('c1', 'anna'), ('c1', 'ben')",
   );
   service = await startService({
-    settings: { STORAGE__URL: pooler.url, STORAGE__QUERY_TIMEOUT: "2s", DIRECTORY__MODE: "managed" },
+    settings: {
+      STORAGE__URL: pooler.url,
+      WEBSOCKET__MAX_CONNECTIONS: "100",
+      STORAGE__QUERY_TIMEOUT: "2s",
+      DIRECTORY__MODE: "managed",
+    },
   });
   const connect = (user_id: string) => Client.connect(service.url, { query: { user_id } });
   const [anna, ben] = [await connect("anna"), await connect("ben")];
