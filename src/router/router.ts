@@ -11,6 +11,7 @@ import { phraseOf } from "../protocol/phrase.ts";
 import { StorageUnavailable } from "../storage/ports.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { Outage } from "../telemetry/outage.ts";
 import { answerCharge, ofAnySize, tokensFor } from "./costs.ts";
 import { type Buckets, type Charge, limitClassOf, type RateLimiter } from "./rate-limiter.ts";
 
@@ -60,9 +61,18 @@ const tooLarge = () => new ProtocolError("message_too_large", "A message of this
 
 export class Router {
   #routes: Routes;
+  readonly #outage: Outage;
+  /** The type of request that the outage began with; null while there is none. */
+  #refusedType: ClientMessageType | null = null;
 
   constructor(private readonly options: RouterOptions) {
     this.#routes = options.routes;
+    this.#outage = new Outage({
+      level: "error",
+      gone: "the storage refuses requests",
+      back: "the storage takes requests again",
+      logger: options.logger,
+    });
   }
 
   /** Puts new handlers in place of the old, for all connections, from their next message on. */
@@ -109,10 +119,24 @@ export class Router {
     { type, reply, id }: { type: ClientMessageType; reply: Promise<Reply>; id: string | undefined },
   ): Promise<void> {
     try {
-      await this.#answer(connection, { type, reply: await reply, id });
+      const answer = await reply;
+      if (this.#refusedType === type) this.#noteServed();
+      await this.#answer(connection, { type, reply: answer, id });
     } catch (error) {
+      if (error instanceof StorageUnavailable) this.#noteRefused(type, error);
       this.#refuse(connection, error, id);
     }
+  }
+
+  /** One line for all of them: clients try again, and are told each time. */
+  #noteRefused(type: ClientMessageType, error: StorageUnavailable): void {
+    this.#refusedType ??= type;
+    this.#outage.began(error, { type });
+  }
+
+  #noteServed(): void {
+    this.#refusedType = null;
+    this.#outage.ended();
   }
 
   /**

@@ -17,12 +17,12 @@ export class Outage {
 
   constructor(private readonly options: OutageOptions) {}
 
-  /** Something was refused. */
-  began(err: unknown): void {
+  /** Something was refused. @param more what this line alone bears besides */
+  began(err: unknown, more: object = {}): void {
     if (this.#isOn) return;
     this.#isOn = true;
     const { logger, level, gone, details } = this.options;
-    logger[level]({ ...details, err }, gone);
+    logger[level]({ ...details, ...more, err }, gone);
   }
 
   /** Something has worked. */

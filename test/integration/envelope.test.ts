@@ -159,7 +159,8 @@ describe("replies", () => {
         future: [1],
         payload: {
           topics: ["conversation"],
-          filters: { conversation_id: "c2", colour: "red" },
+          // But for those of `filters`, which would be taken for a filter [SUB1].
+          filters: { conversation_id: "c2" },
           since: { cursor: 0, hint: {} },
           more: 1,
         },

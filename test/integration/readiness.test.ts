@@ -95,6 +95,18 @@ test.concurrent.skipIf(!mayAlter)(
     await becomes(service, 200);
     const ben = await Client.connect(service.url, { query: { user_id: "ben" } });
     await ben.ask("message.send", message("m1"));
+    // One right that is missing is told by what was asked, once.
+    await runSql(url, `REVOKE ALL ON ws.receipts FROM ${role}`);
+    for (let attempt = 0; attempt < 3; attempt++) {
+      const reply = await ben.request("mark.read", { conversation_id: "c1", up_to_seq: 1 });
+      expect(reply.payload).toMatchObject({ code: "unavailable" });
+    }
+    await runSql(url, `GRANT ALL ON ws.receipts TO ${role}`);
+    await ben.ask("mark.read", { conversation_id: "c1", up_to_seq: 1 });
+    await service.logged(({ msg }) => msg === "the storage takes requests again");
+    const refusals = service.logs.filter(({ msg }) => msg === "the storage refuses requests");
+    expect(refusals.map(({ type }) => type)).toEqual(["mark.read"]);
+    expect(JSON.stringify(refusals[0]!.err)).toContain("permission denied for table receipts");
     expect((await told(service)).map(({ msg }) => msg)).toEqual([gone, "the storage takes writes again"]);
     expect(service.logs.filter(({ msg }) => msg === "request failed")).toEqual([]);
     await service.stop();
