@@ -10,6 +10,7 @@ import type { Storage } from "../../src/storage/ports.ts";
 import { createPostgresStorage } from "../../src/storage/postgres/storage.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
+import { gatherCrowd } from "./crowd.ts";
 import { answerMeasurements } from "./measured.ts";
 import { logMissed, type Missed } from "./missed.ts";
 
@@ -37,14 +38,16 @@ answerMeasurements(app.port, known);
 async function fill(): Promise<Record<string, number>> {
   const members = JSON.parse(process.env.MEMBERS ?? "null") as { users: number; conversations: number } | null;
   const missed = JSON.parse(process.env.MISSED ?? "null") as Missed | null;
+  const demanding = JSON.parse(process.env.CROWD ?? "null") as string[] | null;
   const { url } = config.storage;
   await migrateStorage({ url, lockTimeoutMs: 5_000 });
-  if (members === null && missed === null) return {};
+  if (members === null && missed === null && demanding === null) return {};
   const timeoutMs = 60_000;
   const storage = url.startsWith("sqlite:")
     ? createSqliteStorage({ path: url.slice("sqlite:".length), callTimeoutMs: timeoutMs })
     : createPostgresStorage({ url, queryTimeoutMs: timeoutMs });
   await storage.start();
+  if (demanding !== null) await gatherCrowd(storage, demanding);
   if (members !== null) await addMembers(storage, members);
   const known = missed === null ? {} : await logMissed(storage, missed);
   await storage.stop();
