@@ -229,6 +229,8 @@ export interface Directory {
   conversationExists(conversationId: string): Promise<boolean>;
   /** All members, or as many as `limit`. */
   membersOf(conversationId: string, limit?: number): Promise<string[]>;
+  /** The members of each of the conversations, at most `limit` of one; conversations without any are left out. */
+  membersOfEach(conversationIds: string[], limit: number): Promise<Map<string, string[]>>;
   conversationsOf(userId: string): Promise<string[]>;
   /** Everyone who shares a conversation with the user, without the user, at most `limit`. */
   peersOf(userId: string, limit: number): Promise<string[]>;
@@ -244,6 +246,8 @@ export interface Directory {
   /** Has every node look at the user once more, as after a change of the user. */
   recheck(userId: string): Promise<void>;
   addMembers(conversationId: string, userIds: string[]): Promise<void>;
+  /** Makes one user a member of many conversations; those that were not there begin. */
+  addMemberships(userId: string, conversationIds: string[]): Promise<void>;
   removeMembers(conversationId: string, userIds: string[]): Promise<void>;
   /** Told of every change, this node's own included, within 1 s, whoever made it. @returns stops it */
   watch(listener: (change: DirectoryChange) => void): () => void;

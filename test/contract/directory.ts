@@ -99,6 +99,23 @@ function describeMembers(open: Open): void {
   );
 
   test(
+    "[PUB3] many conversations are joined and read by one question each",
+    withStorage(open, async ({ directory }) => {
+      await directory.addMembers("c1", ["ann", "bob", "eve"]);
+      await directory.addMemberships("ann", ["c1", "c2", "c3", "c2"]);
+      expect((await directory.conversationsOf("ann")).toSorted()).toEqual(["c1", "c2", "c3"]);
+      expect(await directory.conversationExists("c3")).toBe(true);
+      const members = await directory.membersOfEach(["c1", "c2", "none"], 10);
+      expect([...members.keys()].toSorted()).toEqual(["c1", "c2"]);
+      expect(members.get("c1")!.toSorted()).toEqual(["ann", "bob", "eve"]);
+      expect(members.get("c2")).toEqual(["ann"]);
+      const few = await directory.membersOfEach(["c1", "c3"], 2);
+      expect(few.get("c1")).toHaveLength(2);
+      expect(few.get("c3")).toEqual(["ann"]);
+    }),
+  );
+
+  test(
     "[PUB3] a conversation that has lost its members still exists",
     withStorage(open, async ({ directory }) => {
       await directory.addMembers("c1", ["ann"]);
@@ -122,6 +139,11 @@ function describeMembers(open: Open): void {
       expect(await directory.sharingWith("ann", asked)).toEqual(new Set(["bob", "eve", "ann"]));
       expect(await directory.sharingWith("nobody", ["nobody", "ann"])).toEqual(new Set(["nobody"]));
       expect(await directory.sharingWith("ann", [])).toEqual(new Set());
+      // Also where the one who is asked about is in more conversations than who asks, or in as many.
+      await directory.addMemberships("joe", ["c4", "c5", "c6", "c7"]);
+      await directory.addMembers("c8", ["eve", "zoe"]);
+      expect(await directory.sharingWith("eve", ["joe", "zoe", "bob"])).toEqual(new Set(["zoe", "bob"]));
+      expect(await directory.sharingWith("zoe", ["eve", "joe"])).toEqual(new Set(["eve"]));
     }),
   );
 }

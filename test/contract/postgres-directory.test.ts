@@ -169,6 +169,8 @@ test("[PUB3] views over the application's own tables decide, and its triggers te
   expect(await directory.membershipsAmong(ann, [room])).toEqual(new Set([room]));
   expect(await directory.membersAmong(room, [ann, bob])).toEqual(new Set([ann, bob]));
   expect((await directory.membersOf(room)).toSorted()).toEqual([ann, bob]);
+  expect((await directory.membersOfEach([room], 10)).get(room)!.toSorted()).toEqual([ann, bob]);
+  expect((await directory.membersOfEach(["lobby", room], 1)).get(room)).toHaveLength(1);
   expect(await directory.conversationsOf(ann)).toEqual([room]);
   expect(await directory.peersOf(ann, 10)).toEqual([bob]);
   expect(await directory.sharingWith(ann, [ann, bob])).toEqual(new Set([ann, bob]));

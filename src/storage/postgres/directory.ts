@@ -34,6 +34,8 @@ function quoted(name: string): string {
 function statements(ws: string, names: DirectoryNames) {
   const users = names.users === null ? `${ws}.users` : quoted(names.users);
   const members = names.members === null ? `${ws}.members` : quoted(names.members);
+  /** An empty list of ids as the column has them: a list of texts that is joined to it becomes one of such ids. */
+  const idsOf = (column: string) => `ARRAY(SELECT ${column} FROM ${members} LIMIT 0)`;
   const conversations = names.members === null ? `${ws}.conversations` : members;
   const isBlocked = `EXISTS (SELECT 1 FROM ${ws}.blocks AS b WHERE b.user_id = $2 AND b.ends_at > $3)`;
   return {
@@ -58,6 +60,11 @@ function statements(ws: string, names: DirectoryNames) {
       WHERE conversation_id = $1 AND user_id::text = ANY ($2::text[])`,
     conversation: `SELECT 1 AS found FROM ${conversations} WHERE conversation_id = $1 LIMIT 1`,
     membersOf: `SELECT user_id::text AS id FROM ${members} WHERE conversation_id = $1 LIMIT $2`,
+    membersOfEach: `SELECT asked.id::text AS "conversationId", m.id FROM unnest(${idsOf("conversation_id")} || $1) AS asked (id)
+      CROSS JOIN LATERAL (SELECT user_id::text AS id FROM ${members} WHERE conversation_id = asked.id LIMIT $2) AS m`,
+    // Slower, for a list in which some cannot be ids of that column.
+    membersOfEachAsText: `SELECT asked.id AS "conversationId", m.id FROM unnest($1::text[]) AS asked (id)
+      CROSS JOIN LATERAL (SELECT user_id::text AS id FROM ${members} WHERE conversation_id::text = asked.id LIMIT $2) AS m`,
     conversationsOf: `SELECT conversation_id::text AS id FROM ${members} WHERE user_id = $1`,
     peersOf: `SELECT DISTINCT theirs.user_id::text AS id
       FROM ${members} AS mine JOIN ${members} AS theirs USING (conversation_id)
@@ -78,6 +85,8 @@ function statements(ws: string, names: DirectoryNames) {
         INSERT INTO ${ws}.conversations (conversation_id) VALUES ($1) ON CONFLICT DO NOTHING)
       INSERT INTO ${ws}.members (conversation_id, user_id)
       SELECT DISTINCT $1, id FROM unnest($2::text[]) AS given (id) ORDER BY id ON CONFLICT DO NOTHING`,
+    addMemberships: `INSERT INTO ${ws}.members (conversation_id, user_id)
+      SELECT DISTINCT id, $1 FROM unnest($2::text[]) AS given (id) ORDER BY id ON CONFLICT DO NOTHING`,
     removeMembers: `WITH gone AS (
         SELECT conversation_id, user_id FROM ${ws}.members WHERE conversation_id = $1 AND user_id = ANY ($2::text[])
         ORDER BY user_id FOR UPDATE)
@@ -160,6 +169,18 @@ export function createDirectory({ pool, schema, names, watch, now }: DirectoryOp
       among(conversationId, userIds, { text: sql.membersAmong, asText: sql.membersAmongAsText }),
     conversationExists: async (conversationId) => (await find(sql.conversation, [conversationId])).length > 0,
     membersOf: (conversationId, limit) => ids(sql.membersOf, [conversationId, limit ?? null]),
+    async membersOfEach(conversationIds, limit) {
+      type Row = { conversationId: string; id: string };
+      const parameters = [arrayOf(conversationIds), limit];
+      const rows = await find<Row>(sql.membersOfEach, parameters, () => find(sql.membersOfEachAsText, parameters));
+      const found = new Map<string, string[]>();
+      for (const { conversationId, id } of rows) {
+        const members = found.get(conversationId);
+        if (members === undefined) found.set(conversationId, [id]);
+        else members.push(id);
+      }
+      return found;
+    },
     conversationsOf: (userId) => ids(sql.conversationsOf, [userId]),
     peersOf: (userId, limit) => ids(sql.peersOf, [userId, limit]),
     async sharingWith(userId, userIds) {
@@ -176,6 +197,8 @@ export function createDirectory({ pool, schema, names, watch, now }: DirectoryOp
       await pool.query(sql.recheck, [userId]);
     },
     addMembers: (conversationId, userIds) => write("members", sql.addMembers, [conversationId, arrayOf(userIds)]),
+    addMemberships: (userId, conversationIds) =>
+      write("members", sql.addMemberships, [userId, arrayOf(conversationIds)]),
     removeMembers: (conversationId, userIds) => write("members", sql.removeMembers, [conversationId, arrayOf(userIds)]),
     watch: (listener) => watch.add(listener),
   };

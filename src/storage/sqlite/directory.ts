@@ -48,10 +48,20 @@ function prepare(database: Database) {
       `SELECT DISTINCT theirs.user_id AS id FROM members AS mine JOIN members AS theirs USING (conversation_id)
        WHERE mine.user_id = ?1 AND theirs.user_id <> ?1 LIMIT ?2`,
     ),
-    sharingWith: by<{ id: string }, [string, string]>(
-      `SELECT value AS id FROM json_each(?2) WHERE value = ?1 OR EXISTS (
-         SELECT 1 FROM members AS mine JOIN members AS theirs USING (conversation_id)
-         WHERE mine.user_id = ?1 AND theirs.user_id = value)`,
+    conversationCount: by<{ count: number }, [string]>("SELECT count(*) AS count FROM members WHERE user_id = ?"),
+    // For each of them from whoever is in fewer conversations, and no further than to the first that both are in.
+    sharingWith: by<{ id: string }, [string, string, number]>(
+      `SELECT value AS id FROM json_each(?2) WHERE value = ?1 OR CASE
+         WHEN (SELECT count(*) FROM (SELECT 1 FROM members WHERE user_id = value LIMIT ?3)) < ?3
+         THEN EXISTS (
+           SELECT 1 FROM members AS theirs INDEXED BY members_by_user CROSS JOIN members AS mine
+             ON mine.conversation_id = theirs.conversation_id AND mine.user_id = ?1
+           WHERE theirs.user_id = value)
+         ELSE EXISTS (
+           SELECT 1 FROM members AS mine INDEXED BY members_by_user CROSS JOIN members AS theirs
+             ON theirs.conversation_id = mine.conversation_id AND theirs.user_id = value
+           WHERE mine.user_id = ?1)
+         END`,
     ),
     upsertUsers: by<null, [string]>("INSERT OR IGNORE INTO users (user_id) SELECT value FROM json_each(?)"),
     setDisabled: by<null, [string, number]>(
@@ -61,6 +71,9 @@ function prepare(database: Database) {
     addConversation: by<null, [string]>("INSERT OR IGNORE INTO conversations (conversation_id) VALUES (?)"),
     addMembers: by<null, [string, string]>(
       "INSERT OR IGNORE INTO members (conversation_id, user_id) SELECT ?1, value FROM json_each(?2)",
+    ),
+    addMemberships: by<null, [string, string]>(
+      "INSERT OR IGNORE INTO members (conversation_id, user_id) SELECT value, ?1 FROM json_each(?2)",
     ),
     removeMembers: by<null, [string, string]>(
       "DELETE FROM members WHERE conversation_id = ?1 AND user_id IN (SELECT value FROM json_each(?2))",
@@ -116,6 +129,14 @@ export class DirectoryTables {
     return this.#sql.conversation.get(conversationId) !== null;
   }
 
+  /** @param limit of each; those without members are left out */
+  membersOfEach(conversationIds: string[], limit: number): [conversationId: string, members: string[]][] {
+    return conversationIds.flatMap((conversationId): [string, string[]][] => {
+      const members = this.membersOf(conversationId, limit);
+      return members.length === 0 ? [] : [[conversationId, members]];
+    });
+  }
+
   /** @param limit below 0: all */
   membersOf(conversationId: string, limit: number): string[] {
     return this.#sql.membersOf.all(conversationId, limit).map(({ id }) => id);
@@ -130,7 +151,8 @@ export class DirectoryTables {
   }
 
   sharingWith(userId: string, userIds: string[]): string[] {
-    return this.#sql.sharingWith.all(userId, JSON.stringify(userIds)).map(({ id }) => id);
+    const { count } = this.#sql.conversationCount.get(userId)!;
+    return this.#sql.sharingWith.all(userId, JSON.stringify(userIds), count).map(({ id }) => id);
   }
 
   upsertUsers(userIds: string[]): void {
@@ -147,6 +169,10 @@ export class DirectoryTables {
       this.#sql.addConversation.run(conversationId);
       this.#sql.addMembers.run(conversationId, JSON.stringify(userIds));
     });
+  }
+
+  addMemberships(userId: string, conversationIds: string[]): void {
+    this.#write(() => this.#sql.addMemberships.run(userId, JSON.stringify(conversationIds)));
   }
 
   removeMembers(conversationId: string, userIds: string[]): void {

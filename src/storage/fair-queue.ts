@@ -1,0 +1,76 @@
+/** Lets each user have few questions before the storage at once, so that the next one of anybody else stands behind few of each. */
+import { StorageUnavailable } from "./ports.ts";
+
+/** Who a question is asked for: a connection, which may go while it waits. */
+export interface Asker {
+  readonly userId: string;
+  readonly isClosed: boolean;
+}
+
+export interface FairQueueOptions {
+  /** Questions of one user that are worked on at once, over all its connections. */
+  perUser: number;
+  /** Questions of one user that may wait. */
+  waitingMax: number;
+}
+
+/** The connection went before its turn came: there is nobody to answer. */
+export class AskerGone extends StorageUnavailable {
+  constructor() {
+    super("The connection has gone.");
+    this.name = "AskerGone";
+  }
+}
+
+interface Line {
+  running: number;
+  /** Oldest first; each starts one, or lets it go. */
+  waiting: (() => void)[];
+}
+
+/**
+ * The engines take what they are given in its order. With few of each user among it that order is a round: a user's next
+ * question comes in behind one of everybody else who has asked meanwhile. What is appended passes by.
+ */
+export class FairQueue {
+  /** Only users with a question. */
+  readonly #lines = new Map<string, Line>();
+
+  constructor(private readonly options: FairQueueOptions) {}
+
+  /**
+   * Asks once it is the user's turn. A question must not wait for the client nor for another question of this queue.
+   * @throws AskerGone where the connection has closed by then; StorageUnavailable where too many wait
+   */
+  async ask<Answer>(asker: Asker, question: () => Promise<Answer>): Promise<Answer> {
+    const line = this.#lines.get(asker.userId) ?? { running: 0, waiting: [] };
+    this.#lines.set(asker.userId, line);
+    if (line.running >= this.options.perUser) await this.#wait(line);
+    else line.running++;
+    try {
+      if (asker.isClosed) throw new AskerGone();
+      return await question();
+    } finally {
+      this.#passOn(asker.userId, line);
+    }
+  }
+
+  /** Users with a question. */
+  get size(): number {
+    return this.#lines.size;
+  }
+
+  /** Resolves with the place of one that has ended. */
+  #wait(line: Line): Promise<void> {
+    if (line.waiting.length >= this.options.waitingMax) {
+      throw new StorageUnavailable("Too many questions of this user wait.");
+    }
+    return new Promise((resolve) => line.waiting.push(resolve));
+  }
+
+  #passOn(userId: string, line: Line): void {
+    const next = line.waiting.shift();
+    if (next !== undefined) return next();
+    if (--line.running === 0) this.#lines.delete(userId);
+  }
+}
