@@ -21,6 +21,7 @@ import type { WireFormat } from "./protocol/limits.ts";
 import { protobufCodec } from "./protocol/protobuf/codec.ts";
 import { createRateLimiter } from "./router/rate-limiter.ts";
 import { Router } from "./router/router.ts";
+import { FairQueue } from "./storage/fair-queue.ts";
 import { Retention } from "./storage/retention.ts";
 import { Freshness } from "./subscription/freshness.ts";
 import { createSnapshots } from "./subscription/snapshots.ts";
@@ -101,6 +102,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   });
   const codecs: Record<WireFormat, Codec> = { json: jsonCodec, protobuf: protobufCodec };
   const hub = new Hub();
+  const questions = new FairQueue({ perUser: config.storage.questions_per_user });
   const counts = new Counts();
 
   // The topics exist once the server listens; nothing is published before.
@@ -174,6 +176,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   const { subscriptions, membership } = createSubscriptions({
     log: storage.log,
     cursors: storage.cursors,
+    questions,
     sequencer,
     bus: cluster.bus,
     directory,
@@ -246,6 +249,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   const services: Services = {
     config,
     storage,
+    questions,
     directory,
     publisher,
     sequencer,

@@ -33,6 +33,8 @@ export interface DirectoryView {
   membersOf(conversationId: string, limit?: number): Promise<string[]>;
   /** Those of the users who are members of the conversation now; always asked afresh. */
   membersAmong(conversationId: string, userIds: string[]): Promise<Set<string>>;
+  /** The members of each of the conversations, at most `limit` of one; conversations without any are left out. */
+  membersOfEach(conversationIds: string[], limit: number): Promise<Map<string, string[]>>;
   conversationsOf(userId: string): Promise<string[]>;
   /** Everyone who shares a conversation with the user, without the user, at most `limit`. */
   peersOf(userId: string, limit: number): Promise<string[]>;
@@ -46,6 +48,10 @@ export interface DirectoryView {
 
 /** A conversation with fewer members is read whole; lists of users are asked about in parts as long. */
 const smallMax = 1_000;
+/** Conversations that are joined by one statement: what is appended waits for it. */
+const joinedAtOnce = 200;
+/** Users about whom it is asked at once whether they share a conversation: the others' questions come in between. */
+const sharingAtOnce = 100;
 
 export function createDirectoryView(options: DirectoryViewOptions): DirectoryView {
   const { directory, mode, cacheTtlMs, cacheSize, now } = options;
@@ -77,16 +83,18 @@ export function createDirectoryView(options: DirectoryViewOptions): DirectoryVie
   const membershipsAmong = (userId: string, conversationIds: string[]) =>
     memberships.lookUp({ userId, conversationIds }, (unknown) => directory.membershipsAmong(userId, unknown));
 
-  async function join(conversationId: string, userId: string): Promise<void> {
-    await directory.addMembers(conversationId, [userId]);
+  async function join(userId: string, conversationIds: string[]): Promise<void> {
+    await directory.addMemberships(userId, conversationIds);
     // Our own change is forgotten at once, not only when the watch comes round to it.
-    memberships.forget({ conversationId, userId });
+    for (const conversationId of conversationIds) memberships.forget({ conversationId, userId });
   }
 
   async function ensureMemberships(userId: string, conversationIds: string[]): Promise<Set<string>> {
     const members = await membershipsAmong(userId, conversationIds);
     if (mode === "managed") return members;
-    await Promise.all(conversationIds.map((id) => (members.has(id) ? undefined : join(id, userId))));
+    const fresh = conversationIds.filter((id) => !members.has(id));
+    for (let start = 0; start < fresh.length; start += joinedAtOnce)
+      await join(userId, fresh.slice(start, start + joinedAtOnce));
     return new Set(conversationIds);
   }
 
@@ -120,9 +128,17 @@ export function createDirectoryView(options: DirectoryViewOptions): DirectoryVie
     isMember: async (conversationId, userId) => (await membershipsAmong(userId, [conversationId])).has(conversationId),
     membersAmong,
     membersOf: (conversationId, limit) => directory.membersOf(conversationId, limit),
+    membersOfEach: (conversationIds, limit) => directory.membersOfEach(conversationIds, limit),
     conversationsOf: (userId) => directory.conversationsOf(userId),
     peersOf: (userId, limit) => directory.peersOf(userId, limit),
-    sharingWith: (userId, userIds) => directory.sharingWith(userId, userIds),
+    async sharingWith(userId, userIds) {
+      const found = new Set<string>();
+      for (let start = 0; start < userIds.length; start += sharingAtOnce) {
+        for (const other of await directory.sharingWith(userId, userIds.slice(start, start + sharingAtOnce)))
+          found.add(other);
+      }
+      return found;
+    },
 
     onChange(listener) {
       listeners.add(listener);

@@ -11,6 +11,7 @@ import type { PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import type { ClientMessageType, ClientPayload } from "../protocol/client.ts";
 import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
+import type { FairQueue } from "../storage/fair-queue.ts";
 import type { Storage } from "../storage/ports.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Subscriber } from "../subscription/subscriber.ts";
@@ -31,6 +32,8 @@ export interface Requester extends Subscriber {
 export interface Services {
   config: Config;
   storage: Storage;
+  /** Where a question waits for its turn among its user's. */
+  questions: FairQueue;
   directory: DirectoryView;
   publisher: Publisher;
   sequencer: Sequencer;

@@ -1,8 +1,10 @@
 /** Which handler answers which message; a message without one does not compile. */
+
+import type { ClientMessageType } from "../protocol/client.ts";
 import * as admin from "./admin.ts";
 import * as calls from "./calls.ts";
 import * as connection from "./connection.ts";
-import type { Routes } from "./context.ts";
+import type { Handler, Routes } from "./context.ts";
 import * as messages from "./messages.ts";
 import * as presence from "./presence.ts";
 import { publish } from "./publish.ts";
@@ -10,18 +12,30 @@ import * as receipts from "./receipts.ts";
 import * as subscriptions from "./subscriptions.ts";
 import * as typing from "./typing.ts";
 
+/** Handlers that wait for nothing but the storage, each when it is its user's turn; who has gone is not answered. */
+const inTurn =
+  <Type extends ClientMessageType>(handler: Handler<Type>): Handler<Type> =>
+  (request) =>
+    request.services.questions.ask(request.from, async () => handler(request));
+
+/** The same for what is to take effect although its sender has gone since. */
+const inTurnAnyhow =
+  <Type extends ClientMessageType>(handler: Handler<Type>): Handler<Type> =>
+  (request) =>
+    request.services.questions.ask({ userId: request.from.userId, isClosed: false }, async () => handler(request));
+
 export const routes = {
   ping: connection.ping,
   authenticate: connection.authenticate,
   ack: connection.acknowledge,
   subscribe: subscriptions.subscribe,
   unsubscribe: subscriptions.unsubscribe,
-  history: messages.history,
+  history: inTurn(messages.history),
   "message.send": messages.send,
-  "mark.delivered": receipts.markDelivered,
-  "mark.read": receipts.markRead,
+  "mark.delivered": inTurnAnyhow(receipts.markDelivered),
+  "mark.read": inTurnAnyhow(receipts.markRead),
   "presence.update": presence.update,
-  "presence.query": presence.query,
+  "presence.query": inTurn(presence.query),
   "typing.start": typing.start,
   "typing.stop": typing.stop,
   "call.offer": calls.offer,

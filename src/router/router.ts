@@ -8,6 +8,7 @@ import { type OutgoingMessage, type RequestEnvelope, requestEnvelope } from "../
 import { type ErrorCode, ProtocolError } from "../protocol/errors.ts";
 import { limits, type WireFormat } from "../protocol/limits.ts";
 import { phraseOf } from "../protocol/phrase.ts";
+import { AskerGone } from "../storage/fair-queue.ts";
 import { StorageUnavailable } from "../storage/ports.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -219,6 +220,7 @@ export class Router {
   }
 
   #refuse(connection: RoutedConnection, error: unknown, id: string | undefined): void {
+    if (error instanceof AskerGone) return;
     const refusal = this.#refusalOf(connection, error);
     countOne(this.options.counts.errors, refusal.code);
     this.#send(connection, { type: "error", text: JSON.stringify(refusal.toPayload()), id });

@@ -10,8 +10,6 @@ export interface Asker {
 export interface FairQueueOptions {
   /** Questions of one user that are worked on at once, over all its connections. */
   perUser: number;
-  /** Questions of one user that may wait. */
-  waitingMax: number;
 }
 
 /** The connection went before its turn came: there is nobody to answer. */
@@ -21,6 +19,9 @@ export class AskerGone extends StorageUnavailable {
     this.name = "AskerGone";
   }
 }
+
+/** Of one user: each of its connections has few, so that this is for what joins by itself. */
+const waitingMax = 1_024;
 
 interface Line {
   running: number;
@@ -62,7 +63,7 @@ export class FairQueue {
 
   /** Resolves with the place of one that has ended. */
   #wait(line: Line): Promise<void> {
-    if (line.waiting.length >= this.options.waitingMax) {
+    if (line.waiting.length >= waitingMax) {
       throw new StorageUnavailable("Too many questions of this user wait.");
     }
     return new Promise((resolve) => line.waiting.push(resolve));

@@ -17,7 +17,7 @@ export interface CaughtUp {
 }
 
 export interface CatchUpOptions {
-  log: EventLog;
+  log: Pick<EventLog, "heads" | "replay">;
   sequencer: Sequencer;
   /** Events a page. */
   pageSize?: number;

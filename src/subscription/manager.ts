@@ -4,9 +4,10 @@ import type { Bus } from "../cluster/ports.ts";
 import type { DirectoryView } from "../directory/directory.ts";
 import type { Filters, Since } from "../protocol/client.ts";
 import type { ServerPayload, Snapshot, SubscribedTopic } from "../protocol/server.ts";
+import { AskerGone, type FairQueue } from "../storage/fair-queue.ts";
 import type { CursorStore, EventLog } from "../storage/ports.ts";
 import type { Access } from "./access.ts";
-import { type CaughtUp, catchUp, type StartingPoint } from "./catch-up.ts";
+import { type CatchUpOptions, type CaughtUp, catchUp, type StartingPoint } from "./catch-up.ts";
 import { Rejections } from "./rejections.ts";
 import { followedBy, lookupsToJoin, lookupsToLeave, resolveScope, type Scope } from "./scope.ts";
 import { type Follows, followsOf, type Subscriber } from "./subscriber.ts";
@@ -28,6 +29,8 @@ export interface SubscriptionManagerOptions {
   /** Tells one connection something without being asked. */
   tell: (subscriber: Subscriber, type: "subscribed" | "unsubscribed", payload: object) => void;
   topicsMax: number;
+  /** Where a question waits for its turn among its user's. */
+  questions: FairQueue;
   /** Members that a conversation has at most for their presence to be watched by its id. */
   watchMax: number;
 }
@@ -86,10 +89,9 @@ export class SubscriptionManager {
     const { access, directory, topicsMax, watchMax } = this.options;
     const { topics, filters } = request;
     const lookups = lookupsToJoin(subscriber, { directory, watchMax });
-    const scope = await resolveScope(subscriber, { topics, filters, topicsMax }, lookups);
+    const scope = await this.#ask(subscriber, () => resolveScope(subscriber, { topics, filters, topicsMax }, lookups));
     for (const conversationId of scope.unwatched) subscriber.follows?.presenceOf.delete(conversationId);
-    // Nobody is there to hear what else would be found out.
-    const allowed = subscriber.isClosed ? [] : await access.allowed(subscriber, scope.topics, { unasked });
+    const allowed = await this.#ask(subscriber, () => access.allowed(subscriber, scope.topics, { unasked }));
     const mayHear = new Set(allowed);
     const rejections = new Rejections();
     rejections.add("unknown_topic", scope.unknown);
@@ -102,7 +104,7 @@ export class SubscriptionManager {
     const places = await this.#goLive(underWay, fresh, since);
     await this.#giveBack(underWay, fresh);
     const isLive = ({ name }: Topic) => subscriber.isSubscribed(name);
-    const snapshots = await this.options.snapshots(subscriber, allowed.filter(isLive));
+    const snapshots = await this.#ask(subscriber, () => this.options.snapshots(subscriber, allowed.filter(isLive)));
     // Looked at only now: what was taken back while the snapshot was read is told of as such already.
     const live = allowed.filter(isLive);
     if (!subscriber.isClosed) rejections.add("forbidden", namesOf(allowed.filter((topic) => !isLive(topic))));
@@ -126,9 +128,10 @@ export class SubscriptionManager {
   }
 
   async #unsubscribe(subscriber: Subscriber, request: { topics: string[]; filters?: Filters | undefined }) {
-    const { directory, topicsMax } = this.options;
+    const { directory, topicsMax, watchMax } = this.options;
     const { topics, filters } = request;
-    const scope = await resolveScope(subscriber, { topics, filters, topicsMax }, lookupsToLeave(subscriber, directory));
+    const lookups = lookupsToLeave(subscriber, { directory, watchMax });
+    const scope = await this.#ask(subscriber, () => resolveScope(subscriber, { topics, filters, topicsMax }, lookups));
     const { follows } = subscriber;
     if (follows !== null) {
       if (scope.all.has("conversation")) follows.conversations = false;
@@ -157,6 +160,7 @@ export class SubscriptionManager {
         const payload = await this.#subscribe(subscriber, { topics: fresh }, { unasked: true });
         if (payload.topics.length > 0) this.options.tell(subscriber, "subscribed", payload);
       } catch (error) {
+        if (error instanceof AskerGone) return;
         this.#joinInPart(subscriber, fresh);
         throw error;
       }
@@ -206,6 +210,11 @@ export class SubscriptionManager {
   /** Whether the user may hear the topic: the rule for `subscribe` and `history`. */
   async mayHear(subscriber: Subscriber, topic: Topic): Promise<boolean> {
     return (await this.options.access.allowed(subscriber, [topic])).length === 1;
+  }
+
+  /** Waits for the user's turn; what is asked waits for the storage only, never for the client. */
+  #ask<Answer>(subscriber: Subscriber, question: () => Promise<Answer>): Promise<Answer> {
+    return this.options.questions.ask(subscriber, question);
   }
 
   stats() {
@@ -263,7 +272,7 @@ export class SubscriptionManager {
     topics: Topic[],
     since: StartingPoint | null,
   ): Promise<Map<string, CaughtUp>> {
-    const { bus, log, sequencer } = this.options;
+    const { bus, sequencer } = this.options;
     if (topics.length === 0) return new Map();
     this.#subscribes++;
     const logged = topics.filter(isLogged).map(({ name }) => name);
@@ -273,6 +282,10 @@ export class SubscriptionManager {
       if (!isLogged(topic) && !revoked.has(topic.name) && !subscriber.isClosed) subscriber.subscribe(topic.name);
     }
     if (logged.length === 0) return new Map();
+    const log: CatchUpOptions["log"] = {
+      heads: (names) => this.#ask(subscriber, () => this.options.log.heads(names)),
+      replay: (query) => this.#ask(subscriber, () => this.options.log.replay(query)),
+    };
     const places = await catchUp({ log, sequencer }, { subscriber, topics: logged, since, revoked });
     for (const [name, { replayed }] of places) {
       this.#replayedEvents += replayed;

@@ -7,8 +7,8 @@ import { isTopicKind, kindOf, parseTopic, type Topic, type TopicKind, topicOf } 
 /** The questions to the directory that a scope needs answers to. */
 export interface ScopeLookups {
   conversationsOf(userId: string): Promise<string[]>;
-  /** Those of the conversation whose presence is asked for; null: they are too many. */
-  watchedIn(conversationId: string): Promise<string[] | null>;
+  /** Of each of the conversations those whose presence is asked for; null: they are too many. */
+  watchedIn(conversationIds: string[]): Promise<Map<string, string[] | null>>;
   peersOf(userId: string): Promise<string[]>;
 }
 
@@ -29,33 +29,50 @@ export interface Scope {
   unwatched: string[];
 }
 
+/** Conversations whose members are asked for by one question: more of the largest would hold up everybody else's. */
+const conversationsAtOnce = 25;
+
+interface LookupOptions {
+  directory: DirectoryView;
+  watchMax: number;
+}
+
 /** What is found out for one that comes. */
-export function lookupsToJoin(
-  { userId }: Subscriber,
-  { directory, watchMax }: { directory: DirectoryView; watchMax: number },
-): ScopeLookups {
+export function lookupsToJoin({ userId }: Subscriber, { directory, watchMax }: LookupOptions): ScopeLookups {
   return {
     conversationsOf: (user) => directory.conversationsOf(user),
-    async watchedIn(conversationId) {
+    async watchedIn(conversationIds) {
       // Somebody who is not in it learns nothing, not even who is.
-      if (!(await directory.ensureMember(conversationId, userId))) return [];
-      const members = await directory.membersOf(conversationId, watchMax + 1);
-      return members.length > watchMax ? null : members.filter((member) => member !== userId);
+      const mine = await directory.ensureMemberships(userId, conversationIds);
+      const found = await directory.membersOfEach([...mine], watchMax + 1);
+      const watched = ([conversationId, members]: [string, string[]]): [string, string[] | null] => [
+        conversationId,
+        members.length > watchMax ? null : members.filter((member) => member !== userId),
+      ];
+      return new Map([...found].map(watched));
     },
     peersOf: (user) => directory.peersOf(user, peersMax),
   };
 }
 
 /** What is found out for one that leaves: it can leave only what it is on. */
-export function lookupsToLeave(subscriber: Subscriber, directory: DirectoryView): ScopeLookups {
+export function lookupsToLeave(subscriber: Subscriber, { directory, watchMax }: LookupOptions): ScopeLookups {
+  const { userId } = subscriber;
   const mine = (kind: TopicKind) =>
     subscriber.topics().flatMap((name) => (name.startsWith(`${kind}:`) ? [name.slice(kind.length + 1)] : []));
   return {
     conversationsOf: async () => [...new Set([...mine("conversation"), ...mine("typing")])],
-    async watchedIn(conversationId) {
-      const { userId } = subscriber;
-      const members = await directory.membersAmong(conversationId, [...mine("presence"), userId]);
-      return members.has(userId) ? [...members].filter((member) => member !== userId) : [];
+    async watchedIn(conversationIds) {
+      const watched = new Map<string, string[]>();
+      for (const [conversationId, some] of await directory.membersOfEach(conversationIds, watchMax + 1)) {
+        // It may have grown since it was asked for.
+        const isLarge = some.length > watchMax;
+        const asked = () => directory.membersAmong(conversationId, [...mine("presence"), userId]);
+        const members = isLarge ? [...(await asked())] : some;
+        const others = members.filter((member) => member !== userId);
+        if (others.length < members.length) watched.set(conversationId, others);
+      }
+      return watched;
     },
     peersOf: async () => mine("presence"),
   };
@@ -113,11 +130,14 @@ export async function resolveScope(
       case "presence":
         if (scope.all.has("presence")) add("presence", await lookups.peersOf(userId));
         add("presence", users ?? []);
-        for (const conversationId of conversations ?? []) {
+        for (const some of inParts(conversations ?? [], conversationsAtOnce)) {
           if (subscriber.isClosed) break;
-          const users = found.size < topicsMax ? await lookups.watchedIn(conversationId) : null;
-          if (users === null) scope.unwatched.push(conversationId);
-          else add("presence", users);
+          const watched = found.size < topicsMax ? await lookups.watchedIn(some) : null;
+          for (const conversationId of some) {
+            const users = watched === null ? null : watched.get(conversationId);
+            if (users === null || found.size >= topicsMax) scope.unwatched.push(conversationId);
+            else add("presence", users ?? []);
+          }
         }
         break;
     }
@@ -125,6 +145,9 @@ export async function resolveScope(
   scope.topics = [...found.values()];
   return scope;
 }
+
+const inParts = (list: string[], size: number): string[][] =>
+  Array.from({ length: Math.ceil(list.length / size) }, (_, part) => list.slice(part * size, (part + 1) * size));
 
 function listOf(one: string | undefined, many: string[] | undefined): string[] | null {
   if (one === undefined && many === undefined) return null;

@@ -12,6 +12,7 @@ import { CloseCode, closeLabel } from "../protocol/close.ts";
 import { type AuthFailureCode, authFailureTable, ProtocolError } from "../protocol/errors.ts";
 import { protocolVersion } from "../protocol/limits.ts";
 import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
+import { AskerGone } from "../storage/fair-queue.ts";
 import type { CursorStore, DeviceOfUser } from "../storage/ports.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Membership } from "../subscription/membership.ts";
@@ -211,7 +212,7 @@ export class Sessions {
     try {
       this.tell(connection, "subscribed", await subscriptions.subscribe(connection, { topics, since }));
     } catch (error) {
-      this.#giveUp(connection, error);
+      if (!(error instanceof AskerGone)) this.#giveUp(connection, error);
     }
   }
 

@@ -1,8 +1,10 @@
 /** Proves that a connection hears the other nodes after a replay that took longer than the bus keeps unwanted topics. */
+
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import type { TopicMessage } from "../../src/cluster/ports.ts";
 import { createDirectoryView } from "../../src/directory/directory.ts";
+import { FairQueue } from "../../src/storage/fair-queue.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { createSubscriptions } from "../../src/subscription/subscriptions.ts";
@@ -42,6 +44,7 @@ test("[LOG3] [LOG5] what other nodes say comes over the bus, however long the re
     allSubscribers: () => [],
     tell() {},
     topicsMax: 100,
+    questions: new FairQueue({ perUser: 2 }),
     watchMax: 1_000,
   });
   await storage.log.append([...newEvents("user:anna", 3), ...newEvents("notifications:anna", 3)]);

@@ -1,8 +1,10 @@
 /** Proves that nobody is missed who becomes a member while somebody is only beginning to follow. */
+
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import { createLocalCluster } from "../../src/cluster/local/cluster.ts";
 import { createDirectoryView, type DirectoryView } from "../../src/directory/directory.ts";
+import { FairQueue } from "../../src/storage/fair-queue.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { createSubscriptions } from "../../src/subscription/subscriptions.ts";
@@ -54,6 +56,7 @@ async function subscribeWhileAnnaJoins(topic: "presence" | "conversation", who: 
     allSubscribers: () => [subscriber],
     tell() {},
     topicsMax: 100,
+    questions: new FairQueue({ perUser: 2 }),
     watchMax: 1_000,
   });
   await subscriptions.subscribe(subscriber, { topics: [topic] });

@@ -1,8 +1,10 @@
 /** Proves that connections end as the directory ends, however closely its changes follow each other [SUB3]. */
+
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import { createLocalCluster } from "../../src/cluster/local/cluster.ts";
 import { createDirectoryView, type DirectoryView } from "../../src/directory/directory.ts";
+import { FairQueue } from "../../src/storage/fair-queue.ts";
 import { type DirectoryChange, type Storage, StorageUnavailable } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import type { Subscriber } from "../../src/subscription/subscriber.ts";
@@ -54,6 +56,7 @@ function build(
     allSubscribers: () => subscribers,
     tell() {},
     topicsMax: 100,
+    questions: new FairQueue({ perUser: 2 }),
     watchMax: 1_000,
     ...rest,
   });
