@@ -25,7 +25,7 @@ import { FairQueue } from "./storage/fair-queue.ts";
 import { Retention } from "./storage/retention.ts";
 import { Freshness } from "./subscription/freshness.ts";
 import { createSnapshots } from "./subscription/snapshots.ts";
-import { createSubscriptions } from "./subscription/subscriptions.ts";
+import { createSubscriptions, subscriptionSettings } from "./subscription/subscriptions.ts";
 import { everyoneTopic } from "./subscription/topic.ts";
 import { Counts } from "./telemetry/counts.ts";
 import type { Logger } from "./telemetry/logger.ts";
@@ -180,7 +180,6 @@ export async function startApp(options: AppOptions): Promise<App> {
     sequencer,
     bus: cluster.bus,
     directory,
-    presenceVisibleTo: config.presence.visible_to,
     snapshots: createSnapshots({ receipts: storage.receipts, typing, presence, calls, freshness }),
     onSubscribed: ({ userId, deviceId }, topics) => {
       if (!topics.some(({ kind }) => kind === "calls")) return;
@@ -197,8 +196,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     allSubscribers: () => [...hub.all()].filter((it) => it.isAuthenticated),
     tell: (subscriber, type, payload) =>
       subscriber.sendAll([{ id: newId(), type, payload: JSON.stringify(payload), at: now() }]),
-    topicsMax: config.websocket.max_topics_per_connection,
-    watchMax: config.presence.watch_max,
+    ...subscriptionSettings(config),
   });
   const authenticator = createAuthenticator({
     config: config.auth,

@@ -1,4 +1,5 @@
 /** Joins the parts of subscribing: who may, the manager, and what follows from a change of membership. */
+import type { Config } from "../config/schema.ts";
 import { Access, type AccessOptions } from "./access.ts";
 import { SubscriptionManager, type SubscriptionManagerOptions } from "./manager.ts";
 import { Membership, type MembershipOptions } from "./membership.ts";
@@ -9,6 +10,12 @@ export type SubscriptionsOptions = AccessOptions &
     /** Called for topics that a connection has left, or may not hear any more. */
     onLeft: MembershipOptions["onLost"];
   };
+
+export const subscriptionSettings = ({ presence, websocket }: Pick<Config, "presence" | "websocket">) => ({
+  presenceVisibleTo: presence.visible_to,
+  topicsMax: websocket.max_topics_per_connection,
+  watchMax: presence.watch_max,
+});
 
 export function createSubscriptions(options: SubscriptionsOptions) {
   const access = new Access(options);
