@@ -123,3 +123,37 @@ test.each([
   await expect(app.connect("anna")).rejects.toThrow();
   await app.close();
 });
+
+test("[PUB3] [REC3] where the view says when a member has joined, what was before is read", async () => {
+  const app = await startApplication({
+    tables: tables.replace("left_at", "joined_at"),
+    examples: [whole.replace("account_id AS user_id FROM", "account_id AS user_id, joined_at FROM")],
+  });
+  await app.sql.unsafe(`INSERT INTO app.room_members VALUES ('${room}', 1, NULL)`);
+  const [anna, ben] = [await app.connect("1"), await app.connect("2")];
+  const say = (client_message_id: string) =>
+    anna.ask("message.send", { conversation_id: room, client_message_id, content: "hello" });
+  const join = (at: string) =>
+    app.sql.unsafe(`INSERT INTO app.room_members VALUES ('${room}', 2, ${at})
+      ON CONFLICT (room_id, account_id) DO UPDATE SET joined_at = excluded.joined_at`);
+  const place = async () => {
+    const { topics } = await ben.ask("subscribe", { topics: [`conversation:${room}`, "conversation:none"] });
+    return topics[0].snapshot;
+  };
+  const { created_at } = await say("m1");
+  await say("m2");
+  await join("now() + interval '1 hour'");
+  await ben.settled();
+  expect(await place()).toEqual({ read_seq: 2, delivered_seq: 2, unread: 0 });
+  await say("m3");
+  expect(await place()).toMatchObject({ read_seq: 2, unread: 1 });
+  // Who has joined earlier, or again.
+  await join(`'${created_at}'::timestamptz + interval '-1 ms'`);
+  expect(await place()).toEqual({ read_seq: 0, delivered_seq: 0, unread: 3 });
+  expect(await ben.ask("mark.read", { conversation_id: room, up_to_seq: 1 })).toEqual({ up_to_seq: 1, unread: 2 });
+  await join("now() + interval '2 hours'");
+  expect(await place()).toEqual({ read_seq: 3, delivered_seq: 3, unread: 0 });
+  await join("NULL");
+  expect((await place()).unread).toBe(0);
+  await app.close();
+});

@@ -11,7 +11,7 @@ import type { Pool } from "./pool.ts";
 export interface DirectoryNames {
   /** With the columns `user_id` and `disabled`. */
   users: string | null;
-  /** With the columns `conversation_id` and `user_id`; a conversation exists while it has members. */
+  /** With the columns `conversation_id` and `user_id`, and `joined_at` if it has that; a conversation exists while it has members. */
   members: string | null;
 }
 
@@ -25,7 +25,7 @@ export interface DirectoryOptions {
 }
 
 /** `app.ws_users` → `"app"."ws_users"`. @throws Error where it is no such name */
-function quoted(name: string): string {
+export function quoted(name: string): string {
   if (/^[A-Za-z_]\w{0,62}\.[A-Za-z_]\w{0,62}$/.test(name)) return `"${name.replace(".", '"."')}"`;
   throw new Error(`a table or view of the directory is named schema.name, unlike ${JSON.stringify(name)}`);
 }
@@ -96,7 +96,7 @@ function statements(ws: string, names: DirectoryNames) {
 }
 
 /** The column is a uuid or a number, and this text is none: nobody has that id. */
-const notAnId = /^22(P02|003)$/;
+export const notAnId = /^22(P02|003)$/;
 
 /** The ports, and a check of the views. @throws StartError where one is missing or lacks a column */
 export function createDirectory({ pool, schema, names, watch, now }: DirectoryOptions): Directory & {

@@ -4,10 +4,11 @@ import { type Storage, StorageUnavailable } from "../ports.ts";
 import { createWriteProof, unwatched, type WritesWatched } from "../write-proof.ts";
 import { openConnection } from "./connection.ts";
 import { createCursorStore, createStatusStore } from "./cursors-statuses.ts";
-import { createDirectory, type DirectoryNames } from "./directory.ts";
+import { createDirectory, type DirectoryNames, quoted } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import { createEventLog } from "./event-log.ts";
 import { readInstallation } from "./installation.ts";
+import { createJoining } from "./joining.ts";
 import { checkSchemaName, defaultSchema, readVersion, versionRefusal } from "./migrate.ts";
 import { PostgresOutbox } from "./outbox.ts";
 import { Pool } from "./pool.ts";
@@ -85,6 +86,8 @@ export function createPostgresStorage({
   });
   const directory = createDirectory({ pool, schema: ws, names, watch, now });
 
+  const receipts = createReceiptStore(pool, ws, now);
+  const joining = names.members === null ? null : createJoining({ pool, schema: ws, members: quoted(names.members) });
   const log = createEventLog({ pool, appends, schema: ws });
   const { append, proveWrites } = createWriteProof({
     append: log.append,
@@ -101,7 +104,13 @@ export function createPostgresStorage({
 
   return {
     log: { ...log, append },
-    receipts: createReceiptStore(pool, ws, now),
+    receipts: {
+      ...receipts,
+      async states(userId, conversationIds) {
+        await joining?.note(userId, conversationIds);
+        return receipts.states(userId, conversationIds);
+      },
+    },
     cursors: createCursorStore(pool, ws, now),
     statuses: createStatusStore(pool, ws),
     directory,
@@ -113,6 +122,7 @@ export function createPostgresStorage({
         const refusal = versionRefusal(await readVersion((text) => pool.query(text), ws), ws);
         if (refusal !== null) throw new StorageUnavailable(refusal);
         await directory.check();
+        await joining?.check();
         await watch.start();
       } catch (error) {
         await stop();
