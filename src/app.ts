@@ -146,8 +146,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     publish: (topic, message, cause) => void broadcaster.toTopic(topic, message, exceptOf(cause)),
     tellOwnDevices: (userId, message, cause) => void broadcaster.toUser(userId, message, exceptOf(cause)),
     settings: config.presence,
-    now,
-    logger,
+    ...ground,
   });
   const typing = new TypingTracker({
     publish: (topic, event, audience) => void broadcaster.toTopic(topic, event, audience),
@@ -241,8 +240,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     subscriberCount: (topic) => broadcaster.subscriberCount(topic),
     figures: () => figures(),
     tell: (connection, type, payload) => sessions.tell(connection, type, payload),
-    newId,
-    logger,
+    ...ground,
   });
   const services: Services = {
     config,
@@ -319,8 +317,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     membership,
     hub,
     timers: realTimers,
-    now,
-    logger,
+    ...ground,
   });
   // Everybody hears it, so it is not asked for by anybody.
   await cluster.bus.watch(everyoneTopic);
