@@ -242,19 +242,15 @@ export async function startApp(options: AppOptions): Promise<App> {
     tell: (connection, type, payload) => sessions.tell(connection, type, payload),
     ...ground,
   });
+  const parts = { subscriptions, presence, calls, publisher, sequencer, typing };
   const services: Services = {
     config,
     storage,
     questions,
     directory,
-    publisher,
-    sequencer,
     broadcaster,
-    subscriptions,
-    presence,
-    typing,
-    calls,
     receipts,
+    ...parts,
     authenticate: (from, payload) => sessions.authenticate(from as Connection, payload),
     admin: administration,
     now,
@@ -280,8 +276,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     cleanUp,
   });
 
-  const parts = { hub, subscriptions, presence, calls, publisher, sequencer, typing, sessions, ingest };
-  const figures = () => figuresOf({ ...parts, log: storage.log, bus: cluster.bus });
+  const figures = () => figuresOf({ ...parts, hub, sessions, ingest, log: storage.log, bus: cluster.bus });
 
   function warn(error: unknown, message: string): void {
     logger.warn({ err: error }, message);
@@ -303,11 +298,9 @@ export async function startApp(options: AppOptions): Promise<App> {
   await Promise.all([cluster.start(), authenticator.start(), sequencer.start()]);
   followNews({
     cluster,
-    sequencer,
     broadcaster,
-    presence,
-    typing,
     hub,
+    ...parts,
     hearAdministration: (message) => administration.survey.hear(message),
     logger,
   });
