@@ -129,13 +129,8 @@ export async function startApp(options: AppOptions): Promise<App> {
     payloadBytesMax: config.websocket.max_message_size,
     ...ground,
   });
-  const directory = createDirectoryView({
-    directory: storage.directory,
-    mode: config.directory.mode,
-    cacheTtlMs: config.directory.cache_ttl,
-    cacheSize: config.directory.cache_size,
-    now,
-  });
+  const { mode, cache_ttl: cacheTtlMs, cache_size: cacheSize } = config.directory;
+  const directory = createDirectoryView({ directory: storage.directory, mode, cacheTtlMs, cacheSize, now });
   /** The connection that caused a change, where it is on this node. */
   const exceptOf = (cause?: { userId: string; deviceId: string }): Audience =>
     cause === undefined ? {} : { except: hub.find(cause)[0], exceptDevice: undefined };
@@ -253,8 +248,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     ...parts,
     authenticate: (from, payload) => sessions.authenticate(from as Connection, payload),
     admin: administration,
-    now,
-    newId,
+    ...ground,
   };
   const router = new Router({ services, routes, codecs, limiter, counts, logger });
   const health = createHealth({
