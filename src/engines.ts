@@ -54,9 +54,9 @@ export function createCluster(
   config: Config,
   options: { installation: string; now: () => number; version: string; nodeId: string; logger: Logger },
 ): Cluster {
-  const { url, heartbeat: heartbeatMs, dead_after: deadAfterMs, ingest_stream: stream } = config.cluster;
+  const { url, tls, heartbeat: heartbeatMs, dead_after: deadAfterMs, ingest_stream: stream } = config.cluster;
   const ingest = stream === null ? null : { stream, group: config.cluster.ingest_group };
   return url === null
     ? createLocalCluster(options)
-    : createRedisCluster({ ...options, url, natMap: config.cluster.nat_map, ingest, heartbeatMs, deadAfterMs });
+    : createRedisCluster({ ...options, url, tls, natMap: config.cluster.nat_map, ingest, heartbeatMs, deadAfterMs });
 }

@@ -185,7 +185,7 @@ export const checks: readonly Check[] = [
       return tls === null ? null : "must be postgres://… where storage.tls is set";
     },
   },
-  ...(["storage"] as const).flatMap((section) =>
+  ...(["storage", "cluster"] as const).flatMap((section) =>
     (["ca_file", "cert_file", "key_file"] as const).map((name) => ({
       at: `${section}.tls.${name}`,
       needs: [],
@@ -224,6 +224,15 @@ export const checks: readonly Check[] = [
       cluster.url === null || /^(rediss?|redis\+(sentinel|cluster)):\/\/[^\s]/.test(cluster.url)
         ? null
         : "must be null, redis://…, rediss://…, redis+sentinel://… or redis+cluster://…",
+  },
+  {
+    at: "cluster.url",
+    needs: [],
+    // A certificate that nobody is shown would only mislead.
+    find: ({ cluster: { url, tls } }) =>
+      tls === null || /^rediss:|^redis\+[a-z]+:[^?]*\?(.*&)?tls=true(&|$)/.test(url ?? "")
+        ? null
+        : "must be rediss://…, or end with ?tls=true, where cluster.tls is set",
   },
   {
     at: "cluster.nat_map",

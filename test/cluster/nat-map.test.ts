@@ -154,7 +154,7 @@ describe("Sentinel", () => {
 test("[END2] commands of one turn follow a slot that moves, through the map", async () => {
   const group = await startRedisCluster({ elsewhere: true });
   const natMap = Object.fromEntries(group.servers.map(({ announced, port }) => [announced, `127.0.0.1:${port}`]));
-  const client = openCommandClient(parseRedisUrl(group.url, natMap), { commandTimeoutMs: 2_000 });
+  const client = openCommandClient(parseRedisUrl(group.url, { natMap }), { commandTimeoutMs: 2_000 });
   const commands = new Commands({ client, logger: silent, now: Date.now, publishesMax: 0, refusalLastsMs: 0 });
   const servers = group.servers.map(({ port }) => new Redis(port));
   try {

@@ -135,9 +135,17 @@ export async function startSentinelPair(): Promise<RedisGroup & { masterName: st
   };
 }
 
-/** Three masters that share the slots; `elsewhere`: they announce names that lead nowhere. */
-export async function startRedisCluster({ elsewhere = false } = {}): Promise<RedisGroup> {
+export interface RedisClusterOptions {
+  /** They announce names that lead nowhere. */
+  elsewhere?: boolean;
+  /** What they are started with besides where they speak TLS too; clients that do are told of ports for it. */
+  tls?: readonly string[];
+}
+
+/** Three masters that share the slots. */
+export async function startRedisCluster({ elsewhere = false, tls }: RedisClusterOptions = {}): Promise<RedisGroup> {
   const ports = await freePorts(6);
+  const tlsPorts = tls === undefined ? null : await freePorts(3);
   const servers = await Promise.all(
     [0, 1, 2].map((at) =>
       startRedis({
@@ -146,6 +154,7 @@ export async function startRedisCluster({ elsewhere = false } = {}): Promise<Red
         settings: [
           ...["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"],
           ...["--cluster-port", String(ports[at + 3])],
+          ...(tlsPorts === null ? [] : ["--tls-port", String(tlsPorts[at]), "--tls-cluster", "yes", ...tls!]),
         ],
       }),
     ),
@@ -155,7 +164,7 @@ export async function startRedisCluster({ elsewhere = false } = {}): Promise<Red
   for (const [at, client] of clients.entries()) {
     await client.call("cluster", "addslotsrange", bounds[at]!, bounds[at + 1]! - 1);
     await client.call("cluster", "set-config-epoch", at + 1);
-    if (at > 0) await clients[0]!.call("cluster", "meet", "127.0.0.1", ports[at]!, ports[at + 3]!);
+    if (at > 0) await clients[0]!.call("cluster", "meet", "127.0.0.1", (tlsPorts ?? ports)[at]!, ports[at + 3]!);
   }
   await until(async () => {
     const infos = await Promise.all(clients.map((client) => client.call("cluster", "info")));
@@ -165,7 +174,7 @@ export async function startRedisCluster({ elsewhere = false } = {}): Promise<Red
   });
   for (const client of clients) client.disconnect();
   return {
-    url: `redis+cluster://${servers.map(({ port }) => `127.0.0.1:${port}`).join(",")}`,
+    url: `redis+cluster://${(tlsPorts ?? ports.slice(0, 3)).map((port) => `127.0.0.1:${port}`).join(",")}${tls === undefined ? "" : "?tls=true"}`,
     servers,
     stop: async () => void (await Promise.all(servers.map((server) => server.stop()))),
   };

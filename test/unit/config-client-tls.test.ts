@@ -75,3 +75,17 @@ test("what would not be done as the URL says is a fault", async () => {
     "storage.url must be postgres://… where storage.tls is set",
   ]);
 });
+
+test("the same for Redis, whose URL must be encrypted for files to have a meaning", async () => {
+  const redis = (name: string, file: string) => ({ [`WS__CLUSTER__TLS__${name}`]: file });
+  const to = (url: string, env: Record<string, string>) => faultsOf({ WS__CLUSTER__URL: url, ...env });
+  for (const url of ["rediss://r", "redis+cluster://r?tls=true", "redis+sentinel://r/m?sentinel_password=x&tls=true"])
+    expect(await to(url, redis("CA_FILE", "ca.pem"))).toEqual([]);
+  expect(await to("rediss://r", redis("CA_FILE", "gone.pem"))).toEqual([
+    "cluster.tls.ca_file must be a file that is there",
+  ]);
+  for (const url of ["redis://r", "redis+cluster://r"])
+    expect(await to(url, redis("CA_FILE", "ca.pem"))).toEqual([
+      "cluster.url must be rediss://…, or end with ?tls=true, where cluster.tls is set",
+    ]);
+});

@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { parseRedisUrl, reached } from "../../src/cluster/redis/address.ts";
 import { bucketOfChannel, buckets, createKeys, slotOf } from "../../src/cluster/redis/keys.ts";
 
-const open = { username: undefined, password: undefined, tls: false, natMap: new Map() };
+const open = { username: undefined, password: undefined, tls: null, natMap: new Map() };
 
 test("[END2] one server, with and without TLS, credentials and a database", () => {
   expect(parseRedisUrl("redis://h")).toEqual({
@@ -17,7 +17,7 @@ test("[END2] one server, with and without TLS, credentials and a database", () =
     kind: "single",
     username: "us@er",
     password: "p:ss",
-    tls: true,
+    tls: {},
     endpoint: { host: "h", port: 6380 },
     database: 2,
   });
@@ -34,7 +34,7 @@ test("[END2] Sentinels and the master they know", () => {
     kind: "sentinel",
     username: undefined,
     password: "pw",
-    tls: true,
+    tls: {},
     sentinels: [
       { host: "a", port: 1 },
       { host: "b", port: 26379 },
@@ -57,11 +57,13 @@ test("[END2] a Redis Cluster by some of its nodes", () => {
 });
 
 test("[END2] where servers are reached that announce another address", () => {
-  const { natMap } = parseRedisUrl("redis+cluster://a:1", { "10.0.0.1:1": "h:2", "[fd00::1]:1": "[::1]:3" });
+  const { natMap } = parseRedisUrl("redis+cluster://a:1", {
+    natMap: { "10.0.0.1:1": "h:2", "[fd00::1]:1": "[::1]:3" },
+  });
   expect(reached({ host: "10.0.0.1", port: 1 }, natMap)).toEqual({ host: "h", port: 2 });
   expect(reached({ host: "fd00::1", port: 1 }, natMap)).toEqual({ host: "::1", port: 3 });
   expect(reached({ host: "10.0.0.1", port: 9 }, natMap)).toEqual({ host: "10.0.0.1", port: 9 });
-  expect(() => parseRedisUrl("redis+cluster://a:1", { a: "b:0" })).toThrow(/^cluster\.nat_map: /);
+  expect(() => parseRedisUrl("redis+cluster://a:1", { natMap: { a: "b:0" } })).toThrow(/^cluster\.nat_map: /);
 });
 
 test.each([

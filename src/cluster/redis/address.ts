@@ -1,4 +1,5 @@
 /** Where Redis is, as `cluster.url` says it: one server, a master that Sentinels know, or a Redis Cluster. */
+import { type ClientTls, type ClientTlsFiles, readClientTls } from "../../config/client-tls.ts";
 import { StartError } from "../../config/faults.ts";
 
 export interface Endpoint {
@@ -9,7 +10,8 @@ export interface Endpoint {
 interface Access {
   username: string | undefined;
   password: string | undefined;
-  tls: boolean;
+  /** As `node:tls` takes it; null: not encrypted. */
+  tls: ClientTls | null;
   natMap: NatMap;
 }
 
@@ -40,15 +42,19 @@ export function reached({ host, port }: Endpoint, natMap: NatMap): Endpoint {
 /**
  * Reads `redis://`, `rediss://`, `redis+sentinel://host:port,…/<master name>[/<database>]` and
  * `redis+cluster://host:port,…`; user and password stand before an `@`. `?tls=true` encrypts the last two, and
- * `?sentinel_password=` is for the Sentinels themselves. `natMap` has
- * `host:port` by `host:port`: where servers are reached that announce another address.
+ * `?sentinel_password=` is for the Sentinels themselves. `natMap` has `host:port` by `host:port`: where servers are reached
+ * that announce another address. `tls` names the files of encrypted connections.
  * @throws StartError where the text is none of them; the message never holds the text, which may hold a password
  */
-export function parseRedisUrl(url: string, natMap: Readonly<Record<string, string>> = {}): RedisAddress {
+export function parseRedisUrl(
+  url: string,
+  { natMap = {}, tls: files = null }: { natMap?: Readonly<Record<string, string>>; tls?: ClientTlsFiles | null } = {},
+): RedisAddress {
   const [, scheme, credentials, hosts = "", path = "", query] = pattern.exec(url) ?? [];
   const options = new URLSearchParams(query);
   const [username, password] = readCredentials(credentials);
-  const tls = scheme === "rediss" || options.get("tls") === "true";
+  const isEncrypted = scheme === "rediss" || options.get("tls") === "true";
+  const tls = isEncrypted ? followClientTls(files) : null;
   const access = { username, password, tls, natMap: readNatMap(natMap) };
   const [first = "", second] = path.split("/").map(decodeURIComponent);
   switch (scheme) {
@@ -75,6 +81,23 @@ export function parseRedisUrl(url: string, natMap: Readonly<Record<string, strin
     default:
       throw new StartError("cluster.url", "must be redis://, rediss://, redis+sentinel:// or redis+cluster://");
   }
+}
+
+/** Read again for each connection, so that files may be replaced under a running service; what cannot be read stays as it was. */
+function followClientTls(files: ClientTlsFiles | null): ClientTls {
+  if (files === null) return {};
+  let known = readClientTls(files);
+  const read = () => {
+    try {
+      known = readClientTls(files);
+    } catch {
+      // In the middle of being replaced.
+    }
+    return known;
+  };
+  const of = (name: keyof ClientTls) => ({ enumerable: true, get: () => read()[name] });
+  const names = Object.keys(known) as (keyof ClientTls)[];
+  return Object.defineProperties({}, Object.fromEntries(names.map((name) => [name, of(name)])));
 }
 
 function readCredentials(text: string | undefined): [string | undefined, string | undefined] {

@@ -1,4 +1,5 @@
 /** Everything that nodes share, on Redis: one server, Sentinel or a Redis Cluster; it may be away or come back empty. */
+import type { ClientTlsFiles } from "../../config/client-tls.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 import { Outage } from "../../telemetry/outage.ts";
 import type { Cluster } from "../ports.ts";
@@ -19,6 +20,8 @@ export interface RedisClusterOptions {
   url: string;
   /** `host:port` as the servers announce themselves → `host:port` where this node reaches them. */
   natMap?: Readonly<Record<string, string>>;
+  /** Files for encrypted connections; null: whom the system trusts, and no certificate of our own. */
+  tls?: ClientTlsFiles | null;
   /** The identity of the installation, which every key and channel carries. */
   installation: string;
   nodeId: string;
@@ -50,7 +53,8 @@ export interface RedisClusterOptions {
 export function createRedisCluster(options: RedisClusterOptions): Cluster {
   const {
     url,
-    natMap,
+    natMap = {},
+    tls = null,
     installation,
     nodeId,
     version,
@@ -67,7 +71,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     publishesMax = 10_000,
     callsRememberedMax = 10_000,
   } = options;
-  const address = parseRedisUrl(url, natMap);
+  const address = parseRedisUrl(url, { natMap, tls });
   const instance = `${nodeId}/${newId()}`;
   const client = openCommandClient(address, { commandTimeoutMs });
   const commands = new Commands({ client, logger, now, publishesMax, refusalLastsMs: heartbeatMs });
@@ -115,7 +119,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
   }
 
   const group = ingest?.group ?? `ws-service:${installation}`;
-  const stream = ingest === null ? null : new RedisStream({ url, natMap, keys, ...ingest, group, newId, now });
+  const stream = ingest === null ? null : new RedisStream({ url, natMap, tls, keys, ...ingest, group, newId, now });
   let failedBeats = 0;
   let timer: Timer | null = null;
   let beating: Promise<void> | null = null;

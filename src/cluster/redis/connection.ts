@@ -16,7 +16,7 @@ function common(address: RedisAddress, { commandTimeoutMs }: ConnectionLimits): 
   return {
     username: address.username,
     password: address.password,
-    ...(address.tls ? { tls: {} } : {}),
+    ...(address.tls === null ? {} : { tls: address.tls }),
     // Sentinels are asked by a connector of ioredis' own; `openOne` tells it of the map.
     ...(address.kind === "cluster" && address.natMap.size > 0 ? { Connector: connectorThrough(address.natMap) } : {}),
     connectTimeout: connectTimeoutMs,
@@ -46,8 +46,8 @@ function openOne(address: RedisAddress, options: RedisOptions): Redis {
         db: address.database,
         sentinelPassword: address.sentinelPassword,
         sentinelRetryStrategy: retryDelayMs,
-        enableTLSForSentinelMode: address.tls,
-        ...(address.tls ? { sentinelTLS: {} } : {}),
+        enableTLSForSentinelMode: address.tls !== null,
+        ...(address.tls === null ? {} : { sentinelTLS: address.tls }),
         failoverDetector: true,
         natMap: (announced) => address.natMap.get(announced) ?? null,
       });

@@ -1,5 +1,6 @@
 /** A Redis stream as an inbox: entries that applications add, taken in order by one node at a time [PUB2]. */
 
+import type { ClientTlsFiles } from "../../config/client-tls.ts";
 import type { Inbox, InboxEntry, RejectedEntry } from "../../storage/inbox.ts";
 import { parseRedisUrl } from "./address.ts";
 import { Commands } from "./commands.ts";
@@ -10,8 +11,9 @@ import { readLag, releaseTurn, removeEntries, takeEntries } from "./stream-scrip
 export interface RedisStreamOptions {
   /** As `cluster.url`. */
   url: string;
-  /** As `cluster.nat_map`. */
+  /** As `cluster.nat_map` and `cluster.tls`. */
   natMap?: Readonly<Record<string, string>>;
+  tls?: ClientTlsFiles | null;
   keys: Pick<Keys, "turn">;
   stream: string;
   group: string;
@@ -50,8 +52,8 @@ export class RedisStream implements Inbox {
   #lastId: string | null = null;
 
   constructor(private readonly options: RedisStreamOptions) {
-    const { url, natMap, keys, stream, group, newId, now } = options;
-    const client = openCommandClient(parseRedisUrl(url, natMap), { commandTimeoutMs });
+    const { url, natMap = {}, tls = null, keys, stream, group, newId, now } = options;
+    const client = openCommandClient(parseRedisUrl(url, { natMap, tls }), { commandTimeoutMs });
     this.#commands = new Commands({ client, logger: untold, now, publishesMax: 0, refusalLastsMs: 0 });
     this.#token = newId();
     this.#keys = { stream, turn: keys.turn(stream, group), rejected: `${stream}:rejected` };
