@@ -90,8 +90,6 @@ export async function startApp(options: AppOptions): Promise<App> {
   const storage = createStorage(config, { now, logger });
   // Before anything is made that carries its identity.
   await storage.start();
-  // The storage itself tells where it refuses.
-  storage.proveWrites().catch(() => {});
   const installation = await storage.installation();
   const cluster = createCluster(config, {
     installation,

@@ -17,10 +17,13 @@ export interface HealthOptions {
   logger: Logger;
 }
 
+/** The storage has started. */
 export function createHealth(options: HealthOptions): HealthHandler {
   const { storage, cluster, isClusterRequired: isRequired, siblings, draining, logger } = options;
   const checkers = [storageChecker(storage), clusterChecker(cluster, { isRequired })];
   if (siblings !== undefined) checkers.push(workersChecker(siblings));
+  // Before anybody asks: a storage that refuses writes from the start says so by itself.
+  storage.proveWrites().catch(() => {});
   return createHealthHandler({
     manager: createHealthManager({ checkers, now: () => performance.now(), logger }),
     draining,

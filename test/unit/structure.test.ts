@@ -33,7 +33,7 @@ const rooms = [
 
 const linesMax = 350;
 /** Longer than they should be; these numbers only ever go down. */
-const tooLong: Record<string, number> = { "src/app.ts": 378 };
+const tooLong: Record<string, number> = { "src/app.ts": 366 };
 
 const filesIn = (pattern: string) => [...new Bun.Glob(pattern).scanSync({ cwd: root })].map(normalize).sort();
 const textOf = (file: string) => readFileSync(join(root, file), "utf8");
