@@ -9,7 +9,14 @@ import { createSqliteStorage } from "./storage/sqlite/storage.ts";
 import type { Logger } from "./telemetry/logger.ts";
 import { Outage } from "./telemetry/outage.ts";
 
-export function createStorage(config: Config, { now, logger }: { now: () => number; logger: Logger }): Storage {
+export interface StorageTold {
+  now: () => number;
+  logger: Logger;
+  /** Told of what the storage lacks and does not fail for; default: the log. */
+  onNotice?: (sentence: string) => void;
+}
+
+export function createStorage(config: Config, { now, logger, onNotice }: StorageTold): Storage {
   const { url, tls, query_timeout: timeoutMs, pool_size: poolSize } = config.storage;
   const onListenerError = (err: unknown) => logger.error({ err }, "a change of the directory was not followed");
   const writes = new Outage({
@@ -45,6 +52,7 @@ export function createStorage(config: Config, { now, logger }: { now: () => numb
     directory,
     outbox,
     now,
+    onNotice: onNotice ?? ((fault) => logger.warn({ fault }, "the storage lacks something")),
     hearing,
     ...told,
   });

@@ -1,7 +1,10 @@
-/** Checks a configuration, or prints the one in force. */
+/** Checks a configuration and the storage that it names, or prints the one in force. */
 import { loadConfig } from "../config/loader.ts";
 import { printConfig } from "../config/print.ts";
+import type { Config } from "../config/schema.ts";
+import { createLogSink } from "../telemetry/logger.ts";
 import { type Command, UsageError } from "./command.ts";
+import { startFailureOf } from "./start-failure.ts";
 
 export const config: Command = {
   name: "config",
@@ -17,7 +20,26 @@ export const config: Command = {
     const { env, cwd } = io;
     const loaded = await loadConfig({ file: args.value("config"), env, cwd });
     io.stdout.write(what === "check" ? "ok\n" : printConfig(loaded));
-    for (const notice of loaded.notices) io.stderr.write(`note: ${notice}\n`);
+    const notices = what === "check" ? await noticesOfStorage(loaded.config) : [];
+    for (const notice of [...loaded.notices, ...notices]) io.stderr.write(`note: ${notice}\n`);
     return 0;
   },
 };
+
+/** What a start would say of the storage. A SQLite file is left alone: a service may be running on it. */
+async function noticesOfStorage(config: Config): Promise<string[]> {
+  if (config.storage.url.startsWith("sqlite:")) return [];
+  // Loaded only here: nothing else of this command needs an engine.
+  const { createStorage } = await import("../engines.ts");
+  const { logger } = createLogSink({ level: "silent", format: "json" });
+  const notices: string[] = [];
+  const storage = createStorage(config, { now: Date.now, logger, onNotice: (sentence) => notices.push(sentence) });
+  try {
+    await storage.start();
+    await storage.stop();
+  } catch (error) {
+    const failure = startFailureOf(error, config);
+    notices.push(failure instanceof Error ? failure.message : String(failure));
+  }
+  return notices;
+}

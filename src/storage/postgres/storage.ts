@@ -7,6 +7,7 @@ import { createCursorStore, createStatusStore } from "./cursors-statuses.ts";
 import { createDirectory, type DirectoryNames, quoted } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import { createEventLog } from "./event-log.ts";
+import { inspect } from "./inspection.ts";
 import { readInstallation } from "./installation.ts";
 import { createJoining } from "./joining.ts";
 import { checkSchemaName, defaultSchema, readVersion, versionRefusal } from "./migrate.ts";
@@ -39,6 +40,8 @@ export interface PostgresStorageOptions {
   newId?: () => string;
   /** Told of what a directory listener throws. */
   onListenerError?: (error: unknown) => void;
+  /** Told at the start of each thing that is missing and that nothing fails for, in a sentence that says what puts it back. */
+  onNotice?: (sentence: string) => void;
   /** Told whether notifications of PostgreSQL come round. */
   hearing?: WritesWatched;
   /** Told whether writes are taken. */
@@ -62,6 +65,7 @@ export function createPostgresStorage({
   now = Date.now,
   newId = () => Bun.randomUUIDv7(),
   onListenerError = () => {},
+  onNotice = () => {},
   hearing = unwatched,
   writes = unwatched,
 }: PostgresStorageOptions): Storage {
@@ -124,6 +128,9 @@ export function createPostgresStorage({
         await directory.check();
         await joining?.check();
         await watch.start();
+        const query = <Row extends object>(text: string, parameters?: string[]) => pool.query<Row>(text, parameters);
+        const missing = await inspect({ query, schema: ws, names, hasOutbox: outbox !== null });
+        for (const sentence of missing) onNotice(sentence);
       } catch (error) {
         await stop();
         throw error;

@@ -1,0 +1,114 @@
+/** Proves that triggers and grants that are missing after a restore are told, at the start and by config check, with what to paste [PUB2] [PUB3]. */
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { join } from "node:path";
+import { migrateStorage } from "../../src/storage/migrate.ts";
+import { createPostgresStorage, type PostgresStorageOptions } from "../../src/storage/postgres/storage.ts";
+import { type PostgresServer, runSql, startPostgres } from "../support/postgres.ts";
+import { projectFolder } from "../support/program.ts";
+
+setDefaultTimeout(30_000);
+let server: PostgresServer;
+let url: string;
+beforeAll(async () => {
+  server = await startPostgres();
+  url = await server.newDatabase();
+  await migrateStorage({ url, lockTimeoutMs: 10_000 });
+});
+afterAll(() => server?.stop());
+
+async function noticesOf(options: Partial<PostgresStorageOptions> = {}): Promise<string[]> {
+  const notices: string[] = [];
+  const outbox = { rejectedKeptMs: 1_000 };
+  const storage = createPostgresStorage({ url, poolSize: 3, outbox, onNotice: (it) => notices.push(it), ...options });
+  await storage.start();
+  await storage.stop();
+  return notices;
+}
+
+/** What is to be pasted: all after the sentence. */
+const cureOf = (notice: string) => /(CREATE TRIGGER|ALTER TABLE|GRANT) .*;$/.exec(notice)?.[0] ?? "";
+
+async function configCheck() {
+  const env = { WS__STORAGE__URL: url, PATH: process.env.PATH ?? "" };
+  const child = Bun.spawn([process.execPath, join(projectFolder, "src/main.ts"), "config", "check"], {
+    cwd: "/",
+    env,
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [stdout, stderr, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  return { stdout, stderr, code };
+}
+
+test("[PUB2] [PUB3] triggers of ours that were dropped or switched off are told, and what is told puts them back", async () => {
+  expect(await noticesOf()).toEqual([]);
+  expect(await configCheck()).toEqual({ code: 0, stdout: "ok\n", stderr: "" });
+  await runSql(url, "DROP TRIGGER membership_changed ON ws.members; DROP TRIGGER outbox_wake ON ws.outbox");
+  await runSql(url, "ALTER TABLE ws.users DISABLE TRIGGER user_updated");
+  const notices = await noticesOf();
+  expect(notices.map((it) => it.replace(/: what is written.*/, ""))).toEqual([
+    "The trigger membership_changed of ws.members is missing",
+    "The trigger user_updated of ws.users is disabled",
+    "The trigger outbox_wake of ws.outbox is missing",
+  ]);
+  const { code, stderr } = await configCheck();
+  expect({ code, notes: stderr.split("\n").filter(Boolean) }).toEqual({
+    code: 0,
+    notes: notices.map((it) => `note: ${it}`),
+  });
+  for (const notice of notices) await runSql(url, cureOf(notice));
+  expect(await noticesOf()).toEqual([]);
+});
+
+test("[PUB3] tables under the views of an application that tell of nothing are told, with their own columns", async () => {
+  await runSql(
+    url,
+    `CREATE SCHEMA app;
+    CREATE TABLE app.accounts (id bigint PRIMARY KEY, blocked boolean);
+    CREATE TABLE app.room_members (room_id uuid, account_id bigint, left_at timestamptz);
+    CREATE VIEW app.present AS SELECT * FROM app.room_members WHERE left_at IS NULL;
+    CREATE VIEW app.ws_users AS SELECT id::text AS user_id, blocked AS disabled FROM app.accounts;
+    CREATE VIEW app.ws_members AS SELECT room_id AS conversation_id, account_id AS user_id FROM app.present`,
+  );
+  const directory = { users: "app.ws_users", members: "app.ws_members" };
+  const notices = await noticesOf({ directory });
+  expect(notices.map(cureOf)).toEqual([
+    "CREATE TRIGGER ws_user AFTER INSERT OR UPDATE OR DELETE ON app.accounts FOR EACH ROW EXECUTE FUNCTION ws.notify_user_changed('id');",
+    "CREATE TRIGGER ws_membership AFTER INSERT OR UPDATE OR DELETE ON app.room_members FOR EACH ROW EXECUTE FUNCTION ws.notify_membership_changed('room_id', 'account_id');",
+  ]);
+  await runSql(url, cureOf(notices[0]!));
+  // A trigger of the application's own that tells is one, too.
+  await runSql(
+    url,
+    `CREATE FUNCTION app.tell() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN PERFORM ws.notify_directory('{"op": "resync"}'); RETURN NULL; END $$;
+    CREATE TRIGGER tells AFTER INSERT OR UPDATE OR DELETE ON app.room_members FOR EACH STATEMENT EXECUTE FUNCTION app.tell()`,
+  );
+  expect(await noticesOf({ directory })).toEqual([]);
+});
+
+test("[PUB3] rights that the service's role lacks are told in one sentence, and granting them is enough", async () => {
+  const role = `reader_${process.pid}`;
+  await runSql(
+    url,
+    `CREATE ROLE ${role} LOGIN; GRANT USAGE ON SCHEMA ws TO ${role}; GRANT SELECT ON ALL TABLES IN SCHEMA ws TO ${role}`,
+  );
+  const asRole = { url: Object.assign(new URL(url), { username: role }).href };
+  const notices = await noticesOf(asRole);
+  expect(notices).toHaveLength(1);
+  expect(notices[0]).toContain(`The role ${role} lacks DELETE, INSERT, UPDATE on ws.`);
+  await runSql(url, cureOf(notices[0]!));
+  expect(await noticesOf(asRole)).toEqual([]);
+  await runSql(url, `DROP OWNED BY ${role}; DROP ROLE ${role}`);
+});
+
+test("config check tells that PostgreSQL cannot be reached, and that the schema is another, in one line", async () => {
+  await runSql(url, "UPDATE ws.schema_version SET version = version + 1");
+  const { code, stderr } = await configCheck();
+  expect({ code, stderr }).toEqual({
+    code: 0,
+    stderr: expect.stringMatching(/^note: storage\.url: [^\n]*newer build[^\n]*\n$/),
+  });
+  await runSql(url, "UPDATE ws.schema_version SET version = version - 1");
+});
