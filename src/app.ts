@@ -199,22 +199,20 @@ export async function startApp(options: AppOptions): Promise<App> {
   const limiter = createRateLimiter(config);
   const places = new Places(config);
   const credentials = new Credentials({ config, authenticator, directory, addresses, ...ground });
+  const entrance = { config, credentials, places };
   const upgrades = new Upgrades({
-    config,
-    credentials,
+    ...entrance,
     addresses,
-    places,
     codecs,
     connections: () => hub.size,
     isDraining: () => draining.hasBegun,
     ...ground,
   });
   const sessions = new Sessions({
-    config,
+    ...entrance,
     hub,
-    bus: cluster.bus,
-    credentials,
-    places,
+    cluster,
+    survey: () => administration.survey,
     presence,
     typing,
     calls,

@@ -44,11 +44,12 @@ export interface Entered {
 
 export interface PresenceTracker extends Questions {
   /**
-   * A device is here. Refused (`accepted: false`) where its user has `max_devices` others on the whole cluster [LIM].
+   * A device is here. Refused (`accepted: false`) where its user has `max_devices` others on the whole cluster [LIM],
+   * unless it comes in `regardless`.
    * @param isGone whether the connection has ended meanwhile: then nothing is done
    * @returns null where it had ended before it was entered
    */
-  connect(place: Place, isGone?: () => boolean): Promise<Entered | null>;
+  connect(place: Place & { regardless?: boolean }, isGone?: () => boolean): Promise<Entered | null>;
   /** A connection is gone. `clean`: closed with 1000 or 1001, which counts at once [PRE1]. Never rejects. */
   disconnect(departure: Place & { clean: boolean }): Promise<void>;
   /**
@@ -225,7 +226,11 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     if (change.after.devices.length > 0) await announcer.announce({ userId, ...change });
   }
 
-  async function connect(place: Place, isGone: () => boolean): Promise<Entered | null> {
+  async function connect(
+    { regardless = false, ...place }: Place & { regardless?: boolean },
+    isGone: () => boolean,
+  ): Promise<Entered | null> {
+    const devicesMax = regardless ? Number.MAX_SAFE_INTEGER : settings.max_devices;
     const { userId, deviceId, connectionId } = place;
     const before = await presenceOf(userId);
     // Its client may have come to another node since: that one must not be taken for the older one [CON3].
@@ -235,7 +240,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     const status = known?.status ?? "online";
     const entry: DevicePresence = { userId, deviceId, connectionId, nodeId, status, connectedAt: now() };
     let others = before.devices.filter((device) => device.deviceId !== deviceId);
-    let answer = await registry.add(entry, settings.max_devices);
+    let answer = await registry.add(entry, devicesMax);
     let madeRoom = false;
     for (const device of before.devices) {
       if (answer.added) break;
@@ -246,7 +251,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
       await registry.remove(device);
       // Not before it is out: where the registry cannot let go of it now, its departure tries again.
       departures.remove(device.connectionId);
-      answer = await registry.add(entry, settings.max_devices);
+      answer = await registry.add(entry, devicesMax);
     }
     if (!answer.added) {
       if (madeRoom) await announcer.announce({ userId, before, after: { ...before, devices: others } });

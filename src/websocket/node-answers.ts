@@ -10,6 +10,7 @@ import type { Hub } from "./hub.ts";
 export interface NodeAnswerOptions {
   nodeId: string;
   hub: Hub;
+  now: () => number;
   subscriptions: SubscriptionManager;
   /** This node's subscribers of a topic. */
   subscriberCount: (topic: string) => number;
@@ -38,6 +39,12 @@ export function createNodeAnswers(options: NodeAnswerOptions): Answers<AdminQues
       if (!connection.isClosed) yield connection;
     }
   }
+
+  /** Those of the user's connections that are here, or about to be. */
+  const here = ({ userId, connectionIds }: { userId: string; connectionIds: string[] }) =>
+    connectionIds
+      .flatMap((connectionId) => hub.coming(connectionId) ?? hub.find({ userId, connectionId }))
+      .filter((it) => !it.isClosed);
 
   const view = (connection: Connection): ConnectionView => ({
     connection_id: connection.connectionId,
@@ -122,6 +129,19 @@ export function createNodeAnswers(options: NodeAnswerOptions): Answers<AdminQues
           return { connectionId: connection.connectionId, topics: left.topics };
         }),
       ),
+    async heard(about) {
+      const at = options.now();
+      return here(about).map(({ connectionId, lastHeardAt, roles, session }) => ({
+        connectionId,
+        silentMs: Math.max(0, at - lastHeardAt),
+        isBackend: (session?.roles ?? roles).includes("service"),
+      }));
+    },
+    async dismiss(about) {
+      const dismissed = here(about);
+      for (const connection of dismissed) connection.close(CloseCode.tooManyDevices, "too many devices");
+      return { dismissed: dismissed.length };
+    },
     hello: async () => ({ connections: hub.size }),
   };
 }

@@ -1,11 +1,14 @@
 /** A connection's way from open to closed: authentication, what it is subscribed to by itself, and leaving without a trace. */
 import { AuthenticationError } from "../auth/authenticator.ts";
 import type { CallService } from "../calls/service.ts";
-import type { Bus } from "../cluster/ports.ts";
+import type { Cluster } from "../cluster/ports.ts";
+import type { Survey } from "../cluster/survey.ts";
 import type { Config } from "../config/schema.ts";
+import type { AdminQuestions } from "../handlers/admin-questions.ts";
 import type { Reply } from "../handlers/context.ts";
 import { createBatches } from "../presence/batches.ts";
-import type { PresenceTracker } from "../presence/tracker.ts";
+import type { Entered, Place, PresenceTracker } from "../presence/tracker.ts";
+import { createTurns } from "../presence/turns.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import type { ClientPayload, Since } from "../protocol/client.ts";
 import { CloseCode, closeLabel } from "../protocol/close.ts";
@@ -21,13 +24,16 @@ import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Connection, Session } from "./connection.ts";
 import { type Credentials, type TokenSession, TooManyFailures } from "./credentials.ts";
+import { DeviceRoom } from "./device-room.ts";
 import type { Hub } from "./hub.ts";
 import type { Places } from "./places.ts";
 
 export interface SessionsOptions {
   config: Config;
   hub: Hub;
-  bus: Bus;
+  cluster: Pick<Cluster, "bus" | "presence">;
+  /** Asks all nodes. */
+  survey: () => Survey<AdminQuestions>;
   credentials: Credentials;
   places: Pick<Places, "identify" | "leave">;
   presence: PresenceTracker;
@@ -50,7 +56,13 @@ export class Sessions {
 
   readonly #noteSeen: (devices: DeviceOfUser[]) => Promise<void>;
 
+  readonly #newcomers = createTurns();
+  readonly #room: DeviceRoom;
+
   constructor(private readonly options: SessionsOptions) {
+    const { cluster, survey, presence, logger } = options;
+    const { max_devices: devicesMax } = options.config.presence;
+    this.#room = new DeviceRoom({ registry: cluster.presence, presence, survey, devicesMax, logger });
     const { cursors, config } = options;
     // As often as makes sure that nobody is forgotten who was here within the retention, or nearly [LOG6].
     this.#noteSeen = createBatches((devices) => cursors.seen(devices, Math.floor(config.log.retention / 10)));
@@ -65,10 +77,7 @@ export class Sessions {
       return;
     }
     try {
-      if (!(await this.#register(connection, connection.session))) {
-        connection.close(CloseCode.tooManyDevices, "too many devices");
-        return;
-      }
+      await this.#register(connection, connection.session);
     } catch (error) {
       this.#giveUp(connection, error);
       return;
@@ -104,7 +113,7 @@ export class Sessions {
     }
     connection.state = "authenticating";
     connection.deviceId = deviceId;
-    if (!(await this.#register(connection, session))) return this.#fail(connection, "too_many_devices");
+    await this.#register(connection, session);
     return { ...this.#success(connection, acked), after: () => this.#settleIn(connection, since ?? connection.since) };
   }
 
@@ -161,22 +170,22 @@ export class Sessions {
     });
   }
 
-  /** Makes the device known everywhere, in place of an older connection of it. @returns false: too many devices */
-  async #register(connection: Connection, session: Session): Promise<boolean> {
-    const { bus, hub, logger, presence } = this.options;
+  /** Makes the device known everywhere, in place of an older connection of it, and of another device where there are too many. */
+  async #register(connection: Connection, session: Session): Promise<void> {
+    const { cluster, hub, logger, presence } = this.options;
     const { deviceId, connectionId } = connection;
     const { userId } = session;
     connection.state = "authenticating";
-    const entered = await presence.connect({ userId, deviceId, connectionId }, () => connection.isClosed);
-    if (entered === null) return true;
-    const { accepted, replaced } = entered;
-    if (!accepted) return false;
+    const entered = await this.#enter({ userId, deviceId, connectionId, isGone: () => connection.isClosed }, session);
+    if (entered === null) return;
+    const { replaced } = entered;
     // Even where the newer one has gone meanwhile: the device's entry is no longer the older one's, and leaves with this.
     for (const older of hub.find({ userId, deviceId })) older.close(CloseCode.replaced, "replaced by the same device");
-    if (replaced !== null) bus.broadcast({ kind: "replaced", userId, deviceId, connectionId: replaced.connectionId });
+    if (replaced !== null)
+      cluster.bus.broadcast({ kind: "replaced", userId, deviceId, connectionId: replaced.connectionId });
     if (connection.isClosed) {
       await presence.disconnect({ userId, deviceId, connectionId, clean: false });
-      return true;
+      return;
     }
     connection.assume(session);
     connection.state = "live";
@@ -190,7 +199,21 @@ export class Sessions {
       { connection_id: connectionId, user_id: userId, device_id: deviceId, address: connection.address },
       "connected",
     );
-    return true;
+  }
+
+  /** Enters the device; half-open lines of a client that changed its network must not keep its own tabs out [CON3]. */
+  async #enter({ isGone, ...place }: Place & { isGone: () => boolean }, { roles }: Session): Promise<Entered | null> {
+    const { presence } = this.options;
+    if (roles.includes("service")) return presence.connect({ ...place, regardless: true }, isGone);
+    const entered = await presence.connect(place, isGone);
+    if (entered === null || entered.accepted) return entered;
+    return this.#newcomers.inTurn(place.userId, async () => {
+      await this.#room.make(place);
+      const late = await presence.connect({ ...place, regardless: true }, isGone);
+      // Another node may have let one in at the same moment.
+      await this.#room.make(place);
+      return late;
+    });
   }
 
   /** Whoever was disabled or blocked between its check and now was not among the connections that were closed [AUTH4]. */
@@ -218,9 +241,12 @@ export class Sessions {
 
   /** A refresh is a change of rights: what the new token, or the directory, does not allow any more is left at once [AUTH3]. */
   async #refresh(connection: Connection, session: Session): Promise<void> {
+    const wasBackend = connection.roles.includes("service");
     connection.assume(session);
     try {
       await this.options.membership.recheck(connection);
+      // It counts from now on.
+      if (wasBackend && !session.roles.includes("service")) await this.#room.make(connection);
     } catch (error) {
       // It may be on what it has no right to any more, and nobody can tell: it comes back with its new token.
       this.#giveUp(connection, error);

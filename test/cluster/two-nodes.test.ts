@@ -196,12 +196,18 @@ test("[CON3] of a device's connections to both nodes at once, one lives", async 
   }
 });
 
-test("[LIM] [ENV5] devices are counted over both nodes", async () => {
+test("[CON3] [ENV5] devices are counted over both nodes, and the longest silent one goes, wherever it is", async () => {
   const user = fresh("user");
-  await here.connect(user);
-  await there.connect(user);
-  await here.connect(user);
-  await expect(there.connect(user)).rejects.toThrow("4012");
+  const devices = [await here.connect(user), await there.connect(user), await here.connect(user)];
+  for (const client of [devices[0]!, devices[2]!]) await client.settled();
+  const fourth = await here.connect(user);
+  expect((await devices[1]!.closed).code).toBe(4012);
+  // Several at once, on both nodes: as many go as are too many, and those who have just come stay.
+  const late = await Promise.all([here.connect(user), there.connect(user), there.connect(user)]);
+  for (const client of [devices[0]!, devices[2]!, fourth]) expect((await client.closed).code).toBe(4012);
+  for (const client of late) await client.settled();
+  const own = await late[0]!.ask("presence.query", { user_ids: [user] });
+  expect(own.users[0].devices).toBe(3);
 });
 
 test("[PUB1] what is published to everyone reaches every node", async () => {

@@ -132,23 +132,31 @@ describe("tokens", () => {
     }
   });
 
-  test("[AUTH1] [LIM] [ENV5] too many devices: auth.failed and 4004 by message, 4012 where the upgrade brought the token", async () => {
+  test("[CON3] [ENV5] beyond the most devices a newcomer comes in, by message and by upgrade, and backends do not count", async () => {
     const signed = await issued({ sub: "many" });
-    const [first] = await Promise.all(
-      ["a", "b"].map((device_id) => Client.connect(service.url, { query: { token: signed, device_id } })),
-    );
+    const shop = await issued({ sub: "many", roles: ["service"] });
+    const backends: Client[] = [];
+    for (const device_id of ["s1", "s2", "s3"])
+      backends.push(await Client.connect(service.url, { query: { token: shop, device_id } }));
+    const connect = (device_id: string) => Client.connect(service.url, { query: { token: signed, device_id } });
+    const [first, second] = [await connect("a"), await connect("b")];
+    await first.settled();
     const message = await open({ device_id: "c" });
-    const reply = await message.request("authenticate", { token: signed });
-    expect(reply.payload).toEqual({ code: "too_many_devices", retryable: false });
-    expect((await message.closed).code).toBe(4004);
-    const upgraded = await open({ device_id: "c", token: signed });
-    expect((await upgraded.closed).code).toBe(4012);
+    expect((await message.request("authenticate", { token: signed })).type).toBe("auth.success");
+    expect((await second.closed).code).toBe(4012);
+    await message.settled();
+    const last = await connect("d");
+    expect((await first.closed).code).toBe(4012);
     // The same device again is no further device.
-    const again = await Client.connect(service.url, { query: { token: signed, device_id: "a" } });
-    expect((await first!.closed).code).toBe(4010);
-    await again.close();
-    const room = await Client.connect(service.url, { query: { token: signed, device_id: "c" } });
-    await room.settled();
+    const again = await connect("c");
+    expect((await message.closed).code).toBe(4010);
+    // A backend that is one no more counts from then on.
+    await backends[0]!.ask("authenticate", { token: signed });
+    expect((await last.closed).code).toBe(4012);
+    for (const client of [again, ...backends]) await client.settled();
+    const own = async () => (await backends[0]!.ask("presence.query", { user_ids: ["many"] })).users[0].devices;
+    expect(await own()).toBe(4);
+    for (const client of [again, ...backends]) await client.close();
   });
 
   test("[AUTH2] 30 s of leeway: a token that has just ended or is about to begin is taken", async () => {

@@ -324,25 +324,41 @@ describe("addresses", () => {
 });
 
 describe("devices", () => {
-  test("[LIM] [ENV5] a user has ten devices: the eleventh is closed with 4012, until one has left", async () => {
+  test("[CON3] [LIM] a user has ten devices: for the eleventh the one that was heard from longest ago goes, with 4012", async () => {
     const service = await startService();
     try {
-      const connect = (device: number) =>
+      const connect = (device: number | string) =>
         Client.connect(service.url, { query: { user_id: "anna", device_id: `d${device}` } });
-      const devices = await Promise.all(Array.from({ length: 10 }, (_, index) => connect(index)));
-      const open = () => Client.open(service.url, { query: { user_id: "anna", device_id: "eleventh" } });
-      const refused = await open();
-      expect((await refused.closed).code).toBe(4012);
-      expect(refused.received).toEqual([]);
-      for (const device of devices) await device.settled();
+      const devices: Client[] = [];
+      for (let index = 0; index < 10; index++) devices.push(await connect(index));
+      // Whoever was here first has been heard from since.
+      for (const index of [0, 1, 2, 4, 5, 6, 7, 8, 9]) await devices[index]!.settled();
+      const eleventh = await connect("eleventh");
+      expect((await devices[3]!.closed).code).toBe(4012);
+      const own = async () => (await eleventh.ask("presence.query", { user_ids: ["anna"] })).users[0].devices;
+      expect(await own()).toBe(10);
       // Connecting again is no further device, and another user has ten of its own.
       await connect(0);
       expect((await devices[0]!.closed).code).toBe(4010);
       await Client.connect(service.url, { query: { user_id: "ben", device_id: "d0" } });
-      await devices[1]!.close();
-      const own = async () => (await devices[2]!.ask("presence.query", { user_ids: ["anna"] })).users[0].devices;
-      while ((await own()) > 9);
-      await (await open()).next("connected");
+      for (const index of [1, 2, 4, 5, 6, 7, 8, 9]) await devices[index]!.settled();
+      expect(await own()).toBe(10);
+    } finally {
+      await service.stop();
+    }
+  });
+
+  test("[CON3] all tabs of a laptop that has changed its network come in, beside their own half-open lines", async () => {
+    const service = await startService({ settings: { PRESENCE__MAX_DEVICES: "4" } });
+    try {
+      const query = { user_id: "anna" };
+      const dead = await Promise.all([1, 2, 3].map(() => RawSocket.open(service.url, { query, halfOpen: true })));
+      const phone = await Client.connect(service.url, { query: { ...query, device_id: "phone" } });
+      const tabs = await Promise.all([1, 2, 3].map(() => Client.connect(service.url, { query })));
+      for (const client of [phone, ...tabs]) await client.settled();
+      const own = async () => (await phone.ask("presence.query", { user_ids: ["anna"] })).users[0].devices;
+      expect(await own()).toBe(4);
+      for (const raw of dead) raw.destroy();
     } finally {
       await service.stop();
     }

@@ -28,7 +28,7 @@ beforeEach(() => {
   const parts = {
     config,
     hub,
-    bus: { broadcast() {} },
+    cluster: { bus: { broadcast() {} } },
     places: { identify() {}, leave() {} },
     credentials: { verify: async () => ({ ...session, deviceId: null }), checkUser: () => checkUser() },
     presence: { connect: async () => ({ accepted: true, replaced: null }), disconnect: async () => {} },

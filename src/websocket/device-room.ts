@@ -1,0 +1,71 @@
+/** Makes room for a user's newcomer beyond `max_devices`: whoever was heard from longest ago goes, on whatever node [CON3]. */
+import type { Cluster } from "../cluster/ports.ts";
+import type { Survey } from "../cluster/survey.ts";
+import type { AdminQuestions } from "../handlers/admin-questions.ts";
+import type { PresenceTracker } from "../presence/tracker.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Connection } from "./connection.ts";
+
+export interface DeviceRoomOptions {
+  registry: Pick<Cluster["presence"], "devicesOf">;
+  presence: Pick<PresenceTracker, "disconnect">;
+  /** Asks all nodes; it comes into being after this. */
+  survey: () => Survey<AdminQuestions>;
+  devicesMax: number;
+  logger: Pick<Logger, "info" | "warn">;
+}
+
+export class DeviceRoom {
+  constructor(private readonly options: DeviceRoomOptions) {}
+
+  /**
+   * Sends away as many of the user's other devices as there are too many with this one. Backends are neither counted nor
+   * sent away. A device that no node has a connection of (it broke off, or its node is gone) was heard from longest ago.
+   */
+  async make(newcomer: Pick<Connection, "userId" | "deviceId">): Promise<void> {
+    const { registry, presence, devicesMax, logger } = this.options;
+    const { userId, deviceId } = newcomer;
+    const others = ((await registry.devicesOf([userId])).get(userId) ?? []).filter((it) => it.deviceId !== deviceId);
+    if (others.length < devicesMax) return;
+    const heard = await this.#heardOf(
+      userId,
+      others.map(({ connectionId }) => connectionId),
+    );
+    const silence = (connectionId: string) => heard.get(connectionId)?.silentMs ?? Number.POSITIVE_INFINITY;
+    const counted = others.filter(({ connectionId }) => heard.get(connectionId)?.isBackend !== true);
+    const going = counted
+      .sort(
+        (one, other) =>
+          // The same order on every node, for two newcomers must not send away two where one is too many.
+          compare(silence(other.connectionId), silence(one.connectionId)) ||
+          compare(one.connectedAt, other.connectedAt),
+      )
+      .slice(0, Math.max(0, counted.length + 1 - devicesMax));
+    if (going.length === 0) return;
+    const connectionIds = going.map(({ connectionId }) => connectionId);
+    logger.info({ user_id: userId, connection_ids: connectionIds }, "too many devices: the longest silent go");
+    // Nobody waits for nodes that are gone.
+    this.#ask("dismiss", { userId, connectionIds }).catch(() => {});
+    await Promise.all(going.map((device) => presence.disconnect({ ...device, clean: true })));
+  }
+
+  async #heardOf(
+    userId: string,
+    connectionIds: string[],
+  ): Promise<Map<string, { silentMs: number; isBackend: boolean }>> {
+    try {
+      const { answers } = await this.#ask("heard", { userId, connectionIds });
+      return new Map(answers.flatMap(({ said }) => said.map((it) => [it.connectionId, it] as const)));
+    } catch (error) {
+      // Then the oldest go: nobody is kept out for a question that could not be asked.
+      this.options.logger.warn({ err: error }, "which devices are silent could not be asked");
+      return new Map();
+    }
+  }
+
+  #ask<Name extends "heard" | "dismiss">(name: Name, about: AdminQuestions[Name]["about"]) {
+    return this.options.survey().ask(name, about);
+  }
+}
+
+const compare = (one: number, other: number) => (one === other ? 0 : one < other ? -1 : 1);
