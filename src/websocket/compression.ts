@@ -9,11 +9,17 @@ export interface Compression {
   /** What the platform is told. */
   perMessageDeflate: WebSocketHandler<Connection>["perMessageDeflate"];
   /** Whether a connection may agree on it. */
-  allows(connection: Connection): boolean;
+  allows(connection: Connection, now: number): boolean;
   /** Whether a frame goes out compressed to so many sockets. */
   pays(frame: Frame, sockets: () => number): boolean;
-  /** Counts what came in, as it was before it was compressed. @returns whether it was more than anybody may send by far */
+  /** Counts what came in, as it was before it was compressed. @returns whether its user has sent more than anybody may by far */
   noteReceived(connection: Connection, bytes: number, now: number): boolean;
+}
+
+/** Bytes of large messages, since when. */
+interface Received {
+  since: number;
+  bytes: number;
 }
 
 const perMessageDeflate = {
@@ -31,12 +37,27 @@ export function createCompression({ websocket, rate_limits: rates }: Config): Co
   const { compression: mode, compression_threshold: threshold, compression_work_max: workMax } = websocket;
   const isOn = mode !== "off";
   const ratePerMinute = rates.bytes.per_minute ?? 4 * websocket.max_message_size;
+  /** By user, for coming back must not begin it anew; the oldest first. */
+  const received = new Map<string, Received>();
   const receivedMax = isOn && rates.enabled ? timesTheRate * ratePerMinute : Number.POSITIVE_INFINITY;
+
+  const isOver = (userId: string) => (received.get(userId)?.bytes ?? 0) > receivedMax;
+
+  function forgetOld(now: number): void {
+    for (const [userId, { since }] of received) {
+      if (now >= since && now - since < periodMs) return;
+      received.delete(userId);
+    }
+  }
+
   return {
     perMessageDeflate: perMessageDeflate[mode],
 
-    // The platform inflates up to one size for all, and who is anonymous may send far less than that.
-    allows: ({ session }) => isOn && session !== null,
+    allows({ session }, now) {
+      forgetOld(now);
+      // The platform inflates up to one size for all, and who is anonymous may send far less than that.
+      return isOn && session !== null && !isOver(session.userId);
+    },
 
     pays(frame, sockets) {
       if (!isOn) return false;
@@ -45,14 +66,15 @@ export function createCompression({ websocket, rate_limits: rates }: Config): Co
       return bytes >= threshold && bytes <= workMax && bytes * sockets() <= workMax;
     },
 
-    noteReceived(connection, bytes, now) {
+    noteReceived({ session, userId: liveUserId }, bytes, now) {
       if (receivedMax === Number.POSITIVE_INFINITY || bytes <= limits.ordinaryMessageBytes) return false;
-      const received = connection.largeReceived;
-      const goesOn = received !== null && now - received.since < periodMs && now >= received.since;
-      connection.largeReceived = goesOn
-        ? { since: received.since, bytes: received.bytes + bytes }
-        : { since: now, bytes };
-      return connection.largeReceived.bytes > receivedMax;
+      forgetOld(now);
+      const userId = session?.userId ?? liveUserId;
+      // The anonymous have agreed on nothing.
+      if (userId === "") return false;
+      const { since, bytes: before } = received.get(userId) ?? { since: now, bytes: 0 };
+      received.set(userId, { since, bytes: before + bytes });
+      return isOver(userId);
     },
   };
 }

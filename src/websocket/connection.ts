@@ -81,8 +81,6 @@ export class Connection implements RoutedConnection {
   lastPingAt: number;
   /** Since when bytes have been waiting for the client; 0: none are. */
   backpressureSince = 0;
-  /** Bytes of large messages that came since some moment of the last minute; only where they may be compressed. */
-  largeReceived: { since: number; bytes: number } | null = null;
   #ws: ServerWebSocket<Connection> | null = null;
   #attachment: Attachment | null = null;
   /** Says the close frame that waits until the client has read what stands before it. */

@@ -168,7 +168,7 @@ export class Server implements NativeTopics {
         isTrusted: this.#isTrusted,
       });
       const { connection, subprotocol } = await this.options.upgrades.admit(request, address);
-      if (!this.#compression.allows(connection)) request.headers.delete("sec-websocket-extensions");
+      if (!this.#compression.allows(connection, this.options.now())) request.headers.delete("sec-websocket-extensions");
       const headers: Record<string, string> = subprotocol === null ? {} : { "Sec-WebSocket-Protocol": subprotocol };
       if (server.upgrade(request, { data: connection, headers })) return undefined;
       this.options.upgrades.abandon(connection);
@@ -217,7 +217,12 @@ export class Server implements NativeTopics {
       ping: heard,
       pong: heard,
       drain: (ws) => ws.data.noteDrain(),
-      close: (ws, code, reason) => ws.data.noteGone(closeCodeOf(code, reason)),
+      close(ws, platformCode, reason) {
+        const code = closeCodeOf(platformCode, reason);
+        // It was inflated as far as it may be.
+        if (code === CloseCode.tooLarge) compression.noteReceived(ws.data, config.websocket.max_message_size, now());
+        ws.data.noteGone(code);
+      },
     };
   }
 }

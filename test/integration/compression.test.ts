@@ -226,6 +226,22 @@ describe("bombs", () => {
     }
     expect((await raw.ended).code).toBe(4103);
     expect(sent).toBeLessThan(20);
+    // Coming back does not help: nothing is agreed on for the rest of the minute.
+    const again = await dial(tokens, { query: { token } });
+    expect(agreed(again)).toBeNull();
+    again.destroy();
+  });
+
+  test("[LIM] [ENV6] nor by bombs, one connection after the other", async () => {
+    const token = await signToken({ sub: "carl", exp: Math.floor(Date.now() / 1_000) + 600 });
+    let bombs = 0;
+    for (let raw = await dial(tokens, { query: { token } }); agreed(raw) !== null; bombs++) {
+      raw.sendFrame({ payload: bomb, reserved: 4 });
+      expect((await raw.ended).code).toBe(1009);
+      raw = await dial(tokens, { query: { token } });
+    }
+    // Four times what a minute allows, which is four of the largest messages.
+    expect(bombs).toBe(17);
   });
 });
 
