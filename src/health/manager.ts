@@ -26,11 +26,14 @@ export interface HealthManagerOptions {
   logger: Logger;
   /** A probe that has not answered by then counts as down. */
   deadlineMs?: number;
-  /** So long an answer is good for. */
+  /** So long an answer is good for that all is well. */
   cacheMs?: number;
   /** Runs once after `delayMs`. @returns calls it off */
   after?: (delayMs: number, run: () => void) => () => void;
 }
+
+/** What is not well is asked again sooner, so that a node is back soon after it. */
+const troubleMs = 1_000;
 
 export interface HealthManager {
   /** Never rejects, and takes no longer than the deadline. `without` leaves out the checker of that name. */
@@ -91,7 +94,8 @@ export function createHealthManager(options: HealthManagerOptions): HealthManage
     return async (): Promise<[string, CheckResult]> => {
       if (probe.state === "hanging") return [name, hangingSince(probe.since)];
       if (probe.state === "asking") return [name, await probe.answer];
-      if (last !== null && now() - last.at < cacheMs) return [name, last.result];
+      const goodForMs = last?.result.status === "up" ? cacheMs : Math.min(cacheMs, troubleMs);
+      if (last !== null && now() - last.at < goodForMs) return [name, last.result];
       const answer = ask();
       probe = { state: "asking", answer };
       return [name, await answer];

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import { Client } from "../support/client.ts";
+import { eventually } from "../support/people.ts";
 import { type PostgresServer, runSql, startPostgres } from "../support/postgres.ts";
 import { RawSocket } from "../support/raw-socket.ts";
 import { type LogLine, type Service, startService } from "../support/service.ts";
@@ -114,3 +115,31 @@ test.concurrent.skipIf(!mayAlter)(
     await server.run(`DROP ROLE ${role}`);
   },
 );
+
+test.concurrent("[END2] a primary that has come back as a standby makes the node unready until it is promoted", async () => {
+  // One of its own, wherever the others are: it is stopped.
+  const primary = await startPostgres({ settings: ["wal_level=replica"] });
+  await migrateStorage({ url: primary.url, lockTimeoutMs: 10_000 });
+  const service = await startService({ settings: { STORAGE__URL: primary.url } });
+  const ben = await Client.connect(service.url, { query: { user_id: "ben" } });
+  await ben.ask("message.send", message("m1"));
+  const [{ data_directory: data }] = (await primary.run("SHOW data_directory")) as [{ data_directory: string }];
+  await primary.run(`COPY (SELECT '') TO '${data}/standby.signal'`);
+  await primary.halt();
+  await primary.resume();
+  const { body } = await eventually(
+    async () => {
+      const answer = await fetch(`${service.http}/health`);
+      return { status: answer.status, body: await answer.text() };
+    },
+    (answer) => answer.body.includes("25006"),
+  );
+  expect(JSON.parse(body)).toMatchObject({ status: "down", checks: { storage: { status: "down" } } });
+  expect((await ben.ask("history", { topic: "conversation:c1" })).events).toHaveLength(1);
+  await primary.run("SELECT pg_promote()");
+  await becomes(service, 200);
+  await ben.ask("message.send", message("m2"));
+  expect((await told(service)).map(({ msg }) => msg)).toEqual([gone, "the storage takes writes again"]);
+  await service.stop();
+  await primary.stop();
+});

@@ -169,7 +169,7 @@ async function ready(stream: ReadableStream<Uint8Array>): Promise<void> {
     const decoder = new TextDecoder();
     for await (const chunk of stream) {
       if (text.length < 1 << 16) text += decoder.decode(chunk, { stream: true });
-      if (text.includes("ready to accept connections")) resolve();
+      if (/ready to accept (read-only )?connections/.test(text)) resolve();
     }
     reject(new Error(`PostgreSQL has ended: ${text}`));
   })();

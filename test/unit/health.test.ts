@@ -122,6 +122,13 @@ describe("the manager", () => {
     expect(probes).toHaveLength(2);
     probes[1]!.reject(new Error("away"));
     expect((await next).status).toBe("down");
+    // What is not well is asked again after a second.
+    await clock.pass(999);
+    expect((await manager.report()).status).toBe("down");
+    await clock.pass(1);
+    const mended = manager.report();
+    probes[2]!.resolve();
+    expect((await mended).status).toBe("up");
     expect(clock.waiting()).toBe(0);
   });
 
