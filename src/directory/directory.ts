@@ -1,4 +1,5 @@
 /** Answers who exists and who shares what, the way `directory.mode` has it [PUB3]. */
+import { isSlip } from "../protocol/fields.ts";
 import type { Directory, DirectoryChange, UserState } from "../storage/ports.ts";
 import { createMembershipCache } from "./membership-cache.ts";
 
@@ -16,11 +17,14 @@ export interface DirectoryViewOptions {
 
 /** Every method rejects with `StorageUnavailable` while the engine is away; remembered memberships are still answered. */
 export interface DirectoryView {
-  /** Whether the user may come in: `active` may. In open mode a user nobody knew comes into being. Always asked afresh. */
+  /**
+   * Whether the user may come in: `active` may. In open mode a user nobody knew comes into being, but for slips such as
+   * `undefined`. Always asked afresh.
+   */
   admit(userId: string): Promise<UserState>;
   /**
-   * Whether the user may use the conversation: members may. In open mode a conversation is created and joined on first use;
-   * a user who was removed from one joins it again with the next use.
+   * Whether the user may use the conversation: members may. In open mode a conversation is created and joined on first use, but
+   * for slips such as `*`; a user who was removed from one joins it again with the next use.
    */
   ensureMember(conversationId: string, userId: string): Promise<boolean>;
   /** As `ensureMember` for many conversations at once. @returns those that the user may use */
@@ -92,10 +96,10 @@ export function createDirectoryView(options: DirectoryViewOptions): DirectoryVie
   async function ensureMemberships(userId: string, conversationIds: string[]): Promise<Set<string>> {
     const members = await membershipsAmong(userId, conversationIds);
     if (mode === "managed") return members;
-    const fresh = conversationIds.filter((id) => !members.has(id));
+    const fresh = conversationIds.filter((id) => !members.has(id) && !isSlip(id));
     for (let start = 0; start < fresh.length; start += joinedAtOnce)
       await join(userId, fresh.slice(start, start + joinedAtOnce));
-    return new Set(conversationIds);
+    return members.union(new Set(fresh));
   }
 
   async function membersAmong(conversationId: string, userIds: string[]): Promise<Set<string>> {
@@ -115,7 +119,7 @@ export function createDirectoryView(options: DirectoryViewOptions): DirectoryVie
   return {
     async admit(userId) {
       const state = await directory.userState(userId);
-      if (state !== "unknown" || mode === "managed") return state;
+      if (state !== "unknown" || mode === "managed" || isSlip(userId)) return state;
       await directory.upsertUsers([userId]);
       // Asked again: between the two somebody may have disabled the user, and an upsert does not undo that.
       return directory.userState(userId);

@@ -5,6 +5,16 @@ import { limits } from "./limits.ts";
 
 const printable = /^[\x21-\x7e]+$/;
 
+/** Whether a text can be an identifier of the application's at all: the same rule as `identifier`, for names that hold one. */
+export const isIdentifier = (text: string) =>
+  text.length >= 1 && text.length <= limits.userIdLength && printable.test(text);
+
+/**
+ * Whether an identifier names what nobody has meant: a pattern, or what a program prints for nothing. Nothing comes into
+ * being under such a name, for everybody with the same slip would meet there.
+ */
+export const isSlip = (id: string) => /^([*#+>%?]+|undefined|null|NaN|\[object.*|\$\{.*\})$/.test(id);
+
 /** An identifier of the application's: 1–128 printable ASCII characters without space. */
 export const identifier = v.pipe(
   v.string(),

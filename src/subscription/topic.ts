@@ -1,4 +1,5 @@
 /** Names of topics: how they are written, what kind they are, and which are logged. */
+import { isIdentifier } from "../protocol/fields.ts";
 
 export { everyoneTopic, userTopic } from "../broadcast/ports.ts";
 
@@ -20,8 +21,6 @@ export interface Topic {
   /** The user or conversation it is of. */
   key: string;
 }
-
-const keyPattern = /^[\x21-\x7e]{1,128}$/;
 
 export function topicOf(kind: TopicKind, key: string): Topic {
   return { name: `${kind}:${key}`, kind, key };
@@ -50,7 +49,7 @@ export function parseTopic(name: string): Topic | null {
   const kind = kindOf(name);
   if (kind === null || kind === name) return null;
   const key = name.slice(kind.length + 1);
-  return keyPattern.test(key) ? { name, kind, key } : null;
+  return isIdentifier(key) ? { name, kind, key } : null;
 }
 
 export const isLogged = (topic: Topic) => topicKinds[topic.kind].logged;

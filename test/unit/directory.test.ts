@@ -78,6 +78,21 @@ describe("open mode", () => {
     expect(await view.peersOf("ann", 10)).toEqual(["bob"]);
     expect(await view.sharingWith("ann", ["ann", "bob", "eve"])).toEqual(new Set(["ann", "bob"]));
   });
+
+  test("[PUB3] nothing comes into being under a pattern, or under what a program prints for nothing", async () => {
+    const view = open({ mode: "open" });
+    await view.admit("ann");
+    for (const slip of ["*", "**", "#", ">", "undefined", "null", "NaN", "[object Object]", "\u0024{id}"]) {
+      expect([slip, await view.ensureMember(slip, "ann")]).toEqual([slip, false]);
+      expect([slip, await view.admit(slip)]).toEqual([slip, "unknown"]);
+    }
+    const odd = ["a*b", "!room:matrix.org", "{x}", "we:ird/id?", "%41", "nullable", "o'neil"];
+    expect(await view.ensureMemberships("ann", ["*", ...odd])).toEqual(new Set(odd));
+    expect((await view.conversationsOf("ann")).sort()).toEqual(odd.sort());
+    // What an application has made under such a name is served all the same.
+    await storage.directory.addMembers("null", ["ann"]);
+    expect(await open({ mode: "managed" }).ensureMember("null", "ann")).toBe(true);
+  });
 });
 
 describe("managed mode", () => {
