@@ -150,8 +150,10 @@ export function toNewEvent(
   const event: NewEvent = { id, topic, type, payload, createdAt };
   if (senderId !== null) event.senderId = senderId;
   // Whichever way it came in, and whoever sent it: a key is its topic's.
-  if (keys.length > 0) event.once = { keys: keys.map((it) => idempotencyKey([it.space, kind, of], it.name)), digest };
-  else if (key !== undefined) event.once = { keys: [key] };
+  if (keys.length > 0) {
+    const isNamed = keys.some(({ space }) => space === "id");
+    event.once = { keys: keys.map((it) => idempotencyKey([it.space, kind, of], it.name)), digest, isNamed };
+  } else if (key !== undefined) event.once = { keys: [key] };
   return event;
 }
 

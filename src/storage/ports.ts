@@ -37,6 +37,8 @@ export interface Once {
   keys: string[];
   /** Of what was said: under a key that is known another one is a conflict. Left out: whatever is said is the same. */
   digest?: string;
+  /** The event is a message whose id its publisher has chosen: it is a conflict where another message of the topic has it. */
+  isNamed?: boolean;
 }
 
 export interface Appended {

@@ -82,6 +82,29 @@ export function describeIdempotency(open: Open): void {
   );
 
   test(
+    "[LOG2] a message that its publisher has named is a conflict where another one of the topic has that id",
+    withStorage(open, async ({ log }) => {
+      const sent = newEvent("conversation:a", { senderId: "ann", once: { keys: ["sent"], digest: "one" } });
+      const first = (await log.append([newEvent("conversation:a"), sent])).appended[1]!;
+      const named = (topic: string, digest: string) =>
+        newEvent(topic, { id: sent.id, senderId: "bob", once: { keys: [`id ${topic}`], digest, isNamed: true } });
+      const { appended } = await log.append([
+        named("conversation:a", "one"),
+        named("conversation:b", "one"),
+        newEvent("conversation:a"),
+        named("conversation:b", "two"),
+      ]);
+      expect(appended[0]).toEqual({ ...first, duplicate: true, conflict: true });
+      expect(appended.slice(1)).toMatchObject([{ seq: 1, duplicate: false }, { seq: 3 }, { seq: 1, conflict: true }]);
+      const again = await log.append([named("conversation:b", "one"), named("conversation:a", "one")]);
+      expect(again.appended).toEqual([
+        { ...appended[1]!, duplicate: true },
+        { ...first, duplicate: true, conflict: true },
+      ]);
+    }),
+  );
+
+  test(
     "[LOG2] of many who say two things under one key at once one thing is said, and all others are told",
     withStorage(open, async ({ log }) => {
       const results = await Promise.all(

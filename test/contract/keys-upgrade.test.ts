@@ -73,7 +73,7 @@ test("[LOG2] SQLite: a key of before the upgrade answers as the first time", asy
   await storage.start();
   await expectFound(storage);
   await storage.stop();
-  await rm(folder, { recursive: true });
+  await rm(folder, { recursive: true, force: true });
 });
 
 test("[LOG2] PostgreSQL: a key of before the upgrade answers as the first time", async () => {

@@ -1,7 +1,7 @@
 /** Proves what backends may publish, to whom it goes and what is kept of it, over real sockets. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import type { Client } from "../support/client.ts";
-import { createPeople, fresh } from "../support/people.ts";
+import { createPeople, fresh, sendAll } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 
 setDefaultTimeout(30_000);
@@ -228,6 +228,18 @@ test("[PUB1] the conversation need not stand in the payload, and another one is 
       expect(payload).toMatchObject({ code: "invalid_payload", field: "payload.payload.conversation_id" });
     }
   }
+});
+
+test("[LOG2] [PUB1] the id of a message that a user has sent is not another one's in that conversation", async () => {
+  const c = fresh("c");
+  const [anna] = await gather(c, [fresh("anna")]);
+  const [{ message_id }] = await sendAll(anna!, c, ["hello"]);
+  const server = await backend();
+  const payload = { message_id, sender_id: "shop", content: "hello" };
+  const taken = await server.request("publish", { conversation_id: c, type: "message.new", payload });
+  expect(taken.payload).toMatchObject({ code: "conflict", field: "payload.payload.message_id" });
+  const elsewhere = await server.ask("publish", { conversation_id: fresh("c"), type: "message.new", payload });
+  expect(elsewhere.published).toMatchObject([{ seq: 1, duplicate: false }]);
 });
 
 test("[PUB1] [REC1] a message's own id is one that receipts can name", async () => {

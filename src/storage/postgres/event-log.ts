@@ -50,7 +50,7 @@ const farthest = Number.MAX_SAFE_INTEGER;
 /** What `appendParameters` are given to. */
 export const appendStatement = (ws: string) =>
   `SELECT n, previous_position AS "previousPosition", seq, position, topic, id, created_at AS "createdAt", digest
-    FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`;
+    FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`;
 
 function statements(ws: string) {
   return {
@@ -190,6 +190,7 @@ export function appendParameters(events: NewEvent[]): string[] {
     arrayOf(keys.map(({ key }) => key)),
     arrayOf(keys.map(({ n }) => n)),
     column(({ once }) => once?.digest ?? null),
+    arrayOf(events.flatMap(({ once }, index) => (once?.isNamed ? [index + 1] : []))),
     column(({ compactionKey }) => compactionKey ?? null),
     column(({ senderId }) => senderId ?? null),
   ];

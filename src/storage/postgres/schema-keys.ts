@@ -29,8 +29,8 @@ DELETE FROM ${ws}.idempotency_keys WHERE key ~ '^(message|event|outbox-key|strea
 DROP FUNCTION ${ws}.append(text[], text[], text[], text[], bigint[], text[], text[], text[]);
 CREATE FUNCTION ${ws}.append(
   given_topics text[], given_ids text[], given_types text[], given_payloads text[], given_created_at bigint[],
-  given_keys text[], given_key_places bigint[], given_digests text[], given_compaction_keys text[],
-  given_sender_ids text[]
+  given_keys text[], given_key_places bigint[], given_digests text[], given_named bigint[],
+  given_compaction_keys text[], given_sender_ids text[]
 ) RETURNS TABLE (
   n bigint, previous_position bigint, seq bigint, "position" bigint,
   topic text, id text, created_at bigint, digest text
@@ -45,6 +45,8 @@ DECLARE
   previous bigint;
   known text[];
   repeated bigint[];
+  taken bigint[];
+  place bigint;
   pair record;
   head record;
   newest bigint;
@@ -65,6 +67,20 @@ BEGIN
       WHERE g.key = ANY (known);
   END IF;
 
+  -- One by one, each by its index: a join would be hashed.
+  FOREACH place IN ARRAY given_named LOOP
+    CONTINUE WHEN place = ANY (repeated);
+    SELECT t.topic_id INTO head FROM ${ws}.topics AS t WHERE t.name = given_topics[place];
+    CONTINUE WHEN NOT FOUND;
+    -- Nobody says what has no digest at all.
+    RETURN QUERY SELECT place, previous, e.seq, e.position, given_topics[place], e.id, e.created_at, ''
+      FROM ${ws}.events AS e
+      WHERE e.topic_id = head.topic_id AND e.id = given_ids[place] AND e.sender_id IS NOT NULL LIMIT 1;
+    IF FOUND THEN
+      taken := array_append(taken, place);
+    END IF;
+  END LOOP;
+
   RETURN QUERY
   WITH fresh AS MATERIALIZED (
     SELECT i.*, previous + row_number() OVER (ORDER BY i.n) AS position,
@@ -72,7 +88,7 @@ BEGIN
     FROM unnest(given_topics, given_ids, given_types, given_payloads, given_created_at, given_digests,
       given_compaction_keys, given_sender_ids) WITH ORDINALITY
       AS i (topic, id, type, payload, created_at, digest, compaction_key, sender_id, n)
-    WHERE repeated IS NULL OR i.n <> ALL (repeated)
+    WHERE (repeated IS NULL OR i.n <> ALL (repeated)) AND (taken IS NULL OR i.n <> ALL (taken))
   ), touched AS (
     INSERT INTO ${ws}.topics AS t (name, seq, position, events)
       SELECT f.topic, count(*), max(f.position), count(*) FROM fresh AS f GROUP BY f.topic

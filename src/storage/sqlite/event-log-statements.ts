@@ -47,6 +47,12 @@ export function prepareEventLog(database: Database) {
       `SELECT t.name AS topic, k.seq, k.position, k.event_id AS id, k.created_at AS createdAt, k.digest
        FROM idempotency_keys AS k JOIN topics AS t USING (topic_id) WHERE k.key = ?`,
     ),
+    // Nobody says what has no digest at all.
+    messageById: by<First, [string, string]>(
+      `SELECT t.name AS topic, e.seq, e.position, e.id, e.created_at AS createdAt, '' AS digest
+       FROM topics AS t CROSS JOIN events AS e INDEXED BY messages_by_id USING (topic_id)
+       WHERE t.name = ? AND e.id = ? AND e.sender_id IS NOT NULL LIMIT 1`,
+    ),
     addKey: by<null, [string, number, number, number, string, number, string | null]>(
       `INSERT INTO idempotency_keys (key, topic_id, seq, position, event_id, created_at, digest)
        VALUES (?, ?, ?, ?, ?, ?, ?)`,

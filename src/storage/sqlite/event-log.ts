@@ -42,6 +42,8 @@ export class EventLogTables {
     const appended = events.map((event): Appended => {
       const { topic, id, createdAt, once = { keys: [] }, compactionKey } = event;
       const firsts = once.keys.flatMap((key) => sql.key.get(key) ?? []);
+      const other = once.isNamed && firsts.length === 0 ? sql.messageById.get(topic, id) : null;
+      if (other) firsts.push(other);
       if (firsts.length > 0) return repetitionOf(firsts, once);
       let row = touched.get(topic);
       if (!row) touched.set(topic, (row = sql.topic.get(topic) ?? sql.addTopic.get(topic)!));
