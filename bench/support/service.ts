@@ -22,7 +22,7 @@ const { config } = await loadConfig({
     WS__STORAGE__URL: `sqlite:${join(folder, "bench.db")}`,
     WS__RATE_LIMITS__ENABLED: "false",
     WS__WEBSOCKET__REGISTER_BUFFER: "20000",
-    WS__LOG__LEVEL: "warn",
+    WS__LOG__LEVEL: "error",
     ...process.env,
   },
 });

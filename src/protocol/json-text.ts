@@ -45,14 +45,23 @@ export function beyondShape(
   return null;
 }
 
-/** Where the string that starts at `start` ends; -1 where it does not. No search for quotes: there may be millions. */
+/** Characters that are looked at one by one before a search, which takes as long as some of them to start. */
+const stepLength = 64;
+
+/** Where the string that starts at `start` ends; -1 where it does not. */
 function endOfString(text: string, start: number): number {
-  for (let index = start + 1; index < text.length; index++) {
-    const code = text.charCodeAt(index);
-    if (code === quote) return index;
-    if (code === backslash) index++;
+  let index = start + 1;
+  for (;;) {
+    for (const end = Math.min(index + stepLength, text.length); index < end; index++) {
+      const code = text.charCodeAt(index);
+      if (code === quote) return index;
+      if (code === backslash) index++;
+    }
+    if (index >= text.length) return -1;
+    index = text.indexOf('"', index);
+    if (index < 0 || !isEscaped(text, index)) return index;
+    index++;
   }
-  return -1;
 }
 
 function isEscaped(text: string, index: number): boolean {
@@ -64,7 +73,6 @@ function isEscaped(text: string, index: number): boolean {
 const edgeLength = 1024;
 /** A name with a text or another plain value after it, and what comes then. */
 const plainField = /\s*"((?:[^"\\]|\\.)*)"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|[\w.+-]+)\s*([,}])/y;
-const plainValue = /[\w.+-]+$/;
 
 /**
  * The texts among an object's own fields that stand before its first nested value, or after its last, within a kilobyte of
@@ -97,7 +105,7 @@ function textsAtEnd(tail: string): [name: string, value: string][] {
   do {
     rest = rest.slice(0, -1).trimEnd();
     const value = lastString(rest);
-    rest = value === null ? rest.replace(plainValue, "") : value.before;
+    rest = value === null ? beforePlainValue(rest) : value.before;
     rest = rest.trimEnd();
     if (!rest.endsWith(":")) break;
     const name = lastString(rest.slice(0, -1).trimEnd());
@@ -106,6 +114,13 @@ function textsAtEnd(tail: string): [name: string, value: string][] {
     rest = name.before.trimEnd();
   } while (rest.endsWith(","));
   return found;
+}
+
+/** What stands before the number, or the word, that a text ends with. */
+function beforePlainValue(text: string): string {
+  let end = text.length;
+  while (/[\w.+-]/.test(text.charAt(end - 1))) end--;
+  return text.slice(0, end);
 }
 
 /** The string literal that a text ends with, without its quotes, and what stands before it. */

@@ -24,7 +24,9 @@ test("[ENV6] no text within the limits is refused, and none beyond them is let t
 test("[ENV6] what stands in strings is no structure, however it is escaped", () => {
   const limits = { depth: 1, values: 3 };
   for (const text of ["[[[,,,,,", '"[', '\\"[[,,,,', "\\\\", '\\\\\\"{{,,,,,']) {
-    expect(beyondShape(JSON.stringify([text]), limits)).toBeNull();
+    for (let length = 0; length < 200; length++) {
+      expect(beyondShape(JSON.stringify([`${"x".repeat(length)}${text}${"\\".repeat(length)}`]), limits)).toBeNull();
+    }
     expect(beyondShape(JSON.stringify([text, [text]]), limits)).toBe("depth");
   }
   expect(beyondShape('["never ends', limits)).toBeNull();
