@@ -87,6 +87,27 @@ test.each([
   expect(stderr).toContain(said);
 });
 
+test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
+  "what a standby, a role without rights or one that may not log in is refused is said in PostgreSQL's words",
+  async () => {
+    const url = await migrated({
+      by: "CREATE ROLE locked; CREATE ROLE half LOGIN; GRANT USAGE ON SCHEMA ws TO half; GRANT SELECT ON ws.schema_version TO half",
+    });
+    const as = (role: string) => ({ STORAGE__URL: Object.assign(new URL(url), { username: role }).href });
+    expect(await refusalOf(as("locked"))).toMatch(/^storage\.url: .*role "locked" is not permitted to log in$/);
+    expect(await refusalOf(as("half"))).toMatch(/^storage\.url: .*permission denied for table installation$/);
+    const empty = await database.newDatabase();
+    await database.halt();
+    await database.resume("standby");
+    expect(await refusalOf({ STORAGE__URL: url })).toMatch(/^storage\.url: .*cannot execute LISTEN during recovery$/);
+    const { code, stderr } = await run("migrate", { STORAGE__URL: empty });
+    const said = /^[^\n]*: not migrated: cannot execute [^\n]*\n$/;
+    expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(said) });
+    await database.halt();
+    await database.resume();
+  },
+);
+
 test("[PUB3] a view of the directory that cannot be used is told by its setting", async () => {
   const url = await migrated({ by: "CREATE SCHEMA app; CREATE VIEW app.people AS SELECT 'anna' AS user_id" });
   const settings = { STORAGE__URL: url, DIRECTORY__MODE: "managed", DIRECTORY__USERS: "app.people" };

@@ -12,8 +12,8 @@ export interface PostgresServer {
   isOwn: boolean;
   /** Cuts all connections and goes away, as a restart of the machine would have it. */
   halt(): Promise<void>;
-  /** Comes back on the same port with what it had. */
-  resume(): Promise<void>;
+  /** Comes back on the same port with what it had; as a standby it can only be read. */
+  resume(as?: "primary" | "standby"): Promise<void>;
   /** A name that no other test uses; all of them are dropped at the end. */
   newSchema(): string;
   /** An empty database, for what always uses the schema `ws`. @returns its URL */
@@ -101,7 +101,10 @@ export async function startPostgres({ files = {}, settings: own = [] }: Postgres
     url: `postgres://postgres@127.0.0.1:${port}/postgres`,
     isOwn: true,
     halt,
-    async resume() {
+    async resume(as = "primary") {
+      const signal = join(data, "standby.signal");
+      if (as === "standby") writeFileSync(signal, "");
+      else rmSync(signal, { force: true });
       child = await run();
     },
     async end() {
