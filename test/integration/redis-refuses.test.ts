@@ -73,7 +73,7 @@ async function refusalOf(url: string): Promise<string> {
 
 const urlOf = (user: string, password = "x") => `redis://${user}:${password}@127.0.0.1:${redis.port}`;
 
-test("[END2] a node starts while Redis is away, serves, is degraded and joins once it is there", async () => {
+test("[END2] a node starts while Redis is away, serves, is degraded, joins once it is there, and tells of its policy", async () => {
   const [port] = await freePorts(1);
   const service = await start(`redis://127.0.0.1:${port}`);
   expect(await healthOf(service)).toMatchObject({
@@ -83,7 +83,7 @@ test("[END2] a node starts while Redis is away, serves, is degraded and joins on
   });
   expect(await readyOf(service)).toBe(200);
   await expectServed(service);
-  const late = await startRedis({ port: port! });
+  const late = await startRedis({ port: port!, settings: ["--maxmemory-policy", "allkeys-lru"] });
   try {
     await becomes(service, "up");
     const other = await start(`redis://127.0.0.1:${port}`);
@@ -93,6 +93,7 @@ test("[END2] a node starts while Redis is away, serves, is degraded and joins on
     expect(told(service).map(({ level, msg }) => [level, msg])).toEqual([
       ["warn", "Redis is away"],
       ["info", "Redis is here"],
+      ["warn", "Redis may throw away who is here: its maxmemory-policy should be noeviction"],
     ]);
     expect(told(service)[0]).toMatchObject({ setting: "cluster.url", reason: expect.stringContaining("ECONNREFUSED") });
   } finally {

@@ -9,6 +9,7 @@ import { RedisCallRegistry } from "./calls.ts";
 import { Commands } from "./commands.ts";
 import { openCommandClient } from "./connection.ts";
 import { Epoch } from "./epoch.ts";
+import { watchEviction } from "./eviction.ts";
 import { createKeys } from "./keys.ts";
 import { RedisNodeRegistry } from "./nodes.ts";
 import { RedisPresenceRegistry } from "./presence.ts";
@@ -168,6 +169,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     nodes,
     ...(stream === null ? {} : { stream }),
     async start() {
+      watchEviction(commands, logger);
       await unlessAway(() => commands.connect());
       await bus.start();
       await unlessAway(() => Promise.all([nodes.sayAlive(), calls.restore(), bus.probe()]));
