@@ -41,6 +41,14 @@ export const checks: readonly Check[] = [
         ? null
         : "must hold one message of websocket.max_message_size (64 KiB are counted for each)",
   },
+  {
+    at: "websocket.compression_threshold",
+    needs: ["websocket.compression_work_max"],
+    find: ({ websocket }) =>
+      websocket.compression_threshold <= websocket.compression_work_max
+        ? null
+        : "must be at most websocket.compression_work_max, or nothing is compressed",
+  },
   ...(["per_minute", "burst"] as const).map(
     (name): Check => ({
       at: `rate_limits.bytes.${name}`,

@@ -414,6 +414,11 @@ describe("settings that must fit each other", () => {
   const refused: [rule: string, yaml: string, path: string][] = [
     ["[CON6] ping_period is shorter than pong_wait", "websocket: { ping_period: 60s }", "websocket.ping_period"],
     [
+      "a compression_threshold above compression_work_max would leave nothing to compress",
+      "websocket: { compression: shared, compression_threshold: 2KiB, compression_work_max: 1KiB }",
+      "websocket.compression_threshold",
+    ],
+    [
       "[CON6] stale_connection_timeout is at least pong_wait",
       "websocket: { stale_connection_timeout: 59s }",
       "websocket.stale_connection_timeout",
