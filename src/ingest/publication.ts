@@ -47,8 +47,8 @@ export interface Publication {
   keys: { space: "key" | "id"; name: string }[];
   /** The field that has a key; null where there is none. */
   keyField: string | null;
-  /** Of what the publisher says, without what is filled in here. */
-  digest: string;
+  /** Of what the publisher says, without what is filled in here; left out where there is no key. */
+  digest?: string;
 }
 
 /**
@@ -74,8 +74,8 @@ export function readPublication(
     senderId: null,
     keys: event_key === undefined ? [] : [{ space: "key", name: event_key }],
     keyField: event_key === undefined ? null : "event_key",
-    digest: contentDigest({ type, said }),
   };
+  if (event_key !== undefined) event.digest = contentDigest({ type, said });
   if (!isOwn) return event;
   const complete =
     type === "message.new" ? { message_id: id, created_at: new Date(createdAt).toISOString(), ...said } : said;
@@ -100,6 +100,7 @@ export function readPublication(
     ...ofMessage,
     keys: [...event.keys, { space: "id", name: message.message_id }],
     keyField: event.keyField ?? "payload.message_id",
+    digest: event.digest ?? contentDigest({ type, said }),
   };
 }
 
@@ -150,7 +151,7 @@ export function toNewEvent(
   const event: NewEvent = { id, topic, type, payload, createdAt };
   if (senderId !== null) event.senderId = senderId;
   // Whichever way it came in, and whoever sent it: a key is its topic's.
-  if (keys.length > 0) {
+  if (digest !== undefined) {
     const isNamed = keys.some(({ space }) => space === "id");
     event.once = { keys: keys.map((it) => idempotencyKey([it.space, kind, of], it.name)), digest, isNamed };
   } else if (key !== undefined) event.once = { keys: [key] };
