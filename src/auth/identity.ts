@@ -67,16 +67,15 @@ export interface RoleClaim {
 /** As tokens of our own making say them. */
 export const ownRoles: RoleClaim = { claim: "roles", map: { service: "service", admin: "admin" } };
 
-const roleNames = v.optional(
-  v.union([
-    v.array(v.string()),
-    v.pipe(
-      v.string(),
-      v.transform((text) => text.split(/[\s,]+/)),
-    ),
-  ]),
-  [],
-);
+const roleList = v.optional(v.array(v.string()), []);
+/** Others write them as words of one text, too, as in `scope`. */
+const roleWords = v.union([
+  roleList,
+  v.pipe(
+    v.string(),
+    v.transform((text) => text.split(/[\s,]+/)),
+  ),
+]);
 
 /** What stands at a claim's name, else at the path that it spells: names of claims may have dots themselves. */
 function claimAt(payload: object, name: string): unknown {
@@ -91,7 +90,7 @@ function claimAt(payload: object, name: string): unknown {
 
 function rolesIn(payload: object, { claim, map }: RoleClaim): Role[] {
   if (claim === null) return [];
-  const names = v.safeParse(roleNames, claimAt(payload, claim) ?? undefined);
+  const names = v.safeParse(claim === ownRoles.claim ? roleList : roleWords, claimAt(payload, claim) ?? undefined);
   if (!names.success) throw new AuthenticationError("token_invalid", "The token's roles are malformed.");
   return knownRoles(names.output.flatMap((name) => (Object.hasOwn(map, name) ? map[name]! : [])));
 }

@@ -3,7 +3,11 @@ import type { Subscriber } from "../../src/subscription/subscriber.ts";
 
 export function createSubscriber(
   userId: string,
-  { sendAll = () => {}, drained = async () => {} }: Partial<Pick<Subscriber, "sendAll" | "drained">> = {},
+  {
+    grants = [],
+    sendAll = () => {},
+    drained = async () => {},
+  }: Partial<Pick<Subscriber, "grants" | "sendAll" | "drained">> = {},
 ): Subscriber {
   const topics = new Set<string>();
   return {
@@ -11,7 +15,7 @@ export function createSubscriber(
     userId,
     deviceId: "phone",
     format: "json",
-    grants: [],
+    grants,
     follows: null,
     isClosed: false,
     send() {},

@@ -64,6 +64,7 @@ describe("claims", () => {
     ["text for exp", { exp: "tomorrow" }],
     ["an exp beyond any date", { exp: 1e300 }],
     ["text for nbf", { nbf: "now" }],
+    ["text for roles", { roles: "admin" }],
     ["an object for roles", { roles: { admin: true } }],
     ["a number among roles", { roles: ["admin", 1] }],
     ["a number for device_id", { device_id: 1 }],

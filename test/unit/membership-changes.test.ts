@@ -68,6 +68,28 @@ const change = (kind: "member_added" | "member_removed", userId = "anna"): Direc
   userId,
 });
 
+test("[AUTH3] a refresh that takes a grant while its topic is being joined leaves the connection off it", async () => {
+  const subscriber = createSubscriber("anna", { grants: ["conversation:c1"] });
+  const asked = Promise.withResolvers<void>();
+  const answered = Promise.withResolvers<void>();
+  const { subscriptions, membership } = build([subscriber], {
+    // Allowed by the old token, live by now, and not answered yet.
+    snapshots: async () => {
+      asked.resolve();
+      await answered.promise;
+      return new Map();
+    },
+  });
+  const subscribing = subscriptions.subscribe(subscriber, { topics: ["conversation:c1"] });
+  await asked.promise;
+  Object.assign(subscriber, { grants: [] });
+  await membership.recheck(subscriber);
+  answered.resolve();
+  const { topics, rejected } = await subscribing;
+  expect([topics, rejected]).toEqual([[], [{ topic: "conversation:c1", code: "forbidden" }]]);
+  expect(subscriber.topics()).toEqual([]);
+});
+
 test("[SUB3] who is removed and added again at once keeps the conversation on every device", async () => {
   await storage.directory.addMembers("c1", ["anna", "ben"]);
   const devices = [createSubscriber("anna"), createSubscriber("anna")];
