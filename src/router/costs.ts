@@ -1,4 +1,5 @@
 /** What a request costs: one token of its class, and more where it asks for more [LIM]. */
+import type { Reply } from "../handlers/context.ts";
 import type { ClientMessageType, ClientPayload, Filters } from "../protocol/client.ts";
 import { type Charge, limitClassOf } from "./rate-limiter.ts";
 
@@ -60,9 +61,22 @@ function scopeTokens({ topics, filters = {} }: { topics: string[]; filters?: Fil
 const countOf = (one: string | undefined, many: string[] | undefined) =>
   (one === undefined ? 0 : 1) + (many?.length ?? 0);
 
-/** What an answer takes afterwards: only then it is known how much of the log was in it. */
-export function answerCharge(type: ClientMessageType, length: number): Charge | null {
+/** What a request has taken, and what it was answered. */
+export interface Answered {
+  type: ClientMessageType;
+  tokens: number;
+  reply: Reply;
+  /** Characters of the answer. */
+  length: number;
+}
+
+/** What an answer takes afterwards: only then it is known how many topics were meant, or how much of the log was in it. */
+export function answerCharge({ type, tokens, reply, length }: Answered): Charge | null {
   const limitClass = limitClassOf(type);
-  const tokens = Math.floor(length / answerPerToken);
-  return limitClass === "reading" && tokens > 0 ? { limitClass, tokens } : null;
+  if (limitClass !== "reading") return null;
+  const more =
+    "payload" in reply && (reply.type === "subscribed" || reply.type === "unsubscribed")
+      ? 1 + Math.floor(reply.payload.topics.length / topicsPerToken) - tokens
+      : Math.floor(length / answerPerToken);
+  return more > 0 ? { limitClass, tokens: more } : null;
 }

@@ -13,7 +13,7 @@ import { StorageUnavailable } from "../storage/ports.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { Outage } from "../telemetry/outage.ts";
-import { answerCharge, ofAnySize, tokensFor } from "./costs.ts";
+import { type Answered, answerCharge, ofAnySize, tokensFor } from "./costs.ts";
 import { type Buckets, type Charge, limitClassOf, type RateLimiter } from "./rate-limiter.ts";
 
 /** A connection as the router sees it. */
@@ -60,6 +60,11 @@ const requestIdPattern = /^[\s\S]{1,64}$/;
 const requestIdOf = (id: unknown) => (typeof id === "string" && requestIdPattern.test(id) ? id : undefined);
 const tooLarge = () => new ProtocolError("message_too_large", "A message of this type may have at most 64 KiB.");
 
+/** A request that was served. */
+interface Served extends Omit<Answered, "length"> {
+  id: string | undefined;
+}
+
 export class Router {
   #routes: Routes;
   readonly #outage: Outage;
@@ -99,8 +104,9 @@ export class Router {
       const type = this.#admit(connection, envelope, bytes);
       countOne(this.options.counts.messagesIn, type);
       const payload = parse(clientPayloads[type], envelope.payload, { code: "invalid_payload", path: "payload" });
-      const tokens = tokensFor(type, payload) - (charged === type ? 1 : 0);
-      if (tokens > 0) this.#limit(connection, { type, tokens, bytes: charged === undefined ? bytes : 0 });
+      const tokens = tokensFor(type, payload);
+      const unpaid = tokens - (charged === type ? 1 : 0);
+      if (unpaid > 0) this.#limit(connection, { type, tokens: unpaid, bytes: charged === undefined ? bytes : 0 });
       if (connection.isClosed && questions.has(type)) return;
       const correlationId = `${connection.connectionId}:${envelope.id}`;
       const handler = this.#routes[type] as (request: unknown) => Reply | Promise<Reply>;
@@ -108,8 +114,8 @@ export class Router {
       this.#logHandled(request as Request<ClientMessageType>, type);
       const reply = handler(request);
       return reply instanceof Promise
-        ? this.#settle(connection, { type, reply, id })
-        : this.#answer(connection, { type, reply, id });
+        ? this.#settle(connection, { type, tokens, reply, id })
+        : this.#answer(connection, { type, tokens, reply, id });
     } catch (error) {
       this.#refuse(connection, error, id);
     }
@@ -117,12 +123,13 @@ export class Router {
 
   async #settle(
     connection: RoutedConnection,
-    { type, reply, id }: { type: ClientMessageType; reply: Promise<Reply>; id: string | undefined },
+    { reply, ...request }: Omit<Served, "reply"> & { reply: Promise<Reply> },
   ): Promise<void> {
+    const { type, id } = request;
     try {
       const answer = await reply;
       if (this.#refusedType === type) this.#noteServed();
-      await this.#answer(connection, { type, reply: answer, id });
+      await this.#answer(connection, { ...request, reply: answer });
     } catch (error) {
       if (error instanceof StorageUnavailable) this.#noteRefused(type, error);
       this.#refuse(connection, error, id);
@@ -193,12 +200,10 @@ export class Router {
   }
 
   /** The reply of a request that was served. */
-  #answer(
-    connection: RoutedConnection,
-    { type, reply, id }: { type: ClientMessageType; reply: Reply; id: string | undefined },
-  ): void | Promise<void> {
+  #answer(connection: RoutedConnection, { id, ...served }: Served): void | Promise<void> {
+    const { reply } = served;
     const text = "text" in reply ? reply.text : JSON.stringify(reply.payload);
-    const charge = answerCharge(type, text.length);
+    const charge = answerCharge({ ...served, length: text.length });
     const { limiter, services } = this.options;
     if (charge !== null) limiter.takeLater(connection, this.#bucketsOf(connection), charge, services.now());
     this.#send(connection, { type: reply.type, text, id });

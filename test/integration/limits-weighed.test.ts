@@ -83,6 +83,17 @@ describe("how often", () => {
     await Promise.all([whole.close(), filtered.close()]);
   });
 
+  test("[LIM] all of one's own topics cost what they would by their names, which is known afterwards", async () => {
+    const client = await connect();
+    const many = Array.from({ length: 400 }, () => fresh("c"));
+    await client.ask("subscribe", { topics: ["conversation"], filters: { conversation_ids: many } });
+    // 1 + 400 / 200 before, and as many for each of these: fewer than a burst of 150 has at one each.
+    const replies = await burst(client, 80, ["subscribe", { topics: ["conversation"] }]);
+    const served = replies.findIndex(isLimited);
+    expect(served).toBeGreaterThanOrEqual(147 / 3);
+    await client.close();
+  });
+
   test("[LIM] a page of history costs what is in it, which is known afterwards", async () => {
     const c = fresh("c");
     const [anna] = await gather(c, [fresh("anna")]);
