@@ -37,8 +37,8 @@ export function createCalls(options: CallsOptions): CallService {
         type: "call.ended",
         payload: JSON.stringify(payload),
         createdAt: now(),
-        // Callers choose the ids of calls: one that was used before is another call where somebody else is called.
-        once: { keys: [idempotencyKey(["missed", userId], callId)] },
+        // Callers choose the ids of calls: one that was used before is another call between other people.
+        once: { keys: [idempotencyKey(["missed", payload.from_user_id!, userId], callId)] },
       });
     },
     now,

@@ -1,6 +1,7 @@
 /** Proves that what is appended once under a key never stands for what somebody else says under theirs [LOG2]. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { subprotocols } from "../../src/protocol/limits.ts";
+import { Client } from "../support/client.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 
@@ -98,4 +99,27 @@ test("[LOG2] [CON4] the same in the other format is the same", async () => {
   const first = await anna!.ask("message.send", message);
   expect(await binary.ask("message.send", message)).toEqual({ ...first, duplicate: true });
   expect((await binary.request("message.send", { ...message, content: "else" })).payload.code).toBe("conflict");
+});
+
+test("[LOG2] [CALL6] a missed call is kept for each whom it was for, also under a call_id of before", async () => {
+  const [c, carl] = [fresh("c"), fresh("carl")];
+  const first = await startService();
+  const people = [fresh("anna"), fresh("ben"), carl];
+  const call_id = crypto.randomUUID();
+  /** The caller hangs up while it rings. */
+  const miss = async (on: Service, to_user_id: string) => {
+    const devices = await Promise.all(people.map((user_id) => Client.connect(on.url, { query: { user_id } })));
+    for (const device of devices) await device.ask("subscribe", { topics: [`conversation:${c}`] });
+    await devices[0]!.ask("call.offer", { call_id, to_user_id, media: "audio", sdp: "offer" });
+    await devices[0]!.ask("call.hangup", { call_id });
+    const missed = await devices[people.indexOf(to_user_id)]!.find(({ topic }) => topic === `user:${to_user_id}`);
+    expect(missed).toMatchObject({ type: "call.ended", payload: { call_id, reason: "cancelled" } });
+    await Promise.all(devices.map((device) => device.close()));
+  };
+  await miss(first, people[1]!);
+  // The calls of a node that is alone are forgotten with it, the keys of its log are not.
+  await first.kill();
+  const second = await startService({ folder: first.folder });
+  await miss(second, carl);
+  await second.stop();
 });
