@@ -57,11 +57,6 @@ export class Places {
     this.identify(connection);
     if (this.config.websocket.max_connections_per_address !== null) this.#all.remove(addressBlock(connection.address));
   }
-
-  /** Connections that are nobody's. */
-  get anonymous(): number {
-    return this.#anonymous.size;
-  }
 }
 
 /** Counts by name; what is at zero is forgotten. */

@@ -5,6 +5,8 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createAuthenticator } from "../../src/auth/authenticator.ts";
 import { loadConfig } from "../../src/config/loader.ts";
+import { Client } from "../support/client.ts";
+import { startService } from "../support/service.ts";
 
 const folder = await mkdtemp(join(tmpdir(), "ws-service-token-"));
 afterAll(() => rm(folder, { recursive: true, force: true }));
@@ -107,3 +109,29 @@ for (const [name, args, named] of senseless) {
     expect(stderr).toContain(named);
   });
 }
+
+test("[CON1] [AUTH2] [ADM2] a service that serves only who is there is filled from the shell, as the papers do it", async () => {
+  const settings = { AUTH__MODE: "token", AUTH__SECRET: secret, DIRECTORY__MODE: "managed" };
+  const service = await startService({ settings });
+  const env = { PATH: process.env.PATH ?? "", WS__AUTH__SECRET: secret };
+  const run = async (words: string[], more: Record<string, string> = {}) => {
+    const child = Bun.spawn([process.execPath, main, ...words], {
+      cwd: folder,
+      env: { ...env, ...more },
+      stdin: "ignore",
+    });
+    const [text, code] = await Promise.all([child.stdout.text(), child.exited]);
+    expect([words.join(" "), code]).toEqual([words.join(" "), 0]);
+    return text.trim();
+  };
+  try {
+    const operator = { WS_SERVICE_TOKEN: await run(["token", "--user", "root", "--role", "admin"]) };
+    await run(["admin", "users", "upsert", "anna", "ben", "--url", service.url], operator);
+    await run(["admin", "members", "add", "c1", "anna", "ben", "--url", service.url], operator);
+    const anna = await Client.connect(service.url, { query: { token: await run(["token", "--user", "anna"]) } });
+    const { topics, rejected } = await anna.ask("subscribe", { topics: ["conversation:c1", "conversation:c2"] });
+    expect([topics[0].topic, rejected]).toEqual(["conversation:c1", [{ topic: "conversation:c2", code: "forbidden" }]]);
+  } finally {
+    await service.stop();
+  }
+});

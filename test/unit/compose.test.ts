@@ -10,6 +10,7 @@ import { serve } from "../../src/commands/serve.ts";
 import { parseWorkers } from "../../src/commands/serve-workers.ts";
 import { keys } from "../../src/config/keys.ts";
 import { loadConfig } from "../../src/config/loader.ts";
+import { isLoopbackOrigin } from "../../src/config/origins.ts";
 import { parseDuration } from "../../src/config/values.ts";
 import { projectFolder } from "../support/program.ts";
 
@@ -72,6 +73,22 @@ test("every variable that the program's parts set is a setting, and the loader t
 
 test("there is no secret in the file: without one it does not start", () => {
   expect(() => environmentOf(services.service!, {})).toThrow("AUTH_SECRET: must be a secret of at least 32 bytes");
+});
+
+test("[CON1] the image starts as the papers run it, with a directory that not everybody fills", async () => {
+  for (const paper of ["README.md", "Dockerfile"]) {
+    const command = /docker run (?:[^`#]|\\\n)*?WS__AUTH__MODE=token[\s\S]*? ws-service\n/.exec(read(paper))![0];
+    const words = [...command.matchAll(/-e (WS__\w+)=("[^"]*"|\S+)/g)].map(
+      ([, name, value]) => [name!, value!] as const,
+    );
+    const env = { ...imageEnvironment("runtime"), ...Object.fromEntries(words), WS__AUTH__SECRET: "x".repeat(32) };
+    const { config, notices } = await loadConfig({ env, cwd: tmpdir() });
+    expect([config.auth.mode, config.directory.mode, config.server.host]).toEqual(["token", "managed", "0.0.0.0"]);
+    expect(notices).toEqual([]);
+  }
+  // For development any page of the developer's machine, and no other.
+  const dev = await loadConfig({ env: imageEnvironment("dev"), cwd: tmpdir() });
+  expect(dev.config.server.allowed_origins.filter((it) => !isLoopbackOrigin(it))).toEqual([]);
 });
 
 test("wherever its commands are shown the secret is kept for those that follow", () => {
