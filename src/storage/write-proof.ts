@@ -17,15 +17,15 @@ export interface WriteProofOptions {
   writes: WritesWatched;
 }
 
-/** However large a refused append was, a proof writes no more than this. */
-const proofBytesMax = 1024 * 1024;
+/** However large a refused event was, a proof writes no more than this. */
+const proofBytesMax = 10 * 1024 * 1024;
 
 /** Both functions reject with what the engine says. */
 export function createWriteProof({ append, write, writes }: WriteProofOptions): {
   append: EventLog["append"];
   proveWrites(): Promise<void>;
 } {
-  /** As large as the append that was refused last: a full disk may well have room for the smallest write. */
+  /** As large as the largest event that was refused: a full disk may well have room for the smallest write. */
   let owed = 0;
 
   async function watched<Result>(work: Promise<Result>, bytes: () => number): Promise<Result> {
@@ -44,11 +44,11 @@ export function createWriteProof({ append, write, writes }: WriteProofOptions): 
   }
 
   return {
-    append: (events) => watched(append(events), () => sizeOf(events)),
+    append: (events) => watched(append(events), () => largestOf(events)),
     proveWrites: () => watched(write(owed), () => owed),
   };
 }
 
-function sizeOf(events: NewEvent[]): number {
-  return events.reduce((sum, { payload }) => sum + Buffer.byteLength(payload), 0);
+function largestOf(events: NewEvent[]): number {
+  return events.reduce((most, { payload }) => Math.max(most, Buffer.byteLength(payload)), 0);
 }

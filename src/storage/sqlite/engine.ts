@@ -77,8 +77,8 @@ function createOperations(database: Database, reserve: Reserve | null) {
   return {
     installation: () => installationOf(database),
     append(events: NewEvent[]) {
-      reserve?.refuseWhereScarce();
-      return log.append(events);
+      const append = () => log.append(events);
+      return reserve === null ? append() : reserve.add(append, () => sizeOf(events));
     },
     replay: (query: ReplayQuery) => log.replay(query),
     range: (query: RangeQuery) => log.range(query),
@@ -87,8 +87,12 @@ function createOperations(database: Database, reserve: Reserve | null) {
     movedSince: (position: number, limit: number) => log.movedSince(position, limit),
     end: () => log.end(),
     proveWrites(bytes: number) {
-      reserve?.refuseWhereScarce();
-      prove(bytes);
+      if (reserve === null) prove(bytes);
+      else
+        reserve.add(
+          () => prove(bytes),
+          () => bytes,
+        );
     },
     trim: (policy: RetentionPolicy) => (reserve === null ? log.trim(policy) : reserve.spend(() => log.trim(policy))),
     stats: () => log.stats(),
@@ -124,6 +128,10 @@ function createOperations(database: Database, reserve: Reserve | null) {
     removeMembers: (conversationId: string, userIds: string[]) => directory.removeMembers(conversationId, userIds),
     directoryChanges: (after: number | null) => directory.changes(after),
   };
+}
+
+function sizeOf(events: NewEvent[]): number {
+  return events.reduce((sum, { payload }) => sum + Buffer.byteLength(payload), 0);
 }
 
 /** Writes a number, and as many bytes as asked for besides, which it removes again. */

@@ -8,6 +8,8 @@ const bytesMax = 8 * 1024 * 1024;
 const partBytes = 64 * 1024;
 const walPagesUsual = 1_000;
 const walPagesMin = 16;
+/** What a write takes in the log of writes, which names each page, of its own size. */
+const walShare = 1.1;
 
 /** What the engine says where a disk, a quota or a limit leaves no room. */
 const fullCodes = /^SQLITE_(FULL|IOERR_WRITE|IOERR_SHMSIZE)/;
@@ -36,15 +38,21 @@ export function releaseReserve(path: string): void {
 export class Reserve {
   readonly #database: Database;
   readonly #path: string;
+  readonly #walPath: string;
   readonly #pageBytes: number;
   /** What is to be held. */
   readonly #bytes: number;
   #held: number;
+  /** The largest write that found no room since one has; what is removed has to make room for it. */
+  #refused = 0;
+  /** What the log of writes is left of the reserve, to grow by. */
+  #lent = 0;
 
   /** @param path of the database itself */
   constructor(database: Database, path: string) {
     this.#database = database;
     this.#path = reserveOf(path);
+    this.#walPath = `${realpathSync(path)}-wal`;
     this.#pageBytes = this.#number("PRAGMA page_size");
     this.#held = statSync(this.#path, { throwIfNoEntry: false })?.size ?? 0;
     const { bavail, bsize } = statfsSync(path);
@@ -58,12 +66,13 @@ export class Reserve {
 
   /** Takes what the disk has, up to the whole of it. */
   fill(): void {
-    if (this.#held >= this.#bytes) return;
+    const bytes = this.#bytes - this.#lent;
+    if (this.#held >= bytes) return;
     // Not zeros, which some file systems keep in no room at all.
     const part = crypto.getRandomValues(Buffer.allocUnsafe(partBytes));
     try {
       createPrivately(this.#path);
-      for (; this.#held < this.#bytes; this.#held += partBytes) appendFileSync(this.#path, part);
+      for (; this.#held < bytes; this.#held += partBytes) appendFileSync(this.#path, part);
     } catch {
       // Only whole parts count, and the rest is better left free.
       cut(this.#path, this.#held);
@@ -71,33 +80,48 @@ export class Reserve {
   }
 
   /** @throws RoomKept where new rows would take what retention could not do without */
-  refuseWhereScarce(): void {
+  #refuseWhereScarce(): void {
+    // Somebody else may have made room.
+    this.fill();
     if (this.#held >= this.#bytes) return;
     const free = this.#number("PRAGMA freelist_count") * this.#pageBytes;
     if (this.#held + free < (this.#bytes * 2) / 3) throw new RoomKept();
+  }
+
+  /** Runs what adds rows. @param bytes about how much it writes */
+  add<Result>(work: () => Result, bytes: () => number): Result {
+    this.#refuseWhereScarce();
+    try {
+      const result = work();
+      this.#refused = this.#lent = 0;
+      return result;
+    } catch (error) {
+      if (saysFull(error)) this.#refused = Math.max(this.#refused, bytes());
+      throw error;
+    }
   }
 
   /** Runs what makes room, with the reserve where there is no other; it is filled again with whatever comes of it. */
   spend<Result>(work: () => Result): Result {
     this.fill();
     try {
-      return work();
+      // What adds rows may need more room than this does.
+      if (this.#refused === 0) return work();
     } catch (error) {
       if (!saysFull(error)) throw error;
     }
-    this.giveUp();
+    this.#held = 0;
+    rmSync(this.#path, { force: true });
     try {
       // What was written last goes into the file, and its place is written over by what comes now.
       this.#database.exec("PRAGMA wal_checkpoint(RESTART)");
       return work();
     } finally {
+      const wal = statSync(this.#walPath, { throwIfNoEntry: false })?.size ?? 0;
+      const wanted = this.#refused === 0 ? 0 : this.#refused * walShare + 4 * partBytes;
+      this.#lent = wholeParts(Math.min(this.#bytes, Math.max(0, wanted - wal)));
       this.fill();
     }
-  }
-
-  giveUp(): void {
-    this.#held = 0;
-    rmSync(this.#path, { force: true });
   }
 
   #number(sql: string): number {
