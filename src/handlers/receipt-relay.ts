@@ -7,6 +7,7 @@ import { limits } from "../protocol/limits.ts";
 import type { ReceiptKind, ReceiptStore, UnsentReceipt } from "../storage/ports.ts";
 import { conversationTopic, userTopic } from "../subscription/topic.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { Outage } from "../telemetry/outage.ts";
 
 export interface ReceiptRelayOptions {
   store: ReceiptStore;
@@ -39,7 +40,12 @@ export class ReceiptRelay {
   #timer: Timer | null = null;
   #isSweeping = false;
 
-  constructor(private readonly options: ReceiptRelayOptions) {}
+  readonly #outage: Outage;
+
+  constructor(private readonly options: ReceiptRelayOptions) {
+    const { logger } = options;
+    this.#outage = new Outage({ level: "warn", gone: "receipts wait", back: "receipts go on", logger });
+  }
 
   /** Sends what a crash left untold, now and from time to time. */
   start(): void {
@@ -107,10 +113,11 @@ export class ReceiptRelay {
         // Whoever moved it meanwhile could not tell of it.
         if (await this.options.store.markSent(receipt)) this.#gather(receipt, {});
       }
+      this.#outage.ended();
       return claimed.length;
     } catch (error) {
       // They stay unsent in the store; a later sweep takes them.
-      this.options.logger.warn({ err: error }, "receipts wait until the log answers");
+      this.#outage.began(error);
       return 0;
     }
   }
