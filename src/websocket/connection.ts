@@ -158,7 +158,7 @@ export class Connection implements RoutedConnection {
     for (let next = this.#inbox?.shift(); next !== undefined; next = this.#inbox?.shift()) {
       this.#inboxBytes -= next.length;
       const handled = handle(next);
-      if (this.#hasRoom && this.isPaused) this.#ws?.resume();
+      if (this.#hasRoom && this.isPaused && !this.isClosed) this.#ws?.resume();
       if (handled !== undefined) await handled;
     }
     this.#inbox = null;
@@ -305,8 +305,11 @@ export class Connection implements RoutedConnection {
     this.#sayLastWord = () => {
       clearTimeout(timer);
       this.#sayLastWord = null;
+      this.#ws?.resume();
       this.#ws?.close(code, reason);
     };
+    // Nothing that still comes is handled: it is not even read, nor inflated.
+    this.#ws?.pause();
     for (const topic of this.#ws?.subscriptions ?? []) this.#ws?.unsubscribe(topic);
     this.noteGone(code);
   }

@@ -157,6 +157,8 @@ describe("slowness", () => {
     await sender.next("presence.offline", ({ user_id }) => user_id === "behind");
     expect((await sender.ask("admin.connections", { user_id: "behind" })).connections).toEqual([]);
     await send(151);
+    // Nothing it sends is read any more: this is no frame, and it would end with 1002.
+    behind.sendFrame({ payload: "x", reserved: 4 });
     // The platform's own patience with a closed socket ends within five seconds: here time itself is what is tested.
     await Bun.sleep(5_500);
     behind.startReading();
