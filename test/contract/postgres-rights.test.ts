@@ -24,7 +24,7 @@ async function openDatabase() {
   await runSql(url, `CREATE SCHEMA ws AUTHORIZATION ${owner}`);
   const as = (role: string) => Object.assign(new URL(url), { username: role }).href;
   const run = (role: string, text: string) => runSql(as(role), text);
-  return { as, run };
+  return { url, as, run };
 }
 
 test("[PUB3] what a caller defines never runs as the schema's owner, in a schema of before, too", async () => {
@@ -66,6 +66,30 @@ test("[PUB3] what a caller defines never runs as the schema's owner, in a schema
   await expect(run(service, "SELECT ws.publish('user:anna', 'profile.changed', '{}')")).rejects.toThrow(
     "permission denied for function publish",
   );
+});
+
+test("[PUB3] who writes to a table with our triggers needs no right in the schema", async () => {
+  const { url, as, run } = await openDatabase();
+  await migrate({ url: as(owner), lockTimeoutMs: 10_000 });
+  await run(owner, `GRANT USAGE ON SCHEMA ws TO ${shop}; GRANT INSERT ON ws.members TO ${shop}`);
+  await runSql(url, `CREATE SCHEMA app AUTHORIZATION ${shop}`);
+  await run(
+    shop,
+    `CREATE TABLE app.room_members (room_id uuid, account_id bigint);
+    CREATE TRIGGER m AFTER INSERT OR UPDATE OR DELETE ON app.room_members
+      FOR EACH ROW EXECUTE FUNCTION ws.notify_membership_changed('room_id', 'account_id');
+    CREATE TRIGGER u AFTER INSERT OR DELETE ON app.room_members
+      FOR EACH ROW EXECUTE FUNCTION ws.notify_user_changed('account_id');
+    GRANT USAGE ON SCHEMA app TO ${stranger}; GRANT SELECT, INSERT, UPDATE, DELETE ON app.room_members TO ${stranger}`,
+  );
+  await run(
+    stranger,
+    `INSERT INTO app.room_members VALUES (gen_random_uuid(), 1); UPDATE app.room_members SET account_id = 2;
+    DELETE FROM app.room_members`,
+  );
+  // A conversation is remembered by who may only add members.
+  await run(shop, "INSERT INTO ws.members VALUES ('c1', 'anna')");
+  expect(await run(owner, "SELECT conversation_id FROM ws.conversations")).toEqual([{ conversation_id: "c1" }]);
 });
 
 test("[PUB2] [PUB3] every function looks things up in the engine's own schema, and none that has its owner's rights is everybody's", async () => {
