@@ -16,7 +16,7 @@ export interface StorageTold {
   onNotice?: (sentence: string) => void;
 }
 
-export function createStorage(config: Config, { now, logger, onNotice }: StorageTold): Storage {
+export function createStorage(config: Config, { now, logger, ...given }: StorageTold): Storage {
   const { url, tls, query_timeout: timeoutMs, pool_size: poolSize } = config.storage;
   const onListenerError = (err: unknown) => logger.error({ err }, "a change of the directory was not followed");
   const writes = new Outage({
@@ -25,7 +25,8 @@ export function createStorage(config: Config, { now, logger, onNotice }: Storage
     back: "the storage takes writes again",
     logger,
   });
-  const told = { onListenerError, writes };
+  const onNotice = given.onNotice ?? ((fault: string) => logger.warn({ fault }, "the storage lacks something"));
+  const told = { onListenerError, onNotice, writes };
   if (url.startsWith("sqlite:")) {
     const path = url.slice("sqlite:".length);
     const isShared = config.cluster.url !== null;
@@ -52,7 +53,6 @@ export function createStorage(config: Config, { now, logger, onNotice }: Storage
     directory,
     outbox,
     now,
-    onNotice: onNotice ?? ((fault) => logger.warn({ fault }, "the storage lacks something")),
     hearing,
     ...told,
   });

@@ -1,8 +1,13 @@
 /** Proves that triggers and grants that are missing after a restore are told, at the start and by config check, with what to paste [PUB2] [PUB3]. */
+
+import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import { createPostgresStorage, type PostgresStorageOptions } from "../../src/storage/postgres/storage.ts";
+import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { type PostgresServer, runSql, startPostgres } from "../support/postgres.ts";
 import { projectFolder } from "../support/program.ts";
 
@@ -101,6 +106,29 @@ test("[PUB3] rights that the service's role lacks are told in one sentence, and 
   await runSql(url, cureOf(notices[0]!));
   expect(await noticesOf(asRole)).toEqual([]);
   await runSql(url, `DROP OWNED BY ${role}; DROP ROLE ${role}`);
+});
+
+test("[PUB3] triggers that a SQLite file lacks are told, and what is told puts them back", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "ws-triggers-"));
+  const path = join(folder, "chat.db");
+  async function noticesOfFile(): Promise<string[]> {
+    const notices: string[] = [];
+    const storage = createSqliteStorage({ path, onNotice: (it) => notices.push(it) });
+    await storage.start();
+    await storage.stop();
+    return notices;
+  }
+  expect(await noticesOfFile()).toEqual([]);
+  const run = (text: string) => {
+    using file = new Database(path);
+    file.exec(text);
+  };
+  run("DROP TRIGGER members_deleted; DROP TRIGGER users_updated");
+  const notices = await noticesOfFile();
+  expect(notices.map((it) => /^The trigger (\w+) /.exec(it)?.[1])).toEqual(["members_deleted", "users_updated"]);
+  for (const notice of notices) run(cureOf(notice));
+  expect(await noticesOfFile()).toEqual([]);
+  rmSync(folder, { recursive: true, force: true });
 });
 
 test("config check tells that PostgreSQL cannot be reached, and that the schema is another, in one line", async () => {

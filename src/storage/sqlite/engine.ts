@@ -7,7 +7,7 @@ import { EventLogTables, type PageQuery, type RangeQuery, type ReplayQuery } fro
 import { prepareFiles } from "./files.ts";
 import { type ClaimQuery, type CoveredQuery, type Mark, ReceiptTable, type SentMark } from "./receipts.ts";
 import { Reserve, RoomKept, releaseReserve, saysFull } from "./reserve.ts";
-import { migrate } from "./schema.ts";
+import { migrate, missingTriggers } from "./schema.ts";
 
 /** What an acknowledged write survives: the death of the process, or that of the machine too (each commit is synced). */
 export type Durability = "process" | "power";
@@ -76,6 +76,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
   const prove = createWriteProof(database);
   return {
     installation: () => installationOf(database),
+    missingTriggers: () => missingTriggers(database),
     append(events: NewEvent[]) {
       const append = () => log.append(events);
       return reserve === null ? append() : reserve.add(append, () => sizeOf(events));

@@ -239,3 +239,16 @@ export function migrate(database: Database): Migration {
     })
     .immediate();
 }
+
+/** What the steps have made and the file does not have, after a restore in parts, say: for each a sentence with what puts it back. */
+export function missingTriggers(database: Database): string[] {
+  const there = database.query<{ name: string }, []>("SELECT name FROM sqlite_schema WHERE type = 'trigger'").all();
+  const names = new Set(there.map(({ name }) => name));
+  return [...migrations.join("\n").matchAll(/CREATE TRIGGER (\w+)[\s\S]*?\bEND;/g)].flatMap(([statement, name]) =>
+    names.has(name!)
+      ? []
+      : [
+          `The trigger ${name} of the SQLite file is missing: what is written goes unnoticed. ${statement.replace(/\s+/g, " ")}`,
+        ],
+  );
+}

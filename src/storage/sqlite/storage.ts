@@ -39,6 +39,8 @@ export interface SqliteStorageOptions {
   onListenerError?: (error: unknown) => void;
   /** Told whether writes are taken. */
   writes?: WritesWatched;
+  /** Told at the start of each thing that is missing and that nothing fails for, in a sentence that says what puts it back. */
+  onNotice?: (sentence: string) => void;
   /** Told of a folder that others of the machine may look into. */
   onOpenFolder?: (folder: string) => void;
 }
@@ -58,6 +60,7 @@ export function createSqliteStorage({
   watchIntervalMs = 250,
   onListenerError = () => {},
   writes = unwatched,
+  onNotice = () => {},
   onOpenFolder = () => {},
 }: SqliteStorageOptions): Storage {
   const calls = new WorkerCalls({
@@ -100,6 +103,7 @@ export function createSqliteStorage({
       if (!isShared && path !== ":memory:") lock ??= lockFile({ path, busyTimeoutMs });
       await calls.start();
       await watch.look();
+      for (const sentence of await calls.call("missingTriggers")) onNotice(sentence);
     },
     installation: () => calls.call("installation"),
     proveWrites,
