@@ -27,6 +27,9 @@ export interface CommandsOptions {
   refusalLastsMs: number;
 }
 
+/** So long is waited for the first connection, ms: who does not answer by then is away, and may come later. */
+export const firstConnectionMs = 3_000;
+
 /** The setting that a line of the log is about. */
 const details = { setting: "cluster.url" };
 
@@ -85,14 +88,18 @@ export class Commands {
   async connect(): Promise<void> {
     const { client } = this.options;
     await new Promise<void>((resolve, reject) => {
-      client.once("ready", () => resolve());
       // A reason is told before the end that it leads to.
       const refuse = () => {
-        const unavailable = new RedisUnavailable(this.#lastError ?? "connection closed");
-        this.#noteGone(unavailable.message);
+        const unavailable = new RedisUnavailable(this.#lastError ?? "no connection");
+        if (this.#state === "new") this.#noteGone(unavailable.message);
         reject(unavailable);
       };
       for (const event of ["close", "end"]) client.once(event, refuse);
+      const timer = setTimeout(refuse, firstConnectionMs);
+      client.once("ready", () => {
+        clearTimeout(timer);
+        resolve();
+      });
       // Where no Sentinel answers, they are asked for ever, and nothing is closed meanwhile.
       client.on("error", (error: Error) => {
         if (error.message.startsWith("All sentinels are unreachable")) refuse();

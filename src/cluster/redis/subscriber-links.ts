@@ -1,6 +1,7 @@
 /** The connections that hear channels: one, or one for each master of a Redis Cluster, following slots that move. */
 import type { Cluster, Redis } from "ioredis";
 import type { RedisAddress } from "./address.ts";
+import { firstConnectionMs } from "./commands.ts";
 import { openSubscriber } from "./connection.ts";
 import { bucketOfChannel, buckets, slotOf } from "./keys.ts";
 import { SubscriberLink } from "./subscriber-link.ts";
@@ -120,5 +121,6 @@ export class SubscriberLinks {
   }
 }
 
-/** Resolves once the first try to connect has ended; a connection goes on trying by itself. */
-const connected = (link: SubscriberLink) => link.connect().catch(() => {});
+/** Resolves once the first try to connect has ended, or takes too long; a connection goes on trying by itself. */
+const connected = (link: SubscriberLink) =>
+  Promise.race([link.connect().catch(() => {}), Bun.sleep(firstConnectionMs)]);
