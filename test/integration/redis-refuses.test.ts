@@ -134,7 +134,8 @@ test("[END2] what Redis refuses is told at the start in one sentence, with the s
   );
 });
 
-test("[END2] a replica is told at the start as what it is", async () => {
+test("[END2] a replica, and a database that is not there, are told at the start as what they are", async () => {
+  expect(await refusalOf(`${redis.url}/99`)).toContain("DB index is out of range");
   const replica = await startRedis({ settings: ["--replicaof", "127.0.0.1", String(redis.port)] });
   try {
     expect(await refusalOf(replica.url)).toContain("READONLY");

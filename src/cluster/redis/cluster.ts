@@ -104,9 +104,9 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     back: "heartbeats on Redis are whole again",
     logger,
   });
-  /** Under a Sentinel or in a Redis Cluster who refuses writes is found to be no master, by and by. */
-  const passes = ({ isOfSettings, code }: RedisUnavailable) =>
-    !isOfSettings && !(code === "READONLY" && address.kind === "single");
+  /** Under a Sentinel or in a Redis Cluster who is not the master, or not of a slot, is found to be that, by and by. */
+  const passes = ({ isOfSettings, message }: RedisUnavailable) =>
+    !isOfSettings && !(address.kind === "single" && /\b(READONLY|MOVED)\b/.test(message));
 
   async function unlessAway(work: () => Promise<unknown>): Promise<void> {
     try {
@@ -170,7 +170,10 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     ...(stream === null ? {} : { stream }),
     async start() {
       watchEviction(commands, logger);
-      await unlessAway(() => commands.connect());
+      await unlessAway(async () => {
+        await commands.connect();
+        commands.noteServed();
+      });
       await bus.start();
       await unlessAway(() => Promise.all([nodes.sayAlive(), calls.restore(), bus.probe()]));
       timer = setInterval(beat, heartbeatMs);

@@ -5,10 +5,13 @@ const cannotServe =
   /^(LOADING|CLUSTERDOWN|MASTERDOWN|READONLY|TRYAGAIN|MOVED|ASK|OOM|MISCONF|NOREPLICAS|BUSY|NOPERM|NOAUTH|WRONGPASS|LOST|SETTLING)\b/;
 /** What a script may not do is an error like any other, whose first word is no code of its own. */
 const notPermitted = /^(ERR )?(ACL failure in script|The user executing the script can't)/;
+/** Nor is that of a database that is not there: the connection goes on with another one. */
+const noDatabase = /^ERR (DB index is out of range|invalid DB index|SELECT is not allowed)/;
 /** What does not pass by itself within a moment, as the others do. */
-const refusals = /^(READONLY|OOM|MISCONF|NOREPLICAS|NOPERM|NOAUTH|WRONGPASS)\b/;
+const refusals = /^(READONLY|OOM|MISCONF|NOREPLICAS|NOPERM|NOAUTH|WRONGPASS|ERR_DB_INDEX)\b/;
 /** Faults of the settings: whom Redis lets in, and whom either side trusts. */
-const mendedByHand = /^(NOPERM|NOAUTH|WRONGPASS|ERR_TLS_|ERR_SSL_|CERT_|[A-Z_]*(SELF_SIGNED|UNABLE_TO|CERTIFICATE))/;
+const mendedByHand =
+  /^(NOPERM|NOAUTH|WRONGPASS|ERR_DB_INDEX|ERR_TLS_|ERR_SSL_|CERT_|[A-Z_]*(SELF_SIGNED|UNABLE_TO|CERTIFICATE))/;
 
 /** Redis did not answer, or not as one who can: what was asked may or may not have been done. */
 export class RedisUnavailable extends Error {
@@ -19,7 +22,7 @@ export class RedisUnavailable extends Error {
 
   constructor(reason: unknown) {
     const cause = reasonOf(reason);
-    const reply = isReply(cause) ? (notPermitted.test(cause.message) ? "NOPERM" : cause.message) : "";
+    const reply = isReply(cause) ? codedOf(cause.message) : "";
     super(`Redis is not available: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
     this.name = "RedisUnavailable";
     this.isRefusal = refusals.test(reply);
@@ -35,6 +38,12 @@ export class RedisUnavailable extends Error {
 /** Whether it is what Redis has answered. */
 export function isReply(error: unknown): error is Error {
   return error instanceof Error && error.name === "ReplyError";
+}
+
+/** What Redis says, with a code in front. */
+function codedOf(message: string): string {
+  if (notPermitted.test(message)) return "NOPERM";
+  return noDatabase.test(message) ? "ERR_DB_INDEX" : message;
 }
 
 /** Whether an answer means that Redis cannot serve now. */
