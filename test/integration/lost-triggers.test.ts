@@ -102,7 +102,7 @@ test("[PUB3] rights that the service's role lacks are told in one sentence, and 
   const asRole = { url: Object.assign(new URL(url), { username: role }).href };
   const notices = await noticesOf(asRole);
   expect(notices).toHaveLength(1);
-  expect(notices[0]).toContain(`The role ${role} lacks DELETE, INSERT, UPDATE on ws.`);
+  expect(notices[0]).toContain(`The role ${role} lacks INSERT, UPDATE, DELETE on ws.blocks, ws.conversations, `);
   await runSql(url, cureOf(notices[0]!));
   expect(await noticesOf(asRole)).toEqual([]);
   await runSql(url, `DROP OWNED BY ${role}; DROP ROLE ${role}`);

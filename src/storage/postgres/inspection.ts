@@ -64,8 +64,8 @@ async function missingRights(options: InspectionOptions): Promise<string[]> {
   const { query, schema } = options;
   const own = new Set(made(schema, new RegExp(`CREATE TABLE ${schema}\\.(\\w+)`, "g")).map(([, table]) => table!));
   const rows = await query<{ table: string; role: string; rights: string }>(
-    `SELECT c.relname AS table, quote_ident(current_user) AS role, string_agg(r.name, ', ') AS rights
-     FROM pg_catalog.pg_class AS c CROSS JOIN unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS r (name)
+    `SELECT c.relname AS table, quote_ident(current_user) AS role, string_agg(r.name, ', ' ORDER BY r.place) AS rights
+     FROM pg_catalog.pg_class AS c CROSS JOIN unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) WITH ORDINALITY AS r (name, place)
      WHERE c.relnamespace = to_regnamespace($1) AND c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, r.name)
      GROUP BY c.relname ORDER BY c.relname`,
     [schema],
@@ -73,9 +73,10 @@ async function missingRights(options: InspectionOptions): Promise<string[]> {
   const lacking = rows.filter(({ table }) => own.has(table) && !unused(options).has(table));
   if (lacking.length === 0) return [];
   const { role } = lacking[0]!;
-  const tables = lacking.map(({ table }) => `${schema}.${table}`).join(", ");
-  const told = lacking.map(({ table, rights }) => `${rights} on ${schema}.${table}`).join("; ");
-  return [`The role ${role} lacks ${told}. GRANT SELECT, INSERT, UPDATE, DELETE ON ${tables} TO ${role};`];
+  const tables = (rows: { table: string }[]) => rows.map(({ table }) => `${schema}.${table}`).join(", ");
+  const byRights = Map.groupBy(lacking, ({ rights }) => rights);
+  const told = [...byRights].map(([rights, some]) => `${rights} on ${tables(some)}`).join("; ");
+  return [`The role ${role} lacks ${told}. GRANT SELECT, INSERT, UPDATE, DELETE ON ${tables(lacking)} TO ${role};`];
 }
 
 interface Silent {

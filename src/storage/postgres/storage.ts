@@ -82,7 +82,7 @@ export function createPostgresStorage({
       await pool.query("SELECT pg_notify($1, $2)", [channel, payload]);
     },
     patienceMs: Math.min(comeRoundMs, queryTimeoutMs),
-    proofMs: queryTimeoutMs,
+    proofMs: Math.max(comeRoundMs, queryTimeoutMs),
     heartbeatMs,
     newId,
     onListenerError,
