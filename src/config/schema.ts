@@ -144,7 +144,7 @@ const storage = v.strictObject({
   query_timeout: v.optional(interval, "5s"),
   pool_size: v.optional(whole(1, 1000), 10),
   /** What of one user's reading is before the storage at once, over all its connections; the rest waits for its turn. */
-  questions_per_user: v.optional(whole(1, 1000), 2),
+  questions_per_user: v.optional(whole(1, 1000), 1),
   /** With PostgreSQL: what applications leave by `ws.publish(…)` in their own transactions is published [PUB2]. */
   outbox: v.optional(v.boolean(), true),
 });

@@ -84,8 +84,15 @@ export function createDirectoryView(options: DirectoryViewOptions): DirectoryVie
     for (const listener of [...listeners]) listener(change);
   });
 
-  const membershipsAmong = (userId: string, conversationIds: string[]) =>
-    memberships.lookUp({ userId, conversationIds }, (unknown) => directory.membershipsAmong(userId, unknown));
+  async function membershipsAmong(userId: string, conversationIds: string[]): Promise<Set<string>> {
+    const found = new Set<string>();
+    for (let start = 0; start < conversationIds.length; start += smallMax) {
+      const question = { userId, conversationIds: conversationIds.slice(start, start + smallMax) };
+      const some = await memberships.lookUp(question, (unknown) => directory.membershipsAmong(userId, unknown));
+      for (const conversationId of some) found.add(conversationId);
+    }
+    return found;
+  }
 
   async function join(userId: string, conversationIds: string[]): Promise<void> {
     await directory.addMemberships(userId, conversationIds);

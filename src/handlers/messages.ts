@@ -67,13 +67,15 @@ export const history: Handler<"history"> = async ({ from, payload, services }) =
     throw new ProtocolError("forbidden", "You may not read this topic.", { field: "payload.topic" });
   }
   const { before_seq: beforeSeq, after_seq: afterSeq, limit } = payload;
+  const charactersMax = pageCharacters[from.format];
   const page = await services.storage.log.page({
     topic: topic.name,
     limit,
+    // No text has fewer bytes than characters.
+    bytesMax: charactersMax,
     ...(beforeSeq === undefined ? {} : { beforeSeq }),
     ...(afterSeq === undefined ? {} : { afterSeq }),
   });
-  const charactersMax = pageCharacters[from.format];
   const events = afterSeq === undefined ? newestOf(page.events, charactersMax) : oldestOf(page.events, charactersMax);
   const hasMore = page.more || events.length < page.events.length;
   const shown = events.map(shownEvent).join(",");

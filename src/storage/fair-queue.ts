@@ -71,7 +71,8 @@ export class FairQueue {
 
   #passOn(userId: string, line: Line): void {
     const next = line.waiting.shift();
-    if (next !== undefined) return next();
-    if (--line.running === 0) this.#lines.delete(userId);
+    // Not in this turn of the loop: what others have sent meanwhile comes first.
+    if (next !== undefined) setImmediate(next);
+    else if (--line.running === 0) this.#lines.delete(userId);
   }
 }

@@ -101,8 +101,17 @@ export interface EventLog {
   replay(query: { topics: string[]; afterPosition: number; limit: number }): Promise<ReplayPage>;
   /** Events of one topic with `afterSeq` < seq ≤ `throughSeq`, oldest first; compacted and trimmed ones are missing. */
   range(query: { topic: string; afterSeq: number; throughSeq: number; limit: number }): Promise<EventPage>;
-  /** A page for scrolling: the newest events below `beforeSeq` (or of all), or the oldest above `afterSeq`; always oldest first [LOG8]. */
-  page(query: { topic: string; beforeSeq?: number; afterSeq?: number; limit: number }): Promise<EventPage>;
+  /**
+   * A page for scrolling: the newest events below `beforeSeq` (or of all), or the oldest above `afterSeq`; always oldest
+   * first [LOG8]. It ends after `bytesMax` of payload, where that is less than any page may have.
+   */
+  page(query: {
+    topic: string;
+    beforeSeq?: number;
+    afterSeq?: number;
+    limit: number;
+    bytesMax?: number;
+  }): Promise<EventPage>;
   heads(topics: string[]): Promise<Map<string, TopicHead>>;
   /** Topics whose head has a position above the given one, by position; `position` is the log's end where all were listed, else the last head's. */
   movedSince(

@@ -33,6 +33,8 @@ export interface CatchUpRequest {
 }
 
 const pageSizeDefault = 200;
+/** Topics that begin in one turn of the loop: what others ask comes in between. */
+const headsAtOnce = 500;
 /** Characters of payload written before waiting for the client: a page of large events is more than one may be behind [CON7]. */
 const burstCharacters = 256 * 1024;
 
@@ -48,9 +50,19 @@ export async function catchUp(options: CatchUpOptions, request: CatchUpRequest):
   }
 }
 
-async function startAtHead({ log, sequencer }: CatchUpOptions, { subscriber, topics, revoked }: CatchUpRequest) {
-  const heads = await log.heads(topics);
+async function startAtHead(options: CatchUpOptions, { topics, ...request }: CatchUpRequest) {
   const results = new Map<string, CaughtUp>();
+  for (let start = 0; start < topics.length; start += headsAtOnce)
+    await startSomeAtHead(options, { ...request, topics: topics.slice(start, start + headsAtOnce) }, results);
+  return results;
+}
+
+async function startSomeAtHead(
+  { log, sequencer }: CatchUpOptions,
+  { subscriber, topics, revoked }: CatchUpRequest,
+  results: Map<string, CaughtUp>,
+): Promise<void> {
+  const heads = await log.heads(topics);
   const behind = topics.filter((topic) => sequencer.observe(topic, seqOf(heads, topic)) < seqOf(heads, topic));
   for (const topic of behind) await sequencer.settled(topic);
   for (const topic of topics) {
@@ -60,7 +72,6 @@ async function startAtHead({ log, sequencer }: CatchUpOptions, { subscriber, top
     subscriber.subscribe(topic);
     results.set(topic, { seq, replayed: 0, recovered: undefined });
   }
-  return results;
 }
 
 async function replay(

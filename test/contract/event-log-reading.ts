@@ -62,6 +62,10 @@ export function describeReading(open: Open): void {
       expect(seqs(await page({ beforeSeq: 4 }))).toEqual([[2, 3], true]);
       expect(seqs(await page({ beforeSeq: 2 }))).toEqual([[1], false]);
       expect(seqs(await page({ afterSeq: 3 }))).toEqual([[4], true]);
+      // Who can use less is given less.
+      const few = { topic: "user:a", limit: 9, bytesMax: pageBytesMax / 4 };
+      expect(seqs(await log.page(few))).toEqual([[5], true]);
+      expect(seqs(await log.page({ ...few, afterSeq: 0 }))).toEqual([[1], true]);
 
       const replayed: number[] = [];
       const sizes: number[] = [];

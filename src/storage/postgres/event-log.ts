@@ -37,14 +37,15 @@ interface PagedRow extends LoggedEvent {
 }
 
 /** The rows of a page in order, as far as their payloads go; what is cut off never leaves the engine. */
-const withinBytes = (rows: string, order: string) => `SELECT * FROM (
+const withinBytes = (rows: string, order: string, bytesMax = `${pageBytesMax}`) => `SELECT * FROM (
     SELECT p.*, count(p.id) OVER () AS found,
       sum(octet_length(p.payload)) OVER (ORDER BY ${order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
     FROM (${rows}) AS p) AS q
-  WHERE q.id IS NULL OR coalesce(q.before, 0) < ${pageBytesMax} ORDER BY ${order}`;
+  WHERE q.id IS NULL OR coalesce(q.before, 0) < ${bytesMax} ORDER BY ${order}`;
 
 const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, e.payload, e.created_at AS "createdAt"`;
 const noHead: TopicHead = { seq: 0, position: 0, trimmedPosition: 0 };
+const pageBytes = (bytesMax = pageBytesMax) => Math.min(bytesMax, pageBytesMax);
 const farthest = Number.MAX_SAFE_INTEGER;
 
 /** What `appendParameters` are given to. */
@@ -66,11 +67,13 @@ function statements(ws: string) {
       `SELECT ${eventColumns} FROM ${ws}.topics AS t JOIN ${ws}.events AS e USING (topic_id)
       WHERE t.name = $1 AND e.seq > $2 AND e.seq <= $3 ORDER BY e.seq LIMIT $4`,
       "seq",
+      "$5::bigint",
     ),
     below: withinBytes(
       `SELECT ${eventColumns} FROM ${ws}.topics AS t JOIN ${ws}.events AS e USING (topic_id)
       WHERE t.name = $1 AND e.seq < $2 ORDER BY e.seq DESC LIMIT $3`,
       "seq DESC",
+      "$4::bigint",
     ),
     moved: `SELECT s.position AS end, t.name AS topic, t.seq, t.position FROM ${ws}.log_state AS s LEFT JOIN LATERAL (
         SELECT name, seq, position FROM ${ws}.topics WHERE position > $1 ORDER BY position LIMIT $2) AS t ON true
@@ -92,8 +95,11 @@ export interface EventLogOptions {
 export function createEventLog({ pool, appends, schema }: EventLogOptions): EventLog {
   const sql = statements(schema);
 
-  async function between(topic: string, afterSeq: number, throughSeq: number, limit: number): Promise<EventPage> {
-    return toPage(await pool.query<PagedRow>(sql.between, [topic, afterSeq, throughSeq, limit + 1]), limit);
+  type Stretch = Parameters<EventLog["range"]>[0] & { bytesMax?: number | undefined };
+
+  async function between({ topic, afterSeq, throughSeq, limit, bytesMax }: Stretch): Promise<EventPage> {
+    const parameters = [topic, afterSeq, throughSeq, limit + 1, pageBytes(bytesMax)];
+    return toPage(await pool.query<PagedRow>(sql.between, parameters), limit);
   }
 
   async function end(): Promise<number> {
@@ -120,11 +126,12 @@ export function createEventLog({ pool, appends, schema }: EventLogOptions): Even
       return { ...toPage(found, limit), heads };
     },
 
-    range: ({ topic, afterSeq, throughSeq, limit }) => between(topic, afterSeq, throughSeq, limit),
+    range: between,
 
-    async page({ topic, beforeSeq, afterSeq, limit }) {
-      if (afterSeq !== undefined) return between(topic, afterSeq, farthest, limit);
-      const found = await pool.query<PagedRow>(sql.below, [topic, beforeSeq ?? farthest, limit + 1]);
+    async page({ topic, beforeSeq, afterSeq, limit, bytesMax }) {
+      if (afterSeq !== undefined) return between({ topic, afterSeq, throughSeq: farthest, limit, bytesMax });
+      const parameters = [topic, beforeSeq ?? farthest, limit + 1, pageBytes(bytesMax)];
+      const found = await pool.query<PagedRow>(sql.below, parameters);
       const { events, more } = toPage(found, limit);
       return { events: events.reverse(), more };
     },

@@ -101,19 +101,23 @@ export class EventLogTables {
     return { events, more: isCut || places.length > 0, heads: rows.map(toHeadEntry) };
   }
 
-  range({ topic, afterSeq, throughSeq, limit }: RangeQuery): EventPage {
+  range({ topic, afterSeq, throughSeq, ...bounds }: RangeQuery & { bytesMax?: number }): EventPage {
     const row = this.#sql.topic.get(topic);
     if (!row) return { events: [], more: false };
-    const { events, isCut } = firstOf(this.#sql.between.iterate(row.topicId, afterSeq, throughSeq, limit + 1), limit);
+    const rows = this.#sql.between.iterate(row.topicId, afterSeq, throughSeq, bounds.limit + 1);
+    const { events, isCut } = firstOf(rows, bounds);
     return { events, more: isCut };
   }
 
-  page({ topic, beforeSeq, afterSeq, limit }: PageQuery): EventPage {
+  page({ topic, beforeSeq, afterSeq, ...bounds }: PageQuery): EventPage {
     const most = Number.MAX_SAFE_INTEGER;
-    if (afterSeq !== undefined) return this.range({ topic, afterSeq, throughSeq: most, limit });
+    if (afterSeq !== undefined) return this.range({ topic, afterSeq, throughSeq: most, ...bounds });
     const row = this.#sql.topic.get(topic);
     if (!row) return { events: [], more: false };
-    const { events, isCut } = firstOf(this.#sql.below.iterate(row.topicId, beforeSeq ?? most, limit + 1), limit);
+    const { events, isCut } = firstOf(
+      this.#sql.below.iterate(row.topicId, beforeSeq ?? most, bounds.limit + 1),
+      bounds,
+    );
     return { events: events.reverse(), more: isCut };
   }
 
@@ -170,11 +174,14 @@ export class EventLogTables {
 }
 
 /** Reads no further than the page goes, by its limit and by its payloads. */
-function firstOf(rows: Iterable<LoggedEvent>, limit = Number.POSITIVE_INFINITY) {
+function firstOf(
+  rows: Iterable<LoggedEvent>,
+  { limit = Number.POSITIVE_INFINITY, bytesMax = pageBytesMax }: { limit?: number; bytesMax?: number } = {},
+) {
   const events: LoggedEvent[] = [];
   let bytes = 0;
   for (const event of rows) {
-    if (events.length >= limit || bytes >= pageBytesMax) return { events, isCut: true };
+    if (events.length >= limit || bytes >= Math.min(bytesMax, pageBytesMax)) return { events, isCut: true };
     events.push(event);
     bytes += Buffer.byteLength(event.payload);
   }
