@@ -135,15 +135,21 @@ function describeMembers(open: Open): void {
       expect((await directory.peersOf("bob", 10)).toSorted()).toEqual(["ann", "eve", "joe"]);
       expect(await directory.peersOf("bob", 2)).toHaveLength(2);
       expect(await directory.peersOf("nobody", 10)).toEqual([]);
+      // However many they are, and however small the steps in which they are found.
+      const crowd = Array.from({ length: 5_000 }, (_, index) => `crowd-${index}`);
+      await directory.addMembers("large", [...crowd, "mia"]);
+      await directory.addMembers("larger", [...crowd.slice(1_000), "mia", "zoe"]);
+      expect(new Set(await directory.peersOf("mia", 10_000))).toEqual(new Set([...crowd, "zoe"]));
+      expect(new Set(await directory.peersOf("mia", 4_500)).size).toBe(4_500);
       const asked = ["bob", "eve", "joe", "ann", "nobody"];
       expect(await directory.sharingWith("ann", asked)).toEqual(new Set(["bob", "eve", "ann"]));
       expect(await directory.sharingWith("nobody", ["nobody", "ann"])).toEqual(new Set(["nobody"]));
       expect(await directory.sharingWith("ann", [])).toEqual(new Set());
       // Also where the one who is asked about is in more conversations than who asks, or in as many.
       await directory.addMemberships("joe", ["c4", "c5", "c6", "c7"]);
-      await directory.addMembers("c8", ["eve", "zoe"]);
-      expect(await directory.sharingWith("eve", ["joe", "zoe", "bob"])).toEqual(new Set(["zoe", "bob"]));
-      expect(await directory.sharingWith("zoe", ["eve", "joe"])).toEqual(new Set(["eve"]));
+      await directory.addMembers("c8", ["eve", "max"]);
+      expect(await directory.sharingWith("eve", ["joe", "max", "bob"])).toEqual(new Set(["max", "bob"]));
+      expect(await directory.sharingWith("max", ["eve", "joe"])).toEqual(new Set(["eve"]));
     }),
   );
 }

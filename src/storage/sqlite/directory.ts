@@ -5,6 +5,15 @@ import type { DirectoryChange, UserState } from "../ports.ts";
 /** What one look at the change log takes; who is further behind is better off starting over. */
 const changesPerLook = 1_000;
 
+/** Members and conversations that one step towards a user's peers looks at: what others ask comes in between. */
+const looksPerStep = 4_000;
+
+/** Where a step begins: in a conversation, after one of its members; both empty at first. */
+export interface PeersPlace {
+  conversationId: string;
+  after: string;
+}
+
 export interface ChangesSeen {
   changes: DirectoryChange[];
   /** What to ask after next time. */
@@ -44,9 +53,11 @@ function prepare(database: Database) {
       "SELECT user_id AS id FROM members WHERE conversation_id = ? LIMIT ?",
     ),
     conversationsOf: by<{ id: string }, [string]>("SELECT conversation_id AS id FROM members WHERE user_id = ?"),
-    peersOf: by<{ id: string }, [string, number]>(
-      `SELECT DISTINCT theirs.user_id AS id FROM members AS mine JOIN members AS theirs USING (conversation_id)
-       WHERE mine.user_id = ?1 AND theirs.user_id <> ?1 LIMIT ?2`,
+    nextConversation: by<{ id: string }, [string, string]>(
+      "SELECT conversation_id AS id FROM members WHERE user_id = ? AND conversation_id > ? ORDER BY conversation_id LIMIT 1",
+    ),
+    membersAfter: by<{ id: string }, [string, string, number]>(
+      "SELECT user_id AS id FROM members WHERE conversation_id = ? AND user_id > ? ORDER BY user_id LIMIT ?",
     ),
     conversationCount: by<{ count: number }, [string]>("SELECT count(*) AS count FROM members WHERE user_id = ?"),
     // For each of them from whoever is in fewer conversations, and no further than to the first that both are in.
@@ -146,8 +157,22 @@ export class DirectoryTables {
     return this.#sql.conversationsOf.all(userId).map(({ id }) => id);
   }
 
-  peersOf(userId: string, limit: number): string[] {
-    return this.#sql.peersOf.all(userId, limit).map(({ id }) => id);
+  /** As many of a user's peers as one step finds, the user itself among them; then it goes on from `next`. */
+  peersAfter(userId: string, place: PeersPlace): { ids: string[]; next: PeersPlace | null } {
+    const ids = new Set<string>();
+    let { conversationId, after } = place;
+    for (let looks = 0; looks < looksPerStep; looks++) {
+      const members =
+        conversationId === "" ? [] : this.#sql.membersAfter.all(conversationId, after, looksPerStep - looks);
+      for (const { id } of members) ids.add(id);
+      looks += members.length;
+      if (looks >= looksPerStep) return { ids: [...ids], next: { conversationId, after: members.at(-1)?.id ?? after } };
+      const next = this.#sql.nextConversation.get(userId, conversationId);
+      if (next === null) return { ids: [...ids], next: null };
+      conversationId = next.id;
+      after = "";
+    }
+    return { ids: [...ids], next: { conversationId, after } };
   }
 
   sharingWith(userId: string, userIds: string[]): string[] {

@@ -2,7 +2,7 @@
 import { Database, SQLiteError } from "bun:sqlite";
 import type { DeviceOfUser, Migration, NewEvent, RetentionPolicy, UserStatus } from "../ports.ts";
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
-import { DirectoryTables } from "./directory.ts";
+import { DirectoryTables, type PeersPlace } from "./directory.ts";
 import { EventLogTables, type PageQuery, type RangeQuery, type ReplayQuery } from "./event-log.ts";
 import { prepareFiles } from "./files.ts";
 import { type ClaimQuery, type CoveredQuery, type Mark, ReceiptTable, type SentMark } from "./receipts.ts";
@@ -120,7 +120,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
     membersOf: (conversationId: string, limit: number) => directory.membersOf(conversationId, limit),
     membersOfEach: (conversationIds: string[], limit: number) => directory.membersOfEach(conversationIds, limit),
     conversationsOf: (userId: string) => directory.conversationsOf(userId),
-    peersOf: (userId: string, limit: number) => directory.peersOf(userId, limit),
+    peersAfter: (userId: string, place: PeersPlace) => directory.peersAfter(userId, place),
     sharingWith: (userId: string, userIds: string[]) => directory.sharingWith(userId, userIds),
     upsertUsers: (userIds: string[]) => directory.upsertUsers(userIds),
     setDisabled: (userId: string, disabled: boolean) => directory.setDisabled(userId, disabled),

@@ -10,6 +10,7 @@ import {
   type TopicHead,
 } from "../ports.ts";
 import { createWriteProof, unwatched, type WritesWatched } from "../write-proof.ts";
+import type { PeersPlace } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import type { Durability } from "./engine.ts";
 import type { HeadEntries } from "./event-log.ts";
@@ -218,7 +219,17 @@ function createDirectory({
     membersOf: (conversationId, limit = -1) => calls.call("membersOf", conversationId, limit),
     membersOfEach: async (conversationIds, limit) => new Map(await calls.call("membersOfEach", conversationIds, limit)),
     conversationsOf: (userId) => calls.call("conversationsOf", userId),
-    peersOf: (userId, limit) => calls.call("peersOf", userId, limit),
+    async peersOf(userId, limit) {
+      const peers = new Set<string>();
+      let place: PeersPlace | null = { conversationId: "", after: "" };
+      while (place !== null && peers.size <= limit) {
+        const step: { ids: string[]; next: PeersPlace | null } = await calls.call("peersAfter", userId, place);
+        for (const id of step.ids) peers.add(id);
+        place = step.next;
+      }
+      peers.delete(userId);
+      return [...peers].slice(0, limit);
+    },
     sharingWith: async (userId, userIds) => new Set(await calls.call("sharingWith", userId, userIds)),
     upsertUsers: (userIds) => andTell(calls.call("upsertUsers", userIds)),
     setDisabled: (userId, disabled) => andTell(calls.call("setDisabled", userId, disabled)),
