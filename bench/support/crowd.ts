@@ -25,14 +25,20 @@ export async function gatherCrowd({ directory, log }: Storage, demanding: string
   const append = (events: NewEvent[]) => log.append(events);
   for (let page = 0; page < 10; page++)
     await append(list(20, (n) => `large-${n}`, page * 20).map((id) => newEvent("large", id, "x".repeat(50_000))));
-  await append([newEvent("huge", "huge-0", smallObjects(9.5e6))]);
+  await append([newEvent("huge", "huge-0", worstContent(9.5e6))]);
   await append(list(1_000, (n) => `many-${n}`).map((id) => newEvent("many", id, "hello")));
   for (let start = 0; start < manyConversations; start += 500)
     await append(list(500, (n) => `big-${n}`, start).map((name) => newEvent(name, `in-${name}`, "hello")));
 }
 
-/** Content of about so many bytes that takes as long to read as any can. */
-export const smallObjects = (bytes: number) => ({ a: Array.from({ length: bytes / 8 }, () => ({ b: 1 })) });
+/** Values that a message may have, with some room. */
+const valuesMax = 48_000;
+
+/** Content of about so many bytes that takes as long to read as any that is allowed. */
+export const worstContent = (bytes: number) => ({
+  a: Array.from({ length: valuesMax / 2 }, () => ({ b: 1 })),
+  text: '\n"'.repeat((bytes - valuesMax * 4) / 4),
+});
 
 function newEvent(conversation: string, id: string, content: string | object): NewEvent {
   const message = { message_id: id, conversation_id: conversation, sender_id: "peer-0", content };

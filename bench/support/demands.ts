@@ -1,5 +1,5 @@
 /** What one user may ask for at most, request by request. */
-import { list, manyConversations, smallObjects } from "./crowd.ts";
+import { list, manyConversations, worstContent } from "./crowd.ts";
 
 export interface Demand {
   name: string;
@@ -94,11 +94,11 @@ export const demands: Demand[] = [
     request: () => ({ type: "history", payload: { topic: "conversation:many", limit: 200 } }),
   },
   {
-    name: "message.send, 9.5 MB of objects",
+    name: "message.send, 9.5 MB",
     burst: 2,
     request: (n) => ({
       type: "message.send",
-      payload: { conversation_id: "own", client_message_id: `m${n}`, content: smallObjects(9.5e6) },
+      payload: { conversation_id: "own", client_message_id: `m${n}`, content: worstContent(9.5e6) },
     }),
   },
   {

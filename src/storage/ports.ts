@@ -92,7 +92,7 @@ export interface RetentionPolicy {
 }
 
 /** Bytes of payload after which a page that is read ends, whatever its limit; it has one event at least. */
-export const pageBytesMax = 4 * 1024 * 1024;
+export const pageBytesMax = 1024 * 1024;
 
 /** The durable, ordered log [LOG1–LOG8]. Every method rejects with `StorageUnavailable` while the engine is away. */
 export interface EventLog {

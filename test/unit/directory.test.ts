@@ -66,6 +66,27 @@ describe("open mode", () => {
     expect(await view.admit("ann")).toBe("disabled");
   });
 
+  test("[SUB1] [PUB3] many conversations are joined by few statements, each once", async () => {
+    const statements: number[] = [];
+    const directory: Directory = {
+      ...storage.directory,
+      addMembers: () => Promise.reject(new Error("one by one")),
+      addMemberships(userId, conversationIds) {
+        statements.push(conversationIds.length);
+        return storage.directory.addMemberships(userId, conversationIds);
+      },
+    };
+    const view = open({ mode: "open", directory });
+    const conversations = Array.from({ length: 1_000 }, (_, index) => `c${index}`);
+    await storage.directory.addMembers("c7", ["ann"]);
+    expect((await view.ensureMemberships("ann", conversations)).size).toBe(1_000);
+    expect((await storage.directory.conversationsOf("ann")).length).toBe(1_000);
+    expect(statements.reduce((sum, count) => sum + count)).toBe(999);
+    expect(statements.length).toBe(5);
+    await view.ensureMemberships("ann", conversations);
+    expect(statements.length).toBe(5);
+  });
+
   test("[PUB3] a conversation is created and joined on first use", async () => {
     const view = open({ mode: "open" });
     await Promise.all([view.admit("ann"), view.admit("bob")]);
@@ -228,6 +249,22 @@ describe("what is remembered", () => {
     expect(asked).toBe(3);
     expect(await view.isMember("c4", "ann")).toBe(true);
     expect(asked).toBe(4);
+  });
+
+  test("[PRE4] who shares a conversation is asked in parts, so that others' questions come in between", async () => {
+    const parts: number[] = [];
+    const directory: Directory = {
+      ...storage.directory,
+      sharingWith(userId, userIds) {
+        parts.push(userIds.length);
+        return storage.directory.sharingWith(userId, userIds);
+      },
+    };
+    const view = open({ directory });
+    await storage.directory.addMembers("c1", ["ann", "u3", "u444"]);
+    const users = Array.from({ length: 500 }, (_, index) => `u${index}`);
+    expect(await view.sharingWith("ann", users)).toEqual(new Set(["u3", "u444"]));
+    expect(parts).toEqual([100, 100, 100, 100, 100]);
   });
 
   test("[PUB3] those of a list who are members are found, in small conversations and large ones", async () => {
