@@ -1,0 +1,37 @@
+/** Every statement of SQLite reaches its rows by an index: what one request asks is bounded by what it names. */
+import { Database } from "bun:sqlite";
+import { expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openEngine } from "../../src/storage/sqlite/engine.ts";
+
+/** Tables of one row, what administrators have blocked, and what is a part of a statement itself. */
+const mayBeScanned = /^SCAN (log_state|write_proof|blocks|firsts|json_each|named|CONSTANT)\b/;
+
+test("[SUB1] no statement reads a whole table", () => {
+  const folder = mkdtempSync(join(tmpdir(), "ws-plans-"));
+  const path = join(folder, "plans.db");
+  const prepare = Database.prototype.prepare;
+  const statements = new Set<string>();
+  Database.prototype.prepare = function (this: Database, sql: string, ...rest: never[]) {
+    statements.add(sql);
+    return prepare.call(this, sql, ...rest);
+  } as typeof prepare;
+  try {
+    openEngine({ path, durability: "process", busyTimeoutMs: 1_000 }).close();
+  } finally {
+    Database.prototype.prepare = prepare;
+  }
+  using database = new Database(path);
+  const scanning = [...statements].flatMap((sql) => {
+    if (!/^\s*(SELECT|INSERT|UPDATE|DELETE|WITH)/i.test(sql)) return [];
+    const plan = database.query<{ detail: string }, []>(`EXPLAIN QUERY PLAN ${sql}`).all();
+    const isScan = (detail: string) => /^SCAN (?!\(|\w+ VIRTUAL)/.test(detail) && !mayBeScanned.test(detail);
+    const scans = plan.filter(({ detail }) => isScan(detail));
+    return scans.map(({ detail }) => `${detail}: ${sql.replace(/\s+/g, " ").slice(0, 160)}`);
+  });
+  rmSync(folder, { recursive: true });
+  expect(statements.size).toBeGreaterThan(40);
+  expect(scanning).toEqual([]);
+});
