@@ -18,7 +18,6 @@ const service = await startMeasured("service.ts", {
   WS__RATE_LIMITS__ENABLED: "true",
   // Its standard output is for what is asked of it.
   WS__LOG__LEVEL: "silent",
-  ...(process.env.QPU ? { WS__STORAGE__QUESTIONS_PER_USER: process.env.QPU } : {}),
   ...(postgres === null ? {} : { WS__STORAGE__URL: await postgres.newDatabase() }),
 });
 const ordinary = startProgram(["ordinary.ts", JSON.stringify({ port: service.port, users })]);
