@@ -14,11 +14,16 @@ export class Access {
   /**
    * Those of the topics that the subscriber may hear. In an open directory asking for a conversation joins it, unless it is
    * `unasked`: whoever was removed is not brought back by the server.
+   * @param sharing users who are known to share a conversation with the subscriber: it is not asked again
    */
-  async allowed(subscriber: Subscriber, topics: Topic[], { unasked = false } = {}): Promise<Topic[]> {
+  async allowed(
+    subscriber: Subscriber,
+    topics: Topic[],
+    { unasked = false, sharing = new Set<string>() } = {},
+  ): Promise<Topic[]> {
     const { userId, grants } = subscriber;
     const { ensureMemberships, membershipsAmong } = this.options.directory;
-    const others = topics.flatMap(({ kind, key }) => (kind === "presence" ? [key] : []));
+    const others = topics.flatMap(({ kind, key }) => (kind === "presence" && !sharing.has(key) ? [key] : []));
     const conversations = topics.flatMap(({ name, kind, key }) =>
       (kind === "conversation" || kind === "typing") && !grants.includes(name) ? [key] : [],
     );

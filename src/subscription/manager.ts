@@ -93,7 +93,8 @@ export class SubscriptionManager {
     const lookups = lookupsToJoin(subscriber, { directory, watchMax });
     const scope = await this.#ask(subscriber, () => resolveScope(subscriber, { topics, filters, topicsMax }, lookups));
     for (const conversationId of scope.unwatched) subscriber.follows?.presenceOf.delete(conversationId);
-    const allowed = await this.#ask(subscriber, () => access.allowed(subscriber, scope.topics, { unasked }));
+    const { sharing } = scope;
+    const allowed = await this.#ask(subscriber, () => access.allowed(subscriber, scope.topics, { unasked, sharing }));
     const mayHear = new Set(allowed);
     const rejections = new Rejections();
     rejections.add("unknown_topic", scope.unknown);

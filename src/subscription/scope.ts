@@ -17,6 +17,8 @@ export const peersMax = 10_000;
 
 export interface Scope {
   topics: Topic[];
+  /** Users of these topics who were found because they share a conversation: it need not be asked again. */
+  sharing: Set<string>;
   /** Names of no kind that there is. */
   unknown: string[];
   /** Names that cannot be a topic of their kind. */
@@ -104,10 +106,21 @@ export async function resolveScope(
   const { topics: names, filters = {}, topicsMax } = request;
   const conversations = listOf(filters.conversation_id, filters.conversation_ids);
   const users = listOf(filters.user_id, filters.user_ids);
-  const scope: Scope = { topics: [], unknown: [], invalid: [], unwatched: [], ...followedBy(request) };
+  const scope: Scope = {
+    topics: [],
+    sharing: new Set(),
+    unknown: [],
+    invalid: [],
+    unwatched: [],
+    ...followedBy(request),
+  };
   const found = new Map<string, Topic>();
   const add = (kind: TopicKind, keys: string[]) => {
     for (const key of keys) found.set(`${kind}:${key}`, topicOf(kind, key));
+  };
+  const addSharing = (keys: string[]) => {
+    add("presence", keys);
+    for (const key of keys) scope.sharing.add(key);
   };
   for (const name of new Set(names)) {
     if (subscriber.isClosed) break;
@@ -128,7 +141,7 @@ export async function resolveScope(
         add(name, conversations ?? (await lookups.conversationsOf(userId)));
         break;
       case "presence":
-        if (scope.all.has("presence")) add("presence", await lookups.peersOf(userId));
+        if (scope.all.has("presence")) addSharing(await lookups.peersOf(userId));
         add("presence", users ?? []);
         for (const some of inParts(conversations ?? [], conversationsAtOnce)) {
           if (subscriber.isClosed) break;
@@ -136,7 +149,7 @@ export async function resolveScope(
           for (const conversationId of some) {
             const users = watched === null ? null : watched.get(conversationId);
             if (users === null || found.size >= topicsMax) scope.unwatched.push(conversationId);
-            else add("presence", users ?? []);
+            else addSharing(users ?? []);
           }
         }
         break;
