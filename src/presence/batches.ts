@@ -6,7 +6,7 @@ interface Batch<Item, Answer> {
   answer: PromiseWithResolvers<Answer>;
 }
 
-/** Users of one statement, unless one caller asks about more. */
+/** Users of one statement: what others ask comes in between. */
 const itemsMax = 500;
 /** Statements under way: one that hangs keeps the others waiting no longer than need be. */
 const atOnce = 4;
@@ -46,8 +46,15 @@ export function inBatches(store: StatusStore): StatusStore {
       await store.setLastSeen(userIds, at);
     }
   });
+  const get = createBatches((userIds: string[]) => store.get([...new Set(userIds)]));
   return {
-    get: createBatches((userIds) => store.get([...new Set(userIds)])),
+    async get(userIds) {
+      if (userIds.length <= itemsMax) return get(userIds);
+      const found: Awaited<ReturnType<StatusStore["get"]>> = new Map();
+      for (let start = 0; start < userIds.length; start += itemsMax)
+        for (const [userId, stored] of await get(userIds.slice(start, start + itemsMax))) found.set(userId, stored);
+      return found;
+    },
     setLastSeen: (userIds, at) => setLastSeen(userIds.map((userId) => ({ userId, at }))),
     set: (userId, status) => store.set(userId, status),
     takeExpired: (now, limit) => store.takeExpired(now, limit),
