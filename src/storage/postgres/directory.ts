@@ -6,6 +6,7 @@ import { type Directory, StorageUnavailable } from "../ports.ts";
 import { arrayOf, type Parameter } from "./connection.ts";
 import type { DirectoryWatch } from "./directory-watch.ts";
 import type { Pool } from "./pool.ts";
+import { directoryChannel } from "./schema-directory.ts";
 
 /** Views over the application's tables, as `schema.name`; null: a table of this service's own. */
 export interface DirectoryNames {
@@ -50,7 +51,7 @@ function statements(ws: string, names: DirectoryNames) {
     block: `WITH ended AS (DELETE FROM ${ws}.blocks WHERE ends_at <= $3 AND user_id <> $1)
       INSERT INTO ${ws}.blocks (user_id, ends_at) VALUES ($1, $2)
       ON CONFLICT (user_id) DO UPDATE SET ends_at = excluded.ends_at`,
-    recheck: `SELECT ${ws}.notify_directory(jsonb_build_object('op', 'user_changed', 'user_id', $1::text))`,
+    recheck: "SELECT pg_notify($1, $2)",
     membershipsAmong: `SELECT conversation_id::text AS id FROM ${members} WHERE user_id = $1 AND conversation_id = ANY ($2)`,
     membersAmong: `SELECT user_id::text AS id FROM ${members} WHERE conversation_id = $1 AND user_id = ANY ($2)`,
     // Slower, for a list in which some cannot be ids of that column: the others still count.
@@ -194,7 +195,10 @@ export function createDirectory({ pool, schema, names, watch, now }: DirectoryOp
       await pool.query(sql.block, [userId, Math.ceil(untilMs), now()]);
     },
     async recheck(userId) {
-      await pool.query(sql.recheck, [userId]);
+      await pool.query(sql.recheck, [
+        directoryChannel(schema),
+        JSON.stringify({ op: "user_changed", user_id: userId }),
+      ]);
     },
     addMembers: (conversationId, userIds) => write("members", sql.addMembers, [conversationId, arrayOf(userIds)]),
     addMemberships: (userId, conversationIds) =>
