@@ -95,6 +95,8 @@ test("nobody reading the log holds up neither the sockets nor the end", async ()
       WS__SERVER__DRAIN_WINDOW: "0s",
       WS__LOG__LEVEL: "debug",
       WS__RATE_LIMITS__ENABLED: "false",
+      // Few, so that nothing is warned of before.
+      WS__WEBSOCKET__MAX_CONNECTIONS: "100",
       HOME: folder,
     },
     stdout: held,
