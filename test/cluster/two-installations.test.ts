@@ -84,13 +84,14 @@ describe("with the whole service", () => {
   let redis: Awaited<ReturnType<typeof startRedis>>;
   let production: Service;
   let staging: Service;
+  let copy: string;
   const stream = "app-events";
   beforeAll(async () => {
     [database, redis] = await Promise.all([startPostgres(), startRedis()]);
     const url = await database.newDatabase();
     await migrate({ url, lockTimeoutMs: 10_000 });
     // As staging is made as a rule: with production's own row of the installation in it.
-    const copy = `copy_${Math.random().toString(36).slice(2)}`;
+    copy = `copy_${Math.random().toString(36).slice(2)}`;
     await database.run(`CREATE DATABASE ${copy} TEMPLATE ${new URL(url).pathname.slice(1)}`);
     const start = (database: string) =>
       startService({
@@ -101,6 +102,7 @@ describe("with the whole service", () => {
   });
   afterAll(async () => {
     await Promise.all([production?.stop(), staging?.stop()]);
+    await database?.run(`DROP DATABASE IF EXISTS ${copy}`);
     await Promise.all([database?.stop(), redis?.stop()]);
   });
   const there = createPeople(() => production.url);

@@ -47,6 +47,9 @@ export interface RedisClusterOptions {
   callsRememberedMax?: number;
 }
 
+/** Within so long all connections are back once one is: each tries again at most a second later. */
+const comingBackMs = 2_000;
+
 /**
  * Redis may be away when it starts, and come and go afterwards; `start` rejects only where Redis, or the connection to it,
  * refuses what only an operator can mend.
@@ -121,7 +124,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
 
   const group = ingest?.group ?? `ws-service:${installation}`;
   const stream = ingest === null ? null : new RedisStream({ url, natMap, tls, keys, ...ingest, group, newId, now });
-  let failedBeats = 0;
+  let failingSince: number | null = null;
   let timer: Timer | null = null;
   let beating: Promise<void> | null = null;
   let beatAgain = false;
@@ -134,12 +137,12 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
       if (result.status === "fulfilled") continue;
       // That Redis is away or refuses is said once, where it is noticed.
       const isTold = !commands.isReady || (result.reason instanceof RedisUnavailable && result.reason.isRefusal);
-      failedBeats++;
-      // Once is nothing: the connections do not all come back at the same moment.
-      if (!isTold && failedBeats > 1) beats.began(result.reason);
+      failingSince ??= now();
+      // For a moment is nothing: the connections do not all come back at once.
+      if (!isTold && now() - failingSince >= comingBackMs) beats.began(result.reason);
       return;
     }
-    failedBeats = 0;
+    failingSince = null;
     beats.ended();
     try {
       commands.noteServed();
