@@ -8,6 +8,7 @@ import { AskerGone, type FairQueue } from "../storage/fair-queue.ts";
 import type { CursorStore, EventLog } from "../storage/ports.ts";
 import type { Access } from "./access.ts";
 import { type CatchUpOptions, type CaughtUp, catchUp, type StartingPoint } from "./catch-up.ts";
+import { inTurns } from "./in-turns.ts";
 import { Rejections } from "./rejections.ts";
 import { followedBy, lookupsToJoin, lookupsToLeave, resolveScope, type Scope } from "./scope.ts";
 import { type Follows, followsOf, type Subscriber } from "./subscriber.ts";
@@ -37,8 +38,6 @@ export interface SubscriptionManagerOptions {
 
 type Subscribed = ServerPayload<"subscribed">;
 
-/** Topics that are left in one turn of the loop: what others ask comes in between. */
-const leftAtOnce = 500;
 const namesOf = (topics: Topic[]) => topics.map(({ name }) => name);
 
 interface SubscribeRequest {
@@ -109,11 +108,12 @@ export class SubscriptionManager {
     const isLive = ({ name }: Topic) => subscriber.isSubscribed(name);
     const snapshots = await this.#ask(subscriber, () => this.options.snapshots(subscriber, allowed.filter(isLive)));
     // Looked at only now: what was taken back while the snapshot was read is told of as such already.
-    const live = allowed.filter(isLive);
-    if (!subscriber.isClosed) rejections.add("forbidden", namesOf(allowed.filter((topic) => !isLive(topic))));
-    if (fresh.length > 0) this.options.onSubscribed(subscriber, fresh.filter(isLive));
+    const live = new Set(allowed.filter(isLive));
+    if (!subscriber.isClosed) rejections.add("forbidden", namesOf(allowed.filter((topic) => !live.has(topic))));
+    const begun = fresh.filter((topic) => live.has(topic));
+    if (fresh.length > 0) this.options.onSubscribed(subscriber, begun);
     return {
-      topics: live.map((topic) => {
+      topics: [...live].map((topic) => {
         const place = places.get(topic.name) ?? this.#standing(topic);
         return this.#describe(topic, { place, isResumed: since !== null, snapshot: snapshots.get(topic.name) });
       }),
@@ -142,10 +142,7 @@ export class SubscriptionManager {
       if (scope.all.has("presence")) follows.presence = false;
       for (const conversationId of scope.presenceOf) follows.presenceOf.delete(conversationId);
     }
-    for (let start = 0; start < scope.topics.length; start += leftAtOnce) {
-      if (start > 0) await new Promise((resolve) => setImmediate(resolve));
-      this.#leave(subscriber, scope.topics.slice(start, start + leftAtOnce));
-    }
+    await inTurns(scope.topics, (some) => this.#leave(subscriber, some));
     return { topics: scope.topics.map(({ name }) => name) };
   }
 
@@ -284,9 +281,12 @@ export class SubscriptionManager {
     const logged = topics.filter(isLogged).map(({ name }) => name);
     // Heard from before the log is read, so that nothing falls between the two.
     await Promise.all(topics.map(({ name }) => bus.watch(name)));
-    for (const topic of topics) {
-      if (!isLogged(topic) && !revoked.has(topic.name) && !subscriber.isClosed) subscriber.subscribe(topic.name);
-    }
+    await inTurns(
+      topics.filter((topic) => !isLogged(topic)),
+      (some) => {
+        for (const { name } of some) if (!revoked.has(name) && !subscriber.isClosed) subscriber.subscribe(name);
+      },
+    );
     if (logged.length === 0) return new Map();
     const log: CatchUpOptions["log"] = {
       heads: (names) => this.#ask(subscriber, () => this.options.log.heads(names)),

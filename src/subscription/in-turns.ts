@@ -1,0 +1,12 @@
+/** Goes through long lists a part in each turn of the loop, so that what others ask comes in between. */
+
+/** Topics of one turn. */
+const partSize = 500;
+
+/** What is looked at within a part must be looked at there: anything may have happened between two of them. */
+export async function inTurns<Item>(list: Item[], use: (part: Item[]) => void): Promise<void> {
+  for (let start = 0; start < list.length; start += partSize) {
+    if (start > 0) await new Promise((resolve) => setImmediate(resolve));
+    use(list.slice(start, start + partSize));
+  }
+}
