@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Client } from "../support/client.ts";
 import { openStage, type Stage, type StageNode } from "../support/faults/stage.ts";
-import { fresh } from "../support/people.ts";
+import { eventually, fresh } from "../support/people.ts";
 import { until } from "../support/redis.ts";
 
 setDefaultTimeout(60_000);
@@ -151,7 +151,11 @@ test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
     const { room, ids, members } = await gather(n1, n2);
     const [anna, ben] = members as [Client, Client];
     const call = offer(ids[1]!, room);
-    await anna.ask("call.offer", call);
+    // Redis was empty a moment ago: calls are refused until every node has put back its own.
+    await eventually(
+      () => anna.request("call.offer", call),
+      ({ payload }) => payload.code !== "unavailable",
+    );
     await ben.next("call.incoming");
     const before = message(room, "before");
     await anna.ask("message.send", before);
