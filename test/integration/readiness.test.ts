@@ -79,6 +79,8 @@ test.concurrent.skipIf(!mayAlter)(
     const role = `${name}_reader`;
     await server.run(`CREATE ROLE ${role} LOGIN`);
     await runSql(url, `GRANT USAGE ON SCHEMA ws TO ${role}; GRANT SELECT ON ALL TABLES IN SCHEMA ws TO ${role}`);
+    // As hosted servers have it: it tells one server from another, and is done without.
+    await runSql(url, "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC");
     const asRole = Object.assign(new URL(url), { username: role });
     const service = await startService({ settings: { STORAGE__URL: asRole.href } });
     await becomes(service, 503);

@@ -1,6 +1,5 @@
 /** Reads the identity of the installation that a database holds. */
 import { StorageUnavailable } from "../ports.ts";
-import { failureOf } from "./connection.ts";
 import type { Pool } from "./pool.ts";
 
 /**
@@ -22,6 +21,8 @@ export async function readInstallation(pool: Pool, ws: string): Promise<string> 
   return new Bun.CryptoHasher("sha256").update(parts.join(" ")).digest("hex").slice(0, 16);
 }
 
+const insufficientPrivilege = "42501";
+
 /** What names the server, its standbys included; empty where the role may not ask. */
 async function serverOf(pool: Pool): Promise<string> {
   try {
@@ -30,7 +31,8 @@ async function serverOf(pool: Pool): Promise<string> {
     );
     return row!.server;
   } catch (error) {
-    if (failureOf(error) === "fault") return "";
+    const { code } = ((error as Error).cause ?? error) as { code?: unknown };
+    if (code === insufficientPrivilege) return "";
     throw error;
   }
 }
