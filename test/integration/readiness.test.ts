@@ -125,10 +125,8 @@ test.concurrent("[END2] a primary that has come back as a standby makes the node
   const service = await startService({ settings: { STORAGE__URL: primary.url } });
   const ben = await Client.connect(service.url, { query: { user_id: "ben" } });
   await ben.ask("message.send", message("m1"));
-  const [{ data_directory: data }] = (await primary.run("SHOW data_directory")) as [{ data_directory: string }];
-  await primary.run(`COPY (SELECT '') TO '${data}/standby.signal'`);
   await primary.halt();
-  await primary.resume();
+  await primary.resume("standby");
   const { body } = await eventually(
     async () => {
       const answer = await fetch(`${service.http}/health`);
