@@ -116,12 +116,17 @@ export function refusalOf(error: unknown): unknown {
   return new StorageUnavailable(`PostgreSQL: ${error instanceof Error ? error.message : error}`, { cause: error });
 }
 
+/** What JSON escapes in ways of its own. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are the ones that are meant.
+const control = /[\u0000-\u001f]/;
+
 /** An array literal, for a parameter of any array type. */
 export function arrayOf(values: readonly (string | number | null)[]): string {
   const elements = values.map((value) => {
     if (value === null) return "NULL";
     if (typeof value === "number") return value;
-    // Payloads are full of quotes, and plain texts are replaced seven times as fast as a pattern.
+    // Payloads are full of quotes. JSON escapes them just so, seven times as fast, and nothing else in such texts.
+    if (value.isWellFormed() && !control.test(value)) return JSON.stringify(value);
     return `"${value.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
   });
   return `{${elements.join(",")}}`;
