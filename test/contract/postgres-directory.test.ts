@@ -221,6 +221,7 @@ test("[PUB3] a node that is slow to ask whether it still hears is not deaf, and 
     proofMs: 5_000,
     heartbeatMs: 600,
     newId: () => crypto.randomUUID(),
+    now: Date.now,
     onListenerError() {},
     hearing: { began() {}, ended() {} },
   });
@@ -230,4 +231,36 @@ test("[PUB3] a node that is slow to ask whether it still hears is not deaf, and 
   await watch.caughtUp();
   await watch.stop();
   expect(changes).toEqual([]);
+}, 30_000);
+
+test("[PUB3] of a flood of notifications little is heard, all is looked at once, and what comes after it is heard", async () => {
+  const changes: DirectoryChange[] = [];
+  let heard = () => {};
+  const until = async (isSo: () => boolean) => {
+    while (!isSo()) await new Promise<void>((resolve) => (heard = resolve));
+  };
+  const watch = new DirectoryWatch({
+    open: (events) => openConnection({ url: server.url, connectTimeoutMs: 5_000, statementTimeoutMs: 0, ...events }),
+    channel: "flooded_directory",
+    notify: async (payload) => void (await server.run(`SELECT pg_notify('flooded_directory', '${payload}')`)),
+    patienceMs: 1_000,
+    proofMs: 5_000,
+    heartbeatMs: 60_000,
+    newId: () => crypto.randomUUID(),
+    now: Date.now,
+    onListenerError() {},
+    hearing: { began() {}, ended() {} },
+  });
+  await watch.start();
+  watch.add((change) => {
+    changes.push(change);
+    heard();
+  });
+  await server.run(`SELECT pg_notify('flooded_directory', json_build_object('op', 'user_changed', 'user_id', n::text)::text)
+    FROM generate_series(1, 20000) AS n`);
+  await until(() => changes.some(({ kind }) => kind === "resync"));
+  expect(changes.length).toBeLessThan(5_000);
+  await server.run(`SELECT pg_notify('flooded_directory', '{"op": "user_changed", "user_id": "after"}')`);
+  await until(() => changes.some((change) => change.kind === "user_changed" && change.userId === "after"));
+  await watch.stop();
 }, 30_000);

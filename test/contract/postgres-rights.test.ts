@@ -68,6 +68,17 @@ test("[PUB3] what a caller defines never runs as the schema's owner, in a schema
   );
 });
 
+test("[PUB2] in a schema that is made anew nobody may publish who was not named, whoever has USAGE", async () => {
+  const { as, run } = await openDatabase();
+  await run(owner, `GRANT USAGE ON SCHEMA ws TO ${service}, ${stranger}`);
+  await migrate({ url: as(owner), lockTimeoutMs: 10_000 });
+  const publish = "SELECT ws.publish('user:anna', 'profile.changed', '{}')";
+  for (const role of [service, stranger])
+    await expect(run(role, publish)).rejects.toThrow("permission denied for function publish");
+  await run(owner, `GRANT EXECUTE ON FUNCTION ws.publish TO ${service}`);
+  await run(service, publish);
+});
+
 test("[PUB3] who writes to a table with our triggers needs no right in the schema", async () => {
   const { url, as, run } = await openDatabase();
   await migrate({ url: as(owner), lockTimeoutMs: 10_000 });

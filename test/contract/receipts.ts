@@ -271,6 +271,41 @@ function describeStates(open: Open): void {
   );
 
   test(
+    "[REC3] members that are only replaced keep their place, whatever is unread",
+    withStorage(open, async ({ directory, log, receipts }) => {
+      const state = async () => (await receipts.states("bob", [conversationId])).get(conversationId);
+      await directory.addMembers(conversationId, ["ann", "bob"]);
+      await send(log, ["ann", "ann", "ann"]);
+      await receipts.advance({ conversationId, userId: "bob", kind: "read", upToSeq: 1 });
+      const before = await state();
+      expect(before).toMatchObject({ readSeq: 1, unread: 2 });
+      for (let round = 0; round < 2; round++) {
+        await directory.removeMembers(conversationId, ["ann", "bob"]);
+        await directory.addMembers(conversationId, ["ann", "bob"]);
+        expect(await state()).toEqual(before);
+      }
+      await send(log, ["ann"]);
+      expect(await state()).toMatchObject({ readSeq: 1, unread: 3 });
+    }),
+  );
+
+  test(
+    "[REC1] [REC3] who joined later and marks what was there before moves nothing, and tells nobody of it",
+    withStorage(open, async ({ directory, log, receipts }) => {
+      await send(log, ["ann", "ann", "ann", "ann", "ann"]);
+      await directory.addMembers(conversationId, ["bob"]);
+      for (const kind of ["delivered", "read", "read_private"] as const) {
+        const moved = await receipts.advance({ conversationId, userId: "bob", kind, upToSeq: 3 });
+        expect(moved).toEqual({ upToSeq: 5, advanced: false });
+      }
+      expect(await receipts.claim(far, 10)).toEqual([]);
+      await send(log, ["ann"]);
+      await receipts.advance({ conversationId, userId: "bob", kind: "read", upToSeq: 6 });
+      expect(await receipts.claim(far, 10)).toMatchObject([{ kind: "read", sentSeq: 5, upToSeq: 6 }]);
+    }),
+  );
+
+  test(
     "[REC3] many conversations are answered at once, each with its own state",
     withStorage(open, async ({ log, receipts }) => {
       const ids = Array.from({ length: 1_200 }, (_, index) => `many-${index}`);

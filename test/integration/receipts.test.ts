@@ -160,8 +160,8 @@ describe("telling", () => {
     try {
       const at = (url: string, user_id: string) => Client.connect(url, { query: { user_id } });
       const [anna, ben] = [await at(first.url, "anna"), await at(first.url, "ben")];
-      const [{ message_id }] = await sendAll(anna, "c1", ["hello"]);
       await ben.ask("subscribe", { topics: ["conversation:c1"] });
+      const [{ message_id }] = await sendAll(anna, "c1", ["hello"]);
       expect(await ben.ask("mark.read", { conversation_id: "c1", up_to_seq: 1 })).toMatchObject({ up_to_seq: 1 });
       await first.kill();
       second = await startService({ folder: first.folder });

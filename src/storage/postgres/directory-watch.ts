@@ -14,11 +14,20 @@ export interface DirectoryWatchOptions {
   /** How often it is tried whether the connection still hears. */
   heartbeatMs: number;
   newId: () => string;
+  /** Milliseconds since the epoch. */
+  now: () => number;
   /** Told of what a listener throws; the others hear the change all the same. */
   onListenerError(error: unknown): void;
   /** Told of a connection that may listen and hears nothing, and of one that hears. */
   hearing: { began(error: unknown): void; ended(): void };
 }
+
+/**
+ * So many notifications within a second are a flood: anybody who can reach the database can send them, and each costs the
+ * loop a little. Nothing is heard then for a second, after which everything is looked at once.
+ */
+const floodMax = 2_000;
+const floodPauseMs = 1_000;
 
 type Listener = (change: DirectoryChange) => void;
 type State = { kind: "stopped" } | { kind: "deaf" } | { kind: "listening"; sql: Sql };
@@ -46,6 +55,8 @@ export class DirectoryWatch {
   readonly #marks = new Map<string, (heard: boolean) => void>();
   #state: State = { kind: "stopped" };
   #heartbeat: Timer | null = null;
+  #countedSince = 0;
+  #heard = 0;
 
   constructor(options: DirectoryWatchOptions) {
     this.#options = options;
@@ -143,17 +154,17 @@ export class DirectoryWatch {
     this.#options.hearing.ended();
   }
 
-  #lose(sql: Sql): void {
+  #lose(sql: Sql, pauseMs = 0): void {
     if (this.#state.kind !== "listening" || this.#state.sql !== sql) return;
     this.#state = { kind: "deaf" };
     this.#forgetMarks();
-    void this.#listenAgain();
+    void this.#listenAgain(pauseMs);
   }
 
-  async #listenAgain(): Promise<void> {
+  async #listenAgain(pauseMs: number): Promise<void> {
     const lost = this.#state;
     for (let failures = 0; this.#state === lost; failures++) {
-      await Bun.sleep(backoffMs(failures));
+      await Bun.sleep(Math.max(pauseMs, backoffMs(failures)));
       if (this.#state !== lost) return;
       try {
         await this.#listen();
@@ -166,7 +177,20 @@ export class DirectoryWatch {
     }
   }
 
+  #isFlood(): boolean {
+    const now = this.#options.now();
+    // A clock that was set begins anew as well.
+    if (Math.abs(now - this.#countedSince) >= 1_000) [this.#countedSince, this.#heard] = [now, 0];
+    return ++this.#heard > floodMax;
+  }
+
   #hear(payload: string): void {
+    if (this.#isFlood()) {
+      const state = this.#state;
+      if (state.kind !== "listening") return;
+      dropConnection(state.sql);
+      return this.#lose(state.sql, floodPauseMs);
+    }
     const notice = parse(payload);
     if (notice?.op === "mark") return this.#marks.get(String(notice.mark))?.(true);
     this.#tell(toChange(notice));

@@ -16,7 +16,8 @@ const statesPerStatement = 500;
 function statements(ws: string) {
   return {
     // moved_at stays at the first move that is not told yet, so that later ones cannot put its event off for ever.
-    // The read event tells of what was delivered too: no delivered event is owed for what it covers.
+    // The read event tells of what was delivered too: no delivered event is owed for what it covers. What was there
+    // before the user has joined is nobody's to tell.
     advance: `WITH topic AS (SELECT topic_id, seq FROM ${ws}.topics WHERE name = $1),
       named AS (
         SELECT max(e.seq) AS seq FROM topic AS t JOIN ${ws}.events AS e USING (topic_id)
@@ -25,10 +26,11 @@ function statements(ws: string) {
         SELECT t.topic_id, greatest(coalesce(n.seq, 0), least($5::bigint, t.seq)) AS seq
         FROM topic AS t CROSS JOIN named AS n),
       current AS (
-        SELECT r.seq FROM topic AS t JOIN ${ws}.receipts AS r USING (topic_id) WHERE r.user_id = $2 AND r.kind = $3),
+        SELECT coalesce(max(r.seq), 0) AS seq, coalesce(max(r.seq) FILTER (WHERE r.kind = 'joined'), 0) AS joined
+        FROM topic AS t JOIN ${ws}.receipts AS r USING (topic_id) WHERE r.user_id = $2 AND r.kind IN ($3, 'joined')),
       moved AS (
         INSERT INTO ${ws}.receipts AS r (topic_id, user_id, kind, seq, sent_seq, moved_at)
-          SELECT topic_id, $2, $3, seq, 0, $6::bigint FROM target WHERE seq > 0
+          SELECT t.topic_id, $2, $3, t.seq, c.joined, $6::bigint FROM target AS t, current AS c WHERE t.seq > c.seq
         ON CONFLICT (topic_id, user_id, kind) DO UPDATE SET seq = excluded.seq,
           moved_at = CASE WHEN r.sent_seq < r.seq THEN r.moved_at ELSE excluded.moved_at END
           WHERE r.seq < excluded.seq

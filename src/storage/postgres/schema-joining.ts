@@ -2,30 +2,46 @@
 
 /**
  * A watermark of the kind `joined`, at the conversation's head as the row of `members` comes in, in the same transaction;
- * whoever comes again has it moved. Members of before this step have none: all counts for them, as it did.
+ * whoever comes again has it moved, where something was said meanwhile: members that are only replaced keep their place. Members of
+ * before this step have none: all counts for them, as it did.
  * @param ws the schema's name
  */
 export const joining = (ws: string) => `
 CREATE OR REPLACE FUNCTION ${ws}.remember_conversation() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  now_ms bigint := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+  head_left bigint;
 BEGIN
   IF TG_RELID <> '${ws}.members'::regclass THEN
     RAISE EXCEPTION '${ws}.remember_conversation() is for the table ${ws}.members' USING ERRCODE = 'insufficient_privilege';
+  END IF;
+  IF TG_OP = 'DELETE' THEN
+    INSERT INTO ${ws}.receipts (topic_id, user_id, kind, seq, sent_seq, moved_at)
+      SELECT t.topic_id, OLD.user_id, 'left', t.seq, t.seq, now_ms FROM ${ws}.topics AS t
+      WHERE t.name = 'conversation:' || OLD.conversation_id AND t.seq > 0
+      ON CONFLICT (topic_id, user_id, kind) DO UPDATE
+        SET seq = excluded.seq, sent_seq = excluded.sent_seq, moved_at = excluded.moved_at;
+    RETURN NULL;
   END IF;
   IF TG_OP = 'UPDATE' AND OLD.conversation_id = NEW.conversation_id AND OLD.user_id = NEW.user_id THEN
     RETURN NULL;
   END IF;
   INSERT INTO ${ws}.conversations (conversation_id) VALUES (NEW.conversation_id) ON CONFLICT DO NOTHING;
+  DELETE FROM ${ws}.receipts AS r USING ${ws}.topics AS t
+    WHERE t.name = 'conversation:' || NEW.conversation_id AND r.topic_id = t.topic_id
+      AND r.user_id = NEW.user_id AND r.kind = 'left'
+    RETURNING r.seq INTO head_left;
   INSERT INTO ${ws}.receipts (topic_id, user_id, kind, seq, sent_seq, moved_at)
-    SELECT t.topic_id, NEW.user_id, 'joined', t.seq, t.seq, (extract(epoch FROM clock_timestamp()) * 1000)::bigint
-    FROM ${ws}.topics AS t WHERE t.name = 'conversation:' || NEW.conversation_id AND t.seq > 0
+    SELECT t.topic_id, NEW.user_id, 'joined', t.seq, t.seq, now_ms
+    FROM ${ws}.topics AS t WHERE t.name = 'conversation:' || NEW.conversation_id AND t.seq > coalesce(head_left, 0)
     ON CONFLICT (topic_id, user_id, kind) DO UPDATE
       SET seq = excluded.seq, sent_seq = excluded.sent_seq, moved_at = excluded.moved_at;
   RETURN NULL;
 END
 $$;
 DROP TRIGGER conversation_remembered ON ${ws}.members;
-CREATE TRIGGER conversation_remembered AFTER INSERT OR UPDATE OF conversation_id, user_id ON ${ws}.members
+CREATE TRIGGER conversation_remembered AFTER INSERT OR DELETE OR UPDATE OF conversation_id, user_id ON ${ws}.members
   FOR EACH ROW EXECUTE FUNCTION ${ws}.remember_conversation();
 
 CREATE OR REPLACE FUNCTION ${ws}.receipt_states(given_user text, given_topics text[])
@@ -38,7 +54,7 @@ AS $receipt_states$
 BEGIN
   RETURN QUERY
   SELECT t.name, r.read_seq, r.delivered_seq, u.unread FROM ${ws}.topics AS t CROSS JOIN LATERAL (
-      SELECT coalesce(max(seq) FILTER (WHERE kind <> 'delivered'), 0) AS read_seq,
+      SELECT coalesce(max(seq) FILTER (WHERE kind IN ('read', 'read_private', 'joined')), 0) AS read_seq,
         coalesce(max(seq) FILTER (WHERE kind IN ('delivered', 'joined')), 0) AS delivered_seq
       FROM ${ws}.receipts WHERE topic_id = t.topic_id AND user_id = given_user) AS r
     CROSS JOIN LATERAL (

@@ -96,7 +96,8 @@ $$;
 /**
  * What has to write as its owner: publishing, and remembering conversations. Of the first all parameters are of types of
  * the engine's own, so that a caller's casts are over before it begins; the second one looks where it is before it reads a
- * row. Nobody may call either who was not named: who has `USAGE` by name when this step runs may go on publishing.
+ * row. Nobody may call either who was not named. In a schema of before, where `USAGE` was enough to publish, who has it by name
+ * when this step runs may go on.
  */
 const ownersFunctions = (ws: string) => `
 CREATE OR REPLACE FUNCTION ${ws}.remember_conversation() RETURNS trigger
@@ -114,6 +115,8 @@ DO $rights$
 DECLARE
   found record;
   named text;
+  -- 0 while the first version is made.
+  is_upgrade boolean := (SELECT version > 0 FROM ${ws}.schema_version);
 BEGIN
   FOR found IN
     SELECT p.oid::regprocedure::text AS signature, p.prosecdef AS is_definer, p.proname ~ '^publish' AS is_publishing
@@ -125,7 +128,7 @@ BEGIN
     EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp', found.signature);
     CONTINUE WHEN NOT found.is_definer;
     EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', found.signature);
-    CONTINUE WHEN NOT found.is_publishing;
+    CONTINUE WHEN NOT (found.is_publishing AND is_upgrade);
     FOR named IN
       SELECT a.grantee::regrole::text FROM pg_catalog.pg_namespace AS n, pg_catalog.aclexplode(n.nspacl) AS a
         WHERE n.oid = '${ws}'::regnamespace AND a.privilege_type = 'USAGE' AND a.grantee <> 0 AND a.grantee <> n.nspowner

@@ -85,6 +85,7 @@ export function createPostgresStorage({
     proofMs: Math.max(comeRoundMs, queryTimeoutMs),
     heartbeatMs,
     newId,
+    now,
     onListenerError,
     hearing,
   });

@@ -25,7 +25,7 @@ function prepare(database: Database) {
   const by = <Row, Arguments extends (string | number)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
   return {
     topic: by<{ topicId: number; seq: number }, [string]>("SELECT topic_id AS topicId, seq FROM topics WHERE name = ?"),
-    watermark: by<{ seq: number }, [number, string, ReceiptKind]>(
+    watermark: by<{ seq: number }, [number, string, ReceiptKind | "joined"]>(
       "SELECT seq FROM receipts WHERE topic_id = ? AND user_id = ? AND kind = ?",
     ),
     highestOf: by<{ seq: number | null }, [number, string, string]>(
@@ -34,8 +34,9 @@ function prepare(database: Database) {
        WHERE e.sender_id IS NOT NULL AND e.sender_id <> ?2`,
     ),
     // moved_at stays at the first move that is not told yet, so that later ones cannot put its event off for ever.
-    move: by<null, [number, string, ReceiptKind, number, number]>(
-      `INSERT INTO receipts (topic_id, user_id, kind, seq, sent_seq, moved_at) VALUES (?1, ?2, ?3, ?4, 0, ?5)
+    // What was there before the user has joined is told by nobody.
+    move: by<null, [number, string, ReceiptKind, number, number, number]>(
+      `INSERT INTO receipts (topic_id, user_id, kind, seq, sent_seq, moved_at) VALUES (?1, ?2, ?3, ?4, ?6, ?5)
        ON CONFLICT (topic_id, user_id, kind) DO UPDATE SET
          seq = excluded.seq, moved_at = CASE WHEN sent_seq < seq THEN moved_at ELSE excluded.moved_at END
        WHERE seq < excluded.seq`,
@@ -68,7 +69,7 @@ function prepare(database: Database) {
        WHERE topic_id = (SELECT topic_id FROM topics WHERE name = ?) AND sender_id IS NOT NULL AND sender_id <> ?
          AND seq > ? AND seq <= ? ORDER BY seq DESC LIMIT ?`,
     ),
-    watermarks: by<{ kind: ReceiptKind | "joined"; seq: number }, [number, string]>(
+    watermarks: by<{ kind: ReceiptKind | "joined" | "left"; seq: number }, [number, string]>(
       "SELECT kind, seq FROM receipts WHERE topic_id = ? AND user_id = ?",
     ),
     unread: by<{ unread: number }, [number, string, number]>(
@@ -96,11 +97,12 @@ export class ReceiptTable {
     const topic = this.#sql.topic.get(topicOf(conversationId));
     if (!topic) return { upToSeq: 0, advanced: false };
     const { topicId } = topic;
-    const current = this.#sql.watermark.get(topicId, userId, kind)?.seq ?? 0;
+    const joined = this.#sql.watermark.get(topicId, userId, "joined")?.seq ?? 0;
+    const current = Math.max(joined, this.#sql.watermark.get(topicId, userId, kind)?.seq ?? 0);
     const named = messageIds ? (this.#sql.highestOf.get(topicId, userId, JSON.stringify(messageIds))?.seq ?? 0) : 0;
     const target = Math.max(named, Math.min(upToSeq ?? 0, topic.seq));
     if (target <= current) return { upToSeq: current, advanced: false };
-    this.#sql.move.run(topicId, userId, kind, target, now);
+    this.#sql.move.run(topicId, userId, kind, target, now, joined);
     // The read event tells it too: no delivered event is owed for what it covers.
     if (kind === "read") this.#sql.moveSilently.run(topicId, userId, target, now);
     return { upToSeq: target, advanced: true };
@@ -138,7 +140,7 @@ export class ReceiptTable {
     for (const conversationId of conversationIds) {
       const topic = this.#sql.topic.get(topicOf(conversationId));
       if (!topic) continue;
-      const seqs = { delivered: 0, read: 0, read_private: 0, joined: 0 };
+      const seqs = { delivered: 0, read: 0, read_private: 0, joined: 0, left: 0 };
       for (const { kind, seq } of this.#sql.watermarks.all(topic.topicId, userId)) seqs[kind] = seq;
       const readSeq = Math.max(seqs.read, seqs.read_private, seqs.joined);
       const deliveredSeq = Math.max(seqs.delivered, seqs.joined);

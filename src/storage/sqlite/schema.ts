@@ -5,13 +5,19 @@ import type { Migration } from "../ports.ts";
 /** The newest changes of the directory that are kept for watchers; who is further behind is told to start over. */
 export const directoryChangesKept = 10_000;
 
-const joined = `
-    DELETE FROM receipts WHERE user_id = NEW.user_id AND kind = 'joined'
-      AND topic_id = (SELECT topic_id FROM topics WHERE name = 'conversation:' || NEW.conversation_id);
+/** The topic of a member's conversation that has events. */
+const conversationOf = (row: "NEW" | "OLD") => `SELECT topic_id, seq FROM topics
+      WHERE name = 'conversation:' || ${row}.conversation_id AND seq > 0`;
+const watermarkOf = (row: "NEW" | "OLD", kind: string) =>
+  `user_id = ${row}.user_id AND kind = '${kind}' AND topic_id = (SELECT topic_id FROM (${conversationOf(row)}))`;
+const noteWatermark = (row: "NEW" | "OLD", kind: string) => `
+    DELETE FROM receipts WHERE ${watermarkOf(row, kind)};
     INSERT INTO receipts (topic_id, user_id, kind, seq, sent_seq, moved_at)
-      SELECT topic_id, NEW.user_id, 'joined', seq, seq, unixepoch() * 1000 FROM topics
-      WHERE name = 'conversation:' || NEW.conversation_id AND seq > 0;
+      SELECT topic_id, ${row}.user_id, '${kind}', seq, seq, unixepoch() * 1000 FROM (${conversationOf(row)});
   `;
+/** Whoever left at the head that is the head still has missed nothing. */
+const missedNothing = `EXISTS (SELECT 1 FROM (${conversationOf("NEW")}) AS t JOIN receipts AS r USING (topic_id)
+      WHERE r.user_id = NEW.user_id AND r.kind = 'left' AND r.seq = t.seq)`;
 
 /**
  * Rowid tables with whole-number topic ids throughout: tables keyed by text are four times slower to append to.
@@ -207,11 +213,18 @@ export const migrations: string[] = [
   CREATE INDEX cursors_by_age ON cursors (seen_at);
   `,
   // What was said in a conversation before somebody came counts as read by them: a watermark at its head as they join [REC3].
-  // Taken away first, for whoever comes again may come by an INSERT OR IGNORE, which the triggers' own statements obey.
+  // Whoever comes again has it moved, where something was said meanwhile: members that are only replaced keep their place, and
+  // REPLACE tells nobody that they go. Taken away first, for the triggers' own statements obey an INSERT OR IGNORE.
   /* 7 */ `
-  CREATE TRIGGER members_joined AFTER INSERT ON members BEGIN ${joined} END;
+  CREATE TRIGGER members_replaced BEFORE INSERT ON members
+    WHEN EXISTS (SELECT 1 FROM members WHERE conversation_id = NEW.conversation_id AND user_id = NEW.user_id)
+    BEGIN ${noteWatermark("NEW", "left")} END;
+  CREATE TRIGGER members_left AFTER DELETE ON members BEGIN ${noteWatermark("OLD", "left")} END;
+  CREATE TRIGGER members_joined AFTER INSERT ON members WHEN NOT ${missedNothing}
+    BEGIN ${noteWatermark("NEW", "joined")} END;
   CREATE TRIGGER members_moved AFTER UPDATE ON members
-    WHEN OLD.conversation_id <> NEW.conversation_id OR OLD.user_id <> NEW.user_id BEGIN ${joined} END;
+    WHEN (OLD.conversation_id <> NEW.conversation_id OR OLD.user_id <> NEW.user_id) AND NOT ${missedNothing}
+    BEGIN ${noteWatermark("NEW", "joined")} END;
   `,
 ];
 
