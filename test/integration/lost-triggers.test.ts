@@ -31,7 +31,8 @@ async function noticesOf(options: Partial<PostgresStorageOptions> = {}): Promise
 }
 
 /** What is to be pasted: all after the sentence. */
-const cureOf = (notice: string) => /(CREATE TRIGGER|ALTER TABLE|GRANT) .*;$/.exec(notice)?.[0] ?? "";
+const cureOf = (notice: string) =>
+  /(CREATE( OR REPLACE)? (TRIGGER|INDEX)|ALTER TABLE|DROP TRIGGER|GRANT) .*;$/.exec(notice)?.[0] ?? "";
 
 async function configCheck() {
   const env = { WS__STORAGE__URL: url, PATH: process.env.PATH ?? "" };
@@ -51,8 +52,15 @@ test("[PUB2] [PUB3] triggers of ours that were dropped or switched off are told,
   expect(await configCheck()).toEqual({ code: 0, stdout: "ok\n", stderr: "" });
   await runSql(url, "DROP TRIGGER membership_changed ON ws.members; DROP TRIGGER outbox_wake ON ws.outbox");
   await runSql(url, "ALTER TABLE ws.users DISABLE TRIGGER user_updated");
+  // As an older version had it.
+  await runSql(
+    url,
+    `CREATE OR REPLACE TRIGGER conversation_remembered AFTER INSERT OR UPDATE OF conversation_id ON ws.members
+      FOR EACH ROW EXECUTE FUNCTION ws.remember_conversation()`,
+  );
   const notices = await noticesOf();
   expect(notices.map((it) => it.replace(/: what is written.*/, ""))).toEqual([
+    "The trigger conversation_remembered of ws.members is not this version's",
     "The trigger membership_changed of ws.members is missing",
     "The trigger user_updated of ws.users is disabled",
     "The trigger outbox_wake of ws.outbox is missing",
@@ -66,31 +74,84 @@ test("[PUB2] [PUB3] triggers of ours that were dropped or switched off are told,
   expect(await noticesOf()).toEqual([]);
 });
 
+const membersTriggers = [
+  "CREATE OR REPLACE TRIGGER ws_membership AFTER INSERT OR UPDATE OR DELETE ON app.room_members FOR EACH ROW EXECUTE FUNCTION ws.notify_membership_changed('room_id', 'account_id');",
+  "CREATE OR REPLACE TRIGGER ws_membership_truncated AFTER TRUNCATE ON app.room_members FOR EACH STATEMENT EXECUTE FUNCTION ws.notify_membership_changed();",
+] as const;
+const ownTables = { directory: { users: "app.ws_users", members: "app.ws_members" } };
+
 test("[PUB3] tables under the views of an application that tell of nothing are told, with their own columns", async () => {
   await runSql(
     url,
     `CREATE SCHEMA app;
     CREATE TABLE app.accounts (id bigint PRIMARY KEY, blocked boolean);
-    CREATE TABLE app.room_members (room_id uuid, account_id bigint, left_at timestamptz);
+    CREATE TABLE app.room_members (room_id uuid, account_id bigint, left_at timestamptz, PRIMARY KEY (room_id, account_id));
+    CREATE INDEX by_account ON app.room_members (account_id, room_id);
     CREATE VIEW app.present AS SELECT * FROM app.room_members WHERE left_at IS NULL;
     CREATE VIEW app.ws_users AS SELECT id::text AS user_id, blocked AS disabled FROM app.accounts;
     CREATE VIEW app.ws_members AS SELECT room_id AS conversation_id, account_id AS user_id FROM app.present`,
   );
-  const directory = { users: "app.ws_users", members: "app.ws_members" };
-  const notices = await noticesOf({ directory });
+  const notices = await noticesOf(ownTables);
   expect(notices.map(cureOf)).toEqual([
-    "CREATE TRIGGER ws_user AFTER INSERT OR UPDATE OR DELETE ON app.accounts FOR EACH ROW EXECUTE FUNCTION ws.notify_user_changed('id');",
-    "CREATE TRIGGER ws_membership AFTER INSERT OR UPDATE OR DELETE ON app.room_members FOR EACH ROW EXECUTE FUNCTION ws.notify_membership_changed('room_id', 'account_id');",
+    "CREATE OR REPLACE TRIGGER ws_user AFTER INSERT OR UPDATE OR DELETE ON app.accounts FOR EACH ROW EXECUTE FUNCTION ws.notify_user_changed('id');",
+    membersTriggers.join(" "),
   ]);
   await runSql(url, cureOf(notices[0]!));
-  // A trigger of the application's own that tells is one, too.
+  // Triggers of the application's own that tell are enough, too.
   await runSql(
     url,
     `CREATE FUNCTION app.tell() RETURNS trigger LANGUAGE plpgsql AS $$
       BEGIN PERFORM ws.notify_directory('{"op": "resync"}'); RETURN NULL; END $$;
-    CREATE TRIGGER tells AFTER INSERT OR UPDATE OR DELETE ON app.room_members FOR EACH STATEMENT EXECUTE FUNCTION app.tell()`,
+    CREATE TRIGGER tells AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON app.room_members FOR EACH STATEMENT EXECUTE FUNCTION app.tell()`,
   );
-  expect(await noticesOf({ directory })).toEqual([]);
+  expect(await noticesOf(ownTables)).toEqual([]);
+  await runSql(url, `DROP TRIGGER tells ON app.room_members; ${membersTriggers.join(" ")}`);
+  expect(await noticesOf(ownTables)).toEqual([]);
+});
+
+test.each<[string, events: string, cure: string]>([
+  ["DROP TRIGGER ws_membership ON app.room_members", "INSERT, UPDATE, DELETE", membersTriggers[0]],
+  [
+    "ALTER TABLE app.room_members DISABLE TRIGGER ws_membership",
+    "INSERT, UPDATE, DELETE",
+    "ALTER TABLE app.room_members ENABLE TRIGGER ws_membership;",
+  ],
+  ["DROP TRIGGER ws_membership_truncated ON app.room_members", "TRUNCATE", membersTriggers[1]],
+  [membersTriggers[0].replace("INSERT OR UPDATE OR DELETE", "INSERT"), "UPDATE, DELETE", membersTriggers[0]],
+  [membersTriggers[0].replace("UPDATE", "UPDATE OF room_id"), "UPDATE", membersTriggers[0]],
+  [
+    membersTriggers[0].replace("'room_id', 'account_id'", "'account_id', 'room_id'"),
+    "INSERT, UPDATE, DELETE (ws_membership does not name the columns of the ids)",
+    membersTriggers[0],
+  ],
+  [
+    membersTriggers[0].replace("'room_id', 'account_id'", ""),
+    "INSERT, UPDATE, DELETE (ws_membership does not name the columns of the ids)",
+    membersTriggers[0],
+  ],
+])("[PUB3] %s: what is told of no more is named, and what puts it back", async (loss, events, cure) => {
+  await runSql(url, loss);
+  const [notice, ...others] = await noticesOf(ownTables);
+  expect(others).toEqual([]);
+  expect(notice).toBe(
+    `directory.members: no enabled trigger of app.room_members that calls ws.notify_… tells of ${events}, so that live connections do not hear of it. ${cure}`,
+  );
+  await runSql(url, cure);
+  expect(await noticesOf(ownTables)).toEqual([]);
+});
+
+test("[PUB3] the papers' trigger of users is enough, one for insertions is not; ids without an index are told", async () => {
+  const trigger = (events: string) =>
+    `CREATE OR REPLACE TRIGGER ws_user AFTER ${events} ON app.accounts FOR EACH ROW EXECUTE FUNCTION ws.notify_user_changed('id')`;
+  await runSql(url, trigger("INSERT"));
+  expect((await noticesOf(ownTables)).map((it) => /tells of ([A-Z, ]+), so/.exec(it)?.[1])).toEqual(["UPDATE, DELETE"]);
+  await runSql(url, `${trigger("INSERT OR DELETE OR UPDATE OF blocked")}; DROP INDEX app.by_account`);
+  const notices = await noticesOf(ownTables);
+  expect(notices).toEqual([
+    "directory.members: no index of app.room_members begins with account_id, so that connections and subscriptions become slow. CREATE INDEX CONCURRENTLY ON app.room_members (account_id, room_id);",
+  ]);
+  await runSql(url, cureOf(notices[0]!));
+  expect(await noticesOf(ownTables)).toEqual([]);
 });
 
 test("[PUB3] rights that the service's role lacks are told in one sentence, and granting them is enough", async () => {
@@ -124,9 +185,14 @@ test("[PUB3] triggers that a SQLite file lacks are told, and what is told puts t
     // As the papers have it for other programs: the service's own worker may still be closing the file.
     file.exec(`PRAGMA busy_timeout = 5000; ${text}`);
   };
-  run("DROP TRIGGER members_deleted; DROP TRIGGER users_updated");
+  run(`DROP TRIGGER members_deleted; DROP TRIGGER users_updated; DROP TRIGGER users_inserted;
+    CREATE TRIGGER users_inserted AFTER INSERT ON users BEGIN SELECT 1; END`);
   const notices = await noticesOfFile();
-  expect(notices.map((it) => /^The trigger (\w+) /.exec(it)?.[1])).toEqual(["members_deleted", "users_updated"]);
+  expect(notices.map((it) => it.replace(/: what is written.*/, ""))).toEqual([
+    "The trigger members_deleted of the SQLite file is missing",
+    "The trigger users_inserted of the SQLite file is not this version's",
+    "The trigger users_updated of the SQLite file is missing",
+  ]);
   for (const notice of notices) run(cureOf(notice));
   expect(await noticesOfFile()).toEqual([]);
   rmSync(folder, { recursive: true, force: true });

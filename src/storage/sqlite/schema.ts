@@ -255,13 +255,19 @@ export function migrate(database: Database): Migration {
 
 /** What the steps have made and the file does not have, after a restore in parts, say: for each a sentence with what puts it back. */
 export function missingTriggers(database: Database): string[] {
-  const there = database.query<{ name: string }, []>("SELECT name FROM sqlite_schema WHERE type = 'trigger'").all();
-  const names = new Set(there.map(({ name }) => name));
-  return [...migrations.join("\n").matchAll(/CREATE TRIGGER (\w+)[\s\S]*?\bEND;/g)].flatMap(([statement, name]) =>
-    names.has(name!)
-      ? []
-      : [
-          `The trigger ${name} of the SQLite file is missing: what is written goes unnoticed. ${statement.replace(/\s+/g, " ")}`,
-        ],
-  );
+  const there = database
+    .query<{ name: string; sql: string }, []>("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")
+    .all();
+  const inLine = (text: string) => text.replace(/\s+/g, " ").trim();
+  const found = new Map(there.map(({ name, sql }) => [name, `${inLine(sql)};`]));
+  const made = [...migrations.join("\n").matchAll(/CREATE TRIGGER (\w+)[\s\S]*?\bEND;/g)];
+  // Of a trigger that a later step has made anew, only that counts.
+  const newest = new Map(made.map(([statement, name]) => [name!, inLine(statement)]));
+  return [...newest].flatMap(([name, statement]) => {
+    const has = found.get(name);
+    if (has === statement) return [];
+    const [state, cure] =
+      has === undefined ? ["is missing", statement] : ["is not this version's", `DROP TRIGGER ${name}; ${statement}`];
+    return [`The trigger ${name} of the SQLite file ${state}: what is written goes unnoticed. ${cure}`];
+  });
 }
