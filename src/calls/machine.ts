@@ -117,7 +117,6 @@ function newCall({ userId, deviceId }: Device, asked: FirstOffer, { now }: Momen
     caller: { userId, deviceId, kept: [], offering: false },
     callee: { userId: asked.toUserId, deviceId: null, kept: [], offering: false },
     sdp: asked.sdp,
-    answerSdp: null,
     createdAt: now,
     answeredAt: null,
     deadline: now,

@@ -79,7 +79,7 @@ function bind(draft: Draft, from: Sender, sdp: string): void {
   mustKnow(draft, from);
   call.state = "connecting";
   call.answeredAt = now;
-  call.answerSdp = sdp;
+  call.callee.answerSdp = sdp;
   call.callee.deviceId = from.deviceId;
   const early = call.caller.kept.filter((kept) => kept.fromDeviceId === from.deviceId);
   call.caller.kept = [];
@@ -119,6 +119,7 @@ function onceAnswered(draft: Draft, event: CallRequest, from: Sender): void {
     case "answer":
       if (peer.offering) {
         peer.offering = false;
+        call[from.side].answerSdp = event.sdp;
         relay(draft, from, {
           type: "call.answer",
           payload: {
@@ -130,10 +131,9 @@ function onceAnswered(draft: Draft, event: CallRequest, from: Sender): void {
         });
         break;
       }
-      if (from.side === "caller") throw notAParty();
-      // The device that won asks again because it missed its reply.
-      if (event.sdp !== call.answerSdp) throw alreadyAnswered();
-      return;
+      // It asks again because it missed its reply.
+      if (event.sdp === call[from.side].answerSdp) return;
+      throw new ProtocolError("call_conflict", "There is no offer to answer.");
     case "ice":
       relay(draft, from, iceSignal(call, from, event.candidates));
       break;

@@ -20,6 +20,8 @@ export interface Party {
   offering: boolean;
   /** When (ms) that offer was sent to the other's device: a page that was loaded since knows nothing of it [CALL7]. */
   offeredAt?: number;
+  /** The answer that this side has given last, to know its repetition. */
+  answerSdp?: string;
 }
 
 /** A device that was told of the call, or has made it. */
@@ -43,8 +45,6 @@ export interface Call {
   callee: Party;
   /** The first offer, for devices that connect while it rings. */
   sdp: string;
-  /** The answer that won, to know its repetition. */
-  answerSdp: string | null;
   createdAt: number;
   answeredAt: number | null;
   /**

@@ -48,7 +48,7 @@ test("[CALL2] [CALL4] a change of a call whose answer is lost is known to who ma
 test("[CALL2] a change whose answer is lost is refused where somebody else has changed the call since", async () => {
   const call = exampleCall();
   await one.calls.transact({ callId: call.callId, userIds: [] }, () => ({ put: [call], result: null }));
-  const lost = await changeUnanswered(call, (found) => ({ put: [{ ...found, answerSdp: "one" }] }));
+  const lost = await changeUnanswered(call, (found) => ({ put: [{ ...found, sdp: "one" }] }));
   const rival = new Redis(redis.port);
   const changed = rival.hset(`${keys.callsPrefix}call:${call.callId}`, "version", "1000", "json", JSON.stringify(call));
   redis.resume();
@@ -81,7 +81,7 @@ const changeOn = (node: Cluster, call: Call, changed: Partial<Call>) =>
     put: [{ ...(calls[0] ?? call), ...changed }],
     result: null,
   }));
-const answer = { state: "connecting", answerSdp: "the first answer" } as const;
+const answer = { state: "connecting", sdp: "the first answer" } as const;
 
 test("[CALL2] nobody decides on a call that Redis has lost before every node could put back what it knows", async () => {
   const { proxy, prompt, late, close } = await startApart({ settlingMs: 3_000 });
@@ -94,7 +94,7 @@ test("[CALL2] nobody decides on a call that Redis has lost before every node cou
     await until(() => isDown(prompt));
     await redis.restart();
     await until(() => isUp(prompt));
-    await expect(changeOn(prompt, call, { answerSdp: "another answer" })).rejects.toMatchObject({
+    await expect(changeOn(prompt, call, { sdp: "another answer" })).rejects.toMatchObject({
       code: "unavailable",
       details: { retryAfterMs: 1_000 },
     });

@@ -181,7 +181,6 @@ function exampleCall({ callerId = "ann", calleeId = "bob", sdp = "offer", deadli
     caller: { userId: callerId, deviceId: "a1", kept: [], offering: false },
     callee: { userId: calleeId, deviceId: null, kept: [], offering: false },
     sdp,
-    answerSdp: null,
     createdAt: 0,
     answeredAt: null,
     deadline,

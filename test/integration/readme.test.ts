@@ -26,7 +26,7 @@ class Page {
   readonly answers: Received[] = [];
   /** Waited for before each subscribe leaves. */
   beforeSubscribe: () => Promise<unknown> = async () => {};
-  /** What it does every 20 s, at once. */
+  /** What it does every 10 s, at once. */
   tick = () => {};
   readonly #watchers = new Set<() => void>();
   #socket: WebSocket | null = null;
@@ -118,7 +118,7 @@ async function say(content: string, to = service): Promise<void> {
 }
 
 test("the README's client is short", () => {
-  expect(code.trim().split("\n").length).toBeLessThanOrEqual(42);
+  expect(code.trim().split("\n").length).toBeLessThanOrEqual(47);
 });
 
 test("[LOG4] [LOG5] the README's client misses nothing and hears nothing twice, also over a crash of the service", async () => {
@@ -137,6 +137,26 @@ test("[LOG4] [LOG5] the README's client misses nothing and hears nothing twice, 
   expect(page.contents).toEqual(["one", "two"]);
   page.close();
   await second.stop();
+});
+
+test("[CON6] [LOG4] a network that goes without a word is noticed, and it comes back by a new one", async () => {
+  const page = new Page(line.port);
+  await page.live(1);
+  line.freeze();
+  for (let ticks = 0; ticks < 3; ticks++) page.tick();
+  await say("meanwhile");
+  await page.until(() => page.addresses.length === 2);
+  line.heal();
+  await page.live(2);
+  await page.until(() => page.contents.includes("meanwhile"));
+  expect(page.contents.filter((it) => it === "meanwhile")).toEqual(["meanwhile"]);
+  // Nothing is wrong with a line that answers.
+  for (let ticks = 1; ticks <= 5; ticks++) {
+    page.tick();
+    await page.until(() => page.heard.filter(({ type }) => type === "pong").length >= ticks);
+  }
+  expect(page.addresses.length).toBe(2);
+  page.close();
 });
 
 test("[LOG4] [SUB6] [CON3] it comes back as the same device, from its newest cursor, without what it has and what it said", async () => {

@@ -2,7 +2,7 @@
 import type { Cluster } from "../../src/cluster/ports.ts";
 import { createRedisCluster, type RedisClusterOptions } from "../../src/cluster/redis/cluster.ts";
 import { createKeys } from "../../src/cluster/redis/keys.ts";
-import { startRedis } from "./redis.ts";
+import { startRedis, until } from "./redis.ts";
 
 const installation = "test";
 /** The names in Redis of what these nodes share. */
@@ -15,10 +15,22 @@ export function redisNode(url: string, nodeId: string, options: Partial<RedisClu
   return createRedisCluster({ url, installation, nodeId, version: "1.2.3", now: Date.now, logger: silent, ...options });
 }
 
-/** Started nodes; `close` stops them. */
+/** A node starts while Redis is away, too: here it is to be there. */
+async function isWhole(node: Cluster): Promise<boolean> {
+  return (
+    (await isUp(node)) &&
+    (await node.calls.get("nobody's").then(
+      () => true,
+      () => false,
+    ))
+  );
+}
+
+/** Started nodes that reach each other; `close` stops them. */
 export async function startNodes(url: string, nodeIds: string[], options: Partial<RedisClusterOptions> = {}) {
   const nodes = nodeIds.map((nodeId) => redisNode(url, nodeId, options));
   await Promise.all(nodes.map((node) => node.start()));
+  await Promise.all(nodes.map((node) => until(() => isWhole(node))));
   return { nodes, close: async () => void (await Promise.all(nodes.map((node) => node.stop()))) };
 }
 

@@ -10,7 +10,6 @@ export function exampleCall(changes: Partial<Call> = {}): Call {
     caller: { userId: "ann", deviceId: "a1", kept: [], offering: false },
     callee: { userId: "bob", deviceId: null, kept: [], offering: false },
     sdp: "offer",
-    answerSdp: null,
     createdAt: 0,
     answeredAt: null,
     deadline: Date.now() + 60_000,

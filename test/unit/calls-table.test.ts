@@ -51,7 +51,7 @@ describe("every state, request and device", () => {
   const answered: Record<keyof typeof requests, Row> = {
     offer: { a1: "ok", a2: taken, b1: taken, b2: taken, eve: taken },
     renegotiate: { a1: "ok", a2: alien, b1: "ok", b2: alien, eve: alien },
-    answer: { a1: alien, a2: alien, b1: late, b2: late, eve: alien },
+    answer: { a1: taken, a2: alien, b1: taken, b2: late, eve: alien },
     ice: { a1: "ok", a2: alien, b1: "ok", b2: alien, eve: alien },
     hangup: { a1: "ok", a2: alien, b1: "ok", b2: alien, eve: alien },
   };
