@@ -244,7 +244,7 @@ function readQuery(query: URLSearchParams): Query {
   const unknownRole = roles.find((role) => !(knownRoles as readonly string[]).includes(role));
   if (unknownRole !== undefined) throw badQuery("roles", `must be of ${knownRoles.join(", ")}`);
   const since = query.get("since");
-  if (since !== null && since !== "acked" && !/^\d{1,15}$/.test(since))
+  if (since !== null && since !== "acked" && !(/^\d+$/.test(since) && Number.isSafeInteger(Number(since))))
     throw badQuery("since", 'must be a cursor or "acked"');
   return {
     userId: readIdentifier(query, "user_id"),
