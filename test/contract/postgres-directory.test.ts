@@ -205,28 +205,47 @@ test("[PUB3] a view that is missing or lacks a column keeps the service from sta
   expect(() => createPostgresStorage({ url: server.url, directory: { users: "a.b; --", members: null } })).toThrow();
 });
 
-test("[PUB3] a node that is slow to ask whether it still hears is not deaf, and starts nothing over", async () => {
+/** A watch on a channel of its own, and what it tells; `notify` sends to the channel. */
+function watchOn(
+  channel: string,
+  { notify, heartbeatMs }: { notify(sql: string): Promise<void>; heartbeatMs: number },
+) {
   const changes: DirectoryChange[] = [];
-  const asked = Promise.withResolvers<void>();
-  let marks = 0;
+  let heard = () => {};
   const watch = new DirectoryWatch({
     open: (events) => openConnection({ url: server.url, connectTimeoutMs: 5_000, statementTimeoutMs: 0, ...events }),
-    channel: "slow_directory",
-    async notify(payload) {
-      // As where statements wait for a connection for longer than a notification may take.
-      await server.run(`SELECT pg_sleep(1.2); SELECT pg_notify('slow_directory', '${payload}')`);
-      if (++marks === 3) asked.resolve();
-    },
+    channel,
+    notify: (payload) => notify(`SELECT pg_notify('${channel}', '${payload}')`),
     patienceMs: 1_000,
     proofMs: 5_000,
-    heartbeatMs: 600,
+    heartbeatMs,
     newId: () => crypto.randomUUID(),
     now: Date.now,
     onListenerError() {},
     hearing: { began() {}, ended() {} },
   });
+  watch.add((change) => {
+    changes.push(change);
+    heard();
+  });
+  const until = async (isSo: (change: DirectoryChange) => boolean) => {
+    while (!changes.some(isSo)) await new Promise<void>((resolve) => (heard = resolve));
+  };
+  return { watch, changes, until };
+}
+
+test("[PUB3] a node that is slow to ask whether it still hears is not deaf, and starts nothing over", async () => {
+  const asked = Promise.withResolvers<void>();
+  let marks = 0;
+  const { watch, changes } = watchOn("slow_directory", {
+    async notify(sql) {
+      // As where statements wait for a connection for longer than a notification may take.
+      await server.run(`SELECT pg_sleep(1.2); ${sql}`);
+      if (++marks === 3) asked.resolve();
+    },
+    heartbeatMs: 600,
+  });
   await watch.start();
-  watch.add((change) => changes.push(change));
   await asked.promise;
   await watch.caughtUp();
   await watch.stop();
@@ -234,33 +253,14 @@ test("[PUB3] a node that is slow to ask whether it still hears is not deaf, and 
 }, 30_000);
 
 test("[PUB3] of a flood of notifications little is heard, all is looked at once, and what comes after it is heard", async () => {
-  const changes: DirectoryChange[] = [];
-  let heard = () => {};
-  const until = async (isSo: () => boolean) => {
-    while (!isSo()) await new Promise<void>((resolve) => (heard = resolve));
-  };
-  const watch = new DirectoryWatch({
-    open: (events) => openConnection({ url: server.url, connectTimeoutMs: 5_000, statementTimeoutMs: 0, ...events }),
-    channel: "flooded_directory",
-    notify: async (payload) => void (await server.run(`SELECT pg_notify('flooded_directory', '${payload}')`)),
-    patienceMs: 1_000,
-    proofMs: 5_000,
-    heartbeatMs: 60_000,
-    newId: () => crypto.randomUUID(),
-    now: Date.now,
-    onListenerError() {},
-    hearing: { began() {}, ended() {} },
-  });
+  const notify = async (sql: string) => void (await server.run(sql));
+  const { watch, changes, until } = watchOn("flooded_directory", { notify, heartbeatMs: 60_000 });
   await watch.start();
-  watch.add((change) => {
-    changes.push(change);
-    heard();
-  });
-  await server.run(`SELECT pg_notify('flooded_directory', json_build_object('op', 'user_changed', 'user_id', n::text)::text)
+  await notify(`SELECT pg_notify('flooded_directory', json_build_object('op', 'user_changed', 'user_id', n::text)::text)
     FROM generate_series(1, 20000) AS n`);
-  await until(() => changes.some(({ kind }) => kind === "resync"));
+  await until(({ kind }) => kind === "resync");
   expect(changes.length).toBeLessThan(5_000);
-  await server.run(`SELECT pg_notify('flooded_directory', '{"op": "user_changed", "user_id": "after"}')`);
-  await until(() => changes.some((change) => change.kind === "user_changed" && change.userId === "after"));
+  await notify(`SELECT pg_notify('flooded_directory', '{"op": "user_changed", "user_id": "after"}')`);
+  await until((change) => change.kind === "user_changed" && change.userId === "after");
   await watch.stop();
 }, 30_000);
