@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { isAddressOrBlock, isLoopback } from "./addresses.ts";
 import { originFault } from "./origins.ts";
 import { sslFault } from "./postgres-url.ts";
+import { redisUrlFault } from "./redis-url.ts";
 import type { Config } from "./schema.ts";
 
 export interface Check {
@@ -228,19 +229,10 @@ export const checks: readonly Check[] = [
   {
     at: "cluster.url",
     needs: [],
-    find: ({ cluster }) =>
-      cluster.url === null || /^(rediss?|redis\+(sentinel|cluster)):\/\/[^\s]/.test(cluster.url)
-        ? null
-        : "must be null, redis://…, rediss://…, redis+sentinel://… or redis+cluster://…",
-  },
-  {
-    at: "cluster.url",
-    needs: [],
-    // A certificate that nobody is shown would only mislead.
-    find: ({ cluster: { url, tls } }) =>
-      tls === null || /^rediss:|^redis\+[a-z]+:[^?]*\?(.*&)?tls=true(&|$)/.test(url ?? "")
-        ? null
-        : "must be rediss://…, or end with ?tls=true, where cluster.tls is set",
+    find: ({ cluster: { url, tls } }) => {
+      if (url !== null) return redisUrlFault(url, { hasTls: tls !== null });
+      return tls === null ? null : "must be rediss://…, or have ?tls=true, where cluster.tls is set";
+    },
   },
   {
     at: "cluster.nat_map",

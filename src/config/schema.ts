@@ -157,7 +157,7 @@ const streamName = v.pipe(
 const cluster = v.strictObject({
   /** Null: this node is alone. `redis://…` for many nodes. */
   url: v.optional(v.nullable(v.string()), null),
-  /** With `rediss://`, or `?tls=true` where there is no such scheme. */
+  /** With `rediss://`, or `?tls=true`. */
   tls: clientTls,
   /**
    * As the servers of a Redis Cluster or of Sentinels announce themselves → as this node reaches them, behind a

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ConfigError } from "../../src/config/faults.ts";
 import { loadConfig } from "../../src/config/loader.ts";
+import { readRedisUrl } from "../../src/config/redis-url.ts";
 import { makeAuthority } from "../support/certificates.ts";
 
 let folder: string;
@@ -79,13 +80,62 @@ test("what would not be done as the URL says is a fault", async () => {
 test("the same for Redis, whose URL must be encrypted for files to have a meaning", async () => {
   const redis = (name: string, file: string) => ({ [`WS__CLUSTER__TLS__${name}`]: file });
   const to = (url: string, env: Record<string, string>) => faultsOf({ WS__CLUSTER__URL: url, ...env });
-  for (const url of ["rediss://r", "redis+cluster://r?tls=true", "redis+sentinel://r/m?sentinel_password=x&tls=true"])
+  for (const url of [
+    "rediss://r",
+    "redis://r?tls=true",
+    "redis+cluster://r?tls=true",
+    "redis+sentinel://r/m?sentinel_password=x&tls=true",
+  ])
     expect(await to(url, redis("CA_FILE", "ca.pem"))).toEqual([]);
   expect(await to("rediss://r", redis("CA_FILE", "gone.pem"))).toEqual([
     "cluster.tls.ca_file must be a file that is there",
   ]);
   for (const url of ["redis://r", "redis+cluster://r"])
     expect(await to(url, redis("CA_FILE", "ca.pem"))).toEqual([
-      "cluster.url must be rediss://…, or end with ?tls=true, where cluster.tls is set",
+      "cluster.url must be rediss://…, or have ?tls=true, where cluster.tls is set",
     ]);
+});
+
+test.each([
+  [
+    "redis://r?tsl=true",
+    "must not have the parameter tsl: what may stand behind the ? is tls=true, tls=false; the nearest is tls",
+  ],
+  [
+    "rediss://r?TLS=true",
+    "must not have the parameter TLS: what may stand behind the ? is tls=true, tls=false; the nearest is tls",
+  ],
+  ["redis+cluster://r?tls=yes", "must have tls=true or tls=false, and no other tls"],
+  ["redis+cluster://r?tls=1", "must have tls=true or tls=false, and no other tls"],
+  ["redis+cluster://r?tls", "must have tls=true or tls=false, and no other tls"],
+  ["redis+cluster://r?tls=true&tls=false", "must have each parameter once"],
+  [
+    "redis+cluster://r?sentinel_password=x",
+    "must not have the parameter sentinel_password: what may stand behind the ? is tls=true, tls=false",
+  ],
+  [
+    "redis+sentinel://r/m?sentinel_pasword=x",
+    "must not have the parameter sentinel_pasword: what may stand behind the ? is tls=true, tls=false, sentinel_password=…; the nearest is sentinel_password",
+  ],
+  ["redis://r:1?word@r", "must not have such a parameter: what may stand behind the ? is tls=true, tls=false"],
+  ["rediss://r?tls=false", "must be redis://… where it has tls=false"],
+  ["redis://r/abc", "must have a number as its database, such as /0"],
+  ["redis://r/0/1", "must have a number as its database, such as /0"],
+  ["redis+sentinel://r/m/abc", "must have a number as its database, such as /0"],
+  ["redis+sentinel://r", "must have the master's name as its path, and then its database's number, if any"],
+  ["redis+cluster://r/0", "must have no path: a Redis Cluster has one database"],
+  ["redis://:100%@r", "must have a % of a name or password written as %25"],
+  ["redis://a,b", "must have one host: more are for redis+sentinel://… and redis+cluster://…"],
+  ["http://r", "must be redis://…, rediss://…, redis+sentinel://… or redis+cluster://…"],
+])("%s is refused before anything connects", async (url, expected) => {
+  expect(await faultsOf({ WS__CLUSTER__URL: url })).toEqual([`cluster.url ${expected}`]);
+});
+
+test("Redis is spoken to as its URL says, whatever its scheme", () => {
+  for (const scheme of ["redis", "redis+cluster"]) {
+    expect(readRedisUrl(`${scheme}://r?tls=true`).isEncrypted).toBe(true);
+    expect(readRedisUrl(`${scheme}://r?tls=false`).isEncrypted).toBe(false);
+    expect(readRedisUrl(`${scheme}://r`).isEncrypted).toBe(false);
+  }
+  expect(readRedisUrl("rediss://r").isEncrypted).toBe(true);
 });

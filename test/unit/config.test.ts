@@ -585,10 +585,10 @@ describe("settings that must fit each other", () => {
   test("and do: the boundaries", async () => {
     await load("websocket: { ping_period: 59s, stale_connection_timeout: 60s, client_buffer_size: 160 }");
     await load("server: { trusted_proxies: [10.0.0.1, 10.0.0.0/8, 'fd00::/8', '::1'] }");
-    for (const scheme of ["redis", "rediss", "redis+sentinel", "redis+cluster"])
-      await load(`${postgres}\ncluster: { url: '${scheme}://h:1' }`);
-    for (const scheme of ["redis+sentinel", "redis+cluster"])
-      await load(`${postgres}\ncluster: { url: '${scheme}://h:1', nat_map: { '[fd00::1]:65535': 'b.example:1' } }`);
+    for (const url of ["redis://h:1", "rediss://h:1", "redis+sentinel://h:1/main", "redis+cluster://h:1"])
+      await load(`${postgres}\ncluster: { url: '${url}' }`);
+    for (const url of ["redis+sentinel://h:1/main", "redis+cluster://h:1"])
+      await load(`${postgres}\ncluster: { url: '${url}', nat_map: { '[fd00::1]:65535': 'b.example:1' } }`);
     await load("operations: { listen: '0.0.0.0:9090', token: t }");
     await load(`directory: { mode: managed, users: app.users, members: app.members }\n${postgres}`);
   });

@@ -1,6 +1,7 @@
 /** Opens ioredis connections: one for commands, and those that hear channels. */
 import { Cluster, Redis, type RedisOptions } from "ioredis";
-import type { Endpoint, RedisAddress } from "./address.ts";
+import type { Endpoint } from "../../config/redis-url.ts";
+import type { RedisAddress } from "./address.ts";
 import { connectorThrough } from "./nat.ts";
 
 export interface ConnectionLimits {
