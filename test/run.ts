@@ -59,6 +59,7 @@ await step([bun, "check", "--no-script"]);
 await step([bun, "build.ts"]);
 if (named.length > 0) await tests(named);
 else {
+  await show([bun, "test/support/needs.ts"]);
   // Most tests wait for servers: three files at once keep two cores busy. Each has a world of its own.
   await tests(["./test/"], ["--parallel=3", ...storms.map((file) => `--path-ignore-patterns=${file}`)]);
   await tests(storms);

@@ -4,8 +4,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "../support/client.ts";
-import { debianProgram } from "../support/debian.ts";
 import { freePorts } from "../support/free-ports.ts";
+import { findHaproxy } from "../support/needs.ts";
 import { eventually } from "../support/people.ts";
 import { startService } from "../support/service.ts";
 
@@ -31,7 +31,7 @@ async function ask(unix: string, question: string): Promise<string> {
 }
 
 test("[END2] HAProxy's check as it is by default finds the node, and no longer once it drains", async () => {
-  const haproxy = debianProgram("haproxy", { package: "haproxy" });
+  const haproxy = findHaproxy();
   const service = await startService({ settings: { SERVER__DRAIN_WINDOW: "5s", SERVER__DRAIN_TIMEOUT: "10s" } });
   cleanups.push(() => service.stop());
   const folder = mkdtempSync(join(tmpdir(), "ws-haproxy-"));

@@ -9,16 +9,21 @@ export interface DebianPackage {
   otherwise?: string;
 }
 
+let isUpdated = false;
+
 /** @returns what `find` finds, now or once the package is there. @throws Error with the exact command, where that is not possible */
 export function fromDebian<Found>(find: () => Found | null, { package: name, otherwise }: DebianPackage): Found {
   const there = find();
   if (there !== null) return there;
-  const command = `apt-get update -qq; apt-get install -y -qq --no-install-recommends ${name}`;
+  const install = `apt-get install -y -qq --no-install-recommends ${name}`;
+  const command = `apt-get update; ${install}`;
   const advice = `These tests need Debian's ${name}: ${command} (as root)${otherwise === undefined ? "." : `, or ${otherwise}.`}`;
   if (process.getuid?.() !== 0 || Bun.which("apt-get") === null) throw new Error(advice);
   console.log(`installing ${name}: ${command}`);
+  const update = isUpdated ? "" : "apt-get update -qq; ";
+  isUpdated = true;
   // At run level 1 a package does not start its own service.
-  const { stderr } = Bun.spawnSync(["sh", "-c", command], {
+  const { stderr } = Bun.spawnSync(["sh", "-c", `${update}${install}`], {
     env: { ...process.env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" },
     stdout: "ignore",
     stderr: "pipe",

@@ -38,8 +38,10 @@ http {
 }
 `;
 
+export const findNginx = () => debianProgram("nginx", { package: "nginx-light" });
+
 export async function startNginx(servicePort: number): Promise<Nginx> {
-  const program = debianProgram("nginx", { package: "nginx-light" });
+  const program = findNginx();
   const [port] = (await freePorts(1)) as [number];
   const folder = mkdtempSync(join(tmpdir(), "ws-nginx-"));
   await Bun.write(join(folder, "nginx.conf"), configurationOf(port, servicePort));

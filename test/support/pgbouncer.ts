@@ -15,8 +15,10 @@ export interface Pooler {
   stop(): Promise<void>;
 }
 
+export const findPgBouncer = () => debianProgram("pgbouncer", { package: "pgbouncer" });
+
 export async function startPgBouncer({ url, mode }: { url: string; mode: PoolMode }): Promise<Pooler> {
-  const program = debianProgram("pgbouncer", { package: "pgbouncer" });
+  const program = findPgBouncer();
   const { hostname, port: behind, username } = new URL(url);
   const [port] = await freePorts(1);
   const folder = mkdtempSync(join(tmpdir(), "ws-pgbouncer-"));

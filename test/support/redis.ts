@@ -29,7 +29,8 @@ export interface RedisGroup {
   stop(): Promise<void>;
 }
 
-const findServer = () => debianProgram("redis-server", { package: "redis-server", otherwise: "set TEST_REDIS_URL" });
+export const findServer = () =>
+  debianProgram("redis-server", { package: "redis-server", otherwise: "set TEST_REDIS_URL" });
 
 export interface RedisOptions {
   /** Further settings, as on the command line. */

@@ -9,16 +9,16 @@ export const makers = ["ws", "websockets"] as const;
 export type Maker = (typeof makers)[number];
 
 /** A Python that knows `websockets`: the one that is found first, or Debian's. */
-function python(): string {
+export function python(): string {
   const knows = (file: string) => Bun.spawnSync([file, "-c", "import websockets"], { stderr: "ignore" }).success;
   const find = () => ["python3", "/usr/bin/python3"].find((file) => Bun.which(file) !== null && knows(file)) ?? null;
   return fromDebian(find, { package: "python3-websockets" });
 }
 
+export const node = () => debianProgram("node", { package: "nodejs" });
+
 const commandOf = (maker: Maker): string[] =>
-  maker === "ws"
-    ? [debianProgram("node", { package: "nodejs" }), join(import.meta.dir, "node.mjs")]
-    : [python(), join(import.meta.dir, "python.py")];
+  maker === "ws" ? [node(), join(import.meta.dir, "node.mjs")] : [python(), join(import.meta.dir, "python.py")];
 
 export class Peer {
   /** Extensions that were agreed on. */

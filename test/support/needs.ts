@@ -1,0 +1,20 @@
+/** Installs what the tests need and the machine lacks, one after the other: files that run at once would wait for each other's lock. */
+import { ensureChromium } from "./chromium.ts";
+import { debianProgram } from "./debian.ts";
+import { findNginx } from "./nginx.ts";
+import { findPgBouncer } from "./pgbouncer.ts";
+import { findServer } from "./redis.ts";
+import { node, python } from "./websockets/peer.ts";
+
+export const findHaproxy = () => debianProgram("haproxy", { package: "haproxy" });
+
+if (import.meta.main) {
+  for (const find of [findServer, ensureChromium, findHaproxy, findNginx, findPgBouncer, node, python]) {
+    try {
+      find();
+    } catch (error) {
+      // The tests that need it say so as well; the others run.
+      console.error(String(error));
+    }
+  }
+}
