@@ -2,7 +2,7 @@
 import { resolve } from "node:path";
 import { isAddressOrBlock, isLoopback } from "./addresses.ts";
 import { originFault } from "./origins.ts";
-import { sslFault } from "./postgres-url.ts";
+import { postgresUrlFault } from "./postgres-url.ts";
 import { redisUrlFault } from "./redis-url.ts";
 import type { Config } from "./schema.ts";
 
@@ -190,7 +190,7 @@ export const checks: readonly Check[] = [
     at: "storage.url",
     needs: [],
     find: ({ storage: { url, tls } }) => {
-      if (url.startsWith("postgres")) return sslFault(url, { hasTls: tls !== null });
+      if (url.startsWith("postgres")) return postgresUrlFault(url, { hasTls: tls !== null });
       return tls === null ? null : "must be postgres://… where storage.tls is set";
     },
   },

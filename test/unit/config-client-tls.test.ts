@@ -1,4 +1,4 @@
-/** What `config check` says of encryption to PostgreSQL: the files, and what stands in the URL. */
+/** What `config check` says of connections to PostgreSQL and Redis: the files of TLS, and what stands in the URLs. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -76,6 +76,34 @@ test("what would not be done as the URL says is a fault", async () => {
     "storage.url must be postgres://… where storage.tls is set",
   ]);
 });
+
+test("a parameter of the URL that is none, or that nothing is done for, is a fault that names what may stand there", async () => {
+  const of = (query: string) => faultsOf({}, `postgres://user:secret@a:1,b:2/app?${query}`);
+  const may = "what may stand behind the ? is sslmode, application_name, options, target_session_attrs";
+  expect(await of("application_name=chat&options=-c%20work_mem%3D8MB&target_session_attrs=read-write")).toEqual([]);
+  for (const name of ["sslmodes", "ssl_mode", "SSLMODE"]) {
+    expect(await of(`${name}=verify-full`)).toEqual([
+      `storage.url must not have the parameter ${name}: ${may}; the nearest is sslmode`,
+    ]);
+  }
+  for (const name of ["idle_timeout", "search_path"])
+    expect(await of(`${name}=5`)).toEqual([`storage.url must not have the parameter ${name}: ${may}`]);
+  expect(await of("target_session_attrs=standby")).toEqual([
+    "storage.url must have at most one target_session_attrs, of read-write, primary",
+  ]);
+  expect(await of("options=a&options=b")).toEqual(["storage.url must have each parameter once"]);
+  // What follows a `?` in a password is not shown.
+  expect(await faultsOf({}, "postgres://u:1?word@r")).toEqual([`storage.url must not have such a parameter: ${may}`]);
+});
+
+test.each(["u:p%ss@h/db", "u:p#ss@h/db", "h/db#x", "u:p/ss@h/db", "h:port/db", "["])(
+  "postgres://%s cannot be read, and is told as a fault",
+  async (rest) => {
+    expect(await faultsOf({}, `postgres://${rest}`)).toEqual([
+      expect.stringMatching(/^storage\.url must be postgres:\/\/user:password@host:port\/database, /),
+    ]);
+  },
+);
 
 test("the same for Redis, whose URL must be encrypted for files to have a meaning", async () => {
   const redis = (name: string, file: string) => ({ [`WS__CLUSTER__TLS__${name}`]: file });

@@ -49,7 +49,14 @@ export function openConnection(options: ConnectionOptions): Connection {
   };
   const listening = { onnotify: (_channel: string, payload: string) => onNotification?.(payload) };
   const sql = postgres(url, { ...settings, ...listening }) as unknown as Sql;
-  const ready = sql.unsafe(session).then(() => {});
+  const ready = sql.unsafe(session).then(
+    () => {},
+    // Nothing was asked yet: what the server does not like is in the URL, or in what the role or the database has as its default.
+    (error: Error) => {
+      if (failureOf(error) !== "fault") throw error;
+      throw new StorageUnavailable(`PostgreSQL: ${error.message}`, { cause: error });
+    },
+  );
   // Whoever asks hears of it.
   ready.catch(() => {});
   return { sql, ready };
