@@ -40,7 +40,7 @@ export const interval = durationBetween({
 export const age = durationBetween({
   leastMs: 1,
   mostMs: ageMax,
-  message: "must be a duration such as 12h or 30d, not 0",
+  message: "must be a duration from 1ms to 36500d, such as 12h or 30d",
 });
 
 export const durations: ReadonlySet<unknown> = new Set([duration, interval, age]);

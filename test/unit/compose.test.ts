@@ -24,6 +24,7 @@ interface Part {
   volumes?: string[];
   restart?: string;
   stop_grace_period?: string;
+  ulimits?: { nofile: { soft: number; hard: number } };
 }
 
 const read = (file: string) => readFileSync(join(projectFolder, file), "utf8");
@@ -65,10 +66,18 @@ test("every variable that the program's parts set is a setting, and the loader t
     expect([name, config.storage.url]).toEqual([name, "postgres://ws:ws-service@postgres:5432/ws"]);
     expect([name, origins.get("cluster.url")]).toEqual([name, "WS__CLUSTER__URL"]);
     expect([name, config.auth.mode]).toEqual([name, "token"]);
+    // Descriptors for as many as may come, and for what else is open.
+    expect(part.ulimits!.nofile.soft).toBeGreaterThan(config.websocket.max_connections + 500);
     // The engine's patience must outlast the program's own.
     const graceMs = parseDuration(services.service!.stop_grace_period!)!;
     expect(graceMs).toBeGreaterThan(config.server.drain_timeout + 10_000);
   }
+});
+
+test("what is commented out for those behind a proxy is a setting that is taken", async () => {
+  const [, name, value] = /# (WS__SERVER__TRUSTED_PROXIES): (\S+)\n/.exec(read("configs/compose.yaml"))!;
+  const { config } = await loadConfig({ env: { [name!]: value! }, cwd: tmpdir() });
+  expect(config.server.trusted_proxies).toEqual(["172.16.0.0/12"]);
 });
 
 test("there is no secret in the file: without one it does not start", () => {

@@ -135,6 +135,9 @@ describe("a wrong value", () => {
       ["websocket.cleanup_interval", '"0s"'],
       ["log.retention", '"0s"'],
     ]);
+    expect((await faultsOf(load("log: { retention: '30' }"))).map(({ expected }) => expected)).toEqual([
+      "must be a duration from 1ms to 36500d, such as 12h or 30d",
+    ]);
     expect((await load("log: { retention: 365d }")).config.log.retention).toBe(365 * 86_400_000);
   });
 
