@@ -19,16 +19,25 @@ export const config: Command = {
     if (what !== "check" && what !== "print") throw new UsageError("config needs one of: check, print");
     const { env, cwd } = io;
     const loaded = await loadConfig({ file: args.value("config"), env, cwd });
-    io.stdout.write(what === "check" ? "ok\n" : printConfig(loaded));
-    const notices = what === "check" ? await noticesOfStorage(loaded.config) : [];
+    if (what === "print") {
+      io.stdout.write(printConfig(loaded));
+      for (const notice of loaded.notices) io.stderr.write(`note: ${notice}\n`);
+      return 0;
+    }
+    const { notices, refusal } = await tryStorage(loaded.config);
     for (const notice of [...loaded.notices, ...notices]) io.stderr.write(`note: ${notice}\n`);
+    if (refusal !== null) throw refusal;
+    io.stdout.write("ok\n");
     return 0;
   },
 };
 
-/** What a start would say of the storage. A SQLite file is left alone: a service may be running on it. */
-async function noticesOfStorage(config: Config): Promise<string[]> {
-  if (config.storage.url.startsWith("sqlite:")) return [];
+/**
+ * What a start would say of the storage, and what would end it. A SQLite file is left alone: a service may be running on it.
+ * Nobody who answers is no refusal but a notice: where this runs need not be where the service does.
+ */
+async function tryStorage(config: Config): Promise<{ notices: string[]; refusal: unknown }> {
+  if (config.storage.url.startsWith("sqlite:")) return { notices: [], refusal: null };
   // Loaded only here: nothing else of this command needs an engine.
   const { createStorage } = await import("../engines.ts");
   const { logger } = createLogSink({ level: "silent", format: "json" });
@@ -37,9 +46,19 @@ async function noticesOfStorage(config: Config): Promise<string[]> {
   try {
     await storage.start();
     await storage.stop();
+    return { notices, refusal: null };
   } catch (error) {
     const failure = startFailureOf(error, config);
-    notices.push(failure instanceof Error ? failure.message : String(failure));
+    if (!isUnanswered(error)) return { notices, refusal: failure };
+    return { notices: [...notices, failure instanceof Error ? failure.message : String(failure)], refusal: null };
   }
-  return notices;
+}
+
+/** By the codes of the network; what PostgreSQL and TLS refuse has codes of its own. */
+function isUnanswered(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const { code } = (error.cause ?? {}) as { code?: unknown };
+  return code === undefined
+    ? error.message.includes("has not answered within")
+    : /^(E(CONN|HOST|NET|TIMEDOUT|NOTFOUND|AI_)|CONNECT_TIMEOUT$)/.test(String(code));
 }

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import { createPostgresStorage, type PostgresStorageOptions } from "../../src/storage/postgres/storage.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
+import { freePorts } from "../support/free-ports.ts";
 import { type PostgresServer, runSql, startPostgres } from "../support/postgres.ts";
 import { projectFolder } from "../support/program.ts";
 
@@ -34,8 +35,8 @@ async function noticesOf(options: Partial<PostgresStorageOptions> = {}): Promise
 const cureOf = (notice: string) =>
   /(CREATE( OR REPLACE)? (TRIGGER|INDEX)|ALTER TABLE|DROP TRIGGER|GRANT) .*;$/.exec(notice)?.[0] ?? "";
 
-async function configCheck() {
-  const env = { WS__STORAGE__URL: url, PATH: process.env.PATH ?? "" };
+async function configCheck(settings: Record<string, string> = {}) {
+  const env = { WS__STORAGE__URL: url, ...settings, PATH: process.env.PATH ?? "" };
   const child = Bun.spawn([process.execPath, join(projectFolder, "src/main.ts"), "config", "check"], {
     cwd: "/",
     env,
@@ -198,12 +199,21 @@ test("[PUB3] triggers that a SQLite file lacks are told, and what is told puts t
   rmSync(folder, { recursive: true, force: true });
 });
 
-test("config check tells that PostgreSQL cannot be reached, and that the schema is another, in one line", async () => {
+test("what the start would refuse is a fault for config check, in one line; PostgreSQL that is out of reach a note", async () => {
+  const refused = (said: RegExp) => ({ code: 1, stdout: "", stderr: expect.stringMatching(said) });
+  expect(await configCheck({ WS__STORAGE__URL: await server.newDatabase() })).toEqual(
+    refused(/^ws-service: storage\.url: [^\n]*no schema "ws" yet\. Run: ws-service migrate\n$/),
+  );
+  expect(await configCheck({ WS__STORAGE__URL: Object.assign(new URL(url), { pathname: "/gone" }).href })).toEqual(
+    refused(/^ws-service: storage\.url: [^\n]*database "gone" does not exist\n$/),
+  );
   await runSql(url, "UPDATE ws.schema_version SET version = version + 1");
-  const { code, stderr } = await configCheck();
-  expect({ code, stderr }).toEqual({
-    code: 0,
-    stderr: expect.stringMatching(/^note: storage\.url: [^\n]*newer build[^\n]*\n$/),
-  });
+  expect(await configCheck()).toEqual(refused(/^ws-service: storage\.url: [^\n]*newer build[^\n]*\n$/));
   await runSql(url, "UPDATE ws.schema_version SET version = version - 1");
+  const [port] = await freePorts(1);
+  expect(await configCheck({ WS__STORAGE__URL: `postgres://127.0.0.1:${port}/chat` })).toEqual({
+    code: 0,
+    stdout: "ok\n",
+    stderr: expect.stringMatching(/^note: storage\.url: [^\n]*ECONNREFUSED[^\n]*\n$/),
+  });
 });
