@@ -159,6 +159,13 @@ test.each([
   expect(await faultsOf({ WS__CLUSTER__URL: url })).toEqual([`cluster.url ${expected}`]);
 });
 
+test("a secret whose name is misspelt is not shown", async () => {
+  const url = "redis+sentinel://h/m?sentinel_pasword=hunter2&tls=true";
+  const env = { WS__STORAGE__URL: "postgres://db/app", WS__CLUSTER__URL: url };
+  const error = await loadConfig({ env, cwd: folder }).catch(String);
+  expect(error).toContain('"redis+sentinel://h/m?sentinel_pasword=********&tls=true" must not have');
+});
+
 test("Redis is spoken to as its URL says, whatever its scheme", () => {
   for (const scheme of ["redis", "redis+cluster"]) {
     expect(readRedisUrl(`${scheme}://r?tls=true`).isEncrypted).toBe(true);
