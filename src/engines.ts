@@ -43,6 +43,20 @@ export function createStorage(config: Config, { now, logger, ...given }: Storage
     back: "changes of the directory are heard at once again",
     logger,
   });
+  const reads = new Outage({
+    level: "error",
+    gone: "the storage answers no reads",
+    back: "the storage answers reads again",
+    logger,
+  });
+  const filling = new Outage({
+    level: "warn",
+    gone: "PostgreSQL gives fewer connections than this node wants",
+    back: "PostgreSQL gives connections again",
+    // The outbox reads on one of its own and listens on another.
+    details: { wanted: poolSize + (config.storage.outbox ? 2 : 0) },
+    logger,
+  });
   const { directory } = config;
   const outbox = config.storage.outbox ? { rejectedKeptMs: config.log.retention } : null;
   return createPostgresStorage({
@@ -54,6 +68,8 @@ export function createStorage(config: Config, { now, logger, ...given }: Storage
     outbox,
     now,
     hearing,
+    reads,
+    filling,
     ...told,
   });
 }

@@ -32,9 +32,9 @@ export function workersChecker(siblings: Siblings): Checker {
   };
 }
 
-/** The storage engine takes writes. */
-export function storageChecker(storage: Pick<Storage, "proveWrites">): Checker {
-  return { name: "storage", check: () => storage.proveWrites(), tellsItself: true };
+/** The storage engine takes writes and answers reads. */
+export function storageChecker(storage: Pick<Storage, "prove">): Checker {
+  return { name: "storage", check: () => storage.prove(), tellsItself: true };
 }
 
 /** The connection to the other nodes is up, subscribed and not deaf. */

@@ -7,7 +7,7 @@ import { createHealthHandler, type HealthHandler } from "./handler.ts";
 import { createHealthManager } from "./manager.ts";
 
 export interface HealthOptions {
-  storage: Pick<Storage, "proveWrites">;
+  storage: Pick<Storage, "prove">;
   cluster: Pick<Cluster, "ping">;
   /** `cluster.required`: without the other nodes this one counts as down. */
   isClusterRequired: boolean;
@@ -22,8 +22,8 @@ export function createHealth(options: HealthOptions): HealthHandler {
   const { storage, cluster, isClusterRequired: isRequired, siblings, draining, logger } = options;
   const checkers = [storageChecker(storage), clusterChecker(cluster, { isRequired })];
   if (siblings !== undefined) checkers.push(workersChecker(siblings));
-  // Before anybody asks: a storage that refuses writes from the start says so by itself.
-  storage.proveWrites().catch(() => {});
+  // Before anybody asks: a storage that refuses from the start says so by itself.
+  storage.prove().catch(() => {});
   return createHealthHandler({
     manager: createHealthManager({ checkers, now: () => performance.now(), logger }),
     draining,

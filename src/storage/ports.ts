@@ -279,8 +279,8 @@ export interface Storage {
    * the database it is another one.
    */
   installation(): Promise<string>;
-  /** Resolves while the engine takes writes, which it shows by one [END2]; rejects with the engine's reason. */
-  proveWrites(): Promise<void>;
+  /** Resolves while the engine takes writes and answers reads, which it shows by one of each [END2]; rejects with the engine's reason. */
+  prove(): Promise<void>;
   stop(): Promise<void>;
 }
 

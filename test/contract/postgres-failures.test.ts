@@ -222,7 +222,7 @@ describe("PostgreSQL: when it is away", () => {
         if (index === 20) {
           await server.halt();
           expect(await refusalOf(node.log.append(batch))).toBeInstanceOf(StorageUnavailable);
-          expect(await refusalOf(node.proveWrites())).toBeInstanceOf(StorageUnavailable);
+          expect(await refusalOf(node.prove())).toBeInstanceOf(StorageUnavailable);
           await server.resume();
         }
         await appendUntilTaken(node, batch);
@@ -286,7 +286,7 @@ describe("PostgreSQL: when it is away", () => {
   test("nobody listens on the port: a start is refused, and nothing is left behind", async () => {
     const storage = createPostgresStorage({ url: "postgres://nobody@127.0.0.1:1/none", queryTimeoutMs: 500 });
     expect(await refusalOf(storage.start())).toBeInstanceOf(StorageUnavailable);
-    expect(await refusalOf(storage.proveWrites())).toBeInstanceOf(StorageUnavailable);
+    expect(await refusalOf(storage.prove())).toBeInstanceOf(StorageUnavailable);
     await storage.stop();
   });
 });

@@ -85,7 +85,7 @@ describe("PostgreSQL: the schema", () => {
     const schema = server.newSchema();
     await migrateTo(schema);
     const storage = createPostgresStorage({ url: server.url, schema });
-    expect(await refusalOf(storage.proveWrites())).toBeInstanceOf(StorageUnavailable);
+    expect(await refusalOf(storage.prove())).toBeInstanceOf(StorageUnavailable);
     await storage.start();
     const last = storage.log.append([newEvent("user:a")]);
     await storage.stop();

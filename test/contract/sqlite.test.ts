@@ -249,15 +249,15 @@ describe("SQLite: when the engine is away", () => {
     await Bun.write(path, "This is a letter, not a database. ".repeat(100));
     const storage = createSqliteStorage({ path });
     expect(await storage.start().catch((error: unknown) => error)).toBeInstanceOf(StorageUnavailable);
-    expect(await storage.proveWrites().catch((error: unknown) => error)).toBeInstanceOf(StorageUnavailable);
+    expect(await storage.prove().catch((error: unknown) => error)).toBeInstanceOf(StorageUnavailable);
     await rm(path);
-    await storage.proveWrites();
+    await storage.prove();
     await storage.stop();
   });
 
   test("before a start and after a stop every call is refused", async () => {
     const storage = createSqliteStorage({ path: newPath() });
-    expect(await storage.proveWrites().catch((error: unknown) => error)).toBeInstanceOf(StorageUnavailable);
+    expect(await storage.prove().catch((error: unknown) => error)).toBeInstanceOf(StorageUnavailable);
     await storage.start();
     const last = storage.log.append([newEvent("user:a")]);
     await storage.stop();

@@ -1,4 +1,4 @@
-/** A real PgBouncer in front of a test's PostgreSQL, as it is configured by default but for its mode. */
+/** A real PgBouncer in front of a test's PostgreSQL, as it is configured by default but for its mode, and its size where that is given. */
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -17,7 +17,14 @@ export interface Pooler {
 
 export const findPgBouncer = () => debianProgram("pgbouncer", { package: "pgbouncer" });
 
-export async function startPgBouncer({ url, mode }: { url: string; mode: PoolMode }): Promise<Pooler> {
+export interface PoolerOptions {
+  url: string;
+  mode: PoolMode;
+  /** Servers that it connects to at most; left out: its default. */
+  size?: number;
+}
+
+export async function startPgBouncer({ url, mode, size }: PoolerOptions): Promise<Pooler> {
   const program = findPgBouncer();
   const { hostname, port: behind, username } = new URL(url);
   const [port] = await freePorts(1);
@@ -35,6 +42,7 @@ export async function startPgBouncer({ url, mode }: { url: string; mode: PoolMod
       "unix_socket_dir =",
       "auth_type = any",
       `pool_mode = ${wanted}`,
+      ...(size === undefined ? [] : [`default_pool_size = ${size}`]),
       // It does not run as root.
       ...(process.getuid?.() === 0 ? ["user = nobody"] : []),
     ];

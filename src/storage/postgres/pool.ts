@@ -1,5 +1,6 @@
 /** Runs statements on a bounded number of connections, each statement with a deadline and alone on its connection. */
 import { StorageUnavailable } from "../ports.ts";
+import type { WritesWatched } from "../write-proof.ts";
 import {
   backoffMs,
   type Connection,
@@ -18,6 +19,8 @@ export interface PoolOptions {
   queryTimeoutMs: number;
   /** Statements that may wait for a connection. */
   waitingMax: number;
+  /** Told of each connection that could not be had while others are there, and of the next one that could. */
+  filling?: WritesWatched;
 }
 
 interface Job {
@@ -35,14 +38,16 @@ export class Pool {
   /** The one that was used last is used next, so that few connections stay busy. */
   readonly #idle: Lane[];
   readonly #lanes: readonly Lane[];
+  /** Those whose connection could not be had while others were there. */
+  readonly #short = new Set<Lane>();
   #waiting: Job[] = [];
-  #running = 0;
+  #unsettled = 0;
   #state: "stopped" | "started" = "stopped";
   #onIdle: (() => void) | null = null;
 
   constructor(options: PoolOptions) {
     this.#options = options;
-    this.#lanes = Array.from({ length: options.size }, () => new Lane(options.open));
+    this.#lanes = Array.from({ length: options.size }, () => new Lane(options));
     this.#idle = [...this.#lanes];
   }
 
@@ -53,7 +58,7 @@ export class Pool {
   /** Takes no more statements, waits for those it has, and closes the connections. */
   async stop(): Promise<void> {
     this.#state = "stopped";
-    if (this.#running > 0) {
+    if (this.#unsettled > 0) {
       await new Promise<void>((resolve) => {
         this.#onIdle = resolve;
       });
@@ -68,7 +73,7 @@ export class Pool {
    */
   query<Row extends object>(text: string, parameters: Parameter[] = []): Promise<Row[]> {
     if (this.#state === "stopped") return Promise.reject(new StorageUnavailable("The storage is stopped."));
-    const lane = this.#idle.pop();
+    const lane = this.#take();
     if (!lane && this.#waiting.length >= this.#options.waitingMax) {
       return Promise.reject(new StorageUnavailable("Too many statements wait for PostgreSQL."));
     }
@@ -76,77 +81,137 @@ export class Pool {
       const timer = setTimeout(() => this.#expire(job), this.#options.queryTimeoutMs);
       const state: Job["state"] = { kind: "waiting" };
       const job: Job = { text, parameters, resolve: resolve as (rows: never[]) => void, reject, timer, state };
-      if (lane) void this.#run(lane, job);
-      else this.#waiting.push(job);
+      this.#unsettled++;
+      this.#waiting.push(job);
+      if (lane) void this.#run(lane);
     });
   }
 
-  async #run(lane: Lane, first: Job): Promise<void> {
-    this.#running++;
-    for (let job: Job | undefined = first; job !== undefined; job = this.#next()) {
-      if (job.state.kind === "settled") continue;
-      job.state = { kind: "running", lane };
-      try {
-        job.resolve((await lane.run(job.text, job.parameters)) as never[]);
-      } catch (error) {
-        job.reject(refusalOf(error));
-      }
-      job.state = { kind: "settled" };
-      clearTimeout(job.timer);
-    }
-    this.#idle.push(lane);
-    this.#running--;
-    if (this.#running === 0) this.#onIdle?.();
+  /** Resolves once a statement was answered, which is what anybody needs who asks; tries again for what could not be had. */
+  async prove(): Promise<void> {
+    const proof = this.query("SELECT 1");
+    const at = this.#idle.findIndex((lane) => this.#short.has(lane));
+    if (at >= 0) for (const lane of this.#idle.splice(at, 1)) void this.#run(lane);
+    await proof;
   }
 
-  #next(): Job | undefined {
-    let job = this.#waiting.shift();
-    while (job?.state.kind === "settled") job = this.#waiting.shift();
-    return job;
+  #take(): Lane | undefined {
+    const at = this.#idle.findLastIndex((lane) => lane.isReady);
+    return at >= 0 ? this.#idle.splice(at, 1)[0] : this.#idle.pop();
+  }
+
+  /** Nobody is bound to a connection that is not there yet: whichever is free first goes on with who waits. */
+  async #run(lane: Lane): Promise<void> {
+    do {
+      if (!lane.isReady && !(await this.#connect(lane))) continue;
+      const job = this.#waiting.shift();
+      if (job === undefined) break;
+      job.state = { kind: "running", lane };
+      try {
+        const rows = (await lane.run(job.text, job.parameters)) as never[];
+        this.#settle(job, () => job.resolve(rows));
+      } catch (error) {
+        this.#settle(job, () => job.reject(refusalOf(error)));
+      }
+    } while (this.#waiting.length > 0);
+    if (lane.isReady) this.#idle.push(lane);
+    else this.#idle.unshift(lane);
+  }
+
+  /** @returns whether statements can be given to it */
+  async #connect(lane: Lane): Promise<boolean> {
+    try {
+      await lane.connect();
+      if (this.#short.delete(lane)) this.#options.filling?.ended();
+      return true;
+    } catch (error) {
+      const refusal = refusalOf(error);
+      if (this.#lanes.some((other) => other.isReady)) {
+        this.#short.add(lane);
+        if (this.#state === "started") this.#options.filling?.began(refusal);
+      } else {
+        // Nobody else goes on with it, and the reason is known.
+        const job = this.#waiting.shift();
+        if (job !== undefined) this.#settle(job, () => job.reject(refusal));
+      }
+      return false;
+    }
+  }
+
+  #settle(job: Job, tell: () => void): void {
+    if (job.state.kind === "settled") return;
+    job.state = { kind: "settled" };
+    clearTimeout(job.timer);
+    tell();
+    this.#unsettled--;
+    if (this.#unsettled === 0) this.#onIdle?.();
   }
 
   #expire(job: Job): void {
     const { state } = job;
+    const { queryTimeoutMs } = this.#options;
     if (state.kind === "waiting") this.#waiting = this.#waiting.filter((it) => it !== job);
-    job.state = { kind: "settled" };
-    job.reject(new StorageUnavailable(`PostgreSQL has not answered within ${this.#options.queryTimeoutMs} ms.`));
+    const isHere = state.kind === "running" || this.#lanes.some((lane) => lane.isReady);
+    const text = isHere ? `PostgreSQL has not answered within ${queryTimeoutMs} ms.` : noConnection(queryTimeoutMs);
+    this.#settle(job, () => job.reject(new StorageUnavailable(text)));
     if (state.kind === "running") state.lane.drop();
   }
 }
 
+const noConnection = (withinMs: number) =>
+  `No connection of storage.pool_size could be had within ${withinMs} ms: PostgreSQL, or a pooler in between, may allow fewer.`;
+
 /** A connection that is opened when it is needed and replaced when it fails. */
 class Lane {
-  readonly #open: PoolOptions["open"];
   #connection: Connection | null = null;
+  #isReady = false;
   /** Connections in a row that were of no use. */
   #failures = 0;
-  /** Ends the statement that is under way. */
+  /** Ends what is under way. */
   #abandon: ((reason: Error) => void) | null = null;
 
-  constructor(open: PoolOptions["open"]) {
-    this.#open = open;
+  constructor(private readonly options: Pick<PoolOptions, "open" | "queryTimeoutMs">) {}
+
+  /** Whether statements can be given to it. */
+  get isReady(): boolean {
+    return this.#isReady;
+  }
+
+  /** Rejects where no connection can be had in time. */
+  async connect(): Promise<void> {
+    const { queryTimeoutMs } = this.options;
+    const abandoned = Promise.withResolvers<never>();
+    this.#abandon = abandoned.reject;
+    let timer: Timer | undefined;
+    try {
+      if (this.#failures > 0) await Promise.race([Bun.sleep(backoffMs(this.#failures - 1)), abandoned.promise]);
+      timer = setTimeout(() => abandoned.reject(new StorageUnavailable(noConnection(queryTimeoutMs))), queryTimeoutMs);
+      const connection = this.#open();
+      await Promise.race([connection.ready, abandoned.promise]);
+      if (this.#connection !== connection) throw new StorageUnavailable("The connection has closed.");
+      this.#isReady = true;
+    } catch (error) {
+      this.#failures++;
+      this.#discard();
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      this.#abandon = null;
+    }
   }
 
   async run(text: string, parameters: Parameter[]): Promise<object[]> {
     const abandoned = Promise.withResolvers<never>();
     this.#abandon = abandoned.reject;
-    let isReady = false;
     try {
-      if (this.#connection === null && this.#failures > 0) {
-        await Promise.race([Bun.sleep(backoffMs(this.#failures - 1)), abandoned.promise]);
-      }
-      const { sql, ready } = (this.#connection ??= this.#connect());
-      const answer = ready.then(() => {
-        isReady = true;
-        return sql.unsafe(text, parameters, { prepare: true });
-      });
+      const answer = this.#connection!.sql.unsafe(text, parameters, { prepare: true });
       const rows = await Promise.race([answer, abandoned.promise]);
       this.#failures = 0;
       return rows;
     } catch (error) {
       // Without a code it is a surprise inside the client, and nobody knows what its connection is worth.
       const isKnown = typeof (error as { code?: unknown }).code === "string";
-      if (!isReady || failureOf(error) === "broken" || !isKnown) {
+      if (failureOf(error) === "broken" || !isKnown) {
         this.#failures++;
         this.#discard();
       }
@@ -164,21 +229,25 @@ class Lane {
   async close(): Promise<void> {
     const connection = this.#connection;
     this.#connection = null;
+    this.#isReady = false;
+    this.#abandon?.(new StorageUnavailable("The storage is stopped."));
     this.#failures = 0;
     if (connection) await closeConnection(connection.sql);
   }
 
-  #connect(): Connection {
-    const connection = this.#open(() => {
+  #open(): Connection {
+    const connection = this.options.open(() => {
       // One that has closed is not revived: its half-written frames would come first on the next one.
       if (this.#connection === connection) this.#discard();
     });
+    this.#connection = connection;
     return connection;
   }
 
   #discard(): void {
     const connection = this.#connection;
     this.#connection = null;
+    this.#isReady = false;
     if (connection) dropConnection(connection.sql);
   }
 }

@@ -46,6 +46,10 @@ export interface PostgresStorageOptions {
   hearing?: WritesWatched;
   /** Told whether writes are taken. */
   writes?: WritesWatched;
+  /** Told whether reads are answered, where writes are taken. */
+  reads?: WritesWatched;
+  /** Told whether as many connections can be had as are wanted. */
+  filling?: WritesWatched;
 }
 
 /** How long a change of the directory may take to come round to the node that made it. */
@@ -68,11 +72,13 @@ export function createPostgresStorage({
   onNotice = () => {},
   hearing = unwatched,
   writes = unwatched,
+  reads = unwatched,
+  filling = unwatched,
 }: PostgresStorageOptions): Storage {
   const ws = checkSchemaName(schema);
   const connection = { url, tls, connectTimeoutMs: queryTimeoutMs, statementTimeoutMs: queryTimeoutMs };
   const open = (onClosed: () => void) => openConnection({ ...connection, onClosed });
-  const pool = new Pool({ open, size: Math.max(1, poolSize - 2), queryTimeoutMs, waitingMax });
+  const pool = new Pool({ open, size: Math.max(1, poolSize - 2), queryTimeoutMs, waitingMax, filling });
   const appends = new Pool({ open, size: 1, queryTimeoutMs, waitingMax });
   const channel = directoryChannel(ws);
   const watch = new DirectoryWatch({
@@ -103,6 +109,17 @@ export function createPostgresStorage({
     writes,
   });
 
+  /** Neither stands for the other: the connection that appends may be had while the pool has none. */
+  async function prove(): Promise<void> {
+    const [write, read] = await Promise.allSettled([proveWrites(), pool.prove()]);
+    if (write.status === "rejected") throw write.reason;
+    if (read.status === "rejected") {
+      reads.began(read.reason);
+      throw read.reason;
+    }
+    reads.ended();
+  }
+
   async function stop(): Promise<void> {
     await Promise.all([appends.stop(), pool.stop(), watch.stop()]);
   }
@@ -126,6 +143,8 @@ export function createPostgresStorage({
       try {
         const refusal = versionRefusal(await readVersion((text) => pool.query(text), ws), ws);
         if (refusal !== null) throw new StorageUnavailable(refusal);
+        // Had before the pool takes more: where connections are few, this one is the last to be without.
+        await appends.query("SELECT 1");
         await directory.check();
         await joining?.check();
         await watch.start();
@@ -138,7 +157,7 @@ export function createPostgresStorage({
       }
     },
     installation: () => readInstallation(pool, ws),
-    proveWrites,
+    prove,
     stop,
   };
 }

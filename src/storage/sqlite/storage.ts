@@ -107,7 +107,8 @@ export function createSqliteStorage({
       for (const sentence of await calls.call("missingTriggers")) onNotice(sentence);
     },
     installation: () => calls.call("installation"),
-    proveWrites,
+    // Reads are answered by the same worker.
+    prove: proveWrites,
     async stop() {
       watch.stop();
       await calls.stop();
