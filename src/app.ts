@@ -29,6 +29,7 @@ import { createSubscriptions, subscriptionSettings } from "./subscription/subscr
 import { everyoneTopic } from "./subscription/topic.ts";
 import { Counts } from "./telemetry/counts.ts";
 import type { Logger } from "./telemetry/logger.ts";
+import { warnsOnce } from "./telemetry/outage.ts";
 import { createAddressLimiter } from "./websocket/address-limiter.ts";
 import { createAdministration } from "./websocket/administration.ts";
 import type { Connection } from "./websocket/connection.ts";
@@ -165,6 +166,8 @@ export async function startApp(options: AppOptions): Promise<App> {
     windowMs: config.messages.receipt_window,
     ...ground,
   });
+  const resending = warnsOnce(logger, "calls not re-sent", "calls are re-sent again");
+  const living = warnsOnce(logger, "this node could not say that it lives", "this node says again that it lives");
   const { subscriptions, membership } = createSubscriptions({
     log: storage.log,
     cursors: storage.cursors,
@@ -176,9 +179,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     onSubscribed: ({ userId, deviceId }, topics) => {
       if (!topics.some(({ kind }) => kind === "calls")) return;
       // Once `subscribed` is out: calls that ring come after it.
-      setImmediate(
-        () => void calls.deviceConnected({ userId, deviceId }).catch((error) => warn(error, "calls not re-sent")),
-      );
+      setImmediate(() => void resending.attempt(calls.deviceConnected({ userId, deviceId })));
     },
     onLeft(subscriber, topics) {
       const left = topics.flatMap(({ kind, key }) => (kind === "typing" || kind === "conversation" ? [key] : []));
@@ -268,10 +269,6 @@ export async function startApp(options: AppOptions): Promise<App> {
 
   const figures = () => figuresOf({ ...parts, hub, sessions, ingest, log: storage.log, bus: cluster.bus });
 
-  function warn(error: unknown, message: string): void {
-    logger.warn({ err: error }, message);
-  }
-
   const retention = new Retention({ storage, settings: config.log, isEnding: () => draining.hasBegun, logger });
   function cleanUp(at: number): void {
     sequencer.sweep();
@@ -281,7 +278,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     limiter.sweep(at);
     addresses.sweep(at);
     for (const connection of hub.all()) limiter.settle(connection, at);
-    cluster.nodes.beat(hub.size).catch((error) => warn(error, "this node could not say that it lives"));
+    void living.attempt(cluster.nodes.beat(hub.size));
     void retention.run(at);
   }
 

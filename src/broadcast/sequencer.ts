@@ -1,6 +1,7 @@
 /** Orders each topic's events on this node, fills gaps from the log, and knows how far everything is published [LOG3]. */
 import type { EventLog, LoggedEvent } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { type Outage, warnsOnce } from "../telemetry/outage.ts";
 import type { Audience } from "./broadcaster.ts";
 
 export interface SequencerOptions {
@@ -38,7 +39,11 @@ export class Sequencer {
   #repairing: Promise<void> | null = null;
   #timer: Timer | null = null;
 
-  constructor(private readonly options: SequencerOptions) {}
+  readonly #outage: Outage;
+
+  constructor(private readonly options: SequencerOptions) {
+    this.#outage = warnsOnce(options.logger, "gap stays open until the log answers", "gaps are closed again");
+  }
 
   async start(): Promise<void> {
     this.#safePosition = await this.options.log.end();
@@ -218,12 +223,13 @@ export class Sequencer {
     if (waiting === undefined || waiting.size === 0) return;
     try {
       await this.#fill(topic, Math.max(...waiting.keys()));
+      this.#outage.ended();
       // Another gap has opened above this one meanwhile.
       if (this.#waiting.get(topic) === waiting) this.#closeGapLater(topic);
     } catch (error) {
       // The cursor stays where it is; the next repair comes to this topic again.
       this.#waiting.delete(topic);
-      this.options.logger.warn({ topic, err: error }, "gap stays open until the log answers");
+      this.#outage.began(error, { topic });
     }
   }
 

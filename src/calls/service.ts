@@ -4,7 +4,7 @@ import type { CallRegistry } from "../cluster/ports.ts";
 import type { ClientPayload } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { CallView, ServerPayload } from "../protocol/server.ts";
-import type { Logger } from "../telemetry/logger.ts";
+import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 import { createDeviceNews } from "./device-news.ts";
 import type { CallEvent, FirstOffer, Outcome } from "./events.ts";
 import { step } from "./machine.ts";
@@ -25,7 +25,7 @@ export interface CallServiceDeps {
   /** Runs something once, later. @returns takes it back */
   after(delayMs: number, run: () => void): () => void;
   settings: CallSettings;
-  logger: Pick<Logger, "info" | "warn">;
+  logger: OutageLogger;
 }
 
 /** A device, and since when (ms) the connection that speaks for it has been here; left out: always. */
@@ -78,6 +78,7 @@ export function createCallService(deps: CallServiceDeps): CallService {
   let round: Promise<void> = Promise.resolve();
   let running = false;
   let waits = false;
+  const logging = warnsOnce(logger, "a missed call is not logged yet", "missed calls are logged again");
 
   async function apply(callId: string, userIds: string[], event: CallEvent): Promise<Outcome> {
     const outcome = await registry.transact({ callId, userIds }, (calls) => {
@@ -100,10 +101,11 @@ export function createCallService(deps: CallServiceDeps): CallService {
     if (call.missed !== "due") return;
     try {
       await deps.logMissed(call.callee.userId, missedPayload(call), call.callId);
+      logging.ended();
       await apply(call.callId, [], { type: "missed_logged", callId: call.callId });
     } catch (error) {
       counts.dueFailures++;
-      logger.warn({ err: error, callId: call.callId }, "a missed call is not logged yet");
+      logging.began(error, { callId: call.callId });
     }
   }
 

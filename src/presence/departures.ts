@@ -1,4 +1,5 @@
 /** Holds the devices whose connection broke off until it is clear that they do not come back [PRE1]. */
+import type { Outage } from "../telemetry/outage.ts";
 import type { Timers } from "./timers.ts";
 
 export interface Place {
@@ -10,8 +11,8 @@ export interface Place {
 export interface DeparturesDeps {
   /** Takes the device out of the registry; a rejection means that it is tried again. */
   leave(place: Place): Promise<void>;
-  /** Called once when it begins to fail, not at every try of each device. */
-  onFailure(error: unknown): void;
+  /** Told of each try. */
+  outage: Pick<Outage, "began" | "ended">;
   retryDelayMs: number;
   timers: Timers;
 }
@@ -29,10 +30,9 @@ export interface Departures {
 }
 
 /** Bounded by the connections that break off within one grace. */
-export function createDepartures({ leave, onFailure, retryDelayMs, timers }: DeparturesDeps): Departures {
+export function createDepartures({ leave, outage, retryDelayMs, timers }: DeparturesDeps): Departures {
   const waiting = new Map<string, () => void>();
   let stopped = false;
-  let isFailing = false;
 
   function wait(place: Place, delayMs: number): void {
     waiting.get(place.connectionId)?.();
@@ -46,10 +46,9 @@ export function createDepartures({ leave, onFailure, retryDelayMs, timers }: Dep
     waiting.delete(place.connectionId);
     try {
       await leave(place);
-      isFailing = false;
+      outage.ended();
     } catch (error) {
-      if (!isFailing) onFailure(error);
-      isFailing = true;
+      outage.began(error);
       // An entry that stays would show its user online for as long as this node lives.
       if (!stopped) wait(place, retryDelayMs);
     }

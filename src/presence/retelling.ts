@@ -1,5 +1,6 @@
 /** Tells again how users are whose events others may have missed while the cluster was broken [PRE1] [PRE3]. */
 import type { Logger } from "../telemetry/logger.ts";
+import { warnsOnce } from "../telemetry/outage.ts";
 import type { Timers } from "./timers.ts";
 
 export interface RetellingDeps {
@@ -36,7 +37,7 @@ export function createRetelling({ tell, now, timers, logger }: RetellingDeps): R
   const told = new Map<string, { at: number; said: string }>();
   const waiting = new Set<string>();
   let state: "idle" | "armed" | "telling" | "stopped" = "idle";
-  let isFailing = false;
+  const outage = warnsOnce(logger, "presence is told again later", "presence is told again");
   let cancel = () => {};
 
   function arm(): void {
@@ -50,21 +51,22 @@ export function createRetelling({ tell, now, timers, logger }: RetellingDeps): R
     const userIds = [...waiting];
     waiting.clear();
     const failed: string[] = [];
+    let failure: PromiseRejectedResult | null = null;
     let start = 0;
     for (let isAway = false; start < userIds.length && !isAway && !isStopped(); start += atOnce) {
       const some = userIds.slice(start, start + atOnce);
       const results = await Promise.allSettled(some.map(tell));
       const failedNow = some.filter((_, at) => results[at]!.status === "rejected");
       failed.push(...failedNow);
+      failure = results.find((result) => result.status === "rejected") ?? failure;
       // Nobody can be read right now: asking about all the others would only keep the stores from coming back.
       isAway = failedNow.length === some.length;
     }
     if (isStopped()) return;
     // Those who failed come last, so that they hold up nobody else.
     add([...userIds.slice(start), ...failed]);
-    // Said once when it begins, not every time while it lasts.
-    if (failed.length > 0 && !isFailing) logger.warn({ users: waiting.size }, "presence is told again later");
-    isFailing = failed.length > 0;
+    if (failure === null) outage.ended();
+    else outage.began(failure.reason, { users: waiting.size });
     state = "idle";
     arm();
   }

@@ -2,6 +2,7 @@
 import type { PresenceRegistry } from "../cluster/ports.ts";
 import type { StatusStore } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { warnsOnce } from "../telemetry/outage.ts";
 import type { Announcer, Presence } from "./announcer.ts";
 import type { Timers } from "./timers.ts";
 import type { Turns } from "./turns.ts";
@@ -28,8 +29,13 @@ type Expired = Awaited<ReturnType<StatusStore["takeExpired"]>>[number];
 
 export function createSweep(deps: SweepDeps): { start(): void; stop(): Promise<void> } {
   const { registry, statuses, announcer, turns, presenceOf, noteLastSeen, now, timers, logger } = deps;
-  /** Said once when it begins, not every second while it lasts. */
-  const failing = new Set<string>();
+  const ending = warnsOnce(logger, "presence: ending statuses failed", "presence: statuses are ended again");
+  const looking = warnsOnce(
+    logger,
+    "presence: looking for dead nodes failed",
+    "presence: dead nodes are looked for again",
+  );
+  const reading = warnsOnce(logger, "statuses could not be read", "statuses are read again");
   let state: "idle" | "running" | "stopped" = "idle";
   let cancel = () => {};
   let round = Promise.resolve();
@@ -58,11 +64,12 @@ export function createSweep(deps: SweepDeps): { start(): void; stop(): Promise<v
   async function seenByOthers(userIds: string[]): Promise<{ userIds: string[]; lastSeenKnown: boolean }> {
     try {
       const stored = await statuses.get(userIds);
+      reading.ended();
       const seen = userIds.filter((userId) => stored.get(userId)?.status?.status !== "invisible");
       return { userIds: seen, lastSeenKnown: true };
     } catch (error) {
       // The registry names them once only: said without a time, it is true of all of them.
-      logger.warn({ err: error, users: userIds.length }, "statuses could not be read");
+      reading.began(error, { users: userIds.length });
       return { userIds, lastSeenKnown: false };
     }
   }
@@ -88,19 +95,9 @@ export function createSweep(deps: SweepDeps): { start(): void; stop(): Promise<v
     }
   }
 
-  async function attempt(what: string, run: () => Promise<void>): Promise<void> {
-    try {
-      await run();
-      failing.delete(what);
-    } catch (error) {
-      if (!failing.has(what)) logger.warn({ err: error }, `presence: ${what} failed`);
-      failing.add(what);
-    }
-  }
-
   async function runRound(): Promise<void> {
-    await attempt("ending statuses", tellExpired);
-    await attempt("looking for dead nodes", tellLost);
+    await ending.attempt(tellExpired());
+    await looking.attempt(tellLost());
     if (state === "running") arm();
   }
 

@@ -5,6 +5,7 @@ import { ProtocolError } from "../protocol/errors.ts";
 import type { ServerPayload } from "../protocol/server.ts";
 import type { StatusStore } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { warnsOnce } from "../telemetry/outage.ts";
 import { type Cause, createAnnouncer, type Presence, type PresenceMessage } from "./announcer.ts";
 import { inBatches } from "./batches.ts";
 import { createDepartures, type Place } from "./departures.ts";
@@ -84,6 +85,8 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
   const statuses = inBatches(deps.statuses);
   const turns = createTurns();
   const untold = createUntold({ registry, logger });
+  const storing = warnsOnce(logger, "last seen could not be stored", "last seen is stored again");
+  const reading = warnsOnce(logger, "presence could not be read", "presence is read again");
 
   async function isStillGone(userId: string): Promise<boolean> {
     return !(await registry.devicesOf([userId])).has(userId);
@@ -131,7 +134,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
           untold.remove(userId);
         })
         .catch((error) => {
-          logger.warn({ err: error, userId }, "a held back presence update waits until it can be read");
+          reading.began(error, { userId });
           use(null);
           retelling.add([userId]);
         });
@@ -149,7 +152,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
       const isHidden = shownToOthers(devices, byHand).status === "offline";
       if (isHidden || retelling.lastSaid(userId) !== "offline") return;
     } catch (error) {
-      logger.warn({ err: error, userId }, "whether somebody has come back meanwhile could not be read");
+      reading.began(error, { userId });
     }
     retelling.add([userId]);
   }
@@ -185,16 +188,12 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
 
   /** Not worth failing for: that somebody is gone matters more than since when. */
   async function noteLastSeen(userIds: string[], at: number): Promise<void> {
-    try {
-      await statuses.setLastSeen(userIds, at);
-    } catch (error) {
-      logger.warn({ err: error, users: userIds.length }, "last seen could not be stored");
-    }
+    await storing.attempt(statuses.setLastSeen(userIds, at), { users: userIds.length });
   }
 
   const departures = createDepartures({
     leave: (place) => turns.inTurn(place.userId, () => leave(place)),
-    onFailure: (error) => logger.warn({ err: error }, "a device could not be taken out of the presence registry"),
+    outage: warnsOnce(logger, "a device could not be taken out of the presence registry", "devices leave it again"),
     retryDelayMs,
     timers,
   });
@@ -208,8 +207,9 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     let stored: Awaited<ReturnType<StatusStore["get"]>>;
     try {
       stored = await statuses.get([userId]);
+      reading.ended();
     } catch (error) {
-      logger.warn({ err: error, userId }, "a status could not be read");
+      reading.began(error, { userId });
       // Without the status nobody knows whether others saw the user; that it is offline now is true for both.
       if (!last) retelling.add([userId]);
       else if (await isStillGone(userId)) announcer.announceOffline(userId, null);

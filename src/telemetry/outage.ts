@@ -9,20 +9,38 @@ export interface OutageOptions {
   level: "warn" | "error";
   /** What both lines bear besides. */
   details?: object;
-  logger: Pick<Logger, "info" | "warn" | "error">;
+  logger: OutageLogger;
 }
+
+export type OutageLogger = Pick<Logger, "info" | "warn" | "error"> & Partial<Pick<Logger, "debug">>;
+
+/** One that is a warning. */
+export const warnsOnce = (logger: OutageLogger, gone: string, back: string) =>
+  new Outage({ level: "warn", gone, back, logger });
 
 export class Outage {
   #isOn = false;
 
   constructor(private readonly options: OutageOptions) {}
 
-  /** Something was refused. @param more what this line alone bears besides */
+  /** Something was refused; what is refused besides is for who debugs. @param more what this line alone bears besides */
   began(err: unknown, more: object = {}): void {
-    if (this.#isOn) return;
-    this.#isOn = true;
     const { logger, level, gone, details } = this.options;
+    if (this.#isOn) return logger.debug?.({ ...details, ...more, err }, gone);
+    this.#isOn = true;
     logger[level]({ ...details, ...more, err }, gone);
+  }
+
+  /** Never rejects. @returns whether it has worked */
+  async attempt(work: Promise<unknown>, more: object = {}): Promise<boolean> {
+    try {
+      await work;
+      this.ended();
+      return true;
+    } catch (error) {
+      this.began(error, more);
+      return false;
+    }
   }
 
   /** Something has worked. */

@@ -3,7 +3,7 @@ import type { Cluster } from "../cluster/ports.ts";
 import type { Survey } from "../cluster/survey.ts";
 import type { AdminQuestions } from "../handlers/admin-questions.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
-import type { Logger } from "../telemetry/logger.ts";
+import { type Outage, type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 import type { Connection } from "./connection.ts";
 
 export interface DeviceRoomOptions {
@@ -12,11 +12,16 @@ export interface DeviceRoomOptions {
   /** Asks all nodes; it comes into being after this. */
   survey: () => Survey<AdminQuestions>;
   devicesMax: number;
-  logger: Pick<Logger, "info" | "warn">;
+  logger: OutageLogger;
 }
 
 export class DeviceRoom {
-  constructor(private readonly options: DeviceRoomOptions) {}
+  readonly #asking: Outage;
+
+  constructor(private readonly options: DeviceRoomOptions) {
+    const gone = "which devices are silent could not be asked";
+    this.#asking = warnsOnce(options.logger, gone, "which devices are silent can be asked again");
+  }
 
   /**
    * Sends away as many of the user's other devices as there are too many with this one. Backends are neither counted nor
@@ -55,10 +60,11 @@ export class DeviceRoom {
   ): Promise<Map<string, { silentMs: number; isBackend: boolean }>> {
     try {
       const { answers } = await this.#ask("heard", { userId, connectionIds });
+      this.#asking.ended();
       return new Map(answers.flatMap(({ said }) => said.map((it) => [it.connectionId, it] as const)));
     } catch (error) {
       // Then the oldest go: nobody is kept out for a question that could not be asked.
-      this.options.logger.warn({ err: error }, "which devices are silent could not be asked");
+      this.#asking.began(error);
       return new Map();
     }
   }

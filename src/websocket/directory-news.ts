@@ -4,7 +4,7 @@ import type { Timers } from "../presence/timers.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { Directory, DirectoryChange } from "../storage/ports.ts";
 import type { Membership } from "../subscription/membership.ts";
-import type { Logger } from "../telemetry/logger.ts";
+import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 import type { Hub } from "./hub.ts";
 import { Resync } from "./resync.ts";
 
@@ -16,7 +16,7 @@ export interface DirectoryNewsOptions {
   timers: Timers;
   /** Milliseconds since the epoch. */
   now: () => number;
-  logger: Pick<Logger, "warn">;
+  logger: OutageLogger;
 }
 
 interface Pair {
@@ -42,6 +42,7 @@ export function followDirectory(options: DirectoryNewsOptions): () => void {
   let isAsking = false;
   let isStopped = false;
 
+  const following = warnsOnce(logger, "a change of the directory waits", "changes of the directory are followed again");
   const keyOf = ({ conversationId, userId }: Pair) => `${conversationId} ${userId}`;
   const isHere = (userId: string) => [...hub.ofUser(userId)].length > 0;
   const resync = new Resync({ run: () => follow("resync", lookAtEverything), timers, now });
@@ -64,15 +65,7 @@ export function followDirectory(options: DirectoryNewsOptions): () => void {
   }
 
   /** @returns whether it went well */
-  async function follow(change: string, work: () => Promise<void>): Promise<boolean> {
-    try {
-      await work();
-      return true;
-    } catch (error) {
-      logger.warn({ err: error, change }, "a change of the directory waits");
-      return false;
-    }
-  }
+  const follow = (change: string, work: () => Promise<void>) => following.attempt(work(), { change });
 
   /** Anybody may have sent it who can reach the database. */
   function hear(change: DirectoryChange): void {

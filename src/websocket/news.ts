@@ -6,6 +6,7 @@ import type { Place, PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { warnsOnce } from "../telemetry/outage.ts";
 import type { Hub } from "./hub.ts";
 
 export interface NewsOptions {
@@ -24,7 +25,7 @@ export interface NewsOptions {
 export function followNews(options: NewsOptions): void {
   const { cluster, sequencer, broadcaster, presence, typing, hub, logger } = options;
   const { bus } = cluster;
-  const warn = (message: string) => (error: unknown) => logger.warn({ err: error }, message);
+  const repair = warnsOnce(logger, "repair waits until the log answers", "repair goes on");
 
   function onTopicMessage(message: TopicMessage): void {
     if (message.kind === "logged") {
@@ -53,7 +54,7 @@ export function followNews(options: NewsOptions): void {
   bus.onControlMessage(onControlMessage);
   cluster.presence.onSuperseded?.((devices) => devices.forEach(closeReplaced));
   bus.onGap((sinceMs) => {
-    sequencer.repair().catch(warn("repair waits until the log answers"));
+    void repair.attempt(sequencer.repair());
     // Presence has no log: each node says again what the other may have missed.
     presence.tellAgain(sinceMs);
     bus.broadcast({ kind: "gap", sinceMs });

@@ -22,6 +22,7 @@ import type { Membership } from "../subscription/membership.ts";
 import { everyoneTopic } from "../subscription/topic.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { type Outage, warnsOnce } from "../telemetry/outage.ts";
 import type { Connection, Session } from "./connection.ts";
 import { type Credentials, type TokenSession, TooManyFailures } from "./credentials.ts";
 import { DeviceRoom } from "./device-room.ts";
@@ -58,11 +59,15 @@ export class Sessions {
 
   readonly #newcomers = createTurns();
   readonly #room: DeviceRoom;
+  readonly #settling: Outage;
+  readonly #leaving: Outage;
 
   constructor(private readonly options: SessionsOptions) {
     const { cluster, survey, presence, logger } = options;
     const { max_devices: devicesMax } = options.config.presence;
     this.#room = new DeviceRoom({ registry: cluster.presence, presence, survey, devicesMax, logger });
+    this.#settling = warnsOnce(logger, "could not settle a connection", "connections settle again");
+    this.#leaving = warnsOnce(logger, "clean-up of a connection failed", "connections are cleaned up again");
     const { cursors, config } = options;
     // As often as makes sure that nobody is forgotten who was here within the retention, or nearly [LOG6].
     this.#noteSeen = createBatches((devices) => cursors.seen(devices, Math.floor(config.log.retention / 10)));
@@ -234,6 +239,7 @@ export class Sessions {
     if (connection.isClosed || topics.length === 0) return;
     try {
       this.tell(connection, "subscribed", await subscriptions.subscribe(connection, { topics, since }));
+      this.#settling.ended();
     } catch (error) {
       if (!(error instanceof AskerGone)) this.#giveUp(connection, error);
     }
@@ -302,10 +308,7 @@ export class Sessions {
 
   #giveUp(connection: Connection, error: unknown): void {
     const { connectionId, userId } = connection;
-    this.options.logger.warn(
-      { connection_id: connectionId, user_id: userId, err: error },
-      "could not settle a connection",
-    );
+    this.#settling.began(error, { connection_id: connectionId, user_id: userId });
     connection.close(CloseCode.internal, "could not settle in");
   }
 
@@ -319,21 +322,16 @@ export class Sessions {
   async #leave(connection: Connection, { clean, hangsUp }: { clean: boolean; hangsUp: boolean }): Promise<void> {
     const { calls, hub, logger, presence } = this.options;
     const { userId, deviceId, connectionId } = connection;
-    const warn = (error: unknown) =>
-      logger.warn({ connection_id: connectionId, user_id: userId, err: error }, "clean-up of a connection failed");
+    const who = { connection_id: connectionId, user_id: userId };
     try {
       await presence.disconnect({ userId, deviceId, connectionId, clean });
-      logger.debug({ connection_id: connectionId, user_id: userId, clean }, "disconnected");
+      logger.debug({ ...who, clean }, "disconnected");
     } catch (error) {
       // Presence tries again by itself; calls must hear of it all the same.
-      warn(error);
+      this.#leaving.began(error, who);
     }
-    try {
-      // Where the same device is here again already no call has lost it; whether it is on another node presence knows.
-      if (hub.find({ userId, deviceId }).length === 0)
-        await calls.deviceDisconnected({ userId, deviceId }, { hangsUp });
-    } catch (error) {
-      warn(error);
-    }
+    // Where the same device is here again already no call has lost it; whether it is on another node presence knows.
+    if (hub.find({ userId, deviceId }).length === 0)
+      await this.#leaving.attempt(calls.deviceDisconnected({ userId, deviceId }, { hangsUp }), who);
   }
 }

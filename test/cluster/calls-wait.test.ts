@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { resolve } from "node:path";
 import { Redis } from "ioredis";
+import { Client } from "../support/client.ts";
 import { type RedisServer, startRedis, until } from "../support/redis.ts";
 import { type LogLine, type Service, startService } from "../support/service.ts";
 
@@ -55,4 +56,28 @@ test("[CALL2] the same while Redis is away, also the second time", async () => {
   const lines = await untilCallsGoOn(from);
   expect(lines.filter(isOfCalls).map(({ msg }) => msg)).toEqual(["calls wait", "calls go on"]);
   expect(JSON.stringify(lines)).not.toContain("stack");
+});
+
+test("[CALL2] [SUB5] who leaves while Redis is away is told once for all, and that it is over", async () => {
+  const from = service.logs.length;
+  const settled = (msg: string) => service.logged((line) => service.logs.indexOf(line) >= from && line.msg === msg);
+  const leave = async (name: string) => {
+    const places = Array.from({ length: 20 }, (_, at) => ({ query: { user_id: `${name}${at}` } }));
+    const clients = await Promise.all(places.map((place) => Client.connect(service.url, place)));
+    return () => Promise.all(clients.map((client) => client.close()));
+  };
+  const [early, late, last] = [await leave("early"), await leave("late"), await leave("last")];
+  await redis.kill();
+  await settled("calls wait");
+  await early();
+  await late();
+  await settled("clean-up of a connection failed");
+  await redis.restart();
+  await settled("calls go on");
+  await last();
+  await settled("connections are cleaned up again");
+  const warnings = service.logs.slice(from).filter(({ level }) => level !== "info");
+  const texts = warnings.map(({ msg }) => msg);
+  expect(texts).toContain("clean-up of a connection failed");
+  expect(texts).toEqual([...new Set(texts)]);
 });

@@ -74,7 +74,7 @@ export function createCallWorld(devices: Device[]): CallWorld {
       return () => timers.delete(run);
     },
     settings: callSettings,
-    logger: { info: () => {}, warn: () => {} },
+    logger: { info: () => {}, warn: () => {}, error: () => {} },
   });
   return {
     service,

@@ -1,6 +1,7 @@
 /** Presence of many users at once: what it asks of the status store does not grow with each of them. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { createDepartures } from "../../src/presence/departures.ts";
+import { warnsOnce } from "../../src/telemetry/outage.ts";
 import { device, openPresenceWorld, type PresenceWorld } from "../support/presence.ts";
 
 let world: PresenceWorld;
@@ -61,7 +62,7 @@ test("[PRE1] that the registry cannot let go of devices is said once while it la
       if (isAway) throw new Error("away");
       left++;
     },
-    onFailure: (error) => said.push(error),
+    outage: warnsOnce({ info() {}, warn: (line: unknown) => void said.push(line), error() {} }, "gone", "back"),
     retryDelayMs: 1_000,
     timers: world.clock,
   });
