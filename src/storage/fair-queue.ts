@@ -12,8 +12,8 @@ export interface FairQueueOptions {
   perUser: number;
 }
 
-/** The connection went before its turn came: there is nobody to answer. */
-export class AskerGone extends StorageUnavailable {
+/** The connection went before its turn came: there is nobody to answer, and nothing is wrong with the storage. */
+export class AskerGone extends Error {
   constructor() {
     super("The connection has gone.");
     this.name = "AskerGone";

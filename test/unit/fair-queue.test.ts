@@ -49,6 +49,8 @@ test("[SUB1] what waits for a connection that has gone is not asked, and the oth
   gone.isClosed = true;
   await engine.goOn();
   expect(await dropped).toBeInstanceOf(AskerGone);
+  // Or a client that goes would be told of as an outage of the storage.
+  expect(await dropped).not.toBeInstanceOf(StorageUnavailable);
   await engine.goOn();
   expect(await Promise.all([first, last])).toEqual(["first", "last"]);
   expect(engine.order).toEqual(["first", "last"]);
