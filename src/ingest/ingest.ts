@@ -9,7 +9,7 @@ import { limits } from "../protocol/limits.ts";
 import { phraseOf } from "../protocol/phrase.ts";
 import type { Inbox, InboxEntry, RejectedEntry } from "../storage/inbox.ts";
 import type { Appended, NewEvent } from "../storage/ports.ts";
-import type { Logger } from "../telemetry/logger.ts";
+import { Outage, type OutageLogger } from "../telemetry/outage.ts";
 import { canBeLogged, conflictOf, readPublication, toNewEvent, topicsOf } from "./publication.ts";
 
 export interface IngestOptions {
@@ -18,7 +18,7 @@ export interface IngestOptions {
   payloadBytesMax: number;
   now: () => number;
   newId: () => string;
-  logger: Pick<Logger, "info" | "warn">;
+  logger: OutageLogger;
   /** How long it waits while the inbox or the log is away; default 1,000. */
   retryDelayMs?: number;
 }
@@ -99,20 +99,24 @@ class Drain {
   async #run(): Promise<void> {
     const { inbox, logger, retryDelayMs = 1_000 } = this.options;
     const { signal } = this.#ended;
-    let isAway = false;
+    const outage = new Outage({
+      level: "warn",
+      gone: "ingest waits",
+      back: "ingest goes on",
+      details: { inbox: inbox.name },
+      logger,
+    });
     while (!signal.aborted) {
       try {
         const entries = await inbox.take();
         this.#noteTurn(entries !== null);
         if (entries === null || entries.length === 0) await inbox.wait(signal);
         else await this.#publish(entries);
-        if (isAway) logger.info({ inbox: inbox.name }, "ingest goes on");
-        isAway = false;
+        outage.ended();
       } catch (error) {
         this.#isOurTurn = false;
         // Said once, however long it lasts; entries stay where they are.
-        if (!isAway) logger.warn({ inbox: inbox.name, err: error }, "ingest waits");
-        isAway = true;
+        outage.began(error);
         await pause(retryDelayMs, signal);
       }
     }

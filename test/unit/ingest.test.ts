@@ -45,7 +45,7 @@ async function publishAll(entries: InboxEntry[], onAppend: (events: NewEvent[]) 
     payloadBytesMax: 10 * 1024 * 1024,
     now: () => 0,
     newId: () => crypto.randomUUID(),
-    logger: { info() {}, warn() {} },
+    logger: { info() {}, warn() {}, error() {} },
     retryDelayMs: 1,
   });
   await ingest.start();
