@@ -1,14 +1,50 @@
-/** Durable sending: acknowledged `message.send` through the service, beside the bare append statement with batches as large. */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+/**
+ * Durable sending: acknowledged `message.send` through the service, beside the bare append statement with batches as large;
+ * or, with `--nodes`, what up to so many publishers append to one PostgreSQL beside what one does.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { parseArgs } from "node:util";
 import { migrateStorage } from "../src/storage/migrate.ts";
 import { freePorts } from "../test/support/free-ports.ts";
 import { startPostgres } from "../test/support/postgres.ts";
 import { type BareAppend, bareAppendPostgres, bareAppendSqlite } from "./support/bare-append.ts";
 import { present, startMeasured, startProgram } from "./support/measured.ts";
+import { measureParallel } from "./support/parallel.ts";
+import { cpuSecondsOf } from "./support/process-cpu.ts";
 import type { Round, Sent } from "./support/senders.ts";
 import { median } from "./support/statistics.ts";
+
+const { values } = parseArgs({
+  options: {
+    /** Publishers at most: `--nodes 16` measures 1, 4 and 16. */
+    nodes: { type: "string" },
+    /** What PostgreSQL waits at each commit: `--commit-delay 3ms`. */
+    "commit-delay": { type: "string", default: "0ms" },
+    /** Another session holds a snapshot for two minutes of load. */
+    "snapshot-held": { type: "boolean", default: false },
+    /** Conversations are drawn by Zipf's law instead of all alike. */
+    zipf: { type: "boolean", default: false },
+    conversations: { type: "string", default: "1000" },
+    /** Of each publisher. */
+    senders: { type: "string", default: "10" },
+    /** Measures the first release's append in turns. */
+    first: { type: "boolean", default: false },
+  },
+});
+if (values.nodes !== undefined) {
+  await measureParallel({
+    publishers: Number(values.nodes),
+    senders: Number(values.senders),
+    count: Number(values.conversations),
+    zipf: values.zipf,
+    commitDelayMs: Number.parseFloat(values["commit-delay"]),
+    snapshotHeld: values["snapshot-held"],
+    withFirst: values.first,
+  });
+  process.exit(0);
+}
 
 const loads = [1, 50, 500, 2_000];
 const rounds = 5;
@@ -131,15 +167,5 @@ async function measure(engine: Engine): Promise<Record<string, string | number>[
     const counted = (name: string) =>
       Number(new RegExp(`^ws_append_batch_events_${name} (\\d+)`, "m").exec(metrics)![1]);
     return { service: cpuSeconds, engine: engineSeconds ?? 0, events: counted("sum"), batches: counted("count") };
-  }
-}
-
-/** Of one process, by the kernel's count in hundredths; 0 where it runs on another machine. */
-function cpuSecondsOf(pid: number): number {
-  try {
-    const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]!.split(" ");
-    return (Number(fields[11]) + Number(fields[12])) / 100;
-  } catch {
-    return 0;
   }
 }

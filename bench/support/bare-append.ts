@@ -36,34 +36,35 @@ async function appendFor(
   const startedAt = performance.now();
   let events = 0;
   while (performance.now() - startedAt < forMs) {
-    await append(Array.from({ length: batch }, (_, index) => newEvent(index)));
+    await append(
+      Array.from({ length: batch }, (_, index) =>
+        newMessage({ sender: `user-${index}`, conversation: `c${Math.floor(index / 10)}` }),
+      ),
+    );
     events += batch;
   }
   return (events * 1_000) / (performance.now() - startedAt);
 }
 
 /** As `message.send` makes them of what the senders send. */
-function newEvent(index: number): NewEvent {
+export function newMessage({ sender, conversation }: { sender: string; conversation: string }): NewEvent {
   const id = Bun.randomUUIDv7();
   const createdAt = Date.now();
   const message = {
     message_id: id,
     client_message_id: id.slice(0, 14),
-    conversation_id: `c${Math.floor(index / 10)}`,
-    sender_id: `user-${index}`,
+    conversation_id: conversation,
+    sender_id: sender,
     content: "hello ".repeat(20),
     created_at: new Date(createdAt).toISOString(),
   };
   return {
     id,
-    topic: `conversation:${message.conversation_id}`,
+    topic: `conversation:${conversation}`,
     type: "message.new",
     payload: JSON.stringify(message),
     createdAt,
-    senderId: message.sender_id,
-    once: {
-      keys: [`sent:${message.sender_id}:${message.conversation_id}:${id}`],
-      digest: contentDigest(message.content),
-    },
+    senderId: sender,
+    once: { keys: [`sent:${sender}:${conversation}:${id}`], digest: contentDigest(message.content) },
   };
 }
