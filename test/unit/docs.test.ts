@@ -16,7 +16,7 @@ const root = resolve(import.meta.dir, "../..");
 const papers = [
   "README.md",
   "CHANGELOG.md",
-  ...["protocol", "architecture", "operating", "scaling"].map((name) => `docs/${name}.md`),
+  ...["protocol", "architecture", "operating", "scaling", "log"].map((name) => `docs/${name}.md`),
 ];
 const textOf = (paper: string) => readFileSync(join(root, paper), "utf8");
 const protocol = textOf("docs/protocol.md");
