@@ -1,4 +1,5 @@
 /** What must survive: the event log, receipts, device cursors, statuses and the directory, as ports. */
+import type { Epochs } from "./epochs.ts";
 import type { Inbox } from "./inbox.ts";
 
 /** A logged event as it is stored and published [LOG1]. */
@@ -96,6 +97,8 @@ export const pageBytesMax = 1024 * 1024;
 
 /** The durable, ordered log [LOG1–LOG8]. Every method rejects with `StorageUnavailable` while the engine is away. */
 export interface EventLog {
+  /** What cursors of this log are worth; filled once the storage has started [LOG4]. */
+  readonly epochs: Epochs;
   /** Appends all events in one transaction, durable when the promise resolves. */
   append(events: NewEvent[]): Promise<AppendResult>;
   replay(query: { topics: string[]; afterPosition: number; limit: number }): Promise<ReplayPage>;

@@ -24,6 +24,8 @@ export interface Connection {
   sql: Sql;
   /** Resolves once its session is set as it has to be; nothing is asked before. Rejects where it cannot be had. */
   ready: Promise<void>;
+  /** Comes before each statement; rejects where it must not be asked here. */
+  settle?: () => Promise<void> | undefined;
 }
 
 /** One connection, made at once. Once it has closed, or was not to be had, it is not used again. */

@@ -4,6 +4,7 @@ import { type Migration, StorageUnavailable } from "../ports.ts";
 import { closeConnection, openConnection } from "./connection.ts";
 import { cursorAges } from "./schema-cursors.ts";
 import { directoryFunctions } from "./schema-directory.ts";
+import { epochs } from "./schema-epochs.ts";
 import { installation } from "./schema-installation.ts";
 import { joining } from "./schema-joining.ts";
 import { contentKeys } from "./schema-keys.ts";
@@ -26,6 +27,7 @@ export const steps: ((ws: string) => string)[] = [
   (ws) => cursorAges(ws),
   (ws) => rights(ws),
   (ws) => joining(ws),
+  (ws) => epochs(ws),
 ];
 
 /** The version that this build writes and reads. */

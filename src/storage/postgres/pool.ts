@@ -204,7 +204,10 @@ class Lane {
     const abandoned = Promise.withResolvers<never>();
     this.#abandon = abandoned.reject;
     try {
-      const answer = this.#connection!.sql.unsafe(text, parameters, { prepare: true });
+      const { sql, settle } = this.#connection!;
+      const settling = settle?.();
+      if (settling !== undefined) await Promise.race([settling, abandoned.promise]);
+      const answer = sql.unsafe(text, parameters, { prepare: true });
       const rows = await Promise.race([answer, abandoned.promise]);
       this.#failures = 0;
       return rows;

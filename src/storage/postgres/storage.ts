@@ -6,6 +6,7 @@ import { openConnection } from "./connection.ts";
 import { createCursorStore, createStatusStore } from "./cursors-statuses.ts";
 import { createDirectory, type DirectoryNames, quoted } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
+import { EpochLookout } from "./epochs.ts";
 import { createEventLog } from "./event-log.ts";
 import { inspect } from "./inspection.ts";
 import { readInstallation } from "./installation.ts";
@@ -77,9 +78,12 @@ export function createPostgresStorage({
 }: PostgresStorageOptions): Storage {
   const ws = checkSchemaName(schema);
   const connection = { url, tls, connectTimeoutMs: queryTimeoutMs, statementTimeoutMs: queryTimeoutMs };
-  const open = (onClosed: () => void) => openConnection({ ...connection, onClosed });
-  const pool = new Pool({ open, size: Math.max(1, poolSize - 2), queryTimeoutMs, waitingMax, filling });
-  const appends = new Pool({ open, size: 1, queryTimeoutMs, waitingMax });
+  const lookout = new EpochLookout({ schema: ws, now });
+  const open = (use: "reading" | "appending") => (onClosed: () => void) =>
+    lookout.guard((closed) => openConnection({ ...connection, onClosed: closed }), { use, onClosed });
+  const reading = { size: Math.max(1, poolSize - 2), queryTimeoutMs, waitingMax, filling };
+  const pool = new Pool({ open: open("reading"), ...reading });
+  const appends = new Pool({ open: open("appending"), size: 1, queryTimeoutMs, waitingMax });
   const channel = directoryChannel(ws);
   const watch = new DirectoryWatch({
     open: (events) => openConnection({ ...connection, ...events }),
@@ -99,7 +103,7 @@ export function createPostgresStorage({
 
   const receipts = createReceiptStore(pool, ws, now);
   const joining = names.members === null ? null : createJoining({ pool, schema: ws, members: quoted(names.members) });
-  const log = createEventLog({ pool, appends, schema: ws });
+  const log = createEventLog({ pool, appends, schema: ws, epochs: lookout.epochs });
   const { append, proveWrites } = createWriteProof({
     append: log.append,
     // On the connection that appends: another one may be of another mind.
@@ -143,6 +147,7 @@ export function createPostgresStorage({
       try {
         const refusal = versionRefusal(await readVersion((text) => pool.query(text), ws), ws);
         if (refusal !== null) throw new StorageUnavailable(refusal);
+        lookout.start();
         // Had before the pool takes more: where connections are few, this one is the last to be without.
         await appends.query("SELECT 1");
         await directory.check();

@@ -3,6 +3,7 @@ import { Database, SQLiteError } from "bun:sqlite";
 import type { DeviceOfUser, Migration, NewEvent, RetentionPolicy, UserStatus } from "../ports.ts";
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables, type PeersPlace } from "./directory.ts";
+import { EpochTable } from "./epochs.ts";
 import { EventLogTables, type PageQuery, type RangeQuery, type ReplayQuery } from "./event-log.ts";
 import { prepareFiles } from "./files.ts";
 import { type ClaimQuery, type CoveredQuery, type Mark, ReceiptTable, type SentMark } from "./receipts.ts";
@@ -73,8 +74,10 @@ function createOperations(database: Database, reserve: Reserve | null) {
   const cursors = new CursorTable(database);
   const statuses = new StatusTable(database);
   const directory = new DirectoryTables(database);
+  const epochs = new EpochTable(database);
   const prove = createWriteProof(database);
   return {
+    beginEpoch: (now: number) => epochs.begin(now),
     installation: () => installationOf(database),
     missingTriggers: () => missingTriggers(database),
     append(events: NewEvent[]) {

@@ -226,6 +226,18 @@ export const migrations: string[] = [
     WHEN (OLD.conversation_id <> NEW.conversation_id OR OLD.user_id <> NEW.user_id) AND NOT ${missedNothing}
     BEGIN ${noteWatermark("NEW", "joined")} END;
   `,
+  // From one row to the next the log has only grown; the service begins one whenever it starts [LOG4].
+  /* 8 */ `
+  CREATE TABLE epochs (
+    no INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    began_at INTEGER NOT NULL,
+    broken INTEGER NOT NULL,
+    line TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+  );
+  INSERT INTO epochs SELECT 1, lower(hex(randomblob(4))), position, 0, 'migration', unixepoch() * 1000 FROM log_state;
+  `,
 ];
 
 /** The version that this build writes and reads. */

@@ -1,4 +1,5 @@
 /** Storage in one SQLite file, for a node that is alone: the ports on the main thread, the SQL in one worker. */
+import { Epochs } from "../epochs.ts";
 import {
   type CursorStore,
   type Directory,
@@ -91,10 +92,11 @@ export function createSqliteStorage({
     }
   }
 
+  const epochs = new Epochs();
   // Held here and not by the worker: one that has died must not keep its successor out.
   let lock: FileLock | null = null;
   return {
-    log: { ...createEventLog(calls), append },
+    log: { ...createEventLog(calls), epochs, append },
     receipts: createReceiptStore(calls, now),
     cursors: createCursorStore(calls, now),
     statuses: createStatusStore(calls),
@@ -103,6 +105,8 @@ export function createSqliteStorage({
       if (path !== ":memory:") prepare();
       if (!isShared && path !== ":memory:") lock ??= lockFile({ path, busyTimeoutMs });
       await calls.start();
+      // While nobody runs the file may have been put back to what it was, or another one in its place.
+      epochs.replace(await calls.call("beginEpoch", now()));
       await watch.look();
       for (const sentence of await calls.call("missingTriggers")) onNotice(sentence);
     },
@@ -124,7 +128,7 @@ function workerUrl(): string {
   return new URL(embedded ? "./storage/sqlite/worker.js" : "./worker.ts", import.meta.url).href;
 }
 
-function createEventLog(calls: WorkerCalls): Omit<EventLog, "append"> {
+function createEventLog(calls: WorkerCalls): Omit<EventLog, "append" | "epochs"> {
   return {
     async replay({ topics, ...rest }) {
       const asked = [...new Set(topics)];

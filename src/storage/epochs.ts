@@ -1,0 +1,96 @@
+/** The epochs of the log, and what a cursor of each of them is worth: a log that has gone back is another one from there on [LOG4]. */
+
+/** From its beginning to that of the next one the log has only grown. */
+export interface Epoch {
+  /** 8 characters of `[0-9a-z]`; no other epoch of any log has it. */
+  id: string;
+  /** Counts them: a later one has a higher number. */
+  no: number;
+  /** The last position of the log as it began; of a broken one the last that nobody doubts. */
+  beganAt: number;
+  /** Somebody knew of events that are not there any more: whoever is connected has heard what the log does not know. */
+  broken: boolean;
+  /** What the engine was as it began: by another one the log may have gone back. */
+  line: string;
+  /** Milliseconds since 1970. */
+  createdAt: number;
+}
+
+export interface EpochChange {
+  previous: Epoch;
+  current: Epoch;
+  /** One of those that have begun since is broken. */
+  isBroken: boolean;
+}
+
+export interface Place {
+  position: number;
+  /** Whether everything up to the position is in the log as it was when the cursor was given out. */
+  holds: boolean;
+}
+
+const pattern = /^([0-9a-z]{8})\.([0-9a-z]{1,11})$/;
+
+export class Epochs {
+  /** Oldest first. */
+  #list: readonly Epoch[] = [];
+  /** Of each: cursors up to this position hold. */
+  #holdThrough = new Map<string, number>();
+  readonly #listeners = new Set<(change: EpochChange) => void>();
+
+  /** @throws Error before the storage has started */
+  get current(): Epoch {
+    const current = this.#list.at(-1);
+    if (current === undefined) throw new Error("the epochs of the log are not read yet");
+    return current;
+  }
+
+  /** Those that are known, oldest first; none before the storage has started. */
+  get list(): readonly Epoch[] {
+    return this.#list;
+  }
+
+  /** How often the log is known to have lost events. */
+  get losses(): number {
+    return this.#list.filter(({ broken }) => broken).length;
+  }
+
+  /** The text that clients are given for a position of the current epoch: at most 20 characters. */
+  cursorOf(position: number): string {
+    return `${this.current.id}.${position.toString(36)}`;
+  }
+
+  /** @returns null for what is no cursor of this log: of another one, of before what retention keeps, or not of the form */
+  read(text: string): Place | null {
+    const [, id, digits] = pattern.exec(text) ?? [];
+    const through = id === undefined ? undefined : this.#holdThrough.get(id);
+    const position = Number.parseInt(digits ?? "", 36);
+    if (through === undefined || !Number.isSafeInteger(position)) return null;
+    return { position, holds: position <= through };
+  }
+
+  /** Takes what the engine says of all epochs that it knows, in any order; listeners are told within the call where another one is the newest. */
+  replace(list: readonly Epoch[]): void {
+    const previous = this.#list.at(-1);
+    this.#list = [...list].sort((a, b) => a.no - b.no);
+    const through = new Map<string, number>();
+    let bound = Number.MAX_SAFE_INTEGER;
+    for (const { id, beganAt } of this.#list.toReversed()) {
+      through.set(id, bound);
+      bound = Math.min(bound, beganAt);
+    }
+    this.#holdThrough = through;
+    const current = this.#list.at(-1);
+    if (previous === undefined || current === undefined || current.id === previous.id) return;
+    const isBroken = this.#list.some(({ no, broken }) => broken && no > previous.no);
+    for (const listener of [...this.#listeners]) listener({ previous, current, isBroken });
+  }
+
+  /** Told of each change of the newest epoch, before anything of it is read. @returns stops it */
+  watch(listener: (change: EpochChange) => void): () => void {
+    this.#listeners.add(listener);
+    return () => {
+      this.#listeners.delete(listener);
+    };
+  }
+}
