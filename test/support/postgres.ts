@@ -10,8 +10,8 @@ export interface PostgresServer {
   url: string;
   /** Whether it was started here, so that it may be stopped and started again. */
   isOwn: boolean;
-  /** Cuts all connections and goes away, as a restart of the machine would have it. */
-  halt(): Promise<void>;
+  /** Cuts all connections and goes away, as a restart of the machine would have it, or `orderly`: a standby has everything. */
+  halt(how?: "at once" | "orderly"): Promise<void>;
   /** Comes back on the same port with what it had; as a standby it can only be read. */
   resume(as?: "primary" | "standby"): Promise<void>;
   /** A name that no other test uses; all of them are dropped at the end. */
@@ -55,23 +55,27 @@ export interface PostgresOptions {
   files?: Record<string, string>;
   /** `ssl=on` */
   settings?: string[];
+  /** Begins as a copy of the server on that port and follows it, until it is promoted. */
+  standbyOf?: number;
 }
 
 /** With options of its own it is always started here. */
-export async function startPostgres({ files = {}, settings: own = [] }: PostgresOptions = {}): Promise<PostgresServer> {
+export async function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
+  const { files = {}, settings: own = [], standbyOf } = options;
   const given = process.env.TEST_DATABASE_URL;
-  if (given !== undefined && own.length === 0)
+  if (given !== undefined && own.length === 0 && standbyOf === undefined)
     return withSchemas({ url: given, isOwn: false, halt: refuse, resume: refuse, end: async () => {} });
-  const [initdb, server] = [findProgram("initdb"), findProgram("postgres")];
-  if (initdb === null || server === null) throw new Error(missing);
+  const server = program("postgres");
   const user = otherUser();
   const prefix = user?.prefix ?? [];
   const folder = mkdtempSync(join(tmpdir(), "ws-postgres-"));
   if (user) chownSync(folder, ...user.ids);
   const data = join(folder, "data");
-  const settings = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"];
-  const made = Bun.spawnSync([...prefix, initdb, "-D", data, ...settings], { cwd: folder });
-  if (!made.success) throw new Error(`initdb has failed: ${made.stderr}`);
+  const make = standbyOf === undefined ? newData : copyOf(standbyOf);
+  const making = Bun.spawn([...prefix, ...make(data)], { cwd: folder, stdout: "ignore", stderr: "pipe" });
+  const said = await new Response(making.stderr).text();
+  if ((await making.exited) !== 0) throw new Error(`${make(data)[0]} has failed: ${said}`);
+  if (standbyOf !== undefined) writeFileSync(join(data, "standby.signal"), "");
   for (const [name, text] of Object.entries(files)) {
     writeFileSync(join(data, name), text, { mode: 0o600 });
     if (user) chownSync(join(data, name), ...user.ids);
@@ -80,8 +84,8 @@ export async function startPostgres({ files = {}, settings: own = [] }: Postgres
 
   async function run() {
     const usual = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200"];
-    const options = [...usual, ...own].flatMap((setting) => ["-c", setting]);
-    const child = Bun.spawn([...prefix, server!, "-D", data, "-p", String(port), ...options], {
+    const options = [...usual, ...following(standbyOf), ...own].flatMap((setting) => ["-c", setting]);
+    const child = Bun.spawn([...prefix, server, "-D", data, "-p", String(port), ...options], {
       cwd: folder,
       stdin: "ignore",
       stdout: "ignore",
@@ -92,9 +96,9 @@ export async function startPostgres({ files = {}, settings: own = [] }: Postgres
   }
 
   let child = await run();
-  async function halt(): Promise<void> {
+  async function halt(how: "at once" | "orderly" = "at once"): Promise<void> {
     // Immediately, without a checkpoint: what was acknowledged must come from the write-ahead log.
-    child.kill("SIGQUIT");
+    child.kill(how === "orderly" ? "SIGINT" : "SIGQUIT");
     await child.exited;
   }
   return withSchemas({
@@ -113,6 +117,27 @@ export async function startPostgres({ files = {}, settings: own = [] }: Postgres
     },
   });
 }
+
+function program(name: string): string {
+  const found = findProgram(name);
+  if (found === null) throw new Error(missing);
+  return found;
+}
+
+const newData = (data: string) => {
+  const settings = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"];
+  return [program("initdb"), "-D", data, ...settings];
+};
+
+const copyOf = (port: number) => (data: string) => {
+  const from = ["--host=127.0.0.1", `--port=${port}`, "--username=postgres"];
+  return [program("pg_basebackup"), "-D", data, ...from, "--checkpoint=fast", "--no-sync"];
+};
+
+const following = (port: number | undefined) =>
+  port === undefined
+    ? []
+    : [`primary_conninfo=host=127.0.0.1 port=${port} user=postgres`, "wal_retrieve_retry_interval=100ms"];
 
 async function refuse(): Promise<void> {
   throw new Error("The server of TEST_DATABASE_URL is not stopped by tests.");

@@ -11,6 +11,8 @@ export interface LinkProxy {
   freeze(): void;
   /** What passes takes so much longer, each way. */
   delay(delayMs: number): void;
+  /** Breaks off what is there and leads what comes to another port, as an address does that has moved. */
+  lead(targetPort: number): void;
   /** The link is as a link should be; what a freeze has held back passes now. */
   heal(): void;
   stop(): Promise<void>;
@@ -21,7 +23,8 @@ type State = { kind: "open" } | { kind: "cut" } | { kind: "frozen" } | { kind: "
 /** Beyond it nothing more is read, so that a slow reader is felt on the other side. */
 const heldBytesMax = 64 * 1024;
 
-export async function startProxy(targetPort: number): Promise<LinkProxy> {
+export async function startProxy(firstPort: number): Promise<LinkProxy> {
+  let targetPort = firstPort;
   let state: State = { kind: "open" };
   const sockets = new Set<Socket>();
   const flows = new Set<() => void>();
@@ -113,6 +116,10 @@ export async function startProxy(targetPort: number): Promise<LinkProxy> {
     },
     delay(delayMs) {
       state = { kind: "slow", delayMs };
+    },
+    lead(port) {
+      targetPort = port;
+      breakOff();
     },
     heal() {
       state = { kind: "open" };

@@ -90,3 +90,20 @@ test("a cut link breaks off what is there and turns away what comes, until it is
   back.socket.write("back");
   expect(await back.heard(4)).toBe("back");
 });
+
+test("a link that is led elsewhere breaks off what is there, and what comes reaches the other port", async () => {
+  const other = createServer((socket) => {
+    accepted.push(socket);
+    socket.on("error", () => {});
+    socket.end("other");
+  });
+  await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
+  const before = open();
+  before.socket.write("here");
+  expect(await before.heard(4)).toBe("here");
+  proxy.lead((other.address() as { port: number }).port);
+  await before.closed;
+  const after = open();
+  expect(await after.heard(5)).toBe("other");
+  other.close();
+});
