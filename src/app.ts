@@ -119,7 +119,10 @@ export async function startApp(options: AppOptions): Promise<App> {
     log: storage.log,
     waitingMax: config.websocket.broadcast_buffer,
     onEphemeral: (topic) => freshness.note(topic),
-    onAppended: (event) => typing.noteMessage(event),
+    onAppended(event) {
+      typing.noteMessage(event);
+      subscriptions.noteLogged();
+    },
     counts,
     ...ground,
   });
@@ -189,6 +192,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     allSubscribers: () => [...hub.all()].filter((it) => it.isAuthenticated),
     tell: (subscriber, type, payload) =>
       subscriber.sendAll([{ id: newId(), type, payload: JSON.stringify(payload), at: now() }]),
+    logger,
     ...subscriptionSettings(config),
   });
   const authenticator = createAuthenticator({

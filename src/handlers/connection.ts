@@ -7,7 +7,7 @@ export const ping: Handler<"ping"> = ({ from, services }) => ({
   type: "pong",
   payload: {
     server_time: new Date(services.now()).toISOString(),
-    ...(from.isAuthenticated ? { cursor: services.sequencer.safePosition } : {}),
+    ...(from.isAuthenticated ? { cursor: services.subscriptions.cursorOf(from) } : {}),
   },
 });
 
@@ -17,7 +17,7 @@ export const authenticate: Handler<"authenticate"> = ({ from, payload, services 
 /** Keeps the device's cumulative acknowledgement, forward only [LOG6]. */
 export const acknowledge: Handler<"ack"> = async ({ from, payload, services }) => {
   // Another node may have given it out just before the client came here.
-  if (!(await services.sequencer.reach(payload.cursor))) {
+  if (!(await services.subscriptions.hasSent(from, payload.cursor))) {
     throw new ProtocolError("invalid_payload", "This cursor is above what was sent.", { field: "payload.cursor" });
   }
   const cursor = await services.storage.cursors.acknowledge(from.userId, from.deviceId, payload.cursor);

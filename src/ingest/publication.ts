@@ -113,7 +113,7 @@ function withConversation(
   isNeeded: boolean,
 ): Record<string, unknown> {
   const named = topic === undefined ? null : parseTopic(topic);
-  const target = conversation_id ?? (named === null || topicKinds[named.kind].of === "user" ? null : named.key);
+  const target = conversation_id ?? (named !== null && topicKinds[named.kind].of === "conversation" ? named.key : null);
   if (target === null) return payload;
   if (payload.conversation_id === undefined) return isNeeded ? { ...payload, conversation_id: target } : payload;
   if (typeof payload.conversation_id === "string" && payload.conversation_id !== target)
@@ -135,7 +135,9 @@ export function topicsOf({ topic, user_ids, conversation_id, type }: PublishRequ
   if (conversation_id !== undefined) return [conversationTopic(conversation_id)];
   if (user_ids !== undefined)
     return [...new Set(user_ids)].map(type === "notification" ? notificationsTopic : userTopic);
-  if (parseTopic(topic!) === null) throw invalidPublish("topic", "This is not the whole name of a topic.");
+  const named = parseTopic(topic!);
+  if (named === null) throw invalidPublish("topic", "This is not the whole name of a topic.");
+  if (named.kind === "log") throw invalidPublish("topic", "The log has what is published to all the other topics.");
   return [topic!];
 }
 

@@ -109,7 +109,7 @@ export const serverPayloads = {
     rejected: v.array(
       v.object({
         topic: text,
-        code: v.picklist(["forbidden", "limit_exceeded", "unknown_topic"]),
+        code: v.picklist(["forbidden", "limit_exceeded", "unknown_topic", "conflict"]),
         conversation_id: v.optional(identifier),
       }),
     ),
@@ -117,7 +117,7 @@ export const serverPayloads = {
     rejected_count: v.optional(sequence),
     cursor: sequence,
   }),
-  unsubscribed: v.object({ topics: v.array(text), reason: v.optional(v.literal("access_revoked")) }),
+  unsubscribed: v.object({ topics: v.array(text), reason: v.optional(v.picklist(["access_revoked", "in_log"])) }),
   pong: v.object({ server_time: moment, cursor: v.optional(sequence) }),
   ack: v.object({
     cursor: v.optional(sequence),

@@ -83,6 +83,14 @@ export interface ReplayPage extends EventPage {
   heads: Map<string, TopicHead>;
 }
 
+/** Events of all topics with a position above the one asked for, in the order of the log [BAK2]. */
+export interface FeedPage extends EventPage {
+  /** Where the next page begins: the last event of this one, or where nothing more follows the end of the log. */
+  position: number;
+  /** Position of the last event that retention (not compaction) has removed, of whatever topic; 0 for none. */
+  trimmedPosition: number;
+}
+
 export interface RetentionPolicy {
   /** Events created before this moment (ms since the epoch) go. */
   createdBefore: number;
@@ -116,6 +124,8 @@ export interface EventLog {
     bytesMax?: number;
   }): Promise<EventPage>;
   heads(topics: string[]): Promise<Map<string, TopicHead>>;
+  /** A page of the whole log, whatever the topic, from one snapshot [BAK2]. */
+  feed(query: { afterPosition: number; limit: number }): Promise<FeedPage>;
   /** Topics whose head has a position above the given one, by position; `position` is the log's end where all were listed, else the last head's. */
   movedSince(
     position: number,

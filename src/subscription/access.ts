@@ -21,7 +21,7 @@ export class Access {
     topics: Topic[],
     { unasked = false, sharing = new Set<string>() } = {},
   ): Promise<Topic[]> {
-    const { userId, grants } = subscriber;
+    const { userId, roles, grants } = subscriber;
     const { ensureMemberships, membershipsAmong } = this.options.directory;
     const others = topics.flatMap(({ kind, key }) => (kind === "presence" && !sharing.has(key) ? [key] : []));
     const conversations = topics.flatMap(({ name, kind, key }) =>
@@ -32,6 +32,8 @@ export class Access {
       (unasked ? membershipsAmong : ensureMemberships)(userId, [...new Set(conversations)]),
     ]);
     const may = ({ name, kind, key }: Topic): boolean => {
+      // A token of a user's that names it does not make a backend.
+      if (kind === "log") return roles.includes("service");
       if (grants.includes(name)) return true;
       switch (kind) {
         case "user":

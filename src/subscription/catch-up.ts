@@ -90,7 +90,7 @@ async function replay(
     const page = await log.replay({ topics: remaining, afterPosition: from, limit: pageSize });
     noteRecovery(recovered, page.heads, { from: known ? from : Number.NEGATIVE_INFINITY, seen: since.seen });
     for (const event of page.events) sequencer.feed(event);
-    for (const burst of burstsOf(page.events)) {
+    for (const burst of burstsOf(page.events, { charactersMax: burstCharacters })) {
       send(subscriber, burst, { since, sentThrough, replayed, revoked });
       await subscriber.drained();
     }
@@ -133,11 +133,16 @@ function noteRecovery(
   }
 }
 
-function* burstsOf(events: LoggedEvent[]): Generator<LoggedEvent[]> {
+/** Parts of a page that are each written at once. */
+export function* burstsOf(
+  events: LoggedEvent[],
+  { charactersMax, eventsMax = Number.POSITIVE_INFINITY }: { charactersMax: number; eventsMax?: number },
+): Generator<LoggedEvent[]> {
   let burst: LoggedEvent[] = [];
   let characters = 0;
   for (const event of events) {
-    if (burst.length > 0 && characters + event.payload.length > burstCharacters) {
+    const isFull = burst.length >= eventsMax || characters + event.payload.length > charactersMax;
+    if (burst.length > 0 && isFull) {
       yield burst;
       burst = [];
       characters = 0;

@@ -3,18 +3,21 @@ import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { Bus } from "../cluster/ports.ts";
 import type { DirectoryView } from "../directory/directory.ts";
 import type { Filters, Since } from "../protocol/client.ts";
-import type { ServerPayload, Snapshot, SubscribedTopic } from "../protocol/server.ts";
+import type { ServerPayload, Snapshot } from "../protocol/server.ts";
 import { AskerGone, type FairQueue } from "../storage/fair-queue.ts";
 import type { CursorStore, EventLog } from "../storage/ports.ts";
 import type { Access } from "./access.ts";
 import { type CatchUpOptions, type CaughtUp, catchUp, type StartingPoint } from "./catch-up.ts";
-import { inTurns } from "./in-turns.ts";
+import { describeTopic } from "./described.ts";
+import { inTurns, Turns } from "./in-turns.ts";
+import { type FeedStart, LogFeed, type LogFeedOptions, partsOfLog } from "./log-feed.ts";
 import { Rejections } from "./rejections.ts";
 import { followedBy, lookupsToJoin, lookupsToLeave, resolveScope, type Scope } from "./scope.ts";
 import { type Follows, followsOf, type Subscriber } from "./subscriber.ts";
-import { isLogged, parseTopic, type Topic } from "./topic.ts";
+import { isLogged, logTopic, parseTopic, type Topic } from "./topic.ts";
+import { UnderWay } from "./under-way.ts";
 
-export interface SubscriptionManagerOptions {
+export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger"> {
   log: EventLog;
   cursors: CursorStore;
   sequencer: Sequencer;
@@ -46,35 +49,29 @@ interface SubscribeRequest {
   since?: Since | undefined;
 }
 
-interface UnderWay {
-  subscriber: Subscriber;
-  /** Nobody asked for it: what the connection follows has grown. */
-  unasked: boolean;
-  /** Users who have left a conversation since the directory was asked; `everyone`: nobody knows who. */
-  lost: Set<string> | "everyone";
-  revoked: Set<string>;
-}
-
 export class SubscriptionManager {
   /** Subscriptions under way, so that what is revoked meanwhile is not subscribed at their end. */
   readonly #catchingUp = new Set<UnderWay>();
-  /** The last of what each connection has under way. */
-  readonly #tails = new Map<Subscriber, Promise<void>>();
+  /** One request after the other: a topic that is added by itself must not go live in the middle of a replay [LOG3]. */
+  readonly #turns = new Turns<Subscriber>();
   /** Connections that follow presence without naming users. */
   readonly #presenceFollowers = new Set<Subscriber>();
   #subscribes = 0;
   #replayedEvents = 0;
+  readonly #feed: LogFeed;
 
-  constructor(private readonly options: SubscriptionManagerOptions) {}
+  constructor(private readonly options: SubscriptionManagerOptions) {
+    this.#feed = new LogFeed(options);
+  }
 
   /** Authorises, catches up and subscribes; resolves when the connection is live on what it got [SUB1] [LOG5]. */
   subscribe(subscriber: Subscriber, request: SubscribeRequest): Promise<Subscribed> {
-    return this.#inTurn(subscriber, () => this.#subscribe(subscriber, request));
+    return this.#turns.inTurn(subscriber, () => this.#subscribe(subscriber, request));
   }
 
   async #subscribe(subscriber: Subscriber, request: SubscribeRequest, { unasked = false } = {}): Promise<Subscribed> {
     // Known from before anybody is asked, so that a right which is lost after the answer counts.
-    const underWay: UnderWay = { subscriber, unasked, lost: new Set(), revoked: new Set() };
+    const underWay = new UnderWay(subscriber, unasked);
     this.#catchingUp.add(underWay);
     try {
       return await this.#subscribeUnless(underWay, request);
@@ -85,17 +82,18 @@ export class SubscriptionManager {
 
   async #subscribeUnless(underWay: UnderWay, request: SubscribeRequest): Promise<Subscribed> {
     const { subscriber, unasked } = underWay;
+    const rejections = new Rejections();
+    const topics = this.#feed.admit(subscriber, request.topics, rejections);
+    const { filters } = request;
     // Before the directory is asked: who is added after its answer is added to those who follow.
-    this.#follow(subscriber, followedBy(request));
+    this.#follow(subscriber, followedBy({ topics, filters }));
     const { access, directory, topicsMax, watchMax } = this.options;
-    const { topics, filters } = request;
     const lookups = lookupsToJoin(subscriber, { directory, watchMax });
     const scope = await this.#ask(subscriber, () => resolveScope(subscriber, { topics, filters, topicsMax }, lookups));
     for (const conversationId of scope.unwatched) subscriber.follows?.presenceOf.delete(conversationId);
     const { sharing } = scope;
     const allowed = await this.#ask(subscriber, () => access.allowed(subscriber, scope.topics, { unasked, sharing }));
     const mayHear = new Set(allowed);
-    const rejections = new Rejections();
     rejections.add("unknown_topic", scope.unknown);
     // A topic that does not exist and one that is forbidden look the same.
     rejections.add("forbidden", scope.invalid);
@@ -103,10 +101,13 @@ export class SubscriptionManager {
     rejections.addUnwatched(scope.unwatched);
     const fresh = this.#withinLimit(subscriber, allowed, rejections);
     const since = await this.#startingPoint(subscriber, request.since);
-    const places = await this.#goLive(underWay, fresh, since);
+    const feed = fresh.includes(logTopic) ? await this.#ask(subscriber, () => this.#feed.open(since)) : null;
+    const parts = fresh.filter((topic) => topic !== logTopic);
+    const places = await this.#goLive(underWay, parts, since);
     await this.#giveBack(underWay, fresh);
     const isLive = ({ name }: Topic) => subscriber.isSubscribed(name);
     const snapshots = await this.#ask(subscriber, () => this.options.snapshots(subscriber, allowed.filter(isLive)));
+    if (feed !== null) this.#startFeed(underWay, feed);
     // Looked at only now: what was taken back while the snapshot was read is told of as such already.
     const live = new Set(allowed.filter(isLive));
     if (!subscriber.isClosed) rejections.add("forbidden", namesOf(allowed.filter((topic) => !live.has(topic))));
@@ -114,12 +115,37 @@ export class SubscriptionManager {
     if (fresh.length > 0) this.options.onSubscribed(subscriber, begun);
     return {
       topics: [...live].map((topic) => {
-        const place = places.get(topic.name) ?? this.#standing(topic);
-        return this.#describe(topic, { place, isResumed: since !== null, snapshot: snapshots.get(topic.name) });
+        const place = topic === logTopic ? (feed ?? {}) : (places.get(topic.name) ?? this.#standing(topic));
+        return describeTopic(topic.name, { place, isResumed: since !== null, snapshot: snapshots.get(topic.name) });
       }),
       ...rejections.toPayload(),
-      cursor: this.options.sequencer.safePosition,
+      cursor: this.cursorOf(subscriber),
     };
+  }
+
+  /** The whole log follows, and with it what comes on the logged topics that the connection is on by itself [LOG3]. */
+  #startFeed({ subscriber, revoked }: UnderWay, from: FeedStart): void {
+    if (subscriber.isClosed || revoked.has(logTopic.name)) return;
+    const left = this.#leave(subscriber, partsOfLog(subscriber));
+    if (left.length > 0) this.options.tell(subscriber, "unsubscribed", { topics: namesOf(left), reason: "in_log" });
+    subscriber.subscribe(logTopic.name);
+    this.#feed.start(subscriber, from);
+  }
+
+  /** Every event up to there, on the topics of the connection, has been sent on it [LOG4]. */
+  cursorOf(subscriber: Subscriber): number {
+    return this.#feed.cursorOf(subscriber) ?? this.options.sequencer.safePosition;
+  }
+
+  /** Whether the connection may have been given the cursor, by whatever node. */
+  async hasSent(subscriber: Subscriber, cursor: number): Promise<boolean> {
+    const fed = this.#feed.cursorOf(subscriber);
+    return fed === undefined ? this.options.sequencer.reach(cursor) : cursor <= fed;
+  }
+
+  /** An event of the log is here. */
+  noteLogged(): void {
+    this.#feed.wake();
   }
 
   /** Leaves topics; what it is not on is passed over [SUB4]. */
@@ -127,7 +153,7 @@ export class SubscriptionManager {
     subscriber: Subscriber,
     request: { topics: string[]; filters?: Filters | undefined },
   ): Promise<{ topics: string[] }> {
-    return this.#inTurn(subscriber, () => this.#unsubscribe(subscriber, request));
+    return this.#turns.inTurn(subscriber, () => this.#unsubscribe(subscriber, request));
   }
 
   async #unsubscribe(subscriber: Subscriber, request: { topics: string[]; filters?: Filters | undefined }) {
@@ -149,12 +175,13 @@ export class SubscriptionManager {
   /** The connection has closed: nothing of it is remembered [SUB5]. */
   forget(subscriber: Subscriber): void {
     this.#presenceFollowers.delete(subscriber);
+    this.#feed.stop(subscriber);
   }
 
   /** Joins what the connection follows and is not subscribed to yet, and says so. */
   async join(subscriber: Subscriber, wanted: (follows: Follows) => string[]): Promise<void> {
     if (subscriber.follows === null) return;
-    await this.#inTurn(subscriber, async () => {
+    await this.#turns.inTurn(subscriber, async () => {
       // Looked at only now: what was under way may have unsubscribed it, or have been for the same topic.
       const { follows } = subscriber;
       const fresh = follows === null ? [] : wanted(follows).filter((name) => !subscriber.isSubscribed(name));
@@ -188,7 +215,7 @@ export class SubscriptionManager {
 
   /** Takes topics back, what is being caught up on too, and says so; what the token grants stays. */
   revoke(subscriber: Subscriber, names: string[]): void {
-    const granted = names.filter((name) => !subscriber.grants.includes(name));
+    const granted = names.filter((name) => name === logTopic.name || !subscriber.grants.includes(name));
     const left = this.#leave(
       subscriber,
       granted.map((name) => parseTopic(name)!),
@@ -199,10 +226,7 @@ export class SubscriptionManager {
 
   /** Somebody has left a conversation: those who are subscribing just now may have been given rights by an older answer. */
   noteLoss(userId: string | null): void {
-    for (const running of this.#catchingUp) {
-      if (userId === null) running.lost = "everyone";
-      else if (running.lost !== "everyone") running.lost.add(userId);
-    }
+    for (const running of this.#catchingUp) running.noteLoss(userId);
   }
 
   /** Connections that follow presence without naming users. */
@@ -221,7 +245,12 @@ export class SubscriptionManager {
   }
 
   stats() {
-    return { subscribes: this.#subscribes, catching_up: this.#catchingUp.size, replayed_events: this.#replayedEvents };
+    return {
+      subscribes: this.#subscribes,
+      catching_up: this.#catchingUp.size,
+      replayed_events: this.#replayedEvents,
+      ...this.#feed.stats(),
+    };
   }
 
   #follow(subscriber: Subscriber, scope: Pick<Scope, "all" | "presenceOf">): void {
@@ -238,11 +267,7 @@ export class SubscriptionManager {
   /** Leaves what it may not hear after all, where rights were lost meanwhile. */
   async #giveBack(underWay: UnderWay, topics: Topic[]): Promise<void> {
     const { subscriber } = underWay;
-    const users = [subscriber.userId, ...topics.flatMap(({ kind, key }) => (kind === "presence" ? [key] : []))];
-    const isConcerned = ({ lost }: UnderWay) =>
-      lost === "everyone" || (lost.size > 0 && users.some((it) => lost.has(it)));
-    while (isConcerned(underWay) && topics.length > 0 && !subscriber.isClosed) {
-      underWay.lost = new Set();
+    while (topics.length > 0 && !subscriber.isClosed && underWay.takeLoss(topics)) {
       // Nothing is kept where the question fails.
       const allowed = this.options.access.allowed(subscriber, topics, { unasked: true });
       const still = new Set(await allowed.catch(() => []));
@@ -301,40 +326,10 @@ export class SubscriptionManager {
     return places;
   }
 
-  /**
-   * One after the other for each connection: a topic that is added by itself must not go live in the middle of a replay
-   * that was asked for [LOG3].
-   */
-  #inTurn<Result>(subscriber: Subscriber, run: () => Promise<Result>): Promise<Result> {
-    const result = (this.#tails.get(subscriber) ?? Promise.resolve()).then(run);
-    const tail = result.then(
-      () => {},
-      () => {},
-    );
-    this.#tails.set(subscriber, tail);
-    void tail.then(() => {
-      if (this.#tails.get(subscriber) === tail) this.#tails.delete(subscriber);
-    });
-    return result;
-  }
-
   /** The place on a topic that the connection was on already: nothing is replayed, and nothing is said to be recovered [SUB4]. */
-  #standing(topic: Topic): CaughtUp | undefined {
+  #standing(topic: Topic): Partial<CaughtUp> {
     const seq = isLogged(topic) ? this.options.sequencer.headOf(topic.name) : undefined;
-    return seq === undefined ? undefined : { seq, replayed: 0, recovered: undefined };
-  }
-
-  #describe(
-    topic: Topic,
-    { place, isResumed, snapshot }: { place: CaughtUp | undefined; isResumed: boolean; snapshot: Snapshot | undefined },
-  ): SubscribedTopic {
-    return {
-      topic: topic.name,
-      ...(place === undefined ? {} : { seq: place.seq }),
-      ...(place?.recovered === undefined ? {} : { recovered: place.recovered }),
-      ...(place !== undefined && isResumed ? { replayed: place.replayed } : {}),
-      ...(snapshot === undefined ? {} : { snapshot }),
-    };
+    return seq === undefined ? {} : { seq, replayed: 0 };
   }
 
   #leave(subscriber: Subscriber, topics: Topic[]): Topic[] {
@@ -343,6 +338,7 @@ export class SubscriptionManager {
     }
     const left = topics.filter(({ name }) => subscriber.isSubscribed(name));
     for (const { name } of left) subscriber.unsubscribe(name);
+    if (left.includes(logTopic)) this.#feed.stop(subscriber);
     if (left.length > 0) this.options.onUnsubscribed(subscriber, left);
     return left;
   }

@@ -2,7 +2,7 @@
 import type { DirectoryView } from "../directory/directory.ts";
 import type { Filters } from "../protocol/client.ts";
 import type { Subscriber } from "./subscriber.ts";
-import { isTopicKind, kindOf, parseTopic, type Topic, type TopicKind, topicOf } from "./topic.ts";
+import { isTopicKind, kindOf, logTopic, parseTopic, type Topic, type TopicKind, topicOf } from "./topic.ts";
 
 /** The questions to the directory that a scope needs answers to. */
 export interface ScopeLookups {
@@ -131,6 +131,9 @@ export async function resolveScope(
       continue;
     }
     switch (name) {
+      case "log":
+        found.set(logTopic.name, logTopic);
+        break;
       case "user":
       case "calls":
       case "notifications":

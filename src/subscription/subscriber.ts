@@ -14,6 +14,7 @@ export interface Follows {
 
 export interface Subscriber extends Recipient {
   readonly connectionId: string;
+  readonly roles: readonly string[];
   /** Extra topics that the token grants. */
   readonly grants: readonly string[];
   /** Null until something is followed. */

@@ -10,6 +10,8 @@ export const topicKinds = {
   presence: { logged: false, of: "user" },
   calls: { logged: false, of: "user" },
   notifications: { logged: true, of: "user" },
+  /** The whole log in its order, for backends [BAK2]. It has events of all the others, and none of its own. */
+  log: { logged: false, of: "log" },
 } as const;
 
 export type TopicKind = keyof typeof topicKinds;
@@ -32,7 +34,10 @@ export const presenceTopic = (userId: string) => `presence:${userId}`;
 export const callsTopic = (userId: string) => `calls:${userId}`;
 export const notificationsTopic = (userId: string) => `notifications:${userId}`;
 
-/** Whether a name is one of the six kinds alone, such as `conversation`. */
+/** The one topic that is of nobody and of no conversation: its name is whole without a key. */
+export const logTopic: Topic = { name: "log", kind: "log", key: "" };
+
+/** Whether a name is one of the kinds alone, such as `conversation`. */
 export function isTopicKind(name: string): name is TopicKind {
   return Object.hasOwn(topicKinds, name);
 }
@@ -46,8 +51,9 @@ export function kindOf(name: string): TopicKind | null {
 
 /** A whole name taken apart; null where it is none. */
 export function parseTopic(name: string): Topic | null {
+  if (name === logTopic.name) return logTopic;
   const kind = kindOf(name);
-  if (kind === null || kind === name) return null;
+  if (kind === null || kind === name || kind === logTopic.kind) return null;
   const key = name.slice(kind.length + 1);
   return isIdentifier(key) ? { name, kind, key } : null;
 }

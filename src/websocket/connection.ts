@@ -8,7 +8,7 @@ import type { OutgoingMessage } from "../protocol/envelope.ts";
 import { limits, type WireFormat } from "../protocol/limits.ts";
 import type { RoutedConnection } from "../router/router.ts";
 import type { Follows } from "../subscription/subscriber.ts";
-import { everyoneTopic } from "../subscription/topic.ts";
+import { everyoneTopic, logTopic } from "../subscription/topic.ts";
 
 /** `anonymous`: may only ping and authenticate. `closing`: we closed it, the socket may still be flushing. */
 export type ConnectionState = "anonymous" | "authenticating" | "live" | "closing" | "closed";
@@ -265,6 +265,11 @@ export class Connection implements RoutedConnection {
       this.#drainWaiters ??= [];
       this.#drainWaiters.push(resolve);
     });
+  }
+
+  /** Whether it is sent the whole log: it is written to only once it has taken what was written before [BAK2]. */
+  get isFed(): boolean {
+    return this.isSubscribed(logTopic.name);
   }
 
   /** The socket has room again, or is gone. */

@@ -23,6 +23,18 @@ const leapMs = 5_000;
 /** The platform closes without a word at the limit; below it there is still room for a close frame. */
 const bufferShareThatCloses = 0.75;
 
+/** Times as long may be silent who is sent the whole log. */
+const feedPatience = 10;
+
+/**
+ * Megabytes of the log may stand before our pings, and that some of them are taken is seen only now and then: a backend that
+ * is slow is not one that is gone [BAK2].
+ */
+function isSilent(connection: Connection, limitMs: number, now: number): boolean {
+  const silentMs = now - connection.lastHeardAt;
+  return silentMs > limitMs && (silentMs > limitMs * feedPatience || !connection.isFed);
+}
+
 export class Liveness {
   #timer: Timer | null = null;
   #sweep: Timer | null = null;
@@ -65,7 +77,7 @@ export class Liveness {
     const now = this.options.now();
     const { stale_connection_timeout: staleMs } = this.options.config.websocket;
     for (const connection of [...this.options.hub.all()]) {
-      if (now - connection.lastHeardAt > staleMs) {
+      if (isSilent(connection, staleMs, now)) {
         connection.close(CloseCode.silent, "silent");
         connection.terminate();
       }
@@ -92,7 +104,7 @@ export class Liveness {
       if (now - connection.lastHeardAt > websocket.write_wait) connection.terminate();
       return;
     }
-    if (now - connection.lastHeardAt > websocket.pong_wait) return connection.close(CloseCode.silent, "silent");
+    if (isSilent(connection, websocket.pong_wait, now)) return connection.close(CloseCode.silent, "silent");
     if (now - Math.max(connection.lastHeardAt, connection.lastPingAt) >= websocket.ping_period) connection.ping(now);
     this.#checkBackpressure(connection, now);
     if (!connection.isAuthenticated && now - connection.connectedAt > auth.timeout && connection.session === null) {
@@ -108,7 +120,8 @@ export class Liveness {
       return;
     }
     if (connection.backpressureSince === 0) connection.backpressureSince = now;
-    const tooLong = now - connection.backpressureSince > this.options.config.websocket.write_wait;
+    // Whoever is sent the whole log takes it at its own pace.
+    const tooLong = now - connection.backpressureSince > this.options.config.websocket.write_wait && !connection.isFed;
     if (tooLong || waiting > this.options.bufferBytesMax * bufferShareThatCloses) {
       connection.close(CloseCode.slowConsumer, "slow consumer");
     }

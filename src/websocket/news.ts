@@ -5,6 +5,7 @@ import type { Cluster, ControlMessage, PresenceRegistry, TopicMessage } from "..
 import type { Place, PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import { CloseCode } from "../protocol/close.ts";
+import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
 import type { Hub } from "./hub.ts";
@@ -14,6 +15,7 @@ export interface NewsOptions {
   sequencer: Sequencer;
   broadcaster: Broadcaster;
   presence: Pick<PresenceTracker, "tellAgain">;
+  subscriptions: Pick<SubscriptionManager, "noteLogged">;
   typing: TypingTracker;
   hub: Hub;
   /** Takes a control message that is an administrator's. @returns whether it was one */
@@ -23,13 +25,14 @@ export interface NewsOptions {
 
 /** Begins to follow; nothing that was said before is heard. */
 export function followNews(options: NewsOptions): void {
-  const { cluster, sequencer, broadcaster, presence, typing, hub, logger } = options;
+  const { cluster, sequencer, broadcaster, presence, subscriptions, typing, hub, logger } = options;
   const { bus } = cluster;
   const repair = warnsOnce(logger, "repair waits until the log answers", "repair goes on");
 
   function onTopicMessage(message: TopicMessage): void {
     if (message.kind === "logged") {
       sequencer.accept(message.event, { exceptDevice: message.exceptDevice });
+      subscriptions.noteLogged();
       return typing.noteMessage(message.event);
     }
     broadcaster.relay(message);

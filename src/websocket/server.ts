@@ -216,7 +216,11 @@ export class Server implements NativeTopics {
       },
       ping: heard,
       pong: heard,
-      drain: (ws) => ws.data.noteDrain(),
+      drain(ws) {
+        // The log stands before our pings: that it is taken is as good as an answer to them.
+        if (ws.data.isFed) heard(ws);
+        ws.data.noteDrain();
+      },
       close(ws, platformCode, reason) {
         const code = closeCodeOf(platformCode, reason);
         // It was inflated as far as it may be.

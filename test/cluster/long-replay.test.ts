@@ -43,6 +43,7 @@ test("[LOG3] [LOG5] what other nodes say comes over the bus, however long the re
     subscribersOf: () => [],
     allSubscribers: () => [],
     tell() {},
+    logger,
     topicsMax: 100,
     questions: new FairQueue({ perUser: 2 }),
     watchMax: 1_000,

@@ -88,6 +88,67 @@ export function describeReading(open: Open): void {
   );
 
   test(
+    "[BAK2] the feed has every event of every topic in order of position, in pages that go on where one ends",
+    withStorage(open, async ({ log }) => {
+      expect(await log.feed({ afterPosition: 0, limit: 5 })).toEqual({
+        events: [],
+        more: false,
+        position: 0,
+        trimmedPosition: 0,
+      });
+      const topics = ["user:a", "conversation:b", "notifications:c"];
+      const given = Array.from({ length: 20 }, (_, index) => newEvent(topics[index % 3]!));
+      // What is compacted away leaves a hole, and what was the newest too.
+      const compacted = newEvent("user:a", { compactionKey: "k" });
+      const { appended } = await log.append([...given, compacted, newEvent("user:a", { compactionKey: "k" })]);
+      const kept = appended.filter(({ id }) => id !== compacted.id);
+      const end = await log.end();
+      const found: LoggedEvent[] = [];
+      for (let from = 0, more = true; more; ) {
+        const page = await log.feed({ afterPosition: from, limit: 4 });
+        expect(page.events.length).toBeLessThanOrEqual(4);
+        expect(page.position).toBe(page.more ? page.events.at(-1)!.position : end);
+        found.push(...page.events);
+        ({ more, position: from } = page);
+      }
+      expect(found.map(({ topic, seq, position, id }) => ({ topic, seq, position, id }))).toEqual(
+        kept.map(({ topic, seq, position, id }) => ({ topic, seq, position, id })),
+      );
+      const [first] = (await log.page({ topic: "user:a", afterSeq: 0, limit: 1 })).events;
+      expect(found[0]).toEqual(first!);
+      expectGrowing(found.map(({ position }) => position));
+      expect(await log.feed({ afterPosition: end, limit: 4 })).toMatchObject({
+        events: [],
+        more: false,
+        position: end,
+      });
+      // Somebody who stands beyond the end is of another log.
+      expect(await log.feed({ afterPosition: end + 10, limit: 4 })).toMatchObject({ events: [], position: end });
+    }),
+  );
+
+  test(
+    "[BAK2] [LOG5] a page of the feed ends after some bytes, and says up to where retention has removed anything",
+    withStorage(open, async ({ log }) => {
+      const half = { payload: JSON.stringify({ text: "é".repeat(pageBytesMax / 4) }) };
+      const { appended } = await log.append([
+        ...newEvents("user:a", 3, half),
+        ...newEvents("user:b", 2, { createdAt: 5_000 }),
+      ]);
+      const [, second, third] = appended;
+      const read = (afterPosition: number) => log.feed({ afterPosition, limit: 10 });
+      const page = await read(0);
+      expect(page).toMatchObject({ more: true, position: second!.position, trimmedPosition: 0 });
+      expect(page.events).toHaveLength(2);
+      expect((await read(page.position)).events).toHaveLength(3);
+      await log.trim({ createdBefore: 2_000, eventsPerTopic: 100, batch: 100 });
+      const rest = await read(0);
+      expect(rest).toMatchObject({ more: false, trimmedPosition: third!.position });
+      expect(rest.events.map(({ topic }) => topic)).toEqual(["user:b", "user:b"]);
+    }),
+  );
+
+  test(
     "[LOG4] movedSince pages through all heads that moved, by position, and ends at the log's end",
     withStorage(open, async ({ log }) => {
       const topics = Array.from({ length: 25 }, (_, index) => `user:${index}`);

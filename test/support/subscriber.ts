@@ -4,10 +4,11 @@ import type { Subscriber } from "../../src/subscription/subscriber.ts";
 export function createSubscriber(
   userId: string,
   {
+    roles = [],
     grants = [],
     sendAll = () => {},
     drained = async () => {},
-  }: Partial<Pick<Subscriber, "grants" | "sendAll" | "drained">> = {},
+  }: Partial<Pick<Subscriber, "roles" | "grants" | "sendAll" | "drained">> = {},
 ): Subscriber {
   const topics = new Set<string>();
   return {
@@ -15,6 +16,7 @@ export function createSubscriber(
     userId,
     deviceId: "phone",
     format: "json",
+    roles,
     grants,
     follows: null,
     isClosed: false,

@@ -55,6 +55,7 @@ async function subscribeWhileAnnaJoins(topic: "presence" | "conversation", who: 
     subscribersOf: (userId) => (userId === who ? [subscriber] : []),
     allSubscribers: () => [subscriber],
     tell() {},
+    logger,
     topicsMax: 100,
     questions: new FairQueue({ perUser: 2 }),
     watchMax: 1_000,

@@ -55,6 +55,7 @@ function build(
     subscribersOf: (userId) => subscribers.filter((it) => it.userId === userId),
     allSubscribers: () => subscribers,
     tell() {},
+    logger,
     topicsMax: 100,
     questions: new FairQueue({ perUser: 2 }),
     watchMax: 1_000,

@@ -76,6 +76,13 @@ function statements(ws: string) {
       "seq DESC",
       "$4::bigint",
     ),
+    feed: withinBytes(
+      `SELECT s.position AS end, coalesce((SELECT max(trimmed_position) FROM ${ws}.trims), 0) AS "trimmedPosition", e.*
+      FROM ${ws}.log_state AS s LEFT JOIN LATERAL (
+        SELECT ${eventColumns} FROM ${ws}.events AS e JOIN ${ws}.topics AS t USING (topic_id)
+        WHERE e.position > $1 AND e.position <= s.position ORDER BY e.position LIMIT $2) AS e ON true`,
+      "position",
+    ),
     moved: `SELECT s.position AS end, t.name AS topic, t.seq, t.position FROM ${ws}.log_state AS s LEFT JOIN LATERAL (
         SELECT name, seq, position FROM ${ws}.topics WHERE position > $1 ORDER BY position LIMIT $2) AS t ON true
       ORDER BY t.position`,
@@ -143,6 +150,17 @@ export function createEventLog({ pool, appends, schema, epochs }: EventLogOption
       const heads = emptyHeads(topics);
       for (const row of await pool.query<HeadRow>(sql.heads, [arrayOf(topics)])) addHead(heads, row);
       return heads;
+    },
+
+    async feed({ afterPosition, limit }) {
+      type Row = PagedRow & { end: number; trimmedPosition: number };
+      const rows = await pool.query<Row>(sql.feed, [afterPosition, limit + 1]);
+      const { end, trimmedPosition } = rows[0]!;
+      const page = toPage(
+        rows.filter(({ id }) => id !== null),
+        limit,
+      );
+      return { ...page, position: page.more ? page.events.at(-1)!.position : end, trimmedPosition };
     },
 
     async movedSince(position, limit) {

@@ -4,7 +4,7 @@ import type { DeviceOfUser, Migration, NewEvent, RetentionPolicy, UserStatus } f
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables, type PeersPlace } from "./directory.ts";
 import { EpochTable } from "./epochs.ts";
-import { EventLogTables, type PageQuery, type RangeQuery, type ReplayQuery } from "./event-log.ts";
+import { EventLogTables, type FeedQuery, type PageQuery, type RangeQuery, type ReplayQuery } from "./event-log.ts";
 import { prepareFiles } from "./files.ts";
 import { type ClaimQuery, type CoveredQuery, type Mark, ReceiptTable, type SentMark } from "./receipts.ts";
 import { Reserve, RoomKept, releaseReserve, saysFull } from "./reserve.ts";
@@ -87,6 +87,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
     replay: (query: ReplayQuery) => log.replay(query),
     range: (query: RangeQuery) => log.range(query),
     page: (query: PageQuery) => log.page(query),
+    feed: (query: FeedQuery) => log.feed(query),
     heads: (topics: string[]) => log.heads(topics),
     movedSince: (position: number, limit: number) => log.movedSince(position, limit),
     end: () => log.end(),

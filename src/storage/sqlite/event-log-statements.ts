@@ -83,6 +83,13 @@ export function prepareEventLog(database: Database) {
       `SELECT ${eventColumns} FROM json_each(?) AS wanted CROSS JOIN events AS e ON e.position = wanted.value
        JOIN topics AS t USING (topic_id) ORDER BY wanted.key`,
     ),
+    after: by<LoggedEvent, [number, number]>(
+      `SELECT ${eventColumns} FROM events AS e CROSS JOIN topics AS t USING (topic_id)
+       WHERE e.position > ? ORDER BY e.position LIMIT ?`,
+    ),
+    lastTrimmed: by<{ position: number | null }, []>(
+      "SELECT max(trimmed_position) AS position FROM topics INDEXED BY topics_by_trim WHERE trimmed_position > 0",
+    ),
     between: by<LoggedEvent, [number, number, number, number]>(
       `SELECT ${eventColumns} FROM events AS e INDEXED BY events_by_seq JOIN topics AS t USING (topic_id)
        WHERE e.topic_id = ? AND e.seq > ? AND e.seq <= ? ORDER BY e.seq LIMIT ?`,

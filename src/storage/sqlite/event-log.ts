@@ -6,6 +6,7 @@ import {
   type AppendResult,
   type EventLog,
   type EventPage,
+  type FeedPage,
   type LoggedEvent,
   type NewEvent,
   pageBytesMax,
@@ -17,6 +18,7 @@ import { type EventLogStatements, type Place, prepareEventLog, type TopicRow } f
 export type ReplayQuery = Parameters<EventLog["replay"]>[0];
 export type RangeQuery = Parameters<EventLog["range"]>[0];
 export type PageQuery = Parameters<EventLog["page"]>[0];
+export type FeedQuery = Parameters<EventLog["feed"]>[0];
 /** Topics without events are left out. */
 export type HeadEntries = [topic: string, head: TopicHead][];
 
@@ -119,6 +121,14 @@ export class EventLogTables {
       bounds,
     );
     return { events: events.reverse(), more: isCut };
+  }
+
+  feed({ afterPosition, limit }: FeedQuery): FeedPage {
+    return this.#atomically(() => {
+      const { events, isCut } = firstOf(this.#sql.after.iterate(afterPosition, limit + 1), { limit });
+      const trimmedPosition = this.#sql.lastTrimmed.get()?.position ?? 0;
+      return { events, more: isCut, position: isCut ? events.at(-1)!.position : this.end(), trimmedPosition };
+    }, "deferred");
   }
 
   heads(topics: string[]): HeadEntries {

@@ -137,6 +137,7 @@ function createEventLog(calls: WorkerCalls): Omit<EventLog, "append" | "epochs">
     },
     range: (query) => calls.call("range", query),
     page: (query) => calls.call("page", query),
+    feed: (query) => calls.call("feed", query),
     async heads(topics) {
       const asked = [...new Set(topics)];
       return toHeads(asked, await calls.call("heads", asked));

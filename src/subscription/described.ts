@@ -1,0 +1,21 @@
+/** Writes what a subscriber is told of a topic: its place there, and how it is at present [SUB1]. */
+import type { Snapshot, SubscribedTopic } from "../protocol/server.ts";
+import type { CaughtUp } from "./catch-up.ts";
+
+export interface Described {
+  place: Partial<CaughtUp>;
+  /** Whether the request has said where to go on. */
+  isResumed: boolean;
+  snapshot: Snapshot | undefined;
+}
+
+export function describeTopic(topic: string, { place, isResumed, snapshot }: Described): SubscribedTopic {
+  const { seq, recovered, replayed } = place;
+  return {
+    topic,
+    ...(seq === undefined ? {} : { seq }),
+    ...(recovered === undefined ? {} : { recovered }),
+    ...(replayed !== undefined && isResumed ? { replayed } : {}),
+    ...(snapshot === undefined ? {} : { snapshot }),
+  };
+}

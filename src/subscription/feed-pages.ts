@@ -1,0 +1,72 @@
+/** Reads pages of the whole log for the feeds of a node: one for all that stand at the same place, and few at once [BAK2]. */
+import type { EventLog, FeedPage } from "../storage/ports.ts";
+
+export interface FeedPagesOptions {
+  log: Pick<EventLog, "feed">;
+  now?: () => number;
+  /** Events a page. */
+  pageSize?: number;
+}
+
+const pageSizeDefault = 500;
+/** What everybody else asks of the storage stands behind no more than these. */
+const readsAtOnce = 2;
+/** A page that was read is as good as the log for so long, ms: who is at most so far behind another feed shares its pages. */
+const sharedMs = 500;
+const sharedMax = 4;
+
+interface Shared {
+  page: Promise<FeedPage>;
+  /** When it was read; null: it is being read. */
+  readAt: number | null;
+}
+
+export class FeedPages {
+  /** By the place where they begin, the oldest first. */
+  readonly #shared = new Map<number, Shared>();
+  #reading = 0;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(private readonly options: FeedPagesOptions) {}
+
+  /** The page that begins after the position. Rejects with `StorageUnavailable`. */
+  read(afterPosition: number): Promise<FeedPage> {
+    const { now = Date.now } = this.options;
+    const there = this.#shared.get(afterPosition);
+    if (there !== undefined && (there.readAt === null || now() - there.readAt < sharedMs)) return there.page;
+    const shared: Shared = { page: this.#read(afterPosition), readAt: null };
+    this.#shared.delete(afterPosition);
+    this.#shared.set(afterPosition, shared);
+    const drop = () => {
+      if (this.#shared.get(afterPosition) === shared) this.#shared.delete(afterPosition);
+    };
+    shared.page.then(({ more }) => {
+      shared.readAt = now();
+      // The last page grows; whoever comes for it later gets another one.
+      if (!more) drop();
+      for (const [position, { readAt }] of this.#shared) {
+        if (this.#shared.size <= sharedMax) break;
+        if (readAt !== null) this.#shared.delete(position);
+      }
+    }, drop);
+    return shared.page;
+  }
+
+  /** Nobody reads any more: nothing is kept. */
+  clear(): void {
+    this.#shared.clear();
+  }
+
+  async #read(afterPosition: number): Promise<FeedPage> {
+    const { log, pageSize: limit = pageSizeDefault } = this.options;
+    if (this.#reading >= readsAtOnce) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else this.#reading++;
+    try {
+      return await log.feed({ afterPosition, limit });
+    } finally {
+      const next = this.#waiting.shift();
+      if (next !== undefined) next();
+      else this.#reading--;
+    }
+  }
+}

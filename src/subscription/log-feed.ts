@@ -1,0 +1,214 @@
+/** Sends the whole log in its order to the backends that are on `log`, to each at its own pace [BAK2]. */
+import { ownerOf } from "../broadcast/ports.ts";
+import type { EventLog, FeedPage } from "../storage/ports.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { type Outage, warnsOnce } from "../telemetry/outage.ts";
+import { burstsOf, type StartingPoint } from "./catch-up.ts";
+import { FeedPages, type FeedPagesOptions } from "./feed-pages.ts";
+import type { Rejections } from "./rejections.ts";
+import type { Subscriber } from "./subscriber.ts";
+import { isLogged, kindOf, logTopic, parseTopic, topicKinds } from "./topic.ts";
+
+export interface LogFeedOptions extends FeedPagesOptions {
+  log: Pick<EventLog, "feed" | "end">;
+  /** Tells one connection something without being asked. */
+  tell: (subscriber: Subscriber, type: "subscribed", payload: object) => void;
+  logger: Logger;
+  /** How often the log is looked at for what nobody has told this node of, ms. */
+  lookIntervalMs?: number;
+}
+
+/** Where a feed begins, and what is known of it by then. */
+export interface FeedStart {
+  position: number;
+  seen: StartingPoint["seen"];
+  /** False: something after the cursor is gone, or the log is another one. Undefined: nothing was asked for. */
+  recovered: boolean | undefined;
+  /** What retention had removed; the client has been told of it. */
+  toldTrimmed: number;
+}
+
+interface Reader extends FeedStart {
+  subscriber: Subscriber;
+  isSkipping: boolean;
+}
+
+/** Written before the loop and the client get their turn: few enough that nobody else's message waits for long. */
+const burst = { charactersMax: 64 * 1024, eventsMax: 100 };
+const lookIntervalDefaultMs = 500;
+/** What is logged within so long is read together, ms. */
+const gatherMs = 20;
+const retryMs = 1_000;
+
+const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+export class LogFeed {
+  readonly #readers = new Map<Subscriber, Reader>();
+  readonly #pages: FeedPages;
+  readonly #outage: Outage;
+  #woken = Promise.withResolvers<void>();
+  #wakeTimer: Timer | null = null;
+  #looking: Timer | null = null;
+  #sent = 0;
+  /** The farthest place that any page was read up to. */
+  #end = 0;
+
+  constructor(private readonly options: LogFeedOptions) {
+    this.#pages = new FeedPages(options);
+    this.#outage = warnsOnce(options.logger, "the feed waits until the log answers", "the feed goes on");
+  }
+
+  /**
+   * Nothing that is logged comes twice on a connection [LOG3]: beside the whole log it has no part of it, but for its own
+   * topics, which it leaves as the feed begins.
+   * @returns the names that may stand beside each other
+   */
+  admit(subscriber: Subscriber, names: string[], rejections: Rejections): string[] {
+    const isOn = subscriber.isSubscribed(logTopic.name);
+    const asks = !isOn && names.includes(logTopic.name) && subscriber.roles.includes("service");
+    if (!isOn && !asks) return names;
+    const isRefused = asks && hasPartOfLog(subscriber) ? (name: string) => name === logTopic.name : isOfLoggedKind;
+    rejections.add("conflict", names.filter(isRefused));
+    return names.filter((name) => !isRefused(name));
+  }
+
+  /** Looks where a feed would begin. @param since null: at the end of the log */
+  async open(since: StartingPoint | null): Promise<FeedStart> {
+    if (since === null) {
+      return { position: await this.options.log.end(), seen: {}, recovered: undefined, toldTrimmed: 0 };
+    }
+    const { cursor, seen } = since;
+    const { more, position, trimmedPosition: toldTrimmed } = await this.#pages.read(cursor);
+    // A cursor beyond the log's end is of another log: nothing can be said to be recovered.
+    if (!more && position < cursor) return { position, seen: {}, recovered: false, toldTrimmed };
+    return { position: cursor, seen, recovered: toldTrimmed <= cursor, toldTrimmed };
+  }
+
+  /** Events follow from there on, once what is said in this turn is written. */
+  start(subscriber: Subscriber, from: FeedStart): void {
+    const reader: Reader = { ...from, subscriber, isSkipping: Object.keys(from.seen).length > 0 };
+    this.#readers.set(subscriber, reader);
+    this.#end = Math.max(this.#end, from.position);
+    this.#looking ??= setInterval(() => this.wake(), this.options.lookIntervalMs ?? lookIntervalDefaultMs);
+    setImmediate(() => void this.#follow(reader));
+  }
+
+  /** The connection has left it, or is gone. */
+  stop(subscriber: Subscriber): void {
+    this.#readers.delete(subscriber);
+    if (this.#readers.size > 0) return;
+    if (this.#looking !== null) clearInterval(this.#looking);
+    this.#looking = null;
+    this.#pages.clear();
+    this.#wakeAll();
+  }
+
+  /** Up to where everything of the log has been sent on the connection; undefined where it has no feed. */
+  cursorOf(subscriber: Subscriber): number | undefined {
+    return this.#readers.get(subscriber)?.position;
+  }
+
+  /** Something was logged: feeds that are level with the log look again. */
+  wake(): void {
+    if (this.#readers.size === 0 || this.#wakeTimer !== null) return;
+    this.#wakeTimer = setTimeout(() => {
+      this.#wakeTimer = null;
+      this.#wakeAll();
+    }, gatherMs);
+  }
+
+  stats() {
+    const behind = [...this.#readers.values()].map(({ position }) => this.#end - position);
+    return { feeds: this.#readers.size, fed_events: this.#sent, feed_behind: Math.max(0, ...behind) };
+  }
+
+  #isReading(reader: Reader): boolean {
+    return this.#readers.get(reader.subscriber) === reader && !reader.subscriber.isClosed;
+  }
+
+  #wakeAll(): void {
+    const { resolve } = this.#woken;
+    this.#woken = Promise.withResolvers();
+    resolve();
+  }
+
+  async #follow(reader: Reader): Promise<void> {
+    let next: Promise<FeedPage> | null = null;
+    while (this.#isReading(reader)) {
+      // Taken before the page is read: what is logged meanwhile is not slept through.
+      const woken = this.#woken.promise;
+      const page = await this.#attempt(next ?? this.#pages.read(reader.position));
+      next = null;
+      if (!this.#isReading(reader)) return;
+      if (page === null) {
+        await Bun.sleep(retryMs);
+        continue;
+      }
+      this.#noteHole(reader, page);
+      this.#end = Math.max(this.#end, page.position);
+      if (page.more) {
+        // Read while this one is sent; no further until the client has taken this one.
+        next = this.#pages.read(page.position);
+        next.catch(() => {});
+      }
+      await this.#send(reader, page);
+      if (!this.#isReading(reader)) return;
+      reader.position = Math.max(reader.position, page.position);
+      if (!page.more) await woken;
+    }
+  }
+
+  async #attempt(reading: Promise<FeedPage>): Promise<FeedPage | null> {
+    try {
+      const page = await reading;
+      this.#outage.ended();
+      return page;
+    } catch (error) {
+      this.#outage.began(error);
+      return null;
+    }
+  }
+
+  /** Retention may be faster than a slow client: it is told that there is a hole, before what comes after it. */
+  #noteHole(reader: Reader, { trimmedPosition }: FeedPage): void {
+    if (trimmedPosition <= Math.max(reader.position, reader.toldTrimmed)) return;
+    reader.toldTrimmed = trimmedPosition;
+    this.options.tell(reader.subscriber, "subscribed", {
+      topics: [{ topic: logTopic.name, recovered: false }],
+      rejected: [],
+      rejected_count: 0,
+      cursor: reader.position,
+    });
+  }
+
+  async #send(reader: Reader, { events }: FeedPage): Promise<void> {
+    const { subscriber, seen, isSkipping } = reader;
+    for (const some of burstsOf(events, burst)) {
+      if (!this.#isReading(reader)) return;
+      const fresh = isSkipping ? some.filter(({ topic, seq }) => seq > (seen[topic] ?? 0)) : some;
+      subscriber.sendAll(fresh.map((event) => ({ ...event, at: event.createdAt })));
+      reader.position = some.at(-1)!.position;
+      this.#sent += fresh.length;
+      await subscriber.drained();
+      await nextTurn();
+    }
+  }
+}
+
+function isOfLoggedKind(name: string): boolean {
+  const kind = kindOf(name);
+  return kind !== null && topicKinds[kind].logged;
+}
+
+/** Whether the connection is on logged topics that are not its own, or would join them by itself. */
+function hasPartOfLog(subscriber: Subscriber): boolean {
+  const isOthers = (name: string) => isOfLoggedKind(name) && ownerOf(name) !== subscriber.userId;
+  return subscriber.follows?.conversations === true || subscriber.topics().some(isOthers);
+}
+
+/** The logged topics that a connection is on: what the feed has in it as well. */
+export const partsOfLog = (subscriber: Subscriber) =>
+  subscriber.topics().flatMap((name) => {
+    const topic = parseTopic(name);
+    return topic !== null && isLogged(topic) ? [topic] : [];
+  });

@@ -1,0 +1,31 @@
+/** A subscription while it is under way: what of its rights is lost meanwhile. */
+import type { Subscriber } from "./subscriber.ts";
+import type { Topic } from "./topic.ts";
+
+export class UnderWay {
+  /** Topics that were left meanwhile; they do not go live. */
+  readonly revoked = new Set<string>();
+  /** Users who have left a conversation since the directory was asked; `everyone`: nobody knows who. */
+  #lost: Set<string> | "everyone" = new Set();
+
+  constructor(
+    readonly subscriber: Subscriber,
+    /** Nobody asked for it: what the connection follows has grown. */
+    readonly unasked: boolean,
+  ) {}
+
+  /** @param userId null: whoever it was */
+  noteLoss(userId: string | null): void {
+    if (userId === null) this.#lost = "everyone";
+    else if (this.#lost !== "everyone") this.#lost.add(userId);
+  }
+
+  /** Whether the rights to the topics may be others now than they were when this was asked last. */
+  takeLoss(topics: Topic[]): boolean {
+    const lost = this.#lost;
+    const users = [this.subscriber.userId, ...topics.flatMap(({ kind, key }) => (kind === "presence" ? [key] : []))];
+    if (lost !== "everyone" && !users.some((it) => lost.has(it))) return false;
+    this.#lost = new Set();
+    return true;
+  }
+}
