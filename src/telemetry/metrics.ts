@@ -68,6 +68,18 @@ const figures: Figure[] = [
     of: ["subscriptions", "replayed_events"],
     isCounter: true,
   },
+  { name: "ws_log_feeds", help: "Connections that are sent the whole log", of: ["subscriptions", "feeds"] },
+  {
+    name: "ws_log_feed_events_total",
+    help: "Events that were sent to them",
+    of: ["subscriptions", "fed_events"],
+    isCounter: true,
+  },
+  {
+    name: "ws_log_feed_behind",
+    help: "Positions that the slowest of them is behind what was read of the log",
+    of: ["subscriptions", "feed_behind"],
+  },
   { name: "ws_sequencer_topics", help: "Logged topics heard on this node", of: ["sequencer", "topics"] },
   { name: "ws_sequencer_waiting", help: "Topics with events above a gap", of: ["sequencer", "waiting"] },
   { name: "ws_cursor_position", help: "Position up to which this node has published", of: ["sequencer", "position"] },
