@@ -97,6 +97,7 @@ export class HistoryWriter {
     conversations: [{ conversationId: "c1", userIds: ["anna", "ben"] }],
     devices: [],
     memoryLosses: [],
+    logLosses: [],
     rest: null,
   };
 

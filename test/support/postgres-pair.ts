@@ -12,8 +12,10 @@ export interface PostgresPair extends Pick<PostgresServer, "isOwn" | "halt" | "r
   readonly port: number;
   /** Between the standby and its primary: frozen or cut, the standby falls behind. */
   readonly link: LinkProxy;
-  /** The primary goes away for good, and the standby takes its place. @returns the new primary's port */
-  failOver(how: "at once" | "orderly"): Promise<number>;
+  /** The primary goes away for good. */
+  lose(how: "at once" | "orderly"): Promise<void>;
+  /** The standby takes its place. @returns its port */
+  promote(): Promise<number>;
   /** A new standby follows the primary; resolves once a commit is safe on both, where it is to be. */
   refill(): Promise<void>;
   stop(): Promise<void>;
@@ -66,9 +68,9 @@ export async function startPostgresPair(replication: Replication): Promise<Postg
     resume: (as) => primary.resume(as),
     newDatabase: () => primary.newDatabase(),
     run: (text) => primary.run(text),
-    async failOver(how) {
+    lose: (how) => primary.halt(how),
+    async promote() {
       if (standby === null) throw new Error("There is no standby to take over.");
-      await primary.halt(how);
       const old = primary;
       primary = standby;
       standby = null;

@@ -3,6 +3,7 @@ import { CloseCode } from "../../../src/protocol/close.ts";
 import type { Received } from "../client.ts";
 import type { ConnectionHistory, DeviceHistory, Recorder } from "./history.ts";
 import { type Link, openLink } from "./link.ts";
+import { isUnrecovered } from "./losses.ts";
 import { Place } from "./place.ts";
 import type { Random } from "./random.ts";
 import { PresentView } from "./views.ts";
@@ -163,7 +164,8 @@ export class Device {
     this.state = "live";
     this.#failures = 0;
     this.dropsReplayAfter = null;
-    this.place.noteCursor(reply.payload.cursor);
+    if (isUnrecovered(reply)) this.#beginAnew(reply);
+    else this.place.noteCursor(reply.payload.cursor);
     for (const message of this.outbox.values()) void this.#deliver(message);
     this.#notify();
   }
@@ -177,12 +179,19 @@ export class Device {
       this.#waiting.delete(reply_to);
       if (type === "pong" && this.state === "live") this.place.noteCursor(payload.cursor);
     } else {
+      if (this.state === "live" && isUnrecovered(message)) this.#beginAnew(message);
       if (seq !== undefined && this.place.noteEvent(message) && type === "message.new")
         this.newest.set(topic!.slice(topic!.indexOf(":") + 1), { seq, id: message.id });
       this.options.onEvent?.(this, message);
       if (seq !== undefined && this.state === "resuming" && this.dropsReplayAfter !== null) this.#hearReplay();
     }
     this.#notify();
+  }
+
+  /** As a client that was told to load anew. */
+  #beginAnew({ payload }: Received): void {
+    this.place.beginAnew(payload.cursor);
+    this.newest.clear();
   }
 
   #hearReplay(): void {

@@ -130,8 +130,8 @@ function deviceFacts(device: DeviceHistory): DeviceFacts {
     received: new Map(),
     baselines: new Map(),
   };
-  for (const { connection, events, exchanges } of connections) {
-    for (const { type, payload } of exchanges) if (type === "message.send") facts.sent.add(payload.client_message_id);
+  for (const { payload } of sendsOf(device)) facts.sent.add(payload.client_message_id);
+  for (const { connection, events } of connections) {
     for (const { event } of events) {
       const topic = facts.received.get(event.topic) ?? new Map<number, string>();
       facts.received.set(event.topic, topic.set(event.seq, event.id));
@@ -143,6 +143,13 @@ function deviceFacts(device: DeviceHistory): DeviceFacts {
     }
   }
   return facts;
+}
+
+/** All that the device ever sent. */
+export function sendsOf({ earlier = [], connections }: DeviceHistory): { payload: any }[] {
+  return [...earlier, ...connections].flatMap(({ entries }) =>
+    entries.flatMap((entry) => (entry.kind === "request" && entry.type === "message.send" ? [entry] : [])),
+  );
 }
 
 function ackedBy(device: DeviceFacts): Acked[] {

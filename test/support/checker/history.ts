@@ -20,6 +20,8 @@ export interface DeviceHistory {
   userId: string;
   deviceId: string;
   connections: ConnectionHistory[];
+  /** What came before it began anew: only what it sent there counts. */
+  earlier?: ConnectionHistory[];
 }
 
 export type TrueStatus = "online" | "away" | "busy" | "offline";
@@ -29,6 +31,8 @@ export interface History {
   devices: DeviceHistory[];
   /** While a lone node restarted it forgot its calls: between these two orders it may have been away. */
   memoryLosses: { from: number; to: number }[];
+  /** From here on the log may have lost what was acknowledged. */
+  logLosses: { from: number }[];
   /** Once everything had come to rest. Null: the run has not got so far. */
   rest: {
     /** Nothing was caused after it, only looked at. */
@@ -41,7 +45,7 @@ export interface History {
 /** Counts the order of everything that is recorded. */
 export class Recorder {
   #order = 0;
-  readonly history: History = { conversations: [], devices: [], memoryLosses: [], rest: null };
+  readonly history: History = { conversations: [], devices: [], memoryLosses: [], logLosses: [], rest: null };
 
   next(): number {
     return ++this.#order;

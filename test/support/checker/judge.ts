@@ -1,6 +1,7 @@
 /** Judges a history: every rule looks at it; pure, so that a broken history by hand proves that a rule can fail. */
 import { factsOf } from "./facts.ts";
 import type { History } from "./history.ts";
+import { beforeLoss, sinceTold } from "./losses.ts";
 import type { Finding, Rule } from "./rule.ts";
 import { callRules } from "./rules-calls.ts";
 import { logRules } from "./rules-log.ts";
@@ -8,16 +9,31 @@ import { placeRules } from "./rules-places.ts";
 import { presentRules } from "./rules-present.ts";
 import { requestRules } from "./rules-requests.ts";
 
-export const rules: Rule[] = [...logRules, ...placeRules, ...requestRules, ...callRules, ...presentRules];
+/** They speak of what the log holds. */
+const rulesOfLog: Rule[] = [...logRules, ...placeRules];
+const rulesOfRest: Rule[] = [...requestRules, ...callRules, ...presentRules];
+export const rules: Rule[] = [...rulesOfLog, ...rulesOfRest];
 
 export interface Violation extends Finding {
   rule: string;
 }
 
-/** Rules about rest are asked only where the history has come to it. */
+/**
+ * Rules about rest are asked only where the history has come to it. Where the log went back its rules are asked of how it was
+ * before, and of what each device was told afterwards [LOG4].
+ */
 export function judge(history: History): Violation[] {
+  if (history.logLosses.length === 0) return brokenIn(history, rules);
+  return [
+    ...brokenIn(beforeLoss(history), rulesOfLog),
+    ...brokenIn(sinceTold(history), rulesOfLog),
+    ...brokenIn(history, rulesOfRest),
+  ];
+}
+
+function brokenIn(history: History, asked: Rule[]): Violation[] {
   const facts = factsOf(history);
-  return rules
+  return asked
     .filter(({ atRest }) => !atRest || history.rest !== null)
     .flatMap(({ id, look }) => look(facts).map((finding) => ({ rule: id, ...finding })));
 }

@@ -29,6 +29,12 @@ export class Place {
     return true;
   }
 
+  /** The log went back: what was seen there is worth nothing [LOG4]. */
+  beginAnew(cursor: number): void {
+    this.#seen.clear();
+    this.#cursor = cursor;
+  }
+
   /** Only once the connection is live on all its topics: a cursor speaks for those it has at that moment. */
   noteCursor(cursor: number): void {
     this.#cursor = cursor;

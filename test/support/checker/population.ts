@@ -5,10 +5,15 @@ import { judge, type Violation } from "./judge.ts";
 import { createRandom, type Random } from "./random.ts";
 import { type Behaviour, Traffic, usualBehaviour } from "./traffic.ts";
 
+/**
+ * Tells the judge that a lone node forgets its calls while `work` is done, and whether the log may lose what was acknowledged
+ * from its beginning on.
+ */
+export type During = (work: () => Promise<void>, options?: { losesLog?: boolean | undefined }) => Promise<void>;
+
 /** What goes wrong around the clients: restarts, partitions. */
 export interface Faults {
-  /** Begins; `during` tells the judge that a lone node forgets its calls while `work` is done. */
-  start(random: Random, during: (work: () => Promise<void>) => Promise<void>): void;
+  start(random: Random, during: During): void;
   /** Ends; resolves when the service is whole again. */
   stop(): Promise<void>;
 }
@@ -87,8 +92,9 @@ class Population {
 
   async live(): Promise<void> {
     const { durationMs = 10_000, messagesMax = Number.POSITIVE_INFINITY, faults } = this.options;
-    const { memoryLosses } = this.recorder.history;
-    faults?.start(this.#random.fork("faults"), async (work) => {
+    const { memoryLosses, logLosses } = this.recorder.history;
+    faults?.start(this.#random.fork("faults"), async (work, { losesLog = false } = {}) => {
+      if (losesLog) logLosses.push({ from: this.recorder.next() });
       const loss = { from: this.recorder.next(), to: Number.POSITIVE_INFINITY };
       memoryLosses.push(loss);
       await work();

@@ -1,6 +1,7 @@
 /** Rules of the log: nothing acknowledged is lost, doubled, reordered or invented [LOG] [MSG1]. */
-import { type DeviceFacts, type Facts, pagesOf, wasAskedFor } from "./facts.ts";
+import { type DeviceFacts, type Facts, pagesOf, sendsOf, wasAskedFor } from "./facts.ts";
 import type { LoggedMessage } from "./history.ts";
+import { isUnrecovered } from "./losses.ts";
 import type { Finding, Rule } from "./rule.ts";
 
 const conversationOf = (topic: string) => topic.slice("conversation:".length);
@@ -69,16 +70,13 @@ function logHoles({ logs, acked }: Facts): Finding[] {
   return findings;
 }
 
-function unrecovered({ devices }: Facts): Finding[] {
+function unrecovered({ history, devices }: Facts): Finding[] {
+  const lostFrom = Math.min(...history.logLosses.map(({ from }) => from));
   return devices.flatMap(({ name, connections }) =>
     connections.flatMap(({ connection }) =>
-      connection.entries.flatMap((entry) =>
-        entry.kind === "message" && entry.message.type === "subscribed"
-          ? entry.message.payload.topics
-              .filter(({ recovered }: { recovered?: boolean }) => recovered === false)
-              .map((topic: object) => ({ text: `${name} could not resume`, evidence: [connection.since, topic] }))
-          : [],
-      ),
+      connection.entries
+        .filter((entry) => entry.kind === "message" && isUnrecovered(entry.message) && entry.order < lostFrom)
+        .map((entry) => ({ text: `${name} could not resume`, evidence: [connection.since, entry] })),
     ),
   );
 }
@@ -178,9 +176,8 @@ const nothingInvented: Rule = {
   says: "every message is one that a client has sent, as it was sent [MSG1]",
   look({ devices, known }) {
     const sent = new Map<string, string>();
-    for (const { device, connections } of devices) {
-      for (const { type, payload } of connections.flatMap(({ exchanges }) => exchanges)) {
-        if (type !== "message.send") continue;
+    for (const { device } of devices) {
+      for (const { payload } of sendsOf(device)) {
         sent.set(`${device.userId} ${payload.client_message_id}`, `${payload.conversation_id} ${payload.content}`);
       }
     }

@@ -1,4 +1,5 @@
 /** The kinds of faults: what each breaks, and how it is whole again. */
+import postgres from "postgres";
 import type { Random } from "../checker/random.ts";
 import type { LinkProxy } from "../proxy.ts";
 import type { Stage } from "./stage.ts";
@@ -13,8 +14,13 @@ export const kinds = [
   "redis-pause",
   "flush",
   "postgres-restart",
+  "snapshot",
+  "failover",
 ] as const;
 export type Kind = (typeof kinds)[number];
+
+/** What every stage can have, and nothing that others' work in the database would not bring by itself. */
+export const plainKinds = kinds.filter((kind) => kind !== "snapshot" && kind !== "failover");
 
 /** One fault, chosen but not begun. */
 export interface Fault {
@@ -25,6 +31,8 @@ export interface Fault {
   target: string;
   /** Breaks it; resolves once it is mended. `wait` returns sooner where the run ends. */
   run(wait: (ms: number) => Promise<void>): Promise<void>;
+  /** What was acknowledged may be gone afterwards. */
+  losesLog?: boolean;
 }
 
 /** Longest, ms: some of them are beyond the time after which a node counts as dead. */
@@ -120,7 +128,49 @@ export function chooseFault(kind: Kind, { stage, random }: { stage: Stage; rando
               await stage.postgres.resume();
             },
           };
+    case "snapshot":
+      return {
+        kind,
+        text: `a session holds a snapshot for ${snapshotTimes * lengthMs} ms`,
+        target: "a snapshot",
+        run: (wait) => holdSnapshot(stage.databaseUrl(), () => wait(snapshotTimes * lengthMs)),
+      };
+    case "failover":
+      return failoverFault(stage, { lengthMs, how: way === "cut" ? "orderly" : "at once" });
     default:
       return kind satisfies never;
   }
+}
+
+/** Longer than the others last, for it only grows heavy with time. */
+const snapshotTimes = 5;
+
+/** As a dump, or a session that somebody has forgotten, would; it dies with its server. */
+async function holdSnapshot(url: string, wait: () => Promise<void>): Promise<void> {
+  const sql = postgres(url, { max: 1, onnotice: () => {} });
+  try {
+    await sql.unsafe("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM ws.topics").catch(() => {});
+    await wait();
+  } finally {
+    await sql.end({ timeout: 1 });
+  }
+}
+
+function failoverFault({ failover }: Stage, { lengthMs, how }: { lengthMs: number; how: "at once" | "orderly" }) {
+  if (failover === null) return null;
+  const isLossy = failover.replication === "asynchronous";
+  return {
+    kind: "failover" as const,
+    text: isLossy
+      ? `the standby falls behind for ${lengthMs} ms, then it takes the primary's place`
+      : `the primary goes ${how}, and after ${lengthMs} ms its standby takes its place`,
+    target: "PostgreSQL",
+    losesLog: isLossy,
+    async run(wait: (ms: number) => Promise<void>) {
+      if (!isLossy) return failover.run({ how, pause: () => wait(lengthMs) });
+      failover.fallBehind();
+      await wait(lengthMs);
+      await failover.run({ how: "at once", pause: async () => {} });
+    },
+  };
 }

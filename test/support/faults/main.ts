@@ -1,9 +1,11 @@
-/** The long run: `npm run test:faults -- --minutes 30 --seed 1 --engine redis --kinds kill,stop`; round after round. */
+/** The long run: `npm run test:faults -- --minutes 30 --seed 1 --engine redis --replication synchronous --kinds kill,failover`; round after round. */
 import { parseArgs } from "node:util";
 import { createRandom } from "../checker/random.ts";
 import { type Kind, kinds } from "./kinds.ts";
 import { runRound } from "./run.ts";
 import { type Engine, engines, type Stage } from "./stage.ts";
+
+const replications = ["none", "synchronous", "asynchronous"] as const;
 
 const { values } = parseArgs({
   options: {
@@ -13,6 +15,8 @@ const { values } = parseArgs({
     seconds: { type: "string", default: "45" },
     /** Several with commas, in turn. */
     engine: { type: "string", default: engines.join(",") },
+    /** Of PostgreSQL: none (one server), synchronous, asynchronous; several with commas, in turn. */
+    replication: { type: "string", default: replications.join(",") },
     kinds: { type: "string", default: kinds.join(",") },
     users: { type: "string", default: "12" },
   },
@@ -26,6 +30,7 @@ function several<Name extends string>(text: string, known: readonly Name[]): Nam
 }
 
 const chosenEngines: Engine[] = several(values.engine, engines);
+const chosenReplications = several(values.replication, replications);
 const chosenKinds: Kind[] = several(values.kinds, kinds);
 const seed = Number(values.seed ?? Math.floor(Math.random() * 2 ** 31));
 const random = createRandom(seed);
@@ -48,11 +53,13 @@ for (; performance.now() < endsAt && !interrupted; rounds++) {
   const engine = chosenEngines[rounds % chosenEngines.length]!;
   // The first round plays the seed itself, so that a later round is replayed by its own.
   const roundSeed = rounds === 0 ? seed : random.between(1, 2 ** 31);
-  const options = { seed: roundSeed, engine, kinds: chosenKinds, users: Number(values.users) };
+  const chosen = chosenReplications[(rounds + Math.floor(rounds / chosenEngines.length)) % chosenReplications.length]!;
+  const replication = chosen === "none" ? undefined : chosen;
+  const options = { seed: roundSeed, engine, replication, kinds: chosenKinds, users: Number(values.users) };
   const onStage = (opened: Stage) => {
     stage = opened;
   };
-  console.log(`\nround ${rounds + 1}: --seed ${roundSeed} --engine ${engine}`);
+  console.log(`\nround ${rounds + 1}: --seed ${roundSeed} --engine ${engine} --replication ${chosen}`);
   try {
     const { violations, text } = await runRound({ ...options, durationMs: Number(values.seconds) * 1_000, onStage });
     console.log(text);

@@ -3,13 +3,15 @@ import { report, type Violation } from "../checker/judge.ts";
 import { type CheckerOptions, check } from "../checker/population.ts";
 import type { LogLine } from "../service.ts";
 import type { Kind } from "./kinds.ts";
-import { type Engine, openStage, type Stage } from "./stage.ts";
+import { openStage, type Stage, type StageOptions } from "./stage.ts";
 import { createStorm, type Storm } from "./storm.ts";
 
 export interface RoundOptions extends Pick<CheckerOptions, "users" | "conversations" | "durationMs"> {
   seed: number;
-  engine?: Engine;
+  engine?: StageOptions["engine"];
+  replication?: StageOptions["replication"];
   kinds?: readonly Kind[];
+  begins?: readonly Kind[];
   /** Called with the stage once it is there, so that whoever is interrupted can end it. */
   onStage?: (stage: Stage) => void;
 }
@@ -53,13 +55,15 @@ async function stateOf({ nodes }: Stage, { course }: Storm): Promise<string[]> {
 export async function runRound({
   seed,
   engine = "redis",
+  replication,
   kinds,
+  begins,
   onStage,
   ...population
 }: RoundOptions): Promise<Round> {
-  const stage = await openStage({ engine });
+  const stage = await openStage({ engine, replication });
   onStage?.(stage);
-  const storm = createStorm({ stage, kinds });
+  const storm = createStorm({ stage, kinds, begins });
   try {
     const verdict = await check({
       urls: stage.nodes.map(({ url }) => url),

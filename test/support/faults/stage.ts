@@ -3,6 +3,7 @@ import { Redis } from "ioredis";
 import { migrate } from "../../../src/storage/postgres/migrate.ts";
 import { freePorts } from "../free-ports.ts";
 import { type PostgresServer, runSql, startPostgres } from "../postgres.ts";
+import { type PostgresPair, type Replication, startPostgresPair } from "../postgres-pair.ts";
 import { type LinkProxy, startProxy } from "../proxy.ts";
 import { type RedisServer, startRedis, startRedisCluster, startSentinelPair, until } from "../redis.ts";
 import { type Service, startService } from "../service.ts";
@@ -16,6 +17,8 @@ export interface StageOptions {
   nodes?: number;
   /** Of every node, as `startService` takes them. */
   settings?: Record<string, string>;
+  /** Two servers instead of one, so that there can be failovers. */
+  replication?: Replication | undefined;
   /** Run in the database before the nodes start: the application's own tables. */
   sql?: string;
 }
@@ -44,12 +47,24 @@ export interface StageNode {
   restart(): Promise<void>;
 }
 
+export interface Failover {
+  replication: Replication;
+  /** The standby hears no more of its primary: what is committed from now on is lost with it. */
+  fallBehind(): void;
+  /** The primary goes, the standby is promoted after a while, and every node's link leads to it; then it has a standby. */
+  run(options: { how: "at once" | "orderly"; pause: () => Promise<void> }): Promise<void>;
+}
+
 export interface Stage {
   nodes: StageNode[];
-  postgres: PostgresServer;
+  postgres: Pick<PostgresServer, "isOwn" | "halt" | "resume">;
+  /** Null: there is but one server. */
+  failover: Failover | null;
   redis: RedisServer[];
   /** Runs SQL in the nodes' database, as the application would. */
-  sql(text: string): Promise<unknown>;
+  sql(text: string): Promise<Record<string, unknown>[]>;
+  /** Of the nodes' database, as it is reached just now. */
+  databaseUrl(): string;
   flushRedis(): Promise<void>;
   /** Resolves once every node can serve. */
   whole(): Promise<void>;
@@ -70,7 +85,8 @@ const wholePatienceMs = 45_000;
 /** A node starts within a second or two, or ends; longest outage included it hangs if it does neither. */
 const startPatienceMs = 20_000;
 
-export async function openStage({ engine = "redis", nodes: count = 3, settings, sql: first }: StageOptions = {}) {
+export async function openStage(options: StageOptions = {}): Promise<Stage> {
+  const { engine = "redis", nodes: count = 3, settings, replication, sql: first } = options;
   /** What ends it all, last made first. */
   const endings: (() => unknown)[] = [];
   async function stop(): Promise<void> {
@@ -92,11 +108,13 @@ export async function openStage({ engine = "redis", nodes: count = 3, settings, 
   }
 
   async function build(): Promise<Stage> {
-    const server = await startPostgres();
+    const pair = replication === undefined ? null : await startPostgresPair(replication);
+    const server = pair ?? (await startPostgres());
     endings.push(() => server.stop());
     const database = await server.newDatabase();
     await migrate({ url: database, lockTimeoutMs: 5_000 });
-    const sql = (text: string) => runSql(database, text);
+    const databaseUrl = () => (pair === null ? database : onPort(database, pair.port));
+    const sql = (text: string) => runSql(databaseUrl(), text);
     if (first !== undefined) await sql(first);
     const redis = await startEngine(engine);
     endings.push(() => redis.stop());
@@ -106,14 +124,36 @@ export async function openStage({ engine = "redis", nodes: count = 3, settings, 
     return {
       nodes,
       postgres: server,
+      failover: pair === null ? null : failoverOf(pair, { replication: replication!, nodes }),
       redis: redis.servers,
       sql,
+      databaseUrl,
       flushRedis: async () => void (await Promise.all(redis.servers.map(flush))),
       whole: () =>
         until(async () => (await Promise.all(nodes.map((node) => node.isWhole()))).every(Boolean), wholePatienceMs),
       stop,
     };
   }
+}
+
+function onPort(url: string, port: number): string {
+  const moved = new URL(url);
+  moved.port = String(port);
+  return moved.href;
+}
+
+function failoverOf(pair: PostgresPair, { replication, nodes }: Pick<Failover, "replication"> & Pick<Stage, "nodes">) {
+  return {
+    replication,
+    fallBehind: () => pair.link.freeze(),
+    async run({ how, pause }: Parameters<Failover["run"]>[0]) {
+      await pair.lose(how);
+      await pause();
+      const port = await pair.promote();
+      for (const { toPostgres } of nodes) toPostgres.lead(port);
+      await pair.refill();
+    },
+  };
 }
 
 interface RunningEngine {

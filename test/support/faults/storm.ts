@@ -1,5 +1,5 @@
 /** Breaks a stage at random moments, some things at once, and says what it did; the checker judges what clients saw of it. */
-import type { Faults } from "../checker/population.ts";
+import type { During, Faults } from "../checker/population.ts";
 import type { Random } from "../checker/random.ts";
 import { kinds as allKinds, chooseFault, type Fault, type Kind } from "./kinds.ts";
 import type { Stage } from "./stage.ts";
@@ -7,6 +7,8 @@ import type { Stage } from "./stage.ts";
 export interface StormOptions {
   stage: Stage;
   kinds?: readonly Kind[];
+  /** Come first, in this order. */
+  begins?: readonly Kind[];
   /** Between two faults, ms. */
   pauseMs?: { least: number; most: number };
   /** How many may be there at once. */
@@ -20,10 +22,10 @@ export interface Storm extends Faults {
 }
 
 export function createStorm(options: StormOptions): Storm {
-  const { stage, kinds = allKinds, pauseMs = { least: 200, most: 1_500 }, atOnceMax = 2 } = options;
+  const { stage, kinds = allKinds, begins = [], pauseMs = { least: 200, most: 1_500 }, atOnceMax = 2 } = options;
   const course: string[] = [];
   const counts: Partial<Record<Kind, number>> = {};
-  const underWay = new Map<string, Promise<void>>();
+  const underWay = new Set<string>();
   /** Work that the judge is told of: until all nodes could serve again. */
   const mending: Promise<void>[] = [];
   const wakers = new Set<() => void>();
@@ -45,28 +47,30 @@ export function createStorm(options: StormOptions): Storm {
     });
   }
 
-  function begin({ kind, target, text, run }: Fault, during: Parameters<Faults["start"]>[1]): void {
+  function begin({ kind, target, text, run, losesLog }: Fault, during: During): void {
     counts[kind] = (counts[kind] ?? 0) + 1;
-    const work = run(wait)
-      .catch((error: unknown) => void faults.push(error))
-      .finally(() => underWay.delete(target));
-    underWay.set(target, work);
     course.push(text);
+    underWay.add(target);
     // Signals are lost until the nodes hear each other again.
     mending.push(
-      during(async () => {
-        await work;
-        await stage.whole().catch(() => {});
-      }),
+      during(
+        async () => {
+          await run(wait).catch((error: unknown) => void faults.push(error));
+          underWay.delete(target);
+          await stage.whole().catch(() => {});
+        },
+        { losesLog },
+      ),
     );
   }
 
-  async function rage(random: Random, during: Parameters<Faults["start"]>[1]): Promise<void> {
+  async function rage(random: Random, during: During): Promise<void> {
     const startedAt = performance.now();
+    const first = [...begins];
     while (!stopped) {
       await wait(random.between(pauseMs.least, pauseMs.most));
       if (stopped) return;
-      const fault = chooseFault(random.pick(kinds), { stage, random });
+      const fault = chooseFault(first.shift() ?? random.pick(kinds), { stage, random });
       if (fault === null || underWay.size >= atOnceMax || underWay.has(fault.target)) continue;
       begin({ ...fault, text: `${Math.round(performance.now() - startedAt)} ms: ${fault.text}` }, during);
     }
@@ -82,7 +86,7 @@ export function createStorm(options: StormOptions): Storm {
       stopped = true;
       for (const wake of [...wakers]) wake();
       await running;
-      await Promise.all([...underWay.values(), ...mending]);
+      await Promise.all(mending);
       if (faults.length > 0) throw new AggregateError(faults, "a fault could not be mended");
       await stage.whole();
     },

@@ -1,0 +1,84 @@
+/** The checker's judge of a log that went back: it forgives what was lost to whom was told, and nothing else. */
+import { expect, test } from "bun:test";
+import { judge } from "../support/checker/judge.ts";
+import { conversation, historyOf, type Message, message } from "../support/histories.ts";
+
+type Scene = Parameters<Parameters<typeof historyOf>[0]>[0];
+
+const [first, lost] = [message(1), message(2, { key: "lost" })];
+/** What the log that was gone back to has in the place of what is lost, and after it. */
+const [instead, after] = [message(2, { key: "instead", by: "ben" }), message(3, { key: "after" })];
+
+/** The phone sends, the laptop and Ben get it. */
+function sendFromPhone({ phone, laptop, ben }: Scene, sent: Message): void {
+  phone.send(sent);
+  for (const other of [laptop, ben]) other.see(sent);
+}
+
+const tell = (connection: Scene["ben"], seq: number, cursor: number) =>
+  connection.hear("subscribed", { topics: [{ topic: conversation, seq, recovered: false }], rejected: [], cursor });
+
+/** One message stays and one is lost; who is told begins anew, and then two more are sent. */
+function lossy(told: (scene: Scene) => Scene["ben"][], { log = [first, instead, after] } = {}) {
+  return historyOf(
+    (scene) => {
+      const { phone, laptop, ben, writer } = scene;
+      sendFromPhone(scene, first);
+      writer.history.logLosses.push({ from: writer.next() });
+      sendFromPhone(scene, lost);
+      for (const connection of told(scene)) tell(connection, 1, 10);
+      ben.send(instead);
+      for (const other of [phone, laptop]) other.see(instead);
+      sendFromPhone(scene, after);
+    },
+    { log },
+  );
+}
+
+const rulesOf = (history: ReturnType<typeof lossy>) => [...new Set(judge(history).map(({ rule }) => rule))].sort();
+const everybody = ({ phone, laptop, ben }: Scene) => [phone, laptop, ben];
+
+test("[LOG4] what was acknowledged may be gone where everybody was told", () => {
+  expect(judge(lossy(everybody))).toEqual([]);
+});
+
+test("[LOG4] a device that goes on listening deaf is found", () => {
+  expect(rulesOf(lossy(({ phone, laptop }) => [phone, laptop]))).toContain("same-order");
+});
+
+test("[LOG4] whoever got the acknowledgement of what is lost is to be told as well", () => {
+  expect(rulesOf(lossy(({ laptop, ben }) => [laptop, ben]))).toContain("no-holes");
+});
+
+test("[LOG4] afterwards everything counts again: a message that is not in the log, and one that somebody does not get", () => {
+  expect(rulesOf(lossy(everybody, { log: [first, instead] }))).toContain("no-holes");
+  const history = lossy(everybody);
+  const bens = history.devices.find(({ userId }) => userId === "ben")!.connections[0]!;
+  bens.entries = bens.entries.filter((entry) => entry.kind !== "message" || entry.message.id !== after.id);
+  expect(rulesOf(history)).toContain("acked-delivered");
+});
+
+test("[LOG4] what was out of order before the loss was a fault all the same, and so is telling of a loss where there was none", () => {
+  const early = (happens: (scene: Scene) => void) =>
+    historyOf(
+      (scene) => {
+        happens(scene);
+        scene.writer.history.logLosses.push({ from: scene.writer.next() });
+        for (const connection of everybody(scene)) tell(connection, 2, 20);
+      },
+      { log: [first, lost] },
+    );
+  const sound = early((scene) => {
+    for (const sent of [first, lost]) sendFromPhone(scene, sent);
+  });
+  expect(judge(sound)).toEqual([]);
+  const unordered = early(({ phone, laptop, ben }) => {
+    for (const sent of [first, lost]) phone.send(sent);
+    for (const seen of [first, lost]) laptop.see(seen);
+    for (const seen of [lost, first]) ben.see(seen);
+  });
+  expect(rulesOf(unordered)).toEqual(["same-order"]);
+  const needless = lossy(everybody);
+  needless.logLosses = [];
+  expect(rulesOf(needless)).toContain("no-holes");
+});
