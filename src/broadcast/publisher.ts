@@ -49,7 +49,8 @@ export class Publisher {
   }
 
   /**
-   * Resolves once the event is durable and published on this node.
+   * Resolves once the event is durable and published on this node. It has its place in the queue when the call returns: what is
+   * appended later comes later [ENV7].
    * @throws ProtocolError `unavailable` where the log is away or too much waits for it
    */
   async append(event: NewEvent, options: { audience?: Audience; correlationId?: string } = {}): Promise<Appended> {
@@ -86,6 +87,11 @@ export class Publisher {
     return { waiting: this.#waitingEvents };
   }
 
+  /** Whether so much waits that whoever has something waiting should not add to it. */
+  get isCrowded(): boolean {
+    return this.#waitingEvents >= this.options.waitingMax / 2;
+  }
+
   #isFull(): boolean {
     return this.#waitingEvents >= this.options.waitingMax;
   }
@@ -111,6 +117,10 @@ export class Publisher {
     });
   }
 
+  /**
+   * Appends what waits. One batch is in flight at a time, and the next one ends after it: that is what keeps an order over
+   * batches, where one caller's events fall into several. Whoever has more of them in flight keeps each caller's in one [ENV7].
+   */
   async #flush(): Promise<void> {
     if (this.#inFlight || this.#waiting.length === 0) return;
     this.#inFlight = true;

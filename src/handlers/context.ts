@@ -26,6 +26,8 @@ export interface Requester extends Subscriber {
   readonly roles: readonly string[];
   /** False only for `ping` and `authenticate`: nothing else is handled before. */
   readonly isAuthenticated: boolean;
+  /** Resolves once everything that it has sent before is answered; null: it is [ENV7]. */
+  readonly ahead: Promise<void> | null;
 }
 
 /** Everything handlers work with; it outlives a hot reload of the handlers. */
@@ -83,7 +85,29 @@ interface WrittenReply {
 /** @throws ProtocolError it becomes the request's `error` reply */
 export type Handler<Type extends ClientMessageType> = (request: Request<Type>) => Reply | Promise<Reply>;
 
+/**
+ * What a request has come to that waits only for the log: its events have their place in the queue, so that whatever its
+ * connection has sent next may follow [ENV7]. A reply of it has nothing to do `after`.
+ */
+export interface Entered {
+  /** How many they are. */
+  events: number;
+  /** Its reply, once they are durable. */
+  settled: Promise<Reply>;
+}
+
+/** A handler that does not wait for the log. It begins although what was sent before it is not answered yet. */
+export type PipelinedHandler<Type extends ClientMessageType> = (
+  request: Request<Type>,
+) => Reply | Entered | Promise<Reply | Entered>;
+
+/** Messages that share batches of the log when a connection sends them without waiting [ENV7]. */
+export const pipelinedTypes = ["message.send", "publish"] as const satisfies ClientMessageType[];
+type PipelinedType = (typeof pipelinedTypes)[number];
+
 /** The table of routes: it does not compile where a message has no handler. */
-export type Routes = { [Type in ClientMessageType]: Handler<Type> };
+export type Routes = {
+  [Type in ClientMessageType]: Type extends PipelinedType ? PipelinedHandler<Type> : Handler<Type>;
+};
 
 export const ack: Reply = { type: "ack", payload: {} };

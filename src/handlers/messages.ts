@@ -2,14 +2,14 @@
 import { contentDigest, idempotencyKey } from "../broadcast/idempotency-key.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { WireFormat } from "../protocol/limits.ts";
-import type { LoggedEvent } from "../storage/ports.ts";
+import type { Appended, LoggedEvent } from "../storage/ports.ts";
 import { conversationTopic, isLogged, parseTopic } from "../subscription/topic.ts";
-import type { Handler } from "./context.ts";
+import type { Handler, PipelinedHandler, Reply } from "./context.ts";
 
 /** Characters of payload that one page of history has, unless its only event has more; what must be converted has fewer. */
 const pageCharacters: Record<WireFormat, number> = { json: 1024 * 1024, protobuf: 256 * 1024 };
 
-export const send: Handler<"message.send"> = async ({ from, payload, services, correlationId }) => {
+export const send: PipelinedHandler<"message.send"> = async ({ from, payload, services, correlationId }) => {
   const { config, directory, publisher } = services;
   const { conversation_id, client_message_id, content } = payload;
   if (!config.messages.accept)
@@ -29,7 +29,7 @@ export const send: Handler<"message.send"> = async ({ from, payload, services, c
     content,
     created_at: new Date(createdAt).toISOString(),
   };
-  const appended = await publisher.append(
+  const appended = publisher.append(
     {
       id,
       topic: conversationTopic(conversation_id),
@@ -44,22 +44,26 @@ export const send: Handler<"message.send"> = async ({ from, payload, services, c
     },
     { audience: { except: from }, correlationId },
   );
-  if (appended.conflict)
+  return { events: 1, settled: appended.then(acknowledgementOf) };
+};
+
+function acknowledgementOf({ id, topic, seq, position, createdAt, duplicate, conflict }: Appended): Reply {
+  if (conflict)
     throw new ProtocolError("conflict", "You have sent something else here under this client_message_id.", {
       field: "payload.client_message_id",
     });
   return {
     type: "ack",
     payload: {
-      message_id: appended.id,
-      topic: appended.topic,
-      seq: appended.seq,
-      position: appended.position,
-      created_at: new Date(appended.createdAt).toISOString(),
-      duplicate: appended.duplicate,
+      message_id: id,
+      topic,
+      seq,
+      position,
+      created_at: new Date(createdAt).toISOString(),
+      duplicate,
     },
   };
-};
+}
 
 export const history: Handler<"history"> = async ({ from, payload, services }) => {
   const topic = parseTopic(payload.topic);

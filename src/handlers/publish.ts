@@ -10,28 +10,42 @@ import {
   topicsOf,
 } from "../ingest/publication.ts";
 import { ProtocolError } from "../protocol/errors.ts";
-import type { Handler, Request } from "./context.ts";
+import type { Appended } from "../storage/ports.ts";
+import type { PipelinedHandler, Reply, Request } from "./context.ts";
 
-export const publish: Handler<"publish"> = async (request) => {
+export const publish: PipelinedHandler<"publish"> = (request) => {
   const { from, payload, services, correlationId } = request;
-  const { broadcaster, publisher } = services;
   if (!from.roles.includes("service")) throw new ProtocolError("forbidden", "Publishing needs the role service.");
   const event = readPublication(payload, services);
   const audience: Audience = { except: from, exceptDevice: payload.except_device };
   if (payload.all === true) {
     if (payload.logged) throw invalidPublish("logged", "What goes to everyone is not logged.");
-    broadcaster.toAll({ type: event.type, payload: event.body }, audience);
-    return { type: "ack", payload: { published: [{ topic: "all" }] } };
+    return inTurn(request, () => {
+      services.broadcaster.toAll({ type: event.type, payload: event.body }, audience);
+      return { type: "ack", payload: { published: [{ topic: "all" }] } };
+    });
   }
   const topics = topicsOf(payload);
   const logged = payload.logged ?? topics.every(canBeLogged);
   if (logged && !topics.every(canBeLogged)) throw invalidPublish("logged", "Events of this topic are not logged.");
   if (!logged) {
-    broadcaster.toTopics(topics, { type: event.type, payload: event.body }, audience);
-    return { type: "ack", payload: { published: topics.map((topic) => ({ topic })) } };
+    return inTurn(request, () => {
+      services.broadcaster.toTopics(topics, { type: event.type, payload: event.body }, audience);
+      return { type: "ack", payload: { published: topics.map((topic) => ({ topic })) } };
+    });
   }
-  const appended = await publisher.appendEach(toNewEvents(request, event, topics), { audience, correlationId });
-  const { keyField } = event;
+  const events = toNewEvents(request, event, topics);
+  const appended = services.publisher.appendEach(events, { audience, correlationId });
+  return { events: events.length, settled: appended.then((each) => acknowledgementOf(each, topics, event)) };
+};
+
+/** What is not logged has no place in the log's queue: it waits for what its connection has sent before [ENV7]. */
+function inTurn({ from }: Request<"publish">, broadcast: () => Reply): Reply | Promise<Reply> {
+  const { ahead } = from;
+  return ahead === null ? broadcast() : ahead.then(broadcast);
+}
+
+function acknowledgementOf(appended: Appended[], topics: string[], { keyField }: Publication): Reply {
   const conflicting = topics.filter((_, index) => appended[index]!.conflict);
   if (conflicting.length > 0) {
     throw new ProtocolError("conflict", conflictOf(conflicting), { field: `payload.${keyField}` });
@@ -47,7 +61,7 @@ export const publish: Handler<"publish"> = async (request) => {
       })),
     },
   };
-};
+}
 
 /** The event for each of the topics, in their order. */
 function toNewEvents({ payload, services }: Request<"publish">, event: Publication, topics: string[]) {

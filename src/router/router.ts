@@ -1,6 +1,14 @@
 /** Takes a frame through decoding, validation and limits to its handler, and sends the one reply [ENV3]. */
 import * as v from "valibot";
-import type { Reply, Request, Requester, Routes, Services } from "../handlers/context.ts";
+import {
+  type Entered,
+  pipelinedTypes,
+  type Reply,
+  type Request,
+  type Requester,
+  type Routes,
+  type Services,
+} from "../handlers/context.ts";
 import { type ClientMessageType, clientPayloads } from "../protocol/client.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { Codec } from "../protocol/codec.ts";
@@ -22,6 +30,18 @@ export interface RoutedConnection extends Requester, Buckets {
   noteBadMessage(now: number): boolean;
   close(code: number, reason: string): void;
 }
+
+/** A frame whose effects have their place in the order, and which is to be answered once they are durable [ENV7]. */
+export interface Unanswered {
+  /** Events that it has on their way to the log. */
+  events: number;
+  /** Resolves with what writes the reply, to be called in its turn; it never throws. Never rejects. */
+  settled: Promise<() => void>;
+}
+
+/** What came of taking up a frame; nothing: it is answered. */
+// biome-ignore lint/suspicious/noConfusingVoidType: most frames are answered by functions that return nothing.
+export type Taken = Unanswered | void;
 
 export interface RouterOptions {
   services: Services;
@@ -56,13 +76,16 @@ const badMessageCodes: ReadonlySet<ErrorCode> = new Set([
   "unknown_type",
   "message_too_large",
 ]);
+/** They do not wait for what their connection has sent before. */
+const pipelined: ReadonlySet<string> = new Set(pipelinedTypes);
 const requestIdPattern = /^[\s\S]{1,64}$/;
 const requestIdOf = (id: unknown) => (typeof id === "string" && requestIdPattern.test(id) ? id : undefined);
 const tooLarge = () => new ProtocolError("message_too_large", "A message of this type may have at most 64 KiB.");
 
-/** A request that was served. */
-interface Served extends Omit<Answered, "length"> {
-  id: string | undefined;
+/** A request that was read, is sound and within the limits. */
+interface Sound extends Pick<Answered, "type" | "tokens"> {
+  id: string;
+  payload: unknown;
 }
 
 export class Router {
@@ -86,54 +109,90 @@ export class Router {
     this.#routes = routes;
   }
 
-  /** Handles one frame; never rejects. */
-  route(connection: RoutedConnection, frame: string | Uint8Array): void | Promise<void> {
-    let id: string | undefined;
+  /**
+   * Takes up one frame, as far as its place in the order of its connection is certain: what only waits for the log then is
+   * given back to be answered later, everything else is done and answered. Called for one frame after the other; never rejects.
+   */
+  route(connection: RoutedConnection, frame: string | Uint8Array): Taken | Promise<Taken> {
+    const seen: { id: string | undefined } = { id: undefined };
     try {
-      const bytes = typeof frame === "string" ? Buffer.byteLength(frame) : frame.byteLength;
-      const codec = this.options.codecs[connection.format];
-      let charged: string | undefined;
-      if (bytes > (connection.isAuthenticated ? limits.ordinaryMessageBytes : limits.unauthenticatedMessageBytes)) {
-        const glimpse = codec.glimpse(frame);
-        id = requestIdOf(glimpse.id);
-        charged = this.#admitLarge(connection, glimpse.type, bytes);
-      }
-      const decoded = codec.decode(frame);
-      id = requestIdOf(decoded.id);
-      const envelope = parse(requestEnvelope, decoded, { code: "invalid_message", path: "" });
-      const type = this.#admit(connection, envelope, bytes);
-      countOne(this.options.counts.messagesIn, type);
-      const payload = parse(clientPayloads[type], envelope.payload, { code: "invalid_payload", path: "payload" });
-      const tokens = tokensFor(type, payload);
-      const unpaid = tokens - (charged === type ? 1 : 0);
-      if (unpaid > 0) this.#limit(connection, { type, tokens: unpaid, bytes: charged === undefined ? bytes : 0 });
-      if (connection.isClosed && questions.has(type)) return;
-      const correlationId = `${connection.connectionId}:${envelope.id}`;
-      const handler = this.#routes[type] as (request: unknown) => Reply | Promise<Reply>;
-      const request = { id: envelope.id, payload, from: connection, correlationId, services: this.options.services };
-      this.#logHandled(request as Request<ClientMessageType>, type);
-      const reply = handler(request);
-      return reply instanceof Promise
-        ? this.#settle(connection, { type, tokens, reply, id })
-        : this.#answer(connection, { type, tokens, reply, id });
+      const sound = this.#read(connection, frame, seen);
+      const ahead = this.#mayOvertake(sound.type) ? null : connection.ahead;
+      return ahead === null ? this.#handle(connection, sound) : ahead.then(() => this.#handle(connection, sound));
     } catch (error) {
-      this.#refuse(connection, error, id);
+      return this.#refuseInTurn(connection, error, seen.id);
     }
   }
 
-  async #settle(
-    connection: RoutedConnection,
-    { reply, ...request }: Omit<Served, "reply"> & { reply: Promise<Reply> },
-  ): Promise<void> {
-    const { type, id } = request;
+  /** Whether it begins before what was sent before it is answered; one by one where many wait, so that none is refused for that. */
+  #mayOvertake(type: ClientMessageType): boolean {
+    return pipelined.has(type) && !this.options.services.publisher.isCrowded;
+  }
+
+  /** @throws ProtocolError where it makes no sense or is over a limit; what is seen of it until then is noted */
+  #read(connection: RoutedConnection, frame: string | Uint8Array, seen: { id: string | undefined }): Sound {
+    const bytes = typeof frame === "string" ? Buffer.byteLength(frame) : frame.byteLength;
+    const codec = this.options.codecs[connection.format];
+    let charged: string | undefined;
+    if (bytes > (connection.isAuthenticated ? limits.ordinaryMessageBytes : limits.unauthenticatedMessageBytes)) {
+      const glimpse = codec.glimpse(frame);
+      seen.id = requestIdOf(glimpse.id);
+      charged = this.#admitLarge(connection, glimpse.type, bytes);
+    }
+    const decoded = codec.decode(frame);
+    seen.id = requestIdOf(decoded.id);
+    const envelope = parse(requestEnvelope, decoded, { code: "invalid_message", path: "" });
+    const type = this.#admit(connection, envelope, bytes);
+    countOne(this.options.counts.messagesIn, type);
+    const payload = parse(clientPayloads[type], envelope.payload, { code: "invalid_payload", path: "payload" });
+    const tokens = tokensFor(type, payload);
+    const unpaid = tokens - (charged === type ? 1 : 0);
+    if (unpaid > 0) this.#limit(connection, { type, tokens: unpaid, bytes: charged === undefined ? bytes : 0 });
+    return { id: envelope.id, type, payload, tokens };
+  }
+
+  #handle(connection: RoutedConnection, sound: Sound): Taken | Promise<Taken> {
+    const { id, type, payload } = sound;
+    if (connection.isClosed && questions.has(type)) return;
+    const correlationId = `${connection.connectionId}:${id}`;
+    const request = { id, payload, from: connection, correlationId, services: this.options.services };
+    this.#logHandled(request as Request<ClientMessageType>, type);
     try {
-      const answer = await reply;
+      const handler = this.#routes[type] as (request: unknown) => Reply | Entered | Promise<Reply | Entered>;
+      const outcome = handler(request);
+      if (outcome instanceof Promise) return this.#settle(connection, sound, outcome);
+      if ("settled" in outcome) return this.#enter(connection, sound, outcome);
+      return this.#answer(connection, sound, outcome);
+    } catch (error) {
+      return this.#refuseInTurn(connection, error, id);
+    }
+  }
+
+  async #settle(connection: RoutedConnection, sound: Sound, outcome: Promise<Reply | Entered>): Promise<Taken> {
+    const { type, id } = sound;
+    try {
+      const reply = await outcome;
+      if ("settled" in reply) return this.#enter(connection, sound, reply);
       if (this.#refusedType === type) this.#noteServed();
-      await this.#answer(connection, { ...request, reply: answer });
+      await this.#answer(connection, sound, reply);
     } catch (error) {
       if (error instanceof StorageUnavailable) this.#noteRefused(type, error);
-      this.#refuse(connection, error, id);
+      await this.#refuseInTurn(connection, error, id);
     }
+  }
+
+  /** What waits only for the log: its connection has it answered in its turn. */
+  #enter(connection: RoutedConnection, sound: Sound, { events, settled }: Entered): Unanswered {
+    const refuse = (error: unknown) => () => this.#refuse(connection, error, sound.id);
+    const answer = (reply: Reply) => () => {
+      if (this.#refusedType === sound.type) this.#noteServed();
+      try {
+        void this.#answer(connection, sound, reply);
+      } catch (error) {
+        this.#refuse(connection, error, sound.id);
+      }
+    };
+    return { events, settled: settled.then(answer, refuse) };
   }
 
   /** One line for all of them: clients try again, and are told each time. */
@@ -200,10 +259,9 @@ export class Router {
   }
 
   /** The reply of a request that was served. */
-  #answer(connection: RoutedConnection, { id, ...served }: Served): void | Promise<void> {
-    const { reply } = served;
+  #answer(connection: RoutedConnection, { id, type, tokens }: Sound, reply: Reply): void | Promise<void> {
     const text = "text" in reply ? reply.text : JSON.stringify(reply.payload);
-    const charge = answerCharge({ ...served, length: text.length });
+    const charge = answerCharge({ type, tokens, reply, length: text.length });
     const { limiter, services } = this.options;
     if (charge !== null) limiter.takeLater(connection, this.#bucketsOf(connection), charge, services.now());
     this.#send(connection, { type: reply.type, text, id });
@@ -222,6 +280,13 @@ export class Router {
       at: now(),
       ...(replyTo === undefined ? {} : { replyTo }),
     });
+  }
+
+  /** Refuses what has no place among what waits for the log: after everything before it. */
+  #refuseInTurn(connection: RoutedConnection, error: unknown, id: string | undefined): void | Promise<void> {
+    const { ahead } = connection;
+    if (ahead === null) return this.#refuse(connection, error, id);
+    return ahead.then(() => this.#refuse(connection, error, id));
   }
 
   #refuse(connection: RoutedConnection, error: unknown, id: string | undefined): void {

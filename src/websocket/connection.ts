@@ -1,4 +1,4 @@
-/** One socket: whose it is, how it is doing, its ordered inbox, and writing to it without ever leaving a silent gap. */
+/** One socket: whose it is, how it is doing, and writing to it without ever leaving a silent gap. */
 import type { ServerWebSocket } from "bun";
 import { allOwnTopic, type Frame, nativeTopic, nativeTopicsOf, ownTopicsOf } from "../broadcast/ports.ts";
 import type { Since } from "../protocol/client.ts";
@@ -6,9 +6,10 @@ import { CloseCode } from "../protocol/close.ts";
 import type { Codec } from "../protocol/codec.ts";
 import type { OutgoingMessage } from "../protocol/envelope.ts";
 import { limits, type WireFormat } from "../protocol/limits.ts";
-import type { RoutedConnection } from "../router/router.ts";
+import type { RoutedConnection, Taken, Unanswered } from "../router/router.ts";
 import type { Follows } from "../subscription/subscriber.ts";
 import { everyoneTopic, logTopic } from "../subscription/topic.ts";
+import { Inbox, inboxBytesMax, type Line, type ReceivedFrame, type TakeUp } from "./inbox.ts";
 
 /** `anonymous`: may only ping and authenticate. `closing`: we closed it, the socket may still be flushing. */
 export type ConnectionState = "anonymous" | "authenticating" | "live" | "closing" | "closed";
@@ -51,12 +52,10 @@ export interface Attachment {
 
 const nothing: readonly string[] = [];
 const badMessageWindowMs = 60_000;
-/** Bytes of waiting messages that pause reading too: many small ones may wait, but not many of the largest. */
-const inboxBytesMax = 1 << 20;
 /** What is read at once is handed over even after a pause. */
 const readBytes = 1 << 20;
 
-export class Connection implements RoutedConnection {
+export class Connection implements RoutedConnection, Line {
   readonly connectionId: string;
   deviceId: string;
   readonly address: string;
@@ -87,11 +86,8 @@ export class Connection implements RoutedConnection {
   #sayLastWord: (() => void) | null = null;
   readonly #codec: Codec;
   readonly #inboxMax: number;
-  #inbox: (string | Buffer)[] | null = null;
-  #inboxBytes = 0;
-  #busy = false;
-  /** Waits until nothing is handled any more; reading goes on no more. */
-  #onFinished: (() => void) | null = null;
+  /** Only while something is handled: most connections are idle. */
+  #inbox: Inbox | null = null;
   #badMessages = 0;
   #badSince = 0;
   #drainWaiters: (() => void)[] | null = null;
@@ -134,41 +130,31 @@ export class Connection implements RoutedConnection {
     this.expiresAt = session.expiresAt;
   }
 
-  /** Hands frames to `handle` one at a time, in order; reading pauses while too many wait [ENV7]. */
-  receive(frame: string | Buffer, handle: (frame: string | Buffer) => void | Promise<void>): void {
-    if (this.#busy) {
-      this.#inbox ??= [];
-      this.#inbox.push(frame);
-      this.#inboxBytes += frame.length;
-      if (!this.#hasRoom) this.#ws?.pause();
-      // Only what was small as long as it was compressed comes to so much [ENV7].
-      if (this.#inboxBytes > inboxBytesMax + readBytes + 2 * (this.#attachment?.inboxBytesLast ?? 0))
-        this.close(CloseCode.rateLimited, "too much at once");
+  /** Has frames taken up and answered in their order; reading pauses while too many wait [ENV7]. */
+  receive(frame: ReceivedFrame, takeUp: TakeUp): void {
+    if (this.#inbox === null) {
+      const taken = takeUp(frame);
+      if (taken !== undefined) this.#begin(taken, { takeUp, bytes: frame.length });
       return;
     }
-    const handled = handle(frame);
-    if (handled !== undefined) void this.occupy(handled, handle);
+    this.#inbox.receive(frame);
+    // Only what was small as long as it was compressed comes to so much [ENV7].
+    if ((this.#inbox?.bytes ?? 0) > inboxBytesMax + readBytes + 2 * (this.#attachment?.inboxBytesLast ?? 0))
+      this.close(CloseCode.rateLimited, "too much at once");
   }
 
   /** Keeps what comes in waiting until `work` is done, then goes on with it. `work` never rejects. */
-  async occupy(work: Promise<void>, handle: (frame: string | Buffer) => void | Promise<void>): Promise<void> {
-    this.#busy = true;
-    await work;
-    // What was read before a disconnect is still handled: who sends and closes has sent. Where we close nothing is left.
-    for (let next = this.#inbox?.shift(); next !== undefined; next = this.#inbox?.shift()) {
-      this.#inboxBytes -= next.length;
-      const handled = handle(next);
-      if (this.#hasRoom && this.isPaused && !this.isClosed) this.#ws?.resume();
-      if (handled !== undefined) await handled;
-    }
-    this.#inbox = null;
-    this.#busy = false;
-    this.#onFinished?.();
+  occupy(work: Promise<void>, takeUp: TakeUp): void {
+    this.#begin(work, { takeUp, bytes: 0 });
   }
 
-  get #hasRoom(): boolean {
-    const waiting = this.#inbox?.length ?? 0;
-    return waiting < this.#inboxMax && this.#inboxBytes < inboxBytesMax && this.#onFinished === null;
+  #begin(taken: Unanswered | Promise<Taken>, { takeUp, bytes }: { takeUp: TakeUp; bytes: number }): void {
+    this.#inbox = new Inbox({ line: this, takeUp, waitingMax: this.#inboxMax });
+    void this.#inbox.begin(taken, bytes);
+  }
+
+  get ahead(): Promise<void> | null {
+    return this.#inbox?.ahead ?? null;
   }
 
   /** Whether reading waits, for too much was read: nothing can be heard of the client meanwhile. */
@@ -176,13 +162,22 @@ export class Connection implements RoutedConnection {
     return this.#ws?.isPaused === true;
   }
 
+  pauseReading(): void {
+    this.#ws?.pause();
+  }
+
+  resumeReading(): void {
+    this.#ws?.resume();
+  }
+
+  noteIdle(): void {
+    this.#inbox = null;
+  }
+
   /** Reads nothing more, and resolves once everything that was read is handled and answered [DRN]. */
   async finish(): Promise<void> {
     if (!this.isClosed) this.#ws?.pause();
-    if (!this.#busy) return;
-    await new Promise<void>((resolve) => {
-      this.#onFinished = resolve;
-    });
+    await this.#inbox?.finish();
   }
 
   /** Counts a message that made no sense. @returns whether it was one too many within a minute [ENV4] */
@@ -199,10 +194,15 @@ export class Connection implements RoutedConnection {
   }
 
   sendAll(messages: OutgoingMessage[]): void {
-    if (this.#ws === null || this.isClosed || messages.length === 0) return;
-    this.#ws.cork(() => {
+    if (messages.length === 0) return;
+    this.sendTogether(() => {
       for (const message of messages) this.sendMessage(message);
     });
+  }
+
+  sendTogether(write: () => void): void {
+    if (this.#ws === null || this.isClosed) return write();
+    this.#ws.cork(write);
   }
 
   send(frame: Frame): void {
@@ -292,8 +292,7 @@ export class Connection implements RoutedConnection {
     if (this.isClosed) return;
     this.state = "closing";
     // Now, for the platform says that the socket is closed before `close` returns.
-    this.#inbox = null;
-    this.#inboxBytes = 0;
+    this.#inbox?.giveUp();
     if (this.isPaused) this.#ws?.resume();
     // Who was too slow has had its time.
     if (code !== CloseCode.slowConsumer && this.bufferedBytes() > 0) this.#closeOnceDrained(code, reason);

@@ -103,6 +103,52 @@ describe("requests", () => {
     });
   }
 
+  test("[ENV7] whatever is pipelined: one sound reply each in order, and what is new in the log is in that order as well", async () => {
+    // Few names, so that they meet: keys come again, with the same content and with other.
+    const conversation_id = fc.constantFrom("p1", "p2", "p3");
+    const key = fc.constantFrom("k1", "k2", "k3", "k4");
+    const content = fc.constantFrom("a", "b");
+    const of = (type: string, fields: Record<string, fc.Arbitrary<unknown>>, requiredKeys?: string[]) =>
+      fc.record({
+        type: fc.constant(type),
+        payload: fc.record(fields, requiredKeys === undefined ? {} : { requiredKeys }),
+      });
+    const published = { type: fc.constant("counted"), payload: fc.record({ content }), event_key: key };
+    const mixed: fc.Arbitrary<FuzzedRequest> = fc.oneof(
+      { weight: 4, arbitrary: of("message.send", { conversation_id, content, client_message_id: key }) },
+      {
+        weight: 4,
+        arbitrary: of("publish", { conversation_id, ...published, logged: fc.boolean() }, ["type", "payload"]),
+      },
+      { weight: 2, arbitrary: of("publish", { user_ids: fc.constantFrom(["u1", "u2"]), ...published }) },
+      of("mark.read", { conversation_id, up_to_seq: fc.nat(50) }),
+      of("subscribe", { topics: fc.constantFrom(["conversation:p1"], ["conversation:p2", "typing:p2"]) }),
+      of("unsubscribe", { topics: fc.constantFrom(["conversation:p1"], ["conversation:p2"]) }),
+      mutatedRequest,
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(mixed, { minLength: 1, maxLength: 60 }), async (requests) => {
+        // So many of no sense would end the connection [ENV4].
+        const client = await Client.connect(service.url, { query: { user_id: "u3", roles: "service" } });
+        const ids = requests.map(({ type, payload }) => client.send(type, payload as object));
+        await Promise.race([client.settled().catch(() => {}), client.closed]);
+        const replies = client.received.filter(({ reply_to }) => reply_to !== undefined && ids.includes(reply_to));
+        expect(replies.map(({ reply_to }) => reply_to)).toEqual(ids.slice(0, replies.length));
+        const senseless = replies.filter(({ type, payload }) => type === "error" && payload.code.startsWith("invalid"));
+        if (senseless.length < 10) expect(replies.length).toBe(ids.length);
+        for (const [index, reply] of replies.entries()) expectSoundReply(requests[index]!, [reply]);
+        const fresh = replies
+          .flatMap(({ payload }) => payload.published ?? [payload])
+          .filter(({ position, duplicate }) => position !== undefined && duplicate !== true)
+          .map(({ position }) => position);
+        expect(fresh).toEqual(fresh.toSorted((a: number, b: number) => a - b));
+        await client.close();
+      }),
+      runs,
+    );
+    await isAlive();
+  });
+
   test("[ENV4] any JSON at all has exactly one reply", async () => {
     const envelope = fc.record(
       {

@@ -23,11 +23,16 @@ async function build() {
   const { logger } = createLogSink({ level: "silent", format: "json" });
   const batches: string[][] = [];
   let isAway = false;
+  /** Lets the log answer, where the test holds it. */
+  const held: (() => void)[] = [];
+  let isHeld = false;
   const log: typeof storage.log = {
     ...storage.log,
-    append(batch) {
+    async append(batch) {
       batches.push(batch.map(({ topic }) => topic));
-      return isAway ? Promise.reject(new StorageUnavailable("away")) : storage.log.append(batch);
+      if (isHeld) await new Promise<void>((resolve) => held.push(resolve));
+      if (isAway) throw new StorageUnavailable("away");
+      return storage.log.append(batch);
     },
   };
   const sequencer = new Sequencer({ log, publish() {}, hasSubscribers: () => false, logger });
@@ -39,7 +44,9 @@ async function build() {
     logger,
     waitingMax: 2_000,
   });
-  return { storage, publisher, batches, setAway: (away: boolean) => (isAway = away) };
+  const setAway = (away: boolean) => (isAway = away);
+  const hold = () => (isHeld = true);
+  return { storage, publisher, batches, held, hold, setAway };
 }
 
 test("[LOG1] a group is never torn apart by the bound of a batch, and is answered in its order", async () => {
@@ -86,5 +93,26 @@ test("[PUB1] what goes to many users at once is taken for all of them or for non
   expect(refusal).toMatchObject({ code: "unavailable" });
   expect((await taken).map(({ topic, seq }) => [topic, seq])).toEqual(many(2_500).map(({ topic }) => [topic, 1]));
   expect((await publisher.appendEach(many(2))).map(({ seq }) => seq)).toEqual([2, 2]);
+  await storage.stop();
+});
+
+test("[ENV7] [LOG1] what one caller appends without waiting is in the log in its order: no batch is begun before the last one has ended", async () => {
+  const { storage, publisher, batches, held, hold, setAway } = await build();
+  hold();
+  const appending = events("user:a", 1_200).map((it) => publisher.append(it).catch(() => null));
+  const heldBatch = async () => {
+    while (held.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    return held.shift()!;
+  };
+  for (const [index, count] of [500, 500, 200].entries()) {
+    const release = await heldBatch();
+    expect([batches.length, batches.at(-1)!.length, held.length]).toEqual([index + 1, count, 0]);
+    // Nor is it any other way where one in the middle fails.
+    setAway(index === 1);
+    release();
+  }
+  const seqs = (await Promise.all(appending)).map((it) => it?.seq ?? null);
+  const numbers = Array.from({ length: 700 }, (_, n) => n + 1);
+  expect(seqs).toEqual([...numbers.slice(0, 500), ...Array(500).fill(null), ...numbers.slice(500)]);
   await storage.stop();
 });

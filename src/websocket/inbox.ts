@@ -1,0 +1,152 @@
+/** What one connection has sent and what it is still to be told: taken up and answered in its order, without waiting between [ENV7]. */
+import type { Taken, Unanswered } from "../router/router.ts";
+
+export type ReceivedFrame = string | Buffer;
+
+/** Takes up one frame; never rejects. What it gives back is answered later, in its turn. */
+export type TakeUp = (frame: ReceivedFrame) => Taken | Promise<Taken>;
+/** The socket, as far as it is read and answered. */
+export interface Line {
+  readonly isPaused: boolean;
+  readonly isClosed: boolean;
+  pauseReading(): void;
+  resumeReading(): void;
+  /** Writes all that `write` sends in one piece. */
+  sendTogether(write: () => void): void;
+  /** Nothing waits, and nothing is to be answered. */
+  noteIdle(): void;
+}
+
+export interface InboxOptions {
+  line: Line;
+  takeUp: TakeUp;
+  /** Frames that may wait to be taken up before reading pauses. */
+  waitingMax: number;
+}
+
+/** One that was taken up, with what writes its reply once that is known. */
+interface InOrder {
+  events: number;
+  bytes: number;
+  answer: (() => void) | null;
+}
+
+/** Bytes of waiting messages that pause reading too: many small ones may wait, but not many of the largest. */
+export const inboxBytesMax = 1 << 20;
+/** Events of one connection that may be on their way to the log before it waits: about a batch, beside those of others. */
+const unansweredEventsMax = 500;
+/** Bytes of the messages that they came in, likewise. */
+const unansweredBytesMax = 1 << 20;
+
+export class Inbox {
+  /** Oldest first. */
+  #frames: ReceivedFrame[] = [];
+  #bytes = 0;
+  #isTaking = false;
+  #isFinishing = false;
+  readonly #unanswered: InOrder[] = [];
+  #unansweredEvents = 0;
+  #unansweredBytes = 0;
+  #allAnswered: PromiseWithResolvers<void> | null = null;
+  #finished: (() => void)[] = [];
+
+  constructor(private readonly options: InboxOptions) {}
+
+  /** Bytes of what waits. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Resolves once everything that was taken up before is answered; null: it is. */
+  get ahead(): Promise<void> | null {
+    if (this.#unanswered.length === 0) return null;
+    this.#allAnswered ??= Promise.withResolvers<void>();
+    return this.#allAnswered.promise;
+  }
+
+  receive(frame: ReceivedFrame): void {
+    this.#frames.push(frame);
+    this.#bytes += frame.length;
+    void this.#takeUpWaiting();
+    if (!this.#hasRoom) this.options.line.pauseReading();
+  }
+
+  /** Begins with what is taken up already; `bytes` of it. Where that is not done yet, what comes in waits for it. */
+  async begin(taken: Unanswered | Promise<Taken>, bytes: number): Promise<void> {
+    this.#isTaking = true;
+    this.#enter(taken instanceof Promise ? await taken : taken, bytes);
+    this.#isTaking = false;
+    await this.#takeUpWaiting();
+  }
+
+  /** Takes up nothing more; what has its place is still answered. */
+  giveUp(): void {
+    this.#frames = [];
+    this.#bytes = 0;
+  }
+
+  /** Reading goes on no more. Resolves once everything that was read is answered. */
+  finish(): Promise<void> {
+    this.#isFinishing = true;
+    return new Promise((resolve) => this.#finished.push(resolve));
+  }
+
+  get #hasRoom(): boolean {
+    return this.#frames.length < this.options.waitingMax && this.#bytes < inboxBytesMax && !this.#isFinishing;
+  }
+
+  /** Takes up what waits, each once the one before has its place, as long as not too much is unanswered. */
+  async #takeUpWaiting(): Promise<void> {
+    if (this.#isTaking) return;
+    this.#isTaking = true;
+    const { line, takeUp } = this.options;
+    // What was read before a disconnect is still handled: who sends and closes has sent. Where we close nothing is left.
+    while (this.#unansweredEvents < unansweredEventsMax && this.#unansweredBytes < unansweredBytesMax) {
+      const frame = this.#frames.shift();
+      if (frame === undefined) break;
+      this.#bytes -= frame.length;
+      const taken = takeUp(frame);
+      if (this.#hasRoom && line.isPaused && !line.isClosed) line.resumeReading();
+      this.#enter(taken instanceof Promise ? await taken : taken, frame.length);
+    }
+    this.#isTaking = false;
+    this.#noteIdle();
+  }
+
+  #enter(unanswered: Taken, bytes: number): void {
+    if (unanswered === undefined) return;
+    const { events, settled } = unanswered;
+    const entry: InOrder = { events, bytes, answer: null };
+    this.#unanswered.push(entry);
+    this.#unansweredEvents += events;
+    this.#unansweredBytes += bytes;
+    void settled.then((answer) => {
+      entry.answer = answer;
+      // Those that were settled together follow in this turn: they are written in one piece.
+      if (this.#unanswered[0] === entry) queueMicrotask(() => this.#answer());
+    });
+  }
+
+  /** Writes the replies up to the first that is not known yet. */
+  #answer(): void {
+    this.options.line.sendTogether(() => {
+      for (let next = this.#unanswered[0]; next?.answer; next = this.#unanswered[0]) {
+        this.#unanswered.shift();
+        this.#unansweredEvents -= next.events;
+        this.#unansweredBytes -= next.bytes;
+        next.answer();
+      }
+    });
+    if (this.#unanswered.length === 0) {
+      this.#allAnswered?.resolve();
+      this.#allAnswered = null;
+    }
+    void this.#takeUpWaiting();
+  }
+
+  #noteIdle(): void {
+    if (this.#isTaking || this.#frames.length > 0 || this.#unanswered.length > 0) return;
+    this.options.line.noteIdle();
+    for (const resolve of this.#finished.splice(0)) resolve();
+  }
+}
