@@ -182,7 +182,8 @@ export class Publisher {
       const { id, topic, type, payload, createdAt } = event;
       const logged = { id, topic, type, payload, createdAt, seq: result.seq, position: result.position };
       sequencer.accept(logged, audience);
-      bus.publish(topic, { kind: "logged", event: logged, exceptDevice: audience.exceptDevice });
+      const { exceptDevice } = audience;
+      bus.publish(topic, { kind: "logged", event: logged, exceptDevice, epoch: sequencer.epochs.current.id });
       onAppended?.(logged);
     }
     if (logger.isLevelEnabled("debug")) {

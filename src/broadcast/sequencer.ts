@@ -1,4 +1,5 @@
 /** Orders each topic's events on this node, fills gaps from the log, and knows how far everything is published [LOG3]. */
+import type { EpochChange, Epochs } from "../storage/epochs.ts";
 import type { EventLog, LoggedEvent } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Outage, warnsOnce } from "../telemetry/outage.ts";
@@ -19,6 +20,8 @@ export interface SequencerOptions {
 /** Head of a topic that somebody is catching up on and whose place on this node is not known yet. */
 const unknownHead = -1;
 const rangePage = 500;
+/** Topics whose heads are read at once from a log that has gone back. */
+const levelledAtOnce = 1_000;
 const movedPage = 1_000;
 /** Topics that are each read on their own: they miss an event or two. After an outage of the bus many miss many. */
 const rangesMax = 16;
@@ -38,6 +41,7 @@ export class Sequencer {
   #safePosition = 0;
   #repairing: Promise<void> | null = null;
   #timer: Timer | null = null;
+  #stopWatching = () => {};
 
   readonly #outage: Outage;
 
@@ -46,12 +50,18 @@ export class Sequencer {
   }
 
   async start(): Promise<void> {
+    this.#stopWatching = this.options.log.epochs.watch((change) => this.#goBack(change));
     this.#safePosition = await this.options.log.end();
     this.#timer = setInterval(() => void this.repair().catch(() => {}), this.options.repairIntervalMs ?? 1_000);
   }
 
   stop(): void {
+    this.#stopWatching();
     if (this.#timer !== null) clearInterval(this.#timer);
+  }
+
+  get epochs(): Epochs {
+    return this.options.log.epochs;
   }
 
   /** The cursor: every event with a position up to it, on any topic, has been published on this node [LOG4]. */
@@ -75,6 +85,15 @@ export class Sequencer {
     if (head !== unknownHead && event.seq > head + 1) return this.#wait(event, audience);
     this.#publish(event, audience);
     this.#drainWaiting(event.topic);
+  }
+
+  /** Takes an event that another node says is in the log: of what that node has not noticed to be lost nothing is. */
+  hear(event: LoggedEvent, { epoch, audience }: { epoch?: string | undefined; audience: Audience }): boolean {
+    const { log } = this.options;
+    if (epoch !== undefined && !log.epochs.mayHold(epoch, event.position)) return false;
+    log.note(event);
+    this.accept(event, audience);
+    return true;
   }
 
   /** Takes an event that a reader of the log came across: the late bus message is then recognised as seen. */
@@ -149,6 +168,17 @@ export class Sequencer {
     return this.#repairing;
   }
 
+  /** Takes the heads of all topics heard here from a log that has gone back; resolves once the cursor is its. */
+  async level(): Promise<void> {
+    const topics = [...this.#heads.keys()];
+    for (let start = 0; start < topics.length; start += levelledAtOnce) {
+      const some = topics.slice(start, start + levelledAtOnce);
+      for (const [topic, { seq }] of await this.options.log.heads(some))
+        if (this.#heads.has(topic)) this.observe(topic, seq);
+    }
+    await this.repair();
+  }
+
   /** Drops what is known of topics that nobody on this node hears any more. @returns their names */
   sweep(): string[] {
     const dropped: string[] = [];
@@ -165,12 +195,24 @@ export class Sequencer {
     return { topics: this.#heads.size, waiting: this.#waiting.size, position: this.#safePosition };
   }
 
+  /** What was known beyond it is of another log. */
+  #goBack({ isBroken, heldThrough }: EpochChange): void {
+    this.#safePosition = Math.min(this.#safePosition, heldThrough);
+    if (!isBroken) return;
+    for (const topic of this.#heads.keys()) this.#heads.set(topic, unknownHead);
+    this.#waiting.clear();
+    this.#fills.clear();
+  }
+
   async #repair(): Promise<void> {
+    await this.options.log.lookBack();
     for (;;) {
       const moved = await this.options.log.movedSince(this.#safePosition, movedPage);
+      const { breaks } = this.epochs;
       const behind = moved.heads.filter(({ topic, seq }) => (this.#heads.get(topic) ?? seq) < seq);
       if (behind.length <= rangesMax) await Promise.all(behind.map(({ topic, seq }) => this.#fill(topic, seq)));
       else await this.#fillTogether(behind, moved.position);
+      if (this.epochs.breaks !== breaks) continue;
       this.#safePosition = Math.max(this.#safePosition, moved.position);
       if (moved.heads.length < movedPage) return;
     }
@@ -179,8 +221,10 @@ export class Sequencer {
   /** Fills many topics by reads over all of them; whatever they miss is above the cursor. */
   async #fillTogether(behind: { topic: string; seq: number }[], throughPosition: number): Promise<void> {
     const topics = behind.map(({ topic }) => topic);
+    const { breaks } = this.epochs;
     for (let from = this.#safePosition; from < throughPosition; ) {
       const page = await this.options.log.replay({ topics, afterPosition: from, limit: rangePage });
+      if (this.epochs.breaks !== breaks) return;
       for (const event of page.events) {
         const head = this.#heads.get(event.topic) ?? unknownHead;
         if (head !== unknownHead && event.seq > head) this.#publish(event, this.#audienceOf(event));
@@ -255,13 +299,17 @@ export class Sequencer {
         (this.#heads.get(topic) ?? throughSeq) < throughSeq ? this.#fill(topic, throughSeq) : undefined,
       );
     }
-    const fill = this.#readThrough(topic, throughSeq).finally(() => this.#fills.delete(topic));
+    const fill = this.#readThrough(topic, throughSeq).finally(() => {
+      if (this.#fills.get(topic) === fill) this.#fills.delete(topic);
+    });
     this.#fills.set(topic, fill);
     return fill;
   }
 
   async #readThrough(topic: string, throughSeq: number): Promise<void> {
-    for (;;) {
+    const { breaks } = this.epochs;
+    // A log that has gone back may not have come as far again.
+    while (this.epochs.breaks === breaks) {
       const head = this.#heads.get(topic);
       if (head === undefined || head >= throughSeq) return;
       if (head === unknownHead) {
@@ -270,6 +318,7 @@ export class Sequencer {
         return;
       }
       const page = await this.options.log.range({ topic, afterSeq: head, throughSeq, limit: rangePage });
+      if (this.epochs.breaks !== breaks) return;
       for (const event of page.events) {
         const now = this.#heads.get(topic);
         if (now !== undefined && event.seq > now) this.#publish(event, this.#audienceOf(event));

@@ -6,7 +6,8 @@ import type { Call } from "./call.ts";
 
 /** What one node tells the others about a topic; it may be lost, doubled or late, and the log repairs logged events. */
 export type TopicMessage =
-  | { kind: "logged"; event: LoggedEvent; exceptDevice?: string }
+  /** `epoch`: the newest that the one who says it knows of; the log may have lost the event since [LOG4]. */
+  | { kind: "logged"; event: LoggedEvent; exceptDevice?: string; epoch?: string }
   | {
       kind: "ephemeral";
       topic: string;

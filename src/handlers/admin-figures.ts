@@ -5,7 +5,7 @@ import type { Figures } from "./admin-questions.ts";
 const shared: Record<string, readonly string[]> = {
   presence: ["users", "devices"],
   calls: ["calls"],
-  log: ["events", "topics", "position"],
+  log: ["events", "topics", "position", "epoch", "losses"],
   sequencer: ["position"],
 };
 /** Users with devices on several nodes would count more than once; `presence.users` has them right. */

@@ -21,6 +21,8 @@ export interface EpochChange {
   current: Epoch;
   /** One of those that have begun since is broken. */
   isBroken: boolean;
+  /** What was known of the log before is so only up to here. */
+  heldThrough: number;
 }
 
 export interface Place {
@@ -37,6 +39,7 @@ export class Epochs {
   /** Of each: cursors up to this position hold. */
   #holdThrough = new Map<string, number>();
   readonly #listeners = new Set<(change: EpochChange) => void>();
+  #breaks = 0;
 
   /** @throws Error before the storage has started */
   get current(): Epoch {
@@ -55,6 +58,11 @@ export class Epochs {
     return this.#list.filter(({ broken }) => broken).length;
   }
 
+  /** How often it has broken while somebody looked: what was read before another number is of a log that is gone. */
+  get breaks(): number {
+    return this.#breaks;
+  }
+
   /** The text that clients are given for a position of the current epoch: at most 20 characters. */
   cursorOf(position: number): string {
     return `${this.current.id}.${position.toString(36)}`;
@@ -69,9 +77,15 @@ export class Epochs {
     return { position, holds: position <= through };
   }
 
+  /** Whether what an epoch had at a position is still there; of one that is not known nobody says no. */
+  mayHold(id: string, position: number): boolean {
+    return position <= (this.#holdThrough.get(id) ?? Number.MAX_SAFE_INTEGER);
+  }
+
   /** Takes what the engine says of all epochs that it knows, in any order; listeners are told within the call where another one is the newest. */
   replace(list: readonly Epoch[]): void {
-    const previous = this.#list.at(-1);
+    const before = this.#list;
+    const previous = before.at(-1);
     this.#list = [...list].sort((a, b) => a.no - b.no);
     const through = new Map<string, number>();
     let bound = Number.MAX_SAFE_INTEGER;
@@ -82,8 +96,12 @@ export class Epochs {
     this.#holdThrough = through;
     const current = this.#list.at(-1);
     if (previous === undefined || current === undefined || current.id === previous.id) return;
-    const isBroken = this.#list.some(({ no, broken }) => broken && no > previous.no);
-    for (const listener of [...this.#listeners]) listener({ previous, current, isBroken });
+    const known = new Set(before.map(({ id }) => id));
+    const begun = this.#list.filter(({ id }) => !known.has(id));
+    const isBroken = begun.some(({ broken }) => broken);
+    const heldThrough = Math.min(...begun.map(({ beganAt }) => beganAt));
+    if (isBroken) this.#breaks++;
+    for (const listener of [...this.#listeners]) listener({ previous, current, isBroken, heldThrough });
   }
 
   /** Told of each change of the newest epoch, before anything of it is read. @returns stops it */

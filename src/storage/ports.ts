@@ -107,6 +107,10 @@ export const pageBytesMax = 1024 * 1024;
 export interface EventLog {
   /** What cursors of this log are worth; filled once the storage has started [LOG4]. */
   readonly epochs: Epochs;
+  /** Takes an event that somebody else says is committed; the log's own appends and reads are known to it. */
+  note(event: LoggedEvent): void;
+  /** Looks whether the log still is what it was; where it is not, `epochs` has told so when this resolves [LOG4]. */
+  lookBack(): Promise<void>;
   /** Appends all events in one transaction, durable when the promise resolves. */
   append(events: NewEvent[]): Promise<AppendResult>;
   replay(query: { topics: string[]; afterPosition: number; limit: number }): Promise<ReplayPage>;

@@ -1,5 +1,5 @@
 /** The newest events that this node knows to be committed: one that the log does not have any more was lost [LOG4]. */
-import type { LoggedEvent } from "./ports.ts";
+import type { EventLog, LoggedEvent } from "./ports.ts";
 
 export type Witness = Pick<LoggedEvent, "topic" | "seq" | "position" | "id">;
 
@@ -9,8 +9,9 @@ const keptMax = 64;
 export class Witnesses {
   #kept: Witness[] = [];
 
-  /** Takes an event that was appended, read or heard of. */
+  /** Takes an event that was appended, read or heard of; nobody needs one that is older than what is known. */
   add({ topic, seq, position, id }: Witness): void {
+    if (position <= (this.#kept.at(-1)?.position ?? 0)) return;
     this.#kept.push({ topic, seq, position, id });
     if (this.#kept.length >= 2 * keptMax) this.#kept = this.#kept.slice(-keptMax);
   }
@@ -28,4 +29,23 @@ export class Witnesses {
   forget(): void {
     this.#kept = [];
   }
+}
+
+/** The reads and appends of a log, the newest event of each noted. */
+export function witnessed(log: EventLog, witnesses: Witnesses): Pick<EventLog, "append" | "replay" | "range"> {
+  const noteLast = <Page extends { events: LoggedEvent[] }>(page: Page): Page => {
+    const last = page.events.at(-1);
+    if (last !== undefined) witnesses.add(last);
+    return page;
+  };
+  return {
+    async append(events) {
+      const result = await log.append(events);
+      const last = result.appended.findLast(({ duplicate }) => !duplicate);
+      if (last !== undefined) witnesses.add(last);
+      return result;
+    },
+    replay: async (query) => noteLast(await log.replay(query)),
+    range: async (query) => noteLast(await log.range(query)),
+  };
 }

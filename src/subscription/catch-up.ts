@@ -42,9 +42,17 @@ const burstCharacters = 256 * 1024;
 export async function catchUp(options: CatchUpOptions, request: CatchUpRequest): Promise<Map<string, CaughtUp>> {
   const { sequencer } = options;
   const { topics, since } = request;
+  const { breaks } = sequencer.epochs;
   for (const topic of topics) sequencer.hold(topic);
   try {
-    return since === null ? await startAtHead(options, request) : await replay(options, { ...request, since });
+    if (since === null) return await startAtHead(options, request);
+    const results = await replay(options, { ...request, since });
+    if (sequencer.epochs.breaks === breaks) return results;
+    // The log has gone back meanwhile: what was sent may not be so, and the rest begins where the log is now.
+    const left = topics.filter((topic) => !results.has(topic));
+    for (const [topic, place] of await startAtHead(options, { ...request, topics: left })) results.set(topic, place);
+    for (const place of results.values()) place.recovered = false;
+    return results;
   } finally {
     for (const topic of topics) sequencer.release(topic);
   }
@@ -62,9 +70,16 @@ async function startSomeAtHead(
   { subscriber, topics, revoked }: CatchUpRequest,
   results: Map<string, CaughtUp>,
 ): Promise<void> {
-  const heads = await log.heads(topics);
-  const behind = topics.filter((topic) => sequencer.observe(topic, seqOf(heads, topic)) < seqOf(heads, topic));
-  for (const topic of behind) await sequencer.settled(topic);
+  const { epochs } = sequencer;
+  let heads: Map<string, TopicHead>;
+  let breaks: number;
+  do {
+    ({ breaks } = epochs);
+    heads = await log.heads(topics);
+    if (epochs.breaks !== breaks) continue;
+    const behind = topics.filter((topic) => sequencer.observe(topic, seqOf(heads, topic)) < seqOf(heads, topic));
+    for (const topic of behind) await sequencer.settled(topic);
+  } while (epochs.breaks !== breaks);
   for (const topic of topics) {
     if (revoked.has(topic) || subscriber.isClosed) continue;
     // This node may be ahead of what was read by now; what it has published is where the newcomer starts.
@@ -82,17 +97,22 @@ async function replay(
   const replayed = new Map<string, number>();
   const recovered = new Map<string, boolean>();
   const sentThrough = new Map<string, number>();
+  const { epochs } = sequencer;
+  const { breaks } = epochs;
+  const hasBroken = () => epochs.breaks !== breaks;
   // A cursor beyond the log's end is of another log (a restored backup): nothing can be said to be recovered.
   const known = await sequencer.reach(since.cursor);
   let remaining = topics;
   let from = known ? since.cursor : sequencer.safePosition;
-  while (remaining.length > 0 && !subscriber.isClosed) {
+  while (remaining.length > 0 && !subscriber.isClosed && !hasBroken()) {
     const page = await log.replay({ topics: remaining, afterPosition: from, limit: pageSize });
+    if (hasBroken()) break;
     noteRecovery(recovered, page.heads, { from: known ? from : Number.NEGATIVE_INFINITY, seen: since.seen });
     for (const event of page.events) sequencer.feed(event);
     for (const burst of burstsOf(page.events, { charactersMax: burstCharacters })) {
       send(subscriber, burst, { since, sentThrough, replayed, revoked });
       await subscriber.drained();
+      if (hasBroken()) return results;
     }
     from = page.events.at(-1)?.position ?? from;
     if (page.more) continue;

@@ -10,7 +10,7 @@ import type { Subscriber } from "./subscriber.ts";
 import { isLogged, kindOf, logTopic, parseTopic, topicKinds } from "./topic.ts";
 
 export interface LogFeedOptions extends FeedPagesOptions {
-  log: Pick<EventLog, "feed" | "end">;
+  log: Pick<EventLog, "feed" | "end" | "epochs">;
   /** Tells one connection something without being asked. */
   tell: (subscriber: Subscriber, type: "subscribed", payload: object) => void;
   logger: Logger;
@@ -56,6 +56,7 @@ export class LogFeed {
   constructor(private readonly options: LogFeedOptions) {
     this.#pages = new FeedPages(options);
     this.#outage = warnsOnce(options.logger, "the feed waits until the log answers", "the feed goes on");
+    options.log.epochs.watch(({ isBroken, heldThrough }) => isBroken && this.#goBack(heldThrough));
   }
 
   /**
@@ -169,16 +170,27 @@ export class LogFeed {
     }
   }
 
+  /** The log has lost what came after: whoever was sent some of it is told, and given what is there instead [LOG4]. */
+  #goBack(heldThrough: number): void {
+    this.#pages.clear();
+    this.#end = Math.min(this.#end, heldThrough);
+    for (const reader of [...this.#readers.values()]) {
+      const position = Math.min(reader.position, heldThrough);
+      this.start(reader.subscriber, { ...reader, position, seen: {}, recovered: false });
+      this.#tellHole(reader.subscriber, position);
+    }
+  }
+
   /** Retention may be faster than a slow client: it is told that there is a hole, before what comes after it. */
   #noteHole(reader: Reader, { trimmedPosition }: FeedPage): void {
     if (trimmedPosition <= Math.max(reader.position, reader.toldTrimmed)) return;
     reader.toldTrimmed = trimmedPosition;
-    this.options.tell(reader.subscriber, "subscribed", {
-      topics: [{ topic: logTopic.name, recovered: false }],
-      rejected: [],
-      rejected_count: 0,
-      cursor: reader.position,
-    });
+    this.#tellHole(reader.subscriber, reader.position);
+  }
+
+  #tellHole(subscriber: Subscriber, cursor: number): void {
+    const topics = [{ topic: logTopic.name, recovered: false }];
+    this.options.tell(subscriber, "subscribed", { topics, rejected: [], rejected_count: 0, cursor });
   }
 
   async #send(reader: Reader, { events }: FeedPage): Promise<void> {

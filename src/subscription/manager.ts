@@ -11,6 +11,7 @@ import { type CatchUpOptions, type CaughtUp, catchUp, type StartingPoint } from 
 import { describeTopic } from "./described.ts";
 import { inTurns, Turns } from "./in-turns.ts";
 import { type FeedStart, LogFeed, type LogFeedOptions, partsOfLog } from "./log-feed.ts";
+import { tellLoss } from "./losses.ts";
 import { Rejections } from "./rejections.ts";
 import { followedBy, lookupsToJoin, lookupsToLeave, resolveScope, type Scope } from "./scope.ts";
 import { type Follows, followsOf, type Subscriber } from "./subscriber.ts";
@@ -206,11 +207,13 @@ export class SubscriptionManager {
     );
     const topics = live.filter(isLogged).map(({ name }) => ({ topic: name }));
     if (topics.length === 0) return;
-    this.options.tell(subscriber, "subscribed", {
-      topics,
-      rejected: [],
-      cursor: this.options.sequencer.safePosition,
-    });
+    const { sequencer, tell } = this.options;
+    tell(subscriber, "subscribed", { topics, rejected: [], rejected_count: 0, cursor: sequencer.safePosition });
+  }
+
+  /** The log has gone back: says of all that the connection hears of it that it is to be loaded anew [LOG4]. */
+  tellLoss(subscriber: Subscriber): Promise<void> {
+    return this.#turns.inTurn(subscriber, async () => tellLoss(subscriber, this.options));
   }
 
   /** Takes topics back, what is being caught up on too, and says so; what the token grants stays. */

@@ -86,6 +86,8 @@ const figures: Figure[] = [
   { name: "ws_log_position", help: "Position of the log's last event", of: ["log", "position"] },
   { name: "ws_log_events", help: "Events in the log", of: ["log", "events"] },
   { name: "ws_log_topics", help: "Topics in the log", of: ["log", "topics"] },
+  { name: "ws_log_epoch", help: "Epochs that the log has had, of which this is the newest", of: ["log", "epoch"] },
+  { name: "ws_log_losses", help: "Epochs that began because the log had lost events", of: ["log", "losses"] },
   { name: "ws_log_waiting", help: "Events that wait for the log", of: ["log", "waiting"] },
   { name: "ws_presence_users", help: "Users who are connected, on the whole cluster", of: ["presence", "users"] },
   {

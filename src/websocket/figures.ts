@@ -34,12 +34,13 @@ export async function figuresOf(parts: FiguresOptions): Promise<Figures> {
     parts.log.stats().catch(() => ({})),
     parts.ingest.stats(),
   ]);
+  const { epochs } = parts.log;
   return {
     hub: parts.hub.stats(),
     subscriptions: parts.subscriptions.stats(),
     presence,
     calls: { ...calls },
-    log: { ...log, ...parts.publisher.stats() },
+    log: { ...log, ...parts.publisher.stats(), epoch: epochs.current.no, losses: epochs.losses },
     sequencer: parts.sequencer.stats(),
     typing: parts.typing.stats(),
     sessions: parts.sessions.stats(),

@@ -9,13 +9,14 @@ import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
 import type { Hub } from "./hub.ts";
+import { followLosses } from "./loss-news.ts";
 
 export interface NewsOptions {
   cluster: Pick<Cluster, "bus"> & { presence: Pick<PresenceRegistry, "onSuperseded"> };
   sequencer: Sequencer;
   broadcaster: Broadcaster;
   presence: Pick<PresenceTracker, "tellAgain">;
-  subscriptions: Pick<SubscriptionManager, "noteLogged">;
+  subscriptions: Pick<SubscriptionManager, "noteLogged" | "tellLoss">;
   typing: TypingTracker;
   hub: Hub;
   /** Takes a control message that is an administrator's. @returns whether it was one */
@@ -31,9 +32,10 @@ export function followNews(options: NewsOptions): void {
 
   function onTopicMessage(message: TopicMessage): void {
     if (message.kind === "logged") {
-      sequencer.accept(message.event, { exceptDevice: message.exceptDevice });
+      const { event, epoch, exceptDevice } = message;
+      if (!sequencer.hear(event, { epoch, audience: { exceptDevice } })) return;
       subscriptions.noteLogged();
-      return typing.noteMessage(message.event);
+      return typing.noteMessage(event);
     }
     broadcaster.relay(message);
     if (message.topic.startsWith("typing:")) typing.heard(message);
@@ -53,6 +55,7 @@ export function followNews(options: NewsOptions): void {
     }
   }
 
+  followLosses(options);
   bus.onTopicMessage(onTopicMessage);
   bus.onControlMessage(onControlMessage);
   cluster.presence.onSuperseded?.((devices) => devices.forEach(closeReplaced));

@@ -45,6 +45,13 @@ describe("[LOG4] a cursor", () => {
     expect(epochs.read(`${idOf(4)}.${(9_999).toString(36)}`)?.holds).toBe(true);
   });
 
+  test("of a node that has not looked yet counts only where what it says is still so", () => {
+    const epochs = epochsOf(epoch(1, 0), epoch(2, 100));
+    expect([100, 101].map((position) => epochs.mayHold(idOf(1), position))).toEqual([true, false]);
+    // It may be ahead.
+    expect(epochs.mayHold(idOf(3), 101)).toBe(true);
+  });
+
   test("of a log that is not this one, or of no form, is none", () => {
     const epochs = epochsOf(epoch(1, 0));
     const beyond = "zzzzzzzzzzz";
@@ -67,12 +74,14 @@ describe("[LOG4] another epoch", () => {
     expect(told).toEqual([]);
     epochs.replace([epoch(2, 10), epoch(1, 0)]);
     epochs.replace([epoch(1, 0), epoch(2, 10)]);
-    expect(told.splice(0)).toEqual([{ previous: epoch(1, 0), current: epoch(2, 10), isBroken: false }]);
+    expect(told.splice(0)).toEqual([
+      { previous: epoch(1, 0), current: epoch(2, 10), isBroken: false, heldThrough: 10 },
+    ]);
     // A node that slept through one that was broken hears of it with the next.
     const broken = epoch(3, 5, { broken: true });
     epochs.replace([epoch(1, 0), epoch(2, 10), broken, epoch(4, 8)]);
-    expect(told.splice(0)).toEqual([{ previous: epoch(2, 10), current: epoch(4, 8), isBroken: true }]);
-    expect(epochs.losses).toBe(1);
+    expect(told.splice(0)).toEqual([{ previous: epoch(2, 10), current: epoch(4, 8), isBroken: true, heldThrough: 5 }]);
+    expect([epochs.losses, epochs.breaks]).toEqual([1, 1]);
     stop();
     epochs.replace([epoch(5, 9)]);
     expect(told).toEqual([]);

@@ -23,7 +23,10 @@ beforeEach(async () => {
 });
 afterEach(() => storage.stop());
 
-const log: Pick<EventLog, "feed" | "end"> = {
+const log: Pick<EventLog, "feed" | "end" | "epochs"> = {
+  get epochs() {
+    return storage.log.epochs;
+  },
   end: () => storage.log.end(),
   async feed(query) {
     reads.push(query.afterPosition);
@@ -129,5 +132,21 @@ test("[BAK2] what nobody has told this node of is found all the same", async () 
   await reader.has(12);
   await storage.log.append(newEvents("user:anna", 2));
   await reader.has(14);
+  reader.end();
+});
+
+test("[BAK2] [LOG4] a log that has gone back is told to its readers, which are given what is there after what still holds", async () => {
+  const told: unknown[] = [];
+  const reader = await read(createFeed(told));
+  await reader.has(12);
+  const { epochs } = storage.log;
+  const broken = { ...epochs.current, id: "wentback", no: epochs.current.no + 1, beganAt: 9, broken: true };
+  epochs.replace([...epochs.list, broken]);
+  expect(told).toMatchObject([["subscribed", { topics: [{ topic: "log", recovered: false }], cursor: 9 }]]);
+  await reader.has(15);
+  expect(seqsOf(reader)).toEqual([...upTo(12), 10, 11, 12]);
+  // A restart that lost nothing is not noticed.
+  epochs.replace([...epochs.list, { ...broken, id: "restarts", no: broken.no + 1, beganAt: 12, broken: false }]);
+  expect(told).toHaveLength(1);
   reader.end();
 });

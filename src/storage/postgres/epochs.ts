@@ -1,8 +1,8 @@
 /** Looks at the server's line on each connection before anything is asked on it, and begins an epoch of the log where it is another one [LOG4]. */
 import { type Epoch, Epochs } from "../epochs.ts";
-import { StorageUnavailable } from "../ports.ts";
-import { Witnesses } from "../witnesses.ts";
-import { arrayOf, type Connection, dropConnection, type Sql } from "./connection.ts";
+import { type EventLog, StorageUnavailable } from "../ports.ts";
+import { type Witness, Witnesses } from "../witnesses.ts";
+import { arrayOf, type Connection, dropConnection, type Parameter, type Sql } from "./connection.ts";
 
 export interface EpochLookoutOptions {
   schema: string;
@@ -10,20 +10,35 @@ export interface EpochLookoutOptions {
   now: () => number;
 }
 
+type Use = "reading" | "appending";
 type Row = Epoch & { isSettled: boolean };
+/** Runs a statement on some connection. */
+type Query = <Found extends object>(text: string, parameters: Parameter[]) => Promise<Found[]>;
 
 /** For so long (ms) a server that does not know of the newest epoch and has not changed itself counts as one that a failover has left behind. */
 const leftBehindMs = 30_000;
+
+const witnessArrays = (witnesses: readonly Witness[]) => [
+  arrayOf(witnesses.map(({ topic }) => topic)),
+  arrayOf(witnesses.map(({ seq }) => seq)),
+  arrayOf(witnesses.map(({ id }) => id)),
+  arrayOf(witnesses.map(({ position }) => position)),
+];
 
 export class EpochLookout {
   readonly epochs = new Epochs();
   readonly witnesses = new Witnesses();
   /** The line of each connection that was looked at. */
   readonly #lines = new Map<Sql, string>();
+  readonly #schema: string;
+  readonly #now: () => number;
   #hasStarted = false;
   #changedAt = 0;
 
-  constructor(private readonly options: EpochLookoutOptions) {}
+  constructor({ schema, now }: EpochLookoutOptions) {
+    this.#schema = schema;
+    this.#now = now;
+  }
 
   /** The schema is known to be of this version: from now on nothing is asked where nobody has looked. */
   start(): void {
@@ -31,10 +46,7 @@ export class EpochLookout {
   }
 
   /** Opens a connection that looks at its server before the first statement, and before each until it can tell. */
-  guard(
-    open: (onClosed: () => void) => Connection,
-    { use, onClosed }: { use: "reading" | "appending"; onClosed: () => void },
-  ): Connection {
+  guard(open: (onClosed: () => void) => Connection, { use, onClosed }: { use: Use; onClosed: () => void }): Connection {
     const connection = open(() => {
       this.#lines.delete(connection.sql);
       onClosed();
@@ -44,57 +56,74 @@ export class EpochLookout {
     return { ...connection, settle };
   }
 
-  async #settle(sql: Sql, use: "reading" | "appending"): Promise<void> {
-    const isSettled = await this.#look(sql);
-    // Promoted between the look and the append it would begin a line that nobody has looked at.
-    if (!isSettled && use === "appending") throw readOnly();
+  /** What a log offers of it, with what it asks asked there. */
+  over({ query }: { query: Query }): Pick<EventLog, "epochs" | "note" | "lookBack"> {
+    return {
+      epochs: this.epochs,
+      note: (event) => this.witnesses.add(event),
+      lookBack: async () => {
+        if (!(await this.#isAsItWas(query))) await this.#look(query);
+      },
+    };
   }
 
-  /** @returns whether the server is one that appends: a standby tells nothing of what was lost */
-  async #look(sql: Sql): Promise<boolean> {
-    const { schema, now } = this.options;
+  async #settle(sql: Sql, use: Use): Promise<void> {
+    const newest = await this.#look((text, parameters) => sql.unsafe(text, parameters));
+    if (newest.isSettled) this.#lines.set(sql, newest.line);
+    // Promoted between the look and the append it would begin a line that nobody has looked at.
+    else if (use === "appending") throw readOnly();
+  }
+
+  /** A look at the newest of everything; a standby tells nothing of what was lost. */
+  async #isAsItWas(query: Query): Promise<boolean> {
+    const { id, line } = this.epochs.current;
+    const { newest } = this.witnesses;
+    const [row] = await query<{ isSo: boolean }>(
+      `SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean OR (
+         (SELECT id FROM ${this.#schema}.epochs ORDER BY no DESC LIMIT 1) = $1 AND ${this.#schema}.line() = $2
+         AND ${this.#schema}.first_lost($3, $4, $5, $6) IS NULL) AS "isSo"`,
+      [id, line, ...witnessArrays(newest === undefined ? [] : [newest])],
+    );
+    return row!.isSo;
+  }
+
+  /** @returns the newest epoch; unsettled where the server cannot begin one */
+  async #look(query: Query): Promise<Row> {
     const known = this.epochs.list.at(-1);
-    const { all } = this.witnesses;
-    const rows = await sql.unsafe<Row[]>(
+    const rows = await query<Row>(
       `SELECT no, id, began_at AS "beganAt", broken, line, created_at AS "createdAt", is_settled AS "isSettled"
-       FROM ${schema}.look($1, $2, $3, $4, $5, $6, $7, $8) ORDER BY no`,
+       FROM ${this.#schema}.look($1, $2, $3, $4, $5, $6, $7, $8) ORDER BY no`,
       [
         known?.no ?? 0,
         known?.id ?? "",
-        arrayOf(all.map(({ topic }) => topic)),
-        arrayOf(all.map(({ seq }) => seq)),
-        arrayOf(all.map(({ id }) => id)),
-        arrayOf(all.map(({ position }) => position)),
-        now() - this.#changedAt > leftBehindMs,
-        Math.round(now()),
+        ...witnessArrays(this.witnesses.all),
+        this.#now() - this.#changedAt > leftBehindMs,
+        Math.round(this.#now()),
       ],
     );
     const newest = rows.at(-1);
-    const current = this.epochs.list.at(-1);
     // What another connection has found meanwhile counts.
-    if (newest === undefined || newest.no < (current?.no ?? 0)) {
-      if (rows[0]?.isSettled === false) return false;
-      throw new StorageUnavailable(
-        "PostgreSQL: the server does not know of the failover after which it was left behind.",
-      );
-    }
-    if (newest.isSettled) this.#lines.set(sql, newest.line);
+    const current = this.epochs.list.at(-1);
+    const isBehind = newest === undefined || newest.no < (current?.no ?? 0);
+    if (newest === undefined || (isBehind && newest.isSettled)) throw new StorageUnavailable(leftBehind);
     // A standby may be of a cluster that was left behind.
-    if (newest.isSettled || current === undefined || rows.some(({ id }) => id === current.id)) this.#take(rows);
-    return newest.isSettled;
+    const leadsOn = current === undefined || rows.some(({ id }) => id === current.id);
+    if (newest.isSettled || leadsOn) this.#take(rows, newest);
+    return newest;
   }
 
-  #take(rows: Row[]): void {
+  #take(rows: Row[], newest: Row): void {
     const before = this.epochs.list.at(-1);
-    const newest = rows.at(-1)!;
     if (newest.id === before?.id) return;
-    this.#changedAt = this.options.now();
+    this.#changedAt = this.#now();
     if (rows.some(({ broken, no }) => broken && no > (before?.no ?? 0))) this.witnesses.forget();
-    // Whatever comes from the line of before is not of this epoch.
+    // Whatever else comes from the line of before is not of this epoch.
     for (const [sql, line] of this.#lines) if (line !== newest.line) dropConnection(sql);
     this.epochs.replace(rows.map(({ isSettled: _, ...epoch }) => epoch));
   }
 }
+
+const leftBehind = "PostgreSQL: the server knows nothing of the failover by which it was left behind.";
 
 /** As the server itself would say it. */
 function readOnly(): Error {

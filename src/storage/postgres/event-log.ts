@@ -1,5 +1,4 @@
 /** The event log on PostgreSQL: each call is one statement, so that what it reads is of one moment [LOG1–LOG8]. */
-import type { Epochs } from "../epochs.ts";
 import { type First, repetitionOf } from "../once.ts";
 import {
   type Appended,
@@ -98,10 +97,10 @@ export interface EventLogOptions {
   /** One connection: batches of a node wait for each other here, not for the lock on connections that others need. */
   appends: Pool;
   schema: string;
-  epochs: Epochs;
+  lookout: Pick<EventLog, "epochs" | "note" | "lookBack">;
 }
 
-export function createEventLog({ pool, appends, schema, epochs }: EventLogOptions): EventLog {
+export function createEventLog({ pool, appends, schema, lookout }: EventLogOptions): EventLog {
   const sql = statements(schema);
 
   type Stretch = Parameters<EventLog["range"]>[0] & { bytesMax?: number | undefined };
@@ -117,7 +116,7 @@ export function createEventLog({ pool, appends, schema, epochs }: EventLogOption
   }
 
   return {
-    epochs,
+    ...lookout,
     async append(events) {
       if (events.length === 0) return { previousPosition: await end(), appended: [] };
       const batch = withoutRepeatedKeys(events);

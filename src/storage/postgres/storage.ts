@@ -1,6 +1,7 @@
 /** Storage in PostgreSQL, for any number of nodes: everything lives in one schema, every statement has a deadline. */
 import type { ClientTlsFiles } from "../../config/client-tls.ts";
 import { type Storage, StorageUnavailable } from "../ports.ts";
+import { witnessed } from "../witnesses.ts";
 import { createWriteProof, unwatched, type WritesWatched } from "../write-proof.ts";
 import { openConnection } from "./connection.ts";
 import { createCursorStore, createStatusStore } from "./cursors-statuses.ts";
@@ -103,9 +104,15 @@ export function createPostgresStorage({
 
   const receipts = createReceiptStore(pool, ws, now);
   const joining = names.members === null ? null : createJoining({ pool, schema: ws, members: quoted(names.members) });
-  const log = createEventLog({ pool, appends, schema: ws, epochs: lookout.epochs });
+  const log = createEventLog({
+    pool,
+    appends,
+    schema: ws,
+    lookout: lookout.over({ query: (text, parameters) => pool.query(text, parameters) }),
+  });
+  const known = witnessed(log, lookout.witnesses);
   const { append, proveWrites } = createWriteProof({
-    append: log.append,
+    append: known.append,
     // On the connection that appends: another one may be of another mind.
     async write(bytes) {
       await appends.query(`SELECT ${ws}.prove_writes($1)`, [bytes]);
@@ -129,7 +136,7 @@ export function createPostgresStorage({
   }
 
   return {
-    log: { ...log, append },
+    log: { ...log, ...known, append },
     receipts: {
       ...receipts,
       async states(userId, conversationIds) {

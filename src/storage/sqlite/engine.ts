@@ -77,7 +77,8 @@ function createOperations(database: Database, reserve: Reserve | null) {
   const epochs = new EpochTable(database);
   const prove = createWriteProof(database);
   return {
-    beginEpoch: (now: number) => epochs.begin(now),
+    epochs: () => epochs.list(),
+    beginEpoch: (now: number) => (reserve === null ? epochs.begin(now) : reserve.spend(() => epochs.begin(now))),
     installation: () => installationOf(database),
     missingTriggers: () => missingTriggers(database),
     append(events: NewEvent[]) {

@@ -1,4 +1,4 @@
-/** The table of epochs: one begins with each start of the service, for the file may be another one than it was; runs in the worker only [LOG4]. */
+/** The table of epochs: one begins whenever the file is taken into use, for it may be another one than it was; runs in the worker only [LOG4]. */
 import type { Database } from "bun:sqlite";
 import type { Epoch } from "../epochs.ts";
 
@@ -8,7 +8,8 @@ type Row = Omit<Epoch, "broken"> & { broken: number };
 const keptMax = 1_000;
 
 export class EpochTable {
-  readonly #begin: (now: number) => Epoch[];
+  readonly #begin: (now: number) => void;
+  readonly #list: () => Row[];
 
   constructor(database: Database) {
     const insert = database.prepare<null, [number]>(
@@ -17,18 +18,24 @@ export class EpochTable {
     );
     const forget = database.prepare<null, [number]>("DELETE FROM epochs WHERE no <= (SELECT max(no) FROM epochs) - ?");
     const list = database.prepare<Row, []>(
-      "SELECT no, id, began_at AS beganAt, broken, line, created_at AS createdAt FROM epochs ORDER BY no",
+      "SELECT no, id, began_at AS beganAt, broken, line, created_at AS createdAt FROM epochs WHERE no > 0 ORDER BY no",
     );
     const begin = database.transaction((now: number) => {
       insert.run(Math.round(now));
       forget.run(keptMax);
-      return list.all().map((row) => ({ ...row, broken: row.broken === 1 }));
     });
     this.#begin = (now) => begin.immediate(now);
+    this.#list = () => list.all();
   }
 
-  /** @returns all of them, oldest first */
+  /** Oldest first. */
+  list(): Epoch[] {
+    return this.#list().map((row) => ({ ...row, broken: row.broken === 1 }));
+  }
+
+  /** @returns all of them with the new one */
   begin(now: number): Epoch[] {
-    return this.#begin(now);
+    this.#begin(now);
+    return this.list();
   }
 }

@@ -43,6 +43,31 @@ export function lockFile({ path, busyTimeoutMs }: FileLockOptions): FileLock {
   }
 }
 
+/**
+ * Joins those that use a file together: the lock is shared, so that whoever finds nobody is the first one.
+ * @throws StorageUnavailable where the file system does not let it be made
+ */
+export function joinFile({ path, busyTimeoutMs }: FileLockOptions): FileLock & { isFirst: boolean } {
+  let isFirst = true;
+  try {
+    lockFile({ path, busyTimeoutMs: 0 }).release();
+  } catch (error) {
+    const { cause } = error as Error;
+    if (!(cause instanceof SQLiteError) || cause.code !== "SQLITE_BUSY") throw error;
+    isFirst = false;
+  }
+  const database = new Database(`${realpathSync(path)}-lock`, { create: true, readwrite: true });
+  try {
+    database.exec(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
+    database.exec("BEGIN");
+    database.query("SELECT count(*) FROM sqlite_schema").get();
+  } catch (error) {
+    database.close();
+    throw new StorageUnavailable(refusalOf(error, path), { cause: error });
+  }
+  return { isFirst, release: () => database.close() };
+}
+
 function refusalOf(error: unknown, path: string): string {
   if (error instanceof SQLiteError && error.code === "SQLITE_BUSY") {
     return `storage.url: ${path} is in use by another service, and only one at a time may use it.`;

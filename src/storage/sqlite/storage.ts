@@ -15,7 +15,7 @@ import type { PeersPlace } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import type { Durability } from "./engine.ts";
 import type { HeadEntries } from "./event-log.ts";
-import { type FileLock, lockFile } from "./file-lock.ts";
+import { type FileLock, joinFile, lockFile } from "./file-lock.ts";
 import { prepareFiles } from "./files.ts";
 import type { ReceiptStateEntries } from "./receipts.ts";
 import { WorkerCalls } from "./worker-calls.ts";
@@ -93,20 +93,41 @@ export function createSqliteStorage({
   }
 
   const epochs = new Epochs();
+  /** @returns whether nobody else has the file */
+  function use(): boolean {
+    if (lock !== null) return true;
+    if (!isShared) {
+      lock = lockFile({ path, busyTimeoutMs });
+      return true;
+    }
+    const joined = joinFile({ path, busyTimeoutMs });
+    lock = joined;
+    return joined.isFirst;
+  }
+
   // Held here and not by the worker: one that has died must not keep its successor out.
   let lock: FileLock | null = null;
   return {
-    log: { ...createEventLog(calls), epochs, append },
+    log: {
+      ...createEventLog(calls),
+      epochs,
+      append,
+      // The file is what it was for as long as it is held.
+      note() {},
+      async lookBack() {
+        if (isShared) epochs.replace(await calls.call("epochs"));
+      },
+    },
     receipts: createReceiptStore(calls, now),
     cursors: createCursorStore(calls, now),
     statuses: createStatusStore(calls),
     directory: createDirectory({ calls, watch, now }),
     async start() {
       if (path !== ":memory:") prepare();
-      if (!isShared && path !== ":memory:") lock ??= lockFile({ path, busyTimeoutMs });
+      const isFirst = path === ":memory:" || use();
       await calls.start();
       // While nobody runs the file may have been put back to what it was, or another one in its place.
-      epochs.replace(await calls.call("beginEpoch", now()));
+      epochs.replace(await (isFirst ? calls.call("beginEpoch", now()) : calls.call("epochs")));
       await watch.look();
       for (const sentence of await calls.call("missingTriggers")) onNotice(sentence);
     },
@@ -128,7 +149,7 @@ function workerUrl(): string {
   return new URL(embedded ? "./storage/sqlite/worker.js" : "./worker.ts", import.meta.url).href;
 }
 
-function createEventLog(calls: WorkerCalls): Omit<EventLog, "append" | "epochs"> {
+function createEventLog(calls: WorkerCalls): Omit<EventLog, "append" | "epochs" | "note" | "lookBack"> {
   return {
     async replay({ topics, ...rest }) {
       const asked = [...new Set(topics)];
