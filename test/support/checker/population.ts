@@ -195,12 +195,23 @@ class Population {
       const devices = this.#present.filter((device) => device.userId === userId);
       const leaves = this.#random.chance(0.25);
       const status = this.#random.pick(["online", "away", "busy"] as const);
-      if (devices[0] !== undefined && !leaves) await devices[0].request("presence.update", { status });
+      if (devices[0] !== undefined && !leaves) await this.#declare(devices[0], status);
       if (leaves) for (const device of devices) device.signOff();
       await Promise.all(devices.map((device) => device.until(() => !leaves || !device.isConnected, this.#patienceMs)));
       statuses[userId] = leaves || devices.length === 0 ? "offline" : status;
     }
     return statuses;
+  }
+
+  /** Says it until it is taken: what was refused, or never answered, is not how the user is. */
+  async #declare(device: Device, status: TrueStatus): Promise<void> {
+    const endsAt = performance.now() + this.#patienceMs;
+    for (let left = this.#patienceMs; left > 0; left = endsAt - performance.now()) {
+      await device.until(() => device.state === "live", left);
+      const reply = await device.request("presence.update", { status });
+      if (reply?.type === "ack") return;
+      if (reply !== null) await Bun.sleep(reply.payload.retry_after_ms ?? levelLookMs);
+    }
   }
 
   /** Pings until every cursor has reached what anybody has been told of. */

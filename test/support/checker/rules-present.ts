@@ -8,9 +8,13 @@ import { type PresentView, viewOf } from "./views.ts";
  * What a present connection believes at the end: by the events alone (a look at the present must not mend what an
  * event failed to say), and by that look alone.
  */
-function viewsOf({ connection }: ConnectionFacts, restOrder: number): { by: string; view: PresentView }[] {
+function viewsOf({ connection, liveFrom }: ConnectionFacts, restOrder: number): { by: string; view: PresentView }[] {
   const isLook = ({ order, ...entry }: ConnectionHistory["entries"][number]) =>
-    order > restOrder && entry.kind === "message" && entry.message.type === "subscribed" && "reply_to" in entry.message;
+    // The first answer is how the connection came to know of anybody, also where it came back after that.
+    order > Math.max(restOrder, liveFrom ?? 0) &&
+    entry.kind === "message" &&
+    entry.message.type === "subscribed" &&
+    "reply_to" in entry.message;
   const looks = connection.entries.filter(isLook);
   return [
     { by: "events", view: viewOf({ ...connection, entries: connection.entries.filter((entry) => !isLook(entry)) }) },
