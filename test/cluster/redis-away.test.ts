@@ -98,6 +98,18 @@ test("[END2] a Redis that takes packets and answers nothing is noticed, and so i
   await heard.topic(() => true);
 }, 30_000);
 
+test("[LOG3] [PRE1] that words were dropped, though the connection stood, is noticed with the next sign of health", async () => {
+  const { nodes, close: end } = await startNodes(redis.url, ["n3"], { publishesMax: 1 });
+  const talker = nodes[0]!;
+  let gaps = 0;
+  talker.bus.onGap(() => gaps++);
+  for (const id of ["kept", "dropped"]) talker.bus.publish("typing:c1", typing(id));
+  await talker.ping();
+  await talker.ping();
+  expect([talker.bus.stats!().dropped, gaps]).toEqual([1, 1]);
+  await end();
+});
+
 test("[PRE1] nobody goes offline because Redis was away for longer than a node may be silent", async () => {
   await one.presence.add(device("ann", "n1"), 10);
   await other.presence.add(device("bob", "n2"), 10);

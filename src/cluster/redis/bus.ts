@@ -51,6 +51,8 @@ export class RedisBus implements Bus {
   #onGap: (sinceMs: number) => void = () => {};
   /** When this node was last known to be heard and to hear, ms since the epoch. */
   #soundAt: number;
+  /** Publishes that were lost until then. */
+  #droppedBefore = 0;
 
   constructor(private readonly options: RedisBusOptions) {
     const { address, client, commands, commandTimeoutMs, now } = options;
@@ -136,6 +138,10 @@ export class RedisBus implements Bus {
         throw new RedisUnavailable("the bus does not hear what this node says to itself");
       }),
     );
+    // Of a Redis Cluster one part alone may have been away, and the connection never quite broken.
+    const dropped = this.options.commands.droppedPublishes;
+    if (dropped > this.#droppedBefore) this.#onGap(this.#soundAt);
+    this.#droppedBefore = dropped;
     this.#soundAt = startedAt;
   }
 
