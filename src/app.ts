@@ -26,7 +26,7 @@ import { Retention } from "./storage/retention.ts";
 import { Freshness } from "./subscription/freshness.ts";
 import { createSnapshots } from "./subscription/snapshots.ts";
 import { createSubscriptions, subscriptionSettings } from "./subscription/subscriptions.ts";
-import { everyoneTopic } from "./subscription/topic.ts";
+import { everyoneTopic, presenceTopic } from "./subscription/topic.ts";
 import { Counts } from "./telemetry/counts.ts";
 import type { Logger } from "./telemetry/logger.ts";
 import { warnsOnce } from "./telemetry/outage.ts";
@@ -140,15 +140,16 @@ export async function startApp(options: AppOptions): Promise<App> {
     nodeId: cluster.nodeId,
     registry: cluster.presence,
     statuses: storage.statuses,
-    publish: (topic, message, cause) => void broadcaster.toTopic(topic, message, exceptOf(cause)),
+    publish: (topic, message, { reach, cause }) =>
+      void broadcaster.toTopic(topic, message, { ...exceptOf(cause), reach }),
+    watchersOf: (userId) => broadcaster.subscriberCount(presenceTopic(userId)),
     tellOwnDevices: (userId, message, cause) => void broadcaster.toUser(userId, message, exceptOf(cause)),
     settings: config.presence,
     ...ground,
   });
   const typing = new TypingTracker({
     publish: (topic, event, audience) => void broadcaster.toTopic(topic, event, audience),
-    publishHere: (topic, { type, payload }) =>
-      broadcaster.relay({ kind: "ephemeral", topic, id: newId(), type, payload: JSON.stringify(payload), at: now() }),
+    publishHere: (topic, event) => void broadcaster.toTopic(topic, event, { reach: "here" }),
     follow: (topic) => void cluster.bus.watch(topic),
     settings: config.typing,
     now,
@@ -279,6 +280,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     cluster.bus.sweep(
       (topic) => topic === everyoneTopic || broadcaster.subscriberCount(topic) > 0 || typing.follows(topic),
     );
+    presence.forgetUnwatched();
     limiter.sweep(at);
     addresses.sweep(at);
     for (const connection of hub.all()) limiter.settle(connection, at);

@@ -23,6 +23,8 @@ export interface Audience {
   exceptDevice?: string | undefined;
   /** Only this device of the topic's user. */
   onlyDevice?: string | undefined;
+  /** Which nodes' subscribers hear of an event that is not logged; everywhere unless it is said. */
+  reach?: "here" | "elsewhere" | "everywhere";
 }
 
 /** An event that is not logged: whoever is there gets it. */
@@ -96,11 +98,14 @@ export class Broadcaster {
 
   #toTopic(topic: string, written: { type: string; payload: string }, audience: Audience): string {
     const message = { id: this.options.newId(), ...written, at: this.options.now() };
-    this.options.onEphemeral?.(topic);
+    const { exceptDevice, onlyDevice, reach = "everywhere" } = audience;
     countOne(this.options.counts.published, "ephemeral");
-    this.#publishHere(topic, message, audience);
-    const { exceptDevice, onlyDevice } = audience;
-    this.options.bus.publish(topic, { kind: "ephemeral", topic, ...message, exceptDevice, onlyDevice });
+    if (reach !== "elsewhere") {
+      this.options.onEphemeral?.(topic);
+      this.#publishHere(topic, message, audience);
+    }
+    if (reach !== "here")
+      this.options.bus.publish(topic, { kind: "ephemeral", topic, ...message, exceptDevice, onlyDevice });
     return message.id;
   }
 

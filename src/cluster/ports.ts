@@ -58,8 +58,6 @@ export interface DevicePresence {
   nodeId: string;
   status: DeviceStatus;
   connectedAt: number;
-  /** Others may not have been told of the status that this device set by hand for its user. */
-  untold?: true;
 }
 
 /** Who is connected where [PRE1]. A device has one entry; the newest connection owns it. */
@@ -74,8 +72,6 @@ export interface PresenceRegistry {
   ): Promise<{ added: boolean; first: boolean; replaced: DevicePresence | null }>;
   /** Changes the status of a device where `connectionId` still owns it. */
   update(entry: { userId: string; deviceId: string; connectionId: string; status: DeviceStatus }): Promise<boolean>;
-  /** Notes it with a device where `connectionId` still owns it; it goes with the connection. */
-  noteUntold(entry: { userId: string; deviceId: string; connectionId: string; isUntold: boolean }): Promise<void>;
   /** Takes the device away where `connectionId` still owns it; `last`: the user has no device left. */
   remove(entry: {
     userId: string;
@@ -137,6 +133,8 @@ export interface NodeRegistry {
   list(): Promise<NodeInfo[]>;
   /** Called from time to time with this node's own figures. */
   beat(connections: number): Promise<void>;
+  /** Called once a node that was there has gone, and nothing of it is left in the registries. */
+  onGone?(listener: () => void): void;
 }
 
 export interface Cluster {

@@ -41,8 +41,6 @@ export interface Announcer {
   announce(change: { userId: string; before: Presence; after: Presence; cause?: Cause }): Promise<void>;
   /** Tells others that the user is gone. `lastSeenAt` in ms since the epoch; null: not known. */
   announceOffline(userId: string, lastSeenAt: number | null, cause?: Cause): void;
-  /** Tells others how the user is, whatever they were told before. Called in the user's turn. */
-  announceAgain(userId: string, view: ShownToOthers): void;
   /** Whether something of the user is still to be told. */
   isHeldBack(userId: string): boolean;
   /** Users whose updates are being held back for now. */
@@ -55,10 +53,6 @@ export interface Announcer {
 interface Window {
   /** What others were told last by this node. */
   sent: ShownToOthers;
-  /** How the user is since, as far as this node knows. */
-  latest: ShownToOthers;
-  /** The user was something else before a change: another node has changed it, and told of that. */
-  toldElsewhere: boolean;
   pending: { cause: Cause | undefined } | null;
   cancel: () => void;
 }
@@ -66,6 +60,20 @@ interface Window {
 const hidden: ShownToOthers = shownToOthers([], null);
 const moment = (at: number) => new Date(at).toISOString();
 const sameDevice = (one: Cause | undefined, other: Cause | undefined) => one?.deviceId === other?.deviceId;
+
+/** Says how a user is, whatever it was before. `lastSeenAt` and `at` in ms since the epoch; null: not known. */
+export function messageOf(
+  userId: string,
+  { view, lastSeenAt, at }: { view: ShownToOthers; lastSeenAt: number | null; at: number },
+): PresenceMessage {
+  const { status, text, emoji } = view;
+  if (status === "offline") {
+    const payload = { user_id: userId, ...(lastSeenAt === null ? {} : { last_seen: moment(lastSeenAt) }) };
+    return { type: "presence.offline", payload };
+  }
+  const payload = { user_id: userId, status, status_text: text, status_emoji: emoji, at: moment(at) };
+  return { type: "presence.update", payload };
+}
 
 export function createAnnouncer(deps: AnnouncerDeps): Announcer {
   const { publish, tellOwnDevices, setLastSeen, isStillGone, inTurnWithView, intervalMs, now, timers } = deps;
@@ -75,7 +83,7 @@ export function createAnnouncer(deps: AnnouncerDeps): Announcer {
   /** Online and offline events say it all: an update that waits beside them would be redundant. */
   function supersede(userId: string, sent: ShownToOthers): void {
     const window = windows.get(userId);
-    if (window !== undefined) Object.assign(window, { sent, latest: sent, toldElsewhere: false, pending: null });
+    if (window !== undefined) Object.assign(window, { sent, pending: null });
   }
 
   function announceOnline(userId: string, view: ShownToOthers, cause?: Cause): void {
@@ -94,21 +102,18 @@ export function createAnnouncer(deps: AnnouncerDeps): Announcer {
   function announceOffline(userId: string, lastSeenAt: number | null, cause?: Cause): void {
     if (stopped) return;
     supersede(userId, hidden);
-    const payload = { user_id: userId, ...(lastSeenAt === null ? {} : { last_seen: moment(lastSeenAt) }) };
-    publish(presenceTopic(userId), { type: "presence.offline", payload }, cause);
+    publish(presenceTopic(userId), messageOf(userId, { view: hidden, lastSeenAt, at: now() }), cause);
   }
 
   function announceUpdate(userId: string, view: ShownToOthers, cause?: Cause): void {
-    const { status, text, emoji } = view;
-    const payload = { user_id: userId, status, status_text: text, status_emoji: emoji, at: moment(now()) };
     const cancel = timers.after(intervalMs, () => {
       // Nearly always nothing has come meanwhile: then nobody is asked.
       if (window.pending === null) windows.delete(userId);
       else inTurnWithView(userId, (latest) => closeWindow(userId, window, latest));
     });
-    const window: Window = { sent: view, latest: view, toldElsewhere: false, pending: null, cancel };
+    const window: Window = { sent: view, pending: null, cancel };
     windows.set(userId, window);
-    publish(presenceTopic(userId), { type: "presence.update", payload }, cause);
+    publish(presenceTopic(userId), messageOf(userId, { view, lastSeenAt: null, at: now() }), cause);
   }
 
   function closeWindow(userId: string, window: Window, latest: ShownToOthers | null): void {
@@ -118,14 +123,12 @@ export function createAnnouncer(deps: AnnouncerDeps): Announcer {
     if (stopped || latest === null || window.pending === null) return;
     // Whoever went offline or came back meanwhile has been told of by an event of its own.
     if (latest.status === "offline" || window.sent.status === "offline") return;
-    if (window.toldElsewhere || !looksTheSame(latest, window.sent))
-      announceUpdate(userId, latest, window.pending.cause);
+    // Also where it is what was sent: meanwhile another node may have told of, or a snapshot have shown, what it was in between.
+    announceUpdate(userId, latest, window.pending.cause);
   }
 
   /** Two devices within one interval: each must hear what the other did. */
-  function hold(window: Window, { was, is, cause }: { was: ShownToOthers; is: ShownToOthers; cause?: Cause }): void {
-    window.toldElsewhere ||= !looksTheSame(was, window.latest);
-    window.latest = is;
+  function hold(window: Window, cause: Cause | undefined): void {
     const isSame = window.pending === null || sameDevice(window.pending.cause, cause);
     window.pending = { cause: isSame ? cause : undefined };
   }
@@ -161,18 +164,12 @@ export function createAnnouncer(deps: AnnouncerDeps): Announcer {
       } else if (is.status !== "offline" && !looksTheSame(was, is)) {
         const window = windows.get(userId);
         if (window === undefined) announceUpdate(userId, is, cause);
-        else hold(window, { was, is, ...(cause ? { cause } : {}) });
+        else hold(window, cause);
       }
       if (!stopped) announceToOwnDevices(userId, before, after, cause);
     },
 
     announceOffline,
-    announceAgain(userId, view) {
-      if (stopped) return;
-      if (view.status === "offline") return announceOffline(userId, null);
-      windows.get(userId)?.cancel();
-      announceUpdate(userId, view);
-    },
     isHeldBack: (userId) => (windows.get(userId)?.pending ?? null) !== null,
     size: () => windows.size,
     stop() {

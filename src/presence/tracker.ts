@@ -2,21 +2,22 @@
 import type { DevicePresence, PresenceRegistry } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
 import { ProtocolError } from "../protocol/errors.ts";
-import type { ServerPayload } from "../protocol/server.ts";
+import type { PresenceView } from "../protocol/server.ts";
 import type { StatusStore } from "../storage/ports.ts";
+import { presenceTopic } from "../subscription/topic.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
-import { type Cause, createAnnouncer, type Presence, type PresenceMessage } from "./announcer.ts";
+import { type Cause, createAnnouncer, messageOf, type Presence, type PresenceMessage } from "./announcer.ts";
 import { inBatches } from "./batches.ts";
+import { createCorrections, type Told, unknown } from "./corrections.ts";
 import { createDepartures, type Place } from "./departures.ts";
-import { looksTheSame, type Shown, shownToOthers, shownToSelf } from "./join.ts";
+import { looksTheSame, shownToOthers, shownToSelf } from "./join.ts";
 import { createQuestions, type Questions } from "./questions.ts";
-import { createRetelling } from "./retelling.ts";
+import { createShownHere, lookAfter, lookOf } from "./shown-here.ts";
 import { endOf, type PresenceUpdate, statusByHand } from "./status.ts";
 import { createSweep } from "./sweep.ts";
 import { realTimers, type Timers } from "./timers.ts";
 import { createTurns } from "./turns.ts";
-import { createUntold } from "./untold.ts";
 
 export type { Cause, PresenceMessage } from "./announcer.ts";
 export type { Place } from "./departures.ts";
@@ -26,8 +27,10 @@ export interface PresenceTrackerDeps {
   nodeId: string;
   registry: PresenceRegistry;
   statuses: StatusStore;
-  /** To others, on the topic `presence:<user>`, ephemeral. `cause`: whose own connection is not told [SUB6]. */
-  publish(topic: string, message: PresenceMessage, cause?: Cause): void;
+  /** To others, on the topic `presence:<user>`, ephemeral, on this node, the others, or all. */
+  publish(topic: string, message: PresenceMessage, to: Recipients): void;
+  /** How many subscriptions to the user's presence there are on this node. */
+  watchersOf(userId: string): number;
   /** To the user's own devices, on the topic `user:<id>`, ephemeral. */
   tellOwnDevices(userId: string, message: PresenceMessage, cause?: Cause): void;
   settings: Config["presence"];
@@ -35,6 +38,12 @@ export interface PresenceTrackerDeps {
   now: () => number;
   timers?: Timers;
   logger: Logger;
+}
+
+export interface Recipients {
+  reach: "here" | "elsewhere" | "everywhere";
+  /** Whose own connection is not told [SUB6]. */
+  cause?: Cause | undefined;
 }
 
 export interface Entered {
@@ -60,8 +69,14 @@ export interface PresenceTracker extends Questions {
   update(who: Place, update: PresenceUpdate): Promise<void>;
   /** The user's devices that can be reached, on the whole cluster; without those that broke off here and may come back. */
   deviceIdsOf(userId: string): Promise<string[]>;
-  /** Other nodes may have heard nothing since then (ms since the epoch): who was told of since is told of again. */
-  tellAgain(sinceMs: number): void;
+  /** Another node's event is about to be shown here. @returns whether anybody here sees a difference */
+  hear(event: { topic: string; type: string; payload: string }): boolean;
+  /** The viewer is about to be sent these. */
+  noteShown(viewer: string, views: Iterable<PresenceView>): void;
+  /** What others said, or were told, may have been lost: whatever was shown here of anybody is compared with the truth. */
+  lookAgain(): void;
+  /** Called from time to time: drops what is remembered of users whom nobody watches any more. */
+  forgetUnwatched(): void;
   start(): void;
   /** Draining: what is under way ends, and no one is shown offline by it [DRN]. */
   stop(): Promise<void>;
@@ -71,20 +86,11 @@ export interface PresenceTracker extends Questions {
 
 const retryDelayMs = 1_000;
 
-/** What others take a user for after a message, for comparison. */
-function saidBy({ type, payload }: PresenceMessage): string {
-  if (type === "presence.offline" || "users" in payload) return "offline";
-  const { status, status_text: text = null, status_emoji: emoji = null } = payload as ServerPayload<"presence.online">;
-  return saidOf({ status, text, emoji });
-}
-
-const saidOf = ({ status, text, emoji }: Pick<Shown, "status" | "text" | "emoji">) => [status, text, emoji].join(" ");
-
 export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracker {
   const { nodeId, registry, settings, now, timers = realTimers, logger } = deps;
   const statuses = inBatches(deps.statuses);
   const turns = createTurns();
-  const untold = createUntold({ registry, logger });
+  const shownHere = createShownHere(deps.watchersOf);
   const storing = warnsOnce(logger, "last seen could not be stored", "last seen is stored again");
   const reading = warnsOnce(logger, "presence could not be read", "presence is read again");
 
@@ -114,15 +120,17 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     return { before: looksTheSame(shown(before), shown(after)) ? together(was) : before, after };
   }
 
+  /** Who watches here is told where they see a difference, and so is everybody on the other nodes by their own. */
+  function publish(topic: string, message: PresenceMessage, cause?: Cause): void {
+    const userId = topic.slice(presenceTopic("").length);
+    const look = lookAfter(message.type, message.payload)!;
+    deps.publish(topic, message, { reach: shownHere.note(userId, look) ? "everywhere" : "elsewhere", cause });
+    // Another node may have said something else at the same moment, and be heard first or last.
+    corrections.add([userId], look);
+  }
+
   const announcer = createAnnouncer({
-    publish(topic, message, cause) {
-      if ("user_id" in message.payload) {
-        retelling.note(message.payload.user_id, saidBy(message));
-        untold.remove(message.payload.user_id);
-      }
-      deps.publish(topic, message, cause);
-      if (message.type === "presence.offline") void lookAgain(message.payload.user_id);
-    },
+    publish,
     tellOwnDevices: deps.tellOwnDevices,
     setLastSeen: (userId, at) => noteLastSeen([userId], at),
     isStillGone,
@@ -131,12 +139,11 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
         .inTurn(userId, async () => {
           const { devices, byHand } = await presenceOf(userId);
           use(shownToOthers(devices, byHand));
-          untold.remove(userId);
         })
         .catch((error) => {
           reading.began(error, { userId });
           use(null);
-          retelling.add([userId]);
+          corrections.add([userId], unknown);
         });
     },
     intervalMs: settings.update_interval,
@@ -144,47 +151,37 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     timers,
   });
 
-  /** Another node may have told that the user is there before this one was heard to say the opposite. */
-  async function lookAgain(userId: string): Promise<void> {
-    try {
-      if (await isStillGone(userId)) return;
-      const { devices, byHand } = await presenceOf(userId);
-      const isHidden = shownToOthers(devices, byHand).status === "offline";
-      if (isHidden || retelling.lastSaid(userId) !== "offline") return;
-    } catch (error) {
-      reading.began(error, { userId });
-    }
-    retelling.add([userId]);
-  }
-
   function refuseUnlessWhole(userIds: string[]): void {
     if (registry.isWhole?.(userIds) === false) throw new Error("the cluster's devices cannot be read");
   }
 
-  const retelling = createRetelling({
-    tell: (userId) =>
-      turns.inTurn(userId, async () => {
-        refuseUnlessWhole([]);
-        const stored = await statuses.get([userId]);
-        // The devices last, and only where the whole cluster's are known: what is told now, nobody corrects.
-        const devices = await registry.devicesOf([userId]);
-        refuseUnlessWhole([userId]);
-        announcer.announceAgain(userId, shownToOthers(devices.get(userId) ?? [], stored.get(userId)?.status ?? null));
-      }),
+  async function correct(userId: string, told: Told): Promise<void> {
+    // What is held back is told in a moment, and looked at again after it.
+    if (announcer.isHeldBack(userId)) return corrections.add([userId], told);
+    refuseUnlessWhole([]);
+    const { status: byHand = null, lastSeenAt = null } = (await statuses.get([userId])).get(userId) ?? {};
+    // The devices last, and only where the whole cluster's are known.
+    const devices = (await registry.devicesOf([userId])).get(userId) ?? [];
+    refuseUnlessWhole([userId]);
+    const view = shownToOthers(devices, byHand);
+    const look = lookOf(view);
+    const topic = presenceTopic(userId);
+    if (told !== undefined && told !== look) return publish(topic, messageOf(userId, { view, lastSeenAt, at: now() }));
+    if (!shownHere.isElse(userId, look)) return;
+    shownHere.note(userId, look);
+    deps.publish(topic, messageOf(userId, { view, lastSeenAt, at: now() }), { reach: "here" });
+    // Something newer may have been shown while this was read.
+    corrections.add([userId]);
+  }
+
+  const corrections = createCorrections({
+    correct: (userId, told) => turns.inTurn(userId, () => correct(userId, told)),
     now,
     timers,
     logger,
   });
-  // They may have been taken for gone meanwhile.
-  registry.onRestored?.((userIds) => retelling.add(userIds));
-
-  /** A status set by hand that is not news here: the node that stored it may have died before it told anybody. */
-  function tellUnlessSaid(userId: string, { devices, byHand }: Presence): void {
-    if (byHand === null) return;
-    const shown = shownToOthers(devices, byHand);
-    // Nobody may learn from an event that somebody invisible has moved.
-    if (shown.status !== "offline" && retelling.lastSaid(userId) !== saidOf(shown)) retelling.add([userId]);
-  }
+  // They may have been taken for gone meanwhile, by anybody.
+  registry.onRestored?.((userIds) => corrections.add(userIds, unknown));
 
   /** Not worth failing for: that somebody is gone matters more than since when. */
   async function noteLastSeen(userIds: string[], at: number): Promise<void> {
@@ -203,7 +200,6 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     const devices = (await registry.devicesOf([userId])).get(userId) ?? [];
     const { removed, last } = await registry.remove(place);
     if (!removed) return;
-    untold.forget(place);
     let stored: Awaited<ReturnType<StatusStore["get"]>>;
     try {
       stored = await statuses.get([userId]);
@@ -211,7 +207,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     } catch (error) {
       reading.began(error, { userId });
       // Without the status nobody knows whether others saw the user; that it is offline now is true for both.
-      if (!last) retelling.add([userId]);
+      if (!last) corrections.add([userId], unknown);
       else if (await isStillGone(userId)) announcer.announceOffline(userId, null);
       return;
     }
@@ -261,8 +257,6 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
 
     if (answer.first) others = [];
     const after = { devices: [...others, entry], byHand: before.byHand };
-    // The node that stored it may have died, or have been stopped, before it told anybody.
-    if (answer.replaced?.untold && !untold.has(userId)) retelling.add([userId]);
     const appeared = answer.first && !madeRoom;
     if (appeared) await announcer.announce({ userId, before: { ...before, devices: [] }, after });
     // One that is back as it was has changed nothing, whatever others do meanwhile.
@@ -292,18 +286,15 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
       change = await updateDevice(who, wanted.status, stored);
     } else {
       const byHand = statusByHand(stored.byHand, wanted, now());
-      if (!Bun.deepEquals(stored.byHand, byHand)) await untold.add(who);
       if (byHand !== null || stored.byHand !== null) await statuses.set(userId, byHand);
       // Whoever sets `online` by hand is there, whatever the device's idle detection thought.
       if (wanted.status === "online") change = await updateDevice(who, "online", stored);
       change = { ...change, after: { ...change.after, byHand } };
-      if (Bun.deepEquals(stored.byHand, byHand)) tellUnlessSaid(userId, change.after);
     }
     await announcer.announce({ userId, ...change, cause: { userId, deviceId } });
-    if (!announcer.isHeldBack(userId)) untold.remove(userId);
   }
 
-  const questions = createQuestions({ registry, statuses, tellLater: (userIds) => retelling.add(userIds) });
+  const questions = createQuestions({ registry, statuses, tellLater: (userIds) => corrections.add(userIds) });
   const sweep = createSweep({ registry, statuses, announcer, turns, presenceOf, noteLastSeen, now, timers, logger });
 
   return {
@@ -317,7 +308,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
         await turns.inTurn(who.userId, () => update(who, wanted));
       } catch (error) {
         // It may have been stored all the same; then nobody has been told, and the next try would find nothing new.
-        if (!(error instanceof ProtocolError)) retelling.add([who.userId]);
+        if (!(error instanceof ProtocolError)) corrections.add([who.userId], unknown);
         throw error;
       }
     },
@@ -327,13 +318,25 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
       const here = (devices.get(userId) ?? []).filter((device) => !departures.has(device.connectionId));
       return here.map((device) => device.deviceId);
     },
-    tellAgain(sinceMs) {
-      retelling.addSince(sinceMs);
+    hear({ topic, type, payload }) {
+      const userId = topic.slice(presenceTopic("").length);
+      const look = lookAfter(type, JSON.parse(payload) as object);
+      return look === null || shownHere.note(userId, look);
+    },
+    noteShown(viewer, views) {
+      for (const { user_id, status, status_text: text = null, status_emoji: emoji = null } of views) {
+        if (user_id === viewer) continue;
+        if (!shownHere.noteSnapshot(user_id, lookOf({ status, text, emoji }))) corrections.add([user_id]);
+      }
+    },
+    lookAgain() {
+      corrections.add(shownHere.users());
       registry.recheck?.();
     },
+    forgetUnwatched: () => shownHere.sweep(),
     start: () => sweep.start(),
     async stop() {
-      retelling.stop();
+      corrections.stop();
       departures.stop();
       // What has been taken out of a store by now is told of nowhere else.
       await sweep.stop();

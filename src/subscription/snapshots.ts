@@ -8,7 +8,10 @@ import { presenceTopic, type Topic, type TopicKind } from "./topic.ts";
 export interface SnapshotSources {
   receipts: Pick<ReceiptStore, "states">;
   typing: { snapshot(conversationId: string, exceptUserId: string): NonNullable<Snapshot["typing"]> };
-  presence: { snapshotOf(viewer: string, userIds: string[]): Promise<Map<string, PresenceView>> };
+  presence: {
+    snapshotOf(viewer: string, userIds: string[]): Promise<Map<string, PresenceView>>;
+    noteShown(viewer: string, views: Iterable<PresenceView>): void;
+  };
   /** Null where it cannot be told. */
   calls: { snapshotOf(device: { userId: string; deviceId: string }): Promise<CallView[] | null> };
   freshness: Freshness;
@@ -38,6 +41,7 @@ export function createSnapshots({ receipts, typing, presence, calls, freshness }
       asksCalls ? calls.snapshotOf({ userId, deviceId }) : null,
     ]);
     const views = await viewsFor(subscriber, { users, meanwhile });
+    presence.noteShown(userId, views.values());
     const [places, callViews] = await meanwhile;
     const snapshots = new Map<string, Snapshot>();
     for (const { name, kind, key } of topics) {

@@ -1,7 +1,7 @@
 /** What other nodes say, brought to this node's connections. */
 import type { Broadcaster } from "../broadcast/broadcaster.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
-import type { Cluster, ControlMessage, PresenceRegistry, TopicMessage } from "../cluster/ports.ts";
+import type { Cluster, ControlMessage, NodeRegistry, PresenceRegistry, TopicMessage } from "../cluster/ports.ts";
 import type { Place, PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import { CloseCode } from "../protocol/close.ts";
@@ -12,10 +12,13 @@ import type { Hub } from "./hub.ts";
 import { followLosses } from "./loss-news.ts";
 
 export interface NewsOptions {
-  cluster: Pick<Cluster, "bus"> & { presence: Pick<PresenceRegistry, "onSuperseded"> };
+  cluster: Pick<Cluster, "bus"> & {
+    presence: Pick<PresenceRegistry, "onSuperseded">;
+    nodes: Pick<NodeRegistry, "onGone">;
+  };
   sequencer: Sequencer;
   broadcaster: Broadcaster;
-  presence: Pick<PresenceTracker, "tellAgain">;
+  presence: Pick<PresenceTracker, "hear" | "lookAgain">;
   subscriptions: Pick<SubscriptionManager, "noteLogged" | "tellLoss">;
   typing: TypingTracker;
   hub: Hub;
@@ -37,13 +40,14 @@ export function followNews(options: NewsOptions): void {
       subscriptions.noteLogged();
       return typing.noteMessage(event);
     }
+    if (message.topic.startsWith("presence:") && !presence.hear(message)) return;
     broadcaster.relay(message);
     if (message.topic.startsWith("typing:")) typing.heard(message);
   }
 
   function onControlMessage(message: ControlMessage): void {
     if (options.hearAdministration(message)) return;
-    if (message.kind === "gap") return presence.tellAgain(message.sinceMs);
+    if (message.kind === "gap") return presence.lookAgain();
     if (message.kind === "replaced") closeReplaced(message);
   }
 
@@ -59,10 +63,12 @@ export function followNews(options: NewsOptions): void {
   bus.onTopicMessage(onTopicMessage);
   bus.onControlMessage(onControlMessage);
   cluster.presence.onSuperseded?.((devices) => devices.forEach(closeReplaced));
+  // It may have changed what it did not live to tell of.
+  cluster.nodes.onGone?.(() => presence.lookAgain());
   bus.onGap((sinceMs) => {
     void repair.attempt(sequencer.repair());
-    // Presence has no log: each node says again what the other may have missed.
-    presence.tellAgain(sinceMs);
+    // Presence has no log: each node compares what it has shown with what is so.
+    presence.lookAgain();
     bus.broadcast({ kind: "gap", sinceMs });
   });
 }

@@ -4,6 +4,7 @@ import type { DevicePresence } from "../../src/cluster/ports.ts";
 import { parseRedisUrl } from "../../src/cluster/redis/address.ts";
 import { Commands } from "../../src/cluster/redis/commands.ts";
 import { openCommandClient } from "../../src/cluster/redis/connection.ts";
+import { RedisNodeRegistry } from "../../src/cluster/redis/nodes.ts";
 import { RedisPresenceRegistry } from "../../src/cluster/redis/presence.ts";
 import { RedisUnavailable } from "../../src/cluster/redis/unavailable.ts";
 import { keys, silent } from "../support/cluster.ts";
@@ -53,6 +54,39 @@ test("[PRE1] a device that Redis took out without saying so is known to be out a
   expect(await registry.remove(device("d1"))).toEqual({ removed: false, last: false });
 });
 
+test("[PRE1] a device that leaves when Redis has lost it, before it is put back, is its node's to tell of", async () => {
+  await registry.add(device("d1"), 10);
+  await redis.empty();
+  expect(await registry.remove(device("d1"))).toEqual({ removed: true, last: true });
+  expect(await registry.remove(device("d1"))).toEqual({ removed: false, last: false });
+});
+
+test("[PRE1] a node that is not listed any more has gone; one that is not yet again where Redis was emptied has not", async () => {
+  let at = 1;
+  const options = { commands, keys, version: "1", now: () => at, deadAfterMs: 15_000, goneAfterMs: 100 };
+  const one = new RedisNodeRegistry({ ...options, nodeId: "n1", instance: "n1/1" });
+  const other = new RedisNodeRegistry({ ...options, nodeId: "n2", instance: "n2/1" });
+  let gone = 0;
+  one.onGone(() => gone++);
+  await other.sayAlive();
+  await one.sayAlive();
+  await redis.empty();
+  await one.sayAlive();
+  await other.sayAlive();
+  at += 100;
+  await one.sayAlive();
+  await one.remove("n2/1");
+  await one.sayAlive();
+  at += 99;
+  await one.sayAlive();
+  expect(gone).toBe(0);
+  at += 1;
+  await one.sayAlive();
+  at += 100;
+  await one.sayAlive();
+  expect(gone).toBe(1);
+});
+
 test("[PRE2] what a device says of itself is not lost with what Redis held, though it is not back there yet", async () => {
   await registry.add(device("d1"), 10);
   const back = Promise.withResolvers<void>();
@@ -81,15 +115,4 @@ test("[PRE4] of users in a part of Redis that cannot be read it is known that no
   commands.call = call;
   await registry.devicesOf(["ann"]);
   expect(registry.isWhole(["ann", "bob"])).toBe(true);
-});
-
-test("[PRE3] a status told while Redis does not answer is put back as one that others may not know of", async () => {
-  await registry.add(device("d1"), 10);
-  await registry.noteUntold({ ...device("d1"), isUntold: true });
-  losing = 1;
-  await expect(registry.noteUntold({ ...device("d1"), isUntold: false })).rejects.toThrow("not available");
-  await registry.restore();
-  expect((await registry.devicesOf(["ann"])).get("ann")).toEqual([{ ...device("d1"), untold: true }]);
-  await registry.noteUntold({ ...device("d1"), isUntold: false });
-  expect((await registry.devicesOf(["ann"])).get("ann")).toEqual([device("d1")]);
 });

@@ -72,21 +72,6 @@ export function describePresenceRegistryContract(name: string, open: () => Promi
       expect(await other.devicesOf(["u1"])).toEqual(new Map([["u1", [{ ...entry("u1", "a"), status: "away" }]]]));
     });
 
-    test("[PRE2] that others have not been told of a user is kept with a device's entry, and goes with its connection", async () => {
-      const old = entry("u1", "a", "old");
-      await one.add(old, 10);
-      await one.noteUntold({ ...old, isUntold: true });
-      expect((await other.devicesOf(["u1"])).get("u1")).toEqual([{ ...old, untold: true }]);
-      await one.noteUntold({ ...old, isUntold: false });
-      expect((await other.devicesOf(["u1"])).get("u1")).toEqual([old]);
-      await one.noteUntold({ ...old, isUntold: true });
-      const newer = entry("u1", "a", "new");
-      expect((await other.add(newer, 10)).replaced).toEqual({ ...old, untold: true });
-      await one.noteUntold({ ...old, isUntold: true });
-      await one.noteUntold({ ...entry("u1", "b"), isUntold: true });
-      expect((await other.devicesOf(["u1"])).get("u1")).toEqual([newer]);
-    });
-
     test("[LIM] one device too many is refused, over all nodes, but not one that comes back", async () => {
       await one.add(entry("u1", "a"), 2);
       await other.add(entry("u1", "b"), 2);

@@ -24,13 +24,17 @@ export interface PresenceWorld {
   tracker: PresenceTracker;
   /** One more node with the same stores. */
   addNode(nodeId: string, registry?: PresenceRegistry): PresenceTracker;
-  /** What was told since the last look, all of it. */
+  /** On which node those watch of whom `told` and `heard` speak; the first one's unless it is set. */
+  watchedOn: string;
+  /** What those who watch there were shown since the last look, and own devices anywhere; all of it. */
   told(): Promise<Told[]>;
   /** The same, as short lines: `others online u1 busy "text"`. */
   heard(): Promise<string[]>;
   settled(): Promise<void>;
   /** Names of StatusStore methods that reject as if the engine were away. */
   away: Set<string>;
+  /** While it is true nodes do not hear each other. */
+  isBusAway: boolean;
   close(): Promise<void>;
 }
 
@@ -53,17 +57,26 @@ export async function openPresenceWorld(): Promise<PresenceWorld> {
   });
   const registry = createLocalPresenceRegistry();
   const written: Told[] = [];
-  const nodes: PresenceTracker[] = [];
+  const nodes = new Map<string, PresenceTracker>();
 
   function addNode(nodeId: string, ownRegistry: PresenceRegistry = registry): PresenceTracker {
     const tracker = createPresenceTracker({
       nodeId,
       registry: ownRegistry,
       statuses,
-      publish(topic, { type, payload }, cause) {
+      publish(topic, { type, payload }, { reach, cause }) {
         if (topic !== `presence:${"user_id" in payload ? payload.user_id : ""}`) throw new Error(`told on ${topic}`);
-        written.push({ to: "others", type, payload, ...(cause ? { except: cause.deviceId } : {}) });
+        const show = (on: string) => {
+          if (on !== world.watchedOn) return;
+          written.push({ to: "others", type, payload, ...(cause ? { except: cause.deviceId } : {}) });
+        };
+        if (reach !== "elsewhere") show(nodeId);
+        if (reach === "here" || world.isBusAway) return;
+        for (const [name, node] of nodes)
+          if (node !== tracker && node.hear({ topic, type, payload: JSON.stringify(payload) })) show(name);
       },
+      // Somebody on each node watches everybody.
+      watchersOf: () => 2,
       tellOwnDevices(userId, { type, payload }, cause) {
         if (!("user_id" in payload) || payload.user_id !== userId) throw new Error(`told to ${userId}`);
         written.push({ to: "own", type, payload, ...(cause ? { except: cause.deviceId } : {}) });
@@ -73,7 +86,7 @@ export async function openPresenceWorld(): Promise<PresenceWorld> {
       timers: clock,
       logger: pino({ level: "silent" }),
     });
-    nodes.push(tracker);
+    nodes.set(nodeId, tracker);
     return tracker;
   }
 
@@ -82,7 +95,7 @@ export async function openPresenceWorld(): Promise<PresenceWorld> {
     return written.splice(0);
   }
 
-  return {
+  const world: PresenceWorld = {
     storage,
     registry,
     clock,
@@ -92,12 +105,15 @@ export async function openPresenceWorld(): Promise<PresenceWorld> {
     heard: async () => (await told()).map(shorten),
     settled: calls.settled,
     away,
+    isBusAway: false,
+    watchedOn: "n1",
     async close() {
       away.clear();
-      await Promise.all(nodes.map((node) => node.stop()));
+      await Promise.all([...nodes.values()].map((node) => node.stop()));
       await storage.stop();
     },
   };
+  return world;
 }
 
 function shorten({ to, type, payload }: Told): string {

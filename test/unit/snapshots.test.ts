@@ -20,6 +20,7 @@ function snapshotsOfBen(between: (read: number) => void, places: Promise<Places>
     typing: { snapshot: () => [] },
     calls: { snapshotOf: async () => [] },
     presence: {
+      noteShown() {},
       async snapshotOf(_, userIds) {
         asked.push(userIds);
         const status = asked.length === 1 ? "offline" : "online";

@@ -30,13 +30,6 @@ export function createLocalPresenceRegistry(): PresenceRegistry {
       return true;
     },
 
-    async noteUntold({ isUntold, ...key }) {
-      const entry = owned(key);
-      if (entry === undefined) return;
-      if (isUntold) entry.untold = true;
-      else delete entry.untold;
-    },
-
     async remove(key) {
       const devices = users.get(key.userId);
       const entry = owned(key);

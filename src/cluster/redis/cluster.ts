@@ -92,7 +92,16 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     now,
     logger,
   });
-  const nodes = new RedisNodeRegistry({ commands, keys, nodeId, instance, version, now, deadAfterMs });
+  const nodes = new RedisNodeRegistry({
+    commands,
+    keys,
+    nodeId,
+    instance,
+    version,
+    now,
+    deadAfterMs,
+    goneAfterMs: heartbeatMs,
+  });
   const presence = new RedisPresenceRegistry({ commands, keys, nodes, instance, now, deadAfterMs });
   const calls = new RedisCallRegistry({
     commands,

@@ -15,6 +15,8 @@ export interface RedisNodeRegistryOptions {
   now: () => number;
   /** Dead is who has not been seen for so long, ms, by Redis's own clock. */
   deadAfterMs: number;
+  /** A node that is not on the list for so long is gone, ms: where Redis was emptied each is back on it by then. */
+  goneAfterMs: number;
 }
 
 /** Redis's clock in ms, so that the nodes' need not agree. */
@@ -42,6 +44,10 @@ export class RedisNodeRegistry implements NodeRegistry {
   /** By name, as Redis had them last: whoever asks while it is away is told who cannot be reached. */
   #lastKnown = new Map<string, NodeInfo>();
 
+  /** Runs of other nodes, each with the moment (ms) since when it is not on the list any more; null: it is. */
+  readonly #runs = new Map<string, number | null>();
+  #onGone: () => void = () => {};
+
   constructor(private readonly options: RedisNodeRegistryOptions) {
     const { nodeId, version, now } = options;
     this.#self = { nodeId, startedAt: now(), seenAt: now(), connections: 0, version };
@@ -66,6 +72,10 @@ export class RedisNodeRegistry implements NodeRegistry {
     await this.sayAlive().catch((error) => {
       if (!(error instanceof RedisUnavailable)) throw error;
     });
+  }
+
+  onGone(listener: () => void): void {
+    this.#onGone = listener;
   }
 
   /** @throws RedisUnavailable */
@@ -93,10 +103,27 @@ export class RedisNodeRegistry implements NodeRegistry {
   /** A node that was restarted may be there twice: its newest run counts. */
   #remember(figures: string[]): void {
     const byId = new Map<string, NodeInfo>();
-    for (const text of figures) {
-      const info = JSON.parse(text) as NodeInfo;
+    const infos = figures.map((text) => JSON.parse(text) as NodeInfo);
+    for (const info of infos) {
       if ((byId.get(info.nodeId)?.startedAt ?? 0) <= info.startedAt) byId.set(info.nodeId, info);
     }
     this.#lastKnown = byId;
+    this.#noteGone(new Set(infos.map(({ nodeId, startedAt }) => `${nodeId} ${startedAt}`)));
+  }
+
+  /** A run is taken off the list once its devices are out of the registry. */
+  #noteGone(there: Set<string>): void {
+    const at = this.options.now();
+    let isOneGone = false;
+    for (const run of there) this.#runs.set(run, null);
+    for (const [run, missingSince] of this.#runs) {
+      if (there.has(run)) continue;
+      if (missingSince === null) this.#runs.set(run, at);
+      else if (at - missingSince >= this.options.goneAfterMs) {
+        this.#runs.delete(run);
+        isOneGone = true;
+      }
+    }
+    if (isOneGone) this.#onGone();
   }
 }

@@ -6,8 +6,6 @@ import { bucketOf } from "./keys.ts";
 export interface OwnDevice {
   entry: DevicePresence;
   state: "coming" | "here" | "leaving";
-  /** Redis was asked to take it out and has not answered: it may be out. */
-  mayBeOut?: boolean;
 }
 
 export interface DeviceKey {

@@ -40,16 +40,6 @@ redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(entry))
 return 1
 `);
 
-/** KEYS: the user's devices. ARGV: device id, connection id, 1 for untold. */
-export const noteUntoldScript = script(`
-local text = redis.call('HGET', KEYS[1], ARGV[1])
-if not text then return end
-local entry = cjson.decode(text)
-if entry.connectionId ~= ARGV[2] then return end
-entry.untold = ARGV[3] == '1' or nil
-redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(entry))
-`);
-
 /**
  * KEYS: the user's devices, counts. ARGV: device id, connection id, prefix of owners, user id.
  * @returns `removed`, `other` (another connection's) or `missing`, and how many devices are left

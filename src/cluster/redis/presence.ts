@@ -4,14 +4,7 @@ import type { Commands } from "./commands.ts";
 import { bucketOf, buckets, type Keys } from "./keys.ts";
 import type { RedisNodeRegistry } from "./nodes.ts";
 import { type DeviceKey, OwnDevices } from "./own-devices.ts";
-import {
-  addScript,
-  noteUntoldScript,
-  removeScript,
-  restoreScript,
-  sweepScript,
-  updateScript,
-} from "./presence-scripts.ts";
+import { addScript, removeScript, restoreScript, sweepScript, updateScript } from "./presence-scripts.ts";
 import { RedisUnavailable } from "./unavailable.ts";
 
 export interface RedisPresenceRegistryOptions {
@@ -110,34 +103,11 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     }
   }
 
-  /** @throws RedisUnavailable: then it is put back as untold, for what this node tells meanwhile is not heard either */
-  async noteUntold({ isUntold, ...key }: DeviceKey & { isUntold: boolean }): Promise<void> {
-    const own = this.#own.get(key);
-    const note = (untold: boolean) => {
-      if (untold && own !== undefined) own.entry.untold = true;
-      else delete own?.entry.untold;
-    };
-    // First, so that what is put back meanwhile says the same.
-    note(isUntold);
-    try {
-      const { commands, keys } = this.options;
-      const arguments_ = [key.deviceId, key.connectionId, Number(isUntold)];
-      await commands.run(noteUntoldScript, [keys.devices(key.userId)], arguments_);
-    } catch (error) {
-      note(true);
-      this.#doubt(bucketOf(key.userId));
-      throw error;
-    }
-  }
-
   /** @throws RedisUnavailable: whether it was the user's last device is not for this node alone to say */
   async remove(key: DeviceKey): Promise<{ removed: boolean; last: boolean }> {
     const { userId, deviceId, connectionId } = key;
     const bucket = bucketOf(userId);
     const own = this.#own.get(key);
-    // What Redis has lost, or took out without this node hearing of it, was never taken out by anybody else.
-    const mayLack = own?.mayBeOut === true || this.#doubtful.get(bucket)?.mayLack === true;
-    const mayBeLost = own !== undefined && mayLack;
     if (own !== undefined) own.state = "leaving";
     try {
       const { commands, keys } = this.options;
@@ -147,10 +117,11 @@ export class RedisPresenceRegistry implements PresenceRegistry {
         [deviceId, connectionId, keys.ownedPrefix(bucket), userId],
       )) as ["removed" | "other" | "missing", number];
       this.#own.delete(key);
-      const removed = outcome === "removed" || (outcome === "missing" && mayBeLost);
+      // What Redis has lost, took out at a try that was not answered, or swept by mistake, nobody else may tell of.
+      const removed = outcome === "removed" || (outcome === "missing" && own !== undefined);
       return { removed, last: removed && left === 0 };
     } catch (error) {
-      if (own !== undefined) Object.assign(own, { state: "here", mayBeOut: true });
+      if (own !== undefined) own.state = "here";
       throw error;
     }
   }
