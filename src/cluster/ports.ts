@@ -83,6 +83,8 @@ export interface PresenceRegistry {
   sweep(): Promise<string[]>;
   /** Whether `devicesOf` has just spoken of these for all nodes; false while others cannot be asked. Without it: always. */
   isWhole?(userIds: string[]): boolean;
+  /** False while a node that was there may not have put back what was lost: who seems to be gone may be on it. */
+  isSettled?(): boolean;
   /** Called with the users of whom devices had been lost, or taken for gone, and are there again. */
   onRestored?(listener: (userIds: string[]) => void): void;
   /** Called with devices of this node that have a newer connection on another one, where it was not told in time [CON3]. */

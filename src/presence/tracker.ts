@@ -2,18 +2,15 @@
 import type { DevicePresence, PresenceRegistry } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
 import { ProtocolError } from "../protocol/errors.ts";
-import type { PresenceView } from "../protocol/server.ts";
 import type { StatusStore } from "../storage/ports.ts";
-import { presenceTopic } from "../subscription/topic.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
-import { type Cause, createAnnouncer, messageOf, type Presence, type PresenceMessage } from "./announcer.ts";
+import { type Cause, createAnnouncer, type Presence, type PresenceMessage } from "./announcer.ts";
 import { inBatches } from "./batches.ts";
-import { createCorrections, type Told, unknown } from "./corrections.ts";
 import { createDepartures, type Place } from "./departures.ts";
 import { looksTheSame, shownToOthers, shownToSelf } from "./join.ts";
 import { createQuestions, type Questions } from "./questions.ts";
-import { createShownHere, lookAfter, lookOf } from "./shown-here.ts";
+import { createShowing, type Recipients, type Watching } from "./showing.ts";
 import { endOf, type PresenceUpdate, statusByHand } from "./status.ts";
 import { createSweep } from "./sweep.ts";
 import { realTimers, type Timers } from "./timers.ts";
@@ -40,19 +37,13 @@ export interface PresenceTrackerDeps {
   logger: Logger;
 }
 
-export interface Recipients {
-  reach: "here" | "elsewhere" | "everywhere";
-  /** Whose own connection is not told [SUB6]. */
-  cause?: Cause | undefined;
-}
-
 export interface Entered {
   accepted: boolean;
   /** The entry of the same device whose place it has taken. */
   replaced: DevicePresence | null;
 }
 
-export interface PresenceTracker extends Questions {
+export interface PresenceTracker extends Questions, Watching {
   /**
    * A device is here. Refused (`accepted: false`) where its user has `max_devices` others on the whole cluster [LIM],
    * unless it comes in `regardless`.
@@ -69,14 +60,8 @@ export interface PresenceTracker extends Questions {
   update(who: Place, update: PresenceUpdate): Promise<void>;
   /** The user's devices that can be reached, on the whole cluster; without those that broke off here and may come back. */
   deviceIdsOf(userId: string): Promise<string[]>;
-  /** Another node's event is about to be shown here. @returns whether anybody here sees a difference */
-  hear(event: { topic: string; type: string; payload: string }): boolean;
-  /** The viewer is about to be sent these. */
-  noteShown(viewer: string, views: Iterable<PresenceView>): void;
   /** What others said, or were told, may have been lost: whatever was shown here of anybody is compared with the truth. */
   lookAgain(): void;
-  /** Called from time to time: drops what is remembered of users whom nobody watches any more. */
-  forgetUnwatched(): void;
   start(): void;
   /** Draining: what is under way ends, and no one is shown offline by it [DRN]. */
   stop(): Promise<void>;
@@ -90,7 +75,6 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
   const { nodeId, registry, settings, now, timers = realTimers, logger } = deps;
   const statuses = inBatches(deps.statuses);
   const turns = createTurns();
-  const shownHere = createShownHere(deps.watchersOf);
   const storing = warnsOnce(logger, "last seen could not be stored", "last seen is stored again");
   const reading = warnsOnce(logger, "presence could not be read", "presence is read again");
 
@@ -120,17 +104,8 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     return { before: looksTheSame(shown(before), shown(after)) ? together(was) : before, after };
   }
 
-  /** Who watches here is told where they see a difference, and so is everybody on the other nodes by their own. */
-  function publish(topic: string, message: PresenceMessage, cause?: Cause): void {
-    const userId = topic.slice(presenceTopic("").length);
-    const look = lookAfter(message.type, message.payload)!;
-    deps.publish(topic, message, { reach: shownHere.note(userId, look) ? "everywhere" : "elsewhere", cause });
-    // Another node may have said something else at the same moment, and be heard first or last.
-    corrections.add([userId], look);
-  }
-
   const announcer = createAnnouncer({
-    publish,
+    publish: (topic, message, cause) => showing.tell(topic, message, cause),
     tellOwnDevices: deps.tellOwnDevices,
     setLastSeen: (userId, at) => noteLastSeen([userId], at),
     isStillGone,
@@ -143,7 +118,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
         .catch((error) => {
           reading.began(error, { userId });
           use(null);
-          corrections.add([userId], unknown);
+          showing.doubt([userId]);
         });
     },
     intervalMs: settings.update_interval,
@@ -151,37 +126,15 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     timers,
   });
 
-  function refuseUnlessWhole(userIds: string[]): void {
-    if (registry.isWhole?.(userIds) === false) throw new Error("the cluster's devices cannot be read");
-  }
-
-  async function correct(userId: string, told: Told): Promise<void> {
-    // What is held back is told in a moment, and looked at again after it.
-    if (announcer.isHeldBack(userId)) return corrections.add([userId], told);
-    refuseUnlessWhole([]);
-    const { status: byHand = null, lastSeenAt = null } = (await statuses.get([userId])).get(userId) ?? {};
-    // The devices last, and only where the whole cluster's are known.
-    const devices = (await registry.devicesOf([userId])).get(userId) ?? [];
-    refuseUnlessWhole([userId]);
-    const view = shownToOthers(devices, byHand);
-    const look = lookOf(view);
-    const topic = presenceTopic(userId);
-    if (told !== undefined && told !== look) return publish(topic, messageOf(userId, { view, lastSeenAt, at: now() }));
-    if (!shownHere.isElse(userId, look)) return;
-    shownHere.note(userId, look);
-    deps.publish(topic, messageOf(userId, { view, lastSeenAt, at: now() }), { reach: "here" });
-    // Something newer may have been shown while this was read.
-    corrections.add([userId]);
-  }
-
-  const corrections = createCorrections({
-    correct: (userId, told) => turns.inTurn(userId, () => correct(userId, told)),
-    now,
+  const showing = createShowing({
+    ...deps,
+    statuses,
+    turns,
     timers,
-    logger,
+    isHeldBack: (userId) => announcer.isHeldBack(userId),
   });
   // They may have been taken for gone meanwhile, by anybody.
-  registry.onRestored?.((userIds) => corrections.add(userIds, unknown));
+  registry.onRestored?.((userIds) => showing.doubt(userIds));
 
   /** Not worth failing for: that somebody is gone matters more than since when. */
   async function noteLastSeen(userIds: string[], at: number): Promise<void> {
@@ -207,7 +160,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     } catch (error) {
       reading.began(error, { userId });
       // Without the status nobody knows whether others saw the user; that it is offline now is true for both.
-      if (!last) corrections.add([userId], unknown);
+      if (!last) showing.doubt([userId]);
       else if (await isStillGone(userId)) announcer.announceOffline(userId, null);
       return;
     }
@@ -294,7 +247,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     await announcer.announce({ userId, ...change, cause: { userId, deviceId } });
   }
 
-  const questions = createQuestions({ registry, statuses, tellLater: (userIds) => corrections.add(userIds) });
+  const questions = createQuestions({ registry, statuses, tellLater: (userIds) => showing.doubtHere(userIds) });
   const sweep = createSweep({ registry, statuses, announcer, turns, presenceOf, noteLastSeen, now, timers, logger });
 
   return {
@@ -308,7 +261,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
         await turns.inTurn(who.userId, () => update(who, wanted));
       } catch (error) {
         // It may have been stored all the same; then nobody has been told, and the next try would find nothing new.
-        if (!(error instanceof ProtocolError)) corrections.add([who.userId], unknown);
+        if (!(error instanceof ProtocolError)) showing.doubt([who.userId]);
         throw error;
       }
     },
@@ -318,25 +271,16 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
       const here = (devices.get(userId) ?? []).filter((device) => !departures.has(device.connectionId));
       return here.map((device) => device.deviceId);
     },
-    hear({ topic, type, payload }) {
-      const userId = topic.slice(presenceTopic("").length);
-      const look = lookAfter(type, JSON.parse(payload) as object);
-      return look === null || shownHere.note(userId, look);
-    },
-    noteShown(viewer, views) {
-      for (const { user_id, status, status_text: text = null, status_emoji: emoji = null } of views) {
-        if (user_id === viewer) continue;
-        if (!shownHere.noteSnapshot(user_id, lookOf({ status, text, emoji }))) corrections.add([user_id]);
-      }
-    },
+    hear: showing.hear,
+    noteShown: showing.noteShown,
+    forgetUnwatched: showing.forgetUnwatched,
     lookAgain() {
-      corrections.add(shownHere.users());
+      showing.doubtHere();
       registry.recheck?.();
     },
-    forgetUnwatched: () => shownHere.sweep(),
     start: () => sweep.start(),
     async stop() {
-      corrections.stop();
+      showing.stop();
       departures.stop();
       // What has been taken out of a store by now is told of nowhere else.
       await sweep.stop();

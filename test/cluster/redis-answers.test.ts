@@ -27,7 +27,7 @@ beforeEach(async () => {
     losing--;
     throw new RedisUnavailable("Command timed out");
   };
-  const nodes = { dead: async () => [], remove: async () => {} };
+  const nodes = { dead: async () => [], remove: async () => {}, areAllListed: true };
   registry = new RedisPresenceRegistry({ commands, keys, nodes, instance: "n1/1", now: Date.now, deadAfterMs: 15_000 });
   await commands.connect();
   await registry.restore();
@@ -72,9 +72,11 @@ test("[PRE1] a node that is not listed any more has gone; one that is not yet ag
   await one.sayAlive();
   await redis.empty();
   await one.sayAlive();
+  expect(one.areAllListed).toBe(false);
   await other.sayAlive();
   at += 100;
   await one.sayAlive();
+  expect(one.areAllListed).toBe(true);
   await one.remove("n2/1");
   await one.sayAlive();
   at += 99;
@@ -84,7 +86,7 @@ test("[PRE1] a node that is not listed any more has gone; one that is not yet ag
   await one.sayAlive();
   at += 100;
   await one.sayAlive();
-  expect(gone).toBe(1);
+  expect([gone, one.areAllListed]).toEqual([1, true]);
 });
 
 test("[PRE2] what a device says of itself is not lost with what Redis held, though it is not back there yet", async () => {

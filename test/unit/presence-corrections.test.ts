@@ -12,8 +12,10 @@ let tracker: PresenceTracker;
 /** The registry finds that it had lost devices of these. */
 let restored: (userIds: string[]) => void;
 let isWhole: boolean;
+let isSettled: boolean;
 beforeEach(async () => {
   isWhole = true;
+  isSettled = true;
   world = await openPresenceWorld();
   const { registry } = world;
   const watched: PresenceRegistry = {
@@ -24,6 +26,7 @@ beforeEach(async () => {
     sweep: () => registry.sweep(),
     stats: () => registry.stats(),
     isWhole: () => isWhole,
+    isSettled: () => isSettled,
     onRestored: (listener) => {
       restored = listener;
     },
@@ -117,6 +120,21 @@ test("[PRE5] whoever is shown by a snapshot as others here were not shown is sho
   await world.told();
   await world.clock.pass(2_000);
   expect(await world.heard()).toEqual(["others update ann busy"]);
+});
+
+test("[PRE1] nobody is shown as gone who may be on a node that has not put back yet what was lost", async () => {
+  world.watchedOn = "n2";
+  await world.tracker.connect(device("ann", "d1"));
+  await world.clock.pass(3_000);
+  await world.told();
+  await world.registry.remove(device("ann", "d1"));
+  isSettled = false;
+  tracker.lookAgain();
+  await world.clock.pass(5_000);
+  expect(await world.heard()).toEqual([]);
+  isSettled = true;
+  await world.clock.pass(2_000);
+  expect(await world.heard()).toEqual(["others offline ann"]);
 });
 
 test("[PRE1] [PRE3] what another node says again is not shown again", async () => {

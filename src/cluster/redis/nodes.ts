@@ -74,6 +74,11 @@ export class RedisNodeRegistry implements NodeRegistry {
     });
   }
 
+  /** Whether every node that was there is on the list, or has gone for good. */
+  get areAllListed(): boolean {
+    return this.#runs.values().every((missingSince) => missingSince === null);
+  }
+
   onGone(listener: () => void): void {
     this.#onGone = listener;
   }

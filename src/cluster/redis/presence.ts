@@ -10,7 +10,7 @@ import { RedisUnavailable } from "./unavailable.ts";
 export interface RedisPresenceRegistryOptions {
   commands: Commands;
   keys: Keys;
-  nodes: Pick<RedisNodeRegistry, "dead" | "remove">;
+  nodes: Pick<RedisNodeRegistry, "dead" | "remove" | "areAllListed">;
   /** Names this run of this node. */
   instance: string;
   /** Milliseconds since the epoch. */
@@ -177,6 +177,11 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   isWhole(userIds: string[]): boolean {
     if (!this.options.commands.isReady || this.#doubtful.values().some(({ mayLack }) => mayLack)) return false;
     return !userIds.some((userId) => this.#unread.has(bucketOf(userId)));
+  }
+
+  /** A node is on the list again with the heartbeat that puts its devices back. */
+  isSettled(): boolean {
+    return this.options.nodes.areAllListed;
   }
 
   recheck(): void {
