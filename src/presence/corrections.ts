@@ -21,7 +21,7 @@ export interface CorrectionsDeps {
 }
 
 export interface Corrections {
-  /** These are looked at again in a while. */
+  /** These are looked at again in a while; one that was told of just now not before that has reached everybody. */
   add(userIds: Iterable<string>, told?: Told): void;
   stop(): void;
 }
@@ -85,6 +85,11 @@ export function createCorrections({ correct, now, timers, logger }: CorrectionsD
     const dueAt = now() + delayMs;
     for (const userId of userIds) {
       const before = waiting.get(userId);
+      if (before !== undefined && typeof told !== "string") {
+        // Not put off: many may be shown the user meanwhile, and each would put it off again.
+        before.told = told ?? before.told;
+        continue;
+      }
       waiting.delete(userId);
       waiting.set(userId, { dueAt, told: told ?? before?.told });
     }

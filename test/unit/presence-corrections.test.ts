@@ -137,6 +137,18 @@ test("[PRE1] nobody is shown as gone who may be on a node that has not put back 
   expect(await world.heard()).toEqual(["others offline ann"]);
 });
 
+test("[PRE5] it is shown as soon, however many are shown the user meanwhile", async () => {
+  await world.tracker.connect(device("ann", "d1"));
+  await world.clock.pass(3_000);
+  await store("ann", "busy");
+  await world.told();
+  for (let at = 0; at < 4; at++) {
+    await subscribeTo("ann");
+    await world.clock.pass(500);
+  }
+  expect(await world.heard()).toEqual(["others update ann busy"]);
+});
+
 test("[PRE1] [PRE3] what another node says again is not shown again", async () => {
   await tracker.connect(device("ann", "d1"));
   await world.told();
