@@ -16,14 +16,13 @@ beforeAll(async () => {
 afterAll(() => service.stop());
 
 async function expectNothingLost(options: Partial<CheckerOptions>): Promise<void> {
-  const crashes = createCrashes(service, { lifetimeMs: { least: 400, most: 2_000 } });
+  const crashes = createCrashes(service, { lifetimeMs: { least: 400, most: 2_000 }, killsMin: 3 });
   try {
     // One user in three has two devices: 51 clients.
     const population = { urls: [service.url], seed, users: 38, conversations: 12 };
     const verdict = await check({ ...population, faults: crashes, ...options });
     console.log(`${report(verdict)} (killed ${crashes.count()} times)`);
     expect(verdict.violations).toEqual([]);
-    expect(crashes.count()).toBeGreaterThanOrEqual(3);
   } finally {
     await crashes.stop();
     service = crashes.service();

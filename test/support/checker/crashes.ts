@@ -6,6 +6,8 @@ import type { Random } from "./random.ts";
 export interface CrashOptions {
   /** How long the node lives between two crashes, ms. */
   lifetimeMs: { least: number; most: number };
+  /** It is killed at least so often. */
+  killsMin?: number;
   settings?: Record<string, string>;
 }
 
@@ -17,7 +19,7 @@ export interface Crashes extends Faults {
 }
 
 /** Takes over a running service; the caller stops `service()` in the end. */
-export function createCrashes(first: Service, { lifetimeMs, settings = {} }: CrashOptions): Crashes {
+export function createCrashes(first: Service, { lifetimeMs, killsMin = 0, settings = {} }: CrashOptions): Crashes {
   let service = first;
   let kills = 0;
   let running: Promise<void> = Promise.resolve();
@@ -50,6 +52,7 @@ export function createCrashes(first: Service, { lifetimeMs, settings = {} }: Cra
     start(random, during) {
       running = crashAgainAndAgain(random, during);
     },
+    isEnough: () => kills >= killsMin,
     async stop() {
       stopped = true;
       wake();
