@@ -300,6 +300,23 @@ test("[PRE1] the users of a node that is killed go offline once, whoever notices
   await stage.whole();
 });
 
+test("[PRE1] who left a node that died before it could tell is shown as gone all the same", async () => {
+  const { ids, members } = await gather(n1, n2);
+  const [watcher, leaver] = members as [Client, Client];
+  // It asks PostgreSQL whether others saw the user before it tells.
+  n2.toPostgres.freeze();
+  await leaver.close();
+  await eventually(
+    () => watcher.ask("presence.query", { user_ids: [ids[1]] }),
+    ({ users }) => users[0].status === "offline",
+  );
+  await n2.kill();
+  n2.toPostgres.heal();
+  await watcher.next("presence.offline", isOf(ids[1]!));
+  await n2.restart();
+  await stage.whole();
+});
+
 test("[AUTH4] [PUB3] who is disabled in the application's table is disconnected on every node", async () => {
   const [user] = await addUsers("user");
   const devices = await Promise.all(stage.nodes.map((node) => connect(node, user!)));

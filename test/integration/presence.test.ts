@@ -204,6 +204,18 @@ describe("the usual grace", () => {
     expect(presenceOf(watcher, ben)).toHaveLength(count + 1);
   });
 
+  test("[PRE3] [PRE5] who is shown by a snapshot what is held back is told when that comes to nothing", async () => {
+    const { c, ben } = await watching();
+    const phone = await connect(ben);
+    await phone.ask("presence.update", { status: "busy" });
+    await phone.ask("presence.update", { status: "away" });
+    const [late] = (await gather(c, [fresh("cleo")])) as [Client];
+    const { topics } = await late.ask("subscribe", { topics: [`presence:${ben}`] });
+    expect(topics[0].snapshot.presence.status).toBe("away");
+    await phone.ask("presence.update", { status: "busy" });
+    await late.next("presence.update", ({ user_id, status }) => user_id === ben && status === "busy");
+  });
+
   test("[PRE4] a query answers for each user; who may not be seen reads as offline without last_seen", async () => {
     const { anna, ben, watcher } = await watching();
     const stranger = await connect(fresh("stranger"));
