@@ -14,7 +14,7 @@ import type { Siblings } from "./health/checkers.ts";
 import { createHealth } from "./health/health.ts";
 import { createIngest } from "./ingest/ingest.ts";
 import { realTimers } from "./presence/timers.ts";
-import { createPresenceTracker } from "./presence/tracker.ts";
+import { type Cause, createPresenceTracker } from "./presence/tracker.ts";
 import { TypingTracker } from "./presence/typing.ts";
 import { type Codec, jsonCodec } from "./protocol/codec.ts";
 import type { WireFormat } from "./protocol/limits.ts";
@@ -134,14 +134,13 @@ export async function startApp(options: AppOptions): Promise<App> {
   const { mode, cache_ttl: cacheTtlMs, cache_size: cacheSize } = config.directory;
   const directory = createDirectoryView({ directory: storage.directory, mode, cacheTtlMs, cacheSize, now });
   /** The connection that caused a change, where it is on this node. */
-  const exceptOf = (cause?: { userId: string; deviceId: string }): Audience =>
-    cause === undefined ? {} : { except: hub.find(cause)[0], exceptDevice: undefined };
+  const exceptOf = (cause?: Cause): Audience => (cause === undefined ? {} : { except: hub.find(cause)[0] });
   const presence = createPresenceTracker({
     nodeId: cluster.nodeId,
     registry: cluster.presence,
     statuses: storage.statuses,
-    publish: (topic, message, { reach, cause }) =>
-      void broadcaster.toTopic(topic, message, { ...exceptOf(cause), reach }),
+    publish: (topic, message, to) =>
+      void broadcaster.toTopic(topic, message, { ...exceptOf(to.cause), reach: to.reach }),
     watchersOf: (userId) => broadcaster.subscriberCount(presenceTopic(userId)),
     tellOwnDevices: (userId, message, cause) => void broadcaster.toUser(userId, message, exceptOf(cause)),
     settings: config.presence,
