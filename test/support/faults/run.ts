@@ -1,4 +1,6 @@
 /** One round of faults: a fresh stage, a storm over it, and what the checker says of it. */
+
+import type { History } from "../checker/history.ts";
 import { report, type Violation } from "../checker/judge.ts";
 import { type CheckerOptions, check } from "../checker/population.ts";
 import type { LogLine } from "../service.ts";
@@ -31,12 +33,15 @@ const shownLogLines = 12;
 const isOutage = ({ rule, text }: Violation) => rule === "no-fault" && text.endsWith("was closed with 4100");
 
 /** What a node says as an error nobody had expected, whatever is away. */
-const surprises = ({ nodes }: Stage): Violation[] =>
+const surprises = ({ nodes }: Stage, { logLosses }: History): Violation[] =>
   nodes.flatMap(({ name, service }) => {
-    const isFault = ({ level, err }: LogLine) =>
-      level === "fatal" || (level === "error" && (err as { type?: string } | undefined)?.type !== "StorageUnavailable");
-    // That PostgreSQL is away is an error, and what was to be seen.
-    const errors = service().logs.filter(isFault);
+    // That PostgreSQL is away is an error, and what was to be seen; so is a loss where there was one.
+    const isExpected = ({ err, msg }: LogLine) =>
+      (err as { type?: string } | undefined)?.type === "StorageUnavailable" ||
+      (logLosses.length > 0 && msg.startsWith("the log has gone back"));
+    const errors = service().logs.filter(
+      (line) => line.level === "fatal" || (line.level === "error" && !isExpected(line)),
+    );
     return errors.length === 0 ? [] : [{ rule: "no-surprise", text: `${name} was surprised`, evidence: errors }];
   });
 
@@ -77,10 +82,11 @@ export async function runRound({
       faults: storm,
       ...population,
     });
-    const violations = [...verdict.violations.filter((it) => !isOutage(it)), ...surprises(stage)];
+    const unexpected = surprises(stage, verdict.history);
+    const violations = [...verdict.violations.filter((it) => !isOutage(it)), ...unexpected];
     const lines = [`${engine}, faults: ${JSON.stringify(storm.counts)}`, report({ ...verdict, violations })];
     if (violations.length > 0) {
-      for (const { text, evidence } of surprises(stage)) lines.push(text, ...evidence.map((it) => JSON.stringify(it)));
+      for (const { text, evidence } of unexpected) lines.push(text, ...evidence.map((it) => JSON.stringify(it)));
       lines.push(...(await stateOf(stage, storm)));
     }
     return { violations: violations.length, counts: storm.counts, text: lines.join("\n") };
