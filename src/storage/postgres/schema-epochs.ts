@@ -4,10 +4,10 @@
 export const epochsKept = 1_000;
 
 /**
- * Positions below the first one that is known to be lost and are doubted as well: commits become durable out of order, and
- * of an earlier one a node may have known that is gone itself.
+ * So far below what is known to be lost nothing is doubted. Commits become durable out of order: of one that is missing in
+ * between a node may have known that is gone itself.
  */
-const doubted = 1_000;
+const doubtedMax = 10_000;
 
 const planned = `SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off`;
@@ -64,6 +64,19 @@ END
 $first_lost$;
 COMMENT ON FUNCTION ${ws}.first_lost IS 'Of events that were known to be committed the lowest position of one that is not; null where all were.';
 
+CREATE FUNCTION ${ws}.undoubted(through bigint) RETURNS bigint
+LANGUAGE plpgsql STABLE ${planned} AS $undoubted$
+BEGIN
+  RETURN (
+    SELECT coalesce(min(p.before), through) FROM (
+      SELECT e.position, lag(e.position, 1, greatest(0, through - ${doubtedMax})) OVER (ORDER BY e.position) AS before FROM (
+        SELECT position FROM ${ws}.events WHERE position > through - ${doubtedMax} AND position <= through
+        UNION ALL SELECT through + 1) AS e) AS p
+    WHERE p.position > p.before + 1);
+END
+$undoubted$;
+COMMENT ON FUNCTION ${ws}.undoubted IS 'The position below the first that is missing, for whatever reason, up to one and not far below it.';
+
 CREATE FUNCTION ${ws}.look(
   known_no bigint, known_id text, topics text[], seqs bigint[], ids text[], positions bigint[],
   may_be_left_behind boolean, now_ms bigint
@@ -105,7 +118,7 @@ BEGIN
       INSERT INTO ${ws}.epochs (no, id, began_at, broken, line, created_at)
         SELECT greatest(newest.no, known_no, 0) + 1, substr(replace(gen_random_uuid()::text, '-', ''), 1, 8),
           CASE WHEN lost IS NULL THEN ${ws}.log_end()
-            ELSE greatest(0, least(${ws}.log_end(), lost - 1) - ${doubted}) END,
+            ELSE ${ws}.undoubted(least(${ws}.log_end(), lost - 1)) END,
           is_gone OR lost IS NOT NULL, here, now_ms;
       DELETE FROM ${ws}.epochs AS e WHERE e.no <= greatest(newest.no, known_no, 0) + 1 - ${epochsKept};
     END IF;
