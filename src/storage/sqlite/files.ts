@@ -1,5 +1,5 @@
 /** Keeps what is stored from the other users of the machine: the file, what SQLite and this service put beside it, and the folder. */
-import { chmodSync, closeSync, mkdirSync, openSync, realpathSync, statSync } from "node:fs";
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, realpathSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 
 /** What the names of the files beside the database end with. */
@@ -9,7 +9,8 @@ const ofOthers = 0o077;
 
 /** Makes a file where there is none that nobody else may read. */
 export function createPrivately(path: string): void {
-  closeSync(openSync(path, "a", 0o600));
+  // One that is there is not opened: closing it would give up the locks that this process has on it.
+  if (!existsSync(path)) closeSync(openSync(path, "a", 0o600));
 }
 
 /**

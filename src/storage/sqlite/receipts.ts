@@ -134,8 +134,11 @@ export class ReceiptTable {
     return this.#sql.markSent.get(topicOf(conversationId), userId, kind, upToSeq)?.movedOn === 1;
   }
 
+  states(userId: string, conversationIds: string[]): ReceiptStateEntries;
+  /** @returns undefined where there are more than so many events behind the user, among which to count */
+  states(userId: string, conversationIds: string[], behindMax: number): ReceiptStateEntries | undefined;
   /** Conversations without events are left out. */
-  states(userId: string, conversationIds: string[]): ReceiptStateEntries {
+  states(userId: string, conversationIds: string[], behindMax = Number.POSITIVE_INFINITY) {
     const entries: ReceiptStateEntries = [];
     for (const conversationId of conversationIds) {
       const topic = this.#sql.topic.get(topicOf(conversationId));
@@ -143,6 +146,7 @@ export class ReceiptTable {
       const seqs = { delivered: 0, read: 0, read_private: 0, joined: 0, left: 0 };
       for (const { kind, seq } of this.#sql.watermarks.all(topic.topicId, userId)) seqs[kind] = seq;
       const readSeq = Math.max(seqs.read, seqs.read_private, seqs.joined);
+      if (topic.seq - readSeq > behindMax) return undefined;
       const deliveredSeq = Math.max(seqs.delivered, seqs.joined);
       const { unread } = this.#sql.unread.get(topic.topicId, userId, readSeq)!;
       entries.push([conversationId, { readSeq, deliveredSeq, unread }]);

@@ -1,4 +1,4 @@
-/** Storage in one SQLite file, for a node that is alone: the ports on the main thread, the SQL in one worker. */
+/** Storage in one SQLite file, for a node that is alone: the ports on the main thread, the SQL in one worker, and what is small beside it. */
 import { Epochs } from "../epochs.ts";
 import {
   type CursorStore,
@@ -18,7 +18,11 @@ import type { HeadEntries } from "./event-log.ts";
 import { type FileLock, joinFile, lockFile } from "./file-lock.ts";
 import { prepareFiles } from "./files.ts";
 import type { ReceiptStateEntries } from "./receipts.ts";
+import { SmallReads } from "./small-reads.ts";
 import { WorkerCalls } from "./worker-calls.ts";
+
+/** The worker, with what is small answered before it. */
+type Asked = Pick<WorkerCalls, "call">;
 
 export interface SqliteStorageOptions {
   /** A file, whose folder is made where it is missing, or `:memory:`. */
@@ -71,7 +75,15 @@ export function createSqliteStorage({
     callsMax,
     callTimeoutMs,
     onDamage: (error) => writes.began(error),
+    onTrouble: () => small.rest(),
   });
+  const small = new SmallReads({ path, now });
+  const asked: Asked = {
+    async call(operation, ...values) {
+      const here = small.answer(operation, values);
+      return here === undefined ? calls.call(operation, ...values) : here.value;
+    },
+  };
   const watch = new DirectoryWatch({
     look: (after) => calls.call("directoryChanges", after),
     intervalMs: watchIntervalMs,
@@ -109,7 +121,7 @@ export function createSqliteStorage({
   let lock: FileLock | null = null;
   return {
     log: {
-      ...createEventLog(calls),
+      ...createEventLog(asked),
       epochs,
       append,
       // The file is what it was for as long as it is held.
@@ -118,24 +130,26 @@ export function createSqliteStorage({
         if (isShared) epochs.replace(await calls.call("epochs"));
       },
     },
-    receipts: createReceiptStore(calls, now),
-    cursors: createCursorStore(calls, now),
-    statuses: createStatusStore(calls),
-    directory: createDirectory({ calls, watch, now }),
+    receipts: createReceiptStore(asked, now),
+    cursors: createCursorStore(asked, now),
+    statuses: createStatusStore(asked),
+    directory: createDirectory({ calls: asked, watch, now }),
     async start() {
       if (path !== ":memory:") prepare();
       const isFirst = path === ":memory:" || use();
       await calls.start();
+      small.start();
       // While nobody runs the file may have been put back to what it was, or another one in its place.
       epochs.replace(await (isFirst ? calls.call("beginEpoch", now()) : calls.call("epochs")));
       await watch.look();
       for (const sentence of await calls.call("missingTriggers")) onNotice(sentence);
     },
     installation: () => calls.call("installation"),
-    // Reads are answered by the same worker.
+    // Reads are answered by the same worker, where they are not answered here.
     prove: proveWrites,
     async stop() {
       watch.stop();
+      small.stop();
       await calls.stop();
       lock?.release();
       lock = null;
@@ -149,7 +163,7 @@ function workerUrl(): string {
   return new URL(embedded ? "./storage/sqlite/worker.js" : "./worker.ts", import.meta.url).href;
 }
 
-function createEventLog(calls: WorkerCalls): Omit<EventLog, "append" | "epochs" | "note" | "lookBack"> {
+function createEventLog(calls: Asked): Omit<EventLog, "append" | "epochs" | "note" | "lookBack"> {
   return {
     async replay({ topics, ...rest }) {
       const asked = [...new Set(topics)];
@@ -178,7 +192,7 @@ function toHeads(topics: string[], entries: HeadEntries): Map<string, TopicHead>
   return heads;
 }
 
-function createReceiptStore(calls: WorkerCalls, now: () => number): ReceiptStore {
+function createReceiptStore(calls: Asked, now: () => number): ReceiptStore {
   return {
     advance: (mark) => calls.call("advance", mark, now()),
     claim: (query, limit) => calls.call("claim", query, limit, now()),
@@ -200,7 +214,7 @@ function createReceiptStore(calls: WorkerCalls, now: () => number): ReceiptStore
   };
 }
 
-function createCursorStore(calls: WorkerCalls, now: () => number): CursorStore {
+function createCursorStore(calls: Asked, now: () => number): CursorStore {
   return {
     acknowledge: (userId, deviceId, cursor) => calls.call("acknowledge", { userId, deviceId }, cursor, now()),
     seen: (devices, withinMs) => calls.call("seen", devices, { now: now(), notedBefore: now() - withinMs }),
@@ -209,7 +223,7 @@ function createCursorStore(calls: WorkerCalls, now: () => number): CursorStore {
   };
 }
 
-function createStatusStore(calls: WorkerCalls): StatusStore {
+function createStatusStore(calls: Asked): StatusStore {
   return {
     set: (userId, status) => calls.call("setStatus", userId, status),
     async get(userIds) {
@@ -221,15 +235,7 @@ function createStatusStore(calls: WorkerCalls): StatusStore {
   };
 }
 
-function createDirectory({
-  calls,
-  watch,
-  now,
-}: {
-  calls: WorkerCalls;
-  watch: DirectoryWatch;
-  now: () => number;
-}): Directory {
+function createDirectory({ calls, watch, now }: { calls: Asked; watch: DirectoryWatch; now: () => number }): Directory {
   // This node's own changes are told at once, before the call that made them resolves.
   const andTell = async (write: Promise<void>) => {
     await write;

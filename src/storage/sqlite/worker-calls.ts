@@ -10,6 +10,8 @@ export interface WorkerCallsOptions {
   callsMax: number;
   /** What is not answered by then is given up; the worker may still do it. */
   callTimeoutMs: number;
+  /** Told where the engine refuses, or is gone: from now on the file may be another one than it was. */
+  onTrouble?: () => void;
   /** Told of each answer that says that the file is damaged. */
   onDamage?: (error: Error) => void;
 }
@@ -107,6 +109,7 @@ export class WorkerCalls {
       if (this.#state.kind !== "running" || this.#state.worker !== worker) return;
       this.#state = { kind: "lost", reason };
       worker.terminate();
+      this.#options.onTrouble?.();
       this.#rejectAll(reason);
     };
     worker.addEventListener("message", ({ data }: MessageEvent<FromWorker>) => this.#settle(data));
@@ -146,6 +149,7 @@ export class WorkerCalls {
   #settleCall(call: Call, answer: Answer): void {
     if (answer.ok) return call.resolve(answer.value);
     const { unavailable, message, code } = answer;
+    if (unavailable) this.#options.onTrouble?.();
     const error = unavailable ? new StorageUnavailable(message) : new Error(message);
     // Named to the public where nothing else of it is.
     if (code !== undefined) Object.assign(error, { code });

@@ -1,0 +1,145 @@
+/** Answers what is small in the loop's own thread, on a connection that only reads: the way to the worker is longer, and may have others before it. */
+import { Database } from "bun:sqlite";
+import type { EventPage } from "../ports.ts";
+import { CursorTable, StatusTable } from "./cursors-statuses.ts";
+import { DirectoryTables } from "./directory.ts";
+import { failureOf, type Operations } from "./engine.ts";
+import { EventLogTables } from "./event-log.ts";
+import { ReceiptTable } from "./receipts.ts";
+
+/** Names that one question may have: each is a step into an index, of some 0.5 µs. */
+const namesMax = 20;
+/** Events of a page, and their bytes: the loop stands still while they are read. */
+const eventsMax = 20;
+const bytesMax = 64 * 1024;
+const conversationsMax = 2;
+/** Events behind a reader among which the unread ones are counted. */
+const behindMax = 200;
+/** So long (ms) after trouble with the file only the worker is asked, which says what it is. */
+const restMs = 1_000;
+
+/** What may be answered here; undefined: it is too much. */
+type Small = { [Name in keyof Operations]?: (...values: Parameters<Operations[Name]>) => Answer<Name> | undefined };
+type Answer<Name extends keyof Operations> = ReturnType<Operations[Name]>;
+
+interface Reader {
+  database: Database;
+  operations: Small;
+}
+
+export interface SmallReadsOptions {
+  path: string;
+  now?: () => number;
+}
+
+export class SmallReads {
+  #state: { kind: "closed" } | { kind: "open"; reader: Reader | null; restsUntil: number } = { kind: "closed" };
+
+  constructor(private readonly options: SmallReadsOptions) {}
+
+  /** From now on; the worker has the file open. What is in memory has one connection only. */
+  start(): void {
+    if (this.options.path !== ":memory:") this.#state = { kind: "open", reader: null, restsUntil: 0 };
+  }
+
+  stop(): void {
+    this.rest();
+    this.#state = { kind: "closed" };
+  }
+
+  /**
+   * What is there at this moment, acknowledged writes among it.
+   * @returns undefined where the worker is to be asked: it is too much, or something is wrong, which the worker is to say
+   */
+  answer<Name extends keyof Operations>(
+    operation: Name,
+    values: Parameters<Operations[Name]>,
+  ): { value: Answer<Name> } | undefined {
+    try {
+      const read = this.#reader()?.operations[operation] as
+        | ((...values: Parameters<Operations[Name]>) => Answer<Name> | undefined)
+        | undefined;
+      const value = read?.(...values);
+      return value === undefined ? undefined : { value };
+    } catch (error) {
+      if (failureOf(error) !== "fault") this.rest();
+      return undefined;
+    }
+  }
+
+  /** There is trouble with the file: the connection is given up, for the worker may open another file by that name. */
+  rest(): void {
+    if (this.#state.kind === "closed") return;
+    const { reader } = this.#state;
+    this.#state = { kind: "open", reader: null, restsUntil: this.#now() + restMs };
+    reader?.database.close();
+  }
+
+  #reader(): Reader | null {
+    const state = this.#state;
+    if (state.kind === "closed") return null;
+    if (state.reader === null && this.#now() >= state.restsUntil) state.reader = openReader(this.options.path);
+    return state.reader;
+  }
+
+  #now(): number {
+    return (this.options.now ?? Date.now)();
+  }
+}
+
+function openReader(path: string): Reader {
+  const database = new Database(path, { readonly: true, strict: true });
+  // Not waited for: a lock that keeps a reader out is gone by the time that the worker has answered.
+  database.exec("PRAGMA busy_timeout = 0");
+  database.exec("PRAGMA cache_size = -4096");
+  return { database, operations: createSmall(database) };
+}
+
+function createSmall(database: Database): Small {
+  const log = new EventLogTables(database);
+  const receipts = new ReceiptTable(database);
+  const cursors = new CursorTable(database);
+  const statuses = new StatusTable(database);
+  const directory = new DirectoryTables(database);
+  const sizes = prepareSizes(database);
+  const most = Number.MAX_SAFE_INTEGER;
+  const areFew = (names: string[]) => names.length <= namesMax;
+  const page = (sizes: { bytes: number }[], read: () => EventPage) =>
+    sizes.reduce((sum, { bytes }) => sum + bytes, 0) <= bytesMax ? read() : undefined;
+  return {
+    heads: (topics) => (areFew(topics) ? log.heads(topics) : undefined),
+    end: () => log.end(),
+    range(query) {
+      const { topic, afterSeq, throughSeq } = query;
+      if (throughSeq - afterSeq > eventsMax) return undefined;
+      return page(sizes.above.all(topic, afterSeq, throughSeq, eventsMax), () => log.range(query));
+    },
+    page(query) {
+      const { topic, afterSeq, beforeSeq = most, limit } = query;
+      if (limit > eventsMax) return undefined;
+      const { above, below } = sizes;
+      const found =
+        afterSeq === undefined ? below.all(topic, beforeSeq, limit) : above.all(topic, afterSeq, most, limit);
+      return page(found, () => log.page(query));
+    },
+    receiptStates: (userId, conversationIds) =>
+      conversationIds.length <= conversationsMax ? receipts.states(userId, conversationIds, behindMax) : undefined,
+    acknowledged: (userId, deviceId) => cursors.acknowledged(userId, deviceId),
+    getStatuses: (userIds) => (areFew(userIds) ? statuses.get(userIds) : undefined),
+    userState: (userId, now) => directory.userState(userId, now),
+    membershipsAmong: (userId, ids) => (areFew(ids) ? directory.membershipsAmong(userId, ids) : undefined),
+    membersAmong: (conversationId, ids) => (areFew(ids) ? directory.membersAmong(conversationId, ids) : undefined),
+    conversationExists: (conversationId) => directory.conversationExists(conversationId),
+  };
+}
+
+/** Of the events of a page; their payloads are not read for it. */
+function prepareSizes(database: Database) {
+  const sizes = (condition: string, order: string) => `SELECT octet_length(payload) AS bytes
+    FROM events INDEXED BY events_by_seq
+    WHERE topic_id = (SELECT topic_id FROM topics WHERE name = ?) AND ${condition} ORDER BY seq ${order} LIMIT ?`;
+  return {
+    above: database.prepare<{ bytes: number }, [string, number, number, number]>(sizes("seq > ? AND seq <= ?", "ASC")),
+    below: database.prepare<{ bytes: number }, [string, number, number]>(sizes("seq < ?", "DESC")),
+  };
+}

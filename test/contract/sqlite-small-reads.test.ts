@@ -1,0 +1,119 @@
+/** Proves what SQLite answers without its worker: only what is small, never less than was acknowledged, and in nobody's way. */
+import { Database } from "bun:sqlite";
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Storage } from "../../src/storage/ports.ts";
+import { prepareFiles } from "../../src/storage/sqlite/files.ts";
+import { SmallReads } from "../../src/storage/sqlite/small-reads.ts";
+import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
+import { newEvent, newEvents } from "../support/new-event.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "sqlite-small-"));
+const path = join(folder, "log.db");
+let storage: Storage;
+let small: SmallReads;
+beforeAll(async () => {
+  storage = createSqliteStorage({ path });
+  await storage.start();
+  small = new SmallReads({ path });
+  small.start();
+});
+afterAll(async () => {
+  small.stop();
+  await storage.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+test("[LOG1] what was acknowledged is there for whoever reads next, in the log, the directory and the cursors", async () => {
+  for (let seq = 1; seq <= 100; seq++) {
+    const { appended } = await storage.log.append([newEvent("conversation:c1", { senderId: "ben" })]);
+    expect((await storage.log.heads(["conversation:c1"])).get("conversation:c1")).toMatchObject({ seq });
+    const { events } = await storage.log.page({ topic: "conversation:c1", limit: 1 });
+    expect(events[0]).toMatchObject({ seq, id: appended[0]!.id });
+    const { position } = appended[0]!;
+    await storage.cursors.acknowledge("anna", "phone", position);
+    expect(await storage.cursors.acknowledged("anna", "phone")).toBe(position);
+    await storage.directory.addMembers(`room${seq}`, ["anna"]);
+    expect(await storage.directory.membershipsAmong("anna", [`room${seq}`, "room0"])).toEqual(new Set([`room${seq}`]));
+    expect((await storage.receipts.states("anna", ["c1"])).get("c1")).toMatchObject({ unread: Math.min(seq, 2) });
+    await storage.receipts.advance({ conversationId: "c1", userId: "anna", kind: "read", upToSeq: seq - 1 });
+    expect((await storage.receipts.states("anna", ["c1"])).get("c1")).toMatchObject({ unread: 1, readSeq: seq - 1 });
+  }
+});
+
+test("what is answered in the loop's thread is small: names, events, their bytes and what is counted", async () => {
+  await storage.log.append(newEvents("user:many", 300, { senderId: "ben" }));
+  await storage.log.append([
+    newEvent("user:large", { payload: JSON.stringify({ text: "x".repeat(100_000) }) }),
+    newEvent("user:large"),
+  ]);
+  await storage.log.append(newEvents("conversation:busy", 300, { senderId: "ben" }));
+  const names = (count: number) => Array.from({ length: count }, (_, index) => `user:${index}`);
+  const isHere = (answer: unknown) => answer !== undefined;
+  const page = (query: object) => isHere(small.answer("page", [{ topic: "user:many", limit: 20, ...query }]));
+  expect(isHere(small.answer("heads", [names(20)]))).toBe(true);
+  expect(isHere(small.answer("heads", [names(21)]))).toBe(false);
+  expect(isHere(small.answer("membershipsAmong", ["anna", names(21)]))).toBe(false);
+  expect([page({}), page({ limit: 21 }), page({ beforeSeq: 100 }), page({ afterSeq: 100 })]).toEqual([
+    ...[true, false, true, true],
+  ]);
+  expect([page({ topic: "user:large" }), page({ topic: "user:large", afterSeq: 1 })]).toEqual([false, true]);
+  const range = (throughSeq: number, topic = "user:many") =>
+    isHere(small.answer("range", [{ topic, afterSeq: 0, throughSeq, limit: 500 }]));
+  expect([range(20), range(21), range(2, "user:large")]).toEqual([true, false, false]);
+  const states = (...conversations: string[]) => isHere(small.answer("receiptStates", ["anna", conversations]));
+  expect([states("c1", "c2"), states("c1", "c2", "c3"), states("busy")]).toEqual([true, false, false]);
+  // What would wait, write or run long is the worker's.
+  for (const operation of ["replay", "feed", "movedSince", "trim", "append", "conversationsOf"] as const)
+    expect(small.answer(operation, [] as never)).toBeUndefined();
+});
+
+test("nobody who reads here keeps the log of writes from being taken into the file", async () => {
+  const other = new Database(path);
+  other.exec("PRAGMA busy_timeout = 2000");
+  for (let round = 0; round < 20; round++) {
+    const reading = Array.from({ length: 50 }, () => storage.log.page({ topic: "user:many", limit: 20 }));
+    await storage.log.append(newEvents("user:many", 20));
+    await Promise.all(reading);
+    const taken = other.query<{ busy: number; log: number }, []>("PRAGMA wal_checkpoint(TRUNCATE)").get()!;
+    expect(taken).toMatchObject({ busy: 0, log: 0 });
+  }
+  other.close();
+});
+
+test("[END2] where the file is in trouble the worker is asked, which says what it is; later reads are answered here again", async () => {
+  let now = 0;
+  const reads = new SmallReads({ path, now: () => now });
+  expect(reads.answer("end", [])).toBeUndefined();
+  reads.start();
+  const end = await storage.log.end();
+  expect(reads.answer("end", [])).toEqual({ value: end });
+  reads.rest();
+  expect(reads.answer("end", [])).toBeUndefined();
+  now = 1_000;
+  expect(reads.answer("end", [])).toEqual({ value: end });
+  reads.stop();
+  now = 5_000;
+  expect(reads.answer("end", [])).toBeUndefined();
+  const nowhere = new SmallReads({ path: join(folder, "gone.db") });
+  nowhere.start();
+  expect(nowhere.answer("end", [])).toBeUndefined();
+});
+
+test("[LOG1] a worker that opens the file anew takes no lock from who has it open: nobody else takes the log of writes away", async () => {
+  await storage.log.append([newEvent("user:many")]);
+  expect(small.answer("end", [])).toBeDefined();
+  const { ino } = statSync(`${path}-wal`);
+  prepareFiles(path);
+  // Who closes a file that nobody else has open removes what is beside it.
+  const program = `
+    const { Database } = require("bun:sqlite");
+    const database = new Database(process.argv[1]);
+    database.query("SELECT count(*) FROM topics").get();
+    database.close();`;
+  const child = Bun.spawn([process.execPath, "-e", program, path], { stderr: "inherit" });
+  expect(await child.exited).toBe(0);
+  expect(statSync(`${path}-wal`, { throwIfNoEntry: false })?.ino).toBe(ino);
+});
