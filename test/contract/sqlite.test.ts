@@ -115,9 +115,12 @@ describe("SQLite: the file", () => {
     expect(await storage.directory.userState("ann")).toBe("active");
     await close();
     await second.start();
-    const shared = createSqliteStorage({ path, isShared: true });
-    await shared.start();
-    await Promise.all([second.stop(), shared.stop()]);
+    await second.stop();
+    // Those that share it do not meet; who wants it alone meets them.
+    const sharing = [1, 2].map(() => createSqliteStorage({ path, isShared: true }));
+    for (const each of sharing) await each.start();
+    expect(await second.start().catch((error: unknown) => error)).toBeInstanceOf(StorageUnavailable);
+    await Promise.all(sharing.map((each) => each.stop()));
   });
 
   test("[LOG1] a folder that cannot have the file is told by name", async () => {
