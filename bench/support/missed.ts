@@ -29,7 +29,7 @@ export async function logMissed(storage: Storage, missed: Missed): Promise<{ cur
       events.push(newEvent(conversations[event % conversations.length]!, members(group)[0]!));
   }
   await appendAll(storage, events);
-  const cursor = await storage.log.end();
+  const cursor = await storage.log.watermark();
   await appendAll(
     storage,
     events.map((event) => newEvent(event.topic.slice("conversation:".length), event.senderId!)),

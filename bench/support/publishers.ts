@@ -120,7 +120,7 @@ function openFirstLog(url: string): OpenLog {
   const pool = new Pool({ open, size: 1, queryTimeoutMs, waitingMax: 1_000 });
   pool.start();
   const statement = firstAppendStatement("ws");
-  const log: Pick<EventLog, "append" | "end" | "movedSince"> = {
+  const log: Pick<EventLog, "append" | "watermark" | "movedSince"> = {
     async append(events) {
       const rows = await pool.query<FirstAppended>(statement, firstAppendParameters(events));
       const appended = rows.map(({ n, seq, position, duplicate }) => {
@@ -129,8 +129,8 @@ function openFirstLog(url: string): OpenLog {
       });
       return { previousPosition: rows[0]!.previousPosition, appended };
     },
-    end: async () => 0,
-    movedSince: async (position) => ({ heads: [], position }),
+    watermark: async () => 0,
+    movedSince: async (position) => ({ heads: [], position, more: false, watermark: position, end: position }),
   };
-  return { log: log as EventLog, stop: () => pool.stop() };
+  return { log: log as unknown as EventLog, stop: () => pool.stop() };
 }

@@ -1,6 +1,6 @@
 /** Orders each topic's events on this node, fills gaps from the log, and knows how far everything is published [LOG3]. */
 import type { EpochChange, Epochs } from "../storage/epochs.ts";
-import type { EventLog, LoggedEvent } from "../storage/ports.ts";
+import type { EventLog, LoggedEvent, MovedPage } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Outage, warnsOnce } from "../telemetry/outage.ts";
 import type { Audience } from "./broadcaster.ts";
@@ -20,9 +20,13 @@ export interface SequencerOptions {
 /** Head of a topic that somebody is catching up on and whose place on this node is not known yet. */
 const unknownHead = -1;
 const rangePage = 500;
-/** Topics whose heads are read at once from a log that has gone back. */
-const levelledAtOnce = 1_000;
 const movedPage = 1_000;
+/** Topics whose heads are asked for by one statement. */
+const topicsAtOnce = 1_000;
+/** Events of a topic, and characters of their payloads, that somebody who catches up is given out of memory. */
+const tailMax = 256;
+const tailCharacters = 256 * 1024;
+const reachPatienceMs = 20;
 /** Topics that are each read on their own: they miss an event or two. After an outage of the bus many miss many. */
 const rangesMax = 16;
 /** Events above a gap that are kept per topic; more are read from the log. */
@@ -33,15 +37,20 @@ export class Sequencer {
   readonly #heads = new Map<string, number>();
   /** Topics somebody is catching up on, and how many. */
   readonly #held = new Map<string, number>();
+  /** Of topics somebody is catching up on: what was published meanwhile, the newest of it. */
+  readonly #tails = new Map<string, LoggedEvent[]>();
   /** Events above a gap, each with those who are left out of it [SUB6]. */
   readonly #waiting = new Map<string, Map<number, { event: LoggedEvent; audience: Audience }>>();
   readonly #fills = new Map<string, Promise<void>>();
   /** Audiences of events of this node's that are on their way through the log. */
   readonly #audiences = new Map<string, Audience>();
   #safePosition = 0;
+  /** Position of the last event that the last repair has seen. */
+  #logEnd = 0;
   #repairing: Promise<void> | null = null;
   #timer: Timer | null = null;
   #stopWatching = () => {};
+  #repairWaiters: (() => void)[] = [];
 
   readonly #outage: Outage;
 
@@ -51,7 +60,7 @@ export class Sequencer {
 
   async start(): Promise<void> {
     this.#stopWatching = this.options.log.epochs.watch((change) => this.#goBack(change));
-    this.#safePosition = await this.options.log.end();
+    this.#safePosition = await this.options.log.watermark();
     this.#timer = setInterval(() => void this.repair().catch(() => {}), this.options.repairIntervalMs ?? 1_000);
   }
 
@@ -124,8 +133,9 @@ export class Sequencer {
 
   release(topic: string): void {
     const count = (this.#held.get(topic) ?? 0) - 1;
-    if (count > 0) this.#held.set(topic, count);
-    else this.#held.delete(topic);
+    if (count > 0) return void this.#held.set(topic, count);
+    this.#held.delete(topic);
+    this.#tails.delete(topic);
   }
 
   /**
@@ -142,6 +152,16 @@ export class Sequencer {
     return head;
   }
 
+  /**
+   * What this node has published of a held topic above a `seq`: whoever has read so far is level with it after these, and
+   * need not wait for a moment in which nothing is published. Null: not all of it is known, or it is much.
+   */
+  publishedAbove(topic: string, seq: number): LoggedEvent[] | null {
+    const events = (this.#tails.get(topic) ?? []).filter((event) => event.seq > seq);
+    const characters = events.reduce((sum, { payload }) => sum + payload.length, 0);
+    return events.length === (this.headOf(topic) ?? 0) - seq && characters <= tailCharacters ? events : null;
+  }
+
   /** The last `seq` published on this node; undefined where it is not known. */
   headOf(topic: string): number | undefined {
     const head = this.#heads.get(topic);
@@ -153,17 +173,25 @@ export class Sequencer {
     await this.#fills.get(topic);
   }
 
-  /** Makes the cursor reach a position that another node gave out. @returns whether it does */
+  /**
+   * Makes the cursor reach a position that another node gave out, however long what is on its way below it may take.
+   * @returns false where the log does not go so far: nobody gave it out, or the log has gone back
+   */
   async reach(position: number): Promise<boolean> {
     // Twice: a repair that was under way may have asked the log before the position was given out.
-    for (let repairs = 0; repairs < 2 && position > this.#safePosition; repairs++) await this.repair();
-    return position <= this.#safePosition;
+    for (let repairs = 0; position > this.#safePosition; repairs++) {
+      if (repairs > 1 && position > this.#logEnd) return false;
+      if (repairs > 1) await Bun.sleep(reachPatienceMs);
+      await this.repair();
+    }
+    return true;
   }
 
   /** Asks the log which topics have moved past the cursor, publishes what was missed, and moves the cursor. */
   repair(): Promise<void> {
     this.#repairing ??= this.#repair().finally(() => {
       this.#repairing = null;
+      for (const resolve of this.#repairWaiters.splice(0)) resolve();
     });
     return this.#repairing;
   }
@@ -171,12 +199,17 @@ export class Sequencer {
   /** Takes the heads of all topics heard here from a log that has gone back; resolves once the cursor is its. */
   async level(): Promise<void> {
     const topics = [...this.#heads.keys()];
-    for (let start = 0; start < topics.length; start += levelledAtOnce) {
-      const some = topics.slice(start, start + levelledAtOnce);
+    for (let start = 0; start < topics.length; start += topicsAtOnce) {
+      const some = topics.slice(start, start + topicsAtOnce);
       for (const [topic, { seq }] of await this.options.log.heads(some))
         if (this.#heads.has(topic)) this.observe(topic, seq);
     }
     await this.repair();
+  }
+
+  /** Resolves once a repair has ended that may have moved the cursor. */
+  repaired(): Promise<void> {
+    return new Promise((resolve) => this.#repairWaiters.push(resolve));
   }
 
   /** Drops what is known of topics that nobody on this node hears any more. @returns their names */
@@ -201,21 +234,52 @@ export class Sequencer {
     if (!isBroken) return;
     for (const topic of this.#heads.keys()) this.#heads.set(topic, unknownHead);
     this.#waiting.clear();
+    this.#tails.clear();
     this.#fills.clear();
   }
 
   async #repair(): Promise<void> {
-    await this.options.log.lookBack();
-    for (;;) {
-      const moved = await this.options.log.movedSince(this.#safePosition, movedPage);
+    const { log } = this.options;
+    await log.lookBack();
+    // No further than the log was when this began: what is logged meanwhile is the next repair's.
+    let through = Number.POSITIVE_INFINITY;
+    for (let more = true; more && this.#safePosition < through; ) {
       const { breaks } = this.epochs;
-      const behind = moved.heads.filter(({ topic, seq }) => (this.#heads.get(topic) ?? seq) < seq);
-      if (behind.length <= rangesMax) await Promise.all(behind.map(({ topic, seq }) => this.#fill(topic, seq)));
-      else await this.#fillTogether(behind, moved.position);
+      const moved = await log.movedSince(this.#safePosition, movedPage);
+      // What was read is of a log that has gone back meanwhile.
       if (this.epochs.breaks !== breaks) continue;
-      this.#safePosition = Math.max(this.#safePosition, moved.position);
-      if (moved.heads.length < movedPage) return;
+      this.#logEnd = moved.end;
+      through = Math.min(through, moved.watermark);
+      // What moves elsewhere is not worth reading where less is heard here.
+      if (moved.more && moved.watermark - this.#safePosition > this.#heads.size)
+        return this.#repairHeard(moved.watermark);
+      await this.#close(moved.heads, moved.position);
+      ({ more } = moved);
     }
+  }
+
+  /** As a page of what moved, by a look at each topic of interest here. */
+  async #repairHeard(throughPosition: number): Promise<void> {
+    const topics = [...this.#heads.keys()];
+    const { breaks } = this.epochs;
+    const moved: MovedPage["heads"] = [];
+    for (let start = 0; start < topics.length; start += topicsAtOnce) {
+      const some = topics.slice(start, start + topicsAtOnce);
+      const query = { topics: some, afterPosition: this.#safePosition, throughPosition };
+      moved.push(...(await this.options.log.movedAmong(query)));
+      if (this.epochs.breaks !== breaks) return;
+    }
+    await this.#close(moved, throughPosition);
+  }
+
+  /** Publishes what was missed of the topics that moved, then moves the cursor. */
+  async #close(moved: MovedPage["heads"], throughPosition: number): Promise<void> {
+    const { breaks } = this.epochs;
+    const behind = moved.filter(({ topic, seq }) => (this.#heads.get(topic) ?? seq) < seq);
+    if (behind.length <= rangesMax) await Promise.all(behind.map(({ topic, seq }) => this.#fill(topic, seq)));
+    else await this.#fillTogether(behind, throughPosition);
+    if (this.epochs.breaks !== breaks) return;
+    this.#safePosition = Math.max(this.#safePosition, throughPosition);
   }
 
   /** Fills many topics by reads over all of them; whatever they miss is above the cursor. */
@@ -226,6 +290,8 @@ export class Sequencer {
       const page = await this.options.log.replay({ topics, afterPosition: from, limit: rangePage });
       if (this.epochs.breaks !== breaks) return;
       for (const event of page.events) {
+        // What is above may have a hole below it that closes before the next page.
+        if (event.position > throughPosition) break;
         const head = this.#heads.get(event.topic) ?? unknownHead;
         if (head !== unknownHead && event.seq > head) this.#publish(event, this.#audienceOf(event));
       }
@@ -245,7 +311,15 @@ export class Sequencer {
 
   #publish(event: LoggedEvent, audience: Audience): void {
     this.#heads.set(event.topic, event.seq);
+    if (this.#held.has(event.topic)) this.#keepInTail(event);
     this.options.publish(event, audience);
+  }
+
+  #keepInTail(event: LoggedEvent): void {
+    let tail = this.#tails.get(event.topic);
+    if (tail === undefined) this.#tails.set(event.topic, (tail = []));
+    tail.push(event);
+    if (tail.length > tailMax) tail.shift();
   }
 
   #wait(event: LoggedEvent, audience: Audience): void {

@@ -7,7 +7,7 @@ export interface LoggedEvent {
   topic: string;
   /** 1, 2, 3 … within the topic. */
   seq: number;
-  /** Strictly growing over all topics, in commit order. */
+  /** One strictly growing number over all topics, growing with `seq` within one; some are never given to an event. */
   position: number;
   /** Stable: a replayed event has the id it first had. */
   id: string;
@@ -55,7 +55,10 @@ export interface Appended {
 }
 
 export interface AppendResult {
-  /** The position of the log's last event just before this batch: what was published up to it makes the batch contiguous. */
+  /**
+   * The position below the first of this batch, where its positions follow each other: what is known up to it makes what is
+   * known contiguous with the batch. Where others' came in between, that of its last event; where nothing was appended, any.
+   */
   previousPosition: number;
   /** One for each event given, in the same order; events of one topic get `seq` in the order given. */
   appended: Appended[];
@@ -81,12 +84,27 @@ export interface EventPage {
 export interface ReplayPage extends EventPage {
   /** The heads of all topics asked for, from the same snapshot as the events. */
   heads: Map<string, TopicHead>;
+  /** Every event with a position up to it was visible to this page. Above it a topic has no hole, but another topic may have. */
+  watermark: number;
+}
+
+/** Topics with an event above a position, each with its newest on this page. */
+export interface MovedPage {
+  heads: { topic: string; seq: number; position: number }[];
+  /** All that was up to it is on this page or was on those before. */
+  position: number;
+  more: boolean;
+  watermark: number;
+  /** Position of the last event that is visible: no cursor of this log lies above. */
+  end: number;
 }
 
 /** Events of all topics with a position above the one asked for, in the order of the log [BAK2]. */
 export interface FeedPage extends EventPage {
-  /** Where the next page begins: the last event of this one, or where nothing more follows the end of the log. */
+  /** Where the next page begins: the last event of this one, or where nothing more follows the watermark. */
   position: number;
+  /** Position of the last event that is visible: no cursor of this log lies above. */
+  end: number;
   /** Position of the last event that retention (not compaction) has removed, of whatever topic; 0 for none. */
   trimmedPosition: number;
 }
@@ -130,15 +148,21 @@ export interface EventLog {
   heads(topics: string[]): Promise<Map<string, TopicHead>>;
   /** A page of the whole log, whatever the topic, from one snapshot [BAK2]. */
   feed(query: { afterPosition: number; limit: number }): Promise<FeedPage>;
-  /** Topics whose head has a position above the given one, by position; `position` is the log's end where all were listed, else the last head's. */
-  movedSince(
-    position: number,
-    limit: number,
-  ): Promise<{ heads: { topic: string; seq: number; position: number }[]; position: number }>;
-  /** Position of the last event; 0 for an empty log. */
-  end(): Promise<number>;
+  /** Topics that moved after a position, by position, at most `limit` of them; only as far as the watermark. */
+  movedSince(position: number, limit: number): Promise<MovedPage>;
+  /**
+   * Those of the topics that have events with `afterPosition` < position ≤ `throughPosition`, each with the newest of these:
+   * one look at each topic, whatever moves elsewhere.
+   */
+  movedAmong(query: { topics: string[]; afterPosition: number; throughPosition: number }): Promise<MovedPage["heads"]>;
+  /**
+   * Every event with a position up to it is visible to whoever reads after this; of those above some may still be on their
+   * way, in an order of their own [LOG4]. 0 for an empty log.
+   */
+  watermark(): Promise<number>;
   /** Removes what the policy does not keep, never blocking appends for longer than one batch [LOG7]. */
   trim(policy: RetentionPolicy): Promise<{ removed: number; more: boolean }>;
+  /** Exact while they are few, the engine's estimate beyond; `position` is the last one given out. */
   stats(): Promise<{ events: number; topics: number; position: number }>;
 }
 

@@ -114,19 +114,26 @@ async function replay(
       await subscriber.drained();
       if (hasBroken()) return results;
     }
-    from = page.events.at(-1)?.position ?? from;
+    // Above the watermark another topic may still come in below what was read: it is read again, and sent once.
+    const next = Math.max(from, Math.min(page.events.at(-1)?.position ?? from, page.watermark));
+    // A page full of such events leads on only when what is below them has come.
+    if (page.more && next === from) await sequencer.repaired();
+    from = next;
     if (page.more) continue;
     const behind: string[] = [];
     for (const topic of remaining) {
       if (revoked.has(topic)) continue;
       const seqInLog = seqOf(page.heads, topic);
-      if (sequencer.observe(topic, seqInLog) !== seqInLog) {
+      const seq = sequencer.observe(topic, seqInLog);
+      const tail = sequencer.publishedAbove(topic, seqInLog);
+      if (tail === null) {
         behind.push(topic);
         continue;
       }
+      send(subscriber, tail, { since, sentThrough, replayed, revoked });
       subscriber.subscribe(topic);
       results.set(topic, {
-        seq: seqInLog,
+        seq,
         replayed: replayed.get(topic) ?? 0,
         recovered: recovered.get(topic) ?? known,
       });

@@ -10,7 +10,7 @@ import type { Subscriber } from "./subscriber.ts";
 import { isLogged, kindOf, logTopic, parseTopic, topicKinds } from "./topic.ts";
 
 export interface LogFeedOptions extends FeedPagesOptions {
-  log: Pick<EventLog, "feed" | "end" | "epochs">;
+  log: Pick<EventLog, "feed" | "watermark" | "epochs">;
   /** Tells one connection something without being asked. */
   tell: (subscriber: Subscriber, type: "subscribed", payload: object) => void;
   logger: Logger;
@@ -76,12 +76,12 @@ export class LogFeed {
   /** Looks where a feed would begin. @param since null: at the end of the log */
   async open(since: StartingPoint | null): Promise<FeedStart> {
     if (since === null) {
-      return { position: await this.options.log.end(), seen: {}, recovered: undefined, toldTrimmed: 0 };
+      return { position: await this.options.log.watermark(), seen: {}, recovered: undefined, toldTrimmed: 0 };
     }
     const { cursor, seen } = since;
-    const { more, position, trimmedPosition: toldTrimmed } = await this.#pages.read(cursor);
+    const { end, trimmedPosition: toldTrimmed } = await this.#pages.read(cursor);
     // A cursor beyond the log's end is of another log: nothing can be said to be recovered.
-    if (!more && position < cursor) return { position, seen: {}, recovered: false, toldTrimmed };
+    if (end < cursor) return { position: end, seen: {}, recovered: false, toldTrimmed };
     return { position: cursor, seen, recovered: toldTrimmed <= cursor, toldTrimmed };
   }
 

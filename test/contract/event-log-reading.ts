@@ -91,6 +91,7 @@ export function describeReading(open: Open): void {
     "[BAK2] the feed has every event of every topic in order of position, in pages that go on where one ends",
     withStorage(open, async ({ log }) => {
       expect(await log.feed({ afterPosition: 0, limit: 5 })).toEqual({
+        end: 0,
         events: [],
         more: false,
         position: 0,
@@ -102,7 +103,7 @@ export function describeReading(open: Open): void {
       const compacted = newEvent("user:a", { compactionKey: "k" });
       const { appended } = await log.append([...given, compacted, newEvent("user:a", { compactionKey: "k" })]);
       const kept = appended.filter(({ id }) => id !== compacted.id);
-      const end = await log.end();
+      const end = await log.watermark();
       const found: LoggedEvent[] = [];
       for (let from = 0, more = true; more; ) {
         const page = await log.feed({ afterPosition: from, limit: 4 });
@@ -153,10 +154,11 @@ export function describeReading(open: Open): void {
     withStorage(open, async ({ log }) => {
       const topics = Array.from({ length: 25 }, (_, index) => `user:${index}`);
       await log.append(topics.map((topic) => newEvent(topic)));
-      const middle = await log.end();
+      const middle = await log.watermark();
       await log.append(topics.slice(0, 10).map((topic) => newEvent(topic)));
-      const end = await log.end();
+      const end = await log.watermark();
       const cases: [since: number, topics: string[]][] = [
+        // Those that moved again come again, where an engine goes by events.
         [0, [...topics.slice(10), ...topics.slice(0, 10)]],
         [middle, topics.slice(0, 10)],
         [end, []],
@@ -172,9 +174,9 @@ export function describeReading(open: Open): void {
           found.push(...moved.heads.map(({ topic }) => topic));
           position = moved.position;
         }
-        expect(found).toEqual(expected);
+        expect(found.filter((topic, at) => found.lastIndexOf(topic) === at)).toEqual(expected);
       }
-      expect(await log.movedSince(end, 4)).toEqual({ heads: [], position: end });
+      expect(await log.movedSince(end, 4)).toEqual({ heads: [], position: end, more: false, watermark: end, end });
       expect((await log.movedSince(middle, 100)).heads.every(({ seq }) => seq === 2)).toBe(true);
     }),
   );
@@ -186,7 +188,7 @@ export function describeReplay(open: Open): void {
     withStorage(open, async ({ log }) => {
       const topics = Array.from({ length: 10_000 }, (_, index) => `conversation:${index}`);
       await log.append(topics.map((topic) => newEvent(topic)));
-      const cursor = await log.end();
+      const cursor = await log.watermark();
       const later = Array.from({ length: 700 }, (_, index) =>
         newEvent(index % 7 === 0 ? "conversation:elsewhere" : topics[(index * 37) % 400]!),
       );
@@ -225,6 +227,7 @@ export function describeReplay(open: Open): void {
         events: [],
         more: false,
         heads: new Map([["user:x", { seq: 0, position: 0, trimmedPosition: 0 }]]),
+        watermark: 0,
       });
       expect((await log.replay({ topics: [], afterPosition: 0, limit: 5 })).events).toEqual([]);
       await log.append([newEvent("user:a")]);

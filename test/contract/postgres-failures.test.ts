@@ -79,7 +79,7 @@ async function readWhole({ log }: Storage): Promise<string[]> {
     ids.push(...events.map(({ id }) => id));
     positions.push(...events.map(({ position }) => position));
   }
-  expect(positions.toSorted((a, b) => a - b)).toEqual(positions.map((_, index) => index + 1));
+  expect(new Set(positions).size).toBe(positions.length);
   return ids;
 }
 
@@ -180,7 +180,7 @@ describe("PostgreSQL: many nodes", () => {
     );
     expect((await node.log.trim({ createdBefore: 100, eventsPerTopic: 1_000, batch: 5 })).removed).toBe(5);
     await endAppend("ROLLBACK");
-    expect((await node.log.append([newEvent("user:a")])).appended[0]).toMatchObject({ seq: 22, position: 22 });
+    expect((await node.log.append([newEvent("user:a")])).appended[0]).toMatchObject({ seq: 22 });
     await close();
   });
 });
@@ -247,10 +247,10 @@ describe("PostgreSQL: when it is away", () => {
     const end = await openTransaction(`LOCK TABLE ${schema}.topics IN EXCLUSIVE MODE`);
     const event = newEvent("user:a", { once: { keys: ["k"] } });
     expect(await refusalOf(node.log.append([event]))).toBeInstanceOf(StorageUnavailable);
-    expect(await node.log.end()).toBe(1);
+    expect(await node.log.watermark()).toBe(1);
     await end("ROLLBACK");
     await appendUntilTaken(node, [event]);
-    expect(await node.log.end()).toBe(2);
+    expect(await node.log.watermark()).toBe(2);
     await close();
   });
 
@@ -274,7 +274,7 @@ describe("PostgreSQL: when it is away", () => {
 
   test("more statements than may wait are refused at once", async () => {
     const { node, close } = await openNodes(1, { poolSize: 3, waitingMax: 5 });
-    const answers = await Promise.allSettled(Array.from({ length: 20 }, () => node.log.end()));
+    const answers = await Promise.allSettled(Array.from({ length: 20 }, () => node.log.watermark()));
     const refused = answers.filter(({ status }) => status === "rejected");
     expect(refused).toHaveLength(14);
     for (const answer of refused) {
@@ -293,7 +293,7 @@ describe("PostgreSQL: when it is away", () => {
 
 /** As `readWhole`, with one more event at the end, so that positions are dense without it. */
 async function wholeWithLast(node: Storage): Promise<string[]> {
-  const end = await node.log.end();
+  const end = await node.log.watermark();
   const ids = await readWhole(node);
   expect(end).toBe(ids.length + 1);
   return ids;

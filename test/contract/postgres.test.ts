@@ -90,7 +90,7 @@ describe("PostgreSQL: the schema", () => {
     const last = storage.log.append([newEvent("user:a")]);
     await storage.stop();
     expect((await last).appended[0]!.seq).toBe(1);
-    expect(await refusalOf(storage.log.end())).toBeInstanceOf(StorageUnavailable);
+    expect(await refusalOf(storage.log.watermark())).toBeInstanceOf(StorageUnavailable);
     await storage.stop();
   });
 });

@@ -91,17 +91,17 @@ describe("SQLite: the file", () => {
   test("[LOG1] with durability power commits are synced", async () => {
     const { storage, close } = await open({ durability: "power" });
     await storage.log.append([newEvent("user:a")]);
-    expect(await storage.log.end()).toBe(1);
+    expect(await storage.log.watermark()).toBe(1);
     await close();
   });
 
   test("[LOG1] :memory: works and keeps nothing", async () => {
     const { storage, close } = await open({ path: ":memory:" });
     await storage.log.append([newEvent("user:a")]);
-    expect(await storage.log.end()).toBe(1);
+    expect(await storage.log.watermark()).toBe(1);
     await storage.stop();
     await storage.start();
-    expect(await storage.log.end()).toBe(0);
+    expect(await storage.log.watermark()).toBe(0);
     await close();
   });
 
@@ -265,7 +265,7 @@ describe("SQLite: when the engine is away", () => {
     const last = storage.log.append([newEvent("user:a")]);
     await storage.stop();
     expect((await last).appended[0]!.seq).toBe(1);
-    expect(await storage.log.end().catch((error: unknown) => error)).toBeInstanceOf(StorageUnavailable);
+    expect(await storage.log.watermark().catch((error: unknown) => error)).toBeInstanceOf(StorageUnavailable);
     await storage.stop();
   });
 
@@ -281,14 +281,16 @@ describe("SQLite: when the engine is away", () => {
     const other = new Database(path);
     other.exec("BEGIN IMMEDIATE");
     const refusalOf = (call: Promise<unknown>) => call.then(String, String);
-    const late = [calls.call("append", [newEvent("user:a")]), calls.call("end"), calls.call("end")].map(refusalOf);
+    const late = [calls.call("append", [newEvent("user:a")]), calls.call("watermark"), calls.call("watermark")].map(
+      refusalOf,
+    );
     for (const refusal of await Promise.all(late)) expect(refusal).toContain("not answered in time");
-    expect(await refusalOf(calls.call("end"))).toContain("Too many calls");
+    expect(await refusalOf(calls.call("watermark"))).toContain("Too many calls");
     other.exec("ROLLBACK");
     other.close();
-    let end = await refusalOf(calls.call("end"));
+    let end = await refusalOf(calls.call("watermark"));
     while (end !== "1")
-      end = await new Promise<string>((resolve) => setImmediate(() => resolve(refusalOf(calls.call("end")))));
+      end = await new Promise<string>((resolve) => setImmediate(() => resolve(refusalOf(calls.call("watermark")))));
     await calls.stop();
   });
 
@@ -306,12 +308,12 @@ describe("SQLite: when the engine is away", () => {
     });
     await calls.start();
     await calls.call("append", [newEvent("user:a")]);
-    const pending = [1, 2, 3, 4].map(() => calls.call("end").catch((error: unknown) => error));
+    const pending = [1, 2, 3, 4].map(() => calls.call("watermark").catch((error: unknown) => error));
     workers[0]!.terminate();
     const refused = await Promise.all(pending);
     expect(String(refused[3])).toContain("Too many calls");
     for (const reason of refused) expect(reason).toBeInstanceOf(StorageUnavailable);
-    expect(await calls.call("end")).toBe(1);
+    expect(await calls.call("watermark")).toBe(1);
     expect(workers).toHaveLength(2);
     await calls.stop();
   });

@@ -23,11 +23,11 @@ beforeEach(async () => {
 });
 afterEach(() => storage.stop());
 
-const log: Pick<EventLog, "feed" | "end" | "epochs"> = {
+const log: Pick<EventLog, "feed" | "watermark" | "epochs"> = {
   get epochs() {
     return storage.log.epochs;
   },
-  end: () => storage.log.end(),
+  watermark: () => storage.log.watermark(),
   async feed(query) {
     reads.push(query.afterPosition);
     onRead(query.afterPosition);

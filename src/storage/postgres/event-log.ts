@@ -1,4 +1,4 @@
-/** The event log on PostgreSQL: each call is one statement, so that what it reads is of one moment [LOG1–LOG8]. */
+/** The event log on PostgreSQL: each call is one statement; what it reads is of one moment [LOG1–LOG8]. */
 import { type First, repetitionOf } from "../once.ts";
 import {
   type Appended,
@@ -6,6 +6,7 @@ import {
   type EventLog,
   type EventPage,
   type LoggedEvent,
+  type MovedPage,
   type NewEvent,
   pageBytesMax,
   type TopicHead,
@@ -16,7 +17,6 @@ import type { Pool } from "./pool.ts";
 interface AppendRow {
   /** Place in the batch as it was sent, from 1. */
   n: number;
-  previousPosition: number;
   seq: number;
   position: number;
   /** Of the first event with a key, one row for each key that is known; null where it was appended. */
@@ -28,12 +28,18 @@ interface AppendRow {
 
 interface HeadRow extends TopicHead {
   topic: string;
-  id: null;
 }
 
 /** An event of a page, with how many the page would have by its limit alone. */
 interface PagedRow extends LoggedEvent {
   found: number;
+}
+
+/** An event of a replay, the head of a topic where it has no id, or nothing but the watermark where it has no topic. */
+interface ReplayRow {
+  watermark: number;
+  id: string | null;
+  topic: string | null;
 }
 
 /** The rows of a page in order, as far as their payloads go; what is cut off never leaves the engine. */
@@ -50,17 +56,16 @@ const farthest = Number.MAX_SAFE_INTEGER;
 
 /** What `appendParameters` are given to. */
 export const appendStatement = (ws: string) =>
-  `SELECT n, previous_position AS "previousPosition", seq, position, topic, id, created_at AS "createdAt", digest
+  `SELECT n, seq, position, topic, id, created_at AS "createdAt", digest
     FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`;
 
 function statements(ws: string) {
   return {
     append: appendStatement(ws),
-    heads: `SELECT t.name AS topic, t.seq, t.position, coalesce(r.trimmed_position, 0) AS "trimmedPosition"
-      FROM ${ws}.topics AS t LEFT JOIN ${ws}.trims AS r USING (topic_id) WHERE t.name = ANY ($1::text[])`,
+    heads: `SELECT topic, seq, position, trimmed_position AS "trimmedPosition" FROM ${ws}.heads($1)`,
     replay: withinBytes(
-      `SELECT topic, seq, position, trimmed_position AS "trimmedPosition", id, type, payload, created_at AS "createdAt"
-      FROM ${ws}.replay($1, $2, $3)`,
+      `SELECT watermark, topic, seq, position, trimmed_position AS "trimmedPosition", id, type, payload,
+        created_at AS "createdAt" FROM ${ws}.replay($1, $2, $3)`,
       "position",
     ),
     between: withinBytes(
@@ -76,19 +81,16 @@ function statements(ws: string) {
       "$4::bigint",
     ),
     feed: withinBytes(
-      `SELECT s.position AS end, coalesce((SELECT max(trimmed_position) FROM ${ws}.trims), 0) AS "trimmedPosition", e.*
-      FROM ${ws}.log_state AS s LEFT JOIN LATERAL (
-        SELECT ${eventColumns} FROM ${ws}.events AS e JOIN ${ws}.topics AS t USING (topic_id)
-        WHERE e.position > $1 AND e.position <= s.position ORDER BY e.position LIMIT $2) AS e ON true`,
+      `SELECT watermark, log_end AS "end", trimmed_position AS "trimmedPosition", topic, seq, position, id, type, payload,
+        created_at AS "createdAt" FROM ${ws}.feed($1, $2)`,
       "position",
     ),
-    moved: `SELECT s.position AS end, t.name AS topic, t.seq, t.position FROM ${ws}.log_state AS s LEFT JOIN LATERAL (
-        SELECT name, seq, position FROM ${ws}.topics WHERE position > $1 ORDER BY position LIMIT $2) AS t ON true
-      ORDER BY t.position`,
-    end: `SELECT position FROM ${ws}.log_state`,
+    movedSince: `SELECT watermark, log_end AS "end", topic, seq, position FROM ${ws}.moved_since($1, $2)`,
+    movedAmong: `SELECT topic, seq, position FROM ${ws}.moved_among($1, $2, $3)`,
+    watermark: `SELECT watermark FROM ${ws}.watermark()`,
+    endStalled: `SELECT ${ws}.end_stalled($1) AS ended`,
     trim: `SELECT removed, more FROM ${ws}.trim($1, $2, $3)`,
-    stats: `SELECT s.events - r.removed AS events, s.topics, s.position
-      FROM ${ws}.log_state AS s CROSS JOIN ${ws}.trim_state AS r`,
+    stats: `SELECT events, topics, position FROM ${ws}.log_size()`,
   };
 }
 
@@ -98,10 +100,26 @@ export interface EventLogOptions {
   appends: Pool;
   schema: string;
   lookout: Pick<EventLog, "epochs" | "note" | "lookBack">;
+  /** A session that holds cursors back in the middle of an append, waiting for its node, is ended after so long. */
+  stallMsMax: number;
+  /** Told how many sessions were ended. */
+  onStalled: (ended: number) => void;
 }
 
-export function createEventLog({ pool, appends, schema, lookout }: EventLogOptions): EventLog {
+export function createEventLog({ pool, appends, schema, lookout, stallMsMax, onStalled }: EventLogOptions): EventLog {
   const sql = statements(schema);
+  /** Since when it has been the same, by the clock of this process. */
+  let watermarkSeen = { position: -1, sinceMs: 0 };
+
+  /** A node that freezes or is cut off while it appends holds up everybody's cursor until its session ends. */
+  async function watchWatermark(position: number): Promise<void> {
+    const now = performance.now();
+    if (position !== watermarkSeen.position) watermarkSeen = { position, sinceMs: now };
+    if (now - watermarkSeen.sinceMs < stallMsMax) return;
+    watermarkSeen.sinceMs = now;
+    const [row] = await pool.query<{ ended: number }>(sql.endStalled, [stallMsMax]);
+    if (row!.ended > 0) onStalled(row!.ended);
+  }
 
   type Stretch = Parameters<EventLog["range"]>[0] & { bytesMax?: number | undefined };
 
@@ -110,29 +128,29 @@ export function createEventLog({ pool, appends, schema, lookout }: EventLogOptio
     return toPage(await pool.query<PagedRow>(sql.between, parameters), limit);
   }
 
-  async function end(): Promise<number> {
-    const [row] = await pool.query<{ position: number }>(sql.end);
-    return row!.position;
+  async function watermark(): Promise<number> {
+    const [row] = await pool.query<{ watermark: number }>(sql.watermark);
+    return row!.watermark;
   }
 
   return {
     ...lookout,
     async append(events) {
-      if (events.length === 0) return { previousPosition: await end(), appended: [] };
+      if (events.length === 0) return { previousPosition: await watermark(), appended: [] };
       const batch = withoutRepeatedKeys(events);
       const rows = await appends.query<AppendRow>(sql.append, appendParameters(batch.sent));
       return toResult(events, batch, rows);
     },
 
     async replay({ topics, afterPosition, limit }) {
-      const rows = await pool.query<HeadRow | PagedRow>(sql.replay, [arrayOf(topics), afterPosition, limit + 1]);
+      const rows = await pool.query<ReplayRow>(sql.replay, [arrayOf(topics), afterPosition, limit + 1]);
       const heads = emptyHeads(topics);
       const found: PagedRow[] = [];
       for (const row of rows) {
-        if (row.id === null) addHead(heads, row);
-        else found.push(row);
+        if (row.id !== null) found.push(row as PagedRow & ReplayRow);
+        else if (row.topic !== null) addHead(heads, row as HeadRow & ReplayRow);
       }
-      return { ...toPage(found, limit), heads };
+      return { ...toPage(found, limit), heads, watermark: rows[0]!.watermark };
     },
 
     range: between,
@@ -152,24 +170,44 @@ export function createEventLog({ pool, appends, schema, lookout }: EventLogOptio
     },
 
     async feed({ afterPosition, limit }) {
-      type Row = PagedRow & { end: number; trimmedPosition: number };
+      type Row = PagedRow & { watermark: number; end: number; trimmedPosition: number };
       const rows = await pool.query<Row>(sql.feed, [afterPosition, limit + 1]);
-      const { end, trimmedPosition } = rows[0]!;
+      const { watermark, end, trimmedPosition } = rows[0]!;
       const page = toPage(
         rows.filter(({ id }) => id !== null),
         limit,
       );
-      return { ...page, position: page.more ? page.events.at(-1)!.position : end, trimmedPosition };
+      return {
+        ...page,
+        position: page.more ? page.events.at(-1)!.position : watermark,
+        end,
+        trimmedPosition,
+      };
     },
 
     async movedSince(position, limit) {
-      type Row = { end: number; topic: string | null; seq: number; position: number };
-      const rows = await pool.query<Row>(sql.moved, [position, limit]);
-      const heads = rows.flatMap(({ topic, seq, position }) => (topic === null ? [] : [{ topic, seq, position }]));
-      return { heads, position: heads.length < limit ? rows[0]!.end : (heads.at(-1)?.position ?? position) };
+      type Row = { watermark: number; end: number; topic: string | null; seq: number; position: number };
+      const rows = await pool.query<Row>(sql.movedSince, [position, limit]);
+      const { watermark, end } = rows[0]!;
+      void watchWatermark(watermark).catch(() => {});
+      const newest = new Map<string, { topic: string; seq: number; position: number }>();
+      for (const { topic, seq, position } of rows) {
+        if (topic === null) continue;
+        // Anew, so that they come in the order of their positions.
+        newest.delete(topic);
+        newest.set(topic, { topic, seq, position });
+      }
+      const more = newest.size > 0 && rows.length === limit;
+      const through = more ? rows.at(-1)!.position : Math.max(position, watermark);
+      return { heads: [...newest.values()], position: through, more, watermark, end };
     },
 
-    end,
+    async movedAmong({ topics, afterPosition, throughPosition }) {
+      const parameters = [arrayOf(topics), afterPosition, throughPosition];
+      return [...(await pool.query<MovedPage["heads"][number]>(sql.movedAmong, parameters))];
+    },
+
+    watermark,
 
     async trim({ createdBefore, eventsPerTopic, batch }) {
       type Row = { removed: number; more: boolean };
@@ -248,7 +286,10 @@ function toResult(events: NewEvent[], { sent, places }: Batch, rows: AppendRow[]
       event.once!,
     );
   });
-  return { previousPosition: rows[0]!.previousPosition, appended };
+  const positions = fresh.flatMap((it) => it.position);
+  const last = positions.at(-1) ?? 0;
+  const isContiguous = last - (positions[0] ?? 0) === positions.length - 1;
+  return { previousPosition: isContiguous ? positions[0]! - 1 : last, appended };
 }
 
 function toPage(rows: PagedRow[], limit: number): EventPage {

@@ -82,18 +82,27 @@ function whatItDoes(definition: string): string {
 async function missingRights(options: InspectionOptions): Promise<string[]> {
   const { query, schema } = options;
   const own = new Set(made(schema, new RegExp(`CREATE TABLE ${schema}\\.(\\w+)`, "g")).map(([, table]) => table!));
-  const rows = await query<{ table: string; role: string; rights: string }>(
-    `SELECT c.relname AS table, quote_ident(current_user) AS role, string_agg(r.name, ', ' ORDER BY r.place) AS rights
+  const rows = await query<{ table: string; rights: string }>(
+    `SELECT c.relname AS table, string_agg(r.name, ', ' ORDER BY r.place) AS rights
      FROM pg_catalog.pg_class AS c CROSS JOIN unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) WITH ORDINALITY AS r (name, place)
      WHERE c.relnamespace = to_regnamespace($1) AND c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, r.name)
      GROUP BY c.relname ORDER BY c.relname`,
     [schema],
   );
+  const [draws] = await query<{ may: boolean; role: string }>(
+    // Null, and so left alone, where there is no such sequence yet.
+    `SELECT coalesce(has_sequence_privilege(to_regclass($1), 'USAGE'), true) AS may, quote_ident(current_user) AS role`,
+    [`${schema}.positions`],
+  );
   const lacking = rows.filter(({ table }) => own.has(table) && !unused(options).has(table));
-  if (lacking.length === 0) return [];
-  const { role } = lacking[0]!;
+  const { may, role } = draws!;
   const tables = (rows: { table: string }[]) => rows.map(({ table }) => `${schema}.${table}`).join(", ");
   const byRights = Map.groupBy(lacking, ({ rights }) => rights);
-  const told = [...byRights].map(([rights, some]) => `${rights} on ${tables(some)}`).join("; ");
-  return [`The role ${role} lacks ${told}. GRANT SELECT, INSERT, UPDATE, DELETE ON ${tables(lacking)} TO ${role};`];
+  const told = [...byRights].map(([rights, some]) => `${rights} on ${tables(some)}`);
+  const cures = lacking.length ? [`GRANT SELECT, INSERT, UPDATE, DELETE ON ${tables(lacking)} TO ${role};`] : [];
+  if (!may) {
+    told.push(`USAGE on the sequence ${schema}.positions`);
+    cures.push(`GRANT USAGE ON SEQUENCE ${schema}.positions TO ${role};`);
+  }
+  return told.length ? [`The role ${role} lacks ${told.join("; ")}. ${cures.join(" ")}`] : [];
 }

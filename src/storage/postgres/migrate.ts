@@ -2,6 +2,7 @@
 import type { ClientTlsFiles } from "../../config/client-tls.ts";
 import { type Migration, StorageUnavailable } from "../ports.ts";
 import { closeConnection, openConnection } from "./connection.ts";
+import { appendFunctions, appendOnly, appendOnlyReading, eventsByPosition } from "./schema-append.ts";
 import { cursorAges } from "./schema-cursors.ts";
 import { directoryFunctions } from "./schema-directory.ts";
 import { epochs } from "./schema-epochs.ts";
@@ -11,9 +12,9 @@ import { contentKeys } from "./schema-keys.ts";
 import { logFunctions } from "./schema-log.ts";
 import { outbox } from "./schema-outbox.ts";
 import { readingFunctions } from "./schema-reading.ts";
+import { retention } from "./schema-retention.ts";
 import { rights } from "./schema-rights.ts";
 import { receiptClaims, tables } from "./schema-tables.ts";
-import { writeProof } from "./schema-writes.ts";
 
 /** A step that was released is never edited; a new one is added at the end. Each is given the schema's name. */
 export const steps: ((ws: string) => string)[] = [
@@ -21,11 +22,11 @@ export const steps: ((ws: string) => string)[] = [
   (ws) => outbox(ws),
   (ws) => readingFunctions(ws),
   (ws) => receiptClaims(ws),
-  (ws) => writeProof(ws),
   (ws) => contentKeys(ws),
   (ws) => installation(ws),
   (ws) => cursorAges(ws),
   (ws) => rights(ws),
+  (ws) => appendOnly(ws) + appendFunctions(ws) + appendOnlyReading(ws) + retention(ws),
   (ws) => joining(ws),
   (ws) => epochs(ws),
 ];
@@ -90,6 +91,7 @@ export async function migrate({
   lockTimeoutMs,
 }: MigrateOptions): Promise<Migration> {
   const ws = checkSchemaName(schema);
+  await indexOnline({ url, tls, ws, lockTimeoutMs });
   const { sql, ready } = openConnection({ url, tls, connectTimeoutMs: lockTimeoutMs, statementTimeoutMs: 0 });
   try {
     await ready;
@@ -111,6 +113,45 @@ export async function migrate({
       await query(`UPDATE ${ws}.schema_version SET version = ${schemaVersion}`);
       return { from, to: schemaVersion };
     });
+  } finally {
+    await closeConnection(sql);
+  }
+}
+
+/** So long until it is looked again whether another migration has made the index, ms. */
+const indexPollMs = 100;
+
+/**
+ * Makes the one index that the steps would take long over, while the service of before goes on. What waits for it holds no
+ * snapshot meanwhile, for the index would wait for that.
+ */
+async function indexOnline({ url, tls, ws, lockTimeoutMs }: Omit<MigrateOptions, "schema"> & { ws: string }) {
+  const { sql, ready } = openConnection({ url, tls, connectTimeoutMs: lockTimeoutMs, statementTimeoutMs: 0 });
+  const index = `${ws}.${eventsByPosition}`;
+  try {
+    await ready;
+    await sql.unsafe(`SET lock_timeout = ${Math.max(1, Math.round(lockTimeoutMs))}`);
+    for (let waitedMs = 0; waitedMs <= lockTimeoutMs; waitedMs += indexPollMs) {
+      const [found] = await sql.unsafe<{ needed: boolean; broken: boolean }[]>(
+        `SELECT to_regclass('${ws}.log_state') IS NOT NULL AND NOT coalesce(i.indisvalid, false) AS needed,
+          coalesce(NOT i.indisvalid, false) AS broken
+        FROM (SELECT) AS once LEFT JOIN pg_index AS i ON i.indexrelid = to_regclass('${index}')`,
+      );
+      if (!found!.needed) return;
+      const [turn] = await sql.unsafe<{ had: boolean }[]>(
+        `SELECT pg_try_advisory_lock(hashtext('ws-service index'), hashtext('${ws}')) AS had`,
+      );
+      if (turn!.had) {
+        // Left by a migration that was ended in the middle.
+        if (found!.broken) await sql.unsafe(`DROP INDEX CONCURRENTLY IF EXISTS ${index}`);
+        await sql.unsafe(
+          `CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS ${eventsByPosition} ON ${ws}.events (position)`,
+        );
+        return;
+      }
+      await Bun.sleep(indexPollMs);
+    }
+    throw new Error(`another migration has not made the index ${index} in time`);
   } finally {
     await closeConnection(sql);
   }

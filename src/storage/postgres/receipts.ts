@@ -18,7 +18,7 @@ function statements(ws: string) {
     // moved_at stays at the first move that is not told yet, so that later ones cannot put its event off for ever.
     // The read event tells of what was delivered too: no delivered event is owed for what it covers. What was there
     // before the user has joined is nobody's to tell.
-    advance: `WITH topic AS (SELECT topic_id, seq FROM ${ws}.topics WHERE name = $1),
+    advance: `WITH topic AS (SELECT topic_id, ${ws}.head_seq(topic_id) AS seq FROM ${ws}.topics WHERE name = $1),
       named AS (
         SELECT max(e.seq) AS seq FROM topic AS t JOIN ${ws}.events AS e USING (topic_id)
         WHERE e.id = ANY ($4::text[]) AND e.sender_id IS NOT NULL AND e.sender_id <> $2),

@@ -18,8 +18,9 @@ BEGIN
   END IF;
   IF TG_OP = 'DELETE' THEN
     INSERT INTO ${ws}.receipts (topic_id, user_id, kind, seq, sent_seq, moved_at)
-      SELECT t.topic_id, OLD.user_id, 'left', t.seq, t.seq, now_ms FROM ${ws}.topics AS t
-      WHERE t.name = 'conversation:' || OLD.conversation_id AND t.seq > 0
+      SELECT t.topic_id, OLD.user_id, 'left', h.seq, h.seq, now_ms
+      FROM ${ws}.topics AS t CROSS JOIN LATERAL ${ws}.head_seq(t.topic_id) AS h (seq)
+      WHERE t.name = 'conversation:' || OLD.conversation_id AND h.seq > 0
       ON CONFLICT (topic_id, user_id, kind) DO UPDATE
         SET seq = excluded.seq, sent_seq = excluded.sent_seq, moved_at = excluded.moved_at;
     RETURN NULL;
@@ -33,8 +34,9 @@ BEGIN
       AND r.user_id = NEW.user_id AND r.kind = 'left'
     RETURNING r.seq INTO head_left;
   INSERT INTO ${ws}.receipts (topic_id, user_id, kind, seq, sent_seq, moved_at)
-    SELECT t.topic_id, NEW.user_id, 'joined', t.seq, t.seq, now_ms
-    FROM ${ws}.topics AS t WHERE t.name = 'conversation:' || NEW.conversation_id AND t.seq > coalesce(head_left, 0)
+    SELECT t.topic_id, NEW.user_id, 'joined', h.seq, h.seq, now_ms
+    FROM ${ws}.topics AS t CROSS JOIN LATERAL ${ws}.head_seq(t.topic_id) AS h (seq)
+    WHERE t.name = 'conversation:' || NEW.conversation_id AND h.seq > coalesce(head_left, 0)
     ON CONFLICT (topic_id, user_id, kind) DO UPDATE
       SET seq = excluded.seq, sent_seq = excluded.sent_seq, moved_at = excluded.moved_at;
   RETURN NULL;

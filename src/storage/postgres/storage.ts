@@ -52,6 +52,8 @@ export interface PostgresStorageOptions {
   reads?: WritesWatched;
   /** Told whether as many connections can be had as are wanted. */
   filling?: WritesWatched;
+  /** Told how many sessions were ended that had held cursors back for longer than `queryTimeoutMs`. */
+  onStalled?: (sessions: number) => void;
 }
 
 /** How long a change of the directory may take to come round to the node that made it. */
@@ -76,6 +78,7 @@ export function createPostgresStorage({
   writes = unwatched,
   reads = unwatched,
   filling = unwatched,
+  onStalled = () => {},
 }: PostgresStorageOptions): Storage {
   const ws = checkSchemaName(schema);
   const connection = { url, tls, connectTimeoutMs: queryTimeoutMs, statementTimeoutMs: queryTimeoutMs };
@@ -109,6 +112,8 @@ export function createPostgresStorage({
     appends,
     schema: ws,
     lookout: lookout.over({ query: (text, parameters) => pool.query(text, parameters) }),
+    stallMsMax: queryTimeoutMs,
+    onStalled,
   });
   const known = witnessed(log, lookout.witnesses);
   const { append, proveWrites } = createWriteProof({

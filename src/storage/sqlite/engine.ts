@@ -4,7 +4,14 @@ import type { DeviceOfUser, Migration, NewEvent, RetentionPolicy, UserStatus } f
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables, type PeersPlace } from "./directory.ts";
 import { EpochTable } from "./epochs.ts";
-import { EventLogTables, type FeedQuery, type PageQuery, type RangeQuery, type ReplayQuery } from "./event-log.ts";
+import {
+  EventLogTables,
+  type FeedQuery,
+  type MovedAmongQuery,
+  type PageQuery,
+  type RangeQuery,
+  type ReplayQuery,
+} from "./event-log.ts";
 import { prepareFiles } from "./files.ts";
 import { type ClaimQuery, type CoveredQuery, type Mark, ReceiptTable, type SentMark } from "./receipts.ts";
 import { Reserve, RoomKept, releaseReserve, saysFull } from "./reserve.ts";
@@ -91,7 +98,8 @@ function createOperations(database: Database, reserve: Reserve | null) {
     feed: (query: FeedQuery) => log.feed(query),
     heads: (topics: string[]) => log.heads(topics),
     movedSince: (position: number, limit: number) => log.movedSince(position, limit),
-    end: () => log.end(),
+    movedAmong: (query: MovedAmongQuery) => log.movedAmong(query),
+    watermark: () => log.watermark(),
     proveWrites(bytes: number) {
       if (reserve === null) prove(bytes);
       else

@@ -39,6 +39,13 @@ export function prepareEventLog(database: Database) {
       `SELECT name AS topic, seq, position FROM topics INDEXED BY topics_by_position
        WHERE position > ? ORDER BY position LIMIT ?`,
     ),
+    movedAmong: by<{ topic: string; seq: number; position: number }, [string, number, number]>(
+      `SELECT t.name AS topic, e.seq, e.position FROM json_each(?1) AS wanted CROSS JOIN topics AS t ON t.name = wanted.value
+       CROSS JOIN events AS e ON e.position = (
+         SELECT n.position FROM events AS n INDEXED BY events_by_topic
+         WHERE n.topic_id = t.topic_id AND n.position > ?2 AND n.position <= ?3 ORDER BY n.position DESC LIMIT 1)
+       ORDER BY e.position`,
+    ),
     crowded: by<{ topicId: number; events: number }, [number, number]>(
       "SELECT topic_id AS topicId, events FROM topics INDEXED BY topics_by_events WHERE events > ? LIMIT ?",
     ),

@@ -8,6 +8,7 @@ import {
   type EventPage,
   type FeedPage,
   type LoggedEvent,
+  type MovedPage,
   type NewEvent,
   pageBytesMax,
   type RetentionPolicy,
@@ -17,6 +18,7 @@ import { type EventLogStatements, type Place, prepareEventLog, type TopicRow } f
 
 export type ReplayQuery = Parameters<EventLog["replay"]>[0];
 export type RangeQuery = Parameters<EventLog["range"]>[0];
+export type MovedAmongQuery = Parameters<EventLog["movedAmong"]>[0];
 export type PageQuery = Parameters<EventLog["page"]>[0];
 export type FeedQuery = Parameters<EventLog["feed"]>[0];
 /** Topics without events are left out. */
@@ -81,8 +83,8 @@ export class EventLogTables {
    * A page over any number of topics costs one index step for each topic that moved and one for each event of the page,
    * however many events wait behind it and however many of other topics lie between.
    */
-  replay(query: ReplayQuery): { events: LoggedEvent[]; more: boolean; heads: HeadEntries } {
-    return this.#atomically(() => this.#replayPage(query), "deferred");
+  replay(query: ReplayQuery): EventPage & { heads: HeadEntries; watermark: number } {
+    return this.#atomically(() => ({ ...this.#replayPage(query), watermark: this.watermark() }), "deferred");
   }
 
   #replayPage({ topics, afterPosition, limit }: ReplayQuery) {
@@ -127,7 +129,13 @@ export class EventLogTables {
     return this.#atomically(() => {
       const { events, isCut } = firstOf(this.#sql.after.iterate(afterPosition, limit + 1), { limit });
       const trimmedPosition = this.#sql.lastTrimmed.get()?.position ?? 0;
-      return { events, more: isCut, position: isCut ? events.at(-1)!.position : this.end(), trimmedPosition };
+      return {
+        events,
+        more: isCut,
+        position: isCut ? events.at(-1)!.position : this.watermark(),
+        end: this.watermark(),
+        trimmedPosition,
+      };
     }, "deferred");
   }
 
@@ -135,14 +143,21 @@ export class EventLogTables {
     return this.#sql.topics.all(JSON.stringify(topics)).map(toHeadEntry);
   }
 
-  movedSince(position: number, limit: number) {
+  movedSince(position: number, limit: number): MovedPage {
     return this.#atomically(() => {
       const heads = this.#sql.moved.all(position, limit);
-      return { heads, position: heads.length < limit ? this.end() : (heads.at(-1)?.position ?? position) };
+      const watermark = this.watermark();
+      const more = heads.length === limit;
+      return { heads, position: more ? heads.at(-1)!.position : watermark, more, watermark, end: watermark };
     }, "deferred");
   }
 
-  end(): number {
+  movedAmong({ topics, afterPosition, throughPosition }: MovedAmongQuery): MovedPage["heads"] {
+    return this.#sql.movedAmong.all(JSON.stringify(topics), afterPosition, throughPosition);
+  }
+
+  /** There is one writer: what was given a position is there. */
+  watermark(): number {
     return this.#sql.state.get()!.position;
   }
 
@@ -168,7 +183,7 @@ export class EventLogTables {
       left -= surplus.length;
     }
     const removed = batch - left;
-    sql.setState.run(this.end(), -removed);
+    sql.setState.run(this.watermark(), -removed);
     if (left > 0) left -= sql.removeOldKeys.run(createdBefore, left).changes;
     return { removed, more: left === 0 };
   }

@@ -167,8 +167,8 @@ function createEventLog(calls: Asked): Omit<EventLog, "append" | "epochs" | "not
   return {
     async replay({ topics, ...rest }) {
       const asked = [...new Set(topics)];
-      const { events, more, heads } = await calls.call("replay", { topics: asked, ...rest });
-      return { events, more, heads: toHeads(asked, heads) };
+      const { heads, ...page } = await calls.call("replay", { topics: asked, ...rest });
+      return { ...page, heads: toHeads(asked, heads) };
     },
     range: (query) => calls.call("range", query),
     page: (query) => calls.call("page", query),
@@ -178,7 +178,8 @@ function createEventLog(calls: Asked): Omit<EventLog, "append" | "epochs" | "not
       return toHeads(asked, await calls.call("heads", asked));
     },
     movedSince: (position, limit) => calls.call("movedSince", position, limit),
-    end: () => calls.call("end"),
+    movedAmong: (query) => calls.call("movedAmong", query),
+    watermark: () => calls.call("watermark"),
     trim: (policy) => calls.call("trim", policy),
     stats: () => calls.call("stats"),
   };
