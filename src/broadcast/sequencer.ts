@@ -4,6 +4,9 @@ import type { EventLog, LoggedEvent, MovedPage } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Outage, warnsOnce } from "../telemetry/outage.ts";
 import type { Audience } from "./broadcaster.ts";
+import { eventsOf, movedSteps } from "./moved.ts";
+import { Tails } from "./tails.ts";
+import { WaitingEvents } from "./waiting-events.ts";
 
 export interface SequencerOptions {
   log: EventLog;
@@ -20,27 +23,22 @@ export interface SequencerOptions {
 /** Head of a topic that somebody is catching up on and whose place on this node is not known yet. */
 const unknownHead = -1;
 const rangePage = 500;
-const movedPage = 1_000;
-/** Topics whose heads are asked for by one statement. */
+/** Topics whose heads are read by one statement from a log that has gone back. */
 const topicsAtOnce = 1_000;
-/** Events of a topic, and characters of their payloads, that somebody who catches up is given out of memory. */
-const tailMax = 256;
-const tailCharacters = 256 * 1024;
 const reachPatienceMs = 20;
 /** Topics that are each read on their own: they miss an event or two. After an outage of the bus many miss many. */
 const rangesMax = 16;
-/** Events above a gap that are kept per topic; more are read from the log. */
-const waitingMax = 1_000;
 
 export class Sequencer {
   /** Per topic of interest here: the last `seq` published on this node. */
   readonly #heads = new Map<string, number>();
   /** Topics somebody is catching up on, and how many. */
   readonly #held = new Map<string, number>();
-  /** Of topics somebody is catching up on: what was published meanwhile, the newest of it. */
-  readonly #tails = new Map<string, LoggedEvent[]>();
-  /** Events above a gap, each with those who are left out of it [SUB6]. */
-  readonly #waiting = new Map<string, Map<number, { event: LoggedEvent; audience: Audience }>>();
+  /** Of topics somebody is catching up on: what was published meanwhile. */
+  readonly #tails = new Tails();
+  readonly #waiting = new WaitingEvents();
+  /** Topics whose gap is looked at in a moment. */
+  readonly #gaps = new Set<string>();
   readonly #fills = new Map<string, Promise<void>>();
   /** Audiences of events of this node's that are on their way through the log. */
   readonly #audiences = new Map<string, Audience>();
@@ -50,8 +48,6 @@ export class Sequencer {
   #repairing: Promise<void> | null = null;
   #timer: Timer | null = null;
   #stopWatching = () => {};
-  #repairWaiters: (() => void)[] = [];
-
   readonly #outage: Outage;
 
   constructor(private readonly options: SequencerOptions) {
@@ -157,9 +153,7 @@ export class Sequencer {
    * need not wait for a moment in which nothing is published. Null: not all of it is known, or it is much.
    */
   publishedAbove(topic: string, seq: number): LoggedEvent[] | null {
-    const events = (this.#tails.get(topic) ?? []).filter((event) => event.seq > seq);
-    const characters = events.reduce((sum, { payload }) => sum + payload.length, 0);
-    return events.length === (this.headOf(topic) ?? 0) - seq && characters <= tailCharacters ? events : null;
+    return this.#tails.between(topic, { afterSeq: seq, throughSeq: this.headOf(topic) ?? 0 });
   }
 
   /** The last `seq` published on this node; undefined where it is not known. */
@@ -191,7 +185,6 @@ export class Sequencer {
   repair(): Promise<void> {
     this.#repairing ??= this.#repair().finally(() => {
       this.#repairing = null;
-      for (const resolve of this.#repairWaiters.splice(0)) resolve();
     });
     return this.#repairing;
   }
@@ -205,11 +198,6 @@ export class Sequencer {
         if (this.#heads.has(topic)) this.observe(topic, seq);
     }
     await this.repair();
-  }
-
-  /** Resolves once a repair has ended that may have moved the cursor. */
-  repaired(): Promise<void> {
-    return new Promise((resolve) => this.#repairWaiters.push(resolve));
   }
 
   /** Drops what is known of topics that nobody on this node hears any more. @returns their names */
@@ -240,36 +228,13 @@ export class Sequencer {
 
   async #repair(): Promise<void> {
     const { log } = this.options;
+    const { epochs } = this;
     await log.lookBack();
-    // No further than the log was when this began: what is logged meanwhile is the next repair's.
-    let through = Number.POSITIVE_INFINITY;
-    for (let more = true; more && this.#safePosition < through; ) {
-      const { breaks } = this.epochs;
-      const moved = await log.movedSince(this.#safePosition, movedPage);
-      // What was read is of a log that has gone back meanwhile.
-      if (this.epochs.breaks !== breaks) continue;
-      this.#logEnd = moved.end;
-      through = Math.min(through, moved.watermark);
-      // What moves elsewhere is not worth reading where less is heard here.
-      if (moved.more && moved.watermark - this.#safePosition > this.#heads.size)
-        return this.#repairHeard(moved.watermark);
-      await this.#close(moved.heads, moved.position);
-      ({ more } = moved);
+    const [position, heard] = [() => this.#safePosition, () => [...this.#heads.keys()]];
+    for await (const step of movedSteps({ log, epochs, position, heard, heardCount: () => this.#heads.size })) {
+      this.#logEnd = step.end;
+      await this.#close(step.heads, step.throughPosition);
     }
-  }
-
-  /** As a page of what moved, by a look at each topic of interest here. */
-  async #repairHeard(throughPosition: number): Promise<void> {
-    const topics = [...this.#heads.keys()];
-    const { breaks } = this.epochs;
-    const moved: MovedPage["heads"] = [];
-    for (let start = 0; start < topics.length; start += topicsAtOnce) {
-      const some = topics.slice(start, start + topicsAtOnce);
-      const query = { topics: some, afterPosition: this.#safePosition, throughPosition };
-      moved.push(...(await this.options.log.movedAmong(query)));
-      if (this.epochs.breaks !== breaks) return;
-    }
-    await this.#close(moved, throughPosition);
   }
 
   /** Publishes what was missed of the topics that moved, then moves the cursor. */
@@ -286,17 +251,14 @@ export class Sequencer {
   async #fillTogether(behind: { topic: string; seq: number }[], throughPosition: number): Promise<void> {
     const topics = behind.map(({ topic }) => topic);
     const { breaks } = this.epochs;
-    for (let from = this.#safePosition; from < throughPosition; ) {
-      const page = await this.options.log.replay({ topics, afterPosition: from, limit: rangePage });
-      if (this.epochs.breaks !== breaks) return;
-      for (const event of page.events) {
-        // What is above may have a hole below it that closes before the next page.
-        if (event.position > throughPosition) break;
+    const query = { topics, afterPosition: this.#safePosition, throughPosition };
+    for await (const events of eventsOf({ log: this.options.log, epochs: this.epochs }, query)) {
+      for (const event of events) {
         const head = this.#heads.get(event.topic) ?? unknownHead;
         if (head !== unknownHead && event.seq > head) this.#publish(event, this.#audienceOf(event));
       }
-      from = page.more ? (page.events.at(-1)?.position ?? throughPosition) : throughPosition;
     }
+    if (this.epochs.breaks !== breaks) return;
     for (const { topic, seq } of behind) {
       // The last ones were compacted or trimmed; or nobody is subscribed, and whoever is catching up reads them by itself.
       if ((this.#heads.get(topic) ?? seq) < seq) this.#heads.set(topic, seq);
@@ -306,44 +268,34 @@ export class Sequencer {
 
   /** Of an event that was read from the log. */
   #audienceOf({ id, topic, seq }: LoggedEvent): Audience {
-    return this.#waiting.get(topic)?.get(seq)?.audience ?? this.#audiences.get(id) ?? {};
+    return this.#waiting.get(topic, seq)?.audience ?? this.#audiences.get(id) ?? {};
   }
 
   #publish(event: LoggedEvent, audience: Audience): void {
     this.#heads.set(event.topic, event.seq);
-    if (this.#held.has(event.topic)) this.#keepInTail(event);
+    if (this.#held.has(event.topic)) this.#tails.add(event);
     this.options.publish(event, audience);
   }
 
-  #keepInTail(event: LoggedEvent): void {
-    let tail = this.#tails.get(event.topic);
-    if (tail === undefined) this.#tails.set(event.topic, (tail = []));
-    tail.push(event);
-    if (tail.length > tailMax) tail.shift();
-  }
-
   #wait(event: LoggedEvent, audience: Audience): void {
-    let waiting = this.#waiting.get(event.topic);
-    if (waiting === undefined) {
-      waiting = new Map();
-      this.#waiting.set(event.topic, waiting);
-      this.#closeGapLater(event.topic);
-    }
-    if (waiting.size < waitingMax) waiting.set(event.seq, { event, audience });
+    if (this.#waiting.add(event, audience)) this.#closeGapLater(event.topic);
   }
 
   #closeGapLater(topic: string): void {
+    if (this.#gaps.has(topic)) return;
+    this.#gaps.add(topic);
     setTimeout(() => void this.#closeGap(topic), this.options.gapPatienceMs ?? 50);
   }
 
   async #closeGap(topic: string): Promise<void> {
-    const waiting = this.#waiting.get(topic);
-    if (waiting === undefined || waiting.size === 0) return;
+    this.#gaps.delete(topic);
+    const highest = this.#waiting.highest(topic);
+    if (highest === null) return;
     try {
-      await this.#fill(topic, Math.max(...waiting.keys()));
+      await this.#fill(topic, highest);
       this.#outage.ended();
       // Another gap has opened above this one meanwhile.
-      if (this.#waiting.get(topic) === waiting) this.#closeGapLater(topic);
+      if (this.#waiting.highest(topic) !== null) this.#closeGapLater(topic);
     } catch (error) {
       // The cursor stays where it is; the next repair comes to this topic again.
       this.#waiting.delete(topic);
@@ -352,17 +304,12 @@ export class Sequencer {
   }
 
   #drainWaiting(topic: string): void {
-    const waiting = this.#waiting.get(topic);
-    if (waiting === undefined) return;
-    for (let head = this.#heads.get(topic)!; ; head++) {
-      const next = waiting.get(head + 1);
+    for (;;) {
+      const next = this.#waiting.get(topic, this.#heads.get(topic)! + 1);
       if (next === undefined) break;
-      waiting.delete(head + 1);
       this.#publish(next.event, next.audience);
     }
-    const head = this.#heads.get(topic)!;
-    for (const seq of waiting.keys()) if (seq <= head) waiting.delete(seq);
-    if (waiting.size === 0) this.#waiting.delete(topic);
+    this.#waiting.dropThrough(topic, this.#heads.get(topic)!);
   }
 
   /** Publishes from the log up to a `seq`; numbers that the log has no event for were compacted or trimmed. */

@@ -117,7 +117,7 @@ async function replay(
     // Above the watermark another topic may still come in below what was read: it is read again, and sent once.
     const next = Math.max(from, Math.min(page.events.at(-1)?.position ?? from, page.watermark));
     // A page full of such events leads on only when what is below them has come.
-    if (page.more && next === from) await sequencer.repaired();
+    if (page.more && next === from) await sequencer.reach(from + 1);
     from = next;
     if (page.more) continue;
     const behind: string[] = [];

@@ -52,7 +52,7 @@ test("[LOG6] a device may acknowledge what another node has sent it just before"
     acknowledge({
       from: createSubscriber("ann"),
       payload: { cursor },
-      services: { sequencer, storage },
+      services: { storage, subscriptions: { hasSent: (_: unknown, cursor: number) => sequencer.reach(cursor) } },
     } as unknown as Request<"ack">);
   expect(await acknowledging(3)).toMatchObject({ payload: { cursor: 3 } });
   const refusal = await acknowledging(4).catch((error: unknown) => error);

@@ -2,7 +2,7 @@
 import type { ClientTlsFiles } from "../../config/client-tls.ts";
 import { type Migration, StorageUnavailable } from "../ports.ts";
 import { closeConnection, openConnection } from "./connection.ts";
-import { appendFunctions, appendOnly, appendOnlyReading, eventsByPosition } from "./schema-append.ts";
+import { appendFunctions, appendOnly, eventsByPosition } from "./schema-append.ts";
 import { cursorAges } from "./schema-cursors.ts";
 import { directoryFunctions } from "./schema-directory.ts";
 import { epochs } from "./schema-epochs.ts";
@@ -10,6 +10,7 @@ import { installation } from "./schema-installation.ts";
 import { joining } from "./schema-joining.ts";
 import { contentKeys } from "./schema-keys.ts";
 import { logFunctions } from "./schema-log.ts";
+import { appendOnlyReading } from "./schema-log-reading.ts";
 import { outbox } from "./schema-outbox.ts";
 import { readingFunctions } from "./schema-reading.ts";
 import { retention } from "./schema-retention.ts";
