@@ -7,9 +7,8 @@ export interface MovedOptions {
   epochs: Epochs;
   /** Where the reader is now. */
   position: () => number;
-  /** Topics of interest on this node; asked for after the watermark was read, so that none of them is passed over. */
-  heard: () => string[];
-  heardCount: () => number;
+  /** By topics of interest on this node; looked at after the watermark was read, so that none of them is passed over. */
+  heard: ReadonlyMap<string, unknown>;
 }
 
 export interface MovedStep {
@@ -26,7 +25,7 @@ const topicsAtOnce = 1_000;
 
 /** Steps up to where the log is as this begins: what is logged meanwhile is the next one's. Ends where the log has gone back. */
 export async function* movedSteps(options: MovedOptions): AsyncGenerator<MovedStep, void> {
-  const { log, epochs, position, heardCount } = options;
+  const { log, epochs, position, heard } = options;
   const { breaks } = epochs;
   let through = Number.POSITIVE_INFINITY;
   for (let more = true; more && position() < through; ) {
@@ -34,7 +33,7 @@ export async function* movedSteps(options: MovedOptions): AsyncGenerator<MovedSt
     if (epochs.breaks !== breaks) return;
     through = Math.min(through, page.watermark);
     ({ more } = page);
-    if (more && page.watermark - position() > heardCount()) {
+    if (more && page.watermark - position() > heard.size) {
       const heads = await movedAmongHeard(options, page.watermark);
       if (epochs.breaks === breaks) yield { heads, throughPosition: page.watermark, end: page.end };
       return;
@@ -44,13 +43,16 @@ export async function* movedSteps(options: MovedOptions): AsyncGenerator<MovedSt
 }
 
 async function movedAmongHeard({ log, position, heard }: MovedOptions, throughPosition: number) {
-  const topics = heard();
   const moved: MovedPage["heads"] = [];
-  for (let start = 0; start < topics.length; start += topicsAtOnce) {
-    const some = topics.slice(start, start + topicsAtOnce);
-    moved.push(...(await log.movedAmong({ topics: some, afterPosition: position(), throughPosition })));
-  }
+  for (const topics of slicesOf(heard.keys()))
+    moved.push(...(await log.movedAmong({ topics, afterPosition: position(), throughPosition })));
   return moved;
+}
+
+/** The topics, as they are now, as many at a time as one statement is asked about. */
+export function* slicesOf(topics: Iterable<string>): Generator<string[]> {
+  const all = [...topics];
+  for (let start = 0; start < all.length; start += topicsAtOnce) yield all.slice(start, start + topicsAtOnce);
 }
 
 const eventsPage = 500;

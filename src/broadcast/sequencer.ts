@@ -4,7 +4,7 @@ import type { EventLog, LoggedEvent, MovedPage } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Outage, warnsOnce } from "../telemetry/outage.ts";
 import type { Audience } from "./broadcaster.ts";
-import { eventsOf, movedSteps } from "./moved.ts";
+import { eventsOf, movedSteps, slicesOf } from "./moved.ts";
 import { Tails } from "./tails.ts";
 import { WaitingEvents } from "./waiting-events.ts";
 
@@ -23,8 +23,6 @@ export interface SequencerOptions {
 /** Head of a topic that somebody is catching up on and whose place on this node is not known yet. */
 const unknownHead = -1;
 const rangePage = 500;
-/** Topics whose heads are read by one statement from a log that has gone back. */
-const topicsAtOnce = 1_000;
 const reachPatienceMs = 20;
 /** Topics that are each read on their own: they miss an event or two. After an outage of the bus many miss many. */
 const rangesMax = 16;
@@ -191,9 +189,7 @@ export class Sequencer {
 
   /** Takes the heads of all topics heard here from a log that has gone back; resolves once the cursor is its. */
   async level(): Promise<void> {
-    const topics = [...this.#heads.keys()];
-    for (let start = 0; start < topics.length; start += topicsAtOnce) {
-      const some = topics.slice(start, start + topicsAtOnce);
+    for (const some of slicesOf(this.#heads.keys())) {
       for (const [topic, { seq }] of await this.options.log.heads(some))
         if (this.#heads.has(topic)) this.observe(topic, seq);
     }
@@ -228,10 +224,10 @@ export class Sequencer {
 
   async #repair(): Promise<void> {
     const { log } = this.options;
-    const { epochs } = this;
     await log.lookBack();
-    const [position, heard] = [() => this.#safePosition, () => [...this.#heads.keys()]];
-    for await (const step of movedSteps({ log, epochs, position, heard, heardCount: () => this.#heads.size })) {
+    const { epochs } = this;
+    const position = () => this.#safePosition;
+    for await (const step of movedSteps({ log, epochs, position, heard: this.#heads })) {
       this.#logEnd = step.end;
       await this.#close(step.heads, step.throughPosition);
     }

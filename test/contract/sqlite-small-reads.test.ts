@@ -86,25 +86,25 @@ test("nobody who reads here keeps the log of writes from being taken into the fi
 test("[END2] where the file is in trouble the worker is asked, which says what it is; later reads are answered here again", async () => {
   let now = 0;
   const reads = new SmallReads({ path, now: () => now });
-  expect(reads.answer("end", [])).toBeUndefined();
+  expect(reads.answer("watermark", [])).toBeUndefined();
   reads.start();
-  const end = await storage.log.end();
-  expect(reads.answer("end", [])).toEqual({ value: end });
+  const end = await storage.log.watermark();
+  expect(reads.answer("watermark", [])).toEqual({ value: end });
   reads.rest();
-  expect(reads.answer("end", [])).toBeUndefined();
+  expect(reads.answer("watermark", [])).toBeUndefined();
   now = 1_000;
-  expect(reads.answer("end", [])).toEqual({ value: end });
+  expect(reads.answer("watermark", [])).toEqual({ value: end });
   reads.stop();
   now = 5_000;
-  expect(reads.answer("end", [])).toBeUndefined();
+  expect(reads.answer("watermark", [])).toBeUndefined();
   const nowhere = new SmallReads({ path: join(folder, "gone.db") });
   nowhere.start();
-  expect(nowhere.answer("end", [])).toBeUndefined();
+  expect(nowhere.answer("watermark", [])).toBeUndefined();
 });
 
 test("[LOG1] a worker that opens the file anew takes no lock from who has it open: nobody else takes the log of writes away", async () => {
   await storage.log.append([newEvent("user:many")]);
-  expect(small.answer("end", [])).toBeDefined();
+  expect(small.answer("watermark", [])).toBeDefined();
   const { ino } = statSync(`${path}-wal`);
   prepareFiles(path);
   // Who closes a file that nobody else has open removes what is beside it.

@@ -108,7 +108,7 @@ function createSmall(database: Database): Small {
     sizes.reduce((sum, { bytes }) => sum + bytes, 0) <= bytesMax ? read() : undefined;
   return {
     heads: (topics) => (areFew(topics) ? log.heads(topics) : undefined),
-    end: () => log.end(),
+    watermark: () => log.watermark(),
     range(query) {
       const { topic, afterSeq, throughSeq } = query;
       if (throughSeq - afterSeq > eventsMax) return undefined;
