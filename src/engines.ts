@@ -70,6 +70,8 @@ export function createStorage(config: Config, { now, logger, ...given }: Storage
     hearing,
     reads,
     filling,
+    onStalled: (sessions) =>
+      logger.warn({ sessions }, "sessions that stood still in the middle of an append were ended: cursors go on"),
     ...told,
   });
 }

@@ -1,0 +1,156 @@
+/** Proves what a log that only appends promises: nobody waits for others' topics, cursors wait for what is on its way, and old snapshots cost nothing [LOG1] [LOG4]. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import postgres from "postgres";
+import type { NewEvent, Storage } from "../../src/storage/ports.ts";
+import { appendParameters, appendStatement } from "../../src/storage/postgres/event-log.ts";
+import { migrate } from "../../src/storage/postgres/migrate.ts";
+import { createPostgresStorage, type PostgresStorageOptions } from "../../src/storage/postgres/storage.ts";
+import { newEvent, newEvents } from "../support/new-event.ts";
+import { type PostgresServer, startPostgres } from "../support/postgres.ts";
+
+let server: PostgresServer;
+beforeAll(async () => {
+  server = await startPostgres();
+});
+afterAll(() => server?.stop());
+
+/** A node on a database of its own, and sessions that append and wait. */
+async function open(options: Partial<PostgresStorageOptions> = {}) {
+  const url = await server.newDatabase();
+  await migrate({ url, lockTimeoutMs: 5_000 });
+  const node = createPostgresStorage({ url, poolSize: 5, ...options });
+  await node.start();
+  const sessions: postgres.Sql[] = [];
+  /** In the middle of an append: everything is done but the commit. */
+  async function underWay(events: NewEvent[]) {
+    const sql = postgres(url, { max: 1, fetch_types: false, onnotice: () => {} });
+    sessions.push(sql);
+    await sql.unsafe("BEGIN").simple();
+    await sql.unsafe(appendStatement("ws"), appendParameters(events));
+    return (end: "COMMIT" | "ROLLBACK") => sql.unsafe(end).simple();
+  }
+  const run = async (statement: string) => {
+    const sql = postgres(url, { max: 1, onnotice: () => {} });
+    sessions.push(sql);
+    return { rows: await sql.unsafe(statement), sql };
+  };
+  async function close() {
+    await Promise.all(sessions.map((sql) => sql.end({ timeout: 1 }).catch(() => {})));
+    await node.stop();
+  }
+  return { node, underWay, run, close };
+}
+
+const positionsOf = async ({ log }: Storage) => {
+  const moved = await log.movedSince(0, 1_000);
+  return { through: moved.position, watermark: moved.watermark, end: moved.end };
+};
+
+test("[LOG1] [LOG4] an append waits for nobody but its own topics, and no cursor passes what is on its way", async () => {
+  const { node, underWay, close } = await open();
+  const first = await node.log.append([newEvent("conversation:a")]);
+  const end = await underWay([newEvent("conversation:slow"), newEvent("conversation:slow")]);
+  const second = await node.log.append(newEvents("conversation:a", 3));
+  expect(second.appended.map(({ seq }) => seq)).toEqual([2, 3, 4]);
+  const before = first.appended[0]!.position;
+  expect(await positionsOf(node)).toEqual({ through: before, watermark: before, end: second.appended[2]!.position });
+  // Its own topic is read to its end all the same: it has no hole.
+  const page = await node.log.replay({
+    topics: ["conversation:a", "conversation:slow"],
+    afterPosition: 0,
+    limit: 10,
+  });
+  expect(page.watermark).toBe(before);
+  expect(page.events.map(({ topic, seq }) => [topic, seq])).toEqual([1, 2, 3, 4].map((seq) => ["conversation:a", seq]));
+  await end("COMMIT");
+  const last = second.appended[2]!.position;
+  expect(await positionsOf(node)).toEqual({ through: last, watermark: last, end: last });
+  const whole = await node.log.replay({
+    topics: ["conversation:a", "conversation:slow"],
+    afterPosition: before,
+    limit: 10,
+  });
+  expect(whole.events.map(({ topic, seq }) => [topic, seq])).toEqual([
+    ["conversation:slow", 1],
+    ["conversation:slow", 2],
+    ["conversation:a", 2],
+    ["conversation:a", 3],
+    ["conversation:a", 4],
+  ]);
+  await close();
+});
+
+test("[LOG1] [LOG3] an append to a topic that another one is on waits for it, and comes after it", async () => {
+  const { node, underWay, close } = await open();
+  for (const end of ["COMMIT", "ROLLBACK"] as const) {
+    const [{ seq: head } = { seq: 0 }] = (await node.log.page({ topic: "user:a", limit: 1 })).events;
+    const goOn = await underWay([newEvent("user:a")]);
+    const waiting = node.log.append([newEvent("user:a"), newEvent("user:b")]);
+    expect(await Promise.race([waiting, node.log.append([]).then(() => "waits")])).toBe("waits");
+    await goOn(end);
+    expect((await waiting).appended[0]!.seq).toBe(head + (end === "COMMIT" ? 2 : 1));
+  }
+  await close();
+});
+
+test("[LOG4] what was given out and taken back holds up no cursor, and no cursor names it", async () => {
+  const { node, underWay, close } = await open();
+  const { appended } = await node.log.append([newEvent("user:a")]);
+  const end = await underWay(newEvents("user:b", 5));
+  await end("ROLLBACK");
+  const { position } = appended[0]!;
+  expect(await positionsOf(node)).toEqual({ through: position, watermark: position, end: position });
+  const next = await node.log.append([newEvent("user:a")]);
+  expect(next.appended[0]!.position).toBeGreaterThan(position + 5);
+  expect((await positionsOf(node)).through).toBe(next.appended[0]!.position);
+  await close();
+});
+
+test("[LOG4] a node that freezes in the middle of an append holds cursors up for the time of one question, and no longer", async () => {
+  const ended = Promise.withResolvers<number>();
+  const { node, underWay, close } = await open({ queryTimeoutMs: 500, onStalled: ended.resolve });
+  await underWay([newEvent("conversation:frozen")]);
+  const { appended } = await node.log.append([newEvent("conversation:a")]);
+  const { position } = appended[0]!;
+  let seen = await positionsOf(node);
+  expect(seen.watermark).toBeLessThan(position);
+  // As a repair does, again and again.
+  while (seen.watermark < position) seen = await positionsOf(node);
+  expect(await ended.promise).toBe(1);
+  // What it had not committed is not there, and its topic is free.
+  expect((await node.log.append([newEvent("conversation:frozen")])).appended[0]!.seq).toBe(1);
+  await close();
+});
+
+test("[LOG1] transactions of other people in the same database hold up no cursor", async () => {
+  const { node, run, close } = await open();
+  const { sql } = await run("CREATE TABLE public.orders (id integer)");
+  await sql.unsafe("BEGIN; INSERT INTO public.orders VALUES (1); SELECT pg_advisory_xact_lock_shared(1, 2)").simple();
+  const { appended } = await node.log.append([newEvent("user:a")]);
+  expect((await positionsOf(node)).watermark).toBe(appended[0]!.position);
+  await close();
+});
+
+test("[LOG1] giving out numbers leaves no dead row, so that a snapshot that is held costs an append nothing", async () => {
+  const { node, run, close } = await open();
+  const touched = async () => {
+    const { rows } = await run(
+      `SELECT sum(n_tup_upd + n_tup_del)::integer AS rewritten, sum(n_tup_ins)::integer AS added FROM pg_stat_user_tables
+       WHERE schemaname = 'ws' AND relname IN ('topics', 'events', 'idempotency_keys', 'trims', 'trim_state')`,
+    );
+    return rows[0]!;
+  };
+  await node.log.append([newEvent("conversation:a"), newEvent("conversation:b")]);
+  for (let n = 0; n < 50; n++)
+    await node.log.append([
+      newEvent("conversation:a", { once: { keys: [`k${n}`] } }),
+      newEvent(`conversation:${n}`),
+      newEvent("conversation:b"),
+    ]);
+  await node.stop();
+  // What sessions have done is counted once they have ended.
+  let counted = await touched();
+  while (counted.added < 50 * 5) counted = await touched();
+  expect(counted.rewritten).toBe(0);
+  await close();
+});
