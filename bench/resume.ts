@@ -51,7 +51,7 @@ type Result = Returned & { lag: { p99: number; most: number }; serverCpu: number
 
 async function comeBack(kind: "service" | "bare", env: Record<string, string>): Promise<Result> {
   const server = await startMeasured(kind === "bare" ? "bare.ts" : "service.ts", env);
-  const job = { kind, port: server.port, cursor: server.known.cursor ?? 0, missed };
+  const job = { kind, port: server.port, cursor: server.known.cursor ?? "", missed };
   const clients = startProgram(["returners.ts", JSON.stringify(job)]);
   await clients.next();
   const before = await server.report("lag");

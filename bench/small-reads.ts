@@ -53,7 +53,7 @@ try {
     for (const name of names) await worker.call("addMembers", name, Array.from({ length: 10 }, user));
   }
   for (let index = 0; index < 100; index++)
-    await worker.call("acknowledge", { userId: `user-${index}`, deviceId: "phone" }, index, 1);
+    await worker.call("acknowledge", { userId: `user-${index}`, deviceId: "phone" }, `00000000.${index}`, 1);
   small.start();
   present("small-reads", [...(await measure("quiet")), ...(await measure("appends"))]);
 } finally {

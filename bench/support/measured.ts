@@ -13,7 +13,7 @@ export interface Report {
 }
 
 /** In the server: says where it listens and what else is to be known, then answers each line on standard input with a report. */
-export function answerMeasurements(port: number, known: Record<string, number> = {}): void {
+export function answerMeasurements(port: number, known: Record<string, number | string> = {}): void {
   console.log(JSON.stringify({ port, known }));
   const loopLag = new LoopLag();
   const cpuSeconds = () => {
@@ -35,7 +35,7 @@ export function answerMeasurements(port: number, known: Record<string, number> =
 export interface MeasuredProcess {
   port: number;
   /** What the server said of itself at its start. */
-  known: Record<string, number>;
+  known: Record<string, number | string>;
   report(what: "cpu" | "memory" | "lag"): Promise<Report>;
   stop(): Promise<void>;
 }
@@ -43,7 +43,7 @@ export interface MeasuredProcess {
 /** In the bench: starts a server of this folder. */
 export async function startMeasured(program: string, env: Record<string, string> = {}): Promise<MeasuredProcess> {
   const { child, next } = startProgram([program], env);
-  const { port, known } = (await next()) as { port: number; known: Record<string, number> };
+  const { port, known } = (await next()) as { port: number; known: Record<string, number | string> };
   return {
     port,
     known,

@@ -16,7 +16,7 @@ export const conversationsOf = (client: number, { groupSize, topicsEach }: Misse
 const batchMax = 500;
 
 /** Members, as many events as were missed before they left, and those that they missed. @returns where they left */
-export async function logMissed(storage: Storage, missed: Missed): Promise<{ cursor: number }> {
+export async function logMissed(storage: Storage, missed: Missed): Promise<{ cursor: string }> {
   const groups = Math.ceil(missed.clients / missed.groupSize);
   const members = (group: number) =>
     Array.from({ length: missed.groupSize }, (_, member) => `user-${group * missed.groupSize + member}`);
@@ -29,7 +29,7 @@ export async function logMissed(storage: Storage, missed: Missed): Promise<{ cur
       events.push(newEvent(conversations[event % conversations.length]!, members(group)[0]!));
   }
   await appendAll(storage, events);
-  const cursor = await storage.log.watermark();
+  const cursor = storage.log.epochs.cursorOf(await storage.log.watermark());
   await appendAll(
     storage,
     events.map((event) => newEvent(event.topic.slice("conversation:".length), event.senderId!)),

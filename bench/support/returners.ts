@@ -6,7 +6,7 @@ import { quantile } from "./statistics.ts";
 interface Job {
   kind: "service" | "bare";
   port: number;
-  cursor: number;
+  cursor: string;
   missed: Missed;
 }
 

@@ -67,7 +67,7 @@ export class Sequencer {
     return this.options.log.epochs;
   }
 
-  /** The cursor: every event with a position up to it, on any topic, has been published on this node [LOG4]. */
+  /** Every event with a position up to it, on any topic, has been published on this node. */
   get safePosition(): number {
     return this.#safePosition;
   }

@@ -109,7 +109,7 @@ export class ConnectLink {
     const { session } = this.#options;
     const url = new URL(this.#options.url);
     if (session.deviceId !== null) url.searchParams.set("device_id", session.deviceId);
-    if (session.cursor !== null) url.searchParams.set("since", String(session.cursor));
+    if (session.cursor !== null) url.searchParams.set("since", session.cursor);
     // In a header, not in the URL: URLs end up in logs.
     const headers: Record<string, string> = session.token === null ? {} : { authorization: `Bearer ${session.token}` };
     const socket = new WebSocket(url.href, { headers, protocols: [subprotocols.json] });

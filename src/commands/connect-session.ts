@@ -11,15 +11,17 @@ const pendingMost = 1_000;
 
 export class ConnectSession {
   /** Every event up to here on this session's topics has been seen [LOG4]. */
-  cursor: number | null = null;
+  cursor: string | null = null;
   deviceId: string | null;
   token: string | null;
   readonly #newId: () => string;
   readonly #topics = new Set<string>();
   /** Topics that were asked for without a filter: all of one's own, those that will come included. */
   readonly #kinds = new Set<string>();
-  /** Where each topic stands that had events after the cursor. */
-  readonly #seen = new Map<string, { seq: number; position: number }>();
+  /** The `seq` up to which it has each topic: at or below it is what comes again. */
+  readonly #had = new Map<string, number>();
+  /** Topics that had events since the session has its cursor. */
+  readonly #movedSince = new Set<string>();
   readonly #pending = new Map<string, Message>();
   /** Requests of the session itself: upkeep pings, and the subscriptions that bring it back. */
   readonly #upkeep = new Set<string>();
@@ -49,7 +51,7 @@ export class ConnectSession {
     }
     this.#noteKinds(complete);
     // A replay that was asked for shows what has been shown before.
-    if (complete.type === "subscribe" && isPlainObject(payload) && payload.since !== undefined) this.#seen.clear();
+    if (complete.type === "subscribe" && isPlainObject(payload) && payload.since !== undefined) this.#forgetHad();
     if (typeof id === "string") {
       const oldest = this.#pending.size >= pendingMost ? this.#pending.keys().next().value : undefined;
       if (oldest !== undefined) this.#pending.delete(oldest);
@@ -79,14 +81,18 @@ export class ConnectSession {
     if (!this.#noteEvent(message)) return false;
     if (message.type === "connected" && typeof payload.device_id === "string") this.deviceId ??= payload.device_id;
     if (message.type === "subscribed") {
-      for (const { topic } of payload.topics as { topic: string }[]) this.#topics.add(topic);
+      for (const { topic, seq } of payload.topics as { topic: string; seq?: number }[]) {
+        this.#topics.add(topic);
+        // In another log than before it may be a lower one.
+        if (typeof seq === "number") this.#had.set(topic, seq);
+      }
       for (const { topic } of payload.rejected as { topic: string }[]) this.#topics.delete(topic);
     }
     if (message.type === "unsubscribed") for (const topic of payload.topics as string[]) this.#topics.delete(topic);
     if (replyTo !== null) this.#resuming.delete(replyTo);
     // While topics are still coming back the new cursor does not speak for all of them.
     if (this.#resuming.size === 0) {
-      if (typeof payload.cursor === "number") this.#moveCursor(payload.cursor);
+      if (typeof payload.cursor === "string") this.#moveCursor(payload.cursor);
       this.#resumed?.();
       this.#resumed = null;
     }
@@ -99,7 +105,8 @@ export class ConnectSession {
   /** The requests that bring all subscriptions back, all from the same place [LOG4]; `done` once they are answered. */
   resume(done: () => void): Message[] {
     const names = [...this.#kinds, ...this.#topics];
-    const seen = Object.fromEntries([...this.#seen].map(([topic, { seq }]) => [topic, seq]));
+    const had = [...this.#movedSince].map((topic) => [topic, this.#had.get(topic)]);
+    const seen = Object.fromEntries(had.filter(([, seq]) => seq !== undefined));
     const since: Since | undefined = this.cursor === null ? undefined : { cursor: this.cursor, seen };
     const requests: Message[] = [];
     for (let from = 0; from < names.length; from += limits.namesPerRequest) {
@@ -141,17 +148,23 @@ export class ConnectSession {
     return this.#pending.size === 0 ? Promise.resolve() : new Promise((done) => this.#settled.push(done));
   }
 
-  #noteEvent({ topic, seq, position }: Message): boolean {
-    if (typeof topic !== "string" || typeof seq !== "number" || typeof position !== "number") return true;
-    if (seq <= (this.#seen.get(topic)?.seq ?? 0)) return false;
-    this.#seen.set(topic, { seq, position });
+  #noteEvent({ topic, seq }: Message): boolean {
+    if (typeof topic !== "string" || typeof seq !== "number") return true;
+    if (seq <= (this.#had.get(topic) ?? 0)) return false;
+    this.#had.set(topic, seq);
+    this.#movedSince.add(topic);
     return true;
   }
 
-  #moveCursor(cursor: number): void {
-    if (this.cursor !== null && cursor <= this.cursor) return;
+  /** What of after it was seen before it came is not told: it comes again, and is known by its `seq`. */
+  #moveCursor(cursor: string): void {
     this.cursor = cursor;
-    for (const [topic, { position }] of this.#seen) if (position <= cursor) this.#seen.delete(topic);
+    this.#movedSince.clear();
+  }
+
+  #forgetHad(): void {
+    this.#had.clear();
+    this.#movedSince.clear();
   }
 
   #noteKinds({ type, payload }: Message): void {

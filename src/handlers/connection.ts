@@ -16,9 +16,10 @@ export const authenticate: Handler<"authenticate"> = ({ from, payload, services 
 
 /** Keeps the device's cumulative acknowledgement, forward only [LOG6]. */
 export const acknowledge: Handler<"ack"> = async ({ from, payload, services }) => {
-  // Another node may have given it out just before the client came here.
   if (!(await services.subscriptions.hasSent(from, payload.cursor))) {
-    throw new ProtocolError("invalid_payload", "This cursor is above what was sent.", { field: "payload.cursor" });
+    throw new ProtocolError("invalid_payload", "This cursor is of another log, or above what was sent.", {
+      field: "payload.cursor",
+    });
   }
   const cursor = await services.storage.cursors.acknowledge(from.userId, from.deviceId, payload.cursor);
   return { type: "ack", payload: { cursor } };

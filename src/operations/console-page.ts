@@ -54,7 +54,7 @@ export function consolePage(nonce: string): string {
       connections: { ...figures.hub, ...figures.sessions, backpressure_closes: stats.backpressure_closes },
       presence: { ...figures.presence, ...figures.typing },
       log: { ...figures.log, batches: stats.appends.batches, mean_batch_ms: stats.appends.mean_ms },
-      subscriptions: { ...figures.subscriptions, cursor: figures.sequencer?.position, topics_here: figures.sequencer?.topics },
+      subscriptions: { ...figures.subscriptions, published_up_to: figures.sequencer?.position, topics_here: figures.sequencer?.topics },
       calls: figures.calls ?? {},
       bus: figures.cluster ?? {},
       ingest: figures.ingest ?? {},

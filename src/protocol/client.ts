@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import { adminRequests } from "./admin.ts";
 import {
+  cursor,
   flag,
   freeObject,
   hangupReason,
@@ -22,7 +23,7 @@ const plain = <Schema extends v.GenericSchema<Record<string, unknown>>>(schema: 
 
 /** Where to go on: a cursor with what was seen after it, or this device's last acknowledgement [LOG4]. */
 export const since = v.union(
-  [v.literal("acked"), plain(v.object({ cursor: sequence, seen: v.optional(plain(v.record(v.string(), sequence))) }))],
+  [v.literal("acked"), plain(v.object({ cursor, seen: v.optional(plain(v.record(v.string(), sequence))) }))],
   'must be "acked" or an object with a cursor',
 );
 export type Since = v.InferOutput<typeof since>;
@@ -117,7 +118,7 @@ export const clientPayloads = {
   }),
   subscribe: v.pipe(v.object({ ...scope, since: v.optional(since) }), ...usableFilters),
   unsubscribe: v.pipe(v.object(scope), ...usableFilters),
-  ack: v.object({ cursor: sequence }),
+  ack: v.object({ cursor }),
   history: v.pipe(
     v.object({
       topic: v.pipe(

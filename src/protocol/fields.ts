@@ -29,6 +29,13 @@ export const sequence = v.pipe(
   v.safeInteger("must be a whole number"),
   v.minValue(0, "must not be negative"),
 );
+/** A place in the log: an opaque text, which only the server that wrote it reads [LOG4]. */
+export const cursor = v.pipe(
+  v.string(),
+  v.minLength(1, "must not be empty"),
+  v.maxLength(limits.cursorLength, "must have at most 64 characters"),
+  v.regex(printable, "must be printable ASCII without spaces"),
+);
 export const flag = v.boolean();
 /** A moment, RFC 3339 in UTC with milliseconds: `2026-01-02T03:04:05.678Z`. */
 export const moment = v.pipe(v.string(), v.isoTimestamp("must be an RFC 3339 timestamp"));

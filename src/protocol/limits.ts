@@ -15,6 +15,7 @@ export const limits = {
   requestIdLength: 64,
   userIdLength: 128,
   deviceIdLength: 128,
+  cursorLength: 64,
   namesPerRequest: 1_000,
   receiptMessageIds: 500,
   historyPage: 200,

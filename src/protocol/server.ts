@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { adminReplies } from "./admin.ts";
 import { authFailureTable, errorTable } from "./errors.ts";
 import {
+  cursor,
   endReason,
   flag,
   freeObject,
@@ -100,7 +101,7 @@ export const serverPayloads = {
     device_id: text,
     roles: v.array(text),
     expires_at: v.nullable(moment),
-    acked_cursor: v.nullable(sequence),
+    acked_cursor: v.nullable(cursor),
   }),
   "auth.failed": v.object({ code: v.picklist(keysOf(authFailureTable)), retryable: flag }),
   "auth.expiring": v.object({ expires_at: moment }),
@@ -115,12 +116,12 @@ export const serverPayloads = {
     ),
     /** Of all that were refused; the list has the first 100. */
     rejected_count: v.optional(sequence),
-    cursor: sequence,
+    cursor,
   }),
   unsubscribed: v.object({ topics: v.array(text), reason: v.optional(v.picklist(["access_revoked", "in_log"])) }),
-  pong: v.object({ server_time: moment, cursor: v.optional(sequence) }),
+  pong: v.object({ server_time: moment, cursor: v.optional(cursor) }),
   ack: v.object({
-    cursor: v.optional(sequence),
+    cursor: v.optional(cursor),
     message_id: v.optional(text),
     topic: v.optional(text),
     seq: v.optional(sequence),

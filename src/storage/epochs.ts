@@ -31,6 +31,13 @@ export interface Place {
   holds: boolean;
 }
 
+/** What is within a cursor. */
+export interface CursorParts {
+  /** The id of an epoch. */
+  epoch: string;
+  position: number;
+}
+
 const pattern = /^([0-9a-z]{8})\.([0-9a-z]{1,11})$/;
 
 export class Epochs {
@@ -39,7 +46,8 @@ export class Epochs {
   /** Of each: cursors up to this position hold. */
   #holdThrough = new Map<string, number>();
   readonly #listeners = new Set<(change: EpochChange) => void>();
-  #breaks = 0;
+  /** Of each break, oldest first: the last position that is still there. */
+  readonly #held: number[] = [];
 
   /** @throws Error before the storage has started */
   get current(): Epoch {
@@ -60,21 +68,25 @@ export class Epochs {
 
   /** How often it has broken while somebody looked: what was read before another number is of a log that is gone. */
   get breaks(): number {
-    return this.#breaks;
+    return this.#held.length;
+  }
+
+  /** The last position of a log that had broken so often which is still there. */
+  heldSince(breaks: number): number {
+    return Math.min(Number.MAX_SAFE_INTEGER, ...this.#held.slice(breaks));
   }
 
   /** The text that clients are given for a position of the current epoch: at most 20 characters. */
   cursorOf(position: number): string {
-    return `${this.current.id}.${position.toString(36)}`;
+    return writeCursor({ epoch: this.current.id, position });
   }
 
   /** @returns null for what is no cursor of this log: of another one, of before what retention keeps, or not of the form */
   read(text: string): Place | null {
-    const [, id, digits] = pattern.exec(text) ?? [];
-    const through = id === undefined ? undefined : this.#holdThrough.get(id);
-    const position = Number.parseInt(digits ?? "", 36);
-    if (through === undefined || !Number.isSafeInteger(position)) return null;
-    return { position, holds: position <= through };
+    const parts = readCursor(text);
+    const through = parts === null ? undefined : this.#holdThrough.get(parts.epoch);
+    if (parts === null || through === undefined) return null;
+    return { position: parts.position, holds: parts.position <= through };
   }
 
   /** Whether what an epoch had at a position is still there; of one that is not known nobody says no. */
@@ -100,7 +112,7 @@ export class Epochs {
     const begun = this.#list.filter(({ id }) => !known.has(id));
     const isBroken = begun.some(({ broken }) => broken);
     const heldThrough = Math.min(...begun.map(({ beganAt }) => beganAt));
-    if (isBroken) this.#breaks++;
+    if (isBroken) this.#held.push(heldThrough);
     for (const listener of [...this.#listeners]) listener({ previous, current, isBroken, heldThrough });
   }
 
@@ -111,4 +123,13 @@ export class Epochs {
       this.#listeners.delete(listener);
     };
   }
+}
+
+export const writeCursor = ({ epoch, position }: CursorParts) => `${epoch}.${position.toString(36)}`;
+
+/** @returns null for what has not the form */
+export function readCursor(text: string): CursorParts | null {
+  const [, epoch, digits] = pattern.exec(text) ?? [];
+  const position = Number.parseInt(digits ?? "", 36);
+  return epoch !== undefined && Number.isSafeInteger(position) ? { epoch, position } : null;
 }

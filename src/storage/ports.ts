@@ -235,9 +235,12 @@ export interface DeviceOfUser {
 
 /** Durable acknowledgements per user and device [LOG6]. */
 export interface CursorStore {
-  /** Forward only; of more than `devicesRememberedMax` devices the others are forgotten. @returns the cursor that is stored now */
-  acknowledge(userId: string, deviceId: string, cursor: number): Promise<number>;
-  acknowledged(userId: string, deviceId: string): Promise<number | null>;
+  /**
+   * Keeps a cursor of the log, forward only as long as the one that is stored leads anywhere; of more than
+   * `devicesRememberedMax` devices the others are forgotten. @returns the cursor that is stored now
+   */
+  acknowledge(userId: string, deviceId: string, cursor: string): Promise<string>;
+  acknowledged(userId: string, deviceId: string): Promise<string | null>;
   /** Notes that devices are here, of those that ever acknowledged and were not noted within so long (ms). */
   seen(devices: DeviceOfUser[], unlessWithinMs: number): Promise<void>;
   /** Forgets devices that were last here before a moment (ms since the epoch), at most `limit`. @returns how many */

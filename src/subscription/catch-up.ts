@@ -1,13 +1,8 @@
 /** Brings one connection level with the log and subscribes it in the same turn: no gap, no duplicate, no buffer [LOG4] [LOG5]. */
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { EventLog, LoggedEvent, TopicHead } from "../storage/ports.ts";
+import type { StartingPoint } from "./starting-point.ts";
 import type { Subscriber } from "./subscriber.ts";
-
-export interface StartingPoint {
-  cursor: number;
-  /** Per topic the last `seq` that the client has seen after the cursor. */
-  seen: Record<string, number>;
-}
 
 export interface CaughtUp {
   seq: number;
@@ -42,12 +37,11 @@ const burstCharacters = 256 * 1024;
 export async function catchUp(options: CatchUpOptions, request: CatchUpRequest): Promise<Map<string, CaughtUp>> {
   const { sequencer } = options;
   const { topics, since } = request;
-  const { breaks } = sequencer.epochs;
   for (const topic of topics) sequencer.hold(topic);
   try {
     if (since === null) return await startAtHead(options, request);
     const results = await replay(options, { ...request, since });
-    if (sequencer.epochs.breaks === breaks) return results;
+    if (sequencer.epochs.breaks === since.breaks) return results;
     // The log has gone back meanwhile: what was sent may not be so, and the rest begins where the log is now.
     const left = topics.filter((topic) => !results.has(topic));
     for (const [topic, place] of await startAtHead(options, { ...request, topics: left })) results.set(topic, place);
@@ -98,12 +92,10 @@ async function replay(
   const recovered = new Map<string, boolean>();
   const sentThrough = new Map<string, number>();
   const { epochs } = sequencer;
-  const { breaks } = epochs;
-  const hasBroken = () => epochs.breaks !== breaks;
-  // A cursor beyond the log's end is of another log (a restored backup): nothing can be said to be recovered.
-  const known = await sequencer.reach(since.cursor);
+  const hasBroken = () => epochs.breaks !== since.breaks;
+  const known = since.position !== null;
   let remaining = topics;
-  let from = known ? since.cursor : sequencer.safePosition;
+  let from = since.position ?? sequencer.safePosition;
   while (remaining.length > 0 && !subscriber.isClosed && !hasBroken()) {
     const page = await log.replay({ topics: remaining, afterPosition: from, limit: pageSize });
     if (hasBroken()) break;

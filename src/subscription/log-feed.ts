@@ -3,9 +3,10 @@ import { ownerOf } from "../broadcast/ports.ts";
 import type { EventLog, FeedPage } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Outage, warnsOnce } from "../telemetry/outage.ts";
-import { burstsOf, type StartingPoint } from "./catch-up.ts";
+import { burstsOf } from "./catch-up.ts";
 import { FeedPages, type FeedPagesOptions } from "./feed-pages.ts";
 import type { Rejections } from "./rejections.ts";
+import type { StartingPoint } from "./starting-point.ts";
 import type { Subscriber } from "./subscriber.ts";
 import { isLogged, kindOf, logTopic, parseTopic, topicKinds } from "./topic.ts";
 
@@ -21,6 +22,8 @@ export interface LogFeedOptions extends FeedPagesOptions {
 /** Where a feed begins, and what is known of it by then. */
 export interface FeedStart {
   position: number;
+  /** How often the log had broken when that was looked up. */
+  breaks: number;
   seen: StartingPoint["seen"];
   /** False: something after the cursor is gone, or the log is another one. Undefined: nothing was asked for. */
   recovered: boolean | undefined;
@@ -75,18 +78,22 @@ export class LogFeed {
 
   /** Looks where a feed would begin. @param since null: at the end of the log */
   async open(since: StartingPoint | null): Promise<FeedStart> {
-    if (since === null) {
-      return { position: await this.options.log.watermark(), seen: {}, recovered: undefined, toldTrimmed: 0 };
+    const { log } = this.options;
+    if (since === null || since.position === null) {
+      const { breaks } = log.epochs;
+      const recovered = since === null ? undefined : false;
+      return { position: await log.watermark(), breaks, seen: {}, recovered, toldTrimmed: 0 };
     }
-    const { cursor, seen } = since;
-    const { end, trimmedPosition: toldTrimmed } = await this.#pages.read(cursor);
-    // A cursor beyond the log's end is of another log: nothing can be said to be recovered.
-    if (end < cursor) return { position: end, seen: {}, recovered: false, toldTrimmed };
-    return { position: cursor, seen, recovered: toldTrimmed <= cursor, toldTrimmed };
+    const { position, breaks, seen } = since;
+    const { trimmedPosition: toldTrimmed } = await this.#pages.read(position);
+    return { position, breaks, seen, recovered: toldTrimmed <= position, toldTrimmed };
   }
 
   /** Events follow from there on, once what is said in this turn is written. */
   start(subscriber: Subscriber, from: FeedStart): void {
+    const held = this.options.log.epochs.heldSince(from.breaks);
+    // The log has gone back since it was looked at.
+    if (held < from.position) Object.assign(from, { position: held, seen: {}, recovered: false });
     const reader: Reader = { ...from, subscriber, isSkipping: Object.keys(from.seen).length > 0 };
     this.#readers.set(subscriber, reader);
     this.#end = Math.max(this.#end, from.position);
@@ -105,7 +112,7 @@ export class LogFeed {
   }
 
   /** Up to where everything of the log has been sent on the connection; undefined where it has no feed. */
-  cursorOf(subscriber: Subscriber): number | undefined {
+  positionOf(subscriber: Subscriber): number | undefined {
     return this.#readers.get(subscriber)?.position;
   }
 
@@ -188,7 +195,8 @@ export class LogFeed {
     this.#tellHole(reader.subscriber, reader.position);
   }
 
-  #tellHole(subscriber: Subscriber, cursor: number): void {
+  #tellHole(subscriber: Subscriber, position: number): void {
+    const cursor = this.options.log.epochs.cursorOf(position);
     const topics = [{ topic: logTopic.name, recovered: false }];
     this.options.tell(subscriber, "subscribed", { topics, rejected: [], rejected_count: 0, cursor });
   }

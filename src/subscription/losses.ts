@@ -5,7 +5,7 @@ import type { Subscriber } from "./subscriber.ts";
 import { isLogged, parseTopic } from "./topic.ts";
 
 export interface LossTold {
-  sequencer: Pick<Sequencer, "headOf" | "safePosition">;
+  sequencer: Pick<Sequencer, "headOf" | "safePosition" | "epochs">;
   tell: (subscriber: Subscriber, type: "subscribed", payload: object) => void;
 }
 
@@ -15,10 +15,11 @@ const topicsAtOnce = 1_000;
 /** Of each logged topic it is said where its head is now, and that what was heard of it before may be lost. */
 export function tellLoss(subscriber: Subscriber, { sequencer, tell }: LossTold): void {
   const logged = subscriber.topics().filter((name) => isLogged(parseTopic(name)!));
+  const cursor = sequencer.epochs.cursorOf(sequencer.safePosition);
   for (let start = 0; start < logged.length && !subscriber.isClosed; start += topicsAtOnce) {
     const topics = logged.slice(start, start + topicsAtOnce).map((name): SubscribedTopic => {
       return { topic: name, seq: sequencer.headOf(name) ?? 0, recovered: false };
     });
-    tell(subscriber, "subscribed", { topics, rejected: [], rejected_count: 0, cursor: sequencer.safePosition });
+    tell(subscriber, "subscribed", { topics, rejected: [], rejected_count: 0, cursor });
   }
 }

@@ -7,13 +7,14 @@ import type { ServerPayload, Snapshot } from "../protocol/server.ts";
 import { AskerGone, type FairQueue } from "../storage/fair-queue.ts";
 import type { CursorStore, EventLog } from "../storage/ports.ts";
 import type { Access } from "./access.ts";
-import { type CatchUpOptions, type CaughtUp, catchUp, type StartingPoint } from "./catch-up.ts";
+import { type CatchUpOptions, type CaughtUp, catchUp } from "./catch-up.ts";
 import { describeTopic } from "./described.ts";
 import { inTurns, Turns } from "./in-turns.ts";
 import { type FeedStart, LogFeed, type LogFeedOptions, partsOfLog } from "./log-feed.ts";
 import { tellLoss } from "./losses.ts";
 import { Rejections } from "./rejections.ts";
 import { followedBy, lookupsToJoin, lookupsToLeave, resolveScope, type Scope } from "./scope.ts";
+import { locate, type StartingPoint, startingPointOf } from "./starting-point.ts";
 import { type Follows, followsOf, type Subscriber } from "./subscriber.ts";
 import { isLogged, logTopic, parseTopic, type Topic } from "./topic.ts";
 import { UnderWay } from "./under-way.ts";
@@ -101,7 +102,7 @@ export class SubscriptionManager {
     rejections.add("forbidden", namesOf(scope.topics.filter((topic) => !mayHear.has(topic))));
     rejections.addUnwatched(scope.unwatched);
     const fresh = this.#withinLimit(subscriber, allowed, rejections);
-    const since = await this.#startingPoint(subscriber, request.since);
+    const since = request.since === undefined ? null : await startingPointOf(subscriber, request.since, this.options);
     const feed = fresh.includes(logTopic) ? await this.#ask(subscriber, () => this.#feed.open(since)) : null;
     const parts = fresh.filter((topic) => topic !== logTopic);
     const places = await this.#goLive(underWay, parts, since);
@@ -134,14 +135,15 @@ export class SubscriptionManager {
   }
 
   /** Every event up to there, on the topics of the connection, has been sent on it [LOG4]. */
-  cursorOf(subscriber: Subscriber): number {
-    return this.#feed.cursorOf(subscriber) ?? this.options.sequencer.safePosition;
+  cursorOf(subscriber: Subscriber): string {
+    const { sequencer } = this.options;
+    return sequencer.epochs.cursorOf(this.#feed.positionOf(subscriber) ?? sequencer.safePosition);
   }
 
   /** Whether the connection may have been given the cursor, by whatever node. */
-  async hasSent(subscriber: Subscriber, cursor: number): Promise<boolean> {
-    const fed = this.#feed.cursorOf(subscriber);
-    return fed === undefined ? this.options.sequencer.reach(cursor) : cursor <= fed;
+  async hasSent(subscriber: Subscriber, cursor: string): Promise<boolean> {
+    const position = await locate(cursor, this.options.sequencer);
+    return position !== null && position <= (this.#feed.positionOf(subscriber) ?? position);
   }
 
   /** An event of the log is here. */
@@ -207,8 +209,12 @@ export class SubscriptionManager {
     );
     const topics = live.filter(isLogged).map(({ name }) => ({ topic: name }));
     if (topics.length === 0) return;
-    const { sequencer, tell } = this.options;
-    tell(subscriber, "subscribed", { topics, rejected: [], rejected_count: 0, cursor: sequencer.safePosition });
+    this.options.tell(subscriber, "subscribed", {
+      topics,
+      rejected: [],
+      rejected_count: 0,
+      cursor: this.cursorOf(subscriber),
+    });
   }
 
   /** The log has gone back: says of all that the connection hears of it that it is to be loaded anew [LOG4]. */
@@ -288,14 +294,6 @@ export class SubscriptionManager {
     const room = Math.max(0, this.options.topicsMax - subscriber.topics().length);
     rejections.add("limit_exceeded", namesOf(fresh.slice(room)));
     return fresh.slice(0, room);
-  }
-
-  async #startingPoint(subscriber: Subscriber, since: Since | undefined): Promise<StartingPoint | null> {
-    if (since === undefined) return null;
-    if (since !== "acked") return { cursor: since.cursor, seen: since.seen ?? {} };
-    // A device that never acknowledged anything is owed whatever the log still has [LOG6].
-    const acked = await this.options.cursors.acknowledged(subscriber.userId, subscriber.deviceId);
-    return { cursor: acked ?? 0, seen: {} };
   }
 
   async #goLive(

@@ -286,7 +286,7 @@ export class Sessions {
     }
   }
 
-  #success({ userId, deviceId, roles, expiresAt }: Connection, acked: number | null): Reply {
+  #success({ userId, deviceId, roles, expiresAt }: Connection, acked: string | null): Reply {
     return {
       type: "auth.success",
       payload: {

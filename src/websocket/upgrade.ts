@@ -5,7 +5,7 @@ import { createOriginCheck, isLoopbackOrigin } from "../config/origins.ts";
 import type { Config } from "../config/schema.ts";
 import type { Since } from "../protocol/client.ts";
 import type { Codec } from "../protocol/codec.ts";
-import { identifier } from "../protocol/fields.ts";
+import { cursor, identifier } from "../protocol/fields.ts";
 import { subprotocols, type WireFormat } from "../protocol/limits.ts";
 import { StorageUnavailable } from "../storage/ports.ts";
 import type { AddressLimiter } from "./address-limiter.ts";
@@ -243,22 +243,20 @@ function readQuery(query: URLSearchParams): Query {
   const roles = (query.get("roles") ?? "").split(",").filter((role) => role !== "");
   const unknownRole = roles.find((role) => !(knownRoles as readonly string[]).includes(role));
   if (unknownRole !== undefined) throw badQuery("roles", `must be of ${knownRoles.join(", ")}`);
-  const since = query.get("since");
-  if (since !== null && since !== "acked" && !(/^\d+$/.test(since) && Number.isSafeInteger(Number(since))))
-    throw badQuery("since", 'must be a cursor or "acked"');
+  const since = readText(query, "since", cursor);
   return {
-    userId: readIdentifier(query, "user_id"),
-    deviceId: readIdentifier(query, "device_id"),
+    userId: readText(query, "user_id", identifier),
+    deviceId: readText(query, "device_id", identifier),
     token: query.get("token"),
     roles: roles as Role[],
-    since: since === null ? undefined : since === "acked" ? "acked" : { cursor: Number(since) },
+    since: since === null ? undefined : since === "acked" ? since : { cursor: since },
   };
 }
 
-function readIdentifier(query: URLSearchParams, field: string): string | null {
+function readText(query: URLSearchParams, field: string, schema: typeof identifier | typeof cursor): string | null {
   const value = query.get(field);
   if (value === null) return null;
-  const result = v.safeParse(identifier, value, { abortEarly: true });
+  const result = v.safeParse(schema, value, { abortEarly: true });
   if (!result.success) throw badQuery(field, result.issues[0].message);
   return value;
 }

@@ -160,7 +160,7 @@ describe("the service as a binary", () => {
     await first.kill();
     const second = await start({ folder: kept });
     const ben = await Client.connect(second.url, { query: { user_id: "ben" } });
-    const { topics } = await ben.ask("subscribe", { topics: ["conversation:c1"], since: { cursor: 0 } });
+    const { topics } = await ben.ask("subscribe", { topics: ["conversation:c1"], since: "acked" });
     expect(topics[0].seq).toBe(acks.length);
     const ids = ben.all("message.new").map(({ id }) => id);
     expect(ids).toEqual(acks.map(({ message_id }) => message_id));

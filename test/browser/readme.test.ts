@@ -60,6 +60,7 @@ const shapeOf = (line: string) =>
   line
     // Ids that the server makes are UUIDs of version 7, one is made by who sends; those of the users stay.
     .replace(/[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}/g, "<id>")
+    .replace(/"cursor":"[0-9a-z]{8}\./g, '"cursor":"<epoch>.')
     .replace(/"client_message_id":"[0-9a-f-]{36}"/g, '"client_message_id":"<id>"')
     .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/g, "<moment>");
 

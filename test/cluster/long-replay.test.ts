@@ -56,7 +56,8 @@ test("[LOG3] [LOG5] what other nodes say comes over the bus, however long the re
     },
   });
   const seen = { "notifications:anna": 3 };
-  await subscriptions.subscribe(slow, { topics: ["user", "notifications"], since: { cursor: 0, seen } });
+  const cursor = storage.log.epochs.cursorOf(0);
+  await subscriptions.subscribe(slow, { topics: ["user", "notifications"], since: { cursor, seen } });
   const own = ["user:anna", "notifications:anna"];
   expect(slow.topics()).toEqual(own);
   // A topic that is watched later is heard later.

@@ -16,29 +16,32 @@ export function describeCursorsStatusesContract(name: string, open: Open): void 
 function describeCursors(open: Open): void {
   test(
     "[LOG6] an acknowledgement is cumulative and never goes back",
-    withStorage(open, async ({ cursors }) => {
+    withStorage(open, async ({ cursors, log: { epochs } }) => {
+      const acknowledge = (position: number) => cursors.acknowledge("ann", "phone", epochs.cursorOf(position));
       expect(await cursors.acknowledged("ann", "phone")).toBeNull();
-      expect(await cursors.acknowledge("ann", "phone", 7)).toBe(7);
-      expect(await cursors.acknowledge("ann", "phone", 3)).toBe(7);
-      expect(await cursors.acknowledge("ann", "phone", 9)).toBe(9);
-      expect(await cursors.acknowledged("ann", "phone")).toBe(9);
+      expect(await acknowledge(7)).toBe(epochs.cursorOf(7));
+      expect(await acknowledge(3)).toBe(epochs.cursorOf(7));
+      expect(await acknowledge(9)).toBe(epochs.cursorOf(9));
+      expect(await acknowledge(Number.MAX_SAFE_INTEGER)).toBe(epochs.cursorOf(Number.MAX_SAFE_INTEGER));
+      expect(await cursors.acknowledged("ann", "phone")).toBe(epochs.cursorOf(Number.MAX_SAFE_INTEGER));
     }),
   );
 
   test(
     "[LOG6] acknowledgements are kept per user and device and survive a stop and a start",
     withStorage(open, async (storage) => {
-      const { cursors } = storage;
+      const { cursors, log } = storage;
+      const [zero, one, two] = [0, 1, 2].map((position) => log.epochs.cursorOf(position));
       await Promise.all([
-        cursors.acknowledge("ann", "phone", 1),
-        cursors.acknowledge("ann", "laptop", 2),
-        cursors.acknowledge("bob", "phone", 0),
+        cursors.acknowledge("ann", "phone", one!),
+        cursors.acknowledge("ann", "laptop", two!),
+        cursors.acknowledge("bob", "phone", zero!),
       ]);
       await storage.stop();
       await storage.start();
-      expect(await cursors.acknowledged("ann", "phone")).toBe(1);
-      expect(await cursors.acknowledged("ann", "laptop")).toBe(2);
-      expect(await cursors.acknowledged("bob", "phone")).toBe(0);
+      expect(await cursors.acknowledged("ann", "phone")).toBe(one!);
+      expect(await cursors.acknowledged("ann", "laptop")).toBe(two!);
+      expect(await cursors.acknowledged("bob", "phone")).toBe(zero!);
       expect(await cursors.acknowledged("bob", "laptop")).toBeNull();
     }),
   );
@@ -54,10 +57,11 @@ function describeForgetting(open: Open): void {
 
   test(
     "[LOG6] devices that were last here before a moment are forgotten, a batch at a time, and those that came again are not",
-    withClock(async ({ cursors }) => {
-      for (const deviceId of ["d1", "d2", "d3", "d4"]) await cursors.acknowledge("ann", deviceId, 5);
+    withClock(async ({ cursors, log: { epochs } }) => {
+      const five = epochs.cursorOf(5);
+      for (const deviceId of ["d1", "d2", "d3", "d4"]) await cursors.acknowledge("ann", deviceId, five);
       now = 2_000;
-      await cursors.acknowledge("ann", "d1", 1);
+      await cursors.acknowledge("ann", "d1", epochs.cursorOf(1));
       // The second one was noted long enough ago, a stranger leaves nothing behind.
       const ann = (deviceId: string) => ({ userId: "ann", deviceId });
       await cursors.seen([ann("d2"), ann("d2"), ann("stranger"), { userId: "bob", deviceId: "d3" }], 500);
@@ -66,26 +70,27 @@ function describeForgetting(open: Open): void {
       expect(await cursors.forget(2_000, 1)).toBe(1);
       expect(await cursors.forget(2_000, 10)).toBe(1);
       const left = await Promise.all(["d1", "d2", "d3", "d4"].map((it) => cursors.acknowledged("ann", it)));
-      expect(left).toEqual([5, 5, null, null]);
+      expect(left).toEqual([five, five, null, null]);
       expect(await cursors.acknowledged("ann", "stranger")).toBeNull();
     }),
   );
 
   test(
     "[LOG6] of a user's devices the newest 50 are remembered, of whoever has fewer all",
-    withClock(async ({ cursors }) => {
-      await cursors.acknowledge("bob", "phone", 1);
-      for (; now < 1_060; now++) await cursors.acknowledge("ann", `d${now}`, now);
+    withClock(async ({ cursors, log: { epochs } }) => {
+      const first = epochs.cursorOf(1);
+      await cursors.acknowledge("bob", "phone", first);
+      for (; now < 1_060; now++) await cursors.acknowledge("ann", `d${now}`, epochs.cursorOf(now));
       const known = async (device: number) => (await cursors.acknowledged("ann", `d${device}`)) !== null;
       const remembered = await Promise.all(Array.from({ length: 60 }, (_, index) => known(1_000 + index)));
       expect(remembered).toEqual([...Array(10).fill(false), ...Array(50).fill(true)]);
       // The oldest of them acknowledges again, and the next one goes in its place.
-      await cursors.acknowledge("ann", "d1010", 9);
-      await cursors.acknowledge("ann", "new", 9);
+      await cursors.acknowledge("ann", "d1010", first);
+      await cursors.acknowledge("ann", "new", first);
       expect([await known(1_010), await known(1_011), await cursors.acknowledged("bob", "phone")]).toEqual([
         true,
         false,
-        1,
+        first,
       ]);
     }),
   );

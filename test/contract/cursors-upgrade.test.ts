@@ -1,4 +1,4 @@
-/** Devices that acknowledged before their ages were kept are forgotten no sooner than the others. */
+/** What devices have acknowledged is kept over the upgrade from the first version, and over the epochs of the log. */
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -26,21 +26,24 @@ async function expectKept(storage: Storage, upgradedAt: number): Promise<void> {
   await storage.start();
   // A second of grace: one engine counts in whole ones.
   expect(await storage.cursors.forget(upgradedAt - 1_000, 10)).toBe(0);
-  expect(await storage.cursors.acknowledged("ann", "phone")).toBe(7);
+  // A number of the first version is a cursor of the log as the upgrade found it.
+  const acked = (await storage.cursors.acknowledged("ann", "phone"))!;
+  expect(storage.log.epochs.read(acked)).toEqual({ position: 7, holds: true });
   expect(await storage.cursors.forget(Date.now() + 1_000, 10)).toBe(1);
   await storage.stop();
 }
 
-test("[LOG6] SQLite: the devices of the first version count from the upgrade on", async () => {
+test("[LOG6] SQLite: what devices of the first version acknowledged is kept, and they count from the upgrade on", async () => {
   const path = join(folder, "log.db");
   const database = new Database(path);
   for (const step of migrations.slice(0, 2)) database.exec(step);
-  database.exec("PRAGMA user_version = 2; INSERT INTO cursors (user_id, device_id, cursor) VALUES ('ann', 'phone', 7)");
+  database.exec(`PRAGMA user_version = 2; UPDATE log_state SET position = 7;
+    INSERT INTO cursors (user_id, device_id, cursor) VALUES ('ann', 'phone', 7)`);
   database.close();
   await expectKept(createSqliteStorage({ path }), Date.now());
 });
 
-test("[LOG6] PostgreSQL: the devices of the first version count from the upgrade on", async () => {
+test("[LOG6] PostgreSQL: what devices of the first version acknowledged is kept, and they count from the upgrade on", async () => {
   const schema = server.newSchema();
   const before = steps.slice(0, 4).map((step) => step(schema));
   await server.run(`CREATE SCHEMA ${schema}; CREATE TABLE ${schema}.schema_version (version integer NOT NULL);
@@ -49,4 +52,53 @@ test("[LOG6] PostgreSQL: the devices of the first version count from the upgrade
   const upgradedAt = Date.now();
   await migrate({ url: server.url, schema, lockTimeoutMs: 5_000 });
   await expectKept(createPostgresStorage({ url: server.url, schema }), upgradedAt);
+});
+
+/** Epochs that begin at these positions, one after the other; the log's own is the first. @returns their names */
+const laterEpochs = (ws: string, beganAt: number[]) => {
+  const rows = beganAt.map((position, index) => `(${1_000 + index}, 'later00${index}', ${position}, false, 'test', 0)`);
+  return `INSERT INTO ${ws}epochs (no, id, began_at, broken, line, created_at) VALUES ${rows.join()}`;
+};
+
+async function expectForwardOnly(storage: Storage, begin: (beganAt: number[]) => Promise<unknown>): Promise<void> {
+  await storage.start();
+  const { cursors, log } = storage;
+  const first = (position: number) => log.epochs.cursorOf(position);
+  const [second, third] = [1, 2].map((epoch) => (position: number) => `later00${epoch - 1}.${position.toString(36)}`);
+  const acknowledge = (cursor: string) => cursors.acknowledge("ann", "phone", cursor);
+  await acknowledge(first(50));
+  await cursors.acknowledge("ann", "laptop", first(90));
+  await cursors.acknowledge("ann", "tablet", "unknown0.a");
+  // The log was stopped at 60 and lost nothing, then went back to 20.
+  await begin([60]);
+  expect(await acknowledge(second!(40))).toBe(first(50));
+  expect(await acknowledge(second!(55))).toBe(second!(55));
+  expect(await acknowledge(first(52))).toBe(second!(55));
+  expect(await acknowledge(first(58))).toBe(first(58));
+  // What the log does not have any more is worth less than anything.
+  expect(await cursors.acknowledge("ann", "laptop", second!(10))).toBe(second!(10));
+  expect(await cursors.acknowledge("ann", "tablet", second!(1))).toBe(second!(1));
+  await begin([60, 20]);
+  expect(await acknowledge(third!(15))).toBe(third!(15));
+  expect(await cursors.acknowledge("ann", "laptop", third!(5))).toBe(second!(10));
+  expect(await cursors.acknowledged("ann", "phone")).toBe(third!(15));
+  await storage.stop();
+}
+
+test("[LOG4] [LOG6] SQLite: acknowledgements go forward over epochs, and one that the log has lost gives way", async () => {
+  const path = join(folder, "epochs.db");
+  const storage = createSqliteStorage({ path });
+  await expectForwardOnly(storage, async (beganAt) => {
+    const database = new Database(path);
+    database.exec(`DELETE FROM epochs WHERE no >= 1000; ${laterEpochs("", beganAt)}`);
+    database.close();
+  });
+});
+
+test("[LOG4] [LOG6] PostgreSQL: acknowledgements go forward over epochs, and one that the log has lost gives way", async () => {
+  const schema = server.newSchema();
+  await migrate({ url: server.url, schema, lockTimeoutMs: 5_000 });
+  await expectForwardOnly(createPostgresStorage({ url: server.url, schema }), (beganAt) =>
+    server.run(`DELETE FROM ${schema}.epochs WHERE no >= 1000; ${laterEpochs(`${schema}.`, beganAt)}`),
+  );
 });

@@ -41,7 +41,7 @@ describe("trusted mode", () => {
       user_id: ["", "u 1", "ü", "u\n1", "x".repeat(129)],
       device_id: ["", "d 1", "ü", "d\u0000", "x".repeat(129)],
       roles: ["root", "service,root", "Service"],
-      since: ["-1", "1.5", "x", "", "1e3", "9".repeat(16)],
+      since: ["", "a b", "ü", "a\u0000", "x".repeat(65)],
     };
     for (const [field, values] of Object.entries(bad)) {
       for (const value of values) {

@@ -103,7 +103,7 @@ describe("nothing is lost", () => {
 
     const again = await start({}, service.folder);
     const reader = await Client.connect(again.url, { query: { user_id: "u0" } });
-    await reader.ask("subscribe", { topics: ["conversation:c1"], since: { cursor: 0 } });
+    await reader.ask("subscribe", { topics: ["conversation:c1"], since: "acked" });
     const stored = reader.all("message.new");
     expect(stored.map(({ seq }) => seq)).toEqual(stored.map((_, index) => index + 1));
     const found = new Map(stored.map(({ payload, seq }) => [payload.client_message_id, seq!]));

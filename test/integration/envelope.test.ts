@@ -97,7 +97,7 @@ describe("ids", () => {
       payload: expect.any(Object),
     });
     const late = await connect();
-    await late.ask("subscribe", { topics, since: { cursor: 0 } });
+    await late.ask("subscribe", { topics, since: "acked" });
     expect(await late.next("message.new")).toEqual(live);
     const [pong] = [await sender.request("ping")];
     expect(Object.keys(pong).sort()).toEqual(["id", "payload", "reply_to", "timestamp", "type"]);
@@ -161,7 +161,7 @@ describe("replies", () => {
           topics: ["conversation"],
           // But for those of `filters`, which would be taken for a filter [SUB1].
           filters: { conversation_id: "c2" },
-          since: { cursor: 0, hint: {} },
+          since: { cursor: "x", hint: {} },
           more: 1,
         },
       }),

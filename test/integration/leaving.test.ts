@@ -98,7 +98,8 @@ test("[LOG6] devices that acknowledged and stay away for the retention leave not
   const come = (device_id: string) => Client.connect(url, { query: { user_id: "anna", device_id } });
   for (const device of ["phone", "made-up-1", "made-up-2"]) {
     const client = await come(device);
-    await client.ask("ack", { cursor: 0 });
+    const { cursor } = await client.ask("ping");
+    await client.ask("ack", { cursor });
     await client.close();
   }
   const database = new Database(join(folder, "ws-service.db"), { readonly: true });

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { subprotocols } from "../../src/protocol/limits.ts";
 import { Client, type Received } from "../support/client.ts";
+import { cursorAt, partsOf, positionOf } from "../support/cursors.ts";
 import { contentsOf, createPeople, eventually, fresh, sendAll } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 
@@ -64,6 +65,7 @@ describe("one service", () => {
     const c = fresh("c");
     const topic = `conversation:${c}`;
     const senders = await gather(c, [fresh("anna"), fresh("ben"), fresh("carl")]);
+    const { cursor: start } = await senders[0]!.ask("ping");
     const each = 400;
     await sendAll(senders[0]!, c, numbered(each));
     const sending = Promise.all(senders.map((sender) => sendAll(sender, c, numbered(each))));
@@ -73,8 +75,8 @@ describe("one service", () => {
     for (let n = 0; n < 8; n++) {
       const reader = await connect(fresh("reader"));
       const { events } = await reader.ask("history", { topic, after_seq: n * 40, limit: 1 });
-      const { position: cursor, seq } = events[0];
-      await reader.ask("subscribe", { topics: [topic], since: { cursor } });
+      const { position, seq } = events[0];
+      await reader.ask("subscribe", { topics: [topic], since: { cursor: cursorAt(start, position) } });
       readers.push([reader, seq]);
     }
     await sending;
@@ -107,7 +109,7 @@ describe("one service", () => {
     const ben = await connect(fresh("ben"));
     await ben.ask("subscribe", { topics: ["conversation"] });
     // Becoming a member by the request itself makes the service want to add the topic, too.
-    const id = ben.send("subscribe", { topics: [topic], since: { cursor: 0 } });
+    const id = ben.send("subscribe", { topics: [topic], since: "acked" });
     await sendAll(anna!, c, numbered(300));
     await ben.find(isReplyTo(id));
     await ben.settled();
@@ -136,7 +138,7 @@ describe("one service", () => {
     }
     expect(contentsOf(back)).toEqual(Array(7).fill("missed"));
     const renewed = (await back.ask("ping")).cursor;
-    expect(renewed).toBeGreaterThan(cursor);
+    expect(positionOf(renewed)).toBeGreaterThan(positionOf(cursor));
     const third = await connect(ben);
     await third.ask("subscribe", { topics, since: { cursor: renewed } });
     expect(contentsOf(third)).toEqual([]);
@@ -151,10 +153,10 @@ describe("one service", () => {
     const [anna, ben] = await gather(c, [fresh("anna"), fresh("ben")]);
     const [{ position }] = await sendAll(anna!, c, ["old"]);
     const { cursor: pong } = await ben!.ask("ping");
-    expect(pong).toBeGreaterThanOrEqual(position);
+    expect(positionOf(pong)).toBeGreaterThanOrEqual(position);
     const newcomer = await connect(fresh("carl"));
     const { topics, cursor } = await newcomer.ask("subscribe", { topics: [`conversation:${c}`] });
-    expect(cursor).toBeGreaterThanOrEqual(position);
+    expect(positionOf(cursor)).toBeGreaterThanOrEqual(position);
     expect(topics).toEqual([{ topic: `conversation:${c}`, seq: 1, snapshot: expect.any(Object) }]);
     expect(contentsOf(newcomer)).toEqual([]);
     expect(await newcomer.ask("ack", { cursor })).toEqual({ cursor });
@@ -167,7 +169,7 @@ describe("one service", () => {
     const reader = await connect(fresh("ben"));
     const id = reader.send("subscribe", {
       topics: [`conversation:${c1}`, `conversation:${c2}`],
-      since: { cursor: 0 },
+      since: "acked",
     });
     const answer = await reader.find(isReplyTo(id));
     const before = reader.received.slice(0, reader.received.indexOf(answer)).filter(({ seq }) => seq !== undefined);
@@ -194,9 +196,13 @@ describe("one service", () => {
     const { cursor } = await phone.ask("subscribe", { topics: [`conversation:${c}`], since: "acked" });
     expect(contentsOf(phone)).toEqual(["one"]);
     expect(await phone.ask("ack", { cursor })).toEqual({ cursor });
-    expect(await phone.ask("ack", { cursor: cursor - 1 })).toEqual({ cursor });
-    const above = await phone.request("ack", { cursor: cursor + 1_000_000 });
-    expect(above).toMatchObject({ type: "error", payload: { code: "invalid_payload", field: "payload.cursor" } });
+    const position = positionOf(cursor);
+    expect(await phone.ask("ack", { cursor: cursorAt(cursor, position - 1) })).toEqual({ cursor });
+    const another = `${partsOf(cursor).epoch.split("").reverse().join("")}.1`;
+    for (const other of [cursorAt(cursor, position + 1_000_000), another, String(position), "~"]) {
+      const refusal = await phone.request("ack", { cursor: other });
+      expect(refusal).toMatchObject({ type: "error", payload: { code: "invalid_payload", field: "payload.cursor" } });
+    }
     await phone.close();
     await sendAll(anna, c, ["two"]);
     const back = await connect(user, { device_id: "phone" });
@@ -274,7 +280,7 @@ describe("one service", () => {
     const replayed = await Promise.all(
       [{}, binary].map(async (options) => {
         const client = await connect(fresh("later"), {}, options);
-        await client.ask("subscribe", { topics: [topic], since: { cursor: 0 } });
+        await client.ask("subscribe", { topics: [topic], since: "acked" });
         return events(client);
       }),
     );
@@ -333,12 +339,11 @@ describe("a service that is killed and comes back", () => {
     try {
       const anna = await Client.connect(service.url, { query: { user_id: "anna" } });
       await sendAll(anna, "c1", ["one"]);
-      const { topics, cursor } = await anna.ask("subscribe", {
-        topics: ["conversation:c1"],
-        since: { cursor: 1_000_000 },
-      });
-      expect(topics[0]).toMatchObject({ seq: 1, recovered: false, replayed: 0 });
-      expect(cursor).toBe(1);
+      const { cursor } = await anna.ask("ping");
+      const since = { cursor: cursorAt(cursor, 1_000_000) };
+      const answer = await anna.ask("subscribe", { topics: ["conversation:c1"], since });
+      expect(answer.topics[0]).toMatchObject({ seq: 1, recovered: false, replayed: 0 });
+      expect(answer.cursor).toBe(cursor);
     } finally {
       await service.stop();
     }
@@ -369,7 +374,10 @@ describe("short retention", () => {
     expect(lost.topics[0]).toMatchObject({ seq: 12, recovered: false, replayed: 5 });
     expect(seqsOf(late, topic)).toEqual([8, 9, 10, 11, 12]);
     const early = await connect(fresh("carl"));
-    const kept = await early.ask("subscribe", { topics: [topic], since: { cursor: acks[8].position } });
+    const kept = await early.ask("subscribe", {
+      topics: [topic],
+      since: { cursor: cursorAt(before, acks[8].position) },
+    });
     expect(kept.topics[0]).toMatchObject({ recovered: true, replayed: 3 });
   });
 
@@ -419,7 +427,7 @@ describe("receipts in the log", () => {
     // Live there was no hole; a replay has the newest only.
     expect(seqsOf(anna!, topic)).toEqual(upTo(40).slice(10));
     const back = await connect(fresh("dora"));
-    const { topics } = await back.ask("subscribe", { topics: [topic], since: { cursor: 0 } });
+    const { topics } = await back.ask("subscribe", { topics: [topic], since: "acked" });
     expect(seqsOf(back, topic)).toEqual([...upTo(10), 20, 30, 40]);
     expect(topics[0]).toMatchObject({ seq: 40, recovered: true, replayed: 13 });
     const { events } = await back.ask("history", { topic });

@@ -51,6 +51,7 @@ test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
     await anna.ask("call.offer", active);
     await ben.ask("call.answer", { call_id: active.call_id, sdp });
 
+    const { cursor } = await ben.ask("ping");
     await server.halt();
     const refused = async (client: Client, type: string, payload: object) => {
       const reply = await client.request(type, payload);
@@ -63,7 +64,7 @@ test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
       ["history", { topic: "conversation:c1" }],
       ["subscribe", { topics: ["conversation:c1"] }],
       ["subscribe", { topics: ["presence:anna"] }],
-      ["ack", { cursor: 1 }],
+      ["ack", { cursor }],
       ["presence.query", { user_ids: ["anna"] }],
       ["presence.update", { status: "busy" }],
       ["call.offer", callTo("anna")],

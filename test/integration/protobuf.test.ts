@@ -82,6 +82,6 @@ test("[CON4] [ENV4] what is no ClientFrame is answered with an error, in protobu
   expect(await anna.ask("r1", "ping", {})).toMatchObject({ type: "pong" });
   const unknown = await anna.ask("r2", "no.such.type", {});
   expect(unknown.payload).toMatchObject({ code: "unknown_type" });
-  const invalid = await anna.ask("r3", "ack", { cursor: -1 });
+  const invalid = await anna.ask("r3", "ack", { cursor: 4711 });
   expect(invalid.payload).toMatchObject({ code: "invalid_payload", field: "payload.cursor" });
 });

@@ -166,7 +166,7 @@ describe("telling", () => {
       await first.kill();
       second = await startService({ folder: first.folder });
       const back = await at(second.url, "anna");
-      await back.ask("subscribe", { topics: ["conversation:c1"], since: { cursor: 0 } });
+      await back.ask("subscribe", { topics: ["conversation:c1"], since: "acked" });
       expect((await back.next("message.read")).payload).toMatchObject({ user_id: "ben", message_ids: [message_id] });
     } finally {
       await (second ?? first).stop();

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { Client } from "../support/client.ts";
+import { cursorAt } from "../support/cursors.ts";
 import { sendAll } from "../support/people.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { projectFolder } from "../support/program.ts";
@@ -36,10 +37,14 @@ for (const { engine, settings } of engines) {
     try {
       const anna = await Client.connect(service.url, { query: { user_id: "anna" } });
       for (const c of ["c1", "c2"]) await sendAll(anna, c, ["1", "2", "3", "4", "5"]);
+      const { cursor } = await anna.ask("ping");
       const back = await Client.connect(service.url, { query: { user_id: "anna" } });
       const { topics } = await back.ask("subscribe", {
         topics: ["conversation:c1", "conversation:c2", "conversation:unused"],
-        since: { cursor: 3, seen: { "conversation:c1": 9, "conversation:c2": 5, "conversation:unused": 1 } },
+        since: {
+          cursor: cursorAt(cursor, 3),
+          seen: { "conversation:c1": 9, "conversation:c2": 5, "conversation:unused": 1 },
+        },
       });
       expect(topics).toMatchObject([
         { topic: "conversation:c1", seq: 5, recovered: false, replayed: 0 },

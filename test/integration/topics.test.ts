@@ -24,7 +24,7 @@ describe("open directory", () => {
     const anna = await connect(fresh("anna"));
     const one = await anna.ask("subscribe", { topics: ["conversation", "typing"], filters: { conversation_id: c1 } });
     expect(topicsIn(one)).toEqual([`conversation:${c1}`, `typing:${c1}`]);
-    expect(one).toMatchObject({ rejected: [], cursor: expect.any(Number) });
+    expect(one).toMatchObject({ rejected: [], cursor: expect.any(String) });
     const many = await anna.ask("subscribe", { topics: ["conversation"], filters: { conversation_ids: [c2, c3, c2] } });
     expect(topicsIn(many)).toEqual([`conversation:${c2}`, `conversation:${c3}`]);
     const mixed = await anna.ask("subscribe", {
@@ -80,7 +80,7 @@ describe("open directory", () => {
     const anna = await connect(fresh("anna"));
     const { payload, reply_to } = await anna.next("subscribed");
     expect(reply_to).toBeUndefined();
-    expect(payload).toMatchObject({ rejected: [], cursor: expect.any(Number) });
+    expect(payload).toMatchObject({ rejected: [], cursor: expect.any(String) });
     expect(topicsIn(payload).map((topic) => topic.split(":")[0])).toEqual(["calls", "notifications", "user"]);
   });
 
@@ -95,7 +95,7 @@ describe("open directory", () => {
     await device.close();
     await publish(2);
     await publish(3);
-    for (const since of [String(cursor), "acked"]) {
+    for (const since of [cursor, "acked"]) {
       const back = await connect(anna, { device_id: "phone", since });
       expect(back.received.map(({ type, payload }) => [type, payload.n])).toEqual([
         ["connected", undefined],
@@ -111,7 +111,7 @@ describe("open directory", () => {
       });
       await back.close();
     }
-    await expect(Client.open(service.url, { query: { user_id: anna, since: "yesterday" } })).rejects.toThrow();
+    await expect(Client.open(service.url, { query: { user_id: anna, since: "" } })).rejects.toThrow();
   });
 
   test("[SUB3] unsubscribe by whole name, by filter and altogether; nothing comes any more", async () => {
@@ -187,7 +187,7 @@ describe("open directory", () => {
     const [anna, ben] = await gather(c, [fresh("anna"), fresh("ben")]);
     await sendAll(anna!, c, ["one", "two"]);
     const names = [`conversation:${c}`, `user:${ben!.received[0]!.payload.user_id}`];
-    const { topics } = await ben!.ask("subscribe", { topics: names, since: { cursor: 0 } });
+    const { topics } = await ben!.ask("subscribe", { topics: names, since: "acked" });
     const places = topics.map(({ snapshot: _, ...place }: { snapshot?: unknown }) => place);
     expect(places).toEqual([
       { topic: names[0], seq: 2, replayed: 0 },
@@ -197,7 +197,7 @@ describe("open directory", () => {
     expect(contentsOf(ben!)).toEqual(["one", "two"]);
     // What was replayed to it before is not said to be missing, and once it has left it is replayed.
     await ben!.ask("unsubscribe", { topics: names.slice(0, 1) });
-    const back = await ben!.ask("subscribe", { topics: names, since: { cursor: 0 } });
+    const back = await ben!.ask("subscribe", { topics: names, since: "acked" });
     expect(back.topics).toMatchObject([
       { seq: 2, recovered: true, replayed: 2 },
       { seq: 0, replayed: 0 },

@@ -5,6 +5,7 @@ import type { ServerMessageType } from "../../src/protocol/server.ts";
 type Payload = Record<string, unknown>;
 
 const callId = "5a0d3b54-7d0e-4f0e-9c33-0d2f6a1c9e10";
+const cursor = "k7m2x9qd.3mv";
 const at = "2026-01-02T03:04:05.678Z";
 const later = "2026-01-02T04:04:05.000Z";
 const sdp = "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\n";
@@ -27,17 +28,17 @@ export const clientExamples: Record<ClientMessageType, Payload[]> = {
   authenticate: [
     { token: "a.b.c" },
     { token: "a.b.c", device_id: "phone", since: "acked" },
-    { token: "a.b.c", since: { cursor: 0 } },
-    { token: "a.b.c", since: { cursor: 9007199254740991, seen: { "conversation:c1": 7, "user:u1": 0 } } },
+    { token: "a.b.c", since: { cursor } },
+    { token: "a.b.c", since: { cursor: "~".repeat(64), seen: { "conversation:c1": 7, "user:u1": 0 } } },
   ],
   subscribe: [
     { topics: ["conversation"] },
     { topics: ["conversation", "typing"], filters: { conversation_id: "c1" }, since: "acked" },
-    { topics: ["presence"], filters: { user_ids: ["u1", "u2"], user_id: "u3" }, since: { cursor: 12 } },
-    { topics: ["conversation:c1"], filters: {}, since: { cursor: 12, seen: { "conversation:c1": 13 } } },
+    { topics: ["presence"], filters: { user_ids: ["u1", "u2"], user_id: "u3" }, since: { cursor } },
+    { topics: ["conversation:c1"], filters: {}, since: { cursor, seen: { "conversation:c1": 13 } } },
   ],
   unsubscribe: [{ topics: ["typing"], filters: { conversation_ids: ["c1", "c2"] } }, { topics: ["calls"] }],
-  ack: [{ cursor: 0 }, { cursor: 4711 }],
+  ack: [{ cursor }, { cursor: "0" }],
   history: [
     { topic: "conversation:c1" },
     { topic: "conversation:c1", before_seq: 100, limit: 200 },
@@ -150,14 +151,14 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
     },
   ],
   "auth.success": [
-    { user_id: "u1", device_id: "phone", roles: ["service", "admin"], expires_at: later, acked_cursor: 17 },
+    { user_id: "u1", device_id: "phone", roles: ["service", "admin"], expires_at: later, acked_cursor: cursor },
     { user_id: "u1", device_id: "phone", roles: [], expires_at: null, acked_cursor: null },
-    { user_id: "u1", device_id: "phone", roles: [], expires_at: null, acked_cursor: 0 },
+    { user_id: "u1", device_id: "phone", roles: [], expires_at: null, acked_cursor: "0" },
   ],
   "auth.failed": [{ code: "token_expired", retryable: true }],
   "auth.expiring": [{ expires_at: later }],
   subscribed: [
-    { topics: [], rejected: [], cursor: 0 },
+    { topics: [], rejected: [], cursor },
     {
       topics: [
         { topic: "user:u1" },
@@ -174,14 +175,14 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
         { topic: "calls:u1", recovered: false, snapshot: {} },
       ],
       rejected: [{ topic: "conversation:c9", code: "forbidden" }],
-      cursor: 4711,
+      cursor,
     },
   ],
   unsubscribed: [{ topics: ["typing:c1"] }, { topics: ["conversation:c1"], reason: "access_revoked" }, { topics: [] }],
-  pong: [{ server_time: at }, { server_time: at, cursor: 4711 }],
+  pong: [{ server_time: at }, { server_time: at, cursor }],
   ack: [
     {},
-    { cursor: 4711 },
+    { cursor },
     {
       message_id: "m1",
       topic: "conversation:c1",

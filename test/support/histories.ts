@@ -2,6 +2,8 @@
 import type { ConnectionHistory, DeviceHistory, History } from "./checker/history.ts";
 
 export const conversation = "conversation:c1";
+/** At the beginning of the log. */
+export const firstCursor = "e0000000.0";
 
 /** A message that was sent to the conversation, as everybody sees it. */
 export function message(seq: number, rest: { by?: string; key?: string; content?: string; position?: number } = {}) {
@@ -62,12 +64,12 @@ export class ConnectionWriter {
 
   live({
     seq = 0,
-    cursor = 0,
+    cursor = firstCursor,
     since,
     snapshot = {},
   }: {
     seq?: number;
-    cursor?: number;
+    cursor?: string;
     since?: any;
     snapshot?: any;
   } = {}) {

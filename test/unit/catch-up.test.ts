@@ -35,7 +35,7 @@ async function replayWhile(drained: (page: number) => Promise<void>, seen: Recor
   });
   const places = await catchUp(
     { log: storage.log, sequencer, pageSize: 3 },
-    { subscriber, topics: [topic], since: { cursor: 0, seen }, revoked: new Set() },
+    { subscriber, topics: [topic], since: { position: 0, breaks: 0, seen }, revoked: new Set() },
   );
   return { seqs: sent.map(({ seq }) => seq), place: places.get(topic) };
 }

@@ -3,7 +3,8 @@ import { describe, expect, test } from "bun:test";
 import type { History } from "../support/checker/history.ts";
 import { judge, report, rules } from "../support/checker/judge.ts";
 import { createRandom } from "../support/checker/random.ts";
-import { type HistoryWriter, historyOf, message } from "../support/histories.ts";
+import { cursorAt } from "../support/cursors.ts";
+import { firstCursor, type HistoryWriter, historyOf, message } from "../support/histories.ts";
 
 const [one, two, three] = [message(1), message(2), message(3)];
 type Scene = Parameters<Parameters<typeof historyOf>[0]>[0];
@@ -18,6 +19,7 @@ function sendToAll({ phone, laptop, ben }: Scene, ...messages: (typeof one)[]): 
   }
 }
 
+const at = (position: number) => cursorAt(firstCursor, position);
 const soundLog = [one, two, three];
 const fromBen = message(2, { by: "ben" });
 const receipt = (seq: number, upToSeq: number, type = "message.read") => ({
@@ -27,15 +29,15 @@ const receipt = (seq: number, upToSeq: number, type = "message.read") => ({
 });
 
 /** Ben's device leaves and comes back from a cursor. */
-function comeBack({ ben, writer }: Scene, { cursor, seen }: { cursor: number; seen?: Record<string, number> }) {
+function comeBack({ ben, writer }: Scene, { cursor, seen }: { cursor: string; seen?: Record<string, number> }) {
   ben.close();
   const again = writer.connect(writer.history.devices[2]!, { since: cursor });
   const request = again.request("subscribe", { topics: ["conversation"], since: { cursor, seen } });
   return {
     again,
-    live(newCursor: number, place: object = {}) {
+    live(newPosition: number, place: object = {}) {
       const topics = [{ topic: "conversation:c1", seq: 3, recovered: true, replayed: 0, ...place }];
-      again.reply(request, "subscribed", { topics, rejected: [], cursor: newCursor });
+      again.reply(request, "subscribed", { topics, rejected: [], cursor: at(newPosition) });
       again.hear("presence.online", { user_id: "anna", status: "online" });
     },
   };
@@ -51,7 +53,7 @@ describe("sound histories", () => {
         historyOf(
           (scene) => {
             sendToAll(scene, one);
-            const { again, live } = comeBack(scene, { cursor: 5, seen: {} });
+            const { again, live } = comeBack(scene, { cursor: at(5), seen: {} });
             for (const sent of [two, three]) {
               scene.phone.send(sent);
               scene.laptop.see(sent);
@@ -72,16 +74,25 @@ describe("sound histories", () => {
             phone.see(fromBen);
             laptop.see(one, fromBen);
             ben.see(one);
-            phone.exchange(["ack", { cursor: 0 }], ["ack", { cursor: 0 }]);
+            phone.exchange(["ack", { cursor: at(0) }], ["ack", { cursor: at(0) }]);
             phone.close();
             const again = writer.connect(writer.history.devices[0]!, { since: "acked" });
             const request = again.request("subscribe", { topics: ["conversation"], since: "acked" });
             again.see(one, fromBen);
-            again.reply(request, "subscribed", { topics: [], rejected: [], cursor: 20 });
+            again.reply(request, "subscribed", { topics: [], rejected: [], cursor: at(20) });
             again.hear("presence.online", { user_id: "ben", status: "online" });
           },
           { log: [one, fromBen] },
         ),
+    ],
+    [
+      "a log goes back, and its cursors are of another epoch",
+      () =>
+        historyOf(({ ben }) => {
+          ben.exchange(["ping"], ["pong", { cursor: at(90) }]);
+          ben.exchange(["ping"], ["pong", { cursor: "e1111111.5" }]);
+          ben.exchange(["ack", { cursor: "e1111111.5" }], ["ack", { cursor: "e1111111.5" }]);
+        }),
     ],
     [
       "receipts were compacted",
@@ -118,7 +129,7 @@ describe("sound histories", () => {
 function withLook(history: History, topic: object): History {
   const order = history.rest!.order + 10;
   const presence = { topic: "presence:anna", snapshot: { presence: { user_id: "anna", status: "online" } } };
-  const payload = { topics: [topic, presence], rejected: [], cursor: 30 };
+  const payload = { topics: [topic, presence], rejected: [], cursor: at(30) };
   const message = { id: "x", type: "subscribed", payload, timestamp: "", reply_to: "last" };
   history.devices[2]!.connections[0]!.entries.push(
     { order, kind: "request", id: "last", type: "subscribe", payload: {} },
@@ -197,7 +208,7 @@ const cases: Case[] = [
     history: () =>
       inLog((scene) => {
         sendToAll(scene, ...soundLog);
-        comeBack(scene, { cursor: 30 }).live(30, { recovered: false });
+        comeBack(scene, { cursor: at(30) }).live(30, { recovered: false });
       }),
   },
   {
@@ -246,7 +257,7 @@ const cases: Case[] = [
         scene.phone.send(one);
         scene.laptop.see(one);
         sendToAll(scene, two, three);
-        const { again, live } = comeBack(scene, { cursor: 30 });
+        const { again, live } = comeBack(scene, { cursor: at(30) });
         again.see(one);
         live(30);
       }),
@@ -271,7 +282,7 @@ const cases: Case[] = [
       inLog(
         (scene) => {
           sendToAll(scene, one, two);
-          const { again, live } = comeBack(scene, { cursor: 15, seen: { "conversation:c1": 2 } });
+          const { again, live } = comeBack(scene, { cursor: at(15), seen: { "conversation:c1": 2 } });
           again.see(two);
           live(20);
         },
@@ -329,8 +340,8 @@ const cases: Case[] = [
     what: "[LOG4] a cursor goes back",
     history: () =>
       historyOf(({ ben }) => {
-        ben.exchange(["ping"], ["pong", { cursor: 9 }]);
-        ben.exchange(["ping"], ["pong", { cursor: 8 }]);
+        ben.exchange(["ping"], ["pong", { cursor: at(9) }]);
+        ben.exchange(["ping"], ["pong", { cursor: at(8) }]);
       }),
   },
   {
@@ -338,14 +349,14 @@ const cases: Case[] = [
     what: "[LOG6] an acknowledgement goes back",
     history: () =>
       historyOf(({ ben }) => {
-        ben.exchange(["ack", { cursor: 9 }], ["ack", { cursor: 9 }]);
-        ben.exchange(["ack", { cursor: 5 }], ["ack", { cursor: 5 }]);
+        ben.exchange(["ack", { cursor: at(9) }], ["ack", { cursor: at(9) }]);
+        ben.exchange(["ack", { cursor: at(5) }], ["ack", { cursor: at(5) }]);
       }),
   },
   {
     rule: "forward-only",
     what: "[LOG6] an acknowledgement does not count",
-    history: () => historyOf(({ ben }) => ben.exchange(["ack", { cursor: 9 }], ["ack", { cursor: 5 }])),
+    history: () => historyOf(({ ben }) => ben.exchange(["ack", { cursor: at(9) }], ["ack", { cursor: at(5) }])),
   },
   {
     rule: "forward-only",
@@ -389,7 +400,7 @@ const cases: Case[] = [
     history: () =>
       inLog(
         (scene) => {
-          scene.ben.exchange(["ping"], ["pong", { cursor: 10 }]);
+          scene.ben.exchange(["ping"], ["pong", { cursor: at(10) }]);
           sendToAll(scene, one);
         },
         [one],
@@ -410,13 +421,13 @@ const cases: Case[] = [
     history: () =>
       historyOf(({ ben }) => {
         const id = ben.request("ping");
-        for (let time = 0; time < 2; time++) ben.reply(id, "pong", { cursor: 0 });
+        for (let time = 0; time < 2; time++) ben.reply(id, "pong", { cursor: at(0) });
       }),
   },
   {
     rule: "one-reply",
     what: "[ENV3] a reply to nothing",
-    history: () => historyOf(({ ben }) => ben.reply("never", "pong", { cursor: 0 })),
+    history: () => historyOf(({ ben }) => ben.reply("never", "pong", { cursor: at(0) })),
   },
   {
     rule: "one-reply",
@@ -424,7 +435,7 @@ const cases: Case[] = [
     history: () =>
       historyOf(({ ben }) => {
         const [first, second] = [ben.request("ping"), ben.request("ping")];
-        for (const id of [second, first]) ben.reply(id, "pong", { cursor: 0 });
+        for (const id of [second, first]) ben.reply(id, "pong", { cursor: at(0) });
       }),
   },
   {
@@ -443,7 +454,7 @@ const cases: Case[] = [
     history: () =>
       historyOf(({ ben }) => {
         const rejected = [{ topic: "conversation:c1", code: "forbidden" }];
-        ben.exchange(["subscribe", { topics: [] }], ["subscribed", { topics: [], rejected, cursor: 0 }]);
+        ben.exchange(["subscribe", { topics: [] }], ["subscribed", { topics: [], rejected, cursor: at(0) }]);
       }),
   },
   {

@@ -18,10 +18,10 @@ const event = (topic: string, seq: number, position: number): Message => ({
   position,
   payload: {},
 });
-const subscribed = (names: string[], cursor: number, reply_to?: string): Message => ({
+const subscribed = (names: string[], cursor: string, reply_to?: string, place: object = {}): Message => ({
   type: "subscribed",
   reply_to,
-  payload: { topics: names.map((topic) => ({ topic })), rejected: [], cursor },
+  payload: { topics: names.map((topic) => ({ topic, ...place })), rejected: [], cursor },
 });
 
 describe("short forms", () => {
@@ -100,10 +100,10 @@ describe("coming back", () => {
   test("[LOG4] subscriptions come back with the cursor and what was seen after it", () => {
     const at = session();
     at.request({ type: "subscribe", payload: { topics: ["conversation"] } });
-    at.receive(subscribed(["conversation:c1", "conversation:c2"], 10, "r1"));
+    at.receive(subscribed(["conversation:c1", "conversation:c2"], "e.a", "r1"));
     at.receive(event("conversation:c1", 4, 11));
+    at.receive({ type: "pong", payload: { cursor: "e.b" } });
     at.receive(event("conversation:c2", 9, 12));
-    at.receive({ type: "pong", payload: { cursor: 11 } });
     at.disconnected();
     let isBack = false;
     const requests = at.resume(() => {
@@ -112,14 +112,14 @@ describe("coming back", () => {
     expect(requests.map(({ payload }) => payload)).toEqual([
       {
         topics: ["conversation", "conversation:c1", "conversation:c2"],
-        since: { cursor: 11, seen: { "conversation:c2": 9 } },
+        since: { cursor: "e.b", seen: { "conversation:c2": 9 } },
       },
     ]);
     // The service's own subscriptions speak of a newer cursor before ours are back: it does not count yet.
-    at.receive(subscribed(["user:u1"], 20));
-    expect([isBack, at.cursor]).toEqual([false, 11]);
-    at.receive(subscribed(["conversation:c1", "conversation:c2"], 21, requests[0]!.id as string));
-    expect([isBack, at.cursor]).toEqual([true, 21]);
+    at.receive(subscribed(["user:u1"], "e.k"));
+    expect([isBack, at.cursor]).toEqual([false, "e.b"]);
+    at.receive(subscribed(["conversation:c1", "conversation:c2"], "e.l", requests[0]!.id as string));
+    expect([isBack, at.cursor]).toEqual([true, "e.l"]);
     // What is typed is counted on its own: a script knows the ids of its answers.
     expect(at.request({ type: "ping" }).id).toBe("r2");
   });
@@ -128,13 +128,26 @@ describe("coming back", () => {
     const at = session();
     expect(at.receive(event("user:u1", 1, 5))).toBe(true);
     expect(at.receive(event("user:u1", 1, 5))).toBe(false);
+    // Nor one that was seen before the cursor came which does not speak for it yet.
+    at.receive({ type: "pong", payload: { cursor: "e.4" } });
+    expect(at.receive(event("user:u1", 1, 5))).toBe(false);
     expect(at.receive(event("user:u1", 2, 6))).toBe(true);
+  });
+
+  test("[LOG4] in a log that has gone back numbers begin anew, and its events are shown", () => {
+    const at = session();
+    at.receive(subscribed(["user:u1"], "e.5", undefined, { seq: 7 }));
+    expect(at.receive(event("user:u1", 8, 50))).toBe(true);
+    at.receive(subscribed(["user:u1"], "f.2", undefined, { seq: 3, recovered: false }));
+    expect(at.receive(event("user:u1", 4, 20))).toBe(true);
+    expect(at.receive(event("user:u1", 4, 20))).toBe(false);
+    expect(at.resume(() => {})[0]!.payload).toMatchObject({ since: { cursor: "f.2", seen: { "user:u1": 4 } } });
   });
 
   test("[SUB3] what was given up or taken away is not asked for again", () => {
     const at = session();
     at.request({ type: "subscribe", payload: { topics: ["typing", "conversation:c1"] } });
-    at.receive(subscribed(["typing:c1", "conversation:c1"], 1, "r1"));
+    at.receive(subscribed(["typing:c1", "conversation:c1"], "e.1", "r1"));
     at.request({ type: "unsubscribe", payload: { topics: ["typing"] } });
     at.receive({ type: "unsubscribed", reply_to: "r2", payload: { topics: ["typing:c1"] } });
     at.receive({ type: "unsubscribed", payload: { topics: ["conversation:c1"], reason: "access_revoked" } });
@@ -156,8 +169,8 @@ describe("coming back", () => {
     const at = session();
     const ping = at.upkeepPing()!;
     expect(at.upkeepPing()).toBeNull();
-    expect(at.receive({ type: "pong", reply_to: ping.id, payload: { cursor: 3 } })).toBe(false);
-    expect([at.cursor, at.upkeepPing()?.type]).toEqual([3, "ping"]);
+    expect(at.receive({ type: "pong", reply_to: ping.id, payload: { cursor: "e.3" } })).toBe(false);
+    expect([at.cursor, at.upkeepPing()?.type]).toEqual(["e.3", "ping"]);
   });
 
   test("[ENV5] the range of a close code says whether to come back", () => {

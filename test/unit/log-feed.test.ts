@@ -50,9 +50,9 @@ async function read(feed: LogFeed, drained: (sent: number) => Promise<void> = as
   const has = (events: number) =>
     new Promise<void>((resolve) => (sent.length >= events ? resolve() : waiting.push({ events, resolve })));
   subscriber.subscribe("log");
-  const start = await feed.open({ cursor: 0, seen: {} });
+  const start = await feed.open({ position: 0, breaks: 0, seen: {} });
   feed.start(subscriber, start);
-  return { sent, has, start, end: () => feed.stop(subscriber), cursor: () => feed.cursorOf(subscriber) };
+  return { sent, has, start, end: () => feed.stop(subscriber), position: () => feed.positionOf(subscriber) };
 }
 
 function createFeed(told: unknown[] = [], lookIntervalMs = 60_000) {
@@ -78,8 +78,9 @@ test("[BAK2] [LOG5] retention that overtakes a slow reader is no silent hole: it
   // The second page was read ahead, before it was removed.
   expect(seqsOf(reader)).toEqual([...upTo(8), 11, 12]);
   expect(reader.start.recovered).toBe(true);
+  const cursor = storage.log.epochs.cursorOf(8);
   expect(told).toEqual([
-    ["subscribed", { topics: [{ topic: "log", recovered: false }], rejected: [], rejected_count: 0, cursor: 8 }],
+    ["subscribed", { topics: [{ topic: "log", recovered: false }], rejected: [], rejected_count: 0, cursor }],
   ]);
   reader.end();
 });
@@ -93,7 +94,7 @@ test("[BAK2] while a client is behind, one page is read ahead and no more", asyn
   feed.wake();
   await storage.log.append(newEvents("conversation:c2", 1));
   expect(reads).toEqual([0, 4]);
-  expect(reader.cursor()).toBe(4);
+  expect(reader.position()).toBe(4);
   resolve();
   await reader.has(13);
   expect(reads).toEqual([0, 4, 8, 12]);
@@ -142,11 +143,32 @@ test("[BAK2] [LOG4] a log that has gone back is told to its readers, which are g
   const { epochs } = storage.log;
   const broken = { ...epochs.current, id: "wentback", no: epochs.current.no + 1, beganAt: 9, broken: true };
   epochs.replace([...epochs.list, broken]);
-  expect(told).toMatchObject([["subscribed", { topics: [{ topic: "log", recovered: false }], cursor: 9 }]]);
+  expect(told).toMatchObject([["subscribed", { topics: [{ topic: "log", recovered: false }], cursor: "wentback.9" }]]);
   await reader.has(15);
   expect(seqsOf(reader)).toEqual([...upTo(12), 10, 11, 12]);
   // A restart that lost nothing is not noticed.
   epochs.replace([...epochs.list, { ...broken, id: "restarts", no: broken.no + 1, beganAt: 12, broken: false }]);
   expect(told).toHaveLength(1);
   reader.end();
+});
+
+test("[BAK2] [LOG4] a log that goes back between the look at a cursor and the feed's start leaves nobody deaf", async () => {
+  const feed = createFeed();
+  const { epochs } = storage.log;
+  const start = await feed.open({ position: 12, breaks: epochs.breaks, seen: { "conversation:c1": 12 } });
+  expect(start.recovered).toBe(true);
+  epochs.replace([...epochs.list, { ...epochs.current, id: "wentback", no: 99, beganAt: 9, broken: true }]);
+  const sent: OutgoingMessage[] = [];
+  const { promise: hasThree, resolve } = Promise.withResolvers<void>();
+  const subscriber = createSubscriber("robot", {
+    sendAll(messages) {
+      if (sent.push(...messages) >= 3) resolve();
+    },
+  });
+  subscriber.subscribe("log");
+  feed.start(subscriber, start);
+  expect(start).toMatchObject({ position: 9, recovered: false });
+  await hasThree;
+  expect(seqsOf({ sent })).toEqual([10, 11, 12]);
+  feed.stop(subscriber);
 });

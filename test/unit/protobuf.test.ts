@@ -138,17 +138,27 @@ describe("what is refused", () => {
   });
 
   test("[ENV4] a payload of another type, a number above 2^53 - 1 and one that is none are invalid_message", () => {
-    // type = "ping" with field 14, an ack; then acks whose cursor is 2^53 and 2^64 - 1.
+    // type = "ping" with field 14, an ack; then pages whose before_seq is 2^53, 2^64 - 1 and 7.
     expect(refusal(bytesOf("12 04 70 69 6e 67 72 00"))).toBe("invalid_message");
-    expect(refusal(bytesOf("12 03 61 63 6b 72 09 08 80 80 80 80 80 80 80 10"))).toBe("invalid_message");
-    expect(refusal(bytesOf("12 03 61 63 6b 72 0b 08 ff ff ff ff ff ff ff ff ff 01"))).toBe("invalid_message");
-    expect(protobufCodec.decode(bytesOf("12 03 61 63 6b 72 02 08 07"))).toEqual({
-      type: "ack",
-      payload: { cursor: 7 },
+    expect(refusal(bytesOf("12 07 68 69 73 74 6f 72 79 7a 09 10 80 80 80 80 80 80 80 10"))).toBe("invalid_message");
+    expect(refusal(bytesOf("12 07 68 69 73 74 6f 72 79 7a 0b 10 ff ff ff ff ff ff ff ff ff 01"))).toBe(
+      "invalid_message",
+    );
+    expect(protobufCodec.decode(bytesOf("12 07 68 69 73 74 6f 72 79 7a 02 10 07"))).toEqual({
+      type: "history",
+      payload: { before_seq: 7 },
     });
     // custom = {"a": NaN}; then a timestamp that holds nothing.
     expect(refusal(bytesOf("22 10 0a 0e 0a 01 61 12 09 11 00 00 00 00 00 00 f8 7f"))).toBe("invalid_message");
     expect(refusal(bytesOf("1a 00"))).toBe("invalid_message");
+  });
+
+  test("[LOG4] cursors of 0.1, which were numbers, are read as none", () => {
+    // An ack with 7 in the number's old field, and a since with 7 in its own beside what was seen of "a".
+    expect(protobufCodec.decode(bytesOf("12 03 61 63 6b 72 02 08 07"))).toEqual({ type: "ack", payload: {} });
+    const since = "0a 01 61 1a 09 10 07 1a 05 0a 01 61 10 05";
+    const subscribe = bytesOf(`12 09 73 75 62 73 63 72 69 62 65 62 0e ${since}`);
+    expect(protobufCodec.decode(subscribe).payload).toEqual({ topics: ["a"], since: { seen: { a: 5 } } });
   });
 
   test("[ENV6] unknown fields are ignored", () => {

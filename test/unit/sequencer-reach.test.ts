@@ -5,6 +5,7 @@ import { acknowledge } from "../../src/handlers/connection.ts";
 import type { Request } from "../../src/handlers/context.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
+import { locate } from "../../src/subscription/starting-point.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import { newEvents } from "../support/new-event.ts";
 import { createSubscriber } from "../support/subscriber.ts";
@@ -48,13 +49,15 @@ test("[LOG4] a cursor that was given out while a repair was under way is reached
 test("[LOG6] a device may acknowledge what another node has sent it just before", async () => {
   const sequencer = new Sequencer({ log: storage.log, publish() {}, hasSubscribers: () => false, logger });
   await storage.log.append(newEvents("conversation:c1", 3));
-  const acknowledging = async (cursor: number) =>
+  const { epochs } = storage.log;
+  const hasSent = async (_: unknown, cursor: string) => (await locate(cursor, sequencer)) !== null;
+  const acknowledging = async (position: number) =>
     acknowledge({
       from: createSubscriber("ann"),
-      payload: { cursor },
-      services: { storage, subscriptions: { hasSent: (_: unknown, cursor: number) => sequencer.reach(cursor) } },
+      payload: { cursor: epochs.cursorOf(position) },
+      services: { subscriptions: { hasSent }, storage },
     } as unknown as Request<"ack">);
-  expect(await acknowledging(3)).toMatchObject({ payload: { cursor: 3 } });
+  expect(await acknowledging(3)).toMatchObject({ payload: { cursor: epochs.cursorOf(3) } });
   const refusal = await acknowledging(4).catch((error: unknown) => error);
   expect(refusal).toMatchObject({ code: "invalid_payload", details: { field: "payload.cursor" } });
 });

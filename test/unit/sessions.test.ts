@@ -38,13 +38,13 @@ beforeEach(() => {
       forget() {},
       async subscribe({ connectionId }: Connection) {
         subscribed.push(connectionId);
-        return { topics: [], rejected: [], cursor: 0 };
+        return { topics: [], rejected: [], cursor: "k7m2x9qd.0" };
       },
     },
     cursors: {
       async acknowledged() {
         if (isAway) throw new StorageUnavailable("away");
-        return 7;
+        return "k7m2x9qd.7";
       },
       async seen() {},
     },
@@ -93,7 +93,7 @@ test("[AUTH1] [SUB2] who authenticates while the storage is away is live after t
   expect(connection.isAuthenticated).toBe(false);
   isAway = false;
   const reply = await sessions.authenticate(connection, request);
-  expect(reply).toMatchObject({ type: "auth.success", payload: { user_id: "u1", acked_cursor: 7 } });
+  expect(reply).toMatchObject({ type: "auth.success", payload: { user_id: "u1", acked_cursor: "k7m2x9qd.7" } });
   await reply.after?.();
   expect(connection.isAuthenticated).toBe(true);
   expect(subscribed).toEqual(["k1"]);

@@ -1,18 +1,25 @@
 /** Device acknowledgements [LOG6] and statuses set by hand [PRE2] on PostgreSQL. */
+import { type CursorParts, readCursor, writeCursor } from "../epochs.ts";
 import { type CursorStore, devicesRememberedMax, type StatusStore, type UserStatus } from "../ports.ts";
 import { arrayOf } from "./connection.ts";
 import type { Pool } from "./pool.ts";
 
 export function createCursorStore(pool: Pool, ws: string, now: () => number): CursorStore {
+  // Of an epoch that is not known any more, or of a part of the log that is lost, whatever comes is better.
+  const isAhead = `(excluded.position > c.position OR NOT EXISTS (
+      SELECT FROM ${ws}.epochs AS e WHERE e.id = c.epoch AND c.position <= coalesce(
+        (SELECT min(later.began_at) FROM ${ws}.epochs AS later WHERE later.no > e.no), c.position)))`;
   const acknowledge = `WITH forgotten AS (
       DELETE FROM ${ws}.cursors WHERE user_id = $1 AND device_id IN (
         SELECT device_id FROM ${ws}.cursors WHERE user_id = $1 AND device_id <> $2
         ORDER BY seen_at DESC, device_id OFFSET ${devicesRememberedMax - 1} FOR UPDATE SKIP LOCKED))
-    INSERT INTO ${ws}.cursors AS c (user_id, device_id, cursor, seen_at) VALUES ($1, $2, $3, $4)
+    INSERT INTO ${ws}.cursors AS c (user_id, device_id, epoch, position, seen_at) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (user_id, device_id) DO UPDATE
-      SET cursor = greatest(c.cursor, excluded.cursor), seen_at = greatest(c.seen_at, excluded.seen_at)
-    RETURNING cursor`;
-  const acknowledged = `SELECT cursor FROM ${ws}.cursors WHERE user_id = $1 AND device_id = $2`;
+      SET epoch = CASE WHEN ${isAhead} THEN excluded.epoch ELSE c.epoch END,
+        position = CASE WHEN ${isAhead} THEN excluded.position ELSE c.position END,
+        seen_at = greatest(c.seen_at, excluded.seen_at)
+    RETURNING epoch, position`;
+  const acknowledged = `SELECT epoch, position FROM ${ws}.cursors WHERE user_id = $1 AND device_id = $2`;
   // Whoever has a row locked is about to write the same, or better.
   const seen = `UPDATE ${ws}.cursors AS c SET seen_at = $3 FROM (
       SELECT user_id, device_id FROM ${ws}.cursors JOIN unnest($1::text[], $2::text[]) AS d (user_id, device_id)
@@ -25,8 +32,9 @@ export function createCursorStore(pool: Pool, ws: string, now: () => number): Cu
     SELECT count(*) AS count FROM gone`;
   return {
     async acknowledge(userId, deviceId, cursor) {
-      const [row] = await pool.query<{ cursor: number }>(acknowledge, [userId, deviceId, cursor, now()]);
-      return row!.cursor;
+      const { epoch, position } = readCursor(cursor)!;
+      const [row] = await pool.query<CursorParts>(acknowledge, [userId, deviceId, epoch, position, now()]);
+      return writeCursor(row!);
     },
     async seen(devices, unlessWithinMs) {
       const [users, ids] = [devices.map((it) => it.userId), devices.map((it) => it.deviceId)];
@@ -37,8 +45,8 @@ export function createCursorStore(pool: Pool, ws: string, now: () => number): Cu
       return row!.count;
     },
     async acknowledged(userId, deviceId) {
-      const [row] = await pool.query<{ cursor: number }>(acknowledged, [userId, deviceId]);
-      return row?.cursor ?? null;
+      const [row] = await pool.query<CursorParts>(acknowledged, [userId, deviceId]);
+      return row === undefined ? null : writeCursor(row);
     },
   };
 }

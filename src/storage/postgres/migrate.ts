@@ -3,7 +3,7 @@ import type { ClientTlsFiles } from "../../config/client-tls.ts";
 import { type Migration, StorageUnavailable } from "../ports.ts";
 import { closeConnection, openConnection } from "./connection.ts";
 import { appendFunctions, appendOnly, eventsByPosition } from "./schema-append.ts";
-import { cursorAges } from "./schema-cursors.ts";
+import { cursorAges, cursorEpochs } from "./schema-cursors.ts";
 import { directoryFunctions } from "./schema-directory.ts";
 import { epochs } from "./schema-epochs.ts";
 import { installation } from "./schema-installation.ts";
@@ -30,6 +30,7 @@ export const steps: ((ws: string) => string)[] = [
   (ws) => appendOnly(ws) + appendFunctions(ws) + appendOnlyReading(ws) + retention(ws),
   (ws) => joining(ws),
   (ws) => epochs(ws),
+  (ws) => cursorEpochs(ws),
 ];
 
 /** The version that this build writes and reads. */

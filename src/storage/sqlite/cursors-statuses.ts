@@ -1,5 +1,6 @@
 /** The tables of device acknowledgements [LOG6] and of statuses set by hand [PRE2]; runs in the worker only. */
 import type { Database } from "bun:sqlite";
+import { type CursorParts, readCursor, writeCursor } from "../epochs.ts";
 import { type DeviceOfUser, devicesRememberedMax, type UserStatus } from "../ports.ts";
 
 export class CursorTable {
@@ -12,10 +13,16 @@ export class CursorTable {
 
   constructor(database: Database) {
     this.#database = database;
-    this.#acknowledge = database.prepare<{ cursor: number }, [string, string, number, number]>(
-      `INSERT INTO cursors (user_id, device_id, cursor, seen_at) VALUES (?, ?, ?, ?)
+    // Of an epoch that is not known any more, or of a part of the log that is lost, whatever comes is better.
+    const isAhead = `(excluded.position > c.position OR NOT EXISTS (
+      SELECT 1 FROM epochs AS e WHERE e.id = c.epoch AND c.position <= coalesce(
+        (SELECT min(later.began_at) FROM epochs AS later WHERE later.no > e.no), c.position)))`;
+    this.#acknowledge = database.prepare<CursorParts, [string, string, string, number, number]>(
+      `INSERT INTO cursors AS c (user_id, device_id, epoch, position, seen_at) VALUES (?, ?, ?, ?, ?)
        ON CONFLICT (user_id, device_id) DO UPDATE SET
-         cursor = max(cursor, excluded.cursor), seen_at = max(seen_at, excluded.seen_at) RETURNING cursor`,
+         epoch = CASE WHEN ${isAhead} THEN excluded.epoch ELSE c.epoch END,
+         position = CASE WHEN ${isAhead} THEN excluded.position ELSE c.position END,
+         seen_at = max(c.seen_at, excluded.seen_at) RETURNING epoch, position`,
     );
     this.#forgetOthers = database.prepare<null, [string, string]>(
       `DELETE FROM cursors WHERE cursor_id IN (
@@ -30,16 +37,17 @@ export class CursorTable {
       `DELETE FROM cursors WHERE cursor_id IN (
          SELECT cursor_id FROM cursors INDEXED BY cursors_by_age WHERE seen_at < ? ORDER BY seen_at LIMIT ?)`,
     );
-    this.#acknowledged = database.prepare<{ cursor: number }, [string, string]>(
-      "SELECT cursor FROM cursors WHERE user_id = ? AND device_id = ?",
+    this.#acknowledged = database.prepare<CursorParts, [string, string]>(
+      "SELECT epoch, position FROM cursors WHERE user_id = ? AND device_id = ?",
     );
   }
 
-  acknowledge({ userId, deviceId }: DeviceOfUser, cursor: number, now: number): number {
+  acknowledge({ userId, deviceId }: DeviceOfUser, cursor: string, now: number): string {
+    const { epoch, position } = readCursor(cursor)!;
     return this.#database
       .transaction(() => {
         this.#forgetOthers.run(userId, deviceId);
-        return this.#acknowledge.get(userId, deviceId, cursor, now)!.cursor;
+        return writeCursor(this.#acknowledge.get(userId, deviceId, epoch, position, now)!);
       })
       .immediate();
   }
@@ -52,8 +60,9 @@ export class CursorTable {
     return this.#forget.run(seenBefore, limit).changes;
   }
 
-  acknowledged(userId: string, deviceId: string): number | null {
-    return this.#acknowledged.get(userId, deviceId)?.cursor ?? null;
+  acknowledged(userId: string, deviceId: string): string | null {
+    const row = this.#acknowledged.get(userId, deviceId);
+    return row === null ? null : writeCursor(row);
   }
 }
 

@@ -115,7 +115,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
     covered: (query: CoveredQuery) => receipts.covered(query),
     markSent: (mark: SentMark) => receipts.markSent(mark),
     receiptStates: (userId: string, conversationIds: string[]) => receipts.states(userId, conversationIds),
-    acknowledge: (device: DeviceOfUser, cursor: number, now: number) => cursors.acknowledge(device, cursor, now),
+    acknowledge: (device: DeviceOfUser, cursor: string, now: number) => cursors.acknowledge(device, cursor, now),
     seen: (devices: DeviceOfUser[], times: { now: number; notedBefore: number }) => cursors.seen(devices, times),
     forget: (seenBefore: number, limit: number) => cursors.forget(seenBefore, limit),
     acknowledged: (userId: string, deviceId: string) => cursors.acknowledged(userId, deviceId),

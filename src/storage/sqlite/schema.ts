@@ -242,6 +242,12 @@ export const migrations: string[] = [
   /* 9 */ `
   CREATE INDEX topics_by_trim ON topics (trimmed_position) WHERE trimmed_position > 0;
   `,
+  // What was acknowledged before is of the first epoch that is known.
+  /* 10 */ `
+  ALTER TABLE cursors RENAME COLUMN cursor TO position;
+  ALTER TABLE cursors ADD COLUMN epoch TEXT NOT NULL DEFAULT '';
+  UPDATE cursors SET epoch = (SELECT id FROM epochs ORDER BY no LIMIT 1);
+  `,
 ];
 
 /** The version that this build writes and reads. */

@@ -67,7 +67,7 @@ export class Device {
     target.searchParams.set("device_id", deviceId);
     this.#resumesFromAcked = this.#hasAcked && random.chance(ackedResumeChance);
     const since = this.#resumesFromAcked ? "acked" : this.place.cursor;
-    if (since !== null) target.searchParams.set("since", String(since));
+    if (since !== null) target.searchParams.set("since", since);
     const connection = recorder.openConnection(this.#history, { url: target.href, since });
     this.#connection = connection;
     this.#link = openLink(target, {

@@ -1,5 +1,6 @@
 /** What several rules ask of a history, worked out once: events, exchanges, what each device was owed and had asked for. */
 import type { Received } from "../client.ts";
+import { positionOf } from "../cursors.ts";
 import {
   type ConnectionHistory,
   type DeviceHistory,
@@ -99,16 +100,16 @@ export function wasAskedFor(device: DeviceFacts, { connection, exchanges }: Conn
     : (exchanges.find(({ type }) => type === "subscribe")?.payload.since ?? null);
   if (since === null) return false;
   if (since === "acked") return event.position > ackedBefore(device, connection.openedAt);
-  if (typeof since === "number") return event.position > since;
-  return event.position > since.cursor && event.seq > (since.seen?.[event.topic] ?? 0);
+  if (typeof since === "string") return event.position > positionOf(since);
+  return event.position > positionOf(since.cursor) && event.seq > (since.seen?.[event.topic] ?? 0);
 }
 
-/** The cursor that the device knew to be acknowledged. */
+/** The position of the cursor that the device knew to be acknowledged. */
 export function ackedBefore({ connections }: DeviceFacts, order: number): number {
   const cursors = connections.flatMap(({ exchanges }) =>
     repliesTo(exchanges, "ack")
       .filter((reply) => reply.message.type === "ack" && reply.order < order)
-      .map((reply) => reply.message.payload.cursor as number),
+      .map((reply) => positionOf(reply.message.payload.cursor)),
   );
   return Math.max(0, ...cursors);
 }

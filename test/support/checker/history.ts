@@ -10,7 +10,7 @@ export interface ConnectionHistory {
   url: string;
   openedAt: number;
   /** What `?since=` asked for, for the topics that are subscribed by themselves [SUB2]. */
-  since: number | "acked" | null;
+  since: string | null;
   entries: Entry[];
   /** Null: open to the end. `byClient`: the client wanted it so. */
   closed: { order: number; code: number; byClient: boolean } | null;

@@ -1,4 +1,5 @@
 /** Drives a population of clients against the service: lets them live, brings everything to rest, and asks the judge. */
+import { positionOf } from "../cursors.ts";
 import { Device } from "./device.ts";
 import { type History, Recorder, type TrueStatus } from "./history.ts";
 import { judge, type Violation } from "./judge.ts";
@@ -222,7 +223,9 @@ class Population {
     const endsAt = performance.now() + this.#patienceMs;
     for (;;) {
       await Promise.all(this.#present.map((device) => device.ping()));
-      const cursors = this.#present.map((device) => device.place.cursor ?? 0);
+      const cursors = this.#present.map((device) =>
+        device.place.cursor === null ? 0 : positionOf(device.place.cursor),
+      );
       if (Math.min(...cursors) >= Math.max(...cursors) || performance.now() > endsAt) return;
       await Bun.sleep(levelLookMs);
     }

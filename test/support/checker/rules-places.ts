@@ -1,4 +1,5 @@
 /** Rules of cursors and watermarks: they only go forward, and what they say is true [LOG4] [LOG6] [REC]. */
+import { partsOf, positionOf } from "../cursors.ts";
 import { type ConnectionFacts, type DeviceFacts, type Facts, repliesTo } from "./facts.ts";
 import type { LoggedMessage } from "./history.ts";
 import type { Finding, Rule } from "./rule.ts";
@@ -31,17 +32,21 @@ const forwardOnly: Rule = {
 
 function cursorsOf({ name, connections }: DeviceFacts): Finding[] {
   const forward = new Forward();
+  const noteCursor = (what: string, cursor: string, evidence: unknown) => {
+    const { epoch, position } = partsOf(cursor);
+    forward.note(`${what} in ${epoch}`, position, evidence);
+  };
   for (const [index, { connection, exchanges }] of connections.entries()) {
     for (const entry of connection.entries) {
       if (entry.kind !== "message") continue;
       const { type, payload } = entry.message;
       if ((type === "pong" || type === "subscribed") && payload.cursor !== undefined)
-        forward.note(`the cursor of ${name} on connection ${index + 1}`, payload.cursor, entry.message);
+        noteCursor(`the cursor of ${name} on connection ${index + 1}`, payload.cursor, entry.message);
     }
     for (const { request, message } of repliesTo(exchanges, "ack")) {
       if (message.type !== "ack") continue;
-      forward.note(`the acknowledgement of ${name}`, message.payload.cursor, message);
-      if (message.payload.cursor < request.payload.cursor)
+      noteCursor(`the acknowledgement of ${name}`, message.payload.cursor, message);
+      if (positionOf(message.payload.cursor) < positionOf(request.payload.cursor))
         forward.findings.push({ text: `${name} was not believed`, evidence: [request.payload, message] });
     }
   }
@@ -132,11 +137,16 @@ const cursorTrue: Rule = {
 function behindCursor(name: string, { connection, liveFrom }: ConnectionFacts): Finding[] {
   const findings: Finding[] = [];
   let cursor = 0;
+  let epoch = "";
   for (const { order, ...entry } of connection.entries) {
     if (liveFrom === null || order < liveFrom || entry.kind !== "message") continue;
     const { type, payload, position, topic, reply_to } = entry.message;
-    if ((type === "pong" || type === "subscribed") && payload.cursor !== undefined)
-      cursor = Math.max(cursor, payload.cursor);
+    if ((type === "pong" || type === "subscribed") && payload.cursor !== undefined) {
+      const given = partsOf(payload.cursor);
+      // Of a log that has gone back the places are given out anew.
+      cursor = given.epoch === epoch ? Math.max(cursor, given.position) : given.position;
+      epoch = given.epoch;
+    }
     if (position !== undefined && reply_to === undefined && position <= cursor)
       findings.push({ text: `${name} was given ${cursor}, then ${topic} at ${position}`, evidence: [entry.message] });
   }
