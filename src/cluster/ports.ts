@@ -85,7 +85,7 @@ export interface PresenceRegistry {
   isWhole?(userIds: string[]): boolean;
   /** False while a node that was there may not have put back what was lost: who seems to be gone may be on it. */
   isSettled?(): boolean;
-  /** Called with the users of whom devices had been lost, or taken for gone, and are there again. */
+  /** Called with the users of whom the registry had not what is so, and has again: some had been lost, or had come back with a loss. */
   onRestored?(listener: (userIds: string[]) => void): void;
   /** Called with devices of this node that have a newer connection on another one, where it was not told in time [CON3]. */
   onSuperseded?(listener: (devices: DevicePresence[]) => void): void;

@@ -4,6 +4,7 @@ import type { DevicePresence } from "../../src/cluster/ports.ts";
 import { parseRedisUrl } from "../../src/cluster/redis/address.ts";
 import { Commands } from "../../src/cluster/redis/commands.ts";
 import { openCommandClient } from "../../src/cluster/redis/connection.ts";
+import { bucketOf } from "../../src/cluster/redis/keys.ts";
 import { RedisNodeRegistry } from "../../src/cluster/redis/nodes.ts";
 import { RedisPresenceRegistry } from "../../src/cluster/redis/presence.ts";
 import { RedisUnavailable } from "../../src/cluster/redis/unavailable.ts";
@@ -59,6 +60,52 @@ test("[PRE1] a device that leaves when Redis has lost it, before it is put back,
   await redis.empty();
   expect(await registry.remove(device("d1"))).toEqual({ removed: true, last: true });
   expect(await registry.remove(device("d1"))).toEqual({ removed: false, last: false });
+});
+
+test("[PRE1] a device under a node's name that the node does not have, as a new master may still hold it, is taken out and told of", async () => {
+  const restored: string[][] = [];
+  registry.onRestored((userIds) => restored.push(userIds));
+  // What the new master has not heard of before it became one: that the device left.
+  async function comeBackWith(devices: DevicePresence[]): Promise<void> {
+    for (const of of devices) {
+      await commands.call("hset", keys.devices(of.userId), of.deviceId, JSON.stringify({ ...of, owner: "n1/1" }));
+      await commands.call("sadd", keys.owned(bucketOf(of.userId), "n1/1"), of.userId);
+      await commands.call("hincrby", keys.counts(bucketOf(of.userId)), "devices", 1);
+    }
+  }
+  await registry.add(device("d1"), 10);
+  await registry.add(device("d2"), 10);
+  await registry.remove(device("d1"));
+  const bob = { ...device("d1"), userId: "bob" };
+  await comeBackWith([device("d1"), bob]);
+  await commands.call("hincrby", keys.counts(bucketOf("bob")), "users", 1);
+  expect(await registry.stats()).toEqual({ users: 2, devices: 3 });
+  // Of a user who has no other device here the number alone says it; else it is looked for where Redis may be another one.
+  await registry.restore();
+  expect((await registry.devicesOf(["bob"])).size).toBe(0);
+  registry.recheck();
+  await registry.restore();
+  expect([...(await registry.devicesOf(["ann", "bob"])).values()]).toEqual([[device("d2")]]);
+  expect(restored).toEqual([["bob"], ["ann"]]);
+  expect(await registry.stats()).toEqual({ users: 1, devices: 1 });
+  expect(await commands.call("exists", keys.owned(bucketOf("bob"), "n1/1"))).toBe(0);
+});
+
+test("[PRE1] what a device of another node has, and one that is just coming or leaving, is not taken for a stranger's", async () => {
+  const elsewhere = { ...device("d2"), nodeId: "n2" };
+  await registry.add(device("d1"), 10);
+  await commands.call("hset", keys.devices("ann"), "d2", JSON.stringify({ ...elsewhere, owner: "n2/1" }));
+  losing = 1;
+  await expect(registry.remove(device("d1"))).rejects.toThrow("not available");
+  const coming = registry.add(device("d3"), 10);
+  registry.recheck();
+  await Promise.all([coming, registry.restore()]);
+  expect(
+    (await registry.devicesOf(["ann"]))
+      .get("ann")!
+      .map(({ deviceId }) => deviceId)
+      .sort(),
+  ).toEqual(["d1", "d2", "d3"]);
 });
 
 test("[PRE1] a node that is not listed any more has gone; one that is not yet again where Redis was emptied has not", async () => {

@@ -32,6 +32,11 @@ export class OwnDevices {
     return device?.entry.connectionId === connectionId ? device : undefined;
   }
 
+  /** Whether the device is here, or coming or leaving, by whatever connection. */
+  has({ userId, deviceId }: Omit<DeviceKey, "connectionId">): boolean {
+    return this.#users.get(bucketOf(userId))?.get(userId)?.has(deviceId) === true;
+  }
+
   delete(key: DeviceKey): void {
     if (this.get(key) === undefined) return;
     const users = this.#users.get(bucketOf(key.userId))!;
@@ -48,8 +53,13 @@ export class OwnDevices {
     return [...devices.values()].flatMap(({ entry, state }) => (state === "coming" ? [] : [entry]));
   }
 
-  buckets(): number[] {
-    return [...this.#users.keys()];
+  get isEmpty(): boolean {
+    return this.#users.size === 0;
+  }
+
+  /** Users of a bucket, also those of whom no device is here yet, or is here for long. */
+  usersCount(bucket: number): number {
+    return this.#users.get(bucket)?.size ?? 0;
   }
 
   /** Those of a bucket that are `here`. */

@@ -87,6 +87,22 @@ return {missing, superseded}
 `);
 
 /**
+ * KEYS: the owner's users. ARGV: prefix of devices, owner, then users.
+ * @returns the entries that these have under the owner's name; who has none is not the owner's any more
+ */
+export const ownedScript = script(`
+local owned = {}
+for at = 3, #ARGV do
+  local before = #owned
+  for _, text in ipairs(redis.call('HVALS', ARGV[1] .. ARGV[at])) do
+    if cjson.decode(text).owner == ARGV[2] then owned[#owned + 1] = text end
+  end
+  if #owned == before then redis.call('SREM', KEYS[1], ARGV[at]) end
+end
+return owned
+`);
+
+/**
  * Takes away devices of a dead run of a node, of so many users.
  * KEYS: counts, the owner's users. ARGV: prefix of devices, owner, most users.
  * @returns how many users are still to be looked at, then those left without any device

@@ -4,7 +4,7 @@ import type { Commands } from "./commands.ts";
 import { bucketOf, buckets, type Keys } from "./keys.ts";
 import type { RedisNodeRegistry } from "./nodes.ts";
 import { type DeviceKey, OwnDevices } from "./own-devices.ts";
-import { addScript, removeScript, restoreScript, sweepScript, updateScript } from "./presence-scripts.ts";
+import { addScript, ownedScript, removeScript, restoreScript, sweepScript, updateScript } from "./presence-scripts.ts";
 import { RedisUnavailable } from "./unavailable.ts";
 
 export interface RedisPresenceRegistryOptions {
@@ -18,7 +18,10 @@ export interface RedisPresenceRegistryOptions {
   deadAfterMs: number;
 }
 
-/** `mayLack`: Redis may not have all devices of this node; else it has, and only this node may not know of newer ones. */
+/**
+ * `mayLack`: Redis may not have all devices of this node; else it has, and this node may only not know of newer ones. Either
+ * way Redis may still have some that left: a replica that becomes the master may not have heard of it.
+ */
 interface Doubt {
   mayLack: boolean;
 }
@@ -42,7 +45,7 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   constructor(private readonly options: RedisPresenceRegistryOptions) {
     options.commands.onReady(() => {
       this.#trustAfter = options.now() + options.deadAfterMs;
-      for (const bucket of this.#own.buckets()) this.#doubt(bucket);
+      for (const bucket of buckets) this.#doubtful.set(bucket, { mayLack: this.#own.usersCount(bucket) > 0 });
     });
   }
 
@@ -105,17 +108,10 @@ export class RedisPresenceRegistry implements PresenceRegistry {
 
   /** @throws RedisUnavailable: whether it was the user's last device is not for this node alone to say */
   async remove(key: DeviceKey): Promise<{ removed: boolean; last: boolean }> {
-    const { userId, deviceId, connectionId } = key;
-    const bucket = bucketOf(userId);
     const own = this.#own.get(key);
     if (own !== undefined) own.state = "leaving";
     try {
-      const { commands, keys } = this.options;
-      const [outcome, left] = (await commands.run(
-        removeScript,
-        [keys.devices(userId), keys.counts(bucket)],
-        [deviceId, connectionId, keys.ownedPrefix(bucket), userId],
-      )) as ["removed" | "other" | "missing", number];
+      const [outcome, left] = await this.#removeThere(key);
       this.#own.delete(key);
       // What Redis has lost, took out at a try that was not answered, or swept by mistake, nobody else may tell of.
       const removed = outcome === "removed" || (outcome === "missing" && own !== undefined);
@@ -167,11 +163,9 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     }
   }
 
-  /** Puts back this node's devices where Redis has fewer of its users than this node. @throws RedisUnavailable */
+  /** Puts back this node's devices, and takes out what it has not, where Redis may have others than this node. @throws RedisUnavailable */
   async restore(): Promise<void> {
-    await Promise.all(
-      [...new Set([...this.#own.buckets(), ...this.#doubtful.keys()])].map((it) => this.#restoreBucket(it)),
-    );
+    await Promise.all(buckets.map((it) => this.#restoreBucket(it)));
   }
 
   isWhole(userIds: string[]): boolean {
@@ -185,7 +179,7 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   }
 
   recheck(): void {
-    for (const bucket of this.#own.buckets()) {
+    for (const bucket of buckets) {
       this.#doubtful.set(bucket, { mayLack: this.#doubtful.get(bucket)?.mayLack === true });
     }
   }
@@ -200,7 +194,7 @@ export class RedisPresenceRegistry implements PresenceRegistry {
 
   /** Whether no device of this node is left. */
   get isEmpty(): boolean {
-    return this.#own.buckets().length === 0;
+    return this.#own.isEmpty;
   }
 
   async #devicesOf(userId: string): Promise<DevicePresence[]> {
@@ -235,14 +229,35 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   }
 
   async #restoreBucket(bucket: number): Promise<void> {
-    const { commands, instance, keys } = this.options;
-    const owned = keys.owned(bucket, instance);
+    const owned = this.options.keys.owned(bucket, this.options.instance);
     const entries = this.#own.ofBucket(bucket);
     const doubt = this.#doubtful.get(bucket);
-    if (doubt === undefined) {
-      const usersCount = new Set(entries.map(({ userId }) => userId)).size;
-      if (Number(await commands.call("scard", owned)) >= usersCount) return;
+    const usersMost = this.#own.usersCount(bucket);
+    const usersThere = Number(await this.options.commands.call("scard", owned));
+    // Who comes or leaves meanwhile is taken in here before, and let go of after, Redis has done it.
+    const hasStrangers = usersThere > Math.max(usersMost, this.#own.usersCount(bucket));
+    const lacksSome = usersThere < new Set(entries.map(({ userId }) => userId)).size;
+    if (usersThere > 0 && (doubt !== undefined || hasStrangers)) await this.#takeOutStrangers(bucket, owned);
+    if (doubt !== undefined || lacksSome) await this.#putBack(bucket, owned, entries);
+    if (this.#doubtful.get(bucket) === doubt) this.#doubtful.delete(bucket);
+  }
+
+  /** Nobody else would: this node lives, so no other sweeps what is under its name. */
+  async #takeOutStrangers(bucket: number, owned: string): Promise<void> {
+    const { commands, instance, keys } = this.options;
+    const users = (await commands.call("smembers", owned)) as string[];
+    for (let start = 0; start < users.length; start += share) {
+      const asked = [keys.devicesPrefix(bucket), instance, ...users.slice(start, start + share)];
+      const entries = ((await commands.run(ownedScript, [owned], asked)) as string[]).map(readEntry);
+      // Where the device is here by another connection that one takes its place.
+      const strangers = entries.filter((entry) => !this.#own.has(entry));
+      await Promise.all(strangers.map((entry) => this.#removeThere(entry)));
+      if (strangers.length > 0) this.#onRestored([...new Set(strangers.map(({ userId }) => userId))]);
     }
+  }
+
+  async #putBack(bucket: number, owned: string, entries: DevicePresence[]): Promise<void> {
+    const { commands, keys } = this.options;
     for (let start = 0; start < entries.length; start += share) {
       // Whoever has begun to leave meanwhile is not put back.
       const some = entries.slice(start, start + share).filter((entry) => this.#own.get(entry)?.state === "here");
@@ -259,7 +274,17 @@ export class RedisPresenceRegistry implements PresenceRegistry {
       for (const device of gone) this.#own.delete(device);
       if (gone.length > 0) this.#onSuperseded(gone);
     }
-    if (this.#doubtful.get(bucket) === doubt) this.#doubtful.delete(bucket);
+  }
+
+  /** @throws RedisUnavailable */
+  async #removeThere({ userId, deviceId, connectionId }: DeviceKey) {
+    const { commands, keys } = this.options;
+    const bucket = bucketOf(userId);
+    return (await commands.run(
+      removeScript,
+      [keys.devices(userId), keys.counts(bucket)],
+      [deviceId, connectionId, keys.ownedPrefix(bucket), userId],
+    )) as ["removed" | "other" | "missing", number];
   }
 
   #write(entry: DevicePresence): string {
