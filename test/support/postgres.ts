@@ -14,6 +14,8 @@ export interface PostgresServer {
   halt(how?: "at once" | "orderly"): Promise<void>;
   /** Comes back on the same port with what it had; as a standby it can only be read. */
   resume(as?: "primary" | "standby"): Promise<void>;
+  /** Copies its files while it is halted. @returns puts them back, while it is halted again */
+  keepFiles(): () => void;
   /** A name that no other test uses; all of them are dropped at the end. */
   newSchema(): string;
   /** An empty database, for what always uses the schema `ws`. @returns its URL */
@@ -64,7 +66,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
   const { files = {}, settings: own = [], standbyOf } = options;
   const given = process.env.TEST_DATABASE_URL;
   if (given !== undefined && own.length === 0 && standbyOf === undefined)
-    return withSchemas({ url: given, isOwn: false, halt: refuse, resume: refuse, end: async () => {} });
+    return withSchemas({ url: given, isOwn: false, halt: refuse, resume: refuse, keepFiles, end: async () => {} });
   const server = program("postgres");
   const user = otherUser();
   const prefix = user?.prefix ?? [];
@@ -111,6 +113,16 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
       else rmSync(signal, { force: true });
       child = await run();
     },
+    keepFiles() {
+      const kept = `${data}-kept`;
+      const copy = (from: string, to: string) => {
+        rmSync(to, { recursive: true, force: true });
+        const { success, stderr } = Bun.spawnSync(["cp", "-a", from, to]);
+        if (!success) throw new Error(`cp has failed: ${stderr}`);
+      };
+      copy(data, kept);
+      return () => copy(kept, data);
+    },
     async end() {
       await halt();
       rmSync(folder, { recursive: true, force: true });
@@ -139,11 +151,15 @@ const following = (port: number | undefined) =>
     ? []
     : [`primary_conninfo=host=127.0.0.1 port=${port} user=postgres`, "wal_retrieve_retry_interval=100ms"];
 
+function keepFiles(): never {
+  throw new Error("The files of the server of TEST_DATABASE_URL are not here.");
+}
+
 async function refuse(): Promise<void> {
   throw new Error("The server of TEST_DATABASE_URL is not stopped by tests.");
 }
 
-type Bare = Pick<PostgresServer, "url" | "isOwn" | "halt" | "resume"> & { end(): Promise<void> };
+type Bare = Pick<PostgresServer, "url" | "isOwn" | "halt" | "resume" | "keepFiles"> & { end(): Promise<void> };
 
 function withSchemas({ end, ...server }: Bare): PostgresServer {
   const prefix = `test_${Math.random().toString(36).slice(2, 10)}`;
@@ -202,6 +218,20 @@ async function ready(stream: ReadableStream<Uint8Array>): Promise<void> {
     reject(new Error(`PostgreSQL has ended: ${text}`));
   })();
   await promise;
+}
+
+/** What `pg_dump` makes of a database: SQL that makes it again. */
+export function dumpOf(url: string): string {
+  const { success, stdout, stderr } = Bun.spawnSync([program("pg_dump"), "--dbname", url]);
+  if (!success) throw new Error(`pg_dump has failed: ${stderr}`);
+  return stdout.toString();
+}
+
+/** Gives a dump to an empty database. */
+export function restoreDump(url: string, dump: string): void {
+  const command = [program("psql"), "--quiet", "--set=ON_ERROR_STOP=1", "--dbname", url];
+  const { success, stderr } = Bun.spawnSync(command, { stdin: Buffer.from(dump), stdout: "ignore" });
+  if (!success) throw new Error(`psql has failed: ${stderr}`);
 }
 
 /** Runs SQL in a database, as its owner would by hand. */

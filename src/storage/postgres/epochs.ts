@@ -57,7 +57,8 @@ export class EpochLookout {
   }
 
   /** What a log offers of it, with what it asks asked there. */
-  over({ query }: { query: Query }): Pick<EventLog, "epochs" | "note" | "lookBack"> {
+  over(pool: { query: Query }): Pick<EventLog, "epochs" | "note" | "lookBack"> {
+    const query: Query = (text, parameters) => pool.query(text, parameters);
     return {
       epochs: this.epochs,
       note: (event) => this.witnesses.add(event),
@@ -65,6 +66,14 @@ export class EpochLookout {
         if (!(await this.#isAsItWas(query))) await this.#look(query);
       },
     };
+  }
+
+  /** Forgets epochs that were over before a moment (ms since 1970): what their cursors are of is gone. */
+  async forget(overBefore: number, pool: { query: Query }): Promise<void> {
+    const epochs = `${this.#schema}.epochs`;
+    await pool.query(`DELETE FROM ${epochs} WHERE no < (SELECT max(no) FROM ${epochs} WHERE created_at < $1)`, [
+      overBefore,
+    ]);
   }
 
   async #settle(sql: Sql, use: Use): Promise<void> {

@@ -111,7 +111,7 @@ export function createPostgresStorage({
     pool,
     appends,
     schema: ws,
-    lookout: lookout.over({ query: (text, parameters) => pool.query(text, parameters) }),
+    lookout: lookout.over(pool),
     stallMsMax: queryTimeoutMs,
     onStalled,
   });
@@ -141,7 +141,16 @@ export function createPostgresStorage({
   }
 
   return {
-    log: { ...log, ...known, append },
+    log: {
+      ...log,
+      ...known,
+      append,
+      async trim(policy) {
+        const trimmed = await log.trim(policy);
+        if (!trimmed.more) await lookout.forget(policy.createdBefore, pool);
+        return trimmed;
+      },
+    },
     receipts: {
       ...receipts,
       async states(userId, conversationIds) {

@@ -68,6 +68,8 @@ export function prepareEventLog(database: Database) {
       `DELETE FROM idempotency_keys WHERE key_id IN (
          SELECT key_id FROM idempotency_keys WHERE created_at < ? ORDER BY created_at LIMIT ?)`,
     ),
+    // The one that retention begins in stays.
+    forgetEpochs: by<null, [number]>("DELETE FROM epochs WHERE no < (SELECT max(no) FROM epochs WHERE created_at < ?)"),
     addEvent: by<null, [number, number, number, string, string, string, number, string | null, string | null]>(
       `INSERT INTO events (position, topic_id, seq, id, type, payload, created_at, compaction_key, sender_id)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,

@@ -185,6 +185,7 @@ export class EventLogTables {
     const removed = batch - left;
     sql.setState.run(this.watermark(), -removed);
     if (left > 0) left -= sql.removeOldKeys.run(createdBefore, left).changes;
+    if (left > 0) sql.forgetEpochs.run(createdBefore);
     return { removed, more: left === 0 };
   }
 
