@@ -1,4 +1,4 @@
-/** A real PgBouncer in front of a test's PostgreSQL, as it is configured by default but for its mode, and its size where that is given. */
+/** A real PgBouncer in front of a test's PostgreSQL, as it is configured by default but for its mode, its size where that is given, and how soon it comes back. */
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -42,6 +42,8 @@ export async function startPgBouncer({ url, mode, size }: PoolerOptions): Promis
       "unix_socket_dir =",
       "auth_type = any",
       `pool_mode = ${wanted}`,
+      // Its 15 s after a server that was away are no part of what is tried here.
+      "server_login_retry = 1",
       ...(size === undefined ? [] : [`default_pool_size = ${size}`]),
       // It does not run as root.
       ...(process.getuid?.() === 0 ? ["user = nobody"] : []),
