@@ -9,14 +9,18 @@ const keptMax = 64;
 export class Witnesses {
   #kept: Witness[] = [];
 
-  /** Takes an event that was appended, read or heard of; nobody needs one that is older than what is known. */
+  /** Takes an event that was appended or heard of just now; its position may be below others that were committed before it. */
   add({ topic, seq, position, id }: Witness): void {
-    if (position <= (this.#kept.at(-1)?.position ?? 0)) return;
     this.#kept.push({ topic, seq, position, id });
     if (this.#kept.length >= 2 * keptMax) this.#kept = this.#kept.slice(-keptMax);
   }
 
-  /** The newest last. */
+  /** Takes an event that was read; who reads what is old must not push out what is new. */
+  addRead(event: Witness): void {
+    if (event.position > (this.#kept.at(-1)?.position ?? 0)) this.add(event);
+  }
+
+  /** In the order in which they came. */
   get all(): readonly Witness[] {
     return this.#kept.slice(-keptMax);
   }
@@ -35,7 +39,7 @@ export class Witnesses {
 export function witnessed(log: EventLog, witnesses: Witnesses): Pick<EventLog, "append" | "replay" | "range"> {
   const noteLast = <Page extends { events: LoggedEvent[] }>(page: Page): Page => {
     const last = page.events.at(-1);
-    if (last !== undefined) witnesses.add(last);
+    if (last !== undefined) witnesses.addRead(last);
     return page;
   };
   return {

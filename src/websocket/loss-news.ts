@@ -10,7 +10,7 @@ import type { Hub } from "./hub.ts";
 export interface LossNewsOptions {
   sequencer: Pick<Sequencer, "epochs" | "level">;
   subscriptions: Pick<SubscriptionManager, "tellLoss">;
-  hub: Pick<Hub, "all">;
+  hub: Pick<Hub, "all" | "size">;
   logger: Logger;
 }
 
@@ -41,16 +41,17 @@ export function followLosses({ sequencer, subscriptions, hub, logger }: LossNews
   }
 
   async function tellAll(breaks: number): Promise<void> {
-    while (!(await levelling.attempt(sequencer.level()))) await Bun.sleep(retryMs);
-    // Another break tells everybody by itself.
-    if (epochs.breaks !== breaks) return;
+    // Another break tells everybody by itself, and whoever comes later begins with the log as it is.
+    const isCalledOff = () => epochs.breaks !== breaks || hub.size === 0;
+    while (!(await levelling.attempt(sequencer.level())) && !isCalledOff()) await Bun.sleep(retryMs);
+    if (isCalledOff()) return;
     let topics = 0;
     for (const connection of [...hub.all()]) {
       topics += tell(connection);
       if (topics < toldAtOnce) continue;
       topics = 0;
       await new Promise((resolve) => setImmediate(resolve));
-      if (epochs.breaks !== breaks) return;
+      if (isCalledOff()) return;
     }
   }
 

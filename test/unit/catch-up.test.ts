@@ -59,6 +59,17 @@ test("[LOG5] retention of what the replay has sent already loses nothing", async
   expect(place).toEqual({ seq: 10, replayed: 10, recovered: true });
 });
 
+test("[LOG4] [LOG5] a log that goes back while the replay runs ends it: recovered is false, and the connection is live at the head", async () => {
+  const { epochs } = storage.log;
+  const broken = { ...epochs.current, id: "wentback", no: epochs.current.no + 1, beganAt: 2, broken: true };
+  const { seqs, place } = await replayWhile(async (page) => {
+    if (page === 1) epochs.replace([...epochs.list, broken]);
+  });
+  expect(seqs).toEqual([1, 2, 3]);
+  expect(place).toEqual({ seq: 10, replayed: 0, recovered: false });
+  expect(sequencer.safePosition).toBe(2);
+});
+
 test("[LOG5] a log that grows past what was seen while the replay runs is still another one", async () => {
   const { seqs, place } = await replayWhile(
     async (page) => {

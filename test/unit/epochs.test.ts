@@ -1,6 +1,7 @@
 /** Proves what cursors of earlier epochs are worth, and who is told that another one has begun [LOG4]. */
 import { describe, expect, test } from "bun:test";
 import { type Epoch, type EpochChange, Epochs } from "../../src/storage/epochs.ts";
+import { Witnesses } from "../../src/storage/witnesses.ts";
 
 const idOf = (no: number) => `epoch00${no}`;
 const epoch = (no: number, beganAt: number, rest: Partial<Epoch> = {}): Epoch => ({
@@ -86,5 +87,23 @@ describe("[LOG4] another epoch", () => {
     epochs.replace([epoch(5, 9)]);
     expect(told).toEqual([]);
     expect(epochs.current.no).toBe(5);
+  });
+});
+
+describe("[LOG4] what a node knows to be committed", () => {
+  const witness = (position: number) => ({ topic: "user:a", seq: position, position, id: `e${position}` });
+
+  test("is the newest as it came, which may be below what others committed before it; what is read does not push it out", () => {
+    const witnesses = new Witnesses();
+    for (let position = 101; position <= 300; position++) witnesses.add(witness(position));
+    witnesses.add(witness(90));
+    witnesses.addRead(witness(5));
+    expect(witnesses.newest).toEqual(witness(90));
+    expect(witnesses.all).toHaveLength(64);
+    expect(witnesses.all).toContainEqual(witness(90));
+    witnesses.addRead(witness(95));
+    expect(witnesses.newest).toEqual(witness(95));
+    witnesses.forget();
+    expect([witnesses.newest, witnesses.all]).toEqual([undefined, []]);
   });
 });
