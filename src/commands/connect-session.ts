@@ -2,6 +2,7 @@
 import type { Since } from "../protocol/client.ts";
 import { isPlainObject } from "../protocol/envelope.ts";
 import { limits } from "../protocol/limits.ts";
+import type { SubscribedTopic } from "../protocol/server.ts";
 import { isTopicKind } from "../subscription/topic.ts";
 
 export type Message = Record<string, unknown>;
@@ -81,10 +82,10 @@ export class ConnectSession {
     if (!this.#noteEvent(message)) return false;
     if (message.type === "connected" && typeof payload.device_id === "string") this.deviceId ??= payload.device_id;
     if (message.type === "subscribed") {
-      for (const { topic, seq } of payload.topics as { topic: string; seq?: number }[]) {
+      for (const { topic, seq, recovered } of payload.topics as SubscribedTopic[]) {
         this.#topics.add(topic);
-        // In another log than before it may be a lower one.
-        if (typeof seq === "number") this.#had.set(topic, seq);
+        // In another log than before it may be a lower one. Else an event may have come before this, and is above it.
+        if (recovered === false) this.#had.set(topic, seq ?? 0);
       }
       for (const { topic } of payload.rejected as { topic: string }[]) this.#topics.delete(topic);
     }

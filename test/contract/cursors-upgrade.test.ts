@@ -4,11 +4,15 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { migrate, steps } from "../../src/storage/postgres/migrate.ts";
 import { createPostgresStorage } from "../../src/storage/postgres/storage.ts";
 import { migrations } from "../../src/storage/sqlite/schema.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
+import { locate } from "../../src/subscription/starting-point.ts";
+import { createLogSink } from "../../src/telemetry/logger.ts";
+import { newEvents } from "../support/new-event.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 
 let server: PostgresServer;
@@ -101,4 +105,23 @@ test("[LOG4] [LOG6] PostgreSQL: acknowledgements go forward over epochs, and one
   await expectForwardOnly(createPostgresStorage({ url: server.url, schema }), (beganAt) =>
     server.run(`DELETE FROM ${schema}.epochs WHERE no >= 1000; ${laterEpochs(`${schema}.`, beganAt)}`),
   );
+});
+
+test("[LOG4] PostgreSQL: a cursor of an epoch that another node has begun just before is known here", async () => {
+  const schema = server.newSchema();
+  await migrate({ url: server.url, schema, lockTimeoutMs: 5_000 });
+  const storage = createPostgresStorage({ url: server.url, schema });
+  await storage.start();
+  const { logger } = createLogSink({ level: "silent", format: "json" });
+  const sequencer = new Sequencer({ log: storage.log, publish() {}, hasSubscribers: () => false, logger });
+  await storage.log.append(newEvents("conversation:c1", 3));
+  await server.run(`INSERT INTO ${schema}.epochs SELECT no + 1, 'another0', 3, false, line, 0 FROM ${schema}.epochs
+    ORDER BY no DESC LIMIT 1`);
+  const { epochs } = storage.log;
+  const cursors = ["another0.2", epochs.cursorOf(3), "another0.4", epochs.cursorOf(4), "nowhere0.2", "3"];
+  expect(epochs.read("another0.2")).toBeNull();
+  const positions: (number | null)[] = [];
+  for (const cursor of cursors) positions.push(await locate(cursor, sequencer));
+  expect(positions).toEqual([2, 3, null, null, null, null]);
+  await storage.stop();
 });

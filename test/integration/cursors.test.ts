@@ -1,7 +1,12 @@
 /** Proves what a cursor is on the wire: one opaque text in all places, good over restarts, and worth nothing where no log of ours wrote it. */
+import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync, mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import fc from "fast-check";
 import { subprotocols } from "../../src/protocol/limits.ts";
+import { migrations } from "../../src/storage/sqlite/schema.ts";
 import { Client } from "../support/client.ts";
 import { cursorAt, partsOf, positionOf } from "../support/cursors.ts";
 import { contentsOf, createPeople, fresh, sendAll } from "../support/people.ts";
@@ -107,6 +112,30 @@ test("[LOG4] [LOG6] a restart that lost nothing is another epoch, and what was g
     await device.close();
   } finally {
     await one.stop();
+  }
+});
+
+test("[LOG4] [LOG6] what a device acknowledged as a number, in the first version, is where it goes on after the upgrade", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "ws-cursors-"));
+  mkdirSync(join(folder, "data"));
+  const database = new Database(join(folder, "data/ws-service.db"));
+  for (const step of migrations.slice(0, 2)) database.exec(step);
+  const payload = (seq: number) => JSON.stringify({ message_id: `m${seq}`, content: `m${seq}`, sender_id: "anna" });
+  const events = [1, 2, 3].map((seq) => `(${seq}, 1, ${seq}, 'm${seq}', 'message.new', '${payload(seq)}', 0, 'anna')`);
+  database.exec(`PRAGMA user_version = 2; UPDATE log_state SET position = 3, events = 3;
+    INSERT INTO topics VALUES (1, 'conversation:c1', 3, 3, 0, 3);
+    INSERT INTO events (position, topic_id, seq, id, type, payload, created_at, sender_id) VALUES ${events.join()};
+    INSERT INTO cursors (user_id, device_id, cursor) VALUES ('ben', 'phone', 2)`);
+  database.close();
+  const upgraded = await startService({ folder, settings: { LOG__RETENTION: "36500d" } });
+  try {
+    const ben = await Client.connect(upgraded.url, { query: { user_id: "ben", device_id: "phone" } });
+    const { topics, cursor } = await ben.ask("subscribe", { topics: ["conversation:c1"], since: "acked" });
+    expect(topics[0]).toMatchObject({ seq: 3, recovered: true, replayed: 1 });
+    expect(contentsOf(ben)).toEqual(["m3"]);
+    expect(await ben.ask("ack", { cursor })).toEqual({ cursor });
+  } finally {
+    await upgraded.stop();
   }
 });
 

@@ -136,8 +136,10 @@ describe("coming back", () => {
 
   test("[LOG4] in a log that has gone back numbers begin anew, and its events are shown", () => {
     const at = session();
-    at.receive(subscribed(["user:u1"], "e.5", undefined, { seq: 7 }));
+    // Live before it is said: what came in between is above what is said.
     expect(at.receive(event("user:u1", 8, 50))).toBe(true);
+    at.receive(subscribed(["user:u1"], "e.5", undefined, { seq: 7 }));
+    expect(at.receive(event("user:u1", 8, 50))).toBe(false);
     at.receive(subscribed(["user:u1"], "f.2", undefined, { seq: 3, recovered: false }));
     expect(at.receive(event("user:u1", 4, 20))).toBe(true);
     expect(at.receive(event("user:u1", 4, 20))).toBe(false);
