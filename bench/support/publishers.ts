@@ -2,6 +2,7 @@
 import { Publisher } from "../../src/broadcast/publisher.ts";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import { createLocalBus } from "../../src/cluster/local/bus.ts";
+import { Epochs } from "../../src/storage/epochs.ts";
 import type { EventLog } from "../../src/storage/ports.ts";
 import { openConnection } from "../../src/storage/postgres/connection.ts";
 import { Pool } from "../../src/storage/postgres/pool.ts";
@@ -57,7 +58,7 @@ export async function openPublishers(options: PublishersOptions): Promise<Publis
       const opened = design === "now" ? await openLog(url) : openFirstLog(url);
       const { log } = opened;
       const sequencer = new Sequencer({ log, publish() {}, hasSubscribers: () => false, logger });
-      await sequencer.start();
+      if (design === "now") await sequencer.start();
       const publisher = new Publisher({ log, sequencer, bus: createLocalBus(), counts, logger, waitingMax: 100_000 });
       return { publisher, sequencer, opened };
     }),
@@ -113,14 +114,17 @@ async function openLog(url: string): Promise<OpenLog> {
   return { log: storage.log, stop: () => storage.stop() };
 }
 
-/** Appends alone; who repairs finds that nothing has moved. */
+/** Appends alone: nobody repairs, and one epoch is enough. */
 function openFirstLog(url: string): OpenLog {
   const open = (onClosed: () => void) =>
     openConnection({ url, connectTimeoutMs: queryTimeoutMs, statementTimeoutMs: queryTimeoutMs, onClosed });
   const pool = new Pool({ open, size: 1, queryTimeoutMs, waitingMax: 1_000 });
   pool.start();
   const statement = firstAppendStatement("ws");
-  const log: Pick<EventLog, "append" | "watermark" | "movedSince"> = {
+  const epochs = new Epochs();
+  epochs.replace([{ id: "00000000", no: 1, beganAt: 0, broken: false, line: "", createdAt: 0 }]);
+  const log: Pick<EventLog, "append" | "epochs"> = {
+    epochs,
     async append(events) {
       const rows = await pool.query<FirstAppended>(statement, firstAppendParameters(events));
       const appended = rows.map(({ n, seq, position, duplicate }) => {
@@ -129,8 +133,6 @@ function openFirstLog(url: string): OpenLog {
       });
       return { previousPosition: rows[0]!.previousPosition, appended };
     },
-    watermark: async () => 0,
-    movedSince: async (position) => ({ heads: [], position, more: false, watermark: position, end: position }),
   };
   return { log: log as unknown as EventLog, stop: () => pool.stop() };
 }
