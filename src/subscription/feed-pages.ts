@@ -8,6 +8,11 @@ export interface FeedPagesOptions {
   pageSize?: number;
 }
 
+/** While events are logged here, pages are read so far apart (ms), over all feeds: 500 events each time are 50,000 a second. */
+const busyGapMs = 10;
+/** Nothing was logged for so long, ms: there is nobody to hold up. */
+const quietMs = 50;
+
 const pageSizeDefault = 500;
 /** What everybody else asks of the storage stands behind no more than these. */
 const readsAtOnce = 2;
@@ -25,6 +30,9 @@ export class FeedPages {
   /** By the place where they begin, the oldest first. */
   readonly #shared = new Map<number, Shared>();
   #reading = 0;
+  #loggedAt = 0;
+  /** When the next page may be read while events are logged. */
+  #nextAt = 0;
   readonly #waiting: (() => void)[] = [];
 
   constructor(private readonly options: FeedPagesOptions) {}
@@ -52,6 +60,11 @@ export class FeedPages {
     return shared.page;
   }
 
+  /** Somebody writes to the log, and must not wait for those who read it. */
+  noteLogged(): void {
+    this.#loggedAt = performance.now();
+  }
+
   /** Nobody reads any more: nothing is kept. */
   clear(): void {
     this.#shared.clear();
@@ -62,11 +75,22 @@ export class FeedPages {
     if (this.#reading >= readsAtOnce) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     else this.#reading++;
     try {
+      const waitMs = this.#givenWay();
+      if (waitMs > 0) await Bun.sleep(waitMs);
       return await log.feed({ afterPosition, limit });
     } finally {
       const next = this.#waiting.shift();
       if (next !== undefined) next();
       else this.#reading--;
     }
+  }
+
+  /** @returns how long the next page has to wait for those who write */
+  #givenWay(): number {
+    const now = performance.now();
+    if (now - this.#loggedAt > quietMs) return 0;
+    const at = Math.max(now, this.#nextAt);
+    this.#nextAt = at + busyGapMs;
+    return at - now;
   }
 }

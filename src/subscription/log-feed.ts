@@ -97,7 +97,7 @@ export class LogFeed {
     const reader: Reader = { ...from, subscriber, isSkipping: Object.keys(from.seen).length > 0 };
     this.#readers.set(subscriber, reader);
     this.#end = Math.max(this.#end, from.position);
-    this.#looking ??= setInterval(() => this.wake(), this.options.lookIntervalMs ?? lookIntervalDefaultMs);
+    this.#looking ??= setInterval(() => this.#wakeAll(), this.options.lookIntervalMs ?? lookIntervalDefaultMs);
     setImmediate(() => void this.#follow(reader));
   }
 
@@ -118,7 +118,9 @@ export class LogFeed {
 
   /** Something was logged: feeds that are level with the log look again. */
   wake(): void {
-    if (this.#readers.size === 0 || this.#wakeTimer !== null) return;
+    if (this.#readers.size === 0) return;
+    this.#pages.noteLogged();
+    if (this.#wakeTimer !== null) return;
     this.#wakeTimer = setTimeout(() => {
       this.#wakeTimer = null;
       this.#wakeAll();
