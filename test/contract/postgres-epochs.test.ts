@@ -121,6 +121,22 @@ describe("[LOG4] an epoch of the log on PostgreSQL", () => {
     }
   });
 
+  test("is broken where one of the last commits is gone and a later position is there: they become durable out of order", async () => {
+    const url = await newLog();
+    const node = await openNode(url);
+    await append(node, "user:a", 5);
+    const kept = await append(node, "user:b", 5);
+    const gone = await append(node, "user:a");
+    const survivor = await append(node, "user:b");
+    const cursors = [kept, gone, survivor].map(({ position }) => cursorAt(node, position));
+    await runSql(url, `DELETE FROM ws.events WHERE position = ${gone.position}`);
+    await server.halt();
+    await server.resume();
+    expect(await insist(() => append(node, "user:a"))).toMatchObject({ seq: gone.seq });
+    expect(node.changes).toMatchObject([{ isBroken: true, heldThrough: kept.position }]);
+    expect(cursors.map((cursor) => holds(node, cursor))).toEqual([true, false, false]);
+  });
+
   test("is not begun by a standby, to which nobody appends, and is as soon as it is promoted", async () => {
     const url = await newLog();
     const node = await openNode(url);
@@ -239,7 +255,7 @@ describe("[LOG4] an epoch of the log on PostgreSQL", () => {
     await runSql(
       url,
       `UPDATE ws.epochs SET created_at = 1000;
-       INSERT INTO ws.epochs SELECT n, 'epoch00' || n, 0, false, 'line ' || n, 1000 * n FROM generate_series(2, 5) AS n`,
+       INSERT INTO ws.epochs SELECT n, 'epoch00' || n, 0, false, 'line ' || n, 1000 * n, 0, 0 FROM generate_series(2, 5) AS n`,
     );
     const node = await openNode(url);
     await trimAll(node.storage.log, { createdBefore: 3_500, eventsPerTopic: 100 });

@@ -101,13 +101,12 @@ export class EpochLookout {
     const known = this.epochs.list.at(-1);
     const rows = await query<Row>(
       `SELECT no, id, began_at AS "beganAt", broken, line, created_at AS "createdAt", is_settled AS "isSettled"
-       FROM ${this.#schema}.look($1, $2, $3, $4, $5, $6, $7, $8) ORDER BY no`,
+       FROM ${this.#schema}.look($1, $2, $3, $4, $5, $6, $7) ORDER BY no`,
       [
         known?.no ?? 0,
         known?.id ?? "",
         ...witnessArrays(this.witnesses.all),
         this.#now() - this.#changedAt > leftBehindMs,
-        Math.round(this.#now()),
       ],
     );
     const newest = rows.at(-1);

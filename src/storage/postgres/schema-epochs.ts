@@ -8,6 +8,8 @@ export const epochsKept = 1_000;
  * between a node may have known that is gone itself.
  */
 const doubtedMax = 10_000;
+/** More numbers than a server passes over as it starts. */
+const jumpMax = 1_000;
 
 const planned = `SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off`;
@@ -20,8 +22,12 @@ CREATE TABLE ${ws}.epochs (
   began_at bigint NOT NULL,
   broken boolean NOT NULL,
   line text NOT NULL,
-  created_at bigint NOT NULL
+  created_at bigint NOT NULL,
+  ended bigint NOT NULL,
+  drawn bigint NOT NULL
 );
+COMMENT ON COLUMN ${ws}.epochs.drawn IS
+  'The numbers above ended, the last position that was there, up to it are never given to an event of this epoch: a server that crashed or was promoted goes on further up.';
 COMMENT ON TABLE ${ws}.epochs IS
   'From one row to the next the log has only grown; cursors name the one they are of. broken: acknowledged events were lost.';
 
@@ -64,6 +70,14 @@ END
 $first_lost$;
 COMMENT ON FUNCTION ${ws}.first_lost IS 'Of events that were known to be committed the lowest position of one that is not; null where all were.';
 
+CREATE FUNCTION ${ws}.begin_epoch(no bigint, began_at bigint, broken boolean) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $begin_epoch$
+  INSERT INTO ${ws}.epochs (no, id, began_at, broken, line, created_at, ended, drawn)
+    SELECT begin_epoch.no, substr(replace(gen_random_uuid()::text, '-', ''), 1, 8), begin_epoch.began_at,
+      begin_epoch.broken, ${ws}.line(), (extract(epoch FROM clock_timestamp()) * 1000)::bigint, ${ws}.log_end(), p.last_value
+      FROM ${ws}.positions AS p
+$begin_epoch$;
+
 CREATE FUNCTION ${ws}.undoubted(through bigint) RETURNS bigint
 LANGUAGE plpgsql STABLE ${planned} AS $undoubted$
 BEGIN
@@ -71,7 +85,9 @@ BEGIN
     SELECT coalesce(min(p.before), through) FROM (
       SELECT e.position, lag(e.position, 1, greatest(0, through - ${doubtedMax})) OVER (ORDER BY e.position) AS before FROM (
         SELECT position FROM ${ws}.events WHERE position > through - ${doubtedMax} AND position <= through
-        UNION ALL SELECT through + 1) AS e) AS p
+        UNION ALL SELECT through + 1
+        UNION ALL SELECT n.position FROM ${ws}.epochs AS s, generate_series(s.ended + 1, least(s.drawn, s.ended + ${jumpMax})) AS n (position)
+          WHERE s.drawn > through - ${doubtedMax} AND n.position <= through) AS e) AS p
     WHERE p.position > p.before + 1);
 END
 $undoubted$;
@@ -79,7 +95,7 @@ COMMENT ON FUNCTION ${ws}.undoubted IS 'The position below the first that is mis
 
 CREATE FUNCTION ${ws}.look(
   known_no bigint, known_id text, topics text[], seqs bigint[], ids text[], positions bigint[],
-  may_be_left_behind boolean, now_ms bigint
+  may_be_left_behind boolean
 ) RETURNS TABLE (
   no bigint, id text, began_at bigint, broken boolean, line text, created_at bigint, is_settled boolean
 ) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $look$
@@ -115,11 +131,9 @@ BEGIN
       -- Held to the commit: whoever comes meanwhile sees what was begun, and appends nothing before.
       PERFORM pg_advisory_xact_lock('${ws}.epochs'::regclass::oid::integer, 1);
     ELSE
-      INSERT INTO ${ws}.epochs (no, id, began_at, broken, line, created_at)
-        SELECT greatest(newest.no, known_no, 0) + 1, substr(replace(gen_random_uuid()::text, '-', ''), 1, 8),
-          CASE WHEN lost IS NULL THEN ${ws}.log_end()
-            ELSE ${ws}.undoubted(least(${ws}.log_end(), lost - 1)) END,
-          is_gone OR lost IS NOT NULL, here, now_ms;
+      PERFORM ${ws}.begin_epoch(greatest(newest.no, known_no, 0) + 1,
+        CASE WHEN lost IS NULL THEN ${ws}.log_end() ELSE ${ws}.undoubted(least(${ws}.log_end(), lost - 1)) END,
+        is_gone OR lost IS NOT NULL);
       DELETE FROM ${ws}.epochs AS e WHERE e.no <= greatest(newest.no, known_no, 0) + 1 - ${epochsKept};
     END IF;
   END LOOP;
@@ -129,7 +143,5 @@ $look$;
 COMMENT ON FUNCTION ${ws}.look IS
   'All epochs, once a new one has begun where the server is another one than it was, or where the caller knows of what is not there. None where it is the one that the caller has left behind.';
 
-INSERT INTO ${ws}.epochs (no, id, began_at, broken, line, created_at)
-  SELECT 1, substr(replace(gen_random_uuid()::text, '-', ''), 1, 8), ${ws}.log_end(), false, ${ws}.line(),
-    (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+SELECT ${ws}.begin_epoch(1, ${ws}.log_end(), false);
 `;
