@@ -5,6 +5,7 @@ export type ReceivedFrame = string | Buffer;
 
 /** Takes up one frame; never rejects. What it gives back is answered later, in its turn. */
 export type TakeUp = (frame: ReceivedFrame) => Taken | Promise<Taken>;
+
 /** The socket, as far as it is read and answered. */
 export interface Line {
   readonly isPaused: boolean;
