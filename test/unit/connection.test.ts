@@ -38,6 +38,7 @@ function connect() {
     ping: () => socket.pings++,
     close: (code: number) => void (socket.closedWith = code),
     terminate() {},
+    isSubscribed: () => false,
     getBufferedAmount: () => 0,
   };
   const connection = new Connection({
