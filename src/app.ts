@@ -154,8 +154,8 @@ export async function startApp(options: AppOptions): Promise<App> {
     now,
   });
   const calls = createCalls({
+    cluster,
     settings: config.calls,
-    registry: cluster.calls,
     broadcaster,
     publisher,
     presence,

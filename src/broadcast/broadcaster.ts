@@ -25,6 +25,8 @@ export interface Audience {
   onlyDevice?: string | undefined;
   /** Which nodes' subscribers hear of an event that is not logged; everywhere unless it is said. */
   reach?: "here" | "elsewhere" | "everywhere";
+  /** Nobody but the node that has the device may tell it, once it has claimed that [CALL4]. */
+  isOwed?: boolean;
 }
 
 /** An event that is not logged: whoever is there gets it. */
@@ -78,7 +80,7 @@ export class Broadcaster {
 
   /** An event of another node, that is not logged; a logged one goes through the sequencer. */
   relay(message: TopicMessage & { kind: "ephemeral" }): void {
-    const { kind: _, topic, exceptDevice, onlyDevice, ...outgoing } = message;
+    const { kind: _, topic, exceptDevice, onlyDevice, isOwed: __, ...outgoing } = message;
     this.options.onEphemeral?.(topic);
     this.#publishHere(topic, outgoing, { exceptDevice, onlyDevice });
   }
@@ -96,16 +98,28 @@ export class Broadcaster {
     return count;
   }
 
+  /** Whether a connection of the device is on this node. */
+  reachesDevice({ userId, deviceId }: { userId: string; deviceId: string }): boolean {
+    return [...this.options.recipients.ofUser(userId)].some((recipient) => recipient.deviceId === deviceId);
+  }
+
   #toTopic(topic: string, written: { type: string; payload: string }, audience: Audience): string {
     const message = { id: this.options.newId(), ...written, at: this.options.now() };
-    const { exceptDevice, onlyDevice, reach = "everywhere" } = audience;
+    const { exceptDevice, onlyDevice, isOwed = false, reach = "everywhere" } = audience;
     countOne(this.options.counts.published, "ephemeral");
     if (reach !== "elsewhere") {
       this.options.onEphemeral?.(topic);
       this.#publishHere(topic, message, audience);
     }
     if (reach !== "here")
-      this.options.bus.publish(topic, { kind: "ephemeral", topic, ...message, exceptDevice, onlyDevice });
+      this.options.bus.publish(topic, {
+        kind: "ephemeral",
+        topic,
+        ...message,
+        exceptDevice,
+        onlyDevice,
+        ...(isOwed ? { isOwed } : {}),
+      });
     return message.id;
   }
 

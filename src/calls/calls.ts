@@ -2,7 +2,7 @@
 import type { Broadcaster } from "../broadcast/broadcaster.ts";
 import { idempotencyKey } from "../broadcast/idempotency-key.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
-import type { CallRegistry } from "../cluster/ports.ts";
+import type { Cluster } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
 import { realTimers } from "../presence/timers.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
@@ -12,9 +12,9 @@ import { type CallPermissionOptions, createCallPermission } from "./permission.t
 import { type CallService, createCallService } from "./service.ts";
 
 export interface CallsOptions extends Pick<CallPermissionOptions, "view" | "directory"> {
+  cluster: Pick<Cluster, "nodeId" | "calls" | "bus">;
   settings: Config["calls"];
-  registry: CallRegistry;
-  broadcaster: Pick<Broadcaster, "toTopic">;
+  broadcaster: Pick<Broadcaster, "toTopic" | "reachesDevice">;
   publisher: Pick<Publisher, "append">;
   presence: Pick<PresenceTracker, "deviceIdsOf">;
   now: () => number;
@@ -23,11 +23,20 @@ export interface CallsOptions extends Pick<CallPermissionOptions, "view" | "dire
 }
 
 export function createCalls(options: CallsOptions): CallService {
-  const { settings, registry, broadcaster, publisher, presence, view, directory, now, newId, logger } = options;
+  const { cluster, settings, broadcaster, publisher, presence, view, directory } = options;
+  const { now, newId, logger } = options;
   return createCallService({
-    registry,
-    deliver: ({ userId, deviceId, type, payload }) =>
-      void broadcaster.toTopic(callsTopic(userId), { type, payload }, { onlyDevice: deviceId }),
+    registry: cluster.calls,
+    nodeId: cluster.nodeId,
+    isHere: (device) => broadcaster.reachesDevice(device),
+    deliver({ userId, deviceId, type, payload, owed }) {
+      // A node of 0.1 does not know what that is, and has told it at the first time.
+      if (owed === "again") return cluster.bus.broadcast({ kind: "owed", userId, deviceId, callId: payload.call_id });
+      // Of an end other nodes hear only where this one has not told it itself [CALL4].
+      const reach = type !== "call.ended" ? "everywhere" : owed === "first" ? "elsewhere" : "here";
+      const audience = { onlyDevice: deviceId, reach, isOwed: owed === "first" } as const;
+      broadcaster.toTopic(callsTopic(userId), { type, payload }, audience);
+    },
     devicesOf: (userId) => presence.deviceIdsOf(userId),
     mayCall: createCallPermission({ settings, view, directory }),
     async logMissed(userId, payload, callId) {

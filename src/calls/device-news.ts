@@ -5,6 +5,8 @@ import type { CallEvent } from "./events.ts";
 import type { Device } from "./record.ts";
 
 type News = { device: Device; type: "connected" | "disconnected" | "left" };
+/** With `callId`: that call alone is told. */
+type ToTell = News & { callId?: string };
 
 export interface DeviceNewsDeps {
   registry: Pick<CallRegistry, "callsOf">;
@@ -14,7 +16,7 @@ export interface DeviceNewsDeps {
 
 export interface DeviceNews {
   /** @throws ProtocolError `unavailable`; `repeat` tells it later */
-  tell(news: News): Promise<void>;
+  tell(news: ToTell): Promise<void>;
   /** Tells what calls could not be told, unless something newer is known of the device. Never rejects. */
   repeat(): Promise<void>;
 }
@@ -29,7 +31,8 @@ export function createDeviceNews({ registry, devicesOf, apply }: DeviceNewsDeps)
   const untold = new Map<string, News>();
   const isHere = async ({ userId, deviceId }: Device) => (await devicesOf(userId)).includes(deviceId);
 
-  async function tellCalls({ device, type }: News): Promise<void> {
+  async function tellCalls({ device, type, callId }: ToTell): Promise<void> {
+    if (callId !== undefined) return void (await apply({ type, device, callId }));
     const calls = await registry.callsOf(device.userId);
     if (calls.length === 0) return;
     const all = async (what: News["type"]) => {
@@ -42,14 +45,15 @@ export function createDeviceNews({ registry, devicesOf, apply }: DeviceNewsDeps)
     if (await isHere(device)) await all("connected");
   }
 
-  function tell(news: News): Promise<void> {
+  function tell(news: ToTell): Promise<void> {
     const key = JSON.stringify([news.device.userId, news.device.deviceId]);
-    untold.delete(key);
+    if (news.callId === undefined) untold.delete(key);
     const turn = (turns.get(key) ?? Promise.resolve()).then(() => tellCalls(news));
     const settled = turn.catch((error: unknown) => {
       const isNewest = turns.get(key) === settled;
       if (!isNewest || !(error instanceof ProtocolError && error.code === "unavailable")) return;
-      untold.set(key, news);
+      const { device, type } = news;
+      untold.set(key, { device, type });
       if (untold.size > untoldMax) untold.delete(untold.keys().next().value!);
     });
     turns.set(key, settled);

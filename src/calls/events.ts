@@ -2,7 +2,7 @@
 import type { Call, Side } from "../cluster/call.ts";
 import type { HangupReason } from "../protocol/fields.ts";
 import type { ServerPayload } from "../protocol/server.ts";
-import type { CallSettings, Delivery, Device } from "./record.ts";
+import type { Delivery, Device } from "./record.ts";
 
 export interface FirstOffer {
   callId: string;
@@ -37,12 +37,6 @@ export interface Outcome {
   deliveries: Delivery[];
   /** How many of `put` are over by this event. */
   ended: number;
-}
-
-export interface Moment {
-  /** Milliseconds since the epoch. */
-  now: number;
-  settings: CallSettings;
 }
 
 /** What a client asks for in a call that exists. */

@@ -1,7 +1,7 @@
 /** The call as a pure state machine: calls and an event in, changed calls and deliveries out [CALL]. */
 import type { Call, Side } from "../cluster/call.ts";
 import { ProtocolError } from "../protocol/errors.ts";
-import type { CallEvent, CallHappening, FirstOffer, Moment, Outcome } from "./events.ts";
+import type { CallEvent, CallHappening, FirstOffer, Outcome } from "./events.ts";
 import {
   assertNever,
   callLimits,
@@ -12,6 +12,7 @@ import {
   isAnswered,
   isBound,
   lostAt,
+  type Moment,
   markAway,
   markHere,
   ring,
@@ -55,8 +56,8 @@ const nothing = (): Outcome => ({ put: [], forget: [], deliveries: [], ended: 0 
 const isOver = ({ end, missed }: Call, now: number) =>
   end !== null && missed !== "due" && now >= end.at + callLimits.endedKeptMs;
 
-function changed(found: Call, { now, settings }: Moment, change: (draft: Draft) => void): Outcome {
-  const draft: Draft = { call: structuredClone(found), deliveries: [], now, settings };
+function changed(found: Call, moment: Moment, change: (draft: Draft) => void): Outcome {
+  const draft: Draft = { ...moment, call: structuredClone(found), deliveries: [] };
   change(draft);
   draft.call.deadline = deadlineOf(draft.call, draft);
   const ended = found.state !== "ended" && draft.call.state === "ended" ? 1 : 0;
@@ -159,7 +160,10 @@ function cameOrWent(
   const device = toldDevice(call, side, deviceId);
   const isParty = device !== undefined && call.state !== "ended" && isBound(call, device);
   if (type === "connected") {
-    if (device) markHere(draft, device);
+    if (device) {
+      device.nodeId = draft.nodeId;
+      markHere(draft, device);
+    }
     if (call.state === "ringing" && side === "callee") ring(draft, deviceId);
     return;
   }

@@ -18,15 +18,28 @@ type DeliveryType = "call.incoming" | "call.offer" | "call.answer" | "call.ice" 
 
 /** One message to one device; whoever sends it finds the connection. */
 export type Delivery = {
-  [Type in DeliveryType]: Device & { type: Type; payload: ServerPayload<Type> };
+  [Type in DeliveryType]: Device & {
+    type: Type;
+    payload: ServerPayload<Type>;
+    /** For another node, which is to claim it first: what is on its way may come late, twice, or to where the device was. */
+    owed?: "first" | "again";
+  };
 }[DeliveryType];
 
-/** A call while one event changes it, and what that event makes known. */
-export interface Draft {
-  call: Call;
-  deliveries: Delivery[];
+/** Where and when something is decided on a call. */
+export interface Moment {
+  /** Milliseconds since the epoch. */
   now: number;
   settings: CallSettings;
+  nodeId: string;
+  /** Whether the device is connected to this node. */
+  isHere(device: Device): boolean;
+}
+
+/** A call while one event changes it, and what that event makes known. */
+export interface Draft extends Moment {
+  call: Call;
+  deliveries: Delivery[];
 }
 
 export const callLimits = {
@@ -34,6 +47,8 @@ export const callLimits = {
   endedKeptMs: 60_000,
   /** A call that was answered is looked at so often (ms): a node that died cannot say which devices went with it. */
   presenceCheckMs: 30_000,
+  /** What is owed to a device that should be here is offered to its node again after so long (ms), then ever more rarely. */
+  owedAgainMs: 2_000,
   /** Devices of one call that are told of it; those that come later are not. */
   devicesTold: 64,
   /** Characters of JSON that the candidates waiting for one side take up, beside the limit on their number. */
@@ -145,14 +160,18 @@ export function markHere(draft: Draft, device: ToldDevice): void {
   else if (isBound(draft.call, device)) flushKept(draft, device.side);
 }
 
-/** Makes the call over for one device: told now, or when it is back [CALL4]. */
+/** Makes the call over for one device: told now where it is on this node, else by the node that has it or gets it [CALL4]. */
 export function tellEnd(draft: Draft, device: ToldDevice, reason: EndReason): void {
-  const { call, deliveries } = draft;
+  const { call, deliveries, nodeId } = draft;
+  const { side, deviceId, awaySince } = device;
+  const { userId } = call[side];
+  const isHere = (device.nodeId ?? nodeId) === nodeId && draft.isHere({ userId, deviceId });
+  const owed = device.state === "owed" ? "again" : "first";
   device.reason = reason;
-  device.state = device.awaySince === null ? "ended" : "owed";
-  if (device.state === "owed") return;
-  const { userId } = call[device.side];
-  deliveries.push({ userId, deviceId: device.deviceId, type: "call.ended", payload: endedPayload(call, reason) });
+  device.state = awaySince === null && isHere ? "ended" : "owed";
+  if (awaySince !== null) return;
+  const payload = endedPayload(call, reason);
+  deliveries.push({ userId, deviceId, type: "call.ended", payload, ...(isHere ? {} : { owed }) });
 }
 
 function endedPayload(call: Call, reason: EndReason): ServerPayload<"call.ended"> {
@@ -225,15 +244,23 @@ export function lostAt(call: Call, settings: CallSettings): number {
   return Math.min(Number.POSITIVE_INFINITY, ...since);
 }
 
+/** When (ms) the end is offered again to devices that are somewhere, and whose node may not have heard of it; infinite: none. */
+function offeredAgainAt(call: Call, now: number): number {
+  const isOffered = call.told.some(({ state, awaySince }) => state === "owed" && awaySince === null);
+  const since = call.end?.at ?? call.answeredAt ?? now;
+  return isOffered ? now + Math.max(callLimits.owedAgainMs, now - since) : Number.POSITIVE_INFINITY;
+}
+
 export function deadlineOf(call: Call, { now, settings }: { now: number; settings: CallSettings }): number {
   switch (call.state) {
     case "ringing":
       return Math.min(ringsUntil(call, settings), lostAt(call, settings));
     case "connecting":
     case "active":
-      return Math.min(now + callLimits.presenceCheckMs, lostAt(call, settings));
+      return Math.min(now + callLimits.presenceCheckMs, lostAt(call, settings), offeredAgainAt(call, now));
     case "ended":
-      return call.end!.at + (call.missed === "due" ? 0 : callLimits.endedKeptMs);
+      if (call.missed === "due") return call.end!.at;
+      return Math.min(call.end!.at + callLimits.endedKeptMs, offeredAgainAt(call, now));
     default:
       return assertNever(call.state);
   }

@@ -12,6 +12,9 @@ import { type CallSettings, type Delivery, type Device, missedPayload, viewOf } 
 
 export interface CallServiceDeps {
   registry: CallRegistry;
+  nodeId: string;
+  /** Whether the device is connected to this node. */
+  isHere(device: Device): boolean;
   /** Sends to one device, wherever it is connected; never throws, never waits. */
   deliver(delivery: Delivery): void;
   /** Ids of the user's devices that are connected to any node. */
@@ -54,6 +57,10 @@ export interface CallService {
   deviceConnected(device: Device): Promise<void>;
   /** To be called when the device's last connection here has gone and `devicesOf` does not name it for that one any more. */
   deviceDisconnected(device: Device, how?: { hangsUp: boolean }): Promise<void>;
+  /** Another node owes the device, which is on this one, the end of a call: tells it unless somebody else has [CALL4]. */
+  tellOwed(device: Device, callId: string): Promise<void>;
+  /** Whether the device is in the call or it rings there, as far as can be told. */
+  isOn(device: Device, callId: string): Promise<boolean>;
   /** What the device is in or rings for; null while calls are unavailable [CALL7]. */
   snapshotOf(device: Device): Promise<CallView[] | null>;
   /** Ends what would end with this node, tells everybody, and logs the missed ones; calls that outlive it go on [CALL5]. */
@@ -72,7 +79,7 @@ const dueBatch = 64;
 const dueBatchesMax = 16;
 
 export function createCallService(deps: CallServiceDeps): CallService {
-  const { registry, settings, logger } = deps;
+  const { registry, settings, logger, nodeId, isHere } = deps;
   const counts = { offered: 0, ended: 0, dueFailures: 0 };
   let cancelTimer: (() => void) | null = null;
   let round: Promise<void> = Promise.resolve();
@@ -82,7 +89,7 @@ export function createCallService(deps: CallServiceDeps): CallService {
 
   async function apply(callId: string, userIds: string[], event: CallEvent): Promise<Outcome> {
     const outcome = await registry.transact({ callId, userIds }, (calls) => {
-      const result = step(calls, event, { now: deps.now(), settings });
+      const result = step(calls, event, { now: deps.now(), settings, nodeId, isHere });
       return { put: result.put, forget: result.forget, result };
     });
     counts.ended += outcome.ended;
@@ -204,6 +211,16 @@ export function createCallService(deps: CallServiceDeps): CallService {
     deviceConnected: (device) => deviceNews.tell({ device, type: "connected" }),
     deviceDisconnected: (device, { hangsUp } = { hangsUp: false }) =>
       deviceNews.tell({ device, type: hangsUp ? "left" : "disconnected" }),
+    tellOwed: (device, callId) => deviceNews.tell({ device, type: "connected", callId }),
+    async isOn(device, callId) {
+      try {
+        const call = await registry.get(callId);
+        return call !== null && viewOf(call, device, settings) !== null;
+      } catch (error) {
+        if (error instanceof ProtocolError && error.code === "unavailable") return true;
+        throw error;
+      }
+    },
     async snapshotOf(device) {
       try {
         const calls = await registry.callsOf(device.userId);

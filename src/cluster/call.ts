@@ -30,7 +30,9 @@ export interface ToldDevice {
   deviceId: string;
   /** Since when (ms) it has been away; null while it is here [CALL5]. */
   awaySince: number | null;
-  /** `owed`: the call is over for it, and it was away when that should have been told [CALL4]. */
+  /** The node that its newest connection came to, where that is known. */
+  nodeId?: string;
+  /** `owed`: the call is over for it, and the node that has it by then is still to tell it so [CALL4]. */
   state: "on" | "owed" | "ended";
   /** Why it is over for this device; null while it goes on. */
   reason: EndReason | null;

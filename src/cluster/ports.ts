@@ -18,6 +18,8 @@ export type TopicMessage =
       at: number;
       exceptDevice?: string;
       onlyDevice?: string;
+      /** The device's node claims it in the registry before it tells it; one of 0.1 tells it as it is [CALL4]. */
+      isOwed?: true;
     };
 
 /** What one node tells all others, whatever their topics. */
@@ -26,6 +28,8 @@ export type ControlMessage =
   | { kind: "replaced"; userId: string; deviceId: string; connectionId: string }
   /** The one who says it may have missed what was said since (ms since the epoch), or not have been heard. */
   | { kind: "gap"; sinceMs: number }
+  /** The end of the call is still owed to the device: whoever has it claims it, and tells it [CALL4]. */
+  | { kind: "owed"; userId: string; deviceId: string; callId: string }
   /** A question to every node, and one node's answer to it; both are plain JSON data of the survey [ADM1]. */
   | { kind: "question"; questionId: string; from: string; name: string; about: unknown }
   | { kind: "answer"; questionId: string; to: string; from: string; said: unknown };

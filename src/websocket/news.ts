@@ -1,11 +1,14 @@
 /** What other nodes say, brought to this node's connections. */
 import type { Broadcaster } from "../broadcast/broadcaster.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
+import type { CallService } from "../calls/service.ts";
 import type { Cluster, ControlMessage, NodeRegistry, PresenceRegistry, TopicMessage } from "../cluster/ports.ts";
 import type { Place, PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import { CloseCode } from "../protocol/close.ts";
+import type { ServerPayload } from "../protocol/server.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
+import { callsTopic } from "../subscription/topic.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
 import type { Hub } from "./hub.ts";
@@ -21,6 +24,7 @@ export interface NewsOptions {
   presence: Pick<PresenceTracker, "hear" | "lookAgain">;
   subscriptions: Pick<SubscriptionManager, "noteLogged" | "tellLoss">;
   typing: TypingTracker;
+  calls: Pick<CallService, "tellOwed" | "isOn">;
   hub: Hub;
   /** Takes a control message that is an administrator's. @returns whether it was one */
   hearAdministration: (message: ControlMessage) => boolean;
@@ -29,8 +33,9 @@ export interface NewsOptions {
 
 /** Begins to follow; nothing that was said before is heard. */
 export function followNews(options: NewsOptions): void {
-  const { cluster, sequencer, broadcaster, presence, subscriptions, typing, hub, logger } = options;
+  const { cluster, sequencer, broadcaster, presence, subscriptions, typing, calls, hub, logger } = options;
   const { bus } = cluster;
+  const owing = warnsOnce(logger, "calls of other nodes are told later", "calls of other nodes are told at once again");
   const repair = warnsOnce(logger, "repair waits until the log answers", "repair goes on");
 
   function onTopicMessage(message: TopicMessage): void {
@@ -40,14 +45,34 @@ export function followNews(options: NewsOptions): void {
       subscriptions.noteLogged();
       return typing.noteMessage(event);
     }
+    const { type, onlyDevice } = message;
+    if (onlyDevice !== undefined && (message.isOwed || type === "call.incoming"))
+      return hearOfCall({ ...message, onlyDevice });
     if (message.topic.startsWith("presence:") && !presence.hear(message)) return;
     broadcaster.relay(message);
     if (message.topic.startsWith("typing:")) typing.heard(message);
   }
 
+  /** It may be late, and the device have come here since: the registry says what is so [CALL4]. */
+  function hearOfCall(message: TopicMessage & { kind: "ephemeral"; onlyDevice: string }): void {
+    const { topic, payload, onlyDevice: deviceId, isOwed } = message;
+    const { call_id: callId } = JSON.parse(payload) as ServerPayload<"call.incoming" | "call.ended">;
+    const device = { userId: topic.slice(callsTopic("").length), deviceId };
+    if (isOwed) return tellOwed({ ...device, callId });
+    if (!broadcaster.reachesDevice(device)) return;
+    void owing.attempt(calls.isOn(device, callId).then((isOn) => void (isOn && broadcaster.relay(message))));
+  }
+
+  /** Whoever does not have the device leaves it to the node that has, or gets it. */
+  function tellOwed({ userId, deviceId, callId }: { userId: string; deviceId: string; callId: string }): void {
+    const device = { userId, deviceId };
+    if (broadcaster.reachesDevice(device)) void owing.attempt(calls.tellOwed(device, callId));
+  }
+
   function onControlMessage(message: ControlMessage): void {
     if (options.hearAdministration(message)) return;
     if (message.kind === "gap") return presence.lookAgain();
+    if (message.kind === "owed") return tellOwed(message);
     if (message.kind === "replaced") closeReplaced(message);
   }
 

@@ -3,7 +3,8 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { Client } from "../support/client.ts";
+import { Redis } from "ioredis";
+import { Client, type Received } from "../support/client.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type RedisServer, startRedis, until } from "../support/redis.ts";
 import { type Service, startService } from "../support/service.ts";
@@ -154,6 +155,43 @@ test("[CALL1] [CALL2] [CALL3] [CALL4] a call between the nodes; the callee's dev
   await winner!.next("call.ice");
   await winner!.ask("call.hangup", { call_id });
   expect((await anna.next("call.ended")).payload.reason).toBe("hangup");
+});
+
+test("[CALL4] what a node says of a call late, or twice, is not told again: neither its end nor that it rings", async () => {
+  const recorder = new Redis(redis.url);
+  const operator = new Redis(redis.url);
+  const said: [channel: string, text: string][] = [];
+  recorder.on("pmessage", (_, channel, text) => said.push([channel, text]));
+  await recorder.psubscribe("ws:*:topic:calls:*");
+  const { c, ids, anna, ben } = await pair({ anna: { device_id: "phone" } });
+  const call_id = crypto.randomUUID();
+  const ofCall = (device: Client) => [...device.all("call.incoming"), ...device.all("call.ended")].map(summary);
+  const summary = ({ type, payload }: Received) => (payload.call_id === call_id ? type : "another call's");
+  try {
+    await anna.ask("call.offer", { call_id, to_user_id: ids.ben, media: "audio", sdp: "offer" });
+    await ben.next("call.incoming");
+    await ben.ask("call.answer", { call_id, sdp: "answer" });
+    await anna.next("call.answer");
+    await anna.ask("call.hangup", { call_id });
+    await Promise.all([anna.next("call.ended"), ben.next("call.ended")]);
+    await anna.close(1001);
+    const moved = await there.connect(ids.anna, { device_id: "phone" });
+    await moved.settled();
+    const caller = await here.connect(fresh("caller"));
+    await caller.ask("subscribe", { topics: [`conversation:${c}`] });
+    for (const [channel, text] of said.splice(0)) await operator.publish(channel, text);
+    // What is said after it on the same channels has come to both.
+    for (const [at, device] of [moved, ben].entries()) {
+      const offer = { call_id: crypto.randomUUID(), to_user_id: [ids.anna, ids.ben][at], media: "audio", sdp: "offer" };
+      await caller.ask("call.offer", offer);
+      await device.next("call.incoming", (payload) => payload.call_id === offer.call_id);
+    }
+    expect(ofCall(moved)).toEqual(["another call's"]);
+    expect(ofCall(ben).sort()).toEqual(["another call's", "call.ended", "call.incoming"]);
+  } finally {
+    recorder.disconnect();
+    operator.disconnect();
+  }
 });
 
 test("[CALL5] [CALL7] a page that comes back on the other node finds its call; closing it there hangs up here", async () => {

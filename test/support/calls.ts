@@ -36,6 +36,8 @@ export interface CallWorld {
   /** Called while the service looks for a user's devices. */
   onDevicesOf: { hook: (userId: string) => Promise<void> };
   connected: Set<string>;
+  /** Those of them that are on another node. */
+  elsewhere: Set<string>;
   connect(device: Device): Promise<void>;
   disconnect(device: Device, how?: { hangsUp: boolean }): Promise<void>;
   /** Lets time pass and works on what has come due. */
@@ -54,8 +56,11 @@ export function createCallWorld(devices: Device[]): CallWorld {
   const missed: CallWorld["missed"] = [];
   const connected = new Set(devices.map(deviceKey));
   const onDevicesOf: CallWorld["onDevicesOf"] = { hook: async () => {} };
+  const elsewhere = new Set<string>();
   const timers = new Set<() => void>();
   const service = createCallService({
+    nodeId: "n1",
+    isHere: (device) => !elsewhere.has(deviceKey(device)),
     registry,
     deliver: (delivery) => deliveries.push(delivery),
     async devicesOf(userId) {
@@ -84,6 +89,7 @@ export function createCallWorld(devices: Device[]): CallWorld {
     turn,
     onDevicesOf,
     connected,
+    elsewhere,
     async connect(device) {
       connected.add(deviceKey(device));
       await service.deviceConnected(device);
