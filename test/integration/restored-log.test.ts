@@ -1,5 +1,6 @@
 /** Proves on both engines what a client is told that has seen more of a topic than a log has that was restored from a backup. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { cpSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { Client } from "../support/client.ts";
 import { cursorAt } from "../support/cursors.ts";
@@ -25,6 +26,50 @@ async function migratedDatabase(): Promise<string> {
   expect(await child.exited).toBe(0);
   return url;
 }
+
+test("[LOG4] [LOG6] SQLite: after an older file was put in its place only who comes from beyond it loads anew, however far it has come since", async () => {
+  const settings = { WEBSOCKET__CLEANUP_INTERVAL: "1h" };
+  let service = await startService({ settings });
+  const { folder } = service;
+  const restart = async (between: () => void) => {
+    service.signal("SIGTERM");
+    await service.exited;
+    between();
+    service = await startService({ settings, folder });
+  };
+  const connect = (device_id: string) => Client.connect(service.url, { query: { user_id: "anna", device_id } });
+  const resume = async (since: unknown) => {
+    const client = await connect("other");
+    const { topics } = await client.ask("subscribe", { topics: ["conversation:c1"], since });
+    return topics[0];
+  };
+  const files = [join(folder, "data"), join(folder, "kept")] as const;
+  try {
+    let anna = await connect("phone");
+    await sendAll(anna, "c1", ["1", "2", "3"]);
+    const before = (await anna.ask("ping")).cursor;
+    await anna.ask("ack", { cursor: before });
+    await restart(() => cpSync(...files, { recursive: true }));
+    expect(await resume({ cursor: before })).toMatchObject({ recovered: true, replayed: 0 });
+    anna = await connect("phone");
+    await sendAll(anna, "c1", ["4", "5"]);
+    const beyond = (await anna.ask("ping")).cursor;
+    await anna.ask("ack", { cursor: beyond });
+    await restart(() => {
+      rmSync(files[0], { recursive: true });
+      cpSync(files[1], files[0], { recursive: true });
+    });
+    anna = await connect("phone");
+    await sendAll(anna, "c1", ["other 4", "other 5", "other 6"]);
+    expect(await resume({ cursor: before })).toMatchObject({ recovered: true, replayed: 3, seq: 6 });
+    expect(await resume({ cursor: beyond })).toMatchObject({ recovered: false, seq: 6 });
+    const phone = await connect("phone");
+    const acked = await phone.ask("subscribe", { topics: ["conversation:c1"], since: "acked" });
+    expect(acked.topics[0]).toMatchObject({ recovered: true, replayed: 3, seq: 6 });
+  } finally {
+    await service.stop();
+  }
+});
 
 const engines: { engine: string; settings: () => Promise<Record<string, string>> }[] = [
   { engine: "SQLite", settings: async () => ({}) },
