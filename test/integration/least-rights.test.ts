@@ -70,6 +70,14 @@ test("[PUB2] [PUB3] [LOG7] three roles with the grants of the papers do all that
   const told = service.logs.filter(({ level, msg }) => level !== "info" && msg !== putAside);
   expect(told).toEqual([]);
 
+  if (server.isOwn) {
+    // Another epoch of the log begins in the rights of the service.
+    await server.halt();
+    await server.resume();
+    await service.logged(({ msg }) => msg.startsWith("the log goes on in another epoch"));
+    expect(service.logs.filter(({ msg }) => msg.startsWith("the log has gone back"))).toEqual([]);
+  }
+
   // No more than that.
   await expect(app`SELECT * FROM ws.events`).rejects.toThrow("permission denied for table events");
   await expect(runSql(as("ws_service"), "UPDATE ws.schema_version SET version = 0")).rejects.toThrow(
