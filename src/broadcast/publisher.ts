@@ -1,9 +1,17 @@
 /** Appends events to the log in shared batches, then hands them to the sequencer and the bus [LOG1]. */
 import type { Bus } from "../cluster/ports.ts";
 import { ProtocolError } from "../protocol/errors.ts";
-import { type Appended, type EventLog, type LoggedEvent, type NewEvent, StorageUnavailable } from "../storage/ports.ts";
+import {
+  type Appended,
+  type AppendResult,
+  type EventLog,
+  type LoggedEvent,
+  type NewEvent,
+  StorageUnavailable,
+} from "../storage/ports.ts";
 import { Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { AppendQueue, type Group } from "./append-queue.ts";
 import type { Audience } from "./broadcaster.ts";
 import type { Sequencer } from "./sequencer.ts";
 
@@ -19,9 +27,7 @@ export interface PublisherOptions {
   waitingMax: number;
 }
 
-/** Events that are appended together or not at all. */
-interface Waiting {
-  events: NewEvent[];
+interface Waiting extends Group {
   audience: Audience;
   correlationId: string | undefined;
   resolve: (appended: Appended[]) => void;
@@ -31,21 +37,29 @@ interface Waiting {
 const tooMany = () =>
   new ProtocolError("unavailable", "Too many events are waiting for the log.", { retryAfterMs: 1_000 });
 
-/** Events of one batch: enough to make a transaction cheap, few enough to keep its latency low. */
-const batchMax = 500;
-/** Characters of payload of one batch: an engine takes a statement of many large events badly, or not at all. */
-const batchCharactersMax = 8 * 1024 * 1024;
-
 export class Publisher {
-  #waiting: Waiting[] = [];
-  #waitingEvents = 0;
-  #inFlight = false;
-  #scheduled = false;
-  #idle: (() => void)[] = [];
+  readonly #queue: AppendQueue<Waiting>;
   readonly #counts: Counts;
 
   constructor(private readonly options: PublisherOptions) {
     this.#counts = options.counts ?? new Counts();
+    const { log, sequencer } = options;
+    this.#queue = new AppendQueue({
+      log,
+      onTaken: (groups) => {
+        for (const { events, audience } of groups) for (const { id } of events) sequencer.expect(id, audience);
+      },
+      onAppended: (groups, result, durationMs) => {
+        this.#counts.appended({ events: result.appended.length, durationMs });
+        this.#publish(groups, result);
+        this.#forget(groups);
+      },
+      onFailed: (groups, error) => {
+        this.#counts.appendFailures++;
+        this.#fail(groups, error);
+        this.#forget(groups);
+      },
+    });
   }
 
   /**
@@ -79,21 +93,20 @@ export class Publisher {
 
   /** Resolves when nothing waits any more. */
   drained(): Promise<void> {
-    if (!this.#inFlight && this.#waiting.length === 0) return Promise.resolve();
-    return new Promise((resolve) => this.#idle.push(resolve));
+    return this.#queue.drained();
   }
 
   stats() {
-    return { waiting: this.#waitingEvents };
+    return { waiting: this.#queue.waiting };
   }
 
   /** Whether so much waits that whoever has something waiting should not add to it. */
   get isCrowded(): boolean {
-    return this.#waitingEvents >= this.options.waitingMax / 2;
+    return this.#queue.waiting >= this.options.waitingMax / 2;
   }
 
   #isFull(): boolean {
-    return this.#waitingEvents >= this.options.waitingMax;
+    return this.#queue.waiting >= this.options.waitingMax;
   }
 
   #enqueue(
@@ -101,66 +114,17 @@ export class Publisher {
     { audience = {}, correlationId }: { audience?: Audience; correlationId?: string },
   ): Promise<Appended[]> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ events, audience, correlationId, resolve, reject });
-      this.#waitingEvents += events.length;
-      this.#schedule();
+      // What one connection causes keeps its order; whatever else is given alone.
+      const source = audience.except ?? {};
+      this.#queue.add({ events, source, audience, correlationId, resolve, reject });
     });
   }
 
-  #schedule(): void {
-    if (this.#inFlight || this.#scheduled) return;
-    this.#scheduled = true;
-    // At the end of the turn, so that all callers of the turn share the batch.
-    setImmediate(() => {
-      this.#scheduled = false;
-      void this.#flush();
-    });
+  #forget(groups: Waiting[]): void {
+    for (const { events } of groups) for (const { id } of events) this.options.sequencer.forget(id);
   }
 
-  /**
-   * Appends what waits. One batch is in flight at a time, and the next one ends after it: that is what keeps an order over
-   * batches, where one caller's events fall into several. Whoever has more of them in flight keeps each caller's in one [ENV7].
-   */
-  async #flush(): Promise<void> {
-    if (this.#inFlight || this.#waiting.length === 0) return;
-    this.#inFlight = true;
-    const batch = this.#takeBatch();
-    const events = batch.flatMap((waiting) => waiting.events);
-    const { log, sequencer } = this.options;
-    const startedAtMs = performance.now();
-    for (const waiting of batch) for (const { id } of waiting.events) sequencer.expect(id, waiting.audience);
-    const result = await log.append(events).catch((error: unknown) => ({ error }));
-    this.#inFlight = false;
-    // The engine works on the next batch while this one is published.
-    void this.#flush();
-    if ("error" in result) {
-      this.#counts.appendFailures++;
-      this.#fail(batch, result.error);
-    } else {
-      this.#counts.appended({ events: events.length, durationMs: performance.now() - startedAtMs });
-      this.#publish(batch, result.appended, result.previousPosition);
-    }
-    for (const { id } of events) sequencer.forget(id);
-    if (!this.#inFlight) for (const resolve of this.#idle.splice(0)) resolve();
-  }
-
-  /** Whole groups up to the bounds, at least one. */
-  #takeBatch(): Waiting[] {
-    let groups = 0;
-    let events = 0;
-    let characters = 0;
-    for (const waiting of this.#waiting) {
-      for (const { payload } of waiting.events) characters += payload.length;
-      const isFull = events + waiting.events.length > batchMax || characters > batchCharactersMax;
-      if (groups > 0 && isFull) break;
-      groups++;
-      events += waiting.events.length;
-    }
-    this.#waitingEvents -= events;
-    return this.#waiting.splice(0, groups);
-  }
-
-  #publish(batch: Waiting[], appended: Appended[], previousPosition: number): void {
+  #publish(batch: Waiting[], { appended, previousPosition }: AppendResult): void {
     let lastPosition = 0;
     let start = 0;
     for (const waiting of batch) {

@@ -52,6 +52,8 @@ export interface Appended {
   duplicate: boolean;
   /** Something else was said under it than this time, or two keys are of two events. */
   conflict?: true;
+  /** Nothing was appended, and nothing is known: others wait for a topic of its unit. */
+  deferred?: true;
 }
 
 export interface AppendResult {
@@ -129,8 +131,12 @@ export interface EventLog {
   note(event: LoggedEvent): void;
   /** Looks whether the log still is what it was; where it is not, `epochs` has told so when this resolves [LOG4]. */
   lookBack(): Promise<void>;
-  /** Appends all events in one transaction, durable when the promise resolves. */
-  append(events: NewEvent[]): Promise<AppendResult>;
+  /**
+   * Appends all events in one transaction, durable when the promise resolves.
+   * @param units one number for each event. Where they are given, and others wait already for whoever is appending to a topic,
+   * the units with an event of that topic are left alone, whole (`deferred`); an engine with one writer has none
+   */
+  append(events: NewEvent[], units?: number[]): Promise<AppendResult>;
   replay(query: { topics: string[]; afterPosition: number; limit: number }): Promise<ReplayPage>;
   /** Events of one topic with `afterSeq` < seq ≤ `throughSeq`, oldest first; compacted and trimmed ones are missing. */
   range(query: { topic: string; afterSeq: number; throughSeq: number; limit: number }): Promise<EventPage>;

@@ -43,9 +43,9 @@ export function witnessed(log: EventLog, witnesses: Witnesses): Pick<EventLog, "
     return page;
   };
   return {
-    async append(events) {
-      const result = await log.append(events);
-      const last = result.appended.findLast(({ duplicate }) => !duplicate);
+    async append(events, units) {
+      const result = await log.append(events, units);
+      const last = result.appended.findLast(({ duplicate, deferred }) => !duplicate && !deferred);
       if (last !== undefined) witnesses.add(last);
       return result;
     },

@@ -44,7 +44,7 @@ export function createWriteProof({ append, write, writes }: WriteProofOptions): 
   }
 
   return {
-    append: (events) => watched(append(events), () => largestOf(events)),
+    append: (events, units) => watched(append(events, units), () => largestOf(events)),
     proveWrites: () => watched(write(owed), () => owed),
   };
 }

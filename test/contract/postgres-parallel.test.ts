@@ -154,3 +154,44 @@ test("[LOG1] giving out numbers leaves no dead row, so that a snapshot that is h
   expect(counted.rewritten).toBe(0);
   await close();
 });
+
+test("[LOG1] [ENV7] what others wait for is left alone, with all of its unit, and the rest is appended at once", async () => {
+  const { node, underWay, run, close } = await open();
+  await node.log.append([newEvent("conversation:hot", { once: { keys: ["k1"] } })]);
+  const end = await underWay([newEvent("conversation:hot")]);
+  const second = underWay([newEvent("conversation:hot")]);
+  const isWaitedFor = async () => (await run("SELECT FROM pg_locks WHERE locktype = 'tuple'")).rows.length > 0;
+  while (!(await isWaitedFor()));
+  const events = [
+    newEvent("conversation:a"),
+    newEvent("conversation:hot"),
+    newEvent("conversation:a"),
+    newEvent("conversation:a", { once: { keys: ["k2"] } }),
+    newEvent("conversation:hot", { once: { keys: ["k1"] } }),
+    newEvent("conversation:b", { once: { keys: ["k2"] } }),
+    newEvent("conversation:b"),
+  ];
+  // The second and third are one unit; the sixth repeats the fourth, which is of the unit of the fifth.
+  const { appended } = await node.log.append(events, [0, 1, 1, 2, 2, 3, 4]);
+  expect(appended.map(({ topic, seq, deferred }) => (deferred ? "left" : [topic, seq]))).toEqual([
+    ["conversation:a", 1],
+    "left",
+    "left",
+    "left",
+    "left",
+    "left",
+    ["conversation:b", 1],
+  ]);
+  expect((await node.log.append([newEvent("conversation:hot")], [0])).appended).toMatchObject([{ deferred: true }]);
+  await end("COMMIT");
+  await (await second)("COMMIT");
+  const again = await node.log.append(events.slice(1, 6), [1, 1, 2, 2, 3]);
+  expect(again.appended.map(({ topic, seq, duplicate }) => [topic, seq, duplicate])).toEqual([
+    ["conversation:hot", 4, false],
+    ["conversation:a", 2, false],
+    ["conversation:a", 3, false],
+    ["conversation:hot", 1, true],
+    ["conversation:a", 3, true],
+  ]);
+  await close();
+});

@@ -17,7 +17,8 @@ import type { Pool } from "./pool.ts";
 interface AppendRow {
   /** Place in the batch as it was sent, from 1. */
   n: number;
-  seq: number;
+  /** Null where its unit was left alone. */
+  seq: number | null;
   position: number;
   /** Of the first event with a key, one row for each key that is known; null where it was appended. */
   topic: string | null;
@@ -57,7 +58,7 @@ const farthest = Number.MAX_SAFE_INTEGER;
 /** What `appendParameters` are given to. */
 export const appendStatement = (ws: string) =>
   `SELECT n, seq, position, topic, id, created_at AS "createdAt", digest
-    FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`;
+    FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`;
 
 function statements(ws: string) {
   return {
@@ -135,10 +136,13 @@ export function createEventLog({ pool, appends, schema, lookout, stallMsMax, onS
 
   return {
     ...lookout,
-    async append(events) {
+    async append(events, units) {
       if (events.length === 0) return { previousPosition: await watermark(), appended: [] };
       const batch = withoutRepeatedKeys(events);
-      const rows = await appends.query<AppendRow>(sql.append, appendParameters(batch.sent));
+      const rows = await appends.query<AppendRow>(
+        sql.append,
+        appendParameters(batch.sent, units && unitsOfSent(batch, units)),
+      );
       return toResult(events, batch, rows);
     },
 
@@ -243,7 +247,22 @@ function withoutRepeatedKeys(events: NewEvent[]): Batch {
   return { sent, places };
 }
 
-export function appendParameters(events: NewEvent[]): string[] {
+/** A repetition is answered from what it repeats: their units are left alone together. */
+function unitsOfSent({ places }: Batch, units: number[]): number[] {
+  let joined = units;
+  const placeOf = new Map<number, number>();
+  for (const [index, { own, earlier }] of places.entries()) {
+    if (own !== null) placeOf.set(own, index);
+    else
+      for (const place of earlier) {
+        const [from, to] = [joined[index]!, joined[placeOf.get(place)!]!];
+        if (from !== to) joined = joined.map((unit) => (unit === from ? to : unit));
+      }
+  }
+  return joined.filter((_, index) => places[index]!.own !== null);
+}
+
+export function appendParameters(events: NewEvent[], units: number[] = []): string[] {
   const column = (value: (event: NewEvent) => string | number | null) => arrayOf(events.map(value));
   const keys = events.flatMap(({ once }, index) => once?.keys.map((key) => ({ key, n: index + 1 })) ?? []);
   return [
@@ -258,6 +277,7 @@ export function appendParameters(events: NewEvent[]): string[] {
     arrayOf(events.flatMap(({ once }, index) => (once?.isNamed ? [index + 1] : []))),
     column(({ compactionKey }) => compactionKey ?? null),
     column(({ senderId }) => senderId ?? null),
+    arrayOf(units),
   ];
 }
 
@@ -267,6 +287,11 @@ function toResult(events: NewEvent[], { sent, places }: Batch, rows: AppendRow[]
   const firsts: First[][] = sent.map(() => []);
   for (const { n, seq, position, topic, id, createdAt, digest } of rows) {
     const event = sent[n - 1]!;
+    if (seq === null) {
+      const { topic, id, createdAt } = event;
+      fresh[n - 1] = { topic, seq: 0, position: 0, id, createdAt, duplicate: false, deferred: true };
+      continue;
+    }
     const first = {
       topic: topic ?? event.topic,
       seq,
@@ -281,12 +306,14 @@ function toResult(events: NewEvent[], { sent, places }: Batch, rows: AppendRow[]
     const { own, earlier } = places[index]!;
     if (own !== null && fresh[own] !== undefined) return fresh[own];
     const known = own === null ? earlier : [own];
+    const unknown = known.find((place) => fresh[place]?.deferred);
+    if (unknown !== undefined) return fresh[unknown]!;
     return repetitionOf(
       known.flatMap((place) => firsts[place]!),
       event.once!,
     );
   });
-  const positions = fresh.flatMap((it) => it.position);
+  const positions = fresh.flatMap(({ position, deferred }) => (deferred ? [] : position));
   const last = positions.at(-1) ?? 0;
   const isContiguous = last - (positions[0] ?? 0) === positions.length - 1;
   return { previousPosition: isContiguous ? positions[0]! - 1 : last, appended };

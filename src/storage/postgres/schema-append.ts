@@ -77,16 +77,17 @@ export const appendFunctions = (ws: string) => `
 CREATE FUNCTION ${ws}.append(
   given_topics text[], given_ids text[], given_types text[], given_payloads text[], given_created_at bigint[],
   given_keys text[], given_key_places bigint[], given_digests text[], given_named bigint[],
-  given_compaction_keys text[], given_sender_ids text[]
+  given_compaction_keys text[], given_sender_ids text[], given_units bigint[]
 ) RETURNS TABLE (n bigint, seq bigint, "position" bigint, topic text, id text, created_at bigint, digest text)
 ${planned("VOLATILE")} SET enable_nestloop = off AS $append$
 #variable_conflict use_column
 DECLARE
   names text[];
   found_names text[];
+  crowded text[];
   firsts ${ws}.idempotency_keys[];
-  repeated bigint[];
-  taken bigint[];
+  -- Of what is not appended: left alone, or known by a key or by its id.
+  excluded_places bigint[];
   place bigint;
   head record;
   pair record;
@@ -105,27 +106,53 @@ BEGIN
       WHERE found_names IS NULL OR g.name <> ALL (found_names) ORDER BY g.name
       ON CONFLICT DO NOTHING;
   END IF;
+  IF cardinality(given_units) > 0 THEN
+    -- Locked by who is in flight, or by somebody who has begun after them all.
+    SELECT array_agg(t.name) INTO crowded FROM ${ws}.topics AS t WHERE t.name = ANY (names) AND t.xmax <> '0' AND (
+      t.xmax = ANY (ARRAY(
+        SELECT (x.xid::text::bigint & 4294967295)::text::xid FROM pg_snapshot_xip(pg_current_snapshot()) AS x (xid)))
+      OR mod(t.xmax::text::bigint + 4294967296 - (pg_snapshot_xmax(pg_current_snapshot())::text::bigint & 4294967295),
+        4294967296) < 2147483648);
+    -- Who has a topic is waited for, for that is one commit; who waits for it already is not.
+    IF crowded IS NOT NULL THEN
+      SELECT array_agg(t.name) INTO crowded FROM ${ws}.topics AS t WHERE t.name = ANY (crowded) AND t.ctid IN (
+        SELECT format('(%s,%s)', l.page, l.tuple)::tid FROM pg_locks AS l
+          WHERE l.locktype = 'tuple' AND l.relation = '${ws}.topics'::regclass);
+    END IF;
+    IF crowded IS NOT NULL THEN
+      SELECT array_agg(g.n) INTO excluded_places FROM unnest(given_units) WITH ORDINALITY AS g (unit, n)
+        WHERE g.unit IN (SELECT u.unit FROM unnest(given_topics, given_units) AS u (topic, unit)
+          WHERE u.topic = ANY (crowded));
+      RETURN QUERY SELECT g.n, NULL::bigint, NULL::bigint, NULL, NULL, NULL::bigint, NULL FROM unnest(excluded_places) AS g (n);
+      SELECT array_agg(DISTINCT g.name) INTO names FROM unnest(given_topics) WITH ORDINALITY AS g (name, n)
+        WHERE g.n <> ALL (excluded_places);
+      IF names IS NULL THEN
+        RETURN;
+      END IF;
+    END IF;
+  END IF;
   -- Held until the commit: what is visible of a topic has no hole, and its positions grow with its numbers.
   PERFORM FROM ${ws}.topics AS t WHERE t.name = ANY (names) ORDER BY t.topic_id FOR NO KEY UPDATE;
 
   -- A key is of one topic, so that whoever has used it has committed by now.
   SELECT array_agg(k) INTO firsts FROM ${ws}.idempotency_keys AS k WHERE k.key = ANY (given_keys);
   IF firsts IS NOT NULL THEN
-    SELECT array_agg(g.n) INTO repeated FROM unnest(given_keys, given_key_places) AS g (key, n)
-      WHERE g.key IN (SELECT f.key FROM unnest(firsts) AS f);
     RETURN QUERY SELECT g.n, f.seq, f.position, f.topic, f.event_id, f.created_at, f.digest
-      FROM unnest(given_keys, given_key_places) AS g (key, n) JOIN unnest(firsts) AS f ON f.key = g.key;
+      FROM unnest(given_keys, given_key_places) AS g (key, n) JOIN unnest(firsts) AS f ON f.key = g.key
+      WHERE excluded_places IS NULL OR g.n <> ALL (excluded_places);
+    SELECT excluded_places || array_agg(g.n) INTO excluded_places FROM unnest(given_keys, given_key_places) AS g (key, n)
+      WHERE g.key IN (SELECT f.key FROM unnest(firsts) AS f);
   END IF;
   -- One by one, each by its index: a join would be hashed.
   FOREACH place IN ARRAY given_named LOOP
-    CONTINUE WHEN place = ANY (repeated);
+    CONTINUE WHEN place = ANY (excluded_places);
     SELECT t.topic_id INTO head FROM ${ws}.topics AS t WHERE t.name = given_topics[place];
     -- Nobody says what has no digest at all.
     RETURN QUERY SELECT place, e.seq, e.position, given_topics[place], e.id, e.created_at, ''
       FROM ${ws}.events AS e
       WHERE e.topic_id = head.topic_id AND e.id = given_ids[place] AND e.sender_id IS NOT NULL LIMIT 1;
     IF FOUND THEN
-      taken := array_append(taken, place);
+      excluded_places := array_append(excluded_places, place);
     END IF;
   END LOOP;
 
@@ -145,7 +172,7 @@ BEGIN
       FROM unnest(given_topics, given_ids, given_types, given_payloads, given_created_at, given_digests,
         given_compaction_keys, given_sender_ids) WITH ORDINALITY
         AS g (topic, id, type, payload, created_at, digest, compaction_key, sender_id, n)
-      WHERE (repeated IS NULL OR g.n <> ALL (repeated)) AND (taken IS NULL OR g.n <> ALL (taken))
+      WHERE excluded_places IS NULL OR g.n <> ALL (excluded_places)
       ORDER BY g.n) AS i
   ), numbered AS MATERIALIZED (
     SELECT f.*, h.topic_id, h.seq + f.nth AS seq FROM fresh AS f JOIN heads AS h ON h.name = f.topic

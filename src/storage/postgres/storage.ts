@@ -25,7 +25,7 @@ export interface PostgresStorageOptions {
   tls?: ClientTlsFiles | null;
   /** Default `ws`. */
   schema?: string;
-  /** Connections of this node, of which one appends and one listens; default 10, at least 3 are used. */
+  /** Connections of this node, of which two append (the second where others append to the same topics) and one listens; default 10, at least 4 are used. */
   poolSize?: number;
   /** A statement that is not answered by then rejects with `StorageUnavailable`; default 5,000. */
   queryTimeoutMs?: number;
@@ -85,9 +85,9 @@ export function createPostgresStorage({
   const lookout = new EpochLookout({ schema: ws, now });
   const open = (use: "reading" | "appending") => (onClosed: () => void) =>
     lookout.guard((closed) => openConnection({ ...connection, onClosed: closed }), { use, onClosed });
-  const reading = { size: Math.max(1, poolSize - 2), queryTimeoutMs, waitingMax, filling };
+  const reading = { size: Math.max(1, poolSize - 3), queryTimeoutMs, waitingMax, filling };
   const pool = new Pool({ open: open("reading"), ...reading });
-  const appends = new Pool({ open: open("appending"), size: 1, queryTimeoutMs, waitingMax });
+  const appends = new Pool({ open: open("appending"), size: 2, queryTimeoutMs, waitingMax });
   const channel = directoryChannel(ws);
   const watch = new DirectoryWatch({
     open: (events) => openConnection({ ...connection, ...events }),
