@@ -30,6 +30,8 @@ export interface Corrections {
 const delayMs = 1_500;
 /** Looked at side by side; few while nobody can be read: asking about all would only keep the stores from coming back. */
 const atOnce = { usual: 200, whileAway: 10 };
+/** Between two shares: after a gap all nodes look at all who are watched on them, and Redis and the storage serve others too. */
+const pauseMs = 50;
 
 export function createCorrections({ correct, now, timers, logger }: CorrectionsDeps): Corrections {
   /** By user, whoever is due first is first. */
@@ -39,11 +41,11 @@ export function createCorrections({ correct, now, timers, logger }: CorrectionsD
   const outage = warnsOnce(logger, "presence is shown again later", "presence is shown again");
   let cancel = () => {};
 
-  function arm(): void {
+  function arm(delayMs = 0): void {
     const [first] = waiting.values();
     if (state !== "idle" || first === undefined) return;
     state = "armed";
-    cancel = timers.after(Math.max(0, first.dueAt - now()), () => void lookAtAll());
+    cancel = timers.after(Math.max(delayMs, first.dueAt - now()), () => void lookAtSome());
   }
 
   function takeDue(): [string, Told][] {
@@ -56,23 +58,26 @@ export function createCorrections({ correct, now, timers, logger }: CorrectionsD
     return due;
   }
 
-  async function lookAtAll(): Promise<void> {
+  async function lookAtSome(): Promise<void> {
     state = "looking";
-    for (let some = takeDue(); some.length > 0; some = takeDue()) {
-      const results = await Promise.allSettled(some.map(([userId, told]) => correct(userId, told)));
-      if (isStopped()) return;
-      const failed = some.filter((_, at) => results[at]!.status === "rejected");
-      for (const [userId, told] of failed) add([userId], waiting.get(userId)?.told ?? told);
-      const failure = results.find((result) => result.status === "rejected");
-      if (failure === undefined) outage.ended();
-      else outage.began(failure.reason, { users: waiting.size });
-      const isAway = failed.length === some.length;
-      share = isAway ? atOnce.whileAway : atOnce.usual;
-      if (isAway) postponeAll();
-    }
+    const due = takeDue();
+    if (due.length > 0) await lookAt(due);
     if (isStopped()) return;
     state = "idle";
-    arm();
+    arm(pauseMs);
+  }
+
+  async function lookAt(some: [string, Told][]): Promise<void> {
+    const results = await Promise.allSettled(some.map(([userId, told]) => correct(userId, told)));
+    if (isStopped()) return;
+    const failed = some.filter((_, at) => results[at]!.status === "rejected");
+    for (const [userId, told] of failed) add([userId], waiting.get(userId)?.told ?? told);
+    const failure = results.find((result) => result.status === "rejected");
+    if (failure === undefined) outage.ended();
+    else outage.began(failure.reason, { users: waiting.size });
+    const isAway = failed.length === some.length;
+    share = isAway ? atOnce.whileAway : atOnce.usual;
+    if (isAway) postponeAll();
   }
 
   function postponeAll(): void {

@@ -276,9 +276,27 @@ test("[PRE5] while the cluster cannot be read, those who wait to be looked at co
   expect(asked).toBeLessThan(1_000);
   isWhole = true;
   asked = 0;
-  await world.clock.pass(2_000);
+  await world.clock.pass(6_000);
   expect(asked).toBe(10_000);
   corrections.stop();
+  expect(world.clock.waiting()).toBe(0);
+});
+
+test("[PRE1] after a gap the many who are watched are looked at in shares, not in one burst", async () => {
+  let asked = 0;
+  const corrections = createCorrections({
+    correct: async () => void asked++,
+    now: world.clock.now,
+    timers: world.clock,
+    logger: pino({ level: "silent" }),
+  });
+  corrections.add(Array.from({ length: 10_000 }, (_, at) => `u${at}`));
+  await world.clock.pass(1_500);
+  expect(asked).toBe(200);
+  await world.clock.pass(1_000);
+  expect(asked).toBe(4_200);
+  await world.clock.pass(1_500);
+  expect(asked).toBe(10_000);
   expect(world.clock.waiting()).toBe(0);
 });
 
