@@ -89,6 +89,16 @@ export class Epochs {
     return { position: parts.position, holds: parts.position <= through };
   }
 
+  /**
+   * Up to which position the numbers of topics are what whoever was given the cursor has seen: above it, where the log has broken
+   * since, they were given out once more.
+   */
+  seenThrough(cursor: string): number {
+    const since = this.#list.findIndex(({ id }) => id === readCursor(cursor)?.epoch);
+    const later = since < 0 ? [] : this.#list.slice(since + 1);
+    return Math.min(Number.MAX_SAFE_INTEGER, ...later.filter(({ broken }) => broken).map(({ beganAt }) => beganAt));
+  }
+
   /** Whether what an epoch had at a position is still there; of one that is not known nobody says no. */
   mayHold(id: string, position: number): boolean {
     return position <= (this.#holdThrough.get(id) ?? Number.MAX_SAFE_INTEGER);

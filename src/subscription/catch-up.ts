@@ -1,6 +1,6 @@
 /** Brings one connection level with the log and subscribes it in the same turn: no gap, no duplicate, no buffer [LOG4] [LOG5]. */
 import type { Sequencer } from "../broadcast/sequencer.ts";
-import type { EventLog, LoggedEvent, TopicHead } from "../storage/ports.ts";
+import type { EventLog, LoggedEvent, ReplayPage, TopicHead } from "../storage/ports.ts";
 import type { StartingPoint } from "./starting-point.ts";
 import type { Subscriber } from "./subscriber.ts";
 
@@ -99,7 +99,7 @@ async function replay(
   while (remaining.length > 0 && !subscriber.isClosed && !hasBroken()) {
     const page = await log.replay({ topics: remaining, afterPosition: from, limit: pageSize });
     if (hasBroken()) break;
-    noteRecovery(recovered, page.heads, { from: known ? from : Number.NEGATIVE_INFINITY, seen: since.seen });
+    noteRecovery(recovered, page, { from: known ? from : Number.NEGATIVE_INFINITY, since });
     for (const event of page.events) sequencer.feed(event);
     for (const burst of burstsOf(page.events, { charactersMax: burstCharacters })) {
       send(subscriber, burst, { since, sentThrough, replayed, revoked });
@@ -140,9 +140,12 @@ const seqOf = (heads: Map<string, TopicHead>, topic: string) => heads.get(topic)
 
 function noteRecovery(
   recovered: Map<string, boolean>,
-  heads: Map<string, TopicHead>,
-  { from, seen }: { from: number; seen: StartingPoint["seen"] },
+  { heads, events }: Pick<ReplayPage, "heads" | "events">,
+  { from, since: { seen, seenThrough } }: { from: number; since: StartingPoint },
 ): void {
+  // Given out once more since the log has broken: what the client has seen under that number is gone.
+  const another = events.filter(({ topic, seq, position }) => seq <= (seen[topic] ?? 0) && position > seenThrough);
+  for (const { topic } of another) recovered.set(topic, false);
   for (const [topic, { seq, trimmedPosition }] of heads) {
     // Each page looks back to the end of the one before: retention may overtake a replay that a slow client holds up.
     const isWhole = from !== Number.NEGATIVE_INFINITY && trimmedPosition <= from;

@@ -11,6 +11,8 @@ export interface StartingPoint {
   breaks: number;
   /** Per topic the last `seq` that the client has seen after the cursor. */
   seen: Record<string, number>;
+  /** Above this position a topic's numbers are not those that it has seen: the log has broken since, and gave them out again. */
+  seenThrough: number;
 }
 
 type Locating = Pick<Sequencer, "epochs" | "repair" | "reach">;
@@ -35,8 +37,11 @@ export async function startingPointOf(
   { cursors, sequencer }: LookedUpIn,
 ): Promise<StartingPoint> {
   const { breaks } = sequencer.epochs;
-  if (since !== "acked") return { position: await locate(since.cursor, sequencer), breaks, seen: since.seen ?? {} };
+  if (since !== "acked") {
+    const position = await locate(since.cursor, sequencer);
+    return { position, breaks, seen: since.seen ?? {}, seenThrough: sequencer.epochs.seenThrough(since.cursor) };
+  }
   const acked = await cursors.acknowledged(userId, deviceId);
   // A device that never acknowledged anything is owed whatever the log still has.
-  return { position: acked === null ? 0 : await locate(acked, sequencer), breaks, seen: {} };
+  return { position: acked === null ? 0 : await locate(acked, sequencer), breaks, seen: {}, seenThrough: 0 };
 }

@@ -26,7 +26,11 @@ afterEach(async () => {
 });
 
 /** Replays everything in pages of three; `drained` runs after each page. */
-async function replayWhile(drained: (page: number) => Promise<void>, seen: Record<string, number> = {}) {
+async function replayWhile(
+  drained: (page: number) => Promise<void>,
+  seen: Record<string, number> = {},
+  seenThrough = Number.POSITIVE_INFINITY,
+) {
   const sent: OutgoingMessage[] = [];
   let page = 0;
   const subscriber = createSubscriber("ben", {
@@ -35,7 +39,7 @@ async function replayWhile(drained: (page: number) => Promise<void>, seen: Recor
   });
   const places = await catchUp(
     { log: storage.log, sequencer, pageSize: 3 },
-    { subscriber, topics: [topic], since: { position: 0, breaks: 0, seen }, revoked: new Set() },
+    { subscriber, topics: [topic], since: { position: 0, breaks: 0, seen, seenThrough }, revoked: new Set() },
   );
   return { seqs: sent.map(({ seq }) => seq), place: places.get(topic) };
 }
@@ -79,4 +83,13 @@ test("[LOG5] a log that grows past what was seen while the replay runs is still 
   );
   expect(seqs).toEqual([13, 14]);
   expect(place).toEqual({ seq: 14, replayed: 2, recovered: false });
+});
+
+test("[LOG4] of a log that has broken since, numbers that were given out again are not taken for what was seen", async () => {
+  const nothing = async () => {};
+  // Five were there before it broke. Who has seen four of them misses nothing; who had a sixth has seen another one.
+  expect((await replayWhile(nothing, { [topic]: 4 }, 5)).place).toEqual({ seq: 10, replayed: 6, recovered: true });
+  expect((await replayWhile(nothing, { [topic]: 5 }, 5)).place).toEqual({ seq: 10, replayed: 5, recovered: true });
+  expect((await replayWhile(nothing, { [topic]: 6 }, 5)).place).toMatchObject({ recovered: false });
+  expect((await replayWhile(nothing, { [topic]: 10 }, 5)).place).toMatchObject({ recovered: false });
 });

@@ -53,6 +53,20 @@ describe("[LOG4] a cursor", () => {
     expect(epochs.mayHold(idOf(3), 101)).toBe(true);
   });
 
+  test("says up to where the numbers of topics are those that were seen with it: only a broken epoch gives them out again", () => {
+    const epochs = epochsOf(
+      epoch(1, 0),
+      epoch(2, 50),
+      epoch(3, 200, { broken: true }),
+      epoch(4, 180, { broken: true }),
+      epoch(5, 400),
+    );
+    const through = [1, 2, 3, 4, 5].map((no) => epochs.seenThrough(`${idOf(no)}.1`));
+    const endless = Number.MAX_SAFE_INTEGER;
+    expect(through).toEqual([180, 180, 180, endless, endless]);
+    expect(epochs.seenThrough("unknown0.1")).toBe(endless);
+  });
+
   test("of a log that is not this one, or of no form, is none", () => {
     const epochs = epochsOf(epoch(1, 0));
     const beyond = "zzzzzzzzzzz";

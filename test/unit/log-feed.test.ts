@@ -50,7 +50,7 @@ async function read(feed: LogFeed, drained: (sent: number) => Promise<void> = as
   const has = (events: number) =>
     new Promise<void>((resolve) => (sent.length >= events ? resolve() : waiting.push({ events, resolve })));
   subscriber.subscribe("log");
-  const start = await feed.open({ position: 0, breaks: 0, seen: {} });
+  const start = await feed.open({ position: 0, breaks: 0, seen: {}, seenThrough: Number.MAX_SAFE_INTEGER });
   feed.start(subscriber, start);
   return { sent, has, start, end: () => feed.stop(subscriber), position: () => feed.positionOf(subscriber) };
 }
@@ -155,7 +155,11 @@ test("[BAK2] [LOG4] a log that has gone back is told to its readers, which are g
 test("[BAK2] [LOG4] a log that goes back between the look at a cursor and the feed's start leaves nobody deaf", async () => {
   const feed = createFeed();
   const { epochs } = storage.log;
-  const start = await feed.open({ position: 12, breaks: epochs.breaks, seen: { "conversation:c1": 12 } });
+  const seen = { "conversation:c1": 12 };
+  // One that had broken before is told of at once, and skips nothing.
+  const late = await feed.open({ position: 4, breaks: epochs.breaks, seen, seenThrough: 9 });
+  expect(late).toMatchObject({ position: 4, seen: {}, recovered: false });
+  const start = await feed.open({ position: 12, breaks: epochs.breaks, seen, seenThrough: Number.MAX_SAFE_INTEGER });
   expect(start.recovered).toBe(true);
   epochs.replace([...epochs.list, { ...epochs.current, id: "wentback", no: 99, beganAt: 9, broken: true }]);
   const sent: OutgoingMessage[] = [];
