@@ -1,0 +1,298 @@
+/** A log whose appends go on at the same time and whose calls go step by step, each when the schedule says so. */
+import { Epochs } from "../../src/storage/epochs.ts";
+import {
+  type EventLog,
+  type FeedPage,
+  type LoggedEvent,
+  type MovedPage,
+  type NewEvent,
+  StorageUnavailable,
+  type TopicHead,
+} from "../../src/storage/ports.ts";
+import type { Action, Touches } from "./schedule.ts";
+
+/** Each breaks what the port promises in one place. */
+export type LogFlaw =
+  | "watermark above what is in flight"
+  | "page without a watermark"
+  | "heads younger than the page's events"
+  | "what moved, told beyond the watermark"
+  | "what moved, by heads and cut"
+  | "own batch over foreign numbers"
+  | "topic open while one appends to it"
+  | "numbers of a topic against their positions";
+
+interface Flight {
+  topics: string[];
+  /** All that it draws is above. */
+  mark: number;
+  drawn: LoggedEvent[];
+}
+
+interface Step extends Touches {
+  name: string;
+  /** Left out: it can be done at any moment. */
+  mayRun?: () => boolean;
+  run: () => void;
+  /** Of one at which the engine may be away: what it touches then, and what ends the course. */
+  refusal?: Touches & { run: () => void };
+}
+
+/** Steps that come one after the other, on behalf of a node or of somebody that is not in the model. */
+export interface Course {
+  name: string;
+  steps: Step[];
+}
+
+/** Positions and heads can be told from everything that is committed. */
+const log = "log";
+const flights = "flights";
+const numbers = "numbers";
+/** Small, so that what is read in pages is. */
+const rowsMax = 3;
+
+export class ModelLog {
+  readonly courses: Course[] = [];
+  /** Committed, by position; replaced, never changed. */
+  events: LoggedEvent[] = [];
+  #last = 0;
+  readonly #epochs = new Epochs();
+  readonly #flights = new Map<string, Flight>();
+
+  /** @param refusals how often the engine may be away for a moment */
+  constructor(
+    readonly flaw: LogFlaw | null = null,
+    public refusals = 0,
+  ) {
+    this.#epochs.replace([{ id: "aaaaaaaa", no: 1, beganAt: 0, broken: false, line: "", createdAt: 0 }]);
+  }
+
+  /** Position of the last event that is visible. */
+  get end(): number {
+    return this.events.at(-1)?.position ?? 0;
+  }
+
+  actions(): Action[] {
+    return this.courses.flatMap(({ name, steps: [step] }) => {
+      if (step === undefined || step.mayRun?.() === false) return [];
+      const { refusal, ...done } = step;
+      const actions: Action[] = [{ ...done, name: `${name}: ${step.name}`, run: () => this.#run(name) }];
+      // How many are left is everybody's.
+      const writes = [...(refusal?.writes ?? []), "refusals"];
+      const run = () => this.#refuse(name);
+      if (refusal !== undefined && this.refusals > 0) actions.push({ name: `${name}: is refused`, writes, run });
+      return actions;
+    });
+  }
+
+  /** An append's steps; its events are shown at the one before the last. */
+  append(name: string, events: NewEvent[], done: (result: Awaited<ReturnType<EventLog["append"]>>) => Step): void {
+    const topics = [...new Set(events.map(({ topic }) => topic))];
+    const isFree = () =>
+      this.flaw === "topic open while one appends to it" ||
+      ![...this.#flights.values()].some((flight) => flight.topics.some((topic) => topics.includes(topic)));
+    const begin = () => void this.#flights.set(name, { topics, mark: this.#last, drawn: [] });
+    const drawAll = () => {
+      const heads = new Map(topics.map((topic) => [topic, this.headOf(topic).seq]));
+      const drawn = events.map(({ id, topic, type, payload, createdAt }) => {
+        heads.set(topic, heads.get(topic)! + 1);
+        return { id, topic, type, payload, createdAt, seq: heads.get(topic)!, position: ++this.#last };
+      });
+      if (this.flaw === "numbers of a topic against their positions" && drawn.length > 1)
+        [drawn[0]!.position, drawn[1]!.position] = [drawn[1]!.position, drawn[0]!.position];
+      this.#flights.get(name)!.drawn = drawn;
+    };
+    const commit = () => {
+      const { drawn } = this.#flights.get(name)!;
+      const lastSeen = this.events.at(-1)?.position ?? 0;
+      const below = drawn[0]!.position - 1;
+      this.#flights.delete(name);
+      this.events = [...this.events, ...drawn].sort((a, b) => a.position - b.position);
+      const previousPosition = this.flaw === "own batch over foreign numbers" ? Math.min(below, lastSeen) : below;
+      const appended = drawn.map(({ topic, seq, position, id, createdAt }) => ({
+        topic,
+        seq,
+        position,
+        id,
+        createdAt,
+        duplicate: false,
+      }));
+      course.steps.push(done({ previousPosition, appended }));
+    };
+    const course: Course = {
+      name,
+      steps: [
+        { name: "locks", reads: [numbers], writes: [flights, ...topics], mayRun: isFree, run: begin },
+        { name: "draws", reads: topics, writes: [numbers], run: drawAll },
+        { name: "commits", writes: [log, flights, ...topics], run: commit },
+      ],
+    };
+    this.courses.push(course);
+  }
+
+  /** An append that ends in the middle: its positions are missing for ever. */
+  abandon(name: string, events: NewEvent[]): void {
+    this.append(name, events, () => ({ name: "", run() {} }));
+    const course = this.courses.at(-1)!;
+    course.steps[2] = { ...course.steps[2]!, name: "is taken back", run: () => void this.#flights.delete(name) };
+  }
+
+  /** No further than what is there: numbers that were drawn and not used may be drawn again after a crash. */
+  watermark(): number {
+    const marks = [...this.#flights.values()].map(({ mark }) => mark);
+    return this.flaw === "watermark above what is in flight" ? this.#last : Math.min(this.end, ...marks);
+  }
+
+  headOf(topic: string, events = this.events): TopicHead {
+    const newest = events.findLast((event) => event.topic === topic);
+    return { seq: newest?.seq ?? 0, position: newest?.position ?? 0, trimmedPosition: 0 };
+  }
+
+  /** What one node sees of it. */
+  portOf(node: string): EventLog {
+    let calls = 0;
+    // Counted for each node, so that they are called the same whatever others do in between.
+    const call = (what: string) => `${node} #${++calls} ${what}`;
+    const missing = () => Promise.reject(new Error("not in the model"));
+    return {
+      append: (events) =>
+        new Promise((resolve) => {
+          const name = `${node} appends ${events.map(({ id }) => id).join("+")}`;
+          this.append(name, events, (result) => ({ name: "is answered", writes: [node], run: () => resolve(result) }));
+        }),
+      watermark: () => this.#look({ node, name: call("watermark"), reads: [flights, numbers] }, () => this.watermark()),
+      replay: ({ topics, afterPosition, limit }) =>
+        this.#lookBelow({ node, name: call(`replay ${topics} > ${afterPosition}`) }, (watermark) => {
+          const found = this.events.filter((it) => topics.includes(it.topic) && it.position > afterPosition);
+          const events = found.slice(0, Math.min(limit, rowsMax));
+          const heads = () => new Map(topics.map((topic) => [topic, this.headOf(topic)]));
+          const through = this.flaw === "page without a watermark" ? Number.MAX_SAFE_INTEGER : watermark;
+          const page = { events, more: found.length > events.length, heads: heads(), watermark: through };
+          if (this.flaw !== "heads younger than the page's events") return () => page;
+          return () => ({ ...page, heads: heads() });
+        }),
+      range: ({ topic, afterSeq, throughSeq, limit }) =>
+        this.#look({ node, name: call(`range ${topic} ${afterSeq}..${throughSeq}`), reads: [log] }, () => {
+          const found = this.events.filter((it) => it.topic === topic && it.seq > afterSeq && it.seq <= throughSeq);
+          const events = found.slice(0, Math.min(limit, rowsMax));
+          return { events, more: found.length > events.length };
+        }),
+      heads: (topics) =>
+        this.#look(
+          { node, name: call(`heads ${topics}`), reads: [log] },
+          () => new Map(topics.map((topic) => [topic, this.headOf(topic)])),
+        ),
+      movedSince: (position, limit) =>
+        this.#lookBelow({ node, name: call(`moved > ${position}`) }, (watermark) => {
+          const page = this.#movedSince(position, { watermark, limit: Math.min(limit, rowsMax) });
+          return () => page;
+        }),
+      movedAmong: ({ topics, afterPosition, throughPosition }) =>
+        this.#look(
+          { node, name: call(`moved among ${topics} in ${afterPosition}..${throughPosition}`), reads: [log] },
+          () => {
+            const isIn = ({ topic, position }: LoggedEvent) =>
+              topics.includes(topic) && position > afterPosition && position <= throughPosition;
+            return newestOf(this.events.filter(isIn));
+          },
+        ),
+      feed: ({ afterPosition, limit }) =>
+        this.#lookBelow({ node, name: call(`feed > ${afterPosition}`) }, (watermark) => {
+          const page = this.#feed(afterPosition, { watermark, limit: Math.min(limit, rowsMax) });
+          return () => page;
+        }),
+      epochs: this.#epochs,
+      // The model's log never goes back.
+      note() {},
+      lookBack: async () => {},
+      page: missing,
+      trim: missing,
+      stats: missing,
+    };
+  }
+
+  #movedSince(after: number, { watermark, limit }: { watermark: number; limit: number }): MovedPage {
+    const { end } = this;
+    const through = this.flaw === "what moved, told beyond the watermark" ? this.#last : watermark;
+    const found = this.events.filter(({ position }) => position > after && position <= through);
+    if (this.flaw === "what moved, by heads and cut") {
+      const heads = newestOf(found);
+      const more = heads.length > limit;
+      return {
+        heads: heads.slice(0, limit),
+        position: more ? heads[limit - 1]!.position : through,
+        more,
+        watermark,
+        end,
+      };
+    }
+    const events = found.slice(0, limit);
+    const more = found.length > limit;
+    return { heads: newestOf(events), position: more ? events.at(-1)!.position : through, more, watermark, end };
+  }
+
+  #feed(after: number, { watermark, limit }: { watermark: number; limit: number }): FeedPage {
+    const found = this.events.filter(({ position }) => position > after && position <= watermark);
+    const events = found.slice(0, limit);
+    const more = found.length > limit;
+    const position = more ? events.at(-1)!.position : Math.max(after, watermark);
+    return { events, more, position, end: this.end, trimmedPosition: 0 };
+  }
+
+  #run(name: string): void {
+    const place = this.courses.findIndex((course) => course.name === name);
+    const course = this.courses[place]!;
+    course.steps.shift()!.run();
+    if (course.steps.length === 0) this.courses.splice(place, 1);
+  }
+
+  #refuse(name: string): void {
+    const place = this.courses.findIndex((course) => course.name === name);
+    const [course] = this.courses.splice(place, 1);
+    this.refusals--;
+    course!.steps[0]!.refusal!.run();
+  }
+
+  /** Looks once, and is answered later. */
+  #look<Answer>({ node, name, reads }: { node: string; name: string; reads: string[] }, look: () => Answer) {
+    return new Promise<Answer>((resolve, reject) => {
+      let answer: Answer;
+      const refusal = { writes: [node], run: () => reject(new StorageUnavailable("away for a moment")) };
+      const steps = [
+        { name: "looks", reads, run: () => void (answer = look()), refusal },
+        { name: "is answered", writes: [node], run: () => resolve(answer) },
+      ];
+      this.courses.push({ name, steps });
+    });
+  }
+
+  /** Takes the watermark, looks, and is answered later. */
+  #lookBelow<Answer>({ node, name }: { node: string; name: string }, look: (watermark: number) => () => Answer) {
+    return new Promise<Answer>((resolve, reject) => {
+      let watermark = 0;
+      let answer: () => Answer;
+      const refusal = { writes: [node], run: () => reject(new StorageUnavailable("away for a moment")) };
+      // Under the flaw of heads it looks once more.
+      const reads = this.flaw === "heads younger than the page's events" ? [log] : [];
+      const steps = [
+        {
+          name: "takes the watermark",
+          reads: [flights, numbers],
+          run: () => void (watermark = this.watermark()),
+          refusal,
+        },
+        { name: "looks", reads: [log], run: () => void (answer = look(watermark)) },
+        { name: "is answered", reads, writes: [node], run: () => resolve(answer()) },
+      ];
+      this.courses.push({ name, steps });
+    });
+  }
+}
+
+/** The newest of each topic, by position. */
+function newestOf(events: LoggedEvent[]): MovedPage["heads"] {
+  const newest = new Map(events.map((event) => [event.topic, event]));
+  return [...newest.values()]
+    .map(({ topic, seq, position }) => ({ topic, seq, position }))
+    .sort((a, b) => a.position - b.position);
+}

@@ -1,0 +1,165 @@
+/** A node with the real sequencer and publisher on a model log, and a client that judges what it is sent [LOG3] [LOG4]. */
+import { Publisher } from "../../src/broadcast/publisher.ts";
+import { Sequencer } from "../../src/broadcast/sequencer.ts";
+import type { OutgoingMessage } from "../../src/protocol/envelope.ts";
+import { type EventLog, type LoggedEvent, StorageUnavailable } from "../../src/storage/ports.ts";
+import { catchUp } from "../../src/subscription/catch-up.ts";
+import { startingPointOf } from "../../src/subscription/starting-point.ts";
+import { createLogSink } from "../../src/telemetry/logger.ts";
+import { createSubscriber } from "../support/subscriber.ts";
+import type { ModelLog } from "./model-log.ts";
+
+/** What is around a node. */
+export interface Surroundings {
+  readonly log: ModelLog;
+  /** What connections of a node read by. */
+  portOf: (node: string) => EventLog;
+  /** Tells all nodes but the one of an event. */
+  tell: (from: string, event: LoggedEvent) => void;
+  fail: (what: string) => void;
+}
+
+/** What a client comes back with. */
+export interface Since {
+  cursor: number;
+  seen: Record<string, number>;
+}
+
+const { logger } = createLogSink({ level: "silent", format: "json" });
+
+export class Node {
+  readonly sequencer: Sequencer;
+  readonly publisher: Publisher;
+  /** Per topic who is subscribed. */
+  readonly clients = new Set<Client>();
+
+  constructor(
+    readonly name: string,
+    readonly world: Surroundings,
+  ) {
+    const log = world.log.portOf(name);
+    this.sequencer = new Sequencer({
+      log,
+      publish: (event) => {
+        for (const client of this.clients) if (client.topics.has(event.topic)) client.take(event);
+      },
+      hasSubscribers: (topic) => [...this.clients].some(({ topics }) => topics.has(topic)),
+      logger,
+    });
+    const bus = {
+      publish: (_topic: string, message: { kind: string; event?: LoggedEvent }) => world.tell(name, message.event!),
+    } as unknown as ConstructorParameters<typeof Publisher>[0]["bus"];
+    this.publisher = new Publisher({ log, sequencer: this.sequencer, bus, logger, waitingMax: 100 });
+  }
+}
+
+/** One that follows the documentation: it keeps the cursor, and the last number of each topic that it has seen. */
+export class Client {
+  readonly topics = new Set<string>();
+  /** Last number of each topic; of one that began at the head, once it is there. */
+  readonly seen = new Map<string, number>();
+  /** Ids of events that it has, or had before it came. */
+  readonly #has = new Set<string>();
+  /** Where it began on each topic, once that is known. */
+  readonly #begins = new Map<string, number>();
+  readonly #subscriber;
+  isBack = false;
+
+  constructor(
+    readonly name: string,
+    readonly node: Node,
+  ) {
+    node.clients.add(this);
+    this.#subscriber = {
+      ...createSubscriber("ben", { sendAll: (messages) => this.#takeAll(messages) }),
+      subscribe: (topic: string) => void this.topics.add(topic),
+    };
+  }
+
+  connect(topics: string[], since: Since | null): void {
+    const { log, fail } = this.node.world;
+    if (since !== null) {
+      for (const topic of topics) {
+        const isHad = ({ position, seq }: LoggedEvent) => position <= since.cursor || seq <= (since.seen[topic] ?? 0);
+        const had = log.events.filter((it) => it.topic === topic && isHad(it));
+        for (const { id } of had) this.#has.add(id);
+        this.seen.set(topic, had.length);
+        this.#begins.set(topic, 0);
+      }
+    }
+    this.#catchUp(topics, since).then(
+      (places) => {
+        this.isBack = true;
+        for (const [topic, { seq, recovered }] of places) {
+          if (since === null) this.#beginAt(topic, seq);
+          else if (recovered === false) fail(`${this.name} is told that ${topic} was not recovered`);
+        }
+        const { safePosition } = this.node.sequencer;
+        if (since !== null && safePosition < since.cursor)
+          fail(`${this.name} came with ${since.cursor} and is told ${safePosition}`);
+      },
+      // It is told to try again, with what it has by now.
+      (error) => {
+        if (!(error instanceof StorageUnavailable)) fail(`${this.name}: ${error}`);
+        const seen = { ...since?.seen, ...Object.fromEntries(this.seen) };
+        // What is live by now has caught up, and is not begun again.
+        const left = topics.filter((topic) => !this.topics.has(topic));
+        this.connect(left, since && { ...since, seen });
+      },
+    );
+  }
+
+  async #catchUp(topics: string[], since: Since | null) {
+    const { sequencer } = this.node;
+    const lookup = { sequencer, cursors: { acknowledged: async () => null } };
+    const { epochs } = sequencer;
+    const told = since && { cursor: epochs.cursorOf(since.cursor), seen: since.seen };
+    const start = told && (await startingPointOf(this.#subscriber, told, lookup));
+    const request = { subscriber: this.#subscriber, topics, since: start, revoked: new Set<string>() };
+    return catchUp({ log: this.#log, sequencer, pageSize: 2 }, request);
+  }
+
+  #beginAt(topic: string, seq: number): void {
+    this.#begins.set(topic, seq);
+    const last = this.seen.get(topic);
+    if (last === undefined) this.seen.set(topic, seq);
+  }
+
+  get #log() {
+    return this.node.world.portOf(this.node.name);
+  }
+
+  /** The line breaks. @returns what it comes back with */
+  leave(): Since {
+    this.node.clients.delete(this);
+    const cursor = this.node.sequencer.safePosition;
+    const { log } = this.node.world;
+    const isAbove = ([topic, seq]: [string, number]) =>
+      log.events.some((it) => it.topic === topic && it.seq === seq && it.position > cursor);
+    return { cursor, seen: Object.fromEntries([...this.seen].filter(isAbove)) };
+  }
+
+  #takeAll(messages: OutgoingMessage[]): void {
+    for (const message of messages) this.take(message);
+  }
+
+  take({ id, topic, seq }: Pick<OutgoingMessage, "id" | "topic" | "seq">): void {
+    const last = this.seen.get(topic!);
+    if (last !== undefined && seq !== last + 1)
+      this.node.world.fail(`${this.name} is sent ${topic}:${seq} after ${topic}:${last}`);
+    this.seen.set(topic!, seq!);
+    this.#has.add(id);
+  }
+
+  /** Of what the cursor speaks for: all was sent. */
+  fault(): string | null {
+    const { log } = this.node.world;
+    const { safePosition } = this.node.sequencer;
+    for (const { id, topic, seq, position } of log.events) {
+      if (!this.topics.has(topic) || position > safePosition || this.#has.has(id)) continue;
+      if (seq > (this.#begins.get(topic) ?? Number.POSITIVE_INFINITY))
+        return `${this.name} is told ${safePosition} and was not sent ${topic}:${seq} at ${position}`;
+    }
+    return null;
+  }
+}
