@@ -82,11 +82,10 @@ export class ConnectSession {
     if (!this.#noteEvent(message)) return false;
     if (message.type === "connected" && typeof payload.device_id === "string") this.deviceId ??= payload.device_id;
     if (message.type === "subscribed") {
-      for (const { topic, seq, recovered } of payload.topics as SubscribedTopic[]) {
-        this.#topics.add(topic);
-        // In another log than before it may be a lower one. Else an event may have come before this, and is above it.
-        if (recovered === false) this.#had.set(topic, seq ?? 0);
-      }
+      const topics = payload.topics as SubscribedTopic[];
+      for (const { topic } of topics) this.#topics.add(topic);
+      // In a log that has gone back numbers begin anew; of `log` those of all topics.
+      if (topics.some(({ recovered }) => recovered === false)) this.#forgetHad();
       for (const { topic } of payload.rejected as { topic: string }[]) this.#topics.delete(topic);
     }
     if (message.type === "unsubscribed") for (const topic of payload.topics as string[]) this.#topics.delete(topic);

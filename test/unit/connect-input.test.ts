@@ -140,7 +140,7 @@ describe("coming back", () => {
     expect(at.receive(event("user:u1", 8, 50))).toBe(true);
     at.receive(subscribed(["user:u1"], "e.5", undefined, { seq: 7 }));
     expect(at.receive(event("user:u1", 8, 50))).toBe(false);
-    at.receive(subscribed(["user:u1"], "f.2", undefined, { seq: 3, recovered: false }));
+    at.receive(subscribed(["user:u1", "log"], "f.2", undefined, { recovered: false }));
     expect(at.receive(event("user:u1", 4, 20))).toBe(true);
     expect(at.receive(event("user:u1", 4, 20))).toBe(false);
     expect(at.resume(() => {})[0]!.payload).toMatchObject({ since: { cursor: "f.2", seen: { "user:u1": 4 } } });
