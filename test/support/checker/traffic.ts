@@ -6,6 +6,8 @@ import type { Random } from "./random.ts";
 /** How often each thing is done, as parts of the whole; 0: never. */
 export interface Behaviour {
   send: number;
+  /** Several things at once, without waiting for any of them [ENV7]. */
+  burst: number;
   /** Sends once more what was acknowledged, as an impatient client does. */
   repeat: number;
   mark: number;
@@ -24,6 +26,7 @@ export interface Behaviour {
 
 export const usualBehaviour: Behaviour = {
   send: 50,
+  burst: 3,
   repeat: 2,
   mark: 10,
   type: 8,
@@ -47,6 +50,8 @@ export interface TrafficOptions {
   contentLengthMax: number;
 }
 
+const burst = { least: 3, most: 10 };
+const inBursts = ["send", "send", "send", "repeat", "mark", "ping"] as const;
 const stallMs = { least: 300, most: 2_500 };
 const ownStatuses = ["online", "away", "busy"] as const;
 
@@ -108,6 +113,9 @@ export class Traffic {
     switch (what) {
       case "send":
         return this.#send(conversationId);
+      case "burst":
+        for (let left = random.between(burst.least, burst.most); left > 0; left--) this.#act(random.pick(inBursts));
+        return;
       case "repeat":
         if (this.#last !== null) void device.request("message.send", this.#last);
         return;
