@@ -6,6 +6,7 @@ import { ProtocolError } from "../protocol/errors.ts";
 import type { CallView, ServerPayload } from "../protocol/server.ts";
 import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 import { createDeviceNews } from "./device-news.ts";
+import { createEndsTold } from "./ends-told.ts";
 import type { CallEvent, FirstOffer, Outcome } from "./events.ts";
 import { step } from "./machine.ts";
 import { type CallSettings, type Delivery, type Device, missedPayload, viewOf } from "./record.ts";
@@ -81,6 +82,7 @@ const dueBatchesMax = 16;
 export function createCallService(deps: CallServiceDeps): CallService {
   const { registry, settings, logger, nodeId, isHere } = deps;
   const counts = { offered: 0, ended: 0, dueFailures: 0 };
+  const endsTold = createEndsTold(deps.now);
   let cancelTimer: (() => void) | null = null;
   let round: Promise<void> = Promise.resolve();
   let running = false;
@@ -93,7 +95,10 @@ export function createCallService(deps: CallServiceDeps): CallService {
       return { put: result.put, forget: result.forget, result };
     });
     counts.ended += outcome.ended;
-    for (const delivery of outcome.deliveries) deps.deliver(delivery);
+    for (const delivery of outcome.deliveries) {
+      const isToldHere = delivery.type === "call.ended" && delivery.owed === undefined;
+      if (!isToldHere || endsTold.note(delivery)) deps.deliver(delivery);
+    }
     return outcome;
   }
 

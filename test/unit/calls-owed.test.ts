@@ -46,6 +46,22 @@ test("[CALL4] what another node did not hear of is offered again, ever more rare
   expect(offered).toBe(5);
 });
 
+test("[CALL4] what was written of an end may be lost with the master that had it: whoever was told is not told another one", async () => {
+  await active();
+  const before = await world.registry.get(callId);
+  const lose = () => world.registry.transact({ callId, userIds: [] }, () => ({ put: [before!], result: null }));
+  await hangup(a1);
+  expect(ends()).toEqual(["a1 hangup", "b1 hangup"]);
+  await lose();
+  await hangup(b1, "ice_failed");
+  expect(ends()).toEqual([]);
+  // The id of a call that is forgotten is another call's.
+  await world.pass(60_000);
+  await lose();
+  await hangup(b1, "ice_failed");
+  expect(ends()).toEqual(["a1 ice_failed", "b1 ice_failed"]);
+});
+
 test("[CALL4] a device that has come to another node is told there, though its old connection is not known to be gone", async () => {
   await active();
   // The other node has said so, this one has not heard that its own is the older one.
