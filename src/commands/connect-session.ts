@@ -3,7 +3,7 @@ import type { Since } from "../protocol/client.ts";
 import { isPlainObject } from "../protocol/envelope.ts";
 import { limits } from "../protocol/limits.ts";
 import type { SubscribedTopic } from "../protocol/server.ts";
-import { isTopicKind } from "../subscription/topic.ts";
+import { isTopicKind, logTopic } from "../subscription/topic.ts";
 
 export type Message = Record<string, unknown>;
 
@@ -105,7 +105,9 @@ export class ConnectSession {
   /** The requests that bring all subscriptions back, all from the same place [LOG4]; `done` once they are answered. */
   resume(done: () => void): Message[] {
     const names = [...this.#kinds, ...this.#topics];
-    const had = [...this.#movedSince].map((topic) => [topic, this.#had.get(topic)]);
+    // Of the whole log there may be more topics than a request has room for: what comes twice is known all the same.
+    const moved = this.#topics.has(logTopic.name) ? [] : [...this.#movedSince];
+    const had = moved.map((topic) => [topic, this.#had.get(topic)]);
     const seen = Object.fromEntries(had.filter(([, seq]) => seq !== undefined));
     const since: Since | undefined = this.cursor === null ? undefined : { cursor: this.cursor, seen };
     const requests: Message[] = [];

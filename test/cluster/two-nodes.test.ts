@@ -255,6 +255,33 @@ test("[PUB1] what is published to everyone reaches every node", async () => {
   expect((await listener.next("app.notice")).payload).toEqual({ text: "hello" });
 });
 
+test("[BAK2] the whole log comes on either node, whoever writes where, and goes on from a cursor of the other", async () => {
+  const [feed, anna, ben] = [
+    await here.backend(),
+    await here.connect(fresh("anna")),
+    await there.connect(fresh("ben")),
+  ];
+  const { cursor } = await feed.ask("subscribe", { topics: ["log"] });
+  const conversations = [fresh("c"), fresh("c"), fresh("c")];
+  const write = async (from: Client) => {
+    const acks: { topic: string; seq: number; position: number }[] = [];
+    for (let at = 0; at < 30; at++) acks.push(await say(from, conversations[at % 3]!, `m${at}`));
+    return acks;
+  };
+  const acks = (await Promise.all([write(anna), write(ben)]))
+    .flat()
+    .sort((one, other) => one.position - other.position);
+  // Nobody on this node hears the other's topics.
+  const other = await there.backend();
+  await other.ask("subscribe", { topics: ["log"], since: { cursor } });
+  for (const client of [feed, other]) {
+    const { topic, seq } = acks.at(-1)!;
+    await client.find((it) => it.topic === topic && it.seq === seq);
+    const places = client.all("message.new").map(({ topic, seq, position }) => ({ topic, seq, position }));
+    expect(places).toEqual(acks.map(({ topic, seq, position }) => ({ topic, seq, position })));
+  }
+});
+
 test("[PRE1] the users of a node that is killed go offline once; the others go on", async () => {
   const { c, ids, anna } = await pair();
   const watcher = await here.connect(fresh("watcher"));

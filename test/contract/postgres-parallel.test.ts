@@ -93,6 +93,56 @@ test("[LOG1] [LOG3] an append to a topic that another one is on waits for it, an
   await close();
 });
 
+test("[BAK2] a feed that reads while many append, and some take it back, passes nothing over and is never out of order", async () => {
+  const url = await server.newDatabase();
+  await migrate({ url, lockTimeoutMs: 5_000 });
+  const nodes = Array.from({ length: 4 }, () => createPostgresStorage({ url, poolSize: 2 }));
+  for (const node of nodes) await node.start();
+  const [reader, ...writers] = nodes as [Storage, ...Storage[]];
+  const sql = postgres(url, { max: 2, fetch_types: false, onnotice: () => {} });
+  const acknowledged: string[] = [];
+  const write = async ({ log }: Storage, writer: number) => {
+    for (let batch = 0; batch < 60; batch++) {
+      // One topic that all write to, and one of its own.
+      const events = ["conversation:all", `conversation:${writer}`].map((topic) => newEvent(topic));
+      const { appended } = await log.append(events.slice(batch % 3 === 0 ? 0 : 1));
+      acknowledged.push(...appended.map(({ id }) => id));
+    }
+  };
+  const takeBack = async () => {
+    for (let time = 0; time < 40; time++) {
+      const events = newEvents("conversation:never", 3);
+      const rollback = sql.begin(async (transaction) => {
+        await transaction.unsafe(appendStatement("ws"), appendParameters(events));
+        throw new Error("taken back");
+      });
+      await rollback.catch(() => {});
+    }
+  };
+  let isWriting = true;
+  const writing = Promise.all([...writers.map(write), takeBack()]).then(() => {
+    isWriting = false;
+  });
+  const fed: { id: string; position: number; topic: string; seq: number }[] = [];
+  for (let position = 0, goesOn = true; goesOn; ) {
+    // Looked at before the page is read: what is there then is in it, or in one after it.
+    const wasWriting = isWriting;
+    const page = await reader.log.feed({ afterPosition: position, limit: 7 });
+    expect(page.events.every((event) => event.position > position)).toBe(true);
+    fed.push(...page.events);
+    ({ position } = page);
+    goesOn = wasWriting || page.more;
+  }
+  await writing;
+  expect(fed.map(({ id }) => id).sort()).toEqual(acknowledged.sort());
+  const positions = fed.map(({ position }) => position);
+  expect(positions).toEqual(positions.toSorted((one, other) => one - other));
+  for (const [, events] of Map.groupBy(fed, ({ topic }) => topic))
+    expect(events.map(({ seq }) => seq)).toEqual(events.map((_, index) => index + 1));
+  await sql.end();
+  for (const node of nodes) await node.stop();
+});
+
 test("[LOG4] what was given out and taken back holds up no cursor, and no cursor names it", async () => {
   const { node, underWay, close } = await open();
   const { appended } = await node.log.append([newEvent("user:a")]);

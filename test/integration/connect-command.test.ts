@@ -146,6 +146,27 @@ test("[LOG3] [LOG4] [ENV5] it comes back after a crash and shows what it missed,
   expect(await Promise.all([reader.child.exited, writer.child.exited])).toEqual([0, 0]);
 });
 
+test("[BAK2] a backend's shows the whole log, and goes on with it after a crash, each event once", async () => {
+  const service = await serve();
+  const { url, folder, port } = service;
+  const reader = client(["--url", `${url}?roles=service`, "--user", "robot"]);
+  reader.type("/sub log");
+  await reader.until(replyTo("r1"));
+  const writer = client(["--url", url, "--user", "u1"]);
+  writer.type("/send c1 one");
+  await reader.until(says("one"));
+  await writer.until(replyTo("r1"));
+  await service.kill();
+  await serve({ folder, settings: { SERVER__PORT: String(port) } });
+  writer.type("/send c2 two");
+  await reader.until(says("two"));
+  const events = reader.messages.filter(({ type }) => type === "message.new");
+  expect(events.map(({ topic, seq }) => [topic, seq])).toEqual([
+    ["conversation:c1", 1],
+    ["conversation:c2", 1],
+  ]);
+});
+
 test("[CON1] [ENV5] a refusal and a place taken by the same device end it with 1, nonsense options with 2", async () => {
   const { url } = await serve();
   const nobody = run(["connect", "--url", url]);
