@@ -291,10 +291,10 @@ describe("PostgreSQL: when it is away", () => {
   });
 });
 
-/** As `readWhole`, with one more event at the end, so that positions are dense without it. */
+/** As `readWhole`, where the newest event is of another topic. */
 async function wholeWithLast(node: Storage): Promise<string[]> {
   const end = await node.log.watermark();
   const ids = await readWhole(node);
-  expect(end).toBe(ids.length + 1);
+  expect(end).toBeGreaterThan(ids.length);
   return ids;
 }
