@@ -161,7 +161,8 @@ function cameOrWent(
   const isParty = device !== undefined && call.state !== "ended" && isBound(call, device);
   if (type === "connected") {
     if (device) {
-      device.nodeId = draft.nodeId;
+      // Any node may say it of a device that moves.
+      if (draft.isHere({ userId, deviceId })) device.nodeId = draft.nodeId;
       markHere(draft, device);
     }
     if (call.state === "ringing" && side === "callee") ring(draft, deviceId);

@@ -165,8 +165,10 @@ export function tellEnd(draft: Draft, device: ToldDevice, reason: EndReason): vo
   const { call, deliveries, nodeId } = draft;
   const { side, deviceId, awaySince } = device;
   const { userId } = call[side];
-  const isHere = (device.nodeId ?? nodeId) === nodeId && draft.isHere({ userId, deviceId });
   const owed = device.state === "owed" ? "again" : "first";
+  // What is here may be a connection that is not known yet to be the older one; not for long.
+  const isNewest = owed === "again" || (device.nodeId ?? nodeId) === nodeId;
+  const isHere = isNewest && draft.isHere({ userId, deviceId });
   device.reason = reason;
   device.state = awaySince === null && isHere ? "ended" : "owed";
   if (awaySince !== null) return;

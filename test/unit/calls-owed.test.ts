@@ -46,6 +46,14 @@ test("[CALL4] what another node did not hear of is offered again, ever more rare
   expect(offered).toBe(5);
 });
 
+test("[CALL4] a node that says of another one's device that it is there does not say that it is on this one", async () => {
+  await active();
+  const toldOn = async () => (await world.registry.get(callId))!.told.map(({ nodeId }) => nodeId);
+  world.elsewhere.add(deviceKey(a1));
+  for (const device of [a1, b1]) await world.connect(device);
+  expect(await toldOn()).toEqual([undefined, "n1", undefined]);
+});
+
 test("[CALL4] what was written of an end may be lost with the master that had it: whoever was told is not told another one", async () => {
   await active();
   const before = await world.registry.get(callId);
@@ -72,6 +80,7 @@ test("[CALL4] a device that has come to another node is told there, though its o
   });
   await hangup(b1);
   expect(ends()).toEqual(["a1 hangup first", "b1 hangup"]);
-  await world.connect(a1);
+  // Nobody has claimed it: where the device is here all the same, it is told here.
+  await world.pass(2_000);
   expect(ends()).toEqual(["a1 hangup"]);
 });
