@@ -1,6 +1,8 @@
 /** A log whose appends go on at the same time and whose calls go step by step, each when the schedule says so. */
 import { Epochs } from "../../src/storage/epochs.ts";
 import {
+  type Appended,
+  type AppendResult,
   type EventLog,
   type FeedPage,
   type LoggedEvent,
@@ -36,6 +38,8 @@ interface Step extends Touches {
   run: () => void;
   /** Of one at which the engine may be away: what it touches then, and what ends the course. */
   refusal?: Touches & { run: () => void };
+  /** What can be done in its place. */
+  instead?: Omit<Step, "refusal" | "instead">;
 }
 
 /** Steps that come one after the other, on behalf of a node or of somebody that is not in the model. */
@@ -74,9 +78,12 @@ export class ModelLog {
 
   actions(): Action[] {
     return this.courses.flatMap(({ name, steps: [step] }) => {
-      if (step === undefined || step.mayRun?.() === false) return [];
-      const { refusal, ...done } = step;
-      const actions: Action[] = [{ ...done, name: `${name}: ${step.name}`, run: () => this.#run(name) }];
+      if (step === undefined) return [];
+      const { refusal, instead, ...first } = step;
+      const ways = instead === undefined ? [first] : [first, instead];
+      const actions = ways.flatMap((way): Action[] =>
+        way.mayRun?.() === false ? [] : [{ ...way, name: `${name}: ${way.name}`, run: () => this.#run(name, way.run) }],
+      );
       // How many are left is everybody's.
       const writes = [...(refusal?.writes ?? []), "refusals"];
       const run = () => this.#refuse(name);
@@ -85,44 +92,60 @@ export class ModelLog {
     });
   }
 
-  /** An append's steps; its events are shown at the one before the last. */
-  append(name: string, events: NewEvent[], done: (result: Awaited<ReturnType<EventLog["append"]>>) => Step): void {
+  /** An append's steps; its events are shown at the one before the last. Of units that others are in the way of none is written. */
+  append(
+    name: string,
+    events: NewEvent[],
+    { done, units }: { done: (result: AppendResult) => Step; units?: number[] | undefined },
+  ): void {
     const topics = [...new Set(events.map(({ topic }) => topic))];
-    const isFree = () =>
-      this.flaw === "topic open while one appends to it" ||
-      ![...this.#flights.values()].some((flight) => flight.topics.some((topic) => topics.includes(topic)));
-    const begin = () => void this.#flights.set(name, { topics, mark: this.#last, drawn: [] });
+    let taken = events;
+    const isOpen = this.flaw === "topic open while one appends to it";
+    const isFree = (topic: string) =>
+      isOpen || ![...this.#flights.values()].some((flight) => flight.topics.includes(topic));
+    const begin = () => {
+      const locked = [...new Set(taken.map(({ topic }) => topic))];
+      if (locked.length > 0) this.#flights.set(name, { topics: locked, mark: this.#last, drawn: [] });
+    };
+    const leaveAlone = () => {
+      const crowded = units!.filter((_, index) => !isFree(events[index]!.topic));
+      taken = events.filter((_, index) => !crowded.includes(units![index]!));
+      begin();
+    };
     const drawAll = () => {
+      const flight = this.#flights.get(name);
+      if (flight === undefined) return;
       const heads = new Map(topics.map((topic) => [topic, this.headOf(topic).seq]));
-      const drawn = events.map(({ id, topic, type, payload, createdAt }) => {
+      const drawn = taken.map(({ id, topic, type, payload, createdAt }) => {
         heads.set(topic, heads.get(topic)! + 1);
         return { id, topic, type, payload, createdAt, seq: heads.get(topic)!, position: ++this.#last };
       });
       if (this.flaw === "numbers of a topic against their positions" && drawn.length > 1)
         [drawn[0]!.position, drawn[1]!.position] = [drawn[1]!.position, drawn[0]!.position];
-      this.#flights.get(name)!.drawn = drawn;
+      flight.drawn = drawn;
     };
     const commit = () => {
-      const { drawn } = this.#flights.get(name)!;
+      const drawn = this.#flights.get(name)?.drawn ?? [];
       const lastSeen = this.events.at(-1)?.position ?? 0;
-      const below = drawn[0]!.position - 1;
+      const below = (drawn[0]?.position ?? 1) - 1;
       this.#flights.delete(name);
       this.events = [...this.events, ...drawn].sort((a, b) => a.position - b.position);
       const previousPosition = this.flaw === "own batch over foreign numbers" ? Math.min(below, lastSeen) : below;
-      const appended = drawn.map(({ topic, seq, position, id, createdAt }) => ({
-        topic,
-        seq,
-        position,
-        id,
-        createdAt,
-        duplicate: false,
-      }));
+      const appended = events.map(({ id, topic, createdAt }): Appended => {
+        const written = drawn.find((it) => it.id === id);
+        if (written === undefined)
+          return { id, topic, createdAt, seq: 0, position: 0, duplicate: false, deferred: true };
+        return { id, topic, createdAt, seq: written.seq, position: written.position, duplicate: false };
+      });
       course.steps.push(done({ previousPosition, appended }));
     };
+    const lock = { reads: [numbers], writes: [flights, ...topics] };
+    const mayWait = () => topics.every(isFree);
+    const quick: Step = { ...lock, name: "locks what is free", mayRun: () => !mayWait(), run: leaveAlone };
     const course: Course = {
       name,
       steps: [
-        { name: "locks", reads: [numbers], writes: [flights, ...topics], mayRun: isFree, run: begin },
+        { ...lock, name: "locks", mayRun: mayWait, run: begin, ...(units && { instead: quick }) },
         { name: "draws", reads: topics, writes: [numbers], run: drawAll },
         { name: "commits", writes: [log, flights, ...topics], run: commit },
       ],
@@ -132,7 +155,7 @@ export class ModelLog {
 
   /** An append that ends in the middle: its positions are missing for ever. */
   abandon(name: string, events: NewEvent[]): void {
-    this.append(name, events, () => ({ name: "", run() {} }));
+    this.append(name, events, { done: () => ({ name: "", run() {} }) });
     const course = this.courses.at(-1)!;
     course.steps[2] = { ...course.steps[2]!, name: "is taken back", run: () => void this.#flights.delete(name) };
   }
@@ -155,10 +178,11 @@ export class ModelLog {
     const call = (what: string) => `${node} #${++calls} ${what}`;
     const missing = () => Promise.reject(new Error("not in the model"));
     return {
-      append: (events) =>
+      append: (events, units) =>
         new Promise((resolve) => {
           const name = `${node} appends ${events.map(({ id }) => id).join("+")}`;
-          this.append(name, events, (result) => ({ name: "is answered", writes: [node], run: () => resolve(result) }));
+          const done = (result: AppendResult) => ({ name: "is answered", writes: [node], run: () => resolve(result) });
+          this.append(name, events, { done, units });
         }),
       watermark: () => this.#look({ node, name: call("watermark"), reads: [flights, numbers] }, () => this.watermark()),
       replay: ({ topics, afterPosition, limit }) =>
@@ -239,10 +263,11 @@ export class ModelLog {
     return { events, more, position, end: this.end, trimmedPosition: 0 };
   }
 
-  #run(name: string): void {
+  #run(name: string, run: () => void): void {
     const place = this.courses.findIndex((course) => course.name === name);
     const course = this.courses[place]!;
-    course.steps.shift()!.run();
+    course.steps.shift();
+    run();
     if (course.steps.length === 0) this.courses.splice(place, 1);
   }
 

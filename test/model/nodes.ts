@@ -1,8 +1,15 @@
 /** A node with the real sequencer and publisher on a model log, and a client that judges what it is sent [LOG3] [LOG4]. */
+import type { Recipient } from "../../src/broadcast/ports.ts";
 import { Publisher } from "../../src/broadcast/publisher.ts";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import type { OutgoingMessage } from "../../src/protocol/envelope.ts";
-import { type EventLog, type LoggedEvent, StorageUnavailable } from "../../src/storage/ports.ts";
+import {
+  type Appended,
+  type EventLog,
+  type LoggedEvent,
+  type NewEvent,
+  StorageUnavailable,
+} from "../../src/storage/ports.ts";
 import { catchUp } from "../../src/subscription/catch-up.ts";
 import { startingPointOf } from "../../src/subscription/starting-point.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
@@ -29,7 +36,8 @@ const { logger } = createLogSink({ level: "silent", format: "json" });
 
 export class Node {
   readonly sequencer: Sequencer;
-  readonly publisher: Publisher;
+  readonly #publisher: Publisher;
+  readonly #sources = new Map<string, Source>();
   /** Per topic who is subscribed. */
   readonly clients = new Set<Client>();
 
@@ -49,8 +57,40 @@ export class Node {
     const bus = {
       publish: (_topic: string, message: { kind: string; event?: LoggedEvent }) => world.tell(name, message.event!),
     } as unknown as ConstructorParameters<typeof Publisher>[0]["bus"];
-    this.publisher = new Publisher({ log, sequencer: this.sequencer, bus, logger, waitingMax: 100 });
+    this.#publisher = new Publisher({ log, sequencer: this.sequencer, bus, logger, waitingMax: 100 });
   }
+
+  async publish(events: NewEvent[], except?: Recipient): Promise<Appended[]> {
+    const append = this.#publisher.appendAll(events, { audience: { except } });
+    return append.catch((error) => {
+      this.world.fail(`${error}`);
+      return [];
+    });
+  }
+
+  /** Its events come to the log, and the replies to it, in the order in which it has published them [ENV7]. */
+  publishFrom(name: string, events: NewEvent[]): void {
+    const unused = createSubscriber(name);
+    const source = this.#sources.get(name) ?? { recipient: unused, published: 0, answered: 0, lastPosition: 0 };
+    this.#sources.set(name, source);
+    const turn = source.published++;
+    void this.publish(events, source.recipient).then((appended) => {
+      if (turn !== source.answered++) this.world.fail(`${name} is answered out of turn`);
+      for (const { topic, seq, position } of appended) {
+        if (position < source.lastPosition)
+          this.world.fail(`${topic}:${seq} of ${name} is before what was published before it`);
+        source.lastPosition = position;
+      }
+    });
+  }
+}
+
+/** Publishes without waiting for its replies. */
+interface Source {
+  recipient: Recipient;
+  published: number;
+  answered: number;
+  lastPosition: number;
 }
 
 /** One that follows the documentation: it keeps the cursor, and the last number of each topic that it has seen. */

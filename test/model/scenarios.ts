@@ -7,6 +7,7 @@ const resume = (node: string, topics: string): Happening => ({ kind: "connect", 
 const append = (topics: string): Happening => ({ kind: "append", topics });
 const abandon = (topics: string): Happening => ({ kind: "append", topics, isAbandoned: true });
 const publish = (node: string, topics: string): Happening => ({ kind: "publish", node, topics });
+const publishFrom = (source: string, topics: string): Happening => ({ kind: "publish", node: "X", topics, source });
 const repair = (node: string): Happening => ({ kind: "repair", node });
 const comeBack = (node: string): Happening => ({ kind: "return", node });
 const sweep = (node: string): Happening => ({ kind: "sweep", node });
@@ -53,6 +54,11 @@ export const scenes = {
     logged: "a",
     happenings: [resume("X", "a"), publish("X", "a"), comeBack("Y")],
   },
+  "a source that does not wait, at a topic that is busy": {
+    nodes: ["X"],
+    happenings: [append("a"), publishFrom("s", "a"), publishFrom("s", "b")],
+    isBusSilent: true,
+  },
   "a topic that is swept and heard again": {
     nodes: ["X"],
     logged: "a",
@@ -91,6 +97,14 @@ export const largeScenes = {
     happenings: [
       ...[connect("X", "abc"), connect("Y", "abc"), publish("X", "abc"), publish("Y", "cba"), publish("X", "a")],
       ...[append("b"), append("a"), repair("X"), repair("Y")],
+    ],
+  },
+  "sources that do not wait, at busy topics": {
+    nodes: ["X"],
+    happenings: [
+      ...[connect("X", "abc"), append("a"), append("ab"), append("a"), repair("X")],
+      ...["a", "b", "ab", "c", "a"].map((topics) => publishFrom("s", topics)),
+      ...["a", "b", "ac"].map((topics) => publishFrom("t", topics)),
     ],
   },
   "a return past an append that is slow": {

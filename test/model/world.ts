@@ -1,6 +1,6 @@
 /** What happens around nodes on a model log, in whatever order a schedule has it [LOG3] [LOG4]. */
 import type { Sequencer } from "../../src/broadcast/sequencer.ts";
-import type { LoggedEvent, NewEvent } from "../../src/storage/ports.ts";
+import type { AppendResult, LoggedEvent, NewEvent } from "../../src/storage/ports.ts";
 import { type LogFlaw, ModelLog } from "./model-log.ts";
 import { Client, Node, type Since, type Surroundings } from "./nodes.ts";
 import type { Action, Play } from "./schedule.ts";
@@ -10,8 +10,8 @@ import { Turns } from "./turns.ts";
 export type Happening =
   /** Of a node that is not in the model; its words on the bus may be late, turned round or lost. */
   | { kind: "append"; topics: string; isAbandoned?: true }
-  /** By a node of the model. */
-  | { kind: "publish"; node: string; topics: string }
+  /** By a node of the model; what comes from one source keeps its order. */
+  | { kind: "publish"; node: string; topics: string; source?: string }
   | { kind: "repair"; node: string }
   | { kind: "connect"; node: string; topics: string; since?: "start" }
   /** The node forgets topics that nobody hears. */
@@ -173,20 +173,20 @@ export class World implements Play, Surroundings {
       case "append": {
         const events = [...happening.topics].map((topic, index) => newEvent(topic, `${name}.${index}`));
         if (happening.isAbandoned) return this.log.abandon(name, events);
-        return this.log.append(name, events, ({ appended }) => ({
+        const tellOthers = ({ appended }: AppendResult) => ({
           name: "tells the others",
           writes: [...this.#nodes.keys()],
           run: () => {
             for (const event of this.log.events) if (appended.some(({ id }) => id === event.id)) this.tell("", event);
           },
-        }));
+        });
+        return this.log.append(name, events, { done: tellOthers });
       }
       case "publish": {
         const events = [...happening.topics].map((topic, index) => newEvent(topic, `${name}.${index}`));
-        void this.#nodes
-          .get(happening.node)!
-          .publisher.appendAll(events)
-          .catch((error) => this.fail(`${error}`));
+        const node = this.#nodes.get(happening.node)!;
+        if (happening.source === undefined) void node.publish(events);
+        else node.publishFrom(happening.source, events);
         return;
       }
       case "repair":
@@ -221,7 +221,7 @@ export class World implements Play, Surroundings {
   }
 
   #logAtOnce(event: NewEvent): void {
-    this.log.append("before", [event], () => ({ name: "", run() {} }));
+    this.log.append("before", [event], { done: () => ({ name: "", run() {} }) });
     while (this.log.courses.length > 0) this.log.actions()[0]!.run();
   }
 
