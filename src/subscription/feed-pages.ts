@@ -1,4 +1,4 @@
-/** Reads pages of the whole log for the feeds of a node: one for all that stand at the same place, and few at once [BAK2]. */
+/** Reads pages of the whole log for the feeds of a node: one for all that stand at the same place, and one at a time [BAK2]. */
 import type { EventLog, FeedPage } from "../storage/ports.ts";
 
 export interface FeedPagesOptions {
@@ -14,8 +14,8 @@ const busyGapMs = 10;
 const quietMs = 50;
 
 const pageSizeDefault = 500;
-/** What everybody else asks of the storage stands behind no more than these. */
-const readsAtOnce = 2;
+/** What everybody else asks of the storage stands behind no more than these, and has the other connections to it. */
+const readsAtOnce = 1;
 /** A page that was read is as good as the log for so long, ms: who is at most so far behind another feed shares its pages. */
 const sharedMs = 500;
 const sharedMax = 4;

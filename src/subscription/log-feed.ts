@@ -40,7 +40,7 @@ interface Reader extends FeedStart {
 const burst = { charactersMax: 64 * 1024, eventsMax: 100 };
 const lookIntervalDefaultMs = 500;
 /** What is logged within so long is read together, ms. */
-const gatherMs = 20;
+const gatherMs = 50;
 const retryMs = 1_000;
 
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));

@@ -285,9 +285,9 @@ test("[BAK2] [CON7] who reads slowly is read for at its own pace, holds up nobod
     settings: {
       WEBSOCKET__WRITE_WAIT: "200ms",
       WEBSOCKET__PING_PERIOD: "150ms",
-      WEBSOCKET__PONG_WAIT: "300ms",
+      WEBSOCKET__PONG_WAIT: "400ms",
       WEBSOCKET__CLEANUP_INTERVAL: "200ms",
-      WEBSOCKET__STALE_CONNECTION_TIMEOUT: "400ms",
+      WEBSOCKET__STALE_CONNECTION_TIMEOUT: "500ms",
     },
   });
   const people = createPeople(() => service.url);
