@@ -12,13 +12,31 @@ export interface LossTold {
 /** Topics of one message: a connection may be on very many. */
 const topicsAtOnce = 1_000;
 
-/** Of each logged topic it is said where its head is now, and that what was heard of it before may be lost. */
+/** Who has not been told yet. Until it was nobody is given a cursor of the new epoch: it would come back with it as if all were well. */
+export class Losses {
+  readonly #untold = new WeakSet<Subscriber>();
+
+  constructor(private readonly options: LossTold) {}
+
+  /** The log has gone back just now. */
+  owe(subscribers: Iterable<Subscriber>): void {
+    for (const subscriber of subscribers) this.#untold.add(subscriber);
+  }
+
+  /** Tells it, where that is still owed. */
+  tell(subscriber: Subscriber): void {
+    if (this.#untold.delete(subscriber)) tellLoss(subscriber, this.options);
+  }
+}
+
+/** Of each logged topic it is said where its head is now, where that is known already, and that what was heard of it before may be lost. */
 export function tellLoss(subscriber: Subscriber, { sequencer, tell }: LossTold): void {
   const logged = subscriber.topics().filter((name) => isLogged(parseTopic(name)!));
   const cursor = sequencer.epochs.cursorOf(sequencer.safePosition);
   for (let start = 0; start < logged.length && !subscriber.isClosed; start += topicsAtOnce) {
     const topics = logged.slice(start, start + topicsAtOnce).map((name): SubscribedTopic => {
-      return { topic: name, seq: sequencer.headOf(name) ?? 0, recovered: false };
+      const seq = sequencer.headOf(name);
+      return { topic: name, ...(seq === undefined ? {} : { seq }), recovered: false };
     });
     tell(subscriber, "subscribed", { topics, rejected: [], rejected_count: 0, cursor });
   }

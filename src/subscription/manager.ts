@@ -11,7 +11,7 @@ import { type CatchUpOptions, type CaughtUp, catchUp } from "./catch-up.ts";
 import { describeTopic } from "./described.ts";
 import { inTurns, Turns } from "./in-turns.ts";
 import { type FeedStart, LogFeed, type LogFeedOptions, partsOfLog } from "./log-feed.ts";
-import { tellLoss } from "./losses.ts";
+import { Losses } from "./losses.ts";
 import { Rejections } from "./rejections.ts";
 import { followedBy, lookupsToJoin, lookupsToLeave, resolveScope, type Scope } from "./scope.ts";
 import { locate, type StartingPoint, startingPointOf } from "./starting-point.ts";
@@ -61,8 +61,11 @@ export class SubscriptionManager {
   #subscribes = 0;
   #replayedEvents = 0;
   readonly #feed: LogFeed;
+  /** Who is to be told that the log has gone back: by `tellLoss`, or before it is given a cursor [LOG4]. */
+  readonly losses: Losses;
 
   constructor(private readonly options: SubscriptionManagerOptions) {
+    this.losses = new Losses(options);
     this.#feed = new LogFeed(options);
   }
 
@@ -137,6 +140,7 @@ export class SubscriptionManager {
   /** Every event up to there, on the topics of the connection, has been sent on it [LOG4]. */
   cursorOf(subscriber: Subscriber): string {
     const { sequencer } = this.options;
+    this.losses.tell(subscriber);
     return sequencer.epochs.cursorOf(this.#feed.positionOf(subscriber) ?? sequencer.safePosition);
   }
 
@@ -217,9 +221,9 @@ export class SubscriptionManager {
     });
   }
 
-  /** The log has gone back: says of all that the connection hears of it that it is to be loaded anew [LOG4]. */
+  /** Says of all that the connection hears of the log that it is to be loaded anew, unless it knows [LOG4]. */
   tellLoss(subscriber: Subscriber): Promise<void> {
-    return this.#turns.inTurn(subscriber, async () => tellLoss(subscriber, this.options));
+    return this.#turns.inTurn(subscriber, async () => this.losses.tell(subscriber));
   }
 
   /** Takes topics back, what is being caught up on too, and says so; what the token grants stays. */

@@ -9,7 +9,7 @@ import type { Hub } from "./hub.ts";
 
 export interface LossNewsOptions {
   sequencer: Pick<Sequencer, "epochs" | "level">;
-  subscriptions: Pick<SubscriptionManager, "tellLoss">;
+  subscriptions: Pick<SubscriptionManager, "losses" | "tellLoss">;
   hub: Pick<Hub, "all" | "size">;
   logger: Logger;
 }
@@ -30,7 +30,9 @@ export function followLosses({ sequencer, subscriptions, hub, logger }: LossNews
 
   epochs.watch((change) => {
     note(change);
-    if (change.isBroken) void tellAll(epochs.breaks);
+    if (!change.isBroken) return;
+    subscriptions.losses.owe(hub.all());
+    void tellAll(epochs.breaks);
   });
 
   function note({ previous, current, isBroken, heldThrough }: EpochChange): void {

@@ -22,7 +22,7 @@ export interface NewsOptions {
   sequencer: Sequencer;
   broadcaster: Broadcaster;
   presence: Pick<PresenceTracker, "hear" | "lookAgain">;
-  subscriptions: Pick<SubscriptionManager, "noteLogged" | "tellLoss">;
+  subscriptions: Pick<SubscriptionManager, "noteLogged" | "losses" | "tellLoss">;
   typing: TypingTracker;
   calls: Pick<CallService, "tellOwed" | "isOn">;
   hub: Hub;

@@ -1,13 +1,13 @@
 /** The checker's judge of a log that went back: it forgives what was lost to whom was told, and nothing else. */
 import { expect, test } from "bun:test";
 import { judge } from "../support/checker/judge.ts";
-import { conversation, historyOf, type Message, message } from "../support/histories.ts";
+import { conversation, firstCursor, historyOf, type Message, message } from "../support/histories.ts";
 
 type Scene = Parameters<Parameters<typeof historyOf>[0]>[0];
 
 const [first, lost] = [message(1), message(2, { key: "lost" })];
 /** What the log that was gone back to has in the place of what is lost, and after it. */
-const [instead, after] = [message(2, { key: "instead", by: "ben" }), message(3, { key: "after" })];
+const [instead, after] = [message(2, { key: "instead" }), message(3, { key: "after" })];
 
 /** The phone sends, the laptop and Ben get it. */
 function sendFromPhone({ phone, laptop, ben }: Scene, sent: Message): void {
@@ -23,13 +23,12 @@ const tell = (connection: Scene["ben"], seq: number, cursor = "00000001.0") =>
 function lossy(told: (scene: Scene) => Scene["ben"][], { log = [first, instead, after] } = {}) {
   return historyOf(
     (scene) => {
-      const { phone, laptop, ben, writer } = scene;
+      const { writer } = scene;
       sendFromPhone(scene, first);
       writer.history.logLosses.push({ from: writer.next() });
       sendFromPhone(scene, lost);
       for (const connection of told(scene)) tell(connection, 1);
-      ben.send(instead);
-      for (const other of [phone, laptop]) other.see(instead);
+      sendFromPhone(scene, instead);
       sendFromPhone(scene, after);
     },
     { log },
@@ -82,4 +81,27 @@ test("[LOG4] what was out of order before the loss was a fault all the same, and
   const needless = lossy(everybody);
   needless.logLosses = [];
   expect(rulesOf(needless)).toContain("no-holes");
+});
+
+test("[LOG4] an event that comes between going live and the reply that says so counts as well", () => {
+  const history = historyOf(
+    (scene) => {
+      const { phone, laptop, ben, writer } = scene;
+      sendFromPhone(scene, first);
+      writer.history.logLosses.push({ from: writer.next() });
+      sendFromPhone(scene, lost);
+      for (const connection of [phone, laptop]) tell(connection, 1);
+      ben.close();
+      const again = writer.connect(writer.history.devices[2]!, { since: firstCursor });
+      const since = { cursor: firstCursor, seen: { [conversation]: 2 } };
+      const request = again.request("subscribe", { topics: ["conversation"], since });
+      phone.send(instead);
+      for (const other of [laptop, again]) other.see(instead);
+      const topics = [{ topic: conversation, seq: 1, recovered: false, replayed: 0 }];
+      again.reply(request, "subscribed", { topics, rejected: [], cursor: "00000001.1" });
+      again.hear("presence.online", { user_id: "anna", status: "online" });
+    },
+    { log: [first, instead] },
+  );
+  expect(judge(history)).toEqual([]);
 });

@@ -1,7 +1,7 @@
 /** Proves how everybody is told of a log that has gone back: in slices, after the log has answered, and once for the newest loss [LOG4]. */
 import { beforeEach, expect, test } from "bun:test";
 import { type Epoch, Epochs } from "../../src/storage/epochs.ts";
-import { tellLoss } from "../../src/subscription/losses.ts";
+import { Losses, tellLoss } from "../../src/subscription/losses.ts";
 import type { Subscriber } from "../../src/subscription/subscriber.ts";
 import { followLosses, type LossNewsOptions } from "../../src/websocket/loss-news.ts";
 import { createSubscriber } from "../support/subscriber.ts";
@@ -43,6 +43,7 @@ function follow(connections: { name: string; topics: number }[], level: () => Pr
       sequencer: { epochs, level },
       hub: { all: () => all, size: all.length },
       subscriptions: {
+        losses: { owe: (owed: typeof all) => expect(owed).toEqual(all) },
         async tellLoss({ name }: { name: string }) {
           told.push(name);
           turns.push(turn);
@@ -105,4 +106,17 @@ test("[LOG4] whoever is on very many topics is told in several messages, of what
     },
   });
   expect(sizes).toEqual([1_000, 200]);
+});
+
+test("[LOG4] whoever is owed is told once, by its turn or before it is given a cursor, also while no head is known", () => {
+  const [anna, ben] = ["anna", "ben"].map((name) => createSubscriber(name, {})) as [Subscriber, Subscriber];
+  for (const subscriber of [anna, ben]) subscriber.subscribe("conversation:c1");
+  const heard: [string, object][] = [];
+  const sequencer = { epochs, safePosition: 5, headOf: () => undefined };
+  const losses = new Losses({ sequencer, tell: ({ userId }, _, payload) => void heard.push([userId, payload]) });
+  losses.tell(anna);
+  losses.owe([anna]);
+  for (const subscriber of [anna, ben, anna]) losses.tell(subscriber);
+  expect(heard).toHaveLength(1);
+  expect(heard[0]).toMatchObject(["anna", { topics: [{ topic: "conversation:c1", recovered: false }] }]);
 });

@@ -33,15 +33,37 @@ function sinceToldOn(device: DeviceHistory, from: number): DeviceHistory {
   const at = device.connections.findLastIndex((connection) => toldOn(connection, from) !== undefined);
   if (at < 0) return device;
   const connection = device.connections[at]!;
-  const told = toldOn(connection, from)!.order;
+  const notice = toldOn(connection, from)!;
+  const told = notice.order;
+  const follows = followingThe(notice, connection);
   const answered = new Set(connection.entries.flatMap((entry) => (entry.order < told ? (replied(entry) ?? []) : [])));
-  const isLater = (entry: Entry) => entry.order >= told || (entry.kind === "request" && !answered.has(entry.id));
+  const isLater = (entry: Entry) =>
+    entry.order >= told || follows.has(entry) || (entry.kind === "request" && !answered.has(entry.id));
   const earlier = [
     ...device.connections.slice(0, at),
     { ...connection, entries: connection.entries.filter((entry) => !isLater(entry)) },
   ];
   const later = { ...connection, since: null, openedAt: told, entries: connection.entries.filter(isLater) };
   return { ...device, connections: [later, ...device.connections.slice(at + 1)], earlier };
+}
+
+/** What is live already may come just before the reply that says so: the events above the head that a notice names. */
+function followingThe(notice: Entry, { entries }: ConnectionHistory): Set<Entry> {
+  const follows = new Set<Entry>();
+  const { payload, reply_to } = (notice as Entry & { kind: "message" }).message;
+  // Who did not ask has heard what is lost.
+  if (reply_to === undefined) return follows;
+  for (const { topic, seq, recovered } of payload.topics as { topic: string; seq?: number; recovered?: boolean }[]) {
+    if (seq === undefined || recovered !== false) continue;
+    const events = entries.flatMap((entry) =>
+      entry.order < notice.order && entry.kind === "message" && entry.message.topic === topic ? [entry] : [],
+    );
+    const last = events.at(-1)?.message.seq ?? 0;
+    const above = events.slice(Math.min(events.length, Math.max(0, events.length - (last - seq))));
+    if (last > seq && above.every(({ message }, index) => message.seq === seq + 1 + index))
+      for (const entry of above) follows.add(entry);
+  }
+  return follows;
 }
 
 const toldOn = ({ entries }: ConnectionHistory, from: number) =>

@@ -53,12 +53,16 @@ const everyReply: Rule = {
 const noFault: Rule = {
   id: "no-fault",
   says: "who does nothing wrong is neither refused nor sent away for good [ENV4] [ENV5]",
-  look: ({ devices }) =>
+  look: ({ history, devices }) =>
     devices.flatMap(({ name, connections }) =>
       connections.flatMap(({ connection, exchanges }) => {
+        // What was given out by a log that has gone back is worth nothing, also to who has not been told yet.
+        const isLost = (type: string) => type === "ack" && history.logLosses.length > 0;
         const refused = exchanges.flatMap(({ type, payload, replies }) =>
           replies
-            .filter(({ message }) => message.type === "error" && !isExpected(type, message.payload.code))
+            .filter(
+              ({ message }) => message.type === "error" && !isExpected(type, message.payload.code) && !isLost(type),
+            )
             .map(({ message }) => ({ text: `${name} was refused ${type}`, evidence: [payload, message] })),
         );
         const rejected = exchanges.flatMap(({ type, payload, replies }) =>
