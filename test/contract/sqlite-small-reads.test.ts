@@ -1,7 +1,7 @@
 /** Proves what SQLite answers without its worker: only what is small, never less than was acknowledged, and in nobody's way. */
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { copyFileSync, mkdtempSync, renameSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Storage } from "../../src/storage/ports.ts";
@@ -100,6 +100,31 @@ test("[END2] where the file is in trouble the worker is asked, which says what i
   const nowhere = new SmallReads({ path: join(folder, "gone.db") });
   nowhere.start();
   expect(nowhere.answer("watermark", [])).toBeUndefined();
+});
+
+test("[END2] a file that was removed, or another one in its place, is not read here: the worker says what there is", async () => {
+  let now = 0;
+  const elsewhere = join(folder, "elsewhere.db");
+  const moved = createSqliteStorage({ path: elsewhere });
+  await moved.start();
+  const reads = new SmallReads({ path: elsewhere, now: () => now });
+  reads.start();
+  expect(reads.answer("watermark", [])).toEqual({ value: 0 });
+  const isAnswered = () => {
+    reads.rest();
+    now += 1_000;
+    return reads.answer("watermark", []) !== undefined;
+  };
+  expect(isAnswered()).toBe(true);
+  const away = join(folder, "away.db");
+  renameSync(elsewhere, away);
+  expect(isAnswered()).toBe(false);
+  copyFileSync(path, elsewhere);
+  expect(isAnswered()).toBe(false);
+  renameSync(away, elsewhere);
+  expect(isAnswered()).toBe(true);
+  reads.stop();
+  await moved.stop();
 });
 
 test("[LOG1] a worker that opens the file anew takes no lock from who has it open: nobody else takes the log of writes away", async () => {

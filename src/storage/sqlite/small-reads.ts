@@ -1,5 +1,6 @@
 /** Answers what is small in the loop's own thread, on a connection that only reads: the way to the worker is longer, and may have others before it. */
 import { Database } from "bun:sqlite";
+import { statSync } from "node:fs";
 import type { EventPage } from "../ports.ts";
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables } from "./directory.ts";
@@ -27,19 +28,26 @@ interface Reader {
   operations: Small;
 }
 
+type State =
+  | { kind: "closed" }
+  /** `file`: what the worker had opened by that name. */
+  | { kind: "open"; file: string; reader: Reader | null; restsUntil: number };
+
 export interface SmallReadsOptions {
   path: string;
   now?: () => number;
 }
 
 export class SmallReads {
-  #state: { kind: "closed" } | { kind: "open"; reader: Reader | null; restsUntil: number } = { kind: "closed" };
+  #state: State = { kind: "closed" };
 
   constructor(private readonly options: SmallReadsOptions) {}
 
   /** From now on; the worker has the file open. What is in memory has one connection only. */
   start(): void {
-    if (this.options.path !== ":memory:") this.#state = { kind: "open", reader: null, restsUntil: 0 };
+    const { path } = this.options;
+    const file = path === ":memory:" ? null : identityOf(path);
+    if (file !== null) this.#state = { kind: "open", file, reader: null, restsUntil: 0 };
   }
 
   stop(): void {
@@ -69,22 +77,34 @@ export class SmallReads {
 
   /** There is trouble with the file: the connection is given up, for the worker may open another file by that name. */
   rest(): void {
-    if (this.#state.kind === "closed") return;
-    const { reader } = this.#state;
-    this.#state = { kind: "open", reader: null, restsUntil: this.#now() + restMs };
+    const state = this.#state;
+    if (state.kind === "closed") return;
+    const { reader } = state;
+    state.reader = null;
+    state.restsUntil = this.#now() + restMs;
     reader?.database.close();
   }
 
   #reader(): Reader | null {
     const state = this.#state;
     if (state.kind === "closed") return null;
-    if (state.reader === null && this.#now() >= state.restsUntil) state.reader = openReader(this.options.path);
+    if (state.reader !== null || this.#now() < state.restsUntil) return state.reader;
+    const { path } = this.options;
+    // In the place of the file there may be another one, which the worker may or may not have opened meanwhile.
+    if (identityOf(path) === state.file) state.reader = openReader(path);
+    else this.rest();
     return state.reader;
   }
 
   #now(): number {
     return (this.options.now ?? Date.now)();
   }
+}
+
+/** Another one where another file has taken the place of the one that was there; null: there is none. */
+function identityOf(path: string): string | null {
+  const found = statSync(path, { throwIfNoEntry: false });
+  return found === undefined ? null : `${found.dev} ${found.ino}`;
 }
 
 function openReader(path: string): Reader {
