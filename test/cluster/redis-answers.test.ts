@@ -4,6 +4,7 @@ import type { DevicePresence } from "../../src/cluster/ports.ts";
 import { parseRedisUrl } from "../../src/cluster/redis/address.ts";
 import { Commands } from "../../src/cluster/redis/commands.ts";
 import { openCommandClient } from "../../src/cluster/redis/connection.ts";
+import { Epoch } from "../../src/cluster/redis/epoch.ts";
 import { bucketOf } from "../../src/cluster/redis/keys.ts";
 import { RedisNodeRegistry } from "../../src/cluster/redis/nodes.ts";
 import { RedisPresenceRegistry } from "../../src/cluster/redis/presence.ts";
@@ -164,4 +165,23 @@ test("[PRE4] of users in a part of Redis that cannot be read it is known that no
   commands.call = call;
   await registry.devicesOf(["ann"]);
   expect(registry.isWhole(["ann", "bob"])).toBe(true);
+});
+
+test("[CALL2] a node that starts on an emptied Redis before the others have looked does not keep them from putting back in peace", async () => {
+  const startNode = () => new Epoch({ commands, keys, newMark: () => crypto.randomUUID(), settlingMs: 60_000 });
+  const isSettling = () => commands.call("exists", keys.callsSettling);
+  const [one, other] = [startNode(), startNode()];
+  for (const epoch of [one, other]) expect((await epoch.look()).lost).toBe(false);
+  expect(await isSettling()).toBe(0);
+  await redis.empty();
+  const fresh = startNode();
+  await fresh.look();
+  for (const epoch of [one, other, fresh]) {
+    const { lost, mark } = await epoch.look();
+    expect(lost).toBe(true);
+    epoch.accept(mark);
+  }
+  // Nobody decides on a call until then.
+  expect(await isSettling()).toBe(1);
+  expect((await fresh.look()).lost).toBe(false);
 });

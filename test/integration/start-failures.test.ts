@@ -100,7 +100,9 @@ test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
     const empty = await database.newDatabase();
     await database.halt();
     await database.resume("standby");
-    expect(await refusalOf({ STORAGE__URL: url })).toMatch(/^storage\.url: .*cannot append in a read-only transaction, or to a standby$/);
+    expect(await refusalOf({ STORAGE__URL: url })).toMatch(
+      /^storage\.url: .*cannot append in a read-only transaction, or to a standby$/,
+    );
     const { code, stderr } = await run("migrate", { STORAGE__URL: empty });
     const said = /^[^\n]*: not migrated: cannot execute [^\n]*\n$/;
     expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(said) });

@@ -17,11 +17,13 @@ end`;
 const markScript = script(`${isMarkOfMaster}
 local mark = redis.call('GET', KEYS[1])
 local isSame, history = isMarkOfMaster(mark or '')
-if mark and isSame then return mark end
-local fresh = ARGV[1] .. ' ' .. history
+-- Who starts on an empty Redis knows of nothing that could be lost; one that does may come to it later.
+local isEarly = mark and string.find(mark, '^first ') and ARGV[2] ~= '' and ARGV[2] ~= mark
+if mark and isSame and not isEarly then return mark end
+local isFirst = not mark and ARGV[2] == ''
+local fresh = (isFirst and 'first ' or '') .. ARGV[1] .. ' ' .. history
 redis.call('SET', KEYS[1], fresh)
--- Who starts on an empty Redis knows of nothing that could be lost.
-if (mark or ARGV[2] ~= '') then redis.call('SET', KEYS[2], fresh, 'PX', ARGV[3]) end
+if not isFirst then redis.call('SET', KEYS[2], fresh, 'PX', ARGV[3]) end
 return fresh
 `);
 
