@@ -43,6 +43,14 @@ function comeBack({ ben, writer }: Scene, { cursor, seen }: { cursor: string; se
   };
 }
 
+const withCall = (happens: (scene: Scene & { writer: HistoryWriter }) => void) => () =>
+  historyOf((scene) => {
+    scene.phone.exchange(["call.offer", { call_id: "k1" }], ["ack"]);
+    scene.ben.hear("call.incoming", { call_id: "k1" });
+    happens(scene);
+  });
+const ended = { call_id: "k1", reason: "hangup" };
+
 describe("sound histories", () => {
   const sound: [string, () => History][] = [
     ["nothing happens", () => historyOf(() => {})],
@@ -108,6 +116,15 @@ describe("sound histories", () => {
         }),
     ],
     [
+      "a call's end is told twice where Redis and a node have lost it in the same moment",
+      withCall(({ phone, ben, writer }) => {
+        phone.hear("call.ended", ended);
+        const [from, to] = [writer.next(), writer.next() + 1];
+        writer.history.memoryLosses.push({ from, to: to + 1, of: "node" }, { from: from + 1, to, of: "Redis" });
+        for (const device of [phone, ben]) device.hear("call.ended", ended);
+      }),
+    ],
+    [
       "a device that was away at a call's end was not told",
       () =>
         historyOf(({ phone, ben, laptop, writer }) => {
@@ -148,14 +165,6 @@ interface Case {
 }
 
 const inLog = (happens: (scene: Scene) => void, log: object[] = soundLog) => historyOf(happens, { log });
-const withCall = (happens: (scene: Scene & { writer: HistoryWriter }) => void) => () =>
-  historyOf((scene) => {
-    scene.phone.exchange(["call.offer", { call_id: "k1" }], ["ack"]);
-    scene.ben.hear("call.incoming", { call_id: "k1" });
-    happens(scene);
-  });
-const ended = { call_id: "k1", reason: "hangup" };
-
 const cases: Case[] = [
   {
     rule: "acked-delivered",
@@ -503,6 +512,15 @@ const cases: Case[] = [
     rule: "one-end",
     what: "[CALL4] the end is told twice",
     history: withCall(({ phone, ben }) => {
+      for (const device of [phone, ben, ben]) device.hear("call.ended", ended);
+    }),
+  },
+  {
+    rule: "one-end",
+    what: "[CALL4] the end is told twice, and what lost its memory did so one after the other",
+    history: withCall(({ phone, ben, writer }) => {
+      for (const of of ["node", "Redis"] as const)
+        writer.history.memoryLosses.push({ from: writer.next(), to: writer.next(), of });
       for (const device of [phone, ben, ben]) device.hear("call.ended", ended);
     }),
   },

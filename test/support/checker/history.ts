@@ -26,11 +26,26 @@ export interface DeviceHistory {
 
 export type TrueStatus = "online" | "away" | "busy" | "offline";
 
+export interface MemoryLoss {
+  from: number;
+  to: number;
+  /** What lost all that it held: a node that died, or a Redis that came back empty or was another one. */
+  of?: "node" | "Redis" | undefined;
+}
+
+/** What a fault may take with it. */
+export interface Losses {
+  /** What was acknowledged may be gone afterwards. */
+  losesLog?: boolean | undefined;
+  /** What lost all that it held. */
+  losesMemoryOf?: MemoryLoss["of"];
+}
+
 export interface History {
   conversations: { conversationId: string; userIds: string[] }[];
   devices: DeviceHistory[];
   /** While a lone node restarted it forgot its calls: between these two orders it may have been away. */
-  memoryLosses: { from: number; to: number }[];
+  memoryLosses: MemoryLoss[];
   /** From here on the log may have lost what was acknowledged. */
   logLosses: { from: number }[];
   /** Once everything had come to rest. Null: the run has not got so far. */

@@ -1,7 +1,7 @@
 /** Drives a population of clients against the service: lets them live, brings everything to rest, and asks the judge. */
 import { positionOf } from "../cursors.ts";
 import { Device } from "./device.ts";
-import { type History, Recorder, type TrueStatus } from "./history.ts";
+import { type History, type Losses, Recorder, type TrueStatus } from "./history.ts";
 import { judge, type Violation } from "./judge.ts";
 import { createRandom, type Random } from "./random.ts";
 import { type Behaviour, Traffic, usualBehaviour } from "./traffic.ts";
@@ -10,7 +10,7 @@ import { type Behaviour, Traffic, usualBehaviour } from "./traffic.ts";
  * Tells the judge that a lone node forgets its calls while `work` is done, and whether the log may lose what was acknowledged
  * from its beginning on.
  */
-export type During = (work: () => Promise<void>, options?: { losesLog?: boolean | undefined }) => Promise<void>;
+export type During = (work: () => Promise<void>, options?: Losses) => Promise<void>;
 
 /** What goes wrong around the clients: restarts, partitions. */
 export interface Faults {
@@ -96,9 +96,9 @@ class Population {
   async live(): Promise<void> {
     const { durationMs = 10_000, messagesMax = Number.POSITIVE_INFINITY, faults } = this.options;
     const { memoryLosses, logLosses } = this.recorder.history;
-    faults?.start(this.#random.fork("faults"), async (work, { losesLog = false } = {}) => {
+    faults?.start(this.#random.fork("faults"), async (work, { losesLog = false, losesMemoryOf } = {}) => {
       if (losesLog) logLosses.push({ from: this.recorder.next() });
-      const loss = { from: this.recorder.next(), to: Number.POSITIVE_INFINITY };
+      const loss = { from: this.recorder.next(), to: Number.POSITIVE_INFINITY, of: losesMemoryOf };
       memoryLosses.push(loss);
       await work();
       loss.to = this.recorder.next();

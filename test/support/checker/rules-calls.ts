@@ -92,12 +92,20 @@ const oneEnd: Rule = {
   id: "one-end",
   says: "nobody is told of a call's end twice [CALL4]",
   look: (facts) =>
-    callsOf(facts).flatMap(({ callId, ended }) =>
-      [...ended]
+    callsOf(facts).flatMap(({ callId, offeredAt, ended }) =>
+      (isForgotten(facts, offeredAt) ? [] : [...ended])
         .filter(([, told]) => told.length > 1)
         .map(([{ name }, told]) => ({ text: `${name} was told the end of ${callId} twice`, evidence: told })),
     ),
 };
+
+/** A call is lost where Redis loses it and the node that changed it last dies before it has put it back. */
+function isForgotten({ history: { memoryLosses } }: Facts, offeredAt: number): boolean {
+  const [nodes, redis] = (["node", "Redis"] as const).map((of) => memoryLosses.filter((loss) => loss.of === of));
+  return nodes!.some((node) =>
+    redis!.some(({ from, to }) => node.from < to && from < node.to && offeredAt < Math.min(node.to, to)),
+  );
+}
 
 const everyEnd: Rule = {
   id: "every-end",

@@ -1,5 +1,6 @@
 /** The kinds of faults: what each breaks, and how it is whole again. */
 import postgres from "postgres";
+import type { Losses } from "../checker/history.ts";
 import type { Random } from "../checker/random.ts";
 import type { LinkProxy } from "../proxy.ts";
 import type { Stage } from "./stage.ts";
@@ -23,7 +24,7 @@ export type Kind = (typeof kinds)[number];
 export const plainKinds = kinds.filter((kind) => kind !== "snapshot" && kind !== "failover");
 
 /** One fault, chosen but not begun. */
-export interface Fault {
+export interface Fault extends Losses {
   kind: Kind;
   /** For people: what happens to whom for how long. */
   text: string;
@@ -31,8 +32,6 @@ export interface Fault {
   target: string;
   /** Breaks it; resolves once it is mended. `wait` returns sooner where the run ends. */
   run(wait: (ms: number) => Promise<void>): Promise<void>;
-  /** What was acknowledged may be gone afterwards. */
-  losesLog?: boolean;
 }
 
 /** Longest, ms: some of them are beyond the time after which a node counts as dead. */
@@ -67,6 +66,7 @@ export function chooseFault(kind: Kind, { stage, random }: { stage: Stage; rando
         kind,
         text: `${node.name} is killed, started after ${lengthMs} ms`,
         target: node.name,
+        losesMemoryOf: "node",
         async run(wait) {
           await node.kill();
           await wait(lengthMs);
@@ -96,6 +96,7 @@ export function chooseFault(kind: Kind, { stage, random }: { stage: Stage; rando
         kind,
         text: `Redis at ${stage.redis.indexOf(server)} is killed, back empty after ${lengthMs} ms`,
         target: "Redis",
+        losesMemoryOf: "Redis",
         async run(wait) {
           await server.kill();
           await wait(lengthMs);
@@ -114,7 +115,7 @@ export function chooseFault(kind: Kind, { stage, random }: { stage: Stage; rando
         },
       };
     case "flush":
-      return { kind, text: "Redis is emptied", target: "Redis", run: () => stage.flushRedis() };
+      return { kind, text: "Redis is emptied", target: "Redis", losesMemoryOf: "Redis", run: () => stage.flushRedis() };
     case "postgres-restart":
       return !stage.postgres.isOwn
         ? null

@@ -47,20 +47,17 @@ export function createStorm(options: StormOptions): Storm {
     });
   }
 
-  function begin({ kind, target, text, run, losesLog }: Fault, during: During): void {
+  function begin({ kind, target, text, run, ...losses }: Fault, during: During): void {
     counts[kind] = (counts[kind] ?? 0) + 1;
     course.push(text);
     underWay.add(target);
     // Signals are lost until the nodes hear each other again.
     mending.push(
-      during(
-        async () => {
-          await run(wait).catch((error: unknown) => void faults.push(error));
-          underWay.delete(target);
-          await stage.whole().catch(() => {});
-        },
-        { losesLog },
-      ),
+      during(async () => {
+        await run(wait).catch((error: unknown) => void faults.push(error));
+        underWay.delete(target);
+        await stage.whole().catch(() => {});
+      }, losses),
     );
   }
 
