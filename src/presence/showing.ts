@@ -1,5 +1,6 @@
 /** Shows those who watch users on this node how they are, nothing twice, and in the end what is so [PRE1] [PRE3]. */
 import type { PresenceRegistry } from "../cluster/ports.ts";
+import { ProtocolError } from "../protocol/errors.ts";
 import type { PresenceView } from "../protocol/server.ts";
 import type { StatusStore } from "../storage/ports.ts";
 import { presenceTopic } from "../subscription/topic.ts";
@@ -54,6 +55,9 @@ export interface Showing extends Watching {
 
 const userOf = (topic: string) => topic.slice(presenceTopic("").length);
 
+/** It is looked at again later, as with whatever else is away. */
+const unreadable = () => new ProtocolError("unavailable", "The cluster's devices cannot be read.");
+
 export function createShowing(deps: ShowingDeps): Showing {
   const { registry, statuses, turns, publish, isHeldBack, now } = deps;
   const shown = createShownHere(deps.watchersOf);
@@ -71,7 +75,7 @@ export function createShowing(deps: ShowingDeps): Showing {
   }
 
   function refuseUnlessWhole(userIds: string[]): void {
-    if (registry.isWhole?.(userIds) === false) throw new Error("the cluster's devices cannot be read");
+    if (registry.isWhole?.(userIds) === false) throw unreadable();
   }
 
   async function correct(userId: string, told: Told): Promise<void> {
