@@ -13,6 +13,8 @@ const { values } = parseArgs({
     bounds: { type: "string", multiple: true },
     /** Orders of each large scene. */
     runs: { type: "string", default: "5000" },
+    /** All orders of the large scenes that are named: some have no end that anybody waits for. */
+    all: { type: "boolean", default: false },
     seed: { type: "string", default: String(Date.now() % 2 ** 31) },
     /** Timers that run out in a scene while something else can go on. */
     timers: { type: "string", default: "1" },
@@ -41,8 +43,9 @@ for (const [name, scene] of Object.entries(scenes as Record<string, Scenario>)) 
 }
 for (const [name, scene] of Object.entries(largeScenes as Record<string, Scenario>)) {
   explorations[name] = () => {
-    const { runs, fault } = trySome(() => new World({ ...scene, timers }), order);
-    return { count: `${runs} orders by seed ${order.seed}`, fault };
+    const play = () => new World({ ...scene, timers });
+    const { runs, fault } = values.all ? tryAll(play, { runsMax: 100_000_000 }) : trySome(play, order);
+    return { count: values.all ? `all ${runs} orders` : `${runs} orders by seed ${order.seed}`, fault };
   };
 }
 

@@ -20,6 +20,7 @@ export type LogFlaw =
   | "heads younger than the page's events"
   | "what moved, told beyond the watermark"
   | "what moved, by heads and cut"
+  | "feed beyond the watermark"
   | "own batch over foreign numbers"
   | "topic open while one appends to it"
   | "numbers of a topic against their positions";
@@ -171,18 +172,18 @@ export class ModelLog {
     return { seq: newest?.seq ?? 0, position: newest?.position ?? 0, trimmedPosition: 0 };
   }
 
-  /** What one node sees of it. */
-  portOf(node: string): EventLog {
+  /** What one node sees of it; what asks has a name. */
+  portOf(node: string, name = node): EventLog {
     let calls = 0;
-    // Counted for each node, so that they are called the same whatever others do in between.
-    const call = (what: string) => `${node} #${++calls} ${what}`;
+    // Counted for each, so that they are called the same whatever others do in between.
+    const call = (what: string) => `${name} #${++calls} ${what}`;
     const missing = () => Promise.reject(new Error("not in the model"));
     return {
       append: (events, units) =>
         new Promise((resolve) => {
-          const name = `${node} appends ${events.map(({ id }) => id).join("+")}`;
+          const batch = `${node} appends ${events.map(({ id }) => id).join("+")}`;
           const done = (result: AppendResult) => ({ name: "is answered", writes: [node], run: () => resolve(result) });
-          this.append(name, events, { done, units });
+          this.append(batch, events, { done, units });
         }),
       watermark: () => this.#look({ node, name: call("watermark"), reads: [flights, numbers] }, () => this.watermark()),
       replay: ({ topics, afterPosition, limit }) =>
@@ -256,10 +257,11 @@ export class ModelLog {
   }
 
   #feed(after: number, { watermark, limit }: { watermark: number; limit: number }): FeedPage {
-    const found = this.events.filter(({ position }) => position > after && position <= watermark);
+    const through = this.flaw === "feed beyond the watermark" ? this.end : watermark;
+    const found = this.events.filter(({ position }) => position > after && position <= through);
     const events = found.slice(0, limit);
     const more = found.length > limit;
-    const position = more ? events.at(-1)!.position : Math.max(after, watermark);
+    const position = more ? events.at(-1)!.position : Math.max(after, through);
     return { events, more, position, end: this.end, trimmedPosition: 0 };
   }
 

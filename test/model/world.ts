@@ -1,6 +1,7 @@
 /** What happens around nodes on a model log, in whatever order a schedule has it [LOG3] [LOG4]. */
 import type { Sequencer } from "../../src/broadcast/sequencer.ts";
 import type { AppendResult, LoggedEvent, NewEvent } from "../../src/storage/ports.ts";
+import { Backend } from "./feeds.ts";
 import { type LogFlaw, ModelLog } from "./model-log.ts";
 import { Client, Node, type Since, type Surroundings } from "./nodes.ts";
 import type { Action, Play } from "./schedule.ts";
@@ -14,6 +15,8 @@ export type Happening =
   | { kind: "publish"; node: string; topics: string; source?: string }
   | { kind: "repair"; node: string }
   | { kind: "connect"; node: string; topics: string; since?: "start" }
+  /** A backend follows the whole log by a node, from its beginning. */
+  | { kind: "feed"; node: string }
   /** The node forgets topics that nobody hears. */
   | { kind: "sweep"; node: string }
   /** The first client's connection breaks; it comes back with the cursor it was told and what it has seen above that. */
@@ -39,6 +42,7 @@ export class World implements Play, Surroundings {
   readonly #nodes = new Map<string, Node>();
   readonly #ports = new Map<string, ReturnType<ModelLog["portOf"]>>();
   readonly #clients: Client[] = [];
+  readonly #backends: Backend[] = [];
   #happenings: { name: string; happening: Happening }[];
   #words: { to: string; event: LoggedEvent }[] = [];
   /** What somebody will do who has left something. */
@@ -68,13 +72,14 @@ export class World implements Play, Surroundings {
 
   /** Of what a node's connections read; counted apart from what the node asks for itself. */
   portOf(node: string) {
-    const port = this.#ports.get(node) ?? this.log.portOf(`${node}'s connections`);
+    const port = this.#ports.get(node) ?? this.log.portOf(node, `${node}'s connections`);
     this.#ports.set(node, port);
     return port;
   }
 
   /** The others are told by the bus. */
   tell(from: string, event: LoggedEvent): void {
+    for (const backend of this.#backends) backend.wake();
     if (this.scenario.isBusSilent) return;
     for (const to of this.#nodes.keys()) if (to !== from) this.#words.push({ to, event });
   }
@@ -94,6 +99,7 @@ export class World implements Play, Surroundings {
 
   fault(): string | null {
     for (const client of this.#clients) if (client.node.clients.has(client)) this.#fault ??= client.fault();
+    for (const backend of this.#backends) this.#fault ??= backend.fault();
     return this.#fault;
   }
 
@@ -103,6 +109,7 @@ export class World implements Play, Surroundings {
     for (let round = 0; round < 4; round++) {
       this.#drain();
       for (const { sequencer } of this.#nodes.values()) this.#repair(sequencer);
+      for (const backend of this.#backends) backend.wake();
       this.#turns.settle();
     }
     this.#drain();
@@ -113,6 +120,7 @@ export class World implements Play, Surroundings {
       if (!client.node.clients.has(client)) continue;
       if (!client.isBack) this.fail(`${client.name} never gets its answer`);
     }
+    for (const backend of this.#backends) this.#fault ??= backend.missing();
     return this.fault();
   }
 
@@ -191,6 +199,12 @@ export class World implements Play, Surroundings {
       }
       case "repair":
         return this.#repair(this.#nodes.get(happening.node)!.sequencer);
+      case "feed": {
+        const backend = new Backend(this.log, this.log.portOf(happening.node, `${happening.node}'s feed`));
+        this.#backends.push(backend);
+        void backend.start().catch((error) => this.fail(`${error}`));
+        return;
+      }
       case "sweep":
         this.#nodes.get(happening.node)!.sequencer.sweep();
         return;
