@@ -22,7 +22,7 @@ const worker = new WorkerCalls({
   callsMax: 65_536,
   callTimeoutMs: 60_000,
 });
-const small = new SmallReads({ path });
+const small = new SmallReads({ path, turnMsMax: Number.POSITIVE_INFINITY });
 
 const any = (count: number) => Math.floor(Math.random() * count);
 const topic = () => `conversation:c${any(topics)}`;

@@ -17,7 +17,7 @@ let small: SmallReads;
 beforeAll(async () => {
   storage = createSqliteStorage({ path });
   await storage.start();
-  small = new SmallReads({ path });
+  small = new SmallReads({ path, turnMsMax: Number.POSITIVE_INFINITY });
   small.start();
 });
 afterAll(async () => {
@@ -70,6 +70,16 @@ test("what is answered in the loop's thread is small: names, events, their bytes
     expect(small.answer(operation, [] as never)).toBeUndefined();
 });
 
+test("where many ask in one turn of the loop the worker has the rest, and the next turn begins anew", async () => {
+  const reads = new SmallReads({ path, turnMsMax: 0 });
+  reads.start();
+  const ask = () => reads.answer("watermark", []) !== undefined;
+  expect([ask(), ask(), ask()]).toEqual([true, false, false]);
+  await new Promise<void>((resolve) => setImmediate(resolve));
+  expect([ask(), ask()]).toEqual([true, false]);
+  reads.stop();
+});
+
 test("nobody who reads here keeps the log of writes from being taken into the file", async () => {
   const other = new Database(path);
   other.exec("PRAGMA busy_timeout = 2000");
@@ -85,7 +95,7 @@ test("nobody who reads here keeps the log of writes from being taken into the fi
 
 test("[END2] where the file is in trouble the worker is asked, which says what it is; later reads are answered here again", async () => {
   let now = 0;
-  const reads = new SmallReads({ path, now: () => now });
+  const reads = new SmallReads({ path, now: () => now, turnMsMax: Number.POSITIVE_INFINITY });
   expect(reads.answer("watermark", [])).toBeUndefined();
   reads.start();
   const end = await storage.log.watermark();
@@ -107,7 +117,7 @@ test("[END2] a file that was removed, or another one in its place, is not read h
   const elsewhere = join(folder, "elsewhere.db");
   const moved = createSqliteStorage({ path: elsewhere });
   await moved.start();
-  const reads = new SmallReads({ path: elsewhere, now: () => now });
+  const reads = new SmallReads({ path: elsewhere, now: () => now, turnMsMax: Number.POSITIVE_INFINITY });
   reads.start();
   expect(reads.answer("watermark", [])).toEqual({ value: 0 });
   const isAnswered = () => {

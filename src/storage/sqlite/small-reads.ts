@@ -16,6 +16,8 @@ const bytesMax = 64 * 1024;
 const conversationsMax = 2;
 /** Events behind a reader among which the unread ones are counted. */
 const behindMax = 200;
+/** So long (ms) is read in one turn of the loop. */
+const turnMsDefault = 1;
 /** So long (ms) after trouble with the file only the worker is asked, which says what it is. */
 const restMs = 1_000;
 
@@ -36,10 +38,14 @@ type State =
 export interface SmallReadsOptions {
   path: string;
   now?: () => number;
+  /** So long (ms) is read in one turn of the loop: where many ask at once, the worker has the rest, while the loop goes on. */
+  turnMsMax?: number;
 }
 
 export class SmallReads {
   #state: State = { kind: "closed" };
+  /** What was read in this turn, ms; null: nothing yet. */
+  #turnMs: number | null = null;
 
   constructor(private readonly options: SmallReadsOptions) {}
 
@@ -63,6 +69,9 @@ export class SmallReads {
     operation: Name,
     values: Parameters<Operations[Name]>,
   ): { value: Answer<Name> } | undefined {
+    const { turnMsMax = turnMsDefault } = this.options;
+    if (this.#turnMs !== null && this.#turnMs >= turnMsMax) return undefined;
+    const startedAt = performance.now();
     try {
       const read = this.#reader()?.operations[operation] as
         | ((...values: Parameters<Operations[Name]>) => Answer<Name> | undefined)
@@ -72,7 +81,18 @@ export class SmallReads {
     } catch (error) {
       if (failureOf(error) !== "fault") this.rest();
       return undefined;
+    } finally {
+      this.#noteTurn(performance.now() - startedAt);
     }
+  }
+
+  #noteTurn(ms: number): void {
+    if (this.#turnMs === null) {
+      setImmediate(() => {
+        this.#turnMs = null;
+      });
+    }
+    this.#turnMs = (this.#turnMs ?? 0) + ms;
   }
 
   /** There is trouble with the file: the connection is given up, for the worker may open another file by that name. */
