@@ -32,6 +32,8 @@ export class Client {
   readonly received: Received[] = [];
   readonly closed: Promise<Closed>;
   #closedAs: Closed | null = null;
+  /** By the request's id: a thousand that wait do not look through all that has come. */
+  readonly #replies = new Map<string, Received>();
   readonly #watchers = new Set<() => void>();
   #requests = 0;
 
@@ -50,7 +52,9 @@ export class Client {
     socket.addEventListener("message", ({ data }) => {
       const message: unknown =
         typeof data === "string" ? JSON.parse(data) : protobufPeer.decode(new Uint8Array(data as ArrayBuffer));
-      this.received.push(message as Received);
+      const received = message as Received;
+      this.received.push(received);
+      if (received.reply_to !== undefined) this.#replies.set(received.reply_to, received);
       this.#notify();
     });
   }
@@ -94,7 +98,7 @@ export class Client {
   /** Sends a request and waits for its reply, be it an `error`. */
   async request(type: string, payload: object = {}): Promise<Received> {
     const id = this.send(type, payload);
-    return this.find((message) => message.reply_to === id);
+    return this.until(() => this.#replies.get(id), `the reply to ${type} ${id}`);
   }
 
   /** Sends a request and waits for its reply. Fails where that is an `error`. */
