@@ -71,8 +71,10 @@ async function startSomeAtHead(
     ({ breaks } = epochs);
     heads = await log.heads(topics);
     if (epochs.breaks !== breaks) continue;
-    const behind = topics.filter((topic) => sequencer.observe(topic, seqOf(heads, topic)) < seqOf(heads, topic));
-    for (const topic of behind) await sequencer.settled(topic);
+    const isBehind = (topic: string) => sequencer.observe(topic, seqOf(heads, topic)) < seqOf(heads, topic);
+    // All are waited for at once, so that none fails unseen; a fill that was under way already may not have gone as far.
+    for (let behind = topics.filter(isBehind); behind.length > 0; behind = behind.filter(isBehind))
+      await Promise.all(behind.map((topic) => sequencer.settled(topic)));
   } while (epochs.breaks !== breaks);
   for (const topic of topics) {
     if (revoked.has(topic) || subscriber.isClosed) continue;

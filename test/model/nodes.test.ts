@@ -1,8 +1,8 @@
 /** Proves the sequencer, the publisher and the catch-up in all orders of what small scenes do, and in some of larger ones. */
 import { describe, expect, test } from "bun:test";
 import type { LogFlaw } from "./model-log.ts";
-import { largeScenes, logFlaws, scenes } from "./scenarios.ts";
-import { tryAll, trySome } from "./schedule.ts";
+import { foundOnce, largeScenes, logFlaws, scenes } from "./scenarios.ts";
+import { tryAll, tryOrder, trySome } from "./schedule.ts";
 import { type Scenario, World } from "./world.ts";
 
 test.each(Object.entries(scenes) as [string, Scenario][])(
@@ -20,6 +20,13 @@ test.each(Object.entries(largeScenes) as [string, Scenario][])(
     const seed = Number(Bun.env.TEST_SEED ?? 1);
     const { fault } = trySome(() => new World(scene), { runs: 300, seed });
     expect(fault).toBeNull();
+  },
+);
+
+test.each(Object.entries(foundOnce))(
+  "[LOG3] [LOG4] what was found once does not come back: %s",
+  (_, { scene, order }) => {
+    expect(tryOrder(new World(scene), order)).toBeNull();
   },
 );
 

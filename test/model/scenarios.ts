@@ -165,3 +165,17 @@ export const logFlaws: Record<LogFlaw, { scene: keyof typeof scenes | keyof type
   },
   "numbers of a topic against their positions": { scene: "a replay and a batch", fault: /is sent a:2 after a:0/ },
 };
+
+/** Orders in which something was wrong once; each is tried for ever. */
+export const foundOnce: Record<string, { scene: Scenario; order: string[] }> = {
+  "a start at the head of two topics, where the gap of one cannot be read": {
+    scene: { nodes: ["X"], happenings: [append("abab"), repair("X"), connect("X", "ab")], refusals: 1 },
+    order: [
+      ...["1 append abab", "1 append abab: locks", "1 append abab: draws", "1 append abab: commits"],
+      ...["1 append abab: tells the others", "2 repair X", "X #2 moved > 0: takes the watermark"],
+      ...["X #2 moved > 0: looks", "X #2 moved > 0: is answered", "3 connect X ab", "X hears a:1", "X hears b:1"],
+      ...["X's connections #1 heads a,b: looks", "X's connections #1 heads a,b: is answered"],
+      ...["X #4 range b 1..2: is refused", "X #3 range a 1..2: looks", "X #3 range a 1..2: is answered"],
+    ],
+  },
+};

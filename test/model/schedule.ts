@@ -92,6 +92,22 @@ const touch = (one: Touches, other: Touches) => changes(one, other) || changes(o
 const changes = ({ writes = [] }: Touches, { reads = [], writes: others = [] }: Touches) =>
   writes.some((it) => reads.includes(it) || others.includes(it));
 
+/** One run in the order given, and then its fair way. @throws Error where the order cannot be */
+export function tryOrder(play: Play, order: string[]): string | null {
+  try {
+    for (const name of order) {
+      const action = play.enabled().find((it) => it.name === name);
+      if (action === undefined) throw new Error(`${name} cannot be now`);
+      action.run();
+      const what = play.fault();
+      if (what !== null) return what;
+    }
+    return play.finish();
+  } finally {
+    play.end();
+  }
+}
+
 /** So many runs in orders that the seed chooses. */
 export function trySome(start: () => Play, { runs, seed }: { runs: number; seed: number }): Tried {
   const random = randomBy(seed);
