@@ -34,7 +34,7 @@ export interface NewEvent {
 
 /** Under which keys an event is appended once within the retention time [LOG2]. */
 export interface Once {
-  /** Hold their scope, such as `sent:u1:c1:<client_message_id>`; an event that has one of them is this event. */
+  /** Hold their scope and so their topic, such as `sent:u1:c1:<client_message_id>`; an event that has one of them is this event. */
   keys: string[];
   /** Of what was said: under a key that is known another one is a conflict. Left out: whatever is said is the same. */
   digest?: string;

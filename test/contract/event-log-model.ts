@@ -107,7 +107,8 @@ const append = command(
   ),
   async (drafts, log, model) => {
     const events = drafts.map(({ topic, key, digest, compactionKey }) => {
-      const once = key === undefined ? undefined : { keys: [key], digest };
+      // A key is of one topic.
+      const once = key === undefined ? undefined : { keys: [`${topic}:${key}`], digest };
       return newEvent(topic, { once, compactionKey, createdAt: model.now++ });
     });
     const { previousPosition, appended } = await log.append(events);
