@@ -87,6 +87,39 @@ for (const [kind, start] of Object.entries(kinds)) {
       expect(await left()).toEqual([]);
     });
 
+    test("[PUB2] what only a group kept that is gone is removed, and does not wait meanwhile", async () => {
+      const stream = fresh("stream");
+      await app.xgroup("CREATE", stream, "gone", "0", "MKSTREAM");
+      await app.xgroup("CREATE", stream, "held", "0");
+      const inbox = await reader(stream);
+      const added: string[] = [];
+      for (let n = 1; n <= 4; n++) added.push(await add(stream, n));
+      await inbox.remove((await idsOf(inbox))!);
+      const left = async () => (await app.xrange(stream, "-", "+")).map(([id]) => id);
+      // One that has read a part of it, and has done with a part of that.
+      await app.xreadgroup("GROUP", "held", "somebody", "COUNT", 3, "STREAMS", stream, ">");
+      await app.xack(stream, "held", added[0]!, added[2]!);
+      expect(await idsOf(inbox)).toEqual([]);
+      expect(await left()).toEqual(added);
+      await app.xgroup("DESTROY", stream, "gone");
+      expect(await inbox.lag()).toEqual({ entries: 0, oldestMs: 0 });
+      expect(await idsOf(inbox)).toEqual([]);
+      expect(await left()).toEqual(added.slice(1));
+      await app.xack(stream, "held", added[1]!);
+      expect(await idsOf(inbox)).toEqual([]);
+      expect(await left()).toEqual(added.slice(3));
+      await app.xgroup("DESTROY", stream, "held");
+      // The only group that is left, of a stream in which there is what it has done with.
+      expect(await inbox.lag()).toEqual({ entries: 0, oldestMs: 0 });
+      const next = await add(stream, 5);
+      expect(await inbox.lag()).toMatchObject({ entries: 1 });
+      expect(await idsOf(inbox)).toEqual([next]);
+      expect(await inbox.lag()).toMatchObject({ entries: 1 });
+      await inbox.remove([next]);
+      expect(await idsOf(inbox)).toEqual([]);
+      expect(await left()).toEqual([]);
+    });
+
     test("[PUB2] [LOG3] a reader that was silent for too long loses the turn, and reads nothing new after that", async () => {
       const stream = fresh("{tagged}stream");
       const [silentOne, next] = [await reader(stream, 50), await reader(stream)];

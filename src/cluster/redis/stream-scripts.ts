@@ -2,11 +2,41 @@
 import { script } from "./commands.ts";
 
 /**
+ * The stream's groups, each as a table by name of field, none where there is no stream; the oldest entry that a group has
+ * read and not done with, and the first that it has not read, or nothing; and which of two ids is the older.
+ */
+const groups = `
+local function readGroups(stream)
+  local groups = redis.pcall('xinfo', 'groups', stream)
+  if groups.err then return {} end
+  for at, group in ipairs(groups) do
+    local fields = {}
+    for field = 1, #group, 2 do fields[group[field]] = group[field + 1] end
+    groups[at] = fields
+  end
+  return groups
+end
+local function oldestPending(stream, group)
+  return group.pending > 0 and redis.call('xpending', stream, group.name)[2] or nil
+end
+local function firstUnread(stream, group)
+  local entry = redis.call('xrange', stream, '(' .. group['last-delivered-id'], '+', 'count', 1)[1]
+  return entry and entry[1]
+end
+local function isBefore(id, other)
+  local ms, number = string.match(id, '(%d+)-(%d+)')
+  local otherMs, otherNumber = string.match(other, '(%d+)-(%d+)')
+  if ms ~= otherMs then return tonumber(ms) < tonumber(otherMs) end
+  return tonumber(number) < tonumber(otherNumber)
+end`;
+
+/**
  * KEYS: stream, turn. ARGV: token, turn ms, group, entries at most, bytes at most.
  * Answers {0}: another's turn, or {1, entries, id of the newest entry}. What was read before and not removed comes
- * first, from the oldest on, whoever had read it; new entries come only where there is nothing of that.
+ * first, from the oldest on, whoever had read it; new entries come only where there is nothing of that. Where there is
+ * nothing at all, what all groups have done with goes: it was kept for one that is gone since.
  */
-export const takeEntries = script(`
+export const takeEntries = script(`${groups}
 local stream, group, consumer = KEYS[1], ARGV[3], 'ws-service'
 local holder = redis.call('get', KEYS[2])
 if holder and holder ~= ARGV[1] then return {0} end
@@ -44,7 +74,7 @@ while claimed[1] ~= '0-0' and not isFull() do
   keep(claimed[2])
 end
 
-local last = '0-0'
+local last, length = '0-0', 0
 if #taken == 0 then
   while not isFull() do
     local found = redis.call('xreadgroup', 'group', group, consumer, 'count', '16', 'streams', stream, '>')
@@ -55,40 +85,30 @@ end
 if #taken == 0 then
   local info = redis.call('xinfo', 'stream', stream)
   for at = 1, #info, 2 do
+    if info[at] == 'length' then length = info[at + 1] end
     if info[at] == 'last-generated-id' then last = info[at + 1] end
+  end
+  if length > 0 then
+    local kept = '18446744073709551615-18446744073709551615'
+    for _, group in ipairs(readGroups(stream)) do
+      local wanted = oldestPending(stream, group) or firstUnread(stream, group)
+      if wanted and isBefore(wanted, kept) then kept = wanted end
+    end
+    redis.call('xtrim', stream, 'minid', kept)
   end
 end
 return {1, taken, last}
 `);
 
-/** The stream's groups, each as a table by name of field; none where there is no stream. */
-const readGroups = `
-local function readGroups(stream)
-  local groups = redis.pcall('xinfo', 'groups', stream)
-  if groups.err then return {} end
-  for at, group in ipairs(groups) do
-    local fields = {}
-    for field = 1, #group, 2 do fields[group[field]] = group[field + 1] end
-    groups[at] = fields
-  end
-  return groups
-end`;
-
 /**
  * Takes away what every group of the stream has done with: another installation may read the same one.
  * KEYS: stream. ARGV: group, ids.
  */
-export const removeEntries = script(`${readGroups}
+export const removeEntries = script(`${groups}
 redis.call('xack', KEYS[1], unpack(ARGV))
 local others = {}
 for _, group in ipairs(readGroups(KEYS[1])) do
   if group.name ~= ARGV[1] then others[#others + 1] = group end
-end
-local function isBefore(id, other)
-  local ms, number = string.match(id, '(%d+)-(%d+)')
-  local otherMs, otherNumber = string.match(other, '(%d+)-(%d+)')
-  if ms ~= otherMs then return tonumber(ms) < tonumber(otherMs) end
-  return tonumber(number) < tonumber(otherNumber)
 end
 local function isAwaited(id)
   for _, group in ipairs(others) do
@@ -106,19 +126,18 @@ end
  * KEYS: stream. ARGV: group.
  * @returns how many entries wait for the group, and the id of the oldest of them
  */
-export const readLag = script(`${readGroups}
-local length = redis.call('xlen', KEYS[1])
-local groups = readGroups(KEYS[1])
-for _, group in ipairs(groups) do
-  if group.name == ARGV[1] and #groups > 1 then
-    -- Before Redis 7, or where entries were deleted, what others still wait for counts as well.
-    local waiting = group.pending + (group.lag or length - group.pending)
-    local pending = group.pending > 0 and redis.call('xpending', KEYS[1], ARGV[1])[2]
-    local next = redis.call('xrange', KEYS[1], '(' .. group['last-delivered-id'], '+', 'count', 1)[1]
-    return {waiting, pending or (next and next[1])}
+export const readLag = script(`${groups}
+local stream = KEYS[1]
+local length = redis.call('xlen', stream)
+for _, group in ipairs(readGroups(stream)) do
+  if group.name == ARGV[1] then
+    local unread = firstUnread(stream, group)
+    -- Before Redis 7, or where an entry was deleted that it had not read, what others still wait for may count as well.
+    local after = unread and (group.lag or length - group.pending) or 0
+    return {group.pending + after, oldestPending(stream, group) or unread}
   end
 end
-local first = redis.call('xrange', KEYS[1], '-', '+', 'count', 1)[1]
+local first = redis.call('xrange', stream, '-', '+', 'count', 1)[1]
 return {length, first and first[1]}
 `);
 

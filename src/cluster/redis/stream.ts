@@ -39,7 +39,8 @@ const beginning = "0-0";
 type RawEntry = [id: string, fields: string[]];
 
 /**
- * Entries are removed once they are durable and no other group waits for them, so what is in the stream is what waits.
+ * Entries are removed once they are durable and no other group waits for them, so what is in the stream is what waits
+ * for one of its groups.
  * Who holds the turn is written beside the stream, and a read looks at that in the same step: a node that lost the turn
  * unawares reads nothing new. What it had read before is still pending, and comes first for whoever has the turn now.
  */
