@@ -91,14 +91,8 @@ export async function startApp(options: AppOptions): Promise<App> {
   const storage = createStorage(config, { now, logger });
   // Before anything is made that carries its identity.
   await storage.start();
-  const installation = await storage.installation();
-  const cluster = createCluster(config, {
-    installation,
-    now,
-    version,
-    nodeId: config.cluster.node_id ?? newId(),
-    logger,
-  });
+  const nodeId = config.cluster.node_id ?? newId();
+  const cluster = await createCluster(config, { storage, now, version, nodeId, logger });
   const codecs: Record<WireFormat, Codec> = { json: jsonCodec, protobuf: protobufCodec };
   const hub = new Hub();
   const questions = new FairQueue({ perUser: config.storage.questions_per_user });

@@ -76,13 +76,34 @@ export function createStorage(config: Config, { now, logger, ...given }: Storage
   });
 }
 
-export function createCluster(
+/** For the installation that the storage holds, which has to be started. */
+export async function createCluster(
   config: Config,
-  options: { installation: string; now: () => number; version: string; nodeId: string; logger: Logger },
-): Cluster {
+  given: { storage: Storage; now: () => number; version: string; nodeId: string; logger: Logger },
+): Promise<Cluster> {
+  const { storage, ...rest } = given;
+  const installation = await storage.installation();
+  watchInstallation(storage, { installation, logger: rest.logger });
+  const options = { ...rest, installation };
   const { url, tls, heartbeat: heartbeatMs, dead_after: deadAfterMs, ingest_stream: stream } = config.cluster;
   const ingest = stream === null ? null : { stream, group: config.cluster.ingest_group };
   return url === null
     ? createLocalCluster(options)
     : createRedisCluster({ ...options, url, tls, natMap: config.cluster.nat_map, ingest, heartbeatMs, deadAfterMs });
+}
+
+/**
+ * Says it as an error where the storage has become another installation under a running node, as after a restore into a new
+ * database: this node goes on under the names of before in Redis, apart from those that start now.
+ */
+function watchInstallation(storage: Storage, { installation, logger }: { installation: string; logger: Logger }): void {
+  storage.log.epochs.watch(() => {
+    void storage
+      .installation()
+      .then((now) => {
+        if (now !== installation)
+          logger.error({ installation, now }, "the database is another installation now: restart this node");
+      })
+      .catch(() => {});
+  });
 }

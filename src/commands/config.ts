@@ -45,7 +45,13 @@ async function tryStorage(config: Config): Promise<{ notices: string[]; refusal:
   const storage = createStorage(config, { now: Date.now, logger, onNotice: (sentence) => notices.push(sentence) });
   try {
     await storage.start();
-    await storage.stop();
+    // What a start asks next.
+    try {
+      await storage.installation();
+      await storage.log.watermark();
+    } finally {
+      await storage.stop();
+    }
     return { notices, refusal: null };
   } catch (error) {
     const failure = startFailureOf(error, config);

@@ -1,7 +1,7 @@
 /** Proves what a log that only appends promises: nobody waits for others' topics, cursors wait for what is on its way, and old snapshots cost nothing [LOG1] [LOG4]. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import postgres from "postgres";
-import type { NewEvent, Storage } from "../../src/storage/ports.ts";
+import { type NewEvent, type Storage, StorageUnavailable } from "../../src/storage/ports.ts";
 import { appendParameters, appendStatement } from "../../src/storage/postgres/event-log.ts";
 import { migrate } from "../../src/storage/postgres/migrate.ts";
 import { createPostgresStorage, type PostgresStorageOptions } from "../../src/storage/postgres/storage.ts";
@@ -209,8 +209,9 @@ test("[LOG1] [ENV7] what others wait for is left alone, with all of its unit, an
   const { node, underWay, run, close } = await open();
   await node.log.append([newEvent("conversation:hot", { once: { keys: ["k1"] } })]);
   const end = await underWay([newEvent("conversation:hot")]);
-  const second = underWay([newEvent("conversation:hot")]);
-  const isWaitedFor = async () => (await run("SELECT FROM pg_locks WHERE locktype = 'tuple'")).rows.length > 0;
+  const others = [underWay([newEvent("conversation:hot")]), underWay([newEvent("conversation:hot")])];
+  const isWaitedFor = async () =>
+    (await run("SELECT FROM pg_locks WHERE locktype = 'tuple' AND NOT granted")).rows.length > 0;
   while (!(await isWaitedFor()));
   const events = [
     newEvent("conversation:a"),
@@ -234,14 +235,55 @@ test("[LOG1] [ENV7] what others wait for is left alone, with all of its unit, an
   ]);
   expect((await node.log.append([newEvent("conversation:hot")], [0])).appended).toMatchObject([{ deferred: true }]);
   await end("COMMIT");
-  await (await second)("COMMIT");
+  // Whichever of them is first ends, then the other.
+  for (let left = others; left.length > 0; ) {
+    const first = await Promise.race(left.map((other) => other.then((commit) => ({ other, commit }))));
+    await first.commit("COMMIT");
+    left = left.filter((other) => other !== first.other);
+  }
   const again = await node.log.append(events.slice(1, 6), [1, 1, 2, 2, 3]);
   expect(again.appended.map(({ topic, seq, duplicate }) => [topic, seq, duplicate])).toEqual([
-    ["conversation:hot", 4, false],
+    ["conversation:hot", 5, false],
     ["conversation:a", 2, false],
     ["conversation:a", 3, false],
     ["conversation:hot", 1, true],
     ["conversation:a", 3, true],
   ]);
+  await close();
+});
+
+test("[LOG1] [LOG4] advisory locks of roles without any right hold up no cursor; one that keeps appends from theirs is told", async () => {
+  const { node, run, close } = await open();
+  const first = await node.log.append([newEvent("user:a")]);
+  const shared = await run("SELECT pg_advisory_lock_shared('ws.positions'::regclass::oid::integer, 0)");
+  const { appended } = await node.log.append([newEvent("user:a")]);
+  expect(appended[0]!.position).toBeGreaterThan(first.appended[0]!.position);
+  expect((await positionsOf(node)).watermark).toBe(appended[0]!.position);
+  await shared.sql.end();
+  const exclusive = await run(
+    `SELECT pg_advisory_lock('ws.positions'::regclass::oid::integer, n) FROM generate_series(0, 20) AS n`,
+  );
+  for (const work of [() => node.log.append([newEvent("user:a")]), () => node.prove()]) {
+    const refusal = await work().catch((error: unknown) => error);
+    expect(refusal).toBeInstanceOf(StorageUnavailable);
+    expect(String(refusal)).toContain("another session holds an advisory lock that appends take");
+  }
+  await exclusive.sql.end();
+  await node.prove();
+  await close();
+});
+
+test("[LOG1] [END2] a sequence that is behind the log is told with what to run, and nothing is appended under its numbers", async () => {
+  const { node, run, close } = await open();
+  await node.log.append(newEvents("user:a", 5));
+  await run("SELECT setval('ws.positions', 2)");
+  for (const work of [() => node.log.append([newEvent("user:b")]), () => node.prove()]) {
+    const refusal = await work().catch((error: unknown) => error);
+    expect(refusal).toBeInstanceOf(StorageUnavailable);
+    expect(String(refusal)).toContain("the sequence ws.positions is behind the log. Run: SELECT setval(");
+  }
+  await run("SELECT setval('ws.positions', (SELECT max(position) FROM ws.events))");
+  await node.prove();
+  expect((await node.log.append([newEvent("user:b")])).appended[0]!.seq).toBe(1);
   await close();
 });

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { migrateStorage } from "../../src/storage/migrate.ts";
 import { Client } from "../support/client.ts";
 import { cursorAt } from "../support/cursors.ts";
 import { sendAll } from "../support/people.ts";
@@ -103,3 +104,15 @@ for (const { engine, settings } of engines) {
     }
   });
 }
+
+test("PostgreSQL: a database that was dropped and made anew under a running service is told as another installation", async () => {
+  const url = await migratedDatabase();
+  const service = await startService({ settings: { STORAGE__URL: url } });
+  const name = new URL(url).pathname.slice(1);
+  await server.run(`DROP DATABASE ${name} WITH (FORCE)`);
+  await server.run(`CREATE DATABASE ${name}`);
+  await migrateStorage({ url, lockTimeoutMs: 10_000 });
+  const line = await service.logged(({ msg }) => String(msg).startsWith("the database is another installation now"));
+  expect(line).toMatchObject({ level: "error", installation: expect.any(String), now: expect.any(String) });
+  await service.stop();
+});

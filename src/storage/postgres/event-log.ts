@@ -54,11 +54,13 @@ const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, e.payloa
 const noHead: TopicHead = { seq: 0, position: 0, trimmedPosition: 0 };
 const pageBytes = (bytesMax = pageBytesMax) => Math.min(bytesMax, pageBytesMax);
 const farthest = Number.MAX_SAFE_INTEGER;
+/** So often (ms) it is looked who holds cursors back, once they have stood still for too long. */
+const stallLookMs = 1_000;
 
 /** What `appendParameters` are given to. */
 export const appendStatement = (ws: string) =>
   `SELECT n, seq, position, topic, id, created_at AS "createdAt", digest
-    FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`;
+    FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`;
 
 function statements(ws: string) {
   return {
@@ -117,7 +119,8 @@ export function createEventLog({ pool, appends, schema, lookout, stallMsMax, onS
     const now = performance.now();
     if (position !== watermarkSeen.position) watermarkSeen = { position, sinceMs: now };
     if (now - watermarkSeen.sinceMs < stallMsMax) return;
-    watermarkSeen.sinceMs = now;
+    // Again with the next repairs: it may not have stood still for so long itself yet.
+    watermarkSeen.sinceMs = now - stallMsMax + stallLookMs;
     const [row] = await pool.query<{ ended: number }>(sql.endStalled, [stallMsMax]);
     if (row!.ended > 0) onStalled(row!.ended);
   }
@@ -278,6 +281,7 @@ export function appendParameters(events: NewEvent[], units: number[] = []): stri
     column(({ compactionKey }) => compactionKey ?? null),
     column(({ senderId }) => senderId ?? null),
     arrayOf(units),
+    arrayOf([...new Set(events.map(({ topic }) => topic))]),
   ];
 }
 

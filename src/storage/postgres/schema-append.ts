@@ -69,6 +69,20 @@ DROP INDEX ${ws}.events_by_age;
 /** Made before the step, while the service still runs on the schema of before. */
 export const eventsByPosition = "events_by_position";
 
+/** Puts up the mark of an append, where the sequence is where it has to be and nobody keeps others from it. */
+const mark = (ws: string) => `  SELECT pg_try_advisory_xact_lock_shared('${ws}.positions'::regclass::oid::integer,
+      ((p.last_value + 2147483648) % 4294967296 - 2147483648)::integer) AS had INTO head FROM ${ws}.positions AS p
+    -- What is visible was drawn before the sequence is read.
+    WHERE p.last_value >= coalesce((SELECT e.position FROM ${ws}.events AS e ORDER BY e.position DESC LIMIT 1), 0);
+  IF NOT FOUND THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'the sequence ${ws}.positions is behind the log. '
+      'Run: SELECT setval(''${ws}.positions'', (SELECT max(position) FROM ${ws}.events))';
+  END IF;
+  IF NOT head.had THEN
+    RAISE EXCEPTION USING ERRCODE = 'lock_not_available', MESSAGE = 'another session holds an advisory lock that appends take: '
+      'look for ${ws}.positions (classid) in pg_locks';
+  END IF;`;
+
 /**
  * The order of its steps is what everything rests on; docs/log.md has it, with what goes wrong in any other.
  * @param ws the schema's name
@@ -77,12 +91,11 @@ export const appendFunctions = (ws: string) => `
 CREATE FUNCTION ${ws}.append(
   given_topics text[], given_ids text[], given_types text[], given_payloads text[], given_created_at bigint[],
   given_keys text[], given_key_places bigint[], given_digests text[], given_named bigint[],
-  given_compaction_keys text[], given_sender_ids text[], given_units bigint[]
+  given_compaction_keys text[], given_sender_ids text[], given_units bigint[], names text[]
 ) RETURNS TABLE (n bigint, seq bigint, "position" bigint, topic text, id text, created_at bigint, digest text)
 ${planned("VOLATILE")} SET enable_nestloop = off AS $append$
 #variable_conflict use_column
 DECLARE
-  names text[];
   found_names text[];
   crowded text[];
   firsts ${ws}.idempotency_keys[];
@@ -91,7 +104,6 @@ DECLARE
   place bigint;
   head record;
   pair record;
-  ends bigint;
 BEGIN
   -- Who is told of an event must find it after a power cut, whatever the database has as its default.
   IF current_setting('synchronous_commit') = 'off' THEN
@@ -99,26 +111,23 @@ BEGIN
   END IF;
 
   -- New topics by name before any is locked, then the locks by number: whoever waits, waits for somebody further on.
-  SELECT array_agg(DISTINCT g.name ORDER BY g.name) INTO names FROM unnest(given_topics) AS g (name);
-  SELECT array_agg(t.name) INTO found_names FROM ${ws}.topics AS t WHERE t.name = ANY (names);
+  SELECT array_agg(t.name), array_agg(t.name) FILTER (WHERE t.xmax <> '0' AND (
+      -- Locked by who is in flight, or by somebody who has begun after them all.
+      t.xmax = ANY (ARRAY(
+        SELECT (x.xid::text::bigint & 4294967295)::text::xid FROM pg_snapshot_xip(pg_current_snapshot()) AS x (xid)))
+      OR mod(t.xmax::text::bigint + 4294967296 - (pg_snapshot_xmax(pg_current_snapshot())::text::bigint & 4294967295),
+        4294967296) < 2147483648))
+    INTO found_names, crowded FROM ${ws}.topics AS t WHERE t.name = ANY (names);
   IF coalesce(cardinality(found_names), 0) < cardinality(names) THEN
     INSERT INTO ${ws}.topics (name) SELECT g.name FROM unnest(names) AS g (name)
       WHERE found_names IS NULL OR g.name <> ALL (found_names) ORDER BY g.name
       ON CONFLICT DO NOTHING;
   END IF;
-  IF cardinality(given_units) > 0 THEN
-    -- Locked by who is in flight, or by somebody who has begun after them all.
-    SELECT array_agg(t.name) INTO crowded FROM ${ws}.topics AS t WHERE t.name = ANY (names) AND t.xmax <> '0' AND (
-      t.xmax = ANY (ARRAY(
-        SELECT (x.xid::text::bigint & 4294967295)::text::xid FROM pg_snapshot_xip(pg_current_snapshot()) AS x (xid)))
-      OR mod(t.xmax::text::bigint + 4294967296 - (pg_snapshot_xmax(pg_current_snapshot())::text::bigint & 4294967295),
-        4294967296) < 2147483648);
-    -- Who has a topic is waited for, for that is one commit; who waits for it already is not.
-    IF crowded IS NOT NULL THEN
-      SELECT array_agg(t.name) INTO crowded FROM ${ws}.topics AS t WHERE t.name = ANY (crowded) AND t.ctid IN (
-        SELECT format('(%s,%s)', l.page, l.tuple)::tid FROM pg_locks AS l
-          WHERE l.locktype = 'tuple' AND l.relation = '${ws}.topics'::regclass);
-    END IF;
+  IF crowded IS NOT NULL AND cardinality(given_units) > 0 THEN
+    -- Who has a topic is waited for, and one who waits for it: that is a commit or two. Where more wait it is left alone.
+    SELECT array_agg(t.name) INTO crowded FROM ${ws}.topics AS t WHERE t.name = ANY (crowded) AND t.ctid IN (
+      SELECT format('(%s,%s)', l.page, l.tuple)::tid FROM pg_locks AS l
+        WHERE l.locktype = 'tuple' AND l.relation = '${ws}.topics'::regclass AND NOT l.granted);
     IF crowded IS NOT NULL THEN
       SELECT array_agg(g.n) INTO excluded_places FROM unnest(given_units) WITH ORDINALITY AS g (unit, n)
         WHERE g.unit IN (SELECT u.unit FROM unnest(given_topics, given_units) AS u (topic, unit)
@@ -135,7 +144,9 @@ BEGIN
   PERFORM FROM ${ws}.topics AS t WHERE t.name = ANY (names) ORDER BY t.topic_id FOR NO KEY UPDATE;
 
   -- A key is of one topic, so that whoever has used it has committed by now.
-  SELECT array_agg(k) INTO firsts FROM ${ws}.idempotency_keys AS k WHERE k.key = ANY (given_keys);
+  IF cardinality(given_keys) > 0 THEN
+    SELECT array_agg(k) INTO firsts FROM ${ws}.idempotency_keys AS k WHERE k.key = ANY (given_keys);
+  END IF;
   IF firsts IS NOT NULL THEN
     RETURN QUERY SELECT g.n, f.seq, f.position, f.topic, f.event_id, f.created_at, f.digest
       FROM unnest(given_keys, given_key_places) AS g (key, n) JOIN unnest(firsts) AS f ON f.key = g.key
@@ -157,9 +168,7 @@ BEGIN
   END LOOP;
 
   -- From here until the commit no cursor passes what was given out before: every number drawn below is above this one.
-  SELECT p.last_value INTO ends FROM ${ws}.positions AS p;
-  PERFORM pg_advisory_xact_lock_shared('${ws}.positions'::regclass::oid::integer,
-    ((ends + 2147483648) % 4294967296 - 2147483648)::integer);
+${mark(ws)}
 
   RETURN QUERY
   WITH heads AS MATERIALIZED (
@@ -187,6 +196,9 @@ BEGIN
   )
   SELECT f.n, f.seq, f.position, NULL, NULL, NULL::bigint, NULL FROM numbered AS f;
 
+  IF cardinality(array_remove(given_compaction_keys, NULL)) = 0 THEN
+    RETURN;
+  END IF;
   FOR pair IN
     SELECT DISTINCT i.topic, i.key FROM unnest(given_topics, given_compaction_keys) AS i (topic, key)
       WHERE i.key IS NOT NULL
@@ -203,7 +215,7 @@ BEGIN
 END
 $append$;
 COMMENT ON FUNCTION ${ws}.append IS
-  'Appends a batch in one transaction. A key may occur once in a batch; known keys are answered with their first numbers.';
+  'names: the topics, each once. Appends a batch in one transaction. A key may occur once in a batch; known keys are answered with their first numbers.';
 
 CREATE FUNCTION ${ws}.watermark(OUT watermark bigint, OUT log_end bigint) LANGUAGE plpgsql VOLATILE ${pinned} AS $watermark$
 DECLARE
@@ -212,10 +224,14 @@ DECLARE
 BEGIN
   -- The end first: who is not in flight by the next statement has committed, or draws above it.
   SELECT p.last_value INTO ends FROM ${ws}.positions AS p;
+  -- Anybody may take advisory locks; only who may append has also locked rows of the topics.
+  WITH locks AS MATERIALIZED (SELECT * FROM pg_locks)
   SELECT min(ends - l.behind) INTO lowest FROM (
-    SELECT mod(mod(ends - objid::bigint, 4294967296) + 4294967296, 4294967296) AS behind FROM pg_locks
+    SELECT mod(mod(ends - objid::bigint, 4294967296) + 4294967296, 4294967296) AS behind FROM locks
       WHERE locktype = 'advisory' AND classid = '${ws}.positions'::regclass::oid AND objsubid = 2
-        AND database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())) AS l
+        AND database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+        AND pid IN (SELECT t.pid FROM locks AS t WHERE t.locktype = 'relation' AND t.relation = '${ws}.topics'::regclass
+          AND t.mode = 'RowShareLock')) AS l
     -- The others began after the end was read.
     WHERE l.behind < 2147483648;
   -- No further than what is there: numbers that were drawn and not used may be drawn again after a crash.
@@ -243,10 +259,13 @@ COMMENT ON FUNCTION ${ws}.end_stalled IS 'Ends sessions that have held cursors b
 
 CREATE FUNCTION ${ws}.prove_writes(payload_bytes bigint) RETURNS void LANGUAGE plpgsql VOLATILE ${pinned}
 AS $prove_writes$
+DECLARE
+  head record;
 BEGIN
   BEGIN
     -- Touches no row that an append would wait for, and needs the right all the same.
     PERFORM FROM ${ws}.topics WHERE false FOR NO KEY UPDATE;
+${mark(ws)}
     -- An event as large as asked for that cannot be compressed, under numbers that no other session takes.
     INSERT INTO ${ws}.events (topic_id, position, seq, created_at, id, type, payload)
       SELECT 0, -pg_backend_pid(), -pg_backend_pid(), 0, '', '', coalesce(string_agg(md5(random()::text), ''), '')
