@@ -75,6 +75,37 @@ test("[PUB2] [PUB3] triggers of ours that were dropped or switched off are told,
   expect(await noticesOf()).toEqual([]);
 });
 
+test("[LOG1] [LOG4] a sequence that is behind the log is refused at the start and by config check, and what is told mends it", async () => {
+  const position = async () => (await runSql(url, "SELECT max(position) AS end FROM ws.events"))[0]!.end;
+  await runSql(
+    url,
+    `SELECT ws.append(ARRAY['conversation:c1'], ARRAY['e1'], ARRAY['order.paid'], ARRAY['{}'], ARRAY[1]::bigint[], '{}', '{}', ARRAY['d'],
+      '{}', ARRAY[NULL], ARRAY[NULL], '{}') FROM generate_series(1, 3)`,
+  );
+  await runSql(url, "SELECT setval('ws.positions', 1)");
+  const text = /the sequence ws\.positions is at 1 and the log at \d+, so that positions would be given out again\. /;
+  await expect(noticesOf()).rejects.toThrow(text);
+  const { code, stdout, stderr } = await configCheck();
+  expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+  expect(stderr).toMatch(text);
+  await runSql(url, /SELECT setval.*;/.exec(stderr)![0]);
+  expect(await noticesOf()).toEqual([]);
+  expect(await runSql(url, "SELECT last_value AS end FROM ws.positions")).toEqual([{ end: await position() }]);
+});
+
+test.each([
+  ["DELETE FROM ws.installation", "The table ws.installation is empty. Put back its one row: "],
+  ["ALTER TABLE ws.installation RENAME TO elsewhere", 'relation "ws.installation" does not exist'],
+  ["ALTER SEQUENCE ws.positions RENAME TO elsewhere", 'relation "ws.positions" does not exist'],
+])("[END2] %s: config check refuses what the start would", async (loss, told) => {
+  const database = await server.newDatabase();
+  await migrateStorage({ url: database, lockTimeoutMs: 10_000 });
+  await runSql(database, loss);
+  const { code, stdout, stderr } = await configCheck({ WS__STORAGE__URL: database });
+  expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+  expect(stderr).toContain(told);
+});
+
 const membersTriggers = [
   "CREATE OR REPLACE TRIGGER ws_membership AFTER INSERT OR UPDATE OR DELETE ON app.room_members FOR EACH ROW EXECUTE FUNCTION ws.notify_membership_changed('room_id', 'account_id');",
   "CREATE OR REPLACE TRIGGER ws_membership_truncated AFTER TRUNCATE ON app.room_members FOR EACH STATEMENT EXECUTE FUNCTION ws.notify_membership_changed();",

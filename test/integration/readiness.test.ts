@@ -36,6 +36,26 @@ const gone = "the storage refuses writes";
 const message = (client_message_id: string) => ({ conversation_id: "c1", client_message_id, content: "hello" });
 
 test.concurrent.skipIf(!mayAlter)(
+  "[END2] [LOG4] a sequence that is behind the log makes the node unready, with what puts it right",
+  async () => {
+    const { url } = await openDatabase();
+    const service = await startService({ settings: { STORAGE__URL: url } });
+    const ben = await Client.connect(service.url, { query: { user_id: "ben" } });
+    for (const id of ["m1", "m2"]) await ben.ask("message.send", message(id));
+    await runSql(url, "SELECT setval('ws.positions', 0)");
+    await becomes(service, 503);
+    const { err } = (await service.logged(({ msg }) => msg === gone)) as { err?: { message: string } };
+    await runSql(url, /SELECT setval.*;$/.exec(err!.message)![0]);
+    await becomes(service, 200);
+    const { position } = await ben.ask("message.send", message("m3"));
+    expect(position).toBeGreaterThan(2);
+    expect(await told(service)).toHaveLength(2);
+    await ben.close();
+    await service.stop();
+  },
+);
+
+test.concurrent.skipIf(!mayAlter)(
   "[END2] a PostgreSQL that has become read-only makes the node unready and is told once, and so is its end",
   async () => {
     const { url, name } = await openDatabase();

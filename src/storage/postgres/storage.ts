@@ -170,7 +170,8 @@ export function createPostgresStorage({
         if (refusal !== null) throw new StorageUnavailable(refusal);
         lookout.start();
         // Had before the pool takes more: where connections are few, this one is the last to be without.
-        await appends.query("SELECT 1");
+        await appends.query(`SELECT ${ws}.prove_positions()`);
+        await readInstallation(pool, ws);
         await directory.check();
         await joining?.check();
         await watch.start();
