@@ -38,7 +38,8 @@ export interface CursorParts {
   position: number;
 }
 
-const pattern = /^([0-9a-z]{8})\.([0-9a-z]{1,11})$/;
+/** As `writeCursor` writes it: a number has one form. */
+const pattern = /^([0-9a-z]{8})\.(0|[1-9a-z][0-9a-z]{0,10})$/;
 
 export class Epochs {
   /** Oldest first. */

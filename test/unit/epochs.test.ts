@@ -30,6 +30,13 @@ describe("[LOG4] a cursor", () => {
     }
   });
 
+  test("is one only as it was written: a place has no second name", () => {
+    const epochs = epochsOf(epoch(1, 0));
+    for (const digits of ["00", "06", "0a", "00000000006", "", "A", "zzzzzzzzzzz", "000000000006"])
+      expect(epochs.read(`${idOf(1)}.${digits}`)).toBeNull();
+    for (const digits of ["0", "6", "a0"]) expect(epochs.read(`${idOf(1)}.${digits}`)).not.toBeNull();
+  });
+
   test("of an earlier epoch holds as far as the log had come when the next one began", () => {
     const first = epochsOf(epoch(1, 0));
     const [before, after] = [first.cursorOf(100), first.cursorOf(101)];
