@@ -167,6 +167,16 @@ test("[BAK2] a backend's shows the whole log, and goes on with it after a crash,
   ]);
 });
 
+test("[BAK2] a line of JSON shows what was logged before as well", async () => {
+  const { url } = await serve();
+  const writer = client(["--url", url, "--user", "u1"]);
+  writer.type("/send c1 one");
+  await writer.until(replyTo("r1"));
+  const reader = client(["--url", `${url}?roles=service`, "--user", "robot", "--device", "archive"]);
+  reader.type('{"type":"subscribe","payload":{"topics":["log"],"since":"acked"}}');
+  await reader.until(says("one"));
+});
+
 test("[CON1] [ENV5] a refusal and a place taken by the same device end it with 1, nonsense options with 2", async () => {
   const { url } = await serve();
   const nobody = run(["connect", "--url", url]);
