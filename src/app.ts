@@ -102,7 +102,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   let native: NativeTopics = { publish() {}, subscriberCount: () => 0 };
   const ground = { now, newId, logger };
   const freshness = new Freshness();
-  const { broadcaster, sequencer, publisher } = createBroadcasting({
+  const { broadcaster, sequencer, ownSent, publisher } = createBroadcasting({
     native: {
       publish: (topic, frame) => native.publish(topic, frame),
       subscriberCount: (topic) => native.subscriberCount(topic),
@@ -170,6 +170,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     cursors: storage.cursors,
     questions,
     sequencer,
+    ownSent,
     bus: cluster.bus,
     directory,
     snapshots: createSnapshots({ receipts: storage.receipts, typing, presence, calls, freshness }),
@@ -266,7 +267,6 @@ export async function startApp(options: AppOptions): Promise<App> {
   });
 
   const figures = () => figuresOf({ ...parts, hub, sessions, ingest, log: storage.log, bus: cluster.bus });
-
   const retention = new Retention({ storage, settings: config.log, isEnding: () => draining.hasBegun, logger });
   function cleanUp(at: number): void {
     sequencer.sweep();

@@ -42,6 +42,8 @@ export interface BroadcasterOptions {
   bus: Bus;
   /** Called before an event that is not logged reaches this node's subscribers of a topic. */
   onEphemeral?: (topic: string) => void;
+  /** Called for each that is live on the topic and is left out of a logged event. */
+  onLeftOut?: (recipient: Recipient, topic: string, seq: number) => void;
   counts: Counts;
   now: () => number;
   newId: () => string;
@@ -134,7 +136,10 @@ export class Broadcaster {
       for (const name of names) {
         const away = [...leftOut].filter((recipient) => recipient.format === format && recipient.stepOut(name));
         this.options.native.publish(name, frame);
-        for (const recipient of away) recipient.stepBack(name);
+        for (const recipient of away) {
+          recipient.stepBack(name);
+          if (message.seq !== undefined) this.options.onLeftOut?.(recipient, topic, message.seq);
+        }
       }
     }
   }

@@ -2,19 +2,24 @@
 import type { Bus } from "../cluster/ports.ts";
 import type { EventLog } from "../storage/ports.ts";
 import { Broadcaster, type BroadcasterOptions } from "./broadcaster.ts";
+import { OwnSent } from "./own-sent.ts";
 import { Publisher, type PublisherOptions } from "./publisher.ts";
 import { Sequencer } from "./sequencer.ts";
 
-export type BroadcastingOptions = BroadcasterOptions &
+export type BroadcastingOptions = Omit<BroadcasterOptions, "onLeftOut"> &
   Omit<PublisherOptions, "sequencer"> & { log: EventLog; bus: Bus };
 
 export function createBroadcasting(options: BroadcastingOptions) {
-  const broadcaster = new Broadcaster(options);
+  const ownSent = new OwnSent(options.log.epochs);
+  const broadcaster = new Broadcaster({
+    ...options,
+    onLeftOut: (recipient, topic, seq) => ownSent.leaveOut(recipient, topic, seq),
+  });
   const sequencer = new Sequencer({
     log: options.log,
     publish: (event, audience) => broadcaster.publishLogged(event, audience),
     hasSubscribers: (topic) => broadcaster.subscriberCount(topic) > 0,
     logger: options.logger,
   });
-  return { broadcaster, sequencer, publisher: new Publisher({ ...options, sequencer }) };
+  return { broadcaster, sequencer, ownSent, publisher: new Publisher({ ...options, sequencer }) };
 }

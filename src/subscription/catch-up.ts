@@ -1,4 +1,5 @@
 /** Brings one connection level with the log and subscribes it in the same turn: no gap, no duplicate, no buffer [LOG4] [LOG5]. */
+import type { OwnSent } from "../broadcast/own-sent.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { EventLog, LoggedEvent, ReplayPage, TopicHead } from "../storage/ports.ts";
 import type { StartingPoint } from "./starting-point.ts";
@@ -14,6 +15,7 @@ export interface CaughtUp {
 export interface CatchUpOptions {
   log: Pick<EventLog, "heads" | "replay">;
   sequencer: Sequencer;
+  ownSent?: OwnSent;
   /** Events a page. */
   pageSize?: number;
 }
@@ -60,7 +62,7 @@ async function startAtHead(options: CatchUpOptions, { topics, ...request }: Catc
 }
 
 async function startSomeAtHead(
-  { log, sequencer }: CatchUpOptions,
+  { log, sequencer, ownSent }: CatchUpOptions,
   { subscriber, topics, revoked }: CatchUpRequest,
   results: Map<string, CaughtUp>,
 ): Promise<void> {
@@ -81,18 +83,21 @@ async function startSomeAtHead(
     // This node may be ahead of what was read by now; what it has published is where the newcomer starts.
     const seq = sequencer.observe(topic, seqOf(heads, topic));
     subscriber.subscribe(topic);
+    ownSent?.begin(subscriber, topic, seq);
     results.set(topic, { seq, replayed: 0, recovered: undefined });
   }
 }
 
 async function replay(
-  { log, sequencer, pageSize = pageSizeDefault }: CatchUpOptions,
+  { log, sequencer, ownSent, pageSize = pageSizeDefault }: CatchUpOptions,
   { subscriber, topics, since, revoked }: CatchUpRequest & { since: StartingPoint },
 ) {
   const results = new Map<string, CaughtUp>();
   const replayed = new Map<string, number>();
   const recovered = new Map<string, boolean>();
+  const sentAfter = new Map<string, number>();
   const sentThrough = new Map<string, number>();
+  const sending = { since, sentAfter, sentThrough, replayed, revoked };
   const { epochs } = sequencer;
   const hasBroken = () => epochs.breaks !== since.breaks;
   const known = since.position !== null;
@@ -104,7 +109,7 @@ async function replay(
     noteRecovery(recovered, page, { from: known ? from : Number.NEGATIVE_INFINITY, since });
     for (const event of page.events) sequencer.feed(event);
     for (const burst of burstsOf(page.events, { charactersMax: burstCharacters })) {
-      send(subscriber, burst, { since, sentThrough, replayed, revoked });
+      send(subscriber, burst, sending);
       await subscriber.drained();
       if (hasBroken()) return results;
     }
@@ -124,8 +129,9 @@ async function replay(
         behind.push(topic);
         continue;
       }
-      send(subscriber, tail, { since, sentThrough, replayed, revoked });
+      send(subscriber, tail, sending);
       subscriber.subscribe(topic);
+      ownSent?.begin(subscriber, topic, sentAfter.get(topic) ?? seq);
       results.set(topic, {
         seq,
         replayed: replayed.get(topic) ?? 0,
@@ -182,6 +188,7 @@ function send(
   events: LoggedEvent[],
   state: {
     since: StartingPoint;
+    sentAfter: Map<string, number>;
     sentThrough: Map<string, number>;
     replayed: Map<string, number>;
     revoked: Set<string>;
@@ -193,6 +200,7 @@ function send(
     return seq > through;
   });
   for (const { topic, seq } of fresh) {
+    if (!state.sentAfter.has(topic)) state.sentAfter.set(topic, seq - 1);
     state.sentThrough.set(topic, seq);
     state.replayed.set(topic, (state.replayed.get(topic) ?? 0) + 1);
   }

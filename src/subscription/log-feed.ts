@@ -1,11 +1,13 @@
 /** Sends the whole log in its order to the backends that are on `log`, to each at its own pace [BAK2]. */
+import { type Sent, wasSent } from "../broadcast/own-sent.ts";
 import { ownerOf } from "../broadcast/ports.ts";
-import type { EventLog, FeedPage } from "../storage/ports.ts";
+import type { EventLog, FeedPage, LoggedEvent } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Outage, warnsOnce } from "../telemetry/outage.ts";
 import { burstsOf } from "./catch-up.ts";
 import { FeedPages, type FeedPagesOptions } from "./feed-pages.ts";
 import type { Rejections } from "./rejections.ts";
+import { type Asked, wholeNamesOf } from "./scope.ts";
 import type { StartingPoint } from "./starting-point.ts";
 import type { Subscriber } from "./subscriber.ts";
 import { isLogged, kindOf, logTopic, parseTopic, topicKinds } from "./topic.ts";
@@ -33,6 +35,8 @@ export interface FeedStart {
 
 interface Reader extends FeedStart {
   subscriber: Subscriber;
+  /** What the connection was sent of its own topics before the feed began. */
+  sent: Sent;
   isSkipping: boolean;
 }
 
@@ -67,12 +71,16 @@ export class LogFeed {
    * topics, which it leaves as the feed begins.
    * @returns the names that may stand beside each other
    */
-  admit(subscriber: Subscriber, names: string[], rejections: Rejections): string[] {
+  admit(subscriber: Subscriber, { topics: names, filters }: Asked, rejections: Rejections): string[] {
     const isOn = subscriber.isSubscribed(logTopic.name);
     const asks = !isOn && names.includes(logTopic.name) && subscriber.roles.includes("service");
     if (!isOn && !asks) return names;
     const isRefused = asks && hasPartOfLog(subscriber) ? (name: string) => name === logTopic.name : isOfLoggedKind;
-    rejections.add("conflict", names.filter(isRefused));
+    const refused = names.filter(isRefused);
+    rejections.add(
+      "conflict",
+      refused.flatMap((name) => wholeNamesOf(name, { userId: subscriber.userId, filters })),
+    );
     return names.filter((name) => !isRefused(name));
   }
 
@@ -92,12 +100,13 @@ export class LogFeed {
     return { position, breaks, seen, recovered: toldTrimmed <= position && !isDoubtful, toldTrimmed };
   }
 
-  /** Events follow from there on, once what is said in this turn is written. */
-  start(subscriber: Subscriber, from: FeedStart): void {
+  /** Events follow from there on, less what was sent, once what is said in this turn is written. */
+  start(subscriber: Subscriber, from: FeedStart, sent: Sent = new Map()): void {
     const held = this.options.log.epochs.heldSince(from.breaks);
     // The log has gone back since it was looked at.
     if (held < from.position) Object.assign(from, { position: held, seen: {}, recovered: false });
-    const reader: Reader = { ...from, subscriber, isSkipping: Object.keys(from.seen).length > 0 };
+    const isSkipping = sent.size > 0 || Object.keys(from.seen).length > 0;
+    const reader: Reader = { ...from, subscriber, sent, isSkipping };
     this.#readers.set(subscriber, reader);
     this.#end = Math.max(this.#end, from.position);
     this.#looking ??= setInterval(() => this.#wakeAll(), this.options.lookIntervalMs ?? lookIntervalDefaultMs);
@@ -207,10 +216,11 @@ export class LogFeed {
   }
 
   async #send(reader: Reader, { events }: FeedPage): Promise<void> {
-    const { subscriber, seen, isSkipping } = reader;
+    const { subscriber, seen, sent, isSkipping } = reader;
+    const isNew = (event: LoggedEvent) => event.seq > (seen[event.topic] ?? 0) && !wasSent(sent, event);
     for (const some of burstsOf(events, burst)) {
       if (!this.#isReading(reader)) return;
-      const fresh = isSkipping ? some.filter(({ topic, seq }) => seq > (seen[topic] ?? 0)) : some;
+      const fresh = isSkipping ? some.filter(isNew) : some;
       subscriber.sendAll(fresh.map((event) => ({ ...event, at: event.createdAt })));
       reader.position = some.at(-1)!.position;
       this.#sent += fresh.length;

@@ -1,8 +1,9 @@
 /** Subscribes and unsubscribes connections, one request after the other for each of them [SUB]. */
+import type { OwnSent } from "../broadcast/own-sent.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { Bus } from "../cluster/ports.ts";
 import type { DirectoryView } from "../directory/directory.ts";
-import type { Filters, Since } from "../protocol/client.ts";
+import type { Since } from "../protocol/client.ts";
 import type { ServerPayload, Snapshot } from "../protocol/server.ts";
 import { AskerGone, type FairQueue } from "../storage/fair-queue.ts";
 import type { CursorStore, EventLog } from "../storage/ports.ts";
@@ -13,7 +14,7 @@ import { inTurns, Turns } from "./in-turns.ts";
 import { type FeedStart, LogFeed, type LogFeedOptions, partsOfLog } from "./log-feed.ts";
 import { Losses } from "./losses.ts";
 import { Rejections } from "./rejections.ts";
-import { followedBy, lookupsToJoin, lookupsToLeave, resolveScope, type Scope } from "./scope.ts";
+import { type Asked, followedBy, lookupsToJoin, lookupsToLeave, resolveScope, type Scope } from "./scope.ts";
 import { locate, type StartingPoint, startingPointOf } from "./starting-point.ts";
 import { type Follows, followsOf, type Subscriber } from "./subscriber.ts";
 import { isLogged, logTopic, parseTopic, type Topic } from "./topic.ts";
@@ -23,6 +24,7 @@ export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger
   log: EventLog;
   cursors: CursorStore;
   sequencer: Sequencer;
+  ownSent: OwnSent;
   bus: Bus;
   directory: DirectoryView;
   access: Access;
@@ -45,9 +47,7 @@ type Subscribed = ServerPayload<"subscribed">;
 
 const namesOf = (topics: Topic[]) => topics.map(({ name }) => name);
 
-interface SubscribeRequest {
-  topics: string[];
-  filters?: Filters | undefined;
+interface SubscribeRequest extends Asked {
   since?: Since | undefined;
 }
 
@@ -88,7 +88,7 @@ export class SubscriptionManager {
   async #subscribeUnless(underWay: UnderWay, request: SubscribeRequest): Promise<Subscribed> {
     const { subscriber, unasked } = underWay;
     const rejections = new Rejections();
-    const topics = this.#feed.admit(subscriber, request.topics, rejections);
+    const topics = this.#feed.admit(subscriber, request, rejections);
     const { filters } = request;
     // Before the directory is asked: who is added after its answer is added to those who follow.
     this.#follow(subscriber, followedBy({ topics, filters }));
@@ -112,7 +112,7 @@ export class SubscriptionManager {
     await this.#giveBack(underWay, fresh);
     const isLive = ({ name }: Topic) => subscriber.isSubscribed(name);
     const snapshots = await this.#ask(subscriber, () => this.options.snapshots(subscriber, allowed.filter(isLive)));
-    if (feed !== null) this.#startFeed(underWay, feed);
+    if (feed !== null) await this.#startFeed(underWay, feed);
     // Looked at only now: what was taken back while the snapshot was read is told of as such already.
     const live = new Set(allowed.filter(isLive));
     if (!subscriber.isClosed) rejections.add("forbidden", namesOf(allowed.filter((topic) => !live.has(topic))));
@@ -129,12 +129,14 @@ export class SubscriptionManager {
   }
 
   /** The whole log follows, and with it what comes on the logged topics that the connection is on by itself [LOG3]. */
-  #startFeed({ subscriber, revoked }: UnderWay, from: FeedStart): void {
-    if (subscriber.isClosed || revoked.has(logTopic.name)) return;
+  async #startFeed({ subscriber, revoked }: UnderWay, from: FeedStart): Promise<void> {
+    // What is below it has been sent on the topics that the connection leaves; the feed has what is above.
+    await this.options.sequencer.reach(from.position);
+    if (subscriber.isClosed || revoked.has(logTopic.name) || !subscriber.roles.includes("service")) return;
     const left = this.#leave(subscriber, partsOfLog(subscriber));
     if (left.length > 0) this.options.tell(subscriber, "unsubscribed", { topics: namesOf(left), reason: "in_log" });
     subscriber.subscribe(logTopic.name);
-    this.#feed.start(subscriber, from);
+    this.#feed.start(subscriber, from, this.options.ownSent.take(subscriber));
   }
 
   /** Every event up to there, on the topics of the connection, has been sent on it [LOG4]. */
@@ -156,14 +158,11 @@ export class SubscriptionManager {
   }
 
   /** Leaves topics; what it is not on is passed over [SUB4]. */
-  unsubscribe(
-    subscriber: Subscriber,
-    request: { topics: string[]; filters?: Filters | undefined },
-  ): Promise<{ topics: string[] }> {
+  unsubscribe(subscriber: Subscriber, request: Asked): Promise<{ topics: string[] }> {
     return this.#turns.inTurn(subscriber, () => this.#unsubscribe(subscriber, request));
   }
 
-  async #unsubscribe(subscriber: Subscriber, request: { topics: string[]; filters?: Filters | undefined }) {
+  async #unsubscribe(subscriber: Subscriber, request: Asked) {
     const { directory, topicsMax, watchMax } = this.options;
     const { topics, filters } = request;
     const lookups = lookupsToLeave(subscriber, { directory, watchMax });
@@ -305,7 +304,7 @@ export class SubscriptionManager {
     topics: Topic[],
     since: StartingPoint | null,
   ): Promise<Map<string, CaughtUp>> {
-    const { bus, sequencer } = this.options;
+    const { bus, sequencer, ownSent } = this.options;
     if (topics.length === 0) return new Map();
     this.#subscribes++;
     const logged = topics.filter(isLogged).map(({ name }) => name);
@@ -322,7 +321,7 @@ export class SubscriptionManager {
       heads: (names) => this.#ask(subscriber, () => this.options.log.heads(names)),
       replay: (query) => this.#ask(subscriber, () => this.options.log.replay(query)),
     };
-    const places = await catchUp({ log, sequencer }, { subscriber, topics: logged, since, revoked });
+    const places = await catchUp({ log, sequencer, ownSent }, { subscriber, topics: logged, since, revoked });
     for (const [name, { replayed }] of places) {
       this.#replayedEvents += replayed;
       // A long replay outlasts what the bus keeps of topics that nobody is on yet; what is missed until then is repaired.
@@ -342,6 +341,7 @@ export class SubscriptionManager {
       if (running.subscriber === subscriber) for (const { name } of topics) running.revoked.add(name);
     }
     const left = topics.filter(({ name }) => subscriber.isSubscribed(name));
+    this.options.ownSent.end(subscriber, left, this.options.sequencer);
     for (const { name } of left) subscriber.unsubscribe(name);
     if (left.includes(logTopic)) this.#feed.stop(subscriber);
     if (left.length > 0) this.options.onUnsubscribed(subscriber, left);

@@ -34,6 +34,12 @@ export interface Scope {
 /** Conversations whose members are asked for by one question: more of the largest would hold up everybody else's. */
 const conversationsAtOnce = 25;
 
+/** The names and filters of a request. */
+export interface Asked {
+  topics: string[];
+  filters?: Filters | undefined;
+}
+
 interface LookupOptions {
   directory: DirectoryView;
   watchMax: number;
@@ -80,8 +86,20 @@ export function lookupsToLeave(subscriber: Subscriber, { directory, watchMax }: 
   };
 }
 
+/** The whole names that a name stands for beside its filters; itself where it has none: all of one's own, now and later. */
+export function wholeNamesOf(
+  name: string,
+  { userId, filters = {} }: Pick<Asked, "filters"> & { userId: string },
+): string[] {
+  if (name === "conversation") {
+    const ids = listOf(filters.conversation_id, filters.conversation_ids);
+    return ids === null ? [name] : ids.map((id) => topicOf(name, id).name);
+  }
+  return name === "user" || name === "notifications" ? [topicOf(name, userId).name] : [name];
+}
+
 /** What a request follows without naming it; it takes no look at the directory to know. */
-export function followedBy({ topics, filters = {} }: { topics: string[]; filters?: Filters | undefined }) {
+export function followedBy({ topics, filters = {} }: Asked) {
   const conversations = listOf(filters.conversation_id, filters.conversation_ids);
   const users = listOf(filters.user_id, filters.user_ids);
   const all: Scope["all"] = new Set();

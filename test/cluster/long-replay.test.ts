@@ -1,6 +1,7 @@
 /** Proves that a connection hears the other nodes after a replay that took longer than the bus keeps unwanted topics. */
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { OwnSent } from "../../src/broadcast/own-sent.ts";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import type { TopicMessage } from "../../src/cluster/ports.ts";
 import { createDirectoryView } from "../../src/directory/directory.ts";
@@ -34,6 +35,7 @@ test("[LOG3] [LOG5] what other nodes say comes over the bus, however long the re
     log: storage.log,
     cursors: storage.cursors,
     sequencer: new Sequencer({ log: storage.log, publish() {}, hasSubscribers: () => false, logger }),
+    ownSent: new OwnSent(storage.log.epochs),
     bus: one,
     directory: view,
     presenceVisibleTo: "everyone",

@@ -282,6 +282,26 @@ test("[BAK2] the whole log comes on either node, whoever writes where, and goes 
   }
 });
 
+test("[LOG3] [BAK2] a feed begins in the middle of what comes on its backend's own topic from the other node, and all of it comes once", async () => {
+  const user = fresh("robot");
+  const shop = await there.backend();
+  const { cursor } = await shop.ask("ping");
+  const readers: Client[] = [];
+  for (let at = 0; at < 40; at++) {
+    const noted = shop.send("publish", { user_ids: [user], type: "app.note", payload: {} });
+    // Every other one begins at the head, where its own topic may not have come as far on this node.
+    if (at % 5 === 0) readers.push(await here.connect(user, { roles: "service", since: cursor }));
+    const begun = readers[readers.length - 1]!;
+    if (at % 5 === 2) begun.send("subscribe", { topics: ["log"], ...(at % 2 === 0 ? {} : { since: { cursor } }) });
+    await shop.find(({ reply_to }) => reply_to === noted);
+  }
+  for (const reader of readers) {
+    await reader.find(({ topic, seq }) => topic === `user:${user}` && seq === 40);
+    const seqs = reader.received.filter(({ topic }) => topic === `user:${user}`).map(({ seq }) => seq);
+    expect(seqs).toEqual(Array.from({ length: 40 }, (_, n) => n + 1));
+  }
+});
+
 test("[PRE1] the users of a node that is killed go offline once; the others go on", async () => {
   const { c, ids, anna } = await pair();
   const watcher = await here.connect(fresh("watcher"));

@@ -99,7 +99,7 @@ describe("one service", () => {
     });
     expect(rejected).toEqual([
       { topic: `conversation:${c}`, code: "conflict" },
-      { topic: "user", code: "conflict" },
+      { topic: `user:${user}`, code: "conflict" },
     ]);
     expect(topics.map(({ topic }: any) => topic)).toEqual(["log", `typing:${c}`]);
     const left = await server.next("unsubscribed");
@@ -111,7 +111,7 @@ describe("one service", () => {
     await server.next("typing.start");
     expect(fed(server).map(placeOf).slice(-2)).toEqual([`notifications:${user} 1`, `conversation:${c} 1`]);
     // What follows by itself would join later.
-    for (const asked of ["conversation", `conversation:${c}`, "notifications"]) {
+    for (const asked of ["conversation", `conversation:${c}`, `notifications:${user}`]) {
       const again = await server.ask("subscribe", { topics: [asked] });
       expect(again).toMatchObject({ topics: [], rejected: [{ topic: asked, code: "conflict" }] });
     }

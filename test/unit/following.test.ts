@@ -1,6 +1,7 @@
 /** Proves that nobody is missed who becomes a member while somebody is only beginning to follow. */
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { OwnSent } from "../../src/broadcast/own-sent.ts";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import { createLocalCluster } from "../../src/cluster/local/cluster.ts";
 import { createDirectoryView, type DirectoryView } from "../../src/directory/directory.ts";
@@ -42,6 +43,7 @@ async function subscribeWhileAnnaJoins(topic: "presence" | "conversation", who: 
     log: storage.log,
     cursors: storage.cursors,
     sequencer: new Sequencer({ log: storage.log, publish() {}, hasSubscribers: () => true, logger }),
+    ownSent: new OwnSent(storage.log.epochs),
     bus: createLocalCluster({ now: Date.now }).bus,
     directory: {
       ...view,

@@ -1,6 +1,7 @@
 /** Proves that connections end as the directory ends, however closely its changes follow each other [SUB3]. */
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { OwnSent } from "../../src/broadcast/own-sent.ts";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import { createLocalCluster } from "../../src/cluster/local/cluster.ts";
 import { createDirectoryView, type DirectoryView } from "../../src/directory/directory.ts";
@@ -46,6 +47,7 @@ function build(
     log: storage.log,
     cursors: storage.cursors,
     sequencer: new Sequencer({ log: storage.log, publish() {}, hasSubscribers, logger }),
+    ownSent: new OwnSent(storage.log.epochs),
     bus: createLocalCluster({ now: Date.now }).bus,
     directory: { ...view, ...slowed(view) },
     presenceVisibleTo: "shared_conversation",
