@@ -45,7 +45,7 @@ test.concurrent.skipIf(!mayAlter)(
     await runSql(url, "SELECT setval('ws.positions', 0)");
     await becomes(service, 503);
     const { err } = (await service.logged(({ msg }) => msg === gone)) as { err?: { message: string } };
-    await runSql(url, /SELECT setval.*;$/.exec(err!.message)![0]);
+    await runSql(url, /SELECT setval.*$/.exec(err!.message)![0]);
     await becomes(service, 200);
     const { position } = await ben.ask("message.send", message("m3"));
     expect(position).toBeGreaterThan(2);

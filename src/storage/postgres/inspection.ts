@@ -13,7 +13,7 @@ export interface InspectionOptions {
 
 /** @returns sentences for the operator, each with what to paste; none where all is well */
 export async function inspect(options: InspectionOptions): Promise<string[]> {
-  const found = [await missingTriggers(options), await missingRights(options)];
+  const found = [await missingTriggers(options), await missingRights(options), await sequenceBehind(options)];
   for (const kind of ["users", "members"] as const) {
     const view = options.names[kind];
     if (view !== null) found.push(await inspectView({ ...options, kind, view }));
@@ -105,4 +105,17 @@ async function missingRights(options: InspectionOptions): Promise<string[]> {
     cures.push(`GRANT USAGE ON SEQUENCE ${schema}.positions TO ${role};`);
   }
   return told.length ? [`The role ${role} lacks ${told.join("; ")}. ${cures.join(" ")}`] : [];
+}
+
+/** Nothing is appended then; tables that were restored or replicated without the sequence leave it behind. */
+async function sequenceBehind({ query, schema }: InspectionOptions): Promise<string[]> {
+  const end = `SELECT max(position) FROM ${schema}.events`;
+  const [row] = await query<{ isBehind: boolean }>(
+    // What is visible was drawn before the sequence is read.
+    `SELECT last_value < coalesce((${end}), 0) AS "isBehind" FROM ${schema}.positions`,
+  );
+  if (!row!.isBehind) return [];
+  return [
+    `The sequence ${schema}.positions is behind the log: no message is taken. SELECT setval('${schema}.positions', (${end}));`,
+  ];
 }

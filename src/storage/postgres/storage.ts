@@ -170,8 +170,7 @@ export function createPostgresStorage({
         if (refusal !== null) throw new StorageUnavailable(refusal);
         lookout.start();
         // Had before the pool takes more: where connections are few, this one is the last to be without.
-        await appends.query(`SELECT ${ws}.prove_positions()`);
-        await readInstallation(pool, ws);
+        await appends.query("SELECT 1");
         await directory.check();
         await joining?.check();
         await watch.start();
