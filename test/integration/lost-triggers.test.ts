@@ -196,6 +196,15 @@ test("[PUB3] rights that the service's role lacks are told in one sentence, and 
   expect(notices[0]).toContain(`The role ${role} lacks INSERT, UPDATE, DELETE on ws.blocks, ws.conversations, `);
   await runSql(url, cureOf(notices[0]!));
   expect(await noticesOf(asRole)).toEqual([]);
+  // Without these the start is refused at its first question, and what to paste is told all the same.
+  await runSql(url, `REVOKE SELECT ON ws.epochs FROM ${role}; REVOKE SELECT ON SEQUENCE ws.positions FROM PUBLIC`);
+  const { code, stderr } = await configCheck({ WS__STORAGE__URL: asRole.url });
+  const [note, refusal] = stderr.split("\n");
+  expect({ code, refusal }).toEqual({ code: 1, refusal: expect.stringContaining("permission denied for ") });
+  expect(note).toContain(`The role ${role} lacks SELECT on ws.epochs; SELECT on the sequence ws.positions. `);
+  await runSql(url, cureOf(note!));
+  expect(await noticesOf(asRole)).toEqual([]);
+  await runSql(url, "GRANT SELECT ON SEQUENCE ws.positions TO PUBLIC");
   await runSql(url, `DROP OWNED BY ${role}; DROP ROLE ${role}`);
 });
 

@@ -13,7 +13,7 @@ export interface InspectionOptions {
 
 /** @returns sentences for the operator, each with what to paste; none where all is well */
 export async function inspect(options: InspectionOptions): Promise<string[]> {
-  const found = [await missingTriggers(options), await missingRights(options), await sequenceBehind(options)];
+  const found = [await missingTriggers(options), await sequenceBehind(options)];
   for (const kind of ["users", "members"] as const) {
     const view = options.names[kind];
     if (view !== null) found.push(await inspectView({ ...options, kind, view }));
@@ -79,7 +79,8 @@ function whatItDoes(definition: string): string {
   return [when, ...(events ?? "").split(" OR ").toSorted(), each, called].join(" ");
 }
 
-async function missingRights(options: InspectionOptions): Promise<string[]> {
+/** Asked by itself, and first: without some of them nothing else can be asked. @returns one sentence with what to paste, or none */
+export async function missingRights(options: InspectionOptions): Promise<string[]> {
   const { query, schema } = options;
   const own = new Set(made(schema, new RegExp(`CREATE TABLE ${schema}\\.(\\w+)`, "g")).map(([, table]) => table!));
   const rows = await query<{ table: string; rights: string }>(
@@ -89,20 +90,21 @@ async function missingRights(options: InspectionOptions): Promise<string[]> {
      GROUP BY c.relname ORDER BY c.relname`,
     [schema],
   );
-  const [draws] = await query<{ may: boolean; role: string }>(
+  const [draws] = await query<{ lacking: string | null; role: string }>(
     // Null, and so left alone, where there is no such sequence yet.
-    `SELECT coalesce(has_sequence_privilege(to_regclass($1), 'USAGE'), true) AS may, quote_ident(current_user) AS role`,
+    `SELECT string_agg(r.name, ', ') FILTER (WHERE NOT has_sequence_privilege(to_regclass($1), r.name)) AS lacking,
+       quote_ident(current_user) AS role FROM unnest('{USAGE,SELECT}'::text[]) AS r (name)`,
     [`${schema}.positions`],
   );
   const lacking = rows.filter(({ table }) => own.has(table) && !unused(options).has(table));
-  const { may, role } = draws!;
+  const { role } = draws!;
   const tables = (rows: { table: string }[]) => rows.map(({ table }) => `${schema}.${table}`).join(", ");
   const byRights = Map.groupBy(lacking, ({ rights }) => rights);
   const told = [...byRights].map(([rights, some]) => `${rights} on ${tables(some)}`);
   const cures = lacking.length ? [`GRANT SELECT, INSERT, UPDATE, DELETE ON ${tables(lacking)} TO ${role};`] : [];
-  if (!may) {
-    told.push(`USAGE on the sequence ${schema}.positions`);
-    cures.push(`GRANT USAGE ON SEQUENCE ${schema}.positions TO ${role};`);
+  if (draws!.lacking !== null) {
+    told.push(`${draws!.lacking} on the sequence ${schema}.positions`);
+    cures.push(`GRANT ${draws!.lacking} ON SEQUENCE ${schema}.positions TO ${role};`);
   }
   return told.length ? [`The role ${role} lacks ${told.join("; ")}. ${cures.join(" ")}`] : [];
 }

@@ -9,7 +9,7 @@ import { createDirectory, type DirectoryNames, quoted } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import { EpochLookout } from "./epochs.ts";
 import { createEventLog } from "./event-log.ts";
-import { inspect } from "./inspection.ts";
+import { inspect, missingRights } from "./inspection.ts";
 import { readInstallation } from "./installation.ts";
 import { createJoining } from "./joining.ts";
 import { checkSchemaName, defaultSchema, readVersion, versionRefusal } from "./migrate.ts";
@@ -168,15 +168,16 @@ export function createPostgresStorage({
       try {
         const refusal = versionRefusal(await readVersion((text) => pool.query(text), ws), ws);
         if (refusal !== null) throw new StorageUnavailable(refusal);
+        const query = <Row extends object>(text: string, parameters?: string[]) => pool.query<Row>(text, parameters);
+        const looking = { query, schema: ws, names, hasOutbox: outbox !== null };
+        for (const sentence of await missingRights(looking)) onNotice(sentence);
         lookout.start();
         // Had before the pool takes more: where connections are few, this one is the last to be without.
         await appends.query("SELECT 1");
         await directory.check();
         await joining?.check();
         await watch.start();
-        const query = <Row extends object>(text: string, parameters?: string[]) => pool.query<Row>(text, parameters);
-        const missing = await inspect({ query, schema: ws, names, hasOutbox: outbox !== null });
-        for (const sentence of missing) onNotice(sentence);
+        for (const sentence of await inspect(looking)) onNotice(sentence);
       } catch (error) {
         await stop();
         throw error;
