@@ -195,3 +195,20 @@ test("[LOG7] retention and compaction go on from where they were", async () => {
   const [head] = [...(await storage.log.heads(["conversation:crowded"])).values()];
   expect(head!.trimmedPosition).toBeGreaterThan(0);
 });
+
+test("an upgrade that somebody else keeps waiting changes nothing, and names who has a transaction open", async () => {
+  const url = await server.newDatabase();
+  const sql = postgres(url, {
+    max: 1,
+    fetch_types: false,
+    onnotice: () => {},
+    connection: { application_name: "a dump" },
+  });
+  await sql.unsafe(`${firstSchema("ws")}; BEGIN; LOCK TABLE ws.topics IN ACCESS SHARE MODE`).simple();
+  await expect(migrate({ url, lockTimeoutMs: 200 })).rejects.toThrow(
+    /^canceling statement due to lock timeout\. Open transactions in the database: \d+ \(a dump, role \w+\)$/,
+  );
+  await sql.unsafe("COMMIT");
+  await sql.end();
+  expect(await migrate({ url, lockTimeoutMs: 5_000 })).toMatchObject({ from: 4 });
+});

@@ -84,9 +84,37 @@ export interface MigrateOptions {
 
 /**
  * Brings the schema to this build's version, all steps in one transaction; many may do it at once.
- * @throws Error where the engine is away or a newer build has written the schema
+ * @throws Error where the engine is away, others hold what it needs for too long, or a newer build has written the schema
  */
-export async function migrate({
+export async function migrate(options: MigrateOptions): Promise<Migration> {
+  try {
+    return await runSteps(options);
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== lockNotAvailable) throw error;
+    const open = await openTransactions(options).catch(() => "none that can be seen");
+    throw new Error(`${(error as Error).message}. Open transactions in the database: ${open}`, { cause: error });
+  }
+}
+
+const lockNotAvailable = "55P03";
+
+/** Who may have kept it waiting; any role may see these. */
+async function openTransactions({ url, tls = null, lockTimeoutMs }: MigrateOptions): Promise<string> {
+  const { sql } = openConnection({ url, tls, connectTimeoutMs: lockTimeoutMs, statementTimeoutMs: lockTimeoutMs });
+  try {
+    const [row] = await sql.unsafe<{ open: string | null }[]>(
+      `SELECT string_agg(format('%s (%s, role %s)', pid, coalesce(nullif(application_name, ''), 'unnamed'), usename), ', ' ORDER BY pid) AS open
+       FROM pg_stat_activity WHERE pid IN (SELECT l.pid FROM pg_locks AS l
+         WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid()
+           AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()))`,
+    );
+    return row!.open ?? "none any more";
+  } finally {
+    await closeConnection(sql);
+  }
+}
+
+async function runSteps({
   url,
   tls = null,
   schema = defaultSchema,
