@@ -91,13 +91,12 @@ export class Epochs {
   }
 
   /**
-   * Up to which position the numbers of topics are what whoever was given the cursor has seen: above it, where the log has broken
-   * since, they were given out once more.
+   * Whether the log has not broken since it gave the cursor out. Where it has, what was seen after the cursor may be lost, and its
+   * numbers given out once more, even where the cursor itself holds.
    */
-  seenThrough(cursor: string): number {
+  isUnbrokenSince(cursor: string): boolean {
     const since = this.#list.findIndex(({ id }) => id === readCursor(cursor)?.epoch);
-    const later = since < 0 ? [] : this.#list.slice(since + 1);
-    return Math.min(Number.MAX_SAFE_INTEGER, ...later.filter(({ broken }) => broken).map(({ beganAt }) => beganAt));
+    return since < 0 || !this.#list.slice(since + 1).some(({ broken }) => broken);
   }
 
   /** Whether what an epoch had at a position is still there; of one that is not known nobody says no. */

@@ -148,18 +148,15 @@ const seqOf = (heads: Map<string, TopicHead>, topic: string) => heads.get(topic)
 
 function noteRecovery(
   recovered: Map<string, boolean>,
-  { heads, events }: Pick<ReplayPage, "heads" | "events">,
-  { from, since: { seen, seenThrough } }: { from: number; since: StartingPoint },
+  { heads }: Pick<ReplayPage, "heads">,
+  { from, since: { seen, isUnbroken } }: { from: number; since: StartingPoint },
 ): void {
-  // Given out once more since the log has broken: what the client has seen under that number is gone.
-  const another = events.filter(({ topic, seq, position }) => seq <= (seen[topic] ?? 0) && position > seenThrough);
-  for (const { topic } of another) recovered.set(topic, false);
   for (const [topic, { seq, trimmedPosition }] of heads) {
     // Each page looks back to the end of the one before: retention may overtake a replay that a slow client holds up.
     const isWhole = from !== Number.NEGATIVE_INFINITY && trimmedPosition <= from;
     // Events are logged before anybody sees them: who has seen more than there is saw another log (a restored backup).
     const isSameLog = (seen[topic] ?? 0) <= seq;
-    recovered.set(topic, (recovered.get(topic) ?? true) && isWhole && isSameLog);
+    recovered.set(topic, (recovered.get(topic) ?? true) && isWhole && isSameLog && isUnbroken);
   }
 }
 

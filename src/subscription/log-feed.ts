@@ -92,12 +92,9 @@ export class LogFeed {
       const recovered = since === null ? undefined : false;
       return { position: await log.watermark(), breaks, seen: {}, recovered, toldTrimmed: 0 };
     }
-    const { position, breaks } = since;
-    // Of what was seen after the cursor before the log broke nobody knows whether it is still there.
-    const isDoubtful = since.seenThrough < Number.MAX_SAFE_INTEGER && Object.keys(since.seen).length > 0;
-    const seen = isDoubtful ? {} : since.seen;
+    const { position, breaks, seen, isUnbroken } = since;
     const { trimmedPosition: toldTrimmed } = await this.#pages.read(position);
-    return { position, breaks, seen, recovered: toldTrimmed <= position && !isDoubtful, toldTrimmed };
+    return { position, breaks, seen, recovered: toldTrimmed <= position && isUnbroken, toldTrimmed };
   }
 
   /** Events follow from there on, less what was sent, once what is said in this turn is written. */

@@ -9,10 +9,10 @@ export interface StartingPoint {
   position: number | null;
   /** How often the log had broken when that was looked up. */
   breaks: number;
-  /** Per topic the last `seq` that the client has seen after the cursor. */
+  /** Per topic the last `seq` that the client has seen after the cursor; nothing where numbers were given out once more since. */
   seen: Record<string, number>;
-  /** Above this position a topic's numbers are not those that it has seen: the log has broken since, and gave them out again. */
-  seenThrough: number;
+  /** False: the log has broken since, and nobody knows what of after the position the client has that is lost. */
+  isUnbroken: boolean;
 }
 
 type Locating = Pick<Sequencer, "epochs" | "repair" | "reach">;
@@ -39,9 +39,12 @@ export async function startingPointOf(
   const { breaks } = sequencer.epochs;
   if (since !== "acked") {
     const position = await locate(since.cursor, sequencer);
-    return { position, breaks, seen: since.seen ?? {}, seenThrough: sequencer.epochs.seenThrough(since.cursor) };
+    const isUnbroken = sequencer.epochs.isUnbrokenSince(since.cursor);
+    return { position, breaks, seen: (isUnbroken ? since.seen : undefined) ?? {}, isUnbroken };
   }
   const acked = await cursors.acknowledged(userId, deviceId);
   // A device that never acknowledged anything is owed whatever the log still has.
-  return { position: acked === null ? 0 : await locate(acked, sequencer), breaks, seen: {}, seenThrough: 0 };
+  if (acked === null) return { position: 0, breaks, seen: {}, isUnbroken: true };
+  const position = await locate(acked, sequencer);
+  return { position, breaks, seen: {}, isUnbroken: sequencer.epochs.isUnbrokenSince(acked) };
 }

@@ -60,8 +60,12 @@ test("[LOG6] PostgreSQL: what devices of the first version acknowledged is kept,
 
 /** Epochs that begin at these positions, one after the other; the log's own is the first. @returns their names */
 const laterEpochs = (ws: string, beganAt: number[]) => {
-  const rows = beganAt.map((position, index) => `(${1_000 + index}, 'later00${index}', ${position}, false, 'test', 0)`);
-  return `INSERT INTO ${ws}epochs (no, id, began_at, broken, line, created_at) VALUES ${rows.join()}`;
+  // Of how a server has started only PostgreSQL's know.
+  const [columns, values] = ws === "" ? ["", ""] : [", ended, drawn", ", 0, 0"];
+  const rows = beganAt.map(
+    (position, index) => `(${1_000 + index}, 'later00${index}', ${position}, false, 'test', 0${values})`,
+  );
+  return `INSERT INTO ${ws}epochs (no, id, began_at, broken, line, created_at${columns}) VALUES ${rows.join()}`;
 };
 
 async function expectForwardOnly(storage: Storage, begin: (beganAt: number[]) => Promise<unknown>): Promise<void> {
@@ -115,7 +119,7 @@ test("[LOG4] PostgreSQL: a cursor of an epoch that another node has begun just b
   const { logger } = createLogSink({ level: "silent", format: "json" });
   const sequencer = new Sequencer({ log: storage.log, publish() {}, hasSubscribers: () => false, logger });
   await storage.log.append(newEvents("conversation:c1", 3));
-  await server.run(`INSERT INTO ${schema}.epochs SELECT no + 1, 'another0', 3, false, line, 0 FROM ${schema}.epochs
+  await server.run(`INSERT INTO ${schema}.epochs SELECT no + 1, 'another0', 3, false, line, 0, 0, 0 FROM ${schema}.epochs
     ORDER BY no DESC LIMIT 1`);
   const { epochs } = storage.log;
   const cursors = ["another0.2", epochs.cursorOf(3), "another0.4", epochs.cursorOf(4), "nowhere0.2", "3"];

@@ -24,7 +24,7 @@ export class Backend {
   }
 
   async start(): Promise<void> {
-    const start = { position: 0, breaks: 0, seen: {}, seenThrough: Number.MAX_SAFE_INTEGER };
+    const start = { position: 0, breaks: 0, seen: {}, isUnbroken: true };
     this.#feed.start(this.#subscriber, await this.#feed.open(start));
   }
 

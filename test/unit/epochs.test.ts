@@ -60,7 +60,7 @@ describe("[LOG4] a cursor", () => {
     expect(epochs.mayHold(idOf(3), 101)).toBe(true);
   });
 
-  test("says up to where the numbers of topics are those that were seen with it: only a broken epoch gives them out again", () => {
+  test("says whether the log has broken since: what was seen after it may be lost, and its numbers given out again", () => {
     const epochs = epochsOf(
       epoch(1, 0),
       epoch(2, 50),
@@ -68,10 +68,9 @@ describe("[LOG4] a cursor", () => {
       epoch(4, 180, { broken: true }),
       epoch(5, 400),
     );
-    const through = [1, 2, 3, 4, 5].map((no) => epochs.seenThrough(`${idOf(no)}.1`));
-    const endless = Number.MAX_SAFE_INTEGER;
-    expect(through).toEqual([180, 180, 180, endless, endless]);
-    expect(epochs.seenThrough("unknown0.1")).toBe(endless);
+    const unbroken = [1, 2, 3, 4, 5].map((no) => epochs.isUnbrokenSince(`${idOf(no)}.1`));
+    expect(unbroken).toEqual([false, false, false, true, true]);
+    expect(epochs.isUnbrokenSince("unknown0.1")).toBe(true);
   });
 
   test("of a log that is not this one, or of no form, is none", () => {

@@ -50,7 +50,7 @@ async function read(feed: LogFeed, drained: (sent: number) => Promise<void> = as
   const has = (events: number) =>
     new Promise<void>((resolve) => (sent.length >= events ? resolve() : waiting.push({ events, resolve })));
   subscriber.subscribe("log");
-  const start = await feed.open({ position: 0, breaks: 0, seen: {}, seenThrough: Number.MAX_SAFE_INTEGER });
+  const start = await feed.open({ position: 0, breaks: 0, seen: {}, isUnbroken: true });
   feed.start(subscriber, start);
   return { sent, has, start, end: () => feed.stop(subscriber), position: () => feed.positionOf(subscriber) };
 }
@@ -157,9 +157,9 @@ test("[BAK2] [LOG4] a log that goes back between the look at a cursor and the fe
   const { epochs } = storage.log;
   const seen = { "conversation:c1": 12 };
   // One that had broken before is told of at once, and skips nothing.
-  const late = await feed.open({ position: 4, breaks: epochs.breaks, seen, seenThrough: 9 });
+  const late = await feed.open({ position: 4, breaks: epochs.breaks, seen: {}, isUnbroken: false });
   expect(late).toMatchObject({ position: 4, seen: {}, recovered: false });
-  const start = await feed.open({ position: 12, breaks: epochs.breaks, seen, seenThrough: Number.MAX_SAFE_INTEGER });
+  const start = await feed.open({ position: 12, breaks: epochs.breaks, seen, isUnbroken: true });
   expect(start.recovered).toBe(true);
   epochs.replace([...epochs.list, { ...epochs.current, id: "wentback", no: 99, beganAt: 9, broken: true }]);
   const sent: OutgoingMessage[] = [];

@@ -1,6 +1,7 @@
 /** Opens the SQLite file and lists what can be asked of it; runs in the worker only. */
-import { Database, SQLiteError } from "bun:sqlite";
+import { type Database, SQLiteError } from "bun:sqlite";
 import type { DeviceOfUser, Migration, NewEvent, RetentionPolicy, UserStatus } from "../ports.ts";
+import { ClosableDatabase } from "./closable-database.ts";
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables, type PeersPlace } from "./directory.ts";
 import { EpochTable } from "./epochs.ts";
@@ -52,7 +53,7 @@ export function openEngine(options: EngineOptions): Engine {
 }
 
 function open({ path, durability, busyTimeoutMs, holdsReserve }: EngineOptions): Engine {
-  const database = new Database(path, { create: true, readwrite: true, strict: true });
+  const database = new ClosableDatabase(path, { create: true, readwrite: true, strict: true });
   try {
     database.exec(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
     database.exec("PRAGMA journal_mode = WAL");

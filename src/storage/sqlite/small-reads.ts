@@ -1,7 +1,8 @@
 /** Answers what is small in the loop's own thread, on a connection that only reads: the way to the worker is longer, and may have others before it. */
-import { Database } from "bun:sqlite";
+import type { Database } from "bun:sqlite";
 import { statSync } from "node:fs";
 import type { EventPage } from "../ports.ts";
+import { ClosableDatabase } from "./closable-database.ts";
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables } from "./directory.ts";
 import { failureOf, type Operations } from "./engine.ts";
@@ -26,7 +27,7 @@ type Small = { [Name in keyof Operations]?: (...values: Parameters<Operations[Na
 type Answer<Name extends keyof Operations> = ReturnType<Operations[Name]>;
 
 interface Reader {
-  database: Database;
+  database: ClosableDatabase;
   operations: Small;
 }
 
@@ -128,7 +129,7 @@ function identityOf(path: string): string | null {
 }
 
 function openReader(path: string): Reader {
-  const database = new Database(path, { readonly: true, strict: true });
+  const database = new ClosableDatabase(path, { readonly: true, strict: true });
   // Not waited for: a lock that keeps a reader out is gone by the time that the worker has answered.
   database.exec("PRAGMA busy_timeout = 0");
   database.exec("PRAGMA cache_size = -4096");
