@@ -1,5 +1,4 @@
 /** Nodes as far as they append: a publisher and a sequencer over storage of its own each, in this process, and senders that wait for each acknowledgement. */
-import { patienceMs } from "../../src/broadcast/broadcasting.ts";
 import { Publisher } from "../../src/broadcast/publisher.ts";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import { createLocalBus } from "../../src/cluster/local/bus.ts";
@@ -60,15 +59,7 @@ export async function openPublishers(options: PublishersOptions): Promise<Publis
       const { log } = opened;
       const sequencer = new Sequencer({ log, publish() {}, hasSubscribers: () => false, logger });
       if (design === "now") await sequencer.start();
-      const publisher = new Publisher({
-        log,
-        sequencer,
-        bus: createLocalBus(),
-        counts,
-        logger,
-        patienceMs,
-        waitingMax: 100_000,
-      });
+      const publisher = new Publisher({ log, sequencer, bus: createLocalBus(), counts, logger, waitingMax: 100_000 });
       return { publisher, sequencer, opened };
     }),
   );

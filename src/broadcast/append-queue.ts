@@ -15,8 +15,6 @@ export interface AppendQueueOptions<Given extends Group> {
   /** Told of groups that were appended, with one result for each of their events in order. */
   onAppended: (groups: Given[], result: AppendResult, durationMs: number) => void;
   onFailed: (groups: Given[], error: unknown) => void;
-  /** For so long what was left alone is tried again before it is waited for, ms; default 0: it is waited for at once. */
-  patienceMs?: number | undefined;
 }
 
 /** Events of one batch: enough to make a transaction cheap, few enough to keep its latency low. */
@@ -25,12 +23,10 @@ const eventsMax = 500;
 const charactersMax = 8 * 1024 * 1024;
 /** Characters of a group that is sent again with each batch until it is its turn to wait. */
 const triedAgainMax = 16 * 1024;
-/** Between two tries of what was left alone, where nothing new comes to bring it along, ms: about a commit. */
-const triedAgainAfterMs = 2;
 
 /**
  * Two batches at most are in flight. The quick one leaves alone what others are appending to, so that the rest need not wait;
- * the patient one waits for what was left the longest, once that was tried again for a while. A source is in one of them, or what it adds waits: that keeps its order
+ * the patient one waits for what was left the longest. A source is in one of them, or what it adds waits: that keeps its order
  * over batches [ENV7].
  */
 export class AppendQueue<Given extends Group> {
@@ -43,9 +39,6 @@ export class AppendQueue<Given extends Group> {
   #isScheduled = false;
   #events = 0;
   #idle: (() => void)[] = [];
-  /** When each of those left alone was first. */
-  readonly #leftAtMs = new WeakMap<Given, number>();
-  #nextTry: Timer | null = null;
 
   constructor(private readonly options: AppendQueueOptions<Given>) {}
 
@@ -77,13 +70,13 @@ export class AppendQueue<Given extends Group> {
     return !this.#isQuick && !this.#isPatient && this.#events === 0;
   }
 
-  async #appendQuickly({ isDue = false } = {}): Promise<void> {
+  async #appendQuickly(): Promise<void> {
     // With nothing new to bring along, what was left waits for its turn.
-    if (this.#isQuick || !(isDue || this.#fresh.some(({ source }) => !this.#patientSources.has(source)))) return;
+    if (this.#isQuick || !this.#fresh.some(({ source }) => !this.#patientSources.has(source))) return;
     const again = take(this.#left, { mayBeTaken: (group) => charactersOf(group) <= triedAgainMax });
     const staying = new Set([...this.#patientSources, ...again.rest.map(({ source }) => source)]);
     const fresh = take(this.#fresh, { mayBeTaken: ({ source }) => !staying.has(source), after: again });
-    if (again.taken.length + fresh.taken.length === 0 || (fresh.taken.length === 0 && !isDue)) return;
+    if (fresh.taken.length === 0) return;
     this.#left = again.rest;
     this.#fresh = fresh.rest;
     this.#isQuick = true;
@@ -94,9 +87,8 @@ export class AppendQueue<Given extends Group> {
   }
 
   async #appendPatiently(): Promise<void> {
-    if (this.#isPatient || this.#left.length === 0) return;
-    const oldest = this.#left.find((group) => this.#isWaitedFor(group));
-    if (oldest === undefined) return this.#tryAgainSoon();
+    const [oldest] = this.#left;
+    if (this.#isPatient || oldest === undefined) return;
     // With it all of its source, and whoever waits for the same topics only: nobody else is made to wait for them.
     const topics = new Set(this.#left.filter(({ source }) => source === oldest.source).flatMap(topicsOf));
     const others = this.#left.filter((group) => !topicsOf(group).every((topic) => topics.has(topic)));
@@ -109,20 +101,6 @@ export class AppendQueue<Given extends Group> {
     this.#isPatient = false;
     this.#patientSources = new Set();
     this.#goOn(settle);
-  }
-
-  #isWaitedFor(group: Given): boolean {
-    const leftForMs = performance.now() - this.#leftAtMs.get(group)!;
-    return leftForMs >= (this.options.patienceMs ?? 0) || charactersOf(group) > triedAgainMax;
-  }
-
-  /** Who appends to a topic is done within a commit: to be waited for costs a transaction of its own for each topic. */
-  #tryAgainSoon(): void {
-    this.#nextTry ??= setTimeout(() => {
-      this.#nextTry = null;
-      void this.#appendQuickly({ isDue: true });
-      void this.#appendPatiently();
-    }, triedAgainAfterMs);
   }
 
   /** The engine works on the next batches while this one is published. */
@@ -164,7 +142,6 @@ export class AppendQueue<Given extends Group> {
       start += results.length;
       if (results[0]!.deferred) {
         left.push(group);
-        if (!this.#leftAtMs.has(group)) this.#leftAtMs.set(group, performance.now());
         this.#events += group.events.length;
       } else {
         done.groups.push(group);

@@ -6,9 +6,6 @@ import { OwnSent } from "./own-sent.ts";
 import { Publisher, type PublisherOptions } from "./publisher.ts";
 import { Sequencer } from "./sequencer.ts";
 
-/** Some dozens of commits: who is not served by then waits in a line, so that nobody is passed over for ever. */
-export const patienceMs = 300;
-
 export type BroadcastingOptions = Omit<BroadcasterOptions, "onLeftOut"> &
   Omit<PublisherOptions, "sequencer"> & { log: EventLog; bus: Bus };
 
@@ -24,5 +21,5 @@ export function createBroadcasting(options: BroadcastingOptions) {
     hasSubscribers: (topic) => broadcaster.subscriberCount(topic) > 0,
     logger: options.logger,
   });
-  return { broadcaster, sequencer, ownSent, publisher: new Publisher({ patienceMs, ...options, sequencer }) };
+  return { broadcaster, sequencer, ownSent, publisher: new Publisher({ ...options, sequencer }) };
 }

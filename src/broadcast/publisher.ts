@@ -25,8 +25,6 @@ export interface PublisherOptions {
   onAppended?: (event: LoggedEvent) => void;
   /** Events that may wait for the log before `unavailable` (`websocket.broadcast_buffer`). */
   waitingMax: number;
-  /** For so long what others are appending to is tried again before it is waited for, ms; default 0. */
-  patienceMs?: number;
 }
 
 interface Waiting extends Group {
@@ -48,7 +46,6 @@ export class Publisher {
     const { log, sequencer } = options;
     this.#queue = new AppendQueue({
       log,
-      patienceMs: options.patienceMs,
       onTaken: (groups) => {
         for (const { events, audience } of groups) for (const { id } of events) sequencer.expect(id, audience);
       },

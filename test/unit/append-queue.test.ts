@@ -13,13 +13,11 @@ interface Call {
   fail(): void;
 }
 
-function build(patienceMs = 0) {
+function build() {
   const calls: Call[] = [];
-  const watchers: (() => void)[] = [];
   const done: string[] = [];
   const failed: string[] = [];
   const queue = new AppendQueue<Group>({
-    patienceMs,
     log: {
       append(events, units) {
         const { promise, resolve, reject } = Promise.withResolvers<AppendResult>();
@@ -36,7 +34,6 @@ function build(patienceMs = 0) {
           },
           fail: () => reject(new Error("away")),
         });
-        for (const tell of watchers.splice(0)) tell();
         return promise;
       },
     },
@@ -52,8 +49,7 @@ function build(patienceMs = 0) {
     queue.add({ source, events });
     return events.map(({ id }) => id);
   };
-  const nextCall = () => new Promise<void>((resolve) => watchers.push(resolve));
-  return { queue, calls, done, failed, add, nextCall };
+  return { queue, calls, done, failed, add };
 }
 
 const turns = async () => {
@@ -99,32 +95,6 @@ test("[ENV7] what was left alone is tried again with what comes new, its source 
   calls[1]!.answer();
   await queue.drained();
   expect(done).toEqual([second!, third!, first!]);
-});
-
-test("[ENV7] what was left alone is tried again by itself as long as there is patience, and then waited for", async () => {
-  const patient = build(60_000);
-  const [hot] = patient.add("ann", "user:hot");
-  await patient.nextCall();
-  for (let tries = 0; tries < 3; tries++) {
-    const next = patient.nextCall();
-    patient.calls[tries]!.answer(["user:hot"]);
-    await next;
-  }
-  patient.calls[3]!.answer();
-  await patient.queue.drained();
-  expect(patient.calls.map(({ isPatient }) => isPatient)).toEqual([false, false, false, false]);
-  expect(patient.done).toEqual([hot!]);
-
-  const hasty = build(1);
-  hasty.add("ann", "user:hot");
-  await hasty.nextCall();
-  for (let at = 0; !hasty.calls[at]!.isPatient; at++) {
-    const next = hasty.nextCall();
-    hasty.calls[at]!.answer(["user:hot"]);
-    await next;
-  }
-  hasty.calls.at(-1)!.answer();
-  await hasty.queue.drained();
 });
 
 test("[ENV7] whatever the log leaves alone or fails, each source's events end in their order, each once", async () => {
