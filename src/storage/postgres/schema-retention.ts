@@ -7,6 +7,17 @@ const agesBeyond = 1_000;
 /** Events whose topics are counted by one call, for each row that it may remove. */
 const countedPerRow = 20;
 
+/** Removes the events of `old` (topic_id and the column given) as `gone`, and notes up to where their topics are removed. */
+const removal = (ws: string, column: "position" | "seq") => `gone AS (
+      DELETE FROM ${ws}.events AS e USING old WHERE e.topic_id = old.topic_id AND e.${column} = old.${column}
+        RETURNING e.topic_id, e.position, e.seq
+    ), noted AS (
+      INSERT INTO ${ws}.trims AS t (topic_id, trimmed_position, trimmed_seq)
+        SELECT g.topic_id, max(g.position), max(g.seq) FROM gone AS g GROUP BY g.topic_id
+        ON CONFLICT (topic_id) DO UPDATE SET trimmed_position = greatest(t.trimmed_position, excluded.trimmed_position),
+          trimmed_seq = greatest(t.trimmed_seq, excluded.trimmed_seq)
+    )`;
+
 /** @param ws the schema's name */
 export const retention = (ws: string) => `
 CREATE FUNCTION ${ws}.trim(created_before bigint, events_per_topic bigint, batch bigint)
@@ -38,15 +49,7 @@ BEGIN
       ORDER BY e.position LIMIT room + ${agesBeyond}
   ), old AS (
     SELECT o.topic_id, o.position FROM oldest AS o WHERE o.created_at < created_before ORDER BY o.position LIMIT room
-  ), gone AS (
-    DELETE FROM ${ws}.events AS e USING old WHERE e.topic_id = old.topic_id AND e.position = old.position
-      RETURNING e.topic_id, e.position, e.seq
-  ), noted AS (
-    INSERT INTO ${ws}.trims AS t (topic_id, trimmed_position, trimmed_seq)
-      SELECT g.topic_id, max(g.position), max(g.seq) FROM gone AS g GROUP BY g.topic_id
-      ON CONFLICT (topic_id) DO UPDATE SET trimmed_position = greatest(t.trimmed_position, excluded.trimmed_position),
-        trimmed_seq = greatest(t.trimmed_seq, excluded.trimmed_seq)
-  )
+  ), ${removal(ws, "position")}
   SELECT count(*), coalesce(
       (SELECT min(o.position) - 1 FROM oldest AS o WHERE NOT EXISTS (SELECT FROM old WHERE old.position = o.position)),
       (SELECT max(o.position) FROM oldest AS o))
@@ -77,15 +80,7 @@ BEGIN
     WITH old AS (
       SELECT e.topic_id, e.seq FROM ${ws}.events AS e WHERE e.topic_id = grown.topic_id AND e.seq <= boundary
         ORDER BY e.seq LIMIT room
-    ), gone AS (
-      DELETE FROM ${ws}.events AS e USING old WHERE e.topic_id = old.topic_id AND e.seq = old.seq
-        RETURNING e.topic_id, e.position, e.seq
-    ), noted AS (
-      INSERT INTO ${ws}.trims AS t (topic_id, trimmed_position, trimmed_seq)
-        SELECT g.topic_id, max(g.position), max(g.seq) FROM gone AS g GROUP BY g.topic_id
-        ON CONFLICT (topic_id) DO UPDATE SET trimmed_position = greatest(t.trimmed_position, excluded.trimmed_position),
-          trimmed_seq = greatest(t.trimmed_seq, excluded.trimmed_seq)
-    )
+    ), ${removal(ws, "seq")}
     SELECT count(*) INTO taken FROM gone;
     room := room - taken;
   END LOOP;
