@@ -12,7 +12,7 @@ beforeAll(async () => {
 });
 afterAll(() => ground?.stop());
 
-test("[MSG1] [DRN] workers of the binary are one service, started again where they crash, and end as one", async () => {
+test("[MSG1] [PRE4] [DRN] workers of the binary are one service, started again where they crash, and end as one", async () => {
   const words = ["serve", "--workers", "2"];
   const service = await startService({ program: "binary", words, settings: ground.settings });
   try {
@@ -23,6 +23,9 @@ test("[MSG1] [DRN] workers of the binary are one service, started again where th
     for (const client of clients) await client.ask("subscribe", { topics: ["conversation:c1"] });
     await clients[0]!.ask("message.send", { conversation_id: "c1", client_message_id: "m1", content: "hello" });
     await Promise.all(clients.slice(1).map((client) => client.next("message.new")));
+    // The one worker knows of the other's by the Lua that is in the binary.
+    const { users } = await clients[0]!.ask("presence.query", { user_ids: clients.map((_, index) => `u${index}`) });
+    expect(users.map(({ status }: { status: string }) => status)).toEqual(clients.map(() => "online"));
 
     const up = await service.logged(({ msg, worker }) => msg === "a worker is up" && worker === 2);
     process.kill(up.pid as number, "SIGKILL");

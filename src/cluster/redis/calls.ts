@@ -2,10 +2,10 @@
 import { ProtocolError } from "../../protocol/errors.ts";
 import type { Call } from "../call.ts";
 import { type CallRegistry, dueLeaseMs } from "../ports.ts";
-import { readScript, restoreScript, staleScript, takeDueScript, writeScript } from "./calls-scripts.ts";
-import type { Commands, Script } from "./commands.ts";
+import type { Commands } from "./commands.ts";
 import type { Epoch } from "./epoch.ts";
 import type { Keys } from "./keys.ts";
+import { callScripts, type Script } from "./scripts.ts";
 import { RedisUnavailable } from "./unavailable.ts";
 
 export interface RedisCallRegistryOptions {
@@ -67,7 +67,7 @@ export class RedisCallRegistry implements CallRegistry {
 
   async takeDue(now: number, limit: number): Promise<string[]> {
     const args = [now, limit, now + dueLeaseMs];
-    return (await this.#orUnavailable(() => this.#run(takeDueScript, args))) as string[];
+    return (await this.#orUnavailable(() => this.#run(callScripts.takeDue, args))) as string[];
   }
 
   async stats(): Promise<{ calls: number }> {
@@ -89,7 +89,7 @@ export class RedisCallRegistry implements CallRegistry {
       const some = all.slice(start, start + share);
       if (lost) {
         const renewed = (await commands.run(
-          restoreScript,
+          callScripts.restore,
           [keys.due],
           [keys.callsPrefix, mark, JSON.stringify(some)],
         )) as string[];
@@ -99,7 +99,11 @@ export class RedisCallRegistry implements CallRegistry {
         }
       } else {
         const versions = some.flatMap(({ callId, version }) => [callId, version]);
-        const stale = (await commands.run(staleScript, [keys.due], [keys.callsPrefix, mark, ...versions])) as string[];
+        const stale = (await commands.run(
+          callScripts.stale,
+          [keys.due],
+          [keys.callsPrefix, mark, ...versions],
+        )) as string[];
         for (const callId of stale) {
           // Unless this node has changed it while the answer was on its way.
           if (some.includes(this.#remembered.get(callId)!)) this.#remembered.delete(callId);
@@ -132,7 +136,7 @@ export class RedisCallRegistry implements CallRegistry {
    */
   async #write(asked: string): Promise<string[] | null> {
     const write = async (isRepeated: 0 | 1) => {
-      return (await this.#run(writeScript, [asked, isRepeated])) as string[] | null;
+      return (await this.#run(callScripts.write, [asked, isRepeated])) as string[] | null;
     };
     let lost: unknown;
     for (let attempt = 0; attempt < writesMax; attempt++) {
@@ -151,7 +155,7 @@ export class RedisCallRegistry implements CallRegistry {
   }
 
   async #read({ callId, userIds }: { callId: string; userIds: string[] }) {
-    const found = (await this.#orUnavailable(() => this.#run(readScript, [callId, ...userIds]))) as string[];
+    const found = (await this.#orUnavailable(() => this.#run(callScripts.read, [callId, ...userIds]))) as string[];
     const calls: Call[] = [];
     const versions: Record<string, string> = {};
     for (let at = 0; at < found.length; at += 2) {

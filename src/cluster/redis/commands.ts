@@ -4,17 +4,8 @@ import type { Cluster, Redis } from "ioredis";
 import type { Logger } from "../../telemetry/logger.ts";
 import { Outage } from "../../telemetry/outage.ts";
 import { keepConnecting } from "./connection.ts";
+import type { Script } from "./scripts.ts";
 import { isReply, isUnserved, RedisUnavailable } from "./unavailable.ts";
-
-/** A Lua script; it is sent whole only to a server that does not know it yet. */
-export interface Script {
-  lua: string;
-  sha: string;
-}
-
-export function script(lua: string): Script {
-  return { lua, sha: new Bun.CryptoHasher("sha1").update(lua).digest("hex") };
-}
 
 export interface CommandsOptions {
   client: Redis | Cluster;

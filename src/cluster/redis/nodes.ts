@@ -1,7 +1,8 @@
 /** Which nodes there are: each says so from time to time, and who has not for long is dead. */
 import type { NodeInfo, NodeRegistry } from "../ports.ts";
-import { type Commands, script } from "./commands.ts";
+import type { Commands } from "./commands.ts";
 import type { Keys } from "./keys.ts";
+import { nodeScripts } from "./scripts.ts";
 import { RedisUnavailable } from "./unavailable.ts";
 
 export interface RedisNodeRegistryOptions {
@@ -18,26 +19,6 @@ export interface RedisNodeRegistryOptions {
   /** A node that is not on the list for so long is gone, ms: where Redis was emptied each is back on it by then. */
   goneAfterMs: number;
 }
-
-/** Redis's clock in ms, so that the nodes' need not agree. */
-const clock = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)";
-
-const beatScript = script(`
-${clock}
-redis.call('ZADD', KEYS[1], now, ARGV[1])
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
-return redis.call('HVALS', KEYS[2])
-`);
-
-const deadScript = script(`
-${clock}
-return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. (now - ARGV[1]))
-`);
-
-const removeScript = script(`
-redis.call('ZREM', KEYS[1], ARGV[1])
-redis.call('HDEL', KEYS[2], ARGV[1])
-`);
 
 export class RedisNodeRegistry implements NodeRegistry {
   readonly #self: NodeInfo;
@@ -88,21 +69,25 @@ export class RedisNodeRegistry implements NodeRegistry {
     const { commands, instance, keys, now } = this.options;
     this.#self.seenAt = now();
     this.#remember(
-      (await commands.run(beatScript, [keys.seen, keys.figures], [instance, JSON.stringify(this.#self)])) as string[],
+      (await commands.run(
+        nodeScripts.beat,
+        [keys.seen, keys.figures],
+        [instance, JSON.stringify(this.#self)],
+      )) as string[],
     );
   }
 
   /** Runs of nodes that have not been seen for too long. @throws RedisUnavailable */
   async dead(): Promise<string[]> {
     const { commands, deadAfterMs, instance, keys } = this.options;
-    const dead = (await commands.run(deadScript, [keys.seen], [deadAfterMs])) as string[];
+    const dead = (await commands.run(nodeScripts.dead, [keys.seen], [deadAfterMs])) as string[];
     return dead.filter((it) => it !== instance);
   }
 
   /** Takes a run of a node off the list. @throws RedisUnavailable */
   async remove(instance: string): Promise<void> {
     const { commands, keys } = this.options;
-    await commands.run(removeScript, [keys.seen, keys.figures], [instance]);
+    await commands.run(nodeScripts.remove, [keys.seen, keys.figures], [instance]);
   }
 
   /** A node that was restarted may be there twice: its newest run counts. */

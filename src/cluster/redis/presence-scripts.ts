@@ -1,5 +1,5 @@
 /** What Redis does with devices in one step; each script works on the keys of one bucket. */
-import { script } from "./commands.ts";
+import { script } from "./scripts.ts";
 
 /** Takes a user off the list of a run of a node that has no device of the user's left. */
 const disown = `

@@ -6,7 +6,7 @@ import { parseRedisUrl } from "./address.ts";
 import { Commands } from "./commands.ts";
 import { openCommandClient } from "./connection.ts";
 import type { Keys } from "./keys.ts";
-import { readLag, releaseTurn, removeEntries, takeEntries } from "./stream-scripts.ts";
+import { streamScripts } from "./scripts.ts";
 
 export interface RedisStreamOptions {
   /** As `cluster.url`. */
@@ -70,7 +70,7 @@ export class RedisStream implements Inbox {
     const { stream, turn } = this.#keys;
     this.#lastId = null;
     const answer = (await this.#commands.run(
-      takeEntries,
+      streamScripts.take,
       [stream, turn],
       [this.#token, turnMs, group, takenMax, takenBytesMax],
     )) as [mine: number, entries?: RawEntry[], lastId?: string];
@@ -81,7 +81,7 @@ export class RedisStream implements Inbox {
   }
 
   async remove(ids: string[]): Promise<void> {
-    await this.#commands.run(removeEntries, [this.#keys.stream], [this.options.group, ...ids]);
+    await this.#commands.run(streamScripts.remove, [this.#keys.stream], [this.options.group, ...ids]);
   }
 
   async reject(rejected: RejectedEntry[]): Promise<void> {
@@ -118,7 +118,7 @@ export class RedisStream implements Inbox {
   }
 
   async lag(): Promise<{ entries: number; oldestMs: number }> {
-    const lag = await this.#commands.run(readLag, [this.#keys.stream], [this.options.group]);
+    const lag = await this.#commands.run(streamScripts.lag, [this.#keys.stream], [this.options.group]);
     const [entries, oldest] = lag as [number, string | null | undefined];
     const oldestMs = oldest == null ? 0 : Math.max(0, this.options.now() - Number.parseInt(oldest, 10));
     return { entries: Number(entries), oldestMs };
@@ -127,7 +127,7 @@ export class RedisStream implements Inbox {
   async stop(): Promise<void> {
     const { turn } = this.#keys;
     // Another node goes on at once; what is under way ends with the connection.
-    await this.#commands.run(releaseTurn, [turn], [this.#token]).catch(() => {});
+    await this.#commands.run(streamScripts.release, [turn], [this.#token]).catch(() => {});
     this.#commands.stop();
   }
 

@@ -1,0 +1,3 @@
+-- KEYS: turn. ARGV: token.
+if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end
+return 0
