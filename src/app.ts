@@ -7,13 +7,13 @@ import { createCalls } from "./calls/calls.ts";
 import type { Config } from "./config/schema.ts";
 import { createDirectoryView } from "./directory/directory.ts";
 import { createCluster, createStorage } from "./engines.ts";
-import type { Figures } from "./handlers/admin-questions.ts";
+import { realTimers } from "./ground/timers.ts";
+import type { Stats } from "./handlers/admin-questions.ts";
 import type { Routes, Services } from "./handlers/context.ts";
 import { ReceiptRelay } from "./handlers/receipt-relay.ts";
 import type { Siblings } from "./health/checkers.ts";
 import { createHealth } from "./health/health.ts";
 import { createIngest } from "./ingest/ingest.ts";
-import { realTimers } from "./presence/timers.ts";
 import { type Cause, createPresenceTracker } from "./presence/tracker.ts";
 import { TypingTracker } from "./presence/typing.ts";
 import { type Codec, jsonCodec } from "./protocol/codec.ts";
@@ -23,7 +23,7 @@ import { createRateLimiter } from "./router/rate-limiter.ts";
 import { Router } from "./router/router.ts";
 import { FairQueue } from "./storage/fair-queue.ts";
 import { Retention } from "./storage/retention.ts";
-import { Freshness } from "./subscription/freshness.ts";
+import { SnapshotFence } from "./subscription/snapshot-fence.ts";
 import { createSnapshots } from "./subscription/snapshots.ts";
 import { createSubscriptions, subscriptionSettings } from "./subscription/subscriptions.ts";
 import { everyoneTopic, presenceTopic } from "./subscription/topic.ts";
@@ -32,18 +32,18 @@ import type { Logger } from "./telemetry/logger.ts";
 import { warnsOnce } from "./telemetry/outage.ts";
 import { createAddressLimiter } from "./websocket/address-limiter.ts";
 import { createAdministration } from "./websocket/administration.ts";
+import { listenToBus } from "./websocket/bus-listener.ts";
 import type { Connection } from "./websocket/connection.ts";
+import { ConnectionQuota } from "./websocket/connection-quota.ts";
 import { Credentials } from "./websocket/credentials.ts";
-import { followDirectory } from "./websocket/directory-news.ts";
+import { listenToDirectory } from "./websocket/directory-listener.ts";
 import { Draining } from "./websocket/draining.ts";
-import { figuresOf } from "./websocket/figures.ts";
 import { Hub } from "./websocket/hub.ts";
 import { Liveness } from "./websocket/liveness.ts";
-import { followNews } from "./websocket/news.ts";
 import { startOperations } from "./websocket/operations.ts";
-import { Places } from "./websocket/places.ts";
 import { bufferBytesMax, Server } from "./websocket/server.ts";
 import { Sessions } from "./websocket/sessions.ts";
+import { statsOf } from "./websocket/stats.ts";
 import { Upgrades } from "./websocket/upgrade.ts";
 
 export interface AppOptions {
@@ -70,7 +70,7 @@ export interface App {
   drain(): Promise<void>;
   /** Whether this process can serve, whatever its siblings [END2]. */
   isReady(): Promise<boolean>;
-  stats(): Promise<Figures>;
+  stats(): Promise<Stats>;
 }
 
 /** How long letting go of the engines may take at the very end. */
@@ -101,7 +101,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   // The topics exist once the server listens; nothing is published before.
   let native: NativeTopics = { publish() {}, subscriberCount: () => 0 };
   const ground = { now, newId, logger };
-  const freshness = new Freshness();
+  const fence = new SnapshotFence();
   const { broadcaster, sequencer, ownSent, publisher } = createBroadcasting({
     native: {
       publish: (topic, frame) => native.publish(topic, frame),
@@ -112,7 +112,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     bus: cluster.bus,
     log: storage.log,
     waitingMax: config.websocket.broadcast_buffer,
-    onEphemeral: (topic) => freshness.note(topic),
+    onEphemeral: (topic) => fence.note(topic),
     onAppended(event) {
       typing.noteMessage(event);
       subscriptions.noteLogged();
@@ -173,7 +173,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     ownSent,
     bus: cluster.bus,
     directory,
-    snapshots: createSnapshots({ receipts: storage.receipts, typing, presence, calls, freshness }),
+    snapshots: createSnapshots({ receipts: storage.receipts, typing, presence, calls, fence }),
     onSubscribed: ({ userId, deviceId }, topics) => {
       if (!topics.some(({ kind }) => kind === "calls")) return;
       // Once `subscribed` is out: calls that ring come after it.
@@ -197,9 +197,9 @@ export async function startApp(options: AppOptions): Promise<App> {
   });
   const addresses = createAddressLimiter(config.rate_limits);
   const limiter = createRateLimiter(config);
-  const places = new Places(config);
+  const quota = new ConnectionQuota(config);
   const credentials = new Credentials({ config, authenticator, directory, addresses, ...ground });
-  const entrance = { config, credentials, places };
+  const entrance = { config, credentials, quota };
   const upgrades = new Upgrades({
     ...entrance,
     addresses,
@@ -266,7 +266,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     cleanUp,
   });
 
-  const figures = () => figuresOf({ ...parts, hub, sessions, ingest, log: storage.log, bus: cluster.bus });
+  const figures = () => statsOf({ ...parts, hub, sessions, ingest, log: storage.log, bus: cluster.bus });
   const retention = new Retention({ storage, settings: config.log, isEnding: () => draining.hasBegun, logger });
   function cleanUp(at: number): void {
     sequencer.sweep();
@@ -282,7 +282,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   }
 
   await Promise.all([cluster.start(), authenticator.start(), sequencer.start()]);
-  followNews({
+  listenToBus({
     cluster,
     broadcaster,
     hub,
@@ -290,7 +290,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     hearAdministration: (message) => administration.survey.hear(message),
     logger,
   });
-  const unfollowDirectory = followDirectory({
+  const stopListeningToDirectory = listenToDirectory({
     view: directory,
     directory: storage.directory,
     membership,
@@ -338,7 +338,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     await calls.stop();
     sequencer.stop();
     await presence.stop();
-    unfollowDirectory();
+    stopListeningToDirectory();
     directory.stop();
     authenticator.stop();
     await server.stop();

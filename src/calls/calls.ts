@@ -4,7 +4,7 @@ import { idempotencyKey } from "../broadcast/idempotency-key.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
 import type { Cluster } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
-import { realTimers } from "../presence/timers.ts";
+import { realTimers } from "../ground/timers.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
 import { callsTopic, userTopic } from "../subscription/topic.ts";
 import type { Logger } from "../telemetry/logger.ts";

@@ -5,7 +5,7 @@ import type { ClientPayload } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { CallView, ServerPayload } from "../protocol/server.ts";
 import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
-import { createDeviceNews } from "./device-news.ts";
+import { createDeviceChanges } from "./device-changes.ts";
 import { createEndsTold } from "./ends-told.ts";
 import type { CallEvent, FirstOffer, Outcome } from "./events.ts";
 import { step } from "./machine.ts";
@@ -102,7 +102,7 @@ export function createCallService(deps: CallServiceDeps): CallService {
     return outcome;
   }
 
-  const deviceNews = createDeviceNews({
+  const deviceNews = createDeviceChanges({
     registry,
     devicesOf: deps.devicesOf,
     apply: (event) => apply(event.callId, [], event),

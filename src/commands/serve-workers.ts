@@ -7,7 +7,7 @@ import { createLogSink } from "../telemetry/logger.ts";
 import { refuseTakenPort } from "../websocket/server.ts";
 import { type CommandIo, UsageError } from "./command.ts";
 import { Supervisor, type WorkerProcess, type WorkerStart } from "./supervisor.ts";
-import { type FromWorker, placeVariable } from "./worker-link.ts";
+import { type FromWorker, workerNumberVariable } from "./worker-link.ts";
 
 const workersMax = 256;
 /** What a worker needs beyond `server.drain_timeout` to close its connections to storage and cluster. */
@@ -79,16 +79,19 @@ function refuseUnshared({ config, origins }: LoadedConfig, count: number): void 
 }
 
 function spawnWorker(
-  { place, port, onMessage, onExit }: WorkerStart,
+  { workerNumber, port, onMessage, onExit }: WorkerStart,
   { config, nodeId, file, io }: { config: Config; nodeId: string; file: string | undefined; io: CommandIo },
 ): WorkerProcess {
   const { listen } = config.operations;
-  const own: Record<string, string> = { [placeVariable]: String(place), WS__CLUSTER__NODE_ID: `${nodeId}-${place}` };
+  const own: Record<string, string> = {
+    [workerNumberVariable]: String(workerNumber),
+    WS__CLUSTER__NODE_ID: `${nodeId}-${workerNumber}`,
+  };
   if (port !== null) own.WS__SERVER__PORT = String(port);
   // Each worker has figures of its own: the first is asked for them at the configured port, the next at the one above.
   if (listen !== null) {
     const host = listen.host.includes(":") ? `[${listen.host}]` : listen.host;
-    own.WS__OPERATIONS__LISTEN = `${host}:${listen.port === 0 ? 0 : listen.port + place - 1}`;
+    own.WS__OPERATIONS__LISTEN = `${host}:${listen.port === 0 ? 0 : listen.port + workerNumber - 1}`;
   }
   const child = Bun.spawn([...io.program, "serve", ...(file === undefined ? [] : ["--config", file])], {
     cwd: io.cwd,

@@ -7,7 +7,7 @@ import { createLogSink } from "../telemetry/logger.ts";
 import type { Command, CommandIo } from "./command.ts";
 import { parseWorkers, serveWorkers } from "./serve-workers.ts";
 import { startFailureOf } from "./start-failure.ts";
-import { findSeat } from "./worker.ts";
+import { findWorkerSlot } from "./worker.ts";
 
 interface Running {
   /** Null: this process only watches over others, which take new handlers by themselves. */
@@ -50,11 +50,11 @@ async function start(file: string | undefined, io: CommandIo): Promise<Running> 
   const startedAt = performance.now();
   const loaded = await loadConfig({ ...(file === undefined ? {} : { file }), env: io.env, cwd: io.cwd });
   const { config, notices } = loaded;
-  const seat = findSeat(io);
+  const slot = findWorkerSlot(io);
   const sink = createLogSink(config.log);
-  const logger = seat === null ? sink.logger : sink.logger.child({ worker: seat.place });
+  const logger = slot === null ? sink.logger : sink.logger.child({ worker: slot.workerNumber });
   for (const notice of notices) logger.warn(notice);
-  const siblings = seat === null ? {} : { siblings: seat };
+  const siblings = slot === null ? {} : { siblings: slot };
   const droppedLogLines = sink.droppedLines;
   const app = await startApp({
     config,
@@ -94,7 +94,7 @@ async function start(file: string | undefined, io: CommandIo): Promise<Running> 
   const startMs = Math.round(performance.now() - startedAt);
   logger.info({ url, config: loaded.file, version: packageJson.version, start_ms: startMs }, "listening");
   logger.flush();
-  seat?.takeUp({
+  slot?.takeUp({
     port: app.port,
     isReady: () => app.isReady(),
     terminateUpTo(times) {

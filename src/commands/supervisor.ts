@@ -11,7 +11,7 @@ export interface WorkerProcess {
 
 export interface WorkerStart {
   /** From 1. */
-  place: number;
+  workerNumber: number;
   /** Null: as configured. */
   port: number | null;
   onMessage(message: FromWorker): void;
@@ -45,7 +45,7 @@ const endPatienceMs = 5_000;
 /** Below the deadline of a probe, so that a worker that hangs is told of as such. */
 const questionDeadlineMs = 700;
 
-type Seat = {
+type Slot = {
   failures: number;
 } /** `reload`: told to while it starts, when it may have read what has changed already. */ & (
   | { state: "starting"; worker: WorkerProcess; reload: boolean }
@@ -55,7 +55,7 @@ type Seat = {
 );
 
 export class Supervisor {
-  readonly #seats = new Map<number, Seat>();
+  readonly #slots = new Map<number, Slot>();
   readonly #ended = Promise.withResolvers<number>();
   #state: "running" | "draining" | "ending" = "running";
   /** Known once the first worker listens; the others follow it. */
@@ -92,17 +92,17 @@ export class Supervisor {
   }
 
   reload(): void {
-    for (const seat of this.#seats.values()) if (seat.state === "starting") seat.reload = true;
+    for (const slot of this.#slots.values()) if (slot.state === "starting") slot.reload = true;
     this.#order("reload");
   }
 
   #letGo(order: Order, patienceMs: number): void {
-    for (const [place, seat] of this.#seats) {
+    for (const [workerNumber, slot] of this.#slots) {
       // One that has not listened yet has nobody to let go.
-      if (seat.state === "starting") seat.worker.kill("SIGTERM");
-      if (seat.state !== "waiting") continue;
-      seat.cancel();
-      this.#seats.set(place, { state: "empty", failures: 0 });
+      if (slot.state === "starting") slot.worker.kill("SIGTERM");
+      if (slot.state !== "waiting") continue;
+      slot.cancel();
+      this.#slots.set(workerNumber, { state: "empty", failures: 0 });
     }
     this.#order(order);
     this.options.after(patienceMs, () => this.#killAll());
@@ -110,113 +110,119 @@ export class Supervisor {
   }
 
   #order(order: Order): void {
-    for (const seat of this.#seats.values()) if (seat.state === "up") seat.worker.send({ kind: "order", order });
+    for (const slot of this.#slots.values()) if (slot.state === "up") slot.worker.send({ kind: "order", order });
   }
 
   #killAll(): void {
-    for (const [place, seat] of this.#seats) {
-      if (seat.state !== "up" && seat.state !== "starting") continue;
-      this.options.logger.error({ worker: place, pid: seat.worker.pid }, "a worker does not end and is killed");
-      seat.worker.kill("SIGKILL");
+    for (const [workerNumber, slot] of this.#slots) {
+      if (slot.state !== "up" && slot.state !== "starting") continue;
+      this.options.logger.error({ worker: workerNumber, pid: slot.worker.pid }, "a worker does not end and is killed");
+      slot.worker.kill("SIGKILL");
     }
   }
 
-  #start(place: number, failures: number): void {
+  #start(workerNumber: number, failures: number): void {
     const { logger, spawn } = this.options;
     try {
       const worker = spawn({
-        place,
+        workerNumber,
         port: this.#port,
-        onMessage: (message) => this.#hear(place, message),
-        onExit: (exit) => this.#exited(place, { pid: worker.pid, ...exit }),
+        onMessage: (message) => this.#hear(workerNumber, message),
+        onExit: (exit) => this.#exited(workerNumber, { pid: worker.pid, ...exit }),
       });
-      this.#seats.set(place, { state: "starting", worker, reload: false, failures });
+      this.#slots.set(workerNumber, { state: "starting", worker, reload: false, failures });
     } catch (error) {
       // What keeps the first from starting would keep the others too.
       if (this.#port === null) throw error;
       // The system has no process or memory to spare right now: no reason to end those that run.
-      const delay_ms = this.#startLater(place, failures + 1);
-      logger.error({ worker: place, err: error, delay_ms }, "a worker cannot be started and is tried again");
+      const delay_ms = this.#startLater(workerNumber, failures + 1);
+      logger.error({ worker: workerNumber, err: error, delay_ms }, "a worker cannot be started and is tried again");
     }
   }
 
-  #hear(place: number, message: FromWorker): void {
-    const seat = this.#seats.get(place)!;
+  #hear(workerNumber: number, message: FromWorker): void {
+    const slot = this.#slots.get(workerNumber)!;
     switch (message.kind) {
       case "listening":
-        if (seat.state === "starting") this.#listening(place, { seat, port: message.port });
+        if (slot.state === "starting") this.#listening(workerNumber, { slot, port: message.port });
         return;
       case "question":
-        if (seat.state === "up") void this.#answer(place, { worker: seat.worker, id: message.id });
+        if (slot.state === "up") void this.#answer(workerNumber, { worker: slot.worker, id: message.id });
         return;
       case "answer":
-        if (seat.state === "up") seat.questions.note(message);
+        if (slot.state === "up") slot.questions.note(message);
         return;
     }
   }
 
-  #listening(place: number, { seat, port }: { seat: Seat & { state: "starting" }; port: number }): void {
+  #listening(workerNumber: number, { slot, port }: { slot: Slot & { state: "starting" }; port: number }): void {
     const { count, logger, now, after } = this.options;
-    const { worker, failures } = seat;
+    const { worker, failures } = slot;
     // Being told to end has crossed this on its way.
     if (this.#state !== "running") return;
     const questions = new ReadyQuestions({ send: (it) => worker.send(it), deadlineMs: questionDeadlineMs, after });
-    this.#seats.set(place, { state: "up", worker, since: now(), questions, failures });
-    logger.info({ worker: place, pid: worker.pid }, "a worker is up");
-    if (seat.reload) worker.send({ kind: "order", order: "reload" });
+    this.#slots.set(workerNumber, { state: "up", worker, since: now(), questions, failures });
+    logger.info({ worker: workerNumber, pid: worker.pid }, "a worker is up");
+    if (slot.reload) worker.send({ kind: "order", order: "reload" });
     if (this.#port === null) {
       this.#port = port;
       for (let next = 2; next <= count; next++) this.#start(next, 0);
     }
-    if (this.#announced || [...this.#seats.values()].some(({ state }) => state !== "up")) return;
+    if (this.#announced || [...this.#slots.values()].some(({ state }) => state !== "up")) return;
     this.#announced = true;
     logger.info({ workers: count, port }, "all workers are up");
   }
 
   /** Says whether everybody but the one that asks is ready [END2]. */
   async #answer(asking: number, { worker, id }: { worker: WorkerProcess; id: number }): Promise<void> {
-    const others = Array.from({ length: this.options.count }, (_, at) => at + 1).filter((place) => place !== asking);
+    const others = Array.from({ length: this.options.count }, (_, at) => at + 1).filter(
+      (workerNumber) => workerNumber !== asking,
+    );
     const answers = await Promise.all(
-      others.map(async (place) => {
-        const seat = this.#seats.get(place);
-        return seat?.state === "up" && seat.questions.ask();
+      others.map(async (workerNumber) => {
+        const slot = this.#slots.get(workerNumber);
+        return slot?.state === "up" && slot.questions.ask();
       }),
     );
     worker.send({ kind: "answer", id, ready: answers.every((ready) => ready === true) });
   }
 
-  #exited(place: number, { pid, code, signal }: WorkerExit & { pid: number }): void {
+  #exited(workerNumber: number, { pid, code, signal }: WorkerExit & { pid: number }): void {
     const { logger, now } = this.options;
-    const seat = this.#seats.get(place)!;
-    const wasUp = seat.state === "up";
-    if (wasUp) seat.questions.end();
+    const slot = this.#slots.get(workerNumber)!;
+    const wasUp = slot.state === "up";
+    if (wasUp) slot.questions.end();
     if (this.#state !== "running") {
       if (wasUp && code !== 0) {
         this.#failed = true;
-        logger.error({ worker: place, pid, code, signal }, "a worker did not end as it should");
+        logger.error({ worker: workerNumber, pid, code, signal }, "a worker did not end as it should");
       }
-      this.#seats.set(place, { state: "empty", failures: 0 });
+      this.#slots.set(workerNumber, { state: "empty", failures: 0 });
       return this.#concludeIfEmpty();
     }
     // It has said why by itself; what keeps the first from starting would keep the others too.
     if (this.#port === null) return this.#ended.resolve(1);
     // Code 0: somebody has drained this one, to have a new one in its place.
-    const isProven = wasUp && now() - seat.since >= provenMs;
-    const failures = wasUp && code === 0 ? 0 : isProven ? 1 : seat.failures + 1;
-    const delay_ms = this.#startLater(place, failures);
-    logger.warn({ worker: place, pid, code, signal, delay_ms }, "a worker has ended and is started again");
+    const isProven = wasUp && now() - slot.since >= provenMs;
+    const failures = wasUp && code === 0 ? 0 : isProven ? 1 : slot.failures + 1;
+    const delay_ms = this.#startLater(workerNumber, failures);
+    logger.warn({ worker: workerNumber, pid, code, signal, delay_ms }, "a worker has ended and is started again");
   }
 
   /** @returns after how long, ms */
-  #startLater(place: number, failures: number): number {
+  #startLater(workerNumber: number, failures: number): number {
     const { random, after } = this.options;
     const most = Math.min(restartDelayMs.most, restartDelayMs.first * 2 ** (failures - 1));
     const delayMs = failures === 0 ? 0 : Math.round(most * (0.5 + random() / 2));
-    this.#seats.set(place, { state: "waiting", failures, cancel: after(delayMs, () => this.#start(place, failures)) });
+    this.#slots.set(workerNumber, {
+      state: "waiting",
+      failures,
+      cancel: after(delayMs, () => this.#start(workerNumber, failures)),
+    });
     return delayMs;
   }
 
   #concludeIfEmpty(): void {
-    if ([...this.#seats.values()].every(({ state }) => state === "empty")) this.#ended.resolve(this.#failed ? 1 : 0);
+    if ([...this.#slots.values()].every(({ state }) => state === "empty")) this.#ended.resolve(this.#failed ? 1 : 0);
   }
 }

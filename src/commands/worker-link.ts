@@ -10,8 +10,8 @@ export type Answer = { kind: "answer"; id: number; ready: boolean };
 export type FromWorker = { kind: "listening"; port: number } | Question | Answer;
 export type FromSupervisor = { kind: "order"; order: Order } | Question | Answer;
 
-/** Names a worker's place, from 1, in its environment. */
-export const placeVariable = "WS_WORKER";
+/** Names a worker's number, from 1, in its environment. */
+export const workerNumberVariable = "WS_WORKER";
 
 /** Asks the other side whether it is ready; whoever does not answer in time is not. */
 export class ReadyQuestions {

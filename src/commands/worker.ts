@@ -1,7 +1,7 @@
 /** This process as one of several: what its supervisor orders it to do, and what it asks about the others. */
 import type { Siblings } from "../health/checkers.ts";
 import type { CommandIo } from "./command.ts";
-import { type FromSupervisor, type FromWorker, placeVariable, ReadyQuestions } from "./worker-link.ts";
+import { type FromSupervisor, type FromWorker, ReadyQuestions, workerNumberVariable } from "./worker-link.ts";
 
 export interface Duties {
   port: number;
@@ -12,9 +12,9 @@ export interface Duties {
   reload(): void;
 }
 
-export interface WorkerSeat extends Siblings {
+export interface WorkerSlot extends Siblings {
   /** From 1. */
-  place: number;
+  workerNumber: number;
   /** Says that it listens, and from now on does what it is told. Where the supervisor vanishes, it drains. */
   takeUp(duties: Duties): void;
 }
@@ -23,9 +23,9 @@ export interface WorkerSeat extends Siblings {
 const questionDeadlineMs = 850;
 
 /** @returns null where nobody has started this process as a worker */
-export function findSeat({ env, parent }: Pick<CommandIo, "env" | "parent">): WorkerSeat | null {
-  const place = Number(env[placeVariable]);
-  if (parent === null || !(place >= 1)) return null;
+export function findWorkerSlot({ env, parent }: Pick<CommandIo, "env" | "parent">): WorkerSlot | null {
+  const workerNumber = Number(env[workerNumberVariable]);
+  if (parent === null || !(workerNumber >= 1)) return null;
   const send = (message: FromWorker) => parent.send(message);
   const questions = new ReadyQuestions({
     send,
@@ -49,7 +49,7 @@ export function findSeat({ env, parent }: Pick<CommandIo, "env" | "parent">): Wo
   }
 
   return {
-    place,
+    workerNumber,
     areReady: () => questions.ask(),
     takeUp(duties) {
       parent.onMessage((message) => hear(message as FromSupervisor, duties));

@@ -4,7 +4,7 @@ import type { ConnectionView } from "../protocol/admin.ts";
 export type { ConnectionView } from "../protocol/admin.ts";
 
 /** Counts by part and name. */
-export type Figures = Record<string, Record<string, number>>;
+export type Stats = Record<string, Record<string, number>>;
 
 /** Which connections are meant: all conditions that are given hold. */
 export interface ConnectionMatch {
@@ -14,7 +14,7 @@ export interface ConnectionMatch {
 }
 
 export type AdminQuestions = {
-  stats: { about: null; said: Figures };
+  stats: { about: null; said: Stats };
   /** A page in the order of connection ids, the lowest `limit` above `after`. */
   connections: {
     about: { userId?: string | undefined; address?: string | undefined; after: string; limit: number };

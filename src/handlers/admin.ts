@@ -4,7 +4,7 @@ import { parseDuration } from "../config/values.ts";
 import type { ClientMessageType } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { isLogged, parseTopic } from "../subscription/topic.ts";
-import { joinFigures } from "./admin-figures.ts";
+import { joinStats } from "./admin-stats.ts";
 import { ack, type Handler, type Reply, type Request } from "./context.ts";
 
 type AdminMessageType = Extract<ClientMessageType, `admin.${string}`>;
@@ -45,7 +45,7 @@ export const stats = forAdmins("admin.stats", async ({ services }) => {
   const { survey, nodeId } = services.admin;
   const { answers, missing } = await survey.ask("stats", null);
   const own = answers.find((it) => it.nodeId === nodeId)!.said;
-  const all = joinFigures(
+  const all = joinStats(
     own,
     answers.map(({ said }) => said),
   );

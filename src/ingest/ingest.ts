@@ -55,7 +55,7 @@ export function createIngest(inboxes: (Inbox | undefined)[], options: IngestOpti
     /** Ends after what is under way; another node goes on. */
     stop: async () => void (await Promise.all(drains.map((drain) => drain.stop()))),
     /**
-     * For each inbox: whether it is this node's turn (1 or 0), what this node has `published` and `rejected` since it
+     * For each inbox: whether this node holds the lease (`turn`, 1 or 0), what this node has `published` and `rejected` since it
      * started, and, unless the inbox is away, how many entries are `waiting` for the whole cluster and how old the oldest
      * is (`oldest_ms`). Named `outbox_waiting`, `stream_waiting` and so on.
      */
@@ -68,7 +68,7 @@ export function createIngest(inboxes: (Inbox | undefined)[], options: IngestOpti
 class Drain {
   readonly #ended = new AbortController();
   #running: Promise<void> | null = null;
-  #isOurTurn = false;
+  #holdsLease = false;
   #published = 0;
   #rejected = 0;
 
@@ -89,7 +89,7 @@ class Drain {
     const { name } = this.options.inbox;
     const lag = await this.options.inbox.lag().catch(() => null);
     return {
-      [`${name}_turn`]: this.#isOurTurn ? 1 : 0,
+      [`${name}_turn`]: this.#holdsLease ? 1 : 0,
       [`${name}_published`]: this.#published,
       [`${name}_rejected`]: this.#rejected,
       ...(lag === null ? {} : { [`${name}_waiting`]: lag.entries, [`${name}_oldest_ms`]: lag.oldestMs }),
@@ -109,12 +109,12 @@ class Drain {
     while (!signal.aborted) {
       try {
         const entries = await inbox.take();
-        this.#noteTurn(entries !== null);
+        this.#noteLease(entries !== null);
         if (entries === null || entries.length === 0) await inbox.wait(signal);
         else await this.#publish(entries);
         outage.ended();
       } catch (error) {
-        this.#isOurTurn = false;
+        this.#holdsLease = false;
         // Said once, however long it lasts; entries stay where they are.
         outage.began(error);
         await pause(retryDelayMs, signal);
@@ -122,9 +122,9 @@ class Drain {
     }
   }
 
-  #noteTurn(isOurs: boolean): void {
-    if (isOurs && !this.#isOurTurn) this.options.logger.info({ inbox: this.options.inbox.name }, "ingest is here now");
-    this.#isOurTurn = isOurs;
+  #noteLease(isOurs: boolean): void {
+    if (isOurs && !this.#holdsLease) this.options.logger.info({ inbox: this.options.inbox.name }, "ingest is here now");
+    this.#holdsLease = isOurs;
   }
 
   async #publish(entries: InboxEntry[]): Promise<void> {

@@ -1,10 +1,10 @@
 /** Decides which event a change of presence is for others and for one's own devices, and how often others hear of it [PRE3]. */
 import type { DevicePresence } from "../cluster/ports.ts";
+import type { Timers } from "../ground/timers.ts";
 import type { ServerPayload } from "../protocol/server.ts";
 import type { UserStatus } from "../storage/ports.ts";
 import { presenceTopic } from "../subscription/topic.ts";
 import { looksTheSame, type ShownToOthers, shownToOthers, shownToSelf } from "./join.ts";
-import type { Timers } from "./timers.ts";
 
 /** All that a user's presence is made of. */
 export interface Presence {

@@ -1,8 +1,9 @@
 /** Looks again at users of whom somebody may have been shown what is not so, until that has worked [PRE1] [PRE3]. */
+
+import type { Timers } from "../ground/timers.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
 import type { Look } from "./shown-here.ts";
-import type { Timers } from "./timers.ts";
 
 /**
  * What this node has told everybody of the user last: where that is not so, everybody is told again. `unknown`: they are

@@ -1,8 +1,9 @@
 /** Holds the devices whose connection broke off until it is clear that they do not come back [PRE1]. */
-import type { Outage } from "../telemetry/outage.ts";
-import type { Timers } from "./timers.ts";
 
-export interface Place {
+import type { Timers } from "../ground/timers.ts";
+import type { Outage } from "../telemetry/outage.ts";
+
+export interface DeviceRef {
   userId: string;
   deviceId: string;
   connectionId: string;
@@ -10,7 +11,7 @@ export interface Place {
 
 export interface DeparturesDeps {
   /** Takes the device out of the registry; a rejection means that it is tried again. */
-  leave(place: Place): Promise<void>;
+  leave(ref: DeviceRef): Promise<void>;
   /** Told of each try. */
   outage: Pick<Outage, "began" | "ended">;
   retryDelayMs: number;
@@ -19,7 +20,7 @@ export interface DeparturesDeps {
 
 export interface Departures {
   /** Lets the device leave after `delayMs`, 0 for at once. Resolves with the first attempt where it is made at once. */
-  add(place: Place, delayMs: number): Promise<void>;
+  add(ref: DeviceRef, delayMs: number): Promise<void>;
   /** The device has come back, or its connection was replaced. @returns whether it was on its way out */
   remove(connectionId: string): boolean;
   /** Whether the connection has broken off and its device may still come back. */
@@ -34,31 +35,31 @@ export function createDepartures({ leave, outage, retryDelayMs, timers }: Depart
   const waiting = new Map<string, () => void>();
   let stopped = false;
 
-  function wait(place: Place, delayMs: number): void {
-    waiting.get(place.connectionId)?.();
-    const cancel = timers.after(delayMs, () => void attempt(place));
-    waiting.set(place.connectionId, cancel);
+  function wait(ref: DeviceRef, delayMs: number): void {
+    waiting.get(ref.connectionId)?.();
+    const cancel = timers.after(delayMs, () => void attempt(ref));
+    waiting.set(ref.connectionId, cancel);
   }
 
-  async function attempt(place: Place): Promise<void> {
+  async function attempt(ref: DeviceRef): Promise<void> {
     if (stopped) return;
-    waiting.get(place.connectionId)?.();
-    waiting.delete(place.connectionId);
+    waiting.get(ref.connectionId)?.();
+    waiting.delete(ref.connectionId);
     try {
-      await leave(place);
+      await leave(ref);
       outage.ended();
     } catch (error) {
       outage.began(error);
       // An entry that stays would show its user online for as long as this node lives.
-      if (!stopped) wait(place, retryDelayMs);
+      if (!stopped) wait(ref, retryDelayMs);
     }
   }
 
   return {
-    async add(place, delayMs) {
+    async add(ref, delayMs) {
       if (stopped) return;
-      if (delayMs === 0) await attempt(place);
-      else wait(place, delayMs);
+      if (delayMs === 0) await attempt(ref);
+      else wait(ref, delayMs);
     },
     remove(connectionId) {
       waiting.get(connectionId)?.();

@@ -1,5 +1,7 @@
 /** Shows those who watch users on this node how they are, nothing twice, and in the end what is so [PRE1] [PRE3]. */
 import type { PresenceRegistry } from "../cluster/ports.ts";
+import type { KeyedQueue } from "../ground/keyed-queue.ts";
+import type { Timers } from "../ground/timers.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { PresenceView } from "../protocol/server.ts";
 import type { StatusStore } from "../storage/ports.ts";
@@ -9,8 +11,6 @@ import { type Cause, messageOf, type PresenceMessage } from "./announcer.ts";
 import { createCorrections, type Told, unknown } from "./corrections.ts";
 import { shownToOthers } from "./join.ts";
 import { createShownHere, lookAfter, lookOf } from "./shown-here.ts";
-import type { Timers } from "./timers.ts";
-import type { Turns } from "./turns.ts";
 
 export interface Recipients {
   reach: "here" | "elsewhere" | "everywhere";
@@ -21,7 +21,7 @@ export interface Recipients {
 export interface ShowingDeps {
   registry: Pick<PresenceRegistry, "devicesOf" | "isWhole" | "isSettled">;
   statuses: Pick<StatusStore, "get">;
-  turns: Turns;
+  queue: KeyedQueue;
   publish(topic: string, message: PresenceMessage, to: Recipients): void;
   /** How many subscriptions to the user's presence there are on this node. */
   watchersOf(userId: string): number;
@@ -59,11 +59,11 @@ const userOf = (topic: string) => topic.slice(presenceTopic("").length);
 const unreadable = () => new ProtocolError("unavailable", "The cluster's devices cannot be read.");
 
 export function createShowing(deps: ShowingDeps): Showing {
-  const { registry, statuses, turns, publish, isHeldBack, now } = deps;
+  const { registry, statuses, queue, publish, isHeldBack, now } = deps;
   const shown = createShownHere(deps.watchersOf);
   const corrections = createCorrections({
     ...deps,
-    correct: (userId, told) => turns.inTurn(userId, () => correct(userId, told)),
+    correct: (userId, told) => queue.run(userId, () => correct(userId, told)),
   });
 
   function tell(topic: string, message: PresenceMessage, cause?: Cause): void {

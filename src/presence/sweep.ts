@@ -1,17 +1,17 @@
 /** Looks once a second for statuses that have run out and for users whose node has died [PRE1] [PRE2]. */
 import type { PresenceRegistry } from "../cluster/ports.ts";
+import type { KeyedQueue } from "../ground/keyed-queue.ts";
+import type { Timers } from "../ground/timers.ts";
 import type { StatusStore } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
 import type { Announcer, Presence } from "./announcer.ts";
-import type { Timers } from "./timers.ts";
-import type { Turns } from "./turns.ts";
 
 export interface SweepDeps {
   registry: Pick<PresenceRegistry, "sweep" | "devicesOf">;
   statuses: Pick<StatusStore, "takeExpired" | "get">;
   announcer: Pick<Announcer, "announce" | "announceOffline">;
-  turns: Turns;
+  queue: KeyedQueue;
   presenceOf(userId: string): Promise<Presence>;
   noteLastSeen(userIds: string[], at: number): Promise<void>;
   now: () => number;
@@ -28,7 +28,7 @@ const untoldMax = 10_000;
 type Expired = Awaited<ReturnType<StatusStore["takeExpired"]>>[number];
 
 export function createSweep(deps: SweepDeps): { start(): void; stop(): Promise<void> } {
-  const { registry, statuses, announcer, turns, presenceOf, noteLastSeen, now, timers, logger } = deps;
+  const { registry, statuses, announcer, queue, presenceOf, noteLastSeen, now, timers, logger } = deps;
   const ending = warnsOnce(logger, "presence: ending statuses failed", "presence: statuses are ended again");
   const looking = warnsOnce(
     logger,
@@ -55,7 +55,7 @@ export function createSweep(deps: SweepDeps): { start(): void; stop(): Promise<v
   }
 
   const tellOne = ({ userId, status }: Expired) =>
-    turns.inTurn(userId, async () => {
+    queue.run(userId, async () => {
       const after = await presenceOf(userId);
       await announcer.announce({ userId, before: { ...after, byHand: status }, after });
     });
@@ -85,7 +85,7 @@ export function createSweep(deps: SweepDeps): { start(): void; stop(): Promise<v
       if (at !== null) await noteLastSeen(seen.userIds, at);
       await Promise.all(
         seen.userIds.map((userId) =>
-          turns.inTurn(userId, async () => {
+          queue.run(userId, async () => {
             const devices = await registry.devicesOf([userId]);
             // Whoever has come back meanwhile is online again and told of.
             if ((devices.get(userId) ?? []).length === 0) announcer.announceOffline(userId, at);

@@ -1,23 +1,23 @@
 /** Keeps track of whose devices are connected and what they say, and has everybody told who should be [PRE]. */
 import type { DevicePresence, PresenceRegistry } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
+import { KeyedQueue } from "../ground/keyed-queue.ts";
+import { realTimers, type Timers } from "../ground/timers.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { StatusStore } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
 import { type Cause, createAnnouncer, type Presence, type PresenceMessage } from "./announcer.ts";
 import { inBatches } from "./batches.ts";
-import { createDepartures, type Place } from "./departures.ts";
+import { createDepartures, type DeviceRef } from "./departures.ts";
 import { looksTheSame, shownToOthers, shownToSelf } from "./join.ts";
 import { createQuestions, type Questions } from "./questions.ts";
 import { createShowing, type Recipients, type Watching } from "./showing.ts";
 import { endOf, type PresenceUpdate, statusByHand } from "./status.ts";
 import { createSweep } from "./sweep.ts";
-import { realTimers, type Timers } from "./timers.ts";
-import { createTurns } from "./turns.ts";
 
 export type { Cause, PresenceMessage } from "./announcer.ts";
-export type { Place } from "./departures.ts";
+export type { DeviceRef } from "./departures.ts";
 export type { PresenceUpdate } from "./status.ts";
 
 export interface PresenceTrackerDeps {
@@ -39,7 +39,7 @@ export interface PresenceTrackerDeps {
 
 export interface Entered {
   accepted: boolean;
-  /** The entry of the same device whose place it has taken. */
+  /** The entry of the same device whose ref it has taken. */
   replaced: DevicePresence | null;
 }
 
@@ -50,14 +50,14 @@ export interface PresenceTracker extends Questions, Watching {
    * @param isGone whether the connection has ended meanwhile: then nothing is done
    * @returns null where it had ended before it was entered
    */
-  connect(place: Place & { regardless?: boolean }, isGone?: () => boolean): Promise<Entered | null>;
+  connect(ref: DeviceRef & { regardless?: boolean }, isGone?: () => boolean): Promise<Entered | null>;
   /** A connection is gone. `clean`: closed with 1000 or 1001, which counts at once [PRE1]. Never rejects. */
-  disconnect(departure: Place & { clean: boolean }): Promise<void>;
+  disconnect(departure: DeviceRef & { clean: boolean }): Promise<void>;
   /**
    * A `presence.update` request [PRE2].
    * @throws ProtocolError `invalid_payload`; rejects with the store's or the registry's error while they are away
    */
-  update(who: Place, update: PresenceUpdate): Promise<void>;
+  update(who: DeviceRef, update: PresenceUpdate): Promise<void>;
   /** The user's devices that can be reached, on the whole cluster; without those that broke off here and may come back. */
   deviceIdsOf(userId: string): Promise<string[]>;
   /** What others said, or were told, may have been lost: whatever was shown here of anybody is compared with the truth. */
@@ -74,7 +74,7 @@ const retryDelayMs = 1_000;
 export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracker {
   const { nodeId, registry, settings, now, timers = realTimers, logger } = deps;
   const statuses = inBatches(deps.statuses);
-  const turns = createTurns();
+  const queue = new KeyedQueue();
   const storing = warnsOnce(logger, "last seen could not be stored", "last seen is stored again");
   const reading = warnsOnce(logger, "presence could not be read", "presence is read again");
 
@@ -92,7 +92,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
    * devices since `before` was read: where nothing looks different from then, what this device alone has changed counts.
    */
   async function afterChange(
-    { userId, deviceId }: Pick<Place, "userId" | "deviceId">,
+    { userId, deviceId }: Pick<DeviceRef, "userId" | "deviceId">,
     before: Presence,
     { was, is }: { was: DevicePresence | null; is: DevicePresence | null },
   ): Promise<{ before: Presence; after: Presence }> {
@@ -110,8 +110,8 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     setLastSeen: (userId, at) => noteLastSeen([userId], at),
     isStillGone,
     inTurnWithView(userId, use) {
-      turns
-        .inTurn(userId, async () => {
+      queue
+        .run(userId, async () => {
           const { devices, byHand } = await presenceOf(userId);
           use(shownToOthers(devices, byHand));
         })
@@ -129,7 +129,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
   const showing = createShowing({
     ...deps,
     statuses,
-    turns,
+    queue,
     timers,
     isHeldBack: (userId) => announcer.isHeldBack(userId),
   });
@@ -142,16 +142,16 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
   }
 
   const departures = createDepartures({
-    leave: (place) => turns.inTurn(place.userId, () => leave(place)),
+    leave: (ref) => queue.run(ref.userId, () => leave(ref)),
     outage: warnsOnce(logger, "a device could not be taken out of the presence registry", "devices leave it again"),
     retryDelayMs,
     timers,
   });
 
-  async function leave(place: Place): Promise<void> {
-    const { userId } = place;
+  async function leave(ref: DeviceRef): Promise<void> {
+    const { userId } = ref;
     const devices = (await registry.devicesOf([userId])).get(userId) ?? [];
-    const { removed, last } = await registry.remove(place);
+    const { removed, last } = await registry.remove(ref);
     if (!removed) return;
     let stored: Awaited<ReturnType<StatusStore["get"]>>;
     try {
@@ -165,22 +165,22 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
       return;
     }
     // The registry may have lost it, or have let go of it at an earlier try: others know it all the same.
-    const gone: DevicePresence = { ...place, nodeId, status: "online", connectedAt: now() };
-    const was = devices.find((device) => device.connectionId === place.connectionId) ?? gone;
+    const gone: DevicePresence = { ...ref, nodeId, status: "online", connectedAt: now() };
+    const was = devices.find((device) => device.connectionId === ref.connectionId) ?? gone;
     const before = { devices: [...new Set([...devices, was])], byHand: stored.get(userId)?.status ?? null };
     // What the registry says of first and last is agreed on by all nodes; what was read before may be older.
     if (last) return announcer.announce({ userId, before, after: { ...before, devices: [] } });
-    const change = await afterChange(place, before, { was, is: null });
+    const change = await afterChange(ref, before, { was, is: null });
     // Where nobody is left by now, another node has taken out the last one and tells of it.
     if (change.after.devices.length > 0) await announcer.announce({ userId, ...change });
   }
 
   async function connect(
-    { regardless = false, ...place }: Place & { regardless?: boolean },
+    { regardless = false, ...ref }: DeviceRef & { regardless?: boolean },
     isGone: () => boolean,
   ): Promise<Entered | null> {
     const devicesMax = regardless ? Number.MAX_SAFE_INTEGER : settings.max_devices;
-    const { userId, deviceId, connectionId } = place;
+    const { userId, deviceId, connectionId } = ref;
     const before = await presenceOf(userId);
     // Its client may have come to another node since: that one must not be taken for the older one [CON3].
     if (isGone()) return null;
@@ -214,13 +214,13 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     if (appeared) await announcer.announce({ userId, before: { ...before, devices: [] }, after });
     // One that is back as it was has changed nothing, whatever others do meanwhile.
     else if (known === undefined && others.length > 0)
-      await announcer.announce({ userId, ...(await afterChange(place, before, { was: null, is: entry })) });
+      await announcer.announce({ userId, ...(await afterChange(ref, before, { was: null, is: entry })) });
     // Where nothing was read but another node was first, that node has told of it.
     else if (before.devices.length > 0) await announcer.announce({ userId, before, after });
     return { accepted: true, replaced: answer.replaced };
   }
 
-  async function updateDevice(who: Place, status: DevicePresence["status"], before: Presence) {
+  async function updateDevice(who: DeviceRef, status: DevicePresence["status"], before: Presence) {
     const { userId, deviceId, connectionId } = who;
     const was = before.devices.find((device) => device.connectionId === connectionId);
     if (was === undefined || was.status === status) return { before, after: before };
@@ -228,7 +228,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
     return afterChange(who, before, { was, is: { ...was, status } });
   }
 
-  async function update(who: Place, wanted: PresenceUpdate): Promise<void> {
+  async function update(who: DeviceRef, wanted: PresenceUpdate): Promise<void> {
     const { userId, deviceId } = who;
     const stored = await presenceOf(userId);
     let change = { before: stored, after: stored };
@@ -248,17 +248,17 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
   }
 
   const questions = createQuestions({ registry, statuses, tellLater: (userIds) => showing.doubtHere(userIds) });
-  const sweep = createSweep({ registry, statuses, announcer, turns, presenceOf, noteLastSeen, now, timers, logger });
+  const sweep = createSweep({ registry, statuses, announcer, queue, presenceOf, noteLastSeen, now, timers, logger });
 
   return {
-    connect: (place, isGone = () => false) => turns.inTurn(place.userId, () => connect(place, isGone)),
+    connect: (ref, isGone = () => false) => queue.run(ref.userId, () => connect(ref, isGone)),
     disconnect({ userId, deviceId, connectionId, clean }) {
       return departures.add({ userId, deviceId, connectionId }, clean ? 0 : settings.offline_grace);
     },
     async update(who, wanted) {
       endOf(wanted, now());
       try {
-        await turns.inTurn(who.userId, () => update(who, wanted));
+        await queue.run(who.userId, () => update(who, wanted));
       } catch (error) {
         // It may have been stored all the same; then nobody has been told, and the next try would find nothing new.
         if (!(error instanceof ProtocolError)) showing.doubt([who.userId]);
@@ -284,7 +284,7 @@ export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracke
       departures.stop();
       // What has been taken out of a store by now is told of nowhere else.
       await sweep.stop();
-      await turns.idle();
+      await queue.idle();
       announcer.stop();
     },
     async stats() {

@@ -19,14 +19,14 @@ export interface RejectedEntry {
 /**
  * Entries stay until they are removed, so that a node that dies in between loses none. Every entry that `take` gives has
  * all earlier ones before it in the same answer, unless they are removed: whoever appends what it was given, together and
- * in that order, keeps the order even where two nodes believe that it is their turn.
+ * in that order, keeps the order even where two nodes believe that they hold the lease.
  */
 export interface Inbox {
   /** What it is called in logs and figures. */
   readonly name: string;
   start(): Promise<void>;
   /**
-   * @returns the first entries, oldest first, bounded in number and bytes; null where it is another node's turn
+   * @returns the first entries, oldest first, bounded in number and bytes; null where it is another node's lease
    * @throws while the inbox is away
    */
   take(): Promise<InboxEntry[] | null>;
@@ -38,6 +38,6 @@ export interface Inbox {
   wait(signal: AbortSignal): Promise<void>;
   /** What waits: how many entries (counted up to a bound), and since when the oldest, ms. */
   lag(): Promise<{ entries: number; oldestMs: number }>;
-  /** Gives up the turn and closes. */
+  /** Gives up the lease and closes. */
   stop(): Promise<void>;
 }

@@ -3,6 +3,7 @@ import type { OwnSent } from "../broadcast/own-sent.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { Bus } from "../cluster/ports.ts";
 import type { DirectoryView } from "../directory/directory.ts";
+import { KeyedQueue } from "../ground/keyed-queue.ts";
 import type { Since } from "../protocol/client.ts";
 import type { ServerPayload, Snapshot } from "../protocol/server.ts";
 import { AskerGone, type FairQueue } from "../storage/fair-queue.ts";
@@ -10,7 +11,7 @@ import type { CursorStore, EventLog } from "../storage/ports.ts";
 import type { Access } from "./access.ts";
 import { type CatchUpOptions, type CaughtUp, catchUp } from "./catch-up.ts";
 import { describeTopic } from "./described.ts";
-import { inTurns, Turns } from "./in-turns.ts";
+import { inTurns } from "./in-turns.ts";
 import { type FeedStart, LogFeed, type LogFeedOptions, partsOfLog } from "./log-feed.ts";
 import { Losses } from "./losses.ts";
 import { Rejections } from "./rejections.ts";
@@ -55,7 +56,7 @@ export class SubscriptionManager {
   /** Subscriptions under way, so that what is revoked meanwhile is not subscribed at their end. */
   readonly #catchingUp = new Set<UnderWay>();
   /** One request after the other: a topic that is added by itself must not go live in the middle of a replay [LOG3]. */
-  readonly #turns = new Turns<Subscriber>();
+  readonly #queue = new KeyedQueue<Subscriber>();
   /** Connections that follow presence without naming users. */
   readonly #presenceFollowers = new Set<Subscriber>();
   #subscribes = 0;
@@ -71,7 +72,7 @@ export class SubscriptionManager {
 
   /** Authorises, catches up and subscribes; resolves when the connection is live on what it got [SUB1] [LOG5]. */
   subscribe(subscriber: Subscriber, request: SubscribeRequest): Promise<Subscribed> {
-    return this.#turns.inTurn(subscriber, () => this.#subscribe(subscriber, request));
+    return this.#queue.run(subscriber, () => this.#subscribe(subscriber, request));
   }
 
   async #subscribe(subscriber: Subscriber, request: SubscribeRequest, { unasked = false } = {}): Promise<Subscribed> {
@@ -159,7 +160,7 @@ export class SubscriptionManager {
 
   /** Leaves topics; what it is not on is passed over [SUB4]. */
   unsubscribe(subscriber: Subscriber, request: Asked): Promise<{ topics: string[] }> {
-    return this.#turns.inTurn(subscriber, () => this.#unsubscribe(subscriber, request));
+    return this.#queue.run(subscriber, () => this.#unsubscribe(subscriber, request));
   }
 
   async #unsubscribe(subscriber: Subscriber, request: Asked) {
@@ -187,7 +188,7 @@ export class SubscriptionManager {
   /** Joins what the connection follows and is not subscribed to yet, and says so. */
   async join(subscriber: Subscriber, wanted: (follows: Follows) => string[]): Promise<void> {
     if (subscriber.follows === null) return;
-    await this.#turns.inTurn(subscriber, async () => {
+    await this.#queue.run(subscriber, async () => {
       // Looked at only now: what was under way may have unsubscribed it, or have been for the same topic.
       const { follows } = subscriber;
       const fresh = follows === null ? [] : wanted(follows).filter((name) => !subscriber.isSubscribed(name));
@@ -222,7 +223,7 @@ export class SubscriptionManager {
 
   /** Says of all that the connection hears of the log that it is to be loaded anew, unless it knows [LOG4]. */
   tellLoss(subscriber: Subscriber): Promise<void> {
-    return this.#turns.inTurn(subscriber, async () => this.losses.tell(subscriber));
+    return this.#queue.run(subscriber, async () => this.losses.tell(subscriber));
   }
 
   /** Takes topics back, what is being caught up on too, and says so; what the token grants stays. */
@@ -310,12 +311,10 @@ export class SubscriptionManager {
     const logged = topics.filter(isLogged).map(({ name }) => name);
     // Heard from before the log is read, so that nothing falls between the two.
     await Promise.all(topics.map(({ name }) => bus.watch(name)));
-    await inTurns(
-      topics.filter((topic) => !isLogged(topic)),
-      (some) => {
-        for (const { name } of some) if (!revoked.has(name) && !subscriber.isClosed) subscriber.subscribe(name);
-      },
-    );
+    const unlogged = topics.filter((topic) => !isLogged(topic));
+    await inTurns(unlogged, (some) => {
+      for (const { name } of some) if (!revoked.has(name) && !subscriber.isClosed) subscriber.subscribe(name);
+    });
     if (logged.length === 0) return new Map();
     const log: CatchUpOptions["log"] = {
       heads: (names) => this.#ask(subscriber, () => this.options.log.heads(names)),

@@ -1,7 +1,7 @@
 /** What a new subscriber is told of the present: its place in conversations, who types, who is there, which calls are on [REC3] [TYP2] [PRE5] [CALL7]. */
 import type { CallView, PresenceView, Snapshot } from "../protocol/server.ts";
 import type { ReceiptStore } from "../storage/ports.ts";
-import type { Freshness } from "./freshness.ts";
+import type { SnapshotFence } from "./snapshot-fence.ts";
 import type { Subscriber } from "./subscriber.ts";
 import { presenceTopic, type Topic, type TopicKind } from "./topic.ts";
 
@@ -14,16 +14,16 @@ export interface SnapshotSources {
   };
   /** Null where it cannot be told. */
   calls: { snapshotOf(device: { userId: string; deviceId: string }): Promise<CallView[] | null> };
-  freshness: Freshness;
+  fence: SnapshotFence;
 }
 
-export function createSnapshots({ receipts, typing, presence, calls, freshness }: SnapshotSources) {
+export function createSnapshots({ receipts, typing, presence, calls, fence }: SnapshotSources) {
   /**
    * By topic. Whoever comes or goes meanwhile has an event sent first, and this must not take it back: nothing is
    * waited for after it, so what is `meanwhile` waited for comes first.
    */
   const viewsFor = (subscriber: Subscriber, { users, meanwhile }: { users: string[]; meanwhile: Promise<unknown> }) =>
-    freshness.read(users.map(presenceTopic), async (topics) => {
+    fence.read(users.map(presenceTopic), async (topics) => {
       const asked = topics.map((topic) => topic.slice(presenceTopic("").length));
       // Read again and again while many come and go; not for somebody who has gone.
       if (subscriber.isClosed) return new Map();

@@ -5,7 +5,7 @@ import type { Counts, Tally } from "./counts.ts";
 
 export interface MetricsOptions {
   counts: Counts;
-  /** Figures by part and name, such as `{ hub: { connections: 3 } }`. */
+  /** Stats by part and name, such as `{ hub: { connections: 3 } }`. */
   figures: () => Promise<Record<string, Record<string, number>>>;
   /** Log lines that were dropped because nobody read them. */
   droppedLogLines: () => number;

@@ -1,6 +1,6 @@
 /** What this node answers when an operator asks about its connections, topics and figures, or has them changed [ADM1]. */
 import type { Answers } from "../cluster/survey.ts";
-import type { AdminQuestions, ConnectionView, Figures } from "../handlers/admin-questions.ts";
+import type { AdminQuestions, ConnectionView, Stats } from "../handlers/admin-questions.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { ServerPayload } from "../protocol/server.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
@@ -15,7 +15,7 @@ export interface NodeAnswerOptions {
   /** This node's subscribers of a topic. */
   subscriberCount: (topic: string) => number;
   /** This node's counts. */
-  figures: () => Promise<Figures>;
+  figures: () => Promise<Stats>;
   tell: <Type extends "subscribed" | "unsubscribed">(
     connection: Connection,
     type: Type,

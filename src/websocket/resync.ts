@@ -1,5 +1,5 @@
 /** Looks at everything again where changes may have been missed: once at a time, and never so often that nothing else is done. */
-import type { Timers } from "../presence/timers.ts";
+import type { Timers } from "../ground/timers.ts";
 
 export interface ResyncOptions {
   /** Never rejects. @returns whether all went well; else it is done again */

@@ -4,11 +4,11 @@ import type { CallService } from "../calls/service.ts";
 import type { Cluster } from "../cluster/ports.ts";
 import type { Survey } from "../cluster/survey.ts";
 import type { Config } from "../config/schema.ts";
+import { KeyedQueue } from "../ground/keyed-queue.ts";
 import type { AdminQuestions } from "../handlers/admin-questions.ts";
 import type { Reply } from "../handlers/context.ts";
 import { createBatches } from "../presence/batches.ts";
-import type { Entered, Place, PresenceTracker } from "../presence/tracker.ts";
-import { createTurns } from "../presence/turns.ts";
+import type { DeviceRef, Entered, PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import type { ClientPayload, Since } from "../protocol/client.ts";
 import { CloseCode, closeLabel } from "../protocol/close.ts";
@@ -24,10 +24,10 @@ import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Outage, warnsOnce } from "../telemetry/outage.ts";
 import type { Connection, Session } from "./connection.ts";
+import type { ConnectionQuota } from "./connection-quota.ts";
 import { type Credentials, type TokenSession, TooManyFailures } from "./credentials.ts";
 import { DeviceRoom } from "./device-room.ts";
 import type { Hub } from "./hub.ts";
-import type { Places } from "./places.ts";
 
 export interface SessionsOptions {
   config: Config;
@@ -36,7 +36,7 @@ export interface SessionsOptions {
   /** Asks all nodes. */
   survey: () => Survey<AdminQuestions>;
   credentials: Credentials;
-  places: Pick<Places, "identify" | "leave">;
+  quota: Pick<ConnectionQuota, "identify" | "leave">;
   presence: PresenceTracker;
   typing: TypingTracker;
   calls: CallService;
@@ -57,7 +57,7 @@ export class Sessions {
 
   readonly #noteSeen: (devices: DeviceOfUser[]) => Promise<void>;
 
-  readonly #newcomers = createTurns();
+  readonly #newcomers = new KeyedQueue();
   readonly #room: DeviceRoom;
   readonly #settling: Outage;
   readonly #leaving: Outage;
@@ -129,7 +129,7 @@ export class Sessions {
     this.#count(connection, code);
     connection.noteClosed();
     hub.remove(connection);
-    this.options.places.leave(connection);
+    this.options.quota.leave(connection);
     typing.stopAll(connection);
     subscriptions.forget(connection);
     if (!wasLive) return;
@@ -195,7 +195,7 @@ export class Sessions {
     connection.assume(session);
     connection.state = "live";
     hub.identify(connection);
-    this.options.places.identify(connection);
+    this.options.quota.identify(connection);
     connection.subscribe(everyoneTopic);
     void this.#checkAgain(connection);
     // Where it fails it is tried when the device comes next, or acknowledges.
@@ -207,12 +207,15 @@ export class Sessions {
   }
 
   /** Enters the device; half-open lines of a client that changed its network must not keep its own tabs out [CON3]. */
-  async #enter({ isGone, ...place }: Place & { isGone: () => boolean }, { roles }: Session): Promise<Entered | null> {
+  async #enter(
+    { isGone, ...place }: DeviceRef & { isGone: () => boolean },
+    { roles }: Session,
+  ): Promise<Entered | null> {
     const { presence } = this.options;
     if (roles.includes("service")) return presence.connect({ ...place, regardless: true }, isGone);
     const entered = await presence.connect(place, isGone);
     if (entered === null || entered.accepted) return entered;
-    return this.#newcomers.inTurn(place.userId, async () => {
+    return this.#newcomers.run(place.userId, async () => {
       await this.#room.make(place);
       const late = await presence.connect({ ...place, regardless: true }, isGone);
       // Another node may have let one in at the same moment.

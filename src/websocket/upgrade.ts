@@ -10,14 +10,14 @@ import { subprotocols, type WireFormat } from "../protocol/limits.ts";
 import { StorageUnavailable } from "../storage/ports.ts";
 import type { AddressLimiter } from "./address-limiter.ts";
 import { Connection } from "./connection.ts";
+import type { ConnectionQuota } from "./connection-quota.ts";
 import { type Credentials, type TokenSession, TooManyFailures } from "./credentials.ts";
-import type { Places } from "./places.ts";
 
 export interface UpgradeOptions {
   config: Config;
   credentials: Credentials;
   addresses: AddressLimiter;
-  places: Places;
+  quota: ConnectionQuota;
   codecs: Record<WireFormat, Codec>;
   connections: () => number;
   isDraining: () => boolean;
@@ -112,7 +112,7 @@ export class Upgrades {
       const admitted = await Promise.race([this.#identify(request, address), late]);
       // Draining may have begun meanwhile, and everybody who was here has been told so.
       this.#refuseWhileDraining();
-      const shortage = this.options.places.take(admitted.connection);
+      const shortage = this.options.quota.take(admitted.connection);
       if (shortage !== null) throw new Refusal(429, "limit_exceeded", shortage.message, shortage);
       return admitted;
     } finally {
@@ -123,7 +123,7 @@ export class Upgrades {
 
   /** Whoever was admitted has given up meanwhile. */
   abandon(connection: Connection): void {
-    this.options.places.leave(connection);
+    this.options.quota.leave(connection);
   }
 
   #checkOrigin(origin: string | null): void {

@@ -1,4 +1,4 @@
-/** Proves that a Redis user with the rights that the papers name, and no others, is enough for all that nodes do. */
+/** Proves that a Redis user with the rights that the docs name, and no others, is enough for all that nodes do. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -71,7 +71,7 @@ afterAll(async () => {
 const here = createPeople(() => one.url);
 const there = createPeople(() => other.url);
 
-test("[END2] messages, presence, typing, calls, blocks, a stream and a node that dies need no more rights than the papers give", async () => {
+test("[END2] messages, presence, typing, calls, blocks, a stream and a node that dies need no more rights than the docs give", async () => {
   const [annaId, benId, c] = [fresh("anna"), fresh("ben"), fresh("c")];
   const [anna, ben] = [await here.connect(annaId), await there.connect(benId)];
   const topics = ["conversation", "typing", "presence"];
@@ -126,7 +126,7 @@ test("[END2] messages, presence, typing, calls, blocks, a stream and a node that
   expect(((await (await fetch(`${one.http}/health`)).json()) as { status: string }).status).toBe("up");
 });
 
-test("[END2] the same on a Redis Cluster, with what the papers add", async () => {
+test("[END2] the same on a Redis Cluster, with what the docs add", async () => {
   const group = await startRedisCluster();
   const servers = group.servers.map(({ port }) => new Redis(port));
   const nodes = ["n1", "n2"].map((nodeId) => redisNode(group.url.replace("//", `//${credentials}@`), nodeId));

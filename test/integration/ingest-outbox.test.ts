@@ -272,7 +272,7 @@ test("[PUB2] what can never be published is put aside with its reason and holds 
   expectCounted(await arrived(clients[0]!, topic, 3), 3);
 });
 
-test("[PUB2] the examples of the papers do what they say", async () => {
+test("[PUB2] the examples of the docs do what they say", async () => {
   const [anna, ben] = await Promise.all([here.connect("anna"), there.connect("ben")]);
   await ben.ask("subscribe", { topics: ["conversation:c1"] });
   const [publishing, resubmitting] = await examplesOf("sql", "Publishing from the application");

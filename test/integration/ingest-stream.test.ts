@@ -250,7 +250,7 @@ test("[PUB2] [LOG3] what a consumer had read and not acknowledged when it died c
   expect((await app.xpending(stream, await groupOf()))[0]).toBe(0);
 });
 
-test("[PUB2] the examples of the papers do what they say", async () => {
+test("[PUB2] the examples of the docs do what they say", async () => {
   const [anna, ben] = await Promise.all([here.connect("anna"), there.connect("ben")]);
   await ben.ask("subscribe", { topics: ["conversation:c1"] });
   const [adding] = await examplesOf("sh", "Publishing from the application");

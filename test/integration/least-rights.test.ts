@@ -1,4 +1,4 @@
-/** Runs the service with the roles and grants that the papers show, and proves that they are enough for all that it does. */
+/** Runs the service with the roles and grants that the docs show, and proves that they are enough for all that it does. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import postgres from "postgres";
 import { migrateStorage } from "../../src/storage/migrate.ts";
@@ -17,7 +17,7 @@ afterAll(() => server?.stop());
 
 const putAside = "an entry cannot be published and was put aside";
 
-test("[PUB2] [PUB3] [LOG7] three roles with the grants of the papers do all that is needed, and nothing is refused", async () => {
+test("[PUB2] [PUB3] [LOG7] three roles with the grants of the docs do all that is needed, and nothing is refused", async () => {
   const url = await server.newDatabase();
   const as = (role: string) => Object.assign(new URL(url), { username: role }).href;
   const [beforehand, afterwards] = (await examplesOf("sql", "Storage and backup")) as [string, string];

@@ -170,7 +170,7 @@ test.each<[string, events: string, cure: string]>([
   expect(await noticesOf(ownTables)).toEqual([]);
 });
 
-test("[PUB3] the papers' trigger of users is enough, one for insertions is not; ids without an index are told", async () => {
+test("[PUB3] the docs' trigger of users is enough, one for insertions is not; ids without an index are told", async () => {
   const trigger = (events: string) =>
     `CREATE OR REPLACE TRIGGER ws_user AFTER ${events} ON app.accounts FOR EACH ROW EXECUTE FUNCTION ws.notify_user_changed('id')`;
   await runSql(url, trigger("INSERT"));
@@ -221,7 +221,7 @@ test("[PUB3] triggers that a SQLite file lacks are told, and what is told puts t
   expect(await noticesOfFile()).toEqual([]);
   const run = (text: string) => {
     using file = new Database(path);
-    // As the papers have it for other programs: the service's own worker may still be closing the file.
+    // As the docs have it for other programs: the service's own worker may still be closing the file.
     file.exec(`PRAGMA busy_timeout = 5000; ${text}`);
   };
   run(`DROP TRIGGER members_deleted; DROP TRIGGER users_updated; DROP TRIGGER users_inserted;

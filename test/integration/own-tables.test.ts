@@ -1,4 +1,4 @@
-/** Runs what the papers show for an application's own tables, and proves that the service follows them as is said there [PUB3]. */
+/** Runs what the docs show for an application's own tables, and proves that the service follows them as is said there [PUB3]. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import postgres from "postgres";
 import { migrateStorage } from "../../src/storage/migrate.ts";
@@ -24,7 +24,7 @@ interface Application {
   close(): Promise<void>;
 }
 
-/** The application's tables and the papers' examples, each side with a role of its own. */
+/** The application's tables and the docs' examples, each side with a role of its own. */
 async function startApplication({ tables, examples }: { tables: string; examples: string[] }): Promise<Application> {
   const url = new URL(await server.newDatabase());
   const as = (role: string) => Object.assign(new URL(url), { username: role }).href;
@@ -55,9 +55,9 @@ async function startApplication({ tables, examples }: { tables: string; examples
   };
 }
 
-const papers = await examplesOf("sql", "Users, conversations and members");
+const docs = await examplesOf("sql", "Users, conversations and members");
 const [whole, leavingOut, indexes] = ["CREATE VIEW", "CREATE OR REPLACE VIEW", "CREATE INDEX"].map((start) =>
-  papers.find((text) => text.startsWith(start)),
+  docs.find((text) => text.startsWith(start)),
 ) as [string, string, string];
 
 const room = "0b2d5a3c-7f51-4f0e-9c39-6a1a7d0e4b11";
@@ -72,7 +72,7 @@ const told = (client: Client, type: "subscribed" | "unsubscribed") =>
     ({ topics }, { reply_to }) => reply_to === undefined && JSON.stringify(topics).includes(`"conversation:${room}"`),
   );
 
-test("[PUB3] [SUB3] [AUTH4] blocked users are closed, and members come and go, by the triggers of the papers", async () => {
+test("[PUB3] [SUB3] [AUTH4] blocked users are closed, and members come and go, by the triggers of the docs", async () => {
   const app = await startApplication({ tables, examples: [whole] });
   const [anna, ben] = [await app.connect("1"), await app.connect("2")];
   await ben.ask("subscribe", { topics: ["conversation"] });
@@ -93,7 +93,7 @@ test("[PUB3] [SUB3] [AUTH4] blocked users are closed, and members come and go, b
   await app.close();
 });
 
-test("[PUB3] [SUB3] who leaves and comes back by a column that the view goes by is told by the papers' own trigger", async () => {
+test("[PUB3] [SUB3] who leaves and comes back by a column that the view goes by is told by the docs' own trigger", async () => {
   const app = await startApplication({ tables, examples: [indexes, whole, leavingOut] });
   await app.sql.unsafe(`INSERT INTO app.room_members VALUES ('${room}', 1), ('${room}', 2)`);
   const ben = await app.connect("2");

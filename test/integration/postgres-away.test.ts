@@ -1,4 +1,4 @@
-/** Proves what the papers say of an outage of PostgreSQL: what goes on, what is `unavailable`, and that both are back after it. */
+/** Proves what the docs say of an outage of PostgreSQL: what goes on, what is `unavailable`, and that both are back after it. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import { Client } from "../support/client.ts";

@@ -110,7 +110,7 @@ for (const [name, args, named] of senseless) {
   });
 }
 
-test("[CON1] [AUTH2] [ADM2] a service that serves only who is there is filled from the shell, as the papers do it", async () => {
+test("[CON1] [AUTH2] [ADM2] a service that serves only who is there is filled from the shell, as the docs do it", async () => {
   const settings = { AUTH__MODE: "token", AUTH__SECRET: secret, DIRECTORY__MODE: "managed" };
   const service = await startService({ settings });
   const env = { PATH: process.env.PATH ?? "", WS__AUTH__SECRET: secret };

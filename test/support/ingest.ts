@@ -32,8 +32,8 @@ export function expectCounted(events: Received[], count: number): void {
 
 /** The examples of a language under a heading of `docs/operating.md`, each block as it stands. */
 export async function examplesOf(language: string, heading: string): Promise<string[]> {
-  const paper = await Bun.file(resolve(import.meta.dir, "../../docs/operating.md")).text();
-  const section = paper.split(/^## /m).find((it) => it.startsWith(`${heading}\n`)) ?? "";
+  const doc = await Bun.file(resolve(import.meta.dir, "../../docs/operating.md")).text();
+  const section = doc.split(/^## /m).find((it) => it.startsWith(`${heading}\n`)) ?? "";
   const blocks = [...section.matchAll(new RegExp(`^\`\`\`${language}\\n([\\s\\S]*?)^\`\`\``, "gm"))];
   return blocks.map((match) => match[1]!);
 }

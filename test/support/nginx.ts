@@ -1,4 +1,4 @@
-/** A real nginx in front of a service, as the papers set it up, on a free port and in a throw-away folder. */
+/** A real nginx in front of a service, as the docs set it up, on a free port and in a throw-away folder. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -2,7 +2,7 @@
 import pino from "pino";
 import { createLocalPresenceRegistry } from "../../src/cluster/local/presence.ts";
 import type { PresenceRegistry } from "../../src/cluster/ports.ts";
-import { createPresenceTracker, type Place, type PresenceTracker } from "../../src/presence/tracker.ts";
+import { createPresenceTracker, type DeviceRef, type PresenceTracker } from "../../src/presence/tracker.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { createCallsUnderWay } from "./calls-under-way.ts";
@@ -124,6 +124,6 @@ function shorten({ to, type, payload }: Told): string {
 }
 
 /** A device of a user; its connection is named after it unless it is another one. */
-export function device(userId: string, deviceId: string, connectionId = `${userId}/${deviceId}`): Place {
+export function device(userId: string, deviceId: string, connectionId = `${userId}/${deviceId}`): DeviceRef {
   return { userId, deviceId, connectionId };
 }

@@ -84,9 +84,9 @@ test("there is no secret in the file: without one it does not start", () => {
   expect(() => environmentOf(services.service!, {})).toThrow("AUTH_SECRET: must be a secret of at least 32 bytes");
 });
 
-test("[CON1] the image starts as the papers run it, with a directory that not everybody fills", async () => {
-  for (const paper of ["README.md", "Dockerfile"]) {
-    const command = /docker run (?:[^`#]|\\\n)*?WS__AUTH__MODE=token[\s\S]*? ws-service\n/.exec(read(paper))![0];
+test("[CON1] the image starts as the docs run it, with a directory that not everybody fills", async () => {
+  for (const doc of ["README.md", "Dockerfile"]) {
+    const command = /docker run (?:[^`#]|\\\n)*?WS__AUTH__MODE=token[\s\S]*? ws-service\n/.exec(read(doc))![0];
     const words = [...command.matchAll(/-e (WS__\w+)=("[^"]*"|\S+)/g)].map(
       ([, name, value]) => [name!, value!] as const,
     );
@@ -101,10 +101,10 @@ test("[CON1] the image starts as the papers run it, with a directory that not ev
 });
 
 test("wherever its commands are shown the secret is kept for those that follow", () => {
-  for (const paper of ["configs/compose.yaml", "docs/operating.md"]) {
-    const [before, ...commands] = read(paper).split(/(?:^# {3})?docker compose -f configs\/compose\.yaml /m);
+  for (const doc of ["configs/compose.yaml", "docs/operating.md"]) {
+    const [before, ...commands] = read(doc).split(/(?:^# {3})?docker compose -f configs\/compose\.yaml /m);
     // Who is to be served is made first, for nobody else is [CON1].
-    expect([paper, commands.map((it) => it.split(" ")[0])]).toEqual([paper, ["up", "run", "exec", "exec", "run"]]);
+    expect([doc, commands.map((it) => it.split(" ")[0])]).toEqual([doc, ["up", "run", "exec", "exec", "run"]]);
     expect(before).toMatch(/^(# {3})?export AUTH_SECRET=\$\(openssl rand -hex 32\)[^\n]*\n$/m);
   }
 });

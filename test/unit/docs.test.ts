@@ -1,4 +1,4 @@
-/** Holds the papers to the code: every example is valid, every message type and every setting is there, every link leads somewhere. */
+/** Holds the documents to the code: every example is valid, every message type and every setting is there, every link leads somewhere. */
 import { expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
@@ -13,12 +13,12 @@ import { type ServerMessageType, serverMessageTypes, serverPayloads } from "../.
 import { type AnySchema, fieldsOf } from "../support/schema-fields.ts";
 
 const root = resolve(import.meta.dir, "../..");
-const papers = [
+const documents = [
   "README.md",
   "CHANGELOG.md",
   ...["protocol", "architecture", "operating", "scaling", "log"].map((name) => `docs/${name}.md`),
 ];
-const textOf = (paper: string) => readFileSync(join(root, paper), "utf8");
+const textOf = (document: string) => readFileSync(join(root, document), "utf8");
 const protocol = textOf("docs/protocol.md");
 
 const codeOf = (text: string, language: string) =>
@@ -141,7 +141,7 @@ test("every command is in the README", () => {
   expect(commands.filter((name) => !new RegExp(`^\\| \`${name}\\b`, "m").test(readme))).toEqual([]);
 });
 
-test("every relative link of the papers leads somewhere, to its heading too", () => {
+test("every relative link of the documents leads somewhere, to its heading too", () => {
   /** As the usual viewers make an anchor of a heading. */
   const anchorsOf = (text: string) =>
     new Set(
@@ -153,14 +153,15 @@ test("every relative link of the papers leads somewhere, to its heading too", ()
       ),
     );
   const broken: string[] = [];
-  for (const paper of papers) {
-    const prose = textOf(paper).replace(/^```[\s\S]*?^```/gm, "");
+  for (const document of documents) {
+    const prose = textOf(document).replace(/^```[\s\S]*?^```/gm, "");
     for (const [, target] of prose.matchAll(/\]\(([^)\s]+)\)/g)) {
       if (/^[a-z]+:/.test(target!)) continue;
       const [path, anchor] = target!.split("#") as [string, string | undefined];
-      const file = path === "" ? paper : join(dirname(paper), path);
+      const file = path === "" ? document : join(dirname(document), path);
       const leads = existsSync(join(root, file));
-      if (!leads || (anchor !== undefined && !anchorsOf(textOf(file)).has(anchor))) broken.push(`${paper}: ${target}`);
+      if (!leads || (anchor !== undefined && !anchorsOf(textOf(file)).has(anchor)))
+        broken.push(`${document}: ${target}`);
     }
   }
   expect(broken).toEqual([]);

@@ -29,7 +29,7 @@ beforeEach(() => {
     config,
     hub,
     cluster: { bus: { broadcast() {} } },
-    places: { identify() {}, leave() {} },
+    quota: { identify() {}, leave() {} },
     credentials: { verify: async () => ({ ...session, deviceId: null }), checkUser: () => checkUser() },
     presence: { connect: async () => ({ accepted: true, replaced: null }), disconnect: async () => {} },
     typing: { stopAll() {} },

@@ -6,7 +6,7 @@ import { dirname, join, normalize, resolve } from "node:path";
 const root = resolve(import.meta.dir, "../..");
 
 /** An import goes down this list or stays in its folder; `client` is what applications take with them. */
-const rooms = [
+const layers = [
   "main",
   "commands",
   "app",
@@ -29,6 +29,7 @@ const rooms = [
   "telemetry",
   "operations",
   "client",
+  "ground",
 ];
 
 const linesMax = 350;
@@ -44,7 +45,7 @@ const isGenerated = (file: string) => file.endsWith("_pb.ts");
 
 const sources = filesIn("src/**/*.ts").filter((file) => !isGenerated(file));
 /** `src/auth/identity.ts` → `auth`; `src/main.ts` → `main`. */
-const roomOf = (file: string) => file.split("/")[1]!.replace(/\.ts$/, "");
+const layerOf = (file: string) => file.split("/")[1]!.replace(/\.ts$/, "");
 
 /** Imports of types count as well, and so do those that are made later. */
 const importPattern = /\bfrom\s+"(\.[^"]+)"|\bimport\s*\(\s*"(\.[^"]+)"|\bimport\s+"(\.[^"]+)"/g;
@@ -62,25 +63,25 @@ const imports = new Map(sources.map((file) => [file, importsOf(file)]));
 const offenders = (pattern: RegExp, may: (file: string) => boolean) =>
   sources.filter((file) => !may(file) && pattern.test(codeOf(file)));
 
-test("[ROOMS] every source file is in a room of the list", () => {
+test("[LAYERS] every source file is in a layer of the list", () => {
   expect(sources.length).toBeGreaterThan(100);
-  expect(sources.filter((file) => !rooms.includes(roomOf(file)))).toEqual([]);
+  expect(sources.filter((file) => !layers.includes(layerOf(file)))).toEqual([]);
 });
 
-test("[ROOMS] an import goes down the list of rooms or stays in its folder", () => {
+test("[LAYERS] an import goes down the list of layers or stays in its folder", () => {
   const upward: string[] = [];
   for (const [file, targets] of imports) {
     for (const target of targets) {
-      const [from, to] = [roomOf(file), roomOf(target)];
+      const [from, to] = [layerOf(file), layerOf(target)];
       const isAllowed =
-        from === to || (from === "client" ? to === "protocol" : rooms.indexOf(from) < rooms.indexOf(to));
+        from === to || (from === "client" ? to === "protocol" : layers.indexOf(from) < layers.indexOf(to));
       if (!isAllowed) upward.push(`${file} → ${target}`);
     }
   }
   expect(upward).toEqual([]);
 });
 
-test("[ROOMS] no file imports itself round a corner", () => {
+test("[LAYERS] no file imports itself round a corner", () => {
   const done = new Set<string>();
   const cycles: string[] = [];
   function visit(file: string, path: string[]): void {
@@ -94,7 +95,7 @@ test("[ROOMS] no file imports itself round a corner", () => {
   expect(cycles).toEqual([]);
 });
 
-test("[ROOMS] implementations are chosen in one place", () => {
+test("[LAYERS] implementations are chosen in one place", () => {
   const folders = ["src/storage/sqlite/", "src/storage/postgres/", "src/cluster/local/", "src/cluster/redis/"];
   // The migration has no app; it loads the one engine that it is for.
   const mayChoose = new Set(["src/engines.ts", "src/commands/migrate.ts", "src/storage/migrate.ts"]);
@@ -109,14 +110,14 @@ test("[ROOMS] implementations are chosen in one place", () => {
   expect(choosing).toEqual([]);
 });
 
-test("[ROOMS] one file listens to the public, one process owns its arguments, signals and environment", () => {
+test("[LAYERS] one file listens to the public, one process owns its arguments, signals and environment", () => {
   // The internal listener is a server of its own [END3].
-  const mayServe = (file: string) => file === "src/websocket/server.ts" || roomOf(file) === "operations";
+  const mayServe = (file: string) => file === "src/websocket/server.ts" || layerOf(file) === "operations";
   expect(offenders(/\bBun\.serve\b|\bcreateServer\(/, mayServe)).toEqual([]);
   const isMain = (file: string) => file === "src/main.ts";
   expect(offenders(/\bprocess\.argv\b|\bBun\.argv\b|\bprocess\.(on|once|addListener)\(/, isMain)).toEqual([]);
   expect(offenders(/\bprocess\.exit\b/, isMain)).toEqual([]);
-  const mayReadEnvironment = (file: string) => isMain(file) || roomOf(file) === "config";
+  const mayReadEnvironment = (file: string) => isMain(file) || layerOf(file) === "config";
   expect(offenders(/\bprocess\.env\b|\bBun\.env\b|\bimport\.meta\.env\b/, mayReadEnvironment)).toEqual([]);
 });
 
@@ -152,8 +153,8 @@ test("[STYLE] files and functions are called what they do", () => {
 
 test("[STYLE] nothing knows the machine that it was written on", () => {
   const itself = "test/unit/structure.test.ts";
-  const papers = [...filesIn("*.{md,json,ts,toml}"), ...filesIn("docs/**/*"), ...filesIn("configs/*"), "Dockerfile"];
-  const files = [...papers, ...filesIn("{src,test,bench}/**/*.{ts,proto}")].filter((file) => file !== itself);
+  const documents = [...filesIn("*.{md,json,ts,toml}"), ...filesIn("docs/**/*"), ...filesIn("configs/*"), "Dockerfile"];
+  const files = [...documents, ...filesIn("{src,test,bench}/**/*.{ts,proto}")].filter((file) => file !== itself);
   const machinePaths = /(?<![\w.~-])\/(?:work|home|root|Users)\/\w/;
   const strangers = /\bsub-?agents?\b|\blanguage models?\b|\bcoding assistants?\b|\bco-authored-by\b/i;
   expect(files.filter((file) => machinePaths.test(textOf(file)))).toEqual([]);

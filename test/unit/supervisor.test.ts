@@ -47,7 +47,7 @@ function createScene({ count = 2, drainPatienceMs = 40_000 } = {}) {
   });
   let code: number | null = null;
   void supervisor.run().then((it) => (code = it));
-  const last = (place: number) => started.findLast((it) => it.place === place)!;
+  const last = (workerNumber: number) => started.findLast((it) => it.workerNumber === workerNumber)!;
   return {
     clock,
     supervisor,
@@ -55,9 +55,9 @@ function createScene({ count = 2, drainPatienceMs = 40_000 } = {}) {
     started,
     last,
     code: () => code,
-    listen: (place: number) => last(place).onMessage({ kind: "listening", port: 8086 }),
-    crash: (place: number) => last(place).onExit({ code: null, signal: "SIGKILL" }),
-    end: (place: number) => last(place).onExit({ code: 0, signal: null }),
+    listen: (workerNumber: number) => last(workerNumber).onMessage({ kind: "listening", port: 8086 }),
+    crash: (workerNumber: number) => last(workerNumber).onExit({ code: null, signal: "SIGKILL" }),
+    end: (workerNumber: number) => last(workerNumber).onExit({ code: 0, signal: null }),
   };
 }
 
@@ -71,11 +71,11 @@ function createPair(options?: { drainPatienceMs: number }) {
 
 test("the others start once the first listens, on its port", () => {
   const { started, listen } = createScene({ count: 3 });
-  expect(started.map(({ place, port }) => ({ place, port }))).toEqual([{ place: 1, port: null }]);
+  expect(started.map(({ workerNumber, port }) => ({ workerNumber, port }))).toEqual([{ workerNumber: 1, port: null }]);
   listen(1);
-  expect(started.slice(1).map(({ place, port }) => ({ place, port }))).toEqual([
-    { place: 2, port: 8086 },
-    { place: 3, port: 8086 },
+  expect(started.slice(1).map(({ workerNumber, port }) => ({ workerNumber, port }))).toEqual([
+    { workerNumber: 2, port: 8086 },
+    { workerNumber: 3, port: 8086 },
   ]);
 });
 

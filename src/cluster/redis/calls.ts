@@ -1,4 +1,5 @@
 /** The calls of all nodes, in Redis: read, decided on here, and written only if nothing has changed meanwhile [CALL2]. */
+import { KeyedQueue } from "../../ground/keyed-queue.ts";
 import { ProtocolError } from "../../protocol/errors.ts";
 import type { Call } from "../call.ts";
 import { type CallRegistry, dueLeaseMs } from "../ports.ts";
@@ -36,8 +37,8 @@ const writesMax = 20;
 const writeAgainMs = 250;
 
 export class RedisCallRegistry implements CallRegistry {
-  /** The last of what is on its way for a call on this node: it need not compete with itself. */
-  readonly #turns = new Map<string, Promise<unknown>>();
+  /** By call: a node need not compete with itself. */
+  readonly #queue = new KeyedQueue();
   readonly #remembered = new Map<string, Written & { version: string }>();
   #restoring: Promise<void> | null = null;
 
@@ -48,12 +49,7 @@ export class RedisCallRegistry implements CallRegistry {
    *   always faster
    */
   async transact<Result>(key: { callId: string; userIds: string[] }, step: Step<Result>): Promise<Result> {
-    const before = this.#turns.get(key.callId) ?? Promise.resolve();
-    const turn = before.then(() => this.#transact(key, step));
-    const settled = turn.catch(() => {});
-    this.#turns.set(key.callId, settled);
-    void settled.then(() => this.#turns.get(key.callId) === settled && this.#turns.delete(key.callId));
-    return turn;
+    return this.#queue.run(key.callId, () => this.#transact(key, step));
   }
 
   async get(callId: string): Promise<Call | null> {

@@ -56,8 +56,11 @@ export function createKeys(installation: string) {
     /** Hash: running node → figures. */
     figures: `${root}:{nodes}:figures`,
 
-    /** Who of an installation reads a stream's group has the turn, on the same master of a Redis Cluster as the stream. */
-    turn: (stream: string, group: string) => `${/\{[^}]+\}/.test(stream) ? stream : `{${stream}}`}:turn:${group}`,
+    /**
+     * The lease of the one node of an installation that reads a stream's group, on the same master of a Redis Cluster as the
+     * stream. Written `turn`, as the rights of Redis users have it since 0.1.
+     */
+    lease: (stream: string, group: string) => `${/\{[^}]+\}/.test(stream) ? stream : `{${stream}}`}:turn:${group}`,
   };
 }
 

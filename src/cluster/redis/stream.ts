@@ -14,14 +14,14 @@ export interface RedisStreamOptions {
   /** As `cluster.nat_map` and `cluster.tls`. */
   natMap?: Readonly<Record<string, string>>;
   tls?: ClientTlsFiles | null;
-  keys: Pick<Keys, "turn">;
+  keys: Pick<Keys, "lease">;
   stream: string;
   group: string;
   newId: () => string;
   /** Milliseconds since the epoch. */
   now: () => number;
-  /** So long has a node the turn that says nothing; default 3,000. */
-  turnMs?: number;
+  /** So long has a node the lease that says nothing; default 3,000. */
+  leaseMs?: number;
 }
 
 /** Whoever drains the inbox says that it waits, and why. */
@@ -41,15 +41,15 @@ type RawEntry = [id: string, fields: string[]];
 /**
  * Entries are removed once they are durable and no other group waits for them, so what is in the stream is what waits
  * for one of its groups.
- * Who holds the turn is written beside the stream, and a read looks at that in the same step: a node that lost the turn
- * unawares reads nothing new. What it had read before is still pending, and comes first for whoever has the turn now.
+ * Who holds the lease is written beside the stream, and a read looks at that in the same step: a node that lost the lease
+ * unawares reads nothing new. What it had read before is still pending, and comes first for whoever has the lease now.
  */
 export class RedisStream implements Inbox {
   readonly name = "stream";
   readonly #commands: Commands;
-  readonly #keys: { stream: string; turn: string; rejected: string };
+  readonly #keys: { stream: string; lease: string; rejected: string };
   readonly #token: string;
-  /** The newest entry that is known; null while another node has the turn. */
+  /** The newest entry that is known; null while another node has the lease. */
   #lastId: string | null = null;
 
   constructor(private readonly options: RedisStreamOptions) {
@@ -57,7 +57,7 @@ export class RedisStream implements Inbox {
     const client = openCommandClient(parseRedisUrl(url, { natMap, tls }), { commandTimeoutMs });
     this.#commands = new Commands({ client, logger: untold, now, publishesMax: 0, refusalLastsMs: 0 });
     this.#token = newId();
-    this.#keys = { stream, turn: keys.turn(stream, group), rejected: `${stream}:rejected` };
+    this.#keys = { stream, lease: keys.lease(stream, group), rejected: `${stream}:rejected` };
   }
 
   /** Redis may be away: the first `take` that finds it goes on. */
@@ -66,13 +66,13 @@ export class RedisStream implements Inbox {
   }
 
   async take(): Promise<InboxEntry[] | null> {
-    const { group, turnMs = 3_000 } = this.options;
-    const { stream, turn } = this.#keys;
+    const { group, leaseMs = 3_000 } = this.options;
+    const { stream, lease } = this.#keys;
     this.#lastId = null;
     const answer = (await this.#commands.run(
       streamScripts.take,
-      [stream, turn],
-      [this.#token, turnMs, group, takenMax, takenBytesMax],
+      [stream, lease],
+      [this.#token, leaseMs, group, takenMax, takenBytesMax],
     )) as [mine: number, entries?: RawEntry[], lastId?: string];
     const [mine, entries = [], lastId = beginning] = answer;
     if (mine === 0) return null;
@@ -125,9 +125,9 @@ export class RedisStream implements Inbox {
   }
 
   async stop(): Promise<void> {
-    const { turn } = this.#keys;
+    const { lease } = this.#keys;
     // Another node goes on at once; what is under way ends with the connection.
-    await this.#commands.run(streamScripts.release, [turn], [this.#token]).catch(() => {});
+    await this.#commands.run(streamScripts.release, [lease], [this.#token]).catch(() => {});
     this.#commands.stop();
   }
 

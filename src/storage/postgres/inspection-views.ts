@@ -31,7 +31,7 @@ interface Table {
   indexed: (string | null)[];
 }
 
-/** What there is to know of `kind`: what its triggers call, their name in the papers, and the ids that they are given. */
+/** What there is to know of `kind`: what its triggers call, their name in the docs, and the ids that they are given. */
 const kinds = {
   users: { notify: "notify_user_changed", trigger: "ws_user", ids: ["user_id"] },
   members: { notify: "notify_membership_changed", trigger: "ws_membership", ids: ["conversation_id", "user_id"] },

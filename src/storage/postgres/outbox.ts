@@ -30,8 +30,8 @@ const pollIntervalMs = 1_000;
 /** Anybody may notify: after each time that it led to nothing the next one waits longer, up to so long. */
 const emptyWakeMs = 5;
 const emptyWakeMsMax = 250;
-/** A node that has frozen with the turn loses it by then; one that has the turn asks every second. */
-const turnIdleMsMax = 5_000;
+/** A node that has frozen with the lease loses it by then; one that has the lease asks every second. */
+const leaseIdleMsMax = 5_000;
 const countMax = 10_000;
 /** Rejected rows that go with those that come: more than a page, and never too many for one statement. */
 const oldRejectedAtOnce = 2 * pageRows;
@@ -43,8 +43,8 @@ interface Session {
   ready: Promise<unknown>;
 }
 
-/** `turn` has the lock and takes; `work` listens and changes the table. */
-type Role = "turn" | "work";
+/** `lease` has the lock and takes; `work` listens and changes the table. */
+type Role = "lease" | "work";
 
 interface Row {
   mine: boolean;
@@ -63,7 +63,7 @@ interface Row {
  */
 export class PostgresOutbox implements Inbox {
   readonly name = "outbox";
-  readonly #sessions: Record<Role, Session | null> = { turn: null, work: null };
+  readonly #sessions: Record<Role, Session | null> = { lease: null, work: null };
   #state: "stopped" | "started" = "stopped";
   #isWoken = false;
   /** Wake-ups in a row after which there was nothing to take. */
@@ -84,21 +84,21 @@ export class PostgresOutbox implements Inbox {
     this.#isWoken = false;
     const { schema } = this.options;
     // Without parameters it is one message: a node cannot freeze in the middle of it, which no timeout would end. The
-    // lock is had once more with each turn; it goes with the session. Row by row, as far as the page goes: what large
+    // lock is had once more with each lease; it goes with the session. Row by row, as far as the page goes: what large
     // rows would take to read that wait behind it would keep everything from ever being taken.
     const rows = await this.#query<Row>(
-      "turn",
-      `WITH RECURSIVE turn AS MATERIALIZED (
+      "lease",
+      `WITH RECURSIVE lease AS MATERIALIZED (
          SELECT pg_try_advisory_lock(hashtext('ws-service outbox'), hashtext('${schema}')) AS mine),
        page AS (
-         SELECT found.*, 1 AS place, octet_length(found.payload)::bigint AS bytes FROM turn CROSS JOIN LATERAL (
-           SELECT ${columns} FROM ${schema}.outbox WHERE turn.mine ORDER BY id LIMIT 1) AS found
+         SELECT found.*, 1 AS place, octet_length(found.payload)::bigint AS bytes FROM lease CROSS JOIN LATERAL (
+           SELECT ${columns} FROM ${schema}.outbox WHERE lease.mine ORDER BY id LIMIT 1) AS found
          UNION ALL
          SELECT found.*, page.place + 1, page.bytes + octet_length(found.payload) FROM page CROSS JOIN LATERAL (
            SELECT ${columns} FROM ${schema}.outbox WHERE id > page.id ORDER BY id LIMIT 1) AS found
          WHERE page.place < ${pageRows} AND page.bytes < ${pageBytesMax})
-       SELECT turn.mine, id::text AS id, key::text AS key, topic, type, payload, event_key
-       FROM turn LEFT JOIN page ON true ORDER BY page.id`,
+       SELECT lease.mine, id::text AS id, key::text AS key, topic, type, payload, event_key
+       FROM lease LEFT JOIN page ON true ORDER BY page.id`,
     );
     const isEmpty = rows[0]?.mine !== true || rows[0].id === null;
     this.#emptyWakes = isEmpty && wasWoken ? this.#emptyWakes + 1 : 0;
@@ -170,9 +170,9 @@ export class PostgresOutbox implements Inbox {
 
   async stop(): Promise<void> {
     this.#state = "stopped";
-    const { turn, work } = this.#sessions;
-    Object.assign(this.#sessions, { turn: null, work: null });
-    await Promise.all([turn, work].map((session) => (session === null ? undefined : closeConnection(session.sql))));
+    const { lease, work } = this.#sessions;
+    Object.assign(this.#sessions, { lease: null, work: null });
+    await Promise.all([lease, work].map((session) => (session === null ? undefined : closeConnection(session.sql))));
   }
 
   /** @throws StorageUnavailable while the engine is away; the session is another one after that */
@@ -198,7 +198,7 @@ export class PostgresOutbox implements Inbox {
     }
   }
 
-  /** The one that is open, or a new one: whoever has the turn may be another node by then. */
+  /** The one that is open, or a new one: whoever has the lease may be another node by then. */
   #session(role: Role): Session {
     const open = this.#sessions[role];
     if (open !== null) return open;
@@ -213,8 +213,8 @@ export class PostgresOutbox implements Inbox {
     });
     const begin = {
       // A frozen node neither asks nor reads: idle, or with an answer that does not go out, its session ends.
-      turn: `SELECT set_config('idle_session_timeout', '${turnIdleMsMax}', false),
-        set_config('tcp_user_timeout', '${turnIdleMsMax}', false), set_config('tcp_keepalives_idle', '3', false),
+      lease: `SELECT set_config('idle_session_timeout', '${leaseIdleMsMax}', false),
+        set_config('tcp_user_timeout', '${leaseIdleMsMax}', false), set_config('tcp_keepalives_idle', '3', false),
         set_config('tcp_keepalives_interval', '1', false), set_config('tcp_keepalives_count', '3', false)`,
       work: `LISTEN ${outboxChannel(schema)}`,
     } satisfies Record<Role, string>;

@@ -1,5 +1,5 @@
 /** Joins the figures of all nodes to those of the whole cluster [ADM1]. */
-import type { Figures } from "./admin-questions.ts";
+import type { Stats } from "./admin-questions.ts";
 
 /** What every node says of all nodes together, so that it is not added up. */
 const shared: Record<string, readonly string[]> = {
@@ -12,8 +12,8 @@ const shared: Record<string, readonly string[]> = {
 const notAdded: Record<string, readonly string[]> = { hub: ["users"] };
 
 /** @param own the figures of the node that answers; what is shared is taken from it */
-export function joinFigures(own: Figures, all: Figures[]): Figures {
-  const joined: Figures = {};
+export function joinStats(own: Stats, all: Stats[]): Stats {
+  const joined: Stats = {};
   for (const figures of all) {
     for (const [part, counts] of Object.entries(figures)) {
       const sums = (joined[part] ??= {});

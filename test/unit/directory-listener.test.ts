@@ -3,7 +3,7 @@ import { beforeEach, expect, test } from "bun:test";
 import { type DirectoryChange, StorageUnavailable, type UserState } from "../../src/storage/ports.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import type { Connection } from "../../src/websocket/connection.ts";
-import { followDirectory } from "../../src/websocket/directory-news.ts";
+import { listenToDirectory } from "../../src/websocket/directory-listener.ts";
 import { createHandClock, type HandClock } from "../support/hand-clock.ts";
 
 const { logger } = createLogSink({ level: "silent", format: "json" });
@@ -40,7 +40,7 @@ beforeEach(() => {
     if (isAway) throw new StorageUnavailable("away");
     return answer();
   };
-  stop = followDirectory({
+  stop = listenToDirectory({
     view: {
       onChange(listener) {
         tell = listener;

@@ -20,7 +20,7 @@ const toldAtOnce = 2_000;
 const retryMs = 1_000;
 
 /** Begins to follow; a log that ends with the process has nobody to tell. */
-export function followLosses({ sequencer, subscriptions, hub, logger }: LossNewsOptions): void {
+export function listenForLosses({ sequencer, subscriptions, hub, logger }: LossNewsOptions): void {
   const { epochs } = sequencer;
   const levelling = warnsOnce(
     logger,

@@ -3,7 +3,7 @@ import { beforeEach, expect, test } from "bun:test";
 import { type Epoch, Epochs } from "../../src/storage/epochs.ts";
 import { Losses, tellLoss } from "../../src/subscription/losses.ts";
 import type { Subscriber } from "../../src/subscription/subscriber.ts";
-import { followLosses, type LossNewsOptions } from "../../src/websocket/loss-news.ts";
+import { type LossNewsOptions, listenForLosses } from "../../src/websocket/loss-listener.ts";
 import { createSubscriber } from "../support/subscriber.ts";
 
 const epoch = (no: number, broken = false): Epoch => ({
@@ -54,7 +54,7 @@ function follow(connections: { name: string; topics: number }[], level: () => Pr
         ["info", "warn", "error"].map((level) => [level, (_: object, text: string) => lines.push([level, text])]),
       ),
     };
-    followLosses(options as unknown as LossNewsOptions);
+    listenForLosses(options as unknown as LossNewsOptions);
   });
   setImmediate(count);
   return done;

@@ -1,4 +1,4 @@
-/** How many connections may be nobody's yet, and how many one address may have: what a node can be made to hold without a token [CON2]. */
+/** Bounds how many connections may be nobody's yet, and how many one address may have: what a node can be made to hold without a token [CON2]. */
 import type { Config } from "../config/schema.ts";
 import { addressBlock } from "./address-limiter.ts";
 import type { Connection } from "./connection.ts";
@@ -11,7 +11,7 @@ export interface Shortage {
 
 const busyRetryMs = 5_000;
 
-export class Places {
+export class ConnectionQuota {
   /** Those that are nobody's, with what counts as one address. */
   readonly #anonymous = new Map<Connection, string>();
   readonly #anonymousOf = new Tally();

@@ -5,7 +5,7 @@ const readsMax = 5;
 
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
-export class Freshness {
+export class SnapshotFence {
   /** Only topics that are being read now, and the events that came on each meanwhile. */
   readonly #reading = new Map<string, { readers: number; events: number }>();
 

@@ -3,7 +3,7 @@ import type { Publisher } from "../broadcast/publisher.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { CallService } from "../calls/service.ts";
 import type { Bus } from "../cluster/ports.ts";
-import type { Figures } from "../handlers/admin-questions.ts";
+import type { Stats } from "../handlers/admin-questions.ts";
 import type { createIngest } from "../ingest/ingest.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
@@ -12,7 +12,7 @@ import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Hub } from "./hub.ts";
 import type { Sessions } from "./sessions.ts";
 
-export interface FiguresOptions {
+export interface StatsOptions {
   hub: Hub;
   subscriptions: SubscriptionManager;
   presence: PresenceTracker;
@@ -26,7 +26,7 @@ export interface FiguresOptions {
   ingest: ReturnType<typeof createIngest>;
 }
 
-export async function figuresOf(parts: FiguresOptions): Promise<Figures> {
+export async function statsOf(parts: StatsOptions): Promise<Stats> {
   const [presence, calls, log, ingest] = await Promise.all([
     // What is away has no figures; the others have.
     parts.presence.stats().catch(() => ({})),

@@ -3,7 +3,7 @@ import type { Broadcaster } from "../broadcast/broadcaster.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { CallService } from "../calls/service.ts";
 import type { Cluster, ControlMessage, NodeRegistry, PresenceRegistry, TopicMessage } from "../cluster/ports.ts";
-import type { Place, PresenceTracker } from "../presence/tracker.ts";
+import type { DeviceRef, PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { ServerPayload } from "../protocol/server.ts";
@@ -12,9 +12,9 @@ import { callsTopic } from "../subscription/topic.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
 import type { Hub } from "./hub.ts";
-import { followLosses } from "./loss-news.ts";
+import { listenForLosses } from "./loss-listener.ts";
 
-export interface NewsOptions {
+export interface BusListenerOptions {
   cluster: Pick<Cluster, "bus"> & {
     presence: Pick<PresenceRegistry, "onSuperseded">;
     nodes: Pick<NodeRegistry, "onGone">;
@@ -32,7 +32,7 @@ export interface NewsOptions {
 }
 
 /** Begins to follow; nothing that was said before is heard. */
-export function followNews(options: NewsOptions): void {
+export function listenToBus(options: BusListenerOptions): void {
   const { cluster, sequencer, broadcaster, presence, subscriptions, typing, calls, hub, logger } = options;
   const { bus } = cluster;
   const owing = warnsOnce(logger, "calls of other nodes are told later", "calls of other nodes are told at once again");
@@ -76,7 +76,7 @@ export function followNews(options: NewsOptions): void {
     if (message.kind === "replaced") closeReplaced(message);
   }
 
-  function closeReplaced({ userId, deviceId, connectionId }: Place): void {
+  function closeReplaced({ userId, deviceId, connectionId }: DeviceRef): void {
     // Word of a newer one may come before this node has heard that the older one is known.
     const coming = hub.coming(connectionId);
     for (const connection of coming === undefined ? hub.find({ userId, deviceId, connectionId }) : [coming]) {
@@ -84,7 +84,7 @@ export function followNews(options: NewsOptions): void {
     }
   }
 
-  followLosses(options);
+  listenForLosses(options);
   bus.onTopicMessage(onTopicMessage);
   bus.onControlMessage(onControlMessage);
   cluster.presence.onSuperseded?.((devices) => devices.forEach(closeReplaced));

@@ -1,6 +1,6 @@
 /** Brings this node's connections in line with the directory: what it is told is a hint, upon which it asks what is so [SUB3] [AUTH4]. */
 import type { DirectoryView } from "../directory/directory.ts";
-import type { Timers } from "../presence/timers.ts";
+import type { Timers } from "../ground/timers.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { Directory, DirectoryChange } from "../storage/ports.ts";
 import type { Membership } from "../subscription/membership.ts";
@@ -34,7 +34,7 @@ const questionsAtOnce = 8;
 const hintsMax = 1_000;
 
 /** Begins to follow. @returns stops it */
-export function followDirectory(options: DirectoryNewsOptions): () => void {
+export function listenToDirectory(options: DirectoryNewsOptions): () => void {
   const { view, directory, membership, hub, timers, now, logger } = options;
   /** Who and what is to be asked about; named twice is asked once. */
   let pairs = new Map<string, Pair>();

@@ -1,0 +1,30 @@
+/** Runs the work of one key one after the other, and that of different keys side by side. */
+
+export class KeyedQueue<Key = string> {
+  /** The last of what each key has under way. */
+  readonly #tails = new Map<Key, Promise<void>>();
+
+  /** Runs `work` once everything given earlier for the key has ended, well or not. @returns what `work` gives back */
+  run<Result>(key: Key, work: () => Promise<Result>): Promise<Result> {
+    const result = (this.#tails.get(key) ?? Promise.resolve()).then(work);
+    const tail = result.then(ignore, ignore);
+    this.#tails.set(key, tail);
+    // A chain that has come to its end is dropped, or the map would grow with every key ever seen.
+    void tail.then(() => {
+      if (this.#tails.get(key) === tail) this.#tails.delete(key);
+    });
+    return result;
+  }
+
+  /** Resolves when nothing that was given until now is left. */
+  async idle(): Promise<void> {
+    await Promise.all(this.#tails.values());
+  }
+
+  /** Keys that have work under way. */
+  get size(): number {
+    return this.#tails.size;
+  }
+}
+
+function ignore(): void {}
