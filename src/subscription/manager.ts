@@ -29,7 +29,7 @@ export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger
   bus: Bus;
   directory: DirectoryView;
   access: Access;
-  /** What a new subscriber is told of the topics' present state, by topic name. */
+  /** Reads what a new subscriber is told of the topics' present state, by topic name. */
   snapshots: (subscriber: Subscriber, topics: Topic[]) => Promise<Map<string, Snapshot>>;
   /** Called once a connection is live on topics. */
   onSubscribed: (subscriber: Subscriber, topics: Topic[]) => void;
@@ -62,7 +62,7 @@ export class SubscriptionManager {
   #subscribes = 0;
   #replayedEvents = 0;
   readonly #feed: LogFeed;
-  /** Who is to be told that the log has gone back: by `tellLoss`, or before it is given a cursor [LOG4]. */
+  /** Keeps the connections that are to be told that the log has gone back: by `tellLoss`, or before one is given a cursor [LOG4]. */
   readonly losses: Losses;
 
   constructor(private readonly options: SubscriptionManagerOptions) {
@@ -131,7 +131,7 @@ export class SubscriptionManager {
 
   /** The whole log follows, and with it what comes on the logged topics that the connection is on by itself [LOG3]. */
   async #startFeed({ subscriber, revoked }: UnderWay, from: FeedStart): Promise<void> {
-    // What is below it has been sent on the topics that the connection leaves; the feed has what is above.
+    // Events below it have been sent on the topics that the connection leaves; the feed has those above.
     await this.options.sequencer.reach(from.position);
     if (subscriber.isClosed || revoked.has(logTopic.name) || !subscriber.roles.includes("service")) return;
     const left = this.#leave(subscriber, partsOfLog(subscriber));
@@ -292,7 +292,7 @@ export class SubscriptionManager {
     }
   }
 
-  /** Those the connection is not on yet, as many as its limit lets in. */
+  /** Picks the topics that the connection is not on yet, as many as its limit lets in. */
   #withinLimit(subscriber: Subscriber, allowed: Topic[], rejections: Rejections): Topic[] {
     const fresh = allowed.filter(({ name }) => !subscriber.isSubscribed(name));
     const room = Math.max(0, this.options.topicsMax - subscriber.topics().length);

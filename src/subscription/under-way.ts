@@ -10,7 +10,7 @@ export class UnderWay {
 
   constructor(
     readonly subscriber: Subscriber,
-    /** Nobody asked for it: what the connection follows has grown. */
+    /** Came without a request: what the connection follows has grown. */
     readonly unasked: boolean,
   ) {}
 
