@@ -1,5 +1,6 @@
 /** Takes a frame through decoding, validation and limits to its handler, and sends the one reply [ENV3]. */
 import * as v from "valibot";
+import { Unavailable } from "../ground/unavailable.ts";
 import {
   type Entered,
   pipelinedTypes,
@@ -17,12 +18,12 @@ import { type ErrorCode, ProtocolError } from "../protocol/errors.ts";
 import { limits, type WireFormat } from "../protocol/limits.ts";
 import { phraseOf } from "../protocol/phrase.ts";
 import { AskerGone } from "../storage/fair-queue.ts";
-import { StorageUnavailable } from "../storage/ports.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { Outage } from "../telemetry/outage.ts";
 import { type Answered, answerCharge, ofAnySize, tokensFor } from "./costs.ts";
 import { type Buckets, type Charge, limitClassOf, type RateLimiter } from "./rate-limiter.ts";
+import { badMessageCodes, RateLimited, refusalOf } from "./refusals.ts";
 
 /** A connection as the router sees it. */
 export interface RoutedConnection extends Requester, Buckets {
@@ -67,14 +68,6 @@ const questions: ReadonlySet<string> = new Set([
   "admin.topics",
   "admin.topic",
   "admin.nodes",
-]);
-/** Errors that say that the message itself made no sense; too many of them close the connection [ENV4]. */
-const badMessageCodes: ReadonlySet<ErrorCode> = new Set([
-  "invalid_json",
-  "invalid_message",
-  "invalid_payload",
-  "unknown_type",
-  "message_too_large",
 ]);
 /** They do not wait for what their connection has sent before. */
 const pipelined: ReadonlySet<string> = new Set(pipelinedTypes);
@@ -176,7 +169,8 @@ export class Router {
       if (this.#refusedType === type) this.#noteServed();
       await this.#answer(connection, sound, reply);
     } catch (error) {
-      if (error instanceof StorageUnavailable) this.#noteRefused(type, error);
+      // What has a sentence for clients is told to the log where it arises; that the cluster is away, by its adapter.
+      if (error instanceof Unavailable && error.part === "storage" && !error.isPublic) this.#noteRefused(type, error);
       await this.#refuseInTurn(connection, error, id);
     }
   }
@@ -196,7 +190,7 @@ export class Router {
   }
 
   /** One line for all of them: clients try again, and are told each time. */
-  #noteRefused(type: ClientMessageType, error: StorageUnavailable): void {
+  #noteRefused(type: ClientMessageType, error: Unavailable): void {
     this.#refusedType ??= type;
     this.#outage.began(error, { type });
   }
@@ -291,7 +285,7 @@ export class Router {
 
   #refuse(connection: RoutedConnection, error: unknown, id: string | undefined): void {
     if (error instanceof AskerGone) return;
-    const refusal = this.#refusalOf(connection, error);
+    const refusal = refusalOf(error, (fault) => this.#noteFault(connection, fault));
     countOne(this.options.counts.errors, refusal.code);
     this.#send(connection, { type: "error", text: JSON.stringify(refusal.toPayload()), id });
     if (badMessageCodes.has(refusal.code) && connection.noteBadMessage(this.options.services.now())) {
@@ -300,17 +294,8 @@ export class Router {
     if (refusal instanceof RateLimited && refusal.abusive) connection.close(CloseCode.rateLimited, "rate limit");
   }
 
-  #refusalOf(connection: RoutedConnection, error: unknown): ProtocolError {
-    if (error instanceof ProtocolError) return error;
-    if (error instanceof StorageUnavailable) {
-      return new ProtocolError("unavailable", "The storage does not answer; try again.", { retryAfterMs: 1_000 });
-    }
-    // Peers learn nothing of our insides; the log has it once.
-    this.options.logger.error(
-      { connection_id: connection.connectionId, user_id: connection.userId, err: error },
-      "handler failed",
-    );
-    return new ProtocolError("internal", "Something went wrong here.");
+  #noteFault({ connectionId, userId }: RoutedConnection, err: unknown): void {
+    this.options.logger.error({ connection_id: connectionId, user_id: userId, err }, "handler failed");
   }
 
   #logHandled({ from, correlationId }: Request<ClientMessageType>, type: string): void {
@@ -320,16 +305,6 @@ export class Router {
       { connection_id: from.connectionId, user_id: from.userId, correlation_id: correlationId, type },
       "message received",
     );
-  }
-}
-
-/** Over a limit; `abusive`: for too long, so that the connection is closed with 4103 [LIM]. */
-class RateLimited extends ProtocolError {
-  constructor(
-    retryAfterMs: number,
-    readonly abusive: boolean,
-  ) {
-    super("rate_limited", "Too many messages; wait before the next.", { retryAfterMs });
   }
 }
 

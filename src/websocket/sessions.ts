@@ -283,8 +283,6 @@ export class Sessions {
         throw new ProtocolError("rate_limited", error.message, error);
       }
       if (!(error instanceof AuthenticationError)) throw error;
-      if (error.unavailable)
-        throw new ProtocolError("unavailable", "Tokens cannot be checked right now.", { retryAfterMs: 1_000 });
       return { failure: error.code };
     }
   }

@@ -2,14 +2,9 @@
 import type { Recipient } from "../../src/broadcast/ports.ts";
 import { Publisher } from "../../src/broadcast/publisher.ts";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
 import type { OutgoingMessage } from "../../src/protocol/envelope.ts";
-import {
-  type Appended,
-  type EventLog,
-  type LoggedEvent,
-  type NewEvent,
-  StorageUnavailable,
-} from "../../src/storage/ports.ts";
+import type { Appended, EventLog, LoggedEvent, NewEvent } from "../../src/storage/ports.ts";
 import { catchUp } from "../../src/subscription/catch-up.ts";
 import { startingPointOf } from "../../src/subscription/starting-point.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
@@ -140,7 +135,7 @@ export class Client {
       },
       // It is told to try again, with what it has by now.
       (error) => {
-        if (!(error instanceof StorageUnavailable)) fail(`${this.name}: ${error}`);
+        if (!(error instanceof Unavailable)) fail(`${this.name}: ${error}`);
         const seen = { ...since?.seen, ...Object.fromEntries(this.seen) };
         // What is live by now has caught up, and is not begun again.
         const left = topics.filter((topic) => !this.topics.has(topic));

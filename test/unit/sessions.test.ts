@@ -2,8 +2,8 @@
 import { beforeEach, expect, test } from "bun:test";
 import * as v from "valibot";
 import { configSchema } from "../../src/config/schema.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
 import { jsonCodec } from "../../src/protocol/codec.ts";
-import { StorageUnavailable } from "../../src/storage/ports.ts";
 import { Counts } from "../../src/telemetry/counts.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import { Connection, type Session } from "../../src/websocket/connection.ts";
@@ -43,7 +43,7 @@ beforeEach(() => {
     },
     cursors: {
       async acknowledged() {
-        if (isAway) throw new StorageUnavailable("away");
+        if (isAway) throw new Unavailable("storage", "away");
         return "k7m2x9qd.7";
       },
       async seen() {},
@@ -89,7 +89,7 @@ test("[AUTH1] [SUB2] who authenticates while the storage is away is live after t
   const connection = anonymous();
   isAway = true;
   const request = { token: "t", device_id: undefined, since: undefined };
-  await expect(sessions.authenticate(connection, request)).rejects.toBeInstanceOf(StorageUnavailable);
+  await expect(sessions.authenticate(connection, request)).rejects.toBeInstanceOf(Unavailable);
   expect(connection.isAuthenticated).toBe(false);
   isAway = false;
   const reply = await sessions.authenticate(connection, request);
@@ -104,7 +104,7 @@ test("[AUTH4] who cannot be checked again once it is live comes back: it may hav
   const connection = anonymous(closedWith);
   let checks = 0;
   checkUser = async () => {
-    if (++checks > 1) throw new StorageUnavailable("away");
+    if (++checks > 1) throw new Unavailable("storage", "away");
   };
   await sessions.authenticate(connection, { token: "t", device_id: undefined, since: undefined });
   expect([checks, closedWith]).toEqual([2, [4100]]);

@@ -110,6 +110,14 @@ test("[LAYERS] implementations are chosen in one place", () => {
   expect(choosing).toEqual([]);
 });
 
+test("[LAYERS] adapters know nothing of the wire's errors, which router and upgrade make of theirs", () => {
+  const isAdapter = (file: string) => ["storage", "cluster"].includes(layerOf(file));
+  const knowing = [...imports].filter(([file, to]) => isAdapter(file) && to.includes("src/protocol/errors.ts"));
+  expect(knowing.map(([file]) => file)).toEqual([]);
+  // Names are for people: a class or a field says to code what an error means.
+  expect(offenders(/\b(error|err|reason|cause)\??\.(name|constructor)\b/, () => false)).toEqual([]);
+});
+
 test("[LAYERS] one file listens to the public, one process owns its arguments, signals and environment", () => {
   // The internal listener is a server of its own [END3].
   const mayServe = (file: string) => file === "src/websocket/server.ts" || layerOf(file) === "operations";

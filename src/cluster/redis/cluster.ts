@@ -117,8 +117,8 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     logger,
   });
   /** Under a Sentinel or in a Redis Cluster who is not the master, or not of a slot, is found to be that, by and by. */
-  const passes = ({ isOfSettings, message }: RedisUnavailable) =>
-    !isOfSettings && !(address.kind === "single" && /\b(READONLY|MOVED)\b/.test(message));
+  const passes = ({ isOfSettings, reply }: RedisUnavailable) =>
+    !isOfSettings && !(address.kind === "single" && (reply === "READONLY" || reply === "MOVED"));
 
   async function unlessAway(work: () => Promise<unknown>): Promise<void> {
     try {

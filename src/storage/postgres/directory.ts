@@ -1,8 +1,8 @@
 /** The directory on PostgreSQL: tables of its own, or views over those of the application [PUB3]. */
 
 import { StartError } from "../../config/faults.ts";
-import { ProtocolError } from "../../protocol/errors.ts";
-import { type Directory, StorageUnavailable } from "../ports.ts";
+import { Unavailable } from "../../ground/unavailable.ts";
+import { type Directory, DirectoryReadOnly } from "../ports.ts";
 import { arrayOf, type Parameter } from "./connection.ts";
 import type { DirectoryWatch } from "./directory-watch.ts";
 import type { Pool } from "./pool.ts";
@@ -134,7 +134,7 @@ export function createDirectory({ pool, schema, names, watch, now }: DirectoryOp
   async function write(kind: keyof DirectoryNames, text: string, parameters: Parameter[]): Promise<void> {
     const view = names[kind];
     if (view !== null) {
-      throw new ProtocolError("forbidden", `directory.${kind} names ${view}, which the application alone writes to.`);
+      throw new DirectoryReadOnly(`directory.${kind} names ${view}, which the application alone writes to.`);
     }
     await pool.query(text, parameters);
     await watch.caughtUp();
@@ -146,7 +146,7 @@ export function createDirectory({ pool, schema, names, watch, now }: DirectoryOp
       await pool.query(text);
     } catch (error) {
       // What PostgreSQL says of the view itself; a right or a table that is missing is refused like an engine that is away.
-      const told = error instanceof StorageUnavailable ? error.cause : error;
+      const told = error instanceof Unavailable ? error.cause : error;
       if (!/^(22|42)/.test(String((told as { code?: unknown } | undefined)?.code))) throw error;
       const why = told instanceof Error ? told.message : String(told);
       throw new StartError(`directory.${kind}`, `${names[kind]} cannot be used: ${why}.`, { cause: error });

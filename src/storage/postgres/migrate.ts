@@ -1,6 +1,7 @@
 /** Makes and upgrades the schema, in numbered steps that run once however many nodes begin them. */
 import type { ClientTlsFiles } from "../../config/client-tls.ts";
-import { type Migration, StorageUnavailable } from "../ports.ts";
+import { Unavailable } from "../../ground/unavailable.ts";
+import type { Migration } from "../ports.ts";
 import { closeConnection, openConnection } from "./connection.ts";
 import { appendFunctions, appendOnly, eventsByPosition } from "./schema-append.ts";
 import { cursorAges, cursorEpochs } from "./schema-cursors.ts";
@@ -46,7 +47,7 @@ export function checkSchemaName(schema: string): string {
 
 /**
  * The version found; 0 where there is none. Run by whatever asks one statement.
- * @throws StorageUnavailable where the table does not tell it
+ * @throws Unavailable where the table does not tell it
  */
 export async function readVersion(
   query: (text: string) => Promise<readonly object[]>,
@@ -59,7 +60,8 @@ export async function readVersion(
   const [row] = (await query(`SELECT version FROM ${schema}.schema_version`)) as { version: number }[];
   if (row !== undefined && row.version > 0) return row.version;
   // Making the schema again would fail on what is there, and guessing a version could ruin it.
-  throw new StorageUnavailable(
+  throw new Unavailable(
+    "storage",
     `The table ${schema}.schema_version ${row === undefined ? "is empty" : `has version ${row.version}`}, which no build has written. Put back its one row with the version of the schema, or restore a backup.`,
   );
 }
