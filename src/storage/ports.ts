@@ -296,7 +296,6 @@ export interface Directory {
   membershipsAmong(userId: string, conversationIds: string[]): Promise<Set<string>>;
   /** Those of the users who are members of the conversation. */
   membersAmong(conversationId: string, userIds: string[]): Promise<Set<string>>;
-  conversationExists(conversationId: string): Promise<boolean>;
   /** All members, or as many as `limit`. */
   membersOf(conversationId: string, limit?: number): Promise<string[]>;
   /** The members of each of the conversations, at most `limit` of one; conversations without any are left out. */

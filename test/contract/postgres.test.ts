@@ -1,7 +1,8 @@
 /** Holds the PostgreSQL storage to the contracts, and its schema to being made and upgraded as it should be. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { Unavailable } from "../../src/ground/unavailable.ts";
-import { migrate, schemaVersion } from "../../src/storage/postgres/migrate.ts";
+import { migrate } from "../../src/storage/postgres/migrate.ts";
+import { schemaVersion } from "../../src/storage/postgres/schema.ts";
 import { createPostgresStorage } from "../../src/storage/postgres/storage.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";

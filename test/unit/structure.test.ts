@@ -132,10 +132,13 @@ test("[LAYERS] one file listens to the public, one process owns its arguments, s
 test("[STYLE] every source file opens with one sentence of what it owns", () => {
   const opening = /^\/\*\* \S.*[.\])] \*\/$/;
   expect(sources.filter((file) => !opening.test(linesOf(file)[0]!))).toEqual([]);
+  expect(filesIn("src/**/*.{lua,sql}").filter((file) => !/^-- \S/.test(textOf(file)))).toEqual([]);
 });
 
 test("[STYLE] files stay short enough to be read at once", () => {
-  const long = sources.filter((file) => linesOf(file).length > (tooLong[file] ?? linesMax));
+  const long = [...sources, ...filesIn("src/**/*.{lua,sql}")].filter(
+    (file) => linesOf(file).length > (tooLong[file] ?? linesMax),
+  );
   expect(long).toEqual([]);
   const mended = Object.keys(tooLong).filter((file) => linesOf(file).length <= linesMax);
   expect(mended).toEqual([]);
@@ -162,7 +165,9 @@ test("[STYLE] files and functions are called what they do", () => {
 test("[STYLE] nothing knows the machine that it was written on", () => {
   const itself = "test/unit/structure.test.ts";
   const documents = [...filesIn("*.{md,json,ts,toml}"), ...filesIn("docs/**/*"), ...filesIn("configs/*"), "Dockerfile"];
-  const files = [...documents, ...filesIn("{src,test,bench}/**/*.{ts,proto}")].filter((file) => file !== itself);
+  const files = [...documents, ...filesIn("{src,test,bench}/**/*.{ts,proto,lua,sql}")].filter(
+    (file) => file !== itself,
+  );
   const machinePaths = /(?<![\w.~-])\/(?:work|home|root|Users)\/\w/;
   const strangers = /\bsub-?agents?\b|\blanguage models?\b|\bcoding assistants?\b|\bco-authored-by\b/i;
   expect(files.filter((file) => machinePaths.test(textOf(file)))).toEqual([]);

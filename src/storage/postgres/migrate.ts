@@ -3,39 +3,7 @@ import type { ClientTlsFiles } from "../../config/client-tls.ts";
 import { Unavailable } from "../../ground/unavailable.ts";
 import type { Migration } from "../ports.ts";
 import { closeConnection, openConnection } from "./connection.ts";
-import { appendFunctions, appendOnly, eventsByPosition } from "./schema-append.ts";
-import { cursorAges, cursorEpochs } from "./schema-cursors.ts";
-import { directoryFunctions } from "./schema-directory.ts";
-import { epochs } from "./schema-epochs.ts";
-import { installation } from "./schema-installation.ts";
-import { joining } from "./schema-joining.ts";
-import { contentKeys } from "./schema-keys.ts";
-import { logFunctions } from "./schema-log.ts";
-import { appendOnlyReading } from "./schema-log-reading.ts";
-import { outbox } from "./schema-outbox.ts";
-import { readingFunctions } from "./schema-reading.ts";
-import { retention } from "./schema-retention.ts";
-import { rights } from "./schema-rights.ts";
-import { receiptClaims, tables } from "./schema-tables.ts";
-
-/** A step that was released is never edited; a new one is added at the end. Each is given the schema's name. */
-export const steps: ((ws: string) => string)[] = [
-  (ws) => tables(ws) + logFunctions(ws) + directoryFunctions(ws),
-  (ws) => outbox(ws),
-  (ws) => readingFunctions(ws),
-  (ws) => receiptClaims(ws),
-  (ws) => contentKeys(ws),
-  (ws) => installation(ws),
-  (ws) => cursorAges(ws),
-  (ws) => rights(ws),
-  (ws) => appendOnly(ws) + appendFunctions(ws) + appendOnlyReading(ws) + retention(ws),
-  (ws) => joining(ws),
-  (ws) => epochs(ws),
-  (ws) => cursorEpochs(ws),
-];
-
-/** The version that this build writes and reads. */
-export const schemaVersion = steps.length;
+import { eventsByPosition, schemaVersion, steps } from "./schema.ts";
 
 export const defaultSchema = "ws";
 

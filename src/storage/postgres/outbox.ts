@@ -11,7 +11,7 @@ import {
   refusalOf,
   type Sql,
 } from "./connection.ts";
-import { outboxChannel } from "./schema-outbox.ts";
+import { outboxChannel } from "./schema.ts";
 
 export interface PostgresOutboxOptions {
   url: string;

@@ -17,7 +17,7 @@ import { checkSchemaName, defaultSchema, readVersion, versionRefusal } from "./m
 import { PostgresOutbox } from "./outbox.ts";
 import { Pool } from "./pool.ts";
 import { createReceiptStore } from "./receipts.ts";
-import { directoryChannel } from "./schema-directory.ts";
+import { directoryChannel } from "./schema.ts";
 
 export interface PostgresStorageOptions {
   /** `postgres://user:password@host:port/database` */

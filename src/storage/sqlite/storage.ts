@@ -242,7 +242,6 @@ function createDirectory({ calls, watch, now }: { calls: Asked; watch: Directory
     membershipsAmong: async (userId, conversationIds) =>
       new Set(await calls.call("membershipsAmong", userId, conversationIds)),
     membersAmong: async (conversationId, userIds) => new Set(await calls.call("membersAmong", conversationId, userIds)),
-    conversationExists: (conversationId) => calls.call("conversationExists", conversationId),
     membersOf: (conversationId, limit = -1) => calls.call("membersOf", conversationId, limit),
     membersOfEach: async (conversationIds, limit) => new Map(await calls.call("membersOfEach", conversationIds, limit)),
     conversationsOf: (userId) => calls.call("conversationsOf", userId),

@@ -1,7 +1,5 @@
-/** What an installation keeps for itself in PostgreSQL: its identity, and who is blocked. */
+-- Keeps an installation's identity, and who is blocked.
 
-/** @param ws the schema's name */
-export const installation = (ws: string) => `
 CREATE TABLE ${ws}.installation (
   only_row integer PRIMARY KEY CHECK (only_row = 1),
   installation_id text NOT NULL
@@ -12,4 +10,3 @@ INSERT INTO ${ws}.installation VALUES (1, gen_random_uuid());
 
 CREATE TABLE ${ws}.blocks (user_id text PRIMARY KEY, ends_at bigint NOT NULL);
 COMMENT ON TABLE ${ws}.blocks IS 'Users who count as disabled until then (ms since the epoch), whether or not they are known.';
-`;

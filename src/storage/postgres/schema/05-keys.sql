@@ -1,15 +1,11 @@
-/** Idempotency keys by topic, with the digest of what was said under them: the column, and the old keys [LOG2]. */
+-- Renames idempotency keys to stand by topic, with the digest of what was said under them [LOG2]: a retry across the upgrade
+-- appends nothing. Of one key that several publishers or ways in had used on one topic, the first stays.
 
-/**
- * What was appended before is found again by its new key, so that a retry across the upgrade appends nothing. Of one key
- * that several publishers or ways in had used on one topic, the first stays. @param ws the schema's name
- */
-export const contentKeys = (ws: string) => `
 ALTER TABLE ${ws}.idempotency_keys ADD COLUMN digest text;
 COMMENT ON COLUMN ${ws}.idempotency_keys.digest IS
   'Of what was said under the key; null: not kept, whatever is said under it again is the same.';
 
-UPDATE ${ws}.idempotency_keys AS k SET key = regexp_replace(renamed.key, '^key:([^:]*:[^:]*):message:', 'id:\\1:')
+UPDATE ${ws}.idempotency_keys AS k SET key = regexp_replace(renamed.key, '^key:([^:]*:[^:]*):message:', 'id:\1:')
   FROM (
     SELECT DISTINCT ON (key) key, old_key FROM (
       SELECT key AS old_key, position, CASE
@@ -25,4 +21,3 @@ UPDATE ${ws}.idempotency_keys AS k SET key = regexp_replace(renamed.key, '^key:(
     ORDER BY key, position) AS renamed
   WHERE k.key = renamed.old_key;
 DELETE FROM ${ws}.idempotency_keys WHERE key ~ '^(message|event|outbox-key|stream-key):';
-`;

@@ -1,21 +1,5 @@
-/** The epochs of the log in PostgreSQL: what tells one line of the server's history from another, and how an epoch begins [LOG4]. */
+-- Tells one line of the server's history from another, and begins epochs of the log [LOG4].
 
-/** So many epochs are kept; cursors of earlier ones are of no log that is known. */
-export const epochsKept = 1_000;
-
-/**
- * So far below what is known to be lost nothing is doubted. Commits become durable out of order: of one that is missing in
- * between a node may have known that is gone itself.
- */
-const doubtedMax = 10_000;
-/** More numbers than a server passes over as it starts. */
-const jumpMax = 1_000;
-
-const planned = `SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off`;
-
-/** @param ws the schema's name */
-export const epochs = (ws: string) => `
 CREATE TABLE ${ws}.epochs (
   no bigint PRIMARY KEY,
   id text NOT NULL UNIQUE,
@@ -54,7 +38,8 @@ CREATE FUNCTION ${ws}.log_end() RETURNS bigint LANGUAGE sql STABLE SET search_pa
 $log_end$;
 
 CREATE FUNCTION ${ws}.first_lost(topics text[], seqs bigint[], ids text[], positions bigint[]) RETURNS bigint
-LANGUAGE plpgsql STABLE ${planned} AS $first_lost$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $first_lost$
 BEGIN
   -- A topic's events are durable in their order: one that is not there, and none after it, was lost, unless retention has
   -- taken it; and so was one whose number another event has.
@@ -79,15 +64,22 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $begin_epoch$
 $begin_epoch$;
 
 CREATE FUNCTION ${ws}.undoubted(through bigint) RETURNS bigint
-LANGUAGE plpgsql STABLE ${planned} AS $undoubted$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $undoubted$
+DECLARE
+  -- So far below what is known to be lost nothing is doubted. Commits become durable out of order: of one that is missing in
+  -- between a node may have known that is gone itself.
+  doubted_max CONSTANT bigint := 10000;
+  -- More numbers than a server passes over as it starts.
+  jump_max CONSTANT bigint := 1000;
 BEGIN
   RETURN (
     SELECT coalesce(min(p.before), through) FROM (
-      SELECT e.position, lag(e.position, 1, greatest(0, through - ${doubtedMax})) OVER (ORDER BY e.position) AS before FROM (
-        SELECT position FROM ${ws}.events WHERE position > through - ${doubtedMax} AND position <= through
+      SELECT e.position, lag(e.position, 1, greatest(0, through - doubted_max)) OVER (ORDER BY e.position) AS before FROM (
+        SELECT position FROM ${ws}.events WHERE position > through - doubted_max AND position <= through
         UNION ALL SELECT through + 1
-        UNION ALL SELECT n.position FROM ${ws}.epochs AS s, generate_series(s.ended + 1, least(s.drawn, s.ended + ${jumpMax})) AS n (position)
-          WHERE s.drawn > through - ${doubtedMax} AND n.position <= through) AS e) AS p
+        UNION ALL SELECT n.position FROM ${ws}.epochs AS s, generate_series(s.ended + 1, least(s.drawn, s.ended + jump_max)) AS n (position)
+          WHERE s.drawn > through - doubted_max AND n.position <= through) AS e) AS p
     WHERE p.position > p.before + 1);
 END
 $undoubted$;
@@ -105,6 +97,8 @@ DECLARE
   newest record;
   lost bigint;
   is_gone boolean;
+  -- So many are kept; cursors of earlier ones are of no log that is known.
+  kept CONSTANT bigint := 1000;
 BEGIN
   IF pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean THEN
     RETURN QUERY SELECT e.no, e.id, e.began_at, e.broken, e.line, e.created_at, false FROM ${ws}.epochs AS e;
@@ -121,7 +115,7 @@ BEGIN
       RETURN;
     END IF;
     IF EXISTS (SELECT FROM ${ws}.epochs AS e
-      WHERE e.no > known_no AND e.broken AND e.began_at < coalesce(lost, ${Number.MAX_SAFE_INTEGER})) THEN
+      WHERE e.no > known_no AND e.broken AND e.began_at < coalesce(lost, 9007199254740991)) THEN
       -- Somebody has said so already.
       is_gone := false;
       lost := NULL;
@@ -134,7 +128,7 @@ BEGIN
       PERFORM ${ws}.begin_epoch(greatest(newest.no, known_no, 0) + 1,
         CASE WHEN lost IS NULL THEN ${ws}.log_end() ELSE ${ws}.undoubted(least(${ws}.log_end(), lost - 1)) END,
         is_gone OR lost IS NOT NULL);
-      DELETE FROM ${ws}.epochs AS e WHERE e.no <= greatest(newest.no, known_no, 0) + 1 - ${epochsKept};
+      DELETE FROM ${ws}.epochs AS e WHERE e.no <= greatest(newest.no, known_no, 0) + 1 - kept;
     END IF;
   END LOOP;
   RETURN QUERY SELECT e.no, e.id, e.began_at, e.broken, e.line, e.created_at, true FROM ${ws}.epochs AS e;
@@ -144,4 +138,3 @@ COMMENT ON FUNCTION ${ws}.look IS
   'All epochs, once a new one has begun where the server is another one than it was, or where the caller knows of what is not there. None where it is the one that the caller has left behind.';
 
 SELECT ${ws}.begin_epoch(1, ${ws}.log_end(), false);
-`;

@@ -1,20 +1,21 @@
-/** Where members have joined: what was said in a conversation before somebody came counts as read by them [REC3]. */
+-- Counts what was said in a conversation before somebody came as read by them [REC3]: a watermark of the kind `joined`, at the
+-- conversation's head as the row of `members` comes in, in the same transaction. Moves it for one who comes again, where
+-- something was said meanwhile: members that are only replaced keep their place. Members of before this step have none: all
+-- counts for them, as it did. What was kept of conversations themselves was asked by nobody, and goes.
 
-/**
- * A watermark of the kind `joined`, at the conversation's head as the row of `members` comes in, in the same transaction;
- * whoever comes again has it moved, where something was said meanwhile: members that are only replaced keep their place. Members of
- * before this step have none: all counts for them, as it did.
- * @param ws the schema's name
- */
-export const joining = (ws: string) => `
-CREATE OR REPLACE FUNCTION ${ws}.remember_conversation() RETURNS trigger
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DROP TRIGGER conversation_remembered ON ${ws}.members;
+DROP FUNCTION ${ws}.remember_conversation();
+DROP TABLE ${ws}.conversations;
+
+CREATE FUNCTION ${ws}.note_joining() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $note_joining$
 DECLARE
   now_ms bigint := (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
   head_left bigint;
 BEGIN
+  -- Looks where it is before it reads a row: it writes as its owner.
   IF TG_RELID <> '${ws}.members'::regclass THEN
-    RAISE EXCEPTION '${ws}.remember_conversation() is for the table ${ws}.members' USING ERRCODE = 'insufficient_privilege';
+    RAISE EXCEPTION '${ws}.note_joining() is for the table ${ws}.members' USING ERRCODE = 'insufficient_privilege';
   END IF;
   IF TG_OP = 'DELETE' THEN
     INSERT INTO ${ws}.receipts (topic_id, user_id, kind, seq, sent_seq, moved_at)
@@ -28,7 +29,6 @@ BEGIN
   IF TG_OP = 'UPDATE' AND OLD.conversation_id = NEW.conversation_id AND OLD.user_id = NEW.user_id THEN
     RETURN NULL;
   END IF;
-  INSERT INTO ${ws}.conversations (conversation_id) VALUES (NEW.conversation_id) ON CONFLICT DO NOTHING;
   DELETE FROM ${ws}.receipts AS r USING ${ws}.topics AS t
     WHERE t.name = 'conversation:' || NEW.conversation_id AND r.topic_id = t.topic_id
       AND r.user_id = NEW.user_id AND r.kind = 'left'
@@ -41,10 +41,10 @@ BEGIN
       SET seq = excluded.seq, sent_seq = excluded.sent_seq, moved_at = excluded.moved_at;
   RETURN NULL;
 END
-$$;
-DROP TRIGGER conversation_remembered ON ${ws}.members;
-CREATE TRIGGER conversation_remembered AFTER INSERT OR DELETE OR UPDATE OF conversation_id, user_id ON ${ws}.members
-  FOR EACH ROW EXECUTE FUNCTION ${ws}.remember_conversation();
+$note_joining$;
+REVOKE EXECUTE ON FUNCTION ${ws}.note_joining() FROM PUBLIC;
+CREATE TRIGGER joining_noted AFTER INSERT OR DELETE OR UPDATE OF conversation_id, user_id ON ${ws}.members
+  FOR EACH ROW EXECUTE FUNCTION ${ws}.note_joining();
 
 CREATE OR REPLACE FUNCTION ${ws}.receipt_states(given_user text, given_topics text[])
 RETURNS TABLE (topic text, read_seq bigint, delivered_seq bigint, unread bigint) LANGUAGE plpgsql STABLE
@@ -65,4 +65,3 @@ BEGIN
     WHERE t.name = ANY (given_topics);
 END
 $receipt_states$;
-`;

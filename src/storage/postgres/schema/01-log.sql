@@ -1,7 +1,5 @@
-/** The functions of the event log in the first version of the PostgreSQL schema: append and retention. */
+-- Appends to the event log and removes from it, in the first version. Released: never edited.
 
-/** @param ws the schema's name */
-export const logFunctions = (ws: string) => `
 CREATE FUNCTION ${ws}.append(
   given_topics text[], given_ids text[], given_types text[], given_payloads text[], given_created_at bigint[],
   given_keys text[], given_compaction_keys text[], given_sender_ids text[]
@@ -167,4 +165,3 @@ END
 $trim$;
 COMMENT ON FUNCTION ${ws}.trim IS
   'Removes at most a batch of what retention does not keep: events by age and by count, then keys by age. Takes no lock that append() waits for, but for the rows it removes.';
-`;

@@ -1,13 +1,6 @@
-/** What applications call inside their own transactions to have something published, and what is kept of it [PUB2]. */
+-- Takes what applications publish inside their own transactions [PUB2]. Needs USAGE on the schema and nothing else of
+-- its callers; looks at every row, whatever way it comes in. Released: never edited.
 
-/** Notified with every statement that leaves something. */
-export const outboxChannel = (ws: string) => `${ws}_outbox`;
-
-/**
- * The outbox and its functions. Whoever calls the functions needs USAGE on the schema and nothing else: they write as
- * their owner. Whatever way a row comes in, the same trigger looks at it.
- */
-export const outbox = (ws: string) => `
 CREATE TABLE ${ws}.outbox (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   -- The row's name for all time: ids begin again where the table is made anew.
@@ -59,7 +52,7 @@ END $body$;
 
 CREATE FUNCTION ${ws}.outbox_wake() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
 BEGIN
-  PERFORM pg_notify('${outboxChannel(ws)}', '');
+  PERFORM pg_notify('${ws}_outbox', '');
   RETURN NULL;
 END $body$;
 
@@ -93,4 +86,3 @@ BEGIN
     FROM (SELECT listed.id, min(listed.place) AS place FROM unnest($1) WITH ORDINALITY AS listed (id, place)
       GROUP BY listed.id) AS wanted ORDER BY wanted.place;
 END $body$;
-`;

@@ -1,17 +1,13 @@
-/** The functions that every returning client calls, so that their plans are made once for each connection and not for each call. */
+-- Reads what every returning client asks for, so that its plans are made once for each connection and not for each call.
+-- Released: never edited.
 
-/** @param ws the schema's name */
-export const readingFunctions = (ws: string) => {
-  // Left to itself the planner takes longer over each call than the call itself, for it never trusts the general plan.
-  const planned = `LANGUAGE plpgsql STABLE
-SET plan_cache_mode = force_generic_plan
--- Whatever the statistics say, every row is reached by an index: a page is small, however large the log is.
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off`;
-  return `
 CREATE FUNCTION ${ws}.replay(given_topics text[], after_position bigint, page bigint)
 RETURNS TABLE (
   topic text, seq bigint, "position" bigint, trimmed_position bigint, id text, type text, payload text, created_at bigint
-) ${planned} AS $replay$
+) LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan
+-- Whatever the statistics say, every row is reached by an index: a page is small, however large the log is.
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $replay$
 #variable_conflict use_column
 BEGIN
   -- One index step for each topic that moved; then only the topics and the stretch that this page can reach.
@@ -25,7 +21,7 @@ BEGIN
       ORDER BY e.position LIMIT 1) AS f
     WHERE h.position > after_position ORDER BY f.position LIMIT page
   ), reach AS (
-    SELECT CASE WHEN count(*) = page THEN max(position) ELSE ${Number.MAX_SAFE_INTEGER} END AS position FROM firsts
+    SELECT CASE WHEN count(*) = page THEN max(position) ELSE 9007199254740991 END AS position FROM firsts
   ), places AS MATERIALIZED (
     SELECT f.topic_id, f.name, p.position FROM firsts AS f CROSS JOIN reach AS r CROSS JOIN LATERAL (
       SELECT e.position FROM ${ws}.events AS e
@@ -43,7 +39,10 @@ COMMENT ON FUNCTION ${ws}.replay IS
   'The heads of all topics given (id is null), and of their events after a position the oldest, one page of them.';
 
 CREATE FUNCTION ${ws}.receipt_states(given_user text, given_topics text[])
-RETURNS TABLE (topic text, read_seq bigint, delivered_seq bigint, unread bigint) ${planned} AS $receipt_states$
+RETURNS TABLE (topic text, read_seq bigint, delivered_seq bigint, unread bigint) LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan
+-- Whatever the statistics say, every row is reached by an index: a page is small, however large the log is.
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $receipt_states$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
@@ -58,5 +57,3 @@ BEGIN
 END
 $receipt_states$;
 COMMENT ON FUNCTION ${ws}.receipt_states IS 'How far a user has read each topic, and how many messages of others came after that.';
-`;
-};

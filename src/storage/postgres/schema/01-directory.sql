@@ -1,10 +1,5 @@
-/** The triggers of the first version of the PostgreSQL schema that tell nodes of changes in the directory. */
+-- Tells nodes of changes in the directory, in the first version. Released: never edited.
 
-/** The channel that nodes listen on; `ws_directory` for the schema `ws`. */
-export const directoryChannel = (ws: string) => `${ws}_directory`;
-
-/** @param ws the schema's name */
-export const directoryFunctions = (ws: string) => `
 CREATE FUNCTION ${ws}.notify_directory(change jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -15,7 +10,7 @@ BEGIN
   IF octet_length(payload) > 7900 THEN
     payload := '{"op": "resync"}';
   END IF;
-  PERFORM pg_notify('${directoryChannel(ws)}', payload);
+  PERFORM pg_notify('${ws}_directory', payload);
 END
 $$;
 COMMENT ON FUNCTION ${ws}.notify_directory IS
@@ -123,4 +118,3 @@ CREATE TRIGGER user_updated AFTER UPDATE ON ${ws}.users
   EXECUTE FUNCTION ${ws}.notify_user_changed();
 CREATE TRIGGER users_truncated AFTER TRUNCATE ON ${ws}.users
   FOR EACH STATEMENT EXECUTE FUNCTION ${ws}.notify_user_changed();
-`;

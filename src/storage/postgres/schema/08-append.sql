@@ -1,99 +1,39 @@
-/** The log that only appends: numbers without a rewritten row, and a watermark below all that is on its way [LOG1] [LOG4]. */
+-- Appends, and gives a watermark below all that is on its way. The order of its steps is what everything rests on;
+-- docs/log.md has it, with what goes wrong in any other.
 
-/** Functions and operators of other schemas are never looked for. */
-export const pinned = "SET search_path = pg_catalog, pg_temp";
-
-/** Of the functions that are called most: one plan, whatever the statistics say, in which every table is reached by an index. */
-export const planned = (volatility: "STABLE" | "VOLATILE") => `LANGUAGE plpgsql ${volatility} ${pinned}
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_mergejoin = off
--- What is turned off counts as very dear, which would have each call compiled.
-SET jit = off`;
-
-/** The last number of a topic: of its newest event, or of the newest that retention has removed. */
-export const headSeq = (ws: string, topicId: string) => `greatest(
-      coalesce((SELECT n.seq FROM ${ws}.events AS n WHERE n.topic_id = ${topicId} ORDER BY n.seq DESC LIMIT 1), 0),
-      coalesce((SELECT f.trimmed_seq FROM ${ws}.trims AS f WHERE f.topic_id = ${topicId}), 0))`;
-
-/**
- * What the schema of rewritten numbers knew goes over: the position into a sequence, of each topic the number up to which
- * retention has removed. @param ws the schema's name
- */
-export const appendOnly = (ws: string) => `
-DROP FUNCTION ${ws}.append(text[], text[], text[], text[], bigint[], text[], text[], text[]);
-DROP FUNCTION ${ws}.trim(bigint, bigint, bigint);
-DROP FUNCTION ${ws}.replay(text[], bigint, bigint);
-CREATE SEQUENCE ${ws}.positions AS bigint MINVALUE 0 START 0;
-SELECT setval('${ws}.positions', position) FROM ${ws}.log_state;
-COMMENT ON SEQUENCE ${ws}.positions IS 'Its last value is the last position given out. One that was drawn and not used is missing for ever.';
-
--- Whoever may use the schema may see how far the log is; who may append, append.
-GRANT SELECT ON SEQUENCE ${ws}.positions TO PUBLIC;
-DO $rights$
+CREATE FUNCTION ${ws}.mark_append() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $mark_append$
 DECLARE
-  named text;
+  is_marked boolean;
 BEGIN
-  FOR named IN
-    SELECT a.grantee::regrole::text FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
-      WHERE c.oid = '${ws}.events'::regclass AND a.privilege_type = 'INSERT' AND a.grantee NOT IN (0, c.relowner)
-  LOOP
-    EXECUTE format('GRANT USAGE ON SEQUENCE ${ws}.positions TO %s', named);
-  END LOOP;
-END
-$rights$;
-
-ALTER TABLE ${ws}.trims ADD COLUMN trimmed_seq bigint NOT NULL DEFAULT 0;
-UPDATE ${ws}.trims AS r SET trimmed_seq = CASE WHEN e.newest = t.seq THEN e.oldest - 1 ELSE t.seq END
-  FROM ${ws}.topics AS t, LATERAL (
-    SELECT min(seq) AS oldest, max(seq) AS newest FROM ${ws}.events WHERE topic_id = t.topic_id) AS e
-  WHERE t.topic_id = r.topic_id;
-ALTER TABLE ${ws}.trims DROP COLUMN removed;
-COMMENT ON TABLE ${ws}.trims IS 'Up to where retention has removed the events of each topic.';
--- Who reads the whole log is told where retention was faster.
-CREATE INDEX trims_by_position ON ${ws}.trims (trimmed_position);
-ALTER TABLE ${ws}.topics DROP COLUMN seq, DROP COLUMN position, DROP COLUMN events;
-COMMENT ON TABLE ${ws}.topics IS 'Every topic that ever had an event. Whoever appends to one locks its row until the commit; nobody changes it.';
-DROP TABLE ${ws}.log_state, ${ws}.trim_state;
-CREATE TABLE ${ws}.trim_state (
-  only_row integer PRIMARY KEY CHECK (only_row = 1),
-  oldest bigint NOT NULL,
-  counted bigint NOT NULL,
-  events_per_topic bigint NOT NULL
-);
-COMMENT ON TABLE ${ws}.trim_state IS
-  'How far retention has come: nothing is left below the position oldest, and no topic had too many events up to counted.';
-INSERT INTO ${ws}.trim_state VALUES (1, 0, 0, ${Number.MAX_SAFE_INTEGER});
-CREATE UNIQUE INDEX IF NOT EXISTS ${eventsByPosition} ON ${ws}.events (position);
-DROP INDEX ${ws}.events_by_age;
-`;
-
-/** Made before the step, while the service still runs on the schema of before. */
-export const eventsByPosition = "events_by_position";
-
-/** Puts up the mark of an append, where the sequence is where it has to be and nobody keeps others from it. */
-const mark = (ws: string) => `  SELECT pg_try_advisory_xact_lock_shared('${ws}.positions'::regclass::oid::integer,
-      ((p.last_value + 2147483648) % 4294967296 - 2147483648)::integer) AS had INTO head FROM ${ws}.positions AS p
+  SELECT pg_try_advisory_xact_lock_shared('${ws}.positions'::regclass::oid::integer,
+      ((p.last_value + 2147483648) % 4294967296 - 2147483648)::integer) INTO is_marked FROM ${ws}.positions AS p
     -- What is visible was drawn before the sequence is read.
     WHERE p.last_value >= coalesce((SELECT e.position FROM ${ws}.events AS e ORDER BY e.position DESC LIMIT 1), 0);
   IF NOT FOUND THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'the sequence ${ws}.positions is behind the log. '
       'Run: SELECT setval(''${ws}.positions'', (SELECT max(position) FROM ${ws}.events))';
   END IF;
-  IF NOT head.had THEN
+  IF NOT is_marked THEN
     RAISE EXCEPTION USING ERRCODE = 'lock_not_available', MESSAGE = 'another session holds an advisory lock that appends take: '
       'look for ${ws}.positions (classid) in pg_locks';
-  END IF;`;
+  END IF;
+END
+$mark_append$;
+COMMENT ON FUNCTION ${ws}.mark_append IS
+  'Puts up the mark of an append, held until the commit: the watermark stays below whatever is drawn from now on. Fails where the sequence is behind the log, and where others are in the way.';
 
-/**
- * The order of its steps is what everything rests on; docs/log.md has it, with what goes wrong in any other.
- * @param ws the schema's name
- */
-export const appendFunctions = (ws: string) => `
 CREATE FUNCTION ${ws}.append(
   given_topics text[], given_ids text[], given_types text[], given_payloads text[], given_created_at bigint[],
   given_keys text[], given_key_places bigint[], given_digests text[], given_named bigint[],
   given_compaction_keys text[], given_sender_ids text[], given_units bigint[], names text[]
 ) RETURNS TABLE (n bigint, seq bigint, "position" bigint, topic text, id text, created_at bigint, digest text)
-${planned("VOLATILE")} SET enable_nestloop = off AS $append$
+-- One plan, whatever the statistics say, in which every table is reached by an index. Functions and operators of other schemas
+-- are never looked for.
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_mergejoin = off
+-- What is turned off counts as very dear, which would have each call compiled.
+SET enable_nestloop = off SET jit = off AS $append$
 #variable_conflict use_column
 DECLARE
   found_names text[];
@@ -168,11 +108,15 @@ BEGIN
   END LOOP;
 
   -- From here until the commit no cursor passes what was given out before: every number drawn below is above this one.
-${mark(ws)}
+  PERFORM ${ws}.mark_append();
 
   RETURN QUERY
   WITH heads AS MATERIALIZED (
-    SELECT t.topic_id, t.name, ${headSeq(ws, "t.topic_id")} AS seq FROM ${ws}.topics AS t WHERE t.name = ANY (names)
+    -- What head_seq() says, without a call for each topic.
+    SELECT t.topic_id, t.name, greatest(
+        coalesce((SELECT n.seq FROM ${ws}.events AS n WHERE n.topic_id = t.topic_id ORDER BY n.seq DESC LIMIT 1), 0),
+        coalesce((SELECT f.trimmed_seq FROM ${ws}.trims AS f WHERE f.topic_id = t.topic_id), 0)) AS seq
+      FROM ${ws}.topics AS t WHERE t.name = ANY (names)
   ), fresh AS MATERIALIZED (
     SELECT i.*, nextval('${ws}.positions') AS position FROM (
       SELECT g.*, row_number() OVER (PARTITION BY g.topic ORDER BY g.n) AS nth,
@@ -217,7 +161,8 @@ $append$;
 COMMENT ON FUNCTION ${ws}.append IS
   'names: the topics, each once. Appends a batch in one transaction. A key may occur once in a batch; known keys are answered with their first numbers.';
 
-CREATE FUNCTION ${ws}.watermark(OUT watermark bigint, OUT log_end bigint) LANGUAGE plpgsql VOLATILE ${pinned} AS $watermark$
+CREATE FUNCTION ${ws}.watermark(OUT watermark bigint, OUT log_end bigint)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $watermark$
 DECLARE
   ends bigint;
   lowest bigint;
@@ -245,7 +190,8 @@ $watermark$;
 COMMENT ON FUNCTION ${ws}.watermark IS
   'Every event with a position up to the watermark is visible to the next statement of a transaction that reads committed; log_end is the highest position that is visible.';
 
-CREATE FUNCTION ${ws}.end_stalled(longer_than_ms bigint) RETURNS bigint LANGUAGE sql VOLATILE ${pinned}
+CREATE FUNCTION ${ws}.end_stalled(longer_than_ms bigint) RETURNS bigint
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $end_stalled$
   SELECT count(*) FROM (
     SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity AS a
@@ -257,15 +203,14 @@ AS $end_stalled$
 $end_stalled$;
 COMMENT ON FUNCTION ${ws}.end_stalled IS 'Ends sessions that have held cursors back for longer than that in the middle of an append.';
 
-CREATE FUNCTION ${ws}.prove_writes(payload_bytes bigint) RETURNS void LANGUAGE plpgsql VOLATILE ${pinned}
+CREATE FUNCTION ${ws}.prove_writes(payload_bytes bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $prove_writes$
-DECLARE
-  head record;
 BEGIN
   BEGIN
     -- Touches no row that an append would wait for, and needs the right all the same.
     PERFORM FROM ${ws}.topics WHERE false FOR NO KEY UPDATE;
-${mark(ws)}
+    PERFORM ${ws}.mark_append();
     -- An event as large as asked for that cannot be compressed, under numbers that no other session takes.
     INSERT INTO ${ws}.events (topic_id, position, seq, created_at, id, type, payload)
       SELECT 0, -pg_backend_pid(), -pg_backend_pid(), 0, '', '', coalesce(string_agg(md5(random()::text), ''), '')
@@ -282,4 +227,3 @@ END
 $prove_writes$;
 COMMENT ON FUNCTION ${ws}.prove_writes IS
   'Fails where an append of so many bytes would: read-only, no room, no right. Leaves nothing behind.';
-`;

@@ -1,16 +1,19 @@
-/** The functions that read the log that only appends, each from a snapshot that is taken after its watermark [LOG4]. */
-import { headSeq, pinned, planned } from "./schema-append.ts";
+-- Reads the log that only appends, each function from a snapshot that is taken after its watermark [LOG4],
+-- by one plan, whatever the statistics say, in which every table is reached by an index: a page is small, however large the log is.
 
-/** @param ws the schema's name */
-export const appendOnlyReading = (ws: string) => `
-CREATE FUNCTION ${ws}.head_seq(given_topic bigint) RETURNS bigint LANGUAGE sql STABLE ${pinned} AS $head_seq$
-  SELECT ${headSeq(ws, "given_topic")};
+CREATE FUNCTION ${ws}.head_seq(given_topic bigint) RETURNS bigint
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $head_seq$
+  SELECT greatest(
+    coalesce((SELECT n.seq FROM ${ws}.events AS n WHERE n.topic_id = given_topic ORDER BY n.seq DESC LIMIT 1), 0),
+    coalesce((SELECT f.trimmed_seq FROM ${ws}.trims AS f WHERE f.topic_id = given_topic), 0));
 $head_seq$;
 COMMENT ON FUNCTION ${ws}.head_seq IS 'The last number of a topic; 0 where it never had an event.';
 
 CREATE FUNCTION ${ws}.heads(given_topics text[])
-RETURNS TABLE (topic text, topic_id bigint, seq bigint, "position" bigint, trimmed_position bigint) ${planned("STABLE")}
-SET enable_hashjoin = off AS $heads$
+RETURNS TABLE (topic text, topic_id bigint, seq bigint, "position" bigint, trimmed_position bigint)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off AS $heads$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
@@ -27,7 +30,9 @@ CREATE FUNCTION ${ws}.replay(given_topics text[], after_position bigint, page bi
 RETURNS TABLE (
   watermark bigint,
   topic text, seq bigint, "position" bigint, trimmed_position bigint, id text, type text, payload text, created_at bigint
-) ${planned("VOLATILE")} SET enable_hashjoin = off AS $replay$
+) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off AS $replay$
 #variable_conflict use_column
 DECLARE
   through bigint;
@@ -43,7 +48,7 @@ BEGIN
       ORDER BY e.position LIMIT 1) AS f
     WHERE h.position > after_position ORDER BY f.position LIMIT page
   ), reach AS (
-    SELECT CASE WHEN count(*) = page THEN max(position) ELSE ${Number.MAX_SAFE_INTEGER} END AS position FROM firsts
+    SELECT CASE WHEN count(*) = page THEN max(position) ELSE 9007199254740991 END AS position FROM firsts
   ), places AS MATERIALIZED (
     SELECT f.topic_id, f.topic, p.position FROM firsts AS f CROSS JOIN reach AS r CROSS JOIN LATERAL (
       SELECT e.position FROM ${ws}.events AS e
@@ -64,8 +69,10 @@ COMMENT ON FUNCTION ${ws}.replay IS
   'The heads of all topics given (id is null), and of their events after a position the oldest, one page of them.';
 
 CREATE FUNCTION ${ws}.moved_since(after_position bigint, page bigint)
-RETURNS TABLE (watermark bigint, log_end bigint, topic text, seq bigint, "position" bigint) ${planned("VOLATILE")}
-SET enable_hashjoin = off AS $moved_since$
+RETURNS TABLE (watermark bigint, log_end bigint, topic text, seq bigint, "position" bigint)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off AS $moved_since$
 #variable_conflict use_column
 DECLARE
   through bigint;
@@ -85,7 +92,10 @@ $moved_since$;
 COMMENT ON FUNCTION ${ws}.moved_since IS 'The events after a position up to the watermark, one page of them.';
 
 CREATE FUNCTION ${ws}.moved_among(given_topics text[], after_position bigint, through_position bigint)
-RETURNS TABLE (topic text, seq bigint, "position" bigint) ${planned("STABLE")} SET enable_hashjoin = off AS $moved_among$
+RETURNS TABLE (topic text, seq bigint, "position" bigint)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off AS $moved_among$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
@@ -101,7 +111,9 @@ CREATE FUNCTION ${ws}.feed(after_position bigint, page bigint)
 RETURNS TABLE (
   watermark bigint, log_end bigint, trimmed_position bigint,
   topic text, seq bigint, "position" bigint, id text, type text, payload text, created_at bigint
-) ${planned("VOLATILE")} SET enable_hashjoin = off AS $feed$
+) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off AS $feed$
 #variable_conflict use_column
 DECLARE
   through bigint;
@@ -121,7 +133,7 @@ COMMENT ON FUNCTION ${ws}.feed IS
   'The events of all topics after a position up to the watermark, one page of them, or one row without any (id is null).';
 
 CREATE FUNCTION ${ws}.log_size() RETURNS TABLE (events bigint, topics bigint, "position" bigint)
-LANGUAGE plpgsql VOLATILE ${pinned} SET jit = off AS $log_size$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $log_size$
 DECLARE
   exact CONSTANT bigint := 10000;
 BEGIN
@@ -141,4 +153,3 @@ BEGIN
 END
 $log_size$;
 COMMENT ON FUNCTION ${ws}.log_size IS 'Counted up to some thousands, estimated beyond.';
-`;

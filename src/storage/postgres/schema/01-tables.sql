@@ -1,7 +1,5 @@
-/** The tables of the PostgreSQL schema, as the first version made them and later ones changed them. */
+-- Makes the tables of the first version. Released: never edited.
 
-/** @param ws the schema's name */
-export const tables = (ws: string) => `
 CREATE TABLE ${ws}.log_state (
   only_row integer PRIMARY KEY CHECK (only_row = 1),
   position bigint NOT NULL,
@@ -103,10 +101,3 @@ CREATE TABLE ${ws}.members (
   PRIMARY KEY (conversation_id, user_id)
 );
 CREATE INDEX members_by_user ON ${ws}.members (user_id, conversation_id);
-`;
-
-/** Of the fourth version: who tells of a receipt does so alone. @param ws the schema's name */
-export const receiptClaims = (ws: string) => `
-ALTER TABLE ${ws}.receipts ADD COLUMN claimed_seq bigint, ADD COLUMN claimed_at bigint;
-COMMENT ON COLUMN ${ws}.receipts.claimed_seq IS 'Up to where somebody tells of it since claimed_at (ms since the epoch); null: nobody does.';
-`;
