@@ -1,5 +1,6 @@
 /** Appends events to the log in shared batches, then hands them to the sequencer and the bus [LOG1]. */
 import type { Bus } from "../cluster/ports.ts";
+import { InvariantBroken } from "../ground/assert.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 import type { Appended, AppendResult, EventLog, LoggedEvent, NewEvent } from "../storage/ports.ts";
 import { Counts, countOne } from "../telemetry/counts.ts";
@@ -117,18 +118,30 @@ export class Publisher {
   }
 
   #publish(batch: Waiting[], { appended, previousPosition }: AppendResult): void {
+    const { sequencer } = this.options;
+    const heads = new Map<string, number>();
     let lastPosition = 0;
     let start = 0;
     for (const waiting of batch) {
       const results = appended.slice(start, start + waiting.events.length);
       start += results.length;
       for (const [index, result] of results.entries()) {
-        if (!result.duplicate) lastPosition = result.position;
+        const { topic, seq, position, duplicate } = result;
+        const head = heads.get(topic) ?? 0;
+        if (!duplicate && (position <= lastPosition || seq <= head)) {
+          // Who sent it is told what the log says; what the topic is to show is read from there.
+          sequencer.halt(topic, new InvariantBroken("append", { seq, head, position, before: lastPosition }));
+          continue;
+        }
+        if (!duplicate) {
+          lastPosition = position;
+          heads.set(topic, seq);
+        }
         this.#publishOne(waiting.events[index]!, result, waiting);
       }
       waiting.resolve(results);
     }
-    if (lastPosition > 0) this.options.sequencer.batchAccepted({ previousPosition, lastPosition });
+    if (lastPosition > 0) sequencer.batchAccepted({ previousPosition, lastPosition });
   }
 
   #publishOne(event: NewEvent, result: Appended, { audience, correlationId }: Waiting): void {

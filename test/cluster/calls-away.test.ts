@@ -4,6 +4,7 @@ import { Redis } from "ioredis";
 import type { Call } from "../../src/cluster/call.ts";
 import type { Cluster } from "../../src/cluster/ports.ts";
 import { Unavailable } from "../../src/ground/unavailable.ts";
+import { Counts } from "../../src/telemetry/counts.ts";
 import { isDown, isUp, keys, startNodes, startPair } from "../support/cluster.ts";
 import { exampleCall } from "../support/example-call.ts";
 import { startProxy } from "../support/proxy.ts";
@@ -56,6 +57,25 @@ test("[CALL2] [CALL4] a change of a call whose answer is lost is known to who ma
   expect(await forgotten.outcome).toBe("changed");
   expect(await served(() => other.calls.get(call.callId))).toBeNull();
 }, 30_000);
+
+test("[CALL2] call_version: a change that is older than what it was made of is told, and not put back after a loss", async () => {
+  const counts = new Counts();
+  const third = await startNodes(redis.url, ["n3"], { counts });
+  const [node] = third.nodes as [Cluster];
+  const call = exampleCall();
+  const change = () =>
+    node.calls.transact({ callId: call.callId, userIds: [] }, () => ({ put: [call], result: "changed" }));
+  await change();
+  const client = new Redis(redis.url);
+  const key = `${keys.callsPrefix}call:${call.callId}`;
+  await client.hset(key, "version", String(Number.MAX_SAFE_INTEGER));
+  expect(counts.broken.call_version).toBe(0);
+  expect(await change()).toBe("changed");
+  expect(counts.broken.call_version).toBe(1);
+  expect(Number(await client.hget(key, "version"))).toBeLessThan(Number.MAX_SAFE_INTEGER);
+  client.disconnect();
+  await third.close();
+});
 
 test("[CALL2] a change whose answer is lost is refused where somebody else has changed the call since", async () => {
   const call = exampleCall();

@@ -1,6 +1,8 @@
 /** The calls of all nodes, in Redis: read, decided on here, and written only if nothing has changed meanwhile [CALL2]. */
+import { InvariantBroken } from "../../ground/assert.ts";
 import { KeyedQueue } from "../../ground/keyed-queue.ts";
 import { Unavailable } from "../../ground/unavailable.ts";
+import { noteBroken, type Witness } from "../../telemetry/broken.ts";
 import type { Call } from "../call.ts";
 import { type CallRegistry, dueLeaseMs } from "../ports.ts";
 import type { Commands } from "./commands.ts";
@@ -9,7 +11,7 @@ import type { Keys } from "./keys.ts";
 import { callScripts, type Script } from "./scripts.ts";
 import { RedisUnavailable } from "./unavailable.ts";
 
-export interface RedisCallRegistryOptions {
+export interface RedisCallRegistryOptions extends Witness {
   commands: Commands;
   keys: Keys;
   epoch: Epoch;
@@ -117,7 +119,8 @@ export class RedisCallRegistry implements CallRegistry {
       const asked = JSON.stringify({ ...key, versions, put: written, forget });
       const fresh = await this.#write(asked);
       if (fresh === null) continue;
-      for (const [at, call] of written.entries()) this.#remember({ ...call, version: fresh[at]! });
+      for (const [at, call] of written.entries())
+        this.#noteWritten({ ...call, version: fresh[at]! }, versions[call.callId] ?? "0");
       for (const callId of forget) this.#remembered.delete(callId);
       return result;
     }
@@ -159,6 +162,14 @@ export class RedisCallRegistry implements CallRegistry {
       versions[call.callId] = found[at]!;
     }
     return { calls, versions };
+  }
+
+  /** What is not newer than what was read is told to its devices, but not put back after a loss: it could undo what is newer. */
+  #noteWritten(call: Written & { version: string }, before: string): void {
+    const { callId, version } = call;
+    if (Number(version) > Number(before)) return this.#remember(call);
+    this.#remembered.delete(callId);
+    noteBroken(new InvariantBroken("call_version", { callId, version, before }), this.options);
   }
 
   #remember(call: Written & { version: string }): void {

@@ -1,5 +1,6 @@
 /** Everything that nodes share, on Redis: one server, Sentinel or a Redis Cluster; it may be away or come back empty. */
 import type { ClientTlsFiles } from "../../config/client-tls.ts";
+import type { Counts } from "../../telemetry/counts.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 import { Outage } from "../../telemetry/outage.ts";
 import type { Cluster } from "../ports.ts";
@@ -30,6 +31,7 @@ export interface RedisClusterOptions {
   /** Milliseconds since the epoch. */
   now: () => number;
   logger: Pick<Logger, "info" | "warn" | "error">;
+  counts?: Counts;
   newId?: () => string;
   /** A stream that applications add to, and the consumer group that reads it, the installation's own where it is null [PUB2]; null: none. */
   ingest?: { stream: string; group: string | null } | null;
@@ -108,6 +110,8 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     keys,
     epoch: new Epoch({ commands, newMark: newId, keys, settlingMs }),
     rememberedMax: callsRememberedMax,
+    counts: options.counts,
+    logger,
   });
 
   const beats = new Outage({
