@@ -41,9 +41,8 @@ const textOf = (file: string) => readFileSync(join(root, file), "utf8");
 const linesOf = (file: string) => textOf(file).trimEnd().split("\n");
 /** Without comments: what they mention is not used. */
 const codeOf = (file: string) => textOf(file).replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
-const isGenerated = (file: string) => file.endsWith("_pb.ts");
 
-const sources = filesIn("src/**/*.ts").filter((file) => !isGenerated(file));
+const sources = filesIn("src/**/*.ts");
 /** `src/auth/identity.ts` → `auth`; `src/main.ts` → `main`. */
 const layerOf = (file: string) => file.split("/")[1]!.replace(/\.ts$/, "");
 
