@@ -122,7 +122,8 @@ export function failureOf(error: unknown): "fault" | "passing" | "broken" {
 /** The error as callers are given it: `Unavailable` unless it is a fault of ours. */
 export function refusalOf(error: unknown): unknown {
   if (error instanceof Unavailable || failureOf(error) === "fault") return error;
-  return new Unavailable("storage", `PostgreSQL: ${error instanceof Error ? error.message : error}`, { cause: error });
+  const { message, code } = error as { message: string; code: string };
+  return new Unavailable("storage", `PostgreSQL: ${message}`, { code, cause: error });
 }
 
 /** What JSON escapes in ways of its own. */

@@ -152,8 +152,10 @@ export class Pool {
     const { queryTimeoutMs } = this.#options;
     if (state.kind === "waiting") this.#waiting = this.#waiting.filter((it) => it !== job);
     const isHere = state.kind === "running" || this.#lanes.some((lane) => lane.isReady);
-    const text = isHere ? `PostgreSQL has not answered within ${queryTimeoutMs} ms.` : noConnection(queryTimeoutMs);
-    this.#settle(job, () => job.reject(new Unavailable("storage", text)));
+    const refusal = isHere
+      ? new Unavailable("storage", `PostgreSQL has not answered within ${queryTimeoutMs} ms.`, { code: "NO_ANSWER" })
+      : new Unavailable("storage", noConnection(queryTimeoutMs));
+    this.#settle(job, () => job.reject(refusal));
     if (state.kind === "running") state.lane.drop();
   }
 }
