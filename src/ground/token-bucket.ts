@@ -1,4 +1,4 @@
-/** A token bucket as one number: the moment at which it is full again. Nothing has to be refilled, and zero is a full bucket. */
+/** Keeps a token bucket as one number: the moment at which it is full again. Nothing has to be refilled, and zero is a full bucket. */
 
 export interface Rate {
   /** Milliseconds that one token takes to come. */
@@ -21,9 +21,12 @@ export const ratePerMinute = ({ per_minute, burst }: { per_minute: number; burst
   burst,
 });
 
+/** Milliseconds that an empty bucket takes until the tokens are there. */
+export const waitMsMax = ({ intervalMs, burst }: Rate, tokens: number): number => Math.min(tokens, burst) * intervalMs;
+
 /** Milliseconds until the tokens are there; 0 where they are. */
 export function waitMs(rate: Rate, { fullAt, now, tokens = 1 }: Draw): number {
-  const wanted = Math.min(tokens, rate.burst) * rate.intervalMs;
+  const wanted = waitMsMax(rate, tokens);
   const waiting = lackMs(rate, { fullAt, now }) + wanted - rate.burst * rate.intervalMs;
   // Sums of fractions of a millisecond are not exact: what is due within 0.1 ms is due.
   return waiting < 0.1 ? 0 : Math.ceil(waiting);
@@ -34,7 +37,7 @@ export function afterTake(rate: Rate, { fullAt, now, tokens = 1 }: Draw): number
   return now + Math.min(lackMs(rate, { fullAt, now }) + tokens * rate.intervalMs, rate.burst * rate.intervalMs);
 }
 
-/** How far the bucket is from full: from 0 to all of it. */
+/** Tells how far the bucket is from full: from 0 to all of it. */
 function lackMs({ intervalMs, burst }: Rate, { fullAt, now }: { fullAt: number; now: number }): number {
   const emptyMs = burst * intervalMs;
   const lack = fullAt - now;
