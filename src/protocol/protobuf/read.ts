@@ -153,10 +153,12 @@ export class PlainReader extends BinaryReader {
     let name = "";
     let value = defaults[item.kind];
     for (let fields = 0; this.isBefore(end); fields++) {
+      // A name and a value are usual, and the last of each is meant.
+      if (fields > 1) this.count();
       const [number, wireType] = this.tag();
       const isName = number === entryNumber.name && wireType === WireType.LengthDelimited;
-      if (number === entryNumber.value && wireType === wireTypeOf(item)) value = this.item(item, depth - 1);
-      else if (isName && fields < 2) name = this.string(true);
+      if (isName) name = this.string(true);
+      else if (number === entryNumber.value && wireType === wireTypeOf(item)) value = this.item(item, depth - 1);
       else this.passOver([number, wireType]);
     }
     if (value === undefined) throw new RangeError("an entry has no value");
