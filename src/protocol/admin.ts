@@ -1,4 +1,4 @@
-/** What operators send and are told: the payload schemas of `admin.*` and of its replies [ADM1] [PUB3]. */
+/** Declares what operators send and are told: the payload schemas of `admin.*` and of its replies [ADM1] [PUB3]. */
 import * as v from "valibot";
 import { flag, identifier, identifiers, moment, sequence } from "./fields.ts";
 import { limits } from "./limits.ts";
@@ -132,7 +132,7 @@ export const adminReplies = {
     connections: v.array(connectionView),
     /** How many match in all. */
     total: sequence,
-    /** What `after` takes for the next page; null where this is the last. */
+    /** To be given as `after` for the next page; null where this is the last. */
     next: v.nullable(text),
     ...missing,
   }),

@@ -1,4 +1,4 @@
-/** What clients send: one payload schema for each message type; the types are inferred from them. */
+/** Declares what clients send: one payload schema for each message type; the types are inferred from them. */
 import * as v from "valibot";
 import { adminRequests } from "./admin.ts";
 import {

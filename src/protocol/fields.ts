@@ -43,7 +43,7 @@ export const moment = v.pipe(v.string(), v.isoTimestamp("must be an RFC 3339 tim
 export const identifiers = (most: number) =>
   v.pipe(v.array(identifier), v.minLength(1, "must name at least one"), v.maxLength(most, `must name at most ${most}`));
 
-/** Whatever JSON object the application likes; only its nesting is limited, when the message is decoded. */
+/** Any JSON object that the application likes; only its nesting is limited, when the message is decoded. */
 export const freeObject = v.custom<Record<string, unknown>>(isPlainObject, "must be an object");
 export const statusName = v.picklist(["online", "away", "busy", "invisible"]);
 export const shownStatusName = v.picklist(["online", "away", "busy", "offline", "invisible"]);
