@@ -2,8 +2,10 @@
 import type { Surveyed } from "../cluster/survey.ts";
 import { parseDuration } from "../config/values.ts";
 import { Unavailable } from "../ground/unavailable.ts";
+import { blockMsMax } from "../protocol/admin.ts";
 import type { ClientMessageType } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
+import { limits } from "../protocol/limits.ts";
 import { isLogged, parseTopic } from "../subscription/topic.ts";
 import { joinStats } from "./admin-stats.ts";
 import { ack, type Handler, type Reply, type Request } from "./context.ts";
@@ -217,7 +219,9 @@ export const block = forAdmins("admin.block", async (request) => {
   const { admin, storage, now } = request.services;
   const blockMs = typeof length === "number" ? Math.ceil(length * 1_000) : parseDuration(length)!;
   if (blockMs > blockMsMax) {
-    throw new ProtocolError("invalid_payload", "A block is for at most ten years.", { field: "payload.for" });
+    throw new ProtocolError("invalid_payload", `A block is for at most ${limits.blockYears} years.`, {
+      field: "payload.for",
+    });
   }
   const until = now() + blockMs;
   await storage.directory.block(userId, until);
@@ -236,8 +240,6 @@ export const block = forAdmins("admin.block", async (request) => {
     },
   };
 });
-
-const blockMsMax = 3_650 * 86_400_000;
 
 export const addMembers = forAdmins("admin.members.add", async ({ payload, services }) => {
   await services.storage.directory.addMembers(payload.conversation_id, payload.user_ids);

@@ -25,7 +25,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import { Outage } from "../telemetry/outage.ts";
 import { type Answered, answerCharge, ofAnySize, tokensFor } from "./costs.ts";
 import { type Buckets, type Charge, limitClassOf, type RateLimiter } from "./rate-limiter.ts";
-import { badMessageCodes, RateLimited, refusalOf } from "./refusals.ts";
+import { badMessageCodes, RateLimited, refusalOf, tooLarge } from "./refusals.ts";
 
 /** A connection as the router sees it. */
 export interface RoutedConnection extends Requester, Buckets {
@@ -76,9 +76,8 @@ const questions: ReadonlySet<string> = new Set([
 ]);
 /** They do not wait for what their connection has sent before. */
 const pipelined: ReadonlySet<string> = new Set(pipelinedTypes);
-const requestIdPattern = /^[\s\S]{1,64}$/;
-const requestIdOf = (id: unknown) => (typeof id === "string" && requestIdPattern.test(id) ? id : undefined);
-const tooLarge = () => new ProtocolError("message_too_large", "A message of this type may have at most 64 KiB.");
+const requestIdOf = (id: unknown) =>
+  typeof id === "string" && id.length >= 1 && id.length <= limits.requestIdLength ? id : undefined;
 
 /** A frame by its place among those of its connection, and what it is replied to as, as far as that is seen. */
 interface Asked {
@@ -216,10 +215,8 @@ export class Router {
    * @returns the type that has paid for it; empty where only its bytes are paid for
    */
   #admitLarge(connection: RoutedConnection, type: string | undefined, bytes: number): string {
-    if (!connection.isAuthenticated)
-      throw new ProtocolError("message_too_large", "Before authentication a message may have at most 16 KiB.");
     const isKnown = type !== undefined && Object.hasOwn(clientPayloads, type);
-    if (isKnown && !ofAnySize.has(type)) throw tooLarge();
+    if (!connection.isAuthenticated || (isKnown && !ofAnySize.has(type))) throw tooLarge(connection);
     // Where the type is not seen what is sent counts all the same, and how often once it is known.
     this.#limit(connection, { type: isKnown ? type : undefined, tokens: 1, bytes });
     return isKnown ? type : "";
@@ -233,9 +230,7 @@ export class Router {
       this.#limit(connection, { type, tokens: 1, bytes });
       throw new ProtocolError("not_authenticated", "Authenticate first.");
     }
-    if (bytes > limits.ordinaryMessageBytes && !ofAnySize.has(type)) {
-      throw tooLarge();
-    }
+    if (bytes > limits.ordinaryMessageBytes && !ofAnySize.has(type)) throw tooLarge(connection);
     return type as ClientMessageType;
   }
 

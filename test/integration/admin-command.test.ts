@@ -192,8 +192,8 @@ for (const [line, fault] of [
   ["topics --of anna", "admin topics does not take --of"],
   ["stats --after a", "admin stats does not take --after"],
   ["connections --limit x", "admin connections: --limit must be a whole number"],
-  ["block anna 20y", "the time must be seconds or a duration such as 30s, 10m, 24h or 7d, at most ten years"],
-  ["block anna 999999999", "the time must be at most ten years"],
+  ["block anna 20y", "the time must be seconds or a duration such as 30s, 10m, 24h or 7d, at most 10 years"],
+  ["block anna 999999999", "the time must be at most 10 years"],
 ] as const) {
   test(`[ADM2] admin ${line}: says ${fault}`, () => {
     expect(() => requestOf(...line.split(" "))).toThrow(fault);
