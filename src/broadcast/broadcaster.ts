@@ -1,6 +1,6 @@
 /** Sends an event to a topic, a user, one device, many users or everyone: encoded once per wire format, published once. */
 import type { Bus, TopicMessage } from "../cluster/ports.ts";
-import type { Codec } from "../protocol/codec.ts";
+import type { Codecs } from "../protocol/codecs.ts";
 import type { OutgoingMessage } from "../protocol/envelope.ts";
 import type { WireFormat } from "../protocol/limits.ts";
 import type { LoggedEvent } from "../storage/ports.ts";
@@ -38,7 +38,7 @@ export interface EphemeralEvent {
 export interface BroadcasterOptions {
   native: NativeTopics;
   recipients: LocalRecipients;
-  codecs: Record<WireFormat, Codec>;
+  codecs: Codecs;
   bus: Bus;
   /** Called before an event that is not logged reaches this node's subscribers of a topic. */
   onEphemeral?: (topic: string) => void;

@@ -1,4 +1,4 @@
-/** What nodes ask each other, mostly for an operator, as plain data [ADM1]. */
+/** Lists the questions that nodes ask each other for an operator, as plain data [ADM1]. */
 import type { ConnectionView } from "../protocol/admin.ts";
 
 export type { ConnectionView } from "../protocol/admin.ts";
@@ -47,12 +47,5 @@ export type AdminQuestions = {
     about: { userId: string; topics: string[] };
     said: { connectionId: string; topics: string[] }[];
   };
-  /** For how long those of a user's connections that are on the node have been silent. */
-  heard: {
-    about: { userId: string; connectionIds: string[] };
-    said: { connectionId: string; silentMs: number; isBackend: boolean }[];
-  };
-  /** Closes them with 4012. */
-  dismiss: { about: { userId: string; connectionIds: string[] }; said: { dismissed: number } };
   hello: { about: null; said: { connections: number } };
 };

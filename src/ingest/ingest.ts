@@ -47,6 +47,8 @@ const groupEvents = 500;
 /** Characters of payloads that are appended together; one event may have more. */
 const groupLength = 8 * 1024 * 1024;
 
+export type Ingest = ReturnType<typeof createIngest>;
+
 /** Publishes from every inbox that there is. */
 export function createIngest(inboxes: (Inbox | undefined)[], options: IngestOptions) {
   const drains = inboxes.flatMap((inbox) => (inbox === undefined ? [] : [new Drain({ ...options, inbox })]));

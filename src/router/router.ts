@@ -13,10 +13,10 @@ import {
 } from "../handlers/context.ts";
 import { type ClientMessageType, clientPayloads } from "../protocol/client.ts";
 import { CloseCode } from "../protocol/close.ts";
-import type { Codec } from "../protocol/codec.ts";
+import type { Codecs } from "../protocol/codecs.ts";
 import { type OutgoingMessage, type RequestEnvelope, requestEnvelope } from "../protocol/envelope.ts";
 import { type ErrorCode, ProtocolError } from "../protocol/errors.ts";
-import { limits, type WireFormat } from "../protocol/limits.ts";
+import { limits } from "../protocol/limits.ts";
 import { phraseOf } from "../protocol/phrase.ts";
 import { AskerGone } from "../storage/fair-queue.ts";
 import { noteBroken } from "../telemetry/broken.ts";
@@ -52,7 +52,7 @@ export type Taken = Unanswered | void;
 export interface RouterOptions {
   services: Services;
   routes: Routes;
-  codecs: Record<WireFormat, Codec>;
+  codecs: Codecs;
   limiter: RateLimiter;
   counts: Counts;
   logger: Logger;

@@ -10,12 +10,13 @@ import type { Rejections } from "./rejections.ts";
 import { type Asked, wholeNamesOf } from "./scope.ts";
 import type { StartingPoint } from "./starting-point.ts";
 import type { Subscriber } from "./subscriber.ts";
+import type { Tell } from "./tell.ts";
 import { isLogged, kindOf, logTopic, parseTopic, topicKinds } from "./topic.ts";
 
 export interface LogFeedOptions extends FeedPagesOptions {
   log: Pick<EventLog, "feed" | "watermark" | "epochs">;
   /** Tells one connection something without being asked. */
-  tell: (subscriber: Subscriber, type: "subscribed", payload: object) => void;
+  tell: Tell;
   logger: Logger;
   /** How often the log is looked at for what nobody has told this node of, ms. */
   lookIntervalMs?: number;

@@ -2,11 +2,12 @@
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { SubscribedTopic } from "../protocol/server.ts";
 import type { Subscriber } from "./subscriber.ts";
+import type { Tell } from "./tell.ts";
 import { isLogged, parseTopic } from "./topic.ts";
 
 export interface LossTold {
   sequencer: Pick<Sequencer, "headOf" | "cursor">;
-  tell: (subscriber: Subscriber, type: "subscribed", payload: object) => void;
+  tell: Tell;
 }
 
 /** Topics of one message: a connection may be on very many. */

@@ -6,7 +6,7 @@ import type { Counts, Tally } from "./counts.ts";
 export interface MetricsOptions {
   counts: Counts;
   /** Stats by part and name, such as `{ hub: { connections: 3 } }`. */
-  figures: () => Promise<Record<string, Record<string, number>>>;
+  stats: () => Promise<Record<string, Record<string, number>>>;
   /** Log lines that were dropped because nobody read them. */
   droppedLogLines: () => number;
   version: string;
@@ -254,7 +254,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   }
 
   /** While the storage or the cluster is away, their figures are. */
-  const read = () => options.figures().catch(() => ({}) as Record<string, Record<string, number>>);
+  const read = () => options.stats().catch(() => ({}) as Record<string, Record<string, number>>);
 
   return {
     contentType: register.contentType,

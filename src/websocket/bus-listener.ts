@@ -1,4 +1,4 @@
-/** What other nodes say, brought to this node's connections. */
+/** Brings what other nodes say to this node's connections. */
 import type { Broadcaster } from "../broadcast/broadcaster.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { CallService } from "../calls/service.ts";
@@ -26,8 +26,8 @@ export interface BusListenerOptions {
   typing: TypingTracker;
   calls: Pick<CallService, "tellOwed" | "isOn">;
   hub: Hub;
-  /** Takes a control message that is an administrator's. @returns whether it was one */
-  hearAdministration: (message: ControlMessage) => boolean;
+  /** Each takes the questions and answers that are its own. */
+  surveys: { hear(message: ControlMessage): void }[];
   logger: Logger;
 }
 
@@ -70,7 +70,7 @@ export function listenToBus(options: BusListenerOptions): void {
   }
 
   function onControlMessage(message: ControlMessage): void {
-    if (options.hearAdministration(message)) return;
+    for (const survey of options.surveys) survey.hear(message);
     if (message.kind === "gap") return presence.lookAgain();
     if (message.kind === "owed") return tellOwed(message);
     if (message.kind === "replaced") closeReplaced(message);

@@ -4,7 +4,7 @@ import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { CallService } from "../calls/service.ts";
 import type { Bus } from "../cluster/ports.ts";
 import type { Stats } from "../handlers/admin-questions.ts";
-import type { createIngest } from "../ingest/ingest.ts";
+import type { Ingest } from "../ingest/ingest.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import type { EventLog } from "../storage/ports.ts";
@@ -23,7 +23,7 @@ export interface StatsOptions {
   typing: TypingTracker;
   sessions: Sessions;
   bus: Bus;
-  ingest: ReturnType<typeof createIngest>;
+  ingest: Ingest;
 }
 
 export async function statsOf(parts: StatsOptions): Promise<Stats> {

@@ -5,7 +5,7 @@ import { createOriginCheck, isLoopbackOrigin } from "../config/origins.ts";
 import type { Config } from "../config/schema.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 import type { Since } from "../protocol/client.ts";
-import type { Codec } from "../protocol/codec.ts";
+import type { Codecs } from "../protocol/codecs.ts";
 import { cursor, identifier } from "../protocol/fields.ts";
 import { subprotocols, type WireFormat } from "../protocol/limits.ts";
 import type { AddressLimiter } from "./address-limiter.ts";
@@ -18,7 +18,7 @@ export interface UpgradeOptions {
   credentials: Credentials;
   addresses: AddressLimiter;
   quota: ConnectionQuota;
-  codecs: Record<WireFormat, Codec>;
+  codecs: Codecs;
   connections: () => number;
   isDraining: () => boolean;
   now: () => number;
