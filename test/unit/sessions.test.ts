@@ -5,6 +5,7 @@ import { configSchema } from "../../src/config/schema.ts";
 import { InvariantBroken } from "../../src/ground/assert.ts";
 import { Unavailable } from "../../src/ground/unavailable.ts";
 import { jsonCodec } from "../../src/protocol/codec.ts";
+import { createTell } from "../../src/subscription/tell.ts";
 import { Counts } from "../../src/telemetry/counts.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import { createCompression } from "../../src/websocket/compression.ts";
@@ -56,7 +57,7 @@ beforeEach(() => {
     },
     counts,
     now: () => Date.UTC(2026, 0, 2),
-    tell() {},
+    tell: createTell({ newId: () => "m1", now: () => Date.UTC(2026, 0, 2) }),
     logger,
   };
   sessions = new Sessions(parts as unknown as SessionsOptions);
