@@ -79,6 +79,7 @@ function anonymous(closedWith: number[] = []): Connection {
   const connection = new Connection(told);
   const socket = {
     send: () => 1,
+    cork: (write: () => void) => write(),
     subscribe() {},
     isSubscribed: () => false,
     getBufferedAmount: () => 0,
