@@ -3,6 +3,7 @@ import type { Bus, TopicMessage } from "../cluster/ports.ts";
 import type { Codecs } from "../protocol/codecs.ts";
 import type { OutgoingMessage } from "../protocol/envelope.ts";
 import type { WireFormat } from "../protocol/limits.ts";
+import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
 import type { LoggedEvent } from "../storage/ports.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
 import {
@@ -30,9 +31,10 @@ export interface Audience {
 }
 
 /** An event that is not logged: whoever is there gets it. */
-export interface EphemeralEvent {
-  type: string;
-  payload: object;
+export interface EphemeralEvent<Type extends string = string> {
+  type: Type;
+  /** As the protocol has it, where the type is one of its own and not the application's. */
+  payload: Type extends ServerMessageType ? ServerPayload<Type> : object;
 }
 
 export interface BroadcasterOptions {
@@ -60,23 +62,31 @@ export class Broadcaster {
   }
 
   /** An event that is not logged, to the topic's subscribers on every node. @returns the event's id */
-  toTopic(topic: string, { type, payload }: EphemeralEvent, audience: Audience = {}): string {
+  toTopic<Type extends string>(
+    topic: string,
+    { type, payload }: EphemeralEvent<Type>,
+    audience: Audience = {},
+  ): string {
     return this.#toTopic(topic, { type, payload: JSON.stringify(payload) }, audience);
   }
 
   /** To all devices of one user that hear its `user` topic. */
-  toUser(userId: string, event: EphemeralEvent, audience: Audience = {}): string {
+  toUser<Type extends string>(userId: string, event: EphemeralEvent<Type>, audience: Audience = {}): string {
     return this.toTopic(userTopic(userId), event, audience);
   }
 
   /** To the subscribers of many topics: one event for each, such as for the devices of many users. */
-  toTopics(topics: string[], { type, payload }: EphemeralEvent, audience: Audience = {}): void {
+  toTopics<Type extends string>(
+    topics: string[],
+    { type, payload }: EphemeralEvent<Type>,
+    audience: Audience = {},
+  ): void {
     const written = { type, payload: JSON.stringify(payload) };
     for (const topic of topics) this.#toTopic(topic, written, audience);
   }
 
   /** To every authenticated connection. */
-  toAll(event: EphemeralEvent, audience: Audience = {}): string {
+  toAll<Type extends string>(event: EphemeralEvent<Type>, audience: Audience = {}): string {
     return this.toTopic(everyoneTopic, event, audience);
   }
 
