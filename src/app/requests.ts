@@ -31,6 +31,10 @@ export function composeRequests(
   const admin = createAdministration({ ...parts, subscriberCount, stats, newId, logger });
   const services: Services = {
     ...parts,
+    log: storage.log,
+    cursors: storage.cursors,
+    receiptStore: storage.receipts,
+    directoryStore: storage.directory,
     config,
     authenticate: (from, payload) => sessions.authenticate(from as Connection, payload),
     admin,

@@ -159,7 +159,7 @@ export class Router {
     if (connection.isClosed && questions.has(type)) return;
     const correlationId = `${connection.connectionId}:${id}`;
     const request = { id, payload, from: connection, correlationId, services: this.options.services };
-    this.#logHandled(request as Request<ClientMessageType>, type);
+    this.#logHandled(request as Request<ClientMessageType, keyof Services>, type);
     try {
       const handler = this.#routes[type] as (request: unknown) => Reply | Entered | Promise<Reply | Entered>;
       const outcome = handler(request);
