@@ -1,6 +1,7 @@
 /** Runs calls on this node: the requests of clients, devices that come and go, and deadlines [CALL]. */
 import type { Call } from "../cluster/call.ts";
 import type { CallRegistry } from "../cluster/ports.ts";
+import type { Timers } from "../ground/timers.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 import type { ClientPayload } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
@@ -12,7 +13,7 @@ import type { CallEvent, FirstOffer, Outcome } from "./events.ts";
 import { step } from "./machine.ts";
 import { type CallSettings, type Delivery, type Device, missedPayload, viewOf } from "./record.ts";
 
-export interface CallServiceDeps {
+export interface CallServiceDeps extends Timers {
   registry: CallRegistry;
   nodeId: string;
   /** Whether the device is connected to this node. */
@@ -27,8 +28,6 @@ export interface CallServiceDeps {
   logMissed(userId: string, payload: ServerPayload<"call.ended">, callId: string): Promise<void>;
   /** Milliseconds since the epoch. */
   now(): number;
-  /** Runs something once, later. @returns takes it back */
-  after(delayMs: number, run: () => void): () => void;
   settings: CallSettings;
   logger: OutageLogger;
 }

@@ -1,4 +1,5 @@
 /** Asks the checkers, each with a deadline and no more often than its answer is old [END2]. */
+import { realTimers, type Timers } from "../ground/timers.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Checker } from "./checkers.ts";
 
@@ -19,7 +20,7 @@ export interface HealthReport {
   checks: Record<string, CheckResult>;
 }
 
-export interface HealthManagerOptions {
+export interface HealthManagerOptions extends Partial<Timers> {
   checkers: Checker[];
   /** Milliseconds, on a clock that never goes back. */
   now: () => number;
@@ -28,8 +29,6 @@ export interface HealthManagerOptions {
   deadlineMs?: number;
   /** So long an answer is good for that all is well. */
   cacheMs?: number;
-  /** Runs once after `delayMs`. @returns calls it off */
-  after?: (delayMs: number, run: () => void) => () => void;
 }
 
 /** What is not well is asked again sooner, so that a node is back soon after it. */
@@ -47,7 +46,7 @@ type Probe =
   | { state: "hanging"; since: number };
 
 export function createHealthManager(options: HealthManagerOptions): HealthManager {
-  const { checkers, now, logger, deadlineMs = 1_000, cacheMs = 5_000, after = runAfter } = options;
+  const { checkers, now, logger, deadlineMs = 1_000, cacheMs = 5_000, after = realTimers.after } = options;
   const probes = checkers.map((checker) => ({ name: checker.name, probe: createProbe(checker) }));
 
   function createProbe({ name, check, failure = "down", tellsItself }: Checker) {
@@ -126,9 +125,4 @@ function publicText(error: unknown): string {
     at = at.cause;
   }
   return "failed";
-}
-
-function runAfter(delayMs: number, run: () => void): () => void {
-  const timer = setTimeout(run, delayMs);
-  return () => clearTimeout(timer);
 }
