@@ -2,7 +2,7 @@
 import type { Audience } from "../broadcast/broadcaster.ts";
 import { type Cause, createPresenceTracker } from "../presence/tracker.ts";
 import { TypingTracker } from "../presence/typing.ts";
-import { presenceTopic } from "../subscription/topic.ts";
+import { presenceTopic } from "../protocol/topic.ts";
 import type { Area, PartsOf } from "./area.ts";
 import type { Base } from "./base.ts";
 import type { Foundation } from "./foundation.ts";

@@ -1,8 +1,8 @@
 /** Composes who hears which topic: subscriptions, and what follows from a change of membership. */
 import { realTimers } from "../ground/timers.ts";
+import { everyoneTopic } from "../protocol/topic.ts";
 import { createSnapshots } from "../subscription/snapshots.ts";
 import { createSubscriptions, subscriptionSettings } from "../subscription/subscriptions.ts";
-import { everyoneTopic } from "../subscription/topic.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
 import { listenToDirectory } from "../websocket/directory-listener.ts";
 import type { Area, PartsOf } from "./area.ts";

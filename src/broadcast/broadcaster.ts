@@ -4,18 +4,10 @@ import type { Codecs } from "../protocol/codecs.ts";
 import type { OutgoingMessage } from "../protocol/envelope.ts";
 import type { WireFormat } from "../protocol/limits.ts";
 import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
+import { everyoneTopic, ownerOf, userTopic } from "../protocol/topic.ts";
 import type { LoggedEvent } from "../storage/ports.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
-import {
-  everyoneTopic,
-  type Frame,
-  type LocalRecipients,
-  type NativeTopics,
-  nativeTopicsOf,
-  ownerOf,
-  type Recipient,
-  userTopic,
-} from "./ports.ts";
+import { type Frame, type LocalRecipients, type NativeTopics, nativeTopicsOf, type Recipient } from "./ports.ts";
 
 /** Names the connection or device that is left out of an event, or is alone meant by it. */
 export interface Audience {

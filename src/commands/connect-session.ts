@@ -4,7 +4,7 @@ import type { Since } from "../protocol/client.ts";
 import { isPlainObject } from "../protocol/envelope.ts";
 import { limits } from "../protocol/limits.ts";
 import type { SubscribedTopic } from "../protocol/server.ts";
-import { isTopicKind, logTopic } from "../subscription/topic.ts";
+import { isTopicKind, logTopic } from "../protocol/topic.ts";
 
 export type Message = Record<string, unknown>;
 

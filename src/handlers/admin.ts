@@ -6,7 +6,7 @@ import { blockMsMax } from "../protocol/admin.ts";
 import type { ClientMessageType } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
-import { isLogged, parseTopic } from "../subscription/topic.ts";
+import { isLogged, parseTopic } from "../protocol/topic.ts";
 import { joinStats } from "./admin-stats.ts";
 import { ack, type Handler, type Reply, type Request, type Services } from "./context.ts";
 

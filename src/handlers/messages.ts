@@ -2,8 +2,8 @@
 import { contentDigest, idempotencyKey } from "../broadcast/idempotency-key.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { WireFormat } from "../protocol/limits.ts";
+import { conversationTopic, isLogged, parseTopic } from "../protocol/topic.ts";
 import type { Appended, LoggedEvent } from "../storage/ports.ts";
-import { conversationTopic, isLogged, parseTopic } from "../subscription/topic.ts";
 import type { Handler, PipelinedHandler, Reply } from "./context.ts";
 
 /** Characters of payload that one page of history has, unless its only event has more; what must be converted has fewer. */

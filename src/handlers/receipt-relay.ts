@@ -4,8 +4,8 @@ import type { Audience } from "../broadcast/broadcaster.ts";
 import { idempotencyKey } from "../broadcast/idempotency-key.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
 import { limits } from "../protocol/limits.ts";
+import { conversationTopic, userTopic } from "../protocol/topic.ts";
 import type { ReceiptKind, ReceiptStore, UnsentReceipt } from "../storage/ports.ts";
-import { conversationTopic, userTopic } from "../subscription/topic.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Outage, warnsOnce } from "../telemetry/outage.ts";
 

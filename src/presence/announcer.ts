@@ -2,8 +2,8 @@
 import type { DevicePresence } from "../cluster/ports.ts";
 import type { Timers } from "../ground/timers.ts";
 import type { ServerPayload } from "../protocol/server.ts";
+import { presenceTopic } from "../protocol/topic.ts";
 import type { UserStatus } from "../storage/ports.ts";
-import { presenceTopic } from "../subscription/topic.ts";
 import { looksTheSame, type ShownToOthers, shownToOthers, shownToSelf } from "./join.ts";
 
 /** All that a user's presence is made of. */

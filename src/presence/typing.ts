@@ -1,11 +1,12 @@
 /** Who is typing where: renewed, relayed sparingly, and always ended by the server [TYP1] [TYP2]. */
+
 import type { Audience, EphemeralEvent } from "../broadcast/broadcaster.ts";
 import type { Recipient } from "../broadcast/ports.ts";
 import type { TopicMessage } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
 import { Multimap } from "../ground/multimap.ts";
+import { conversationTopic, typingTopic } from "../protocol/topic.ts";
 import type { LoggedEvent } from "../storage/ports.ts";
-import { conversationTopic, typingTopic } from "../subscription/topic.ts";
 
 export interface Typist extends Recipient {
   readonly connectionId: string;

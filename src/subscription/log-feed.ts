@@ -1,6 +1,7 @@
 /** Sends the whole log in its order to the backends that are on `log`, to each at its own pace [BAK2]. */
+
 import { type Sent, wasSent } from "../broadcast/own-sent.ts";
-import { ownerOf } from "../broadcast/ports.ts";
+import { isLogged, kindOf, logTopic, ownerOf, parseTopic, topicKinds } from "../protocol/topic.ts";
 import type { EventLog, FeedPage, LoggedEvent } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Outage, warnsOnce } from "../telemetry/outage.ts";
@@ -11,7 +12,6 @@ import { type Asked, wholeNamesOf } from "./scope.ts";
 import type { StartingPoint } from "./starting-point.ts";
 import type { Subscriber } from "./subscriber.ts";
 import type { Tell } from "./tell.ts";
-import { isLogged, kindOf, logTopic, parseTopic, topicKinds } from "./topic.ts";
 
 export interface LogFeedOptions extends FeedPagesOptions {
   log: Pick<EventLog, "feed" | "watermark" | "epochs">;

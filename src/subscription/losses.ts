@@ -1,9 +1,10 @@
 /** Tells a connection of its topics once the log has gone back [LOG4]. */
+
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { SubscribedTopic } from "../protocol/server.ts";
+import { isLogged, parseTopic } from "../protocol/topic.ts";
 import type { Subscriber } from "./subscriber.ts";
 import type { Tell } from "./tell.ts";
-import { isLogged, parseTopic } from "./topic.ts";
 
 export interface LossTold {
   sequencer: Pick<Sequencer, "headOf" | "cursor">;

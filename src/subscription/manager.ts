@@ -1,4 +1,5 @@
 /** Subscribes and unsubscribes connections, one request after the other for each of them [SUB]. */
+
 import type { OwnSent } from "../broadcast/own-sent.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { Bus } from "../cluster/ports.ts";
@@ -6,6 +7,7 @@ import type { DirectoryView } from "../directory/directory.ts";
 import { KeyedQueue } from "../ground/keyed-queue.ts";
 import type { Since } from "../protocol/client.ts";
 import type { ServerPayload, Snapshot } from "../protocol/server.ts";
+import { isLogged, logTopic, parseTopic, type Topic } from "../protocol/topic.ts";
 import { AskerGone, type FairQueue } from "../storage/fair-queue.ts";
 import type { CursorStore, EventLog } from "../storage/ports.ts";
 import type { Access } from "./access.ts";
@@ -20,7 +22,6 @@ import { type Asked, followedBy, lookupsToJoin, lookupsToLeave, resolveScope, ty
 import { locate, type StartingPoint, startingPointOf } from "./starting-point.ts";
 import { type Follows, followsOf, type Subscriber } from "./subscriber.ts";
 import type { Tell } from "./tell.ts";
-import { isLogged, logTopic, parseTopic, type Topic } from "./topic.ts";
 
 export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger"> {
   log: EventLog;

@@ -1,11 +1,11 @@
 /** A snapshot is never older than an event that was sent before it. */
 import { expect, test } from "bun:test";
 import type { PresenceView } from "../../src/protocol/server.ts";
+import { topicOf } from "../../src/protocol/topic.ts";
 import type { ReceiptStore } from "../../src/storage/ports.ts";
 import { SnapshotFence } from "../../src/subscription/snapshot-fence.ts";
 import { createSnapshots } from "../../src/subscription/snapshots.ts";
 import type { Subscriber } from "../../src/subscription/subscriber.ts";
-import { topicOf } from "../../src/subscription/topic.ts";
 
 const anna = { userId: "anna" } as Subscriber;
 

@@ -151,7 +151,7 @@ export class Pool {
     this.#waiting = this.#waiting.filter((it) => it !== job);
     const isHere = this.#lanes.some((lane) => lane.isReady);
     const text = isHere ? notAnswered(queryTimeoutMs) : noConnection(queryTimeoutMs);
-    this.#settle(() => job.reject(new Unavailable("storage", text, { code: "ETIMEDOUT" })));
+    this.#settle(() => job.reject(new Unavailable("storage", text, { code: "NO_ANSWER" })));
   }
 }
 

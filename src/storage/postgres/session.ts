@@ -115,7 +115,7 @@ export class Session {
     // One for each: of a promise that lives as long as the session every race would keep something.
     const { promise, reject } = Promise.withResolvers<never>();
     this.#abandons.add(reject);
-    const timer = setTimeout(() => this.drop(new Unavailable("storage", lateMessage, { code: "ETIMEDOUT" })), ms);
+    const timer = setTimeout(() => this.drop(new Unavailable("storage", lateMessage, { code: "NO_ANSWER" })), ms);
     try {
       return await Promise.race([promise, work()]);
     } finally {
