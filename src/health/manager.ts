@@ -31,7 +31,7 @@ export interface HealthManagerOptions extends Partial<Timers> {
   cacheMs?: number;
 }
 
-/** What is not well is asked again sooner, so that a node is back soon after it. */
+/** So soon is asked again what is not well, so that a node is back soon after it. */
 const troubleMs = 1_000;
 
 export interface HealthManager {
@@ -116,7 +116,7 @@ const worstFirst: readonly Status[] = ["down", "degraded"];
 /** Errors that one is wrapped in, at most. */
 const causesMax = 4;
 
-/** What a driver says may hold addresses and credentials: the public reads its code, the log reads it all. */
+/** Gives the public the code alone: what a driver says may hold addresses and credentials, and is for the log. */
 function publicText(error: unknown): string {
   let at = error;
   for (let depth = 0; depth <= causesMax && at instanceof Error; depth++) {

@@ -45,7 +45,7 @@ export interface Unanswered {
   settled: Promise<() => void>;
 }
 
-/** What came of taking up a frame; nothing: it is answered. */
+/** Tells what came of taking up a frame; nothing: it is answered. */
 // biome-ignore lint/suspicious/noConfusingVoidType: most frames are answered by functions that return nothing.
 export type Taken = Unanswered | void;
 
@@ -179,13 +179,13 @@ export class Router {
       if (this.#refusedType === type) this.#noteServed();
       await this.#answer(connection, sound, reply);
     } catch (error) {
-      // What has a sentence for clients is told to the log where it arises; that the cluster is away, by its adapter.
+      // Others are told to the log already: where a sentence for clients is made, and by the cluster's adapter.
       if (error instanceof Unavailable && error.part === "storage" && !error.isPublic) this.#noteRefused(type, error);
       await this.#refuseInTurn(connection, error, sound);
     }
   }
 
-  /** What waits only for the log: its connection has it answered in its turn. */
+  /** Leaves what waits only for the log to its connection, which has it answered in its turn. */
   #enter(connection: RoutedConnection, sound: Sound, { events, settled }: Entered): Unanswered {
     const refuse = (error: unknown) => () => this.#refuse(connection, error, sound);
     const answer = (reply: Reply) => () => {

@@ -7,7 +7,7 @@ export interface OutageOptions {
   back: string;
   /** Of the first line; the second one is information. */
   level: "warn" | "error";
-  /** What both lines bear besides. */
+  /** Is borne by both lines besides. */
   details?: object;
   logger: OutageLogger;
 }

@@ -1,4 +1,4 @@
-/** Who is connected to this node: every connection, and those of a user or a device. */
+/** Knows who is connected to this node: every connection, and those of a user or a device. */
 import type { LocalRecipients } from "../broadcast/ports.ts";
 import { Multimap } from "../ground/multimap.ts";
 import type { Connection } from "./connection.ts";
@@ -7,7 +7,7 @@ export class Hub implements LocalRecipients {
   readonly #connections = new Set<Connection>();
   readonly #byUser = new Multimap<string, Connection>();
   readonly #byDevice = new Multimap<string, Connection>();
-  /** Those that are nobody's yet, by their id. */
+  /** Connections that are nobody's yet, by their id. */
   readonly #coming = new Map<string, Connection>();
   #accepted = 0;
 
