@@ -12,8 +12,8 @@ import { composePresence } from "./app/presence.ts";
 import { composeRequests } from "./app/requests.ts";
 import { composeSockets } from "./app/sockets.ts";
 import { composeSubscribing } from "./app/subscribing.ts";
-import type { Stats } from "./handlers/admin-questions.ts";
 import type { Routes } from "./handlers/context.ts";
+import type { NodeStats } from "./telemetry/stats.ts";
 
 export type { AppOptions } from "./app/base.ts";
 
@@ -27,7 +27,7 @@ export interface App {
   drain(): Promise<void>;
   /** Tells whether this process can serve, whatever its siblings [END2]. */
   isReady(): Promise<boolean>;
-  stats(): Promise<Stats>;
+  stats(): Promise<NodeStats>;
 }
 
 /** How long letting go of the engines may take at the very end. */

@@ -45,11 +45,11 @@ class InternalListener {
     const { listen, token } = this.settings;
     const { logger } = this.options;
     if (listen === null) return;
-    const [{ createMetrics }, { startListener }] = await Promise.all([
+    const [{ Metrics }, { startListener }] = await Promise.all([
       import("../telemetry/metrics.ts"),
       import("../operations/listener.ts"),
     ]);
-    const metrics = createMetrics(this.options);
+    const metrics = new Metrics(this.options);
     const settings = { host: "operations.listen", port: "operations.listen" };
     const onFault = (err: Error) => logger.error({ err }, "request to the internal listener failed");
     const listener = listenAt({ ...listen, settings }, () =>

@@ -7,6 +7,7 @@ import type { ClientPayload } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { CallView, ServerPayload } from "../protocol/server.ts";
 import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
+import type { NodeStats } from "../telemetry/stats.ts";
 import { createDeviceChanges } from "./device-changes.ts";
 import { createEndsTold } from "./ends-told.ts";
 import type { CallEvent, FirstOffer, Outcome } from "./events.ts";
@@ -35,16 +36,6 @@ export interface CallServiceDeps extends Timers {
 /** A device, and since when (ms) the connection that speaks for it has been here; left out: always. */
 type Caller = Device & { connectedAt?: number };
 
-export interface CallStats {
-  /** Calls that are kept, ended ones included, over all nodes. */
-  calls: number;
-  /** Counts what this node has seen since it started. */
-  offered: number;
-  ended: number;
-  /** Deadlines that could not be worked on and were left for later. */
-  dueFailures: number;
-}
-
 export interface CallService {
   /** A first offer, or a renegotiation where neither `to_user_id` nor `media` is given [CALL1]. */
   offer(from: Caller, payload: ClientPayload<"call.offer">): Promise<void>;
@@ -71,7 +62,8 @@ export interface CallService {
   start(): void;
   /** Resolves once nothing of `runDue` is on the way any more. */
   stop(): Promise<void>;
-  stats(): Promise<CallStats>;
+  /** `calls` are those that are kept, ended ones included, over all nodes; the others are what this node has seen since it started. */
+  stats(): Promise<Required<NodeStats["calls"]>>;
 }
 
 const dueIntervalMs = 500;

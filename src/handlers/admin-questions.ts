@@ -1,10 +1,8 @@
 /** Lists the questions that nodes ask each other for an operator, as plain data [ADM1]. */
 import type { ConnectionView } from "../protocol/admin.ts";
+import type { AnyStats } from "../telemetry/stats.ts";
 
 export type { ConnectionView } from "../protocol/admin.ts";
-
-/** Counts by part and name. */
-export type Stats = Record<string, Record<string, number>>;
 
 /** Which connections are meant: all conditions that are given hold. */
 export interface ConnectionMatch {
@@ -14,7 +12,7 @@ export interface ConnectionMatch {
 }
 
 export type AdminQuestions = {
-  stats: { about: null; said: Stats };
+  stats: { about: null; said: AnyStats };
   /** A page in the order of connection ids, the lowest `limit` above `after`. */
   connections: {
     about: { userId?: string | undefined; address?: string | undefined; after: string; limit: number };

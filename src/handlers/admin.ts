@@ -7,6 +7,7 @@ import type { ClientMessageType } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
 import { isLogged, parseTopic } from "../protocol/topic.ts";
+import type { NodeStats } from "../telemetry/stats.ts";
 import { joinStats } from "./admin-stats.ts";
 import { ack, type Handler, type Reply, type Request, type Services } from "./context.ts";
 
@@ -55,7 +56,7 @@ export const stats = forAdmins("admin.stats", async ({ services }) => {
     own,
     answers.map(({ said }) => said),
   );
-  const part = (name: string) => all[name] ?? {};
+  const part = (name: keyof NodeStats) => all[name] ?? {};
   return {
     type: "admin.stats",
     payload: {

@@ -95,7 +95,7 @@ export const connectionView = v.object({
 });
 export type ConnectionView = v.InferOutput<typeof connectionView>;
 
-const figures = v.record(v.string(), v.number());
+const stats = v.record(v.string(), v.number());
 
 const disconnected = { disconnected: sequence, ...missing };
 
@@ -103,16 +103,16 @@ const disconnected = { disconnected: sequence, ...missing };
 export const adminReplies = {
   "admin.stats": v.object({
     /** Of all nodes together. */
-    hub: figures,
-    subscriptions: figures,
-    sequencer: figures,
-    typing: figures,
-    sessions: figures,
-    presence: figures,
-    calls: figures,
-    log: figures,
-    cluster: figures,
-    nodes: v.array(v.object({ node_id: text, figures: v.record(v.string(), figures) })),
+    hub: stats,
+    subscriptions: stats,
+    sequencer: stats,
+    typing: stats,
+    sessions: stats,
+    presence: stats,
+    calls: stats,
+    log: stats,
+    cluster: stats,
+    nodes: v.array(v.object({ node_id: text, figures: v.record(v.string(), stats) })),
     ...missing,
   }),
   "admin.connections": v.object({

@@ -1,9 +1,10 @@
-/** What this node answers when an operator asks about its connections, topics and figures, or has them changed [ADM1]. */
+/** Answers for this node when an operator asks about its connections, topics and stats, or has them changed [ADM1]. */
 import type { Answers } from "../cluster/survey.ts";
-import type { AdminQuestions, ConnectionView, Stats } from "../handlers/admin-questions.ts";
+import type { AdminQuestions, ConnectionView } from "../handlers/admin-questions.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Tell } from "../subscription/tell.ts";
+import { type NodeStats, toAnyStats } from "../telemetry/stats.ts";
 import type { Connection } from "./connection.ts";
 import type { Hub } from "./hub.ts";
 
@@ -13,8 +14,7 @@ export interface NodeAnswerOptions {
   subscriptions: SubscriptionManager;
   /** This node's subscribers of a topic. */
   subscriberCount: (topic: string) => number;
-  /** This node's counts. */
-  stats: () => Promise<Stats>;
+  stats: () => Promise<NodeStats>;
   tell: Tell;
 }
 
@@ -49,7 +49,7 @@ export function createNodeAnswers(options: NodeAnswerOptions): Answers<AdminQues
   });
 
   return {
-    stats: () => options.stats(),
+    stats: async () => toAnyStats(await options.stats()),
     async connections({ userId, address, after, limit }) {
       const page = new LowestPage<Connection>(limit);
       let total = 0;
