@@ -46,7 +46,7 @@ export interface Service {
   signal(signal: NodeJS.Signals): void;
   /** `kill -9`; the folder stays. */
   kill(): Promise<void>;
-  /** Ends it and removes its folder. */
+  /** Ends it and removes its folder. @throws Error where it has found an invariant broken, whatever the test was about */
   stop(): Promise<void>;
 }
 
@@ -142,6 +142,8 @@ export async function startService(options: ServiceOptions = {}): Promise<Servic
     async stop() {
       if (!ended) await kill();
       rmSync(folder, { recursive: true, force: true });
+      const broken = logs.filter(({ msg }) => msg === "an invariant is broken");
+      if (broken.length > 0) throw new Error(broken.map((line) => JSON.stringify(line)).join("\n"));
     },
   };
 }
