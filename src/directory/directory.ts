@@ -29,20 +29,20 @@ export interface DirectoryView {
   ensureMember(conversationId: string, userId: string): Promise<boolean>;
   /** As `ensureMember` for many conversations at once. @returns those that the user may use */
   ensureMemberships(userId: string, conversationIds: string[]): Promise<Set<string>>;
-  /** Those of the conversations that the user is a member of now; changes nothing. */
+  /** Finds those of the conversations that the user is a member of now; changes nothing. */
   membershipsAmong(userId: string, conversationIds: string[]): Promise<Set<string>>;
   /** Whether the user is a member now; changes nothing. */
   isMember(conversationId: string, userId: string): Promise<boolean>;
   /** All members, or as many as `limit`. */
   membersOf(conversationId: string, limit?: number): Promise<string[]>;
-  /** Those of the users who are members of the conversation now; always asked afresh. */
+  /** Finds those of the users who are members of the conversation now; always asked afresh. */
   membersAmong(conversationId: string, userIds: string[]): Promise<Set<string>>;
   /** The members of each of the conversations, at most `limit` of one; conversations without any are left out. */
   membersOfEach(conversationIds: string[], limit: number): Promise<Map<string, string[]>>;
   conversationsOf(userId: string): Promise<string[]>;
   /** Everyone who shares a conversation with the user, without the user, at most `limit`. */
   peersOf(userId: string, limit: number): Promise<string[]>;
-  /** Those of `userIds` who share a conversation with the user; the user counts as sharing with itself. */
+  /** Finds those of `userIds` who share a conversation with the user; the user counts as sharing with itself. */
   sharingWith(userId: string, userIds: string[]): Promise<Set<string>>;
   /** Told of every change, after which no answer here is older than it. @returns stops it */
   onChange(listener: (change: DirectoryChange) => void): () => void;

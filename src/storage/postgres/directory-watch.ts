@@ -34,7 +34,7 @@ const floodPauseMs = 1_000;
 type Listener = (change: DirectoryChange) => void;
 type State = { kind: "stopped" } | { kind: "deaf" } | { kind: "listening"; session: Session };
 
-/** What a notification may hold; applications send them too. */
+/** Describes what a notification may hold; applications send them too. */
 interface Notice {
   op?: unknown;
   conversation_id?: unknown;
@@ -215,7 +215,7 @@ function parse(payload: string): Notice | null {
   }
 }
 
-/** What cannot be understood has changed something all the same. */
+/** Takes a notice that cannot be understood for a change of anything. */
 function toChange(notice: Notice | null): DirectoryChange {
   const { op, conversation_id: conversationId, user_id: userId } = notice ?? {};
   if (op === "user_changed" && typeof userId === "string") return { kind: op, userId };

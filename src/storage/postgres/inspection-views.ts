@@ -33,7 +33,7 @@ interface Table {
   indexed: (string | null)[];
 }
 
-/** What there is to know of `kind`: what its triggers call, their name in the docs, and the ids that they are given. */
+/** Says of each kind what its triggers call, their name in the docs, and the ids that they are given. */
 const kinds = {
   users: { notify: "notify_user_changed", trigger: "ws_user", ids: ["user_id"] },
   members: { notify: "notify_membership_changed", trigger: "ws_membership", ids: ["conversation_id", "user_id"] },
@@ -54,7 +54,7 @@ function tablesUnder({ query, schema, view }: ViewInspection): Promise<Table[]> 
   return query<Table>(sqlOf(tablesUnderView), [view.replace(/^(\w+)\.(\w+)$/, '"$1"."$2"'), schema]);
 }
 
-/** What live connections would not hear of, and why. */
+/** Says of which changes live connections would not hear, and why. */
 function silence({ schema, kind }: ViewInspection, table: Table): string[] {
   const { notify, trigger: named, ids } = kinds[kind];
   const columns = idColumns(kind, table);

@@ -1,4 +1,4 @@
-/** The tables of device acknowledgements [LOG6] and of statuses set by hand [PRE2]; runs in the worker only. */
+/** Keeps the tables of device acknowledgements [LOG6] and of statuses set by hand [PRE2]; runs in the worker only. */
 import type { Database } from "bun:sqlite";
 import { type CursorParts, readCursor, writeCursor } from "../epochs.ts";
 import { type DeviceOfUser, devicesRememberedMax, type UserStatus } from "../ports.ts";

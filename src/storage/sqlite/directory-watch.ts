@@ -3,7 +3,7 @@ import type { DirectoryChange } from "../ports.ts";
 import type { ChangesSeen } from "./directory.ts";
 
 export interface DirectoryWatchOptions {
-  /** What has changed since a look that ended at `after`; null begins now. */
+  /** Tells what has changed since a look that ended at `after`; null begins now. */
   look(after: number | null): Promise<ChangesSeen>;
   /** How often the file is looked at for what other processes changed. */
   intervalMs: number;

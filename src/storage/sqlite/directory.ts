@@ -1,22 +1,22 @@
-/** The directory's tables and the log of their changes [PUB3]; runs in the worker only. */
+/** Keeps the directory's tables and the log of their changes [PUB3]; runs in the worker only. */
 import type { Database } from "bun:sqlite";
 import type { DirectoryChange, UserState } from "../ports.ts";
 
-/** What one look at the change log takes; who is further behind is better off starting over. */
+/** How many changes one look takes; one that is further behind is better off starting over. */
 const changesPerLook = 1_000;
 
 /** Members and conversations that one step towards a user's peers looks at: what others ask comes in between. */
 const looksPerStep = 4_000;
 
 /** Where a step begins: in a conversation, after one of its members; both empty at first. */
-export interface PeersPlace {
+export interface PeersPosition {
   conversationId: string;
   after: string;
 }
 
 export interface ChangesSeen {
   changes: DirectoryChange[];
-  /** What to ask after next time. */
+  /** Where the next look begins. */
   last: number;
 }
 
@@ -152,9 +152,9 @@ export class DirectoryTables {
   }
 
   /** As many of a user's peers as one step finds, the user itself among them; then it goes on from `next`. */
-  peersAfter(userId: string, place: PeersPlace): { ids: string[]; next: PeersPlace | null } {
+  peersAfter(userId: string, from: PeersPosition): { ids: string[]; next: PeersPosition | null } {
     const ids = new Set<string>();
-    let { conversationId, after } = place;
+    let { conversationId, after } = from;
     for (let looks = 0; looks < looksPerStep; looks++) {
       const members =
         conversationId === "" ? [] : this.#sql.membersAfter.all(conversationId, after, looksPerStep - looks);
@@ -195,7 +195,7 @@ export class DirectoryTables {
   }
 
   /**
-   * What has changed since a look that ended at `after`, whoever did it; null begins now.
+   * Tells what has changed since a look that ended at `after`, whoever did it; null begins now.
    * `resync` where some of it is not kept any more.
    */
   changes(after: number | null): ChangesSeen {
