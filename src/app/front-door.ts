@@ -26,6 +26,7 @@ export function composeFrontDoor(
     storage,
     cluster,
     isClusterRequired: config.cluster.required,
+    cacheMs: config.operations.health_cache,
     siblings,
     draining: () => draining.hasBegun,
     logger,

@@ -255,6 +255,8 @@ const operations = v.strictObject({
   /** `host:port` of the internal listener with `/metrics`; null: off [END3]. */
   listen: v.optional(v.nullable(listenAddress), null),
   token: v.optional(v.nullable(v.string()), null),
+  /** How long an answer of `/ready` and `/health` that all is well is good for; it bounds how late an outage is seen [END2]. */
+  health_cache: v.optional(interval, "5s"),
 });
 
 export const configSchema = v.strictObject({

@@ -11,6 +11,8 @@ export interface HealthOptions {
   cluster: Pick<Cluster, "ping">;
   /** `cluster.required`: without the other nodes this one counts as down. */
   isClusterRequired: boolean;
+  /** `operations.health_cache`. */
+  cacheMs: number;
   /** Undefined: nobody shares this process's port. */
   siblings: Siblings | undefined;
   draining: () => boolean;
@@ -19,13 +21,13 @@ export interface HealthOptions {
 
 /** The storage has started. */
 export function createHealth(options: HealthOptions): HealthHandler {
-  const { storage, cluster, isClusterRequired: isRequired, siblings, draining, logger } = options;
+  const { storage, cluster, isClusterRequired: isRequired, cacheMs, siblings, draining, logger } = options;
   const checkers = [storageChecker(storage), clusterChecker(cluster, { isRequired })];
   if (siblings !== undefined) checkers.push(workersChecker(siblings));
   // Before anybody asks: a storage that refuses from the start says so by itself.
   storage.prove().catch(() => {});
   return createHealthHandler({
-    manager: createHealthManager({ checkers, now: () => performance.now(), logger }),
+    manager: createHealthManager({ checkers, now: () => performance.now(), logger, cacheMs }),
     draining,
   });
 }

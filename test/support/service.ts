@@ -58,6 +58,7 @@ const defaults: Record<string, string> = {
   STORAGE__URL: "sqlite:data/ws-service.db",
   RATE_LIMITS__ENABLED: "false",
   LOG__FORMAT: "json",
+  OPERATIONS__HEALTH_CACHE: "100ms",
 };
 
 export async function startService(options: ServiceOptions = {}): Promise<Service> {
