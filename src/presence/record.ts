@@ -118,9 +118,7 @@ function makeRoom({
 }
 
 const isNewer = (one: DevicePresence, other: DevicePresence) =>
-  one.connectedAt === other.connectedAt
-    ? one.connectionId > other.connectionId
-    : one.connectedAt > other.connectedAt;
+  one.connectedAt === other.connectedAt ? one.connectionId > other.connectionId : one.connectedAt > other.connectedAt;
 
 /** One order whichever node writes, so that records that say the same are the same. */
 const inOrder = (devices: DevicePresence[]) =>

@@ -100,13 +100,17 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     version,
     now,
     deadAfterMs,
-    goneAfterMs: heartbeatMs,
   });
-  const presence = new RedisPresenceRegistry({ commands, keys, nodes, instance, now, deadAfterMs });
+  const marks = { newMark: newId, settlingMs };
+  const presence = new RedisPresenceRegistry({
+    ...{ commands, keys, bus, nodes, now, deadAfterMs },
+    ...marks,
+    owner: instance,
+  });
   const calls = new RedisCallRegistry({
     commands,
     keys,
-    epoch: new Epoch({ commands, newMark: newId, keys, settlingMs }),
+    epoch: new Epoch({ commands, keys: keys.calls, ...marks }),
     rememberedMax: callsRememberedMax,
   });
 
@@ -141,7 +145,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
   /** Says that this node lives, puts back what Redis has lost, and makes sure that the bus is heard. */
   async function beatOnce(): Promise<void> {
     if (!commands.isReady) return;
-    const work = [nodes.sayAlive(), presence.restore(), calls.restore(), bus.probe()];
+    const work = [nodes.sayAlive(), presence.look(), calls.restore(), bus.probe()];
     for (const result of await Promise.allSettled(work)) {
       if (result.status === "fulfilled") continue;
       // That Redis is away or refuses is said once, where it is noticed.
@@ -187,7 +191,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
         commands.noteServed();
       });
       await bus.start();
-      await unlessAway(() => Promise.all([nodes.sayAlive(), calls.restore(), bus.probe()]));
+      await unlessAway(() => Promise.all([nodes.sayAlive(), presence.look(), calls.restore(), bus.probe()]));
       timer = setInterval(beat, heartbeatMs);
       // Redis may have come back empty, or come for the first time: what it lacks is put there at once.
       commands.onReady(beat);
@@ -202,7 +206,8 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
       timer = null;
       await beating;
       // Devices in their grace stay: whoever does not come back elsewhere is swept with this node [DRN].
-      if (presence.isEmpty && commands.isReady) await nodes.remove(instance).catch(() => {});
+      const owned = await presence.ownedUsers().catch(() => null);
+      if (owned?.length === 0) await nodes.remove(instance).catch(() => {});
       bus.stop();
       commands.stop();
     },
