@@ -1,13 +1,7 @@
 /** Says what every presence registry must do, whichever way it keeps its records [PRE1]. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import type {
-  DevicePresence,
-  PresenceRecord,
-  PresenceRegistry,
-  PresenceWord,
-  VersionedRecord,
-} from "../../src/cluster/ports.ts";
-import { contribute, emptyRecord } from "../../src/presence/record.ts";
+import type { PresenceRecord, PresenceRegistry, PresenceWord, VersionedRecord } from "../../src/cluster/ports.ts";
+import { add, deviceAt, idsOf, readOne, remove, say, saying } from "../support/records.ts";
 
 /** The registry as one node sees it. */
 export interface OpenedNode {
@@ -34,46 +28,15 @@ export function describePresenceRegistryContract(name: string, open: () => Promi
     });
     afterEach(() => opened.close());
 
-    const device = (registry: PresenceRegistry, deviceId: string, connectionId = `c-${deviceId}`): DevicePresence => ({
-      deviceId,
-      connectionId,
-      nodeId: "n1",
-      owner: registry.owner,
-      status: "online",
-      connectedAt: 1_767_323_045_000,
-    });
-    /** A node's devices with one more, as it comes. */
-    const add = (registry: PresenceRegistry, userId: string, added: DevicePresence, devicesMax = 10) =>
-      registry.transact(userId, (record) => {
-        const before = record ?? emptyRecord;
-        const own = before.devices.filter((it) => it.owner === registry.owner && it.deviceId !== added.deviceId);
-        const newcomer = { deviceId: added.deviceId, devicesMax };
-        const step = { owner: registry.owner, devices: [...own, added], newcomer, now: registry.now() };
-        const { put, ...result } = contribute(before, step);
-        return { put, result };
-      });
-    const remove = (registry: PresenceRegistry, userId: string, deviceId: string) =>
-      registry.transact(userId, (record) => ({
-        put: { ...record!, devices: record!.devices.filter((it) => it.deviceId !== deviceId) },
-        result: null,
-      }));
-    const read = async (registry: PresenceRegistry, userId: string) => (await registry.read([userId])).get(userId)!;
-    const idsOf = async (userId: string) =>
-      ((await read(other, userId)).record?.devices ?? []).map(({ deviceId }) => deviceId).sort();
-    const named = (text: string): PresenceRecord => ({
-      ...emptyRecord,
-      byHand: { status: "busy", text, emoji: null, expiresAt: null },
-    });
-    const name = (registry: PresenceRegistry, userId: string, text: string, causeDevice?: string) =>
-      registry.transact(userId, () => ({ put: named(text), result: text }), { causeDevice });
+    const read = async (registry: PresenceRegistry, userId: string) => (await readOne(registry, userId))!;
 
     test("[PRE1] what one node writes the other reads, whole, under one mark, and versions grow", async () => {
       const before = await read(other, "u1");
       expect(before).toEqual({ mark: expect.any(String), version: 0, record: null });
       const record: PresenceRecord = {
         devices: [
-          { ...device(one, "a"), status: "away", leaving: { since: 5, until: 10_005 } },
-          { ...device(other, "b:é\"'\\"), status: "busy" },
+          { ...deviceAt(one, "a"), status: "away", leaving: { since: 5, until: 10_005 } },
+          { ...deviceAt(other, "b:é\"'\\"), status: "busy" },
         ],
         byHand: { status: "invisible", text: 'a "text" ✓ \\ ', emoji: "🦊", expiresAt: 1_767_323_999_999 },
         lastSeenAt: 1_767_323_045_001,
@@ -82,7 +45,7 @@ export function describePresenceRegistryContract(name: string, open: () => Promi
       expect(written).toEqual({ now: { mark: before.mark, version: expect.any(Number), record }, result: "told" });
       expect(written.now.version).toBeGreaterThan(0);
       expect(await read(other, "u1")).toEqual(written.now);
-      const { now } = await name(other, "u1", "next");
+      const { now } = await say(other, "u1", "next");
       expect(now.version).toBeGreaterThan(written.now.version);
       expect(await read(one, "u1")).toEqual(now);
       expect((await read(one, "u2")).record).toBeNull();
@@ -92,7 +55,7 @@ export function describePresenceRegistryContract(name: string, open: () => Promi
       const append = (at: number) =>
         (at % 2 ? one : other).transact("u1", (record) => {
           const text = record?.byHand?.text ?? "";
-          return { put: named(`${text}x`), result: text.length };
+          return { put: saying(`${text}x`), result: text.length };
         });
       const lengths = (await Promise.all(Array.from({ length: 40 }, (_, at) => append(at)))).map((it) => it.result);
       expect(lengths.sort((a, b) => a - b)).toEqual(lengths.map((_, at) => at));
@@ -101,17 +64,17 @@ export function describePresenceRegistryContract(name: string, open: () => Promi
 
     test("[PRE3] a step that puts nothing writes nothing, and nobody is told", async () => {
       const words = await heard("u1", "presence:u1");
-      const { now } = await name(one, "u1", "first");
+      const { now } = await say(one, "u1", "first");
       const nothing = await other.transact("u1", (record) => ({ put: null, result: record }));
-      expect(nothing).toEqual({ now, result: named("first") });
+      expect(nothing).toEqual({ now, result: saying("first") });
       expect(await read(one, "u1")).toEqual(now);
-      await name(one, "u1", "second");
+      await say(one, "u1", "second");
       await words.until((word) => word.record.byHand?.text === "second");
       expect(words.texts()).toEqual(["first", "second"]);
     });
 
     test("[PRE1] a step that throws stores nothing, and its own error comes out", async () => {
-      const { now } = await name(one, "u1", "kept");
+      const { now } = await say(one, "u1", "kept");
       const refusal = new Error("refused");
       const attempt = other.transact("u1", () => {
         throw refusal;
@@ -122,13 +85,13 @@ export function describePresenceRegistryContract(name: string, open: () => Promi
 
     test("[PRE1] a step is made of the record as it is known, and again where it is another one by now", async () => {
       const change = async (registry: PresenceRegistry, known: VersionedRecord, text: string) => {
-        const step = (record: PresenceRecord | null) => ({ put: named(text), result: record?.byHand?.text });
+        const step = (record: PresenceRecord | null) => ({ put: saying(text), result: record?.byHand?.text });
         const { now, result } = await registry.transact("u1", step, { known });
         return { now, madeOf: result };
       };
       // As where the storage knows of the user and the registry does not.
       const none = await read(one, "u1");
-      const first = await change(one, { ...none, record: named("stored") }, "first");
+      const first = await change(one, { ...none, record: saying("stored") }, "first");
       const second = await change(other, first.now, "second");
       const third = await change(one, first.now, "third");
       const fourth = await change(one, { ...third.now, mark: "another" }, "fourth");
@@ -144,8 +107,8 @@ export function describePresenceRegistryContract(name: string, open: () => Promi
     test("[PRE1] each change is told to nodes that watch the user, or have the user's devices, in the order of versions", async () => {
       for (const topic of ["presence:u1", "user:u1"]) {
         const words = await heard("u1", topic);
-        await Promise.all(Array.from({ length: 20 }, (_, at) => name(at % 2 ? one : other, "u1", `${topic} ${at}`)));
-        const { now } = await name(one, "u1", `${topic} last`, "phone");
+        await Promise.all(Array.from({ length: 20 }, (_, at) => say(at % 2 ? one : other, "u1", `${topic} ${at}`)));
+        const { now } = await say(one, "u1", `${topic} last`, "phone");
         const last = await words.until(({ version }) => version === now.version);
         expect(last).toEqual({ userId: "u1", ...now, record: now.record!, causeDevice: "phone" });
         // Its own words a node hears by another way.
@@ -158,47 +121,49 @@ export function describePresenceRegistryContract(name: string, open: () => Promi
     });
 
     test("[CON3] the newest connection of a device has its entry, and the older one is named", async () => {
-      await add(one, "u1", device(one, "a", "old"));
-      const { result } = await add(other, "u1", device(other, "a", "new"));
-      expect(result).toMatchObject({ replaced: device(one, "a", "old"), isRefused: false });
+      await add(one, "u1", { device: deviceAt(one, "a", "old") });
+      const { result } = await add(other, "u1", { device: deviceAt(other, "a", "new") });
+      expect(result).toMatchObject({ replaced: deviceAt(one, "a", "old"), isRefused: false });
       expect((await read(one, "u1")).record!.devices).toMatchObject([{ deviceId: "a", connectionId: "new" }]);
     });
 
     test("[LIM] one device too many is refused, over all nodes, but not one that comes back", async () => {
-      await add(one, "u1", device(one, "a"), 2);
-      await add(other, "u1", device(other, "b"), 2);
-      expect((await add(one, "u1", device(one, "c"), 2)).result).toMatchObject({ isRefused: true });
-      expect(await idsOf("u1")).toEqual(["a", "b"]);
-      expect((await add(one, "u1", device(one, "b", "again"), 2)).result).toMatchObject({ isRefused: false });
+      await add(one, "u1", { device: "a", devicesMax: 2 });
+      await add(other, "u1", { device: "b", devicesMax: 2 });
+      expect((await add(one, "u1", { device: "c", devicesMax: 2 })).result).toMatchObject({ isRefused: true });
+      expect(await idsOf(other, "u1")).toEqual(["a", "b"]);
+      expect((await add(one, "u1", { device: deviceAt(one, "b", "again"), devicesMax: 2 })).result).toMatchObject({
+        isRefused: false,
+      });
       await remove(one, "u1", "a");
-      expect((await add(other, "u1", device(other, "c"), 2)).result).toMatchObject({ isRefused: false });
+      expect((await add(other, "u1", { device: "c", devicesMax: 2 })).result).toMatchObject({ isRefused: false });
     });
 
     test("[LIM] of devices that come at once no more than the limit get in", async () => {
       const coming = Array.from({ length: 8 }, (_, at) => {
         const registry = at % 2 ? one : other;
-        return add(registry, "u1", device(registry, `d${at}`), 3);
+        return add(registry, "u1", { device: `d${at}`, devicesMax: 3 });
       });
       const results = (await Promise.all(coming)).map(({ result }) => result);
       expect(results.filter(({ isRefused }) => !isRefused)).toHaveLength(3);
-      expect(await idsOf("u1")).toHaveLength(3);
+      expect(await idsOf(other, "u1")).toHaveLength(3);
     });
 
     test("[PRE4] many users are looked up at once, those of whom nothing is known too", async () => {
       const userIds = Array.from({ length: 500 }, (_, at) => `u${at}`);
-      await Promise.all(["u1", "u499"].map((userId) => name(one, userId, userId)));
+      await Promise.all(["u1", "u499"].map((userId) => say(one, userId, userId)));
       const found = await other.read([...userIds, "u1"]);
       expect([...found.keys()].sort()).toEqual(userIds.toSorted());
       const known = [...found].flatMap(([userId, { record }]) => (record === null ? [] : [[userId, record]]));
-      expect(known.toSorted()).toEqual(["u1", "u499"].map((userId) => [userId, named(userId)]));
+      expect(known.toSorted()).toEqual(["u1", "u499"].map((userId) => [userId, saying(userId)]));
       expect(await other.read([])).toEqual(new Map());
     });
 
     test("[PRE1] the users that a run of a node has devices of are known, and left alone by a sweep while it lives", async () => {
-      await add(one, "u1", device(one, "a"));
-      await add(one, "u1", device(one, "b"));
-      await add(one, "u2", device(one, "a"));
-      await name(one, "u3", "nobody here");
+      await add(one, "u1", { device: "a" });
+      await add(one, "u1", { device: "b" });
+      await add(one, "u2", { device: "a" });
+      await say(one, "u3", "nobody here");
       expect((await one.ownedUsers()).sort()).toEqual(["u1", "u2"]);
       const removed: string[] = [];
       for (const registry of [one, other]) await registry.sweep(async ({ userId }) => void removed.push(userId));
@@ -206,7 +171,7 @@ export function describePresenceRegistryContract(name: string, open: () => Promi
       await remove(other, "u1", "a");
       await remove(other, "u2", "a");
       expect(await one.ownedUsers()).toEqual(["u1"]);
-      expect(await idsOf("u1")).toEqual(["b"]);
+      expect(await idsOf(other, "u1")).toEqual(["b"]);
     });
 
     test("[PRE1] nodes agree on the time", async () => {
@@ -216,11 +181,11 @@ export function describePresenceRegistryContract(name: string, open: () => Promi
     });
 
     test("[ADM1] users and devices are counted", async () => {
-      await add(one, "u1", device(one, "a"));
-      await add(other, "u1", device(other, "b"));
-      await add(one, "u1", device(one, "b", "again"));
-      await add(one, "u2", device(one, "a"));
-      await name(one, "u3", "nobody here");
+      await add(one, "u1", { device: "a" });
+      await add(other, "u1", { device: "b" });
+      await add(one, "u1", { device: deviceAt(one, "b", "again") });
+      await add(one, "u2", { device: "a" });
+      await say(one, "u3", "nobody here");
       expect(await one.stats()).toEqual({ users: 2, devices: 3 });
       await remove(one, "u2", "a");
       expect(await other.stats()).toEqual({ users: 1, devices: 2 });
@@ -228,7 +193,7 @@ export function describePresenceRegistryContract(name: string, open: () => Promi
 
     test("[SUB5] nothing is counted of devices that have gone", async () => {
       for (let round = 0; round < 100; round++) {
-        await add(one, `u${round % 7}`, device(one, "a", `c${round}`));
+        await add(one, `u${round % 7}`, { device: deviceAt(one, "a", `c${round}`) });
         await remove(other, `u${round % 7}`, "a");
       }
       expect(await one.stats()).toEqual({ users: 0, devices: 0 });

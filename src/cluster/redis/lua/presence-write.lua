@@ -16,8 +16,7 @@ end
 local last = tonumber(redis.call('HGET', KEYS[4], 'version') or 0)
 version = string.format('%.0f', math.max(last + 1, time[1] * 1000000 + time[2]))
 redis.call('HSET', KEYS[4], 'version', version)
-redis.call('SET', KEYS[3], version .. ' ' .. ARGV[6])
-if ARGV[7] ~= '0' then redis.call('PEXPIRE', KEYS[3], ARGV[7]) end
+redis.call('SET', KEYS[3], version .. ' ' .. ARGV[6], unpack(ARGV[7] == '0' and {} or {'PX', ARGV[7]}))
 if ARGV[9] ~= '0' then redis.call('HINCRBY', KEYS[4], 'users', ARGV[9]) end
 if ARGV[10] ~= '0' then redis.call('HINCRBY', KEYS[4], 'devices', ARGV[10]) end
 for at = 7, #KEYS do
