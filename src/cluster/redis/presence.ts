@@ -30,7 +30,7 @@ const [readShare, sweepShare] = [100, 25];
 const attemptsMax = 64;
 
 export class RedisPresenceRegistry implements PresenceRegistry {
-  /** By bucket: of a Redis Cluster one master alone may lose what it had. */
+  /** By bucket: of a Redis Cluster one master alone may lose what it had; one server loses all at once. */
   readonly #epochs: Epoch[];
   /** Redis's clock is so much ahead of this node's, ms. */
   #aheadMs = 0;
@@ -42,7 +42,8 @@ export class RedisPresenceRegistry implements PresenceRegistry {
 
   constructor(private readonly options: RedisPresenceOptions) {
     const { bus, commands, keys, newMark, settlingMs, now, deadAfterMs } = options;
-    this.#epochs = buckets.map((bucket) => new Epoch({ commands, keys: keys.presence(bucket), newMark, settlingMs }));
+    const epochOf = (bucket: number) => new Epoch({ commands, keys: keys.presence(bucket), newMark, settlingMs });
+    this.#epochs = commands.isCluster ? buckets.map(epochOf) : Array(buckets.length).fill(epochOf(0));
     commands.onReady(() => {
       this.#trustAfter = now() + deadAfterMs;
       // What was asked for last may not have been done.
@@ -135,7 +136,7 @@ export class RedisPresenceRegistry implements PresenceRegistry {
 
   /** Looks whether anything was lost. @throws RedisUnavailable where not all parts could be looked at; of those that could it is told */
   async look(): Promise<void> {
-    const looked = await Promise.allSettled(this.#epochs.map((epoch) => this.#look(epoch)));
+    const looked = await Promise.allSettled([...new Set(this.#epochs)].map((epoch) => this.#look(epoch)));
     for (const result of looked) if (result.status === "rejected") throw result.reason;
   }
 
