@@ -10,9 +10,12 @@ let passed = 0;
 let failed = 0;
 
 /** Runs a command, showing what it says as it says it. @returns its exit code and all that it said */
-async function show(command: string[]): Promise<{ code: number; text: string }> {
+async function show(
+  command: string[],
+  { stdin = "ignore" }: { stdin?: "ignore" | "inherit" } = {},
+): Promise<{ code: number; text: string }> {
   console.log(`\n$ ${command.map((word) => word.replace(`${root}/`, "")).join(" ")}`);
-  const child = Bun.spawn(command, { cwd: root, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+  const child = Bun.spawn(command, { cwd: root, stdin, stdout: "pipe", stderr: "pipe" });
   let text = "";
   const relay = async (stream: ReadableStream<Uint8Array>, output: NodeJS.WriteStream) => {
     const decoder = new TextDecoder();
@@ -59,7 +62,8 @@ await step([bun, "check", "--no-script"]);
 await step([bun, "build.ts"]);
 if (named.length > 0) await tests(named);
 else {
-  await show([bun, "test/support/needs.ts"]);
+  // It asks before it installs anything.
+  await show([bun, "test/support/needs.ts"], { stdin: "inherit" });
   // Most tests wait for servers: three files at once keep two cores busy. Each has a world of its own.
   await tests(["./test/"], ["--parallel=3", ...storms.map((file) => `--path-ignore-patterns=${file}`)]);
   await tests(storms);

@@ -27,7 +27,7 @@ export interface AuthenticatorOptions {
 
 export interface Authenticator {
   /**
-   * Who the token speaks for [AUTH2].
+   * Reads whom the token speaks for [AUTH2].
    * @throws AuthenticationError with a code of [AUTH1]; `unavailable` where the keys could not be had
    */
   verify(token: string): Promise<Identity>;

@@ -1,9 +1,9 @@
-/** Who a token speaks for: its claims, read strictly, and why a token is refused. */
+/** Reads the claims of a token strictly into the identity it speaks for, or says why it is refused. */
 import * as v from "valibot";
 import { type AuthFailureCode, authFailureTable } from "../protocol/errors.ts";
 import { identifier } from "../protocol/fields.ts";
 
-/** What a connection may do beyond its own user's things; there are no other roles. */
+/** Grants what a connection may do beyond its own user's things; there are no other roles. */
 export const roles = ["service", "admin"] as const;
 export type Role = (typeof roles)[number];
 
@@ -77,7 +77,7 @@ const roleWords = v.union([
   ),
 ]);
 
-/** What stands at a claim's name, else at the path that it spells: names of claims may have dots themselves. */
+/** Reads what stands at a claim's name, else at the path that it spells: names of claims may have dots themselves. */
 function claimAt(payload: object, name: string): unknown {
   if (Object.hasOwn(payload, name)) return (payload as Record<string, unknown>)[name];
   let at: unknown = payload;

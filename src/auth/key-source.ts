@@ -52,7 +52,7 @@ export function createKeySource({ algorithms, secret, publicKeys, remote, readFi
     async start() {
       if (secret.value !== null) shared = await importSecret(secret.value, secret.path);
       await readPublicKeys();
-      // What went wrong has been told to onFault.
+      // The fault has been told to onFault.
       await remote?.refresh().catch(() => {});
     },
     async reload() {

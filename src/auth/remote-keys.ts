@@ -59,7 +59,7 @@ export function createRemoteKeys({ url, now, fetch, onFault, timing }: RemoteKey
       const signal = AbortSignal.any([stopping.signal, AbortSignal.timeout(fetchDeadlineMs)]);
       const response = await fetch(url, {
         headers: { accept: "application/jwk-set+json, application/json" },
-        // Whoever can redirect the request could choose the keys.
+        // A server that can redirect the request could choose the keys.
         redirect: "error",
         signal,
       });
@@ -99,7 +99,7 @@ export function createRemoteKeys({ url, now, fetch, onFault, timing }: RemoteKey
     const ageMs = ageOf(fetchedAt);
     if (ageMs < refreshAfterMs) return;
     const refreshed = refreshIfDue(0);
-    // Nobody waits where cached keys will do, nor again for a server that is known to be away.
+    // No request waits where cached keys will do, nor again for a server that is known to be away.
     if (keys === null || (ageMs >= staleAfterMs && !attemptFailed)) await refreshed;
   }
 

@@ -4,7 +4,7 @@ import type { Appended, AppendResult, EventLog, NewEvent } from "../storage/port
 /** Events that are appended together or not at all. */
 export interface Group {
   events: NewEvent[];
-  /** What comes from one source keeps its order. */
+  /** Events of one source keep their order. */
   source: unknown;
 }
 

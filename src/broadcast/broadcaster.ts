@@ -16,7 +16,7 @@ import {
   userTopic,
 } from "./ports.ts";
 
-/** Who is left out of, or alone meant by, an event. */
+/** Names the connection or device that is left out of an event, or is alone meant by it. */
 export interface Audience {
   /** The connection that caused the event [SUB6]. */
   except?: Recipient | undefined;
@@ -25,7 +25,7 @@ export interface Audience {
   onlyDevice?: string | undefined;
   /** Which nodes' subscribers hear of an event that is not logged; everywhere unless it is said. */
   reach?: "here" | "elsewhere" | "everywhere";
-  /** Nobody but the node that has the device may tell it, once it has claimed that [CALL4]. */
+  /** Only the node that has the device may tell it, once it has claimed that [CALL4]. */
   isOwed?: boolean;
 }
 

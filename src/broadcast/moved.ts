@@ -66,7 +66,7 @@ export async function* eventsOf(
   for (let from = afterPosition; from < throughPosition; ) {
     const page = await log.replay({ topics, afterPosition: from, limit: eventsPage });
     if (epochs.breaks !== breaks) return;
-    // What is above may have a hole below it that closes before the next page.
+    // Events above may have a hole below it that closes before the next page.
     yield page.events.filter(({ position }) => position <= throughPosition);
     from = page.more ? (page.events.at(-1)?.position ?? throughPosition) : throughPosition;
   }

@@ -66,7 +66,7 @@ export class OwnSent {
     }
   }
 
-  /** What there is of it, which is not kept any longer. */
+  /** Takes what there is of it, which is not kept any longer. */
   take(subscriber: object): Sent {
     const sent = new Map<string, Stretch[]>();
     for (const [topic, stretches] of this.#byConnection.get(subscriber) ?? []) {

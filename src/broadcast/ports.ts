@@ -1,4 +1,4 @@
-/** What the broadcaster needs of the sockets: the native topics and this node's connections, and the names it sends to itself. */
+/** Declares what the broadcaster needs of the sockets: the native topics, this node's connections, and the names it sends to itself. */
 import type { WireFormat } from "../protocol/limits.ts";
 
 export type Frame = string | Uint8Array;
@@ -44,7 +44,7 @@ export const ownTopicsOf = (userId: string) => ownKinds.map((kind) => `${kind}:$
 /** The native topic that stands for all three at once: a topic of one subscriber takes seven times a subscription's memory. */
 export const allOwnTopic = (userId: string) => `own:${userId}`;
 
-/** Whose own topic it is; null: others may be on it. */
+/** Reads whose own topic it is; null: others may be on it. */
 export function ownerOf(topic: string): string | null {
   const colon = topic.indexOf(":");
   return ownKinds.includes(topic.slice(0, colon)) ? topic.slice(colon + 1) : null;

@@ -114,7 +114,7 @@ export class Publisher {
     { audience = {}, correlationId }: { audience?: Audience; correlationId?: string },
   ): Promise<Appended[]> {
     return new Promise((resolve, reject) => {
-      // What one connection causes keeps its order; whatever else is given alone.
+      // Events that one connection causes keep their order; all others are given alone.
       const source = audience.except ?? {};
       this.#queue.add({ events, source, audience, correlationId, resolve, reject });
     });

@@ -133,7 +133,7 @@ export class Sequencer {
   }
 
   /**
-   * What a reader saw as the topic's head in the log.
+   * Takes up what a reader saw as the topic's head in the log.
    * @returns the head on this node; the reader is level with it where both are equal, and may subscribe in this turn
    */
   observe(topic: string, seqInLog: number): number {
@@ -147,7 +147,7 @@ export class Sequencer {
   }
 
   /**
-   * What this node has published of a held topic above a `seq`: whoever has read so far is level with it after these, and
+   * Finds what this node has published of a held topic above a `seq`: whoever has read so far is level with it after these, and
    * need not wait for a moment in which nothing is published. Null: not all of it is known, or it is much.
    */
   publishedAbove(topic: string, seq: number): LoggedEvent[] | null {
@@ -212,7 +212,7 @@ export class Sequencer {
     return { topics: this.#heads.size, waiting: this.#waiting.size, position: this.#safePosition };
   }
 
-  /** What was known beyond it is of another log. */
+  /** Forgets what was known beyond it: that is of another log. */
   #goBack({ isBroken, heldThrough }: EpochChange): void {
     this.#safePosition = Math.min(this.#safePosition, heldThrough);
     if (!isBroken) return;
@@ -330,7 +330,7 @@ export class Sequencer {
       const head = this.#heads.get(topic);
       if (head === undefined || head >= throughSeq) return;
       if (head === unknownHead) {
-        // Nobody is subscribed: whoever is catching up reads these events by itself.
+        // Without a subscriber: whoever is catching up reads these events by itself.
         this.#heads.set(topic, throughSeq);
         return;
       }

@@ -4,7 +4,7 @@ import type { Audience } from "./broadcaster.ts";
 
 interface WaitingEvent {
   event: LoggedEvent;
-  /** Who is left out of it [SUB6]. */
+  /** Left out of it [SUB6]. */
   audience: Audience;
 }
 
@@ -33,7 +33,7 @@ export class WaitingEvents {
     return waiting === undefined ? null : Math.max(...waiting.keys());
   }
 
-  /** What is at or below it has been published. */
+  /** Drops what is at or below it: that has been published. */
   dropThrough(topic: string, throughSeq: number): void {
     const waiting = this.#topics.get(topic);
     for (const seq of waiting?.keys() ?? []) if (seq <= throughSeq) waiting!.delete(seq);

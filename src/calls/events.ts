@@ -1,4 +1,4 @@
-/** What happens to calls, and what comes of it. */
+/** Declares what happens to calls, and what comes of it. */
 import type { Call, Side } from "../cluster/call.ts";
 import type { HangupReason } from "../protocol/fields.ts";
 import type { ServerPayload } from "../protocol/server.ts";
@@ -12,7 +12,7 @@ export interface FirstOffer {
   sdp: string;
 }
 
-/** What clients ask for, and what happens to their devices and to time. Every event but `offer` is about one call. */
+/** Events that move a call: requests of clients, and what happens to their devices and to time. Every event but `offer` is about one call. */
 export type CallEvent =
   | { type: "offer"; from: Device; offer: FirstOffer; calleeDeviceIds: string[] }
   | { type: "renegotiate"; from: Device; connectedAt: number; callId: string; sdp: string }
@@ -39,9 +39,9 @@ export interface Outcome {
   ended: number;
 }
 
-/** What a client asks for in a call that exists. */
+/** Request of a client in a call that exists. */
 export type CallRequest = CallEvent & { type: "renegotiate" | "answer" | "ice" | "hangup" };
-/** What no client has asked for; it is never refused. */
+/** Event that no client has asked for; it is never refused. */
 export type CallHappening = CallEvent & {
   type: "connected" | "disconnected" | "left" | "stopped" | "due" | "missed_logged";
 };

@@ -169,7 +169,7 @@ function cameOrWent(
     return;
   }
   if (device) markAway(draft, device);
-  // Who was only rung leaves the call to its other devices, and to those that come.
+  // A device that was only rung leaves the call to its other devices, and to those that come.
   if (type === "left" && isParty)
     end(draft, { reason: isAnswered(call.state) ? "hangup" : "cancelled", endedBy: userId });
 }

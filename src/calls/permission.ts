@@ -1,4 +1,4 @@
-/** Who may call whom: the policy `calls.allowed_between` [CALL1]. */
+/** Decides who may call whom: the policy `calls.allowed_between` [CALL1]. */
 import type { Config } from "../config/schema.ts";
 import type { DirectoryView } from "../directory/directory.ts";
 import type { Directory } from "../storage/ports.ts";

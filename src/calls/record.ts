@@ -47,7 +47,7 @@ export const callLimits = {
   endedKeptMs: 60_000,
   /** A call that was answered is looked at so often (ms): a node that died cannot say which devices went with it. */
   presenceCheckMs: 30_000,
-  /** What is owed to a device that should be here is offered to its node again after so long (ms), then ever more rarely. */
+  /** Offers what is owed to a device that should be here to its node again after so long (ms), then ever more rarely. */
   owedAgainMs: 2_000,
   /** Devices of one call that are told of it; those that come later are not. */
   devicesTold: 64,
@@ -166,7 +166,7 @@ export function tellEnd(draft: Draft, device: ToldDevice, reason: EndReason): vo
   const { side, deviceId, awaySince } = device;
   const { userId } = call[side];
   const owed = device.state === "owed" ? "again" : "first";
-  // What is here may be a connection that is not known yet to be the older one; not for long.
+  // The one here may be a connection that is not known yet to be the older one; not for long.
   const isNewest = owed === "again" || (device.nodeId ?? nodeId) === nodeId;
   const isHere = isNewest && draft.isHere({ userId, deviceId });
   device.reason = reason;
@@ -187,7 +187,7 @@ function endedPayload(call: Call, reason: EndReason): ServerPayload<"call.ended"
   };
 }
 
-/** What the callee's `user` topic keeps of a missed call: `timeout` or `cancelled` [CALL6]. */
+/** Writes what the callee's `user` topic keeps of a missed call: `timeout` or `cancelled` [CALL6]. */
 export function missedPayload(call: Call): ServerPayload<"call.ended"> {
   return {
     call_id: call.callId,
@@ -218,7 +218,7 @@ export function end(
 /** A caller who vanished has not been answered either; the log calls it `cancelled`. */
 const isMissed = (reason: EndReason) => reason === "timeout" || reason === "cancelled" || reason === "connection_lost";
 
-/** What a call is to one device that is in it or rings for it; null for any other device, and once it is over [CALL7]. */
+/** Shows a call to one device that is in it or rings for it; null for any other device, and once it is over [CALL7]. */
 export function viewOf(call: Call, { userId, deviceId }: Device, settings: CallSettings): CallView | null {
   const side = sideOf(call, userId);
   if (side === null || call.state === "ended") return null;

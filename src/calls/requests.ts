@@ -1,4 +1,4 @@
-/** What the parties of a call may ask for, state by state. */
+/** Applies what the parties of a call may ask for, state by state. */
 import type { Call, Side } from "../cluster/call.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { EndReason, HangupReason } from "../protocol/fields.ts";
@@ -105,7 +105,7 @@ function onceAnswered(draft: Draft, event: CallRequest, from: Sender): void {
   const peer = call[otherSide(from.side)];
   switch (event.type) {
     case "renegotiate":
-      // What was offered to a page before this one is lost with it, and nobody will ever answer it.
+      // An offer to a page before this one is lost with it, and will never be answered.
       if (peer.offering && (peer.offeredAt ?? 0) >= event.connectedAt) {
         throw new ProtocolError("call_conflict", "The other side has made an offer already: answer that one.");
       }

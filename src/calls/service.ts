@@ -38,7 +38,7 @@ type Caller = Device & { connectedAt?: number };
 export interface CallStats {
   /** Calls that are kept, ended ones included, over all nodes. */
   calls: number;
-  /** What this node has seen since it started. */
+  /** Counts what this node has seen since it started. */
   offered: number;
   ended: number;
   /** Deadlines that could not be worked on and were left for later. */
@@ -62,7 +62,7 @@ export interface CallService {
   tellOwed(device: Device, callId: string): Promise<void>;
   /** Whether the device is in the call or it rings there, as far as can be told. */
   isOn(device: Device, callId: string): Promise<boolean>;
-  /** What the device is in or rings for; null while calls are unavailable [CALL7]. */
+  /** Reads the calls that the device is in or rings for; null while calls are unavailable [CALL7]. */
   snapshotOf(device: Device): Promise<CallView[] | null>;
   /** Ends what would end with this node, tells everybody, and logs the missed ones; calls that outlive it go on [CALL5]. */
   endAll(): Promise<void>;

@@ -5,7 +5,7 @@ import type { ServerPayload } from "../protocol/server.ts";
 export type CallState = "ringing" | "connecting" | "active" | "ended";
 export type Side = "caller" | "callee";
 
-/** What one bound device sends the other. */
+/** Signal that one bound device sends the other. */
 export type Signal = {
   [Type in "call.offer" | "call.answer" | "call.ice"]: { type: Type; payload: ServerPayload<Type> };
 }["call.offer" | "call.answer" | "call.ice"];
@@ -14,7 +14,7 @@ export interface Party {
   userId: string;
   /** The bound device; the callee has none before it answers. */
   deviceId: string | null;
-  /** What waits for this side until the devices are bound, or until its bound device is back; bounded [CALL3] [CALL5]. */
+  /** Signals that wait for this side until the devices are bound, or until its bound device is back; bounded [CALL3] [CALL5]. */
   kept: (Signal & { fromDeviceId: string })[];
   /** This side has sent a renegotiation offer that the other has not answered. */
   offering: boolean;

@@ -2,7 +2,7 @@
 import { ProtocolError } from "../protocol/errors.ts";
 import type { Bus, ControlMessage, NodeRegistry } from "./ports.ts";
 
-/** What may be asked: plain JSON data, by the question's name. */
+/** Questions that may be asked, by name, each with plain JSON data. */
 export type Questions = Record<string, { about: unknown; said: unknown }>;
 
 /** How this node answers each question. A rejection is no answer: others see this node as missing. */

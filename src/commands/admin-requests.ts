@@ -1,4 +1,4 @@
-/** What may be typed after `ws-service admin`, and the request that each form stands for [ADM2]. */
+/** Maps what may be typed after `ws-service admin` to the request that each form stands for [ADM2]. */
 import * as v from "valibot";
 import { type ClientMessageType, clientPayloads } from "../protocol/client.ts";
 import { type CommandArgs, UsageError } from "./command.ts";
@@ -12,7 +12,7 @@ export interface AdminRequest {
 }
 
 interface Form {
-  /** What stands for the words after the name. */
+  /** Stands for the words after the name. */
   words: string;
   /** How many words it takes at least, and at most. */
   least: number;
@@ -142,7 +142,7 @@ export function adminRequest(args: CommandArgs): AdminRequest {
   throw new UsageError(`admin ${name}: ${optionOf[path] ?? path} ${result.issues[0].message}`);
 }
 
-/** What a field is called on the command line. */
+/** Names a field as on the command line. */
 const optionOf: Record<string, string> = {
   user_id: "the user",
   node_id: "--node",

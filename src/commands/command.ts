@@ -1,4 +1,4 @@
-/** What a command is, and what it may touch: everything of the outside world comes in through `io`. */
+/** Declares what a command is and what it may touch: everything of the outside world comes in through `io`. */
 
 export interface Signals {
   /** SIGTERM and SIGINT, the second and later ones too: each calls the listener again [DRN]. Until then they end the process. */
@@ -37,7 +37,7 @@ export interface CommandIo {
 
 /** The command line after the command's name, checked against the command's options. */
 export interface CommandArgs {
-  /** What is not an option, in order. */
+  /** Words that are not options, in order. */
   words: readonly string[];
   /** The option's last value; undefined where it was not given. */
   value(flag: string): string | undefined;
@@ -49,7 +49,7 @@ export interface CommandArgs {
 
 export interface CommandOption {
   summary: string;
-  /** What the value is called in the help, such as `file`; without it the option is a switch. */
+  /** Name of the value in the help, such as `file`; without it the option is a switch. */
   value?: string;
 }
 
@@ -57,7 +57,7 @@ export interface Command {
   name: string;
   /** One line for the list of commands. */
   summary: string;
-  /** What follows the program's name: `config check|print [--config <file>]`. */
+  /** Words after the program's name: `config check|print [--config <file>]`. */
   usage: string;
   /** By name without the dashes. `--help` is everyone's. */
   options: Record<string, CommandOption>;

@@ -33,8 +33,8 @@ export const config: Command = {
 };
 
 /**
- * What a start would say of the storage, and what would end it. A SQLite file is left alone: a service may be running on it.
- * Nobody who answers is no refusal but a notice: where this runs need not be where the service does.
+ * Finds what a start would say of the storage, and what would end it. A SQLite file is left alone: a service may be running on it.
+ * No answer is no refusal but a notice: where this runs need not be where the service does.
  */
 async function tryStorage(config: Config): Promise<{ notices: string[]; refusal: unknown }> {
   if (config.storage.url.startsWith("sqlite:")) return { notices: [], refusal: null };
@@ -45,7 +45,7 @@ async function tryStorage(config: Config): Promise<{ notices: string[]; refusal:
   const storage = createStorage(config, { now: Date.now, logger, onNotice: (sentence) => notices.push(sentence) });
   try {
     await storage.start();
-    // What a start asks next.
+    // As a start asks next.
     try {
       await storage.installation();
       await storage.log.watermark();

@@ -111,7 +111,7 @@ export function parseInput(line: string): Input {
   const form = Object.hasOwn(shortForms, name) ? shortForms[name] : undefined;
   if (form === undefined) return { kind: "fault", message: `There is no /${name}; /help lists what there is.` };
   const words = tail === "" ? [] : tail.split(/\s+/);
-  // What follows the first word, with its inner spaces kept: it may be a message's text.
+  // The rest after the first word, with its inner spaces kept: it may be a message's text.
   const rest = tail.slice(words[0]?.length ?? 0).trimStart();
   return form.read(words, rest) ?? { kind: "fault", message: `Write it like this: ${form.usage}` };
 }

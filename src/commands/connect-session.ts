@@ -1,4 +1,4 @@
-/** What `connect` remembers between two connections: subscriptions, the cursor, and requests without an answer. */
+/** Remembers for `connect` between two connections: subscriptions, the cursor, and requests without an answer. */
 import type { Since } from "../protocol/client.ts";
 import { isPlainObject } from "../protocol/envelope.ts";
 import { limits } from "../protocol/limits.ts";
@@ -158,7 +158,7 @@ export class ConnectSession {
     return true;
   }
 
-  /** What of after it was seen before it came is not told: it comes again, and is known by its `seq`. */
+  /** Does not tell what of after it was seen before it came: it comes again, and is known by its `seq`. */
   #moveCursor(cursor: string): void {
     this.cursor = cursor;
     this.#movedSince.clear();

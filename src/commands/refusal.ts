@@ -7,7 +7,7 @@ import { isPlainObject } from "../protocol/envelope.ts";
 const reasonMs = 2_000;
 const bodyCharactersMax = 10_000;
 
-/** What the server was asked for. */
+/** Request that the server was asked for. */
 export interface Refused {
   url: URL;
   headers: Record<string, string>;
@@ -25,7 +25,7 @@ export function refusedStatus(failure: string): number | null {
  */
 export async function refusalOf(status: number, refused: Refused): Promise<string> {
   const signal = AbortSignal.timeout(reasonMs);
-  // Who answers 101 after all is not heard of by the request, not even when it is aborted.
+  // A server that answers 101 after all is not heard of by the request, not even when it is aborted.
   const late = new Promise<null>((done) => signal.addEventListener("abort", () => done(null)));
   const said = await Promise.race([ask(refused, signal).catch(() => null), late]);
   return said === null || said.status !== status ? `HTTP ${status}` : `HTTP ${status} ${said.reason}`.trimEnd();

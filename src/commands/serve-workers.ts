@@ -10,7 +10,7 @@ import { Supervisor, type WorkerProcess, type WorkerStart } from "./supervisor.t
 import { type FromWorker, workerNumberVariable } from "./worker-link.ts";
 
 const workersMax = 256;
-/** What a worker needs beyond `server.drain_timeout` to close its connections to storage and cluster. */
+/** Time that a worker needs beyond `server.drain_timeout` to close its connections to storage and cluster. */
 const stopMarginMs = 10_000;
 
 /** `4`, or `auto` for as many as there are cores. @throws UsageError */
@@ -106,7 +106,7 @@ function spawnWorker(
   return {
     pid: child.pid,
     send(message) {
-      // Whoever has just gone is noticed by its end.
+      // A worker that has just gone is noticed by its end.
       if (child.exitCode === null && child.signalCode === null) {
         try {
           child.send(message);

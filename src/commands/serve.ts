@@ -93,7 +93,6 @@ async function start(file: string | undefined, io: CommandIo): Promise<Running> 
   const url = `${tls === null ? "ws" : "wss"}://${host.includes(":") ? `[${host}]` : host}:${app.port}/ws`;
   const startMs = Math.round(performance.now() - startedAt);
   logger.info({ url, config: loaded.file, version: packageJson.version, start_ms: startMs }, "listening");
-  logger.flush();
   slot?.takeUp({
     port: app.port,
     isReady: () => app.isReady(),

@@ -132,7 +132,7 @@ export class Supervisor {
       });
       this.#slots.set(workerNumber, { state: "starting", worker, reload: false, failures });
     } catch (error) {
-      // What keeps the first from starting would keep the others too.
+      // A fault that keeps the first from starting would keep the others too.
       if (this.#port === null) throw error;
       // The system has no process or memory to spare right now: no reason to end those that run.
       const delay_ms = this.#startLater(workerNumber, failures + 1);

@@ -1,4 +1,4 @@
-/** What a supervisor and its workers tell each other, and the questions that either may put to the other. */
+/** Declares what a supervisor and its workers tell each other, and the questions that either may put to the other. */
 
 /** `drain`: let everybody go, then end; `end`: at once; `reload`: read certificates and keys again. */
 export type Order = "drain" | "end" | "reload";

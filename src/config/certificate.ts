@@ -7,7 +7,7 @@ type Files = NonNullable<Config["server"]["tls"]>;
 
 export interface CertificateFault {
   file: keyof Files;
-  /** What is expected of the file, as a fault of the configuration says it. */
+  /** Expectation of the file, as a fault of the configuration says it. */
   expected: string;
 }
 
@@ -32,7 +32,7 @@ export async function readCertificate(
   return { cert, key, faults };
 }
 
-/** What is wrong with a certificate and its key. @param section the settings they are named in: `server.tls` */
+/** Finds what is wrong with a certificate and its key. @param section the settings they are named in: `server.tls` */
 export async function pairFaults(
   { cert, key }: { cert: string; key: string },
   section: string,

@@ -13,7 +13,7 @@ export interface Check {
   needs: readonly string[];
   /** It looks at files that may be changing while a service runs with what they held before. */
   readsFiles?: true;
-  /** What is expected of the setting; null where it holds. `cwd` is where relative paths start. */
+  /** Finds what is expected of the setting; null where it holds. `cwd` is where relative paths start. */
   find(config: Config, cwd: string): string | null | Promise<string | null>;
 }
 
@@ -110,7 +110,7 @@ export const checks: readonly Check[] = [
       const url = auth.jwks_url === null ? null : URL.parse(auth.jwks_url);
       if (auth.jwks_url === null || url?.protocol === "https:") return null;
       if (url?.protocol !== "http:") return "must be an https:// or http:// URL";
-      // Whoever sits on the way would put in keys of its own.
+      // Anybody on the way would put in keys of its own.
       return isLoopback(url.hostname) ? null : "must be https:// for another host than this one [AUTH2]";
     },
   },

@@ -16,7 +16,7 @@ export interface ClientTls {
 
 export interface ClientTlsFault {
   file: keyof ClientTlsFiles;
-  /** What is expected of the file, as a fault of the configuration says it. */
+  /** Expectation of the file, as a fault of the configuration says it. */
   expected: string;
 }
 

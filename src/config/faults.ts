@@ -1,11 +1,11 @@
-/** What is wrong with a configuration, told all at once and without giving a secret away. */
+/** Tells what is wrong with a configuration, all at once and without giving a secret away. */
 
 export interface Fault {
   /** `websocket.pong_wait`; the name of the variable where no setting is meant. */
   path: string;
   /** The value as it may be shown, secrets masked; null where there is none or it may not be shown. */
   value: string | null;
-  /** What is expected: `must be a duration such as 10s`. */
+  /** Expectation that is not met: `must be a duration such as 10s`. */
   expected: string;
   /** The file's path, the name of the environment variable, or `default`. */
   origin: string;

@@ -12,7 +12,7 @@ export interface Key {
   /** The environment variable that sets it: `WS__RATE_LIMITS__CALL_ICE__BURST`. */
   variable: string;
   nullable: boolean;
-  /** What a value must be: `must be true or false`. */
+  /** Expectation of a value: `must be true or false`. */
   expected: string;
   /** As it would be written in a file; undefined where the setting must be given. */
   fallback: unknown;

@@ -11,7 +11,7 @@ import { parseYaml } from "./yaml.ts";
 
 export interface LoadedConfig {
   config: Config;
-  /** What an operator should know though nothing is wrong: one line each. */
+  /** Notices for an operator though nothing is wrong: one line each. */
   notices: string[];
   /** The file that was read, as it was named; null for none. */
   file: string | null;
@@ -58,7 +58,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   }
   const first = v.safeParse(configSchema, treeOf(settings, faulty));
   if (!first.success) for (const fault of schemaFaults(first.issues, settings, faulty)) faults.push(fault);
-  // What the file would have said is unknown: rules that join settings would only mislead.
+  // Without the file its settings are unknown: rules that join settings would only mislead.
   if (!("faults" in read))
     faults.push(...(await brokenRules(settings, { faulty: withSections(faulty, settings), cwd, checksFiles })));
   if (!first.success || faults.length > 0) throw new ConfigError(faults);
@@ -74,7 +74,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   return { config: first.output, notices, file, origins };
 }
 
-/** What can be meant, and mostly is not. */
+/** Warns of what can be meant, and mostly is not. */
 function noticesOf({ auth }: Config): string[] {
   if (auth.mode !== "token") return [];
   const notices: string[] = [];

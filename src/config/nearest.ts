@@ -39,7 +39,7 @@ export function nearest(name: string, candidates: readonly string[]): string | n
   return best.candidate;
 }
 
-/** What is said after `there is no …`: the nearest name, or nothing. */
+/** Says what follows `there is no …`: the nearest name, or nothing. */
 export function nearestHint(near: string | null): string {
   return near === null ? "" : `; the nearest is ${near}`;
 }

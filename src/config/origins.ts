@@ -1,6 +1,6 @@
 /** Which origins a list of `server.allowed_origins` means, and which entries could never mean any [CON1]. */
 
-/** What is wrong with an entry, as what to write instead; null where some browser may come from it. */
+/** Finds what is wrong with an entry, as what to write instead; null where some browser may come from it. */
 export function originFault(entry: string): string | null {
   if (entry === "*" || entry === "null") return null;
   const wildcard = /^[^/]*:\/\/\*\./.test(entry);
@@ -13,7 +13,7 @@ export function originFault(entry: string): string | null {
   }
   const url = URL.parse(plain);
   if (url === null || url.host === "") return "this is no origin: write https://app.example.com";
-  // What browsers send: no path, no port that goes without saying, lower case, other alphabets as xn--.
+  // As browsers send it: no path, no port that goes without saying, lower case, other alphabets as xn--.
   const sent = url.origin === "null" ? `${url.protocol}//${url.host.toLowerCase()}` : url.origin;
   const asWritten = wildcard ? sent.replace("://x.", "://*.") : sent;
   if (asWritten !== entry) return `browsers would never send this: write ${asWritten}`;

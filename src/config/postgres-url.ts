@@ -5,7 +5,7 @@ import { nearest, nearestHint } from "./nearest.ts";
 export const sslModes = ["disable", "require", "verify-ca", "verify-full"] as const;
 export type SslMode = (typeof sslModes)[number];
 
-/** What our client passes over, or does otherwise than its name says. */
+/** Options that our client passes over, or does otherwise than their name says. */
 const instead: Record<string, string> = {
   ssl: "sslmode",
   sslrootcert: "storage.tls.ca_file",
@@ -13,7 +13,7 @@ const instead: Record<string, string> = {
   sslkey: "storage.tls.key_file",
 };
 
-/** What may stand behind the `?`. Others are settings of the client, which are ours to choose, or slips. */
+/** Options that may stand behind the `?`. Others are settings of the client, which are ours to choose, or slips. */
 const parameters = ["sslmode", "application_name", "options", "target_session_attrs"] as const;
 
 /** Of several hosts only the first: `URL` knows no more. Null where it is none. */
@@ -33,7 +33,7 @@ export function sslModeOf(url: string, { hasTls }: { hasTls: boolean }): SslMode
   return given ?? (hasTls ? "verify-full" : "disable");
 }
 
-/** What is expected of the URL; null where it can be done as it says. */
+/** Finds what is expected of the URL; null where it can be done as it says. */
 export function postgresUrlFault(url: string, { hasTls }: { hasTls: boolean }): string | null {
   const read = readUrl(url);
   if (read === null || read.hash !== "")
@@ -53,7 +53,7 @@ export function postgresUrlFault(url: string, { hasTls }: { hasTls: boolean }): 
   const modes = query.getAll("sslmode");
   if (modes.length > 1 || modes.some((mode) => !(sslModes as readonly string[]).includes(mode)))
     return `must have at most one sslmode, of ${sslModes.join(", ")}`;
-  // Whoever follows the storage writes to it.
+  // A service that follows the storage writes to it.
   const servers = query.getAll("target_session_attrs");
   if (servers.length > 1 || servers.some((it) => it !== "read-write" && it !== "primary"))
     return "must have at most one target_session_attrs, of read-write, primary";

@@ -48,7 +48,7 @@ export function readRedisUrl(url: string): RedisUrl {
   return { username, password, isEncrypted: scheme === "rediss" || tls === "true", place };
 }
 
-/** What is expected of the URL; null where it can be done as it says. */
+/** Finds what is expected of the URL; null where it can be done as it says. */
 export function redisUrlFault(url: string, { hasTls }: { hasTls: boolean }): string | null {
   try {
     const { isEncrypted } = readRedisUrl(url);

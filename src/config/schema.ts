@@ -143,7 +143,7 @@ const storage = v.strictObject({
   tls: clientTls,
   query_timeout: v.optional(interval, "5s"),
   pool_size: v.optional(whole(1, 1000), 10),
-  /** What of one user's reading is before the storage at once, over all its connections; the rest waits for its turn. */
+  /** Questions of one user before the storage at once, over all its connections; the rest waits for its turn. */
   questions_per_user: v.optional(whole(1, 1000), 1),
   /** With PostgreSQL: what applications leave by `ws.publish(…)` in their own transactions is published [PUB2]. */
   outbox: v.optional(v.boolean(), true),
@@ -214,7 +214,7 @@ const bucket = (perMinute: number, burst: number) =>
 const rateLimits = v.strictObject({
   enabled: v.optional(v.boolean(), true),
   default: bucket(120, 60),
-  /** What others' messages lead to: `mark.*` and `ack` must not use up what sending needs. */
+  /** Caused by others' messages: `mark.*` and `ack` must not use up what sending needs. */
   mark: bucket(600, 300),
   /** `subscribe`, `unsubscribe`, `history`, `presence.query`, weighed by what they cost. */
   reading: bucket(300, 150),

@@ -10,7 +10,7 @@ export interface Setting {
   key: Key;
   value: unknown;
   origin: string;
-  /** What is wrong with it as it stands; forgotten when something stronger sets the key. */
+  /** Fault of it as it stands; forgotten when something stronger sets the key. */
   fault?: Fault;
 }
 

@@ -92,7 +92,7 @@ export const endpointMap = v.pipe(
 
 const roleMapExpected = "must be a mapping of a token's roles to service or admin";
 
-/** What a token says → `service` or `admin`. */
+/** Maps what a token says to `service` or `admin`. */
 export const roleMap = v.pipe(
   v.record(
     v.pipe(v.string(), v.minLength(1, roleMapExpected)),

@@ -1,6 +1,6 @@
 /** Reads YAML and says where it breaks, or has a key twice; quotes nothing of the text, which may hold secrets. */
 
-/** What is wrong with a text, and where that is seen, from 1. */
+/** Fault of a text, and where it is seen, from 1. */
 export interface YamlFault {
   line: number;
   /** A few words: `duplicate key`. */

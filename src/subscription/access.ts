@@ -1,4 +1,4 @@
-/** Who may hear which topic [SUB1]. */
+/** Decides who may hear which topic [SUB1]. */
 import type { DirectoryView } from "../directory/directory.ts";
 import type { Subscriber } from "./subscriber.ts";
 import type { Topic } from "./topic.ts";
@@ -12,7 +12,7 @@ export class Access {
   constructor(private readonly options: AccessOptions) {}
 
   /**
-   * Those of the topics that the subscriber may hear. In an open directory asking for a conversation joins it, unless it is
+   * Picks the topics that the subscriber may hear. In an open directory asking for a conversation joins it, unless it is
    * `unasked`: whoever was removed is not brought back by the server.
    * @param sharing users who are known to share a conversation with the subscriber: it is not asked again
    */
@@ -50,7 +50,7 @@ export class Access {
     return topics.filter(may);
   }
 
-  /** Those of the users who may not see the user's presence, nor the user theirs; never the user itself. */
+  /** Picks the users who may not see the user's presence, nor the user theirs; never the user itself. */
   async strangers(userId: string, others: string[]): Promise<string[]> {
     if (this.options.presenceVisibleTo === "everyone" || others.length === 0) return [];
     const visible = await this.options.directory.sharingWith(userId, others);

@@ -14,7 +14,7 @@ const busyGapMs = 10;
 const quietMs = 50;
 
 const pageSizeDefault = 500;
-/** What everybody else asks of the storage stands behind no more than these, and has the other connections to it. */
+/** Bounds what all other questions to the storage stand behind; they have its other connections. */
 const readsAtOnce = 1;
 /** A page that was read is as good as the log for so long, ms: who is at most so far behind another feed shares its pages. */
 const sharedMs = 500;
@@ -65,7 +65,7 @@ export class FeedPages {
     this.#loggedAt = performance.now();
   }
 
-  /** Nobody reads any more: nothing is kept. */
+  /** Keeps nothing once no feed reads any more. */
   clear(): void {
     this.#shared.clear();
   }

@@ -29,13 +29,13 @@ export interface FeedStart {
   seen: StartingPoint["seen"];
   /** False: something after the cursor is gone, or the log is another one. Undefined: nothing was asked for. */
   recovered: boolean | undefined;
-  /** What retention had removed; the client has been told of it. */
+  /** Range that retention had removed; the client has been told of it. */
   toldTrimmed: number;
 }
 
 interface Reader extends FeedStart {
   subscriber: Subscriber;
-  /** What the connection was sent of its own topics before the feed began. */
+  /** Events of its own topics that the connection was sent before the feed began. */
   sent: Sent;
   isSkipping: boolean;
 }
@@ -43,7 +43,7 @@ interface Reader extends FeedStart {
 /** Written before the loop and the client get their turn: few enough that nobody else's message waits for long. */
 const burst = { charactersMax: 64 * 1024, eventsMax: 100 };
 const lookIntervalDefaultMs = 500;
-/** What is logged within so long is read together, ms. */
+/** Events logged within so long are read together, ms. */
 const gatherMs = 50;
 const retryMs = 1_000;
 

@@ -12,7 +12,7 @@ export interface LossTold {
 /** Topics of one message: a connection may be on very many. */
 const topicsAtOnce = 1_000;
 
-/** Who has not been told yet. Until it was nobody is given a cursor of the new epoch: it would come back with it as if all were well. */
+/** Connections that have not been told yet. None is given a cursor of the new epoch before: it would come back with it as if all were well. */
 export class Losses {
   readonly #untold = new WeakSet<Subscriber>();
 

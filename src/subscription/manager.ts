@@ -11,15 +11,15 @@ import type { CursorStore, EventLog } from "../storage/ports.ts";
 import type { Access } from "./access.ts";
 import { type CatchUpOptions, type CaughtUp, catchUp } from "./catch-up.ts";
 import { describeTopic } from "./described.ts";
-import { inTurns } from "./in-turns.ts";
+import { inSlices } from "./in-slices.ts";
 import { type FeedStart, LogFeed, type LogFeedOptions, partsOfLog } from "./log-feed.ts";
 import { Losses } from "./losses.ts";
+import { PendingSubscription } from "./pending-subscription.ts";
 import { Rejections } from "./rejections.ts";
 import { type Asked, followedBy, lookupsToJoin, lookupsToLeave, resolveScope, type Scope } from "./scope.ts";
 import { locate, type StartingPoint, startingPointOf } from "./starting-point.ts";
 import { type Follows, followsOf, type Subscriber } from "./subscriber.ts";
 import { isLogged, logTopic, parseTopic, type Topic } from "./topic.ts";
-import { UnderWay } from "./under-way.ts";
 
 export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger"> {
   log: EventLog;
@@ -29,7 +29,7 @@ export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger
   bus: Bus;
   directory: DirectoryView;
   access: Access;
-  /** What a new subscriber is told of the topics' present state, by topic name. */
+  /** Reads what a new subscriber is told of the topics' present state, by topic name. */
   snapshots: (subscriber: Subscriber, topics: Topic[]) => Promise<Map<string, Snapshot>>;
   /** Called once a connection is live on topics. */
   onSubscribed: (subscriber: Subscriber, topics: Topic[]) => void;
@@ -54,7 +54,7 @@ interface SubscribeRequest extends Asked {
 
 export class SubscriptionManager {
   /** Subscriptions under way, so that what is revoked meanwhile is not subscribed at their end. */
-  readonly #catchingUp = new Set<UnderWay>();
+  readonly #pending = new Set<PendingSubscription>();
   /** One request after the other: a topic that is added by itself must not go live in the middle of a replay [LOG3]. */
   readonly #queue = new KeyedQueue<Subscriber>();
   /** Connections that follow presence without naming users. */
@@ -62,7 +62,7 @@ export class SubscriptionManager {
   #subscribes = 0;
   #replayedEvents = 0;
   readonly #feed: LogFeed;
-  /** Who is to be told that the log has gone back: by `tellLoss`, or before it is given a cursor [LOG4]. */
+  /** Keeps the connections that are to be told that the log has gone back: by `tellLoss`, or before one is given a cursor [LOG4]. */
   readonly losses: Losses;
 
   constructor(private readonly options: SubscriptionManagerOptions) {
@@ -77,17 +77,17 @@ export class SubscriptionManager {
 
   async #subscribe(subscriber: Subscriber, request: SubscribeRequest, { unasked = false } = {}): Promise<Subscribed> {
     // Known from before anybody is asked, so that a right which is lost after the answer counts.
-    const underWay = new UnderWay(subscriber, unasked);
-    this.#catchingUp.add(underWay);
+    const pending = new PendingSubscription(subscriber, unasked);
+    this.#pending.add(pending);
     try {
-      return await this.#subscribeUnless(underWay, request);
+      return await this.#subscribeUnless(pending, request);
     } finally {
-      this.#catchingUp.delete(underWay);
+      this.#pending.delete(pending);
     }
   }
 
-  async #subscribeUnless(underWay: UnderWay, request: SubscribeRequest): Promise<Subscribed> {
-    const { subscriber, unasked } = underWay;
+  async #subscribeUnless(pending: PendingSubscription, request: SubscribeRequest): Promise<Subscribed> {
+    const { subscriber, unasked } = pending;
     const rejections = new Rejections();
     const topics = this.#feed.admit(subscriber, request, rejections);
     const { filters } = request;
@@ -109,11 +109,11 @@ export class SubscriptionManager {
     const since = request.since === undefined ? null : await startingPointOf(subscriber, request.since, this.options);
     const feed = fresh.includes(logTopic) ? await this.#ask(subscriber, () => this.#feed.open(since)) : null;
     const parts = fresh.filter((topic) => topic !== logTopic);
-    const places = await this.#goLive(underWay, parts, since);
-    await this.#giveBack(underWay, fresh);
+    const places = await this.#goLive(pending, parts, since);
+    await this.#giveBack(pending, fresh);
     const isLive = ({ name }: Topic) => subscriber.isSubscribed(name);
     const snapshots = await this.#ask(subscriber, () => this.options.snapshots(subscriber, allowed.filter(isLive)));
-    if (feed !== null) await this.#startFeed(underWay, feed);
+    if (feed !== null) await this.#startFeed(pending, feed);
     // Looked at only now: what was taken back while the snapshot was read is told of as such already.
     const live = new Set(allowed.filter(isLive));
     if (!subscriber.isClosed) rejections.add("forbidden", namesOf(allowed.filter((topic) => !live.has(topic))));
@@ -130,8 +130,8 @@ export class SubscriptionManager {
   }
 
   /** The whole log follows, and with it what comes on the logged topics that the connection is on by itself [LOG3]. */
-  async #startFeed({ subscriber, revoked }: UnderWay, from: FeedStart): Promise<void> {
-    // What is below it has been sent on the topics that the connection leaves; the feed has what is above.
+  async #startFeed({ subscriber, revoked }: PendingSubscription, from: FeedStart): Promise<void> {
+    // Events below it have been sent on the topics that the connection leaves; the feed has those above.
     await this.options.sequencer.reach(from.position);
     if (subscriber.isClosed || revoked.has(logTopic.name) || !subscriber.roles.includes("service")) return;
     const left = this.#leave(subscriber, partsOfLog(subscriber));
@@ -175,7 +175,7 @@ export class SubscriptionManager {
       if (scope.all.has("presence")) follows.presence = false;
       for (const conversationId of scope.presenceOf) follows.presenceOf.delete(conversationId);
     }
-    await inTurns(scope.topics, (some) => this.#leave(subscriber, some));
+    await inSlices(scope.topics, (some) => this.#leave(subscriber, some));
     return { topics: scope.topics.map(({ name }) => name) };
   }
 
@@ -239,7 +239,7 @@ export class SubscriptionManager {
 
   /** Somebody has left a conversation: those who are subscribing just now may have been given rights by an older answer. */
   noteLoss(userId: string | null): void {
-    for (const running of this.#catchingUp) running.noteLoss(userId);
+    for (const running of this.#pending) running.noteLoss(userId);
   }
 
   /** Connections that follow presence without naming users. */
@@ -260,7 +260,7 @@ export class SubscriptionManager {
   stats() {
     return {
       subscribes: this.#subscribes,
-      catching_up: this.#catchingUp.size,
+      catching_up: this.#pending.size,
       replayed_events: this.#replayedEvents,
       ...this.#feed.stats(),
     };
@@ -278,9 +278,9 @@ export class SubscriptionManager {
   }
 
   /** Leaves what it may not hear after all, where rights were lost meanwhile. */
-  async #giveBack(underWay: UnderWay, topics: Topic[]): Promise<void> {
-    const { subscriber } = underWay;
-    while (topics.length > 0 && !subscriber.isClosed && underWay.takeLoss(topics)) {
+  async #giveBack(pending: PendingSubscription, topics: Topic[]): Promise<void> {
+    const { subscriber } = pending;
+    while (topics.length > 0 && !subscriber.isClosed && pending.takeLoss(topics)) {
       // Nothing is kept where the question fails.
       const allowed = this.options.access.allowed(subscriber, topics, { unasked: true });
       const still = new Set(await allowed.catch(() => []));
@@ -292,7 +292,7 @@ export class SubscriptionManager {
     }
   }
 
-  /** Those the connection is not on yet, as many as its limit lets in. */
+  /** Picks the topics that the connection is not on yet, as many as its limit lets in. */
   #withinLimit(subscriber: Subscriber, allowed: Topic[], rejections: Rejections): Topic[] {
     const fresh = allowed.filter(({ name }) => !subscriber.isSubscribed(name));
     const room = Math.max(0, this.options.topicsMax - subscriber.topics().length);
@@ -301,7 +301,7 @@ export class SubscriptionManager {
   }
 
   async #goLive(
-    { subscriber, revoked }: UnderWay,
+    { subscriber, revoked }: PendingSubscription,
     topics: Topic[],
     since: StartingPoint | null,
   ): Promise<Map<string, CaughtUp>> {
@@ -312,7 +312,7 @@ export class SubscriptionManager {
     // Heard from before the log is read, so that nothing falls between the two.
     await Promise.all(topics.map(({ name }) => bus.watch(name)));
     const unlogged = topics.filter((topic) => !isLogged(topic));
-    await inTurns(unlogged, (some) => {
+    await inSlices(unlogged, (some) => {
       for (const { name } of some) if (!revoked.has(name) && !subscriber.isClosed) subscriber.subscribe(name);
     });
     if (logged.length === 0) return new Map();
@@ -336,7 +336,7 @@ export class SubscriptionManager {
   }
 
   #leave(subscriber: Subscriber, topics: Topic[]): Topic[] {
-    for (const running of this.#catchingUp) {
+    for (const running of this.#pending) {
       if (running.subscriber === subscriber) for (const { name } of topics) running.revoked.add(name);
     }
     const left = topics.filter(({ name }) => subscriber.isSubscribed(name));

@@ -38,7 +38,7 @@ export class Membership {
     return sequencer.isHeard(presenceTopic(userId));
   }
 
-  /** What is given is so: who was told of it has asked the directory. */
+  /** Takes what is given as so: the caller has asked the directory. */
   async apply(change: DirectoryChange): Promise<void> {
     switch (change.kind) {
       case "member_added":
@@ -67,7 +67,7 @@ export class Membership {
   async #added(conversationId: string, userId: string): Promise<void> {
     const { directory, subscriptions, subscribersOf, watchMax } = this.options;
     const newcomers = [...subscribersOf(userId)];
-    // Who is in it is asked only where it matters: large conversations grow one member at a time.
+    // Asks for its members only where it matters: large conversations grow one member at a time.
     const members = newcomers.some(({ follows }) => follows?.presence || follows?.presenceOf.has(conversationId))
       ? await directory.membersOf(conversationId, peersMax)
       : [];

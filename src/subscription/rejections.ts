@@ -1,4 +1,4 @@
-/** What of a `subscribe` is refused, each name once, and as much of it as an answer tells [SUB1]. */
+/** Collects what of a `subscribe` is refused, each name once, and as much of it as an answer tells [SUB1]. */
 import type { ServerPayload } from "../protocol/server.ts";
 
 type Rejected = ServerPayload<"subscribed">["rejected"][number];

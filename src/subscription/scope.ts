@@ -1,4 +1,4 @@
-/** What the names and filters of a `subscribe` mean: whole topics, and what is followed without being named [SUB1]. */
+/** Resolves the names and filters of a `subscribe` to whole topics, and to what is followed without being named [SUB1]. */
 import type { DirectoryView } from "../directory/directory.ts";
 import type { Filters } from "../protocol/client.ts";
 import type { Subscriber } from "./subscriber.ts";
@@ -27,7 +27,7 @@ export interface Scope {
   all: Set<"conversation" | "typing" | "presence">;
   /** Conversations whose members' presence was asked for. */
   presenceOf: string[];
-  /** Those of them whose members are not watched, for there are too many. */
+  /** Conversations among them whose members are not watched, for there are too many. */
   unwatched: string[];
 }
 
@@ -45,7 +45,7 @@ interface LookupOptions {
   watchMax: number;
 }
 
-/** What is found out for one that comes. */
+/** Looks up what a `subscribe` needs to know. */
 export function lookupsToJoin({ userId }: Subscriber, { directory, watchMax }: LookupOptions): ScopeLookups {
   return {
     conversationsOf: (user) => directory.conversationsOf(user),
@@ -63,7 +63,7 @@ export function lookupsToJoin({ userId }: Subscriber, { directory, watchMax }: L
   };
 }
 
-/** What is found out for one that leaves: it can leave only what it is on. */
+/** Looks up what an `unsubscribe` needs to know: it can leave only what it is on. */
 export function lookupsToLeave(subscriber: Subscriber, { directory, watchMax }: LookupOptions): ScopeLookups {
   const { userId } = subscriber;
   const mine = (kind: TopicKind) =>
@@ -98,7 +98,7 @@ export function wholeNamesOf(
   return name === "user" || name === "notifications" ? [topicOf(name, userId).name] : [name];
 }
 
-/** What a request follows without naming it; it takes no look at the directory to know. */
+/** Tells what a request follows without naming it, with no look at the directory. */
 export function followedBy({ topics, filters = {} }: Asked) {
   const conversations = listOf(filters.conversation_id, filters.conversation_ids);
   const users = listOf(filters.user_id, filters.user_ids);

@@ -33,7 +33,7 @@ export class SnapshotFence {
       for (let reads = 0; stale.length > 0 && reads < readsMax; reads++) {
         for (const topic of stale) eventsAtRead.set(topic, this.#reading.get(topic)!.events);
         for (const [topic, state] of await read(stale)) states.set(topic, state);
-        // What the same turn of the loop leads to is out by the next one, and that one is the caller's alone: no event
+        // All that the same turn of the loop leads to is out by the next one, and that one is the caller's alone: no event
         // comes between this look and what the caller sends without waiting again.
         await nextTurn();
         stale = topics.filter((topic) => this.#reading.get(topic)!.events > eventsAtRead.get(topic)!);

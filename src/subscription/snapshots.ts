@@ -1,4 +1,4 @@
-/** What a new subscriber is told of the present: its place in conversations, who types, who is there, which calls are on [REC3] [TYP2] [PRE5] [CALL7]. */
+/** Reads what a new subscriber is told of the present: its place in conversations, who types, who is there, which calls are on [REC3] [TYP2] [PRE5] [CALL7]. */
 import type { CallView, PresenceView, Snapshot } from "../protocol/server.ts";
 import type { ReceiptStore } from "../storage/ports.ts";
 import type { SnapshotFence } from "./snapshot-fence.ts";

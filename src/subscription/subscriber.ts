@@ -2,7 +2,7 @@
 import type { Recipient } from "../broadcast/ports.ts";
 import type { OutgoingMessage } from "../protocol/envelope.ts";
 
-/** What a connection asked to follow without naming it: new conversations and members join by themselves [SUB3]. */
+/** Names what a connection asked to follow without naming topics: new conversations and members join by themselves [SUB3]. */
 export interface Follows {
   conversations: boolean;
   typing: boolean;

@@ -19,6 +19,12 @@ export interface LogSink {
   flush(): Promise<void>;
 }
 
+/** How long a line waits for others that are written with it: few writes under load, and a reader sees it at once. */
+const companyMs = 20;
+
+/** How often all that waits is written, whatever came of the writes before. */
+const flushEveryMs = 1_000;
+
 /** How long the last lines may take to be read before the process ends without them. */
 const lastFlushMsMax = 1_000;
 
@@ -57,7 +63,14 @@ export function createLogSink({ level, format, bufferBytesMax = 1 << 20 }: Logge
   destination.on("error", () => dropped++);
   // What others chose (ids, reasons, addresses) must not steer the terminal that a line is read in, nor make another line.
   const inForm = format === "json" ? (line: string) => line : prettyLineOf;
-  const stream = { write: (line: string) => destination.write(`${visible(inForm(line.trimEnd()))}\n`) };
+  let soon: Timer | null = null;
+  function write(line: string): void {
+    destination.write(`${visible(inForm(line.trimEnd()))}\n`);
+    soon ??= setTimeout(() => {
+      soon = null;
+      destination.flush();
+    }, companyMs).unref();
+  }
   const logger = pino(
     {
       level,
@@ -67,21 +80,21 @@ export function createLogSink({ level, format, bufferBytesMax = 1 << 20 }: Logge
       formatters: { level: (label) => ({ level: label }) },
       serializers: { err: loggedError },
     },
-    stream,
+    { write },
   );
-  // With a minimum length lines wait for company; a second at most.
-  const timer = setInterval(() => destination.flush(), 1_000);
-  timer.unref();
+  // A flush does nothing while a write is under way, and what came meanwhile would wait for the next line.
+  const always = setInterval(() => destination.flush(), flushEveryMs).unref();
   return {
     logger,
     droppedLines: () => dropped,
     flush() {
-      clearInterval(timer);
+      clearInterval(always);
       // Not `flushSync`: on a pipe that nobody reads it would never come back, and the process would never end.
       const { promise, resolve } = Promise.withResolvers<void>();
       const giveUp = setTimeout(() => {
         // Else what is left would be tried again, synchronously, as the process exits.
         destination.destroy();
+        clearTimeout(soon ?? undefined);
         resolve();
       }, lastFlushMsMax);
       destination.flush(() => {

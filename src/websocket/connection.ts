@@ -9,7 +9,7 @@ import { limits, type WireFormat } from "../protocol/limits.ts";
 import type { RoutedConnection, Taken, Unanswered } from "../router/router.ts";
 import type { Follows } from "../subscription/subscriber.ts";
 import { everyoneTopic, logTopic } from "../subscription/topic.ts";
-import { Inbox, inboxBytesMax, type Line, type ReceivedFrame, type TakeUp } from "./inbox.ts";
+import { type Line, queueBytesMax, type ReceivedFrame, RequestQueue, type TakeUp } from "./request-queue.ts";
 
 /** `anonymous`: may only ping and authenticate. `closing`: we closed it, the socket may still be flushing. */
 export type ConnectionState = "anonymous" | "authenticating" | "live" | "closing" | "closed";
@@ -35,7 +35,7 @@ export interface ConnectionOptions {
   session: Session | null;
   since: Since | undefined;
   now: number;
-  inboxMax: number;
+  queueMax: number;
 }
 
 /** What all connections have of who runs them. */
@@ -45,7 +45,7 @@ export interface Attachment {
   /** How long a close frame may wait for what stands before it, ms. */
   lastWordWaitMs: number;
   /** Bytes of the largest message, which may come when just less than too much is waiting. */
-  inboxBytesLast: number;
+  queueBytesLast: number;
   /** Whether a frame is worth compressing. */
   compresses: (frame: Frame) => boolean;
 }
@@ -85,9 +85,9 @@ export class Connection implements RoutedConnection, Line {
   /** Says the close frame that waits until the client has read what stands before it. */
   #sayLastWord: (() => void) | null = null;
   readonly #codec: Codec;
-  readonly #inboxMax: number;
+  readonly #queueMax: number;
   /** Only while something is handled: most connections are idle. */
-  #inbox: Inbox | null = null;
+  #requests: RequestQueue | null = null;
   #badMessages = 0;
   #badSince = 0;
   #drainWaiters: (() => void)[] | null = null;
@@ -101,7 +101,7 @@ export class Connection implements RoutedConnection, Line {
     this.since = options.since;
     this.connectedAt = this.lastHeardAt = this.lastPingAt = options.now;
     this.#codec = options.codec;
-    this.#inboxMax = options.inboxMax;
+    this.#queueMax = options.queueMax;
   }
 
   get isAuthenticated(): boolean {
@@ -132,14 +132,14 @@ export class Connection implements RoutedConnection, Line {
 
   /** Has frames taken up and answered in their order; reading pauses while too many wait [ENV7]. */
   receive(frame: ReceivedFrame, takeUp: TakeUp): void {
-    if (this.#inbox === null) {
+    if (this.#requests === null) {
       const taken = takeUp(frame);
       if (taken !== undefined) this.#begin(taken, { takeUp, bytes: frame.length });
       return;
     }
-    this.#inbox.receive(frame);
+    this.#requests.receive(frame);
     // Only what was small as long as it was compressed comes to so much [ENV7].
-    if ((this.#inbox?.bytes ?? 0) > inboxBytesMax + readBytes + 2 * (this.#attachment?.inboxBytesLast ?? 0))
+    if ((this.#requests?.bytes ?? 0) > queueBytesMax + readBytes + 2 * (this.#attachment?.queueBytesLast ?? 0))
       this.close(CloseCode.rateLimited, "too much at once");
   }
 
@@ -149,12 +149,12 @@ export class Connection implements RoutedConnection, Line {
   }
 
   #begin(taken: Unanswered | Promise<Taken>, { takeUp, bytes }: { takeUp: TakeUp; bytes: number }): void {
-    this.#inbox = new Inbox({ line: this, takeUp, waitingMax: this.#inboxMax });
-    void this.#inbox.begin(taken, bytes);
+    this.#requests = new RequestQueue({ line: this, takeUp, waitingMax: this.#queueMax });
+    void this.#requests.begin(taken, bytes);
   }
 
   get ahead(): Promise<void> | null {
-    return this.#inbox?.ahead ?? null;
+    return this.#requests?.ahead ?? null;
   }
 
   /** Whether reading waits, for too much was read: nothing can be heard of the client meanwhile. */
@@ -171,13 +171,13 @@ export class Connection implements RoutedConnection, Line {
   }
 
   noteIdle(): void {
-    this.#inbox = null;
+    this.#requests = null;
   }
 
   /** Reads nothing more, and resolves once everything that was read is handled and answered [DRN]. */
   async finish(): Promise<void> {
     if (!this.isClosed) this.#ws?.pause();
-    await this.#inbox?.finish();
+    await this.#requests?.finish();
   }
 
   /** Counts a message that made no sense. @returns whether it was one too many within a minute [ENV4] */
@@ -287,12 +287,12 @@ export class Connection implements RoutedConnection, Line {
     this.#ws?.ping();
   }
 
-  /** Closes with one of our codes; what waits in the inbox is given up. */
+  /** Closes with one of our codes; what waits in the queue is given up. */
   close(code: number, reason: string): void {
     if (this.isClosed) return;
     this.state = "closing";
     // Now, for the platform says that the socket is closed before `close` returns.
-    this.#inbox?.giveUp();
+    this.#requests?.giveUp();
     if (this.isPaused) this.#ws?.resume();
     // Who was too slow has had its time.
     if (code !== CloseCode.slowConsumer && this.bufferedBytes() > 0) this.#closeOnceDrained(code, reason);

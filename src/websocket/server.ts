@@ -186,7 +186,7 @@ export class Server implements NativeTopics {
     const attachment: Attachment = {
       onGone: (connection, code) => sessions.close(connection, code),
       lastWordWaitMs: config.websocket.write_wait,
-      inboxBytesLast: config.websocket.max_message_size,
+      queueBytesLast: config.websocket.max_message_size,
       compresses: (frame) => compression.pays(frame, () => 1),
     };
     const handlerOf = (connection: Connection) => (frame: string | Buffer) => router.route(connection, frame);

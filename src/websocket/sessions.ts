@@ -26,7 +26,7 @@ import { type Outage, warnsOnce } from "../telemetry/outage.ts";
 import type { Connection, Session } from "./connection.ts";
 import type { ConnectionQuota } from "./connection-quota.ts";
 import { type Credentials, type TokenSession, TooManyFailures } from "./credentials.ts";
-import { DeviceRoom } from "./device-room.ts";
+import { DeviceLimit } from "./device-limit.ts";
 import type { Hub } from "./hub.ts";
 
 export interface SessionsOptions {
@@ -58,14 +58,14 @@ export class Sessions {
   readonly #noteSeen: (devices: DeviceOfUser[]) => Promise<void>;
 
   readonly #newcomers = new KeyedQueue();
-  readonly #room: DeviceRoom;
+  readonly #deviceLimit: DeviceLimit;
   readonly #settling: Outage;
   readonly #leaving: Outage;
 
   constructor(private readonly options: SessionsOptions) {
     const { cluster, survey, presence, logger } = options;
     const { max_devices: devicesMax } = options.config.presence;
-    this.#room = new DeviceRoom({ registry: cluster.presence, presence, survey, devicesMax, logger });
+    this.#deviceLimit = new DeviceLimit({ registry: cluster.presence, presence, survey, devicesMax, logger });
     this.#settling = warnsOnce(logger, "could not settle a connection", "connections settle again");
     this.#leaving = warnsOnce(logger, "clean-up of a connection failed", "connections are cleaned up again");
     const { cursors, config } = options;
@@ -216,10 +216,10 @@ export class Sessions {
     const entered = await presence.connect(place, isGone);
     if (entered === null || entered.accepted) return entered;
     return this.#newcomers.run(place.userId, async () => {
-      await this.#room.make(place);
+      await this.#deviceLimit.make(place);
       const late = await presence.connect({ ...place, regardless: true }, isGone);
       // Another node may have let one in at the same moment.
-      await this.#room.make(place);
+      await this.#deviceLimit.make(place);
       return late;
     });
   }
@@ -255,7 +255,7 @@ export class Sessions {
     try {
       await this.options.membership.recheck(connection);
       // It counts from now on.
-      if (wasBackend && !session.roles.includes("service")) await this.#room.make(connection);
+      if (wasBackend && !session.roles.includes("service")) await this.#deviceLimit.make(connection);
     } catch (error) {
       // It may be on what it has no right to any more, and nobody can tell: it comes back with its new token.
       this.#giveUp(connection, error);

@@ -171,7 +171,7 @@ export class Upgrades {
       session,
       since: query.since,
       now: now(),
-      inboxMax: config.websocket.inbound_queue,
+      queueMax: config.websocket.inbound_queue,
     });
     return { connection, subprotocol };
   }

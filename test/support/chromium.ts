@@ -1,4 +1,4 @@
-/** Finds Chromium, or installs Debian's where that is possible without asking, and starts it headless. */
+/** Finds Chromium, or installs Debian's where that is allowed, and starts it headless. */
 import { existsSync } from "node:fs";
 import { type Browser, chromium } from "playwright-core";
 import { fromDebian } from "./debian.ts";

@@ -13,4 +13,3 @@ config.cluster.ingest_stream = TEST_CLUSTER_STREAM ?? null;
 const { logger } = createLogSink(config.log);
 const app = await startApp({ config, routes, logger, version: packageJson.version });
 logger.info({ url: `ws://127.0.0.1:${app.port}/ws` }, "listening");
-logger.flush();

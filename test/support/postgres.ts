@@ -3,6 +3,7 @@ import { chownSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import postgres from "postgres";
+import { fromDebian } from "./debian.ts";
 import { freePorts } from "./free-ports.ts";
 
 export interface PostgresServer {
@@ -25,8 +26,6 @@ export interface PostgresServer {
   dropSchema(schema: string): Promise<void>;
   stop(): Promise<void>;
 }
-
-const missing = `Tests of PostgreSQL need its server programs. Debian: apt-get install -y postgresql; macOS: brew install postgresql@15; or set TEST_DATABASE_URL.`;
 
 /** Debian keeps them out of the PATH. */
 function findProgram(name: string): string | null {
@@ -130,11 +129,14 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
   });
 }
 
-function program(name: string): string {
-  const found = findProgram(name);
-  if (found === null) throw new Error(missing);
-  return found;
-}
+/** Where one of PostgreSQL's own programs is. */
+const program = (name: string): string =>
+  fromDebian(() => findProgram(name), {
+    package: "postgresql",
+    otherwise: "on macOS: brew install postgresql@15, or set TEST_DATABASE_URL",
+  });
+
+export const findPostgres = () => program("postgres");
 
 const newData = (data: string) => {
   const settings = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"];

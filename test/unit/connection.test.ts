@@ -50,12 +50,12 @@ function connect() {
     session: null,
     since: undefined,
     now: time,
-    inboxMax: 64,
+    queueMax: 64,
   });
   connection.attach(socket as never, {
     onGone() {},
     lastWordWaitMs: 10_000,
-    inboxBytesLast: 1 << 20,
+    queueBytesLast: 1 << 20,
     compresses: () => false,
   });
   connection.state = "live";

@@ -156,12 +156,12 @@ function scene({ names, wait, isCrowded = () => false }: { names: KindName[]; wa
     session: null,
     since: undefined,
     now: 0,
-    inboxMax: 64,
+    queueMax: 64,
   });
   connection.attach(socket as never, {
     onGone() {},
     lastWordWaitMs: 1,
-    inboxBytesLast: 1 << 20,
+    queueBytesLast: 1 << 20,
     compresses: () => false,
   });
   connection.userId = "u1";

@@ -66,7 +66,7 @@ function anonymous(closedWith: number[] = []): Connection {
     session: null,
     since: undefined,
     now: 0,
-    inboxMax: 64,
+    queueMax: 64,
   });
   const socket = {
     send: () => 1,
@@ -78,7 +78,7 @@ function anonymous(closedWith: number[] = []): Connection {
   connection.attach(socket as never, {
     onGone() {},
     lastWordWaitMs: 10_000,
-    inboxBytesLast: 1 << 20,
+    queueBytesLast: 1 << 20,
     compresses: () => false,
   });
   void sessions.open(connection);

@@ -1,4 +1,4 @@
-/** Makes room for a user's newcomer beyond `max_devices`: whoever was heard from longest ago goes, on whatever node [CON3]. */
+/** Keeps a user within `max_devices`: for a newcomer the device heard from longest ago goes, on whatever node [CON3]. */
 import type { Cluster } from "../cluster/ports.ts";
 import type { Survey } from "../cluster/survey.ts";
 import type { AdminQuestions } from "../handlers/admin-questions.ts";
@@ -6,7 +6,7 @@ import type { PresenceTracker } from "../presence/tracker.ts";
 import { type Outage, type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 import type { Connection } from "./connection.ts";
 
-export interface DeviceRoomOptions {
+export interface DeviceLimitOptions {
   registry: Pick<Cluster["presence"], "devicesOf">;
   presence: Pick<PresenceTracker, "disconnect">;
   /** Asks all nodes; it comes into being after this. */
@@ -15,10 +15,10 @@ export interface DeviceRoomOptions {
   logger: OutageLogger;
 }
 
-export class DeviceRoom {
+export class DeviceLimit {
   readonly #asking: Outage;
 
-  constructor(private readonly options: DeviceRoomOptions) {
+  constructor(private readonly options: DeviceLimitOptions) {
     const gone = "which devices are silent could not be asked";
     this.#asking = warnsOnce(options.logger, gone, "which devices are silent can be asked again");
   }

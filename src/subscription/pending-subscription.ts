@@ -1,8 +1,8 @@
-/** A subscription while it is under way: what of its rights is lost meanwhile. */
+/** Holds a subscription while it is pending: which of its rights are lost meanwhile. */
 import type { Subscriber } from "./subscriber.ts";
 import type { Topic } from "./topic.ts";
 
-export class UnderWay {
+export class PendingSubscription {
   /** Topics that were left meanwhile; they do not go live. */
   readonly revoked = new Set<string>();
   /** Users who have left a conversation since the directory was asked; `everyone`: nobody knows who. */
@@ -10,7 +10,7 @@ export class UnderWay {
 
   constructor(
     readonly subscriber: Subscriber,
-    /** Nobody asked for it: what the connection follows has grown. */
+    /** Came without a request: what the connection follows has grown. */
     readonly unasked: boolean,
   ) {}
 

@@ -1,4 +1,4 @@
-/** What one connection has sent and what it is still to be told: taken up and answered in its order, without waiting between [ENV7]. */
+/** Queues the requests of one connection and their replies: taken up and answered in order, without waiting between [ENV7]. */
 import type { Taken, Unanswered } from "../router/router.ts";
 
 export type ReceivedFrame = string | Buffer;
@@ -18,7 +18,7 @@ export interface Line {
   noteIdle(): void;
 }
 
-export interface InboxOptions {
+export interface RequestQueueOptions {
   line: Line;
   takeUp: TakeUp;
   /** Frames that may wait to be taken up before reading pauses. */
@@ -33,13 +33,13 @@ interface InOrder {
 }
 
 /** Bytes of waiting messages that pause reading too: many small ones may wait, but not many of the largest. */
-export const inboxBytesMax = 1 << 20;
+export const queueBytesMax = 1 << 20;
 /** Events of one connection that may be on their way to the log before it waits: about a batch, beside those of others. */
 const unansweredEventsMax = 500;
 /** Bytes of the messages that they came in, likewise. */
 const unansweredBytesMax = 1 << 20;
 
-export class Inbox {
+export class RequestQueue {
   /** Oldest first. */
   #frames: ReceivedFrame[] = [];
   #bytes = 0;
@@ -51,7 +51,7 @@ export class Inbox {
   #allAnswered: PromiseWithResolvers<void> | null = null;
   #finished: (() => void)[] = [];
 
-  constructor(private readonly options: InboxOptions) {}
+  constructor(private readonly options: RequestQueueOptions) {}
 
   /** Bytes of what waits. */
   get bytes(): number {
@@ -93,7 +93,7 @@ export class Inbox {
   }
 
   get #hasRoom(): boolean {
-    return this.#frames.length < this.options.waitingMax && this.#bytes < inboxBytesMax && !this.#isFinishing;
+    return this.#frames.length < this.options.waitingMax && this.#bytes < queueBytesMax && !this.#isFinishing;
   }
 
   /** Takes up what waits, each once the one before has its place, as long as not too much is unanswered. */
