@@ -14,7 +14,7 @@ import { ReceiptRelay } from "./handlers/receipt-relay.ts";
 import type { Siblings } from "./health/checkers.ts";
 import { createHealth } from "./health/health.ts";
 import { createIngest } from "./ingest/ingest.ts";
-import { type Cause, createPresenceTracker } from "./presence/tracker.ts";
+import { type Cause, PresenceTracker } from "./presence/tracker.ts";
 import { TypingTracker } from "./presence/typing.ts";
 import { type Codec, jsonCodec } from "./protocol/codec.ts";
 import type { WireFormat } from "./protocol/limits.ts";
@@ -23,7 +23,6 @@ import { createRateLimiter } from "./router/rate-limiter.ts";
 import { Router } from "./router/router.ts";
 import { FairQueue } from "./storage/fair-queue.ts";
 import { Retention } from "./storage/retention.ts";
-import { SnapshotFence } from "./subscription/snapshot-fence.ts";
 import { createSnapshots } from "./subscription/snapshots.ts";
 import { createSubscriptions, subscriptionSettings } from "./subscription/subscriptions.ts";
 import { everyoneTopic, presenceTopic } from "./subscription/topic.ts";
@@ -32,7 +31,7 @@ import type { Logger } from "./telemetry/logger.ts";
 import { warnsOnce } from "./telemetry/outage.ts";
 import { createAddressLimiter } from "./websocket/address-limiter.ts";
 import { createAdministration } from "./websocket/administration.ts";
-import { listenToBus } from "./websocket/bus-listener.ts";
+import { closeReplaced, listenToBus } from "./websocket/bus-listener.ts";
 import type { Connection } from "./websocket/connection.ts";
 import { ConnectionQuota } from "./websocket/connection-quota.ts";
 import { Credentials } from "./websocket/credentials.ts";
@@ -101,7 +100,6 @@ export async function startApp(options: AppOptions): Promise<App> {
   // The topics exist once the server listens; nothing is published before.
   let native: NativeTopics = { publish() {}, subscriberCount: () => 0 };
   const ground = { now, newId, logger };
-  const fence = new SnapshotFence();
   const { broadcaster, sequencer, ownSent, publisher } = createBroadcasting({
     native: {
       publish: (topic, frame) => native.publish(topic, frame),
@@ -112,7 +110,6 @@ export async function startApp(options: AppOptions): Promise<App> {
     bus: cluster.bus,
     log: storage.log,
     waitingMax: config.websocket.broadcast_buffer,
-    onEphemeral: (topic) => fence.note(topic),
     onAppended(event) {
       typing.noteMessage(event);
       subscriptions.noteLogged();
@@ -129,16 +126,18 @@ export async function startApp(options: AppOptions): Promise<App> {
   const directory = createDirectoryView({ directory: storage.directory, mode, cacheTtlMs, cacheSize, now });
   /** The connection that caused a change, where it is on this node. */
   const exceptOf = (cause?: Cause): Audience => (cause === undefined ? {} : { except: hub.find(cause)[0] });
-  const presence = createPresenceTracker({
+  const presence = new PresenceTracker({
     nodeId: cluster.nodeId,
     registry: cluster.presence,
     statuses: storage.statuses,
-    publish: (topic, message, to) =>
-      void broadcaster.toTopic(topic, message, { ...exceptOf(to.cause), reach: to.reach }),
+    show: (userId, message, cause) =>
+      void broadcaster.toTopic(presenceTopic(userId), message, { ...exceptOf(cause), reach: "here" }),
+    tellOwnDevices: (userId, message, cause) =>
+      void broadcaster.toUser(userId, message, { ...exceptOf(cause), reach: "here" }),
     watchersOf: (userId) => broadcaster.subscriberCount(presenceTopic(userId)),
-    tellOwnDevices: (userId, message, cause) => void broadcaster.toUser(userId, message, exceptOf(cause)),
+    onSuperseded: (device) => closeReplaced(hub, device),
     settings: config.presence,
-    ...ground,
+    logger,
   });
   const typing = new TypingTracker({
     publish: (topic, event, audience) => void broadcaster.toTopic(topic, event, audience),
@@ -173,7 +172,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     ownSent,
     bus: cluster.bus,
     directory,
-    snapshots: createSnapshots({ receipts: storage.receipts, typing, presence, calls, fence }),
+    snapshots: createSnapshots({ receipts: storage.receipts, typing, presence, calls }),
     onSubscribed: ({ userId, deviceId }, topics) => {
       if (!topics.some(({ kind }) => kind === "calls")) return;
       // Once `subscribed` is out: calls that ring come after it.

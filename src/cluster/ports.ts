@@ -26,8 +26,6 @@ export type TopicMessage =
 export type ControlMessage =
   /** The device of this connection has a newer one: this one alone closes with 4010, however late it hears [CON3]. */
   | { kind: "replaced"; userId: string; deviceId: string; connectionId: string }
-  /** The one who says it may have missed what was said since (ms since the epoch), or not have been heard. */
-  | { kind: "gap"; sinceMs: number }
   /** The end of the call is still owed to the device: whoever has it claims it, and tells it [CALL4]. */
   | { kind: "owed"; userId: string; deviceId: string; callId: string }
   /** A question to every node, and one node's answer to it; both are plain JSON data of the survey [ADM1]. */
@@ -175,8 +173,6 @@ export interface NodeRegistry {
   list(): Promise<NodeInfo[]>;
   /** Called from time to time with this node's own figures. */
   beat(connections: number): Promise<void>;
-  /** Called once a node that was there has gone, and nothing of it is left in the registries. */
-  onGone?(listener: () => void): void;
 }
 
 export interface Cluster {

@@ -183,8 +183,7 @@ export class Contributions {
 
   #take(userId: string, { devices, superseded }: Contributed): void {
     this.set(userId, devices);
-    for (const { deviceId, connectionId } of superseded)
-      this.options.onSuperseded({ userId, deviceId, connectionId });
+    for (const { deviceId, connectionId } of superseded) this.options.onSuperseded({ userId, deviceId, connectionId });
   }
 
   /** Follows what others have made of this node's devices; what they have taken out by mistake is put back. */

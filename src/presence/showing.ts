@@ -212,7 +212,11 @@ export class Showing {
     this.#entries.delete(userId);
   }
 
-  #accept(userId: string, entry: Entry, { known, causeDevice }: { known: KnownRecord; causeDevice?: string | undefined }) {
+  #accept(
+    userId: string,
+    entry: Entry,
+    { known, causeDevice }: { known: KnownRecord; causeDevice?: string | undefined },
+  ) {
     entry.known = known;
     this.#look(userId, entry, causeDevice);
   }
@@ -253,7 +257,8 @@ export class Showing {
   #closeWindow(userId: string, entry: Entry): void {
     const { held } = entry.window!;
     entry.window = null;
-    if (held !== null) this.#show(userId, entry, { view: viewForOthers(recordOf(entry)!, this.options.now()), ...held });
+    if (held !== null)
+      this.#show(userId, entry, { view: viewForOthers(recordOf(entry)!, this.options.now()), ...held });
   }
 
   #tellOwn(userId: string, entry: Entry, { view, cause }: { view: View; cause: Cause | undefined }): void {
@@ -297,7 +302,10 @@ function messageOf(
     return { type: "presence.offline", payload };
   }
   if (was.status === "offline") {
-    const beside = { ...(text === null ? {} : { status_text: text }), ...(emoji === null ? {} : { status_emoji: emoji }) };
+    const beside = {
+      ...(text === null ? {} : { status_text: text }),
+      ...(emoji === null ? {} : { status_emoji: emoji }),
+    };
     return { type: "presence.online", payload: { user_id: userId, status, ...beside, at: iso(at) } };
   }
   const payload = { user_id: userId, status, status_text: text, status_emoji: emoji, at: iso(at) };

@@ -202,7 +202,11 @@ export class PresenceTracker {
 
   /** `users` and `devices` of the whole cluster; the others of this node. */
   async stats(): Promise<{ users: number; devices: number; leaving: number; heldBack: number }> {
-    return { ...(await this.options.registry.stats()), leaving: this.#rounds.leaving, heldBack: this.#showing.heldBack };
+    return {
+      ...(await this.options.registry.stats()),
+      leaving: this.#rounds.leaving,
+      heldBack: this.#showing.heldBack,
+    };
   }
 
   #grace(): Leaving {

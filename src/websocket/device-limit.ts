@@ -1,5 +1,4 @@
 /** Keeps a user within `max_devices`: for a newcomer the device heard from longest ago goes, on whatever node [CON3]. */
-import type { Cluster } from "../cluster/ports.ts";
 import type { Survey } from "../cluster/survey.ts";
 import type { AdminQuestions } from "../handlers/admin-questions.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
@@ -7,8 +6,7 @@ import { type Outage, type OutageLogger, warnsOnce } from "../telemetry/outage.t
 import type { Connection } from "./connection.ts";
 
 export interface DeviceLimitOptions {
-  registry: Pick<Cluster["presence"], "devicesOf">;
-  presence: Pick<PresenceTracker, "disconnect">;
+  presence: Pick<PresenceTracker, "devicesOf" | "dismiss">;
   /** Asks all nodes; it comes into being after this. */
   survey: () => Survey<AdminQuestions>;
   devicesMax: number;
@@ -25,12 +23,12 @@ export class DeviceLimit {
 
   /**
    * Sends away as many of the user's other devices as there are too many with this one. Backends are neither counted nor
-   * sent away. A device that no node has a connection of (it broke off, or its node is gone) was heard from longest ago.
+   * sent away. A device that no node has a connection of, such as one of a node that is gone, was heard from longest ago.
    */
   async make(newcomer: Pick<Connection, "userId" | "deviceId">): Promise<void> {
-    const { registry, presence, devicesMax, logger } = this.options;
+    const { presence, devicesMax, logger } = this.options;
     const { userId, deviceId } = newcomer;
-    const others = ((await registry.devicesOf([userId])).get(userId) ?? []).filter((it) => it.deviceId !== deviceId);
+    const others = (await presence.devicesOf(userId)).filter((it) => it.deviceId !== deviceId);
     if (others.length < devicesMax) return;
     const heard = await this.#heardOf(
       userId,
@@ -51,7 +49,8 @@ export class DeviceLimit {
     logger.info({ user_id: userId, connection_ids: connectionIds }, "too many devices: the longest silent go");
     // Nobody waits for nodes that are gone.
     this.#ask("dismiss", { userId, connectionIds }).catch(() => {});
-    await Promise.all(going.map((device) => presence.disconnect({ ...device, clean: true })));
+    const gone = connectionIds.filter((connectionId) => !heard.has(connectionId));
+    if (gone.length > 0) await presence.dismiss(userId, gone);
   }
 
   async #heardOf(

@@ -49,6 +49,9 @@ export interface SessionsOptions {
   logger: Logger;
 }
 
+/** With these a device does not come back in a moment: closed, left, closed without a code, and sent away for being too many [PRE1] [CON3]. */
+const finalCodes = new Set<number>([CloseCode.normal, CloseCode.goingAway, 1005, CloseCode.tooManyDevices]);
+
 export class Sessions {
   /** Disconnects being cleaned up, and those that wait for their turn. */
   #cleaning = 0;
@@ -63,9 +66,9 @@ export class Sessions {
   readonly #leaving: Outage;
 
   constructor(private readonly options: SessionsOptions) {
-    const { cluster, survey, presence, logger } = options;
+    const { survey, presence, logger } = options;
     const { max_devices: devicesMax } = options.config.presence;
-    this.#deviceLimit = new DeviceLimit({ registry: cluster.presence, presence, survey, devicesMax, logger });
+    this.#deviceLimit = new DeviceLimit({ presence, survey, devicesMax, logger });
     this.#settling = warnsOnce(logger, "could not settle a connection", "connections settle again");
     this.#leaving = warnsOnce(logger, "clean-up of a connection failed", "connections are cleaned up again");
     const { cursors, config } = options;
@@ -133,7 +136,7 @@ export class Sessions {
     typing.stopAll(connection);
     subscriptions.forget(connection);
     if (!wasLive) return;
-    const clean = code === CloseCode.normal || code === CloseCode.goingAway;
+    const clean = finalCodes.has(code);
     this.#waiting.push(() => this.#leave(connection, { clean, hangsUp: code === CloseCode.normal }));
     if (this.#cleaning < config.websocket.unregister_buffer) void this.#clean();
   }

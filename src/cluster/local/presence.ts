@@ -8,11 +8,13 @@ export interface LocalPresenceOptions {
   /** Milliseconds since the epoch. */
   now: () => number;
   /** Keeps who is here while the node is restarted; without it all have gone then. */
-  store?: Pick<StatusStore, "keepPresent" | "takePresent">;
+  store?: Pick<StatusStore, "keepPresent" | "takePresent"> | undefined;
 }
 
 /** A record without devices is dropped at the second look, this long (ms) after the first. */
 const keptMs = 120_000;
+/** Users of one statement. */
+const page = 500;
 
 export class LocalPresenceRegistry implements PresenceRegistry {
   readonly #records = new Map<string, VersionedRecord & { record: PresenceRecord }>();
@@ -91,18 +93,23 @@ export class LocalPresenceRegistry implements PresenceRegistry {
 
   /** Takes back who was here when the node stopped. */
   async start(): Promise<void> {
-    for (const { userId, record } of (await this.options.store?.takePresent()) ?? []) {
-      this.#put(userId, { mark: this.owner, version: ++this.#version, record: JSON.parse(record) as PresenceRecord });
-      this.#inherited.add(userId);
+    const { store } = this.options;
+    for (let full = store !== undefined; full; ) {
+      const present = await store!.takePresent(page);
+      for (const { userId, record } of present) {
+        this.#put(userId, { mark: this.owner, version: ++this.#version, record: JSON.parse(record) as PresenceRecord });
+        this.#inherited.add(userId);
+      }
+      full = present.length === page;
     }
   }
 
   /** Keeps who is here, or may come back, for the next start. */
   async stop(): Promise<void> {
     const present = [...this.#records].filter(([, { record }]) => record.devices.length > 0);
-    await this.options.store?.keepPresent(
-      present.map(([userId, { record }]) => ({ userId, record: JSON.stringify(record) })),
-    );
+    const kept = present.map(([userId, { record }]) => ({ userId, record: JSON.stringify(record) }));
+    for (let start = 0; start < kept.length; start += page)
+      await this.options.store?.keepPresent(kept.slice(start, start + page));
   }
 
   #get(userId: string): VersionedRecord {

@@ -15,7 +15,7 @@ import { outbox } from "./schema-outbox.ts";
 import { readingFunctions } from "./schema-reading.ts";
 import { retention } from "./schema-retention.ts";
 import { rights } from "./schema-rights.ts";
-import { receiptClaims, tables } from "./schema-tables.ts";
+import { present, receiptClaims, tables } from "./schema-tables.ts";
 
 /** A step that was released is never edited; a new one is added at the end. Each is given the schema's name. */
 export const steps: ((ws: string) => string)[] = [
@@ -31,6 +31,7 @@ export const steps: ((ws: string) => string)[] = [
   (ws) => joining(ws),
   (ws) => epochs(ws),
   (ws) => cursorEpochs(ws),
+  (ws) => present(ws),
 ];
 
 /** The version that this build writes and reads. */

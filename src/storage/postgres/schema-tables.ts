@@ -110,3 +110,10 @@ export const receiptClaims = (ws: string) => `
 ALTER TABLE ${ws}.receipts ADD COLUMN claimed_seq bigint, ADD COLUMN claimed_at bigint;
 COMMENT ON COLUMN ${ws}.receipts.claimed_seq IS 'Up to where somebody tells of it since claimed_at (ms since the epoch); null: nobody does.';
 `;
+
+/** Of the last version: who is here while the only node is restarted [PRE1]. @param ws the schema's name */
+export const present = (ws: string) => `
+ALTER TABLE ${ws}.statuses ADD COLUMN present text;
+CREATE INDEX statuses_present ON ${ws}.statuses (user_id) WHERE present IS NOT NULL;
+COMMENT ON COLUMN ${ws}.statuses.present IS 'Devices of somebody who was here when the only node stopped, until it has started again; null: nobody was.';
+`;

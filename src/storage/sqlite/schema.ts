@@ -248,6 +248,11 @@ export const migrations: string[] = [
   ALTER TABLE cursors ADD COLUMN epoch TEXT NOT NULL DEFAULT '';
   UPDATE cursors SET epoch = (SELECT id FROM epochs ORDER BY no LIMIT 1);
   `,
+  // Who is here while the only node is restarted.
+  /* 11 */ `
+  ALTER TABLE statuses ADD COLUMN present TEXT;
+  CREATE INDEX statuses_present ON statuses (user_id) WHERE present IS NOT NULL;
+  `,
 ];
 
 /** The version that this build writes and reads. */
