@@ -148,10 +148,12 @@ export class Contributions {
     if (!this.has(userId) && !hasStrangers && !isOwing) return found.known !== null;
     // Read after the record: where somebody sets another one meanwhile the record changes after this has looked at it.
     const byHand = isOwing ? { was: found.record.byHand, is: await records.statusOf(userId) } : undefined;
-    const { put } = this.#outcomeOf(userId, found.record, { byHand });
-    if (found.known === null || put !== null) return (await this.make(userId, found, { byHand })).state === "done";
+    const outcome = this.#outcomeOf(userId, found.record, { byHand });
+    const isOwed = found.known === null || outcome.put !== null;
+    if (isOwed) return (await this.make(userId, found, { byHand })).state === "done";
+    this.#take(userId, outcome);
     this.#owingStatus.delete(userId);
-    showing().take(userId, found.known);
+    showing().take(userId, found.known!);
     return true;
   }
 

@@ -27,7 +27,7 @@ afterEach(async () => {
 });
 
 function openPresence(...nodes: Cluster[]): PresenceNode[] {
-  const opened = nodes.map((node) => startPresence(node, { storage, settings: { update_interval: 100 } }));
+  const opened = nodes.map((node) => startPresence(node, { storage }));
   presences.push(...opened);
   return opened;
 }

@@ -4,7 +4,6 @@ import { type DeviceRef, PresenceTracker } from "../../src/presence/tracker.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { silent } from "./cluster.ts";
-import { presenceSettings } from "./presence.ts";
 
 export interface PresenceNode {
   tracker: PresenceTracker;
@@ -19,6 +18,14 @@ export interface PresenceNode {
   disconnect(userId: string, deviceId: string, connectionId?: string): Promise<void>;
 }
 
+const usual = {
+  offline_grace: 10_000,
+  visible_to: "shared_conversation",
+  update_interval: 100,
+  max_devices: 3,
+  watch_max: 1_000,
+} as const;
+
 export async function openSharedStorage(): Promise<Storage> {
   const storage = createSqliteStorage({ path: ":memory:" });
   await storage.start();
@@ -28,7 +35,7 @@ export async function openSharedStorage(): Promise<Storage> {
 /** The trackers are to be stopped before the nodes. */
 export function startPresence(
   { nodeId, presence: registry, bus }: Cluster,
-  { storage, settings = {} }: { storage: Storage; settings?: Partial<typeof presenceSettings> },
+  { storage }: { storage: Storage },
 ): PresenceNode {
   const watched = new Set<string>();
   const [shown, superseded]: [string[], DeviceRef[]] = [[], []];
@@ -40,7 +47,7 @@ export function startPresence(
     tellOwnDevices: () => {},
     watchersOf: (userId) => (watched.has(userId) ? 1 : 0),
     onSuperseded: (device) => void superseded.push(device),
-    settings: { ...presenceSettings, ...settings },
+    settings: usual,
     logger: silent,
   });
   bus.onGap(() => tracker.lookAgain());
