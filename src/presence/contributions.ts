@@ -31,8 +31,8 @@ export interface Change {
   causeDevice?: string;
 }
 
-/** `away`: it counts here, and is contributed later. `conflict`: somebody else has set the status; nothing was changed. */
-export type Outcome = Contributed & { state: "done" | "away" | "conflict" };
+/** `away`: it counts here, and is contributed later. `conflict`: the status is another one, `byHand`; nothing was changed. */
+export type Outcome = Contributed & ({ state: "done" | "away" } | { state: "conflict"; byHand: UserStatus | null });
 
 export class Contributions {
   /** By user, what is connected here or may come back here; in their queue only it changes. */
@@ -64,6 +64,10 @@ export class Contributions {
 
   all(): Iterable<[userId: string, devices: readonly DevicePresence[]]> {
     return this.#own;
+  }
+
+  isOwingStatus(userId: string): boolean {
+    return this.#owingStatus.has(userId);
   }
 
   /** Sets what is here of a user; to be made known by `make`. */
@@ -108,15 +112,18 @@ export class Contributions {
   ): Promise<Result> {
     const { records, registry, showing } = this.options;
     let before = found.record;
-    const { now, result } = await registry.transact(
+    // Null: what was known has been lost, and what the storage knows has to be read.
+    const { now, result } = await registry.transact<Result | null>(
       userId,
       (current) => {
-        before = current ?? { ...found.record, devices: [] };
+        if (current === null && found.known !== null && found.known.version > 0) return { put: null, result: null };
+        before = current ?? found.record;
         const made = step(before);
         return { put: made.put, result: made };
       },
       { known: found.known ?? undefined, causeDevice },
     );
+    if (result === null) return this.apply(userId, (await records.read([userId])).get(userId)!, step, { causeDevice });
     const after = now.record ?? before;
     showing().take(userId, { ...now, record: after }, causeDevice);
     const { lastSeenAt } = after;
@@ -144,16 +151,16 @@ export class Contributions {
   async #settle(userId: string, found: FoundRecord): Promise<boolean> {
     const { records, registry, showing } = this.options;
     const isOwing = this.#owingStatus.has(userId);
-    const hasStrangers = found.record.devices.some(({ owner }) => owner === registry.owner);
-    if (!this.has(userId) && !hasStrangers && !isOwing) return found.known !== null;
     // Read after the record: where somebody sets another one meanwhile the record changes after this has looked at it.
     const byHand = isOwing ? { was: found.record.byHand, is: await records.statusOf(userId) } : undefined;
     const outcome = this.#outcomeOf(userId, found.record, { byHand });
-    const isOwed = found.known === null || outcome.put !== null;
-    if (isOwed) return (await this.make(userId, found, { byHand })).state === "done";
+    const isHere = this.has(userId) || found.record.devices.some(({ owner }) => owner === registry.owner);
+    if (outcome.put !== null || (found.known === null && (isHere || isOwing)))
+      return (await this.make(userId, found, { byHand })).state === "done";
+    if (found.known === null) return false;
     this.#take(userId, outcome);
     this.#owingStatus.delete(userId);
-    showing().take(userId, found.known!);
+    showing().take(userId, found.known);
     return true;
   }
 
@@ -162,7 +169,8 @@ export class Contributions {
     const now = registry.now();
     const contributed = contribute(record, { owner: registry.owner, devices: this.of(userId), newcomer, now });
     if (byHand === undefined || contributed.isRefused) return { ...contributed, state: "done" };
-    if (!Bun.deepEquals(record.byHand, byHand.was)) return { ...contributed, put: null, state: "conflict" };
+    if (!Bun.deepEquals(record.byHand, byHand.was))
+      return { ...contributed, put: null, state: "conflict", byHand: record.byHand };
     const put = withStatus(contributed.put ?? record, byHand.is, now) ?? contributed.put;
     return { ...contributed, put, state: "done" };
   }

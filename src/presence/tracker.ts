@@ -4,7 +4,7 @@ import type { Config } from "../config/schema.ts";
 import { realTimers, type Timers } from "../ground/timers.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { PresenceView } from "../protocol/server.ts";
-import type { StatusStore } from "../storage/ports.ts";
+import type { StatusStore, UserStatus } from "../storage/ports.ts";
 import type { OutageLogger } from "../telemetry/outage.ts";
 import { type Change, Contributions, type DeviceRef } from "./contributions.ts";
 import { withoutConnections, withoutOwner } from "./record.ts";
@@ -125,15 +125,17 @@ export class PresenceTracker {
     if (wanted.automatic && wanted.status === "invisible")
       throw new ProtocolError("invalid_payload", "a device alone cannot be invisible", { field: "payload.status" });
     await this.#here.inQueue(userId, async () => {
-      let found = await this.#here.find(userId);
+      const found = await this.#here.find(userId);
+      let was = found.record.byHand;
       // Whoever sets `online` by hand is there, whatever the device's idle detection thought.
       const says = wanted.automatic || wanted.status === "online" ? (wanted.status as DeviceStatus) : null;
       for (;;) {
-        const byHand = wanted.automatic ? undefined : await this.#setByHand(userId, found.record, wanted);
+        const byHand = wanted.automatic ? undefined : await this.#setByHand(userId, was, wanted);
         if (says !== null) this.#say(userId, connectionId, says);
         const change: Change = { byHand, causeDevice: deviceId };
-        if ((await this.#here.make(userId, found, change)).state !== "conflict") return;
-        found = (await this.#records.read([userId])).get(userId)!;
+        const outcome = await this.#here.make(userId, found, change);
+        if (outcome.state !== "conflict") return;
+        was = outcome.byHand;
       }
     });
   }
@@ -248,8 +250,8 @@ export class PresenceTracker {
   }
 
   /** Stores what the user's status becomes, before anybody is told. */
-  async #setByHand(userId: string, { byHand: was }: PresenceRecord, wanted: PresenceUpdate) {
-    const current = this.#showing.recordOf(userId)?.byHand ?? was;
+  async #setByHand(userId: string, was: UserStatus | null, wanted: PresenceUpdate) {
+    const current = this.#here.isOwingStatus(userId) ? await this.#records.statusOf(userId) : was;
     const is = statusByHand(current, wanted, this.options.registry.now());
     if (is !== null || current !== null) await this.#records.setStatus(userId, is);
     return { was, is };

@@ -1,7 +1,7 @@
 /** Trackers around a real registry and storage, and a clock that is turned by hand; everything they tell is written down. */
 import pino from "pino";
 import { LocalPresenceRegistry } from "../../src/cluster/local/presence.ts";
-import type { PresenceRegistry, PresenceWord } from "../../src/cluster/ports.ts";
+import type { PresenceRecord, PresenceRegistry, PresenceWord } from "../../src/cluster/ports.ts";
 import { type DeviceRef, PresenceTracker } from "../../src/presence/tracker.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
@@ -52,6 +52,12 @@ export interface PresenceWorld {
   settled(): Promise<void>;
   /** Names of StatusStore methods that reject as if the engine were away. */
   away: Set<string>;
+  /** How many on a node watch each user: somebody does unless it is set. */
+  watchersOn: (nodeId: string) => number;
+  /** Called with whatever those who watch on a node are shown. */
+  onShown: (nodeId: string, userId: string, payload: Told["payload"]) => void;
+  /** Runs of nodes that have died, with their last sign of life. */
+  dead: Map<string, number>;
   /** Takes what a node says to the others; every other node hears it at once unless it is set. */
   carry: (word: PresenceWord, from: string) => void;
   close(): Promise<void>;
@@ -67,9 +73,10 @@ export const presenceSettings = {
 
 const watchedUsers = ["ann", "bob", "cleo", "eve"];
 
-export async function openPresenceWorld(): Promise<PresenceWorld> {
-  const storage = createSqliteStorage({ path: ":memory:" });
-  await storage.start();
+/** @param given a storage that is open already, and stays open */
+export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld> {
+  const storage = given ?? createSqliteStorage({ path: ":memory:" });
+  if (given === undefined) await storage.start();
   const calls = createCallsUnderWay();
   const clock = createHandClock({ settled: calls.settled });
   const away = new Set<string>();
@@ -115,11 +122,18 @@ export async function openPresenceWorld(): Promise<PresenceWorld> {
       onLoss: (listener) => void (onLoss = listener),
       async ownedUsers() {
         refuse();
-        return (await world.registry.present()).flatMap(([userId, { devices }]) =>
-          devices.some((device) => device.owner === owner) ? [userId] : [],
-        );
+        const isOwn = ([, { devices }]: [string, PresenceRecord]) => devices.some((it) => it.owner === owner);
+        return world.registry
+          .present()
+          .filter(isOwn)
+          .map(([userId]) => userId);
       },
-      sweep: async () => refuse(),
+      async sweep(remove) {
+        refuse();
+        for (const [dead, seenAt] of world.dead)
+          for (const [userId, { devices }] of world.registry.present())
+            if (devices.some((it) => it.owner === dead)) await remove({ userId, owner: dead, seenAt });
+      },
       stats: () => world.registry.stats(),
       hear: (word) => onWord(word),
       lose: () => onLoss(),
@@ -132,10 +146,11 @@ export async function openPresenceWorld(): Promise<PresenceWorld> {
     const superseded: DeviceRef[] = [];
     const tracker = new PresenceTracker({
       nodeId,
-      registry: calls.counted(registry),
+      registry: { ...registry, ...pick(calls.counted(registry), ["transact", "read", "ownedUsers", "sweep", "stats"]) },
       statuses,
       show(userId, { type, payload }, cause) {
         if (payload.user_id !== userId) throw new Error(`told of ${payload.user_id}`);
+        world.onShown(nodeId, userId, payload);
         if (nodeId !== world.watchedOn) return;
         written.push({ to: "others", type, payload, ...(cause ? { except: cause.deviceId } : {}) });
       },
@@ -143,8 +158,7 @@ export async function openPresenceWorld(): Promise<PresenceWorld> {
         if (payload.user_id !== userId) throw new Error(`told of ${payload.user_id}`);
         written.push({ to: "own", type, payload, ...(cause ? { except: cause.deviceId } : {}) });
       },
-      // Somebody on each node watches everybody.
-      watchersOf: () => 2,
+      watchersOf: () => world.watchersOn(nodeId),
       onSuperseded: (device) => void superseded.push(device),
       settings: presenceSettings,
       timers: clock,
@@ -184,16 +198,22 @@ export async function openPresenceWorld(): Promise<PresenceWorld> {
       for (const [nodeId, { registry }] of nodes) if (nodeId !== from) registry.hear(word);
     },
     watchedOn: "n1",
+    watchersOn: () => 2,
+    onShown() {},
+    dead: new Map(),
     async close() {
       away.clear();
       await Promise.all([...nodes.values()].map(({ tracker }) => tracker.stop()));
-      await storage.stop();
+      if (given === undefined) await storage.stop();
     },
   };
   world.tracker = addNode("n1");
   await world.watch(...watchedUsers);
   return world;
 }
+
+const pick = <Of extends object, Name extends keyof Of>(from: Of, names: Name[]) =>
+  Object.fromEntries(names.map((name) => [name, from[name]])) as Pick<Of, Name>;
 
 function shorten({ to, type, payload }: Told): string {
   const { user_id, status, status_text } = payload;

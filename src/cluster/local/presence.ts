@@ -1,6 +1,13 @@
 /** Holds the presence records of a node that is alone, in memory, and over its restart in the storage [PRE1]. */
 import type { StatusStore } from "../../storage/ports.ts";
-import type { PresenceRecord, PresenceRegistry, PresenceStep, PresenceWord, VersionedRecord } from "../ports.ts";
+import type {
+  DevicePresence,
+  PresenceRecord,
+  PresenceRegistry,
+  PresenceStep,
+  PresenceWord,
+  VersionedRecord,
+} from "../ports.ts";
 
 export interface LocalPresenceOptions {
   /** Names this run of the node. */
@@ -64,8 +71,13 @@ export class LocalPresenceRegistry implements PresenceRegistry {
   onLoss(): void {}
 
   async ownedUsers(): Promise<string[]> {
-    const isOwn = ({ record }: { record: PresenceRecord }) => record.devices.some((it) => it.owner === this.owner);
-    return [...this.#records].filter(([, it]) => isOwn(it)).map(([userId]) => userId);
+    const isOwn = ({ owner }: DevicePresence) => owner === this.owner;
+    return this.present().flatMap(([userId, { devices }]) => (devices.some(isOwn) ? [userId] : []));
+  }
+
+  /** Users with devices. */
+  present(): [userId: string, record: PresenceRecord][] {
+    return [...this.#records].flatMap(([userId, { record }]) => (record.devices.length > 0 ? [[userId, record]] : []));
   }
 
   /** The run before counts as dead once the grace of its devices is over. */
@@ -106,8 +118,7 @@ export class LocalPresenceRegistry implements PresenceRegistry {
 
   /** Keeps who is here, or may come back, for the next start. */
   async stop(): Promise<void> {
-    const present = [...this.#records].filter(([, { record }]) => record.devices.length > 0);
-    const kept = present.map(([userId, { record }]) => ({ userId, record: JSON.stringify(record) }));
+    const kept = this.present().map(([userId, record]) => ({ userId, record: JSON.stringify(record) }));
     for (let start = 0; start < kept.length; start += page)
       await this.options.store?.keepPresent(kept.slice(start, start + page));
   }
