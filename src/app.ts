@@ -91,11 +91,11 @@ export async function startApp(options: AppOptions): Promise<App> {
   // Before anything is made that carries its identity.
   await storage.start();
   const nodeId = config.cluster.node_id ?? newId();
-  const cluster = await createCluster(config, { storage, now, version, nodeId, logger });
+  const counts = new Counts();
+  const cluster = await createCluster(config, { storage, now, version, nodeId, counts, logger });
   const codecs: Record<WireFormat, Codec> = { json: jsonCodec, protobuf: protobufCodec };
   const hub = new Hub();
   const questions = new FairQueue({ perUser: config.storage.questions_per_user });
-  const counts = new Counts();
 
   // The topics exist once the server listens; nothing is published before.
   let native: NativeTopics = { publish() {}, subscriberCount: () => 0 };

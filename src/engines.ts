@@ -6,6 +6,7 @@ import type { Config } from "./config/schema.ts";
 import type { Storage } from "./storage/ports.ts";
 import { createPostgresStorage } from "./storage/postgres/storage.ts";
 import { createSqliteStorage } from "./storage/sqlite/storage.ts";
+import type { Counts } from "./telemetry/counts.ts";
 import type { Logger } from "./telemetry/logger.ts";
 import { Outage } from "./telemetry/outage.ts";
 
@@ -79,7 +80,7 @@ export function createStorage(config: Config, { now, logger, ...given }: Storage
 /** For the installation that the storage holds, which has to be started. */
 export async function createCluster(
   config: Config,
-  given: { storage: Storage; now: () => number; version: string; nodeId: string; logger: Logger },
+  given: { storage: Storage; now: () => number; version: string; nodeId: string; counts: Counts; logger: Logger },
 ): Promise<Cluster> {
   const { storage, ...rest } = given;
   const installation = await storage.installation();

@@ -28,7 +28,7 @@ export interface AuthenticatorOptions {
 export interface Authenticator {
   /**
    * Reads whom the token speaks for [AUTH2].
-   * @throws AuthenticationError with a code of [AUTH1]; `unavailable` where the keys could not be had
+   * @throws AuthenticationError with a code of [AUTH1]; Unavailable where the keys could not be had
    */
   verify(token: string): Promise<Identity>;
   /**

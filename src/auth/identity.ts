@@ -23,18 +23,14 @@ export interface Identity {
 /** Why a token was refused [AUTH1]. Carries nothing of the token, so that it may be logged. */
 export class AuthenticationError extends Error {
   readonly retryable: boolean;
-  /** The keys could not be had: nothing is known about the token, and the answer is 503, not 401. */
-  readonly unavailable: boolean;
 
   constructor(
     readonly code: AuthFailureCode,
     message: string,
-    { unavailable = false }: { unavailable?: boolean } = {},
   ) {
     super(message);
     this.name = "AuthenticationError";
-    this.unavailable = unavailable;
-    this.retryable = unavailable || authFailureTable[code].retryable;
+    this.retryable = authFailureTable[code].retryable;
   }
 }
 

@@ -1,6 +1,6 @@
 /** The key set behind a JWKS URL: fetched with a deadline, cached, refetched when keys rotate, and kept while its server is away. */
 import { createLocalJWKSet, errors, type JWSHeaderParameters, type LocalJWKSet } from "jose";
-import { AuthenticationError } from "./identity.ts";
+import { Unavailable } from "../ground/unavailable.ts";
 
 /** How keys are fetched; the service's own `fetch` has this shape. */
 export type FetchKeys = (url: string, init: RequestInit) => Promise<Response>;
@@ -17,7 +17,7 @@ export interface RemoteKeysOptions {
 export interface RemoteKeys {
   /**
    * The keys that a token with this header may be signed with; an empty list where the set has none.
-   * @throws AuthenticationError marked `unavailable` where that cannot be known now
+   * @throws Unavailable where that cannot be known now
    */
   candidates(header: JWSHeaderParameters): Promise<CryptoKey[]>;
   /** Fetches now, whatever the cache says. Rejects where that fails; the keys that were there stay. */
@@ -117,9 +117,7 @@ export function createRemoteKeys({ url, now, fetch, onFault, timing }: RemoteKey
       }
       // A key server that is away may hold the key: a client that gave up for good would be wrong to.
       if (keys === null || attemptFailed) {
-        throw new AuthenticationError("token_invalid", "The keys that tokens are checked with are not available.", {
-          unavailable: true,
-        });
+        throw new Unavailable("auth", "The keys that tokens are checked with are not available.");
       }
       return [];
     },
@@ -157,6 +155,6 @@ async function readBounded(response: Response): Promise<string> {
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return "unknown reason";
   if (error instanceof SyntaxError) return "not JSON";
-  if (error.name === "TimeoutError") return "no answer in time";
+  if (error instanceof DOMException && error.code === DOMException.TIMEOUT_ERR) return "no answer in time";
   return error.message.slice(0, 200).replace(/\.$/, "");
 }

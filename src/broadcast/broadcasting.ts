@@ -19,6 +19,7 @@ export function createBroadcasting(options: BroadcastingOptions) {
     log: options.log,
     publish: (event, audience) => broadcaster.publishLogged(event, audience),
     hasSubscribers: (topic) => broadcaster.subscriberCount(topic) > 0,
+    counts: options.counts,
     logger: options.logger,
   });
   return { broadcaster, sequencer, ownSent, publisher: new Publisher({ ...options, sequencer }) };

@@ -1,14 +1,8 @@
 /** Appends events to the log in shared batches, then hands them to the sequencer and the bus [LOG1]. */
 import type { Bus } from "../cluster/ports.ts";
-import { ProtocolError } from "../protocol/errors.ts";
-import {
-  type Appended,
-  type AppendResult,
-  type EventLog,
-  type LoggedEvent,
-  type NewEvent,
-  StorageUnavailable,
-} from "../storage/ports.ts";
+import { InvariantBroken } from "../ground/assert.ts";
+import { Unavailable } from "../ground/unavailable.ts";
+import type { Appended, AppendResult, EventLog, LoggedEvent, NewEvent } from "../storage/ports.ts";
 import { Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { AppendQueue, type Group } from "./append-queue.ts";
@@ -34,8 +28,7 @@ interface Waiting extends Group {
   reject: (error: unknown) => void;
 }
 
-const tooMany = () =>
-  new ProtocolError("unavailable", "Too many events are waiting for the log.", { retryAfterMs: 1_000 });
+const tooMany = () => new Unavailable("storage", "Too many events are waiting for the log.", { isPublic: true });
 
 export class Publisher {
   readonly #queue: AppendQueue<Waiting>;
@@ -65,7 +58,7 @@ export class Publisher {
   /**
    * Resolves once the event is durable and published on this node. It has its place in the queue when the call returns: what is
    * appended later comes later [ENV7].
-   * @throws ProtocolError `unavailable` where the log is away or too much waits for it
+   * @throws Unavailable where the log is away or too much waits for it
    */
   async append(event: NewEvent, options: { audience?: Audience; correlationId?: string } = {}): Promise<Appended> {
     const [appended] = await this.appendAll([event], options);
@@ -125,18 +118,30 @@ export class Publisher {
   }
 
   #publish(batch: Waiting[], { appended, previousPosition }: AppendResult): void {
+    const { sequencer } = this.options;
+    const heads = new Map<string, number>();
     let lastPosition = 0;
     let start = 0;
     for (const waiting of batch) {
       const results = appended.slice(start, start + waiting.events.length);
       start += results.length;
       for (const [index, result] of results.entries()) {
-        if (!result.duplicate) lastPosition = result.position;
+        const { topic, seq, position, duplicate } = result;
+        const head = heads.get(topic) ?? 0;
+        if (!duplicate && (position <= lastPosition || seq <= head)) {
+          // Who sent it is told what the log says; what the topic is to show is read from there.
+          sequencer.halt(topic, new InvariantBroken("append", { seq, head, position, before: lastPosition }));
+          continue;
+        }
+        if (!duplicate) {
+          lastPosition = position;
+          heads.set(topic, seq);
+        }
         this.#publishOne(waiting.events[index]!, result, waiting);
       }
       waiting.resolve(results);
     }
-    if (lastPosition > 0) this.options.sequencer.batchAccepted({ previousPosition, lastPosition });
+    if (lastPosition > 0) sequencer.batchAccepted({ previousPosition, lastPosition });
   }
 
   #publishOne(event: NewEvent, result: Appended, { audience, correlationId }: Waiting): void {
@@ -160,13 +165,8 @@ export class Publisher {
   }
 
   #fail(batch: Waiting[], error: unknown): void {
-    if (!(error instanceof StorageUnavailable)) this.options.logger.error({ err: error }, "append failed");
-    for (const { reject } of batch) {
-      reject(
-        new ProtocolError("unavailable", "The event log is not available; try again with the same key.", {
-          retryAfterMs: 1_000,
-        }),
-      );
-    }
+    if (!(error instanceof Unavailable)) this.options.logger.error({ err: error }, "append failed");
+    const message = "The event log is not available; try again with the same key.";
+    for (const { reject } of batch) reject(new Unavailable("storage", message, { isPublic: true, cause: error }));
   }
 }

@@ -1,10 +1,14 @@
 /** Orders each topic's events on this node, fills gaps from the log, and knows how far everything is published [LOG3]. */
+import { InvariantBroken } from "../ground/assert.ts";
 import type { EpochChange, Epochs } from "../storage/epochs.ts";
 import type { EventLog, LoggedEvent, MovedPage } from "../storage/ports.ts";
+import { noteBroken } from "../telemetry/broken.ts";
+import type { Counts } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { type Outage, warnsOnce } from "../telemetry/outage.ts";
 import type { Audience } from "./broadcaster.ts";
+import { GapCloser } from "./gap-closer.ts";
 import { eventsOf, movedSteps, slicesOf } from "./moved.ts";
+import { SafePosition } from "./safe-position.ts";
 import { Tails } from "./tails.ts";
 import { WaitingEvents } from "./waiting-events.ts";
 
@@ -14,6 +18,7 @@ export interface SequencerOptions {
   publish: (event: LoggedEvent, audience: Audience) => void;
   /** Whether anybody on this node is subscribed. */
   hasSubscribers: (topic: string) => boolean;
+  counts?: Counts;
   logger: Logger;
   /** How long an event above a gap waits for the bus before the log is asked, ms. */
   gapPatienceMs?: number;
@@ -30,31 +35,31 @@ const rangesMax = 16;
 export class Sequencer {
   /** Per topic of interest here: the last `seq` published on this node. */
   readonly #heads = new Map<string, number>();
-  /** Topics somebody is catching up on, and how many. */
-  readonly #held = new Map<string, number>();
   /** Of topics somebody is catching up on: what was published meanwhile. */
   readonly #tails = new Tails();
   readonly #waiting = new WaitingEvents();
-  /** Topics whose gap is looked at in a moment. */
-  readonly #gaps = new Set<string>();
+  readonly #gaps: GapCloser;
   readonly #fills = new Map<string, Promise<void>>();
   /** Audiences of events of this node's that are on their way through the log. */
   readonly #audiences = new Map<string, Audience>();
-  #safePosition = 0;
+  /** Topics of which nothing is published here until a repair has read them anew. */
+  readonly #halted = new Set<string>();
+  readonly #safe = new SafePosition();
   /** Position of the last event that the last repair has seen. */
   #logEnd = 0;
   #repairing: Promise<void> | null = null;
   #timer: Timer | null = null;
   #stopWatching = () => {};
-  readonly #outage: Outage;
 
   constructor(private readonly options: SequencerOptions) {
-    this.#outage = warnsOnce(options.logger, "gap stays open until the log answers", "gaps are closed again");
+    const { gapPatienceMs: patienceMs = 50, logger } = options;
+    const fill = this.#fill.bind(this);
+    this.#gaps = new GapCloser({ waiting: this.#waiting, fill, patienceMs, logger });
   }
 
   async start(): Promise<void> {
     this.#stopWatching = this.options.log.epochs.watch((change) => this.#goBack(change));
-    this.#safePosition = await this.options.log.watermark();
+    this.#safe.begin(await this.options.log.watermark());
     this.#timer = setInterval(() => void this.repair().catch(() => {}), this.options.repairIntervalMs ?? 1_000);
   }
 
@@ -69,7 +74,12 @@ export class Sequencer {
 
   /** Every event with a position up to it, on any topic, has been published on this node. */
   get safePosition(): number {
-    return this.#safePosition;
+    return this.#safe.value;
+  }
+
+  /** As a client is given it. @throws InvariantBroken where it would go back */
+  get cursor(): string {
+    return this.epochs.cursorOf(this.#safe.give());
   }
 
   /** Remembers who is left out of an event of this node's, until it is published or has failed. */
@@ -84,10 +94,10 @@ export class Sequencer {
   /** Takes an event that is in the log, from an append or the bus: publishes it, drops it or keeps it waiting. */
   accept(event: LoggedEvent, audience: Audience = this.#audiences.get(event.id) ?? {}): void {
     const head = this.#heads.get(event.topic);
-    if (head === undefined || (head !== unknownHead && event.seq <= head)) return;
-    if (head !== unknownHead && event.seq > head + 1) return this.#wait(event, audience);
-    this.#publish(event, audience);
-    this.#drainWaiting(event.topic);
+    if (head === undefined || (head !== unknownHead && event.seq <= head) || this.#halted.has(event.topic)) return;
+    if (head === unknownHead || event.seq === head + 1) {
+      if (this.#publishNext(event, audience)) this.#drainWaiting(event.topic);
+    } else if (this.#waiting.add(event, audience)) this.#gaps.notice(event.topic);
   }
 
   /** Takes an event that another node says is in the log: of what that node has not noticed to be lost nothing is. */
@@ -109,9 +119,8 @@ export class Sequencer {
    * all up to its end is published now.
    */
   batchAccepted({ previousPosition, lastPosition }: { previousPosition: number; lastPosition: number }): void {
-    if (previousPosition <= this.#safePosition && this.#waiting.size === 0) {
-      this.#safePosition = Math.max(this.#safePosition, lastPosition);
-    }
+    const isWhole = this.#waiting.size === 0 && this.#halted.size === 0;
+    if (isWhole && previousPosition <= this.safePosition) this.#safe.advance(lastPosition);
   }
 
   /** Whether anybody on this node is subscribed to the topic, logged or not. */
@@ -121,15 +130,12 @@ export class Sequencer {
 
   /** From now on the topic's events are followed here, although nobody is subscribed yet. Ends with `release`. */
   hold(topic: string): void {
-    this.#held.set(topic, (this.#held.get(topic) ?? 0) + 1);
+    this.#tails.hold(topic);
     if (!this.#heads.has(topic)) this.#heads.set(topic, unknownHead);
   }
 
   release(topic: string): void {
-    const count = (this.#held.get(topic) ?? 0) - 1;
-    if (count > 0) return void this.#held.set(topic, count);
-    this.#held.delete(topic);
-    this.#tails.delete(topic);
+    this.#tails.release(topic);
   }
 
   /**
@@ -171,7 +177,7 @@ export class Sequencer {
    */
   async reach(position: number): Promise<boolean> {
     // Twice: a repair that was under way may have asked the log before the position was given out.
-    for (let repairs = 0; position > this.#safePosition; repairs++) {
+    for (let repairs = 0; position > this.safePosition; repairs++) {
       if (repairs > 1 && position > this.#logEnd) return false;
       if (repairs > 1) await Bun.sleep(reachPatienceMs);
       await this.repair();
@@ -181,9 +187,7 @@ export class Sequencer {
 
   /** Asks the log which topics have moved past the cursor, publishes what was missed, and moves the cursor. */
   repair(): Promise<void> {
-    this.#repairing ??= this.#repair().finally(() => {
-      this.#repairing = null;
-    });
+    this.#repairing ??= this.#repair().finally(() => (this.#repairing = null));
     return this.#repairing;
   }
 
@@ -200,21 +204,22 @@ export class Sequencer {
   sweep(): string[] {
     const dropped: string[] = [];
     for (const topic of this.#heads.keys()) {
-      if (this.#held.has(topic) || this.options.hasSubscribers(topic)) continue;
+      if (this.#tails.isHeld(topic) || this.options.hasSubscribers(topic)) continue;
       this.#heads.delete(topic);
       this.#waiting.delete(topic);
+      this.#halted.delete(topic);
       dropped.push(topic);
     }
     return dropped;
   }
 
   stats() {
-    return { topics: this.#heads.size, waiting: this.#waiting.size, position: this.#safePosition };
+    return { topics: this.#heads.size, waiting: this.#waiting.size, position: this.safePosition };
   }
 
   /** Forgets what was known beyond it: that is of another log. */
   #goBack({ isBroken, heldThrough }: EpochChange): void {
-    this.#safePosition = Math.min(this.#safePosition, heldThrough);
+    this.#safe.goBack(heldThrough);
     if (!isBroken) return;
     for (const topic of this.#heads.keys()) this.#heads.set(topic, unknownHead);
     this.#waiting.clear();
@@ -225,12 +230,14 @@ export class Sequencer {
   async #repair(): Promise<void> {
     const { log } = this.options;
     await log.lookBack();
-    const { epochs } = this;
-    const position = () => this.#safePosition;
-    for await (const step of movedSteps({ log, epochs, position, heard: this.#heads })) {
+    const halted = [...this.#halted];
+    const position = () => this.safePosition;
+    for await (const step of movedSteps({ log, epochs: this.epochs, position, heard: this.#heads })) {
       this.#logEnd = step.end;
       await this.#close(step.heads, step.throughPosition);
     }
+    // What was dropped of them is published by now, or lies above the cursor.
+    for (const topic of halted) this.#halted.delete(topic);
   }
 
   /** Publishes what was missed of the topics that moved, then moves the cursor. */
@@ -240,14 +247,14 @@ export class Sequencer {
     if (behind.length <= rangesMax) await Promise.all(behind.map(({ topic, seq }) => this.#fill(topic, seq)));
     else await this.#fillTogether(behind, throughPosition);
     if (this.epochs.breaks !== breaks) return;
-    this.#safePosition = Math.max(this.#safePosition, throughPosition);
+    this.#safe.advance(throughPosition);
   }
 
   /** Fills many topics by reads over all of them; whatever they miss is above the cursor. */
   async #fillTogether(behind: { topic: string; seq: number }[], throughPosition: number): Promise<void> {
     const topics = behind.map(({ topic }) => topic);
     const { breaks } = this.epochs;
-    const query = { topics, afterPosition: this.#safePosition, throughPosition };
+    const query = { topics, afterPosition: this.safePosition, throughPosition };
     for await (const events of eventsOf({ log: this.options.log, epochs: this.epochs }, query)) {
       for (const event of events) {
         const head = this.#heads.get(event.topic) ?? unknownHead;
@@ -267,43 +274,36 @@ export class Sequencer {
     return this.#waiting.get(topic, seq)?.audience ?? this.#audiences.get(id) ?? {};
   }
 
+  /** @returns whether it was the one after the head, as what comes by itself must be */
+  #publishNext(event: LoggedEvent, audience: Audience): boolean {
+    const head = this.headOf(event.topic);
+    const isNext = head === undefined || event.seq === head + 1;
+    if (isNext) this.#publish(event, audience);
+    else this.halt(event.topic, new InvariantBroken("topic_order", { seq: event.seq, head }));
+    return isNext;
+  }
+
   #publish(event: LoggedEvent, audience: Audience): void {
-    this.#heads.set(event.topic, event.seq);
-    if (this.#held.has(event.topic)) this.#tails.add(event);
+    const { topic, seq, position } = event;
+    // Published all the same: whoever is connected misses nothing, and only a client that came back with such a cursor may.
+    if (position <= this.#safe.given && this.isHeard(topic))
+      noteBroken(new InvariantBroken("cursor", { topic, seq, position, given: this.#safe.given }), this.options);
+    this.#heads.set(topic, seq);
+    this.#tails.add(event);
     this.options.publish(event, audience);
   }
 
-  #wait(event: LoggedEvent, audience: Audience): void {
-    if (this.#waiting.add(event, audience)) this.#closeGapLater(event.topic);
-  }
-
-  #closeGapLater(topic: string): void {
-    if (this.#gaps.has(topic)) return;
-    this.#gaps.add(topic);
-    setTimeout(() => void this.#closeGap(topic), this.options.gapPatienceMs ?? 50);
-  }
-
-  async #closeGap(topic: string): Promise<void> {
-    this.#gaps.delete(topic);
-    const highest = this.#waiting.highest(topic);
-    if (highest === null) return;
-    try {
-      await this.#fill(topic, highest);
-      this.#outage.ended();
-      // Another gap has opened above this one meanwhile.
-      if (this.#waiting.highest(topic) !== null) this.#closeGapLater(topic);
-    } catch (error) {
-      // The cursor stays where it is; the next repair comes to this topic again.
-      this.#waiting.delete(topic);
-      this.#outage.began(error, { topic });
-    }
+  /** Publishes nothing more of a topic until a repair has read it anew: an invariant of it is broken. */
+  halt(topic: string, broken: InvariantBroken): void {
+    noteBroken(broken, this.options, { topic });
+    this.#waiting.delete(topic);
+    this.#halted.add(topic);
   }
 
   #drainWaiting(topic: string): void {
     for (;;) {
       const next = this.#waiting.get(topic, this.#heads.get(topic)! + 1);
-      if (next === undefined) break;
-      this.#publish(next.event, next.audience);
+      if (next === undefined || !this.#publishNext(next.event, next.audience)) break;
     }
     this.#waiting.dropThrough(topic, this.#heads.get(topic)!);
   }

@@ -6,10 +6,28 @@ const eventsMax = 256;
 const charactersMax = 256 * 1024;
 
 export class Tails {
+  /** Topics that somebody is catching up on, and how many are. */
+  readonly #holders = new Map<string, number>();
   readonly #events = new Map<string, LoggedEvent[]>();
 
-  /** Events of a topic come in the order of their numbers. */
+  hold(topic: string): void {
+    this.#holders.set(topic, (this.#holders.get(topic) ?? 0) + 1);
+  }
+
+  release(topic: string): void {
+    const count = (this.#holders.get(topic) ?? 0) - 1;
+    if (count > 0) return void this.#holders.set(topic, count);
+    this.#holders.delete(topic);
+    this.#events.delete(topic);
+  }
+
+  isHeld(topic: string): boolean {
+    return this.#holders.has(topic);
+  }
+
+  /** Keeps what is published of a held topic; events of a topic come in the order of their numbers. */
   add(event: LoggedEvent): void {
+    if (!this.#holders.has(event.topic)) return;
     const tail = this.#events.get(event.topic) ?? [];
     tail.push(event);
     if (tail.length > eventsMax) tail.shift();
@@ -23,10 +41,7 @@ export class Tails {
     return events.length === throughSeq - afterSeq && characters <= charactersMax ? events : null;
   }
 
-  delete(topic: string): void {
-    this.#events.delete(topic);
-  }
-
+  /** Drops what is kept; who catches up still does. */
   clear(): void {
     this.#events.clear();
   }

@@ -1,7 +1,7 @@
 /** Tells calls of the devices that come and go: each device's changes in order, and again once calls can be reached. */
 import type { CallRegistry } from "../cluster/ports.ts";
 import { KeyedQueue } from "../ground/keyed-queue.ts";
-import { ProtocolError } from "../protocol/errors.ts";
+import { Unavailable } from "../ground/unavailable.ts";
 import type { CallEvent } from "./events.ts";
 import type { Device } from "./record.ts";
 
@@ -16,7 +16,7 @@ export interface DeviceChangesDeps {
 }
 
 export interface DeviceChanges {
-  /** @throws ProtocolError `unavailable`; `repeat` tells it later */
+  /** @throws Unavailable; `repeat` tells it later */
   tell(change: ToTell): Promise<void>;
   /** Tells what calls could not be told, unless something newer is known of the device. Never rejects. */
   repeat(): Promise<void>;
@@ -55,8 +55,7 @@ export function createDeviceChanges({ registry, devicesOf, apply }: DeviceChange
     try {
       await queue.run(key, () => tellCalls(change));
     } catch (error) {
-      if (newest.get(key) === change && error instanceof ProtocolError && error.code === "unavailable")
-        note(key, change);
+      if (newest.get(key) === change && error instanceof Unavailable) note(key, change);
       throw error;
     } finally {
       if (newest.get(key) === change) newest.delete(key);

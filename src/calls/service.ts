@@ -1,6 +1,7 @@
 /** Runs calls on this node: the requests of clients, devices that come and go, and deadlines [CALL]. */
 import type { Call } from "../cluster/call.ts";
 import type { CallRegistry } from "../cluster/ports.ts";
+import { Unavailable } from "../ground/unavailable.ts";
 import type { ClientPayload } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { CallView, ServerPayload } from "../protocol/server.ts";
@@ -86,7 +87,8 @@ export function createCallService(deps: CallServiceDeps): CallService {
   let cancelTimer: (() => void) | null = null;
   let round: Promise<void> = Promise.resolve();
   let running = false;
-  let waits = false;
+  /** Every round is refused while Redis is away or calls are put back. */
+  const waiting = warnsOnce(logger, "calls wait", "calls go on");
   const logging = warnsOnce(logger, "a missed call is not logged yet", "missed calls are logged again");
 
   async function apply(callId: string, userIds: string[], event: CallEvent): Promise<Outcome> {
@@ -164,10 +166,10 @@ export function createCallService(deps: CallServiceDeps): CallService {
 
   async function runDue(): Promise<void> {
     await deviceNews.repeat();
-    const refusals: ProtocolError[] = [];
+    const refusals: Unavailable[] = [];
     const noteFailure = (error: unknown, message: string, callId?: string) => {
       counts.dueFailures++;
-      if (error instanceof ProtocolError && error.code === "unavailable") refusals.push(error);
+      if (error instanceof Unavailable) refusals.push(error);
       else logger.warn({ err: error, callId }, message);
     };
     try {
@@ -183,14 +185,9 @@ export function createCallService(deps: CallServiceDeps): CallService {
     } catch (error) {
       noteFailure(error, "cannot tell which calls are due");
     }
-    noteWaiting(refusals[0]);
-  }
-
-  /** While Redis is away or calls are put back every round is refused, which is no news after the first. */
-  function noteWaiting(refusal: ProtocolError | undefined): void {
-    if (refusal !== undefined && !waits) logger.warn({ reason: refusal.message }, "calls wait");
-    if (refusal === undefined && waits) logger.info("calls go on");
-    waits = refusal !== undefined;
+    const [refusal] = refusals;
+    if (refusal !== undefined) waiting.began(refusal);
+    else waiting.ended();
   }
 
   function scheduleRound(): void {
@@ -222,7 +219,7 @@ export function createCallService(deps: CallServiceDeps): CallService {
         const call = await registry.get(callId);
         return call !== null && viewOf(call, device, settings) !== null;
       } catch (error) {
-        if (error instanceof ProtocolError && error.code === "unavailable") return true;
+        if (error instanceof Unavailable) return true;
         throw error;
       }
     },
@@ -231,7 +228,7 @@ export function createCallService(deps: CallServiceDeps): CallService {
         const calls = await registry.callsOf(device.userId);
         return calls.flatMap((call) => viewOf(call, device, settings) ?? []);
       } catch (error) {
-        if (error instanceof ProtocolError && error.code === "unavailable") return null;
+        if (error instanceof Unavailable) return null;
         throw error;
       }
     },

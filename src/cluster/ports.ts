@@ -1,4 +1,4 @@
-/** What nodes share and may lose: the bus, who is connected, which calls are on, which nodes there are, as ports. */
+/** Describes as ports what nodes share and may lose: what cannot be answered without the others rejects with `Unavailable` (part `cluster`). */
 
 import type { Inbox } from "../storage/inbox.ts";
 import type { LoggedEvent, UserStatus } from "../storage/ports.ts";

@@ -1,5 +1,5 @@
 /** Asks every node something and collects the answers until a deadline; who does not answer in time is named [ADM1]. */
-import { ProtocolError } from "../protocol/errors.ts";
+import { Unavailable } from "../ground/unavailable.ts";
 import type { Bus, ControlMessage, NodeRegistry } from "./ports.ts";
 
 /** Questions that may be asked, by name, each with plain JSON data. */
@@ -40,7 +40,7 @@ export class Survey<Q extends Questions> {
 
   /**
    * Asks all nodes; `only` asks one of them.
-   * Rejects with what this node's own answer rejects with, and with `unavailable` where too many questions are under way.
+   * Rejects with what this node's own answer rejects with, and with `Unavailable` where too many questions are under way.
    */
   async ask<Name extends keyof Q & string>(
     name: Name,
@@ -49,9 +49,7 @@ export class Survey<Q extends Questions> {
   ): Promise<Surveyed<Q[Name]["said"]>> {
     const { answers, nodeId, waitingMax = 100 } = this.options;
     if (this.#waiting.size >= waitingMax) {
-      throw new ProtocolError("unavailable", "Too many questions to the other nodes are under way.", {
-        retryAfterMs: 1_000,
-      });
+      throw new Unavailable("cluster", "Too many questions to the other nodes are under way.", { isPublic: true });
     }
     const isAsked = (id: string) => only === undefined || only === id;
     const [own, others] = await Promise.all([

@@ -2,6 +2,7 @@
 import { loadConfig } from "../config/loader.ts";
 import { printConfig } from "../config/print.ts";
 import type { Config } from "../config/schema.ts";
+import { Unavailable } from "../ground/unavailable.ts";
 import { createLogSink } from "../telemetry/logger.ts";
 import { type Command, UsageError } from "./command.ts";
 import { startFailureOf } from "./start-failure.ts";
@@ -61,10 +62,6 @@ async function tryStorage(config: Config): Promise<{ notices: string[]; refusal:
 }
 
 /** By the codes of the network; what PostgreSQL and TLS refuse has codes of its own. */
-function isUnanswered(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  const { code } = (error.cause ?? {}) as { code?: unknown };
-  return code === undefined
-    ? error.message.includes("has not answered within")
-    : /^(E(CONN|HOST|NET|TIMEDOUT|NOTFOUND|AI_)|CONNECT_TIMEOUT$)/.test(String(code));
-}
+const isUnanswered = (error: unknown): boolean =>
+  error instanceof Unavailable &&
+  /^(E(CONN|HOST|NET|TIMEDOUT|NOTFOUND|AI_)|CONNECT_TIMEOUT$|NO_ANSWER$)/.test(error.code ?? "");

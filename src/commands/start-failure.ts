@@ -2,22 +2,19 @@
 import { StartError } from "../config/faults.ts";
 import type { Config } from "../config/schema.ts";
 import { maskUrl } from "../config/text.ts";
+import { type Part, Unavailable } from "../ground/unavailable.ts";
 
 /** @returns a `StartError` where an engine is away or refuses; other errors as they are */
-export function startFailureOf(error: unknown, { storage, cluster }: Pick<Config, "storage" | "cluster">): unknown {
-  if (!(error instanceof Error)) return error;
-  const told = (setting: string, url: string) =>
-    // Some say themselves which setting they are about.
-    error.message.startsWith(`${setting}: `)
-      ? new StartError(setting, error.message.slice(setting.length + 2), { cause: error })
-      : new StartError(setting, `${maskUrl(url)} cannot be used: ${error.message}`, { cause: error });
-  // By name: only the app knows which engines there are.
-  switch (error.name) {
-    case "StorageUnavailable":
-      return told("storage.url", storage.url);
-    case "RedisUnavailable":
-      return told("cluster.url", cluster.url ?? "null");
-    default:
-      return error;
-  }
+export function startFailureOf(error: unknown, config: Pick<Config, "storage" | "cluster" | "auth">): unknown {
+  if (!(error instanceof Unavailable)) return error;
+  const { setting, message } = error;
+  if (setting !== undefined) return new StartError(setting, message, { cause: error });
+  const { storage, cluster, auth } = config;
+  const named: Record<Part, [setting: string, url: string | null]> = {
+    storage: ["storage.url", storage.url],
+    cluster: ["cluster.url", cluster.url],
+    auth: ["auth.jwks_url", auth.jwks_url],
+  };
+  const [path, url] = named[error.part];
+  return new StartError(path, `${maskUrl(url ?? "null")} cannot be used: ${message}`, { cause: error });
 }

@@ -1,4 +1,5 @@
 /** Tells what is wrong with a configuration, all at once and without giving a secret away. */
+import { ExpectedError } from "../ground/expected-error.ts";
 
 export interface Fault {
   /** `websocket.pong_wait`; the name of the variable where no setting is meant. */
@@ -16,7 +17,7 @@ export function describeFault({ path, value, expected, origin }: Fault): string 
 }
 
 /** The configuration cannot be used; `message` lists every fault, one a line. */
-export class ConfigError extends Error {
+export class ConfigError extends ExpectedError {
   constructor(readonly faults: readonly Fault[]) {
     const title =
       faults.length === 1 ? "the configuration has a fault" : `the configuration has ${faults.length} faults`;
@@ -29,7 +30,7 @@ export class ConfigError extends Error {
  * The service cannot start where it is, and whoever runs it can mend that; `message` is for people, names the setting and
  * gives no secret away.
  */
-export class StartError extends Error {
+export class StartError extends ExpectedError {
   constructor(setting: string, message: string, options?: ErrorOptions) {
     super(`${setting}: ${message}`, options);
     this.name = "StartError";

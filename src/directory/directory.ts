@@ -15,7 +15,7 @@ export interface DirectoryViewOptions {
   now: () => number;
 }
 
-/** Every method rejects with `StorageUnavailable` while the engine is away; remembered memberships are still answered. */
+/** Every method rejects with `Unavailable` while the engine is away; remembered memberships are still answered. */
 export interface DirectoryView {
   /**
    * Whether the user may come in: `active` may. In open mode a user nobody knew comes into being, but for slips such as

@@ -1,6 +1,7 @@
 /** Messages of operators: who is here, on which topics, and what may be done about it, on the whole cluster [ADM1] [PUB3]. */
 import type { Surveyed } from "../cluster/survey.ts";
 import { parseDuration } from "../config/values.ts";
+import { Unavailable } from "../ground/unavailable.ts";
 import type { ClientMessageType } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { isLogged, parseTopic } from "../subscription/topic.ts";
@@ -291,8 +292,10 @@ async function disconnectAll(
 }
 
 /** Not found is only what all nodes have answered. */
-function notFound({ missing }: Surveyed<unknown>, { what, field }: { what: string; field: string }): ProtocolError {
+function notFound({ missing }: Surveyed<unknown>, { what, field }: { what: string; field: string }): Error {
   return missing.length === 0
     ? new ProtocolError("not_found", `There is no such ${what}.`, { field })
-    : new ProtocolError("unavailable", `No node that answered has this ${what}, and some did not answer.`);
+    : new Unavailable("cluster", `No node that answered has this ${what}, and some did not answer.`, {
+        isPublic: true,
+      });
 }

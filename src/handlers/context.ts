@@ -71,7 +71,10 @@ export interface Request<Type extends ClientMessageType> {
   services: Services;
 }
 
-/** The one reply of a request [ENV3], and what the connection does once it is written, before its next message. */
+/**
+ * Answers a request, once [ENV3]. `after` is what the connection does when that is written, before its next message: it must
+ * neither throw nor reject, for there is no second reply to say so.
+ */
 export type Reply = (PlainReply | WrittenReply) & { after?: () => void | Promise<void> };
 
 type PlainReply = { [Type in ServerMessageType]: { type: Type; payload: ServerPayload<Type> } }[ServerMessageType];

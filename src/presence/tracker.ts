@@ -2,6 +2,7 @@
 import type { DevicePresence, DeviceStatus, PresenceRecord, PresenceRegistry } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
 import { realTimers, type Timers } from "../ground/timers.ts";
+import { Unavailable } from "../ground/unavailable.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { PresenceView } from "../protocol/server.ts";
 import type { StatusStore, UserStatus } from "../storage/ports.ts";
@@ -142,7 +143,7 @@ export class PresenceTracker {
 
   /**
    * One view for each user asked for; who is not in `mayBeSeen` reads as offline. Oneself is told the truth [PRE4].
-   * @throws ProtocolError `unavailable` where of one of them nothing can be known now
+   * @throws Unavailable where of one of them nothing can be known now
    */
   async query(viewer: string, userIds: string[], mayBeSeen: Set<string>): Promise<PresenceView[]> {
     const asked = [...new Set(userIds)];
@@ -265,10 +266,8 @@ export class PresenceTracker {
       return known === null ? view : { ...view, devices: presentDevices(known.record, at).length };
     }
     // Also of somebody invisible who is here: nobody may tell the two apart.
-    if (record === null || (known === null && !isVisible(record, at))) {
-      const why = "Who is on other nodes cannot be known right now.";
-      throw new ProtocolError("unavailable", why, { retryAfterMs: 1_000 });
-    }
+    if (record === null || (known === null && !isVisible(record, at)))
+      throw new Unavailable("cluster", "Who is on other nodes cannot be known right now.", { isPublic: true });
     return writeView(userId, viewForOthers(record, at), record.lastSeenAt);
   }
 

@@ -1,4 +1,5 @@
 /** The error codes of the wire, and the one exception that carries them [ENV4]. */
+import { ExpectedError } from "../ground/expected-error.ts";
 
 /** Every code and whether repeating the same request later can succeed. */
 export const errorTable = {
@@ -43,7 +44,7 @@ export interface ErrorDetails {
 }
 
 /** An expected refusal: it becomes the `error` reply of the request that caused it. */
-export class ProtocolError extends Error {
+export class ProtocolError extends ExpectedError {
   constructor(
     readonly code: ErrorCode,
     message: string,

@@ -1,4 +1,4 @@
-/** What the server sends: one payload schema for each message type; the types are inferred from them. */
+/** Defines what the server sends: one payload schema for each message type; the types are inferred from them. */
 import * as v from "valibot";
 import { adminReplies } from "./admin.ts";
 import { authFailureTable, errorTable } from "./errors.ts";
@@ -72,6 +72,19 @@ export const historyEvent = v.object({
   position: sequence,
   timestamp: moment,
   payload: freeObject,
+});
+
+/** The frame around every payload, but for the payload [ENV2]. */
+export const serverEnvelope = v.object({
+  id: text,
+  type: text,
+  /** The request's id; on replies. */
+  reply_to: v.optional(text),
+  /** The three are there on logged events only. */
+  topic: v.optional(text),
+  seq: v.optional(sequence),
+  position: v.optional(sequence),
+  timestamp: moment,
 });
 
 const receipt = v.object({

@@ -1,6 +1,6 @@
 /** Says whether a message may be handled now: token buckets per connection and per user, for each class of message types [LIM]. */
 import type { Config } from "../config/schema.ts";
-import { afterTake, type Rate, ratePerMinute, waitMs } from "./token-bucket.ts";
+import { afterTake, type Rate, ratePerMinute, waitMs, waitMsMax } from "../ground/token-bucket.ts";
 
 const limitClasses = [
   "default",
@@ -24,34 +24,23 @@ export interface Charge {
 }
 
 /**
- * What one connection or user has used up; a connection may carry the two fields itself.
+ * Keeps what one connection or user has used up; a connection may carry the two fields itself.
  * Both are null until they are needed, for most connections are idle.
  */
 export interface Buckets {
   /** For each class that was used, when its bucket is full again. */
   fullAt: Partial<Record<LimitClass, number>> | null;
-  /** How the owner has gone on since it was refused; only those who were refused have it. */
-  refusals: Partial<Record<LimitClass, Refusal>> | null;
+  /** For each class in which the owner was refused, how it has gone on. */
+  refusals: Refusals | null;
 }
+
+type Refusals = Partial<Record<LimitClass, Refusal>>;
 
 interface Refusal {
-  /** For how long the owner has gone on regardless, less the time for which it has held back since. */
-  defiedMs: number;
-  /** The wait that was told when the bucket was last found empty. */
-  toldMs: number;
-  /** The owner's last message of this class, allowed or not. */
+  /** The first refusal since the owner has last paused. */
+  since: number;
+  /** The owner's last message of the class, allowed or not. */
   lastAt: number;
-  /** That message was allowed: the next refusal tells a wait anew. */
-  allowedSince: boolean;
-}
-
-interface AllowedMessage {
-  limitClass: LimitClass;
-  now: number;
-}
-
-interface RefusedMessage extends AllowedMessage {
-  retryAfterMs: number;
 }
 
 export type Decision = { allowed: true } | { allowed: false; retryAfterMs: number; abusive: boolean };
@@ -59,8 +48,8 @@ export type Decision = { allowed: true } | { allowed: false; retryAfterMs: numbe
 export interface RateLimiter {
   /**
    * Takes every charge from the connection and from its user, or nothing from either.
-   * `abusive`: the connection has gone on regardless for `abuse_window` longer than it has held back, and is to be
-   * closed with 4103.
+   * `abusive`: the connection was refused throughout `abuse_window`, never pausing for as long as it has to wait, and is to
+   * be closed with 4103.
    */
   take(connection: Buckets, user: Buckets | null, charges: readonly Charge[], now: number): Decision;
   /** Takes what a request turned out to cost, as far as it is there; the next one waits for it. */
@@ -128,63 +117,35 @@ export function createRateLimiter({
   const users = new Map<string, Buckets>();
 
   /**
-   * The wait that was told is a pause, less a quarter: requests that each wait as told still arrive some time apart.
-   * The first wait of an empty bucket counts, not what was left of it at the last refusal: many a gap between two
-   * bursts is longer than that.
+   * Whether the message comes after a pause, which begins the window anew: as long as it would wait at an empty bucket, less a
+   * quarter, for requests that each wait as told still arrive some time apart. Also when the clock was set back.
    */
-  const pauseMs = (refusal: Refusal) => Math.min(refusal.toldMs * 0.75, config.abuse_window);
-
-  /** Whether the owner has been silent for so long that nothing is left to hold against it; also when the clock was set back. */
-  function isForgiven(refusal: Refusal, now: number): boolean {
-    const gapMs = now - refusal.lastAt;
-    return gapMs < 0 || gapMs >= Math.max(pauseMs(refusal), refusal.defiedMs);
+  function comesAfterPause({ lastAt }: Refusal, { limitClass, tokens }: Charge, now: number): boolean {
+    const pauseMs = Math.min(0.75 * waitMsMax(rates[limitClass], tokens), config.abuse_window);
+    return now < lastAt || now - lastAt >= pauseMs;
   }
 
-  /**
-   * Counts the time since the owner's last message for or against it. Holding back takes off what it lasted and not
-   * everything, for bursts too meet the moment that was told now and then.
-   * @returns whether the owner has held back
-   */
-  function judgeGap(refusal: Refusal, now: number): boolean {
-    const gapMs = now - refusal.lastAt;
-    const isPause = gapMs >= pauseMs(refusal);
-    if (isPause) refusal.defiedMs -= gapMs;
-    // After an allowed message the owner had not been told to wait.
-    else if (!refusal.allowedSince) refusal.defiedMs += gapMs;
-    refusal.lastAt = now;
-    return isPause;
+  /** @returns whether the owner was refused throughout the window */
+  function noteRefusal(refusals: Refusals, charge: Charge, now: number): boolean {
+    const known = refusals[charge.limitClass];
+    const since = known === undefined || comesAfterPause(known, charge, now) ? now : known.since;
+    refusals[charge.limitClass] = { since, lastAt: now };
+    return now - since >= config.abuse_window;
   }
 
-  /** @returns milliseconds for which the connection has been going on regardless */
-  function noteRefusal(buckets: Buckets, { limitClass, retryAfterMs, now }: RefusedMessage): number {
-    buckets.refusals ??= {};
-    const refusal = buckets.refusals[limitClass];
-    if (refusal === undefined || isForgiven(refusal, now)) {
-      buckets.refusals[limitClass] = { defiedMs: 0, toldMs: retryAfterMs, lastAt: now, allowedSince: false };
-      return 0;
-    }
-    if (judgeGap(refusal, now) || refusal.allowedSince) refusal.toldMs = retryAfterMs;
-    refusal.allowedSince = false;
-    return refusal.defiedMs;
-  }
-
-  /** An allowed message alone forgives nothing, for a flood too meets every new token. */
-  function noteAllowed(refusals: NonNullable<Buckets["refusals"]>, { limitClass, now }: AllowedMessage): void {
-    const refusal = refusals[limitClass];
-    if (refusal === undefined) return;
-    if (isForgiven(refusal, now)) {
-      delete refusals[limitClass];
-      return;
-    }
-    judgeGap(refusal, now);
-    refusal.allowedSince = true;
+  /** An allowed message alone ends nothing, for a flood too meets every new token. */
+  function noteAllowed(refusals: Refusals, charge: Charge, now: number): void {
+    const known = refusals[charge.limitClass];
+    if (known === undefined) return;
+    if (comesAfterPause(known, charge, now)) delete refusals[charge.limitClass];
+    else known.lastAt = now;
   }
 
   function settle(buckets: Buckets, now: number): boolean {
-    const { fullAt, refusals } = buckets;
-    if (fullAt !== null && Object.values(fullAt).every((it) => it <= now)) buckets.fullAt = null;
-    if (refusals !== null && Object.values(refusals).every((it) => isForgiven(it, now))) buckets.refusals = null;
-    return buckets.fullAt === null && buckets.refusals === null;
+    const isFull = Object.values(buckets.fullAt ?? {}).every((it) => it <= now);
+    // Nobody who goes on regardless lets a bucket fill up.
+    if (isFull) buckets.fullAt = buckets.refusals = null;
+    return isFull;
   }
 
   const sharedBy = (limitClass: LimitClass, user: Buckets | null) => (perConnectionOnly.has(limitClass) ? null : user);
@@ -207,24 +168,21 @@ export function createRateLimiter({
   return {
     take(connection, user, charges, now) {
       if (!config.enabled) return allowed;
-      let refused: RefusedMessage | null = null;
+      let refused: { charge: Charge; retryAfterMs: number } | null = null;
       for (const charge of charges) {
-        const { limitClass } = charge;
-        const retryAfterMs = Math.max(
-          waitFor(connection, charge, now),
-          waitFor(sharedBy(limitClass, user), charge, now),
-        );
-        if (retryAfterMs > (refused?.retryAfterMs ?? 0)) refused = { limitClass, retryAfterMs, now };
+        const shared = sharedBy(charge.limitClass, user);
+        const retryAfterMs = Math.max(waitFor(connection, charge, now), waitFor(shared, charge, now));
+        if (retryAfterMs > (refused?.retryAfterMs ?? 0)) refused = { charge, retryAfterMs };
       }
       if (refused !== null) {
-        const defiedMs = noteRefusal(connection, refused);
-        return { allowed: false, retryAfterMs: refused.retryAfterMs, abusive: defiedMs >= config.abuse_window };
+        connection.refusals ??= {};
+        const abusive = noteRefusal(connection.refusals, refused.charge, now);
+        return { allowed: false, retryAfterMs: refused.retryAfterMs, abusive };
       }
       for (const charge of charges) {
-        const { limitClass } = charge;
         takeFrom(connection, charge, now);
-        takeFrom(sharedBy(limitClass, user), charge, now);
-        if (connection.refusals !== null) noteAllowed(connection.refusals, { limitClass, now });
+        takeFrom(sharedBy(charge.limitClass, user), charge, now);
+        if (connection.refusals !== null) noteAllowed(connection.refusals, charge, now);
       }
       return allowed;
     },

@@ -1,5 +1,7 @@
 /** Takes a frame through decoding, validation and limits to its handler, and sends the one reply [ENV3]. */
 import * as v from "valibot";
+import { InvariantBroken } from "../ground/assert.ts";
+import { Unavailable } from "../ground/unavailable.ts";
 import {
   type Entered,
   pipelinedTypes,
@@ -17,16 +19,20 @@ import { type ErrorCode, ProtocolError } from "../protocol/errors.ts";
 import { limits, type WireFormat } from "../protocol/limits.ts";
 import { phraseOf } from "../protocol/phrase.ts";
 import { AskerGone } from "../storage/fair-queue.ts";
-import { StorageUnavailable } from "../storage/ports.ts";
+import { noteBroken } from "../telemetry/broken.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { Outage } from "../telemetry/outage.ts";
 import { type Answered, answerCharge, ofAnySize, tokensFor } from "./costs.ts";
 import { type Buckets, type Charge, limitClassOf, type RateLimiter } from "./rate-limiter.ts";
+import { badMessageCodes, RateLimited, refusalOf } from "./refusals.ts";
 
 /** A connection as the router sees it. */
 export interface RoutedConnection extends Requester, Buckets {
   sendMessage(message: OutgoingMessage): void;
+  /** Frames that were taken up, and the last of them that was answered: each is once, in their order. */
+  takenUp: number;
+  answeredThrough: number;
   noteBadMessage(now: number): boolean;
   close(code: number, reason: string): void;
 }
@@ -68,22 +74,20 @@ const questions: ReadonlySet<string> = new Set([
   "admin.topic",
   "admin.nodes",
 ]);
-/** Errors that say that the message itself made no sense; too many of them close the connection [ENV4]. */
-const badMessageCodes: ReadonlySet<ErrorCode> = new Set([
-  "invalid_json",
-  "invalid_message",
-  "invalid_payload",
-  "unknown_type",
-  "message_too_large",
-]);
 /** They do not wait for what their connection has sent before. */
 const pipelined: ReadonlySet<string> = new Set(pipelinedTypes);
 const requestIdPattern = /^[\s\S]{1,64}$/;
 const requestIdOf = (id: unknown) => (typeof id === "string" && requestIdPattern.test(id) ? id : undefined);
 const tooLarge = () => new ProtocolError("message_too_large", "A message of this type may have at most 64 KiB.");
 
+/** A frame by its place among those of its connection, and what it is replied to as, as far as that is seen. */
+interface Asked {
+  place: number;
+  id: string | undefined;
+}
+
 /** A request that was read, is sound and within the limits. */
-interface Sound extends Pick<Answered, "type" | "tokens"> {
+interface Sound extends Asked, Pick<Answered, "type" | "tokens"> {
   id: string;
   payload: unknown;
 }
@@ -114,13 +118,13 @@ export class Router {
    * given back to be answered later, everything else is done and answered. Called for one frame after the other; never rejects.
    */
   route(connection: RoutedConnection, frame: string | Uint8Array): Taken | Promise<Taken> {
-    const seen: { id: string | undefined } = { id: undefined };
+    const asked: Asked = { place: ++connection.takenUp, id: undefined };
     try {
-      const sound = this.#read(connection, frame, seen);
+      const sound = this.#read(connection, frame, asked);
       const ahead = this.#mayOvertake(sound.type) ? null : connection.ahead;
       return ahead === null ? this.#handle(connection, sound) : ahead.then(() => this.#handle(connection, sound));
     } catch (error) {
-      return this.#refuseInTurn(connection, error, seen.id);
+      return this.#refuseInTurn(connection, error, asked);
     }
   }
 
@@ -130,17 +134,17 @@ export class Router {
   }
 
   /** @throws ProtocolError where it makes no sense or is over a limit; what is seen of it until then is noted */
-  #read(connection: RoutedConnection, frame: string | Uint8Array, seen: { id: string | undefined }): Sound {
+  #read(connection: RoutedConnection, frame: string | Uint8Array, asked: Asked): Sound {
     const bytes = typeof frame === "string" ? Buffer.byteLength(frame) : frame.byteLength;
     const codec = this.options.codecs[connection.format];
     let charged: string | undefined;
     if (bytes > (connection.isAuthenticated ? limits.ordinaryMessageBytes : limits.unauthenticatedMessageBytes)) {
       const glimpse = codec.glimpse(frame);
-      seen.id = requestIdOf(glimpse.id);
+      asked.id = requestIdOf(glimpse.id);
       charged = this.#admitLarge(connection, glimpse.type, bytes);
     }
     const decoded = codec.decode(frame);
-    seen.id = requestIdOf(decoded.id);
+    asked.id = requestIdOf(decoded.id);
     const envelope = parse(requestEnvelope, decoded, { code: "invalid_message", path: "" });
     const type = this.#admit(connection, envelope, bytes);
     countOne(this.options.counts.messagesIn, type);
@@ -148,7 +152,7 @@ export class Router {
     const tokens = tokensFor(type, payload);
     const unpaid = tokens - (charged === type ? 1 : 0);
     if (unpaid > 0) this.#limit(connection, { type, tokens: unpaid, bytes: charged === undefined ? bytes : 0 });
-    return { id: envelope.id, type, payload, tokens };
+    return { place: asked.place, id: envelope.id, type, payload, tokens };
   }
 
   #handle(connection: RoutedConnection, sound: Sound): Taken | Promise<Taken> {
@@ -164,39 +168,40 @@ export class Router {
       if ("settled" in outcome) return this.#enter(connection, sound, outcome);
       return this.#answer(connection, sound, outcome);
     } catch (error) {
-      return this.#refuseInTurn(connection, error, id);
+      return this.#refuseInTurn(connection, error, sound);
     }
   }
 
   async #settle(connection: RoutedConnection, sound: Sound, outcome: Promise<Reply | Entered>): Promise<Taken> {
-    const { type, id } = sound;
+    const { type } = sound;
     try {
       const reply = await outcome;
       if ("settled" in reply) return this.#enter(connection, sound, reply);
       if (this.#refusedType === type) this.#noteServed();
       await this.#answer(connection, sound, reply);
     } catch (error) {
-      if (error instanceof StorageUnavailable) this.#noteRefused(type, error);
-      await this.#refuseInTurn(connection, error, id);
+      // What has a sentence for clients is told to the log where it arises; that the cluster is away, by its adapter.
+      if (error instanceof Unavailable && error.part === "storage" && !error.isPublic) this.#noteRefused(type, error);
+      await this.#refuseInTurn(connection, error, sound);
     }
   }
 
   /** What waits only for the log: its connection has it answered in its turn. */
   #enter(connection: RoutedConnection, sound: Sound, { events, settled }: Entered): Unanswered {
-    const refuse = (error: unknown) => () => this.#refuse(connection, error, sound.id);
+    const refuse = (error: unknown) => () => this.#refuse(connection, error, sound);
     const answer = (reply: Reply) => () => {
       if (this.#refusedType === sound.type) this.#noteServed();
       try {
         void this.#answer(connection, sound, reply);
       } catch (error) {
-        this.#refuse(connection, error, sound.id);
+        this.#refuse(connection, error, sound);
       }
     };
     return { events, settled: settled.then(answer, refuse) };
   }
 
   /** One line for all of them: clients try again, and are told each time. */
-  #noteRefused(type: ClientMessageType, error: StorageUnavailable): void {
+  #noteRefused(type: ClientMessageType, error: Unavailable): void {
     this.#refusedType ??= type;
     this.#outage.began(error, { type });
   }
@@ -259,20 +264,26 @@ export class Router {
   }
 
   /** The reply of a request that was served. */
-  #answer(connection: RoutedConnection, { id, type, tokens }: Sound, reply: Reply): void | Promise<void> {
+  #answer(connection: RoutedConnection, sound: Sound, reply: Reply): void | Promise<void> {
+    const { type, tokens } = sound;
     const text = "text" in reply ? reply.text : JSON.stringify(reply.payload);
     const charge = answerCharge({ type, tokens, reply, length: text.length });
     const { limiter, services } = this.options;
     if (charge !== null) limiter.takeLater(connection, this.#bucketsOf(connection), charge, services.now());
-    this.#send(connection, { type: reply.type, text, id });
+    this.#send(connection, { type: reply.type, text }, sound);
     return reply.after?.();
   }
 
   #send(
     connection: RoutedConnection,
-    { type, text, id: replyTo }: { type: string; text: string; id: string | undefined },
+    { type, text }: { type: string; text: string },
+    { place, id: replyTo }: Asked,
   ): void {
     const { newId, now } = this.options.services;
+    const { answeredThrough } = connection;
+    if (place <= answeredThrough)
+      return this.#breakOff(connection, new InvariantBroken("reply_order", { place, answeredThrough, type }));
+    connection.answeredThrough = place;
     connection.sendMessage({
       id: newId(),
       type,
@@ -283,34 +294,32 @@ export class Router {
   }
 
   /** Refuses what has no place among what waits for the log: after everything before it. */
-  #refuseInTurn(connection: RoutedConnection, error: unknown, id: string | undefined): void | Promise<void> {
+  #refuseInTurn(connection: RoutedConnection, error: unknown, asked: Asked): void | Promise<void> {
     const { ahead } = connection;
-    if (ahead === null) return this.#refuse(connection, error, id);
-    return ahead.then(() => this.#refuse(connection, error, id));
+    if (ahead === null) return this.#refuse(connection, error, asked);
+    return ahead.then(() => this.#refuse(connection, error, asked));
   }
 
-  #refuse(connection: RoutedConnection, error: unknown, id: string | undefined): void {
+  #refuse(connection: RoutedConnection, error: unknown, asked: Asked): void {
     if (error instanceof AskerGone) return;
-    const refusal = this.#refusalOf(connection, error);
+    if (error instanceof InvariantBroken) return this.#breakOff(connection, error);
+    const refusal = refusalOf(error, (fault) => this.#noteFault(connection, fault));
     countOne(this.options.counts.errors, refusal.code);
-    this.#send(connection, { type: "error", text: JSON.stringify(refusal.toPayload()), id });
+    this.#send(connection, { type: "error", text: JSON.stringify(refusal.toPayload()) }, asked);
     if (badMessageCodes.has(refusal.code) && connection.noteBadMessage(this.options.services.now())) {
       connection.close(CloseCode.protocolAbuse, "too many bad messages");
     }
     if (refusal instanceof RateLimited && refusal.abusive) connection.close(CloseCode.rateLimited, "rate limit");
   }
 
-  #refusalOf(connection: RoutedConnection, error: unknown): ProtocolError {
-    if (error instanceof ProtocolError) return error;
-    if (error instanceof StorageUnavailable) {
-      return new ProtocolError("unavailable", "The storage does not answer; try again.", { retryAfterMs: 1_000 });
-    }
-    // Peers learn nothing of our insides; the log has it once.
-    this.options.logger.error(
-      { connection_id: connection.connectionId, user_id: connection.userId, err: error },
-      "handler failed",
-    );
-    return new ProtocolError("internal", "Something went wrong here.");
+  /** Ends the one connection of which nobody can tell any more what it was sent: it comes back, and has it from the log. */
+  #breakOff(connection: RoutedConnection, broken: InvariantBroken): void {
+    noteBroken(broken, this.options, { connection_id: connection.connectionId, user_id: connection.userId });
+    connection.close(CloseCode.internal, "internal");
+  }
+
+  #noteFault({ connectionId, userId }: RoutedConnection, err: unknown): void {
+    this.options.logger.error({ connection_id: connectionId, user_id: userId, err }, "handler failed");
   }
 
   #logHandled({ from, correlationId }: Request<ClientMessageType>, type: string): void {
@@ -320,16 +329,6 @@ export class Router {
       { connection_id: from.connectionId, user_id: from.userId, correlation_id: correlationId, type },
       "message received",
     );
-  }
-}
-
-/** Over a limit; `abusive`: for too long, so that the connection is closed with 4103 [LIM]. */
-class RateLimited extends ProtocolError {
-  constructor(
-    retryAfterMs: number,
-    readonly abusive: boolean,
-  ) {
-    super("rate_limited", "Too many messages; wait before the next.", { retryAfterMs });
   }
 }
 

@@ -1,5 +1,5 @@
 /** Lets each user have few questions before the storage at once, so that the next one of anybody else stands behind few of each. */
-import { StorageUnavailable } from "./ports.ts";
+import { Unavailable } from "../ground/unavailable.ts";
 
 /** Who a question is asked for: a connection, which may go while it waits. */
 export interface Asker {
@@ -41,7 +41,7 @@ export class FairQueue {
 
   /**
    * Asks once it is the user's turn. A question must not wait for the client nor for another question of this queue.
-   * @throws AskerGone where the connection has closed by then; StorageUnavailable where too many wait
+   * @throws AskerGone where the connection has closed by then; Unavailable where too many wait
    */
   async ask<Answer>(asker: Asker, question: () => Promise<Answer>): Promise<Answer> {
     const line = this.#lines.get(asker.userId) ?? { running: 0, waiting: [] };
@@ -64,7 +64,7 @@ export class FairQueue {
   /** Resolves with the place of one that has ended. */
   #wait(line: Line): Promise<void> {
     if (line.waiting.length >= waitingMax) {
-      throw new StorageUnavailable("Too many questions of this user wait.");
+      throw new Unavailable("storage", "Too many questions of this user wait.");
     }
     return new Promise((resolve) => line.waiting.push(resolve));
   }

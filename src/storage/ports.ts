@@ -1,4 +1,5 @@
-/** What must survive: the event log, receipts, device cursors, statuses and the directory, as ports. */
+/** Describes as ports what must survive: every method rejects with `Unavailable` (part `storage`) while the engine is away or refuses. */
+import { ExpectedError } from "../ground/expected-error.ts";
 import type { Epochs } from "./epochs.ts";
 import type { Inbox } from "./inbox.ts";
 
@@ -123,7 +124,7 @@ export interface RetentionPolicy {
 /** Bytes of payload after which a page that is read ends, whatever its limit; it has one event at least. */
 export const pageBytesMax = 1024 * 1024;
 
-/** The durable, ordered log [LOG1–LOG8]. Every method rejects with `StorageUnavailable` while the engine is away. */
+/** Keeps the durable, ordered log [LOG1–LOG8]. */
 export interface EventLog {
   /** What cursors of this log are worth; filled once the storage has started [LOG4]. */
   readonly epochs: Epochs;
@@ -279,6 +280,14 @@ export interface StatusStore {
   takePresent(limit: number): Promise<PresentUser[]>;
 }
 
+/** Refuses a write to what belongs to the application, which alone writes to it; the message is for clients too. */
+export class DirectoryReadOnly extends ExpectedError {
+  constructor(message: string) {
+    super(message);
+    this.name = "DirectoryReadOnly";
+  }
+}
+
 export type UserState = "active" | "disabled" | "unknown";
 
 /** A hint to ask the directory, never a fact: anybody who can reach the database may have caused it, and it may be late. */
@@ -288,7 +297,7 @@ export type DirectoryChange =
   /** Changes may have been missed: whatever is cached is stale. */
   | { kind: "resync" };
 
-/** Who exists and who is in which conversation [PUB3]. */
+/** Knows who exists and who is in which conversation [PUB3]. What is written rejects with `DirectoryReadOnly` where that is not ours. */
 export interface Directory {
   /** `disabled` also while the user is blocked. */
   userState(userId: string): Promise<UserState>;
@@ -296,7 +305,6 @@ export interface Directory {
   membershipsAmong(userId: string, conversationIds: string[]): Promise<Set<string>>;
   /** Those of the users who are members of the conversation. */
   membersAmong(conversationId: string, userIds: string[]): Promise<Set<string>>;
-  conversationExists(conversationId: string): Promise<boolean>;
   /** All members, or as many as `limit`. */
   membersOf(conversationId: string, limit?: number): Promise<string[]>;
   /** The members of each of the conversations, at most `limit` of one; conversations without any are left out. */
@@ -347,12 +355,4 @@ export interface Storage {
 export interface Migration {
   from: number;
   to: number;
-}
-
-/** The engine is away or refuses: logged requests answer `unavailable`, and clients retry with the same key. */
-export class StorageUnavailable extends Error {
-  constructor(message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.name = "StorageUnavailable";
-  }
 }

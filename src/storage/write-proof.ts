@@ -1,5 +1,6 @@
 /** Knows from every append, and from a small write in between, whether an engine takes writes [END2]. */
-import { type EventLog, type NewEvent, StorageUnavailable } from "./ports.ts";
+import { Unavailable } from "../ground/unavailable.ts";
+import type { EventLog, NewEvent } from "./ports.ts";
 
 /** Told of each refusal and of each write that was taken; who listens tells the changes from the rest. */
 export interface WritesWatched {
@@ -35,7 +36,7 @@ export function createWriteProof({ append, write, writes }: WriteProofOptions): 
       writes.ended();
       return result;
     } catch (error) {
-      if (error instanceof StorageUnavailable) {
+      if (error instanceof Unavailable) {
         owed = Math.min(proofBytesMax, Math.max(owed, bytes()));
         writes.began(error);
       }

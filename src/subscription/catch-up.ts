@@ -1,6 +1,7 @@
 /** Brings one connection level with the log and subscribes it in the same turn: no gap, no duplicate, no buffer [LOG4] [LOG5]. */
 import type { OwnSent } from "../broadcast/own-sent.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
+import { assert } from "../ground/assert.ts";
 import type { EventLog, LoggedEvent, ReplayPage, TopicHead } from "../storage/ports.ts";
 import type { StartingPoint } from "./starting-point.ts";
 import type { Subscriber } from "./subscriber.ts";
@@ -197,6 +198,8 @@ function send(
     return seq > through;
   });
   for (const { topic, seq } of fresh) {
+    const through = state.sentThrough.get(topic) ?? 0;
+    assert(seq > through, "catch_up", { topic, seq, through });
     if (!state.sentAfter.has(topic)) state.sentAfter.set(topic, seq - 1);
     state.sentThrough.set(topic, seq);
     state.replayed.set(topic, (state.replayed.get(topic) ?? 0) + 1);

@@ -37,7 +37,7 @@ export class FeedPages {
 
   constructor(private readonly options: FeedPagesOptions) {}
 
-  /** The page that begins after the position. Rejects with `StorageUnavailable`. */
+  /** The page that begins after the position. Rejects with `Unavailable`. */
   read(afterPosition: number): Promise<FeedPage> {
     const { now = Date.now } = this.options;
     const there = this.#shared.get(afterPosition);

@@ -5,7 +5,7 @@ import type { Subscriber } from "./subscriber.ts";
 import { isLogged, parseTopic } from "./topic.ts";
 
 export interface LossTold {
-  sequencer: Pick<Sequencer, "headOf" | "safePosition" | "epochs">;
+  sequencer: Pick<Sequencer, "headOf" | "cursor">;
   tell: (subscriber: Subscriber, type: "subscribed", payload: object) => void;
 }
 
@@ -32,7 +32,7 @@ export class Losses {
 /** Of each logged topic it is said where its head is now, where that is known already, and that what was heard of it before may be lost. */
 export function tellLoss(subscriber: Subscriber, { sequencer, tell }: LossTold): void {
   const logged = subscriber.topics().filter((name) => isLogged(parseTopic(name)!));
-  const cursor = sequencer.epochs.cursorOf(sequencer.safePosition);
+  const { cursor } = sequencer;
   for (let start = 0; start < logged.length && !subscriber.isClosed; start += topicsAtOnce) {
     const topics = logged.slice(start, start + topicsAtOnce).map((name): SubscribedTopic => {
       const seq = sequencer.headOf(name);

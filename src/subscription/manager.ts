@@ -144,7 +144,8 @@ export class SubscriptionManager {
   cursorOf(subscriber: Subscriber): string {
     const { sequencer } = this.options;
     this.losses.tell(subscriber);
-    return sequencer.epochs.cursorOf(this.#feed.positionOf(subscriber) ?? sequencer.safePosition);
+    const fed = this.#feed.positionOf(subscriber);
+    return fed === undefined ? sequencer.cursor : sequencer.epochs.cursorOf(fed);
   }
 
   /** Whether the connection may have been given the cursor, by whatever node. */

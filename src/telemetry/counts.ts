@@ -1,4 +1,5 @@
 /** Counts what happens as plain numbers: a part adds one, and whoever wants to know reads. */
+import { invariants } from "../ground/assert.ts";
 
 /** How often something happened, by what it was; the keys are of a closed set. */
 export type Tally = Record<string, number>;
@@ -24,6 +25,8 @@ export class Counts {
   readonly closes: Tally = {};
   /** Of these, the ones that were too slow for what they were sent [CON7]. */
   backpressureCloses = 0;
+  /** Broken invariants, by name; all of them from the start, so that the first one is seen to come. */
+  readonly broken: Tally = Object.fromEntries(Object.keys(invariants).map((name) => [name, 0]));
   /** Batches that the log refused. */
   appendFailures = 0;
   #onAppended: ((batch: AppendedBatch) => void) | null = null;

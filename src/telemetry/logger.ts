@@ -1,5 +1,7 @@
 /** Structured logs: bounded, never blocking, and without tokens or contents. */
 import pino from "pino";
+import { ExpectedError } from "../ground/expected-error.ts";
+import { Unavailable } from "../ground/unavailable.ts";
 import { visible } from "./visible.ts";
 
 export type Logger = pino.Logger;
@@ -31,21 +33,13 @@ const lastFlushMsMax = 1_000;
 /** Paths whose values never appear in a line, whoever logs them. */
 const redacted = ["token", "content", "payload", "sdp", "authorization", "*.token", "*.content", "*.payload", "*.sdp"];
 
-/** Errors that say that something is away or refused: where they come from is no news. By name: they are of other rooms. */
-const expected: ReadonlySet<string> = new Set([
-  "StorageUnavailable",
-  "RedisUnavailable",
-  "ProtocolError",
-  "ConfigError",
-  "StartError",
-]);
-
 /** What of an error is in a line, under `err`: drivers hang commands and their arguments on theirs, which are nobody's business. */
 export function loggedError(error: unknown): Record<string, string> {
   if (!(error instanceof Error)) return { message: String(error) };
   const { name: type, message, stack, cause } = error;
   const { code } = error as { code?: unknown };
-  if (expected.has(type)) return { type, message };
+  if (error instanceof Unavailable) return { type, part: error.part, message };
+  if (error instanceof ExpectedError) return { type, message };
   return {
     type,
     ...(typeof code === "string" ? { code } : {}),

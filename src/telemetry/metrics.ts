@@ -163,6 +163,10 @@ export function createMetrics(options: MetricsOptions): Metrics {
     () => counts.published,
   );
   tallied({ name: "ws_closes_total", help: "Ended connections, by close code", label: "code" }, () => counts.closes);
+  tallied(
+    { name: "ws_invariants_broken_total", help: "What must always hold and did not, by what", label: "invariant" },
+    () => counts.broken,
+  );
   counted("ws_backpressure_closes_total", "Connections that were too slow", () => counts.backpressureCloses);
   counted("ws_append_failures_total", "Batches that the log refused", () => counts.appendFailures);
   counted("ws_log_lines_dropped_total", "Log lines that nobody read", options.droppedLogLines);

@@ -1,7 +1,7 @@
 /** Bounds what one network address may try: connections a second, and failed authentications a minute [LIM]. */
 import { isIPv6 } from "node:net";
 import type { Config } from "../config/schema.ts";
-import { afterTake, type Rate, ratePerMinute, waitMs } from "../router/token-bucket.ts";
+import { afterTake, type Rate, ratePerMinute, waitMs } from "../ground/token-bucket.ts";
 
 export type Admission = { allowed: true } | { allowed: false; retryAfterMs: number };
 

@@ -9,10 +9,8 @@ import { limits, type WireFormat } from "../protocol/limits.ts";
 import type { RoutedConnection, Taken, Unanswered } from "../router/router.ts";
 import type { Follows } from "../subscription/subscriber.ts";
 import { everyoneTopic, logTopic } from "../subscription/topic.ts";
+import { type ConnectionState, moved } from "./connection-state.ts";
 import { type Line, queueBytesMax, type ReceivedFrame, RequestQueue, type TakeUp } from "./request-queue.ts";
-
-/** `anonymous`: may only ping and authenticate. `closing`: we closed it, the socket may still be flushing. */
-export type ConnectionState = "anonymous" | "authenticating" | "live" | "closing" | "closed";
 
 /** Who a connection speaks for. */
 export interface Session {
@@ -65,7 +63,7 @@ export class Connection implements RoutedConnection, Line {
   session: Session | null;
   /** Where its own topics start, until it has settled in. */
   since: Since | undefined;
-  state: ConnectionState = "anonymous";
+  #state: ConnectionState = "anonymous";
   userId = "";
   roles = nothing;
   grants = nothing;
@@ -73,6 +71,8 @@ export class Connection implements RoutedConnection, Line {
   /** When the end of its token is told of; null: never, or it has been. */
   expiryWarningAt: number | null = null;
   follows: Follows | null = null;
+  takenUp = 0;
+  answeredThrough = 0;
   fullAt: RoutedConnection["fullAt"] = null;
   refusals: RoutedConnection["refusals"] = null;
   /** When something last came from the client: a message, a ping or a pong [CON6]. */
@@ -102,6 +102,15 @@ export class Connection implements RoutedConnection, Line {
     this.connectedAt = this.lastHeardAt = this.lastPingAt = options.now;
     this.#codec = options.codec;
     this.#queueMax = options.queueMax;
+  }
+
+  get state(): ConnectionState {
+    return this.#state;
+  }
+
+  /** @throws InvariantBroken where no edge leads there */
+  moveTo(state: ConnectionState): void {
+    this.#state = moved(this.#state, state);
   }
 
   get isAuthenticated(): boolean {
@@ -290,7 +299,7 @@ export class Connection implements RoutedConnection, Line {
   /** Closes with one of our codes; what waits in the queue is given up. */
   close(code: number, reason: string): void {
     if (this.isClosed) return;
-    this.state = "closing";
+    this.moveTo("closing");
     // Now, for the platform says that the socket is closed before `close` returns.
     this.#requests?.giveUp();
     if (this.isPaused) this.#ws?.resume();
@@ -333,7 +342,7 @@ export class Connection implements RoutedConnection, Line {
 
   /** What there was of it is cleaned up. */
   noteClosed(): void {
-    this.state = "closed";
+    this.moveTo("closed");
     this.noteDrain();
   }
 }

@@ -3,7 +3,8 @@ import { AuthenticationError, type Authenticator } from "../auth/authenticator.t
 import { expiryWarningAt, type Identity } from "../auth/identity.ts";
 import type { Config } from "../config/schema.ts";
 import type { DirectoryView } from "../directory/directory.ts";
-import { StorageUnavailable, type UserState } from "../storage/ports.ts";
+import { Unavailable } from "../ground/unavailable.ts";
+import type { UserState } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { Outage } from "../telemetry/outage.ts";
 import type { AddressLimiter } from "./address-limiter.ts";
@@ -46,6 +47,7 @@ export class Credentials {
    * Every token is verified, whatever came from its address before: one that is good lets in. Only one that nobody has
    * signed for us counts against the address, for an office after a weekend sends many that have expired [AUTH3].
    * @throws AuthenticationError
+   * @throws Unavailable where the keys could not be had
    * @throws TooManyFailures the token is of no worth and the address has sent too many such
    */
   async verify(token: string, from: { address: string; deviceId: string | null }): Promise<TokenSession> {
@@ -61,7 +63,7 @@ export class Credentials {
         deviceId: deviceOf(identity, from.deviceId),
       };
     } catch (error) {
-      if (!(error instanceof AuthenticationError) || error.code !== "token_invalid" || error.unavailable) throw error;
+      if (!(error instanceof AuthenticationError) || error.code !== "token_invalid") throw error;
       const admission = addresses.mayFail(from.address, now());
       addresses.noteFailure(from.address, now());
       throw admission.allowed ? error : new TooManyFailures(admission.retryAfterMs);
@@ -72,7 +74,7 @@ export class Credentials {
    * Whom a verified or given identity may act as: enabled, not blocked, and known, but for backends and administrators,
    * who are known by their role [AUTH2].
    * @throws AuthenticationError `user_unknown` or `user_disabled`
-   * @throws StorageUnavailable whatever the engine refuses it for
+   * @throws Unavailable whatever the engine refuses it for
    */
   async checkUser({ userId, roles }: { userId: string; roles: readonly string[] }): Promise<void> {
     const state = await this.#stateOf(userId);
@@ -89,9 +91,9 @@ export class Credentials {
       return state;
     } catch (error) {
       this.#outage.began(error);
-      if (error instanceof StorageUnavailable) throw error;
+      if (error instanceof Unavailable) throw error;
       // A view of the application's own may fail in ways that are no fault of this service, nor of who asks.
-      throw new StorageUnavailable("The directory has refused.", { cause: error });
+      throw new Unavailable("storage", "The directory has refused.", { cause: error });
     }
   }
 }

@@ -190,6 +190,14 @@ export class Server implements NativeTopics {
       compresses: (frame) => compression.pays(frame, () => 1),
     };
     const handlerOf = (connection: Connection) => (frame: string | Buffer) => router.route(connection, frame);
+    /** What a handler throws at the platform would end the process: it ends its connection instead. */
+    const apart = (connection: Connection, work: () => void) => {
+      try {
+        work();
+      } catch (error) {
+        sessions.fail(connection, error);
+      }
+    };
     const heard = (ws: ServerWebSocket<Connection>) => {
       ws.data.lastHeardAt = now();
     };
@@ -204,7 +212,7 @@ export class Server implements NativeTopics {
       open: (ws) => {
         const connection = ws.data;
         connection.attach(ws, attachment);
-        void connection.occupy(sessions.open(connection), handlerOf(connection));
+        apart(connection, () => void connection.occupy(sessions.open(connection), handlerOf(connection)));
       },
       message: (ws, frame) => {
         heard(ws);
@@ -212,20 +220,20 @@ export class Server implements NativeTopics {
         if (connection.isClosed) return;
         if (compression.noteReceived(connection, frame.length, connection.lastHeardAt))
           return connection.close(CloseCode.rateLimited, "rate limit");
-        connection.receive(frame, handlerOf(connection));
+        apart(connection, () => connection.receive(frame, handlerOf(connection)));
       },
       ping: heard,
       pong: heard,
       drain(ws) {
         // The log stands before our pings: that it is taken is as good as an answer to them.
         if (ws.data.isFed) heard(ws);
-        ws.data.noteDrain();
+        apart(ws.data, () => ws.data.noteDrain());
       },
       close(ws, platformCode, reason) {
         const code = closeCodeOf(platformCode, reason);
         // It was inflated as far as it may be.
         if (code === CloseCode.tooLarge) compression.noteReceived(ws.data, config.websocket.max_message_size, now());
-        ws.data.noteGone(code);
+        apart(ws.data, () => ws.data.noteGone(code));
       },
     };
   }

@@ -20,6 +20,7 @@ import type { CursorStore, DeviceOfUser } from "../storage/ports.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Membership } from "../subscription/membership.ts";
 import { everyoneTopic } from "../subscription/topic.ts";
+import { noteBroken } from "../telemetry/broken.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Outage, warnsOnce } from "../telemetry/outage.ts";
@@ -119,7 +120,7 @@ export class Sessions {
       await this.#refresh(connection, session);
       return this.#success(connection, acked);
     }
-    connection.state = "authenticating";
+    connection.moveTo("authenticating");
     connection.deviceId = deviceId;
     await this.#register(connection, session);
     return { ...this.#success(connection, acked), after: () => this.#settleIn(connection, since ?? connection.since) };
@@ -183,7 +184,7 @@ export class Sessions {
     const { cluster, hub, logger, presence } = this.options;
     const { deviceId, connectionId } = connection;
     const { userId } = session;
-    connection.state = "authenticating";
+    connection.moveTo("authenticating");
     const entered = await this.#enter({ userId, deviceId, connectionId, isGone: () => connection.isClosed }, session);
     if (entered === null) return;
     const { replaced } = entered;
@@ -196,7 +197,7 @@ export class Sessions {
       return;
     }
     connection.assume(session);
-    connection.state = "live";
+    connection.moveTo("live");
     hub.identify(connection);
     this.options.quota.identify(connection);
     connection.subscribe(everyoneTopic);
@@ -286,8 +287,6 @@ export class Sessions {
         throw new ProtocolError("rate_limited", error.message, error);
       }
       if (!(error instanceof AuthenticationError)) throw error;
-      if (error.unavailable)
-        throw new ProtocolError("unavailable", "Tokens cannot be checked right now.", { retryAfterMs: 1_000 });
       return { failure: error.code };
     }
   }
@@ -312,9 +311,18 @@ export class Sessions {
     return { type: "auth.failed", payload, after: () => connection.close(CloseCode.authenticationFailed, code) };
   }
 
+  /** Ends one connection that something has gone wrong with here. */
+  fail(connection: Connection, error: unknown): void {
+    const { connectionId: connection_id, userId: user_id } = connection;
+    if (!noteBroken(error, this.options, { connection_id, user_id }))
+      this.options.logger.error({ connection_id, user_id, err: error }, "a connection failed");
+    connection.close(CloseCode.internal, "internal");
+  }
+
   #giveUp(connection: Connection, error: unknown): void {
     const { connectionId, userId } = connection;
-    this.#settling.began(error, { connection_id: connectionId, user_id: userId });
+    const who = { connection_id: connectionId, user_id: userId };
+    if (!noteBroken(error, this.options, who)) this.#settling.began(error, who);
     connection.close(CloseCode.internal, "could not settle in");
   }
 

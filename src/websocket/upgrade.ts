@@ -3,11 +3,11 @@ import * as v from "valibot";
 import { AuthenticationError, roles as knownRoles, type Role } from "../auth/authenticator.ts";
 import { createOriginCheck, isLoopbackOrigin } from "../config/origins.ts";
 import type { Config } from "../config/schema.ts";
+import { Unavailable } from "../ground/unavailable.ts";
 import type { Since } from "../protocol/client.ts";
 import type { Codec } from "../protocol/codec.ts";
 import { cursor, identifier } from "../protocol/fields.ts";
 import { subprotocols, type WireFormat } from "../protocol/limits.ts";
-import { StorageUnavailable } from "../storage/ports.ts";
 import type { AddressLimiter } from "./address-limiter.ts";
 import { Connection } from "./connection.ts";
 import type { ConnectionQuota } from "./connection-quota.ts";
@@ -101,13 +101,9 @@ export class Upgrades {
     let timer: Timer | undefined;
     try {
       const late = new Promise<never>((_, reject) => {
-        timer = setTimeout(
-          () =>
-            reject(
-              new Refusal(503, "unavailable", "The identity could not be checked in time.", { retryAfterMs: 1_000 }),
-            ),
-          config.websocket.upgrade_timeout,
-        );
+        const message = "The identity could not be checked in time.";
+        const refuse = () => reject(new Unavailable("auth", message, { isPublic: true }));
+        timer = setTimeout(refuse, config.websocket.upgrade_timeout);
       });
       const admitted = await Promise.race([this.#identify(request, address), late]);
       // Draining may have begun meanwhile, and everybody who was here has been told so.
@@ -115,6 +111,8 @@ export class Upgrades {
       const shortage = this.options.quota.take(admitted.connection);
       if (shortage !== null) throw new Refusal(429, "limit_exceeded", shortage.message, shortage);
       return admitted;
+    } catch (error) {
+      throw error instanceof Unavailable ? new Refusal(503, "unavailable", error.told, error) : error;
     } finally {
       clearTimeout(timer);
       this.#inProgress--;
@@ -191,8 +189,6 @@ export class Upgrades {
     } catch (error) {
       if (error instanceof TooManyFailures) throw new Refusal(429, "rate_limited", error.message, error);
       if (!(error instanceof AuthenticationError)) throw error;
-      if (error.unavailable)
-        throw new Refusal(503, "unavailable", "Tokens cannot be checked right now.", { retryAfterMs: 1_000 });
       throw new Refusal(401, error.code, error.message);
     }
   }
@@ -202,9 +198,6 @@ export class Upgrades {
       await this.options.credentials.checkUser(user);
     } catch (error) {
       if (error instanceof AuthenticationError) throw new Refusal(403, error.code, error.message);
-      if (error instanceof StorageUnavailable) {
-        throw new Refusal(503, "unavailable", "The directory does not answer.", { retryAfterMs: 1_000 });
-      }
       throw error;
     }
   }

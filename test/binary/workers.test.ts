@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Client } from "../support/client.ts";
 import { type Ground, layGround } from "../support/ground.ts";
+import { runBinary } from "../support/program.ts";
 import { startService } from "../support/service.ts";
 
 setDefaultTimeout(60_000);
@@ -11,6 +12,14 @@ beforeAll(async () => {
   ground = await layGround();
 });
 afterAll(() => ground?.stop());
+
+test("the binary makes the schema in PostgreSQL from the SQL that it carries, and finds nothing missing", async () => {
+  const env = { WS__STORAGE__URL: await ground.newDatabase() };
+  const made = await runBinary(["migrate"], { cwd: "/", env });
+  expect(made).toMatchObject({ code: 0, stderr: "" });
+  expect(made.stdout).toMatch(/: schema made, version \d+\n$/);
+  expect(await runBinary(["config", "check"], { cwd: "/", env })).toEqual({ code: 0, stdout: "ok\n", stderr: "" });
+});
 
 test("[MSG1] [PRE4] [DRN] workers of the binary are one service, started again where they crash, and end as one", async () => {
   const words = ["serve", "--workers", "2"];

@@ -3,6 +3,8 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { Redis } from "ioredis";
 import type { Call } from "../../src/cluster/call.ts";
 import type { Cluster } from "../../src/cluster/ports.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
+import { Counts } from "../../src/telemetry/counts.ts";
 import { isDown, isUp, keys, startNodes, startPair } from "../support/cluster.ts";
 import { exampleCall } from "../support/example-call.ts";
 import { startProxy } from "../support/proxy.ts";
@@ -25,10 +27,10 @@ async function changeUnanswered(call: Call, change: (found: Call) => { put: Call
     isSilent.resolve();
     return { ...change(found!), result: "changed" };
   });
-  const outcome = changed.catch((error: { code: string }) => error.code);
+  const outcome = changed.catch((error: Error) => error.name);
   await isSilent.promise;
   // Asked later than the write, it is given up later.
-  await expect(one.calls.get(call.callId)).rejects.toMatchObject({ code: "unavailable" });
+  await expect(one.calls.get(call.callId)).rejects.toBeInstanceOf(Unavailable);
   return { outcome };
 }
 
@@ -38,7 +40,7 @@ async function served<Answer>(ask: () => Promise<Answer>): Promise<Answer> {
     try {
       return await ask();
     } catch (error) {
-      if ((error as { code?: string }).code !== "unavailable") throw error;
+      if (!(error instanceof Unavailable)) throw error;
     }
   }
 }
@@ -56,6 +58,25 @@ test("[CALL2] [CALL4] a change of a call whose answer is lost is known to who ma
   expect(await served(() => other.calls.get(call.callId))).toBeNull();
 }, 30_000);
 
+test("[CALL2] call_version: a change that is older than what it was made of is told, and not put back after a loss", async () => {
+  const counts = new Counts();
+  const third = await startNodes(redis.url, ["n3"], { counts });
+  const [node] = third.nodes as [Cluster];
+  const call = exampleCall();
+  const change = () =>
+    node.calls.transact({ callId: call.callId, userIds: [] }, () => ({ put: [call], result: "changed" }));
+  await change();
+  const client = new Redis(redis.url);
+  const key = `${keys.callsPrefix}call:${call.callId}`;
+  await client.hset(key, "version", String(Number.MAX_SAFE_INTEGER));
+  expect(counts.broken.call_version).toBe(0);
+  expect(await change()).toBe("changed");
+  expect(counts.broken.call_version).toBe(1);
+  expect(Number(await client.hget(key, "version"))).toBeLessThan(Number.MAX_SAFE_INTEGER);
+  client.disconnect();
+  await third.close();
+});
+
 test("[CALL2] a change whose answer is lost is refused where somebody else has changed the call since", async () => {
   const call = exampleCall();
   await one.calls.transact({ callId: call.callId, userIds: [] }, () => ({ put: [call], result: null }));
@@ -65,7 +86,7 @@ test("[CALL2] a change whose answer is lost is refused where somebody else has c
   redis.resume();
   await changed;
   rival.disconnect();
-  expect(await lost.outcome).toBe("unavailable");
+  expect(await lost.outcome).toBe("Unavailable");
 }, 30_000);
 
 /** Two nodes whose heartbeats are rare; the second one's way to Redis can be cut. */
@@ -106,11 +127,11 @@ test("[CALL2] nobody decides on a call that Redis has lost before every node cou
     await redis.restart();
     await until(() => isUp(prompt));
     await expect(changeOn(prompt, call, { sdp: "another answer" })).rejects.toMatchObject({
-      code: "unavailable",
-      details: { retryAfterMs: 1_000 },
+      name: "Unavailable",
+      retryAfterMs: 1_000,
     });
-    await expect(prompt.calls.callsOf(call.callee.userId)).rejects.toMatchObject({ code: "unavailable" });
-    await expect(prompt.calls.takeDue(call.deadline, 1)).rejects.toMatchObject({ code: "unavailable" });
+    await expect(prompt.calls.callsOf(call.callee.userId)).rejects.toBeInstanceOf(Unavailable);
+    await expect(prompt.calls.takeDue(call.deadline, 1)).rejects.toBeInstanceOf(Unavailable);
     proxy.heal();
     await until(async () => (await prompt.calls.get(call.callId).catch(() => null)) !== null);
     expect(await prompt.calls.get(call.callId)).toMatchObject(answer);
@@ -129,7 +150,7 @@ test("[CALL2] a node that is asked before its heartbeat notices by itself that c
     await changeOn(prompt, call, { state: "ringing" });
     await changeOn(late, call, answer);
     await flusher.flushall();
-    await expect(prompt.calls.get(call.callId)).rejects.toMatchObject({ code: "unavailable" });
+    await expect(prompt.calls.get(call.callId)).rejects.toBeInstanceOf(Unavailable);
     await until(async () => (await late.calls.get(call.callId).catch(() => null)) !== null);
     await until(async () => (await prompt.calls.get(call.callId).catch(() => null)) !== null);
     expect(await prompt.calls.get(call.callId)).toMatchObject(answer);

@@ -42,7 +42,11 @@ test("[CALL2] that calls wait is said once, in one line, while nodes put back wh
   operator.disconnect();
   const lines = await untilCallsGoOn(from);
   expect(lines.filter(isOfCalls)).toEqual([
-    expect.objectContaining({ level: "warn", msg: "calls wait", reason: "Calls are not available right now." }),
+    expect.objectContaining({
+      level: "warn",
+      msg: "calls wait",
+      err: expect.objectContaining({ type: "Unavailable", part: "cluster" }),
+    }),
     expect.objectContaining({ level: "info", msg: "calls go on" }),
   ]);
   expect(JSON.stringify(lines)).not.toContain("stack");

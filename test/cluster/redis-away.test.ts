@@ -1,6 +1,7 @@
 /** Proves what the cluster does while Redis is away, silent, or back without what it held. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import type { Cluster } from "../../src/cluster/ports.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
 import { withoutOwner } from "../../src/presence/record.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { record } from "../contract/bus.ts";
@@ -93,7 +94,7 @@ test("[PRE1] [CALL] while Redis is away people connect and leave here, calls are
   one.bus.publish("typing:c1", typing("lost"));
   one.bus.broadcast({ kind: "replaced", userId: "ann", deviceId: "d1", connectionId: "c1" });
   expect((await one.nodes.list()).map(({ nodeId }) => nodeId)).toEqual(listed);
-  await expect(one.calls.callsOf("ann")).rejects.toMatchObject({ code: "unavailable" });
+  await expect(one.calls.callsOf("ann")).rejects.toBeInstanceOf(Unavailable);
   await here.disconnect("ann", "d1");
 
   await redis.restart();

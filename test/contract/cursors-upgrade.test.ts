@@ -6,12 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import type { Storage } from "../../src/storage/ports.ts";
-import { migrate, steps } from "../../src/storage/postgres/migrate.ts";
+import { migrate } from "../../src/storage/postgres/migrate.ts";
 import { createPostgresStorage } from "../../src/storage/postgres/storage.ts";
-import { migrations } from "../../src/storage/sqlite/schema.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { locate } from "../../src/subscription/starting-point.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
+import { firstFile, firstSchema } from "../support/first-release.ts";
 import { newEvents } from "../support/new-event.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 
@@ -40,8 +40,7 @@ async function expectKept(storage: Storage, upgradedAt: number): Promise<void> {
 test("[LOG6] SQLite: what devices of the first version acknowledged is kept, and they count from the upgrade on", async () => {
   const path = join(folder, "log.db");
   const database = new Database(path);
-  for (const step of migrations.slice(0, 2)) database.exec(step);
-  database.exec(`PRAGMA user_version = 2; UPDATE log_state SET position = 7;
+  database.exec(`${firstFile}; UPDATE log_state SET position = 7;
     INSERT INTO cursors (user_id, device_id, cursor) VALUES ('ann', 'phone', 7)`);
   database.close();
   await expectKept(createSqliteStorage({ path }), Date.now());
@@ -49,9 +48,7 @@ test("[LOG6] SQLite: what devices of the first version acknowledged is kept, and
 
 test("[LOG6] PostgreSQL: what devices of the first version acknowledged is kept, and they count from the upgrade on", async () => {
   const schema = server.newSchema();
-  const before = steps.slice(0, 4).map((step) => step(schema));
-  await server.run(`CREATE SCHEMA ${schema}; CREATE TABLE ${schema}.schema_version (version integer NOT NULL);
-    INSERT INTO ${schema}.schema_version VALUES (4); ${before.join("\n")};
+  await server.run(`${firstSchema(schema)};
     INSERT INTO ${schema}.cursors (user_id, device_id, cursor) VALUES ('ann', 'phone', 7)`);
   const upgradedAt = Date.now();
   await migrate({ url: server.url, schema, lockTimeoutMs: 5_000 });

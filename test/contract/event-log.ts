@@ -1,7 +1,7 @@
 /** What every event log must do, whatever it is stored in [LOG1–LOG8]. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { StorageUnavailable } from "../../src/storage/ports.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
 import { describeIdempotency } from "./event-log-keys.ts";
 import { logCommand, ModelLog } from "./event-log-model.ts";
@@ -83,7 +83,7 @@ function describeAppend(open: Open): void {
         log.append([newEvent("user:a")]),
       ]);
       expect(good.status).toBe("fulfilled");
-      expect(bad.status === "rejected" && bad.reason).not.toBeInstanceOf(StorageUnavailable);
+      expect(bad.status === "rejected" && bad.reason).not.toBeInstanceOf(Unavailable);
       expect(later.status === "fulfilled" && later.value.appended[0]).toMatchObject({ seq: 2 });
     }),
   );

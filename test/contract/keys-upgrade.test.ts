@@ -5,10 +5,10 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Storage } from "../../src/storage/ports.ts";
-import { migrate, steps } from "../../src/storage/postgres/migrate.ts";
+import { migrate } from "../../src/storage/postgres/migrate.ts";
 import { createPostgresStorage } from "../../src/storage/postgres/storage.ts";
-import { migrations } from "../../src/storage/sqlite/schema.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
+import { firstFile, firstSchema } from "../support/first-release.ts";
 import { newEvent } from "../support/new-event.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 
@@ -57,8 +57,7 @@ test("[LOG2] SQLite: a key of before the upgrade answers as the first time", asy
   const folder = await mkdtemp(join(tmpdir(), "ws-keys-"));
   const path = join(folder, "log.db");
   const database = new Database(path);
-  for (const step of migrations.slice(0, 2)) database.exec(step);
-  database.exec("PRAGMA user_version = 2");
+  database.exec(firstFile);
   for (const [index, name] of topics.entries()) {
     database.run("INSERT INTO topics VALUES (?, ?, 20, 20, 0, 0)", [index + 1, name]);
   }
@@ -78,9 +77,7 @@ test("[LOG2] SQLite: a key of before the upgrade answers as the first time", asy
 
 test("[LOG2] PostgreSQL: a key of before the upgrade answers as the first time", async () => {
   const schema = server.newSchema();
-  const before = steps.slice(0, 4).map((step) => step(schema));
-  await server.run(`CREATE SCHEMA ${schema}; CREATE TABLE ${schema}.schema_version (version integer NOT NULL);
-    INSERT INTO ${schema}.schema_version VALUES (4); ${before.join("\n")}`);
+  await server.run(firstSchema(schema));
   for (const { topic, key, position } of rows) {
     await server.run(`INSERT INTO ${schema}.idempotency_keys (key, topic, seq, position, event_id, created_at)
       VALUES ('${key}', '${topics[topic]}', ${position}, ${position}, 'e${position}', 5)`);

@@ -1,7 +1,8 @@
 /** The PostgreSQL storage on many nodes at once, and while connections, locks and the server fail. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import postgres from "postgres";
-import { type NewEvent, type Storage, StorageUnavailable } from "../../src/storage/ports.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
+import type { NewEvent, Storage } from "../../src/storage/ports.ts";
 import { migrate } from "../../src/storage/postgres/migrate.ts";
 import { createPostgresStorage, type PostgresStorageOptions } from "../../src/storage/postgres/storage.ts";
 import { recordChanges } from "../support/change-recorder.ts";
@@ -52,7 +53,7 @@ async function appendUntilTaken({ log }: Storage, batch: NewEvent[]): Promise<vo
       await log.append(batch);
       return;
     } catch (error) {
-      if (!(error instanceof StorageUnavailable)) throw error;
+      if (!(error instanceof Unavailable)) throw error;
     }
   }
 }
@@ -221,8 +222,8 @@ describe("PostgreSQL: when it is away", () => {
       for (const [index, batch] of batches.entries()) {
         if (index === 20) {
           await server.halt();
-          expect(await refusalOf(node.log.append(batch))).toBeInstanceOf(StorageUnavailable);
-          expect(await refusalOf(node.prove())).toBeInstanceOf(StorageUnavailable);
+          expect(await refusalOf(node.log.append(batch))).toBeInstanceOf(Unavailable);
+          expect(await refusalOf(node.prove())).toBeInstanceOf(Unavailable);
           await server.resume();
         }
         await appendUntilTaken(node, batch);
@@ -246,7 +247,7 @@ describe("PostgreSQL: when it is away", () => {
     await node.log.append([newEvent("user:a")]);
     const end = await openTransaction(`LOCK TABLE ${schema}.topics IN EXCLUSIVE MODE`);
     const event = newEvent("user:a", { once: { keys: ["k"] } });
-    expect(await refusalOf(node.log.append([event]))).toBeInstanceOf(StorageUnavailable);
+    expect(await refusalOf(node.log.append([event]))).toBeInstanceOf(Unavailable);
     expect(await node.log.watermark()).toBe(1);
     await end("ROLLBACK");
     await appendUntilTaken(node, [event]);
@@ -264,7 +265,7 @@ describe("PostgreSQL: when it is away", () => {
     await node.log.append([newEvent("user:a")]);
     const recorder = recordChanges(node.directory);
     proxy.silence();
-    expect(await refusalOf(node.log.append([newEvent("user:a")]))).toBeInstanceOf(StorageUnavailable);
+    expect(await refusalOf(node.log.append([newEvent("user:a")]))).toBeInstanceOf(Unavailable);
     await appendUntilTaken(node, [newEvent("user:a")]);
     await recorder.told(({ kind }) => kind === "resync");
     recorder.stop();
@@ -278,15 +279,15 @@ describe("PostgreSQL: when it is away", () => {
     const refused = answers.filter(({ status }) => status === "rejected");
     expect(refused).toHaveLength(14);
     for (const answer of refused) {
-      expect(answer.status === "rejected" && answer.reason).toBeInstanceOf(StorageUnavailable);
+      expect(answer.status === "rejected" && answer.reason).toBeInstanceOf(Unavailable);
     }
     await close();
   });
 
   test("nobody listens on the port: a start is refused, and nothing is left behind", async () => {
     const storage = createPostgresStorage({ url: "postgres://nobody@127.0.0.1:1/none", queryTimeoutMs: 500 });
-    expect(await refusalOf(storage.start())).toBeInstanceOf(StorageUnavailable);
-    expect(await refusalOf(storage.prove())).toBeInstanceOf(StorageUnavailable);
+    expect(await refusalOf(storage.start())).toBeInstanceOf(Unavailable);
+    expect(await refusalOf(storage.prove())).toBeInstanceOf(Unavailable);
     await storage.stop();
   });
 });

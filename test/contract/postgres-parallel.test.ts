@@ -1,7 +1,8 @@
 /** Proves what a log that only appends promises: nobody waits for others' topics, cursors wait for what is on its way, and old snapshots cost nothing [LOG1] [LOG4]. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import postgres from "postgres";
-import { type NewEvent, type Storage, StorageUnavailable } from "../../src/storage/ports.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
+import type { NewEvent, Storage } from "../../src/storage/ports.ts";
 import { appendParameters, appendStatement } from "../../src/storage/postgres/event-log.ts";
 import { migrate } from "../../src/storage/postgres/migrate.ts";
 import { createPostgresStorage, type PostgresStorageOptions } from "../../src/storage/postgres/storage.ts";
@@ -265,7 +266,7 @@ test("[LOG1] [LOG4] advisory locks of roles without any right hold up no cursor;
   );
   for (const work of [() => node.log.append([newEvent("user:a")]), () => node.prove()]) {
     const refusal = await work().catch((error: unknown) => error);
-    expect(refusal).toBeInstanceOf(StorageUnavailable);
+    expect(refusal).toBeInstanceOf(Unavailable);
     expect(String(refusal)).toContain("another session holds an advisory lock that appends take");
   }
   await exclusive.sql.end();
@@ -279,7 +280,7 @@ test("[LOG1] [END2] a sequence that is behind the log is told with what to run, 
   await run("SELECT setval('ws.positions', 2)");
   for (const work of [() => node.log.append([newEvent("user:b")]), () => node.prove()]) {
     const refusal = await work().catch((error: unknown) => error);
-    expect(refusal).toBeInstanceOf(StorageUnavailable);
+    expect(refusal).toBeInstanceOf(Unavailable);
     expect(String(refusal)).toContain("the sequence ws.positions is behind the log. Run: SELECT setval(");
   }
   await run("SELECT setval('ws.positions', (SELECT max(position) FROM ws.events))");

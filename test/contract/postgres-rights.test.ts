@@ -1,6 +1,7 @@
 /** Proves that what callers define never runs as the schema's owner, and that functions with its rights are granted by name. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { migrate, steps } from "../../src/storage/postgres/migrate.ts";
+import { migrate } from "../../src/storage/postgres/migrate.ts";
+import { firstTables } from "../support/first-release.ts";
 import { type PostgresServer, runSql, startPostgres } from "../support/postgres.ts";
 
 setDefaultTimeout(30_000);
@@ -30,14 +31,9 @@ async function openDatabase() {
 test("[PUB3] what a caller defines never runs as the schema's owner, in a schema of before, too", async () => {
   const { as, run } = await openDatabase();
   // As the first release has made it, with an application that publishes.
-  const first = `CREATE TABLE ws.schema_version (version integer NOT NULL); INSERT INTO ws.schema_version VALUES (4);
-    ${steps
-      .slice(0, 4)
-      .map((step) => step("ws"))
-      .join("\n")}`;
   await run(
     owner,
-    `${first}; GRANT USAGE ON SCHEMA ws TO ${shop}; INSERT INTO ws.members VALUES ('private', 'anna');
+    `${firstTables("ws")}; GRANT USAGE ON SCHEMA ws TO ${shop}; INSERT INTO ws.members VALUES ('private', 'anna');
     CREATE TABLE ws.loot (who text); GRANT INSERT ON ws.loot TO ${stranger}; GRANT USAGE ON SCHEMA ws TO ${stranger}`,
   );
   const attack = (use: string) => `
@@ -51,7 +47,7 @@ test("[PUB3] what a caller defines never runs as the schema's owner, in a schema
     CREATE TEMP TABLE t (conversation_id pg_temp.e, user_id text);
     CREATE TRIGGER m AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION ws.${use}();
     INSERT INTO t VALUES ('x', 'b')`;
-  const uses = ["notify_membership_changed", "notify_user_changed", "remember_conversation"];
+  const uses = ["notify_membership_changed", "notify_user_changed", "note_joining"];
   const before = await run(stranger, attack(uses[0]!)).then(() => run(owner, "SELECT DISTINCT who FROM ws.loot"));
   expect(before).toEqual([{ who: owner }]);
   await run(owner, "DELETE FROM ws.loot");
@@ -98,9 +94,16 @@ test("[PUB3] who writes to a table with our triggers needs no right in the schem
     `INSERT INTO app.room_members VALUES (gen_random_uuid(), 1); UPDATE app.room_members SET account_id = 2;
     DELETE FROM app.room_members`,
   );
-  // A conversation is remembered by who may only add members.
+  // Where a member has joined is noted for who may only add members.
+  await run(
+    owner,
+    `INSERT INTO ws.topics (name) VALUES ('conversation:c1');
+    INSERT INTO ws.events (topic_id, position, seq, created_at, id, type, payload) SELECT topic_id, 7, 3, 0, 'e', 'x', '{}' FROM ws.topics`,
+  );
   await run(shop, "INSERT INTO ws.members VALUES ('c1', 'anna')");
-  expect(await run(owner, "SELECT conversation_id FROM ws.conversations")).toEqual([{ conversation_id: "c1" }]);
+  expect(await run(owner, "SELECT user_id, kind, seq::integer FROM ws.receipts")).toEqual([
+    { user_id: "anna", kind: "joined", seq: 3 },
+  ]);
 });
 
 test("[PUB2] [PUB3] every function looks things up in the engine's own schema, and none that has its owner's rights is everybody's", async () => {
@@ -116,9 +119,9 @@ test("[PUB2] [PUB3] every function looks things up in the engine's own schema, a
   const definers = functions.filter(({ definer }) => definer);
   expect(definers.filter(({ anybody }) => anybody)).toEqual([]);
   expect(definers.map(({ name }) => name)).toEqual([
+    "note_joining",
     "publish",
     "publish_to_conversation",
     "publish_to_users",
-    "remember_conversation",
   ]);
 });

@@ -1,7 +1,8 @@
 /** Holds the PostgreSQL storage to the contracts, and its schema to being made and upgraded as it should be. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { StorageUnavailable } from "../../src/storage/ports.ts";
-import { migrate, schemaVersion } from "../../src/storage/postgres/migrate.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
+import { migrate } from "../../src/storage/postgres/migrate.ts";
+import { schemaVersion } from "../../src/storage/postgres/schema.ts";
 import { createPostgresStorage } from "../../src/storage/postgres/storage.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
@@ -53,13 +54,13 @@ describe("PostgreSQL: the schema", () => {
     const schema = server.newSchema();
     const start = () => createPostgresStorage({ url: server.url, schema }).start();
     const missing = await refusalOf(start());
-    expect(missing).toBeInstanceOf(StorageUnavailable);
+    expect(missing).toBeInstanceOf(Unavailable);
     expect(String(missing)).toContain("Run: ws-service migrate");
     await migrateTo(schema);
     for (const version of [schemaVersion - 1, schemaVersion + 1]) {
       await server.run(`UPDATE ${schema}.schema_version SET version = ${version}`);
       const refusal = await refusalOf(start());
-      expect(refusal).toBeInstanceOf(StorageUnavailable);
+      expect(refusal).toBeInstanceOf(Unavailable);
       expect(String(refusal)).toContain("ws-service migrate");
       expect(await server.run(`SELECT version FROM ${schema}.schema_version`)).toEqual([{ version }]);
     }
@@ -85,12 +86,12 @@ describe("PostgreSQL: the schema", () => {
     const schema = server.newSchema();
     await migrateTo(schema);
     const storage = createPostgresStorage({ url: server.url, schema });
-    expect(await refusalOf(storage.prove())).toBeInstanceOf(StorageUnavailable);
+    expect(await refusalOf(storage.prove())).toBeInstanceOf(Unavailable);
     await storage.start();
     const last = storage.log.append([newEvent("user:a")]);
     await storage.stop();
     expect((await last).appended[0]!.seq).toBe(1);
-    expect(await refusalOf(storage.log.watermark())).toBeInstanceOf(StorageUnavailable);
+    expect(await refusalOf(storage.log.watermark())).toBeInstanceOf(Unavailable);
     await storage.stop();
   });
 });

@@ -4,8 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { StorageUnavailable } from "../../src/storage/ports.ts";
-import { directoryChangesKept, schemaVersion } from "../../src/storage/sqlite/schema.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
+import { schemaVersion } from "../../src/storage/sqlite/schema.ts";
 import { createSqliteStorage, type SqliteStorageOptions } from "../../src/storage/sqlite/storage.ts";
 import { WorkerCalls } from "../../src/storage/sqlite/worker-calls.ts";
 import { isMemberChange, isUserChange, recordChanges } from "../support/change-recorder.ts";
@@ -15,6 +15,9 @@ import { describeDirectoryContract } from "./directory.ts";
 import { describeEventLogContract } from "./event-log.ts";
 import type { Opened } from "./opened.ts";
 import { describeReceiptsContract } from "./receipts.ts";
+
+/** As the released schema has it. */
+const directoryChangesKept = 10_000;
 
 const projectRoot = join(import.meta.dir, "../..");
 const appender = join(projectRoot, "test/support/sqlite-appender.ts");
@@ -109,8 +112,9 @@ describe("SQLite: the file", () => {
     const { storage, path, close } = await open();
     const second = createSqliteStorage({ path, busyTimeoutMs: 20 });
     const refusal = await second.start().catch((error: unknown) => error);
-    expect(refusal).toBeInstanceOf(StorageUnavailable);
-    expect(String(refusal)).toContain(`storage.url: ${path} is in use by another service`);
+    expect(refusal).toBeInstanceOf(Unavailable);
+    expect(refusal).toMatchObject({ setting: "storage.url" });
+    expect(String(refusal)).toContain(`${path} is in use by another service`);
     await runElsewhere(path, [`VACUUM INTO '${path}.backup'`, "INSERT INTO users (user_id) VALUES ('ann')"]);
     expect(await storage.directory.userState("ann")).toBe("active");
     await close();
@@ -119,7 +123,7 @@ describe("SQLite: the file", () => {
     // Those that share it do not meet; who wants it alone meets them.
     const sharing = [1, 2].map(() => createSqliteStorage({ path, isShared: true }));
     for (const each of sharing) await each.start();
-    expect(await second.start().catch((error: unknown) => error)).toBeInstanceOf(StorageUnavailable);
+    expect(await second.start().catch((error: unknown) => error)).toBeInstanceOf(Unavailable);
     await Promise.all(sharing.map((each) => each.stop()));
   });
 
@@ -128,8 +132,9 @@ describe("SQLite: the file", () => {
     const refusal = await createSqliteStorage({ path })
       .start()
       .catch((error: unknown) => error);
-    expect(refusal).toBeInstanceOf(StorageUnavailable);
-    expect(String(refusal)).toContain(`storage.url: ${path} cannot be opened: ENOENT`);
+    expect(refusal).toBeInstanceOf(Unavailable);
+    expect(refusal).toMatchObject({ setting: "storage.url" });
+    expect(String(refusal)).toContain(`${path} cannot be opened: ENOENT`);
   });
 
   test("a newer schema is refused and left as it is", async () => {
@@ -138,7 +143,7 @@ describe("SQLite: the file", () => {
     await runElsewhere(path, [`PRAGMA user_version = ${schemaVersion + 1}`]);
     const storage = createSqliteStorage({ path });
     const refusal = await storage.start().catch((error: unknown) => error);
-    expect(refusal).toBeInstanceOf(StorageUnavailable);
+    expect(refusal).toBeInstanceOf(Unavailable);
     expect(String(refusal)).toContain(`schema version ${schemaVersion + 1}`);
     await storage.stop();
     const database = new Database(path);
@@ -193,7 +198,7 @@ describe("SQLite: the directory as others write it", () => {
       { kind: "user_changed", userId: "eve" },
     ]);
     expect(await storage.directory.userState("ann")).toBe("disabled");
-    expect(await storage.directory.conversationExists("c2")).toBe(true);
+    expect(await storage.directory.membersOf("c2")).toEqual(["bob"]);
     await close();
   });
 
@@ -239,7 +244,7 @@ describe("SQLite: when the engine is away", () => {
     const other = new Database(path);
     other.exec("BEGIN IMMEDIATE");
     const refused = await storage.log.append([newEvent("user:a")]).catch((error: unknown) => error);
-    expect(refused).toBeInstanceOf(StorageUnavailable);
+    expect(refused).toBeInstanceOf(Unavailable);
     other.exec("ROLLBACK");
     other.close();
     const { appended } = await storage.log.append([newEvent("user:a")]);
@@ -251,8 +256,8 @@ describe("SQLite: when the engine is away", () => {
     const path = newPath();
     await Bun.write(path, "This is a letter, not a database. ".repeat(100));
     const storage = createSqliteStorage({ path });
-    expect(await storage.start().catch((error: unknown) => error)).toBeInstanceOf(StorageUnavailable);
-    expect(await storage.prove().catch((error: unknown) => error)).toBeInstanceOf(StorageUnavailable);
+    expect(await storage.start().catch((error: unknown) => error)).toBeInstanceOf(Unavailable);
+    expect(await storage.prove().catch((error: unknown) => error)).toBeInstanceOf(Unavailable);
     await rm(path);
     await storage.prove();
     await storage.stop();
@@ -260,12 +265,12 @@ describe("SQLite: when the engine is away", () => {
 
   test("before a start and after a stop every call is refused", async () => {
     const storage = createSqliteStorage({ path: newPath() });
-    expect(await storage.prove().catch((error: unknown) => error)).toBeInstanceOf(StorageUnavailable);
+    expect(await storage.prove().catch((error: unknown) => error)).toBeInstanceOf(Unavailable);
     await storage.start();
     const last = storage.log.append([newEvent("user:a")]);
     await storage.stop();
     expect((await last).appended[0]!.seq).toBe(1);
-    expect(await storage.log.watermark().catch((error: unknown) => error)).toBeInstanceOf(StorageUnavailable);
+    expect(await storage.log.watermark().catch((error: unknown) => error)).toBeInstanceOf(Unavailable);
     await storage.stop();
   });
 
@@ -312,7 +317,7 @@ describe("SQLite: when the engine is away", () => {
     workers[0]!.terminate();
     const refused = await Promise.all(pending);
     expect(String(refused[3])).toContain("Too many calls");
-    for (const reason of refused) expect(reason).toBeInstanceOf(StorageUnavailable);
+    for (const reason of refused) expect(reason).toBeInstanceOf(Unavailable);
     expect(await calls.call("watermark")).toBe(1);
     expect(workers).toHaveLength(2);
     await calls.stop();

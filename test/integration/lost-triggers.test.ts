@@ -56,15 +56,15 @@ test("[PUB2] [PUB3] triggers of ours that were dropped or switched off are told,
   // As an older version had it.
   await runSql(
     url,
-    `CREATE OR REPLACE TRIGGER conversation_remembered AFTER INSERT OR UPDATE OF conversation_id ON ws.members
-      FOR EACH ROW EXECUTE FUNCTION ws.remember_conversation()`,
+    `CREATE OR REPLACE TRIGGER joining_noted AFTER INSERT OR UPDATE OF conversation_id ON ws.members
+      FOR EACH ROW EXECUTE FUNCTION ws.note_joining()`,
   );
   const notices = await noticesOf();
   expect(notices.map((it) => it.replace(/: what is written.*/, ""))).toEqual([
-    "The trigger conversation_remembered of ws.members is not this version's",
     "The trigger membership_changed of ws.members is missing",
     "The trigger user_updated of ws.users is disabled",
     "The trigger outbox_wake of ws.outbox is missing",
+    "The trigger joining_noted of ws.members is not this version's",
   ]);
   const { code, stderr } = await configCheck();
   expect({ code, notes: stderr.split("\n").filter(Boolean) }).toEqual({
@@ -193,7 +193,7 @@ test("[PUB3] rights that the service's role lacks are told in one sentence, and 
   const asRole = { url: Object.assign(new URL(url), { username: role }).href };
   const notices = await noticesOf(asRole);
   expect(notices).toHaveLength(1);
-  expect(notices[0]).toContain(`The role ${role} lacks INSERT, UPDATE, DELETE on ws.blocks, ws.conversations, `);
+  expect(notices[0]).toContain(`The role ${role} lacks INSERT, UPDATE, DELETE on ws.blocks, ws.cursors, `);
   await runSql(url, cureOf(notices[0]!));
   expect(await noticesOf(asRole)).toEqual([]);
   // Without these the start is refused at its first question, and what to paste is told all the same.

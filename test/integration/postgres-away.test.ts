@@ -4,6 +4,7 @@ import { migrateStorage } from "../../src/storage/migrate.ts";
 import { Client } from "../support/client.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { type Service, startService } from "../support/service.ts";
+import { unavailableTypes } from "../support/unavailable.ts";
 
 let server: PostgresServer;
 let service: Service;
@@ -101,6 +102,40 @@ test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
     await anna.ask("call.offer", callTo("ben"));
     // What could not be logged then is logged now.
     await finn.next("call.ended", (_, { topic }) => topic === "user:finn");
+  },
+  60_000,
+);
+
+test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
+  "[ENV4] without PostgreSQL every request is either served or unavailable, and nothing is a fault",
+  async () => {
+    const queries = Array.from({ length: 24 }, (_, at) => ({ user_id: `w${at}`, roles: "service,admin" }));
+    const clients = await Promise.all(queries.map((query) => Client.connect(service.url, { query })));
+    // Whoever is not looked up to the end when it goes is sent off to come back.
+    for (const client of clients) await client.ask("presence.query", { user_ids: ["u2"] });
+    await server.halt();
+    expect(await unavailableTypes(clients, { examplesMax: 1 })).toEqual([
+      "ack",
+      "admin.block",
+      "admin.members.add",
+      "admin.members.remove",
+      "admin.topic",
+      "admin.users.disable",
+      "admin.users.upsert",
+      "authenticate",
+      "call.offer",
+      "history",
+      "mark.delivered",
+      "mark.read",
+      "message.send",
+      "presence.query",
+      "presence.update",
+      "publish",
+      "subscribe",
+      "typing.start",
+    ]);
+    await server.resume();
+    expect(service.logs.filter(({ msg }) => msg === "handler failed")).toEqual([]);
   },
   60_000,
 );

@@ -1,15 +1,16 @@
 /** A log whose appends go on at the same time and whose calls go step by step, each when the schedule says so. */
+
+import { Unavailable } from "../../src/ground/unavailable.ts";
 import { Epochs } from "../../src/storage/epochs.ts";
-import {
-  type Appended,
-  type AppendResult,
-  type EventLog,
-  type FeedPage,
-  type LoggedEvent,
-  type MovedPage,
-  type NewEvent,
-  StorageUnavailable,
-  type TopicHead,
+import type {
+  Appended,
+  AppendResult,
+  EventLog,
+  FeedPage,
+  LoggedEvent,
+  MovedPage,
+  NewEvent,
+  TopicHead,
 } from "../../src/storage/ports.ts";
 import type { Action, Touches } from "./schedule.ts";
 
@@ -284,7 +285,7 @@ export class ModelLog {
   #look<Answer>({ node, name, reads }: { node: string; name: string; reads: string[] }, look: () => Answer) {
     return new Promise<Answer>((resolve, reject) => {
       let answer: Answer;
-      const refusal = { writes: [node], run: () => reject(new StorageUnavailable("away for a moment")) };
+      const refusal = { writes: [node], run: () => reject(new Unavailable("storage", "away for a moment")) };
       const steps = [
         { name: "looks", reads, run: () => void (answer = look()), refusal },
         { name: "is answered", writes: [node], run: () => resolve(answer) },
@@ -298,7 +299,7 @@ export class ModelLog {
     return new Promise<Answer>((resolve, reject) => {
       let watermark = 0;
       let answer: () => Answer;
-      const refusal = { writes: [node], run: () => reject(new StorageUnavailable("away for a moment")) };
+      const refusal = { writes: [node], run: () => reject(new Unavailable("storage", "away for a moment")) };
       // Under the flaw of heads it looks once more.
       const reads = this.flaw === "heads younger than the page's events" ? [log] : [];
       const steps = [

@@ -2,16 +2,13 @@
 import type { Recipient } from "../../src/broadcast/ports.ts";
 import { Publisher } from "../../src/broadcast/publisher.ts";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
 import type { OutgoingMessage } from "../../src/protocol/envelope.ts";
-import {
-  type Appended,
-  type EventLog,
-  type LoggedEvent,
-  type NewEvent,
-  StorageUnavailable,
-} from "../../src/storage/ports.ts";
+import { readCursor } from "../../src/storage/epochs.ts";
+import type { Appended, EventLog, LoggedEvent, NewEvent } from "../../src/storage/ports.ts";
 import { catchUp } from "../../src/subscription/catch-up.ts";
 import { startingPointOf } from "../../src/subscription/starting-point.ts";
+import { Counts } from "../../src/telemetry/counts.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import { createSubscriber } from "../support/subscriber.ts";
 import type { ModelLog } from "./model-log.ts";
@@ -36,6 +33,7 @@ const { logger } = createLogSink({ level: "silent", format: "json" });
 
 export class Node {
   readonly sequencer: Sequencer;
+  readonly counts = new Counts();
   readonly #publisher: Publisher;
   readonly #sources = new Map<string, Source>();
   /** Per topic who is subscribed. */
@@ -52,12 +50,18 @@ export class Node {
         for (const client of this.clients) if (client.topics.has(event.topic)) client.take(event);
       },
       hasSubscribers: (topic) => [...this.clients].some(({ topics }) => topics.has(topic)),
+      counts: this.counts,
       logger,
     });
     const bus = {
       publish: (_topic: string, message: { kind: string; event?: LoggedEvent }) => world.tell(name, message.event!),
     } as unknown as ConstructorParameters<typeof Publisher>[0]["bus"];
     this.#publisher = new Publisher({ log, sequencer: this.sequencer, bus, logger, waitingMax: 100 });
+  }
+
+  /** What a client is given now. */
+  get cursor(): number {
+    return readCursor(this.sequencer.cursor)!.position;
   }
 
   async publish(events: NewEvent[], except?: Recipient): Promise<Appended[]> {
@@ -134,13 +138,13 @@ export class Client {
           if (since === null) this.#beginAt(topic, seq);
           else if (recovered === false) fail(`${this.name} is told that ${topic} was not recovered`);
         }
-        const { safePosition } = this.node.sequencer;
-        if (since !== null && safePosition < since.cursor)
-          fail(`${this.name} came with ${since.cursor} and is told ${safePosition}`);
+        const { cursor } = this.node;
+        if (since !== null && cursor < since.cursor)
+          fail(`${this.name} came with ${since.cursor} and is told ${cursor}`);
       },
       // It is told to try again, with what it has by now.
       (error) => {
-        if (!(error instanceof StorageUnavailable)) fail(`${this.name}: ${error}`);
+        if (!(error instanceof Unavailable)) fail(`${this.name}: ${error}`);
         const seen = { ...since?.seen, ...Object.fromEntries(this.seen) };
         // What is live by now has caught up, and is not begun again.
         const left = topics.filter((topic) => !this.topics.has(topic));
@@ -172,7 +176,7 @@ export class Client {
   /** The line breaks. @returns what it comes back with */
   leave(): Since {
     this.node.clients.delete(this);
-    const cursor = this.node.sequencer.safePosition;
+    const { cursor } = this.node;
     const { log } = this.node.world;
     const isAbove = ([topic, seq]: [string, number]) =>
       log.events.some((it) => it.topic === topic && it.seq === seq && it.position > cursor);
@@ -194,11 +198,11 @@ export class Client {
   /** Of what the cursor speaks for: all was sent. */
   fault(): string | null {
     const { log } = this.node.world;
-    const { safePosition } = this.node.sequencer;
+    const { cursor } = this.node;
     for (const { id, topic, seq, position } of log.events) {
-      if (!this.topics.has(topic) || position > safePosition || this.#has.has(id)) continue;
+      if (!this.topics.has(topic) || position > cursor || this.#has.has(id)) continue;
       if (seq > (this.#begins.get(topic) ?? Number.POSITIVE_INFINITY))
-        return `${this.name} is told ${safePosition} and was not sent ${topic}:${seq} at ${position}`;
+        return `${this.name} is told ${cursor} and was not sent ${topic}:${seq} at ${position}`;
     }
     return null;
   }

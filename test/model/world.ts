@@ -114,8 +114,11 @@ export class World implements Play, Surroundings {
     }
     this.#drain();
     this.fault();
-    for (const { name, sequencer } of this.#nodes.values())
+    for (const { name, sequencer, counts } of this.#nodes.values()) {
       if (sequencer.safePosition !== this.log.end) this.fail(`${name} stays at ${sequencer.safePosition}`);
+      for (const [invariant, count] of Object.entries(counts.broken))
+        if (count > 0) this.fail(`${name} has found ${invariant} broken ${count} times`);
+    }
     for (const client of this.#clients) {
       if (!client.node.clients.has(client)) continue;
       if (!client.isBack) this.fail(`${client.name} never gets its answer`);

@@ -4,6 +4,7 @@ import type { Delivery, Device } from "../../src/calls/record.ts";
 import { type CallService, createCallService } from "../../src/calls/service.ts";
 import type { Call } from "../../src/cluster/call.ts";
 import { LocalCallRegistry } from "../../src/cluster/local/calls.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
 import { ProtocolError } from "../../src/protocol/errors.ts";
 import type { ServerPayload } from "../../src/protocol/server.ts";
 
@@ -119,6 +120,7 @@ export async function outcomeOf(request: Promise<void>): Promise<string> {
     return "ok";
   } catch (error) {
     if (error instanceof ProtocolError) return error.code;
+    if (error instanceof Unavailable) return "unavailable";
     throw error;
   }
 }

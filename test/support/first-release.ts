@@ -2,19 +2,26 @@
 
 import type { NewEvent } from "../../src/storage/ports.ts";
 import { arrayOf } from "../../src/storage/postgres/connection.ts";
-import { steps } from "../../src/storage/postgres/migrate.ts";
+import { steps } from "../../src/storage/postgres/schema.ts";
+import { migrations } from "../../src/storage/sqlite/schema.ts";
 
-/** The version that the first release has written. */
+/** The versions that the first release has written. */
 export const firstVersion = 4;
+export const firstFileVersion = 2;
 
 /** SQL that makes it in an empty database, or in a new schema of one. */
-export const firstSchema = (ws: string) => `CREATE SCHEMA ${ws};
-  CREATE TABLE ${ws}.schema_version (version integer NOT NULL);
+export const firstSchema = (ws: string) => `CREATE SCHEMA ${ws}; ${firstTables(ws)}`;
+
+/** The same in an empty schema that is there. */
+export const firstTables = (ws: string) => `CREATE TABLE ${ws}.schema_version (version integer NOT NULL);
   INSERT INTO ${ws}.schema_version VALUES (${firstVersion});
   ${steps
     .slice(0, firstVersion)
     .map((step) => step(ws))
     .join("\n")}`;
+
+/** SQL that makes a SQLite file. */
+export const firstFile = `${migrations.slice(0, firstFileVersion).join("\n")}; PRAGMA user_version = ${firstFileVersion}`;
 
 export interface FirstAppended {
   /** Place in the batch, from 1. */

@@ -6,6 +6,8 @@ import { startRedis } from "./redis.ts";
 export interface Ground {
   /** For `startService`: both URLs, and intervals short enough for a test. */
   settings: Record<string, string>;
+  /** Makes another database, an empty one. @returns its URL */
+  newDatabase(): Promise<string>;
   stop(): Promise<void>;
 }
 
@@ -20,6 +22,7 @@ export async function layGround(): Promise<Ground> {
       CLUSTER__HEARTBEAT: "500ms",
       CLUSTER__DEAD_AFTER: "5s",
     },
+    newDatabase: () => database.newDatabase(),
     stop: async () => void (await Promise.all([database.stop(), redis.stop()])),
   };
 }

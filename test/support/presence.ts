@@ -149,13 +149,13 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
       registry: { ...registry, ...pick(calls.counted(registry), ["transact", "read", "ownedUsers", "sweep", "stats"]) },
       statuses,
       show(userId, { type, payload }, cause) {
-        if (payload.user_id !== userId) throw new Error(`told of ${payload.user_id}`);
+        if (!("user_id" in payload) || payload.user_id !== userId) throw new Error(`told to ${userId}`);
         world.onShown(nodeId, userId, payload);
         if (nodeId !== world.watchedOn) return;
         written.push({ to: "others", type, payload, ...(cause ? { except: cause.deviceId } : {}) });
       },
       tellOwnDevices(userId, { type, payload }, cause) {
-        if (payload.user_id !== userId) throw new Error(`told of ${payload.user_id}`);
+        if (!("user_id" in payload) || payload.user_id !== userId) throw new Error(`told to ${userId}`);
         written.push({ to: "own", type, payload, ...(cause ? { except: cause.deviceId } : {}) });
       },
       watchersOf: () => world.watchersOn(nodeId),

@@ -1,6 +1,7 @@
 /** Proves how keys come from a key server, with a real one: rotation, outage and nonsense [AUTH2]. */
 import { afterEach, describe, expect, test } from "bun:test";
 import { exportJWK, generateKeyPair, type JWK } from "jose";
+import { Unavailable } from "../../src/ground/unavailable.ts";
 import {
   authenticator,
   nowMs,
@@ -139,8 +140,7 @@ describe("key server", () => {
     await stop();
     advance(30 * 60_000);
     expect(await it.verify(byFirst)).toMatchObject({ userId: "u1" });
-    const unknown = await refusal(it.verify(bySecond));
-    expect(unknown).toMatchObject({ unavailable: true, retryable: true });
+    await expect(it.verify(bySecond)).rejects.toBeInstanceOf(Unavailable);
     expect(await it.verify(byFirst)).toMatchObject({ userId: "u1" });
     expect(faults.length).toBe(1);
   });
@@ -151,11 +151,14 @@ describe("key server", () => {
     state.answer = () => new Response("down", { status: 503 });
     const faults: string[] = [];
     const it = await started({ algorithms, jwks_url: url }, { now, onFault: (message) => faults.push(message) });
-    expect(await refusal(it.verify(byFirst))).toMatchObject({ unavailable: true, retryable: true });
+    await expect(it.verify(byFirst)).rejects.toBeInstanceOf(Unavailable);
     expect(state.requests).toBe(1);
     expect(faults).toEqual(["The keys of auth.jwks_url could not be fetched: status 503."]);
     // A token of another kind needs no key to be refused.
-    expect(await refusal(it.verify(await sign(usual)))).toMatchObject({ unavailable: false, code: "token_invalid" });
+    expect(await refusal(it.verify(await sign(usual)))).toMatchObject({
+      name: "AuthenticationError",
+      code: "token_invalid",
+    });
     publish(first);
     advance(2_000);
     expect(await it.verify(byFirst)).toMatchObject({ userId: "u1" });
@@ -179,7 +182,7 @@ describe("key server", () => {
       await expect(it.reload()).rejects.toThrow();
       expect(await it.verify(byFirst)).toMatchObject({ userId: "u1" });
       const fresh = await started({ algorithms, jwks_url: url }, { jwksTiming: { fetchDeadlineMs: 200 } });
-      expect((await refusal(fresh.verify(byFirst))).unavailable).toBe(true);
+      await expect(fresh.verify(byFirst)).rejects.toBeInstanceOf(Unavailable);
     });
   }
 

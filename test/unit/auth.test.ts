@@ -76,7 +76,7 @@ describe("claims", () => {
     test(`[AUTH2] ${name}: token_invalid`, async () => {
       const it = await started({ secret });
       const error = await refusal(it.verify(await sign({ ...usual, ...claims } as JWTPayload)));
-      expect(error).toMatchObject({ code: "token_invalid", retryable: false, unavailable: false });
+      expect(error).toMatchObject({ name: "AuthenticationError", code: "token_invalid", retryable: false });
     });
   }
 

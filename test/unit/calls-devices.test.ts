@@ -1,6 +1,6 @@
 /** Proves what calls know of devices that come, go and move, and that they hear of it however late [CALL5]. */
 import { beforeEach, expect, test } from "bun:test";
-import { ProtocolError } from "../../src/protocol/errors.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
 import { a1, active, b1, b3, callId, hangup, ice, news, openWorld, ringing, world } from "../support/call-scene.ts";
 import { outcomeOf } from "../support/calls.ts";
 
@@ -12,7 +12,7 @@ const isAway = async (deviceId: string) =>
 /** Calls cannot be reached until the end of it. */
 async function whileAway(during: () => Promise<void>): Promise<void> {
   const { callsOf } = world.registry;
-  world.registry.callsOf = () => Promise.reject(new ProtocolError("unavailable", "Calls are away."));
+  world.registry.callsOf = () => Promise.reject(new Unavailable("cluster", "Calls are away."));
   await during();
   world.registry.callsOf = callsOf;
 }

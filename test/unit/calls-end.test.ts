@@ -1,6 +1,6 @@
 /** Proves how calls end, what becomes of devices that vanish, and glare, on the real service [CALL4–CALL6]. */
 import { beforeEach, describe, expect, test } from "bun:test";
-import { ProtocolError } from "../../src/protocol/errors.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
 import {
   a1,
   a2,
@@ -252,7 +252,7 @@ describe("glare and devices that vanish", () => {
     expect([await callsAt(b2), await callsAt(b3)]).toEqual([[], []]);
     await hangup();
     expect([await callsAt(a1), await callsAt(b1)]).toEqual([[], []]);
-    world.registry.callsOf = () => Promise.reject(new ProtocolError("unavailable", "Calls are away."));
+    world.registry.callsOf = () => Promise.reject(new Unavailable("cluster", "Calls are away."));
     expect(await callsAt(a1)).toBeNull();
   });
 

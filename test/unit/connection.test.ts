@@ -58,7 +58,8 @@ function connect() {
     queueBytesLast: 1 << 20,
     compresses: () => false,
   });
-  connection.state = "live";
+  connection.moveTo("authenticating");
+  connection.moveTo("live");
   hub.add(connection);
   return { connection, socket };
 }

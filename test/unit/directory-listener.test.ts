@@ -1,6 +1,7 @@
 /** Changes of the directory that could not be worked on are made good later, whatever they were [SUB3] [AUTH4]. */
 import { beforeEach, expect, test } from "bun:test";
-import { type DirectoryChange, StorageUnavailable, type UserState } from "../../src/storage/ports.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
+import type { DirectoryChange, UserState } from "../../src/storage/ports.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import type { Connection } from "../../src/websocket/connection.ts";
 import { listenToDirectory } from "../../src/websocket/directory-listener.ts";
@@ -37,7 +38,7 @@ beforeEach(() => {
   states = new Map(Array.from({ length: 150 }, (_, index) => [`u${index}`, "active"]));
   clock = createHandClock({ settled: () => new Promise((resolve) => setImmediate(resolve)) });
   const ask = async <Answer>(answer: () => Answer): Promise<Answer> => {
-    if (isAway) throw new StorageUnavailable("away");
+    if (isAway) throw new Unavailable("storage", "away");
     return answer();
   };
   stop = listenToDirectory({

@@ -1,7 +1,7 @@
 /** One user's questions to the storage: few at once, in order, bounded, and dropped with their connection. */
 import { expect, test } from "bun:test";
+import { Unavailable } from "../../src/ground/unavailable.ts";
 import { AskerGone, FairQueue } from "../../src/storage/fair-queue.ts";
-import { StorageUnavailable } from "../../src/storage/ports.ts";
 
 /** An engine that takes one question after the other, in the order in which they come, when it is told to go on. */
 function slowEngine() {
@@ -50,7 +50,7 @@ test("[SUB1] what waits for a connection that has gone is not asked, and the oth
   await engine.goOn();
   expect(await dropped).toBeInstanceOf(AskerGone);
   // Or a client that goes would be told of as an outage of the storage.
-  expect(await dropped).not.toBeInstanceOf(StorageUnavailable);
+  expect(await dropped).not.toBeInstanceOf(Unavailable);
   await engine.goOn();
   expect(await Promise.all([first, last])).toEqual(["first", "last"]);
   expect(engine.order).toEqual(["first", "last"]);
@@ -70,7 +70,7 @@ test("[LIM] more than may wait is refused at once", async () => {
   const queue = new FairQueue({ perUser: 1 });
   const engine = slowEngine();
   const waiting = Array.from({ length: 1_025 }, (_, index) => queue.ask(asker("eve"), engine.question(`${index}`)));
-  await expect(queue.ask(asker("eve"), engine.question("too many"))).rejects.toBeInstanceOf(StorageUnavailable);
+  await expect(queue.ask(asker("eve"), engine.question("too many"))).rejects.toBeInstanceOf(Unavailable);
   expect(await queue.ask(asker("ann"), async () => "ann")).toBe("ann");
   for (let step = 0; step < 1_025; step++) await engine.goOn();
   expect(await Promise.all(waiting)).toHaveLength(1_025);

@@ -3,10 +3,10 @@ import { describe, expect, test } from "bun:test";
 import pino from "pino";
 import { createLocalCluster } from "../../src/cluster/local/cluster.ts";
 import { createRedisCluster } from "../../src/cluster/redis/cluster.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
 import { type Checker, clusterChecker, storageChecker } from "../../src/health/checkers.ts";
 import { createHealthHandler } from "../../src/health/handler.ts";
 import { createHealthManager } from "../../src/health/manager.ts";
-import { StorageUnavailable } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { createCallsUnderWay } from "../support/calls-under-way.ts";
 import { freePorts } from "../support/free-ports.ts";
@@ -53,7 +53,7 @@ describe("the manager", () => {
 
   test("[END2] what a driver says is not told to the public", async () => {
     const check = async () => {
-      throw new StorageUnavailable("postgres://user:password@10.0.0.5 refused");
+      throw new Unavailable("storage", "postgres://user:password@10.0.0.5 refused");
     };
     const { manager } = managerOf([{ name: "storage", check }]);
     expect((await manager.report()).checks.storage).toMatchObject({ status: "down", error: "failed" });
@@ -62,7 +62,7 @@ describe("the manager", () => {
   test("[END2] of what an engine's trouble comes is told by its code, however it was wrapped", async () => {
     const cause = Object.assign(new Error("connect ECONNREFUSED 10.0.0.5:5432"), { code: "ECONNREFUSED" });
     const check = async () => {
-      throw new StorageUnavailable("PostgreSQL: connect ECONNREFUSED 10.0.0.5:5432", { cause });
+      throw new Unavailable("storage", "PostgreSQL: connect ECONNREFUSED 10.0.0.5:5432", { cause });
     };
     const circular: Error = new Error("of itself");
     circular.cause = circular;

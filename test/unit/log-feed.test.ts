@@ -1,7 +1,8 @@
 /** Proves on a real log what a feed does while retention, outages and other feeds have to do with the same log [BAK2]. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { Unavailable } from "../../src/ground/unavailable.ts";
 import type { OutgoingMessage } from "../../src/protocol/envelope.ts";
-import { type EventLog, type Storage, StorageUnavailable } from "../../src/storage/ports.ts";
+import type { EventLog, Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { LogFeed } from "../../src/subscription/log-feed.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
@@ -120,7 +121,7 @@ test("[BAK2] readers at the same place share what is read, and each has all of i
 test("[BAK2] while the log is away a feed waits, and goes on without a gap", async () => {
   let refusals = 0;
   onRead = (afterPosition) => {
-    if (afterPosition === 8 && refusals++ === 0) throw new StorageUnavailable("away");
+    if (afterPosition === 8 && refusals++ === 0) throw new Unavailable("storage", "away");
   };
   const reader = await read(createFeed());
   await reader.has(12);

@@ -1,8 +1,8 @@
 /** Proves how errors look in the log: all in one way, what is expected without a stack, and nothing of what they carry. */
 import { describe, expect, test } from "bun:test";
 import { RedisUnavailable } from "../../src/cluster/redis/unavailable.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
 import { ProtocolError } from "../../src/protocol/errors.ts";
-import { StorageUnavailable } from "../../src/storage/ports.ts";
 import { loggedError } from "../../src/telemetry/logger.ts";
 
 describe("an error in the log", () => {
@@ -18,11 +18,13 @@ describe("an error in the log", () => {
 
   test("an engine that is away and a refusal are told in one line", () => {
     for (const error of [
-      new StorageUnavailable("PostgreSQL: connection refused", { cause: new Error("connection refused") }),
+      new Unavailable("storage", "PostgreSQL: connection refused", { cause: new Error("connection refused") }),
       new RedisUnavailable("away"),
-      new ProtocolError("unavailable", "Calls are not available right now."),
+      new Unavailable("auth", "no keys"),
     ])
-      expect(loggedError(error)).toEqual({ type: error.name, message: error.message });
+      expect(loggedError(error)).toEqual({ type: "Unavailable", part: error.part, message: error.message });
+    const refusal = new ProtocolError("forbidden", "No.");
+    expect(loggedError(refusal)).toEqual({ type: "ProtocolError", message: "No." });
   });
 
   test("the code is told; what a driver hangs on its errors is not", () => {

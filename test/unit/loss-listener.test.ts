@@ -95,7 +95,7 @@ test("[LOG4] whoever is on very many topics is told in several messages, of what
   for (let n = 0; n < 1_200; n++) subscriber.subscribe(`conversation:${n}`);
   for (const topic of ["typing:1", "calls:anna", "log"]) subscriber.subscribe(topic);
   const sizes: number[] = [];
-  const sequencer = { epochs, safePosition: 5, headOf: () => 7 };
+  const sequencer = { cursor: epochs.cursorOf(5), headOf: () => 7 };
   tellLoss(subscriber, {
     sequencer,
     tell(_: Subscriber, type: string, payload: object) {
@@ -112,7 +112,7 @@ test("[LOG4] whoever is owed is told once, by its turn or before it is given a c
   const [anna, ben] = ["anna", "ben"].map((name) => createSubscriber(name, {})) as [Subscriber, Subscriber];
   for (const subscriber of [anna, ben]) subscriber.subscribe("conversation:c1");
   const heard: [string, object][] = [];
-  const sequencer = { epochs, safePosition: 5, headOf: () => undefined };
+  const sequencer = { cursor: epochs.cursorOf(5), headOf: () => undefined };
   const losses = new Losses({ sequencer, tell: ({ userId }, _, payload) => void heard.push([userId, payload]) });
   losses.tell(anna);
   losses.owe([anna]);

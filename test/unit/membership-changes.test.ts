@@ -5,8 +5,9 @@ import { OwnSent } from "../../src/broadcast/own-sent.ts";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import { createLocalCluster } from "../../src/cluster/local/cluster.ts";
 import { createDirectoryView, type DirectoryView } from "../../src/directory/directory.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
 import { FairQueue } from "../../src/storage/fair-queue.ts";
-import { type DirectoryChange, type Storage, StorageUnavailable } from "../../src/storage/ports.ts";
+import type { DirectoryChange, Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import type { Subscriber } from "../../src/subscription/subscriber.ts";
 import { createSubscriptions, type SubscriptionsOptions } from "../../src/subscription/subscriptions.ts";
@@ -206,7 +207,7 @@ test("[SUB3] what joins by itself is told of, and in the end whole, where an eng
   let isAway = false;
   const { subscriptions, membership } = build([anna], {
     async snapshots() {
-      if (isAway) throw new StorageUnavailable("away");
+      if (isAway) throw new Unavailable("storage", "away");
       return new Map();
     },
     tell: (_, type, payload) =>
@@ -217,7 +218,7 @@ test("[SUB3] what joins by itself is told of, and in the end whole, where an eng
   await storage.directory.addMembers("c1", ["anna"]);
   isAway = true;
   const failure = await membership.apply(change("member_added")).catch((error: unknown) => error);
-  expect(failure).toBeInstanceOf(StorageUnavailable);
+  expect(failure).toBeInstanceOf(Unavailable);
   // Events of a conversation come from now on; of who types and who is there only with what was before.
   expect(anna.topics()).toEqual(["conversation:c1"]);
   expect(told.splice(0)).toEqual([["subscribed", "conversation:c1"]]);

@@ -165,7 +165,8 @@ function scene({ names, wait, isCrowded = () => false }: { names: KindName[]; wa
     compresses: () => false,
   });
   connection.userId = "u1";
-  connection.state = "live";
+  connection.moveTo("authenticating");
+  connection.moveTo("live");
   const send = (id: number, more: object = {}) => {
     const { type, payload } = kinds[names[id]!];
     connection.receive(JSON.stringify({ id: String(id), type, payload, ...more }), (frame) =>

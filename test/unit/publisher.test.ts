@@ -3,7 +3,8 @@ import { expect, test } from "bun:test";
 import { Publisher } from "../../src/broadcast/publisher.ts";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import { createLocalBus } from "../../src/cluster/local/bus.ts";
-import { type NewEvent, StorageUnavailable } from "../../src/storage/ports.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
+import type { NewEvent } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { Counts } from "../../src/telemetry/counts.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
@@ -31,7 +32,7 @@ async function build() {
     async append(batch) {
       batches.push(batch.map(({ topic }) => topic));
       if (isHeld) await new Promise<void>((resolve) => held.push(resolve));
-      if (isAway) throw new StorageUnavailable("away");
+      if (isAway) throw new Unavailable("storage", "away");
       return storage.log.append(batch);
     },
   };
@@ -63,10 +64,10 @@ test("[LOG1] a group is never torn apart by the bound of a batch, and is answere
 test("[LOG1] [PUB2] while the log is away a group fails as a whole, and too many events are refused", async () => {
   const { storage, publisher, setAway } = await build();
   setAway(true);
-  await expect(publisher.appendAll(events("user:a", 3))).rejects.toMatchObject({ code: "unavailable" });
+  await expect(publisher.appendAll(events("user:a", 3))).rejects.toBeInstanceOf(Unavailable);
   const waiting = [publisher.appendAll(events("user:a", 1_999)), publisher.appendAll(events("user:b", 5))];
   expect(publisher.stats()).toEqual({ waiting: 2_004 });
-  await expect(publisher.append(event("user:c", 1))).rejects.toMatchObject({ code: "unavailable" });
+  await expect(publisher.append(event("user:c", 1))).rejects.toBeInstanceOf(Unavailable);
   await Promise.allSettled(waiting);
   setAway(false);
   expect(await publisher.appendAll([])).toEqual([]);
@@ -90,7 +91,7 @@ test("[PUB1] what goes to many users at once is taken for all of them or for non
   const many = (count: number) => Array.from({ length: count }, (_, n) => event(`user:u${n}`, count));
   const taken = publisher.appendEach(many(2_500));
   const refusal = await publisher.appendEach(many(2)).catch((error: unknown) => error);
-  expect(refusal).toMatchObject({ code: "unavailable" });
+  expect(refusal).toBeInstanceOf(Unavailable);
   expect((await taken).map(({ topic, seq }) => [topic, seq])).toEqual(many(2_500).map(({ topic }) => [topic, 1]));
   expect((await publisher.appendEach(many(2))).map(({ seq }) => seq)).toEqual([2, 2]);
   await storage.stop();

@@ -3,9 +3,9 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import * as v from "valibot";
 import { configSchema } from "../../src/config/schema.ts";
+import { afterTake, waitMs } from "../../src/ground/token-bucket.ts";
 import { clientMessageTypes } from "../../src/protocol/client.ts";
 import { createRateLimiter, emptyBuckets, limitClassOf } from "../../src/router/rate-limiter.ts";
-import { afterTake, waitMs } from "../../src/router/token-bucket.ts";
 import { addressBlock, createAddressLimiter } from "../../src/websocket/address-limiter.ts";
 
 const start = Date.UTC(2026, 0, 2);

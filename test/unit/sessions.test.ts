@@ -2,12 +2,14 @@
 import { beforeEach, expect, test } from "bun:test";
 import * as v from "valibot";
 import { configSchema } from "../../src/config/schema.ts";
+import { InvariantBroken } from "../../src/ground/assert.ts";
+import { Unavailable } from "../../src/ground/unavailable.ts";
 import { jsonCodec } from "../../src/protocol/codec.ts";
-import { StorageUnavailable } from "../../src/storage/ports.ts";
 import { Counts } from "../../src/telemetry/counts.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
-import { Connection, type Session } from "../../src/websocket/connection.ts";
+import { Connection, type ConnectionOptions, type Session } from "../../src/websocket/connection.ts";
 import { Hub } from "../../src/websocket/hub.ts";
+import { Server, type ServerOptions } from "../../src/websocket/server.ts";
 import { Sessions, type SessionsOptions } from "../../src/websocket/sessions.ts";
 
 const config = v.parse(configSchema, { auth: { mode: "token" } });
@@ -16,12 +18,14 @@ const session: Session = { userId: "u1", roles: [], grants: [], expiresAt: null,
 
 let hub: Hub;
 let sessions: Sessions;
+let counts: Counts;
 let isAway: boolean;
 let checkUser: () => Promise<void>;
 let subscribed: string[];
 
 beforeEach(() => {
   hub = new Hub();
+  counts = new Counts();
   isAway = false;
   checkUser = async () => {};
   subscribed = [];
@@ -43,12 +47,12 @@ beforeEach(() => {
     },
     cursors: {
       async acknowledged() {
-        if (isAway) throw new StorageUnavailable("away");
+        if (isAway) throw new Unavailable("storage", "away");
         return "k7m2x9qd.7";
       },
       async seen() {},
     },
-    counts: new Counts(),
+    counts,
     now: () => Date.UTC(2026, 0, 2),
     newId: () => "m1",
     logger,
@@ -56,18 +60,20 @@ beforeEach(() => {
   sessions = new Sessions(parts as unknown as SessionsOptions);
 });
 
+const told: ConnectionOptions = {
+  connectionId: "k1",
+  deviceId: "d1",
+  address: "192.0.2.1",
+  format: "json",
+  codec: jsonCodec,
+  session: null,
+  since: undefined,
+  now: 0,
+  queueMax: 64,
+};
+
 function anonymous(closedWith: number[] = []): Connection {
-  const connection = new Connection({
-    connectionId: "k1",
-    deviceId: "d1",
-    address: "192.0.2.1",
-    format: "json",
-    codec: jsonCodec,
-    session: null,
-    since: undefined,
-    now: 0,
-    queueMax: 64,
-  });
+  const connection = new Connection(told);
   const socket = {
     send: () => 1,
     subscribe() {},
@@ -89,7 +95,7 @@ test("[AUTH1] [SUB2] who authenticates while the storage is away is live after t
   const connection = anonymous();
   isAway = true;
   const request = { token: "t", device_id: undefined, since: undefined };
-  await expect(sessions.authenticate(connection, request)).rejects.toBeInstanceOf(StorageUnavailable);
+  await expect(sessions.authenticate(connection, request)).rejects.toBeInstanceOf(Unavailable);
   expect(connection.isAuthenticated).toBe(false);
   isAway = false;
   const reply = await sessions.authenticate(connection, request);
@@ -99,12 +105,43 @@ test("[AUTH1] [SUB2] who authenticates while the storage is away is live after t
   expect(subscribed).toEqual(["k1"]);
 });
 
+test("[ENV5] what a frame's handler throws ends its connection with 4100, and not the process", async () => {
+  const broken = new InvariantBroken("connection_state", { from: "closed", to: "live" });
+  const server = new Server({
+    config: v.parse(configSchema, { server: { port: 0 } }),
+    router: { route: (_: unknown, frame: string) => (frame === "well" ? undefined : fail()) },
+    upgrades: { admit: async () => ({ connection: new Connection(told), subprotocol: null }) },
+    sessions,
+    hub,
+    logger,
+    now: Date.now,
+    sharesPort: false,
+  } as unknown as ServerOptions);
+  const fail = () => {
+    throw broken;
+  };
+  await server.start();
+  const open = async () => {
+    const socket = new WebSocket(`ws://127.0.0.1:${server.port}/ws`);
+    await new Promise((resolve) => (socket.onmessage = resolve));
+    return socket;
+  };
+  const [struck, spared] = [await open(), await open()];
+  const closed = new Promise<CloseEvent>((resolve) => (struck.onclose = resolve));
+  struck.send("ill");
+  expect((await closed).code).toBe(4100);
+  expect(counts.broken.connection_state).toBe(1);
+  expect(spared.readyState).toBe(WebSocket.OPEN);
+  expect(hub.size).toBe(1);
+  await server.stop();
+});
+
 test("[AUTH4] who cannot be checked again once it is live comes back: it may have been blocked meanwhile", async () => {
   const closedWith: number[] = [];
   const connection = anonymous(closedWith);
   let checks = 0;
   checkUser = async () => {
-    if (++checks > 1) throw new StorageUnavailable("away");
+    if (++checks > 1) throw new Unavailable("storage", "away");
   };
   await sessions.authenticate(connection, { token: "t", device_id: undefined, since: undefined });
   expect([checks, closedWith]).toEqual([2, [4100]]);

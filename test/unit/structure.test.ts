@@ -41,9 +41,8 @@ const textOf = (file: string) => readFileSync(join(root, file), "utf8");
 const linesOf = (file: string) => textOf(file).trimEnd().split("\n");
 /** Without comments: what they mention is not used. */
 const codeOf = (file: string) => textOf(file).replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
-const isGenerated = (file: string) => file.endsWith("_pb.ts");
 
-const sources = filesIn("src/**/*.ts").filter((file) => !isGenerated(file));
+const sources = filesIn("src/**/*.ts");
 /** `src/auth/identity.ts` → `auth`; `src/main.ts` → `main`. */
 const layerOf = (file: string) => file.split("/")[1]!.replace(/\.ts$/, "");
 
@@ -110,6 +109,14 @@ test("[LAYERS] implementations are chosen in one place", () => {
   expect(choosing).toEqual([]);
 });
 
+test("[LAYERS] adapters know nothing of the wire's errors, which router and upgrade make of theirs", () => {
+  const isAdapter = (file: string) => ["storage", "cluster"].includes(layerOf(file));
+  const knowing = [...imports].filter(([file, to]) => isAdapter(file) && to.includes("src/protocol/errors.ts"));
+  expect(knowing.map(([file]) => file)).toEqual([]);
+  // Names are for people: a class or a field says to code what an error means.
+  expect(offenders(/\b(error|err|reason|cause)\??\.(name|constructor)\b/, () => false)).toEqual([]);
+});
+
 test("[LAYERS] one file listens to the public, one process owns its arguments, signals and environment", () => {
   // The internal listener is a server of its own [END3].
   const mayServe = (file: string) => file === "src/websocket/server.ts" || layerOf(file) === "operations";
@@ -124,10 +131,13 @@ test("[LAYERS] one file listens to the public, one process owns its arguments, s
 test("[STYLE] every source file opens with one sentence of what it owns", () => {
   const opening = /^\/\*\* \S.*[.\])] \*\/$/;
   expect(sources.filter((file) => !opening.test(linesOf(file)[0]!))).toEqual([]);
+  expect(filesIn("src/**/*.{lua,sql}").filter((file) => !/^-- \S/.test(textOf(file)))).toEqual([]);
 });
 
 test("[STYLE] files stay short enough to be read at once", () => {
-  const long = sources.filter((file) => linesOf(file).length > (tooLong[file] ?? linesMax));
+  const long = [...sources, ...filesIn("src/**/*.{lua,sql}")].filter(
+    (file) => linesOf(file).length > (tooLong[file] ?? linesMax),
+  );
   expect(long).toEqual([]);
   const mended = Object.keys(tooLong).filter((file) => linesOf(file).length <= linesMax);
   expect(mended).toEqual([]);
@@ -154,7 +164,9 @@ test("[STYLE] files and functions are called what they do", () => {
 test("[STYLE] nothing knows the machine that it was written on", () => {
   const itself = "test/unit/structure.test.ts";
   const documents = [...filesIn("*.{md,json,ts,toml}"), ...filesIn("docs/**/*"), ...filesIn("configs/*"), "Dockerfile"];
-  const files = [...documents, ...filesIn("{src,test,bench}/**/*.{ts,proto}")].filter((file) => file !== itself);
+  const files = [...documents, ...filesIn("{src,test,bench}/**/*.{ts,proto,lua,sql}")].filter(
+    (file) => file !== itself,
+  );
   const machinePaths = /(?<![\w.~-])\/(?:work|home|root|Users)\/\w/;
   const strangers = /\bsub-?agents?\b|\blanguage models?\b|\bcoding assistants?\b|\bco-authored-by\b/i;
   expect(files.filter((file) => machinePaths.test(textOf(file)))).toEqual([]);

@@ -1,6 +1,8 @@
 /** The calls of all nodes, in Redis: read, decided on here, and written only if nothing has changed meanwhile [CALL2]. */
+import { InvariantBroken } from "../../ground/assert.ts";
 import { KeyedQueue } from "../../ground/keyed-queue.ts";
-import { ProtocolError } from "../../protocol/errors.ts";
+import { Unavailable } from "../../ground/unavailable.ts";
+import { noteBroken, type Witness } from "../../telemetry/broken.ts";
 import type { Call } from "../call.ts";
 import { type CallRegistry, dueLeaseMs } from "../ports.ts";
 import type { Commands } from "./commands.ts";
@@ -9,7 +11,7 @@ import type { Keys } from "./keys.ts";
 import { callScripts, type Script } from "./scripts.ts";
 import { RedisUnavailable } from "./unavailable.ts";
 
-export interface RedisCallRegistryOptions {
+export interface RedisCallRegistryOptions extends Witness {
   commands: Commands;
   keys: Keys;
   epoch: Epoch;
@@ -45,8 +47,7 @@ export class RedisCallRegistry implements CallRegistry {
   constructor(private readonly options: RedisCallRegistryOptions) {}
 
   /**
-   * @throws ProtocolError `unavailable` while Redis is away, while nodes put back what it has lost, or where others were
-   *   always faster
+   * @throws Unavailable while Redis is away, while nodes put back what it has lost, or where others were always faster
    */
   async transact<Result>(key: { callId: string; userIds: string[] }, step: Step<Result>): Promise<Result> {
     return this.#queue.run(key.callId, () => this.#transact(key, step));
@@ -63,12 +64,12 @@ export class RedisCallRegistry implements CallRegistry {
 
   async takeDue(now: number, limit: number): Promise<string[]> {
     const args = [now, limit, now + dueLeaseMs];
-    return (await this.#orUnavailable(() => this.#run(callScripts.takeDue, args))) as string[];
+    return (await this.#run(callScripts.takeDue, args)) as string[];
   }
 
   async stats(): Promise<{ calls: number }> {
     const { commands, keys } = this.options;
-    return { calls: await this.#orUnavailable(async () => Number(await commands.call("zcard", keys.due))) };
+    return { calls: Number(await commands.call("zcard", keys.due)) };
   }
 
   /** Puts back what Redis has lost; forgets what others have changed since. @throws RedisUnavailable */
@@ -116,13 +117,14 @@ export class RedisCallRegistry implements CallRegistry {
       if (put.length === 0 && forget.length === 0) return result;
       const written = put.map(write);
       const asked = JSON.stringify({ ...key, versions, put: written, forget });
-      const fresh = await this.#orUnavailable(() => this.#write(asked));
+      const fresh = await this.#write(asked);
       if (fresh === null) continue;
-      for (const [at, call] of written.entries()) this.#remember({ ...call, version: fresh[at]! });
+      for (const [at, call] of written.entries())
+        this.#noteWritten({ ...call, version: fresh[at]! }, versions[call.callId] ?? "0");
       for (const callId of forget) this.#remembered.delete(callId);
       return result;
     }
-    throw new ProtocolError("unavailable", "Too many want to change this call at once.", { retryAfterMs: 1_000 });
+    throw new Unavailable("cluster", "Too many want to change this call at once.", { isPublic: true });
   }
 
   /**
@@ -151,7 +153,7 @@ export class RedisCallRegistry implements CallRegistry {
   }
 
   async #read({ callId, userIds }: { callId: string; userIds: string[] }) {
-    const found = (await this.#orUnavailable(() => this.#run(callScripts.read, [callId, ...userIds]))) as string[];
+    const found = (await this.#run(callScripts.read, [callId, ...userIds])) as string[];
     const calls: Call[] = [];
     const versions: Record<string, string> = {};
     for (let at = 0; at < found.length; at += 2) {
@@ -162,6 +164,14 @@ export class RedisCallRegistry implements CallRegistry {
     return { calls, versions };
   }
 
+  /** What is not newer than what was read is told to its devices, but not put back after a loss: it could undo what is newer. */
+  #noteWritten(call: Written & { version: string }, before: string): void {
+    const { callId, version } = call;
+    if (Number(version) > Number(before)) return this.#remember(call);
+    this.#remembered.delete(callId);
+    noteBroken(new InvariantBroken("call_version", { callId, version, before }), this.options);
+  }
+
   #remember(call: Written & { version: string }): void {
     this.#remembered.delete(call.callId);
     this.#remembered.set(call.callId, call);
@@ -169,20 +179,15 @@ export class RedisCallRegistry implements CallRegistry {
       this.#remembered.delete(this.#remembered.keys().next().value!);
   }
 
-  /** @throws RedisUnavailable also while calls that Redis has lost are put back */
-  #run(script: Script, args: (string | number)[]): Promise<unknown> {
+  /** Runs a script on the calls that this node knows of. @throws Unavailable also while calls that Redis has lost are put back */
+  async #run(script: Script, args: (string | number)[]): Promise<unknown> {
     const { commands, epoch, keys } = this.options;
-    return commands.run(script, [keys.due], [keys.callsPrefix, epoch.known, ...args]);
-  }
-
-  async #orUnavailable<Result>(ask: () => Promise<Result>): Promise<Result> {
     try {
-      return await ask();
+      return await commands.run(script, [keys.due], [keys.callsPrefix, epoch.known, ...args]);
     } catch (error) {
-      if (!(error instanceof RedisUnavailable)) throw error;
       // What this node knows is missing there; the next heartbeat would be late.
-      if (error.message.includes("LOST")) void this.restore().catch(() => {});
-      throw new ProtocolError("unavailable", "Calls are not available right now.", { retryAfterMs: 1_000 });
+      if (error instanceof RedisUnavailable && error.reply === "LOST") void this.restore().catch(() => {});
+      throw error;
     }
   }
 }

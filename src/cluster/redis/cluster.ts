@@ -1,5 +1,6 @@
 /** Everything that nodes share, on Redis: one server, Sentinel or a Redis Cluster; it may be away or come back empty. */
 import type { ClientTlsFiles } from "../../config/client-tls.ts";
+import type { Counts } from "../../telemetry/counts.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 import { Outage } from "../../telemetry/outage.ts";
 import type { Cluster } from "../ports.ts";
@@ -30,6 +31,7 @@ export interface RedisClusterOptions {
   /** Milliseconds since the epoch. */
   now: () => number;
   logger: Pick<Logger, "info" | "warn" | "error">;
+  counts?: Counts;
   newId?: () => string;
   /** A stream that applications add to, and the consumer group that reads it, the installation's own where it is null [PUB2]; null: none. */
   ingest?: { stream: string; group: string | null } | null;
@@ -112,6 +114,8 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     keys,
     epoch: new Epoch({ commands, keys: keys.calls, ...marks }),
     rememberedMax: callsRememberedMax,
+    counts: options.counts,
+    logger,
   });
 
   const beats = new Outage({
@@ -121,8 +125,8 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     logger,
   });
   /** Under a Sentinel or in a Redis Cluster who is not the master, or not of a slot, is found to be that, by and by. */
-  const passes = ({ isOfSettings, message }: RedisUnavailable) =>
-    !isOfSettings && !(address.kind === "single" && /\b(READONLY|MOVED)\b/.test(message));
+  const passes = ({ isOfSettings, reply }: RedisUnavailable) =>
+    !isOfSettings && !(address.kind === "single" && (reply === "READONLY" || reply === "MOVED"));
 
   async function unlessAway(work: () => Promise<unknown>): Promise<void> {
     try {

@@ -1,4 +1,6 @@
 /** What it means that Redis cannot serve: it is away, or it is there and refuses, and some of that only an operator can mend. */
+import { ReplyError } from "ioredis";
+import { Unavailable } from "../../ground/unavailable.ts";
 
 /** What a server says that is there but cannot serve (the last two: a script of ours); anything else is a fault of ours. */
 const cannotServe =
@@ -14,19 +16,25 @@ const mendedByHand =
   /^(NOPERM|NOAUTH|WRONGPASS|ERR_DB_INDEX|ERR_TLS_|ERR_SSL_|CERT_|[A-Z_]*(SELF_SIGNED|UNABLE_TO|CERTIFICATE))/;
 
 /** Redis did not answer, or not as one who can: what was asked may or may not have been done. */
-export class RedisUnavailable extends Error {
-  /** The first word of what Redis says, or the code of a connection that failed; may be told to the public. */
-  readonly code: string | undefined;
+export class RedisUnavailable extends Unavailable {
+  /** The first word of what Redis has answered; null where it has not. */
+  readonly reply: string | null;
   /** Whether Redis is there and has refused, in words of its own. */
   readonly isRefusal: boolean;
 
   constructor(reason: unknown) {
     const cause = reasonOf(reason);
     const reply = isReply(cause) ? codedOf(cause.message) : "";
-    super(`Redis is not available: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
-    this.name = "RedisUnavailable";
-    this.isRefusal = refusals.test(reply);
-    this.code = this.isRefusal ? reply.split(" ", 1)[0] : (cause as { code?: string } | null)?.code;
+    const word = reply.split(" ", 1)[0]!;
+    const isRefusal = refusals.test(reply);
+    // That of a connection that failed is worth more than a reply that passes.
+    const code = isRefusal ? word : (cause as { code?: string } | null)?.code;
+    super("cluster", `Redis is not available: ${cause instanceof Error ? cause.message : String(cause)}`, {
+      cause,
+      code,
+    });
+    this.reply = word === "" ? null : word;
+    this.isRefusal = isRefusal;
   }
 
   /** Whether only an operator can mend it. */
@@ -37,7 +45,7 @@ export class RedisUnavailable extends Error {
 
 /** Whether it is what Redis has answered. */
 export function isReply(error: unknown): error is Error {
-  return error instanceof Error && error.name === "ReplyError";
+  return error instanceof ReplyError;
 }
 
 /** What Redis says, with a code in front. */

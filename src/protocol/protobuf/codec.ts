@@ -1,143 +1,133 @@
-/** The wire format `ws-service.v1.protobuf`: the same envelopes as in JSON, in binary frames [CON4]. */
-import {
-  create,
-  type DescField,
-  type DescMessage,
-  fromBinary,
-  fromJson,
-  getOption,
-  hasOption,
-  type JsonObject,
-  type JsonValue,
-  type Message,
-  toBinary,
-  toJson,
-} from "@bufbuild/protobuf";
-import { type Value, ValueSchema } from "@bufbuild/protobuf/wkt";
-import type { Codec } from "../codec.ts";
-import type { OutgoingMessage } from "../envelope.ts";
+/** Speaks the wire format `ws-service.v1.protobuf`: the envelopes of the JSON form in binary frames [CON4]. */
+import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
+import type { Codec, Glimpse } from "../codec.ts";
 import { ProtocolError } from "../errors.ts";
+import type { ShapeLimits } from "../json-text.ts";
 import { limits } from "../limits.ts";
-import { fromPlain, toPlain } from "./plain.ts";
-import { hasMoreValues, textsOfFrame } from "./wire.ts";
-import {
-  type ClientFrame,
-  ClientFrameSchema,
-  payload_of,
-  type ServerFrame,
-  ServerFrameSchema,
-} from "./ws-service_pb.ts";
+import { bindProtocol, type Frame, type Payload, payloadsOf } from "./frames.ts";
+import { parseProto } from "./proto-file.ts";
+import { PlainReader } from "./read.ts";
+import { writeField, writeMessage } from "./write.ts";
+import protoFile from "./ws-service.proto" with { type: "text" };
 
 type Envelope = Record<string, unknown>;
-type TypedField = DescField & { message: DescMessage };
 
-// A level of free JSON takes two messages (Struct or ListValue, and Value); the exact depth is measured on the plain form.
-const readOptions = { readUnknownFields: false, recursionLimit: 2 * limits.jsonDepth + 4 };
+const { ClientFrame, ServerFrame } = bindProtocol(parseProto(protoFile), "refuse");
+const shapeLimits: ShapeLimits = { depth: limits.jsonDepth, values: limits.jsonValues };
 
 export const protobufCodec: Codec = {
-  encode({ id, type, payload, at, replyTo, topic, seq, position }: OutgoingMessage) {
-    const logged = topic !== undefined && seq !== undefined;
-    const frame = create(ServerFrameSchema, {
-      id,
-      type,
-      replyTo,
-      topic: logged ? topic : undefined,
-      seq: logged ? BigInt(seq) : undefined,
-      position: logged && position !== undefined ? BigInt(position) : undefined,
-      timestamp: new Date(at).toISOString(),
-    });
-    frame.payload = payloadFrom(ServerFrameSchema, type, JSON.parse(payload)) as ServerFrame["payload"];
-    return toBinary(ServerFrameSchema, frame);
+  encode({ id, type, payload, at, replyTo, topic, seq, position }) {
+    const logged = topic === undefined || seq === undefined ? {} : { topic, seq, position };
+    const envelope = { id, type, reply_to: replyTo, ...logged, timestamp: new Date(at).toISOString() };
+    return encodeFrame(ServerFrame, envelope, JSON.parse(payload));
   },
 
-  decode(frame) {
-    if (typeof frame === "string") {
+  decode(bytes) {
+    if (typeof bytes === "string") {
       throw new ProtocolError("invalid_message", "This connection speaks protobuf in binary frames.");
     }
-    if (hasMoreValues(frame, limits.jsonValues)) {
-      throw new ProtocolError("invalid_message", `A message may have at most ${limits.jsonValues} values.`);
-    }
-    let envelope: Envelope;
     try {
-      envelope = envelopeOf(ClientFrameSchema, fromBinary(ClientFrameSchema, frame, readOptions));
+      return decodeClientFrame(bytes, shapeLimits);
     } catch (error) {
       if (error instanceof ProtocolError) throw error;
       throw new ProtocolError("invalid_message", "This is not a ClientFrame of ws-service.v1.protobuf.");
     }
-    checkJson(envelope, limits.jsonDepth);
-    return envelope;
   },
 
-  glimpse: (frame) => (typeof frame === "string" ? {} : textsOfFrame(frame)),
+  glimpse: (bytes) => (typeof bytes === "string" ? {} : textsOfFrame(bytes)),
 };
 
-/** The client's half of the format, for clients and tests; envelopes are those of the JSON form. */
+/**
+ * Reads a client's frame; stops where it is of more than `most`.
+ * @throws ProtocolError `invalid_message` where it is, Error where the bytes are no frame
+ */
+export const decodeClientFrame = (bytes: Uint8Array, most: ShapeLimits) => decodeFrame(ClientFrame, bytes, most);
+
+/** Speaks the client's half of the format, for clients and tests; envelopes are those of the JSON form. */
 export const protobufPeer = {
-  /** A client's frame. The payload has its own message where that can say all of it, else it is `custom`. */
-  encode({ id, type, payload, timestamp }: Envelope): Uint8Array {
-    const frame = create(ClientFrameSchema, { id: id as string, type: type as string });
-    if (timestamp !== undefined) frame.timestamp = fromJson(ValueSchema, timestamp as JsonValue);
-    if (payload !== undefined) {
-      frame.payload = payloadFrom(ClientFrameSchema, String(type), payload) as ClientFrame["payload"];
-    }
-    return toBinary(ClientFrameSchema, frame);
-  },
+  /** Writes a client's frame. */
+  encode: ({ payload, ...envelope }: Envelope) => encodeFrame(ClientFrame, envelope, payload),
 
   /**
-   * The envelope of a server's frame.
+   * Reads a server's frame.
    * @throws Error where the bytes are not a ServerFrame
    */
-  decode(frame: Uint8Array): Envelope {
-    return envelopeOf(ServerFrameSchema, fromBinary(ServerFrameSchema, frame));
-  },
+  decode: (bytes: Uint8Array) => decodeFrame(ServerFrame, bytes, { depth: Infinity, values: Infinity }),
 };
 
-/** The payload fields of a frame, by the message type that they are for. */
-function payloadFieldsOf(frame: DescMessage): Map<string, TypedField[]> {
-  const typed = frame.fields.filter((field): field is TypedField => hasOption(field, payload_of));
-  return Map.groupBy(typed, (field) => getOption(field, payload_of));
-}
+let writer = new BinaryWriter();
+/** Bytes of a frame after which the writer does not keep its memory for the next one. */
+const keptBytesMax = 1024 * 1024;
 
-const payloadFields = new Map<DescMessage, Map<string, TypedField[]>>([
-  [ClientFrameSchema, payloadFieldsOf(ClientFrameSchema)],
-  [ServerFrameSchema, payloadFieldsOf(ServerFrameSchema)],
-]);
-
-function payloadFrom(frame: DescMessage, type: string, plain: unknown): { case: string; value: Message | JsonObject } {
-  for (const field of payloadFields.get(frame)?.get(type) ?? []) {
-    const value = fromPlain(field.message, plain);
-    if (value !== undefined) return { case: field.localName, value };
+/** Writes a frame. Its payload has its own message where that can say all of it, else it is `custom`. */
+export function encodeFrame(frame: Frame, envelope: Envelope, payload: unknown): Uint8Array {
+  for (const { number, form } of payloadsOf(frame, envelope.type)) {
+    let isWritten = false;
+    let bytes: Uint8Array;
+    try {
+      isWritten =
+        writeMessage(writer, frame.envelope, envelope) &&
+        (payload === undefined || writeField(writer, number, form, payload));
+    } finally {
+      // In any case, for what was begun must not stand before the next frame.
+      bytes = writer.finish();
+      if (bytes.length > keptBytesMax) writer = new BinaryWriter();
+    }
+    if (isWritten) return bytes;
   }
-  return { case: "custom", value: plain as JsonObject };
+  throw new TypeError("A frame has an envelope, and an object as its payload.");
 }
 
-function envelopeOf(desc: DescMessage, frame: ClientFrame | ServerFrame): Envelope {
+/**
+ * Reads a frame's envelope.
+ * @throws ProtocolError `invalid_message` where it is of more than `most`, Error where the bytes are no such frame
+ */
+export function decodeFrame(frame: Frame, bytes: Uint8Array, most: ShapeLimits): Envelope {
+  const reader = new PlainReader(bytes, most);
   const envelope: Envelope = {};
-  const source = frame as unknown as Envelope;
-  for (const field of desc.fields) {
-    const value = field.oneof?.name === "payload" ? undefined : source[field.localName];
-    if (value === undefined) continue;
-    envelope[field.name] =
-      typeof value === "bigint" ? Number(value) : field.message ? toJson(ValueSchema, value as Value) : value;
+  let payload: Payload | undefined;
+  // Read last: the type, which says what it is, may come after it. Where it is in pieces, they are one.
+  let starts: number[] = [];
+  while (reader.isBefore(bytes.length)) {
+    const tag = reader.tag();
+    const [number, wireType] = tag;
+    const field = frame.envelope.byNumber.get(number);
+    const found = wireType === WireType.LengthDelimited ? frame.byNumber.get(number) : undefined;
+    if (found !== undefined) {
+      if (payload !== found) starts = [];
+      payload = found;
+      starts.push(reader.pos);
+      reader.passOver(tag);
+    } else if (field === undefined || !reader.field(field, { tag, depth: most.depth }, envelope)) reader.passOver(tag);
   }
-  if (frame.payload.case === "custom") envelope.payload = frame.payload.value;
-  else if (frame.payload.case !== undefined) {
-    const typed = payloadFields.get(desc)?.get(frame.type ?? "");
-    const field = typed?.find((it) => it.localName === frame.payload.case);
-    if (field === undefined) throw new ProtocolError("invalid_message", "The payload is not the one of the type.");
-    envelope.payload = toPlain(field.message, frame.payload.value as Message);
+  if (payload === undefined) return envelope;
+  if (payload.type !== null && payload.type !== envelope.type) {
+    throw new ProtocolError("invalid_message", "The payload is not the one of the type.");
+  }
+  for (const start of starts) {
+    reader.pos = start;
+    envelope.payload = reader.item(payload.form, most.depth - 1, envelope.payload);
   }
   return envelope;
 }
 
-/** Refuses what JSON text could not have said: nesting beyond the limit, and numbers that are none. */
-function checkJson(value: unknown, depthLeft: number): void {
-  if (typeof value === "number" && !Number.isFinite(value)) {
-    throw new ProtocolError("invalid_message", "A number must be finite.");
+/** Fields of a frame that are looked at; an ordinary one has four. */
+const fieldsMax = 64;
+
+/** Finds the id and the type of a client's frame, however long its payload is; of bytes that are no frame it may be anything. */
+function textsOfFrame(bytes: Uint8Array): Glimpse {
+  const found: Glimpse = {};
+  const reader = new BinaryReader(bytes);
+  try {
+    for (let fields = 0; fields < fieldsMax && reader.pos < reader.len; fields++) {
+      const [number, wireType] = reader.tag();
+      if (wireType === WireType.StartGroup) break;
+      const name = wireType === WireType.LengthDelimited ? ClientFrame.envelope.byNumber.get(number)?.name : undefined;
+      if (name === "id" || name === "type") found[name] = reader.string();
+      else reader.skip(wireType, number);
+    }
+  } catch {
+    // Not a frame: the decoder will say so.
   }
-  if (typeof value !== "object" || value === null) return;
-  if (depthLeft === 0) {
-    throw new ProtocolError("invalid_message", `A message may be nested at most ${limits.jsonDepth} deep.`);
-  }
-  for (const item of Object.values(value)) checkJson(item, depthLeft - 1);
+  return found;
 }

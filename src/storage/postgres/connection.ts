@@ -2,7 +2,7 @@
 import postgres from "postgres";
 import { type ClientTls, type ClientTlsFiles, readClientTls } from "../../config/client-tls.ts";
 import { sslModeOf } from "../../config/postgres-url.ts";
-import { StorageUnavailable } from "../ports.ts";
+import { Unavailable } from "../../ground/unavailable.ts";
 
 export type Sql = postgres.Sql<{ bigint: number }>;
 export type Parameter = string | number | boolean | null;
@@ -56,7 +56,7 @@ export function openConnection(options: ConnectionOptions): Connection {
     // Nothing was asked yet: what the server does not like is in the URL, or in what the role or the database has as its default.
     (error: Error) => {
       if (failureOf(error) !== "fault") throw error;
-      throw new StorageUnavailable(`PostgreSQL: ${error.message}`, { cause: error });
+      throw new Unavailable("storage", `PostgreSQL: ${error.message}`, { cause: error });
     },
   );
   // Whoever asks hears of it.
@@ -72,7 +72,7 @@ function encryptionOf(url: string, files: ClientTlsFiles | null): object | false
   try {
     texts = files === null ? {} : readClientTls(files);
   } catch (error) {
-    throw new StorageUnavailable(`storage.tls: ${(error as Error).message}`, { cause: error });
+    throw new Unavailable("storage", (error as Error).message, { setting: "storage.tls", cause: error });
   }
   switch (mode) {
     case "verify-full":
@@ -110,7 +110,7 @@ const clientFaults = /^(UNDEFINED_VALUE|NOT_TAGGED_CALL|MAX_PARAMETERS_EXCEEDED|
 
 /** What an error means: a fault of ours, a refusal that passes, or a connection that must be thrown away. */
 export function failureOf(error: unknown): "fault" | "passing" | "broken" {
-  if (error instanceof StorageUnavailable) return "broken";
+  if (error instanceof Unavailable) return "broken";
   // By code, not by class: names do not survive a minified build.
   const code = (error as { code?: unknown } | null)?.code;
   if (typeof code !== "string" || clientFaults.test(code)) return "fault";
@@ -119,10 +119,11 @@ export function failureOf(error: unknown): "fault" | "passing" | "broken" {
   return passingStates.test(code) ? "passing" : "fault";
 }
 
-/** The error as callers are given it: `StorageUnavailable` unless it is a fault of ours. */
+/** The error as callers are given it: `Unavailable` unless it is a fault of ours. */
 export function refusalOf(error: unknown): unknown {
-  if (error instanceof StorageUnavailable || failureOf(error) === "fault") return error;
-  return new StorageUnavailable(`PostgreSQL: ${error instanceof Error ? error.message : error}`, { cause: error });
+  if (error instanceof Unavailable || failureOf(error) === "fault") return error;
+  const { message, code } = error as { message: string; code: string };
+  return new Unavailable("storage", `PostgreSQL: ${message}`, { code, cause: error });
 }
 
 /** What JSON escapes in ways of its own. */

@@ -1,5 +1,6 @@
 /** Listens for changes of the directory, tells this node's listeners, and notices when it has become deaf. */
-import { type DirectoryChange, StorageUnavailable } from "../ports.ts";
+import { Unavailable } from "../../ground/unavailable.ts";
+import type { DirectoryChange } from "../ports.ts";
 import { backoffMs, type Connection, closeConnection, dropConnection, refusalOf, type Sql } from "./connection.ts";
 
 export interface DirectoryWatchOptions {
@@ -40,9 +41,10 @@ interface Notice {
   mark?: unknown;
 }
 
-class Deaf extends StorageUnavailable {
+class Deaf extends Unavailable {
   constructor() {
     super(
+      "storage",
       "PostgreSQL lets this node LISTEN, but what is notified does not come round. A pooler between must keep one session for each connection (PgBouncer: pool_mode = session), or storage.url names PostgreSQL itself.",
     );
   }
@@ -121,7 +123,7 @@ export class DirectoryWatch {
     this.#lose(state.sql);
   }
 
-  /** @throws Deaf where it may listen and hears nothing; StorageUnavailable where it may not */
+  /** @throws Deaf where it may listen and hears nothing; Unavailable where it may not */
   async #listen(): Promise<void> {
     const before = this.#state;
     let isClosed = false;
@@ -134,13 +136,13 @@ export class DirectoryWatch {
     });
     const late = Promise.withResolvers<never>();
     const timer = setTimeout(() => {
-      late.reject(new StorageUnavailable("PostgreSQL does not let this node listen."));
+      late.reject(new Unavailable("storage", "PostgreSQL does not let this node listen."));
     }, this.#options.proofMs);
     try {
       await Promise.race([ready.then(() => sql.unsafe(`LISTEN "${this.#options.channel}"`)), late.promise]);
       // A pooler between takes LISTEN for one transaction, and what is notified after it reaches nobody.
       if (!(await this.#mark(this.#options.proofMs)) && this.#state === before) {
-        throw isClosed ? new StorageUnavailable("PostgreSQL has closed the connection that listens.") : new Deaf();
+        throw isClosed ? new Unavailable("storage", "PostgreSQL has closed the connection that listens.") : new Deaf();
       }
     } catch (error) {
       dropConnection(sql);

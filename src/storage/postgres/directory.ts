@@ -1,18 +1,18 @@
 /** The directory on PostgreSQL: tables of its own, or views over those of the application [PUB3]. */
 
 import { StartError } from "../../config/faults.ts";
-import { ProtocolError } from "../../protocol/errors.ts";
-import { type Directory, StorageUnavailable } from "../ports.ts";
+import { Unavailable } from "../../ground/unavailable.ts";
+import { type Directory, DirectoryReadOnly } from "../ports.ts";
 import { arrayOf, type Parameter } from "./connection.ts";
 import type { DirectoryWatch } from "./directory-watch.ts";
 import type { Pool } from "./pool.ts";
-import { directoryChannel } from "./schema-directory.ts";
+import { directoryChannel } from "./schema.ts";
 
 /** Views over the application's tables, as `schema.name`; null: a table of this service's own. */
 export interface DirectoryNames {
   /** With the columns `user_id` and `disabled`. */
   users: string | null;
-  /** With the columns `conversation_id` and `user_id`, and `joined_at` if it has that; a conversation exists while it has members. */
+  /** With the columns `conversation_id` and `user_id`, and `joined_at` if it has that. */
   members: string | null;
 }
 
@@ -37,7 +37,6 @@ function statements(ws: string, names: DirectoryNames) {
   const members = names.members === null ? `${ws}.members` : quoted(names.members);
   /** An empty list of ids as the column has them: a list of texts that is joined to it becomes one of such ids. */
   const idsOf = (column: string) => `ARRAY(SELECT ${column} FROM ${members} LIMIT 0)`;
-  const conversations = names.members === null ? `${ws}.conversations` : members;
   const isBlocked = `EXISTS (SELECT 1 FROM ${ws}.blocks AS b WHERE b.user_id = $2 AND b.ends_at > $3)`;
   return {
     checkUsers: `SELECT user_id::text, disabled::boolean FROM ${users} LIMIT 0`,
@@ -59,7 +58,6 @@ function statements(ws: string, names: DirectoryNames) {
       WHERE user_id = $1 AND conversation_id::text = ANY ($2::text[])`,
     membersAmongAsText: `SELECT user_id::text AS id FROM ${members}
       WHERE conversation_id = $1 AND user_id::text = ANY ($2::text[])`,
-    conversation: `SELECT 1 AS found FROM ${conversations} WHERE conversation_id = $1 LIMIT 1`,
     membersOf: `SELECT user_id::text AS id FROM ${members} WHERE conversation_id = $1 LIMIT $2`,
     membersOfEach: `SELECT asked.id::text AS "conversationId", m.id FROM unnest(${idsOf("conversation_id")} || $1) AS asked (id)
       CROSS JOIN LATERAL (SELECT user_id::text AS id FROM ${members} WHERE conversation_id = asked.id LIMIT $2) AS m`,
@@ -81,10 +79,7 @@ function statements(ws: string, names: DirectoryNames) {
       ORDER BY id ON CONFLICT DO NOTHING`,
     setDisabled: `INSERT INTO ${ws}.users AS u (user_id, disabled) VALUES ($1, $2)
       ON CONFLICT (user_id) DO UPDATE SET disabled = excluded.disabled WHERE u.disabled <> excluded.disabled`,
-    // The trigger remembers conversations of members that are added; this is for one that begins without any.
-    addMembers: `WITH begun AS (
-        INSERT INTO ${ws}.conversations (conversation_id) VALUES ($1) ON CONFLICT DO NOTHING)
-      INSERT INTO ${ws}.members (conversation_id, user_id)
+    addMembers: `INSERT INTO ${ws}.members (conversation_id, user_id)
       SELECT DISTINCT $1, id FROM unnest($2::text[]) AS given (id) ORDER BY id ON CONFLICT DO NOTHING`,
     addMemberships: `INSERT INTO ${ws}.members (conversation_id, user_id)
       SELECT DISTINCT id, $1 FROM unnest($2::text[]) AS given (id) ORDER BY id ON CONFLICT DO NOTHING`,
@@ -134,7 +129,7 @@ export function createDirectory({ pool, schema, names, watch, now }: DirectoryOp
   async function write(kind: keyof DirectoryNames, text: string, parameters: Parameter[]): Promise<void> {
     const view = names[kind];
     if (view !== null) {
-      throw new ProtocolError("forbidden", `directory.${kind} names ${view}, which the application alone writes to.`);
+      throw new DirectoryReadOnly(`directory.${kind} names ${view}, which the application alone writes to.`);
     }
     await pool.query(text, parameters);
     await watch.caughtUp();
@@ -146,7 +141,7 @@ export function createDirectory({ pool, schema, names, watch, now }: DirectoryOp
       await pool.query(text);
     } catch (error) {
       // What PostgreSQL says of the view itself; a right or a table that is missing is refused like an engine that is away.
-      const told = error instanceof StorageUnavailable ? error.cause : error;
+      const told = error instanceof Unavailable ? error.cause : error;
       if (!/^(22|42)/.test(String((told as { code?: unknown } | undefined)?.code))) throw error;
       const why = told instanceof Error ? told.message : String(told);
       throw new StartError(`directory.${kind}`, `${names[kind]} cannot be used: ${why}.`, { cause: error });
@@ -168,7 +163,6 @@ export function createDirectory({ pool, schema, names, watch, now }: DirectoryOp
       among(userId, conversationIds, { text: sql.membershipsAmong, asText: sql.membershipsAmongAsText }),
     membersAmong: (conversationId, userIds) =>
       among(conversationId, userIds, { text: sql.membersAmong, asText: sql.membersAmongAsText }),
-    conversationExists: async (conversationId) => (await find(sql.conversation, [conversationId])).length > 0,
     membersOf: (conversationId, limit) => ids(sql.membersOf, [conversationId, limit ?? null]),
     async membersOfEach(conversationIds, limit) {
       type Row = { conversationId: string; id: string };

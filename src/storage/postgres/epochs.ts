@@ -1,6 +1,8 @@
 /** Looks at the server's line on each connection before anything is asked on it, and begins an epoch of the log where it is another one [LOG4]. */
+
+import { Unavailable } from "../../ground/unavailable.ts";
 import { type Epoch, Epochs } from "../epochs.ts";
-import { type EventLog, StorageUnavailable } from "../ports.ts";
+import type { EventLog } from "../ports.ts";
 import { type Witness, Witnesses } from "../witnesses.ts";
 import { arrayOf, type Connection, dropConnection, type Parameter, type Sql } from "./connection.ts";
 
@@ -113,7 +115,7 @@ export class EpochLookout {
     // What another connection has found meanwhile counts.
     const current = this.epochs.list.at(-1);
     const isBehind = newest === undefined || newest.no < (current?.no ?? 0);
-    if (newest === undefined || (isBehind && newest.isSettled)) throw new StorageUnavailable(leftBehind);
+    if (newest === undefined || (isBehind && newest.isSettled)) throw new Unavailable("storage", leftBehind);
     // A standby may be of a cluster that was left behind.
     const leadsOn = current === undefined || rows.some(({ id }) => id === current.id);
     if (newest.isSettled || leadsOn) this.#take(rows, newest);

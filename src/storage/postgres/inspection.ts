@@ -1,7 +1,7 @@
 /** Finds what a restore or a grant has left out, which nothing would fail for at once, and says what puts it back. */
 import type { DirectoryNames } from "./directory.ts";
 import { inspectView } from "./inspection-views.ts";
-import { steps } from "./migrate.ts";
+import { steps } from "./schema.ts";
 
 export interface InspectionOptions {
   query<Row extends object>(text: string, parameters?: string[]): Promise<Row[]>;
@@ -49,9 +49,17 @@ async function missingTriggers(options: InspectionOptions): Promise<string[]> {
     [schema],
   );
   const found = new Map(rows.map((row) => [row.name, row]));
-  const triggers = made(schema, new RegExp(`CREATE (TRIGGER (\\w+) [^;]*? ON ${schema}\\.(\\w+)\\s[^;]*;)`, "g"));
-  // Of a trigger that a later step has made anew, only that counts.
-  const newest = new Map(triggers.map((it) => [`${it[3]}.${it[2]}`, it]));
+  const triggers = made(
+    schema,
+    new RegExp(`(?:CREATE|DROP) (TRIGGER (\\w+) [^;]*?\\bON ${schema}\\.(\\w+)\\b[^;]*;)`, "g"),
+  );
+  // Of a trigger that a later step has made anew, only that counts, and nothing of one that it has dropped.
+  const newest = new Map<string, RegExpMatchArray>();
+  for (const it of triggers) {
+    const key = `${it[3]}.${it[2]}`;
+    if (it[0].startsWith("DROP")) newest.delete(key);
+    else newest.set(key, it);
+  }
   return [...newest].flatMap(([key, [statement, rest, trigger, table]]) => {
     const there = found.get(key);
     if (unused(options).has(table!)) return [];

@@ -1,5 +1,5 @@
 /** Reads the identity of the installation that a database holds. */
-import { StorageUnavailable } from "../ports.ts";
+import { Unavailable } from "../../ground/unavailable.ts";
 import type { Pool } from "./pool.ts";
 
 /**
@@ -13,7 +13,8 @@ export async function readInstallation(pool: Pool, ws: string): Promise<string> 
      FROM ${ws}.installation`,
   );
   if (row === undefined) {
-    throw new StorageUnavailable(
+    throw new Unavailable(
+      "storage",
       `The table ${ws}.installation is empty. Put back its one row: INSERT INTO ${ws}.installation VALUES (1, gen_random_uuid());`,
     );
   }

@@ -1,41 +1,9 @@
 /** Makes and upgrades the schema, in numbered steps that run once however many nodes begin them. */
 import type { ClientTlsFiles } from "../../config/client-tls.ts";
-import { type Migration, StorageUnavailable } from "../ports.ts";
+import { Unavailable } from "../../ground/unavailable.ts";
+import type { Migration } from "../ports.ts";
 import { closeConnection, openConnection } from "./connection.ts";
-import { appendFunctions, appendOnly, eventsByPosition } from "./schema-append.ts";
-import { cursorAges, cursorEpochs } from "./schema-cursors.ts";
-import { directoryFunctions } from "./schema-directory.ts";
-import { epochs } from "./schema-epochs.ts";
-import { installation } from "./schema-installation.ts";
-import { joining } from "./schema-joining.ts";
-import { contentKeys } from "./schema-keys.ts";
-import { logFunctions } from "./schema-log.ts";
-import { appendOnlyReading } from "./schema-log-reading.ts";
-import { outbox } from "./schema-outbox.ts";
-import { readingFunctions } from "./schema-reading.ts";
-import { retention } from "./schema-retention.ts";
-import { rights } from "./schema-rights.ts";
-import { present, receiptClaims, tables } from "./schema-tables.ts";
-
-/** A step that was released is never edited; a new one is added at the end. Each is given the schema's name. */
-export const steps: ((ws: string) => string)[] = [
-  (ws) => tables(ws) + logFunctions(ws) + directoryFunctions(ws),
-  (ws) => outbox(ws),
-  (ws) => readingFunctions(ws),
-  (ws) => receiptClaims(ws),
-  (ws) => contentKeys(ws),
-  (ws) => installation(ws),
-  (ws) => cursorAges(ws),
-  (ws) => rights(ws),
-  (ws) => appendOnly(ws) + appendFunctions(ws) + appendOnlyReading(ws) + retention(ws),
-  (ws) => joining(ws),
-  (ws) => epochs(ws),
-  (ws) => cursorEpochs(ws),
-  (ws) => present(ws),
-];
-
-/** The version that this build writes and reads. */
-export const schemaVersion = steps.length;
+import { eventsByPosition, schemaVersion, steps } from "./schema.ts";
 
 export const defaultSchema = "ws";
 
@@ -47,7 +15,7 @@ export function checkSchemaName(schema: string): string {
 
 /**
  * The version found; 0 where there is none. Run by whatever asks one statement.
- * @throws StorageUnavailable where the table does not tell it
+ * @throws Unavailable where the table does not tell it
  */
 export async function readVersion(
   query: (text: string) => Promise<readonly object[]>,
@@ -60,7 +28,8 @@ export async function readVersion(
   const [row] = (await query(`SELECT version FROM ${schema}.schema_version`)) as { version: number }[];
   if (row !== undefined && row.version > 0) return row.version;
   // Making the schema again would fail on what is there, and guessing a version could ruin it.
-  throw new StorageUnavailable(
+  throw new Unavailable(
+    "storage",
     `The table ${schema}.schema_version ${row === undefined ? "is empty" : `has version ${row.version}`}, which no build has written. Put back its one row with the version of the schema, or restore a backup.`,
   );
 }

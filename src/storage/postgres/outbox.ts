@@ -1,7 +1,7 @@
 /** The outbox table as an inbox: rows that applications left in their own transactions, as these commit [PUB2]. */
 import type { ClientTlsFiles } from "../../config/client-tls.ts";
+import { Unavailable } from "../../ground/unavailable.ts";
 import type { Inbox, InboxEntry, RejectedEntry } from "../inbox.ts";
-import { StorageUnavailable } from "../ports.ts";
 import {
   arrayOf,
   closeConnection,
@@ -11,7 +11,7 @@ import {
   refusalOf,
   type Sql,
 } from "./connection.ts";
-import { outboxChannel } from "./schema-outbox.ts";
+import { outboxChannel } from "./schema.ts";
 
 export interface PostgresOutboxOptions {
   url: string;
@@ -175,15 +175,15 @@ export class PostgresOutbox implements Inbox {
     await Promise.all([lease, work].map((session) => (session === null ? undefined : closeConnection(session.sql))));
   }
 
-  /** @throws StorageUnavailable while the engine is away; the session is another one after that */
+  /** @throws Unavailable while the engine is away; the session is another one after that */
   async #query<Result extends object>(role: Role, text: string, parameters: Parameter[] = []): Promise<Result[]> {
-    if (this.#state === "stopped") throw new StorageUnavailable("The outbox is stopped.");
+    if (this.#state === "stopped") throw new Unavailable("storage", "The outbox is stopped.");
     const session = this.#session(role);
     let timer: Timer | undefined;
     try {
       const deadline = new Promise<never>((_, reject) => {
         timer = setTimeout(
-          () => reject(new StorageUnavailable("PostgreSQL has not answered in time.")),
+          () => reject(new Unavailable("storage", "PostgreSQL has not answered in time.")),
           this.options.queryTimeoutMs,
         );
       });

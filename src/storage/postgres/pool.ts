@@ -1,5 +1,5 @@
 /** Runs statements on a bounded number of connections, each statement with a deadline and alone on its connection. */
-import { StorageUnavailable } from "../ports.ts";
+import { Unavailable } from "../../ground/unavailable.ts";
 import type { WritesWatched } from "../write-proof.ts";
 import {
   backoffMs,
@@ -69,13 +69,13 @@ export class Pool {
   /**
    * Runs one statement, in a transaction of its own.
    * @param parameters for `$1`, `$2` …; arrays by `arrayOf`
-   * @throws StorageUnavailable where the engine is away or does not answer in time; the statement may still take effect
+   * @throws Unavailable where the engine is away or does not answer in time; the statement may still take effect
    */
   query<Row extends object>(text: string, parameters: Parameter[] = []): Promise<Row[]> {
-    if (this.#state === "stopped") return Promise.reject(new StorageUnavailable("The storage is stopped."));
+    if (this.#state === "stopped") return Promise.reject(new Unavailable("storage", "The storage is stopped."));
     const lane = this.#take();
     if (!lane && this.#waiting.length >= this.#options.waitingMax) {
-      return Promise.reject(new StorageUnavailable("Too many statements wait for PostgreSQL."));
+      return Promise.reject(new Unavailable("storage", "Too many statements wait for PostgreSQL."));
     }
     return new Promise<Row[]>((resolve, reject) => {
       const timer = setTimeout(() => this.#expire(job), this.#options.queryTimeoutMs);
@@ -152,8 +152,10 @@ export class Pool {
     const { queryTimeoutMs } = this.#options;
     if (state.kind === "waiting") this.#waiting = this.#waiting.filter((it) => it !== job);
     const isHere = state.kind === "running" || this.#lanes.some((lane) => lane.isReady);
-    const text = isHere ? `PostgreSQL has not answered within ${queryTimeoutMs} ms.` : noConnection(queryTimeoutMs);
-    this.#settle(job, () => job.reject(new StorageUnavailable(text)));
+    const refusal = isHere
+      ? new Unavailable("storage", `PostgreSQL has not answered within ${queryTimeoutMs} ms.`, { code: "NO_ANSWER" })
+      : new Unavailable("storage", noConnection(queryTimeoutMs));
+    this.#settle(job, () => job.reject(refusal));
     if (state.kind === "running") state.lane.drop();
   }
 }
@@ -185,10 +187,13 @@ class Lane {
     let timer: Timer | undefined;
     try {
       if (this.#failures > 0) await Promise.race([Bun.sleep(backoffMs(this.#failures - 1)), abandoned.promise]);
-      timer = setTimeout(() => abandoned.reject(new StorageUnavailable(noConnection(queryTimeoutMs))), queryTimeoutMs);
+      timer = setTimeout(
+        () => abandoned.reject(new Unavailable("storage", noConnection(queryTimeoutMs))),
+        queryTimeoutMs,
+      );
       const connection = this.#open();
       await Promise.race([connection.ready, abandoned.promise]);
-      if (this.#connection !== connection) throw new StorageUnavailable("The connection has closed.");
+      if (this.#connection !== connection) throw new Unavailable("storage", "The connection has closed.");
       this.#isReady = true;
     } catch (error) {
       this.#failures++;
@@ -225,7 +230,7 @@ class Lane {
   }
 
   drop(): void {
-    this.#abandon?.(new StorageUnavailable("The connection was given up."));
+    this.#abandon?.(new Unavailable("storage", "The connection was given up."));
     this.#discard();
   }
 
@@ -233,7 +238,7 @@ class Lane {
     const connection = this.#connection;
     this.#connection = null;
     this.#isReady = false;
-    this.#abandon?.(new StorageUnavailable("The storage is stopped."));
+    this.#abandon?.(new Unavailable("storage", "The storage is stopped."));
     this.#failures = 0;
     if (connection) await closeConnection(connection.sql);
   }

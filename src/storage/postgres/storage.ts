@@ -1,6 +1,7 @@
 /** Storage in PostgreSQL, for any number of nodes: everything lives in one schema, every statement has a deadline. */
 import type { ClientTlsFiles } from "../../config/client-tls.ts";
-import { type Storage, StorageUnavailable } from "../ports.ts";
+import { Unavailable } from "../../ground/unavailable.ts";
+import type { Storage } from "../ports.ts";
 import { witnessed } from "../witnesses.ts";
 import { createWriteProof, unwatched, type WritesWatched } from "../write-proof.ts";
 import { openConnection } from "./connection.ts";
@@ -16,7 +17,7 @@ import { checkSchemaName, defaultSchema, readVersion, versionRefusal } from "./m
 import { PostgresOutbox } from "./outbox.ts";
 import { Pool } from "./pool.ts";
 import { createReceiptStore } from "./receipts.ts";
-import { directoryChannel } from "./schema-directory.ts";
+import { directoryChannel } from "./schema.ts";
 
 export interface PostgresStorageOptions {
   /** `postgres://user:password@host:port/database` */
@@ -27,7 +28,7 @@ export interface PostgresStorageOptions {
   schema?: string;
   /** Connections of this node, of which two append (the second where others append to the same topics) and one listens; default 10, at least 4 are used. */
   poolSize?: number;
-  /** A statement that is not answered by then rejects with `StorageUnavailable`; default 5,000. */
+  /** A statement that is not answered by then rejects with `Unavailable`; default 5,000. */
   queryTimeoutMs?: number;
   /** Statements that may wait for a connection; default 16,384. */
   waitingMax?: number;
@@ -167,7 +168,7 @@ export function createPostgresStorage({
       appends.start();
       try {
         const refusal = versionRefusal(await readVersion((text) => pool.query(text), ws), ws);
-        if (refusal !== null) throw new StorageUnavailable(refusal);
+        if (refusal !== null) throw new Unavailable("storage", refusal);
         const query = <Row extends object>(text: string, parameters?: string[]) => pool.query<Row>(text, parameters);
         const looking = { query, schema: ws, names, hasOutbox: outbox !== null };
         for (const sentence of await missingRights(looking)) onNotice(sentence);

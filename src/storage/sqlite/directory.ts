@@ -48,7 +48,6 @@ function prepare(database: Database) {
       `SELECT value AS id FROM json_each(?2) WHERE EXISTS (
          SELECT 1 FROM members WHERE conversation_id = ?1 AND user_id = value)`,
     ),
-    conversation: by<{ found: number }, [string]>("SELECT 1 AS found FROM conversations WHERE conversation_id = ?"),
     membersOf: by<{ id: string }, [string, number]>(
       "SELECT user_id AS id FROM members WHERE conversation_id = ? LIMIT ?",
     ),
@@ -79,7 +78,6 @@ function prepare(database: Database) {
       `INSERT INTO users (user_id, disabled) VALUES (?, ?)
        ON CONFLICT (user_id) DO UPDATE SET disabled = excluded.disabled`,
     ),
-    addConversation: by<null, [string]>("INSERT OR IGNORE INTO conversations (conversation_id) VALUES (?)"),
     addMembers: by<null, [string, string]>(
       "INSERT OR IGNORE INTO members (conversation_id, user_id) SELECT ?1, value FROM json_each(?2)",
     ),
@@ -136,10 +134,6 @@ export class DirectoryTables {
     return this.#sql.membersAmong.all(conversationId, JSON.stringify(userIds)).map(({ id }) => id);
   }
 
-  conversationExists(conversationId: string): boolean {
-    return this.#sql.conversation.get(conversationId) !== null;
-  }
-
   /** @param limit of each; those without members are left out */
   membersOfEach(conversationIds: string[], limit: number): [conversationId: string, members: string[]][] {
     return conversationIds.flatMap((conversationId): [string, string[]][] => {
@@ -189,11 +183,7 @@ export class DirectoryTables {
   }
 
   addMembers(conversationId: string, userIds: string[]): void {
-    this.#write(() => {
-      // The trigger does it for members that are added; this is for a conversation that begins without any.
-      this.#sql.addConversation.run(conversationId);
-      this.#sql.addMembers.run(conversationId, JSON.stringify(userIds));
-    });
+    this.#write(() => this.#sql.addMembers.run(conversationId, JSON.stringify(userIds)));
   }
 
   addMemberships(userId: string, conversationIds: string[]): void {

@@ -132,7 +132,6 @@ function createOperations(database: Database, reserve: Reserve | null) {
     membershipsAmong: (userId: string, conversationIds: string[]) =>
       directory.membershipsAmong(userId, conversationIds),
     membersAmong: (conversationId: string, userIds: string[]) => directory.membersAmong(conversationId, userIds),
-    conversationExists: (conversationId: string) => directory.conversationExists(conversationId),
     membersOf: (conversationId: string, limit: number) => directory.membersOf(conversationId, limit),
     membersOfEach: (conversationIds: string[], limit: number) => directory.membersOfEach(conversationIds, limit),
     conversationsOf: (userId: string) => directory.conversationsOf(userId),

@@ -1,7 +1,7 @@
 /** Keeps a SQLite file to one service at a time, by a lock on an empty file beside it that ends with its process. */
 import { Database, SQLiteError } from "bun:sqlite";
 import { realpathSync } from "node:fs";
-import { StorageUnavailable } from "../ports.ts";
+import { Unavailable } from "../../ground/unavailable.ts";
 import { createPrivately } from "./files.ts";
 
 export interface FileLock {
@@ -17,7 +17,7 @@ export interface FileLockOptions {
 
 /**
  * The database's own locks stay free: other programs write to the directory and make backups while the service runs.
- * @throws StorageUnavailable where another service has the lock, or the file system does not let it be made
+ * @throws Unavailable where another service has the lock, or the file system does not let it be made
  */
 export function lockFile({ path, busyTimeoutMs }: FileLockOptions): FileLock {
   let database: Database | null = null;
@@ -39,13 +39,13 @@ export function lockFile({ path, busyTimeoutMs }: FileLockOptions): FileLock {
     };
   } catch (error) {
     database?.close();
-    throw new StorageUnavailable(refusalOf(error, path), { cause: error });
+    throw new Unavailable("storage", refusalOf(error, path), { setting: "storage.url", cause: error });
   }
 }
 
 /**
  * Joins those that use a file together: the lock is shared, so that whoever finds nobody is the first one.
- * @throws StorageUnavailable where the file system does not let it be made
+ * @throws Unavailable where the file system does not let it be made
  */
 export function joinFile({ path, busyTimeoutMs }: FileLockOptions): FileLock & { isFirst: boolean } {
   let isFirst = true;
@@ -63,15 +63,15 @@ export function joinFile({ path, busyTimeoutMs }: FileLockOptions): FileLock & {
     database.query("SELECT count(*) FROM sqlite_schema").get();
   } catch (error) {
     database.close();
-    throw new StorageUnavailable(refusalOf(error, path), { cause: error });
+    throw new Unavailable("storage", refusalOf(error, path), { setting: "storage.url", cause: error });
   }
   return { isFirst, release: () => database.close() };
 }
 
 function refusalOf(error: unknown, path: string): string {
   if (error instanceof SQLiteError && error.code === "SQLITE_BUSY") {
-    return `storage.url: ${path} is in use by another service, and only one at a time may use it.`;
+    return `${path} is in use by another service, and only one at a time may use it.`;
   }
   const text = error instanceof Error ? error.message : String(error);
-  return `storage.url: ${path} cannot be opened, because ${path}-lock cannot be made or locked: ${text}.`;
+  return `${path} cannot be opened, because ${path}-lock cannot be made or locked: ${text}.`;
 }

@@ -170,7 +170,6 @@ function createSmall(database: Database): Small {
     userState: (userId, now) => directory.userState(userId, now),
     membershipsAmong: (userId, ids) => (areFew(ids) ? directory.membershipsAmong(userId, ids) : undefined),
     membersAmong: (conversationId, ids) => (areFew(ids) ? directory.membersAmong(conversationId, ids) : undefined),
-    conversationExists: (conversationId) => directory.conversationExists(conversationId),
   };
 }
 

@@ -1,15 +1,8 @@
 /** Storage in one SQLite file, for a node that is alone: the ports on the main thread, the SQL in one worker, and what is small beside it. */
+
+import { Unavailable } from "../../ground/unavailable.ts";
 import { Epochs } from "../epochs.ts";
-import {
-  type CursorStore,
-  type Directory,
-  type EventLog,
-  type ReceiptStore,
-  type StatusStore,
-  type Storage,
-  StorageUnavailable,
-  type TopicHead,
-} from "../ports.ts";
+import type { CursorStore, Directory, EventLog, ReceiptStore, StatusStore, Storage, TopicHead } from "../ports.ts";
 import { createWriteProof, unwatched, type WritesWatched } from "../write-proof.ts";
 import type { PeersPlace } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
@@ -33,7 +26,7 @@ export interface SqliteStorageOptions {
   now?: () => number;
   /** Whether others may use the file at the same time, as nodes of a cluster that hear of each other may. Default false. */
   isShared?: boolean;
-  /** A call that is not answered by then rejects with `StorageUnavailable`; default 5,000. */
+  /** A call that is not answered by then rejects with `Unavailable`; default 5,000. */
   callTimeoutMs?: number;
   /** How long a write waits for another process's lock; default 2,000. */
   busyTimeoutMs?: number;
@@ -100,7 +93,7 @@ export function createSqliteStorage({
       if (openFolder !== null) onOpenFolder(openFolder);
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error);
-      throw new StorageUnavailable(`storage.url: ${path} cannot be opened: ${text}.`, { cause: error });
+      throw new Unavailable("storage", `${path} cannot be opened: ${text}.`, { setting: "storage.url", cause: error });
     }
   }
 
@@ -251,7 +244,6 @@ function createDirectory({ calls, watch, now }: { calls: Asked; watch: Directory
     membershipsAmong: async (userId, conversationIds) =>
       new Set(await calls.call("membershipsAmong", userId, conversationIds)),
     membersAmong: async (conversationId, userIds) => new Set(await calls.call("membersAmong", conversationId, userIds)),
-    conversationExists: (conversationId) => calls.call("conversationExists", conversationId),
     membersOf: (conversationId, limit = -1) => calls.call("membersOf", conversationId, limit),
     membersOfEach: async (conversationIds, limit) => new Map(await calls.call("membersOfEach", conversationIds, limit)),
     conversationsOf: (userId) => calls.call("conversationsOf", userId),

@@ -1,5 +1,5 @@
 /** Carries calls to the storage worker: those of one turn of the loop in few messages, and their answers in as many. */
-import { StorageUnavailable } from "../ports.ts";
+import { Unavailable } from "../../ground/unavailable.ts";
 import type { EngineOptions, Operations } from "./engine.ts";
 import type { Answer, FromWorker, Request, ToWorker } from "./messages.ts";
 
@@ -48,7 +48,7 @@ export class WorkerCalls {
     this.#options = options;
   }
 
-  /** Starts the worker and opens the file, however long that takes. Rejects with `StorageUnavailable`. */
+  /** Starts the worker and opens the file, however long that takes. Rejects with `Unavailable`. */
   async start(): Promise<void> {
     if (this.#state.kind !== "running") this.#spawn();
     await new Promise<unknown>((resolve, reject) => {
@@ -58,7 +58,7 @@ export class WorkerCalls {
 
   /**
    * Runs an operation in the worker, after all that were called before it.
-   * Rejects with `StorageUnavailable` while the engine is away, and with an `Error` where the operation itself is at fault.
+   * Rejects with `Unavailable` while the engine is away, and with an `Error` where the operation itself is at fault.
    */
   call<Name extends keyof Operations>(
     operation: Name,
@@ -66,7 +66,7 @@ export class WorkerCalls {
   ): Promise<ReturnType<Operations[Name]>> {
     return new Promise((resolve, reject) => {
       const refusal = this.#refusal();
-      if (refusal) return reject(new StorageUnavailable(refusal));
+      if (refusal) return reject(new Unavailable("storage", refusal));
       if (this.#waiting.length === 0) setImmediate(() => this.#flush());
       this.#waiting.push({ request: { operation, values }, resolve: resolve as (value: unknown) => void, reject });
     });
@@ -150,9 +150,7 @@ export class WorkerCalls {
     if (answer.ok) return call.resolve(answer.value);
     const { unavailable, message, code } = answer;
     if (unavailable) this.#options.onTrouble?.();
-    const error = unavailable ? new StorageUnavailable(message) : new Error(message);
-    // Named to the public where nothing else of it is.
-    if (code !== undefined) Object.assign(error, { code });
+    const error = unavailable ? new Unavailable("storage", message, { code }) : new Error(message);
     if (code?.startsWith("SQLITE_CORRUPT")) this.#options.onDamage?.(error);
     call.reject(error);
   }
@@ -175,5 +173,5 @@ export class WorkerCalls {
 }
 
 function rejectAll(calls: Call[], reason: string): void {
-  for (const call of calls) call.reject(new StorageUnavailable(reason));
+  for (const call of calls) call.reject(new Unavailable("storage", reason));
 }

@@ -37,7 +37,7 @@ const surprises = ({ nodes }: Stage, { logLosses }: History): Violation[] =>
   nodes.flatMap(({ name, service }) => {
     // That PostgreSQL is away is an error, and what was to be seen; so is a loss where there was one.
     const isExpected = ({ err, msg }: LogLine) =>
-      (err as { type?: string } | undefined)?.type === "StorageUnavailable" ||
+      (err as { part?: string } | undefined)?.part === "storage" ||
       (logLosses.length > 0 && msg.startsWith("the log has gone back"));
     const errors = service().logs.filter(
       (line) => line.level === "fatal" || (line.level === "error" && !isExpected(line)),

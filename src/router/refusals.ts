@@ -1,0 +1,32 @@
+/** Makes one refusal for the client of whatever a request has failed with [ENV4]. */
+import { Unavailable } from "../ground/unavailable.ts";
+import { type ErrorCode, ProtocolError } from "../protocol/errors.ts";
+import { DirectoryReadOnly } from "../storage/ports.ts";
+
+/** Says that a limit was passed; `abusive`: for so long that the connection is closed with 4103 [LIM]. */
+export class RateLimited extends ProtocolError {
+  constructor(
+    retryAfterMs: number,
+    readonly abusive: boolean,
+  ) {
+    super("rate_limited", "Too many messages; wait before the next.", { retryAfterMs });
+  }
+}
+
+/** Errors that say that the message itself made no sense; too many of them close the connection [ENV4]. */
+export const badMessageCodes: ReadonlySet<ErrorCode> = new Set([
+  "invalid_json",
+  "invalid_message",
+  "invalid_payload",
+  "unknown_type",
+  "message_too_large",
+]);
+
+/** @param onFault told of an error that nobody has expected: peers learn nothing of our insides */
+export function refusalOf(error: unknown, onFault: (error: unknown) => void): ProtocolError {
+  if (error instanceof ProtocolError) return error;
+  if (error instanceof Unavailable) return new ProtocolError("unavailable", error.told, error);
+  if (error instanceof DirectoryReadOnly) return new ProtocolError("forbidden", error.message);
+  onFault(error);
+  return new ProtocolError("internal", "Something went wrong here.");
+}

@@ -1,0 +1,49 @@
+-- Takes what the schema of rewritten numbers knew over to the log that only appends [LOG1] [LOG4]: the position into a
+-- sequence, of each topic the number up to which retention has removed.
+
+DROP FUNCTION ${ws}.append(text[], text[], text[], text[], bigint[], text[], text[], text[]);
+DROP FUNCTION ${ws}.trim(bigint, bigint, bigint);
+DROP FUNCTION ${ws}.replay(text[], bigint, bigint);
+CREATE SEQUENCE ${ws}.positions AS bigint MINVALUE 0 START 0;
+SELECT setval('${ws}.positions', position) FROM ${ws}.log_state;
+COMMENT ON SEQUENCE ${ws}.positions IS 'Its last value is the last position given out. One that was drawn and not used is missing for ever.';
+
+-- Whoever may use the schema may see how far the log is; who may append, append.
+GRANT SELECT ON SEQUENCE ${ws}.positions TO PUBLIC;
+DO $rights$
+DECLARE
+  named text;
+BEGIN
+  FOR named IN
+    SELECT a.grantee::regrole::text FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
+      WHERE c.oid = '${ws}.events'::regclass AND a.privilege_type = 'INSERT' AND a.grantee NOT IN (0, c.relowner)
+  LOOP
+    EXECUTE format('GRANT USAGE ON SEQUENCE ${ws}.positions TO %s', named);
+  END LOOP;
+END
+$rights$;
+
+ALTER TABLE ${ws}.trims ADD COLUMN trimmed_seq bigint NOT NULL DEFAULT 0;
+UPDATE ${ws}.trims AS r SET trimmed_seq = CASE WHEN e.newest = t.seq THEN e.oldest - 1 ELSE t.seq END
+  FROM ${ws}.topics AS t, LATERAL (
+    SELECT min(seq) AS oldest, max(seq) AS newest FROM ${ws}.events WHERE topic_id = t.topic_id) AS e
+  WHERE t.topic_id = r.topic_id;
+ALTER TABLE ${ws}.trims DROP COLUMN removed;
+COMMENT ON TABLE ${ws}.trims IS 'Up to where retention has removed the events of each topic.';
+-- Who reads the whole log is told where retention was faster.
+CREATE INDEX trims_by_position ON ${ws}.trims (trimmed_position);
+ALTER TABLE ${ws}.topics DROP COLUMN seq, DROP COLUMN position, DROP COLUMN events;
+COMMENT ON TABLE ${ws}.topics IS 'Every topic that ever had an event. Whoever appends to one locks its row until the commit; nobody changes it.';
+DROP TABLE ${ws}.log_state, ${ws}.trim_state;
+CREATE TABLE ${ws}.trim_state (
+  only_row integer PRIMARY KEY CHECK (only_row = 1),
+  oldest bigint NOT NULL,
+  counted bigint NOT NULL,
+  events_per_topic bigint NOT NULL
+);
+COMMENT ON TABLE ${ws}.trim_state IS
+  'How far retention has come: nothing is left below the position oldest, and no topic had too many events up to counted.';
+INSERT INTO ${ws}.trim_state VALUES (1, 0, 0, 9007199254740991);
+-- Made before, while the service still ran on the schema of before, unless there was none.
+CREATE UNIQUE INDEX IF NOT EXISTS events_by_position ON ${ws}.events (position);
+DROP INDEX ${ws}.events_by_age;

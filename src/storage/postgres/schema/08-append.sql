@@ -1,0 +1,229 @@
+-- Appends, and gives a watermark below all that is on its way. The order of its steps is what everything rests on;
+-- docs/log.md has it, with what goes wrong in any other.
+
+CREATE FUNCTION ${ws}.mark_append() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $mark_append$
+DECLARE
+  is_marked boolean;
+BEGIN
+  SELECT pg_try_advisory_xact_lock_shared('${ws}.positions'::regclass::oid::integer,
+      ((p.last_value + 2147483648) % 4294967296 - 2147483648)::integer) INTO is_marked FROM ${ws}.positions AS p
+    -- What is visible was drawn before the sequence is read.
+    WHERE p.last_value >= coalesce((SELECT e.position FROM ${ws}.events AS e ORDER BY e.position DESC LIMIT 1), 0);
+  IF NOT FOUND THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'the sequence ${ws}.positions is behind the log. '
+      'Run: SELECT setval(''${ws}.positions'', (SELECT max(position) FROM ${ws}.events))';
+  END IF;
+  IF NOT is_marked THEN
+    RAISE EXCEPTION USING ERRCODE = 'lock_not_available', MESSAGE = 'another session holds an advisory lock that appends take: '
+      'look for ${ws}.positions (classid) in pg_locks';
+  END IF;
+END
+$mark_append$;
+COMMENT ON FUNCTION ${ws}.mark_append IS
+  'Puts up the mark of an append, held until the commit: the watermark stays below whatever is drawn from now on. Fails where the sequence is behind the log, and where others are in the way.';
+
+CREATE FUNCTION ${ws}.append(
+  given_topics text[], given_ids text[], given_types text[], given_payloads text[], given_created_at bigint[],
+  given_keys text[], given_key_places bigint[], given_digests text[], given_named bigint[],
+  given_compaction_keys text[], given_sender_ids text[], given_units bigint[], names text[]
+) RETURNS TABLE (n bigint, seq bigint, "position" bigint, topic text, id text, created_at bigint, digest text)
+-- One plan, whatever the statistics say, in which every table is reached by an index. Functions and operators of other schemas
+-- are never looked for.
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_mergejoin = off
+-- What is turned off counts as very dear, which would have each call compiled.
+SET enable_nestloop = off SET jit = off AS $append$
+#variable_conflict use_column
+DECLARE
+  found_names text[];
+  crowded text[];
+  firsts ${ws}.idempotency_keys[];
+  -- Of what is not appended: left alone, or known by a key or by its id.
+  excluded_places bigint[];
+  place bigint;
+  head record;
+  pair record;
+BEGIN
+  -- Who is told of an event must find it after a power cut, whatever the database has as its default.
+  IF current_setting('synchronous_commit') = 'off' THEN
+    PERFORM set_config('synchronous_commit', 'on', true);
+  END IF;
+
+  -- New topics by name before any is locked, then the locks by number: whoever waits, waits for somebody further on.
+  SELECT array_agg(t.name), array_agg(t.name) FILTER (WHERE t.xmax <> '0' AND (
+      -- Locked by who is in flight, or by somebody who has begun after them all.
+      t.xmax = ANY (ARRAY(
+        SELECT (x.xid::text::bigint & 4294967295)::text::xid FROM pg_snapshot_xip(pg_current_snapshot()) AS x (xid)))
+      OR mod(t.xmax::text::bigint + 4294967296 - (pg_snapshot_xmax(pg_current_snapshot())::text::bigint & 4294967295),
+        4294967296) < 2147483648))
+    INTO found_names, crowded FROM ${ws}.topics AS t WHERE t.name = ANY (names);
+  IF coalesce(cardinality(found_names), 0) < cardinality(names) THEN
+    INSERT INTO ${ws}.topics (name) SELECT g.name FROM unnest(names) AS g (name)
+      WHERE found_names IS NULL OR g.name <> ALL (found_names) ORDER BY g.name
+      ON CONFLICT DO NOTHING;
+  END IF;
+  IF crowded IS NOT NULL AND cardinality(given_units) > 0 THEN
+    -- Who has a topic is waited for, and one who waits for it: that is a commit or two. Where more wait it is left alone.
+    SELECT array_agg(t.name) INTO crowded FROM ${ws}.topics AS t WHERE t.name = ANY (crowded) AND t.ctid IN (
+      SELECT format('(%s,%s)', l.page, l.tuple)::tid FROM pg_locks AS l
+        WHERE l.locktype = 'tuple' AND l.relation = '${ws}.topics'::regclass AND NOT l.granted);
+    IF crowded IS NOT NULL THEN
+      SELECT array_agg(g.n) INTO excluded_places FROM unnest(given_units) WITH ORDINALITY AS g (unit, n)
+        WHERE g.unit IN (SELECT u.unit FROM unnest(given_topics, given_units) AS u (topic, unit)
+          WHERE u.topic = ANY (crowded));
+      RETURN QUERY SELECT g.n, NULL::bigint, NULL::bigint, NULL, NULL, NULL::bigint, NULL FROM unnest(excluded_places) AS g (n);
+      SELECT array_agg(DISTINCT g.name) INTO names FROM unnest(given_topics) WITH ORDINALITY AS g (name, n)
+        WHERE g.n <> ALL (excluded_places);
+      IF names IS NULL THEN
+        RETURN;
+      END IF;
+    END IF;
+  END IF;
+  -- Held until the commit: what is visible of a topic has no hole, and its positions grow with its numbers.
+  PERFORM FROM ${ws}.topics AS t WHERE t.name = ANY (names) ORDER BY t.topic_id FOR NO KEY UPDATE;
+
+  -- A key is of one topic, so that whoever has used it has committed by now.
+  IF cardinality(given_keys) > 0 THEN
+    SELECT array_agg(k) INTO firsts FROM ${ws}.idempotency_keys AS k WHERE k.key = ANY (given_keys);
+  END IF;
+  IF firsts IS NOT NULL THEN
+    RETURN QUERY SELECT g.n, f.seq, f.position, f.topic, f.event_id, f.created_at, f.digest
+      FROM unnest(given_keys, given_key_places) AS g (key, n) JOIN unnest(firsts) AS f ON f.key = g.key
+      WHERE excluded_places IS NULL OR g.n <> ALL (excluded_places);
+    SELECT excluded_places || array_agg(g.n) INTO excluded_places FROM unnest(given_keys, given_key_places) AS g (key, n)
+      WHERE g.key IN (SELECT f.key FROM unnest(firsts) AS f);
+  END IF;
+  -- One by one, each by its index: a join would be hashed.
+  FOREACH place IN ARRAY given_named LOOP
+    CONTINUE WHEN place = ANY (excluded_places);
+    SELECT t.topic_id INTO head FROM ${ws}.topics AS t WHERE t.name = given_topics[place];
+    -- Nobody says what has no digest at all.
+    RETURN QUERY SELECT place, e.seq, e.position, given_topics[place], e.id, e.created_at, ''
+      FROM ${ws}.events AS e
+      WHERE e.topic_id = head.topic_id AND e.id = given_ids[place] AND e.sender_id IS NOT NULL LIMIT 1;
+    IF FOUND THEN
+      excluded_places := array_append(excluded_places, place);
+    END IF;
+  END LOOP;
+
+  -- From here until the commit no cursor passes what was given out before: every number drawn below is above this one.
+  PERFORM ${ws}.mark_append();
+
+  RETURN QUERY
+  WITH heads AS MATERIALIZED (
+    -- What head_seq() says, without a call for each topic.
+    SELECT t.topic_id, t.name, greatest(
+        coalesce((SELECT n.seq FROM ${ws}.events AS n WHERE n.topic_id = t.topic_id ORDER BY n.seq DESC LIMIT 1), 0),
+        coalesce((SELECT f.trimmed_seq FROM ${ws}.trims AS f WHERE f.topic_id = t.topic_id), 0)) AS seq
+      FROM ${ws}.topics AS t WHERE t.name = ANY (names)
+  ), fresh AS MATERIALIZED (
+    SELECT i.*, nextval('${ws}.positions') AS position FROM (
+      SELECT g.*, row_number() OVER (PARTITION BY g.topic ORDER BY g.n) AS nth,
+        -- What a later event of the batch replaces has its number and is not written.
+        g.compaction_key IS NOT NULL AND g.n < max(g.n) OVER (PARTITION BY g.topic, g.compaction_key) AS is_replaced
+      FROM unnest(given_topics, given_ids, given_types, given_payloads, given_created_at, given_digests,
+        given_compaction_keys, given_sender_ids) WITH ORDINALITY
+        AS g (topic, id, type, payload, created_at, digest, compaction_key, sender_id, n)
+      WHERE excluded_places IS NULL OR g.n <> ALL (excluded_places)
+      ORDER BY g.n) AS i
+  ), numbered AS MATERIALIZED (
+    SELECT f.*, h.topic_id, h.seq + f.nth AS seq FROM fresh AS f JOIN heads AS h ON h.name = f.topic
+  ), added AS (
+    INSERT INTO ${ws}.events (topic_id, position, seq, created_at, id, type, payload, compaction_key, sender_id)
+      SELECT topic_id, position, seq, created_at, id, type, payload, compaction_key, sender_id FROM numbered
+      WHERE NOT is_replaced
+  ), keyed AS (
+    INSERT INTO ${ws}.idempotency_keys (key, topic, seq, position, event_id, created_at, digest)
+      SELECT g.key, f.topic, f.seq, f.position, f.id, f.created_at, f.digest
+      FROM numbered AS f JOIN unnest(given_keys, given_key_places) AS g (key, n) ON g.n = f.n
+  )
+  SELECT f.n, f.seq, f.position, NULL, NULL, NULL::bigint, NULL FROM numbered AS f;
+
+  IF cardinality(array_remove(given_compaction_keys, NULL)) = 0 THEN
+    RETURN;
+  END IF;
+  FOR pair IN
+    SELECT DISTINCT i.topic, i.key FROM unnest(given_topics, given_compaction_keys) AS i (topic, key)
+      WHERE i.key IS NOT NULL
+  LOOP
+    SELECT t.topic_id, coalesce(
+        (SELECT r.trimmed_position FROM ${ws}.trims AS r WHERE r.topic_id = t.topic_id), 0) AS trimmed_position
+      INTO head FROM ${ws}.topics AS t WHERE t.name = pair.topic;
+    -- The one before the newest, for there is one at most; not everything below, for a snapshot may keep what was removed.
+    DELETE FROM ${ws}.events AS e WHERE e.topic_id = head.topic_id AND e.position = (
+      SELECT o.position FROM ${ws}.events AS o
+      WHERE o.topic_id = head.topic_id AND o.compaction_key = pair.key AND o.position > head.trimmed_position
+      ORDER BY o.position DESC OFFSET 1 LIMIT 1);
+  END LOOP;
+END
+$append$;
+COMMENT ON FUNCTION ${ws}.append IS
+  'names: the topics, each once. Appends a batch in one transaction. A key may occur once in a batch; known keys are answered with their first numbers.';
+
+CREATE FUNCTION ${ws}.watermark(OUT watermark bigint, OUT log_end bigint)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $watermark$
+DECLARE
+  ends bigint;
+  lowest bigint;
+BEGIN
+  -- The end first: who is not in flight by the next statement has committed, or draws above it.
+  SELECT p.last_value INTO ends FROM ${ws}.positions AS p;
+  -- Anybody may take advisory locks; only who may append has also locked rows of the topics.
+  WITH locks AS MATERIALIZED (SELECT * FROM pg_locks)
+  SELECT min(ends - l.behind) INTO lowest FROM (
+    SELECT mod(mod(ends - objid::bigint, 4294967296) + 4294967296, 4294967296) AS behind FROM locks
+      WHERE locktype = 'advisory' AND classid = '${ws}.positions'::regclass::oid AND objsubid = 2
+        AND database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+        AND pid IN (SELECT t.pid FROM locks AS t WHERE t.locktype = 'relation' AND t.relation = '${ws}.topics'::regclass
+          AND t.mode = 'RowShareLock')) AS l
+    -- The others began after the end was read.
+    WHERE l.behind < 2147483648;
+  -- No further than what is there: numbers that were drawn and not used may be drawn again after a crash.
+  SELECT e.position INTO log_end FROM ${ws}.events AS e ORDER BY e.position DESC LIMIT 1;
+  IF NOT FOUND THEN
+    SELECT coalesce(max(t.trimmed_position), 0) INTO log_end FROM ${ws}.trims AS t;
+  END IF;
+  watermark := least(ends, lowest, log_end);
+END
+$watermark$;
+COMMENT ON FUNCTION ${ws}.watermark IS
+  'Every event with a position up to the watermark is visible to the next statement of a transaction that reads committed; log_end is the highest position that is visible.';
+
+CREATE FUNCTION ${ws}.end_stalled(longer_than_ms bigint) RETURNS bigint
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $end_stalled$
+  SELECT count(*) FROM (
+    SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity AS a
+      -- It waits for its client, which may be frozen or cut off; what works or waits for a standby is let alone.
+      WHERE a.wait_event_type = 'Client' AND a.usename = current_user AND a.pid <> pg_backend_pid()
+        AND a.state_change < clock_timestamp() - longer_than_ms * interval '1 ms'
+        AND EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = a.pid AND l.locktype = 'advisory' AND l.objsubid = 2
+          AND l.classid = '${ws}.positions'::regclass::oid)) AS ended;
+$end_stalled$;
+COMMENT ON FUNCTION ${ws}.end_stalled IS 'Ends sessions that have held cursors back for longer than that in the middle of an append.';
+
+CREATE FUNCTION ${ws}.prove_writes(payload_bytes bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $prove_writes$
+BEGIN
+  BEGIN
+    -- Touches no row that an append would wait for, and needs the right all the same.
+    PERFORM FROM ${ws}.topics WHERE false FOR NO KEY UPDATE;
+    PERFORM ${ws}.mark_append();
+    -- An event as large as asked for that cannot be compressed, under numbers that no other session takes.
+    INSERT INTO ${ws}.events (topic_id, position, seq, created_at, id, type, payload)
+      SELECT 0, -pg_backend_pid(), -pg_backend_pid(), 0, '', '', coalesce(string_agg(md5(random()::text), ''), '')
+        FROM generate_series(1, payload_bytes / 32);
+    IF NOT has_sequence_privilege('${ws}.positions', 'USAGE') THEN
+      RAISE EXCEPTION 'permission denied for sequence positions' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RAISE SQLSTATE 'WS001';
+  EXCEPTION WHEN SQLSTATE 'WS001' THEN
+    -- Taken back; the transaction still has a commit to write.
+    NULL;
+  END;
+END
+$prove_writes$;
+COMMENT ON FUNCTION ${ws}.prove_writes IS
+  'Fails where an append of so many bytes would: read-only, no room, no right. Leaves nothing behind.';

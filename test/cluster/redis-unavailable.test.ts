@@ -1,0 +1,51 @@
+/** Proves that without Redis every request is either served or `unavailable`, an `authenticate` among them. */
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { resolve } from "node:path";
+import { Client } from "../support/client.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
+import { type Service, startService } from "../support/service.ts";
+import { secret, signToken } from "../support/tokens.ts";
+import { unavailableTypes } from "../support/unavailable.ts";
+
+setDefaultTimeout(30_000);
+
+let redis: RedisServer;
+let service: Service;
+
+beforeAll(async () => {
+  redis = await startRedis();
+  service = await startService({
+    entry: resolve(import.meta.dir, "../support/clustered-service.ts"),
+    env: { TEST_CLUSTER_URL: redis.url },
+    settings: { AUTH__MODE: "token", AUTH__SECRET: secret, PRESENCE__MAX_DEVICES: "1" },
+  });
+});
+afterAll(async () => {
+  await service?.stop();
+  await redis?.stop();
+});
+
+const tokenOf = (sub: string, ...roles: string[]) =>
+  signToken({ sub, roles, exp: Math.floor(Date.now() / 1_000) + 3_600 });
+
+test("[AUTH1] [ENV4] [CON3] without Redis whatever cannot be had is unavailable, and nothing is a fault", async () => {
+  const token = await tokenOf("u1", "service", "admin");
+  const client = await Client.connect(service.url, { query: { token } });
+  const broken = await Client.connect(service.url, { query: { token: await tokenOf("u3") } });
+  // Its entry stays for the grace, and only Redis could let go of it.
+  broken.socket.terminate();
+  const newcomer = await Client.open(service.url);
+  await redis.kill();
+
+  expect((await newcomer.request("authenticate", { token: await tokenOf("u3") })).payload).toMatchObject({
+    code: "unavailable",
+    retryable: true,
+    retry_after_ms: 1_000,
+  });
+  const found = await unavailableTypes([client], {
+    examplesMax: 4,
+    filledIn: { authenticate: { token, device_id: undefined } },
+  });
+  expect(found).toEqual(["call.answer", "call.hangup", "call.ice", "call.offer"]);
+  expect(service.logs.filter(({ level }) => level === "error" || level === "fatal")).toEqual([]);
+});
