@@ -15,7 +15,7 @@ export interface DeviceRef {
 
 export interface ContributionsOptions {
   registry: PresenceRegistry;
-  records: Pick<Records, "read" | "statusOf" | "noteLastSeen">;
+  records: Records;
   showing: () => Showing;
   /** Called with users who are to be looked at later. */
   onStale(userIds: string[]): void;
@@ -26,33 +26,24 @@ export interface ContributionsOptions {
 /** What a contribution changes besides the devices that were set. */
 export interface Change {
   newcomer?: { deviceId: string; devicesMax: number };
-  /** The status by hand: what it becomes, where it still is what it was. */
+  /** What the status by hand becomes, where it still is what it was. */
   byHand?: { was: UserStatus | null; is: UserStatus | null } | undefined;
   causeDevice?: string;
 }
 
-/** `away`: it counts here, and is contributed later. `conflict`: the status is another one, `byHand`; nothing was changed. */
-export type Outcome = Contributed & ({ state: "done" | "away" } | { state: "conflict"; byHand: UserStatus | null });
+/** `conflict`: somebody else has set the status, and nothing was changed. `away`: it counts here, and is contributed later. */
+export type Outcome = Contributed & { conflict?: { byHand: UserStatus | null }; isAway?: true };
 
 export class Contributions {
-  /** By user, what is connected here or may come back here; in their queue only it changes. */
+  /** By user, what is connected here or may come back here; in the user's queue only it changes. */
   readonly #own = new Map<string, readonly DevicePresence[]>();
-  /** Users whose record may not have the status that the storage has. */
-  readonly #owingStatus = new Set<string>();
+  /** Users whose record lacks what is here, and the status that they have set since. */
+  readonly #owed = new Map<string, { byHand?: UserStatus | null }>();
   /** Users whose record this node is changing. */
   readonly #changing = new Set<string>();
-  readonly #queue = new KeyedQueue();
+  readonly queue = new KeyedQueue();
 
   constructor(private readonly options: ContributionsOptions) {}
-
-  /** Runs what changes a user's devices or record, one after the other. */
-  inQueue<Result>(userId: string, work: () => Promise<Result>): Promise<Result> {
-    return this.#queue.run(userId, work);
-  }
-
-  idle(): Promise<void> {
-    return this.#queue.idle();
-  }
 
   has(userId: string): boolean {
     return this.#own.has(userId);
@@ -66,37 +57,42 @@ export class Contributions {
     return this.#own;
   }
 
-  isOwingStatus(userId: string): boolean {
-    return this.#owingStatus.has(userId);
-  }
-
   /** Sets what is here of a user; to be made known by `make`. */
   set(userId: string, devices: readonly DevicePresence[]): void {
     if (devices.length > 0) this.#own.set(userId, devices);
     else this.#own.delete(userId);
   }
 
+  /** What is so as far as this node can tell: while the registry is away what comes here counts, and what goes stays. */
+  withOwed(userId: string, record: PresenceRecord): PresenceRecord {
+    const owed = this.#owed.get(userId);
+    if (owed === undefined) return record;
+    const own = this.of(userId);
+    const others = record.devices.filter((device) => own.every(({ deviceId }) => deviceId !== device.deviceId));
+    return { ...record, ...owed, devices: [...others, ...own] };
+  }
+
   /** What this node knows of the user, else what can be read. Rejects where the storage is needed and away. */
   async find(userId: string): Promise<FoundRecord> {
     const known = this.options.showing().knownOf(userId);
-    if (known !== null) return { known, record: known.record };
-    return (await this.options.records.read([userId])).get(userId)!;
+    return known === null ? this.options.records.readOne(userId) : { known, record: known.record };
   }
 
-  /** Has the record say what is here. Never rejects for the registry. */
+  /** Has the record say what is here. Never rejects. */
   async make(userId: string, found: FoundRecord, change: Change = {}): Promise<Outcome> {
-    const { onStale } = this.options;
     this.#changing.add(userId);
     try {
       const outcome = await this.apply(userId, found, (record) => this.#outcomeOf(userId, record, change), change);
-      if (outcome.state === "done") this.#take(userId, outcome);
-      if (outcome.state === "done" && change.byHand !== undefined) this.#owingStatus.delete(userId);
+      if (outcome.conflict !== undefined) return outcome;
+      this.#settled(userId, outcome);
       return outcome;
     } catch {
       // Whatever the reason is, it is logged where it is looked at again.
-      onStale([userId]);
-      if (change.byHand !== undefined) this.#owingStatus.add(userId);
-      return this.#assume(userId, found.record, change);
+      const { byHand, causeDevice } = change;
+      this.#owed.set(userId, { ...this.#owed.get(userId), ...(byHand && { byHand: byHand.is }) });
+      this.options.onStale([userId]);
+      this.options.showing().look(userId, found.record, causeDevice);
+      return { put: null, devices: this.of(userId), replaced: null, superseded: [], isRefused: false, isAway: true };
     } finally {
       this.#changing.delete(userId);
       this.#compare(userId);
@@ -111,24 +107,25 @@ export class Contributions {
     { causeDevice }: Pick<Change, "causeDevice"> = {},
   ): Promise<Result> {
     const { records, registry, showing } = this.options;
+    const { known } = found;
     let before = found.record;
-    // Null: what was known has been lost, and what the storage knows has to be read.
+    // Null: what was known is there no more, and what the storage knows has to be read.
     const { now, result } = await registry.transact<Result | null>(
       userId,
       (current) => {
-        if (current === null && found.known !== null && found.known.version > 0) return { put: null, result: null };
+        if (current === null && known !== undefined && known.version > 0) return { put: null, result: null };
         before = current ?? found.record;
         const made = step(before);
         return { put: made.put, result: made };
       },
-      { known: found.known ?? undefined, causeDevice },
+      { known, causeDevice },
     );
-    if (result === null) return this.apply(userId, (await records.read([userId])).get(userId)!, step, { causeDevice });
-    const after = now.record ?? before;
-    showing().take(userId, { ...now, record: after }, causeDevice);
-    const { lastSeenAt } = after;
-    const hasGone = before.devices.length > after.devices.length || before.lastSeenAt !== lastSeenAt;
-    if (hasGone && lastSeenAt !== null && !isVisible(after, registry.now()))
+    if (result === null) return this.apply(userId, await records.readOne(userId), step, { causeDevice });
+    const record = now.record ?? before;
+    showing().take(userId, { ...now, record }, causeDevice);
+    const { lastSeenAt } = record;
+    const hasGone = before.devices.length > record.devices.length || before.lastSeenAt !== lastSeenAt;
+    if (hasGone && lastSeenAt !== null && !isVisible(record, registry.now()))
       await records.noteLastSeen([userId], lastSeenAt);
     return result;
   }
@@ -142,25 +139,27 @@ export class Contributions {
   async lookAt(userIds: string[]): Promise<string[]> {
     const found = await this.options.showing().refresh(userIds);
     const looks = userIds.map(async (userId) => {
-      const isSettled = await this.inQueue(userId, () => this.#settle(userId, found.get(userId)!));
-      return isSettled ? [] : [userId];
+      const isDone = await this.queue.run(userId, () => this.#lookAtOne(userId, found.get(userId)!));
+      return isDone ? [] : [userId];
     });
     return (await Promise.all(looks)).flat();
   }
 
-  async #settle(userId: string, found: FoundRecord): Promise<boolean> {
-    const { records, registry, showing } = this.options;
-    const isOwing = this.#owingStatus.has(userId);
+  async #lookAtOne(userId: string, found: FoundRecord): Promise<boolean> {
+    const { records, showing } = this.options;
+    const { known, record } = found;
+    const was = record.byHand;
     // Read after the record: where somebody sets another one meanwhile the record changes after this has looked at it.
-    const byHand = isOwing ? { was: found.record.byHand, is: await records.statusOf(userId) } : undefined;
-    const outcome = this.#outcomeOf(userId, found.record, { byHand });
-    const isHere = this.has(userId) || found.record.devices.some(({ owner }) => owner === registry.owner);
-    if (outcome.put !== null || (found.known === null && (isHere || isOwing)))
-      return (await this.make(userId, found, { byHand })).state === "done";
-    if (found.known === null) return false;
-    this.#take(userId, outcome);
-    this.#owingStatus.delete(userId);
-    showing().take(userId, found.known);
+    const byHand =
+      this.#owed.get(userId)?.byHand === undefined ? undefined : { was, is: await records.statusOf(userId) };
+    const outcome = this.#outcomeOf(userId, record, { byHand });
+    if (outcome.put !== null || (known === undefined && this.has(userId))) {
+      const { conflict, isAway } = await this.make(userId, found, { byHand });
+      return conflict === undefined && isAway === undefined;
+    }
+    if (known === undefined) return false;
+    this.#settled(userId, outcome);
+    showing().take(userId, known);
     return true;
   }
 
@@ -168,30 +167,18 @@ export class Contributions {
     const { registry } = this.options;
     const now = registry.now();
     const contributed = contribute(record, { owner: registry.owner, devices: this.of(userId), newcomer, now });
-    if (byHand === undefined || contributed.isRefused) return { ...contributed, state: "done" };
-    if (!Bun.deepEquals(record.byHand, byHand.was))
-      return { ...contributed, put: null, state: "conflict", byHand: record.byHand };
-    const put = withStatus(contributed.put ?? record, byHand.is, now) ?? contributed.put;
-    return { ...contributed, put, state: "done" };
+    if (byHand === undefined || contributed.isRefused) return contributed;
+    const { byHand: current } = record;
+    if (!Bun.deepEquals(current, byHand.was)) return { ...contributed, put: null, conflict: { byHand: current } };
+    return { ...contributed, put: withStatus(contributed.put ?? record, byHand.is, now) ?? contributed.put };
   }
 
-  /** While the registry is away what comes here counts, and what others have keeps nobody out; what goes is shown when it is known. */
-  #assume(userId: string, found: PresenceRecord, { newcomer, byHand, causeDevice }: Change): Outcome {
-    const { registry, showing } = this.options;
-    const record = showing().recordOf(userId) ?? found;
-    const here = { ...record, devices: record.devices.filter(({ owner }) => owner === registry.owner) };
-    const alone = this.#outcomeOf(userId, here, { newcomer });
-    const isShown = !alone.isRefused && (newcomer !== undefined || causeDevice !== undefined);
-    this.#take(userId, alone);
-    if (isShown) {
-      const status = byHand === undefined ? undefined : { was: record.byHand, is: byHand.is };
-      const { put } = this.#outcomeOf(userId, record, { byHand: status });
-      showing().assume(userId, put ?? record, causeDevice);
-    }
-    return { ...alone, state: "away" };
+  #settled(userId: string, { devices, superseded }: Contributed): void {
+    this.#owed.delete(userId);
+    this.#take(userId, { devices, superseded });
   }
 
-  #take(userId: string, { devices, superseded }: Contributed): void {
+  #take(userId: string, { devices, superseded }: Pick<Contributed, "devices" | "superseded">): void {
     this.set(userId, devices);
     for (const { deviceId, connectionId } of superseded) this.options.onSuperseded({ userId, deviceId, connectionId });
   }
@@ -202,7 +189,7 @@ export class Contributions {
     const { owner } = registry;
     const record = showing().knownOf(userId)?.record;
     if (record === undefined || !this.has(userId) || this.#changing.has(userId)) return;
-    const there = new Set(record.devices.filter((it) => it.owner === owner).map(({ connectionId }) => connectionId));
+    const there = new Set(record.devices.map(({ connectionId }) => connectionId));
     // One in its grace may have made room for another one elsewhere.
     const devices = this.of(userId).filter((it) => it.leaving === undefined || there.has(it.connectionId));
     const contributed = contribute(record, { owner, devices, now: registry.now() });

@@ -59,16 +59,6 @@ export function withoutOwner(record: PresenceRecord, owner: string, seenAt: numb
   return settle(record, { ...record, devices }, seenAt);
 }
 
-/** Takes out connections whosesoever they are. */
-export function withoutConnections(
-  record: PresenceRecord,
-  connectionIds: readonly string[],
-  now: number,
-): PresenceRecord | null {
-  const devices = record.devices.filter(({ connectionId }) => !connectionIds.includes(connectionId));
-  return settle(record, { ...record, devices }, now);
-}
-
 /** Sets the status by hand; others last saw somebody who turns invisible at this moment. */
 export function withStatus(record: PresenceRecord, byHand: UserStatus | null, now: number): PresenceRecord | null {
   return settle(record, { ...record, byHand }, now);

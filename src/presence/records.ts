@@ -1,8 +1,8 @@
 /** Reads presence records, filled in from the storage where the registry has none, and keeps there when users were last seen [PRE1]. */
 import type { PresenceRecord, PresenceRegistry, VersionedRecord } from "../cluster/ports.ts";
+import { createBatches, itemsMax } from "../ground/batches.ts";
 import type { StatusStore, UserStatus } from "../storage/ports.ts";
-import { type Outage, type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
-import { createBatches, itemsMax } from "./batches.ts";
+import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 
 /** A record with what the storage knows, where the registry has none. */
 export interface KnownRecord extends VersionedRecord {
@@ -10,9 +10,9 @@ export interface KnownRecord extends VersionedRecord {
 }
 
 export interface FoundRecord {
-  /** Null: the registry cannot say now. */
-  known: KnownRecord | null;
-  /** What is known, or what the storage alone knows. */
+  /** Undefined: the registry cannot say now. */
+  known: KnownRecord | undefined;
+  /** What is known, else what the storage knows. */
   record: PresenceRecord;
 }
 
@@ -22,49 +22,55 @@ export interface RecordsOptions {
   logger: OutageLogger;
 }
 
+/** All of it rejects where the storage is away, but for `noteLastSeen`. */
 export class Records {
   readonly #statusesOf;
   readonly #setLastSeen;
-  readonly #storing: Outage;
+  readonly #storing;
 
   constructor(private readonly options: RecordsOptions) {
     const { statuses, logger } = options;
     this.#statusesOf = createBatches((userIds: string[]) => statuses.get([...new Set(userIds)]));
     this.#setLastSeen = createBatches(async (seen: { userId: string; at: number }[]) => {
-      for (const [at, some] of Map.groupBy(seen, (it) => it.at))
-        await statuses.setLastSeen(
-          some.map(({ userId }) => userId),
-          at,
-        );
+      for (const [at, some] of Map.groupBy(seen, (it) => it.at)) {
+        const userIds = some.map(({ userId }) => userId);
+        await statuses.setLastSeen(userIds, at);
+      }
     });
     this.#storing = warnsOnce(logger, "last seen could not be stored", "last seen is stored again");
   }
 
-  /** One for each user asked for. Rejects where the storage is away. */
+  /** @returns one for each user asked for */
   async read(userIds: string[]): Promise<Map<string, FoundRecord>> {
-    const [versioned, stored] = await Promise.all([this.options.registry.read(userIds), this.#stored(userIds)]);
+    const stored = pagesOf(userIds).map((page) => this.#statusesOf(page));
+    const [versioned, ...pages] = await Promise.all([this.options.registry.read(userIds), ...stored]);
+    const statuses = new Map(pages.flatMap((page) => [...page]));
     return new Map(
       userIds.map((userId) => {
         const known = versioned.get(userId);
-        const { status: byHand = null, lastSeenAt = null } = stored.get(userId) ?? {};
+        const { status: byHand = null, lastSeenAt = null } = statuses.get(userId) ?? {};
         const record = known?.record ?? { devices: [], byHand, lastSeenAt };
-        return [userId, { known: known === undefined ? null : { ...known, record }, record }];
+        return [userId, { known: known && { ...known, record }, record }];
       }),
     );
+  }
+
+  async readOne(userId: string): Promise<FoundRecord> {
+    return (await this.read([userId])).get(userId)!;
   }
 
   async statusOf(userId: string): Promise<UserStatus | null> {
     return (await this.#statusesOf([userId])).get(userId)?.status ?? null;
   }
 
-  async setStatus(userId: string, status: UserStatus | null): Promise<void> {
-    await this.options.statuses.set(userId, status);
+  setStatus(userId: string, status: UserStatus | null): Promise<void> {
+    return this.options.statuses.set(userId, status);
   }
 
-  /** Never rejects: that somebody is gone matters more than since when. */
+  /** Notes users for whom it is that moment; not worth failing for, as that somebody is gone matters more than since when. */
   async noteLastSeen(userIds: string[], at: number): Promise<void> {
-    for (let start = 0; start < userIds.length; start += itemsMax) {
-      const seen = userIds.slice(start, start + itemsMax).map((userId) => ({ userId, at }));
+    for (const page of pagesOf(userIds)) {
+      const seen = page.map((userId) => ({ userId, at }));
       await this.#storing.attempt(this.#setLastSeen(seen), { users: seen.length });
     }
   }
@@ -73,12 +79,10 @@ export class Records {
   async clearExpired(now: number): Promise<void> {
     while ((await this.options.statuses.takeExpired(now, itemsMax)).length === itemsMax);
   }
+}
 
-  async #stored(userIds: string[]): Promise<Awaited<ReturnType<StatusStore["get"]>>> {
-    const found: Awaited<ReturnType<StatusStore["get"]>> = new Map();
-    for (let start = 0; start < userIds.length; start += itemsMax)
-      for (const [userId, stored] of await this.#statusesOf(userIds.slice(start, start + itemsMax)))
-        found.set(userId, stored);
-    return found;
-  }
+function pagesOf<Item>(items: Item[]): Item[][] {
+  return Array.from({ length: Math.ceil(items.length / itemsMax) }, (_, at) =>
+    items.slice(at * itemsMax, (at + 1) * itemsMax),
+  );
 }

@@ -1,10 +1,10 @@
 /** Shows those who watch users on this node the difference between what they were shown last and what is so [PRE1] [PRE3] [PRE5]. */
 import type { PresenceRecord, PresenceWord } from "../cluster/ports.ts";
 import type { Timers } from "../ground/timers.ts";
-import type { PresenceView, ServerPayload } from "../protocol/server.ts";
+import type { PresenceView } from "../protocol/server.ts";
+import { type PresenceMessage, updateOf, writeChange, writeView } from "./messages.ts";
 import type { FoundRecord, KnownRecord, Records } from "./records.ts";
 import {
-  iso,
   looksTheSame,
   nextMoment,
   offline,
@@ -13,11 +13,7 @@ import {
   type ViewForOthers,
   viewForOthers,
   viewForSelf,
-  writeView,
 } from "./view.ts";
-
-type EventType = "presence.online" | "presence.offline" | "presence.update";
-export type PresenceMessage = { [Type in EventType]: { type: Type; payload: ServerPayload<Type> } }[EventType];
 
 /** The device whose request led to a message; its own connection is not told [SUB6]. */
 export interface Cause {
@@ -37,6 +33,8 @@ export interface ShowingOptions {
   watchersOf(userId: string): number;
   /** Whether devices of the user are connected to this node. */
   isHere(userId: string): boolean;
+  /** What is so where the registry has this record, and this node owes it something. */
+  withOwed(userId: string, record: PresenceRecord): PresenceRecord;
   /** Called with those that could not be read: they are to be refreshed later. */
   onUnknown(userIds: string[]): void;
   /** Others are told of at most one change of a user within so long. */
@@ -54,9 +52,8 @@ interface Window {
 
 /** A user who is watched here, or has devices here. */
 interface Entry {
+  /** Null: nothing is known. */
   known: KnownRecord | null;
-  /** What is taken to be so while the registry is away: devices that came here meanwhile are in it. */
-  assumed: PresenceRecord | null;
   /** Whether every word since it was read has been heard. */
   isFresh: boolean;
   /** What all who watch the user here hold; null: nobody was shown anything. */
@@ -70,11 +67,11 @@ interface Entry {
 
 /** A timer cannot be set for longer than 24 days. */
 const momentMsMax = 24 * 3_600_000;
+/** Stands for the registry's record while that cannot be known. */
+const unknownVersion = { mark: "", version: -1 };
 
 const isOlder = (one: KnownRecord, other: KnownRecord | null) =>
   one.mark === other?.mark && one.version < other.version;
-
-const recordOf = ({ assumed, known }: Entry) => assumed ?? known?.record ?? null;
 
 export class Showing {
   readonly #entries = new Map<string, Entry>();
@@ -83,44 +80,41 @@ export class Showing {
 
   /** What this node knows the registry to hold; null: nothing. */
   knownOf(userId: string): KnownRecord | null {
-    return this.#entries.get(userId)?.known ?? null;
+    const known = this.#entries.get(userId)?.known ?? null;
+    return known === null || known.version < 0 ? null : known;
   }
 
   /** What is so as far as this node can tell; null: it cannot. */
   recordOf(userId: string): PresenceRecord | null {
-    const entry = this.#entries.get(userId);
-    return entry === undefined ? null : recordOf(entry);
+    const record = this.#entries.get(userId)?.known?.record;
+    return record === undefined ? null : this.options.withOwed(userId, record);
   }
 
   /** Takes a word of any node. @returns whether it is newer than what was known */
   hear({ userId, causeDevice, ...word }: PresenceWord): boolean {
-    const entry = this.#wanted(userId);
-    if (entry === null) return false;
-    const { known } = entry;
+    const known = this.knownOf(userId);
     if (known !== null && known.mark !== word.mark) {
       // Which of the two is the newer one the registry knows.
       this.options.onUnknown([userId]);
       return false;
     }
-    if (known !== null && known.version >= word.version) return false;
-    this.#accept(userId, entry, { known: word, causeDevice });
+    return (known === null || known.version < word.version) && this.take(userId, word, causeDevice);
+  }
+
+  /** Takes what the registry has answered. @returns whether there is anything to know it for */
+  take(userId: string, known: KnownRecord, causeDevice?: string): boolean {
+    const entry = this.#wanted(userId);
+    if (entry === null) return false;
+    if (!isOlder(known, entry.known)) entry.known = known;
+    this.#look(userId, entry, causeDevice);
     return true;
   }
 
-  /** Takes what the registry has just answered to a change: nothing need be assumed any more. */
-  take(userId: string, known: KnownRecord, causeDevice?: string): void {
+  /** Shows what is owed to the registry, whose record may be this one. */
+  look(userId: string, record: PresenceRecord, causeDevice?: string): void {
     const entry = this.#wanted(userId);
     if (entry === null) return;
-    entry.assumed = null;
-    if (isOlder(known, entry.known)) this.#look(userId, entry);
-    else this.#accept(userId, entry, { known, causeDevice });
-  }
-
-  /** Takes something to be so until the registry can say what is. */
-  assume(userId: string, record: PresenceRecord, causeDevice?: string): void {
-    const entry = this.#wanted(userId);
-    if (entry === null) return;
-    entry.assumed = record;
+    entry.known ??= { ...unknownVersion, record };
     this.#look(userId, entry, causeDevice);
   }
 
@@ -133,11 +127,10 @@ export class Showing {
     for (const [userId, { known }] of found) {
       const entry = this.#wanted(userId);
       if (entry === null) continue;
-      entry.isFresh = known !== null && heard.has(userId);
-      if (known === null) unknown.push(userId);
+      entry.isFresh = known !== undefined && heard.has(userId);
+      if (known === undefined) unknown.push(userId);
       // Where nobody has been for a while versions say nothing: what came since it was read is newer.
-      else if (known.version > 0 ? !isOlder(known, entry.known) : before.get(userId) === entry.known)
-        this.#accept(userId, entry, { known });
+      else if (known.version > 0 || before.get(userId) === this.knownOf(userId)) this.take(userId, known);
     }
     if (unknown.length > 0) this.options.onUnknown(unknown);
     return found;
@@ -149,12 +142,12 @@ export class Showing {
     if (stale.length > 0) await this.refresh(stale);
   }
 
-  /** What a new watcher is shown, which is what all who watch the user here hold [PRE5]; oneself is shown the truth. */
+  /** Shows a new watcher what all who watch the user here hold, and oneself the truth [PRE5]. */
   snapshotOf(viewer: string, userId: string): PresenceView {
     const entry = this.#entry(userId);
-    const record = recordOf(entry);
-    const lastSeenAt = entry.isFresh ? (record?.lastSeenAt ?? null) : null;
+    const record = this.recordOf(userId);
     const at = this.options.now();
+    const lastSeenAt = entry.isFresh ? (record?.lastSeenAt ?? null) : null;
     if (viewer === userId) {
       const view = writeView(userId, record === null ? offline : viewForSelf(record, at), lastSeenAt);
       return entry.isFresh && record !== null ? { ...view, devices: presentDevices(record, at).length } : view;
@@ -193,8 +186,7 @@ export class Showing {
   #entry(userId: string): Entry {
     let entry = this.#entries.get(userId);
     if (entry === undefined) {
-      const nothing = { known: null, assumed: null, shown: null, told: null, window: null };
-      entry = { ...nothing, isFresh: false, cancel: () => {} };
+      entry = { known: null, isFresh: false, shown: null, told: null, window: null, cancel: () => {} };
       this.#entries.set(userId, entry);
     }
     return entry;
@@ -212,30 +204,25 @@ export class Showing {
     this.#entries.delete(userId);
   }
 
-  #accept(
-    userId: string,
-    entry: Entry,
-    { known, causeDevice }: { known: KnownRecord; causeDevice?: string | undefined },
-  ) {
-    entry.known = known;
-    this.#look(userId, entry, causeDevice);
-  }
-
   #look(userId: string, entry: Entry, causeDevice?: string): void {
-    const record = recordOf(entry);
-    if (record === null) return;
-    const at = this.options.now();
+    const { isHere, now, tellOwnDevices, watchersOf } = this.options;
+    const record = this.recordOf(userId)!;
+    const at = now();
     const cause = causeDevice === undefined ? undefined : { userId, deviceId: causeDevice };
     this.#arm(userId, entry, record);
-    this.#tellOwn(userId, entry, { view: viewForSelf(record, at), cause });
-    if (this.options.watchersOf(userId) === 0) {
+    const was = entry.told;
+    const is = viewForSelf(record, at);
+    entry.told = isHere(userId) ? is : null;
+    const isTold = was !== null && entry.told !== null && was.status !== "offline" && is.status !== "offline";
+    if (isTold && !looksTheSame(was, is)) tellOwnDevices(userId, updateOf(userId, is, at), cause);
+    if (watchersOf(userId) === 0) {
       // Nobody holds anything any more.
       entry.shown = null;
       entry.isFresh = false;
     }
     const { window } = entry;
     const view = viewForOthers(record, at);
-    if (window === null) return this.#show(userId, entry, { view, cause });
+    if (window === null) return this.#show(userId, entry, cause);
     if (looksTheSame(window.latest, view)) return;
     window.latest = view;
     // Two devices within one interval: each must hear what the other did.
@@ -243,71 +230,31 @@ export class Showing {
     window.held = { cause: isSame ? cause : undefined };
   }
 
-  #show(userId: string, entry: Entry, { view, cause }: { view: ViewForOthers; cause: Cause | undefined }): void {
+  #show(userId: string, entry: Entry, cause: Cause | undefined): void {
     const { intervalMs, now, show, timers } = this.options;
-    if (entry.shown === null || looksTheSame(entry.shown, view)) return;
+    const record = this.recordOf(userId)!;
     const at = now();
-    const message = messageOf(userId, { was: entry.shown, is: view, lastSeenAt: recordOf(entry)!.lastSeenAt, at });
-    entry.shown = view;
-    const cancel = timers.after(intervalMs, () => this.#closeWindow(userId, entry));
-    entry.window = { latest: view, held: null, cancel };
-    show(userId, message, cause);
+    const { shown: was } = entry;
+    const is = viewForOthers(record, at);
+    if (was === null || looksTheSame(was, is)) return;
+    entry.shown = is;
+    const cancel = timers.after(intervalMs, () => {
+      const { held } = entry.window!;
+      entry.window = null;
+      if (held !== null) this.#show(userId, entry, held.cause);
+    });
+    entry.window = { latest: is, held: null, cancel };
+    show(userId, writeChange(userId, { was, is, lastSeenAt: record.lastSeenAt, at }), cause);
   }
 
-  #closeWindow(userId: string, entry: Entry): void {
-    const { held } = entry.window!;
-    entry.window = null;
-    if (held !== null)
-      this.#show(userId, entry, { view: viewForOthers(recordOf(entry)!, this.options.now()), ...held });
-  }
-
-  #tellOwn(userId: string, entry: Entry, { view, cause }: { view: View; cause: Cause | undefined }): void {
-    const { isHere, now, tellOwnDevices } = this.options;
-    const was = entry.told;
-    entry.told = isHere(userId) ? view : null;
-    if (was === null || entry.told === null || looksTheSame(was, view)) return;
-    if (was.status === "offline" || view.status === "offline") return;
-    const payload = {
-      user_id: userId,
-      status: view.status,
-      status_text: view.text,
-      status_emoji: view.emoji,
-      ...(view.expiresAt === null ? {} : { expires_at: iso(view.expiresAt) }),
-      at: iso(now()),
-    };
-    tellOwnDevices(userId, { type: "presence.update", payload }, cause);
-  }
-
-  /** At the next moment of the record it is read again: while that cannot be done nobody is shown as gone. */
+  /** Reads the record again at its next moment: while that cannot be done nobody is shown as gone. */
   #arm(userId: string, entry: Entry, record: PresenceRecord): void {
     const { now, onUnknown, timers } = this.options;
     entry.cancel();
     const moment = nextMoment(record, now());
-    entry.cancel =
-      moment === null
-        ? () => {}
-        : timers.after(Math.min(moment - now(), momentMsMax), () => {
-            this.refresh([userId]).catch(() => onUnknown([userId]));
-          });
+    if (moment === null) return;
+    entry.cancel = timers.after(Math.min(moment - now(), momentMsMax), () => {
+      this.refresh([userId]).catch(() => onUnknown([userId]));
+    });
   }
-}
-
-function messageOf(
-  userId: string,
-  { was, is, lastSeenAt, at }: { was: ViewForOthers; is: ViewForOthers; lastSeenAt: number | null; at: number },
-): PresenceMessage {
-  const { status, text, emoji } = is;
-  if (status === "offline") {
-    const payload = { user_id: userId, ...(lastSeenAt === null ? {} : { last_seen: iso(lastSeenAt) }) };
-    return { type: "presence.offline", payload };
-  }
-  if (was.status === "offline") {
-    const beside = {
-      ...(text === null ? {} : { status_text: text }),
-      ...(emoji === null ? {} : { status_emoji: emoji }),
-    };
-    return { type: "presence.online", payload: { user_id: userId, status, ...beside, at: iso(at) } };
-  }
-  const payload = { user_id: userId, status, status_text: text, status_emoji: emoji, at: iso(at) };
-  return { type: "presence.update", payload };
 }

@@ -5,19 +5,21 @@ import { realTimers, type Timers } from "../ground/timers.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { PresenceView } from "../protocol/server.ts";
-import type { StatusStore, UserStatus } from "../storage/ports.ts";
+import type { StatusStore } from "../storage/ports.ts";
 import type { OutageLogger } from "../telemetry/outage.ts";
 import { type Change, Contributions, type DeviceRef } from "./contributions.ts";
-import { withoutConnections, withoutOwner } from "./record.ts";
+import { writeView } from "./messages.ts";
+import { withoutOwner } from "./record.ts";
 import { type FoundRecord, Records } from "./records.ts";
 import { Rounds } from "./rounds.ts";
 import { Showing, type ShowingOptions } from "./showing.ts";
 import { StaleUsers } from "./stale-users.ts";
 import { endOf, type PresenceUpdate, statusByHand } from "./status.ts";
-import { isVisible, offline, presentDevices, unseen, viewForOthers, viewForSelf, writeView } from "./view.ts";
+import { isVisible, offline, presentDevices, viewForOthers, viewForSelf } from "./view.ts";
 
 export type { DeviceRef } from "./contributions.ts";
-export type { Cause, PresenceMessage } from "./showing.ts";
+export type { PresenceMessage } from "./messages.ts";
+export type { Cause } from "./showing.ts";
 export type { PresenceUpdate } from "./status.ts";
 
 export interface PresenceTrackerOptions extends Pick<ShowingOptions, "show" | "tellOwnDevices" | "watchersOf"> {
@@ -59,6 +61,7 @@ export class PresenceTracker {
       records,
       now: () => registry.now(),
       isHere: (userId) => this.#here.has(userId),
+      withOwed: (userId, record) => this.#here.withOwed(userId, record),
       onUnknown: onStale,
       intervalMs: settings.update_interval,
       timers,
@@ -68,7 +71,7 @@ export class PresenceTracker {
       records,
       endGrace: (ref) => this.#leave(ref, null),
       remove: ({ userId, owner, seenAt }) => this.#remove(userId, (record) => withoutOwner(record, owner, seenAt)),
-      lookAt: (userIds) => this.#stale.addNow(userIds),
+      lookAt: (userIds) => this.#stale.add(userIds, 0),
       seenHere: () => this.#seenHere(),
       timers,
       logger,
@@ -91,17 +94,22 @@ export class PresenceTracker {
     isGone = () => false,
   ): Promise<Entered | null> {
     const { nodeId, registry, settings } = this.options;
-    return this.#here.inQueue(userId, async () => {
+    return this.#here.queue.run(userId, async () => {
       const found = await this.#here.find(userId);
       // Its client may have come to another node since: that one must not be taken for the older one [CON3].
       if (isGone()) return null;
-      const devices = this.#here.of(userId);
-      const [status, connectedAt] = ["online" as const, registry.now()];
-      const newest = { deviceId, connectionId, nodeId, owner: registry.owner, status, connectedAt };
-      this.#here.set(userId, [...devices.filter((device) => device.deviceId !== deviceId), newest]);
+      const before = this.#here.of(userId);
+      const others = before.filter((device) => device.deviceId !== deviceId);
       const devicesMax = regardless ? Number.POSITIVE_INFINITY : settings.max_devices;
+      if (others.filter(({ leaving }) => leaving === undefined).length >= devicesMax)
+        return { accepted: false, replaced: null };
+      const [status, connectedAt] = ["online" as const, registry.now()];
+      this.#here.set(userId, [
+        ...others,
+        { deviceId, connectionId, nodeId, owner: registry.owner, status, connectedAt },
+      ]);
       const { isRefused, replaced } = await this.#here.make(userId, found, { newcomer: { deviceId, devicesMax } });
-      for (const device of devices) if (!this.#here.of(userId).includes(device)) this.#rounds.calm(device.connectionId);
+      for (const device of before) if (!this.#here.of(userId).includes(device)) this.#rounds.calm(device.connectionId);
       return { accepted: !isRefused, replaced };
     });
   }
@@ -111,32 +119,30 @@ export class PresenceTracker {
     await this.#leave(ref, clean ? null : this.#grace());
   }
 
-  /** Takes out connections that no node has any more. Rejects where that cannot be done now. */
-  dismiss(userId: string, connectionIds: string[]): Promise<void> {
-    const { registry } = this.options;
-    return this.#remove(userId, (record) => withoutConnections(record, connectionIds, registry.now()));
-  }
-
   /**
    * Does what a `presence.update` request asks for [PRE2].
    * @throws ProtocolError `invalid_payload`; rejects with the storage's error while it is away
    */
   async update({ userId, deviceId, connectionId }: DeviceRef, wanted: PresenceUpdate): Promise<void> {
-    endOf(wanted, this.options.registry.now());
+    const { registry } = this.options;
+    endOf(wanted, registry.now());
     if (wanted.automatic && wanted.status === "invisible")
       throw new ProtocolError("invalid_payload", "a device alone cannot be invisible", { field: "payload.status" });
-    await this.#here.inQueue(userId, async () => {
+    await this.#here.queue.run(userId, async () => {
       const found = await this.#here.find(userId);
       let was = found.record.byHand;
+      let current = (this.#showing.recordOf(userId) ?? found.record).byHand;
       // Whoever sets `online` by hand is there, whatever the device's idle detection thought.
       const says = wanted.automatic || wanted.status === "online" ? (wanted.status as DeviceStatus) : null;
       for (;;) {
-        const byHand = wanted.automatic ? undefined : await this.#setByHand(userId, was, wanted);
+        const is = wanted.automatic ? null : statusByHand(current, wanted, registry.now());
+        if (is !== null || (!wanted.automatic && current !== null)) await this.#records.setStatus(userId, is);
         if (says !== null) this.#say(userId, connectionId, says);
-        const change: Change = { byHand, causeDevice: deviceId };
-        const outcome = await this.#here.make(userId, found, change);
-        if (outcome.state !== "conflict") return;
-        was = outcome.byHand;
+        const change: Change = { causeDevice: deviceId, byHand: wanted.automatic ? undefined : { was, is } };
+        const { conflict } = await this.#here.make(userId, found, change);
+        if (conflict === undefined) return;
+        was = conflict.byHand;
+        current = was;
       }
     });
   }
@@ -151,7 +157,8 @@ export class PresenceTracker {
     const found = seen.length === 0 ? null : await this.#showing.refresh(seen);
     return asked.map((userId) => {
       const answer = found?.get(userId);
-      return answer === undefined ? unseen(userId) : this.#answer(viewer, userId, answer);
+      // Somebody who may not be seen cannot be told from somebody who has never been here.
+      return answer === undefined ? writeView(userId, offline, null) : this.#answer(viewer, userId, answer);
     });
   }
 
@@ -177,7 +184,7 @@ export class PresenceTracker {
 
   /** Words may have been lost: whatever was shown here of anybody is compared with the truth. */
   lookAgain(): void {
-    this.#stale.addNow(this.#showing.doubt());
+    this.#stale.add(this.#showing.doubt(), 0);
   }
 
   /** Drops what is remembered of users whom nobody watches any more; called from time to time. */
@@ -197,7 +204,7 @@ export class PresenceTracker {
     );
     const leaves = left.map((ref) => this.#leave(ref, this.#grace()));
     this.#isStopped = true;
-    await Promise.all([...leaves, this.#here.idle()]);
+    await Promise.all([...leaves, this.#here.queue.idle()]);
     await this.#rounds.stop();
     this.#stale.stop();
     this.#showing.stop();
@@ -220,7 +227,7 @@ export class PresenceTracker {
   /** @param leaving null: the device goes at once */
   async #leave({ userId, connectionId }: DeviceRef, leaving: Leaving | null): Promise<void> {
     if (this.#isStopped) return;
-    await this.#here.inQueue(userId, async () => {
+    await this.#here.queue.run(userId, async () => {
       const devices = this.#here.of(userId);
       const device = devices.find((it) => it.connectionId === connectionId);
       this.#rounds.calm(connectionId);
@@ -239,7 +246,7 @@ export class PresenceTracker {
   }
 
   #remove(userId: string, step: (record: PresenceRecord) => PresenceRecord | null): Promise<void> {
-    return this.#here.inQueue(userId, async () => {
+    return this.#here.queue.run(userId, async () => {
       const found = await this.#here.find(userId);
       await this.#here.apply(userId, found, (record) => ({ put: step(record) }));
     });
@@ -250,23 +257,15 @@ export class PresenceTracker {
     this.#here.set(userId, this.#here.of(userId).map(said));
   }
 
-  /** Stores what the user's status becomes, before anybody is told. */
-  async #setByHand(userId: string, was: UserStatus | null, wanted: PresenceUpdate) {
-    const current = this.#here.isOwingStatus(userId) ? await this.#records.statusOf(userId) : was;
-    const is = statusByHand(current, wanted, this.options.registry.now());
-    if (is !== null || current !== null) await this.#records.setStatus(userId, is);
-    return { was, is };
-  }
-
   #answer(viewer: string, userId: string, { known, record: found }: FoundRecord): PresenceView {
     const at = this.options.registry.now();
     const record = known?.record ?? (this.#here.has(userId) ? this.#showing.recordOf(userId) : null);
     if (userId === viewer) {
       const view = writeView(userId, record === null ? offline : viewForSelf(record, at), found.lastSeenAt);
-      return known === null ? view : { ...view, devices: presentDevices(known.record, at).length };
+      return known === undefined ? view : { ...view, devices: presentDevices(known.record, at).length };
     }
     // Also of somebody invisible who is here: nobody may tell the two apart.
-    if (record === null || (known === null && !isVisible(record, at)))
+    if (record === null || (known === undefined && !isVisible(record, at)))
       throw new Unavailable("cluster", "Who is on other nodes cannot be known right now.", { isPublic: true });
     return writeView(userId, viewForOthers(record, at), record.lastSeenAt);
   }

@@ -1,6 +1,5 @@
-/** Reads a presence record as its user and as others see it at a moment, and says when that changes by itself [PRE2] [PRE4]. */
+/** Reads a presence record as its user and as others see it at a moment, and says when that changes by itself [PRE2]. */
 import type { DevicePresence, DeviceStatus, PresenceRecord } from "../cluster/ports.ts";
-import type { PresenceView } from "../protocol/server.ts";
 import type { UserStatus } from "../storage/ports.ts";
 
 /** A presence as it looks to somebody. */
@@ -65,24 +64,3 @@ export function looksTheSame(one: View, other: View): boolean {
 /** Leaves out a status whose end has come. */
 export const unlessOver = (byHand: UserStatus | null, now: number): UserStatus | null =>
   byHand !== null && byHand.expiresAt !== null && byHand.expiresAt <= now ? null : byHand;
-
-export const iso = (at: number) => new Date(at).toISOString();
-
-/** Shows somebody who may not be seen, or of whom nothing can be known, like somebody who has never been here. */
-export const unseen = (userId: string): PresenceView => ({ user_id: userId, status: "offline" });
-
-/** Writes a view the way an answer to `presence.query` or a snapshot shows it [PRE4] [PRE5]. @param lastSeenAt null: not known */
-export function writeView(
-  userId: string,
-  { status, text, emoji, expiresAt }: View,
-  lastSeenAt: number | null,
-): PresenceView {
-  return {
-    user_id: userId,
-    status,
-    ...(text === null ? {} : { status_text: text }),
-    ...(emoji === null ? {} : { status_emoji: emoji }),
-    ...(expiresAt === null ? {} : { expires_at: iso(expiresAt) }),
-    ...(status !== "offline" || lastSeenAt === null ? {} : { last_seen: iso(lastSeenAt) }),
-  };
-}

@@ -6,7 +6,7 @@ import { type Outage, type OutageLogger, warnsOnce } from "../telemetry/outage.t
 import type { Connection } from "./connection.ts";
 
 export interface DeviceLimitOptions {
-  presence: Pick<PresenceTracker, "devicesOf" | "dismiss">;
+  presence: Pick<PresenceTracker, "devicesOf">;
   /** Asks all nodes; it comes into being after this. */
   survey: () => Survey<AdminQuestions>;
   devicesMax: number;
@@ -47,10 +47,8 @@ export class DeviceLimit {
     if (going.length === 0) return;
     const connectionIds = going.map(({ connectionId }) => connectionId);
     logger.info({ user_id: userId, connection_ids: connectionIds }, "too many devices: the longest silent go");
-    // Nobody waits for nodes that are gone.
+    // Nobody waits for nodes that are gone; what they have left is taken out with them.
     this.#ask("dismiss", { userId, connectionIds }).catch(() => {});
-    const gone = connectionIds.filter((connectionId) => !heard.has(connectionId));
-    if (gone.length > 0) await presence.dismiss(userId, gone);
   }
 
   async #heardOf(
