@@ -105,6 +105,9 @@ export class Showing {
   take(userId: string, known: KnownRecord, causeDevice?: string): boolean {
     const entry = this.#wanted(userId);
     if (entry === null) return false;
+    // What was lost is put back by and by: only what is different after an interval is shown.
+    const isAnew = entry.known !== null && entry.known.mark !== known.mark;
+    if (isAnew && entry.window === null) this.#openWindow(userId, entry, { cause: undefined });
     if (!isOlder(known, entry.known)) entry.known = known;
     this.#look(userId, entry, causeDevice);
     return true;
@@ -167,7 +170,7 @@ export class Showing {
   forgetUnwatched(): void {
     for (const [userId, entry] of this.#entries) {
       if (this.options.watchersOf(userId) > 0) continue;
-      entry.isFresh = false;
+      Object.assign(entry, { isFresh: false, shown: null });
       if (!this.options.isHere(userId)) this.#forget(userId, entry);
     }
   }
@@ -231,20 +234,24 @@ export class Showing {
   }
 
   #show(userId: string, entry: Entry, cause: Cause | undefined): void {
-    const { intervalMs, now, show, timers } = this.options;
+    const { now, show } = this.options;
     const record = this.recordOf(userId)!;
     const at = now();
     const { shown: was } = entry;
     const is = viewForOthers(record, at);
     if (was === null || looksTheSame(was, is)) return;
     entry.shown = is;
-    const cancel = timers.after(intervalMs, () => {
+    this.#openWindow(userId, entry, null);
+    show(userId, writeChange(userId, { was, is, lastSeenAt: record.lastSeenAt, at }), cause);
+  }
+
+  #openWindow(userId: string, entry: Entry, held: Window["held"]): void {
+    const cancel = this.options.timers.after(this.options.intervalMs, () => {
       const { held } = entry.window!;
       entry.window = null;
       if (held !== null) this.#show(userId, entry, held.cause);
     });
-    entry.window = { latest: is, held: null, cancel };
-    show(userId, writeChange(userId, { was, is, lastSeenAt: record.lastSeenAt, at }), cause);
+    entry.window = { latest: entry.shown ?? offline, held, cancel };
   }
 
   /** Reads the record again at its next moment: while that cannot be done nobody is shown as gone. */

@@ -21,6 +21,8 @@ export interface Told {
 export interface NodeRegistry extends PresenceRegistry {
   /** While it is true nothing can be read or written. */
   isAway: boolean;
+  /** While it is true what is written is, but the node does not hear that it was. */
+  losesAnswer: boolean;
   /** Users of whom nothing can be known now. */
   unknown: Set<string>;
   /** Hears what another node has said. */
@@ -41,7 +43,7 @@ export interface PresenceWorld {
   addNode(nodeId: string): PresenceTracker;
   /** Somebody on every node is shown these, as everybody is from the beginning who is named in `watchedUsers`. */
   watch(...userIds: string[]): Promise<void>;
-  /** The registry comes back empty: versions begin anew under another mark. */
+  /** The registry comes back empty: versions begin anew under another mark, and for two seconds nothing can be read. */
   empty(): void;
   /** On which node those watch of whom `told` and `heard` speak; the first one's unless it is set. */
   watchedOn: string;
@@ -86,6 +88,7 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
   const written: Told[] = [];
   const nodes: PresenceWorld["nodes"] = new Map();
   let runs = 0;
+  let settledAt = 0;
   const freshRegistry = () => new LocalPresenceRegistry({ owner: `run ${++runs}`, now: clock.now });
 
   function registryOf(nodeId: string): NodeRegistry {
@@ -98,6 +101,7 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
     const registry: NodeRegistry = {
       owner,
       isAway: false,
+      losesAnswer: false,
       unknown: new Set(),
       before: null,
       now: clock.now,
@@ -110,10 +114,11 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
         const { causeDevice } = options;
         if (newVersion !== version && record !== null)
           world.carry({ userId, mark, version: newVersion, record, ...(causeDevice ? { causeDevice } : {}) }, nodeId);
+        if (registry.losesAnswer) throw new Error("the answer is lost");
         return answer;
       },
       async read(userIds) {
-        if (registry.isAway) return new Map();
+        if (registry.isAway || clock.now() < settledAt) return new Map();
         const found = await world.registry.read(userIds);
         for (const userId of registry.unknown) found.delete(userId);
         return found;
@@ -188,6 +193,7 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
     },
     empty() {
       world.registry = freshRegistry();
+      settledAt = clock.now() + 2_000;
       for (const { registry } of nodes.values()) registry.lose();
     },
     told,
