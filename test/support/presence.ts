@@ -151,7 +151,11 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
     const superseded: DeviceRef[] = [];
     const tracker = new PresenceTracker({
       nodeId,
-      registry: { ...registry, ...pick(calls.counted(registry), ["transact", "read", "ownedUsers", "sweep", "stats"]) },
+      registry: {
+        ...registry,
+        ...pick(calls.counted(registry), ["transact", "read", "ownedUsers", "stats"]),
+        sweep: (remove) => registry.sweep(remove),
+      },
       statuses,
       show(userId, { type, payload }, cause) {
         if (!("user_id" in payload) || payload.user_id !== userId) throw new Error(`told to ${userId}`);

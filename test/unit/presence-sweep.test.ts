@@ -1,5 +1,6 @@
 /** Proves that presence ends what has begun, whatever fails or stops in between. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { LocalPresenceRegistry } from "../../src/cluster/local/presence.ts";
 import { device, openPresenceWorld, type PresenceWorld } from "../support/presence.ts";
 
 let world: PresenceWorld;
@@ -58,4 +59,39 @@ test("[PRE1] [DRN] whoever is here when a node stops may come back elsewhere wit
   expect(await world.told()).toEqual([
     { to: "others", type: "presence.offline", payload: { user_id: "bob", last_seen: since } },
   ]);
+});
+
+test("[PRE1] who was here when the only node stopped stays for the grace, and is gone after it since the stop", async () => {
+  const { clock, storage } = world;
+  const nodeOf = (run: string) => new LocalPresenceRegistry({ owner: run, now: clock.now, store: storage.statuses });
+  const first = nodeOf("run a");
+  world.registry = first;
+  for (const userId of ["ann", "bob"]) await world.tracker.connect(device(userId, "phone"));
+  const stoppedAt = clock.now();
+  await world.tracker.stop();
+  await first.stop();
+
+  const restarted = world.addNode("restarted");
+  const { registry } = world.nodes.get("restarted")!;
+  const second = nodeOf(registry.owner);
+  await second.start();
+  world.registry = second;
+  registry.sweep = (remove) => second.sweep(remove);
+  world.watchedOn = "restarted";
+  await world.watch("ann", "bob");
+  await world.told();
+  restarted.start();
+  await clock.pass(5_000);
+  await restarted.connect(device("ann", "phone", "ann comes back"));
+  await clock.pass(10_000);
+  expect(await world.told()).toEqual([
+    {
+      to: "others",
+      type: "presence.offline",
+      payload: { user_id: "bob", last_seen: new Date(stoppedAt).toISOString() },
+    },
+  ]);
+  expect(await second.stats()).toEqual({ users: 1, devices: 1 });
+  expect((await storage.statuses.get(["bob"])).get("bob")!.lastSeenAt).toBe(stoppedAt);
+  expect(await storage.statuses.takePresent(10)).toEqual([]);
 });
