@@ -1,10 +1,17 @@
 /** The whole check of the project: format and lint, types, the build, every test; its last line is `N passed, N failed`. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { shareNewData } from "./support/postgres.ts";
+import { estimate, slowest } from "./support/timings.ts";
 
 const root = resolve(import.meta.dir, "..");
 const bun = process.execPath;
 // By its file: its own first line asks for Node, which may not be there.
 const biome = [bun, join(root, "node_modules/@biomejs/biome/bin/biome")];
+
+/** Most tests wait for servers: two files a core keep the cores busy. Each has a world of its own. */
+const filesAtOnce = Math.min(2 * navigator.hardwareConcurrency, 8);
 
 let passed = 0;
 let failed = 0;
@@ -28,12 +35,15 @@ async function show(
   return { code: await child.exited, text };
 }
 
-/** A step that passes or fails as a whole. */
-async function step(command: string[]): Promise<void> {
+/** A step that passes or fails as a whole. @returns whether it has passed */
+async function step(command: string[]): Promise<boolean> {
   const { code } = await show(command);
-  if (code === 0) return void passed++;
-  failed++;
-  console.error(`failed with exit code ${code}`);
+  if (code === 0) passed++;
+  else {
+    failed++;
+    console.error(`failed with exit code ${code}`);
+  }
+  return code === 0;
 }
 
 /** Counts what `bun test` sums up at its end; an end without a sum is a failure. */
@@ -56,18 +66,33 @@ async function tests(paths: string[], options: string[] = []): Promise<void> {
 /** What kills servers under load, at moments of its own, has the machine to itself. */
 const storms = ["test/cluster/faults.test.ts", "test/integration/crash.test.ts"];
 
+/** Runs every test file, and tells which took the longest. */
+async function everything(): Promise<void> {
+  // It asks before it installs anything.
+  await show([bun, "test/support/needs.ts"], { stdin: "inherit" });
+  const folder = mkdtempSync(join(tmpdir(), "ws-tests-"));
+  const timings = join(folder, "timings.json");
+  const newData = await shareNewData().catch(() => null);
+  try {
+    await estimate(timings);
+    const measured = [`--timings=${timings}`, "--update-timings"];
+    const others = [`--parallel=${filesAtOnce}`, ...storms.map((file) => `--path-ignore-patterns=${file}`)];
+    await tests(["./test/"], [...measured, ...others]);
+    await tests(storms, measured);
+    console.log(`\nThe slowest files:\n${(await slowest(timings, 10)).join("\n")}\n`);
+  } finally {
+    newData?.remove();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
 const named = process.argv.slice(2);
 await step([...biome, "check", "--config-path=configs/lint.json", "--error-on-warnings", "."]);
 await step([bun, "check", "--no-script"]);
-await step([bun, "build.ts"]);
+// Tests of the service start what was built here.
+if (await step([bun, "build.ts"])) process.env.TEST_PROGRAM = "binary";
 if (named.length > 0) await tests(named);
-else {
-  // It asks before it installs anything.
-  await show([bun, "test/support/needs.ts"], { stdin: "inherit" });
-  // Most tests wait for servers: three files at once keep two cores busy. Each has a world of its own.
-  await tests(["./test/"], ["--parallel=3", ...storms.map((file) => `--path-ignore-patterns=${file}`)]);
-  await tests(storms);
-}
+else await everything();
 
 console.log(`${passed} passed, ${failed} failed`);
 process.exit(failed === 0 ? 0 : 1);

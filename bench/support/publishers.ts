@@ -4,7 +4,7 @@ import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import { createLocalBus } from "../../src/cluster/local/bus.ts";
 import { Epochs } from "../../src/storage/epochs.ts";
 import type { EventLog } from "../../src/storage/ports.ts";
-import { openConnection } from "../../src/storage/postgres/connection.ts";
+import { type ConnectionEvents, openConnection } from "../../src/storage/postgres/connection.ts";
 import { Pool } from "../../src/storage/postgres/pool.ts";
 import { createPostgresStorage } from "../../src/storage/postgres/storage.ts";
 import { Counts } from "../../src/telemetry/counts.ts";
@@ -116,8 +116,8 @@ async function openLog(url: string): Promise<OpenLog> {
 
 /** Appends alone: nobody repairs, and one epoch is enough. */
 function openFirstLog(url: string): OpenLog {
-  const open = (onClosed: () => void) =>
-    openConnection({ url, connectTimeoutMs: queryTimeoutMs, statementTimeoutMs: queryTimeoutMs, onClosed });
+  const open = (events: ConnectionEvents) =>
+    openConnection({ url, connectTimeoutMs: queryTimeoutMs, statementTimeoutMs: queryTimeoutMs, ...events });
   const pool = new Pool({ open, size: 1, queryTimeoutMs, waitingMax: 1_000 });
   pool.start();
   const statement = firstAppendStatement("ws");

@@ -1,15 +1,13 @@
 /** Turns a token into an identity: finds the key, checks signature, times, issuer and audience, and reads the claims. */
 import { decodeProtectedHeader, errors, type JWSHeaderParameters, jwtVerify } from "jose";
 import type { Config } from "../config/schema.ts";
+import { limits } from "../protocol/limits.ts";
 import { asymmetricAlgorithms, keyFault } from "./fixed-keys.ts";
 import { AuthenticationError, type Identity, identityOf, ownRoles } from "./identity.ts";
 import { createKeySource } from "./key-source.ts";
 import { createRemoteKeys, type FetchKeys, type remoteKeysTiming } from "./remote-keys.ts";
 
 export { AuthenticationError, type Identity, knownRoles, type Role, roles } from "./identity.ts";
-
-/** As the `authenticate` message has it; a token from a header or the URL may not be longer either. */
-const tokenLengthMax = 8192;
 
 export interface AuthenticatorOptions {
   config: Config["auth"];
@@ -103,7 +101,8 @@ export function createAuthenticator({
 
   return {
     async verify(token) {
-      if (token.length > tokenLengthMax) throw new AuthenticationError("token_invalid", "The token is too long.");
+      // From a header or the URL it may not be longer than in a message either.
+      if (token.length > limits.tokenLength) throw new AuthenticationError("token_invalid", "The token is too long.");
       const header = headerOf(token);
       // Before any key is looked for, so that a token of the wrong kind costs no fetch.
       if (!sides.some(({ keys }) => keys.takes(header.alg))) {

@@ -1,7 +1,7 @@
 /** Reads the claims of a token strictly into the identity it speaks for, or says why it is refused. */
 import * as v from "valibot";
 import { type AuthFailureCode, authFailureTable } from "../protocol/errors.ts";
-import { identifier } from "../protocol/fields.ts";
+import { identifier, topicName } from "../protocol/fields.ts";
 
 /** Grants what a connection may do beyond its own user's things; there are no other roles. */
 export const roles = ["service", "admin"] as const;
@@ -49,7 +49,7 @@ const claims = v.object({
     v.check((seconds) => seconds * 1_000 <= latestMs),
   ),
   device_id: v.optional(identifier),
-  topics: v.optional(v.array(v.pipe(v.string(), v.minLength(1), v.maxLength(300))), []),
+  topics: v.optional(v.array(topicName), []),
   iat: v.optional(v.number()),
 });
 

@@ -1,20 +1,13 @@
 /** Sends an event to a topic, a user, one device, many users or everyone: encoded once per wire format, published once. */
 import type { Bus, TopicMessage } from "../cluster/ports.ts";
-import type { Codec } from "../protocol/codec.ts";
+import type { Codecs } from "../protocol/codecs.ts";
 import type { OutgoingMessage } from "../protocol/envelope.ts";
 import type { WireFormat } from "../protocol/limits.ts";
+import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
+import { everyoneTopic, ownerOf, userTopic } from "../protocol/topic.ts";
 import type { LoggedEvent } from "../storage/ports.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
-import {
-  everyoneTopic,
-  type Frame,
-  type LocalRecipients,
-  type NativeTopics,
-  nativeTopicsOf,
-  ownerOf,
-  type Recipient,
-  userTopic,
-} from "./ports.ts";
+import { type Frame, type LocalRecipients, type NativeTopics, nativeTopicsOf, type Recipient } from "./ports.ts";
 
 /** Names the connection or device that is left out of an event, or is alone meant by it. */
 export interface Audience {
@@ -30,15 +23,16 @@ export interface Audience {
 }
 
 /** An event that is not logged: whoever is there gets it. */
-export interface EphemeralEvent {
-  type: string;
-  payload: object;
+export interface EphemeralEvent<Type extends string = string> {
+  type: Type;
+  /** As the protocol has it, where the type is one of its own and not the application's. */
+  payload: Type extends ServerMessageType ? ServerPayload<Type> : object;
 }
 
 export interface BroadcasterOptions {
   native: NativeTopics;
   recipients: LocalRecipients;
-  codecs: Record<WireFormat, Codec>;
+  codecs: Codecs;
   bus: Bus;
   /** Called for each that is live on the topic and is left out of a logged event. */
   onLeftOut?: (recipient: Recipient, topic: string, seq: number) => void;
@@ -58,23 +52,31 @@ export class Broadcaster {
   }
 
   /** An event that is not logged, to the topic's subscribers on every node. @returns the event's id */
-  toTopic(topic: string, { type, payload }: EphemeralEvent, audience: Audience = {}): string {
+  toTopic<Type extends string>(
+    topic: string,
+    { type, payload }: EphemeralEvent<Type>,
+    audience: Audience = {},
+  ): string {
     return this.#toTopic(topic, { type, payload: JSON.stringify(payload) }, audience);
   }
 
   /** To all devices of one user that hear its `user` topic. */
-  toUser(userId: string, event: EphemeralEvent, audience: Audience = {}): string {
+  toUser<Type extends string>(userId: string, event: EphemeralEvent<Type>, audience: Audience = {}): string {
     return this.toTopic(userTopic(userId), event, audience);
   }
 
   /** To the subscribers of many topics: one event for each, such as for the devices of many users. */
-  toTopics(topics: string[], { type, payload }: EphemeralEvent, audience: Audience = {}): void {
+  toTopics<Type extends string>(
+    topics: string[],
+    { type, payload }: EphemeralEvent<Type>,
+    audience: Audience = {},
+  ): void {
     const written = { type, payload: JSON.stringify(payload) };
     for (const topic of topics) this.#toTopic(topic, written, audience);
   }
 
   /** To every authenticated connection. */
-  toAll(event: EphemeralEvent, audience: Audience = {}): string {
+  toAll<Type extends string>(event: EphemeralEvent<Type>, audience: Audience = {}): string {
     return this.toTopic(everyoneTopic, event, audience);
   }
 

@@ -1,6 +1,8 @@
 /** Remembers what backends were sent of their own topics, which the feed of the whole log has in it as well [LOG3] [BAK2]. */
+
+import { ownerOf } from "../protocol/topic.ts";
 import type { Epochs } from "../storage/epochs.ts";
-import { ownerOf, type Recipient } from "./ports.ts";
+import type { Recipient } from "./ports.ts";
 
 /** Everything of a topic above one `seq` and up to another. */
 interface Stretch {

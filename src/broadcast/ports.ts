@@ -1,5 +1,6 @@
-/** Declares what the broadcaster needs of the sockets: the native topics, this node's connections, and the names it sends to itself. */
+/** Declares what the broadcaster needs of the sockets: the native topics and this node's connections. */
 import type { WireFormat } from "../protocol/limits.ts";
+import { ownerOf } from "../protocol/topic.ts";
 
 export type Frame = string | Uint8Array;
 
@@ -36,19 +37,8 @@ export function nativeTopic(topic: string, format: WireFormat): string {
   return format === "json" ? topic : `p|${topic}`;
 }
 
-const ownKinds = ["user", "calls", "notifications"];
-
-/** The three topics that a connection is on by itself. */
-export const ownTopicsOf = (userId: string) => ownKinds.map((kind) => `${kind}:${userId}`);
-
-/** The native topic that stands for all three at once: a topic of one subscriber takes seven times a subscription's memory. */
+/** The native topic that stands for all of a user's own at once: a topic of one subscriber takes seven times a subscription's memory. */
 export const allOwnTopic = (userId: string) => `own:${userId}`;
-
-/** Reads whose own topic it is; null: others may be on it. */
-export function ownerOf(topic: string): string | null {
-  const colon = topic.indexOf(":");
-  return ownKinds.includes(topic.slice(0, colon)) ? topic.slice(colon + 1) : null;
-}
 
 /** All native topics that may hold a topic's subscribers of one format. */
 export function nativeTopicsOf(topic: string, format: WireFormat): string[] {
@@ -56,7 +46,3 @@ export function nativeTopicsOf(topic: string, format: WireFormat): string[] {
   const names = owner === null ? [topic] : [topic, allOwnTopic(owner)];
   return names.map((name) => nativeTopic(name, format));
 }
-
-/** Every authenticated connection is on it; it cannot be subscribed to. */
-export const everyoneTopic = "everyone";
-export const userTopic = (userId: string) => `user:${userId}`;

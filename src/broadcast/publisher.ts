@@ -15,8 +15,6 @@ export interface PublisherOptions {
   bus: Bus;
   counts?: Counts;
   logger: Logger;
-  /** Told of each event that was appended here, once this node's subscribers have it. */
-  onAppended?: (event: LoggedEvent) => void;
   /** Events that may wait for the log before `unavailable` (`websocket.broadcast_buffer`). */
   waitingMax: number;
 }
@@ -33,6 +31,7 @@ const tooMany = () => new Unavailable("storage", "Too many events are waiting fo
 export class Publisher {
   readonly #queue: AppendQueue<Waiting>;
   readonly #counts: Counts;
+  readonly #listeners: ((event: LoggedEvent) => void)[] = [];
 
   constructor(private readonly options: PublisherOptions) {
     this.#counts = options.counts ?? new Counts();
@@ -82,6 +81,11 @@ export class Publisher {
     if (this.#isFull()) throw tooMany();
     const appended = await Promise.all(events.map((event) => this.#enqueue([event], options)));
     return appended.flat();
+  }
+
+  /** Has a listener told of each event that was appended here, once this node's subscribers have it. */
+  onAppended(listener: (event: LoggedEvent) => void): void {
+    this.#listeners.push(listener);
   }
 
   /** Resolves when nothing waits any more. */
@@ -145,7 +149,7 @@ export class Publisher {
   }
 
   #publishOne(event: NewEvent, result: Appended, { audience, correlationId }: Waiting): void {
-    const { sequencer, bus, onAppended, logger } = this.options;
+    const { sequencer, bus, logger } = this.options;
     if (!result.duplicate) {
       countOne(this.#counts.published, "logged");
       const { id, topic, type, payload, createdAt } = event;
@@ -153,7 +157,7 @@ export class Publisher {
       sequencer.accept(logged, audience);
       const { exceptDevice } = audience;
       bus.publish(topic, { kind: "logged", event: logged, exceptDevice, epoch: sequencer.epochs.current.id });
-      onAppended?.(logged);
+      for (const listener of this.#listeners) listener(logged);
     }
     if (logger.isLevelEnabled("debug")) {
       const { topic, seq, position, id, duplicate } = result;

@@ -6,7 +6,7 @@ import type { Cluster } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
 import { realTimers } from "../ground/timers.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
-import { callsTopic, userTopic } from "../subscription/topic.ts";
+import { callsTopic, userTopic } from "../protocol/topic.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type CallPermissionOptions, createCallPermission } from "./permission.ts";
 import { type CallService, createCallService } from "./service.ts";

@@ -1,5 +1,6 @@
 /** Tells calls of the devices that come and go: each device's changes in order, and again once calls can be reached. */
 import type { CallRegistry } from "../cluster/ports.ts";
+import { BoundedMap } from "../ground/bounded-map.ts";
 import { KeyedQueue } from "../ground/keyed-queue.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 import type { CallEvent } from "./events.ts";
@@ -31,7 +32,7 @@ export function createDeviceChanges({ registry, devicesOf, apply }: DeviceChange
   const queue = new KeyedQueue();
   /** The last of what is on its way for a device. */
   const newest = new Map<string, ToTell>();
-  const untold = new Map<string, Change>();
+  const untold = new BoundedMap<string, Change>(untoldMax);
   const isHere = async ({ userId, deviceId }: Device) => (await devicesOf(userId)).includes(deviceId);
 
   async function tellCalls({ device, type, callId }: ToTell): Promise<void> {
@@ -55,16 +56,12 @@ export function createDeviceChanges({ registry, devicesOf, apply }: DeviceChange
     try {
       await queue.run(key, () => tellCalls(change));
     } catch (error) {
-      if (newest.get(key) === change && error instanceof Unavailable) note(key, change);
+      if (newest.get(key) === change && error instanceof Unavailable)
+        untold.set(key, { device: change.device, type: change.type });
       throw error;
     } finally {
       if (newest.get(key) === change) newest.delete(key);
     }
-  }
-
-  function note(key: string, { device, type }: Change): void {
-    untold.set(key, { device, type });
-    if (untold.size > untoldMax) untold.delete(untold.keys().next().value!);
   }
 
   return {

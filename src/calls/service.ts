@@ -1,18 +1,20 @@
 /** Runs calls on this node: the requests of clients, devices that come and go, and deadlines [CALL]. */
 import type { Call } from "../cluster/call.ts";
 import type { CallRegistry } from "../cluster/ports.ts";
+import type { Timers } from "../ground/timers.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 import type { ClientPayload } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { CallView, ServerPayload } from "../protocol/server.ts";
 import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
+import type { NodeStats } from "../telemetry/stats.ts";
 import { createDeviceChanges } from "./device-changes.ts";
 import { createEndsTold } from "./ends-told.ts";
 import type { CallEvent, FirstOffer, Outcome } from "./events.ts";
 import { step } from "./machine.ts";
 import { type CallSettings, type Delivery, type Device, missedPayload, viewOf } from "./record.ts";
 
-export interface CallServiceDeps {
+export interface CallServiceDeps extends Timers {
   registry: CallRegistry;
   nodeId: string;
   /** Whether the device is connected to this node. */
@@ -27,24 +29,12 @@ export interface CallServiceDeps {
   logMissed(userId: string, payload: ServerPayload<"call.ended">, callId: string): Promise<void>;
   /** Milliseconds since the epoch. */
   now(): number;
-  /** Runs something once, later. @returns takes it back */
-  after(delayMs: number, run: () => void): () => void;
   settings: CallSettings;
   logger: OutageLogger;
 }
 
 /** A device, and since when (ms) the connection that speaks for it has been here; left out: always. */
 type Caller = Device & { connectedAt?: number };
-
-export interface CallStats {
-  /** Calls that are kept, ended ones included, over all nodes. */
-  calls: number;
-  /** Counts what this node has seen since it started. */
-  offered: number;
-  ended: number;
-  /** Deadlines that could not be worked on and were left for later. */
-  dueFailures: number;
-}
 
 export interface CallService {
   /** A first offer, or a renegotiation where neither `to_user_id` nor `media` is given [CALL1]. */
@@ -72,7 +62,8 @@ export interface CallService {
   start(): void;
   /** Resolves once nothing of `runDue` is on the way any more. */
   stop(): Promise<void>;
-  stats(): Promise<CallStats>;
+  /** `calls` are those that are kept, ended ones included, over all nodes; the others are what this node has seen since it started. */
+  stats(): Promise<Required<NodeStats["calls"]>>;
 }
 
 const dueIntervalMs = 500;

@@ -2,6 +2,7 @@
 
 import type { Inbox } from "../storage/inbox.ts";
 import type { LoggedEvent, UserStatus } from "../storage/ports.ts";
+import type { BusStats } from "../telemetry/stats.ts";
 import type { Call } from "./call.ts";
 
 /** What one node tells the others about a topic; it may be lost, doubled or late, and the log repairs logged events. */
@@ -47,7 +48,7 @@ export interface Bus {
   /** Messages to and from this node may have been lost since then (ms since the epoch): ask the log. */
   onGap(listener: (sinceMs: number) => void): void;
   /** Counts, as `admin.stats` and the metrics show them; a bus that carries nothing has none. */
-  stats?(): Record<string, number>;
+  stats?(): BusStats;
 }
 
 /** What a device says of itself: present, idle, or occupied. */

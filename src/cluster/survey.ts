@@ -67,18 +67,13 @@ export class Survey<Q extends Questions> {
     return this.options.answers[name](about);
   }
 
-  /** Takes what the bus brings. @returns whether it was the survey's */
-  hear(message: ControlMessage): boolean {
-    if (message.kind === "question") {
-      void this.#answer(message);
-      return true;
-    }
-    if (message.kind !== "answer") return false;
-    if (message.to !== this.options.nodeId) return true;
+  /** Takes what the bus brings; what is not this survey's is passed over. */
+  hear(message: ControlMessage): void {
+    if (message.kind === "question") void this.#answer(message);
+    if (message.kind !== "answer" || message.to !== this.options.nodeId) return;
     const waiting = this.#waiting.get(message.questionId);
     waiting?.said.set(message.from, message.said);
     waiting?.noteAnswer();
-    return true;
   }
 
   async #askOthers(question: { name: string; about: unknown; isAsked: (nodeId: string) => boolean }) {
@@ -102,7 +97,7 @@ export class Survey<Q extends Questions> {
 
   async #answer({ questionId, from, name, about }: ControlMessage & { kind: "question" }): Promise<void> {
     const { answers, bus, nodeId, onFault } = this.options;
-    // A newer node may ask what this one does not know: no answer is an answer.
+    // Another survey may know it, or a newer node: no answer is an answer.
     const answer = Object.hasOwn(answers, name) ? answers[name] : undefined;
     if (answer === undefined || from === nodeId) return;
     try {

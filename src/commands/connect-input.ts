@@ -1,6 +1,6 @@
 /** Reads what is typed into `connect`: whole JSON messages and short forms. */
 import { isPlainObject } from "../protocol/envelope.ts";
-import { isTopicKind } from "../subscription/topic.ts";
+import { isTopicKind } from "../protocol/topic.ts";
 
 export type Input =
   | { kind: "request"; type: string; payload: Record<string, unknown> }

@@ -1,9 +1,10 @@
 /** Remembers for `connect` between two connections: subscriptions, the cursor, and requests without an answer. */
+import { BoundedMap } from "../ground/bounded-map.ts";
 import type { Since } from "../protocol/client.ts";
 import { isPlainObject } from "../protocol/envelope.ts";
 import { limits } from "../protocol/limits.ts";
 import type { SubscribedTopic } from "../protocol/server.ts";
-import { isTopicKind, logTopic } from "../subscription/topic.ts";
+import { isTopicKind, logTopic } from "../protocol/topic.ts";
 
 export type Message = Record<string, unknown>;
 
@@ -23,7 +24,7 @@ export class ConnectSession {
   readonly #had = new Map<string, number>();
   /** Topics that had events since the session has its cursor. */
   readonly #movedSince = new Set<string>();
-  readonly #pending = new Map<string, Message>();
+  readonly #pending = new BoundedMap<string, Message>(pendingMost);
   /** Requests of the session itself: upkeep pings, and the subscriptions that bring it back. */
   readonly #upkeep = new Set<string>();
   readonly #resuming = new Set<string>();
@@ -54,8 +55,6 @@ export class ConnectSession {
     // A replay that was asked for shows what has been shown before.
     if (complete.type === "subscribe" && isPlainObject(payload) && payload.since !== undefined) this.#forgetHad();
     if (typeof id === "string") {
-      const oldest = this.#pending.size >= pendingMost ? this.#pending.keys().next().value : undefined;
-      if (oldest !== undefined) this.#pending.delete(oldest);
       this.#pending.set(id, complete);
     } else {
       // No answer can name it.

@@ -1,8 +1,10 @@
 /** Runs the service as several processes of this program on one port, each of them a node of the cluster. */
+
 import { availableParallelism } from "node:os";
 import { ConfigError, type Fault } from "../config/faults.ts";
 import { type LoadedConfig, loadConfig } from "../config/loader.ts";
 import type { Config } from "../config/schema.ts";
+import { realTimers } from "../ground/timers.ts";
 import { createLogSink } from "../telemetry/logger.ts";
 import { refuseTakenPort } from "../websocket/server.ts";
 import { type CommandIo, UsageError } from "./command.ts";
@@ -45,10 +47,7 @@ export async function serveWorkers(
     logger,
     now: () => performance.now(),
     random: Math.random,
-    after(delayMs, run) {
-      const timer = setTimeout(run, delayMs);
-      return () => clearTimeout(timer);
-    },
+    ...realTimers,
   });
   io.signals.onTerminate(() => supervisor.terminate());
   io.signals.onHangup(() => supervisor.reload());

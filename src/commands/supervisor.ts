@@ -1,4 +1,5 @@
 /** Keeps a number of worker processes running on one port: starts them, starts crashed ones again, and lets all of them go. */
+import type { Timers } from "../ground/timers.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type FromSupervisor, type FromWorker, type Order, ReadyQuestions } from "./worker-link.ts";
 
@@ -24,7 +25,7 @@ export interface WorkerExit {
   signal: string | null;
 }
 
-export interface SupervisorOptions {
+export interface SupervisorOptions extends Timers {
   count: number;
   spawn(start: WorkerStart): WorkerProcess;
   /** How long workers may take to drain before they are killed, ms; they bound it themselves, so this is for one that hangs. */
@@ -33,8 +34,6 @@ export interface SupervisorOptions {
   /** Milliseconds, on a clock that never goes back. */
   now: () => number;
   random: () => number;
-  /** Runs once after `delayMs`. @returns calls it off */
-  after: (delayMs: number, run: () => void) => () => void;
 }
 
 /** Before a worker that has crashed is started again: doubled with each crash, back to none after `provenMs` without one. */

@@ -1,4 +1,5 @@
 /** Declares what a supervisor and its workers tell each other, and the questions that either may put to the other. */
+import type { Timers } from "../ground/timers.ts";
 
 /** `drain`: let everybody go, then end; `end`: at once; `reload`: read certificates and keys again. */
 export type Order = "drain" | "end" | "reload";
@@ -18,14 +19,7 @@ export class ReadyQuestions {
   readonly #pending = new Map<number, (ready: boolean) => void>();
   #last = 0;
 
-  constructor(
-    private readonly options: {
-      send: (question: Question) => void;
-      deadlineMs: number;
-      /** Runs once after `delayMs`. @returns calls it off */
-      after: (delayMs: number, run: () => void) => () => void;
-    },
-  ) {}
+  constructor(private readonly options: Timers & { send: (question: Question) => void; deadlineMs: number }) {}
 
   /** Never rejects. */
   ask(): Promise<boolean> {

@@ -1,4 +1,5 @@
 /** This process as one of several: what its supervisor orders it to do, and what it asks about the others. */
+import { realTimers } from "../ground/timers.ts";
 import type { Siblings } from "../health/checkers.ts";
 import type { CommandIo } from "./command.ts";
 import { type FromSupervisor, type FromWorker, ReadyQuestions, workerNumberVariable } from "./worker-link.ts";
@@ -30,10 +31,7 @@ export function findWorkerSlot({ env, parent }: Pick<CommandIo, "env" | "parent"
   const questions = new ReadyQuestions({
     send,
     deadlineMs: questionDeadlineMs,
-    after(delayMs, run) {
-      const timer = setTimeout(run, delayMs);
-      return () => clearTimeout(timer);
-    },
+    ...realTimers,
   });
 
   function hear(message: FromSupervisor, { isReady, terminateUpTo, reload }: Duties): void {

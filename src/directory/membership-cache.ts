@@ -1,5 +1,7 @@
 /** Remembers for a while who is a member of what and who is not, and never longer than until that changes. */
 
+import { BoundedMap } from "../ground/bounded-map.ts";
+
 export interface MembershipKey {
   conversationId: string;
   userId: string;
@@ -33,19 +35,11 @@ export interface MembershipCache {
 const keyOf = ({ conversationId, userId }: MembershipKey) => `${conversationId} ${userId}`;
 
 export function createMembershipCache({ ttlMs, sizeMax, now }: MembershipCacheOptions): MembershipCache {
-  const answers = new Map<string, { member: boolean; until: number }>();
+  const answers = new BoundedMap<string, { member: boolean; until: number }>(ttlMs === 0 ? 0 : sizeMax);
   /** Searches under way; one that is no longer in here began before a change and may not be remembered. */
   const searches = new Map<string, Promise<Set<string>>>();
 
   function remember(key: string, member: boolean): void {
-    if (ttlMs === 0 || sizeMax === 0) return;
-    answers.delete(key);
-    if (answers.size >= sizeMax) {
-      for (const oldest of answers.keys()) {
-        answers.delete(oldest);
-        break;
-      }
-    }
     answers.set(key, { member, until: now() + ttlMs });
   }
 

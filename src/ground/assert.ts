@@ -13,7 +13,7 @@ export const invariants = {
 
 export type Invariant = keyof typeof invariants;
 
-/** What was the case, for the log. */
+/** Facts of the case, for the log. */
 export type Facts = Readonly<Record<string, string | number>>;
 
 /** Thrown for a fault of this program, or of an engine that does not keep its word; never for what a peer sends. */

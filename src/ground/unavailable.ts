@@ -20,7 +20,7 @@ const told: Record<Part, string> = {
 };
 
 export class Unavailable extends ExpectedError {
-  /** What clients are told: the message, unless that is for the log alone because it may name hosts and files. */
+  /** Text for clients: the message, unless that is for the log alone because it may name hosts and files. */
   readonly told: string;
   readonly isPublic: boolean;
   /** Clients are to try again after so long. */

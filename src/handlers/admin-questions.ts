@@ -1,10 +1,8 @@
-/** What nodes ask each other, mostly for an operator, as plain data [ADM1]. */
+/** Lists the questions that nodes ask each other for an operator, as plain data [ADM1]. */
 import type { ConnectionView } from "../protocol/admin.ts";
+import type { AnyStats } from "../telemetry/stats.ts";
 
 export type { ConnectionView } from "../protocol/admin.ts";
-
-/** Counts by part and name. */
-export type Stats = Record<string, Record<string, number>>;
 
 /** Which connections are meant: all conditions that are given hold. */
 export interface ConnectionMatch {
@@ -14,7 +12,7 @@ export interface ConnectionMatch {
 }
 
 export type AdminQuestions = {
-  stats: { about: null; said: Stats };
+  stats: { about: null; said: AnyStats };
   /** A page in the order of connection ids, the lowest `limit` above `after`. */
   connections: {
     about: { userId?: string | undefined; address?: string | undefined; after: string; limit: number };
@@ -47,12 +45,5 @@ export type AdminQuestions = {
     about: { userId: string; topics: string[] };
     said: { connectionId: string; topics: string[] }[];
   };
-  /** For how long those of a user's connections that are on the node have been silent. */
-  heard: {
-    about: { userId: string; connectionIds: string[] };
-    said: { connectionId: string; silentMs: number; isBackend: boolean }[];
-  };
-  /** Closes them with 4012. */
-  dismiss: { about: { userId: string; connectionIds: string[] }; said: { dismissed: number } };
   hello: { about: null; said: { connections: number } };
 };

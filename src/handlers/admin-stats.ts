@@ -1,25 +1,29 @@
-/** Joins the figures of all nodes to those of the whole cluster [ADM1]. */
-import type { Stats } from "./admin-questions.ts";
+/** Joins the stats of all nodes to those of the whole cluster [ADM1]. */
+import type { AnyStats, NodeStats } from "../telemetry/stats.ts";
 
-/** What every node says of all nodes together, so that it is not added up. */
-const shared: Record<string, readonly string[]> = {
+type Names = { [Part in keyof NodeStats]?: readonly (keyof NodeStats[Part])[] };
+
+/** Lists what every node says of all nodes together, so that it is not added up. */
+const shared: Names = {
   presence: ["users", "devices"],
   calls: ["calls"],
   log: ["events", "topics", "position", "epoch", "losses"],
   sequencer: ["position"],
 };
 /** Users with devices on several nodes would count more than once; `presence.users` has them right. */
-const notAdded: Record<string, readonly string[]> = { hub: ["users"] };
+const notAdded: Names = { hub: ["users"] };
 
-/** @param own the figures of the node that answers; what is shared is taken from it */
-export function joinStats(own: Stats, all: Stats[]): Stats {
-  const joined: Stats = {};
-  for (const figures of all) {
-    for (const [part, counts] of Object.entries(figures)) {
+const names = (lists: Names, part: string) => (lists as Record<string, readonly string[] | undefined>)[part] ?? [];
+
+/** @param own the stats of the node that answers; what is shared is taken from it */
+export function joinStats(own: AnyStats, all: AnyStats[]): AnyStats {
+  const joined: AnyStats = {};
+  for (const stats of all) {
+    for (const [part, counts] of Object.entries(stats)) {
       const sums = (joined[part] ??= {});
       for (const [name, count] of Object.entries(counts)) {
-        if (notAdded[part]?.includes(name)) continue;
-        if (shared[part]?.includes(name)) sums[name] = own[part]?.[name] ?? count;
+        if (names(notAdded, part).includes(name)) continue;
+        if (names(shared, part).includes(name)) sums[name] = own[part]?.[name] ?? count;
         else sums[name] = (sums[name] ?? 0) + count;
       }
     }

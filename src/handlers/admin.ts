@@ -1,12 +1,15 @@
-/** Messages of operators: who is here, on which topics, and what may be done about it, on the whole cluster [ADM1] [PUB3]. */
+/** Handles messages of operators: who is here, on which topics, and what may be done about it, on the whole cluster [ADM1] [PUB3]. */
 import type { Surveyed } from "../cluster/survey.ts";
 import { parseDuration } from "../config/values.ts";
 import { Unavailable } from "../ground/unavailable.ts";
+import { blockMsMax } from "../protocol/admin.ts";
 import type { ClientMessageType } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
-import { isLogged, parseTopic } from "../subscription/topic.ts";
+import { limits } from "../protocol/limits.ts";
+import { isLogged, parseTopic } from "../protocol/topic.ts";
+import type { NodeStats } from "../telemetry/stats.ts";
 import { joinStats } from "./admin-stats.ts";
-import { ack, type Handler, type Reply, type Request } from "./context.ts";
+import { ack, type Handler, type Reply, type Request, type Services } from "./context.ts";
 
 type AdminMessageType = Extract<ClientMessageType, `admin.${string}`>;
 
@@ -16,8 +19,11 @@ const namesShown = 10;
 const subscribersShown = 100;
 const usualReason = "disconnected by an administrator";
 
-/** Only for the role `admin`, and every request is logged with who made it. */
-function forAdmins<Type extends AdminMessageType>(type: Type, handle: Handler<Type>): Handler<Type> {
+/** Lets only the role `admin` through, and logs every request with who made it. */
+function forAdmins<Type extends AdminMessageType, Needs extends keyof Services = "admin">(
+  type: Type,
+  handle: Handler<Type, Needs | "admin">,
+): Handler<Type, Needs | "admin"> {
   return (request) => {
     const { from, correlationId, services } = request;
     const { logger } = services.admin;
@@ -50,7 +56,7 @@ export const stats = forAdmins("admin.stats", async ({ services }) => {
     own,
     answers.map(({ said }) => said),
   );
-  const part = (name: string) => all[name] ?? {};
+  const part = (name: keyof NodeStats) => all[name] ?? {};
   return {
     type: "admin.stats",
     payload: {
@@ -131,7 +137,7 @@ export const topics = forAdmins("admin.topics", async ({ payload, services }) =>
   };
 });
 
-export const topic = forAdmins("admin.topic", async ({ payload, services }) => {
+export const topic = forAdmins<"admin.topic", "log">("admin.topic", async ({ payload, services }) => {
   const parsed = parseTopic(payload.topic);
   if (parsed === null) {
     throw new ProtocolError("invalid_payload", "This is not the whole name of a topic.", { field: "payload.topic" });
@@ -139,7 +145,7 @@ export const topic = forAdmins("admin.topic", async ({ payload, services }) => {
   const { name } = parsed;
   const [{ answers, missing }, heads] = await Promise.all([
     services.admin.survey.ask("topic", { topic: name, limit: subscribersShown }),
-    isLogged(parsed) ? services.storage.log.heads([name]) : null,
+    isLogged(parsed) ? services.log.heads([name]) : null,
   ]);
   const head = heads?.get(name);
   const subscribers = answers.flatMap(({ nodeId, said }) =>
@@ -212,15 +218,17 @@ export const nodes = forAdmins("admin.nodes", async ({ services }) => {
   };
 });
 
-export const block = forAdmins("admin.block", async (request) => {
+export const block = forAdmins<"admin.block", "directoryStore" | "now">("admin.block", async (request) => {
   const { user_id: userId, for: length, reason } = request.payload;
-  const { admin, storage, now } = request.services;
+  const { admin, directoryStore, now } = request.services;
   const blockMs = typeof length === "number" ? Math.ceil(length * 1_000) : parseDuration(length)!;
   if (blockMs > blockMsMax) {
-    throw new ProtocolError("invalid_payload", "A block is for at most ten years.", { field: "payload.for" });
+    throw new ProtocolError("invalid_payload", `A block is for at most ${limits.blockYears} years.`, {
+      field: "payload.for",
+    });
   }
   const until = now() + blockMs;
-  await storage.directory.block(userId, until);
+  await directoryStore.block(userId, until);
   if (blockMs === 0) {
     return { type: "admin.block", payload: { user_id: userId, until: null, disconnected: 0, missing_nodes: [] } };
   }
@@ -232,41 +240,51 @@ export const block = forAdmins("admin.block", async (request) => {
     async after() {
       await after();
       // Nodes that were not reached just now, for Redis is away, hear of it by the log's database.
-      await storage.directory.recheck(userId).catch((err) => admin.logger.warn({ err }, "a block waits on some nodes"));
+      await directoryStore.recheck(userId).catch((err) => admin.logger.warn({ err }, "a block waits on some nodes"));
     },
   };
 });
 
-const blockMsMax = 3_650 * 86_400_000;
+export const addMembers = forAdmins<"admin.members.add", "directoryStore">(
+  "admin.members.add",
+  async ({ payload, services }) => {
+    await services.directoryStore.addMembers(payload.conversation_id, payload.user_ids);
+    return ack;
+  },
+);
 
-export const addMembers = forAdmins("admin.members.add", async ({ payload, services }) => {
-  await services.storage.directory.addMembers(payload.conversation_id, payload.user_ids);
-  return ack;
-});
+export const removeMembers = forAdmins<"admin.members.remove", "directoryStore">(
+  "admin.members.remove",
+  async ({ payload, services }) => {
+    await services.directoryStore.removeMembers(payload.conversation_id, payload.user_ids);
+    return ack;
+  },
+);
 
-export const removeMembers = forAdmins("admin.members.remove", async ({ payload, services }) => {
-  await services.storage.directory.removeMembers(payload.conversation_id, payload.user_ids);
-  return ack;
-});
-
-export const upsertUsers = forAdmins("admin.users.upsert", async ({ payload, services }) => {
-  await services.storage.directory.upsertUsers(payload.user_ids);
-  return ack;
-});
+export const upsertUsers = forAdmins<"admin.users.upsert", "directoryStore">(
+  "admin.users.upsert",
+  async ({ payload, services }) => {
+    await services.directoryStore.upsertUsers(payload.user_ids);
+    return ack;
+  },
+);
 
 /** Disabled users lose their connections on every node: each hears of the change from the directory [AUTH4]. */
-export const disableUser = forAdmins("admin.users.disable", async ({ payload, services }) => {
-  const { directory } = services.storage;
-  if ((await directory.userState(payload.user_id)) === "unknown") {
-    throw new ProtocolError("not_found", "There is no such user.", { field: "payload.user_id" });
-  }
-  await directory.setDisabled(payload.user_id, payload.disabled);
-  return ack;
-});
+export const disableUser = forAdmins<"admin.users.disable", "directoryStore">(
+  "admin.users.disable",
+  async ({ payload, services }) => {
+    const { directoryStore } = services;
+    if ((await directoryStore.userState(payload.user_id)) === "unknown") {
+      throw new ProtocolError("not_found", "There is no such user.", { field: "payload.user_id" });
+    }
+    await directoryStore.setDisabled(payload.user_id, payload.disabled);
+    return ack;
+  },
+);
 
 /** Closes connections on every node; the one that asks is closed once it has its reply. */
 async function disconnectAll(
-  { from, services: { admin } }: Request<AdminMessageType>,
+  { from, services: { admin } }: Request<AdminMessageType, "admin">,
   {
     reason = usualReason,
     ...match

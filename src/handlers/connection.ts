@@ -1,9 +1,9 @@
-/** Messages about the connection itself: `ping`, `authenticate`, and the device's `ack`. */
+/** Handles messages about the connection itself: `ping`, `authenticate`, and the device's `ack`. */
 import { ProtocolError } from "../protocol/errors.ts";
 import type { Handler } from "./context.ts";
 
 /** Answers with the time, and with the cursor once the connection is somebody's [LOG4]. */
-export const ping: Handler<"ping"> = ({ from, services }) => ({
+export const ping: Handler<"ping", "now" | "subscriptions"> = ({ from, services }) => ({
   type: "pong",
   payload: {
     server_time: new Date(services.now()).toISOString(),
@@ -11,16 +11,16 @@ export const ping: Handler<"ping"> = ({ from, services }) => ({
   },
 });
 
-export const authenticate: Handler<"authenticate"> = ({ from, payload, services }) =>
+export const authenticate: Handler<"authenticate", "authenticate"> = ({ from, payload, services }) =>
   services.authenticate(from, payload);
 
 /** Keeps the device's cumulative acknowledgement, forward only [LOG6]. */
-export const acknowledge: Handler<"ack"> = async ({ from, payload, services }) => {
+export const acknowledge: Handler<"ack", "subscriptions" | "cursors"> = async ({ from, payload, services }) => {
   if (!(await services.subscriptions.hasSent(from, payload.cursor))) {
     throw new ProtocolError("invalid_payload", "This cursor is of another log, or above what was sent.", {
       field: "payload.cursor",
     });
   }
-  const cursor = await services.storage.cursors.acknowledge(from.userId, from.deviceId, payload.cursor);
+  const cursor = await services.cursors.acknowledge(from.userId, from.deviceId, payload.cursor);
   return { type: "ack", payload: { cursor } };
 };

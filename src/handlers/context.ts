@@ -1,7 +1,6 @@
-/** What a handler is given, and what it gives back. */
+/** Says what a handler is given and gives back: a request, the services that it needs, one reply. */
 import type { Broadcaster } from "../broadcast/broadcaster.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
-import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { CallService } from "../calls/service.ts";
 import type { NodeRegistry } from "../cluster/ports.ts";
 import type { Survey } from "../cluster/survey.ts";
@@ -12,7 +11,7 @@ import type { TypingTracker } from "../presence/typing.ts";
 import type { ClientMessageType, ClientPayload } from "../protocol/client.ts";
 import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
 import type { FairQueue } from "../storage/fair-queue.ts";
-import type { Storage } from "../storage/ports.ts";
+import type { CursorStore, Directory, EventLog, ReceiptStore } from "../storage/ports.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Subscriber } from "../subscription/subscriber.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -30,15 +29,18 @@ export interface Requester extends Subscriber {
   readonly ahead: Promise<void> | null;
 }
 
-/** Everything handlers work with; it outlives a hot reload of the handlers. */
+/** Names everything that handlers may work with; it outlives a hot reload of them. */
 export interface Services {
   config: Config;
-  storage: Storage;
+  log: EventLog;
+  cursors: CursorStore;
+  receiptStore: ReceiptStore;
+  /** Changes who exists and who is a member, and tells of it what is so; `directory` remembers it for a while. */
+  directoryStore: Directory;
   /** Where a question waits for its turn among its user's. */
   questions: FairQueue;
   directory: DirectoryView;
   publisher: Publisher;
-  sequencer: Sequencer;
   broadcaster: Broadcaster;
   subscriptions: SubscriptionManager;
   presence: PresenceTracker;
@@ -52,23 +54,23 @@ export interface Services {
   newId: () => string;
 }
 
-/** What operators work with. */
+/** Joins what operators work with. */
 export interface Administration {
   /** The node that answers. */
   nodeId: string;
   survey: Survey<AdminQuestions>;
   nodes: NodeRegistry;
-  /** Who did what. */
+  /** Says who did what. */
   logger: Logger;
 }
 
-export interface Request<Type extends ClientMessageType> {
+export interface Request<Type extends ClientMessageType, Needs extends keyof Services = never> {
   id: string;
   payload: ClientPayload<Type>;
   from: Requester;
   /** Follows what the request causes through the logs. */
   correlationId: string;
-  services: Services;
+  services: Pick<Services, Needs>;
 }
 
 /**
@@ -85,11 +87,16 @@ interface WrittenReply {
   text: string;
 }
 
-/** @throws ProtocolError it becomes the request's `error` reply */
-export type Handler<Type extends ClientMessageType> = (request: Request<Type>) => Reply | Promise<Reply>;
+/**
+ * Answers one type of request with the services that it needs.
+ * @throws ProtocolError it becomes the request's `error` reply
+ */
+export type Handler<Type extends ClientMessageType, Needs extends keyof Services = never> = (
+  request: Request<Type, Needs>,
+) => Reply | Promise<Reply>;
 
 /**
- * What a request has come to that waits only for the log: its events have their place in the queue, so that whatever its
+ * Carries a request that waits only for the log: its events have their place in the queue, so that whatever its
  * connection has sent next may follow [ENV7]. A reply of it has nothing to do `after`.
  */
 export interface Entered {
@@ -99,18 +106,20 @@ export interface Entered {
   settled: Promise<Reply>;
 }
 
-/** A handler that does not wait for the log. It begins although what was sent before it is not answered yet. */
-export type PipelinedHandler<Type extends ClientMessageType> = (
-  request: Request<Type>,
+/** Answers without waiting for the log. It begins although what was sent before it is not answered yet. */
+export type PipelinedHandler<Type extends ClientMessageType, Needs extends keyof Services = never> = (
+  request: Request<Type, Needs>,
 ) => Reply | Entered | Promise<Reply | Entered>;
 
-/** Messages that share batches of the log when a connection sends them without waiting [ENV7]. */
+/** Lists the messages that share batches of the log when a connection sends them without waiting [ENV7]. */
 export const pipelinedTypes = ["message.send", "publish"] as const satisfies ClientMessageType[];
 type PipelinedType = (typeof pipelinedTypes)[number];
 
-/** The table of routes: it does not compile where a message has no handler. */
+/** Names the handler of every message: a table does not compile where one is missing, or needs a service that is not given. */
 export type Routes = {
-  [Type in ClientMessageType]: Type extends PipelinedType ? PipelinedHandler<Type> : Handler<Type>;
+  [Type in ClientMessageType]: Type extends PipelinedType
+    ? PipelinedHandler<Type, keyof Services>
+    : Handler<Type, keyof Services>;
 };
 
 export const ack: Reply = { type: "ack", payload: {} };

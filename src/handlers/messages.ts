@@ -1,15 +1,20 @@
-/** Messages of conversations: `message.send`, and `history` for scrolling back [MSG1] [LOG8]. */
+/** Handles messages of conversations: `message.send`, and `history` for scrolling back [MSG1] [LOG8]. */
 import { contentDigest, idempotencyKey } from "../broadcast/idempotency-key.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { WireFormat } from "../protocol/limits.ts";
+import { conversationTopic, isLogged, parseTopic } from "../protocol/topic.ts";
 import type { Appended, LoggedEvent } from "../storage/ports.ts";
-import { conversationTopic, isLogged, parseTopic } from "../subscription/topic.ts";
 import type { Handler, PipelinedHandler, Reply } from "./context.ts";
 
 /** Characters of payload that one page of history has, unless its only event has more; what must be converted has fewer. */
 const pageCharacters: Record<WireFormat, number> = { json: 1024 * 1024, protobuf: 256 * 1024 };
 
-export const send: PipelinedHandler<"message.send"> = async ({ from, payload, services, correlationId }) => {
+export const send: PipelinedHandler<"message.send", "config" | "directory" | "publisher" | "now" | "newId"> = async ({
+  from,
+  payload,
+  services,
+  correlationId,
+}) => {
   const { config, directory, publisher } = services;
   const { conversation_id, client_message_id, content } = payload;
   if (!config.messages.accept)
@@ -65,14 +70,14 @@ function acknowledgementOf({ id, topic, seq, position, createdAt, duplicate, con
   };
 }
 
-export const history: Handler<"history"> = async ({ from, payload, services }) => {
+export const history: Handler<"history", "subscriptions" | "log"> = async ({ from, payload, services }) => {
   const topic = parseTopic(payload.topic);
   if (topic === null || !isLogged(topic) || !(await services.subscriptions.mayHear(from, topic))) {
     throw new ProtocolError("forbidden", "You may not read this topic.", { field: "payload.topic" });
   }
   const { before_seq: beforeSeq, after_seq: afterSeq, limit } = payload;
   const charactersMax = pageCharacters[from.format];
-  const page = await services.storage.log.page({
+  const page = await services.log.page({
     topic: topic.name,
     limit,
     // No text has fewer bytes than characters.

@@ -1,12 +1,16 @@
-/** Messages about who is there: `presence.update`, `presence.query` [PRE2] [PRE4]. */
+/** Handles messages about who is there: `presence.update`, `presence.query` [PRE2] [PRE4]. */
 import { ack, type Handler } from "./context.ts";
 
-export const update: Handler<"presence.update"> = async ({ from, payload, services }) => {
+export const update: Handler<"presence.update", "presence"> = async ({ from, payload, services }) => {
   await services.presence.update(from, payload);
   return ack;
 };
 
-export const query: Handler<"presence.query"> = async ({ from, payload, services }) => {
+export const query: Handler<"presence.query", "config" | "directory" | "presence"> = async ({
+  from,
+  payload,
+  services,
+}) => {
   const { config, directory, presence } = services;
   const { user_ids: userIds } = payload;
   const mayBeSeen =

@@ -1,4 +1,4 @@
-/** What backends send: `publish` to a topic, users, a conversation or everyone [PUB1]. */
+/** Handles what backends send: `publish` to a topic, users, a conversation or everyone [PUB1]. */
 import type { Audience } from "../broadcast/broadcaster.ts";
 import {
   canBeLogged,
@@ -13,7 +13,9 @@ import { ProtocolError } from "../protocol/errors.ts";
 import type { Appended } from "../storage/ports.ts";
 import type { PipelinedHandler, Reply, Request } from "./context.ts";
 
-export const publish: PipelinedHandler<"publish"> = (request) => {
+type Needs = "broadcaster" | "publisher" | "now" | "newId";
+
+export const publish: PipelinedHandler<"publish", Needs> = (request) => {
   const { from, payload, services, correlationId } = request;
   if (!from.roles.includes("service")) throw new ProtocolError("forbidden", "Publishing needs the role service.");
   const event = readPublication(payload, services);
@@ -39,7 +41,7 @@ export const publish: PipelinedHandler<"publish"> = (request) => {
   return { events: events.length, settled: appended.then((each) => acknowledgementOf(each, topics, event)) };
 };
 
-/** What is not logged has no place in the log's queue: it waits for what its connection has sent before [ENV7]. */
+/** Waits: what is not logged has no place in the log's queue: it waits for what its connection has sent before [ENV7]. */
 function inTurn({ from }: Request<"publish">, broadcast: () => Reply): Reply | Promise<Reply> {
   const { ahead } = from;
   return ahead === null ? broadcast() : ahead.then(broadcast);
@@ -64,7 +66,7 @@ function acknowledgementOf(appended: Appended[], topics: string[], { keyField }:
 }
 
 /** The event for each of the topics, in their order. */
-function toNewEvents({ payload, services }: Request<"publish">, event: Publication, topics: string[]) {
+function toNewEvents({ payload, services }: Request<"publish", Needs>, event: Publication, topics: string[]) {
   // Written once, however many users get it.
   const text = JSON.stringify(event.body);
   return topics.map((topic) => {

@@ -4,10 +4,10 @@ import type { Audience } from "../broadcast/broadcaster.ts";
 import { idempotencyKey } from "../broadcast/idempotency-key.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
 import { limits } from "../protocol/limits.ts";
+import { conversationTopic, userTopic } from "../protocol/topic.ts";
 import type { ReceiptKind, ReceiptStore, UnsentReceipt } from "../storage/ports.ts";
-import { conversationTopic, userTopic } from "../subscription/topic.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { Outage } from "../telemetry/outage.ts";
+import { type Outage, warnsOnce } from "../telemetry/outage.ts";
 
 export interface ReceiptRelayOptions {
   store: ReceiptStore;
@@ -44,7 +44,7 @@ export class ReceiptRelay {
 
   constructor(private readonly options: ReceiptRelayOptions) {
     const { logger } = options;
-    this.#outage = new Outage({ level: "warn", gone: "receipts wait", back: "receipts go on", logger });
+    this.#outage = warnsOnce(logger, "receipts wait", "receipts go on");
   }
 
   /** Sends what a crash left untold, now and from time to time. */

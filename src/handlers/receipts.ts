@@ -1,12 +1,14 @@
-/** Messages that say how far somebody has got: `mark.delivered`, `mark.read` [REC1]. */
+/** Handles messages that say how far somebody has got: `mark.delivered`, `mark.read` [REC1]. */
 import type { ClientPayload } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { ReceiptKind } from "../storage/ports.ts";
 import type { Handler, Reply, Request } from "./context.ts";
 
-export const markDelivered: Handler<"mark.delivered"> = (request) => mark(request, "delivered");
+type Needs = "directory" | "receipts" | "receiptStore";
 
-export const markRead: Handler<"mark.read"> = (request) =>
+export const markDelivered: Handler<"mark.delivered", Needs> = (request) => mark(request, "delivered");
+
+export const markRead: Handler<"mark.read", Needs> = (request) =>
   mark(request, request.payload.private ? "read_private" : "read");
 
 async function mark(
@@ -14,7 +16,7 @@ async function mark(
     from,
     payload,
     services,
-  }: Pick<Request<"mark.delivered">, "from" | "services"> & {
+  }: Pick<Request<"mark.delivered", Needs>, "from" | "services"> & {
     payload: ClientPayload<"mark.delivered">;
   },
   kind: ReceiptKind,
@@ -29,6 +31,6 @@ async function mark(
     { conversationId, userId: from.userId, kind, messageIds, upToSeq },
     { except: from },
   );
-  const places = await services.storage.receipts.states(from.userId, [conversationId]);
+  const places = await services.receiptStore.states(from.userId, [conversationId]);
   return { type: "ack", payload: { up_to_seq: watermark, unread: places.get(conversationId)?.unread ?? 0 } };
 }

@@ -1,10 +1,10 @@
-/** Which handler answers which message; a message without one does not compile. */
+/** Lists the handler of every message. */
 
 import type { ClientMessageType } from "../protocol/client.ts";
 import * as admin from "./admin.ts";
 import * as calls from "./calls.ts";
 import * as connection from "./connection.ts";
-import type { Handler, Routes } from "./context.ts";
+import type { Handler, Routes, Services } from "./context.ts";
 import * as messages from "./messages.ts";
 import * as presence from "./presence.ts";
 import { publish } from "./publish.ts";
@@ -12,15 +12,21 @@ import * as receipts from "./receipts.ts";
 import * as subscriptions from "./subscriptions.ts";
 import * as typing from "./typing.ts";
 
-/** Handlers that wait for nothing but the storage, each when it is its user's turn; who has gone is not answered. */
+type Service = keyof Services;
+
+/** Asks the storage when it is the user's turn; a connection that has gone by then is not answered. */
 const inTurn =
-  <Type extends ClientMessageType>(handler: Handler<Type>): Handler<Type> =>
+  <Type extends ClientMessageType, Needs extends Service>(
+    handler: Handler<Type, Needs>,
+  ): Handler<Type, Needs | "questions"> =>
   (request) =>
     request.services.questions.ask(request.from, async () => handler(request));
 
-/** The same for what is to take effect although its sender has gone since. */
+/** Does the same for what is to take effect although its sender has gone since. */
 const inTurnAnyhow =
-  <Type extends ClientMessageType>(handler: Handler<Type>): Handler<Type> =>
+  <Type extends ClientMessageType, Needs extends Service>(
+    handler: Handler<Type, Needs>,
+  ): Handler<Type, Needs | "questions"> =>
   (request) =>
     request.services.questions.ask({ userId: request.from.userId, isClosed: false }, async () => handler(request));
 

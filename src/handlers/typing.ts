@@ -1,8 +1,8 @@
-/** Messages about typing: `typing.start`, `typing.stop` [TYP1]. */
+/** Handles messages about typing: `typing.start`, `typing.stop` [TYP1]. */
 import { ProtocolError } from "../protocol/errors.ts";
 import { ack, type Handler } from "./context.ts";
 
-export const start: Handler<"typing.start"> = async ({ from, payload, services }) => {
+export const start: Handler<"typing.start", "directory" | "typing"> = async ({ from, payload, services }) => {
   if (!(await services.directory.ensureMember(payload.conversation_id, from.userId))) {
     throw new ProtocolError("forbidden", "You are not a member of this conversation.", {
       field: "payload.conversation_id",
@@ -13,7 +13,7 @@ export const start: Handler<"typing.start"> = async ({ from, payload, services }
   return ack;
 };
 
-export const stop: Handler<"typing.stop"> = ({ from, payload, services }) => {
+export const stop: Handler<"typing.stop", "typing"> = ({ from, payload, services }) => {
   services.typing.stopTyping(from, payload.conversation_id);
   return ack;
 };

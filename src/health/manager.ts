@@ -1,4 +1,5 @@
 /** Asks the checkers, each with a deadline and no more often than its answer is old [END2]. */
+import { realTimers, type Timers } from "../ground/timers.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Checker } from "./checkers.ts";
 
@@ -19,7 +20,7 @@ export interface HealthReport {
   checks: Record<string, CheckResult>;
 }
 
-export interface HealthManagerOptions {
+export interface HealthManagerOptions extends Partial<Timers> {
   checkers: Checker[];
   /** Milliseconds, on a clock that never goes back. */
   now: () => number;
@@ -28,11 +29,9 @@ export interface HealthManagerOptions {
   deadlineMs?: number;
   /** So long an answer is good for that all is well. */
   cacheMs?: number;
-  /** Runs once after `delayMs`. @returns calls it off */
-  after?: (delayMs: number, run: () => void) => () => void;
 }
 
-/** What is not well is asked again sooner, so that a node is back soon after it. */
+/** So soon is asked again what is not well, so that a node is back soon after it. */
 const troubleMs = 1_000;
 
 export interface HealthManager {
@@ -47,7 +46,7 @@ type Probe =
   | { state: "hanging"; since: number };
 
 export function createHealthManager(options: HealthManagerOptions): HealthManager {
-  const { checkers, now, logger, deadlineMs = 1_000, cacheMs = 5_000, after = runAfter } = options;
+  const { checkers, now, logger, deadlineMs = 1_000, cacheMs = 5_000, after = realTimers.after } = options;
   const probes = checkers.map((checker) => ({ name: checker.name, probe: createProbe(checker) }));
 
   function createProbe({ name, check, failure = "down", tellsItself }: Checker) {
@@ -117,7 +116,7 @@ const worstFirst: readonly Status[] = ["down", "degraded"];
 /** Errors that one is wrapped in, at most. */
 const causesMax = 4;
 
-/** What a driver says may hold addresses and credentials: the public reads its code, the log reads it all. */
+/** Gives the public the code alone: what a driver says may hold addresses and credentials, and is for the log. */
 function publicText(error: unknown): string {
   let at = error;
   for (let depth = 0; depth <= causesMax && at instanceof Error; depth++) {
@@ -126,9 +125,4 @@ function publicText(error: unknown): string {
     at = at.cause;
   }
   return "failed";
-}
-
-function runAfter(delayMs: number, run: () => void): () => void {
-  const timer = setTimeout(run, delayMs);
-  return () => clearTimeout(timer);
 }

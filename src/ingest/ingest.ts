@@ -10,6 +10,7 @@ import { phraseOf } from "../protocol/phrase.ts";
 import type { Inbox, InboxEntry, RejectedEntry } from "../storage/inbox.ts";
 import type { Appended, NewEvent } from "../storage/ports.ts";
 import { Outage, type OutageLogger } from "../telemetry/outage.ts";
+import type { IngestStats } from "../telemetry/stats.ts";
 import { canBeLogged, conflictOf, readPublication, toNewEvent, topicsOf } from "./publication.ts";
 
 export interface IngestOptions {
@@ -47,6 +48,8 @@ const groupEvents = 500;
 /** Characters of payloads that are appended together; one event may have more. */
 const groupLength = 8 * 1024 * 1024;
 
+export type Ingest = ReturnType<typeof createIngest>;
+
 /** Publishes from every inbox that there is. */
 export function createIngest(inboxes: (Inbox | undefined)[], options: IngestOptions) {
   const drains = inboxes.flatMap((inbox) => (inbox === undefined ? [] : [new Drain({ ...options, inbox })]));
@@ -54,12 +57,7 @@ export function createIngest(inboxes: (Inbox | undefined)[], options: IngestOpti
     start: async () => void (await Promise.all(drains.map((drain) => drain.start()))),
     /** Ends after what is under way; another node goes on. */
     stop: async () => void (await Promise.all(drains.map((drain) => drain.stop()))),
-    /**
-     * For each inbox: whether this node holds the lease (`turn`, 1 or 0), what this node has `published` and `rejected` since it
-     * started, and, unless the inbox is away, how many entries are `waiting` for the whole cluster and how old the oldest
-     * is (`oldest_ms`). Named `outbox_waiting`, `stream_waiting` and so on.
-     */
-    async stats(): Promise<Record<string, number>> {
+    async stats(): Promise<IngestStats> {
       return Object.assign({}, ...(await Promise.all(drains.map((drain) => drain.stats()))));
     },
   };
@@ -85,7 +83,7 @@ class Drain {
     await this.options.inbox.stop();
   }
 
-  async stats(): Promise<Record<string, number>> {
+  async stats(): Promise<IngestStats> {
     const { name } = this.options.inbox;
     const lag = await this.options.inbox.lag().catch(() => null);
     return {

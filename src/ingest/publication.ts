@@ -1,4 +1,4 @@
-/** What may be published and where it goes, whichever way it comes in: `publish`, outbox or stream [PUB1] [PUB2]. */
+/** Decides what may be published and where it goes, whichever way it comes in: `publish`, outbox or stream [PUB1] [PUB2]. */
 import * as v from "valibot";
 import { contentDigest, idempotencyKey } from "../broadcast/idempotency-key.ts";
 import type { ClientPayload } from "../protocol/client.ts";
@@ -6,7 +6,6 @@ import { ProtocolError } from "../protocol/errors.ts";
 import { identifier } from "../protocol/fields.ts";
 import { phraseOf } from "../protocol/phrase.ts";
 import { type ServerMessageType, type ServerPayload, serverPayloads } from "../protocol/server.ts";
-import type { NewEvent } from "../storage/ports.ts";
 import {
   conversationTopic,
   isLogged,
@@ -14,10 +13,11 @@ import {
   parseTopic,
   topicKinds,
   userTopic,
-} from "../subscription/topic.ts";
+} from "../protocol/topic.ts";
+import type { NewEvent } from "../storage/ports.ts";
 
 /** Messages of the server that are replies or speak of one connection; nobody publishes them as events. */
-const notEvents: ReadonlySet<string> = new Set<ServerMessageType>([
+export const notEvents: ReadonlySet<string> = new Set<ServerMessageType>([
   "connected",
   "auth.success",
   "auth.failed",

@@ -1,10 +1,12 @@
 /** Who is typing where: renewed, relayed sparingly, and always ended by the server [TYP1] [TYP2]. */
+
 import type { Audience, EphemeralEvent } from "../broadcast/broadcaster.ts";
 import type { Recipient } from "../broadcast/ports.ts";
 import type { TopicMessage } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
+import { Multimap } from "../ground/multimap.ts";
+import { conversationTopic, typingTopic } from "../protocol/topic.ts";
 import type { LoggedEvent } from "../storage/ports.ts";
-import { conversationTopic, typingTopic } from "../subscription/topic.ts";
 
 export interface Typist extends Recipient {
   readonly connectionId: string;
@@ -39,9 +41,9 @@ export class TypingTracker {
   /** In the order of their expiry: a renewal moves an entry to the end. */
   readonly #entries = new Map<string, Entry>();
   /** Per conversation those who type in it, for snapshots. */
-  readonly #byConversation = new Map<string, Set<Entry>>();
+  readonly #byConversation = new Multimap<string, Entry>();
   /** Per connection what it has going: nearly every one that closes has nothing, and must not cost a look at all others. */
-  readonly #byTypist = new Map<Typist, Set<Entry>>();
+  readonly #byTypist = new Multimap<Typist, Entry>();
   #timer: Timer | null = null;
 
   constructor(private readonly options: TypingTrackerOptions) {}
@@ -90,7 +92,7 @@ export class TypingTracker {
   /** Those who type on this node in the conversation of a topic. */
   #typistsOf(topic: string): Entry[] {
     const conversationId = topic.slice(conversationTopic("").length);
-    return [...(this.#byConversation.get(conversationId) ?? [])].filter(({ typist }) => typist !== null);
+    return this.#byConversation.of(conversationId).filter(({ typist }) => typist !== null);
   }
 
   /** Ends it where this connection owns it. */
@@ -101,7 +103,7 @@ export class TypingTracker {
 
   /** Ends all that a connection has going: it has gone, or lost access to some conversations. */
   stopAll(typist: Typist, conversationIds?: string[]): void {
-    for (const { conversationId, userId } of [...(this.#byTypist.get(typist) ?? [])]) {
+    for (const { conversationId, userId } of this.#byTypist.of(typist)) {
       const isMeant = conversationIds === undefined || conversationIds.includes(conversationId);
       if (isMeant) this.#end(keyOf(conversationId, userId));
     }
@@ -127,7 +129,8 @@ export class TypingTracker {
   }
 
   snapshot(conversationId: string, exceptUserId: string) {
-    return [...(this.#byConversation.get(conversationId) ?? [])]
+    return this.#byConversation
+      .of(conversationId)
       .filter(({ userId }) => userId !== exceptUserId)
       .map((entry) => this.#started(entry).payload);
   }
@@ -158,16 +161,16 @@ export class TypingTracker {
   #put(key: string, entry: Entry): void {
     this.#remove(key);
     this.#entries.set(key, entry);
-    insert(this.#byConversation, entry.conversationId, entry);
-    if (entry.typist !== null) insert(this.#byTypist, entry.typist, entry);
+    this.#byConversation.add(entry.conversationId, entry);
+    if (entry.typist !== null) this.#byTypist.add(entry.typist, entry);
   }
 
   #remove(key: string): void {
     const entry = this.#entries.get(key);
     if (entry === undefined) return;
     this.#entries.delete(key);
-    erase(this.#byConversation, entry.conversationId, entry);
-    if (entry.typist !== null) erase(this.#byTypist, entry.typist, entry);
+    this.#byConversation.remove(entry.conversationId, entry);
+    if (entry.typist !== null) this.#byTypist.remove(entry.typist, entry);
   }
 
   #end(key: string): void {
@@ -180,15 +183,3 @@ export class TypingTracker {
 }
 
 const keyOf = (conversationId: string, userId: string) => `${conversationId} ${userId}`;
-
-function insert<Key>(index: Map<Key, Set<Entry>>, key: Key, entry: Entry): void {
-  const there = index.get(key);
-  if (there === undefined) index.set(key, new Set([entry]));
-  else there.add(entry);
-}
-
-function erase<Key>(index: Map<Key, Set<Entry>>, key: Key, entry: Entry): void {
-  const there = index.get(key);
-  there?.delete(entry);
-  if (there?.size === 0) index.delete(key);
-}

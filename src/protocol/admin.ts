@@ -1,40 +1,31 @@
-/** What operators send and are told: the payload schemas of `admin.*` and of its replies [ADM1] [PUB3]. */
+/** Declares what operators send and are told: the payload schemas of `admin.*` and of its replies [ADM1] [PUB3]. */
 import * as v from "valibot";
-import { flag, identifier, identifiers, moment, sequence } from "./fields.ts";
+import { flag, identifier, identifiers, moment, pageLimit, sequence, topicName, topicNames } from "./fields.ts";
 import { limits } from "./limits.ts";
 
 const text = v.string();
-const someText = v.pipe(
-  v.string(),
-  v.minLength(1, "must not be empty"),
-  v.maxLength(300, "must have at most 300 characters"),
-);
+/** Names of whatever may be asked for: nodes, addresses, places in a list. */
+const name = topicName;
 
 /** Where the page before ended: its `next`. */
 const page = {
-  after: v.optional(someText),
-  limit: v.optional(
-    v.pipe(
-      v.number("must be a whole number"),
-      v.safeInteger("must be a whole number"),
-      v.minValue(1, "must be at least 1"),
-      v.maxValue(limits.adminPage, "must be at most 500"),
-    ),
-    100,
-  ),
+  after: v.optional(name),
+  limit: pageLimit({ most: limits.adminPage, usual: 100 }),
 };
 
-/** The text of a close frame has room for 123 bytes. */
-const closeReason = v.optional(v.pipe(v.string(), v.maxBytes(123, "must have at most 123 bytes")));
+const closeReason = v.optional(
+  v.pipe(v.string(), v.maxBytes(limits.closeReasonBytes, `must have at most ${limits.closeReasonBytes} bytes`)),
+);
 
-const blockSecondsMost = 3_650 * 86_400;
-const blockForFault = "must be seconds or a duration such as 30s, 10m, 24h or 7d, at most ten years";
+/** Milliseconds of the longest block. */
+export const blockMsMax = limits.blockYears * 365 * 86_400_000;
+const blockForFault = `must be seconds or a duration such as 30s, 10m, 24h or 7d, at most ${limits.blockYears} years`;
 const blockFor = v.union(
   [
     v.pipe(
       v.number(),
       v.minValue(0, "must not be negative"),
-      v.maxValue(blockSecondsMost, "must be at most ten years"),
+      v.maxValue(blockMsMax / 1_000, `must be at most ${limits.blockYears} years`),
     ),
     v.pipe(v.string(), v.regex(/^\d{1,9}(\.\d{1,3})?(ms|s|m|h|d)$/, blockForFault)),
   ],
@@ -43,11 +34,7 @@ const blockFor = v.union(
 
 const changeTopics = v.object({
   user_id: identifier,
-  topics: v.pipe(
-    v.array(someText),
-    v.minLength(1, "must name at least one topic"),
-    v.maxLength(limits.namesPerRequest, "must name at most 1000 topics"),
-  ),
+  topics: topicNames,
 });
 const changeMembers = v.object({ conversation_id: identifier, user_ids: identifiers(limits.namesPerRequest) });
 
@@ -56,8 +43,8 @@ export const adminRequests = {
   "admin.stats": v.object({}),
   "admin.connections": v.object({
     user_id: v.optional(identifier),
-    node_id: v.optional(someText),
-    address: v.optional(someText),
+    node_id: v.optional(name),
+    address: v.optional(name),
     ...page,
   }),
   "admin.connection": v.object({ connection_id: identifier }),
@@ -76,8 +63,8 @@ export const adminRequests = {
       ["user_id"],
     ),
   ),
-  "admin.topics": v.object({ prefix: v.optional(someText), ...page }),
-  "admin.topic": v.object({ topic: someText }),
+  "admin.topics": v.object({ prefix: v.optional(name), ...page }),
+  "admin.topic": v.object({ topic: topicName }),
   "admin.subscribe": changeTopics,
   "admin.unsubscribe": changeTopics,
   "admin.nodes": v.object({}),
@@ -108,7 +95,7 @@ export const connectionView = v.object({
 });
 export type ConnectionView = v.InferOutput<typeof connectionView>;
 
-const figures = v.record(v.string(), v.number());
+const stats = v.record(v.string(), v.number());
 
 const disconnected = { disconnected: sequence, ...missing };
 
@@ -116,23 +103,23 @@ const disconnected = { disconnected: sequence, ...missing };
 export const adminReplies = {
   "admin.stats": v.object({
     /** Of all nodes together. */
-    hub: figures,
-    subscriptions: figures,
-    sequencer: figures,
-    typing: figures,
-    sessions: figures,
-    presence: figures,
-    calls: figures,
-    log: figures,
-    cluster: figures,
-    nodes: v.array(v.object({ node_id: text, figures: v.record(v.string(), figures) })),
+    hub: stats,
+    subscriptions: stats,
+    sequencer: stats,
+    typing: stats,
+    sessions: stats,
+    presence: stats,
+    calls: stats,
+    log: stats,
+    cluster: stats,
+    nodes: v.array(v.object({ node_id: text, figures: v.record(v.string(), stats) })),
     ...missing,
   }),
   "admin.connections": v.object({
     connections: v.array(connectionView),
     /** How many match in all. */
     total: sequence,
-    /** What `after` takes for the next page; null where this is the last. */
+    /** To be given as `after` for the next page; null where this is the last. */
     next: v.nullable(text),
     ...missing,
   }),

@@ -1,7 +1,8 @@
-/** What clients send: one payload schema for each message type; the types are inferred from them. */
+/** Declares what clients send: one payload schema for each message type; the types are inferred from them. */
 import * as v from "valibot";
 import { adminRequests } from "./admin.ts";
 import {
+  charactersMax,
   cursor,
   flag,
   freeObject,
@@ -11,9 +12,13 @@ import {
   identifiers,
   mediaKind,
   moment,
+  pageLimit,
   sdp,
   sequence,
+  someText,
   statusName,
+  topicName,
+  topicNames,
   uuid,
 } from "./fields.ts";
 import { limits } from "./limits.ts";
@@ -27,14 +32,6 @@ export const since = v.union(
   'must be "acked" or an object with a cursor',
 );
 export type Since = v.InferOutput<typeof since>;
-
-const topicNames = v.pipe(
-  v.array(
-    v.pipe(v.string(), v.minLength(1, "must not be empty"), v.maxLength(300, "must have at most 300 characters")),
-  ),
-  v.minLength(1, "must name at least one topic"),
-  v.maxLength(limits.namesPerRequest, "must name at most 1000 topics"),
-);
 
 const filterFields = {
   conversation_id: v.optional(identifier),
@@ -93,26 +90,21 @@ const exactlyOneMark = <T extends { message_ids?: string[] | undefined; up_to_se
 const markFault = "needs either message_ids or up_to_seq";
 
 const publishTarget = {
-  topic: v.optional(
-    v.pipe(v.string(), v.minLength(1, "must not be empty"), v.maxLength(300, "must have at most 300 characters")),
-  ),
+  topic: v.optional(topicName),
   user_ids: v.optional(identifiers(limits.publishUsers)),
   conversation_id: v.optional(identifier),
   all: v.optional(v.literal(true, "must be true where it is given")),
 };
 
 /** Text that is stored as it is: PostgreSQL takes every character but this one. */
-const stored = v.pipe(v.string(), v.excludes("\0", "must not hold the character U+0000"));
+const stored = (most: number) =>
+  v.pipe(v.string(), v.excludes("\0", "must not hold the character U+0000"), charactersMax(most));
 
 /** The payload schema of every client message [ENV1]. */
 export const clientPayloads = {
   ping: v.object({}),
   authenticate: v.object({
-    token: v.pipe(
-      v.string(),
-      v.minLength(1, "must not be empty"),
-      v.maxLength(8192, "must have at most 8192 characters"),
-    ),
+    token: someText(limits.tokenLength),
     device_id: v.optional(identifier),
     since: v.optional(since),
   }),
@@ -121,22 +113,10 @@ export const clientPayloads = {
   ack: v.object({ cursor }),
   history: v.pipe(
     v.object({
-      topic: v.pipe(
-        v.string(),
-        v.minLength(1, "must not be empty"),
-        v.maxLength(300, "must have at most 300 characters"),
-      ),
+      topic: topicName,
       before_seq: v.optional(sequence),
       after_seq: v.optional(sequence),
-      limit: v.optional(
-        v.pipe(
-          v.number(),
-          v.safeInteger("must be a whole number"),
-          v.minValue(1, "must be at least 1"),
-          v.maxValue(limits.historyPage, "must be at most 200"),
-        ),
-        50,
-      ),
+      limit: pageLimit({ most: limits.historyPage, usual: 50 }),
     }),
     v.forward(
       v.check(
@@ -158,10 +138,8 @@ export const clientPayloads = {
   ),
   "presence.update": v.object({
     status: statusName,
-    status_text: v.optional(
-      v.nullable(v.pipe(stored, v.maxLength(limits.statusTextLength, "must have at most 100 characters"))),
-    ),
-    status_emoji: v.optional(v.nullable(v.pipe(stored, v.maxLength(32, "must have at most 32 characters")))),
+    status_text: v.optional(v.nullable(stored(limits.statusTextLength))),
+    status_emoji: v.optional(v.nullable(stored(limits.statusEmojiLength))),
     expires_at: v.optional(v.nullable(moment)),
     /** Set by the device itself (its idle detection), not by hand: it joins the user's other devices. */
     automatic: v.optional(flag, false),

@@ -34,7 +34,7 @@ export function closeCodeOf(code: number, reason: string): number {
   return /invalid (UTF-8|compressed data)/.test(reason) ? CloseCode.invalidData : CloseCode.protocolError;
 }
 
-/** What the protocol itself ends with, or the platform says where no code came. */
+/** Codes that the protocol itself ends with, or that the platform says where none came. */
 const platformCodes = [1003, 1005, 1006, 1008, 1010, 1011];
 const knownCodes: ReadonlySet<number> = new Set([...Object.values(CloseCode), ...platformCodes]);
 

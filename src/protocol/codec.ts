@@ -1,10 +1,10 @@
-/** What a wire format must do, and the JSON one. */
+/** Declares what a wire format must do, and does it for JSON. */
 import { isPlainObject, type OutgoingMessage } from "./envelope.ts";
 import { ProtocolError } from "./errors.ts";
 import { beyondShape, textsAtEdges } from "./json-text.ts";
 import { limits } from "./limits.ts";
 
-/** What can be seen of a client's frame without decoding it; neither is sure. */
+/** Sees of a client's frame what can be seen without decoding it; neither is sure. */
 export interface Glimpse {
   id?: string | undefined;
   type?: string | undefined;

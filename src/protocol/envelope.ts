@@ -7,9 +7,12 @@ export const requestEnvelope = v.object({
   id: v.pipe(
     v.string("must be a string"),
     v.minLength(1, "must not be empty"),
-    v.maxLength(limits.requestIdLength, "must have at most 64 characters"),
+    v.maxLength(limits.requestIdLength, `must have at most ${limits.requestIdLength} characters`),
   ),
-  type: v.pipe(v.string("must be a string"), v.maxLength(64, "must have at most 64 characters")),
+  type: v.pipe(
+    v.string("must be a string"),
+    v.maxLength(limits.typeLength, `must have at most ${limits.typeLength} characters`),
+  ),
   payload: v.optional(v.custom<Record<string, unknown>>(isPlainObject, "must be an object"), {}),
   timestamp: v.optional(v.union([v.string(), v.number()], "must be a string or a number")),
 });

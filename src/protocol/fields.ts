@@ -3,11 +3,32 @@ import * as v from "valibot";
 import { isPlainObject } from "./envelope.ts";
 import { limits } from "./limits.ts";
 
+const notEmpty = v.minLength<string, 1, string>(1, "must not be empty");
+
+/** Bounds a text, and says so. */
+export const charactersMax = (most: number) =>
+  v.maxLength<string, number, string>(most, `must have at most ${most} characters`);
+
+/** Text that is something, of so many characters at most. */
+export const someText = (most: number) => v.pipe(v.string(), notEmpty, charactersMax(most));
+
+/** How many entries of a page are asked for. */
+export const pageLimit = ({ most, usual }: { most: number; usual: number }) =>
+  v.optional(
+    v.pipe(
+      v.number("must be a whole number"),
+      v.safeInteger("must be a whole number"),
+      v.minValue(1, "must be at least 1"),
+      v.maxValue(most, `must be at most ${most}`),
+    ),
+    usual,
+  );
+
 const printable = /^[\x21-\x7e]+$/;
 
 /** Whether a text can be an identifier of the application's at all: the same rule as `identifier`, for names that hold one. */
 export const isIdentifier = (text: string) =>
-  text.length >= 1 && text.length <= limits.userIdLength && printable.test(text);
+  text.length >= 1 && text.length <= limits.identifierLength && printable.test(text);
 
 /**
  * Whether an identifier names what nobody has meant: a pattern, or what a program prints for nothing. Nothing comes into
@@ -18,8 +39,8 @@ export const isSlip = (id: string) => /^([*#+>%?]+|undefined|null|NaN|\[object.*
 /** An identifier of the application's: 1–128 printable ASCII characters without space. */
 export const identifier = v.pipe(
   v.string(),
-  v.minLength(1, "must not be empty"),
-  v.maxLength(limits.userIdLength, "must have at most 128 characters"),
+  notEmpty,
+  charactersMax(limits.identifierLength),
   v.regex(printable, "must be printable ASCII without spaces"),
 );
 
@@ -32,8 +53,8 @@ export const sequence = v.pipe(
 /** A place in the log: an opaque text, which only the server that wrote it reads [LOG4]. */
 export const cursor = v.pipe(
   v.string(),
-  v.minLength(1, "must not be empty"),
-  v.maxLength(limits.cursorLength, "must have at most 64 characters"),
+  notEmpty,
+  charactersMax(limits.cursorLength),
   v.regex(printable, "must be printable ASCII without spaces"),
 );
 export const flag = v.boolean();
@@ -43,25 +64,33 @@ export const moment = v.pipe(v.string(), v.isoTimestamp("must be an RFC 3339 tim
 export const identifiers = (most: number) =>
   v.pipe(v.array(identifier), v.minLength(1, "must name at least one"), v.maxLength(most, `must name at most ${most}`));
 
-/** Whatever JSON object the application likes; only its nesting is limited, when the message is decoded. */
+export const topicName = someText(limits.topicLength);
+/** Names of topics, whole or short, as many as one request may have. */
+export const topicNames = v.pipe(
+  v.array(topicName),
+  v.minLength(1, "must name at least one topic"),
+  v.maxLength(limits.namesPerRequest, `must name at most ${limits.namesPerRequest} topics`),
+);
+
+/** Any JSON object that the application likes; only its nesting is limited, when the message is decoded. */
 export const freeObject = v.custom<Record<string, unknown>>(isPlainObject, "must be an object");
 export const statusName = v.picklist(["online", "away", "busy", "invisible"]);
 export const shownStatusName = v.picklist(["online", "away", "busy", "offline", "invisible"]);
 export const mediaKind = v.picklist(["audio", "video"]);
 export const sdp = v.pipe(
   v.string(),
-  v.minLength(1, "must not be empty"),
-  v.maxBytes(limits.sdpBytes, "must have at most 64 KiB"),
+  notEmpty,
+  v.maxBytes(limits.sdpBytes, `must have at most ${limits.sdpBytes / 1024} KiB`),
 );
 export const iceCandidate = v.union(
-  [v.pipe(v.string(), v.maxLength(4096, "must have at most 4096 characters")), freeObject],
+  [v.pipe(v.string(), charactersMax(limits.iceCandidateLength)), freeObject],
   "must be a string or an object",
 );
 export const iceCandidates = v.nullable(
   v.pipe(
     v.array(iceCandidate),
     v.minLength(1, "must hold at least one candidate"),
-    v.maxLength(limits.iceCandidates, "must hold at most 32 candidates"),
+    v.maxLength(limits.iceCandidates, `must hold at most ${limits.iceCandidates} candidates`),
   ),
 );
 export const hangupReason = v.picklist([

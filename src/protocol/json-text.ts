@@ -1,6 +1,6 @@
 /** Looks at JSON text without parsing it: how deep and how large it is, and what stands at its two ends. */
 
-/** What a text may have at most. */
+/** Limits of a text. */
 export interface ShapeLimits {
   /** Arrays and objects within each other. */
   depth: number;
@@ -116,7 +116,7 @@ function textsAtEnd(tail: string): [name: string, value: string][] {
   return found;
 }
 
-/** What stands before the number, or the word, that a text ends with. */
+/** Matches what stands before the number, or the word, that a text ends with. */
 function beforePlainValue(text: string): string {
   let end = text.length;
   while (/[\w.+-]/.test(text.charAt(end - 1))) end--;

@@ -13,19 +13,28 @@ export const limits = {
   /** Values of any kind in one message: reading a small one costs as much as a long text, and everybody waits for it [ENV6]. */
   jsonValues: 50_000,
   requestIdLength: 64,
-  userIdLength: 128,
-  deviceIdLength: 128,
+  typeLength: 64,
+  /** Of users, devices, conversations and whatever else applications name. */
+  identifierLength: 128,
+  topicLength: 300,
   cursorLength: 64,
+  tokenLength: 8192,
   namesPerRequest: 1_000,
   receiptMessageIds: 500,
   historyPage: 200,
   presenceQueryUsers: 500,
   /** Entries of one page of `admin.connections` and `admin.topics`. */
   adminPage: 500,
+  /** Of the text of a close frame. */
+  closeReasonBytes: 123,
+  /** Of 365 days each. */
+  blockYears: 10,
   statusTextLength: 100,
+  statusEmojiLength: 32,
   publishUsers: 1_000,
   iceCandidates: 32,
   iceCandidatesKept: 128,
+  iceCandidateLength: 4096,
   sdpBytes: 64 * 1024,
   /** Bad messages within a minute that close the connection with 4001 [ENV4]. */
   badMessagesPerMinute: 10,

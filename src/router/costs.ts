@@ -1,4 +1,4 @@
-/** What a request costs: one token of its class, and more where it asks for more [LIM]. */
+/** Tells what a request costs: one token of its class, and more where it asks for more [LIM]. */
 import type { Reply } from "../handlers/context.ts";
 import type { ClientMessageType, ClientPayload, Filters } from "../protocol/client.ts";
 import { type Charge, limitClassOf } from "./rate-limiter.ts";
@@ -61,7 +61,7 @@ function scopeTokens({ topics, filters = {} }: { topics: string[]; filters?: Fil
 const countOf = (one: string | undefined, many: string[] | undefined) =>
   (one === undefined ? 0 : 1) + (many?.length ?? 0);
 
-/** What a request has taken, and what it was answered. */
+/** A request as it was answered, and what it has taken. */
 export interface Answered {
   type: ClientMessageType;
   tokens: number;
@@ -70,7 +70,7 @@ export interface Answered {
   length: number;
 }
 
-/** What an answer takes afterwards: only then it is known how many topics were meant, or how much of the log was in it. */
+/** Charges an answer afterwards: only then it is known how many topics were meant, or how much of the log was in it. */
 export function answerCharge({ type, tokens, reply, length }: Answered): Charge | null {
   const limitClass = limitClassOf(type);
   if (limitClass !== "reading") return null;

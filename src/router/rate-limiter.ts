@@ -17,7 +17,7 @@ const limitClasses = [
 /** `bytes` counts how much is sent beside how often. */
 export type LimitClass = (typeof limitClasses)[number] | "bytes";
 
-/** What one message takes. */
+/** Tokens that one message takes. */
 export interface Charge {
   limitClass: LimitClass;
   tokens: number;
@@ -80,7 +80,7 @@ export function limitClassOf(type: string): LimitClass {
     case "typing.start":
     case "typing.stop":
       return "typing";
-    // What follows from other people's messages, not from one's own: it must not use up what sending needs.
+    // They follow from other people's messages, not from one's own, which must not use up what sending needs.
     case "mark.delivered":
     case "mark.read":
     case "ack":
@@ -143,7 +143,7 @@ export function createRateLimiter({
 
   function settle(buckets: Buckets, now: number): boolean {
     const isFull = Object.values(buckets.fullAt ?? {}).every((it) => it <= now);
-    // Nobody who goes on regardless lets a bucket fill up.
+    // A bucket that is full has been left alone: its owner does not go on regardless.
     if (isFull) buckets.fullAt = buckets.refusals = null;
     return isFull;
   }

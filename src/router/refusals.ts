@@ -1,6 +1,7 @@
 /** Makes one refusal for the client of whatever a request has failed with [ENV4]. */
 import { Unavailable } from "../ground/unavailable.ts";
 import { type ErrorCode, ProtocolError } from "../protocol/errors.ts";
+import { limits } from "../protocol/limits.ts";
 import { DirectoryReadOnly } from "../storage/ports.ts";
 
 /** Says that a limit was passed; `abusive`: for so long that the connection is closed with 4103 [LIM]. */
@@ -11,6 +12,13 @@ export class RateLimited extends ProtocolError {
   ) {
     super("rate_limited", "Too many messages; wait before the next.", { retryAfterMs });
   }
+}
+
+export function tooLarge({ isAuthenticated }: { isAuthenticated: boolean }): ProtocolError {
+  const [what, bytes] = isAuthenticated
+    ? ["A message of this type", limits.ordinaryMessageBytes]
+    : ["Before authentication a message", limits.unauthenticatedMessageBytes];
+  return new ProtocolError("message_too_large", `${what} may have at most ${bytes / 1024} KiB.`);
 }
 
 /** Errors that say that the message itself made no sense; too many of them close the connection [ENV4]. */

@@ -13,10 +13,10 @@ import {
 } from "../handlers/context.ts";
 import { type ClientMessageType, clientPayloads } from "../protocol/client.ts";
 import { CloseCode } from "../protocol/close.ts";
-import type { Codec } from "../protocol/codec.ts";
+import type { Codecs } from "../protocol/codecs.ts";
 import { type OutgoingMessage, type RequestEnvelope, requestEnvelope } from "../protocol/envelope.ts";
 import { type ErrorCode, ProtocolError } from "../protocol/errors.ts";
-import { limits, type WireFormat } from "../protocol/limits.ts";
+import { limits } from "../protocol/limits.ts";
 import { phraseOf } from "../protocol/phrase.ts";
 import { AskerGone } from "../storage/fair-queue.ts";
 import { noteBroken } from "../telemetry/broken.ts";
@@ -25,7 +25,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import { Outage } from "../telemetry/outage.ts";
 import { type Answered, answerCharge, ofAnySize, tokensFor } from "./costs.ts";
 import { type Buckets, type Charge, limitClassOf, type RateLimiter } from "./rate-limiter.ts";
-import { badMessageCodes, RateLimited, refusalOf } from "./refusals.ts";
+import { badMessageCodes, RateLimited, refusalOf, tooLarge } from "./refusals.ts";
 
 /** A connection as the router sees it. */
 export interface RoutedConnection extends Requester, Buckets {
@@ -45,14 +45,14 @@ export interface Unanswered {
   settled: Promise<() => void>;
 }
 
-/** What came of taking up a frame; nothing: it is answered. */
+/** Tells what came of taking up a frame; nothing: it is answered. */
 // biome-ignore lint/suspicious/noConfusingVoidType: most frames are answered by functions that return nothing.
 export type Taken = Unanswered | void;
 
 export interface RouterOptions {
   services: Services;
   routes: Routes;
-  codecs: Record<WireFormat, Codec>;
+  codecs: Codecs;
   limiter: RateLimiter;
   counts: Counts;
   logger: Logger;
@@ -76,9 +76,8 @@ const questions: ReadonlySet<string> = new Set([
 ]);
 /** They do not wait for what their connection has sent before. */
 const pipelined: ReadonlySet<string> = new Set(pipelinedTypes);
-const requestIdPattern = /^[\s\S]{1,64}$/;
-const requestIdOf = (id: unknown) => (typeof id === "string" && requestIdPattern.test(id) ? id : undefined);
-const tooLarge = () => new ProtocolError("message_too_large", "A message of this type may have at most 64 KiB.");
+const requestIdOf = (id: unknown) =>
+  typeof id === "string" && id.length >= 1 && id.length <= limits.requestIdLength ? id : undefined;
 
 /** A frame by its place among those of its connection, and what it is replied to as, as far as that is seen. */
 interface Asked {
@@ -160,7 +159,7 @@ export class Router {
     if (connection.isClosed && questions.has(type)) return;
     const correlationId = `${connection.connectionId}:${id}`;
     const request = { id, payload, from: connection, correlationId, services: this.options.services };
-    this.#logHandled(request as Request<ClientMessageType>, type);
+    this.#logHandled(request as Request<ClientMessageType, keyof Services>, type);
     try {
       const handler = this.#routes[type] as (request: unknown) => Reply | Entered | Promise<Reply | Entered>;
       const outcome = handler(request);
@@ -180,13 +179,13 @@ export class Router {
       if (this.#refusedType === type) this.#noteServed();
       await this.#answer(connection, sound, reply);
     } catch (error) {
-      // What has a sentence for clients is told to the log where it arises; that the cluster is away, by its adapter.
+      // Others are told to the log already: where a sentence for clients is made, and by the cluster's adapter.
       if (error instanceof Unavailable && error.part === "storage" && !error.isPublic) this.#noteRefused(type, error);
       await this.#refuseInTurn(connection, error, sound);
     }
   }
 
-  /** What waits only for the log: its connection has it answered in its turn. */
+  /** Leaves what waits only for the log to its connection, which has it answered in its turn. */
   #enter(connection: RoutedConnection, sound: Sound, { events, settled }: Entered): Unanswered {
     const refuse = (error: unknown) => () => this.#refuse(connection, error, sound);
     const answer = (reply: Reply) => () => {
@@ -216,10 +215,8 @@ export class Router {
    * @returns the type that has paid for it; empty where only its bytes are paid for
    */
   #admitLarge(connection: RoutedConnection, type: string | undefined, bytes: number): string {
-    if (!connection.isAuthenticated)
-      throw new ProtocolError("message_too_large", "Before authentication a message may have at most 16 KiB.");
     const isKnown = type !== undefined && Object.hasOwn(clientPayloads, type);
-    if (isKnown && !ofAnySize.has(type)) throw tooLarge();
+    if (!connection.isAuthenticated || (isKnown && !ofAnySize.has(type))) throw tooLarge(connection);
     // Where the type is not seen what is sent counts all the same, and how often once it is known.
     this.#limit(connection, { type: isKnown ? type : undefined, tokens: 1, bytes });
     return isKnown ? type : "";
@@ -233,9 +230,7 @@ export class Router {
       this.#limit(connection, { type, tokens: 1, bytes });
       throw new ProtocolError("not_authenticated", "Authenticate first.");
     }
-    if (bytes > limits.ordinaryMessageBytes && !ofAnySize.has(type)) {
-      throw tooLarge();
-    }
+    if (bytes > limits.ordinaryMessageBytes && !ofAnySize.has(type)) throw tooLarge(connection);
     return type as ClientMessageType;
   }
 

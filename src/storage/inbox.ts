@@ -1,4 +1,5 @@
 /** Where applications leave events for this service to publish, as a port [PUB2]. */
+import type { IngestWay } from "../telemetry/stats.ts";
 
 /** One thing to publish, as it was left. */
 export interface InboxEntry {
@@ -22,8 +23,8 @@ export interface RejectedEntry {
  * in that order, keeps the order even where two nodes believe that they hold the lease.
  */
 export interface Inbox {
-  /** What it is called in logs and figures. */
-  readonly name: string;
+  /** Names it in logs and stats. */
+  readonly name: IngestWay;
   start(): Promise<void>;
   /**
    * @returns the first entries, oldest first, bounded in number and bytes; null where it is another node's lease

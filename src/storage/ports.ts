@@ -104,7 +104,7 @@ export interface MovedPage {
 
 /** Events of all topics with a position above the one asked for, in the order of the log [BAK2]. */
 export interface FeedPage extends EventPage {
-  /** Where the next page begins: the last event of this one, or where nothing more follows the watermark. */
+  /** The last event, or the watermark where no more follow; that may be below where this page began: go on from the higher. */
   position: number;
   /** Position of the last event that is visible: no cursor of this log lies above. */
   end: number;

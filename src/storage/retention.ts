@@ -1,7 +1,7 @@
 /** Removes from the log what need not be kept, and what is known of devices that stay away for as long, a little at a time, so that appends go on in between [LOG7]. */
 import type { Config } from "../config/schema.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { Outage } from "../telemetry/outage.ts";
+import { type Outage, warnsOnce } from "../telemetry/outage.ts";
 import type { Storage } from "./ports.ts";
 
 export interface RetentionOptions {
@@ -21,7 +21,7 @@ export class Retention {
 
   constructor(private readonly options: RetentionOptions) {
     const { logger } = options;
-    this.#outage = new Outage({ level: "warn", gone: "retention waits", back: "retention goes on", logger });
+    this.#outage = warnsOnce(logger, "retention waits", "retention goes on");
   }
 
   /** Does nothing where the last run still goes on. Never rejects. */

@@ -1,7 +1,7 @@
 /** Decides who may hear which topic [SUB1]. */
 import type { DirectoryView } from "../directory/directory.ts";
+import type { Topic } from "../protocol/topic.ts";
 import type { Subscriber } from "./subscriber.ts";
-import type { Topic } from "./topic.ts";
 
 export interface AccessOptions {
   directory: DirectoryView;

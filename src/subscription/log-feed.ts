@@ -1,6 +1,7 @@
 /** Sends the whole log in its order to the backends that are on `log`, to each at its own pace [BAK2]. */
+
 import { type Sent, wasSent } from "../broadcast/own-sent.ts";
-import { ownerOf } from "../broadcast/ports.ts";
+import { isLogged, kindOf, logTopic, ownerOf, parseTopic, topicKinds } from "../protocol/topic.ts";
 import type { EventLog, FeedPage, LoggedEvent } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Outage, warnsOnce } from "../telemetry/outage.ts";
@@ -10,12 +11,12 @@ import type { Rejections } from "./rejections.ts";
 import { type Asked, wholeNamesOf } from "./scope.ts";
 import type { StartingPoint } from "./starting-point.ts";
 import type { Subscriber } from "./subscriber.ts";
-import { isLogged, kindOf, logTopic, parseTopic, topicKinds } from "./topic.ts";
+import type { Tell } from "./tell.ts";
 
 export interface LogFeedOptions extends FeedPagesOptions {
   log: Pick<EventLog, "feed" | "watermark" | "epochs">;
   /** Tells one connection something without being asked. */
-  tell: (subscriber: Subscriber, type: "subscribed", payload: object) => void;
+  tell: Tell;
   logger: Logger;
   /** How often the log is looked at for what nobody has told this node of, ms. */
   lookIntervalMs?: number;

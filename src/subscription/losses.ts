@@ -1,12 +1,14 @@
 /** Tells a connection of its topics once the log has gone back [LOG4]. */
+
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { SubscribedTopic } from "../protocol/server.ts";
+import { isLogged, parseTopic } from "../protocol/topic.ts";
 import type { Subscriber } from "./subscriber.ts";
-import { isLogged, parseTopic } from "./topic.ts";
+import type { Tell } from "./tell.ts";
 
 export interface LossTold {
   sequencer: Pick<Sequencer, "headOf" | "cursor">;
-  tell: (subscriber: Subscriber, type: "subscribed", payload: object) => void;
+  tell: Tell;
 }
 
 /** Topics of one message: a connection may be on very many. */

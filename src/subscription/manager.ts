@@ -1,4 +1,5 @@
 /** Subscribes and unsubscribes connections, one request after the other for each of them [SUB]. */
+
 import type { OwnSent } from "../broadcast/own-sent.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { Bus } from "../cluster/ports.ts";
@@ -6,6 +7,7 @@ import type { DirectoryView } from "../directory/directory.ts";
 import { KeyedQueue } from "../ground/keyed-queue.ts";
 import type { Since } from "../protocol/client.ts";
 import type { ServerPayload, Snapshot } from "../protocol/server.ts";
+import { isLogged, logTopic, parseTopic, type Topic } from "../protocol/topic.ts";
 import { AskerGone, type FairQueue } from "../storage/fair-queue.ts";
 import type { CursorStore, EventLog } from "../storage/ports.ts";
 import type { Access } from "./access.ts";
@@ -19,7 +21,7 @@ import { Rejections } from "./rejections.ts";
 import { type Asked, followedBy, lookupsToJoin, lookupsToLeave, resolveScope, type Scope } from "./scope.ts";
 import { locate, type StartingPoint, startingPointOf } from "./starting-point.ts";
 import { type Follows, followsOf, type Subscriber } from "./subscriber.ts";
-import { isLogged, logTopic, parseTopic, type Topic } from "./topic.ts";
+import type { Tell } from "./tell.ts";
 
 export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger"> {
   log: EventLog;
@@ -36,7 +38,7 @@ export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger
   /** Called once a connection has left topics. */
   onUnsubscribed: (subscriber: Subscriber, topics: Topic[]) => void;
   /** Tells one connection something without being asked. */
-  tell: (subscriber: Subscriber, type: "subscribed" | "unsubscribed", payload: object) => void;
+  tell: Tell;
   topicsMax: number;
   /** Where a question waits for its turn among its user's. */
   questions: FairQueue;
@@ -208,10 +210,8 @@ export class SubscriptionManager {
   /** An engine has failed after some of the topics went live: what is logged stays and is told of, the rest joins later. */
   #joinInPart(subscriber: Subscriber, names: string[]): void {
     const live = names.filter((name) => subscriber.isSubscribed(name)).map((name) => parseTopic(name)!);
-    this.#leave(
-      subscriber,
-      live.filter((topic) => !isLogged(topic)),
-    );
+    const passing = live.filter((topic) => !isLogged(topic));
+    this.#leave(subscriber, passing);
     const topics = live.filter(isLogged).map(({ name }) => ({ topic: name }));
     if (topics.length === 0) return;
     this.options.tell(subscriber, "subscribed", {

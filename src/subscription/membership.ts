@@ -1,12 +1,12 @@
 /** Brings live connections in line with changes of membership, within the second that the directory takes [SUB3]. */
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { DirectoryView } from "../directory/directory.ts";
+import { conversationTopic, parseTopic, presenceTopic, type Topic, topicOf, typingTopic } from "../protocol/topic.ts";
 import type { DirectoryChange } from "../storage/ports.ts";
 import type { Access } from "./access.ts";
 import type { SubscriptionManager } from "./manager.ts";
 import { peersMax } from "./scope.ts";
 import type { Subscriber } from "./subscriber.ts";
-import { conversationTopic, parseTopic, presenceTopic, type Topic, topicOf, typingTopic } from "./topic.ts";
 
 export interface MembershipOptions {
   directory: DirectoryView;

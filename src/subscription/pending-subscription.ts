@@ -1,6 +1,7 @@
 /** Holds a subscription while it is pending: which of its rights are lost meanwhile. */
+
+import type { Topic } from "../protocol/topic.ts";
 import type { Subscriber } from "./subscriber.ts";
-import type { Topic } from "./topic.ts";
 
 export class PendingSubscription {
   /** Topics that were left meanwhile; they do not go live. */

@@ -1,8 +1,8 @@
 /** Resolves the names and filters of a `subscribe` to whole topics, and to what is followed without being named [SUB1]. */
 import type { DirectoryView } from "../directory/directory.ts";
 import type { Filters } from "../protocol/client.ts";
+import { isTopicKind, kindOf, logTopic, parseTopic, type Topic, type TopicKind, topicOf } from "../protocol/topic.ts";
 import type { Subscriber } from "./subscriber.ts";
-import { isTopicKind, kindOf, logTopic, parseTopic, type Topic, type TopicKind, topicOf } from "./topic.ts";
 
 /** The questions to the directory that a scope needs answers to. */
 export interface ScopeLookups {

@@ -1,8 +1,8 @@
 /** Reads what a new subscriber is told of the present: its place in conversations, who types, who is there, which calls are on [REC3] [TYP2] [PRE5] [CALL7]. */
 import type { CallView, PresenceView, Snapshot } from "../protocol/server.ts";
+import type { Topic, TopicKind } from "../protocol/topic.ts";
 import type { ReceiptStore } from "../storage/ports.ts";
 import type { Subscriber } from "./subscriber.ts";
-import type { Topic, TopicKind } from "./topic.ts";
 
 export interface SnapshotSources {
   receipts: Pick<ReceiptStore, "states">;
@@ -12,7 +12,7 @@ export interface SnapshotSources {
   calls: { snapshotOf(device: { userId: string; deviceId: string }): Promise<CallView[] | null> };
 }
 
-/** Begins what no promise of this turn can come before: what is sent without waiting again is not older than what was sent before. */
+/** Begins a turn of the loop that is the caller's alone: what it sends without waiting again is not older than what was sent before. */
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 export function createSnapshots({ receipts, typing, presence, calls }: SnapshotSources) {

@@ -33,7 +33,7 @@ const lastFlushMsMax = 1_000;
 /** Paths whose values never appear in a line, whoever logs them. */
 const redacted = ["token", "content", "payload", "sdp", "authorization", "*.token", "*.content", "*.payload", "*.sdp"];
 
-/** What of an error is in a line, under `err`: drivers hang commands and their arguments on theirs, which are nobody's business. */
+/** Picks what of an error is in a line, under `err`: drivers hang commands and their arguments on theirs, which are nobody's business. */
 export function loggedError(error: unknown): Record<string, string> {
   if (!(error instanceof Error)) return { message: String(error) };
   const { name: type, message, stack, cause } = error;
@@ -55,7 +55,7 @@ export function createLogSink({ level, format, bufferBytesMax = 1 << 20 }: Logge
   let dropped = 0;
   destination.on("drop", () => dropped++);
   destination.on("error", () => dropped++);
-  // What others chose (ids, reasons, addresses) must not steer the terminal that a line is read in, nor make another line.
+  // Text that others chose (ids, reasons, addresses) must not steer the terminal that a line is read in, nor make another line.
   const inForm = format === "json" ? (line: string) => line : prettyLineOf;
   let soon: Timer | null = null;
   function write(line: string): void {

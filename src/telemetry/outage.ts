@@ -7,7 +7,7 @@ export interface OutageOptions {
   back: string;
   /** Of the first line; the second one is information. */
   level: "warn" | "error";
-  /** What both lines bear besides. */
+  /** Is borne by both lines besides. */
   details?: object;
   logger: OutageLogger;
 }
@@ -43,11 +43,11 @@ export class Outage {
     }
   }
 
-  /** Something has worked. */
-  ended(): void {
+  /** Something has worked. @param more what this line alone bears besides */
+  ended(more: object = {}): void {
     if (!this.#isOn) return;
     this.#isOn = false;
     const { logger, back, details } = this.options;
-    logger.info({ ...details }, back);
+    logger.info({ ...details, ...more }, back);
   }
 }

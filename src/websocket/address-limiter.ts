@@ -1,6 +1,7 @@
 /** Bounds what one network address may try: connections a second, and failed authentications a minute [LIM]. */
 import { isIPv6 } from "node:net";
 import type { Config } from "../config/schema.ts";
+import { BoundedMap } from "../ground/bounded-map.ts";
 import { afterTake, type Rate, ratePerMinute, waitMs } from "../ground/token-bucket.ts";
 
 export type Admission = { allowed: true } | { allowed: false; retryAfterMs: number };
@@ -36,17 +37,12 @@ export function createAddressLimiter(
   const connections = ratePerMinute({ per_minute: perSecond * 60, burst: perSecond });
   const failures = ratePerMinute({ per_minute: perMinute, burst: perMinute });
   // In the order in which they were last heard of.
-  const entries = new Map<string, Entry>();
+  const entries = new BoundedMap<string, Entry>(addressesMax);
 
   /** The address's entry, moved to the end. */
   function touch(address: string): Entry {
     const block = addressBlock(address);
     const entry = entries.get(block) ?? { connectionsFullAt: 0, failuresFullAt: 0 };
-    entries.delete(block);
-    if (entries.size >= addressesMax) {
-      const [oldest] = entries.keys();
-      if (oldest !== undefined) entries.delete(oldest);
-    }
     entries.set(block, entry);
     return entry;
   }

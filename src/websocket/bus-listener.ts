@@ -1,4 +1,4 @@
-/** What other nodes say, brought to this node's connections. */
+/** Brings what other nodes say to this node's connections. */
 import type { Broadcaster } from "../broadcast/broadcaster.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { CallService } from "../calls/service.ts";
@@ -7,8 +7,8 @@ import type { DeviceRef, PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { ServerPayload } from "../protocol/server.ts";
+import { callsTopic } from "../protocol/topic.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
-import { callsTopic } from "../subscription/topic.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
 import type { Hub } from "./hub.ts";
@@ -23,8 +23,8 @@ export interface BusListenerOptions {
   typing: TypingTracker;
   calls: Pick<CallService, "tellOwed" | "isOn">;
   hub: Hub;
-  /** Takes a control message that is an administrator's. @returns whether it was one */
-  hearAdministration: (message: ControlMessage) => boolean;
+  /** Each takes the questions and answers that are its own. */
+  surveys: { hear(message: ControlMessage): void }[];
   logger: Logger;
 }
 
@@ -66,7 +66,7 @@ export function listenToBus(options: BusListenerOptions): void {
   }
 
   function onControlMessage(message: ControlMessage): void {
-    if (options.hearAdministration(message)) return;
+    for (const survey of options.surveys) survey.hear(message);
     if (message.kind === "owed") return tellOwed(message);
     if (message.kind === "replaced") closeReplaced(hub, message);
   }

@@ -1,14 +1,14 @@
 /** One socket: whose it is, how it is doing, and writing to it without ever leaving a silent gap. */
 import type { ServerWebSocket } from "bun";
-import { allOwnTopic, type Frame, nativeTopic, nativeTopicsOf, ownTopicsOf } from "../broadcast/ports.ts";
+import { allOwnTopic, type Frame, nativeTopic, nativeTopicsOf } from "../broadcast/ports.ts";
 import type { Since } from "../protocol/client.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { Codec } from "../protocol/codec.ts";
 import type { OutgoingMessage } from "../protocol/envelope.ts";
 import { limits, type WireFormat } from "../protocol/limits.ts";
+import { everyoneTopic, logTopic, ownTopicsOf } from "../protocol/topic.ts";
 import type { RoutedConnection, Taken, Unanswered } from "../router/router.ts";
 import type { Follows } from "../subscription/subscriber.ts";
-import { everyoneTopic, logTopic } from "../subscription/topic.ts";
 import { type ConnectionState, moved } from "./connection-state.ts";
 import { type Line, queueBytesMax, type ReceivedFrame, RequestQueue, type TakeUp } from "./request-queue.ts";
 

@@ -2,6 +2,7 @@
 import { closeSync, openSync, readFileSync } from "node:fs";
 import type { Config } from "../config/schema.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { Outage } from "../telemetry/outage.ts";
 
 export interface DescriptorsOptions {
   config: Pick<Config, "websocket" | "storage">;
@@ -19,10 +20,17 @@ const timesFree = 2;
 export class Descriptors {
   readonly #limit = readLimit();
   #timer: Timer | null = null;
-  #isOut = false;
   #free = 0;
+  readonly #outage: Outage;
 
-  constructor(private readonly options: DescriptorsOptions) {}
+  constructor(private readonly options: DescriptorsOptions) {
+    this.#outage = new Outage({
+      level: "error",
+      gone: "out of file descriptors: who connects has to wait",
+      back: "file descriptors are free again",
+      logger: options.logger,
+    });
+  }
 
   start(): void {
     const { config, logger } = this.options;
@@ -44,23 +52,17 @@ export class Descriptors {
 
   /** The platform lets whoever connects wait without a word then, so that it has to be tried. */
   #look(): void {
-    const { connections, logger } = this.options;
+    const connections = this.options.connections();
     try {
       closeSync(openSync("/dev/null", "r"));
+      if (++this.#free >= timesFree) this.#outage.ended({ connections });
     } catch (err) {
       const { code } = err as NodeJS.ErrnoException;
       if (code !== "EMFILE" && code !== "ENFILE") return;
       this.#free = 0;
-      if (this.#isOut) return;
-      this.#isOut = true;
       // Of the whole machine (ENFILE) or of this process.
-      const limit = code === "EMFILE" ? this.#limit : null;
-      logger.error({ limit, connections: connections(), err }, "out of file descriptors: who connects has to wait");
-      return;
+      this.#outage.began(err, { limit: code === "EMFILE" ? this.#limit : null, connections });
     }
-    if (!this.#isOut || ++this.#free < timesFree) return;
-    this.#isOut = false;
-    logger.info({ connections: connections() }, "file descriptors are free again");
   }
 }
 

@@ -1,14 +1,26 @@
 /** Keeps a user within `max_devices`: for a newcomer the device heard from longest ago goes, on whatever node [CON3]. */
-import type { Survey } from "../cluster/survey.ts";
-import type { AdminQuestions } from "../handlers/admin-questions.ts";
+import type { Answers, Survey } from "../cluster/survey.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
+import { CloseCode } from "../protocol/close.ts";
 import { type Outage, type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 import type { Connection } from "./connection.ts";
+import type { Hub } from "./hub.ts";
+
+/** Lists the questions that nodes ask each other about one user's devices. */
+export type DeviceQuestions = {
+  /** For how long those of a user's connections that are on the node have been silent. */
+  heard: {
+    about: { userId: string; connectionIds: string[] };
+    said: { connectionId: string; silentMs: number; isBackend: boolean }[];
+  };
+  /** Closes them with 4012. */
+  dismiss: { about: { userId: string; connectionIds: string[] }; said: { dismissed: number } };
+};
 
 export interface DeviceLimitOptions {
   presence: Pick<PresenceTracker, "devicesOf">;
-  /** Asks all nodes; it comes into being after this. */
-  survey: () => Survey<AdminQuestions>;
+  /** Asks all nodes. */
+  survey: Survey<DeviceQuestions>;
   devicesMax: number;
   logger: OutageLogger;
 }
@@ -66,9 +78,34 @@ export class DeviceLimit {
     }
   }
 
-  #ask<Name extends "heard" | "dismiss">(name: Name, about: AdminQuestions[Name]["about"]) {
-    return this.options.survey().ask(name, about);
+  #ask<Name extends keyof DeviceQuestions>(name: Name, about: DeviceQuestions[Name]["about"]) {
+    return this.options.survey.ask(name, about);
   }
+}
+
+/** Answers for the connections of this node. */
+export function createDeviceAnswers({ hub, now }: { hub: Hub; now: () => number }): Answers<DeviceQuestions> {
+  /** Those of the user's connections that are here, or about to be. */
+  const here = ({ userId, connectionIds }: { userId: string; connectionIds: string[] }) =>
+    connectionIds
+      .flatMap((connectionId) => hub.coming(connectionId) ?? hub.find({ userId, connectionId }))
+      .filter((it) => !it.isClosed);
+
+  return {
+    async heard(about) {
+      const at = now();
+      return here(about).map(({ connectionId, lastHeardAt, roles, session }) => ({
+        connectionId,
+        silentMs: Math.max(0, at - lastHeardAt),
+        isBackend: (session?.roles ?? roles).includes("service"),
+      }));
+    },
+    async dismiss(about) {
+      const dismissed = here(about);
+      for (const connection of dismissed) connection.close(CloseCode.tooManyDevices, "too many devices");
+      return { dismissed: dismissed.length };
+    },
+  };
 }
 
 const compare = (one: number, other: number) => (one === other ? 0 : one < other ? -1 : 1);

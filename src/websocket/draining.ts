@@ -1,12 +1,12 @@
 /** Lets every connection of this node go, each at its own moment, within a bounded time [DRN]. */
 import { CloseCode } from "../protocol/close.ts";
+import type { Tell } from "../subscription/tell.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Hub } from "./hub.ts";
-import type { Sessions } from "./sessions.ts";
 
 export interface DrainingOptions {
   hub: Hub;
-  sessions: Pick<Sessions, "tell">;
+  tell: Tell;
   /** Over how long clients are let go, ms. */
   windowMs: number;
   /** What is left after so long is closed, ms. */
@@ -44,12 +44,12 @@ export class Draining {
 
   /** Tells every client when to come back; by then, spread over the window, it is answered what it asked and closed. */
   async letGo(): Promise<void> {
-    const { hub, sessions, windowMs, timeoutMs, random, logger } = this.options;
+    const { hub, tell, windowMs, timeoutMs, random, logger } = this.options;
     logger.info({ connections: hub.size, window_ms: windowMs }, "draining");
     await Promise.all(
       [...hub.all()].map(async (connection) => {
         const delayMs = Math.round(random() * Math.min(windowMs, timeoutMs));
-        sessions.tell(connection, "draining", { reconnect_after_ms: delayMs });
+        tell(connection, "draining", { reconnect_after_ms: delayMs });
         await Bun.sleep(delayMs);
         await connection.finish();
         connection.close(CloseCode.serviceRestart, "restarting");

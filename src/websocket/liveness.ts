@@ -1,19 +1,17 @@
 /** Finds out who is gone, too slow, late to authenticate or expired, and closes them [CON6] [CON7] [AUTH3]. */
 import type { Config } from "../config/schema.ts";
 import { CloseCode } from "../protocol/close.ts";
+import type { Tell } from "../subscription/tell.ts";
 import type { Connection } from "./connection.ts";
 import type { Hub } from "./hub.ts";
-import type { Sessions } from "./sessions.ts";
 
 export interface LivenessOptions {
   config: Config;
   hub: Hub;
-  sessions: Sessions;
+  tell: Tell;
   /** Bytes that may wait for one client. */
   bufferBytesMax: number;
   now: () => number;
-  /** What else is tidied up every `cleanup_interval`. */
-  cleanUp: (now: number) => void;
 }
 
 /** Connections that are not looked at for longer than this may be closed that much late. */
@@ -37,7 +35,6 @@ function isSilent(connection: Connection, limitMs: number, now: number): boolean
 
 export class Liveness {
   #timer: Timer | null = null;
-  #sweep: Timer | null = null;
   #checkedAt: number | null = null;
 
   constructor(private readonly options: LivenessOptions) {}
@@ -53,12 +50,10 @@ export class Liveness {
       auth.expiry_grace,
     );
     this.#timer = setInterval(() => this.check(), Math.max(20, Math.min(tickMs, shortest / 4)));
-    this.#sweep = setInterval(() => this.sweep(), websocket.cleanup_interval);
   }
 
   stop(): void {
     if (this.#timer !== null) clearInterval(this.#timer);
-    if (this.#sweep !== null) clearInterval(this.#sweep);
   }
 
   check(): void {
@@ -82,7 +77,6 @@ export class Liveness {
         connection.terminate();
       }
     }
-    this.options.cleanUp(now);
   }
 
   /** Moves what was noted before along with the clock. */
@@ -132,6 +126,6 @@ export class Liveness {
       return connection.close(CloseCode.tokenExpired, "token expired");
     if (connection.expiryWarningAt === null || now < connection.expiryWarningAt) return;
     connection.expiryWarningAt = null;
-    this.options.sessions.tell(connection, "auth.expiring", { expires_at: new Date(expiresAt).toISOString() });
+    this.options.tell(connection, "auth.expiring", { expires_at: new Date(expiresAt).toISOString() });
   }
 }

@@ -1,26 +1,21 @@
-/** What this node answers when an operator asks about its connections, topics and figures, or has them changed [ADM1]. */
+/** Answers for this node when an operator asks about its connections, topics and stats, or has them changed [ADM1]. */
 import type { Answers } from "../cluster/survey.ts";
-import type { AdminQuestions, ConnectionView, Stats } from "../handlers/admin-questions.ts";
+import type { AdminQuestions, ConnectionView } from "../handlers/admin-questions.ts";
 import { CloseCode } from "../protocol/close.ts";
-import type { ServerPayload } from "../protocol/server.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
+import type { Tell } from "../subscription/tell.ts";
+import { type NodeStats, toAnyStats } from "../telemetry/stats.ts";
 import type { Connection } from "./connection.ts";
 import type { Hub } from "./hub.ts";
 
 export interface NodeAnswerOptions {
   nodeId: string;
   hub: Hub;
-  now: () => number;
   subscriptions: SubscriptionManager;
   /** This node's subscribers of a topic. */
   subscriberCount: (topic: string) => number;
-  /** This node's counts. */
-  figures: () => Promise<Stats>;
-  tell: <Type extends "subscribed" | "unsubscribed">(
-    connection: Connection,
-    type: Type,
-    payload: ServerPayload<Type>,
-  ) => void;
+  stats: () => Promise<NodeStats>;
+  tell: Tell;
 }
 
 /** Connections that are looked at before others get their turn. */
@@ -40,12 +35,6 @@ export function createNodeAnswers(options: NodeAnswerOptions): Answers<AdminQues
     }
   }
 
-  /** Those of the user's connections that are here, or about to be. */
-  const here = ({ userId, connectionIds }: { userId: string; connectionIds: string[] }) =>
-    connectionIds
-      .flatMap((connectionId) => hub.coming(connectionId) ?? hub.find({ userId, connectionId }))
-      .filter((it) => !it.isClosed);
-
   const view = (connection: Connection): ConnectionView => ({
     connection_id: connection.connectionId,
     node_id: options.nodeId,
@@ -60,7 +49,7 @@ export function createNodeAnswers(options: NodeAnswerOptions): Answers<AdminQues
   });
 
   return {
-    stats: () => options.figures(),
+    stats: async () => toAnyStats(await options.stats()),
     async connections({ userId, address, after, limit }) {
       const page = new LowestPage<Connection>(limit);
       let total = 0;
@@ -129,19 +118,6 @@ export function createNodeAnswers(options: NodeAnswerOptions): Answers<AdminQues
           return { connectionId: connection.connectionId, topics: left.topics };
         }),
       ),
-    async heard(about) {
-      const at = options.now();
-      return here(about).map(({ connectionId, lastHeardAt, roles, session }) => ({
-        connectionId,
-        silentMs: Math.max(0, at - lastHeardAt),
-        isBackend: (session?.roles ?? roles).includes("service"),
-      }));
-    },
-    async dismiss(about) {
-      const dismissed = here(about);
-      for (const connection of dismissed) connection.close(CloseCode.tooManyDevices, "too many devices");
-      return { dismissed: dismissed.length };
-    },
     hello: async () => ({ connections: hub.size }),
   };
 }

@@ -1,6 +1,5 @@
 /** The public listener: the four paths, the sockets' events, TLS and its rotation. The only room that touches `Bun.serve`. */
 import type { Server as BunServer, ServerWebSocket, TLSOptions, WebSocketHandler } from "bun";
-import type { Frame, NativeTopics } from "../broadcast/ports.ts";
 import { readCertificate } from "../config/certificate.ts";
 import { ConfigError } from "../config/faults.ts";
 import type { Config } from "../config/schema.ts";
@@ -9,10 +8,11 @@ import { CloseCode, closeCodeOf } from "../protocol/close.ts";
 import type { Router } from "../router/router.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { clientAddress, createTrustedProxies } from "./addresses.ts";
-import { type Compression, createCompression } from "./compression.ts";
+import type { Compression } from "./compression.ts";
 import type { Attachment, Connection } from "./connection.ts";
 import { Descriptors } from "./descriptors.ts";
 import type { Hub } from "./hub.ts";
+import type { Listeners } from "./listeners.ts";
 import { listenAt } from "./listening.ts";
 import { notFound } from "./not-found.ts";
 import { RefusedConnections } from "./refused.ts";
@@ -25,7 +25,9 @@ export interface ServerOptions {
   upgrades: Upgrades;
   sessions: Sessions;
   health: HealthHandler;
-  hub: Hub;
+  hub: Pick<Hub, "size">;
+  listeners: Listeners;
+  compression: Compression;
   logger: Logger;
   now: () => number;
   /** Whether other processes listen on the same port, so that the system spreads connections over all of them. */
@@ -54,17 +56,13 @@ export async function refuseTakenPort({ host, port }: Pick<Config["server"], "ho
   await listener.stop(true);
 }
 
-export class Server implements NativeTopics {
-  /** The first accepts; others were replaced by a new certificate and live on until their last socket has gone. */
-  #listeners: BunServer<Connection>[] = [];
+export class Server {
   readonly #handlers: WebSocketHandler<Connection>;
   readonly #isTrusted: (address: string) => boolean;
   readonly #refused: RefusedConnections;
   readonly #descriptors: Descriptors;
-  readonly #compression: Compression;
 
   constructor(private readonly options: ServerOptions) {
-    this.#compression = createCompression(options.config);
     this.#isTrusted = createTrustedProxies(options.config.server.trusted_proxies);
     this.#handlers = this.#socketHandlers();
     this.#refused = new RefusedConnections(options);
@@ -78,13 +76,13 @@ export class Server implements NativeTopics {
     // With a certificate the port may be listened on twice, by us when it changes, but not by two services.
     if (certificate !== undefined && !sharesPort) await refuseTakenPort(config.server);
     const { host, port } = config.server;
-    this.#listeners = [listenAt({ host, port, settings }, () => this.#listen(port, certificate))];
+    this.options.listeners.add(listenAt({ host, port, settings }, () => this.#listen(port, certificate)));
     this.#refused.start();
     this.#descriptors.start();
   }
 
   get port(): number {
-    return this.#listeners[0]!.port!;
+    return this.options.listeners.port;
   }
 
   /** Reads the certificate again for new connections; sockets that are open stay as they are. */
@@ -92,31 +90,14 @@ export class Server implements NativeTopics {
     const certificate = await this.#readCertificate();
     if (certificate === undefined) return;
     // `reload` keeps the old certificate: a second listener takes over the port, the first only keeps its sockets.
-    const replacement = this.#listen(this.port, certificate);
-    const [former] = this.#listeners;
-    this.#listeners.unshift(replacement);
-    void former!.stop().then(() => {
-      this.#listeners = this.#listeners.filter((listener) => listener !== former);
-    });
-  }
-
-  publish(topic: string, frame: Frame): void {
-    const compress = this.#compression.pays(frame, () => this.subscriberCount(topic));
-    for (const listener of this.#listeners)
-      listener.publish(topic, frame as string | Uint8Array<ArrayBuffer>, compress);
-  }
-
-  subscriberCount(topic: string): number {
-    let count = 0;
-    for (const listener of this.#listeners) count += listener.subscriberCount(topic);
-    return count;
+    this.options.listeners.add(this.#listen(this.port, certificate));
   }
 
   /** Ends every socket. */
   async stop(): Promise<void> {
     this.#refused.stop();
     this.#descriptors.stop();
-    await Promise.all(this.#listeners.map((listener) => listener.stop(true)));
+    await this.options.listeners.stop();
   }
 
   #listen(port: number, tls: TLSOptions | undefined): BunServer<Connection> {
@@ -167,11 +148,12 @@ export class Server implements NativeTopics {
         forwardedFor: request.headers.get("x-forwarded-for"),
         isTrusted: this.#isTrusted,
       });
-      const { connection, subprotocol } = await this.options.upgrades.admit(request, address);
-      if (!this.#compression.allows(connection, this.options.now())) request.headers.delete("sec-websocket-extensions");
+      const { upgrades, compression, now } = this.options;
+      const { connection, subprotocol } = await upgrades.admit(request, address);
+      if (!compression.allows(connection, now())) request.headers.delete("sec-websocket-extensions");
       const headers: Record<string, string> = subprotocol === null ? {} : { "Sec-WebSocket-Protocol": subprotocol };
       if (server.upgrade(request, { data: connection, headers })) return undefined;
-      this.options.upgrades.abandon(connection);
+      upgrades.abandon(connection);
       return new Refusal(426, "upgrade_required", "This request cannot be upgraded.").toResponse();
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
@@ -181,8 +163,7 @@ export class Server implements NativeTopics {
   }
 
   #socketHandlers(): WebSocketHandler<Connection> {
-    const { config, router, sessions, now } = this.options;
-    const compression = this.#compression;
+    const { config, router, sessions, compression, now } = this.options;
     const attachment: Attachment = {
       onGone: (connection, code) => sessions.close(connection, code),
       lastWordWaitMs: config.websocket.write_wait,

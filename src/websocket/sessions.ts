@@ -6,7 +6,6 @@ import type { Survey } from "../cluster/survey.ts";
 import type { Config } from "../config/schema.ts";
 import { createBatches } from "../ground/batches.ts";
 import { KeyedQueue } from "../ground/keyed-queue.ts";
-import type { AdminQuestions } from "../handlers/admin-questions.ts";
 import type { Reply } from "../handlers/context.ts";
 import type { DeviceRef, Entered, PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
@@ -14,12 +13,12 @@ import type { ClientPayload, Since } from "../protocol/client.ts";
 import { CloseCode, closeLabel } from "../protocol/close.ts";
 import { type AuthFailureCode, authFailureTable, ProtocolError } from "../protocol/errors.ts";
 import { protocolVersion } from "../protocol/limits.ts";
-import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
+import { everyoneTopic } from "../protocol/topic.ts";
 import { AskerGone } from "../storage/fair-queue.ts";
 import type { CursorStore, DeviceOfUser } from "../storage/ports.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Membership } from "../subscription/membership.ts";
-import { everyoneTopic } from "../subscription/topic.ts";
+import type { Tell } from "../subscription/tell.ts";
 import { noteBroken } from "../telemetry/broken.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -27,7 +26,7 @@ import { type Outage, warnsOnce } from "../telemetry/outage.ts";
 import type { Connection, Session } from "./connection.ts";
 import type { ConnectionQuota } from "./connection-quota.ts";
 import { type Credentials, type TokenSession, TooManyFailures } from "./credentials.ts";
-import { DeviceLimit } from "./device-limit.ts";
+import { DeviceLimit, type DeviceQuestions } from "./device-limit.ts";
 import type { Hub } from "./hub.ts";
 
 export interface SessionsOptions {
@@ -35,7 +34,8 @@ export interface SessionsOptions {
   hub: Hub;
   cluster: Pick<Cluster, "bus" | "presence">;
   /** Asks all nodes. */
-  survey: () => Survey<AdminQuestions>;
+  survey: Survey<DeviceQuestions>;
+  tell: Tell;
   credentials: Credentials;
   quota: Pick<ConnectionQuota, "identify" | "leave">;
   presence: PresenceTracker;
@@ -46,7 +46,6 @@ export interface SessionsOptions {
   cursors: CursorStore;
   counts: Counts;
   now: () => number;
-  newId: () => string;
   logger: Logger;
 }
 
@@ -147,11 +146,6 @@ export class Sessions {
     if (this.#cleaning > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
-  tell<Type extends ServerMessageType>(connection: Connection, type: Type, payload: ServerPayload<Type>): void {
-    const { newId, now } = this.options;
-    connection.sendMessage({ id: newId(), type, payload: JSON.stringify(payload), at: now() });
-  }
-
   #count(connection: Connection, code: number): void {
     const { counts } = this.options;
     countOne(counts.closes, closeLabel(code));
@@ -165,8 +159,8 @@ export class Sessions {
   }
 
   #greet(connection: Connection): void {
-    const { config, now } = this.options;
-    this.tell(connection, "connected", {
+    const { config, now, tell } = this.options;
+    tell(connection, "connected", {
       connection_id: connection.connectionId,
       device_id: connection.deviceId,
       user_id: connection.userId === "" ? null : connection.userId,
@@ -241,11 +235,11 @@ export class Sessions {
 
   /** Subscribes an authenticated connection to its own topics [SUB2]. Never rejects. */
   async #settleIn(connection: Connection, since: Since | undefined): Promise<void> {
-    const { config, subscriptions } = this.options;
+    const { config, subscriptions, tell } = this.options;
     const topics = config.websocket.auto_subscribe;
     if (connection.isClosed || topics.length === 0) return;
     try {
-      this.tell(connection, "subscribed", await subscriptions.subscribe(connection, { topics, since }));
+      tell(connection, "subscribed", await subscriptions.subscribe(connection, { topics, since }));
       this.#settling.ended();
     } catch (error) {
       if (!(error instanceof AskerGone)) this.#giveUp(connection, error);

@@ -1,14 +1,14 @@
-/** This node's counts, as `admin.stats` and the metrics show them, and the cluster's where they are kept there [ADM1]. */
+/** Reads this node's stats, and the cluster's where they are kept there [ADM1]. */
 import type { Publisher } from "../broadcast/publisher.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { CallService } from "../calls/service.ts";
 import type { Bus } from "../cluster/ports.ts";
-import type { Stats } from "../handlers/admin-questions.ts";
-import type { createIngest } from "../ingest/ingest.ts";
+import type { Ingest } from "../ingest/ingest.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import type { EventLog } from "../storage/ports.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
+import type { NodeStats } from "../telemetry/stats.ts";
 import type { Hub } from "./hub.ts";
 import type { Sessions } from "./sessions.ts";
 
@@ -23,12 +23,12 @@ export interface StatsOptions {
   typing: TypingTracker;
   sessions: Sessions;
   bus: Bus;
-  ingest: ReturnType<typeof createIngest>;
+  ingest: Ingest;
 }
 
-export async function statsOf(parts: StatsOptions): Promise<Stats> {
+export async function statsOf(parts: StatsOptions): Promise<NodeStats> {
   const [presence, calls, log, ingest] = await Promise.all([
-    // What is away has no figures; the others have.
+    // What is away has none; the others have.
     parts.presence.stats().catch(() => ({})),
     parts.calls.stats().catch(() => ({})),
     parts.log.stats().catch(() => ({})),
@@ -39,7 +39,7 @@ export async function statsOf(parts: StatsOptions): Promise<Stats> {
     hub: parts.hub.stats(),
     subscriptions: parts.subscriptions.stats(),
     presence,
-    calls: { ...calls },
+    calls,
     log: { ...log, ...parts.publisher.stats(), epoch: epochs.current.no, losses: epochs.losses },
     sequencer: parts.sequencer.stats(),
     typing: parts.typing.stats(),

@@ -1,11 +1,11 @@
-/** Who may come in: every check between the request and the upgrade, in the contract's order [CON1]. */
+/** Decides who may come in: every check between the request and the upgrade, in the contract's order [CON1]. */
 import * as v from "valibot";
 import { AuthenticationError, roles as knownRoles, type Role } from "../auth/authenticator.ts";
 import { createOriginCheck, isLoopbackOrigin } from "../config/origins.ts";
 import type { Config } from "../config/schema.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 import type { Since } from "../protocol/client.ts";
-import type { Codec } from "../protocol/codec.ts";
+import type { Codecs } from "../protocol/codecs.ts";
 import { cursor, identifier } from "../protocol/fields.ts";
 import { subprotocols, type WireFormat } from "../protocol/limits.ts";
 import type { AddressLimiter } from "./address-limiter.ts";
@@ -18,7 +18,7 @@ export interface UpgradeOptions {
   credentials: Credentials;
   addresses: AddressLimiter;
   quota: ConnectionQuota;
-  codecs: Record<WireFormat, Codec>;
+  codecs: Codecs;
   connections: () => number;
   isDraining: () => boolean;
   now: () => number;
@@ -76,7 +76,7 @@ export class Upgrades {
 
   constructor(private readonly options: UpgradeOptions) {
     const { auth, server } = options.config;
-    // Who is believed without proof may be on this machine only, and any page that is open there can reach it.
+    // Without proof one is believed on this machine only, and any page that is open there can reach it.
     const isOwnMachines = auth.mode === "trusted" && !auth.behind_gateway;
     const isListed = createOriginCheck(server.allowed_origins);
     this.#isAllowedOrigin = (origin) => (!isOwnMachines || isLoopbackOrigin(origin)) && isListed(origin);
@@ -119,7 +119,7 @@ export class Upgrades {
     }
   }
 
-  /** Whoever was admitted has given up meanwhile. */
+  /** Gives back the place of one that was admitted and has given up meanwhile. */
   abandon(connection: Connection): void {
     this.options.quota.leave(connection);
   }

@@ -24,7 +24,7 @@ const run = (words: string[], options: { env?: Record<string, string>; stdin?: s
   runBinary(words, { cwd: folder, ...options });
 
 async function start(options: ServiceOptions = {}): Promise<Service> {
-  const service = await startService({ program: "binary", ...options });
+  const service = await startService({ isBinary: true, ...options });
   services.push(service);
   return service;
 }

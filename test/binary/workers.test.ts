@@ -23,7 +23,7 @@ test("the binary makes the schema in PostgreSQL from the SQL that it carries, an
 
 test("[MSG1] [PRE4] [DRN] workers of the binary are one service, started again where they crash, and end as one", async () => {
   const words = ["serve", "--workers", "2"];
-  const service = await startService({ program: "binary", words, settings: ground.settings });
+  const service = await startService({ isBinary: true, words, settings: ground.settings });
   try {
     await service.logged(({ msg }) => msg === "all workers are up");
     const clients = await Promise.all(

@@ -7,7 +7,7 @@ import { Client, type Closed } from "../support/client.ts";
 import { freePorts } from "../support/free-ports.ts";
 import { type Ground, layGround } from "../support/ground.ts";
 import { fresh } from "../support/people.ts";
-import { projectFolder } from "../support/program.ts";
+import { program } from "../support/program.ts";
 import { until } from "../support/redis.ts";
 import { type LogLine, type Service, startService } from "../support/service.ts";
 
@@ -267,7 +267,7 @@ async function freePair(): Promise<number> {
 async function refused(words: string[], settings: Record<string, string> = {}) {
   const cwd = mkdtempSync(join(tmpdir(), "ws-workers-"));
   const env = Object.fromEntries(Object.entries(settings).map(([name, value]) => [`WS__${name}`, value]));
-  const child = Bun.spawn([process.execPath, join(projectFolder, "src/main.ts"), "serve", ...words], {
+  const child = Bun.spawn([...program, "serve", ...words], {
     cwd,
     env,
     stdin: "ignore",

@@ -190,24 +190,32 @@ describe("PostgreSQL: when it is away", () => {
   test("[LOG1] [LOG2] while connections are cut again and again nothing acknowledged is lost or doubled", async () => {
     const { nodes, node, close } = await openNodes(2);
     let cutting = true;
+    let taken = Promise.withResolvers<void>();
     const cuts = (async () => {
       let count = 0;
       while (cutting) {
+        // Something has to get through in between, however long connecting takes on this machine.
+        taken = Promise.withResolvers();
         const cut = await server.run(
           `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
            WHERE application_name = 'ws-service' AND datname = current_database()`,
         );
         count += cut.length;
+        await taken.promise;
       }
       return count;
     })();
-    const batches = [keyedBatches("one", 12), keyedBatches("two", 12)];
+    const batches = [keyedBatches("one", 24), keyedBatches("two", 24)];
     await Promise.all(
       batches.map(async (of, index) => {
-        for (const batch of of) await appendUntilTaken(nodes[index]!, batch);
+        for (const batch of of) {
+          await appendUntilTaken(nodes[index]!, batch);
+          taken.resolve();
+        }
       }),
     );
     cutting = false;
+    taken.resolve();
     expect(await cuts).toBeGreaterThan(0);
     await appendUntilTaken(node, [newEvent("user:last")]);
     expect(new Set(await wholeWithLast(node)).size).toBe(batches.flat(2).length);

@@ -1,6 +1,7 @@
 /** The outbox as an inbox on a real PostgreSQL: what one page holds, and what becomes of rejected rows [PUB2]. */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
 import postgres from "postgres";
+import { type ConnectionEvents, openConnection } from "../../src/storage/postgres/connection.ts";
 import { migrate } from "../../src/storage/postgres/migrate.ts";
 import { PostgresOutbox } from "../../src/storage/postgres/outbox.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
@@ -24,7 +25,9 @@ afterAll(async () => {
 beforeEach(async () => {
   schema = server.newSchema();
   await migrate({ url: server.url, schema, lockTimeoutMs: 5_000 });
-  outbox = new PostgresOutbox({ url: server.url, schema, queryTimeoutMs: 5_000, rejectedKeptMs: 60_000 });
+  const open = (events: ConnectionEvents) =>
+    openConnection({ url: server.url, connectTimeoutMs: 5_000, statementTimeoutMs: 5_000, ...events });
+  outbox = new PostgresOutbox({ open, schema, queryTimeoutMs: 5_000, rejectedKeptMs: 60_000 });
   await outbox.start();
 });
 afterEach(async () => {

@@ -131,7 +131,8 @@ test("[BAK2] a feed that reads while many append, and some take it back, passes 
     const page = await reader.log.feed({ afterPosition: position, limit: 7 });
     expect(page.events.every((event) => event.position > position)).toBe(true);
     fed.push(...page.events);
-    ({ position } = page);
+    // The watermark of an append that has looked at the sequence long ago is below what was read meanwhile.
+    position = Math.max(position, page.position);
     goesOn = wasWriting || page.more;
   }
   await writing;

@@ -7,8 +7,8 @@ import packageFile from "../../package.json" with { type: "json" };
 import { parseArgs } from "../../src/commands/args.ts";
 import { type Command, UsageError } from "../../src/commands/command.ts";
 import { makeCertificate } from "../support/certificates.ts";
+import { program } from "../support/program.ts";
 
-const main = join(import.meta.dir, "../../src/main.ts");
 const project = join(import.meta.dir, "../..");
 let folder: string;
 
@@ -19,7 +19,7 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 
 /** Runs the program in an empty folder with an empty environment. */
 async function run(words: string[], { env = {}, cwd = folder }: { env?: Record<string, string>; cwd?: string } = {}) {
-  const child = Bun.spawn([process.execPath, main, ...words], {
+  const child = Bun.spawn([...program, ...words], {
     cwd,
     env,
     stdin: "ignore",

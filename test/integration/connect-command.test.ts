@@ -1,6 +1,7 @@
 /** Proves the `connect` command against a running server: scripted, resumed over a crash, refused. */
 import { afterEach, expect, test } from "bun:test";
 import { join } from "node:path";
+import { program } from "../support/program.ts";
 import { type Service, type ServiceOptions, startService } from "../support/service.ts";
 
 const root = join(import.meta.dir, "..", "..");
@@ -12,7 +13,7 @@ afterEach(async () => {
 type Message = Record<string, unknown> & { type: string; payload: Record<string, unknown> };
 
 function run(args: string[]) {
-  const child = Bun.spawn([process.execPath, "src/main.ts", ...args], {
+  const child = Bun.spawn([...program, ...args], {
     cwd: root,
     stdin: "pipe",
     stdout: "pipe",

@@ -1,8 +1,8 @@
 /** Proves that a process which may open too few files says so at the start, and when it has run out of them. */
 import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { connect, type Socket } from "node:net";
-import { join } from "node:path";
 import { Client } from "../support/client.ts";
+import { program } from "../support/program.ts";
 import { type Service, startService } from "../support/service.ts";
 
 setDefaultTimeout(30_000);
@@ -15,8 +15,7 @@ afterEach(async () => {
 test.skipIf(process.platform !== "linux")(
   "[CON1] too few file descriptors are told at the start, and running out of them once, as is its end",
   async () => {
-    const command = ["sh", "-c", `ulimit -n ${limit}; exec "$@"`, "sh", process.execPath];
-    command.push(join(import.meta.dir, "../../src/main.ts"));
+    const command = ["sh", "-c", `ulimit -n ${limit}; exec "$@"`, "sh", ...program];
     service = await startService({ command });
     const few = await service.logged(({ msg }) => msg.startsWith("fewer files may be open than"));
     expect(few).toMatchObject({ level: "warn", limit, needed: 100_210 });

@@ -4,7 +4,7 @@ import { closeSync, mkdtempSync, openSync, readSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "../support/client.ts";
-import { projectFolder } from "../support/program.ts";
+import { program } from "../support/program.ts";
 import { RawSocket } from "../support/raw-socket.ts";
 import { startService } from "../support/service.ts";
 
@@ -17,7 +17,7 @@ const secret = "a secret of at least thirty-two bytes";
 const callId = "0197d3a0-0000-7000-8000-000000000001";
 
 async function mint(user: string): Promise<string> {
-  const child = Bun.spawn([process.execPath, join(projectFolder, "src/main.ts"), "token", "--user", user], {
+  const child = Bun.spawn([...program, "token", "--user", user], {
     cwd: tmpdir(),
     env: { WS__AUTH__SECRET: secret },
     stdout: "pipe",
@@ -88,7 +88,7 @@ test("nobody reading the log holds up neither the sockets nor the end", async ()
   // Held open at both ends by the test, so that it neither fills a buffer of ours nor breaks.
   const held = openSync(pipe, "r+");
   cleanups.push(() => closeSync(held));
-  const service = Bun.spawn([process.execPath, join(projectFolder, "src/main.ts"), "serve"], {
+  const service = Bun.spawn([...program, "serve"], {
     cwd: folder,
     env: {
       WS__SERVER__PORT: "0",
@@ -157,7 +157,7 @@ test("what clients choose makes no line of its own in the log, steers no termina
   const folder = mkdtempSync(join(tmpdir(), "ws-service-log-"));
   cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
   const settings = { WS__SERVER__PORT: "0", WS__LOG__FORMAT: "pretty", WS__LOG__LEVEL: "debug" };
-  const child = Bun.spawn([process.execPath, join(projectFolder, "src/main.ts"), "serve"], {
+  const child = Bun.spawn([...program, "serve"], {
     cwd: folder,
     env: { PATH: process.env.PATH ?? "", ...settings },
     stdout: "pipe",

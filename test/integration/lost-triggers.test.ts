@@ -10,7 +10,7 @@ import { createPostgresStorage, type PostgresStorageOptions } from "../../src/st
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { freePorts } from "../support/free-ports.ts";
 import { type PostgresServer, runSql, startPostgres } from "../support/postgres.ts";
-import { projectFolder } from "../support/program.ts";
+import { program } from "../support/program.ts";
 
 setDefaultTimeout(30_000);
 let server: PostgresServer;
@@ -37,7 +37,7 @@ const cureOf = (notice: string) =>
 
 async function configCheck(settings: Record<string, string> = {}) {
   const env = { WS__STORAGE__URL: url, ...settings, PATH: process.env.PATH ?? "" };
-  const child = Bun.spawn([process.execPath, join(projectFolder, "src/main.ts"), "config", "check"], {
+  const child = Bun.spawn([...program, "config", "check"], {
     cwd: "/",
     env,
     stdin: "ignore",

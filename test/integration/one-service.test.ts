@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdirSync, statSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { Client } from "../support/client.ts";
+import { program } from "../support/program.ts";
 import { type Service, startService } from "../support/service.ts";
 
 setDefaultTimeout(30_000);
@@ -52,7 +53,7 @@ test("[LOG1] the same file by another name is the same one", async () => {
 
 test("[LOG1] migrations and other programs get in while a service runs", async () => {
   const url = "sqlite:data/ws-service.db";
-  const migrated = Bun.spawn([process.execPath, join(import.meta.dir, "../../src/main.ts"), "migrate"], {
+  const migrated = Bun.spawn([...program, "migrate"], {
     cwd: first.folder,
     env: { PATH: process.env.PATH ?? "", WS__STORAGE__URL: url },
     stdout: "pipe",

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "../support/client.ts";
 import { type PostgresServer, runSql, startPostgres } from "../support/postgres.ts";
-import { projectFolder } from "../support/program.ts";
+import { program } from "../support/program.ts";
 import { startService } from "../support/service.ts";
 
 let server: PostgresServer;
@@ -20,7 +20,7 @@ afterAll(async () => {
 });
 
 async function migrate(url: string) {
-  const child = Bun.spawn([process.execPath, join(projectFolder, "src/main.ts"), "migrate"], {
+  const child = Bun.spawn([...program, "migrate"], {
     cwd: folder,
     env: { WS__STORAGE__URL: url },
     stdout: "pipe",

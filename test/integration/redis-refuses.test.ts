@@ -1,12 +1,11 @@
 /** What the service is and says while Redis is away, full, deaf or refuses: it serves by the log, and tells it once, in the words of Redis [END2]. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { join } from "node:path";
 import { Redis } from "ioredis";
 import { Client } from "../support/client.ts";
 import { freePorts } from "../support/free-ports.ts";
 import { type Ground, layGround } from "../support/ground.ts";
 import { fresh } from "../support/people.ts";
-import { projectFolder } from "../support/program.ts";
+import { program } from "../support/program.ts";
 import { type RedisServer, startRedis, until } from "../support/redis.ts";
 import { type LogLine, type Service, startService } from "../support/service.ts";
 
@@ -60,7 +59,7 @@ async function expectServed(service: Service): Promise<void> {
 /** What is said on standard error by a service that does not start. */
 async function refusalOf(url: string): Promise<string> {
   const settings = { ...ground.settings, SERVER__PORT: "0", LOG__LEVEL: "silent", CLUSTER__URL: url };
-  const child = Bun.spawn([process.execPath, join(projectFolder, "src/main.ts"), "serve"], {
+  const child = Bun.spawn([...program, "serve"], {
     env: Object.fromEntries(Object.entries(settings).map(([name, value]) => [`WS__${name}`, value])),
     stdin: "ignore",
     stdout: "ignore",

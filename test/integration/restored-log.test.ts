@@ -7,7 +7,7 @@ import { Client } from "../support/client.ts";
 import { cursorAt } from "../support/cursors.ts";
 import { sendAll } from "../support/people.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
-import { projectFolder } from "../support/program.ts";
+import { program } from "../support/program.ts";
 import { startService } from "../support/service.ts";
 
 setDefaultTimeout(60_000);
@@ -19,7 +19,7 @@ afterAll(() => server?.stop());
 
 async function migratedDatabase(): Promise<string> {
   const url = await server.newDatabase();
-  const child = Bun.spawn([process.execPath, join(projectFolder, "src/main.ts"), "migrate"], {
+  const child = Bun.spawn([...program, "migrate"], {
     env: { WS__STORAGE__URL: url },
     stdout: "ignore",
     stderr: "inherit",

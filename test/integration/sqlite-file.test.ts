@@ -16,6 +16,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "../support/client.ts";
 import { eventually } from "../support/people.ts";
+import { program } from "../support/program.ts";
 import { type Service, type ServiceOptions, startService } from "../support/service.ts";
 
 setDefaultTimeout(60_000);
@@ -50,14 +51,7 @@ test("nobody else of the machine may read what is stored, and a folder that was 
   mkdirSync(old);
   chmodSync(old, 0o755);
   for (const end of ["", "-lock"]) writeFileSync(file + end, "", { mode: 0o644 });
-  const shell = [
-    "sh",
-    "-c",
-    'umask 022; exec "$@"',
-    "sh",
-    process.execPath,
-    join(import.meta.dir, "../../src/main.ts"),
-  ];
+  const shell = ["sh", "-c", 'umask 022; exec "$@"', "sh", ...program];
   const settings = { STORAGE__URL: `sqlite:${file}` };
   const [made, found] = await Promise.all([start({ command: shell }), start({ command: shell, settings })]);
   for (const data of [join(made.folder, "data"), old]) {
@@ -89,7 +83,7 @@ test.skipIf(!canHaveDisk)("[END2] [LOG7] a full disk is told, and retention make
   const disk = join(folder, "disk");
   mkdirSync(disk);
   const service = await start({
-    command: [...inSmallDisk(disk), process.execPath, join(import.meta.dir, "../../src/main.ts")],
+    command: [...inSmallDisk(disk), ...program],
     settings: {
       STORAGE__URL: `sqlite:${disk}/ws.db`,
       LOG__EVENTS_PER_TOPIC: "20",

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import { freePorts } from "../support/free-ports.ts";
 import { type PostgresServer, runSql, startPostgres } from "../support/postgres.ts";
-import { projectFolder } from "../support/program.ts";
+import { program } from "../support/program.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 
 setDefaultTimeout(30_000);
@@ -25,7 +25,7 @@ afterAll(async () => {
 
 async function run(word: "serve" | "migrate", settings: Record<string, string>) {
   const given = { SERVER__PORT: "0", LOG__LEVEL: "silent", ...settings };
-  const child = Bun.spawn([process.execPath, join(projectFolder, "src/main.ts"), word], {
+  const child = Bun.spawn([...program, word], {
     cwd: folder,
     env: Object.fromEntries(Object.entries(given).map(([name, value]) => [`WS__${name}`, value])),
     stdin: "ignore",

@@ -2,15 +2,15 @@
 import { afterAll, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { createAuthenticator } from "../../src/auth/authenticator.ts";
 import { loadConfig } from "../../src/config/loader.ts";
 import { Client } from "../support/client.ts";
+import { program } from "../support/program.ts";
 import { startService } from "../support/service.ts";
 
 const folder = await mkdtemp(join(tmpdir(), "ws-service-token-"));
 afterAll(() => rm(folder, { recursive: true, force: true }));
-const main = resolve(import.meta.dir, "../../src/main.ts");
 const secret = "a secret of at least thirty-two bytes";
 
 async function configFile(name: string, auth: Record<string, unknown>): Promise<string> {
@@ -20,7 +20,7 @@ async function configFile(name: string, auth: Record<string, unknown>): Promise<
 }
 
 async function runToken(...args: string[]) {
-  const child = Bun.spawn([process.execPath, main, "token", ...args], {
+  const child = Bun.spawn([...program, "token", ...args], {
     cwd: folder,
     env: { PATH: process.env.PATH ?? "" },
     stdin: "ignore",
@@ -115,7 +115,7 @@ test("[CON1] [AUTH2] [ADM2] a service that serves only who is there is filled fr
   const service = await startService({ settings });
   const env = { PATH: process.env.PATH ?? "", WS__AUTH__SECRET: secret };
   const run = async (words: string[], more: Record<string, string> = {}) => {
-    const child = Bun.spawn([process.execPath, main, ...words], {
+    const child = Bun.spawn([...program, ...words], {
       cwd: folder,
       env: { ...env, ...more },
       stdin: "ignore",

@@ -158,7 +158,7 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
   "auth.failed": [{ code: "token_expired", retryable: true }],
   "auth.expiring": [{ expires_at: later }],
   subscribed: [
-    { topics: [], rejected: [], cursor },
+    { topics: [], rejected: [], rejected_count: 0, cursor },
     {
       topics: [
         { topic: "user:u1" },
@@ -225,7 +225,7 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
     content,
     created_at: at,
   })),
-  "message.delivered": [receipt, { ...receipt, message_ids: [] }],
+  "message.delivered": [receipt, { ...receipt, message_ids: [], private: false }],
   "message.read": [receipt, { ...receipt, private: true }],
   "presence.online": [
     { user_id: "u1", status: "online", at },

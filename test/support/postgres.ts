@@ -69,13 +69,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
   const server = program("postgres");
   const user = otherUser();
   const prefix = user?.prefix ?? [];
-  const folder = mkdtempSync(join(tmpdir(), "ws-postgres-"));
-  if (user) chownSync(folder, ...user.ids);
-  const data = join(folder, "data");
-  const make = standbyOf === undefined ? newData : copyOf(standbyOf);
-  const making = Bun.spawn([...prefix, ...make(data)], { cwd: folder, stdout: "ignore", stderr: "pipe" });
-  const said = await new Response(making.stderr).text();
-  if ((await making.exited) !== 0) throw new Error(`${make(data)[0]} has failed: ${said}`);
+  const { folder, data } = await makeData(standbyOf === undefined ? newData : copyOf(standbyOf));
   if (standbyOf !== undefined) writeFileSync(join(data, "standby.signal"), "");
   for (const [name, text] of Object.entries(files)) {
     writeFileSync(join(data, name), text, { mode: 0o600 });
@@ -138,7 +132,29 @@ const program = (name: string): string =>
 
 export const findPostgres = () => program("postgres");
 
+/** Runs the command that makes a server's files, as the user that the server runs as. */
+async function makeData(commandFor: (data: string) => string[]): Promise<{ folder: string; data: string }> {
+  const user = otherUser();
+  const folder = mkdtempSync(join(tmpdir(), "ws-postgres-"));
+  if (user) chownSync(folder, ...user.ids);
+  const data = join(folder, "data");
+  const command = commandFor(data);
+  const making = Bun.spawn([...(user?.prefix ?? []), ...command], { cwd: folder, stdout: "ignore", stderr: "pipe" });
+  const said = await new Response(making.stderr).text();
+  if ((await making.exited) !== 0) throw new Error(`${command[0]} has failed: ${said}`);
+  return { folder, data };
+}
+
+/** Makes the files of a new server once for all test files, which begin with a copy: to copy them is ten times as fast. */
+export async function shareNewData(): Promise<{ remove(): void }> {
+  const { folder, data } = await makeData(newData);
+  process.env.TEST_POSTGRES_DATA = data;
+  return { remove: () => rmSync(folder, { recursive: true, force: true }) };
+}
+
 const newData = (data: string) => {
+  const shared = process.env.TEST_POSTGRES_DATA;
+  if (shared !== undefined) return ["cp", "-a", shared, data];
   const settings = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"];
   return [program("initdb"), "-D", data, ...settings];
 };

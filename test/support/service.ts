@@ -1,17 +1,16 @@
 /** Starts the real service as a process of its own, on a free port and in a throw-away folder, and ends it. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
-
-const root = resolve(import.meta.dir, "../..");
+import { join } from "node:path";
+import { binaryFile, mainFile, program } from "./program.ts";
 
 export interface ServiceOptions {
   /** Settings as environment variables without `WS__`: `{ "WEBSOCKET__PONG_WAIT": "1s" }`. */
   settings?: Record<string, string>;
   /** Keep the data of an earlier run. */
   folder?: string;
-  /** What runs: the sources (default) or the compiled binary. */
-  program?: "source" | "binary";
+  /** Runs the compiled binary, whatever the rest of the check runs. */
+  isBinary?: boolean;
   /** The whole command line instead. */
   command?: string[];
   /** More arguments for the runtime, such as `--hot`. */
@@ -47,7 +46,7 @@ export interface Service {
   signal(signal: NodeJS.Signals): void;
   /** `kill -9`; the folder stays. */
   kill(): Promise<void>;
-  /** Ends it and removes its folder. */
+  /** Ends it and removes its folder. @throws Error where it has found an invariant broken, whatever the test was about */
   stop(): Promise<void>;
 }
 
@@ -65,15 +64,11 @@ export async function startService(options: ServiceOptions = {}): Promise<Servic
   const {
     settings = {},
     folder = mkdtempSync(join(tmpdir(), "ws-service-")),
-    program = "source",
+    isBinary = false,
     words = ["serve"],
     patienceMs = 45_000,
   } = options;
-  const usual =
-    program === "binary"
-      ? [join(root, "dist/ws-service"), ...words]
-      : [process.execPath, ...(options.runtimeArgs ?? []), options.entry ?? join(root, "src/main.ts"), ...words];
-  const { command = usual } = options;
+  const { entry, runtimeArgs, command = [...programOf({ isBinary, entry, runtimeArgs }), ...words] } = options;
   const variables = Object.fromEntries(
     Object.entries({ ...defaults, ...settings }).map(([name, value]) => [`WS__${name}`, value]),
   );
@@ -147,8 +142,16 @@ export async function startService(options: ServiceOptions = {}): Promise<Servic
     async stop() {
       if (!ended) await kill();
       rmSync(folder, { recursive: true, force: true });
+      const broken = logs.filter(({ msg }) => msg === "an invariant is broken");
+      if (broken.length > 0) throw new Error(broken.map((line) => JSON.stringify(line)).join("\n"));
     },
   };
+}
+
+function programOf({ isBinary, entry, runtimeArgs }: Pick<ServiceOptions, "isBinary" | "entry" | "runtimeArgs">) {
+  if (isBinary) return [binaryFile];
+  if (entry === undefined && runtimeArgs === undefined) return program;
+  return [process.execPath, ...(runtimeArgs ?? []), entry ?? mainFile];
 }
 
 async function readLines(stream: ReadableStream<Uint8Array>, take: (line: string) => void): Promise<void> {

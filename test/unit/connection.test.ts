@@ -6,7 +6,6 @@ import { jsonCodec } from "../../src/protocol/codec.ts";
 import { Connection } from "../../src/websocket/connection.ts";
 import { Hub } from "../../src/websocket/hub.ts";
 import { Liveness } from "../../src/websocket/liveness.ts";
-import type { Sessions } from "../../src/websocket/sessions.ts";
 
 const config = v.parse(configSchema, {});
 const second = 1_000;
@@ -20,10 +19,9 @@ beforeEach(() => {
   liveness = new Liveness({
     config,
     hub,
-    sessions: { tell() {} } as unknown as Sessions,
+    tell() {},
     bufferBytesMax: 1 << 24,
     now: () => time,
-    cleanUp() {},
   });
 });
 

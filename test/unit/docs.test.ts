@@ -16,7 +16,11 @@ const root = resolve(import.meta.dir, "../..");
 const documents = [
   "README.md",
   "CHANGELOG.md",
-  ...["protocol", "architecture", "operating", "scaling", "log"].map((name) => `docs/${name}.md`),
+  "CONTRIBUTING.md",
+  "SECURITY.md",
+  ...["protocol", "architecture", "operating", "scaling", "log", "internals", "glossary"].map(
+    (name) => `docs/${name}.md`,
+  ),
 ];
 const textOf = (document: string) => readFileSync(join(root, document), "utf8");
 const protocol = textOf("docs/protocol.md");
@@ -165,4 +169,67 @@ test("every relative link of the documents leads somewhere, to its heading too",
     }
   }
   expect(broken).toEqual([]);
+});
+
+/** What stands in backquotes in the prose, fields of tables included. */
+const quotedIn = (document: string) =>
+  [
+    ...textOf(document)
+      .replace(/^```[\s\S]*?^```/gm, "")
+      .matchAll(/`([^`\n]+)`/g),
+  ].map(([, quoted]) => quoted!);
+
+test("every file that the pages for whoever changes the code name is there", () => {
+  const pages = [
+    "CONTRIBUTING.md",
+    ...["internals", "glossary", "architecture", "log"].map((name) => `docs/${name}.md`),
+  ];
+  const paths = pages
+    .flatMap(quotedIn)
+    .filter((quoted) => /^(src|test|docs|bench|configs|\.ci|\.github)\/[\w./*-]+$/.test(quoted));
+  expect(paths.length).toBeGreaterThan(40);
+  const isThere = (path: string) =>
+    path.includes("*") ? !new Bun.Glob(path).scanSync({ cwd: root }).next().done : existsSync(join(root, path));
+  expect(paths.filter((path) => !isThere(path))).toEqual([]);
+});
+
+test("the glossary has at most 25 words, each in one line with the file where it lives", () => {
+  const lines = textOf("docs/glossary.md")
+    .split("\n")
+    .filter((line) => line.startsWith("| "));
+  const words = lines
+    .slice(2)
+    .map((line) => /^\| ([a-z-]+(?: [a-z]+)?) \| ([^|]{20,}) \| `(src\/[^`|]+)` \|$/.exec(line));
+  expect(words.filter((word) => word === null)).toEqual([]);
+  expect(new Set(words.map((word) => word![1])).size).toBe(words.length);
+  expect(words.length).toBeLessThanOrEqual(25);
+  expect(words.map((word) => word![3]!).filter((file) => !existsSync(join(root, file)))).toEqual([]);
+});
+
+test("every script that CONTRIBUTING names is one, and every script is named there or in the README", () => {
+  const { scripts } = JSON.parse(textOf("package.json")) as { scripts: Record<string, string> };
+  const named = [...textOf("CONTRIBUTING.md").matchAll(/\bnpm (?:run )?([a-z]+(?::[a-z]+)?)\b/g)].map(
+    ([, name]) => name!,
+  );
+  expect(named.filter((name) => !["ci", "install"].includes(name) && !(name in scripts))).toEqual([]);
+  const known = `${textOf("README.md")} ${textOf("CONTRIBUTING.md")}`;
+  expect(
+    Object.keys(scripts).filter((name) => name !== "setup" && !new RegExp(`\\bnpm (run )?${name}\\b`).test(known)),
+  ).toEqual([]);
+});
+
+test("a push runs what runs here, with actions pinned and no right but to read", () => {
+  const file = ".github/workflows/test.yml";
+  const { permissions, jobs } = Bun.YAML.parse(textOf(file)) as {
+    permissions: Record<string, string>;
+    jobs: Record<string, { permissions?: object; steps: { uses?: string; run?: string }[] }>;
+  };
+  expect(permissions).toEqual({ contents: "read" });
+  const steps = Object.values(jobs).flatMap((job) => job.steps);
+  expect(Object.values(jobs).filter((job) => job.permissions !== undefined)).toEqual([]);
+  expect(steps.flatMap(({ run }) => run ?? [])).toEqual([".ci/run"]);
+  expect(steps.flatMap(({ uses }) => uses ?? []).filter((action) => !/^actions\/[a-z-]+@v\d+$/.test(action))).toEqual(
+    [],
+  );
+  expect(textOf(".ci/run")).toContain("npm test");
 });

@@ -16,7 +16,7 @@ const entry = (id: string, text: string): InboxEntry => ({
 function createInbox(entries: InboxEntry[]) {
   const emptied = Promise.withResolvers<void>();
   const inbox: Inbox = {
-    name: "test",
+    name: "outbox",
     start: async () => {},
     take: async () => [...entries],
     async remove(ids) {

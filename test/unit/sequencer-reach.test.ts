@@ -55,8 +55,8 @@ test("[LOG6] a device may acknowledge what another node has sent it just before"
     acknowledge({
       from: createSubscriber("ann"),
       payload: { cursor: epochs.cursorOf(position) },
-      services: { subscriptions: { hasSent }, storage },
-    } as unknown as Request<"ack">);
+      services: { subscriptions: { hasSent }, cursors: storage.cursors },
+    } as unknown as Request<"ack", "cursors" | "subscriptions">);
   expect(await acknowledging(3)).toMatchObject({ payload: { cursor: epochs.cursorOf(3) } });
   const refusal = await acknowledging(4).catch((error: unknown) => error);
   expect(refusal).toMatchObject({ code: "invalid_payload", details: { field: "payload.cursor" } });

@@ -5,10 +5,13 @@ import { configSchema } from "../../src/config/schema.ts";
 import { InvariantBroken } from "../../src/ground/assert.ts";
 import { Unavailable } from "../../src/ground/unavailable.ts";
 import { jsonCodec } from "../../src/protocol/codec.ts";
+import { createTell } from "../../src/subscription/tell.ts";
 import { Counts } from "../../src/telemetry/counts.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
+import { createCompression } from "../../src/websocket/compression.ts";
 import { Connection, type ConnectionOptions, type Session } from "../../src/websocket/connection.ts";
 import { Hub } from "../../src/websocket/hub.ts";
+import { Listeners } from "../../src/websocket/listeners.ts";
 import { Server, type ServerOptions } from "../../src/websocket/server.ts";
 import { Sessions, type SessionsOptions } from "../../src/websocket/sessions.ts";
 
@@ -54,7 +57,7 @@ beforeEach(() => {
     },
     counts,
     now: () => Date.UTC(2026, 0, 2),
-    newId: () => "m1",
+    tell: createTell({ newId: () => "m1", now: () => Date.UTC(2026, 0, 2) }),
     logger,
   };
   sessions = new Sessions(parts as unknown as SessionsOptions);
@@ -76,6 +79,7 @@ function anonymous(closedWith: number[] = []): Connection {
   const connection = new Connection(told);
   const socket = {
     send: () => 1,
+    cork: (write: () => void) => write(),
     subscribe() {},
     isSubscribed: () => false,
     getBufferedAmount: () => 0,
@@ -107,8 +111,12 @@ test("[AUTH1] [SUB2] who authenticates while the storage is away is live after t
 
 test("[ENV5] what a frame's handler throws ends its connection with 4100, and not the process", async () => {
   const broken = new InvariantBroken("connection_state", { from: "closed", to: "live" });
+  const config = v.parse(configSchema, { server: { port: 0 } });
+  const compression = createCompression(config);
   const server = new Server({
-    config: v.parse(configSchema, { server: { port: 0 } }),
+    config,
+    compression,
+    listeners: new Listeners(compression),
     router: { route: (_: unknown, frame: string) => (frame === "well" ? undefined : fail()) },
     upgrades: { admit: async () => ({ connection: new Connection(told), subprotocol: null }) },
     sessions,

@@ -1,10 +1,10 @@
 /** Proves that a snapshot is never older than an event that was sent before it. */
 import { expect, test } from "bun:test";
 import type { PresenceView } from "../../src/protocol/server.ts";
+import { topicOf } from "../../src/protocol/topic.ts";
 import type { ReceiptStore } from "../../src/storage/ports.ts";
 import { createSnapshots } from "../../src/subscription/snapshots.ts";
 import type { Subscriber } from "../../src/subscription/subscriber.ts";
-import { topicOf } from "../../src/subscription/topic.ts";
 
 const anna = { userId: "anna" } as Subscriber;
 

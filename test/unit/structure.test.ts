@@ -34,7 +34,7 @@ const layers = [
 
 const linesMax = 350;
 /** Longer than they should be; these numbers only ever go down. */
-const tooLong: Record<string, number> = { "src/app.ts": 366 };
+const tooLong: Record<string, number> = {};
 
 const filesIn = (pattern: string) => [...new Bun.Glob(pattern).scanSync({ cwd: root })].map(normalize).sort();
 const textOf = (file: string) => readFileSync(join(root, file), "utf8");

@@ -1,10 +1,11 @@
 /** The calls of a node that is alone: in memory, each transaction in one turn of the loop. */
+import { Multimap } from "../../ground/multimap.ts";
 import type { Call } from "../call.ts";
 import { type CallRegistry, dueLeaseMs } from "../ports.ts";
 
 export class LocalCallRegistry implements CallRegistry {
   readonly #calls = new Map<string, Call>();
-  readonly #idsOfUser = new Map<string, Set<string>>();
+  readonly #idsOfUser = new Multimap<string, string>();
   /** Until when (ms) a due call is the business of the one who took it. */
   readonly #leases = new Map<string, number>();
 
@@ -12,7 +13,7 @@ export class LocalCallRegistry implements CallRegistry {
     { callId, userIds }: { callId: string; userIds: string[] },
     step: (calls: Call[]) => { put: Call[]; forget?: string[]; result: Result },
   ): Promise<Result> {
-    const callIds = new Set([callId, ...userIds.flatMap((userId) => [...(this.#idsOfUser.get(userId) ?? [])])]);
+    const callIds = new Set([callId, ...userIds.flatMap((userId) => this.#idsOfUser.of(userId))]);
     const { put, forget = [], result } = step(this.#copies(callIds));
     for (const call of put) this.#put(call);
     for (const id of forget) this.#forget(id);
@@ -24,7 +25,7 @@ export class LocalCallRegistry implements CallRegistry {
   }
 
   async callsOf(userId: string): Promise<Call[]> {
-    return this.#copies(this.#idsOfUser.get(userId) ?? []);
+    return this.#copies(this.#idsOfUser.of(userId));
   }
 
   async takeDue(now: number, limit: number): Promise<string[]> {
@@ -58,10 +59,7 @@ export class LocalCallRegistry implements CallRegistry {
   #put(call: Call): void {
     this.#calls.set(call.callId, structuredClone(call));
     this.#leases.delete(call.callId);
-    for (const { userId } of [call.caller, call.callee]) {
-      const callIds = this.#idsOfUser.get(userId) ?? new Set();
-      this.#idsOfUser.set(userId, callIds.add(call.callId));
-    }
+    for (const { userId } of [call.caller, call.callee]) this.#idsOfUser.add(userId, call.callId);
   }
 
   #forget(callId: string): void {
@@ -69,10 +67,6 @@ export class LocalCallRegistry implements CallRegistry {
     if (!call) return;
     this.#calls.delete(callId);
     this.#leases.delete(callId);
-    for (const { userId } of [call.caller, call.callee]) {
-      const callIds = this.#idsOfUser.get(userId);
-      callIds?.delete(callId);
-      if (callIds?.size === 0) this.#idsOfUser.delete(userId);
-    }
+    for (const { userId } of [call.caller, call.callee]) this.#idsOfUser.remove(userId, callId);
   }
 }

@@ -1,5 +1,6 @@
 /** The calls of all nodes, in Redis: read, decided on here, and written only if nothing has changed meanwhile [CALL2]. */
 import { InvariantBroken } from "../../ground/assert.ts";
+import { BoundedMap } from "../../ground/bounded-map.ts";
 import { KeyedQueue } from "../../ground/keyed-queue.ts";
 import { Unavailable } from "../../ground/unavailable.ts";
 import { noteBroken, type Witness } from "../../telemetry/broken.ts";
@@ -41,10 +42,12 @@ const writeAgainMs = 250;
 export class RedisCallRegistry implements CallRegistry {
   /** By call: a node need not compete with itself. */
   readonly #queue = new KeyedQueue();
-  readonly #remembered = new Map<string, Written & { version: string }>();
+  readonly #remembered: BoundedMap<string, Written & { version: string }>;
   #restoring: Promise<void> | null = null;
 
-  constructor(private readonly options: RedisCallRegistryOptions) {}
+  constructor(private readonly options: RedisCallRegistryOptions) {
+    this.#remembered = new BoundedMap(options.rememberedMax);
+  }
 
   /**
    * @throws Unavailable while Redis is away, while nodes put back what it has lost, or where others were always faster
@@ -92,7 +95,8 @@ export class RedisCallRegistry implements CallRegistry {
         )) as string[];
         for (let at = 0; at < renewed.length; at += 2) {
           const call = this.#remembered.get(renewed[at]!);
-          if (call !== undefined && some.includes(call)) this.#remember({ ...call, version: renewed[at + 1]! });
+          if (call !== undefined && some.includes(call))
+            this.#remembered.set(call.callId, { ...call, version: renewed[at + 1]! });
         }
       } else {
         const versions = some.flatMap(({ callId, version }) => [callId, version]);
@@ -167,16 +171,9 @@ export class RedisCallRegistry implements CallRegistry {
   /** What is not newer than what was read is told to its devices, but not put back after a loss: it could undo what is newer. */
   #noteWritten(call: Written & { version: string }, before: string): void {
     const { callId, version } = call;
-    if (Number(version) > Number(before)) return this.#remember(call);
+    if (Number(version) > Number(before)) return void this.#remembered.set(call.callId, call);
     this.#remembered.delete(callId);
     noteBroken(new InvariantBroken("call_version", { callId, version, before }), this.options);
-  }
-
-  #remember(call: Written & { version: string }): void {
-    this.#remembered.delete(call.callId);
-    this.#remembered.set(call.callId, call);
-    if (this.#remembered.size > this.options.rememberedMax)
-      this.#remembered.delete(this.#remembered.keys().next().value!);
   }
 
   /** Runs a script on the calls that this node knows of. @throws Unavailable also while calls that Redis has lost are put back */

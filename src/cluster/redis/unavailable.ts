@@ -1,21 +1,21 @@
-/** What it means that Redis cannot serve: it is away, or it is there and refuses, and some of that only an operator can mend. */
+/** Tells what it means that Redis cannot serve: it is away, or it is there and refuses, and some of that only an operator can mend. */
 import { ReplyError } from "ioredis";
 import { Unavailable } from "../../ground/unavailable.ts";
 
-/** What a server says that is there but cannot serve (the last two: a script of ours); anything else is a fault of ours. */
+/** Matches replies of a server that is there but cannot serve (the last two: of a script of ours); anything else is a fault of ours. */
 const cannotServe =
   /^(LOADING|CLUSTERDOWN|MASTERDOWN|READONLY|TRYAGAIN|MOVED|ASK|OOM|MISCONF|NOREPLICAS|BUSY|NOPERM|NOAUTH|WRONGPASS|LOST|SETTLING)\b/;
-/** What a script may not do is an error like any other, whose first word is no code of its own. */
+/** Matches what a script may not do: an error like any other, whose first word is no code of its own. */
 const notPermitted = /^(ERR )?(ACL failure in script|The user executing the script can't)/;
-/** Nor is that of a database that is not there: the connection goes on with another one. */
+/** Matches a database that is not there, which has no code either: the connection goes on with another one. */
 const noDatabase = /^ERR (DB index is out of range|invalid DB index|SELECT is not allowed)/;
-/** What does not pass by itself within a moment, as the others do. */
+/** Matches refusals that do not pass by themselves within a moment, as the others do. */
 const refusals = /^(READONLY|OOM|MISCONF|NOREPLICAS|NOPERM|NOAUTH|WRONGPASS|ERR_DB_INDEX)\b/;
-/** Faults of the settings: whom Redis lets in, and whom either side trusts. */
+/** Matches faults of the settings: whom Redis lets in, and whom either side trusts. */
 const mendedByHand =
   /^(NOPERM|NOAUTH|WRONGPASS|ERR_DB_INDEX|ERR_TLS_|ERR_SSL_|CERT_|[A-Z_]*(SELF_SIGNED|UNABLE_TO|CERTIFICATE))/;
 
-/** Redis did not answer, or not as one who can: what was asked may or may not have been done. */
+/** Says that Redis did not answer, or not as one who can: what was asked may or may not have been done. */
 export class RedisUnavailable extends Unavailable {
   /** The first word of what Redis has answered; null where it has not. */
   readonly reply: string | null;
@@ -48,7 +48,7 @@ export function isReply(error: unknown): error is Error {
   return error instanceof ReplyError;
 }
 
-/** What Redis says, with a code in front. */
+/** Gives what Redis says, with a code in front. */
 function codedOf(message: string): string {
   if (notPermitted.test(message)) return "NOPERM";
   return noDatabase.test(message) ? "ERR_DB_INDEX" : message;
@@ -57,7 +57,7 @@ function codedOf(message: string): string {
 /** Whether an answer means that Redis cannot serve now. */
 export const isUnserved = ({ message }: Error): boolean => cannotServe.test(message) || notPermitted.test(message);
 
-/** Of a Redis Cluster of which no server has served, what the last of them has said. */
+/** Takes of a Redis Cluster of which no server has served what the last of them has said. */
 function reasonOf(error: unknown): unknown {
   const last = (error as { lastNodeError?: unknown } | null)?.lastNodeError;
   return last instanceof Error ? last : error;

@@ -7,7 +7,12 @@ import { Unavailable } from "../../ground/unavailable.ts";
 export type Sql = postgres.Sql<{ bigint: number }>;
 export type Parameter = string | number | boolean | null;
 
-export interface ConnectionOptions {
+export interface ConnectionEvents {
+  onClosed?: (() => void) | undefined;
+  onNotification?: ((payload: string) => void) | undefined;
+}
+
+export interface ConnectionOptions extends ConnectionEvents {
   /** `postgres://user:password@host:port/database?sslmode=…` */
   url: string;
   /** Null or left out: whom the system trusts, and no certificate of our own. */
@@ -16,8 +21,6 @@ export interface ConnectionOptions {
   connectTimeoutMs: number;
   /** After so long the server itself ends a statement; 0: never. */
   statementTimeoutMs: number;
-  onClosed?: () => void;
-  onNotification?: (payload: string) => void;
 }
 
 export interface Connection {

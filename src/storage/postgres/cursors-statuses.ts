@@ -1,4 +1,4 @@
-/** Device acknowledgements [LOG6] and statuses set by hand [PRE2] on PostgreSQL. */
+/** Keeps device acknowledgements [LOG6] and statuses set by hand [PRE2] in PostgreSQL. */
 import { type CursorParts, readCursor, writeCursor } from "../epochs.ts";
 import {
   type CursorStore,
@@ -7,26 +7,15 @@ import {
   type StatusStore,
   type UserStatus,
 } from "../ports.ts";
+import { sqlOf } from "../sql-text.ts";
 import { arrayOf } from "./connection.ts";
 import type { Pool } from "./pool.ts";
+import acknowledgeText from "./queries/cursors-acknowledge.sql" with { type: "text" };
 
 export function createCursorStore(pool: Pool, ws: string, now: () => number): CursorStore {
-  // Of an epoch that is not known any more, or of a part of the log that is lost, whatever comes is better.
-  const isAhead = `(excluded.position > c.position OR NOT EXISTS (
-      SELECT FROM ${ws}.epochs AS e WHERE e.id = c.epoch AND c.position <= coalesce(
-        (SELECT min(later.began_at) FROM ${ws}.epochs AS later WHERE later.no > e.no), c.position)))`;
-  const acknowledge = `WITH forgotten AS (
-      DELETE FROM ${ws}.cursors WHERE user_id = $1 AND device_id IN (
-        SELECT device_id FROM ${ws}.cursors WHERE user_id = $1 AND device_id <> $2
-        ORDER BY seen_at DESC, device_id OFFSET ${devicesRememberedMax - 1} FOR UPDATE SKIP LOCKED))
-    INSERT INTO ${ws}.cursors AS c (user_id, device_id, epoch, position, seen_at) VALUES ($1, $2, $3, $4, $5)
-    ON CONFLICT (user_id, device_id) DO UPDATE
-      SET epoch = CASE WHEN ${isAhead} THEN excluded.epoch ELSE c.epoch END,
-        position = CASE WHEN ${isAhead} THEN excluded.position ELSE c.position END,
-        seen_at = greatest(c.seen_at, excluded.seen_at)
-    RETURNING epoch, position`;
+  const acknowledge = sqlOf(acknowledgeText, { ws, otherDevicesMax: devicesRememberedMax - 1 });
   const acknowledged = `SELECT epoch, position FROM ${ws}.cursors WHERE user_id = $1 AND device_id = $2`;
-  // Whoever has a row locked is about to write the same, or better.
+  // Passes over rows that are locked: whoever has one is about to write the same, or better.
   const seen = `UPDATE ${ws}.cursors AS c SET seen_at = $3 FROM (
       SELECT user_id, device_id FROM ${ws}.cursors JOIN unnest($1::text[], $2::text[]) AS d (user_id, device_id)
         USING (user_id, device_id) WHERE seen_at < $4 FOR UPDATE OF cursors SKIP LOCKED) AS s

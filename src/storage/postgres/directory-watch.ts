@@ -1,10 +1,11 @@
 /** Listens for changes of the directory, tells this node's listeners, and notices when it has become deaf. */
 import { Unavailable } from "../../ground/unavailable.ts";
 import type { DirectoryChange } from "../ports.ts";
-import { backoffMs, type Connection, closeConnection, dropConnection, refusalOf, type Sql } from "./connection.ts";
+import { backoffMs, type Connection, type ConnectionEvents, refusalOf } from "./connection.ts";
+import { Session } from "./session.ts";
 
 export interface DirectoryWatchOptions {
-  open(events: { onClosed: () => void; onNotification: (payload: string) => void }): Connection;
+  open(events: ConnectionEvents): Connection;
   channel: string;
   /** Sends to the channel over another connection. */
   notify(payload: string): Promise<void>;
@@ -31,7 +32,7 @@ const floodMax = 2_000;
 const floodPauseMs = 1_000;
 
 type Listener = (change: DirectoryChange) => void;
-type State = { kind: "stopped" } | { kind: "deaf" } | { kind: "listening"; sql: Sql };
+type State = { kind: "stopped" } | { kind: "deaf" } | { kind: "listening"; session: Session };
 
 /** What a notification may hold; applications send them too. */
 interface Notice {
@@ -79,7 +80,7 @@ export class DirectoryWatch {
     const state = this.#state;
     this.#state = { kind: "stopped" };
     this.#forgetMarks();
-    if (state.kind === "listening") await closeConnection(state.sql);
+    if (state.kind === "listening") await state.session.close();
   }
 
   add(listener: Listener): () => void {
@@ -119,45 +120,38 @@ export class DirectoryWatch {
     if (state.kind !== "listening") return;
     const heard = await this.#mark().catch(() => true);
     if (heard || this.#state !== state) return;
-    dropConnection(state.sql);
-    this.#lose(state.sql);
+    state.session.drop(new Deaf());
   }
 
   /** @throws Deaf where it may listen and hears nothing; Unavailable where it may not */
   async #listen(): Promise<void> {
     const before = this.#state;
-    let isClosed = false;
-    const { sql, ready } = this.#options.open({
-      onClosed: () => {
-        isClosed = true;
-        this.#lose(sql);
-      },
+    const session = new Session({
+      open: this.#options.open,
+      begin: `LISTEN "${this.#options.channel}"`,
+      timeoutMs: this.#options.proofMs,
+      lateMessage: "PostgreSQL does not let this node listen.",
+      onEnd: () => this.#lose(session),
       onNotification: (payload) => this.#hear(payload),
     });
-    const late = Promise.withResolvers<never>();
-    const timer = setTimeout(() => {
-      late.reject(new Unavailable("storage", "PostgreSQL does not let this node listen."));
-    }, this.#options.proofMs);
     try {
-      await Promise.race([ready.then(() => sql.unsafe(`LISTEN "${this.#options.channel}"`)), late.promise]);
+      await session.ready;
       // A pooler between takes LISTEN for one transaction, and what is notified after it reaches nobody.
-      if (!(await this.#mark(this.#options.proofMs)) && this.#state === before) {
-        throw isClosed ? new Unavailable("storage", "PostgreSQL has closed the connection that listens.") : new Deaf();
-      }
+      const isHeard = await this.#mark(this.#options.proofMs);
+      if (session.hasEnded) throw new Unavailable("storage", "PostgreSQL has closed the connection that listens.");
+      if (!isHeard && this.#state === before) throw new Deaf();
     } catch (error) {
-      dropConnection(sql);
+      session.drop(error as Error);
       throw refusalOf(error);
-    } finally {
-      clearTimeout(timer);
     }
     // Stopped meanwhile, perhaps started again.
-    if (this.#state !== before) return closeConnection(sql);
-    this.#state = { kind: "listening", sql };
+    if (this.#state !== before) return session.close();
+    this.#state = { kind: "listening", session };
     this.#options.hearing.ended();
   }
 
-  #lose(sql: Sql, pauseMs = 0): void {
-    if (this.#state.kind !== "listening" || this.#state.sql !== sql) return;
+  #lose(session: Session, pauseMs = 0): void {
+    if (this.#state.kind !== "listening" || this.#state.session !== session) return;
     this.#state = { kind: "deaf" };
     this.#forgetMarks();
     void this.#listenAgain(pauseMs);
@@ -190,8 +184,8 @@ export class DirectoryWatch {
     if (this.#isFlood()) {
       const state = this.#state;
       if (state.kind !== "listening") return;
-      dropConnection(state.sql);
-      return this.#lose(state.sql, floodPauseMs);
+      this.#lose(state.session, floodPauseMs);
+      return state.session.drop(new Unavailable("storage", "More was notified than can be looked at."));
     }
     const notice = parse(payload);
     if (notice?.op === "mark") return this.#marks.get(String(notice.mark))?.(true);

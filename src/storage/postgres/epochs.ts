@@ -4,7 +4,14 @@ import { Unavailable } from "../../ground/unavailable.ts";
 import { type Epoch, Epochs } from "../epochs.ts";
 import type { EventLog } from "../ports.ts";
 import { type Witness, Witnesses } from "../witnesses.ts";
-import { arrayOf, type Connection, dropConnection, type Parameter, type Sql } from "./connection.ts";
+import {
+  arrayOf,
+  type Connection,
+  type ConnectionEvents,
+  dropConnection,
+  type Parameter,
+  type Sql,
+} from "./connection.ts";
 
 export interface EpochLookoutOptions {
   schema: string;
@@ -48,14 +55,19 @@ export class EpochLookout {
   }
 
   /** Opens a connection that looks at its server before the first statement, and before each until it can tell. */
-  guard(open: (onClosed: () => void) => Connection, { use, onClosed }: { use: Use; onClosed: () => void }): Connection {
-    const connection = open(() => {
-      this.#lines.delete(connection.sql);
-      onClosed();
-    });
-    const { sql } = connection;
-    const settle = () => (this.#lines.has(sql) || !this.#hasStarted ? undefined : this.#settle(sql, use));
-    return { ...connection, settle };
+  guard(open: (events: ConnectionEvents) => Connection, use: Use): (events: ConnectionEvents) => Connection {
+    return ({ onClosed, ...events }) => {
+      const connection = open({
+        ...events,
+        onClosed: () => {
+          this.#lines.delete(connection.sql);
+          onClosed?.();
+        },
+      });
+      const { sql } = connection;
+      const settle = () => (this.#lines.has(sql) || !this.#hasStarted ? undefined : this.#settle(sql, use));
+      return { ...connection, settle };
+    };
   }
 
   /** What a log offers of it, with what it asks asked there. */

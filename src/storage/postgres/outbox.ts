@@ -1,21 +1,15 @@
-/** The outbox table as an inbox: rows that applications left in their own transactions, as these commit [PUB2]. */
-import type { ClientTlsFiles } from "../../config/client-tls.ts";
+/** Reads the outbox table as an inbox: rows that applications left in their own transactions, as these commit [PUB2]. */
 import { Unavailable } from "../../ground/unavailable.ts";
 import type { Inbox, InboxEntry, RejectedEntry } from "../inbox.ts";
-import {
-  arrayOf,
-  closeConnection,
-  dropConnection,
-  openConnection,
-  type Parameter,
-  refusalOf,
-  type Sql,
-} from "./connection.ts";
+import { sqlOf } from "../sql-text.ts";
+import { arrayOf, type Connection, type ConnectionEvents, type Parameter, refusalOf } from "./connection.ts";
+import rejectText from "./queries/outbox-reject.sql" with { type: "text" };
+import takeText from "./queries/outbox-take.sql" with { type: "text" };
 import { outboxChannel } from "./schema.ts";
+import { Session } from "./session.ts";
 
 export interface PostgresOutboxOptions {
-  url: string;
-  tls?: ClientTlsFiles | null;
+  open(events: ConnectionEvents): Connection;
   schema: string;
   /** How long one statement may take. */
   queryTimeoutMs: number;
@@ -35,13 +29,6 @@ const leaseIdleMsMax = 5_000;
 const countMax = 10_000;
 /** Rejected rows that go with those that come: more than a page, and never too many for one statement. */
 const oldRejectedAtOnce = 2 * pageRows;
-const columns = "id, key, topic, type, payload::text AS payload, event_key";
-
-/** A session, and whether what it begins with is done. */
-interface Session {
-  sql: Sql;
-  ready: Promise<unknown>;
-}
 
 /** `lease` has the lock and takes; `work` listens and changes the table. */
 type Role = "lease" | "work";
@@ -63,6 +50,9 @@ interface Row {
  */
 export class PostgresOutbox implements Inbox {
   readonly name = "outbox";
+  readonly #options: PostgresOutboxOptions;
+  readonly #takeText: string;
+  readonly #rejectText: string;
   readonly #sessions: Record<Role, Session | null> = { lease: null, work: null };
   #state: "stopped" | "started" = "stopped";
   #isWoken = false;
@@ -70,36 +60,26 @@ export class PostgresOutbox implements Inbox {
   #emptyWakes = 0;
   #wake: (() => void) | null = null;
 
-  constructor(private readonly options: PostgresOutboxOptions) {}
+  constructor(options: PostgresOutboxOptions) {
+    this.#options = options;
+    const { schema: ws } = options;
+    this.#takeText = sqlOf(takeText, { ws, pageRows, pageBytesMax });
+    this.#rejectText = sqlOf(rejectText, { ws, oldAtOnce: oldRejectedAtOnce });
+  }
 
   async start(): Promise<void> {
     this.#state = "started";
-    this.#session("work").ready.catch(() => {});
+    this.#session("work");
   }
 
   async take(): Promise<InboxEntry[] | null> {
     // While it cannot hear of new rows, the table is looked at every second all the same.
-    this.#session("work").ready.catch(() => {});
+    this.#session("work");
     const wasWoken = this.#isWoken;
     this.#isWoken = false;
-    const { schema } = this.options;
-    // Without parameters it is one message: a node cannot freeze in the middle of it, which no timeout would end. The
-    // lock is had once more with each lease; it goes with the session. Row by row, as far as the page goes: what large
-    // rows would take to read that wait behind it would keep everything from ever being taken.
-    const rows = await this.#query<Row>(
-      "lease",
-      `WITH RECURSIVE lease AS MATERIALIZED (
-         SELECT pg_try_advisory_lock(hashtext('ws-service outbox'), hashtext('${schema}')) AS mine),
-       page AS (
-         SELECT found.*, 1 AS place, octet_length(found.payload)::bigint AS bytes FROM lease CROSS JOIN LATERAL (
-           SELECT ${columns} FROM ${schema}.outbox WHERE lease.mine ORDER BY id LIMIT 1) AS found
-         UNION ALL
-         SELECT found.*, page.place + 1, page.bytes + octet_length(found.payload) FROM page CROSS JOIN LATERAL (
-           SELECT ${columns} FROM ${schema}.outbox WHERE id > page.id ORDER BY id LIMIT 1) AS found
-         WHERE page.place < ${pageRows} AND page.bytes < ${pageBytesMax})
-       SELECT lease.mine, id::text AS id, key::text AS key, topic, type, payload, event_key
-       FROM lease LEFT JOIN page ON true ORDER BY page.id`,
-    );
+    // Without parameters it is one message: a node cannot freeze in the middle of it, which no timeout would end. The lock is
+    // had once more with each lease; it goes with the session.
+    const rows = await this.#query<Row>("lease", this.#takeText);
     const isEmpty = rows[0]?.mine !== true || rows[0].id === null;
     this.#emptyWakes = isEmpty && wasWoken ? this.#emptyWakes + 1 : 0;
     if (rows[0]?.mine !== true) return null;
@@ -111,29 +91,17 @@ export class PostgresOutbox implements Inbox {
   }
 
   async remove(ids: string[]): Promise<void> {
-    await this.#query("work", `DELETE FROM ${this.options.schema}.outbox WHERE id = ANY ($1::text::bigint[])`, [
+    await this.#query("work", `DELETE FROM ${this.#options.schema}.outbox WHERE id = ANY ($1::text::bigint[])`, [
       arrayOf(ids),
     ]);
   }
 
   async reject(rejected: RejectedEntry[]): Promise<void> {
-    const { schema, rejectedKeptMs } = this.options;
-    await this.#query(
-      "work",
-      `WITH refused AS (SELECT * FROM unnest($1::text::bigint[], $2::text::text[]) AS r (id, reason)),
-       gone AS (DELETE FROM ${schema}.outbox AS o USING refused WHERE o.id = refused.id RETURNING o.*, refused.reason),
-       old AS (
-         DELETE FROM ${schema}.outbox_rejected WHERE key IN (
-           SELECT key FROM ${schema}.outbox_rejected WHERE rejected_at < now() - $3::text::float * interval '1 ms'
-           ORDER BY rejected_at LIMIT ${oldRejectedAtOnce}))
-       INSERT INTO ${schema}.outbox_rejected (key, topic, type, payload, event_key, created_at, reason)
-       SELECT key, topic, type, payload, event_key, created_at, reason FROM gone`,
-      [
-        arrayOf(rejected.map(({ entry }) => entry.id)),
-        arrayOf(rejected.map(({ reason }) => reason)),
-        String(rejectedKeptMs),
-      ],
-    );
+    await this.#query("work", this.#rejectText, [
+      arrayOf(rejected.map(({ entry }) => entry.id)),
+      arrayOf(rejected.map(({ reason }) => reason)),
+      String(this.#options.rejectedKeptMs),
+    ]);
   }
 
   wait(signal: AbortSignal): Promise<void> {
@@ -158,7 +126,7 @@ export class PostgresOutbox implements Inbox {
   }
 
   async lag(): Promise<{ entries: number; oldestMs: number }> {
-    const { schema } = this.options;
+    const { schema } = this.#options;
     const [row] = await this.#query<{ entries: string; oldest_ms: string }>(
       "work",
       `SELECT (SELECT count(*) FROM (SELECT FROM ${schema}.outbox LIMIT ${countMax}) AS counted)::text AS entries,
@@ -170,47 +138,27 @@ export class PostgresOutbox implements Inbox {
 
   async stop(): Promise<void> {
     this.#state = "stopped";
-    const { lease, work } = this.#sessions;
-    Object.assign(this.#sessions, { lease: null, work: null });
-    await Promise.all([lease, work].map((session) => (session === null ? undefined : closeConnection(session.sql))));
+    await Promise.all(Object.values(this.#sessions).map((session) => session?.close()));
   }
 
   /** @throws Unavailable while the engine is away; the session is another one after that */
   async #query<Result extends object>(role: Role, text: string, parameters: Parameter[] = []): Promise<Result[]> {
-    if (this.#state === "stopped") throw new Unavailable("storage", "The outbox is stopped.");
     const session = this.#session(role);
-    let timer: Timer | undefined;
     try {
-      const deadline = new Promise<never>((_, reject) => {
-        timer = setTimeout(
-          () => reject(new Unavailable("storage", "PostgreSQL has not answered in time.")),
-          this.options.queryTimeoutMs,
-        );
-      });
-      const answer = session.ready.then(() => session.sql.unsafe<Result[]>(text, parameters));
-      return [...(await Promise.race([answer, deadline]))];
+      return await session.query<Result>(text, parameters);
     } catch (error) {
-      this.#forget(role, session);
-      dropConnection(session.sql);
+      // Whatever it was may be this session's alone: another one, perhaps another node's, is to have the lease.
+      session.drop(error as Error);
       throw refusalOf(error);
-    } finally {
-      clearTimeout(timer);
     }
   }
 
   /** The one that is open, or a new one: whoever has the lease may be another node by then. */
   #session(role: Role): Session {
-    const open = this.#sessions[role];
-    if (open !== null) return open;
-    const { url, tls = null, schema, queryTimeoutMs } = this.options;
-    const { sql, ready } = openConnection({
-      url,
-      tls,
-      connectTimeoutMs: queryTimeoutMs,
-      statementTimeoutMs: queryTimeoutMs,
-      onClosed: () => this.#forget(role, session),
-      onNotification: () => this.#onNotified(),
-    });
+    if (this.#state === "stopped") throw new Unavailable("storage", "The outbox is stopped.");
+    const known = this.#sessions[role];
+    if (known !== null && !known.hasEnded) return known;
+    const { open, schema, queryTimeoutMs } = this.#options;
     const begin = {
       // A frozen node neither asks nor reads: idle, or with an answer that does not go out, its session ends.
       lease: `SELECT set_config('idle_session_timeout', '${leaseIdleMsMax}', false),
@@ -218,20 +166,12 @@ export class PostgresOutbox implements Inbox {
         set_config('tcp_keepalives_interval', '1', false), set_config('tcp_keepalives_count', '3', false)`,
       work: `LISTEN ${outboxChannel(schema)}`,
     } satisfies Record<Role, string>;
-    const session: Session = { sql, ready: ready.then(() => sql.unsafe(begin[role])) };
+    const onNotification = () => this.#onNotified();
+    const session = new Session({ open, begin: begin[role], timeoutMs: queryTimeoutMs, onNotification });
+    // What was left while nobody listened is told by nobody.
+    session.ready.then(onNotification, () => {});
     this.#sessions[role] = session;
-    session.ready.then(
-      () => this.#onNotified(),
-      () => {
-        this.#forget(role, session);
-        dropConnection(sql);
-      },
-    );
     return session;
-  }
-
-  #forget(role: Role, session: Session): void {
-    if (this.#sessions[role] === session) this.#sessions[role] = null;
   }
 
   #onNotified(): void {

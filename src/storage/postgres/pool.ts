@@ -1,18 +1,11 @@
 /** Runs statements on a bounded number of connections, each statement with a deadline and alone on its connection. */
 import { Unavailable } from "../../ground/unavailable.ts";
 import type { WritesWatched } from "../write-proof.ts";
-import {
-  backoffMs,
-  type Connection,
-  closeConnection,
-  dropConnection,
-  failureOf,
-  type Parameter,
-  refusalOf,
-} from "./connection.ts";
+import { backoffMs, type Connection, type ConnectionEvents, type Parameter, refusalOf } from "./connection.ts";
+import { notAnswered, Session } from "./session.ts";
 
 export interface PoolOptions {
-  open(onClosed: () => void): Connection;
+  open(events: ConnectionEvents): Connection;
   /** Connections at most; each is opened when it is needed. */
   size: number;
   /** Waiting for a connection, connecting and the answer together may take so long. */
@@ -28,8 +21,10 @@ interface Job {
   parameters: Parameter[];
   resolve: (rows: never[]) => void;
   reject: (error: unknown) => void;
+  /** By `performance.now()`. */
+  endsAt: number;
+  /** Gives it up while it waits for a connection. */
   timer: Timer;
-  state: { kind: "waiting" } | { kind: "running"; lane: Lane } | { kind: "settled" };
 }
 
 /** One statement at a time: no answer waits behind a slow one, and giving one up costs nobody else's. */
@@ -78,9 +73,10 @@ export class Pool {
       return Promise.reject(new Unavailable("storage", "Too many statements wait for PostgreSQL."));
     }
     return new Promise<Row[]>((resolve, reject) => {
-      const timer = setTimeout(() => this.#expire(job), this.#options.queryTimeoutMs);
-      const state: Job["state"] = { kind: "waiting" };
-      const job: Job = { text, parameters, resolve: resolve as (rows: never[]) => void, reject, timer, state };
+      const { queryTimeoutMs } = this.#options;
+      const timer = setTimeout(() => this.#expire(job), queryTimeoutMs);
+      const endsAt = performance.now() + queryTimeoutMs;
+      const job: Job = { text, parameters, resolve: resolve as (rows: never[]) => void, reject, endsAt, timer };
       this.#unsettled++;
       this.#waiting.push(job);
       if (lane) void this.#run(lane);
@@ -104,14 +100,13 @@ export class Pool {
   async #run(lane: Lane): Promise<void> {
     do {
       if (!lane.isReady && !(await this.#connect(lane))) continue;
-      const job = this.#waiting.shift();
+      const job = this.#next();
       if (job === undefined) break;
-      job.state = { kind: "running", lane };
       try {
-        const rows = (await lane.run(job.text, job.parameters)) as never[];
-        this.#settle(job, () => job.resolve(rows));
+        const rows = (await lane.run(job)) as never[];
+        this.#settle(() => job.resolve(rows));
       } catch (error) {
-        this.#settle(job, () => job.reject(refusalOf(error)));
+        this.#settle(() => job.reject(refusalOf(error)));
       }
     } while (this.#waiting.length > 0);
     if (lane.isReady) this.#idle.push(lane);
@@ -131,131 +126,89 @@ export class Pool {
         if (this.#state === "started") this.#options.filling?.began(refusal);
       } else {
         // Nobody else goes on with it, and the reason is known.
-        const job = this.#waiting.shift();
-        if (job !== undefined) this.#settle(job, () => job.reject(refusal));
+        const job = this.#next();
+        if (job !== undefined) this.#settle(() => job.reject(refusal));
       }
       return false;
     }
   }
 
-  #settle(job: Job, tell: () => void): void {
-    if (job.state.kind === "settled") return;
-    job.state = { kind: "settled" };
-    clearTimeout(job.timer);
+  /** Takes the one that has waited longest; from now on its connection minds its deadline. */
+  #next(): Job | undefined {
+    const job = this.#waiting.shift();
+    clearTimeout(job?.timer);
+    return job;
+  }
+
+  #settle(tell: () => void): void {
     tell();
     this.#unsettled--;
     if (this.#unsettled === 0) this.#onIdle?.();
   }
 
   #expire(job: Job): void {
-    const { state } = job;
     const { queryTimeoutMs } = this.#options;
-    if (state.kind === "waiting") this.#waiting = this.#waiting.filter((it) => it !== job);
-    const isHere = state.kind === "running" || this.#lanes.some((lane) => lane.isReady);
-    const refusal = isHere
-      ? new Unavailable("storage", `PostgreSQL has not answered within ${queryTimeoutMs} ms.`, { code: "NO_ANSWER" })
-      : new Unavailable("storage", noConnection(queryTimeoutMs));
-    this.#settle(job, () => job.reject(refusal));
-    if (state.kind === "running") state.lane.drop();
+    this.#waiting = this.#waiting.filter((it) => it !== job);
+    const isHere = this.#lanes.some((lane) => lane.isReady);
+    const text = isHere ? notAnswered(queryTimeoutMs) : noConnection(queryTimeoutMs);
+    this.#settle(() => job.reject(new Unavailable("storage", text, { code: "NO_ANSWER" })));
   }
 }
 
 const noConnection = (withinMs: number) =>
   `No connection of storage.pool_size could be had within ${withinMs} ms: PostgreSQL, or a pooler in between, may allow fewer.`;
 
-/** A connection that is opened when it is needed and replaced when it fails. */
+/** A session that is opened when it is needed and replaced when it has ended. */
 class Lane {
-  #connection: Connection | null = null;
-  #isReady = false;
-  /** Connections in a row that were of no use. */
+  #session: Session | null = null;
+  /** Sessions in a row that were of no use. */
   #failures = 0;
-  /** Ends what is under way. */
+  /** Ends the pause before the next session. */
   #abandon: ((reason: Error) => void) | null = null;
 
   constructor(private readonly options: Pick<PoolOptions, "open" | "queryTimeoutMs">) {}
 
   /** Whether statements can be given to it. */
   get isReady(): boolean {
-    return this.#isReady;
+    return this.#session?.isOpen === true;
   }
 
-  /** Rejects where no connection can be had in time. */
+  /** Rejects where no session can be had in time. */
   async connect(): Promise<void> {
-    const { queryTimeoutMs } = this.options;
-    const abandoned = Promise.withResolvers<never>();
-    this.#abandon = abandoned.reject;
-    let timer: Timer | undefined;
+    const { open, queryTimeoutMs: timeoutMs } = this.options;
     try {
-      if (this.#failures > 0) await Promise.race([Bun.sleep(backoffMs(this.#failures - 1)), abandoned.promise]);
-      timer = setTimeout(
-        () => abandoned.reject(new Unavailable("storage", noConnection(queryTimeoutMs))),
-        queryTimeoutMs,
-      );
-      const connection = this.#open();
-      await Promise.race([connection.ready, abandoned.promise]);
-      if (this.#connection !== connection) throw new Unavailable("storage", "The connection has closed.");
-      this.#isReady = true;
+      if (this.#failures > 0) await this.#pause(backoffMs(this.#failures - 1));
+      this.#session = new Session({ open, timeoutMs, lateMessage: noConnection(timeoutMs) });
+      await this.#session.ready;
     } catch (error) {
       this.#failures++;
-      this.#discard();
       throw error;
-    } finally {
-      clearTimeout(timer);
-      this.#abandon = null;
     }
   }
 
-  async run(text: string, parameters: Parameter[]): Promise<object[]> {
-    const abandoned = Promise.withResolvers<never>();
-    this.#abandon = abandoned.reject;
+  async run({ text, parameters, endsAt }: Pick<Job, "text" | "parameters" | "endsAt">): Promise<object[]> {
+    const session = this.#session!;
     try {
-      const { sql, settle } = this.#connection!;
-      const settling = settle?.();
-      if (settling !== undefined) await Promise.race([settling, abandoned.promise]);
-      const answer = sql.unsafe(text, parameters, { prepare: true });
-      const rows = await Promise.race([answer, abandoned.promise]);
+      const asking = { withinMs: endsAt - performance.now(), isPrepared: true };
+      const rows = await session.query(text, parameters, asking);
       this.#failures = 0;
       return rows;
     } catch (error) {
-      // Without a code it is a surprise inside the client, and nobody knows what its connection is worth.
-      const isKnown = typeof (error as { code?: unknown }).code === "string";
-      if (failureOf(error) === "broken" || !isKnown) {
-        this.#failures++;
-        this.#discard();
-      }
+      if (session.hasEnded) this.#failures++;
       throw error;
-    } finally {
-      this.#abandon = null;
     }
   }
 
-  drop(): void {
-    this.#abandon?.(new Unavailable("storage", "The connection was given up."));
-    this.#discard();
-  }
-
   async close(): Promise<void> {
-    const connection = this.#connection;
-    this.#connection = null;
-    this.#isReady = false;
     this.#abandon?.(new Unavailable("storage", "The storage is stopped."));
     this.#failures = 0;
-    if (connection) await closeConnection(connection.sql);
+    await this.#session?.close();
   }
 
-  #open(): Connection {
-    const connection = this.options.open(() => {
-      // One that has closed is not revived: its half-written frames would come first on the next one.
-      if (this.#connection === connection) this.#discard();
-    });
-    this.#connection = connection;
-    return connection;
-  }
-
-  #discard(): void {
-    const connection = this.#connection;
-    this.#connection = null;
-    this.#isReady = false;
-    if (connection) dropConnection(connection.sql);
+  async #pause(ms: number): Promise<void> {
+    const { promise, reject } = Promise.withResolvers<never>();
+    this.#abandon = reject;
+    await Promise.race([Bun.sleep(ms), promise]);
+    this.#abandon = null;
   }
 }

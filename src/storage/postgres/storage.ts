@@ -4,7 +4,7 @@ import { Unavailable } from "../../ground/unavailable.ts";
 import type { Storage } from "../ports.ts";
 import { witnessed } from "../witnesses.ts";
 import { createWriteProof, unwatched, type WritesWatched } from "../write-proof.ts";
-import { openConnection } from "./connection.ts";
+import { type ConnectionEvents, openConnection } from "./connection.ts";
 import { createCursorStore, createStatusStore } from "./cursors-statuses.ts";
 import { createDirectory, type DirectoryNames, quoted } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
@@ -84,14 +84,13 @@ export function createPostgresStorage({
   const ws = checkSchemaName(schema);
   const connection = { url, tls, connectTimeoutMs: queryTimeoutMs, statementTimeoutMs: queryTimeoutMs };
   const lookout = new EpochLookout({ schema: ws, now });
-  const open = (use: "reading" | "appending") => (onClosed: () => void) =>
-    lookout.guard((closed) => openConnection({ ...connection, onClosed: closed }), { use, onClosed });
+  const open = (events: ConnectionEvents) => openConnection({ ...connection, ...events });
   const reading = { size: Math.max(1, poolSize - 3), queryTimeoutMs, waitingMax, filling };
-  const pool = new Pool({ open: open("reading"), ...reading });
-  const appends = new Pool({ open: open("appending"), size: 2, queryTimeoutMs, waitingMax });
+  const pool = new Pool({ open: lookout.guard(open, "reading"), ...reading });
+  const appends = new Pool({ open: lookout.guard(open, "appending"), size: 2, queryTimeoutMs, waitingMax });
   const channel = directoryChannel(ws);
   const watch = new DirectoryWatch({
-    open: (events) => openConnection({ ...connection, ...events }),
+    open,
     channel,
     async notify(payload) {
       await pool.query("SELECT pg_notify($1, $2)", [channel, payload]);
@@ -162,7 +161,7 @@ export function createPostgresStorage({
     cursors: createCursorStore(pool, ws, now),
     statuses: createStatusStore(pool, ws),
     directory,
-    ...(outbox === null ? {} : { outbox: new PostgresOutbox({ url, tls, schema: ws, queryTimeoutMs, ...outbox }) }),
+    ...(outbox === null ? {} : { outbox: new PostgresOutbox({ open, schema: ws, queryTimeoutMs, ...outbox }) }),
     async start() {
       pool.start();
       appends.start();

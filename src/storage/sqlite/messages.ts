@@ -1,4 +1,4 @@
-/** What the main thread and the storage worker say to each other. */
+/** Declares what the main thread and the storage worker say to each other. */
 import type { EngineOptions, Operations } from "./engine.ts";
 
 export interface Request {

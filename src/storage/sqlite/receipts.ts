@@ -1,5 +1,6 @@
 /** The receipts' table: forward-only watermarks and what of them was told [REC1]; runs in the worker only. */
 import type { Database } from "bun:sqlite";
+import { conversationTopic } from "../../protocol/topic.ts";
 import { type ReceiptKind, type ReceiptStore, receiptLeaseMs, type UnsentReceipt } from "../ports.ts";
 
 export type Mark = Parameters<ReceiptStore["advance"]>[0];
@@ -11,10 +12,10 @@ export type ReceiptStateEntries = [
   state: { readSeq: number; deliveredSeq: number; unread: number },
 ][];
 
-const topicPrefix = "conversation:";
-const topicOf = (conversationId: string) => `${topicPrefix}${conversationId}`;
+/** Where a conversation's id begins in the name of its topic, counted from 1. */
+const idAt = conversationTopic("").length + 1;
 /** A claim that was not marked as sent is told of up to where its first holder may have told of it. */
-const unsentColumns = `r.receipt_id AS receiptId, substr(t.name, ${topicPrefix.length + 1}) AS conversationId,
+const unsentColumns = `r.receipt_id AS receiptId, substr(t.name, ${idAt}) AS conversationId,
   r.user_id AS userId, r.kind, r.sent_seq AS sentSeq, coalesce(r.claimed_seq, r.seq) AS upToSeq`;
 
 interface UnsentRow extends UnsentReceipt {
@@ -94,7 +95,7 @@ export class ReceiptTable {
   }
 
   #advance({ conversationId, userId, kind, messageIds, upToSeq }: Mark, now: number) {
-    const topic = this.#sql.topic.get(topicOf(conversationId));
+    const topic = this.#sql.topic.get(conversationTopic(conversationId));
     if (!topic) return { upToSeq: 0, advanced: false };
     const { topicId } = topic;
     const joined = this.#sql.watermark.get(topicId, userId, "joined")?.seq ?? 0;
@@ -118,7 +119,7 @@ export class ReceiptTable {
     const rows =
       "movedBefore" in query
         ? this.#sql.unsentBefore.all(query.movedBefore, staleAt, limit)
-        : this.#sql.unsentOf.all(topicOf(query.conversationId), query.userId, staleAt, limit);
+        : this.#sql.unsentOf.all(conversationTopic(query.conversationId), query.userId, staleAt, limit);
     return rows.map(({ receiptId, ...receipt }) => {
       this.#sql.claim.run(receipt.upToSeq, now, receiptId);
       return receipt;
@@ -126,12 +127,12 @@ export class ReceiptTable {
   }
 
   covered({ conversationId, userId, afterSeq, throughSeq, limit }: CoveredQuery): string[] {
-    const rows = this.#sql.covered.all(topicOf(conversationId), userId, afterSeq, throughSeq, limit);
+    const rows = this.#sql.covered.all(conversationTopic(conversationId), userId, afterSeq, throughSeq, limit);
     return rows.reverse().map(({ id }) => id);
   }
 
   markSent({ conversationId, userId, kind, upToSeq }: SentMark): boolean {
-    return this.#sql.markSent.get(topicOf(conversationId), userId, kind, upToSeq)?.movedOn === 1;
+    return this.#sql.markSent.get(conversationTopic(conversationId), userId, kind, upToSeq)?.movedOn === 1;
   }
 
   states(userId: string, conversationIds: string[]): ReceiptStateEntries;
@@ -141,7 +142,7 @@ export class ReceiptTable {
   states(userId: string, conversationIds: string[], behindMax = Number.POSITIVE_INFINITY) {
     const entries: ReceiptStateEntries = [];
     for (const conversationId of conversationIds) {
-      const topic = this.#sql.topic.get(topicOf(conversationId));
+      const topic = this.#sql.topic.get(conversationTopic(conversationId));
       if (!topic) continue;
       const seqs = { delivered: 0, read: 0, read_private: 0, joined: 0, left: 0 };
       for (const { kind, seq } of this.#sql.watermarks.all(topic.topicId, userId)) seqs[kind] = seq;

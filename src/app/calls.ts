@@ -1,0 +1,34 @@
+/** Composes the calls of this node. */
+import { createCalls } from "../calls/calls.ts";
+import type { Area, PartsOf } from "./area.ts";
+import type { Base } from "./base.ts";
+import type { Foundation } from "./foundation.ts";
+import type { Messaging } from "./messaging.ts";
+import type { Presence } from "./presence.ts";
+
+export type Calls = PartsOf<typeof composeCalls>;
+
+export function composeCalls({ config, logger, now, newId }: Base, parts: Foundation & Messaging & Presence) {
+  const { storage, cluster, directory: view, broadcaster, publisher, presence } = parts;
+  const calls = createCalls({
+    cluster,
+    settings: config.calls,
+    broadcaster,
+    publisher,
+    presence,
+    view,
+    directory: storage.directory,
+    now,
+    newId,
+    logger,
+  });
+  return {
+    parts: { calls },
+    start: async () => calls.start(),
+    async stop() {
+      // Those that were begun while everybody was let go.
+      await calls.endAll();
+      await calls.stop();
+    },
+  } satisfies Area;
+}

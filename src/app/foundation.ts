@@ -1,0 +1,29 @@
+/** Opens what everything else stands on: the storage, the cluster, the directory, and the order of questions to them. */
+import { createDirectoryView } from "../directory/directory.ts";
+import { createCluster, createStorage } from "../engines.ts";
+import { FairQueue } from "../storage/fair-queue.ts";
+import type { Area } from "./area.ts";
+import type { Base } from "./base.ts";
+
+export type Foundation = Awaited<ReturnType<typeof openFoundation>>["parts"];
+
+/** Starts the storage: it names the installation that the cluster is made for. */
+export async function openFoundation({ config, logger, counts, version, now, newId }: Base) {
+  const storage = createStorage(config, { now, logger });
+  await storage.start();
+  const nodeId = config.cluster.node_id ?? newId();
+  const cluster = await createCluster(config, { storage, now, version, nodeId, counts, logger });
+  const { mode, cache_ttl: cacheTtlMs, cache_size: cacheSize } = config.directory;
+  const directory = createDirectoryView({ directory: storage.directory, mode, cacheTtlMs, cacheSize, now });
+  const questions = new FairQueue({ perUser: config.storage.questions_per_user });
+  const parts = { storage, cluster, directory, questions };
+  return {
+    parts,
+    start: () => cluster.start(),
+    async stop() {
+      directory.stop();
+      await cluster.stop();
+      await storage.stop();
+    },
+  } satisfies Area;
+}

@@ -1,0 +1,47 @@
+/** Composes what listens: the public listener with its health paths, liveness, and the ear for other nodes. */
+import { createHealth } from "../health/health.ts";
+import { listenToBus } from "../websocket/bus-listener.ts";
+import { Liveness } from "../websocket/liveness.ts";
+import { bufferBytesMax, Server } from "../websocket/server.ts";
+import type { Area, PartsOf } from "./area.ts";
+import type { Base } from "./base.ts";
+import type { Calls } from "./calls.ts";
+import type { Entrance } from "./entrance.ts";
+import type { Foundation } from "./foundation.ts";
+import type { Messaging } from "./messaging.ts";
+import type { Presence } from "./presence.ts";
+import type { Requests } from "./requests.ts";
+import type { Sockets } from "./sockets.ts";
+import type { Subscribing } from "./subscribing.ts";
+
+export type FrontDoor = PartsOf<typeof composeFrontDoor>;
+
+export function composeFrontDoor(
+  { config, siblings, logger, now }: Base,
+  parts: Foundation & Sockets & Messaging & Presence & Calls & Subscribing & Entrance & Requests,
+) {
+  const { storage, cluster, hub, tell, draining, devices, survey } = parts;
+  const health = createHealth({
+    storage,
+    cluster,
+    isClusterRequired: config.cluster.required,
+    siblings,
+    draining: () => draining.hasBegun,
+    logger,
+  });
+  const server = new Server({ ...parts, config, health, logger, now, sharesPort: siblings !== undefined });
+  const liveness = new Liveness({ config, hub, tell, bufferBytesMax: bufferBytesMax(config.websocket), now });
+  return {
+    parts: { server, health },
+    async start() {
+      listenToBus({ ...parts, surveys: [devices, survey], logger });
+      await server.start();
+      liveness.start();
+    },
+    async stop() {
+      liveness.stop();
+      await server.stop();
+    },
+    sweep: () => liveness.sweep(),
+  } satisfies Area;
+}

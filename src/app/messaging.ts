@@ -1,0 +1,39 @@
+/** Composes the way of an event: publisher, log, sequencer, broadcaster; and receipts, which become events. */
+import { createBroadcasting } from "../broadcast/broadcasting.ts";
+import { ReceiptRelay } from "../handlers/receipt-relay.ts";
+import { codecs } from "../protocol/codecs.ts";
+import type { Area, PartsOf } from "./area.ts";
+import type { Base } from "./base.ts";
+import type { Foundation } from "./foundation.ts";
+import type { Sockets } from "./sockets.ts";
+
+export type Messaging = PartsOf<typeof composeMessaging>;
+
+export function composeMessaging(base: Base, { storage, cluster, hub, listeners }: Foundation & Sockets) {
+  const { config, logger, counts, now, newId } = base;
+  const broadcasting = createBroadcasting({
+    native: listeners,
+    recipients: hub,
+    codecs,
+    bus: cluster.bus,
+    log: storage.log,
+    waitingMax: config.websocket.broadcast_buffer,
+    counts,
+    now,
+    newId,
+    logger,
+  });
+  const { publisher, sequencer } = broadcasting;
+  const windowMs = config.messages.receipt_window;
+  const receipts = new ReceiptRelay({ store: storage.receipts, publisher, windowMs, now, newId, logger });
+  return {
+    parts: { ...broadcasting, receipts },
+    async start() {
+      await sequencer.start();
+      receipts.start();
+    },
+    // Receipts have ended with the draining.
+    stop: async () => sequencer.stop(),
+    sweep: () => sequencer.sweep(),
+  } satisfies Area;
+}

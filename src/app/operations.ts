@@ -1,0 +1,65 @@
+/** Composes what operators see and what runs beside: signs of life, retention, and the internal listener with its metrics [END3]. */
+import { isLoopback } from "../config/addresses.ts";
+import { Retention } from "../storage/retention.ts";
+import type { MetricsOptions } from "../telemetry/metrics.ts";
+import { warnsOnce } from "../telemetry/outage.ts";
+import { listenAt } from "../websocket/listening.ts";
+import type { Area } from "./area.ts";
+import type { Base } from "./base.ts";
+import type { Entrance } from "./entrance.ts";
+import type { Foundation } from "./foundation.ts";
+import type { Requests } from "./requests.ts";
+import type { Sockets } from "./sockets.ts";
+
+export function composeOperations(base: Base, parts: Foundation & Sockets & Entrance & Requests) {
+  const { config, logger } = base;
+  const { storage, cluster, hub, draining, stats } = parts;
+  const retention = new Retention({ storage, settings: config.log, isEnding: () => draining.hasBegun, logger });
+  const living = warnsOnce(logger, "this node could not say that it lives", "this node says again that it lives");
+  const internal = new InternalListener(config.operations, { ...base, stats, nodeId: cluster.nodeId });
+  return {
+    parts: {},
+    async start() {
+      await cluster.nodes.beat(hub.size);
+      await internal.start();
+    },
+    stop: () => internal.stop(),
+    sweep(at) {
+      void living.attempt(cluster.nodes.beat(hub.size));
+      void retention.run(at);
+    },
+  } satisfies Area;
+}
+
+/** Listens where `operations.listen` is set; what it needs is loaded only then. */
+class InternalListener {
+  #parts: { stop(): Promise<void> | void }[] = [];
+
+  constructor(
+    private readonly settings: Base["config"]["operations"],
+    private readonly options: MetricsOptions & Pick<Base, "logger">,
+  ) {}
+
+  /** @throws StartError where the port is taken */
+  async start(): Promise<void> {
+    const { listen, token } = this.settings;
+    const { logger } = this.options;
+    if (listen === null) return;
+    const [{ Metrics }, { startListener }] = await Promise.all([
+      import("../telemetry/metrics.ts"),
+      import("../operations/listener.ts"),
+    ]);
+    const metrics = new Metrics(this.options);
+    const settings = { host: "operations.listen", port: "operations.listen" };
+    const onFault = (err: Error) => logger.error({ err }, "request to the internal listener failed");
+    const listener = listenAt({ ...listen, settings }, () =>
+      startListener({ listen, token, metrics, isLoopback, onFault }),
+    );
+    this.#parts = [metrics, listener];
+    logger.info({ url: listener.url }, "metrics and console");
+  }
+
+  async stop(): Promise<void> {
+    for (const part of this.#parts) await part.stop();
+  }
+}

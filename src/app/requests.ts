@@ -1,0 +1,53 @@
+/** Composes what a request meets: limits, the router, and the services that handlers work with. */
+
+import type { Services } from "../handlers/context.ts";
+import { codecs } from "../protocol/codecs.ts";
+import { createRateLimiter } from "../router/rate-limiter.ts";
+import { Router } from "../router/router.ts";
+import { createAdministration } from "../websocket/administration.ts";
+import type { Connection } from "../websocket/connection.ts";
+import { statsOf } from "../websocket/stats.ts";
+import type { Area, PartsOf } from "./area.ts";
+import type { Base } from "./base.ts";
+import type { Calls } from "./calls.ts";
+import type { Entrance } from "./entrance.ts";
+import type { Foundation } from "./foundation.ts";
+import type { Ingest } from "./ingest.ts";
+import type { Messaging } from "./messaging.ts";
+import type { Presence } from "./presence.ts";
+import type { Sockets } from "./sockets.ts";
+import type { Subscribing } from "./subscribing.ts";
+
+export type Requests = PartsOf<typeof composeRequests>;
+
+export function composeRequests(
+  base: Base,
+  parts: Foundation & Sockets & Messaging & Presence & Calls & Subscribing & Ingest & Entrance,
+) {
+  const { config, routes, logger, counts, now, newId } = base;
+  const { storage, cluster, hub, broadcaster, sessions } = parts;
+  const stats = () => statsOf({ ...parts, log: storage.log, bus: cluster.bus });
+  const subscriberCount = (topic: string) => broadcaster.subscriberCount(topic);
+  const admin = createAdministration({ ...parts, subscriberCount, stats, newId, logger });
+  const services: Services = {
+    ...parts,
+    log: storage.log,
+    cursors: storage.cursors,
+    receiptStore: storage.receipts,
+    directoryStore: storage.directory,
+    config,
+    authenticate: (from, payload) => sessions.authenticate(from as Connection, payload),
+    admin,
+    now,
+    newId,
+  };
+  const limiter = createRateLimiter(config);
+  const router = new Router({ services, routes, codecs, limiter, counts, logger });
+  return {
+    parts: { router, survey: admin.survey, stats },
+    sweep(at) {
+      limiter.sweep(at);
+      for (const connection of hub.all()) limiter.settle(connection, at);
+    },
+  } satisfies Area;
+}

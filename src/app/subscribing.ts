@@ -1,0 +1,56 @@
+/** Composes who hears which topic: subscriptions, and what follows from a change of membership. */
+import { realTimers } from "../ground/timers.ts";
+import { everyoneTopic } from "../protocol/topic.ts";
+import { createSnapshots } from "../subscription/snapshots.ts";
+import { createSubscriptions, subscriptionSettings } from "../subscription/subscriptions.ts";
+import { warnsOnce } from "../telemetry/outage.ts";
+import { listenToDirectory } from "../websocket/directory-listener.ts";
+import type { Area, PartsOf } from "./area.ts";
+import type { Base } from "./base.ts";
+import type { Calls } from "./calls.ts";
+import type { Foundation } from "./foundation.ts";
+import type { Messaging } from "./messaging.ts";
+import type { Presence } from "./presence.ts";
+import type { Sockets } from "./sockets.ts";
+
+export type Subscribing = PartsOf<typeof composeSubscribing>;
+
+export function composeSubscribing(
+  { config, logger, now }: Base,
+  parts: Foundation & Sockets & Messaging & Presence & Calls,
+) {
+  const { storage, cluster, directory, publisher, broadcaster, presence, typing, calls, hub } = parts;
+  const resending = warnsOnce(logger, "calls not re-sent", "calls are re-sent again");
+  const { subscriptions, membership } = createSubscriptions({
+    ...parts,
+    ...subscriptionSettings(config),
+    log: storage.log,
+    cursors: storage.cursors,
+    bus: cluster.bus,
+    snapshots: createSnapshots({ receipts: storage.receipts, typing, presence, calls }),
+    onSubscribed({ userId, deviceId }, topics) {
+      if (!topics.some(({ kind }) => kind === "calls")) return;
+      // Once `subscribed` is out: calls that ring come after it.
+      setImmediate(() => void resending.attempt(calls.deviceConnected({ userId, deviceId })));
+    },
+    onLeft(subscriber, topics) {
+      const left = topics.flatMap(({ kind, key }) => (kind === "typing" || kind === "conversation" ? [key] : []));
+      if (left.length > 0) typing.stopAll(subscriber, left);
+    },
+    subscribersOf: (userId) => hub.ofUser(userId),
+    allSubscribers: () => [...hub.all()].filter((it) => it.isAuthenticated),
+    logger,
+  });
+  publisher.onAppended(() => subscriptions.noteLogged());
+  const following = { view: directory, directory: storage.directory, membership, hub, timers: realTimers, now, logger };
+  const stopFollowing = listenToDirectory(following);
+  const isWanted = (topic: string) =>
+    topic === everyoneTopic || broadcaster.subscriberCount(topic) > 0 || typing.follows(topic);
+  return {
+    parts: { subscriptions, membership },
+    // Everybody hears it, so it is not asked for by anybody.
+    start: () => cluster.bus.watch(everyoneTopic),
+    stop: async () => stopFollowing(),
+    sweep: () => cluster.bus.sweep(isWanted),
+  } satisfies Area;
+}

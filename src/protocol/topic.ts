@@ -1,0 +1,77 @@
+/** Says how topics are named: their kinds, which of them are logged, and which a connection is on by itself. */
+import { isIdentifier } from "./fields.ts";
+
+export const topicKinds = {
+  user: { logged: true, of: "user", own: true },
+  conversation: { logged: true, of: "conversation", own: false },
+  typing: { logged: false, of: "conversation", own: false },
+  presence: { logged: false, of: "user", own: false },
+  calls: { logged: false, of: "user", own: true },
+  notifications: { logged: true, of: "user", own: true },
+  /** The whole log in its order, for backends [BAK2]. It has events of all the others, and none of its own. */
+  log: { logged: false, of: "log", own: false },
+} as const;
+
+export type TopicKind = keyof typeof topicKinds;
+
+const kinds = Object.keys(topicKinds) as TopicKind[];
+export const loggedKinds = kinds.filter((kind) => topicKinds[kind].logged);
+const ownKinds = kinds.filter((kind) => topicKinds[kind].own);
+
+export interface Topic {
+  /** Whole name: `conversation:c1`. */
+  name: string;
+  kind: TopicKind;
+  /** The user or conversation it is of. */
+  key: string;
+}
+
+export function topicOf(kind: TopicKind, key: string): Topic {
+  return { name: `${kind}:${key}`, kind, key };
+}
+
+const named = (kind: TopicKind) => (key: string) => `${kind}:${key}`;
+export const userTopic = named("user");
+export const conversationTopic = named("conversation");
+export const typingTopic = named("typing");
+export const presenceTopic = named("presence");
+export const callsTopic = named("calls");
+export const notificationsTopic = named("notifications");
+
+/** Every authenticated connection is on it; it cannot be subscribed to. */
+export const everyoneTopic = "everyone";
+
+/** The topics that a connection is on by itself. */
+export const ownTopicsOf = (userId: string) => ownKinds.map((kind) => `${kind}:${userId}`);
+
+/** Reads whose own topic it is; null: others may be on it. */
+export function ownerOf(topic: string): string | null {
+  const kind = kindOf(topic);
+  return kind !== null && topicKinds[kind].own && topic.length > kind.length ? topic.slice(kind.length + 1) : null;
+}
+
+/** The one topic that is of nobody and of no conversation: its name is whole without a key. */
+export const logTopic: Topic = { name: "log", kind: "log", key: "" };
+
+/** Whether a name is one of the kinds alone, such as `conversation`. */
+export function isTopicKind(name: string): name is TopicKind {
+  return Object.hasOwn(topicKinds, name);
+}
+
+/** The kind that a name is of, whole or not; null where there is no such kind. */
+export function kindOf(name: string): TopicKind | null {
+  const colon = name.indexOf(":");
+  const kind = colon < 0 ? name : name.slice(0, colon);
+  return isTopicKind(kind) ? kind : null;
+}
+
+/** A whole name taken apart; null where it is none. */
+export function parseTopic(name: string): Topic | null {
+  if (name === logTopic.name) return logTopic;
+  const kind = kindOf(name);
+  if (kind === null || kind === name || kind === logTopic.kind) return null;
+  const key = name.slice(kind.length + 1);
+  return isIdentifier(key) ? { name, kind, key } : null;
+}
+
+export const isLogged = (topic: Topic) => topicKinds[topic.kind].logged;

@@ -1,0 +1,29 @@
+/** Keeps how long each test file takes: estimated before, so that the long ones begin first, and measured after, so that people see them. */
+import { Glob } from "bun";
+import { projectFolder } from "./program.ts";
+
+/** By their usual length, the longest first; what is short fills up the end. */
+const folders = ["cluster", "binary", "browser", "integration", "contract", "model", "unit"];
+
+/** As `bun test --timings` reads and `--update-timings` writes it; ms. */
+interface Timings {
+  version: 1;
+  files: Record<string, number>;
+}
+
+/** Writes what is to be expected: that a file is about as long as the others of its folder needs no upkeep. */
+export async function estimate(file: string): Promise<void> {
+  const timings: Timings = { version: 1, files: {} };
+  for await (const path of new Glob("test/*/*.test.ts").scan(projectFolder)) {
+    const at = folders.indexOf(path.split("/")[1]!);
+    timings.files[path] = at === -1 ? folders.length + 1 : folders.length - at;
+  }
+  await Bun.write(file, JSON.stringify(timings));
+}
+
+/** @returns a line for each of the files that took the longest, as measured */
+export async function slowest(file: string, count: number): Promise<string[]> {
+  const { files }: Timings = await Bun.file(file).json();
+  const longest = Object.entries(files).toSorted(([, one], [, other]) => other - one);
+  return longest.slice(0, count).map(([path, ms]) => `${(ms / 1_000).toFixed(1).padStart(6)} s  ${path}`);
+}

@@ -1,0 +1,21 @@
+/** Holds the outbox's own check, which is SQL, to the rules that stand in TypeScript [PUB2]. */
+import { expect, test } from "bun:test";
+import { notEvents } from "../../src/ingest/publication.ts";
+import { clientPayloads } from "../../src/protocol/client.ts";
+import { limits } from "../../src/protocol/limits.ts";
+import { loggedKinds } from "../../src/protocol/topic.ts";
+import { steps } from "../../src/storage/postgres/schema.ts";
+
+test("[PUB2] what the database refuses of topics, keys and types is what the service would", () => {
+  const sql = steps.map((step) => step("ws")).join("\n");
+  // Of a function that a later step has made anew, that counts.
+  const check = sql.slice(sql.lastIndexOf("FUNCTION ws.outbox_check() RETURNS")).split("END $body$")[0]!;
+  const [, kinds, idLength] = /\^\(([a-z|]+)\):\[!-~\]\{1,(\d+)\}\$/.exec(check)!;
+  expect(kinds!.split("|").toSorted()).toEqual(loggedKinds.toSorted());
+  expect(Number(idLength)).toBe(limits.identifierLength);
+  const [, keyLength] = /event_key COLLATE "C" !~ '\^\[!-~\]\{1,(\d+)\}\$'/.exec(check)!;
+  expect(Number(keyLength)).toBe(limits.identifierLength);
+  expect(check).toContain(`'${clientPayloads.publish.pipe[0].entries.type.pipe[1].requirement.source}'`);
+  const [, replies] = /NEW\.type IN \(([^)]*)\)/.exec(check)!;
+  expect(new Set(replies!.match(/[a-z.]+/g))).toEqual(new Set(notEvents));
+});
