@@ -85,6 +85,8 @@ export interface VersionedRecord {
   version: number;
   /** Null: nobody has been here for a while, and the storage knows the status and when that was. */
   record: PresenceRecord | null;
+  /** Records are being put back after a loss: devices of other nodes may still be missing in it. */
+  isPartial?: boolean;
 }
 
 /** Says what a record has become. */

@@ -234,12 +234,14 @@ export class Showing {
   }
 
   #show(userId: string, entry: Entry, cause: Cause | undefined): void {
-    const { now, show } = this.options;
+    const { now, onUnknown, show } = this.options;
     const record = this.recordOf(userId)!;
     const at = now();
     const { shown: was } = entry;
     const is = viewForOthers(record, at);
     if (was === null || looksTheSame(was, is)) return;
+    // A device elsewhere may not have been put back yet: nobody is shown as gone by that.
+    if (is.status === "offline" && entry.known?.isPartial) return onUnknown([userId]);
     entry.shown = is;
     this.#openWindow(userId, entry, null);
     show(userId, writeChange(userId, { was, is, lastSeenAt: record.lastSeenAt, at }), cause);

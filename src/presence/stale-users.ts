@@ -17,7 +17,9 @@ const pauseMs = 50;
 const page = { usual: 200, whileAway: 10 };
 
 export class StaleUsers {
-  readonly #waiting = new Set<string>();
+  /** Those that come next, and those that have failed, or may not work yet. */
+  #next = new Set<string>();
+  #later = new Set<string>();
   #state: "idle" | "looking" | "stopped" = "idle";
   #pageSize = page.usual;
   #cancel: (() => void) | null = null;
@@ -27,10 +29,18 @@ export class StaleUsers {
     this.#outage = warnsOnce(options.logger, "presence is looked at again later", "presence is known again");
   }
 
-  /** Looks at them, and with 0 at all that wait, after so long; at once is for what has not failed just now. */
-  add(userIds: Iterable<string>, delayMs = retryMs): void {
-    for (const userId of userIds) this.#waiting.add(userId);
-    if (this.#cancel === null || delayMs === 0) this.#arm(delayMs);
+  /** Looks at them in a while, as after a try that has failed. */
+  add(userIds: Iterable<string>): void {
+    for (const userId of userIds) if (!this.#next.has(userId)) this.#later.add(userId);
+    if (this.#cancel === null) this.#arm(retryMs);
+  }
+
+  /** Looks at them at once, in this order and before all others. */
+  addNow(userIds: Iterable<string>): void {
+    this.#next = new Set([...userIds, ...this.#next]);
+    for (const userId of this.#next) this.#later.delete(userId);
+    this.#pageSize = page.usual;
+    this.#arm(0);
   }
 
   stop(): void {
@@ -39,7 +49,7 @@ export class StaleUsers {
   }
 
   #arm(delayMs: number): void {
-    if (this.#state !== "idle" || this.#waiting.size === 0) return;
+    if (this.#state !== "idle" || this.#next.size + this.#later.size === 0) return;
     this.#cancel?.();
     this.#cancel = this.options.timers.after(delayMs, () => void this.#lookAtPage());
   }
@@ -47,8 +57,10 @@ export class StaleUsers {
   async #lookAtPage(): Promise<void> {
     this.#cancel = null;
     this.#state = "looking";
-    const users = [...this.#waiting.values().take(this.#pageSize)];
-    for (const userId of users) this.#waiting.delete(userId);
+    if (this.#next.size === 0) [this.#next, this.#later] = [this.#later, this.#next];
+    const next = this.#next;
+    const users = [...next.values().take(this.#pageSize)];
+    for (const userId of users) next.delete(userId);
     let left = users;
     try {
       left = await this.options.look(users);
@@ -58,12 +70,12 @@ export class StaleUsers {
       this.#outage.began(error, { users: users.length });
     }
     if (this.#isStopped) return;
-    // They go to the end: one that cannot be looked at holds up nobody else.
-    for (const userId of left) this.#waiting.add(userId);
-    const isAway = left.length === users.length;
+    // Where some were added meanwhile to be looked at now, something has just come back.
+    const isAway = left.length === users.length && this.#next === next;
     this.#pageSize = isAway ? page.whileAway : page.usual;
     this.#state = "idle";
-    this.#arm(isAway ? retryMs : pauseMs);
+    this.add(left);
+    this.#arm(isAway || this.#next.size === 0 ? retryMs : pauseMs);
   }
 
   get #isStopped(): boolean {

@@ -71,7 +71,7 @@ export class PresenceTracker {
       records,
       endGrace: (ref) => this.#leave(ref, null),
       remove: ({ userId, owner, seenAt }) => this.#remove(userId, (record) => withoutOwner(record, owner, seenAt)),
-      lookAt: (userIds) => this.#stale.add(userIds, 0),
+      lookAt: (userIds) => this.#stale.addNow(userIds),
       seenHere: () => this.#seenHere(),
       timers,
       logger,
@@ -184,7 +184,9 @@ export class PresenceTracker {
 
   /** Words may have been lost: whatever was shown here of anybody is compared with the truth. */
   lookAgain(): void {
-    this.#stale.add(this.#showing.doubt(), 0);
+    // Those that are here first: others wait for them to be put back.
+    const isElsewhere = (userId: string) => Number(!this.#here.has(userId));
+    this.#stale.addNow(this.#showing.doubt().sort((one, other) => isElsewhere(one) - isElsewhere(other)));
   }
 
   /** Drops what is remembered of users whom nobody watches any more; called from time to time. */

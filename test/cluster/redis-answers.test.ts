@@ -90,11 +90,15 @@ test("[PRE1] what Redis has lost is told once; nothing is read of anybody until 
   await redis.empty();
   // Half of what there was may not be shown; what a node has may be put back meanwhile.
   expect(await registry.read(users)).toEqual(new Map());
+  const words: PresenceWord[] = [];
+  registry.onWord((word) => words.push(word));
   for (const userId of users) {
     const { now } = await add(registry, userId, { device: "d1" });
+    expect(now.isPartial).toBe(true);
     expect(now.version).toBeGreaterThan(before.get(userId)!);
     expect(now.mark).not.toBe(mark);
   }
+  expect(words.every(({ isPartial }) => isPartial)).toBe(true);
   await until(async () => losses === 2);
   await until(async () => (await registry.read(users)).size === users.length);
   for (const userId of users) expect(await idsOf(registry, userId)).toEqual(["d1"]);

@@ -100,7 +100,7 @@ export class RedisPresenceRegistry implements PresenceRegistry {
         inShares(users, readShare).map(async (some) => {
           const answer = await unlessAway(() => this.#runRead(bucket, some));
           if (answer === null || answer.isSettling) return;
-          for (const [at, userId] of some.entries()) found.set(userId, versioned(answer.mark, answer.rest[at]));
+          for (const [at, userId] of some.entries()) found.set(userId, versioned(answer, answer.rest[at]));
         }),
       ),
     );
@@ -153,8 +153,8 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   }
 
   async #readOne(userId: string): Promise<VersionedRecord> {
-    const { mark, rest } = await this.#runRead(bucketOf(userId), [userId]);
-    return versioned(mark, rest[0]);
+    const answer = await this.#runRead(bucketOf(userId), [userId]);
+    return versioned(answer, answer.rest[0]);
   }
 
   /** @returns what stands there now: what was written, or what has come before it */
@@ -171,7 +171,7 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     const users = Number(owners.size > 0) - Number(ownersBefore.size > 0);
     const channels = [keys.topicChannel(`presence:${userId}`), keys.topicChannel(`user:${userId}`)];
     const lists = [...owners, ...left].map((it) => keys.owned(bucket, it));
-    const { mark, rest } = await this.#run(presenceScripts.write, {
+    const answer = await this.#run(presenceScripts.write, {
       bucket,
       keys: [keys.record(userId), keys.totals(bucket), ...channels, ...lists],
       args: [
@@ -183,9 +183,9 @@ export class RedisPresenceRegistry implements PresenceRegistry {
         JSON.stringify({ from: owner, presence: change }).slice(0, -2),
       ],
     });
-    const [isWritten, there] = rest as [number, string | null | undefined];
-    if (isWritten === 0) return { isWritten: false, now: versioned(mark, there) };
-    return { isWritten: true, now: { mark, version: Number(there), record } };
+    const [isWritten, there] = answer.rest as [number, string | null | undefined];
+    if (isWritten === 0) return { isWritten: false, now: versioned(answer, there) };
+    return { isWritten: true, now: { ...markedBy(answer), version: Number(there), record } };
   }
 
   #runRead(bucket: number, userIds: string[]): Promise<Marked> {
@@ -227,11 +227,14 @@ export class RedisPresenceRegistry implements PresenceRegistry {
 
 const ownersOf = (record: PresenceRecord | null) => new Set(record?.devices.map(({ owner }) => owner));
 
+const markedBy = ({ mark, isSettling }: Marked) => (isSettling ? { mark, isPartial: true } : { mark });
+
 /** Reads a record as it is stored: `<version> <JSON>`. */
-function versioned(mark: string, stored: unknown): VersionedRecord {
-  if (typeof stored !== "string") return { mark, version: 0, record: null };
+function versioned(answer: Marked, stored: unknown): VersionedRecord {
+  if (typeof stored !== "string") return { ...markedBy(answer), version: 0, record: null };
   const end = stored.indexOf(" ");
-  return { mark, version: Number(stored.slice(0, end)), record: JSON.parse(stored.slice(end + 1)) as PresenceRecord };
+  const record = JSON.parse(stored.slice(end + 1)) as PresenceRecord;
+  return { ...markedBy(answer), version: Number(stored.slice(0, end)), record };
 }
 
 function inShares<Item>(items: Item[], share: number): Item[][] {

@@ -22,7 +22,8 @@ if ARGV[10] ~= '0' then redis.call('HINCRBY', KEYS[4], 'devices', ARGV[10]) end
 for at = 7, #KEYS do
   redis.call(at - 6 <= tonumber(ARGV[11]) and 'SADD' or 'SREM', KEYS[at], ARGV[8])
 end
-local word = ARGV[13] .. ',"mark":"' .. mark .. '","version":' .. version .. '}}'
+local partial = answer[2] == 1 and ',"isPartial":true' or ''
+local word = ARGV[13] .. partial .. ',"mark":"' .. mark .. '","version":' .. version .. '}}'
 for at = 5, 6 do redis.call(ARGV[12], KEYS[at], word) end
 answer[4], answer[5] = 1, version
 return answer
