@@ -2,6 +2,7 @@
 import { ExpectedError } from "../ground/expected-error.ts";
 import type { Epochs } from "./epochs.ts";
 import type { Inbox } from "./inbox.ts";
+import type { PresentStore } from "./present-store.ts";
 
 /** A logged event as it is stored and published [LOG1]. */
 export interface LoggedEvent {
@@ -262,22 +263,13 @@ export interface UserStatus {
   expiresAt: number | null;
 }
 
-export interface PresentUser {
-  userId: string;
-  record: string;
-}
-
-/** What users set by hand, when they were last seen, and who is here while the only node is restarted [PRE1] [PRE2]. */
-export interface StatusStore {
+/** Keeps what users set by hand, when they were last seen, and who is here while the only node is restarted [PRE1] [PRE2]. */
+export interface StatusStore extends PresentStore {
   set(userId: string, status: UserStatus | null): Promise<void>;
   get(userIds: string[]): Promise<Map<string, { status: UserStatus | null; lastSeenAt: number | null }>>;
   setLastSeen(userIds: string[], at: number): Promise<void>;
   /** Clears what has expired by `now` and returns whose it was and what it said; over all nodes each expiry is returned once. */
   takeExpired(now: number, limit: number): Promise<{ userId: string; status: UserStatus }[]>;
-  /** Keeps who is here when a node that is alone stops, in place of what is kept of them; `record` is opaque text [PRE1]. */
-  keepPresent(present: PresentUser[]): Promise<void>;
-  /** Gives back and forgets what was kept, at most `limit`; over all nodes each is given once. */
-  takePresent(limit: number): Promise<PresentUser[]>;
 }
 
 /** Refuses a write to what belongs to the application, which alone writes to it; the message is for clients too. */

@@ -165,7 +165,7 @@ describe("users who are looked at again", () => {
       return [];
     };
     const stale = looking(look, lines);
-    stale.add(users(10_000), 0);
+    stale.addNow(users(10_000));
     await world.clock.pass(60_000);
     expect(lines).toHaveLength(1);
     expect(asked).toBeLessThan(1_000);
@@ -182,7 +182,7 @@ describe("users who are looked at again", () => {
       asked += userIds.length;
       return [];
     });
-    stale.add(users(10_000), 0);
+    stale.addNow(users(10_000));
     await world.clock.pass(0);
     expect(asked).toBe(200);
     await world.clock.pass(1_000);
@@ -198,7 +198,7 @@ describe("users who are looked at again", () => {
       for (const userId of userIds) looked.add(userId);
       return userIds.filter((userId) => Number(userId) < 40);
     });
-    stale.add(users(1_000), 0);
+    stale.addNow(users(1_000));
     await world.clock.pass(1_000);
     expect(looked.size).toBe(1_000);
     stale.stop();

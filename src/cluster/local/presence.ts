@@ -1,5 +1,5 @@
 /** Holds the presence records of a node that is alone, in memory, and over its restart in the storage [PRE1]. */
-import type { StatusStore } from "../../storage/ports.ts";
+import type { PresentStore } from "../../storage/present-store.ts";
 import type {
   DevicePresence,
   PresenceRecord,
@@ -15,7 +15,7 @@ export interface LocalPresenceOptions {
   /** Milliseconds since the epoch. */
   now: () => number;
   /** Keeps who is here while the node is restarted; without it all have gone then. */
-  store?: Pick<StatusStore, "keepPresent" | "takePresent"> | undefined;
+  store?: PresentStore | undefined;
 }
 
 /** A record without devices is dropped at the second look, this long (ms) after the first. */

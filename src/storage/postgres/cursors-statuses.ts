@@ -1,12 +1,7 @@
 /** Keeps device acknowledgements [LOG6] and statuses set by hand [PRE2] in PostgreSQL. */
 import { type CursorParts, readCursor, writeCursor } from "../epochs.ts";
-import {
-  type CursorStore,
-  devicesRememberedMax,
-  type PresentUser,
-  type StatusStore,
-  type UserStatus,
-} from "../ports.ts";
+import { type CursorStore, devicesRememberedMax, type StatusStore, type UserStatus } from "../ports.ts";
+import type { PresentUser } from "../present-store.ts";
 import { sqlOf } from "../sql-text.ts";
 import { arrayOf } from "./connection.ts";
 import type { Pool } from "./pool.ts";

@@ -1,7 +1,8 @@
 /** The tables of device acknowledgements [LOG6] and of statuses set by hand [PRE2]; runs in the worker only. */
 import type { Database } from "bun:sqlite";
 import { type CursorParts, readCursor, writeCursor } from "../epochs.ts";
-import { type DeviceOfUser, devicesRememberedMax, type PresentUser, type UserStatus } from "../ports.ts";
+import { type DeviceOfUser, devicesRememberedMax, type UserStatus } from "../ports.ts";
+import type { PresentUser } from "../present-store.ts";
 
 export class CursorTable {
   readonly #acknowledge;

@@ -1,6 +1,7 @@
 /** Opens the SQLite file and lists what can be asked of it; runs in the worker only. */
 import { type Database, SQLiteError } from "bun:sqlite";
-import type { DeviceOfUser, Migration, NewEvent, PresentUser, RetentionPolicy, UserStatus } from "../ports.ts";
+import type { DeviceOfUser, Migration, NewEvent, RetentionPolicy, UserStatus } from "../ports.ts";
+import type { PresentUser } from "../present-store.ts";
 import { ClosableDatabase } from "./closable-database.ts";
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables, type PeersPlace } from "./directory.ts";
