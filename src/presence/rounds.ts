@@ -2,19 +2,18 @@
 import type { PresenceRegistry } from "../cluster/ports.ts";
 import type { Timers } from "../ground/timers.ts";
 import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
-import type { DeviceRef } from "./contributions.ts";
 import type { Records } from "./records.ts";
 
 export interface RoundsOptions {
   registry: Pick<PresenceRegistry, "now" | "ownedUsers" | "sweep">;
   records: Pick<Records, "noteLastSeen" | "clearExpired">;
-  /** Takes out a device that has not come back. Never rejects. */
-  endGrace(ref: DeviceRef): Promise<void>;
+  /** Takes out devices of this node that have not come back. */
+  endGraces(): void;
   /** Takes out of a record what a dead run of a node has left. */
   remove(dead: { userId: string; owner: string; seenAt: number }): Promise<void>;
   /** Looks at users under whose record something of this node stands, which may not be here any more. */
   lookAt(userIds: string[]): void;
-  /** Users whom others see here. */
+  /** Lists users whom others see here. */
   seenHere(): string[];
   timers: Timers;
   logger: OutageLogger;
@@ -25,8 +24,6 @@ const intervalMs = 1_000;
 const noteIntervalMs = 60_000;
 
 export class Rounds {
-  /** By connection, the first to end first: one grace is as long as the other. */
-  readonly #leaving = new Map<string, { ref: DeviceRef; until: number }>();
   #cancel = () => {};
   #round = Promise.resolve();
   #isRunning = false;
@@ -41,21 +38,6 @@ export class Rounds {
     const gone = "presence: looking for dead nodes failed";
     this.#sweeping = warnsOnce(logger, gone, "presence: dead nodes are looked for again");
     this.#clearing = warnsOnce(logger, "presence: ending statuses failed", "presence: statuses are ended again");
-  }
-
-  /** Devices that broke off here and may come back. */
-  get leaving(): number {
-    return this.#leaving.size;
-  }
-
-  /** @param until the end of the device's grace by the registry's clock, ms */
-  expect(ref: DeviceRef, until: number): void {
-    this.#leaving.set(ref.connectionId, { ref, until });
-  }
-
-  /** The connection's device has come back, or is gone. */
-  calm(connectionId: string): void {
-    this.#leaving.delete(connectionId);
   }
 
   /** The registry may have lost what was written last, and so have what was taken out. */
@@ -82,24 +64,16 @@ export class Rounds {
   }
 
   async #run(): Promise<void> {
-    const { records, registry, remove, seenHere } = this.options;
-    const at = registry.now();
-    this.#endGraces(at);
+    const { endGraces, records, registry, remove, seenHere } = this.options;
+    endGraces();
     await this.#sweeping.attempt(this.#findLeftOver().then(() => registry.sweep(remove)));
+    const at = registry.now();
     if (at - this.#notedAt >= noteIntervalMs) {
       this.#notedAt = at;
       await records.noteLastSeen(seenHere(), at);
       await this.#clearing.attempt(records.clearExpired(at));
     }
     if (this.#isRunning) this.#arm();
-  }
-
-  #endGraces(at: number): void {
-    for (const [connectionId, { ref, until }] of this.#leaving) {
-      if (until > at) return;
-      this.#leaving.delete(connectionId);
-      void this.options.endGrace(ref);
-    }
   }
 
   async #findLeftOver(): Promise<void> {

@@ -69,7 +69,7 @@ export class PresenceTracker {
     this.#rounds = new Rounds({
       registry,
       records,
-      endGrace: (ref) => this.#leave(ref, null),
+      endGraces: () => this.#endGraces(),
       remove: ({ userId, owner, seenAt }) => this.#remove(userId, (record) => withoutOwner(record, owner, seenAt)),
       lookAt: (userIds) => this.#stale.addNow(userIds),
       seenHere: () => this.#seenHere(),
@@ -98,18 +98,14 @@ export class PresenceTracker {
       const found = await this.#here.find(userId);
       // Its client may have come to another node since: that one must not be taken for the older one [CON3].
       if (isGone()) return null;
-      const before = this.#here.of(userId);
-      const others = before.filter((device) => device.deviceId !== deviceId);
+      const others = this.#here.of(userId).filter((device) => device.deviceId !== deviceId);
       const devicesMax = regardless ? Number.POSITIVE_INFINITY : settings.max_devices;
       if (others.filter(({ leaving }) => leaving === undefined).length >= devicesMax)
         return { accepted: false, replaced: null };
-      const [status, connectedAt] = ["online" as const, registry.now()];
-      this.#here.set(userId, [
-        ...others,
-        { deviceId, connectionId, nodeId, owner: registry.owner, status, connectedAt },
-      ]);
+      const { owner } = registry;
+      const newest = { deviceId, connectionId, nodeId, owner, status: "online" as const, connectedAt: registry.now() };
+      this.#here.set(userId, [...others, newest]);
       const { isRefused, replaced } = await this.#here.make(userId, found, { newcomer: { deviceId, devicesMax } });
-      for (const device of before) if (!this.#here.of(userId).includes(device)) this.#rounds.calm(device.connectionId);
       return { accepted: !isRefused, replaced };
     });
   }
@@ -201,24 +197,29 @@ export class PresenceTracker {
   /** Ends what is under way; whoever is still here may come back elsewhere within the grace [DRN]. */
   async stop(): Promise<void> {
     await this.#rounds.stop();
-    const left = [...this.#here.all()].flatMap(([userId, devices]) =>
-      devices.filter(({ leaving }) => leaving === undefined).map((device) => ({ userId, ...device })),
-    );
-    const leaves = left.map((ref) => this.#leave(ref, this.#grace()));
+    const left = this.#ownDevices().filter(({ leaving }) => leaving === undefined);
+    const leaves = left.map((device) => this.#leave(device, this.#grace()));
     this.#isStopped = true;
     await Promise.all([...leaves, this.#here.queue.idle()]);
-    await this.#rounds.stop();
     this.#stale.stop();
     this.#showing.stop();
   }
 
   /** `users` and `devices` of the whole cluster; the others of this node. */
   async stats(): Promise<{ users: number; devices: number; leaving: number; heldBack: number }> {
-    return {
-      ...(await this.options.registry.stats()),
-      leaving: this.#rounds.leaving,
-      heldBack: this.#showing.heldBack,
-    };
+    const leaving = this.#ownDevices().filter((device) => device.leaving !== undefined).length;
+    return { ...(await this.options.registry.stats()), leaving, heldBack: this.#showing.heldBack };
+  }
+
+  #ownDevices(): (DevicePresence & { userId: string })[] {
+    return [...this.#here.all()].flatMap(([userId, devices]) => devices.map((device) => ({ userId, ...device })));
+  }
+
+  #endGraces(): void {
+    const at = this.options.registry.now();
+    for (const [userId, devices] of this.#here.all())
+      for (const device of devices)
+        if (device.leaving !== undefined && device.leaving.until <= at) void this.#leave({ userId, ...device }, null);
   }
 
   #grace(): Leaving {
@@ -232,12 +233,10 @@ export class PresenceTracker {
     await this.#here.queue.run(userId, async () => {
       const devices = this.#here.of(userId);
       const device = devices.find((it) => it.connectionId === connectionId);
-      this.#rounds.calm(connectionId);
       // Replaced, or its grace has made room for another one.
       if (device === undefined) return;
       const others = devices.filter((it) => it !== device);
       this.#here.set(userId, leaving === null ? others : [...others, { ...device, leaving }]);
-      if (leaving !== null) this.#rounds.expect({ userId, deviceId: device.deviceId, connectionId }, leaving.until);
       try {
         await this.#here.make(userId, await this.#here.find(userId));
       } catch {
