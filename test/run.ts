@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { shareNewData } from "./support/postgres.ts";
+import { isPostgresHere, shareNewData } from "./support/postgres.ts";
 import { estimate, slowest } from "./support/timings.ts";
 
 const root = resolve(import.meta.dir, "..");
@@ -72,7 +72,7 @@ async function everything(): Promise<void> {
   await show([bun, "test/support/needs.ts"], { stdin: "inherit" });
   const folder = mkdtempSync(join(tmpdir(), "ws-tests-"));
   const timings = join(folder, "timings.json");
-  const newData = await shareNewData().catch(() => null);
+  const newData = isPostgresHere() ? await shareNewData().catch(() => null) : null;
   try {
     await estimate(timings);
     const measured = [`--timings=${timings}`, "--update-timings"];

@@ -2,7 +2,7 @@
 
 import type { Services } from "../handlers/context.ts";
 import { codecs } from "../protocol/codecs.ts";
-import { createRateLimiter } from "../router/rate-limiter.ts";
+import { RateLimiter } from "../router/rate-limiter.ts";
 import { Router } from "../router/router.ts";
 import { createAdministration } from "../websocket/administration.ts";
 import type { Connection } from "../websocket/connection.ts";
@@ -41,7 +41,7 @@ export function composeRequests(
     now,
     newId,
   };
-  const limiter = createRateLimiter(config);
+  const limiter = new RateLimiter(config);
   const router = new Router({ services, routes, codecs, limiter, counts, logger });
   return {
     parts: { router, survey: admin.survey, stats },

@@ -4,7 +4,7 @@ import { everyoneTopic } from "../protocol/topic.ts";
 import { createSnapshots } from "../subscription/snapshots.ts";
 import { createSubscriptions, subscriptionSettings } from "../subscription/subscriptions.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
-import { listenToDirectory } from "../websocket/directory-listener.ts";
+import { DirectoryListener } from "../websocket/directory-listener.ts";
 import type { Area, PartsOf } from "./area.ts";
 import type { Base } from "./base.ts";
 import type { Calls } from "./calls.ts";
@@ -43,14 +43,17 @@ export function composeSubscribing(
   });
   publisher.onAppended(() => subscriptions.noteLogged());
   const following = { view: directory, directory: storage.directory, membership, hub, timers: realTimers, now, logger };
-  const stopFollowing = listenToDirectory(following);
+  const directoryListener = new DirectoryListener(following);
   const isWanted = (topic: string) =>
     topic === everyoneTopic || broadcaster.subscriberCount(topic) > 0 || typing.follows(topic);
   return {
     parts: { subscriptions, membership },
-    // Everybody hears it, so it is not asked for by anybody.
-    start: () => cluster.bus.watch(everyoneTopic),
-    stop: async () => stopFollowing(),
+    start() {
+      directoryListener.start();
+      // Everybody hears it, so it is not asked for by anybody.
+      return cluster.bus.watch(everyoneTopic);
+    },
+    stop: async () => directoryListener.stop(),
     sweep: () => cluster.bus.sweep(isWanted),
   } satisfies Area;
 }

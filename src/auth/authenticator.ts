@@ -5,7 +5,7 @@ import { limits } from "../protocol/limits.ts";
 import { asymmetricAlgorithms, keyFault } from "./fixed-keys.ts";
 import { AuthenticationError, type Identity, identityOf, ownRoles } from "./identity.ts";
 import { createKeySource } from "./key-source.ts";
-import { createRemoteKeys, type FetchKeys, type remoteKeysTiming } from "./remote-keys.ts";
+import { type FetchKeys, RemoteKeys, type remoteKeysTiming } from "./remote-keys.ts";
 
 export { AuthenticationError, type Identity, knownRoles, type Role, roles } from "./identity.ts";
 
@@ -48,9 +48,7 @@ export function createAuthenticator({
   jwksTiming,
 }: AuthenticatorOptions): Authenticator {
   const remote =
-    config.jwks_url === null
-      ? null
-      : createRemoteKeys({ url: config.jwks_url, now, fetch, onFault, timing: jwksTiming });
+    config.jwks_url === null ? null : new RemoteKeys({ url: config.jwks_url, now, fetch, onFault, timing: jwksTiming });
   const users = createKeySource({
     algorithms: config.algorithms,
     secret: { path: "auth.secret", value: config.secret },

@@ -1,12 +1,12 @@
 /** The keys that the configuration names itself: the shared secret and the public keys of a PEM file. */
 import { importSPKI } from "jose";
+import { secretBytesMin } from "../config/checks.ts";
 import { ConfigError } from "../config/faults.ts";
 
 export type Algorithm = "HS256" | "RS256" | "ES256" | "EdDSA";
 
 export const asymmetricAlgorithms = ["RS256", "ES256", "EdDSA"] as const satisfies readonly Algorithm[];
 
-const secretBytesMin = 32;
 const modulusBitsMin = 2048;
 const publicKeysMax = 16;
 const publicKeyBlock = /-----BEGIN PUBLIC KEY-----[^-]+-----END PUBLIC KEY-----/g;

@@ -1,6 +1,6 @@
 /** Reads the claims of a token strictly into the identity it speaks for, or says why it is refused. */
 import * as v from "valibot";
-import { type AuthFailureCode, authFailureTable } from "../protocol/errors.ts";
+import type { AuthFailureCode } from "../protocol/errors.ts";
 import { identifier, topicName } from "../protocol/fields.ts";
 
 /** Grants what a connection may do beyond its own user's things; there are no other roles. */
@@ -22,15 +22,12 @@ export interface Identity {
 
 /** Why a token was refused [AUTH1]. Carries nothing of the token, so that it may be logged. */
 export class AuthenticationError extends Error {
-  readonly retryable: boolean;
-
   constructor(
     readonly code: AuthFailureCode,
     message: string,
   ) {
     super(message);
     this.name = "AuthenticationError";
-    this.retryable = authFailureTable[code].retryable;
   }
 }
 

@@ -1,4 +1,4 @@
-/** The key set behind a JWKS URL: fetched with a deadline, cached, refetched when keys rotate, and kept while its server is away. */
+/** Keeps the key set behind a JWKS URL: fetched with a deadline, cached, refetched when keys rotate, and kept while its server is away. */
 import { createLocalJWKSet, errors, type JWSHeaderParameters, type LocalJWKSet } from "jose";
 import { Unavailable } from "../ground/unavailable.ts";
 
@@ -12,17 +12,6 @@ export interface RemoteKeysOptions {
   /** Told of each fetch that failed, for the log. */
   onFault: (message: string) => void;
   timing?: Partial<typeof remoteKeysTiming>;
-}
-
-export interface RemoteKeys {
-  /**
-   * The keys that a token with this header may be signed with; an empty list where the set has none.
-   * @throws Unavailable where that cannot be known now
-   */
-  candidates(header: JWSHeaderParameters): Promise<CryptoKey[]>;
-  /** Fetches now, whatever the cache says. Rejects where that fails; the keys that were there stay. */
-  refresh(): Promise<void>;
-  stop(): void;
 }
 
 export const remoteKeysTiming = {
@@ -41,22 +30,82 @@ export const remoteKeysTiming = {
 const bodyBytesMax = 1 << 20;
 const keysMax = 100;
 
-export function createRemoteKeys({ url, now, fetch, onFault, timing }: RemoteKeysOptions): RemoteKeys {
-  const { fetchDeadlineMs, refreshAfterMs, staleAfterMs, cooldownMs, retryAfterMs } = {
-    ...remoteKeysTiming,
-    ...timing,
-  };
-  const stopping = new AbortController();
-  let keys: LocalJWKSet | null = null;
-  let fetchedAt = Number.NEGATIVE_INFINITY;
-  let attemptedAt = Number.NEGATIVE_INFINITY;
-  let attemptFailed = false;
-  let pending: Promise<void> | null = null;
+export class RemoteKeys {
+  readonly #timing: typeof remoteKeysTiming;
+  readonly #stopping = new AbortController();
+  #keys: LocalJWKSet | null = null;
+  #fetchedAt = Number.NEGATIVE_INFINITY;
+  #attemptedAt = Number.NEGATIVE_INFINITY;
+  #attemptFailed = false;
+  #pending: Promise<void> | null = null;
 
-  async function fetchOnce(): Promise<void> {
-    attemptedAt = now();
+  constructor(private readonly options: RemoteKeysOptions) {
+    this.#timing = { ...remoteKeysTiming, ...options.timing };
+  }
+
+  /**
+   * Finds the keys that a token with this header may be signed with; an empty list where the set has none.
+   * @throws Unavailable where that cannot be known now
+   */
+  async candidates(header: JWSHeaderParameters): Promise<CryptoKey[]> {
+    await this.#bringUpToDate();
+    const found = await this.#find(header);
+    if (found.length > 0) return found;
+    if (this.#keys !== null) {
+      await this.#refreshIfDue(this.#timing.cooldownMs);
+      const fresh = await this.#find(header);
+      if (fresh.length > 0) return fresh;
+    }
+    // A key server that is away may hold the key: a client that gave up for good would be wrong to.
+    if (this.#keys === null || this.#attemptFailed) {
+      throw new Unavailable("auth", "The keys that tokens are checked with are not available.");
+    }
+    return [];
+  }
+
+  /** Fetches now, whatever the cache says, once for all who ask. Rejects where that fails; the keys that were there stay. */
+  refresh(): Promise<void> {
+    this.#pending ??= this.#fetch().finally(() => {
+      this.#pending = null;
+    });
+    return this.#pending;
+  }
+
+  stop(): void {
+    this.#stopping.abort();
+  }
+
+  async #find(header: JWSHeaderParameters): Promise<CryptoKey[]> {
+    return this.#keys === null ? [] : keysFor(this.#keys, header);
+  }
+
+  async #bringUpToDate(): Promise<void> {
+    const ageMs = this.#ageOf(this.#fetchedAt);
+    if (ageMs < this.#timing.refreshAfterMs) return;
+    const refreshed = this.#refreshIfDue(0);
+    // No request waits where cached keys will do, nor again for a server that is known to be away.
+    const isStale = ageMs >= this.#timing.staleAfterMs;
+    if (this.#keys === null || (isStale && !this.#attemptFailed)) await refreshed;
+  }
+
+  /** Fetches where that is due; never rejects, for what is cached may do. */
+  async #refreshIfDue(dueAfterMs: number): Promise<void> {
+    const afterMs = this.#attemptFailed ? this.#timing.retryAfterMs : dueAfterMs;
+    if (this.#pending === null && this.#ageOf(this.#attemptedAt) < afterMs) return;
+    await this.refresh().catch(() => {});
+  }
+
+  /** Since then, ms; endless where the clock was set back, or nothing would be due until it has caught up. */
+  #ageOf(at: number): number {
+    const ageMs = this.options.now() - at;
+    return ageMs < 0 ? Number.POSITIVE_INFINITY : ageMs;
+  }
+
+  async #fetch(): Promise<void> {
+    const { url, now, fetch, onFault } = this.options;
+    this.#attemptedAt = now();
     try {
-      const signal = AbortSignal.any([stopping.signal, AbortSignal.timeout(fetchDeadlineMs)]);
+      const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(this.#timing.fetchDeadlineMs)]);
       const response = await fetch(url, {
         headers: { accept: "application/jwk-set+json, application/json" },
         // A server that can redirect the request could choose the keys.
@@ -65,65 +114,16 @@ export function createRemoteKeys({ url, now, fetch, onFault, timing }: RemoteKey
       });
       const set = JSON.parse(await readBounded(response));
       if (Array.isArray(set?.keys) && set.keys.length > keysMax) throw new Error(`more than ${keysMax} keys`);
-      keys = createLocalJWKSet(set);
-      fetchedAt = now();
-      attemptFailed = false;
+      this.#keys = createLocalJWKSet(set);
+      this.#fetchedAt = now();
+      this.#attemptFailed = false;
     } catch (error) {
-      attemptFailed = true;
-      if (!stopping.signal.aborted) onFault(`The keys of auth.jwks_url could not be fetched: ${reasonOf(error)}.`);
+      this.#attemptFailed = true;
+      if (!this.#stopping.signal.aborted)
+        onFault(`The keys of auth.jwks_url could not be fetched: ${reasonOf(error)}.`);
       throw error;
     }
   }
-
-  /** One fetch at a time, whoever asks. */
-  function refresh(): Promise<void> {
-    pending ??= fetchOnce().finally(() => {
-      pending = null;
-    });
-    return pending;
-  }
-
-  /** Since then, ms; endless where the clock was set back, or nothing would be due until it has caught up. */
-  function ageOf(at: number): number {
-    const ageMs = now() - at;
-    return ageMs < 0 ? Number.POSITIVE_INFINITY : ageMs;
-  }
-
-  /** Fetches where that is due; never rejects, for what is cached may do. */
-  async function refreshIfDue(dueAfterMs: number): Promise<void> {
-    if (pending === null && ageOf(attemptedAt) < (attemptFailed ? retryAfterMs : dueAfterMs)) return;
-    await refresh().catch(() => {});
-  }
-
-  async function bringUpToDate(): Promise<void> {
-    const ageMs = ageOf(fetchedAt);
-    if (ageMs < refreshAfterMs) return;
-    const refreshed = refreshIfDue(0);
-    // No request waits where cached keys will do, nor again for a server that is known to be away.
-    if (keys === null || (ageMs >= staleAfterMs && !attemptFailed)) await refreshed;
-  }
-
-  return {
-    refresh,
-
-    async candidates(header) {
-      await bringUpToDate();
-      let found = keys === null ? [] : await keysFor(keys, header);
-      if (found.length > 0) return found;
-      if (keys !== null) {
-        await refreshIfDue(cooldownMs);
-        found = await keysFor(keys, header);
-        if (found.length > 0) return found;
-      }
-      // A key server that is away may hold the key: a client that gave up for good would be wrong to.
-      if (keys === null || attemptFailed) {
-        throw new Unavailable("auth", "The keys that tokens are checked with are not available.");
-      }
-      return [];
-    },
-
-    stop: () => stopping.abort(),
-  };
 }
 
 async function keysFor(set: LocalJWKSet, header: JWSHeaderParameters): Promise<CryptoKey[]> {

@@ -9,7 +9,7 @@ import type { PresenceTracker } from "../presence/tracker.ts";
 import { callsTopic, userTopic } from "../protocol/topic.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type CallPermissionOptions, createCallPermission } from "./permission.ts";
-import { type CallService, createCallService } from "./service.ts";
+import { CallService } from "./service.ts";
 
 export interface CallsOptions extends Pick<CallPermissionOptions, "view" | "directory"> {
   cluster: Pick<Cluster, "nodeId" | "calls" | "bus">;
@@ -25,7 +25,7 @@ export interface CallsOptions extends Pick<CallPermissionOptions, "view" | "dire
 export function createCalls(options: CallsOptions): CallService {
   const { cluster, settings, broadcaster, publisher, presence, view, directory } = options;
   const { now, newId, logger } = options;
-  return createCallService({
+  return new CallService({
     registry: cluster.calls,
     nodeId: cluster.nodeId,
     isHere: (device) => broadcaster.reachesDevice(device),

@@ -1,15 +1,15 @@
 /** Operates a running cluster from a shell: the messages of operators, one a call [ADM2]. */
 import { CloseCode } from "../protocol/close.ts";
 import { isPlainObject } from "../protocol/envelope.ts";
-import { subprotocols } from "../protocol/limits.ts";
+import { limits, subprotocols } from "../protocol/limits.ts";
 import { visible } from "../telemetry/visible.ts";
 import { adminTable } from "./admin-print.ts";
 import { type AdminRequest, adminRequest, forms } from "./admin-requests.ts";
+import { timeoutMsOf } from "./args.ts";
 import { type Command, UsageError } from "./command.ts";
 import { refusalOf, refusedStatus } from "./refusal.ts";
 
 const defaultUrl = "ws://127.0.0.1:8086/ws";
-const timeoutMsMax = 3_600_000;
 
 export const admin: Command = {
   name: "admin",
@@ -29,7 +29,7 @@ ${Object.entries(forms)
     node: { value: "id", summary: "connections: on this node" },
     address: { value: "ip", summary: "connections: from this address" },
     reason: { value: "text", summary: "disconnect, block: what the client is told" },
-    limit: { value: "number", summary: "connections, topics: how many (100, at most 500)" },
+    limit: { value: "number", summary: `connections, topics: how many (100, at most ${limits.adminPage})` },
     after: { value: "cursor", summary: "connections, topics: the page after this one" },
     timeout: { value: "duration", summary: "how long to wait; 10s when left out" },
     json: { summary: "print the reply as one JSON object" },
@@ -37,10 +37,7 @@ ${Object.entries(forms)
   wordsMax: 1_003,
   async run(args, io) {
     const request = adminRequest(args);
-    const { parseDuration } = await import("../config/values.ts");
-    const timeoutMs = parseDuration(args.value("timeout") ?? "10s");
-    if (timeoutMs === null || timeoutMs === 0 || timeoutMs > timeoutMsMax)
-      throw new UsageError(`--timeout must be a duration such as 10s, at most 1h, not ${args.value("timeout")}`);
+    const timeoutMs = await timeoutMsOf(args, "10s");
     const url = urlOf(args.value("url") ?? defaultUrl);
     const token = args.value("token") ?? io.env.WS_SERVICE_TOKEN ?? null;
     if (token === null) {

@@ -50,6 +50,19 @@ export function parseArgs(command: Command, argv: readonly string[]): CommandArg
   };
 }
 
+const timeoutHoursMax = 1;
+
+/** Reads `--timeout`, in milliseconds. @throws UsageError */
+export async function timeoutMsOf(args: CommandArgs, usual: string): Promise<number> {
+  // Loaded only where it is needed: `health` runs every few seconds.
+  const { parseDuration } = await import("../config/values.ts");
+  const text = args.value("timeout") ?? usual;
+  const timeoutMs = parseDuration(text);
+  if (timeoutMs === null || timeoutMs === 0 || timeoutMs > timeoutHoursMax * 3_600_000)
+    throw new UsageError(`--timeout must be a duration such as ${usual}, at most ${timeoutHoursMax}h, not ${text}`);
+  return timeoutMs;
+}
+
 function unknownOption(command: Command, flag: string): string {
   const near = nearest(flag, [...Object.keys(command.options), "help"]);
   return `${command.name} has no option --${flag}${nearestHint(near === null ? null : `--${near}`)}`;

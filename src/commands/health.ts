@@ -2,6 +2,7 @@
 import type { IncomingMessage } from "node:http";
 import type { Config } from "../config/schema.ts";
 import { visible } from "../telemetry/visible.ts";
+import { timeoutMsOf } from "./args.ts";
 import { type Command, UsageError } from "./command.ts";
 
 export const health: Command = {
@@ -15,15 +16,12 @@ export const health: Command = {
     config: { summary: "the file that host and port are taken from", value: "file" },
   },
   async run(args, io) {
-    // Both are loaded only where they are needed: this runs every few seconds.
-    const { parseDuration } = await import("../config/values.ts");
-    const timeoutMs = parseDuration(args.value("timeout") ?? "3s");
-    if (timeoutMs === null || timeoutMs === 0 || timeoutMs > timeoutMsMax)
-      throw new UsageError(`--timeout must be a duration such as 3s, at most 1h, not ${args.value("timeout")}`);
+    const timeoutMs = await timeoutMsOf(args, "3s");
     let url = args.value("url");
     // The service of the configuration is asked where it listens, and its certificate is for the names that others use.
     const insecure = url === undefined || args.has("insecure");
     if (url === undefined) {
+      // Loaded only where it is needed: this runs every few seconds.
       const { loadConfig } = await import("../config/loader.ts");
       // While certificates are replaced the service goes on with the former ones, and is well.
       const options = { env: io.env, cwd: io.cwd, checksFiles: false };
@@ -38,8 +36,6 @@ export const health: Command = {
     return failure === null ? 0 : 1;
   },
 };
-
-const timeoutMsMax = 3_600_000;
 
 /**
  * Not by `fetch`: that would obey HTTP_PROXY, and a proxy's word is not the service's. A redirect is no answer either.

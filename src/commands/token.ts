@@ -3,13 +3,14 @@ import { SignJWT } from "jose";
 import * as v from "valibot";
 import { importSecret } from "../auth/fixed-keys.ts";
 import { roles } from "../auth/identity.ts";
+import { secretBytesMin } from "../config/checks.ts";
 import { loadConfig } from "../config/loader.ts";
 import type { Config } from "../config/schema.ts";
 import { duration } from "../config/values.ts";
 import { identifier } from "../protocol/fields.ts";
 import { type Command, type CommandArgs, UsageError } from "./command.ts";
 
-const ttlMsMax = 3_650 * 86_400_000;
+const ttlDaysMax = 3_650;
 
 export const token: Command = {
   name: "token",
@@ -64,8 +65,8 @@ function claimsOf(args: CommandArgs) {
   }
   const ttl = v.safeParse(duration, args.value("ttl") ?? "1h");
   if (!ttl.success) throw new UsageError(`--ttl ${ttl.issues[0].message}`);
-  if (ttl.output <= 0 || ttl.output > ttlMsMax)
-    throw new UsageError("--ttl must be more than nothing and at most 3650d");
+  if (ttl.output <= 0 || ttl.output > ttlDaysMax * 86_400_000)
+    throw new UsageError(`--ttl must be more than nothing and at most ${ttlDaysMax}d`);
   return { user, device, roles: [...new Set(names)], ttlMs: ttl.output };
 }
 
@@ -112,6 +113,6 @@ function signerOf(auth: Config["auth"], roles: readonly string[]): Signer | { ob
   return {
     obstacle:
       "auth.secret is not set, so there is nothing to sign with. Set auth.secret in the configuration, " +
-      "at least 32 bytes, such as the output of: openssl rand -base64 32",
+      `at least ${secretBytesMin} bytes, such as the output of: openssl rand -base64 ${secretBytesMin}`,
   };
 }

@@ -18,7 +18,7 @@ export interface Check {
 }
 
 const bufferedMessageBytes = 64 * 1024;
-const secretBytesMin = 32;
+export const secretBytesMin = 32;
 
 export const checks: readonly Check[] = [
   {

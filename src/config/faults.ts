@@ -12,7 +12,7 @@ export interface Fault {
   origin: string;
 }
 
-export function describeFault({ path, value, expected, origin }: Fault): string {
+function describeFault({ path, value, expected, origin }: Fault): string {
   return `${path}${value === null ? "" : `: ${value}`} ${expected} (${origin})`;
 }
 

@@ -100,7 +100,7 @@ async function readTree(
   let text: string;
   try {
     const source = Bun.file(resolve(cwd, file));
-    if (source.size > fileBytesMax) return { faults: [fault("is larger than 1 MiB")] };
+    if (source.size > fileBytesMax) return { faults: [fault(`is larger than ${fileBytesMax / 1024 ** 2} MiB`)] };
     text = await source.text();
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;

@@ -2,7 +2,7 @@
 import { nearest, nearestHint } from "./nearest.ts";
 
 /** As PostgreSQL's own clients name them. `prefer` and `allow` are none: who stands between could choose for both sides. */
-export const sslModes = ["disable", "require", "verify-ca", "verify-full"] as const;
+const sslModes = ["disable", "require", "verify-ca", "verify-full"] as const;
 export type SslMode = (typeof sslModes)[number];
 
 /** Options that our client passes over, or does otherwise than their name says. */

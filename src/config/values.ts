@@ -90,6 +90,7 @@ export const endpointMap = v.pipe(
   v.maxEntries(endpointsMax, `must be at most ${endpointsMax} addresses`),
 );
 
+const rolesMax = 100;
 const roleMapExpected = "must be a mapping of a token's roles to service or admin";
 
 /** Maps what a token says to `service` or `admin`. */
@@ -99,7 +100,7 @@ export const roleMap = v.pipe(
     v.picklist(["service", "admin"], roleMapExpected),
     roleMapExpected,
   ),
-  v.maxEntries(100, "must be at most 100 roles"),
+  v.maxEntries(rolesMax, `must be at most ${rolesMax} roles`),
 );
 
 /** `host:port` → both. */

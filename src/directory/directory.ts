@@ -1,7 +1,7 @@
 /** Answers who exists and who shares what, the way `directory.mode` has it [PUB3]. */
 import { isSlip } from "../protocol/fields.ts";
 import type { Directory, DirectoryChange, UserState } from "../storage/ports.ts";
-import { createMembershipCache } from "./membership-cache.ts";
+import { createMembershipCache, type MembershipCache } from "./membership-cache.ts";
 
 export interface DirectoryViewOptions {
   directory: Directory;
@@ -29,20 +29,20 @@ export interface DirectoryView {
   ensureMember(conversationId: string, userId: string): Promise<boolean>;
   /** As `ensureMember` for many conversations at once. @returns those that the user may use */
   ensureMemberships(userId: string, conversationIds: string[]): Promise<Set<string>>;
-  /** Those of the conversations that the user is a member of now; changes nothing. */
+  /** Finds those of the conversations that the user is a member of now; changes nothing. */
   membershipsAmong(userId: string, conversationIds: string[]): Promise<Set<string>>;
   /** Whether the user is a member now; changes nothing. */
   isMember(conversationId: string, userId: string): Promise<boolean>;
   /** All members, or as many as `limit`. */
   membersOf(conversationId: string, limit?: number): Promise<string[]>;
-  /** Those of the users who are members of the conversation now; always asked afresh. */
+  /** Finds those of the users who are members of the conversation now; always asked afresh. */
   membersAmong(conversationId: string, userIds: string[]): Promise<Set<string>>;
   /** The members of each of the conversations, at most `limit` of one; conversations without any are left out. */
   membersOfEach(conversationIds: string[], limit: number): Promise<Map<string, string[]>>;
   conversationsOf(userId: string): Promise<string[]>;
   /** Everyone who shares a conversation with the user, without the user, at most `limit`. */
   peersOf(userId: string, limit: number): Promise<string[]>;
-  /** Those of `userIds` who share a conversation with the user; the user counts as sharing with itself. */
+  /** Finds those of `userIds` who share a conversation with the user; the user counts as sharing with itself. */
   sharingWith(userId: string, userIds: string[]): Promise<Set<string>>;
   /** Told of every change, after which no answer here is older than it. @returns stops it */
   onChange(listener: (change: DirectoryChange) => void): () => void;
@@ -58,32 +58,77 @@ const joinedAtOnce = 200;
 const sharingAtOnce = 100;
 
 export function createDirectoryView(options: DirectoryViewOptions): DirectoryView {
-  const { directory, mode, cacheTtlMs, cacheSize, now } = options;
+  const { directory, cacheTtlMs, cacheSize, now } = options;
   const memberships = createMembershipCache({ ttlMs: cacheTtlMs, sizeMax: cacheSize, now });
   const listeners = new Set<(change: DirectoryChange) => void>();
-
-  function forget(change: DirectoryChange): void {
-    switch (change.kind) {
-      case "member_added":
-      case "member_removed":
-        memberships.forget(change);
-        return;
-      case "resync":
-        memberships.forgetAll();
-        return;
-      case "user_changed":
-        // Users are never remembered.
-        return;
-      default:
-        change satisfies never;
-    }
-  }
-
   const unwatch = directory.watch((change) => {
-    forget(change);
+    forget(memberships, change);
     for (const listener of [...listeners]) listener(change);
   });
+  return {
+    ...createMemberQuestions(options, memberships),
+    ...createUserQuestions(options),
+    membersOf: (conversationId, limit) => directory.membersOf(conversationId, limit),
+    membersOfEach: (conversationIds, limit) => directory.membersOfEach(conversationIds, limit),
+    conversationsOf: (userId) => directory.conversationsOf(userId),
+    peersOf: (userId, limit) => directory.peersOf(userId, limit),
+    onChange(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    stop() {
+      unwatch();
+      listeners.clear();
+    },
+  };
+}
 
+function forget(memberships: MembershipCache, change: DirectoryChange): void {
+  switch (change.kind) {
+    case "member_added":
+    case "member_removed":
+      memberships.forget(change);
+      return;
+    case "resync":
+      memberships.forgetAll();
+      return;
+    case "user_changed":
+      // Users are never remembered.
+      return;
+    default:
+      change satisfies never;
+  }
+}
+
+function createUserQuestions({ directory, mode }: DirectoryViewOptions): Pick<DirectoryView, "admit" | "sharingWith"> {
+  return {
+    async admit(userId) {
+      const state = await directory.userState(userId);
+      if (state !== "unknown" || mode === "managed" || isSlip(userId)) return state;
+      await directory.upsertUsers([userId]);
+      // Asked again: between the two somebody may have disabled the user, and an upsert does not undo that.
+      return directory.userState(userId);
+    },
+    async sharingWith(userId, userIds) {
+      const found = new Set<string>();
+      for (let start = 0; start < userIds.length; start += sharingAtOnce) {
+        for (const other of await directory.sharingWith(userId, userIds.slice(start, start + sharingAtOnce)))
+          found.add(other);
+      }
+      return found;
+    },
+  };
+}
+
+type MemberQuestions = Pick<
+  DirectoryView,
+  "ensureMember" | "ensureMemberships" | "membershipsAmong" | "isMember" | "membersAmong"
+>;
+
+function createMemberQuestions(
+  { directory, mode }: DirectoryViewOptions,
+  memberships: MembershipCache,
+): MemberQuestions {
   async function membershipsAmong(userId: string, conversationIds: string[]): Promise<Set<string>> {
     const found = new Set<string>();
     for (let start = 0; start < conversationIds.length; start += smallMax) {
@@ -124,40 +169,11 @@ export function createDirectoryView(options: DirectoryViewOptions): DirectoryVie
   }
 
   return {
-    async admit(userId) {
-      const state = await directory.userState(userId);
-      if (state !== "unknown" || mode === "managed" || isSlip(userId)) return state;
-      await directory.upsertUsers([userId]);
-      // Asked again: between the two somebody may have disabled the user, and an upsert does not undo that.
-      return directory.userState(userId);
-    },
-
+    membershipsAmong,
+    ensureMemberships,
+    membersAmong,
     ensureMember: async (conversationId, userId) =>
       (await ensureMemberships(userId, [conversationId])).has(conversationId),
-    ensureMemberships,
-    membershipsAmong,
     isMember: async (conversationId, userId) => (await membershipsAmong(userId, [conversationId])).has(conversationId),
-    membersAmong,
-    membersOf: (conversationId, limit) => directory.membersOf(conversationId, limit),
-    membersOfEach: (conversationIds, limit) => directory.membersOfEach(conversationIds, limit),
-    conversationsOf: (userId) => directory.conversationsOf(userId),
-    peersOf: (userId, limit) => directory.peersOf(userId, limit),
-    async sharingWith(userId, userIds) {
-      const found = new Set<string>();
-      for (let start = 0; start < userIds.length; start += sharingAtOnce) {
-        for (const other of await directory.sharingWith(userId, userIds.slice(start, start + sharingAtOnce)))
-          found.add(other);
-      }
-      return found;
-    },
-
-    onChange(listener) {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
-    stop() {
-      unwatch();
-      listeners.clear();
-    },
   };
 }

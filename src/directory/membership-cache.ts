@@ -22,7 +22,7 @@ export interface MembershipCacheOptions {
 
 export interface MembershipCache {
   /**
-   * Those of the conversations that the user is a member of, by what is remembered and what `find` says of the others, asked
+   * Finds those of the conversations that the user is a member of, by what is remembered and what `find` says of the others, asked
    * for all of them at once; callers that ask for the same at the same time share one `find`.
    */
   lookUp(question: MembershipQuestion, find: (conversationIds: string[]) => Promise<Set<string>>): Promise<Set<string>>;

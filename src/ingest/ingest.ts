@@ -31,7 +31,7 @@ interface Ready {
   keyField: string | null;
 }
 
-/** What an entry may say: `publish` without what speaks of events that are not logged, or of connections. */
+/** Describes what an entry may say: `publish` without what speaks of events that are not logged, or of connections. */
 const entryFields: ReadonlySet<string> = new Set([
   "topic",
   "conversation_id",

@@ -43,7 +43,7 @@ export interface Publication {
   createdAt: number;
   /** Set on messages: receipts and unread counts speak of them. */
   senderId: string | null;
-  /** What the publisher calls it, so that it is appended once to each topic: by its `event_key`, and by its own `message_id` [LOG2]. */
+  /** How the publisher calls it, so that it is appended once to each topic: by its `event_key`, and by its own `message_id` [LOG2]. */
   keys: { space: "key" | "id"; name: string }[];
   /** The field that has a key; null where there is none. */
   keyField: string | null;

@@ -79,7 +79,7 @@ export const adminRequests = {
 /** Nodes that did not answer in time: what the reply says is without them. */
 const missing = { missing_nodes: v.array(text) };
 
-export const connectionView = v.object({
+const connectionView = v.object({
   connection_id: text,
   node_id: text,
   /** Null before authentication. */

@@ -82,7 +82,7 @@ export const sdp = v.pipe(
   notEmpty,
   v.maxBytes(limits.sdpBytes, `must have at most ${limits.sdpBytes / 1024} KiB`),
 );
-export const iceCandidate = v.union(
+const iceCandidate = v.union(
   [v.pipe(v.string(), charactersMax(limits.iceCandidateLength)), freeObject],
   "must be a string or an object",
 );

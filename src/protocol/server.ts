@@ -20,7 +20,7 @@ const keysOf = <T extends Record<string, unknown>>(table: T) =>
 const text = v.string();
 
 /** How somebody's presence looks to the one who is told. */
-export const presenceView = v.object({
+const presenceView = v.object({
   user_id: identifier,
   status: shownStatusName,
   status_text: v.optional(text),
@@ -53,7 +53,7 @@ const snapshot = v.object({
 });
 
 /** One topic's place in an answer to `subscribe` [SUB1]. */
-export const subscribedTopic = v.object({
+const subscribedTopic = v.object({
   topic: text,
   seq: v.optional(sequence),
   recovered: v.optional(flag),
@@ -64,7 +64,7 @@ export type SubscribedTopic = v.InferOutput<typeof subscribedTopic>;
 export type Snapshot = v.InferOutput<typeof snapshot>;
 
 /** A logged event inside a `history` page. */
-export const historyEvent = v.object({
+const historyEvent = v.object({
   id: text,
   type: text,
   topic: text,

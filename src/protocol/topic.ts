@@ -14,9 +14,7 @@ export const topicKinds = {
 
 export type TopicKind = keyof typeof topicKinds;
 
-const kinds = Object.keys(topicKinds) as TopicKind[];
-export const loggedKinds = kinds.filter((kind) => topicKinds[kind].logged);
-const ownKinds = kinds.filter((kind) => topicKinds[kind].own);
+const ownKinds = (Object.keys(topicKinds) as TopicKind[]).filter((kind) => topicKinds[kind].own);
 
 export interface Topic {
   /** Whole name: `conversation:c1`. */

@@ -45,28 +45,6 @@ interface Refusal {
 
 export type Decision = { allowed: true } | { allowed: false; retryAfterMs: number; abusive: boolean };
 
-export interface RateLimiter {
-  /**
-   * Takes every charge from the connection and from its user, or nothing from either.
-   * `abusive`: the connection was refused throughout `abuse_window`, never pausing for as long as it has to wait, and is to
-   * be closed with 4103.
-   */
-  take(connection: Buckets, user: Buckets | null, charges: readonly Charge[], now: number): Decision;
-  /** Takes what a request turned out to cost, as far as it is there; the next one waits for it. */
-  takeLater(connection: Buckets, user: Buckets | null, charge: Charge, now: number): void;
-  /**
-   * The buckets that a user's connections on this node share. Look them up for each message and keep no reference:
-   * they come into being with the first message, and the sweep forgets them once they are full again.
-   */
-  ofUser(userId: string): Buckets;
-  /** Frees what a connection holds but does not need; for the connections' own sweep. @returns whether nothing is left */
-  settle(buckets: Buckets, now: number): boolean;
-  /** Forgets users whose buckets are full. Not done on disconnect: coming back must not fill a bucket. */
-  sweep(now: number): void;
-  /** Users that are remembered. */
-  users(): number;
-}
-
 export const emptyBuckets = (): Buckets => ({ fullAt: null, refusals: null });
 
 export function limitClassOf(type: string): LimitClass {
@@ -101,110 +79,127 @@ export function limitClassOf(type: string): LimitClass {
 const perConnectionOnly: ReadonlySet<LimitClass> = new Set(["authenticate", "ping"]);
 const allowed: Decision = { allowed: true };
 
-export function createRateLimiter({
-  rate_limits: config,
-  websocket,
-}: Pick<Config, "rate_limits" | "websocket">): RateLimiter {
-  const perMinute = (limitClass: (typeof limitClasses)[number]) => [limitClass, ratePerMinute(config[limitClass])];
-  const { max_message_size } = websocket;
-  const rates: Record<LimitClass, Rate> = {
-    ...(Object.fromEntries(limitClasses.map(perMinute)) as Record<(typeof limitClasses)[number], Rate>),
-    bytes: ratePerMinute({
-      per_minute: config.bytes.per_minute ?? 4 * max_message_size,
-      burst: config.bytes.burst ?? max_message_size,
-    }),
-  };
-  const users = new Map<string, Buckets>();
+/** Counts what connections and users use up, for each class of message types. */
+export class RateLimiter {
+  readonly #rates: Record<LimitClass, Rate>;
+  readonly #users = new Map<string, Buckets>();
+
+  constructor(private readonly config: Pick<Config, "rate_limits" | "websocket">) {
+    this.#rates = ratesOf(config);
+  }
 
   /**
-   * Whether the message comes after a pause, which begins the window anew: as long as it would wait at an empty bucket, less a
-   * quarter, for requests that each wait as told still arrive some time apart. Also when the clock was set back.
+   * Takes every charge from the connection and from its user, or nothing from either.
+   * `abusive`: the connection was refused throughout `abuse_window`, never pausing for as long as it has to wait, and is to
+   * be closed with 4103.
    */
-  function comesAfterPause({ lastAt }: Refusal, { limitClass, tokens }: Charge, now: number): boolean {
-    const pauseMs = Math.min(0.75 * waitMsMax(rates[limitClass], tokens), config.abuse_window);
-    return now < lastAt || now - lastAt >= pauseMs;
+  take(connection: Buckets, user: Buckets | null, charges: readonly Charge[], now: number): Decision {
+    if (!this.config.rate_limits.enabled) return allowed;
+    let refused: { charge: Charge; retryAfterMs: number } | null = null;
+    for (const charge of charges) {
+      const shared = sharedBy(charge.limitClass, user);
+      const retryAfterMs = Math.max(this.#waitFor(connection, charge, now), this.#waitFor(shared, charge, now));
+      if (retryAfterMs > (refused?.retryAfterMs ?? 0)) refused = { charge, retryAfterMs };
+    }
+    if (refused !== null) {
+      connection.refusals ??= {};
+      const abusive = this.#noteRefusal(connection.refusals, refused.charge, now);
+      return { allowed: false, retryAfterMs: refused.retryAfterMs, abusive };
+    }
+    for (const charge of charges) {
+      this.#takeFrom(connection, charge, now);
+      this.#takeFrom(sharedBy(charge.limitClass, user), charge, now);
+      if (connection.refusals !== null) this.#noteAllowed(connection.refusals, charge, now);
+    }
+    return allowed;
   }
 
-  /** @returns whether the owner was refused throughout the window */
-  function noteRefusal(refusals: Refusals, charge: Charge, now: number): boolean {
-    const known = refusals[charge.limitClass];
-    const since = known === undefined || comesAfterPause(known, charge, now) ? now : known.since;
-    refusals[charge.limitClass] = { since, lastAt: now };
-    return now - since >= config.abuse_window;
+  /** Takes what a request turned out to cost, as far as it is there; the next one waits for it. */
+  takeLater(connection: Buckets, user: Buckets | null, charge: Charge, now: number): void {
+    if (!this.config.rate_limits.enabled) return;
+    this.#takeFrom(connection, charge, now);
+    this.#takeFrom(sharedBy(charge.limitClass, user), charge, now);
   }
 
-  /** An allowed message alone ends nothing, for a flood too meets every new token. */
-  function noteAllowed(refusals: Refusals, charge: Charge, now: number): void {
-    const known = refusals[charge.limitClass];
-    if (known === undefined) return;
-    if (comesAfterPause(known, charge, now)) delete refusals[charge.limitClass];
-    else known.lastAt = now;
+  /**
+   * Finds the buckets that a user's connections on this node share. Look them up for each message and keep no reference:
+   * they come into being with the first message, and the sweep forgets them once they are full again.
+   */
+  ofUser(userId: string): Buckets {
+    let buckets = this.#users.get(userId);
+    if (buckets === undefined) this.#users.set(userId, (buckets = emptyBuckets()));
+    return buckets;
   }
 
-  function settle(buckets: Buckets, now: number): boolean {
+  /** Frees what a connection holds but does not need; for the connections' own sweep. @returns whether nothing is left */
+  settle(buckets: Buckets, now: number): boolean {
     const isFull = Object.values(buckets.fullAt ?? {}).every((it) => it <= now);
     // A bucket that is full has been left alone: its owner does not go on regardless.
     if (isFull) buckets.fullAt = buckets.refusals = null;
     return isFull;
   }
 
-  const sharedBy = (limitClass: LimitClass, user: Buckets | null) => (perConnectionOnly.has(limitClass) ? null : user);
-
-  function waitFor(buckets: Buckets | null, { limitClass, tokens }: Charge, now: number): number {
-    if (buckets === null) return 0;
-    return waitMs(rates[limitClass], { fullAt: buckets.fullAt?.[limitClass] ?? 0, now, tokens });
+  /** Forgets users whose buckets are full. Not done on disconnect: coming back must not fill a bucket. */
+  sweep(now: number): void {
+    for (const [userId, buckets] of this.#users) if (this.settle(buckets, now)) this.#users.delete(userId);
   }
 
-  function takeFrom(buckets: Buckets | null, { limitClass, tokens }: Charge, now: number): void {
+  /** Counts the users that are remembered. */
+  users(): number {
+    return this.#users.size;
+  }
+
+  /**
+   * Says whether the message comes after a pause, which begins the window anew: as long as it would wait at an empty bucket, less
+   * a quarter, for requests that each wait as told still arrive some time apart. Also when the clock was set back.
+   */
+  #comesAfterPause({ lastAt }: Refusal, { limitClass, tokens }: Charge, now: number): boolean {
+    const waitAtEmptyMs = waitMsMax(this.#rates[limitClass], tokens);
+    const pauseMs = Math.min(0.75 * waitAtEmptyMs, this.config.rate_limits.abuse_window);
+    return now < lastAt || now - lastAt >= pauseMs;
+  }
+
+  /** @returns whether the owner was refused throughout the window */
+  #noteRefusal(refusals: Refusals, charge: Charge, now: number): boolean {
+    const known = refusals[charge.limitClass];
+    const since = known === undefined || this.#comesAfterPause(known, charge, now) ? now : known.since;
+    refusals[charge.limitClass] = { since, lastAt: now };
+    return now - since >= this.config.rate_limits.abuse_window;
+  }
+
+  /** Ends nothing for one message that is allowed: a flood too meets every new token. */
+  #noteAllowed(refusals: Refusals, charge: Charge, now: number): void {
+    const known = refusals[charge.limitClass];
+    if (known === undefined) return;
+    if (this.#comesAfterPause(known, charge, now)) delete refusals[charge.limitClass];
+    else known.lastAt = now;
+  }
+
+  #waitFor(buckets: Buckets | null, { limitClass, tokens }: Charge, now: number): number {
+    if (buckets === null) return 0;
+    return waitMs(this.#rates[limitClass], { fullAt: buckets.fullAt?.[limitClass] ?? 0, now, tokens });
+  }
+
+  #takeFrom(buckets: Buckets | null, { limitClass, tokens }: Charge, now: number): void {
     if (buckets === null) return;
     buckets.fullAt ??= {};
-    buckets.fullAt[limitClass] = afterTake(rates[limitClass], {
-      fullAt: buckets.fullAt[limitClass] ?? 0,
-      now,
-      tokens,
-    });
+    const fullAt = buckets.fullAt[limitClass] ?? 0;
+    buckets.fullAt[limitClass] = afterTake(this.#rates[limitClass], { fullAt, now, tokens });
   }
+}
 
+function sharedBy(limitClass: LimitClass, user: Buckets | null): Buckets | null {
+  return perConnectionOnly.has(limitClass) ? null : user;
+}
+
+function ratesOf({ rate_limits: rates, websocket }: Pick<Config, "rate_limits" | "websocket">) {
+  const perMinute = (limitClass: (typeof limitClasses)[number]) => [limitClass, ratePerMinute(rates[limitClass])];
+  const { max_message_size } = websocket;
   return {
-    take(connection, user, charges, now) {
-      if (!config.enabled) return allowed;
-      let refused: { charge: Charge; retryAfterMs: number } | null = null;
-      for (const charge of charges) {
-        const shared = sharedBy(charge.limitClass, user);
-        const retryAfterMs = Math.max(waitFor(connection, charge, now), waitFor(shared, charge, now));
-        if (retryAfterMs > (refused?.retryAfterMs ?? 0)) refused = { charge, retryAfterMs };
-      }
-      if (refused !== null) {
-        connection.refusals ??= {};
-        const abusive = noteRefusal(connection.refusals, refused.charge, now);
-        return { allowed: false, retryAfterMs: refused.retryAfterMs, abusive };
-      }
-      for (const charge of charges) {
-        takeFrom(connection, charge, now);
-        takeFrom(sharedBy(charge.limitClass, user), charge, now);
-        if (connection.refusals !== null) noteAllowed(connection.refusals, charge, now);
-      }
-      return allowed;
-    },
-
-    takeLater(connection, user, charge, now) {
-      if (!config.enabled) return;
-      takeFrom(connection, charge, now);
-      takeFrom(sharedBy(charge.limitClass, user), charge, now);
-    },
-
-    ofUser(userId) {
-      let buckets = users.get(userId);
-      if (buckets === undefined) users.set(userId, (buckets = emptyBuckets()));
-      return buckets;
-    },
-
-    settle,
-
-    sweep(now) {
-      for (const [userId, buckets] of users) if (settle(buckets, now)) users.delete(userId);
-    },
-
-    users: () => users.size,
+    ...(Object.fromEntries(limitClasses.map(perMinute)) as Record<(typeof limitClasses)[number], Rate>),
+    bytes: ratePerMinute({
+      per_minute: rates.bytes.per_minute ?? 4 * max_message_size,
+      burst: rates.bytes.burst ?? max_message_size,
+    }),
   };
 }

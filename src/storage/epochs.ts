@@ -1,4 +1,4 @@
-/** The epochs of the log, and what a cursor of each of them is worth: a log that has gone back is another one from there on [LOG4]. */
+/** Knows the epochs of the log, and what a cursor of each of them is worth: a log that has gone back is another one from there on [LOG4]. */
 
 /** From its beginning to that of the next one the log has only grown. */
 export interface Epoch {
@@ -10,7 +10,7 @@ export interface Epoch {
   beganAt: number;
   /** Somebody knew of events that are not there any more: whoever is connected has heard what the log does not know. */
   broken: boolean;
-  /** What the engine was as it began: by another one the log may have gone back. */
+  /** How the engine names itself as it begins: under another name the log may have gone back. */
   line: string;
   /** Milliseconds since 1970. */
   createdAt: number;
@@ -21,17 +21,17 @@ export interface EpochChange {
   current: Epoch;
   /** One of those that have begun since is broken. */
   isBroken: boolean;
-  /** What was known of the log before is so only up to here. */
+  /** Up to here what was known of the log before still is so. */
   heldThrough: number;
 }
 
-export interface Place {
+export interface LogPosition {
   position: number;
   /** Whether everything up to the position is in the log as it was when the cursor was given out. */
   holds: boolean;
 }
 
-/** What is within a cursor. */
+/** Describes what is within a cursor. */
 export interface CursorParts {
   /** The id of an epoch. */
   epoch: string;
@@ -57,7 +57,7 @@ export class Epochs {
     return current;
   }
 
-  /** Those that are known, oldest first; none before the storage has started. */
+  /** All that are known, oldest first; none before the storage has started. */
   get list(): readonly Epoch[] {
     return this.#list;
   }
@@ -83,7 +83,7 @@ export class Epochs {
   }
 
   /** @returns null for what is no cursor of this log: of another one, of before what retention keeps, or not of the form */
-  read(text: string): Place | null {
+  read(text: string): LogPosition | null {
     const parts = readCursor(text);
     const through = parts === null ? undefined : this.#holdThrough.get(parts.epoch);
     if (parts === null || through === undefined) return null;

@@ -1,7 +1,7 @@
 /** Lets each user have few questions before the storage at once, so that the next one of anybody else stands behind few of each. */
 import { Unavailable } from "../ground/unavailable.ts";
 
-/** Who a question is asked for: a connection, which may go while it waits. */
+/** Names a connection that a question is asked for, which may go while it waits. */
 export interface Asker {
   readonly userId: string;
   readonly isClosed: boolean;
@@ -61,7 +61,7 @@ export class FairQueue {
     return this.#lines.size;
   }
 
-  /** Resolves with the place of one that has ended. */
+  /** Resolves with the turn of one that has ended. */
   #wait(line: Line): Promise<void> {
     if (line.waiting.length >= waitingMax) {
       throw new Unavailable("storage", "Too many questions of this user wait.");

@@ -1,4 +1,4 @@
-/** Where applications leave events for this service to publish, as a port [PUB2]. */
+/** Describes as a port where applications leave events for this service to publish [PUB2]. */
 import type { IngestWay } from "../telemetry/stats.ts";
 
 /** One thing to publish, as it was left. */
@@ -37,7 +37,7 @@ export interface Inbox {
   reject(rejected: RejectedEntry[]): Promise<void>;
   /** Resolves when something may be there to take, after a second at the latest, and at once when aborted. */
   wait(signal: AbortSignal): Promise<void>;
-  /** What waits: how many entries (counted up to a bound), and since when the oldest, ms. */
+  /** Says how many entries wait (counted up to a bound), and for how long the oldest, ms. */
   lag(): Promise<{ entries: number; oldestMs: number }>;
   /** Gives up the lease and closes. */
   stop(): Promise<void>;

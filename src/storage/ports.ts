@@ -127,7 +127,7 @@ export const pageBytesMax = 1024 * 1024;
 
 /** Keeps the durable, ordered log [LOG1–LOG8]. */
 export interface EventLog {
-  /** What cursors of this log are worth; filled once the storage has started [LOG4]. */
+  /** Knows what cursors of this log are worth; filled once the storage has started [LOG4]. */
   readonly epochs: Epochs;
   /** Takes an event that somebody else says is committed; the log's own appends and reads are known to it. */
   note(event: LoggedEvent): void;
@@ -159,7 +159,7 @@ export interface EventLog {
   /** Topics that moved after a position, by position, at most `limit` of them; only as far as the watermark. */
   movedSince(position: number, limit: number): Promise<MovedPage>;
   /**
-   * Those of the topics that have events with `afterPosition` < position ≤ `throughPosition`, each with the newest of these:
+   * Finds those of the topics that have events with `afterPosition` < position ≤ `throughPosition`, each with the newest of these:
    * one look at each topic, whatever moves elsewhere.
    */
   movedAmong(query: { topics: string[]; afterPosition: number; throughPosition: number }): Promise<MovedPage["heads"]>;
@@ -224,7 +224,7 @@ export interface ReceiptStore {
   /** Notes that the event for a claimed watermark is in the log. @returns whether it has moved on and is nobody's */
   markSent(receipt: { conversationId: string; userId: string; kind: ReceiptKind; upToSeq: number }): Promise<boolean>;
   /**
-   * The caller's own place in conversations; `unread` counts others' messages above `readSeq`. Both begin where the user
+   * Says how far the caller has come in conversations; `unread` counts others' messages above `readSeq`. Both begin where the user
    * has joined by `addMembers`, or by a row of the engine's own table of members [REC3].
    */
   states(
@@ -293,9 +293,9 @@ export type DirectoryChange =
 export interface Directory {
   /** `disabled` also while the user is blocked. */
   userState(userId: string): Promise<UserState>;
-  /** Those of the conversations that the user is a member of. */
+  /** Finds those of the conversations that the user is a member of. */
   membershipsAmong(userId: string, conversationIds: string[]): Promise<Set<string>>;
-  /** Those of the users who are members of the conversation. */
+  /** Finds those of the users who are members of the conversation. */
   membersAmong(conversationId: string, userIds: string[]): Promise<Set<string>>;
   /** All members, or as many as `limit`. */
   membersOf(conversationId: string, limit?: number): Promise<string[]>;
@@ -304,7 +304,7 @@ export interface Directory {
   conversationsOf(userId: string): Promise<string[]>;
   /** Everyone who shares a conversation with the user, without the user, at most `limit`. */
   peersOf(userId: string, limit: number): Promise<string[]>;
-  /** Those of `userIds` who share a conversation with the user; the user counts as sharing with itself. */
+  /** Finds those of `userIds` who share a conversation with the user; the user counts as sharing with itself. */
   sharingWith(userId: string, userIds: string[]): Promise<Set<string>>;
   upsertUsers(userIds: string[]): Promise<void>;
   setDisabled(userId: string, disabled: boolean): Promise<void>;
@@ -329,7 +329,7 @@ export interface Storage {
   cursors: CursorStore;
   statuses: StatusStore;
   directory: Directory;
-  /** What applications leave in their own transactions, where the engine has that [PUB2]; started by who reads it. */
+  /** Takes what applications leave in their own transactions, where the engine has that [PUB2]; started by who reads it. */
   outbox?: Inbox;
   /** Opens it; rejects where the engine is away or its schema is of another version. */
   start(): Promise<void>;
@@ -343,7 +343,7 @@ export interface Storage {
   stop(): Promise<void>;
 }
 
-/** What bringing a schema to this build's version did: equal numbers mean nothing, 0 that there was none before. */
+/** Says from which version to which a schema was brought: equal numbers mean that nothing was done, 0 that there was none before. */
 export interface Migration {
   from: number;
   to: number;

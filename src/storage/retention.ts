@@ -33,7 +33,7 @@ export class Retention {
     const policy = { createdBefore: now - settings.retention, eventsPerTopic: settings.events_per_topic, batch };
     try {
       while ((await log.trim(policy)).more && !isEnding());
-      // What they would resume from is gone as well [LOG6].
+      // Forgets devices, too: the events that they would resume from are gone as well [LOG6].
       while ((await cursors.forget(policy.createdBefore, batch)) === batch && !isEnding());
       this.#outage.ended();
     } catch (error) {

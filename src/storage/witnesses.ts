@@ -1,4 +1,4 @@
-/** The newest events that this node knows to be committed: one that the log does not have any more was lost [LOG4]. */
+/** Keeps the newest events that this node knows to be committed: one that the log does not have any more was lost [LOG4]. */
 import type { EventLog, LoggedEvent } from "./ports.ts";
 
 export type Witness = Pick<LoggedEvent, "topic" | "seq" | "position" | "id">;

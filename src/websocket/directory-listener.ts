@@ -4,11 +4,11 @@ import type { Timers } from "../ground/timers.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { Directory, DirectoryChange } from "../storage/ports.ts";
 import type { Membership } from "../subscription/membership.ts";
-import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
+import { type Outage, type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 import type { Hub } from "./hub.ts";
 import { Resync } from "./resync.ts";
 
-export interface DirectoryNewsOptions {
+export interface DirectoryListenerOptions {
   view: Pick<DirectoryView, "onChange">;
   directory: Pick<Directory, "userState" | "membersAmong" | "membershipsAmong">;
   membership: Pick<Membership, "apply" | "concerns">;
@@ -33,85 +33,86 @@ const questionsAtOnce = 8;
 /** More than so many changes that wait are answered by looking at everything. */
 const hintsMax = 1_000;
 
-/** Begins to follow. @returns stops it */
-export function listenToDirectory(options: DirectoryNewsOptions): () => void {
-  const { view, directory, membership, hub, timers, now, logger } = options;
+export class DirectoryListener {
+  readonly #following: Outage;
+  readonly #resync: Resync;
   /** Who and what is to be asked about; named twice is asked once. */
-  let pairs = new Map<string, Pair>();
-  let users = new Set<string>();
-  let isAsking = false;
-  let isStopped = false;
+  #pairs = new Map<string, Pair>();
+  #users = new Set<string>();
+  #isAsking = false;
+  #isStopped = false;
+  #unfollow: (() => void) | null = null;
 
-  const following = warnsOnce(logger, "a change of the directory waits", "changes of the directory are followed again");
-  const keyOf = ({ conversationId, userId }: Pair) => `${conversationId} ${userId}`;
-  const isHere = (userId: string) => [...hub.ofUser(userId)].length > 0;
-  const resync = new Resync({ run: () => follow("resync", lookAtEverything), timers, now });
-
-  async function lookAtEverything(): Promise<void> {
-    // Beside each other: what a slow client joins may take long.
-    await Promise.all([membership.apply({ kind: "resync" }), sendAwayDisabled(hub.userIds())]);
+  constructor(private readonly options: DirectoryListenerOptions) {
+    const { timers, now, logger } = options;
+    this.#following = warnsOnce(
+      logger,
+      "a change of the directory waits",
+      "changes of the directory are followed again",
+    );
+    this.#resync = new Resync({ run: () => this.#follow("resync", () => this.#lookAtEverything()), timers, now });
   }
 
-  async function sendAwayDisabled(userIds: string[]): Promise<void> {
-    for (let start = 0; start < userIds.length; start += atOnce) {
-      await Promise.all(userIds.slice(start, start + atOnce).map(sendAwayIfDisabled));
-    }
+  start(): void {
+    this.#unfollow = this.options.view.onChange((change) => this.#hear(change));
   }
 
-  async function sendAwayIfDisabled(userId: string): Promise<void> {
-    // Who comes in just now is checked there.
-    if (!isHere(userId) || (await directory.userState(userId)) !== "disabled") return;
-    for (const connection of [...hub.ofUser(userId)]) connection.close(CloseCode.revoked, "user disabled");
+  stop(): void {
+    this.#isStopped = true;
+    this.#unfollow?.();
+    this.#resync.stop();
   }
-
-  /** @returns whether it went well */
-  const follow = (change: string, work: () => Promise<void>) => following.attempt(work(), { change });
 
   /** Anybody may have sent it who can reach the database. */
-  function hear(change: DirectoryChange): void {
+  #hear(change: DirectoryChange): void {
     // Applications write many users and members at once, and most are not here.
-    if (change.kind === "resync") return resync.want();
-    if (change.kind === "user_changed" && isHere(change.userId)) users.add(change.userId);
-    if (change.kind !== "user_changed" && membership.concerns(change)) {
+    if (change.kind === "resync") return this.#resync.want();
+    if (change.kind === "user_changed" && this.#isHere(change.userId)) this.#users.add(change.userId);
+    if (change.kind !== "user_changed" && this.options.membership.concerns(change)) {
       const { conversationId, userId } = change;
-      pairs.set(keyOf(change), { conversationId, userId });
+      this.#pairs.set(keyOf(change), { conversationId, userId });
     }
-    if (pairs.size + users.size > hintsMax) {
-      pairs = new Map();
-      users = new Set();
-      return resync.want();
+    if (this.#pairs.size + this.#users.size > hintsMax) {
+      this.#takeHints();
+      return this.#resync.want();
     }
-    void askAll();
+    void this.#askAll();
+  }
+
+  #takeHints(): { pairs: Pair[]; users: string[] } {
+    const taken = { pairs: [...this.#pairs.values()], users: [...this.#users] };
+    this.#pairs = new Map();
+    this.#users = new Set();
+    return taken;
   }
 
   /** One round after the other, however many changes are told meanwhile. */
-  async function askAll(): Promise<void> {
-    if (isAsking) return;
-    isAsking = true;
-    while (pairs.size + users.size > 0 && !isStopped) {
-      const [somePairs, someUsers] = [pairs, users];
-      pairs = new Map();
-      users = new Set();
+  async #askAll(): Promise<void> {
+    if (this.#isAsking) return;
+    this.#isAsking = true;
+    while (this.#pairs.size + this.#users.size > 0 && !this.#isStopped) {
+      const { pairs, users } = this.#takeHints();
       const isDone = await Promise.all([
-        follow("membership", () => settle([...somePairs.values()])),
-        follow("user", () => sendAwayDisabled([...someUsers])),
+        this.#follow("membership", () => this.#settle(pairs)),
+        this.#follow("user", () => this.#sendAwayDisabled(users)),
       ]);
-      if (isDone.includes(false)) resync.want(retryDelayMs);
+      if (isDone.includes(false)) this.#resync.want(retryDelayMs);
     }
-    isAsking = false;
+    this.#isAsking = false;
   }
 
-  async function settle(some: Pair[]): Promise<void> {
+  async #settle(some: Pair[]): Promise<void> {
+    const { directory, membership } = this.options;
     const questions = questionsOf(some, directory);
     for (let start = 0; start < questions.length; start += questionsAtOnce) {
       const answers = await Promise.all(questions.slice(start, start + questionsAtOnce).map((ask) => ask()));
       const removals = answers.flat().flatMap(({ pair, isMember }) => {
         // Told of again meanwhile: the answer may be of before that.
-        if (pairs.has(keyOf(pair))) return [];
+        if (this.#pairs.has(keyOf(pair))) return [];
         if (!isMember) return [membership.apply({ kind: "member_removed", ...pair })];
         // Not waited for: a client may be slow to take what it joins.
-        void follow("member_added", () => membership.apply({ kind: "member_added", ...pair })).then((isDone) => {
-          if (!isDone) resync.want(retryDelayMs);
+        void this.#follow("member_added", () => membership.apply({ kind: "member_added", ...pair })).then((isDone) => {
+          if (!isDone) this.#resync.want(retryDelayMs);
         });
         return [];
       });
@@ -119,13 +120,36 @@ export function listenToDirectory(options: DirectoryNewsOptions): () => void {
     }
   }
 
-  const unfollow = view.onChange(hear);
-  return () => {
-    isStopped = true;
-    unfollow();
-    resync.stop();
-  };
+  async #lookAtEverything(): Promise<void> {
+    const { membership, hub } = this.options;
+    // Beside each other: what a slow client joins may take long.
+    await Promise.all([membership.apply({ kind: "resync" }), this.#sendAwayDisabled(hub.userIds())]);
+  }
+
+  async #sendAwayDisabled(userIds: string[]): Promise<void> {
+    for (let start = 0; start < userIds.length; start += atOnce) {
+      await Promise.all(userIds.slice(start, start + atOnce).map((userId) => this.#sendAwayIfDisabled(userId)));
+    }
+  }
+
+  async #sendAwayIfDisabled(userId: string): Promise<void> {
+    const { directory, hub } = this.options;
+    // Who comes in just now is checked there.
+    if (!this.#isHere(userId) || (await directory.userState(userId)) !== "disabled") return;
+    for (const connection of [...hub.ofUser(userId)]) connection.close(CloseCode.revoked, "user disabled");
+  }
+
+  #isHere(userId: string): boolean {
+    return [...this.options.hub.ofUser(userId)].length > 0;
+  }
+
+  /** @returns whether it went well */
+  #follow(change: string, work: () => Promise<void>): Promise<boolean> {
+    return this.#following.attempt(work(), { change });
+  }
 }
+
+const keyOf = ({ conversationId, userId }: Pair) => `${conversationId} ${userId}`;
 
 type Question = () => Promise<{ pair: Pair; isMember: boolean }[]>;
 

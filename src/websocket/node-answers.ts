@@ -24,48 +24,38 @@ const stepSize = 2_000;
 const topicsShown = 1_000;
 
 export function createNodeAnswers(options: NodeAnswerOptions): Answers<AdminQuestions> {
-  const { hub, subscriptions } = options;
-
-  /** Every connection, with a pause from time to time: there may be a hundred thousand, with as many topics each. */
-  async function* everyConnection(): AsyncIterable<Connection> {
-    let seen = 0;
-    for (const connection of hub.all()) {
-      if (++seen % stepSize === 0) await new Promise<void>((resume) => setImmediate(resume));
-      if (!connection.isClosed) yield connection;
-    }
-  }
-
-  const view = (connection: Connection): ConnectionView => ({
-    connection_id: connection.connectionId,
-    node_id: options.nodeId,
-    user_id: connection.userId === "" ? null : connection.userId,
-    device_id: connection.deviceId,
-    address: connection.address,
-    roles: [...connection.roles],
-    format: connection.format,
-    connected_at: new Date(connection.connectedAt).toISOString(),
-    last_heard_at: new Date(connection.lastHeardAt).toISOString(),
-    buffered_bytes: connection.bufferedBytes(),
-  });
-
+  const { hub, stats } = options;
   return {
-    stats: async () => toAnyStats(await options.stats()),
+    ...createConnectionAnswers(options),
+    ...createTopicAnswers(options),
+    ...createSubscriptionAnswers(options),
+    stats: async () => toAnyStats(await stats()),
+    hello: async () => ({ connections: hub.size }),
+  };
+}
+
+function createConnectionAnswers({
+  hub,
+  nodeId,
+}: NodeAnswerOptions): Pick<Answers<AdminQuestions>, "connections" | "connection" | "disconnect"> {
+  return {
     async connections({ userId, address, after, limit }) {
       const page = new LowestPage<Connection>(limit);
       let total = 0;
-      const candidates = userId === undefined ? everyConnection() : hub.ofUser(userId);
+      const candidates = userId === undefined ? everyConnection(hub) : hub.ofUser(userId);
       for await (const connection of candidates) {
         if (connection.isClosed || (address !== undefined && connection.address !== address)) continue;
         total++;
         if (connection.connectionId > after) page.add(connection.connectionId, connection);
       }
-      return { connections: page.items().map(view), total };
+      return { connections: page.items().map((connection) => viewOf(connection, nodeId)), total };
     },
     async connection({ connectionId }) {
       const [connection] = hub.find({ connectionId });
       if (connection === undefined || connection.isClosed) return null;
       const topics = connection.topics().sort();
-      return { connection: view(connection), topics: topics.slice(0, topicsShown), topicCount: topics.length };
+      const shown = topics.slice(0, topicsShown);
+      return { connection: viewOf(connection, nodeId), topics: shown, topicCount: topics.length };
     },
     async disconnect({ match, reason, except }) {
       const { userId, connectionId, deviceId } = match;
@@ -79,17 +69,25 @@ export function createNodeAnswers(options: NodeAnswerOptions): Answers<AdminQues
       for (const connection of found) connection.close(CloseCode.revoked, reason);
       return { disconnected: found.length };
     },
+  };
+}
+
+function createTopicAnswers({
+  hub,
+  subscriberCount,
+}: NodeAnswerOptions): Pick<Answers<AdminQuestions>, "topics" | "topic"> {
+  return {
     async topics({ prefix, after, limit }) {
       const page = new LowestPage<string>(limit);
-      for await (const connection of everyConnection()) {
+      for await (const connection of everyConnection(hub)) {
         for (const topic of connection.topics()) if (topic > after && topic.startsWith(prefix)) page.add(topic, topic);
       }
-      return page.items().map((topic) => ({ topic, subscribers: options.subscriberCount(topic) }));
+      return page.items().map((topic) => ({ topic, subscribers: subscriberCount(topic) }));
     },
     async topic({ topic, limit }) {
-      const subscribers = options.subscriberCount(topic);
+      const subscribers = subscriberCount(topic);
       const connections: { connectionId: string; userId: string; deviceId: string }[] = [];
-      for await (const connection of subscribers === 0 ? [] : everyConnection()) {
+      for await (const connection of subscribers === 0 ? [] : everyConnection(hub)) {
         if (!connection.isSubscribed(topic)) continue;
         const { connectionId, userId, deviceId } = connection;
         connections.push({ connectionId, userId, deviceId });
@@ -97,11 +95,20 @@ export function createNodeAnswers(options: NodeAnswerOptions): Answers<AdminQues
       }
       return { subscribers, connections };
     },
+  };
+}
+
+function createSubscriptionAnswers({
+  hub,
+  subscriptions,
+  tell,
+}: NodeAnswerOptions): Pick<Answers<AdminQuestions>, "subscribe" | "unsubscribe"> {
+  return {
     subscribe: ({ userId, topics }) =>
       Promise.all(
         Array.from(hub.ofUser(userId), async (connection) => {
           const subscribed = await subscriptions.subscribe(connection, { topics });
-          if (subscribed.topics.length > 0) options.tell(connection, "subscribed", subscribed);
+          if (subscribed.topics.length > 0) tell(connection, "subscribed", subscribed);
           const { connectionId } = connection;
           return {
             connectionId,
@@ -114,15 +121,38 @@ export function createNodeAnswers(options: NodeAnswerOptions): Answers<AdminQues
       Promise.all(
         Array.from(hub.ofUser(userId), async (connection) => {
           const left = await subscriptions.unsubscribe(connection, { topics });
-          if (left.topics.length > 0) options.tell(connection, "unsubscribed", left);
+          if (left.topics.length > 0) tell(connection, "unsubscribed", left);
           return { connectionId: connection.connectionId, topics: left.topics };
         }),
       ),
-    hello: async () => ({ connections: hub.size }),
   };
 }
 
-/** The lowest so many keys of any number, without keeping them all. */
+/** Goes through every connection, with a pause from time to time: there may be a hundred thousand, with as many topics each. */
+async function* everyConnection(hub: Hub): AsyncIterable<Connection> {
+  let seen = 0;
+  for (const connection of hub.all()) {
+    if (++seen % stepSize === 0) await new Promise<void>((resume) => setImmediate(resume));
+    if (!connection.isClosed) yield connection;
+  }
+}
+
+function viewOf(connection: Connection, nodeId: string): ConnectionView {
+  return {
+    connection_id: connection.connectionId,
+    node_id: nodeId,
+    user_id: connection.userId === "" ? null : connection.userId,
+    device_id: connection.deviceId,
+    address: connection.address,
+    roles: [...connection.roles],
+    format: connection.format,
+    connected_at: new Date(connection.connectedAt).toISOString(),
+    last_heard_at: new Date(connection.lastHeardAt).toISOString(),
+    buffered_bytes: connection.bufferedBytes(),
+  };
+}
+
+/** Finds the lowest so many keys of any number, without keeping them all. */
 class LowestPage<Item> {
   #items = new Map<string, Item>();
   /** No key from here up can be on the page any more. */

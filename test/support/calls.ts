@@ -1,7 +1,7 @@
 /** Two users' devices around a call service of its own: a clock that is turned by hand, and everything delivered. */
 import { expect } from "bun:test";
 import type { Delivery, Device } from "../../src/calls/record.ts";
-import { type CallService, createCallService } from "../../src/calls/service.ts";
+import { CallService } from "../../src/calls/service.ts";
 import type { Call } from "../../src/cluster/call.ts";
 import { LocalCallRegistry } from "../../src/cluster/local/calls.ts";
 import { Unavailable } from "../../src/ground/unavailable.ts";
@@ -59,7 +59,7 @@ export function createCallWorld(devices: Device[]): CallWorld {
   const onDevicesOf: CallWorld["onDevicesOf"] = { hook: async () => {} };
   const elsewhere = new Set<string>();
   const timers = new Set<() => void>();
-  const service = createCallService({
+  const service = new CallService({
     nodeId: "n1",
     isHere: (device) => !elsewhere.has(deviceKey(device)),
     registry,

@@ -130,6 +130,9 @@ const program = (name: string): string =>
     otherwise: "on macOS: brew install postgresql@15, or set TEST_DATABASE_URL",
   });
 
+/** Says so without asking whether it may be installed. */
+export const isPostgresHere = () => findProgram("postgres") !== null;
+
 export const findPostgres = () => program("postgres");
 
 /** Runs the command that makes a server's files, as the user that the server runs as. */

@@ -7,6 +7,7 @@ import fc from "fast-check";
 import { exportSPKI, generateKeyPair, type JWTPayload, UnsecuredJWT } from "jose";
 import { AuthenticationError, type Authenticator } from "../../src/auth/authenticator.ts";
 import { ConfigError } from "../../src/config/faults.ts";
+import { authFailureTable } from "../../src/protocol/errors.ts";
 import {
   authenticator,
   nowMs,
@@ -76,7 +77,8 @@ describe("claims", () => {
     test(`[AUTH2] ${name}: token_invalid`, async () => {
       const it = await started({ secret });
       const error = await refusal(it.verify(await sign({ ...usual, ...claims } as JWTPayload)));
-      expect(error).toMatchObject({ name: "AuthenticationError", code: "token_invalid", retryable: false });
+      expect(error).toMatchObject({ name: "AuthenticationError", code: "token_invalid" });
+      expect(authFailureTable[error.code].retryable).toBe(false);
     });
   }
 
@@ -96,10 +98,12 @@ describe("claims", () => {
       expiresAt: nowMs - 29_000,
     });
     const expired = await refusal(it.verify(await sign({ sub: "u1", exp: nowSeconds - 30 })));
-    expect(expired).toMatchObject({ code: "token_expired", retryable: true });
+    expect(expired).toMatchObject({ code: "token_expired" });
+    expect(authFailureTable[expired.code].retryable).toBe(true);
     expect(await it.verify(await sign({ ...usual, nbf: nowSeconds + 30 }))).toMatchObject({ userId: "u1" });
     const early = await refusal(it.verify(await sign({ ...usual, nbf: nowSeconds + 31 })));
-    expect(early).toMatchObject({ code: "token_not_yet_valid", retryable: true });
+    expect(early).toMatchObject({ code: "token_not_yet_valid" });
+    expect(authFailureTable[early.code].retryable).toBe(true);
   });
 });
 

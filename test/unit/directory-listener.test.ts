@@ -4,13 +4,13 @@ import { Unavailable } from "../../src/ground/unavailable.ts";
 import type { DirectoryChange, UserState } from "../../src/storage/ports.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import type { Connection } from "../../src/websocket/connection.ts";
-import { listenToDirectory } from "../../src/websocket/directory-listener.ts";
+import { DirectoryListener } from "../../src/websocket/directory-listener.ts";
 import { createHandClock, type HandClock } from "../support/hand-clock.ts";
 
 const { logger } = createLogSink({ level: "silent", format: "json" });
 let clock: HandClock;
 let tell: (change: DirectoryChange) => void;
-let stop: () => void;
+let listener: DirectoryListener;
 let isAway: boolean;
 /** Looking at everything again takes until then. */
 let mayEnd: Promise<void>;
@@ -41,10 +41,10 @@ beforeEach(() => {
     if (isAway) throw new Unavailable("storage", "away");
     return answer();
   };
-  stop = listenToDirectory({
+  listener = new DirectoryListener({
     view: {
-      onChange(listener) {
-        tell = listener;
+      onChange(hear) {
+        tell = hear;
         return () => (tell = () => {});
       },
     },
@@ -80,6 +80,7 @@ beforeEach(() => {
     now: clock.now,
     logger,
   });
+  listener.start();
 });
 
 test("[SUB3] [AUTH4] what failed is made good by looking at everything again, once the engine answers", async () => {
@@ -117,7 +118,7 @@ test("[DRN] nothing is tried again once it was stopped", async () => {
   tell({ kind: "resync" });
   await clock.pass(10);
   expect(clock.waiting()).toBe(1);
-  stop();
+  listener.stop();
   expect(clock.waiting()).toBe(0);
 });
 
@@ -158,7 +159,7 @@ test("[SUB3] [AUTH4] a client that is slow to take what it joins keeps nothing e
   isAway = false;
   await clock.pass(21_000);
   expect(applied).toEqual(["resync", "member_removed", "resync"]);
-  stop();
+  listener.stop();
   expect(clock.waiting()).toBe(0);
 });
 

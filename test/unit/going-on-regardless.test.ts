@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import * as v from "valibot";
 import { configSchema } from "../../src/config/schema.ts";
-import { createRateLimiter, emptyBuckets, limitClassOf } from "../../src/router/rate-limiter.ts";
+import { emptyBuckets, limitClassOf, RateLimiter } from "../../src/router/rate-limiter.ts";
 
 const start = Date.UTC(2026, 0, 2);
 const settings = () => v.parse(configSchema, {});
@@ -18,7 +18,7 @@ test.each([
   [1, 25],
   [1, 200],
 ])("[LIM] %i every %i ms is going on regardless: a gap between bursts is no pause", (count, everyMs) => {
-  const limiter = createRateLimiter(settings());
+  const limiter = new RateLimiter(settings());
   // The phase of the bursts to the bucket's tokens must not matter.
   for (let phaseMs = 0; phaseMs < 500; phaseMs += 20) {
     const connection = emptyBuckets();
@@ -39,7 +39,7 @@ test.each([
 
 test("[LIM] many requests that each come again exactly when told, or a little early, are not abuse", () => {
   for (const earlyMs of [0, 2]) {
-    const limiter = createRateLimiter(settings());
+    const limiter = new RateLimiter(settings());
     const connection = emptyBuckets();
     // The moments at which the waiting requests come again; 5 ms lie between those that were sent together.
     const due = Array.from({ length: 120 }, (_, index) => start + (index % 10) * 5);
@@ -57,7 +57,7 @@ test("[LIM] many requests that each come again exactly when told, or a little ea
 test("[LIM] requests that each wait as told are not abuse when the network brings them unevenly", () => {
   fc.assert(
     fc.property(fc.infiniteStream(fc.integer({ min: 15, max: 75 })), (latencies) => {
-      const limiter = createRateLimiter(settings());
+      const limiter = new RateLimiter(settings());
       const connection = emptyBuckets();
       const latencyMs = () => latencies.next().value;
       while (limiter.take(connection, null, oneOf("message.send"), start).allowed);
@@ -78,7 +78,7 @@ test("[LIM] requests that each wait as told are not abuse when the network bring
 
 test("[LIM] a long wait that ends a little early is not abuse", () => {
   for (const type of ["presence.update", "authenticate"]) {
-    const limiter = createRateLimiter(settings());
+    const limiter = new RateLimiter(settings());
     const connection = emptyBuckets();
     for (let now = start; now < start + 600_000; ) {
       const decision = limiter.take(connection, null, oneOf(type), now);
@@ -89,7 +89,7 @@ test("[LIM] a long wait that ends a little early is not abuse", () => {
 });
 
 test("[LIM] small requests that come as they may while a large one waits as told are not abuse", () => {
-  const limiter = createRateLimiter(settings());
+  const limiter = new RateLimiter(settings());
   const connection = emptyBuckets();
   while (limiter.take(connection, null, oneOf("history"), start).allowed);
   let largeAt = start;
@@ -108,7 +108,7 @@ test("[LIM] small requests that come as they may while a large one waits as told
 });
 
 test("[LIM] who waits as told for one class and goes on with the others is not abusive", () => {
-  const limiter = createRateLimiter(settings());
+  const limiter = new RateLimiter(settings());
   const connection = emptyBuckets();
   let sendAt = start;
   for (let now = start; now < start + 120_000; now++) {
@@ -127,7 +127,7 @@ test("[LIM] a pause as long as the wait begins the window anew, and a shorter on
     [300, true],
     [500, false],
   ] as const) {
-    const limiter = createRateLimiter(settings());
+    const limiter = new RateLimiter(settings());
     const connection = emptyBuckets();
     let abusive = 0;
     const goOn = (from: number) => {

@@ -8,7 +8,7 @@ import { configSchema } from "../../src/config/schema.ts";
 import { type Invariant, InvariantBroken } from "../../src/ground/assert.ts";
 import type { Reply, Routes, Services } from "../../src/handlers/context.ts";
 import { jsonCodec } from "../../src/protocol/codec.ts";
-import { createRateLimiter } from "../../src/router/rate-limiter.ts";
+import { RateLimiter } from "../../src/router/rate-limiter.ts";
 import { Router } from "../../src/router/router.ts";
 import type { EventLog, LoggedEvent, MovedPage, Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
@@ -166,7 +166,7 @@ function connected(handler: () => Reply | Promise<Reply>) {
     services: { publisher: { isCrowded: false }, now: () => 0, newId: () => "i" } as unknown as Services,
     routes: { ping: handler } as unknown as Routes,
     codecs: { json: jsonCodec, protobuf: jsonCodec },
-    limiter: createRateLimiter(v.parse(configSchema, { rate_limits: { enabled: false } })),
+    limiter: new RateLimiter(v.parse(configSchema, { rate_limits: { enabled: false } })),
     counts,
     logger,
   });

@@ -6,7 +6,7 @@ import { configSchema } from "../../src/config/schema.ts";
 import type { Entered, Reply, Request, Routes, Services } from "../../src/handlers/context.ts";
 import { jsonCodec } from "../../src/protocol/codec.ts";
 import { ProtocolError } from "../../src/protocol/errors.ts";
-import { createRateLimiter } from "../../src/router/rate-limiter.ts";
+import { RateLimiter } from "../../src/router/rate-limiter.ts";
 import { Router } from "../../src/router/router.ts";
 import { Counts } from "../../src/telemetry/counts.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
@@ -143,7 +143,7 @@ function scene({ names, wait, isCrowded = () => false }: { names: KindName[]; wa
     } as Partial<Services> as Services,
     routes: { "message.send": handler, publish: handler, "typing.stop": handler } as unknown as Routes,
     codecs: { json: jsonCodec, protobuf: jsonCodec },
-    limiter: createRateLimiter(config),
+    limiter: new RateLimiter(config),
     counts: new Counts(),
     logger: createLogSink({ level: "silent", format: "json" }).logger,
   });

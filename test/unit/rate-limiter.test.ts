@@ -5,7 +5,7 @@ import * as v from "valibot";
 import { configSchema } from "../../src/config/schema.ts";
 import { afterTake, waitMs } from "../../src/ground/token-bucket.ts";
 import { clientMessageTypes } from "../../src/protocol/client.ts";
-import { createRateLimiter, emptyBuckets, limitClassOf } from "../../src/router/rate-limiter.ts";
+import { emptyBuckets, limitClassOf, RateLimiter } from "../../src/router/rate-limiter.ts";
 import { addressBlock, createAddressLimiter } from "../../src/websocket/address-limiter.ts";
 
 const start = Date.UTC(2026, 0, 2);
@@ -17,7 +17,7 @@ const oneOf = (type: string) => [{ limitClass: limitClassOf(type), tokens: 1 }];
 
 /** How many messages of the type one connection gets through at one moment. */
 function burstOf(type: string, overrides: Record<string, unknown> = {}): number {
-  const limiter = createRateLimiter(settings(overrides));
+  const limiter = new RateLimiter(settings(overrides));
   const connection = emptyBuckets();
   let count = 0;
   while (count < 10_000 && limiter.take(connection, null, oneOf(type), start).allowed) count++;
@@ -50,7 +50,7 @@ describe("messages", () => {
   });
 
   test("[LIM] a refusal tells when the next message is allowed, to the millisecond", () => {
-    const limiter = createRateLimiter(settings({ default: { per_minute: 120, burst: 1 } }));
+    const limiter = new RateLimiter(settings({ default: { per_minute: 120, burst: 1 } }));
     const connection = emptyBuckets();
     expect(limiter.take(connection, null, oneOf("message.send"), start)).toEqual({ allowed: true });
     expect(limiter.take(connection, null, oneOf("message.send"), start)).toEqual({
@@ -66,7 +66,7 @@ describe("messages", () => {
   });
 
   test("[LIM] a class that is used up leaves the others alone", () => {
-    const limiter = createRateLimiter(settings({ typing: { per_minute: 1, burst: 1 } }));
+    const limiter = new RateLimiter(settings({ typing: { per_minute: 1, burst: 1 } }));
     const connection = emptyBuckets();
     expect(limiter.take(connection, null, oneOf("typing.start"), start).allowed).toBe(true);
     expect(limiter.take(connection, null, oneOf("typing.stop"), start).allowed).toBe(false);
@@ -74,7 +74,7 @@ describe("messages", () => {
   });
 
   test("[LIM] a user's connections share one bucket, and a refusal takes from neither", () => {
-    const limiter = createRateLimiter(settings({ default: { per_minute: 60, burst: 3 } }));
+    const limiter = new RateLimiter(settings({ default: { per_minute: 60, burst: 3 } }));
     const [phone, laptop] = [emptyBuckets(), emptyBuckets()];
     for (let index = 0; index < 3; index++) {
       expect(limiter.take(phone, limiter.ofUser("u1"), oneOf("message.send"), start).allowed).toBe(true);
@@ -87,7 +87,7 @@ describe("messages", () => {
   });
 
   test("[LIM] [AUTH3] refreshing and pinging are counted for each connection alone", () => {
-    const limiter = createRateLimiter(settings());
+    const limiter = new RateLimiter(settings());
     for (let device = 0; device < 10; device++) {
       for (let index = 0; index < 5; index++) {
         expect(limiter.take(emptyBuckets(), limiter.ofUser("u1"), oneOf("authenticate"), start).allowed).toBe(true);
@@ -97,7 +97,7 @@ describe("messages", () => {
   });
 
   test("[LIM] going on regardless for the whole window is abuse, also between refilled tokens", () => {
-    const limiter = createRateLimiter(settings());
+    const limiter = new RateLimiter(settings());
     const connection = emptyBuckets();
     let firstRefusal: number | null = null;
     let abusiveAt: number | null = null;
@@ -112,7 +112,7 @@ describe("messages", () => {
   });
 
   test("[LIM] who waits as long as it was told is never abusive, however greedy", () => {
-    const limiter = createRateLimiter(settings());
+    const limiter = new RateLimiter(settings());
     const connection = emptyBuckets();
     let now = start;
     while (now < start + 120_000) {
@@ -124,7 +124,7 @@ describe("messages", () => {
   });
 
   test("[LIM] several messages at once and then the wait that was told is not abuse", () => {
-    const limiter = createRateLimiter(settings());
+    const limiter = new RateLimiter(settings());
     const connection = emptyBuckets();
     let now = start;
     while (now < start + 120_000) {
@@ -140,7 +140,7 @@ describe("messages", () => {
   });
 
   test("[LIM] a silence starts the window anew", () => {
-    const limiter = createRateLimiter(settings({ default: { per_minute: 1, burst: 1 } }));
+    const limiter = new RateLimiter(settings({ default: { per_minute: 1, burst: 1 } }));
     const connection = emptyBuckets();
     limiter.take(connection, null, oneOf("message.send"), start);
     expect(limiter.take(connection, null, oneOf("message.send"), start + 1)).toMatchObject({ abusive: false });
@@ -151,7 +151,7 @@ describe("messages", () => {
 
   test("[LIM] switched off, nothing is refused and nothing is kept", () => {
     expect(burstOf("authenticate", { enabled: false })).toBe(10_000);
-    const limiter = createRateLimiter(settings({ enabled: false }));
+    const limiter = new RateLimiter(settings({ enabled: false }));
     const connection = emptyBuckets();
     limiter.take(connection, null, oneOf("message.send"), start);
     expect(connection).toEqual({ fullAt: null, refusals: null });
@@ -165,7 +165,7 @@ describe("messages", () => {
   });
 
   test("[LIM] idle owners hold nothing, and only full buckets are forgotten", () => {
-    const limiter = createRateLimiter(settings({ default: { per_minute: 60, burst: 2 } }));
+    const limiter = new RateLimiter(settings({ default: { per_minute: 60, burst: 2 } }));
     const connection = emptyBuckets();
     expect(connection.fullAt).toBeNull();
     for (let index = 0; index < 3; index++)
@@ -180,7 +180,7 @@ describe("messages", () => {
   });
 
   test("[LIM] a clock that is set back locks nobody out", () => {
-    const limiter = createRateLimiter(settings());
+    const limiter = new RateLimiter(settings());
     const connection = emptyBuckets();
     while (limiter.take(connection, null, oneOf("message.send"), start).allowed);
     expect(limiter.take(connection, null, oneOf("message.send"), start - 3_600_000).allowed).toBe(true);

@@ -5,7 +5,7 @@ import type { Logger } from "../../telemetry/logger.ts";
 import { Outage } from "../../telemetry/outage.ts";
 import { keepConnecting } from "./connection.ts";
 import type { Script } from "./scripts.ts";
-import { isReply, isUnserved, RedisUnavailable } from "./unavailable.ts";
+import { isReply, isUnserved, RedisUnavailable, replyOf } from "./unavailable.ts";
 
 export interface CommandsOptions {
   client: Redis | Cluster;
@@ -133,7 +133,7 @@ export class Commands {
     try {
       return await this.call("evalsha", sha, keys.length, ...keys, ...args);
     } catch (error) {
-      if (!(error instanceof Error) || !error.message.startsWith("NOSCRIPT")) throw error;
+      if (replyOf(error) !== "NOSCRIPT") throw error;
       return this.call("eval", lua, keys.length, ...keys, ...args);
     }
   }

@@ -3,6 +3,7 @@ import { Cluster, Redis, type RedisOptions } from "ioredis";
 import type { Endpoint } from "../../config/redis-url.ts";
 import type { RedisAddress } from "./address.ts";
 import { connectorThrough } from "./nat.ts";
+import { replyOf } from "./unavailable.ts";
 
 export interface ConnectionLimits {
   /** How long a command may go unanswered, ms. */
@@ -30,7 +31,7 @@ function common(address: RedisAddress, { commandTimeoutMs }: ConnectionLimits): 
     autoResubscribe: false,
     retryStrategy: retryDelayMs,
     // A master that was demoted still answers; the new one is found by connecting again.
-    reconnectOnError: (error) => error.message.startsWith("READONLY"),
+    reconnectOnError: (error) => replyOf(error) === "READONLY",
     lazyConnect: true,
   };
 }

@@ -5,7 +5,7 @@
  * touch a user, the counters and a node's users at once, and topics of one tag share a SUBSCRIBE.
  * Every node of a cluster must have the same number.
  */
-export const bucketsCount = 64;
+const bucketsCount = 64;
 
 export const buckets: readonly number[] = Array.from({ length: bucketsCount }, (_, bucket) => bucket);
 

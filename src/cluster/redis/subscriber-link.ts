@@ -3,7 +3,7 @@
 import type { Redis } from "ioredis";
 import { keepConnecting } from "./connection.ts";
 import { bucketOfChannel } from "./keys.ts";
-import { RedisUnavailable } from "./unavailable.ts";
+import { RedisUnavailable, replyOf } from "./unavailable.ts";
 
 export interface SubscriberLinkOptions {
   redis: Redis;
@@ -157,7 +157,7 @@ export class SubscriberLink {
           await (sharded ? redis.ssubscribe(...some) : redis.subscribe(...some));
         } catch (error) {
           // Not this connection's fault: whoever knows the masters takes these channels elsewhere.
-          if (sharded && String(error).includes("MOVED")) onMoved();
+          if (sharded && replyOf(error) === "MOVED") onMoved();
           else throw error;
         }
       }),

@@ -48,6 +48,9 @@ export function isReply(error: unknown): error is Error {
   return error instanceof ReplyError;
 }
 
+/** Gives the first word of what Redis has answered, as it is; null where it has not. */
+export const replyOf = (error: unknown): string | null => (isReply(error) ? error.message.split(" ", 1)[0]! : null);
+
 /** Gives what Redis says, with a code in front. */
 function codedOf(message: string): string {
   if (notPermitted.test(message)) return "NOPERM";

@@ -62,7 +62,7 @@ export function openConnection(options: ConnectionOptions): Connection {
       throw new Unavailable("storage", `PostgreSQL: ${error.message}`, { cause: error });
     },
   );
-  // Whoever asks hears of it.
+  // Told to whoever asks first.
   ready.catch(() => {});
   return { sql, ready };
 }
@@ -111,7 +111,7 @@ const passingStates = /^(40|53|55|57014|58|XX|P0|3F|42501|42P01|42703|42883)/;
 // Of the client, about what it was asked.
 const clientFaults = /^(UNDEFINED_VALUE|NOT_TAGGED_CALL|MAX_PARAMETERS_EXCEEDED|UNSAFE_TRANSACTION)$/;
 
-/** What an error means: a fault of ours, a refusal that passes, or a connection that must be thrown away. */
+/** Says what an error means: a fault of ours, a refusal that passes, or a connection that must be thrown away. */
 export function failureOf(error: unknown): "fault" | "passing" | "broken" {
   if (error instanceof Unavailable) return "broken";
   // By code, not by class: names do not survive a minified build.
@@ -122,14 +122,14 @@ export function failureOf(error: unknown): "fault" | "passing" | "broken" {
   return passingStates.test(code) ? "passing" : "fault";
 }
 
-/** The error as callers are given it: `Unavailable` unless it is a fault of ours. */
+/** Turns an error into what callers are given: `Unavailable` unless it is a fault of ours. */
 export function refusalOf(error: unknown): unknown {
   if (error instanceof Unavailable || failureOf(error) === "fault") return error;
   const { message, code } = error as { message: string; code: string };
   return new Unavailable("storage", `PostgreSQL: ${message}`, { code, cause: error });
 }
 
-/** What JSON escapes in ways of its own. */
+/** Matches what JSON escapes in ways of its own. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the ones that are meant.
 const control = /[\u0000-\u001f]/;
 

@@ -1,8 +1,9 @@
 /** Keeps device acknowledgements [LOG6] and statuses set by hand [PRE2] in PostgreSQL. */
 import { type CursorParts, readCursor, writeCursor } from "../epochs.ts";
-import { type CursorStore, devicesRememberedMax, type StatusStore, type UserStatus } from "../ports.ts";
+import { type CursorStore, devicesRememberedMax, type StatusStore } from "../ports.ts";
 import type { PresentUser } from "../present-store.ts";
 import { sqlOf } from "../sql-text.ts";
+import { type StatusRow, statusOf } from "../status-row.ts";
 import { arrayOf } from "./connection.ts";
 import type { Pool } from "./pool.ts";
 import acknowledgeText from "./queries/cursors-acknowledge.sql" with { type: "text" };
@@ -39,15 +40,6 @@ export function createCursorStore(pool: Pool, ws: string, now: () => number): Cu
       return row === undefined ? null : writeCursor(row);
     },
   };
-}
-
-interface StatusRow {
-  userId: string;
-  status: UserStatus["status"] | null;
-  text: string | null;
-  emoji: string | null;
-  expiresAt: number | null;
-  lastSeenAt: number | null;
 }
 
 const statusColumns = (of: string) =>
@@ -87,7 +79,7 @@ export function createStatusStore(pool: Pool, schema: string): StatusStore {
     },
     async get(userIds) {
       const rows = await pool.query<StatusRow>(sql.get, [arrayOf(userIds)]);
-      const known = rows.map((row) => [row.userId, { status: toStatus(row), lastSeenAt: row.lastSeenAt }] as const);
+      const known = rows.map((row) => [row.userId, { status: statusOf(row), lastSeenAt: row.lastSeenAt }] as const);
       return new Map([...userIds.map((userId) => [userId, { status: null, lastSeenAt: null }] as const), ...known]);
     },
     async setLastSeen(userIds, at) {
@@ -96,7 +88,7 @@ export function createStatusStore(pool: Pool, schema: string): StatusStore {
     async takeExpired(now, limit) {
       const rows = await pool.query<StatusRow>(sql.takeExpired, [now, limit]);
       return rows
-        .map((row) => ({ userId: row.userId, status: toStatus(row)! }))
+        .map((row) => ({ userId: row.userId, status: statusOf(row)! }))
         .sort((one, other) => one.status.expiresAt! - other.status.expiresAt!);
     },
     async keepPresent(present) {
@@ -107,8 +99,4 @@ export function createStatusStore(pool: Pool, schema: string): StatusStore {
       return pool.query<PresentUser>(sql.takePresent, [limit]);
     },
   };
-}
-
-function toStatus({ status, text, emoji, expiresAt }: StatusRow): UserStatus | null {
-  return status === null ? null : { status, text, emoji, expiresAt };
 }

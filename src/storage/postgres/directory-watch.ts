@@ -1,5 +1,6 @@
 /** Listens for changes of the directory, tells this node's listeners, and notices when it has become deaf. */
 import { Unavailable } from "../../ground/unavailable.ts";
+import { DirectoryListeners } from "../directory-listeners.ts";
 import type { DirectoryChange } from "../ports.ts";
 import { backoffMs, type Connection, type ConnectionEvents, refusalOf } from "./connection.ts";
 import { Session } from "./session.ts";
@@ -31,10 +32,9 @@ export interface DirectoryWatchOptions {
 const floodMax = 2_000;
 const floodPauseMs = 1_000;
 
-type Listener = (change: DirectoryChange) => void;
 type State = { kind: "stopped" } | { kind: "deaf" } | { kind: "listening"; session: Session };
 
-/** What a notification may hold; applications send them too. */
+/** Describes what a notification may hold; applications send them too. */
 interface Notice {
   op?: unknown;
   conversation_id?: unknown;
@@ -53,7 +53,7 @@ class Deaf extends Unavailable {
 
 export class DirectoryWatch {
   readonly #options: DirectoryWatchOptions;
-  readonly #listeners = new Set<Listener>();
+  readonly #listeners: DirectoryListeners;
   /** Marks that are on their way round; true once heard. */
   readonly #marks = new Map<string, (heard: boolean) => void>();
   #state: State = { kind: "stopped" };
@@ -63,6 +63,7 @@ export class DirectoryWatch {
 
   constructor(options: DirectoryWatchOptions) {
     this.#options = options;
+    this.#listeners = new DirectoryListeners(options.onListenerError);
   }
 
   /** Resolves once every change is heard. */
@@ -83,11 +84,8 @@ export class DirectoryWatch {
     if (state.kind === "listening") await state.session.close();
   }
 
-  add(listener: Listener): () => void {
-    // A listener of its own for each call, so that the same function may listen twice.
-    const own: Listener = (change) => listener(change);
-    this.#listeners.add(own);
-    return () => this.#listeners.delete(own);
+  add(listener: (change: DirectoryChange) => void): () => void {
+    return this.#listeners.add(listener);
   }
 
   /** Resolves once the listeners have been told of all that was committed before this call, or `patienceMs` after it was asked. */
@@ -169,7 +167,7 @@ export class DirectoryWatch {
         this.#options.hearing.began(error);
       }
       // Deaf, too: what is asked every now and then is late, and not lost.
-      if (this.#state === lost || this.#state.kind === "listening") this.#tell({ kind: "resync" });
+      if (this.#state === lost || this.#state.kind === "listening") this.#listeners.tell({ kind: "resync" });
     }
   }
 
@@ -189,17 +187,7 @@ export class DirectoryWatch {
     }
     const notice = parse(payload);
     if (notice?.op === "mark") return this.#marks.get(String(notice.mark))?.(true);
-    this.#tell(toChange(notice));
-  }
-
-  #tell(change: DirectoryChange): void {
-    for (const listener of this.#listeners) {
-      try {
-        listener(change);
-      } catch (error) {
-        this.#options.onListenerError(error);
-      }
-    }
+    this.#listeners.tell(toChange(notice));
   }
 
   #forgetMarks(): void {
@@ -215,7 +203,7 @@ function parse(payload: string): Notice | null {
   }
 }
 
-/** What cannot be understood has changed something all the same. */
+/** Takes a notice that cannot be understood for a change of anything. */
 function toChange(notice: Notice | null): DirectoryChange {
   const { op, conversation_id: conversationId, user_id: userId } = notice ?? {};
   if (op === "user_changed" && typeof userId === "string") return { kind: op, userId };

@@ -1,4 +1,4 @@
-/** The directory on PostgreSQL: tables of its own, or views over those of the application [PUB3]. */
+/** Keeps the directory in PostgreSQL: in tables of its own, or views over those of the application [PUB3]. */
 
 import { StartError } from "../../config/faults.ts";
 import { Unavailable } from "../../ground/unavailable.ts";
@@ -46,7 +46,7 @@ function statements(ws: string, names: DirectoryNames) {
       FROM ${users} WHERE user_id = $1
       UNION ALL SELECT false, true WHERE ${isBlocked}`,
     stranger: `SELECT false AS known, true AS disabled WHERE $1::text IS NOT NULL AND ${isBlocked}`,
-    // Those that have ended go with it.
+    // Removes those that have ended as well.
     block: `WITH ended AS (DELETE FROM ${ws}.blocks WHERE ends_at <= $3 AND user_id <> $1)
       INSERT INTO ${ws}.blocks (user_id, ends_at) VALUES ($1, $2)
       ON CONFLICT (user_id) DO UPDATE SET ends_at = excluded.ends_at`,
@@ -117,7 +117,7 @@ export function createDirectory({ pool, schema, names, watch, now }: DirectoryOp
     return (await find<{ id: string }>(text, parameters)).map(({ id }) => id);
   }
 
-  /** Those of a list that a statement finds for one id. */
+  /** Finds those of a list that belong to one id. */
   async function among(id: string, list: string[], { text, asText }: { text: string; asText: string }) {
     if (list.length === 0) return new Set<string>();
     const parameters = [id, arrayOf(list)];
@@ -140,7 +140,7 @@ export function createDirectory({ pool, schema, names, watch, now }: DirectoryOp
     try {
       await pool.query(text);
     } catch (error) {
-      // What PostgreSQL says of the view itself; a right or a table that is missing is refused like an engine that is away.
+      // Speaks of the view itself; a right or a table that is missing is refused like an engine that is away.
       const told = error instanceof Unavailable ? error.cause : error;
       if (!/^(22|42)/.test(String((told as { code?: unknown } | undefined)?.code))) throw error;
       const why = told instanceof Error ? told.message : String(told);

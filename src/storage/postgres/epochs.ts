@@ -70,7 +70,7 @@ export class EpochLookout {
     };
   }
 
-  /** What a log offers of it, with what it asks asked there. */
+  /** Offers of it what a log has to, and asks there. */
   over(pool: { query: Query }): Pick<EventLog, "epochs" | "note" | "lookBack"> {
     const query: Query = (text, parameters) => pool.query(text, parameters);
     return {
@@ -124,7 +124,7 @@ export class EpochLookout {
       ],
     );
     const newest = rows.at(-1);
-    // What another connection has found meanwhile counts.
+    // Counts as well, where another connection has found it meanwhile.
     const current = this.epochs.list.at(-1);
     const isBehind = newest === undefined || newest.no < (current?.no ?? 0);
     if (newest === undefined || (isBehind && newest.isSettled)) throw new Unavailable("storage", leftBehind);
@@ -139,7 +139,7 @@ export class EpochLookout {
     if (newest.id === before?.id) return;
     this.#changedAt = this.#now();
     if (rows.some(({ broken, no }) => broken && no > (before?.no ?? 0))) this.witnesses.forget();
-    // Whatever else comes from the line of before is not of this epoch.
+    // Ends connections of the line of before: nothing of theirs is of this epoch.
     for (const [sql, line] of this.#lines) if (line !== newest.line) dropConnection(sql);
     this.epochs.replace(rows.map(({ isSettled: _, ...epoch }) => epoch));
   }

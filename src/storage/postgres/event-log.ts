@@ -1,4 +1,4 @@
-/** The event log on PostgreSQL: each call is one statement; what it reads is of one moment [LOG1–LOG8]. */
+/** Keeps the event log in PostgreSQL: each call is one statement; what it reads is of one moment [LOG1–LOG8]. */
 import { type First, repetitionOf } from "../once.ts";
 import {
   type Appended,
@@ -15,7 +15,7 @@ import { arrayOf } from "./connection.ts";
 import type { Pool } from "./pool.ts";
 
 interface AppendRow {
-  /** Place in the batch as it was sent, from 1. */
+  /** Its number in the batch as it was sent, from 1. */
   n: number;
   /** Null where its unit was left alone. */
   seq: number | null;
@@ -57,7 +57,7 @@ const farthest = Number.MAX_SAFE_INTEGER;
 /** So often (ms) it is looked who holds cursors back, once they have stood still for too long. */
 const stallLookMs = 1_000;
 
-/** What `appendParameters` are given to. */
+/** Appends what `appendParameters` are made of. */
 export const appendStatement = (ws: string) =>
   `SELECT n, seq, position, topic, id, created_at AS "createdAt", digest
     FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`;
@@ -231,38 +231,38 @@ export function createEventLog({ pool, appends, schema, lookout, stallMsMax, onS
 
 interface Batch {
   sent: NewEvent[];
-  /** For each event given: its place in `sent`, or those of the ones that have its keys already. */
-  places: { own: number | null; earlier: number[] }[];
+  /** For each event given: its index in `sent`, or those of the ones that have its keys already. */
+  indexes: { own: number | null; earlier: number[] }[];
 }
 
 /** The statement is given each key once: a repetition within the batch is answered from here. */
 function withoutRepeatedKeys(events: NewEvent[]): Batch {
   const sent: NewEvent[] = [];
-  const placeOf = new Map<string, number>();
-  const places = events.map((event) => {
+  const indexOf = new Map<string, number>();
+  const indexes = events.map((event) => {
     const keys = event.once?.keys ?? [];
-    const earlier = keys.flatMap((key) => placeOf.get(key) ?? []);
+    const earlier = keys.flatMap((key) => indexOf.get(key) ?? []);
     if (earlier.length > 0) return { own: null, earlier };
     const own = sent.push(event) - 1;
-    for (const key of keys) placeOf.set(key, own);
+    for (const key of keys) indexOf.set(key, own);
     return { own, earlier };
   });
-  return { sent, places };
+  return { sent, indexes };
 }
 
 /** A repetition is answered from what it repeats: their units are left alone together. */
-function unitsOfSent({ places }: Batch, units: number[]): number[] {
+function unitsOfSent({ indexes }: Batch, units: number[]): number[] {
   let joined = units;
-  const placeOf = new Map<number, number>();
-  for (const [index, { own, earlier }] of places.entries()) {
-    if (own !== null) placeOf.set(own, index);
+  const indexOf = new Map<number, number>();
+  for (const [index, { own, earlier }] of indexes.entries()) {
+    if (own !== null) indexOf.set(own, index);
     else
-      for (const place of earlier) {
-        const [from, to] = [joined[index]!, joined[placeOf.get(place)!]!];
+      for (const at of earlier) {
+        const [from, to] = [joined[index]!, joined[indexOf.get(at)!]!];
         if (from !== to) joined = joined.map((unit) => (unit === from ? to : unit));
       }
   }
-  return joined.filter((_, index) => places[index]!.own !== null);
+  return joined.filter((_, index) => indexes[index]!.own !== null);
 }
 
 export function appendParameters(events: NewEvent[], units: number[] = []): string[] {
@@ -285,7 +285,7 @@ export function appendParameters(events: NewEvent[], units: number[] = []): stri
   ];
 }
 
-function toResult(events: NewEvent[], { sent, places }: Batch, rows: AppendRow[]): AppendResult {
+function toResult(events: NewEvent[], { sent, indexes }: Batch, rows: AppendRow[]): AppendResult {
   const fresh: Appended[] = new Array(sent.length);
   /** For each event sent: the events that its keys belong to, itself where it is new. */
   const firsts: First[][] = sent.map(() => []);
@@ -307,13 +307,13 @@ function toResult(events: NewEvent[], { sent, places }: Batch, rows: AppendRow[]
     firsts[n - 1]!.push({ ...first, digest: topic === null ? (event.once?.digest ?? null) : digest });
   }
   const appended = events.map((event, index) => {
-    const { own, earlier } = places[index]!;
+    const { own, earlier } = indexes[index]!;
     if (own !== null && fresh[own] !== undefined) return fresh[own];
     const known = own === null ? earlier : [own];
-    const unknown = known.find((place) => fresh[place]?.deferred);
+    const unknown = known.find((at) => fresh[at]?.deferred);
     if (unknown !== undefined) return fresh[unknown]!;
     return repetitionOf(
-      known.flatMap((place) => firsts[place]!),
+      known.flatMap((at) => firsts[at]!),
       event.once!,
     );
   });

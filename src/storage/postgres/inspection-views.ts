@@ -33,7 +33,7 @@ interface Table {
   indexed: (string | null)[];
 }
 
-/** What there is to know of `kind`: what its triggers call, their name in the docs, and the ids that they are given. */
+/** Says of each kind what its triggers call, their name in the docs, and the ids that they are given. */
 const kinds = {
   users: { notify: "notify_user_changed", trigger: "ws_user", ids: ["user_id"] },
   members: { notify: "notify_membership_changed", trigger: "ws_membership", ids: ["conversation_id", "user_id"] },
@@ -54,11 +54,11 @@ function tablesUnder({ query, schema, view }: ViewInspection): Promise<Table[]> 
   return query<Table>(sqlOf(tablesUnderView), [view.replace(/^(\w+)\.(\w+)$/, '"$1"."$2"'), schema]);
 }
 
-/** What live connections would not hear of, and why. */
+/** Says of which changes live connections would not hear, and why. */
 function silence({ schema, kind }: ViewInspection, table: Table): string[] {
   const { notify, trigger: named, ids } = kinds[kind];
   const columns = idColumns(kind, table);
-  const given = columns.map((column, index) => (column === null ? `'<its column of ${ids[index]}>'` : quoted(column)));
+  const given = columns.map((column, index) => (column === null ? `'<its column of ${ids[index]}>'` : literal(column)));
   const whole = (name: string) =>
     `CREATE OR REPLACE TRIGGER ${name} AFTER INSERT OR UPDATE OR DELETE ON ${table.name} FOR EACH ROW EXECUTE FUNCTION ${schema}.${notify}(${given.join(", ")});`;
   // A table that does not hold the ids is only joined: which of its events matter is the application's to know.
@@ -127,7 +127,7 @@ function slowness({ kind }: ViewInspection, table: Table): string[] {
   });
 }
 
-const quoted = (text: string) => `'${text.replaceAll("'", "''")}'`;
+const literal = (text: string) => `'${text.replaceAll("'", "''")}'`;
 const identifier = (name: string) => (/^[a-z_][a-z0-9_]*$/.test(name) ? name : `"${name.replaceAll('"', '""')}"`);
 
 /** The columns of the table that the view shows as ids, as far as its text says so. */

@@ -30,7 +30,7 @@ function unused({ names, hasOutbox }: InspectionOptions): Set<string> {
   ]);
 }
 
-/** What the steps have made, by their own words. */
+/** Finds in the steps' own words what they have made. */
 function made(schema: string, what: RegExp): RegExpMatchArray[] {
   return [
     ...steps
@@ -121,7 +121,7 @@ export async function missingRights(options: InspectionOptions): Promise<string[
 async function sequenceBehind({ query, schema }: InspectionOptions): Promise<string[]> {
   const end = `SELECT max(position) FROM ${schema}.events`;
   const [row] = await query<{ isBehind: boolean }>(
-    // What is visible was drawn before the sequence is read.
+    // Reads the sequence after what is visible, which was drawn before.
     `SELECT last_value < coalesce((${end}), 0) AS "isBehind" FROM ${schema}.positions`,
   );
   if (!row!.isBehind) return [];

@@ -24,7 +24,7 @@ export async function readInstallation(pool: Pool, ws: string): Promise<string> 
 
 const insufficientPrivilege = "42501";
 
-/** What names the server, its standbys included; empty where the role may not ask. */
+/** Names the server, its standbys included; empty where the role may not ask. */
 async function serverOf(pool: Pool): Promise<string> {
   try {
     const [row] = await pool.query<{ server: string }>(

@@ -19,14 +19,14 @@ export function createJoining({ pool, schema: ws, members }: JoiningOptions) {
   const byText = note("conversation_id::text = ANY ($2::text[])");
 
   return {
-    /** Looks whether the view has the column. */
+    /** Looks whether the view says when. */
     async check(): Promise<void> {
       const [row] = await pool.query<{ found: boolean }>(`SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute
         WHERE attrelid = '${members}'::regclass AND attname = 'joined_at' AND NOT attisdropped) AS found`);
       saysWhen = row!.found;
     },
 
-    /** Before the user's places in these conversations are read. */
+    /** Notes it, before it is read how far the user has come in these conversations. */
     async note(userId: string, conversationIds: string[]): Promise<void> {
       if (!saysWhen || conversationIds.length === 0) return;
       const parameters = [userId, arrayOf(conversationIds), userId];
@@ -34,7 +34,7 @@ export function createJoining({ pool, schema: ws, members }: JoiningOptions) {
         await pool.query(byId, parameters);
       } catch (error) {
         if (!notAnId.test(String((error as { code?: unknown }).code))) throw error;
-        // Nobody has such a user id; among the conversations the others still count.
+        // Fails again where the user's id cannot be one; where a conversation's cannot, the others still count.
         await pool.query(byText, parameters).catch((again: unknown) => {
           if (!notAnId.test(String((again as { code?: unknown }).code))) throw again;
         });

@@ -34,7 +34,7 @@ export async function readVersion(
   );
 }
 
-/** Why this build cannot run on a schema of that version, and what to do; null where it can. */
+/** Says why this build cannot run on a schema of that version, and what to do; null where it can. */
 export function versionRefusal(found: number, schema: string): string | null {
   if (found === schemaVersion) return null;
   if (found === 0) return `The database has no schema "${schema}" yet. Run: ws-service migrate`;
@@ -68,7 +68,7 @@ export async function migrate(options: MigrateOptions): Promise<Migration> {
 
 const lockNotAvailable = "55P03";
 
-/** Who may have kept it waiting; any role may see these. */
+/** Lists the transactions that may have kept it waiting; any role may see these. */
 async function openTransactions({ url, tls = null, lockTimeoutMs }: MigrateOptions): Promise<string> {
   const { sql } = openConnection({ url, tls, connectTimeoutMs: lockTimeoutMs, statementTimeoutMs: lockTimeoutMs });
   try {

@@ -13,11 +13,11 @@ export interface PostgresOutboxOptions {
   schema: string;
   /** How long one statement may take. */
   queryTimeoutMs: number;
-  /** What was rejected is kept for so long. */
+  /** How long rows that were rejected are kept, ms. */
   rejectedKeptMs: number;
 }
 
-/** Rows taken at once: one batch of the log. */
+/** How many rows are taken at once: one batch of the log. */
 const pageRows = 500;
 const pageBytesMax = 4 * 1024 * 1024;
 const pollIntervalMs = 1_000;
@@ -147,7 +147,7 @@ export class PostgresOutbox implements Inbox {
     try {
       return await session.query<Result>(text, parameters);
     } catch (error) {
-      // Whatever it was may be this session's alone: another one, perhaps another node's, is to have the lease.
+      // May be this session's alone: another one, perhaps another node's, is to have the lease.
       session.drop(error as Error);
       throw refusalOf(error);
     }
@@ -168,7 +168,7 @@ export class PostgresOutbox implements Inbox {
     } satisfies Record<Role, string>;
     const onNotification = () => this.#onNotified();
     const session = new Session({ open, begin: begin[role], timeoutMs: queryTimeoutMs, onNotification });
-    // What was left while nobody listened is told by nobody.
+    // Looks once it listens: nothing tells of what was left before.
     session.ready.then(onNotification, () => {});
     this.#sessions[role] = session;
     return session;

@@ -33,7 +33,7 @@ export class Pool {
   /** The one that was used last is used next, so that few connections stay busy. */
   readonly #idle: Lane[];
   readonly #lanes: readonly Lane[];
-  /** Those whose connection could not be had while others were there. */
+  /** Lanes whose connection could not be had while others were there. */
   readonly #short = new Set<Lane>();
   #waiting: Job[] = [];
   #unsettled = 0;
@@ -96,7 +96,7 @@ export class Pool {
     return at >= 0 ? this.#idle.splice(at, 1)[0] : this.#idle.pop();
   }
 
-  /** Nobody is bound to a connection that is not there yet: whichever is free first goes on with who waits. */
+  /** Runs what waits, on whichever connection is free first: nothing is bound to one that is not there yet. */
   async #run(lane: Lane): Promise<void> {
     do {
       if (!lane.isReady && !(await this.#connect(lane))) continue;
@@ -125,7 +125,7 @@ export class Pool {
         this.#short.add(lane);
         if (this.#state === "started") this.#options.filling?.began(refusal);
       } else {
-        // Nobody else goes on with it, and the reason is known.
+        // Refuses one at once: no connection goes on with it, and the reason is known.
         const job = this.#next();
         if (job !== undefined) this.#settle(() => job.reject(refusal));
       }

@@ -1,4 +1,4 @@
-/** The receipts on PostgreSQL: forward-only watermarks and what of them was told [REC1]. */
+/** Keeps the receipts in PostgreSQL: forward-only watermarks and what of them was told [REC1]. */
 import { conversationTopic } from "../../protocol/topic.ts";
 import { type ReceiptStore, receiptLeaseMs, type UnsentReceipt } from "../ports.ts";
 import { sqlOf } from "../sql-text.ts";

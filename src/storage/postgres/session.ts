@@ -22,9 +22,9 @@ export interface SessionOptions {
   onNotification?: (payload: string) => void;
 }
 
-/** What a statement is asked with. */
+/** How a statement is asked. */
 export interface Asking {
-  /** What is left of the deadline, ms; all of it where it is left out. */
+  /** How much is left of the deadline, ms; all of it where it is left out. */
   withinMs?: number;
   /** Whether the server keeps its plan. Without parameters it is one message then, or else a round trip for each part. */
   isPrepared?: boolean;

@@ -1,4 +1,4 @@
-/** Storage in PostgreSQL, for any number of nodes: everything lives in one schema, every statement has a deadline. */
+/** Composes the storage in PostgreSQL, for any number of nodes: everything lives in one schema, every statement has a deadline. */
 import type { ClientTlsFiles } from "../../config/client-tls.ts";
 import { Unavailable } from "../../ground/unavailable.ts";
 import type { Storage } from "../ports.ts";
@@ -125,7 +125,7 @@ export function createPostgresStorage({
     writes,
   });
 
-  /** Neither stands for the other: the connection that appends may be had while the pool has none. */
+  /** Asks both, neither of which stands for the other: the connection that appends may be had while the pool has none. */
   async function prove(): Promise<void> {
     const [write, read] = await Promise.allSettled([proveWrites(), pool.prove()]);
     if (write.status === "rejected") throw write.reason;

@@ -1,4 +1,4 @@
-/** A connection to a SQLite file that is closed when it is told: one with statements keeps the file until the last of them is collected. */
+/** Closes a connection to a SQLite file when it is told: one with statements keeps the file until the last of them is collected. */
 import { Database } from "bun:sqlite";
 
 export class ClosableDatabase extends Database {

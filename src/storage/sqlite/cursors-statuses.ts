@@ -1,8 +1,9 @@
-/** The tables of device acknowledgements [LOG6] and of statuses set by hand [PRE2]; runs in the worker only. */
+/** Keeps the tables of device acknowledgements [LOG6] and of statuses set by hand [PRE2]; runs in the worker only. */
 import type { Database } from "bun:sqlite";
 import { type CursorParts, readCursor, writeCursor } from "../epochs.ts";
 import { type DeviceOfUser, devicesRememberedMax, type UserStatus } from "../ports.ts";
 import type { PresentUser } from "../present-store.ts";
+import { type StatusRow, statusOf } from "../status-row.ts";
 
 export class CursorTable {
   readonly #acknowledge;
@@ -67,15 +68,6 @@ export class CursorTable {
   }
 }
 
-interface StatusRow {
-  userId: string;
-  status: UserStatus["status"] | null;
-  text: string | null;
-  emoji: string | null;
-  expiresAt: number | null;
-  lastSeenAt: number | null;
-}
-
 export type StatusEntries = [userId: string, entry: { status: UserStatus | null; lastSeenAt: number | null }][];
 
 const statusColumns = "user_id AS userId, status, text, emoji, expires_at AS expiresAt, last_seen_at AS lastSeenAt";
@@ -136,7 +128,7 @@ export class StatusTable {
   /** Users of whom nothing is known are left out. */
   get(userIds: string[]): StatusEntries {
     const rows = this.#get.all(JSON.stringify(userIds));
-    return rows.map((row) => [row.userId, { status: toStatus(row), lastSeenAt: row.lastSeenAt }]);
+    return rows.map((row) => [row.userId, { status: statusOf(row), lastSeenAt: row.lastSeenAt }]);
   }
 
   setLastSeen(userIds: string[], at: number): void {
@@ -163,12 +155,8 @@ export class StatusTable {
       .transaction(() => {
         const expired = this.#expired.all(now, limit);
         for (const { userId } of expired) this.set(userId, null);
-        return expired.map((row) => ({ userId: row.userId, status: toStatus(row)! }));
+        return expired.map((row) => ({ userId: row.userId, status: statusOf(row)! }));
       })
       .immediate();
   }
-}
-
-function toStatus({ status, text, emoji, expiresAt }: StatusRow): UserStatus | null {
-  return status === null ? null : { status, text, emoji, expiresAt };
 }

@@ -1,9 +1,10 @@
 /** Follows the directory's change log and tells the listeners of this node. */
+import { DirectoryListeners } from "../directory-listeners.ts";
 import type { DirectoryChange } from "../ports.ts";
 import type { ChangesSeen } from "./directory.ts";
 
 export interface DirectoryWatchOptions {
-  /** What has changed since a look that ended at `after`; null begins now. */
+  /** Tells what has changed since a look that ended at `after`; null begins now. */
   look(after: number | null): Promise<ChangesSeen>;
   /** How often the file is looked at for what other processes changed. */
   intervalMs: number;
@@ -11,11 +12,9 @@ export interface DirectoryWatchOptions {
   onListenerError(error: unknown): void;
 }
 
-type Listener = (change: DirectoryChange) => void;
-
 export class DirectoryWatch {
   readonly #options: DirectoryWatchOptions;
-  readonly #listeners = new Set<Listener>();
+  readonly #listeners: DirectoryListeners;
   #timer: ReturnType<typeof setInterval> | null = null;
   /** Where the last look ended; kept while the engine is away, so that nothing is missed. */
   #after: number | null = null;
@@ -24,19 +23,18 @@ export class DirectoryWatch {
 
   constructor(options: DirectoryWatchOptions) {
     this.#options = options;
+    this.#listeners = new DirectoryListeners(options.onListenerError);
   }
 
-  add(listener: Listener): () => void {
-    // A listener of its own for each call, so that the same function may listen twice.
-    const own: Listener = (change) => listener(change);
-    this.#listeners.add(own);
+  add(listener: (change: DirectoryChange) => void): () => void {
+    const remove = this.#listeners.add(listener);
     if (!this.#timer) {
       this.#timer = setInterval(() => void this.look(), this.#options.intervalMs);
       this.#timer.unref();
       void this.look();
     }
     return () => {
-      this.#listeners.delete(own);
+      remove();
       if (this.#listeners.size === 0) this.stop();
     };
   }
@@ -62,23 +60,13 @@ export class DirectoryWatch {
         const seen = await this.#options.look(this.#after);
         if (!this.#timer) return;
         this.#after = seen.last;
-        for (const change of seen.changes) this.#tell(change);
+        for (const change of seen.changes) this.#listeners.tell(change);
       }
     } catch {
       // The engine is away; the next look begins where this one did.
     } finally {
       // In the same step as the last check of #again: who asks from now on gets a look of its own.
       this.#looking = null;
-    }
-  }
-
-  #tell(change: DirectoryChange): void {
-    for (const listener of this.#listeners) {
-      try {
-        listener(change);
-      } catch (error) {
-        this.#options.onListenerError(error);
-      }
     }
   }
 }

@@ -1,22 +1,24 @@
-/** The directory's tables and the log of their changes [PUB3]; runs in the worker only. */
+/** Keeps the directory's tables and the log of their changes [PUB3]; runs in the worker only. */
 import type { Database } from "bun:sqlite";
 import type { DirectoryChange, UserState } from "../ports.ts";
+import { sqlOf } from "../sql-text.ts";
+import sharingWith from "./queries/sharing-with.sql" with { type: "text" };
 
-/** What one look at the change log takes; who is further behind is better off starting over. */
+/** How many changes one look takes; one that is further behind is better off starting over. */
 const changesPerLook = 1_000;
 
 /** Members and conversations that one step towards a user's peers looks at: what others ask comes in between. */
 const looksPerStep = 4_000;
 
 /** Where a step begins: in a conversation, after one of its members; both empty at first. */
-export interface PeersPlace {
+export interface PeersPosition {
   conversationId: string;
   after: string;
 }
 
 export interface ChangesSeen {
   changes: DirectoryChange[];
-  /** What to ask after next time. */
+  /** Where the next look begins. */
   last: number;
 }
 
@@ -59,20 +61,7 @@ function prepare(database: Database) {
       "SELECT user_id AS id FROM members WHERE conversation_id = ? AND user_id > ? ORDER BY user_id LIMIT ?",
     ),
     conversationCount: by<{ count: number }, [string]>("SELECT count(*) AS count FROM members WHERE user_id = ?"),
-    // For each of them from whoever is in fewer conversations, and no further than to the first that both are in.
-    sharingWith: by<{ id: string }, [string, string, number]>(
-      `SELECT value AS id FROM json_each(?2) WHERE value = ?1 OR CASE
-         WHEN (SELECT count(*) FROM (SELECT 1 FROM members WHERE user_id = value LIMIT ?3)) < ?3
-         THEN EXISTS (
-           SELECT 1 FROM members AS theirs INDEXED BY members_by_user CROSS JOIN members AS mine
-             ON mine.conversation_id = theirs.conversation_id AND mine.user_id = ?1
-           WHERE theirs.user_id = value)
-         ELSE EXISTS (
-           SELECT 1 FROM members AS mine INDEXED BY members_by_user CROSS JOIN members AS theirs
-             ON theirs.conversation_id = mine.conversation_id AND theirs.user_id = value
-           WHERE mine.user_id = ?1)
-         END`,
-    ),
+    sharingWith: by<{ id: string }, [string, string, number]>(sqlOf(sharingWith)),
     upsertUsers: by<null, [string]>("INSERT OR IGNORE INTO users (user_id) SELECT value FROM json_each(?)"),
     setDisabled: by<null, [string, number]>(
       `INSERT INTO users (user_id, disabled) VALUES (?, ?)
@@ -152,9 +141,9 @@ export class DirectoryTables {
   }
 
   /** As many of a user's peers as one step finds, the user itself among them; then it goes on from `next`. */
-  peersAfter(userId: string, place: PeersPlace): { ids: string[]; next: PeersPlace | null } {
+  peersAfter(userId: string, from: PeersPosition): { ids: string[]; next: PeersPosition | null } {
     const ids = new Set<string>();
-    let { conversationId, after } = place;
+    let { conversationId, after } = from;
     for (let looks = 0; looks < looksPerStep; looks++) {
       const members =
         conversationId === "" ? [] : this.#sql.membersAfter.all(conversationId, after, looksPerStep - looks);
@@ -195,7 +184,7 @@ export class DirectoryTables {
   }
 
   /**
-   * What has changed since a look that ended at `after`, whoever did it; null begins now.
+   * Tells what has changed since a look that ended at `after`, whoever did it; null begins now.
    * `resync` where some of it is not kept any more.
    */
   changes(after: number | null): ChangesSeen {

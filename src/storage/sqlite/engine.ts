@@ -4,7 +4,7 @@ import type { DeviceOfUser, Migration, NewEvent, RetentionPolicy, UserStatus } f
 import type { PresentUser } from "../present-store.ts";
 import { ClosableDatabase } from "./closable-database.ts";
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
-import { DirectoryTables, type PeersPlace } from "./directory.ts";
+import { DirectoryTables, type PeersPosition } from "./directory.ts";
 import { EpochTable } from "./epochs.ts";
 import {
   EventLogTables,
@@ -19,7 +19,7 @@ import { type ClaimQuery, type CoveredQuery, type Mark, ReceiptTable, type SentM
 import { Reserve, RoomKept, releaseReserve, saysFull } from "./reserve.ts";
 import { migrate, missingTriggers } from "./schema.ts";
 
-/** What an acknowledged write survives: the death of the process, or that of the machine too (each commit is synced). */
+/** Says what an acknowledged write survives: the death of the process, or that of the machine too (each commit is synced). */
 export type Durability = "process" | "power";
 
 export interface EngineOptions {
@@ -34,7 +34,7 @@ export interface EngineOptions {
 
 export interface Engine {
   operations: Operations;
-  /** What opening it did to the schema. */
+  /** From which version to which opening it has brought the schema. */
   migration: Migration;
   close(): void;
 }
@@ -136,7 +136,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
     membersOf: (conversationId: string, limit: number) => directory.membersOf(conversationId, limit),
     membersOfEach: (conversationIds: string[], limit: number) => directory.membersOfEach(conversationIds, limit),
     conversationsOf: (userId: string) => directory.conversationsOf(userId),
-    peersAfter: (userId: string, place: PeersPlace) => directory.peersAfter(userId, place),
+    peersAfter: (userId: string, from: PeersPosition) => directory.peersAfter(userId, from),
     sharingWith: (userId: string, userIds: string[]) => directory.sharingWith(userId, userIds),
     upsertUsers: (userIds: string[]) => directory.upsertUsers(userIds),
     setDisabled: (userId: string, disabled: boolean) => directory.setDisabled(userId, disabled),
@@ -157,7 +157,7 @@ function createWriteProof(database: Database): (bytes: number) => void {
   const fill = database.prepare<null, [number]>("UPDATE write_proof SET payload = randomblob(?)");
   return (bytes) => {
     if (bytes > 0) fill.run(bytes);
-    // What was filled goes by a write of its own: pages that come and go in one are never written.
+    // Empties it by a write of its own: pages that come and go in one are never written.
     if (bytes > 0) fill.run(0);
     note.run();
   };
@@ -176,7 +176,7 @@ const faultCodes = /^SQLITE_(CONSTRAINT|ERROR|MISUSE|RANGE|MISMATCH|TOOBIG)/;
 // The file works as it is, and only this moment is bad; or it is damaged, and opening it anew does not mend it.
 const passingCodes = /^SQLITE_(BUSY|LOCKED|FULL|NOMEM|INTERRUPT|IOERR_WRITE|IOERR_SHMSIZE|CORRUPT)/;
 
-/** What an error of an operation means: ours, one that passes, or a file that must be opened anew. */
+/** Says what an error of an operation means: ours, one that passes, or a file that must be opened anew. */
 export function failureOf(error: unknown): "fault" | "passing" | "broken" {
   if (error instanceof RoomKept) return "passing";
   const code = error instanceof SQLiteError ? (error.code ?? "SQLITE_IOERR") : null;

@@ -1,4 +1,4 @@
-/** The table of epochs: one begins whenever the file is taken into use, for it may be another one than it was; runs in the worker only [LOG4]. */
+/** Keeps the table of epochs: one begins whenever the file is taken into use, for it may be another one than it was; runs in the worker only [LOG4]. */
 import type { Database } from "bun:sqlite";
 import type { Epoch } from "../epochs.ts";
 

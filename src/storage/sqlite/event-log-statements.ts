@@ -1,4 +1,4 @@
-/** The SQL of the event log, each statement with the index that serves it. */
+/** Prepares the SQL of the event log, each statement with the index that serves it. */
 import type { Database } from "bun:sqlite";
 import type { First } from "../once.ts";
 import type { LoggedEvent, TopicHead } from "../ports.ts";
@@ -9,7 +9,8 @@ export interface TopicRow extends TopicHead {
   events: number;
 }
 
-export interface Place {
+/** Names an event by where it is. */
+export interface EventRef {
   topicId: number;
   position: number;
 }
@@ -54,7 +55,7 @@ export function prepareEventLog(database: Database) {
       `SELECT t.name AS topic, k.seq, k.position, k.event_id AS id, k.created_at AS createdAt, k.digest
        FROM idempotency_keys AS k JOIN topics AS t USING (topic_id) WHERE k.key = ?`,
     ),
-    // Nobody says what has no digest at all.
+    // Equals no digest: what was said then is not known.
     messageById: by<First, [string, string]>(
       `SELECT t.name AS topic, e.seq, e.position, e.id, e.created_at AS createdAt, '' AS digest
        FROM topics AS t CROSS JOIN events AS e INDEXED BY messages_by_id USING (topic_id)
@@ -76,7 +77,7 @@ export function prepareEventLog(database: Database) {
     ),
     compact: by<null, [number, string]>("DELETE FROM events WHERE topic_id = ? AND compaction_key = ?"),
     // Served by events_by_topic, which ends with the rowid: one step into the index for each topic.
-    firstPlaces: by<Place, [string, number, number]>(
+    firstAfter: by<EventRef, [string, number, number]>(
       `WITH firsts AS MATERIALIZED (
          SELECT wanted.value AS topicId, (
            SELECT position FROM events INDEXED BY events_by_topic
@@ -84,7 +85,7 @@ export function prepareEventLog(database: Database) {
          FROM json_each(?1) AS wanted)
        SELECT topicId, position FROM firsts WHERE position IS NOT NULL ORDER BY position LIMIT ?3`,
     ),
-    nextPlace: by<Place, [number, number]>(
+    nextAfter: by<EventRef, [number, number]>(
       `SELECT topic_id AS topicId, position FROM events INDEXED BY events_by_topic
        WHERE topic_id = ? AND position > ? ORDER BY position LIMIT 1`,
     ),
@@ -107,12 +108,12 @@ export function prepareEventLog(database: Database) {
       `SELECT ${eventColumns} FROM events AS e INDEXED BY events_by_seq JOIN topics AS t USING (topic_id)
        WHERE e.topic_id = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?`,
     ),
-    removeOld: by<Place, [number, number]>(
+    removeOld: by<EventRef, [number, number]>(
       `DELETE FROM events WHERE position IN (
          SELECT position FROM events INDEXED BY events_by_age WHERE created_at < ? ORDER BY created_at LIMIT ?)
        RETURNING topic_id AS topicId, position`,
     ),
-    removeOldest: by<Place, [number, number]>(
+    removeOldest: by<EventRef, [number, number]>(
       `DELETE FROM events WHERE position IN (
          SELECT position FROM events INDEXED BY events_by_topic WHERE topic_id = ? ORDER BY position LIMIT ?)
        RETURNING topic_id AS topicId, position`,

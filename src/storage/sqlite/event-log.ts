@@ -1,4 +1,4 @@
-/** The event log's tables: append, read, replay and retention; runs in the worker only. */
+/** Appends to the event log's tables, reads and replays them, and removes what retention does not keep; runs in the worker only. */
 import type { Database } from "bun:sqlite";
 import { repetitionOf } from "../once.ts";
 import {
@@ -14,7 +14,7 @@ import {
   type RetentionPolicy,
   type TopicHead,
 } from "../ports.ts";
-import { type EventLogStatements, type Place, prepareEventLog, type TopicRow } from "./event-log-statements.ts";
+import { type EventLogStatements, type EventRef, prepareEventLog, type TopicRow } from "./event-log-statements.ts";
 
 export type ReplayQuery = Parameters<EventLog["replay"]>[0];
 export type RangeQuery = Parameters<EventLog["range"]>[0];
@@ -92,17 +92,17 @@ export class EventLogTables {
     const rows = sql.topics.all(JSON.stringify(topics));
     const moved = rows.filter(({ position }) => position > afterPosition).map(({ topicId }) => topicId);
     // No topic outside of the first limit + 1 can have an event in this page. Newest first: the end is taken.
-    const places = moved.length ? sql.firstPlaces.all(JSON.stringify(moved), afterPosition, limit + 1).reverse() : [];
+    const refs = moved.length ? sql.firstAfter.all(JSON.stringify(moved), afterPosition, limit + 1).reverse() : [];
     const positions: number[] = [];
     while (positions.length < limit) {
-      const place = places.pop();
-      if (!place) break;
-      positions.push(place.position);
-      const next = sql.nextPlace.get(place.topicId, place.position);
-      if (next) insertNewestFirst(places, next);
+      const ref = refs.pop();
+      if (!ref) break;
+      positions.push(ref.position);
+      const next = sql.nextAfter.get(ref.topicId, ref.position);
+      if (next) insertNewestFirst(refs, next);
     }
     const { events, isCut } = firstOf(positions.length ? sql.at.iterate(JSON.stringify(positions)) : []);
-    return { events, more: isCut || places.length > 0, heads: rows.map(toHeadEntry) };
+    return { events, more: isCut || refs.length > 0, heads: rows.map(toHeadEntry) };
   }
 
   range({ topic, afterSeq, throughSeq, ...bounds }: RangeQuery & { bytesMax?: number }): EventPage {
@@ -189,9 +189,9 @@ export class EventLogTables {
     return { removed, more: left === 0 };
   }
 
-  #noteTrimmed(places: Place[]): void {
+  #noteTrimmed(refs: EventRef[]): void {
     const byTopic = new Map<number, { events: number; position: number }>();
-    for (const { topicId, position } of places) {
+    for (const { topicId, position } of refs) {
       const topic = byTopic.get(topicId) ?? { events: 0, position: 0 };
       byTopic.set(topicId, { events: topic.events + 1, position: Math.max(topic.position, position) });
     }
@@ -218,13 +218,13 @@ function toHeadEntry({ topic, seq, position, trimmedPosition }: TopicRow): HeadE
   return [topic, { seq, position, trimmedPosition }];
 }
 
-function insertNewestFirst(places: Place[], place: Place): void {
+function insertNewestFirst(refs: EventRef[], ref: EventRef): void {
   let low = 0;
-  let high = places.length;
+  let high = refs.length;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if (places[middle]!.position > place.position) low = middle + 1;
+    if (refs[middle]!.position > ref.position) low = middle + 1;
     else high = middle;
   }
-  places.splice(low, 0, place);
+  refs.splice(low, 0, ref);
 }

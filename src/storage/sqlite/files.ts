@@ -2,7 +2,7 @@
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync, realpathSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 
-/** What the names of the files beside the database end with. */
+/** How the names of the files beside the database end. */
 const companions = ["-wal", "-shm", "-lock", "-reserve"];
 
 const ofOthers = 0o077;

@@ -1,4 +1,4 @@
-/** The receipts' table: forward-only watermarks and what of them was told [REC1]; runs in the worker only. */
+/** Keeps the receipts' table: forward-only watermarks and what of them was told [REC1]; runs in the worker only. */
 import type { Database } from "bun:sqlite";
 import { conversationTopic } from "../../protocol/topic.ts";
 import { type ReceiptKind, type ReceiptStore, receiptLeaseMs, type UnsentReceipt } from "../ports.ts";
@@ -35,7 +35,7 @@ function prepare(database: Database) {
        WHERE e.sender_id IS NOT NULL AND e.sender_id <> ?2`,
     ),
     // moved_at stays at the first move that is not told yet, so that later ones cannot put its event off for ever.
-    // What was there before the user has joined is told by nobody.
+    // Counts as told up to where the user has joined: what was before is nobody's to tell.
     move: by<null, [number, string, ReceiptKind, number, number, number]>(
       `INSERT INTO receipts (topic_id, user_id, kind, seq, sent_seq, moved_at) VALUES (?1, ?2, ?3, ?4, ?6, ?5)
        ON CONFLICT (topic_id, user_id, kind) DO UPDATE SET

@@ -8,10 +8,10 @@ const bytesMax = 8 * 1024 * 1024;
 const partBytes = 64 * 1024;
 const walPagesUsual = 1_000;
 const walPagesMin = 16;
-/** What a write takes in the log of writes, which names each page, of its own size. */
+/** How much a write takes in the log of writes, which names each page, of its own size. */
 const walShare = 1.1;
 
-/** What the engine says where a disk, a quota or a limit leaves no room. */
+/** Matches what the engine says where a disk, a quota or a limit leaves no room. */
 const fullCodes = /^SQLITE_(FULL|IOERR_WRITE|IOERR_SHMSIZE)/;
 
 export function saysFull(error: unknown): boolean {
@@ -40,12 +40,12 @@ export class Reserve {
   readonly #path: string;
   readonly #walPath: string;
   readonly #pageBytes: number;
-  /** What is to be held. */
+  /** How much is to be held, bytes. */
   readonly #bytes: number;
   #held: number;
   /** The largest write that found no room since one has; what is removed has to make room for it. */
   #refused = 0;
-  /** What the log of writes is left of the reserve, to grow by. */
+  /** How much of the reserve the log of writes is left, to grow by. */
   #lent = 0;
 
   /** @param path of the database itself */
@@ -105,7 +105,7 @@ export class Reserve {
   spend<Result>(work: () => Result): Result {
     this.fill();
     try {
-      // What adds rows may need more room than this does.
+      // Not for adding rows, which may need more room than this does.
       if (this.#refused === 0) return work();
     } catch (error) {
       if (!saysFull(error)) throw error;
@@ -113,7 +113,7 @@ export class Reserve {
     this.#held = 0;
     rmSync(this.#path, { force: true });
     try {
-      // What was written last goes into the file, and its place is written over by what comes now.
+      // Puts into the file what was written last; it is written over by what comes now.
       this.#database.exec("PRAGMA wal_checkpoint(RESTART)");
       return work();
     } finally {

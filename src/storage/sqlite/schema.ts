@@ -50,7 +50,7 @@ export function migrate(database: Database): Migration {
     .immediate();
 }
 
-/** What the steps have made and the file does not have, after a restore in parts, say: for each a sentence with what puts it back. */
+/** Finds what the steps have made and the file does not have, after a restore in parts, say: for each a sentence with what puts it back. */
 export function missingTriggers(database: Database): string[] {
   const there = database
     .query<{ name: string; sql: string }, []>("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")

@@ -22,7 +22,7 @@ const turnMsDefault = 1;
 /** So long (ms) after trouble with the file only the worker is asked, which says what it is. */
 const restMs = 1_000;
 
-/** What may be answered here; undefined: it is too much. */
+/** Answers what may be answered here; undefined: it is too much. */
 type Small = { [Name in keyof Operations]?: (...values: Parameters<Operations[Name]>) => Answer<Name> | undefined };
 type Answer<Name extends keyof Operations> = ReturnType<Operations[Name]>;
 
@@ -45,7 +45,7 @@ export interface SmallReadsOptions {
 
 export class SmallReads {
   #state: State = { kind: "closed" };
-  /** What was read in this turn, ms; null: nothing yet. */
+  /** How long was read in this turn, ms; null: nothing yet. */
   #turnMs: number | null = null;
 
   constructor(private readonly options: SmallReadsOptions) {}
@@ -63,7 +63,7 @@ export class SmallReads {
   }
 
   /**
-   * What is there at this moment, acknowledged writes among it.
+   * Answers by what is there at this moment, acknowledged writes among it.
    * @returns undefined where the worker is to be asked: it is too much, or something is wrong, which the worker is to say
    */
   answer<Name extends keyof Operations>(
@@ -111,7 +111,7 @@ export class SmallReads {
     if (state.kind === "closed") return null;
     if (state.reader !== null || this.#now() < state.restsUntil) return state.reader;
     const { path } = this.options;
-    // In the place of the file there may be another one, which the worker may or may not have opened meanwhile.
+    // Another file may stand where it was, which the worker may or may not have opened meanwhile.
     if (identityOf(path) === state.file) state.reader = openReader(path);
     else this.rest();
     return state.reader;
@@ -122,7 +122,7 @@ export class SmallReads {
   }
 }
 
-/** Another one where another file has taken the place of the one that was there; null: there is none. */
+/** Tells files of one name apart; null: there is none. */
 function identityOf(path: string): string | null {
   const found = statSync(path, { throwIfNoEntry: false });
   return found === undefined ? null : `${found.dev} ${found.ino}`;

@@ -1,10 +1,10 @@
-/** Storage in one SQLite file, for a node that is alone: the ports on the main thread, the SQL in one worker, and what is small beside it. */
+/** Composes the storage in one SQLite file, for a node that is alone: the ports on the main thread, the SQL in one worker, and what is small beside it. */
 
 import { Unavailable } from "../../ground/unavailable.ts";
 import { Epochs } from "../epochs.ts";
 import type { CursorStore, Directory, EventLog, ReceiptStore, StatusStore, Storage, TopicHead } from "../ports.ts";
 import { createWriteProof, unwatched, type WritesWatched } from "../write-proof.ts";
-import type { PeersPlace } from "./directory.ts";
+import type { PeersPosition } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import type { Durability } from "./engine.ts";
 import type { HeadEntries } from "./event-log.ts";
@@ -249,11 +249,11 @@ function createDirectory({ calls, watch, now }: { calls: Asked; watch: Directory
     conversationsOf: (userId) => calls.call("conversationsOf", userId),
     async peersOf(userId, limit) {
       const peers = new Set<string>();
-      let place: PeersPlace | null = { conversationId: "", after: "" };
-      while (place !== null && peers.size <= limit) {
-        const step: { ids: string[]; next: PeersPlace | null } = await calls.call("peersAfter", userId, place);
+      let from: PeersPosition | null = { conversationId: "", after: "" };
+      while (from !== null && peers.size <= limit) {
+        const step: { ids: string[]; next: PeersPosition | null } = await calls.call("peersAfter", userId, from);
         for (const id of step.ids) peers.add(id);
-        place = step.next;
+        from = step.next;
       }
       peers.delete(userId);
       return [...peers].slice(0, limit);

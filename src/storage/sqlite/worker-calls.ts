@@ -8,7 +8,7 @@ export interface WorkerCallsOptions {
   spawn(): Worker;
   /** Calls that may wait; one more is refused at once. */
   callsMax: number;
-  /** What is not answered by then is given up; the worker may still do it. */
+  /** After so long without an answer a call is given up, ms; the worker may still do it. */
   callTimeoutMs: number;
   /** Told where the engine refuses, or is gone: from now on the file may be another one than it was. */
   onTrouble?: () => void;

@@ -1,11 +1,11 @@
-/** The worker's own thread: takes requests in order, runs them on the engine and answers them together. */
+/** Takes requests in order, runs them on the engine and answers them together: the worker's own thread. */
 import { type Engine, type EngineOptions, failureOf, openEngine } from "./engine.ts";
 import type { Answer, FromWorker, Request, ToWorker } from "./messages.ts";
 
 declare const self: Worker;
 
 let options: EngineOptions | null = null;
-/** What the engine has said of the file once it found it damaged: from then on nothing is added to it. */
+/** Keeps what the engine has said of the file once it found it damaged: from then on nothing is added to it. */
 let damage: Answer | null = null;
 /** Null until the first request, and again after an error that a newly opened file may not have. */
 let engine: Engine | null = null;
@@ -48,7 +48,7 @@ function run(request: Request): Answer {
     return { ok: true, value: operation(...request.values) };
   } catch (error) {
     const failure = failureOf(error);
-    // What is in memory only would be lost by opening it anew.
+    // Not opened anew where it is in memory only: all would be lost.
     if (failure === "broken" && options!.path !== ":memory:") close();
     const message = `${request.operation}: ${textOf(error)}.`;
     const answer: Answer = { ok: false, unavailable: failure !== "fault", message, ...codeOf(error) };

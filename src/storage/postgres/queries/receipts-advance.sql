@@ -13,7 +13,7 @@ WITH topic AS (
   SELECT coalesce(max(r.seq), 0) AS seq, coalesce(max(r.seq) FILTER (WHERE r.kind = 'joined'), 0) AS joined
     FROM topic AS t JOIN ${ws}.receipts AS r USING (topic_id) WHERE r.user_id = $2 AND r.kind IN ($3, 'joined')
 ), moved AS (
-  -- What was there before the user has joined is nobody's to tell.
+  -- Counts as told up to where the user has joined: what was before is nobody's to tell.
   INSERT INTO ${ws}.receipts AS r (topic_id, user_id, kind, seq, sent_seq, moved_at)
     SELECT t.topic_id, $2, $3, t.seq, c.joined, $6::bigint FROM target AS t, current AS c WHERE t.seq > c.seq
     ON CONFLICT (topic_id, user_id, kind) DO UPDATE SET seq = excluded.seq,

@@ -8,7 +8,7 @@ CREATE SEQUENCE ${ws}.positions AS bigint MINVALUE 0 START 0;
 SELECT setval('${ws}.positions', position) FROM ${ws}.log_state;
 COMMENT ON SEQUENCE ${ws}.positions IS 'Its last value is the last position given out. One that was drawn and not used is missing for ever.';
 
--- Whoever may use the schema may see how far the log is; who may append, append.
+-- Lets all who may use the schema see how far the log is, and those append who may.
 GRANT SELECT ON SEQUENCE ${ws}.positions TO PUBLIC;
 DO $rights$
 DECLARE
@@ -30,7 +30,7 @@ UPDATE ${ws}.trims AS r SET trimmed_seq = CASE WHEN e.newest = t.seq THEN e.olde
   WHERE t.topic_id = r.topic_id;
 ALTER TABLE ${ws}.trims DROP COLUMN removed;
 COMMENT ON TABLE ${ws}.trims IS 'Up to where retention has removed the events of each topic.';
--- Who reads the whole log is told where retention was faster.
+-- Finds where retention was faster than a reader of the whole log.
 CREATE INDEX trims_by_position ON ${ws}.trims (trimmed_position);
 ALTER TABLE ${ws}.topics DROP COLUMN seq, DROP COLUMN position, DROP COLUMN events;
 COMMENT ON TABLE ${ws}.topics IS 'Every topic that ever had an event. Whoever appends to one locks its row until the commit; nobody changes it.';

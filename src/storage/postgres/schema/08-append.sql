@@ -8,7 +8,7 @@ DECLARE
 BEGIN
   SELECT pg_try_advisory_xact_lock_shared('${ws}.positions'::regclass::oid::integer,
       ((p.last_value + 2147483648) % 4294967296 - 2147483648)::integer) INTO is_marked FROM ${ws}.positions AS p
-    -- What is visible was drawn before the sequence is read.
+    -- Read after what is visible, which was drawn before.
     WHERE p.last_value >= coalesce((SELECT e.position FROM ${ws}.events AS e ORDER BY e.position DESC LIMIT 1), 0);
   IF NOT FOUND THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'the sequence ${ws}.positions is behind the log. '
@@ -25,14 +25,14 @@ COMMENT ON FUNCTION ${ws}.mark_append IS
 
 CREATE FUNCTION ${ws}.append(
   given_topics text[], given_ids text[], given_types text[], given_payloads text[], given_created_at bigint[],
-  given_keys text[], given_key_places bigint[], given_digests text[], given_named bigint[],
+  given_keys text[], given_key_indexes bigint[], given_digests text[], given_named bigint[],
   given_compaction_keys text[], given_sender_ids text[], given_units bigint[], names text[]
 ) RETURNS TABLE (n bigint, seq bigint, "position" bigint, topic text, id text, created_at bigint, digest text)
 -- One plan, whatever the statistics say, in which every table is reached by an index. Functions and operators of other schemas
 -- are never looked for.
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_mergejoin = off
--- What is turned off counts as very dear, which would have each call compiled.
+-- Compiles nothing: plans with what is turned off count as very dear.
 SET enable_nestloop = off SET jit = off AS $append$
 #variable_conflict use_column
 DECLARE
@@ -40,12 +40,12 @@ DECLARE
   crowded text[];
   firsts ${ws}.idempotency_keys[];
   -- Of what is not appended: left alone, or known by a key or by its id.
-  excluded_places bigint[];
-  place bigint;
+  passed_over bigint[];
+  given bigint;
   head record;
   pair record;
 BEGIN
-  -- Who is told of an event must find it after a power cut, whatever the database has as its default.
+  -- Waits for the disk, whatever the database has as its default: an event that somebody was told of is there after a power cut.
   IF current_setting('synchronous_commit') = 'off' THEN
     PERFORM set_config('synchronous_commit', 'on', true);
   END IF;
@@ -64,17 +64,17 @@ BEGIN
       ON CONFLICT DO NOTHING;
   END IF;
   IF crowded IS NOT NULL AND cardinality(given_units) > 0 THEN
-    -- Who has a topic is waited for, and one who waits for it: that is a commit or two. Where more wait it is left alone.
+    -- Waits for one who has a topic, and one who waits for it: that is a commit or two. Leaves it alone where more wait.
     SELECT array_agg(t.name) INTO crowded FROM ${ws}.topics AS t WHERE t.name = ANY (crowded) AND t.ctid IN (
       SELECT format('(%s,%s)', l.page, l.tuple)::tid FROM pg_locks AS l
         WHERE l.locktype = 'tuple' AND l.relation = '${ws}.topics'::regclass AND NOT l.granted);
     IF crowded IS NOT NULL THEN
-      SELECT array_agg(g.n) INTO excluded_places FROM unnest(given_units) WITH ORDINALITY AS g (unit, n)
+      SELECT array_agg(g.n) INTO passed_over FROM unnest(given_units) WITH ORDINALITY AS g (unit, n)
         WHERE g.unit IN (SELECT u.unit FROM unnest(given_topics, given_units) AS u (topic, unit)
           WHERE u.topic = ANY (crowded));
-      RETURN QUERY SELECT g.n, NULL::bigint, NULL::bigint, NULL, NULL, NULL::bigint, NULL FROM unnest(excluded_places) AS g (n);
+      RETURN QUERY SELECT g.n, NULL::bigint, NULL::bigint, NULL, NULL, NULL::bigint, NULL FROM unnest(passed_over) AS g (n);
       SELECT array_agg(DISTINCT g.name) INTO names FROM unnest(given_topics) WITH ORDINALITY AS g (name, n)
-        WHERE g.n <> ALL (excluded_places);
+        WHERE g.n <> ALL (passed_over);
       IF names IS NULL THEN
         RETURN;
       END IF;
@@ -89,21 +89,21 @@ BEGIN
   END IF;
   IF firsts IS NOT NULL THEN
     RETURN QUERY SELECT g.n, f.seq, f.position, f.topic, f.event_id, f.created_at, f.digest
-      FROM unnest(given_keys, given_key_places) AS g (key, n) JOIN unnest(firsts) AS f ON f.key = g.key
-      WHERE excluded_places IS NULL OR g.n <> ALL (excluded_places);
-    SELECT excluded_places || array_agg(g.n) INTO excluded_places FROM unnest(given_keys, given_key_places) AS g (key, n)
+      FROM unnest(given_keys, given_key_indexes) AS g (key, n) JOIN unnest(firsts) AS f ON f.key = g.key
+      WHERE passed_over IS NULL OR g.n <> ALL (passed_over);
+    SELECT passed_over || array_agg(g.n) INTO passed_over FROM unnest(given_keys, given_key_indexes) AS g (key, n)
       WHERE g.key IN (SELECT f.key FROM unnest(firsts) AS f);
   END IF;
   -- One by one, each by its index: a join would be hashed.
-  FOREACH place IN ARRAY given_named LOOP
-    CONTINUE WHEN place = ANY (excluded_places);
-    SELECT t.topic_id INTO head FROM ${ws}.topics AS t WHERE t.name = given_topics[place];
-    -- Nobody says what has no digest at all.
-    RETURN QUERY SELECT place, e.seq, e.position, given_topics[place], e.id, e.created_at, ''
+  FOREACH given IN ARRAY given_named LOOP
+    CONTINUE WHEN given = ANY (passed_over);
+    SELECT t.topic_id INTO head FROM ${ws}.topics AS t WHERE t.name = given_topics[given];
+    -- Equals no digest: what was said then is not known.
+    RETURN QUERY SELECT given, e.seq, e.position, given_topics[given], e.id, e.created_at, ''
       FROM ${ws}.events AS e
-      WHERE e.topic_id = head.topic_id AND e.id = given_ids[place] AND e.sender_id IS NOT NULL LIMIT 1;
+      WHERE e.topic_id = head.topic_id AND e.id = given_ids[given] AND e.sender_id IS NOT NULL LIMIT 1;
     IF FOUND THEN
-      excluded_places := array_append(excluded_places, place);
+      passed_over := array_append(passed_over, given);
     END IF;
   END LOOP;
 
@@ -112,7 +112,7 @@ BEGIN
 
   RETURN QUERY
   WITH heads AS MATERIALIZED (
-    -- What head_seq() says, without a call for each topic.
+    -- Says the same as head_seq(), without a call for each topic.
     SELECT t.topic_id, t.name, greatest(
         coalesce((SELECT n.seq FROM ${ws}.events AS n WHERE n.topic_id = t.topic_id ORDER BY n.seq DESC LIMIT 1), 0),
         coalesce((SELECT f.trimmed_seq FROM ${ws}.trims AS f WHERE f.topic_id = t.topic_id), 0)) AS seq
@@ -120,12 +120,12 @@ BEGIN
   ), fresh AS MATERIALIZED (
     SELECT i.*, nextval('${ws}.positions') AS position FROM (
       SELECT g.*, row_number() OVER (PARTITION BY g.topic ORDER BY g.n) AS nth,
-        -- What a later event of the batch replaces has its number and is not written.
+        -- Has its number and is not written where a later event of the batch replaces it.
         g.compaction_key IS NOT NULL AND g.n < max(g.n) OVER (PARTITION BY g.topic, g.compaction_key) AS is_replaced
       FROM unnest(given_topics, given_ids, given_types, given_payloads, given_created_at, given_digests,
         given_compaction_keys, given_sender_ids) WITH ORDINALITY
         AS g (topic, id, type, payload, created_at, digest, compaction_key, sender_id, n)
-      WHERE excluded_places IS NULL OR g.n <> ALL (excluded_places)
+      WHERE passed_over IS NULL OR g.n <> ALL (passed_over)
       ORDER BY g.n) AS i
   ), numbered AS MATERIALIZED (
     SELECT f.*, h.topic_id, h.seq + f.nth AS seq FROM fresh AS f JOIN heads AS h ON h.name = f.topic
@@ -136,7 +136,7 @@ BEGIN
   ), keyed AS (
     INSERT INTO ${ws}.idempotency_keys (key, topic, seq, position, event_id, created_at, digest)
       SELECT g.key, f.topic, f.seq, f.position, f.id, f.created_at, f.digest
-      FROM numbered AS f JOIN unnest(given_keys, given_key_places) AS g (key, n) ON g.n = f.n
+      FROM numbered AS f JOIN unnest(given_keys, given_key_indexes) AS g (key, n) ON g.n = f.n
   )
   SELECT f.n, f.seq, f.position, NULL, NULL, NULL::bigint, NULL FROM numbered AS f;
 

@@ -49,7 +49,7 @@ BEGIN
     WHERE h.position > after_position ORDER BY f.position LIMIT page
   ), reach AS (
     SELECT CASE WHEN count(*) = page THEN max(position) ELSE 9007199254740991 END AS position FROM firsts
-  ), places AS MATERIALIZED (
+  ), page_events AS MATERIALIZED (
     SELECT f.topic_id, f.topic, p.position FROM firsts AS f CROSS JOIN reach AS r CROSS JOIN LATERAL (
       SELECT e.position FROM ${ws}.events AS e
       WHERE e.topic_id = f.topic_id AND e.position > after_position AND e.position <= r.position
@@ -59,7 +59,7 @@ BEGIN
   SELECT through, topic, seq, position, trimmed_position, NULL, NULL, NULL, NULL::bigint FROM heads
   UNION ALL
   SELECT through, p.topic, e.seq, e.position, NULL, e.id, e.type, e.payload, e.created_at
-    FROM places AS p JOIN ${ws}.events AS e ON e.topic_id = p.topic_id AND e.position = p.position;
+    FROM page_events AS p JOIN ${ws}.events AS e ON e.topic_id = p.topic_id AND e.position = p.position;
   IF NOT FOUND THEN
     RETURN QUERY SELECT through, NULL, NULL::bigint, NULL::bigint, NULL::bigint, NULL, NULL, NULL, NULL::bigint;
   END IF;

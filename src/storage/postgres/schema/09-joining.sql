@@ -1,6 +1,6 @@
 -- Counts what was said in a conversation before somebody came as read by them [REC3]: a watermark of the kind `joined`, at the
 -- conversation's head as the row of `members` comes in, in the same transaction. Moves it for one who comes again, where
--- something was said meanwhile: members that are only replaced keep their place. Members of before this step have none: all
+-- something was said meanwhile: members that are only replaced keep theirs. Members of before this step have none: all
 -- counts for them, as it did. What was kept of conversations themselves was asked by nobody, and goes.
 
 DROP TRIGGER conversation_remembered ON ${ws}.members;
@@ -49,7 +49,7 @@ CREATE TRIGGER joining_noted AFTER INSERT OR DELETE OR UPDATE OF conversation_id
 CREATE OR REPLACE FUNCTION ${ws}.receipt_states(given_user text, given_topics text[])
 RETURNS TABLE (topic text, read_seq bigint, delivered_seq bigint, unread bigint) LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
--- Whatever the statistics say, every row is reached by an index: a page is small, however large the log is.
+-- Reaches every row by an index, whatever the statistics say: a page is small, however large the log is.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $receipt_states$
 #variable_conflict use_column

@@ -1,5 +1,5 @@
 -- Counts what was said in a conversation before somebody came as read by them: a watermark at its head as they join [REC3].
--- Moves it for one who comes again, where something was said meanwhile: members that are only replaced keep their place, and
+-- Moves it for one who comes again, where something was said meanwhile: members that are only replaced keep theirs, and
 -- REPLACE tells nobody that they go. Takes it away first, for the triggers' own statements obey an INSERT OR IGNORE. What was
 -- kept of conversations themselves was asked by nobody, and goes.
 
