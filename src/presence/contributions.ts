@@ -83,8 +83,7 @@ export class Contributions {
     this.#changing.add(userId);
     try {
       const outcome = await this.apply(userId, found, (record) => this.#outcomeOf(userId, record, change), change);
-      if (outcome.conflict !== undefined) return outcome;
-      this.#settled(userId, outcome);
+      if (outcome.conflict === undefined) this.#settled(userId, outcome, change);
       return outcome;
     } catch {
       // Whatever the reason is, it is logged where it is looked at again.
@@ -158,7 +157,7 @@ export class Contributions {
       return conflict === undefined && isAway === undefined;
     }
     if (known === undefined) return false;
-    this.#settled(userId, outcome);
+    this.#settled(userId, outcome, { byHand });
     showing().take(userId, known);
     return true;
   }
@@ -173,12 +172,13 @@ export class Contributions {
     return { ...contributed, put: withStatus(contributed.put ?? record, byHand.is, now) ?? contributed.put };
   }
 
-  #settled(userId: string, { devices, superseded }: Contributed): void {
-    this.#owed.delete(userId);
-    this.#take(userId, { devices, superseded });
+  #settled(userId: string, contributed: Contributed, { byHand }: Change): void {
+    // A status that is owed still is: its user is looked at again.
+    if (byHand !== undefined || this.#owed.get(userId)?.byHand === undefined) this.#owed.delete(userId);
+    this.#take(userId, contributed);
   }
 
-  #take(userId: string, { devices, superseded }: Pick<Contributed, "devices" | "superseded">): void {
+  #take(userId: string, { devices, superseded }: Contributed): void {
     this.set(userId, devices);
     for (const { deviceId, connectionId } of superseded) this.options.onSuperseded({ userId, deviceId, connectionId });
   }
