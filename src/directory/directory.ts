@@ -18,33 +18,33 @@ export interface DirectoryViewOptions {
 /** Every method rejects with `Unavailable` while the engine is away; remembered memberships are still answered. */
 export interface DirectoryView {
   /**
-   * Whether the user may come in: `active` may. In open mode a user nobody knew comes into being, but for slips such as
+   * Says whether the user may come in: `active` may. In open mode a user nobody knew comes into being, but for slips such as
    * `undefined`. Always asked afresh.
    */
   admit(userId: string): Promise<UserState>;
   /**
-   * Whether the user may use the conversation: members may. In open mode a conversation is created and joined on first use, but
-   * for slips such as `*`; a user who was removed from one joins it again with the next use.
+   * Says whether the user may use the conversation: members may. In open mode a conversation is joined on first use, but for
+   * slips such as `*`; a user who was removed from one joins it again with the next use.
    */
   ensureMember(conversationId: string, userId: string): Promise<boolean>;
-  /** As `ensureMember` for many conversations at once. @returns those that the user may use */
+  /** Does what `ensureMember` does for many conversations at once. @returns those that the user may use */
   ensureMemberships(userId: string, conversationIds: string[]): Promise<Set<string>>;
   /** Finds those of the conversations that the user is a member of now; changes nothing. */
   membershipsAmong(userId: string, conversationIds: string[]): Promise<Set<string>>;
-  /** Whether the user is a member now; changes nothing. */
+  /** Says whether the user is a member now; changes nothing. */
   isMember(conversationId: string, userId: string): Promise<boolean>;
-  /** All members, or as many as `limit`. */
+  /** Finds all members, or as many as `limit`. */
   membersOf(conversationId: string, limit?: number): Promise<string[]>;
   /** Finds those of the users who are members of the conversation now; always asked afresh. */
   membersAmong(conversationId: string, userIds: string[]): Promise<Set<string>>;
-  /** The members of each of the conversations, at most `limit` of one; conversations without any are left out. */
+  /** Finds the members of each of the conversations, at most `limit` of one; conversations without any are left out. */
   membersOfEach(conversationIds: string[], limit: number): Promise<Map<string, string[]>>;
   conversationsOf(userId: string): Promise<string[]>;
-  /** Everyone who shares a conversation with the user, without the user, at most `limit`. */
+  /** Finds everyone who shares a conversation with the user, without the user, at most `limit`. */
   peersOf(userId: string, limit: number): Promise<string[]>;
   /** Finds those of `userIds` who share a conversation with the user; the user counts as sharing with itself. */
   sharingWith(userId: string, userIds: string[]): Promise<Set<string>>;
-  /** Told of every change, after which no answer here is older than it. @returns stops it */
+  /** Tells of every change, after which no answer here is older than it. @returns stops it */
   onChange(listener: (change: DirectoryChange) => void): () => void;
   /** Follows changes no more. */
   stop(): void;

@@ -26,7 +26,7 @@ export interface MembershipCache {
    * for all of them at once; callers that ask for the same at the same time share one `find`.
    */
   lookUp(question: MembershipQuestion, find: (conversationIds: string[]) => Promise<Set<string>>): Promise<Set<string>>;
-  /** The answer has changed: it is forgotten, and one that is on its way is not remembered. */
+  /** Forgets an answer that has changed, and does not remember one that is on its way. */
   forget(key: MembershipKey): void;
   forgetAll(): void;
 }

@@ -145,7 +145,7 @@ class Drain {
   }
 
   /**
-   * One part after the other, each as a whole, so that none of them can overtake another when the log fails in between. An
+   * Appends one part after the other, each as a whole, so that none of them can overtake another when the log fails in between. An
    * entry for many users may be more than one statement can carry; with its keys it goes on where it failed.
    * @returns those whose key has something else under it on one of their topics; the others have what they say
    */

@@ -16,7 +16,7 @@ import {
 } from "../protocol/topic.ts";
 import type { NewEvent } from "../storage/ports.ts";
 
-/** Messages of the server that are replies or speak of one connection; nobody publishes them as events. */
+/** Names messages of the server that are replies or speak of one connection; nobody publishes them as events. */
 export const notEvents: ReadonlySet<string> = new Set<ServerMessageType>([
   "connected",
   "auth.success",
@@ -52,7 +52,7 @@ export interface Publication {
 }
 
 /**
- * The event as clients will see it; one of our own types has to look like one.
+ * Builds the event as clients will see it; one of our own types has to look like one.
  * @throws ProtocolError `invalid_payload` with the field
  */
 export function readPublication(
@@ -105,7 +105,7 @@ export function readPublication(
 }
 
 /**
- * The payload with the conversation that it goes to, where its type has one.
+ * Completes the payload with the conversation that it goes to, where its type has one.
  * @throws ProtocolError `invalid_payload` where it names another one
  */
 function withConversation(
@@ -121,14 +121,14 @@ function withConversation(
   return payload;
 }
 
-/** Whether events of the type say of which conversation they are. */
+/** Says whether events of the type name their conversation. */
 function needsConversation(type: ServerMessageType): boolean {
   const { entries = {} } = serverPayloads[type] as { entries?: Record<string, { type: string }> };
   return entries.conversation_id !== undefined && entries.conversation_id.type !== "optional";
 }
 
 /**
- * The whole names of the topics meant.
+ * Names the topics meant, whole.
  * @throws ProtocolError `invalid_payload` where a topic is none
  */
 export function topicsOf({ topic, user_ids, conversation_id, type }: PublishRequest): string[] {
@@ -142,7 +142,7 @@ export function topicsOf({ topic, user_ids, conversation_id, type }: PublishRequ
 }
 
 /**
- * The publication as one topic's event, appended once under its own keys, or else under the given one. `id` is another one
+ * Makes of the publication one topic's event, appended once under its own keys, or else under the given one. `id` is another one
  * where many topics get it: events have ids of their own.
  */
 export function toNewEvent(
@@ -160,7 +160,7 @@ export function toNewEvent(
   return event;
 }
 
-/** Said where a key is used again: which topics have something else under it. */
+/** Says of a key that is used again which topics have something else under it. */
 export function conflictOf(topics: string[]): string {
   const more = topics.length > 1 ? ` and ${topics.length - 1} more` : "";
   return `Something else was published under this key to ${topics[0]}${more}.`;

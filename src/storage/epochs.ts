@@ -38,7 +38,7 @@ export interface CursorParts {
   position: number;
 }
 
-/** As `writeCursor` writes it: a number has one form. */
+/** Matches what `writeCursor` writes: a number has one form. */
 const pattern = /^([0-9a-z]{8})\.(0|[1-9a-z][0-9a-z]{0,10})$/;
 
 export class Epochs {
@@ -77,7 +77,7 @@ export class Epochs {
     return Math.min(Number.MAX_SAFE_INTEGER, ...this.#held.slice(breaks));
   }
 
-  /** The text that clients are given for a position of the current epoch: at most 20 characters. */
+  /** Writes the text that clients are given for a position of the current epoch: at most 20 characters. */
   cursorOf(position: number): string {
     return writeCursor({ epoch: this.current.id, position });
   }
@@ -91,7 +91,7 @@ export class Epochs {
   }
 
   /**
-   * Whether the log has not broken since it gave the cursor out. Where it has, what was seen after the cursor may be lost, and its
+   * Says whether the log has not broken since it gave the cursor out. Where it has, what was seen after the cursor may be lost, and its
    * numbers given out once more, even where the cursor itself holds.
    */
   isUnbrokenSince(cursor: string): boolean {
@@ -99,7 +99,7 @@ export class Epochs {
     return since < 0 || !this.#list.slice(since + 1).some(({ broken }) => broken);
   }
 
-  /** Whether what an epoch had at a position is still there; of one that is not known nobody says no. */
+  /** Says whether what an epoch had at a position is still there; of one that is not known nothing says no. */
   mayHold(id: string, position: number): boolean {
     return position <= (this.#holdThrough.get(id) ?? Number.MAX_SAFE_INTEGER);
   }
@@ -126,7 +126,7 @@ export class Epochs {
     for (const listener of [...this.#listeners]) listener({ previous, current, isBroken, heldThrough });
   }
 
-  /** Told of each change of the newest epoch, before anything of it is read. @returns stops it */
+  /** Tells of each change of the newest epoch, before anything of it is read. @returns stops it */
   watch(listener: (change: EpochChange) => void): () => void {
     this.#listeners.add(listener);
     return () => {

@@ -30,8 +30,8 @@ interface Line {
 }
 
 /**
- * The engines take what they are given in its order. With few of each user among it that order is a round: a user's next
- * question comes in behind one of everybody else who has asked meanwhile. What is appended passes by.
+ * Makes a round of the order in which the engines take what they are given: with few of each user among it a user's next
+ * question comes in behind one of everybody else who has asked meanwhile. Appends pass by.
  */
 export class FairQueue {
   /** Only users with a question. */

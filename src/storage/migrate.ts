@@ -16,7 +16,7 @@ async function migratePostgres(options: MigrateOptions): Promise<Migration> {
   return migrate(options);
 }
 
-/** By the URL's scheme; each engine is loaded only when it is asked for. */
+/** Migrates by the URL's scheme; each engine is loaded only when it is asked for. */
 const engines: Record<string, (options: MigrateOptions) => Promise<Migration>> = {
   async sqlite({ url, lockTimeoutMs: busyTimeoutMs }) {
     const { openEngine } = await import("./sqlite/engine.ts");

@@ -140,10 +140,10 @@ export interface EventLog {
    */
   append(events: NewEvent[], units?: number[]): Promise<AppendResult>;
   replay(query: { topics: string[]; afterPosition: number; limit: number }): Promise<ReplayPage>;
-  /** Events of one topic with `afterSeq` < seq ≤ `throughSeq`, oldest first; compacted and trimmed ones are missing. */
+  /** Reads events of one topic with `afterSeq` < seq ≤ `throughSeq`, oldest first; compacted and trimmed ones are missing. */
   range(query: { topic: string; afterSeq: number; throughSeq: number; limit: number }): Promise<EventPage>;
   /**
-   * A page for scrolling: the newest events below `beforeSeq` (or of all), or the oldest above `afterSeq`; always oldest
+   * Reads a page for scrolling: the newest events below `beforeSeq` (or of all), or the oldest above `afterSeq`; always oldest
    * first [LOG8]. It ends after `bytesMax` of payload, where that is less than any page may have.
    */
   page(query: {
@@ -154,9 +154,9 @@ export interface EventLog {
     bytesMax?: number;
   }): Promise<EventPage>;
   heads(topics: string[]): Promise<Map<string, TopicHead>>;
-  /** A page of the whole log, whatever the topic, from one snapshot [BAK2]. */
+  /** Reads a page of the whole log, whatever the topic, from one snapshot [BAK2]. */
   feed(query: { afterPosition: number; limit: number }): Promise<FeedPage>;
-  /** Topics that moved after a position, by position, at most `limit` of them; only as far as the watermark. */
+  /** Finds topics that moved after a position, by position, at most `limit` of them; only as far as the watermark. */
   movedSince(position: number, limit: number): Promise<MovedPage>;
   /**
    * Finds those of the topics that have events with `afterPosition` < position ≤ `throughPosition`, each with the newest of these:
@@ -164,13 +164,13 @@ export interface EventLog {
    */
   movedAmong(query: { topics: string[]; afterPosition: number; throughPosition: number }): Promise<MovedPage["heads"]>;
   /**
-   * Every event with a position up to it is visible to whoever reads after this; of those above some may still be on their
+   * Says up to which position every event is visible to whoever reads after this; of those above some may still be on their
    * way, in an order of their own [LOG4]. 0 for an empty log.
    */
   watermark(): Promise<number>;
   /** Removes what the policy does not keep, never blocking appends for longer than one batch [LOG7]. */
   trim(policy: RetentionPolicy): Promise<{ removed: number; more: boolean }>;
-  /** Exact while they are few, the engine's estimate beyond; `position` is the last one given out. */
+  /** Counts them, exactly while they are few, by the engine's estimate beyond; `position` is the last one given out. */
   stats(): Promise<{ events: number; topics: number; position: number }>;
 }
 
@@ -189,7 +189,7 @@ export interface UnsentReceipt {
 /** So long (ms) has the caller of `claim` for telling of a receipt before another one is given it. */
 export const receiptLeaseMs = 5_000;
 
-/** Forward-only watermarks per conversation, user and kind [REC1]. The log's topic of a conversation is `conversation:<id>`. */
+/** Keeps forward-only watermarks per conversation, user and kind [REC1]. The log's topic of a conversation is `conversation:<id>`. */
 export interface ReceiptStore {
   /**
    * Moves a watermark forward to the highest `seq` named: by ids (unknown ids and the user's own messages are ignored) or
@@ -297,29 +297,29 @@ export interface Directory {
   membershipsAmong(userId: string, conversationIds: string[]): Promise<Set<string>>;
   /** Finds those of the users who are members of the conversation. */
   membersAmong(conversationId: string, userIds: string[]): Promise<Set<string>>;
-  /** All members, or as many as `limit`. */
+  /** Finds all members, or as many as `limit`. */
   membersOf(conversationId: string, limit?: number): Promise<string[]>;
-  /** The members of each of the conversations, at most `limit` of one; conversations without any are left out. */
+  /** Finds the members of each of the conversations, at most `limit` of one; conversations without any are left out. */
   membersOfEach(conversationIds: string[], limit: number): Promise<Map<string, string[]>>;
   conversationsOf(userId: string): Promise<string[]>;
-  /** Everyone who shares a conversation with the user, without the user, at most `limit`. */
+  /** Finds everyone who shares a conversation with the user, without the user, at most `limit`. */
   peersOf(userId: string, limit: number): Promise<string[]>;
   /** Finds those of `userIds` who share a conversation with the user; the user counts as sharing with itself. */
   sharingWith(userId: string, userIds: string[]): Promise<Set<string>>;
   upsertUsers(userIds: string[]): Promise<void>;
   setDisabled(userId: string, disabled: boolean): Promise<void>;
   /**
-   * Until then (ms since the epoch) the user counts as disabled, known or not; replaces an earlier block, and a moment that
+   * Has the user, known or not, count as disabled until then (ms since the epoch); replaces an earlier block, and a moment that
    * has passed lifts it. Tells nobody: whoever blocks sends the user away, and then has all nodes `recheck` [ADM1].
    */
   block(userId: string, untilMs: number): Promise<void>;
   /** Has every node look at the user once more, as after a change of the user. */
   recheck(userId: string): Promise<void>;
   addMembers(conversationId: string, userIds: string[]): Promise<void>;
-  /** Makes one user a member of many conversations; those that were not there begin. */
+  /** Makes one user a member of many conversations. */
   addMemberships(userId: string, conversationIds: string[]): Promise<void>;
   removeMembers(conversationId: string, userIds: string[]): Promise<void>;
-  /** Told of every change, this node's own included, within 1 s, whoever made it. @returns stops it */
+  /** Tells of every change, this node's own included, within 1 s, whoever made it. @returns stops it */
   watch(listener: (change: DirectoryChange) => void): () => void;
 }
 

@@ -29,13 +29,13 @@ export class Witnesses {
     return this.#kept.at(-1);
   }
 
-  /** The log is known not to have some of them. */
+  /** Forgets them all: the log is known not to have some of them. */
   forget(): void {
     this.#kept = [];
   }
 }
 
-/** The reads and appends of a log, the newest event of each noted. */
+/** Notes the newest event of each of a log's reads and appends. */
 export function witnessed(log: EventLog, witnesses: Witnesses): Pick<EventLog, "append" | "replay" | "range"> {
   const noteLast = <Page extends { events: LoggedEvent[] }>(page: Page): Page => {
     const last = page.events.at(-1);

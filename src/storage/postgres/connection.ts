@@ -31,7 +31,7 @@ export interface Connection {
   settle?: () => Promise<void> | undefined;
 }
 
-/** One connection, made at once. Once it has closed, or was not to be had, it is not used again. */
+/** Opens one connection at once. Once it has closed, or was not to be had, it is not used again. */
 export function openConnection(options: ConnectionOptions): Connection {
   const { url, tls = null, connectTimeoutMs, statementTimeoutMs, onClosed, onNotification } = options;
   // Not in the startup message: poolers refuse one that names settings they do not know.
@@ -67,7 +67,7 @@ export function openConnection(options: ConnectionOptions): Connection {
   return { sql, ready };
 }
 
-/** As the URL's `sslmode` says; files are read anew for each connection, so that they may be replaced. */
+/** Encrypts as the URL's `sslmode` says; files are read anew for each connection, so that they may be replaced. */
 function encryptionOf(url: string, files: ClientTlsFiles | null): object | false {
   const mode = sslModeOf(url, { hasTls: files !== null });
   if (mode === "disable") return false;
@@ -133,7 +133,7 @@ export function refusalOf(error: unknown): unknown {
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the ones that are meant.
 const control = /[\u0000-\u001f]/;
 
-/** An array literal, for a parameter of any array type. */
+/** Writes an array literal, for a parameter of any array type. */
 export function arrayOf(values: readonly (string | number | null)[]): string {
   const elements = values.map((value) => {
     if (value === null) return "NULL";

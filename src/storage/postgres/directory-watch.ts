@@ -112,7 +112,7 @@ export class DirectoryWatch {
     }
   }
 
-  /** A connection that was cut without a word stays silent for ever: only what it should hear shows it. */
+  /** Finds a connection that was cut without a word and stays silent for ever: only what it should hear shows it. */
   async #beat(): Promise<void> {
     const state = this.#state;
     if (state.kind !== "listening") return;

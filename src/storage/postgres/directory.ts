@@ -25,7 +25,7 @@ export interface DirectoryOptions {
   now: () => number;
 }
 
-/** `app.ws_users` → `"app"."ws_users"`. @throws Error where it is no such name */
+/** Quotes a name: `app.ws_users` → `"app"."ws_users"`. @throws Error where it is no such name */
 export function quoted(name: string): string {
   if (/^[A-Za-z_]\w{0,62}\.[A-Za-z_]\w{0,62}$/.test(name)) return `"${name.replace(".", '"."')}"`;
   throw new Error(`a table or view of the directory is named schema.name, unlike ${JSON.stringify(name)}`);
@@ -91,10 +91,10 @@ function statements(ws: string, names: DirectoryNames) {
   };
 }
 
-/** The column is a uuid or a number, and this text is none: nobody has that id. */
+/** Matches the code for a column that is a uuid or a number where a text is none: nobody has that id. */
 export const notAnId = /^22(P02|003)$/;
 
-/** The ports, and a check of the views. @throws StartError where one is missing or lacks a column */
+/** Builds the port, and a check of the views. @throws StartError where one is missing or lacks a column */
 export function createDirectory({ pool, schema, names, watch, now }: DirectoryOptions): Directory & {
   check(): Promise<void>;
 } {
@@ -125,7 +125,7 @@ export function createDirectory({ pool, schema, names, watch, now }: DirectoryOp
     return new Set(rows.map((row) => row.id));
   }
 
-  /** The nodes' listeners, this one's own included, are told before it resolves. */
+  /** Writes, and resolves once the nodes' listeners are told, this one's own included. */
   async function write(kind: keyof DirectoryNames, text: string, parameters: Parameter[]): Promise<void> {
     const view = names[kind];
     if (view !== null) {

@@ -49,7 +49,7 @@ export class EpochLookout {
     this.#now = now;
   }
 
-  /** The schema is known to be of this version: from now on nothing is asked where nobody has looked. */
+  /** Begins, now that the schema is known to be of this version: nothing is asked any more where nobody has looked. */
   start(): void {
     this.#hasStarted = true;
   }
@@ -97,7 +97,7 @@ export class EpochLookout {
     else if (use === "appending") throw readOnly();
   }
 
-  /** A look at the newest of everything; a standby tells nothing of what was lost. */
+  /** Looks at the newest of everything; a standby tells nothing of what was lost. */
   async #isAsItWas(query: Query): Promise<boolean> {
     const { id, line } = this.epochs.current;
     const { newest } = this.witnesses;
@@ -147,7 +147,7 @@ export class EpochLookout {
 
 const leftBehind = "PostgreSQL: the server knows nothing of the failover by which it was left behind.";
 
-/** As the server itself would say it. */
+/** Refuses as the server itself would. */
 function readOnly(): Error {
   return Object.assign(new Error("cannot append in a read-only transaction, or to a standby"), { code: "25006" });
 }

@@ -43,7 +43,7 @@ interface ReplayRow {
   topic: string | null;
 }
 
-/** The rows of a page in order, as far as their payloads go; what is cut off never leaves the engine. */
+/** Reads the rows of a page in order, as far as their payloads go; what is cut off never leaves the engine. */
 const withinBytes = (rows: string, order: string, bytesMax = `${pageBytesMax}`) => `SELECT * FROM (
     SELECT p.*, count(p.id) OVER () AS found,
       sum(octet_length(p.payload)) OVER (ORDER BY ${order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
@@ -99,7 +99,7 @@ function statements(ws: string) {
 
 export interface EventLogOptions {
   pool: Pool;
-  /** One connection: batches of a node wait for each other here, not for the lock on connections that others need. */
+  /** Few connections: batches of a node wait for each other here, not for locks on connections that reads need. */
   appends: Pool;
   schema: string;
   lookout: Pick<EventLog, "epochs" | "note" | "lookBack">;
@@ -114,7 +114,7 @@ export function createEventLog({ pool, appends, schema, lookout, stallMsMax, onS
   /** Since when it has been the same, by the clock of this process. */
   let watermarkSeen = { position: -1, sinceMs: 0 };
 
-  /** A node that freezes or is cut off while it appends holds up everybody's cursor until its session ends. */
+  /** Ends sessions of nodes that have frozen or were cut off while they appended: until then they hold up everybody's cursor. */
   async function watchWatermark(position: number): Promise<void> {
     const now = performance.now();
     if (position !== watermarkSeen.position) watermarkSeen = { position, sinceMs: now };
@@ -235,7 +235,7 @@ interface Batch {
   indexes: { own: number | null; earlier: number[] }[];
 }
 
-/** The statement is given each key once: a repetition within the batch is answered from here. */
+/** Takes out repetitions of a key within the batch, which are answered from here: the statement is given each key once. */
 function withoutRepeatedKeys(events: NewEvent[]): Batch {
   const sent: NewEvent[] = [];
   const indexOf = new Map<string, number>();
@@ -250,7 +250,7 @@ function withoutRepeatedKeys(events: NewEvent[]): Batch {
   return { sent, indexes };
 }
 
-/** A repetition is answered from what it repeats: their units are left alone together. */
+/** Joins the units of a repetition and of what it repeats, from which it is answered: they are left alone together. */
 function unitsOfSent({ indexes }: Batch, units: number[]): number[] {
   let joined = units;
   const indexOf = new Map<number, number>();

@@ -100,7 +100,7 @@ function silence({ schema, kind }: ViewInspection, table: Table): string[] {
   ];
 }
 
-/** Whether it names columns that are not there, or one id for the other. */
+/** Says whether it names columns that are not there, or one id for the other. */
 function isMisled({ args, type }: Trigger, ids: string[], columns: string[]): boolean {
   if ((type & rowBit) === 0) return false;
   const texts = Buffer.from(args, "hex").toString().split("\0").slice(0, -1);
@@ -111,7 +111,7 @@ function isMisled({ args, type }: Trigger, ids: string[], columns: string[]): bo
   return isSwapped || named.some((name) => !columns.includes(name));
 }
 
-/** Ids that are looked for at every connection and subscription without an index that begins with them. */
+/** Finds ids that are looked for at every connection and subscription without an index that begins with them. */
 function slowness({ kind }: ViewInspection, table: Table): string[] {
   const columns = idColumns(kind, table);
   // An index of an expression may be the one that the view's casts need.
@@ -130,7 +130,7 @@ function slowness({ kind }: ViewInspection, table: Table): string[] {
 const literal = (text: string) => `'${text.replaceAll("'", "''")}'`;
 const identifier = (name: string) => (/^[a-z_][a-z0-9_]*$/.test(name) ? name : `"${name.replaceAll('"', '""')}"`);
 
-/** The columns of the table that the view shows as ids, as far as its text says so. */
+/** Finds the columns of the table that the view shows as ids, as far as its text says so. */
 function idColumns(kind: ViewInspection["kind"], { definition, columns }: Table): (string | null)[] {
   return kinds[kind].ids.map((id) => {
     const renamed = new RegExp(`(\\w+)"?\\)*(?:::[\\w ]+?)?\\)* AS ${id}\\b`).exec(definition)?.[1];

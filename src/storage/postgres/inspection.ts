@@ -21,7 +21,7 @@ export async function inspect(options: InspectionOptions): Promise<string[]> {
   return found.flat();
 }
 
-/** Tables that this node does not use. */
+/** Names tables that this node does not use. */
 function unused({ names, hasOutbox }: InspectionOptions): Set<string> {
   return new Set([
     ...(names.users === null ? [] : ["users"]),
@@ -80,14 +80,14 @@ async function missingTriggers(options: InspectionOptions): Promise<string[]> {
   });
 }
 
-/** When a trigger fires and what it calls, however its definition is written; its condition is left out. */
+/** Says when a trigger fires and what it calls, however its definition is written; its condition is left out. */
 function whatItDoes(definition: string): string {
   const [, when, events, , each, called] =
     /(BEFORE|AFTER) (.*?) ON (\S+)\s.*?FOR EACH (\w+)\s.*?EXECUTE FUNCTION (?:\w+\.)?(.*?);?$/s.exec(definition) ?? [];
   return [when, ...(events ?? "").split(" OR ").toSorted(), each, called].join(" ");
 }
 
-/** Asked by itself, and first: without some of them nothing else can be asked. @returns one sentence with what to paste, or none */
+/** Finds rights that the role lacks; by itself, and first: without some of them nothing else can be asked. @returns one sentence with what to paste, or none */
 export async function missingRights(options: InspectionOptions): Promise<string[]> {
   const { query, schema } = options;
   const own = new Set(made(schema, new RegExp(`CREATE TABLE ${schema}\\.(\\w+)`, "g")).map(([, table]) => table!));
@@ -117,7 +117,7 @@ export async function missingRights(options: InspectionOptions): Promise<string[
   return told.length ? [`The role ${role} lacks ${told.join("; ")}. ${cures.join(" ")}`] : [];
 }
 
-/** Nothing is appended then; tables that were restored or replicated without the sequence leave it behind. */
+/** Finds a sequence that tables which were restored or replicated without it have left behind: nothing is appended then. */
 async function sequenceBehind({ query, schema }: InspectionOptions): Promise<string[]> {
   const end = `SELECT max(position) FROM ${schema}.events`;
   const [row] = await query<{ isBehind: boolean }>(

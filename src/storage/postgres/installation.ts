@@ -3,7 +3,7 @@ import { Unavailable } from "../../ground/unavailable.ts";
 import type { Pool } from "./pool.ts";
 
 /**
- * The identity that was made with the log, joined with what names the database itself: a copy that was made by a dump or of
+ * Joins the identity that was made with the log with what names the database itself: a copy that was made by a dump or of
  * a template holds the same row, and is an installation of its own all the same.
  * @returns 16 characters of hexadecimal
  */

@@ -7,14 +7,14 @@ import { eventsByPosition, schemaVersion, steps } from "./schema.ts";
 
 export const defaultSchema = "ws";
 
-/** The name goes into SQL as it is. @throws Error where that would not be one plain identifier */
+/** Lets through a name that goes into SQL as it is. @throws Error where that would not be one plain identifier */
 export function checkSchemaName(schema: string): string {
   if (/^[a-z_][a-z0-9_]{0,47}$/.test(schema)) return schema;
   throw new Error(`a schema's name is of lower-case letters, digits and underscores, unlike ${JSON.stringify(schema)}`);
 }
 
 /**
- * The version found; 0 where there is none. Run by whatever asks one statement.
+ * Reads the version; 0 where there is none. Run by whatever asks one statement.
  * @throws Unavailable where the table does not tell it
  */
 export async function readVersion(

@@ -26,14 +26,14 @@ export interface SessionOptions {
 export interface Asking {
   /** How much is left of the deadline, ms; all of it where it is left out. */
   withinMs?: number;
-  /** Whether the server keeps its plan. Without parameters it is one message then, or else a round trip for each part. */
+  /** Whether the server keeps its plan. Not prepared, and without parameters, a statement is one message. */
   isPrepared?: boolean;
 }
 
 export class Session {
   readonly #options: SessionOptions;
   readonly #connection: Connection;
-  /** Give up what is under way. */
+  /** Each gives up something that is under way. */
   readonly #abandons = new Set<(reason: Error) => void>();
   #state: { kind: "beginning" } | { kind: "open" } | { kind: "ended"; reason: Error } = { kind: "beginning" };
   /** Resolves once it has begun; rejects, and the session has ended, where that fails or takes too long. */

@@ -60,7 +60,7 @@ export interface PostgresStorageOptions {
 /** How long a change of the directory may take to come round to the node that made it. */
 const comeRoundMs = 1_000;
 
-/** Storage as `Storage` says; nothing is opened before `start`, which refuses a schema of another version. */
+/** Builds the storage; nothing is opened before `start`, which refuses a schema of another version. */
 export function createPostgresStorage({
   url,
   tls = null,

@@ -103,7 +103,7 @@ export class DirectoryTables {
     return disabled === null ? "unknown" : "active";
   }
 
-  /** Blocks that have ended go with it. */
+  /** Blocks somebody, and removes blocks that have ended. */
   block(userId: string, until: number, now: number): void {
     this.#write(() => {
       this.#sql.block.run(userId, until);
@@ -140,7 +140,7 @@ export class DirectoryTables {
     return this.#sql.conversationsOf.all(userId).map(({ id }) => id);
   }
 
-  /** As many of a user's peers as one step finds, the user itself among them; then it goes on from `next`. */
+  /** Finds as many of a user's peers as one step does, the user itself among them; then it goes on from `next`. */
   peersAfter(userId: string, from: PeersPosition): { ids: string[]; next: PeersPosition | null } {
     const ids = new Set<string>();
     let { conversationId, after } = from;

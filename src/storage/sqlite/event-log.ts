@@ -80,7 +80,7 @@ export class EventLogTables {
   }
 
   /**
-   * A page over any number of topics costs one index step for each topic that moved and one for each event of the page,
+   * Reads a page over any number of topics by one index step for each topic that moved and one for each event of the page,
    * however many events wait behind it and however many of other topics lie between.
    */
   replay(query: ReplayQuery): EventPage & { heads: HeadEntries; watermark: number } {
@@ -156,7 +156,7 @@ export class EventLogTables {
     return this.#sql.movedAmong.all(JSON.stringify(topics), afterPosition, throughPosition);
   }
 
-  /** There is one writer: what was given a position is there. */
+  /** Says how far the log is: there is one writer, and what was given a position is there. */
   watermark(): number {
     return this.#sql.state.get()!.position;
   }
@@ -166,7 +166,7 @@ export class EventLogTables {
     return { ...this.#sql.state.get()!, topics: this.#sql.topicCount.get()?.topics ?? 0 };
   }
 
-  /** `removed` counts events; idempotency keys of the same age go within the same bound of rows. */
+  /** Removes events, which `removed` counts; idempotency keys of the same age go within the same bound of rows. */
   trim(policy: RetentionPolicy): { removed: number; more: boolean } {
     return this.#atomically(() => this.#trimBatch(policy), "immediate");
   }

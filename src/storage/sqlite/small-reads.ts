@@ -50,7 +50,7 @@ export class SmallReads {
 
   constructor(private readonly options: SmallReadsOptions) {}
 
-  /** From now on; the worker has the file open. What is in memory has one connection only. */
+  /** Begins; the worker has the file open. What is in memory has one connection only. */
   start(): void {
     const { path } = this.options;
     const file = path === ":memory:" ? null : identityOf(path);
@@ -96,7 +96,7 @@ export class SmallReads {
     this.#turnMs = (this.#turnMs ?? 0) + ms;
   }
 
-  /** There is trouble with the file: the connection is given up, for the worker may open another file by that name. */
+  /** Rests where there is trouble with the file: the connection is given up, for the worker may open another file by that name. */
   rest(): void {
     const state = this.#state;
     if (state.kind === "closed") return;

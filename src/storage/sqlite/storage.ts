@@ -47,7 +47,7 @@ export interface SqliteStorageOptions {
 /** Conversations whose unread messages are counted by one call: other calls get their turn in between. */
 const statesPerCall = 50;
 
-/** Storage as `Storage` says; nothing is opened before `start`, which rejects while another service has the file. */
+/** Builds the storage; nothing is opened before `start`, which rejects while another service has the file. */
 export function createSqliteStorage({
   path,
   durability = "process",

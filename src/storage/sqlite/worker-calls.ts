@@ -33,7 +33,7 @@ interface Batch {
 type State =
   | { kind: "stopped" }
   | { kind: "running"; worker: Worker }
-  /** The worker has died; the next call starts another one, unless what it held is gone. */
+  /** Died; the next call starts another worker, unless what it held is gone. */
   | { kind: "lost"; reason: string };
 
 export class WorkerCalls {
