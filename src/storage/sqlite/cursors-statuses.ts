@@ -108,7 +108,7 @@ export class StatusTable {
     );
     this.#present = database.prepare<PresentUser, [number]>(
       `SELECT user_id AS userId, present AS record FROM statuses INDEXED BY statuses_present
-       WHERE present IS NOT NULL LIMIT ?`,
+       WHERE present IS NOT NULL AND user_id >= '' LIMIT ?`,
     );
     this.#forgetPresent = database.prepare<null, [string]>(
       "UPDATE statuses SET present = NULL FROM json_each(?) AS taken WHERE user_id = taken.value ->> 'userId'",
