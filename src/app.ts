@@ -10,6 +10,7 @@ import { composeMessaging } from "./app/messaging.ts";
 import { composeOperations } from "./app/operations.ts";
 import { composePresence } from "./app/presence.ts";
 import { composeRequests } from "./app/requests.ts";
+import { composeSessions } from "./app/sessions.ts";
 import { composeSockets } from "./app/sockets.ts";
 import { composeSubscribing } from "./app/subscribing.ts";
 import type { Routes } from "./handlers/context.ts";
@@ -44,10 +45,11 @@ export async function startApp(options: AppOptions): Promise<App> {
     .add(composeSubscribing)
     .add(composeIngest)
     .add(composeEntrance)
+    .add(composeSessions)
     .add(composeRequests)
     .add(composeFrontDoor)
     .add(composeOperations);
-  const { authenticator, calls, draining, health, ingest, publisher, receipts, router, server, sessions, stats } =
+  const { authenticator, calls, draining, health, ingest, publisher, receipts, router, server, cleanUp, stats } =
     service.parts;
   await service.start();
   let drained: Promise<void> | null = null;
@@ -57,7 +59,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     await draining.within([calls.endAll()]);
     await draining.within([draining.letGo(), ingest.stop()]);
     draining.closeAll();
-    await draining.within([sessions.cleaned(), publisher.drained(), receipts.stop()]);
+    await draining.within([cleanUp.done(), publisher.drained(), receipts.stop()]);
     // Engines that do not answer must not keep a process that has nothing left to do.
     const stopped = service.stop().then(() => base.logger.info("stopped"));
     await Promise.race([stopped, Bun.sleep(stopTimeoutMs)]);

@@ -8,76 +8,30 @@ import { createPostgresStorage } from "./storage/postgres/storage.ts";
 import { createSqliteStorage } from "./storage/sqlite/storage.ts";
 import type { Counts } from "./telemetry/counts.ts";
 import type { Logger } from "./telemetry/logger.ts";
-import { Outage } from "./telemetry/outage.ts";
+import { createStorageLog } from "./telemetry/storage-log.ts";
 
-export interface StorageTold {
+export interface StorageOptions {
   now: () => number;
   logger: Logger;
   /** Told of what the storage lacks and does not fail for; default: the log. */
   onNotice?: (sentence: string) => void;
 }
 
-export function createStorage(config: Config, { now, logger, ...given }: StorageTold): Storage {
-  const { url, tls, query_timeout: timeoutMs, pool_size: poolSize } = config.storage;
-  const onListenerError = (err: unknown) => logger.error({ err }, "a change of the directory was not followed");
-  const writes = new Outage({
-    level: "error",
-    gone: "the storage refuses writes",
-    back: "the storage takes writes again",
-    logger,
-  });
-  const onNotice = given.onNotice ?? ((fault: string) => logger.warn({ fault }, "the storage lacks something"));
-  const told = { onListenerError, onNotice, writes };
+/** Makes what must survive; it opens nothing before it is started. */
+export function createStorage(config: Config, { logger, ...given }: StorageOptions): Storage {
+  const { url, tls, query_timeout: timeoutMs, pool_size: poolSize, outbox: hasOutbox } = config.storage;
+  // The outbox reads on a connection of its own and listens on another.
+  const told = { ...createStorageLog(logger, { wanted: poolSize + (hasOutbox ? 2 : 0) }), ...given };
   if (url.startsWith("sqlite:")) {
     const path = url.slice("sqlite:".length);
-    const isShared = config.cluster.url !== null;
-    const onOpenFolder = (folder: string) =>
-      logger.warn(
-        { folder },
-        "others of this machine may look into the folder of the storage: chmod 700 keeps them out",
-      );
-    return createSqliteStorage({ path, now, isShared, callTimeoutMs: timeoutMs, onOpenFolder, ...told });
+    return createSqliteStorage({ ...told, path, isShared: config.cluster.url !== null, callTimeoutMs: timeoutMs });
   }
-  const hearing = new Outage({
-    level: "error",
-    gone: "changes of the directory are not heard at once",
-    back: "changes of the directory are heard at once again",
-    logger,
-  });
-  const reads = new Outage({
-    level: "error",
-    gone: "the storage answers no reads",
-    back: "the storage answers reads again",
-    logger,
-  });
-  const filling = new Outage({
-    level: "warn",
-    gone: "PostgreSQL gives fewer connections than this node wants",
-    back: "PostgreSQL gives connections again",
-    // The outbox reads on one of its own and listens on another.
-    details: { wanted: poolSize + (config.storage.outbox ? 2 : 0) },
-    logger,
-  });
+  const outbox = hasOutbox ? { rejectedKeptMs: config.log.retention } : null;
   const { directory } = config;
-  const outbox = config.storage.outbox ? { rejectedKeptMs: config.log.retention } : null;
-  return createPostgresStorage({
-    url,
-    tls,
-    poolSize,
-    queryTimeoutMs: timeoutMs,
-    directory,
-    outbox,
-    now,
-    hearing,
-    reads,
-    filling,
-    onStalled: (sessions) =>
-      logger.warn({ sessions }, "sessions that stood still in the middle of an append were ended: cursors go on"),
-    ...told,
-  });
+  return createPostgresStorage({ ...told, url, tls, poolSize, queryTimeoutMs: timeoutMs, directory, outbox });
 }
 
-/** For the installation that the storage holds, which has to be started. */
+/** Makes what nodes share, for the installation that the storage holds, which has to be started. */
 export async function createCluster(
   config: Config,
   given: { storage: Storage; now: () => number; version: string; nodeId: string; counts: Counts; logger: Logger },

@@ -11,6 +11,7 @@ import type { Foundation } from "./foundation.ts";
 import type { Messaging } from "./messaging.ts";
 import type { Presence } from "./presence.ts";
 import type { Requests } from "./requests.ts";
+import type { SessionParts } from "./sessions.ts";
 import type { Sockets } from "./sockets.ts";
 import type { Subscribing } from "./subscribing.ts";
 
@@ -18,7 +19,7 @@ export type FrontDoor = PartsOf<typeof composeFrontDoor>;
 
 export function composeFrontDoor(
   { config, siblings, logger, now }: Base,
-  parts: Foundation & Sockets & Messaging & Presence & Calls & Subscribing & Entrance & Requests,
+  parts: Foundation & Sockets & Messaging & Presence & Calls & Subscribing & Entrance & SessionParts & Requests,
 ) {
   const { storage, cluster, hub, tell, draining, devices, survey } = parts;
   const health = createHealth({

@@ -10,11 +10,11 @@ import { statsOf } from "../websocket/stats.ts";
 import type { Area, PartsOf } from "./area.ts";
 import type { Base } from "./base.ts";
 import type { Calls } from "./calls.ts";
-import type { Entrance } from "./entrance.ts";
 import type { Foundation } from "./foundation.ts";
 import type { Ingest } from "./ingest.ts";
 import type { Messaging } from "./messaging.ts";
 import type { Presence } from "./presence.ts";
+import type { SessionParts } from "./sessions.ts";
 import type { Sockets } from "./sockets.ts";
 import type { Subscribing } from "./subscribing.ts";
 
@@ -22,7 +22,7 @@ export type Requests = PartsOf<typeof composeRequests>;
 
 export function composeRequests(
   base: Base,
-  parts: Foundation & Sockets & Messaging & Presence & Calls & Subscribing & Ingest & Entrance,
+  parts: Foundation & Sockets & Messaging & Presence & Calls & Subscribing & Ingest & SessionParts,
 ) {
   const { config, routes, logger, counts, now, newId } = base;
   const { storage, cluster, hub, broadcaster, sessions } = parts;

@@ -8,6 +8,7 @@ import { CloseCode, closeCodeOf } from "../protocol/close.ts";
 import type { Router } from "../router/router.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { clientAddress, createTrustedProxies } from "./addresses.ts";
+import type { CleanUp } from "./clean-up.ts";
 import type { Compression } from "./compression.ts";
 import type { Attachment, Connection } from "./connection.ts";
 import { Descriptors } from "./descriptors.ts";
@@ -23,7 +24,8 @@ export interface ServerOptions {
   config: Config;
   router: Router;
   upgrades: Upgrades;
-  sessions: Sessions;
+  sessions: Pick<Sessions, "open" | "fail">;
+  cleanUp: Pick<CleanUp, "close">;
   health: HealthHandler;
   hub: Pick<Hub, "size">;
   listeners: Listeners;
@@ -163,9 +165,9 @@ export class Server {
   }
 
   #socketHandlers(): WebSocketHandler<Connection> {
-    const { config, router, sessions, compression, now } = this.options;
+    const { config, router, sessions, cleanUp, compression, now } = this.options;
     const attachment: Attachment = {
-      onGone: (connection, code) => sessions.close(connection, code),
+      onGone: (connection, code) => cleanUp.close(connection, code),
       lastWordWaitMs: config.websocket.write_wait,
       queueBytesLast: config.websocket.max_message_size,
       compresses: (frame) => compression.pays(frame, () => 1),

@@ -9,8 +9,8 @@ import type { TypingTracker } from "../presence/typing.ts";
 import type { EventLog } from "../storage/ports.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { NodeStats } from "../telemetry/stats.ts";
+import type { CleanUp } from "./clean-up.ts";
 import type { Hub } from "./hub.ts";
-import type { Sessions } from "./sessions.ts";
 
 export interface StatsOptions {
   hub: Hub;
@@ -21,7 +21,7 @@ export interface StatsOptions {
   publisher: Publisher;
   sequencer: Sequencer;
   typing: TypingTracker;
-  sessions: Sessions;
+  cleanUp: CleanUp;
   bus: Bus;
   ingest: Ingest;
 }
@@ -43,7 +43,7 @@ export async function statsOf(parts: StatsOptions): Promise<NodeStats> {
     log: { ...log, ...parts.publisher.stats(), epoch: epochs.current.no, losses: epochs.losses },
     sequencer: parts.sequencer.stats(),
     typing: parts.typing.stats(),
-    sessions: parts.sessions.stats(),
+    sessions: parts.cleanUp.stats(),
     cluster: parts.bus.stats?.() ?? {},
     ingest,
   };

@@ -33,7 +33,7 @@ test(
   "[LOG1] [LOG2] [LOG3] what is acknowledged survives kill -9, once and in order, while 50 clients send",
   async () => {
     const behaviour = { drop: 0, leave: 0, stall: 0, dropReplay: 0 };
-    await expectNothingLost({ durationMs: 8_000, behaviour });
+    await expectNothingLost({ durationMs: 5_500, behaviour });
   },
   timeoutMs,
 );
@@ -42,7 +42,7 @@ test(
   "[LOG4] [LOG5] [LOG6] [CON7] nor is it lost to clients that break off, are slow, or vanish in a replay",
   async () => {
     const behaviour = { drop: 4, leave: 2, stall: 4, dropReplay: 6 };
-    await expectNothingLost({ durationMs: 9_000, behaviour, contentLengthMax: 30_000 });
+    await expectNothingLost({ durationMs: 6_500, behaviour, contentLengthMax: 30_000 });
   },
   timeoutMs,
 );

@@ -8,10 +8,12 @@ import { jsonCodec } from "../../src/protocol/codec.ts";
 import { createTell } from "../../src/subscription/tell.ts";
 import { Counts } from "../../src/telemetry/counts.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
+import { CleanUp, type CleanUpOptions } from "../../src/websocket/clean-up.ts";
 import { createCompression } from "../../src/websocket/compression.ts";
 import { Connection, type ConnectionOptions, type Session } from "../../src/websocket/connection.ts";
 import { Hub } from "../../src/websocket/hub.ts";
 import { Listeners } from "../../src/websocket/listeners.ts";
+import { Registration, type RegistrationOptions } from "../../src/websocket/registration.ts";
 import { Server, type ServerOptions } from "../../src/websocket/server.ts";
 import { Sessions, type SessionsOptions } from "../../src/websocket/sessions.ts";
 
@@ -21,6 +23,7 @@ const session: Session = { userId: "u1", roles: [], grants: [], expiresAt: null,
 
 let hub: Hub;
 let sessions: Sessions;
+let cleanUp: CleanUp;
 let counts: Counts;
 let isAway: boolean;
 let checkUser: () => Promise<void>;
@@ -35,7 +38,9 @@ beforeEach(() => {
   const parts = {
     config,
     hub,
-    cluster: { bus: { broadcast() {} } },
+    bus: { broadcast() {} },
+    retentionMs: 60_000,
+    atOnce: 8,
     quota: { identify() {}, leave() {} },
     credentials: { verify: async () => ({ ...session, deviceId: null }), checkUser: () => checkUser() },
     presence: { connect: async () => ({ accepted: true, replaced: null }), disconnect: async () => {} },
@@ -60,7 +65,9 @@ beforeEach(() => {
     tell: createTell({ newId: () => "m1", now: () => Date.UTC(2026, 0, 2) }),
     logger,
   };
-  sessions = new Sessions(parts as unknown as SessionsOptions);
+  const registration = new Registration(parts as unknown as RegistrationOptions);
+  sessions = new Sessions({ ...parts, registration } as unknown as SessionsOptions);
+  cleanUp = new CleanUp(parts as unknown as CleanUpOptions);
 });
 
 const told: ConnectionOptions = {
@@ -120,6 +127,7 @@ test("[ENV5] what a frame's handler throws ends its connection with 4100, and no
     router: { route: (_: unknown, frame: string) => (frame === "well" ? undefined : fail()) },
     upgrades: { admit: async () => ({ connection: new Connection(told), subprotocol: null }) },
     sessions,
+    cleanUp,
     hub,
     logger,
     now: Date.now,
