@@ -2,15 +2,15 @@
 import type { ClientTlsFiles } from "../../config/client-tls.ts";
 import type { Counts } from "../../telemetry/counts.ts";
 import type { Logger } from "../../telemetry/logger.ts";
-import { Outage } from "../../telemetry/outage.ts";
 import type { Cluster } from "../ports.ts";
-import { parseRedisUrl } from "./address.ts";
+import { parseRedisUrl, type RedisAddress } from "./address.ts";
 import { RedisBus } from "./bus.ts";
 import { RedisCallRegistry } from "./calls.ts";
 import { Commands } from "./commands.ts";
 import { openCommandClient } from "./connection.ts";
 import { Epoch } from "./epoch.ts";
 import { watchEviction } from "./eviction.ts";
+import { Heartbeat } from "./heartbeat.ts";
 import { createKeys } from "./keys.ts";
 import { RedisNodeRegistry } from "./nodes.ts";
 import { RedisPresenceRegistry } from "./presence.ts";
@@ -49,34 +49,81 @@ export interface RedisClusterOptions {
   callsRememberedMax?: number;
 }
 
-/** Within so long all connections are back once one is: each tries again at most a second later. */
-const comingBackMs = 2_000;
+const defaults = {
+  natMap: {},
+  tls: null,
+  newId: () => Bun.randomUUIDv7(),
+  ingest: null,
+  heartbeatMs: 5_000,
+  deadAfterMs: 15_000,
+  commandTimeoutMs: 1_000,
+  watchTimeoutMs: 1_000,
+  publishesMax: 10_000,
+  callsRememberedMax: 10_000,
+} satisfies Partial<RedisClusterOptions>;
 
 /**
- * Redis may be away when it starts, and come and go afterwards; `start` rejects only where Redis, or the connection to it,
- * refuses what only an operator can mend.
+ * Makes a cluster over a Redis that may be away when it starts, and come and go afterwards; `start` rejects only where Redis, or
+ * the connection to it, refuses what only an operator can mend.
  */
 export function createRedisCluster(options: RedisClusterOptions): Cluster {
-  const {
-    url,
-    natMap = {},
-    tls = null,
-    installation,
-    nodeId,
-    version,
+  const { nodeId, now, logger } = options;
+  const { address, instance, commands, bus, nodes, presence, calls, stream, heartbeatMs } = createParts(options);
+  const heartbeat = new Heartbeat({
+    commands,
+    work: () => [nodes.sayAlive(), presence.look(), calls.restore(), bus.probe()],
+    intervalMs: heartbeatMs,
     now,
     logger,
-    newId = () => Bun.randomUUIDv7(),
-    ingest = null,
-    heartbeatMs = 5_000,
-    deadAfterMs = 15_000,
-    // Some hear of the loss at a heartbeat, and may have to connect again first.
-    settlingMs = heartbeatMs + 2_000,
-    commandTimeoutMs = 1_000,
-    watchTimeoutMs = 1_000,
-    publishesMax = 10_000,
-    callsRememberedMax = 10_000,
-  } = options;
+  });
+
+  return {
+    nodeId,
+    bus,
+    presence,
+    calls,
+    nodes,
+    ...(stream === null ? {} : { stream }),
+    async start() {
+      watchEviction(commands, logger);
+      try {
+        await unlessAway(address, async () => {
+          await commands.connect();
+          commands.noteServed();
+        });
+        await bus.start();
+        await unlessAway(address, () => Promise.all([nodes.sayAlive(), presence.look(), calls.restore(), bus.probe()]));
+      } catch (error) {
+        bus.stop();
+        commands.stop();
+        throw error;
+      }
+      heartbeat.start();
+    },
+    async ping() {
+      // A write and a word to itself: a Redis that is full, or not the master any more, still answers a ping.
+      await Promise.all([nodes.sayAlive(), bus.probe()]);
+      commands.noteServed();
+    },
+    async stop() {
+      await heartbeat.stop();
+      // Devices in their grace stay: whoever does not come back elsewhere is swept with this node [DRN].
+      const owned = await presence.ownedUsers().catch(() => null);
+      if (owned?.length === 0) await nodes.remove(instance).catch(() => {});
+      bus.stop();
+      commands.stop();
+    },
+  };
+}
+
+function createParts(options: RedisClusterOptions) {
+  const { url, natMap, tls, installation, nodeId, version, now, logger, newId, ingest, ...settings } = {
+    ...defaults,
+    ...options,
+  };
+  const { heartbeatMs, deadAfterMs, commandTimeoutMs, watchTimeoutMs, publishesMax, callsRememberedMax } = settings;
+  // Some hear of the loss at a heartbeat, and may have to connect again first.
+  const settlingMs = settings.settlingMs ?? heartbeatMs + 2_000;
   const address = parseRedisUrl(url, { natMap, tls });
   const instance = `${nodeId}/${newId()}`;
   const client = openCommandClient(address, { commandTimeoutMs });
@@ -117,103 +164,22 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     counts: options.counts,
     logger,
   });
-
-  const beats = new Outage({
-    level: "warn",
-    gone: "a heartbeat on Redis failed in part",
-    back: "heartbeats on Redis are whole again",
-    logger,
-  });
-  /** Under a Sentinel or in a Redis Cluster who is not the master, or not of a slot, is found to be that, by and by. */
-  const passes = ({ isOfSettings, reply }: RedisUnavailable) =>
-    !isOfSettings && !(address.kind === "single" && (reply === "READONLY" || reply === "MOVED"));
-
-  async function unlessAway(work: () => Promise<unknown>): Promise<void> {
-    try {
-      await work();
-    } catch (error) {
-      if (error instanceof RedisUnavailable && passes(error)) return;
-      bus.stop();
-      commands.stop();
-      throw error;
-    }
-  }
-
   const group = ingest?.group ?? `ws-service:${installation}`;
   const stream = ingest === null ? null : new RedisStream({ url, natMap, tls, keys, ...ingest, group, newId, now });
-  let failingSince: number | null = null;
-  let timer: Timer | null = null;
-  let beating: Promise<void> | null = null;
-  let beatAgain = false;
+  return { address, instance, commands, bus, nodes, presence, calls, stream, heartbeatMs };
+}
 
-  /** Says that this node lives, puts back what Redis has lost, and makes sure that the bus is heard. */
-  async function beatOnce(): Promise<void> {
-    if (!commands.isReady) return;
-    const work = [nodes.sayAlive(), presence.look(), calls.restore(), bus.probe()];
-    for (const result of await Promise.allSettled(work)) {
-      if (result.status === "fulfilled") continue;
-      // That Redis is away or refuses is said once, where it is noticed.
-      const isTold = !commands.isReady || (result.reason instanceof RedisUnavailable && result.reason.isRefusal);
-      failingSince ??= now();
-      // For a moment is nothing: the connections do not all come back at once.
-      if (!isTold && now() - failingSince >= comingBackMs) beats.began(result.reason);
-      return;
-    }
-    failingSince = null;
-    beats.ended();
-    try {
-      commands.noteServed();
-    } catch {
-      // Some was refused a moment ago, and that is told.
-    }
+/** @throws RedisUnavailable where Redis is not away but refuses, for what only an operator can mend */
+async function unlessAway(address: RedisAddress, work: () => Promise<unknown>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (error instanceof RedisUnavailable && passes(error, address)) return;
+    throw error;
   }
+}
 
-  function beat(): void {
-    if (beating !== null) {
-      beatAgain = true;
-      return;
-    }
-    beating = beatOnce().finally(() => {
-      beating = null;
-      if (!beatAgain || timer === null) return;
-      beatAgain = false;
-      beat();
-    });
-  }
-
-  return {
-    nodeId,
-    bus,
-    presence,
-    calls,
-    nodes,
-    ...(stream === null ? {} : { stream }),
-    async start() {
-      watchEviction(commands, logger);
-      await unlessAway(async () => {
-        await commands.connect();
-        commands.noteServed();
-      });
-      await bus.start();
-      await unlessAway(() => Promise.all([nodes.sayAlive(), presence.look(), calls.restore(), bus.probe()]));
-      timer = setInterval(beat, heartbeatMs);
-      // Redis may have come back empty, or come for the first time: what it lacks is put there at once.
-      commands.onReady(beat);
-    },
-    async ping() {
-      // A write and a word to itself: a Redis that is full, or not the master any more, still answers a ping.
-      await Promise.all([nodes.sayAlive(), bus.probe()]);
-      commands.noteServed();
-    },
-    async stop() {
-      if (timer !== null) clearInterval(timer);
-      timer = null;
-      await beating;
-      // Devices in their grace stay: whoever does not come back elsewhere is swept with this node [DRN].
-      const owned = await presence.ownedUsers().catch(() => null);
-      if (owned?.length === 0) await nodes.remove(instance).catch(() => {});
-      bus.stop();
-      commands.stop();
-    },
-  };
+/** Says whether it passes by itself: under a Sentinel or in a Redis Cluster who is not the master, or not of a slot, is found to be that. */
+function passes({ isOfSettings, reply }: RedisUnavailable, { kind }: RedisAddress): boolean {
+  return !isOfSettings && !(kind === "single" && (reply === "READONLY" || reply === "MOVED"));
 }
