@@ -43,7 +43,7 @@ export async function createCluster(
   const { url, tls, heartbeat: heartbeatMs, dead_after: deadAfterMs, ingest_stream: stream } = config.cluster;
   const ingest = stream === null ? null : { stream, group: config.cluster.ingest_group };
   return url === null
-    ? createLocalCluster(options)
+    ? createLocalCluster({ ...options, store: storage.statuses })
     : createRedisCluster({ ...options, url, tls, natMap: config.cluster.nat_map, ingest, heartbeatMs, deadAfterMs });
 }
 

@@ -2,7 +2,6 @@
 import { createBroadcasting } from "../broadcast/broadcasting.ts";
 import { ReceiptRelay } from "../handlers/receipt-relay.ts";
 import { codecs } from "../protocol/codecs.ts";
-import { SnapshotFence } from "../subscription/snapshot-fence.ts";
 import type { Area, PartsOf } from "./area.ts";
 import type { Base } from "./base.ts";
 import type { Foundation } from "./foundation.ts";
@@ -12,7 +11,6 @@ export type Messaging = PartsOf<typeof composeMessaging>;
 
 export function composeMessaging(base: Base, { storage, cluster, hub, listeners }: Foundation & Sockets) {
   const { config, logger, counts, now, newId } = base;
-  const fence = new SnapshotFence();
   const broadcasting = createBroadcasting({
     native: listeners,
     recipients: hub,
@@ -20,7 +18,6 @@ export function composeMessaging(base: Base, { storage, cluster, hub, listeners 
     bus: cluster.bus,
     log: storage.log,
     waitingMax: config.websocket.broadcast_buffer,
-    onEphemeral: (topic) => fence.note(topic),
     counts,
     now,
     newId,
@@ -30,7 +27,7 @@ export function composeMessaging(base: Base, { storage, cluster, hub, listeners 
   const windowMs = config.messages.receipt_window;
   const receipts = new ReceiptRelay({ store: storage.receipts, publisher, windowMs, now, newId, logger });
   return {
-    parts: { ...broadcasting, receipts, fence },
+    parts: { ...broadcasting, receipts },
     async start() {
       await sequencer.start();
       receipts.start();

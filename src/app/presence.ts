@@ -1,8 +1,9 @@
 /** Composes who is there and who types. */
 import type { Audience } from "../broadcast/broadcaster.ts";
-import { type Cause, createPresenceTracker } from "../presence/tracker.ts";
+import { type Cause, PresenceTracker } from "../presence/tracker.ts";
 import { TypingTracker } from "../presence/typing.ts";
 import { presenceTopic } from "../protocol/topic.ts";
+import { closeReplaced } from "../websocket/bus-listener.ts";
 import type { Area, PartsOf } from "./area.ts";
 import type { Base } from "./base.ts";
 import type { Foundation } from "./foundation.ts";
@@ -15,16 +16,17 @@ export function composePresence({ config, logger, now }: Base, parts: Foundation
   const { storage, cluster, hub, broadcaster, publisher } = parts;
   /** Leaves out the connection that caused a change, where it is on this node. */
   const exceptOf = (cause?: Cause): Audience => (cause === undefined ? {} : { except: hub.find(cause)[0] });
-  const presence = createPresenceTracker({
+  const presence = new PresenceTracker({
     nodeId: cluster.nodeId,
     registry: cluster.presence,
     statuses: storage.statuses,
-    publish: (topic, message, to) =>
-      void broadcaster.toTopic(topic, message, { ...exceptOf(to.cause), reach: to.reach }),
+    show: (userId, message, cause) =>
+      void broadcaster.toTopic(presenceTopic(userId), message, { ...exceptOf(cause), reach: "here" }),
+    tellOwnDevices: (userId, message, cause) =>
+      void broadcaster.toUser(userId, message, { ...exceptOf(cause), reach: "here" }),
     watchersOf: (userId) => broadcaster.subscriberCount(presenceTopic(userId)),
-    tellOwnDevices: (userId, message, cause) => void broadcaster.toUser(userId, message, exceptOf(cause)),
+    onSuperseded: (device) => closeReplaced(hub, device),
     settings: config.presence,
-    now,
     logger,
   });
   const typing = new TypingTracker({

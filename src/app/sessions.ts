@@ -26,7 +26,6 @@ export function composeSessions(base: Base, parts: Foundation & Sockets & Presen
     onFault: (err, question) => logger.warn({ err, question }, "another node was not answered"),
   });
   const deviceLimit = new DeviceLimit({
-    registry: cluster.presence,
     presence,
     survey: devices,
     devicesMax: config.presence.max_devices,

@@ -19,7 +19,7 @@ export function composeSubscribing(
   { config, logger, now }: Base,
   parts: Foundation & Sockets & Messaging & Presence & Calls,
 ) {
-  const { storage, cluster, directory, publisher, broadcaster, presence, typing, calls, fence, hub } = parts;
+  const { storage, cluster, directory, publisher, broadcaster, presence, typing, calls, hub } = parts;
   const resending = warnsOnce(logger, "calls not re-sent", "calls are re-sent again");
   const { subscriptions, membership } = createSubscriptions({
     ...parts,
@@ -27,7 +27,7 @@ export function composeSubscribing(
     log: storage.log,
     cursors: storage.cursors,
     bus: cluster.bus,
-    snapshots: createSnapshots({ receipts: storage.receipts, typing, presence, calls, fence }),
+    snapshots: createSnapshots({ receipts: storage.receipts, typing, presence, calls }),
     onSubscribed({ userId, deviceId }, topics) {
       if (!topics.some(({ kind }) => kind === "calls")) return;
       // Once `subscribed` is out: calls that ring come after it.

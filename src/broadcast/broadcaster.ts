@@ -34,8 +34,6 @@ export interface BroadcasterOptions {
   recipients: LocalRecipients;
   codecs: Codecs;
   bus: Bus;
-  /** Called before an event that is not logged reaches this node's subscribers of a topic. */
-  onEphemeral?: (topic: string) => void;
   /** Called for each that is live on the topic and is left out of a logged event. */
   onLeftOut?: (recipient: Recipient, topic: string, seq: number) => void;
   counts: Counts;
@@ -85,7 +83,6 @@ export class Broadcaster {
   /** An event of another node, that is not logged; a logged one goes through the sequencer. */
   relay(message: TopicMessage & { kind: "ephemeral" }): void {
     const { kind: _, topic, exceptDevice, onlyDevice, isOwed: __, ...outgoing } = message;
-    this.options.onEphemeral?.(topic);
     this.#publishHere(topic, outgoing, { exceptDevice, onlyDevice });
   }
 
@@ -112,7 +109,6 @@ export class Broadcaster {
     const { exceptDevice, onlyDevice, isOwed = false, reach = "everywhere" } = audience;
     countOne(this.options.counts.published, "ephemeral");
     if (reach !== "elsewhere") {
-      this.options.onEphemeral?.(topic);
       this.#publishHere(topic, message, audience);
     }
     if (reach !== "here")

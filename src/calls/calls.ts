@@ -16,7 +16,7 @@ export interface CallsOptions extends Pick<CallPermissionOptions, "view" | "dire
   settings: Config["calls"];
   broadcaster: Pick<Broadcaster, "toTopic" | "reachesDevice">;
   publisher: Pick<Publisher, "append">;
-  presence: Pick<PresenceTracker, "deviceIdsOf">;
+  presence: Pick<PresenceTracker, "devicesOf">;
   now: () => number;
   newId: () => string;
   logger: Logger;
@@ -37,7 +37,7 @@ export function createCalls(options: CallsOptions): CallService {
       const audience = { onlyDevice: deviceId, reach, isOwed: owed === "first" } as const;
       broadcaster.toTopic(callsTopic(userId), { type, payload }, audience);
     },
-    devicesOf: (userId) => presence.deviceIdsOf(userId),
+    devicesOf: async (userId) => (await presence.devicesOf(userId)).map(({ deviceId }) => deviceId),
     mayCall: createCallPermission({ settings, view, directory }),
     async logMissed(userId, payload, callId) {
       await publisher.append({

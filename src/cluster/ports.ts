@@ -1,7 +1,7 @@
 /** Describes as ports what nodes share and may lose: what cannot be answered without the others rejects with `Unavailable` (part `cluster`). */
 
 import type { Inbox } from "../storage/inbox.ts";
-import type { LoggedEvent } from "../storage/ports.ts";
+import type { LoggedEvent, UserStatus } from "../storage/ports.ts";
 import type { BusStats } from "../telemetry/stats.ts";
 import type { Call } from "./call.ts";
 
@@ -27,8 +27,6 @@ export type TopicMessage =
 export type ControlMessage =
   /** The device of this connection has a newer one: this one alone closes with 4010, however late it hears [CON3]. */
   | { kind: "replaced"; userId: string; deviceId: string; connectionId: string }
-  /** The one who says it may have missed what was said since (ms since the epoch), or not have been heard. */
-  | { kind: "gap"; sinceMs: number }
   /** The end of the call is still owed to the device: whoever has it claims it, and tells it [CALL4]. */
   | { kind: "owed"; userId: string; deviceId: string; callId: string }
   /** A question to every node, and one node's answer to it; both are plain JSON data of the survey [ADM1]. */
@@ -56,46 +54,84 @@ export interface Bus {
 /** What a device says of itself: present, idle, or occupied. */
 export type DeviceStatus = "online" | "away" | "busy";
 
+/** A device as its node sees it. All moments are ms of the registry's clock. */
 export interface DevicePresence {
-  userId: string;
   deviceId: string;
   connectionId: string;
   nodeId: string;
+  /** The run of the node that has it; it alone changes or drops it while it lives. */
+  owner: string;
   status: DeviceStatus;
+  /** When the connection came; of two connections of one device the newer one has it [CON3]. */
   connectedAt: number;
+  /** Its connection broke off at `since`, and until `until` it may come back unseen [PRE1]. */
+  leaving?: { since: number; until: number };
 }
 
-/** Who is connected where [PRE1]. A device has one entry; the newest connection owns it. */
+/** All that a user's presence is made of; never changed in place. */
+export interface PresenceRecord {
+  devices: readonly DevicePresence[];
+  /** The status set by hand; one that has run out counts as none. */
+  byHand: UserStatus | null;
+  /** When others could last see the user here; null: never, or not known. */
+  lastSeenAt: number | null;
+}
+
+/** A record as the registry holds it. */
+export interface VersionedRecord {
+  /** Names the memory that gives the versions: another one where that was lost, and versions began anew. */
+  mark: string;
+  /** Grows with every change; 0 where there is no record. */
+  version: number;
+  /** Null: nobody has been here for a while, and the storage knows the status and when that was. */
+  record: PresenceRecord | null;
+  /** Records are being put back after a loss: devices of other nodes may still be missing in it. */
+  isPartial?: boolean;
+}
+
+/** Says what a record has become. */
+export interface PresenceWord extends VersionedRecord {
+  userId: string;
+  record: PresenceRecord;
+  /** The device whose request caused the change. */
+  causeDevice?: string;
+}
+
+/** Decides what becomes of a record; pure, as it may be run again. `put: null` leaves it as it is. */
+export type PresenceStep<Result> = (record: PresenceRecord | null) => { put: PresenceRecord | null; result: Result };
+
+/** Holds the one record of each user's presence, which every node adds its own devices to [PRE1]. */
 export interface PresenceRegistry {
+  /** Names this run of this node among the owners of devices. */
+  readonly owner: string;
+  /** Its clock (ms), as far as this node can tell: nodes agree on it better than on their own. */
+  now(): number;
   /**
-   * Puts the device's entry in place of an older one.
-   * Refuses (`added: false`) where the user would have more than `devicesMax` devices.
+   * Runs `step` on the user's record, alone over all nodes, stores what it puts under the next version and, in the same
+   * step, says so to the nodes that listen: those that watch `presence:<user>`, and those that watch `user:<user>`.
+   * A record without devices stays for two minutes at least. `known` is the record as the caller takes it to be, which
+   * saves reading it (`record` may be filled in from the storage where `version` is 0); where it is another one by now
+   * `step` runs again on that, with null where there is none.
+   * @throws Unavailable where it is away; it may have been stored all the same
    */
-  add(
-    entry: DevicePresence,
-    devicesMax: number,
-  ): Promise<{ added: boolean; first: boolean; replaced: DevicePresence | null }>;
-  /** Changes the status of a device where `connectionId` still owns it. */
-  update(entry: { userId: string; deviceId: string; connectionId: string; status: DeviceStatus }): Promise<boolean>;
-  /** Takes the device away where `connectionId` still owns it; `last`: the user has no device left. */
-  remove(entry: {
-    userId: string;
-    deviceId: string;
-    connectionId: string;
-  }): Promise<{ removed: boolean; last: boolean }>;
-  devicesOf(userIds: string[]): Promise<Map<string, DevicePresence[]>>;
-  /** Takes away the devices of dead nodes; each user who is left without any is returned to one caller only. */
-  sweep(): Promise<string[]>;
-  /** Whether `devicesOf` has just spoken of these for all nodes; false while others cannot be asked. Without it: always. */
-  isWhole?(userIds: string[]): boolean;
-  /** False while a node that was there may not have put back what was lost: who seems to be gone may be on it. */
-  isSettled?(): boolean;
-  /** Called with the users of whom the registry had not what is so, and has again: some had been lost, or had come back with a loss. */
-  onRestored?(listener: (userIds: string[]) => void): void;
-  /** Called with devices of this node that have a newer connection on another one, where it was not told in time [CON3]. */
-  onSuperseded?(listener: (devices: DevicePresence[]) => void): void;
-  /** Messages of other nodes may have been lost: looks, at the next heartbeat, for what they would have said. */
-  recheck?(): void;
+  transact<Result>(
+    userId: string,
+    step: PresenceStep<Result>,
+    options?: { known?: VersionedRecord | undefined; causeDevice?: string | undefined },
+  ): Promise<{ now: VersionedRecord; result: Result }>;
+  /** Users of whom nothing can be known now are not in the answer: it is away, or records are being put back after a loss. Never rejects for that. */
+  read(userIds: string[]): Promise<Map<string, VersionedRecord>>;
+  /** Called with words of this and other nodes, in whatever order; some are lost, and then the bus says that there was a gap. */
+  onWord(listener: (word: PresenceWord) => void): void;
+  /** Called where it may have lost what was written (came back, came back empty, another master): to be contributed and read again. */
+  onLoss(listener: () => void): void;
+  /** Users under whose record something of this run stands. @throws Unavailable */
+  ownedUsers(): Promise<string[]>;
+  /**
+   * Calls `remove` for each user under whose record something of a run of a node stands that is dead, some at once, and
+   * forgets the run once all have resolved. `seenAt`: its last sign of life.
+   */
+  sweep(remove: (dead: { userId: string; owner: string; seenAt: number }) => Promise<void>): Promise<void>;
   stats(): Promise<{ users: number; devices: number }>;
 }
 
@@ -140,8 +176,6 @@ export interface NodeRegistry {
   list(): Promise<NodeInfo[]>;
   /** Called from time to time with this node's own figures. */
   beat(connections: number): Promise<void>;
-  /** Called once a node that was there has gone, and nothing of it is left in the registries. */
-  onGone?(listener: () => void): void;
 }
 
 export interface Cluster {

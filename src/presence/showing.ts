@@ -1,118 +1,269 @@
-/** Shows those who watch users on this node how they are, nothing twice, and in the end what is so [PRE1] [PRE3]. */
-import type { PresenceRegistry } from "../cluster/ports.ts";
-import type { KeyedQueue } from "../ground/keyed-queue.ts";
+/** Shows those who watch users on this node the difference between what they were shown last and what is so [PRE1] [PRE3] [PRE5]. */
+import type { PresenceRecord, PresenceWord } from "../cluster/ports.ts";
 import type { Timers } from "../ground/timers.ts";
-import { ProtocolError } from "../protocol/errors.ts";
 import type { PresenceView } from "../protocol/server.ts";
-import { presenceTopic } from "../protocol/topic.ts";
-import type { StatusStore } from "../storage/ports.ts";
-import type { Logger } from "../telemetry/logger.ts";
-import { type Cause, messageOf, type PresenceMessage } from "./announcer.ts";
-import { createCorrections, type Told, unknown } from "./corrections.ts";
-import { shownToOthers } from "./join.ts";
-import { createShownHere, lookAfter, lookOf } from "./shown-here.ts";
+import { type PresenceMessage, updateOf, writeChange, writeView } from "./messages.ts";
+import type { FoundRecord, KnownRecord, Records } from "./records.ts";
+import {
+  looksTheSame,
+  nextMoment,
+  offline,
+  presentDevices,
+  type View,
+  type ViewForOthers,
+  viewForOthers,
+  viewForSelf,
+} from "./view.ts";
 
-export interface Recipients {
-  reach: "here" | "elsewhere" | "everywhere";
-  /** Whose own connection is not told [SUB6]. */
-  cause?: Cause | undefined;
+/** The device whose request led to a message; its own connection is not told [SUB6]. */
+export interface Cause {
+  userId: string;
+  deviceId: string;
 }
 
-export interface ShowingDeps {
-  registry: Pick<PresenceRegistry, "devicesOf" | "isWhole" | "isSettled">;
-  statuses: Pick<StatusStore, "get">;
-  queue: KeyedQueue;
-  publish(topic: string, message: PresenceMessage, to: Recipients): void;
+export interface ShowingOptions {
+  records: Pick<Records, "read">;
+  /** The registry's clock, ms. */
+  now: () => number;
+  /** To this node's subscribers of `presence:<user>`. */
+  show(userId: string, message: PresenceMessage, cause?: Cause): void;
+  /** To the user's own devices on this node, on `user:<user>`. */
+  tellOwnDevices(userId: string, message: PresenceMessage, cause?: Cause): void;
   /** How many subscriptions to the user's presence there are on this node. */
   watchersOf(userId: string): number;
-  /** Whether something of the user is still to be told. */
-  isHeldBack(userId: string): boolean;
-  /** Milliseconds since the epoch. */
-  now: () => number;
+  /** Whether devices of the user are connected to this node. */
+  isHere(userId: string): boolean;
+  /** What is so where the registry has this record, and this node owes it something. */
+  withOwed(userId: string, record: PresenceRecord): PresenceRecord;
+  /** Called with those that could not be read: they are to be refreshed later. */
+  onUnknown(userIds: string[]): void;
+  /** Others are told of at most one change of a user within so long. */
+  intervalMs: number;
   timers: Timers;
-  logger: Logger;
 }
 
-/** What other parts of this node say to it. */
-export interface Watching {
-  /** Another node's event is about to be shown here. @returns whether anybody here sees a difference */
-  hear(event: { topic: string; type: string; payload: string }): boolean;
-  /** The viewer is about to be sent these. */
-  noteShown(viewer: string, views: Iterable<PresenceView>): void;
-  /** Called from time to time: drops what is remembered of users whom nobody watches any more. */
-  forgetUnwatched(): void;
+/** Open for one interval after something was shown: what changes meanwhile waits for its end, and the last one wins. */
+interface Window {
+  latest: ViewForOthers;
+  /** Whether anything has come meanwhile, and whose doing it was; undefined where it was more than one device's. */
+  held: { cause: Cause | undefined } | null;
+  cancel: () => void;
 }
 
-export interface Showing extends Watching {
-  /** Tells everybody, on all nodes, who sees a difference. */
-  tell(topic: string, message: PresenceMessage, cause?: Cause): void;
-  /** On any node some may have been shown something else than is so. */
-  doubt(userIds: string[]): void;
-  /** Some on this node may have. Without `userIds`: of anybody. */
-  doubtHere(userIds?: string[]): void;
-  stop(): void;
+/** A user who is watched here, or has devices here. */
+interface Entry {
+  /** Null: nothing is known. */
+  known: KnownRecord | null;
+  /** Whether every word since it was read has been heard. */
+  isFresh: boolean;
+  /** What all who watch the user here hold; null: nobody was shown anything. */
+  shown: ViewForOthers | null;
+  /** What the user's own devices here hold; null: there are none. */
+  told: View | null;
+  window: Window | null;
+  /** Calls off looking at the next moment of the record. */
+  cancel: () => void;
 }
 
-const userOf = (topic: string) => topic.slice(presenceTopic("").length);
+/** A timer cannot be set for longer than 24 days. */
+const momentMsMax = 24 * 3_600_000;
+/** Stands for the registry's record while that cannot be known. */
+const unknownVersion = { mark: "", version: -1 };
 
-/** It is looked at again later, as with whatever else is away. */
-const unreadable = () => new ProtocolError("unavailable", "The cluster's devices cannot be read.");
+const isOlder = (one: KnownRecord, other: KnownRecord | null) =>
+  one.mark === other?.mark && one.version < other.version;
 
-export function createShowing(deps: ShowingDeps): Showing {
-  const { registry, statuses, queue, publish, isHeldBack, now } = deps;
-  const shown = createShownHere(deps.watchersOf);
-  const corrections = createCorrections({
-    ...deps,
-    correct: (userId, told) => queue.run(userId, () => correct(userId, told)),
-  });
+export class Showing {
+  readonly #entries = new Map<string, Entry>();
 
-  function tell(topic: string, message: PresenceMessage, cause?: Cause): void {
-    const userId = userOf(topic);
-    const look = lookAfter(message.type, message.payload)!;
-    publish(topic, message, { reach: shown.note(userId, look) ? "everywhere" : "elsewhere", cause });
-    // Another node may have said something else at the same moment, and be heard first or last.
-    corrections.add([userId], look);
+  constructor(private readonly options: ShowingOptions) {}
+
+  /** What this node knows the registry to hold; null: nothing. */
+  knownOf(userId: string): KnownRecord | null {
+    const known = this.#entries.get(userId)?.known ?? null;
+    return known === null || known.version < 0 ? null : known;
   }
 
-  function refuseUnlessWhole(userIds: string[]): void {
-    if (registry.isWhole?.(userIds) === false) throw unreadable();
+  /** What is so as far as this node can tell; null: it cannot. */
+  recordOf(userId: string): PresenceRecord | null {
+    const record = this.#entries.get(userId)?.known?.record;
+    return record === undefined ? null : this.options.withOwed(userId, record);
   }
 
-  async function correct(userId: string, told: Told): Promise<void> {
-    // What is held back is told in a moment, and looked at again after it.
-    if (isHeldBack(userId)) return corrections.add([userId], told);
-    refuseUnlessWhole([]);
-    const { status: byHand = null, lastSeenAt = null } = (await statuses.get([userId])).get(userId) ?? {};
-    // The devices last, and only where the whole cluster's are known.
-    const devices = (await registry.devicesOf([userId])).get(userId) ?? [];
-    refuseUnlessWhole([userId]);
-    const view = shownToOthers(devices, byHand);
-    const look = lookOf(view);
-    if (look === "offline" && registry.isSettled?.() === false) return corrections.add([userId], told);
-    const topic = presenceTopic(userId);
-    if (told !== undefined && told !== look) return tell(topic, messageOf(userId, { view, lastSeenAt, at: now() }));
-    if (!shown.isElse(userId, look)) return;
-    shown.note(userId, look);
-    publish(topic, messageOf(userId, { view, lastSeenAt, at: now() }), { reach: "here" });
-    // Something newer may have been shown while this was read.
-    corrections.add([userId]);
+  /** Takes a word of any node. @returns whether it is newer than what was known */
+  hear({ userId, causeDevice, ...word }: PresenceWord): boolean {
+    const known = this.knownOf(userId);
+    if (known !== null && known.mark !== word.mark) {
+      // Which of the two is the newer one the registry knows.
+      this.options.onUnknown([userId]);
+      return false;
+    }
+    return (known === null || known.version < word.version) && this.take(userId, word, causeDevice);
   }
 
-  return {
-    tell,
-    hear({ topic, type, payload }) {
-      const look = lookAfter(type, JSON.parse(payload) as object);
-      return look === null || shown.note(userOf(topic), look);
-    },
-    noteShown(viewer, views) {
-      for (const { user_id, status, status_text: text = null, status_emoji: emoji = null } of views) {
-        if (user_id === viewer) continue;
-        if (!shown.noteSnapshot(user_id, lookOf({ status, text, emoji }))) corrections.add([user_id]);
-      }
-    },
-    doubt: (userIds) => corrections.add(userIds, unknown),
-    doubtHere: (userIds = shown.users()) => corrections.add(userIds),
-    forgetUnwatched: () => shown.sweep(),
-    stop: () => corrections.stop(),
-  };
+  /** Takes what the registry has answered. @returns whether there is anything to know it for */
+  take(userId: string, known: KnownRecord, causeDevice?: string): boolean {
+    const entry = this.#wanted(userId);
+    if (entry === null) return false;
+    // What was lost is put back by and by: only what is different after an interval is shown.
+    const isAnew = entry.known !== null && entry.known.mark !== known.mark;
+    if (isAnew && entry.window === null) this.#openWindow(userId, entry, { cause: undefined });
+    if (!isOlder(known, entry.known)) entry.known = known;
+    this.#look(userId, entry, causeDevice);
+    return true;
+  }
+
+  /** Shows what is owed to the registry, whose record may be this one. */
+  look(userId: string, record: PresenceRecord, causeDevice?: string): void {
+    const entry = this.#wanted(userId);
+    if (entry === null) return;
+    entry.known ??= { ...unknownVersion, record };
+    this.#look(userId, entry, causeDevice);
+  }
+
+  /** Reads how users are, and shows what is different. Rejects where the storage is away. */
+  async refresh(userIds: string[]): Promise<Map<string, FoundRecord>> {
+    const before = new Map(userIds.map((userId) => [userId, this.knownOf(userId)]));
+    const heard = new Set(userIds.filter((userId) => this.options.watchersOf(userId) > 0));
+    const found = await this.options.records.read(userIds);
+    const unknown: string[] = [];
+    for (const [userId, { known }] of found) {
+      const entry = this.#wanted(userId);
+      if (entry === null) continue;
+      entry.isFresh = known !== undefined && heard.has(userId);
+      if (known === undefined) unknown.push(userId);
+      // Where nobody has been for a while versions say nothing: what came since it was read is newer.
+      else if (known.version > 0 || before.get(userId) === this.knownOf(userId)) this.take(userId, known);
+    }
+    if (unknown.length > 0) this.options.onUnknown(unknown);
+    return found;
+  }
+
+  /** Makes sure that what is known of users who are watched here is so, as far as that can be known now. */
+  async prepare(userIds: string[]): Promise<void> {
+    const stale = userIds.filter((userId) => this.#entries.get(userId)?.isFresh !== true);
+    if (stale.length > 0) await this.refresh(stale);
+  }
+
+  /** Shows a new watcher what all who watch the user here hold, and oneself the truth [PRE5]. */
+  snapshotOf(viewer: string, userId: string): PresenceView {
+    const entry = this.#entry(userId);
+    const record = this.recordOf(userId);
+    const at = this.options.now();
+    const lastSeenAt = entry.isFresh ? (record?.lastSeenAt ?? null) : null;
+    if (viewer === userId) {
+      const view = writeView(userId, record === null ? offline : viewForSelf(record, at), lastSeenAt);
+      return entry.isFresh && record !== null ? { ...view, devices: presentDevices(record, at).length } : view;
+    }
+    const isKnown = record !== null && (entry.isFresh || this.options.isHere(userId));
+    entry.shown ??= isKnown ? viewForOthers(record, at) : offline;
+    return writeView(userId, entry.shown, lastSeenAt);
+  }
+
+  /** Words may have been lost. @returns the users that are to be refreshed */
+  doubt(): string[] {
+    for (const entry of this.#entries.values()) entry.isFresh = false;
+    return [...this.#entries.keys()];
+  }
+
+  /** Drops users who are neither watched nor connected here; the bus hears of them for longer than that. */
+  forgetUnwatched(): void {
+    for (const [userId, entry] of this.#entries) {
+      if (this.options.watchersOf(userId) > 0) continue;
+      Object.assign(entry, { isFresh: false, shown: null });
+      if (!this.options.isHere(userId)) this.#forget(userId, entry);
+    }
+  }
+
+  /** Users of whom something is to be shown at the end of its interval. */
+  get heldBack(): number {
+    let count = 0;
+    for (const { window } of this.#entries.values()) if (window !== null && window.held !== null) count++;
+    return count;
+  }
+
+  stop(): void {
+    for (const [userId, entry] of this.#entries) this.#forget(userId, entry);
+  }
+
+  #entry(userId: string): Entry {
+    let entry = this.#entries.get(userId);
+    if (entry === undefined) {
+      entry = { known: null, isFresh: false, shown: null, told: null, window: null, cancel: () => {} };
+      this.#entries.set(userId, entry);
+    }
+    return entry;
+  }
+
+  /** The user's entry where there is something to know it for. */
+  #wanted(userId: string): Entry | null {
+    const { isHere, watchersOf } = this.options;
+    return this.#entries.has(userId) || isHere(userId) || watchersOf(userId) > 0 ? this.#entry(userId) : null;
+  }
+
+  #forget(userId: string, entry: Entry): void {
+    entry.cancel();
+    entry.window?.cancel();
+    this.#entries.delete(userId);
+  }
+
+  #look(userId: string, entry: Entry, causeDevice?: string): void {
+    const { isHere, now, tellOwnDevices, watchersOf } = this.options;
+    const record = this.recordOf(userId)!;
+    const at = now();
+    const cause = causeDevice === undefined ? undefined : { userId, deviceId: causeDevice };
+    this.#arm(userId, entry, record);
+    const was = entry.told;
+    const is = viewForSelf(record, at);
+    entry.told = isHere(userId) ? is : null;
+    const isTold = was !== null && entry.told !== null && was.status !== "offline" && is.status !== "offline";
+    if (isTold && !looksTheSame(was, is)) tellOwnDevices(userId, updateOf(userId, is, at), cause);
+    if (watchersOf(userId) === 0) {
+      // Nobody holds anything any more.
+      entry.shown = null;
+      entry.isFresh = false;
+    }
+    const { window } = entry;
+    const view = viewForOthers(record, at);
+    if (window === null) return this.#show(userId, entry, cause);
+    if (looksTheSame(window.latest, view)) return;
+    window.latest = view;
+    // Two devices within one interval: each must hear what the other did.
+    const isSame = window.held === null || window.held.cause?.deviceId === cause?.deviceId;
+    window.held = { cause: isSame ? cause : undefined };
+  }
+
+  #show(userId: string, entry: Entry, cause: Cause | undefined): void {
+    const { now, onUnknown, show } = this.options;
+    const record = this.recordOf(userId)!;
+    const at = now();
+    const { shown: was } = entry;
+    const is = viewForOthers(record, at);
+    if (was === null || looksTheSame(was, is)) return;
+    // A device elsewhere may not have been put back yet: nobody is shown as gone by that.
+    if (is.status === "offline" && entry.known?.isPartial) return onUnknown([userId]);
+    entry.shown = is;
+    this.#openWindow(userId, entry, null);
+    show(userId, writeChange(userId, { was, is, lastSeenAt: record.lastSeenAt, at }), cause);
+  }
+
+  #openWindow(userId: string, entry: Entry, held: Window["held"]): void {
+    const cancel = this.options.timers.after(this.options.intervalMs, () => {
+      const { held } = entry.window!;
+      entry.window = null;
+      if (held !== null) this.#show(userId, entry, held.cause);
+    });
+    entry.window = { latest: entry.shown ?? offline, held, cancel };
+  }
+
+  /** Reads the record again at its next moment: while that cannot be done nobody is shown as gone. */
+  #arm(userId: string, entry: Entry, record: PresenceRecord): void {
+    const { now, onUnknown, timers } = this.options;
+    entry.cancel();
+    const moment = nextMoment(record, now());
+    if (moment === null) return;
+    entry.cancel = timers.after(Math.min(moment - now(), momentMsMax), () => {
+      this.refresh([userId]).catch(() => onUnknown([userId]));
+    });
+  }
 }

@@ -1,294 +1,282 @@
-/** Keeps track of whose devices are connected and what they say, and has everybody told who should be [PRE]. */
-import type { DevicePresence, PresenceRegistry } from "../cluster/ports.ts";
+/** Takes in who comes, goes and says how they are on this node, and answers how users are on all of them [PRE]. */
+import type { DevicePresence, DeviceStatus, PresenceRecord, PresenceRegistry } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
-import { KeyedQueue } from "../ground/keyed-queue.ts";
 import { realTimers, type Timers } from "../ground/timers.ts";
+import { Unavailable } from "../ground/unavailable.ts";
 import { ProtocolError } from "../protocol/errors.ts";
+import type { PresenceView } from "../protocol/server.ts";
 import type { StatusStore } from "../storage/ports.ts";
-import type { Logger } from "../telemetry/logger.ts";
-import { warnsOnce } from "../telemetry/outage.ts";
-import { type Cause, createAnnouncer, type Presence, type PresenceMessage } from "./announcer.ts";
-import { inBatches } from "./batches.ts";
-import { createDepartures, type DeviceRef } from "./departures.ts";
-import { looksTheSame, shownToOthers, shownToSelf } from "./join.ts";
-import { createQuestions, type Questions } from "./questions.ts";
-import { createShowing, type Recipients, type Watching } from "./showing.ts";
+import type { OutageLogger } from "../telemetry/outage.ts";
+import { type Change, Contributions, type DeviceRef } from "./contributions.ts";
+import { writeView } from "./messages.ts";
+import { withoutOwner } from "./record.ts";
+import { type FoundRecord, Records } from "./records.ts";
+import { Rounds } from "./rounds.ts";
+import { Showing, type ShowingOptions } from "./showing.ts";
+import { StaleUsers } from "./stale-users.ts";
 import { endOf, type PresenceUpdate, statusByHand } from "./status.ts";
-import { createSweep } from "./sweep.ts";
+import { isVisible, offline, presentDevices, viewForOthers, viewForSelf } from "./view.ts";
 
-export type { Cause, PresenceMessage } from "./announcer.ts";
-export type { DeviceRef } from "./departures.ts";
+export type { DeviceRef } from "./contributions.ts";
+export type { PresenceMessage } from "./messages.ts";
+export type { Cause } from "./showing.ts";
 export type { PresenceUpdate } from "./status.ts";
 
-export interface PresenceTrackerDeps {
+export interface PresenceTrackerOptions extends Pick<ShowingOptions, "show" | "tellOwnDevices" | "watchersOf"> {
   nodeId: string;
   registry: PresenceRegistry;
   statuses: StatusStore;
-  /** To others, on the topic `presence:<user>`, ephemeral, on this node, the others, or all. */
-  publish(topic: string, message: PresenceMessage, to: Recipients): void;
-  /** How many subscriptions to the user's presence there are on this node. */
-  watchersOf(userId: string): number;
-  /** To the user's own devices, on the topic `user:<id>`, ephemeral. */
-  tellOwnDevices(userId: string, message: PresenceMessage, cause?: Cause): void;
+  /** Called with a device of this node that has a newer connection on another one [CON3]. */
+  onSuperseded(device: DeviceRef): void;
   settings: Config["presence"];
-  /** Milliseconds since the epoch. */
-  now: () => number;
   timers?: Timers;
-  logger: Logger;
+  logger: OutageLogger;
 }
 
 export interface Entered {
   accepted: boolean;
-  /** The entry of the same device whose ref it has taken. */
-  replaced: DevicePresence | null;
+  /** The connection of the same device whose place it has taken. */
+  replaced: Pick<DevicePresence, "connectionId"> | null;
 }
 
-export interface PresenceTracker extends Questions, Watching {
+type Leaving = NonNullable<DevicePresence["leaving"]>;
+
+export class PresenceTracker {
+  readonly #records: Records;
+  readonly #showing: Showing;
+  readonly #here: Contributions;
+  readonly #stale: StaleUsers;
+  readonly #rounds: Rounds;
+  #isStopped = false;
+
+  constructor(private readonly options: PresenceTrackerOptions) {
+    const { onSuperseded, registry, settings, timers = realTimers, logger } = options;
+    const records = new Records(options);
+    this.#records = records;
+    this.#stale = new StaleUsers({ look: (userIds) => this.#here.lookAt(userIds), timers, logger });
+    const onStale = (userIds: string[]) => this.#stale.add(userIds);
+    this.#here = new Contributions({ registry, records, showing: () => this.#showing, onStale, onSuperseded });
+    this.#showing = new Showing({
+      ...options,
+      records,
+      now: () => registry.now(),
+      isHere: (userId) => this.#here.has(userId),
+      withOwed: (userId, record) => this.#here.withOwed(userId, record),
+      onUnknown: onStale,
+      intervalMs: settings.update_interval,
+      timers,
+    });
+    this.#rounds = new Rounds({
+      registry,
+      records,
+      endGraces: () => this.#endGraces(),
+      remove: ({ userId, owner, seenAt }) => this.#remove(userId, (record) => withoutOwner(record, owner, seenAt)),
+      lookAt: (userIds) => this.#stale.addNow(userIds),
+      seenHere: () => this.#seenHere(),
+      timers,
+      logger,
+    });
+    registry.onWord((word) => this.#here.hear(word));
+    registry.onLoss(() => {
+      this.lookAgain();
+      this.#rounds.noteLoss();
+    });
+  }
+
   /**
    * A device is here. Refused (`accepted: false`) where its user has `max_devices` others on the whole cluster [LIM],
-   * unless it comes in `regardless`.
+   * unless it comes in `regardless`; while the registry is away those of other nodes keep nobody out.
    * @param isGone whether the connection has ended meanwhile: then nothing is done
    * @returns null where it had ended before it was entered
    */
-  connect(ref: DeviceRef & { regardless?: boolean }, isGone?: () => boolean): Promise<Entered | null>;
-  /** A connection is gone. `clean`: closed with 1000 or 1001, which counts at once [PRE1]. Never rejects. */
-  disconnect(departure: DeviceRef & { clean: boolean }): Promise<void>;
-  /**
-   * A `presence.update` request [PRE2].
-   * @throws ProtocolError `invalid_payload`; rejects with the store's or the registry's error while they are away
-   */
-  update(who: DeviceRef, update: PresenceUpdate): Promise<void>;
-  /** The user's devices that can be reached, on the whole cluster; without those that broke off here and may come back. */
-  deviceIdsOf(userId: string): Promise<string[]>;
-  /** What others said, or were told, may have been lost: whatever was shown here of anybody is compared with the truth. */
-  lookAgain(): void;
-  start(): void;
-  /** Draining: what is under way ends, and no one is shown offline by it [DRN]. */
-  stop(): Promise<void>;
-  /** `users` and `devices` of the whole cluster; the others of this node. */
-  stats(): Promise<{ users: number; devices: number; leaving: number; heldBack: number }>;
-}
-
-const retryDelayMs = 1_000;
-
-export function createPresenceTracker(deps: PresenceTrackerDeps): PresenceTracker {
-  const { nodeId, registry, settings, now, timers = realTimers, logger } = deps;
-  const statuses = inBatches(deps.statuses);
-  const queue = new KeyedQueue();
-  const storing = warnsOnce(logger, "last seen could not be stored", "last seen is stored again");
-  const reading = warnsOnce(logger, "presence could not be read", "presence is read again");
-
-  async function isStillGone(userId: string): Promise<boolean> {
-    return !(await registry.devicesOf([userId])).has(userId);
-  }
-
-  async function presenceOf(userId: string): Promise<Presence> {
-    const [devices, stored] = await Promise.all([registry.devicesOf([userId]), statuses.get([userId])]);
-    return { devices: devices.get(userId) ?? [], byHand: stored.get(userId)?.status ?? null };
-  }
-
-  /**
-   * What a change of one device has led to; null: it was not there, or is not any more. Other nodes may have changed other
-   * devices since `before` was read: where nothing looks different from then, what this device alone has changed counts.
-   */
-  async function afterChange(
-    { userId, deviceId }: Pick<DeviceRef, "userId" | "deviceId">,
-    before: Presence,
-    { was, is }: { was: DevicePresence | null; is: DevicePresence | null },
-  ): Promise<{ before: Presence; after: Presence }> {
-    const all = (await registry.devicesOf([userId])).get(userId) ?? [];
-    const others = all.filter((device) => device.deviceId !== deviceId);
-    const together = (own: DevicePresence | null) => ({ ...before, devices: own === null ? others : [...others, own] });
-    const after = together(is);
-    const shown = (presence: Presence) => shownToSelf(presence.devices, presence.byHand);
-    return { before: looksTheSame(shown(before), shown(after)) ? together(was) : before, after };
-  }
-
-  const announcer = createAnnouncer({
-    publish: (topic, message, cause) => showing.tell(topic, message, cause),
-    tellOwnDevices: deps.tellOwnDevices,
-    setLastSeen: (userId, at) => noteLastSeen([userId], at),
-    isStillGone,
-    inTurnWithView(userId, use) {
-      queue
-        .run(userId, async () => {
-          const { devices, byHand } = await presenceOf(userId);
-          use(shownToOthers(devices, byHand));
-        })
-        .catch((error) => {
-          reading.began(error, { userId });
-          use(null);
-          showing.doubt([userId]);
-        });
-    },
-    intervalMs: settings.update_interval,
-    now,
-    timers,
-  });
-
-  const showing = createShowing({
-    ...deps,
-    statuses,
-    queue,
-    timers,
-    isHeldBack: (userId) => announcer.isHeldBack(userId),
-  });
-  // They may have been taken for gone meanwhile, by anybody.
-  registry.onRestored?.((userIds) => showing.doubt(userIds));
-
-  /** Not worth failing for: that somebody is gone matters more than since when. */
-  async function noteLastSeen(userIds: string[], at: number): Promise<void> {
-    await storing.attempt(statuses.setLastSeen(userIds, at), { users: userIds.length });
-  }
-
-  const departures = createDepartures({
-    leave: (ref) => queue.run(ref.userId, () => leave(ref)),
-    outage: warnsOnce(logger, "a device could not be taken out of the presence registry", "devices leave it again"),
-    retryDelayMs,
-    timers,
-  });
-
-  async function leave(ref: DeviceRef): Promise<void> {
-    const { userId } = ref;
-    const devices = (await registry.devicesOf([userId])).get(userId) ?? [];
-    const { removed, last } = await registry.remove(ref);
-    if (!removed) return;
-    let stored: Awaited<ReturnType<StatusStore["get"]>>;
-    try {
-      stored = await statuses.get([userId]);
-      reading.ended();
-    } catch (error) {
-      reading.began(error, { userId });
-      // Without the status nobody knows whether others saw the user; that it is offline now is true for both.
-      if (!last) showing.doubt([userId]);
-      else if (await isStillGone(userId)) announcer.announceOffline(userId, null);
-      return;
-    }
-    // The registry may have lost it, or have let go of it at an earlier try: others know it all the same.
-    const gone: DevicePresence = { ...ref, nodeId, status: "online", connectedAt: now() };
-    const was = devices.find((device) => device.connectionId === ref.connectionId) ?? gone;
-    const before = { devices: [...new Set([...devices, was])], byHand: stored.get(userId)?.status ?? null };
-    // What the registry says of first and last is agreed on by all nodes; what was read before may be older.
-    if (last) return announcer.announce({ userId, before, after: { ...before, devices: [] } });
-    const change = await afterChange(ref, before, { was, is: null });
-    // Where nobody is left by now, another node has taken out the last one and tells of it.
-    if (change.after.devices.length > 0) await announcer.announce({ userId, ...change });
-  }
-
-  async function connect(
-    { regardless = false, ...ref }: DeviceRef & { regardless?: boolean },
-    isGone: () => boolean,
+  connect(
+    { userId, deviceId, connectionId, regardless = false }: DeviceRef & { regardless?: boolean },
+    isGone = () => false,
   ): Promise<Entered | null> {
-    const devicesMax = regardless ? Number.MAX_SAFE_INTEGER : settings.max_devices;
-    const { userId, deviceId, connectionId } = ref;
-    const before = await presenceOf(userId);
-    // Its client may have come to another node since: that one must not be taken for the older one [CON3].
-    if (isGone()) return null;
-    const known = before.devices.find((device) => device.deviceId === deviceId);
-    // A device that comes back is what it was: its reconnect is not seen.
-    const status = known?.status ?? "online";
-    const entry: DevicePresence = { userId, deviceId, connectionId, nodeId, status, connectedAt: now() };
-    let others = before.devices.filter((device) => device.deviceId !== deviceId);
-    let answer = await registry.add(entry, devicesMax);
-    let madeRoom = false;
-    for (const device of before.devices) {
-      if (answer.added) break;
-      // Only in its grace, not connected: it must not keep out one that is.
-      if (!departures.has(device.connectionId)) continue;
-      madeRoom = true;
-      others = others.filter((other) => other !== device);
-      await registry.remove(device);
-      // Not before it is out: where the registry cannot let go of it now, its departure tries again.
-      departures.remove(device.connectionId);
-      answer = await registry.add(entry, devicesMax);
-    }
-    if (!answer.added) {
-      if (madeRoom) await announcer.announce({ userId, before, after: { ...before, devices: others } });
-      return { accepted: false, replaced: null };
-    }
-    if (answer.replaced !== null) departures.remove(answer.replaced.connectionId);
-
-    if (answer.first) others = [];
-    const after = { devices: [...others, entry], byHand: before.byHand };
-    const appeared = answer.first && !madeRoom;
-    if (appeared) await announcer.announce({ userId, before: { ...before, devices: [] }, after });
-    // One that is back as it was has changed nothing, whatever others do meanwhile.
-    else if (known === undefined && others.length > 0)
-      await announcer.announce({ userId, ...(await afterChange(ref, before, { was: null, is: entry })) });
-    // Where nothing was read but another node was first, that node has told of it.
-    else if (before.devices.length > 0) await announcer.announce({ userId, before, after });
-    return { accepted: true, replaced: answer.replaced };
+    const { nodeId, registry, settings } = this.options;
+    return this.#here.queue.run(userId, async () => {
+      const found = await this.#here.find(userId);
+      // Its client may have come to another node since: that one must not be taken for the older one [CON3].
+      if (isGone()) return null;
+      const others = this.#here.of(userId).filter((device) => device.deviceId !== deviceId);
+      const devicesMax = regardless ? Number.POSITIVE_INFINITY : settings.max_devices;
+      if (others.filter(({ leaving }) => leaving === undefined).length >= devicesMax)
+        return { accepted: false, replaced: null };
+      const { owner } = registry;
+      const newest = { deviceId, connectionId, nodeId, owner, status: "online" as const, connectedAt: registry.now() };
+      this.#here.set(userId, [...others, newest]);
+      const { isRefused, replaced } = await this.#here.make(userId, found, { newcomer: { deviceId, devicesMax } });
+      return { accepted: !isRefused, replaced };
+    });
   }
 
-  async function updateDevice(who: DeviceRef, status: DevicePresence["status"], before: Presence) {
-    const { userId, deviceId, connectionId } = who;
-    const was = before.devices.find((device) => device.connectionId === connectionId);
-    if (was === undefined || was.status === status) return { before, after: before };
-    if (!(await registry.update({ userId, deviceId, connectionId, status }))) return { before, after: before };
-    return afterChange(who, before, { was, is: { ...was, status } });
+  /** A connection is gone. `clean`: that is final and counts at once; else the device may come back unseen [PRE1]. Never rejects. */
+  async disconnect({ clean, ...ref }: DeviceRef & { clean: boolean }): Promise<void> {
+    await this.#leave(ref, clean ? null : this.#grace());
   }
 
-  async function update(who: DeviceRef, wanted: PresenceUpdate): Promise<void> {
-    const { userId, deviceId } = who;
-    const stored = await presenceOf(userId);
-    let change = { before: stored, after: stored };
-    if (wanted.automatic) {
-      if (wanted.status === "invisible") {
-        throw new ProtocolError("invalid_payload", "a device alone cannot be invisible", { field: "payload.status" });
-      }
-      change = await updateDevice(who, wanted.status, stored);
-    } else {
-      const byHand = statusByHand(stored.byHand, wanted, now());
-      if (byHand !== null || stored.byHand !== null) await statuses.set(userId, byHand);
+  /**
+   * Does what a `presence.update` request asks for [PRE2].
+   * @throws ProtocolError `invalid_payload`; rejects with the storage's error while it is away
+   */
+  async update({ userId, deviceId, connectionId }: DeviceRef, wanted: PresenceUpdate): Promise<void> {
+    const { registry } = this.options;
+    endOf(wanted, registry.now());
+    if (wanted.automatic && wanted.status === "invisible")
+      throw new ProtocolError("invalid_payload", "a device alone cannot be invisible", { field: "payload.status" });
+    await this.#here.queue.run(userId, async () => {
+      const found = await this.#here.find(userId);
+      let was = found.record.byHand;
+      let current = (this.#showing.recordOf(userId) ?? found.record).byHand;
       // Whoever sets `online` by hand is there, whatever the device's idle detection thought.
-      if (wanted.status === "online") change = await updateDevice(who, "online", stored);
-      change = { ...change, after: { ...change.after, byHand } };
-    }
-    await announcer.announce({ userId, ...change, cause: { userId, deviceId } });
+      const says = wanted.automatic || wanted.status === "online" ? (wanted.status as DeviceStatus) : null;
+      for (;;) {
+        const is = wanted.automatic ? null : statusByHand(current, wanted, registry.now());
+        if (is !== null || (!wanted.automatic && current !== null)) await this.#records.setStatus(userId, is);
+        if (says !== null) this.#say(userId, connectionId, says);
+        const change: Change = { causeDevice: deviceId, byHand: wanted.automatic ? undefined : { was, is } };
+        const { conflict } = await this.#here.make(userId, found, change);
+        if (conflict === undefined) return;
+        was = conflict.byHand;
+        current = was;
+      }
+    });
   }
 
-  const questions = createQuestions({ registry, statuses, tellLater: (userIds) => showing.doubtHere(userIds) });
-  const sweep = createSweep({ registry, statuses, announcer, queue, presenceOf, noteLastSeen, now, timers, logger });
+  /**
+   * One view for each user asked for; who is not in `mayBeSeen` reads as offline. Oneself is told the truth [PRE4].
+   * @throws Unavailable where of one of them nothing can be known now
+   */
+  async query(viewer: string, userIds: string[], mayBeSeen: Set<string>): Promise<PresenceView[]> {
+    const asked = [...new Set(userIds)];
+    const seen = asked.filter((userId) => userId === viewer || mayBeSeen.has(userId));
+    const found = seen.length === 0 ? null : await this.#showing.refresh(seen);
+    return asked.map((userId) => {
+      const answer = found?.get(userId);
+      // Somebody who may not be seen cannot be told from somebody who has never been here.
+      return answer === undefined ? writeView(userId, offline, null) : this.#answer(viewer, userId, answer);
+    });
+  }
 
-  return {
-    connect: (ref, isGone = () => false) => queue.run(ref.userId, () => connect(ref, isGone)),
-    disconnect({ userId, deviceId, connectionId, clean }) {
-      return departures.add({ userId, deviceId, connectionId }, clean ? 0 : settings.offline_grace);
-    },
-    async update(who, wanted) {
-      endOf(wanted, now());
+  /** Reads what `snapshotOf` is to show of users whose presence is subscribed to by now. */
+  prepare(userIds: string[]): Promise<void> {
+    return this.#showing.prepare([...new Set(userIds)]);
+  }
+
+  /**
+   * Shows what all who watch the user here hold. Of whom nothing can be known it says offline without `last_seen`, and the
+   * truth is shown later. To be sent in the same turn [PRE5].
+   */
+  snapshotOf(viewer: string, userId: string): PresenceView {
+    return this.#showing.snapshotOf(viewer, userId);
+  }
+
+  /** The user's devices that can be reached, on all nodes; without those that broke off and may come back. */
+  async devicesOf(userId: string): Promise<DevicePresence[]> {
+    const found = (await this.options.registry.read([userId])).get(userId);
+    const devices = found === undefined ? this.#here.of(userId) : (found.record?.devices ?? []);
+    return devices.filter(({ leaving }) => leaving === undefined);
+  }
+
+  /** Words may have been lost: whatever was shown here of anybody is compared with the truth. */
+  lookAgain(): void {
+    // Those that are here first: others wait for them to be put back.
+    const isElsewhere = (userId: string) => Number(!this.#here.has(userId));
+    this.#stale.addNow(this.#showing.doubt().sort((one, other) => isElsewhere(one) - isElsewhere(other)));
+  }
+
+  /** Drops what is remembered of users whom nobody watches any more; called from time to time. */
+  forgetUnwatched(): void {
+    this.#showing.forgetUnwatched();
+  }
+
+  start(): void {
+    this.#rounds.start();
+  }
+
+  /** Ends what is under way; whoever is still here may come back elsewhere within the grace [DRN]. */
+  async stop(): Promise<void> {
+    await this.#rounds.stop();
+    const left = this.#ownDevices().filter(({ leaving }) => leaving === undefined);
+    const leaves = left.map((device) => this.#leave(device, this.#grace()));
+    this.#isStopped = true;
+    await Promise.all([...leaves, this.#here.queue.idle()]);
+    this.#stale.stop();
+    this.#showing.stop();
+  }
+
+  /** `users` and `devices` of the whole cluster; the others of this node. */
+  async stats(): Promise<{ users: number; devices: number; leaving: number; heldBack: number }> {
+    const leaving = this.#ownDevices().filter((device) => device.leaving !== undefined).length;
+    return { ...(await this.options.registry.stats()), leaving, heldBack: this.#showing.heldBack };
+  }
+
+  #ownDevices(): (DevicePresence & { userId: string })[] {
+    return [...this.#here.all()].flatMap(([userId, devices]) => devices.map((device) => ({ userId, ...device })));
+  }
+
+  #endGraces(): void {
+    const at = this.options.registry.now();
+    for (const [userId, devices] of this.#here.all())
+      for (const device of devices)
+        if (device.leaving !== undefined && device.leaving.until <= at) void this.#leave({ userId, ...device }, null);
+  }
+
+  #grace(): Leaving {
+    const since = this.options.registry.now();
+    return { since, until: since + this.options.settings.offline_grace };
+  }
+
+  /** @param leaving null: the device goes at once */
+  async #leave({ userId, connectionId }: DeviceRef, leaving: Leaving | null): Promise<void> {
+    if (this.#isStopped) return;
+    await this.#here.queue.run(userId, async () => {
+      const devices = this.#here.of(userId);
+      const device = devices.find((it) => it.connectionId === connectionId);
+      // Replaced, or its grace has made room for another one.
+      if (device === undefined) return;
+      const others = devices.filter((it) => it !== device);
+      this.#here.set(userId, leaving === null ? others : [...others, { ...device, leaving }]);
       try {
-        await queue.run(who.userId, () => update(who, wanted));
-      } catch (error) {
-        // It may have been stored all the same; then nobody has been told, and the next try would find nothing new.
-        if (!(error instanceof ProtocolError)) showing.doubt([who.userId]);
-        throw error;
+        await this.#here.make(userId, await this.#here.find(userId));
+      } catch {
+        // The storage is needed and away.
+        this.#stale.add([userId]);
       }
-    },
-    ...questions,
-    async deviceIdsOf(userId) {
-      const devices = await registry.devicesOf([userId]);
-      const here = (devices.get(userId) ?? []).filter((device) => !departures.has(device.connectionId));
-      return here.map((device) => device.deviceId);
-    },
-    hear: showing.hear,
-    noteShown: showing.noteShown,
-    forgetUnwatched: showing.forgetUnwatched,
-    lookAgain() {
-      showing.doubtHere();
-      registry.recheck?.();
-    },
-    start: () => sweep.start(),
-    async stop() {
-      showing.stop();
-      departures.stop();
-      // What has been taken out of a store by now is told of nowhere else.
-      await sweep.stop();
-      await queue.idle();
-      announcer.stop();
-    },
-    async stats() {
-      return { ...(await registry.stats()), leaving: departures.size(), heldBack: announcer.size() };
-    },
-  };
+    });
+  }
+
+  #remove(userId: string, step: (record: PresenceRecord) => PresenceRecord | null): Promise<void> {
+    return this.#here.queue.run(userId, async () => {
+      const found = await this.#here.find(userId);
+      await this.#here.apply(userId, found, (record) => ({ put: step(record) }));
+    });
+  }
+
+  #say(userId: string, connectionId: string, status: DeviceStatus): void {
+    const said = (device: DevicePresence) => (device.connectionId === connectionId ? { ...device, status } : device);
+    this.#here.set(userId, this.#here.of(userId).map(said));
+  }
+
+  #answer(viewer: string, userId: string, { known, record: found }: FoundRecord): PresenceView {
+    const at = this.options.registry.now();
+    const record = known?.record ?? (this.#here.has(userId) ? this.#showing.recordOf(userId) : null);
+    if (userId === viewer) {
+      const view = writeView(userId, record === null ? offline : viewForSelf(record, at), found.lastSeenAt);
+      return known === undefined ? view : { ...view, devices: presentDevices(known.record, at).length };
+    }
+    // Also of somebody invisible who is here: nobody may tell the two apart.
+    if (record === null || (known === undefined && !isVisible(record, at)))
+      throw new Unavailable("cluster", "Who is on other nodes cannot be known right now.", { isPublic: true });
+    return writeView(userId, viewForOthers(record, at), record.lastSeenAt);
+  }
+
+  #seenHere(): string[] {
+    const at = this.options.registry.now();
+    const isSeen = ([userId, devices]: [string, readonly DevicePresence[]]) => {
+      const record = this.#showing.recordOf(userId);
+      return devices.some(({ leaving }) => leaving === undefined) && record !== null && isVisible(record, at);
+    };
+    return [...this.#here.all()].filter(isSeen).map(([userId]) => userId);
+  }
 }

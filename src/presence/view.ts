@@ -1,38 +1,66 @@
-/** Writes a presence down the way an answer to `presence.query` or a snapshot shows it [PRE4] [PRE5]. */
-import type { DevicePresence } from "../cluster/ports.ts";
-import type { PresenceView } from "../protocol/server.ts";
+/** Reads a presence record as its user and as others see it at a moment, and says when that changes by itself [PRE2]. */
+import type { DevicePresence, DeviceStatus, PresenceRecord } from "../cluster/ports.ts";
 import type { UserStatus } from "../storage/ports.ts";
-import { type Shown, shownToOthers, shownToSelf } from "./join.ts";
 
-export interface PresenceFacts {
-  userId: string;
-  devices: DevicePresence[];
-  byHand: UserStatus | null;
-  /** Milliseconds since the epoch; null: never. */
-  lastSeenAt: number | null;
+/** A presence as it looks to somebody. */
+export interface View<Status extends string = "online" | "away" | "busy" | "offline" | "invisible"> {
+  status: Status;
+  text: string | null;
+  emoji: string | null;
+  /** Milliseconds since the epoch; only oneself is told. */
+  expiresAt: number | null;
+}
+export type ViewForOthers = View<DeviceStatus | "offline">;
+
+export const offline = { status: "offline", text: null, emoji: null, expiresAt: null } as const satisfies ViewForOthers;
+
+/** Devices that are here, or may come back unseen. */
+export const presentDevices = ({ devices }: PresenceRecord, now: number): DevicePresence[] =>
+  devices.filter(({ leaving }) => leaving === undefined || leaving.until > now);
+
+/** Joins devices: busy beats online beats away; a user without devices is offline. */
+export function joinDevices(devices: readonly Pick<DevicePresence, "status">[]): DeviceStatus | "offline" {
+  for (const status of ["busy", "online", "away"] as const) {
+    if (devices.some((device) => device.status === status)) return status;
+  }
+  return "offline";
 }
 
-const moment = (at: number) => new Date(at).toISOString();
-
-/** Somebody who may not be seen cannot be told from somebody who has never been here. */
-export const viewOfUnseen = (userId: string): PresenceView => ({ user_id: userId, status: "offline" });
-
-export function viewForOthers({ userId, devices, byHand, lastSeenAt }: PresenceFacts): PresenceView {
-  return view(userId, shownToOthers(devices, byHand), lastSeenAt);
+/** Shows the truth to one's own devices, `invisible` and the end of a status included. */
+export function viewForSelf(record: PresenceRecord, now: number): View {
+  const joined = joinDevices(presentDevices(record, now));
+  const byHand = unlessOver(record.byHand, now);
+  if (joined === "offline") return offline;
+  if (byHand === null) return { ...offline, status: joined };
+  // `online` by hand gives the status back to the devices; what was written beside it stays.
+  const status = byHand.status === "online" ? joined : byHand.status;
+  return { status, text: byHand.text, emoji: byHand.emoji, expiresAt: byHand.expiresAt };
 }
 
-/** The truth, with the number of devices and the end of the status. */
-export function viewForSelf({ userId, devices, byHand, lastSeenAt }: PresenceFacts): PresenceView {
-  return { ...view(userId, shownToSelf(devices, byHand), lastSeenAt), devices: devices.length };
+/** Shows others somebody invisible as somebody who is offline, without a text. */
+export function viewForOthers(record: PresenceRecord, now: number): ViewForOthers {
+  const { status, text, emoji } = viewForSelf(record, now);
+  return status === "invisible" || status === "offline" ? offline : { status, text, emoji, expiresAt: null };
 }
 
-function view(userId: string, { status, text, emoji, expiresAt }: Shown, lastSeenAt: number | null): PresenceView {
-  return {
-    user_id: userId,
-    status,
-    ...(text === null ? {} : { status_text: text }),
-    ...(emoji === null ? {} : { status_emoji: emoji }),
-    ...(expiresAt === null ? {} : { expires_at: moment(expiresAt) }),
-    ...(status !== "offline" || lastSeenAt === null ? {} : { last_seen: moment(lastSeenAt) }),
-  };
+export const isVisible = (record: PresenceRecord, now: number) => viewForOthers(record, now).status !== "offline";
+
+/** Tells when the record looks different by itself: the end of a grace or of a status; null: never. */
+export function nextMoment({ devices, byHand }: PresenceRecord, now: number): number | null {
+  const moments = [...devices.map(({ leaving }) => leaving?.until ?? null), byHand?.expiresAt ?? null];
+  const ahead = moments.filter((moment) => moment !== null && moment > now) as number[];
+  return ahead.length === 0 ? null : Math.min(...ahead);
 }
+
+export function looksTheSame(one: View, other: View): boolean {
+  return (
+    one.status === other.status &&
+    one.text === other.text &&
+    one.emoji === other.emoji &&
+    one.expiresAt === other.expiresAt
+  );
+}
+
+/** Leaves out a status whose end has come. */
+export const unlessOver = (byHand: UserStatus | null, now: number): UserStatus | null =>
+  byHand !== null && byHand.expiresAt !== null && byHand.expiresAt <= now ? null : byHand;

@@ -2,6 +2,7 @@
 import { ExpectedError } from "../ground/expected-error.ts";
 import type { Epochs } from "./epochs.ts";
 import type { Inbox } from "./inbox.ts";
+import type { PresentStore } from "./present-store.ts";
 
 /** A logged event as it is stored and published [LOG1]. */
 export interface LoggedEvent {
@@ -262,8 +263,8 @@ export interface UserStatus {
   expiresAt: number | null;
 }
 
-/** Keeps what users set by hand, and when they were last seen [PRE2]. */
-export interface StatusStore {
+/** Keeps what users set by hand, when they were last seen, and who is here while the only node is restarted [PRE1] [PRE2]. */
+export interface StatusStore extends PresentStore {
   set(userId: string, status: UserStatus | null): Promise<void>;
   get(userIds: string[]): Promise<Map<string, { status: UserStatus | null; lastSeenAt: number | null }>>;
   setLastSeen(userIds: string[], at: number): Promise<void>;

@@ -2,7 +2,7 @@
 import type { Broadcaster } from "../broadcast/broadcaster.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { CallService } from "../calls/service.ts";
-import type { Cluster, ControlMessage, NodeRegistry, PresenceRegistry, TopicMessage } from "../cluster/ports.ts";
+import type { Cluster, ControlMessage, TopicMessage } from "../cluster/ports.ts";
 import type { DeviceRef, PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import { CloseCode } from "../protocol/close.ts";
@@ -15,13 +15,10 @@ import type { Hub } from "./hub.ts";
 import { listenForLosses } from "./loss-listener.ts";
 
 export interface BusListenerOptions {
-  cluster: Pick<Cluster, "bus"> & {
-    presence: Pick<PresenceRegistry, "onSuperseded">;
-    nodes: Pick<NodeRegistry, "onGone">;
-  };
+  cluster: Pick<Cluster, "bus">;
   sequencer: Sequencer;
   broadcaster: Broadcaster;
-  presence: Pick<PresenceTracker, "hear" | "lookAgain">;
+  presence: Pick<PresenceTracker, "lookAgain">;
   subscriptions: Pick<SubscriptionManager, "noteLogged" | "losses" | "tellLoss">;
   typing: TypingTracker;
   calls: Pick<CallService, "tellOwed" | "isOn">;
@@ -48,7 +45,6 @@ export function listenToBus(options: BusListenerOptions): void {
     const { type, onlyDevice } = message;
     if (onlyDevice !== undefined && (message.isOwed || type === "call.incoming"))
       return hearOfCall({ ...message, onlyDevice });
-    if (message.topic.startsWith("presence:") && !presence.hear(message)) return;
     broadcaster.relay(message);
     if (message.topic.startsWith("typing:")) typing.heard(message);
   }
@@ -71,29 +67,24 @@ export function listenToBus(options: BusListenerOptions): void {
 
   function onControlMessage(message: ControlMessage): void {
     for (const survey of options.surveys) survey.hear(message);
-    if (message.kind === "gap") return presence.lookAgain();
     if (message.kind === "owed") return tellOwed(message);
-    if (message.kind === "replaced") closeReplaced(message);
-  }
-
-  function closeReplaced({ userId, deviceId, connectionId }: DeviceRef): void {
-    // Word of a newer one may come before this node has heard that the older one is known.
-    const coming = hub.coming(connectionId);
-    for (const connection of coming === undefined ? hub.find({ userId, deviceId, connectionId }) : [coming]) {
-      connection.close(CloseCode.replaced, "replaced by the same device");
-    }
+    if (message.kind === "replaced") closeReplaced(hub, message);
   }
 
   listenForLosses(options);
   bus.onTopicMessage(onTopicMessage);
   bus.onControlMessage(onControlMessage);
-  cluster.presence.onSuperseded?.((devices) => devices.forEach(closeReplaced));
-  // It may have changed what it did not live to tell of.
-  cluster.nodes.onGone?.(() => presence.lookAgain());
-  bus.onGap((sinceMs) => {
+  bus.onGap(() => {
     void repair.attempt(sequencer.repair());
-    // Presence has no log: each node compares what it has shown with what is so.
+    // Presence has no log: what was shown is compared with what is so.
     presence.lookAgain();
-    bus.broadcast({ kind: "gap", sinceMs });
   });
+}
+
+/** Closes the connection of a device that has a newer one elsewhere. */
+export function closeReplaced(hub: Hub, { userId, deviceId, connectionId }: DeviceRef): void {
+  // Word of a newer one may come before this node has heard that the older one is known.
+  const coming = hub.coming(connectionId);
+  for (const connection of coming === undefined ? hub.find({ userId, deviceId, connectionId }) : [coming])
+    connection.close(CloseCode.replaced, "replaced by the same device");
 }

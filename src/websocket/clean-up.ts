@@ -24,6 +24,9 @@ export interface CleanUpOptions {
   logger: Pick<Logger, "debug" | "info" | "warn" | "error">;
 }
 
+/** Closes after which a device does not come back in a moment: left, closed without a code, sent away for being too many [PRE1] [CON3]. */
+const finalCodes = new Set<number>([CloseCode.normal, CloseCode.goingAway, 1005, CloseCode.tooManyDevices]);
+
 export class CleanUp {
   /** Disconnects being cleaned up, and those that wait for their turn. */
   #cleaning = 0;
@@ -46,7 +49,7 @@ export class CleanUp {
     typing.stopAll(connection);
     subscriptions.forget(connection);
     if (!wasLive) return;
-    const clean = code === CloseCode.normal || code === CloseCode.goingAway;
+    const clean = finalCodes.has(code);
     this.#waiting.push(() => this.#leave(connection, { clean, hangsUp: code === CloseCode.normal }));
     if (this.#cleaning < atOnce) void this.#work();
   }

@@ -1,5 +1,4 @@
 /** Keeps a user within `max_devices`: for a newcomer the device heard from longest ago goes, on whatever node [CON3]. */
-import type { Cluster } from "../cluster/ports.ts";
 import type { Answers, Survey } from "../cluster/survey.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
 import { CloseCode } from "../protocol/close.ts";
@@ -19,8 +18,7 @@ export type DeviceQuestions = {
 };
 
 export interface DeviceLimitOptions {
-  registry: Pick<Cluster["presence"], "devicesOf">;
-  presence: Pick<PresenceTracker, "disconnect">;
+  presence: Pick<PresenceTracker, "devicesOf">;
   /** Asks all nodes. */
   survey: Survey<DeviceQuestions>;
   devicesMax: number;
@@ -37,12 +35,12 @@ export class DeviceLimit {
 
   /**
    * Sends away as many of the user's other devices as there are too many with this one. Backends are neither counted nor
-   * sent away. A device that no node has a connection of (it broke off, or its node is gone) was heard from longest ago.
+   * sent away. A device that no node has a connection of, such as one of a node that is gone, was heard from longest ago.
    */
   async make(newcomer: Pick<Connection, "userId" | "deviceId">): Promise<void> {
-    const { registry, presence, devicesMax, logger } = this.options;
+    const { presence, devicesMax, logger } = this.options;
     const { userId, deviceId } = newcomer;
-    const others = ((await registry.devicesOf([userId])).get(userId) ?? []).filter((it) => it.deviceId !== deviceId);
+    const others = (await presence.devicesOf(userId)).filter((it) => it.deviceId !== deviceId);
     if (others.length < devicesMax) return;
     const heard = await this.#heardOf(
       userId,
@@ -61,9 +59,8 @@ export class DeviceLimit {
     if (going.length === 0) return;
     const connectionIds = going.map(({ connectionId }) => connectionId);
     logger.info({ user_id: userId, connection_ids: connectionIds }, "too many devices: the longest silent go");
-    // Nobody waits for nodes that are gone.
+    // Nobody waits for nodes that are gone; what they have left is taken out with them.
     this.#ask("dismiss", { userId, connectionIds }).catch(() => {});
-    await Promise.all(going.map((device) => presence.disconnect({ ...device, clean: true })));
   }
 
   async #heardOf(

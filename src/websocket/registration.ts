@@ -1,7 +1,7 @@
 /** Makes a connection its user's: known on every node, in place of an older one of its device, within the limit of devices [CON3]. */
 import type { Bus } from "../cluster/ports.ts";
+import { createBatches } from "../ground/batches.ts";
 import { KeyedQueue } from "../ground/keyed-queue.ts";
-import { createBatches } from "../presence/batches.ts";
 import type { DeviceRef, Entered, PresenceTracker } from "../presence/tracker.ts";
 import { CloseCode } from "../protocol/close.ts";
 import { everyoneTopic } from "../protocol/topic.ts";

@@ -9,6 +9,7 @@ import { isUp, redisNode } from "../support/cluster.ts";
 import { exampleCall } from "../support/example-call.ts";
 import { arrived, examplesOf } from "../support/ingest.ts";
 import { createPeople, fresh } from "../support/people.ts";
+import { add, remove } from "../support/records.ts";
 import { type RedisServer, startRedis, startRedisCluster, until } from "../support/redis.ts";
 import { type Service, startService } from "../support/service.ts";
 
@@ -145,10 +146,9 @@ test("[END2] the same on a Redis Cluster, with what the docs add", async () => {
     const call = exampleCall();
     await n1!.calls.transact({ callId: call.callId, userIds: [] }, () => ({ put: [call], result: null }));
     expect(await n2!.calls.get(call.callId)).toEqual(call);
-    const device = { deviceId: "d", connectionId: "c", nodeId: "n1", status: "online", connectedAt: 1 } as const;
-    for (const topic of topics) await n1!.presence.add({ ...device, userId: topic }, 10);
+    for (const topic of topics) await add(n1!.presence, topic, { device: "d" });
     expect(await n2!.presence.stats()).toEqual({ users: 20, devices: 20 });
-    for (const topic of topics) await n1!.presence.remove({ ...device, userId: topic });
+    for (const topic of topics) await remove(n1!.presence, topic, "d");
     n2!.bus.sweep(() => false);
     n2!.bus.sweep(() => false);
     expect((await Promise.all(servers.map(refused))).flat()).toEqual([]);

@@ -1,6 +1,6 @@
-/** What is made of answers of Redis that are lost, or that something has overtaken: what was asked may have been done all the same. */
+/** Proves what is made of answers of Redis that are lost, or say that it has lost something: what was asked may have been done. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import type { DevicePresence } from "../../src/cluster/ports.ts";
+import type { PresenceWord } from "../../src/cluster/ports.ts";
 import { parseRedisUrl } from "../../src/cluster/redis/address.ts";
 import { Commands } from "../../src/cluster/redis/commands.ts";
 import { openCommandClient } from "../../src/cluster/redis/connection.ts";
@@ -10,16 +10,37 @@ import { RedisNodeRegistry } from "../../src/cluster/redis/nodes.ts";
 import { RedisPresenceRegistry } from "../../src/cluster/redis/presence.ts";
 import { RedisUnavailable } from "../../src/cluster/redis/unavailable.ts";
 import { keys, silent } from "../support/cluster.ts";
-import { openEmptyRedis } from "../support/redis.ts";
+import { add, idsOf, readOne, remove, say, saying } from "../support/records.ts";
+import { openEmptyRedis, until } from "../support/redis.ts";
 
 let redis: Awaited<ReturnType<typeof openEmptyRedis>>;
 let commands: Commands;
 let registry: RedisPresenceRegistry;
 /** So many scripts are run whose answers are lost. */
 let losing: number;
+/** Brings the registry words, as the bus does. */
+let hear: (word: PresenceWord) => void;
+let losses: number;
+/** How far this node's clock is off, ms. */
+let offMs: number;
+
+const open = (owner: string, options: { settlingMs?: number } = {}) =>
+  new RedisPresenceRegistry({
+    commands,
+    keys,
+    bus: { onPresenceWord: (listener) => (hear = listener) },
+    nodes: { dead: async () => [], remove: async () => {} },
+    owner,
+    newMark: () => crypto.randomUUID(),
+    settlingMs: 60_000,
+    now: () => Date.now() + offMs,
+    deadAfterMs: 15_000,
+    ...options,
+  });
+
 beforeEach(async () => {
   redis = await openEmptyRedis();
-  losing = 0;
+  [losing, losses, offMs] = [0, 0, 0];
   const client = openCommandClient(parseRedisUrl(redis.url), { commandTimeoutMs: 1_000 });
   commands = new Commands({ client, logger: silent, now: Date.now, publishesMax: 10, refusalLastsMs: 0 });
   const run = commands.run.bind(commands);
@@ -29,147 +50,159 @@ beforeEach(async () => {
     losing--;
     throw new RedisUnavailable("Command timed out");
   };
-  const nodes = { dead: async () => [], remove: async () => {}, areAllListed: true };
-  registry = new RedisPresenceRegistry({ commands, keys, nodes, instance: "n1/1", now: Date.now, deadAfterMs: 15_000 });
+  registry = open("n1/1", { settlingMs: 200 });
   await commands.connect();
-  await registry.restore();
+  await registry.look();
+  registry.onLoss(() => losses++);
+  await until(async () => losses === 1);
 });
 afterEach(async () => {
   commands.stop();
   await redis.stop();
 });
 
-const device = (deviceId: string): DevicePresence => ({
-  userId: "ann",
-  deviceId,
-  connectionId: `c-${deviceId}`,
-  nodeId: "n1",
-  status: "online",
-  connectedAt: 1,
-});
-
-test("[PRE1] a device that Redis took out without saying so is known to be out at the next try", async () => {
-  await registry.add(device("d1"), 10);
+test("[PRE1] a change that Redis made without saying so is found made at the next try, and made once", async () => {
+  const words: number[] = [];
+  registry.onWord(({ version }) => words.push(version));
+  const { now: before } = await add(registry, "ann", { device: "d1" });
   losing = 1;
-  await expect(registry.remove(device("d1"))).rejects.toThrow("not available");
-  expect(await registry.remove(device("d1"))).toEqual({ removed: true, last: true });
-  expect(await registry.remove(device("d1"))).toEqual({ removed: false, last: false });
+  const lost = registry.transact("ann", () => ({ put: saying("away"), result: null }), { known: before });
+  await expect(lost).rejects.toThrow("not available");
+  const there = (await readOne(registry, "ann"))!;
+  expect(there.record).toEqual(saying("away"));
+  // Made of what is known from before it, and then of what it has made.
+  const known = { known: before };
+  const { now } = await registry.transact(
+    "ann",
+    (record) => ({ put: record!.devices.length > 0 ? saying("away") : null, result: null }),
+    known,
+  );
+  expect(now).toEqual(there);
+  expect(words).toEqual([before.version]);
+  expect(await registry.stats()).toEqual({ users: 0, devices: 0 });
 });
 
-test("[PRE1] a device that leaves when Redis has lost it, before it is put back, is its node's to tell of", async () => {
-  await registry.add(device("d1"), 10);
+test("[PRE1] what Redis has lost is told once; nothing is read of anybody until nodes have put it back, and versions begin anew", async () => {
+  const before = new Map<string, number>();
+  const users = Array.from({ length: 20 }, (_, at) => `u${at}`);
+  for (const userId of users) before.set(userId, (await add(registry, userId, { device: "d1" })).now.version);
+  const { mark } = (await readOne(registry, "u0"))!;
   await redis.empty();
-  expect(await registry.remove(device("d1"))).toEqual({ removed: true, last: true });
-  expect(await registry.remove(device("d1"))).toEqual({ removed: false, last: false });
-});
-
-test("[PRE1] a device under a node's name that the node does not have, as a new master may still hold it, is taken out and told of", async () => {
-  const restored: string[][] = [];
-  registry.onRestored((userIds) => restored.push(userIds));
-  // What the new master has not heard of before it became one: that the device left.
-  async function comeBackWith(devices: DevicePresence[]): Promise<void> {
-    for (const of of devices) {
-      await commands.call("hset", keys.devices(of.userId), of.deviceId, JSON.stringify({ ...of, owner: "n1/1" }));
-      await commands.call("sadd", keys.owned(bucketOf(of.userId), "n1/1"), of.userId);
-      await commands.call("hincrby", keys.counts(bucketOf(of.userId)), "devices", 1);
-    }
+  // Half of what there was may not be shown; what a node has may be put back meanwhile.
+  expect(await registry.read(users)).toEqual(new Map());
+  const words: PresenceWord[] = [];
+  registry.onWord((word) => words.push(word));
+  for (const userId of users) {
+    const { now } = await add(registry, userId, { device: "d1" });
+    expect(now.isPartial).toBe(true);
+    expect(now.version).toBeGreaterThan(before.get(userId)!);
+    expect(now.mark).not.toBe(mark);
   }
-  await registry.add(device("d1"), 10);
-  await registry.add(device("d2"), 10);
-  await registry.remove(device("d1"));
-  const bob = { ...device("d1"), userId: "bob" };
-  await comeBackWith([device("d1"), bob]);
-  await commands.call("hincrby", keys.counts(bucketOf("bob")), "users", 1);
-  expect(await registry.stats()).toEqual({ users: 2, devices: 3 });
-  // Of a user who has no other device here the number alone says it; else it is looked for where Redis may be another one.
-  await registry.restore();
-  expect((await registry.devicesOf(["bob"])).size).toBe(0);
-  registry.recheck();
-  await registry.restore();
-  expect([...(await registry.devicesOf(["ann", "bob"])).values()]).toEqual([[device("d2")]]);
-  expect(restored).toEqual([["bob"], ["ann"]]);
-  expect(await registry.stats()).toEqual({ users: 1, devices: 1 });
-  expect(await commands.call("exists", keys.owned(bucketOf("bob"), "n1/1"))).toBe(0);
+  expect(words.every(({ isPartial }) => isPartial)).toBe(true);
+  await until(async () => losses === 2);
+  await until(async () => (await registry.read(users)).size === users.length);
+  for (const userId of users) expect(await idsOf(registry, userId)).toEqual(["d1"]);
+  await registry.look();
+  expect(losses).toBe(2);
+  expect(await registry.stats()).toEqual({ users: users.length, devices: users.length });
 });
 
-test("[PRE1] what a device of another node has, and one that is just coming or leaving, is not taken for a stranger's", async () => {
-  const elsewhere = { ...device("d2"), nodeId: "n2" };
-  await registry.add(device("d1"), 10);
-  await commands.call("hset", keys.devices("ann"), "d2", JSON.stringify({ ...elsewhere, owner: "n2/1" }));
-  losing = 1;
-  await expect(registry.remove(device("d1"))).rejects.toThrow("not available");
-  const coming = registry.add(device("d3"), 10);
-  registry.recheck();
-  await Promise.all([coming, registry.restore()]);
-  expect(
-    (await registry.devicesOf(["ann"]))
-      .get("ann")!
-      .map(({ deviceId }) => deviceId)
-      .sort(),
-  ).toEqual(["d1", "d2", "d3"]);
+test("[PRE1] a loss is noticed by a look, and by the word of a node that has seen it", async () => {
+  const other = open("n2/1");
+  await other.look();
+  await redis.empty();
+  await registry.look();
+  await until(async () => losses === 2);
+  // Nobody has looked here, where the word is under a mark that is not known.
+  let heard = 0;
+  other.onLoss(() => heard++);
+  other.onWord(() => heard++);
+  const { now } = await say(registry, "ann", "first");
+  hear({ userId: "ann", ...now, record: now.record! });
+  await until(async () => heard === 2);
+  expect((await other.transact("ann", (record) => ({ put: null, result: record }))).result).toEqual(saying("first"));
 });
 
-test("[PRE1] a node that is not listed any more has gone; one that is not yet again where Redis was emptied has not", async () => {
-  let at = 1;
-  const options = { commands, keys, version: "1", now: () => at, deadAfterMs: 15_000, goneAfterMs: 100 };
+test("[PRE1] a node that starts on an emptied Redis before the others have looked does not keep them from putting back in peace", async () => {
+  await add(registry, "ann", { device: "d1" });
+  await redis.empty();
+  const fresh = open("n2/1");
+  expect((await readOne(fresh, "ann"))!.record).toBeNull();
+  await registry.look();
+  await until(async () => losses === 2);
+  expect([await readOne(fresh, "ann"), await readOne(registry, "ann")]).toEqual([undefined, undefined]);
+});
+
+test("[PRE1] what stands under a node's name that it has not, as a new master may hold it, is named to the node", async () => {
+  await add(registry, "ann", { device: "d1" });
+  await add(registry, "bob", { device: "d1" });
+  // What the new master has not heard of before it became one: that the device left.
+  const dumped = await commands.call("get", keys.record("bob"));
+  await remove(registry, "bob", "d1");
+  expect(await registry.ownedUsers()).toEqual(["ann"]);
+  await commands.call("set", keys.record("bob"), String(dumped));
+  await commands.call("sadd", keys.owned(bucketOf("bob"), "n1/1"), "bob");
+  expect((await registry.ownedUsers()).sort()).toEqual(["ann", "bob"]);
+  await remove(registry, "bob", "d1");
+  expect(await registry.ownedUsers()).toEqual(["ann"]);
+});
+
+test("[PRE4] of users in a part of Redis that cannot be read nothing is known, of others all is", async () => {
+  await say(registry, "ann", "ann");
+  await say(registry, "bob", "bob");
+  const run = commands.run.bind(commands);
+  commands.run = async (script, of, given) => {
+    if (of.includes(keys.record("ann"))) throw new RedisUnavailable("CLUSTERDOWN");
+    return run(script, of, given);
+  };
+  expect([...(await registry.read(["ann", "bob", "eve"])).keys()].sort()).toEqual(["bob", "eve"]);
+  await expect(registry.transact("ann", () => ({ put: saying("new"), result: null }))).rejects.toThrow("not available");
+  commands.run = run;
+  expect((await registry.read(["ann", "bob"])).size).toBe(2);
+});
+
+test("[SUB5] a record that nobody has a device in goes by itself, one with a device stays", async () => {
+  await say(registry, "ann", "soon gone");
+  expect(Number(await commands.call("pttl", keys.record("ann")))).toBeWithin(100_000, 120_001);
+  await add(registry, "ann", { device: "d1" });
+  expect(await commands.call("pttl", keys.record("ann"))).toBe(-1);
+  await remove(registry, "ann", "d1");
+  const { version } = (await readOne(registry, "ann"))!;
+  await commands.call("del", keys.record("ann"));
+  // Versions go on growing all the same, also where Redis's clock has been put back.
+  await commands.call("hset", keys.totals(bucketOf("ann")), "version", version + 1e12);
+  expect((await say(registry, "ann", "back")).now.version).toBe(version + 1e12 + 1);
+});
+
+test("[PRE1] the time is Redis's, whatever the node's own clock says", async () => {
+  for (const off of [0, 3_600_000, -7_200_000]) {
+    offMs = off;
+    const before = Date.now();
+    await registry.read(["ann"]);
+    expect(registry.now()).toBeWithin(before - 1, Date.now() + 2);
+  }
+});
+
+test("[PRE1] a run of a node that has given a sign of life since it was found dead stays on the list", async () => {
+  const options = { commands, keys, version: "1", now: Date.now, deadAfterMs: 0 };
   const one = new RedisNodeRegistry({ ...options, nodeId: "n1", instance: "n1/1" });
   const other = new RedisNodeRegistry({ ...options, nodeId: "n2", instance: "n2/1" });
-  let gone = 0;
-  one.onGone(() => gone++);
   await other.sayAlive();
-  await one.sayAlive();
-  await redis.empty();
-  await one.sayAlive();
-  expect(one.areAllListed).toBe(false);
+  await until(async () => (await one.dead()).length === 1);
+  const [{ run, seenAt }] = (await one.dead()) as [{ run: string; seenAt: number }];
+  expect(run).toBe("n2/1");
+  expect(seenAt).toBeWithin(Date.now() - 60_000, Date.now() + 1);
   await other.sayAlive();
-  at += 100;
-  await one.sayAlive();
-  expect(one.areAllListed).toBe(true);
-  await one.remove("n2/1");
-  await one.sayAlive();
-  at += 99;
-  await one.sayAlive();
-  expect(gone).toBe(0);
-  at += 1;
-  await one.sayAlive();
-  at += 100;
-  await one.sayAlive();
-  expect([gone, one.areAllListed]).toEqual([1, true]);
+  await one.remove(run, seenAt);
+  expect((await one.list()).map(({ nodeId }) => nodeId)).toEqual(["n1", "n2"]);
+  await one.remove(run);
+  expect((await one.list()).map(({ nodeId }) => nodeId)).toEqual(["n1"]);
 });
 
-test("[PRE2] what a device says of itself is not lost with what Redis held, though it is not back there yet", async () => {
-  await registry.add(device("d1"), 10);
-  const back = Promise.withResolvers<void>();
-  commands.onReady(back.resolve);
-  await commands.call("client", "kill", "type", "normal", "skipme", "no").catch(() => {});
-  await back.promise;
-  await redis.empty();
-  expect(await registry.update({ ...device("d1"), status: "busy" })).toBe(true);
-  await registry.restore();
-  expect((await registry.devicesOf(["ann"])).get("ann")).toEqual([{ ...device("d1"), status: "busy" }]);
-  expect(await registry.update({ ...device("d2"), status: "busy" })).toBe(false);
-});
-
-test("[PRE4] of users in a part of Redis that cannot be read it is known that not all is known, of others nothing changes", async () => {
-  const call = commands.call.bind(commands);
-  commands.call = async (command, ...given) => {
-    if (command === "hvals" && String(given[0]).endsWith(":ann")) throw new RedisUnavailable("CLUSTERDOWN");
-    return call(command, ...given);
-  };
-  await registry.devicesOf(["ann", "bob"]);
-  expect([registry.isWhole(["ann", "bob"]), registry.isWhole(["ann"]), registry.isWhole(["bob"])]).toEqual([
-    false,
-    false,
-    true,
-  ]);
-  commands.call = call;
-  await registry.devicesOf(["ann"]);
-  expect(registry.isWhole(["ann", "bob"])).toBe(true);
-});
-
-test("[CALL2] a node that starts on an emptied Redis before the others have looked does not keep them from putting back in peace", async () => {
-  const startNode = () => new Epoch({ commands, keys, newMark: () => crypto.randomUUID(), settlingMs: 60_000 });
-  const isSettling = () => commands.call("exists", keys.callsSettling);
+test("[CALL2] a node that starts on an emptied Redis before the others have looked does not keep them from putting calls back in peace", async () => {
+  const startNode = () =>
+    new Epoch({ commands, keys: keys.calls, newMark: () => crypto.randomUUID(), settlingMs: 60_000 });
+  const isSettling = () => commands.call("exists", keys.calls.settling);
   const [one, other] = [startNode(), startNode()];
   for (const epoch of [one, other]) expect((await epoch.look()).lost).toBe(false);
   expect(await isSettling()).toBe(0);

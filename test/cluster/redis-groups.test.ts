@@ -2,22 +2,16 @@
 import { expect, test } from "bun:test";
 import { Redis } from "ioredis";
 import type { Call } from "../../src/cluster/call.ts";
-import type { Cluster, DevicePresence } from "../../src/cluster/ports.ts";
+import type { Cluster } from "../../src/cluster/ports.ts";
 import { record } from "../contract/bus.ts";
 import { isUp, keys, redisNode, startNodes } from "../support/cluster.ts";
 import { exampleCall } from "../support/example-call.ts";
+import { openSharedStorage, type PresenceNode, startPresence } from "../support/presence-node.ts";
 import { startProxy } from "../support/proxy.ts";
+import { idsOf } from "../support/records.ts";
 import { startRedisCluster, startSentinelPair, until } from "../support/redis.ts";
 
 const settings = { heartbeatMs: 200, deadAfterMs: 5_000, commandTimeoutMs: 500, watchTimeoutMs: 500 };
-const device = (userId: string): DevicePresence => ({
-  userId,
-  deviceId: "d1",
-  connectionId: `c-${userId}`,
-  nodeId: "n1",
-  status: "online",
-  connectedAt: 1_767_323_045_000,
-});
 const typing = (topic: string, id: string) =>
   ({ kind: "ephemeral", topic, id, type: "typing.start", payload: "{}", at: 1 }) as const;
 
@@ -25,18 +19,24 @@ test("[END2] [PRE1] a Sentinel's new master is found, and events and presence go
   const group = await startSentinelPair();
   const { nodes, close } = await startNodes(group.url, ["n1", "n2"], settings);
   const [one, other] = nodes as [Cluster, Cluster];
+  const storage = await openSharedStorage();
+  const [here, there] = [one, other].map((node) => startPresence(node, { storage })) as [PresenceNode, PresenceNode];
   try {
-    await one.presence.add(device("ann"), 10);
+    await here.connect("ann", "d1");
+    await there.watch("ann");
     await other.bus.watch("typing:c1");
     const heard = record(other.bus);
     await group.servers[0]!.kill();
     await until(async () => !(await isUp(one)));
     await until(async () => (await isUp(one)) && (await isUp(other)), 40_000);
-    await until(async () => (await other.presence.devicesOf(["ann"])).has("ann"));
+    await until(async () => (await idsOf(other.presence, "ann"))?.length === 1);
     one.bus.publish("typing:c1", typing("typing:c1", "after"));
     expect(await heard.topic(() => true)).toEqual(typing("typing:c1", "after"));
+    expect(there.shown).toEqual([]);
   } finally {
+    for (const { tracker } of [here, there]) await tracker.stop();
     await close();
+    await storage.stop();
     await group.stop();
   }
 }, 60_000);
@@ -77,15 +77,20 @@ test("[END2] [PRE1] one master of a Redis Cluster goes and comes back empty: wha
   const { nodes, close } = await startNodes(group.url, ["n1", "n2"], settings);
   const [one, other] = nodes as [Cluster, Cluster];
   const users = Array.from({ length: 50 }, (_, at) => `u${at}`);
+  const storage = await openSharedStorage();
+  const [here, there] = [one, other].map((node) => startPresence(node, { storage })) as [PresenceNode, PresenceNode];
   try {
-    for (const userId of users) await one.presence.add(device(userId), 10);
+    for (const userId of users) await here.connect(userId, "d1");
+    for (const userId of users) await there.watch(userId);
     await Promise.all(users.map((userId) => other.bus.watch(`typing:${userId}`)));
     await group.servers[1]!.kill();
     await until(async () => !(await isUp(one)));
     await group.servers[1]!.restart();
     await until(async () => (await isUp(one)) && (await isUp(other)), 40_000);
     await until(async () => (await other.presence.stats()).devices === users.length);
-    expect((await other.presence.devicesOf(users)).size).toBe(users.length);
+    await until(async () => (await other.presence.read(users)).size === users.length);
+    for (const userId of users) expect(await idsOf(other.presence, userId)).toEqual(["d1"]);
+    expect(there.shown).toEqual([]);
     const heard = record(other.bus);
     // What is said while the last link comes back may be lost: it is said until it is heard.
     await until(async () => {
@@ -95,7 +100,9 @@ test("[END2] [PRE1] one master of a Redis Cluster goes and comes back empty: wha
       return unheard.length === 0;
     });
   } finally {
+    for (const { tracker } of [here, there]) await tracker.stop();
     await close();
+    await storage.stop();
     await group.stop();
   }
 }, 60_000);

@@ -9,6 +9,7 @@ import { exampleCall } from "../support/example-call.ts";
 import { arrived } from "../support/ingest.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
+import { add, idsOf } from "../support/records.ts";
 import { startRedis, startRedisCluster } from "../support/redis.ts";
 import { type Service, startService } from "../support/service.ts";
 
@@ -40,10 +41,9 @@ describe.each([
 
   test("[END2] [ADM1] presence, calls and nodes are each one's own", async () => {
     const { ours, ours2, theirs } = nodes;
-    const device = { userId: "ann", deviceId: "d1", connectionId: "c1", nodeId: "n1", connectedAt: 1 };
-    await ours.presence.add({ ...device, status: "online" }, 10);
-    expect((await ours2.presence.devicesOf(["ann"])).size).toBe(1);
-    expect((await theirs.presence.devicesOf(["ann"])).size).toBe(0);
+    await add(ours.presence, "ann", { device: "d1" });
+    expect(await idsOf(ours2.presence, "ann")).toEqual(["d1"]);
+    expect(await idsOf(theirs.presence, "ann")).toEqual([]);
     expect(await theirs.presence.stats()).toEqual({ users: 0, devices: 0 });
     const call = exampleCall();
     const key = { callId: call.callId, userIds: [call.caller.userId] };

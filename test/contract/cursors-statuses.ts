@@ -146,4 +146,18 @@ function describeStatuses(open: Open): void {
       expect(await statuses.takeExpired(300, 10)).toEqual([{ userId: "ann", status: { ...busy, expiresAt: 300 } }]);
     }),
   );
+
+  test(
+    "[PRE1] who was here when the only node stopped is given back once, as it was kept last",
+    withStorage(open, async ({ statuses }) => {
+      await statuses.set("ann", busy);
+      const kept = ["ann", "bob", "cleo"].map((userId) => ({ userId, record: JSON.stringify({ of: userId }) }));
+      await statuses.keepPresent([{ userId: "ann", record: "older" }]);
+      await statuses.keepPresent(kept);
+      const parts = [await statuses.takePresent(2), await statuses.takePresent(2), await statuses.takePresent(2)];
+      expect(parts.map(({ length }) => length)).toEqual([2, 1, 0]);
+      expect(parts.flat().toSorted((one, other) => (one.userId < other.userId ? -1 : 1))).toEqual(kept);
+      expect((await statuses.get(["ann"])).get("ann")).toEqual({ status: busy, lastSeenAt: null });
+    }),
+  );
 }

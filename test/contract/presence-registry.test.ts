@@ -1,8 +1,9 @@
 /** Runs the presence registry's contract on the one of a node that is alone. */
-import { createLocalPresenceRegistry } from "../../src/cluster/local/presence.ts";
+import { LocalPresenceRegistry } from "../../src/cluster/local/presence.ts";
 import { describePresenceRegistryContract } from "./presence-registry.ts";
 
 describePresenceRegistryContract("local", async () => {
-  const registry = createLocalPresenceRegistry();
-  return { nodes: { one: registry, other: registry }, close: async () => {} };
+  const registry = new LocalPresenceRegistry({ owner: "local/1", now: Date.now });
+  const node = { registry, watch: async () => {} };
+  return { nodes: { one: node, other: node }, close: async () => {} };
 });

@@ -1,6 +1,7 @@
 /** Runs the cluster's contracts on Redis: one server, and a Redis Cluster of three masters. */
 import { afterAll, beforeAll, describe } from "bun:test";
 import { Redis } from "ioredis";
+import type { Cluster } from "../../src/cluster/ports.ts";
 import { startNodes } from "../support/cluster.ts";
 import { openEmptyRedis, startRedisCluster } from "../support/redis.ts";
 import { describeBusContract } from "./bus.ts";
@@ -48,7 +49,8 @@ for (const [name, openPlace] of [
 
     describePresenceRegistryContract(name, async () => {
       const { one, other, close } = await open();
-      return { nodes: { one: one.presence, other: other.presence }, close };
+      const node = ({ presence: registry, bus }: Cluster) => ({ registry, watch: (topic: string) => bus.watch(topic) });
+      return { nodes: { one: node(one), other: node(other) }, close };
     });
     callRegistryContract(name, async () => {
       const { one, other, close } = await open();

@@ -18,30 +18,37 @@ const breakOff = (client: Client) => {
   return client.closed;
 };
 const isOf = (userId: string) => (payload: any) => payload.user_id === userId;
+/** Until the watcher holds that the user is so. */
+const shows = (watcher: Client, userId: string, status: string) =>
+  watcher.until(() => (presenceOf(watcher, userId).at(-1)?.payload.status === status ? true : undefined), status);
+
+/** Two users of a conversation: the first watches the presence of the second, who is not here now. */
+async function watchingIn({ gather }: Pick<ReturnType<typeof createPeople>, "gather">) {
+  const c = fresh("c");
+  const [anna, ben] = [fresh("anna"), fresh("ben")];
+  const [watcher, once] = (await gather(c, [anna, ben])) as [Client, Client];
+  await watcher.ask("subscribe", { topics: ["presence"], filters: { user_ids: [ben] } });
+  await once.close();
+  await watcher.next("presence.offline", isOf(ben));
+  watcher.received.length = 0;
+  return { c, anna, ben, watcher };
+}
 
 describe("the usual grace", () => {
   let service: Service;
   beforeAll(async () => {
-    service = await startService();
+    // So that what follows each other is told of one by one.
+    service = await startService({ settings: { PRESENCE__UPDATE_INTERVAL: "50ms" } });
   });
   afterAll(() => service.stop());
   const { connect, gather } = createPeople(() => service.url);
 
-  /** Two users of a conversation: the first watches the presence of the second, who is not here now. */
-  async function watching() {
-    const c = fresh("c");
-    const [anna, ben] = [fresh("anna"), fresh("ben")];
-    const [watcher, once] = (await gather(c, [anna, ben])) as [Client, Client];
-    await watcher.ask("subscribe", { topics: ["presence"], filters: { user_ids: [ben] } });
-    await once.close();
-    await watcher.next("presence.offline", isOf(ben));
-    watcher.received.length = 0;
-    return { c, anna, ben, watcher };
-  }
+  const watching = () => watchingIn({ gather });
 
   test("[PRE1] online with the first device, offline after the last one, each told once", async () => {
     const { ben, watcher } = await watching();
     const phone = await connect(ben);
+    await shows(watcher, ben, "online");
     const laptop = await connect(ben);
     await phone.close(1000);
     await laptop.close(1001);
@@ -57,6 +64,7 @@ describe("the usual grace", () => {
   test("[PRE1] a close with 1000 counts at once, whoever breaks off and comes back is not seen to be gone", async () => {
     const { ben, watcher } = await watching();
     const phone = await connect(ben, { device_id: "phone" });
+    await shows(watcher, ben, "online");
     await breakOff(phone);
     const back = await connect(ben, { device_id: "phone" });
     await back.ask("presence.update", { status: "busy" });
@@ -75,9 +83,19 @@ describe("the usual grace", () => {
     ]);
   });
 
+  test("[PRE1] a close without a code is as final as one with 1000", async () => {
+    const { ben, watcher } = await watching();
+    const phone = await connect(ben);
+    await shows(watcher, ben, "online");
+    phone.socket.close();
+    const { payload } = await watcher.next("presence.offline", isOf(ben));
+    expect(Date.now() - Date.parse(payload.last_seen)).toBeLessThan(9_000);
+  });
+
   test("[PRE1] a connection that is replaced by the same device is no absence", async () => {
     const { ben, watcher } = await watching();
     const first = await connect(ben, { device_id: "phone" });
+    await shows(watcher, ben, "online");
     const second = await connect(ben, { device_id: "phone" });
     expect((await first.closed).code).toBe(4010);
     await second.close(1000);
@@ -109,6 +127,7 @@ describe("the usual grace", () => {
     const { ben, watcher } = await watching();
     const phone = await connect(ben);
     const laptop = await connect(ben);
+    await shows(watcher, ben, "online");
     await phone.ask("presence.update", { status: "away", status_text: "at lunch", status_emoji: "🍜" });
     const told = { user_id: ben, status: "away", status_text: "at lunch", status_emoji: "🍜", at: expect.any(String) };
     expect((await watcher.next("presence.update", isOf(ben))).payload).toEqual(told);
@@ -141,6 +160,7 @@ describe("the usual grace", () => {
     const { ben, watcher } = await watching();
     const phone = await connect(ben);
     const laptop = await connect(ben);
+    await shows(watcher, ben, "online");
     await phone.ask("presence.update", { status: "invisible", status_text: "hiding" });
     expect((await watcher.next("presence.offline", isOf(ben))).payload.last_seen).toBeString();
     expect((await laptop.next("presence.update", isOf(ben))).payload).toMatchObject({
@@ -155,7 +175,7 @@ describe("the usual grace", () => {
     await laptop.close(1000);
     const tablet = await connect(ben);
     await tablet.ask("presence.update", { status: "online", status_text: null });
-    await watcher.next("presence.online", (payload) => payload.user_id === ben && payload.status === "online");
+    await watcher.until(() => (presenceOf(watcher, ben).length === 3 ? true : undefined));
     await watcher.settled();
     expect(said(presenceOf(watcher, ben)).slice(-2)).toEqual([
       ["presence.offline", undefined],
@@ -167,6 +187,7 @@ describe("the usual grace", () => {
   test("[PRE2] a status expires by itself, once", async () => {
     const { ben, watcher } = await watching();
     const phone = await connect(ben);
+    await shows(watcher, ben, "online");
     const expires_at = new Date(Date.now() + 1_000).toISOString();
     await phone.ask("presence.update", { status: "busy", status_text: "in a meeting", expires_at });
     const [own] = (await phone.ask("presence.query", { user_ids: [ben] })).users;
@@ -182,38 +203,6 @@ describe("the usual grace", () => {
       ["presence.update", "online"],
       ["presence.offline", undefined],
     ]);
-  });
-
-  test("[PRE3] at most one update a second, the last one wins; nothing redundant beside online and offline", async () => {
-    const { ben, watcher } = await watching();
-    const phone = await connect(ben);
-    await phone.ask("presence.update", { status: "away" });
-    await phone.ask("presence.update", { status: "busy" });
-    for (let n = 0; n < 20; n++) await phone.ask("presence.update", { status: "busy", status_text: `text ${n}` });
-    await watcher.next("presence.update", ({ status_text }) => status_text === "text 19");
-    const updates = presenceOf(watcher, ben).filter(({ type }) => type === "presence.update");
-    expect(updates[0]!.payload.status).toBe("away");
-    const times = updates.map(({ timestamp }) => Date.parse(timestamp));
-    for (const [index, time] of times.slice(1).entries()) expect(time - times[index]!).toBeGreaterThanOrEqual(990);
-    // The same again says nothing, and an update that waits is not told beside the offline that follows.
-    await phone.ask("presence.update", { status: "busy", status_text: "text 19" });
-    await phone.ask("presence.update", { status: "away" });
-    const count = presenceOf(watcher, ben).length;
-    await phone.close(1000);
-    await watcher.next("presence.offline", isOf(ben));
-    expect(presenceOf(watcher, ben)).toHaveLength(count + 1);
-  });
-
-  test("[PRE3] [PRE5] who is shown by a snapshot what is held back is told when that comes to nothing", async () => {
-    const { c, ben } = await watching();
-    const phone = await connect(ben);
-    await phone.ask("presence.update", { status: "busy" });
-    await phone.ask("presence.update", { status: "away" });
-    const [late] = (await gather(c, [fresh("cleo")])) as [Client];
-    const { topics } = await late.ask("subscribe", { topics: [`presence:${ben}`] });
-    expect(topics[0].snapshot.presence.status).toBe("away");
-    await phone.ask("presence.update", { status: "busy" });
-    await late.next("presence.update", ({ user_id, status }) => user_id === ben && status === "busy");
   });
 
   test("[PRE4] a query answers for each user; who may not be seen reads as offline without last_seen", async () => {
@@ -240,6 +229,7 @@ describe("the usual grace", () => {
     const { c, anna, ben, watcher } = await watching();
     const phone = await connect(ben);
     await phone.ask("presence.update", { status: "away", status_text: "back soon" });
+    await shows(watcher, ben, "away");
     await watcher.ask("unsubscribe", { topics: [`presence:${ben}`] });
     for (const request of [
       { topics: [`presence:${ben}`] },
@@ -258,11 +248,78 @@ describe("the usual grace", () => {
   });
 });
 
+describe("one change a second", () => {
+  let service: Service;
+  beforeAll(async () => {
+    service = await startService();
+  });
+  afterAll(() => service.stop());
+  const { connect, gather } = createPeople(() => service.url);
+  const watching = () => watchingIn({ gather });
+
+  test("[PRE1] [PRE3] others are told of at most one change a second, the last one, and of nothing where it is as it was", async () => {
+    const { ben, watcher } = await watching();
+    const offlineAt = Date.now();
+    const phone = await connect(ben);
+    await shows(watcher, ben, "online");
+    expect(Date.now() - offlineAt).toBeGreaterThan(900);
+    await phone.ask("presence.update", { status: "away" });
+    for (let n = 0; n < 20; n++) await phone.ask("presence.update", { status: "busy", status_text: `text ${n}` });
+    await watcher.next("presence.update", ({ status_text }) => status_text === "text 19");
+    // The same again says nothing, nor does a device that goes and is back within the second.
+    await phone.ask("presence.update", { status: "busy", status_text: "text 19" });
+    await phone.close(1000);
+    const back = await connect(ben);
+    await back.ask("presence.update", { status: "away" });
+    await back.close(1000);
+    await watcher.next("presence.offline", isOf(ben));
+    const told = presenceOf(watcher, ben);
+    expect(said(told)).toEqual([
+      ["presence.online", "online"],
+      ["presence.update", "busy"],
+      ["presence.offline", undefined],
+    ]);
+    const times = told.map(({ timestamp }) => Date.parse(timestamp));
+    for (const [index, time] of times.slice(1).entries()) expect(time - times[index]!).toBeGreaterThanOrEqual(990);
+  });
+
+  test("[PRE3] [PRE5] a snapshot shows what all who watch hold, and what is held back comes at its time", async () => {
+    const { c, ben, watcher } = await watching();
+    const phone = await connect(ben);
+    await shows(watcher, ben, "online");
+    await phone.ask("presence.update", { status: "busy" });
+    const [late] = (await gather(c, [fresh("cleo")])) as [Client];
+    const { topics } = await late.ask("subscribe", { topics: [`presence:${ben}`] });
+    expect(topics[0].snapshot.presence.status).toBe("online");
+    await Promise.all([shows(late, ben, "busy"), shows(watcher, ben, "busy")]);
+  });
+});
+
+test("[PRE1] who was here when the only node stopped stays for the grace", async () => {
+  const first = await startService();
+  const [anna, ben] = [fresh("anna"), fresh("ben")];
+  await createPeople(() => first.url).gather(fresh("c"), [anna, ben]);
+  first.signal("SIGTERM");
+  await first.exited;
+  const second = await startService({ folder: first.folder });
+  try {
+    const watcher = await createPeople(() => second.url).connect(anna);
+    const { topics } = await watcher.ask("subscribe", { topics: ["presence"] });
+    expect(topics.map(({ snapshot }: any) => snapshot.presence)).toEqual([{ user_id: ben, status: "online" }]);
+  } finally {
+    await second.stop();
+  }
+});
+
 describe("a short grace", () => {
   let service: Service;
   beforeAll(async () => {
     service = await startService({
-      settings: { PRESENCE__OFFLINE_GRACE: "100ms", PRESENCE__VISIBLE_TO: "everyone" },
+      settings: {
+        PRESENCE__OFFLINE_GRACE: "100ms",
+        PRESENCE__UPDATE_INTERVAL: "10ms",
+        PRESENCE__VISIBLE_TO: "everyone",
+      },
     });
   });
   afterAll(() => service.stop());
@@ -278,6 +335,7 @@ describe("a short grace", () => {
     const gone = await watcher.next("presence.offline", isOf(ben));
     expect(Date.parse(gone.payload.last_seen)).toBeLessThanOrEqual(Date.now());
     const back = await connect(ben);
+    await shows(watcher, ben, "online");
     await back.close(1000);
     const offlines = () => presenceOf(watcher, ben).filter(({ type }) => type === "presence.offline");
     await watcher.until(() => (offlines().length === 2 ? true : undefined));

@@ -1,8 +1,8 @@
-/** Trackers around real stores and a clock that is turned by hand; everything they tell is written down. */
+/** Trackers around a real registry and storage, and a clock that is turned by hand; everything they tell is written down. */
 import pino from "pino";
-import { createLocalPresenceRegistry } from "../../src/cluster/local/presence.ts";
-import type { PresenceRegistry } from "../../src/cluster/ports.ts";
-import { createPresenceTracker, type DeviceRef, type PresenceTracker } from "../../src/presence/tracker.ts";
+import { LocalPresenceRegistry } from "../../src/cluster/local/presence.ts";
+import type { PresenceRecord, PresenceRegistry, PresenceWord } from "../../src/cluster/ports.ts";
+import { type DeviceRef, PresenceTracker } from "../../src/presence/tracker.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { createCallsUnderWay } from "./calls-under-way.ts";
@@ -17,13 +17,34 @@ export interface Told {
   except?: string;
 }
 
+/** One node's way to the registry, which can be cut. */
+export interface NodeRegistry extends PresenceRegistry {
+  /** While it is true nothing can be read or written. */
+  isAway: boolean;
+  /** While it is true what is written is, but the node does not hear that it was. */
+  losesAnswer: boolean;
+  /** Users of whom nothing can be known now. */
+  unknown: Set<string>;
+  /** Hears what another node has said. */
+  hear(word: PresenceWord): void;
+  /** Tells the node that the registry may have lost what was written. */
+  lose(): void;
+  /** Called before a step is run; the registry's memory is another one's meanwhile. */
+  before: (() => Promise<void>) | null;
+}
+
 export interface PresenceWorld {
   storage: Storage;
-  registry: PresenceRegistry;
+  registry: LocalPresenceRegistry;
   clock: HandClock;
   tracker: PresenceTracker;
+  nodes: Map<string, { tracker: PresenceTracker; registry: NodeRegistry; superseded: DeviceRef[] }>;
   /** One more node with the same stores. */
-  addNode(nodeId: string, registry?: PresenceRegistry): PresenceTracker;
+  addNode(nodeId: string): PresenceTracker;
+  /** Somebody on every node is shown these, as everybody is from the beginning who is named in `watchedUsers`. */
+  watch(...userIds: string[]): Promise<void>;
+  /** The registry comes back empty: versions begin anew under another mark, and for two seconds nothing can be read. */
+  empty(): void;
   /** On which node those watch of whom `told` and `heard` speak; the first one's unless it is set. */
   watchedOn: string;
   /** What those who watch there were shown since the last look, and own devices anywhere; all of it. */
@@ -33,8 +54,14 @@ export interface PresenceWorld {
   settled(): Promise<void>;
   /** Names of StatusStore methods that reject as if the engine were away. */
   away: Set<string>;
-  /** While it is true nodes do not hear each other. */
-  isBusAway: boolean;
+  /** How many on a node watch each user: somebody does unless it is set. */
+  watchersOn: (nodeId: string) => number;
+  /** Called with whatever those who watch on a node are shown. */
+  onShown: (nodeId: string, userId: string, payload: Told["payload"]) => void;
+  /** Runs of nodes that have died, with their last sign of life. */
+  dead: Map<string, number>;
+  /** Takes what a node says to the others; every other node hears it at once unless it is set. */
+  carry: (word: PresenceWord, from: string) => void;
   close(): Promise<void>;
 }
 
@@ -46,47 +73,107 @@ export const presenceSettings = {
   watch_max: 1_000,
 } as const;
 
-export async function openPresenceWorld(): Promise<PresenceWorld> {
-  const storage = createSqliteStorage({ path: ":memory:" });
-  await storage.start();
+const watchedUsers = ["ann", "bob", "cleo", "eve"];
+
+/** @param given a storage that is open already, and stays open */
+export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld> {
+  const storage = given ?? createSqliteStorage({ path: ":memory:" });
+  if (given === undefined) await storage.start();
   const calls = createCallsUnderWay();
   const clock = createHandClock({ settled: calls.settled });
   const away = new Set<string>();
   const statuses = calls.counted(storage.statuses, async (method) => {
     if (away.has(method)) throw new Error("away");
   });
-  const registry = createLocalPresenceRegistry();
   const written: Told[] = [];
-  const nodes = new Map<string, PresenceTracker>();
+  const nodes: PresenceWorld["nodes"] = new Map();
+  let runs = 0;
+  let settledAt = 0;
+  const freshRegistry = () => new LocalPresenceRegistry({ owner: `run ${++runs}`, now: clock.now });
 
-  function addNode(nodeId: string, ownRegistry: PresenceRegistry = registry): PresenceTracker {
-    const tracker = createPresenceTracker({
-      nodeId,
-      registry: ownRegistry,
-      statuses,
-      publish(topic, { type, payload }, { reach, cause }) {
-        if (topic !== `presence:${"user_id" in payload ? payload.user_id : ""}`) throw new Error(`told on ${topic}`);
-        const show = (on: string) => {
-          if (on !== world.watchedOn) return;
-          written.push({ to: "others", type, payload, ...(cause ? { except: cause.deviceId } : {}) });
-        };
-        if (reach !== "elsewhere") show(nodeId);
-        if (reach === "here" || world.isBusAway) return;
-        for (const [name, node] of nodes)
-          if (node !== tracker && node.hear({ topic, type, payload: JSON.stringify(payload) })) show(name);
+  function registryOf(nodeId: string): NodeRegistry {
+    let onWord: (word: PresenceWord) => void = () => {};
+    let onLoss = () => {};
+    const owner = `${nodeId}/${++runs}`;
+    const refuse = () => {
+      if (registry.isAway) throw new Error("the registry is away");
+    };
+    const registry: NodeRegistry = {
+      owner,
+      isAway: false,
+      losesAnswer: false,
+      unknown: new Set(),
+      before: null,
+      now: clock.now,
+      async transact(userId, step, options = {}) {
+        refuse();
+        await registry.before?.();
+        const { version } = (await world.registry.read([userId])).get(userId)!;
+        const answer = await world.registry.transact(userId, step, options);
+        const { mark, version: newVersion, record } = answer.now;
+        const { causeDevice } = options;
+        if (newVersion !== version && record !== null)
+          world.carry({ userId, mark, version: newVersion, record, ...(causeDevice ? { causeDevice } : {}) }, nodeId);
+        if (registry.losesAnswer) throw new Error("the answer is lost");
+        return answer;
       },
-      // Somebody on each node watches everybody.
-      watchersOf: () => 2,
+      async read(userIds) {
+        if (registry.isAway || clock.now() < settledAt) return new Map();
+        const found = await world.registry.read(userIds);
+        for (const userId of registry.unknown) found.delete(userId);
+        return found;
+      },
+      onWord: (listener) => void (onWord = listener),
+      onLoss: (listener) => void (onLoss = listener),
+      async ownedUsers() {
+        refuse();
+        const isOwn = ([, { devices }]: [string, PresenceRecord]) => devices.some((it) => it.owner === owner);
+        return world.registry
+          .present()
+          .filter(isOwn)
+          .map(([userId]) => userId);
+      },
+      async sweep(remove) {
+        refuse();
+        for (const [dead, seenAt] of world.dead)
+          for (const [userId, { devices }] of world.registry.present())
+            if (devices.some((it) => it.owner === dead)) await remove({ userId, owner: dead, seenAt });
+      },
+      stats: () => world.registry.stats(),
+      hear: (word) => onWord(word),
+      lose: () => onLoss(),
+    };
+    return registry;
+  }
+
+  function addNode(nodeId: string): PresenceTracker {
+    const registry = registryOf(nodeId);
+    const superseded: DeviceRef[] = [];
+    const tracker = new PresenceTracker({
+      nodeId,
+      registry: {
+        ...registry,
+        ...pick(calls.counted(registry), ["transact", "read", "ownedUsers", "stats"]),
+        sweep: (remove) => registry.sweep(remove),
+      },
+      statuses,
+      show(userId, { type, payload }, cause) {
+        if (!("user_id" in payload) || payload.user_id !== userId) throw new Error(`told to ${userId}`);
+        world.onShown(nodeId, userId, payload);
+        if (nodeId !== world.watchedOn) return;
+        written.push({ to: "others", type, payload, ...(cause ? { except: cause.deviceId } : {}) });
+      },
       tellOwnDevices(userId, { type, payload }, cause) {
         if (!("user_id" in payload) || payload.user_id !== userId) throw new Error(`told to ${userId}`);
         written.push({ to: "own", type, payload, ...(cause ? { except: cause.deviceId } : {}) });
       },
+      watchersOf: () => world.watchersOn(nodeId),
+      onSuperseded: (device) => void superseded.push(device),
       settings: presenceSettings,
-      now: clock.now,
       timers: clock,
       logger: pino({ level: "silent" }),
     });
-    nodes.set(nodeId, tracker);
+    nodes.set(nodeId, { tracker, registry, superseded });
     return tracker;
   }
 
@@ -97,24 +184,46 @@ export async function openPresenceWorld(): Promise<PresenceWorld> {
 
   const world: PresenceWorld = {
     storage,
-    registry,
+    registry: freshRegistry(),
     clock,
-    tracker: addNode("n1"),
+    tracker: null as never,
+    nodes,
     addNode,
+    async watch(...userIds) {
+      for (const { tracker } of nodes.values()) {
+        await tracker.prepare(userIds);
+        for (const userId of userIds) tracker.snapshotOf("a watcher", userId);
+      }
+    },
+    empty() {
+      world.registry = freshRegistry();
+      settledAt = clock.now() + 2_000;
+      for (const { registry } of nodes.values()) registry.lose();
+    },
     told,
     heard: async () => (await told()).map(shorten),
     settled: calls.settled,
     away,
-    isBusAway: false,
+    carry(word, from) {
+      for (const [nodeId, { registry }] of nodes) if (nodeId !== from) registry.hear(word);
+    },
     watchedOn: "n1",
+    watchersOn: () => 2,
+    onShown() {},
+    dead: new Map(),
     async close() {
       away.clear();
-      await Promise.all([...nodes.values()].map((node) => node.stop()));
-      await storage.stop();
+      await Promise.all([...nodes.values()].map(({ tracker }) => tracker.stop()));
+      if (given === undefined) await storage.stop();
     },
   };
+  world.tracker = addNode("n1");
+  await world.watch(...watchedUsers);
   return world;
 }
+
+const pick = <Of extends object, Name extends keyof Of>(from: Of, names: Name[]) =>
+  Object.fromEntries(names.map((name) => [name, from[name]])) as Pick<Of, Name>;
 
 function shorten({ to, type, payload }: Told): string {
   const { user_id, status, status_text } = payload;

@@ -564,6 +564,49 @@ const cases: Case[] = [
     history: () => historyOf(({ ben }) => ben.close(1000), { statuses: { ben: "offline" } }),
   },
   {
+    rule: "presence-differs",
+    what: "[PRE3] somebody is told what is known: by an event",
+    history: () =>
+      historyOf(
+        ({ ben }) => {
+          ben.hear("presence.update", { user_id: "anna", status: "busy", status_text: "a" });
+          ben.hear("presence.update", { user_id: "anna", status: "busy", status_text: "b" });
+          ben.hear("presence.update", { user_id: "anna", status: "busy", status_text: "b" });
+        },
+        { statuses: { anna: "busy" } },
+      ),
+  },
+  {
+    rule: "presence-differs",
+    what: "[PRE5] somebody is told what is known: by the snapshot",
+    history: () => {
+      const presence = { user_id: "ben", status: "offline", last_seen: "2026-01-01T00:00:00.000Z" };
+      return historyOf(({ phone, ben }) => {
+        const topics = [{ topic: "presence:ben", snapshot: { presence } }];
+        phone.exchange(["subscribe", { topics: ["presence:ben"] }], ["subscribed", { topics, rejected: [] }]);
+        phone.hear("presence.offline", { user_id: "ben" });
+        phone.hear("presence.online", { user_id: "ben", status: "online" });
+        ben.hear("presence.online", { user_id: "ben", status: "online" });
+        ben.hear("presence.online", { user_id: "ben", status: "online" });
+      }, {});
+    },
+  },
+  {
+    rule: "presence-damped",
+    what: "[PRE3] somebody is told too often",
+    history: () =>
+      historyOf(
+        ({ ben }) => {
+          const hear = (status: string, timestamp: string) =>
+            ben.see({ id: timestamp, type: "presence.update", payload: { user_id: "anna", status }, timestamp });
+          hear("away", "2026-01-01T00:00:00.000Z");
+          hear("busy", "2026-01-01T00:00:01.000Z");
+          hear("away", "2026-01-01T00:00:01.900Z");
+        },
+        { statuses: { anna: "away" } },
+      ),
+  },
+  {
     rule: "presence-true",
     what: "[PRE2] somebody is seen as something else",
     history: () =>

@@ -28,16 +28,20 @@ async function toldAndTrue() {
 test("[PRE2] [PRE3] two devices that become idle at the same moment make their user away", async () => {
   await one.connect(phone);
   await other.connect(laptop);
+  await world.clock.pass(2_000);
   await world.told();
   await Promise.all([one.update(phone, automatic("away")), other.update(laptop, automatic("away"))]);
+  await world.clock.pass(2_000);
   expect(await toldAndTrue()).toEqual(["away", "away"]);
 });
 
 test("[PRE2] [PRE3] two devices that become busy at the same moment make their user busy", async () => {
   await one.connect(phone);
   await other.connect(laptop);
+  await world.clock.pass(2_000);
   await world.told();
   await Promise.all([one.update(phone, automatic("busy")), other.update(laptop, automatic("busy"))]);
+  await world.clock.pass(2_000);
   expect(await toldAndTrue()).toEqual(["busy", "busy"]);
 });
 
@@ -77,27 +81,45 @@ test("[PRE2] [PRE3] what one node holds back it tells where another has said som
   expect(await toldAndTrue()).toEqual(["busy", "busy"]);
 });
 
-test("[PRE1] who comes to another node while this one says that they have gone is told of as there", async () => {
-  let meanwhile: (() => Promise<unknown>) | null = null;
-  const late = world.addNode("n3", {
-    ...world.registry,
-    async devicesOf(userIds) {
-      const found = await world.registry.devicesOf(userIds);
-      const run = found.has("ann") ? null : meanwhile;
-      if (run !== null) {
-        meanwhile = null;
-        await run();
-      }
-      return found;
-    },
-  });
+test("[PRE1] who comes to another node while this one takes out their last device is never shown as gone", async () => {
+  const late = world.addNode("n3");
   await late.connect(phone);
+  await world.clock.pass(2_000);
   await world.heard();
-  meanwhile = () => other.connect(laptop);
+  let meanwhile: (() => Promise<unknown>) | null = () => other.connect(laptop);
+  world.nodes.get("n3")!.registry.before = async () => {
+    const run = meanwhile;
+    meanwhile = null;
+    await run?.();
+  };
   await leave(late, phone);
-  expect(await world.heard()).toEqual(["others offline ann"]);
   await world.clock.pass(3_000);
-  expect(await world.heard()).toEqual(["others update ann online"]);
+  expect(await world.heard()).toEqual([]);
+  expect((await one.devicesOf("ann")).map(({ deviceId }) => deviceId)).toEqual(["laptop"]);
+});
+
+test("[CON3] a device that moves to another node is let go of by the old one, which hears of it or finds it", async () => {
+  const again = device("ann", "phone", "again");
+  for (const hears of [true, false]) {
+    await one.connect(phone);
+    if (!hears) world.carry = () => {};
+    await other.connect(again);
+    if (!hears) one.lookAgain();
+    await world.clock.pass(100);
+    expect(world.nodes.get("n1")!.superseded.splice(0)).toEqual([phone]);
+    await leave(other, again);
+  }
+});
+
+test("[LIM] a device in its grace makes room for one on another node, and is not put back", async () => {
+  await one.connect(phone);
+  await one.connect(laptop);
+  await one.connect(tablet);
+  await one.disconnect({ ...tablet, clean: false });
+  expect(await other.connect(device("ann", "watch"))).toMatchObject({ accepted: true });
+  await world.clock.pass(3_000);
+  const ids = (await one.devicesOf("ann")).map(({ deviceId }) => deviceId);
+  expect(ids.sort()).toEqual(["laptop", "phone", "watch"]);
 });
 
 test("[CON3] a connection that ended before its device was entered does not take the place of one that came since", async () => {
@@ -108,6 +130,6 @@ test("[CON3] a connection that ended before its device was entered does not take
   isGone = true;
   expect(await other.connect(newer)).toMatchObject({ accepted: true });
   expect(await late).toBeNull();
-  const devices = (await world.registry.devicesOf(["ann"])).get("ann");
-  expect(devices?.map(({ connectionId }) => connectionId)).toEqual(["newer"]);
+  const devices = await other.devicesOf("ann");
+  expect(devices.map(({ connectionId }) => connectionId)).toEqual(["newer"]);
 });

@@ -1,10 +1,11 @@
 /** Presence: how devices join to one status, and who is told of what, how often. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import type { DeviceStatus } from "../../src/cluster/ports.ts";
-import { joinDevices, shownToOthers, shownToSelf } from "../../src/presence/join.ts";
+import type { DevicePresence, DeviceStatus } from "../../src/cluster/ports.ts";
 import type { PresenceTracker, PresenceUpdate } from "../../src/presence/tracker.ts";
+import { joinDevices, viewForOthers, viewForSelf } from "../../src/presence/view.ts";
 import { ProtocolError } from "../../src/protocol/errors.ts";
+import type { UserStatus } from "../../src/storage/ports.ts";
 import { device, openPresenceWorld, type PresenceWorld } from "../support/presence.ts";
 
 const byHand = (status: PresenceUpdate["status"], more: Partial<PresenceUpdate> = {}): PresenceUpdate => ({
@@ -16,7 +17,11 @@ const automatic = (status: PresenceUpdate["status"]): PresenceUpdate => ({ statu
 const iso = (at: number) => new Date(at).toISOString();
 
 describe("the join", () => {
-  const devices = (...statuses: DeviceStatus[]) => statuses.map((status) => ({ status }));
+  const devices = (...statuses: DeviceStatus[]) => statuses.map((status) => ({ status }) as DevicePresence);
+  const shownToOthers = (of: DevicePresence[], byHand: UserStatus | null) =>
+    viewForOthers({ devices: of, byHand, lastSeenAt: null }, 0);
+  const shownToSelf = (of: DevicePresence[], byHand: UserStatus | null) =>
+    viewForSelf({ devices: of, byHand, lastSeenAt: null }, 0);
 
   test("[PRE2] busy beats online beats away beats offline, in whatever order devices came", () => {
     const rank = ["offline", "away", "online", "busy"];
@@ -59,6 +64,14 @@ describe("the tracker", () => {
   const phone = device("ann", "phone");
   const laptop = device("ann", "laptop");
   const leave = (place: typeof phone, clean = true) => tracker.disconnect({ ...place, clean });
+  const idsOf = async (userId: string, node = tracker) =>
+    (await node.devicesOf(userId)).map(({ deviceId }) => deviceId).sort();
+  /** Somebody is here, and what others are told of that is a while ago. */
+  const comeHere = async (...places: (typeof phone)[]) => {
+    for (const place of places) await tracker.connect(place);
+    await world.clock.pass(1_000);
+    await world.told();
+  };
 
   describe("coming and going", () => {
     test("[PRE1] online with the first device, offline after the last one", async () => {
@@ -82,7 +95,8 @@ describe("the tracker", () => {
     });
 
     test("[PRE1] a reconnect within the grace is not seen by anybody", async () => {
-      await tracker.connect(phone);
+      tracker.start();
+      await comeHere(phone);
       await tracker.update(phone, automatic("away"));
       await world.heard();
       await leave(phone, false);
@@ -92,25 +106,25 @@ describe("the tracker", () => {
       expect(await tracker.stats()).toMatchObject({ devices: 1, leaving: 0 });
       await world.clock.pass(60_000);
       expect(await world.heard()).toEqual([]);
-      expect(await tracker.deviceIdsOf("ann")).toEqual(["phone"]);
+      expect(await idsOf("ann")).toEqual(["phone"]);
     });
 
-    test("[PRE1] who has not come back when the grace is over is offline since then", async () => {
+    test("[PRE1] who has not come back when the grace is over is offline since the break", async () => {
+      tracker.start();
       await tracker.connect(phone);
       await world.heard();
       const start = world.clock.now();
       await leave(phone, false);
       await world.clock.pass(10_000);
-      expect(await world.told()).toMatchObject([
-        { type: "presence.offline", payload: { last_seen: iso(start + 10_000) } },
-      ]);
+      expect(await world.told()).toMatchObject([{ type: "presence.offline", payload: { last_seen: iso(start) } }]);
+      expect((await world.storage.statuses.get(["ann"])).get("ann")?.lastSeenAt).toBe(start);
       expect(await tracker.stats()).toEqual({ users: 0, devices: 0, leaving: 0, heldBack: 0 });
     });
 
     test("[PRE1] the late close of a replaced connection takes nobody offline", async () => {
       await tracker.connect(phone);
       const second = device("ann", "phone", "second");
-      expect(await tracker.connect(second)).toMatchObject({ replaced: phone });
+      expect(await tracker.connect(second)).toMatchObject({ replaced: { connectionId: phone.connectionId } });
       await leave(phone, true);
       await leave(second, false);
       // The older connection's close comes after the newer one's: the grace that runs is the newer one's.
@@ -128,8 +142,38 @@ describe("the tracker", () => {
         all.push(tracker.connect(place), tracker.disconnect({ ...place, clean: true }));
       }
       await Promise.all(all);
-      const pair = ["others online ann online", "others offline ann"];
-      expect(await world.heard()).toEqual(Array.from({ length: rounds }, () => pair).flat());
+      expect(await world.heard()).toEqual(["others online ann online"]);
+      await world.clock.pass(1_000);
+      expect(await world.heard()).toEqual(["others offline ann"]);
+      expect(await idsOf("ann")).toEqual([]);
+    });
+
+    test("[PRE1] others are told of at most one coming or going a second, the last one, and of nothing where it is as it was", async () => {
+      await comeHere(phone);
+      await leave(phone);
+      await tracker.connect(phone);
+      await leave(phone);
+      expect(await world.heard()).toEqual(["others offline ann"]);
+      await tracker.connect(phone);
+      await world.clock.pass(999);
+      expect(await world.heard()).toEqual([]);
+      await world.clock.pass(1);
+      expect(await world.heard()).toEqual(["others online ann online"]);
+      await leave(phone);
+      await tracker.connect(phone);
+      await world.clock.pass(5_000);
+      expect(await world.heard()).toEqual([]);
+    });
+
+    test("[PRE1] last_seen of somebody who is here is at most a minute old in the storage, of somebody invisible as it was", async () => {
+      tracker.start();
+      await comeHere(phone, device("eve", "phone"));
+      await tracker.update(device("eve", "phone"), byHand("invisible"));
+      const invisibleSince = world.clock.now();
+      await world.clock.pass(61_000);
+      const lastSeen = async (userId: string) => (await world.storage.statuses.get([userId])).get(userId)!.lastSeenAt!;
+      expect(world.clock.now() - (await lastSeen("ann"))).toBeLessThanOrEqual(60_000);
+      expect(await lastSeen("eve")).toBe(invisibleSince);
     });
 
     test("[LIM] one device too many is refused, and one in its grace makes room", async () => {
@@ -140,7 +184,7 @@ describe("the tracker", () => {
       expect(await tracker.connect(watch)).toEqual({ accepted: false, replaced: null });
       await leave(laptop, false);
       expect(await tracker.connect(watch)).toEqual({ accepted: true, replaced: null });
-      expect((await tracker.deviceIdsOf("ann")).sort()).toEqual(["phone", "tablet", "watch"]);
+      expect(await idsOf("ann")).toEqual(["phone", "tablet", "watch"]);
       expect(await tracker.stats()).toMatchObject({ leaving: 0 });
       expect(await world.heard()).toEqual(["others online ann online"]);
     });
@@ -157,38 +201,39 @@ describe("the tracker", () => {
       await leave(phone, true);
       expect(world.clock.waiting()).toBe(0);
       expect(await world.heard()).toEqual([]);
-      expect((await tracker.deviceIdsOf("ann")).sort()).toEqual(["laptop", "phone"]);
+      const { record } = (await world.registry.read(["ann"])).get("ann")!;
+      const left = record!.devices.map(({ deviceId, leaving }) => [deviceId, leaving !== undefined]);
+      expect(left).toEqual([
+        ["laptop", true],
+        ["phone", true],
+      ]);
     });
   });
 
   describe("what others are told", () => {
     test("[PRE3] an update has its text, emoji and moment; the device that caused it is left out", async () => {
-      await tracker.connect(phone);
-      await world.heard();
+      await comeHere(phone);
       await tracker.update(phone, byHand("busy", { status_text: "in a meeting", status_emoji: "📅" }));
       const at = iso(world.clock.now());
       const payload = { user_id: "ann", status: "busy", status_text: "in a meeting", status_emoji: "📅", at };
       expect(await world.told()).toEqual([
-        { to: "others", type: "presence.update", payload, except: "phone" },
         { to: "own", type: "presence.update", payload, except: "phone" },
+        { to: "others", type: "presence.update", payload, except: "phone" },
       ]);
     });
 
     test("[PRE3] what others cannot see a difference in is not told", async () => {
-      await tracker.connect(phone);
-      await tracker.connect(laptop);
-      await world.heard();
+      await comeHere(phone, laptop);
       await tracker.update(phone, automatic("away"));
       await tracker.update(laptop, byHand("online"));
       await leave(phone);
       expect(await world.heard()).toEqual([]);
       await tracker.update(laptop, automatic("away"));
-      expect(await world.heard()).toEqual(["others update ann away", "own update ann away"]);
+      expect(await world.heard()).toEqual(["own update ann away", "others update ann away"]);
     });
 
     test("[PRE3] at most one update a second, the last one wins, and nothing where it is the one sent last", async () => {
-      await tracker.connect(phone);
-      await world.heard();
+      await comeHere(phone);
       await tracker.update(phone, automatic("busy"));
       await tracker.update(phone, automatic("away"));
       await tracker.update(phone, automatic("online"));
@@ -205,32 +250,22 @@ describe("the tracker", () => {
       expect(await tracker.stats()).toMatchObject({ heldBack: 0 });
     });
 
-    test("[PRE3] an update that is held back is not sent beside offline or the next online", async () => {
-      await tracker.connect(phone);
+    test("[PRE1] [PRE3] what is held back is told as it is at the end of the second, whatever came and went meanwhile", async () => {
+      await comeHere(phone);
       await tracker.update(phone, byHand("busy"));
       await tracker.update(phone, byHand("away"));
       await world.heard();
       await leave(phone);
       await tracker.connect(phone);
-      expect(await world.heard()).toEqual(["others offline ann", "others online ann away"]);
+      expect(await world.heard()).toEqual([]);
+      await world.clock.pass(1_000);
+      expect(await world.heard()).toEqual(["others update ann away"]);
       await world.clock.pass(5_000);
       expect(await world.heard()).toEqual([]);
     });
 
-    test("[PRE3] an update after a new online is held back until the second is over, and not lost", async () => {
-      await tracker.connect(phone);
-      await tracker.update(phone, byHand("busy"));
-      await leave(phone);
-      await tracker.connect(phone);
-      await tracker.update(phone, byHand("away"));
-      await world.heard();
-      await world.clock.pass(1_000);
-      expect(await world.heard()).toEqual(["others update ann away"]);
-    });
-
     test("[PRE3] two devices within one second: both hear what the other did", async () => {
-      await tracker.connect(phone);
-      await tracker.connect(laptop);
+      await comeHere(phone, laptop);
       await tracker.update(phone, byHand("busy"));
       await tracker.update(phone, byHand("away"));
       await tracker.update(laptop, byHand("busy", { status_text: "!" }));
@@ -251,8 +286,10 @@ describe("the tracker", () => {
       await world.clock.pass(2_000);
       await world.heard();
       await leave(laptop);
-      const restarted = world.addNode("n1");
-      await restarted.connect(phone);
+      world.empty();
+      await world.clock.pass(1_000);
+      await world.addNode("restarted").connect(phone);
+      await world.clock.pass(5_000);
       expect(await world.heard()).toEqual(["others offline ann", 'others online ann busy "thinking"']);
     });
 
@@ -276,11 +313,10 @@ describe("the tracker", () => {
     });
 
     test("[PRE2] invisible is offline to others, online again when it ends, and told truly to own devices", async () => {
-      await tracker.connect(phone);
-      await world.heard();
+      await comeHere(phone);
       const at = iso(world.clock.now());
       await tracker.update(phone, byHand("invisible", { status_text: "hush" }));
-      expect(await world.heard()).toEqual(["others offline ann", 'own update ann invisible "hush"']);
+      expect(await world.heard()).toEqual(['own update ann invisible "hush"', "others offline ann"]);
       await world.clock.pass(60_000);
       await tracker.connect(laptop);
       await leave(laptop);
@@ -293,7 +329,7 @@ describe("the tracker", () => {
       await tracker.connect(phone);
       expect(await world.heard()).toEqual([]);
       await tracker.update(phone, byHand("busy"));
-      expect(await world.heard()).toEqual(['others online ann busy "hush"', 'own update ann busy "hush"']);
+      expect(await world.heard()).toEqual(['own update ann busy "hush"', 'others online ann busy "hush"']);
     });
 
     test("[PRE2] an end in the past and a device that is invisible by itself are refused", async () => {
@@ -309,7 +345,7 @@ describe("the tracker", () => {
 
     test("[PRE2] it ends by itself, once, whichever node notices", async () => {
       const other = world.addNode("n2");
-      await tracker.connect(phone);
+      await comeHere(phone);
       await tracker.update(phone, byHand("busy", { expires_at: iso(world.clock.now() + 30_000) }));
       await world.heard();
       other.start();
@@ -317,7 +353,9 @@ describe("the tracker", () => {
       await world.clock.pass(29_000);
       expect(await world.heard()).toEqual([]);
       await world.clock.pass(5_000);
-      expect(await world.heard()).toEqual(["others update ann online", "own update ann online"]);
+      expect(await world.heard()).toEqual(["own update ann online", "others update ann online"]);
+      await world.clock.pass(60_000);
+      expect((await world.storage.statuses.get(["ann"])).get("ann")!.status).toBeNull();
     });
 
     test("[PRE2] what has ended leaves nothing to the next status, even before its end was noticed", async () => {
@@ -330,18 +368,21 @@ describe("the tracker", () => {
     });
 
     test("[PRE2] the end of invisible is an online, on a node that never knew of it too", async () => {
-      await tracker.connect(phone);
+      await comeHere(phone);
       await tracker.update(phone, byHand("invisible", { expires_at: iso(world.clock.now() + 3_000) }));
       await world.heard();
-      world.addNode("n2").start();
+      world.addNode("n2");
+      await world.watch("ann");
+      world.watchedOn = "n2";
       await world.clock.pass(5_000);
-      expect(await world.heard()).toEqual(["others online ann online", "own update ann online"]);
+      expect(await world.heard()).toEqual(["own update ann online", "others online ann online"]);
     });
 
     test("[PRE2] the end of a status of somebody who is away is nobody's news", async () => {
-      await tracker.connect(phone);
+      await comeHere(phone);
       await tracker.update(phone, byHand("busy", { expires_at: iso(world.clock.now() + 3_000) }));
       await leave(phone);
+      await world.clock.pass(1_000);
       await world.heard();
       tracker.start();
       await world.clock.pass(5_000);
@@ -365,98 +406,114 @@ describe("the tracker", () => {
     });
 
     test("[PRE5] a snapshot shows what others see", async () => {
-      await tracker.connect(phone);
+      await comeHere(phone);
       await tracker.update(phone, byHand("away", { status_text: "lunch", expires_at: iso(world.clock.now() + 9_000) }));
-      const snapshot = await tracker.snapshotOf("bob", ["ann", "bob"]);
-      expect(snapshot.get("ann")).toEqual({ user_id: "ann", status: "away", status_text: "lunch" });
-      expect(snapshot.get("bob")).toEqual({ user_id: "bob", status: "offline", devices: 0 });
+      await tracker.prepare(["ann", "bob"]);
+      expect(tracker.snapshotOf("bob", "ann")).toEqual({ user_id: "ann", status: "away", status_text: "lunch" });
+      expect(tracker.snapshotOf("bob", "bob")).toEqual({ user_id: "bob", status: "offline", devices: 0 });
     });
   });
 
   describe("trouble", () => {
-    /** The registry of a cluster in which a node has died. */
-    const withLost = (lost: string[]) => ({ ...world.registry, sweep: async () => lost.splice(0) });
+    const away = () => world.nodes.get("n2")!.registry;
 
-    test("[PRE1] the users of a node that died go offline once; who was invisible or is back is not told of", async () => {
-      await tracker.connect(device("eve", "phone"));
-      await tracker.update(device("eve", "phone"), byHand("invisible"));
-      await tracker.disconnect({ ...device("eve", "phone"), clean: true });
-      await tracker.connect(device("bob", "phone"));
-      await world.heard();
-      const survivor = world.addNode("n2", withLost(["ann", "bob", "eve"]));
-      survivor.start();
+    test("[PRE1] the users of a node that died go offline once; who was invisible or is elsewhere too is not told of", async () => {
+      const dying = world.addNode("n2");
+      for (const userId of ["ann", "bob", "eve"]) await dying.connect(device(userId, "laptop"));
+      await dying.update(device("eve", "laptop"), byHand("invisible"));
+      await comeHere(device("bob", "phone"));
+      const seenAt = world.clock.now();
+      world.dead.set(away().owner, seenAt);
+      away().isAway = true;
+      tracker.start();
       await world.clock.pass(3_000);
-      expect(await world.heard()).toEqual(["others offline ann"]);
-      expect((await world.storage.statuses.get(["ann"])).get("ann")?.lastSeenAt).not.toBeNull();
+      expect(await world.told()).toEqual([
+        { to: "others", type: "presence.offline", payload: { user_id: "ann", last_seen: iso(seenAt) } },
+      ]);
+      expect((await world.storage.statuses.get(["ann"])).get("ann")?.lastSeenAt).toBe(seenAt);
     });
 
     test("[PRE1] while the status store is away nobody stays online who has gone", async () => {
-      await tracker.connect(phone);
-      await world.heard();
+      await comeHere(phone);
       world.away.add("get");
+      const last_seen = iso(world.clock.now());
       await leave(phone);
-      expect(await world.told()).toEqual([{ to: "others", type: "presence.offline", payload: { user_id: "ann" } }]);
-      await expect(tracker.connect(laptop)).rejects.toThrow("away");
+      expect(await world.told()).toEqual([
+        { to: "others", type: "presence.offline", payload: { user_id: "ann", last_seen } },
+      ]);
+      await expect(tracker.connect(device("somebody unknown", "phone"))).rejects.toThrow("away");
       world.away.clear();
-      expect(await tracker.deviceIdsOf("ann")).toEqual([]);
+      expect(await idsOf("somebody unknown")).toEqual([]);
     });
 
-    test("[PRE1] a device that the registry could not let go of is tried again", async () => {
-      let away = true;
-      const node = world.addNode("n2", {
-        ...world.registry,
-        remove: (place) => (away ? Promise.reject(new Error("away")) : world.registry.remove(place)),
-      });
-      await node.connect(phone);
-      await node.disconnect({ ...phone, clean: true });
-      away = false;
-      await world.heard();
+    test("[PRE1] while the registry is away who comes is shown here, who goes when it is known, and nobody is kept out by others", async () => {
+      const other = world.addNode("n2");
+      await other.connect(phone);
+      await world.clock.pass(1_000);
+      away().isAway = true;
+      world.watchedOn = "n2";
+      await world.watch("ann", "bob");
+      await world.told();
+      expect(await other.connect(device("bob", "phone"))).toMatchObject({ accepted: true });
+      await other.disconnect({ ...phone, clean: true });
+      expect(await world.heard()).toEqual(["others online bob online"]);
+      expect((await other.devicesOf("bob")).length).toBe(1);
+      away().isAway = false;
       await world.clock.pass(1_000);
       expect(await world.heard()).toEqual(["others offline ann"]);
+      expect(await idsOf("bob")).toEqual(["phone"]);
     });
 
-    test("[PRE1] [LIM] a device in its grace that the registry could not let go of for another one leaves later", async () => {
-      let away = false;
-      const node = world.addNode("n2", {
-        ...world.registry,
-        remove: (place) => (away ? Promise.reject(new Error("away")) : world.registry.remove(place)),
-      });
-      for (const place of [phone, laptop, device("ann", "tablet")]) await node.connect(place);
+    test("[PRE2] a status that is set while the registry is away is stored, shown here, and everywhere later", async () => {
+      const other = world.addNode("n2");
+      await other.connect(phone);
+      await world.clock.pass(1_000);
+      await world.told();
+      away().isAway = true;
+      await other.update(phone, byHand("busy", { status_text: "alone" }));
+      await other.update(phone, byHand("away"));
+      expect(await world.heard()).toEqual(['own update ann busy "alone"', 'own update ann away "alone"']);
+      expect((await world.storage.statuses.get(["ann"])).get("ann")!.status).toMatchObject({ status: "away" });
+      away().isAway = false;
+      await world.clock.pass(1_000);
+      expect(await world.heard()).toEqual(['others update ann away "alone"']);
+    });
+
+    test("[PRE1] [LIM] while the registry is away one in its grace keeps nobody out, and what is here still counts", async () => {
+      const node = world.addNode("n2");
+      for (const ref of [phone, laptop, device("ann", "tablet")]) await node.connect(ref);
+      away().isAway = true;
+      expect(await node.connect(device("ann", "watch"))).toMatchObject({ accepted: false });
       await node.disconnect({ ...laptop, clean: false });
-      away = true;
-      expect(await node.connect(device("ann", "watch")).catch(String)).toContain("away");
-      away = false;
+      expect(await node.connect(device("ann", "watch"))).toMatchObject({ accepted: true });
+      away().isAway = false;
+      node.start();
       await world.clock.pass(11_000);
-      expect((await node.deviceIdsOf("ann")).sort()).toEqual(["phone", "tablet"]);
-      expect(await node.stats()).toMatchObject({ devices: 2, leaving: 0 });
+      expect(await idsOf("ann")).toEqual(["phone", "tablet", "watch"]);
+      expect(await node.stats()).toMatchObject({ devices: 3, leaving: 0 });
     });
 
-    test("[PRE2] what a device that left made of its user is not believed for ever where the status could not be read", async () => {
+    test("[PRE2] what a device that left made of its user goes with it, though the status cannot be read", async () => {
       await tracker.connect(phone);
       await tracker.connect(laptop);
       await tracker.update(phone, automatic("busy"));
+      await world.clock.pass(2_000);
       await world.heard();
       world.away.add("get");
       await leave(phone);
-      world.away.clear();
-      await world.clock.pass(3_000);
-      expect(await world.heard()).toEqual(["others update ann online"]);
+      expect(await world.heard()).toEqual(["own update ann online", "others update ann online"]);
     });
 
     test("[PRE1] a device that the registry had let go of at a try that failed is told of at the next", async () => {
-      let isLost = true;
-      const node = world.addNode("n2", {
-        ...world.registry,
-        async remove(place) {
-          const answer = await world.registry.remove(place);
-          if (!isLost) return { removed: true, last: true };
-          isLost = false;
-          throw new Error(`lost: ${answer.removed}`);
-        },
-      });
+      const node = world.addNode("n2");
       await node.connect(phone);
+      world.watchedOn = "n2";
+      await world.watch("ann");
+      await world.told();
+      away().losesAnswer = true;
       await node.disconnect({ ...phone, clean: true });
-      await world.heard();
+      away().losesAnswer = false;
+      expect(await world.heard()).toEqual([]);
       await world.clock.pass(1_000);
       expect(await world.heard()).toEqual(["others offline ann"]);
     });

@@ -3,25 +3,27 @@ import type { Cluster } from "../ports.ts";
 import { createLocalBus } from "./bus.ts";
 import { LocalCallRegistry } from "./calls.ts";
 import { createLocalNodeRegistry } from "./nodes.ts";
-import { createLocalPresenceRegistry } from "./presence.ts";
+import { type LocalPresenceOptions, LocalPresenceRegistry } from "./presence.ts";
 
-export interface LocalClusterOptions {
+export interface LocalClusterOptions extends Pick<LocalPresenceOptions, "store"> {
   /** Milliseconds since the epoch. */
   now: () => number;
   nodeId?: string;
   version?: string;
 }
 
-/** A cluster of one in this process's memory: it is always up, and forgets everything with the process. */
-export function createLocalCluster({ now, nodeId = "local", version = "unknown" }: LocalClusterOptions): Cluster {
+/** A cluster of one in this process's memory: it is always up, and forgets with the process all but who was here. */
+export function createLocalCluster(options: LocalClusterOptions): Cluster {
+  const { now, nodeId = "local", version = "unknown", store } = options;
+  const presence = new LocalPresenceRegistry({ owner: `${nodeId}/${Bun.randomUUIDv7()}`, now, store });
   return {
     nodeId,
     bus: createLocalBus(),
-    presence: createLocalPresenceRegistry(),
+    presence,
     calls: new LocalCallRegistry(),
     nodes: createLocalNodeRegistry({ nodeId, version, now }),
-    async start() {},
+    start: () => presence.start(),
     async ping() {},
-    async stop() {},
+    stop: () => presence.stop(),
   };
 }

@@ -1,57 +1,136 @@
-/** Who is connected, where this node is the only one. */
-import type { DevicePresence, PresenceRegistry } from "../ports.ts";
+/** Holds the presence records of a node that is alone, in memory, and over its restart in the storage [PRE1]. */
+import type { PresentStore } from "../../storage/present-store.ts";
+import type {
+  DevicePresence,
+  PresenceRecord,
+  PresenceRegistry,
+  PresenceStep,
+  PresenceWord,
+  VersionedRecord,
+} from "../ports.ts";
 
-/** A presence registry in this process's memory; it holds only who is connected, so it needs no bound of its own. */
-export function createLocalPresenceRegistry(): PresenceRegistry {
-  // Users have one device or a few: a list of them is a quarter of the size of a map.
-  const users = new Map<string, DevicePresence[]>();
-  let devicesCount = 0;
+export interface LocalPresenceOptions {
+  /** Names this run of the node. */
+  owner: string;
+  /** Milliseconds since the epoch. */
+  now: () => number;
+  /** Keeps who is here while the node is restarted; without it all have gone then. */
+  store?: PresentStore | undefined;
+}
 
-  /** The device's entry where the connection still owns it. */
-  const owned = (key: { userId: string; deviceId: string; connectionId: string }) =>
-    users.get(key.userId)?.find((it) => it.deviceId === key.deviceId && it.connectionId === key.connectionId);
+/** A record without devices is dropped at the second look, this long (ms) after the first. */
+const keptMs = 120_000;
+/** Users of one statement. */
+const page = 500;
 
-  return {
-    async add(entry, devicesMax) {
-      const devices = users.get(entry.userId) ?? [];
-      const index = devices.findIndex((it) => it.deviceId === entry.deviceId);
-      if (index < 0 && devices.length >= devicesMax) return { added: false, first: false, replaced: null };
-      const first = devices.length === 0;
-      const [replaced = null] = devices.splice(index < 0 ? devices.length : index, 1, { ...entry });
-      users.set(entry.userId, devices);
-      if (replaced === null) devicesCount++;
-      return { added: true, first, replaced };
-    },
+export class LocalPresenceRegistry implements PresenceRegistry {
+  readonly #records = new Map<string, VersionedRecord & { record: PresenceRecord }>();
+  /** Users without devices, with the moment (ms) since when; the earliest first. */
+  readonly #empty = new Map<string, number>();
+  /** Users with devices of the run before, whose grace is not over yet. */
+  readonly #inherited = new Set<string>();
+  #version = 0;
+  #devices = 0;
+  #onWord: (word: PresenceWord) => void = () => {};
 
-    async update({ status, ...key }) {
-      const entry = owned(key);
-      if (entry === undefined) return false;
-      entry.status = status;
-      return true;
-    },
+  constructor(private readonly options: LocalPresenceOptions) {}
 
-    async remove(key) {
-      const devices = users.get(key.userId);
-      const entry = owned(key);
-      if (devices === undefined || entry === undefined) return { removed: false, last: false };
-      devices.splice(devices.indexOf(entry), 1);
-      devicesCount--;
-      const last = devices.length === 0;
-      if (last) users.delete(key.userId);
-      return { removed: true, last };
-    },
+  get owner(): string {
+    return this.options.owner;
+  }
 
-    async devicesOf(userIds) {
-      const found = new Map<string, DevicePresence[]>();
-      for (const userId of userIds) {
-        const devices = users.get(userId)?.map((entry) => ({ ...entry }));
-        if (devices !== undefined) found.set(userId, devices);
+  now(): number {
+    return this.options.now();
+  }
+
+  async transact<Result>(
+    userId: string,
+    step: PresenceStep<Result>,
+    { known, causeDevice }: { known?: VersionedRecord | undefined; causeDevice?: string | undefined } = {},
+  ): Promise<{ now: VersionedRecord; result: Result }> {
+    const current = this.#get(userId);
+    // Filled in from the storage, where there is none here.
+    const { record } = known?.mark === current.mark && known.version === current.version ? known : current;
+    const { put, result } = step(record);
+    if (put === null) return { now: current, result };
+    const now = { mark: this.owner, version: ++this.#version, record: put };
+    this.#put(userId, now);
+    this.#onWord({ userId, ...now, ...(causeDevice === undefined ? {} : { causeDevice }) });
+    return { now, result };
+  }
+
+  async read(userIds: string[]): Promise<Map<string, VersionedRecord>> {
+    return new Map(userIds.map((userId) => [userId, this.#get(userId)]));
+  }
+
+  onWord(listener: (word: PresenceWord) => void): void {
+    this.#onWord = listener;
+  }
+
+  /** Never called: what is in this process is lost with it. */
+  onLoss(): void {}
+
+  async ownedUsers(): Promise<string[]> {
+    const isOwn = ({ owner }: DevicePresence) => owner === this.owner;
+    return this.present().flatMap(([userId, { devices }]) => (devices.some(isOwn) ? [userId] : []));
+  }
+
+  /** Users with devices. */
+  present(): [userId: string, record: PresenceRecord][] {
+    return [...this.#records].flatMap(([userId, { record }]) => (record.devices.length > 0 ? [[userId, record]] : []));
+  }
+
+  /** The run before counts as dead once the grace of its devices is over. */
+  async sweep(remove: (dead: { userId: string; owner: string; seenAt: number }) => Promise<void>): Promise<void> {
+    const now = this.now();
+    for (const [userId, since] of this.#empty) {
+      if (since > now - keptMs) break;
+      this.#empty.delete(userId);
+      this.#records.delete(userId);
+    }
+    const removals: Promise<void>[] = [];
+    for (const userId of this.#inherited) {
+      const strangers = (this.#get(userId).record?.devices ?? []).filter(({ owner }) => owner !== this.owner);
+      if (strangers.some(({ leaving }) => leaving !== undefined && leaving.until > now)) continue;
+      this.#inherited.delete(userId);
+      for (const owner of new Set(strangers.map((device) => device.owner)))
+        removals.push(remove({ userId, owner, seenAt: now }));
+    }
+    await Promise.all(removals);
+  }
+
+  async stats(): Promise<{ users: number; devices: number }> {
+    return { users: this.#records.size - this.#empty.size, devices: this.#devices };
+  }
+
+  /** Takes back who was here when the node stopped. */
+  async start(): Promise<void> {
+    const { store } = this.options;
+    for (let full = store !== undefined; full; ) {
+      const present = await store!.takePresent(page);
+      for (const { userId, record } of present) {
+        this.#put(userId, { mark: this.owner, version: ++this.#version, record: JSON.parse(record) as PresenceRecord });
+        this.#inherited.add(userId);
       }
-      return found;
-    },
+      full = present.length === page;
+    }
+  }
 
-    // The only node is this one, and it is alive.
-    sweep: async () => [],
-    stats: async () => ({ users: users.size, devices: devicesCount }),
-  };
+  /** Keeps who is here, or may come back, for the next start. */
+  async stop(): Promise<void> {
+    const kept = this.present().map(([userId, record]) => ({ userId, record: JSON.stringify(record) }));
+    for (let start = 0; start < kept.length; start += page)
+      await this.options.store?.keepPresent(kept.slice(start, start + page));
+  }
+
+  #get(userId: string): VersionedRecord {
+    return this.#records.get(userId) ?? { mark: this.owner, version: 0, record: null };
+  }
+
+  #put(userId: string, next: VersionedRecord & { record: PresenceRecord }): void {
+    this.#devices += next.record.devices.length - (this.#records.get(userId)?.record.devices.length ?? 0);
+    this.#records.set(userId, next);
+    this.#empty.delete(userId);
+    if (next.record.devices.length === 0) this.#empty.set(userId, this.now());
+  }
 }

@@ -1,7 +1,7 @@
 /** The bus on Redis pub/sub: a node hears the topics that somebody on it is subscribed to, and what is said to all. */
 import type { Cluster, Redis } from "ioredis";
 import type { Logger } from "../../telemetry/logger.ts";
-import type { Bus, ControlMessage, TopicMessage } from "../ports.ts";
+import type { Bus, ControlMessage, PresenceWord, TopicMessage } from "../ports.ts";
 import type { RedisAddress } from "./address.ts";
 import type { Commands } from "./commands.ts";
 import { buckets, type Keys } from "./keys.ts";
@@ -30,6 +30,8 @@ interface Frame {
   from: string;
   topic?: TopicMessage;
   control?: ControlMessage;
+  /** Written by a script, on the channels of two topics of the user. */
+  presence?: PresenceWord;
 }
 
 interface Watched {
@@ -48,6 +50,7 @@ export class RedisBus implements Bus {
   #malformed = 0;
   #onTopicMessage: (message: TopicMessage) => void = () => {};
   #onControlMessage: (message: ControlMessage) => void = () => {};
+  #onPresenceWord: (word: PresenceWord) => void = () => {};
   #onGap: (sinceMs: number) => void = () => {};
   /** When this node was last known to be heard and to hear, ms since the epoch. */
   #soundAt: number;
@@ -121,6 +124,10 @@ export class RedisBus implements Bus {
     this.#onControlMessage = listener;
   }
 
+  onPresenceWord(listener: (word: PresenceWord) => void): void {
+    this.#onPresenceWord = listener;
+  }
+
   onGap(listener: (sinceMs: number) => void): void {
     this.#onGap = listener;
   }
@@ -185,6 +192,7 @@ export class RedisBus implements Bus {
     try {
       if (frame.topic !== undefined) this.#onTopicMessage(frame.topic);
       else if (frame.control !== undefined) this.#onControlMessage(frame.control);
+      else if (frame.presence !== undefined) this.#onPresenceWord(frame.presence);
     } catch (error) {
       // A newer node may say what this one does not understand.
       this.#malformed++;

@@ -71,7 +71,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
   const { address, instance, commands, bus, nodes, presence, calls, stream, heartbeatMs } = createParts(options);
   const heartbeat = new Heartbeat({
     commands,
-    work: () => [nodes.sayAlive(), presence.restore(), calls.restore(), bus.probe()],
+    work: () => [nodes.sayAlive(), presence.look(), calls.restore(), bus.probe()],
     intervalMs: heartbeatMs,
     now,
     logger,
@@ -92,7 +92,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
           commands.noteServed();
         });
         await bus.start();
-        await unlessAway(address, () => Promise.all([nodes.sayAlive(), calls.restore(), bus.probe()]));
+        await unlessAway(address, () => Promise.all([nodes.sayAlive(), presence.look(), calls.restore(), bus.probe()]));
       } catch (error) {
         bus.stop();
         commands.stop();
@@ -108,7 +108,8 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     async stop() {
       await heartbeat.stop();
       // Devices in their grace stay: whoever does not come back elsewhere is swept with this node [DRN].
-      if (presence.isEmpty && commands.isReady) await nodes.remove(instance).catch(() => {});
+      const owned = await presence.ownedUsers().catch(() => null);
+      if (owned?.length === 0) await nodes.remove(instance).catch(() => {});
       bus.stop();
       commands.stop();
     },
@@ -148,13 +149,17 @@ function createParts(options: RedisClusterOptions) {
     version,
     now,
     deadAfterMs,
-    goneAfterMs: heartbeatMs,
   });
-  const presence = new RedisPresenceRegistry({ commands, keys, nodes, instance, now, deadAfterMs });
+  const marks = { newMark: newId, settlingMs };
+  const presence = new RedisPresenceRegistry({
+    ...{ commands, keys, bus, nodes, now, deadAfterMs },
+    ...marks,
+    owner: instance,
+  });
   const calls = new RedisCallRegistry({
     commands,
     keys,
-    epoch: new Epoch({ commands, newMark: newId, keys, settlingMs }),
+    epoch: new Epoch({ commands, keys: keys.calls, ...marks }),
     rememberedMax: callsRememberedMax,
     counts: options.counts,
     logger,

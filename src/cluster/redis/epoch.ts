@@ -1,14 +1,29 @@
-/** Tells whether Redis still holds the calls that it held: a mark that is another once Redis has come back empty, or another server is the master. */
+/** Tells whether Redis still holds what it held: a mark that is another once Redis has come back empty, or another server is the master. */
 import type { Commands } from "./commands.ts";
-import type { Keys } from "./keys.ts";
-import { markScript } from "./scripts.ts";
+import { lookScript, type Script } from "./scripts.ts";
 
 export interface EpochOptions {
   commands: Commands;
-  keys: Pick<Keys, "callsEpoch" | "callsSettling">;
+  /** The mark, and what is there while nodes put back what was lost; in the slot of what they stand for. */
+  keys: { epoch: string; settling: string };
   newMark: () => string;
-  /** For so long after a loss not everybody may have put back what they know. */
+  /** For so long after a loss not every node may have put back what it knows. */
   settlingMs: number;
+}
+
+export interface Marked {
+  mark: string;
+  /**
+   * Whether some or all of what is under the mark may have been lost since the one that was accepted: a replica may become
+   * the master before it has heard the last words of the former one.
+   */
+  lost: boolean;
+  /** Whether nodes may still have something to put back. */
+  isSettling: boolean;
+  /** Milliseconds since the epoch by Redis's clock. */
+  at: number;
+  /** What the script has answered after that. */
+  rest: unknown[];
 }
 
 export class Epoch {
@@ -21,20 +36,26 @@ export class Epoch {
     return this.#known;
   }
 
-  /**
-   * @returns whether some or all of what is under the mark may have been lost since the last look: a replica may become
-   *   the master before it has heard the last words of the former one; it is for the caller to `accept` the new mark
-   */
-  async look(): Promise<{ lost: boolean; mark: string }> {
-    const { commands, keys, newMark, settlingMs } = this.options;
-    const marked = [keys.callsEpoch, keys.callsSettling];
-    const mark = String(await commands.run(markScript, marked, [newMark(), this.known, settlingMs]));
+  /** Runs a script that looks at the mark first. It is for the caller to `accept` a new one. @throws RedisUnavailable */
+  async run(script: Script, keys: string[], args: (string | number)[]): Promise<Marked> {
+    const { commands, keys: own, newMark, settlingMs } = this.options;
+    const answer = await commands.run(
+      script,
+      [own.epoch, own.settling, ...keys],
+      [newMark(), this.#known, settlingMs, ...args],
+    );
+    const [mark, settling, at, ...rest] = answer as [string, number, number, ...unknown[]];
     const lost = this.#known !== "" && this.#known !== mark;
     this.#known ||= mark;
-    return { lost, mark };
+    return { mark, lost, isSettling: settling === 1, at, rest };
   }
 
-  /** To be called once what was lost has been put back. */
+  /** @throws RedisUnavailable */
+  look(): Promise<Marked> {
+    return this.run(lookScript, [], []);
+  }
+
+  /** Takes the mark for the one that is known; where something was lost, once it is put back or about to be. */
   accept(mark: string): void {
     this.#known = mark;
   }

@@ -13,6 +13,11 @@ export function bucketOf(name: string): number {
   return Bun.hash.crc32(name) % bucketsCount;
 }
 
+/** Topics of one user share the bucket with what is known of the user, so that one script may speak on them. */
+const bucketOfTopic = (topic: string) => bucketOf(topic.slice(topic.indexOf(":") + 1));
+
+const marked = (prefix: string) => ({ epoch: `${prefix}epoch`, settling: `${prefix}settling` });
+
 /** The bucket that a channel's name carries. */
 export function bucketOfChannel(channel: string): number {
   return Number(channel.slice(channel.indexOf("{") + 1, channel.indexOf("}")));
@@ -25,31 +30,27 @@ export function bucketOfChannel(channel: string): number {
 export function createKeys(installation: string) {
   const root = `ws:${installation}`;
   const tag = (bucket: number) => `${root}:{${bucket}}`;
-  const devicesPrefix = (bucket: number) => `${tag(bucket)}:devices:`;
-  const ownedPrefix = (bucket: number) => `${tag(bucket)}:owned:`;
   const callsPrefix = `${root}:{calls}:`;
   return {
-    topicChannel: (topic: string) => `${tag(bucketOf(topic))}:topic:${topic}`,
+    topicChannel: (topic: string) => `${tag(bucketOfTopic(topic))}:topic:${topic}`,
     controlChannel: `${tag(0)}:control`,
     /** On which a node hears itself. */
     echoChannel: (bucket: number, instance: string) => `${tag(bucket)}:echo:${instance}`,
 
-    /** Hash: device id → entry. */
-    devices: (userId: string) => `${devicesPrefix(bucketOf(userId))}${userId}`,
-    devicesPrefix,
-    /** Set: users with devices on one running node. */
-    owned: (bucket: number, instance: string) => `${ownedPrefix(bucket)}${instance}`,
-    ownedPrefix,
-    /** Hash: `users` and `devices` of the bucket. */
-    counts: (bucket: number) => `${tag(bucket)}:counts`,
+    /** What stands for all that is known of the bucket's users, and what is there while that is put back. */
+    presence: (bucket: number) => marked(`${tag(bucket)}:`),
+    /** A user's presence: version and record. */
+    record: (userId: string) => `${tag(bucketOf(userId))}:record:${userId}`,
+    /** Set: users with devices on one run of a node. */
+    owned: (bucket: number, owner: string) => `${tag(bucket)}:owned:${owner}`,
+    /** Hash: `users` and `devices` of the bucket, and its last `version`. */
+    totals: (bucket: number) => `${tag(bucket)}:totals`,
 
     /** Calls share one tag: a step may touch the calls of any two users. */
     callsPrefix,
     /** Sorted set of all calls by when they are due or their lease ends, ms. */
     due: `${callsPrefix}due`,
-    callsEpoch: `${callsPrefix}epoch`,
-    /** Is there while nodes put back calls that were lost. */
-    callsSettling: `${callsPrefix}settling`,
+    calls: marked(callsPrefix),
 
     /** Sorted set: running node → last sign of life by Redis's clock, ms. */
     seen: `${root}:{nodes}:seen`,

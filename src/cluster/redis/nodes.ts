@@ -16,18 +16,12 @@ export interface RedisNodeRegistryOptions {
   now: () => number;
   /** Dead is who has not been seen for so long, ms, by Redis's own clock. */
   deadAfterMs: number;
-  /** A node that is not on the list for so long is gone, ms: where Redis was emptied each is back on it by then. */
-  goneAfterMs: number;
 }
 
 export class RedisNodeRegistry implements NodeRegistry {
   readonly #self: NodeInfo;
   /** By name, as Redis had them last: whoever asks while it is away is told who cannot be reached. */
   #lastKnown = new Map<string, NodeInfo>();
-
-  /** Runs of other nodes, each with the moment (ms) since when it is not on the list any more; null: it is. */
-  readonly #runs = new Map<string, number | null>();
-  #onGone: () => void = () => {};
 
   constructor(private readonly options: RedisNodeRegistryOptions) {
     const { nodeId, version, now } = options;
@@ -55,15 +49,6 @@ export class RedisNodeRegistry implements NodeRegistry {
     });
   }
 
-  /** Whether every node that was there is on the list, or has gone for good. */
-  get areAllListed(): boolean {
-    return this.#runs.values().every((missingSince) => missingSince === null);
-  }
-
-  onGone(listener: () => void): void {
-    this.#onGone = listener;
-  }
-
   /** @throws RedisUnavailable */
   async sayAlive(): Promise<void> {
     const { commands, instance, keys, now } = this.options;
@@ -77,17 +62,21 @@ export class RedisNodeRegistry implements NodeRegistry {
     );
   }
 
-  /** Runs of nodes that have not been seen for too long. @throws RedisUnavailable */
-  async dead(): Promise<string[]> {
+  /** Runs of nodes that have not been seen for too long, each with its last sign of life, ms by Redis's clock. @throws RedisUnavailable */
+  async dead(): Promise<{ run: string; seenAt: number }[]> {
     const { commands, deadAfterMs, instance, keys } = this.options;
-    const dead = (await commands.run(nodeScripts.dead, [keys.seen], [deadAfterMs])) as string[];
-    return dead.filter((it) => it !== instance);
+    const found = (await commands.run(nodeScripts.dead, [keys.seen], [deadAfterMs])) as string[];
+    const dead = Array.from({ length: found.length / 2 }, (_, at) => ({
+      run: found[at * 2]!,
+      seenAt: Number(found[at * 2 + 1]),
+    }));
+    return dead.filter(({ run }) => run !== instance);
   }
 
-  /** Takes a run of a node off the list. @throws RedisUnavailable */
-  async remove(instance: string): Promise<void> {
+  /** Takes a run of a node off the list; with `seenAt` only where it has given no sign of life since. @throws RedisUnavailable */
+  async remove(run: string, seenAt?: number): Promise<void> {
     const { commands, keys } = this.options;
-    await commands.run(nodeScripts.remove, [keys.seen, keys.figures], [instance]);
+    await commands.run(nodeScripts.remove, [keys.seen, keys.figures], [run, seenAt ?? ""]);
   }
 
   /** A node that was restarted may be there twice: its newest run counts. */
@@ -98,22 +87,5 @@ export class RedisNodeRegistry implements NodeRegistry {
       if ((byId.get(info.nodeId)?.startedAt ?? 0) <= info.startedAt) byId.set(info.nodeId, info);
     }
     this.#lastKnown = byId;
-    this.#noteGone(new Set(infos.map(({ nodeId, startedAt }) => `${nodeId} ${startedAt}`)));
-  }
-
-  /** A run is taken off the list once its devices are out of the registry. */
-  #noteGone(there: Set<string>): void {
-    const at = this.options.now();
-    let isOneGone = false;
-    for (const run of there) this.#runs.set(run, null);
-    for (const [run, missingSince] of this.#runs) {
-      if (there.has(run)) continue;
-      if (missingSince === null) this.#runs.set(run, at);
-      else if (at - missingSince >= this.options.goneAfterMs) {
-        this.#runs.delete(run);
-        isOneGone = true;
-      }
-    }
-    if (isOneGone) this.#onGone();
   }
 }

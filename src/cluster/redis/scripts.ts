@@ -1,4 +1,5 @@
 /** Puts the Lua scripts of `lua/` together, each with the shared parts that it needs in front; what each takes and returns stands in its file. */
+import answer from "./lua/answer.lua" with { type: "text" };
 import callsMarked from "./lua/calls-marked.lua" with { type: "text" };
 import callsRead from "./lua/calls-read.lua" with { type: "text" };
 import callsRestore from "./lua/calls-restore.lua" with { type: "text" };
@@ -8,11 +9,13 @@ import callsStale from "./lua/calls-stale.lua" with { type: "text" };
 import callsTakeDue from "./lua/calls-take-due.lua" with { type: "text" };
 import callsWrite from "./lua/calls-write.lua" with { type: "text" };
 import clock from "./lua/clock.lua" with { type: "text" };
+import look from "./lua/look.lua" with { type: "text" };
 import mark from "./lua/mark.lua" with { type: "text" };
-import master from "./lua/master.lua" with { type: "text" };
 import nodesBeat from "./lua/nodes-beat.lua" with { type: "text" };
 import nodesDead from "./lua/nodes-dead.lua" with { type: "text" };
 import nodesRemove from "./lua/nodes-remove.lua" with { type: "text" };
+import presenceRead from "./lua/presence-read.lua" with { type: "text" };
+import presenceWrite from "./lua/presence-write.lua" with { type: "text" };
 import streamGroups from "./lua/stream-groups.lua" with { type: "text" };
 import streamLag from "./lua/stream-lag.lua" with { type: "text" };
 import streamRelease from "./lua/stream-release.lua" with { type: "text" };
@@ -30,9 +33,14 @@ export function script(...parts: string[]): Script {
   return { lua, sha: new Bun.CryptoHasher("sha1").update(lua).digest("hex") };
 }
 
-export const markScript = script(master, mark);
+const answered = [mark, answer];
+export const lookScript = script(...answered, look);
+export const presenceScripts = {
+  read: script(...answered, presenceRead),
+  write: script(...answered, presenceWrite),
+};
 
-const callsMarkedBy = [master, callsMarked];
+const callsMarkedBy = [mark, callsMarked];
 const callsDecided = [...callsMarkedBy, callsSettled];
 export const callScripts = {
   read: script(...callsDecided, callsShared, callsRead),

@@ -1,6 +1,7 @@
 /** Keeps device acknowledgements [LOG6] and statuses set by hand [PRE2] in PostgreSQL. */
 import { type CursorParts, readCursor, writeCursor } from "../epochs.ts";
 import { type CursorStore, devicesRememberedMax, type StatusStore } from "../ports.ts";
+import type { PresentUser } from "../present-store.ts";
 import { sqlOf } from "../sql-text.ts";
 import { type StatusRow, statusOf } from "../status-row.ts";
 import { arrayOf } from "./connection.ts";
@@ -59,6 +60,13 @@ function statements(ws: string) {
         SELECT * FROM ${ws}.statuses WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
       UPDATE ${ws}.statuses AS s SET status = NULL, text = NULL, emoji = NULL, expires_at = NULL
       FROM expired AS e WHERE s.user_id = e.user_id RETURNING ${statusColumns("e")}`,
+    keepPresent: `INSERT INTO ${ws}.statuses AS s (user_id, present)
+      SELECT user_id, present FROM unnest($1::text[], $2::text[]) AS kept (user_id, present) ORDER BY user_id
+      ON CONFLICT (user_id) DO UPDATE SET present = excluded.present`,
+    takePresent: `WITH kept AS MATERIALIZED (
+        SELECT user_id, present FROM ${ws}.statuses WHERE present IS NOT NULL LIMIT $1 FOR UPDATE SKIP LOCKED)
+      UPDATE ${ws}.statuses AS s SET present = NULL FROM kept AS k WHERE s.user_id = k.user_id
+      RETURNING k.user_id AS "userId", k.present AS record`,
   };
 }
 
@@ -82,6 +90,13 @@ export function createStatusStore(pool: Pool, schema: string): StatusStore {
       return rows
         .map((row) => ({ userId: row.userId, status: statusOf(row)! }))
         .sort((one, other) => one.status.expiresAt! - other.status.expiresAt!);
+    },
+    async keepPresent(present) {
+      const [userIds, records] = [present.map(({ userId }) => userId), present.map(({ record }) => record)];
+      await pool.query(sql.keepPresent, [arrayOf(userIds), arrayOf(records)]);
+    },
+    async takePresent(limit) {
+      return pool.query<PresentUser>(sql.takePresent, [limit]);
     },
   };
 }

@@ -16,6 +16,7 @@ import retention from "./schema/08-retention.sql" with { type: "text" };
 import joining from "./schema/09-joining.sql" with { type: "text" };
 import epochs from "./schema/10-epochs.sql" with { type: "text" };
 import cursors from "./schema/11-cursors.sql" with { type: "text" };
+import present from "./schema/12-present.sql" with { type: "text" };
 
 /** A step that was released is never edited; a new one is added at the end. Each is given the schema's name. */
 export const steps: ((ws: string) => string)[] = [
@@ -30,6 +31,7 @@ export const steps: ((ws: string) => string)[] = [
   [joining],
   [epochs],
   [cursors],
+  [present],
 ].map((files) => (ws) => files.map((file) => sqlOf(file, { ws })).join(""));
 
 /** The version that this build writes and reads. */

@@ -2,6 +2,7 @@
 import type { Database } from "bun:sqlite";
 import { type CursorParts, readCursor, writeCursor } from "../epochs.ts";
 import { type DeviceOfUser, devicesRememberedMax, type UserStatus } from "../ports.ts";
+import type { PresentUser } from "../present-store.ts";
 import { type StatusRow, statusOf } from "../status-row.ts";
 
 export class CursorTable {
@@ -76,6 +77,9 @@ export class StatusTable {
   readonly #get;
   readonly #setLastSeen;
   readonly #expired;
+  readonly #keepPresent;
+  readonly #present;
+  readonly #forgetPresent;
   readonly #database: Database;
 
   constructor(database: Database) {
@@ -98,6 +102,17 @@ export class StatusTable {
       `SELECT ${statusColumns} FROM statuses INDEXED BY statuses_by_expiry
        WHERE expires_at IS NOT NULL AND expires_at <= ? ORDER BY expires_at LIMIT ?`,
     );
+    this.#keepPresent = database.prepare<null, [string]>(
+      `INSERT INTO statuses (user_id, present) SELECT value ->> 'userId', value ->> 'record' FROM json_each(?) WHERE true
+       ON CONFLICT (user_id) DO UPDATE SET present = excluded.present`,
+    );
+    this.#present = database.prepare<PresentUser, [number]>(
+      `SELECT user_id AS userId, present AS record FROM statuses INDEXED BY statuses_present
+       WHERE present IS NOT NULL AND user_id >= '' LIMIT ?`,
+    );
+    this.#forgetPresent = database.prepare<null, [string]>(
+      "UPDATE statuses SET present = NULL FROM json_each(?) AS taken WHERE user_id = taken.value ->> 'userId'",
+    );
   }
 
   set(userId: string, status: UserStatus | null): void {
@@ -118,6 +133,20 @@ export class StatusTable {
 
   setLastSeen(userIds: string[], at: number): void {
     this.#setLastSeen.run(JSON.stringify(userIds), at);
+  }
+
+  keepPresent(present: PresentUser[]): void {
+    this.#keepPresent.run(JSON.stringify(present));
+  }
+
+  takePresent(limit: number): PresentUser[] {
+    return this.#database
+      .transaction(() => {
+        const present = this.#present.all(limit);
+        this.#forgetPresent.run(JSON.stringify(present));
+        return present;
+      })
+      .immediate();
   }
 
   takeExpired(now: number, limit: number): { userId: string; status: UserStatus }[] {

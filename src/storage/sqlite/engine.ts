@@ -1,6 +1,7 @@
 /** Opens the SQLite file and lists what can be asked of it; runs in the worker only. */
 import { type Database, SQLiteError } from "bun:sqlite";
 import type { DeviceOfUser, Migration, NewEvent, RetentionPolicy, UserStatus } from "../ports.ts";
+import type { PresentUser } from "../present-store.ts";
 import { ClosableDatabase } from "./closable-database.ts";
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables, type PeersPosition } from "./directory.ts";
@@ -124,6 +125,8 @@ function createOperations(database: Database, reserve: Reserve | null) {
     getStatuses: (userIds: string[]) => statuses.get(userIds),
     setLastSeen: (userIds: string[], at: number) => statuses.setLastSeen(userIds, at),
     takeExpired: (now: number, limit: number) => statuses.takeExpired(now, limit),
+    keepPresent: (present: PresentUser[]) => statuses.keepPresent(present),
+    takePresent: (limit: number) => statuses.takePresent(limit),
     userState: (userId: string, now: number) => directory.userState(userId, now),
     block: (userId: string, until: number, now: number) => directory.block(userId, until, now),
     recheck: (userId: string) => directory.recheck(userId),

@@ -10,11 +10,20 @@ import installation from "./schema/05-installation.sql" with { type: "text" };
 import joining from "./schema/06-joining.sql" with { type: "text" };
 import epochs from "./schema/07-epochs.sql" with { type: "text" };
 import cursors from "./schema/08-cursors.sql" with { type: "text" };
+import present from "./schema/09-present.sql" with { type: "text" };
 
 /** A step that was released is never edited; a new one is added at the end. */
-export const migrations: string[] = [tables, receiptClaims, log, keys, installation, joining, epochs, cursors].map(
-  (file) => sqlOf(file),
-);
+export const migrations: string[] = [
+  tables,
+  receiptClaims,
+  log,
+  keys,
+  installation,
+  joining,
+  epochs,
+  cursors,
+  present,
+].map((file) => sqlOf(file));
 
 /** The version that this build writes and reads. */
 export const schemaVersion = migrations.length;

@@ -226,6 +226,8 @@ function createStatusStore(calls: Asked): StatusStore {
     },
     setLastSeen: (userIds, at) => calls.call("setLastSeen", userIds, at),
     takeExpired: (expiredBy, limit) => calls.call("takeExpired", expiredBy, limit),
+    keepPresent: (present) => calls.call("keepPresent", present),
+    takePresent: (limit) => calls.call("takePresent", limit),
   };
 }
 

@@ -199,7 +199,10 @@ class Population {
       const devices = this.#present.filter((device) => device.userId === userId);
       const leaves = this.#random.chance(0.25);
       const status = this.#random.pick(["online", "away", "busy"] as const);
-      if (devices[0] !== undefined && !leaves) await this.#declare(devices[0], status);
+      // What any of them has said of itself alone is not how the user is.
+      if (!leaves) for (const device of devices) await this.#declare(device, { automatic: true, status: "online" });
+      const alone = { status_text: null, status_emoji: null, expires_at: null };
+      if (devices[0] !== undefined && !leaves) await this.#declare(devices[0], { status, ...alone });
       if (leaves) for (const device of devices) device.signOff();
       await Promise.all(devices.map((device) => device.until(() => !leaves || !device.isConnected, this.#patienceMs)));
       statuses[userId] = leaves || devices.length === 0 ? "offline" : status;
@@ -208,11 +211,11 @@ class Population {
   }
 
   /** Says it until it is taken: what was refused, or never answered, is not how the user is. */
-  async #declare(device: Device, status: TrueStatus): Promise<void> {
+  async #declare(device: Device, said: { status: TrueStatus; automatic?: true }): Promise<void> {
     const endsAt = performance.now() + this.#patienceMs;
     for (let left = this.#patienceMs; left > 0; left = endsAt - performance.now()) {
       await device.until(() => device.state === "live", left);
-      const reply = await device.request("presence.update", { status });
+      const reply = await device.request("presence.update", said);
       if (reply?.type === "ack") return;
       if (reply !== null) await Bun.sleep(reply.payload.retry_after_ms ?? levelLookMs);
     }

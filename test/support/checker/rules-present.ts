@@ -1,4 +1,4 @@
-/** Rules of the present: nobody is left typing, and presence converges to the truth [TYP2] [PRE]. */
+/** Judges the present: nobody is left typing, presence converges to the truth, and is told as differences, now and then [TYP2] [PRE]. */
 import type { ConnectionFacts, Facts } from "./facts.ts";
 import type { ConnectionHistory } from "./history.ts";
 import type { Rule } from "./rule.ts";
@@ -63,4 +63,59 @@ const messagesAbout = ({ connection }: ConnectionFacts, userId: string) =>
     .filter(({ type, payload }) => type.startsWith("presence.") && payload.user_id === userId)
     .slice(-4);
 
-export const presentRules: Rule[] = [nobodyTypes, presenceTrue];
+/** Each thing that a connection was told of another user, with what it held of the user before. */
+function toldOf({ connection }: ConnectionFacts, ownId: string) {
+  const held = new Map<string, string>();
+  return connection.entries.flatMap((entry) => {
+    if (entry.kind !== "message") return [];
+    const { type, payload, timestamp, reply_to } = entry.message;
+    if (type === "subscribed")
+      for (const { snapshot } of payload.topics)
+        if (snapshot?.presence !== undefined) held.set(snapshot.presence.user_id, lookOf(snapshot.presence));
+    const userId = payload.user_id;
+    if (!type.startsWith("presence.") || reply_to !== undefined || userId === undefined || userId === ownId) return [];
+    const before = held.get(userId);
+    const look = type === "presence.offline" ? lookOf({ status: "offline" }) : lookOf(payload);
+    held.set(userId, look);
+    return [{ userId, before, look, at: Date.parse(timestamp), message: entry.message }];
+  });
+}
+
+const lookOf = ({ status, status_text = null, status_emoji = null }: Record<string, unknown>) =>
+  JSON.stringify([status, status_text, status_emoji]);
+
+const presenceDiffers: Rule = {
+  id: "presence-differs",
+  says: "what a connection is told of somebody is not what it was told before [PRE1] [PRE3]",
+  look: ({ devices }) =>
+    devices.flatMap(({ device, name, connections }) =>
+      connections.flatMap((connection) =>
+        toldOf(connection, device.userId)
+          .filter(({ before, look }) => before === look)
+          .map(({ userId, before, message }) => ({
+            text: `${name} was told of ${userId} what it knew`,
+            evidence: [before, message, ...messagesAbout(connection, userId)],
+          })),
+      ),
+    ),
+};
+
+/** `presence.update_interval` where it is not set, less what a clock may be read later, ms. */
+const apartMs = 1_000 - 5;
+
+const presenceDamped: Rule = {
+  id: "presence-damped",
+  says: "a connection is told of somebody at most once in presence.update_interval [PRE1] [PRE3]",
+  look: ({ devices }) =>
+    devices.flatMap(({ device, name, connections }) =>
+      connections.flatMap((connection) =>
+        [...Map.groupBy(toldOf(connection, device.userId), ({ userId }) => userId)].flatMap(([userId, told]) =>
+          told
+            .filter(({ at }, index) => index > 0 && at - told[index - 1]!.at < apartMs)
+            .map(({ message }) => ({ text: `${name} was told of ${userId} too often`, evidence: [message, ...told] })),
+        ),
+      ),
+    ),
+};
+
+export const presentRules: Rule[] = [nobodyTypes, presenceTrue, presenceDiffers, presenceDamped];

@@ -1,4 +1,5 @@
 /** Rules of requests and connections: one reply each, no faults, and everybody gets back [ENV3] [ENV5] [ENV7]. */
+import type { Received } from "../client.ts";
 import type { Rule } from "./rule.ts";
 
 /** What a client that does nothing wrong may be told. */
@@ -58,10 +59,17 @@ const noFault: Rule = {
       connections.flatMap(({ connection, exchanges }) => {
         // What was given out by a log that has gone back is worth nothing, also to who has not been told yet.
         const isLost = (type: string) => type === "ack" && history.logLosses.length > 0;
+        // It stood for so long on its way that its end had come.
+        const isLate = ({ expires_at }: any, { payload, timestamp }: Received) =>
+          payload.field === "payload.expires_at" && Date.parse(expires_at) <= Date.parse(timestamp);
         const refused = exchanges.flatMap(({ type, payload, replies }) =>
           replies
             .filter(
-              ({ message }) => message.type === "error" && !isExpected(type, message.payload.code) && !isLost(type),
+              ({ message }) =>
+                message.type === "error" &&
+                !isExpected(type, message.payload.code) &&
+                !isLost(type) &&
+                !isLate(payload, message),
             )
             .map(({ message }) => ({ text: `${name} was refused ${type}`, evidence: [payload, message] })),
         );

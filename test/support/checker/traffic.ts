@@ -22,6 +22,8 @@ export interface Behaviour {
   stall: number;
   /** Drops the line, and once more in the middle of the replay that follows. */
   dropReplay: number;
+  /** Says anything that may be said of oneself, and asks how others are. */
+  presence: number;
 }
 
 export const usualBehaviour: Behaviour = {
@@ -38,6 +40,14 @@ export const usualBehaviour: Behaviour = {
   leave: 1,
   stall: 1,
   dropReplay: 2,
+  presence: 0,
+};
+
+/** Comings and goings, and statuses of every kind, above all. */
+export const presenceBehaviour: Behaviour = {
+  ...usualBehaviour,
+  ...{ send: 10, mark: 2, type: 3, call: 2, acknowledge: 2, ping: 4, dropReplay: 1 },
+  ...{ drop: 8, leave: 8, presence: 40 },
 };
 
 export interface TrafficOptions {
@@ -54,6 +64,7 @@ const burst = { least: 3, most: 10 };
 const inBursts = ["send", "send", "send", "repeat", "mark", "ping"] as const;
 const stallMs = { least: 300, most: 2_500 };
 const ownStatuses = ["online", "away", "busy"] as const;
+const statusMs = { least: 100, most: 3_000 };
 
 export class Traffic {
   readonly calls: CallFlow;
@@ -140,9 +151,24 @@ export class Traffic {
       case "dropReplay":
         device.dropsReplayAfter = random.between(1, 20);
         return device.drop();
+      case "presence":
+        return void this.#speakOfPresence(conversationId);
       default:
         return what satisfies never;
     }
+  }
+
+  #speakOfPresence(conversationId: string): Promise<unknown> {
+    const { device, random, membersOf } = this.options;
+    if (random.chance(0.2)) return device.request("presence.query", { user_ids: membersOf(conversationId) });
+    if (random.chance(0.3))
+      return device.request("presence.update", { automatic: true, status: random.pick(ownStatuses) });
+    const soon = new Date(Date.now() + random.between(statusMs.least, statusMs.most)).toISOString();
+    return device.request("presence.update", {
+      status: random.pick([...ownStatuses, "invisible"]),
+      ...(random.chance(0.5) ? { status_text: random.pick(["at lunch", "on a train", null]) } : {}),
+      ...(random.chance(0.3) ? { expires_at: random.chance(0.8) ? soon : null } : {}),
+    });
   }
 
   #send(conversation_id: string): void {

@@ -1,10 +1,13 @@
-/** The long run: `npm run test:faults -- --minutes 30 --seed 1 --engine redis --replication synchronous --kinds kill,failover`; round after round. */
+/** The long run: `npm run test:faults -- --minutes 30 --seed 1 --engine redis --replication synchronous --kinds kill,failover --traffic presence`; round after round. */
 import { parseArgs } from "node:util";
 import { createRandom } from "../checker/random.ts";
+import { presenceBehaviour } from "../checker/traffic.ts";
 import { type Kind, kinds } from "./kinds.ts";
 import { runRound } from "./run.ts";
 import { type Engine, engines, type Stage } from "./stage.ts";
 
+/** What clients do most. */
+const traffics = { usual: undefined, presence: presenceBehaviour };
 const replications = ["none", "synchronous", "asynchronous"] as const;
 
 const { values } = parseArgs({
@@ -19,6 +22,7 @@ const { values } = parseArgs({
     replication: { type: "string", default: replications.join(",") },
     kinds: { type: "string", default: kinds.join(",") },
     users: { type: "string", default: "12" },
+    traffic: { type: "string", default: "usual" },
   },
 });
 
@@ -31,6 +35,7 @@ function several<Name extends string>(text: string, known: readonly Name[]): Nam
 
 const chosenEngines: Engine[] = several(values.engine, engines);
 const chosenReplications = several(values.replication, replications);
+const [traffic] = several(values.traffic, Object.keys(traffics) as (keyof typeof traffics)[]);
 const chosenKinds: Kind[] = several(values.kinds, kinds);
 const seed = Number(values.seed ?? Math.floor(Math.random() * 2 ** 31));
 const random = createRandom(seed);
@@ -55,11 +60,20 @@ for (; performance.now() < endsAt && !interrupted; rounds++) {
   const roundSeed = rounds === 0 ? seed : random.between(1, 2 ** 31);
   const chosen = chosenReplications[(rounds + Math.floor(rounds / chosenEngines.length)) % chosenReplications.length]!;
   const replication = chosen === "none" ? undefined : chosen;
-  const options = { seed: roundSeed, engine, replication, kinds: chosenKinds, users: Number(values.users) };
+  const options = {
+    seed: roundSeed,
+    engine,
+    replication,
+    kinds: chosenKinds,
+    users: Number(values.users),
+    behaviour: traffics[traffic!],
+  };
   const onStage = (opened: Stage) => {
     stage = opened;
   };
-  console.log(`\nround ${rounds + 1}: --seed ${roundSeed} --engine ${engine} --replication ${chosen}`);
+  console.log(
+    `\nround ${rounds + 1}: --seed ${roundSeed} --engine ${engine} --replication ${chosen} --traffic ${traffic}`,
+  );
   try {
     const { violations, text } = await runRound({ ...options, durationMs: Number(values.seconds) * 1_000, onStage });
     console.log(text);

@@ -8,7 +8,7 @@ import type { Kind } from "./kinds.ts";
 import { openStage, type Stage, type StageOptions } from "./stage.ts";
 import { createStorm, type Storm } from "./storm.ts";
 
-export interface RoundOptions extends Pick<CheckerOptions, "users" | "conversations" | "durationMs"> {
+export interface RoundOptions extends Pick<CheckerOptions, "users" | "conversations" | "durationMs" | "behaviour"> {
   seed: number;
   engine?: StageOptions["engine"];
   replication?: StageOptions["replication"];
@@ -64,6 +64,7 @@ export async function runRound({
   kinds,
   begins,
   onStage,
+  behaviour,
   ...population
 }: RoundOptions): Promise<Round> {
   const stage = await openStage({ engine, replication });
@@ -76,7 +77,7 @@ export async function runRound({
       users: 12,
       conversations: 5,
       // Slow readers stall; the other ways to leave are here too.
-      behaviour: { stall: 3, drop: 2, leave: 1, dropReplay: 2 },
+      behaviour: behaviour ?? { stall: 3, drop: 2, leave: 1, dropReplay: 2 },
       pauseMs: { least: 50, most: 500 },
       patienceMs,
       faults: storm,

@@ -1,0 +1,2 @@
+-- Returns the answer's beginning alone.
+return answer

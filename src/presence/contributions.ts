@@ -1,0 +1,199 @@
+/** Contributes the devices that are connected to this node to their users' records, again until the registry has them [PRE1]. */
+import type { DevicePresence, PresenceRecord, PresenceRegistry, PresenceWord } from "../cluster/ports.ts";
+import { KeyedQueue } from "../ground/keyed-queue.ts";
+import type { UserStatus } from "../storage/ports.ts";
+import { type Contributed, contribute, withStatus } from "./record.ts";
+import type { FoundRecord, Records } from "./records.ts";
+import type { Showing } from "./showing.ts";
+import { isVisible } from "./view.ts";
+
+export interface DeviceRef {
+  userId: string;
+  deviceId: string;
+  connectionId: string;
+}
+
+export interface ContributionsOptions {
+  registry: PresenceRegistry;
+  records: Records;
+  showing: () => Showing;
+  /** Called with users who are to be looked at later. */
+  onStale(userIds: string[]): void;
+  /** Called with a device of this node that has a newer connection on another one [CON3]. */
+  onSuperseded(device: DeviceRef): void;
+}
+
+/** What a contribution changes besides the devices that were set. */
+export interface Change {
+  newcomer?: { deviceId: string; devicesMax: number };
+  /** What the status by hand becomes, where it still is what it was. */
+  byHand?: { was: UserStatus | null; is: UserStatus | null } | undefined;
+  causeDevice?: string;
+}
+
+/** `conflict`: somebody else has set the status, and nothing was changed. `away`: it counts here, and is contributed later. */
+export type Outcome = Contributed & { conflict?: { byHand: UserStatus | null }; isAway?: true };
+
+export class Contributions {
+  /** By user, what is connected here or may come back here; in the user's queue only it changes. */
+  readonly #own = new Map<string, readonly DevicePresence[]>();
+  /** Users whose record lacks what is here, and the status that they have set since. */
+  readonly #owed = new Map<string, { byHand?: UserStatus | null }>();
+  /** Users whose record this node is changing. */
+  readonly #changing = new Set<string>();
+  readonly queue = new KeyedQueue();
+
+  constructor(private readonly options: ContributionsOptions) {}
+
+  has(userId: string): boolean {
+    return this.#own.has(userId);
+  }
+
+  of(userId: string): readonly DevicePresence[] {
+    return this.#own.get(userId) ?? [];
+  }
+
+  all(): Iterable<[userId: string, devices: readonly DevicePresence[]]> {
+    return this.#own;
+  }
+
+  /** Sets what is here of a user; to be made known by `make`. */
+  set(userId: string, devices: readonly DevicePresence[]): void {
+    if (devices.length > 0) this.#own.set(userId, devices);
+    else this.#own.delete(userId);
+  }
+
+  /** What is so as far as this node can tell: while the registry is away what comes here counts, and what goes stays. */
+  withOwed(userId: string, record: PresenceRecord): PresenceRecord {
+    const owed = this.#owed.get(userId);
+    if (owed === undefined) return record;
+    const own = this.of(userId);
+    const others = record.devices.filter((device) => own.every(({ deviceId }) => deviceId !== device.deviceId));
+    return { ...record, ...owed, devices: [...others, ...own] };
+  }
+
+  /** What this node knows of the user, else what can be read. Rejects where the storage is needed and away. */
+  async find(userId: string): Promise<FoundRecord> {
+    const known = this.options.showing().knownOf(userId);
+    return known === null ? this.options.records.readOne(userId) : { known, record: known.record };
+  }
+
+  /** Has the record say what is here. Never rejects. */
+  async make(userId: string, found: FoundRecord, change: Change = {}): Promise<Outcome> {
+    this.#changing.add(userId);
+    try {
+      const outcome = await this.apply(userId, found, (record) => this.#outcomeOf(userId, record, change), change);
+      if (outcome.conflict === undefined) this.#settled(userId, outcome, change);
+      return outcome;
+    } catch {
+      // Whatever the reason is, it is logged where it is looked at again.
+      const { byHand, causeDevice } = change;
+      this.#owed.set(userId, { ...this.#owed.get(userId), ...(byHand && { byHand: byHand.is }) });
+      this.options.onStale([userId]);
+      this.options.showing().look(userId, found.record, causeDevice);
+      return { put: null, devices: this.of(userId), replaced: null, superseded: [], isRefused: false, isAway: true };
+    } finally {
+      this.#changing.delete(userId);
+      this.#compare(userId);
+    }
+  }
+
+  /** Changes a record by a pure step, and shows what comes of it. @throws Unavailable */
+  async apply<Result extends { put: PresenceRecord | null }>(
+    userId: string,
+    found: FoundRecord,
+    step: (record: PresenceRecord) => Result,
+    { causeDevice }: Pick<Change, "causeDevice"> = {},
+  ): Promise<Result> {
+    const { records, registry, showing } = this.options;
+    const { known } = found;
+    let before = found.record;
+    // Null: what was known is there no more, and what the storage knows has to be read.
+    const { now, result } = await registry.transact<Result | null>(
+      userId,
+      (current) => {
+        if (current === null && known !== undefined && known.version > 0) return { put: null, result: null };
+        before = current ?? found.record;
+        const made = step(before);
+        return { put: made.put, result: made };
+      },
+      { known, causeDevice },
+    );
+    if (result === null) return this.apply(userId, await records.readOne(userId), step, { causeDevice });
+    const record = now.record ?? before;
+    showing().take(userId, { ...now, record }, causeDevice);
+    const { lastSeenAt } = record;
+    const hasGone = before.devices.length > record.devices.length || before.lastSeenAt !== lastSeenAt;
+    if (hasGone && lastSeenAt !== null && !isVisible(record, registry.now()))
+      await records.noteLastSeen([userId], lastSeenAt);
+    return result;
+  }
+
+  /** Takes a word of any node: others may have taken out, or replaced, devices of this one. */
+  hear(word: PresenceWord): void {
+    if (this.options.showing().hear(word)) this.#compare(word.userId);
+  }
+
+  /** Reads users again, and contributes what the registry lacks of them. @returns those to be looked at once more */
+  async lookAt(userIds: string[]): Promise<string[]> {
+    const found = await this.options.showing().refresh(userIds);
+    const looks = userIds.map(async (userId) => {
+      const isDone = await this.queue.run(userId, () => this.#lookAtOne(userId, found.get(userId)!));
+      return isDone ? [] : [userId];
+    });
+    return (await Promise.all(looks)).flat();
+  }
+
+  async #lookAtOne(userId: string, found: FoundRecord): Promise<boolean> {
+    const { records, showing } = this.options;
+    const { known, record } = found;
+    const was = record.byHand;
+    // Read after the record: where somebody sets another one meanwhile the record changes after this has looked at it.
+    const byHand =
+      this.#owed.get(userId)?.byHand === undefined ? undefined : { was, is: await records.statusOf(userId) };
+    const outcome = this.#outcomeOf(userId, record, { byHand });
+    if (outcome.put !== null || (known === undefined && this.has(userId))) {
+      const { conflict, isAway } = await this.make(userId, found, { byHand });
+      return conflict === undefined && isAway === undefined;
+    }
+    if (known === undefined) return false;
+    this.#settled(userId, outcome, { byHand });
+    showing().take(userId, known);
+    return true;
+  }
+
+  #outcomeOf(userId: string, record: PresenceRecord, { newcomer, byHand }: Change): Outcome {
+    const { registry } = this.options;
+    const now = registry.now();
+    const contributed = contribute(record, { owner: registry.owner, devices: this.of(userId), newcomer, now });
+    if (byHand === undefined || contributed.isRefused) return contributed;
+    const { byHand: current } = record;
+    if (!Bun.deepEquals(current, byHand.was)) return { ...contributed, put: null, conflict: { byHand: current } };
+    return { ...contributed, put: withStatus(contributed.put ?? record, byHand.is, now) ?? contributed.put };
+  }
+
+  #settled(userId: string, contributed: Contributed, { byHand }: Change): void {
+    // A status that is owed still is: its user is looked at again.
+    if (byHand !== undefined || this.#owed.get(userId)?.byHand === undefined) this.#owed.delete(userId);
+    this.#take(userId, contributed);
+  }
+
+  #take(userId: string, { devices, superseded }: Contributed): void {
+    this.set(userId, devices);
+    for (const { deviceId, connectionId } of superseded) this.options.onSuperseded({ userId, deviceId, connectionId });
+  }
+
+  /** Follows what others have made of this node's devices; what they have taken out by mistake is put back. */
+  #compare(userId: string): void {
+    const { onStale, registry, showing } = this.options;
+    const { owner } = registry;
+    const record = showing().knownOf(userId)?.record;
+    if (record === undefined || !this.has(userId) || this.#changing.has(userId)) return;
+    const there = new Set(record.devices.map(({ connectionId }) => connectionId));
+    // One in its grace may have made room for another one elsewhere.
+    const devices = this.of(userId).filter((it) => it.leaving === undefined || there.has(it.connectionId));
+    const contributed = contribute(record, { owner, devices, now: registry.now() });
+    this.#take(userId, contributed);
+    if (contributed.put !== null) onStale([userId]);
+  }
+}

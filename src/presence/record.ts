@@ -1,0 +1,115 @@
+/** Changes a user's presence record: pure steps that each node runs on the one record of all nodes [PRE1] [PRE2]. */
+import type { DevicePresence, PresenceRecord } from "../cluster/ports.ts";
+import type { UserStatus } from "../storage/ports.ts";
+import { isVisible } from "./view.ts";
+
+export const emptyRecord: PresenceRecord = { devices: [], byHand: null, lastSeenAt: null };
+
+/** All that one run of a node has of a user. */
+export interface Contribution {
+  owner: string;
+  devices: readonly DevicePresence[];
+  /** The device of `devices` that is just coming: it is the newest, goes on as what it was, and may be one too many. */
+  newcomer?: { deviceId: string; devicesMax: number } | undefined;
+  now: number;
+}
+
+export interface Contributed {
+  /** Null: the record says so already. */
+  put: PresenceRecord | null;
+  /** What stands under the owner now. */
+  devices: readonly DevicePresence[];
+  /** The entry of the newcomer's device whose place it has taken. */
+  replaced: DevicePresence | null;
+  /** Devices of the owner that have a newer connection at another one: they are not put in [CON3]. */
+  superseded: DevicePresence[];
+  /** The newcomer would be one too many: nothing is changed [LIM]. */
+  isRefused: boolean;
+}
+
+/** Makes `devices`, and nothing else, stand under their owner; saying the same twice changes nothing. */
+export function contribute(record: PresenceRecord, { owner, devices, newcomer, now }: Contribution): Contributed {
+  const others = record.devices.filter((device) => device.owner !== owner);
+  const own: DevicePresence[] = [];
+  const superseded: DevicePresence[] = [];
+  let replaced: DevicePresence | null = null;
+  for (const device of devices) {
+    const known = record.devices.find(({ deviceId }) => deviceId === device.deviceId);
+    const isOther = known !== undefined && known.connectionId !== device.connectionId;
+    if (device.deviceId === newcomer?.deviceId && device.leaving === undefined) {
+      if (isOther) replaced = known;
+      const connectedAt = isOther ? Math.max(device.connectedAt, known.connectedAt + 1) : device.connectedAt;
+      own.push({ ...device, connectedAt, status: known?.status ?? device.status });
+    } else if (isOther && known.owner !== owner && isNewer(known, device)) superseded.push(device);
+    else own.push(device);
+  }
+  const isOurs = new Set(own.map(({ deviceId }) => deviceId));
+  const room = makeRoom({ others: others.filter(({ deviceId }) => !isOurs.has(deviceId)), own, newcomer });
+  if (room === null) {
+    const devices = own.filter(({ deviceId }) => deviceId !== newcomer?.deviceId);
+    return { put: null, devices, replaced: null, superseded, isRefused: true };
+  }
+  const next = settle(record, { ...record, devices: inOrder([...room.others, ...room.own]) }, now);
+  return { put: next, devices: room.own, replaced, superseded, isRefused: false };
+}
+
+/** Takes out what a dead run of a node left behind; its devices were there until its last sign of life. */
+export function withoutOwner(record: PresenceRecord, owner: string, seenAt: number): PresenceRecord | null {
+  const devices = record.devices.filter((device) => device.owner !== owner);
+  return settle(record, { ...record, devices }, seenAt);
+}
+
+/** Sets the status by hand; others last saw somebody who turns invisible at this moment. */
+export function withStatus(record: PresenceRecord, byHand: UserStatus | null, now: number): PresenceRecord | null {
+  return settle(record, { ...record, byHand }, now);
+}
+
+/**
+ * Notes when others last saw the user, where that is over for a device that they saw. @param at when what goes without
+ * having broken off before was last there
+ * @returns null where nothing differs
+ */
+function settle(before: PresenceRecord, after: PresenceRecord, at: number): PresenceRecord | null {
+  let { lastSeenAt } = before;
+  const seen = (moment: number) => {
+    lastSeenAt = Math.max(lastSeenAt ?? 0, moment);
+  };
+  if (isVisible(before, at)) {
+    for (const device of before.devices) {
+      if (device.leaving !== undefined) continue;
+      const is = after.devices.find(({ deviceId }) => deviceId === device.deviceId);
+      if (is === undefined) seen(at);
+      else if (is.leaving !== undefined) seen(is.leaving.since);
+    }
+    if (after.devices.length > 0 && !isVisible(after, at)) seen(at);
+  }
+  const next = { ...after, lastSeenAt };
+  return Bun.deepEquals(next, before) ? null : next;
+}
+
+/** Lets devices in their grace make room for a newcomer, the one that broke off first before the others. @returns null where that is not enough */
+function makeRoom({
+  others,
+  own,
+  newcomer,
+}: {
+  others: DevicePresence[];
+  own: DevicePresence[];
+  newcomer: Contribution["newcomer"];
+}): { others: DevicePresence[]; own: DevicePresence[] } | null {
+  if (newcomer === undefined) return { others, own };
+  const tooMany = others.length + own.length - newcomer.devicesMax;
+  if (tooMany <= 0) return { others, own };
+  const leaving = [...others, ...own].filter((device) => device.leaving !== undefined);
+  if (leaving.length < tooMany) return null;
+  leaving.sort((one, other) => one.leaving!.since - other.leaving!.since);
+  const goes = new Set(leaving.slice(0, tooMany));
+  return { others: others.filter((it) => !goes.has(it)), own: own.filter((it) => !goes.has(it)) };
+}
+
+const isNewer = (one: DevicePresence, other: DevicePresence) =>
+  one.connectedAt === other.connectedAt ? one.connectionId > other.connectionId : one.connectedAt > other.connectedAt;
+
+/** One order whichever node writes, so that records that say the same are the same. */
+const inOrder = (devices: DevicePresence[]) =>
+  devices.sort((one, other) => (one.deviceId < other.deviceId ? -1 : one.deviceId > other.deviceId ? 1 : 0));

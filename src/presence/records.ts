@@ -1,0 +1,88 @@
+/** Reads presence records, filled in from the storage where the registry has none, and keeps there when users were last seen [PRE1]. */
+import type { PresenceRecord, PresenceRegistry, VersionedRecord } from "../cluster/ports.ts";
+import { createBatches, itemsMax } from "../ground/batches.ts";
+import type { StatusStore, UserStatus } from "../storage/ports.ts";
+import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
+
+/** A record with what the storage knows, where the registry has none. */
+export interface KnownRecord extends VersionedRecord {
+  record: PresenceRecord;
+}
+
+export interface FoundRecord {
+  /** Undefined: the registry cannot say now. */
+  known: KnownRecord | undefined;
+  /** What is known, else what the storage knows. */
+  record: PresenceRecord;
+}
+
+export interface RecordsOptions {
+  registry: Pick<PresenceRegistry, "read">;
+  statuses: StatusStore;
+  logger: OutageLogger;
+}
+
+/** All of it rejects where the storage is away, but for `noteLastSeen`. */
+export class Records {
+  readonly #statusesOf;
+  readonly #setLastSeen;
+  readonly #storing;
+
+  constructor(private readonly options: RecordsOptions) {
+    const { statuses, logger } = options;
+    this.#statusesOf = createBatches((userIds: string[]) => statuses.get([...new Set(userIds)]));
+    this.#setLastSeen = createBatches(async (seen: { userId: string; at: number }[]) => {
+      for (const [at, some] of Map.groupBy(seen, (it) => it.at)) {
+        const userIds = some.map(({ userId }) => userId);
+        await statuses.setLastSeen(userIds, at);
+      }
+    });
+    this.#storing = warnsOnce(logger, "last seen could not be stored", "last seen is stored again");
+  }
+
+  /** @returns one for each user asked for */
+  async read(userIds: string[]): Promise<Map<string, FoundRecord>> {
+    const stored = pagesOf(userIds).map((page) => this.#statusesOf(page));
+    const [versioned, ...pages] = await Promise.all([this.options.registry.read(userIds), ...stored]);
+    const statuses = new Map(pages.flatMap((page) => [...page]));
+    return new Map(
+      userIds.map((userId) => {
+        const known = versioned.get(userId);
+        const { status: byHand = null, lastSeenAt = null } = statuses.get(userId) ?? {};
+        const record = known?.record ?? { devices: [], byHand, lastSeenAt };
+        return [userId, { known: known && { ...known, record }, record }];
+      }),
+    );
+  }
+
+  async readOne(userId: string): Promise<FoundRecord> {
+    return (await this.read([userId])).get(userId)!;
+  }
+
+  async statusOf(userId: string): Promise<UserStatus | null> {
+    return (await this.#statusesOf([userId])).get(userId)?.status ?? null;
+  }
+
+  setStatus(userId: string, status: UserStatus | null): Promise<void> {
+    return this.options.statuses.set(userId, status);
+  }
+
+  /** Notes users for whom it is that moment; not worth failing for, as that somebody is gone matters more than since when. */
+  async noteLastSeen(userIds: string[], at: number): Promise<void> {
+    for (const page of pagesOf(userIds)) {
+      const seen = page.map((userId) => ({ userId, at }));
+      await this.#storing.attempt(this.#setLastSeen(seen), { users: seen.length });
+    }
+  }
+
+  /** Clears statuses that have run out; nobody is told because of it. */
+  async clearExpired(now: number): Promise<void> {
+    while ((await this.options.statuses.takeExpired(now, itemsMax)).length === itemsMax);
+  }
+}
+
+function pagesOf<Item>(items: Item[]): Item[][] {
+  return Array.from({ length: Math.ceil(items.length / itemsMax) }, (_, at) =>
+    items.slice(at * itemsMax, (at + 1) * itemsMax),
+  );
+}

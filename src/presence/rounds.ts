@@ -1,0 +1,85 @@
+/** Does what presence has to do by and by: ended graces and dead nodes once a second, last seen once a minute [PRE1]. */
+import type { PresenceRegistry } from "../cluster/ports.ts";
+import type { Timers } from "../ground/timers.ts";
+import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
+import type { Records } from "./records.ts";
+
+export interface RoundsOptions {
+  registry: Pick<PresenceRegistry, "now" | "ownedUsers" | "sweep">;
+  records: Pick<Records, "noteLastSeen" | "clearExpired">;
+  /** Takes out devices of this node that have not come back. */
+  endGraces(): void;
+  /** Takes out of a record what a dead run of a node has left. */
+  remove(dead: { userId: string; owner: string; seenAt: number }): Promise<void>;
+  /** Looks at users under whose record something of this node stands, which may not be here any more. */
+  lookAt(userIds: string[]): void;
+  /** Lists users whom others see here. */
+  seenHere(): string[];
+  timers: Timers;
+  logger: OutageLogger;
+}
+
+const intervalMs = 1_000;
+/** As old is `last_seen` at most where this node ends without a word. */
+const noteIntervalMs = 60_000;
+
+export class Rounds {
+  #cancel = () => {};
+  #round = Promise.resolve();
+  #isRunning = false;
+  #hasLost = false;
+  #notedAt: number;
+  readonly #sweeping;
+  readonly #clearing;
+
+  constructor(private readonly options: RoundsOptions) {
+    const { logger, registry } = options;
+    this.#notedAt = registry.now();
+    const gone = "presence: looking for dead nodes failed";
+    this.#sweeping = warnsOnce(logger, gone, "presence: dead nodes are looked for again");
+    this.#clearing = warnsOnce(logger, "presence: ending statuses failed", "presence: statuses are ended again");
+  }
+
+  /** The registry may have lost what was written last, and so have what was taken out. */
+  noteLoss(): void {
+    this.#hasLost = true;
+  }
+
+  start(): void {
+    this.#isRunning = true;
+    this.#arm();
+  }
+
+  /** Resolves when what is under way has ended. */
+  async stop(): Promise<void> {
+    this.#isRunning = false;
+    this.#cancel();
+    await this.#round;
+  }
+
+  #arm(): void {
+    this.#cancel = this.options.timers.after(intervalMs, () => {
+      this.#round = this.#run();
+    });
+  }
+
+  async #run(): Promise<void> {
+    const { endGraces, records, registry, remove, seenHere } = this.options;
+    endGraces();
+    await this.#sweeping.attempt(this.#findLeftOver().then(() => registry.sweep(remove)));
+    const at = registry.now();
+    if (at - this.#notedAt >= noteIntervalMs) {
+      this.#notedAt = at;
+      await records.noteLastSeen(seenHere(), at);
+      await this.#clearing.attempt(records.clearExpired(at));
+    }
+    if (this.#isRunning) this.#arm();
+  }
+
+  async #findLeftOver(): Promise<void> {
+    if (!this.#hasLost) return;
+    const owned = await this.options.registry.ownedUsers();
+    this.#hasLost = false;
+    this.options.lookAt(owned);
+  }
+}
