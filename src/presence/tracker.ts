@@ -125,8 +125,7 @@ export class PresenceTracker {
     if (wanted.automatic && wanted.status === "invisible")
       throw new ProtocolError("invalid_payload", "a device alone cannot be invisible", { field: "payload.status" });
     await this.#here.queue.run(userId, async () => {
-      const found = await this.#here.find(userId);
-      let was = found.record.byHand;
+      let found = await this.#here.find(userId);
       let current = (this.#showing.recordOf(userId) ?? found.record).byHand;
       // Whoever sets `online` by hand is there, whatever the device's idle detection thought.
       const says = wanted.automatic || wanted.status === "online" ? (wanted.status as DeviceStatus) : null;
@@ -134,11 +133,14 @@ export class PresenceTracker {
         const is = wanted.automatic ? null : statusByHand(current, wanted, registry.now());
         if (is !== null || (!wanted.automatic && current !== null)) await this.#records.setStatus(userId, is);
         if (says !== null) this.#say(userId, connectionId, says);
-        const change: Change = { causeDevice: deviceId, byHand: wanted.automatic ? undefined : { was, is } };
-        const { conflict } = await this.#here.make(userId, found, change);
-        if (conflict === undefined) return;
-        was = conflict.byHand;
-        current = was;
+        const change: Change = {
+          causeDevice: deviceId,
+          byHand: wanted.automatic ? undefined : { was: found.record.byHand, is },
+        };
+        const { isConflict } = await this.#here.make(userId, found, change);
+        if (isConflict === undefined) return;
+        found = await this.#records.readOne(userId);
+        current = found.record.byHand;
       }
     });
   }

@@ -1,5 +1,6 @@
 /** Proves what the cluster does while Redis is away, silent, or back without what it held. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { Redis } from "ioredis";
 import type { Cluster } from "../../src/cluster/ports.ts";
 import { Unavailable } from "../../src/ground/unavailable.ts";
 import { withoutOwner } from "../../src/presence/record.ts";
@@ -214,6 +215,19 @@ test("[PRE1] nobody is shown as gone because a device elsewhere has not been put
   expect(here.shown).toEqual([]);
   await until(async () => here.shown.length > 0);
   expect(here.shown).toEqual(["offline ann"]);
+}, 30_000);
+
+test("[PRE2] a status that is set where Redis has just lost the record is set all the same", async () => {
+  const [here] = openPresence(one) as [PresenceNode];
+  await here.connect("ann", "d1");
+  const ref = { userId: "ann", deviceId: "d1", connectionId: "ann/d1/n1" };
+  await here.tracker.update(ref, { status: "away", automatic: false });
+  const operator = new Redis(redis.url);
+  await operator.flushall();
+  operator.disconnect();
+  await here.tracker.update(ref, { status: "busy", status_text: "a text", automatic: false });
+  const { result } = await here.registry.transact("ann", (found) => ({ put: null, result: found }));
+  expect(result).toMatchObject({ byHand: { status: "busy", text: "a text" }, devices: [{ deviceId: "d1" }] });
 }, 30_000);
 
 test("[CON3] a node learns which of its devices have a newer connection elsewhere, also where Redis had lost the old", async () => {
