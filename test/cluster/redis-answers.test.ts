@@ -2,14 +2,17 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import type { PresenceWord } from "../../src/cluster/ports.ts";
 import { parseRedisUrl } from "../../src/cluster/redis/address.ts";
+import { RedisCallRegistry } from "../../src/cluster/redis/calls.ts";
 import { Commands } from "../../src/cluster/redis/commands.ts";
 import { openCommandClient } from "../../src/cluster/redis/connection.ts";
 import { Epoch } from "../../src/cluster/redis/epoch.ts";
 import { bucketOf } from "../../src/cluster/redis/keys.ts";
 import { RedisNodeRegistry } from "../../src/cluster/redis/nodes.ts";
 import { RedisPresenceRegistry } from "../../src/cluster/redis/presence.ts";
+import { callScripts } from "../../src/cluster/redis/scripts.ts";
 import { RedisUnavailable } from "../../src/cluster/redis/unavailable.ts";
 import { keys, silent } from "../support/cluster.ts";
+import { exampleCall } from "../support/example-call.ts";
 import { add, idsOf, readOne, remove, say, saying } from "../support/records.ts";
 import { openEmptyRedis, until } from "../support/redis.ts";
 
@@ -197,6 +200,28 @@ test("[PRE1] a run of a node that has given a sign of life since it was found de
   expect((await one.list()).map(({ nodeId }) => nodeId)).toEqual(["n1", "n2"]);
   await one.remove(run);
   expect((await one.list()).map(({ nodeId }) => nodeId)).toEqual(["n1"]);
+});
+
+test("[CALL2] a write that says what stood there, and has not come to Redis at first, makes a new version all the same", async () => {
+  const epoch = new Epoch({ commands, keys: keys.calls, newMark: () => crypto.randomUUID(), settlingMs: 0 });
+  const broken: unknown[] = [];
+  const logger = { error: (...told: unknown[]) => broken.push(told) };
+  const calls = new RedisCallRegistry({ commands, keys, epoch, rememberedMax: 10, logger });
+  await calls.restore();
+  const call = exampleCall();
+  const put = () => calls.transact({ callId: call.callId, userIds: [] }, () => ({ put: [call], result: null }));
+  const versionOf = () => commands.call("hget", `${keys.callsPrefix}call:${call.callId}`, "version");
+  await put();
+  const before = await versionOf();
+  const run = commands.run.bind(commands);
+  commands.run = async (script, ...given) => {
+    if (script !== callScripts.write) return run(script, ...given);
+    commands.run = run;
+    throw new RedisUnavailable("Command timed out");
+  };
+  await put();
+  expect(Number(await versionOf())).toBeGreaterThan(Number(before));
+  expect(broken).toEqual([]);
 });
 
 test("[CALL2] a node that starts on an emptied Redis before the others have looked does not keep them from putting calls back in peace", async () => {

@@ -100,8 +100,8 @@ const presenceDiffers: Rule = {
     ),
 };
 
-/** `presence.update_interval` where it is not set, less what a clock may be read later, ms. */
-const apartMs = 1_000 - 5;
+/** `presence.update_interval` where it is not set, less how late a message may be stamped, ms. */
+const apartMs = 1_000 - 150;
 
 const presenceDamped: Rule = {
   id: "presence-damped",

@@ -7,7 +7,8 @@ local function writtenBefore()
   local versions = {}
   for _, call in ipairs(asked.put) do
     local there = redis.call('HMGET', prefix .. 'call:' .. call.callId, 'version', 'json')
-    if there[2] ~= call.json then return false end
+    -- Where it says the same as what was read, only another version tells that it was written.
+    if there[2] ~= call.json or there[1] == asked.versions[call.callId] then return false end
     versions[#versions + 1] = there[1]
   end
   for _, id in ipairs(asked.forget) do
