@@ -25,7 +25,7 @@ export interface RedisBusOptions {
   logger: Pick<Logger, "warn">;
 }
 
-/** What travels: who said it, and a message. */
+/** Frame that travels: who said it, and a message. */
 interface Frame {
   from: string;
   topic?: TopicMessage;
@@ -68,7 +68,7 @@ export class RedisBus implements Bus {
       onGap: () => this.#onGap(this.#soundAt),
       onRefused: (refusal) => commands.noteRefusal(refusal),
     });
-    // What was said meanwhile was dropped, though it may have heard the others all the time.
+    // All that was said meanwhile was dropped, though it may have heard the others all the time.
     commands.onReady(() => this.#onGap(this.#soundAt));
   }
 

@@ -168,7 +168,7 @@ export class RedisCallRegistry implements CallRegistry {
     return { calls, versions };
   }
 
-  /** What is not newer than what was read is told to its devices, but not put back after a loss: it could undo what is newer. */
+  /** Remembers a call that was written; one that is not newer than what was read is not put back after a loss: it could undo what is newer. */
   #noteWritten(call: Written & { version: string }, before: string): void {
     const { callId, version } = call;
     if (Number(version) > Number(before)) return void this.#remembered.set(call.callId, call);
@@ -182,7 +182,7 @@ export class RedisCallRegistry implements CallRegistry {
     try {
       return await commands.run(script, [keys.due], [keys.callsPrefix, epoch.known, ...args]);
     } catch (error) {
-      // What this node knows is missing there; the next heartbeat would be late.
+      // Puts back what is missing there at once; the next heartbeat would be late.
       if (error instanceof RedisUnavailable && error.reply === "LOST") void this.restore().catch(() => {});
       throw error;
     }

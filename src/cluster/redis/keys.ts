@@ -37,7 +37,7 @@ export function createKeys(installation: string) {
     /** On which a node hears itself. */
     echoChannel: (bucket: number, instance: string) => `${tag(bucket)}:echo:${instance}`,
 
-    /** What stands for all that is known of the bucket's users, and what is there while that is put back. */
+    /** Mark of all that is known of the bucket's users, and the key that is there while that is put back. */
     presence: (bucket: number) => marked(`${tag(bucket)}:`),
     /** A user's presence: version and record. */
     record: (userId: string) => `${tag(bucketOf(userId))}:record:${userId}`,
