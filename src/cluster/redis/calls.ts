@@ -168,10 +168,13 @@ export class RedisCallRegistry implements CallRegistry {
     return { calls, versions };
   }
 
-  /** Remembers a call that was written; one that is not newer than what was read is not put back after a loss: it could undo what is newer. */
+  /**
+   * Remembers a call to put it back after a loss; not one that is older than what it was made of, which could undo what is
+   * newer. It is as old where it was written as it was and a first try had not come to Redis: the second finds it there.
+   */
   #noteWritten(call: Written & { version: string }, before: string): void {
     const { callId, version } = call;
-    if (Number(version) > Number(before)) return void this.#remembered.set(call.callId, call);
+    if (Number(version) >= Number(before)) return void this.#remembered.set(call.callId, call);
     this.#remembered.delete(callId);
     noteBroken(new InvariantBroken("call_version", { callId, version, before }), this.options);
   }
