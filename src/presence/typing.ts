@@ -1,4 +1,4 @@
-/** Who is typing where: renewed, relayed sparingly, and always ended by the server [TYP1] [TYP2]. */
+/** Tells who is typing where: renewed, relayed sparingly, and always ended by the server [TYP1] [TYP2]. */
 
 import type { Audience, EphemeralEvent } from "../broadcast/broadcaster.ts";
 import type { Recipient } from "../broadcast/ports.ts";

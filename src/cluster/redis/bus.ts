@@ -1,4 +1,4 @@
-/** The bus on Redis pub/sub: a node hears the topics that somebody on it is subscribed to, and what is said to all. */
+/** Carries the bus on Redis pub/sub: a node hears the topics that somebody on it is subscribed to, and what is said to all. */
 import type { Cluster, Redis } from "ioredis";
 import type { Logger } from "../../telemetry/logger.ts";
 import type { Bus, ControlMessage, PresenceWord, TopicMessage } from "../ports.ts";

@@ -1,4 +1,4 @@
-/** The calls of all nodes, in Redis: read, decided on here, and written only if nothing has changed meanwhile [CALL2]. */
+/** Keeps the calls of all nodes in Redis: read, decided on here, and written only if nothing has changed meanwhile [CALL2]. */
 import { InvariantBroken } from "../../ground/assert.ts";
 import { BoundedMap } from "../../ground/bounded-map.ts";
 import { KeyedQueue } from "../../ground/keyed-queue.ts";

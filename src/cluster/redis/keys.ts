@@ -1,4 +1,4 @@
-/** The names of keys and channels in Redis, and the buckets that keep together what one script works on. */
+/** Names the keys and channels in Redis, and the buckets that keep together what one script works on. */
 
 /**
  * Users and topics fall into so many hash tags. All keys of a tag are on one master of a Redis Cluster, so a script may

@@ -1,4 +1,4 @@
-/** A Redis stream as an inbox: entries that applications add, taken in order by one node at a time [PUB2]. */
+/** Reads a Redis stream as an inbox: entries that applications add, taken in order by one node at a time [PUB2]. */
 
 import type { ClientTlsFiles } from "../../config/client-tls.ts";
 import type { Inbox, InboxEntry, RejectedEntry } from "../../storage/inbox.ts";

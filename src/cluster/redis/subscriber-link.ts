@@ -1,4 +1,4 @@
-/** One connection that hears channels: subscribes in shares, again after every reconnect, and notices when it is deaf. */
+/** Hears channels on one connection: subscribes in shares, again after every reconnect, and notices when it is deaf. */
 
 import type { Redis } from "ioredis";
 import { keepConnecting } from "./connection.ts";

@@ -1,4 +1,4 @@
-/** The connections that hear channels: one, or one for each master of a Redis Cluster, following slots that move. */
+/** Keeps the connections that hear channels: one, or one for each master of a Redis Cluster, following slots that move. */
 import type { Cluster, Redis } from "ioredis";
 import type { RedisAddress } from "./address.ts";
 import { firstConnectionMs } from "./commands.ts";
