@@ -236,7 +236,7 @@ export class Sequencer {
       this.#logEnd = step.end;
       await this.#close(step.heads, step.throughPosition);
     }
-    // Those dropped are published by now, or lies above the cursor.
+    // Dropped ones are published by now, or lie above the cursor.
     for (const topic of halted) this.#halted.delete(topic);
   }
 

@@ -89,7 +89,7 @@ export class TypingTracker {
       if (userId === sender_id) this.#end(keyOf(conversationId, userId));
   }
 
-  /** Those who type on this node in the conversation of a topic. */
+  /** Finds those who type on this node in the conversation of a topic. */
   #typistsOf(topic: string): Entry[] {
     const conversationId = topic.slice(conversationTopic("").length);
     return this.#byConversation.of(conversationId).filter(({ typist }) => typist !== null);

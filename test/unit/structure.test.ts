@@ -126,6 +126,19 @@ test("[LAYERS] one file listens to the public, one process owns its arguments, s
   expect(offenders(/\bprocess\.env\b|\bBun\.env\b|\bimport\.meta\.env\b/, mayReadEnvironment)).toEqual([]);
 });
 
+test("[STYLE] a comment begins with what the thing does, never with who or what", () => {
+  const person = /^\s*(?:\/\*\*|\*|\/\/) (?:Who|What|Whose|Whom|Whoever|Whatever|Those|Nobody)\b/;
+  // A second line of a comment may begin with any word.
+  const isFirst = (before: string) => !/^\s*(?:\/\/|\* )/.test(before);
+  const begun = sources.flatMap((file) => {
+    const lines = linesOf(file);
+    return lines
+      .filter((line, at) => person.test(line) && isFirst(lines[at - 1] ?? ""))
+      .map((line) => `${file}: ${line}`);
+  });
+  expect(begun).toEqual([]);
+});
+
 test("[STYLE] every source file opens with one sentence of what it owns", () => {
   const opening = /^\/\*\* \S.*[.\])] \*\/$/;
   expect(sources.filter((file) => !opening.test(linesOf(file)[0]!))).toEqual([]);
