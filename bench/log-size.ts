@@ -2,7 +2,7 @@
 import { parseArgs } from "node:util";
 import postgres from "postgres";
 import type { NewEvent } from "../src/storage/ports.ts";
-import { appendParameters, appendStatement } from "../src/storage/postgres/event-log.ts";
+import { appendParameters, appendStatement } from "../src/storage/postgres/event-log-append.ts";
 import { migrate } from "../src/storage/postgres/migrate.ts";
 import { firstAppendParameters, firstAppendStatement, firstSchema } from "../test/support/first-release.ts";
 import { runSql, startPostgres } from "../test/support/postgres.ts";

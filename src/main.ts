@@ -1,4 +1,4 @@
-/** The process: its arguments, its signals and its exit code; everything else is a command's. */
+/** Runs the process: its arguments, its signals and its exit code; everything else is a command's. */
 import { createInterface } from "node:readline";
 import { commandHelp, overallHelp, parseArgs } from "./commands/args.ts";
 import { type Command, type CommandIo, UsageError } from "./commands/command.ts";

@@ -3,7 +3,7 @@
 import { contentDigest } from "../../src/broadcast/idempotency-key.ts";
 import type { NewEvent } from "../../src/storage/ports.ts";
 import { closeConnection, openConnection } from "../../src/storage/postgres/connection.ts";
-import { appendParameters, appendStatement } from "../../src/storage/postgres/event-log.ts";
+import { appendParameters, appendStatement } from "../../src/storage/postgres/event-log-append.ts";
 import { openEngine } from "../../src/storage/sqlite/engine.ts";
 
 export interface BareAppend {

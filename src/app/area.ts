@@ -3,7 +3,7 @@ import type { Base } from "./base.ts";
 
 /** Joins the parts of one concern, and says how they start and stop. */
 export interface Area<Parts = unknown> {
-  /** What the areas after it use. */
+  /** Given to the areas after it. */
   parts: Parts;
   start?(): Promise<void>;
   stop?(): Promise<void>;

@@ -26,7 +26,7 @@ export function composeCalls({ config, logger, now, newId }: Base, parts: Founda
     parts: { calls },
     start: async () => calls.start(),
     async stop() {
-      // Those that were begun while everybody was let go.
+      // Again, for those that were begun while everybody was let go.
       await calls.endAll();
       await calls.stop();
     },

@@ -1,4 +1,4 @@
-/** The keys that the configuration names itself: the shared secret and the public keys of a PEM file. */
+/** Reads the keys that the configuration names itself: the shared secret and the public keys of a PEM file. */
 import { importSPKI } from "jose";
 import { secretBytesMin } from "../config/checks.ts";
 import { ConfigError } from "../config/faults.ts";

@@ -1,4 +1,4 @@
-/** One side's keys: the shared secret or the public keys of a file, and for users' tokens a key server. */
+/** Joins one side's keys: the shared secret or the public keys of a file, and for users' tokens a key server. */
 import type { JWSHeaderParameters } from "jose";
 import { type Algorithm, importPublicKeys, importSecret, keyFault } from "./fixed-keys.ts";
 import type { RemoteKeys } from "./remote-keys.ts";

@@ -133,7 +133,7 @@ export class Publisher {
         const { topic, seq, position, duplicate } = result;
         const head = heads.get(topic) ?? 0;
         if (!duplicate && (position <= lastPosition || seq <= head)) {
-          // Who sent it is told what the log says; what the topic is to show is read from there.
+          // The sender is told what the log says; what the topic is to show is read from there.
           sequencer.halt(topic, new InvariantBroken("append", { seq, head, position, before: lastPosition }));
           continue;
         }

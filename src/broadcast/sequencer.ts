@@ -236,7 +236,7 @@ export class Sequencer {
       this.#logEnd = step.end;
       await this.#close(step.heads, step.throughPosition);
     }
-    // What was dropped of them is published by now, or lies above the cursor.
+    // Dropped ones are published by now, or lie above the cursor.
     for (const topic of halted) this.#halted.delete(topic);
   }
 

@@ -1,4 +1,4 @@
-/** The call as a pure state machine: calls and an event in, changed calls and deliveries out [CALL]. */
+/** Steps a call as a pure state machine: calls and an event in, changed calls and deliveries out [CALL]. */
 import type { Call, Side } from "../cluster/call.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { CallEvent, CallHappening, FirstOffer, Outcome } from "./events.ts";

@@ -1,4 +1,4 @@
-/** A call as all nodes see it [CALL]: plain JSON data, changed only by the state machine in `calls/`. */
+/** Defines a call as all nodes see it [CALL]: plain JSON data, changed only by the state machine in `calls/`. */
 import type { EndReason } from "../protocol/fields.ts";
 import type { ServerPayload } from "../protocol/server.ts";
 

@@ -5,7 +5,7 @@ import type { LoggedEvent, UserStatus } from "../storage/ports.ts";
 import type { BusStats } from "../telemetry/stats.ts";
 import type { Call } from "./call.ts";
 
-/** What one node tells the others about a topic; it may be lost, doubled or late, and the log repairs logged events. */
+/** Message of one node to the others about a topic; it may be lost, doubled or late, and the log repairs logged events. */
 export type TopicMessage =
   /** `epoch`: the newest that the one who says it knows of; the log may have lost the event since [LOG4]. */
   | { kind: "logged"; event: LoggedEvent; exceptDevice?: string; epoch?: string }
@@ -23,7 +23,7 @@ export type TopicMessage =
       isOwed?: true;
     };
 
-/** What one node tells all others, whatever their topics. */
+/** Message of one node to all others, whatever their topics. */
 export type ControlMessage =
   /** The device of this connection has a newer one: this one alone closes with 4010, however late it hears [CON3]. */
   | { kind: "replaced"; userId: string; deviceId: string; connectionId: string }
@@ -51,7 +51,7 @@ export interface Bus {
   stats?(): BusStats;
 }
 
-/** What a device says of itself: present, idle, or occupied. */
+/** A device's own word: present, idle, or occupied. */
 export type DeviceStatus = "online" | "away" | "busy";
 
 /** A device as its node sees it. All moments are ms of the registry's clock. */
@@ -184,7 +184,7 @@ export interface Cluster {
   presence: PresenceRegistry;
   calls: CallRegistry;
   nodes: NodeRegistry;
-  /** What applications add to a stream, where there is one [PUB2]; started by who reads it. */
+  /** Entries that applications add to a stream, where there is one [PUB2]; started by its reader. */
   stream?: Inbox;
   start(): Promise<void>;
   /** Resolves while the connection is up, subscribed and not deaf. */

@@ -1,4 +1,4 @@
-/** A client for the terminal and for scripts: lines in, messages out. */
+/** Talks to a service from the terminal and from scripts: lines in, messages out. */
 import { randomUUID } from "node:crypto";
 import { visible } from "../telemetry/visible.ts";
 import { type Command, type CommandIo, UsageError } from "./command.ts";

@@ -1,4 +1,4 @@
-/** This process as one of several: what its supervisor orders it to do, and what it asks about the others. */
+/** Runs this process as one of several: what its supervisor orders it to do, and what it asks about the others. */
 import { realTimers } from "../ground/timers.ts";
 import type { Siblings } from "../health/checkers.ts";
 import type { CommandIo } from "./command.ts";

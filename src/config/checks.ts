@@ -1,4 +1,4 @@
-/** The rules that join several settings, and those that look at the disk. */
+/** Checks the rules that join several settings, and those that look at the disk. */
 import { resolve } from "node:path";
 import { isAddressOrBlock, isLoopback } from "./addresses.ts";
 import { originFault } from "./origins.ts";

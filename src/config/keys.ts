@@ -1,4 +1,4 @@
-/** The settings as a list: read off the schema once, so that no second table can disagree with it. */
+/** Lists the settings: read off the schema once, so that no second table can disagree with it. */
 import { configSchema } from "./schema.ts";
 import { durations, listenAddress, size } from "./values.ts";
 

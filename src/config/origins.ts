@@ -1,4 +1,4 @@
-/** Which origins a list of `server.allowed_origins` means, and which entries could never mean any [CON1]. */
+/** Tells which origins a list of `server.allowed_origins` means, and which entries could never mean any [CON1]. */
 
 /** Finds what is wrong with an entry, as what to write instead; null where some browser may come from it. */
 export function originFault(entry: string): string | null {

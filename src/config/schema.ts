@@ -1,4 +1,4 @@
-/** Every setting: its path, its type and its default. */
+/** Defines every setting: its path, its type and its default. */
 import * as v from "valibot";
 import {
   age,

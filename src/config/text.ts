@@ -1,4 +1,4 @@
-/** How values are read from text, shown to people, and written back. */
+/** Reads values from text, shows them to people, and writes them back. */
 import type { Key } from "./keys.ts";
 
 /** A value as an environment variable or `${NAME}` gives it; what does not fit stays text, for the schema to refuse. */

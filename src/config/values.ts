@@ -1,4 +1,4 @@
-/** How durations, sizes and numbers are written in a configuration. */
+/** Reads durations, sizes and numbers as they are written in a configuration. */
 import * as v from "valibot";
 
 const durationUnits: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };

@@ -8,7 +8,7 @@ export const invariants = {
   catch_up: "A replay sends nothing that its client has already.",
   connection_state: "A connection moves along the edges of its states only.",
   reply_order: "Each request is answered once, in the order in which it came.",
-  call_version: "A call that is changed has a higher version than before.",
+  call_version: "A call that is written never has a lower version than what it was made of.",
 } as const;
 
 export type Invariant = keyof typeof invariants;

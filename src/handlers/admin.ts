@@ -209,7 +209,7 @@ export const nodes = forAdmins("admin.nodes", async ({ services }) => {
         version,
         started_at: new Date(startedAt).toISOString(),
         seen_at: new Date(seenAt).toISOString(),
-        // What it says now is newer than its last sign of life.
+        // Said now, which is newer than its last sign of life.
         connections: answering.get(nodeId)?.connections ?? count,
         answers: answering.has(nodeId),
       })),

@@ -58,7 +58,7 @@ export class ReceiptRelay {
   async stop(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#timer = null;
-    // What moved while it was told of is gathered anew.
+    // A watermark that moved while it was told of is gathered anew.
     while (this.#gathering.size > 0 || this.#sending.size > 0) {
       for (const [key, { timer }] of this.#gathering) {
         clearTimeout(timer);
@@ -110,7 +110,7 @@ export class ReceiptRelay {
       const claimed = await this.options.store.claim(query, sweepBatch);
       for (const receipt of claimed) {
         await this.#send(receipt, audience);
-        // Whoever moved it meanwhile could not tell of it.
+        // The node that moved it meanwhile could not tell of it.
         if (await this.options.store.markSent(receipt)) this.#gather(receipt, {});
       }
       this.#outage.ended();

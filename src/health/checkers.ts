@@ -1,4 +1,4 @@
-/** What a node cannot serve without, as probes. */
+/** Probes what a node cannot serve without. */
 import type { Cluster } from "../cluster/ports.ts";
 import type { Storage } from "../storage/ports.ts";
 
@@ -6,9 +6,9 @@ export interface Checker {
   name: string;
   /** Resolves while all is well. */
   check(): Promise<void>;
-  /** What its failure makes of the whole: a node that is `degraded` still serves. Left out: `down`. */
+  /** Makes this of the whole where it fails: a node that is `degraded` still serves. Left out: `down`. */
   failure?: "degraded" | "down";
-  /** What it is about says in the log itself when it goes and comes back. */
+  /** Set where the part says in the log itself when it goes and comes back. */
   tellsItself?: true;
 }
 

@@ -1,4 +1,4 @@
-/** The console: one page that holds all it needs and asks for nothing but `/stats.json`. */
+/** Writes the console: one page that holds all it needs and asks for nothing but `/stats.json`. */
 
 /** @param nonce what the page's own style and script are allowed by */
 export function consolePage(nonce: string): string {
@@ -37,7 +37,7 @@ export function consolePage(nonce: string): string {
   const make = (name, text) => Object.assign(document.createElement(name), { textContent: text });
   const amount = (value) => typeof value === "number" ? value.toLocaleString() : String(value);
 
-  // What only grows is shown with how fast it does.
+  // A count that only grows is shown with how fast it does.
   function perSecond(section, name, value) {
     const known = before?.sections[section]?.[name];
     if (!growing(section, name) || known === undefined || value < known) return "";

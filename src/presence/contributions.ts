@@ -23,10 +23,10 @@ export interface ContributionsOptions {
   onSuperseded(device: DeviceRef): void;
 }
 
-/** What a contribution changes besides the devices that were set. */
+/** Lists what a contribution changes besides the devices that were set. */
 export interface Change {
   newcomer?: { deviceId: string; devicesMax: number };
-  /** What the status by hand becomes, where it still is what it was. */
+  /** Sets the status by hand, where that still is what it was. */
   byHand?: { was: UserStatus | null; is: UserStatus | null } | undefined;
   causeDevice?: string;
 }
@@ -63,7 +63,7 @@ export class Contributions {
     else this.#own.delete(userId);
   }
 
-  /** What is so as far as this node can tell: while the registry is away what comes here counts, and what goes stays. */
+  /** Tells what is so as far as this node can: while the registry is away what comes here counts, and what goes stays. */
   withOwed(userId: string, record: PresenceRecord): PresenceRecord {
     const owed = this.#owed.get(userId);
     if (owed === undefined) return record;
@@ -72,7 +72,7 @@ export class Contributions {
     return { ...record, ...owed, devices: [...others, ...own] };
   }
 
-  /** What this node knows of the user, else what can be read. Rejects where the storage is needed and away. */
+  /** Finds what this node knows of the user, else what can be read. Rejects where the storage is needed and away. */
   async find(userId: string): Promise<FoundRecord> {
     const known = this.options.showing().knownOf(userId);
     return known === null ? this.options.records.readOne(userId) : { known, record: known.record };
@@ -86,7 +86,7 @@ export class Contributions {
       if (outcome.isConflict === undefined) this.#settled(userId, outcome, change);
       return outcome;
     } catch {
-      // Whatever the reason is, it is logged where it is looked at again.
+      // The reason, whatever it is, is logged where it is looked at again.
       const { byHand, causeDevice } = change;
       this.#owed.set(userId, { ...this.#owed.get(userId), ...(byHand && { byHand: byHand.is }) });
       this.options.onStale([userId]);

@@ -17,7 +17,7 @@ export interface Contribution {
 export interface Contributed {
   /** Null: the record says so already. */
   put: PresenceRecord | null;
-  /** What stands under the owner now. */
+  /** Stands under the owner now. */
   devices: readonly DevicePresence[];
   /** The entry of the newcomer's device whose place it has taken. */
   replaced: DevicePresence | null;

@@ -12,7 +12,7 @@ export interface KnownRecord extends VersionedRecord {
 export interface FoundRecord {
   /** Undefined: the registry cannot say now. */
   known: KnownRecord | undefined;
-  /** What is known, else what the storage knows. */
+  /** Finds what is known, else what the storage knows. */
   record: PresenceRecord;
 }
 

@@ -33,7 +33,7 @@ export interface ShowingOptions {
   watchersOf(userId: string): number;
   /** Whether devices of the user are connected to this node. */
   isHere(userId: string): boolean;
-  /** What is so where the registry has this record, and this node owes it something. */
+  /** Tells what is so where the registry has this record, and this node owes it something. */
   withOwed(userId: string, record: PresenceRecord): PresenceRecord;
   /** Called with those that could not be read: they are to be refreshed later. */
   onUnknown(userIds: string[]): void;
@@ -56,9 +56,9 @@ interface Entry {
   known: KnownRecord | null;
   /** Whether every word since it was read has been heard. */
   isFresh: boolean;
-  /** What all who watch the user here hold; null: nobody was shown anything. */
+  /** Held by all who watch the user here; null: nobody was shown anything. */
   shown: ViewForOthers | null;
-  /** What the user's own devices here hold; null: there are none. */
+  /** Held by the user's own devices here; null: there are none. */
   told: View | null;
   window: Window | null;
   /** Calls off looking at the next moment of the record. */
@@ -78,13 +78,13 @@ export class Showing {
 
   constructor(private readonly options: ShowingOptions) {}
 
-  /** What this node knows the registry to hold; null: nothing. */
+  /** Gives what this node knows the registry to hold; null: nothing. */
   knownOf(userId: string): KnownRecord | null {
     const known = this.#entries.get(userId)?.known ?? null;
     return known === null || known.version < 0 ? null : known;
   }
 
-  /** What is so as far as this node can tell; null: it cannot. */
+  /** Tells what is so as far as this node can; null: it cannot. */
   recordOf(userId: string): PresenceRecord | null {
     const record = this.#entries.get(userId)?.known?.record;
     return record === undefined ? null : this.options.withOwed(userId, record);
@@ -105,7 +105,7 @@ export class Showing {
   take(userId: string, known: KnownRecord, causeDevice?: string): boolean {
     const entry = this.#wanted(userId);
     if (entry === null) return false;
-    // What was lost is put back by and by: only what is different after an interval is shown.
+    // Put back by and by is what was lost: only what is different after an interval is shown.
     const isAnew = entry.known !== null && entry.known.mark !== known.mark;
     if (isAnew && entry.window === null) this.#openWindow(userId, entry, { cause: undefined });
     if (!isOlder(known, entry.known)) entry.known = known;
@@ -219,7 +219,7 @@ export class Showing {
     const isTold = was !== null && entry.told !== null && was.status !== "offline" && is.status !== "offline";
     if (isTold && !looksTheSame(was, is)) tellOwnDevices(userId, updateOf(userId, is, at), cause);
     if (watchersOf(userId) === 0) {
-      // Nobody holds anything any more.
+      // Held by nobody any more.
       entry.shown = null;
       entry.isFresh = false;
     }

@@ -17,7 +17,7 @@ const pauseMs = 50;
 const page = { usual: 200, whileAway: 10 };
 
 export class StaleUsers {
-  /** Those that come next, and those that have failed, or may not work yet. */
+  /** Users that come next, and those that have failed, or may not work yet. */
   #next = new Set<string>();
   #later = new Set<string>();
   #state: "idle" | "looking" | "stopped" = "idle";

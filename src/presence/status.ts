@@ -6,7 +6,7 @@ import type { UserStatus } from "../storage/ports.ts";
 export type PresenceUpdate = ClientPayload<"presence.update">;
 
 /**
- * What is left out of the request stays as it was, `null` clears it.
+ * Left out of the request, a field stays as it was; `null` clears it.
  * @returns null where nothing is left that was set by hand: the devices decide alone
  * @throws ProtocolError `invalid_payload` for an end that has passed
  */

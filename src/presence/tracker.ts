@@ -127,7 +127,7 @@ export class PresenceTracker {
     await this.#here.queue.run(userId, async () => {
       let found = await this.#here.find(userId);
       let current = (this.#showing.recordOf(userId) ?? found.record).byHand;
-      // Whoever sets `online` by hand is there, whatever the device's idle detection thought.
+      // A user who sets `online` by hand is there, whatever the device's idle detection thought.
       const says = wanted.automatic || wanted.status === "online" ? (wanted.status as DeviceStatus) : null;
       for (;;) {
         const is = wanted.automatic ? null : statusByHand(current, wanted, registry.now());
@@ -182,7 +182,7 @@ export class PresenceTracker {
 
   /** Words may have been lost: whatever was shown here of anybody is compared with the truth. */
   lookAgain(): void {
-    // Those that are here first: others wait for them to be put back.
+    // Users who are here come first: others wait for them to be put back.
     const isElsewhere = (userId: string) => Number(!this.#here.has(userId));
     this.#stale.addNow(this.#showing.doubt().sort((one, other) => isElsewhere(one) - isElsewhere(other)));
   }

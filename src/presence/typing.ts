@@ -1,4 +1,4 @@
-/** Who is typing where: renewed, relayed sparingly, and always ended by the server [TYP1] [TYP2]. */
+/** Tells who is typing where: renewed, relayed sparingly, and always ended by the server [TYP1] [TYP2]. */
 
 import type { Audience, EphemeralEvent } from "../broadcast/broadcaster.ts";
 import type { Recipient } from "../broadcast/ports.ts";
@@ -89,7 +89,7 @@ export class TypingTracker {
       if (userId === sender_id) this.#end(keyOf(conversationId, userId));
   }
 
-  /** Those who type on this node in the conversation of a topic. */
+  /** Finds those who type on this node in the conversation of a topic. */
   #typistsOf(topic: string): Entry[] {
     const conversationId = topic.slice(conversationTopic("").length);
     return this.#byConversation.of(conversationId).filter(({ typist }) => typist !== null);

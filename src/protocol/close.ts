@@ -1,4 +1,4 @@
-/** The close codes; their range tells the client what to do next [ENV5]. */
+/** Lists the close codes; their range tells the client what to do next [ENV5]. */
 
 /** 4000–4099: do not come back as you are. 4100–4199: come back with backoff and resume. */
 export const CloseCode = {

@@ -1,4 +1,4 @@
-/** The frame around every payload, in both directions [ENV1] [ENV2]. */
+/** Defines the frame around every payload, in both directions [ENV1] [ENV2]. */
 import * as v from "valibot";
 import { limits } from "./limits.ts";
 

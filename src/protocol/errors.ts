@@ -1,4 +1,4 @@
-/** The error codes of the wire, and the one exception that carries them [ENV4]. */
+/** Lists the error codes of the wire, and the one exception that carries them [ENV4]. */
 import { ExpectedError } from "../ground/expected-error.ts";
 
 /** Every code and whether repeating the same request later can succeed. */

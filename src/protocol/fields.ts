@@ -1,4 +1,4 @@
-/** The field types that payload schemas are made of. */
+/** Defines the field types that payload schemas are made of. */
 import * as v from "valibot";
 import { isPlainObject } from "./envelope.ts";
 import { limits } from "./limits.ts";

@@ -1,4 +1,4 @@
-/** The sizes and counts that the wire contract fixes for everybody. */
+/** Lists the sizes and counts that the wire contract fixes for everybody. */
 
 export const protocolVersion = 1;
 export const subprotocols = { json: "ws-service.v1.json", protobuf: "ws-service.v1.protobuf" } as const;

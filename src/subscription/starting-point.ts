@@ -1,4 +1,4 @@
-/** Where a connection that comes back goes on, as it says or as its device has acknowledged [LOG4] [LOG6]. */
+/** Finds where a connection that comes back goes on, as it says or as its device has acknowledged [LOG4] [LOG6]. */
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { Since } from "../protocol/client.ts";
 import type { CursorStore } from "../storage/ports.ts";

@@ -1,4 +1,4 @@
-/** A connection as subscriptions see it: whose it is, what it is on, and how to write to it. */
+/** Defines a connection as subscriptions see it: whose it is, what it is on, and how to write to it. */
 import type { Recipient } from "../broadcast/ports.ts";
 import type { OutgoingMessage } from "../protocol/envelope.ts";
 

@@ -1,4 +1,4 @@
-/** Structured logs: bounded, never blocking, and without tokens or contents. */
+/** Writes structured logs: bounded, never blocking, and without tokens or contents. */
 import pino from "pino";
 import { ExpectedError } from "../ground/expected-error.ts";
 import { Unavailable } from "../ground/unavailable.ts";

@@ -84,7 +84,7 @@ const ofParts: StatMetric[] = [
   },
 ];
 
-/** What applications hand over by themselves, by the way it comes [PUB2]. */
+/** Counts what applications hand over by themselves, by the way it comes [PUB2]. */
 const ofIngest = (["outbox", "stream"] as const).flatMap((way): StatMetric[] => [
   { name: `ws_ingest_${way}_waiting`, help: "Entries that wait, of all nodes", of: ["ingest", `${way}_waiting`] },
   {
@@ -117,7 +117,7 @@ export function createStatMetrics(registers: Registry[]): (stats: NodeStats | nu
     for (const { of, metric, isMilliseconds } of shown) {
       const value = stats === null ? undefined : countOf(stats, of);
       metric.reset();
-      // What is not there has no line, which is not the same as 0.
+      // A stat that is not there has no line, which is not the same as 0.
       if (value === undefined) metric.remove();
       else metric.inc(isMilliseconds ? value / 1_000 : value);
     }

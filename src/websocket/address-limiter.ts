@@ -84,12 +84,12 @@ function admissionOf(rate: Rate, moments: { fullAt: number; now: number }): Admi
 }
 
 /**
- * What counts as one address: an IPv4 address, also when written as IPv6 (`::ffff:192.0.2.1`), or the /64 of an IPv6
+ * Names what counts as one address: an IPv4 address, also when written as IPv6 (`::ffff:192.0.2.1`), or the /64 of an IPv6
  * address (`2001:db8:0:1::/64`), for whoever has one has all of it.
  */
 export function addressBlock(address: string): string {
   const bare = address.split("%", 1)[0]!.toLowerCase();
-  // What is no address stays a name of its own, bounded like one.
+  // A text that is no address stays a name of its own, bounded like one.
   if (!isIPv6(bare)) return bare.slice(0, 64);
   const groups = groupsOf(bare);
   if (groups.slice(0, 5).every((it) => it === 0) && groups[5] === 0xffff) {

@@ -1,4 +1,4 @@
-/** Where a request really comes from: the peer, or whom a trusted proxy names. */
+/** Finds where a request really comes from: the peer, or whom a trusted proxy names. */
 import { BlockList, isIP } from "node:net";
 
 /** Addresses and CIDR blocks of proxies whose `X-Forwarded-For` is believed. */

@@ -59,7 +59,7 @@ export function listenToBus(options: BusListenerOptions): void {
     void owing.attempt(calls.isOn(device, callId).then((isOn) => void (isOn && broadcaster.relay(message))));
   }
 
-  /** Whoever does not have the device leaves it to the node that has, or gets it. */
+  /** Leaves a device that is not here to the node that has it, or gets it. */
   function tellOwed({ userId, deviceId, callId }: { userId: string; deviceId: string; callId: string }): void {
     const device = { userId, deviceId };
     if (broadcaster.reachesDevice(device)) void owing.attempt(calls.tellOwed(device, callId));

@@ -1,4 +1,4 @@
-/** What is compressed on the wire: who may agree on it, which frames are worth it, and what one event or one client may cost by it. */
+/** Decides what is compressed on the wire: who may agree on it, which frames are worth it, and what one event or one client may cost by it. */
 import type { WebSocketHandler } from "bun";
 import type { Frame } from "../broadcast/ports.ts";
 import type { Config } from "../config/schema.ts";
@@ -6,7 +6,7 @@ import { limits } from "../protocol/limits.ts";
 import type { Connection } from "./connection.ts";
 
 export interface Compression {
-  /** What the platform is told. */
+  /** Told to the platform. */
   perMessageDeflate: WebSocketHandler<Connection>["perMessageDeflate"];
   /** Whether a connection may agree on it. */
   allows(connection: Connection, now: number): boolean;

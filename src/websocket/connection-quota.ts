@@ -12,7 +12,7 @@ export interface Shortage {
 const busyRetryMs = 5_000;
 
 export class ConnectionQuota {
-  /** Those that are nobody's, with what counts as one address. */
+  /** Connections that are nobody's, with what counts as one address. */
   readonly #anonymous = new Map<Connection, string>();
   readonly #anonymousOf = new Tally();
   /** Of every connection, where addresses are limited. */

@@ -1,4 +1,4 @@
-/** The states of a connection, and the only ways between them. */
+/** Names the states of a connection, and the only ways between them. */
 import { assert } from "../ground/assert.ts";
 
 /** `anonymous`: may only ping and authenticate. `closing`: we closed it, the socket may still be flushing. */

@@ -1,4 +1,4 @@
-/** One socket: whose it is, how it is doing, and writing to it without ever leaving a silent gap. */
+/** Holds one socket: whose it is, how it is doing, and writing to it without ever leaving a silent gap. */
 import type { ServerWebSocket } from "bun";
 import { allOwnTopic, type Frame, nativeTopic, nativeTopicsOf } from "../broadcast/ports.ts";
 import type { Since } from "../protocol/client.ts";
@@ -12,7 +12,7 @@ import type { Follows } from "../subscription/subscriber.ts";
 import { type ConnectionState, moved } from "./connection-state.ts";
 import { type Line, queueBytesMax, type ReceivedFrame, RequestQueue, type TakeUp } from "./request-queue.ts";
 
-/** Who a connection speaks for. */
+/** Says who a connection speaks for. */
 export interface Session {
   userId: string;
   roles: readonly string[];
@@ -29,14 +29,14 @@ export interface ConnectionOptions {
   address: string;
   format: WireFormat;
   codec: Codec;
-  /** What the upgrade has verified; null: `authenticate` has to come. */
+  /** Verified by the upgrade; null: `authenticate` has to come. */
   session: Session | null;
   since: Since | undefined;
   now: number;
   queueMax: number;
 }
 
-/** What all connections have of who runs them. */
+/** Gives all connections what they have of who runs them. */
 export interface Attachment {
   /** Cleans up; called once for each, with the code that it was closed with. */
   onGone: (connection: Connection, code: number) => void;
@@ -50,7 +50,7 @@ export interface Attachment {
 
 const nothing: readonly string[] = [];
 const badMessageWindowMs = 60_000;
-/** What is read at once is handed over even after a pause. */
+/** Read at once and handed over even after a pause. */
 const readBytes = 1 << 20;
 
 export class Connection implements RoutedConnection, Line {
@@ -59,7 +59,7 @@ export class Connection implements RoutedConnection, Line {
   readonly address: string;
   readonly format: WireFormat;
   readonly connectedAt: number;
-  /** What the upgrade has verified, until the connection has taken it over. */
+  /** Verified by the upgrade, until the connection has taken it over. */
   session: Session | null;
   /** Where its own topics start, until it has settled in. */
   since: Since | undefined;
@@ -303,7 +303,7 @@ export class Connection implements RoutedConnection, Line {
     // Now, for the platform says that the socket is closed before `close` returns.
     this.#requests?.giveUp();
     if (this.isPaused) this.#ws?.resume();
-    // Who was too slow has had its time.
+    // A client that was too slow has had its time.
     if (code !== CloseCode.slowConsumer && this.bufferedBytes() > 0) this.#closeOnceDrained(code, reason);
     else this.#ws?.close(code, reason);
     this.noteDrain();
@@ -340,7 +340,7 @@ export class Connection implements RoutedConnection, Line {
     else attachment.onGone(this, code);
   }
 
-  /** What there was of it is cleaned up. */
+  /** Ends it: what there was of it is cleaned up. */
   noteClosed(): void {
     this.moveTo("closed");
     this.noteDrain();

@@ -1,4 +1,4 @@
-/** Who a connection may speak for: its token, the device the token is for, its user's standing, and what failures cost an address. */
+/** Decides who a connection may speak for: its token, the device the token is for, its user's standing, and what failures cost an address. */
 import { AuthenticationError, type Authenticator } from "../auth/authenticator.ts";
 import { expiryWarningAt, type Identity } from "../auth/identity.ts";
 import type { Config } from "../config/schema.ts";
@@ -71,7 +71,7 @@ export class Credentials {
   }
 
   /**
-   * Whom a verified or given identity may act as: enabled, not blocked, and known, but for backends and administrators,
+   * Lets a verified or given identity act as its user: enabled, not blocked, and known, but for backends and administrators,
    * who are known by their role [AUTH2].
    * @throws AuthenticationError `user_unknown` or `user_disabled`
    * @throws Unavailable whatever the engine refuses it for

@@ -59,7 +59,7 @@ export class DeviceLimit {
     if (going.length === 0) return;
     const connectionIds = going.map(({ connectionId }) => connectionId);
     logger.info({ user_id: userId, connection_ids: connectionIds }, "too many devices: the longest silent go");
-    // Nobody waits for nodes that are gone; what they have left is taken out with them.
+    // Nodes that are gone are not waited for; what they have left is taken out with them.
     this.#ask("dismiss", { userId, connectionIds }).catch(() => {});
   }
 
@@ -85,7 +85,7 @@ export class DeviceLimit {
 
 /** Answers for the connections of this node. */
 export function createDeviceAnswers({ hub, now }: { hub: Hub; now: () => number }): Answers<DeviceQuestions> {
-  /** Those of the user's connections that are here, or about to be. */
+  /** Finds those of the user's connections that are here, or about to be. */
   const here = ({ userId, connectionIds }: { userId: string; connectionIds: string[] }) =>
     connectionIds
       .flatMap((connectionId) => hub.coming(connectionId) ?? hub.find({ userId, connectionId }))

@@ -36,7 +36,7 @@ const hintsMax = 1_000;
 export class DirectoryListener {
   readonly #following: Outage;
   readonly #resync: Resync;
-  /** Who and what is to be asked about; named twice is asked once. */
+  /** Named to be asked about; named twice is asked once. */
   #pairs = new Map<string, Pair>();
   #users = new Set<string>();
   #isAsking = false;
@@ -134,7 +134,7 @@ export class DirectoryListener {
 
   async #sendAwayIfDisabled(userId: string): Promise<void> {
     const { directory, hub } = this.options;
-    // Who comes in just now is checked there.
+    // A user who comes in just now is checked there.
     if (!this.#isHere(userId) || (await directory.userState(userId)) !== "disabled") return;
     for (const connection of [...hub.ofUser(userId)]) connection.close(CloseCode.revoked, "user disabled");
   }

@@ -9,7 +9,7 @@ export interface DrainingOptions {
   tell: Tell;
   /** Over how long clients are let go, ms. */
   windowMs: number;
-  /** What is left after so long is closed, ms. */
+  /** After so long what is left is closed, ms. */
   timeoutMs: number;
   /** Between 0 and 1. */
   random: () => number;

@@ -1,4 +1,4 @@
-/** Is the record of who is subscribed to what: the topic trees of all listeners of this process, as one. */
+/** Keeps the record of who is subscribed to what: the topic trees of all listeners of this process, as one. */
 import type { Server as BunServer } from "bun";
 import type { Frame, NativeTopics } from "../broadcast/ports.ts";
 import type { Compression } from "./compression.ts";

@@ -67,7 +67,7 @@ export class Liveness {
 
   /** Catches what the timers missed. */
   sweep(): void {
-    // What the process has slept through is known from then on.
+    // Known from then on: what the process has slept through.
     this.check();
     const now = this.options.now();
     const { stale_connection_timeout: staleMs } = this.options.config.websocket;
@@ -114,7 +114,7 @@ export class Liveness {
       return;
     }
     if (connection.backpressureSince === 0) connection.backpressureSince = now;
-    // Whoever is sent the whole log takes it at its own pace.
+    // A connection that is sent the whole log takes it at its own pace.
     const tooLong = now - connection.backpressureSince > this.options.config.websocket.write_wait && !connection.isFed;
     if (tooLong || waiting > this.options.bufferBytesMax * bufferShareThatCloses) {
       connection.close(CloseCode.slowConsumer, "slow consumer");

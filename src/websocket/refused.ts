@@ -27,7 +27,7 @@ export class RefusedConnections {
   }
 
   note({ status, code, message }: Refusal): void {
-    // Whoever asks for no upgrade has not tried to connect.
+    // A request for no upgrade has not tried to connect.
     if (status === 426) return;
     const reason = `${status} ${code}: ${message}`;
     const isKnown = Object.hasOwn(this.#tally, reason) || Object.keys(this.#tally).length < reasonsMax;

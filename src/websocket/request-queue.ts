@@ -101,7 +101,7 @@ export class RequestQueue {
     if (this.#isTaking) return;
     this.#isTaking = true;
     const { line, takeUp } = this.options;
-    // What was read before a disconnect is still handled: who sends and closes has sent. Where we close nothing is left.
+    // Still handled when it was read before a disconnect: who sends and closes has sent. Where we close nothing is left.
     while (this.#unansweredEvents < unansweredEventsMax && this.#unansweredBytes < unansweredBytesMax) {
       const frame = this.#frames.shift();
       if (frame === undefined) break;
@@ -123,7 +123,7 @@ export class RequestQueue {
     this.#unansweredBytes += bytes;
     void settled.then((answer) => {
       entry.answer = answer;
-      // Those that were settled together follow in this turn: they are written in one piece.
+      // Replies that were settled together follow in this turn: they are written in one piece.
       if (this.#unanswered[0] === entry) queueMicrotask(() => this.#answer());
     });
   }

@@ -1,4 +1,4 @@
-/** The public listener: the four paths, the sockets' events, TLS and its rotation. The only room that touches `Bun.serve`. */
+/** Listens to the public: the four paths, the sockets' events, TLS and its rotation. It alone touches `Bun.serve`. */
 import type { Server as BunServer, ServerWebSocket, TLSOptions, WebSocketHandler } from "bun";
 import { readCertificate } from "../config/certificate.ts";
 import { ConfigError } from "../config/faults.ts";
@@ -173,7 +173,7 @@ export class Server {
       compresses: (frame) => compression.pays(frame, () => 1),
     };
     const handlerOf = (connection: Connection) => (frame: string | Buffer) => router.route(connection, frame);
-    /** What a handler throws at the platform would end the process: it ends its connection instead. */
+    /** Ends the connection for what its handler throws: at the platform that would end the process. */
     const apart = (connection: Connection, work: () => void) => {
       try {
         work();

@@ -65,7 +65,7 @@ export class Sessions {
     { token, device_id, since }: ClientPayload<"authenticate">,
   ): Promise<Reply> {
     const { config, cursors } = this.options;
-    // Whoever is in front has authenticated; there is nothing to check a token against.
+    // Authenticated by the gateway in front; there is nothing to check a token against.
     if (config.auth.mode === "trusted") {
       return this.#success(connection, await cursors.acknowledged(connection.userId, connection.deviceId));
     }
@@ -74,7 +74,7 @@ export class Sessions {
     const deviceId = session.deviceId ?? connection.deviceId;
     // Before it is live: the next try of one that is would be taken for a refresh, and it would never settle in.
     const acked = await cursors.acknowledged(session.userId, deviceId);
-    // Who left meanwhile must not come to life again: nobody would ever take its device out [SUB5].
+    // A connection that left meanwhile must not come to life again: nobody would ever take its device out [SUB5].
     if (connection.isClosed) throw new ProtocolError("not_authenticated", "The connection is closed.");
     if (connection.isAuthenticated) {
       if (session.userId !== connection.userId) {
@@ -111,7 +111,7 @@ export class Sessions {
       await this.options.credentials.checkUser(connection);
     } catch (error) {
       if (error instanceof AuthenticationError) return connection.close(CloseCode.revoked, error.code);
-      // Nobody asks again: it may come back and be checked anew.
+      // It is not asked again: the client may come back and be checked anew.
       this.#giveUp(connection, error);
     }
   }
@@ -163,7 +163,7 @@ export class Sessions {
       return session;
     } catch (error) {
       if (error instanceof TooManyFailures) {
-        // Whoever is in stays in, and is told what is wrong with its token whatever others behind its address do.
+        // A connection that is in stays in, and is told what is wrong with its token whatever others behind its address do.
         if (isAuthenticated) return { failure: "token_invalid" };
         throw new ProtocolError("rate_limited", error.message, error);
       }

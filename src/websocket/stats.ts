@@ -28,7 +28,7 @@ export interface StatsOptions {
 
 export async function statsOf(parts: StatsOptions): Promise<NodeStats> {
   const [presence, calls, log, ingest] = await Promise.all([
-    // What is away has none; the others have.
+    // A part that is away has none; the others have.
     parts.presence.stats().catch(() => ({})),
     parts.calls.stats().catch(() => ({})),
     parts.log.stats().catch(() => ({})),

@@ -77,6 +77,24 @@ test("[CALL2] call_version: a change that is older than what it was made of is t
   await third.close();
 });
 
+test("[CALL2] call_version: what is written as it was, where the first try never came to Redis, is not older than it was", async () => {
+  const proxy = await startProxy(redis.port);
+  const counts = new Counts();
+  const { nodes, close: closeNode } = await startNodes(`redis://127.0.0.1:${proxy.port}`, ["n3"], { counts });
+  const call = exampleCall();
+  const key = { callId: call.callId, userIds: [] };
+  await nodes[0]!.calls.transact(key, () => ({ put: [call], result: null }));
+  const changed = nodes[0]!.calls.transact(key, ([found]) => {
+    proxy.cut();
+    setTimeout(() => proxy.heal());
+    return { put: [found!], result: "changed" };
+  });
+  expect(await changed).toBe("changed");
+  expect(counts.broken.call_version).toBe(0);
+  await closeNode();
+  await proxy.stop();
+}, 30_000);
+
 test("[CALL2] a change whose answer is lost is refused where somebody else has changed the call since", async () => {
   const call = exampleCall();
   await one.calls.transact({ callId: call.callId, userIds: [] }, () => ({ put: [call], result: null }));

@@ -1,4 +1,4 @@
-/** The cluster on Sentinel and on a Redis Cluster, while masters fail. */
+/** Proves the cluster on Sentinel and on a Redis Cluster while masters fail. Each test has servers of its own, and they wait side by side. */
 import { expect, test } from "bun:test";
 import { Redis } from "ioredis";
 import type { Call } from "../../src/cluster/call.ts";
@@ -15,7 +15,7 @@ const settings = { heartbeatMs: 200, deadAfterMs: 5_000, commandTimeoutMs: 500, 
 const typing = (topic: string, id: string) =>
   ({ kind: "ephemeral", topic, id, type: "typing.start", payload: "{}", at: 1 }) as const;
 
-test("[END2] [PRE1] a Sentinel's new master is found, and events and presence go on there", async () => {
+test.concurrent("[END2] [PRE1] a Sentinel's new master is found, and events and presence go on there", async () => {
   const group = await startSentinelPair();
   const { nodes, close } = await startNodes(group.url, ["n1", "n2"], settings);
   const [one, other] = nodes as [Cluster, Cluster];
@@ -41,7 +41,7 @@ test("[END2] [PRE1] a Sentinel's new master is found, and events and presence go
   }
 }, 60_000);
 
-test("[CALL2] a Sentinel's new master that missed the last word of a call is told it again", async () => {
+test.concurrent("[CALL2] a Sentinel's new master that missed the last word of a call is told it again", async () => {
   const group = await startSentinelPair();
   const { nodes, close } = await startNodes(group.url, ["n1", "n2"], settings);
   const [one, other] = nodes as [Cluster, Cluster];
@@ -72,7 +72,7 @@ test("[CALL2] a Sentinel's new master that missed the last word of a call is tol
   }
 }, 60_000);
 
-test("[END2] [PRE1] one master of a Redis Cluster goes and comes back empty: what it held is put back", async () => {
+test.concurrent("[END2] [PRE1] one master of a Redis Cluster goes and comes back empty: what it held is put back", async () => {
   const group = await startRedisCluster();
   const { nodes, close } = await startNodes(group.url, ["n1", "n2"], settings);
   const [one, other] = nodes as [Cluster, Cluster];
@@ -107,7 +107,7 @@ test("[END2] [PRE1] one master of a Redis Cluster goes and comes back empty: wha
   }
 }, 60_000);
 
-test("[END2] word of a new master that comes while nodes still ask for it leaves none of them without Redis", async () => {
+test.concurrent("[END2] word of a new master that comes while nodes still ask for it leaves none of them without Redis", async () => {
   const group = await startSentinelPair();
   const proxy = await startProxy(group.sentinel.port);
   const url = `redis+sentinel://127.0.0.1:${proxy.port}/${group.masterName}`;
@@ -126,7 +126,7 @@ test("[END2] word of a new master that comes while nodes still ask for it leaves
   }
 }, 60_000);
 
-test("[END2] a node that starts while a Redis Cluster is down joins the others once it is up, and hears what it had asked for", async () => {
+test.concurrent("[END2] a node that starts while a Redis Cluster is down joins the others once it is up, and hears what it had asked for", async () => {
   const group = await startRedisCluster();
   const answers = group.servers.map(({ port }) => new Redis(port));
   for (const answer of answers) answer.on("error", () => {});

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import postgres from "postgres";
 import { Unavailable } from "../../src/ground/unavailable.ts";
 import type { NewEvent, Storage } from "../../src/storage/ports.ts";
-import { appendParameters, appendStatement } from "../../src/storage/postgres/event-log.ts";
+import { appendParameters, appendStatement } from "../../src/storage/postgres/event-log-append.ts";
 import { migrate } from "../../src/storage/postgres/migrate.ts";
 import { createPostgresStorage, type PostgresStorageOptions } from "../../src/storage/postgres/storage.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";

@@ -128,7 +128,7 @@ describe("slowness", () => {
       },
     },
   ]) {
-    test(`[CON7] [LOG3] a client that never reads is closed (${why}), has a gap-free prefix, and resumes; others lose nothing`, async () => {
+    test.concurrent(`[CON7] [LOG3] a client that never reads is closed (${why}), has a gap-free prefix, and resumes; others lose nothing`, async () => {
       const service = await startService({
         settings: { WEBSOCKET__MAX_MESSAGE_SIZE: "1MiB", PRESENCE__OFFLINE_GRACE: "0s", ...settings },
       });
@@ -140,7 +140,7 @@ describe("slowness", () => {
     });
   }
 
-  test("[ENV5] [AUTH4] who is closed far behind ends at once, and reads why once it has read the rest", async () => {
+  test.concurrent("[ENV5] [AUTH4] who is closed far behind ends at once, and reads why once it has read the rest", async () => {
     const service = await startService({ settings: { PRESENCE__OFFLINE_GRACE: "0s" } });
     const topics = { topics: ["conversation:c1"] };
     const behind = await RawSocket.open(service.url, { query: { user_id: "behind" } });

@@ -156,7 +156,12 @@ test("[CON1] refused connections are summed up by reason in one line, the rest o
 test("what clients choose makes no line of its own in the log, steers no terminal and passes for no other field", async () => {
   const folder = mkdtempSync(join(tmpdir(), "ws-service-log-"));
   cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
-  const settings = { WS__SERVER__PORT: "0", WS__LOG__FORMAT: "pretty", WS__LOG__LEVEL: "debug" };
+  const settings = {
+    WS__SERVER__PORT: "0",
+    WS__SERVER__DRAIN_WINDOW: "0s",
+    WS__LOG__FORMAT: "pretty",
+    WS__LOG__LEVEL: "debug",
+  };
   const child = Bun.spawn([...program, "serve"], {
     cwd: folder,
     env: { PATH: process.env.PATH ?? "", ...settings },

@@ -43,12 +43,13 @@ test("[LOG1] the same file by another name is the same one", async () => {
   mkdirSync(other);
   symlinkSync(join(first.folder, "data/ws-service.db"), join(other, "by-file.db"));
   symlinkSync(join(first.folder, "data"), join(other, "by-folder"));
-  for (const path of ["other/by-file.db", "other/by-folder/ws-service.db"]) {
-    const refusal = await refusalOf(
-      startService({ folder: first.folder, settings: { STORAGE__URL: `sqlite:${path}` } }),
-    );
-    expect(refusal).toContain(`storage.url: ${path} is in use by another service`);
-  }
+  const paths = ["other/by-file.db", "other/by-folder/ws-service.db"];
+  const starts = paths.map((path) =>
+    startService({ folder: first.folder, settings: { STORAGE__URL: `sqlite:${path}` } }),
+  );
+  const refusals = await Promise.all(starts.map(refusalOf));
+  for (const [at, path] of paths.entries())
+    expect(refusals[at]).toContain(`storage.url: ${path} is in use by another service`);
 });
 
 test("[LOG1] migrations and other programs get in while a service runs", async () => {

@@ -1,4 +1,4 @@
-/** The bus of a node that is alone: there are no others to tell or to hear. */
+/** Stands for the bus of a node that is alone: there are no others to tell or to hear. */
 import type { Bus } from "../ports.ts";
 
 export function createLocalBus(): Bus {

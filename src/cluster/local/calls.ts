@@ -1,4 +1,4 @@
-/** The calls of a node that is alone: in memory, each transaction in one turn of the loop. */
+/** Keeps the calls of a node that is alone: in memory, each transaction in one turn of the loop. */
 import { Multimap } from "../../ground/multimap.ts";
 import type { Call } from "../call.ts";
 import { type CallRegistry, dueLeaseMs } from "../ports.ts";

@@ -1,4 +1,4 @@
-/** Everything that nodes share, for a node that is alone. */
+/** Joins everything that nodes share, for a node that is alone. */
 import type { Cluster } from "../ports.ts";
 import { createLocalBus } from "./bus.ts";
 import { LocalCallRegistry } from "./calls.ts";

@@ -1,4 +1,4 @@
-/** The list of nodes where there is only this one. */
+/** Lists the nodes where there is only this one. */
 import type { NodeInfo, NodeRegistry } from "../ports.ts";
 
 export interface LocalNodeOptions {

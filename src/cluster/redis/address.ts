@@ -1,4 +1,4 @@
-/** Where Redis is and how it is reached, as `cluster.url`, `cluster.tls` and `cluster.nat_map` say it. */
+/** Tells where Redis is and how it is reached, as `cluster.url`, `cluster.tls` and `cluster.nat_map` say it. */
 import { type ClientTls, type ClientTlsFiles, readClientTls } from "../../config/client-tls.ts";
 import { StartError } from "../../config/faults.ts";
 import { type Endpoint, type RedisPlace, RedisUrlFault, readEndpoint, readRedisUrl } from "../../config/redis-url.ts";

@@ -1,4 +1,4 @@
-/** The bus on Redis pub/sub: a node hears the topics that somebody on it is subscribed to, and what is said to all. */
+/** Carries the bus on Redis pub/sub: a node hears the topics that somebody on it is subscribed to, and what is said to all. */
 import type { Cluster, Redis } from "ioredis";
 import type { Logger } from "../../telemetry/logger.ts";
 import type { Bus, ControlMessage, PresenceWord, TopicMessage } from "../ports.ts";
@@ -25,7 +25,7 @@ export interface RedisBusOptions {
   logger: Pick<Logger, "warn">;
 }
 
-/** What travels: who said it, and a message. */
+/** Frame that travels: who said it, and a message. */
 interface Frame {
   from: string;
   topic?: TopicMessage;
@@ -68,7 +68,7 @@ export class RedisBus implements Bus {
       onGap: () => this.#onGap(this.#soundAt),
       onRefused: (refusal) => commands.noteRefusal(refusal),
     });
-    // What was said meanwhile was dropped, though it may have heard the others all the time.
+    // All that was said meanwhile was dropped, though it may have heard the others all the time.
     commands.onReady(() => this.#onGap(this.#soundAt));
   }
 

@@ -1,4 +1,4 @@
-/** The calls of all nodes, in Redis: read, decided on here, and written only if nothing has changed meanwhile [CALL2]. */
+/** Keeps the calls of all nodes in Redis: read, decided on here, and written only if nothing has changed meanwhile [CALL2]. */
 import { InvariantBroken } from "../../ground/assert.ts";
 import { BoundedMap } from "../../ground/bounded-map.ts";
 import { KeyedQueue } from "../../ground/keyed-queue.ts";
@@ -168,10 +168,13 @@ export class RedisCallRegistry implements CallRegistry {
     return { calls, versions };
   }
 
-  /** What is not newer than what was read is told to its devices, but not put back after a loss: it could undo what is newer. */
+  /**
+   * Remembers a call to put it back after a loss; not one that is older than what it was made of, which could undo what is
+   * newer. It is as old where it was written as it was and a first try had not come to Redis: the second finds it there.
+   */
   #noteWritten(call: Written & { version: string }, before: string): void {
     const { callId, version } = call;
-    if (Number(version) > Number(before)) return void this.#remembered.set(call.callId, call);
+    if (Number(version) >= Number(before)) return void this.#remembered.set(call.callId, call);
     this.#remembered.delete(callId);
     noteBroken(new InvariantBroken("call_version", { callId, version, before }), this.options);
   }
@@ -182,7 +185,7 @@ export class RedisCallRegistry implements CallRegistry {
     try {
       return await commands.run(script, [keys.due], [keys.callsPrefix, epoch.known, ...args]);
     } catch (error) {
-      // What this node knows is missing there; the next heartbeat would be late.
+      // Puts back what is missing there at once; the next heartbeat would be late.
       if (error instanceof RedisUnavailable && error.reply === "LOST") void this.restore().catch(() => {});
       throw error;
     }

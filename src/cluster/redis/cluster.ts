@@ -1,4 +1,4 @@
-/** Everything that nodes share, on Redis: one server, Sentinel or a Redis Cluster; it may be away or come back empty. */
+/** Joins everything that nodes share, on Redis: one server, Sentinel or a Redis Cluster; it may be away or come back empty. */
 import type { ClientTlsFiles } from "../../config/client-tls.ts";
 import type { Counts } from "../../telemetry/counts.ts";
 import type { Logger } from "../../telemetry/logger.ts";

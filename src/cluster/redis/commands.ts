@@ -43,7 +43,7 @@ export class Commands {
     const { client, logger } = options;
     this.isCluster = client.isCluster;
     this.#refusals = new Outage({ level: "warn", gone: "Redis refuses", back: "Redis serves again", details, logger });
-    // What is wrong with a connection shows in what it does; ioredis would print it at every try.
+    // A fault of a connection shows in what it does; ioredis would print it at every try.
     client.on("error", (error) => {
       this.#lastError = error;
       const refusal = new RedisUnavailable(error);
@@ -168,7 +168,7 @@ export class Commands {
   #noteGone(reason: string): void {
     if (this.#state !== "ready" && this.#state !== "new") return;
     this.#state = "away";
-    // Who refuses may close the connection each time: that is told already.
+    // A server that refuses may close the connection each time: that is told already.
     if (this.#refused === null) this.options.logger.warn({ ...details, reason }, "Redis is away");
   }
 

@@ -27,7 +27,7 @@ function common(address: RedisAddress, { commandTimeoutMs }: ConnectionLimits): 
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
     autoResendUnfulfilledCommands: false,
-    // Whoever needs a channel subscribes by itself, and so knows when it may have missed something.
+    // Each user of a channel subscribes by itself, and so knows when it may have missed something.
     autoResubscribe: false,
     retryStrategy: retryDelayMs,
     // A master that was demoted still answers; the new one is found by connecting again.

@@ -22,7 +22,7 @@ export interface Marked {
   isSettling: boolean;
   /** Milliseconds since the epoch by Redis's clock. */
   at: number;
-  /** What the script has answered after that. */
+  /** Answer of the script after that. */
   rest: unknown[];
 }
 

@@ -15,6 +15,6 @@ export function watchEviction(commands: Commands, logger: Pick<Logger, "warn">):
       );
     told = policy;
   };
-  // Who may not ask is not told.
+  // A user that may not ask is not told.
   commands.onReady(() => void look().catch(() => {}));
 }

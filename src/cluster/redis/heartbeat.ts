@@ -6,7 +6,7 @@ import { RedisUnavailable } from "./unavailable.ts";
 
 export interface HeartbeatOptions {
   commands: Pick<Commands, "isReady" | "noteServed" | "onReady">;
-  /** What one beat does, all at once. */
+  /** Does the work of one beat, all at once. */
   work: () => Promise<unknown>[];
   intervalMs: number;
   /** Milliseconds since the epoch. */

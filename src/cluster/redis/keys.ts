@@ -1,4 +1,4 @@
-/** The names of keys and channels in Redis, and the buckets that keep together what one script works on. */
+/** Names the keys and channels in Redis, and the buckets that keep together what one script works on. */
 
 /**
  * Users and topics fall into so many hash tags. All keys of a tag are on one master of a Redis Cluster, so a script may
@@ -37,7 +37,7 @@ export function createKeys(installation: string) {
     /** On which a node hears itself. */
     echoChannel: (bucket: number, instance: string) => `${tag(bucket)}:echo:${instance}`,
 
-    /** What stands for all that is known of the bucket's users, and what is there while that is put back. */
+    /** Mark of all that is known of the bucket's users, and the key that is there while that is put back. */
     presence: (bucket: number) => marked(`${tag(bucket)}:`),
     /** A user's presence: version and record. */
     record: (userId: string) => `${tag(bucketOf(userId))}:record:${userId}`,

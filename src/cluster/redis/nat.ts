@@ -13,7 +13,7 @@ interface Destination {
 }
 
 /**
- * What ioredis opens connections with. The map holds here alone: everything above goes by the addresses that the servers
+ * Opens connections for ioredis. The map holds here alone: everything above goes by the addresses that the servers
  * announce, also where they send a command elsewhere (MOVED, ASK). ioredis has a `natMap` for this, but commands that are
  * written together do not find their way through it after such an answer (6.0.0).
  */

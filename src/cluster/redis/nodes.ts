@@ -1,4 +1,4 @@
-/** Which nodes there are: each says so from time to time, and who has not for long is dead. */
+/** Tells which nodes there are: each says so from time to time, and who has not for long is dead. */
 import type { NodeInfo, NodeRegistry } from "../ports.ts";
 import type { Commands } from "./commands.ts";
 import type { Keys } from "./keys.ts";

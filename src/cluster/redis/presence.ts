@@ -46,7 +46,7 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     this.#epochs = commands.isCluster ? buckets.map(epochOf) : Array(buckets.length).fill(epochOf(0));
     commands.onReady(() => {
       this.#trustAfter = now() + deadAfterMs;
-      // What was asked for last may not have been done.
+      // The last that was asked for may not have been done.
       this.#tellLoss();
     });
     bus.onPresenceWord((word) => {

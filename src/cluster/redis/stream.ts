@@ -1,4 +1,4 @@
-/** A Redis stream as an inbox: entries that applications add, taken in order by one node at a time [PUB2]. */
+/** Reads a Redis stream as an inbox: entries that applications add, taken in order by one node at a time [PUB2]. */
 
 import type { ClientTlsFiles } from "../../config/client-tls.ts";
 import type { Inbox, InboxEntry, RejectedEntry } from "../../storage/inbox.ts";
@@ -24,7 +24,7 @@ export interface RedisStreamOptions {
   leaseMs?: number;
 }
 
-/** Whoever drains the inbox says that it waits, and why. */
+/** Says nothing of its own: the one who drains the inbox says that it waits, and why. */
 const untold = { info() {}, warn() {}, error() {} };
 
 /** Longer than a read blocks. */
@@ -41,7 +41,7 @@ type RawEntry = [id: string, fields: string[]];
 /**
  * Entries are removed once they are durable and no other group waits for them, so what is in the stream is what waits
  * for one of its groups.
- * Who holds the lease is written beside the stream, and a read looks at that in the same step: a node that lost the lease
+ * The holder of the lease is written beside the stream, and a read looks at that in the same step: a node that lost the lease
  * unawares reads nothing new. What it had read before is still pending, and comes first for whoever has the lease now.
  */
 export class RedisStream implements Inbox {
@@ -134,7 +134,7 @@ export class RedisStream implements Inbox {
   #toEntry([id, flat]: RawEntry): InboxEntry {
     const fields: Record<string, string> = {};
     for (let at = 0; at + 1 < flat.length; at += 2) fields[flat[at]!] = flat[at + 1]!;
-    // What it says is part of its name: a stream that is made anew may give out an id once more.
+    // Its content is part of its name: a stream that is made anew may give out an id once more.
     const hash = new Bun.CryptoHasher("sha1").update(JSON.stringify([this.#keys.stream, flat])).digest("base64url");
     return { id, key: `stream:${id}:${hash}`, fields };
   }

@@ -1,4 +1,4 @@
-/** One connection that hears channels: subscribes in shares, again after every reconnect, and notices when it is deaf. */
+/** Hears channels on one connection: subscribes in shares, again after every reconnect, and notices when it is deaf. */
 
 import type { Redis } from "ioredis";
 import { keepConnecting } from "./connection.ts";
@@ -25,7 +25,7 @@ const refusalPauseMs = 1_000;
 const share = 500;
 
 export class SubscriberLink {
-  /** What is to be heard, confirmed or not. */
+  /** Channels that are to be heard, confirmed or not. */
   readonly #channels = new Set<string>();
   #wasReady = false;
   #state: "away" | "ready" | "stopped" = "away";

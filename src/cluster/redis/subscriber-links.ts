@@ -1,4 +1,4 @@
-/** The connections that hear channels: one, or one for each master of a Redis Cluster, following slots that move. */
+/** Keeps the connections that hear channels: one, or one for each master of a Redis Cluster, following slots that move. */
 import type { Cluster, Redis } from "ioredis";
 import type { RedisAddress } from "./address.ts";
 import { firstConnectionMs } from "./commands.ts";
@@ -24,7 +24,7 @@ export class SubscriberLinks {
   readonly #links = new Map<string, SubscriberLink>();
   /** By bucket: the master that its channels are heard from. */
   #masters: string[] = buckets.map(() => single);
-  /** What is to be heard from masters that are not known yet: a Redis Cluster may be away when a node starts. */
+  /** Channels to be heard from masters that are not known yet: a Redis Cluster may be away when a node starts. */
   readonly #unplaced = new Set<string>();
   #stopped = false;
 

@@ -94,12 +94,27 @@ function statements(ws: string, names: DirectoryNames) {
 /** Matches the code for a column that is a uuid or a number where a text is none: nobody has that id. */
 export const notAnId = /^22(P02|003)$/;
 
-/** Builds the port, and a check of the views. @throws StartError where one is missing or lacks a column */
-export function createDirectory({ pool, schema, names, watch, now }: DirectoryOptions): Directory & {
-  check(): Promise<void>;
-} {
-  const sql = statements(schema, names);
+type Statements = ReturnType<typeof statements>;
 
+/** Builds the port, and a check of the views. @throws StartError where one is missing or lacks a column */
+export function createDirectory(options: DirectoryOptions): Directory & { check(): Promise<void> } {
+  const sql = statements(options.schema, options.names);
+  return { ...createQuestions(options, sql), ...createChanges(options, sql), ...createViewCheck(options, sql) };
+}
+
+type Questions = Pick<
+  Directory,
+  | "userState"
+  | "membershipsAmong"
+  | "membersAmong"
+  | "membersOf"
+  | "membersOfEach"
+  | "conversationsOf"
+  | "peersOf"
+  | "sharingWith"
+>;
+
+function createQuestions({ pool, now }: DirectoryOptions, sql: Statements): Questions {
   async function find<Row extends object>(
     text: string,
     parameters: Parameter[],
@@ -125,34 +140,7 @@ export function createDirectory({ pool, schema, names, watch, now }: DirectoryOp
     return new Set(rows.map((row) => row.id));
   }
 
-  /** Writes, and resolves once the nodes' listeners are told, this one's own included. */
-  async function write(kind: keyof DirectoryNames, text: string, parameters: Parameter[]): Promise<void> {
-    const view = names[kind];
-    if (view !== null) {
-      throw new DirectoryReadOnly(`directory.${kind} names ${view}, which the application alone writes to.`);
-    }
-    await pool.query(text, parameters);
-    await watch.caughtUp();
-  }
-
-  async function checkView(kind: keyof DirectoryNames, text: string): Promise<void> {
-    if (names[kind] === null) return;
-    try {
-      await pool.query(text);
-    } catch (error) {
-      // Speaks of the view itself; a right or a table that is missing is refused like an engine that is away.
-      const told = error instanceof Unavailable ? error.cause : error;
-      if (!/^(22|42)/.test(String((told as { code?: unknown } | undefined)?.code))) throw error;
-      const why = told instanceof Error ? told.message : String(told);
-      throw new StartError(`directory.${kind}`, `${names[kind]} cannot be used: ${why}.`, { cause: error });
-    }
-  }
-
   return {
-    async check() {
-      await checkView("users", sql.checkUsers);
-      await checkView("members", sql.checkMembers);
-    },
     async userState(userId) {
       const asked = [userId, userId, now()];
       const [row] = await find<{ disabled: boolean }>(sql.user, asked, () => pool.query(sql.stranger, asked));
@@ -183,6 +171,23 @@ export function createDirectory({ pool, schema, names, watch, now }: DirectoryOp
       if (userIds.includes(userId)) sharing.add(userId);
       return sharing;
     },
+  };
+}
+
+type Changes = Omit<Directory, keyof Questions>;
+
+function createChanges({ pool, schema, names, watch, now }: DirectoryOptions, sql: Statements): Changes {
+  /** Writes, and resolves once the nodes' listeners are told, this one's own included. */
+  async function write(kind: keyof DirectoryNames, text: string, parameters: Parameter[]): Promise<void> {
+    const view = names[kind];
+    if (view !== null) {
+      throw new DirectoryReadOnly(`directory.${kind} names ${view}, which the application alone writes to.`);
+    }
+    await pool.query(text, parameters);
+    await watch.caughtUp();
+  }
+
+  return {
     upsertUsers: (userIds) => write("users", sql.upsertUsers, [arrayOf(userIds)]),
     setDisabled: (userId, disabled) => write("users", sql.setDisabled, [userId, disabled]),
     async block(userId, untilMs) {
@@ -199,5 +204,27 @@ export function createDirectory({ pool, schema, names, watch, now }: DirectoryOp
       write("members", sql.addMemberships, [userId, arrayOf(conversationIds)]),
     removeMembers: (conversationId, userIds) => write("members", sql.removeMembers, [conversationId, arrayOf(userIds)]),
     watch: (listener) => watch.add(listener),
+  };
+}
+
+function createViewCheck({ pool, names }: DirectoryOptions, sql: Statements) {
+  async function checkView(kind: keyof DirectoryNames, text: string): Promise<void> {
+    if (names[kind] === null) return;
+    try {
+      await pool.query(text);
+    } catch (error) {
+      // Speaks of the view itself; a right or a table that is missing is refused like an engine that is away.
+      const told = error instanceof Unavailable ? error.cause : error;
+      if (!/^(22|42)/.test(String((told as { code?: unknown } | undefined)?.code))) throw error;
+      const why = told instanceof Error ? told.message : String(told);
+      throw new StartError(`directory.${kind}`, `${names[kind]} cannot be used: ${why}.`, { cause: error });
+    }
+  }
+
+  return {
+    async check() {
+      await checkView("users", sql.checkUsers);
+      await checkView("members", sql.checkMembers);
+    },
   };
 }

@@ -60,61 +60,35 @@ export interface PostgresStorageOptions {
 /** How long a change of the directory may take to come round to the node that made it. */
 const comeRoundMs = 1_000;
 
-/** Builds the storage; nothing is opened before `start`, which refuses a schema of another version. */
-export function createPostgresStorage({
-  url,
-  tls = null,
-  schema = defaultSchema,
-  poolSize = 10,
-  queryTimeoutMs = 5_000,
-  waitingMax = 16_384,
-  directory: names = { users: null, members: null },
-  outbox = null,
-  heartbeatMs = 5_000,
-  now = Date.now,
-  newId = () => Bun.randomUUIDv7(),
-  onListenerError = () => {},
-  onNotice = () => {},
-  hearing = unwatched,
-  writes = unwatched,
-  reads = unwatched,
-  filling = unwatched,
-  onStalled = () => {},
-}: PostgresStorageOptions): Storage {
-  const ws = checkSchemaName(schema);
-  const connection = { url, tls, connectTimeoutMs: queryTimeoutMs, statementTimeoutMs: queryTimeoutMs };
-  const lookout = new EpochLookout({ schema: ws, now });
-  const open = (events: ConnectionEvents) => openConnection({ ...connection, ...events });
-  const reading = { size: Math.max(1, poolSize - 3), queryTimeoutMs, waitingMax, filling };
-  const pool = new Pool({ open: lookout.guard(open, "reading"), ...reading });
-  const appends = new Pool({ open: lookout.guard(open, "appending"), size: 2, queryTimeoutMs, waitingMax });
-  const channel = directoryChannel(ws);
-  const watch = new DirectoryWatch({
-    open,
-    channel,
-    async notify(payload) {
-      await pool.query("SELECT pg_notify($1, $2)", [channel, payload]);
-    },
-    patienceMs: Math.min(comeRoundMs, queryTimeoutMs),
-    proofMs: Math.max(comeRoundMs, queryTimeoutMs),
-    heartbeatMs,
-    newId,
-    now,
-    onListenerError,
-    hearing,
-  });
-  const directory = createDirectory({ pool, schema: ws, names, watch, now });
+const defaults = {
+  tls: null,
+  schema: defaultSchema,
+  poolSize: 10,
+  queryTimeoutMs: 5_000,
+  waitingMax: 16_384,
+  directory: { users: null, members: null },
+  outbox: null,
+  heartbeatMs: 5_000,
+  now: Date.now,
+  newId: () => Bun.randomUUIDv7(),
+  onListenerError: () => {},
+  onNotice: () => {},
+  hearing: unwatched,
+  writes: unwatched,
+  reads: unwatched,
+  filling: unwatched,
+  onStalled: () => {},
+} satisfies Partial<PostgresStorageOptions>;
 
-  const receipts = createReceiptStore(pool, ws, now);
-  const joining = names.members === null ? null : createJoining({ pool, schema: ws, members: quoted(names.members) });
-  const log = createEventLog({
-    pool,
-    appends,
-    schema: ws,
-    lookout: lookout.over(pool),
-    stallMsMax: queryTimeoutMs,
-    onStalled,
-  });
+type Settings = Required<PostgresStorageOptions>;
+
+/** Builds the storage; nothing is opened before `start`, which refuses a schema of another version. */
+export function createPostgresStorage(options: PostgresStorageOptions): Storage {
+  const settings: Settings = { ...defaults, ...options };
+  const ws = checkSchemaName(settings.schema);
+  const { now, outbox, queryTimeoutMs, writes, reads } = settings;
+  const { open, pool, appends, watch, lookout, ...stores } = openStores(settings, ws);
+  const { log, receipts, joining, directory } = stores;
   const known = witnessed(log, lookout.witnesses);
   const { append, proveWrites } = createWriteProof({
     append: known.append,
@@ -124,17 +98,6 @@ export function createPostgresStorage({
     },
     writes,
   });
-
-  /** Asks both, neither of which stands for the other: the connection that appends may be had while the pool has none. */
-  async function prove(): Promise<void> {
-    const [write, read] = await Promise.allSettled([proveWrites(), pool.prove()]);
-    if (write.status === "rejected") throw write.reason;
-    if (read.status === "rejected") {
-      reads.began(read.reason);
-      throw read.reason;
-    }
-    reads.ended();
-  }
 
   async function stop(): Promise<void> {
     await Promise.all([appends.stop(), pool.stop(), watch.stop()]);
@@ -163,28 +126,86 @@ export function createPostgresStorage({
     directory,
     ...(outbox === null ? {} : { outbox: new PostgresOutbox({ open, schema: ws, queryTimeoutMs, ...outbox }) }),
     async start() {
-      pool.start();
-      appends.start();
       try {
-        const refusal = versionRefusal(await readVersion((text) => pool.query(text), ws), ws);
-        if (refusal !== null) throw new Unavailable("storage", refusal);
-        const query = <Row extends object>(text: string, parameters?: string[]) => pool.query<Row>(text, parameters);
-        const looking = { query, schema: ws, names, hasOutbox: outbox !== null };
-        for (const sentence of await missingRights(looking)) onNotice(sentence);
-        lookout.start();
-        // Had before the pool takes more: where connections are few, this one is the last to be without.
-        await appends.query("SELECT 1");
-        await directory.check();
-        await joining?.check();
-        await watch.start();
-        for (const sentence of await inspect(looking)) onNotice(sentence);
+        await begin({ pool, appends, watch, lookout, ...stores }, settings, ws);
       } catch (error) {
         await stop();
         throw error;
       }
     },
     installation: () => readInstallation(pool, ws),
-    prove,
+    prove: () => proveBoth({ proveWrites, pool, reads }),
     stop,
   };
+}
+
+type Stores = ReturnType<typeof openStores>;
+
+/** Makes the connections' pools, and what reads and writes by them. */
+function openStores(settings: Settings, ws: string) {
+  const { url, tls, poolSize, queryTimeoutMs, waitingMax, directory: names, now, filling, onStalled } = settings;
+  const connection = { url, tls, connectTimeoutMs: queryTimeoutMs, statementTimeoutMs: queryTimeoutMs };
+  const lookout = new EpochLookout({ schema: ws, now });
+  const open = (events: ConnectionEvents) => openConnection({ ...connection, ...events });
+  const reading = { size: Math.max(1, poolSize - 3), queryTimeoutMs, waitingMax, filling };
+  const pool = new Pool({ open: lookout.guard(open, "reading"), ...reading });
+  const appends = new Pool({ open: lookout.guard(open, "appending"), size: 2, queryTimeoutMs, waitingMax });
+  const channel = directoryChannel(ws);
+  const watch = new DirectoryWatch({
+    ...settings,
+    open,
+    channel,
+    async notify(payload) {
+      await pool.query("SELECT pg_notify($1, $2)", [channel, payload]);
+    },
+    patienceMs: Math.min(comeRoundMs, queryTimeoutMs),
+    proofMs: Math.max(comeRoundMs, queryTimeoutMs),
+  });
+  const stalls = { stallMsMax: queryTimeoutMs, onStalled };
+  return {
+    open,
+    pool,
+    appends,
+    watch,
+    lookout,
+    directory: createDirectory({ pool, schema: ws, names, watch, now }),
+    receipts: createReceiptStore(pool, ws, now),
+    joining: names.members === null ? null : createJoining({ pool, schema: ws, members: quoted(names.members) }),
+    log: createEventLog({ pool, appends, schema: ws, lookout: lookout.over(pool), ...stalls }),
+  };
+}
+
+/** @throws Unavailable where the schema is of another version, StartError where a view cannot be used */
+async function begin(stores: Omit<Stores, "open">, settings: Settings, ws: string): Promise<void> {
+  const { pool, appends, watch, lookout, directory, joining } = stores;
+  const { outbox, directory: names, onNotice } = settings;
+  pool.start();
+  appends.start();
+  const refusal = versionRefusal(await readVersion((text) => pool.query(text), ws), ws);
+  if (refusal !== null) throw new Unavailable("storage", refusal);
+  const query = <Row extends object>(text: string, parameters?: string[]) => pool.query<Row>(text, parameters);
+  const looking = { query, schema: ws, names, hasOutbox: outbox !== null };
+  for (const sentence of await missingRights(looking)) onNotice(sentence);
+  lookout.start();
+  // Had before the pool takes more: where connections are few, this one is the last to be without.
+  await appends.query("SELECT 1");
+  await directory.check();
+  await joining?.check();
+  await watch.start();
+  for (const sentence of await inspect(looking)) onNotice(sentence);
+}
+
+/** Asks both, neither of which stands for the other: the connection that appends may be had while the pool has none. */
+async function proveBoth({
+  proveWrites,
+  pool,
+  reads,
+}: { proveWrites: () => Promise<void>; pool: Pool } & Pick<Settings, "reads">): Promise<void> {
+  const [write, read] = await Promise.allSettled([proveWrites(), pool.prove()]);
+  if (write.status === "rejected") throw write.reason;
+  if (read.status === "rejected") {
+    reads.began(read.reason);
+    throw read.reason;
+  }
+  reads.ended();
 }

@@ -77,6 +77,7 @@ function open({ path, durability, busyTimeoutMs, holdsReserve }: EngineOptions):
   }
 }
 
+// biome-ignore lint/complexity/noExcessiveLinesPerFunction: a table, a line or a statement for each name.
 function createOperations(database: Database, reserve: Reserve | null) {
   const log = new EventLogTables(database);
   const receipts = new ReceiptTable(database);

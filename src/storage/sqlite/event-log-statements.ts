@@ -18,6 +18,7 @@ export interface EventRef {
 const topicColumns = `topic_id AS topicId, name AS topic, seq, position, trimmed_position AS trimmedPosition, events`;
 const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, e.payload, e.created_at AS createdAt`;
 
+// biome-ignore lint/complexity/noExcessiveLinesPerFunction: a table, a line or a statement for each name.
 export function prepareEventLog(database: Database) {
   const by = <Row, Arguments extends (string | number | null)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
   return {

@@ -1,6 +1,5 @@
 /** Composes the storage in one SQLite file, for a node that is alone: the ports on the main thread, the SQL in one worker, and what is small beside it. */
 
-import { Unavailable } from "../../ground/unavailable.ts";
 import { Epochs } from "../epochs.ts";
 import type { CursorStore, Directory, EventLog, ReceiptStore, StatusStore, Storage, TopicHead } from "../ports.ts";
 import { createWriteProof, unwatched, type WritesWatched } from "../write-proof.ts";
@@ -8,8 +7,7 @@ import type { PeersPosition } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import type { Durability } from "./engine.ts";
 import type { HeadEntries } from "./event-log.ts";
-import { type FileLock, joinFile, lockFile } from "./file-lock.ts";
-import { prepareFiles } from "./files.ts";
+import { FileHold } from "./file-hold.ts";
 import type { ReceiptStateEntries } from "./receipts.ts";
 import { SmallReads } from "./small-reads.ts";
 import { WorkerCalls } from "./worker-calls.ts";
@@ -87,31 +85,8 @@ export function createSqliteStorage({
     write: (bytes) => calls.call("proveWrites", bytes),
     writes,
   });
-  function prepare(): void {
-    try {
-      const { openFolder } = prepareFiles(path);
-      if (openFolder !== null) onOpenFolder(openFolder);
-    } catch (error) {
-      const text = error instanceof Error ? error.message : String(error);
-      throw new Unavailable("storage", `${path} cannot be opened: ${text}.`, { setting: "storage.url", cause: error });
-    }
-  }
-
   const epochs = new Epochs();
-  /** @returns whether nobody else has the file */
-  function use(): boolean {
-    if (lock !== null) return true;
-    if (!isShared) {
-      lock = lockFile({ path, busyTimeoutMs });
-      return true;
-    }
-    const joined = joinFile({ path, busyTimeoutMs });
-    lock = joined;
-    return joined.isFirst;
-  }
-
-  // Held here and not by the worker: one that has died must not keep its successor out.
-  let lock: FileLock | null = null;
+  const hold = new FileHold({ path, isShared, busyTimeoutMs, onOpenFolder });
   return {
     log: {
       ...createEventLog(asked),
@@ -128,8 +103,7 @@ export function createSqliteStorage({
     statuses: createStatusStore(asked),
     directory: createDirectory({ calls: asked, watch, now }),
     async start() {
-      if (path !== ":memory:") prepare();
-      const isFirst = path === ":memory:" || use();
+      const isFirst = hold.take();
       await calls.start();
       small.start();
       // While nobody runs the file may have been put back to what it was, or another one in its place.
@@ -144,8 +118,7 @@ export function createSqliteStorage({
       watch.stop();
       small.stop();
       await calls.stop();
-      lock?.release();
-      lock = null;
+      hold.release();
     },
   };
 }

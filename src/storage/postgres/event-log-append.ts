@@ -1,0 +1,132 @@
+/** Appends a batch by one statement, which is given each key once; repetitions within the batch are answered from here [LOG1] [LOG2]. */
+import { type First, repetitionOf } from "../once.ts";
+import type { Appended, AppendResult, EventLog, NewEvent } from "../ports.ts";
+import { arrayOf } from "./connection.ts";
+import type { Pool } from "./pool.ts";
+
+interface AppendRow {
+  /** Its number in the batch as it was sent, from 1. */
+  n: number;
+  /** Null where its unit was left alone. */
+  seq: number | null;
+  position: number;
+  /** Of the first event with a key, one row for each key that is known; null where it was appended. */
+  topic: string | null;
+  id: string | null;
+  createdAt: number | null;
+  digest: string | null;
+}
+
+/** Appends what `appendParameters` are made of. */
+export const appendStatement = (ws: string) =>
+  `SELECT n, seq, position, topic, id, created_at AS "createdAt", digest
+    FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`;
+
+/** @param appends few connections: batches of a node wait for each other here, not for locks on connections that reads need */
+export function createAppend({
+  appends,
+  schema,
+  watermark,
+}: { appends: Pool; schema: string } & Pick<EventLog, "watermark">): EventLog["append"] {
+  const text = appendStatement(schema);
+  return async (events, units) => {
+    if (events.length === 0) return { previousPosition: await watermark(), appended: [] };
+    const batch = withoutRepeatedKeys(events);
+    const parameters = appendParameters(batch.sent, units && unitsOfSent(batch, units));
+    return toResult(events, batch, await appends.query<AppendRow>(text, parameters));
+  };
+}
+
+interface Batch {
+  sent: NewEvent[];
+  /** For each event given: its index in `sent`, or those of the ones that have its keys already. */
+  indexes: { own: number | null; earlier: number[] }[];
+}
+
+/** Takes out repetitions of a key within the batch, which are answered from here: the statement is given each key once. */
+function withoutRepeatedKeys(events: NewEvent[]): Batch {
+  const sent: NewEvent[] = [];
+  const indexOf = new Map<string, number>();
+  const indexes = events.map((event) => {
+    const keys = event.once?.keys ?? [];
+    const earlier = keys.flatMap((key) => indexOf.get(key) ?? []);
+    if (earlier.length > 0) return { own: null, earlier };
+    const own = sent.push(event) - 1;
+    for (const key of keys) indexOf.set(key, own);
+    return { own, earlier };
+  });
+  return { sent, indexes };
+}
+
+/** Joins the units of a repetition and of what it repeats, from which it is answered: they are left alone together. */
+function unitsOfSent({ indexes }: Batch, units: number[]): number[] {
+  let joined = units;
+  const indexOf = new Map<number, number>();
+  for (const [index, { own, earlier }] of indexes.entries()) {
+    if (own !== null) indexOf.set(own, index);
+    else
+      for (const at of earlier) {
+        const [from, to] = [joined[index]!, joined[indexOf.get(at)!]!];
+        if (from !== to) joined = joined.map((unit) => (unit === from ? to : unit));
+      }
+  }
+  return joined.filter((_, index) => indexes[index]!.own !== null);
+}
+
+export function appendParameters(events: NewEvent[], units: number[] = []): string[] {
+  const column = (value: (event: NewEvent) => string | number | null) => arrayOf(events.map(value));
+  const keys = events.flatMap(({ once }, index) => once?.keys.map((key) => ({ key, n: index + 1 })) ?? []);
+  return [
+    column(({ topic }) => topic),
+    column(({ id }) => id),
+    column(({ type }) => type),
+    column(({ payload }) => payload),
+    column(({ createdAt }) => createdAt),
+    arrayOf(keys.map(({ key }) => key)),
+    arrayOf(keys.map(({ n }) => n)),
+    column(({ once }) => once?.digest ?? null),
+    arrayOf(events.flatMap(({ once }, index) => (once?.isNamed ? [index + 1] : []))),
+    column(({ compactionKey }) => compactionKey ?? null),
+    column(({ senderId }) => senderId ?? null),
+    arrayOf(units),
+    arrayOf([...new Set(events.map(({ topic }) => topic))]),
+  ];
+}
+
+function toResult(events: NewEvent[], { sent, indexes }: Batch, rows: AppendRow[]): AppendResult {
+  const fresh: Appended[] = new Array(sent.length);
+  /** For each event sent: the events that its keys belong to, itself where it is new. */
+  const firsts: First[][] = sent.map(() => []);
+  for (const { n, seq, position, topic, id, createdAt, digest } of rows) {
+    const event = sent[n - 1]!;
+    if (seq === null) {
+      const { topic, id, createdAt } = event;
+      fresh[n - 1] = { topic, seq: 0, position: 0, id, createdAt, duplicate: false, deferred: true };
+      continue;
+    }
+    const first = {
+      topic: topic ?? event.topic,
+      seq,
+      position,
+      id: id ?? event.id,
+      createdAt: createdAt ?? event.createdAt,
+    };
+    if (topic === null) fresh[n - 1] = { ...first, duplicate: false };
+    firsts[n - 1]!.push({ ...first, digest: topic === null ? (event.once?.digest ?? null) : digest });
+  }
+  const appended = events.map((event, index) => {
+    const { own, earlier } = indexes[index]!;
+    if (own !== null && fresh[own] !== undefined) return fresh[own];
+    const known = own === null ? earlier : [own];
+    const unknown = known.find((at) => fresh[at]?.deferred);
+    if (unknown !== undefined) return fresh[unknown]!;
+    return repetitionOf(
+      known.flatMap((at) => firsts[at]!),
+      event.once!,
+    );
+  });
+  const positions = fresh.flatMap(({ position, deferred }) => (deferred ? [] : position));
+  const last = positions.at(-1) ?? 0;
+  const isContiguous = last - (positions[0] ?? 0) === positions.length - 1;
+  return { previousPosition: isContiguous ? positions[0]! - 1 : last, appended };
+}

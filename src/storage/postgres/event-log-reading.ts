@@ -1,0 +1,185 @@
+/** Reads the event log: pages of topics and of the whole log, heads, and what has moved; each by one statement, of one moment. */
+import {
+  type EventLog,
+  type EventPage,
+  type LoggedEvent,
+  type MovedPage,
+  pageBytesMax,
+  type TopicHead,
+} from "../ports.ts";
+import { arrayOf } from "./connection.ts";
+import type { Pool } from "./pool.ts";
+
+interface HeadRow extends TopicHead {
+  topic: string;
+}
+
+/** An event of a page, with how many the page would have by its limit alone. */
+interface PagedRow extends LoggedEvent {
+  found: number;
+}
+
+/** An event of a replay, the head of a topic where it has no id, or nothing but the watermark where it has no topic. */
+interface ReplayRow {
+  watermark: number;
+  id: string | null;
+  topic: string | null;
+}
+
+/** Reads the rows of a page in order, as far as their payloads go; what is cut off never leaves the engine. */
+const withinBytes = (rows: string, order: string, bytesMax = `${pageBytesMax}`) => `SELECT * FROM (
+    SELECT p.*, count(p.id) OVER () AS found,
+      sum(octet_length(p.payload)) OVER (ORDER BY ${order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+    FROM (${rows}) AS p) AS q
+  WHERE q.id IS NULL OR coalesce(q.before, 0) < ${bytesMax} ORDER BY ${order}`;
+
+const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, e.payload, e.created_at AS "createdAt"`;
+const noHead: TopicHead = { seq: 0, position: 0, trimmedPosition: 0 };
+const pageBytes = (bytesMax = pageBytesMax) => Math.min(bytesMax, pageBytesMax);
+const farthest = Number.MAX_SAFE_INTEGER;
+
+function statements(ws: string) {
+  return {
+    heads: `SELECT topic, seq, position, trimmed_position AS "trimmedPosition" FROM ${ws}.heads($1)`,
+    replay: withinBytes(
+      `SELECT watermark, topic, seq, position, trimmed_position AS "trimmedPosition", id, type, payload,
+        created_at AS "createdAt" FROM ${ws}.replay($1, $2, $3)`,
+      "position",
+    ),
+    between: withinBytes(
+      `SELECT ${eventColumns} FROM ${ws}.topics AS t JOIN ${ws}.events AS e USING (topic_id)
+      WHERE t.name = $1 AND e.seq > $2 AND e.seq <= $3 ORDER BY e.seq LIMIT $4`,
+      "seq",
+      "$5::bigint",
+    ),
+    below: withinBytes(
+      `SELECT ${eventColumns} FROM ${ws}.topics AS t JOIN ${ws}.events AS e USING (topic_id)
+      WHERE t.name = $1 AND e.seq < $2 ORDER BY e.seq DESC LIMIT $3`,
+      "seq DESC",
+      "$4::bigint",
+    ),
+    feed: withinBytes(
+      `SELECT watermark, log_end AS "end", trimmed_position AS "trimmedPosition", topic, seq, position, id, type, payload,
+        created_at AS "createdAt" FROM ${ws}.feed($1, $2)`,
+      "position",
+    ),
+    movedSince: `SELECT watermark, log_end AS "end", topic, seq, position FROM ${ws}.moved_since($1, $2)`,
+    movedAmong: `SELECT topic, seq, position FROM ${ws}.moved_among($1, $2, $3)`,
+    watermark: `SELECT watermark FROM ${ws}.watermark()`,
+  };
+}
+
+type Stretch = Parameters<EventLog["range"]>[0] & { bytesMax?: number | undefined };
+
+export interface LogReadingOptions {
+  pool: Pool;
+  schema: string;
+  /** Told of each watermark that is read with what has moved. */
+  onWatermark: (position: number) => void;
+}
+
+type Topics = Pick<EventLog, "replay" | "range" | "page" | "heads">;
+type Whole = Pick<EventLog, "feed" | "movedSince" | "movedAmong" | "watermark">;
+
+export function createLogReading(options: LogReadingOptions): Topics & Whole {
+  const sql = statements(options.schema);
+  return { ...createTopicReading(options.pool, sql), ...createWholeReading(options, sql) };
+}
+
+function createTopicReading(pool: Pool, sql: ReturnType<typeof statements>): Topics {
+  async function between({ topic, afterSeq, throughSeq, limit, bytesMax }: Stretch): Promise<EventPage> {
+    const parameters = [topic, afterSeq, throughSeq, limit + 1, pageBytes(bytesMax)];
+    return toPage(await pool.query<PagedRow>(sql.between, parameters), limit);
+  }
+
+  return {
+    async replay({ topics, afterPosition, limit }) {
+      const rows = await pool.query<ReplayRow>(sql.replay, [arrayOf(topics), afterPosition, limit + 1]);
+      const heads = emptyHeads(topics);
+      const found: PagedRow[] = [];
+      for (const row of rows) {
+        if (row.id !== null) found.push(row as PagedRow & ReplayRow);
+        else if (row.topic !== null) addHead(heads, row as HeadRow & ReplayRow);
+      }
+      return { ...toPage(found, limit), heads, watermark: rows[0]!.watermark };
+    },
+
+    range: between,
+
+    async page({ topic, beforeSeq, afterSeq, limit, bytesMax }) {
+      if (afterSeq !== undefined) return between({ topic, afterSeq, throughSeq: farthest, limit, bytesMax });
+      const parameters = [topic, beforeSeq ?? farthest, limit + 1, pageBytes(bytesMax)];
+      const found = await pool.query<PagedRow>(sql.below, parameters);
+      const { events, more } = toPage(found, limit);
+      return { events: events.reverse(), more };
+    },
+
+    async heads(topics) {
+      const heads = emptyHeads(topics);
+      for (const row of await pool.query<HeadRow>(sql.heads, [arrayOf(topics)])) addHead(heads, row);
+      return heads;
+    },
+  };
+}
+
+function createWholeReading({ pool, onWatermark }: LogReadingOptions, sql: ReturnType<typeof statements>): Whole {
+  return {
+    async feed({ afterPosition, limit }) {
+      type Row = PagedRow & { watermark: number; end: number; trimmedPosition: number };
+      const rows = await pool.query<Row>(sql.feed, [afterPosition, limit + 1]);
+      const { watermark, end, trimmedPosition } = rows[0]!;
+      const page = toPage(
+        rows.filter(({ id }) => id !== null),
+        limit,
+      );
+      return {
+        ...page,
+        position: page.more ? page.events.at(-1)!.position : watermark,
+        end,
+        trimmedPosition,
+      };
+    },
+
+    async movedSince(position, limit) {
+      type Row = { watermark: number; end: number; topic: string | null; seq: number; position: number };
+      const rows = await pool.query<Row>(sql.movedSince, [position, limit]);
+      const { watermark, end } = rows[0]!;
+      onWatermark(watermark);
+      const newest = new Map<string, { topic: string; seq: number; position: number }>();
+      for (const { topic, seq, position } of rows) {
+        if (topic === null) continue;
+        // Anew, so that they come in the order of their positions.
+        newest.delete(topic);
+        newest.set(topic, { topic, seq, position });
+      }
+      const more = newest.size > 0 && rows.length === limit;
+      const through = more ? rows.at(-1)!.position : Math.max(position, watermark);
+      return { heads: [...newest.values()], position: through, more, watermark, end };
+    },
+
+    async movedAmong({ topics, afterPosition, throughPosition }) {
+      const parameters = [arrayOf(topics), afterPosition, throughPosition];
+      return [...(await pool.query<MovedPage["heads"][number]>(sql.movedAmong, parameters))];
+    },
+
+    async watermark() {
+      const [row] = await pool.query<{ watermark: number }>(sql.watermark);
+      return row!.watermark;
+    },
+  };
+}
+
+function toPage(rows: PagedRow[], limit: number): EventPage {
+  const events = rows.slice(0, limit).map(toEvent);
+  return { events, more: (rows[0]?.found ?? 0) > events.length };
+}
+
+function toEvent({ topic, seq, position, id, type, payload, createdAt }: LoggedEvent): LoggedEvent {
+  return { topic, seq, position, id, type, payload, createdAt };
+}
+
+const emptyHeads = (topics: string[]) => new Map<string, TopicHead>(topics.map((topic) => [topic, noHead]));
+
+function addHead(heads: Map<string, TopicHead>, { topic, seq, position, trimmedPosition }: HeadRow): void {
+  heads.set(topic, { seq, position, trimmedPosition });
+}
