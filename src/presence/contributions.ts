@@ -31,8 +31,8 @@ export interface Change {
   causeDevice?: string;
 }
 
-/** `isConflict`: somebody else has set the status, and nothing was changed. `isAway`: it counts here, and is contributed later. */
-export type Outcome = Contributed & { isConflict?: true; isAway?: true };
+/** `conflict`: the status is another one, and nothing was changed. `isAway`: it counts here, and is contributed later. */
+export type Outcome = Contributed & { conflict?: { byHand: UserStatus | null }; isAway?: true };
 
 export class Contributions {
   /** By user, what is connected here or may come back here; in the user's queue only it changes. */
@@ -83,7 +83,7 @@ export class Contributions {
     this.#changing.add(userId);
     try {
       const outcome = await this.apply(userId, found, (record) => this.#outcomeOf(userId, record, change), change);
-      if (outcome.isConflict === undefined) this.#settled(userId, outcome, change);
+      if (outcome.conflict === undefined) this.#settled(userId, outcome, change);
       return outcome;
     } catch {
       // The reason, whatever it is, is logged where it is looked at again.
@@ -153,8 +153,8 @@ export class Contributions {
       this.#owed.get(userId)?.byHand === undefined ? undefined : { was, is: await records.statusOf(userId) };
     const outcome = this.#outcomeOf(userId, record, { byHand });
     if (outcome.put !== null || (known === undefined && this.has(userId))) {
-      const { isConflict, isAway } = await this.make(userId, found, { byHand });
-      return isConflict === undefined && isAway === undefined;
+      const { conflict, isAway } = await this.make(userId, found, { byHand });
+      return conflict === undefined && isAway === undefined;
     }
     if (known === undefined) return false;
     this.#settled(userId, outcome, { byHand });
@@ -168,7 +168,7 @@ export class Contributions {
     const contributed = contribute(record, { owner: registry.owner, devices: this.of(userId), newcomer, now });
     if (byHand === undefined || contributed.isRefused) return contributed;
     const { byHand: current } = record;
-    if (!Bun.deepEquals(current, byHand.was)) return { ...contributed, put: null, isConflict: true };
+    if (!Bun.deepEquals(current, byHand.was)) return { ...contributed, put: null, conflict: { byHand: current } };
     return { ...contributed, put: withStatus(contributed.put ?? record, byHand.is, now) ?? contributed.put };
   }
 

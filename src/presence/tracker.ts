@@ -126,6 +126,7 @@ export class PresenceTracker {
       throw new ProtocolError("invalid_payload", "a device alone cannot be invisible", { field: "payload.status" });
     await this.#here.queue.run(userId, async () => {
       let found = await this.#here.find(userId);
+      let was = found.record.byHand;
       let current = (this.#showing.recordOf(userId) ?? found.record).byHand;
       // A user who sets `online` by hand is there, whatever the device's idle detection thought.
       const says = wanted.automatic || wanted.status === "online" ? (wanted.status as DeviceStatus) : null;
@@ -133,14 +134,12 @@ export class PresenceTracker {
         const is = wanted.automatic ? null : statusByHand(current, wanted, registry.now());
         if (is !== null || (!wanted.automatic && current !== null)) await this.#records.setStatus(userId, is);
         if (says !== null) this.#say(userId, connectionId, says);
-        const change: Change = {
-          causeDevice: deviceId,
-          byHand: wanted.automatic ? undefined : { was: found.record.byHand, is },
-        };
-        const { isConflict } = await this.#here.make(userId, found, change);
-        if (isConflict === undefined) return;
+        const change: Change = { causeDevice: deviceId, byHand: wanted.automatic ? undefined : { was, is } };
+        const { conflict } = await this.#here.make(userId, found, change);
+        if (conflict === undefined) return;
         found = await this.#records.readOne(userId);
-        current = found.record.byHand;
+        was = found.known === undefined ? conflict.byHand : found.record.byHand;
+        current = was;
       }
     });
   }

@@ -43,8 +43,8 @@ export interface PresenceWorld {
   addNode(nodeId: string): PresenceTracker;
   /** Somebody on every node is shown these, as everybody is from the beginning who is named in `watchedUsers`. */
   watch(...userIds: string[]): Promise<void>;
-  /** The registry comes back empty: versions begin anew under another mark, and for two seconds nothing can be read. */
-  empty(): void;
+  /** The registry comes back empty: versions begin anew under another mark, and for so long nothing can be read. */
+  empty(settlesMs?: number): void;
   /** On which node those watch of whom `told` and `heard` speak; the first one's unless it is set. */
   watchedOn: string;
   /** What those who watch there were shown since the last look, and own devices anywhere; all of it. */
@@ -108,6 +108,10 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
       async transact(userId, step, options = {}) {
         refuse();
         await registry.before?.();
+        // As on Redis: what is known is believed where nothing is to be written.
+        const { known } = options;
+        const believed = known === undefined ? null : step(known.record);
+        if (believed?.put === null) return { now: known!, result: believed.result };
         const { version } = (await world.registry.read([userId])).get(userId)!;
         const answer = await world.registry.transact(userId, step, options);
         const { mark, version: newVersion, record } = answer.now;
@@ -195,9 +199,9 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
         for (const userId of userIds) tracker.snapshotOf("a watcher", userId);
       }
     },
-    empty() {
+    empty(settlesMs = 2_000) {
       world.registry = freshRegistry();
-      settledAt = clock.now() + 2_000;
+      settledAt = clock.now() + settlesMs;
       for (const { registry } of nodes.values()) registry.lose();
     },
     told,

@@ -81,6 +81,29 @@ test("[PRE1] [PRE2] a registry that comes back empty is given back what it had, 
   expect((await recordOf("bob")).byHand).toMatchObject({ status: "busy" });
 });
 
+test("[PRE2] a status that is set in the moment in which the registry is lost is what it is then", async () => {
+  const ann = device("ann", "d1");
+  await tracker.connect(ann);
+  await tracker.update(ann, byHand("busy"));
+  world.empty(0);
+  await tracker.update(ann, { status: "online", automatic: false });
+  await world.clock.pass(3_000);
+  const { record } = (await world.registry.read(["ann"])).get("ann")!;
+  expect([record!.byHand, record!.devices.length]).toEqual([null, 1]);
+});
+
+test("[PRE2] a status that another node has set meanwhile is no obstacle, though nothing can be read", async () => {
+  const [phone, laptop] = [device("ann", "phone"), device("ann", "laptop")];
+  await tracker.connect(phone);
+  await world.tracker.connect(laptop);
+  deaf();
+  await world.tracker.update(laptop, byHand("busy"));
+  world.nodes.get("n2")!.registry.unknown.add("ann");
+  await tracker.update(phone, byHand("away"));
+  const { record } = (await world.registry.read(["ann"])).get("ann")!;
+  expect(record!.byHand).toMatchObject({ status: "away" });
+});
+
 test("[PRE1] a device under the name of a node that does not have it is taken out, and told of", async () => {
   tracker.start();
   const ann = device("ann", "d1");

@@ -37,7 +37,7 @@ const action = fc.oneof(
   { weight: 1, arbitrary: fc.record({ is: fc.constant("leave" as const), node }) },
   { weight: 1, arbitrary: fc.record({ is: fc.constant("forget" as const), node }) },
   { weight: 1, arbitrary: fc.record({ is: fc.constant("gap" as const), node }) },
-  { weight: 1, arbitrary: fc.record({ is: fc.constant("empty" as const) }) },
+  { weight: 1, arbitrary: fc.record({ is: fc.constant("empty" as const), settlesMs: fc.constantFrom(0, 2_000) }) },
   { weight: 2, arbitrary: fc.record({ is: fc.constant("cut" as const), node, isAway: fc.boolean() }) },
   { weight: 2, arbitrary: fc.record({ is: fc.constant("unknown" as const), node, isUnknown: fc.boolean() }) },
   { weight: 1, arbitrary: fc.record({ is: fc.constant("die" as const), node: fc.constantFrom("n1", "n2") }) },
@@ -170,7 +170,7 @@ async function run(steps: Action[][]): Promise<void> {
       case "gap":
         return trackerOf(action.node).lookAgain();
       case "empty":
-        return world.empty();
+        return world.empty(action.settlesMs);
       case "cut": {
         const { registry } = world.nodes.get(action.node)!;
         const isBack = registry.isAway && !action.isAway;
