@@ -1,4 +1,5 @@
 /** Holds the presence records of a node that is alone, in memory, and over its restart in the storage [PRE1]. */
+import { Unavailable } from "../../ground/unavailable.ts";
 import type { PresentStore } from "../../storage/present-store.ts";
 import type {
   DevicePresence,
@@ -103,11 +104,11 @@ export class LocalPresenceRegistry implements PresenceRegistry {
     return { users: this.#records.size - this.#empty.size, devices: this.#devices };
   }
 
-  /** Takes back who was here when the node stopped. */
+  /** Takes back who was here when the node stopped; a storage that refuses, and says so by itself, keeps no node from starting. */
   async start(): Promise<void> {
     const { store } = this.options;
     for (let full = store !== undefined; full; ) {
-      const present = await store!.takePresent(page);
+      const present = await store!.takePresent(page).catch(nobodyWhereRefused);
       for (const { userId, record } of present) {
         this.#put(userId, { mark: this.owner, version: ++this.#version, record: JSON.parse(record) as PresenceRecord });
         this.#inherited.add(userId);
@@ -133,4 +134,9 @@ export class LocalPresenceRegistry implements PresenceRegistry {
     this.#empty.delete(userId);
     if (next.record.devices.length === 0) this.#empty.set(userId, this.now());
   }
+}
+
+function nobodyWhereRefused(error: unknown): [] {
+  if (error instanceof Unavailable) return [];
+  throw error;
 }
