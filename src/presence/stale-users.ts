@@ -1,5 +1,6 @@
 /** Looks again at users of whom this node may not know, or the registry may not have, what is so, until that has worked [PRE1]. */
 import type { Timers } from "../ground/timers.ts";
+import { Unavailable } from "../ground/unavailable.ts";
 import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 
 export interface StaleUsersOptions {
@@ -64,8 +65,9 @@ export class StaleUsers {
     let left = users;
     try {
       left = await this.options.look(users);
-      if (left.length === 0) this.#outage.ended();
-      else this.#outage.began(new Error("not all can be known now"), { users: left.length });
+      if (left.length > 0) this.#outage.began(new Unavailable("cluster", "not all can be known now"));
+      // Pages that still wait may fail.
+      else if (this.#next.size + this.#later.size === 0) this.#outage.ended();
     } catch (error) {
       this.#outage.began(error, { users: users.length });
     }
