@@ -5,7 +5,7 @@ import type { NodeStats } from "./stats.ts";
 /** Names one stat; what no part counts does not compile. */
 type Stat = { [Part in keyof NodeStats]: [part: Part, name: keyof NodeStats[Part] & string] }[keyof NodeStats];
 
-interface StatMetric {
+export interface StatMetric {
   name: string;
   help: string;
   of: Stat;
