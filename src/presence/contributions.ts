@@ -3,7 +3,7 @@ import type { DevicePresence, PresenceRecord, PresenceRegistry, PresenceWord } f
 import { KeyedQueue } from "../ground/keyed-queue.ts";
 import type { UserStatus } from "../storage/ports.ts";
 import { type Contributed, contribute, withStatus } from "./record.ts";
-import type { FoundRecord, Records } from "./records.ts";
+import { type FilledRecord, isUnknown, type Records } from "./records.ts";
 import type { Showing } from "./showing.ts";
 import { isVisible } from "./view.ts";
 
@@ -73,16 +73,17 @@ export class Contributions {
   }
 
   /** Finds what this node knows of the user, else what can be read. Rejects where the storage is needed and away. */
-  async find(userId: string): Promise<FoundRecord> {
-    const known = this.options.showing().knownOf(userId);
-    return known === null ? this.options.records.readOne(userId) : { known, record: known.record };
+  async find(userId: string): Promise<FilledRecord> {
+    return this.options.showing().knownOf(userId) ?? this.options.records.readOne(userId);
   }
 
   /** Has the record say what is here. Never rejects. */
-  async make(userId: string, found: FoundRecord, change: Change = {}): Promise<Outcome> {
+  async make(userId: string, found: FilledRecord, change: Change = {}): Promise<Outcome> {
     this.#changing.add(userId);
     try {
-      const outcome = await this.apply(userId, found, (record) => this.#outcomeOf(userId, record, change), change);
+      const step = (record: PresenceRecord, from: FilledRecord) =>
+        this.#outcomeOf(userId, record, { ...change, isLost: from !== found });
+      const outcome = await this.apply(userId, found, step, change);
       if (outcome.conflict === undefined) this.#settled(userId, outcome, change);
       return outcome;
     } catch {
@@ -90,7 +91,7 @@ export class Contributions {
       const { byHand, causeDevice } = change;
       this.#owed.set(userId, { ...this.#owed.get(userId), ...(byHand && { byHand: byHand.is }) });
       this.options.onStale([userId]);
-      this.options.showing().look(userId, found.record, causeDevice);
+      this.options.showing().look(userId, found, causeDevice);
       return { put: null, devices: this.of(userId), replaced: null, superseded: [], isRefused: false, isAway: true };
     } finally {
       this.#changing.delete(userId);
@@ -98,26 +99,25 @@ export class Contributions {
     }
   }
 
-  /** Changes a record by a pure step, and shows what comes of it. @throws Unavailable */
+  /** Changes a record by a pure step, which is told what it comes from, and shows what comes of it. @throws Unavailable */
   async apply<Result extends { put: PresenceRecord | null }>(
     userId: string,
-    found: FoundRecord,
-    step: (record: PresenceRecord) => Result,
+    found: FilledRecord,
+    step: (record: PresenceRecord, from: FilledRecord) => Result,
     { causeDevice }: Pick<Change, "causeDevice"> = {},
   ): Promise<Result> {
     const { records, registry, showing } = this.options;
-    const { known } = found;
     let before = found.record;
     // Null: what was known is there no more, and what the storage knows has to be read.
     const { now, result } = await registry.transact<Result | null>(
       userId,
       (current) => {
-        if (current === null && known !== undefined && known.version > 0) return { put: null, result: null };
+        if (current === null && found.version > 0) return { put: null, result: null };
         before = current ?? found.record;
-        const made = step(before);
+        const made = step(before, found);
         return { put: made.put, result: made };
       },
-      { known, causeDevice },
+      { known: isUnknown(found) ? undefined : found, causeDevice },
     );
     if (result === null) return this.apply(userId, await records.readOne(userId), step, { causeDevice });
     const record = now.record ?? before;
@@ -144,31 +144,36 @@ export class Contributions {
     return (await Promise.all(looks)).flat();
   }
 
-  async #lookAtOne(userId: string, found: FoundRecord): Promise<boolean> {
+  async #lookAtOne(userId: string, found: FilledRecord): Promise<boolean> {
     const { records, showing } = this.options;
-    const { known, record } = found;
-    const was = record.byHand;
+    const was = found.record.byHand;
     // Read after the record: where somebody sets another one meanwhile the record changes after this has looked at it.
     const byHand =
       this.#owed.get(userId)?.byHand === undefined ? undefined : { was, is: await records.statusOf(userId) };
-    const outcome = this.#outcomeOf(userId, record, { byHand });
-    if (outcome.put !== null || (known === undefined && this.has(userId))) {
+    const outcome = this.#outcomeOf(userId, found.record, { byHand });
+    if (outcome.put !== null || (isUnknown(found) && this.has(userId))) {
       const { conflict, isAway } = await this.make(userId, found, { byHand });
       return conflict === undefined && isAway === undefined;
     }
-    if (known === undefined) return false;
+    if (isUnknown(found)) return false;
     this.#settled(userId, outcome, { byHand });
-    showing().take(userId, known);
+    showing().take(userId, found);
     return true;
   }
 
-  #outcomeOf(userId: string, record: PresenceRecord, { newcomer, byHand }: Change): Outcome {
+  /** @param isLost the record is not the one any more of which the change was made */
+  #outcomeOf(
+    userId: string,
+    record: PresenceRecord,
+    { newcomer, byHand, isLost = false }: Change & { isLost?: boolean },
+  ): Outcome {
     const { registry } = this.options;
     const now = registry.now();
     const contributed = contribute(record, { owner: registry.owner, devices: this.of(userId), newcomer, now });
     if (byHand === undefined || contributed.isRefused) return contributed;
     const { byHand: current } = record;
-    if (!Bun.deepEquals(current, byHand.was)) return { ...contributed, put: null, conflict: { byHand: current } };
+    const isOther = isLost || !Bun.deepEquals(current, byHand.was);
+    if (isOther) return { ...contributed, put: null, conflict: { byHand: current } };
     return { ...contributed, put: withStatus(contributed.put ?? record, byHand.is, now) ?? contributed.put };
   }
 

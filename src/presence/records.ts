@@ -4,17 +4,12 @@ import { createBatches, itemsMax } from "../ground/batches.ts";
 import type { StatusStore, UserStatus } from "../storage/ports.ts";
 import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 
-/** A record with what the storage knows, where the registry has none. */
-export interface KnownRecord extends VersionedRecord {
+/** A record with what the storage knows, where the registry has none or cannot say: then the version is below 0. */
+export interface FilledRecord extends VersionedRecord {
   record: PresenceRecord;
 }
 
-export interface FoundRecord {
-  /** Undefined: the registry cannot say now. */
-  known: KnownRecord | undefined;
-  /** Finds what is known, else what the storage knows. */
-  record: PresenceRecord;
-}
+export const isUnknown = ({ version }: FilledRecord) => version < 0;
 
 export interface RecordsOptions {
   registry: Pick<PresenceRegistry, "read">;
@@ -41,21 +36,20 @@ export class Records {
   }
 
   /** @returns one for each user asked for */
-  async read(userIds: string[]): Promise<Map<string, FoundRecord>> {
+  async read(userIds: string[]): Promise<Map<string, FilledRecord>> {
     const stored = pagesOf(userIds).map((page) => this.#statusesOf(page));
     const [versioned, ...pages] = await Promise.all([this.options.registry.read(userIds), ...stored]);
     const statuses = new Map(pages.flatMap((page) => [...page]));
     return new Map(
       userIds.map((userId) => {
-        const known = versioned.get(userId);
+        const found = versioned.get(userId) ?? { mark: "", version: -1, record: null };
         const { status: byHand = null, lastSeenAt = null } = statuses.get(userId) ?? {};
-        const record = known?.record ?? { devices: [], byHand, lastSeenAt };
-        return [userId, { known: known && { ...known, record }, record }];
+        return [userId, { ...found, record: found.record ?? { devices: [], byHand, lastSeenAt } }];
       }),
     );
   }
 
-  async readOne(userId: string): Promise<FoundRecord> {
+  async readOne(userId: string): Promise<FilledRecord> {
     return (await this.read([userId])).get(userId)!;
   }
 

@@ -3,7 +3,7 @@ import type { PresenceRecord, PresenceWord } from "../cluster/ports.ts";
 import type { Timers } from "../ground/timers.ts";
 import type { PresenceView } from "../protocol/server.ts";
 import { type PresenceMessage, updateOf, writeChange, writeView } from "./messages.ts";
-import type { FoundRecord, KnownRecord, Records } from "./records.ts";
+import { type FilledRecord, isUnknown, type Records } from "./records.ts";
 import {
   looksTheSame,
   nextMoment,
@@ -53,7 +53,7 @@ interface Window {
 /** A user who is watched here, or has devices here. */
 interface Entry {
   /** Null: nothing is known. */
-  known: KnownRecord | null;
+  known: FilledRecord | null;
   /** Whether every word since it was read has been heard. */
   isFresh: boolean;
   /** Held by all who watch the user here; null: nobody was shown anything. */
@@ -67,10 +67,9 @@ interface Entry {
 
 /** A timer cannot be set for longer than 24 days. */
 const momentMsMax = 24 * 3_600_000;
-/** Stands for the registry's record while that cannot be known. */
-const unknownVersion = { mark: "", version: -1 };
+const nothing = () => {};
 
-const isOlder = (one: KnownRecord, other: KnownRecord | null) =>
+const isOlder = (one: FilledRecord, other: FilledRecord | null) =>
   one.mark === other?.mark && one.version < other.version;
 
 export class Showing {
@@ -79,9 +78,9 @@ export class Showing {
   constructor(private readonly options: ShowingOptions) {}
 
   /** Gives what this node knows the registry to hold; null: nothing. */
-  knownOf(userId: string): KnownRecord | null {
+  knownOf(userId: string): FilledRecord | null {
     const known = this.#entries.get(userId)?.known ?? null;
-    return known === null || known.version < 0 ? null : known;
+    return known === null || isUnknown(known) ? null : known;
   }
 
   /** Tells what is so as far as this node can; null: it cannot. */
@@ -102,7 +101,7 @@ export class Showing {
   }
 
   /** Takes what the registry has answered. @returns whether there is anything to know it for */
-  take(userId: string, known: KnownRecord, causeDevice?: string): boolean {
+  take(userId: string, known: FilledRecord, causeDevice?: string): boolean {
     const entry = this.#wanted(userId);
     if (entry === null) return false;
     // Put back by and by is what was lost: only what is different after an interval is shown.
@@ -114,26 +113,26 @@ export class Showing {
   }
 
   /** Shows what is owed to the registry, whose record may be this one. */
-  look(userId: string, record: PresenceRecord, causeDevice?: string): void {
+  look(userId: string, found: FilledRecord, causeDevice?: string): void {
     const entry = this.#wanted(userId);
     if (entry === null) return;
-    entry.known ??= { ...unknownVersion, record };
+    entry.known ??= found;
     this.#look(userId, entry, causeDevice);
   }
 
   /** Reads how users are, and shows what is different. Rejects where the storage is away. */
-  async refresh(userIds: string[]): Promise<Map<string, FoundRecord>> {
+  async refresh(userIds: string[]): Promise<Map<string, FilledRecord>> {
     const before = new Map(userIds.map((userId) => [userId, this.knownOf(userId)]));
     const heard = new Set(userIds.filter((userId) => this.options.watchersOf(userId) > 0));
     const found = await this.options.records.read(userIds);
     const unknown: string[] = [];
-    for (const [userId, { known }] of found) {
+    for (const [userId, record] of found) {
       const entry = this.#wanted(userId);
       if (entry === null) continue;
-      entry.isFresh = known !== undefined && heard.has(userId);
-      if (known === undefined) unknown.push(userId);
+      entry.isFresh = !isUnknown(record) && heard.has(userId);
+      if (isUnknown(record)) unknown.push(userId);
       // Where nobody has been for a while versions say nothing: what came since it was read is newer.
-      else if (known.version > 0 || before.get(userId) === this.knownOf(userId)) this.take(userId, known);
+      else if (record.version > 0 || before.get(userId) === this.knownOf(userId)) this.take(userId, record);
     }
     if (unknown.length > 0) this.options.onUnknown(unknown);
     return found;
@@ -189,7 +188,7 @@ export class Showing {
   #entry(userId: string): Entry {
     let entry = this.#entries.get(userId);
     if (entry === undefined) {
-      entry = { known: null, isFresh: false, shown: null, told: null, window: null, cancel: () => {} };
+      entry = { known: null, isFresh: false, shown: null, told: null, window: null, cancel: nothing };
       this.#entries.set(userId, entry);
     }
     return entry;

@@ -10,7 +10,7 @@ import type { OutageLogger } from "../telemetry/outage.ts";
 import { type Change, Contributions, type DeviceRef } from "./contributions.ts";
 import { writeView } from "./messages.ts";
 import { withoutOwner } from "./record.ts";
-import { type FoundRecord, Records } from "./records.ts";
+import { type FilledRecord, isUnknown, Records } from "./records.ts";
 import { Rounds } from "./rounds.ts";
 import { Showing, type ShowingOptions } from "./showing.ts";
 import { StaleUsers } from "./stale-users.ts";
@@ -130,15 +130,17 @@ export class PresenceTracker {
       let current = (this.#showing.recordOf(userId) ?? found.record).byHand;
       // A user who sets `online` by hand is there, whatever the device's idle detection thought.
       const says = wanted.automatic || wanted.status === "online" ? (wanted.status as DeviceStatus) : null;
-      for (;;) {
-        const is = wanted.automatic ? null : statusByHand(current, wanted, registry.now());
-        if (is !== null || (!wanted.automatic && current !== null)) await this.#records.setStatus(userId, is);
+      for (let isRead = false; ; isRead = true) {
+        const is = wanted.automatic ? current : statusByHand(current, wanted, registry.now());
+        if (!Bun.deepEquals(is, current)) await this.#records.setStatus(userId, is);
         if (says !== null) this.#say(userId, connectionId, says);
         const change: Change = { causeDevice: deviceId, byHand: wanted.automatic ? undefined : { was, is } };
-        const { conflict } = await this.#here.make(userId, found, change);
-        if (conflict === undefined) return;
+        const { conflict, isAway, put } = await this.#here.make(userId, found, change);
+        // What is known was only believed where there was nothing to change.
+        if (isAway || (conflict === undefined && (wanted.automatic || isRead || put !== null))) return;
         found = await this.#records.readOne(userId);
-        was = found.known === undefined ? conflict.byHand : found.record.byHand;
+        if (!isUnknown(found)) was = found.record.byHand;
+        else if (conflict !== undefined) was = conflict.byHand;
         current = was;
       }
     });
@@ -259,15 +261,18 @@ export class PresenceTracker {
     this.#here.set(userId, this.#here.of(userId).map(said));
   }
 
-  #answer(viewer: string, userId: string, { known, record: found }: FoundRecord): PresenceView {
+  #answer(viewer: string, userId: string, found: FilledRecord): PresenceView {
     const at = this.options.registry.now();
-    const record = known?.record ?? (this.#here.has(userId) ? this.#showing.recordOf(userId) : null);
+    const isSure = !isUnknown(found);
+    // While the registry is away a user is as this node has them.
+    const here = !isSure && this.#here.has(userId) ? this.#showing.recordOf(userId) : null;
+    const record = here ?? found.record;
     if (userId === viewer) {
-      const view = writeView(userId, record === null ? offline : viewForSelf(record, at), found.lastSeenAt);
-      return known === undefined ? view : { ...view, devices: presentDevices(known.record, at).length };
+      const view = writeView(userId, viewForSelf(record, at), record.lastSeenAt);
+      return isSure ? { ...view, devices: presentDevices(record, at).length } : view;
     }
     // Also of somebody invisible who is here: nobody may tell the two apart.
-    if (record === null || (known === undefined && !isVisible(record, at)))
+    if (!isSure && !isVisible(record, at))
       throw new Unavailable("cluster", "Who is on other nodes cannot be known right now.", { isPublic: true });
     return writeView(userId, viewForOthers(record, at), record.lastSeenAt);
   }

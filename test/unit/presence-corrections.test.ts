@@ -92,6 +92,18 @@ test("[PRE2] a status that is set in the moment in which the registry is lost is
   expect([record!.byHand, record!.devices.length]).toEqual([null, 1]);
 });
 
+test("[PRE2] a status that is set again where another node has taken it away unheard is set", async () => {
+  const [phone, laptop] = [device("ann", "phone"), device("ann", "laptop")];
+  await tracker.connect(phone);
+  await world.tracker.connect(laptop);
+  await tracker.update(phone, byHand("away"));
+  deaf();
+  await world.tracker.update(laptop, { status: "online", automatic: false });
+  await tracker.update(phone, byHand("away"));
+  const { record } = (await world.registry.read(["ann"])).get("ann")!;
+  expect(record!.byHand).toMatchObject({ status: "away" });
+});
+
 test("[PRE2] a status that another node has set meanwhile is no obstacle, though nothing can be read", async () => {
   const [phone, laptop] = [device("ann", "phone"), device("ann", "laptop")];
   await tracker.connect(phone);

@@ -92,7 +92,9 @@ async function run(steps: Action[][]): Promise<void> {
   };
   world.carry = (word: PresenceWord, from) => {
     for (const [nodeId, { registry }] of world.nodes) {
-      if (nodeId === from || !hearing.has(nodeId) || killed.has(nodeId)) continue;
+      // By the user's own topic where devices are connected.
+      const hears = hearing.has(nodeId) || open.values().some((it) => it.nodeId === nodeId);
+      if (nodeId === from || !hears || killed.has(nodeId)) continue;
       const hear = () => registry.hear(word);
       if (fate === "go" || fate === "twice") hear();
       if (fate === "late" || fate === "twice") late.push(hear);
