@@ -132,6 +132,7 @@ export interface PresenceRegistry {
    * forgets the run once all have resolved. `seenAt`: its last sign of life.
    */
   sweep(remove: (dead: { userId: string; owner: string; seenAt: number }) => Promise<void>): Promise<void>;
+  /** @throws Unavailable */
   stats(): Promise<{ users: number; devices: number }>;
 }
 

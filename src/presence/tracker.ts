@@ -208,10 +208,13 @@ export class PresenceTracker {
     this.#showing.stop();
   }
 
-  /** `users` and `devices` of the whole cluster; the others of this node. */
+  /** `users` and `devices` of the whole cluster, of this node while the registry is away; the others of this node. */
   async stats(): Promise<{ users: number; devices: number; leaving: number; heldBack: number }> {
-    const leaving = this.#ownDevices().filter((device) => device.leaving !== undefined).length;
-    return { ...(await this.options.registry.stats()), leaving, heldBack: this.#showing.heldBack };
+    const own = this.#ownDevices();
+    const here = { users: new Set(own.map(({ userId }) => userId)).size, devices: own.length };
+    const all = await this.options.registry.stats().catch(() => here);
+    const leaving = own.filter((device) => device.leaving !== undefined).length;
+    return { ...all, leaving, heldBack: this.#showing.heldBack };
   }
 
   #ownDevices(): (DevicePresence & { userId: string })[] {

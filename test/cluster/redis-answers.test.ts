@@ -37,7 +37,6 @@ const open = (owner: string, options: { settlingMs?: number } = {}) =>
     newMark: () => crypto.randomUUID(),
     settlingMs: 60_000,
     now: () => Date.now() + offMs,
-    deadAfterMs: 15_000,
     ...options,
   });
 
@@ -151,6 +150,9 @@ test("[PRE1] what stands under a node's name that it has not, as a new master ma
 });
 
 test("[PRE4] of users in a part of Redis that cannot be read nothing is known, of others all is", async () => {
+  // As on a Redis Cluster, where each bucket may be on a server of its own.
+  Object.assign(commands, { isCluster: true });
+  registry = open("n1/2");
   await say(registry, "ann", "ann");
   await say(registry, "bob", "bob");
   const run = commands.run.bind(commands);
@@ -186,11 +188,32 @@ test("[PRE1] the time is Redis's, whatever the node's own clock says", async () 
   }
 });
 
+test("[PRE1] no node is found dead before it could say that it lives, where it was the part of Redis with the nodes that was away", async () => {
+  let at = 0;
+  const options = { commands, keys, version: "1", now: () => at, deadAfterMs: 1 };
+  const [one, other] = ["n1", "n2"].map(
+    (nodeId) => new RedisNodeRegistry({ ...options, nodeId, instance: `${nodeId}/1` }),
+  ) as [RedisNodeRegistry, RedisNodeRegistry];
+  for (const node of [other, one]) await node.sayAlive();
+  const isFound = async () => (await one.dead()).length === 1;
+  expect(await isFound()).toBe(false);
+  at++;
+  await until(isFound);
+  losing = 1;
+  await expect(one.dead()).rejects.toThrow("not available");
+  at++;
+  expect(await isFound()).toBe(false);
+  await one.sayAlive();
+  expect(await isFound()).toBe(false);
+  at++;
+  await until(isFound);
+});
+
 test("[PRE1] a run of a node that has given a sign of life since it was found dead stays on the list", async () => {
   const options = { commands, keys, version: "1", now: Date.now, deadAfterMs: 0 };
   const one = new RedisNodeRegistry({ ...options, nodeId: "n1", instance: "n1/1" });
   const other = new RedisNodeRegistry({ ...options, nodeId: "n2", instance: "n2/1" });
-  await other.sayAlive();
+  for (const node of [one, other]) await node.sayAlive();
   await until(async () => (await one.dead()).length === 1);
   const [{ run, seenAt }] = (await one.dead()) as [{ run: string; seenAt: number }];
   expect(run).toBe("n2/1");

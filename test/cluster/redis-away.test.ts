@@ -90,6 +90,7 @@ test("[PRE1] [CALL] while Redis is away people connect and leave here, calls are
     { userId: "bob", deviceId: "d1", connectionId: "bob/d1/n1" },
     { status: "busy", automatic: true },
   );
+  expect(await here.tracker.stats()).toMatchObject({ users: 2, devices: 4 });
   await here.registry.sweep(async () => expect.unreachable());
   await one.bus.watch("typing:c1");
   one.bus.publish("typing:c1", typing("lost"));
@@ -175,8 +176,9 @@ test("[PRE1] the users of a node that died are swept once, whoever looks; who ha
       if (result) lost.push(userId);
     });
   await until(async () => {
-    await Promise.all([sweep(one), sweep(other), sweep(one)]);
-    return lost.length >= 249;
+    // One that fails on a busy machine is done again.
+    await Promise.allSettled([sweep(one), sweep(other), sweep(one)]);
+    return lost.length >= 249 && (await one.nodes.list()).length === 2;
   });
   for (const node of [one, other, one]) await sweep(node);
   expect(lost.sort()).toEqual(Array.from({ length: 249 }, (_, at) => `u${at + 1}`).sort());

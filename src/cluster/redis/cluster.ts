@@ -152,7 +152,7 @@ function createParts(options: RedisClusterOptions) {
   });
   const marks = { newMark: newId, settlingMs };
   const presence = new RedisPresenceRegistry({
-    ...{ commands, keys, bus, nodes, now, deadAfterMs },
+    ...{ commands, keys, bus, nodes, now },
     ...marks,
     owner: instance,
   });

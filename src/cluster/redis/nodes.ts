@@ -2,7 +2,7 @@
 import type { NodeInfo, NodeRegistry } from "../ports.ts";
 import type { Commands } from "./commands.ts";
 import type { Keys } from "./keys.ts";
-import { nodeScripts } from "./scripts.ts";
+import { nodeScripts, type Script } from "./scripts.ts";
 import { RedisUnavailable } from "./unavailable.ts";
 
 export interface RedisNodeRegistryOptions {
@@ -22,9 +22,12 @@ export class RedisNodeRegistry implements NodeRegistry {
   readonly #self: NodeInfo;
   /** By name, as Redis had them last: whoever asks while it is away is told who cannot be reached. */
   #lastKnown = new Map<string, NodeInfo>();
+  /** Before this moment (ms) other nodes count as alive: they had no Redis to say so either. */
+  #trustAfter = Number.POSITIVE_INFINITY;
 
   constructor(private readonly options: RedisNodeRegistryOptions) {
-    const { nodeId, version, now } = options;
+    const { commands, nodeId, version, now } = options;
+    commands.onReady(() => (this.#trustAfter = Number.POSITIVE_INFINITY));
     this.#self = { nodeId, startedAt: now(), seenAt: now(), connections: 0, version };
   }
 
@@ -51,21 +54,18 @@ export class RedisNodeRegistry implements NodeRegistry {
 
   /** @throws RedisUnavailable */
   async sayAlive(): Promise<void> {
-    const { commands, instance, keys, now } = this.options;
+    const { deadAfterMs, instance, keys, now } = this.options;
     this.#self.seenAt = now();
-    this.#remember(
-      (await commands.run(
-        nodeScripts.beat,
-        [keys.seen, keys.figures],
-        [instance, JSON.stringify(this.#self)],
-      )) as string[],
-    );
+    const self = JSON.stringify(this.#self);
+    this.#remember(await this.#run(nodeScripts.beat, [keys.seen, keys.figures], [instance, self]));
+    if (this.#trustAfter === Number.POSITIVE_INFINITY) this.#trustAfter = now() + deadAfterMs;
   }
 
   /** Runs of nodes that have not been seen for too long, each with its last sign of life, ms by Redis's clock. @throws RedisUnavailable */
   async dead(): Promise<{ run: string; seenAt: number }[]> {
-    const { commands, deadAfterMs, instance, keys } = this.options;
-    const found = (await commands.run(nodeScripts.dead, [keys.seen], [deadAfterMs])) as string[];
+    const { deadAfterMs, instance, keys, now } = this.options;
+    const found = await this.#run(nodeScripts.dead, [keys.seen], [deadAfterMs]);
+    if (now() < this.#trustAfter) return [];
     const dead = Array.from({ length: found.length / 2 }, (_, at) => ({
       run: found[at * 2]!,
       seenAt: Number(found[at * 2 + 1]),
@@ -77,6 +77,16 @@ export class RedisNodeRegistry implements NodeRegistry {
   async remove(run: string, seenAt?: number): Promise<void> {
     const { commands, keys } = this.options;
     await commands.run(nodeScripts.remove, [keys.seen, keys.figures], [run, seenAt ?? ""]);
+  }
+
+  /** Of a Redis Cluster the part that has the nodes alone may be away. */
+  async #run(script: Script, of: string[], given: (string | number)[]): Promise<string[]> {
+    try {
+      return (await this.options.commands.run(script, of, given)) as string[];
+    } catch (error) {
+      this.#trustAfter = Number.POSITIVE_INFINITY;
+      throw error;
+    }
   }
 
   /** A node that was restarted may be there twice: its newest run counts. */

@@ -17,7 +17,6 @@ export interface RedisPresenceOptions extends Pick<EpochOptions, "newMark" | "se
   owner: string;
   /** Milliseconds since the epoch. */
   now: () => number;
-  deadAfterMs: number;
 }
 
 type Listener<Told extends unknown[]> = (...told: Told) => void;
@@ -34,21 +33,16 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   readonly #epochs: Epoch[];
   /** Redis's clock is so much ahead of this node's, ms. */
   #aheadMs = 0;
-  /** Before this moment (ms) other nodes count as alive: they had no Redis to say so either. */
-  #trustAfter = Number.POSITIVE_INFINITY;
   #isTellingLoss = false;
   #onWord: Listener<[PresenceWord]> = () => {};
   #onLoss: Listener<[]> = () => {};
 
   constructor(private readonly options: RedisPresenceOptions) {
-    const { bus, commands, keys, newMark, settlingMs, now, deadAfterMs } = options;
+    const { bus, commands, keys, newMark, settlingMs } = options;
     const epochOf = (bucket: number) => new Epoch({ commands, keys: keys.presence(bucket), newMark, settlingMs });
     this.#epochs = commands.isCluster ? buckets.map(epochOf) : Array(buckets.length).fill(epochOf(0));
-    commands.onReady(() => {
-      this.#trustAfter = now() + deadAfterMs;
-      // The last that was asked for may not have been done.
-      this.#tellLoss();
-    });
+    // The last that was asked for may not have been done.
+    commands.onReady(() => this.#tellLoss());
     bus.onPresenceWord((word) => {
       this.#onWord(word);
       const epoch = this.#epochs[bucketOf(word.userId)]!;
@@ -96,12 +90,13 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   async read(userIds: string[]): Promise<Map<string, VersionedRecord>> {
     const found = new Map<string, VersionedRecord>();
     await Promise.all(
-      [...Map.groupBy(new Set(userIds), bucketOf)].flatMap(([bucket, users]) =>
-        inShares(users, readShare).map(async (some) => {
-          const answer = await unlessAway(() => this.#runRead(bucket, some));
-          if (answer === null || answer.isSettling) return;
-          for (const [at, userId] of some.entries()) found.set(userId, versioned(answer, answer.rest[at]));
-        }),
+      [...Map.groupBy(new Set(userIds), this.options.commands.isCluster ? bucketOf : () => 0)].flatMap(
+        ([bucket, users]) =>
+          inShares(users, readShare).map(async (some) => {
+            const answer = await unlessAway(() => this.#runRead(bucket, some));
+            if (answer === null || answer.isSettling) return;
+            for (const [at, userId] of some.entries()) found.set(userId, versioned(answer, answer.rest[at]));
+          }),
       ),
     );
     return found;
@@ -114,8 +109,8 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   }
 
   async sweep(remove: (dead: { userId: string; owner: string; seenAt: number }) => Promise<void>): Promise<void> {
-    const { commands, nodes, now } = this.options;
-    if (!commands.isReady || now() < this.#trustAfter) return;
+    const { commands, nodes } = this.options;
+    if (!commands.isReady) return;
     for (const { run, seenAt } of await nodes.dead()) {
       const sweepOne = (userId: string) => remove({ userId, owner: run, seenAt });
       // Where one part of a Redis Cluster is away the rest is swept all the same.

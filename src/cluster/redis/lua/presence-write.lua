@@ -5,25 +5,26 @@
 -- kept, 0: for as long as it is; user id; users more; devices more; of how many of the runs the user has devices now; the
 -- command that publishes; the word without its mark and version.
 -- Returns after its answer 1 and the version written, or 0 and the record that is there, with its version in front.
-local there = redis.call('GET', KEYS[3])
+local _, _, _, madeOfMark, madeOf, record, keptMs, userId, users, devices, runs, publish, word = unpack(ARGV)
+local recordKey, totals = KEYS[3], KEYS[4]
+local there = redis.call('GET', recordKey)
 local version = there and string.match(there, '^%d+') or '0'
-if mark ~= ARGV[4] or version ~= ARGV[5] then
+if mark ~= madeOfMark or version ~= madeOf then
   answer[4], answer[5] = 0, there
   return answer
 end
 
 -- Versions are moments of Redis's clock in µs, or the next number where that is not past the last one.
-local last = tonumber(redis.call('HGET', KEYS[4], 'version') or 0)
+local last = tonumber(redis.call('HGET', totals, 'version') or 0)
 version = string.format('%.0f', math.max(last + 1, time[1] * 1000000 + time[2]))
-redis.call('HSET', KEYS[4], 'version', version)
-redis.call('SET', KEYS[3], version .. ' ' .. ARGV[6], unpack(ARGV[7] == '0' and {} or {'PX', ARGV[7]}))
-if ARGV[9] ~= '0' then redis.call('HINCRBY', KEYS[4], 'users', ARGV[9]) end
-if ARGV[10] ~= '0' then redis.call('HINCRBY', KEYS[4], 'devices', ARGV[10]) end
-for at = 7, #KEYS do
-  redis.call(at - 6 <= tonumber(ARGV[11]) and 'SADD' or 'SREM', KEYS[at], ARGV[8])
-end
+redis.call('HSET', totals, 'version', version)
+redis.call('SET', recordKey, version .. ' ' .. record, unpack(keptMs == '0' and {} or {'PX', keptMs}))
+if users ~= '0' then redis.call('HINCRBY', totals, 'users', users) end
+if devices ~= '0' then redis.call('HINCRBY', totals, 'devices', devices) end
+for at = 7, #KEYS do redis.call(at - 6 <= tonumber(runs) and 'SADD' or 'SREM', KEYS[at], userId) end
+
 local partial = answer[2] == 1 and ',"isPartial":true' or ''
-local word = ARGV[13] .. partial .. ',"mark":"' .. mark .. '","version":' .. version .. '}}'
-for at = 5, 6 do redis.call(ARGV[12], KEYS[at], word) end
+local text = word .. partial .. ',"mark":"' .. mark .. '","version":' .. version .. '}}'
+for at = 5, 6 do redis.call(publish, KEYS[at], text) end
 answer[4], answer[5] = 1, version
 return answer
