@@ -1,7 +1,7 @@
 /** Composes who may come in and for how long: tokens, quotas, upgrades, and draining. */
 import { createAuthenticator } from "../auth/authenticator.ts";
 import { codecs } from "../protocol/codecs.ts";
-import { createAddressLimiter } from "../websocket/address-limiter.ts";
+import { AddressLimiter } from "../websocket/address-limiter.ts";
 import { ConnectionQuota } from "../websocket/connection-quota.ts";
 import { Credentials } from "../websocket/credentials.ts";
 import { Draining } from "../websocket/draining.ts";
@@ -23,7 +23,7 @@ export function composeEntrance(base: Base, parts: Foundation & Sockets) {
     now,
     onFault: (message) => logger.warn({ fault: message }, "keys could not be fetched"),
   });
-  const addresses = createAddressLimiter(config.rate_limits);
+  const addresses = new AddressLimiter(config.rate_limits);
   const quota = new ConnectionQuota(config);
   const credentials = new Credentials({ config, authenticator, directory, addresses, now, logger });
   const upgrades = new Upgrades({

@@ -16,26 +16,47 @@ export interface DeviceChangesDeps {
   apply(event: CallEvent & Change): Promise<unknown>;
 }
 
-export interface DeviceChanges {
-  /** @throws Unavailable; `repeat` tells it later */
-  tell(change: ToTell): Promise<void>;
-  /** Tells what calls could not be told, unless something newer is known of the device. Never rejects. */
-  repeat(): Promise<void>;
-}
-
 /** Devices of which calls could not be told; of more, the deadlines of their calls find out. */
 const untoldMax = 10_000;
 const share = 64;
 
-export function createDeviceChanges({ registry, devicesOf, apply }: DeviceChangesDeps): DeviceChanges {
-  /** That a device left must not overtake that it is back. */
-  const queue = new KeyedQueue();
+export class DeviceChanges {
+  /** One after the other for a device: that it left must not overtake that it is back. */
+  readonly #queue = new KeyedQueue();
   /** The last of what is on its way for a device. */
-  const newest = new Map<string, ToTell>();
-  const untold = new BoundedMap<string, Change>(untoldMax);
-  const isHere = async ({ userId, deviceId }: Device) => (await devicesOf(userId)).includes(deviceId);
+  readonly #newest = new Map<string, ToTell>();
+  readonly #untold = new BoundedMap<string, Change>(untoldMax);
 
-  async function tellCalls({ device, type, callId }: ToTell): Promise<void> {
+  constructor(private readonly deps: DeviceChangesDeps) {}
+
+  /** @throws Unavailable; `repeat` tells it later */
+  async tell(change: ToTell): Promise<void> {
+    const key = JSON.stringify([change.device.userId, change.device.deviceId]);
+    if (change.callId === undefined) this.#untold.delete(key);
+    this.#newest.set(key, change);
+    try {
+      await this.#queue.run(key, () => this.#tellCalls(change));
+    } catch (error) {
+      if (this.#newest.get(key) === change && error instanceof Unavailable)
+        this.#untold.set(key, { device: change.device, type: change.type });
+      throw error;
+    } finally {
+      if (this.#newest.get(key) === change) this.#newest.delete(key);
+    }
+  }
+
+  /** Tells what calls could not be told, unless something newer is known of the device. Never rejects. */
+  async repeat(): Promise<void> {
+    const all = [...this.#untold];
+    for (let start = 0; start < all.length; start += share) {
+      const some = all.slice(start, start + share).filter(([key, change]) => this.#untold.get(key) === change);
+      const results = await Promise.allSettled(some.map(([, change]) => this.tell(change)));
+      if (results.some(({ status }) => status === "rejected")) return;
+    }
+  }
+
+  async #tellCalls({ device, type, callId }: ToTell): Promise<void> {
+    const { registry, apply } = this.deps;
     if (callId !== undefined) return void (await apply({ type, device, callId }));
     const calls = await registry.callsOf(device.userId);
     if (calls.length === 0) return;
@@ -44,35 +65,12 @@ export function createDeviceChanges({ registry, devicesOf, apply }: DeviceChange
     };
     if (type === "connected") return all(type);
     // A device that has moved is here by another node, which may well have said so before this one comes to it.
-    if (await isHere(device)) return;
+    if (await this.#isHere(device)) return;
     await all(type);
-    if (await isHere(device)) await all("connected");
+    if (await this.#isHere(device)) await all("connected");
   }
 
-  async function tell(change: ToTell): Promise<void> {
-    const key = JSON.stringify([change.device.userId, change.device.deviceId]);
-    if (change.callId === undefined) untold.delete(key);
-    newest.set(key, change);
-    try {
-      await queue.run(key, () => tellCalls(change));
-    } catch (error) {
-      if (newest.get(key) === change && error instanceof Unavailable)
-        untold.set(key, { device: change.device, type: change.type });
-      throw error;
-    } finally {
-      if (newest.get(key) === change) newest.delete(key);
-    }
+  async #isHere({ userId, deviceId }: Device): Promise<boolean> {
+    return (await this.deps.devicesOf(userId)).includes(deviceId);
   }
-
-  return {
-    tell,
-    async repeat() {
-      const all = [...untold];
-      for (let start = 0; start < all.length; start += share) {
-        const some = all.slice(start, start + share).filter(([key, change]) => untold.get(key) === change);
-        const results = await Promise.allSettled(some.map(([, change]) => tell(change)));
-        if (results.some(({ status }) => status === "rejected")) return;
-      }
-    },
-  };
 }

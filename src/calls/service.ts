@@ -8,8 +8,8 @@ import { ProtocolError } from "../protocol/errors.ts";
 import type { CallView, ServerPayload } from "../protocol/server.ts";
 import { type Outage, type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 import type { NodeStats } from "../telemetry/stats.ts";
-import { createDeviceChanges, type DeviceChanges } from "./device-changes.ts";
-import { createEndsTold, type EndsTold } from "./ends-told.ts";
+import { DeviceChanges } from "./device-changes.ts";
+import { EndsTold } from "./ends-told.ts";
 import type { CallEvent, FirstOffer, Outcome } from "./events.ts";
 import { step } from "./machine.ts";
 import { type CallSettings, type Delivery, type Device, missedPayload, viewOf } from "./record.ts";
@@ -53,8 +53,8 @@ export class CallService {
 
   constructor(private readonly deps: CallServiceDeps) {
     const { registry, devicesOf, now, logger } = deps;
-    this.#endsTold = createEndsTold(now);
-    this.#deviceChanges = createDeviceChanges({
+    this.#endsTold = new EndsTold(now);
+    this.#deviceChanges = new DeviceChanges({
       registry,
       devicesOf,
       apply: (event) => this.#apply(event.callId, [], event),

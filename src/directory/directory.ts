@@ -1,7 +1,7 @@
 /** Answers who exists and who shares what, the way `directory.mode` has it [PUB3]. */
 import { isSlip } from "../protocol/fields.ts";
 import type { Directory, DirectoryChange, UserState } from "../storage/ports.ts";
-import { createMembershipCache, type MembershipCache } from "./membership-cache.ts";
+import { MembershipCache } from "./membership-cache.ts";
 
 export interface DirectoryViewOptions {
   directory: Directory;
@@ -59,7 +59,7 @@ const sharingAtOnce = 100;
 
 export function createDirectoryView(options: DirectoryViewOptions): DirectoryView {
   const { directory, cacheTtlMs, cacheSize, now } = options;
-  const memberships = createMembershipCache({ ttlMs: cacheTtlMs, sizeMax: cacheSize, now });
+  const memberships = new MembershipCache({ ttlMs: cacheTtlMs, sizeMax: cacheSize, now });
   const listeners = new Set<(change: DirectoryChange) => void>();
   const unwatch = directory.watch((change) => {
     forget(memberships, change);

@@ -20,80 +20,78 @@ export interface MembershipCacheOptions {
   now: () => number;
 }
 
-export interface MembershipCache {
+/** A conversation's id holds no space, so that the joined key stands for one pair only. */
+const keyOf = ({ conversationId, userId }: MembershipKey) => `${conversationId} ${userId}`;
+
+type Find = (conversationIds: string[]) => Promise<Set<string>>;
+
+export class MembershipCache {
+  readonly #answers: BoundedMap<string, { member: boolean; until: number }>;
+  /** Searches under way; one that is no longer in here began before a change and may not be remembered. */
+  readonly #searches = new Map<string, Promise<Set<string>>>();
+
+  constructor(private readonly options: MembershipCacheOptions) {
+    const { ttlMs, sizeMax } = options;
+    this.#answers = new BoundedMap(ttlMs === 0 ? 0 : sizeMax);
+  }
+
   /**
    * Finds those of the conversations that the user is a member of, by what is remembered and what `find` says of the others, asked
    * for all of them at once; callers that ask for the same at the same time share one `find`.
    */
-  lookUp(question: MembershipQuestion, find: (conversationIds: string[]) => Promise<Set<string>>): Promise<Set<string>>;
-  /** Forgets an answer that has changed, and does not remember one that is on its way. */
-  forget(key: MembershipKey): void;
-  forgetAll(): void;
-}
-
-/** A conversation's id holds no space, so that the joined key stands for one pair only. */
-const keyOf = ({ conversationId, userId }: MembershipKey) => `${conversationId} ${userId}`;
-
-export function createMembershipCache({ ttlMs, sizeMax, now }: MembershipCacheOptions): MembershipCache {
-  const answers = new BoundedMap<string, { member: boolean; until: number }>(ttlMs === 0 ? 0 : sizeMax);
-  /** Searches under way; one that is no longer in here began before a change and may not be remembered. */
-  const searches = new Map<string, Promise<Set<string>>>();
-
-  function remember(key: string, member: boolean): void {
-    answers.set(key, { member, until: now() + ttlMs });
+  async lookUp({ userId, conversationIds }: MembershipQuestion, find: Find): Promise<Set<string>> {
+    const members = new Set<string>();
+    const unknown: string[] = [];
+    const pending: { conversationId: string; found: Promise<Set<string>> }[] = [];
+    for (const conversationId of conversationIds) {
+      const key = keyOf({ conversationId, userId });
+      const answer = this.#answers.get(key);
+      const underWay = this.#searches.get(key);
+      if (answer !== undefined && answer.until > this.options.now()) {
+        if (answer.member) members.add(conversationId);
+      } else if (underWay !== undefined) pending.push({ conversationId, found: underWay });
+      else unknown.push(conversationId);
+    }
+    if (unknown.length > 0) {
+      const found = this.#search(userId, unknown, find);
+      for (const conversationId of unknown) pending.push({ conversationId, found });
+    }
+    const found = await Promise.all(pending.map(async (it) => (await it.found).has(it.conversationId)));
+    for (const [index, { conversationId }] of pending.entries()) if (found[index]) members.add(conversationId);
+    return members;
   }
 
-  async function search(
-    userId: string,
-    conversationIds: string[],
-    find: (conversationIds: string[]) => Promise<Set<string>>,
-  ): Promise<Set<string>> {
+  /** Forgets an answer that has changed; one that is on its way is not remembered. */
+  forget(pair: MembershipKey): void {
+    const key = keyOf(pair);
+    this.#answers.delete(key);
+    this.#searches.delete(key);
+  }
+
+  forgetAll(): void {
+    this.#answers.clear();
+    this.#searches.clear();
+  }
+
+  async #search(userId: string, conversationIds: string[], find: Find): Promise<Set<string>> {
     const keys = conversationIds.map((conversationId) => ({ conversationId, key: keyOf({ conversationId, userId }) }));
     const found = find(conversationIds);
     for (const { key } of keys) {
-      answers.delete(key);
-      searches.set(key, found);
+      this.#answers.delete(key);
+      this.#searches.set(key, found);
     }
-    const own = () => keys.filter(({ key }) => searches.get(key) === found);
+    const own = () => keys.filter(({ key }) => this.#searches.get(key) === found);
     try {
       const members = await found;
-      for (const { conversationId, key } of own()) remember(key, members.has(conversationId));
+      for (const { conversationId, key } of own()) this.#remember(key, members.has(conversationId));
       return members;
     } finally {
-      for (const { key } of own()) searches.delete(key);
+      for (const { key } of own()) this.#searches.delete(key);
     }
   }
 
-  return {
-    async lookUp({ userId, conversationIds }, find) {
-      const members = new Set<string>();
-      const unknown: string[] = [];
-      const pending: { conversationId: string; found: Promise<Set<string>> }[] = [];
-      for (const conversationId of conversationIds) {
-        const key = keyOf({ conversationId, userId });
-        const answer = answers.get(key);
-        const underWay = searches.get(key);
-        if (answer !== undefined && answer.until > now()) {
-          if (answer.member) members.add(conversationId);
-        } else if (underWay !== undefined) pending.push({ conversationId, found: underWay });
-        else unknown.push(conversationId);
-      }
-      if (unknown.length > 0) {
-        const found = search(userId, unknown, find);
-        for (const conversationId of unknown) pending.push({ conversationId, found });
-      }
-      const found = await Promise.all(pending.map(async (it) => (await it.found).has(it.conversationId)));
-      for (const [index, { conversationId }] of pending.entries()) if (found[index]) members.add(conversationId);
-      return members;
-    },
-    forget(pair) {
-      const key = keyOf(pair);
-      answers.delete(key);
-      searches.delete(key);
-    },
-    forgetAll() {
-      answers.clear();
-      searches.clear();
-    },
-  };
+  #remember(key: string, member: boolean): void {
+    const { now, ttlMs } = this.options;
+    this.#answers.set(key, { member, until: now() + ttlMs });
+  }
 }

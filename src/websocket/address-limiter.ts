@@ -6,19 +6,6 @@ import { afterTake, type Rate, ratePerMinute, waitMs } from "../ground/token-buc
 
 export type Admission = { allowed: true } | { allowed: false; retryAfterMs: number };
 
-export interface AddressLimiter {
-  /** Takes one connection attempt of the address. */
-  connect(address: string, now: number): Admission;
-  /** Whether the address may fail to authenticate once more; takes nothing. */
-  mayFail(address: string, now: number): Admission;
-  /** Takes one failed authentication of the address. */
-  noteFailure(address: string, now: number): void;
-  /** Forgets addresses that are owed nothing. */
-  sweep(now: number): void;
-  /** Addresses (blocks, for IPv6) that are remembered. */
-  addresses(): number;
-}
-
 /** For each limit, when its bucket is full again. */
 interface Entry {
   connectionsFullAt: number;
@@ -27,55 +14,67 @@ interface Entry {
 
 const allowed: Admission = { allowed: true };
 
-/** `addressesMax`: how many are remembered; beyond it the one that was heard of longest ago is forgotten. */
-export function createAddressLimiter(
-  config: Config["rate_limits"],
-  { addressesMax = 100_000 }: { addressesMax?: number } = {},
-): AddressLimiter {
-  const perSecond = config.connections_per_second_per_ip;
-  const perMinute = config.failed_authentications_per_minute_per_ip;
-  const connections = ratePerMinute({ per_minute: perSecond * 60, burst: perSecond });
-  const failures = ratePerMinute({ per_minute: perMinute, burst: perMinute });
-  // In the order in which they were last heard of.
-  const entries = new BoundedMap<string, Entry>(addressesMax);
+export class AddressLimiter {
+  readonly #connections: Rate;
+  readonly #failures: Rate;
+  /** In the order in which they were last heard of. */
+  readonly #entries: BoundedMap<string, Entry>;
 
-  /** The address's entry, moved to the end. */
-  function touch(address: string): Entry {
-    const block = addressBlock(address);
-    const entry = entries.get(block) ?? { connectionsFullAt: 0, failuresFullAt: 0 };
-    entries.set(block, entry);
-    return entry;
+  /** @param addressesMax beyond so many the one that was heard of longest ago is forgotten */
+  constructor(
+    private readonly config: Config["rate_limits"],
+    { addressesMax = 100_000 }: { addressesMax?: number } = {},
+  ) {
+    const perSecond = config.connections_per_second_per_ip;
+    const perMinute = config.failed_authentications_per_minute_per_ip;
+    this.#connections = ratePerMinute({ per_minute: perSecond * 60, burst: perSecond });
+    this.#failures = ratePerMinute({ per_minute: perMinute, burst: perMinute });
+    this.#entries = new BoundedMap(addressesMax);
   }
 
-  return {
-    connect(address, now) {
-      if (!config.enabled) return allowed;
-      const entry = touch(address);
-      const admission = admissionOf(connections, { fullAt: entry.connectionsFullAt, now });
-      if (admission.allowed) entry.connectionsFullAt = afterTake(connections, { fullAt: entry.connectionsFullAt, now });
-      return admission;
-    },
+  /** Takes one connection attempt of the address. */
+  connect(address: string, now: number): Admission {
+    if (!this.config.enabled) return allowed;
+    const entry = this.#touch(address);
+    const bucket = { fullAt: entry.connectionsFullAt, now };
+    const admission = admissionOf(this.#connections, bucket);
+    if (admission.allowed) entry.connectionsFullAt = afterTake(this.#connections, bucket);
+    return admission;
+  }
 
-    mayFail(address, now) {
-      if (!config.enabled) return allowed;
-      const fullAt = entries.get(addressBlock(address))?.failuresFullAt ?? 0;
-      return admissionOf(failures, { fullAt, now });
-    },
+  /** Says whether the address may fail to authenticate once more; takes nothing. */
+  mayFail(address: string, now: number): Admission {
+    if (!this.config.enabled) return allowed;
+    const fullAt = this.#entries.get(addressBlock(address))?.failuresFullAt ?? 0;
+    return admissionOf(this.#failures, { fullAt, now });
+  }
 
-    noteFailure(address, now) {
-      if (!config.enabled) return;
-      const entry = touch(address);
-      entry.failuresFullAt = afterTake(failures, { fullAt: entry.failuresFullAt, now });
-    },
+  /** Takes one failed authentication of the address. */
+  noteFailure(address: string, now: number): void {
+    if (!this.config.enabled) return;
+    const entry = this.#touch(address);
+    entry.failuresFullAt = afterTake(this.#failures, { fullAt: entry.failuresFullAt, now });
+  }
 
-    sweep(now) {
-      for (const [block, { connectionsFullAt, failuresFullAt }] of entries) {
-        if (connectionsFullAt <= now && failuresFullAt <= now) entries.delete(block);
-      }
-    },
+  /** Forgets addresses that are owed nothing. */
+  sweep(now: number): void {
+    for (const [block, { connectionsFullAt, failuresFullAt }] of this.#entries) {
+      if (connectionsFullAt <= now && failuresFullAt <= now) this.#entries.delete(block);
+    }
+  }
 
-    addresses: () => entries.size,
-  };
+  /** Counts the addresses (blocks, for IPv6) that are remembered. */
+  addresses(): number {
+    return this.#entries.size;
+  }
+
+  /** Gives the address's entry, moved to the end. */
+  #touch(address: string): Entry {
+    const block = addressBlock(address);
+    const entry = this.#entries.get(block) ?? { connectionsFullAt: 0, failuresFullAt: 0 };
+    this.#entries.set(block, entry);
+    return entry;
+  }
 }
 
 function admissionOf(rate: Rate, moments: { fullAt: number; now: number }): Admission {

@@ -1,8 +1,8 @@
-/** Proves that without Redis every request is either served or `unavailable`, an `authenticate` among them. */
+/** Proves that without Redis every request is either served or `unavailable`, an `authenticate` among them, and how late /health says so. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { resolve } from "node:path";
 import { Client } from "../support/client.ts";
-import { type RedisServer, startRedis } from "../support/redis.ts";
+import { type RedisServer, startRedis, until } from "../support/redis.ts";
 import { type Service, startService } from "../support/service.ts";
 import { secret, signToken } from "../support/tokens.ts";
 import { unavailableTypes } from "../support/unavailable.ts";
@@ -14,16 +14,20 @@ let service: Service;
 
 beforeAll(async () => {
   redis = await startRedis();
-  service = await startService({
-    entry: resolve(import.meta.dir, "../support/clustered-service.ts"),
-    env: { TEST_CLUSTER_URL: redis.url },
-    settings: { AUTH__MODE: "token", AUTH__SECRET: secret, PRESENCE__MAX_DEVICES: "1" },
-  });
+  service = await start({ AUTH__MODE: "token", AUTH__SECRET: secret, PRESENCE__MAX_DEVICES: "1" });
 });
 afterAll(async () => {
   await service?.stop();
   await redis?.stop();
 });
+
+/** A node on that Redis. */
+const start = (settings: Record<string, string>) =>
+  startService({
+    entry: resolve(import.meta.dir, "../support/clustered-service.ts"),
+    env: { TEST_CLUSTER_URL: redis.url },
+    settings,
+  });
 
 const tokenOf = (sub: string, ...roles: string[]) =>
   signToken({ sub, roles, exp: Math.floor(Date.now() / 1_000) + 3_600 });
@@ -32,20 +36,29 @@ test("[AUTH1] [ENV4] [CON3] without Redis whatever cannot be had is unavailable,
   const token = await tokenOf("u1", "service", "admin");
   const client = await Client.connect(service.url, { query: { token } });
   const broken = await Client.connect(service.url, { query: { token: await tokenOf("u3") } });
-  // Its entry stays for the grace, and only Redis could let go of it.
+  // Its entry stays for the grace, and Redis cannot let go of it now: what comes here counts here all the same.
   broken.socket.terminate();
   const newcomer = await Client.open(service.url);
   await redis.kill();
 
-  expect((await newcomer.request("authenticate", { token: await tokenOf("u3") })).payload).toMatchObject({
-    code: "unavailable",
-    retryable: true,
-    retry_after_ms: 1_000,
-  });
+  const answer = await newcomer.request("authenticate", { token: await tokenOf("u3") });
+  expect(answer).toMatchObject({ type: "auth.success", payload: { user_id: "u3" } });
   const found = await unavailableTypes([client], {
     examplesMax: 4,
     filledIn: { authenticate: { token, device_id: undefined } },
   });
   expect(found).toEqual(["call.answer", "call.hangup", "call.ice", "call.offer"]);
   expect(service.logs.filter(({ level }) => level === "error" || level === "fatal")).toEqual([]);
+});
+
+test("[END2] an answer that all is well is good for operations.health_cache", async () => {
+  await redis.restart();
+  const lasting = await start({ OPERATIONS__HEALTH_CACHE: "1h" });
+  const status = async ({ http }: Service) =>
+    ((await (await fetch(`${http}/health`)).json()) as { status: string }).status;
+  for (const node of [lasting, service]) await until(async () => (await status(node)) === "up");
+  await redis.kill();
+  await until(async () => (await status(service)) === "degraded");
+  expect(await status(lasting)).toBe("up");
+  await lasting.stop();
 });

@@ -4,12 +4,14 @@ import { existsSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import * as v from "valibot";
 import { type Key, keys } from "../../src/config/keys.ts";
+import { configSchema } from "../../src/config/schema.ts";
 import { type ClientMessageType, clientMessageTypes, clientPayloads } from "../../src/protocol/client.ts";
 import { CloseCode } from "../../src/protocol/close.ts";
 import { requestEnvelope } from "../../src/protocol/envelope.ts";
 import { authFailureTable, errorTable } from "../../src/protocol/errors.ts";
 import { moment, sequence } from "../../src/protocol/fields.ts";
 import { type ServerMessageType, serverMessageTypes, serverPayloads } from "../../src/protocol/server.ts";
+import { limitClassOf } from "../../src/router/rate-limiter.ts";
 import { type AnySchema, fieldsOf } from "../support/schema-fields.ts";
 
 const root = resolve(import.meta.dir, "../..");
@@ -49,6 +51,13 @@ const serverEnvelope = v.strictObject({
   timestamp: moment,
   payload: v.record(v.string(), v.unknown()),
 });
+
+/** As the usual viewers make an anchor of a heading. */
+const anchorOf = (heading: string) =>
+  heading
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}\s_-]/gu, "")
+    .replaceAll(" ", "-");
 
 /** Only what the server sends bears a time. */
 const isFromServer = (frame: Frame) => "timestamp" in frame;
@@ -136,6 +145,36 @@ test("every setting is in the reference with its true type and default, and noth
   expect(rows.filter(([, , , , meaning]) => meaning!.trim().length < 10)).toEqual([]);
 });
 
+test("every rule that a test is titled with is in the protocol, or in the page for operators", () => {
+  const pages = `${protocol} ${textOf("docs/operating.md")}`;
+  const files = [
+    ...new Bun.Glob("test/{unit,contract,integration,cluster,binary,browser,model}/*.ts").scanSync({ cwd: root }),
+  ];
+  const ids = files.flatMap((file) => [...textOf(file).matchAll(/\[([A-Z]{3,5}\d+)\]/g)].map(([, id]) => id!));
+  expect([...new Set(ids)].filter((id) => !pages.includes(`[${id}]`)).sort()).toEqual([]);
+});
+
+test("every section of the protocol is in its contents", () => {
+  const contents = protocol.slice(0, protocol.indexOf("\n## "));
+  const sections = [...protocol.matchAll(/^## (.+)$/gm)].map(([, heading]) => heading!);
+  expect(sections.filter((heading) => !contents.includes(`](#${anchorOf(heading)})`))).toEqual([]);
+});
+
+test("[LIM] the rate of each class stands in the protocol's limits as it is where nothing is configured", () => {
+  const { rate_limits: rates } = v.parse(configSchema, {});
+  const rows = [...sectionOf("## Limits [LIM]").matchAll(/^\| ([^|]+) \| ([\d,]+) \| ([\d,]+) \|$/gm)];
+  const shown = rows.map(([, what, perMinute, burst]) => {
+    const types = [...what!.matchAll(/`([^`]+)`/g)].map(([, type]) => type!);
+    const classes = new Set(types.length === 0 ? (["default"] as const) : types.map(limitClassOf));
+    const [perMinuteNumber, burstNumber] = [perMinute, burst].map((text) => Number(text!.replaceAll(",", "")));
+    return { types, classes: [...classes], rate: { per_minute: perMinuteNumber!, burst: burstNumber! } };
+  });
+  for (const { classes, rate } of shown)
+    expect([classes, rates[classes[0] as "default"]]).toEqual([[classes[0]!], rate]);
+  const named = new Set(shown.flatMap(({ types }) => types));
+  expect(clientMessageTypes.filter((type) => limitClassOf(type) !== "default" && !named.has(type))).toEqual([]);
+});
+
 test("every command is in the README", () => {
   const commands = [...textOf("src/main.ts").matchAll(/^ {2}(\w+): async \(\) => \(await import/gm)].map(
     ([, name]) => name!,
@@ -146,16 +185,8 @@ test("every command is in the README", () => {
 });
 
 test("every relative link of the documents leads somewhere, to its heading too", () => {
-  /** As the usual viewers make an anchor of a heading. */
   const anchorsOf = (text: string) =>
-    new Set(
-      [...text.matchAll(/^#{1,6} (.+)$/gm)].map(([, heading]) =>
-        heading!
-          .toLowerCase()
-          .replace(/[^\p{L}\p{N}\s_-]/gu, "")
-          .replaceAll(" ", "-"),
-      ),
-    );
+    new Set([...text.matchAll(/^#{1,6} (.+)$/gm)].map(([, heading]) => anchorOf(heading!)));
   const broken: string[] = [];
   for (const document of documents) {
     const prose = textOf(document).replace(/^```[\s\S]*?^```/gm, "");

@@ -6,7 +6,7 @@ import { configSchema } from "../../src/config/schema.ts";
 import { afterTake, waitMs } from "../../src/ground/token-bucket.ts";
 import { clientMessageTypes } from "../../src/protocol/client.ts";
 import { emptyBuckets, limitClassOf, RateLimiter } from "../../src/router/rate-limiter.ts";
-import { addressBlock, createAddressLimiter } from "../../src/websocket/address-limiter.ts";
+import { AddressLimiter, addressBlock } from "../../src/websocket/address-limiter.ts";
 
 const start = Date.UTC(2026, 0, 2);
 const settings = (overrides: Record<string, unknown> = {}) => v.parse(configSchema, { rate_limits: overrides });
@@ -155,7 +155,7 @@ describe("messages", () => {
     const connection = emptyBuckets();
     limiter.take(connection, null, oneOf("message.send"), start);
     expect(connection).toEqual({ fullAt: null, refusals: null });
-    const addresses = createAddressLimiter(limitsOf({ enabled: false }));
+    const addresses = new AddressLimiter(limitsOf({ enabled: false }));
     for (let index = 0; index < 1_000; index++) {
       expect(addresses.connect("192.0.2.1", start).allowed).toBe(true);
       addresses.noteFailure("192.0.2.1", start);
@@ -214,7 +214,7 @@ describe("messages", () => {
 
 describe("addresses", () => {
   test("[LIM] connection attempts of one address are limited by the second", () => {
-    const limiter = createAddressLimiter(limitsOf({ connections_per_second_per_ip: 3 }));
+    const limiter = new AddressLimiter(limitsOf({ connections_per_second_per_ip: 3 }));
     for (let index = 0; index < 3; index++) expect(limiter.connect("192.0.2.1", start).allowed).toBe(true);
     expect(limiter.connect("192.0.2.1", start)).toEqual({ allowed: false, retryAfterMs: 334 });
     expect(limiter.connect("::ffff:192.0.2.1", start).allowed).toBe(false);
@@ -223,7 +223,7 @@ describe("addresses", () => {
   });
 
   test("[LIM] failed authentications of one address are limited by the minute; successful ones are free", () => {
-    const limiter = createAddressLimiter(limitsOf({ failed_authentications_per_minute_per_ip: 2 }));
+    const limiter = new AddressLimiter(limitsOf({ failed_authentications_per_minute_per_ip: 2 }));
     for (let index = 0; index < 100; index++) {
       expect(limiter.mayFail("192.0.2.1", start).allowed).toBe(true);
     }
@@ -260,7 +260,7 @@ describe("addresses", () => {
   });
 
   test("[LIM] memory is bounded: the address heard of longest ago goes first, a busy offender stays", () => {
-    const limiter = createAddressLimiter(limitsOf({ failed_authentications_per_minute_per_ip: 1 }), {
+    const limiter = new AddressLimiter(limitsOf({ failed_authentications_per_minute_per_ip: 1 }), {
       addressesMax: 10,
     });
     for (let index = 0; index < 1_000; index++) {

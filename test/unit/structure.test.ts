@@ -111,6 +111,7 @@ test("[LAYERS] adapters know nothing of the wire's errors, which router and upgr
   const isAdapter = (file: string) => ["storage", "cluster"].includes(layerOf(file));
   const knowing = [...imports].filter(([file, to]) => isAdapter(file) && to.includes("src/protocol/errors.ts"));
   expect(knowing.map(([file]) => file)).toEqual([]);
+  expect(offenders(/ProtocolError\(\s*"unavailable"/, (file) => file === "src/router/refusals.ts")).toEqual([]);
   // Names are for people: a class or a field says to code what an error means.
   expect(offenders(/\b(error|err|reason|cause)\??\.(name|constructor)\b/, () => false)).toEqual([]);
 });

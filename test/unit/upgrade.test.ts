@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import * as v from "valibot";
 import { configSchema } from "../../src/config/schema.ts";
 import { jsonCodec } from "../../src/protocol/codec.ts";
-import { createAddressLimiter } from "../../src/websocket/address-limiter.ts";
+import { AddressLimiter } from "../../src/websocket/address-limiter.ts";
 import { type Refusal, type UpgradeOptions, Upgrades } from "../../src/websocket/upgrade.ts";
 
 const config = v.parse(configSchema, {});
@@ -20,7 +20,7 @@ test("[DRN] [CON1] who was being checked when draining began is not let in any m
         await answered.promise;
       },
     },
-    addresses: createAddressLimiter(config.rate_limits),
+    addresses: new AddressLimiter(config.rate_limits),
     codecs: { json: jsonCodec },
     connections: () => 0,
     isDraining: () => isDraining,
