@@ -136,7 +136,7 @@ export class PresenceTracker {
         if (says !== null) this.#say(userId, connectionId, says);
         const change: Change = { causeDevice: deviceId, byHand: wanted.automatic ? undefined : { was, is } };
         const { conflict, isAway, put } = await this.#here.make(userId, found, change);
-        // What is known was only believed where there was nothing to change.
+        // Where there was nothing to change what is known was only believed.
         if (isAway || (conflict === undefined && (wanted.automatic || isRead || put !== null))) return;
         found = await this.#records.readOne(userId);
         if (!isUnknown(found)) was = found.record.byHand;
