@@ -9,7 +9,7 @@ import type { StatusStore } from "../storage/ports.ts";
 import type { OutageLogger } from "../telemetry/outage.ts";
 import { type Change, Contributions, type DeviceRef } from "./contributions.ts";
 import { writeView } from "./messages.ts";
-import { withoutOwner } from "./record.ts";
+import { emptyRecord, withoutOwner } from "./record.ts";
 import { type FilledRecord, isUnknown, Records } from "./records.ts";
 import { Rounds } from "./rounds.ts";
 import { Showing, type ShowingOptions } from "./showing.ts";
@@ -70,7 +70,7 @@ export class PresenceTracker {
       registry,
       records,
       endGraces: () => this.#endGraces(),
-      remove: ({ userId, owner, seenAt }) => this.#remove(userId, (record) => withoutOwner(record, owner, seenAt)),
+      remove: (dead) => this.#remove(dead),
       lookAt: (userIds) => this.#stale.addNow(userIds),
       seenHere: () => this.#seenHere(),
       timers,
@@ -252,11 +252,11 @@ export class PresenceTracker {
     });
   }
 
-  #remove(userId: string, step: (record: PresenceRecord) => PresenceRecord | null): Promise<void> {
-    return this.#here.queue.run(userId, async () => {
-      const found = await this.#here.find(userId);
-      await this.#here.apply(userId, found, (record) => ({ put: step(record) }));
-    });
+  /** Takes out of the record as the registry has it, whatever this node has heard of it, what a dead run of a node has left. */
+  async #remove({ userId, owner, seenAt }: { userId: string; owner: string; seenAt: number }): Promise<void> {
+    const found = { mark: "", version: -1, record: emptyRecord };
+    const step = (record: PresenceRecord) => ({ put: withoutOwner(record, owner, seenAt) });
+    await this.#here.queue.run(userId, () => this.#here.apply(userId, found, step));
   }
 
   #say(userId: string, connectionId: string, status: DeviceStatus): void {

@@ -104,6 +104,19 @@ test("[PRE2] a status that is set again where another node has taken it away unh
   expect(record!.byHand).toMatchObject({ status: "away" });
 });
 
+test("[PRE1] what a dead node has left is taken out also by a node that never heard of it", async () => {
+  await world.tracker.connect(device("ann", "d1"));
+  deaf();
+  await tracker.connect(device("ann", "d2"));
+  const { registry } = world.nodes.get("n2")!;
+  registry.isAway = true;
+  world.dead.set(registry.owner, world.clock.now());
+  world.tracker.start();
+  await world.clock.pass(2_000);
+  const { record } = (await world.registry.read(["ann"])).get("ann")!;
+  expect(record!.devices.map(({ deviceId }) => deviceId)).toEqual(["d1"]);
+});
+
 test("[PRE2] a status that another node has set meanwhile is no obstacle, though nothing can be read", async () => {
   const [phone, laptop] = [device("ann", "phone"), device("ann", "laptop")];
   await tracker.connect(phone);
