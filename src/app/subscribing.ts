@@ -30,8 +30,9 @@ export function composeSubscribing(
     snapshots: createSnapshots({ receipts: storage.receipts, typing, presence, calls }),
     onSubscribed({ userId, deviceId }, topics) {
       if (!topics.some(({ kind }) => kind === "calls")) return;
-      // Once `subscribed` is out: calls that ring come after it.
-      setImmediate(() => void resending.attempt(calls.deviceConnected({ userId, deviceId })));
+      // Calls that ring come after `subscribed`.
+      const subscribed = new Promise<void>((resolve) => setImmediate(resolve));
+      void resending.attempt(calls.deviceConnected({ userId, deviceId }, subscribed));
     },
     onLeft(subscriber, topics) {
       const left = topics.flatMap(({ kind, key }) => (kind === "typing" || kind === "conversation" ? [key] : []));

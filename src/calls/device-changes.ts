@@ -7,8 +7,8 @@ import type { CallEvent } from "./events.ts";
 import type { Device } from "./record.ts";
 
 type Change = { device: Device; type: "connected" | "disconnected" | "left" };
-/** With `callId`: that call alone is told. */
-type ToTell = Change & { callId?: string };
+/** With `callId`: that call alone is told. With `once`: those that are on by now are told once it resolves. */
+type ToTell = Change & { callId?: string; once?: Promise<void> | undefined };
 
 export interface DeviceChangesDeps {
   registry: Pick<CallRegistry, "callsOf">;
@@ -55,11 +55,12 @@ export class DeviceChanges {
     }
   }
 
-  async #tellCalls({ device, type, callId }: ToTell): Promise<void> {
+  async #tellCalls({ device, type, callId, once }: ToTell): Promise<void> {
     const { registry, apply } = this.deps;
     if (callId !== undefined) return void (await apply({ type, device, callId }));
     const calls = await registry.callsOf(device.userId);
     if (calls.length === 0) return;
+    await once;
     const all = async (what: Change["type"]) => {
       for (const { callId } of calls) await apply({ type: what, device, callId });
     };

@@ -1,7 +1,7 @@
 /** Proves what calls know of devices that come, go and move, and that they hear of it however late [CALL5]. */
 import { beforeEach, expect, test } from "bun:test";
 import { Unavailable } from "../../src/ground/unavailable.ts";
-import { a1, active, b1, b3, callId, hangup, ice, news, openWorld, ringing, world } from "../support/call-scene.ts";
+import { a1, active, b1, b2, b3, callId, hangup, ice, news, openWorld, ringing, world } from "../support/call-scene.ts";
 import { outcomeOf } from "../support/calls.ts";
 
 beforeEach(() => openWorld());
@@ -45,6 +45,19 @@ test("[CALL5] a device that connects while calls are away rings once they are ba
   await world.pass(500);
   await world.pass(500);
   expect(news()).toEqual(["b3 incoming"]);
+});
+
+test("[CALL5] a call that is offered before a device which has come is told what is on rings there once", async () => {
+  const callsOf = world.registry.callsOf.bind(world.registry);
+  const read = Promise.withResolvers<void>();
+  world.registry.callsOf = (userId) => callsOf(userId).finally(read.resolve);
+  const subscribed = Promise.withResolvers<void>();
+  const connected = world.service.deviceConnected(b2, subscribed.promise);
+  await read.promise;
+  await ringing();
+  subscribed.resolve();
+  await connected;
+  expect(news()).toEqual(["b1 incoming", "b2 incoming"]);
 });
 
 test("[CALL4] [CALL5] a device that left while calls were away is told of the end when it is back", async () => {
