@@ -120,7 +120,7 @@ export class Contributions {
       { known: isUnknown(found) ? undefined : found, causeDevice },
     );
     if (result === null) return this.apply(userId, await records.readOne(userId), step, { causeDevice });
-    // Nobody has been here for a while, and nothing was read of what the storage knows.
+    // Nothing was read of what the storage knows of somebody who is not here.
     if (now.record === null && isUnknown(found)) return result;
     const record = now.record ?? before;
     showing().take(userId, { ...now, record }, causeDevice);
