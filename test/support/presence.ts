@@ -52,6 +52,8 @@ export interface PresenceWorld {
   /** The same, as short lines: `others online u1 busy "text"`. */
   heard(): Promise<string[]>;
   settled(): Promise<void>;
+  /** What was asked of the registry and the storage, in order. */
+  asked: string[];
   /** Names of StatusStore methods that reject as if the engine were away. */
   away: Set<string>;
   /** How many on a node watch each user: somebody does unless it is set. */
@@ -83,6 +85,7 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
   const clock = createHandClock({ settled: calls.settled });
   const away = new Set<string>();
   const statuses = calls.counted(storage.statuses, async (method) => {
+    world.asked.push(method);
     if (away.has(method)) throw new Error("away");
   });
   const written: Told[] = [];
@@ -106,6 +109,7 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
       before: null,
       now: clock.now,
       async transact(userId, step, options = {}) {
+        world.asked.push("transact");
         refuse();
         await registry.before?.();
         // As on Redis: what is known is believed where nothing is to be written.
@@ -122,6 +126,7 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
         return answer;
       },
       async read(userIds) {
+        world.asked.push("read");
         if (registry.isAway || clock.now() < settledAt) return new Map();
         const found = await world.registry.read(userIds);
         for (const userId of registry.unknown) found.delete(userId);
@@ -208,6 +213,7 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
     heard: async () => (await told()).map(shorten),
     settled: calls.settled,
     away,
+    asked: [],
     carry(word, from) {
       for (const [nodeId, { registry }] of nodes) if (nodeId !== from) registry.hear(word);
     },
