@@ -25,8 +25,8 @@ export interface Audience {
 /** An event that is not logged: whoever is there gets it. */
 export interface EphemeralEvent<Type extends string = string> {
   type: Type;
-  /** As the protocol has it, where the type is one of its own and not the application's. */
-  payload: Type extends ServerMessageType ? ServerPayload<Type> : object;
+  /** As the protocol has it; an application's own type is known only while running. */
+  payload: Type extends ServerMessageType ? ServerPayload<Type> : string extends Type ? object : never;
 }
 
 export interface BroadcasterOptions {

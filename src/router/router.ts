@@ -298,7 +298,7 @@ export class Router {
   #refuse(connection: RoutedConnection, error: unknown, asked: Asked): void {
     if (error instanceof AskerGone) return;
     if (error instanceof InvariantBroken) return this.#breakOff(connection, error);
-    const refusal = refusalOf(error, (fault) => this.#noteFault(connection, fault));
+    const refusal = refusalOf(error, (fault) => this.#noteFault(connection, fault, asked));
     countOne(this.options.counts.errors, refusal.code);
     this.#send(connection, { type: "error", text: JSON.stringify(refusal.toPayload()) }, asked);
     if (badMessageCodes.has(refusal.code) && connection.noteBadMessage(this.options.services.now())) {
@@ -313,8 +313,10 @@ export class Router {
     connection.close(CloseCode.internal, "internal");
   }
 
-  #noteFault({ connectionId, userId }: RoutedConnection, err: unknown): void {
-    this.options.logger.error({ connection_id: connectionId, user_id: userId, err }, "handler failed");
+  #noteFault({ connectionId, userId }: RoutedConnection, err: unknown, { id, type }: Asked & { type?: string }): void {
+    const correlationId = `${connectionId}:${id}`;
+    const who = { connection_id: connectionId, user_id: userId, correlation_id: correlationId, type };
+    this.options.logger.error({ ...who, err }, "handler failed");
   }
 
   #logHandled({ from, correlationId }: Request<ClientMessageType>, type: string): void {

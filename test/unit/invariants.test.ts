@@ -199,6 +199,15 @@ test("[ENV5] whatever is found broken while a request is handled ends its connec
   expectBroken("cursor");
 });
 
+test("[ENV4] a handler that fails is named in the log with its message, and its client learns nothing of it", async () => {
+  const { frames, closes, ask } = connected(() => {
+    throw new Error("nobody knows");
+  });
+  await ask();
+  expect([frames, closes]).toMatchObject([[{ type: "error", payload: { code: "internal" } }], []]);
+  expect(told).toMatchObject([{ type: "ping", correlation_id: "k1:1", connection_id: "k1" }]);
+});
+
 test("[SUB5] connection_state: who is closed never comes to life again", () => {
   const { connection } = connected(() => pong);
   connection.moveTo("authenticating");
