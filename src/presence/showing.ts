@@ -167,10 +167,13 @@ export class Showing {
 
   /** Drops users who are neither watched nor connected here; the bus hears of them for longer than that. */
   forgetUnwatched(): void {
+    const { isHere, watchersOf } = this.options;
     for (const [userId, entry] of this.#entries) {
-      if (this.options.watchersOf(userId) > 0) continue;
+      // Most of those who are connected here are watched by nobody: that costs no look at the topics.
+      const isUnwatched = entry.shown === null && !entry.isFresh && isHere(userId);
+      if (isUnwatched || watchersOf(userId) > 0) continue;
       Object.assign(entry, { isFresh: false, shown: null });
-      if (!this.options.isHere(userId)) this.#forget(userId, entry);
+      if (!isHere(userId)) this.#forget(userId, entry);
     }
   }
 
