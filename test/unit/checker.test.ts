@@ -601,7 +601,7 @@ const cases: Case[] = [
             ben.see({ id: timestamp, type: "presence.update", payload: { user_id: "anna", status }, timestamp });
           hear("away", "2026-01-01T00:00:00.000Z");
           hear("busy", "2026-01-01T00:00:01.000Z");
-          hear("away", "2026-01-01T00:00:01.900Z");
+          hear("away", "2026-01-01T00:00:01.700Z");
         },
         { statuses: { anna: "away" } },
       ),
