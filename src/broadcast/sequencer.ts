@@ -72,7 +72,7 @@ export class Sequencer {
     return this.options.log.epochs;
   }
 
-  /** Every event with a position up to it, on any topic, has been published on this node. */
+  /** Every event with a position up to it has been published on this node, or is on a topic that nobody here hears. */
   get safePosition(): number {
     return this.#safe.value;
   }
