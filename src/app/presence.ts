@@ -17,7 +17,6 @@ export function composePresence({ config, logger, now }: Base, parts: Foundation
   /** Leaves out the connection that caused a change, where it is on this node. */
   const exceptOf = (cause?: Cause): Audience => (cause === undefined ? {} : { except: hub.find(cause)[0] });
   const presence = new PresenceTracker({
-    nodeId: cluster.nodeId,
     registry: cluster.presence,
     statuses: storage.statuses,
     show: (userId, message, cause) =>

@@ -58,7 +58,6 @@ export type DeviceStatus = "online" | "away" | "busy";
 export interface DevicePresence {
   deviceId: string;
   connectionId: string;
-  nodeId: string;
   /** The run of the node that has it; it alone changes or drops it while it lives. */
   owner: string;
   status: DeviceStatus;

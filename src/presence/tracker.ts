@@ -23,7 +23,6 @@ export type { Cause } from "./showing.ts";
 export type { PresenceUpdate } from "./status.ts";
 
 export interface PresenceTrackerOptions extends Pick<ShowingOptions, "show" | "tellOwnDevices" | "watchersOf"> {
-  nodeId: string;
   registry: PresenceRegistry;
   statuses: StatusStore;
   /** Called with a device of this node that has a newer connection on another one [CON3]. */
@@ -93,7 +92,7 @@ export class PresenceTracker {
     { userId, deviceId, connectionId, regardless = false }: DeviceRef & { regardless?: boolean },
     isGone = () => false,
   ): Promise<Entered | null> {
-    const { nodeId, registry, settings } = this.options;
+    const { registry, settings } = this.options;
     return this.#here.queue.run(userId, async () => {
       const found = await this.#here.find(userId);
       // Its client may have come to another node since: that one must not be taken for the older one [CON3].
@@ -103,7 +102,7 @@ export class PresenceTracker {
       if (others.filter(({ leaving }) => leaving === undefined).length >= devicesMax)
         return { accepted: false, replaced: null };
       const { owner } = registry;
-      const newest = { deviceId, connectionId, nodeId, owner, status: "online" as const, connectedAt: registry.now() };
+      const newest = { deviceId, connectionId, owner, status: "online" as const, connectedAt: registry.now() };
       this.#here.set(userId, [...others, newest]);
       const { isRefused, replaced } = await this.#here.make(userId, found, { newcomer: { deviceId, devicesMax } });
       return { accepted: !isRefused, replaced };

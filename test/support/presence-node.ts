@@ -40,7 +40,6 @@ export function startPresence(
   const watched = new Set<string>();
   const [shown, superseded]: [string[], DeviceRef[]] = [[], []];
   const tracker = new PresenceTracker({
-    nodeId,
     registry,
     statuses: storage.statuses,
     show: (userId, { type }) => void shown.push(`${type.replace("presence.", "")} ${userId}`),

@@ -159,7 +159,6 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
     const registry = registryOf(nodeId);
     const superseded: DeviceRef[] = [];
     const tracker = new PresenceTracker({
-      nodeId,
       registry: {
         ...registry,
         ...pick(calls.counted(registry), ["transact", "read", "ownedUsers", "stats"]),

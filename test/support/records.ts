@@ -8,7 +8,6 @@ type Registry = Pick<PresenceRegistry, "owner" | "now" | "transact" | "read">;
 export const deviceAt = ({ owner }: Pick<Registry, "owner">, deviceId: string, connectionId = `c-${deviceId}`) => ({
   deviceId,
   connectionId,
-  nodeId: "n1",
   owner,
   status: "online" as const,
   connectedAt: 1_767_323_045_000,
