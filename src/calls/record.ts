@@ -29,7 +29,7 @@ export type Delivery = {
 
 /** Where and when something is decided on a call. */
 export interface Moment {
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: number;
   settings: CallSettings;
   nodeId: string;

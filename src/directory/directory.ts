@@ -12,7 +12,7 @@ export interface DirectoryViewOptions {
   cacheTtlMs: number;
   /** Memberships that are remembered at most. */
   cacheSize: number;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: () => number;
 }
 

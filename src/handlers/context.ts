@@ -21,7 +21,7 @@ import type { ReceiptRelay } from "./receipt-relay.ts";
 
 /** The connection that asks. */
 export interface Requester extends Subscriber {
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   readonly connectedAt: number;
   readonly roles: readonly string[];
   /** False only for `ping` and `authenticate`: nothing else is handled before. */
