@@ -10,7 +10,7 @@ export interface AppOptions {
   routes: Routes;
   logger: Logger;
   version: string;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now?: () => number;
   newId?: () => string;
   /** Between 0 and 1. */

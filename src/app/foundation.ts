@@ -1,5 +1,6 @@
 /** Opens what everything else stands on: the storage, the cluster, the directory, and the order of questions to them. */
 import { createDirectoryView } from "../directory/directory.ts";
+import { createVisibleAmong } from "../directory/visibility.ts";
 import { createCluster, createStorage } from "../engines.ts";
 import { FairQueue } from "../storage/fair-queue.ts";
 import type { Area } from "./area.ts";
@@ -15,8 +16,9 @@ export async function openFoundation({ config, logger, counts, version, now, new
   const cluster = await createCluster(config, { storage, now, version, nodeId, counts, logger });
   const { mode, cache_ttl: cacheTtlMs, cache_size: cacheSize } = config.directory;
   const directory = createDirectoryView({ directory: storage.directory, mode, cacheTtlMs, cacheSize, now });
+  const visibleAmong = createVisibleAmong({ directory, policy: config.presence.visible_to });
   const questions = new FairQueue({ perUser: config.storage.questions_per_user });
-  const parts = { storage, cluster, directory, questions };
+  const parts = { storage, cluster, directory, visibleAmong, questions };
   return {
     parts,
     start: () => cluster.start(),

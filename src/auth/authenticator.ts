@@ -11,7 +11,7 @@ export { AuthenticationError, type Identity, knownRoles, type Role, roles } from
 
 export interface AuthenticatorOptions {
   config: Config["auth"];
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: () => number;
   /** How a JWKS is fetched. */
   fetch?: FetchKeys;

@@ -14,9 +14,9 @@ export interface Identity {
   deviceId: string | null;
   /** Whole topic names that the token grants beyond what the user may see anyway. */
   topics: string[];
-  /** Milliseconds since the epoch; null where nothing expires (trusted mode), never for a token. */
+  /** Milliseconds since 1970; null where nothing expires (trusted mode), never for a token. */
   expiresAt: number | null;
-  /** When the token's life began (ms since the epoch); null where it does not say. */
+  /** When the token's life began (ms since 1970); null where it does not say. */
   issuedAt: number | null;
 }
 

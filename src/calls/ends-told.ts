@@ -8,7 +8,7 @@ export class EndsTold {
   /** When it was told (ms), in that order. An id that is used again later means another call. */
   readonly #told = new Map<string, number>();
 
-  /** @param now milliseconds since the epoch */
+  /** @param now milliseconds since 1970 */
   constructor(private readonly now: () => number) {}
 
   /** Notes that the end is about to be told on this node. @returns whether that is news to the device */

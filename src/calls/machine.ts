@@ -1,9 +1,9 @@
 /** Steps a call as a pure state machine: calls and an event in, changed calls and deliveries out [CALL]. */
 import type { Call, Side } from "../cluster/call.ts";
+import { assertNever } from "../ground/assert.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { CallEvent, CallHappening, FirstOffer, Outcome } from "./events.ts";
 import {
-  assertNever,
   callLimits,
   type Device,
   type Draft,

@@ -1,6 +1,7 @@
 /** Defines the parts of a call that every transition is made of: who was told, what waits for whom, and how it ends. */
 import type { Call, CallState, Party, Side, Signal, ToldDevice } from "../cluster/call.ts";
 import type { Config } from "../config/schema.ts";
+import { assertNever } from "../ground/assert.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { EndReason } from "../protocol/fields.ts";
 import { limits } from "../protocol/limits.ts";
@@ -28,7 +29,7 @@ export type Delivery = {
 
 /** Where and when something is decided on a call. */
 export interface Moment {
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: number;
   settings: CallSettings;
   nodeId: string;
@@ -56,10 +57,6 @@ export const callLimits = {
   /** Calls that one user has made and that are kept, ended ones included. */
   callsPerCaller: 64,
 } as const;
-
-export function assertNever(value: never): never {
-  throw new Error(`Not foreseen: ${JSON.stringify(value)}`);
-}
 
 export const otherSide = (side: Side): Side => (side === "caller" ? "callee" : "caller");
 

@@ -1,12 +1,12 @@
 /** Applies what the parties of a call may ask for, state by state. */
 import type { Call, Side } from "../cluster/call.ts";
+import { assertNever } from "../ground/assert.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { EndReason, HangupReason } from "../protocol/fields.ts";
 import type { ServerPayload } from "../protocol/server.ts";
 import type { CallRequest } from "./events.ts";
 import {
   addTold,
-  assertNever,
   type Device,
   type Draft,
   end,

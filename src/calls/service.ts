@@ -27,7 +27,7 @@ export interface CallServiceDeps extends Timers {
   mayCall(fromUserId: string, toUserId: string, conversationId: string | undefined): Promise<boolean>;
   /** Logs a missed call on the callee's `user` topic, once for each `callId`; resolves when it is durable [CALL6]. */
   logMissed(userId: string, payload: ServerPayload<"call.ended">, callId: string): Promise<void>;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now(): number;
   settings: CallSettings;
   logger: OutageLogger;

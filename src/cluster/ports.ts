@@ -45,7 +45,7 @@ export interface Bus {
   sweep(isWanted: (topic: string) => boolean): void;
   onTopicMessage(listener: (message: TopicMessage) => void): void;
   onControlMessage(listener: (message: ControlMessage) => void): void;
-  /** Messages to and from this node may have been lost since then (ms since the epoch): ask the log. */
+  /** Messages to and from this node may have been lost since then (ms since 1970): ask the log. */
   onGap(listener: (sinceMs: number) => void): void;
   /** Counts, as `admin.stats` and the metrics show them; a bus that carries nothing has none. */
   stats?(): BusStats;
@@ -165,7 +165,7 @@ export interface CallRegistry {
 export interface NodeInfo {
   nodeId: string;
   startedAt: number;
-  /** Milliseconds since the epoch of the last sign of life. */
+  /** Milliseconds since 1970 of the last sign of life. */
   seenAt: number;
   connections: number;
   version: string;

@@ -218,7 +218,7 @@ const rateLimits = v.strictObject({
   mark: bucket(600, 300),
   /** `subscribe`, `unsubscribe`, `history`, `presence.query`, weighed by what they cost. */
   reading: bucket(300, 150),
-  /** The application's own events by clients. */
+  /** Reserved: this version has no `event.send`, by which clients are to send the application's own events. */
   event: bucket(120, 60),
   "call.ice": bucket(300, 150),
   typing: bucket(60, 30),
@@ -227,7 +227,7 @@ const rateLimits = v.strictObject({
   ping: bucket(600, 120),
   /** Backends speak for all their users. */
   publish: bucket(60_000, 5_000),
-  /** Bytes of `message.send`, `publish` and `event.send`; null: 4 × `max_message_size` a minute, and one at once. */
+  /** Bytes of `message.send` and `publish`; null: 4 × `max_message_size` a minute, and one at once. */
   bytes: v.optional(
     v.strictObject({
       per_minute: v.optional(v.nullable(size), null),

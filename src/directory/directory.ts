@@ -1,4 +1,5 @@
 /** Answers who exists and who shares what, the way `directory.mode` has it [PUB3]. */
+import { assertNever } from "../ground/assert.ts";
 import { isSlip } from "../protocol/fields.ts";
 import type { Directory, DirectoryChange, UserState } from "../storage/ports.ts";
 import { MembershipCache } from "./membership-cache.ts";
@@ -11,7 +12,7 @@ export interface DirectoryViewOptions {
   cacheTtlMs: number;
   /** Memberships that are remembered at most. */
   cacheSize: number;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: () => number;
 }
 
@@ -96,7 +97,7 @@ function forget(memberships: MembershipCache, change: DirectoryChange): void {
       // Users are never remembered.
       return;
     default:
-      change satisfies never;
+      assertNever(change);
   }
 }
 

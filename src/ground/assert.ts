@@ -32,3 +32,8 @@ export class InvariantBroken extends Error {
 export function assert(holds: boolean, invariant: Invariant, facts: Facts): asserts holds {
   if (!holds) throw new InvariantBroken(invariant, facts);
 }
+
+/** Ends a switch over a union: where a member of it has no case yet this does not compile. */
+export function assertNever(value: never): never {
+  throw new Error(`Not foreseen: ${JSON.stringify(value)}`);
+}

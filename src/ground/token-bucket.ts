@@ -9,7 +9,7 @@ export interface Rate {
 
 /** A bucket, and what is wanted of it. */
 export interface Draw {
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   fullAt: number;
   now: number;
   /** One unless it says more; more than a full bucket has takes all of it. */

@@ -6,6 +6,7 @@ import type { NodeRegistry } from "../cluster/ports.ts";
 import type { Survey } from "../cluster/survey.ts";
 import type { Config } from "../config/schema.ts";
 import type { DirectoryView } from "../directory/directory.ts";
+import type { VisibleAmong } from "../directory/visibility.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import type { ClientMessageType, ClientPayload } from "../protocol/client.ts";
@@ -20,7 +21,7 @@ import type { ReceiptRelay } from "./receipt-relay.ts";
 
 /** The connection that asks. */
 export interface Requester extends Subscriber {
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   readonly connectedAt: number;
   readonly roles: readonly string[];
   /** False only for `ping` and `authenticate`: nothing else is handled before. */
@@ -40,6 +41,7 @@ export interface Services {
   /** Where a question waits for its turn among its user's. */
   questions: FairQueue;
   directory: DirectoryView;
+  visibleAmong: VisibleAmong;
   publisher: Publisher;
   broadcaster: Broadcaster;
   subscriptions: SubscriptionManager;

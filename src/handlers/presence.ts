@@ -6,14 +6,9 @@ export const update: Handler<"presence.update", "presence"> = async ({ from, pay
   return ack;
 };
 
-export const query: Handler<"presence.query", "config" | "directory" | "presence"> = async ({
-  from,
-  payload,
-  services,
-}) => {
-  const { config, directory, presence } = services;
+export const query: Handler<"presence.query", "presence" | "visibleAmong"> = async ({ from, payload, services }) => {
+  const { presence, visibleAmong } = services;
   const { user_ids: userIds } = payload;
-  const mayBeSeen =
-    config.presence.visible_to === "everyone" ? new Set(userIds) : await directory.sharingWith(from.userId, userIds);
+  const mayBeSeen = await visibleAmong(from.userId, userIds);
   return { type: "presence.update", payload: { users: await presence.query(from.userId, userIds, mayBeSeen) } };
 };

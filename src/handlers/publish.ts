@@ -22,7 +22,7 @@ export const publish: PipelinedHandler<"publish", Needs> = (request) => {
   const audience: Audience = { except: from, exceptDevice: payload.except_device };
   if (payload.all === true) {
     if (payload.logged) throw invalidPublish("logged", "What goes to everyone is not logged.");
-    return inTurn(request, () => {
+    return afterEarlier(request, () => {
       services.broadcaster.toAll({ type: event.type, payload: event.body }, audience);
       return { type: "ack", payload: { published: [{ topic: "all" }] } };
     });
@@ -31,7 +31,7 @@ export const publish: PipelinedHandler<"publish", Needs> = (request) => {
   const logged = payload.logged ?? topics.every(canBeLogged);
   if (logged && !topics.every(canBeLogged)) throw invalidPublish("logged", "Events of this topic are not logged.");
   if (!logged) {
-    return inTurn(request, () => {
+    return afterEarlier(request, () => {
       services.broadcaster.toTopics(topics, { type: event.type, payload: event.body }, audience);
       return { type: "ack", payload: { published: topics.map((topic) => ({ topic })) } };
     });
@@ -41,8 +41,8 @@ export const publish: PipelinedHandler<"publish", Needs> = (request) => {
   return { events: events.length, settled: appended.then((each) => acknowledgementOf(each, topics, event)) };
 };
 
-/** Waits: what is not logged has no place in the log's queue: it waits for what its connection has sent before [ENV7]. */
-function inTurn({ from }: Request<"publish">, broadcast: () => Reply): Reply | Promise<Reply> {
+/** Waits for what the connection has sent before [ENV7]: what is not logged has no place in the log's queue that would keep the order. */
+function afterEarlier({ from }: Request<"publish">, broadcast: () => Reply): Reply | Promise<Reply> {
   const { ahead } = from;
   return ahead === null ? broadcast() : ahead.then(broadcast);
 }

@@ -1,4 +1,4 @@
-/** Listens inside [END3], the one exception to the rule that only the public one touches `Bun.serve`: metrics and a console. */
+/** Listens inside [END3], beside the public server: metrics and a console. */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { consolePage } from "./console-page.ts";
 

@@ -24,7 +24,7 @@ export interface OutgoingMessage {
   type: string;
   /** JSON text of an object. */
   payload: string;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   at: number;
   replyTo?: string;
   /** The three are there on logged events only. */

@@ -16,7 +16,7 @@ export interface LoggedEvent {
   type: string;
   /** JSON text of an object. */
   payload: string;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   createdAt: number;
 }
 
@@ -114,7 +114,7 @@ export interface FeedPage extends EventPage {
 }
 
 export interface RetentionPolicy {
-  /** Events created before this moment (ms since the epoch) go. */
+  /** Events created before this moment (ms since 1970) go. */
   createdBefore: number;
   /** At most so many of the newest events of a topic stay. */
   eventsPerTopic: number;
@@ -251,7 +251,7 @@ export interface CursorStore {
   acknowledged(userId: string, deviceId: string): Promise<string | null>;
   /** Notes that devices are here, of those that ever acknowledged and were not noted within so long (ms). */
   seen(devices: DeviceOfUser[], unlessWithinMs: number): Promise<void>;
-  /** Forgets devices that were last here before a moment (ms since the epoch), at most `limit`. @returns how many */
+  /** Forgets devices that were last here before a moment (ms since 1970), at most `limit`. @returns how many */
   forget(seenBefore: number, limit: number): Promise<number>;
 }
 
@@ -259,7 +259,7 @@ export interface UserStatus {
   status: "online" | "away" | "busy" | "invisible";
   text: string | null;
   emoji: string | null;
-  /** Milliseconds since the epoch; null: stays until it is changed. */
+  /** Milliseconds since 1970; null: stays until it is changed. */
   expiresAt: number | null;
 }
 
@@ -309,7 +309,7 @@ export interface Directory {
   upsertUsers(userIds: string[]): Promise<void>;
   setDisabled(userId: string, disabled: boolean): Promise<void>;
   /**
-   * Has the user, known or not, count as disabled until then (ms since the epoch); replaces an earlier block, and a moment that
+   * Has the user, known or not, count as disabled until then (ms since 1970); replaces an earlier block, and a moment that
    * has passed lifts it. Tells nobody: whoever blocks sends the user away, and then has all nodes `recheck` [ADM1].
    */
   block(userId: string, untilMs: number): Promise<void>;

@@ -1,11 +1,12 @@
 /** Decides who may hear which topic [SUB1]. */
 import type { DirectoryView } from "../directory/directory.ts";
+import type { VisibleAmong } from "../directory/visibility.ts";
 import type { Topic } from "../protocol/topic.ts";
 import type { Subscriber } from "./subscriber.ts";
 
 export interface AccessOptions {
   directory: DirectoryView;
-  presenceVisibleTo: "shared_conversation" | "everyone";
+  visibleAmong: VisibleAmong;
 }
 
 export class Access {
@@ -23,12 +24,12 @@ export class Access {
   ): Promise<Topic[]> {
     const { userId, roles, grants } = subscriber;
     const { ensureMemberships, membershipsAmong } = this.options.directory;
-    const others = topics.flatMap(({ kind, key }) => (kind === "presence" && !sharing.has(key) ? [key] : []));
+    const others = topics.flatMap(({ kind, key }) => (kind === "presence" ? [key] : []));
     const conversations = topics.flatMap(({ name, kind, key }) =>
       (kind === "conversation" || kind === "typing") && !grants.includes(name) ? [key] : [],
     );
-    const [hidden, mine] = await Promise.all([
-      this.strangers(userId, others).then((users) => new Set(users)),
+    const [visible, mine] = await Promise.all([
+      this.options.visibleAmong(userId, others, sharing),
       (unasked ? membershipsAmong : ensureMemberships)(userId, [...new Set(conversations)]),
     ]);
     const may = ({ name, kind, key }: Topic): boolean => {
@@ -44,16 +45,15 @@ export class Access {
         case "typing":
           return mine.has(key);
         case "presence":
-          return !hidden.has(key);
+          return visible.has(key);
       }
     };
     return topics.filter(may);
   }
 
-  /** Picks the users who may not see the user's presence, nor the user theirs; never the user itself. */
+  /** Picks the users whose presence the user may not see, and who may not see the user's. */
   async strangers(userId: string, others: string[]): Promise<string[]> {
-    if (this.options.presenceVisibleTo === "everyone" || others.length === 0) return [];
-    const visible = await this.options.directory.sharingWith(userId, others);
-    return others.filter((other) => other !== userId && !visible.has(other));
+    const visible = await this.options.visibleAmong(userId, others);
+    return others.filter((other) => !visible.has(other));
   }
 }

@@ -12,7 +12,6 @@ export type SubscriptionsOptions = AccessOptions &
   };
 
 export const subscriptionSettings = ({ presence, websocket }: Pick<Config, "presence" | "websocket">) => ({
-  presenceVisibleTo: presence.visible_to,
   topicsMax: websocket.max_topics_per_connection,
   watchMax: presence.watch_max,
 });

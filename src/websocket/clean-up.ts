@@ -82,13 +82,8 @@ export class CleanUp {
     const { calls, hub, logger, presence } = this.options;
     const { userId, deviceId, connectionId } = connection;
     const who = { connection_id: connectionId, user_id: userId };
-    try {
-      await presence.disconnect({ userId, deviceId, connectionId, clean });
-      logger.debug({ ...who, clean }, "disconnected");
-    } catch (error) {
-      // Presence tries again by itself; calls must hear of it all the same.
-      this.#outage.began(error, who);
-    }
+    await presence.disconnect({ userId, deviceId, connectionId, clean });
+    logger.debug({ ...who, clean }, "disconnected");
     // Where the same device is here again already no call has lost it; whether it is on another node presence knows.
     if (hub.find({ userId, deviceId }).length === 0)
       await this.#outage.attempt(calls.deviceDisconnected({ userId, deviceId }, { hangsUp }), who);

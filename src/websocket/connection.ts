@@ -17,7 +17,7 @@ export interface Session {
   userId: string;
   roles: readonly string[];
   grants: readonly string[];
-  /** Milliseconds since the epoch; null: does not expire. */
+  /** Milliseconds since 1970; null: does not expire. */
   expiresAt: number | null;
   /** When its end is told of; null: never. */
   expiryWarningAt: number | null;

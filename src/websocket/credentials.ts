@@ -15,7 +15,7 @@ export interface CredentialsOptions {
   authenticator: Pick<Authenticator, "verify">;
   directory: Pick<DirectoryView, "admit">;
   addresses: Pick<AddressLimiter, "mayFail" | "noteFailure">;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: () => number;
   logger: Pick<Logger, "info" | "warn" | "error">;
 }

@@ -14,7 +14,7 @@ export interface DirectoryListenerOptions {
   membership: Pick<Membership, "apply" | "concerns">;
   hub: Pick<Hub, "userIds" | "ofUser">;
   timers: Timers;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: () => number;
   logger: OutageLogger;
 }

@@ -5,7 +5,7 @@ export interface ResyncOptions {
   /** Never rejects. @returns whether all went well; else it is done again */
   run(): Promise<boolean>;
   timers: Timers;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: () => number;
 }
 

@@ -1,4 +1,4 @@
-/** Listens to the public: the four paths, the sockets' events, TLS and its rotation. It alone touches `Bun.serve`. */
+/** Listens to the public: the four paths, the sockets' events, TLS and its rotation. */
 import type { Server as BunServer, ServerWebSocket, TLSOptions, WebSocketHandler } from "bun";
 import { readCertificate } from "../config/certificate.ts";
 import { ConfigError } from "../config/faults.ts";

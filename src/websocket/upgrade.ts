@@ -1,4 +1,4 @@
-/** Decides who may come in: every check between the request and the upgrade, in the contract's order [CON1]. */
+/** Decides who may come in: every check between the request and the upgrade, in the order of docs/protocol.md [CON1]. */
 import * as v from "valibot";
 import { AuthenticationError, roles as knownRoles, type Role } from "../auth/authenticator.ts";
 import { createOriginCheck, isLoopbackOrigin } from "../config/origins.ts";

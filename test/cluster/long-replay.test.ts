@@ -5,6 +5,7 @@ import { OwnSent } from "../../src/broadcast/own-sent.ts";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import type { TopicMessage } from "../../src/cluster/ports.ts";
 import { createDirectoryView } from "../../src/directory/directory.ts";
+import { createVisibleAmong } from "../../src/directory/visibility.ts";
 import { FairQueue } from "../../src/storage/fair-queue.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
@@ -38,7 +39,7 @@ test("[LOG3] [LOG5] what other nodes say comes over the bus, however long the re
     ownSent: new OwnSent(storage.log.epochs),
     bus: one,
     directory: view,
-    presenceVisibleTo: "everyone",
+    visibleAmong: createVisibleAmong({ directory: view, policy: "everyone" }),
     snapshots: async () => new Map(),
     onSubscribed() {},
     onLeft() {},

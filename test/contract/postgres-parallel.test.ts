@@ -174,6 +174,17 @@ test("[LOG4] a node that freezes in the middle of an append holds cursors up for
   await close();
 });
 
+test("[LOG4] a node that freezes while nobody else appends gives its topic back too", async () => {
+  const ended = Promise.withResolvers<number>();
+  const { node, underWay, close } = await open({ queryTimeoutMs: 200, onStalled: ended.resolve });
+  await underWay([newEvent("conversation:frozen")]);
+  let isOver = false;
+  void ended.promise.then(() => (isOver = true));
+  while (!isOver) await positionsOf(node);
+  expect((await node.log.append([newEvent("conversation:frozen")])).appended[0]!.seq).toBe(1);
+  await close();
+});
+
 test("[LOG1] transactions of other people in the same database hold up no cursor", async () => {
   const { node, run, close } = await open();
   const { sql } = await run("CREATE TABLE public.orders (id integer)");

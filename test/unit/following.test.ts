@@ -5,6 +5,7 @@ import { OwnSent } from "../../src/broadcast/own-sent.ts";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import { createLocalCluster } from "../../src/cluster/local/cluster.ts";
 import { createDirectoryView, type DirectoryView } from "../../src/directory/directory.ts";
+import { createVisibleAmong } from "../../src/directory/visibility.ts";
 import { FairQueue } from "../../src/storage/fair-queue.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
@@ -50,7 +51,7 @@ async function subscribeWhileAnnaJoins(topic: "presence" | "conversation", who: 
       peersOf: async (userId, limit) => afterwards(await view.peersOf(userId, limit)),
       conversationsOf: async (userId) => afterwards(await view.conversationsOf(userId)),
     },
-    presenceVisibleTo: "shared_conversation",
+    visibleAmong: createVisibleAmong({ directory: view, policy: "shared_conversation" }),
     snapshots: async () => new Map(),
     onSubscribed() {},
     onLeft() {},

@@ -5,6 +5,7 @@ import { OwnSent } from "../../src/broadcast/own-sent.ts";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import { createLocalCluster } from "../../src/cluster/local/cluster.ts";
 import { createDirectoryView, type DirectoryView } from "../../src/directory/directory.ts";
+import { createVisibleAmong } from "../../src/directory/visibility.ts";
 import { Unavailable } from "../../src/ground/unavailable.ts";
 import { FairQueue } from "../../src/storage/fair-queue.ts";
 import type { DirectoryChange, Storage } from "../../src/storage/ports.ts";
@@ -44,14 +45,15 @@ function build(
   const { directory } = storage;
   const view = createDirectoryView({ directory, mode, cacheTtlMs: 0, cacheSize: 0, now: Date.now });
   views.push(view);
+  const asked = { ...view, ...slowed(view) };
   return createSubscriptions({
     log: storage.log,
     cursors: storage.cursors,
     sequencer: new Sequencer({ log: storage.log, publish() {}, hasSubscribers, logger }),
     ownSent: new OwnSent(storage.log.epochs),
     bus: createLocalCluster({ now: Date.now }).bus,
-    directory: { ...view, ...slowed(view) },
-    presenceVisibleTo: "shared_conversation",
+    directory: asked,
+    visibleAmong: createVisibleAmong({ directory: asked, policy: "shared_conversation" }),
     snapshots: async () => new Map(),
     onSubscribed() {},
     onLeft() {},

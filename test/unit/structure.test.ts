@@ -5,7 +5,7 @@ import { dirname, join, normalize, resolve } from "node:path";
 
 const root = resolve(import.meta.dir, "../..");
 
-/** An import goes down this list or stays in its folder; `client` is what applications take with them. */
+/** An import goes down this list or stays in its folder. */
 const layers = [
   "main",
   "commands",
@@ -28,7 +28,6 @@ const layers = [
   "config",
   "telemetry",
   "operations",
-  "client",
   "ground",
 ];
 
@@ -70,8 +69,7 @@ test("[LAYERS] an import goes down the list of layers or stays in its folder", (
   for (const [file, targets] of imports) {
     for (const target of targets) {
       const [from, to] = [layerOf(file), layerOf(target)];
-      const isAllowed =
-        from === to || (from === "client" ? to === "protocol" : layers.indexOf(from) < layers.indexOf(to));
+      const isAllowed = from === to || layers.indexOf(from) < layers.indexOf(to);
       if (!isAllowed) upward.push(`${file} → ${target}`);
     }
   }
@@ -114,6 +112,15 @@ test("[LAYERS] adapters know nothing of the wire's errors, which router and upgr
   expect(offenders(/ProtocolError\(\s*"unavailable"/, (file) => file === "src/router/refusals.ts")).toEqual([]);
   // Names are for people: a class or a field says to code what an error means.
   expect(offenders(/\b(error|err|reason|cause)\??\.(name|constructor)\b/, () => false)).toEqual([]);
+});
+
+test("[PRE4] whose presence somebody may see is decided in one place, and everything else asks there", () => {
+  const mayRead = (file: string) => ["src/app/foundation.ts", "src/directory/visibility.ts"].includes(file);
+  expect(offenders(/\bpresence\??\.visible_to\b|\bvisible_to:? ===/, mayRead)).toEqual([]);
+  // Who may call whom is another question, with a setting of its own.
+  const mayAsk = (file: string) =>
+    ["directory", "storage"].includes(layerOf(file)) || file === "src/calls/permission.ts";
+  expect(offenders(/\bsharingWith\(/, mayAsk)).toEqual([]);
 });
 
 test("[LAYERS] one file listens to the public, one process owns its arguments, signals and environment", () => {

@@ -6,7 +6,7 @@ import { createLocalNodeRegistry } from "./nodes.ts";
 import { type LocalPresenceOptions, LocalPresenceRegistry } from "./presence.ts";
 
 export interface LocalClusterOptions extends Pick<LocalPresenceOptions, "store"> {
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: () => number;
   nodeId?: string;
   version?: string;

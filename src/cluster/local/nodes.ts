@@ -4,7 +4,7 @@ import type { NodeInfo, NodeRegistry } from "../ports.ts";
 export interface LocalNodeOptions {
   nodeId: string;
   version: string;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: () => number;
 }
 

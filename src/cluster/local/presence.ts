@@ -13,7 +13,7 @@ import type {
 export interface LocalPresenceOptions {
   /** Names this run of the node. */
   owner: string;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: () => number;
   /** Keeps who is here while the node is restarted; without it all have gone then. */
   store?: PresentStore | undefined;

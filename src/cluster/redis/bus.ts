@@ -20,7 +20,7 @@ export interface RedisBusOptions {
   watchTimeoutMs: number;
   /** Within so long a node must hear what it says to itself. */
   echoTimeoutMs: number;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: () => number;
   logger: Pick<Logger, "warn">;
 }
@@ -52,7 +52,7 @@ export class RedisBus implements Bus {
   #onControlMessage: (message: ControlMessage) => void = () => {};
   #onPresenceWord: (word: PresenceWord) => void = () => {};
   #onGap: (sinceMs: number) => void = () => {};
-  /** When this node was last known to be heard and to hear, ms since the epoch. */
+  /** When this node was last known to be heard and to hear, ms since 1970. */
   #soundAt: number;
   /** Publishes that were lost until then. */
   #droppedBefore = 0;

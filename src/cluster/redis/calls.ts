@@ -26,7 +26,7 @@ interface Written {
   json: string;
   caller: string;
   callee: string;
-  /** Milliseconds since the epoch, as text: Lua's numbers would be written with an exponent. */
+  /** Milliseconds since 1970, as text: Lua's numbers would be written with an exponent. */
   deadline: string;
 }
 

@@ -28,7 +28,7 @@ export interface RedisClusterOptions {
   installation: string;
   nodeId: string;
   version: string;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: () => number;
   logger: Pick<Logger, "info" | "warn" | "error">;
   counts?: Counts;

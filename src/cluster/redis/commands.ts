@@ -10,7 +10,7 @@ import { isReply, isUnserved, RedisUnavailable, replyOf } from "./unavailable.ts
 export interface CommandsOptions {
   client: Redis | Cluster;
   logger: Pick<Logger, "info" | "warn" | "error">;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: () => number;
   /** Messages on their way to Redis; those above are dropped and counted. */
   publishesMax: number;

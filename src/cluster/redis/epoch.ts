@@ -20,7 +20,7 @@ export interface Marked {
   lost: boolean;
   /** Whether nodes may still have something to put back. */
   isSettling: boolean;
-  /** Milliseconds since the epoch by Redis's clock. */
+  /** Milliseconds since 1970 by Redis's clock. */
   at: number;
   /** Answer of the script after that. */
   rest: unknown[];

@@ -9,7 +9,7 @@ export interface HeartbeatOptions {
   /** Does the work of one beat, all at once. */
   work: () => Promise<unknown>[];
   intervalMs: number;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: () => number;
   logger: Pick<Logger, "info" | "warn" | "error">;
 }

@@ -12,7 +12,7 @@ export interface RedisNodeRegistryOptions {
   /** Names this run of this node: one that was restarted under its old name does not inherit. */
   instance: string;
   version: string;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: () => number;
   /** Dead is who has not been seen for so long, ms, by Redis's own clock. */
   deadAfterMs: number;

@@ -18,7 +18,7 @@ export interface RedisStreamOptions {
   stream: string;
   group: string;
   newId: () => string;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: () => number;
   /** So long has a node the lease that says nothing; default 3,000. */
   leaseMs?: number;

@@ -17,7 +17,7 @@ export interface DirectoryWatchOptions {
   /** How often it is tried whether the connection still hears. */
   heartbeatMs: number;
   newId: () => string;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: () => number;
   /** Told of what a listener throws; the others hear the change all the same. */
   onListenerError(error: unknown): void;

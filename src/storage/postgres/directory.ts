@@ -21,7 +21,7 @@ export interface DirectoryOptions {
   schema: string;
   names: DirectoryNames;
   watch: DirectoryWatch;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now: () => number;
 }
 

@@ -63,10 +63,15 @@ function statements(ws: string) {
         created_at AS "createdAt" FROM ${ws}.feed($1, $2)`,
       "position",
     ),
-    movedSince: `SELECT watermark, log_end AS "end", topic, seq, position FROM ${ws}.moved_since($1, $2)`,
+    movedSince: `SELECT watermark, log_end AS "end", in_flight AS "inFlight", topic, seq, position FROM ${ws}.moved_since($1, $2)`,
     movedAmong: `SELECT topic, seq, position FROM ${ws}.moved_among($1, $2, $3)`,
     watermark: `SELECT watermark FROM ${ws}.watermark()`,
   };
+}
+
+export interface Watermark {
+  position: number;
+  inFlight: boolean;
 }
 
 type Stretch = Parameters<EventLog["range"]>[0] & { bytesMax?: number | undefined };
@@ -74,8 +79,8 @@ type Stretch = Parameters<EventLog["range"]>[0] & { bytesMax?: number | undefine
 export interface LogReadingOptions {
   pool: Pool;
   schema: string;
-  /** Told of each watermark that is read with what has moved. */
-  onWatermark: (position: number) => void;
+  /** Told of each watermark that is read with what has moved, and whether appends are on their way above it. */
+  onWatermark: (watermark: Watermark) => void;
 }
 
 type Topics = Pick<EventLog, "replay" | "range" | "page" | "heads">;
@@ -141,10 +146,17 @@ function createWholeReading({ pool, onWatermark }: LogReadingOptions, sql: Retur
     },
 
     async movedSince(position, limit) {
-      type Row = { watermark: number; end: number; topic: string | null; seq: number; position: number };
+      type Row = {
+        watermark: number;
+        end: number;
+        inFlight: boolean;
+        topic: string | null;
+        seq: number;
+        position: number;
+      };
       const rows = await pool.query<Row>(sql.movedSince, [position, limit]);
-      const { watermark, end } = rows[0]!;
-      onWatermark(watermark);
+      const { watermark, end, inFlight } = rows[0]!;
+      onWatermark({ position: watermark, inFlight });
       const newest = new Map<string, { topic: string; seq: number; position: number }>();
       for (const { topic, seq, position } of rows) {
         if (topic === null) continue;

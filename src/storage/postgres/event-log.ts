@@ -17,7 +17,7 @@ export function createEventLog(options: EventLogOptions): EventLog {
   const reading = createLogReading({
     pool,
     schema,
-    onWatermark: (position) => void stalled.note(position).catch(() => {}),
+    onWatermark: (watermark) => void stalled.note(watermark).catch(() => {}),
   });
   return {
     ...lookout,

@@ -41,7 +41,7 @@ function statements(ws: string) {
   };
 }
 
-/** @param now milliseconds since the epoch */
+/** @param now milliseconds since 1970 */
 export function createReceiptStore(pool: Pool, schema: string, now: () => number): ReceiptStore {
   const sql = statements(schema);
   return {

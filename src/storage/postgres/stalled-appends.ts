@@ -1,4 +1,5 @@
 /** Ends sessions of nodes that have frozen or were cut off while they appended: until then they hold up everybody's cursor. */
+import type { Watermark } from "./event-log-reading.ts";
 import type { Pool } from "./pool.ts";
 
 export interface StalledAppendsOptions {
@@ -14,17 +15,18 @@ export interface StalledAppendsOptions {
 const lookMs = 1_000;
 
 export class StalledAppends {
-  /** Since when it has been the same, by the clock of this process. */
+  /** Since when it has been the same with appends on their way, by the clock of this process. */
   #seen = { position: -1, sinceMs: 0 };
 
   constructor(private readonly options: StalledAppendsOptions) {}
 
-  /** Notes where the watermark is, and looks who holds it once it has stood still for too long. */
-  async note(position: number): Promise<void> {
+  /** Notes where the watermark is, and looks who holds it once it has stood still for too long; on an idle log nobody does. */
+  async note({ position, inFlight }: Watermark): Promise<void> {
     const { pool, schema, stallMsMax, onStalled } = this.options;
     const now = performance.now();
-    if (position !== this.#seen.position) this.#seen = { position, sinceMs: now };
-    if (now - this.#seen.sinceMs < stallMsMax) return;
+    const isMoving = !inFlight || position !== this.#seen.position;
+    if (isMoving) this.#seen = { position, sinceMs: now };
+    if (isMoving || now - this.#seen.sinceMs < stallMsMax) return;
     // Again with the next repairs: it may not have stood still for so long itself yet.
     this.#seen.sinceMs = now - stallMsMax + lookMs;
     const [row] = await pool.query<{ ended: number }>(`SELECT ${schema}.end_stalled($1) AS ended`, [stallMsMax]);

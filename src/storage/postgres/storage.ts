@@ -38,7 +38,7 @@ export interface PostgresStorageOptions {
   outbox?: { rejectedKeptMs: number } | null;
   /** How often it is tried whether changes of the directory still come through; default 5,000. */
   heartbeatMs?: number;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now?: () => number;
   newId?: () => string;
   /** Told of what a directory listener throws. */

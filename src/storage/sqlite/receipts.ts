@@ -89,7 +89,7 @@ export class ReceiptTable {
     this.#sql = prepare(database);
   }
 
-  /** @param now when it moves, ms since the epoch */
+  /** @param now when it moves, ms since 1970 */
   advance(mark: Mark, now: number): { upToSeq: number; advanced: boolean } {
     return this.#database.transaction(() => this.#advance(mark, now)).immediate();
   }
@@ -109,7 +109,7 @@ export class ReceiptTable {
     return { upToSeq: target, advanced: true };
   }
 
-  /** @param now when they are claimed, ms since the epoch */
+  /** @param now when they are claimed, ms since 1970 */
   claim(query: ClaimQuery, limit: number, now: number): UnsentReceipt[] {
     return this.#database.transaction(() => this.#claim(query, limit, now)).immediate();
   }

@@ -20,7 +20,7 @@ export interface SqliteStorageOptions {
   path: string;
   /** `process` (default): what is acknowledged survives kill -9. `power`: a power cut too, at a sync for each commit. */
   durability?: Durability;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since 1970. */
   now?: () => number;
   /** Whether others may use the file at the same time, as nodes of a cluster that hear of each other may. Default false. */
   isShared?: boolean;

@@ -9,4 +9,4 @@ COMMENT ON TABLE ${ws}.installation IS
 INSERT INTO ${ws}.installation VALUES (1, gen_random_uuid());
 
 CREATE TABLE ${ws}.blocks (user_id text PRIMARY KEY, ends_at bigint NOT NULL);
-COMMENT ON TABLE ${ws}.blocks IS 'Users who count as disabled until then (ms since the epoch), whether or not they are known.';
+COMMENT ON TABLE ${ws}.blocks IS 'Users who count as disabled until then (ms since 1970), whether or not they are known.';

@@ -50,14 +50,19 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'on', true);
   END IF;
 
-  -- New topics by name before any is locked, then the locks by number: whoever waits, waits for somebody further on.
+  -- Finds the topics and, of them, those that somebody may be appending to, before a lock is taken: where many wait for one of
+  -- them already its events are left alone, or the batch's other topics would wait with it.
+  -- xmax is who locked the row last, and is not cleared: it counts only where that transaction may still run. It is 32 bits
+  -- of a number of 64, and may not be compared as it is; so what is in flight is cut to 32 bits as well, and what is not
+  -- below the snapshot's end is found by the distance round the circle, less than half of it.
   SELECT array_agg(t.name), array_agg(t.name) FILTER (WHERE t.xmax <> '0' AND (
-      -- Locked by who is in flight, or by somebody who has begun after them all.
+      -- Locked by one that was in flight when this statement began, or by one that has begun since.
       t.xmax = ANY (ARRAY(
         SELECT (x.xid::text::bigint & 4294967295)::text::xid FROM pg_snapshot_xip(pg_current_snapshot()) AS x (xid)))
       OR mod(t.xmax::text::bigint + 4294967296 - (pg_snapshot_xmax(pg_current_snapshot())::text::bigint & 4294967295),
         4294967296) < 2147483648))
     INTO found_names, crowded FROM ${ws}.topics AS t WHERE t.name = ANY (names);
+  -- New topics by name before any is locked, then the locks by number: whoever waits, waits for somebody further on.
   IF coalesce(cardinality(found_names), 0) < cardinality(names) THEN
     INSERT INTO ${ws}.topics (name) SELECT g.name FROM unnest(names) AS g (name)
       WHERE found_names IS NULL OR g.name <> ALL (found_names) ORDER BY g.name
@@ -65,6 +70,8 @@ BEGIN
   END IF;
   IF crowded IS NOT NULL AND cardinality(given_units) > 0 THEN
     -- Waits for one who has a topic, and one who waits for it: that is a commit or two. Leaves it alone where more wait.
+    -- A row's lock is not in pg_locks; but the first who waits for it holds a lock of type `tuple`, named by page and line, as
+    -- ctid is, and all others wait for that one: they are not granted. A ctid stays, for a topic's row is never updated.
     SELECT array_agg(t.name) INTO crowded FROM ${ws}.topics AS t WHERE t.name = ANY (crowded) AND t.ctid IN (
       SELECT format('(%s,%s)', l.page, l.tuple)::tid FROM pg_locks AS l
         WHERE l.locktype = 'tuple' AND l.relation = '${ws}.topics'::regclass AND NOT l.granted);
@@ -161,7 +168,7 @@ $append$;
 COMMENT ON FUNCTION ${ws}.append IS
   'names: the topics, each once. Appends a batch in one transaction. A key may occur once in a batch; known keys are answered with their first numbers.';
 
-CREATE FUNCTION ${ws}.watermark(OUT watermark bigint, OUT log_end bigint)
+CREATE FUNCTION ${ws}.watermark(OUT watermark bigint, OUT log_end bigint, OUT in_flight boolean)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $watermark$
 DECLARE
   ends bigint;
@@ -185,10 +192,11 @@ BEGIN
     SELECT coalesce(max(t.trimmed_position), 0) INTO log_end FROM ${ws}.trims AS t;
   END IF;
   watermark := least(ends, lowest, log_end);
+  in_flight := lowest IS NOT NULL;
 END
 $watermark$;
 COMMENT ON FUNCTION ${ws}.watermark IS
-  'Every event with a position up to the watermark is visible to the next statement of a transaction that reads committed; log_end is the highest position that is visible.';
+  'Every event with a position up to the watermark is visible to the next statement of a transaction that reads committed; log_end is the highest position that is visible; in_flight: appends are on their way.';
 
 CREATE FUNCTION ${ws}.end_stalled(longer_than_ms bigint) RETURNS bigint
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp

@@ -69,7 +69,7 @@ COMMENT ON FUNCTION ${ws}.replay IS
   'The heads of all topics given (id is null), and of their events after a position the oldest, one page of them.';
 
 CREATE FUNCTION ${ws}.moved_since(after_position bigint, page bigint)
-RETURNS TABLE (watermark bigint, log_end bigint, topic text, seq bigint, "position" bigint)
+RETURNS TABLE (watermark bigint, log_end bigint, in_flight boolean, topic text, seq bigint, "position" bigint)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off AS $moved_since$
@@ -77,19 +77,20 @@ SET jit = off AS $moved_since$
 DECLARE
   through bigint;
   ends bigint;
+  is_held boolean;
 BEGIN
-  SELECT w.watermark, w.log_end INTO through, ends FROM ${ws}.watermark() AS w;
+  SELECT w.watermark, w.log_end, w.in_flight INTO through, ends, is_held FROM ${ws}.watermark() AS w;
   RETURN QUERY
-  SELECT through, ends, t.name, e.seq, e.position FROM (
+  SELECT through, ends, is_held, t.name, e.seq, e.position FROM (
       SELECT topic_id, seq, position FROM ${ws}.events WHERE position > after_position AND position <= through
       ORDER BY position LIMIT page) AS e
     JOIN ${ws}.topics AS t ON t.topic_id = e.topic_id ORDER BY e.position;
   IF NOT FOUND THEN
-    RETURN QUERY SELECT through, ends, NULL, NULL::bigint, NULL::bigint;
+    RETURN QUERY SELECT through, ends, is_held, NULL, NULL::bigint, NULL::bigint;
   END IF;
 END
 $moved_since$;
-COMMENT ON FUNCTION ${ws}.moved_since IS 'The events after a position up to the watermark, one page of them.';
+COMMENT ON FUNCTION ${ws}.moved_since IS 'The events after a position up to the watermark, one page of them; in_flight: appends are on their way.';
 
 CREATE FUNCTION ${ws}.moved_among(given_topics text[], after_position bigint, through_position bigint)
 RETURNS TABLE (topic text, seq bigint, "position" bigint)

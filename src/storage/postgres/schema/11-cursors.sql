@@ -10,5 +10,5 @@ END $defaults$;
 ALTER TABLE ${ws}.cursors ALTER COLUMN epoch DROP DEFAULT, ALTER COLUMN seen_at DROP DEFAULT;
 COMMENT ON TABLE ${ws}.cursors IS 'Up to which position of which epoch of the log a device has acknowledged it.';
 COMMENT ON COLUMN ${ws}.cursors.seen_at IS
-  'When the device last acknowledged or connected, to a part of log.retention (ms since the epoch).';
+  'When the device last acknowledged or connected, to a part of log.retention (ms since 1970).';
 CREATE INDEX cursors_by_age ON ${ws}.cursors (seen_at);

@@ -1,4 +1,4 @@
--- Keeps an installation's identity, made with the log, and who is blocked, up to a moment in ms since the epoch.
+-- Keeps an installation's identity, made with the log, and who is blocked, up to a moment in ms since 1970.
 
 CREATE TABLE installation (
   only_row INTEGER PRIMARY KEY CHECK (only_row = 1),

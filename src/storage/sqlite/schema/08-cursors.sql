@@ -1,4 +1,4 @@
--- Keeps when a device last acknowledged or connected (ms since the epoch), and which epoch its position is of; those from before
+-- Keeps when a device last acknowledged or connected (ms since 1970), and which epoch its position is of; those from before
 -- count from now on, and are of the first epoch that is known.
 
 ALTER TABLE cursors RENAME COLUMN cursor TO position;
