@@ -70,7 +70,7 @@ export async function openPublishers(options: PublishersOptions): Promise<Publis
     { until, latencies }: { until: number; latencies: number[] },
   ) {
     for (let now = performance.now(); now < until; ) {
-      await publisher.append(newMessage({ sender, conversation: nextConversation() }));
+      await publisher.appendAll([newMessage({ sender, conversation: nextConversation() })]);
       const acknowledgedAt = performance.now();
       latencies.push(acknowledgedAt - now);
       now = acknowledgedAt;

@@ -2,6 +2,7 @@
 import type { Bus } from "../cluster/ports.ts";
 import { InvariantBroken } from "../ground/assert.ts";
 import { Unavailable } from "../ground/unavailable.ts";
+import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
 import type { Appended, AppendResult, EventLog, LoggedEvent, NewEvent } from "../storage/ports.ts";
 import { Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -17,6 +18,12 @@ export interface PublisherOptions {
   logger: Logger;
   /** Events that may wait for the log before `unavailable` (`websocket.broadcast_buffer`). */
   waitingMax: number;
+}
+
+/** An event of the protocol's own: it does not compile where its type has no schema, or its payload is another. */
+export interface OwnEvent<Type extends ServerMessageType> extends Omit<NewEvent, "type" | "payload"> {
+  type: Type;
+  payload: ServerPayload<Type>;
 }
 
 interface Waiting extends Group {
@@ -59,13 +66,17 @@ export class Publisher {
    * appended later comes later [ENV7].
    * @throws Unavailable where the log is away or too much waits for it
    */
-  async append(event: NewEvent, options: { audience?: Audience; correlationId?: string } = {}): Promise<Appended> {
-    const [appended] = await this.appendAll([event], options);
+  async append<Type extends ServerMessageType>(
+    { payload, ...event }: OwnEvent<Type>,
+    options: { audience?: Audience; correlationId?: string } = {},
+  ): Promise<Appended> {
+    const [appended] = await this.appendAll([{ ...event, payload: JSON.stringify(payload) }], options);
     return appended!;
   }
 
   /**
-   * As `append`, for events that keep their order whatever happens: all of them are appended, in one transaction, or none.
+   * As `append`, for an application's events, whose types are known only while running. They keep their order whatever happens:
+   * all of them are appended, in one transaction, or none.
    * @returns one for each event, in the same order
    */
   appendAll(events: NewEvent[], options: { audience?: Audience; correlationId?: string } = {}): Promise<Appended[]> {

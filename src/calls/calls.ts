@@ -44,7 +44,7 @@ export function createCalls(options: CallsOptions): CallService {
         id: newId(),
         topic: userTopic(userId),
         type: "call.ended",
-        payload: JSON.stringify(payload),
+        payload,
         createdAt: now(),
         // Callers choose the ids of calls: one that was used before is another call between other people.
         once: { keys: [idempotencyKey(["missed", payload.from_user_id!, userId], callId)] },

@@ -39,7 +39,7 @@ export const send: PipelinedHandler<"message.send", "config" | "directory" | "pu
       id,
       topic: conversationTopic(conversation_id),
       type: "message.new",
-      payload: JSON.stringify(message),
+      payload: message,
       createdAt,
       senderId: from.userId,
       once: {

@@ -142,7 +142,7 @@ export class ReceiptRelay {
         id: newId(),
         topic: kind === "read_private" ? userTopic(userId) : conversationTopic(conversationId),
         type: eventTypes[kind],
-        payload: JSON.stringify(payload),
+        payload,
         createdAt: at,
         compactionKey: `${kind}:${conversationId}:${userId}`,
         once: { keys: [idempotencyKey(["receipt", kind, conversationId, userId], upToSeq)] },

@@ -65,7 +65,7 @@ async function createNode(cluster: Cluster, deliver: (accept: () => void) => voi
   return {
     steps,
     stop: () => sequencer.stop(),
-    publish: (topic: string) => publisher.append(newEvent(topic)),
+    publish: (topic: string) => publisher.appendAll([newEvent(topic)]),
     /** Resolves once so many events were published here. */
     reached: (count: number) =>
       new Promise<void>((resolve) => {

@@ -1,7 +1,9 @@
 /** Receipts of several nodes on one store: told in the order of their watermarks, whoever is slow [REC1] [REC2]. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import type { Publisher } from "../../src/broadcast/publisher.ts";
 import { ReceiptRelay } from "../../src/handlers/receipt-relay.ts";
-import type { NewEvent, ReceiptStore, Storage } from "../../src/storage/ports.ts";
+import type { ServerPayload } from "../../src/protocol/server.ts";
+import type { ReceiptStore, Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import { newEvent } from "../support/new-event.ts";
@@ -18,9 +20,9 @@ beforeEach(async () => {
 afterEach(() => storage.stop());
 
 function relayOn(store: ReceiptStore): ReceiptRelay {
-  const append = async (event: NewEvent) => {
-    const { appended } = await storage.log.append([event]);
-    if (!appended[0]!.duplicate) told.push(JSON.parse(event.payload).up_to_seq);
+  const append: Publisher["append"] = async ({ payload, ...event }) => {
+    const { appended } = await storage.log.append([{ ...event, payload: JSON.stringify(payload) }]);
+    if (!appended[0]!.duplicate) told.push((payload as ServerPayload<"message.read">).up_to_seq);
     return appended[0]!;
   };
   return new ReceiptRelay({
