@@ -92,6 +92,22 @@ describe("the usual grace", () => {
     expect(Date.now() - Date.parse(payload.last_seen)).toBeLessThan(9_000);
   });
 
+  test("[PRE1] [ENV5] a close with a code of the client's own says that it comes back, and it is not seen to be gone", async () => {
+    const { ben, watcher } = await watching();
+    const phone = await connect(ben, { device_id: "phone" });
+    await shows(watcher, ben, "online");
+    await phone.close(4000);
+    const view = async () => (await watcher.ask("presence.query", { user_ids: [ben] })).users[0];
+    expect((await eventually(view, ({ devices }) => devices !== 1)).status).toBe("online");
+    const back = await connect(ben, { device_id: "phone" });
+    await back.close(1000);
+    await watcher.next("presence.offline", isOf(ben));
+    expect(said(presenceOf(watcher, ben))).toEqual([
+      ["presence.online", "online"],
+      ["presence.offline", undefined],
+    ]);
+  });
+
   test("[PRE1] a connection that is replaced by the same device is no absence", async () => {
     const { ben, watcher } = await watching();
     const first = await connect(ben, { device_id: "phone" });

@@ -25,6 +25,8 @@ class Page {
   readonly addresses: URL[] = [];
   /** The replies to its subscribes. */
   readonly answers: Received[] = [];
+  /** The codes that it has given up lines with. */
+  readonly givenUp: (number | undefined)[] = [];
   /** Waited for before each subscribe leaves. */
   beforeSubscribe: () => Promise<unknown> = async () => {};
   /** What it does every 10 s, at once. */
@@ -48,6 +50,10 @@ class Page {
           page.answers.push(message);
           page.#look();
         });
+      }
+      override close(code?: number): void {
+        if (!page.#isClosed) page.givenUp.push(code);
+        super.close(code);
       }
       override send(text: string): void {
         const leave = () => super.send(text);
@@ -140,7 +146,7 @@ test("[LOG4] [LOG5] the README's client misses nothing and hears nothing twice, 
   await second.stop();
 });
 
-test("[CON6] [LOG4] a network that goes without a word is noticed, and it comes back by a new one", async () => {
+test("[CON6] [LOG4] [ENV5] a network that goes without a word is noticed, and it comes back by a new one", async () => {
   const page = new Page(line.port);
   await page.live(1);
   line.freeze();
@@ -149,6 +155,8 @@ test("[CON6] [LOG4] a network that goes without a word is noticed, and it comes 
   await page.until(() => page.addresses.length === 2);
   line.heal();
   await page.live(2);
+  // Without a code it would say goodbye, and others would see it go and come [PRE1].
+  expect(page.givenUp).toEqual([4000]);
   await page.until(() => page.contents.includes("meanwhile"));
   expect(page.contents.filter((it) => it === "meanwhile")).toEqual(["meanwhile"]);
   // Nothing is wrong with a line that answers.
