@@ -13,6 +13,7 @@ import { callScripts } from "../../src/cluster/redis/scripts.ts";
 import { RedisUnavailable } from "../../src/cluster/redis/unavailable.ts";
 import { keys, silent } from "../support/cluster.ts";
 import { exampleCall } from "../support/example-call.ts";
+import { openSharedStorage, startPresence } from "../support/presence-node.ts";
 import { add, idsOf, readOne, remove, say, saying } from "../support/records.ts";
 import { openEmptyRedis, until } from "../support/redis.ts";
 
@@ -108,6 +109,24 @@ test("[PRE1] what Redis has lost is told once; nothing is read of anybody until 
   await registry.look();
   expect(losses).toBe(2);
   expect(await registry.stats()).toEqual({ users: users.length, devices: users.length });
+});
+
+test("[PRE1] nobody is shown as gone because a device elsewhere has not been put back yet", async () => {
+  const storage = await openSharedStorage();
+  const bus = { onGap() {}, watch: async () => {} };
+  const here = startPresence({ nodeId: "n1", presence: registry, bus }, { storage });
+  await here.connect("ann", "d1");
+  await add(open("n2/1"), "ann", { device: "d2" });
+  await here.watch("ann");
+  await redis.empty();
+  await here.disconnect("ann", "d1");
+  expect(here.shown).toEqual([]);
+  // Nobody has put it back.
+  await commands.call("del", keys.presence(0).settling);
+  await until(async () => here.shown.length > 0);
+  expect(here.shown).toEqual(["offline ann"]);
+  await here.tracker.stop();
+  await storage.stop();
 });
 
 test("[PRE1] a loss is noticed by a look, and by the word of a node that has seen it", async () => {

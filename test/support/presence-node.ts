@@ -1,5 +1,5 @@
 /** Puts a presence tracker on a node of a cluster, with a storage that all of them share; writes down what it shows. */
-import type { Cluster, PresenceRegistry } from "../../src/cluster/ports.ts";
+import type { Bus, Cluster, PresenceRegistry } from "../../src/cluster/ports.ts";
 import { type DeviceRef, PresenceTracker } from "../../src/presence/tracker.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
@@ -34,7 +34,7 @@ export async function openSharedStorage(): Promise<Storage> {
 
 /** The trackers are to be stopped before the nodes. */
 export function startPresence(
-  { nodeId, presence: registry, bus }: Cluster,
+  { nodeId, presence: registry, bus }: Pick<Cluster, "nodeId" | "presence"> & { bus: Pick<Bus, "onGap" | "watch"> },
   { storage }: { storage: Storage },
 ): PresenceNode {
   const watched = new Set<string>();
