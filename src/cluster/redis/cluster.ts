@@ -92,7 +92,12 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
           commands.noteServed();
         });
         await bus.start();
-        await unlessAway(address, () => Promise.all([nodes.sayAlive(), presence.look(), calls.restore(), bus.probe()]));
+        await unlessAway(address, async () => {
+          const begun = Promise.all([nodes.sayAlive(), presence.look(), calls.restore(), bus.probe()]);
+          // What was refused tells more than that the connection has ended upon it.
+          await begun.catch(() => commands.noteServed());
+          await begun;
+        });
       } catch (error) {
         bus.stop();
         commands.stop();
