@@ -1,7 +1,8 @@
 /** Tells what a request costs: one token of its class, and more where it asks for more [LIM]. */
 import type { Reply } from "../handlers/context.ts";
 import type { ClientMessageType, ClientPayload, Filters } from "../protocol/client.ts";
-import { type Charge, limitClassOf } from "./rate-limiter.ts";
+import type { Charge } from "./rate-limiter.ts";
+import { limitClassOf } from "./requests.ts";
 
 /** Messages that may be large; how much of them is sent is limited as well. */
 export const ofAnySize: ReadonlySet<string> = new Set(["message.send", "publish", "event.send"]);

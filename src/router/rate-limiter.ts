@@ -1,21 +1,7 @@
 /** Says whether a message may be handled now: token buckets per connection and per user, for each class of message types [LIM]. */
 import type { Config } from "../config/schema.ts";
 import { afterTake, type Rate, ratePerMinute, waitMs, waitMsMax } from "../ground/token-bucket.ts";
-
-const limitClasses = [
-  "default",
-  "mark",
-  "reading",
-  "event",
-  "call.ice",
-  "typing",
-  "presence.update",
-  "authenticate",
-  "ping",
-  "publish",
-] as const;
-/** `bytes` counts how much is sent beside how often. */
-export type LimitClass = (typeof limitClasses)[number] | "bytes";
+import { type LimitClass, type RequestClass, requestClasses } from "./requests.ts";
 
 /** Tokens that one message takes. */
 export interface Charge {
@@ -46,34 +32,6 @@ interface Refusal {
 export type Decision = { allowed: true } | { allowed: false; retryAfterMs: number; abusive: boolean };
 
 export const emptyBuckets = (): Buckets => ({ fullAt: null, refusals: null });
-
-export function limitClassOf(type: string): LimitClass {
-  switch (type) {
-    case "call.ice":
-    case "presence.update":
-    case "authenticate":
-    case "ping":
-    case "publish":
-      return type;
-    case "typing.start":
-    case "typing.stop":
-      return "typing";
-    // They follow from other people's messages, not from one's own, which must not use up what sending needs.
-    case "mark.delivered":
-    case "mark.read":
-    case "ack":
-      return "mark";
-    case "subscribe":
-    case "unsubscribe":
-    case "history":
-    case "presence.query":
-      return "reading";
-    case "event.send":
-      return "event";
-    default:
-      return "default";
-  }
-}
 
 /** One device's liveness and refresh do not depend on what the user's other devices do. */
 const perConnectionOnly: ReadonlySet<LimitClass> = new Set(["authenticate", "ping"]);
@@ -193,10 +151,10 @@ function sharedBy(limitClass: LimitClass, user: Buckets | null): Buckets | null 
 }
 
 function ratesOf({ rate_limits: rates, websocket }: Pick<Config, "rate_limits" | "websocket">) {
-  const perMinute = (limitClass: (typeof limitClasses)[number]) => [limitClass, ratePerMinute(rates[limitClass])];
+  const perMinute = (limitClass: RequestClass) => [limitClass, ratePerMinute(rates[limitClass])];
   const { max_message_size } = websocket;
   return {
-    ...(Object.fromEntries(limitClasses.map(perMinute)) as Record<(typeof limitClasses)[number], Rate>),
+    ...(Object.fromEntries(requestClasses.map(perMinute)) as Record<RequestClass, Rate>),
     bytes: ratePerMinute({
       per_minute: rates.bytes.per_minute ?? 4 * max_message_size,
       burst: rates.bytes.burst ?? max_message_size,

@@ -24,8 +24,9 @@ import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { Outage } from "../telemetry/outage.ts";
 import { type Answered, answerCharge, ofAnySize, tokensFor } from "./costs.ts";
-import { type Buckets, type Charge, limitClassOf, type RateLimiter } from "./rate-limiter.ts";
+import type { Buckets, Charge, RateLimiter } from "./rate-limiter.ts";
 import { badMessageCodes, RateLimited, refusalOf, tooLarge } from "./refusals.ts";
+import { limitClassOf, onlyAsks } from "./requests.ts";
 
 /** A connection as the router sees it. */
 export interface RoutedConnection extends Requester, Buckets {
@@ -59,21 +60,6 @@ export interface RouterOptions {
 }
 
 const beforeAuthentication: ReadonlySet<string> = new Set(["ping", "authenticate"]);
-/** Requests that only ask: with nobody left to hear the answer they are not worked on [SUB1]. */
-const questions: ReadonlySet<string> = new Set([
-  "ping",
-  "authenticate",
-  "subscribe",
-  "unsubscribe",
-  "history",
-  "presence.query",
-  "admin.stats",
-  "admin.connections",
-  "admin.connection",
-  "admin.topics",
-  "admin.topic",
-  "admin.nodes",
-]);
 /** They do not wait for what their connection has sent before. */
 const pipelined: ReadonlySet<string> = new Set(pipelinedTypes);
 const requestIdOf = (id: unknown) =>
@@ -83,11 +69,13 @@ const requestIdOf = (id: unknown) =>
 interface Asked {
   place: number;
   id: string | undefined;
+  type?: ClientMessageType;
 }
 
 /** A request that was read, is sound and within the limits. */
-interface Sound extends Asked, Pick<Answered, "type" | "tokens"> {
+interface Sound extends Asked, Pick<Answered, "tokens"> {
   id: string;
+  type: ClientMessageType;
   payload: unknown;
 }
 
@@ -156,7 +144,7 @@ export class Router {
 
   #handle(connection: RoutedConnection, sound: Sound): Taken | Promise<Taken> {
     const { id, type, payload } = sound;
-    if (connection.isClosed && questions.has(type)) return;
+    if (connection.isClosed && onlyAsks(type)) return;
     const correlationId = `${connection.connectionId}:${id}`;
     const request = { id, payload, from: connection, correlationId, services: this.options.services };
     this.#logHandled(request as Request<ClientMessageType, keyof Services>, type);
@@ -266,7 +254,19 @@ export class Router {
     const { limiter, services } = this.options;
     if (charge !== null) limiter.takeLater(connection, this.#bucketsOf(connection), charge, services.now());
     this.#send(connection, { type: reply.type, text }, sound);
-    return reply.after?.();
+    if (reply.after !== undefined) return this.#follow(connection, sound, reply.after);
+  }
+
+  /** Does what comes after a reply. Where it fails no second reply can say so: the connection ends, and comes back. */
+  async #follow(connection: RoutedConnection, sound: Sound, after: NonNullable<Reply["after"]>): Promise<void> {
+    try {
+      await after();
+    } catch (error) {
+      if (error instanceof AskerGone) return;
+      if (error instanceof InvariantBroken) return this.#breakOff(connection, error);
+      this.#noteFault(connection, error, { ...sound, told: "what follows a reply failed" });
+      connection.close(CloseCode.internal, "internal");
+    }
   }
 
   #send(
@@ -313,10 +313,14 @@ export class Router {
     connection.close(CloseCode.internal, "internal");
   }
 
-  #noteFault({ connectionId, userId }: RoutedConnection, err: unknown, { id, type }: Asked & { type?: string }): void {
-    const correlationId = `${connectionId}:${id}`;
-    const who = { connection_id: connectionId, user_id: userId, correlation_id: correlationId, type };
-    this.options.logger.error({ ...who, err }, "handler failed");
+  #noteFault(
+    { connectionId, userId }: RoutedConnection,
+    err: unknown,
+    { id, type, told = "handler failed" }: Asked & { told?: string },
+  ): void {
+    const correlationId = id === undefined ? undefined : `${connectionId}:${id}`;
+    const about = { connection_id: connectionId, user_id: userId, correlation_id: correlationId, type };
+    this.options.logger.error({ ...about, err }, told);
   }
 
   #logHandled({ from, correlationId }: Request<ClientMessageType>, type: string): void {

@@ -11,7 +11,7 @@ import { requestEnvelope } from "../../src/protocol/envelope.ts";
 import { authFailureTable, errorTable } from "../../src/protocol/errors.ts";
 import { moment, sequence } from "../../src/protocol/fields.ts";
 import { type ServerMessageType, serverMessageTypes, serverPayloads } from "../../src/protocol/server.ts";
-import { limitClassOf } from "../../src/router/rate-limiter.ts";
+import { limitClassOf } from "../../src/router/requests.ts";
 import { type AnySchema, fieldsOf } from "../support/schema-fields.ts";
 
 const root = resolve(import.meta.dir, "../..");

@@ -3,7 +3,8 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import * as v from "valibot";
 import { configSchema } from "../../src/config/schema.ts";
-import { emptyBuckets, limitClassOf, RateLimiter } from "../../src/router/rate-limiter.ts";
+import { emptyBuckets, RateLimiter } from "../../src/router/rate-limiter.ts";
+import { limitClassOf } from "../../src/router/requests.ts";
 
 const start = Date.UTC(2026, 0, 2);
 const settings = () => v.parse(configSchema, {});

@@ -181,13 +181,26 @@ function connected(handler: () => Reply | Promise<Reply>) {
 }
 
 test("[ENV3] [ENV5] reply_order: a request that would be answered twice ends its connection with 4100", async () => {
-  const answered: Reply = { ...pong, after: () => Promise.reject(new Error("too late")) };
-  const { frames, closes, ask } = connected(async () => answered);
+  const { connection, frames, closes, ask } = connected(async () => pong);
+  await ask();
+  connection.takenUp--;
   await ask();
   expect(frames.map(({ type }) => type)).toEqual(["pong"]);
   expect(closes).toEqual([4100]);
   expect(counts.broken.reply_order).toBe(1);
   expect(told.at(-1)).toMatchObject({ invariant: "reply_order", connection_id: "k1", place: 1 });
+});
+
+test("[ENV3] [ENV5] what fails after a reply is told once, as what it is, and ends its connection with 4100", async () => {
+  const after = [() => Promise.reject(new Error("too late")), () => JSON.parse("at once")];
+  for (const failing of after) {
+    told = [];
+    const { frames, closes, ask } = connected(async () => ({ ...pong, after: failing }));
+    await ask();
+    expect([frames.map(({ type }) => type), closes]).toEqual([["pong"], [4100]]);
+    expect(told).toMatchObject([{ type: "ping", correlation_id: "k1:1", connection_id: "k1", err: expect.any(Error) }]);
+  }
+  expect([counts.broken.reply_order, counts.errors]).toEqual([0, {}]);
 });
 
 test("[ENV5] whatever is found broken while a request is handled ends its connection with 4100, without a reply", async () => {
@@ -206,6 +219,17 @@ test("[ENV4] a handler that fails is named in the log with its message, and its 
   await ask();
   expect([frames, closes]).toMatchObject([[{ type: "error", payload: { code: "internal" } }], []]);
   expect(told).toMatchObject([{ type: "ping", correlation_id: "k1:1", connection_id: "k1" }]);
+});
+
+test("[ENV4] so is the handler of a reply that cannot be written", async () => {
+  const unwritable = { ...pong, payload: { server_time: 1n } } as unknown as Reply;
+  for (const handler of [() => unwritable, async () => unwritable]) {
+    told = [];
+    const { frames, closes, ask } = connected(handler);
+    await ask();
+    expect([frames, closes]).toMatchObject([[{ type: "error", payload: { code: "internal" } }], []]);
+    expect(told).toMatchObject([{ type: "ping", correlation_id: "k1:1", err: expect.any(TypeError) }]);
+  }
 });
 
 test("[SUB5] connection_state: who is closed never comes to life again", () => {

@@ -5,7 +5,8 @@ import * as v from "valibot";
 import { configSchema } from "../../src/config/schema.ts";
 import { afterTake, waitMs } from "../../src/ground/token-bucket.ts";
 import { clientMessageTypes } from "../../src/protocol/client.ts";
-import { emptyBuckets, limitClassOf, RateLimiter } from "../../src/router/rate-limiter.ts";
+import { emptyBuckets, RateLimiter } from "../../src/router/rate-limiter.ts";
+import { limitClassOf, requestClasses } from "../../src/router/requests.ts";
 import { AddressLimiter, addressBlock } from "../../src/websocket/address-limiter.ts";
 
 const start = Date.UTC(2026, 0, 2);
@@ -45,6 +46,9 @@ describe("messages", () => {
         ...["presence.update", "publish", "subscribe", "typing.start", "typing.stop", "unsubscribe"],
       ].toSorted(),
     );
+    // Nobody is in a class without a request; its setting would do nothing.
+    const rates = Object.entries(settings().rate_limits).filter(([, rate]) => typeof rate === "object");
+    expect(rates.map(([name]) => name).toSorted()).toEqual([...requestClasses, "bytes"].toSorted());
     expect(limitClassOf("no.such.type")).toBe("default");
     expect(limitClassOf("constructor")).toBe("default");
   });
