@@ -107,7 +107,7 @@ for (const { engine, settings } of engines) {
 
 test("PostgreSQL: a database that was dropped and made anew under a running service is told as another installation", async () => {
   const url = await migratedDatabase();
-  // What knows nothing of the log counts as left behind by a failover for half a minute.
+  // A server that knows nothing of the log counts as left behind by a failover for half a minute.
   const entry = join(projectFolder, "test/support/hurried-service.ts");
   const service = await startService({ settings: { STORAGE__URL: url }, entry });
   const name = new URL(url).pathname.slice(1);

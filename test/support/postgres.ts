@@ -79,7 +79,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
 
   async function run() {
     const usual = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200"];
-    // What was written survives every end of the server that a test brings about, and nobody pulls the plug of the machine.
+    // Writes survive every end of the server that a test brings about, and nobody pulls the plug of the machine.
     usual.push("fsync=off");
     const options = [...usual, ...following(standbyOf), ...own].flatMap((setting) => ["-c", setting]);
     const child = Bun.spawn([...prefix, server, "-D", data, "-p", String(port), ...options], {

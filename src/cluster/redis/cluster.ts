@@ -94,7 +94,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
         await bus.start();
         await unlessAway(address, async () => {
           const begun = Promise.all([nodes.sayAlive(), presence.look(), calls.restore(), bus.probe()]);
-          // What was refused tells more than that the connection has ended upon it.
+          // A refusal tells more than that the connection has ended upon it.
           await begun.catch(() => commands.noteServed());
           await begun;
         });
