@@ -1,4 +1,5 @@
 /** Reads from the log which topics have moved, by the way that costs less: what moves in the cluster, or what is heard here [LOG4]. */
+import { pages } from "../ground/pages.ts";
 import type { Epochs } from "../storage/epochs.ts";
 import type { EventLog, LoggedEvent, MovedPage } from "../storage/ports.ts";
 
@@ -21,7 +22,7 @@ export interface MovedStep {
 
 const movedPage = 1_000;
 /** Topics that are asked about by one statement. */
-const topicsAtOnce = 1_000;
+export const topicsAtOnce = 1_000;
 
 /** Steps up to where the log is as this begins: what is logged meanwhile is the next one's. Ends where the log has gone back. */
 export async function* movedSteps(options: MovedOptions): AsyncGenerator<MovedStep, void> {
@@ -44,22 +45,16 @@ export async function* movedSteps(options: MovedOptions): AsyncGenerator<MovedSt
 
 async function movedAmongHeard({ log, position, heard }: MovedOptions, throughPosition: number) {
   const moved: MovedPage["heads"] = [];
-  for (const topics of slicesOf(heard.keys()))
+  for (const topics of pages([...heard.keys()], topicsAtOnce))
     moved.push(...(await log.movedAmong({ topics, afterPosition: position(), throughPosition })));
   return moved;
-}
-
-/** The topics, as they are now, as many at a time as one statement is asked about. */
-export function* slicesOf(topics: Iterable<string>): Generator<string[]> {
-  const all = [...topics];
-  for (let start = 0; start < all.length; start += topicsAtOnce) yield all.slice(start, start + topicsAtOnce);
 }
 
 const eventsPage = 500;
 
 /** The events of the topics after a position up to one that the watermark has passed, page by page. Ends where the log has gone back. */
 export async function* eventsOf(
-  { log, epochs }: Pick<MovedOptions, "log" | "epochs">,
+  { log, epochs }: { log: Pick<EventLog, "replay">; epochs: Epochs },
   { topics, afterPosition, throughPosition }: Parameters<EventLog["movedAmong"]>[0],
 ): AsyncGenerator<LoggedEvent[], void> {
   const { breaks } = epochs;

@@ -1,5 +1,7 @@
 /** Orders each topic's events on this node, fills gaps from the log, and knows how far everything is published [LOG3]. */
+
 import { InvariantBroken } from "../ground/assert.ts";
+import { pages } from "../ground/pages.ts";
 import type { EpochChange, Epochs } from "../storage/epochs.ts";
 import type { EventLog, LoggedEvent, MovedPage } from "../storage/ports.ts";
 import { noteBroken } from "../telemetry/broken.ts";
@@ -7,7 +9,8 @@ import type { Counts } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Audience } from "./broadcaster.ts";
 import { GapCloser } from "./gap-closer.ts";
-import { eventsOf, movedSteps, slicesOf } from "./moved.ts";
+import { LogFills, unknownHead } from "./log-fills.ts";
+import { movedSteps, topicsAtOnce } from "./moved.ts";
 import { SafePosition } from "./safe-position.ts";
 import { Tails } from "./tails.ts";
 import { WaitingEvents } from "./waiting-events.ts";
@@ -25,12 +28,7 @@ export interface SequencerOptions {
   repairIntervalMs?: number;
 }
 
-/** Head of a topic that somebody is catching up on and whose place on this node is not known yet. */
-const unknownHead = -1;
-const rangePage = 500;
 const reachPatienceMs = 20;
-/** Topics that are each read on their own: they miss an event or two. After an outage of the bus many miss many. */
-const rangesMax = 16;
 
 export class Sequencer {
   /** Per topic of interest here: the last `seq` published on this node. */
@@ -39,7 +37,7 @@ export class Sequencer {
   readonly #tails = new Tails();
   readonly #waiting = new WaitingEvents();
   readonly #gaps: GapCloser;
-  readonly #fills = new Map<string, Promise<void>>();
+  readonly #fills: LogFills;
   /** Audiences of events of this node's that are on their way through the log. */
   readonly #audiences = new Map<string, Audience>();
   /** Topics of which nothing is published here until a repair has read them anew. */
@@ -52,8 +50,14 @@ export class Sequencer {
   #stopWatching = () => {};
 
   constructor(private readonly options: SequencerOptions) {
-    const { gapPatienceMs: patienceMs = 50, logger } = options;
-    const fill = this.#fill.bind(this);
+    const { gapPatienceMs: patienceMs = 50, log, logger } = options;
+    this.#fills = new LogFills({
+      log,
+      heads: this.#heads,
+      publish: (event) => this.#publish(event, this.#audienceOf(event)),
+      onFilled: (topic) => this.#drainWaiting(topic),
+    });
+    const fill = this.#fills.fill.bind(this.#fills);
     this.#gaps = new GapCloser({ waiting: this.#waiting, fill, patienceMs, logger });
   }
 
@@ -148,7 +152,7 @@ export class Sequencer {
       this.#heads.set(topic, seqInLog);
       return seqInLog;
     }
-    if (head < seqInLog) void this.#fill(topic, seqInLog).catch(() => {});
+    if (head < seqInLog) void this.#fills.fill(topic, seqInLog).catch(() => {});
     return head;
   }
 
@@ -167,8 +171,8 @@ export class Sequencer {
   }
 
   /** Resolves once a fill that is under way for the topic has ended. */
-  async settled(topic: string): Promise<void> {
-    await this.#fills.get(topic);
+  settled(topic: string): Promise<void> {
+    return this.#fills.settled(topic);
   }
 
   /**
@@ -193,7 +197,7 @@ export class Sequencer {
 
   /** Takes the heads of all topics heard here from a log that has gone back; resolves once the cursor is its. */
   async level(): Promise<void> {
-    for (const some of slicesOf(this.#heads.keys())) {
+    for (const some of pages([...this.#heads.keys()], topicsAtOnce)) {
       for (const [topic, { seq }] of await this.options.log.heads(some))
         if (this.#heads.has(topic)) this.observe(topic, seq);
     }
@@ -243,30 +247,9 @@ export class Sequencer {
   /** Publishes what was missed of the topics that moved, then moves the cursor. */
   async #close(moved: MovedPage["heads"], throughPosition: number): Promise<void> {
     const { breaks } = this.epochs;
-    const behind = moved.filter(({ topic, seq }) => (this.#heads.get(topic) ?? seq) < seq);
-    if (behind.length <= rangesMax) await Promise.all(behind.map(({ topic, seq }) => this.#fill(topic, seq)));
-    else await this.#fillTogether(behind, throughPosition);
+    await this.#fills.fillAll(moved, { afterPosition: this.safePosition, throughPosition });
     if (this.epochs.breaks !== breaks) return;
     this.#safe.advance(throughPosition);
-  }
-
-  /** Fills many topics by reads over all of them; whatever they miss is above the cursor. */
-  async #fillTogether(behind: { topic: string; seq: number }[], throughPosition: number): Promise<void> {
-    const topics = behind.map(({ topic }) => topic);
-    const { breaks } = this.epochs;
-    const query = { topics, afterPosition: this.safePosition, throughPosition };
-    for await (const events of eventsOf({ log: this.options.log, epochs: this.epochs }, query)) {
-      for (const event of events) {
-        const head = this.#heads.get(event.topic) ?? unknownHead;
-        if (head !== unknownHead && event.seq > head) this.#publish(event, this.#audienceOf(event));
-      }
-    }
-    if (this.epochs.breaks !== breaks) return;
-    for (const { topic, seq } of behind) {
-      // The last ones were compacted or trimmed; or nobody is subscribed, and whoever is catching up reads them by itself.
-      if ((this.#heads.get(topic) ?? seq) < seq) this.#heads.set(topic, seq);
-      this.#drainWaiting(topic);
-    }
   }
 
   /** Of an event that was read from the log. */
@@ -306,44 +289,5 @@ export class Sequencer {
       if (next === undefined || !this.#publishNext(next.event, next.audience)) break;
     }
     this.#waiting.dropThrough(topic, this.#heads.get(topic)!);
-  }
-
-  /** Publishes from the log up to a `seq`; numbers that the log has no event for were compacted or trimmed. */
-  #fill(topic: string, throughSeq: number): Promise<void> {
-    const running = this.#fills.get(topic);
-    if (running !== undefined) {
-      return running.then(() =>
-        (this.#heads.get(topic) ?? throughSeq) < throughSeq ? this.#fill(topic, throughSeq) : undefined,
-      );
-    }
-    const fill = this.#readThrough(topic, throughSeq).finally(() => {
-      if (this.#fills.get(topic) === fill) this.#fills.delete(topic);
-    });
-    this.#fills.set(topic, fill);
-    return fill;
-  }
-
-  async #readThrough(topic: string, throughSeq: number): Promise<void> {
-    const { breaks } = this.epochs;
-    // A log that has gone back may not have come as far again.
-    while (this.epochs.breaks === breaks) {
-      const head = this.#heads.get(topic);
-      if (head === undefined || head >= throughSeq) return;
-      if (head === unknownHead) {
-        // Without a subscriber: whoever is catching up reads these events by itself.
-        this.#heads.set(topic, throughSeq);
-        return;
-      }
-      const page = await this.options.log.range({ topic, afterSeq: head, throughSeq, limit: rangePage });
-      if (this.epochs.breaks !== breaks) return;
-      for (const event of page.events) {
-        const now = this.#heads.get(topic);
-        if (now !== undefined && event.seq > now) this.#publish(event, this.#audienceOf(event));
-      }
-      if (!page.more && (this.#heads.get(topic) ?? throughSeq) < throughSeq) {
-        this.#heads.set(topic, throughSeq);
-      }
-      this.#drainWaiting(topic);
-    }
   }
 }

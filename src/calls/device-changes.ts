@@ -1,7 +1,9 @@
 /** Tells calls of the devices that come and go: each device's changes in order, and again once calls can be reached. */
+
 import type { CallRegistry } from "../cluster/ports.ts";
 import { BoundedMap } from "../ground/bounded-map.ts";
 import { KeyedQueue } from "../ground/keyed-queue.ts";
+import { pages } from "../ground/pages.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 import type { CallEvent } from "./events.ts";
 import type { Device } from "./record.ts";
@@ -18,7 +20,7 @@ export interface DeviceChangesDeps {
 
 /** Devices of which calls could not be told; of more, the deadlines of their calls find out. */
 const untoldMax = 10_000;
-const share = 64;
+const atOnce = 64;
 
 export class DeviceChanges {
   /** One after the other for a device: that it left must not overtake that it is back. */
@@ -47,9 +49,8 @@ export class DeviceChanges {
 
   /** Tells what calls could not be told, unless something newer is known of the device. Never rejects. */
   async repeat(): Promise<void> {
-    const all = [...this.#untold];
-    for (let start = 0; start < all.length; start += share) {
-      const some = all.slice(start, start + share).filter(([key, change]) => this.#untold.get(key) === change);
+    for (const page of pages([...this.#untold], atOnce)) {
+      const some = page.filter(([key, change]) => this.#untold.get(key) === change);
       const results = await Promise.allSettled(some.map(([, change]) => this.tell(change)));
       if (results.some(({ status }) => status === "rejected")) return;
     }

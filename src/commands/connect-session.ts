@@ -1,5 +1,7 @@
 /** Remembers for `connect` between two connections: subscriptions, the cursor, and requests without an answer. */
+
 import { BoundedMap } from "../ground/bounded-map.ts";
+import { pages } from "../ground/pages.ts";
 import type { Since } from "../protocol/client.ts";
 import { isPlainObject } from "../protocol/envelope.ts";
 import { limits } from "../protocol/limits.ts";
@@ -110,11 +112,10 @@ export class ConnectSession {
     const seen = Object.fromEntries(had.filter(([, seq]) => seq !== undefined));
     const since: Since | undefined = this.cursor === null ? undefined : { cursor: this.cursor, seen };
     const requests: Message[] = [];
-    for (let from = 0; from < names.length; from += limits.namesPerRequest) {
+    for (const topics of pages(names, limits.namesPerRequest)) {
       const id = `k${++this.#ownRequests}`;
       this.#resuming.add(id);
-      const payload = { topics: names.slice(from, from + limits.namesPerRequest), since };
-      requests.push({ id, type: "subscribe", payload });
+      requests.push({ id, type: "subscribe", payload: { topics, since } });
     }
     if (requests.length === 0) done();
     else this.#resumed = done;

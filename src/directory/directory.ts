@@ -1,5 +1,7 @@
 /** Answers who exists and who shares what, the way `directory.mode` has it [PUB3]. */
+
 import { assertNever } from "../ground/assert.ts";
+import { pages } from "../ground/pages.ts";
 import { isSlip } from "../protocol/fields.ts";
 import type { Directory, DirectoryChange, UserState } from "../storage/ports.ts";
 import { MembershipCache } from "./membership-cache.ts";
@@ -112,10 +114,8 @@ function createUserQuestions({ directory, mode }: DirectoryViewOptions): Pick<Di
     },
     async sharingWith(userId, userIds) {
       const found = new Set<string>();
-      for (let start = 0; start < userIds.length; start += sharingAtOnce) {
-        for (const other of await directory.sharingWith(userId, userIds.slice(start, start + sharingAtOnce)))
-          found.add(other);
-      }
+      for (const page of pages(userIds, sharingAtOnce))
+        for (const other of await directory.sharingWith(userId, page)) found.add(other);
       return found;
     },
   };
@@ -132,8 +132,8 @@ function createMemberQuestions(
 ): MemberQuestions {
   async function membershipsAmong(userId: string, conversationIds: string[]): Promise<Set<string>> {
     const found = new Set<string>();
-    for (let start = 0; start < conversationIds.length; start += smallMax) {
-      const question = { userId, conversationIds: conversationIds.slice(start, start + smallMax) };
+    for (const page of pages(conversationIds, smallMax)) {
+      const question = { userId, conversationIds: page };
       const some = await memberships.lookUp(question, (unknown) => directory.membershipsAmong(userId, unknown));
       for (const conversationId of some) found.add(conversationId);
     }
@@ -150,8 +150,7 @@ function createMemberQuestions(
     const members = await membershipsAmong(userId, conversationIds);
     if (mode === "managed") return members;
     const fresh = conversationIds.filter((id) => !members.has(id) && !isSlip(id));
-    for (let start = 0; start < fresh.length; start += joinedAtOnce)
-      await join(userId, fresh.slice(start, start + joinedAtOnce));
+    for (const page of pages(fresh, joinedAtOnce)) await join(userId, page);
     return members.union(new Set(fresh));
   }
 
@@ -162,10 +161,8 @@ function createMemberQuestions(
       if (members.length < smallMax) return new Set(members).intersection(new Set(userIds));
     }
     const found = new Set<string>();
-    for (let start = 0; start < userIds.length; start += smallMax) {
-      const some = await directory.membersAmong(conversationId, userIds.slice(start, start + smallMax));
-      for (const userId of some) found.add(userId);
-    }
+    for (const page of pages(userIds, smallMax))
+      for (const userId of await directory.membersAmong(conversationId, page)) found.add(userId);
     return found;
   }
 

@@ -1,12 +1,14 @@
 /** Brings one connection level with the log and subscribes it in the same turn: no gap, no duplicate, no buffer [LOG4] [LOG5]. */
+
 import type { OwnSent } from "../broadcast/own-sent.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import { assert } from "../ground/assert.ts";
+import { pages } from "../ground/pages.ts";
 import type { EventLog, LoggedEvent, ReplayPage, TopicHead } from "../storage/ports.ts";
 import type { StartingPoint } from "./starting-point.ts";
 import type { Subscriber } from "./subscriber.ts";
 
-export interface CaughtUp {
+export interface TopicPlace {
   seq: number;
   replayed: number;
   /** False: retention had removed events after the cursor, or the log is another one. Undefined: nothing was asked for. */
@@ -37,7 +39,7 @@ const headsAtOnce = 500;
 const burstCharacters = 256 * 1024;
 
 /** Follows the topics from their starting point until the connection is live on each that was not revoked. */
-export async function catchUp(options: CatchUpOptions, request: CatchUpRequest): Promise<Map<string, CaughtUp>> {
+export async function catchUp(options: CatchUpOptions, request: CatchUpRequest): Promise<Map<string, TopicPlace>> {
   const { sequencer } = options;
   const { topics, since } = request;
   for (const topic of topics) sequencer.hold(topic);
@@ -56,16 +58,15 @@ export async function catchUp(options: CatchUpOptions, request: CatchUpRequest):
 }
 
 async function startAtHead(options: CatchUpOptions, { topics, ...request }: CatchUpRequest) {
-  const results = new Map<string, CaughtUp>();
-  for (let start = 0; start < topics.length; start += headsAtOnce)
-    await startSomeAtHead(options, { ...request, topics: topics.slice(start, start + headsAtOnce) }, results);
+  const results = new Map<string, TopicPlace>();
+  for (const page of pages(topics, headsAtOnce)) await startSomeAtHead(options, { ...request, topics: page }, results);
   return results;
 }
 
 async function startSomeAtHead(
   { log, sequencer, ownSent }: CatchUpOptions,
   { subscriber, topics, revoked }: CatchUpRequest,
-  results: Map<string, CaughtUp>,
+  results: Map<string, TopicPlace>,
 ): Promise<void> {
   const { epochs } = sequencer;
   let heads: Map<string, TopicHead>;
@@ -93,7 +94,7 @@ async function replay(
   { log, sequencer, ownSent, pageSize = pageSizeDefault }: CatchUpOptions,
   { subscriber, topics, since, revoked }: CatchUpRequest & { since: StartingPoint },
 ) {
-  const results = new Map<string, CaughtUp>();
+  const results = new Map<string, TopicPlace>();
   const replayed = new Map<string, number>();
   const recovered = new Map<string, boolean>();
   const sentAfter = new Map<string, number>();

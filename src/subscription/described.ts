@@ -1,9 +1,9 @@
 /** Writes what a subscriber is told of a topic: its place there, and how it is at present [SUB1]. */
 import type { Snapshot, SubscribedTopic } from "../protocol/server.ts";
-import type { CaughtUp } from "./catch-up.ts";
+import type { TopicPlace } from "./catch-up.ts";
 
 export interface Described {
-  place: Partial<CaughtUp>;
+  place: Partial<TopicPlace>;
   /** Whether the request has said where to go on. */
   isResumed: boolean;
   snapshot: Snapshot | undefined;

@@ -8,7 +8,7 @@ import { type Outage, warnsOnce } from "../telemetry/outage.ts";
 import { burstsOf } from "./catch-up.ts";
 import { FeedPages, type FeedPagesOptions } from "./feed-pages.ts";
 import type { Rejections } from "./rejections.ts";
-import { type Asked, wholeNamesOf } from "./scope.ts";
+import { type ScopeRequest, wholeNamesOf } from "./scope.ts";
 import type { StartingPoint } from "./starting-point.ts";
 import type { Subscriber } from "./subscriber.ts";
 import type { Tell } from "./tell.ts";
@@ -72,7 +72,7 @@ export class LogFeed {
    * topics, which it leaves as the feed begins.
    * @returns the names that may stand beside each other
    */
-  admit(subscriber: Subscriber, { topics: names, filters }: Asked, rejections: Rejections): string[] {
+  admit(subscriber: Subscriber, { topics: names, filters }: ScopeRequest, rejections: Rejections): string[] {
     const isOn = subscriber.isSubscribed(logTopic.name);
     const asks = !isOn && names.includes(logTopic.name) && subscriber.roles.includes("service");
     if (!isOn && !asks) return names;

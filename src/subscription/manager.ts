@@ -5,22 +5,23 @@ import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { Bus } from "../cluster/ports.ts";
 import type { DirectoryView } from "../directory/directory.ts";
 import { KeyedQueue } from "../ground/keyed-queue.ts";
+import { pagePerTurn } from "../ground/pages.ts";
 import type { Since } from "../protocol/client.ts";
 import type { ServerPayload, Snapshot } from "../protocol/server.ts";
 import { isLogged, logTopic, parseTopic, type Topic } from "../protocol/topic.ts";
 import { AskerGone, type FairQueue } from "../storage/fair-queue.ts";
 import type { CursorStore, EventLog } from "../storage/ports.ts";
 import type { Access } from "./access.ts";
-import { type CatchUpOptions, type CaughtUp, catchUp } from "./catch-up.ts";
+import { CatchUps } from "./catch-ups.ts";
 import { describeTopic } from "./described.ts";
-import { inSlices } from "./in-slices.ts";
+import { Following } from "./following.ts";
+import { LogBreakNotices } from "./log-break-notices.ts";
 import { type FeedStart, LogFeed, type LogFeedOptions, partsOfLog } from "./log-feed.ts";
-import { Losses } from "./losses.ts";
-import { PendingSubscription } from "./pending-subscription.ts";
+import { PendingSubscription, PendingSubscriptions } from "./pending-subscriptions.ts";
 import { Rejections } from "./rejections.ts";
-import { type Asked, followedBy, lookupsToJoin, lookupsToLeave, resolveScope, type Scope } from "./scope.ts";
-import { locate, type StartingPoint, startingPointOf } from "./starting-point.ts";
-import { type Follows, followsOf, type Subscriber } from "./subscriber.ts";
+import { followedBy, lookupsToJoin, lookupsToLeave, resolveScope, type ScopeRequest } from "./scope.ts";
+import { locate, startingPointOf } from "./starting-point.ts";
+import type { Follows, Subscriber } from "./subscriber.ts";
 import type { Tell } from "./tell.ts";
 
 export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger"> {
@@ -50,25 +51,23 @@ type Subscribed = ServerPayload<"subscribed">;
 
 const namesOf = (topics: Topic[]) => topics.map(({ name }) => name);
 
-interface SubscribeRequest extends Asked {
+interface SubscribeRequest extends ScopeRequest {
   since?: Since | undefined;
 }
 
 export class SubscriptionManager {
-  /** Subscriptions under way, so that what is revoked meanwhile is not subscribed at their end. */
-  readonly #pending = new Set<PendingSubscription>();
+  readonly #pending = new PendingSubscriptions();
   /** One request after the other: a topic that is added by itself must not go live in the middle of a replay [LOG3]. */
   readonly #queue = new KeyedQueue<Subscriber>();
-  /** Connections that follow presence without naming users. */
-  readonly #presenceFollowers = new Set<Subscriber>();
-  #subscribes = 0;
-  #replayedEvents = 0;
+  readonly #following = new Following();
+  readonly #catchUps: CatchUps;
   readonly #feed: LogFeed;
-  /** Keeps the connections that are to be told that the log has gone back: by `tellLoss`, or before one is given a cursor [LOG4]. */
-  readonly losses: Losses;
+  /** Keeps the connections that are to be told that the log has gone back: by `tellLogBreak`, or before one is given a cursor [LOG4]. */
+  readonly logBreaks: LogBreakNotices;
 
   constructor(private readonly options: SubscriptionManagerOptions) {
-    this.losses = new Losses(options);
+    this.logBreaks = new LogBreakNotices(options);
+    this.#catchUps = new CatchUps(options);
     this.#feed = new LogFeed(options);
   }
 
@@ -77,28 +76,22 @@ export class SubscriptionManager {
     return this.#queue.run(subscriber, () => this.#subscribe(subscriber, request));
   }
 
-  async #subscribe(subscriber: Subscriber, request: SubscribeRequest, { unasked = false } = {}): Promise<Subscribed> {
-    // Known from before anybody is asked, so that a right which is lost after the answer counts.
+  #subscribe(subscriber: Subscriber, request: SubscribeRequest, { unasked = false } = {}): Promise<Subscribed> {
     const pending = new PendingSubscription(subscriber, unasked);
-    this.#pending.add(pending);
-    try {
-      return await this.#subscribeUnless(pending, request);
-    } finally {
-      this.#pending.delete(pending);
-    }
+    return this.#pending.hold(pending, () => this.#subscribeUnlessRevoked(pending, request));
   }
 
-  async #subscribeUnless(pending: PendingSubscription, request: SubscribeRequest): Promise<Subscribed> {
+  async #subscribeUnlessRevoked(pending: PendingSubscription, request: SubscribeRequest): Promise<Subscribed> {
     const { subscriber, unasked } = pending;
     const rejections = new Rejections();
     const topics = this.#feed.admit(subscriber, request, rejections);
     const { filters } = request;
     // Before the directory is asked: who is added after its answer is added to those who follow.
-    this.#follow(subscriber, followedBy({ topics, filters }));
+    this.#following.add(subscriber, followedBy({ topics, filters }));
     const { access, directory, topicsMax, watchMax } = this.options;
     const lookups = lookupsToJoin(subscriber, { directory, watchMax });
     const scope = await this.#ask(subscriber, () => resolveScope(subscriber, { topics, filters, topicsMax }, lookups));
-    for (const conversationId of scope.unwatched) subscriber.follows?.presenceOf.delete(conversationId);
+    this.#following.remove(subscriber, { all: new Set(), presenceOf: scope.unwatched });
     const { sharing } = scope;
     const allowed = await this.#ask(subscriber, () => access.allowed(subscriber, scope.topics, { unasked, sharing }));
     const mayHear = new Set(allowed);
@@ -111,7 +104,7 @@ export class SubscriptionManager {
     const since = request.since === undefined ? null : await startingPointOf(subscriber, request.since, this.options);
     const feed = fresh.includes(logTopic) ? await this.#ask(subscriber, () => this.#feed.open(since)) : null;
     const parts = fresh.filter((topic) => topic !== logTopic);
-    const places = await this.#goLive(pending, parts, since);
+    const places = await this.#catchUps.start(pending, parts, since);
     await this.#giveBack(pending, fresh);
     const isLive = ({ name }: Topic) => subscriber.isSubscribed(name);
     const snapshots = await this.#ask(subscriber, () => this.options.snapshots(subscriber, allowed.filter(isLive)));
@@ -123,7 +116,7 @@ export class SubscriptionManager {
     if (fresh.length > 0) this.options.onSubscribed(subscriber, begun);
     return {
       topics: [...live].map((topic) => {
-        const place = topic === logTopic ? (feed ?? {}) : (places.get(topic.name) ?? this.#standing(topic));
+        const place = topic === logTopic ? (feed ?? {}) : (places.get(topic.name) ?? this.#catchUps.standingOn(topic));
         return describeTopic(topic.name, { place, isResumed: since !== null, snapshot: snapshots.get(topic.name) });
       }),
       ...rejections.toPayload(),
@@ -145,7 +138,7 @@ export class SubscriptionManager {
   /** Every event up to there, on the topics of the connection, has been sent on it [LOG4]. */
   cursorOf(subscriber: Subscriber): string {
     const { sequencer } = this.options;
-    this.losses.tell(subscriber);
+    this.logBreaks.tell(subscriber);
     const fed = this.#feed.positionOf(subscriber);
     return fed === undefined ? sequencer.cursor : sequencer.epochs.cursorOf(fed);
   }
@@ -162,29 +155,23 @@ export class SubscriptionManager {
   }
 
   /** Leaves topics; what it is not on is passed over [SUB4]. */
-  unsubscribe(subscriber: Subscriber, request: Asked): Promise<{ topics: string[] }> {
+  unsubscribe(subscriber: Subscriber, request: ScopeRequest): Promise<{ topics: string[] }> {
     return this.#queue.run(subscriber, () => this.#unsubscribe(subscriber, request));
   }
 
-  async #unsubscribe(subscriber: Subscriber, request: Asked) {
+  async #unsubscribe(subscriber: Subscriber, request: ScopeRequest) {
     const { directory, topicsMax, watchMax } = this.options;
     const { topics, filters } = request;
     const lookups = lookupsToLeave(subscriber, { directory, watchMax });
     const scope = await this.#ask(subscriber, () => resolveScope(subscriber, { topics, filters, topicsMax }, lookups));
-    const { follows } = subscriber;
-    if (follows !== null) {
-      if (scope.all.has("conversation")) follows.conversations = false;
-      if (scope.all.has("typing")) follows.typing = false;
-      if (scope.all.has("presence")) follows.presence = false;
-      for (const conversationId of scope.presenceOf) follows.presenceOf.delete(conversationId);
-    }
-    await inSlices(scope.topics, (some) => this.#leave(subscriber, some));
+    this.#following.remove(subscriber, scope);
+    await pagePerTurn(scope.topics, (page) => this.#leave(subscriber, page));
     return { topics: scope.topics.map(({ name }) => name) };
   }
 
   /** The connection has closed: nothing of it is remembered [SUB5]. */
   forget(subscriber: Subscriber): void {
-    this.#presenceFollowers.delete(subscriber);
+    this.#following.forget(subscriber);
     this.#feed.stop(subscriber);
   }
 
@@ -223,8 +210,8 @@ export class SubscriptionManager {
   }
 
   /** Says of all that the connection hears of the log that it is to be loaded anew, unless it knows [LOG4]. */
-  tellLoss(subscriber: Subscriber): Promise<void> {
-    return this.#queue.run(subscriber, async () => this.losses.tell(subscriber));
+  tellLogBreak(subscriber: Subscriber): Promise<void> {
+    return this.#queue.run(subscriber, async () => this.logBreaks.tell(subscriber));
   }
 
   /** Takes topics back, what is being caught up on too, and says so; what the token grants stays. */
@@ -239,13 +226,13 @@ export class SubscriptionManager {
   }
 
   /** Somebody has left a conversation: those who are subscribing just now may have been given rights by an older answer. */
-  noteLoss(userId: string | null): void {
-    for (const running of this.#pending) running.noteLoss(userId);
+  noteRightsLost(userId: string | null): void {
+    this.#pending.noteRightsLost(userId);
   }
 
   /** Connections that follow presence without naming users. */
   get presenceFollowers(): Iterable<Subscriber> {
-    return this.#presenceFollowers;
+    return this.#following.presenceFollowers;
   }
 
   /** Whether the user may hear the topic: the rule for `subscribe` and `history`. */
@@ -260,28 +247,16 @@ export class SubscriptionManager {
 
   stats() {
     return {
-      subscribes: this.#subscribes,
+      ...this.#catchUps.stats(),
       catching_up: this.#pending.size,
-      replayed_events: this.#replayedEvents,
       ...this.#feed.stats(),
     };
-  }
-
-  #follow(subscriber: Subscriber, scope: Pick<Scope, "all" | "presenceOf">): void {
-    if (scope.all.size === 0 && scope.presenceOf.length === 0) return;
-    const follows = followsOf(subscriber);
-    follows.conversations ||= scope.all.has("conversation");
-    follows.typing ||= scope.all.has("typing");
-    follows.presence ||= scope.all.has("presence");
-    for (const conversationId of scope.presenceOf) follows.presenceOf.add(conversationId);
-    const followsPresence = follows.presence || follows.presenceOf.size > 0;
-    if (followsPresence && !subscriber.isClosed) this.#presenceFollowers.add(subscriber);
   }
 
   /** Leaves what it may not hear after all, where rights were lost meanwhile. */
   async #giveBack(pending: PendingSubscription, topics: Topic[]): Promise<void> {
     const { subscriber } = pending;
-    while (topics.length > 0 && !subscriber.isClosed && pending.takeLoss(topics)) {
+    while (topics.length > 0 && !subscriber.isClosed && pending.takeRightsLost(topics)) {
       // Nothing is kept where the question fails.
       const allowed = this.options.access.allowed(subscriber, topics, { unasked: true });
       const still = new Set(await allowed.catch(() => []));
@@ -301,45 +276,8 @@ export class SubscriptionManager {
     return fresh.slice(0, room);
   }
 
-  async #goLive(
-    { subscriber, revoked }: PendingSubscription,
-    topics: Topic[],
-    since: StartingPoint | null,
-  ): Promise<Map<string, CaughtUp>> {
-    const { bus, sequencer, ownSent } = this.options;
-    if (topics.length === 0) return new Map();
-    this.#subscribes++;
-    const logged = topics.filter(isLogged).map(({ name }) => name);
-    // Heard from before the log is read, so that nothing falls between the two.
-    await Promise.all(topics.map(({ name }) => bus.watch(name)));
-    const unlogged = topics.filter((topic) => !isLogged(topic));
-    await inSlices(unlogged, (some) => {
-      for (const { name } of some) if (!revoked.has(name) && !subscriber.isClosed) subscriber.subscribe(name);
-    });
-    if (logged.length === 0) return new Map();
-    const log: CatchUpOptions["log"] = {
-      heads: (names) => this.#ask(subscriber, () => this.options.log.heads(names)),
-      replay: (query) => this.#ask(subscriber, () => this.options.log.replay(query)),
-    };
-    const places = await catchUp({ log, sequencer, ownSent }, { subscriber, topics: logged, since, revoked });
-    for (const [name, { replayed }] of places) {
-      this.#replayedEvents += replayed;
-      // A long replay outlasts what the bus keeps of topics that nobody is on yet; what is missed until then is repaired.
-      if (since !== null) void bus.watch(name);
-    }
-    return places;
-  }
-
-  /** The place on a topic that the connection was on already: nothing is replayed, and nothing is said to be recovered [SUB4]. */
-  #standing(topic: Topic): Partial<CaughtUp> {
-    const seq = isLogged(topic) ? this.options.sequencer.headOf(topic.name) : undefined;
-    return seq === undefined ? {} : { seq, replayed: 0 };
-  }
-
   #leave(subscriber: Subscriber, topics: Topic[]): Topic[] {
-    for (const running of this.#pending) {
-      if (running.subscriber === subscriber) for (const { name } of topics) running.revoked.add(name);
-    }
+    this.#pending.noteLeft(subscriber, topics);
     const left = topics.filter(({ name }) => subscriber.isSubscribed(name));
     this.options.ownSent.end(subscriber, left, this.options.sequencer);
     for (const { name } of left) subscriber.unsubscribe(name);

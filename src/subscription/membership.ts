@@ -1,6 +1,8 @@
 /** Brings live connections in line with changes of membership, within the second that the directory takes [SUB3]. */
+
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { DirectoryView } from "../directory/directory.ts";
+import { pages } from "../ground/pages.ts";
 import { conversationTopic, parseTopic, presenceTopic, type Topic, topicOf, typingTopic } from "../protocol/topic.ts";
 import type { DirectoryChange } from "../storage/ports.ts";
 import type { Access } from "./access.ts";
@@ -44,10 +46,10 @@ export class Membership {
       case "member_added":
         return this.#added(change.conversationId, change.userId);
       case "member_removed":
-        this.options.subscriptions.noteLoss(change.userId);
+        this.options.subscriptions.noteRightsLost(change.userId);
         return this.#removed(change.conversationId, change.userId);
       case "resync":
-        this.options.subscriptions.noteLoss(null);
+        this.options.subscriptions.noteRightsLost(null);
         return this.#recheckAll();
       case "user_changed":
         return;
@@ -57,7 +59,7 @@ export class Membership {
   /** A connection's rights were decided anew: it leaves what they do not allow any more, what is under way too [AUTH3]. */
   async recheck(subscriber: Subscriber): Promise<void> {
     const { access, subscriptions } = this.options;
-    subscriptions.noteLoss(subscriber.userId);
+    subscriptions.noteRightsLost(subscriber.userId);
     const topics = subscriber.topics().flatMap((name) => parseTopic(name) ?? []);
     const allowed = new Set(await access.allowed(subscriber, topics, { unasked: true }));
     const lost = topics.filter((topic) => !allowed.has(topic)).map(({ name }) => name);
@@ -143,10 +145,8 @@ export class Membership {
       asked.set(conversationId, members);
       return members;
     };
-    const subscribers = [...this.options.allSubscribers()];
-    for (let start = 0; start < subscribers.length; start += atOnce) {
-      const some = subscribers.slice(start, start + atOnce);
-      joins.push(...(await Promise.all(some.map((subscriber) => this.#recheck(subscriber, membersOf)))));
+    for (const page of pages([...this.options.allSubscribers()], atOnce)) {
+      joins.push(...(await Promise.all(page.map((subscriber) => this.#recheck(subscriber, membersOf)))));
     }
     await Promise.all(joins.map((join) => join()));
   }

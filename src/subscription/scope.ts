@@ -1,5 +1,7 @@
 /** Resolves the names and filters of a `subscribe` to whole topics, and to what is followed without being named [SUB1]. */
+
 import type { DirectoryView } from "../directory/directory.ts";
+import { pages } from "../ground/pages.ts";
 import type { Filters } from "../protocol/client.ts";
 import { isTopicKind, kindOf, logTopic, parseTopic, type Topic, type TopicKind, topicOf } from "../protocol/topic.ts";
 import type { Subscriber } from "./subscriber.ts";
@@ -35,7 +37,7 @@ export interface Scope {
 const conversationsAtOnce = 25;
 
 /** The names and filters of a request. */
-export interface Asked {
+export interface ScopeRequest {
   topics: string[];
   filters?: Filters | undefined;
 }
@@ -89,7 +91,7 @@ export function lookupsToLeave(subscriber: Subscriber, { directory, watchMax }: 
 /** The whole names that a name stands for beside its filters; itself where it has none: all of one's own, now and later. */
 export function wholeNamesOf(
   name: string,
-  { userId, filters = {} }: Pick<Asked, "filters"> & { userId: string },
+  { userId, filters = {} }: Pick<ScopeRequest, "filters"> & { userId: string },
 ): string[] {
   if (name === "conversation") {
     const ids = listOf(filters.conversation_id, filters.conversation_ids);
@@ -99,7 +101,7 @@ export function wholeNamesOf(
 }
 
 /** Tells what a request follows without naming it, with no look at the directory. */
-export function followedBy({ topics, filters = {} }: Asked) {
+export function followedBy({ topics, filters = {} }: ScopeRequest) {
   const conversations = listOf(filters.conversation_id, filters.conversation_ids);
   const users = listOf(filters.user_id, filters.user_ids);
   const all: Scope["all"] = new Set();
@@ -164,7 +166,7 @@ export async function resolveScope(
       case "presence":
         if (scope.all.has("presence")) addSharing(await lookups.peersOf(userId));
         add("presence", users ?? []);
-        for (const some of inParts(conversations ?? [], conversationsAtOnce)) {
+        for (const some of pages(conversations ?? [], conversationsAtOnce)) {
           if (subscriber.isClosed) break;
           const watched = found.size < topicsMax ? await lookups.watchedIn(some) : null;
           for (const conversationId of some) {
@@ -179,9 +181,6 @@ export async function resolveScope(
   scope.topics = [...found.values()];
   return scope;
 }
-
-const inParts = (list: string[], size: number): string[][] =>
-  Array.from({ length: Math.ceil(list.length / size) }, (_, part) => list.slice(part * size, (part + 1) * size));
 
 function listOf(one: string | undefined, many: string[] | undefined): string[] | null {
   if (one === undefined && many === undefined) return null;

@@ -12,14 +12,14 @@ import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
 import type { Hub } from "./hub.ts";
-import { listenForLosses } from "./loss-listener.ts";
+import { listenForLogBreaks } from "./log-break-listener.ts";
 
 export interface BusListenerOptions {
   cluster: Pick<Cluster, "bus">;
   sequencer: Sequencer;
   broadcaster: Broadcaster;
   presence: Pick<PresenceTracker, "lookAgain">;
-  subscriptions: Pick<SubscriptionManager, "noteLogged" | "losses" | "tellLoss">;
+  subscriptions: Pick<SubscriptionManager, "noteLogged" | "logBreaks" | "tellLogBreak">;
   typing: TypingTracker;
   calls: Pick<CallService, "tellOwed" | "isOn">;
   hub: Hub;
@@ -71,7 +71,7 @@ export function listenToBus(options: BusListenerOptions): void {
     if (message.kind === "replaced") closeReplaced(hub, message);
   }
 
-  listenForLosses(options);
+  listenForLogBreaks(options);
   bus.onTopicMessage(onTopicMessage);
   bus.onControlMessage(onControlMessage);
   bus.onGap(() => {

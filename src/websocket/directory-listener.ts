@@ -1,5 +1,7 @@
 /** Brings this node's connections in line with the directory: what it is told is a hint, upon which it asks what is so [SUB3] [AUTH4]. */
+
 import type { DirectoryView } from "../directory/directory.ts";
+import { pages } from "../ground/pages.ts";
 import type { Timers } from "../ground/timers.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { Directory, DirectoryChange } from "../storage/ports.ts";
@@ -103,9 +105,8 @@ export class DirectoryListener {
 
   async #settle(some: Pair[]): Promise<void> {
     const { directory, membership } = this.options;
-    const questions = questionsOf(some, directory);
-    for (let start = 0; start < questions.length; start += questionsAtOnce) {
-      const answers = await Promise.all(questions.slice(start, start + questionsAtOnce).map((ask) => ask()));
+    for (const page of pages(questionsOf(some, directory), questionsAtOnce)) {
+      const answers = await Promise.all(page.map((ask) => ask()));
       const removals = answers.flat().flatMap(({ pair, isMember }) => {
         // Told of again meanwhile: the answer may be of before that.
         if (this.#pairs.has(keyOf(pair))) return [];
@@ -127,9 +128,8 @@ export class DirectoryListener {
   }
 
   async #sendAwayDisabled(userIds: string[]): Promise<void> {
-    for (let start = 0; start < userIds.length; start += atOnce) {
-      await Promise.all(userIds.slice(start, start + atOnce).map((userId) => this.#sendAwayIfDisabled(userId)));
-    }
+    for (const page of pages(userIds, atOnce))
+      await Promise.all(page.map((userId) => this.#sendAwayIfDisabled(userId)));
   }
 
   async #sendAwayIfDisabled(userId: string): Promise<void> {

@@ -1,7 +1,9 @@
 /** Keeps the calls of all nodes in Redis: read, decided on here, and written only if nothing has changed meanwhile [CALL2]. */
+
 import { InvariantBroken } from "../../ground/assert.ts";
 import { BoundedMap } from "../../ground/bounded-map.ts";
 import { KeyedQueue } from "../../ground/keyed-queue.ts";
+import { pages } from "../../ground/pages.ts";
 import { Unavailable } from "../../ground/unavailable.ts";
 import { noteBroken, type Witness } from "../../telemetry/broken.ts";
 import type { Call } from "../call.ts";
@@ -34,7 +36,7 @@ type Step<Result> = (calls: Call[]) => { put: Call[]; forget?: string[]; result:
 
 /** Each round one of those who want the same call wins, and of one node only one is in it. */
 const attemptsMax = 64;
-const share = 200;
+const atOnce = 200;
 /** For so long is asked whether a write has come to Redis: a restart or a new master takes no longer as a rule. */
 const writesMax = 20;
 const writeAgainMs = 250;
@@ -84,9 +86,7 @@ export class RedisCallRegistry implements CallRegistry {
   async #restore(): Promise<void> {
     const { commands, epoch, keys } = this.options;
     const { lost, mark } = await epoch.look();
-    const all = [...this.#remembered.values()];
-    for (let start = 0; start < all.length; start += share) {
-      const some = all.slice(start, start + share);
+    for (const some of pages([...this.#remembered.values()], atOnce)) {
       if (lost) {
         const renewed = (await commands.run(
           callScripts.restore,

@@ -1,6 +1,7 @@
 /** Hears channels on one connection: subscribes in shares, again after every reconnect, and notices when it is deaf. */
 
 import type { Redis } from "ioredis";
+import { pages } from "../../ground/pages.ts";
 import { keepConnecting } from "./connection.ts";
 import { bucketOfChannel } from "./keys.ts";
 import { RedisUnavailable, replyOf } from "./unavailable.ts";
@@ -22,7 +23,7 @@ export interface SubscriberLinkOptions {
 const refusalPauseMs = 1_000;
 
 /** Channels of one command. */
-const share = 500;
+const channelsAtOnce = 500;
 
 export class SubscriberLink {
   /** Channels that are to be heard, confirmed or not. */
@@ -89,7 +90,7 @@ export class SubscriberLink {
   remove(channels: Iterable<string>): void {
     const removed = [...channels].filter((channel) => this.#channels.delete(channel));
     if (!this.isReady) return;
-    for (const some of this.#shares(removed)) {
+    for (const some of this.#pagesOf(removed)) {
       const { redis, sharded } = this.options;
       // Where it fails the connection is going, and with it the subscription.
       (sharded ? redis.sunsubscribe(...some) : redis.unsubscribe(...some)).catch(() => {});
@@ -152,7 +153,7 @@ export class SubscriberLink {
   async #subscribe(channels: Iterable<string>): Promise<void> {
     const { redis, sharded, onMoved } = this.options;
     await Promise.all(
-      this.#shares(channels).map(async (some) => {
+      this.#pagesOf(channels).map(async (some) => {
         try {
           await (sharded ? redis.ssubscribe(...some) : redis.subscribe(...some));
         } catch (error) {
@@ -164,7 +165,7 @@ export class SubscriberLink {
     );
   }
 
-  #shares(channels: Iterable<string>): string[][] {
+  #pagesOf(channels: Iterable<string>): string[][] {
     const groups = new Map<number, string[]>();
     for (const channel of channels) {
       const group = this.options.sharded ? bucketOfChannel(channel) : 0;
@@ -172,8 +173,6 @@ export class SubscriberLink {
       if (known === undefined) groups.set(group, [channel]);
       else known.push(channel);
     }
-    return [...groups.values()].flatMap((group) =>
-      Array.from({ length: Math.ceil(group.length / share) }, (_, at) => group.slice(at * share, (at + 1) * share)),
-    );
+    return [...groups.values()].flatMap((group) => pages(group, channelsAtOnce));
   }
 }

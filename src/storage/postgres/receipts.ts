@@ -1,4 +1,5 @@
 /** Keeps the receipts in PostgreSQL: forward-only watermarks and what of them was told [REC1]. */
+import { pages } from "../../ground/pages.ts";
 import { conversationTopic } from "../../protocol/topic.ts";
 import { type ReceiptStore, receiptLeaseMs, type UnsentReceipt } from "../ports.ts";
 import { sqlOf } from "../sql-text.ts";
@@ -78,9 +79,8 @@ export function createReceiptStore(pool: Pool, schema: string, now: () => number
 
     async states(userId, conversationIds) {
       const states = new Map(conversationIds.map((id) => [id, { readSeq: 0, deliveredSeq: 0, unread: 0 }]));
-      const asked = [...states.keys()];
-      for (let start = 0; start < asked.length; start += statesPerStatement) {
-        const topics = arrayOf(asked.slice(start, start + statesPerStatement).map(conversationTopic));
+      for (const page of pages([...states.keys()], statesPerStatement)) {
+        const topics = arrayOf(page.map(conversationTopic));
         type Row = { conversationId: string; readSeq: number; deliveredSeq: number; unread: number };
         for (const row of await pool.query<Row>(sql.states, [userId, topics])) {
           const { conversationId, readSeq, deliveredSeq, unread } = row;

@@ -1,5 +1,6 @@
 /** Composes the storage in one SQLite file, for a node that is alone: the ports on the main thread, the SQL in one worker, and what is small beside it. */
 
+import { pages } from "../../ground/pages.ts";
 import { Epochs } from "../epochs.ts";
 import type { CursorStore, Directory, EventLog, ReceiptStore, StatusStore, Storage, TopicHead } from "../ports.ts";
 import { createWriteProof, unwatched, type WritesWatched } from "../write-proof.ts";
@@ -168,13 +169,9 @@ function createReceiptStore(calls: Asked, now: () => number): ReceiptStore {
     async states(userId, conversationIds) {
       const asked = [...new Set(conversationIds)];
       const states = new Map(asked.map((id) => [id, { readSeq: 0, deliveredSeq: 0, unread: 0 }]));
-      for (let start = 0; start < asked.length; start += statesPerCall) {
-        const part: ReceiptStateEntries = await calls.call(
-          "receiptStates",
-          userId,
-          asked.slice(start, start + statesPerCall),
-        );
-        for (const [conversationId, state] of part) states.set(conversationId, state);
+      for (const page of pages(asked, statesPerCall)) {
+        const found: ReceiptStateEntries = await calls.call("receiptStates", userId, page);
+        for (const [conversationId, state] of found) states.set(conversationId, state);
       }
       return states;
     },

@@ -1,4 +1,5 @@
 /** Carries calls to the storage worker: those of one turn of the loop in few messages, and their answers in as many. */
+import { pages } from "../../ground/pages.ts";
 import { Unavailable } from "../../ground/unavailable.ts";
 import type { EngineOptions, Operations } from "./engine.ts";
 import type { Answer, FromWorker, Request, ToWorker } from "./messages.ts";
@@ -121,8 +122,7 @@ export class WorkerCalls {
   #flush(): void {
     const calls = this.#waiting;
     this.#waiting = [];
-    for (let start = 0; start < calls.length; start += messageMax)
-      this.#send(calls.slice(start, start + messageMax), { timed: true });
+    for (const page of pages(calls, messageMax)) this.#send(page, { timed: true });
   }
 
   #send(calls: Call[], { timed }: { timed: boolean }): void {

@@ -1,9 +1,9 @@
 /** Proves how everybody is told of a log that has gone back: in slices, after the log has answered, and once for the newest loss [LOG4]. */
 import { beforeEach, expect, test } from "bun:test";
 import { type Epoch, Epochs } from "../../src/storage/epochs.ts";
-import { Losses, tellLoss } from "../../src/subscription/losses.ts";
+import { LogBreakNotices, tellLogBreak } from "../../src/subscription/log-break-notices.ts";
 import type { Subscriber } from "../../src/subscription/subscriber.ts";
-import { type LossNewsOptions, listenForLosses } from "../../src/websocket/loss-listener.ts";
+import { type LogBreakListenerOptions, listenForLogBreaks } from "../../src/websocket/log-break-listener.ts";
 import { createSubscriber } from "../support/subscriber.ts";
 
 const epoch = (no: number, broken = false): Epoch => ({
@@ -43,8 +43,8 @@ function follow(connections: { name: string; topics: number }[], level: () => Pr
       sequencer: { epochs, level },
       hub: { all: () => all, size: all.length },
       subscriptions: {
-        losses: { owe: (owed: typeof all) => expect(owed).toEqual(all) },
-        async tellLoss({ name }: { name: string }) {
+        logBreaks: { owe: (owed: typeof all) => expect(owed).toEqual(all) },
+        async tellLogBreak({ name }: { name: string }) {
           told.push(name);
           turns.push(turn);
           if (told.length === all.length) resolve();
@@ -54,7 +54,7 @@ function follow(connections: { name: string; topics: number }[], level: () => Pr
         ["info", "warn", "error"].map((level) => [level, (_: object, text: string) => lines.push([level, text])]),
       ),
     };
-    listenForLosses(options as unknown as LossNewsOptions);
+    listenForLogBreaks(options as unknown as LogBreakListenerOptions);
   });
   setImmediate(count);
   return done;
@@ -96,7 +96,7 @@ test("[LOG4] whoever is on very many topics is told in several messages, of what
   for (const topic of ["typing:1", "calls:anna", "log"]) subscriber.subscribe(topic);
   const sizes: number[] = [];
   const sequencer = { cursor: epochs.cursorOf(5), headOf: () => 7 };
-  tellLoss(subscriber, {
+  tellLogBreak(subscriber, {
     sequencer,
     tell(_: Subscriber, type: string, payload: object) {
       const { topics, cursor } = payload as { topics: object[]; cursor: string };
@@ -113,10 +113,13 @@ test("[LOG4] whoever is owed is told once, by its turn or before it is given a c
   for (const subscriber of [anna, ben]) subscriber.subscribe("conversation:c1");
   const heard: [string, object][] = [];
   const sequencer = { cursor: epochs.cursorOf(5), headOf: () => undefined };
-  const losses = new Losses({ sequencer, tell: ({ userId }, _, payload) => void heard.push([userId, payload]) });
-  losses.tell(anna);
-  losses.owe([anna]);
-  for (const subscriber of [anna, ben, anna]) losses.tell(subscriber);
+  const logBreaks = new LogBreakNotices({
+    sequencer,
+    tell: ({ userId }, _, payload) => void heard.push([userId, payload]),
+  });
+  logBreaks.tell(anna);
+  logBreaks.owe([anna]);
+  for (const subscriber of [anna, ben, anna]) logBreaks.tell(subscriber);
   expect(heard).toHaveLength(1);
   expect(heard[0]).toMatchObject(["anna", { topics: [{ topic: "conversation:c1", recovered: false }] }]);
 });

@@ -7,9 +7,9 @@ import { warnsOnce } from "../telemetry/outage.ts";
 import type { Connection } from "./connection.ts";
 import type { Hub } from "./hub.ts";
 
-export interface LossNewsOptions {
+export interface LogBreakListenerOptions {
   sequencer: Pick<Sequencer, "epochs" | "level">;
-  subscriptions: Pick<SubscriptionManager, "losses" | "tellLoss">;
+  subscriptions: Pick<SubscriptionManager, "logBreaks" | "tellLogBreak">;
   hub: Pick<Hub, "all" | "size">;
   logger: Logger;
 }
@@ -20,7 +20,7 @@ const toldAtOnce = 2_000;
 const retryMs = 1_000;
 
 /** Begins to follow; a log that ends with the process has nobody to tell. */
-export function listenForLosses({ sequencer, subscriptions, hub, logger }: LossNewsOptions): void {
+export function listenForLogBreaks({ sequencer, subscriptions, hub, logger }: LogBreakListenerOptions): void {
   const { epochs } = sequencer;
   const levelling = warnsOnce(
     logger,
@@ -31,7 +31,7 @@ export function listenForLosses({ sequencer, subscriptions, hub, logger }: LossN
   epochs.watch((change) => {
     note(change);
     if (!change.isBroken) return;
-    subscriptions.losses.owe(hub.all());
+    subscriptions.logBreaks.owe(hub.all());
     void tellAll(epochs.breaks);
   });
 
@@ -61,7 +61,7 @@ export function listenForLosses({ sequencer, subscriptions, hub, logger }: LossN
   function tell(connection: Connection): number {
     if (!connection.isAuthenticated || connection.isClosed) return 0;
     // Not waited for: what it asked for before may take long.
-    void subscriptions.tellLoss(connection);
+    void subscriptions.tellLogBreak(connection);
     return connection.topics().length;
   }
 }

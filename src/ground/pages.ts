@@ -1,0 +1,20 @@
+/** Cuts long lists into pages, so that none is worked on or asked about at once. */
+
+/** The list in its order, as many items a page; none where it is empty. */
+export function pages<Item>(list: Item[], size: number): Item[][] {
+  return Array.from({ length: Math.ceil(list.length / size) }, (_, at) => list.slice(at * size, (at + 1) * size));
+}
+
+/** Items of one turn of the event loop. */
+const perTurn = 500;
+
+/**
+ * Goes through a list a page in each turn of the event loop, so that what others ask comes in between. What is looked at within
+ * a page must be looked at there: anything may have happened between two of them.
+ */
+export async function pagePerTurn<Item>(list: Item[], use: (page: Item[]) => void): Promise<void> {
+  for (const [at, page] of pages(list, perTurn).entries()) {
+    if (at > 0) await new Promise((resolve) => setImmediate(resolve));
+    use(page);
+  }
+}

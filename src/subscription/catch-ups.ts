@@ -1,0 +1,68 @@
+/** Takes connections live on topics that they may hear: on logged ones level with the log, on the others at once [LOG5]. */
+
+import type { OwnSent } from "../broadcast/own-sent.ts";
+import type { Sequencer } from "../broadcast/sequencer.ts";
+import type { Bus } from "../cluster/ports.ts";
+import { pagePerTurn } from "../ground/pages.ts";
+import { isLogged, type Topic } from "../protocol/topic.ts";
+import type { FairQueue } from "../storage/fair-queue.ts";
+import type { EventLog } from "../storage/ports.ts";
+import { type CatchUpOptions, catchUp, type TopicPlace } from "./catch-up.ts";
+import type { PendingSubscription } from "./pending-subscriptions.ts";
+import type { StartingPoint } from "./starting-point.ts";
+
+export interface CatchUpsOptions {
+  log: Pick<EventLog, "heads" | "replay">;
+  sequencer: Sequencer;
+  ownSent: OwnSent;
+  bus: Pick<Bus, "watch">;
+  /** Where a question waits for its turn among its user's. */
+  questions: FairQueue;
+}
+
+export class CatchUps {
+  #subscribes = 0;
+  #replayedEvents = 0;
+
+  constructor(private readonly options: CatchUpsOptions) {}
+
+  /** @param since null: logged topics begin at their heads. @returns by name where the connection is on each logged topic */
+  async start(
+    { subscriber, revoked }: PendingSubscription,
+    topics: Topic[],
+    since: StartingPoint | null,
+  ): Promise<Map<string, TopicPlace>> {
+    const { bus, sequencer, ownSent, questions } = this.options;
+    if (topics.length === 0) return new Map();
+    this.#subscribes++;
+    const logged = topics.filter(isLogged).map(({ name }) => name);
+    // Heard from before the log is read, so that nothing falls between the two.
+    await Promise.all(topics.map(({ name }) => bus.watch(name)));
+    const unlogged = topics.filter((topic) => !isLogged(topic));
+    await pagePerTurn(unlogged, (page) => {
+      for (const { name } of page) if (!revoked.has(name) && !subscriber.isClosed) subscriber.subscribe(name);
+    });
+    if (logged.length === 0) return new Map();
+    const log: CatchUpOptions["log"] = {
+      heads: (names) => questions.ask(subscriber, () => this.options.log.heads(names)),
+      replay: (query) => questions.ask(subscriber, () => this.options.log.replay(query)),
+    };
+    const places = await catchUp({ log, sequencer, ownSent }, { subscriber, topics: logged, since, revoked });
+    for (const [name, { replayed }] of places) {
+      this.#replayedEvents += replayed;
+      // A long replay outlasts what the bus keeps of topics that nobody is on yet; what is missed until then is repaired.
+      if (since !== null) void bus.watch(name);
+    }
+    return places;
+  }
+
+  /** The place on a topic that the connection was on already: nothing is replayed, and nothing is said to be recovered [SUB4]. */
+  standingOn(topic: Topic): Partial<TopicPlace> {
+    const seq = isLogged(topic) ? this.options.sequencer.headOf(topic.name) : undefined;
+    return seq === undefined ? {} : { seq, replayed: 0 };
+  }
+
+  stats() {
+    return { subscribes: this.#subscribes, replayed_events: this.#replayedEvents };
+  }
+}

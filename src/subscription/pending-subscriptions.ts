@@ -1,0 +1,63 @@
+/** Holds the subscriptions that are under way, and which topics and rights their connections have lost meanwhile. */
+
+import type { Topic } from "../protocol/topic.ts";
+import type { Subscriber } from "./subscriber.ts";
+
+/** One of them: what is taken back while it is under way is not subscribed at its end. */
+export class PendingSubscription {
+  /** Topics that were left meanwhile; they do not go live. */
+  readonly revoked = new Set<string>();
+  /** Users who have left a conversation since the directory was asked; `everyone`: nobody knows who. */
+  #rightsLostBy: Set<string> | "everyone" = new Set();
+
+  constructor(
+    readonly subscriber: Subscriber,
+    /** Came without a request: what the connection follows has grown. */
+    readonly unasked: boolean,
+  ) {}
+
+  /** @param userId null: whoever it was */
+  noteRightsLost(userId: string | null): void {
+    if (userId === null) this.#rightsLostBy = "everyone";
+    else if (this.#rightsLostBy !== "everyone") this.#rightsLostBy.add(userId);
+  }
+
+  /** Whether the rights to the topics may be others now than they were when this was asked last. */
+  takeRightsLost(topics: Topic[]): boolean {
+    const losers = this.#rightsLostBy;
+    const users = [this.subscriber.userId, ...topics.flatMap(({ kind, key }) => (kind === "presence" ? [key] : []))];
+    if (losers !== "everyone" && !users.some((it) => losers.has(it))) return false;
+    this.#rightsLostBy = new Set();
+    return true;
+  }
+}
+
+export class PendingSubscriptions {
+  readonly #all = new Set<PendingSubscription>();
+
+  get size(): number {
+    return this.#all.size;
+  }
+
+  /** Holds it until the work is done; from before anybody is asked, so that a right which is lost after the answer counts. */
+  async hold<Result>(pending: PendingSubscription, work: () => Promise<Result>): Promise<Result> {
+    this.#all.add(pending);
+    try {
+      return await work();
+    } finally {
+      this.#all.delete(pending);
+    }
+  }
+
+  /** Somebody has left a conversation: an answer that was given before may have given rights that are lost. */
+  noteRightsLost(userId: string | null): void {
+    for (const pending of this.#all) pending.noteRightsLost(userId);
+  }
+
+  /** The connection has left topics: they do not go live on it. */
+  noteLeft(subscriber: Subscriber, topics: Topic[]): void {
+    for (const pending of this.#all) {
+      if (pending.subscriber === subscriber) for (const { name } of topics) pending.revoked.add(name);
+    }
+  }
+}
