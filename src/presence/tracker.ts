@@ -131,7 +131,9 @@ export class PresenceTracker {
       const says = wanted.automatic || wanted.status === "online" ? (wanted.status as DeviceStatus) : null;
       for (let isRead = false; ; isRead = true) {
         const is = wanted.automatic ? current : statusByHand(current, wanted, registry.now());
-        if (!Bun.deepEquals(is, current)) await this.#records.setStatus(userId, is);
+        // Stored where it is another one than the record's or than what is owed to it, which may be older.
+        const isStored = wanted.automatic || (Bun.deepEquals(is, current) && Bun.deepEquals(is, was));
+        if (!isStored) await this.#records.setStatus(userId, is);
         if (says !== null) this.#say(userId, connectionId, says);
         const change: Change = { causeDevice: deviceId, byHand: wanted.automatic ? undefined : { was, is } };
         const { conflict, isAway, put } = await this.#here.make(userId, found, change);

@@ -117,6 +117,22 @@ test("[PRE1] what a dead node has left is taken out also by a node that never he
   expect(record!.devices.map(({ deviceId }) => deviceId)).toEqual(["d1"]);
 });
 
+test("[PRE2] a status that is set as it was owed, where another node has set one since, is stored", async () => {
+  const [phone, laptop] = [device("ann", "phone"), device("ann", "laptop")];
+  const online = { status: "online" as const, automatic: false };
+  const { registry } = world.nodes.get("n2")!;
+  registry.isAway = true;
+  await tracker.connect(phone);
+  await tracker.update(phone, online);
+  await world.tracker.connect(laptop);
+  await world.tracker.update(laptop, byHand("away"));
+  registry.unknown.add("ann");
+  registry.isAway = false;
+  await tracker.update(phone, online);
+  const stored = (await world.storage.statuses.get(["ann"])).get("ann")!.status;
+  expect([stored, (await world.registry.read(["ann"])).get("ann")!.record!.byHand]).toEqual([null, null]);
+});
+
 test("[PRE2] a status that another node has set meanwhile is no obstacle, though nothing can be read", async () => {
   const [phone, laptop] = [device("ann", "phone"), device("ann", "laptop")];
   await tracker.connect(phone);
