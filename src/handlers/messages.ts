@@ -3,7 +3,7 @@ import { contentDigest, idempotencyKey } from "../broadcast/idempotency-key.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { WireFormat } from "../protocol/limits.ts";
 import { conversationTopic, isLogged, parseTopic } from "../protocol/topic.ts";
-import type { Appended, LoggedEvent } from "../storage/ports.ts";
+import type { AppendedEvent, LoggedEvent } from "../storage/ports.ts";
 import type { Handler, PipelinedHandler, Reply } from "./context.ts";
 import { requireMember } from "./require-member.ts";
 
@@ -47,7 +47,7 @@ export const send: PipelinedHandler<"message.send", "config" | "directory" | "pu
   return { events: 1, settled: appended.then(acknowledgementOf) };
 };
 
-function acknowledgementOf({ id, topic, seq, position, createdAt, duplicate, conflict }: Appended): Reply {
+function acknowledgementOf({ id, topic, seq, position, createdAt, duplicate, conflict }: AppendedEvent): Reply {
   if (conflict)
     throw new ProtocolError("conflict", "You have sent something else here under this client_message_id.", {
       field: "payload.client_message_id",
