@@ -1,5 +1,5 @@
 /** Gathers what is to be appended into batches, so that nobody waits behind a topic that others are appending to [LOG1] [ENV7]. */
-import type { Appended, AppendResult, EventLog, NewEvent } from "../storage/ports.ts";
+import type { AppendedEvent, AppendResult, EventLog, NewEvent } from "../storage/ports.ts";
 
 /** Events that are appended together or not at all. */
 export interface Group {
@@ -132,9 +132,9 @@ export class AppendQueue<Given extends Group> {
   }
 
   /** @returns the groups that were appended, and what of each of their events */
-  #keepWhatWasLeft(batch: Given[], { appended }: AppendResult): { groups: Given[]; appended: Appended[] } {
+  #keepWhatWasLeft(batch: Given[], { appended }: AppendResult): { groups: Given[]; appended: AppendedEvent[] } {
     if (!appended.some(({ deferred }) => deferred)) return { groups: batch, appended };
-    const done: { groups: Given[]; appended: Appended[] } = { groups: [], appended: [] };
+    const done: { groups: Given[]; appended: AppendedEvent[] } = { groups: [], appended: [] };
     const left: Given[] = [];
     let start = 0;
     for (const group of batch) {
@@ -154,7 +154,7 @@ export class AppendQueue<Given extends Group> {
   }
 }
 
-interface Taken<Given> {
+interface BatchChoice<Given> {
   taken: Given[];
   rest: Given[];
   events: number;
@@ -164,8 +164,8 @@ interface Taken<Given> {
 /** Takes groups in their order up to the bounds, at least one; where one of a source stays all of its later ones stay. */
 function take<Given extends Group>(
   from: Given[],
-  { mayBeTaken, after }: { mayBeTaken: (group: Given) => boolean; after?: Taken<Given> },
-): Taken<Given> {
+  { mayBeTaken, after }: { mayBeTaken: (group: Given) => boolean; after?: BatchChoice<Given> },
+): BatchChoice<Given> {
   const staying = new Set<unknown>();
   const taken: Given[] = [];
   const rest: Given[] = [];

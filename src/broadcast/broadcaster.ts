@@ -7,7 +7,7 @@ import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
 import { everyoneTopic, ownerOf, userTopic } from "../protocol/topic.ts";
 import type { LoggedEvent } from "../storage/ports.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
-import { type Frame, type LocalRecipients, type NativeTopics, nativeTopicsOf, type Recipient } from "./ports.ts";
+import { type EncodedFrame, type LocalRecipients, type NativeTopics, nativeTopicsOf, type Recipient } from "./ports.ts";
 
 /** Names the connection or device that is left out of an event, or is alone meant by it. */
 export interface Audience {
@@ -87,7 +87,7 @@ export class Broadcaster {
   }
 
   /** Encodes for one recipient: replies and replayed events. */
-  encode(message: OutgoingMessage, format: WireFormat): Frame {
+  encode(message: OutgoingMessage, format: WireFormat): EncodedFrame {
     return this.options.codecs[format].encode(message);
   }
 

@@ -2,12 +2,12 @@
 import type { WireFormat } from "../protocol/limits.ts";
 import { ownerOf } from "../protocol/topic.ts";
 
-export type Frame = string | Uint8Array;
+export type EncodedFrame = string | Uint8Array;
 
 /** `Bun.serve`'s own topic tree: the only record of who is subscribed to what. */
 export interface NativeTopics {
   /** Sends the frame to every socket on the topic. */
-  publish(topic: string, frame: Frame): void;
+  publish(topic: string, frame: EncodedFrame): void;
   subscriberCount(topic: string): number;
 }
 
@@ -17,7 +17,7 @@ export interface Recipient {
   /** Empty before authentication; nothing is sent to a user by that name. */
   readonly userId: string;
   readonly deviceId: string;
-  send(frame: Frame): void;
+  send(frame: EncodedFrame): void;
   isSubscribed(topic: string): boolean;
   /** Leaves the native topic, so that nothing that is published reaches this socket. @returns whether it was on it */
   stepOut(nativeTopic: string): boolean;

@@ -3,7 +3,7 @@ import type { Bus } from "../cluster/ports.ts";
 import { InvariantBroken } from "../ground/assert.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
-import type { Appended, AppendResult, EventLog, LoggedEvent, NewEvent } from "../storage/ports.ts";
+import type { AppendedEvent, AppendResult, EventLog, LoggedEvent, NewEvent } from "../storage/ports.ts";
 import { Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { AppendQueue, type Group } from "./append-queue.ts";
@@ -29,7 +29,7 @@ export interface OwnEvent<Type extends ServerMessageType> extends Omit<NewEvent,
 interface Waiting extends Group {
   audience: Audience;
   correlationId: string | undefined;
-  resolve: (appended: Appended[]) => void;
+  resolve: (appended: AppendedEvent[]) => void;
   reject: (error: unknown) => void;
 }
 
@@ -69,7 +69,7 @@ export class Publisher {
   async append<Type extends ServerMessageType>(
     { payload, ...event }: OwnEvent<Type>,
     options: { audience?: Audience; correlationId?: string } = {},
-  ): Promise<Appended> {
+  ): Promise<AppendedEvent> {
     const [appended] = await this.appendAll([{ ...event, payload: JSON.stringify(payload) }], options);
     return appended!;
   }
@@ -79,7 +79,10 @@ export class Publisher {
    * all of them are appended, in one transaction, or none.
    * @returns one for each event, in the same order
    */
-  appendAll(events: NewEvent[], options: { audience?: Audience; correlationId?: string } = {}): Promise<Appended[]> {
+  appendAll(
+    events: NewEvent[],
+    options: { audience?: Audience; correlationId?: string } = {},
+  ): Promise<AppendedEvent[]> {
     if (events.length === 0) return Promise.resolve([]);
     return this.#isFull() ? Promise.reject(tooMany()) : this.#enqueue(events, options);
   }
@@ -88,7 +91,7 @@ export class Publisher {
   async appendEach(
     events: NewEvent[],
     options: { audience?: Audience; correlationId?: string } = {},
-  ): Promise<Appended[]> {
+  ): Promise<AppendedEvent[]> {
     if (this.#isFull()) throw tooMany();
     const appended = await Promise.all(events.map((event) => this.#enqueue([event], options)));
     return appended.flat();
@@ -120,7 +123,7 @@ export class Publisher {
   #enqueue(
     events: NewEvent[],
     { audience = {}, correlationId }: { audience?: Audience; correlationId?: string },
-  ): Promise<Appended[]> {
+  ): Promise<AppendedEvent[]> {
     return new Promise((resolve, reject) => {
       // Events that one connection causes keep their order; all others are given alone.
       const source = audience.except ?? {};
@@ -159,7 +162,7 @@ export class Publisher {
     if (lastPosition > 0) sequencer.batchAccepted({ previousPosition, lastPosition });
   }
 
-  #publishOne(event: NewEvent, result: Appended, { audience, correlationId }: Waiting): void {
+  #publishOne(event: NewEvent, result: AppendedEvent, { audience, correlationId }: Waiting): void {
     const { sequencer, bus, logger } = this.options;
     if (!result.duplicate) {
       countOne(this.#counts.published, "logged");

@@ -8,7 +8,7 @@ export type Questions = Record<string, { about: unknown; said: unknown }>;
 /** How this node answers each question. A rejection is no answer: others see this node as missing. */
 export type Answers<Q extends Questions> = { [Name in keyof Q]: (about: Q[Name]["about"]) => Promise<Q[Name]["said"]> };
 
-export interface Surveyed<Said> {
+export interface SurveyResult<Said> {
   /** By name of node, this one among them. */
   answers: { nodeId: string; said: Said }[];
   /** Nodes that should be there and have not answered. */
@@ -46,7 +46,7 @@ export class Survey<Q extends Questions> {
     name: Name,
     about: Q[Name]["about"],
     { only }: { only?: string | undefined } = {},
-  ): Promise<Surveyed<Q[Name]["said"]>> {
+  ): Promise<SurveyResult<Q[Name]["said"]>> {
     const { answers, nodeId, waitingMax = 100 } = this.options;
     if (this.#waiting.size >= waitingMax) {
       throw new Unavailable("cluster", "Too many questions to the other nodes are under way.", { isPublic: true });

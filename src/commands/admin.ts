@@ -6,10 +6,9 @@ import { visible } from "../telemetry/visible.ts";
 import { adminTable } from "./admin-print.ts";
 import { type AdminRequest, adminRequest, forms } from "./admin-requests.ts";
 import { timeoutMsOf } from "./args.ts";
-import { type Command, UsageError } from "./command.ts";
+import type { Command } from "./command.ts";
 import { refusalOf, refusedStatus } from "./refusal.ts";
-
-const defaultUrl = "ws://127.0.0.1:8086/ws";
+import { serverUrlOf, urlOption } from "./server-url.ts";
 
 export const admin: Command = {
   name: "admin",
@@ -20,7 +19,7 @@ ${Object.entries(forms)
   .map(([name, { words }]) => `  admin ${name} ${words}`.trimEnd())
   .join("\n")}`,
   options: {
-    url: { value: "url", summary: `the server; ${defaultUrl} where it is left out` },
+    url: urlOption,
     user: { value: "id", summary: "who to be, where the server trusts what it is told; admin where it is left out" },
     token: { value: "jwt", summary: "who to be, where it does not; or WS_SERVICE_TOKEN in the environment" },
     of: { value: "user", summary: "connections, disconnect: of this user" },
@@ -38,7 +37,7 @@ ${Object.entries(forms)
   async run(args, io) {
     const request = adminRequest(args);
     const timeoutMs = await timeoutMsOf(args, "10s");
-    const url = urlOf(args.value("url") ?? defaultUrl);
+    const url = serverUrlOf(args);
     const token = args.value("token") ?? io.env.WS_SERVICE_TOKEN ?? null;
     if (token === null) {
       url.searchParams.set("user_id", args.value("user") ?? "admin");
@@ -100,12 +99,4 @@ function ask(parts: { url: URL; token: string | null; request: AdminRequest; tim
     clearTimeout(timer);
     socket.close(CloseCode.normal);
   });
-}
-
-function urlOf(text: string): URL {
-  const url = URL.canParse(text) ? new URL(text) : null;
-  if (url === null || (url.protocol !== "ws:" && url.protocol !== "wss:"))
-    throw new UsageError(`--url must be a ws:// or wss:// address, not ${JSON.stringify(text)}`);
-  if (url.pathname === "/") url.pathname = "/ws";
-  return url;
 }

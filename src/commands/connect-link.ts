@@ -3,7 +3,7 @@ import { CloseCode } from "../protocol/close.ts";
 import { isPlainObject } from "../protocol/envelope.ts";
 import { subprotocols } from "../protocol/limits.ts";
 import type { ConnectSession, Message } from "./connect-session.ts";
-import { type Refused, refusedStatus } from "./refusal.ts";
+import { type RefusedRequest, refusedStatus } from "./refusal.ts";
 
 const backoffLeastMs = 500;
 const backoffMostMs = 30_000;
@@ -43,7 +43,7 @@ export interface LinkOptions {
   /** Calls back after so many milliseconds. @returns cancels it */
   schedule: (delayMs: number, callback: () => void) => () => void;
   /** Why the server refused, as `HTTP 401 …`. */
-  refusalOf: (status: number, refused: Refused) => Promise<string>;
+  refusalOf: (status: number, refused: RefusedRequest) => Promise<string>;
   onMessage: (message: Message) => void;
   /** Something about the connection that a person wants to know. */
   onNote: (text: string) => void;
@@ -164,7 +164,7 @@ export class ConnectLink {
     });
   }
 
-  #closed(close: { code: number; reason: string; failure: string } & Refused): void {
+  #closed(close: { code: number; reason: string; failure: string } & RefusedRequest): void {
     const { code, reason, failure } = close;
     this.#cancelUpkeep();
     this.#isLive = false;

@@ -1,14 +1,14 @@
 /** Talks to a service from the terminal and from scripts: lines in, messages out. */
 import { randomUUID } from "node:crypto";
 import { visible } from "../telemetry/visible.ts";
-import { type Command, type CommandIo, UsageError } from "./command.ts";
+import type { Command, CommandIo } from "./command.ts";
 import { inputHelp, parseInput } from "./connect-input.ts";
 import { ConnectLink } from "./connect-link.ts";
 import { lineFor, paintFor } from "./connect-print.ts";
 import { ConnectSession, type Message } from "./connect-session.ts";
 import { refusalOf } from "./refusal.ts";
+import { serverUrlOf, urlOption } from "./server-url.ts";
 
-const defaultUrl = "ws://127.0.0.1:8086/ws";
 /** How long answers are waited for once the input has ended, or somebody wants to go. */
 const lastAnswersMs = { ended: 30_000, quit: 2_000 } as const;
 
@@ -19,7 +19,7 @@ export const connect: Command = {
 
 Leaves when its input ends: with 1 where a line made no sense or was answered by an error or not at all, else with 0.`,
   options: {
-    url: { value: "url", summary: `the server; ${defaultUrl} where it is left out` },
+    url: urlOption,
     user: { value: "id", summary: "who to be, where the server trusts what it is told" },
     token: { value: "jwt", summary: "who to be, where it does not" },
     device: { value: "id", summary: "which device to be" },
@@ -27,7 +27,7 @@ Leaves when its input ends: with 1 where a line made no sense or was answered by
     listen: { summary: "go on printing after the input has ended" },
   },
   async run(args, io) {
-    const url = urlOf(args.value("url") ?? defaultUrl);
+    const url = serverUrlOf(args);
     const user = args.value("user");
     if (user !== undefined) url.searchParams.set("user_id", user);
     const session = new ConnectSession({
@@ -98,14 +98,6 @@ async function read(parts: {
   }
   await link.live();
   return "ended";
-}
-
-function urlOf(text: string): URL {
-  const url = URL.canParse(text) ? new URL(text) : null;
-  if (url === null || (url.protocol !== "ws:" && url.protocol !== "wss:"))
-    throw new UsageError(`--url must be a ws:// or wss:// address, not ${JSON.stringify(text)}`);
-  if (url.pathname === "/") url.pathname = "/ws";
-  return url;
 }
 
 function schedule(delayMs: number, callback: () => void): () => void {

@@ -8,7 +8,7 @@ const reasonMs = 2_000;
 const bodyCharactersMax = 10_000;
 
 /** Request that the server was asked for. */
-export interface Refused {
+export interface RefusedRequest {
   url: URL;
   headers: Record<string, string>;
 }
@@ -23,7 +23,7 @@ export function refusedStatus(failure: string): number | null {
  * Asks once more, with a request that looks like the first and cannot become a WebSocket: it has no key.
  * @returns `HTTP 401 token_expired: …`, or the status alone where the server says something else this time
  */
-export async function refusalOf(status: number, refused: Refused): Promise<string> {
+export async function refusalOf(status: number, refused: RefusedRequest): Promise<string> {
   const signal = AbortSignal.timeout(reasonMs);
   // A server that answers 101 after all is not heard of by the request, not even when it is aborted.
   const late = new Promise<null>((done) => signal.addEventListener("abort", () => done(null)));
@@ -32,7 +32,7 @@ export async function refusalOf(status: number, refused: Refused): Promise<strin
 }
 
 /** Not by `fetch`: that would obey HTTP_PROXY, and the credentials are not a proxy's. */
-async function ask({ url, headers }: Refused, signal: AbortSignal): Promise<{ status: number; reason: string }> {
+async function ask({ url, headers }: RefusedRequest, signal: AbortSignal): Promise<{ status: number; reason: string }> {
   const plain = new URL(url);
   plain.protocol = url.protocol === "wss:" ? "https:" : "http:";
   const options = {

@@ -5,7 +5,7 @@ import { checks } from "./checks.ts";
 import { ConfigError, type Fault } from "./faults.ts";
 import { type Key, keysByName } from "./keys.ts";
 import { type Config, configSchema } from "./schema.ts";
-import { type Env, type Gathered, gatherEnvironment, gatherFile, type Setting } from "./sources.ts";
+import { type Env, type GatheredSettings, gatherEnvironment, gatherFile, type Setting } from "./sources.ts";
 import { shown } from "./text.ts";
 import { parseYaml } from "./yaml.ts";
 
@@ -39,7 +39,7 @@ export interface LoadOptions {
  */
 export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   const { env, cwd, checksFiles = true } = options;
-  const gathered: Gathered = { settings: new Map(), faults: [] };
+  const gathered: GatheredSettings = { settings: new Map(), faults: [] };
   const named = options.file ?? (env.WS_CONFIG || undefined);
   const file = named ?? ((await Bun.file(resolve(cwd, usualFile)).exists()) ? usualFile : null);
   const namedBy = options.file !== undefined ? "--config" : "WS_CONFIG";

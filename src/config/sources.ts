@@ -14,7 +14,7 @@ export interface Setting {
   fault?: Fault;
 }
 
-export interface Gathered {
+export interface GatheredSettings {
   settings: Map<string, Setting>;
   faults: Fault[];
 }
@@ -27,14 +27,17 @@ const borrowedVariables = [
 ] as const;
 
 /** Takes over what the tree of a file says. */
-export function gatherFile(gathered: Gathered, { tree, file, env }: { tree: unknown; file: string; env: Env }): void {
+export function gatherFile(
+  gathered: GatheredSettings,
+  { tree, file, env }: { tree: unknown; file: string; env: Env },
+): void {
   if (tree === null || tree === undefined) return;
   if (isMapping(tree)) gatherSection(gathered, root, { tree, file, env });
   else gathered.faults.push({ path: "the file", value: null, expected: "must be a mapping of sections", origin: file });
 }
 
 function gatherSection(
-  gathered: Gathered,
+  gathered: GatheredSettings,
   section: Section,
   { tree, file, env }: { tree: Record<string, unknown>; file: string; env: Env },
 ): void {
@@ -102,7 +105,7 @@ function withVariables(key: Key, { value, file, env }: { value: unknown; file: s
 const variables = new Map(keys.map((key) => [key.variable, key]));
 
 /** Takes over what the environment says, over what is there already. */
-export function gatherEnvironment({ settings, faults }: Gathered, env: Env): void {
+export function gatherEnvironment({ settings, faults }: GatheredSettings, env: Env): void {
   for (const [variable, name] of borrowedVariables) {
     const text = env[variable];
     if (text === undefined || text === "") continue;

@@ -1,5 +1,6 @@
 /** Reads values from text, shows them to people, and writes them back. */
 import type { Key } from "./keys.ts";
+import { durationUnits, sizeUnits } from "./values.ts";
 
 /** A value as an environment variable or `${NAME}` gives it; what does not fit stays text, for the schema to refuse. */
 export function fromText(key: Key, text: string): unknown {
@@ -62,24 +63,11 @@ export function shown(key: Key, value: unknown): string | null {
   return text.length > shownMax ? `${text.slice(0, shownMax)}…` : text;
 }
 
-function inUnits(amount: number, units: readonly (readonly [string, number])[]): string {
-  const [unit, factor] = units.find(([, each]) => amount > 0 && amount % each === 0) ?? units.at(-1)!;
+function inUnits(amount: number, units: Record<string, number>): string {
+  const entries = Object.entries(units);
+  const [unit, factor] = entries.find(([, each]) => amount > 0 && amount % each === 0) ?? entries.at(-1)!;
   return `${amount / factor}${unit}`;
 }
-
-const durationUnits = [
-  ["d", 86_400_000],
-  ["h", 3_600_000],
-  ["m", 60_000],
-  ["s", 1_000],
-  ["ms", 1],
-] as const;
-const sizeUnits = [
-  ["GiB", 1024 ** 3],
-  ["MiB", 1024 ** 2],
-  ["KiB", 1024],
-  ["B", 1],
-] as const;
 
 /** A setting's value in the checked configuration (ms, bytes) as a file would hold it: `60000` → `1m`. */
 export function written(key: Key, value: unknown): unknown {

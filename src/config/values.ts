@@ -1,8 +1,10 @@
 /** Reads durations, sizes and numbers as they are written in a configuration. */
 import * as v from "valibot";
 
-const durationUnits: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-const sizeUnits: Record<string, number> = { "": 1, B: 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 };
+/** Milliseconds of each unit, the longest first. */
+export const durationUnits: Record<string, number> = { d: 86_400_000, h: 3_600_000, m: 60_000, s: 1_000, ms: 1 };
+/** Bytes of each unit, the largest first. */
+export const sizeUnits: Record<string, number> = { GiB: 1024 ** 3, MiB: 1024 ** 2, KiB: 1024, B: 1 };
 
 /** `10s` → milliseconds; null where the text is no duration. */
 export function parseDuration(text: string): number | null {
@@ -51,7 +53,7 @@ export const size = v.pipe(
   v.transform(String),
   v.regex(/^\d+(B|KiB|MiB|GiB)?$/, "must be a size such as 65536 or 10MiB"),
   v.transform((text) => {
-    const [, amount, unit = ""] = /^(\d+)(\w*)$/.exec(text)!;
+    const [, amount, unit = "B"] = /^(\d+)(\w+)?$/.exec(text)!;
     return Number(amount) * sizeUnits[unit]!;
   }),
 );

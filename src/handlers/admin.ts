@@ -1,5 +1,5 @@
 /** Handles messages of operators: who is here, on which topics, and what may be done about it, on the whole cluster [ADM1] [PUB3]. */
-import type { Surveyed } from "../cluster/survey.ts";
+import type { SurveyResult } from "../cluster/survey.ts";
 import { parseDuration } from "../config/values.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 import { blockMsMax } from "../protocol/admin.ts";
@@ -310,7 +310,7 @@ async function disconnectAll(
 }
 
 /** Not found is only what all nodes have answered. */
-function notFound({ missing }: Surveyed<unknown>, { what, field }: { what: string; field: string }): Error {
+function notFound({ missing }: SurveyResult<unknown>, { what, field }: { what: string; field: string }): Error {
   return missing.length === 0
     ? new ProtocolError("not_found", `There is no such ${what}.`, { field })
     : new Unavailable("cluster", `No node that answered has this ${what}, and some did not answer.`, {

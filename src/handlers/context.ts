@@ -101,7 +101,7 @@ export type Handler<Type extends ClientMessageType, Needs extends keyof Services
  * Carries a request that waits only for the log: its events have their place in the queue, so that whatever its
  * connection has sent next may follow [ENV7]. A reply of it has nothing to do `after`.
  */
-export interface Entered {
+export interface PendingReply {
   /** How many they are. */
   events: number;
   /** Its reply, once they are durable. */
@@ -111,7 +111,7 @@ export interface Entered {
 /** Answers without waiting for the log. It begins although what was sent before it is not answered yet. */
 export type PipelinedHandler<Type extends ClientMessageType, Needs extends keyof Services = never> = (
   request: Request<Type, Needs>,
-) => Reply | Entered | Promise<Reply | Entered>;
+) => Reply | PendingReply | Promise<Reply | PendingReply>;
 
 /** Lists the messages that share batches of the log when a connection sends them without waiting [ENV7]. */
 export const pipelinedTypes = ["message.send", "publish"] as const satisfies ClientMessageType[];

@@ -3,27 +3,22 @@ import { contentDigest, idempotencyKey } from "../broadcast/idempotency-key.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { WireFormat } from "../protocol/limits.ts";
 import { conversationTopic, isLogged, parseTopic } from "../protocol/topic.ts";
-import type { Appended, LoggedEvent } from "../storage/ports.ts";
+import type { AppendedEvent, LoggedEvent } from "../storage/ports.ts";
 import type { Handler, PipelinedHandler, Reply } from "./context.ts";
+import { requireMember } from "./require-member.ts";
 
 /** Characters of payload that one page of history has, unless its only event has more; what must be converted has fewer. */
 const pageCharacters: Record<WireFormat, number> = { json: 1024 * 1024, protobuf: 256 * 1024 };
 
-export const send: PipelinedHandler<"message.send", "config" | "directory" | "publisher" | "now" | "newId"> = async ({
-  from,
-  payload,
-  services,
-  correlationId,
-}) => {
-  const { config, directory, publisher } = services;
+export const send: PipelinedHandler<"message.send", "config" | "directory" | "publisher" | "now" | "newId"> = async (
+  request,
+) => {
+  const { from, payload, services, correlationId } = request;
+  const { config, publisher } = services;
   const { conversation_id, client_message_id, content } = payload;
   if (!config.messages.accept)
     throw new ProtocolError("forbidden", "Messages are sent by the application's backend here.");
-  if (!(await directory.ensureMember(conversation_id, from.userId))) {
-    throw new ProtocolError("forbidden", "You are not a member of this conversation.", {
-      field: "payload.conversation_id",
-    });
-  }
+  await requireMember(request, { joins: true });
   const createdAt = services.now();
   const id = services.newId();
   const message = {
@@ -52,7 +47,7 @@ export const send: PipelinedHandler<"message.send", "config" | "directory" | "pu
   return { events: 1, settled: appended.then(acknowledgementOf) };
 };
 
-function acknowledgementOf({ id, topic, seq, position, createdAt, duplicate, conflict }: Appended): Reply {
+function acknowledgementOf({ id, topic, seq, position, createdAt, duplicate, conflict }: AppendedEvent): Reply {
   if (conflict)
     throw new ProtocolError("conflict", "You have sent something else here under this client_message_id.", {
       field: "payload.client_message_id",

@@ -10,7 +10,7 @@ import {
   topicsOf,
 } from "../ingest/publication.ts";
 import { ProtocolError } from "../protocol/errors.ts";
-import type { Appended } from "../storage/ports.ts";
+import type { AppendedEvent } from "../storage/ports.ts";
 import type { PipelinedHandler, Reply, Request } from "./context.ts";
 
 type Needs = "broadcaster" | "publisher" | "now" | "newId";
@@ -47,7 +47,7 @@ function afterEarlier({ from }: Request<"publish">, broadcast: () => Reply): Rep
   return ahead === null ? broadcast() : ahead.then(broadcast);
 }
 
-function acknowledgementOf(appended: Appended[], topics: string[], { keyField }: Publication): Reply {
+function acknowledgementOf(appended: AppendedEvent[], topics: string[], { keyField }: Publication): Reply {
   const conflicting = topics.filter((_, index) => appended[index]!.conflict);
   if (conflicting.length > 0) {
     throw new ProtocolError("conflict", conflictOf(conflicting), { field: `payload.${keyField}` });

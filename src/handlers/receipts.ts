@@ -1,8 +1,8 @@
 /** Handles messages that say how far somebody has got: `mark.delivered`, `mark.read` [REC1]. */
 import type { ClientPayload } from "../protocol/client.ts";
-import { ProtocolError } from "../protocol/errors.ts";
 import type { ReceiptKind } from "../storage/ports.ts";
 import type { Handler, Reply, Request } from "./context.ts";
+import { requireMember } from "./require-member.ts";
 
 type Needs = "directory" | "receipts" | "receiptStore";
 
@@ -12,21 +12,12 @@ export const markRead: Handler<"mark.read", Needs> = (request) =>
   mark(request, request.payload.private ? "read_private" : "read");
 
 async function mark(
-  {
-    from,
-    payload,
-    services,
-  }: Pick<Request<"mark.delivered", Needs>, "from" | "services"> & {
-    payload: ClientPayload<"mark.delivered">;
-  },
+  request: Pick<Request<"mark.delivered", Needs>, "from" | "services"> & { payload: ClientPayload<"mark.delivered"> },
   kind: ReceiptKind,
 ): Promise<Reply> {
+  const { from, payload, services } = request;
   const { conversation_id: conversationId, message_ids: messageIds, up_to_seq: upToSeq } = payload;
-  if (!(await services.directory.isMember(conversationId, from.userId))) {
-    throw new ProtocolError("forbidden", "You are not a member of this conversation.", {
-      field: "payload.conversation_id",
-    });
-  }
+  await requireMember(request, { joins: false });
   const watermark = await services.receipts.advance(
     { conversationId, userId: from.userId, kind, messageIds, upToSeq },
     { except: from },

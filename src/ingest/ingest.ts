@@ -8,7 +8,7 @@ import { beyondShape } from "../protocol/json-text.ts";
 import { limits } from "../protocol/limits.ts";
 import { phraseOf } from "../protocol/phrase.ts";
 import type { Inbox, InboxEntry, RejectedEntry } from "../storage/inbox.ts";
-import type { Appended, NewEvent } from "../storage/ports.ts";
+import type { AppendedEvent, NewEvent } from "../storage/ports.ts";
 import { Outage, type OutageLogger } from "../telemetry/outage.ts";
 import type { IngestStats } from "../telemetry/stats.ts";
 import { canBeLogged, conflictOf, readPublication, toNewEvent, topicsOf } from "./publication.ts";
@@ -151,7 +151,7 @@ class Drain {
    */
   async #append(group: Ready[]): Promise<RejectedEntry[]> {
     const { publisher, inbox } = this.options;
-    const appended: Appended[] = [];
+    const appended: AppendedEvent[] = [];
     for (const part of partsOf(group.flatMap(({ events }) => events)))
       appended.push(...(await publisher.appendAll(part)));
     const rejected: RejectedEntry[] = [];

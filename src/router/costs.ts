@@ -63,7 +63,7 @@ const countOf = (one: string | undefined, many: string[] | undefined) =>
   (one === undefined ? 0 : 1) + (many?.length ?? 0);
 
 /** A request as it was answered, and what it has taken. */
-export interface Answered {
+export interface AnswerToRequest {
   type: ClientMessageType;
   tokens: number;
   reply: Reply;
@@ -72,7 +72,7 @@ export interface Answered {
 }
 
 /** Charges an answer afterwards: only then it is known how many topics were meant, or how much of the log was in it. */
-export function answerCharge({ type, tokens, reply, length }: Answered): Charge | null {
+export function answerCharge({ type, tokens, reply, length }: AnswerToRequest): Charge | null {
   const limitClass = limitClassOf(type);
   if (limitClass !== "reading") return null;
   const more =

@@ -23,7 +23,7 @@ export class AskerGone extends Error {
 /** Of one user: each of its connections has few, so that this is for what joins by itself. */
 const waitingMax = 1_024;
 
-interface Line {
+interface UserQueue {
   running: number;
   /** Oldest first; each starts one, or lets it go. */
   waiting: (() => void)[];
@@ -35,7 +35,7 @@ interface Line {
  */
 export class FairQueue {
   /** Only users with a question. */
-  readonly #lines = new Map<string, Line>();
+  readonly #queues = new Map<string, UserQueue>();
 
   constructor(private readonly options: FairQueueOptions) {}
 
@@ -44,35 +44,35 @@ export class FairQueue {
    * @throws AskerGone where the connection has closed by then; Unavailable where too many wait
    */
   async ask<Answer>(asker: Asker, question: () => Promise<Answer>): Promise<Answer> {
-    const line = this.#lines.get(asker.userId) ?? { running: 0, waiting: [] };
-    this.#lines.set(asker.userId, line);
-    if (line.running >= this.options.perUser) await this.#wait(line);
-    else line.running++;
+    const queue = this.#queues.get(asker.userId) ?? { running: 0, waiting: [] };
+    this.#queues.set(asker.userId, queue);
+    if (queue.running >= this.options.perUser) await this.#wait(queue);
+    else queue.running++;
     try {
       if (asker.isClosed) throw new AskerGone();
       return await question();
     } finally {
-      this.#passOn(asker.userId, line);
+      this.#passOn(asker.userId, queue);
     }
   }
 
   /** Users with a question. */
   get size(): number {
-    return this.#lines.size;
+    return this.#queues.size;
   }
 
   /** Resolves with the turn of one that has ended. */
-  #wait(line: Line): Promise<void> {
-    if (line.waiting.length >= waitingMax) {
+  #wait(queue: UserQueue): Promise<void> {
+    if (queue.waiting.length >= waitingMax) {
       throw new Unavailable("storage", "Too many questions of this user wait.");
     }
-    return new Promise((resolve) => line.waiting.push(resolve));
+    return new Promise((resolve) => queue.waiting.push(resolve));
   }
 
-  #passOn(userId: string, line: Line): void {
-    const next = line.waiting.shift();
+  #passOn(userId: string, queue: UserQueue): void {
+    const next = queue.waiting.shift();
     // Not in this turn of the loop: what others have sent meanwhile comes first.
     if (next !== undefined) setImmediate(next);
-    else if (--line.running === 0) this.#lines.delete(userId);
+    else if (--queue.running === 0) this.#queues.delete(userId);
   }
 }

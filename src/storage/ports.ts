@@ -44,7 +44,7 @@ export interface Once {
   isNamed?: boolean;
 }
 
-export interface Appended {
+export interface AppendedEvent {
   topic: string;
   seq: number;
   position: number;
@@ -65,7 +65,7 @@ export interface AppendResult {
    */
   previousPosition: number;
   /** One for each event given, in the same order; events of one topic get `seq` in the order given. */
-  appended: Appended[];
+  appended: AppendedEvent[];
 }
 
 export interface TopicHead {

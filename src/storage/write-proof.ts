@@ -3,19 +3,19 @@ import { Unavailable } from "../ground/unavailable.ts";
 import type { EventLog, NewEvent } from "./ports.ts";
 
 /** Told of each refusal and of each write that was taken; who listens tells the changes from the rest. */
-export interface WritesWatched {
+export interface WriteWatch {
   began(error: unknown): void;
   ended(): void;
 }
 
 /** For where nobody is told. */
-export const unwatched: WritesWatched = { began() {}, ended() {} };
+export const unwatched: WriteWatch = { began() {}, ended() {} };
 
 export interface WriteProofOptions {
   append: EventLog["append"];
   /** Writes as much as that, durably, in a way that leaves nothing behind. */
   write(bytes: number): Promise<void>;
-  writes: WritesWatched;
+  writes: WriteWatch;
 }
 
 /** However large a refused event was, a proof writes no more than this. */

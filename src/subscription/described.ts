@@ -2,14 +2,14 @@
 import type { Snapshot, SubscribedTopic } from "../protocol/server.ts";
 import type { TopicPlace } from "./catch-up.ts";
 
-export interface Described {
+export interface TopicDescription {
   place: Partial<TopicPlace>;
   /** Whether the request has said where to go on. */
   isResumed: boolean;
   snapshot: Snapshot | undefined;
 }
 
-export function describeTopic(topic: string, { place, isResumed, snapshot }: Described): SubscribedTopic {
+export function describeTopic(topic: string, { place, isResumed, snapshot }: TopicDescription): SubscribedTopic {
   const { seq, recovered, replayed } = place;
   return {
     topic,

@@ -20,7 +20,7 @@ const readsAtOnce = 1;
 const sharedMs = 500;
 const sharedMax = 4;
 
-interface Shared {
+interface SharedPage {
   page: Promise<FeedPage>;
   /** When it was read; null: it is being read. */
   readAt: number | null;
@@ -28,7 +28,7 @@ interface Shared {
 
 export class FeedPages {
   /** By the place where they begin, the oldest first. */
-  readonly #shared = new Map<number, Shared>();
+  readonly #shared = new Map<number, SharedPage>();
   #reading = 0;
   #loggedAt = 0;
   /** When the next page may be read while events are logged. */
@@ -42,7 +42,7 @@ export class FeedPages {
     const { now = Date.now } = this.options;
     const there = this.#shared.get(afterPosition);
     if (there !== undefined && (there.readAt === null || now() - there.readAt < sharedMs)) return there.page;
-    const shared: Shared = { page: this.#read(afterPosition), readAt: null };
+    const shared: SharedPage = { page: this.#read(afterPosition), readAt: null };
     this.#shared.delete(afterPosition);
     this.#shared.set(afterPosition, shared);
     const drop = () => {

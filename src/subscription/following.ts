@@ -3,7 +3,7 @@
 import type { Scope } from "./scope.ts";
 import { followsOf, type Subscriber } from "./subscriber.ts";
 
-type Followed = Pick<Scope, "all" | "presenceOf">;
+type ScopeFollowed = Pick<Scope, "all" | "presenceOf">;
 
 export class Following {
   readonly #presenceFollowers = new Set<Subscriber>();
@@ -13,7 +13,7 @@ export class Following {
     return this.#presenceFollowers;
   }
 
-  add(subscriber: Subscriber, { all, presenceOf }: Followed): void {
+  add(subscriber: Subscriber, { all, presenceOf }: ScopeFollowed): void {
     if (all.size === 0 && presenceOf.length === 0) return;
     const follows = followsOf(subscriber);
     follows.conversations ||= all.has("conversation");
@@ -24,7 +24,7 @@ export class Following {
     if (followsPresence && !subscriber.isClosed) this.#presenceFollowers.add(subscriber);
   }
 
-  remove({ follows }: Subscriber, { all, presenceOf }: Followed): void {
+  remove({ follows }: Subscriber, { all, presenceOf }: ScopeFollowed): void {
     if (follows === null) return;
     if (all.has("conversation")) follows.conversations = false;
     if (all.has("typing")) follows.typing = false;

@@ -1,6 +1,6 @@
 /** Decides what is compressed on the wire: who may agree on it, which frames are worth it, and what one event or one client may cost by it. */
 import type { WebSocketHandler } from "bun";
-import type { Frame } from "../broadcast/ports.ts";
+import type { EncodedFrame } from "../broadcast/ports.ts";
 import type { Config } from "../config/schema.ts";
 import { limits } from "../protocol/limits.ts";
 import type { Connection } from "./connection.ts";
@@ -11,13 +11,13 @@ export interface Compression {
   /** Whether a connection may agree on it. */
   allows(connection: Connection, now: number): boolean;
   /** Whether a frame goes out compressed to so many sockets. */
-  pays(frame: Frame, sockets: () => number): boolean;
+  pays(frame: EncodedFrame, sockets: () => number): boolean;
   /** Counts what came in, as it was before it was compressed. @returns whether its user has sent more than anybody may by far */
   noteReceived(connection: Connection, bytes: number, now: number): boolean;
 }
 
 /** Bytes of large messages, since when. */
-interface Received {
+interface ReceivedBytes {
   since: number;
   bytes: number;
 }
@@ -38,7 +38,7 @@ export function createCompression({ websocket, rate_limits: rates }: Config): Co
   const isOn = mode !== "off";
   const ratePerMinute = rates.bytes.per_minute ?? 4 * websocket.max_message_size;
   /** By user, for coming back must not begin it anew; the oldest first. */
-  const received = new Map<string, Received>();
+  const received = new Map<string, ReceivedBytes>();
   const receivedMax = isOn && rates.enabled ? timesTheRate * ratePerMinute : Number.POSITIVE_INFINITY;
 
   const isOver = (userId: string) => (received.get(userId)?.bytes ?? 0) > receivedMax;

@@ -1,19 +1,19 @@
 /** Holds one socket: whose it is, how it is doing, and writing to it without ever leaving a silent gap. */
 import type { ServerWebSocket } from "bun";
-import { allOwnTopic, type Frame, nativeTopic, nativeTopicsOf } from "../broadcast/ports.ts";
+import { allOwnTopic, type EncodedFrame, nativeTopic, nativeTopicsOf } from "../broadcast/ports.ts";
 import type { Since } from "../protocol/client.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { Codec } from "../protocol/codec.ts";
 import type { OutgoingMessage } from "../protocol/envelope.ts";
 import { limits, type WireFormat } from "../protocol/limits.ts";
 import { everyoneTopic, logTopic, ownTopicsOf } from "../protocol/topic.ts";
-import type { RoutedConnection, Taken, Unanswered } from "../router/router.ts";
+import type { PendingAnswer, RoutedConnection, TakeUpResult } from "../router/router.ts";
 import type { Follows } from "../subscription/subscriber.ts";
 import { type ConnectionState, moved } from "./connection-state.ts";
-import { type Line, queueBytesMax, type ReceivedFrame, RequestQueue, type TakeUp } from "./request-queue.ts";
+import { queueBytesMax, type ReceivedFrame, RequestQueue, type RequestSocket, type TakeUp } from "./request-queue.ts";
 
 /** Says who a connection speaks for. */
-export interface Session {
+export interface UserSession {
   userId: string;
   roles: readonly string[];
   grants: readonly string[];
@@ -30,7 +30,7 @@ export interface ConnectionOptions {
   format: WireFormat;
   codec: Codec;
   /** Verified by the upgrade; null: `authenticate` has to come. */
-  session: Session | null;
+  session: UserSession | null;
   since: Since | undefined;
   now: number;
   queueMax: number;
@@ -45,7 +45,7 @@ export interface Attachment {
   /** Bytes of the largest message, which may come when just less than too much is waiting. */
   queueBytesLast: number;
   /** Whether a frame is worth compressing. */
-  compresses: (frame: Frame) => boolean;
+  compresses: (frame: EncodedFrame) => boolean;
 }
 
 const nothing: readonly string[] = [];
@@ -53,14 +53,14 @@ const badMessageWindowMs = 60_000;
 /** Read at once and handed over even after a pause. */
 const readBytes = 1 << 20;
 
-export class Connection implements RoutedConnection, Line {
+export class Connection implements RoutedConnection, RequestSocket {
   readonly connectionId: string;
   deviceId: string;
   readonly address: string;
   readonly format: WireFormat;
   readonly connectedAt: number;
   /** Verified by the upgrade, until the connection has taken it over. */
-  session: Session | null;
+  session: UserSession | null;
   /** Where its own topics start, until it has settled in. */
   since: Since | undefined;
   #state: ConnectionState = "anonymous";
@@ -128,7 +128,7 @@ export class Connection implements RoutedConnection, Line {
   }
 
   /** Takes over who it speaks for, at authentication and at each refresh. */
-  assume(session: Session): void {
+  assume(session: UserSession): void {
     this.userId = session.userId;
     // Nearly all have none: they share one empty list.
     this.roles = session.roles.length === 0 ? nothing : session.roles;
@@ -157,8 +157,8 @@ export class Connection implements RoutedConnection, Line {
     this.#begin(work, { takeUp, bytes: 0 });
   }
 
-  #begin(taken: Unanswered | Promise<Taken>, { takeUp, bytes }: { takeUp: TakeUp; bytes: number }): void {
-    this.#requests = new RequestQueue({ line: this, takeUp, waitingMax: this.#queueMax });
+  #begin(taken: PendingAnswer | Promise<TakeUpResult>, { takeUp, bytes }: { takeUp: TakeUp; bytes: number }): void {
+    this.#requests = new RequestQueue({ socket: this, takeUp, waitingMax: this.#queueMax });
     void this.#requests.begin(taken, bytes);
   }
 
@@ -214,7 +214,7 @@ export class Connection implements RoutedConnection, Line {
     this.#ws.cork(write);
   }
 
-  send(frame: Frame): void {
+  send(frame: EncodedFrame): void {
     if (this.#ws === null || this.isClosed) return;
     // 0: dropped, for the buffer is full. What the client has is a gap-free prefix, and it ends here [CON7].
     if (this.#ws.send(frame as string | Uint8Array<ArrayBuffer>, this.#attachment?.compresses(frame)) === 0)

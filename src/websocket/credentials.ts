@@ -8,7 +8,7 @@ import type { UserState } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { Outage } from "../telemetry/outage.ts";
 import type { AddressLimiter } from "./address-limiter.ts";
-import type { Session } from "./connection.ts";
+import type { UserSession } from "./connection.ts";
 
 export interface CredentialsOptions {
   config: Pick<Config, "auth">;
@@ -21,7 +21,7 @@ export interface CredentialsOptions {
 }
 
 /** A session whose token may have named the device. */
-export type TokenSession = Session & { deviceId: string | null };
+export type TokenSession = UserSession & { deviceId: string | null };
 
 /** The address has sent too many tokens that nobody has signed; another one that is does come in. */
 export class TooManyFailures extends Error {

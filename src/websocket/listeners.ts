@@ -1,6 +1,6 @@
 /** Keeps the record of who is subscribed to what: the topic trees of all listeners of this process, as one. */
 import type { Server as BunServer } from "bun";
-import type { Frame, NativeTopics } from "../broadcast/ports.ts";
+import type { EncodedFrame, NativeTopics } from "../broadcast/ports.ts";
 import type { Compression } from "./compression.ts";
 import type { Connection } from "./connection.ts";
 
@@ -24,7 +24,7 @@ export class Listeners implements NativeTopics {
     });
   }
 
-  publish(topic: string, frame: Frame): void {
+  publish(topic: string, frame: EncodedFrame): void {
     const compress = this.compression.pays(frame, () => this.subscriberCount(topic));
     for (const listener of this.#all) listener.publish(topic, frame as string | Uint8Array<ArrayBuffer>, compress);
   }

@@ -7,7 +7,7 @@ import { CloseCode } from "../protocol/close.ts";
 import { everyoneTopic } from "../protocol/topic.ts";
 import type { CursorStore, DeviceOfUser } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import type { Connection, Session } from "./connection.ts";
+import type { Connection, UserSession } from "./connection.ts";
 import type { ConnectionQuota } from "./connection-quota.ts";
 import type { DeviceLimit } from "./device-limit.ts";
 import type { Hub } from "./hub.ts";
@@ -35,7 +35,7 @@ export class Registration {
   }
 
   /** Makes the connection live, unless it has gone meanwhile. @returns whether it is */
-  async register(connection: Connection, session: Session): Promise<boolean> {
+  async register(connection: Connection, session: UserSession): Promise<boolean> {
     const { bus, hub, logger, presence, quota } = this.options;
     const { deviceId, connectionId } = connection;
     const { userId } = session;
@@ -72,7 +72,7 @@ export class Registration {
   /** Enters the device; half-open lines of a client that changed its network must not keep its own tabs out. */
   async #enter(
     { isGone, ...place }: DeviceRef & { isGone: () => boolean },
-    { roles }: Session,
+    { roles }: UserSession,
   ): Promise<Entered | null> {
     const { presence, deviceLimit } = this.options;
     if (roles.includes("service")) return presence.connect({ ...place, regardless: true }, isGone);

@@ -1,13 +1,13 @@
 /** Queues the requests of one connection and their replies: taken up and answered in order, without waiting between [ENV7]. */
-import type { Taken, Unanswered } from "../router/router.ts";
+import type { PendingAnswer, TakeUpResult } from "../router/router.ts";
 
 export type ReceivedFrame = string | Buffer;
 
 /** Takes up one frame; never rejects. What it gives back is answered later, in its turn. */
-export type TakeUp = (frame: ReceivedFrame) => Taken | Promise<Taken>;
+export type TakeUp = (frame: ReceivedFrame) => TakeUpResult | Promise<TakeUpResult>;
 
 /** The socket, as far as it is read and answered. */
-export interface Line {
+export interface RequestSocket {
   readonly isPaused: boolean;
   readonly isClosed: boolean;
   pauseReading(): void;
@@ -19,7 +19,7 @@ export interface Line {
 }
 
 export interface RequestQueueOptions {
-  line: Line;
+  socket: RequestSocket;
   takeUp: TakeUp;
   /** Frames that may wait to be taken up before reading pauses. */
   waitingMax: number;
@@ -69,11 +69,11 @@ export class RequestQueue {
     this.#frames.push(frame);
     this.#bytes += frame.length;
     void this.#takeUpWaiting();
-    if (!this.#hasRoom) this.options.line.pauseReading();
+    if (!this.#hasRoom) this.options.socket.pauseReading();
   }
 
   /** Begins with what is taken up already; `bytes` of it. Where that is not done yet, what comes in waits for it. */
-  async begin(taken: Unanswered | Promise<Taken>, bytes: number): Promise<void> {
+  async begin(taken: PendingAnswer | Promise<TakeUpResult>, bytes: number): Promise<void> {
     this.#isTaking = true;
     this.#enter(taken instanceof Promise ? await taken : taken, bytes);
     this.#isTaking = false;
@@ -100,21 +100,21 @@ export class RequestQueue {
   async #takeUpWaiting(): Promise<void> {
     if (this.#isTaking) return;
     this.#isTaking = true;
-    const { line, takeUp } = this.options;
+    const { socket, takeUp } = this.options;
     // Still handled when it was read before a disconnect: who sends and closes has sent. Where we close nothing is left.
     while (this.#unansweredEvents < unansweredEventsMax && this.#unansweredBytes < unansweredBytesMax) {
       const frame = this.#frames.shift();
       if (frame === undefined) break;
       this.#bytes -= frame.length;
       const taken = takeUp(frame);
-      if (this.#hasRoom && line.isPaused && !line.isClosed) line.resumeReading();
+      if (this.#hasRoom && socket.isPaused && !socket.isClosed) socket.resumeReading();
       this.#enter(taken instanceof Promise ? await taken : taken, frame.length);
     }
     this.#isTaking = false;
     this.#noteIdle();
   }
 
-  #enter(unanswered: Taken, bytes: number): void {
+  #enter(unanswered: TakeUpResult, bytes: number): void {
     if (unanswered === undefined) return;
     const { events, settled } = unanswered;
     const entry: InOrder = { events, bytes, answer: null };
@@ -130,7 +130,7 @@ export class RequestQueue {
 
   /** Writes the replies up to the first that is not known yet. */
   #answer(): void {
-    this.options.line.sendTogether(() => {
+    this.options.socket.sendTogether(() => {
       for (let next = this.#unanswered[0]; next?.answer; next = this.#unanswered[0]) {
         this.#unanswered.shift();
         this.#unansweredEvents -= next.events;
@@ -147,7 +147,7 @@ export class RequestQueue {
 
   #noteIdle(): void {
     if (this.#isTaking || this.#frames.length > 0 || this.#unanswered.length > 0) return;
-    this.options.line.noteIdle();
+    this.options.socket.noteIdle();
     for (const resolve of this.#finished.splice(0)) resolve();
   }
 }

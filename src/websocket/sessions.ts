@@ -15,7 +15,7 @@ import { noteBroken } from "../telemetry/broken.ts";
 import type { Counts } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Outage, warnsOnce } from "../telemetry/outage.ts";
-import type { Connection, Session } from "./connection.ts";
+import type { Connection, UserSession } from "./connection.ts";
 import { type Credentials, type TokenSession, TooManyFailures } from "./credentials.ts";
 import type { Hub } from "./hub.ts";
 import type { Registration } from "./registration.ts";
@@ -116,7 +116,7 @@ export class Sessions {
     }
   }
 
-  async #register(connection: Connection, session: Session): Promise<void> {
+  async #register(connection: Connection, session: UserSession): Promise<void> {
     if (await this.options.registration.register(connection, session)) void this.#checkAgain(connection);
   }
 
@@ -134,7 +134,7 @@ export class Sessions {
   }
 
   /** Leaves at once what the new token, or the directory, does not allow any more: a refresh is a change of rights [AUTH3]. */
-  async #refresh(connection: Connection, session: Session): Promise<void> {
+  async #refresh(connection: Connection, session: UserSession): Promise<void> {
     const { registration, membership } = this.options;
     const wasBackend = connection.roles.includes("service");
     connection.assume(session);

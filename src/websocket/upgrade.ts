@@ -56,7 +56,7 @@ export function urlOf({ url, headers }: Request): URL | null {
   return URL.parse(namesHost ? url : `http://localhost${url}`);
 }
 
-export interface Admitted {
+export interface Admission {
   connection: Connection;
   /** The subprotocol to answer with; null where the client offered none. */
   subprotocol: string | null;
@@ -90,7 +90,7 @@ export class Upgrades {
    * Runs all checks; the identity is checked against the directory before the upgrade.
    * @throws Refusal
    */
-  async admit(request: Request, address: string): Promise<Admitted> {
+  async admit(request: Request, address: string): Promise<Admission> {
     const { config } = this.options;
     if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
       throw new Refusal(426, "upgrade_required", "This is a WebSocket endpoint.");
@@ -152,7 +152,7 @@ export class Upgrades {
     throw new Refusal(503, "draining", "This node is shutting down; connect to another.", { retryAfterMs: 1_000 });
   }
 
-  async #identify(request: Request, address: string): Promise<Admitted> {
+  async #identify(request: Request, address: string): Promise<Admission> {
     const { config, codecs, now, newId } = this.options;
     const { format, subprotocol } = chooseFormat(request.headers.get("sec-websocket-protocol"));
     const query = readQuery(urlOf(request)!.searchParams);

@@ -1,7 +1,14 @@
 /** A log in plain arrays, and the commands that compare a real one with it. */
 import { expect } from "bun:test";
 import fc from "fast-check";
-import type { Appended, EventLog, LoggedEvent, NewEvent, RetentionPolicy, TopicHead } from "../../src/storage/ports.ts";
+import type {
+  AppendedEvent,
+  EventLog,
+  LoggedEvent,
+  NewEvent,
+  RetentionPolicy,
+  TopicHead,
+} from "../../src/storage/ports.ts";
 import { newEvent } from "../support/new-event.ts";
 
 const topics = ["user:a", "user:b", "conversation:a", "conversation:b", "conversation:c"];
@@ -13,7 +20,7 @@ interface Kept extends LoggedEvent {
 export class ModelLog {
   events: Kept[] = [];
   readonly heads = new Map<string, TopicHead>();
-  readonly #keys = new Map<string, { first: Appended; digest: string | undefined }>();
+  readonly #keys = new Map<string, { first: AppendedEvent; digest: string | undefined }>();
   /** Moments only go on, so that retention by age and by count cannot disagree on what is oldest. */
   now = 1;
 
@@ -22,7 +29,7 @@ export class ModelLog {
   }
 
   /** Takes the positions from the real log, which must only let them grow. */
-  append(events: NewEvent[], answers: Appended[]): void {
+  append(events: NewEvent[], answers: AppendedEvent[]): void {
     for (const [index, event] of events.entries()) {
       const answer = answers[index]!;
       const [key] = event.once?.keys ?? [];

@@ -3,7 +3,7 @@
 import { Unavailable } from "../../src/ground/unavailable.ts";
 import { Epochs } from "../../src/storage/epochs.ts";
 import type {
-  Appended,
+  AppendedEvent,
   AppendResult,
   EventLog,
   FeedPage,
@@ -133,7 +133,7 @@ export class ModelLog {
       this.#flights.delete(name);
       this.events = [...this.events, ...drawn].sort((a, b) => a.position - b.position);
       const previousPosition = this.flaw === "own batch over foreign numbers" ? Math.min(below, lastSeen) : below;
-      const appended = events.map(({ id, topic, createdAt }): Appended => {
+      const appended = events.map(({ id, topic, createdAt }): AppendedEvent => {
         const written = drawn.find((it) => it.id === id);
         if (written === undefined)
           return { id, topic, createdAt, seq: 0, position: 0, duplicate: false, deferred: true };

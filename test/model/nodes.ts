@@ -5,7 +5,7 @@ import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import { Unavailable } from "../../src/ground/unavailable.ts";
 import type { OutgoingMessage } from "../../src/protocol/envelope.ts";
 import { readCursor } from "../../src/storage/epochs.ts";
-import type { Appended, EventLog, LoggedEvent, NewEvent } from "../../src/storage/ports.ts";
+import type { AppendedEvent, EventLog, LoggedEvent, NewEvent } from "../../src/storage/ports.ts";
 import { catchUp } from "../../src/subscription/catch-up.ts";
 import { startingPointOf } from "../../src/subscription/starting-point.ts";
 import { Counts } from "../../src/telemetry/counts.ts";
@@ -64,7 +64,7 @@ export class Node {
     return readCursor(this.sequencer.cursor)!.position;
   }
 
-  async publish(events: NewEvent[], except?: Recipient): Promise<Appended[]> {
+  async publish(events: NewEvent[], except?: Recipient): Promise<AppendedEvent[]> {
     const append = this.#publisher.appendAll(events, { audience: { except } });
     return append.catch((error) => {
       this.world.fail(`${error}`);

@@ -175,6 +175,13 @@ test("[LIM] the rate of each class stands in the protocol's limits as it is wher
   expect(clientMessageTypes.filter((type) => limitClassOf(type) !== "default" && !named.has(type))).toEqual([]);
 });
 
+test("[ENV4] the page for operators says of every request whether it goes on while PostgreSQL is away", () => {
+  const page = textOf("docs/operating.md");
+  const start = page.indexOf("\n### When PostgreSQL is away\n");
+  const section = page.slice(start, page.indexOf("\n**", start));
+  expect(clientMessageTypes.filter((type) => !section.includes(`\`${type}\``))).toEqual([]);
+});
+
 test("every command is in the README", () => {
   const commands = [...textOf("src/main.ts").matchAll(/^ {2}(\w+): async \(\) => \(await import/gm)].map(
     ([, name]) => name!,

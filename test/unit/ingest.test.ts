@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { createIngest } from "../../src/ingest/ingest.ts";
 import type { Inbox, InboxEntry } from "../../src/storage/inbox.ts";
-import type { Appended, NewEvent } from "../../src/storage/ports.ts";
+import type { AppendedEvent, NewEvent } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 
 const users = Array.from({ length: 20 }, (_, n) => `u${n}`);
@@ -35,7 +35,7 @@ function createInbox(entries: InboxEntry[]) {
 async function publishAll(entries: InboxEntry[], onAppend: (events: NewEvent[]) => void = () => {}) {
   const storage = createSqliteStorage({ path: ":memory:" });
   await storage.start();
-  const appendAll = async (events: NewEvent[]): Promise<Appended[]> => {
+  const appendAll = async (events: NewEvent[]): Promise<AppendedEvent[]> => {
     onAppend(events);
     return (await storage.log.append(events)).appended;
   };

@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import * as v from "valibot";
 import { configSchema } from "../../src/config/schema.ts";
-import type { Entered, Reply, Request, Routes, Services } from "../../src/handlers/context.ts";
+import type { PendingReply, Reply, Request, Routes, Services } from "../../src/handlers/context.ts";
 import { jsonCodec } from "../../src/protocol/codec.ts";
 import { ProtocolError } from "../../src/protocol/errors.ts";
 import { RateLimiter } from "../../src/router/rate-limiter.ts";
@@ -25,7 +25,7 @@ interface Kind {
   type: string;
   payload: object;
   reply: string;
-  handle(request: Pick<Request<"publish">, "from">, wait: Wait): Reply | Entered | Promise<Reply | Entered>;
+  handle(request: Pick<Request<"publish">, "from">, wait: Wait): Reply | PendingReply | Promise<Reply | PendingReply>;
 }
 /** A promise that comes when the test lets it. */
 type Wait = () => Promise<unknown>;

@@ -10,7 +10,7 @@ import { Counts } from "../../src/telemetry/counts.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import { CleanUp, type CleanUpOptions } from "../../src/websocket/clean-up.ts";
 import { createCompression } from "../../src/websocket/compression.ts";
-import { Connection, type ConnectionOptions, type Session } from "../../src/websocket/connection.ts";
+import { Connection, type ConnectionOptions, type UserSession } from "../../src/websocket/connection.ts";
 import { Hub } from "../../src/websocket/hub.ts";
 import { Listeners } from "../../src/websocket/listeners.ts";
 import { Registration, type RegistrationOptions } from "../../src/websocket/registration.ts";
@@ -19,7 +19,7 @@ import { Sessions, type SessionsOptions } from "../../src/websocket/sessions.ts"
 
 const config = v.parse(configSchema, { auth: { mode: "token" } });
 const { logger } = createLogSink({ level: "silent", format: "json" });
-const session: Session = { userId: "u1", roles: [], grants: [], expiresAt: null, expiryWarningAt: null };
+const session: UserSession = { userId: "u1", roles: [], grants: [], expiresAt: null, expiryWarningAt: null };
 
 let hub: Hub;
 let sessions: Sessions;

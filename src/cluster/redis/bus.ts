@@ -25,8 +25,8 @@ export interface RedisBusOptions {
   logger: Pick<Logger, "warn">;
 }
 
-/** Frame that travels: who said it, and a message. */
-interface Frame {
+/** Travels on a channel: a message, and from whom. */
+interface BusFrame {
   from: string;
   topic?: TopicMessage;
   control?: ControlMessage;
@@ -34,7 +34,7 @@ interface Frame {
   presence?: PresenceWord;
 }
 
-interface Watched {
+interface WatchedChannel {
   heard: Promise<void>;
   /** How many sweeps in a row nobody wanted it. */
   unwantedSweeps: number;
@@ -42,7 +42,7 @@ interface Watched {
 
 export class RedisBus implements Bus {
   readonly #links: SubscriberLinks;
-  readonly #watched = new Map<string, Watched>();
+  readonly #watched = new Map<string, WatchedChannel>();
   /** Topics of this turn of the loop: they share a SUBSCRIBE. */
   #asked: { channels: string[]; heard: Promise<void> } | null = null;
   readonly #echoes = new Map<string, () => void>();
@@ -174,16 +174,16 @@ export class RedisBus implements Bus {
     return { channels, heard };
   }
 
-  #send(channel: string, frame: Frame): void {
+  #send(channel: string, frame: BusFrame): void {
     this.options.commands.publish(channel, JSON.stringify(frame));
   }
 
   #hear(channel: string, text: string): void {
     const arrived = this.#echoes.get(`${channel} ${text}`);
     if (arrived !== undefined) return arrived();
-    let frame: Frame;
+    let frame: BusFrame;
     try {
-      frame = JSON.parse(text) as Frame;
+      frame = JSON.parse(text) as BusFrame;
     } catch {
       this.#malformed++;
       return;

@@ -5,7 +5,7 @@ import { BoundedMap } from "../../ground/bounded-map.ts";
 import { KeyedQueue } from "../../ground/keyed-queue.ts";
 import { pages } from "../../ground/pages.ts";
 import { Unavailable } from "../../ground/unavailable.ts";
-import { noteBroken, type Witness } from "../../telemetry/broken.ts";
+import { type BrokenReporting, noteBroken } from "../../telemetry/broken.ts";
 import type { Call } from "../call.ts";
 import { type CallRegistry, dueLeaseMs } from "../ports.ts";
 import type { Commands } from "./commands.ts";
@@ -14,7 +14,7 @@ import type { Keys } from "./keys.ts";
 import { callScripts, type Script } from "./scripts.ts";
 import { RedisUnavailable } from "./unavailable.ts";
 
-export interface RedisCallRegistryOptions extends Witness {
+export interface RedisCallRegistryOptions extends BrokenReporting {
   commands: Commands;
   keys: Keys;
   epoch: Epoch;
@@ -23,7 +23,7 @@ export interface RedisCallRegistryOptions extends Witness {
 }
 
 /** A call as it is written. */
-interface Written {
+interface StoredCall {
   callId: string;
   json: string;
   caller: string;
@@ -44,7 +44,7 @@ const writeAgainMs = 250;
 export class RedisCallRegistry implements CallRegistry {
   /** By call: a node need not compete with itself. */
   readonly #queue = new KeyedQueue();
-  readonly #remembered: BoundedMap<string, Written & { version: string }>;
+  readonly #remembered: BoundedMap<string, StoredCall & { version: string }>;
   #restoring: Promise<void> | null = null;
 
   constructor(private readonly options: RedisCallRegistryOptions) {
@@ -172,7 +172,7 @@ export class RedisCallRegistry implements CallRegistry {
    * Remembers a call to put it back after a loss; not one that is older than what it was made of, which could undo what is
    * newer. It is as old where it was written as it was and a first try had not come to Redis: the second finds it there.
    */
-  #noteWritten(call: Written & { version: string }, before: string): void {
+  #noteWritten(call: StoredCall & { version: string }, before: string): void {
     const { callId, version } = call;
     if (Number(version) >= Number(before)) return void this.#remembered.set(call.callId, call);
     this.#remembered.delete(callId);
@@ -192,7 +192,7 @@ export class RedisCallRegistry implements CallRegistry {
   }
 }
 
-function write(call: Call): Written {
+function write(call: Call): StoredCall {
   return {
     callId: call.callId,
     json: JSON.stringify(call),

@@ -4,7 +4,7 @@ import type { Codec, Glimpse } from "../codec.ts";
 import { ProtocolError } from "../errors.ts";
 import type { ShapeLimits } from "../json-text.ts";
 import { limits } from "../limits.ts";
-import { bindProtocol, type Frame, type Payload, payloadsOf } from "./frames.ts";
+import { type BoundFrame, bindProtocol, type Payload, payloadsOf } from "./frames.ts";
 import { parseProto } from "./proto-file.ts";
 import { PlainReader } from "./read.ts";
 import { writeField, writeMessage } from "./write.ts";
@@ -60,7 +60,7 @@ let writer = new BinaryWriter();
 const keptBytesMax = 1024 * 1024;
 
 /** Writes a frame. Its payload has its own message where that can say all of it, else it is `custom`. */
-export function encodeFrame(frame: Frame, envelope: Envelope, payload: unknown): Uint8Array {
+export function encodeFrame(frame: BoundFrame, envelope: Envelope, payload: unknown): Uint8Array {
   for (const { number, form } of payloadsOf(frame, envelope.type)) {
     let isWritten = false;
     let bytes: Uint8Array;
@@ -82,7 +82,7 @@ export function encodeFrame(frame: Frame, envelope: Envelope, payload: unknown):
  * Reads a frame's envelope.
  * @throws ProtocolError `invalid_message` where it is of more than `most`, Error where the bytes are no such frame
  */
-export function decodeFrame(frame: Frame, bytes: Uint8Array, most: ShapeLimits): Envelope {
+export function decodeFrame(frame: BoundFrame, bytes: Uint8Array, most: ShapeLimits): Envelope {
   const reader = new PlainReader(bytes, most);
   const envelope: Envelope = {};
   let payload: Payload | undefined;

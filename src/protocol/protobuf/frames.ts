@@ -7,7 +7,7 @@ import { type FieldForm, type Form, type MessageForm, payloadForms } from "./for
 import { emptyMessage, type ProtoField, type ProtoFile, type ProtoMessage } from "./proto-file.ts";
 
 /** A ClientFrame or a ServerFrame. */
-export interface Frame {
+export interface BoundFrame {
   /** All but the payload. */
   envelope: MessageForm;
   /** For payloads that no message can say all of. */
@@ -24,7 +24,7 @@ export interface Payload {
 }
 
 /** Gives what a payload of the type may travel as; the first that can say all of it is the one. */
-export const payloadsOf = ({ byType, custom }: Frame, type: unknown): Payload[] =>
+export const payloadsOf = ({ byType, custom }: BoundFrame, type: unknown): Payload[] =>
   byType.get(type as string) ?? [custom];
 
 /** Says what becomes of a form that the file does not have: it is given the next number there, or is a fault. */
@@ -51,7 +51,7 @@ export const bindProtocol = (file: ProtoFile, missing: Missing) => bindFrames(pr
 export function bindFrames<Name extends string>(
   frames: Record<Name, FrameSchemas>,
   { file, missing }: { file: ProtoFile; missing: Missing },
-): Record<Name, Frame> {
+): Record<Name, BoundFrame> {
   const used = new Set<ProtoMessage | ProtoField>();
   const bound = Object.entries<FrameSchemas>(frames).map(([name, schemas]) => [
     name,
@@ -106,7 +106,7 @@ class FrameBinding {
     this.frame = this.messageNamed(options.name, options.file.messages);
   }
 
-  bind({ envelope, payloads }: FrameSchemas): Frame {
+  bind({ envelope, payloads }: FrameSchemas): BoundFrame {
     const [envelopeForm] = payloadForms(envelope) as [MessageForm];
     this.bindMessage(envelopeForm, this.frame);
     const customField = { name: "custom", label: null, type: typeNames.object, options: "", isPayload: true } as const;

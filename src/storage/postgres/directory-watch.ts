@@ -3,7 +3,7 @@ import { Unavailable } from "../../ground/unavailable.ts";
 import { DirectoryListeners } from "../directory-listeners.ts";
 import type { DirectoryChange } from "../ports.ts";
 import { backoffMs, type Connection, type ConnectionEvents, refusalOf } from "./connection.ts";
-import { Session } from "./session.ts";
+import { PostgresSession } from "./session.ts";
 
 export interface DirectoryWatchOptions {
   open(events: ConnectionEvents): Connection;
@@ -32,7 +32,7 @@ export interface DirectoryWatchOptions {
 const floodMax = 2_000;
 const floodPauseMs = 1_000;
 
-type State = { kind: "stopped" } | { kind: "deaf" } | { kind: "listening"; session: Session };
+type State = { kind: "stopped" } | { kind: "deaf" } | { kind: "listening"; session: PostgresSession };
 
 /** Describes what a notification may hold; applications send them too. */
 interface Notice {
@@ -124,7 +124,7 @@ export class DirectoryWatch {
   /** @throws Deaf where it may listen and hears nothing; Unavailable where it may not */
   async #listen(): Promise<void> {
     const before = this.#state;
-    const session = new Session({
+    const session = new PostgresSession({
       open: this.#options.open,
       begin: `LISTEN "${this.#options.channel}"`,
       timeoutMs: this.#options.proofMs,
@@ -148,7 +148,7 @@ export class DirectoryWatch {
     this.#options.hearing.ended();
   }
 
-  #lose(session: Session, pauseMs = 0): void {
+  #lose(session: PostgresSession, pauseMs = 0): void {
     if (this.#state.kind !== "listening" || this.#state.session !== session) return;
     this.#state = { kind: "deaf" };
     this.#forgetMarks();

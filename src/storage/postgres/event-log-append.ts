@@ -1,6 +1,6 @@
 /** Appends a batch by one statement, which is given each key once; repetitions within the batch are answered from here [LOG1] [LOG2]. */
 import { type First, repetitionOf } from "../once.ts";
-import type { Appended, AppendResult, EventLog, NewEvent } from "../ports.ts";
+import type { AppendedEvent, AppendResult, EventLog, NewEvent } from "../ports.ts";
 import { arrayOf } from "./connection.ts";
 import type { Pool } from "./pool.ts";
 
@@ -94,7 +94,7 @@ export function appendParameters(events: NewEvent[], units: number[] = []): stri
 }
 
 function toResult(events: NewEvent[], { sent, indexes }: Batch, rows: AppendRow[]): AppendResult {
-  const fresh: Appended[] = new Array(sent.length);
+  const fresh: AppendedEvent[] = new Array(sent.length);
   /** For each event sent: the events that its keys belong to, itself where it is new. */
   const firsts: First[][] = sent.map(() => []);
   for (const { n, seq, position, topic, id, createdAt, digest } of rows) {

@@ -6,7 +6,7 @@ import { arrayOf, type Connection, type ConnectionEvents, type Parameter, refusa
 import rejectText from "./queries/outbox-reject.sql" with { type: "text" };
 import takeText from "./queries/outbox-take.sql" with { type: "text" };
 import { outboxChannel } from "./schema.ts";
-import { Session } from "./session.ts";
+import { PostgresSession } from "./session.ts";
 
 export interface PostgresOutboxOptions {
   open(events: ConnectionEvents): Connection;
@@ -53,7 +53,7 @@ export class PostgresOutbox implements Inbox {
   readonly #options: PostgresOutboxOptions;
   readonly #takeText: string;
   readonly #rejectText: string;
-  readonly #sessions: Record<Role, Session | null> = { lease: null, work: null };
+  readonly #sessions: Record<Role, PostgresSession | null> = { lease: null, work: null };
   #state: "stopped" | "started" = "stopped";
   #isWoken = false;
   /** Wake-ups in a row after which there was nothing to take. */
@@ -154,7 +154,7 @@ export class PostgresOutbox implements Inbox {
   }
 
   /** The one that is open, or a new one: whoever has the lease may be another node by then. */
-  #session(role: Role): Session {
+  #session(role: Role): PostgresSession {
     if (this.#state === "stopped") throw new Unavailable("storage", "The outbox is stopped.");
     const known = this.#sessions[role];
     if (known !== null && !known.hasEnded) return known;
@@ -167,7 +167,7 @@ export class PostgresOutbox implements Inbox {
       work: `LISTEN ${outboxChannel(schema)}`,
     } satisfies Record<Role, string>;
     const onNotification = () => this.#onNotified();
-    const session = new Session({ open, begin: begin[role], timeoutMs: queryTimeoutMs, onNotification });
+    const session = new PostgresSession({ open, begin: begin[role], timeoutMs: queryTimeoutMs, onNotification });
     // Looks once it listens: nothing tells of what was left before.
     session.ready.then(onNotification, () => {});
     this.#sessions[role] = session;

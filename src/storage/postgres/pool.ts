@@ -1,8 +1,8 @@
 /** Runs statements on a bounded number of connections, each statement with a deadline and alone on its connection. */
 import { Unavailable } from "../../ground/unavailable.ts";
-import type { WritesWatched } from "../write-proof.ts";
+import type { WriteWatch } from "../write-proof.ts";
 import { backoffMs, type Connection, type ConnectionEvents, type Parameter, refusalOf } from "./connection.ts";
-import { notAnswered, Session } from "./session.ts";
+import { notAnswered, PostgresSession } from "./session.ts";
 
 export interface PoolOptions {
   open(events: ConnectionEvents): Connection;
@@ -13,7 +13,7 @@ export interface PoolOptions {
   /** Statements that may wait for a connection. */
   waitingMax: number;
   /** Told of each connection that could not be had while others are there, and of the next one that could. */
-  filling?: WritesWatched;
+  filling?: WriteWatch;
 }
 
 interface Job {
@@ -160,7 +160,7 @@ const noConnection = (withinMs: number) =>
 
 /** A session that is opened when it is needed and replaced when it has ended. */
 class Lane {
-  #session: Session | null = null;
+  #session: PostgresSession | null = null;
   /** Sessions in a row that were of no use. */
   #failures = 0;
   /** Ends the pause before the next session. */
@@ -178,7 +178,7 @@ class Lane {
     const { open, queryTimeoutMs: timeoutMs } = this.options;
     try {
       if (this.#failures > 0) await this.#pause(backoffMs(this.#failures - 1));
-      this.#session = new Session({ open, timeoutMs, lateMessage: noConnection(timeoutMs) });
+      this.#session = new PostgresSession({ open, timeoutMs, lateMessage: noConnection(timeoutMs) });
       await this.#session.ready;
     } catch (error) {
       this.#failures++;

@@ -30,7 +30,7 @@ export interface Asking {
   isPrepared?: boolean;
 }
 
-export class Session {
+export class PostgresSession {
   readonly #options: SessionOptions;
   readonly #connection: Connection;
   /** Each gives up something that is under way. */

@@ -3,7 +3,7 @@ import type { ClientTlsFiles } from "../../config/client-tls.ts";
 import { Unavailable } from "../../ground/unavailable.ts";
 import type { Storage } from "../ports.ts";
 import { witnessed } from "../witnesses.ts";
-import { createWriteProof, unwatched, type WritesWatched } from "../write-proof.ts";
+import { createWriteProof, unwatched, type WriteWatch } from "../write-proof.ts";
 import { type ConnectionEvents, openConnection } from "./connection.ts";
 import { createCursorStore, createStatusStore } from "./cursors-statuses.ts";
 import { createDirectory, type DirectoryNames, quoted } from "./directory.ts";
@@ -46,13 +46,13 @@ export interface PostgresStorageOptions {
   /** Told at the start of each thing that is missing and that nothing fails for, in a sentence that says what puts it back. */
   onNotice?: (sentence: string) => void;
   /** Told whether notifications of PostgreSQL come round. */
-  hearing?: WritesWatched;
+  hearing?: WriteWatch;
   /** Told whether writes are taken. */
-  writes?: WritesWatched;
+  writes?: WriteWatch;
   /** Told whether reads are answered, where writes are taken. */
-  reads?: WritesWatched;
+  reads?: WriteWatch;
   /** Told whether as many connections can be had as are wanted. */
-  filling?: WritesWatched;
+  filling?: WriteWatch;
   /** Told how many sessions were ended that had held cursors back for longer than `queryTimeoutMs`. */
   onStalled?: (sessions: number) => void;
 }

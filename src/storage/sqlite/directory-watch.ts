@@ -1,11 +1,11 @@
 /** Follows the directory's change log and tells the listeners of this node. */
 import { DirectoryListeners } from "../directory-listeners.ts";
 import type { DirectoryChange } from "../ports.ts";
-import type { ChangesSeen } from "./directory.ts";
+import type { ChangesPage } from "./directory.ts";
 
 export interface DirectoryWatchOptions {
   /** Tells what has changed since a look that ended at `after`; null begins now. */
-  look(after: number | null): Promise<ChangesSeen>;
+  look(after: number | null): Promise<ChangesPage>;
   /** How often the file is looked at for what other processes changed. */
   intervalMs: number;
   /** Told of what a listener throws; the others hear the change all the same. */

@@ -16,7 +16,7 @@ export interface PeersPosition {
   after: string;
 }
 
-export interface ChangesSeen {
+export interface ChangesPage {
   changes: DirectoryChange[];
   /** Where the next look begins. */
   last: number;
@@ -187,7 +187,7 @@ export class DirectoryTables {
    * Tells what has changed since a look that ended at `after`, whoever did it; null begins now.
    * `resync` where some of it is not kept any more.
    */
-  changes(after: number | null): ChangesSeen {
+  changes(after: number | null): ChangesPage {
     const foreignVersion = this.#sql.foreignVersion.get()!.data_version;
     // The common case, four times a second: nobody wrote since the last look.
     if (this.#seen && this.#seen.foreignVersion === foreignVersion && this.#seen.last === after) {
@@ -198,7 +198,7 @@ export class DirectoryTables {
     return seen;
   }
 
-  #changesAfter(after: number | null): ChangesSeen {
+  #changesAfter(after: number | null): ChangesPage {
     const end = this.#sql.lastChange.get()?.last ?? 0;
     if (after === null || after === end) return { changes: [], last: end };
     const rows = this.#sql.changesAfter.all(after, changesPerLook);

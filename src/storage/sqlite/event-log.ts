@@ -2,7 +2,7 @@
 import type { Database } from "bun:sqlite";
 import { repetitionOf } from "../once.ts";
 import {
-  type Appended,
+  type AppendedEvent,
   type AppendResult,
   type EventLog,
   type EventPage,
@@ -43,7 +43,7 @@ export class EventLogTables {
     const touched = new Map<string, TopicRow>();
     let position = previousPosition;
     let compacted = 0;
-    const appended = events.map((event): Appended => {
+    const appended = events.map((event): AppendedEvent => {
       const { topic, id, createdAt, once = { keys: [] }, compactionKey } = event;
       const firsts = once.keys.flatMap((key) => sql.key.get(key) ?? []);
       const other = once.isNamed && firsts.length === 0 ? sql.messageById.get(topic, id) : null;

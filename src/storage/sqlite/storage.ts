@@ -3,7 +3,7 @@
 import { pages } from "../../ground/pages.ts";
 import { Epochs } from "../epochs.ts";
 import type { CursorStore, Directory, EventLog, ReceiptStore, StatusStore, Storage, TopicHead } from "../ports.ts";
-import { createWriteProof, unwatched, type WritesWatched } from "../write-proof.ts";
+import { createWriteProof, unwatched, type WriteWatch } from "../write-proof.ts";
 import type { PeersPosition } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import type { Durability } from "./engine.ts";
@@ -14,7 +14,7 @@ import { SmallReads } from "./small-reads.ts";
 import { WorkerCalls } from "./worker-calls.ts";
 
 /** The worker, with what is small answered before it. */
-type Asked = Pick<WorkerCalls, "call">;
+type WorkerCaller = Pick<WorkerCalls, "call">;
 
 export interface SqliteStorageOptions {
   /** A file, whose folder is made where it is missing, or `:memory:`. */
@@ -36,7 +36,7 @@ export interface SqliteStorageOptions {
   /** Told of what a directory listener throws. */
   onListenerError?: (error: unknown) => void;
   /** Told whether writes are taken. */
-  writes?: WritesWatched;
+  writes?: WriteWatch;
   /** Told at the start of each thing that is missing and that nothing fails for, in a sentence that says what puts it back. */
   onNotice?: (sentence: string) => void;
   /** Told of a folder that others of the machine may look into. */
@@ -70,7 +70,7 @@ export function createSqliteStorage({
     onTrouble: () => small.rest(),
   });
   const small = new SmallReads({ path, now });
-  const asked: Asked = {
+  const caller: WorkerCaller = {
     async call(operation, ...values) {
       const here = small.answer(operation, values);
       return here === undefined ? calls.call(operation, ...values) : here.value;
@@ -90,7 +90,7 @@ export function createSqliteStorage({
   const hold = new FileHold({ path, isShared, busyTimeoutMs, onOpenFolder });
   return {
     log: {
-      ...createEventLog(asked),
+      ...createEventLog(caller),
       epochs,
       append,
       // The file is what it was for as long as it is held.
@@ -99,10 +99,10 @@ export function createSqliteStorage({
         if (isShared) epochs.replace(await calls.call("epochs"));
       },
     },
-    receipts: createReceiptStore(asked, now),
-    cursors: createCursorStore(asked, now),
-    statuses: createStatusStore(asked),
-    directory: createDirectory({ calls: asked, watch, now }),
+    receipts: createReceiptStore(caller, now),
+    cursors: createCursorStore(caller, now),
+    statuses: createStatusStore(caller),
+    directory: createDirectory({ calls: caller, watch, now }),
     async start() {
       const isFirst = hold.take();
       await calls.start();
@@ -130,7 +130,7 @@ function workerUrl(): string {
   return new URL(embedded ? "./storage/sqlite/worker.js" : "./worker.ts", import.meta.url).href;
 }
 
-function createEventLog(calls: Asked): Omit<EventLog, "append" | "epochs" | "note" | "lookBack"> {
+function createEventLog(calls: WorkerCaller): Omit<EventLog, "append" | "epochs" | "note" | "lookBack"> {
   return {
     async replay({ topics, ...rest }) {
       const asked = [...new Set(topics)];
@@ -160,7 +160,7 @@ function toHeads(topics: string[], entries: HeadEntries): Map<string, TopicHead>
   return heads;
 }
 
-function createReceiptStore(calls: Asked, now: () => number): ReceiptStore {
+function createReceiptStore(calls: WorkerCaller, now: () => number): ReceiptStore {
   return {
     advance: (mark) => calls.call("advance", mark, now()),
     claim: (query, limit) => calls.call("claim", query, limit, now()),
@@ -178,7 +178,7 @@ function createReceiptStore(calls: Asked, now: () => number): ReceiptStore {
   };
 }
 
-function createCursorStore(calls: Asked, now: () => number): CursorStore {
+function createCursorStore(calls: WorkerCaller, now: () => number): CursorStore {
   return {
     acknowledge: (userId, deviceId, cursor) => calls.call("acknowledge", { userId, deviceId }, cursor, now()),
     seen: (devices, withinMs) => calls.call("seen", devices, { now: now(), notedBefore: now() - withinMs }),
@@ -187,7 +187,7 @@ function createCursorStore(calls: Asked, now: () => number): CursorStore {
   };
 }
 
-function createStatusStore(calls: Asked): StatusStore {
+function createStatusStore(calls: WorkerCaller): StatusStore {
   return {
     set: (userId, status) => calls.call("setStatus", userId, status),
     async get(userIds) {
@@ -201,7 +201,15 @@ function createStatusStore(calls: Asked): StatusStore {
   };
 }
 
-function createDirectory({ calls, watch, now }: { calls: Asked; watch: DirectoryWatch; now: () => number }): Directory {
+function createDirectory({
+  calls,
+  watch,
+  now,
+}: {
+  calls: WorkerCaller;
+  watch: DirectoryWatch;
+  now: () => number;
+}): Directory {
   // This node's own changes are told at once, before the call that made them resolves.
   const andTell = async (write: Promise<void>) => {
     await write;

@@ -65,7 +65,9 @@ export class Device {
     const target = new URL(random.pick(urls));
     target.searchParams.set("user_id", userId);
     target.searchParams.set("device_id", deviceId);
-    this.#resumesFromAcked = this.#hasAcked && random.chance(ackedResumeChance);
+    const { logLosses } = recorder.history;
+    // It keeps what it was sent: where the log may have gone back, what the server remembers has gone back with it [LOG4].
+    this.#resumesFromAcked = this.#hasAcked && logLosses.length === 0 && random.chance(ackedResumeChance);
     const since = this.#resumesFromAcked ? "acked" : this.place.cursor;
     if (since !== null) target.searchParams.set("since", since);
     const connection = recorder.openConnection(this.#history, { url: target.href, since });
