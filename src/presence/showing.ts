@@ -253,7 +253,7 @@ export class Showing {
     const cancel = this.options.timers.after(this.options.intervalMs, () => {
       const { held } = entry.window!;
       entry.window = null;
-      if (held !== null) this.#show(userId, entry, held.cause);
+      this.#show(userId, entry, held?.cause);
     });
     entry.window = { latest: entry.shown ?? offline, held, cancel };
   }

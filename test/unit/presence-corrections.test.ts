@@ -133,6 +133,24 @@ test("[PRE2] a status that is set as it was owed, where another node has set one
   expect([stored, (await world.registry.read(["ann"])).get("ann")!.record!.byHand]).toEqual([null, null]);
 });
 
+test("[PRE5] who is shown, within an interval, as one of whom nothing can be known is shown as they are after it", async () => {
+  const { registry } = world.nodes.get("n1")!;
+  registry.unknown.add("ann");
+  // It is looked at again just before the interval ends.
+  await world.tracker.query("eve", ["ann"], new Set(["ann"])).catch(() => {});
+  await world.tracker.connect(device("ann", "d1"));
+  expect(await world.heard()).toEqual(["others online ann online"]);
+  world.watchersOn = () => 0;
+  await world.tracker.connect(device("ann", "d1", "again"));
+  await tracker.connect(device("ann", "d1", "elsewhere"));
+  world.watchersOn = () => 1;
+  await world.tracker.prepare(["ann"]);
+  expect(world.tracker.snapshotOf("eve", "ann")).toEqual({ user_id: "ann", status: "offline" });
+  registry.unknown.clear();
+  await world.clock.pass(3_000);
+  expect(await world.heard()).toEqual(["others online ann online"]);
+});
+
 test("[PRE2] a status that another node has set meanwhile is no obstacle, though nothing can be read", async () => {
   const [phone, laptop] = [device("ann", "phone"), device("ann", "laptop")];
   await tracker.connect(phone);
