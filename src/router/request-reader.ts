@@ -28,7 +28,7 @@ export interface ValidRequest extends FrameRef {
   id: string;
   type: ClientMessageType;
   payload: unknown;
-  /** What it has cost. */
+  /** Tokens that it has taken. */
   tokens: number;
 }
 

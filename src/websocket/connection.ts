@@ -1,15 +1,16 @@
 /** Holds one socket: whose it is, how it is doing, and writing to it without ever leaving a silent gap. */
 import type { ServerWebSocket } from "bun";
-import { allOwnTopic, type EncodedFrame, nativeTopic, nativeTopicsOf } from "../broadcast/ports.ts";
+import type { EncodedFrame } from "../broadcast/ports.ts";
 import type { Since } from "../protocol/client.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { Codec } from "../protocol/codec.ts";
 import type { OutgoingMessage } from "../protocol/envelope.ts";
 import { limits, type WireFormat } from "../protocol/limits.ts";
-import { everyoneTopic, logTopic, ownTopicsOf } from "../protocol/topic.ts";
+import { logTopic } from "../protocol/topic.ts";
 import type { PendingAnswer, RoutedConnection, TakeUpResult } from "../router/router.ts";
 import type { Follows } from "../subscription/subscriber.ts";
 import { type ConnectionState, moved } from "./connection-state.ts";
+import { isOnTopic, joinTopic, leaveTopic, topicsOn } from "./native-subscriptions.ts";
 import { queueBytesMax, type ReceivedFrame, RequestQueue, type RequestSocket, type TakeUp } from "./request-queue.ts";
 
 /** Says who a connection speaks for. */
@@ -230,38 +231,19 @@ export class Connection implements RoutedConnection, RequestSocket {
   }
 
   isSubscribed(topic: string): boolean {
-    if (this.#ws === null || this.isClosed) return false;
-    return nativeTopicsOf(topic, this.format).some((name) => this.#ws!.isSubscribed(name));
+    return this.#ws !== null && !this.isClosed && isOnTopic(this.#ws, topic, this);
   }
 
   subscribe(topic: string): void {
-    if (this.#ws === null || this.isSubscribed(topic)) return;
-    this.#ws.subscribe(nativeTopic(topic, this.format));
-    if (nativeTopicsOf(topic, this.format).length === 1) return;
-    const own = ownTopicsOf(this.userId).map((name) => nativeTopic(name, this.format));
-    if (!own.every((name) => this.#ws!.isSubscribed(name))) return;
-    // Nearly every connection is on all three of its own: one native topic for them saves a kilobyte.
-    this.#ws.subscribe(nativeTopic(allOwnTopic(this.userId), this.format));
-    for (const name of own) this.#ws.unsubscribe(name);
+    if (this.#ws !== null && !this.isClosed) joinTopic(this.#ws, topic, this);
   }
 
   unsubscribe(topic: string): void {
-    const own = ownTopicsOf(this.userId);
-    const together = nativeTopic(allOwnTopic(this.userId), this.format);
-    if (own.includes(topic) && this.#ws?.isSubscribed(together)) {
-      for (const name of own) this.#ws.subscribe(nativeTopic(name, this.format));
-      this.#ws.unsubscribe(together);
-    }
-    this.#ws?.unsubscribe(nativeTopic(topic, this.format));
+    if (this.#ws !== null) leaveTopic(this.#ws, topic, this);
   }
 
   topics(): string[] {
-    if (this.#ws === null || this.isClosed) return [];
-    const prefix = nativeTopic("", this.format).length;
-    const together = allOwnTopic(this.userId);
-    return this.#ws.subscriptions
-      .map((name) => name.slice(prefix))
-      .flatMap((name) => (name === together ? ownTopicsOf(this.userId) : name === everyoneTopic ? [] : [name]));
+    return this.#ws === null || this.isClosed ? [] : topicsOn(this.#ws, this);
   }
 
   bufferedBytes(): number {

@@ -212,7 +212,7 @@ test("[PRE1] no node is found dead before it could say that it lives, where it w
   let at = 0;
   const options = { commands, keys, version: "1", now: () => at, deadAfterMs: 1 };
   const [one, other] = ["n1", "n2"].map(
-    (nodeId) => new RedisNodeRegistry({ ...options, nodeId, instance: `${nodeId}/1` }),
+    (nodeId) => new RedisNodeRegistry({ ...options, nodeId, run: `${nodeId}/1` }),
   ) as [RedisNodeRegistry, RedisNodeRegistry];
   for (const node of [other, one]) await node.sayAlive();
   const isFound = async () => (await one.dead()).length === 1;
@@ -231,8 +231,8 @@ test("[PRE1] no node is found dead before it could say that it lives, where it w
 
 test("[PRE1] a run of a node that has given a sign of life since it was found dead stays on the list", async () => {
   const options = { commands, keys, version: "1", now: Date.now, deadAfterMs: 0 };
-  const one = new RedisNodeRegistry({ ...options, nodeId: "n1", instance: "n1/1" });
-  const other = new RedisNodeRegistry({ ...options, nodeId: "n2", instance: "n2/1" });
+  const one = new RedisNodeRegistry({ ...options, nodeId: "n1", run: "n1/1" });
+  const other = new RedisNodeRegistry({ ...options, nodeId: "n2", run: "n2/1" });
   for (const node of [one, other]) await node.sayAlive();
   await until(async () => (await one.dead()).length === 1);
   const [{ run, seenAt }] = (await one.dead()) as [{ run: string; seenAt: number }];

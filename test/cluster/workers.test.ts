@@ -202,7 +202,7 @@ test("[DRN] one worker that is told to end drains, and a new one takes its place
   await service.logged((line) => line.msg === "a worker is up" && line.worker === 2 && line.pid !== pid);
 });
 
-test("SIGHUP has all workers read certificates and keys again", async () => {
+test("[OPS4] SIGHUP has all workers read certificates and keys again", async () => {
   const service = await start(2);
   service.signal("SIGHUP");
   for (const worker of [1, 2]) await service.logged(isFrom(worker, "certificates and keys read again"));
@@ -217,7 +217,7 @@ test("[DRN] workers whose supervisor is killed drain and end", async () => {
   await until(async () => !pids.some(isAlive));
 });
 
-test("a worker that crashes while all drain makes the exit code 1", async () => {
+test("[DRN] a worker that crashes while all drain makes the exit code 1", async () => {
   const service = await start(2, { SERVER__DRAIN_WINDOW: "10s", SERVER__DRAIN_TIMEOUT: "10s" });
   const crowd = await gather(service, fresh("c"));
   service.signal("SIGTERM");
@@ -279,7 +279,7 @@ async function refused(words: string[], settings: Record<string, string> = {}) {
   return { stdout, stderr, code };
 }
 
-test("what workers cannot share is refused with 1, all of it at once", async () => {
+test("[OPS2] what workers cannot share is refused with 1, all of it at once", async () => {
   const alone = await refused(["--workers", "2"]);
   expect(alone).toMatchObject({ code: 1, stdout: "" });
   expect(alone.stderr).toContain("cluster.url: null must be redis://… with --workers 2");
@@ -294,7 +294,7 @@ test("what workers cannot share is refused with 1, all of it at once", async () 
   expect(highest.stderr).toContain("operations.listen");
 });
 
-test("a number of workers that makes no sense is refused with 2", async () => {
+test("[OPS1] a number of workers that makes no sense is refused with 2", async () => {
   for (const number of ["0", "-1", "2.5", "many", "1000", ""]) {
     const { code, stderr } = await refused([`--workers=${number}`]);
     expect({ number, code }).toEqual({ number, code: 2 });
@@ -302,7 +302,7 @@ test("a number of workers that makes no sense is refused with 2", async () => {
   }
 });
 
-test("what keeps the first worker from starting ends the whole with 1: Redis that refuses, or a port that is taken", async () => {
+test("[OPS2] what keeps the first worker from starting ends the whole with 1: Redis that refuses, or a port that is taken", async () => {
   const stranger = Object.assign(new URL(ground.settings.CLUSTER__URL!), { username: "nobody", password: "x" }).href;
   const away = await refused(["--workers", "2"], { ...ground.settings, CLUSTER__URL: stranger });
   expect(away.code).toBe(1);

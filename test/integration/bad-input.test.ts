@@ -88,7 +88,7 @@ describe("every field of every message", () => {
     }
   }
 
-  test("every field that the schemas have is in an example", () => {
+  test("[ENV1] every field that the schemas have is in an example", () => {
     for (const type of clientMessageTypes) {
       for (const { path, schema } of fieldsOf(clientPayloads[type] as unknown as AnySchema)) {
         const found = examplesOf(type).some((example) => withValue(example, path, "x") !== null);
@@ -231,7 +231,7 @@ describe("what is no message", () => {
     await client.close();
   });
 
-  test("text that is not UTF-8 closes with 1007, and only this connection", async () => {
+  test("[ENV5] text that is not UTF-8 closes with 1007, and only this connection", async () => {
     const other = await connect();
     for (const payload of [
       Buffer.from([0xff, 0xfe]),
@@ -246,7 +246,7 @@ describe("what is no message", () => {
     await other.close();
   });
 
-  test("frames against RFC 6455 end their connection, and only theirs", async () => {
+  test("[ENV5] frames against RFC 6455 end their connection, and only theirs", async () => {
     const other = await connect();
     const broken: Record<string, SentFrame[]> = {
       "reserved bits": [{ reserved: 4, payload: "{}" }],
@@ -268,7 +268,7 @@ describe("what is no message", () => {
     await other.close();
   });
 
-  test("a message in many pieces, with pings between them, is one message", async () => {
+  test("[ENV1] a message in many pieces, with pings between them, is one message", async () => {
     const raw = await RawSocket.open(service.url, { query: { user_id: "pieces" } });
     const text = JSON.stringify({ id: "€", type: "ping", payload: { x: "🙂".repeat(20) } });
     const bytes = Buffer.from(text);
@@ -285,7 +285,7 @@ describe("what is no message", () => {
     raw.destroy();
   });
 
-  test("requests that are no HTTP, and handshakes that never end, keep nobody else waiting", async () => {
+  test("[CON1] requests that are no HTTP, and handshakes that never end, keep nobody else waiting", async () => {
     const sockets = await Promise.all(
       [
         "\u0016\u0003\u0001\u0000",

@@ -31,7 +31,7 @@ async function run(words: string[], { env = {}, cwd = folder }: { env?: Record<s
 }
 
 describe("the command line", () => {
-  test("help lists every command, and each explains itself", async () => {
+  test("[OPS1] help lists every command, and each explains itself", async () => {
     const { stdout, code } = await run(["--help"]);
     expect(code).toBe(0);
     for (const name of ["serve", "config", "token", "migrate", "connect", "health", "version"])
@@ -42,7 +42,7 @@ describe("the command line", () => {
     expect(one.stdout).toMatch(/--timeout <duration> +\S/);
   });
 
-  test("an unknown command or option names the nearest and ends with 2", async () => {
+  test("[OPS1] an unknown command or option names the nearest and ends with 2", async () => {
     const command = await run(["confg", "check"]);
     expect(command).toMatchObject({ code: 2, stdout: "" });
     expect(command.stderr).toContain("nearest is config");
@@ -56,7 +56,7 @@ describe("the command line", () => {
     expect(await run(["version", "now"])).toMatchObject({ code: 2 });
   });
 
-  test("version prints the service's and Bun's", async () => {
+  test("[OPS1] version prints the service's and Bun's", async () => {
     const expected = { code: 0, stderr: "", stdout: `ws-service ${packageFile.version} (bun ${Bun.version})\n` };
     expect(await run(["version"])).toEqual(expected);
     expect(await run(["--version"])).toEqual(expected);
@@ -74,7 +74,7 @@ describe("arguments", () => {
   };
   const parse = (...argv: string[]) => parseArgs(command, argv);
 
-  test("are values in both forms, switches and words, in any order", () => {
+  test("[OPS1] are values in both forms, switches and words, in any order", () => {
     const args = parse("one", "--name", "a", "--loud", "two", "--name=b=c");
     expect(args.words).toEqual(["one", "two"]);
     expect(args.value("name")).toBe("b=c");
@@ -86,14 +86,14 @@ describe("arguments", () => {
     expect(parse().value("name")).toBeUndefined();
   });
 
-  test("that make no sense are refused", () => {
+  test("[OPS1] that make no sense are refused", () => {
     for (const argv of [["--name"], ["--name", "--loud"], ["--loud=1"], ["--lod"], ["a", "b", "c"], ["--toString"]])
       expect(() => parse(...argv)).toThrow(UsageError);
   });
 });
 
 describe("config", () => {
-  test("check says ok, or every fault at once", async () => {
+  test("[OPS2] check says ok, or every fault at once", async () => {
     expect(await run(["config", "check"])).toEqual({ code: 0, stdout: "ok\n", stderr: "" });
     expect(await run(["config", "check"], { cwd: project })).toEqual({ code: 0, stdout: "ok\n", stderr: "" });
     const env = { WS__WEBSOCKET__PONG_WAIT: "soon", WS__AUTH__SECRET: "hunter2", WS__NOTHING: "1" };
@@ -105,7 +105,7 @@ describe("config", () => {
     expect(stderr).not.toContain("    at ");
   });
 
-  test("check tells what has no effect", async () => {
+  test("[OPS2] check tells what has no effect", async () => {
     const { code, stderr } = await run(["config", "check"], { env: { WS__WEBSOCKET__READ_BUFFER_SIZE: "1KiB" } });
     expect(code).toBe(0);
     expect(stderr).toBe(
@@ -113,7 +113,7 @@ describe("config", () => {
     );
   });
 
-  test("print shows what is in force, from where, without secrets", async () => {
+  test("[OPS2] print shows what is in force, from where, without secrets", async () => {
     const file = join(folder, "printed.yaml");
     await Bun.write(file, "log: { level: warn }\n");
     const env = { DATABASE_URL: "postgres://app:hunter2@db/chat" };
@@ -124,7 +124,7 @@ describe("config", () => {
     expect(Bun.YAML.parse(stdout)).toMatchObject({ websocket: { ping_period: "54s" }, server: { port: 8086 } });
   });
 
-  test("needs to know what to do", async () => {
+  test("[OPS1] needs to know what to do", async () => {
     expect(await run(["config"])).toMatchObject({ code: 2 });
     expect(await run(["config", "chek"])).toMatchObject({ code: 2 });
     expect((await run(["config", "check", "--config=gone.yaml"])).stderr).toContain(
@@ -169,7 +169,7 @@ describe("health", () => {
     }
   });
 
-  test("asks where the configuration says, and no proxy", async () => {
+  test("[END2] asks where the configuration says, and no proxy", async () => {
     using ready = service(200);
     const env = { WS__SERVER__HOST: "0.0.0.0", WS__AUTH__BEHIND_GATEWAY: "true", PORT: String(ready.server.port) };
     const dead = "http://127.0.0.1:1";
@@ -180,7 +180,7 @@ describe("health", () => {
     expect(await run(["health"], { env: { PORT: "0" } })).toMatchObject({ code: 2 });
   });
 
-  test("refuses what is no URL or no duration", async () => {
+  test("[OPS1] refuses what is no URL or no duration", async () => {
     expect(await run(["health", "--url", "ftp://127.0.0.1"])).toMatchObject({ code: 2 });
     expect(await run(["health", "--timeout", "soon"])).toMatchObject({ code: 2 });
   });

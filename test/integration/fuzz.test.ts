@@ -198,7 +198,7 @@ describe("requests", () => {
 });
 
 describe("bytes", () => {
-  test("random bytes after the handshake end that connection at the worst, and nobody else's", async () => {
+  test("[ENV5] random bytes after the handshake end that connection at the worst, and nobody else's", async () => {
     const other = await Client.connect(service.url, { query: { user_id: "other" } });
     await fc.assert(
       fc.asyncProperty(

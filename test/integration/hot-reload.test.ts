@@ -41,7 +41,7 @@ async function answeredBy(client: Client, number: number): Promise<void> {
   while ((await client.ask("ping")).edit !== number);
 }
 
-test("an edited handler answers the same socket; subscriptions and presence stay; SIGTERM still drains", async () => {
+test("[DRN] an edited handler answers the same socket; subscriptions and presence stay; SIGTERM still drains", async () => {
   const [anna, ben] = await Promise.all(
     ["anna", "ben"].map((user_id) => Client.connect(service.url, { query: { user_id } })),
   );

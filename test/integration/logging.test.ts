@@ -25,7 +25,7 @@ async function mint(user: string): Promise<string> {
   return (await child.stdout.text()).trim();
 }
 
-test("tokens, contents and descriptions of calls never appear, at any level", async () => {
+test("[OPS3] tokens, contents and descriptions of calls never appear, at any level", async () => {
   const service = await startService({ settings: { LOG__LEVEL: "debug", AUTH__MODE: "token", AUTH__SECRET: secret } });
   cleanups.push(() => service.stop());
   const [annasToken, bensToken] = await Promise.all([mint("anna"), mint("ben")]);
@@ -80,7 +80,7 @@ test("[MSG1] one correlation id leads from the message received to the event pub
   expect(service.logs.indexOf(received!)).toBeLessThan(service.logs.indexOf(published));
 });
 
-test("nobody reading the log holds up neither the sockets nor the end", async () => {
+test("[OPS3] nobody reading the log holds up neither the sockets nor the end", async () => {
   const folder = mkdtempSync(join(tmpdir(), "ws-stalled-"));
   cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
   const pipe = join(folder, "log");
@@ -153,7 +153,7 @@ test("[CON1] refused connections are summed up by reason in one line, the rest o
   });
 });
 
-test("what clients choose makes no line of its own in the log, steers no terminal and passes for no other field", async () => {
+test("[OPS3] what clients choose makes no line of its own in the log, steers no terminal and passes for no other field", async () => {
   const folder = mkdtempSync(join(tmpdir(), "ws-service-log-"));
   cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
   const settings = {

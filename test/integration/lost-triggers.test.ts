@@ -237,7 +237,7 @@ test("[PUB3] triggers that a SQLite file lacks are told, and what is told puts t
   rmSync(folder, { recursive: true, force: true });
 });
 
-test("what the start would refuse is a fault for config check, in one line; PostgreSQL that is out of reach a note", async () => {
+test("[OPS2] what the start would refuse is a fault for config check, in one line; PostgreSQL that is out of reach a note", async () => {
   const refused = (said: RegExp) => ({ code: 1, stdout: "", stderr: expect.stringMatching(said) });
   expect(await configCheck({ WS__STORAGE__URL: await server.newDatabase() })).toEqual(
     refused(/^ws-service: storage\.url: [^\n]*no schema "ws" yet\. Run: ws-service migrate\n$/),

@@ -36,7 +36,7 @@ async function newDatabase(): Promise<string> {
   return url;
 }
 
-test("migrate makes the schema once; until then serve refuses and says so", async () => {
+test("[OPS2] migrate makes the schema once; until then serve refuses and says so", async () => {
   const url = await server.newDatabase();
   const refusal = await startService({ settings: { STORAGE__URL: url } }).catch((error: unknown) => error);
   expect(String(refusal)).toContain("ws-service migrate");

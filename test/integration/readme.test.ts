@@ -124,7 +124,7 @@ async function say(content: string, to = service): Promise<void> {
   await ben.close();
 }
 
-test("the README's client is short", () => {
+test("[LOG4] the README's client is short", () => {
   expect(code.trim().split("\n").length).toBeLessThanOrEqual(47);
 });
 

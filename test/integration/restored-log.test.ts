@@ -105,7 +105,7 @@ for (const { engine, settings } of engines) {
   });
 }
 
-test("PostgreSQL: a database that was dropped and made anew under a running service is told as another installation", async () => {
+test("[LOG4] PostgreSQL: a database that was dropped and made anew under a running service is told as another installation", async () => {
   const url = await migratedDatabase();
   // A server that knows nothing of the log counts as left behind by a failover for half a minute.
   const entry = join(projectFolder, "test/support/hurried-service.ts");

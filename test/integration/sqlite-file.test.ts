@@ -45,7 +45,7 @@ const message = (id: string | number, content: string, conversation_id = "c1") =
   content,
 });
 
-test("nobody else of the machine may read what is stored, and a folder that was there is left as it is", async () => {
+test("[OPS5] nobody else of the machine may read what is stored, and a folder that was there is left as it is", async () => {
   const folder = newFolder();
   const [old, file] = [join(folder, "old"), join(folder, "old/ws.db")];
   mkdirSync(old);

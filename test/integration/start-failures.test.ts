@@ -51,7 +51,7 @@ async function migrated({ by = "" } = {}): Promise<string> {
   return url;
 }
 
-test("PostgreSQL that refuses is told by storage.url, without its password", async () => {
+test("[OPS2] PostgreSQL that refuses is told by storage.url, without its password", async () => {
   const [port] = await freePorts(1);
   const refusal = await refusalOf({ STORAGE__URL: `postgres://app:hunter2@127.0.0.1:${port}/chat` });
   expect(refusal).toStartWith(`storage.url: postgres://app:********@127.0.0.1:${port}/chat cannot be used: `);
@@ -65,7 +65,7 @@ test("PostgreSQL that refuses is told by storage.url, without its password", asy
   }
 });
 
-test("a database without the schema, with another one's, or that may not be read is told with what to do", async () => {
+test("[OPS2] a database without the schema, with another one's, or that may not be read is told with what to do", async () => {
   const empty = await database.newDatabase();
   expect(await refusalOf({ STORAGE__URL: empty })).toMatch(
     /^storage\.url: .*no schema "ws" yet\. Run: ws-service migrate$/,
@@ -80,7 +80,7 @@ test("a database without the schema, with another one's, or that may not be read
 test.each([
   ["emptied", "DELETE FROM ws.schema_version", "ws.schema_version is empty"],
   ["set to 0", "UPDATE ws.schema_version SET version = 0", "ws.schema_version has version 0"],
-])("a version of the schema that somebody has %s is told by serve and by migrate", async (_, by, said) => {
+])("[OPS2] a version of the schema that somebody has %s is told by serve and by migrate", async (_, by, said) => {
   const url = await migrated({ by });
   expect(await refusalOf({ STORAGE__URL: url })).toContain(said);
   const { code, stderr } = await run("migrate", { STORAGE__URL: url });
@@ -89,7 +89,7 @@ test.each([
 });
 
 test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
-  "what a standby, a role without rights or one that may not log in is refused is said in PostgreSQL's words",
+  "[OPS2] what a standby, a role without rights or one that may not log in is refused is said in PostgreSQL's words",
   async () => {
     const url = await migrated({
       by: "CREATE ROLE locked; CREATE ROLE half LOGIN; GRANT USAGE ON SCHEMA ws TO half; GRANT SELECT ON ws.schema_version TO half",
@@ -118,14 +118,14 @@ test("[PUB3] a view of the directory that cannot be used is told by its setting"
   expect(refusal).toBe('directory.users: app.people cannot be used: column "disabled" does not exist.');
 });
 
-test("what PostgreSQL does not take of the options in the URL is told by its setting", async () => {
+test("[OPS2] what PostgreSQL does not take of the options in the URL is told by its setting", async () => {
   const url = `${await migrated()}?options=-c%20sslmodes%3D1`;
   expect(await refusalOf({ STORAGE__URL: url })).toMatch(
     /^storage\.url: postgres:.* cannot be used: PostgreSQL: unrecognized configuration parameter "sslmodes"/,
   );
 });
 
-test("Redis that wants another password is told by cluster.url, its address and its own words", async () => {
+test("[OPS2] Redis that wants another password is told by cluster.url, its address and its own words", async () => {
   const url = await migrated();
   const wrong = await refusalOf({ STORAGE__URL: url, CLUSTER__URL: `redis://:hunter2@127.0.0.1:${redis.port}` });
   expect(wrong).toMatch(/^cluster\.url: redis:\/\/:\*+@127\.0\.0\.1:\d+ cannot be used: .*WRONGPASS/);

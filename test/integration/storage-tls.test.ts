@@ -78,7 +78,7 @@ async function tryOut({ user = "postgres", host = "127.0.0.1", mode, tls }: Way)
   }
 }
 
-test("each sslmode does what it says", async () => {
+test("[OPS4] each sslmode does what it says", async () => {
   const ca_file = write("trusted.pem", authority.ca);
   const foreign = write("foreign.pem", makeAuthority(mkdtempSync(join(folder, "other-"))).ca);
   const localhost = { host: "localhost" };
@@ -103,7 +103,7 @@ test("each sslmode does what it says", async () => {
   }
 });
 
-test("a server that asks for a certificate of ours is shown it", async () => {
+test("[OPS4] a server that asks for a certificate of ours is shown it", async () => {
   const ca_file = write("ca.pem", authority.ca);
   const { cert, key } = authority.issue("app");
   const [cert_file, key_file] = [write("app.pem", cert), write("app.key", key)];
@@ -116,7 +116,7 @@ test("a server that asks for a certificate of ours is shown it", async () => {
   expect(await tryOut({ user: "app", tls: { ca_file, cert_file, key_file } })).toBe("encrypted");
 });
 
-test("migrate and serve use the settings, and a file that is wrong is told by its setting", async () => {
+test("[OPS4] migrate and serve use the settings, and a file that is wrong is told by its setting", async () => {
   const { cert, key } = authority.issue("app");
   const url = Object.assign(new URL(await server.newDatabase()), { username: "app" });
   const settings = {

@@ -76,7 +76,7 @@ test("[END1] a port that a service with a certificate listens on is taken, also 
   await expect(second.then((it) => it.stop())).rejects.toThrow(`server.port: 127.0.0.1:${service.port} is in use`);
 });
 
-test("a certificate is rotated under open sockets, which go on talking to those that come after", async () => {
+test("[OPS4] a certificate is rotated under open sockets, which go on talking to those that come after", async () => {
   expect(service.url).toStartWith("wss://");
   const early = await enter("early");
   expect(await shownName()).toBe("first.test");
@@ -107,7 +107,7 @@ test("a certificate is rotated under open sockets, which go on talking to those 
   await says(late, [latest]);
 });
 
-test("a broken new certificate keeps the former", async () => {
+test("[OPS4] a broken new certificate keeps the former", async () => {
   const client = await enter("anna");
   const shown = await shownName();
   const cert = join(certificates, "cert.pem");

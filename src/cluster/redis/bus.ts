@@ -14,7 +14,7 @@ export interface RedisBusOptions {
   commands: Commands;
   keys: Keys;
   /** Names this run of this node; its own messages come back to it and are passed over. */
-  instance: string;
+  run: string;
   commandTimeoutMs: number;
   /** A subscriber waits no longer than this for the bus: the log has what is missed. */
   watchTimeoutMs: number;
@@ -76,8 +76,8 @@ export class RedisBus implements Bus {
     await this.#links.start();
     // Of a Redis Cluster every bucket may be on a master of its own.
     const echoed = this.options.commands.isCluster ? buckets : [0];
-    const { instance, keys } = this.options;
-    await this.#links.add([keys.controlChannel, ...echoed.map((bucket) => keys.echoChannel(bucket, instance))]);
+    const { run, keys } = this.options;
+    await this.#links.add([keys.controlChannel, ...echoed.map((bucket) => keys.echoChannel(bucket, run))]);
   }
 
   stop(): void {
@@ -85,11 +85,11 @@ export class RedisBus implements Bus {
   }
 
   publish(topic: string, message: TopicMessage): void {
-    this.#send(this.options.keys.topicChannel(topic), { from: this.options.instance, topic: message });
+    this.#send(this.options.keys.topicChannel(topic), { from: this.options.run, topic: message });
   }
 
   broadcast(message: ControlMessage): void {
-    this.#send(this.options.keys.controlChannel, { from: this.options.instance, control: message });
+    this.#send(this.options.keys.controlChannel, { from: this.options.run, control: message });
   }
 
   watch(topic: string): Promise<void> {
@@ -188,7 +188,7 @@ export class RedisBus implements Bus {
       this.#malformed++;
       return;
     }
-    if (typeof frame !== "object" || frame === null || frame.from === this.options.instance) return;
+    if (typeof frame !== "object" || frame === null || frame.from === this.options.run) return;
     try {
       if (frame.topic !== undefined) this.#onTopicMessage(frame.topic);
       else if (frame.control !== undefined) this.#onControlMessage(frame.control);
@@ -202,8 +202,8 @@ export class RedisBus implements Bus {
 
   /** @returns whether this node has heard itself in time; rejects where it could not even speak */
   async #echo(bucket: number): Promise<boolean> {
-    const { commands, instance, keys, echoTimeoutMs } = this.options;
-    const channel = keys.echoChannel(bucket, instance);
+    const { commands, run, keys, echoTimeoutMs } = this.options;
+    const channel = keys.echoChannel(bucket, run);
     const text = String(++this.#echoNumber);
     const key = `${channel} ${text}`;
     const { promise, resolve } = Promise.withResolvers<boolean>();

@@ -68,7 +68,7 @@ const defaults = {
  */
 export function createRedisCluster(options: RedisClusterOptions): Cluster {
   const { nodeId, now, logger } = options;
-  const { address, instance, commands, bus, nodes, presence, calls, stream, heartbeatMs } = createParts(options);
+  const { address, run, commands, bus, nodes, presence, calls, stream, heartbeatMs } = createParts(options);
   const heartbeat = new Heartbeat({
     commands,
     work: () => [nodes.sayAlive(), presence.look(), calls.restore(), bus.probe()],
@@ -114,7 +114,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
       await heartbeat.stop();
       // Devices in their grace stay: whoever does not come back elsewhere is swept with this node [DRN].
       const owned = await presence.ownedUsers().catch(() => null);
-      if (owned?.length === 0) await nodes.remove(instance).catch(() => {});
+      if (owned?.length === 0) await nodes.remove(run).catch(() => {});
       bus.stop();
       commands.stop();
     },
@@ -130,7 +130,7 @@ function createParts(options: RedisClusterOptions) {
   // Some hear of the loss at a heartbeat, and may have to connect again first.
   const settlingMs = settings.settlingMs ?? heartbeatMs + 2_000;
   const address = parseRedisUrl(url, { natMap, tls });
-  const instance = `${nodeId}/${newId()}`;
+  const run = `${nodeId}/${newId()}`;
   const client = openCommandClient(address, { commandTimeoutMs });
   const commands = new Commands({ client, logger, now, publishesMax, refusalLastsMs: heartbeatMs });
   const keys = createKeys(installation);
@@ -139,7 +139,7 @@ function createParts(options: RedisClusterOptions) {
     client,
     commands,
     keys,
-    instance,
+    run,
     commandTimeoutMs,
     watchTimeoutMs,
     echoTimeoutMs: commandTimeoutMs,
@@ -150,7 +150,7 @@ function createParts(options: RedisClusterOptions) {
     commands,
     keys,
     nodeId,
-    instance,
+    run,
     version,
     now,
     deadAfterMs,
@@ -159,7 +159,7 @@ function createParts(options: RedisClusterOptions) {
   const presence = new RedisPresenceRegistry({
     ...{ commands, keys, bus, nodes, now },
     ...marks,
-    owner: instance,
+    owner: run,
   });
   const calls = new RedisCallRegistry({
     commands,
@@ -171,7 +171,7 @@ function createParts(options: RedisClusterOptions) {
   });
   const group = ingest?.group ?? `ws-service:${installation}`;
   const stream = ingest === null ? null : new RedisStream({ url, natMap, tls, keys, ...ingest, group, newId, now });
-  return { address, instance, commands, bus, nodes, presence, calls, stream, heartbeatMs };
+  return { address, run, commands, bus, nodes, presence, calls, stream, heartbeatMs };
 }
 
 /** @throws RedisUnavailable where Redis is not away but refuses, for what only an operator can mend */

@@ -35,7 +35,7 @@ export function createKeys(installation: string) {
     topicChannel: (topic: string) => `${tag(bucketOfTopic(topic))}:topic:${topic}`,
     controlChannel: `${tag(0)}:control`,
     /** On which a node hears itself. */
-    echoChannel: (bucket: number, instance: string) => `${tag(bucket)}:echo:${instance}`,
+    echoChannel: (bucket: number, run: string) => `${tag(bucket)}:echo:${run}`,
 
     /** Mark of all that is known of the bucket's users, and the key that is there while that is put back. */
     presence: (bucket: number) => marked(`${tag(bucket)}:`),

@@ -10,7 +10,7 @@ export interface RedisNodeRegistryOptions {
   keys: Keys;
   nodeId: string;
   /** Names this run of this node: one that was restarted under its old name does not inherit. */
-  instance: string;
+  run: string;
   version: string;
   /** Milliseconds since 1970. */
   now: () => number;
@@ -54,23 +54,23 @@ export class RedisNodeRegistry implements NodeRegistry {
 
   /** @throws RedisUnavailable */
   async sayAlive(): Promise<void> {
-    const { deadAfterMs, instance, keys, now } = this.options;
+    const { deadAfterMs, run, keys, now } = this.options;
     this.#self.seenAt = now();
     const self = JSON.stringify(this.#self);
-    this.#remember(await this.#run(nodeScripts.beat, [keys.seen, keys.figures], [instance, self]));
+    this.#remember(await this.#run(nodeScripts.beat, [keys.seen, keys.figures], [run, self]));
     if (this.#trustAfter === Number.POSITIVE_INFINITY) this.#trustAfter = now() + deadAfterMs;
   }
 
   /** Runs of nodes that have not been seen for too long, each with its last sign of life, ms by Redis's clock. @throws RedisUnavailable */
   async dead(): Promise<{ run: string; seenAt: number }[]> {
-    const { deadAfterMs, instance, keys, now } = this.options;
+    const { deadAfterMs, run, keys, now } = this.options;
     const found = await this.#run(nodeScripts.dead, [keys.seen], [deadAfterMs]);
     if (now() < this.#trustAfter) return [];
     const dead = Array.from({ length: found.length / 2 }, (_, at) => ({
       run: found[at * 2]!,
       seenAt: Number(found[at * 2 + 1]),
     }));
-    return dead.filter(({ run }) => run !== instance);
+    return dead.filter((it) => it.run !== run);
   }
 
   /** Takes a run of a node off the list; with `seenAt` only where it has given no sign of life since. @throws RedisUnavailable */
