@@ -59,7 +59,7 @@ export interface DevicePresence {
   deviceId: string;
   connectionId: string;
   /** The run of the node that has it; it alone changes or drops it while it lives. */
-  owner: string;
+  run: string;
   status: DeviceStatus;
   /** When the connection came; of two connections of one device the newer one has it [CON3]. */
   connectedAt: number;
@@ -101,8 +101,8 @@ export type PresenceStep<Result> = (record: PresenceRecord | null) => { put: Pre
 
 /** Holds the one record of each user's presence, which every node adds its own devices to [PRE1]. */
 export interface PresenceRegistry {
-  /** Names this run of this node among the owners of devices. */
-  readonly owner: string;
+  /** Names this run of this node, which its devices stand under. */
+  readonly run: string;
   /** Its clock (ms), as far as this node can tell: nodes agree on it better than on their own. */
   now(): number;
   /**
@@ -125,12 +125,12 @@ export interface PresenceRegistry {
   /** Called where it may have lost what was written (came back, came back empty, another master): to be contributed and read again. */
   onLoss(listener: () => void): void;
   /** Users under whose record something of this run stands. @throws Unavailable */
-  ownedUsers(): Promise<string[]>;
+  ownUsers(): Promise<string[]>;
   /**
    * Calls `remove` for each user under whose record something of a run of a node stands that is dead, some at once, and
    * forgets the run once all have resolved. `seenAt`: its last sign of life.
    */
-  sweep(remove: (dead: { userId: string; owner: string; seenAt: number }) => Promise<void>): Promise<void>;
+  sweep(remove: (dead: { userId: string; run: string; seenAt: number }) => Promise<void>): Promise<void>;
   /** @throws Unavailable */
   stats(): Promise<{ users: number; devices: number }>;
 }

@@ -2,7 +2,7 @@
 import type { DevicePresence, PresenceRecord, PresenceRegistry, PresenceWord } from "../cluster/ports.ts";
 import { KeyedQueue } from "../ground/keyed-queue.ts";
 import type { UserStatus } from "../storage/ports.ts";
-import { type Contributed, contribute, withStatus } from "./record.ts";
+import { type ContributionResult, contribute, withStatus } from "./record.ts";
 import { type FilledRecord, isUnknown, type Records } from "./records.ts";
 import type { Showing } from "./showing.ts";
 import { isVisible } from "./view.ts";
@@ -32,7 +32,7 @@ export interface Change {
 }
 
 /** `conflict`: the status is another one, and nothing was changed. `isAway`: it counts here, and is contributed later. */
-export type Outcome = Contributed & { conflict?: { byHand: UserStatus | null }; isAway?: true };
+export type Outcome = ContributionResult & { conflict?: { byHand: UserStatus | null }; isAway?: true };
 
 export class Contributions {
   /** By user, what is connected here or may come back here; in the user's queue only it changes. */
@@ -171,7 +171,7 @@ export class Contributions {
   ): Outcome {
     const { registry } = this.options;
     const now = registry.now();
-    const contributed = contribute(record, { owner: registry.owner, devices: this.of(userId), newcomer, now });
+    const contributed = contribute(record, { run: registry.run, devices: this.of(userId), newcomer, now });
     if (byHand === undefined || contributed.isRefused) return contributed;
     const { byHand: current } = record;
     const isOther = isLost || !Bun.deepEquals(current, byHand.was);
@@ -179,13 +179,13 @@ export class Contributions {
     return { ...contributed, put: withStatus(contributed.put ?? record, byHand.is, now) ?? contributed.put };
   }
 
-  #settled(userId: string, contributed: Contributed, { byHand }: Change): void {
+  #settled(userId: string, contributed: ContributionResult, { byHand }: Change): void {
     // A status that is owed still is: its user is looked at again.
     if (byHand !== undefined || this.#owed.get(userId)?.byHand === undefined) this.#owed.delete(userId);
     this.#take(userId, contributed);
   }
 
-  #take(userId: string, { devices, superseded }: Contributed): void {
+  #take(userId: string, { devices, superseded }: ContributionResult): void {
     this.set(userId, devices);
     for (const { deviceId, connectionId } of superseded) this.options.onSuperseded({ userId, deviceId, connectionId });
   }
@@ -193,13 +193,13 @@ export class Contributions {
   /** Follows what others have made of this node's devices; what they have taken out by mistake is put back. */
   #compare(userId: string): void {
     const { onStale, registry, showing } = this.options;
-    const { owner } = registry;
+    const { run } = registry;
     const record = showing().knownOf(userId)?.record;
     if (record === undefined || !this.has(userId) || this.#changing.has(userId)) return;
     const there = new Set(record.devices.map(({ connectionId }) => connectionId));
     // One in its grace may have made room for another one elsewhere.
     const devices = this.of(userId).filter((it) => it.leaving === undefined || there.has(it.connectionId));
-    const contributed = contribute(record, { owner, devices, now: registry.now() });
+    const contributed = contribute(record, { run, devices, now: registry.now() });
     this.#take(userId, contributed);
     if (contributed.put !== null) onStale([userId]);
   }

@@ -7,7 +7,7 @@ export type PresenceMessage = { [Type in EventType]: { type: Type; payload: Serv
 
 const iso = (at: number) => new Date(at).toISOString();
 
-/** Says what others are told where they were shown something else; moments in ms since the epoch. */
+/** Says what others are told where they were shown something else; moments in ms since 1970. */
 export function writeChange(
   userId: string,
   { was, is, lastSeenAt, at }: { was: ViewForOthers; is: ViewForOthers; lastSeenAt: number | null; at: number },

@@ -7,29 +7,29 @@ export const emptyRecord: PresenceRecord = { devices: [], byHand: null, lastSeen
 
 /** All that one run of a node has of a user. */
 export interface Contribution {
-  owner: string;
+  run: string;
   devices: readonly DevicePresence[];
   /** The device of `devices` that is just coming: it is the newest, goes on as what it was, and may be one too many. */
   newcomer?: { deviceId: string; devicesMax: number } | undefined;
   now: number;
 }
 
-export interface Contributed {
+export interface ContributionResult {
   /** Null: the record says so already. */
   put: PresenceRecord | null;
-  /** Stands under the owner now. */
+  /** Stands under the run now. */
   devices: readonly DevicePresence[];
   /** The entry of the newcomer's device whose place it has taken. */
   replaced: DevicePresence | null;
-  /** Devices of the owner that have a newer connection at another one: they are not put in [CON3]. */
+  /** Devices of the run that have a newer connection at another one: they are not put in [CON3]. */
   superseded: DevicePresence[];
   /** The newcomer would be one too many: nothing is changed [LIM]. */
   isRefused: boolean;
 }
 
-/** Makes `devices`, and nothing else, stand under their owner; saying the same twice changes nothing. */
-export function contribute(record: PresenceRecord, { owner, devices, newcomer, now }: Contribution): Contributed {
-  const others = record.devices.filter((device) => device.owner !== owner);
+/** Makes `devices`, and nothing else, stand under their run; saying the same twice changes nothing. */
+export function contribute(record: PresenceRecord, { run, devices, newcomer, now }: Contribution): ContributionResult {
+  const others = record.devices.filter((device) => device.run !== run);
   const own: DevicePresence[] = [];
   const superseded: DevicePresence[] = [];
   let replaced: DevicePresence | null = null;
@@ -40,7 +40,7 @@ export function contribute(record: PresenceRecord, { owner, devices, newcomer, n
       if (isOther) replaced = known;
       const connectedAt = isOther ? Math.max(device.connectedAt, known.connectedAt + 1) : device.connectedAt;
       own.push({ ...device, connectedAt, status: known?.status ?? device.status });
-    } else if (isOther && known.owner !== owner && isNewer(known, device)) superseded.push(device);
+    } else if (isOther && known.run !== run && isNewer(known, device)) superseded.push(device);
     else own.push(device);
   }
   const isOurs = new Set(own.map(({ deviceId }) => deviceId));
@@ -54,8 +54,8 @@ export function contribute(record: PresenceRecord, { owner, devices, newcomer, n
 }
 
 /** Takes out what a dead run of a node left behind; its devices were there until its last sign of life. */
-export function withoutOwner(record: PresenceRecord, owner: string, seenAt: number): PresenceRecord | null {
-  const devices = record.devices.filter((device) => device.owner !== owner);
+export function withoutRun(record: PresenceRecord, run: string, seenAt: number): PresenceRecord | null {
+  const devices = record.devices.filter((device) => device.run !== run);
   return settle(record, { ...record, devices }, seenAt);
 }
 

@@ -1,6 +1,8 @@
 /** Reads presence records, filled in from the storage where the registry has none, and keeps there when users were last seen [PRE1]. */
+
 import type { PresenceRecord, PresenceRegistry, VersionedRecord } from "../cluster/ports.ts";
 import { createBatches, itemsMax } from "../ground/batches.ts";
+import { pages } from "../ground/pages.ts";
 import type { StatusStore, UserStatus } from "../storage/ports.ts";
 import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 
@@ -37,14 +39,14 @@ export class Records {
 
   /** @returns one for each user asked for */
   async read(userIds: string[]): Promise<Map<string, FilledRecord>> {
-    const stored = pagesOf(userIds).map((page) => this.#statusesOf(page));
-    const [versioned, ...pages] = await Promise.all([this.options.registry.read(userIds), ...stored]);
-    const statuses = new Map(pages.flatMap((page) => [...page]));
+    const stored = pages(userIds, itemsMax).map((page) => this.#statusesOf(page));
+    const [versioned, ...found] = await Promise.all([this.options.registry.read(userIds), ...stored]);
+    const statuses = new Map(found.flatMap((page) => [...page]));
     return new Map(
       userIds.map((userId) => {
-        const found = versioned.get(userId) ?? { mark: "", version: -1, record: null };
+        const known = versioned.get(userId) ?? { mark: "", version: -1, record: null };
         const { status: byHand = null, lastSeenAt = null } = statuses.get(userId) ?? {};
-        return [userId, { ...found, record: found.record ?? { devices: [], byHand, lastSeenAt } }];
+        return [userId, { ...known, record: known.record ?? { devices: [], byHand, lastSeenAt } }];
       }),
     );
   }
@@ -63,7 +65,7 @@ export class Records {
 
   /** Notes users for whom it is that moment; not worth failing for, as that somebody is gone matters more than since when. */
   async noteLastSeen(userIds: string[], at: number): Promise<void> {
-    for (const page of pagesOf(userIds)) {
+    for (const page of pages(userIds, itemsMax)) {
       const seen = page.map((userId) => ({ userId, at }));
       await this.#storing.attempt(this.#setLastSeen(seen), { users: seen.length });
     }
@@ -73,10 +75,4 @@ export class Records {
   async clearExpired(now: number): Promise<void> {
     while ((await this.options.statuses.takeExpired(now, itemsMax)).length === itemsMax);
   }
-}
-
-function pagesOf<Item>(items: Item[]): Item[][] {
-  return Array.from({ length: Math.ceil(items.length / itemsMax) }, (_, at) =>
-    items.slice(at * itemsMax, (at + 1) * itemsMax),
-  );
 }

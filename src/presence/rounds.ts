@@ -5,12 +5,12 @@ import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 import type { Records } from "./records.ts";
 
 export interface RoundsOptions {
-  registry: Pick<PresenceRegistry, "now" | "ownedUsers" | "sweep">;
+  registry: Pick<PresenceRegistry, "now" | "ownUsers" | "sweep">;
   records: Pick<Records, "noteLastSeen" | "clearExpired">;
   /** Takes out devices of this node that have not come back. */
   endGraces(): void;
   /** Takes out of a record what a dead run of a node has left. */
-  remove(dead: { userId: string; owner: string; seenAt: number }): Promise<void>;
+  remove(dead: { userId: string; run: string; seenAt: number }): Promise<void>;
   /** Looks at users under whose record something of this node stands, which may not be here any more. */
   lookAt(userIds: string[]): void;
   /** Lists users whom others see here. */
@@ -41,7 +41,7 @@ export class Rounds {
   }
 
   /** The registry may have lost what was written last, and so have what was taken out. */
-  noteLoss(): void {
+  noteRegistryLost(): void {
     this.#hasLost = true;
   }
 
@@ -78,8 +78,8 @@ export class Rounds {
 
   async #findLeftOver(): Promise<void> {
     if (!this.#hasLost) return;
-    const owned = await this.options.registry.ownedUsers();
+    const users = await this.options.registry.ownUsers();
     this.#hasLost = false;
-    this.options.lookAt(owned);
+    this.options.lookAt(users);
   }
 }

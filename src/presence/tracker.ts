@@ -9,7 +9,7 @@ import type { StatusStore } from "../storage/ports.ts";
 import type { OutageLogger } from "../telemetry/outage.ts";
 import { type Change, Contributions, type DeviceRef } from "./contributions.ts";
 import { writeView } from "./messages.ts";
-import { emptyRecord, withoutOwner } from "./record.ts";
+import { emptyRecord, withoutRun } from "./record.ts";
 import { type FilledRecord, isUnknown, Records } from "./records.ts";
 import { Rounds } from "./rounds.ts";
 import { Showing, type ShowingOptions } from "./showing.ts";
@@ -32,7 +32,7 @@ export interface PresenceTrackerOptions extends Pick<ShowingOptions, "show" | "t
   logger: OutageLogger;
 }
 
-export interface Entered {
+export interface ConnectResult {
   accepted: boolean;
   /** The connection of the same device whose place it has taken. */
   replaced: Pick<DevicePresence, "connectionId"> | null;
@@ -78,7 +78,7 @@ export class PresenceTracker {
     registry.onWord((word) => this.#here.hear(word));
     registry.onLoss(() => {
       this.lookAgain();
-      this.#rounds.noteLoss();
+      this.#rounds.noteRegistryLost();
     });
   }
 
@@ -91,7 +91,7 @@ export class PresenceTracker {
   connect(
     { userId, deviceId, connectionId, regardless = false }: DeviceRef & { regardless?: boolean },
     isGone = () => false,
-  ): Promise<Entered | null> {
+  ): Promise<ConnectResult | null> {
     const { registry, settings } = this.options;
     return this.#here.queue.run(userId, async () => {
       const found = await this.#here.find(userId);
@@ -101,8 +101,8 @@ export class PresenceTracker {
       const devicesMax = regardless ? Number.POSITIVE_INFINITY : settings.max_devices;
       if (others.filter(({ leaving }) => leaving === undefined).length >= devicesMax)
         return { accepted: false, replaced: null };
-      const { owner } = registry;
-      const newest = { deviceId, connectionId, owner, status: "online" as const, connectedAt: registry.now() };
+      const { run } = registry;
+      const newest = { deviceId, connectionId, run, status: "online" as const, connectedAt: registry.now() };
       this.#here.set(userId, [...others, newest]);
       const { isRefused, replaced } = await this.#here.make(userId, found, { newcomer: { deviceId, devicesMax } });
       return { accepted: !isRefused, replaced };
@@ -254,9 +254,9 @@ export class PresenceTracker {
   }
 
   /** Takes out of the record as the registry has it, whatever this node has heard of it, what a dead run of a node has left. */
-  async #remove({ userId, owner, seenAt }: { userId: string; owner: string; seenAt: number }): Promise<void> {
+  async #remove({ userId, run, seenAt }: { userId: string; run: string; seenAt: number }): Promise<void> {
     const found = { mark: "", version: -1, record: emptyRecord };
-    const step = (record: PresenceRecord) => ({ put: withoutOwner(record, owner, seenAt) });
+    const step = (record: PresenceRecord) => ({ put: withoutRun(record, run, seenAt) });
     await this.#here.queue.run(userId, () => this.#here.apply(userId, found, step));
   }
 

@@ -7,7 +7,7 @@ export interface View<Status extends string = "online" | "away" | "busy" | "offl
   status: Status;
   text: string | null;
   emoji: string | null;
-  /** Milliseconds since the epoch; only oneself is told. */
+  /** Milliseconds since 1970; only oneself is told. */
   expiresAt: number | null;
 }
 export type ViewForOthers = View<DeviceStatus | "offline">;

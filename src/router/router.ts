@@ -189,7 +189,6 @@ export class Router {
     const { answeredThrough } = connection;
     if (place <= answeredThrough)
       return this.#breakOff(connection, new InvariantBroken("reply_order", { place, answeredThrough, type }));
-    connection.answeredThrough = place;
     connection.sendMessage({
       id: newId(),
       type,
@@ -197,6 +196,8 @@ export class Router {
       at: now(),
       ...(replyTo === undefined ? {} : { replyTo }),
     });
+    // A reply that has no form of its connection's codec is none: the refusal takes its place.
+    connection.answeredThrough = place;
   }
 
   /** Refuses what has no place among what waits for the log: after everything before it. */

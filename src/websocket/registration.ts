@@ -2,7 +2,7 @@
 import type { Bus } from "../cluster/ports.ts";
 import { createBatches } from "../ground/batches.ts";
 import { KeyedQueue } from "../ground/keyed-queue.ts";
-import type { DeviceRef, Entered, PresenceTracker } from "../presence/tracker.ts";
+import type { ConnectResult, DeviceRef, PresenceTracker } from "../presence/tracker.ts";
 import { CloseCode } from "../protocol/close.ts";
 import { everyoneTopic } from "../protocol/topic.ts";
 import type { CursorStore, DeviceOfUser } from "../storage/ports.ts";
@@ -73,7 +73,7 @@ export class Registration {
   async #enter(
     { isGone, ...place }: DeviceRef & { isGone: () => boolean },
     { roles }: UserSession,
-  ): Promise<Entered | null> {
+  ): Promise<ConnectResult | null> {
     const { presence, deviceLimit } = this.options;
     if (roles.includes("service")) return presence.connect({ ...place, regardless: true }, isGone);
     const entered = await presence.connect(place, isGone);

@@ -28,13 +28,13 @@ let losses: number;
 /** How far this node's clock is off, ms. */
 let offMs: number;
 
-const open = (owner: string) =>
+const open = (run: string) =>
   new RedisPresenceRegistry({
     commands,
     keys,
     bus: { onPresenceWord: (listener) => (hear = listener) },
     nodes: { dead: async () => [], remove: async () => {} },
-    owner,
+    run,
     newMark: () => crypto.randomUUID(),
     settlingMs: 60_000,
     now: () => Date.now() + offMs,
@@ -161,12 +161,12 @@ test("[PRE1] what stands under a node's name that it has not, as a new master ma
   // What the new master has not heard of before it became one: that the device left.
   const dumped = await commands.call("get", keys.record("bob"));
   await remove(registry, "bob", "d1");
-  expect(await registry.ownedUsers()).toEqual(["ann"]);
+  expect(await registry.ownUsers()).toEqual(["ann"]);
   await commands.call("set", keys.record("bob"), String(dumped));
-  await commands.call("sadd", keys.owned(bucketOf("bob"), "n1/1"), "bob");
-  expect((await registry.ownedUsers()).sort()).toEqual(["ann", "bob"]);
+  await commands.call("sadd", keys.usersOf(bucketOf("bob"), "n1/1"), "bob");
+  expect((await registry.ownUsers()).sort()).toEqual(["ann", "bob"]);
   await remove(registry, "bob", "d1");
-  expect(await registry.ownedUsers()).toEqual(["ann"]);
+  expect(await registry.ownUsers()).toEqual(["ann"]);
 });
 
 test("[PRE4] of users in a part of Redis that cannot be read nothing is known, of others all is", async () => {

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { Redis } from "ioredis";
 import type { Cluster } from "../../src/cluster/ports.ts";
 import { Unavailable } from "../../src/ground/unavailable.ts";
-import { withoutOwner } from "../../src/presence/record.ts";
+import { withoutRun } from "../../src/presence/record.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { record } from "../contract/bus.ts";
 import { isDown, isUp, startNodes, startPair } from "../support/cluster.ts";
@@ -167,10 +167,10 @@ test("[PRE1] the users of a node that died are swept once, whoever looks; who ha
   await dying.stop();
   const lost: string[] = [];
   const sweep = ({ presence }: Cluster) =>
-    presence.sweep(async ({ userId, owner, seenAt }) => {
+    presence.sweep(async ({ userId, run, seenAt }) => {
       expect(seenAt).toBeWithin(before - 5_000, before + 1_000);
       const { result } = await presence.transact(userId, (found) => {
-        const put = withoutOwner(found!, owner, seenAt);
+        const put = withoutRun(found!, run, seenAt);
         return { put, result: put !== null && put.devices.length === 0 };
       });
       if (result) lost.push(userId);

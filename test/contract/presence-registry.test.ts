@@ -3,7 +3,7 @@ import { LocalPresenceRegistry } from "../../src/cluster/local/presence.ts";
 import { describePresenceRegistryContract } from "./presence-registry.ts";
 
 describePresenceRegistryContract("local", async () => {
-  const registry = new LocalPresenceRegistry({ owner: "local/1", now: Date.now });
+  const registry = new LocalPresenceRegistry({ run: "local/1", now: Date.now });
   const node = { registry, watch: async () => {} };
   return { nodes: { one: node, other: node }, close: async () => {} };
 });

@@ -164,13 +164,13 @@ export function describePresenceRegistryContract(name: string, open: () => Promi
       await add(one, "u1", { device: "b" });
       await add(one, "u2", { device: "a" });
       await say(one, "u3", "nobody here");
-      expect((await one.ownedUsers()).sort()).toEqual(["u1", "u2"]);
+      expect((await one.ownUsers()).sort()).toEqual(["u1", "u2"]);
       const removed: string[] = [];
       for (const registry of [one, other]) await registry.sweep(async ({ userId }) => void removed.push(userId));
       expect(removed).toEqual([]);
       await remove(other, "u1", "a");
       await remove(other, "u2", "a");
-      expect(await one.ownedUsers()).toEqual(["u1"]);
+      expect(await one.ownUsers()).toEqual(["u1"]);
       expect(await idsOf(other, "u1")).toEqual(["b"]);
     });
 
@@ -197,7 +197,7 @@ export function describePresenceRegistryContract(name: string, open: () => Promi
         await remove(other, `u${round % 7}`, "a");
       }
       expect(await one.stats()).toEqual({ users: 0, devices: 0 });
-      expect([await one.ownedUsers(), await other.ownedUsers()]).toEqual([[], []]);
+      expect([await one.ownUsers(), await other.ownUsers()]).toEqual([[], []]);
     });
 
     /** What the other node hears of a user, on one topic. */

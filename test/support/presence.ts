@@ -92,17 +92,17 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
   const nodes: PresenceWorld["nodes"] = new Map();
   let runs = 0;
   let settledAt = 0;
-  const freshRegistry = () => new LocalPresenceRegistry({ owner: `run ${++runs}`, now: clock.now });
+  const freshRegistry = () => new LocalPresenceRegistry({ run: `run ${++runs}`, now: clock.now });
 
   function registryOf(nodeId: string): NodeRegistry {
     let onWord: (word: PresenceWord) => void = () => {};
     let onLoss = () => {};
-    const owner = `${nodeId}/${++runs}`;
+    const run = `${nodeId}/${++runs}`;
     const refuse = () => {
       if (registry.isAway) throw new Error("the registry is away");
     };
     const registry: NodeRegistry = {
-      owner,
+      run,
       isAway: false,
       losesAnswer: false,
       unknown: new Set(),
@@ -134,9 +134,9 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
       },
       onWord: (listener) => void (onWord = listener),
       onLoss: (listener) => void (onLoss = listener),
-      async ownedUsers() {
+      async ownUsers() {
         refuse();
-        const isOwn = ([, { devices }]: [string, PresenceRecord]) => devices.some((it) => it.owner === owner);
+        const isOwn = ([, { devices }]: [string, PresenceRecord]) => devices.some((it) => it.run === run);
         return world.registry
           .present()
           .filter(isOwn)
@@ -146,7 +146,7 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
         refuse();
         for (const [dead, seenAt] of world.dead)
           for (const [userId, { devices }] of world.registry.present())
-            if (devices.some((it) => it.owner === dead)) await remove({ userId, owner: dead, seenAt });
+            if (devices.some((it) => it.run === dead)) await remove({ userId, run: dead, seenAt });
       },
       stats: () => world.registry.stats(),
       hear: (word) => onWord(word),
@@ -161,7 +161,7 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
     const tracker = new PresenceTracker({
       registry: {
         ...registry,
-        ...pick(calls.counted(registry), ["transact", "read", "ownedUsers", "stats"]),
+        ...pick(calls.counted(registry), ["transact", "read", "ownUsers", "stats"]),
         sweep: (remove) => registry.sweep(remove),
       },
       statuses,

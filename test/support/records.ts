@@ -2,13 +2,13 @@
 import type { DevicePresence, PresenceRecord, PresenceRegistry, VersionedRecord } from "../../src/cluster/ports.ts";
 import { contribute, emptyRecord } from "../../src/presence/record.ts";
 
-type Registry = Pick<PresenceRegistry, "owner" | "now" | "transact" | "read">;
+type Registry = Pick<PresenceRegistry, "run" | "now" | "transact" | "read">;
 
 /** A device of the registry's node; its connection is named after it unless it is another one. */
-export const deviceAt = ({ owner }: Pick<Registry, "owner">, deviceId: string, connectionId = `c-${deviceId}`) => ({
+export const deviceAt = ({ run }: Pick<Registry, "run">, deviceId: string, connectionId = `c-${deviceId}`) => ({
   deviceId,
   connectionId,
-  owner,
+  run,
   status: "online" as const,
   connectedAt: 1_767_323_045_000,
 });
@@ -22,9 +22,9 @@ export const add = (
   registry.transact(userId, (record) => {
     const added = typeof device === "string" ? deviceAt(registry, device) : device;
     const before = record ?? emptyRecord;
-    const own = before.devices.filter((it) => it.owner === registry.owner && it.deviceId !== added.deviceId);
+    const own = before.devices.filter((it) => it.run === registry.run && it.deviceId !== added.deviceId);
     const { put, ...result } = contribute(before, {
-      owner: registry.owner,
+      run: registry.run,
       devices: [...own, added],
       newcomer: { deviceId: added.deviceId, devicesMax },
       now: registry.now(),

@@ -153,7 +153,7 @@ test("[LOG3] [LOG5] catch_up: a replay that would send something twice ends befo
 const pong: Reply = { type: "pong", payload: { server_time: "2026-01-02T00:00:00.000Z" } };
 
 /** A connection of a real router, on a socket that writes down what it is told. */
-function connected(handler: () => Reply | Promise<Reply>) {
+function connected(handler: () => Reply | Promise<Reply>, codec = jsonCodec) {
   const frames: { type: string; reply_to?: string }[] = [];
   const closes: number[] = [];
   const socket = {
@@ -171,7 +171,7 @@ function connected(handler: () => Reply | Promise<Reply>) {
     logger,
   });
   const connection = new Connection({
-    ...{ connectionId: "k1", deviceId: "d1", address: "192.0.2.1", format: "json", codec: jsonCodec },
+    ...{ connectionId: "k1", deviceId: "d1", address: "192.0.2.1", format: "json", codec },
     ...{ session: null, since: undefined, now: 0, queueMax: 64 },
   });
   const attachment = { onGone() {}, lastWordWaitMs: 1, queueBytesLast: 1 << 20, compresses: () => false };
@@ -223,9 +223,17 @@ test("[ENV4] a handler that fails is named in the log with its message, and its 
 
 test("[ENV4] so is the handler of a reply that cannot be written", async () => {
   const unwritable = { ...pong, payload: { server_time: 1n } } as unknown as Reply;
-  for (const handler of [() => unwritable, async () => unwritable]) {
+  const withoutForm: typeof jsonCodec = {
+    ...jsonCodec,
+    encode(message) {
+      if (message.type === "pong") throw new TypeError("has no such form");
+      return jsonCodec.encode(message);
+    },
+  };
+  const cases = [[() => unwritable], [async () => unwritable], [() => pong, withoutForm]] as const;
+  for (const [handler, codec] of cases) {
     told = [];
-    const { frames, closes, ask } = connected(handler);
+    const { frames, closes, ask } = connected(handler, codec);
     await ask();
     expect([frames, closes]).toMatchObject([[{ type: "error", payload: { code: "internal" } }], []]);
     expect(told).toMatchObject([{ type: "ping", correlation_id: "k1:1", err: expect.any(TypeError) }]);

@@ -110,7 +110,7 @@ test("[PRE1] what a dead node has left is taken out also by a node that never he
   await tracker.connect(device("ann", "d2"));
   const { registry } = world.nodes.get("n2")!;
   registry.isAway = true;
-  world.dead.set(registry.owner, world.clock.now());
+  world.dead.set(registry.run, world.clock.now());
   world.tracker.start();
   await world.clock.pass(2_000);
   const { record } = (await world.registry.read(["ann"])).get("ann")!;

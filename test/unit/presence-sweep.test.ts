@@ -63,7 +63,7 @@ test("[PRE1] [DRN] whoever is here when a node stops may come back elsewhere wit
 
 test("[PRE1] who was here when the only node stopped stays for the grace, and is gone after it since the stop", async () => {
   const { clock, storage } = world;
-  const nodeOf = (run: string) => new LocalPresenceRegistry({ owner: run, now: clock.now, store: storage.statuses });
+  const nodeOf = (run: string) => new LocalPresenceRegistry({ run, now: clock.now, store: storage.statuses });
   const first = nodeOf("run a");
   world.registry = first;
   for (const userId of ["ann", "bob"]) await world.tracker.connect(device(userId, "phone"));
@@ -73,7 +73,7 @@ test("[PRE1] who was here when the only node stopped stays for the grace, and is
 
   const restarted = world.addNode("restarted");
   const { registry } = world.nodes.get("restarted")!;
-  const second = nodeOf(registry.owner);
+  const second = nodeOf(registry.run);
   await second.start();
   world.registry = second;
   registry.sweep = (remove) => second.sweep(remove);

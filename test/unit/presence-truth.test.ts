@@ -190,7 +190,7 @@ async function run(steps: Action[][]): Promise<void> {
         killed.add(action.node);
         held.delete(action.node);
         registry.isAway = true;
-        world.dead.set(registry.owner, world.clock.now());
+        world.dead.set(registry.run, world.clock.now());
         for (const [connectionId, { nodeId }] of open) if (nodeId === action.node) open.delete(connectionId);
         return;
       }

@@ -423,7 +423,7 @@ describe("the tracker", () => {
       await dying.update(device("eve", "laptop"), byHand("invisible"));
       await comeHere(device("bob", "phone"));
       const seenAt = world.clock.now();
-      world.dead.set(away().owner, seenAt);
+      world.dead.set(away().run, seenAt);
       away().isAway = true;
       tracker.start();
       await world.clock.pass(3_000);

@@ -15,7 +15,7 @@ export interface LocalClusterOptions extends Pick<LocalPresenceOptions, "store">
 /** A cluster of one in this process's memory: it is always up, and forgets with the process all but who was here. */
 export function createLocalCluster(options: LocalClusterOptions): Cluster {
   const { now, nodeId = "local", version = "unknown", store } = options;
-  const presence = new LocalPresenceRegistry({ owner: `${nodeId}/${Bun.randomUUIDv7()}`, now, store });
+  const presence = new LocalPresenceRegistry({ run: `${nodeId}/${Bun.randomUUIDv7()}`, now, store });
   return {
     nodeId,
     bus: createLocalBus(),

@@ -1,4 +1,5 @@
 /** Holds the presence records of a node that is alone, in memory, and over its restart in the storage [PRE1]. */
+import { pages } from "../../ground/pages.ts";
 import { Unavailable } from "../../ground/unavailable.ts";
 import type { PresentStore } from "../../storage/present-store.ts";
 import type {
@@ -12,7 +13,7 @@ import type {
 
 export interface LocalPresenceOptions {
   /** Names this run of the node. */
-  owner: string;
+  run: string;
   /** Milliseconds since 1970. */
   now: () => number;
   /** Keeps who is here while the node is restarted; without it all have gone then. */
@@ -22,7 +23,7 @@ export interface LocalPresenceOptions {
 /** A record without devices is dropped at the second look, this long (ms) after the first. */
 const keptMs = 120_000;
 /** Users of one statement. */
-const page = 500;
+const atOnce = 500;
 
 export class LocalPresenceRegistry implements PresenceRegistry {
   readonly #records = new Map<string, VersionedRecord & { record: PresenceRecord }>();
@@ -36,8 +37,8 @@ export class LocalPresenceRegistry implements PresenceRegistry {
 
   constructor(private readonly options: LocalPresenceOptions) {}
 
-  get owner(): string {
-    return this.options.owner;
+  get run(): string {
+    return this.options.run;
   }
 
   now(): number {
@@ -54,7 +55,7 @@ export class LocalPresenceRegistry implements PresenceRegistry {
     const { record } = known?.mark === current.mark && known.version === current.version ? known : current;
     const { put, result } = step(record);
     if (put === null) return { now: current, result };
-    const now = { mark: this.owner, version: ++this.#version, record: put };
+    const now = { mark: this.run, version: ++this.#version, record: put };
     this.#put(userId, now);
     this.#onWord({ userId, ...now, ...(causeDevice === undefined ? {} : { causeDevice }) });
     return { now, result };
@@ -71,8 +72,8 @@ export class LocalPresenceRegistry implements PresenceRegistry {
   /** Never called: what is in this process is lost with it. */
   onLoss(): void {}
 
-  async ownedUsers(): Promise<string[]> {
-    const isOwn = ({ owner }: DevicePresence) => owner === this.owner;
+  async ownUsers(): Promise<string[]> {
+    const isOwn = ({ run }: DevicePresence) => run === this.run;
     return this.present().flatMap(([userId, { devices }]) => (devices.some(isOwn) ? [userId] : []));
   }
 
@@ -82,7 +83,7 @@ export class LocalPresenceRegistry implements PresenceRegistry {
   }
 
   /** The run before counts as dead once the grace of its devices is over. */
-  async sweep(remove: (dead: { userId: string; owner: string; seenAt: number }) => Promise<void>): Promise<void> {
+  async sweep(remove: (dead: { userId: string; run: string; seenAt: number }) => Promise<void>): Promise<void> {
     const now = this.now();
     for (const [userId, since] of this.#empty) {
       if (since > now - keptMs) break;
@@ -91,11 +92,11 @@ export class LocalPresenceRegistry implements PresenceRegistry {
     }
     const removals: Promise<void>[] = [];
     for (const userId of this.#inherited) {
-      const strangers = (this.#get(userId).record?.devices ?? []).filter(({ owner }) => owner !== this.owner);
+      const strangers = (this.#get(userId).record?.devices ?? []).filter(({ run }) => run !== this.run);
       if (strangers.some(({ leaving }) => leaving !== undefined && leaving.until > now)) continue;
       this.#inherited.delete(userId);
-      for (const owner of new Set(strangers.map((device) => device.owner)))
-        removals.push(remove({ userId, owner, seenAt: now }));
+      for (const run of new Set(strangers.map((device) => device.run)))
+        removals.push(remove({ userId, run, seenAt: now }));
     }
     await Promise.all(removals);
   }
@@ -108,24 +109,23 @@ export class LocalPresenceRegistry implements PresenceRegistry {
   async start(): Promise<void> {
     const { store } = this.options;
     for (let full = store !== undefined; full; ) {
-      const present = await store!.takePresent(page).catch(nobodyWhereRefused);
+      const present = await store!.takePresent(atOnce).catch(nobodyWhereRefused);
       for (const { userId, record } of present) {
-        this.#put(userId, { mark: this.owner, version: ++this.#version, record: JSON.parse(record) as PresenceRecord });
+        this.#put(userId, { mark: this.run, version: ++this.#version, record: JSON.parse(record) as PresenceRecord });
         this.#inherited.add(userId);
       }
-      full = present.length === page;
+      full = present.length === atOnce;
     }
   }
 
   /** Keeps who is here, or may come back, for the next start. */
   async stop(): Promise<void> {
     const kept = this.present().map(([userId, record]) => ({ userId, record: JSON.stringify(record) }));
-    for (let start = 0; start < kept.length; start += page)
-      await this.options.store?.keepPresent(kept.slice(start, start + page));
+    for (const page of pages(kept, atOnce)) await this.options.store?.keepPresent(page);
   }
 
   #get(userId: string): VersionedRecord {
-    return this.#records.get(userId) ?? { mark: this.owner, version: 0, record: null };
+    return this.#records.get(userId) ?? { mark: this.run, version: 0, record: null };
   }
 
   #put(userId: string, next: VersionedRecord & { record: PresenceRecord }): void {

@@ -113,8 +113,8 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     async stop() {
       await heartbeat.stop();
       // Devices in their grace stay: whoever does not come back elsewhere is swept with this node [DRN].
-      const owned = await presence.ownedUsers().catch(() => null);
-      if (owned?.length === 0) await nodes.remove(run).catch(() => {});
+      const left = await presence.ownUsers().catch(() => null);
+      if (left?.length === 0) await nodes.remove(run).catch(() => {});
       bus.stop();
       commands.stop();
     },
@@ -159,7 +159,7 @@ function createParts(options: RedisClusterOptions) {
   const presence = new RedisPresenceRegistry({
     ...{ commands, keys, bus, nodes, now },
     ...marks,
-    owner: run,
+    run,
   });
   const calls = new RedisCallRegistry({
     commands,

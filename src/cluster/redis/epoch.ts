@@ -11,7 +11,7 @@ export interface EpochOptions {
   settlingMs: number;
 }
 
-export interface Marked {
+export interface MarkedAnswer {
   mark: string;
   /**
    * Whether some or all of what is under the mark may have been lost since the one that was accepted: a replica may become
@@ -37,7 +37,7 @@ export class Epoch {
   }
 
   /** Runs a script that looks at the mark first. It is for the caller to `accept` a new one. @throws RedisUnavailable */
-  async run(script: Script, keys: string[], args: (string | number)[]): Promise<Marked> {
+  async run(script: Script, keys: string[], args: (string | number)[]): Promise<MarkedAnswer> {
     const { commands, keys: own, newMark, settlingMs } = this.options;
     const answer = await commands.run(
       script,
@@ -51,7 +51,7 @@ export class Epoch {
   }
 
   /** @throws RedisUnavailable */
-  look(): Promise<Marked> {
+  look(): Promise<MarkedAnswer> {
     return this.run(lookScript, [], []);
   }
 

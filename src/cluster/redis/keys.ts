@@ -42,7 +42,7 @@ export function createKeys(installation: string) {
     /** A user's presence: version and record. */
     record: (userId: string) => `${tag(bucketOf(userId))}:record:${userId}`,
     /** Set: users with devices on one run of a node. */
-    owned: (bucket: number, owner: string) => `${tag(bucket)}:owned:${owner}`,
+    usersOf: (bucket: number, run: string) => `${tag(bucket)}:users:${run}`,
     /** Hash: `users` and `devices` of the bucket, and its last `version`. */
     totals: (bucket: number) => `${tag(bucket)}:totals`,
 

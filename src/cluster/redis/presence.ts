@@ -1,8 +1,9 @@
 /** Keeps the presence records of all nodes in Redis: written where nothing has changed meanwhile, and told in the same step [PRE1]. */
+import { pages } from "../../ground/pages.ts";
 import type { PresenceRecord, PresenceRegistry, PresenceStep, PresenceWord, VersionedRecord } from "../ports.ts";
 import type { RedisBus } from "./bus.ts";
 import type { Commands } from "./commands.ts";
-import { Epoch, type EpochOptions, type Marked } from "./epoch.ts";
+import { Epoch, type EpochOptions, type MarkedAnswer } from "./epoch.ts";
 import { bucketOf, buckets, type Keys } from "./keys.ts";
 import type { RedisNodeRegistry } from "./nodes.ts";
 import { presenceScripts, type Script } from "./scripts.ts";
@@ -14,8 +15,8 @@ export interface RedisPresenceOptions extends Pick<EpochOptions, "newMark" | "se
   bus: Pick<RedisBus, "onPresenceWord">;
   nodes: Pick<RedisNodeRegistry, "dead" | "remove">;
   /** Names this run of this node. */
-  owner: string;
-  /** Milliseconds since the epoch. */
+  run: string;
+  /** Milliseconds since 1970. */
   now: () => number;
 }
 
@@ -24,7 +25,7 @@ type Listener<Told extends unknown[]> = (...told: Told) => void;
 /** How long a record without devices is kept, ms. */
 const keptMs = 120_000;
 /** Records that one script reads, and users of a dead node that are taken out of a bucket at once. */
-const [readShare, sweepShare] = [100, 25];
+const [readAtOnce, sweptAtOnce] = [100, 25];
 /** Each round one of those who want the same record wins. */
 const attemptsMax = 64;
 
@@ -51,8 +52,8 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     });
   }
 
-  get owner(): string {
-    return this.options.owner;
+  get run(): string {
+    return this.options.run;
   }
 
   now(): number {
@@ -92,27 +93,27 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     await Promise.all(
       [...Map.groupBy(new Set(userIds), this.options.commands.isCluster ? bucketOf : () => 0)].flatMap(
         ([bucket, users]) =>
-          inShares(users, readShare).map(async (some) => {
-            const answer = await unlessAway(() => this.#runRead(bucket, some));
+          pages(users, readAtOnce).map(async (page) => {
+            const answer = await unlessAway(() => this.#runRead(bucket, page));
             if (answer === null || answer.isSettling) return;
-            for (const [at, userId] of some.entries()) found.set(userId, versioned(answer, answer.rest[at]));
+            for (const [at, userId] of page.entries()) found.set(userId, versioned(answer, answer.rest[at]));
           }),
       ),
     );
     return found;
   }
 
-  async ownedUsers(): Promise<string[]> {
-    const { commands, keys, owner } = this.options;
-    const owned = await Promise.all(buckets.map((bucket) => commands.call("smembers", keys.owned(bucket, owner))));
-    return (owned as string[][]).flat();
+  async ownUsers(): Promise<string[]> {
+    const { commands, keys, run } = this.options;
+    const users = await Promise.all(buckets.map((bucket) => commands.call("smembers", keys.usersOf(bucket, run))));
+    return (users as string[][]).flat();
   }
 
-  async sweep(remove: (dead: { userId: string; owner: string; seenAt: number }) => Promise<void>): Promise<void> {
+  async sweep(remove: (dead: { userId: string; run: string; seenAt: number }) => Promise<void>): Promise<void> {
     const { commands, nodes } = this.options;
     if (!commands.isReady) return;
     for (const { run, seenAt } of await nodes.dead()) {
-      const sweepOne = (userId: string) => remove({ userId, owner: run, seenAt });
+      const sweepOne = (userId: string) => remove({ userId, run, seenAt });
       // Where one part of a Redis Cluster is away the rest is swept all the same.
       const swept = await Promise.allSettled(buckets.map((bucket) => this.#sweepBucket(bucket, run, sweepOne)));
       for (const result of swept) if (result.status === "rejected") throw result.reason;
@@ -157,25 +158,25 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     change: { userId: string; record: PresenceRecord; causeDevice?: string },
     before: VersionedRecord,
   ): Promise<{ isWritten: boolean; now: VersionedRecord }> {
-    const { commands, keys, owner } = this.options;
+    const { commands, keys, run } = this.options;
     const { userId, record } = change;
     const bucket = bucketOf(userId);
-    const [owners, ownersBefore] = [ownersOf(record), ownersOf(before.record)];
-    const left = [...ownersBefore].filter((it) => !owners.has(it));
+    const [runs, runsBefore] = [runsOf(record), runsOf(before.record)];
+    const left = [...runsBefore].filter((it) => !runs.has(it));
     const devices = record.devices.length - (before.record?.devices.length ?? 0);
-    const users = Number(owners.size > 0) - Number(ownersBefore.size > 0);
+    const users = Number(runs.size > 0) - Number(runsBefore.size > 0);
     const channels = [keys.topicChannel(`presence:${userId}`), keys.topicChannel(`user:${userId}`)];
-    const lists = [...owners, ...left].map((it) => keys.owned(bucket, it));
+    const lists = [...runs, ...left].map((it) => keys.usersOf(bucket, it));
     const answer = await this.#run(presenceScripts.write, {
       bucket,
       keys: [keys.record(userId), keys.totals(bucket), ...channels, ...lists],
       args: [
         ...[before.mark, before.version],
-        ...[JSON.stringify(record), owners.size > 0 ? 0 : keptMs],
-        ...[userId, users, devices, owners.size],
+        ...[JSON.stringify(record), runs.size > 0 ? 0 : keptMs],
+        ...[userId, users, devices, runs.size],
         commands.isCluster ? "spublish" : "publish",
         // The script closes it.
-        JSON.stringify({ from: owner, presence: change }).slice(0, -2),
+        JSON.stringify({ from: run, presence: change }).slice(0, -2),
       ],
     });
     const [isWritten, there] = answer.rest as [number, string | null | undefined];
@@ -183,7 +184,7 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     return { isWritten: true, now: { ...markedBy(answer), version: Number(there), record } };
   }
 
-  #runRead(bucket: number, userIds: string[]): Promise<Marked> {
+  #runRead(bucket: number, userIds: string[]): Promise<MarkedAnswer> {
     const { keys } = this.options;
     return this.#run(presenceScripts.read, { bucket, keys: userIds.map((it) => keys.record(it)), args: [] });
   }
@@ -191,16 +192,16 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   async #run(
     script: Script,
     { bucket, keys, args }: { bucket: number; keys: string[]; args: (string | number)[] },
-  ): Promise<Marked> {
+  ): Promise<MarkedAnswer> {
     const epoch = this.#epochs[bucket]!;
     return this.#noted(epoch, () => epoch.run(script, keys, args));
   }
 
-  #look(epoch: Epoch): Promise<Marked> {
+  #look(epoch: Epoch): Promise<MarkedAnswer> {
     return this.#noted(epoch, () => epoch.look());
   }
 
-  async #noted(epoch: Epoch, ask: () => Promise<Marked>): Promise<Marked> {
+  async #noted(epoch: Epoch, ask: () => Promise<MarkedAnswer>): Promise<MarkedAnswer> {
     const askedAt = this.options.now();
     const answer = await ask();
     const { mark, lost, at } = answer;
@@ -215,25 +216,21 @@ export class RedisPresenceRegistry implements PresenceRegistry {
 
   async #sweepBucket(bucket: number, run: string, remove: (userId: string) => Promise<void>): Promise<void> {
     const { commands, keys } = this.options;
-    const users = (await commands.call("smembers", keys.owned(bucket, run))) as string[];
-    for (const some of inShares(users, sweepShare)) await Promise.all(some.map(remove));
+    const users = (await commands.call("smembers", keys.usersOf(bucket, run))) as string[];
+    for (const page of pages(users, sweptAtOnce)) await Promise.all(page.map(remove));
   }
 }
 
-const ownersOf = (record: PresenceRecord | null) => new Set(record?.devices.map(({ owner }) => owner));
+const runsOf = (record: PresenceRecord | null) => new Set(record?.devices.map(({ run }) => run));
 
-const markedBy = ({ mark, isSettling }: Marked) => (isSettling ? { mark, isPartial: true } : { mark });
+const markedBy = ({ mark, isSettling }: MarkedAnswer) => (isSettling ? { mark, isPartial: true } : { mark });
 
 /** Reads a record as it is stored: `<version> <JSON>`. */
-function versioned(answer: Marked, stored: unknown): VersionedRecord {
+function versioned(answer: MarkedAnswer, stored: unknown): VersionedRecord {
   if (typeof stored !== "string") return { ...markedBy(answer), version: 0, record: null };
   const end = stored.indexOf(" ");
   const record = JSON.parse(stored.slice(end + 1)) as PresenceRecord;
   return { ...markedBy(answer), version: Number(stored.slice(0, end)), record };
-}
-
-function inShares<Item>(items: Item[], share: number): Item[][] {
-  return Array.from({ length: Math.ceil(items.length / share) }, (_, at) => items.slice(at * share, (at + 1) * share));
 }
 
 /** @returns null where Redis cannot be asked */
