@@ -17,7 +17,7 @@ export interface ContributionsOptions {
   registry: PresenceRegistry;
   records: Records;
   showing: () => Showing;
-  /** Called with users who are to be looked at later. */
+  /** Called with users who are to be checked again later. */
   onStale(userIds: string[]): void;
   /** Called with a device of this node that has a newer connection on another one [CON3]. */
   onSuperseded(device: DeviceRef): void;
@@ -57,7 +57,7 @@ export class Contributions {
     return this.#own;
   }
 
-  /** Sets what is here of a user; to be made known by `make`. */
+  /** Sets what is here of a user; to be made known by `contribute`. */
   set(userId: string, devices: readonly DevicePresence[]): void {
     if (devices.length > 0) this.#own.set(userId, devices);
     else this.#own.delete(userId);
@@ -78,20 +78,20 @@ export class Contributions {
   }
 
   /** Has the record say what is here. Never rejects. */
-  async make(userId: string, found: FilledRecord, change: Change = {}): Promise<Outcome> {
+  async contribute(userId: string, found: FilledRecord, change: Change = {}): Promise<Outcome> {
     this.#changing.add(userId);
     try {
       const step = (record: PresenceRecord, from: FilledRecord) =>
         this.#outcomeOf(userId, record, { ...change, isLost: from !== found });
       const outcome = await this.apply(userId, found, step, change);
-      if (outcome.conflict === undefined) this.#settled(userId, outcome, change);
+      if (outcome.conflict === undefined) this.#noteContributed(userId, outcome, change);
       return outcome;
     } catch {
-      // The reason, whatever it is, is logged where it is looked at again.
+      // The reason, whatever it is, is logged where it is checked again.
       const { byHand, causeDevice } = change;
       this.#owed.set(userId, { ...this.#owed.get(userId), ...(byHand && { byHand: byHand.is }) });
       this.options.onStale([userId]);
-      this.options.showing().look(userId, found, causeDevice);
+      this.options.showing().showOwed(userId, found, causeDevice);
       return { put: null, devices: this.of(userId), replaced: null, superseded: [], isRefused: false, isAway: true };
     } finally {
       this.#changing.delete(userId);
@@ -123,7 +123,7 @@ export class Contributions {
     // Nothing was read of what the storage knows of somebody who is not here.
     if (now.record === null && isUnknown(found)) return result;
     const record = now.record ?? before;
-    showing().take(userId, { ...now, record }, causeDevice);
+    showing().takeRecord(userId, { ...now, record }, causeDevice);
     const { lastSeenAt } = record;
     const hasGone = before.devices.length > record.devices.length || before.lastSeenAt !== lastSeenAt;
     if (hasGone && lastSeenAt !== null && !isVisible(record, registry.now()))
@@ -132,21 +132,21 @@ export class Contributions {
   }
 
   /** Takes a word of any node: others may have taken out, or replaced, devices of this one. */
-  hear(word: PresenceWord): void {
-    if (this.options.showing().hear(word)) this.#compare(word.userId);
+  takeWord(word: PresenceWord): void {
+    if (this.options.showing().takeWord(word)) this.#compare(word.userId);
   }
 
-  /** Reads users again, and contributes what the registry lacks of them. @returns those to be looked at once more */
-  async lookAt(userIds: string[]): Promise<string[]> {
+  /** Reads users again, and contributes what the registry lacks of them. @returns those to be checked once more */
+  async recheck(userIds: string[]): Promise<string[]> {
     const found = await this.options.showing().refresh(userIds);
-    const looks = userIds.map(async (userId) => {
-      const isDone = await this.queue.run(userId, () => this.#lookAtOne(userId, found.get(userId)!));
+    const rechecks = userIds.map(async (userId) => {
+      const isDone = await this.queue.run(userId, () => this.#recheckOne(userId, found.get(userId)!));
       return isDone ? [] : [userId];
     });
-    return (await Promise.all(looks)).flat();
+    return (await Promise.all(rechecks)).flat();
   }
 
-  async #lookAtOne(userId: string, found: FilledRecord): Promise<boolean> {
+  async #recheckOne(userId: string, found: FilledRecord): Promise<boolean> {
     const { records, showing } = this.options;
     const was = found.record.byHand;
     // Read after the record: where somebody sets another one meanwhile the record changes after this has looked at it.
@@ -154,12 +154,12 @@ export class Contributions {
       this.#owed.get(userId)?.byHand === undefined ? undefined : { was, is: await records.statusOf(userId) };
     const outcome = this.#outcomeOf(userId, found.record, { byHand });
     if (outcome.put !== null || (isUnknown(found) && this.has(userId))) {
-      const { conflict, isAway } = await this.make(userId, found, { byHand });
+      const { conflict, isAway } = await this.contribute(userId, found, { byHand });
       return conflict === undefined && isAway === undefined;
     }
     if (isUnknown(found)) return false;
-    this.#settled(userId, outcome, { byHand });
-    showing().take(userId, found);
+    this.#noteContributed(userId, outcome, { byHand });
+    showing().takeRecord(userId, found);
     return true;
   }
 
@@ -179,13 +179,13 @@ export class Contributions {
     return { ...contributed, put: withStatus(contributed.put ?? record, byHand.is, now) ?? contributed.put };
   }
 
-  #settled(userId: string, contributed: ContributionResult, { byHand }: Change): void {
-    // A status that is owed still is: its user is looked at again.
+  #noteContributed(userId: string, contributed: ContributionResult, { byHand }: Change): void {
+    // A status that is owed still is: its user is checked again.
     if (byHand !== undefined || this.#owed.get(userId)?.byHand === undefined) this.#owed.delete(userId);
-    this.#take(userId, contributed);
+    this.#adopt(userId, contributed);
   }
 
-  #take(userId: string, { devices, superseded }: ContributionResult): void {
+  #adopt(userId: string, { devices, superseded }: ContributionResult): void {
     this.set(userId, devices);
     for (const { deviceId, connectionId } of superseded) this.options.onSuperseded({ userId, deviceId, connectionId });
   }
@@ -200,7 +200,7 @@ export class Contributions {
     // One in its grace may have made room for another one elsewhere.
     const devices = this.of(userId).filter((it) => it.leaving === undefined || there.has(it.connectionId));
     const contributed = contribute(record, { run, devices, now: registry.now() });
-    this.#take(userId, contributed);
+    this.#adopt(userId, contributed);
     if (contributed.put !== null) onStale([userId]);
   }
 }

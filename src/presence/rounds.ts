@@ -12,7 +12,7 @@ export interface RoundsOptions {
   /** Takes out of a record what a dead run of a node has left. */
   remove(dead: { userId: string; run: string; seenAt: number }): Promise<void>;
   /** Looks at users under whose record something of this node stands, which may not be here any more. */
-  lookAt(userIds: string[]): void;
+  recheck(userIds: string[]): void;
   /** Lists users whom others see here. */
   seenHere(): string[];
   timers: Timers;
@@ -80,6 +80,6 @@ export class Rounds {
     if (!this.#hasLost) return;
     const users = await this.options.registry.ownUsers();
     this.#hasLost = false;
-    this.options.lookAt(users);
+    this.options.recheck(users);
   }
 }

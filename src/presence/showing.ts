@@ -57,9 +57,9 @@ interface Entry {
   /** Whether every word since it was read has been heard. */
   isFresh: boolean;
   /** Held by all who watch the user here; null: nobody was shown anything. */
-  shown: ViewForOthers | null;
+  shownToWatchers: ViewForOthers | null;
   /** Held by the user's own devices here; null: there are none. */
-  told: View | null;
+  shownToSelf: View | null;
   window: Window | null;
   /** Calls off looking at the next moment of the record. */
   cancel: () => void;
@@ -90,34 +90,34 @@ export class Showing {
   }
 
   /** Takes a word of any node. @returns whether it is newer than what was known */
-  hear({ userId, causeDevice, ...word }: PresenceWord): boolean {
+  takeWord({ userId, causeDevice, ...word }: PresenceWord): boolean {
     const known = this.knownOf(userId);
     if (known !== null && known.mark !== word.mark) {
       // Which of the two is the newer one the registry knows.
       this.options.onUnknown([userId]);
       return false;
     }
-    return (known === null || known.version < word.version) && this.take(userId, word, causeDevice);
+    return (known === null || known.version < word.version) && this.takeRecord(userId, word, causeDevice);
   }
 
   /** Takes what the registry has answered. @returns whether there is anything to know it for */
-  take(userId: string, known: FilledRecord, causeDevice?: string): boolean {
+  takeRecord(userId: string, known: FilledRecord, causeDevice?: string): boolean {
     const entry = this.#wanted(userId);
     if (entry === null) return false;
     // Put back by and by is what was lost: only what is different after an interval is shown.
     const isAnew = entry.known !== null && entry.known.mark !== known.mark;
     if (isAnew && entry.window === null) this.#openWindow(userId, entry, { cause: undefined });
     if (!isOlder(known, entry.known)) entry.known = known;
-    this.#look(userId, entry, causeDevice);
+    this.#showDifference(userId, entry, causeDevice);
     return true;
   }
 
   /** Shows what is owed to the registry, whose record may be this one. */
-  look(userId: string, found: FilledRecord, causeDevice?: string): void {
+  showOwed(userId: string, found: FilledRecord, causeDevice?: string): void {
     const entry = this.#wanted(userId);
     if (entry === null) return;
     entry.known ??= found;
-    this.#look(userId, entry, causeDevice);
+    this.#showDifference(userId, entry, causeDevice);
   }
 
   /** Reads how users are, and shows what is different. Rejects where the storage is away. */
@@ -132,14 +132,14 @@ export class Showing {
       entry.isFresh = !isUnknown(record) && heard.has(userId);
       if (isUnknown(record)) unknown.push(userId);
       // Where nobody has been for a while versions say nothing: what came since it was read is newer.
-      else if (record.version > 0 || before.get(userId) === this.knownOf(userId)) this.take(userId, record);
+      else if (record.version > 0 || before.get(userId) === this.knownOf(userId)) this.takeRecord(userId, record);
     }
     if (unknown.length > 0) this.options.onUnknown(unknown);
     return found;
   }
 
   /** Makes sure that what is known of users who are watched here is so, as far as that can be known now. */
-  async prepare(userIds: string[]): Promise<void> {
+  async refreshStale(userIds: string[]): Promise<void> {
     const stale = userIds.filter((userId) => this.#entries.get(userId)?.isFresh !== true);
     if (stale.length > 0) await this.refresh(stale);
   }
@@ -155,12 +155,12 @@ export class Showing {
       return entry.isFresh && record !== null ? { ...view, devices: presentDevices(record, at).length } : view;
     }
     const isKnown = record !== null && (entry.isFresh || this.options.isHere(userId));
-    entry.shown ??= isKnown ? viewForOthers(record, at) : offline;
-    return writeView(userId, entry.shown, lastSeenAt);
+    entry.shownToWatchers ??= isKnown ? viewForOthers(record, at) : offline;
+    return writeView(userId, entry.shownToWatchers, lastSeenAt);
   }
 
   /** Words may have been lost. @returns the users that are to be refreshed */
-  doubt(): string[] {
+  markAllStale(): string[] {
     for (const entry of this.#entries.values()) entry.isFresh = false;
     return [...this.#entries.keys()];
   }
@@ -170,9 +170,9 @@ export class Showing {
     const { isHere, watchersOf } = this.options;
     for (const [userId, entry] of this.#entries) {
       // Most of those who are connected here are watched by nobody: that costs no look at the topics.
-      const isUnwatched = entry.shown === null && !entry.isFresh && isHere(userId);
+      const isUnwatched = entry.shownToWatchers === null && !entry.isFresh && isHere(userId);
       if (isUnwatched || watchersOf(userId) > 0) continue;
-      Object.assign(entry, { isFresh: false, shown: null });
+      Object.assign(entry, { isFresh: false, shownToWatchers: null });
       if (!isHere(userId)) this.#forget(userId, entry);
     }
   }
@@ -191,7 +191,7 @@ export class Showing {
   #entry(userId: string): Entry {
     let entry = this.#entries.get(userId);
     if (entry === undefined) {
-      entry = { known: null, isFresh: false, shown: null, told: null, window: null, cancel: nothing };
+      entry = { known: null, isFresh: false, shownToWatchers: null, shownToSelf: null, window: null, cancel: nothing };
       this.#entries.set(userId, entry);
     }
     return entry;
@@ -209,25 +209,26 @@ export class Showing {
     this.#entries.delete(userId);
   }
 
-  #look(userId: string, entry: Entry, causeDevice?: string): void {
+  /** Tells the user's own devices at once, and those who watch at once or at the end of the open window. */
+  #showDifference(userId: string, entry: Entry, causeDevice?: string): void {
     const { isHere, now, tellOwnDevices, watchersOf } = this.options;
     const record = this.recordOf(userId)!;
     const at = now();
     const cause = causeDevice === undefined ? undefined : { userId, deviceId: causeDevice };
-    this.#arm(userId, entry, record);
-    const was = entry.told;
+    this.#refreshAtNextMoment(userId, entry, record);
+    const was = entry.shownToSelf;
     const is = viewForSelf(record, at);
-    entry.told = isHere(userId) ? is : null;
-    const isTold = was !== null && entry.told !== null && was.status !== "offline" && is.status !== "offline";
+    entry.shownToSelf = isHere(userId) ? is : null;
+    const isTold = was !== null && entry.shownToSelf !== null && was.status !== "offline" && is.status !== "offline";
     if (isTold && !looksTheSame(was, is)) tellOwnDevices(userId, updateOf(userId, is, at), cause);
     if (watchersOf(userId) === 0) {
       // Held by nobody any more.
-      entry.shown = null;
+      entry.shownToWatchers = null;
       entry.isFresh = false;
     }
     const { window } = entry;
     const view = viewForOthers(record, at);
-    if (window === null) return this.#show(userId, entry, cause);
+    if (window === null) return this.#showWatchers(userId, entry, cause);
     if (looksTheSame(window.latest, view)) return;
     window.latest = view;
     // Two devices within one interval: each must hear what the other did.
@@ -235,16 +236,17 @@ export class Showing {
     window.held = { cause: isSame ? cause : undefined };
   }
 
-  #show(userId: string, entry: Entry, cause: Cause | undefined): void {
+  /** Shows those who watch what is different from what they were shown last. */
+  #showWatchers(userId: string, entry: Entry, cause: Cause | undefined): void {
     const { now, onUnknown, show } = this.options;
     const record = this.recordOf(userId)!;
     const at = now();
-    const { shown: was } = entry;
+    const was = entry.shownToWatchers;
     const is = viewForOthers(record, at);
     if (was === null || looksTheSame(was, is)) return;
     // A device elsewhere may not have been put back yet: nobody is shown as gone by that.
     if (is.status === "offline" && entry.known?.isPartial) return onUnknown([userId]);
-    entry.shown = is;
+    entry.shownToWatchers = is;
     this.#openWindow(userId, entry, null);
     show(userId, writeChange(userId, { was, is, lastSeenAt: record.lastSeenAt, at }), cause);
   }
@@ -253,13 +255,13 @@ export class Showing {
     const cancel = this.options.timers.after(this.options.intervalMs, () => {
       const { held } = entry.window!;
       entry.window = null;
-      this.#show(userId, entry, held?.cause);
+      this.#showWatchers(userId, entry, held?.cause);
     });
-    entry.window = { latest: entry.shown ?? offline, held, cancel };
+    entry.window = { latest: entry.shownToWatchers ?? offline, held, cancel };
   }
 
   /** Reads the record again at its next moment: while that cannot be done nobody is shown as gone. */
-  #arm(userId: string, entry: Entry, record: PresenceRecord): void {
+  #refreshAtNextMoment(userId: string, entry: Entry, record: PresenceRecord): void {
     const { now, onUnknown, timers } = this.options;
     entry.cancel();
     const moment = nextMoment(record, now());

@@ -4,8 +4,8 @@ import { Unavailable } from "../ground/unavailable.ts";
 import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 
 export interface StaleUsersOptions {
-  /** @returns those that are to be looked at again; rejects where that is all of them */
-  look(userIds: string[]): Promise<string[]>;
+  /** @returns those that are to be checked again; rejects where that is all of them */
+  recheck(userIds: string[]): Promise<string[]>;
   timers: Timers;
   logger: OutageLogger;
 }
@@ -21,7 +21,7 @@ export class StaleUsers {
   /** Users that come next, and those that have failed, or may not work yet. */
   #next = new Set<string>();
   #later = new Set<string>();
-  #state: "idle" | "looking" | "stopped" = "idle";
+  #state: "idle" | "rechecking" | "stopped" = "idle";
   #pageSize = page.usual;
   #cancel: (() => void) | null = null;
   readonly #outage;
@@ -52,19 +52,19 @@ export class StaleUsers {
   #arm(delayMs: number): void {
     if (this.#state !== "idle" || this.#next.size + this.#later.size === 0) return;
     this.#cancel?.();
-    this.#cancel = this.options.timers.after(delayMs, () => void this.#lookAtPage());
+    this.#cancel = this.options.timers.after(delayMs, () => void this.#recheckPage());
   }
 
-  async #lookAtPage(): Promise<void> {
+  async #recheckPage(): Promise<void> {
     this.#cancel = null;
-    this.#state = "looking";
+    this.#state = "rechecking";
     if (this.#next.size === 0) [this.#next, this.#later] = [this.#later, this.#next];
     const next = this.#next;
     const users = [...next.values().take(this.#pageSize)];
     for (const userId of users) next.delete(userId);
     let left = users;
     try {
-      left = await this.options.look(users);
+      left = await this.options.recheck(users);
       if (left.length > 0) this.#outage.began(new Unavailable("cluster", "not all can be known now"));
       // Pages that still wait may fail.
       else if (this.#next.size + this.#later.size === 0) this.#outage.ended();

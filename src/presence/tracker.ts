@@ -52,7 +52,7 @@ export class PresenceTracker {
     const { onSuperseded, registry, settings, timers = realTimers, logger } = options;
     const records = new Records(options);
     this.#records = records;
-    this.#stale = new StaleUsers({ look: (userIds) => this.#here.lookAt(userIds), timers, logger });
+    this.#stale = new StaleUsers({ recheck: (userIds) => this.#here.recheck(userIds), timers, logger });
     const onStale = (userIds: string[]) => this.#stale.add(userIds);
     this.#here = new Contributions({ registry, records, showing: () => this.#showing, onStale, onSuperseded });
     this.#showing = new Showing({
@@ -70,14 +70,14 @@ export class PresenceTracker {
       records,
       endGraces: () => this.#endGraces(),
       remove: (dead) => this.#remove(dead),
-      lookAt: (userIds) => this.#stale.addNow(userIds),
+      recheck: (userIds) => this.#stale.addNow(userIds),
       seenHere: () => this.#seenHere(),
       timers,
       logger,
     });
-    registry.onWord((word) => this.#here.hear(word));
+    registry.onWord((word) => this.#here.takeWord(word));
     registry.onLoss(() => {
-      this.lookAgain();
+      this.recheckAll();
       this.#rounds.noteRegistryLost();
     });
   }
@@ -104,7 +104,9 @@ export class PresenceTracker {
       const { run } = registry;
       const newest = { deviceId, connectionId, run, status: "online" as const, connectedAt: registry.now() };
       this.#here.set(userId, [...others, newest]);
-      const { isRefused, replaced } = await this.#here.make(userId, found, { newcomer: { deviceId, devicesMax } });
+      const { isRefused, replaced } = await this.#here.contribute(userId, found, {
+        newcomer: { deviceId, devicesMax },
+      });
       return { accepted: !isRefused, replaced };
     });
   }
@@ -136,7 +138,7 @@ export class PresenceTracker {
         if (!isStored) await this.#records.setStatus(userId, is);
         if (says !== null) this.#say(userId, connectionId, says);
         const change: Change = { causeDevice: deviceId, byHand: wanted.automatic ? undefined : { was, is } };
-        const { conflict, isAway, put } = await this.#here.make(userId, found, change);
+        const { conflict, isAway, put } = await this.#here.contribute(userId, found, change);
         // Where there was nothing to change what is known was only believed.
         if (isAway || (conflict === undefined && (wanted.automatic || isRead || put !== null))) return;
         found = await this.#records.readOne(userId);
@@ -163,8 +165,8 @@ export class PresenceTracker {
   }
 
   /** Reads what `snapshotOf` is to show of users whose presence is subscribed to by now. */
-  prepare(userIds: string[]): Promise<void> {
-    return this.#showing.prepare([...new Set(userIds)]);
+  prepareSnapshots(userIds: string[]): Promise<void> {
+    return this.#showing.refreshStale([...new Set(userIds)]);
   }
 
   /**
@@ -183,10 +185,10 @@ export class PresenceTracker {
   }
 
   /** Words may have been lost: whatever was shown here of anybody is compared with the truth. */
-  lookAgain(): void {
+  recheckAll(): void {
     // Users who are here come first: others wait for them to be put back.
     const isElsewhere = (userId: string) => Number(!this.#here.has(userId));
-    this.#stale.addNow(this.#showing.doubt().sort((one, other) => isElsewhere(one) - isElsewhere(other)));
+    this.#stale.addNow(this.#showing.markAllStale().sort((one, other) => isElsewhere(one) - isElsewhere(other)));
   }
 
   /** Drops what is remembered of users whom nobody watches any more; called from time to time. */
@@ -245,7 +247,7 @@ export class PresenceTracker {
       const others = devices.filter((it) => it !== device);
       this.#here.set(userId, leaving === null ? others : [...others, { ...device, leaving }]);
       try {
-        await this.#here.make(userId, await this.#here.find(userId));
+        await this.#here.contribute(userId, await this.#here.find(userId));
       } catch {
         // The storage is needed and away.
         this.#stale.add([userId]);

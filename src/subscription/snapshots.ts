@@ -7,7 +7,10 @@ import type { Subscriber } from "./subscriber.ts";
 export interface SnapshotSources {
   receipts: Pick<ReceiptStore, "states">;
   typing: { snapshot(conversationId: string, exceptUserId: string): NonNullable<Snapshot["typing"]> };
-  presence: { prepare(userIds: string[]): Promise<void>; snapshotOf(viewer: string, userId: string): PresenceView };
+  presence: {
+    prepareSnapshots(userIds: string[]): Promise<void>;
+    snapshotOf(viewer: string, userId: string): PresenceView;
+  };
   /** Null where it cannot be told. */
   calls: { snapshotOf(device: { userId: string; deviceId: string }): Promise<CallView[] | null> };
 }
@@ -24,7 +27,7 @@ export function createSnapshots({ receipts, typing, presence, calls }: SnapshotS
     const [places, callViews] = await Promise.all([
       conversations.length === 0 ? null : receipts.states(userId, conversations),
       asksCalls ? calls.snapshotOf({ userId, deviceId }) : null,
-      users.length === 0 || subscriber.isClosed ? null : presence.prepare(users),
+      users.length === 0 || subscriber.isClosed ? null : presence.prepareSnapshots(users),
     ]);
     await nextTurn();
     const snapshots = new Map<string, Snapshot>();

@@ -18,7 +18,7 @@ export interface BusListenerOptions {
   cluster: Pick<Cluster, "bus">;
   sequencer: Sequencer;
   broadcaster: Broadcaster;
-  presence: Pick<PresenceTracker, "lookAgain">;
+  presence: Pick<PresenceTracker, "recheckAll">;
   subscriptions: Pick<SubscriptionManager, "noteLogged" | "logBreaks" | "tellLogBreak">;
   typing: TypingTracker;
   calls: Pick<CallService, "tellOwed" | "isOn">;
@@ -77,7 +77,7 @@ export function listenToBus(options: BusListenerOptions): void {
   bus.onGap(() => {
     void repair.attempt(sequencer.repair());
     // Presence has no log: what was shown is compared with what is so.
-    presence.lookAgain();
+    presence.recheckAll();
   });
 }
 

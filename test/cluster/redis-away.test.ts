@@ -236,7 +236,7 @@ test("[CON3] a node whose other devices are all there looks for newer connection
   await here.connect("ann", "d1", "old");
   await here.connect("ann", "d2");
   await there.connect("ann", "d1", "newer");
-  here.tracker.lookAgain();
+  here.tracker.recheckAll();
   await until(async () => here.superseded.length > 0);
   expect(here.superseded).toEqual([{ userId: "ann", deviceId: "d1", connectionId: "old" }]);
   expect(await idsOf(here.registry, "ann")).toEqual(["d1", "d2"]);

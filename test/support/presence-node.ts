@@ -49,7 +49,7 @@ export function startPresence(
     settings: usual,
     logger: silent,
   });
-  bus.onGap(() => tracker.lookAgain());
+  bus.onGap(() => tracker.recheckAll());
   tracker.start();
   const ref = (userId: string, deviceId: string, connectionId = `${userId}/${deviceId}/${nodeId}`) => ({
     userId,
@@ -64,7 +64,7 @@ export function startPresence(
     async watch(userId) {
       await bus.watch(`presence:${userId}`);
       watched.add(userId);
-      await tracker.prepare([userId]);
+      await tracker.prepareSnapshots([userId]);
       tracker.snapshotOf("watcher", userId);
     },
     async connect(userId, deviceId, connectionId) {

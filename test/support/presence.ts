@@ -199,7 +199,7 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
     addNode,
     async watch(...userIds) {
       for (const { tracker } of nodes.values()) {
-        await tracker.prepare(userIds);
+        await tracker.prepareSnapshots(userIds);
         for (const userId of userIds) tracker.snapshotOf("a watcher", userId);
       }
     },

@@ -28,11 +28,11 @@ test("[PRE1] [PRE3] after a gap whoever was shown here as they are not is shown 
   await tracker.connect(device("nobody watches", "d1"));
   await world.clock.pass(3_000);
   expect(await world.heard()).toEqual([]);
-  world.tracker.lookAgain();
-  world.tracker.lookAgain();
+  world.tracker.recheckAll();
+  world.tracker.recheckAll();
   await world.clock.pass(2_000);
   expect((await world.heard()).toSorted()).toEqual(["others offline bob", "others online cleo online"]);
-  world.tracker.lookAgain();
+  world.tracker.recheckAll();
   await world.clock.pass(10_000);
   expect(await world.heard()).toEqual([]);
 });
@@ -57,7 +57,7 @@ test("[PRE1] nobody is shown as gone of whom nothing can be known yet", async ()
   await tracker.disconnect({ ...device("ann", "d1"), clean: true });
   const { unknown } = world.nodes.get("n1")!.registry;
   unknown.add("ann");
-  world.tracker.lookAgain();
+  world.tracker.recheckAll();
   await world.clock.pass(5_000);
   expect(await world.heard()).toEqual([]);
   unknown.clear();
@@ -172,7 +172,7 @@ test("[PRE1] a device under the name of a node that does not have it is taken ou
   await world.clock.pass(3_000);
   // As with a new master that had not heard of it.
   await world.registry.transact("ann", () => ({ put: record, result: null }));
-  world.tracker.lookAgain();
+  world.tracker.recheckAll();
   await world.clock.pass(1_000);
   await world.told();
   world.nodes.get("n2")!.registry.lose();
@@ -227,26 +227,26 @@ test("[PRE1] nothing is remembered of whom nobody watches any more", async () =>
   await tracker.connect(device("ann", "d1"));
   await tracker.connect(device("bob", "d2"));
   await tracker.update(device("bob", "d2"), byHand("busy"));
-  await world.tracker.prepare(["ann", "bob"]);
+  await world.tracker.prepareSnapshots(["ann", "bob"]);
   expect(world.tracker.snapshotOf("eve", "ann")).toMatchObject({ status: "online" });
   expect(world.tracker.snapshotOf("eve", "bob")).toMatchObject({ status: "busy" });
 });
 
 describe("users who are looked at again", () => {
   const users = (count: number) => Array.from({ length: count }, (_, at) => String(at));
-  const looking = (look: (userIds: string[]) => Promise<string[]>, lines: string[] = []) =>
-    new StaleUsers({ look, timers: world.clock, logger: pino({}, { write: (line) => void lines.push(line) }) });
+  const looking = (recheck: (userIds: string[]) => Promise<string[]>, lines: string[] = []) =>
+    new StaleUsers({ recheck, timers: world.clock, logger: pino({}, { write: (line) => void lines.push(line) }) });
 
   test("[PRE5] while nothing can be read those who wait cost next to nothing, and it is said once", async () => {
     const lines: string[] = [];
     let asked = 0;
     let isAway = true;
-    const look = async (userIds: string[]) => {
+    const recheck = async (userIds: string[]) => {
       asked += userIds.length;
       if (isAway) throw new Error("away");
       return [];
     };
-    const stale = looking(look, lines);
+    const stale = looking(recheck, lines);
     stale.addNow(users(10_000));
     await world.clock.pass(60_000);
     expect(lines).toHaveLength(1);

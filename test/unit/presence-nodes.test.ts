@@ -104,7 +104,7 @@ test("[CON3] a device that moves to another node is let go of by the old one, wh
     await one.connect(phone);
     if (!hears) world.carry = () => {};
     await other.connect(again);
-    if (!hears) one.lookAgain();
+    if (!hears) one.recheckAll();
     await world.clock.pass(100);
     expect(world.nodes.get("n1")!.superseded.splice(0)).toEqual([phone]);
     await leave(other, again);

@@ -59,7 +59,7 @@ test("[PRE2] [PRE4] somebody invisible who is here cannot be told from somebody 
 
 test("[PRE5] a snapshot says of nobody since when they are gone, and the truth is told once it is known", async () => {
   world.watchedOn = "n2";
-  await tracker.prepare(["ann", "ben", "cleo"]);
+  await tracker.prepareSnapshots(["ann", "ben", "cleo"]);
   expect(["ann", "ben", "cleo"].map((userId) => tracker.snapshotOf("eve", userId))).toEqual([
     { user_id: "ann", status: "online" },
     { user_id: "ben", status: "offline" },

@@ -99,7 +99,7 @@ async function run(steps: Action[][]): Promise<void> {
       if (fate === "go" || fate === "twice") hear();
       if (fate === "late" || fate === "twice") late.push(hear);
       // That something was lost is noticed by and by.
-      if (fate === "lost") late.push(() => world.nodes.get(nodeId)!.tracker.lookAgain());
+      if (fate === "lost") late.push(() => world.nodes.get(nodeId)!.tracker.recheckAll());
     }
   };
 
@@ -109,7 +109,7 @@ async function run(steps: Action[][]): Promise<void> {
     hearing.set(nodeId, 0);
     if (!held.has(nodeId)) held.set(nodeId, "nothing yet");
     coming++;
-    await trackerOf(nodeId).prepare([userId]);
+    await trackerOf(nodeId).prepareSnapshots([userId]);
     coming--;
     if (killed.has(nodeId)) return;
     const look = lookOf({ ...trackerOf(nodeId).snapshotOf("a watcher", userId) });
@@ -170,7 +170,7 @@ async function run(steps: Action[][]): Promise<void> {
         return trackerOf(action.node).forgetUnwatched();
       }
       case "gap":
-        return trackerOf(action.node).lookAgain();
+        return trackerOf(action.node).recheckAll();
       case "empty":
         return world.empty(action.settlesMs);
       case "cut": {

@@ -408,7 +408,7 @@ describe("the tracker", () => {
     test("[PRE5] a snapshot shows what others see", async () => {
       await comeHere(phone);
       await tracker.update(phone, byHand("away", { status_text: "lunch", expires_at: iso(world.clock.now() + 9_000) }));
-      await tracker.prepare(["ann", "bob"]);
+      await tracker.prepareSnapshots(["ann", "bob"]);
       expect(tracker.snapshotOf("bob", "ann")).toEqual({ user_id: "ann", status: "away", status_text: "lunch" });
       expect(tracker.snapshotOf("bob", "bob")).toEqual({ user_id: "bob", status: "offline", devices: 0 });
     });

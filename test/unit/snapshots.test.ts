@@ -19,7 +19,7 @@ function snapshotsOfBen(between: () => Promise<void> | void, places: Promise<Pla
     typing: { snapshot: () => [] },
     calls: { snapshotOf: async () => [] },
     presence: {
-      async prepare() {
+      async prepareSnapshots() {
         await between();
       },
       snapshotOf: (_, user_id) => ({ user_id, status: user_id === "ben" ? status : "offline" }),
