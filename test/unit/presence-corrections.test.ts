@@ -144,7 +144,7 @@ test("[PRE5] who is shown, within an interval, as one of whom nothing can be kno
   await world.tracker.connect(device("ann", "d1", "again"));
   await tracker.connect(device("ann", "d1", "elsewhere"));
   world.watchersOn = () => 1;
-  await world.tracker.prepare(["ann"]);
+  await world.tracker.prepareSnapshots(["ann"]);
   expect(world.tracker.snapshotOf("eve", "ann")).toEqual({ user_id: "ann", status: "offline" });
   registry.unknown.clear();
   await world.clock.pass(3_000);
