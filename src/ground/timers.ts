@@ -1,4 +1,4 @@
-/** Timers as parameters, so that a test can turn the clock by itself. */
+/** Passes timers in as parameters, so that a test can turn the clock by itself. */
 
 export interface Timers {
   /** Runs once after `delayMs`. @returns calls it off */

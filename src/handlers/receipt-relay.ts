@@ -19,7 +19,7 @@ export interface ReceiptRelayOptions {
   logger: Logger;
 }
 
-export interface Mark {
+export interface ReceiptMark {
   conversationId: string;
   userId: string;
   kind: ReceiptKind;
@@ -69,13 +69,13 @@ export class ReceiptRelay {
   }
 
   /** Moves the watermark durably, then tells of it within the window. @returns where the watermark is now */
-  async advance(mark: Mark, audience: Audience): Promise<number> {
+  async advance(mark: ReceiptMark, audience: Audience): Promise<number> {
     const { upToSeq, advanced } = await this.options.store.advance(mark);
     if (advanced) this.#gather(mark, audience);
     return upToSeq;
   }
 
-  #gather({ conversationId, userId }: Pick<Mark, "conversationId" | "userId">, audience: Audience): void {
+  #gather({ conversationId, userId }: Pick<ReceiptMark, "conversationId" | "userId">, audience: Audience): void {
     const key = `${conversationId} ${userId}`;
     const gathering = this.#gathering.get(key);
     if (gathering === undefined) {

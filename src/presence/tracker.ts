@@ -38,7 +38,7 @@ export interface ConnectResult {
   replaced: Pick<DevicePresence, "connectionId"> | null;
 }
 
-type Leaving = NonNullable<DevicePresence["leaving"]>;
+type Grace = NonNullable<DevicePresence["leaving"]>;
 
 export class PresenceTracker {
   readonly #records: Records;
@@ -231,13 +231,13 @@ export class PresenceTracker {
         if (device.leaving !== undefined && device.leaving.until <= at) void this.#leave({ userId, ...device }, null);
   }
 
-  #grace(): Leaving {
+  #grace(): Grace {
     const since = this.options.registry.now();
     return { since, until: since + this.options.settings.offline_grace };
   }
 
   /** @param leaving null: the device goes at once */
-  async #leave({ userId, connectionId }: DeviceRef, leaving: Leaving | null): Promise<void> {
+  async #leave({ userId, connectionId }: DeviceRef, leaving: Grace | null): Promise<void> {
     if (this.#isStopped) return;
     await this.#here.queue.run(userId, async () => {
       const devices = this.#here.of(userId);

@@ -5,8 +5,8 @@ import { parseRedisUrl } from "../../src/cluster/redis/address.ts";
 import { RedisCallRegistry } from "../../src/cluster/redis/calls.ts";
 import { Commands } from "../../src/cluster/redis/commands.ts";
 import { openCommandClient } from "../../src/cluster/redis/connection.ts";
-import { Epoch } from "../../src/cluster/redis/epoch.ts";
 import { bucketOf } from "../../src/cluster/redis/keys.ts";
+import { RegistryMark } from "../../src/cluster/redis/mark.ts";
 import { RedisNodeRegistry } from "../../src/cluster/redis/nodes.ts";
 import { RedisPresenceRegistry } from "../../src/cluster/redis/presence.ts";
 import { callScripts } from "../../src/cluster/redis/scripts.ts";
@@ -246,10 +246,15 @@ test("[PRE1] a run of a node that has given a sign of life since it was found de
 });
 
 test("[CALL2] a write that says what stood there, and has not come to Redis at first, makes a new version all the same", async () => {
-  const epoch = new Epoch({ commands, keys: keys.calls, newMark: () => crypto.randomUUID(), settlingMs: 0 });
+  const registryMark = new RegistryMark({
+    commands,
+    keys: keys.calls,
+    newMark: () => crypto.randomUUID(),
+    settlingMs: 0,
+  });
   const broken: unknown[] = [];
   const logger = { error: (...told: unknown[]) => broken.push(told) };
-  const calls = new RedisCallRegistry({ commands, keys, epoch, rememberedMax: 10, logger });
+  const calls = new RedisCallRegistry({ commands, keys, registryMark, rememberedMax: 10, logger });
   await calls.restore();
   const call = exampleCall();
   const put = () => calls.transact({ callId: call.callId, userIds: [] }, () => ({ put: [call], result: null }));
@@ -269,18 +274,18 @@ test("[CALL2] a write that says what stood there, and has not come to Redis at f
 
 test("[CALL2] a node that starts on an emptied Redis before the others have looked does not keep them from putting calls back in peace", async () => {
   const startNode = () =>
-    new Epoch({ commands, keys: keys.calls, newMark: () => crypto.randomUUID(), settlingMs: 60_000 });
+    new RegistryMark({ commands, keys: keys.calls, newMark: () => crypto.randomUUID(), settlingMs: 60_000 });
   const isSettling = () => commands.call("exists", keys.calls.settling);
   const [one, other] = [startNode(), startNode()];
-  for (const epoch of [one, other]) expect((await epoch.look()).lost).toBe(false);
+  for (const registryMark of [one, other]) expect((await registryMark.look()).lost).toBe(false);
   expect(await isSettling()).toBe(0);
   await redis.empty();
   const fresh = startNode();
   await fresh.look();
-  for (const epoch of [one, other, fresh]) {
-    const { lost, mark } = await epoch.look();
+  for (const registryMark of [one, other, fresh]) {
+    const { lost, mark } = await registryMark.look();
     expect(lost).toBe(true);
-    epoch.accept(mark);
+    registryMark.accept(mark);
   }
   // Nobody decides on a call until then.
   expect(await isSettling()).toBe(1);

@@ -62,6 +62,7 @@ const offenders = (pattern: RegExp, may: (file: string) => boolean) =>
 test("[LAYERS] every source file is in a layer of the list", () => {
   expect(sources.length).toBeGreaterThan(100);
   expect(sources.filter((file) => !layers.includes(layerOf(file)))).toEqual([]);
+  expect(layers.filter((layer) => !sources.some((file) => layerOf(file) === layer))).toEqual([]);
 });
 
 test("[LAYERS] an import goes down the list of layers or stays in its folder", () => {

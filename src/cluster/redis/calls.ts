@@ -9,15 +9,15 @@ import { type BrokenReporting, noteBroken } from "../../telemetry/broken.ts";
 import type { Call } from "../call.ts";
 import { type CallRegistry, dueLeaseMs } from "../ports.ts";
 import type { Commands } from "./commands.ts";
-import type { Epoch } from "./epoch.ts";
 import type { Keys } from "./keys.ts";
+import type { RegistryMark } from "./mark.ts";
 import { callScripts, type Script } from "./scripts.ts";
 import { RedisUnavailable } from "./unavailable.ts";
 
 export interface RedisCallRegistryOptions extends BrokenReporting {
   commands: Commands;
   keys: Keys;
-  epoch: Epoch;
+  registryMark: RegistryMark;
   /** Calls that this node was the last to change and that it remembers to put them back. */
   rememberedMax: number;
 }
@@ -84,8 +84,8 @@ export class RedisCallRegistry implements CallRegistry {
   }
 
   async #restore(): Promise<void> {
-    const { commands, epoch, keys } = this.options;
-    const { lost, mark } = await epoch.look();
+    const { commands, registryMark, keys } = this.options;
+    const { lost, mark } = await registryMark.look();
     for (const some of pages([...this.#remembered.values()], atOnce)) {
       if (lost) {
         const renewed = (await commands.run(
@@ -111,7 +111,7 @@ export class RedisCallRegistry implements CallRegistry {
         }
       }
     }
-    epoch.accept(mark);
+    registryMark.accept(mark);
   }
 
   async #transact<Result>(key: { callId: string; userIds: string[] }, step: Step<Result>): Promise<Result> {
@@ -181,9 +181,9 @@ export class RedisCallRegistry implements CallRegistry {
 
   /** Runs a script on the calls that this node knows of. @throws Unavailable also while calls that Redis has lost are put back */
   async #run(script: Script, args: (string | number)[]): Promise<unknown> {
-    const { commands, epoch, keys } = this.options;
+    const { commands, registryMark, keys } = this.options;
     try {
-      return await commands.run(script, [keys.due], [keys.callsPrefix, epoch.known, ...args]);
+      return await commands.run(script, [keys.due], [keys.callsPrefix, registryMark.known, ...args]);
     } catch (error) {
       // Puts back what is missing there at once; the next heartbeat would be late.
       if (error instanceof RedisUnavailable && error.reply === "LOST") void this.restore().catch(() => {});

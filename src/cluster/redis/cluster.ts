@@ -8,10 +8,10 @@ import { RedisBus } from "./bus.ts";
 import { RedisCallRegistry } from "./calls.ts";
 import { Commands } from "./commands.ts";
 import { openCommandClient } from "./connection.ts";
-import { Epoch } from "./epoch.ts";
 import { watchEviction } from "./eviction.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import { createKeys } from "./keys.ts";
+import { RegistryMark } from "./mark.ts";
 import { RedisNodeRegistry } from "./nodes.ts";
 import { RedisPresenceRegistry } from "./presence.ts";
 import { RedisStream } from "./stream.ts";
@@ -164,7 +164,7 @@ function createParts(options: RedisClusterOptions) {
   const calls = new RedisCallRegistry({
     commands,
     keys,
-    epoch: new Epoch({ commands, keys: keys.calls, ...marks }),
+    registryMark: new RegistryMark({ commands, keys: keys.calls, ...marks }),
     rememberedMax: callsRememberedMax,
     counts: options.counts,
     logger,

@@ -16,7 +16,7 @@ export function bucketOf(name: string): number {
 /** Topics of one user share the bucket with what is known of the user, so that one script may speak on them. */
 const bucketOfTopic = (topic: string) => bucketOf(topic.slice(topic.indexOf(":") + 1));
 
-const marked = (prefix: string) => ({ epoch: `${prefix}epoch`, settling: `${prefix}settling` });
+const marked = (prefix: string) => ({ mark: `${prefix}epoch`, settling: `${prefix}settling` });
 
 /** The bucket that a channel's name carries. */
 export function bucketOfChannel(channel: string): number {

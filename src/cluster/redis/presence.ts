@@ -3,13 +3,13 @@ import { pages } from "../../ground/pages.ts";
 import type { PresenceRecord, PresenceRegistry, PresenceStep, PresenceWord, VersionedRecord } from "../ports.ts";
 import type { RedisBus } from "./bus.ts";
 import type { Commands } from "./commands.ts";
-import { Epoch, type EpochOptions, type MarkedAnswer } from "./epoch.ts";
 import { bucketOf, buckets, type Keys } from "./keys.ts";
+import { type MarkedAnswer, RegistryMark, type RegistryMarkOptions } from "./mark.ts";
 import type { RedisNodeRegistry } from "./nodes.ts";
 import { presenceScripts, type Script } from "./scripts.ts";
 import { RedisUnavailable } from "./unavailable.ts";
 
-export interface RedisPresenceOptions extends Pick<EpochOptions, "newMark" | "settlingMs"> {
+export interface RedisPresenceOptions extends Pick<RegistryMarkOptions, "newMark" | "settlingMs"> {
   commands: Commands;
   keys: Keys;
   bus: Pick<RedisBus, "onPresenceWord">;
@@ -31,7 +31,7 @@ const attemptsMax = 64;
 
 export class RedisPresenceRegistry implements PresenceRegistry {
   /** By bucket: of a Redis Cluster one master alone may lose what it had; one server loses all at once. */
-  readonly #epochs: Epoch[];
+  readonly #registryMarks: RegistryMark[];
   /** Redis's clock is so much ahead of this node's, ms. */
   #aheadMs = 0;
   #isTellingLoss = false;
@@ -40,15 +40,15 @@ export class RedisPresenceRegistry implements PresenceRegistry {
 
   constructor(private readonly options: RedisPresenceOptions) {
     const { bus, commands, keys, newMark, settlingMs } = options;
-    const epochOf = (bucket: number) => new Epoch({ commands, keys: keys.presence(bucket), newMark, settlingMs });
-    this.#epochs = commands.isCluster ? buckets.map(epochOf) : Array(buckets.length).fill(epochOf(0));
+    const markOf = (bucket: number) => new RegistryMark({ commands, keys: keys.presence(bucket), newMark, settlingMs });
+    this.#registryMarks = commands.isCluster ? buckets.map(markOf) : Array(buckets.length).fill(markOf(0));
     // The last that was asked for may not have been done.
     commands.onReady(() => this.#tellLoss());
     bus.onPresenceWord((word) => {
       this.#onWord(word);
-      const epoch = this.#epochs[bucketOf(word.userId)]!;
+      const registryMark = this.#registryMarks[bucketOf(word.userId)]!;
       // A node that has seen a new mark speaks under it before this one has looked.
-      if (word.mark !== epoch.known) void this.#look(epoch).catch(() => {});
+      if (word.mark !== registryMark.known) void this.#look(registryMark).catch(() => {});
     });
   }
 
@@ -132,7 +132,9 @@ export class RedisPresenceRegistry implements PresenceRegistry {
 
   /** Looks whether anything was lost. @throws RedisUnavailable where not all parts could be looked at; of those that could it is told */
   async look(): Promise<void> {
-    const looked = await Promise.allSettled([...new Set(this.#epochs)].map((epoch) => this.#look(epoch)));
+    const looked = await Promise.allSettled(
+      [...new Set(this.#registryMarks)].map((registryMark) => this.#look(registryMark)),
+    );
     for (const result of looked) if (result.status === "rejected") throw result.reason;
   }
 
@@ -193,22 +195,22 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     script: Script,
     { bucket, keys, args }: { bucket: number; keys: string[]; args: (string | number)[] },
   ): Promise<MarkedAnswer> {
-    const epoch = this.#epochs[bucket]!;
-    return this.#noted(epoch, () => epoch.run(script, keys, args));
+    const registryMark = this.#registryMarks[bucket]!;
+    return this.#noted(registryMark, () => registryMark.run(script, keys, args));
   }
 
-  #look(epoch: Epoch): Promise<MarkedAnswer> {
-    return this.#noted(epoch, () => epoch.look());
+  #look(registryMark: RegistryMark): Promise<MarkedAnswer> {
+    return this.#noted(registryMark, () => registryMark.look());
   }
 
-  async #noted(epoch: Epoch, ask: () => Promise<MarkedAnswer>): Promise<MarkedAnswer> {
+  async #noted(registryMark: RegistryMark, ask: () => Promise<MarkedAnswer>): Promise<MarkedAnswer> {
     const askedAt = this.options.now();
     const answer = await ask();
     const { mark, lost, at } = answer;
     // Between asking and now it was that time there: what is taken for it changes only where that cannot be.
     this.#aheadMs = Math.min(Math.max(this.#aheadMs, at - this.options.now()), at - askedAt);
     if (lost) {
-      epoch.accept(mark);
+      registryMark.accept(mark);
       this.#tellLoss();
     }
     return answer;

@@ -1,4 +1,4 @@
-/** Hears channels on one connection: subscribes in shares, again after every reconnect, and notices when it is deaf. */
+/** Hears channels on one connection: subscribes page by page, again after every reconnect, and notices when it is deaf. */
 
 import type { Redis } from "ioredis";
 import { pages } from "../../ground/pages.ts";

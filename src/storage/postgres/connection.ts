@@ -23,7 +23,7 @@ export interface ConnectionOptions extends ConnectionEvents {
   statementTimeoutMs: number;
 }
 
-export interface Connection {
+export interface PostgresConnection {
   sql: Sql;
   /** Resolves once its session is set as it has to be; nothing is asked before. Rejects where it cannot be had. */
   ready: Promise<void>;
@@ -32,7 +32,7 @@ export interface Connection {
 }
 
 /** Opens one connection at once. Once it has closed, or was not to be had, it is not used again. */
-export function openConnection(options: ConnectionOptions): Connection {
+export function openConnection(options: ConnectionOptions): PostgresConnection {
   const { url, tls = null, connectTimeoutMs, statementTimeoutMs, onClosed, onNotification } = options;
   // Not in the startup message: poolers refuse one that names settings they do not know.
   const session = `SET statement_timeout = ${statementTimeoutMs};

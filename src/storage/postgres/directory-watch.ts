@@ -2,11 +2,11 @@
 import { Unavailable } from "../../ground/unavailable.ts";
 import { DirectoryListeners } from "../directory-listeners.ts";
 import type { DirectoryChange } from "../ports.ts";
-import { backoffMs, type Connection, type ConnectionEvents, refusalOf } from "./connection.ts";
+import { backoffMs, type ConnectionEvents, type PostgresConnection, refusalOf } from "./connection.ts";
 import { PostgresSession } from "./session.ts";
 
 export interface DirectoryWatchOptions {
-  open(events: ConnectionEvents): Connection;
+  open(events: ConnectionEvents): PostgresConnection;
   channel: string;
   /** Sends to the channel over another connection. */
   notify(payload: string): Promise<void>;

@@ -6,10 +6,10 @@ import type { EventLog } from "../ports.ts";
 import { type Witness, Witnesses } from "../witnesses.ts";
 import {
   arrayOf,
-  type Connection,
   type ConnectionEvents,
   dropConnection,
   type Parameter,
+  type PostgresConnection,
   type Sql,
 } from "./connection.ts";
 
@@ -55,7 +55,10 @@ export class EpochLookout {
   }
 
   /** Opens a connection that looks at its server before the first statement, and before each until it can tell. */
-  guard(open: (events: ConnectionEvents) => Connection, use: Use): (events: ConnectionEvents) => Connection {
+  guard(
+    open: (events: ConnectionEvents) => PostgresConnection,
+    use: Use,
+  ): (events: ConnectionEvents) => PostgresConnection {
     return ({ onClosed, ...events }) => {
       const connection = open({
         ...events,

@@ -2,14 +2,14 @@
 import { Unavailable } from "../../ground/unavailable.ts";
 import type { Inbox, InboxEntry, RejectedEntry } from "../inbox.ts";
 import { sqlOf } from "../sql-text.ts";
-import { arrayOf, type Connection, type ConnectionEvents, type Parameter, refusalOf } from "./connection.ts";
+import { arrayOf, type ConnectionEvents, type Parameter, type PostgresConnection, refusalOf } from "./connection.ts";
 import rejectText from "./queries/outbox-reject.sql" with { type: "text" };
 import takeText from "./queries/outbox-take.sql" with { type: "text" };
 import { outboxChannel } from "./schema.ts";
 import { PostgresSession } from "./session.ts";
 
 export interface PostgresOutboxOptions {
-  open(events: ConnectionEvents): Connection;
+  open(events: ConnectionEvents): PostgresConnection;
   schema: string;
   /** How long one statement may take. */
   queryTimeoutMs: number;

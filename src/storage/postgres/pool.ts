@@ -1,11 +1,11 @@
 /** Runs statements on a bounded number of connections, each statement with a deadline and alone on its connection. */
 import { Unavailable } from "../../ground/unavailable.ts";
 import type { WriteWatch } from "../write-proof.ts";
-import { backoffMs, type Connection, type ConnectionEvents, type Parameter, refusalOf } from "./connection.ts";
+import { backoffMs, type ConnectionEvents, type Parameter, type PostgresConnection, refusalOf } from "./connection.ts";
 import { notAnswered, PostgresSession } from "./session.ts";
 
 export interface PoolOptions {
-  open(events: ConnectionEvents): Connection;
+  open(events: ConnectionEvents): PostgresConnection;
   /** Connections at most; each is opened when it is needed. */
   size: number;
   /** Waiting for a connection, connecting and the answer together may take so long. */

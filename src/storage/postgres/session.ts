@@ -1,16 +1,16 @@
 /** Asks statements on one connection, each with a deadline; what is late or breaks ends the session, which is never used again. */
 import { Unavailable } from "../../ground/unavailable.ts";
 import {
-  type Connection,
   type ConnectionEvents,
   closeConnection,
   dropConnection,
   failureOf,
   type Parameter,
+  type PostgresConnection,
 } from "./connection.ts";
 
 export interface SessionOptions {
-  open(events: ConnectionEvents): Connection;
+  open(events: ConnectionEvents): PostgresConnection;
   /** Asked before anything else. */
   begin?: string;
   /** How long the first statement may take to begin, and each one to be answered, ms. */
@@ -32,7 +32,7 @@ export interface Asking {
 
 export class PostgresSession {
   readonly #options: SessionOptions;
-  readonly #connection: Connection;
+  readonly #connection: PostgresConnection;
   /** Each gives up something that is under way. */
   readonly #abandons = new Set<(reason: Error) => void>();
   #state: { kind: "beginning" } | { kind: "open" } | { kind: "ended"; reason: Error } = { kind: "beginning" };

@@ -15,7 +15,7 @@ import {
   type ReplayQuery,
 } from "./event-log.ts";
 import { prepareFiles } from "./files.ts";
-import { type ClaimQuery, type CoveredQuery, type Mark, ReceiptTable, type SentMark } from "./receipts.ts";
+import { type AdvanceQuery, type ClaimQuery, type CoveredQuery, ReceiptTable, type SentMark } from "./receipts.ts";
 import { Reserve, RoomKept, releaseReserve, saysFull } from "./reserve.ts";
 import { migrate, missingTriggers } from "./schema.ts";
 
@@ -113,7 +113,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
     },
     trim: (policy: RetentionPolicy) => (reserve === null ? log.trim(policy) : reserve.spend(() => log.trim(policy))),
     stats: () => log.stats(),
-    advance: (mark: Mark, now: number) => receipts.advance(mark, now),
+    advance: (mark: AdvanceQuery, now: number) => receipts.advance(mark, now),
     claim: (query: ClaimQuery, limit: number, now: number) => receipts.claim(query, limit, now),
     covered: (query: CoveredQuery) => receipts.covered(query),
     markSent: (mark: SentMark) => receipts.markSent(mark),

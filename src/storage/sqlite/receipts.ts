@@ -3,7 +3,7 @@ import type { Database } from "bun:sqlite";
 import { conversationTopic } from "../../protocol/topic.ts";
 import { type ReceiptKind, type ReceiptStore, receiptLeaseMs, type UnsentReceipt } from "../ports.ts";
 
-export type Mark = Parameters<ReceiptStore["advance"]>[0];
+export type AdvanceQuery = Parameters<ReceiptStore["advance"]>[0];
 export type SentMark = Parameters<ReceiptStore["markSent"]>[0];
 export type CoveredQuery = Parameters<ReceiptStore["covered"]>[0];
 export type ClaimQuery = Parameters<ReceiptStore["claim"]>[0];
@@ -90,11 +90,11 @@ export class ReceiptTable {
   }
 
   /** @param now when it moves, ms since 1970 */
-  advance(mark: Mark, now: number): { upToSeq: number; advanced: boolean } {
+  advance(mark: AdvanceQuery, now: number): { upToSeq: number; advanced: boolean } {
     return this.#database.transaction(() => this.#advance(mark, now)).immediate();
   }
 
-  #advance({ conversationId, userId, kind, messageIds, upToSeq }: Mark, now: number) {
+  #advance({ conversationId, userId, kind, messageIds, upToSeq }: AdvanceQuery, now: number) {
     const topic = this.#sql.topic.get(conversationTopic(conversationId));
     if (!topic) return { upToSeq: 0, advanced: false };
     const { topicId } = topic;

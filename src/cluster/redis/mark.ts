@@ -2,10 +2,10 @@
 import type { Commands } from "./commands.ts";
 import { lookScript, type Script } from "./scripts.ts";
 
-export interface EpochOptions {
+export interface RegistryMarkOptions {
   commands: Commands;
   /** The mark, and what is there while nodes put back what was lost; in the slot of what they stand for. */
-  keys: { epoch: string; settling: string };
+  keys: { mark: string; settling: string };
   newMark: () => string;
   /** For so long after a loss not every node may have put back what it knows. */
   settlingMs: number;
@@ -26,10 +26,10 @@ export interface MarkedAnswer {
   rest: unknown[];
 }
 
-export class Epoch {
+export class RegistryMark {
   #known = "";
 
-  constructor(private readonly options: EpochOptions) {}
+  constructor(private readonly options: RegistryMarkOptions) {}
 
   /** The mark that was accepted last; empty before the first look. */
   get known(): string {
@@ -41,7 +41,7 @@ export class Epoch {
     const { commands, keys: own, newMark, settlingMs } = this.options;
     const answer = await commands.run(
       script,
-      [own.epoch, own.settling, ...keys],
+      [own.mark, own.settling, ...keys],
       [newMark(), this.#known, settlingMs, ...args],
     );
     const [mark, settling, at, ...rest] = answer as [string, number, number, ...unknown[]];
