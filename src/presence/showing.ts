@@ -58,6 +58,8 @@ interface Entry {
   isFresh: boolean;
   /** Held by all who watch the user here; null: nobody was shown anything. */
   shownToWatchers: ViewForOthers | null;
+  /** Held by somebody who was answered otherwise than watchers were shown since; null: nobody. */
+  answered: ViewForOthers | null;
   /** Held by the user's own devices here; null: there are none. */
   shownToSelf: View | null;
   window: Window | null;
@@ -71,6 +73,9 @@ const nothing = () => {};
 
 const isOlder = (one: FilledRecord, other: FilledRecord | null) =>
   one.mark === other?.mark && one.version < other.version;
+
+const forgetWatchers = (entry: Entry) =>
+  Object.assign(entry, { isFresh: false, shownToWatchers: null, answered: null });
 
 export class Showing {
   readonly #entries = new Map<string, Entry>();
@@ -159,6 +164,15 @@ export class Showing {
     return writeView(userId, entry.shownToWatchers, lastSeenAt);
   }
 
+  /** Notes what somebody is answered who may watch the user too: where watchers hold something else all are shown what is so later [PRE1]. */
+  noteAnswer(userId: string, view: ViewForOthers): void {
+    const entry = this.#entries.get(userId);
+    const shown = entry?.shownToWatchers ?? view;
+    if (entry === undefined || looksTheSame(shown, view)) return;
+    entry.answered = view;
+    if (entry.window === null) this.#openWindow(userId, entry, null);
+  }
+
   /** Words may have been lost. @returns the users that are to be refreshed */
   markAllStale(): string[] {
     for (const entry of this.#entries.values()) entry.isFresh = false;
@@ -172,7 +186,7 @@ export class Showing {
       // Most of those who are connected here are watched by nobody: that costs no look at the topics.
       const isUnwatched = entry.shownToWatchers === null && !entry.isFresh && isHere(userId);
       if (isUnwatched || watchersOf(userId) > 0) continue;
-      Object.assign(entry, { isFresh: false, shownToWatchers: null });
+      forgetWatchers(entry);
       if (!isHere(userId)) this.#forget(userId, entry);
     }
   }
@@ -191,7 +205,15 @@ export class Showing {
   #entry(userId: string): Entry {
     let entry = this.#entries.get(userId);
     if (entry === undefined) {
-      entry = { known: null, isFresh: false, shownToWatchers: null, shownToSelf: null, window: null, cancel: nothing };
+      entry = {
+        known: null,
+        isFresh: false,
+        shownToWatchers: null,
+        answered: null,
+        shownToSelf: null,
+        window: null,
+        cancel: nothing,
+      };
       this.#entries.set(userId, entry);
     }
     return entry;
@@ -221,11 +243,7 @@ export class Showing {
     entry.shownToSelf = isHere(userId) ? is : null;
     const isTold = was !== null && entry.shownToSelf !== null && was.status !== "offline" && is.status !== "offline";
     if (isTold && !looksTheSame(was, is)) tellOwnDevices(userId, updateOf(userId, is, at), cause);
-    if (watchersOf(userId) === 0) {
-      // Held by nobody any more.
-      entry.shownToWatchers = null;
-      entry.isFresh = false;
-    }
+    if (watchersOf(userId) === 0) forgetWatchers(entry);
     const { window } = entry;
     const view = viewForOthers(record, at);
     if (window === null) return this.#showWatchers(userId, entry, cause);
@@ -241,12 +259,12 @@ export class Showing {
     const { now, onUnknown, show } = this.options;
     const record = this.recordOf(userId)!;
     const at = now();
-    const was = entry.shownToWatchers;
     const is = viewForOthers(record, at);
-    if (was === null || looksTheSame(was, is)) return;
+    const was = [entry.shownToWatchers, entry.answered].find((view) => view !== null && !looksTheSame(view, is));
+    if (entry.shownToWatchers === null || !was) return;
     // A device elsewhere may not have been put back yet: nobody is shown as gone by that.
     if (is.status === "offline" && entry.known?.isPartial) return onUnknown([userId]);
-    entry.shownToWatchers = is;
+    Object.assign(entry, { shownToWatchers: is, answered: null });
     this.#openWindow(userId, entry, null);
     show(userId, writeChange(userId, { was, is, lastSeenAt: record.lastSeenAt, at }), cause);
   }

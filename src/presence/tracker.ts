@@ -1,6 +1,7 @@
 /** Takes in who comes, goes and says how they are on this node, and answers how users are on all of them [PRE]. */
 import type { DevicePresence, DeviceStatus, PresenceRecord, PresenceRegistry } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
+import { nextTurn } from "../ground/next-turn.ts";
 import { realTimers, type Timers } from "../ground/timers.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 import { ProtocolError } from "../protocol/errors.ts";
@@ -157,6 +158,8 @@ export class PresenceTracker {
     const asked = [...new Set(userIds)];
     const seen = asked.filter((userId) => userId === viewer || mayBeSeen.has(userId));
     const found = seen.length === 0 ? null : await this.#showing.refresh(seen);
+    // So that all that is shown later comes after the answer.
+    await nextTurn();
     return asked.map((userId) => {
       const answer = found?.get(userId);
       // Somebody who may not be seen cannot be told from somebody who has never been here.
@@ -270,9 +273,9 @@ export class PresenceTracker {
   #answer(viewer: string, userId: string, found: FilledRecord): PresenceView {
     const at = this.options.registry.now();
     const isSure = !isUnknown(found);
-    // While the registry is away a user is as this node has them.
-    const here = !isSure && this.#here.has(userId) ? this.#showing.recordOf(userId) : null;
-    const record = here ?? found.record;
+    // Newer than what was read, or what this node has while the registry is away.
+    const known = isSure || this.#here.has(userId) ? this.#showing.recordOf(userId) : null;
+    const record = known ?? found.record;
     if (userId === viewer) {
       const view = writeView(userId, viewForSelf(record, at), record.lastSeenAt);
       return isSure ? { ...view, devices: presentDevices(record, at).length } : view;
@@ -280,7 +283,9 @@ export class PresenceTracker {
     // Also of somebody invisible who is here: nobody may tell the two apart.
     if (!isSure && !isVisible(record, at))
       throw new Unavailable("cluster", "Who is on other nodes cannot be known right now.", { isPublic: true });
-    return writeView(userId, viewForOthers(record, at), record.lastSeenAt);
+    const view = viewForOthers(record, at);
+    this.#showing.noteAnswer(userId, view);
+    return writeView(userId, view, record.lastSeenAt);
   }
 
   #seenHere(): string[] {

@@ -1,6 +1,7 @@
 /** Sends the whole log in its order to the backends that are on `log`, to each at its own pace [BAK2]. */
 
 import { type Sent, wasSent } from "../broadcast/own-sent.ts";
+import { nextTurn } from "../ground/next-turn.ts";
 import { isLogged, kindOf, logTopic, ownerOf, parseTopic, topicKinds } from "../protocol/topic.ts";
 import type { EventLog, FeedPage, LoggedEvent } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -47,8 +48,6 @@ const lookIntervalDefaultMs = 500;
 /** Events logged within so long are read together, ms. */
 const gatherMs = 50;
 const retryMs = 1_000;
-
-const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 export class LogFeed {
   readonly #readers = new Map<Subscriber, Reader>();

@@ -1,4 +1,5 @@
 /** Reads what a new subscriber is told of the present: its place in conversations, who types, who is there, which calls are on [REC3] [TYP2] [PRE5] [CALL7]. */
+import { nextTurn } from "../ground/next-turn.ts";
 import type { CallView, PresenceView, Snapshot } from "../protocol/server.ts";
 import type { Topic, TopicKind } from "../protocol/topic.ts";
 import type { ReceiptStore } from "../storage/ports.ts";
@@ -14,9 +15,6 @@ export interface SnapshotSources {
   /** Null where it cannot be told. */
   calls: { snapshotOf(device: { userId: string; deviceId: string }): Promise<CallView[] | null> };
 }
-
-/** Begins a turn of the loop that is the caller's alone: what it sends without waiting again is not older than what was sent before. */
-const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 export function createSnapshots({ receipts, typing, presence, calls }: SnapshotSources) {
   return async (subscriber: Subscriber, topics: Topic[]): Promise<Map<string, Snapshot>> => {

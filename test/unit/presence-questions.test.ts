@@ -72,3 +72,24 @@ test("[PRE5] a snapshot says of nobody since when they are gone, and the truth i
   await world.clock.pass(2_000);
   expect(await world.heard()).toEqual(["others online ben online"]);
 });
+
+test("[PRE1] [PRE4] who is told by an answer what others are not shown hears at the end of the interval what is so", async () => {
+  cut(false);
+  world.watchedOn = "n2";
+  await world.clock.pass(2_000);
+  await tracker.prepareSnapshots(["ben"]);
+  expect(tracker.snapshotOf("eve", "ben")).toEqual({ user_id: "ben", status: "online" });
+  const phone = device("ben", "phone");
+  const others = async () => (await world.heard()).filter((it) => it.startsWith("others"));
+  const say = (status: "online" | "busy") => world.tracker.update(phone, { status, automatic: true });
+  await say("busy");
+  await world.told();
+  // While an interval is open the answer alone says what comes now.
+  await world.tracker.disconnect({ ...phone, clean: true });
+  expect(await others()).toEqual([]);
+  expect(await ask("eve", "ben")).toMatchObject([{ user_id: "ben", status: "offline" }]);
+  await world.tracker.connect(phone);
+  await say("busy");
+  await world.clock.pass(1_000);
+  expect(await others()).toEqual(["others online ben busy"]);
+});

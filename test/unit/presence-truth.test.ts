@@ -34,6 +34,7 @@ const action = fc.oneof(
     arbitrary: fc.record({ is: fc.constant("pass" as const), ms: fc.constantFrom(1, 300, 1_000, 4_000, 11_000) }),
   },
   { weight: 4, arbitrary: fc.record({ is: fc.constant("watch" as const), node }) },
+  { weight: 3, arbitrary: fc.record({ is: fc.constant("query" as const), node }) },
   { weight: 1, arbitrary: fc.record({ is: fc.constant("leave" as const), node }) },
   { weight: 1, arbitrary: fc.record({ is: fc.constant("forget" as const), node }) },
   { weight: 1, arbitrary: fc.record({ is: fc.constant("gap" as const), node }) },
@@ -68,6 +69,8 @@ async function run(steps: Action[][]): Promise<void> {
   for (const { tracker } of world.nodes.values()) tracker.start();
   /** What those who watch on a node hold. */
   const held = new Map<string, string>();
+  /** What was answered to one of them since all were told last. */
+  const answered = new Map<string, string>();
   /** Nodes that hear words, with the sweeps of the bus since somebody has watched there. */
   const hearing = new Map<string, number>();
   const toldAt = new Map<string, number>();
@@ -85,9 +88,10 @@ async function run(steps: Action[][]): Promise<void> {
   world.onShown = (nodeId, shownUser, payload) => {
     if (shownUser !== userId || killed.has(nodeId)) return;
     const look = lookOf(payload);
-    expect(held.get(nodeId)).not.toBe(look);
+    expect([held.get(nodeId), answered.get(nodeId) ?? look]).not.toEqual([look, look]);
     expect(world.clock.now() - (toldAt.get(nodeId) ?? 0)).toBeGreaterThanOrEqual(presenceSettings.update_interval);
     held.set(nodeId, look);
+    answered.delete(nodeId);
     toldAt.set(nodeId, world.clock.now());
   };
   world.carry = (word: PresenceWord, from) => {
@@ -115,6 +119,16 @@ async function run(steps: Action[][]): Promise<void> {
     const look = lookOf({ ...trackerOf(nodeId).snapshotOf("a watcher", userId) });
     if (held.get(nodeId) !== "nothing yet") expect(look).toBe(held.get(nodeId)!);
     held.set(nodeId, look);
+  }
+
+  /** Asks as one of those who watch there, where somebody does. */
+  async function query(nodeId: string): Promise<void> {
+    const views = await trackerOf(nodeId)
+      .query("a watcher", [userId], new Set([userId]))
+      .catch(() => null);
+    if (views === null || !held.has(nodeId)) return;
+    const look = lookOf({ ...views[0] });
+    if (look !== held.get(nodeId)) answered.set(nodeId, look);
   }
 
   async function close(connectionId: string, clean: boolean): Promise<void> {
@@ -159,8 +173,11 @@ async function run(steps: Action[][]): Promise<void> {
         return world.clock.pass(action.ms);
       case "watch":
         return watch(action.node);
+      case "query":
+        return query(action.node);
       case "leave":
         if (coming > 0) return;
+        answered.delete(action.node);
         toldAt.delete(action.node);
         return void held.delete(action.node);
       case "forget": {
@@ -189,6 +206,7 @@ async function run(steps: Action[][]): Promise<void> {
         const { registry } = world.nodes.get(action.node)!;
         killed.add(action.node);
         held.delete(action.node);
+        answered.delete(action.node);
         registry.isAway = true;
         world.dead.set(registry.run, world.clock.now());
         for (const [connectionId, { nodeId }] of open) if (nodeId === action.node) open.delete(connectionId);
@@ -226,7 +244,7 @@ async function run(steps: Action[][]): Promise<void> {
     if (killed.size === 0) expect(unlessOver(stored, world.clock.now())).toEqual(byHand);
     const [is] = await trackerOf("n3").query("a watcher", [userId], new Set([userId]));
     expect(is!.status !== "offline").toBe(isHere);
-    for (const [nodeId, look] of held) expect([nodeId, look]).toEqual([nodeId, lookOf({ ...is })]);
+    for (const [nodeId, look] of [...held, ...answered]) expect([nodeId, look]).toEqual([nodeId, lookOf({ ...is })]);
   } finally {
     await world.close();
   }
