@@ -2,7 +2,7 @@
 import type { Config } from "../config/schema.ts";
 import type { DirectoryView } from "../directory/directory.ts";
 import { assertNever } from "../ground/assert.ts";
-import type { Directory } from "../storage/ports.ts";
+import type { Directory } from "../storage/directory-store.ts";
 import type { CallServiceDeps } from "./service.ts";
 
 export interface CallPermissionOptions {

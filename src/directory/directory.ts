@@ -3,7 +3,7 @@
 import { assertNever } from "../ground/assert.ts";
 import { pages } from "../ground/pages.ts";
 import { isSlip } from "../protocol/fields.ts";
-import type { Directory, DirectoryChange, UserState } from "../storage/ports.ts";
+import type { Directory, DirectoryChange, UserState } from "../storage/directory-store.ts";
 import { MembershipCache } from "./membership-cache.ts";
 
 export interface DirectoryViewOptions {

@@ -2,7 +2,7 @@
 import { Unavailable } from "../ground/unavailable.ts";
 import { type ErrorCode, ProtocolError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
-import { DirectoryReadOnly } from "../storage/ports.ts";
+import { DirectoryReadOnly } from "../storage/directory-store.ts";
 
 /** Says that a limit was passed; `abusive`: for so long that the connection is closed with 4103 [LIM]. */
 export class RateLimited extends ProtocolError {

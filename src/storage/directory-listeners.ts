@@ -1,5 +1,5 @@
 /** Tells this node's listeners of changes in the directory, each of all of them, whatever another one throws. */
-import type { DirectoryChange } from "./ports.ts";
+import type { DirectoryChange } from "./directory-store.ts";
 
 type Listener = (change: DirectoryChange) => void;
 

@@ -1,5 +1,5 @@
 /** Describes as ports what must survive: every method rejects with `Unavailable` (part `storage`) while the engine is away or refuses. */
-import { ExpectedError } from "../ground/expected-error.ts";
+import type { Directory } from "./directory-store.ts";
 import type { Epochs } from "./epochs.ts";
 import type { Inbox } from "./inbox.ts";
 import type { PresentStore } from "./present-store.ts";
@@ -270,57 +270,6 @@ export interface StatusStore extends PresentStore {
   setLastSeen(userIds: string[], at: number): Promise<void>;
   /** Clears what has expired by `now` and returns whose it was and what it said; over all nodes each expiry is returned once. */
   takeExpired(now: number, limit: number): Promise<{ userId: string; status: UserStatus }[]>;
-}
-
-/** Refuses a write to what belongs to the application, which alone writes to it; the message is for clients too. */
-export class DirectoryReadOnly extends ExpectedError {
-  constructor(message: string) {
-    super(message);
-    this.name = "DirectoryReadOnly";
-  }
-}
-
-export type UserState = "active" | "disabled" | "unknown";
-
-/** A hint to ask the directory, never a fact: anybody who can reach the database may have caused it, and it may be late. */
-export type DirectoryChange =
-  | { kind: "member_added" | "member_removed"; conversationId: string; userId: string }
-  | { kind: "user_changed"; userId: string }
-  /** Changes may have been missed: whatever is cached is stale. */
-  | { kind: "resync" };
-
-/** Knows who exists and who is in which conversation [PUB3]. What is written rejects with `DirectoryReadOnly` where that is not ours. */
-export interface Directory {
-  /** `disabled` also while the user is blocked. */
-  userState(userId: string): Promise<UserState>;
-  /** Finds those of the conversations that the user is a member of. */
-  membershipsAmong(userId: string, conversationIds: string[]): Promise<Set<string>>;
-  /** Finds those of the users who are members of the conversation. */
-  membersAmong(conversationId: string, userIds: string[]): Promise<Set<string>>;
-  /** Finds all members, or as many as `limit`. */
-  membersOf(conversationId: string, limit?: number): Promise<string[]>;
-  /** Finds the members of each of the conversations, at most `limit` of one; conversations without any are left out. */
-  membersOfEach(conversationIds: string[], limit: number): Promise<Map<string, string[]>>;
-  conversationsOf(userId: string): Promise<string[]>;
-  /** Finds everyone who shares a conversation with the user, without the user, at most `limit`. */
-  peersOf(userId: string, limit: number): Promise<string[]>;
-  /** Finds those of `userIds` who share a conversation with the user; the user counts as sharing with itself. */
-  sharingWith(userId: string, userIds: string[]): Promise<Set<string>>;
-  upsertUsers(userIds: string[]): Promise<void>;
-  setDisabled(userId: string, disabled: boolean): Promise<void>;
-  /**
-   * Has the user, known or not, count as disabled until then (ms since 1970); replaces an earlier block, and a moment that
-   * has passed lifts it. Tells nobody: whoever blocks sends the user away, and then has all nodes `recheck` [ADM1].
-   */
-  block(userId: string, untilMs: number): Promise<void>;
-  /** Has every node look at the user once more, as after a change of the user. */
-  recheck(userId: string): Promise<void>;
-  addMembers(conversationId: string, userIds: string[]): Promise<void>;
-  /** Makes one user a member of many conversations. */
-  addMemberships(userId: string, conversationIds: string[]): Promise<void>;
-  removeMembers(conversationId: string, userIds: string[]): Promise<void>;
-  /** Tells of every change, this node's own included, within 1 s, whoever made it. @returns stops it */
-  watch(listener: (change: DirectoryChange) => void): () => void;
 }
 
 export interface Storage {

@@ -4,7 +4,7 @@ import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { DirectoryView } from "../directory/directory.ts";
 import { pages } from "../ground/pages.ts";
 import { conversationTopic, parseTopic, presenceTopic, type Topic, topicOf, typingTopic } from "../protocol/topic.ts";
-import type { DirectoryChange } from "../storage/ports.ts";
+import type { DirectoryChange } from "../storage/directory-store.ts";
 import type { Access } from "./access.ts";
 import type { SubscriptionManager } from "./manager.ts";
 import { peersMax } from "./scope.ts";

@@ -4,7 +4,7 @@ import { expiryWarningAt, type Identity } from "../auth/identity.ts";
 import type { Config } from "../config/schema.ts";
 import type { DirectoryView } from "../directory/directory.ts";
 import { Unavailable } from "../ground/unavailable.ts";
-import type { UserState } from "../storage/ports.ts";
+import type { UserState } from "../storage/directory-store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { Outage } from "../telemetry/outage.ts";
 import type { AddressLimiter } from "./address-limiter.ts";

@@ -4,7 +4,7 @@ import type { DirectoryView } from "../directory/directory.ts";
 import { pages } from "../ground/pages.ts";
 import type { Timers } from "../ground/timers.ts";
 import { CloseCode } from "../protocol/close.ts";
-import type { Directory, DirectoryChange } from "../storage/ports.ts";
+import type { Directory, DirectoryChange } from "../storage/directory-store.ts";
 import type { Membership } from "../subscription/membership.ts";
 import { type Outage, type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 import type { Hub } from "./hub.ts";

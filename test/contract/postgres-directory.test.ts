@@ -1,6 +1,6 @@
 /** The directory on PostgreSQL as applications use it: their own SQL, their own tables [PUB3]. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import type { DirectoryChange } from "../../src/storage/ports.ts";
+import type { DirectoryChange } from "../../src/storage/directory-store.ts";
 import { openConnection } from "../../src/storage/postgres/connection.ts";
 import { DirectoryWatch } from "../../src/storage/postgres/directory-watch.ts";
 import { migrate } from "../../src/storage/postgres/migrate.ts";

@@ -1,5 +1,5 @@
 /** Writes down what a directory tells, so that a test can wait for it. */
-import type { Directory, DirectoryChange } from "../../src/storage/ports.ts";
+import type { Directory, DirectoryChange } from "../../src/storage/directory-store.ts";
 
 export interface ChangeRecorder {
   changes: DirectoryChange[];

@@ -1,7 +1,7 @@
 /** Changes of the directory that could not be worked on are made good later, whatever they were [SUB3] [AUTH4]. */
 import { beforeEach, expect, test } from "bun:test";
 import { Unavailable } from "../../src/ground/unavailable.ts";
-import type { DirectoryChange, UserState } from "../../src/storage/ports.ts";
+import type { DirectoryChange, UserState } from "../../src/storage/directory-store.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import type { Connection } from "../../src/websocket/connection.ts";
 import { DirectoryListener } from "../../src/websocket/directory-listener.ts";

@@ -1,7 +1,8 @@
 /** The directory as the rest of the service asks it, on a real store. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { createDirectoryView, type DirectoryView, type DirectoryViewOptions } from "../../src/directory/directory.ts";
-import type { Directory, DirectoryChange, Storage } from "../../src/storage/ports.ts";
+import type { Directory, DirectoryChange } from "../../src/storage/directory-store.ts";
+import type { Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 
 let storage: Storage;

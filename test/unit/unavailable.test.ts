@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { Unavailable } from "../../src/ground/unavailable.ts";
 import { ProtocolError } from "../../src/protocol/errors.ts";
 import { refusalOf } from "../../src/router/refusals.ts";
-import { DirectoryReadOnly } from "../../src/storage/ports.ts";
+import { DirectoryReadOnly } from "../../src/storage/directory-store.ts";
 
 function told(error: unknown) {
   const faults: unknown[] = [];

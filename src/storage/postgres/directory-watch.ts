@@ -1,7 +1,7 @@
 /** Listens for changes of the directory, tells this node's listeners, and notices when it has become deaf. */
 import { Unavailable } from "../../ground/unavailable.ts";
 import { DirectoryListeners } from "../directory-listeners.ts";
-import type { DirectoryChange } from "../ports.ts";
+import type { DirectoryChange } from "../directory-store.ts";
 import { backoffMs, type ConnectionEvents, type PostgresConnection, refusalOf } from "./connection.ts";
 import { PostgresSession } from "./session.ts";
 

@@ -2,7 +2,7 @@
 
 import { StartError } from "../../config/faults.ts";
 import { Unavailable } from "../../ground/unavailable.ts";
-import { type Directory, DirectoryReadOnly } from "../ports.ts";
+import { type Directory, DirectoryReadOnly } from "../directory-store.ts";
 import { arrayOf, type Parameter } from "./connection.ts";
 import type { DirectoryWatch } from "./directory-watch.ts";
 import type { Pool } from "./pool.ts";

@@ -1,6 +1,6 @@
 /** Follows the directory's change log and tells the listeners of this node. */
 import { DirectoryListeners } from "../directory-listeners.ts";
-import type { DirectoryChange } from "../ports.ts";
+import type { DirectoryChange } from "../directory-store.ts";
 import type { ChangesPage } from "./directory.ts";
 
 export interface DirectoryWatchOptions {

@@ -1,6 +1,6 @@
 /** Keeps the directory's tables and the log of their changes [PUB3]; runs in the worker only. */
 import type { Database } from "bun:sqlite";
-import type { DirectoryChange, UserState } from "../ports.ts";
+import type { DirectoryChange, UserState } from "../directory-store.ts";
 import { sqlOf } from "../sql-text.ts";
 import sharingWith from "./queries/sharing-with.sql" with { type: "text" };
 

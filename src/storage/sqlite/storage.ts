@@ -1,8 +1,9 @@
 /** Composes the storage in one SQLite file, for a node that is alone: the ports on the main thread, the SQL in one worker, and what is small beside it. */
 
 import { pages } from "../../ground/pages.ts";
+import type { Directory } from "../directory-store.ts";
 import { Epochs } from "../epochs.ts";
-import type { CursorStore, Directory, EventLog, ReceiptStore, StatusStore, Storage, TopicHead } from "../ports.ts";
+import type { CursorStore, EventLog, ReceiptStore, StatusStore, Storage, TopicHead } from "../ports.ts";
 import { createWriteProof, unwatched, type WriteWatch } from "../write-proof.ts";
 import type { PeersPosition } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
