@@ -19,7 +19,7 @@ const result = await Bun.build({
   throw: false,
   compile: {
     outfile,
-    // What lies in the working directory is not this program's configuration.
+    // Left out: what lies in the working directory is not this program's configuration.
     autoloadDotenv: false,
     autoloadBunfig: false,
     autoloadTsconfig: false,

@@ -20,7 +20,7 @@ const { values } = parseArgs({
   options: {
     /** Publishers at most: `--nodes 16` measures 1, 4 and 16. */
     nodes: { type: "string" },
-    /** What PostgreSQL waits at each commit: `--commit-delay 3ms`. */
+    /** Makes PostgreSQL wait so long at each commit: `--commit-delay 3ms`. */
     "commit-delay": { type: "string", default: "0ms" },
     /** Another session holds a snapshot for two minutes of load. */
     "snapshot-held": { type: "boolean", default: false },

@@ -58,7 +58,7 @@ try {
         .join(", "),
     });
     console.log(JSON.stringify(rows.at(-1)));
-    // What is still worked on for somebody who has gone is not the next one's.
+    // Waits for what is still worked on for somebody who has gone: it is not the next one's.
     if (beside.p99Ms > aimMs) await Bun.sleep(forMs);
   }
   present(`fairness-${values.storage}`, rows);

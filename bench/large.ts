@@ -8,7 +8,7 @@ const bytesMax = 9_900_000;
 const values = limits.jsonValues - 100;
 const listOf = <Item>(count: number, item: (index: number) => Item) => Array.from({ length: count }, (_, n) => item(n));
 
-/** What a client may think of to make reading hard. */
+/** Lists what a client may think of to make reading hard. */
 const contents: Record<string, () => object> = {
   "one long text": () => ({ text: "x".repeat(bytesMax) }),
   "one text of quotes": () => ({ text: '"'.repeat(bytesMax / 2) }),

@@ -1,4 +1,4 @@
-/** What an event of the log takes on the disk of PostgreSQL: as the first release kept it, the same after the upgrade, and as it is kept now. */
+/** Measures what an event of the log takes on the disk of PostgreSQL: as the first release kept it, the same after the upgrade, and as it is kept now. */
 import { parseArgs } from "node:util";
 import postgres from "postgres";
 import type { NewEvent } from "../src/storage/ports.ts";

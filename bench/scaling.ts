@@ -1,6 +1,6 @@
 /**
- * What repairs and cursors cost one PostgreSQL, by how much is heard on a node and how much moves in the cluster; and how many
- * of its cores 10, 100 and 1,000 such nodes would keep busy.
+ * Measures what repairs and cursors cost one PostgreSQL, by how much is heard on a node and how much moves in the
+ * cluster; and how many of its cores 10, 100 and 1,000 such nodes would keep busy.
  */
 import { parseArgs } from "node:util";
 import postgres from "postgres";

@@ -99,7 +99,7 @@ async function timed(work: () => Promise<unknown>): Promise<{ p50: number; p99: 
   const times: number[] = [];
   for (let read = 0; read < reads; read++) {
     times.push((await measureOnce(work)) * 1_000);
-    // What comes in between comes in between.
+    // Lets what comes in between come in between.
     if (read % 20 === 0) await new Promise((resolve) => setImmediate(resolve));
   }
   return { p50: quantile(times, 0.5), p99: quantile(times, 0.99) };

@@ -7,7 +7,7 @@ import { present } from "./support/measured.ts";
 const binary = resolve(import.meta.dir, "../dist/ws-service");
 const starts = 15;
 const idleMs = 3_000;
-/** What this project holds itself to. */
+/** Targets that this project holds itself to. */
 const targets = { listeningMs: 100, idleMebibytes: 80 };
 
 if (!existsSync(binary)) throw new Error("dist/ws-service is not there; make it with: bun build.ts");

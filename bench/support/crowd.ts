@@ -1,4 +1,4 @@
-/** Who is there when one user asks for all that it may: its conversations, people, large messages; for the server that has them and for who asks. */
+/** Gathers who is there when one user asks for all that it may: its conversations, people, large messages; for the server that has them and for who asks. */
 import type { NewEvent, Storage } from "../../src/storage/ports.ts";
 
 /** Conversations of each user that asks for too much. */
@@ -10,7 +10,7 @@ export const list = (count: number, name: (index: number) => string, from = 0): 
 const membersAtOnce = 10_000;
 const conversationsAtOnce = 8;
 
-/** What the demanding users are members of: `big-<n>` with one other each, `crowd` with everybody, and what holds messages. */
+/** Makes what the demanding users are members of: `big-<n>` with one other each, `crowd` with everybody, and what holds messages. */
 export async function gatherCrowd({ directory, log }: Storage, demanding: string[]): Promise<void> {
   const people = list(crowdSize, (index) => `peer-${index}`);
   await directory.upsertUsers(demanding);

@@ -10,7 +10,7 @@ export interface Demanded {
 const { port } = JSON.parse(process.argv[2]!) as { port: number };
 const devices = 10;
 const triesMax = 40;
-/** What the rate of a minute lets through once the burst is spent. */
+/** Paces requests at what the rate of a minute lets through once the burst is spent. */
 const afterBurstMs = 500;
 console.log(JSON.stringify({ ready: true }));
 

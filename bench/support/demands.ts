@@ -1,4 +1,4 @@
-/** What one user may ask for at most, request by request. */
+/** Lists what one user may ask for at most, request by request. */
 import { list, manyConversations, worstContent } from "./crowd.ts";
 
 export interface Demand {

@@ -34,7 +34,7 @@ export function answerMeasurements(port: number, known: Record<string, number | 
 
 export interface MeasuredProcess {
   port: number;
-  /** What the server said of itself at its start. */
+  /** Said by the server of itself at its start. */
   known: Record<string, number | string>;
   report(what: "cpu" | "memory" | "lag"): Promise<Report>;
   stop(): Promise<void>;

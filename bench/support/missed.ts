@@ -1,4 +1,4 @@
-/** Who was away and what was logged meanwhile, the same for the server that has it and the clients that ask for it. */
+/** Makes who was away and what was logged meanwhile, the same for the server that has it and the clients that ask for it. */
 import type { NewEvent, Storage } from "../../src/storage/ports.ts";
 
 export interface Missed {

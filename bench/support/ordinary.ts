@@ -12,7 +12,7 @@ const { port, users } = JSON.parse(process.argv[2]!) as { port: number; users: n
 const content = "hello ".repeat(20);
 /** Each sends and pings once in so long. */
 const paceMs = 700;
-/** What is not answered by then counts as that long. */
+/** Counts what is not answered by then as that long. */
 const patienceMs = 6_000;
 /** When each request was due, and each message to its receiver. */
 const due = new Map<string, number>();

@@ -14,7 +14,7 @@ export interface ParallelOptions extends ConversationsOptions {
   publishers: number;
   /** Senders of each. */
   senders: number;
-  /** What PostgreSQL waits at each commit for others to share it. */
+  /** Makes PostgreSQL wait so long at each commit for others to share it. */
   commitDelayMs: number;
   /** Whether another session holds a snapshot for two minutes of load. */
   snapshotHeld: boolean;

@@ -1,4 +1,4 @@
-/** What another process of this machine has used of its processors. */
+/** Reads what another process of this machine has used of its processors. */
 import { readFileSync } from "node:fs";
 
 /** Seconds, by the kernel's count in hundredths; 0 where it runs on another machine. */

@@ -34,7 +34,7 @@ process.on("SIGTERM", () => process.exit(0));
 
 answerMeasurements(app.port, known);
 
-/** What was there before anybody connected: how it came into being is not what is measured. */
+/** Makes what is there before anybody connects: how it came into being is not what is measured. */
 async function fill(): Promise<Record<string, number>> {
   const members = JSON.parse(process.env.MEMBERS ?? "null") as { users: number; conversations: number } | null;
   const missed = JSON.parse(process.env.MISSED ?? "null") as Missed | null;

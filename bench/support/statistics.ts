@@ -1,4 +1,4 @@
-/** What stands for many measured values. */
+/** Finds what stands for many measured values. */
 
 export const median = (values: number[]) => values.toSorted((a, b) => a - b)[values.length >> 1]!;
 

@@ -1,4 +1,4 @@
-/** What becomes of calls while Redis is away, silent, or back without what it held. */
+/** Proves what becomes of calls while Redis is away, silent, or back without what it held. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { Redis } from "ioredis";
 import type { Call } from "../../src/cluster/call.ts";

@@ -1,4 +1,4 @@
-/** What clients of two nodes are told when a standby takes the primary's place: with a loss everybody, without one nobody [LOG4]. */
+/** Proves what clients of two nodes are told when a standby takes the primary's place: with a loss everybody, without one nobody [LOG4]. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import { Client } from "../support/client.ts";
@@ -142,7 +142,7 @@ describe("asynchronous replication", () => {
       expect(payload.topics.every(({ recovered }: { recovered: boolean }) => !recovered)).toBe(true);
       expect(payload.cursor).toBeDefined();
     }
-    // What comes next has the number that was lost, and is heard.
+    // An event that comes next has the number that was lost, and is heard.
     expect(await insist(ben, c, "new")).toMatchObject({ seq: 4 });
     expect(await anna.next("message.new", ({ content }) => content === "new")).toMatchObject({ seq: 4 });
     // It holds, and what comes after it is sent; what its owner had of that, and is lost, nobody knows.

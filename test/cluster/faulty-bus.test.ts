@@ -30,7 +30,7 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** What a connection on all topics saw: events in their order, and the cursors it could have been given in between. */
+/** Seen by a connection on all topics: events in their order, and the cursors it could have been given in between. */
 type Step = { topic: string; seq: number; position: number } | { cursor: number };
 
 /** A node as far as logged events go; what it hears passes through `deliver`. */

@@ -53,7 +53,7 @@ test("[LOG3] [LOG5] what other nodes say comes over the bus, however long the re
   });
   await storage.log.append([...newEvents("user:anna", 3), ...newEvents("notifications:anna", 3)]);
   const slow = createSubscriber("anna", {
-    // Nobody is on the topic yet while it is replayed.
+    // Sweeps while the topic is replayed, and nobody is on it yet.
     drained: async () => {
       for (let sweeps = 0; sweeps < 2; sweeps++) one.sweep(() => false);
     },

@@ -1,4 +1,4 @@
-/** What clients of three nodes see while Redis, PostgreSQL, a link or a node is away, and once it is back. */
+/** Proves what clients of three nodes see while Redis, PostgreSQL, a link or a node is away, and once it is back. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Client } from "../support/client.ts";
 import { openStage, type Stage, type StageNode } from "../support/faults/stage.ts";
@@ -138,7 +138,7 @@ test("[PRE4] [PRE5] without Redis nobody on another node is said to be offline s
   expect(refused).toMatchObject({ type: "error", payload: { code: "unavailable", retryable: true } });
   const { users } = await anna.ask("presence.query", { user_ids: [annaId] });
   expect(users).toEqual([{ user_id: annaId, status: "online" }]);
-  // Whoever is shown here is shown so to everybody here; of whom nothing is known there is nothing to be said.
+  // A user who is shown here is shown so to everybody here; of one of whom nothing is known there is nothing to be said.
   const topic = `presence:${benId}`;
   const [beside, late] = [await connect(n1, annaId), await connect(n3, annaId)];
   const snapshotFor = async (client: Client) => (await client.ask("subscribe", { topics: [topic] })).topics;
@@ -300,7 +300,7 @@ test("[PRE1] the users of a node that is killed go offline once, whoever notices
   const back = await connect(n3, ids[2]!);
   await back.ask("subscribe", { topics: [`conversation:${room}`] });
   for (const watcher of watchers) await watcher.next("presence.online", isOf(ids[2]!));
-  // Whatever another node may still have had to say of it comes before this.
+  // Comes after whatever another node may still have had to say of it.
   for (const watcher of watchers) await watcher.ask("message.send", message(room, "all is told"));
   await Promise.all(watchers.map((watcher) => watcher.next("message.new", isContent("all is told"))));
   for (const watcher of watchers) {

@@ -31,7 +31,7 @@ async function grants(): Promise<string[][]> {
   );
 }
 
-/** What the user was refused, by anybody's count. */
+/** Lists what the user was refused, by anybody's count. */
 async function refused(server: Redis): Promise<string[]> {
   const entries = (await server.call("ACL", "LOG")) as unknown[][];
   // That a client says its name is refused, and ignored by it.

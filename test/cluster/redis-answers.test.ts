@@ -121,7 +121,7 @@ test("[PRE1] nobody is shown as gone because a device elsewhere has not been put
   await redis.empty();
   await here.disconnect("ann", "d1");
   expect(here.shown).toEqual([]);
-  // Nobody has put it back.
+  // Ends the time for putting it back, which nobody has done.
   await commands.call("del", keys.presence(0).settling);
   await until(async () => here.shown.length > 0);
   expect(here.shown).toEqual(["offline ann"]);
@@ -135,7 +135,7 @@ test("[PRE1] a loss is noticed by a look, and by the word of a node that has see
   await redis.empty();
   await registry.look();
   await until(async () => losses === 2);
-  // Nobody has looked here, where the word is under a mark that is not known.
+  // Hears the word here, where nobody has looked and its mark is not known.
   let heard = 0;
   other.onLoss(() => heard++);
   other.onWord(() => heard++);
@@ -158,7 +158,7 @@ test("[PRE1] a node that starts on an emptied Redis before the others have looke
 test("[PRE1] what stands under a node's name that it has not, as a new master may hold it, is named to the node", async () => {
   await add(registry, "ann", { device: "d1" });
   await add(registry, "bob", { device: "d1" });
-  // What the new master has not heard of before it became one: that the device left.
+  // Kept for the new master, which has not heard before it became one that the device left.
   const dumped = await commands.call("get", keys.record("bob"));
   await remove(registry, "bob", "d1");
   expect(await registry.ownUsers()).toEqual(["ann"]);
@@ -287,7 +287,7 @@ test("[CALL2] a node that starts on an emptied Redis before the others have look
     expect(lost).toBe(true);
     registryMark.accept(mark);
   }
-  // Nobody decides on a call until then.
+  // No call is decided on until then.
   expect(await isSettling()).toBe(1);
   expect((await fresh.look()).lost).toBe(false);
 });

@@ -69,7 +69,7 @@ test("[LOG3] [PRE1] [CALL5] after Redis comes back empty the nodes put back what
   expect((await other.nodes.list()).map(({ nodeId }) => nodeId)).toEqual(["n1", "n2"]);
   one.bus.publish("typing:c1", typing("after"));
   expect(await heard.topic(() => true)).toEqual(typing("after"));
-  // Nobody was seen to go.
+  // No user was seen to go.
   expect(there.shown).toEqual([]);
 }, 30_000);
 

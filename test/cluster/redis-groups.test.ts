@@ -92,7 +92,7 @@ test.concurrent("[END2] [PRE1] one master of a Redis Cluster goes and comes back
     for (const userId of users) expect(await idsOf(other.presence, userId)).toEqual(["d1"]);
     expect(there.shown).toEqual([]);
     const heard = record(other.bus);
-    // What is said while the last link comes back may be lost: it is said until it is heard.
+    // Said until it is heard: what is said while the last link comes back may be lost.
     await until(async () => {
       const topics = new Set(heard.topics.map((message) => (message.kind === "ephemeral" ? message.topic : "")));
       const unheard = users.map((userId) => `typing:${userId}`).filter((topic) => !topics.has(topic));
@@ -149,7 +149,7 @@ test.concurrent("[END2] a node that starts while a Redis Cluster is down joins t
     const { nodes, close } = await startNodes(group.url, ["n2"], settings);
     await until(async () => (await early.nodes.list()).length === 2);
     const heard = record(early.bus);
-    // What is said while the last link comes up may be lost: it is said until it is heard.
+    // Said until it is heard: what is said while the last link comes up may be lost.
     await until(async () => {
       const known = new Set(heard.topics.map((message) => (message.kind === "ephemeral" ? message.topic : "")));
       const unheard = topics.filter((topic) => !known.has(topic));

@@ -15,7 +15,7 @@ setDefaultTimeout(60_000);
 
 let folder: string;
 let files: ClientTlsFiles;
-/** What a server is started with that speaks TLS, and only to who shows a certificate. */
+/** Makes a server speak TLS, and only to who shows a certificate. */
 let secured: string[];
 let server: RedisServer;
 let tlsPort: number;

@@ -131,7 +131,7 @@ for (const [kind, start] of Object.entries(kinds)) {
       await next.remove([added]);
       await add(stream, 2);
       expect(await idsOf(silentOne)).toBeNull();
-      // What it did not know to be done is done already.
+      // Removes what is done already, which it did not know.
       await silentOne.remove([added]);
       expect(await next.take()).toMatchObject([{ fields: { n: "2" } }]);
     });

@@ -68,7 +68,7 @@ describe.each([
     ours.bus.broadcast({ kind: "replaced", userId: "ann", deviceId: "d1", connectionId: "c1" });
     await heard.topic(() => true);
     await heard.control();
-    // What they hear of their own comes after all that was said before.
+    // Heard by them of their own, after all that was said before.
     const another = redisNode(place.url + there, "n2", { installation: "b" });
     await another.start();
     another.bus.publish("typing:c1", typing("2"));

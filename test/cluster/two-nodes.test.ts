@@ -180,7 +180,7 @@ test("[CALL4] what a node says of a call late, or twice, is not told again: neit
     const caller = await here.connect(fresh("caller"));
     await caller.ask("subscribe", { topics: [`conversation:${c}`] });
     for (const [channel, text] of said.splice(0)) await operator.publish(channel, text);
-    // What is said after it on the same channels has come to both.
+    // Waits until both have what is said after it on the same channels.
     for (const [at, device] of [moved, ben].entries()) {
       const offer = { call_id: crypto.randomUUID(), to_user_id: [ids.anna, ids.ben][at], media: "audio", sdp: "offer" };
       await caller.ask("call.offer", offer);
@@ -271,7 +271,7 @@ test("[BAK2] the whole log comes on either node, whoever writes where, and goes 
   const acks = (await Promise.all([write(anna), write(ben)]))
     .flat()
     .sort((one, other) => one.position - other.position);
-  // Nobody on this node hears the other's topics.
+  // No client on this node hears the other's topics.
   const other = await there.backend();
   await other.ask("subscribe", { topics: ["log"], since: { cursor } });
   for (const client of [feed, other]) {

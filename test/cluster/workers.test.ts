@@ -126,7 +126,7 @@ test("[LOG1] [LOG4] a worker that is killed is started again; its clients come b
   expect(ended).toMatchObject({ worker: 1, pid, code: null, signal: "SIGKILL" });
   expect(ended.delay_ms).toBeWithin(50, 101);
   await service.logged((line) => line.msg === "a worker is up" && line.worker === 1 && line.pid !== pid);
-  // Who is still there is served by the other, and whoever was on the killed one knows it by now.
+  // A client that is still there is served by the other, and whoever was on the killed one knows it by now.
   const left: Client[] = [];
   for (const client of crowd) {
     const isHere = await client.settled().then(

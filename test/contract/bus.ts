@@ -1,4 +1,4 @@
-/** What every bus between nodes must do [LOG3]; one of a node that is alone has nothing to prove. */
+/** Proves what every bus between nodes must do [LOG3]; one of a node that is alone has nothing to prove. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import type { Bus, ControlMessage, TopicMessage } from "../../src/cluster/ports.ts";
 

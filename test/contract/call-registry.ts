@@ -1,4 +1,4 @@
-/** What every call registry must do, whatever it is made of [CALL2]. */
+/** Proves what every call registry must do, whatever it is made of [CALL2]. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import type { Call } from "../../src/cluster/call.ts";
 import { type CallRegistry, dueLeaseMs } from "../../src/cluster/ports.ts";

@@ -1,4 +1,4 @@
-/** What every store of device cursors [LOG6] and of statuses [PRE2] must do, whatever it is stored in. */
+/** Proves what every store of device cursors [LOG6] and of statuses [PRE2] must do, whatever it is stored in. */
 import { describe, expect, test } from "bun:test";
 import type { Storage, UserStatus } from "../../src/storage/ports.ts";
 import { type Open, withStorage } from "./opened.ts";

@@ -1,4 +1,4 @@
-/** What devices have acknowledged is kept over the upgrade from the first version, and over the epochs of the log. */
+/** Proves that what devices have acknowledged is kept over the upgrade from the first version, and over the epochs of the log. */
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -80,7 +80,7 @@ async function expectForwardOnly(storage: Storage, begin: (beganAt: number[]) =>
   expect(await acknowledge(second!(55))).toBe(second!(55));
   expect(await acknowledge(first(52))).toBe(second!(55));
   expect(await acknowledge(first(58))).toBe(first(58));
-  // What the log does not have any more is worth less than anything.
+  // A position that the log does not have any more is worth less than anything.
   expect(await cursors.acknowledge("ann", "laptop", second!(10))).toBe(second!(10));
   expect(await cursors.acknowledge("ann", "tablet", second!(1))).toBe(second!(1));
   await begin([60, 20]);

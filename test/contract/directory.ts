@@ -1,4 +1,4 @@
-/** What every directory must do, whatever it is stored in [PUB3]. */
+/** Proves what every directory must do, whatever it is stored in [PUB3]. */
 import { describe, expect, test } from "bun:test";
 import { isMemberChange, isUserChange, recordChanges } from "../support/change-recorder.ts";
 import { type Open, withStorage } from "./opened.ts";

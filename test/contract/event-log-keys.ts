@@ -1,4 +1,4 @@
-/** What every event log must do with keys: each is appended once, and something else under it is told [LOG2]. */
+/** Proves what every event log must do with keys: each is appended once, and something else under it is told [LOG2]. */
 import { expect, test } from "bun:test";
 import { newEvent } from "../support/new-event.ts";
 import { type Open, withStorage } from "./opened.ts";

@@ -62,7 +62,7 @@ export function describeReading(open: Open): void {
       expect(seqs(await page({ beforeSeq: 4 }))).toEqual([[2, 3], true]);
       expect(seqs(await page({ beforeSeq: 2 }))).toEqual([[1], false]);
       expect(seqs(await page({ afterSeq: 3 }))).toEqual([[4], true]);
-      // Who can use less is given less.
+      // A reader that can use less is given less.
       const few = { topic: "user:a", limit: 9, bytesMax: pageBytesMax / 4 };
       expect(seqs(await log.page(few))).toEqual([[5], true]);
       expect(seqs(await log.page({ ...few, afterSeq: 0 }))).toEqual([[1], true]);
@@ -99,7 +99,7 @@ export function describeReading(open: Open): void {
       });
       const topics = ["user:a", "conversation:b", "notifications:c"];
       const given = Array.from({ length: 20 }, (_, index) => newEvent(topics[index % 3]!));
-      // What is compacted away leaves a hole, and what was the newest too.
+      // An event that is compacted away leaves a hole, and one that was the newest too.
       const compacted = newEvent("user:a", { compactionKey: "k" });
       const { appended } = await log.append([...given, compacted, newEvent("user:a", { compactionKey: "k" })]);
       const kept = appended.filter(({ id }) => id !== compacted.id);
@@ -158,7 +158,7 @@ export function describeReading(open: Open): void {
       await log.append(topics.slice(0, 10).map((topic) => newEvent(topic)));
       const end = await log.watermark();
       const cases: [since: number, topics: string[]][] = [
-        // Those that moved again come again, where an engine goes by events.
+        // Topics that moved again come again, where an engine goes by events.
         [0, [...topics.slice(10), ...topics.slice(0, 10)]],
         [middle, topics.slice(0, 10)],
         [end, []],

@@ -1,4 +1,4 @@
-/** What every event log must do, whatever it is stored in [LOG1–LOG8]. */
+/** Proves what every event log must do, whatever it is stored in [LOG1–LOG8]. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { Unavailable } from "../../src/ground/unavailable.ts";

@@ -22,7 +22,7 @@ interface Place {
   unread: number;
 }
 
-/** What the first release would have answered, last asked before the upgrade. */
+/** Keeps what the first release would have answered, last asked before the upgrade. */
 interface Before {
   heads: Head[];
   events: LoggedEvent[];

@@ -1,4 +1,4 @@
-/** What every registry of nodes must do [ADM1]. */
+/** Proves what every registry of nodes must do [ADM1]. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import type { Cluster } from "../../src/cluster/ports.ts";
 

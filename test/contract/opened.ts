@@ -1,4 +1,4 @@
-/** What every contract suite is given: a storage that is started and empty. */
+/** Gives every contract suite a storage that is started and empty. */
 import type { Storage } from "../../src/storage/ports.ts";
 
 export interface Opened {

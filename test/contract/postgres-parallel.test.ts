@@ -169,7 +169,7 @@ test("[LOG4] a node that freezes in the middle of an append holds cursors up for
   // As a repair does, again and again.
   while (seen.watermark < position) seen = await positionsOf(node);
   expect(await ended.promise).toBe(1);
-  // What it had not committed is not there, and its topic is free.
+  // An event that it had not committed is not there, and its topic is free.
   expect((await node.log.append([newEvent("conversation:frozen")])).appended[0]!.seq).toBe(1);
   await close();
 });
@@ -211,7 +211,7 @@ test("[LOG1] giving out numbers leaves no dead row, so that a snapshot that is h
       newEvent("conversation:b"),
     ]);
   await node.stop();
-  // What sessions have done is counted once they have ended.
+  // PostgreSQL counts what sessions have done once they have ended.
   let counted = await touched();
   while (counted.added < 50 * 5) counted = await touched();
   expect(counted.rewritten).toBe(0);

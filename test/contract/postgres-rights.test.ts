@@ -56,7 +56,7 @@ test("[PUB3] what a caller defines never runs as the schema's owner, in a schema
   for (const use of uses) await run(stranger, attack(use)).catch(() => {});
   const after = await run(owner, "SELECT DISTINCT who FROM ws.loot");
   expect(after).toEqual([{ who: stranger }]);
-  // Who could publish goes on doing so; who comes later is granted it by name.
+  // A role that could publish goes on doing so; one that comes later is granted it by name.
   await run(shop, "SELECT ws.publish('user:anna', 'profile.changed', '{}')");
   await run(owner, `GRANT USAGE ON SCHEMA ws TO ${service}`);
   await expect(run(service, "SELECT ws.publish('user:anna', 'profile.changed', '{}')")).rejects.toThrow(

@@ -200,7 +200,7 @@ export function describePresenceRegistryContract(name: string, open: () => Promi
       expect([await one.ownUsers(), await other.ownUsers()]).toEqual([[], []]);
     });
 
-    /** What the other node hears of a user, on one topic. */
+    /** Collects what the other node hears of a user, on one topic. */
     async function heard(userId: string, topic: string) {
       const all: PresenceWord[] = [];
       let changed = () => {};

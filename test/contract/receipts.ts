@@ -1,4 +1,4 @@
-/** What every receipt store must do, whatever it is stored in [REC1–REC3]. */
+/** Proves what every receipt store must do, whatever it is stored in [REC1–REC3]. */
 import { describe, expect, test } from "bun:test";
 import { type EventLog, type ReceiptKind, type ReceiptStore, receiptLeaseMs } from "../../src/storage/ports.ts";
 import { newEvent } from "../support/new-event.ts";
@@ -106,7 +106,7 @@ function describeAdvance(open: Open): void {
       expect(await mark("delivered", 4)).toEqual({ upToSeq: 4, advanced: true });
       await mark("read", 3);
       expect(await mark("delivered", 3)).toEqual({ upToSeq: 4, advanced: false });
-      // What lies between the two is owed as delivered alone.
+      // Messages between the two are owed as delivered alone.
       expect(await claimedKinds(receipts)).toEqual([
         ["delivered", 3, 4],
         ["read", 0, 3],
@@ -257,7 +257,7 @@ function describeStates(open: Open): void {
       await storage.start();
       expect(await state("early")).toEqual({ readSeq: 0, deliveredSeq: 0, unread: 4 });
       expect(await state("bob")).toEqual({ readSeq: 2, deliveredSeq: 2, unread: 1 });
-      // Nobody is told of it, and reading on begins there.
+      // Told to nobody, and reading on begins there.
       expect(await receipts.claim(far, 10)).toEqual([]);
       await receipts.advance({ conversationId, userId: "bob", kind: "read", upToSeq: 3 });
       expect(await state("bob")).toMatchObject({ readSeq: 3, unread: 0 });

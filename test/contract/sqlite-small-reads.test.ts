@@ -65,7 +65,7 @@ test("what is answered in the loop's thread is small: names, events, their bytes
   expect([range(20), range(21), range(2, "user:large")]).toEqual([true, false, false]);
   const states = (...conversations: string[]) => isHere(small.answer("receiptStates", ["anna", conversations]));
   expect([states("c1", "c2"), states("c1", "c2", "c3"), states("busy")]).toEqual([true, false, false]);
-  // What would wait, write or run long is the worker's.
+  // An operation that would wait, write or run long is the worker's.
   for (const operation of ["replay", "feed", "movedSince", "trim", "append", "conversationsOf"] as const)
     expect(small.answer(operation, [] as never)).toBeUndefined();
 });
@@ -142,7 +142,7 @@ test("[LOG1] a worker that opens the file anew takes no lock from who has it ope
   expect(small.answer("watermark", [])).toBeDefined();
   const { ino } = statSync(`${path}-wal`);
   prepareFiles(path);
-  // Who closes a file that nobody else has open removes what is beside it.
+  // A process that closes a file that nobody else has open removes what is beside it.
   const program = `
     const { Database } = require("bun:sqlite");
     const database = new Database(process.argv[1]);

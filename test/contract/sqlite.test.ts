@@ -120,7 +120,7 @@ describe("SQLite: the file", () => {
     await close();
     await second.start();
     await second.stop();
-    // Those that share it do not meet; who wants it alone meets them.
+    // Storages that share it do not meet; one that wants it alone meets them.
     const sharing = [1, 2].map(() => createSqliteStorage({ path, isShared: true }));
     for (const each of sharing) await each.start();
     expect(await second.start().catch((error: unknown) => error)).toBeInstanceOf(Unavailable);
