@@ -63,7 +63,7 @@ async function tests(paths: string[], options: string[] = []): Promise<void> {
   }
 }
 
-/** What kills servers under load, at moments of its own, has the machine to itself. */
+/** Tests that kill servers under load, at moments of their own, have the machine to themselves. */
 const storms = ["test/cluster/faults.test.ts", "test/integration/crash.test.ts"];
 
 /** Runs every test file, and tells which took the longest. */

@@ -55,7 +55,7 @@ async function openTab() {
   };
 }
 
-/** What differs from one run to the next is replaced by what it is. */
+/** Replaces what differs from one run to the next by what it is. */
 const shapeOf = (line: string) =>
   line
     // Ids that the server makes are UUIDs of version 7, one is made by who sends; those of the users stay.

@@ -8,7 +8,7 @@ import { launchChromium } from "../support/chromium.ts";
 import { projectFolder } from "../support/program.ts";
 import { type Service, startService } from "../support/service.ts";
 
-/** What page scripts share with the test: all that a socket received, and what is still waited for. */
+/** Lets page scripts share with the test all that a socket received, and what is still waited for. */
 const pageScript = `
   window.received = [];
   window.watchers = new Set();

@@ -13,7 +13,7 @@ beforeAll(async () => {
   service = await startService();
 });
 afterAll(async () => {
-  // Whatever was sent here, nothing surprised the service.
+  // Nothing surprised the service, whatever was sent here.
   expect(service.logs.filter(({ level }) => level === "error")).toEqual([]);
   await service.stop();
 });

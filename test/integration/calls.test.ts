@@ -12,7 +12,7 @@ const breakOff = (client: Client) => {
   (client.socket as unknown as { terminate(): void }).terminate();
   return client.closed;
 };
-/** What came of calls, in order, without the logged record of missed ones. */
+/** Finds what came of calls, in order, without the logged record of missed ones. */
 const callsOf = (client: Client) =>
   client.received.filter(({ type, topic }) => type.startsWith("call.") && topic === undefined);
 const typesOf = (client: Client) => callsOf(client).map(({ type }) => type);

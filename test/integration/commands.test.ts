@@ -155,7 +155,7 @@ describe("health", () => {
     using silent = service("never");
     const gone = service(200);
     await gone.server.stop(true);
-    // Whoever answers has all the time that a busy machine needs.
+    // A server that answers has all the time that a busy machine needs.
     const cases = [
       [draining.url, "1m", "503"],
       [silent.url, "50ms", "no answer in 50 ms"],

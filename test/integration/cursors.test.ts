@@ -101,7 +101,7 @@ test("[LOG4] [LOG6] a restart that lost nothing is another epoch, and what was g
     const device = await Client.connect(one.url, { query });
     for (const cursor of known) expect(await device.ask("ack", { cursor })).toEqual({ cursor });
     for (const cursor of known) expect(await device.ask("ack", { cursor })).toEqual({ cursor: known.at(-1) });
-    // What would come after the end of an epoch was never given out in it.
+    // A cursor that would come after the end of an epoch was never given out in it.
     for (const cursor of known.slice(0, -1)) {
       const above = cursorAt(cursor, positionOf(known.at(-1)!) + 1);
       expect(await device.request("ack", { cursor: above })).toMatchObject(refusedFor("payload.cursor"));

@@ -25,7 +25,7 @@ test.skipIf(process.platform !== "linux")(
     for (let n = 0; n < limit; n++) sockets.push(connect(service.port, "127.0.0.1").on("error", () => {}));
     const out = await service.logged(({ msg }) => msg.startsWith("out of file descriptors"));
     expect(out).toMatchObject({ level: "error", limit, connections: 1 });
-    // Who is here is served all the same.
+    // A client that is here is served all the same.
     await anna.ask("ping");
     for (const socket of sockets) socket.destroy();
     await service.logged(({ msg }) => msg === "file descriptors are free again");

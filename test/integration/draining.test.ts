@@ -109,7 +109,7 @@ describe("nothing is lost", () => {
     const found = new Map(stored.map(({ payload, seq }) => [payload.client_message_id, seq!]));
     expect(found.size).toBe(stored.length);
     for (const [id, seq] of acknowledged) expect([id, found.get(id)]).toEqual([id, seq]);
-    // What had been taken when the connection was closed was answered before.
+    // A message that had been taken when the connection was closed was answered before.
     expect([...found.keys()].filter((id) => !acknowledged.has(id))).toEqual([]);
     await reader.close();
   });

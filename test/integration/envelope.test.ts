@@ -63,7 +63,7 @@ describe("ids", () => {
         client.socket.send(JSON.stringify({ id: "a", type: "ping", payload: {}, [field]: value }));
         const error = await client.next("error");
         expect([value, error.payload.code, error.payload.field]).toEqual([value, "invalid_message", field]);
-        // Who has a sound id hears which request it was.
+        // A sender with a sound id hears which request it was.
         expect(error.reply_to).toBe(field === "id" ? undefined : "a");
       }
       await client.close();

@@ -47,7 +47,7 @@ test("[SUB3] [AUTH4] [PUB2] forged and nonsensical notifications, and floods of 
     FROM generate_series(1, 3000) AS n`;
   await attacker`SELECT pg_notify('ws_directory', '{"op": "resync", "n": ' || n || '}'), pg_notify('ws_outbox', n::text)
     FROM generate_series(1, 3000) AS n`;
-  // What is so comes after them on the same way.
+  // A true notice comes after them on the same way.
   await runSql(url, "INSERT INTO ws.members VALUES ('c3', 'ben')");
   await ben.next(
     "subscribed",

@@ -15,7 +15,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
-/** What HAProxy answers at its control socket. */
+/** Asks HAProxy at its control socket, and gives back what it answers. */
 async function ask(unix: string, question: string): Promise<string> {
   const { promise, resolve } = Promise.withResolvers<string>();
   let text = "";

@@ -210,7 +210,7 @@ test("[PUB2] [PUB1] what can never be published is put aside with its reason and
       { ...good, type: "message.new", payload: '{"sender_id":7,"content":"hello"}' },
       /^payload\.sender_id: This is not the payload of message\.new: sender_id must be string\.$/,
     ],
-    // What nobody could name in a receipt, and no index could hold.
+    // Ids that nobody could name in a receipt, and no index could hold.
     [messageNamed("\0"), /^payload\.message_id: must be printable/],
     [messageNamed(unwieldy), /^payload\.message_id: must have at most 128 characters/],
   ];

@@ -88,7 +88,7 @@ test("[SUB5] after 3,000 cycles of connect, subscribe and close nothing is subsc
     sequencer: { topics: 0, waiting: 0 },
     typing: { typing: 0 },
   });
-  // Whoever is still remembered anywhere keeps a socket; the collector may miss a few.
+  // A client that is still remembered anywhere keeps a socket; the collector may miss a few.
   Bun.gc(true);
   expect(heapStats().objectTypeCounts.ServerWebSocket ?? 0).toBeLessThan(200);
 });

@@ -121,7 +121,7 @@ describe("how much", () => {
     const missing = 2 * textBytes - megabyte;
     expect(refused.payload.retry_after_ms).toBeGreaterThan(0);
     expect(refused.payload.retry_after_ms).toBeLessThanOrEqual(((missing + 4096) / (4 * megabyte)) * 60_000);
-    // What is small still passes, and so does what is not a message.
+    // A small message still passes, and so does what is not a message.
     expect((await client.request("message.send", { ...send("m3"), content: "small" })).type).toBe("ack");
     await client.settled();
     await client.close();

@@ -180,7 +180,7 @@ describe("addresses", () => {
   test("[LIM] [CON1] connection attempts of an address are limited: 429, rate_limited, Retry-After", async () => {
     const service = await startService({ settings: limited });
     try {
-      // Nobody is a trusted proxy here: what the client says of itself changes nothing.
+      // No proxy is trusted here: what the client says of itself changes nothing.
       const answers = await statuses(service, (index) => `192.0.2.${index}`);
       const refused = answers.filter(({ status }) => status === 429);
       expect(answers.length - refused.length).toBeGreaterThanOrEqual(3);
@@ -286,7 +286,7 @@ describe("addresses", () => {
       const others = [await Client.open(service.url, from("2001:db8::1")), await Client.open(service.url, from("::2"))];
       expect(await refusal(from("192.0.2.9"))).not.toContain("of this address");
       const live = await Client.connect(service.url, { ...from("192.0.2.1"), query: { token, device_id: "a" } });
-      // Whoever authenticates, or goes, makes room.
+      // A client that authenticates, or goes, makes room.
       await others[0]!.ask("authenticate", { token, device_id: "b" });
       const next = await Client.open(service.url, from("192.0.2.9"));
       await next.close();
@@ -331,7 +331,7 @@ describe("devices", () => {
         Client.connect(service.url, { query: { user_id: "anna", device_id: `d${device}` } });
       const devices: Client[] = [];
       for (let index = 0; index < 10; index++) devices.push(await connect(index));
-      // Whoever was here first has been heard from since.
+      // The device that was here first has been heard from since.
       for (const index of [0, 1, 2, 4, 5, 6, 7, 8, 9]) await devices[index]!.settled();
       const eleventh = await connect("eleventh");
       expect((await devices[3]!.closed).code).toBe(4012);

@@ -110,7 +110,7 @@ describe("one service", () => {
     await arrived(server, ack);
     await server.next("typing.start");
     expect(fed(server).map(placeOf).slice(-2)).toEqual([`notifications:${user} 1`, `conversation:${c} 1`]);
-    // What follows by itself would join later.
+    // A topic that follows by itself would join later.
     for (const asked of ["conversation", `conversation:${c}`, `notifications:${user}`]) {
       const again = await server.ask("subscribe", { topics: [asked] });
       expect(again).toMatchObject({ topics: [], rejected: [{ topic: asked, code: "conflict" }] });
@@ -327,7 +327,7 @@ test("[BAK2] [CON7] who reads slowly is read for at its own pace, holds up nobod
     slow.stopReading();
   }
   expect(seqs()).toEqual(upTo(count));
-  // Who takes nothing for ten times as long as anybody may be silent is gone.
+  // A client that takes nothing for ten times as long as anybody may be silent is gone.
   const admin = await people.connect("admin", { roles: "admin" });
   const isHere = async () => (await admin.ask("admin.connections", {})).connections.map((it: any) => it.user_id);
   const names = await eventually(isHere, (users) => users.filter((it: string) => it.startsWith("slow")).length < 2);

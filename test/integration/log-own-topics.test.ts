@@ -58,7 +58,7 @@ test("[LOG3] [BAK2] what came live is not sent again, and what was before it is"
   await reader.ask("subscribe", { topics: ["log"], since: { cursor } });
   await note();
   expect(await isLevel(reader)).toEqual(named(4, 1, 2, 3, 5));
-  // Whoever asks for it all anew is given it all.
+  // A reader that asks for it all anew is given it all.
   await reader.ask("unsubscribe", { topics: ["log"] });
   await reader.ask("subscribe", { topics: ["log"], since: { cursor } });
   expect(await isLevel(reader)).toEqual(named(4, 1, 2, 3, 5, 1, 2, 3, 4, 5));

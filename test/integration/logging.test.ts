@@ -44,7 +44,7 @@ test("[OPS3] tokens, contents and descriptions of calls never appear, at any lev
   await anna.ask("presence.update", { status: "away", status_text: "text-of-a-status" });
   await anna.ask("call.offer", { call_id: callId, to_user_id: "ben", media: "audio", sdp: "sdp-of-a-call" });
   await ben.next("call.incoming");
-  // What is refused is no less private.
+  // A request that is refused is no less private.
   await anna.request("message.send", { conversation_id: "c1", content });
   await anna.request("call.answer", { call_id: "sdp-of-a-call", sdp: "sdp-of-a-call" });
   anna.socket.send(`{"content":"${content}`);
@@ -134,7 +134,7 @@ test("[CON1] refused connections are summed up by reason in one line, the rest o
   }
   await Client.connect(service.url, { query: { user_id: "anna" } });
   await RawSocket.refused(service.url, { query: { user_id: "ben" } });
-  // Whoever asks for no upgrade has not tried.
+  // A request for no upgrade has not tried.
   await fetch(`${service.http}/ws`);
   service.signal("SIGTERM");
   await service.exited;

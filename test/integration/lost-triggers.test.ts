@@ -31,7 +31,7 @@ async function noticesOf(options: Partial<PostgresStorageOptions> = {}): Promise
   return notices;
 }
 
-/** What is to be pasted: all after the sentence. */
+/** Finds what is to be pasted: all after the sentence. */
 const cureOf = (notice: string) =>
   /(CREATE( OR REPLACE)? (TRIGGER|INDEX)|ALTER TABLE|DROP TRIGGER|GRANT) .*;$/.exec(notice)?.[0] ?? "";
 

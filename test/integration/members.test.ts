@@ -61,7 +61,7 @@ test("[SUB3] added while following all: subscribed without reply_to, and events 
       { topic: `presence:${anna}`, snapshot: { presence: { user_id: anna, status: "online" } } },
     ]),
   });
-  // Whoever follows the presence of all it shares something with gets the new member's, too.
+  // A user who follows the presence of all it shares something with gets the new member's, too.
   await sender.next("subscribed", isAbout(`presence:${ben}`));
   await sendAll(sender, c, ["welcome"]);
   await follower.next("message.new", ({ content }) => content === "welcome");

@@ -147,7 +147,7 @@ test("[PUB3] [REC3] where the view says when a member has joined, what was befor
   expect(await place()).toEqual({ read_seq: 2, delivered_seq: 2, unread: 0 });
   await say("m3");
   expect(await place()).toMatchObject({ read_seq: 2, unread: 1 });
-  // Who has joined earlier, or again.
+  // Joins as one that has joined earlier, or again.
   await join(`'${created_at}'::timestamptz + interval '-1 ms'`);
   expect(await place()).toEqual({ read_seq: 0, delivered_seq: 0, unread: 3 });
   expect(await ben.ask("mark.read", { conversation_id: room, up_to_seq: 1 })).toEqual({ up_to_seq: 1, unread: 2 });

@@ -198,7 +198,7 @@ for (const engine of ["SQLite", "PostgreSQL"]) {
             () => logOf(reader, c),
             (events) => events.length === count,
           );
-        // Whatever of the other one has come in is in the log by the time that a later request is answered.
+        // Asks once more: by the time that a later request is answered, whatever of the other one has come in is in the log.
         await pipeline(reader, [counted(fresh("c"), 0)]);
         const logged = numbersIn(await logOf(reader, c));
         expect(logged).toEqual(numbers(logged.length));
@@ -251,7 +251,7 @@ for (const engine of ["SQLite", "PostgreSQL"]) {
           () => pipeline(bot, requests),
           (again) => again.every(({ type }) => type === "ack"),
         );
-        // Whoever was told that it is durable has said nothing new the second time.
+        // A sender that was told that it is durable has said nothing new the second time.
         for (const [n, { type }] of replies.entries())
           if (type === "ack") expect(answered[n]!.payload.published[0].duplicate).toBe(true);
         const { events } = await bot.ask("history", { topic: `conversation:${c}`, limit: 200, after_seq: count - 200 });

@@ -12,7 +12,7 @@ beforeAll(async () => {
   server = await startPostgres();
   const url = await server.newDatabase();
   await migrateStorage({ url, lockTimeoutMs: 10_000 });
-  // What has been asked for before stays known for all of the test.
+  // Keeps known for all of the test what has been asked for before.
   service = await startService({ settings: { STORAGE__URL: url, DIRECTORY__CACHE_TTL: "1h" } });
 });
 afterAll(async () => {
@@ -100,7 +100,7 @@ test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
     const again = async () => (await anna.request("presence.query", { user_ids: ["anna"] })).type;
     while ((await again()) === "error");
     await anna.ask("call.offer", callTo("ben"));
-    // What could not be logged then is logged now.
+    // A call's end that could not be logged then is logged now.
     await finn.next("call.ended", (_, { topic }) => topic === "user:finn");
   },
   60_000,

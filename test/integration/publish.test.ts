@@ -132,7 +132,7 @@ test("[PUB1] [LOG2] an event_key appends once per topic, whoever publishes", asy
   const changed = { ...many, user_ids: [...users, dora], payload: { order: 8 } };
   const { payload } = await server.request("publish", changed);
   expect(payload).toMatchObject({ code: "conflict", message: expect.stringContaining(`user:${users[0]} and 1 more`) });
-  // Those who had nothing under the key have it.
+  // Users who had nothing under the key have it.
   expect((await server.ask("publish", { ...changed, user_ids: [dora] })).published[0].duplicate).toBe(true);
   await anna!.settled();
   expect(eventsOf(anna!, "order.paid")).toEqual([{ order: 7 }]);

@@ -26,7 +26,7 @@ async function becomes(service: Service, status: 200 | 503): Promise<void> {
   while ((await fetch(`${service.http}/ready`)).status !== status) await Bun.sleep(100);
 }
 
-/** What is said of the storage, once it has said that it is well again. */
+/** Finds what is said of the storage, once it has said that it is well again. */
 async function told({ logs, logged }: Service): Promise<LogLine[]> {
   await logged(({ msg }) => msg === "the storage takes writes again");
   return logs.filter(({ msg }) => /^the storage (refuses|takes) writes/.test(msg));

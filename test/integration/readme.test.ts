@@ -29,7 +29,7 @@ class Page {
   readonly givenUp: (number | undefined)[] = [];
   /** Waited for before each subscribe leaves. */
   beforeSubscribe: () => Promise<unknown> = async () => {};
-  /** What it does every 10 s, at once. */
+  /** Does at once what it does every 10 s. */
   tick = () => {};
   readonly #watchers = new Set<() => void>();
   #socket: WebSocket | null = null;
@@ -39,7 +39,7 @@ class Page {
     const page = this;
     class Socket extends WebSocket {
       constructor(address: URL) {
-        // Whoever has closed the page opens nothing any more.
+        // A page that is closed opens nothing any more.
         super(page.#isClosed ? "ws://127.0.0.1:1" : address);
         page.addresses.push(address);
         page.#socket = this;

@@ -1,4 +1,4 @@
-/** What the service is and says while Redis is away, full, deaf or refuses: it serves by the log, and tells it once, in the words of Redis [END2]. */
+/** Proves what the service is and says while Redis is away, full, deaf or refuses: it serves by the log, and tells it once, in the words of Redis [END2]. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Redis } from "ioredis";
 import { Client } from "../support/client.ts";
@@ -56,7 +56,7 @@ async function expectServed(service: Service): Promise<void> {
   await Promise.all([anna!.close(), ben!.close()]);
 }
 
-/** What is said on standard error by a service that does not start. */
+/** Reads what is said on standard error by a service that does not start. */
 async function refusalOf(url: string): Promise<string> {
   const settings = { ...ground.settings, SERVER__PORT: "0", LOG__LEVEL: "silent", CLUSTER__URL: url };
   const child = Bun.spawn([...program, "serve"], {

@@ -102,7 +102,7 @@ test.skipIf(!canHaveDisk)("[END2] [LOG7] a full disk is told, and retention make
   expect(refused.payload).toMatchObject({ code: "unavailable" });
   const line = await service.logged(({ msg }) => msg === "the storage refuses writes");
   expect(JSON.stringify(line.err)).toContain("database or disk is full");
-  // What is there can be read meanwhile.
+  // A message that is there can be read meanwhile.
   expect((await ben.ask("history", { topic: "conversation:c1", limit: 1 })).events).toHaveLength(1);
 
   await eventually(

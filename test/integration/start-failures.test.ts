@@ -36,7 +36,7 @@ async function run(word: "serve" | "migrate", settings: Record<string, string>) 
   return { stderr, code };
 }
 
-/** What the service says when it does not start: one line after its name. */
+/** Reads what the service says when it does not start: one line after its name. */
 async function refusalOf(settings: Record<string, string>): Promise<string> {
   const { stderr, code } = await run("serve", settings);
   expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(/^ws-service: [^\n]+\n$/) });

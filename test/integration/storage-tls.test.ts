@@ -19,7 +19,7 @@ let server: PostgresServer;
 let schema: string;
 const none = { ca_file: null, cert_file: null, key_file: null };
 
-/** Whoever comes encrypted as `app` shows a certificate for that name; everybody else is let in, encrypted or not. */
+/** Asks whoever comes encrypted as `app` for a certificate for that name; everybody else is let in, encrypted or not. */
 const access = `hostssl all app 127.0.0.1/32 cert clientcert=verify-full
 hostnossl all app 127.0.0.1/32 reject
 host all all 127.0.0.1/32 trust

@@ -56,7 +56,7 @@ async function says(sender: Client, listeners: Client[]): Promise<void> {
   }
 }
 
-/** What the service says of a SIGHUP. */
+/** Sends a SIGHUP, and gives back what the service says of it. */
 function reread(): Promise<LogLine> {
   const before = service.logs.length;
   service.signal("SIGHUP");

@@ -195,7 +195,7 @@ describe("open directory", () => {
     ]);
     await ben!.settled();
     expect(contentsOf(ben!)).toEqual(["one", "two"]);
-    // What was replayed to it before is not said to be missing, and once it has left it is replayed.
+    // Events that were replayed to it before are not said to be missing, and once it has left they are replayed.
     await ben!.ask("unsubscribe", { topics: names.slice(0, 1) });
     const back = await ben!.ask("subscribe", { topics: names, since: "acked" });
     expect(back.topics).toMatchObject([

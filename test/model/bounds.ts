@@ -80,7 +80,7 @@ export const largerWorlds = {
   },
 } satisfies Record<string, Bounds>;
 
-/** What each flaw does in the end, and where it is seen with few states. */
+/** Tells what each flaw does in the end, and where it is seen with few states. */
 export const flaws: Record<Flaw, { world: keyof typeof worlds; fault: RegExp }> = {
   "lock after the numbers": { world: "crossing", fault: /has never seen/ },
   "in flight read before the end": { world: "crossing", fault: /has never seen/ },

@@ -1,7 +1,7 @@
 /** Visits every state that a model can reach, the nearest first, and tells the shortest way to one that must not be. */
 
 export interface Move<State> {
-  /** What is done, for people. */
+  /** Says what is done, for people. */
   label: string;
   state: State;
   /** May happen and need not: whoever waits for it waits for ever. */
@@ -13,7 +13,7 @@ export interface Model<State> {
   initial: State;
   /** Everything that can happen next; none of it changes the state given. */
   movesOf: (state: State) => Move<State>[];
-  /** What is wrong with a state; null where all that is promised holds. */
+  /** Tells what is wrong with a state; null where all that is promised holds. */
   faultOf: (state: State) => string | null;
   /** Whether it may stay like this for ever. */
   isEnd: (state: State) => boolean;

@@ -41,7 +41,7 @@ export class Backend {
     return this.#fault;
   }
 
-  /** What it must have by now. */
+  /** Tells what it must have by now and has not. */
   missing(): string | null {
     const missed = this.log.events.find(({ id }) => !this.#has.has(id));
     return missed === undefined ? null : `the feed never has ${missed.topic}:${missed.seq}`;

@@ -40,7 +40,7 @@ interface Step extends Touches {
   run: () => void;
   /** Of one at which the engine may be away: what it touches then, and what ends the course. */
   refusal?: Touches & { run: () => void };
-  /** What can be done in its place. */
+  /** Can be done in its place. */
   instead?: Omit<Step, "refusal" | "instead">;
 }
 
@@ -173,7 +173,7 @@ export class ModelLog {
     return { seq: newest?.seq ?? 0, position: newest?.position ?? 0, trimmedPosition: 0 };
   }
 
-  /** What one node sees of it; what asks has a name. */
+  /** Gives what one node sees of it; what asks has a name. */
   portOf(node: string, name = node): EventLog {
     let calls = 0;
     // Counted for each, so that they are called the same whatever others do in between.

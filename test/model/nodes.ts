@@ -13,17 +13,17 @@ import { createLogSink } from "../../src/telemetry/logger.ts";
 import { createSubscriber } from "../support/subscriber.ts";
 import type { ModelLog } from "./model-log.ts";
 
-/** What is around a node. */
+/** Surrounds a node. */
 export interface Surroundings {
   readonly log: ModelLog;
-  /** What connections of a node read by. */
+  /** Gives what connections of a node read by. */
   portOf: (node: string) => EventLog;
   /** Tells all nodes but the one of an event. */
   tell: (from: string, event: LoggedEvent) => void;
   fail: (what: string) => void;
 }
 
-/** What a client comes back with. */
+/** Brought by a client that comes back. */
 export interface Since {
   cursor: number;
   seen: Record<string, number>;
@@ -59,7 +59,7 @@ export class Node {
     this.#publisher = new Publisher({ log, sequencer: this.sequencer, bus, logger, waitingMax: 100 });
   }
 
-  /** What a client is given now. */
+  /** Given to a client now. */
   get cursor(): number {
     return readCursor(this.sequencer.cursor)!.position;
   }
@@ -146,7 +146,7 @@ export class Client {
       (error) => {
         if (!(error instanceof Unavailable)) fail(`${this.name}: ${error}`);
         const seen = { ...since?.seen, ...Object.fromEntries(this.seen) };
-        // What is live by now has caught up, and is not begun again.
+        // A topic that is live by now has caught up, and is not begun again.
         const left = topics.filter((topic) => !this.topics.has(topic));
         this.connect(left, since && { ...since, seen });
       },

@@ -1,7 +1,7 @@
 /** The log's protocol on PostgreSQL as a state machine: appends, their watermark, retention, and who reads [LOG3] [LOG4]. */
 import type { Model, Move } from "./explore.ts";
 
-/** What one actor does, a step after the other; between any two steps all others may go on. */
+/** Names what one actor does, a step after the other; between any two steps all others may go on. */
 type Step = readonly [name: string, topic?: string];
 
 interface Event {
@@ -16,7 +16,7 @@ interface Actor {
   at: number;
   /** Sequence's end, as this one has read it. */
   end: number;
-  /** What its shared lock carries; -1: it holds none. */
+  /** Carried by its shared lock; -1: it holds none. */
   mark: number;
   heads: Record<string, number>;
   floors: Record<string, number>;
@@ -28,7 +28,7 @@ interface Actor {
   snapshot: number[] | null;
 }
 
-/** What a node knows: events up to its cursor have been sent, and some above it. */
+/** Holds what a node knows: events up to its cursor have been sent, and some above it. */
 interface Reader {
   cursor: number;
   read: number[];
@@ -40,7 +40,7 @@ interface State {
   /** Committed, by position. */
   events: Event[];
   floors: Record<string, number>;
-  /** Who holds a topic's row; who has inserted it and not committed yet. */
+  /** Names who holds a topic's row; who has inserted it and not committed yet. */
   locks: Record<string, string>;
   created: Record<string, string>;
   actors: Actor[];

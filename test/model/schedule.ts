@@ -1,6 +1,6 @@
 /** Tries orders of actions: all of them but for those that only swap what does not touch, or some by a seed. */
 
-/** What an action reads and changes; two of which neither changes what the other touches may be swapped. */
+/** Tells what an action reads and changes; two of which neither changes what the other touches may be swapped. */
 export interface Touches {
   reads?: string[];
   writes?: string[];
@@ -15,7 +15,7 @@ export interface Action extends Touches {
 /** One run, from its start; the same choices lead to the same state. */
 export interface Play {
   enabled: () => Action[];
-  /** What is wrong by now. */
+  /** Tells what is wrong by now. */
   fault: () => string | null;
   /** Lets all that is left go its fair way. @returns what is wrong in the end */
   finish: () => string | null;
@@ -61,7 +61,7 @@ function follow(play: Play, path: Point[]): string | null {
       if (depth === path.length) {
         const asleep = asleepAt(path);
         const choices = enabled.filter(({ name }) => !asleep.has(name));
-        // Whatever comes now was tried in another order.
+        // Ends here: whatever comes now was tried in another order.
         if (choices.length === 0) return null;
         path.push({ choices, chosen: 0, asleep });
       }

@@ -8,7 +8,7 @@ type Kept = (typeof kept)[number];
 const timerMs = 100;
 
 export class Turns {
-  /** What waits for time to pass, until the schedule says that it has. */
+  /** Holds what waits for time to pass, until the schedule says that it has. */
   readonly timers = new Map<number, () => void>();
   readonly #immediates: (() => void)[] = [];
   readonly #own = Object.fromEntries(kept.map((name) => [name, globalThis[name]])) as Record<Kept, unknown>;

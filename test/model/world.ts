@@ -1,4 +1,4 @@
-/** What happens around nodes on a model log, in whatever order a schedule has it [LOG3] [LOG4]. */
+/** Plays what happens around nodes on a model log, in whatever order a schedule has it [LOG3] [LOG4]. */
 import type { Sequencer } from "../../src/broadcast/sequencer.ts";
 import type { AppendResult, LoggedEvent, NewEvent } from "../../src/storage/ports.ts";
 import { Backend } from "./feeds.ts";
@@ -7,7 +7,7 @@ import { Client, Node, type Since, type Surroundings } from "./nodes.ts";
 import type { Action, Play } from "./schedule.ts";
 import { Turns } from "./turns.ts";
 
-/** What happens once, at any moment. Names of topics are single letters; an event for each. */
+/** Happens once, at any moment. Names of topics are single letters; an event for each. */
 export type Happening =
   /** Of a node that is not in the model; its words on the bus may be late, turned round or lost. */
   | { kind: "append"; topics: string; isAbandoned?: true }
@@ -45,7 +45,7 @@ export class World implements Play, Surroundings {
   readonly #backends: Backend[] = [];
   #happenings: { name: string; happening: Happening }[];
   #words: { to: string; event: LoggedEvent }[] = [];
-  /** What somebody will do who has left something. */
+  /** Holds what somebody will do who has left something. */
   #later: Action[] = [];
   #passed = 0;
   #fault: string | null = null;
