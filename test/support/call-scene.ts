@@ -19,7 +19,7 @@ export function openWorld(devices: Device[] = [a1, a2, b1, b2, eve]): void {
   world = createCallWorld(devices);
 }
 
-/** What has been delivered since the last look: `<device> <type without "call."> [reason]`, and empties it. */
+/** Tells what has been delivered since the last look: `<device> <type without "call."> [reason]`, and empties it. */
 export function news(): string[] {
   return world.deliveries.splice(0).map(({ deviceId, type, payload }) => {
     const reason = "reason" in payload ? ` ${payload.reason}` : "";

@@ -32,12 +32,12 @@ export interface CallWorld {
   /** Everything delivered, in order; tests may empty it. */
   deliveries: Delivery[];
   missed: { userId: string; payload: ServerPayload<"call.ended">; callId: string }[];
-  /** What tests turn: the time (ms), whether the log is away, who may call. */
+  /** Turned by tests: the time (ms), whether the log is away, who may call. */
   turn: { now: number; logAway: boolean; mayCall: boolean };
   /** Called while the service looks for a user's devices. */
   onDevicesOf: { hook: (userId: string) => Promise<void> };
   connected: Set<string>;
-  /** Those of them that are on another node. */
+  /** Devices among them that are on another node. */
   elsewhere: Set<string>;
   connect(device: Device): Promise<void>;
   disconnect(device: Device, how?: { hangsUp: boolean }): Promise<void>;
@@ -113,7 +113,7 @@ export function createCallWorld(devices: Device[]): CallWorld {
   };
 }
 
-/** What came of a request: `ok`, or the code it was refused with. */
+/** Tells what came of a request: `ok`, or the code it was refused with. */
 export async function outcomeOf(request: Promise<void>): Promise<string> {
   try {
     await request;

@@ -119,7 +119,7 @@ export class Client {
     return this.until(() => this.received.find(condition), condition);
   }
 
-  /** What `look` finds once it finds something. */
+  /** Waits for what `look` finds once it finds something. */
   until<Found>(look: () => Found | undefined, what: unknown = look): Promise<Found> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(

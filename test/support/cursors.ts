@@ -1,4 +1,4 @@
-/** What is within a cursor, for tests that make and compare them: clients look at none of it [LOG4]. */
+/** Shows what is within a cursor, for tests that make and compare them: clients look at none of it [LOG4]. */
 
 export interface CursorParts {
   /** The name of the log's epoch. */

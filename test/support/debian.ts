@@ -5,7 +5,7 @@ const folders = `${process.env.PATH ?? ""}:/usr/bin:/usr/sbin`;
 
 export interface DebianPackage {
   package: string;
-  /** What else can be done about it, as the end of a sentence. */
+  /** Says what else can be done about it, as the end of a sentence. */
   otherwise?: string;
 }
 

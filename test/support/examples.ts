@@ -10,7 +10,7 @@ const at = "2026-01-02T03:04:05.678Z";
 const later = "2026-01-02T04:04:05.000Z";
 const sdp = "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\n";
 const candidate = { candidate: "candidate:1 1 udp 2130706431 127.0.0.1 50000 typ host", sdpMid: "0", sdpMLineIndex: 0 };
-/** What any codec must bring over unchanged. */
+/** Holds what any codec must bring over unchanged. */
 const odd = {
   text: 'Zoë 🙂 \u0000 "quoted"',
   empty: "",

@@ -36,7 +36,7 @@ export const firstAppendStatement = (ws: string) =>
   `SELECT n, previous_position AS "previousPosition", seq, position, duplicate
     FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8)`;
 
-/** What the statement is given: an event had one key then, and nothing was kept of what was said under it. */
+/** Makes what the statement is given: an event had one key then, and nothing was kept of what was said under it. */
 export function firstAppendParameters(events: NewEvent[]): string[] {
   const column = (value: (event: NewEvent) => string | number | null) => arrayOf(events.map(value));
   return [

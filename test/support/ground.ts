@@ -1,4 +1,4 @@
-/** What several nodes stand on: a PostgreSQL with the schema made, and a Redis, both of this test's own. */
+/** Starts what several nodes stand on: a PostgreSQL with the schema made, and a Redis, both of this test's own. */
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import { startPostgres } from "./postgres.ts";
 import { startRedis } from "./redis.ts";

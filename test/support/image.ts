@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { binaryFile, projectFolder } from "./program.ts";
 
-/** What the runtime stage says of itself. */
+/** Said by the runtime stage of itself. */
 export interface RuntimeStage {
   env: Record<string, string>;
   /** `uid:gid`. */

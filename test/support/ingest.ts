@@ -1,4 +1,4 @@
-/** What both ways in are judged by: a subscriber and the history have everything once, in order, whoever dies [PUB2]. */
+/** Judges both ways in: a subscriber and the history have everything once, in order, whoever dies [PUB2]. */
 import { expect } from "bun:test";
 import { resolve } from "node:path";
 import { Client, type Received } from "./client.ts";

@@ -243,7 +243,7 @@ async function ready(stream: ReadableStream<Uint8Array>): Promise<void> {
   await promise;
 }
 
-/** What `pg_dump` makes of a database: SQL that makes it again. */
+/** Gives what `pg_dump` makes of a database: SQL that makes it again. */
 export function dumpOf(url: string): string {
   const { success, stdout, stderr } = Bun.spawnSync([program("pg_dump"), "--dbname", url]);
   if (!success) throw new Error(`pg_dump has failed: ${stderr}`);

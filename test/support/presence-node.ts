@@ -8,7 +8,7 @@ import { silent } from "./cluster.ts";
 export interface PresenceNode {
   tracker: PresenceTracker;
   registry: PresenceRegistry;
-  /** What those who watch here were shown: `online ann`. */
+  /** Shown to those who watch here: `online ann`. */
   shown: string[];
   /** Devices of this node that have a newer connection elsewhere. */
   superseded: DeviceRef[];

@@ -47,12 +47,12 @@ export interface PresenceWorld {
   empty(settlesMs?: number): void;
   /** On which node those watch of whom `told` and `heard` speak; the first one's unless it is set. */
   watchedOn: string;
-  /** What those who watch there were shown since the last look, and own devices anywhere; all of it. */
+  /** Tells what those who watch there were shown since the last look, and own devices anywhere; all of it. */
   told(): Promise<Told[]>;
   /** The same, as short lines: `others online u1 busy "text"`. */
   heard(): Promise<string[]>;
   settled(): Promise<void>;
-  /** What was asked of the registry and the storage, in order. */
+  /** Asked of the registry and the storage, in order. */
   asked: string[];
   /** Names of StatusStore methods that reject as if the engine were away. */
   away: Set<string>;

@@ -9,7 +9,7 @@ export interface LinkProxy {
   cut(): void;
   /** Everything stays open and carries nothing, not even an end; what is sent meanwhile waits. */
   freeze(): void;
-  /** What passes takes so much longer, each way. */
+  /** Makes what passes take so much longer, each way. */
   delay(delayMs: number): void;
   /** Breaks off what is there and leads what comes to another port, as an address does that has moved. */
   lead(targetPort: number): void;

@@ -47,7 +47,7 @@ export const opcodes = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9,
 export class RawSocket {
   /** Every whole frame that came, in order. */
   readonly frames: Frame[] = [];
-  /** What the text frames say. */
+  /** Holds what the text frames say. */
   readonly messages: Received[] = [];
   /** Resolves once the server has ended the connection; 1006 where no close frame came. */
   readonly ended: Promise<Closed>;
@@ -161,7 +161,7 @@ export class RawSocket {
     return this.find((message) => message.type === type);
   }
 
-  /** What `look` finds once it finds something; fails when the connection ends first, or nothing is found in 15 s. */
+  /** Waits for what `look` finds once it finds something; fails when the connection ends first, or nothing is found in 15 s. */
   until<Found>(look: () => Found | undefined): Promise<Found> {
     return new Promise((resolve, reject) => {
       const summary = () => JSON.stringify(this.messages.slice(-5).map(({ type, payload }) => ({ type, payload })));
@@ -265,7 +265,7 @@ export class RawSocket {
   }
 }
 
-/** What a message that is compressed by itself said. */
+/** Reads what a message that is compressed by itself said. */
 const inflate = (bytes: Uint8Array) =>
   inflateRawSync(Buffer.concat([bytes, Buffer.from([0, 0, 255, 255])]), { finishFlush: constants.Z_SYNC_FLUSH });
 

@@ -23,7 +23,7 @@ export interface RedisServer {
 }
 
 export interface RedisGroup {
-  /** What `cluster.url` is set to. */
+  /** Given to `cluster.url`. */
   url: string;
   servers: RedisServer[];
   stop(): Promise<void>;
@@ -37,7 +37,7 @@ export interface RedisOptions {
   settings?: string[];
   configFile?: string;
   port?: number;
-  /** What a server of a Redis Cluster tells clients in the place of its address. */
+  /** Told to clients by a server of a Redis Cluster in the place of its address. */
   announcedHost?: string;
 }
 
@@ -139,7 +139,7 @@ export async function startSentinelPair(): Promise<RedisGroup & { masterName: st
 export interface RedisClusterOptions {
   /** They announce names that lead nowhere. */
   elsewhere?: boolean;
-  /** What they are started with besides where they speak TLS too; clients that do are told of ports for it. */
+  /** Given at their start besides, where they speak TLS too; clients that do are told of ports for it. */
   tls?: readonly string[];
 }
 

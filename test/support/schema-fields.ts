@@ -44,7 +44,7 @@ export function fieldsOf(schema: AnySchema, path: string[] = []): FieldOfSchema[
     case "array":
       return child("0", inner.item!, false);
     case "record":
-      // What applications fill as they like has no wrong values.
+      // A record that applications fill as they like has no wrong values.
       return inner.value!.type === "unknown" ? [] : child("*", inner.value!, false);
     case "union":
       return inner.options!.flatMap((option) => fieldsOf(option as AnySchema, path));

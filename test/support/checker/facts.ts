@@ -1,4 +1,4 @@
-/** What several rules ask of a history, worked out once: events, exchanges, what each device was owed and had asked for. */
+/** Works out once what several rules ask of a history: events, exchanges, what each device was owed and had asked for. */
 import type { Received } from "../client.ts";
 import { positionOf } from "../cursors.ts";
 import {

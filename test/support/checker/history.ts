@@ -1,4 +1,4 @@
-/** What clients did and saw, as the judge reads it: plain data, in one order over all of them. */
+/** Holds what clients did and saw, as the judge reads it: plain data, in one order over all of them. */
 import type { Received } from "../client.ts";
 
 /** `order` grows over all clients of a run; it stands for time where clocks would lie. */
@@ -9,7 +9,7 @@ export type Entry =
 export interface ConnectionHistory {
   url: string;
   openedAt: number;
-  /** What `?since=` asked for, for the topics that are subscribed by themselves [SUB2]. */
+  /** Asked for by `?since=`, for the topics that are subscribed by themselves [SUB2]. */
   since: string | null;
   entries: Entry[];
   /** Null: open to the end. `byClient`: the client wanted it so. */
@@ -20,7 +20,7 @@ export interface DeviceHistory {
   userId: string;
   deviceId: string;
   connections: ConnectionHistory[];
-  /** What came before it began anew: only what it sent there counts. */
+  /** Came before it began anew: only what it sent there counts. */
   earlier?: ConnectionHistory[];
 }
 
@@ -29,15 +29,15 @@ export type TrueStatus = "online" | "away" | "busy" | "offline";
 export interface MemoryLoss {
   from: number;
   to: number;
-  /** What lost all that it held: a node that died, or a Redis that came back empty or was another one. */
+  /** Names what lost all that it held: a node that died, or a Redis that came back empty or was another one. */
   of?: "node" | "Redis" | undefined;
 }
 
-/** What a fault may take with it. */
+/** Tells what a fault may take with it. */
 export interface Losses {
-  /** What was acknowledged may be gone afterwards. */
+  /** Set where what was acknowledged may be gone afterwards. */
   losesLog?: boolean | undefined;
-  /** What lost all that it held. */
+  /** Names what lost all that it held. */
   losesMemoryOf?: MemoryLoss["of"];
 }
 

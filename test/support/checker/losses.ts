@@ -19,8 +19,8 @@ export function beforeLoss(history: History): History {
 }
 
 /**
- * Who was told that a topic could not be recovered has begun anew there: nothing that it saw before counts, but for what it
- * has sent. Who was told nothing must find everything as it was.
+ * Begins anew where a client was told that a topic could not be recovered: nothing that it saw before counts, but for
+ * what it has sent. Who was told nothing must find everything as it was.
  */
 export function sinceTold(history: History): History {
   const from = firstLoss(history);
@@ -47,11 +47,11 @@ function sinceToldOn(device: DeviceHistory, from: number): DeviceHistory {
   return { ...device, connections: [later, ...device.connections.slice(at + 1)], earlier };
 }
 
-/** What is live already may come just before the reply that says so: the events above the head that a notice names. */
+/** Finds what is live already, which may come just before the reply that says so: the events above the head that a notice names. */
 function followingThe(notice: Entry, { entries }: ConnectionHistory): Set<Entry> {
   const follows = new Set<Entry>();
   const { payload, reply_to } = (notice as Entry & { kind: "message" }).message;
-  // Who did not ask has heard what is lost.
+  // A client that did not ask has heard what is lost.
   if (reply_to === undefined) return follows;
   for (const { topic, seq, recovered } of payload.topics as { topic: string; seq?: number; recovered?: boolean }[]) {
     if (seq === undefined || recovered !== false) continue;

@@ -29,7 +29,7 @@ const verdict = await check({
   durationMs: (number(values.seconds) ?? 30) * 1_000,
   messagesMax: number(values.messages),
   contentLengthMax: number(values["content-length"]),
-  // Nobody breaks off, nobody is slow.
+  // Keeps all calm: nobody breaks off, nobody is slow.
   behaviour: values.calm ? { drop: 0, leave: 0, stall: 0, dropReplay: 0 } : {},
 });
 console.log(report(verdict));

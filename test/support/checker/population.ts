@@ -12,7 +12,7 @@ import { type Behaviour, Traffic, usualBehaviour } from "./traffic.ts";
  */
 export type During = (work: () => Promise<void>, options?: Losses) => Promise<void>;
 
-/** What goes wrong around the clients: restarts, partitions. */
+/** Brings what goes wrong around the clients: restarts, partitions. */
 export interface Faults {
   start(random: Random, during: During): void;
   /** Whether what the run is for has happened: on a busy machine that may take longer than the clients were to live. */
@@ -135,7 +135,7 @@ class Population {
       await this.#takeStock();
       const violations = judge(this.recorder.history);
       if (violations.length === 0 || performance.now() > endsAt) return violations;
-      // What is missing may be on its way through the cluster; what is wrong stays wrong.
+      // Looks again: what is missing may be on its way through the cluster; what is wrong stays wrong.
       await Bun.sleep(levelLookMs);
     }
   }
@@ -199,7 +199,7 @@ class Population {
       const devices = this.#present.filter((device) => device.userId === userId);
       const leaves = this.#random.chance(0.25);
       const status = this.#random.pick(["online", "away", "busy"] as const);
-      // What any of them has said of itself alone is not how the user is.
+      // Takes back what any of them has said of itself alone: it is not how the user is.
       if (!leaves) for (const device of devices) await this.#declare(device, { automatic: true, status: "online" });
       const alone = { status_text: null, status_emoji: null, expires_at: null };
       if (devices[0] !== undefined && !leaves) await this.#declare(devices[0], { status, ...alone });

@@ -1,8 +1,8 @@
-/** What a rule is: it looks at a history and says where it was broken. */
+/** Defines what a rule is: it looks at a history and says where it was broken. */
 import type { Facts } from "./facts.ts";
 
 export interface Finding {
-  /** What is wrong, with whose it is. */
+  /** Says what is wrong, with whose it is. */
   text: string;
   /** The part of the history that shows it. */
   evidence: unknown[];
@@ -10,7 +10,7 @@ export interface Finding {
 
 export interface Rule {
   id: string;
-  /** What must hold. */
+  /** States what must hold. */
   says: string;
   /** Broken only once all has come to rest: what is missing before may still come. */
   atRest?: boolean;

@@ -7,7 +7,7 @@ import type { Finding, Rule } from "./rule.ts";
 const conversationOf = (topic: string) => topic.slice("conversation:".length);
 const isCompactible = (event: LoggedMessage) => event.type === "message.read" || event.type === "message.delivered";
 
-/** Those who are there at the end and had subscribed to the topic before the event. */
+/** Finds those who are there at the end and had subscribed to the topic before the event. */
 function owedTo({ history, devices }: Facts, { topic, seq }: { topic: string; seq: number }): DeviceFacts[] {
   const members = history.conversations.find((it) => it.conversationId === conversationOf(topic))?.userIds ?? [];
   return devices.filter(

@@ -78,7 +78,7 @@ function marksOf({ name, connections }: DeviceFacts): Finding[] {
   return forward.findings;
 }
 
-/** What was acknowledged to any device of a user before it asked is in every answer. */
+/** Finds answers that lack what was acknowledged to any device of a user before it asked; every answer must have it. */
 function forgottenMarks({ devices }: Facts): Finding[] {
   const marks = devices.flatMap(({ device, connections }) =>
     connections.flatMap(({ exchanges }) =>

@@ -5,7 +5,7 @@ import type { Rule } from "./rule.ts";
 import { type PresentView, viewOf } from "./views.ts";
 
 /**
- * What a present connection believes at the end: by the events alone (a look at the present must not mend what an
+ * Tells what a present connection believes at the end: by the events alone (a look at the present must not mend what an
  * event failed to say), and by that look alone.
  */
 function viewsOf({ connection, liveFrom }: ConnectionFacts, restOrder: number): { by: string; view: PresentView }[] {

@@ -2,7 +2,7 @@
 import type { Received } from "../client.ts";
 import type { Rule } from "./rule.ts";
 
-/** What a client that does nothing wrong may be told. */
+/** Lists what a client that does nothing wrong may be told. */
 const expectedErrors = new Set(["unavailable", "rate_limited"]);
 /** Calls end while others still speak in them. */
 const expectedCallErrors = new Set([
@@ -57,7 +57,7 @@ const noFault: Rule = {
   look: ({ history, devices }) =>
     devices.flatMap(({ name, connections }) =>
       connections.flatMap(({ connection, exchanges }) => {
-        // What was given out by a log that has gone back is worth nothing, also to who has not been told yet.
+        // A cursor that was given out by a log that has gone back is worth nothing, also to who has not been told yet.
         const isLost = (type: string) => type === "ack" && history.logLosses.length > 0;
         // It stood for so long on its way that its end had come.
         const isLate = ({ expires_at }: any, { payload, timestamp }: Received) =>

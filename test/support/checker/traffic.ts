@@ -1,4 +1,4 @@
-/** What a device does while a run lasts: it chats, marks, types, calls, and makes trouble as clients do. */
+/** Makes a device do what clients do while a run lasts: it chats, marks, types, calls, and makes trouble as clients do. */
 import { CallFlow } from "./calls.ts";
 import type { Device } from "./device.ts";
 import type { Random } from "./random.ts";
@@ -92,7 +92,7 @@ export class Traffic {
     }
   }
 
-  /** What began ends by itself or in `settle`. */
+  /** Begins nothing more: what began ends by itself or in `settle`. */
   stop(): void {
     this.#running = false;
     this.#wake?.();

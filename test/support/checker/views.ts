@@ -1,4 +1,4 @@
-/** What one connection may believe about the present: who is there, and who types; events and snapshots make it up. */
+/** Works out what one connection may believe about the present: who is there, and who types; events and snapshots make it up. */
 import type { Received } from "../client.ts";
 import type { ConnectionHistory } from "./history.ts";
 
@@ -40,7 +40,7 @@ export class PresentView {
   }
 }
 
-/** What the connection believes after all that came on it. */
+/** Works out what the connection believes after all that came on it. */
 export function viewOf(connection: ConnectionHistory): PresentView {
   const view = new PresentView();
   for (const entry of connection.entries) if (entry.kind === "message") view.note(entry.message);

@@ -20,7 +20,7 @@ export const kinds = [
 ] as const;
 export type Kind = (typeof kinds)[number];
 
-/** What every stage can have, and nothing that others' work in the database would not bring by itself. */
+/** Kinds that every stage can have, and nothing that others' work in the database would not bring by itself. */
 export const plainKinds = kinds.filter((kind) => kind !== "snapshot" && kind !== "failover");
 
 /** One fault, chosen but not begun. */
@@ -28,7 +28,7 @@ export interface Fault extends Losses {
   kind: Kind;
   /** For people: what happens to whom for how long. */
   text: string;
-  /** What it breaks; two faults never break one thing at once. */
+  /** Names what it breaks; two faults never break one thing at once. */
   target: string;
   /** Breaks it; resolves once it is mended. `wait` returns sooner where the run ends. */
   run(wait: (ms: number) => Promise<void>): Promise<void>;

@@ -6,7 +6,7 @@ import { type Kind, kinds } from "./kinds.ts";
 import { runRound } from "./run.ts";
 import { type Engine, engines, type Stage } from "./stage.ts";
 
-/** What clients do most. */
+/** Names what clients do most. */
 const traffics = { usual: undefined, presence: presenceBehaviour };
 const replications = ["none", "synchronous", "asynchronous"] as const;
 

@@ -32,7 +32,7 @@ const shownLogLines = 12;
 /** A connection whose identity or place cannot be looked up while the database is away is sent off to come back [ENV5]. */
 const isOutage = ({ rule, text }: Violation) => rule === "no-fault" && text.endsWith("was closed with 4100");
 
-/** What a node says as an error nobody had expected, whatever is away. */
+/** Finds what a node says as an error nobody had expected, whatever is away. */
 const surprises = ({ nodes }: Stage, { logLosses }: History): Violation[] =>
   nodes.flatMap(({ name, service }) => {
     // That PostgreSQL is away is an error, and what was to be seen; so is a loss where there was one.
@@ -45,7 +45,7 @@ const surprises = ({ nodes }: Stage, { logLosses }: History): Violation[] =>
     return errors.length === 0 ? [] : [{ rule: "no-surprise", text: `${name} was surprised`, evidence: errors }];
   });
 
-/** What happened, and how the nodes are: for people. */
+/** Tells what happened, and how the nodes are: for people. */
 async function stateOf({ nodes }: Stage, { course }: Storm): Promise<string[]> {
   const lines = course.map((line) => `  ${line}`);
   for (const { name, service } of nodes) {

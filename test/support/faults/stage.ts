@@ -87,7 +87,7 @@ const startPatienceMs = 20_000;
 
 export async function openStage(options: StageOptions = {}): Promise<Stage> {
   const { engine = "redis", nodes: count = 3, settings, replication, sql: first } = options;
-  /** What ends it all, last made first. */
+  /** Collects what ends it all, last made first. */
   const endings: (() => unknown)[] = [];
   async function stop(): Promise<void> {
     const faults: unknown[] = [];
@@ -160,7 +160,7 @@ interface RunningEngine {
   servers: RedisServer[];
   /** Everything that a node connects to. */
   reached: { name: string; server: RedisServer }[];
-  /** What a node is told that has these links, and no other way. */
+  /** Gives what a node is told that has these links, and no other way. */
   settingsOf(links: RedisLink[]): Record<string, string>;
   stop(): Promise<void>;
 }

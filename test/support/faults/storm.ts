@@ -16,7 +16,7 @@ export interface StormOptions {
 }
 
 export interface Storm extends Faults {
-  /** What has happened, in order, with the moment in ms since the start. */
+  /** Tells what has happened, in order, with the moment in ms since the start. */
   course: string[];
   counts: Partial<Record<Kind, number>>;
 }
