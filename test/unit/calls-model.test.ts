@@ -11,7 +11,7 @@ const devices: Device[] = ["ann", "bob"].flatMap((userId) =>
 );
 const stranger: Device = { userId: "eve", deviceId: "eve1" };
 const callIds = [1, 2, 3].map((n) => `00000000-0000-4000-8000-00000000000${n}`);
-/** Nobody waits longer for `runDue` than this, ms. */
+/** Bounds how long anybody waits for `runDue`, ms. */
 const tickMs = 1_000;
 
 const request = (type: "offer" | "renegotiate" | "answer" | "ice" | "hangup") =>
@@ -39,7 +39,7 @@ const action = fc.oneof(
 );
 type Action = typeof action extends fc.Arbitrary<infer T> ? T : never;
 
-/** What has been seen of a call, under one life of its id: ids come back once they are forgotten. */
+/** Keeps what has been seen of a call, under one life of its id: ids come back once they are forgotten. */
 interface Seen {
   last: Call;
   /** Devices that rang, made the call or took part in it, and how often they were told of its end. */

@@ -80,7 +80,7 @@ test("[CALL4] a device that has come to another node is told there, though its o
   });
   await hangup(b1);
   expect(ends()).toEqual(["a1 hangup first", "b1 hangup"]);
-  // Nobody has claimed it: where the device is here all the same, it is told here.
+  // Claimed by nobody: where the device is here all the same, it is told here.
   await world.pass(2_000);
   expect(ends()).toEqual(["a1 hangup"]);
 });

@@ -90,7 +90,7 @@ describe("every state, request and device", () => {
           const before = await world.registry.get(callId);
           const outcome = await outcomeOf(request(from));
           found[name as keyof typeof requests][device as keyof typeof devices] = outcome;
-          // What is refused has changed nothing.
+          // A request that is refused has changed nothing.
           if (outcome !== "ok") expect(await world.registry.get(callId)).toEqual(before);
         }
       }

@@ -6,7 +6,7 @@ import { conversation, firstCursor, historyOf, type Message, message } from "../
 type Scene = Parameters<Parameters<typeof historyOf>[0]>[0];
 
 const [first, lost] = [message(1), message(2, { key: "lost" })];
-/** What the log that was gone back to has in the place of what is lost, and after it. */
+/** Holds what the log that was gone back to has in the place of what is lost, and after it. */
 const [instead, after] = [message(2, { key: "instead" }), message(3, { key: "after" })];
 
 /** The phone sends, the laptop and Ben get it. */

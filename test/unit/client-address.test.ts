@@ -1,4 +1,4 @@
-/** Whom the limits of an address are for, as proxies name clients [LIM]. */
+/** Proves whom the limits of an address are for, as proxies name clients [LIM]. */
 import { expect, test } from "bun:test";
 import { clientAddress, createTrustedProxies } from "../../src/websocket/addresses.ts";
 

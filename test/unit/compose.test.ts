@@ -103,7 +103,7 @@ test("[CON1] the image starts as the docs run it, with a directory that not ever
 test("wherever its commands are shown the secret is kept for those that follow", () => {
   for (const doc of ["configs/compose.yaml", "docs/operating.md"]) {
     const [before, ...commands] = read(doc).split(/(?:^# {3})?docker compose -f configs\/compose\.yaml /m);
-    // Who is to be served is made first, for nobody else is [CON1].
+    // Makes first who is to be served, for nobody else is [CON1].
     expect([doc, commands.map((it) => it.split(" ")[0])]).toEqual([doc, ["up", "run", "exec", "exec", "run"]]);
     expect(before).toMatch(/^(# {3})?export AUTH_SECRET=\$\(openssl rand -hex 32\)[^\n]*\n$/m);
   }

@@ -1,4 +1,4 @@
-/** What `config check` says of connections to PostgreSQL and Redis: the files of TLS, and what stands in the URLs. */
+/** Proves what `config check` says of connections to PostgreSQL and Redis: the files of TLS, and what stands in the URLs. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -92,7 +92,7 @@ test("a parameter of the URL that is none, or that nothing is done for, is a fau
     "storage.url must have at most one target_session_attrs, of read-write, primary",
   ]);
   expect(await of("options=a&options=b")).toEqual(["storage.url must have each parameter once"]);
-  // What follows a `?` in a password is not shown.
+  // Hides what follows a `?` in a password.
   expect(await faultsOf({}, "postgres://u:1?word@r")).toEqual([`storage.url must not have such a parameter: ${may}`]);
 });
 

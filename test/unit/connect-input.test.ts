@@ -120,7 +120,7 @@ describe("coming back", () => {
     expect([isBack, at.cursor]).toEqual([false, "e.b"]);
     at.receive(subscribed(["conversation:c1", "conversation:c2"], "e.l", requests[0]!.id as string));
     expect([isBack, at.cursor]).toEqual([true, "e.l"]);
-    // What is typed is counted on its own: a script knows the ids of its answers.
+    // Counts what is typed on its own: a script knows the ids of its answers.
     expect(at.request({ type: "ping" }).id).toBe("r2");
   });
 

@@ -15,12 +15,12 @@ let isAway: boolean;
 /** Looking at everything again takes until then. */
 let mayEnd: Promise<void>;
 let applied: DirectoryChange["kind"][];
-/** What was applied, whole. */
+/** Lists what was applied, whole. */
 let changes: DirectoryChange[];
 /** Users that the directory was asked about. */
 let questions: string[];
 let states: Map<string, UserState>;
-/** Who is in a conversation, as the directory has it. */
+/** Names who is in a conversation, as the directory has it. */
 let members: Map<string, Set<string>>;
 /** Pairs that the directory was asked about, one text for each question. */
 let asked: string[];

@@ -9,7 +9,7 @@ let storage: Storage;
 let time: number;
 /** Questions about membership that reached the store. */
 let asked: number;
-/** What the store's answers about membership wait for. */
+/** Awaited by the store's answers about membership. */
 let gate: () => Promise<void>;
 let views: DirectoryView[];
 
@@ -111,7 +111,7 @@ describe("open mode", () => {
     const odd = ["a*b", "!room:matrix.org", "{x}", "we:ird/id?", "%41", "nullable", "o'neil"];
     expect(await view.ensureMemberships("ann", ["*", ...odd])).toEqual(new Set(odd));
     expect((await view.conversationsOf("ann")).sort()).toEqual(odd.sort());
-    // What an application has made under such a name is served all the same.
+    // A conversation that an application has made under such a name is served all the same.
     await storage.directory.addMembers("null", ["ann"]);
     expect(await open({ mode: "managed" }).ensureMember("null", "ann")).toBe(true);
   });
@@ -242,7 +242,7 @@ describe("what is remembered", () => {
     gate = () => promise;
     const [early, many] = [view.isMember("c3", "ann"), view.ensureMemberships("ann", ["c1", "c2", "c3", "c4"])];
     expect(asked).toBe(3);
-    // What changes while it is asked for is not remembered; the rest of the same question is.
+    // A membership that changes while it is asked for is not remembered; the rest of the same question is.
     await change(view, () => storage.directory.addMembers("c4", ["ann"]));
     resolve();
     expect([await early, await many]).toEqual([false, new Set(["c1", "c2"])]);

@@ -33,7 +33,7 @@ const codeOf = (text: string, language: string) =>
 type Frame = { type: string; payload?: Record<string, unknown> };
 const framesOf = (text: string) => codeOf(text, "json").map((code) => JSON.parse(code) as Frame);
 
-/** What comes under the heading, up to the next one. */
+/** Finds what comes under the heading, up to the next one. */
 function sectionOf(heading: string): string {
   const start = protocol.indexOf(`\n${heading}\n`);
   if (start < 0) return "";
@@ -232,7 +232,7 @@ test("every relative link of the documents leads somewhere, to its heading too",
   expect(broken).toEqual([]);
 });
 
-/** What stands in backquotes in the prose, fields of tables included. */
+/** Finds what stands in backquotes in the prose, fields of tables included. */
 const quotedIn = (document: string) =>
   [
     ...textOf(document)

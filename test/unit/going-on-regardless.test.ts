@@ -9,7 +9,7 @@ import { limitClassOf } from "../../src/router/requests.ts";
 const start = Date.UTC(2026, 0, 2);
 const settings = () => v.parse(configSchema, {});
 
-/** What one message of the type costs at least. */
+/** Tells what one message of the type costs at least. */
 const oneOf = (type: string) => [{ limitClass: limitClassOf(type), tokens: 1 }];
 
 test.each([

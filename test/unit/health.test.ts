@@ -122,7 +122,7 @@ describe("the manager", () => {
     expect(probes).toHaveLength(2);
     probes[1]!.reject(new Error("away"));
     expect((await next).status).toBe("down");
-    // What is not well is asked again after a second.
+    // A part that is not well is asked again after a second.
     await clock.pass(999);
     expect((await manager.report()).status).toBe("down");
     await clock.pass(1);

@@ -1,4 +1,4 @@
-/** What is small in the cluster of one: its nodes, its bus. */
+/** Proves the small parts of the cluster of one: its nodes, its bus. */
 import { expect, test } from "bun:test";
 import { createLocalCluster } from "../../src/cluster/local/cluster.ts";
 

@@ -11,7 +11,7 @@ import { createSubscriber } from "../support/subscriber.ts";
 
 const { logger } = createLogSink({ level: "silent", format: "json" });
 let storage: Storage;
-/** What was read of the log, by where it began. */
+/** Lists what was read of the log, by where it began. */
 let reads: number[];
 /** Called before each read; what it throws is what the engine says. */
 let onRead: (afterPosition: number) => void;
@@ -91,7 +91,7 @@ test("[BAK2] while a client is behind, one page is read ahead and no more", asyn
   const feed = createFeed();
   const reader = await read(feed, () => promise);
   await reader.has(4);
-  // Whatever is logged meanwhile.
+  // Reads no further, whatever is logged meanwhile.
   feed.wake();
   await storage.log.append(newEvents("conversation:c2", 1));
   expect(reads).toEqual([0, 4]);

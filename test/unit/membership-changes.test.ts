@@ -246,7 +246,7 @@ test.each(["member_removed", "resync"] as const)(
           isFirst = false;
           await storage.directory.removeMembers("c1", ["anna"]);
           await membership.apply(kind === "resync" ? { kind } : change(kind));
-          // What others lose is no reason to ask again.
+          // A loss of others is no reason to ask again.
           await membership.apply(change("member_removed", "cleo"));
           return sharing;
         },

@@ -1,4 +1,4 @@
-/** What the tests lack is installed as root only after a yes, or in CI; everywhere else the command is told. */
+/** Proves that what the tests lack is installed as root only after a yes, or in CI; everywhere else the command is told. */
 import { afterAll, expect, test } from "bun:test";
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -7,7 +7,7 @@ import { join } from "node:path";
 const folder = mkdtempSync(join(tmpdir(), "ws-needs-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** What the package would bring, and what was asked of apt-get, which is a stand-in: nothing is installed. */
+/** Hold what the package would bring, and what was asked of apt-get, which is a stand-in: nothing is installed. */
 const wanted = join(folder, "wanted");
 const asked = join(folder, "asked");
 for (const [name, script] of [

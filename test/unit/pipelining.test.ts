@@ -20,7 +20,7 @@ const forbidden = () => new ProtocolError("forbidden", "No.");
 const sendPayload = { conversation_id: "c1", client_message_id: "m1", content: "hello" };
 const publishPayload = { conversation_id: "c1", type: "poll.closed", payload: {} };
 
-/** What a request may be: its type, what it is answered, and how its handler goes about it. */
+/** Describes what a request may be: its type, what it is answered, and how its handler goes about it. */
 interface Kind {
   type: string;
   payload: object;

@@ -13,7 +13,7 @@ const start = Date.UTC(2026, 0, 2);
 const settings = (overrides: Record<string, unknown> = {}) => v.parse(configSchema, { rate_limits: overrides });
 const limitsOf = (overrides: Record<string, unknown>) => settings(overrides).rate_limits;
 
-/** What one message of the type costs at least. */
+/** Tells what one message of the type costs at least. */
 const oneOf = (type: string) => [{ limitClass: limitClassOf(type), tokens: 1 }];
 
 /** How many messages of the type one connection gets through at one moment. */
@@ -46,7 +46,7 @@ describe("messages", () => {
         ...["presence.update", "publish", "subscribe", "typing.start", "typing.stop", "unsubscribe"],
       ].toSorted(),
     );
-    // Nobody is in a class without a request; its setting would do nothing.
+    // A class without a request has nobody in it; its setting would do nothing.
     const rates = Object.entries(settings().rate_limits).filter(([, rate]) => typeof rate === "object");
     expect(rates.map(([name]) => name).toSorted()).toEqual([...requestClasses, "bytes"].toSorted());
     expect(limitClassOf("no.such.type")).toBe("default");

@@ -5,7 +5,7 @@ import { refusalOf, refusedStatus } from "../../src/commands/refusal.ts";
 
 const reason = JSON.stringify({ code: "user_disabled", message: "This user is disabled." });
 
-/** What is said of a refusal with 403 where the server answers the second time with this text. */
+/** Tells what is said of a refusal with 403 where the server answers the second time with this text. */
 async function saidOf(answer: string): Promise<{ said: string; asked: string }> {
   const { promise: asked, resolve: noteAsked } = Promise.withResolvers<string>();
   const sockets = new Set<Socket>();

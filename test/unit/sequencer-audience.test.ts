@@ -1,4 +1,4 @@
-/** Who is left out of an event stays left out when the event has to wait for an earlier one. */
+/** Proves that who is left out of an event stays left out when the event has to wait for an earlier one. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -37,7 +37,7 @@ test("[LOG4] a cursor that was given out while a repair was under way is reached
   });
   const underWay = sequencer.repair();
   await hasAsked;
-  // What another node logs, and tells a client that comes here next.
+  // Logged by another node, and told to a client that comes here next.
   await storage.log.append(newEvents("conversation:c1", 3));
   const reached = sequencer.reach(3);
   goOn();

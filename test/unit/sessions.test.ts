@@ -1,4 +1,4 @@
-/** What becomes of a connection where an engine fails while it is being made live. */
+/** Proves what becomes of a connection where an engine fails while it is being made live. */
 import { beforeEach, expect, test } from "bun:test";
 import * as v from "valibot";
 import { configSchema } from "../../src/config/schema.ts";

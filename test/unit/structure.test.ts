@@ -118,7 +118,7 @@ test("[LAYERS] adapters know nothing of the wire's errors, which router and upgr
 test("[PRE4] whose presence somebody may see is decided in one place, and everything else asks there", () => {
   const mayRead = (file: string) => ["src/app/foundation.ts", "src/directory/visibility.ts"].includes(file);
   expect(offenders(/\bpresence\??\.visible_to\b|\bvisible_to:? ===/, mayRead)).toEqual([]);
-  // Who may call whom is another question, with a setting of its own.
+  // Calls may ask too: who may call whom is another question, with a setting of its own.
   const mayAsk = (file: string) =>
     ["directory", "storage"].includes(layerOf(file)) || file === "src/calls/permission.ts";
   expect(offenders(/\bsharingWith\(/, mayAsk)).toEqual([]);

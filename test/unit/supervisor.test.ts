@@ -7,7 +7,7 @@ import { createCallsUnderWay } from "../support/calls-under-way.ts";
 import { createHandClock } from "../support/hand-clock.ts";
 
 interface Started extends WorkerStart {
-  /** What it was told, in order: orders and signals. */
+  /** Told to it, in order: orders and signals. */
   told: string[];
 }
 

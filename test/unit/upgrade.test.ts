@@ -1,4 +1,4 @@
-/** What changes between the first and the last check of an upgrade counts [CON1] [DRN]. */
+/** Proves that what changes between the first and the last check of an upgrade counts [CON1] [DRN]. */
 import { expect, test } from "bun:test";
 import * as v from "valibot";
 import { configSchema } from "../../src/config/schema.ts";
