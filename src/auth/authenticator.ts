@@ -88,7 +88,7 @@ export function createAuthenticator({
           });
           return identityOf(payload, roles);
         } catch (error) {
-          refusal = refusalOf(error);
+          refusal = authenticationErrorOf(error);
           // Only a signature of another key is a reason to try the next one.
           if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw refusal;
         }
@@ -152,7 +152,7 @@ function headerOf(token: string): JWSHeaderParameters {
 }
 
 /** The library's errors hold the claims; ours say only which rule was broken. */
-function refusalOf(error: unknown): AuthenticationError {
+function authenticationErrorOf(error: unknown): AuthenticationError {
   if (error instanceof AuthenticationError) return error;
   if (error instanceof errors.JWTExpired) return new AuthenticationError("token_expired", "The token has expired.");
   if (error instanceof errors.JWTClaimValidationFailed) {

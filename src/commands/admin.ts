@@ -7,7 +7,7 @@ import { adminTable } from "./admin-print.ts";
 import { type AdminRequest, adminRequest, forms } from "./admin-requests.ts";
 import { timeoutMsOf } from "./args.ts";
 import type { Command } from "./command.ts";
-import { refusalOf, refusedStatus } from "./refusal.ts";
+import { askWhyRefused, refusedStatus } from "./refusal.ts";
 import { serverUrlOf, urlOption } from "./server-url.ts";
 
 export const admin: Command = {
@@ -81,7 +81,7 @@ function ask(parts: { url: URL; token: string | null; request: AdminRequest; tim
   });
   socket.addEventListener("close", async ({ code, reason }) => {
     const status = refusedStatus(failure);
-    const why = status === null ? reason || failure || code : await refusalOf(status, { url, headers });
+    const why = status === null ? reason || failure || code : await askWhyRefused(status, { url, headers });
     resolve({ failure: `the connection has ended: ${why}` });
   });
   socket.addEventListener("message", ({ data }) => {

@@ -43,7 +43,7 @@ export interface LinkOptions {
   /** Calls back after so many milliseconds. @returns cancels it */
   schedule: (delayMs: number, callback: () => void) => () => void;
   /** Why the server refused, as `HTTP 401 …`. */
-  refusalOf: (status: number, refused: RefusedRequest) => Promise<string>;
+  askWhyRefused: (status: number, refused: RefusedRequest) => Promise<string>;
   onMessage: (message: Message) => void;
   /** Something about the connection that a person wants to know. */
   onNote: (text: string) => void;
@@ -170,7 +170,7 @@ export class ConnectLink {
     this.#isLive = false;
     this.#socket = null;
     if (this.#isStopping) return;
-    const { session, onNote, random, refusalOf, schedule } = this.#options;
+    const { session, onNote, random, askWhyRefused, schedule } = this.#options;
     const { again, lost } = session.disconnected();
     this.#again = again;
     for (const { id, type } of lost) onNote(`No answer to ${id} (${type}): it may have happened or not.`);
@@ -182,7 +182,7 @@ export class ConnectLink {
     if (delayMs === null) {
       const end = (why: string) => this.#end({ wanted: false, why });
       if (refused === null) end(said);
-      else void refusalOf(refused, close).then(end);
+      else void askWhyRefused(refused, close).then(end);
       return;
     }
     onNote(`Connection closed (${said}); back in ${(delayMs / 1000).toFixed(1)} s.`);

@@ -6,7 +6,7 @@ import { inputHelp, parseInput } from "./connect-input.ts";
 import { ConnectLink } from "./connect-link.ts";
 import { lineFor, paintFor } from "./connect-print.ts";
 import { ConnectSession, type Message } from "./connect-session.ts";
-import { refusalOf } from "./refusal.ts";
+import { askWhyRefused } from "./refusal.ts";
 import { serverUrlOf, urlOption } from "./server-url.ts";
 
 /** How long answers are waited for once the input has ended, or somebody wants to go. */
@@ -44,7 +44,7 @@ Leaves when its input ends: with 1 where a line made no sense or was answered by
       session,
       random: Math.random,
       schedule,
-      refusalOf,
+      askWhyRefused,
       onMessage: print,
       onNote: note,
     });

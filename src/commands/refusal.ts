@@ -23,7 +23,7 @@ export function refusedStatus(failure: string): number | null {
  * Asks once more, with a request that looks like the first and cannot become a WebSocket: it has no key.
  * @returns `HTTP 401 token_expired: …`, or the status alone where the server says something else this time
  */
-export async function refusalOf(status: number, refused: RefusedRequest): Promise<string> {
+export async function askWhyRefused(status: number, refused: RefusedRequest): Promise<string> {
   const signal = AbortSignal.timeout(reasonMs);
   // A server that answers 101 after all is not heard of by the request, not even when it is aborted.
   const late = new Promise<null>((done) => signal.addEventListener("abort", () => done(null)));

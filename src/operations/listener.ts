@@ -38,7 +38,7 @@ export function startListener(options: OperationsOptions): OperationsListener {
     if (url === null) return refuse(400, "The Host header is not one.");
     const content = contents.get(url.pathname);
     if (content === undefined) return refuse(404, "There is nothing here.");
-    const refusal = refusalOf(request, url, options);
+    const refusal = refusalResponse(request, url, options);
     if (refusal !== null) return refusal;
     if (request.method !== "GET" && request.method !== "HEAD") return refuse(405, "Only GET.", { allow: "GET, HEAD" });
     return content();
@@ -80,7 +80,7 @@ export function startListener(options: OperationsOptions): OperationsListener {
   return { url: `http://${host}:${server.port}`, stop: () => server.stop(true) };
 }
 
-function refusalOf(request: Request, url: URL, { token, isLoopback }: OperationsOptions): Response | null {
+function refusalResponse(request: Request, url: URL, { token, isLoopback }: OperationsOptions): Response | null {
   if (token === null) {
     // Another site's name that has been made to point here would be let in by the browser, as its own.
     return isLoopback(url.hostname) ? null : refuse(403, "This is for the machine itself: ask by its own address.");

@@ -29,7 +29,7 @@ export type LogFlaw =
 interface Flight {
   topics: string[];
   /** All that it draws is above. */
-  mark: number;
+  floor: number;
   drawn: LoggedEvent[];
 }
 
@@ -107,7 +107,7 @@ export class ModelLog {
       isOpen || ![...this.#flights.values()].some((flight) => flight.topics.includes(topic));
     const begin = () => {
       const locked = [...new Set(taken.map(({ topic }) => topic))];
-      if (locked.length > 0) this.#flights.set(name, { topics: locked, mark: this.#last, drawn: [] });
+      if (locked.length > 0) this.#flights.set(name, { topics: locked, floor: this.#last, drawn: [] });
     };
     const leaveAlone = () => {
       const crowded = units!.filter((_, index) => !isFree(events[index]!.topic));
@@ -164,8 +164,8 @@ export class ModelLog {
 
   /** No further than what is there: numbers that were drawn and not used may be drawn again after a crash. */
   watermark(): number {
-    const marks = [...this.#flights.values()].map(({ mark }) => mark);
-    return this.flaw === "watermark above what is in flight" ? this.#last : Math.min(this.end, ...marks);
+    const floors = [...this.#flights.values()].map(({ floor }) => floor);
+    return this.flaw === "watermark above what is in flight" ? this.#last : Math.min(this.end, ...floors);
   }
 
   headOf(topic: string, events = this.events): TopicHead {

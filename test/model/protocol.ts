@@ -17,7 +17,7 @@ interface Actor {
   /** Sequence's end, as this one has read it. */
   end: number;
   /** Carried by its shared lock; -1: it holds none. */
-  mark: number;
+  floor: number;
   heads: Record<string, number>;
   floors: Record<string, number>;
   drawn: Event[];
@@ -87,7 +87,7 @@ const fresh = (name: string): Actor => ({
   name,
   at: 0,
   end: 0,
-  mark: -1,
+  floor: -1,
   heads: {},
   floors: {},
   drawn: [],
@@ -117,12 +117,12 @@ function stepsOfBatch(topics: string[], node: string | undefined, existing: stri
   const heads: Step[] = flaw === "floor read before the newest event" ? [["floors"], ...read("newest")] : [["heads"]];
   const end: Step[] = [...(node === undefined ? [] : ([["accept"]] as Step[]))];
   if (flaw === "lock after the numbers")
-    return [...create, ...lock, ["end"], ...heads, ...draw, ["mark"], ["commit"], ["release"], ...end];
+    return [...create, ...lock, ["end"], ...heads, ...draw, ["floor"], ["commit"], ["release"], ...end];
   if (flaw === "number read before the topic's lock")
-    return [...create, ...heads, ...lock, ["end"], ["mark"], ...draw, ["commit"], ["release"], ...end];
+    return [...create, ...heads, ...lock, ["end"], ["floor"], ...draw, ["commit"], ["release"], ...end];
   if (flaw === "topic released before the commit")
-    return [...create, ...lock, ["end"], ["mark"], ...heads, ...draw, ["unlock"], ["commit"], ["release"], ...end];
-  return [...create, ...lock, ["end"], ["mark"], ...heads, ...draw, ["commit"], ["release"], ...end];
+    return [...create, ...lock, ["end"], ["floor"], ...heads, ...draw, ["unlock"], ["commit"], ["release"], ...end];
+  return [...create, ...lock, ["end"], ["floor"], ...heads, ...draw, ["commit"], ["release"], ...end];
 }
 
 function stepsOfRead(rounds: number, flaw: Flaw | null): Step[] {
@@ -163,8 +163,8 @@ export function protocolOf(bounds: Bounds, flaw: Flaw | null = null): Model<Stat
       case "end":
         actor.end = endOf(state);
         return true;
-      case "mark":
-        actor.mark = actor.end;
+      case "floor":
+        actor.floor = actor.end;
         return true;
       case "heads":
         for (const it of topics) actor.heads[it] = Math.max(newest(state, it), state.floors[it] ?? 0);
@@ -190,7 +190,7 @@ export function protocolOf(bounds: Bounds, flaw: Flaw | null = null): Model<Stat
         return true;
       case "release":
         unlock(state, actor);
-        actor.mark = -1;
+        actor.floor = -1;
         actor.end = 0;
         actor.heads = {};
         actor.floors = {};
@@ -201,8 +201,8 @@ export function protocolOf(bounds: Bounds, flaw: Flaw | null = null): Model<Stat
         actor.drawn = [];
         return true;
       case "flight": {
-        const marks = state.actors.map(({ mark }) => mark).filter((mark) => mark >= 0);
-        actor.watermark = Math.min(...marks, ...(flaw === "in flight read before the end" ? [] : [actor.end]));
+        const floors = state.actors.map(({ floor }) => floor).filter((floor) => floor >= 0);
+        actor.watermark = Math.min(...floors, ...(flaw === "in flight read before the end" ? [] : [actor.end]));
         // Written as JSON: there is no infinity.
         if (actor.watermark === Number.POSITIVE_INFINITY) actor.watermark = Number.MAX_SAFE_INTEGER;
         return true;

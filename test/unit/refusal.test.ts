@@ -1,7 +1,7 @@
 /** Proves that a refused WebSocket is told with the server's reason where there is one, and never waits for it for ever [CON1]. */
 import { expect, test } from "bun:test";
 import { createServer, type Socket } from "node:net";
-import { refusalOf, refusedStatus } from "../../src/commands/refusal.ts";
+import { askWhyRefused, refusedStatus } from "../../src/commands/refusal.ts";
 
 const reason = JSON.stringify({ code: "user_disabled", message: "This user is disabled." });
 
@@ -22,7 +22,7 @@ async function saidOf(answer: string): Promise<{ said: string; asked: string }> 
   );
   const url = new URL(`ws://127.0.0.1:${port}/ws?user_id=anna`);
   try {
-    return { said: await refusalOf(403, { url, headers: { authorization: "Bearer t" } }), asked: await asked };
+    return { said: await askWhyRefused(403, { url, headers: { authorization: "Bearer t" } }), asked: await asked };
   } finally {
     for (const socket of sockets) socket.destroy();
     server.close();

@@ -123,7 +123,7 @@ export function failureOf(error: unknown): "fault" | "passing" | "broken" {
 }
 
 /** Turns an error into what callers are given: `Unavailable` unless it is a fault of ours. */
-export function refusalOf(error: unknown): unknown {
+export function asUnavailable(error: unknown): unknown {
   if (error instanceof Unavailable || failureOf(error) === "fault") return error;
   const { message, code } = error as { message: string; code: string };
   return new Unavailable("storage", `PostgreSQL: ${message}`, { code, cause: error });

@@ -2,7 +2,7 @@
 import { Unavailable } from "../../ground/unavailable.ts";
 import { DirectoryListeners } from "../directory-listeners.ts";
 import type { DirectoryChange } from "../directory-store.ts";
-import { backoffMs, type ConnectionEvents, type PostgresConnection, refusalOf } from "./connection.ts";
+import { asUnavailable, backoffMs, type ConnectionEvents, type PostgresConnection } from "./connection.ts";
 import { PostgresSession } from "./session.ts";
 
 export interface DirectoryWatchOptions {
@@ -12,7 +12,7 @@ export interface DirectoryWatchOptions {
   notify(payload: string): Promise<void>;
   /** How long the connection's own notification may take to come round. */
   patienceMs: number;
-  /** How long it may take to be let in, and the first mark of a connection to come round. */
+  /** How long it may take to be let in, and the first echo of a connection to come round. */
   proofMs: number;
   /** How often it is tried whether the connection still hears. */
   heartbeatMs: number;
@@ -54,8 +54,8 @@ class Deaf extends Unavailable {
 export class DirectoryWatch {
   readonly #options: DirectoryWatchOptions;
   readonly #listeners: DirectoryListeners;
-  /** Marks that are on their way round; true once heard. */
-  readonly #marks = new Map<string, (heard: boolean) => void>();
+  /** Echoes that are on their way round; true once heard. */
+  readonly #echoes = new Map<string, (heard: boolean) => void>();
   #state: State = { kind: "stopped" };
   #heartbeat: Timer | null = null;
   #countedSince = 0;
@@ -92,23 +92,23 @@ export class DirectoryWatch {
   async caughtUp(): Promise<void> {
     if (this.#listeners.size === 0 || this.#state.kind !== "listening") return;
     // The change itself is in the database; who misses it now is told after a gap.
-    await this.#mark().catch(() => {});
+    await this.#hearsItself().catch(() => {});
   }
 
-  /** Sends a mark round. @returns whether it was heard */
-  async #mark(patienceMs = this.#options.patienceMs): Promise<boolean> {
-    const mark = this.#options.newId();
+  /** Says something to itself. @returns whether it was heard */
+  async #hearsItself(patienceMs = this.#options.patienceMs): Promise<boolean> {
+    const echo = this.#options.newId();
     const { promise, resolve } = Promise.withResolvers<boolean>();
-    this.#marks.set(mark, resolve);
+    this.#echoes.set(echo, resolve);
     let timer: Timer | undefined;
     try {
-      await this.#options.notify(JSON.stringify({ op: "mark", mark }));
+      await this.#options.notify(JSON.stringify({ op: "mark", mark: echo }));
       // From here on: that a statement had to wait says nothing of what is heard.
       timer = setTimeout(resolve, patienceMs, false);
       return await promise;
     } finally {
       clearTimeout(timer);
-      this.#marks.delete(mark);
+      this.#echoes.delete(echo);
     }
   }
 
@@ -116,7 +116,7 @@ export class DirectoryWatch {
   async #beat(): Promise<void> {
     const state = this.#state;
     if (state.kind !== "listening") return;
-    const heard = await this.#mark().catch(() => true);
+    const heard = await this.#hearsItself().catch(() => true);
     if (heard || this.#state !== state) return;
     state.session.drop(new Deaf());
   }
@@ -135,12 +135,12 @@ export class DirectoryWatch {
     try {
       await session.ready;
       // A pooler between takes LISTEN for one transaction, and what is notified after it reaches nobody.
-      const isHeard = await this.#mark(this.#options.proofMs);
+      const isHeard = await this.#hearsItself(this.#options.proofMs);
       if (session.hasEnded) throw new Unavailable("storage", "PostgreSQL has closed the connection that listens.");
       if (!isHeard && this.#state === before) throw new Deaf();
     } catch (error) {
       session.drop(error as Error);
-      throw refusalOf(error);
+      throw asUnavailable(error);
     }
     // Stopped meanwhile, perhaps started again.
     if (this.#state !== before) return session.close();
@@ -186,12 +186,12 @@ export class DirectoryWatch {
       return state.session.drop(new Unavailable("storage", "More was notified than can be looked at."));
     }
     const notice = parse(payload);
-    if (notice?.op === "mark") return this.#marks.get(String(notice.mark))?.(true);
+    if (notice?.op === "mark") return this.#echoes.get(String(notice.mark))?.(true);
     this.#listeners.tell(toChange(notice));
   }
 
   #forgetMarks(): void {
-    for (const resolve of [...this.#marks.values()]) resolve(false);
+    for (const resolve of [...this.#echoes.values()]) resolve(false);
   }
 }
 

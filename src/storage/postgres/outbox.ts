@@ -2,7 +2,13 @@
 import { Unavailable } from "../../ground/unavailable.ts";
 import type { Inbox, InboxEntry, RejectedEntry } from "../inbox.ts";
 import { sqlOf } from "../sql-text.ts";
-import { arrayOf, type ConnectionEvents, type Parameter, type PostgresConnection, refusalOf } from "./connection.ts";
+import {
+  arrayOf,
+  asUnavailable,
+  type ConnectionEvents,
+  type Parameter,
+  type PostgresConnection,
+} from "./connection.ts";
 import rejectText from "./queries/outbox-reject.sql" with { type: "text" };
 import takeText from "./queries/outbox-take.sql" with { type: "text" };
 import { outboxChannel } from "./schema.ts";
@@ -149,7 +155,7 @@ export class PostgresOutbox implements Inbox {
     } catch (error) {
       // May be this session's alone: another one, perhaps another node's, is to have the lease.
       session.drop(error as Error);
-      throw refusalOf(error);
+      throw asUnavailable(error);
     }
   }
 

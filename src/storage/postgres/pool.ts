@@ -1,7 +1,13 @@
 /** Runs statements on a bounded number of connections, each statement with a deadline and alone on its connection. */
 import { Unavailable } from "../../ground/unavailable.ts";
 import type { WriteWatch } from "../write-proof.ts";
-import { backoffMs, type ConnectionEvents, type Parameter, type PostgresConnection, refusalOf } from "./connection.ts";
+import {
+  asUnavailable,
+  backoffMs,
+  type ConnectionEvents,
+  type Parameter,
+  type PostgresConnection,
+} from "./connection.ts";
 import { notAnswered, PostgresSession } from "./session.ts";
 
 export interface PoolOptions {
@@ -106,7 +112,7 @@ export class Pool {
         const rows = (await lane.run(job)) as never[];
         this.#settle(() => job.resolve(rows));
       } catch (error) {
-        this.#settle(() => job.reject(refusalOf(error)));
+        this.#settle(() => job.reject(asUnavailable(error)));
       }
     } while (this.#waiting.length > 0);
     if (lane.isReady) this.#idle.push(lane);
@@ -120,7 +126,7 @@ export class Pool {
       if (this.#short.delete(lane)) this.#options.filling?.ended();
       return true;
     } catch (error) {
-      const refusal = refusalOf(error);
+      const refusal = asUnavailable(error);
       if (this.#lanes.some((other) => other.isReady)) {
         this.#short.add(lane);
         if (this.#state === "started") this.#options.filling?.began(refusal);

@@ -39,7 +39,7 @@ export function lockFile({ path, busyTimeoutMs }: FileLockOptions): FileLock {
     };
   } catch (error) {
     database?.close();
-    throw new Unavailable("storage", refusalOf(error, path), { setting: "storage.url", cause: error });
+    throw new Unavailable("storage", lockFailureOf(error, path), { setting: "storage.url", cause: error });
   }
 }
 
@@ -63,12 +63,12 @@ export function joinFile({ path, busyTimeoutMs }: FileLockOptions): FileLock & {
     database.query("SELECT count(*) FROM sqlite_schema").get();
   } catch (error) {
     database.close();
-    throw new Unavailable("storage", refusalOf(error, path), { setting: "storage.url", cause: error });
+    throw new Unavailable("storage", lockFailureOf(error, path), { setting: "storage.url", cause: error });
   }
   return { isFirst, release: () => database.close() };
 }
 
-function refusalOf(error: unknown, path: string): string {
+function lockFailureOf(error: unknown, path: string): string {
   if (error instanceof SQLiteError && error.code === "SQLITE_BUSY") {
     return `${path} is in use by another service, and only one at a time may use it.`;
   }

@@ -1,27 +1,27 @@
 -- Appends, and gives a watermark below all that is on its way. The order of its steps is what everything rests on;
 -- docs/log.md has it, with what goes wrong in any other.
 
-CREATE FUNCTION ${ws}.mark_append() RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $mark_append$
+CREATE FUNCTION ${ws}.set_append_floor() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $set_append_floor$
 DECLARE
-  is_marked boolean;
+  is_set boolean;
 BEGIN
   SELECT pg_try_advisory_xact_lock_shared('${ws}.positions'::regclass::oid::integer,
-      ((p.last_value + 2147483648) % 4294967296 - 2147483648)::integer) INTO is_marked FROM ${ws}.positions AS p
+      ((p.last_value + 2147483648) % 4294967296 - 2147483648)::integer) INTO is_set FROM ${ws}.positions AS p
     -- Read after what is visible, which was drawn before.
     WHERE p.last_value >= coalesce((SELECT e.position FROM ${ws}.events AS e ORDER BY e.position DESC LIMIT 1), 0);
   IF NOT FOUND THEN
     RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'the sequence ${ws}.positions is behind the log. '
       'Run: SELECT setval(''${ws}.positions'', (SELECT max(position) FROM ${ws}.events))';
   END IF;
-  IF NOT is_marked THEN
+  IF NOT is_set THEN
     RAISE EXCEPTION USING ERRCODE = 'lock_not_available', MESSAGE = 'another session holds an advisory lock that appends take: '
       'look for ${ws}.positions (classid) in pg_locks';
   END IF;
 END
-$mark_append$;
-COMMENT ON FUNCTION ${ws}.mark_append IS
-  'Puts up the mark of an append, held until the commit: the watermark stays below whatever is drawn from now on. Fails where the sequence is behind the log, and where others are in the way.';
+$set_append_floor$;
+COMMENT ON FUNCTION ${ws}.set_append_floor IS
+  'Sets the floor of an append, held until the commit: the watermark goes no further than it, and whatever is drawn from now on is above it. Fails where the sequence is behind the log, and where others are in the way.';
 
 CREATE FUNCTION ${ws}.append(
   given_topics text[], given_ids text[], given_types text[], given_payloads text[], given_created_at bigint[],
@@ -115,7 +115,7 @@ BEGIN
   END LOOP;
 
   -- From here until the commit no cursor passes what was given out before: every number drawn below is above this one.
-  PERFORM ${ws}.mark_append();
+  PERFORM ${ws}.set_append_floor();
 
   RETURN QUERY
   WITH heads AS MATERIALIZED (
@@ -218,7 +218,7 @@ BEGIN
   BEGIN
     -- Touches no row that an append would wait for, and needs the right all the same.
     PERFORM FROM ${ws}.topics WHERE false FOR NO KEY UPDATE;
-    PERFORM ${ws}.mark_append();
+    PERFORM ${ws}.set_append_floor();
     -- An event as large as asked for that cannot be compressed, under numbers that no other session takes.
     INSERT INTO ${ws}.events (topic_id, position, seq, created_at, id, type, payload)
       SELECT 0, -pg_backend_pid(), -pg_backend_pid(), 0, '', '', coalesce(string_agg(md5(random()::text), ''), '')
