@@ -2,13 +2,13 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import type { PresenceWord } from "../../src/cluster/ports.ts";
 import { parseRedisUrl } from "../../src/cluster/redis/address.ts";
-import { RedisCallRegistry } from "../../src/cluster/redis/calls.ts";
+import { RedisCallRegistry } from "../../src/cluster/redis/call-registry.ts";
 import { Commands } from "../../src/cluster/redis/commands.ts";
 import { openCommandClient } from "../../src/cluster/redis/connection.ts";
 import { bucketOf } from "../../src/cluster/redis/keys.ts";
 import { RegistryMark } from "../../src/cluster/redis/mark.ts";
 import { RedisNodeRegistry } from "../../src/cluster/redis/nodes.ts";
-import { RedisPresenceRegistry } from "../../src/cluster/redis/presence.ts";
+import { RedisPresenceRegistry } from "../../src/cluster/redis/presence-registry.ts";
 import { callScripts } from "../../src/cluster/redis/scripts.ts";
 import { RedisUnavailable } from "../../src/cluster/redis/unavailable.ts";
 import { keys, silent } from "../support/cluster.ts";

@@ -1,5 +1,5 @@
 /** Runs the call registry's contract on the registries that need no server. */
-import { LocalCallRegistry } from "../../src/cluster/local/calls.ts";
+import { LocalCallRegistry } from "../../src/cluster/local/call-registry.ts";
 import { callRegistryContract } from "./call-registry.ts";
 
 callRegistryContract("local", async () => {

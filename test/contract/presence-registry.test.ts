@@ -1,5 +1,5 @@
 /** Runs the presence registry's contract on the one of a node that is alone. */
-import { LocalPresenceRegistry } from "../../src/cluster/local/presence.ts";
+import { LocalPresenceRegistry } from "../../src/cluster/local/presence-registry.ts";
 import { describePresenceRegistryContract } from "./presence-registry.ts";
 
 describePresenceRegistryContract("local", async () => {

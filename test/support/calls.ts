@@ -3,7 +3,7 @@ import { expect } from "bun:test";
 import type { Delivery, Device } from "../../src/calls/record.ts";
 import { CallService } from "../../src/calls/service.ts";
 import type { Call } from "../../src/cluster/call.ts";
-import { LocalCallRegistry } from "../../src/cluster/local/calls.ts";
+import { LocalCallRegistry } from "../../src/cluster/local/call-registry.ts";
 import { Unavailable } from "../../src/ground/unavailable.ts";
 import { ProtocolError } from "../../src/protocol/errors.ts";
 import type { ServerPayload } from "../../src/protocol/server.ts";

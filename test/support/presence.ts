@@ -1,6 +1,6 @@
 /** Trackers around a real registry and storage, and a clock that is turned by hand; everything they tell is written down. */
 import pino from "pino";
-import { LocalPresenceRegistry } from "../../src/cluster/local/presence.ts";
+import { LocalPresenceRegistry } from "../../src/cluster/local/presence-registry.ts";
 import type { PresenceRecord, PresenceRegistry, PresenceWord } from "../../src/cluster/ports.ts";
 import { type DeviceRef, PresenceTracker } from "../../src/presence/tracker.ts";
 import type { Storage } from "../../src/storage/ports.ts";

@@ -1,6 +1,6 @@
 /** Proves that presence ends what has begun, whatever fails or stops in between. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { LocalPresenceRegistry } from "../../src/cluster/local/presence.ts";
+import { LocalPresenceRegistry } from "../../src/cluster/local/presence-registry.ts";
 import { device, openPresenceWorld, type PresenceWorld } from "../support/presence.ts";
 
 let world: PresenceWorld;

@@ -1,9 +1,9 @@
 /** Joins everything that nodes share, for a node that is alone. */
 import type { Cluster } from "../ports.ts";
 import { createLocalBus } from "./bus.ts";
-import { LocalCallRegistry } from "./calls.ts";
+import { LocalCallRegistry } from "./call-registry.ts";
 import { createLocalNodeRegistry } from "./nodes.ts";
-import { type LocalPresenceOptions, LocalPresenceRegistry } from "./presence.ts";
+import { type LocalPresenceOptions, LocalPresenceRegistry } from "./presence-registry.ts";
 
 export interface LocalClusterOptions extends Pick<LocalPresenceOptions, "store"> {
   /** Milliseconds since 1970. */

@@ -5,7 +5,7 @@ import type { Logger } from "../../telemetry/logger.ts";
 import type { Cluster } from "../ports.ts";
 import { parseRedisUrl, type RedisAddress } from "./address.ts";
 import { RedisBus } from "./bus.ts";
-import { RedisCallRegistry } from "./calls.ts";
+import { RedisCallRegistry } from "./call-registry.ts";
 import { Commands } from "./commands.ts";
 import { openCommandClient } from "./connection.ts";
 import { watchEviction } from "./eviction.ts";
@@ -13,7 +13,7 @@ import { Heartbeat } from "./heartbeat.ts";
 import { createKeys } from "./keys.ts";
 import { RegistryMark } from "./mark.ts";
 import { RedisNodeRegistry } from "./nodes.ts";
-import { RedisPresenceRegistry } from "./presence.ts";
+import { RedisPresenceRegistry } from "./presence-registry.ts";
 import { RedisStream } from "./stream.ts";
 import { RedisUnavailable } from "./unavailable.ts";
 
