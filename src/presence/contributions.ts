@@ -39,8 +39,6 @@ export class Contributions {
   readonly #own = new Map<string, readonly DevicePresence[]>();
   /** Users whose record lacks what is here, and the status that they have set since. */
   readonly #owed = new Map<string, { byHand?: UserStatus | null }>();
-  /** Users whose record this node is changing. */
-  readonly #changing = new Set<string>();
   readonly queue = new KeyedQueue();
 
   constructor(private readonly options: ContributionsOptions) {}
@@ -79,34 +77,35 @@ export class Contributions {
 
   /** Has the record say what is here. Never rejects. */
   async contribute(userId: string, found: FilledRecord, change: Change = {}): Promise<Outcome> {
-    this.#changing.add(userId);
+    const { byHand, causeDevice } = change;
     try {
       const step = (record: PresenceRecord, from: FilledRecord) =>
         this.#outcomeOf(userId, record, { ...change, isLost: from !== found });
-      const outcome = await this.apply(userId, found, step, change);
-      if (outcome.conflict === undefined) this.#noteContributed(userId, outcome, change);
-      return outcome;
+      return await this.apply(userId, found, step, {
+        causeDevice,
+        adopt: (outcome) => this.#adopt(userId, outcome, change),
+      });
     } catch {
       // The reason, whatever it is, is logged where it is checked again.
-      const { byHand, causeDevice } = change;
       this.#owed.set(userId, { ...this.#owed.get(userId), ...(byHand && { byHand: byHand.is }) });
       this.options.onStale([userId]);
       this.options.showing().showOwed(userId, found, causeDevice);
       return { put: null, devices: this.of(userId), replaced: null, superseded: [], isRefused: false, isAway: true };
-    } finally {
-      this.#changing.delete(userId);
-      this.#compare(userId);
     }
   }
 
-  /** Changes a record by a pure step, which is told what it comes from, and shows what comes of it. @throws Unavailable */
+  /**
+   * Changes a record by a pure step, which is told what it comes from, and shows what comes of it once that is adopted.
+   * @throws Unavailable
+   */
   async apply<Result extends { put: PresenceRecord | null }>(
     userId: string,
     found: FilledRecord,
     step: (record: PresenceRecord, from: FilledRecord) => Result,
-    { causeDevice }: Pick<Change, "causeDevice"> = {},
+    options: { causeDevice?: string | undefined; adopt?: (result: Result) => void } = {},
   ): Promise<Result> {
     const { records, registry, showing } = this.options;
+    const { causeDevice, adopt } = options;
     let before = found.record;
     // Null: what was known is there no more, and what the storage knows has to be read.
     const { now, result } = await registry.transact<Result | null>(
@@ -119,7 +118,8 @@ export class Contributions {
       },
       { known: isUnknown(found) ? undefined : found, causeDevice },
     );
-    if (result === null) return this.apply(userId, await records.readOne(userId), step, { causeDevice });
+    if (result === null) return this.apply(userId, await records.readOne(userId), step, options);
+    adopt?.(result);
     // Nothing was read of what the storage knows of somebody who is not here.
     if (now.record === null && isUnknown(found)) return result;
     const record = now.record ?? before;
@@ -131,9 +131,21 @@ export class Contributions {
     return result;
   }
 
-  /** Takes a word of any node: others may have taken out, or replaced, devices of this one. */
+  /** Takes a word of another node, which may have replaced devices of this one, or taken them out by mistake. */
   takeWord(word: PresenceWord): void {
-    if (this.options.showing().takeWord(word)) this.#compare(word.userId);
+    const { onStale, showing } = this.options;
+    const { userId } = word;
+    if (!showing().takeWord(word) || !this.has(userId)) return;
+    void this.queue.run(userId, async () => {
+      const known = showing().knownOf(userId);
+      if (known === null) return;
+      const there = new Set(known.record.devices.map(({ connectionId }) => connectionId));
+      // One in its grace may have made room for another one elsewhere.
+      const left = this.of(userId).filter((it) => it.leaving === undefined || there.has(it.connectionId));
+      this.set(userId, left);
+      const isDone = await this.#recheckOne(userId, known).catch(() => false);
+      if (!isDone) onStale([userId]);
+    });
   }
 
   /** Reads users again, and contributes what the registry lacks of them. @returns those to be checked once more */
@@ -146,21 +158,24 @@ export class Contributions {
     return (await Promise.all(rechecks)).flat();
   }
 
+  /** @returns whether the registry has by now what is here */
   async #recheckOne(userId: string, found: FilledRecord): Promise<boolean> {
-    const { records, showing } = this.options;
-    const was = found.record.byHand;
+    if (isUnknown(found) && !this.has(userId)) return false;
+    const isOwed = this.#owed.get(userId)?.byHand !== undefined;
     // Read after the record: where somebody sets another one meanwhile the record changes after this has looked at it.
-    const byHand =
-      this.#owed.get(userId)?.byHand === undefined ? undefined : { was, is: await records.statusOf(userId) };
-    const outcome = this.#outcomeOf(userId, found.record, { byHand });
-    if (outcome.put !== null || (isUnknown(found) && this.has(userId))) {
-      const { conflict, isAway } = await this.contribute(userId, found, { byHand });
-      return conflict === undefined && isAway === undefined;
-    }
-    if (isUnknown(found)) return false;
-    this.#noteContributed(userId, outcome, { byHand });
-    showing().takeRecord(userId, found);
-    return true;
+    const is = isOwed ? await this.options.records.statusOf(userId) : null;
+    const byHand = isOwed ? { was: found.record.byHand, is } : undefined;
+    const { conflict, isAway } = await this.contribute(userId, found, { byHand });
+    return conflict === undefined && isAway === undefined;
+  }
+
+  /** Takes over what has become of the user's devices here; nothing is owed any more. */
+  #adopt(userId: string, { conflict, devices, superseded }: Outcome, { byHand }: Change): void {
+    if (conflict !== undefined) return;
+    // A status that is owed still is: its user is checked again.
+    if (byHand !== undefined || this.#owed.get(userId)?.byHand === undefined) this.#owed.delete(userId);
+    this.set(userId, devices);
+    for (const { deviceId, connectionId } of superseded) this.options.onSuperseded({ userId, deviceId, connectionId });
   }
 
   /** @param isLost the record is not the one any more of which the change was made */
@@ -177,30 +192,5 @@ export class Contributions {
     const isOther = isLost || !Bun.deepEquals(current, byHand.was);
     if (isOther) return { ...contributed, put: null, conflict: { byHand: current } };
     return { ...contributed, put: withStatus(contributed.put ?? record, byHand.is, now) ?? contributed.put };
-  }
-
-  #noteContributed(userId: string, contributed: ContributionResult, { byHand }: Change): void {
-    // A status that is owed still is: its user is checked again.
-    if (byHand !== undefined || this.#owed.get(userId)?.byHand === undefined) this.#owed.delete(userId);
-    this.#adopt(userId, contributed);
-  }
-
-  #adopt(userId: string, { devices, superseded }: ContributionResult): void {
-    this.set(userId, devices);
-    for (const { deviceId, connectionId } of superseded) this.options.onSuperseded({ userId, deviceId, connectionId });
-  }
-
-  /** Follows what others have made of this node's devices; what they have taken out by mistake is put back. */
-  #compare(userId: string): void {
-    const { onStale, registry, showing } = this.options;
-    const { run } = registry;
-    const record = showing().knownOf(userId)?.record;
-    if (record === undefined || !this.has(userId) || this.#changing.has(userId)) return;
-    const there = new Set(record.devices.map(({ connectionId }) => connectionId));
-    // One in its grace may have made room for another one elsewhere.
-    const devices = this.of(userId).filter((it) => it.leaving === undefined || there.has(it.connectionId));
-    const contributed = contribute(record, { run, devices, now: registry.now() });
-    this.#adopt(userId, contributed);
-    if (contributed.put !== null) onStale([userId]);
   }
 }

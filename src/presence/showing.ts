@@ -127,7 +127,6 @@ export class Showing {
 
   /** Reads how users are, and shows what is different. Rejects where the storage is away. */
   async refresh(userIds: string[]): Promise<Map<string, FilledRecord>> {
-    const before = new Map(userIds.map((userId) => [userId, this.knownOf(userId)]));
     const heard = new Set(userIds.filter((userId) => this.options.watchersOf(userId) > 0));
     const found = await this.options.records.read(userIds);
     const unknown: string[] = [];
@@ -136,8 +135,7 @@ export class Showing {
       if (entry === null) continue;
       entry.isFresh = !isUnknown(record) && heard.has(userId);
       if (isUnknown(record)) unknown.push(userId);
-      // Where nobody has been for a while versions say nothing: what came since it was read is newer.
-      else if (record.version > 0 || before.get(userId) === this.knownOf(userId)) this.takeRecord(userId, record);
+      else this.takeRecord(userId, record);
     }
     if (unknown.length > 0) this.options.onUnknown(unknown);
     return found;
