@@ -73,6 +73,6 @@ export class Records {
 
   /** Clears statuses that have run out; nobody is told because of it. */
   async clearExpired(now: number): Promise<void> {
-    while ((await this.options.statuses.takeExpired(now, itemsMax)).length === itemsMax);
+    while ((await this.options.statuses.clearExpired(now, itemsMax)) === itemsMax);
   }
 }

@@ -1,8 +1,10 @@
 /** Shows those who watch users on this node the difference between what they were shown last and what is so [PRE1] [PRE3] [PRE5]. */
 import type { PresenceRecord, PresenceWord } from "../cluster/ports.ts";
 import type { Timers } from "../ground/timers.ts";
+import { Unavailable } from "../ground/unavailable.ts";
 import type { PresenceView } from "../protocol/server.ts";
 import { type PresenceMessage, updateOf, writeChange, writeView } from "./messages.ts";
+import { emptyRecord } from "./record.ts";
 import { type FilledRecord, isUnknown, type Records } from "./records.ts";
 import {
   looksTheSame,
@@ -153,22 +155,40 @@ export class Showing {
     const record = this.recordOf(userId);
     const at = this.options.now();
     const lastSeenAt = entry.isFresh ? (record?.lastSeenAt ?? null) : null;
-    if (viewer === userId) {
-      const view = writeView(userId, record === null ? offline : viewForSelf(record, at), lastSeenAt);
-      return entry.isFresh && record !== null ? { ...view, devices: presentDevices(record, at).length } : view;
-    }
+    if (viewer === userId) return this.#viewOfSelf(userId, record ?? emptyRecord, entry.isFresh);
     const isKnown = record !== null && (entry.isFresh || this.options.isHere(userId));
     entry.shownToWatchers ??= isKnown ? viewForOthers(record, at) : offline;
     return writeView(userId, entry.shownToWatchers, lastSeenAt);
   }
 
-  /** Notes what somebody is answered who may watch the user too: where watchers hold something else all are shown what is so later [PRE1]. */
-  noteAnswer(userId: string, view: ViewForOthers): void {
+  /**
+   * Answers how the user is by what was just read of them, or has been heard since [PRE4]. Where those who watch hold
+   * something else all are shown what is so later, as one of them may be who asks [PRE1].
+   * @throws Unavailable where nobody can know
+   */
+  answerOf(viewer: string, userId: string, found: FilledRecord): PresenceView {
+    const isSure = !isUnknown(found);
+    // Newer than what was read, or what this node has while the registry is away.
+    const known = isSure || this.options.isHere(userId) ? this.recordOf(userId) : null;
+    const record = known ?? found.record;
+    if (viewer === userId) return this.#viewOfSelf(userId, record, isSure);
+    const view = viewForOthers(record, this.options.now());
+    // Also of somebody invisible who is here: nobody may tell the two apart.
+    if (!isSure && view.status === "offline")
+      throw new Unavailable("cluster", "Who is on other nodes cannot be known right now.", { isPublic: true });
     const entry = this.#entries.get(userId);
-    const shown = entry?.shownToWatchers ?? view;
-    if (entry === undefined || looksTheSame(shown, view)) return;
-    entry.answered = view;
-    if (entry.window === null) this.#openWindow(userId, entry, null);
+    if (entry !== undefined && !looksTheSame(entry.shownToWatchers ?? view, view)) {
+      entry.answered = view;
+      if (entry.window === null) this.#openWindow(userId, entry, null);
+    }
+    return writeView(userId, view, record.lastSeenAt);
+  }
+
+  /** Writes the truth, with how many devices there are where all are known. */
+  #viewOfSelf(userId: string, record: PresenceRecord, isSure: boolean): PresenceView {
+    const at = this.options.now();
+    const view = writeView(userId, viewForSelf(record, at), record.lastSeenAt);
+    return isSure ? { ...view, devices: presentDevices(record, at).length } : view;
   }
 
   /** Words may have been lost. @returns the users that are to be refreshed */

@@ -3,7 +3,6 @@ import type { DevicePresence, DeviceStatus, PresenceRecord, PresenceRegistry } f
 import type { Config } from "../config/schema.ts";
 import { nextTurn } from "../ground/next-turn.ts";
 import { realTimers, type Timers } from "../ground/timers.ts";
-import { Unavailable } from "../ground/unavailable.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { PresenceView } from "../protocol/server.ts";
 import type { StatusStore } from "../storage/ports.ts";
@@ -11,12 +10,12 @@ import type { OutageLogger } from "../telemetry/outage.ts";
 import { type Change, Contributions, type DeviceRef } from "./contributions.ts";
 import { writeView } from "./messages.ts";
 import { emptyRecord, withoutRun } from "./record.ts";
-import { type FilledRecord, isUnknown, Records } from "./records.ts";
+import { isUnknown, Records } from "./records.ts";
 import { Rounds } from "./rounds.ts";
 import { Showing, type ShowingOptions } from "./showing.ts";
 import { StaleUsers } from "./stale-users.ts";
 import { endOf, type PresenceUpdate, statusByHand } from "./status.ts";
-import { isVisible, offline, presentDevices, viewForOthers, viewForSelf } from "./view.ts";
+import { isVisible, offline } from "./view.ts";
 
 export type { DeviceRef } from "./contributions.ts";
 export type { PresenceMessage } from "./messages.ts";
@@ -163,7 +162,7 @@ export class PresenceTracker {
     return asked.map((userId) => {
       const answer = found?.get(userId);
       // Somebody who may not be seen cannot be told from somebody who has never been here.
-      return answer === undefined ? writeView(userId, offline, null) : this.#answer(viewer, userId, answer);
+      return answer === undefined ? writeView(userId, offline, null) : this.#showing.answerOf(viewer, userId, answer);
     });
   }
 
@@ -268,24 +267,6 @@ export class PresenceTracker {
   #say(userId: string, connectionId: string, status: DeviceStatus): void {
     const said = (device: DevicePresence) => (device.connectionId === connectionId ? { ...device, status } : device);
     this.#here.set(userId, this.#here.of(userId).map(said));
-  }
-
-  #answer(viewer: string, userId: string, found: FilledRecord): PresenceView {
-    const at = this.options.registry.now();
-    const isSure = !isUnknown(found);
-    // Newer than what was read, or what this node has while the registry is away.
-    const known = isSure || this.#here.has(userId) ? this.#showing.recordOf(userId) : null;
-    const record = known ?? found.record;
-    if (userId === viewer) {
-      const view = writeView(userId, viewForSelf(record, at), record.lastSeenAt);
-      return isSure ? { ...view, devices: presentDevices(record, at).length } : view;
-    }
-    // Also of somebody invisible who is here: nobody may tell the two apart.
-    if (!isSure && !isVisible(record, at))
-      throw new Unavailable("cluster", "Who is on other nodes cannot be known right now.", { isPublic: true });
-    const view = viewForOthers(record, at);
-    this.#showing.noteAnswer(userId, view);
-    return writeView(userId, view, record.lastSeenAt);
   }
 
   #seenHere(): string[] {

@@ -268,8 +268,8 @@ export interface StatusStore extends PresentStore {
   set(userId: string, status: UserStatus | null): Promise<void>;
   get(userIds: string[]): Promise<Map<string, { status: UserStatus | null; lastSeenAt: number | null }>>;
   setLastSeen(userIds: string[], at: number): Promise<void>;
-  /** Clears what has expired by `now` and returns whose it was and what it said; over all nodes each expiry is returned once. */
-  takeExpired(now: number, limit: number): Promise<{ userId: string; status: UserStatus }[]>;
+  /** Clears statuses that have expired by `now`, at most `limit`. @returns how many */
+  clearExpired(now: number, limit: number): Promise<number>;
 }
 
 export interface Storage {

@@ -42,24 +42,21 @@ export function createCursorStore(pool: Pool, ws: string, now: () => number): Cu
   };
 }
 
-const statusColumns = (of: string) =>
-  `${of}.user_id AS "userId", ${of}.status, ${of}.text, ${of}.emoji, ${of}.expires_at AS "expiresAt"`;
-
 function statements(ws: string) {
   return {
     set: `INSERT INTO ${ws}.statuses (user_id, status, text, emoji, expires_at) VALUES ($1, $2, $3, $4, $5)
       ON CONFLICT (user_id) DO UPDATE SET
         status = excluded.status, text = excluded.text, emoji = excluded.emoji, expires_at = excluded.expires_at`,
-    get: `SELECT ${statusColumns("s")}, s.last_seen_at AS "lastSeenAt" FROM ${ws}.statuses AS s
-      WHERE s.user_id = ANY ($1::text[])`,
+    get: `SELECT user_id AS "userId", status, text, emoji, expires_at AS "expiresAt", last_seen_at AS "lastSeenAt"
+      FROM ${ws}.statuses WHERE user_id = ANY ($1::text[])`,
     // In one order everywhere, so that two nodes cannot wait for each other.
     setLastSeen: `INSERT INTO ${ws}.statuses AS s (user_id, last_seen_at)
       SELECT DISTINCT user_id, $2::bigint FROM unnest($1::text[]) AS seen (user_id) ORDER BY user_id
       ON CONFLICT (user_id) DO UPDATE SET last_seen_at = greatest(s.last_seen_at, excluded.last_seen_at)`,
-    takeExpired: `WITH expired AS MATERIALIZED (
-        SELECT * FROM ${ws}.statuses WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+    clearExpired: `WITH expired AS MATERIALIZED (
+        SELECT user_id FROM ${ws}.statuses WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
       UPDATE ${ws}.statuses AS s SET status = NULL, text = NULL, emoji = NULL, expires_at = NULL
-      FROM expired AS e WHERE s.user_id = e.user_id RETURNING ${statusColumns("e")}`,
+      FROM expired AS e WHERE s.user_id = e.user_id RETURNING s.user_id`,
     keepPresent: `INSERT INTO ${ws}.statuses AS s (user_id, present)
       SELECT user_id, present FROM unnest($1::text[], $2::text[]) AS kept (user_id, present) ORDER BY user_id
       ON CONFLICT (user_id) DO UPDATE SET present = excluded.present`,
@@ -85,11 +82,8 @@ export function createStatusStore(pool: Pool, schema: string): StatusStore {
     async setLastSeen(userIds, at) {
       await pool.query(sql.setLastSeen, [arrayOf(userIds), at]);
     },
-    async takeExpired(now, limit) {
-      const rows = await pool.query<StatusRow>(sql.takeExpired, [now, limit]);
-      return rows
-        .map((row) => ({ userId: row.userId, status: statusOf(row)! }))
-        .sort((one, other) => one.status.expiresAt! - other.status.expiresAt!);
+    async clearExpired(now, limit) {
+      return (await pool.query(sql.clearExpired, [now, limit])).length;
     },
     async keepPresent(present) {
       const [userIds, records] = [present.map(({ userId }) => userId), present.map(({ record }) => record)];

@@ -76,7 +76,7 @@ export class StatusTable {
   readonly #set;
   readonly #get;
   readonly #setLastSeen;
-  readonly #expired;
+  readonly #clearExpired;
   readonly #keepPresent;
   readonly #present;
   readonly #forgetPresent;
@@ -98,9 +98,10 @@ export class StatusTable {
       `INSERT INTO statuses (user_id, last_seen_at) SELECT value, ?2 FROM json_each(?1) WHERE true
        ON CONFLICT (user_id) DO UPDATE SET last_seen_at = max(coalesce(last_seen_at, 0), excluded.last_seen_at)`,
     );
-    this.#expired = database.prepare<StatusRow, [number, number]>(
-      `SELECT ${statusColumns} FROM statuses INDEXED BY statuses_by_expiry
-       WHERE expires_at IS NOT NULL AND expires_at <= ? ORDER BY expires_at LIMIT ?`,
+    this.#clearExpired = database.prepare<null, [number, number]>(
+      `UPDATE statuses SET status = NULL, text = NULL, emoji = NULL, expires_at = NULL
+       WHERE user_id IN (SELECT user_id FROM statuses INDEXED BY statuses_by_expiry
+         WHERE expires_at IS NOT NULL AND expires_at <= ? ORDER BY expires_at LIMIT ?)`,
     );
     this.#keepPresent = database.prepare<null, [string]>(
       `INSERT INTO statuses (user_id, present) SELECT value ->> 'userId', value ->> 'record' FROM json_each(?) WHERE true
@@ -149,14 +150,7 @@ export class StatusTable {
       .immediate();
   }
 
-  takeExpired(now: number, limit: number): { userId: string; status: UserStatus }[] {
-    // Read and cleared under one lock, so that another process on the same file does not return them too.
-    return this.#database
-      .transaction(() => {
-        const expired = this.#expired.all(now, limit);
-        for (const { userId } of expired) this.set(userId, null);
-        return expired.map((row) => ({ userId: row.userId, status: statusOf(row)! }));
-      })
-      .immediate();
+  clearExpired(now: number, limit: number): number {
+    return this.#clearExpired.run(now, limit).changes;
   }
 }

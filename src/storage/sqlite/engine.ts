@@ -125,7 +125,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
     setStatus: (userId: string, status: UserStatus | null) => statuses.set(userId, status),
     getStatuses: (userIds: string[]) => statuses.get(userIds),
     setLastSeen: (userIds: string[], at: number) => statuses.setLastSeen(userIds, at),
-    takeExpired: (now: number, limit: number) => statuses.takeExpired(now, limit),
+    clearExpired: (now: number, limit: number) => statuses.clearExpired(now, limit),
     keepPresent: (present: PresentUser[]) => statuses.keepPresent(present),
     takePresent: (limit: number) => statuses.takePresent(limit),
     userState: (userId: string, now: number) => directory.userState(userId, now),

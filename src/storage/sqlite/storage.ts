@@ -196,7 +196,7 @@ function createStatusStore(calls: WorkerCaller): StatusStore {
       return new Map([...userIds.map((userId) => [userId, { status: null, lastSeenAt: null }] as const), ...known]);
     },
     setLastSeen: (userIds, at) => calls.call("setLastSeen", userIds, at),
-    takeExpired: (expiredBy, limit) => calls.call("takeExpired", expiredBy, limit),
+    clearExpired: (expiredBy, limit) => calls.call("clearExpired", expiredBy, limit),
     keepPresent: (present) => calls.call("keepPresent", present),
     takePresent: (limit) => calls.call("takePresent", limit),
   };
