@@ -99,6 +99,20 @@ export interface PresenceWord extends VersionedRecord {
 /** Decides what becomes of a record; pure, as it may be run again. `put: null` leaves it as it is. */
 export type PresenceStep<Result> = (record: PresenceRecord | null) => { put: PresenceRecord | null; result: Result };
 
+export interface PresenceTransactOptions {
+  /** The record as the caller takes it to be, which saves reading it; `record` may be filled in from the storage where `version` is 0. */
+  known?: VersionedRecord | undefined;
+  causeDevice?: string | undefined;
+}
+
+/** Stands under a user's record, of a run of a node that is dead. */
+export interface LeftBehind {
+  userId: string;
+  run: string;
+  /** The run's last sign of life. */
+  seenAt: number;
+}
+
 /** Holds the one record of each user's presence, which every node adds its own devices to [PRE1]. */
 export interface PresenceRegistry {
   /** Names this run of this node, which its devices stand under. */
@@ -108,15 +122,14 @@ export interface PresenceRegistry {
   /**
    * Runs `step` on the user's record, alone over all nodes, stores what it puts under the next version and, in the same
    * step, says so to the nodes that listen: those that watch `presence:<user>`, and those that watch `user:<user>`.
-   * A record without devices stays for two minutes at least. `known` is the record as the caller takes it to be, which
-   * saves reading it (`record` may be filled in from the storage where `version` is 0); where it is another one by now
-   * `step` runs again on that, with null where there is none.
+   * A record without devices stays for two minutes at least. Where the record is not the one that is `known` any
+   * more `step` runs again on that, with null where there is none.
    * @throws Unavailable where it is away; it may have been stored all the same
    */
   transact<Result>(
     userId: string,
     step: PresenceStep<Result>,
-    options?: { known?: VersionedRecord | undefined; causeDevice?: string | undefined },
+    options?: PresenceTransactOptions,
   ): Promise<{ now: VersionedRecord; result: Result }>;
   /** Users of whom nothing can be known now are not in the answer: it is away, or records are being put back after a loss. Never rejects for that. */
   read(userIds: string[]): Promise<Map<string, VersionedRecord>>;
@@ -128,9 +141,9 @@ export interface PresenceRegistry {
   ownUsers(): Promise<string[]>;
   /**
    * Calls `remove` for each user under whose record something of a run of a node stands that is dead, some at once, and
-   * forgets the run once all have resolved. `seenAt`: its last sign of life.
+   * forgets the run once all have resolved.
    */
-  sweep(remove: (dead: { userId: string; run: string; seenAt: number }) => Promise<void>): Promise<void>;
+  sweep(remove: (left: LeftBehind) => Promise<void>): Promise<void>;
   /** @throws Unavailable */
   stats(): Promise<{ users: number; devices: number }>;
 }

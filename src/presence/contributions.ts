@@ -131,7 +131,7 @@ export class Contributions {
     return result;
   }
 
-  /** Takes a word of another node, which may have replaced devices of this one, or taken them out by mistake. */
+  /** Takes a word of any node: another one may have replaced devices of this one, or taken them out by mistake. */
   takeWord(word: PresenceWord): void {
     const { onStale, showing } = this.options;
     const { userId } = word;
@@ -141,8 +141,8 @@ export class Contributions {
       if (known === null) return;
       const there = new Set(known.record.devices.map(({ connectionId }) => connectionId));
       // One in its grace may have made room for another one elsewhere.
-      const left = this.of(userId).filter((it) => it.leaving === undefined || there.has(it.connectionId));
-      this.set(userId, left);
+      const devices = this.of(userId).filter((it) => it.leaving === undefined || there.has(it.connectionId));
+      this.set(userId, devices);
       const isDone = await this.#recheckOne(userId, known).catch(() => false);
       if (!isDone) onStale([userId]);
     });

@@ -1,5 +1,5 @@
 /** Does what presence has to do by and by: ended graces and dead nodes once a second, last seen once a minute [PRE1]. */
-import type { PresenceRegistry } from "../cluster/ports.ts";
+import type { LeftBehind, PresenceRegistry } from "../cluster/ports.ts";
 import type { Timers } from "../ground/timers.ts";
 import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 import type { Records } from "./records.ts";
@@ -10,7 +10,7 @@ export interface RoundsOptions {
   /** Takes out devices of this node that have not come back. */
   endGraces(): void;
   /** Takes out of a record what a dead run of a node has left. */
-  remove(dead: { userId: string; run: string; seenAt: number }): Promise<void>;
+  remove(left: LeftBehind): Promise<void>;
   /** Looks at users under whose record something of this node stands, which may not be here any more. */
   recheck(userIds: string[]): void;
   /** Lists users whom others see here. */

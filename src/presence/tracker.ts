@@ -1,5 +1,5 @@
 /** Takes in who comes, goes and says how they are on this node, and answers how users are on all of them [PRE]. */
-import type { DevicePresence, DeviceStatus, PresenceRecord, PresenceRegistry } from "../cluster/ports.ts";
+import type { DevicePresence, DeviceStatus, LeftBehind, PresenceRecord, PresenceRegistry } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
 import { nextTurn } from "../ground/next-turn.ts";
 import { realTimers, type Timers } from "../ground/timers.ts";
@@ -75,7 +75,9 @@ export class PresenceTracker {
       timers,
       logger,
     });
-    registry.onWord((word) => this.#here.takeWord(word));
+    registry.onWord((word) => {
+      if (!this.#isStopped) this.#here.takeWord(word);
+    });
     registry.onLoss(() => {
       this.recheckAll();
       this.#rounds.noteRegistryLost();
@@ -258,7 +260,7 @@ export class PresenceTracker {
   }
 
   /** Takes out of the record as the registry has it, whatever this node has heard of it, what a dead run of a node has left. */
-  async #remove({ userId, run, seenAt }: { userId: string; run: string; seenAt: number }): Promise<void> {
+  async #remove({ userId, run, seenAt }: LeftBehind): Promise<void> {
     const found = { mark: "", version: -1, record: emptyRecord };
     const step = (record: PresenceRecord) => ({ put: withoutRun(record, run, seenAt) });
     await this.#here.queue.run(userId, () => this.#here.apply(userId, found, step));

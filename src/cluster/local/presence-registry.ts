@@ -4,9 +4,11 @@ import { Unavailable } from "../../ground/unavailable.ts";
 import type { PresentStore } from "../../storage/present-store.ts";
 import type {
   DevicePresence,
+  LeftBehind,
   PresenceRecord,
   PresenceRegistry,
   PresenceStep,
+  PresenceTransactOptions,
   PresenceWord,
   VersionedRecord,
 } from "../ports.ts";
@@ -48,7 +50,7 @@ export class LocalPresenceRegistry implements PresenceRegistry {
   async transact<Result>(
     userId: string,
     step: PresenceStep<Result>,
-    { known, causeDevice }: { known?: VersionedRecord | undefined; causeDevice?: string | undefined } = {},
+    { known, causeDevice }: PresenceTransactOptions = {},
   ): Promise<{ now: VersionedRecord; result: Result }> {
     const current = this.#get(userId);
     // Filled in from the storage, where there is none here.
@@ -83,7 +85,7 @@ export class LocalPresenceRegistry implements PresenceRegistry {
   }
 
   /** The run before counts as dead once the grace of its devices is over. */
-  async sweep(remove: (dead: { userId: string; run: string; seenAt: number }) => Promise<void>): Promise<void> {
+  async sweep(remove: (left: LeftBehind) => Promise<void>): Promise<void> {
     const now = this.now();
     for (const [userId, since] of this.#empty) {
       if (since > now - keptMs) break;

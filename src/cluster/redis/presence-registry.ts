@@ -1,6 +1,14 @@
 /** Keeps the presence records of all nodes in Redis: written where nothing has changed meanwhile, and told in the same step [PRE1]. */
 import { pages } from "../../ground/pages.ts";
-import type { PresenceRecord, PresenceRegistry, PresenceStep, PresenceWord, VersionedRecord } from "../ports.ts";
+import type {
+  LeftBehind,
+  PresenceRecord,
+  PresenceRegistry,
+  PresenceStep,
+  PresenceTransactOptions,
+  PresenceWord,
+  VersionedRecord,
+} from "../ports.ts";
 import type { RedisBus } from "./bus.ts";
 import type { Commands } from "./commands.ts";
 import { bucketOf, buckets, type Keys } from "./keys.ts";
@@ -71,7 +79,7 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   async transact<Result>(
     userId: string,
     step: PresenceStep<Result>,
-    { known, causeDevice }: { known?: VersionedRecord | undefined; causeDevice?: string | undefined } = {},
+    { known, causeDevice }: PresenceTransactOptions = {},
   ): Promise<{ now: VersionedRecord; result: Result }> {
     let before = known ?? (await this.#readOne(userId));
     for (let attempt = 0; attempt < attemptsMax; attempt++) {
@@ -109,7 +117,7 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     return (users as string[][]).flat();
   }
 
-  async sweep(remove: (dead: { userId: string; run: string; seenAt: number }) => Promise<void>): Promise<void> {
+  async sweep(remove: (left: LeftBehind) => Promise<void>): Promise<void> {
     const { commands, nodes } = this.options;
     if (!commands.isReady) return;
     for (const { run, seenAt } of await nodes.dead()) {
