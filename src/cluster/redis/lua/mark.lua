@@ -11,9 +11,9 @@ end
 local function markOf(key, settling, fresh, known, settlingMs)
   local mark = redis.call('GET', key)
   local isSame, history = isMarkOfMaster(mark or '')
-  -- A node that starts on an empty Redis knows of nothing that could be lost: it makes a `first` mark, and nobody settles.
-  -- One that knows another mark has something to put back: it has only come later than the new one, and must not take the
-  -- `first` mark for its own, or all would be thought to be there that it alone still knows. So it makes a mark that settles.
+  -- A node that starts on an empty Redis knows of nothing that could be lost: it makes a `first` mark, and nothing settles.
+  -- Redis may have been emptied just before, and another node that knows the mark of then comes only now: for it the `first`
+  -- mark was made too early. So it makes one that settles, and the nodes put back what they know.
   local isEarly = mark and string.find(mark, '^first ') and known ~= '' and known ~= mark
   if mark and isSame and not isEarly then return mark end
   local isFirst = not mark and known == ''
