@@ -59,10 +59,6 @@ export class Records {
     return (await this.#statusesOf([userId])).get(userId)?.status ?? null;
   }
 
-  setStatus(userId: string, status: UserStatus | null): Promise<void> {
-    return this.options.statuses.set(userId, status);
-  }
-
   /** Notes users for whom it is that moment; not worth failing for, as that somebody is gone matters more than since when. */
   async noteLastSeen(userIds: string[], at: number): Promise<void> {
     for (const page of pages(userIds, itemsMax)) {

@@ -52,32 +52,36 @@ interface Window {
   cancel: () => void;
 }
 
-/** A user who is watched here, or has devices here. */
-interface Entry {
+const nothing = () => {};
+
+/** Holds what is known of a user who is watched here, or has devices here, and what was shown of it. */
+class Entry {
   /** Null: nothing is known. */
-  known: FilledRecord | null;
+  known: FilledRecord | null = null;
   /** Whether every word since it was read has been heard. */
-  isFresh: boolean;
+  isFresh = false;
   /** Held by all who watch the user here; null: nobody was shown anything. */
-  shownToWatchers: ViewForOthers | null;
+  shownToWatchers: ViewForOthers | null = null;
   /** Held by somebody who was answered otherwise than watchers were shown since; null: nobody. */
-  answered: ViewForOthers | null;
+  answered: ViewForOthers | null = null;
   /** Held by the user's own devices here; null: there are none. */
-  shownToSelf: View | null;
-  window: Window | null;
+  shownToSelf: View | null = null;
+  window: Window | null = null;
   /** Calls off looking at the next moment of the record. */
-  cancel: () => void;
+  cancel = nothing;
+
+  forgetWatchers(): void {
+    this.isFresh = false;
+    this.shownToWatchers = null;
+    this.answered = null;
+  }
 }
 
 /** A timer cannot be set for longer than 24 days. */
 const momentMsMax = 24 * 3_600_000;
-const nothing = () => {};
 
 const isOlder = (one: FilledRecord, other: FilledRecord | null) =>
   one.mark === other?.mark && one.version < other.version;
-
-const forgetWatchers = (entry: Entry) =>
-  Object.assign(entry, { isFresh: false, shownToWatchers: null, answered: null });
 
 export class Showing {
   readonly #entries = new Map<string, Entry>();
@@ -204,7 +208,7 @@ export class Showing {
       // Most of those who are connected here are watched by nobody: that costs no look at the topics.
       const isUnwatched = entry.shownToWatchers === null && !entry.isFresh && isHere(userId);
       if (isUnwatched || watchersOf(userId) > 0) continue;
-      forgetWatchers(entry);
+      entry.forgetWatchers();
       if (!isHere(userId)) this.#forget(userId, entry);
     }
   }
@@ -223,15 +227,7 @@ export class Showing {
   #entry(userId: string): Entry {
     let entry = this.#entries.get(userId);
     if (entry === undefined) {
-      entry = {
-        known: null,
-        isFresh: false,
-        shownToWatchers: null,
-        answered: null,
-        shownToSelf: null,
-        window: null,
-        cancel: nothing,
-      };
+      entry = new Entry();
       this.#entries.set(userId, entry);
     }
     return entry;
@@ -261,7 +257,7 @@ export class Showing {
     entry.shownToSelf = isHere(userId) ? is : null;
     const isTold = was !== null && entry.shownToSelf !== null && was.status !== "offline" && is.status !== "offline";
     if (isTold && !looksTheSame(was, is)) tellOwnDevices(userId, updateOf(userId, is, at), cause);
-    if (watchersOf(userId) === 0) forgetWatchers(entry);
+    if (watchersOf(userId) === 0) entry.forgetWatchers();
     const { window } = entry;
     const view = viewForOthers(record, at);
     if (window === null) return this.#showWatchers(userId, entry, cause);

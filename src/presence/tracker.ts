@@ -137,7 +137,7 @@ export class PresenceTracker {
         const is = wanted.automatic ? current : statusByHand(current, wanted, registry.now());
         // Stored where it is another one than the record's or than what is owed to it, which may be older.
         const isStored = wanted.automatic || (Bun.deepEquals(is, current) && Bun.deepEquals(is, was));
-        if (!isStored) await this.#records.setStatus(userId, is);
+        if (!isStored) await this.options.statuses.set(userId, is);
         if (says !== null) this.#say(userId, connectionId, says);
         const change: Change = { causeDevice: deviceId, byHand: wanted.automatic ? undefined : { was, is } };
         const { conflict, isAway, put } = await this.#here.contribute(userId, found, change);
