@@ -13,7 +13,7 @@ import type { Sockets } from "./sockets.ts";
 export type Presence = PartsOf<typeof composePresence>;
 
 export function composePresence({ config, logger, now }: Base, parts: Foundation & Sockets & Messaging) {
-  const { storage, cluster, hub, broadcaster, publisher } = parts;
+  const { storage, cluster, hub, broadcaster, publisher, tell } = parts;
   /** Leaves out the connection that caused a change, where it is on this node. */
   const exceptOf = (cause?: Cause): Audience => (cause === undefined ? {} : { except: hub.find(cause)[0] });
   const presence = new PresenceTracker({
@@ -21,6 +21,10 @@ export function composePresence({ config, logger, now }: Base, parts: Foundation
     statuses: storage.statuses,
     show: (userId, message, cause) =>
       void broadcaster.toTopic(presenceTopic(userId), message, { ...exceptOf(cause), reach: "here" }),
+    showOne(asker, userId, { type, payload }) {
+      const [connection] = hub.find(asker);
+      if (connection?.topics().includes(presenceTopic(userId))) tell(connection, type, payload);
+    },
     tellOwnDevices: (userId, message, cause) =>
       void broadcaster.toUser(userId, message, { ...exceptOf(cause), reach: "here" }),
     watchersOf: (userId) => broadcaster.subscriberCount(presenceTopic(userId)),

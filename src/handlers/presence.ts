@@ -10,5 +10,5 @@ export const query: Handler<"presence.query", "presence" | "visibleAmong"> = asy
   const { presence, visibleAmong } = services;
   const { user_ids: userIds } = payload;
   const mayBeSeen = await visibleAmong(from.userId, userIds);
-  return { type: "presence.update", payload: { users: await presence.query(from.userId, userIds, mayBeSeen) } };
+  return { type: "presence.update", payload: { users: await presence.query(from, userIds, mayBeSeen) } };
 };

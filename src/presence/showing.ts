@@ -23,12 +23,20 @@ export interface Cause {
   deviceId: string;
 }
 
+/** The connection that has asked how somebody is. */
+export interface Asker {
+  userId: string;
+  connectionId: string;
+}
+
 export interface ShowingOptions {
   records: Pick<Records, "read">;
   /** The registry's clock, ms. */
   now: () => number;
   /** To this node's subscribers of `presence:<user>`. */
   show(userId: string, message: PresenceMessage, cause?: Cause): void;
+  /** To one of those subscribers, if it still is one. */
+  showOne(asker: Asker, userId: string, message: PresenceMessage): void;
   /** To the user's own devices on this node, on `user:<user>`. */
   tellOwnDevices(userId: string, message: PresenceMessage, cause?: Cause): void;
   /** How many subscriptions to the user's presence there are on this node. */
@@ -62,8 +70,8 @@ class Entry {
   isFresh = false;
   /** Held by all who watch the user here; null: nobody was shown anything. */
   shownToWatchers: ViewForOthers | null = null;
-  /** Held by somebody who was answered otherwise than watchers were shown since; null: nobody. */
-  answered: ViewForOthers | null = null;
+  /** By connection, held by those who were answered otherwise than all were shown, until all are shown something. */
+  readonly answered = new Map<string, { asker: Asker; view: ViewForOthers }>();
   /** Held by the user's own devices here; null: there are none. */
   shownToSelf: View | null = null;
   window: Window | null = null;
@@ -73,7 +81,7 @@ class Entry {
   forgetWatchers(): void {
     this.isFresh = false;
     this.shownToWatchers = null;
-    this.answered = null;
+    this.answered.clear();
   }
 }
 
@@ -167,22 +175,23 @@ export class Showing {
 
   /**
    * Answers how the user is by what was just read of them, or has been heard since [PRE4]. Where those who watch hold
-   * something else all are shown what is so later, as one of them may be who asks [PRE1].
+   * something else the difference to what comes of it is shown to the asker too, at the end of the window [PRE1].
    * @throws Unavailable where nobody can know
    */
-  answerOf(viewer: string, userId: string, found: FilledRecord): PresenceView {
+  answerOf(asker: Asker, userId: string, found: FilledRecord): PresenceView {
     const isSure = !isUnknown(found);
     // Newer than what was read, or what this node has while the registry is away.
     const known = isSure || this.options.isHere(userId) ? this.recordOf(userId) : null;
     const record = known ?? found.record;
-    if (viewer === userId) return this.#viewOfSelf(userId, record, isSure);
+    if (asker.userId === userId) return this.#viewOfSelf(userId, record, isSure);
     const view = viewForOthers(record, this.options.now());
     // Also of somebody invisible who is here: nobody may tell the two apart.
     if (!isSure && view.status === "offline")
       throw new Unavailable("cluster", "Who is on other nodes cannot be known right now.", { isPublic: true });
     const entry = this.#entries.get(userId);
+    entry?.answered.delete(asker.connectionId);
     if (entry !== undefined && !looksTheSame(entry.shownToWatchers ?? view, view)) {
-      entry.answered = view;
+      entry.answered.set(asker.connectionId, { asker, view });
       if (entry.window === null) this.#openWindow(userId, entry, null);
     }
     return writeView(userId, view, record.lastSeenAt);
@@ -270,17 +279,21 @@ export class Showing {
 
   /** Shows those who watch what is different from what they were shown last. */
   #showWatchers(userId: string, entry: Entry, cause: Cause | undefined): void {
-    const { now, onUnknown, show } = this.options;
+    const { now, onUnknown, show, showOne } = this.options;
     const record = this.recordOf(userId)!;
     const at = now();
+    const was = entry.shownToWatchers;
     const is = viewForOthers(record, at);
-    const was = [entry.shownToWatchers, entry.answered].find((view) => view !== null && !looksTheSame(view, is));
-    if (entry.shownToWatchers === null || !was) return;
+    if (was === null || (looksTheSame(was, is) && entry.answered.size === 0)) return;
     // A device elsewhere may not have been put back yet: nobody is shown as gone by that.
     if (is.status === "offline" && entry.known?.isPartial) return onUnknown([userId]);
-    Object.assign(entry, { shownToWatchers: is, answered: null });
+    const changeFrom = (was: ViewForOthers) => writeChange(userId, { was, is, lastSeenAt: record.lastSeenAt, at });
+    const answered = [...entry.answered.values()];
+    entry.answered.clear();
+    entry.shownToWatchers = is;
     this.#openWindow(userId, entry, null);
-    show(userId, writeChange(userId, { was, is, lastSeenAt: record.lastSeenAt, at }), cause);
+    if (!looksTheSame(was, is)) return show(userId, changeFrom(was), cause);
+    for (const { asker, view } of answered) showOne(asker, userId, changeFrom(view));
   }
 
   #openWindow(userId: string, entry: Entry, held: Window["held"]): void {

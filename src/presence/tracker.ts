@@ -12,17 +12,18 @@ import { writeView } from "./messages.ts";
 import { emptyRecord, withoutRun } from "./record.ts";
 import { isUnknown, Records } from "./records.ts";
 import { Rounds } from "./rounds.ts";
-import { Showing, type ShowingOptions } from "./showing.ts";
+import { type Asker, Showing, type ShowingOptions } from "./showing.ts";
 import { StaleUsers } from "./stale-users.ts";
 import { endOf, type PresenceUpdate, statusByHand } from "./status.ts";
 import { isVisible, offline } from "./view.ts";
 
 export type { DeviceRef } from "./contributions.ts";
 export type { PresenceMessage } from "./messages.ts";
-export type { Cause } from "./showing.ts";
+export type { Asker, Cause } from "./showing.ts";
 export type { PresenceUpdate } from "./status.ts";
 
-export interface PresenceTrackerOptions extends Pick<ShowingOptions, "show" | "tellOwnDevices" | "watchersOf"> {
+export interface PresenceTrackerOptions
+  extends Pick<ShowingOptions, "show" | "showOne" | "tellOwnDevices" | "watchersOf"> {
   registry: PresenceRegistry;
   statuses: StatusStore;
   /** Called with a device of this node that has a newer connection on another one [CON3]. */
@@ -155,16 +156,16 @@ export class PresenceTracker {
    * One view for each user asked for; who is not in `mayBeSeen` reads as offline. Oneself is told the truth [PRE4].
    * @throws Unavailable where of one of them nothing can be known now
    */
-  async query(viewer: string, userIds: string[], mayBeSeen: Set<string>): Promise<PresenceView[]> {
+  async query(asker: Asker, userIds: string[], mayBeSeen: Set<string>): Promise<PresenceView[]> {
     const asked = [...new Set(userIds)];
-    const seen = asked.filter((userId) => userId === viewer || mayBeSeen.has(userId));
+    const seen = asked.filter((userId) => userId === asker.userId || mayBeSeen.has(userId));
     const found = seen.length === 0 ? null : await this.#showing.refresh(seen);
     // So that all that is shown later comes after the answer.
     await nextTurn();
     return asked.map((userId) => {
       const answer = found?.get(userId);
       // Somebody who may not be seen cannot be told from somebody who has never been here.
-      return answer === undefined ? writeView(userId, offline, null) : this.#showing.answerOf(viewer, userId, answer);
+      return answer === undefined ? writeView(userId, offline, null) : this.#showing.answerOf(asker, userId, answer);
     });
   }
 

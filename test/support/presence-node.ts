@@ -43,6 +43,7 @@ export function startPresence(
     registry,
     statuses: storage.statuses,
     show: (userId, { type }) => void shown.push(`${type.replace("presence.", "")} ${userId}`),
+    showOne: () => {},
     tellOwnDevices: () => {},
     watchersOf: (userId) => (watched.has(userId) ? 1 : 0),
     onSuperseded: (device) => void superseded.push(device),

@@ -2,7 +2,7 @@
 import pino from "pino";
 import { LocalPresenceRegistry } from "../../src/cluster/local/presence-registry.ts";
 import type { PresenceRecord, PresenceRegistry, PresenceWord } from "../../src/cluster/ports.ts";
-import { type DeviceRef, PresenceTracker } from "../../src/presence/tracker.ts";
+import { type Asker, type DeviceRef, PresenceTracker } from "../../src/presence/tracker.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { createCallsUnderWay } from "./calls-under-way.ts";
@@ -60,6 +60,8 @@ export interface PresenceWorld {
   watchersOn: (nodeId: string) => number;
   /** Called with whatever those who watch on a node are shown. */
   onShown: (nodeId: string, userId: string, payload: Told["payload"]) => void;
+  /** Called with what one connection that has asked is shown. */
+  onShownOne: (connectionId: string, userId: string, payload: Told["payload"]) => void;
   /** Runs of nodes that have died, with their last sign of life. */
   dead: Map<string, number>;
   /** Takes what a node says to the others; every other node hears it at once unless it is set. */
@@ -171,6 +173,9 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
         if (nodeId !== world.watchedOn) return;
         written.push({ to: "others", type, payload, ...(cause ? { except: cause.deviceId } : {}) });
       },
+      showOne(asker, userId, { payload }) {
+        world.onShownOne(asker.connectionId, userId, payload);
+      },
       tellOwnDevices(userId, { type, payload }, cause) {
         if (!("user_id" in payload) || payload.user_id !== userId) throw new Error(`told to ${userId}`);
         written.push({ to: "own", type, payload, ...(cause ? { except: cause.deviceId } : {}) });
@@ -219,6 +224,7 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
     watchedOn: "n1",
     watchersOn: () => 2,
     onShown() {},
+    onShownOne() {},
     dead: new Map(),
     async close() {
       away.clear();
@@ -240,6 +246,9 @@ function shorten({ to, type, payload }: Told): string {
     .filter(Boolean)
     .join(" ");
 }
+
+/** A connection that asks how others are. */
+export const asker = (userId: string, connectionId = `${userId}/asker`): Asker => ({ userId, connectionId });
 
 /** A device of a user; its connection is named after it unless it is another one. */
 export function device(userId: string, deviceId: string, connectionId = `${userId}/${deviceId}`): DeviceRef {

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import pino from "pino";
 import { StaleUsers } from "../../src/presence/stale-users.ts";
 import type { PresenceTracker } from "../../src/presence/tracker.ts";
-import { device, openPresenceWorld, type PresenceWorld } from "../support/presence.ts";
+import { asker, device, openPresenceWorld, type PresenceWorld } from "../support/presence.ts";
 
 let world: PresenceWorld;
 let tracker: PresenceTracker;
@@ -137,7 +137,7 @@ test("[PRE5] who is shown, within an interval, as one of whom nothing can be kno
   const { registry } = world.nodes.get("n1")!;
   registry.unknown.add("ann");
   // It is looked at again just before the interval ends.
-  await world.tracker.query("eve", ["ann"], new Set(["ann"])).catch(() => {});
+  await world.tracker.query(asker("eve"), ["ann"], new Set(["ann"])).catch(() => {});
   await world.tracker.connect(device("ann", "d1"));
   expect(await world.heard()).toEqual(["others online ann online"]);
   world.watchersOn = () => 0;

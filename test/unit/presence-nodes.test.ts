@@ -1,7 +1,7 @@
 /** Presence where two nodes change the same user at once: what others are told last is how it is. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import type { PresenceTracker, PresenceUpdate } from "../../src/presence/tracker.ts";
-import { device, openPresenceWorld, type PresenceWorld } from "../support/presence.ts";
+import { asker, device, openPresenceWorld, type PresenceWorld } from "../support/presence.ts";
 
 let world: PresenceWorld;
 let one: PresenceTracker;
@@ -21,7 +21,7 @@ const leave = (node: PresenceTracker, place: typeof phone) => node.disconnect({ 
 /** What others take Ann for after all that was told, and how she is. */
 async function toldAndTrue() {
   const told = (await world.told()).filter(({ to }) => to === "others");
-  const [is] = await one.query("bob", ["ann"], new Set(["ann"]));
+  const [is] = await one.query(asker("bob"), ["ann"], new Set(["ann"]));
   return [told.at(-1)?.payload.status, is!.status];
 }
 

@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { Unavailable } from "../../src/ground/unavailable.ts";
 import type { PresenceTracker } from "../../src/presence/tracker.ts";
-import { device, openPresenceWorld, type PresenceWorld } from "../support/presence.ts";
+import { asker, device, openPresenceWorld, type PresenceWorld } from "../support/presence.ts";
 
 let world: PresenceWorld;
 /** It has Ann here; of Ben, who is on the other node, it knows only while it can ask. */
@@ -24,7 +24,7 @@ const cut = (isAway: boolean) => {
   world.nodes.get("n2")!.registry.isAway = isAway;
 };
 const refusalOf = (asked: Promise<unknown>) => asked.then(String, (error) => error);
-const ask = (viewer: string, ...userIds: string[]) => tracker.query(viewer, userIds, new Set(userIds));
+const ask = (viewer: string, ...userIds: string[]) => tracker.query(asker(viewer), userIds, new Set(userIds));
 
 test("[PRE4] who is asked about and may be on a node that cannot be asked makes the answer unavailable", async () => {
   expect(await refusalOf(ask("eve", "ann", "ben"))).toMatchObject({ part: "cluster", retryAfterMs: 1_000 });
@@ -38,11 +38,11 @@ test("[PRE4] who is asked about and may be on a node that cannot be asked makes 
 
 test("[PRE4] who has a device here is told of, and who may not be seen reads as ever", async () => {
   expect(await ask("eve", "ann")).toEqual([{ user_id: "ann", status: "online" }]);
-  expect(await tracker.query("eve", ["ann", "ben"], new Set(["ann"]))).toEqual([
+  expect(await tracker.query(asker("eve"), ["ann", "ben"], new Set(["ann"]))).toEqual([
     { user_id: "ann", status: "online" },
     { user_id: "ben", status: "offline" },
   ]);
-  expect(await tracker.query("eve", ["ben"], new Set())).toEqual([{ user_id: "ben", status: "offline" }]);
+  expect(await tracker.query(asker("eve"), ["ben"], new Set())).toEqual([{ user_id: "ben", status: "offline" }]);
 });
 
 test("[PRE4] one is told of oneself, without the number of devices that other nodes have a part in", async () => {
@@ -73,13 +73,15 @@ test("[PRE5] a snapshot says of nobody since when they are gone, and the truth i
   expect(await world.heard()).toEqual(["others online ben online"]);
 });
 
-test("[PRE1] [PRE4] who is told by an answer what others are not shown hears at the end of the interval what is so", async () => {
+test("[PRE1] [PRE4] who is told by an answer what others are not shown is alone told at the end of the interval what is so", async () => {
   cut(false);
   world.watchedOn = "n2";
   await world.clock.pass(2_000);
   await tracker.prepareSnapshots(["ben"]);
   expect(tracker.snapshotOf("eve", "ben")).toEqual({ user_id: "ben", status: "online" });
   const phone = device("ben", "phone");
+  const one: unknown[] = [];
+  world.onShownOne = (connectionId, userId, { status }) => void one.push([connectionId, userId, status]);
   const others = async () => (await world.heard()).filter((it) => it.startsWith("others"));
   const say = (status: "online" | "busy") => world.tracker.update(phone, { status, automatic: true });
   await say("busy");
@@ -91,5 +93,6 @@ test("[PRE1] [PRE4] who is told by an answer what others are not shown hears at 
   await world.tracker.connect(phone);
   await say("busy");
   await world.clock.pass(1_000);
-  expect(await others()).toEqual(["others online ben busy"]);
+  expect(await others()).toEqual([]);
+  expect(one).toEqual([["eve/asker", "ben", "busy"]]);
 });

@@ -5,7 +5,7 @@ import type { PresenceWord } from "../../src/cluster/ports.ts";
 import { unlessOver } from "../../src/presence/view.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
-import { device, openPresenceWorld, presenceSettings } from "../support/presence.ts";
+import { asker, device, openPresenceWorld, presenceSettings } from "../support/presence.ts";
 
 let storage: Storage;
 beforeAll(async () => {
@@ -69,8 +69,12 @@ async function run(steps: Action[][]): Promise<void> {
   for (const { tracker } of world.nodes.values()) tracker.start();
   /** What those who watch on a node hold. */
   const held = new Map<string, string>();
-  /** What was answered to one of them since all were told last. */
-  const answered = new Map<string, string>();
+  /** By connection, what was answered to those who watch as well, until they are told something. */
+  const answered = new Map<string, { nodeId: string; look: string }>();
+  let askers = 0;
+  const forgetAskers = (nodeId: string) => {
+    for (const [connectionId, it] of answered) if (it.nodeId === nodeId) answered.delete(connectionId);
+  };
   /** Nodes that hear words, with the sweeps of the bus since somebody has watched there. */
   const hearing = new Map<string, number>();
   const toldAt = new Map<string, number>();
@@ -88,11 +92,23 @@ async function run(steps: Action[][]): Promise<void> {
   world.onShown = (nodeId, shownUser, payload) => {
     if (shownUser !== userId || killed.has(nodeId)) return;
     const look = lookOf(payload);
-    expect([held.get(nodeId), answered.get(nodeId) ?? look]).not.toEqual([look, look]);
+    expect(held.get(nodeId)).not.toBe(look);
     expect(world.clock.now() - (toldAt.get(nodeId) ?? 0)).toBeGreaterThanOrEqual(presenceSettings.update_interval);
     held.set(nodeId, look);
-    answered.delete(nodeId);
+    forgetAskers(nodeId);
     toldAt.set(nodeId, world.clock.now());
+  };
+  world.onShownOne = (connectionId, _, payload) => {
+    const there = answered.get(connectionId);
+    if (there === undefined || killed.has(there.nodeId)) return;
+    const { nodeId } = there;
+    const look = lookOf(payload);
+    expect(there.look).not.toBe(look);
+    expect(held.get(nodeId)).toBe(look);
+    expect(world.clock.now() - (toldAt.get(nodeId) ?? 0)).toBeGreaterThanOrEqual(presenceSettings.update_interval);
+    answered.delete(connectionId);
+    // A change shown to all is as far off from it.
+    if (!answered.values().some((it) => it.nodeId === nodeId)) toldAt.set(nodeId, world.clock.now());
   };
   world.carry = (word: PresenceWord, from) => {
     for (const [nodeId, { registry }] of world.nodes) {
@@ -123,12 +139,13 @@ async function run(steps: Action[][]): Promise<void> {
 
   /** Asks as one of those who watch there, where somebody does. */
   async function query(nodeId: string): Promise<void> {
+    const connectionId = `a${++askers}`;
     const views = await trackerOf(nodeId)
-      .query("a watcher", [userId], new Set([userId]))
+      .query(asker("a watcher", connectionId), [userId], new Set([userId]))
       .catch(() => null);
     if (views === null || !held.has(nodeId)) return;
     const look = lookOf({ ...views[0] });
-    if (look !== held.get(nodeId)) answered.set(nodeId, look);
+    if (look !== held.get(nodeId)) answered.set(connectionId, { nodeId, look });
   }
 
   async function close(connectionId: string, clean: boolean): Promise<void> {
@@ -177,7 +194,7 @@ async function run(steps: Action[][]): Promise<void> {
         return query(action.node);
       case "leave":
         if (coming > 0) return;
-        answered.delete(action.node);
+        forgetAskers(action.node);
         toldAt.delete(action.node);
         return void held.delete(action.node);
       case "forget": {
@@ -206,7 +223,7 @@ async function run(steps: Action[][]): Promise<void> {
         const { registry } = world.nodes.get(action.node)!;
         killed.add(action.node);
         held.delete(action.node);
-        answered.delete(action.node);
+        forgetAskers(action.node);
         registry.isAway = true;
         world.dead.set(registry.run, world.clock.now());
         for (const [connectionId, { nodeId }] of open) if (nodeId === action.node) open.delete(connectionId);
@@ -242,9 +259,10 @@ async function run(steps: Action[][]): Promise<void> {
     const isHere = open.size > 0 && byHand?.status !== "invisible";
     // A node that dies in between has stored it, and told nobody: nor was its user told that it is done.
     if (killed.size === 0) expect(unlessOver(stored, world.clock.now())).toEqual(byHand);
-    const [is] = await trackerOf("n3").query("a watcher", [userId], new Set([userId]));
+    const [is] = await trackerOf("n3").query(asker("a watcher"), [userId], new Set([userId]));
     expect(is!.status !== "offline").toBe(isHere);
-    for (const [nodeId, look] of [...held, ...answered]) expect([nodeId, look]).toEqual([nodeId, lookOf({ ...is })]);
+    const all = [...held, ...answered.values().map(({ nodeId, look }) => [nodeId, look] as const)];
+    for (const [nodeId, look] of all) expect([nodeId, look]).toEqual([nodeId, lookOf({ ...is })]);
   } finally {
     await world.close();
   }

@@ -6,7 +6,7 @@ import type { PresenceTracker, PresenceUpdate } from "../../src/presence/tracker
 import { joinDevices, viewForOthers, viewForSelf } from "../../src/presence/view.ts";
 import { ProtocolError } from "../../src/protocol/errors.ts";
 import type { UserStatus } from "../../src/storage/ports.ts";
-import { device, openPresenceWorld, type PresenceWorld } from "../support/presence.ts";
+import { asker, device, openPresenceWorld, type PresenceWorld } from "../support/presence.ts";
 
 const byHand = (status: PresenceUpdate["status"], more: Partial<PresenceUpdate> = {}): PresenceUpdate => ({
   status,
@@ -89,7 +89,7 @@ describe("the tracker", () => {
       expect(await world.told()).toEqual([
         { to: "others", type: "presence.offline", payload: { user_id: "ann", last_seen: lastSeen } },
       ]);
-      expect(await tracker.query("bob", ["ann"], new Set(["ann"]))).toEqual([
+      expect(await tracker.query(asker("bob"), ["ann"], new Set(["ann"]))).toEqual([
         { user_id: "ann", status: "offline", last_seen: lastSeen },
       ]);
     });
@@ -101,7 +101,7 @@ describe("the tracker", () => {
       await world.heard();
       await leave(phone, false);
       await world.clock.pass(9_999);
-      expect(await tracker.query("bob", ["ann"], new Set(["ann"]))).toMatchObject([{ status: "away" }]);
+      expect(await tracker.query(asker("bob"), ["ann"], new Set(["ann"]))).toMatchObject([{ status: "away" }]);
       await tracker.connect(device("ann", "phone", "second"));
       expect(await tracker.stats()).toMatchObject({ devices: 1, leaving: 0 });
       await world.clock.pass(60_000);
@@ -298,16 +298,16 @@ describe("the tracker", () => {
       const expires_at = iso(world.clock.now() + 60_000);
       await tracker.update(phone, byHand("busy", { status_text: "thinking", status_emoji: "🤔", expires_at }));
       await tracker.update(phone, byHand("online"));
-      expect(await tracker.query("ann", ["ann"], new Set())).toEqual([
+      expect(await tracker.query(asker("ann"), ["ann"], new Set())).toEqual([
         { user_id: "ann", status: "online", status_text: "thinking", status_emoji: "🤔", expires_at, devices: 1 },
       ]);
       await tracker.update(phone, automatic("away"));
       await tracker.update(phone, byHand("busy", { status_text: null, expires_at: null }));
-      expect(await tracker.query("ann", ["ann"], new Set())).toEqual([
+      expect(await tracker.query(asker("ann"), ["ann"], new Set())).toEqual([
         { user_id: "ann", status: "busy", status_emoji: "🤔", devices: 1 },
       ]);
       await tracker.update(phone, byHand("online", { status_emoji: null }));
-      expect(await tracker.query("ann", ["ann"], new Set())).toEqual([
+      expect(await tracker.query(asker("ann"), ["ann"], new Set())).toEqual([
         { user_id: "ann", status: "online", devices: 1 },
       ]);
     });
@@ -323,7 +323,7 @@ describe("the tracker", () => {
       await leave(phone);
       // Neither events nor `last_seen` say when somebody invisible was really there.
       expect(await world.heard()).toEqual([]);
-      expect(await tracker.query("bob", ["ann"], new Set(["ann"]))).toEqual([
+      expect(await tracker.query(asker("bob"), ["ann"], new Set(["ann"]))).toEqual([
         { user_id: "ann", status: "offline", last_seen: at },
       ]);
       await tracker.connect(phone);
@@ -364,7 +364,9 @@ describe("the tracker", () => {
       await tracker.update(phone, byHand("busy", { status_text: "thinking", expires_at }));
       await world.clock.pass(2_000);
       await tracker.update(phone, byHand("away"));
-      expect(await tracker.query("ann", ["ann"], new Set())).toEqual([{ user_id: "ann", status: "away", devices: 1 }]);
+      expect(await tracker.query(asker("ann"), ["ann"], new Set())).toEqual([
+        { user_id: "ann", status: "away", devices: 1 },
+      ]);
     });
 
     test("[PRE2] the end of invisible is an online, on a node that never knew of it too", async () => {
@@ -397,7 +399,7 @@ describe("the tracker", () => {
       await tracker.connect(device("bob", "phone"));
       await tracker.connect(device("eve", "phone"));
       await tracker.disconnect({ ...device("eve", "phone"), clean: true });
-      expect(await tracker.query("ann", ["eve", "ann", "bob", "nobody"], new Set(["bob"]))).toEqual([
+      expect(await tracker.query(asker("ann"), ["eve", "ann", "bob", "nobody"], new Set(["bob"]))).toEqual([
         { user_id: "eve", status: "offline" },
         { user_id: "ann", status: "online", devices: 2 },
         { user_id: "bob", status: "online" },

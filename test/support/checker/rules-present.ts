@@ -66,18 +66,25 @@ const messagesAbout = ({ connection }: ConnectionFacts, userId: string) =>
 /** Each thing that a connection was told of another user, with what it held of the user before. */
 function toldOf({ connection }: ConnectionFacts, ownId: string) {
   const held = new Map<string, string>();
+  /** Said by answers to `presence.query` since. */
+  const answered = new Map<string, string>();
   return connection.entries.flatMap((entry) => {
     if (entry.kind !== "message") return [];
     const { type, payload, timestamp, reply_to } = entry.message;
     if (type === "subscribed")
       for (const { snapshot } of payload.topics)
         if (snapshot?.presence !== undefined) held.set(snapshot.presence.user_id, lookOf(snapshot.presence));
+    if (type === "presence.update" && reply_to !== undefined)
+      for (const user of payload.users ?? []) answered.set(user.user_id, lookOf(user));
     const userId = payload.user_id;
     if (!type.startsWith("presence.") || reply_to !== undefined || userId === undefined || userId === ownId) return [];
     const before = held.get(userId);
+    const answer = answered.get(userId);
+    answered.delete(userId);
     const look = type === "presence.offline" ? lookOf({ status: "offline" }) : lookOf(payload);
     held.set(userId, look);
-    return [{ userId, before, look, at: Date.parse(timestamp), message: entry.message }];
+    const isKnown = before === look && (answer ?? look) === look;
+    return [{ userId, before, isKnown, at: Date.parse(timestamp), message: entry.message }];
   });
 }
 
@@ -91,7 +98,7 @@ const presenceDiffers: Rule = {
     devices.flatMap(({ device, name, connections }) =>
       connections.flatMap((connection) =>
         toldOf(connection, device.userId)
-          .filter(({ before, look }) => before === look)
+          .filter(({ isKnown }) => isKnown)
           .map(({ userId, before, message }) => ({
             text: `${name} was told of ${userId} what it knew`,
             evidence: [before, message, ...messagesAbout(connection, userId)],
