@@ -309,6 +309,18 @@ describe("one change in half a second", () => {
     expect(topics[0].snapshot.presence.status).toBe("online");
     await Promise.all([shows(late, ben, "busy"), shows(watcher, ben, "busy")]);
   });
+
+  test("[PRE1] [PRE4] who is answered what is held back from the others is told at its end that it is over", async () => {
+    const { ben, watcher } = await watching();
+    const phone = await connect(ben);
+    await shows(watcher, ben, "online");
+    await phone.close(1000);
+    const statusOf = async () => (await watcher.ask("presence.query", { user_ids: [ben] })).users[0].status;
+    await eventually(statusOf, (status) => status === "offline");
+    watcher.received.length = 0;
+    await connect(ben);
+    await shows(watcher, ben, "online");
+  });
 });
 
 test("[PRE1] who was here when the only node stopped stays for the grace", async () => {
