@@ -18,7 +18,7 @@ const laptop = device("ann", "laptop");
 const tablet = device("ann", "tablet");
 const automatic = (status: PresenceUpdate["status"]): PresenceUpdate => ({ status, automatic: true });
 const leave = (node: PresenceTracker, place: typeof phone) => node.disconnect({ ...place, clean: true });
-/** What others take Ann for after all that was told, and how she is. */
+/** Tells what others take Ann for after all that was told, and how she is. */
 async function toldAndTrue() {
   const told = (await world.told()).filter(({ to }) => to === "others");
   const [is] = await one.query(asker("bob"), ["ann"], new Set(["ann"]));

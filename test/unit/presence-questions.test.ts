@@ -1,4 +1,4 @@
-/** What a node says of users while it cannot ask about the others: nothing that may be untrue. */
+/** Proves what a node says of users while it cannot ask about the others: nothing that may be untrue. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { Unavailable } from "../../src/ground/unavailable.ts";
 import type { PresenceTracker } from "../../src/presence/tracker.ts";

@@ -67,7 +67,7 @@ async function run(steps: Action[][]): Promise<void> {
   const world = await openPresenceWorld(storage);
   for (const nodeId of ["n2", "n3"]) world.addNode(nodeId);
   for (const { tracker } of world.nodes.values()) tracker.start();
-  /** What those who watch on a node hold. */
+  /** Held by those who watch on a node. */
   const held = new Map<string, string>();
   /** By connection, what was answered to those who watch as well, until they are told something. */
   const answered = new Map<string, { nodeId: string; look: string }>();
@@ -85,7 +85,7 @@ async function run(steps: Action[][]): Promise<void> {
   const late: (() => void)[] = [];
   let fate: "go" | "lost" | "late" | "twice" = "go";
   let connections = 0;
-  /** Who is about to be shown a snapshot. */
+  /** Counts who is about to be shown a snapshot. */
   let coming = 0;
 
   world.watchersOn = (nodeId) => (held.has(nodeId) ? 2 : 0);
@@ -238,7 +238,7 @@ async function run(steps: Action[][]): Promise<void> {
 
   try {
     for (const actions of steps) {
-      // What is done at once meets in the middle.
+      // Actions that are done at once meet in the middle.
       await Promise.all(actions.map(act));
       await world.settled();
     }
