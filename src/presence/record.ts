@@ -30,11 +30,12 @@ export interface ContributionResult {
 /** Makes `devices`, and nothing else, stand under their run; saying the same twice changes nothing. */
 export function contribute(record: PresenceRecord, { run, devices, newcomer, now }: Contribution): ContributionResult {
   const others = record.devices.filter((device) => device.run !== run);
+  const recorded = byId(record.devices);
   const own: DevicePresence[] = [];
   const superseded: DevicePresence[] = [];
   let replaced: DevicePresence | null = null;
   for (const device of devices) {
-    const known = record.devices.find(({ deviceId }) => deviceId === device.deviceId);
+    const known = recorded.get(device.deviceId);
     const isOther = known !== undefined && known.connectionId !== device.connectionId;
     if (device.deviceId === newcomer?.deviceId && device.leaving === undefined) {
       if (isOther) replaced = known;
@@ -75,17 +76,22 @@ function settle(before: PresenceRecord, after: PresenceRecord, at: number): Pres
     lastSeenAt = Math.max(lastSeenAt ?? 0, moment);
   };
   if (isVisible(before, at)) {
+    const there = byId(after.devices);
     for (const device of before.devices) {
       if (device.leaving !== undefined) continue;
-      const is = after.devices.find(({ deviceId }) => deviceId === device.deviceId);
+      const is = there.get(device.deviceId);
       if (is === undefined) seen(at);
       else if (is.leaving !== undefined) seen(is.leaving.since);
     }
     if (after.devices.length > 0 && !isVisible(after, at)) seen(at);
   }
   const next = { ...after, lastSeenAt };
-  return Bun.deepEquals(next, before) ? null : next;
+  const isLonger = next.devices.length !== before.devices.length;
+  return !isLonger && Bun.deepEquals(next, before) ? null : next;
 }
+
+/** Finds devices at once: a user may have a hundred, and all of them may leave together. */
+const byId = (devices: readonly DevicePresence[]) => new Map(devices.map((device) => [device.deviceId, device]));
 
 /** Lets devices in their grace make room for a newcomer, the one that broke off first before the others. @returns null where that is not enough */
 function makeRoom({

@@ -251,7 +251,7 @@ describe("PostgreSQL: when it is away", () => {
   );
 
   test("a statement that waits for a lock is given up, and the others go on meanwhile", async () => {
-    const { schema, node, close } = await openNodes(1, { queryTimeoutMs: 200 });
+    const { schema, node, close } = await openNodes(1, { queryTimeoutMs: 1_000 });
     await node.log.append([newEvent("user:a")]);
     const end = await openTransaction(`LOCK TABLE ${schema}.topics IN EXCLUSIVE MODE`);
     const event = newEvent("user:a", { once: { keys: ["k"] } });
