@@ -45,13 +45,13 @@ export function contribute(record: PresenceRecord, { run, devices, newcomer, now
     else own.push(device);
   }
   const isOurs = new Set(own.map(({ deviceId }) => deviceId));
-  const room = makeRoom({ others: others.filter(({ deviceId }) => !isOurs.has(deviceId)), own, newcomer });
-  if (room === null) {
+  const all = makeRoom([...others.filter(({ deviceId }) => !isOurs.has(deviceId)), ...own], newcomer);
+  if (all === null) {
     const devices = own.filter(({ deviceId }) => deviceId !== newcomer?.deviceId);
     return { put: null, devices, replaced: null, superseded, isRefused: true };
   }
-  const next = settle(record, { ...record, devices: inOrder([...room.others, ...room.own]) }, now);
-  return { put: next, devices: room.own, replaced, superseded, isRefused: false };
+  const put = settle(record, { ...record, devices: inOrder(all) }, now);
+  return { put, devices: all.filter((device) => device.run === run), replaced, superseded, isRefused: false };
 }
 
 /** Takes out what a dead run of a node left behind; its devices were there until its last sign of life. */
@@ -94,23 +94,14 @@ function settle(before: PresenceRecord, after: PresenceRecord, at: number): Pres
 const byId = (devices: readonly DevicePresence[]) => new Map(devices.map((device) => [device.deviceId, device]));
 
 /** Lets devices in their grace make room for a newcomer, the one that broke off first before the others. @returns null where that is not enough */
-function makeRoom({
-  others,
-  own,
-  newcomer,
-}: {
-  others: DevicePresence[];
-  own: DevicePresence[];
-  newcomer: Contribution["newcomer"];
-}): { others: DevicePresence[]; own: DevicePresence[] } | null {
-  if (newcomer === undefined) return { others, own };
-  const tooMany = others.length + own.length - newcomer.devicesMax;
-  if (tooMany <= 0) return { others, own };
-  const leaving = [...others, ...own].filter((device) => device.leaving !== undefined);
+function makeRoom(devices: DevicePresence[], newcomer: Contribution["newcomer"]): DevicePresence[] | null {
+  const tooMany = newcomer === undefined ? 0 : devices.length - newcomer.devicesMax;
+  if (tooMany <= 0) return devices;
+  const leaving = devices.filter((device) => device.leaving !== undefined);
   if (leaving.length < tooMany) return null;
   leaving.sort((one, other) => one.leaving!.since - other.leaving!.since);
   const goes = new Set(leaving.slice(0, tooMany));
-  return { others: others.filter((it) => !goes.has(it)), own: own.filter((it) => !goes.has(it)) };
+  return devices.filter((device) => !goes.has(device));
 }
 
 const isNewer = (one: DevicePresence, other: DevicePresence) =>
@@ -118,4 +109,4 @@ const isNewer = (one: DevicePresence, other: DevicePresence) =>
 
 /** One order whichever node writes, so that records that say the same are the same. */
 const inOrder = (devices: DevicePresence[]) =>
-  devices.sort((one, other) => (one.deviceId < other.deviceId ? -1 : one.deviceId > other.deviceId ? 1 : 0));
+  devices.toSorted((one, other) => (one.deviceId < other.deviceId ? -1 : one.deviceId > other.deviceId ? 1 : 0));

@@ -2,6 +2,7 @@
 import type { ClientPayload } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { UserStatus } from "../storage/ports.ts";
+import { unlessOver } from "./view.ts";
 
 export type PresenceUpdate = ClientPayload<"presence.update">;
 
@@ -11,7 +12,7 @@ export type PresenceUpdate = ClientPayload<"presence.update">;
  * @throws ProtocolError `invalid_payload` for an end that has passed
  */
 export function statusByHand(current: UserStatus | null, update: PresenceUpdate, now: number): UserStatus | null {
-  const kept = current !== null && !hasExpired(current, now) ? current : null;
+  const kept = unlessOver(current, now);
   const text = update.status_text === undefined ? (kept?.text ?? null) : update.status_text || null;
   const emoji = update.status_emoji === undefined ? (kept?.emoji ?? null) : update.status_emoji || null;
   const expiresAt = update.expires_at === undefined ? (kept?.expiresAt ?? null) : endOf(update, now);
@@ -26,5 +27,3 @@ export function endOf({ expires_at }: Pick<PresenceUpdate, "expires_at">, now: n
   if (end > now) return end;
   throw new ProtocolError("invalid_payload", "expires_at must be in the future", { field: "payload.expires_at" });
 }
-
-const hasExpired = (status: UserStatus, now: number) => status.expiresAt !== null && status.expiresAt <= now;
