@@ -162,12 +162,13 @@ export class Showing {
   }
 
   /** Shows a new watcher what all who watch the user here hold, and oneself the truth [PRE5]. */
-  snapshotOf(viewer: string, userId: string): PresenceView {
+  snapshotOf(asker: Asker, userId: string): PresenceView {
     const entry = this.#entry(userId);
+    entry.answered.delete(asker.connectionId);
     const record = this.recordOf(userId);
     const at = this.options.now();
     const lastSeenAt = entry.isFresh ? (record?.lastSeenAt ?? null) : null;
-    if (viewer === userId) return this.#viewOfSelf(userId, record ?? emptyRecord, entry.isFresh);
+    if (asker.userId === userId) return this.#viewOfSelf(userId, record ?? emptyRecord, entry.isFresh);
     const isKnown = record !== null && (entry.isFresh || this.options.isHere(userId));
     entry.shownToWatchers ??= isKnown ? viewForOthers(record, at) : offline;
     return writeView(userId, entry.shownToWatchers, lastSeenAt);

@@ -178,8 +178,8 @@ export class PresenceTracker {
    * Shows what all who watch the user here hold. Of whom nothing can be known it says offline without `last_seen`, and the
    * truth is shown later. To be sent in the same turn [PRE5].
    */
-  snapshotOf(viewer: string, userId: string): PresenceView {
-    return this.#showing.snapshotOf(viewer, userId);
+  snapshotOf(asker: Asker, userId: string): PresenceView {
+    return this.#showing.snapshotOf(asker, userId);
   }
 
   /** The user's devices that can be reached, on all nodes; without those that broke off and may come back. */

@@ -10,7 +10,7 @@ export interface SnapshotSources {
   typing: { snapshot(conversationId: string, exceptUserId: string): NonNullable<Snapshot["typing"]> };
   presence: {
     prepareSnapshots(userIds: string[]): Promise<void>;
-    snapshotOf(viewer: string, userId: string): PresenceView;
+    snapshotOf(asker: { userId: string; connectionId: string }, userId: string): PresenceView;
   };
   /** Null where it cannot be told. */
   calls: { snapshotOf(device: { userId: string; deviceId: string }): Promise<CallView[] | null> };
@@ -36,7 +36,7 @@ export function createSnapshots({ receipts, typing, presence, calls }: SnapshotS
       } else if (kind === "typing") {
         snapshots.set(name, { typing: typing.snapshot(key, userId) });
       } else if (kind === "presence") {
-        if (!subscriber.isClosed) snapshots.set(name, { presence: presence.snapshotOf(userId, key) });
+        if (!subscriber.isClosed) snapshots.set(name, { presence: presence.snapshotOf(subscriber, key) });
       } else if (kind === "calls" && callViews !== null) {
         snapshots.set(name, { calls: callViews });
       }

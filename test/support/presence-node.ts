@@ -66,7 +66,7 @@ export function startPresence(
       await bus.watch(`presence:${userId}`);
       watched.add(userId);
       await tracker.prepareSnapshots([userId]);
-      tracker.snapshotOf("watcher", userId);
+      tracker.snapshotOf({ userId: "watcher", connectionId: "watcher" }, userId);
     },
     async connect(userId, deviceId, connectionId) {
       // As its device hears its own topic.

@@ -205,7 +205,7 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
     async watch(...userIds) {
       for (const { tracker } of nodes.values()) {
         await tracker.prepareSnapshots(userIds);
-        for (const userId of userIds) tracker.snapshotOf("a watcher", userId);
+        for (const userId of userIds) tracker.snapshotOf(asker("a watcher"), userId);
       }
     },
     empty(settlesMs = 2_000) {

@@ -145,7 +145,7 @@ test("[PRE5] who is shown, within an interval, as one of whom nothing can be kno
   await tracker.connect(device("ann", "d1", "elsewhere"));
   world.watchersOn = () => 1;
   await world.tracker.prepareSnapshots(["ann"]);
-  expect(world.tracker.snapshotOf("eve", "ann")).toEqual({ user_id: "ann", status: "offline" });
+  expect(world.tracker.snapshotOf(asker("eve"), "ann")).toEqual({ user_id: "ann", status: "offline" });
   registry.unknown.clear();
   await world.clock.pass(3_000);
   expect(await world.heard()).toEqual(["others online ann online"]);
@@ -228,8 +228,8 @@ test("[PRE1] nothing is remembered of whom nobody watches any more", async () =>
   await tracker.connect(device("bob", "d2"));
   await tracker.update(device("bob", "d2"), byHand("busy"));
   await world.tracker.prepareSnapshots(["ann", "bob"]);
-  expect(world.tracker.snapshotOf("eve", "ann")).toMatchObject({ status: "online" });
-  expect(world.tracker.snapshotOf("eve", "bob")).toMatchObject({ status: "busy" });
+  expect(world.tracker.snapshotOf(asker("eve"), "ann")).toMatchObject({ status: "online" });
+  expect(world.tracker.snapshotOf(asker("eve"), "bob")).toMatchObject({ status: "busy" });
 });
 
 describe("users who are looked at again", () => {

@@ -60,7 +60,7 @@ test("[PRE2] [PRE4] somebody invisible who is here cannot be told from somebody 
 test("[PRE5] a snapshot says of nobody since when they are gone, and the truth is told once it is known", async () => {
   world.watchedOn = "n2";
   await tracker.prepareSnapshots(["ann", "ben", "cleo"]);
-  expect(["ann", "ben", "cleo"].map((userId) => tracker.snapshotOf("eve", userId))).toEqual([
+  expect(["ann", "ben", "cleo"].map((userId) => tracker.snapshotOf(asker("eve"), userId))).toEqual([
     { user_id: "ann", status: "online" },
     { user_id: "ben", status: "offline" },
     { user_id: "cleo", status: "offline" },
@@ -78,7 +78,7 @@ test("[PRE1] [PRE4] who is told by an answer what others are not shown is alone 
   world.watchedOn = "n2";
   await world.clock.pass(2_000);
   await tracker.prepareSnapshots(["ben"]);
-  expect(tracker.snapshotOf("eve", "ben")).toEqual({ user_id: "ben", status: "online" });
+  expect(tracker.snapshotOf(asker("eve"), "ben")).toEqual({ user_id: "ben", status: "online" });
   const phone = device("ben", "phone");
   const one: unknown[] = [];
   world.onShownOne = (connectionId, userId, { status }) => void one.push([connectionId, userId, status]);
@@ -90,6 +90,9 @@ test("[PRE1] [PRE4] who is told by an answer what others are not shown is alone 
   await world.tracker.disconnect({ ...phone, clean: true });
   expect(await others()).toEqual([]);
   expect(await ask("eve", "ben")).toMatchObject([{ user_id: "ben", status: "offline" }]);
+  // A snapshot says again what the others hold.
+  expect(await ask("zoe", "ben")).toMatchObject([{ user_id: "ben", status: "offline" }]);
+  expect(tracker.snapshotOf(asker("zoe"), "ben")).toMatchObject({ status: "busy" });
   await world.tracker.connect(phone);
   await say("busy");
   await world.clock.pass(1_000);

@@ -132,7 +132,7 @@ async function run(steps: Action[][]): Promise<void> {
     await trackerOf(nodeId).prepareSnapshots([userId]);
     coming--;
     if (killed.has(nodeId)) return;
-    const look = lookOf({ ...trackerOf(nodeId).snapshotOf("a watcher", userId) });
+    const look = lookOf({ ...trackerOf(nodeId).snapshotOf(asker("a watcher"), userId) });
     if (held.get(nodeId) !== "nothing yet") expect(look).toBe(held.get(nodeId)!);
     held.set(nodeId, look);
   }

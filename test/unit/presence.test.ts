@@ -411,8 +411,8 @@ describe("the tracker", () => {
       await comeHere(phone);
       await tracker.update(phone, byHand("away", { status_text: "lunch", expires_at: iso(world.clock.now() + 9_000) }));
       await tracker.prepareSnapshots(["ann", "bob"]);
-      expect(tracker.snapshotOf("bob", "ann")).toEqual({ user_id: "ann", status: "away", status_text: "lunch" });
-      expect(tracker.snapshotOf("bob", "bob")).toEqual({ user_id: "bob", status: "offline", devices: 0 });
+      expect(tracker.snapshotOf(asker("bob"), "ann")).toEqual({ user_id: "ann", status: "away", status_text: "lunch" });
+      expect(tracker.snapshotOf(asker("bob"), "bob")).toEqual({ user_id: "bob", status: "offline", devices: 0 });
     });
   });
 

@@ -73,7 +73,10 @@ function toldOf({ connection }: ConnectionFacts, ownId: string) {
     const { type, payload, timestamp, reply_to } = entry.message;
     if (type === "subscribed")
       for (const { snapshot } of payload.topics)
-        if (snapshot?.presence !== undefined) held.set(snapshot.presence.user_id, lookOf(snapshot.presence));
+        if (snapshot?.presence !== undefined) {
+          held.set(snapshot.presence.user_id, lookOf(snapshot.presence));
+          answered.delete(snapshot.presence.user_id);
+        }
     if (type === "presence.update" && reply_to !== undefined)
       for (const user of payload.users ?? []) answered.set(user.user_id, lookOf(user));
     const userId = payload.user_id;
