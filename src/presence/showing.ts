@@ -175,27 +175,38 @@ export class Showing {
   }
 
   /**
-   * Answers how the user is by what was just read of them, or has been heard since [PRE4]. Where those who watch hold
-   * something else the difference to what comes of it is shown to the asker too, at the end of the window [PRE1].
+   * Answers how the user is by what was just read of them, or has been heard since [PRE4].
    * @throws Unavailable where nobody can know
    */
-  answerOf(asker: Asker, userId: string, found: FilledRecord): PresenceView {
+  answerOf(viewer: string, userId: string, found: FilledRecord): PresenceView {
     const isSure = !isUnknown(found);
-    // Newer than what was read, or what this node has while the registry is away.
-    const known = isSure || this.options.isHere(userId) ? this.recordOf(userId) : null;
-    const record = known ?? found.record;
-    if (asker.userId === userId) return this.#viewOfSelf(userId, record, isSure);
+    const record = this.#newestOf(userId, found);
+    if (viewer === userId) return this.#viewOfSelf(userId, record, isSure);
     const view = viewForOthers(record, this.options.now());
     // Also of somebody invisible who is here: nobody may tell the two apart.
     if (!isSure && view.status === "offline")
       throw new Unavailable("cluster", "Who is on other nodes cannot be known right now.", { isPublic: true });
-    const entry = this.#entries.get(userId);
-    entry?.answered.delete(asker.connectionId);
-    if (entry !== undefined && !looksTheSame(entry.shownToWatchers ?? view, view)) {
-      entry.answered.set(asker.connectionId, { asker, view });
-      if (entry.window === null) this.#openWindow(userId, entry, null);
-    }
     return writeView(userId, view, record.lastSeenAt);
+  }
+
+  /**
+   * Notes that the asker is given that answer, in the same turn. Where those who watch hold something else the difference
+   * to what comes of it is shown to the asker too, at the end of the window [PRE1].
+   */
+  noteAnswer(asker: Asker, userId: string, found: FilledRecord): void {
+    const entry = this.#entries.get(userId);
+    if (entry === undefined || asker.userId === userId) return;
+    const view = viewForOthers(this.#newestOf(userId, found), this.options.now());
+    entry.answered.delete(asker.connectionId);
+    if (looksTheSame(entry.shownToWatchers ?? view, view)) return;
+    entry.answered.set(asker.connectionId, { asker, view });
+    if (entry.window === null) this.#openWindow(userId, entry, null);
+  }
+
+  /** Finds what is newer than what was read, or what this node has while the registry is away. */
+  #newestOf(userId: string, found: FilledRecord): PresenceRecord {
+    const isKnown = !isUnknown(found) || this.options.isHere(userId);
+    return (isKnown ? this.recordOf(userId) : null) ?? found.record;
   }
 
   /** Writes the truth, with how many devices there are where all are known. */

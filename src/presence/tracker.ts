@@ -162,11 +162,14 @@ export class PresenceTracker {
     const found = seen.length === 0 ? null : await this.#showing.refresh(seen);
     // So that all that is shown later comes after the answer.
     await nextTurn();
-    return asked.map((userId) => {
+    const views = asked.map((userId) => {
       const answer = found?.get(userId);
+      if (answer !== undefined) return this.#showing.answerOf(asker.userId, userId, answer);
       // Somebody who may not be seen cannot be told from somebody who has never been here.
-      return answer === undefined ? writeView(userId, offline, null) : this.#showing.answerOf(asker, userId, answer);
+      return writeView(userId, offline, null);
     });
+    for (const [userId, answer] of found ?? []) this.#showing.noteAnswer(asker, userId, answer);
+    return views;
   }
 
   /** Reads what `snapshotOf` is to show of users whose presence is subscribed to by now. */

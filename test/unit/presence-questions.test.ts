@@ -93,6 +93,9 @@ test("[PRE1] [PRE4] who is told by an answer what others are not shown is alone 
   // A snapshot says again what the others hold.
   expect(await ask("zoe", "ben")).toMatchObject([{ user_id: "ben", status: "offline" }]);
   expect(tracker.snapshotOf(asker("zoe"), "ben")).toMatchObject({ status: "busy" });
+  // Refused as a whole, it has told nothing.
+  world.nodes.get("n2")!.registry.unknown.add("nobody");
+  expect(await refusalOf(ask("yves", "ben", "nobody"))).toBeInstanceOf(Unavailable);
   await world.tracker.connect(phone);
   await say("busy");
   await world.clock.pass(1_000);

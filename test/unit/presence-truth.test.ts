@@ -143,7 +143,7 @@ async function run(steps: Action[][]): Promise<void> {
     const views = await trackerOf(nodeId)
       .query(asker("a watcher", connectionId), [userId], new Set([userId]))
       .catch(() => null);
-    if (views === null || !held.has(nodeId)) return;
+    if (views === null || (held.get(nodeId) ?? "nothing yet") === "nothing yet") return;
     const look = lookOf({ ...views[0] });
     if (look !== held.get(nodeId)) answered.set(connectionId, { nodeId, look });
   }
