@@ -19,18 +19,16 @@ async function migratePostgres(options: MigrateOptions): Promise<Migration> {
 /** Migrates by the URL's scheme; each engine is loaded only when it is asked for. */
 const engines: Record<string, (options: MigrateOptions) => Promise<Migration>> = {
   async sqlite({ url, lockTimeoutMs: busyTimeoutMs }) {
-    const { openEngine } = await import("./sqlite/engine.ts");
-    const engine = openEngine({ path: url.slice("sqlite:".length), durability: "power", busyTimeoutMs });
-    engine.close();
-    return engine.migration;
+    const { migrateFile } = await import("./sqlite/migrate.ts");
+    return migrateFile({ path: url.slice("sqlite:".length), busyTimeoutMs });
   },
   postgres: migratePostgres,
   postgresql: migratePostgres,
 };
 
 /**
- * Brings the schema to this build's version, all of it or nothing; safe beside running services.
- * @throws Error where the engine is away, or a newer build has written the schema; the message is for people
+ * Brings the schema to this build's version, all of it or nothing.
+ * @throws Error where the engine is away, a newer build has written the schema, or a service runs on an old SQLite file; the message is for people
  */
 export async function migrateStorage(options: MigrateOptions): Promise<Migration> {
   const scheme = options.url.slice(0, Math.max(0, options.url.indexOf(":")));

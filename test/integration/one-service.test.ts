@@ -1,8 +1,11 @@
 /** Proves that a SQLite file is one service's at a time, and that nothing of a service that died keeps the next one out. */
+
+import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdirSync, statSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { Client } from "../support/client.ts";
+import { firstFile } from "../support/first-release.ts";
 import { program } from "../support/program.ts";
 import { type Service, startService } from "../support/service.ts";
 
@@ -31,6 +34,13 @@ const send = async (service: Service, client_message_id: string) => {
   return seq;
 };
 
+async function migrate(cwd: string, path: string) {
+  const env = { PATH: process.env.PATH ?? "", WS__STORAGE__URL: `sqlite:${path}`, WS__STORAGE__QUERY_TIMEOUT: "300ms" };
+  const migrated = Bun.spawn([...program, "migrate"], { cwd, env, stdout: "pipe", stderr: "pipe" });
+  const [stdout, stderr] = await Promise.all([migrated.stdout.text(), migrated.stderr.text()]);
+  return { stdout, stderr, code: await migrated.exited };
+}
+
 test("[LOG1] a second service on the file is refused and says why, and the first one goes on", async () => {
   expect(await send(first, "m1")).toBe(1);
   const refusal = await refusalOf(startService({ folder: first.folder }));
@@ -53,17 +63,33 @@ test("[LOG1] the same file by another name is the same one", async () => {
 });
 
 test("[LOG1] migrations and other programs get in while a service runs", async () => {
-  const url = "sqlite:data/ws-service.db";
-  const migrated = Bun.spawn([...program, "migrate"], {
-    cwd: first.folder,
-    env: { PATH: process.env.PATH ?? "", WS__STORAGE__URL: url },
-    stdout: "pipe",
-    stderr: "pipe",
+  expect(await migrate(first.folder, "data/ws-service.db")).toEqual({
+    stdout: expect.stringMatching(/^sqlite:data\/ws-service\.db: schema is at version \d+ already\n$/),
+    stderr: "",
+    code: 0,
   });
-  expect([await migrated.stdout.text(), await migrated.exited]).toEqual([
-    expect.stringMatching(/^sqlite:data\/ws-service\.db: schema is at version \d+ already\n$/),
-    0,
-  ]);
+});
+
+test("[LOG1] a file that a service of an older version runs on is not migrated under it", async () => {
+  const path = join(first.folder, "data/old.db");
+  const old = new Database(path, { create: true });
+  old.exec(firstFile);
+  old.close();
+  // Held as the first release holds it.
+  const held = new Database(`${path}-lock`, { create: true });
+  held.exec("PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE");
+  const refusal = "data/old.db is in use by another service, and only one at a time may use it.";
+  expect(await migrate(first.folder, "data/old.db")).toEqual({
+    stdout: "",
+    stderr: `sqlite:data/old.db: not migrated: ${refusal}\n`,
+    code: 1,
+  });
+  held.close();
+  expect(await migrate(first.folder, "data/old.db")).toEqual({
+    stdout: expect.stringMatching(/: schema upgraded from version 2 to \d+\n$/),
+    stderr: "",
+    code: 0,
+  });
 });
 
 test("[LOG1] the successor of a service that was killed starts at once, and so does that of one that has stopped", async () => {

@@ -28,18 +28,21 @@ export const migrations: string[] = [
 /** The version that this build writes and reads. */
 export const schemaVersion = migrations.length;
 
+/** @returns the version that the file has; 0 where it is empty */
+export const versionOf = (database: Database): number =>
+  database.query<{ user_version: number }, []>("PRAGMA user_version").get()!.user_version;
+
 /**
  * Brings the file to this build's version, all steps in one transaction.
  * @returns from which version to which; equal where there was nothing to do
  * @throws Error where a newer build has written the file: going on would damage what it knows and this one does not
  */
 export function migrate(database: Database): Migration {
-  const version = () => database.query<{ user_version: number }, []>("PRAGMA user_version").get()!.user_version;
-  if (version() === schemaVersion) return { from: schemaVersion, to: schemaVersion };
+  if (versionOf(database) === schemaVersion) return { from: schemaVersion, to: schemaVersion };
   return database
     .transaction(() => {
       // Read again under the lock: another process may have migrated meanwhile.
-      const found = version();
+      const found = versionOf(database);
       if (found > schemaVersion) {
         throw new Error(`the database has schema version ${found}, this build knows versions up to ${schemaVersion}`);
       }
