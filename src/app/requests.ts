@@ -42,7 +42,7 @@ export function composeRequests(
     newId,
   };
   const limiter = new RateLimiter(config);
-  const router = new Router({ services, routes, codecs, limiter, counts, logger });
+  const router = new Router({ services, routes, codecs, limiter, storage, counts, logger });
   return {
     parts: { router, survey: admin.survey, stats },
     sweep(at) {

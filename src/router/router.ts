@@ -18,11 +18,11 @@ import { AskerGone } from "../storage/fair-queue.ts";
 import { noteBroken } from "../telemetry/broken.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { Outage } from "../telemetry/outage.ts";
 import type { Buckets, RateLimiter } from "./rate-limiter.ts";
 import { badMessageCodes, RateLimited, refusalOf } from "./refusals.ts";
 import { type FrameRef, RequestReader, type ValidRequest } from "./request-reader.ts";
 import { onlyAsks } from "./requests.ts";
+import { StorageRefusals, type StorageRefusalsOptions } from "./storage-refusals.ts";
 
 /** A connection as the router sees it. */
 export interface RoutedConnection extends Requester, Buckets {
@@ -46,7 +46,7 @@ export interface PendingAnswer {
 // biome-ignore lint/suspicious/noConfusingVoidType: most frames are answered by functions that return nothing.
 export type TakeUpResult = PendingAnswer | void;
 
-export interface RouterOptions {
+export interface RouterOptions extends Pick<StorageRefusalsOptions, "storage"> {
   services: Services;
   routes: Routes;
   codecs: Codecs;
@@ -60,19 +60,12 @@ const pipelined: ReadonlySet<string> = new Set(pipelinedTypes);
 export class Router {
   #routes: Routes;
   readonly #reader: RequestReader;
-  readonly #outage: Outage;
-  /** The type of request that the outage began with; null while there is none. */
-  #refusedType: ClientMessageType | null = null;
+  readonly #refusals: StorageRefusals;
 
   constructor(private readonly options: RouterOptions) {
     this.#routes = options.routes;
     this.#reader = new RequestReader(options);
-    this.#outage = new Outage({
-      level: "error",
-      gone: "the storage refuses requests",
-      back: "the storage takes requests again",
-      logger: options.logger,
-    });
+    this.#refusals = new StorageRefusals(options);
   }
 
   /** Puts new handlers in place of the old, for all connections, from their next message on. */
@@ -126,11 +119,12 @@ export class Router {
     try {
       const reply = await outcome;
       if ("settled" in reply) return this.#leavePending(connection, valid, reply);
-      if (this.#refusedType === type) this.#noteServed();
+      this.#refusals.noteServed(type);
       await this.#answer(connection, valid, reply);
     } catch (error) {
       // Others are told to the log already: where a sentence for clients is made, and by the cluster's adapter.
-      if (error instanceof Unavailable && error.part === "storage" && !error.isPublic) this.#noteRefused(type, error);
+      if (error instanceof Unavailable && error.part === "storage" && !error.isPublic)
+        this.#refusals.noteRefused(type, error);
       await this.#refuseInTurn(connection, error, valid);
     }
   }
@@ -139,7 +133,7 @@ export class Router {
   #leavePending(connection: RoutedConnection, valid: ValidRequest, { events, settled }: PendingReply): PendingAnswer {
     const refuse = (error: unknown) => () => this.#refuse(connection, error, valid);
     const answer = (reply: Reply) => () => {
-      if (this.#refusedType === valid.type) this.#noteServed();
+      this.#refusals.noteServed(valid.type);
       try {
         void this.#answer(connection, valid, reply);
       } catch (error) {
@@ -147,17 +141,6 @@ export class Router {
       }
     };
     return { events, settled: settled.then(answer, refuse) };
-  }
-
-  /** One line for all of them: clients try again, and are told each time. */
-  #noteRefused(type: ClientMessageType, error: Unavailable): void {
-    this.#refusedType ??= type;
-    this.#outage.began(error, { type });
-  }
-
-  #noteServed(): void {
-    this.#refusedType = null;
-    this.#outage.ended();
   }
 
   /** The reply of a request that was served. */

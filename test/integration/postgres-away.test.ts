@@ -59,11 +59,11 @@ test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
       return [type, reply.type, reply.payload.code];
     };
     const unavailable: [string, object][] = [
+      ["subscribe", { topics: ["conversation:c1"] }],
       ["message.send", { conversation_id: "c1", client_message_id: "m2", content: "hello?" }],
       ["mark.delivered", { conversation_id: "c1", message_ids: [message_id] }],
       ["mark.read", { conversation_id: "c1", up_to_seq: 1 }],
       ["history", { topic: "conversation:c1" }],
-      ["subscribe", { topics: ["conversation:c1"] }],
       ["subscribe", { topics: ["presence:anna"] }],
       ["ack", { cursor }],
       ["presence.query", { user_ids: ["anna"] }],
@@ -84,7 +84,9 @@ test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
     await anna.ask("typing.stop", { conversation_id: "c1" });
     await ben.next("typing.stop");
     await ben.ask("unsubscribe", { topics: ["typing:c1"] });
+    // Served from what is known here, which is no sign that PostgreSQL is back.
     await ben.ask("subscribe", { topics: ["typing:c1"] });
+    expect((await refused(ben, "subscribe", { topics: ["conversation:c1"] }))[2]).toBe("unavailable");
     await anna.ask("call.offer", { call_id: active.call_id, sdp });
     await ben.next("call.offer");
     await anna.ask("call.ice", { call_id: active.call_id, candidates: null });
@@ -102,6 +104,10 @@ test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
     await anna.ask("call.offer", callTo("ben"));
     // A call's end that could not be logged then is logged now.
     await finn.next("call.ended", (_, { topic }) => topic === "user:finn");
+    await ben.ask("subscribe", { topics: ["conversation:c1"] });
+    await service.logged(({ msg }) => msg === "the storage takes requests again");
+    const lines = service.logs.filter(({ msg }) => /^the storage (refuses|takes) requests/.test(msg));
+    expect(lines.map(({ msg }) => msg)).toEqual(["the storage refuses requests", "the storage takes requests again"]);
   },
   60_000,
 );

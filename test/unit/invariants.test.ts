@@ -167,6 +167,7 @@ function connected(handler: () => Reply | Promise<Reply>, codec = jsonCodec) {
     routes: { ping: handler } as unknown as Routes,
     codecs: { json: jsonCodec, protobuf: jsonCodec },
     limiter: new RateLimiter(v.parse(configSchema, { rate_limits: { enabled: false } })),
+    storage: { prove: async () => {} },
     counts,
     logger,
   });

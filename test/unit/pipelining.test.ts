@@ -144,6 +144,7 @@ function scene({ names, wait, isCrowded = () => false }: { names: KindName[]; wa
     routes: { "message.send": handler, publish: handler, "typing.stop": handler } as unknown as Routes,
     codecs: { json: jsonCodec, protobuf: jsonCodec },
     limiter: new RateLimiter(config),
+    storage: { prove: async () => {} },
     counts: new Counts(),
     logger: createLogSink({ level: "silent", format: "json" }).logger,
   });
