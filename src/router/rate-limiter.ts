@@ -23,11 +23,20 @@ export interface Buckets {
 type Refusals = Partial<Record<LimitClass, Refusal>>;
 
 interface Refusal {
-  /** The first refusal since the owner has last paused. */
-  since: number;
+  /** When the owner first went on regardless; null: it has not since it last paused. */
+  since: number | null;
   /** The owner's last message of the class, allowed or not. */
   lastAt: number;
+  /** From the first refusal until that message may come again; null: the next refusal begins one. */
+  wait: { from: number; until: number; isRegardless: boolean } | null;
+  /** Waits that were kept one after the other. */
+  kept: number;
 }
+
+/** Messages within so long (ms) after a refusal are of one burst: their sender cannot know of it yet. */
+const burstMs = 50;
+/** One wait may be kept by chance, at a pace that meets its end. */
+const keptEnough = 2;
 
 export type Decision = { allowed: true } | { allowed: false; retryAfterMs: number; abusive: boolean };
 
@@ -48,8 +57,7 @@ export class RateLimiter {
 
   /**
    * Takes every charge from the connection and from its user, or nothing from either.
-   * `abusive`: the connection was refused throughout `abuse_window`, never pausing for as long as it has to wait, and is to
-   * be closed with 4103.
+   * `abusive`: the connection was refused and went on regardless throughout `abuse_window`, and is to be closed with 4103.
    */
   take(connection: Buckets, user: Buckets | null, charges: readonly Charge[], now: number): Decision {
     if (!this.config.rate_limits.enabled) return allowed;
@@ -61,13 +69,13 @@ export class RateLimiter {
     }
     if (refused !== null) {
       connection.refusals ??= {};
-      const abusive = this.#noteRefusal(connection.refusals, refused.charge, now);
+      const abusive = this.#note(connection.refusals, { ...refused, now });
       return { allowed: false, retryAfterMs: refused.retryAfterMs, abusive };
     }
     for (const charge of charges) {
       this.#takeFrom(connection, charge, now);
       this.#takeFrom(sharedBy(charge.limitClass, user), charge, now);
-      if (connection.refusals !== null) this.#noteAllowed(connection.refusals, charge, now);
+      if (connection.refusals !== null) this.#note(connection.refusals, { charge, retryAfterMs: 0, now });
     }
     return allowed;
   }
@@ -108,29 +116,40 @@ export class RateLimiter {
   }
 
   /**
-   * Says whether the message comes after a pause, which begins the window anew: as long as it would wait at an empty bucket, less
-   * a quarter, for requests that each wait as told still arrive some time apart. Also when the clock was set back.
+   * Notes a message: sent before the end of a wait it goes on regardless. That is over with a pause, or with waits that are
+   * kept, and not with a message that is allowed: a flood too meets every new token.
+   * @param message `retryAfterMs` is 0 where it was allowed
+   * @returns whether the owner was refused and went on regardless throughout the window
+   */
+  #note(refusals: Refusals, message: { charge: Charge; retryAfterMs: number; now: number }): boolean {
+    const { charge, retryAfterMs, now } = message;
+    const { limitClass } = charge;
+    const known = refusals[limitClass];
+    const hasPaused = known !== undefined && this.#comesAfterPause(known, charge, now);
+    if (known === undefined || hasPaused) {
+      const wait = { from: now, until: now + retryAfterMs, isRegardless: false };
+      if (retryAfterMs > 0) refusals[limitClass] = { since: null, lastAt: now, wait, kept: 0 };
+      else delete refusals[limitClass];
+      return false;
+    }
+    known.lastAt = now;
+    if (known.wait !== null && now >= known.wait.until) endWait(known);
+    if (retryAfterMs === 0) return false;
+    known.wait ??= { from: now, until: now + retryAfterMs, isRegardless: false };
+    if (now - known.wait.from <= burstMs) return false;
+    known.wait.isRegardless = true;
+    known.since ??= now;
+    return now - known.since >= this.config.rate_limits.abuse_window;
+  }
+
+  /**
+   * Says whether the owner has paused: as long as a message would wait at an empty bucket, less a quarter, for requests that
+   * each wait as told still arrive some time apart. Also when the clock was set back.
    */
   #comesAfterPause({ lastAt }: Refusal, { limitClass, tokens }: Charge, now: number): boolean {
     const waitAtEmptyMs = waitMsMax(this.#rates[limitClass], tokens);
     const pauseMs = Math.min(0.75 * waitAtEmptyMs, this.config.rate_limits.abuse_window);
     return now < lastAt || now - lastAt >= pauseMs;
-  }
-
-  /** @returns whether the owner was refused throughout the window */
-  #noteRefusal(refusals: Refusals, charge: Charge, now: number): boolean {
-    const known = refusals[charge.limitClass];
-    const since = known === undefined || this.#comesAfterPause(known, charge, now) ? now : known.since;
-    refusals[charge.limitClass] = { since, lastAt: now };
-    return now - since >= this.config.rate_limits.abuse_window;
-  }
-
-  /** Ends nothing for one message that is allowed: a flood too meets every new token. */
-  #noteAllowed(refusals: Refusals, charge: Charge, now: number): void {
-    const known = refusals[charge.limitClass];
-    if (known === undefined) return;
-    if (this.#comesAfterPause(known, charge, now)) delete refusals[charge.limitClass];
-    else known.lastAt = now;
   }
 
   #waitFor(buckets: Buckets | null, { limitClass, tokens }: Charge, now: number): number {
@@ -144,6 +163,12 @@ export class RateLimiter {
     const fullAt = buckets.fullAt[limitClass] ?? 0;
     buckets.fullAt[limitClass] = afterTake(this.#rates[limitClass], { fullAt, now, tokens });
   }
+}
+
+function endWait(refusal: Refusal): void {
+  refusal.kept = refusal.wait!.isRegardless ? 0 : refusal.kept + 1;
+  if (refusal.kept >= keptEnough) refusal.since = null;
+  refusal.wait = null;
 }
 
 function sharedBy(limitClass: LimitClass, user: Buckets | null): Buckets | null {

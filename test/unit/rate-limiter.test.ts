@@ -127,6 +127,40 @@ describe("messages", () => {
     }
   });
 
+  test("[LIM] who waits as told after each refusal is never abusive, however soon it goes on after an answer", () => {
+    for (const type of ["message.send", "typing.start", "presence.update"] as const) {
+      for (const thinkMs of [0, 100, 250, 300, 350, 500, 700, 1_000, 2_500]) {
+        for (const lateMs of [0, 20, 300]) {
+          const limiter = new RateLimiter(settings());
+          const connection = emptyBuckets();
+          for (let now = start; now < start + 120_000; ) {
+            const decision = limiter.take(connection, null, oneOf(type), now);
+            expect([type, thinkMs, lateMs, !decision.allowed && decision.abusive]).toEqual([
+              type,
+              thinkMs,
+              lateMs,
+              false,
+            ]);
+            now += decision.allowed ? Math.max(1, thinkMs) : decision.retryAfterMs + lateMs;
+          }
+        }
+      }
+    }
+  });
+
+  test("[LIM] going on regardless is abuse at whatever pace that is faster than the wait", () => {
+    for (const everyMs of [1, 60, 100, 200]) {
+      const limiter = new RateLimiter(settings());
+      const connection = emptyBuckets();
+      let isAbusive = false;
+      for (let now = start; !isAbusive && now < start + 60_000; now += everyMs) {
+        const decision = limiter.take(connection, null, oneOf("message.send"), now);
+        isAbusive = !decision.allowed && decision.abusive;
+      }
+      expect([everyMs, isAbusive]).toEqual([everyMs, true]);
+    }
+  });
+
   test("[LIM] several messages at once and then the wait that was told is not abuse", () => {
     const limiter = new RateLimiter(settings());
     const connection = emptyBuckets();
