@@ -66,7 +66,8 @@ export function createIngest(inboxes: (Inbox | undefined)[], options: IngestOpti
 class Drain {
   readonly #ended = new AbortController();
   #running: Promise<void> | null = null;
-  #holdsLease = false;
+  /** `told`: it has published since it has the lease, or found nothing to publish. */
+  #lease: "elsewhere" | "ours" | "told" = "elsewhere";
   #published = 0;
   #rejected = 0;
 
@@ -87,7 +88,7 @@ class Drain {
     const { name } = this.options.inbox;
     const lag = await this.options.inbox.lag().catch(() => null);
     return {
-      [`${name}_turn`]: this.#holdsLease ? 1 : 0,
+      [`${name}_turn`]: this.#lease === "elsewhere" ? 0 : 1,
       [`${name}_published`]: this.#published,
       [`${name}_rejected`]: this.#rejected,
       ...(lag === null ? {} : { [`${name}_waiting`]: lag.entries, [`${name}_oldest_ms`]: lag.oldestMs }),
@@ -106,13 +107,12 @@ class Drain {
     });
     while (!signal.aborted) {
       try {
-        const entries = await inbox.take();
-        this.#noteLease(entries !== null);
-        if (entries === null || entries.length === 0) await inbox.wait(signal);
-        else await this.#publish(entries);
+        const entries = await this.#take();
+        if (entries !== null && entries.length > 0) await this.#publish(entries);
+        this.#tellLease();
         outage.ended();
+        if (entries === null || entries.length === 0) await inbox.wait(signal);
       } catch (error) {
-        this.#holdsLease = false;
         // Said once, however long it lasts; entries stay where they are.
         outage.began(error);
         await pause(retryDelayMs, signal);
@@ -120,9 +120,22 @@ class Drain {
     }
   }
 
-  #noteLease(isOurs: boolean): void {
-    if (isOurs && !this.#holdsLease) this.options.logger.info({ inbox: this.options.inbox.name }, "ingest is here now");
-    this.#holdsLease = isOurs;
+  /** Where the log refuses what was taken the lease stays; where nothing can be taken it may be another node's. */
+  async #take(): Promise<InboxEntry[] | null> {
+    let entries: InboxEntry[] | null = null;
+    try {
+      entries = await this.options.inbox.take();
+      return entries;
+    } finally {
+      if (entries === null) this.#lease = "elsewhere";
+      else if (this.#lease === "elsewhere") this.#lease = "ours";
+    }
+  }
+
+  #tellLease(): void {
+    if (this.#lease !== "ours") return;
+    this.#lease = "told";
+    this.options.logger.info({ inbox: this.options.inbox.name }, "ingest is here now");
   }
 
   async #publish(entries: InboxEntry[]): Promise<void> {

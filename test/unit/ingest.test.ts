@@ -32,7 +32,11 @@ function createInbox(entries: InboxEntry[]) {
 }
 
 /** Publishes entries into a log of its own; what `onAppend` throws the log has thrown. */
-async function publishAll(entries: InboxEntry[], onAppend: (events: NewEvent[]) => void = () => {}) {
+async function publishAll(
+  entries: InboxEntry[],
+  onAppend: (events: NewEvent[]) => void = () => {},
+  tell: (msg: string) => void = () => {},
+) {
   const storage = createSqliteStorage({ path: ":memory:" });
   await storage.start();
   const appendAll = async (events: NewEvent[]): Promise<AppendedEvent[]> => {
@@ -45,7 +49,7 @@ async function publishAll(entries: InboxEntry[], onAppend: (events: NewEvent[]) 
     payloadBytesMax: 10 * 1024 * 1024,
     now: () => 0,
     newId: () => crypto.randomUUID(),
-    logger: { info() {}, warn() {}, error() {} },
+    logger: { info: (_, msg) => tell(msg!), warn: (_, msg) => tell(msg!), error() {} },
     retryDelayMs: 1,
   });
   await ingest.start();
@@ -65,6 +69,17 @@ test("[PUB2] [LOG1] a large entry for many users is appended in parts, and goes 
     const { events } = await storage.log.page({ topic: `user:${user}`, limit: 10 });
     expect(events.map(({ payload }) => JSON.parse(payload).id)).toEqual(["large", "small"]);
   }
+  await storage.stop();
+});
+
+test("[PUB2] ingest says that it is here once it has published, and not for as long as the log refuses", async () => {
+  const lines: string[] = [];
+  let refusals = 0;
+  const refuse = () => {
+    if (++refusals <= 3) throw new Error("away");
+  };
+  const storage = await publishAll([entry("e1", "x")], refuse, (line) => lines.push(line));
+  expect(lines).toEqual(["ingest waits", "ingest is here now", "ingest goes on"]);
   await storage.stop();
 });
 
