@@ -44,12 +44,13 @@ async function publishAll(
     return (await storage.log.append(events)).appended;
   };
   const { inbox, emptied } = createInbox(entries);
+  const told = (_: unknown, msg?: string) => tell(msg!);
   const ingest = createIngest([inbox], {
     publisher: { appendAll },
     payloadBytesMax: 10 * 1024 * 1024,
     now: () => 0,
     newId: () => crypto.randomUUID(),
-    logger: { info: (_, msg) => tell(msg!), warn: (_, msg) => tell(msg!), error() {} },
+    logger: { info: told, warn: told, error() {} },
     retryDelayMs: 1,
   });
   await ingest.start();
