@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import type { Reply, Requester, Services } from "../handlers/context.ts";
 import { type ClientMessageType, clientPayloads } from "../protocol/client.ts";
+import type { Codec } from "../protocol/codec.ts";
 import type { Codecs } from "../protocol/codecs.ts";
 import { type RequestEnvelope, requestEnvelope } from "../protocol/envelope.ts";
 import { type ErrorCode, ProtocolError } from "../protocol/errors.ts";
@@ -56,7 +57,7 @@ export class RequestReader {
       ref.id = requestIdOf(glimpse.id);
       charged = this.#admitLarge(connection, glimpse.type, bytes);
     }
-    const decoded = codec.decode(frame);
+    const decoded = this.#decode(codec, frame, ref);
     ref.id = requestIdOf(decoded.id);
     const envelope = parse(requestEnvelope, decoded, { code: "invalid_message", path: "" });
     const type = this.#admit(connection, envelope, bytes);
@@ -66,6 +67,18 @@ export class RequestReader {
     const unpaid = tokens - (charged === type ? 1 : 0);
     if (unpaid > 0) this.#limit(connection, { type, tokens: unpaid, bytes: charged === undefined ? bytes : 0 });
     return { place: ref.place, id: envelope.id, type, payload, tokens };
+  }
+
+  /** Answers by the id, where that is seen, also what makes no sense otherwise: somebody may wait for it [ENV3]. */
+  #decode(codec: Codec, frame: string | Uint8Array, ref: FrameRef): Record<string, unknown> {
+    try {
+      return codec.decode(frame);
+    } catch (error) {
+      // Of a text that is no JSON nothing is seen that could be relied on.
+      if (error instanceof ProtocolError && error.code === "invalid_message")
+        ref.id ??= requestIdOf(codec.glimpse(frame).id);
+      throw error;
+    }
   }
 
   /** Takes what an answer costs beyond what its request has cost. */

@@ -74,7 +74,7 @@ test("[CON4] protobuf and JSON clients talk to each other and see the same", asy
   expect(history.payload.events).toMatchObject([{ payload: { content } }, { payload: { content: "hi" } }]);
 });
 
-test("[CON4] [ENV4] what is no ClientFrame is answered with an error, in protobuf, and the connection stays", async () => {
+test("[CON4] [ENV3] [ENV4] what is no ClientFrame is answered with an error, in protobuf, and the connection stays", async () => {
   const anna = await connect("anna2");
   anna.socket.send(new Uint8Array([255, 255, 255]));
   const error = await anna.until(({ type }) => type === "error");
@@ -84,4 +84,10 @@ test("[CON4] [ENV4] what is no ClientFrame is answered with an error, in protobu
   expect(unknown.payload).toMatchObject({ code: "unknown_type" });
   const invalid = await anna.ask("r3", "ack", { cursor: 4711 });
   expect(invalid.payload).toMatchObject({ code: "invalid_payload", field: "payload.cursor" });
+  // A payload of another type: whoever waits by the id is answered all the same.
+  const frame = protobufPeer.encode({ id: "r4", type: "history", payload: { topic: "conversation:c1" } });
+  const text = Buffer.from(frame).toString("latin1").replace("history", "typing.");
+  anna.socket.send(new Uint8Array(Buffer.from(text, "latin1")));
+  const refused = await anna.until(({ reply_to }) => reply_to === "r4");
+  expect(refused.payload).toMatchObject({ code: "invalid_message" });
 });
