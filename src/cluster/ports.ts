@@ -142,8 +142,9 @@ export interface PresenceRegistry {
   /**
    * Calls `remove` for each user under whose record something of a run of a node stands that is dead, some at once, and
    * forgets the run once all have resolved.
+   * @returns whether it has looked, which it does not while the registry is away
    */
-  sweep(remove: (left: LeftBehind) => Promise<void>): Promise<void>;
+  sweep(remove: (left: LeftBehind) => Promise<void>): Promise<boolean>;
   /** @throws Unavailable */
   stats(): Promise<{ users: number; devices: number }>;
 }

@@ -91,7 +91,7 @@ test("[PRE1] [CALL] while Redis is away people connect and leave here, calls are
     { status: "busy", automatic: true },
   );
   expect(await here.tracker.stats()).toMatchObject({ users: 2, devices: 4 });
-  await here.registry.sweep(async () => expect.unreachable());
+  expect(await here.registry.sweep(async () => expect.unreachable())).toBe(false);
   await one.bus.watch("typing:c1");
   one.bus.publish("typing:c1", typing("lost"));
   one.bus.broadcast({ kind: "replaced", userId: "ann", deviceId: "d1", connectionId: "c1" });

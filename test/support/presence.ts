@@ -149,6 +149,7 @@ export async function openPresenceWorld(given?: Storage): Promise<PresenceWorld>
         for (const [dead, seenAt] of world.dead)
           for (const [userId, { devices }] of world.registry.present())
             if (devices.some((it) => it.run === dead)) await remove({ userId, run: dead, seenAt });
+        return true;
       },
       stats: () => world.registry.stats(),
       hear: (word) => onWord(word),

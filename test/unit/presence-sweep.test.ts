@@ -1,6 +1,7 @@
 /** Proves that presence ends what has begun, whatever fails or stops in between. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { LocalPresenceRegistry } from "../../src/cluster/local/presence-registry.ts";
+import { Rounds } from "../../src/presence/rounds.ts";
 import { device, openPresenceWorld, type PresenceWorld } from "../support/presence.ts";
 
 let world: PresenceWorld;
@@ -94,4 +95,26 @@ test("[PRE1] who was here when the only node stopped stays for the grace, and is
   expect(await second.stats()).toEqual({ users: 1, devices: 1 });
   expect((await storage.statuses.get(["bob"])).get("bob")!.lastSeenAt).toBe(stoppedAt);
   expect(await storage.statuses.takePresent(10)).toEqual([]);
+});
+
+test("[PRE1] that dead nodes are looked for again is said once they are, not where nothing could be asked", async () => {
+  const lines: string[] = [];
+  const told = (_: unknown, msg?: string) => void lines.push(msg!);
+  const answers = [() => Promise.reject(new Error("no answer")), async () => false, async () => true];
+  const rounds = new Rounds({
+    registry: { now: world.clock.now, ownUsers: async () => [], sweep: () => answers.shift()!() },
+    records: { noteLastSeen: async () => {}, clearExpired: async () => {} },
+    endGraces() {},
+    remove: async () => {},
+    recheck() {},
+    seenHere: () => [],
+    timers: world.clock,
+    logger: { info: told, warn: told, error: told },
+  });
+  rounds.start();
+  await world.clock.pass(2_500);
+  expect(lines).toEqual(["presence: looking for dead nodes failed"]);
+  await world.clock.pass(1_000);
+  expect(lines).toEqual(["presence: looking for dead nodes failed", "presence: dead nodes are looked for again"]);
+  await rounds.stop();
 });

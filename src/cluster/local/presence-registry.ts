@@ -85,7 +85,7 @@ export class LocalPresenceRegistry implements PresenceRegistry {
   }
 
   /** The run before counts as dead once the grace of its devices is over. */
-  async sweep(remove: (left: LeftBehind) => Promise<void>): Promise<void> {
+  async sweep(remove: (left: LeftBehind) => Promise<void>): Promise<boolean> {
     const now = this.now();
     for (const [userId, since] of this.#empty) {
       if (since > now - keptMs) break;
@@ -101,6 +101,7 @@ export class LocalPresenceRegistry implements PresenceRegistry {
         removals.push(remove({ userId, run, seenAt: now }));
     }
     await Promise.all(removals);
+    return true;
   }
 
   async stats(): Promise<{ users: number; devices: number }> {

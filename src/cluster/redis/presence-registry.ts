@@ -117,9 +117,9 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     return (users as string[][]).flat();
   }
 
-  async sweep(remove: (left: LeftBehind) => Promise<void>): Promise<void> {
+  async sweep(remove: (left: LeftBehind) => Promise<void>): Promise<boolean> {
     const { commands, nodes } = this.options;
-    if (!commands.isReady) return;
+    if (!commands.isReady) return false;
     for (const { run, seenAt } of await nodes.dead()) {
       const sweepOne = (userId: string) => remove({ userId, run, seenAt });
       // Where one part of a Redis Cluster is away the rest is swept all the same.
@@ -127,6 +127,7 @@ export class RedisPresenceRegistry implements PresenceRegistry {
       for (const result of swept) if (result.status === "rejected") throw result.reason;
       await nodes.remove(run, seenAt);
     }
+    return true;
   }
 
   async stats(): Promise<{ users: number; devices: number }> {
