@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { Redis } from "ioredis";
+import { createRedisCluster } from "../../src/cluster/redis/cluster.ts";
 import { record } from "../contract/bus.ts";
 import { isUp, redisNode } from "../support/cluster.ts";
 import { exampleCall } from "../support/example-call.ts";
@@ -125,6 +126,43 @@ test("[END2] messages, presence, typing, calls, blocks, a stream and a node that
     return granted.every((name) => names.has(name) || rare.includes(name));
   });
   expect(((await (await fetch(`${one.http}/health`)).json()) as { status: string }).status).toBe("up");
+});
+
+test("[END2] each command that the docs grant and a user lacks is told at the start, by its name", async () => {
+  const server = await startRedis();
+  const own = new Redis(server.url);
+  try {
+    const [[command, word, , ...rules]] = (await grants()) as [string[]];
+    // Asked for by the library where it has use for them, or by who leaves; and scripts are refused in their own words.
+    const untried = ["ping", "info", "select", "unsubscribe", "eval", "evalsha"];
+    const granted = rules.filter((rule) => rule.startsWith("+")).map((rule) => rule.slice(1));
+    const tried = granted.filter((name) => !untried.includes(name));
+    const words = await Promise.all(
+      tried.map(async (name) => {
+        const user = `less-${name.replace("|", "-")}`;
+        await own.call(command!, word!, user, ...rules.filter((rule) => rule !== `+${name}`));
+        const node = createRedisCluster({
+          url: `redis://${user}:${encodeURIComponent("a password")}@127.0.0.1:${server.port}`,
+          installation: "one",
+          nodeId: user,
+          version: "test",
+          now: Date.now,
+          logger: { info() {}, warn() {}, error() {} },
+          ingest: { stream: "ws-ingest", group: null },
+        });
+        const refusal = await node.start().catch(String);
+        if (refusal === undefined) await node.stop();
+        return [name, refusal];
+      }),
+    );
+    const named = tried.map((name) => [name, expect.stringContaining(`no permissions to run the '${name}' command`)]);
+    expect(words).toEqual(named);
+    // Nor does anything stay behind of what may not be taken away.
+    await until(async () => (await own.keys("*probe*")).length === 0);
+  } finally {
+    own.disconnect();
+    await server.stop();
+  }
 });
 
 test("[END2] the same on a Redis Cluster, with what the docs add", async () => {

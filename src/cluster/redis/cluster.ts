@@ -14,7 +14,8 @@ import { createKeys } from "./keys.ts";
 import { RegistryMark } from "./mark.ts";
 import { RedisNodeRegistry } from "./nodes.ts";
 import { RedisPresenceRegistry } from "./presence-registry.ts";
-import { RedisStream } from "./stream.ts";
+import { tryRights } from "./rights.ts";
+import { RedisStream, streamKeys } from "./stream.ts";
 import { RedisUnavailable } from "./unavailable.ts";
 
 export interface RedisClusterOptions {
@@ -68,7 +69,7 @@ const defaults = {
  */
 export function createRedisCluster(options: RedisClusterOptions): Cluster {
   const { nodeId, now, logger } = options;
-  const { address, run, commands, bus, nodes, presence, calls, stream, heartbeatMs } = createParts(options);
+  const { address, run, commands, rights, bus, nodes, presence, calls, stream, heartbeatMs } = createParts(options);
   const heartbeat = new Heartbeat({
     commands,
     work: () => [nodes.sayAlive(), presence.look(), calls.restore(), bus.probe()],
@@ -89,6 +90,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
       try {
         await unlessAway(address, async () => {
           await commands.connect();
+          await tryRights({ commands, ...rights });
           commands.noteServed();
         });
         await bus.start();
@@ -171,7 +173,8 @@ function createParts(options: RedisClusterOptions) {
   });
   const group = ingest?.group ?? `ws-service:${installation}`;
   const stream = ingest === null ? null : new RedisStream({ url, natMap, tls, keys, ...ingest, group, newId, now });
-  return { address, run, commands, bus, nodes, presence, calls, stream, heartbeatMs };
+  const rights = { key: keys.probe(run), stream: ingest === null ? null : streamKeys(keys, { ...ingest, group }) };
+  return { address, run, commands, rights, bus, nodes, presence, calls, stream, heartbeatMs };
 }
 
 /** @throws RedisUnavailable where Redis is not away but refuses, for what only an operator can mend */

@@ -52,6 +52,9 @@ export function createKeys(installation: string) {
     due: `${callsPrefix}due`,
     calls: marked(callsPrefix),
 
+    /** On which a run tries at its start what it may do. */
+    probe: (run: string) => `${root}:{nodes}:probe:${run}`,
+
     /** Sorted set: running node → last sign of life by Redis's clock, ms. */
     seen: `${root}:{nodes}:seen`,
     /** Hash: running node → figures. */

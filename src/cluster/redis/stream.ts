@@ -36,6 +36,20 @@ const takenBytesMax = 4 * 1024 * 1024;
 const rejectedMax = 10_000;
 const beginning = "0-0";
 
+/** Names what is touched on Redis. */
+export interface StreamKeys {
+  stream: string;
+  lease: string;
+  rejected: string;
+}
+
+export function streamKeys(
+  keys: Pick<Keys, "lease">,
+  { stream, group }: { stream: string; group: string },
+): StreamKeys {
+  return { stream, lease: keys.lease(stream, group), rejected: `${stream}:rejected` };
+}
+
 type RawEntry = [id: string, fields: string[]];
 
 /**
@@ -47,7 +61,7 @@ type RawEntry = [id: string, fields: string[]];
 export class RedisStream implements Inbox {
   readonly name = "stream";
   readonly #commands: Commands;
-  readonly #keys: { stream: string; lease: string; rejected: string };
+  readonly #keys: StreamKeys;
   readonly #token: string;
   /** The newest entry that is known; null while another node has the lease. */
   #lastId: string | null = null;
@@ -57,7 +71,7 @@ export class RedisStream implements Inbox {
     const client = openCommandClient(parseRedisUrl(url, { natMap, tls }), { commandTimeoutMs });
     this.#commands = new Commands({ client, logger: untold, now, publishesMax: 0, refusalLastsMs: 0 });
     this.#token = newId();
-    this.#keys = { stream, lease: keys.lease(stream, group), rejected: `${stream}:rejected` };
+    this.#keys = streamKeys(keys, { stream, group });
   }
 
   /** Redis may be away: the first `take` that finds it goes on. */

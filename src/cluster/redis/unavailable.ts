@@ -29,7 +29,7 @@ export class RedisUnavailable extends Unavailable {
     const isRefusal = refusals.test(reply);
     // That of a connection that failed is worth more than a reply that passes.
     const code = isRefusal ? word : (cause as { code?: string } | null)?.code;
-    super("cluster", `Redis is not available: ${cause instanceof Error ? cause.message : String(cause)}`, {
+    super("cluster", `Redis is not available: ${wordsOf(cause)}`, {
       cause,
       code,
     });
@@ -41,6 +41,12 @@ export class RedisUnavailable extends Unavailable {
   get isOfSettings(): boolean {
     return mendedByHand.test(this.code ?? "");
   }
+}
+
+/** Says it in our words where the library speaks of its own options. */
+function wordsOf(cause: unknown): string {
+  const text = cause instanceof Error ? cause.message : String(cause);
+  return /maxRetriesPerRequest|enableOfflineQueue/.test(text) ? "the connection has ended" : text;
 }
 
 /** Whether it is what Redis has answered. */
