@@ -26,13 +26,23 @@ export interface StatsOptions {
   ingest: Ingest;
 }
 
+/** So long is waited for a part, ms: other nodes count one that says nothing for longer as missing. */
+const patienceMs = 1_000;
+
+/** Leaves out a part that is away, or does not answer in time: the others have theirs. */
+function unlessAway<Part extends object>(part: Promise<Part>): Promise<Part | Record<never, never>> {
+  const { promise, resolve } = Promise.withResolvers<Part | Record<never, never>>();
+  const timer = setTimeout(resolve, patienceMs, {});
+  part.then(resolve, () => resolve({}));
+  return promise.finally(() => clearTimeout(timer));
+}
+
 export async function statsOf(parts: StatsOptions): Promise<NodeStats> {
   const [presence, calls, log, ingest] = await Promise.all([
-    // A part that is away has none; the others have.
-    parts.presence.stats().catch(() => ({})),
-    parts.calls.stats().catch(() => ({})),
-    parts.log.stats().catch(() => ({})),
-    parts.ingest.stats(),
+    unlessAway(parts.presence.stats()),
+    unlessAway(parts.calls.stats()),
+    unlessAway(parts.log.stats()),
+    unlessAway(parts.ingest.stats()),
   ]);
   const { epochs } = parts.log;
   return {

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import { Client } from "../support/client.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
+import { startProxy } from "../support/proxy.ts";
 import { type Service, startService } from "../support/service.ts";
 import { unavailableTypes } from "../support/unavailable.ts";
 
@@ -32,6 +33,24 @@ async function pair(conversationId: string, userIds: [string, string]): Promise<
   for (const client of [...clients, ...clients]) await client.ask("subscribe", { topics });
   return clients;
 }
+
+test("[ADM1] while PostgreSQL is there and does not answer admin.stats has all that is not its", async () => {
+  const url = new URL(await server.newDatabase());
+  await migrateStorage({ url: url.href, lockTimeoutMs: 10_000 });
+  const link = await startProxy(Number(url.port));
+  url.port = String(link.port);
+  // Longer than anybody here waits.
+  const frozen = await startService({ settings: { STORAGE__URL: url.href, STORAGE__QUERY_TIMEOUT: "60s" } });
+  const root = await Client.connect(frozen.url, { query: { user_id: "root", roles: "admin" } });
+  link.freeze();
+  const { nodes, missing_nodes } = await root.ask("admin.stats");
+  expect(missing_nodes).toEqual([]);
+  expect(nodes[0].figures.hub.connections).toBe(1);
+  expect(Object.keys(nodes[0].figures.log).sort()).toEqual(["epoch", "losses", "waiting"]);
+  link.heal();
+  await frozen.stop();
+  await link.stop();
+});
 
 test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
   "[ENV4] [PUB1] [TYP1] [CALL3] [CALL4] [CON1] without PostgreSQL typing and calls that exist go on, the rest is unavailable",
