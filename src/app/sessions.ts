@@ -23,7 +23,7 @@ export function composeSessions(base: Base, parts: Foundation & Sockets & Presen
     ...cluster,
     answers: createDeviceAnswers({ hub, now }),
     newId,
-    onFault: (err, question) => logger.warn({ err, question }, "another node was not answered"),
+    logger,
   });
   const deviceLimit = new DeviceLimit({
     presence,

@@ -1,5 +1,6 @@
 /** Asks every node something and collects the answers until a deadline; who does not answer in time is named [ADM1]. */
 import { Unavailable } from "../ground/unavailable.ts";
+import { type Outage, type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 import type { Bus, ControlMessage, NodeRegistry } from "./ports.ts";
 
 /** Questions that may be asked, by name, each with plain JSON data. */
@@ -25,7 +26,7 @@ export interface SurveyOptions<Q extends Questions> {
   deadlineMs?: number;
   /** Questions under way at once; further ones are refused. */
   waitingMax?: number;
-  onFault?: (error: unknown, name: string) => void;
+  logger: OutageLogger;
 }
 
 interface Waiting {
@@ -35,8 +36,12 @@ interface Waiting {
 
 export class Survey<Q extends Questions> {
   readonly #waiting = new Map<string, Waiting>();
+  readonly #answering: Outage;
 
-  constructor(private readonly options: SurveyOptions<Q>) {}
+  constructor(private readonly options: SurveyOptions<Q>) {
+    const { logger } = options;
+    this.#answering = warnsOnce(logger, "another node was not answered", "other nodes are answered again");
+  }
 
   /**
    * Asks all nodes; `only` asks one of them.
@@ -96,14 +101,15 @@ export class Survey<Q extends Questions> {
   }
 
   async #answer({ questionId, from, name, about }: ControlMessage & { kind: "question" }): Promise<void> {
-    const { answers, bus, nodeId, onFault } = this.options;
+    const { answers, bus, nodeId } = this.options;
     // Another survey may know it, or a newer node: no answer is an answer.
     const answer = Object.hasOwn(answers, name) ? answers[name] : undefined;
     if (answer === undefined || from === nodeId) return;
     try {
       bus.broadcast({ kind: "answer", questionId, to: from, from: nodeId, said: await answer(about as never) });
+      this.#answering.ended();
     } catch (error) {
-      onFault?.(error, name);
+      this.#answering.began(error, { question: name });
     }
   }
 }

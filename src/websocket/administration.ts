@@ -21,7 +21,7 @@ export function createAdministration({ cluster, newId, logger, ...here }: Admini
     nodes,
     answers,
     newId,
-    onFault: (error, name) => logger.warn({ err: error, question: name }, "another node was not answered"),
+    logger,
   });
 
   return { nodeId, survey, nodes, logger };

@@ -240,7 +240,9 @@ test("[PUB3] triggers that a SQLite file lacks are told, and what is told puts t
 test("[OPS2] what the start would refuse is a fault for config check, in one line; PostgreSQL that is out of reach a note", async () => {
   const refused = (said: RegExp) => ({ code: 1, stdout: "", stderr: expect.stringMatching(said) });
   expect(await configCheck({ WS__STORAGE__URL: await server.newDatabase() })).toEqual(
-    refused(/^ws-service: storage\.url: [^\n]*no schema "ws" yet\. Run: ws-service migrate\n$/),
+    refused(
+      /^ws-service: storage\.url: [^\n]*no tables of ws-service in a schema "ws" yet\. Run: ws-service migrate\n$/,
+    ),
   );
   expect(await configCheck({ WS__STORAGE__URL: Object.assign(new URL(url), { pathname: "/gone" }).href })).toEqual(
     refused(/^ws-service: storage\.url: [^\n]*database "gone" does not exist\n$/),

@@ -68,7 +68,7 @@ test("[OPS2] PostgreSQL that refuses is told by storage.url, without its passwor
 test("[OPS2] a database without the schema, with another one's, or that may not be read is told with what to do", async () => {
   const empty = await database.newDatabase();
   expect(await refusalOf({ STORAGE__URL: empty })).toMatch(
-    /^storage\.url: .*no schema "ws" yet\. Run: ws-service migrate$/,
+    /^storage\.url: .*no tables of ws-service in a schema "ws" yet\. Run: ws-service migrate$/,
   );
   const newer = await migrated({ by: "UPDATE ws.schema_version SET version = version + 1" });
   expect(await refusalOf({ STORAGE__URL: newer })).toMatch(/^storage\.url: .*newer build/);

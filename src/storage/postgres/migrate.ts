@@ -37,7 +37,8 @@ export async function readVersion(
 /** Says why this build cannot run on a schema of that version, and what to do; null where it can. */
 export function versionRefusal(found: number, schema: string): string | null {
   if (found === schemaVersion) return null;
-  if (found === 0) return `The database has no schema "${schema}" yet. Run: ws-service migrate`;
+  if (found === 0)
+    return `The database has no tables of ws-service in a schema "${schema}" yet. Run: ws-service migrate`;
   return found < schemaVersion
     ? `The schema "${schema}" has version ${found}, this build needs ${schemaVersion}. Run: ws-service migrate`
     : `The schema "${schema}" has version ${found}, this build knows versions up to ${schemaVersion}. Run a newer build of ws-service: its own "ws-service migrate" has made this schema.`;
