@@ -39,6 +39,8 @@ export class Contributions {
   readonly #own = new Map<string, readonly DevicePresence[]>();
   /** Users whose record lacks what is here, and the status that they have set since. */
   readonly #owed = new Map<string, { byHand?: UserStatus | null }>();
+  /** When others last saw users of whom something has gone here: until all of it has, and the registry has the moment. */
+  readonly #seenAt = new Map<string, number>();
   readonly queue = new KeyedQueue();
 
   constructor(private readonly options: ContributionsOptions) {}
@@ -59,6 +61,13 @@ export class Contributions {
   set(userId: string, devices: readonly DevicePresence[]): void {
     if (devices.length > 0) this.#own.set(userId, devices);
     else this.#own.delete(userId);
+  }
+
+  /** Notes that something of the user goes, or turns invisible, at that moment; to be called before it does. */
+  noteGoing(userId: string, at: number): void {
+    const record = this.options.showing().recordOf(userId);
+    if (record === null || !isVisible(record, at)) return;
+    this.#seenAt.set(userId, Math.max(this.#seenAt.get(userId) ?? 0, at));
   }
 
   /** Tells what is so as far as this node can: while the registry is away what comes here counts, and what goes stays. */
@@ -175,6 +184,8 @@ export class Contributions {
     // A status that is owed still is: its user is checked again.
     if (byHand !== undefined || this.#owed.get(userId)?.byHand === undefined) this.#owed.delete(userId);
     this.set(userId, devices);
+    // The registry may lose it until the storage has it as well.
+    if (devices.every(({ leaving }) => leaving === undefined)) this.#seenAt.delete(userId);
     for (const { deviceId, connectionId } of superseded) this.options.onSuperseded({ userId, deviceId, connectionId });
   }
 
@@ -186,11 +197,12 @@ export class Contributions {
   ): Outcome {
     const { registry } = this.options;
     const now = registry.now();
-    const contributed = contribute(record, { run: registry.run, devices: this.of(userId), newcomer, now });
+    const seenAt = this.#seenAt.get(userId);
+    const contributed = contribute(record, { run: registry.run, devices: this.of(userId), newcomer, now, seenAt });
     if (byHand === undefined || contributed.isRefused) return contributed;
     const { byHand: current } = record;
     const isOther = isLost || !Bun.deepEquals(current, byHand.was);
     if (isOther) return { ...contributed, put: null, conflict: { byHand: current } };
-    return { ...contributed, put: withStatus(contributed.put ?? record, byHand.is, now) ?? contributed.put };
+    return { ...contributed, put: withStatus(contributed.put ?? record, byHand.is, seenAt ?? now) ?? contributed.put };
   }
 }

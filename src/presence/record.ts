@@ -12,6 +12,8 @@ export interface Contribution {
   /** The device of `devices` that is just coming: it is the newest, goes on as what it was, and may be one too many. */
   newcomer?: { deviceId: string; devicesMax: number } | undefined;
   now: number;
+  /** When others last saw what has gone under the run since; undefined: the record says so, or it goes now. */
+  seenAt?: number | undefined;
 }
 
 export interface ContributionResult {
@@ -28,7 +30,8 @@ export interface ContributionResult {
 }
 
 /** Makes `devices`, and nothing else, stand under their run; saying the same twice changes nothing. */
-export function contribute(record: PresenceRecord, { run, devices, newcomer, now }: Contribution): ContributionResult {
+export function contribute(record: PresenceRecord, contribution: Contribution): ContributionResult {
+  const { run, devices, newcomer, now, seenAt } = contribution;
   const others = record.devices.filter((device) => device.run !== run);
   const recorded = byId(record.devices);
   const own: DevicePresence[] = [];
@@ -40,7 +43,7 @@ export function contribute(record: PresenceRecord, { run, devices, newcomer, now
     if (device.deviceId === newcomer?.deviceId && device.leaving === undefined) {
       if (isOther) replaced = known;
       const connectedAt = isOther ? Math.max(device.connectedAt, known.connectedAt + 1) : device.connectedAt;
-      own.push({ ...device, connectedAt, status: known?.status ?? device.status });
+      own.push({ ...device, connectedAt, status: isOver(known, now) ? device.status : known.status });
     } else if (isOther && known.run !== run && isNewer(known, device)) superseded.push(device);
     else own.push(device);
   }
@@ -50,7 +53,9 @@ export function contribute(record: PresenceRecord, { run, devices, newcomer, now
     const devices = own.filter(({ deviceId }) => deviceId !== newcomer?.deviceId);
     return { put: null, devices, replaced: null, superseded, isRefused: true };
   }
-  const put = settle(record, { ...record, devices: inOrder(all) }, now);
+  // The storage, of which a lost record is made anew, may know less than the node.
+  const lastSeenAt = seenAt === undefined ? record.lastSeenAt : Math.max(record.lastSeenAt ?? 0, seenAt);
+  const put = settle(record, { ...record, lastSeenAt, devices: inOrder(all) }, seenAt ?? now);
   return { put, devices: all.filter((device) => device.run === run), replaced, superseded, isRefused: false };
 }
 
@@ -71,7 +76,7 @@ export function withStatus(record: PresenceRecord, byHand: UserStatus | null, no
  * @returns null where nothing differs
  */
 function settle(before: PresenceRecord, after: PresenceRecord, at: number): PresenceRecord | null {
-  let { lastSeenAt } = before;
+  let { lastSeenAt } = after;
   const seen = (moment: number) => {
     lastSeenAt = Math.max(lastSeenAt ?? 0, moment);
   };
@@ -89,6 +94,10 @@ function settle(before: PresenceRecord, after: PresenceRecord, at: number): Pres
   const isLonger = next.devices.length !== before.devices.length;
   return !isLonger && Bun.deepEquals(next, before) ? null : next;
 }
+
+/** Tells whether a device has not come back in its grace, though nobody has taken it out yet: it goes on as nothing. */
+const isOver = (device: DevicePresence | undefined, now: number): device is undefined =>
+  device === undefined || (device.leaving !== undefined && device.leaving.until <= now);
 
 /** Finds devices at once: a user may have a hundred, and all of them may leave together. */
 const byId = (devices: readonly DevicePresence[]) => new Map(devices.map((device) => [device.deviceId, device]));

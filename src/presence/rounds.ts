@@ -1,4 +1,4 @@
-/** Does what presence has to do by and by: ended graces and dead nodes once a second, last seen once a minute [PRE1]. */
+/** Does what presence has to do by and by: ended graces, dead nodes and newcomers' last seen once a second, everybody's once a minute [PRE1]. */
 import type { LeftBehind, PresenceRegistry } from "../cluster/ports.ts";
 import type { Timers } from "../ground/timers.ts";
 import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
@@ -15,6 +15,8 @@ export interface RoundsOptions {
   recheck(userIds: string[]): void;
   /** Lists users whom others see here. */
   seenHere(): string[];
+  /** Lists those of them who have come, or are seen again, since the last call. */
+  cameHere(): string[];
   timers: Timers;
   logger: OutageLogger;
 }
@@ -64,13 +66,16 @@ export class Rounds {
   }
 
   async #run(): Promise<void> {
-    const { endGraces, records, registry, seenHere } = this.options;
+    const { cameHere, endGraces, records, registry, seenHere } = this.options;
     endGraces();
     await this.#sweep();
     const at = registry.now();
-    if (at - this.#notedAt >= noteIntervalMs) {
+    // Until then the storage may have the end of a newcomer's stay long ago.
+    const isMinute = at - this.#notedAt >= noteIntervalMs;
+    const came = cameHere();
+    await records.noteLastSeen(isMinute ? seenHere() : came, at);
+    if (isMinute) {
       this.#notedAt = at;
-      await records.noteLastSeen(seenHere(), at);
       await this.#clearing.attempt(records.clearExpired(at));
     }
     if (this.#isRunning) this.#arm();

@@ -45,6 +45,8 @@ export interface ShowingOptions {
   isHere(userId: string): boolean;
   /** Tells what is so where the registry has this record, and this node owes it something. */
   withOwed(userId: string, record: PresenceRecord): PresenceRecord;
+  /** Called with somebody here whose invisibility is over. */
+  onSeenAgain(userId: string): void;
   /** Called with those that could not be read: they are to be refreshed later. */
   onUnknown(userIds: string[]): void;
   /** Others are told of at most one change of a user within so long. */
@@ -268,7 +270,7 @@ export class Showing {
 
   /** Tells the user's own devices at once, and those who watch at once or at the end of the open window. */
   #showDifference(userId: string, entry: Entry, causeDevice?: string): void {
-    const { isHere, now, tellOwnDevices, watchersOf } = this.options;
+    const { isHere, now, onSeenAgain, tellOwnDevices, watchersOf } = this.options;
     const record = this.recordOf(userId)!;
     const at = now();
     const cause = causeDevice === undefined ? undefined : { userId, deviceId: causeDevice };
@@ -276,6 +278,7 @@ export class Showing {
     const was = entry.shownToSelf;
     const is = viewForSelf(record, at);
     entry.shownToSelf = isHere(userId) ? is : null;
+    if (was?.status === "invisible" && is.status !== "invisible") onSeenAgain(userId);
     const isTold = was !== null && entry.shownToSelf !== null && was.status !== "offline" && is.status !== "offline";
     if (isTold && !looksTheSame(was, is)) tellOwnDevices(userId, updateOf(userId, is, at), cause);
     if (watchersOf(userId) === 0) entry.forgetWatchers();

@@ -47,6 +47,8 @@ export class PresenceTracker {
   readonly #here: Contributions;
   readonly #stale: StaleUsers;
   readonly #rounds: Rounds;
+  /** Users who have come since the last round, or are seen again. */
+  #came = new Set<string>();
   #isStopped = false;
 
   constructor(private readonly options: PresenceTrackerOptions) {
@@ -63,6 +65,7 @@ export class PresenceTracker {
       isHere: (userId) => this.#here.has(userId),
       withOwed: (userId, record) => this.#here.withOwed(userId, record),
       onUnknown: onStale,
+      onSeenAgain: (userId) => void this.#came.add(userId),
       intervalMs: settings.update_interval,
       timers,
     });
@@ -72,7 +75,8 @@ export class PresenceTracker {
       endGraces: () => this.#endGraces(),
       remove: (dead) => this.#remove(dead),
       recheck: (userIds) => this.#stale.addNow(userIds),
-      seenHere: () => this.#seenHere(),
+      seenHere: () => this.#seenHere(this.#here.all()),
+      cameHere: () => this.#cameHere(),
       timers,
       logger,
     });
@@ -107,6 +111,7 @@ export class PresenceTracker {
       const { run } = registry;
       const newest = { deviceId, connectionId, run, status: "online" as const, connectedAt: registry.now() };
       this.#here.set(userId, [...others, newest]);
+      this.#came.add(userId);
       const { isRefused, replaced } = await this.#here.contribute(userId, found, {
         newcomer: { deviceId, devicesMax },
       });
@@ -139,6 +144,7 @@ export class PresenceTracker {
         // Stored where it is another one than the record's or than what is owed to it, which may be older.
         const isStored = wanted.automatic || (Bun.deepEquals(is, current) && Bun.deepEquals(is, was));
         if (!isStored) await this.options.statuses.set(userId, is);
+        if (is?.status === "invisible") this.#here.noteGoing(userId, registry.now());
         if (says !== null) this.#say(userId, connectionId, says);
         const change: Change = { causeDevice: deviceId, byHand: wanted.automatic ? undefined : { was, is } };
         const { conflict, isAway, put } = await this.#here.contribute(userId, found, change);
@@ -247,11 +253,13 @@ export class PresenceTracker {
   /** @param leaving null: the device goes at once */
   async #leave({ userId, connectionId }: DeviceRef, leaving: Grace | null): Promise<void> {
     if (this.#isStopped) return;
+    const at = leaving?.since ?? this.options.registry.now();
     await this.#here.queue.run(userId, async () => {
       const devices = this.#here.of(userId);
       const device = devices.find((it) => it.connectionId === connectionId);
       // Replaced, or its grace has made room for another one.
       if (device === undefined) return;
+      if (device.leaving === undefined) this.#here.noteGoing(userId, at);
       const others = devices.filter((it) => it !== device);
       this.#here.set(userId, leaving === null ? others : [...others, { ...device, leaving }]);
       try {
@@ -275,12 +283,19 @@ export class PresenceTracker {
     this.#here.set(userId, this.#here.of(userId).map(said));
   }
 
-  #seenHere(): string[] {
+  #cameHere(): string[] {
+    const came = this.#came;
+    this.#came = new Set();
+    return this.#seenHere([...came].map((userId) => [userId, this.#here.of(userId)]));
+  }
+
+  /** Finds those of the users whom others see by devices that are here. */
+  #seenHere(users: Iterable<[userId: string, devices: readonly DevicePresence[]]>): string[] {
     const at = this.options.registry.now();
     const isSeen = ([userId, devices]: [string, readonly DevicePresence[]]) => {
       const record = this.#showing.recordOf(userId);
       return devices.some(({ leaving }) => leaving === undefined) && record !== null && isVisible(record, at);
     };
-    return [...this.#here.all()].filter(isSeen).map(([userId]) => userId);
+    return [...users].filter(isSeen).map(([userId]) => userId);
   }
 }

@@ -108,6 +108,7 @@ test("[PRE1] that dead nodes are looked for again is said once they are, not whe
     remove: async () => {},
     recheck() {},
     seenHere: () => [],
+    cameHere: () => [],
     timers: world.clock,
     logger: { info: told, warn: told, error: told },
   });
