@@ -31,11 +31,14 @@ export class Outage {
     logger[level]({ ...details, ...more, err }, gone);
   }
 
-  /** Never rejects. @returns whether it has worked */
+  /**
+   * Never rejects.
+   * @param work resolves with false where there was nothing to do, which is no sign that it would have worked
+   * @returns whether it has not failed
+   */
   async attempt(work: Promise<unknown>, more: object = {}): Promise<boolean> {
     try {
-      await work;
-      this.ended();
+      if ((await work) !== false) this.ended();
       return true;
     } catch (error) {
       this.began(error, more);
