@@ -31,13 +31,13 @@ export class DeviceChanges {
 
   constructor(private readonly deps: DeviceChangesDeps) {}
 
-  /** @returns whether there was a call to tell it to @throws Unavailable; `repeat` tells it later */
-  async tell(change: ToTell): Promise<boolean> {
+  /** @throws Unavailable; `repeat` tells it later */
+  async tell(change: ToTell): Promise<void> {
     const key = JSON.stringify([change.device.userId, change.device.deviceId]);
     if (change.callId === undefined) this.#untold.delete(key);
     this.#newest.set(key, change);
     try {
-      return await this.#queue.run(key, () => this.#tellCalls(change));
+      await this.#queue.run(key, () => this.#tellCalls(change));
     } catch (error) {
       if (this.#newest.get(key) === change && error instanceof Unavailable)
         this.#untold.set(key, { device: change.device, type: change.type });
@@ -56,20 +56,20 @@ export class DeviceChanges {
     }
   }
 
-  async #tellCalls({ device, type, callId, once }: ToTell): Promise<boolean> {
+  async #tellCalls({ device, type, callId, once }: ToTell): Promise<void> {
     const { registry, apply } = this.deps;
-    if (callId !== undefined) return apply({ type, device, callId }).then(() => true);
+    if (callId !== undefined) return void (await apply({ type, device, callId }));
     const calls = await registry.callsOf(device.userId);
-    if (calls.length === 0) return false;
+    if (calls.length === 0) return;
     await once;
     const all = async (what: Change["type"]) => {
       for (const { callId } of calls) await apply({ type: what, device, callId });
     };
+    if (type === "connected") return all(type);
     // A device that has moved is here by another node, which may well have said so before this one comes to it.
-    if (type !== "connected" && (await this.#isHere(device))) return true;
+    if (await this.#isHere(device)) return;
     await all(type);
-    if (type !== "connected" && (await this.#isHere(device))) await all("connected");
-    return true;
+    if (await this.#isHere(device)) await all("connected");
   }
 
   async #isHere({ userId, deviceId }: Device): Promise<boolean> {

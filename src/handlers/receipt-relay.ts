@@ -113,8 +113,7 @@ export class ReceiptRelay {
         // The node that moved it meanwhile could not tell of it.
         if (await this.options.store.markSent(receipt)) this.#gather(receipt, {});
       }
-      // Where nobody is owed any nothing was told.
-      if (claimed.length > 0) this.#outage.ended();
+      this.#outage.ended();
       return claimed.length;
     } catch (error) {
       // They stay unsent in the store; a later sweep takes them.

@@ -66,9 +66,9 @@ export class Rounds {
   }
 
   async #run(): Promise<void> {
-    const { cameHere, endGraces, records, registry, remove, seenHere } = this.options;
+    const { cameHere, endGraces, records, registry, seenHere } = this.options;
     endGraces();
-    await this.#sweeping.attempt(this.#findLeftOver().then(() => registry.sweep(remove)));
+    await this.#sweep();
     const at = registry.now();
     // Until then the storage may have the end of a newcomer's stay long ago.
     const isMinute = at - this.#notedAt >= noteIntervalMs;
@@ -79,6 +79,17 @@ export class Rounds {
       await this.#clearing.attempt(records.clearExpired(at));
     }
     if (this.#isRunning) this.#arm();
+  }
+
+  /** Says that it works again once it has looked: while the registry is away it does not look, and nothing is wrong with that. */
+  async #sweep(): Promise<void> {
+    const { registry, remove } = this.options;
+    try {
+      await this.#findLeftOver();
+      if (await registry.sweep(remove)) this.#sweeping.ended();
+    } catch (error) {
+      this.#sweeping.began(error);
+    }
   }
 
   async #findLeftOver(): Promise<void> {

@@ -31,14 +31,11 @@ export class Outage {
     logger[level]({ ...details, ...more, err }, gone);
   }
 
-  /**
-   * Never rejects.
-   * @param work resolves with false where there was nothing to do, which is no sign that it would have worked
-   * @returns whether it has not failed
-   */
+  /** Never rejects. @returns whether it has worked */
   async attempt(work: Promise<unknown>, more: object = {}): Promise<boolean> {
     try {
-      if ((await work) !== false) this.ended();
+      await work;
+      this.ended();
       return true;
     } catch (error) {
       this.began(error, more);

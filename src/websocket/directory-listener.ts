@@ -95,8 +95,8 @@ export class DirectoryListener {
     while (this.#pairs.size + this.#users.size > 0 && !this.#isStopped) {
       const { pairs, users } = this.#takeHints();
       const isDone = await Promise.all([
-        pairs.length === 0 || this.#follow("membership", () => this.#settle(pairs)),
-        users.length === 0 || this.#follow("user", () => this.#sendAwayDisabled(users)),
+        this.#follow("membership", () => this.#settle(pairs)),
+        this.#follow("user", () => this.#sendAwayDisabled(users)),
       ]);
       if (isDone.includes(false)) this.#resync.want(retryDelayMs);
     }

@@ -1,7 +1,6 @@
 /** Receipts of several nodes on one store: told in the order of their watermarks, whoever is slow [REC1] [REC2]. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import type { Publisher } from "../../src/broadcast/publisher.ts";
-import { Unavailable } from "../../src/ground/unavailable.ts";
 import { ReceiptRelay } from "../../src/handlers/receipt-relay.ts";
 import type { ServerPayload } from "../../src/protocol/server.ts";
 import type { ReceiptStore, Storage } from "../../src/storage/ports.ts";
@@ -20,14 +19,8 @@ beforeEach(async () => {
 });
 afterEach(() => storage.stop());
 
-let isAway = false;
-/** Lists what the relays have said in the log. */
-const lines: string[] = [];
-const note = (_: unknown, msg?: string) => void lines.push(msg!);
-
 function relayOn(store: ReceiptStore): ReceiptRelay {
   const append: Publisher["append"] = async ({ payload, ...event }) => {
-    if (isAway) throw new Unavailable("storage", "away");
     const { appended } = await storage.log.append([{ ...event, payload: JSON.stringify(payload) }]);
     if (!appended[0]!.duplicate) told.push((payload as ServerPayload<"message.read">).up_to_seq);
     return appended[0]!;
@@ -38,7 +31,7 @@ function relayOn(store: ReceiptStore): ReceiptRelay {
     windowMs: 0,
     now: Date.now,
     newId: () => crypto.randomUUID(),
-    logger: { ...logger, info: note, warn: note },
+    logger,
   });
 }
 const mark = (upToSeq: number) => ({ conversationId: "c1", userId: "bob", kind: "read", upToSeq }) as const;
@@ -62,26 +55,6 @@ test("[REC1] [REC2] a node that is slow to tell does not tell of less than anoth
   goOn();
   await slow.stop();
   expect(told).toEqual([1, 3]);
-});
-
-test("[REC2] that receipts go on is said once one was told, not where nobody was owed any", async () => {
-  const { claim } = storage.receipts;
-  let isOwed = true;
-  const relay = relayOn({ ...storage.receipts, claim: async (...query) => (isOwed ? claim(...query) : []) });
-  const advance = async (userId: string) => {
-    await relay.advance({ ...mark(1), userId }, {});
-    await relay.stop();
-  };
-  isAway = true;
-  await advance("bob");
-  // Another node has them.
-  isOwed = false;
-  await advance("cid");
-  expect(lines).toEqual(["receipts wait"]);
-  isAway = false;
-  isOwed = true;
-  await advance("dan");
-  expect(lines).toEqual(["receipts wait", "receipts go on"]);
 });
 
 test("[REC2] what nodes that died have left untold is told at the start, however much it is", async () => {
