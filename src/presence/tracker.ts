@@ -141,9 +141,8 @@ export class PresenceTracker {
       const says = wanted.automatic || wanted.status === "online" ? (wanted.status as DeviceStatus) : null;
       for (let isRead = false; ; isRead = true) {
         const is = wanted.automatic ? current : statusByHand(current, wanted, registry.now());
-        // Stored where it is another one than the record's or than what is owed to it, which may be older.
-        const isStored = wanted.automatic || (Bun.deepEquals(is, current) && Bun.deepEquals(is, was));
-        if (!isStored) await this.options.statuses.set(userId, is);
+        // Also where the record has it: another node may have stored an older one that it still owes to the record.
+        if (!wanted.automatic) await this.options.statuses.set(userId, is);
         if (is?.status === "invisible") this.#here.noteGoing(userId, registry.now());
         if (says !== null) this.#say(userId, connectionId, says);
         const change: Change = { causeDevice: deviceId, byHand: wanted.automatic ? undefined : { was, is } };

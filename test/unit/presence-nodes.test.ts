@@ -133,3 +133,16 @@ test("[CON3] a connection that ended before its device was entered does not take
   const devices = await other.devicesOf("ann");
   expect(devices.map(({ connectionId }) => connectionId)).toEqual(["newer"]);
 });
+
+test("[PRE2] a status that one node owes to the record does not come back over a newer one that is as the record has it", async () => {
+  await one.connect(phone);
+  await other.connect(laptop);
+  await world.clock.pass(2_000);
+  const { registry } = world.nodes.get("n1")!;
+  registry.isAway = true;
+  await one.update(phone, { status: "away", status_text: "on a train", automatic: false });
+  await other.update(laptop, { status: "online", status_text: null, automatic: false });
+  registry.isAway = false;
+  await world.clock.pass(5_000);
+  expect(await toldAndTrue()).toEqual(["online", "online"]);
+});
