@@ -91,8 +91,8 @@ function settle(before: PresenceRecord, after: PresenceRecord, at: number): Pres
     if (after.devices.length > 0 && !isVisible(after, at)) seen(at);
   }
   const next = { ...after, lastSeenAt };
-  const isLonger = next.devices.length !== before.devices.length;
-  return !isLonger && Bun.deepEquals(next, before) ? null : next;
+  const hasAsMany = next.devices.length === before.devices.length;
+  return hasAsMany && Bun.deepEquals(next, before) ? null : next;
 }
 
 /** Tells whether a device has not come back in its grace, though nobody has taken it out yet: it goes on as nothing. */

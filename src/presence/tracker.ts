@@ -5,7 +5,7 @@ import { nextTurn } from "../ground/next-turn.ts";
 import { realTimers, type Timers } from "../ground/timers.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { PresenceView } from "../protocol/server.ts";
-import type { StatusStore } from "../storage/ports.ts";
+import type { StatusStore, UserStatus } from "../storage/ports.ts";
 import type { OutageLogger } from "../telemetry/outage.ts";
 import { type Change, Contributions, type DeviceRef } from "./contributions.ts";
 import { writeView } from "./messages.ts";
@@ -139,10 +139,12 @@ export class PresenceTracker {
       let current = (this.#showing.recordOf(userId) ?? found.record).byHand;
       // A user who sets `online` by hand is there, whatever the device's idle detection thought.
       const says = wanted.automatic || wanted.status === "online" ? (wanted.status as DeviceStatus) : null;
+      let stored: UserStatus | null = null;
       for (let isRead = false; ; isRead = true) {
         const is = wanted.automatic ? current : statusByHand(current, wanted, registry.now());
         // Also where the record has it: another node may have stored an older one that it still owes to the record.
-        if (!wanted.automatic) await this.options.statuses.set(userId, is);
+        if (!wanted.automatic && !(isRead && Bun.deepEquals(is, stored))) await this.options.statuses.set(userId, is);
+        stored = is;
         if (is?.status === "invisible") this.#here.noteGoing(userId, registry.now());
         if (says !== null) this.#say(userId, connectionId, says);
         const change: Change = { causeDevice: deviceId, byHand: wanted.automatic ? undefined : { was, is } };
