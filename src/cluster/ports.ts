@@ -72,6 +72,8 @@ export interface PresenceRecord {
   devices: readonly DevicePresence[];
   /** The status set by hand; one that has run out counts as none. */
   byHand: UserStatus | null;
+  /** Raised by whoever sets a status by hand, also the same again; none: 0. */
+  statusRevision?: number;
   /** When others could last see the user here; null: never, or not known. */
   lastSeenAt: number | null;
 }

@@ -2,7 +2,7 @@
 import type { DevicePresence, PresenceRecord, PresenceRegistry, PresenceWord } from "../cluster/ports.ts";
 import { KeyedQueue } from "../ground/keyed-queue.ts";
 import type { UserStatus } from "../storage/ports.ts";
-import { type ContributionResult, contribute, withStatus } from "./record.ts";
+import { type ContributionResult, contribute, revisionOf, withStatus } from "./record.ts";
 import { type FilledRecord, isUnknown, type Records } from "./records.ts";
 import type { Showing } from "./showing.ts";
 import { isVisible } from "./view.ts";
@@ -26,13 +26,13 @@ export interface ContributionsOptions {
 /** Lists what a contribution changes besides the devices that were set. */
 export interface Change {
   newcomer?: { deviceId: string; devicesMax: number };
-  /** Sets the status by hand, where that still is what it was. */
-  byHand?: { was: UserStatus | null; is: UserStatus | null } | undefined;
+  /** Sets the status by hand, where nobody has set one since that revision. */
+  byHand?: { since: number; is: UserStatus | null } | undefined;
   causeDevice?: string;
 }
 
-/** `conflict`: the status is another one, and nothing was changed. `isAway`: it counts here, and is contributed later. */
-export type Outcome = ContributionResult & { conflict?: { byHand: UserStatus | null }; isAway?: true };
+/** `conflict`: a status was set meanwhile, that of this record, and nothing was changed. `isAway`: it counts here, and is contributed later. */
+export type Outcome = ContributionResult & { conflict?: PresenceRecord; isAway?: true };
 
 export class Contributions {
   /** By user, what is connected here or may come back here; in the user's queue only it changes. */
@@ -171,9 +171,9 @@ export class Contributions {
   async #recheckOne(userId: string, found: FilledRecord): Promise<boolean> {
     if (isUnknown(found) && !this.has(userId)) return false;
     const isOwed = this.#owed.get(userId)?.byHand !== undefined;
-    // Read after the record: where somebody sets another one meanwhile the record changes after this has looked at it.
+    // Read after the record: where somebody sets one meanwhile the revision is raised after this has looked at it.
     const is = isOwed ? await this.options.records.statusOf(userId) : null;
-    const byHand = isOwed ? { was: found.record.byHand, is } : undefined;
+    const byHand = isOwed ? { since: revisionOf(found.record), is } : undefined;
     const { conflict, isAway } = await this.contribute(userId, found, { byHand });
     return conflict === undefined && isAway === undefined;
   }
@@ -200,9 +200,8 @@ export class Contributions {
     const seenAt = this.#seenAt.get(userId);
     const contributed = contribute(record, { run: registry.run, devices: this.of(userId), newcomer, now, seenAt });
     if (byHand === undefined || contributed.isRefused) return contributed;
-    const { byHand: current } = record;
-    const isOther = isLost || !Bun.deepEquals(current, byHand.was);
-    if (isOther) return { ...contributed, put: null, conflict: { byHand: current } };
-    return { ...contributed, put: withStatus(contributed.put ?? record, byHand.is, seenAt ?? now) ?? contributed.put };
+    const isOther = isLost || revisionOf(record) !== byHand.since;
+    if (isOther) return { ...contributed, put: null, conflict: record };
+    return { ...contributed, put: withStatus(contributed.put ?? record, byHand.is, seenAt ?? now) };
   }
 }

@@ -66,9 +66,12 @@ export function withoutRun(record: PresenceRecord, run: string, seenAt: number):
 }
 
 /** Sets the status by hand; others last saw somebody who turns invisible at this moment. */
-export function withStatus(record: PresenceRecord, byHand: UserStatus | null, now: number): PresenceRecord | null {
-  return settle(record, { ...record, byHand }, now);
+export function withStatus(record: PresenceRecord, byHand: UserStatus | null, now: number): PresenceRecord {
+  const statusRevision = revisionOf(record) + 1;
+  return settle(record, { ...record, byHand, statusRevision }, now)!;
 }
+
+export const revisionOf = ({ statusRevision = 0 }: PresenceRecord) => statusRevision;
 
 /**
  * Notes when others last saw the user, where that is over for a device that they saw. @param at when what goes without

@@ -5,11 +5,11 @@ import { nextTurn } from "../ground/next-turn.ts";
 import { realTimers, type Timers } from "../ground/timers.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { PresenceView } from "../protocol/server.ts";
-import type { StatusStore, UserStatus } from "../storage/ports.ts";
+import type { StatusStore } from "../storage/ports.ts";
 import type { OutageLogger } from "../telemetry/outage.ts";
 import { type Change, Contributions, type DeviceRef } from "./contributions.ts";
 import { writeView } from "./messages.ts";
-import { emptyRecord, withoutRun } from "./record.ts";
+import { emptyRecord, revisionOf, withoutRun } from "./record.ts";
 import { isUnknown, Records } from "./records.ts";
 import { Rounds } from "./rounds.ts";
 import { type Asker, Showing, type ShowingOptions } from "./showing.ts";
@@ -135,26 +135,21 @@ export class PresenceTracker {
       throw new ProtocolError("invalid_payload", "a device alone cannot be invisible", { field: "payload.status" });
     await this.#here.queue.run(userId, async () => {
       let found = await this.#here.find(userId);
-      let was = found.record.byHand;
+      let since = revisionOf(found.record);
       let current = (this.#showing.recordOf(userId) ?? found.record).byHand;
       // A user who sets `online` by hand is there, whatever the device's idle detection thought.
       const says = wanted.automatic || wanted.status === "online" ? (wanted.status as DeviceStatus) : null;
-      let stored: UserStatus | null = null;
-      for (let isRead = false; ; isRead = true) {
+      while (true) {
         const is = wanted.automatic ? current : statusByHand(current, wanted, registry.now());
-        // Also where the record has it: another node may have stored an older one that it still owes to the record.
-        if (!wanted.automatic && !(isRead && Bun.deepEquals(is, stored))) await this.options.statuses.set(userId, is);
-        stored = is;
+        if (!wanted.automatic) await this.options.statuses.set(userId, is);
         if (is?.status === "invisible") this.#here.noteGoing(userId, registry.now());
         if (says !== null) this.#say(userId, connectionId, says);
-        const change: Change = { causeDevice: deviceId, byHand: wanted.automatic ? undefined : { was, is } };
-        const { conflict, isAway, put } = await this.#here.contribute(userId, found, change);
-        // Where there was nothing to change what is known was only believed.
-        if (isAway || (conflict === undefined && (wanted.automatic || isRead || put !== null))) return;
+        const change: Change = { causeDevice: deviceId, byHand: wanted.automatic ? undefined : { since, is } };
+        const { conflict } = await this.#here.contribute(userId, found, change);
+        if (conflict === undefined) return;
         found = await this.#records.readOne(userId);
-        if (!isUnknown(found)) was = found.record.byHand;
-        else if (conflict !== undefined) was = conflict.byHand;
-        current = was;
+        const there = isUnknown(found) ? conflict : found.record;
+        [since, current] = [revisionOf(there), there.byHand];
       }
     });
   }

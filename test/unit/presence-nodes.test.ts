@@ -146,3 +146,20 @@ test("[PRE2] a status that one node owes to the record does not come back over a
   await world.clock.pass(5_000);
   expect(await toldAndTrue()).toEqual(["online", "online"]);
 });
+
+test("[PRE2] nor where the newer one is stored between the look at the storage and the write", async () => {
+  await one.connect(phone);
+  await other.connect(laptop);
+  await world.clock.pass(2_000);
+  const { registry } = world.nodes.get("n1")!;
+  registry.isAway = true;
+  await one.update(phone, { status: "away", status_text: "on a train", automatic: false });
+  registry.before = async () => {
+    registry.before = null;
+    await other.update(laptop, { status: "online", status_text: null, automatic: false });
+  };
+  registry.isAway = false;
+  await world.clock.pass(5_000);
+  expect(registry.before).toBeNull();
+  expect(await toldAndTrue()).toEqual(["online", "online"]);
+});
