@@ -33,16 +33,17 @@ export class FeedPages {
   #loggedAt = 0;
   /** When the next page may be read while events are logged. */
   #nextAt = 0;
-  readonly #waiting: (() => void)[] = [];
+  /** Readers that are level with the log go before those that catch up: they have little to read, and are to have it soon. */
+  readonly #waiting = { level: [] as (() => void)[], behind: [] as (() => void)[] };
 
   constructor(private readonly options: FeedPagesOptions) {}
 
-  /** The page that begins after the position. Rejects with `Unavailable`. */
-  read(afterPosition: number): Promise<FeedPage> {
+  /** The page that begins after the position. Rejects with `Unavailable`. @param isLevel whether the reader had all that there was */
+  read(afterPosition: number, { isLevel = false } = {}): Promise<FeedPage> {
     const { now = Date.now } = this.options;
     const there = this.#shared.get(afterPosition);
     if (there !== undefined && (there.readAt === null || now() - there.readAt < sharedMs)) return there.page;
-    const shared: SharedPage = { page: this.#read(afterPosition), readAt: null };
+    const shared: SharedPage = { page: this.#read(afterPosition, isLevel ? "level" : "behind"), readAt: null };
     this.#shared.delete(afterPosition);
     this.#shared.set(afterPosition, shared);
     const drop = () => {
@@ -70,16 +71,16 @@ export class FeedPages {
     this.#shared.clear();
   }
 
-  async #read(afterPosition: number): Promise<FeedPage> {
+  async #read(afterPosition: number, place: "level" | "behind"): Promise<FeedPage> {
     const { log, pageSize: limit = pageSizeDefault } = this.options;
-    if (this.#reading >= readsAtOnce) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    if (this.#reading >= readsAtOnce) await new Promise<void>((resolve) => this.#waiting[place].push(resolve));
     else this.#reading++;
     try {
       const waitMs = this.#givenWay();
       if (waitMs > 0) await Bun.sleep(waitMs);
       return await log.feed({ afterPosition, limit });
     } finally {
-      const next = this.#waiting.shift();
+      const next = this.#waiting.level.shift() ?? this.#waiting.behind.shift();
       if (next !== undefined) next();
       else this.#reading--;
     }

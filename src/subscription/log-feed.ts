@@ -153,10 +153,11 @@ export class LogFeed {
 
   async #follow(reader: Reader): Promise<void> {
     let next: Promise<FeedPage> | null = null;
+    let isLevel = false;
     while (this.#isReading(reader)) {
       // Taken before the page is read: what is logged meanwhile is not slept through.
       const woken = this.#woken.promise;
-      const page = await this.#attempt(next ?? this.#pages.read(reader.position));
+      const page = await this.#attempt(next ?? this.#pages.read(reader.position, { isLevel }));
       next = null;
       if (!this.#isReading(reader)) return;
       if (page === null) {
@@ -173,7 +174,8 @@ export class LogFeed {
       await this.#send(reader, page);
       if (!this.#isReading(reader)) return;
       reader.position = Math.max(reader.position, page.position);
-      if (!page.more) await woken;
+      isLevel = !page.more;
+      if (isLevel) await woken;
     }
   }
 

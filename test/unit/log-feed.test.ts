@@ -4,6 +4,7 @@ import { Unavailable } from "../../src/ground/unavailable.ts";
 import type { OutgoingMessage } from "../../src/protocol/envelope.ts";
 import type { EventLog, Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
+import { FeedPages } from "../../src/subscription/feed-pages.ts";
 import { LogFeed } from "../../src/subscription/log-feed.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import { newEvents } from "../support/new-event.ts";
@@ -176,4 +177,16 @@ test("[BAK2] [LOG4] a log that goes back between the look at a cursor and the fe
   await hasThree;
   expect(seqsOf({ sent })).toEqual([10, 11, 12]);
   feed.stop(subscriber);
+});
+
+test("[BAK2] who is level with the log is read for before those that catch up, however many they are", async () => {
+  const first = Promise.withResolvers<void>();
+  const slow = {
+    feed: async (query: { afterPosition: number; limit: number }) => first.promise.then(() => log.feed(query)),
+  };
+  const pages = new FeedPages({ log: slow, pageSize: 4 });
+  const asked = [pages.read(0), pages.read(2), pages.read(4), pages.read(6), pages.read(12, { isLevel: true })];
+  first.resolve();
+  await Promise.all(asked);
+  expect(reads).toEqual([0, 12, 2, 4, 6]);
 });
