@@ -99,6 +99,13 @@ export class Broadcaster {
     return count;
   }
 
+  /** Counts this node's connections that hear the topic, without those that are left out. */
+  receiverCount(topic: string, audience: Audience = {}): number {
+    let count = this.subscriberCount(topic);
+    for (const recipient of this.#leftOutOf(topic, audience)) if (recipient.isSubscribed(topic)) count--;
+    return count;
+  }
+
   /** Whether a connection of the device is on this node. */
   reachesDevice({ userId, deviceId }: { userId: string; deviceId: string }): boolean {
     return [...this.options.recipients.ofUser(userId)].some((recipient) => recipient.deviceId === deviceId);
@@ -123,10 +130,9 @@ export class Broadcaster {
     return message.id;
   }
 
-  #publishHere(topic: string, message: OutgoingMessage, { except, exceptDevice, onlyDevice }: Audience): void {
-    if (onlyDevice !== undefined) return this.#sendToDevice(topic, message, onlyDevice);
-    const leftOut = new Set(exceptDevice === undefined ? [] : this.#connectionsOf(exceptDevice, topic));
-    if (except !== undefined) leftOut.add(except);
+  #publishHere(topic: string, message: OutgoingMessage, audience: Audience): void {
+    if (audience.onlyDevice !== undefined) return this.#sendToDevice(topic, message, audience.onlyDevice);
+    const leftOut = this.#leftOutOf(topic, audience);
     for (const format of formats) {
       const names = nativeTopicsOf(topic, format).filter((name) => this.options.native.subscriberCount(name) > 0);
       if (names.length === 0) continue;
@@ -140,6 +146,12 @@ export class Broadcaster {
         }
       }
     }
+  }
+
+  #leftOutOf(topic: string, { except, exceptDevice }: Audience): Set<Recipient> {
+    const leftOut = new Set(exceptDevice === undefined ? [] : this.#connectionsOf(exceptDevice, topic));
+    if (except !== undefined) leftOut.add(except);
+    return leftOut;
   }
 
   /** Many users may have a device of one name: where one user alone hears a topic, only that user's are looked at. */

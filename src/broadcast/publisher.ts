@@ -26,8 +26,13 @@ export interface OwnEvent<Type extends ServerMessageType> extends Omit<NewEvent,
   payload: ServerPayload<Type>;
 }
 
+interface AppendOptions {
+  audience?: Audience;
+  correlationId?: string;
+}
+
 interface Waiting extends Group {
-  audience: Audience;
+  audienceOf: (event: NewEvent) => Audience;
   correlationId: string | undefined;
   resolve: (appended: AppendedEvent[]) => void;
   reject: (error: unknown) => void;
@@ -46,7 +51,8 @@ export class Publisher {
     this.#queue = new AppendQueue({
       log,
       onTaken: (groups) => {
-        for (const { events, audience } of groups) for (const { id } of events) sequencer.expect(id, audience);
+        for (const { events, audienceOf } of groups)
+          for (const event of events) sequencer.expect(event.id, audienceOf(event));
       },
       onAppended: (groups, result, durationMs) => {
         this.#counts.appended({ events: result.appended.length, durationMs });
@@ -68,7 +74,7 @@ export class Publisher {
    */
   async append<Type extends ServerMessageType>(
     { payload, ...event }: OwnEvent<Type>,
-    options: { audience?: Audience; correlationId?: string } = {},
+    options: AppendOptions = {},
   ): Promise<AppendedEvent> {
     const [appended] = await this.appendAll([{ ...event, payload: JSON.stringify(payload) }], options);
     return appended!;
@@ -77,21 +83,19 @@ export class Publisher {
   /**
    * As `append`, for an application's events, whose types are known only while running. They keep their order whatever happens:
    * all of them are appended, in one transaction, or none.
+   * @param options `audienceOf`: where each has its own
    * @returns one for each event, in the same order
    */
   appendAll(
     events: NewEvent[],
-    options: { audience?: Audience; correlationId?: string } = {},
+    options: AppendOptions & { audienceOf?: (event: NewEvent) => Audience } = {},
   ): Promise<AppendedEvent[]> {
     if (events.length === 0) return Promise.resolve([]);
     return this.#isFull() ? Promise.reject(tooMany()) : this.#enqueue(events, options);
   }
 
   /** As `append`, for the same event on many topics: either too much waits for all of them, or for none. */
-  async appendEach(
-    events: NewEvent[],
-    options: { audience?: Audience; correlationId?: string } = {},
-  ): Promise<AppendedEvent[]> {
+  async appendEach(events: NewEvent[], options: AppendOptions = {}): Promise<AppendedEvent[]> {
     if (this.#isFull()) throw tooMany();
     const appended = await Promise.all(events.map((event) => this.#enqueue([event], options)));
     return appended.flat();
@@ -122,12 +126,16 @@ export class Publisher {
 
   #enqueue(
     events: NewEvent[],
-    { audience = {}, correlationId }: { audience?: Audience; correlationId?: string },
+    {
+      audience = {},
+      audienceOf = () => audience,
+      correlationId,
+    }: AppendOptions & { audienceOf?: (event: NewEvent) => Audience },
   ): Promise<AppendedEvent[]> {
     return new Promise((resolve, reject) => {
       // Events that one connection causes keep their order; all others are given alone.
       const source = audience.except ?? {};
-      this.#queue.add({ events, source, audience, correlationId, resolve, reject });
+      this.#queue.add({ events, source, audienceOf, correlationId, resolve, reject });
     });
   }
 
@@ -162,12 +170,13 @@ export class Publisher {
     if (lastPosition > 0) sequencer.batchAccepted({ previousPosition, lastPosition });
   }
 
-  #publishOne(event: NewEvent, result: AppendedEvent, { audience, correlationId }: Waiting): void {
+  #publishOne(event: NewEvent, result: AppendedEvent, { audienceOf, correlationId }: Waiting): void {
     const { sequencer, bus, logger } = this.options;
     if (!result.duplicate) {
       countOne(this.#counts.published, "logged");
       const { id, topic, type, payload, createdAt } = event;
       const logged = { id, topic, type, payload, createdAt, seq: result.seq, position: result.position };
+      const audience = audienceOf(event);
       sequencer.accept(logged, audience);
       const { exceptDevice } = audience;
       bus.publish(topic, { kind: "logged", event: logged, exceptDevice, epoch: sequencer.epochs.current.id });

@@ -189,6 +189,8 @@ const presence = v.strictObject({
   max_devices: v.optional(whole(1, 1000), 10),
   /** Members that a conversation has at most for `presence` to be asked for by its id [SUB1]. */
   watch_max: v.optional(whole(1, 10_000), 1_000),
+  /** Whether role `service` is told of invisible people as such by `presence.query` [BAK1]. */
+  service_sees_invisible: v.optional(v.boolean(), false),
 });
 
 const typing = v.strictObject({

@@ -2,7 +2,7 @@
 import { contentDigest, idempotencyKey } from "../broadcast/idempotency-key.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { WireFormat } from "../protocol/limits.ts";
-import { conversationTopic, isLogged, parseTopic } from "../protocol/topic.ts";
+import { conversationTopic, parseTopic } from "../protocol/topic.ts";
 import type { AppendedEvent, LoggedEvent } from "../storage/ports.ts";
 import type { Handler, PipelinedHandler, Reply } from "./context.ts";
 import { requireMember } from "./require-member.ts";
@@ -67,7 +67,7 @@ function acknowledgementOf({ id, topic, seq, position, createdAt, duplicate, con
 
 export const history: Handler<"history", "subscriptions" | "log"> = async ({ from, payload, services }) => {
   const topic = parseTopic(payload.topic);
-  if (topic === null || !isLogged(topic) || !(await services.subscriptions.mayHear(from, topic))) {
+  if (topic === null || !(await services.subscriptions.mayRead(from, topic))) {
     throw new ProtocolError("forbidden", "You may not read this topic.", { field: "payload.topic" });
   }
   const { before_seq: beforeSeq, after_seq: afterSeq, limit } = payload;

@@ -10,10 +10,11 @@ import {
   topicsOf,
 } from "../ingest/publication.ts";
 import { ProtocolError } from "../protocol/errors.ts";
+import { everyoneTopic } from "../protocol/topic.ts";
 import type { AppendedEvent } from "../storage/ports.ts";
-import type { PipelinedHandler, Reply, Request } from "./context.ts";
+import type { PipelinedHandler, Reply, Request, Services } from "./context.ts";
 
-type Needs = "broadcaster" | "publisher" | "now" | "newId";
+type Needs = "broadcaster" | "publisher" | "typing" | "now" | "newId";
 
 export const publish: PipelinedHandler<"publish", Needs> = (request) => {
   const { from, payload, services, correlationId } = request;
@@ -24,21 +25,29 @@ export const publish: PipelinedHandler<"publish", Needs> = (request) => {
     if (payload.logged) throw invalidPublish("logged", "What goes to everyone is not logged.");
     return afterEarlier(request, () => {
       services.broadcaster.toAll({ type: event.type, payload: event.body }, audience);
-      return { type: "ack", payload: { published: [{ topic: "all" }] } };
+      const receivers = services.broadcaster.receiverCount(everyoneTopic, audience);
+      return { type: "ack", payload: { published: [{ topic: "all" }], receivers } };
     });
   }
   const topics = topicsOf(payload);
   const logged = payload.logged ?? topics.every(canBeLogged);
   if (logged && !topics.every(canBeLogged)) throw invalidPublish("logged", "Events of this topic are not logged.");
+  const receiversOf = (some: string[]) =>
+    some.reduce((sum, topic) => sum + services.broadcaster.receiverCount(topic, audience), 0);
   if (!logged) {
     return afterEarlier(request, () => {
       services.broadcaster.toTopics(topics, { type: event.type, payload: event.body }, audience);
-      return { type: "ack", payload: { published: topics.map((topic) => ({ topic })) } };
+      noteMessage(services, event, topics);
+      const published = topics.map((topic) => ({ topic }));
+      return { type: "ack", payload: { published, receivers: receiversOf(topics) } };
     });
   }
   const events = toNewEvents(request, event, topics);
   const appended = services.publisher.appendEach(events, { audience, correlationId });
-  return { events: events.length, settled: appended.then((each) => acknowledgementOf(each, topics, event)) };
+  return {
+    events: events.length,
+    settled: appended.then((each) => acknowledgementOf(each, { topics, event, receiversOf })),
+  };
 };
 
 /** Waits for what the connection has sent before [ENV7]: what is not logged has no place in the log's queue that would keep the order. */
@@ -47,7 +56,21 @@ function afterEarlier({ from }: Request<"publish">, broadcast: () => Reply): Rep
   return ahead === null ? broadcast() : ahead.then(broadcast);
 }
 
-function acknowledgementOf(appended: AppendedEvent[], topics: string[], { keyField }: Publication): Reply {
+/** Of a message that is logged the publisher tells [TYP2]. */
+function noteMessage({ typing }: Pick<Services, "typing">, { type, body }: Publication, topics: string[]): void {
+  if (type !== "message.new") return;
+  const payload = JSON.stringify(body);
+  for (const topic of topics) typing.noteMessage({ topic, type, payload });
+}
+
+function acknowledgementOf(
+  appended: AppendedEvent[],
+  {
+    topics,
+    event: { keyField },
+    receiversOf,
+  }: { topics: string[]; event: Publication; receiversOf: (topics: string[]) => number },
+): Reply {
   const conflicting = topics.filter((_, index) => appended[index]!.conflict);
   if (conflicting.length > 0) {
     throw new ProtocolError("conflict", conflictOf(conflicting), { field: `payload.${keyField}` });
@@ -61,6 +84,8 @@ function acknowledgementOf(appended: AppendedEvent[], topics: string[], { keyFie
         position,
         ...(keyField === null ? {} : { duplicate }),
       })),
+      // A duplicate is heard by nobody anew.
+      receivers: receiversOf(topics.filter((_, index) => !appended[index]!.duplicate)),
     },
   };
 }

@@ -29,9 +29,10 @@ interface Ready {
   events: NewEvent[];
   /** The field that has its key; null where it has none of its own. */
   keyField: string | null;
+  exceptDevice: string | undefined;
 }
 
-/** Describes what an entry may say: `publish` without what speaks of events that are not logged, or of connections. */
+/** Describes what an entry may say: `publish` without what speaks of events that are not logged. */
 const entryFields: ReadonlySet<string> = new Set([
   "topic",
   "conversation_id",
@@ -39,6 +40,7 @@ const entryFields: ReadonlySet<string> = new Set([
   "type",
   "payload",
   "event_key",
+  "except_device",
 ]);
 /** Characters of a name that is not ours, in a reason. */
 const nameLength = 64;
@@ -165,8 +167,10 @@ class Drain {
   async #append(group: Ready[]): Promise<RejectedEntry[]> {
     const { publisher, inbox } = this.options;
     const appended: AppendedEvent[] = [];
-    for (const part of partsOf(group.flatMap(({ events }) => events)))
-      appended.push(...(await publisher.appendAll(part)));
+    const exceptDevices = new Map(group.flatMap(({ events, exceptDevice }) => events.map((it) => [it, exceptDevice])));
+    const audienceOf = (event: NewEvent) => ({ exceptDevice: exceptDevices.get(event) });
+    for (const part of partsOf([...exceptDevices.keys()]))
+      appended.push(...(await publisher.appendAll(part, { audienceOf })));
     const rejected: RejectedEntry[] = [];
     let start = 0;
     for (const { entry, events, keyField } of group) {
@@ -202,7 +206,7 @@ class Drain {
       const id = topics.length === 1 ? publication.id : this.options.newId();
       return toNewEvent(publication, { topic, id, key: `${key}:${topic}`, payload });
     });
-    return { entry, events, keyField: publication.keyField };
+    return { entry, events, keyField: publication.keyField, exceptDevice: request.except_device };
   }
 
   #readRequest(fields: InboxEntry["fields"]) {
@@ -212,7 +216,7 @@ class Drain {
       const known = [...entryFields].join(", ").replace(/, (?=\w+$)/, " and ");
       throw invalid(unknown.slice(0, nameLength), `is no field of an entry, which has ${known}.`);
     }
-    const { topic, conversation_id, type, event_key } = fields;
+    const { topic, conversation_id, type, event_key, except_device } = fields;
     if (type === undefined) throw invalid("type", "is missing.");
     if (fields.payload === undefined) throw invalid("payload", "is missing.");
     if ([topic, conversation_id, fields.user_ids].filter((it) => it !== undefined).length !== 1)
@@ -226,7 +230,7 @@ class Drain {
     if (beyond === "values") throw invalid("payload", `This has more than ${limits.jsonValues} values.`);
     const payload = readJson("payload", text);
     if (!isPlainObject(payload)) throw invalid("payload", "This is not a JSON object.");
-    const request = { topic, user_ids, conversation_id, type, payload, event_key };
+    const request = { topic, user_ids, conversation_id, type, payload, event_key, except_device };
     const result = v.safeParse(clientPayloads.publish, request, { abortEarly: true });
     if (!result.success) throw invalid(v.getDotPath(result.issues[0]) ?? "entry", `${phraseOf(result.issues[0])}.`);
     return { ...result.output, payload };

@@ -13,6 +13,7 @@ import {
   presentDevices,
   type View,
   type ViewForOthers,
+  viewForBackend,
   viewForOthers,
   viewForSelf,
 } from "./view.ts";
@@ -27,6 +28,8 @@ export interface Cause {
 export interface Asker {
   userId: string;
   connectionId: string;
+  /** Whether it is told of somebody invisible as such [BAK1]. */
+  seesInvisible?: boolean;
 }
 
 export interface ShowingOptions {
@@ -177,14 +180,14 @@ export class Showing {
   }
 
   /**
-   * Answers how the user is by what was just read of them, or has been heard since [PRE4].
+   * Answers how the user is by what was just read of them, or has been heard since [PRE4] [BAK1].
    * @throws Unavailable where nobody can know
    */
-  answerOf(viewer: string, userId: string, found: FilledRecord): PresenceView {
+  answerOf(asker: Pick<Asker, "userId" | "seesInvisible">, userId: string, found: FilledRecord): PresenceView {
     const isSure = !isUnknown(found);
     const record = this.#newestOf(userId, found);
-    if (viewer === userId) return this.#viewOfSelf(userId, record, isSure);
-    const view = viewForOthers(record, this.options.now());
+    if (asker.userId === userId) return this.#viewOfSelf(userId, record, isSure);
+    const view = (asker.seesInvisible ? viewForBackend : viewForOthers)(record, this.options.now());
     // Also of somebody invisible who is here: nobody may tell the two apart.
     if (!isSure && view.status === "offline")
       throw new Unavailable("cluster", "Who is on other nodes cannot be known right now.", { isPublic: true });

@@ -166,7 +166,7 @@ export class PresenceTracker {
     await nextTurn();
     const views = asked.map((userId) => {
       const answer = found?.get(userId);
-      if (answer !== undefined) return this.#showing.answerOf(asker.userId, userId, answer);
+      if (answer !== undefined) return this.#showing.answerOf(asker, userId, answer);
       // Somebody who may not be seen cannot be told from somebody who has never been here.
       return writeView(userId, offline, null);
     });

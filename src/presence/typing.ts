@@ -81,7 +81,7 @@ export class TypingTracker {
     return topic.startsWith(conversationTopic("")) && this.#typistsOf(topic).length > 0;
   }
 
-  /** An event that is new in the log, on whichever node: a message's author does not type any more, on any device here. */
+  /** An event that is new, logged or not, on whichever node: a message's author does not type any more, on any device here. */
   noteMessage({ topic, type, payload }: Pick<LoggedEvent, "topic" | "type" | "payload">): void {
     if (type !== "message.new" || !this.follows(topic)) return;
     const { sender_id } = JSON.parse(payload) as { sender_id: string };

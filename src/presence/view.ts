@@ -37,6 +37,12 @@ export function viewForSelf(record: PresenceRecord, now: number): View {
   return { status, text: byHand.text, emoji: byHand.emoji, expiresAt: byHand.expiresAt };
 }
 
+/** Shows a backend that may know it somebody invisible as such [BAK1]. */
+export const viewForBackend = (record: PresenceRecord, now: number): View => ({
+  ...viewForSelf(record, now),
+  expiresAt: null,
+});
+
 /** Shows others somebody invisible as somebody who is offline, without a text. */
 export function viewForOthers(record: PresenceRecord, now: number): ViewForOthers {
   const { status, text, emoji } = viewForSelf(record, now);

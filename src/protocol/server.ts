@@ -153,6 +153,8 @@ export const serverPayloads = {
         }),
       ),
     ),
+    /** Connections on this node that heard what was published [PUB1]. */
+    receivers: v.optional(sequence),
   }),
   error: v.object({
     code: v.picklist(keysOf(errorTable)),

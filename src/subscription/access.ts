@@ -1,7 +1,7 @@
-/** Decides who may hear which topic [SUB1]. */
+/** Decides who may hear which topic, and who may read its log [SUB1] [LOG8] [BAK1]. */
 import type { DirectoryView } from "../directory/directory.ts";
 import type { VisibleAmong } from "../directory/visibility.ts";
-import type { Topic } from "../protocol/topic.ts";
+import { isLogged, type Topic } from "../protocol/topic.ts";
 import type { Subscriber } from "./subscriber.ts";
 
 export interface AccessOptions {
@@ -9,12 +9,34 @@ export interface AccessOptions {
   visibleAmong: VisibleAmong;
 }
 
+type Bearer = Pick<Subscriber, "roles" | "grants">;
+
+/** Whether the connection is a backend's: it hears every conversation, and joins none. */
+export const isBackend = ({ roles }: Pick<Bearer, "roles">): boolean => roles.includes("service");
+
+/** Whether the connection may hear the topic whatever the directory says: its token names it, or it is a backend's. */
+export function holdsAnyway({ roles, grants }: Bearer, { kind, name }: Topic): boolean {
+  switch (kind) {
+    case "log":
+      // A token of a user's that names it does not make a backend.
+      return isBackend({ roles });
+    case "conversation":
+    case "typing":
+    case "presence":
+      return isBackend({ roles }) || grants.includes(name);
+    case "user":
+    case "calls":
+    case "notifications":
+      return grants.includes(name);
+  }
+}
+
 export class Access {
   constructor(private readonly options: AccessOptions) {}
 
   /**
    * Picks the topics that the subscriber may hear. In an open directory asking for a conversation joins it, unless it is
-   * `unasked`: whoever was removed is not brought back by the server.
+   * `unasked`: whoever was removed is not brought back by the server. A backend joins nothing.
    * @param sharing users who are known to share a conversation with the subscriber: it is not asked again
    */
   async allowed(
@@ -22,25 +44,21 @@ export class Access {
     topics: Topic[],
     { unasked = false, sharing = new Set<string>() } = {},
   ): Promise<Topic[]> {
-    const { userId, roles, grants } = subscriber;
-    const { ensureMemberships, membershipsAmong } = this.options.directory;
-    const others = topics.flatMap(({ kind, key }) => (kind === "presence" ? [key] : []));
-    const conversations = topics.flatMap(({ name, kind, key }) =>
-      (kind === "conversation" || kind === "typing") && !grants.includes(name) ? [key] : [],
-    );
+    const asked = topics.filter((topic) => !holdsAnyway(subscriber, topic));
+    const others = asked.flatMap(({ kind, key }) => (kind === "presence" ? [key] : []));
+    const conversations = asked.flatMap(({ kind, key }) => (kind === "conversation" || kind === "typing" ? [key] : []));
     const [visible, mine] = await Promise.all([
-      this.options.visibleAmong(userId, others, sharing),
-      (unasked ? membershipsAmong : ensureMemberships)(userId, [...new Set(conversations)]),
+      this.options.visibleAmong(subscriber, others, sharing),
+      this.conversationsAmong(subscriber, [...new Set(conversations)], { unasked }),
     ]);
-    const may = ({ name, kind, key }: Topic): boolean => {
-      // A token of a user's that names it does not make a backend.
-      if (kind === "log") return roles.includes("service");
-      if (grants.includes(name)) return true;
+    const may = ({ kind, key }: Topic): boolean => {
       switch (kind) {
+        case "log":
+          return false;
         case "user":
         case "calls":
         case "notifications":
-          return key === userId;
+          return key === subscriber.userId;
         case "conversation":
         case "typing":
           return mine.has(key);
@@ -48,12 +66,36 @@ export class Access {
           return visible.has(key);
       }
     };
-    return topics.filter(may);
+    return topics.filter((topic) => holdsAnyway(subscriber, topic) || may(topic));
+  }
+
+  /** Whether the subscriber may read the log of the topic: of what it may hear, and a backend of all. */
+  async mayRead(subscriber: Subscriber, topic: Topic): Promise<boolean> {
+    if (!isLogged(topic)) return false;
+    return isBackend(subscriber) || (await this.allowed(subscriber, [topic])).length === 1;
+  }
+
+  /** Picks the conversations that the subscriber may hear; a user joins them where the directory is open. */
+  async conversationsAmong(
+    { userId, roles }: Pick<Subscriber, "userId" | "roles">,
+    conversationIds: string[],
+    { unasked = false } = {},
+  ): Promise<Set<string>> {
+    if (isBackend({ roles })) return new Set(conversationIds);
+    const { ensureMemberships, membershipsAmong } = this.options.directory;
+    return (unasked ? membershipsAmong : ensureMemberships)(userId, conversationIds);
+  }
+
+  /** Picks the subscribers who may hear the conversation now: members, always asked afresh, and backends. */
+  async listenersAmong(subscribers: Subscriber[], conversationId: string): Promise<Subscriber[]> {
+    const users = subscribers.filter((it) => !isBackend(it)).map(({ userId }) => userId);
+    const members = await this.options.directory.membersAmong(conversationId, [...new Set(users)]);
+    return subscribers.filter((it) => isBackend(it) || members.has(it.userId));
   }
 
   /** Picks the users whose presence the user may not see, and who may not see the user's. */
   async strangers(userId: string, others: string[]): Promise<string[]> {
-    const visible = await this.options.visibleAmong(userId, others);
+    const visible = await this.options.visibleAmong({ userId, roles: [] }, others);
     return others.filter((other) => !visible.has(other));
   }
 }

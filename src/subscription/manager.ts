@@ -11,7 +11,7 @@ import type { ServerPayload, Snapshot } from "../protocol/server.ts";
 import { isLogged, logTopic, parseTopic, type Topic } from "../protocol/topic.ts";
 import { AskerGone, type FairQueue } from "../storage/fair-queue.ts";
 import type { CursorStore, EventLog } from "../storage/ports.ts";
-import type { Access } from "./access.ts";
+import { type Access, holdsAnyway } from "./access.ts";
 import { CatchUps } from "./catch-ups.ts";
 import { describeTopic } from "./described.ts";
 import { Following } from "./following.ts";
@@ -89,7 +89,7 @@ export class SubscriptionManager {
     // Before the directory is asked: who is added after its answer is added to those who follow.
     this.#following.add(subscriber, followedBy({ topics, filters }));
     const { access, directory, topicsMax, watchMax } = this.options;
-    const lookups = lookupsToJoin(subscriber, { directory, watchMax });
+    const lookups = lookupsToJoin(subscriber, { access, directory, watchMax });
     const scope = await this.#ask(subscriber, () => resolveScope(subscriber, { topics, filters, topicsMax }, lookups));
     this.#following.remove(subscriber, { all: new Set(), presenceOf: scope.unwatched });
     const { sharing } = scope;
@@ -214,13 +214,10 @@ export class SubscriptionManager {
     return this.#queue.run(subscriber, async () => this.logBreaks.tell(subscriber));
   }
 
-  /** Takes topics back, what is being caught up on too, and says so; what the token grants stays. */
+  /** Takes topics back, what is being caught up on too, and says so; what the directory has no say in stays. */
   revoke(subscriber: Subscriber, names: string[]): void {
-    const granted = names.filter((name) => name === logTopic.name || !subscriber.grants.includes(name));
-    const left = this.#leave(
-      subscriber,
-      granted.map((name) => parseTopic(name)!),
-    );
+    const lost = names.map((name) => parseTopic(name)!).filter((topic) => !holdsAnyway(subscriber, topic));
+    const left = this.#leave(subscriber, lost);
     if (left.length === 0) return;
     this.options.tell(subscriber, "unsubscribed", { topics: left.map(({ name }) => name), reason: "access_revoked" });
   }
@@ -235,9 +232,9 @@ export class SubscriptionManager {
     return this.#following.presenceFollowers;
   }
 
-  /** Whether the user may hear the topic: the rule for `subscribe` and `history`. */
-  async mayHear(subscriber: Subscriber, topic: Topic): Promise<boolean> {
-    return (await this.options.access.allowed(subscriber, [topic])).length === 1;
+  /** Whether the connection may read the log of the topic [LOG8]. */
+  mayRead(subscriber: Subscriber, topic: Topic): Promise<boolean> {
+    return this.options.access.mayRead(subscriber, topic);
   }
 
   /** Waits for the user's turn; what is asked waits for the storage only, never for the client. */

@@ -5,7 +5,7 @@ import type { DirectoryView } from "../directory/directory.ts";
 import { pages } from "../ground/pages.ts";
 import { conversationTopic, parseTopic, presenceTopic, type Topic, topicOf, typingTopic } from "../protocol/topic.ts";
 import type { DirectoryChange } from "../storage/directory-store.ts";
-import type { Access } from "./access.ts";
+import { type Access, isBackend } from "./access.ts";
 import type { SubscriptionManager } from "./manager.ts";
 import { peersMax } from "./scope.ts";
 import type { Subscriber } from "./subscriber.ts";
@@ -99,9 +99,7 @@ export class Membership {
       ({ userId, follows }) => userId !== newMember && (follows?.presence || follows?.presenceOf.has(conversationId)),
     );
     // Somebody who has left it, or never was in it, does not learn who comes.
-    const users = [...new Set(followers.map(({ userId }) => userId))];
-    const members = await this.options.directory.membersAmong(conversationId, users);
-    return followers.filter(({ userId }) => members.has(userId));
+    return this.options.access.listenersAmong(followers, conversationId);
   }
 
   async #removed(conversationId: string, userId: string): Promise<void> {
@@ -165,7 +163,8 @@ export class Membership {
     await this.#recheckPresence(subscriber);
     const peers = subscriber.follows?.presence ? await directory.peersOf(subscriber.userId, peersMax) : [];
     const members = new Map<string, string[]>();
-    for (const conversationId of conversations.intersection(subscriber.follows?.presenceOf ?? new Set())) {
+    const watched = subscriber.follows?.presenceOf ?? new Set<string>();
+    for (const conversationId of isBackend(subscriber) ? watched : conversations.intersection(watched)) {
       members.set(conversationId, await membersOf(conversationId));
     }
     const othersIn = (conversationId: string) =>

@@ -4,6 +4,7 @@ import type { DirectoryView } from "../directory/directory.ts";
 import { pages } from "../ground/pages.ts";
 import type { Filters } from "../protocol/client.ts";
 import { isTopicKind, kindOf, logTopic, parseTopic, type Topic, type TopicKind, topicOf } from "../protocol/topic.ts";
+import type { Access } from "./access.ts";
 import type { Subscriber } from "./subscriber.ts";
 
 /** The questions to the directory that a scope needs answers to. */
@@ -48,12 +49,16 @@ interface LookupOptions {
 }
 
 /** Looks up what a `subscribe` needs to know. */
-export function lookupsToJoin({ userId }: Subscriber, { directory, watchMax }: LookupOptions): ScopeLookups {
+export function lookupsToJoin(
+  subscriber: Subscriber,
+  { access, directory, watchMax }: LookupOptions & { access: Access },
+): ScopeLookups {
+  const { userId } = subscriber;
   return {
     conversationsOf: (user) => directory.conversationsOf(user),
     async watchedIn(conversationIds) {
       // Somebody who is not in it learns nothing, not even who is.
-      const mine = await directory.ensureMemberships(userId, conversationIds);
+      const mine = await access.conversationsAmong(subscriber, conversationIds);
       const found = await directory.membersOfEach([...mine], watchMax + 1);
       const watched = ([conversationId, members]: [string, string[]]): [string, string[] | null] => [
         conversationId,

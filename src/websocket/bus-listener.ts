@@ -47,6 +47,7 @@ export function listenToBus(options: BusListenerOptions): void {
       return hearOfCall({ ...message, onlyDevice });
     broadcaster.relay(message);
     if (message.topic.startsWith("typing:")) typing.heard(message);
+    else typing.noteMessage(message);
   }
 
   /** It may be late, and the device have come here since: the registry says what is so [CALL4]. */

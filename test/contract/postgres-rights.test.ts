@@ -1,6 +1,7 @@
 /** Proves that what callers define never runs as the schema's owner, and that functions with its rights are granted by name. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { migrate } from "../../src/storage/postgres/migrate.ts";
+import { steps } from "../../src/storage/postgres/schema.ts";
 import { firstTables } from "../support/first-release.ts";
 import { type PostgresServer, runSql, startPostgres } from "../support/postgres.ts";
 
@@ -73,6 +74,55 @@ test("[PUB2] in a schema that is made anew nobody may publish who was not named,
     await expect(run(role, publish)).rejects.toThrow("permission denied for function publish");
   await run(owner, `GRANT EXECUTE ON FUNCTION ws.publish TO ${service}`);
   await run(service, publish);
+});
+
+test("[PUB1] [PUB2] a parameter more takes nobody's right to publish, and gives nobody one", async () => {
+  const { as, run } = await openDatabase();
+  const at = steps.findIndex((step) => step("ws").includes("publish_before"));
+  await run(
+    owner,
+    `CREATE TABLE ws.schema_version (version integer NOT NULL); INSERT INTO ws.schema_version VALUES (0);
+    ${steps
+      .slice(0, at)
+      .map((step) => step("ws"))
+      .join("\n")}; UPDATE ws.schema_version SET version = ${at};
+    GRANT USAGE ON SCHEMA ws TO ${shop}, ${service}, ${stranger};
+    GRANT EXECUTE ON FUNCTION ws.publish TO ${shop}; GRANT EXECUTE ON FUNCTION ws.publish_to_users TO ${service} WITH GRANT OPTION;
+    GRANT EXECUTE ON FUNCTION ws.publish_to_conversation TO PUBLIC;
+    ALTER DEFAULT PRIVILEGES IN SCHEMA ws GRANT EXECUTE ON FUNCTIONS TO ${stranger}`,
+  );
+  // A function that names one of before goes on using it.
+  await run(
+    owner,
+    `CREATE FUNCTION ws.use_of_app() RETURNS void LANGUAGE sql BEGIN ATOMIC
+      SELECT ws.publish_to_conversation('c1', 'a', '{}'); END`,
+  );
+  await migrate({ url: as(owner), lockTimeoutMs: 10_000 });
+  await run(shop, "SELECT ws.publish('user:anna', 'a', '{}', 'key', 'phone')");
+  await run(shop, "SELECT ws.publish(topic => 'user:anna', type => 'b', payload => '{}', except_device => 'phone')");
+  await run(service, "SELECT ws.publish_to_users('{anna}', 'c', '{}')");
+  await run(stranger, "SELECT ws.publish_to_conversation('c1', 'd', '{}', NULL, 'laptop')");
+  await run(owner, "SELECT ws.use_of_app()");
+  for (const [role, call] of [
+    [stranger, "ws.publish('user:anna', 'a', '{}')"],
+    [stranger, "ws.publish_to_users('{anna}', 'a', '{}')"],
+    [service, "ws.publish('user:anna', 'a', '{}')"],
+    [shop, "ws.publish_to_users('{anna}', 'a', '{}')"],
+  ] as const)
+    await expect(run(role, `SELECT ${call}`)).rejects.toThrow("permission denied for function publish");
+  expect(await run(owner, "SELECT topic, type, event_key, except_device FROM ws.outbox ORDER BY id")).toEqual([
+    { topic: "user:anna", type: "a", event_key: "key", except_device: "phone" },
+    { topic: "user:anna", type: "b", event_key: null, except_device: "phone" },
+    { topic: "user:anna", type: "c", event_key: null, except_device: null },
+    { topic: "conversation:c1", type: "d", event_key: null, except_device: "laptop" },
+    { topic: "conversation:c1", type: "a", event_key: null, except_device: null },
+  ]);
+  await run(service, `GRANT EXECUTE ON FUNCTION ws.publish_to_users TO ${stranger}`);
+  const owners = await run(
+    owner,
+    "SELECT DISTINCT proowner::regrole::text AS who FROM pg_proc WHERE proname ~ '^publish'",
+  );
+  expect(owners).toEqual([{ who: owner }]);
 });
 
 test("[PUB3] who writes to a table with our triggers needs no right in the schema", async () => {

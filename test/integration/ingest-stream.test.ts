@@ -116,6 +116,26 @@ test("[TYP2] [PUB1] [PUB2] a message ends its author's typing, on whichever node
   }
 });
 
+test("[PUB1] [PUB2] except_device leaves that device out on every node, live only, and nobody else", async () => {
+  const user = fresh("anna");
+  const phone = await there.connect(user, { device_id: "phone" });
+  const laptop = await here.connect(user, { device_id: "laptop" });
+  const topic = `user:${user}`;
+  for (const [n, except_device] of [
+    [1, "phone"],
+    [2, "laptop"],
+    [3, "nobodys"],
+  ] as const) {
+    await add({ topic, type: "draft.saved", payload: JSON.stringify({ n }), except_device });
+  }
+  await tell(topic, { n: 4 });
+  await phone.next("order.changed");
+  await laptop.next("order.changed");
+  expect(phone.all("draft.saved").map(({ payload }) => payload.n)).toEqual([2, 3]);
+  expect(laptop.all("draft.saved").map(({ payload }) => payload.n)).toEqual([1, 3]);
+  expectCounted(await historyOf(phone, topic), 4);
+});
+
 test("[PUB2] [LOG2] the same event_key publishes once", async () => {
   const { topic, clients } = await pair();
   for (const [n, event_key] of [
@@ -184,7 +204,7 @@ test("[PUB2] [PUB1] what can never be published is put aside with its reason and
     [{ topic, payload: "{}" }, /^type: is missing\.$/],
     [
       { ...good, foo: "bar" },
-      /^foo: is no field of an entry, which has topic, conversation_id, user_ids, type, payload and event_key\.$/,
+      /^foo: is no field of an entry, which has topic, conversation_id, user_ids, type, payload, event_key and except_device\.$/,
     ],
     // Entries are logged, and what goes to everyone is not: these would promise what is not kept.
     [{ all: "true", type: "a", payload: "{}" }, /^all: is no field of an entry/],
@@ -200,6 +220,8 @@ test("[PUB2] [PUB1] what can never be published is put aside with its reason and
     [{ ...good, type: "Order" }, /^type: must match/],
     [{ ...good, type: "ack" }, /^type: This type is a reply/],
     [{ ...good, event_key: "two words" }, /^event_key: must be printable/],
+    [{ ...good, except_device: "" }, /^except_device: must not be empty/],
+    [{ ...good, except_device: "x".repeat(64 * 1024) }, /^except_device: must have at most 128 characters/],
     [{ user_ids: "u1,u2", type: "a", payload: "{}" }, /^user_ids: This is not JSON/],
     [{ user_ids: "[]", type: "a", payload: "{}" }, /^user_ids: must name at least one/],
     [

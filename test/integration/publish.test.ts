@@ -1,5 +1,6 @@
 /** Proves what backends may publish, to whom it goes and what is kept of it, over real sockets. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { subprotocols } from "../../src/protocol/limits.ts";
 import type { Client } from "../support/client.ts";
 import { createPeople, fresh, sendAll } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
@@ -255,5 +256,65 @@ test("[PUB1] [REC1] a message's own id is one that receipts can name", async () 
       code: "invalid_payload",
       field: "payload.payload.message_id",
     });
+  }
+});
+
+test("[PUB1] receivers are the connections that heard it: not the sender's, not the device that is left out", async () => {
+  const c = fresh("c");
+  const [anna, ben] = [fresh("anna"), fresh("ben")];
+  const clients = await Promise.all([
+    connect(anna, { device_id: "phone" }),
+    connect(anna, { device_id: "laptop" }, { protocols: [subprotocols.protobuf] }),
+    connect(ben),
+  ]);
+  const binary = { protocols: [subprotocols.protobuf] };
+  const server = await connect(fresh("backend"), { roles: "service" }, binary);
+  const publish = async (change: object): Promise<number> =>
+    (await server.ask("publish", { conversation_id: c, type: "app.event", payload: {}, ...change })).receivers;
+  expect(await publish({})).toBe(0);
+  for (const client of [...clients, server])
+    await client.ask("subscribe", { topics: [`conversation:${c}`, `typing:${c}`] });
+  expect(await publish({})).toBe(3);
+  expect(await publish({ logged: false })).toBe(3);
+  expect(await publish({ except_device: "phone" })).toBe(2);
+  expect(await publish({ except_device: "phone", logged: false })).toBe(2);
+  expect(await publish({ except_device: "nobodys" })).toBe(3);
+  const [sender] = await Promise.all([server.next("connected")]);
+  expect(await publish({ except_device: sender.payload.device_id })).toBe(3);
+  const typing = { conversation_id: undefined, topic: `typing:${c}` };
+  expect(await publish(typing)).toBe(3);
+  // Each of many users, on all of their devices; somebody who is not here is nobody.
+  const users = { conversation_id: undefined, user_ids: [anna, ben, fresh("nobody")] };
+  expect(await publish(users)).toBe(3);
+  expect(await publish({ ...users, type: "notification", except_device: "laptop" })).toBe(2);
+  expect(await publish({ ...users, user_ids: [sender.payload.user_id] })).toBe(0);
+  // A duplicate is heard by nobody.
+  const once = { event_key: fresh("key") };
+  expect(await publish(once)).toBe(3);
+  expect(await publish(once)).toBe(0);
+  const everyone = { conversation_id: undefined, all: true };
+  const all = await publish(everyone);
+  expect(await publish({ ...everyone, except_device: "phone" })).toBe(all - 1);
+  for (const client of clients) await client.settled();
+  expect(clients.map((client) => client.all("app.event").length)).toEqual([8, 11, 11]);
+  expect(server.all("app.event")).toEqual([]);
+});
+
+test("[PUB1] [TYP2] a published message ends its author's typing, logged or not", async () => {
+  const c = fresh("c");
+  const [anna, ben] = [fresh("anna"), fresh("ben")];
+  const [typist, other] = (await gather(c, [anna, ben])) as [Client, Client];
+  for (const client of [typist, other]) await client.ask("subscribe", { topics: [`typing:${c}`] });
+  const server = await backend();
+  for (const [n, logged] of [false, true].entries()) {
+    await typist.ask("typing.start", { conversation_id: c });
+    await other.until(() => (other.all("typing.start").length > n ? true : undefined));
+    await server.ask("publish", {
+      conversation_id: c,
+      type: "message.new",
+      payload: { sender_id: anna, content: "x" },
+      logged,
+    });
+    await other.until(() => (other.all("typing.stop").length > n ? true : undefined));
   }
 });

@@ -192,7 +192,7 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
       duplicate: false,
     },
     { up_to_seq: 12, unread: 3 },
-    { published: [{ topic: "user:u1", seq: 1, position: 9, duplicate: true }, { topic: "typing:c1" }] },
+    { published: [{ topic: "user:u1", seq: 1, position: 9, duplicate: true }, { topic: "typing:c1" }], receivers: 3 },
     { published: [] },
   ],
   error: [

@@ -24,6 +24,7 @@ const usual = {
   update_interval: 100,
   max_devices: 3,
   watch_max: 1_000,
+  service_sees_invisible: false,
 } as const;
 
 export async function openSharedStorage(): Promise<Storage> {

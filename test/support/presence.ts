@@ -75,6 +75,7 @@ export const presenceSettings = {
   update_interval: 1_000,
   max_devices: 3,
   watch_max: 1_000,
+  service_sees_invisible: false,
 } as const;
 
 const watchedUsers = ["ann", "bob", "cleo", "eve"];

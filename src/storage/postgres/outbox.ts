@@ -47,6 +47,7 @@ interface Row {
   type: string;
   payload: string;
   event_key: string | null;
+  except_device: string | null;
 }
 
 /**
@@ -89,11 +90,11 @@ export class PostgresOutbox implements Inbox {
     const isEmpty = rows[0]?.mine !== true || rows[0].id === null;
     this.#emptyWakes = isEmpty && wasWoken ? this.#emptyWakes + 1 : 0;
     if (rows[0]?.mine !== true) return null;
-    return rows.flatMap(({ id, key, topic, type, payload, event_key }) =>
-      id === null
-        ? []
-        : [{ id, key: `outbox:${key}`, fields: { topic, type, payload, event_key: event_key ?? undefined } }],
-    );
+    return rows.flatMap(({ id, key, topic, type, payload, event_key, except_device }) => {
+      const fields = { topic, type, payload, event_key: event_key ?? undefined };
+      if (id === null) return [];
+      return [{ id, key: `outbox:${key}`, fields: { ...fields, except_device: except_device ?? undefined } }];
+    });
   }
 
   async remove(ids: string[]): Promise<void> {

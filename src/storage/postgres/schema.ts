@@ -17,6 +17,7 @@ import joining from "./schema/09-joining.sql" with { type: "text" };
 import epochs from "./schema/10-epochs.sql" with { type: "text" };
 import cursors from "./schema/11-cursors.sql" with { type: "text" };
 import present from "./schema/12-present.sql" with { type: "text" };
+import outboxExcept from "./schema/18-outbox-except.sql" with { type: "text" };
 
 /** A step that was released is never edited; a new one is added at the end. Each is given the schema's name. */
 export const steps: ((ws: string) => string)[] = [
@@ -32,6 +33,7 @@ export const steps: ((ws: string) => string)[] = [
   [epochs],
   [cursors],
   [present],
+  [outboxExcept],
 ].map((files) => (ws) => files.map((file) => sqlOf(file, { ws })).join(""));
 
 /** The version that this build writes and reads. */

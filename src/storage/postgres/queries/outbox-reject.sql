@@ -10,5 +10,5 @@ WITH refused AS (
     SELECT key FROM ${ws}.outbox_rejected WHERE rejected_at < now() - $3::text::float * interval '1 ms'
     ORDER BY rejected_at LIMIT ${oldAtOnce})
 )
-INSERT INTO ${ws}.outbox_rejected (key, topic, type, payload, event_key, created_at, reason)
-  SELECT key, topic, type, payload, event_key, created_at, reason FROM gone
+INSERT INTO ${ws}.outbox_rejected (key, topic, type, payload, event_key, except_device, created_at, reason)
+  SELECT key, topic, type, payload, event_key, except_device, created_at, reason FROM gone
