@@ -14,7 +14,13 @@ import type { Sockets } from "./sockets.ts";
 export function composeOperations(base: Base, parts: Foundation & Sockets & Entrance & Requests) {
   const { config, logger } = base;
   const { storage, cluster, hub, draining, stats } = parts;
-  const retention = new Retention({ storage, settings: config.log, isEnding: () => draining.hasBegun, logger });
+  const retention = new Retention({
+    storage,
+    settings: config.log,
+    everyMs: config.websocket.cleanup_interval,
+    isEnding: () => draining.hasBegun,
+    logger,
+  });
   const living = warnsOnce(logger, "this node could not say that it lives", "this node says again that it lives");
   const internal = new InternalListener(config.operations, { ...base, stats, nodeId: cluster.nodeId });
   return {

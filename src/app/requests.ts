@@ -35,6 +35,7 @@ export function composeRequests(
     cursors: storage.cursors,
     receiptStore: storage.receipts,
     directoryStore: storage.directory,
+    conversationStore: storage.conversations,
     config,
     authenticate: (from, payload) => sessions.authenticate(from as Connection, payload),
     admin,

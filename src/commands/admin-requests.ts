@@ -108,6 +108,16 @@ export const forms: Record<string, Form> = {
   },
   "members add": { ...members, type: "admin.members.add" },
   "members remove": { ...members, type: "admin.members.remove" },
+  "conversations update": {
+    words: "<conversation> <retention>|null",
+    least: 2,
+    most: 2,
+    type: "admin.conversations.update",
+    payload: ([conversation_id, retention]) => ({
+      conversation_id,
+      retention: retention === "null" ? null : retention,
+    }),
+  },
   "users upsert": {
     words: "<user>…",
     least: 1,
@@ -153,4 +163,6 @@ const optionOf: Record<string, string> = {
   connection_id: "the connection",
   reason: "--reason",
   for: "the time",
+  conversation_id: "the conversation",
+  retention: "the retention",
 };

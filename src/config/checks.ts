@@ -227,6 +227,14 @@ export const checks: readonly Check[] = [
     },
   })),
   {
+    at: "directory.conversations",
+    needs: ["storage.url"],
+    find: ({ directory, storage }) =>
+      directory.conversations !== null && !storage.url.startsWith("postgres")
+        ? "needs storage.url: postgres://… [LOG9]"
+        : null,
+  },
+  {
     at: "cluster.url",
     needs: [],
     find: ({ cluster: { url, tls } }) => {

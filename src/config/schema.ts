@@ -119,6 +119,11 @@ const directory = v.strictObject({
   users: v.optional(v.nullable(tableName), null),
   /** The same for the members of conversations, with the columns `conversation_id` and `user_id` [PUB3]. */
   members: v.optional(v.nullable(tableName), null),
+  /**
+   * The same for conversations that keep their events for less than `log.retention`, with the columns `conversation_id` and
+   * `retention`, an interval or a text such as `24h`; with any `mode` [LOG9].
+   */
+  conversations: v.optional(v.nullable(tableName), null),
 });
 
 /**

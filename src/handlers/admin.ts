@@ -20,7 +20,7 @@ const subscribersShown = 100;
 const usualReason = "disconnected by an administrator";
 
 /** Lets only the role `admin` through, and logs every request with who made it. */
-function forAdmins<Type extends AdminMessageType, Needs extends keyof Services = "admin">(
+export function forAdmins<Type extends AdminMessageType, Needs extends keyof Services = "admin">(
   type: Type,
   handle: Handler<Type, Needs | "admin">,
 ): Handler<Type, Needs | "admin"> {

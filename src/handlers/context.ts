@@ -11,6 +11,7 @@ import type { PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import type { ClientMessageType, ClientPayload } from "../protocol/client.ts";
 import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
+import type { ConversationStore } from "../storage/conversation-store.ts";
 import type { Directory } from "../storage/directory-store.ts";
 import type { FairQueue } from "../storage/fair-queue.ts";
 import type { CursorStore, EventLog, ReceiptStore } from "../storage/ports.ts";
@@ -39,6 +40,7 @@ export interface Services {
   receiptStore: ReceiptStore;
   /** Changes who exists and who is a member, and tells of it what is so; `directory` remembers it for a while. */
   directoryStore: Directory;
+  conversationStore: ConversationStore;
   /** Where a question waits for its turn among its user's. */
   questions: FairQueue;
   directory: DirectoryView;

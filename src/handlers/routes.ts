@@ -2,6 +2,7 @@
 
 import type { ClientMessageType } from "../protocol/client.ts";
 import * as admin from "./admin.ts";
+import * as adminData from "./admin-data.ts";
 import * as calls from "./calls.ts";
 import * as connection from "./connection.ts";
 import type { Handler, Routes, Services } from "./context.ts";
@@ -61,6 +62,7 @@ export const routes = {
   "admin.block": admin.block,
   "admin.members.add": admin.addMembers,
   "admin.members.remove": admin.removeMembers,
+  "admin.conversations.update": adminData.updateConversation,
   "admin.users.upsert": admin.upsertUsers,
   "admin.users.disable": admin.disableUser,
 } satisfies Routes;

@@ -1,5 +1,6 @@
 /** Declares what operators send and are told: the payload schemas of `admin.*` and of its replies [ADM1] [PUB3]. */
 import * as v from "valibot";
+import { parseDuration } from "../config/values.ts";
 import { flag, identifier, identifiers, moment, pageLimit, sequence, topicName, topicNames } from "./fields.ts";
 import { limits } from "./limits.ts";
 
@@ -30,6 +31,19 @@ const blockFor = v.union(
     v.pipe(v.string(), v.regex(/^\d{1,9}(\.\d{1,3})?(ms|s|m|h|d)$/, blockForFault)),
   ],
   blockForFault,
+);
+
+const ageFault = `must be a duration from ${limits.retentionMinutesMin}m to ${limits.retentionDaysMax}d, such as 12h or 30d, or null`;
+/** How long the events of a conversation stay; null: as the log keeps them. */
+const conversationRetention = v.nullable(
+  v.pipe(
+    v.string(ageFault),
+    v.regex(/^\d{1,12}(\.\d{1,3})?(ms|s|m|h|d)$/, ageFault),
+    v.check((text) => {
+      const ms = parseDuration(text);
+      return ms !== null && ms >= limits.retentionMinutesMin * 60_000 && ms <= limits.retentionDaysMax * 86_400_000;
+    }, ageFault),
+  ),
 );
 
 const changeTopics = v.object({
@@ -72,6 +86,7 @@ export const adminRequests = {
   "admin.block": v.object({ user_id: identifier, for: blockFor, reason: closeReason }),
   "admin.members.add": changeMembers,
   "admin.members.remove": changeMembers,
+  "admin.conversations.update": v.object({ conversation_id: identifier, retention: conversationRetention }),
   "admin.users.upsert": v.object({ user_ids: identifiers(limits.namesPerRequest) }),
   "admin.users.disable": v.object({ user_id: identifier, disabled: v.optional(flag, true) }),
 } as const;

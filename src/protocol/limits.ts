@@ -29,6 +29,9 @@ export const limits = {
   closeReasonBytes: 123,
   /** Of 365 days each. */
   blockYears: 10,
+  /** The shortest and the longest time that a conversation keeps its events [LOG9]. */
+  retentionMinutesMin: 1,
+  retentionDaysMax: 36_500,
   statusTextLength: 100,
   statusEmojiLength: 32,
   publishUsers: 1_000,

@@ -40,6 +40,7 @@ const treatments = {
   "admin.block": { limit: "default", does: "acts" },
   "admin.members.add": { limit: "default", does: "acts" },
   "admin.members.remove": { limit: "default", does: "acts" },
+  "admin.conversations.update": { limit: "default", does: "acts" },
   "admin.users.upsert": { limit: "default", does: "acts" },
   "admin.users.disable": { limit: "default", does: "acts" },
   /** Reserved: there is no such request yet. */

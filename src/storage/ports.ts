@@ -1,4 +1,5 @@
 /** Describes as ports what must survive: every method rejects with `Unavailable` (part `storage`) while the engine is away or refuses. */
+import type { ConversationStore } from "./conversation-store.ts";
 import type { Directory } from "./directory-store.ts";
 import type { Epochs } from "./epochs.ts";
 import type { Inbox } from "./inbox.ts";
@@ -278,6 +279,7 @@ export interface Storage {
   cursors: CursorStore;
   statuses: StatusStore;
   directory: Directory;
+  conversations: ConversationStore;
   /** Takes what applications leave in their own transactions, where the engine has that [PUB2]; started by who reads it. */
   outbox?: Inbox;
   /** Opens it; rejects where the engine is away or its schema is of another version. */

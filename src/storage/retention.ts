@@ -1,12 +1,14 @@
-/** Removes from the log what need not be kept, and what is known of devices that stay away for as long, a little at a time, so that appends go on in between [LOG7]. */
+/** Removes from the log what need not be kept, by the log's retention or a conversation's own, and what is known of devices that stay away for as long, a little at a time, so that appends go on in between [LOG7] [LOG9]. */
 import type { Config } from "../config/schema.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Outage, warnsOnce } from "../telemetry/outage.ts";
 import type { Storage } from "./ports.ts";
 
 export interface RetentionOptions {
-  storage: Pick<Storage, "log" | "cursors">;
+  storage: Pick<Storage, "log" | "cursors" | "conversations">;
   settings: Pick<Config["log"], "retention" | "events_per_topic">;
+  /** How often it runs, ms. */
+  everyMs: number;
   /** Whether the service is on its way out: what is left is the next start's. */
   isEnding: () => boolean;
   logger: Pick<Logger, "info" | "warn" | "error">;
@@ -14,10 +16,16 @@ export interface RetentionOptions {
 
 /** How much of the log one step removes. */
 const batch = 1_000;
+/** A round over the conversations is due again a little before the next run of whoever made the last one. */
+const dueShare = 0.9;
+/** Conversations that a log line names. */
+const namesShown = 10;
 
 export class Retention {
   #isRunning = false;
   readonly #outage: Outage;
+  /** Conversations whose retention says nothing, as they were logged last. */
+  #unclear = "";
 
   constructor(private readonly options: RetentionOptions) {
     const { logger } = options;
@@ -33,6 +41,7 @@ export class Retention {
     const policy = { createdBefore: now - settings.retention, eventsPerTopic: settings.events_per_topic, batch };
     try {
       while ((await log.trim(policy)).more && !isEnding());
+      await this.#expire(now);
       // Forgets devices, too: the events that they would resume from are gone as well [LOG6].
       while ((await cursors.forget(policy.createdBefore, batch)) === batch && !isEnding());
       this.#outage.ended();
@@ -40,5 +49,29 @@ export class Retention {
       this.#outage.began(error);
     }
     this.#isRunning = false;
+  }
+
+  /** Has conversations keep no more than they are to. */
+  async #expire(now: number): Promise<void> {
+    const { storage, everyMs, isEnding } = this.options;
+    const unclear: string[] = [];
+    let after: string | null = null;
+    do {
+      const page = await storage.conversations.expire({ after, now, everyMs: everyMs * dueShare });
+      if (page === null) return;
+      unclear.push(...page.unclear.slice(0, namesShown - unclear.length));
+      after = page.next;
+    } while (after !== null && !isEnding());
+    this.#tellUnclear(unclear);
+  }
+
+  #tellUnclear(conversations: string[]): void {
+    const names = conversations.toSorted().join(" ");
+    if (names !== this.#unclear && names !== "")
+      this.options.logger.warn(
+        { conversations },
+        "the retention of some conversations is no duration: they keep what the log keeps",
+      );
+    this.#unclear = names;
   }
 }

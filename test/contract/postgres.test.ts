@@ -6,6 +6,7 @@ import { schemaVersion } from "../../src/storage/postgres/schema.ts";
 import { createPostgresStorage } from "../../src/storage/postgres/storage.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
+import { describeConversationsContract } from "./conversations.ts";
 import { describeCursorsStatusesContract } from "./cursors-statuses.ts";
 import { describeDirectoryContract } from "./directory.ts";
 import { describeEventLogContract } from "./event-log.ts";
@@ -37,6 +38,7 @@ describeEventLogContract("PostgreSQL", open);
 describeReceiptsContract("PostgreSQL", open);
 describeCursorsStatusesContract("PostgreSQL", open);
 describeDirectoryContract("PostgreSQL", open);
+describeConversationsContract("PostgreSQL", open);
 
 describe("PostgreSQL: the schema", () => {
   const refusalOf = (work: Promise<unknown>) => work.then(() => null).catch((error: unknown) => error);

@@ -144,6 +144,7 @@ test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
     expect(await unavailableTypes(clients, { examplesMax: 1, filledIn })).toEqual([
       "ack",
       "admin.block",
+      "admin.conversations.update",
       "admin.members.add",
       "admin.members.remove",
       "admin.topic",

@@ -107,6 +107,10 @@ export const clientExamples: Record<ClientMessageType, Payload[]> = {
   ],
   "admin.members.add": [{ conversation_id: "c9", user_ids: ["u8", "u9"] }],
   "admin.members.remove": [{ conversation_id: "c9", user_ids: ["u9"] }],
+  "admin.conversations.update": [
+    { conversation_id: "c9", retention: "36h" },
+    { conversation_id: "c9", retention: null },
+  ],
   "admin.users.upsert": [{ user_ids: ["u8", "u9"] }],
   "admin.users.disable": [{ user_id: "u9" }, { user_id: "u9", disabled: false }],
 };

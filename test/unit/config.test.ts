@@ -500,6 +500,11 @@ describe("settings that must fit each other", () => {
       `directory: { members: app.members }\n${postgres}`,
       "directory.members",
     ],
+    [
+      "[LOG9] a view of conversations is PostgreSQL's",
+      "directory: { conversations: app.conversations }",
+      "directory.conversations",
+    ],
     ["[PUB3] views have names", `directory: { mode: managed, users: 'app.users; --' }\n${postgres}`, "directory.users"],
     [
       "[END2] one server is named as it is reached",

@@ -14,6 +14,8 @@ export interface DirectoryNames {
   users: string | null;
   /** With the columns `conversation_id` and `user_id`, and `joined_at` if it has that. */
   members: string | null;
+  /** With the columns `conversation_id` and `retention`. */
+  conversations?: string | null;
 }
 
 export interface DirectoryOptions {
@@ -178,7 +180,7 @@ type Changes = Omit<Directory, keyof Questions>;
 
 function createChanges({ pool, schema, names, watch, now }: DirectoryOptions, sql: Statements): Changes {
   /** Writes, and resolves once the nodes' listeners are told, this one's own included. */
-  async function write(kind: keyof DirectoryNames, text: string, parameters: Parameter[]): Promise<void> {
+  async function write(kind: "users" | "members", text: string, parameters: Parameter[]): Promise<void> {
     const view = names[kind];
     if (view !== null) {
       throw new DirectoryReadOnly(`directory.${kind} names ${view}, which the application alone writes to.`);
@@ -208,7 +210,7 @@ function createChanges({ pool, schema, names, watch, now }: DirectoryOptions, sq
 }
 
 function createViewCheck({ pool, names }: DirectoryOptions, sql: Statements) {
-  async function checkView(kind: keyof DirectoryNames, text: string): Promise<void> {
+  async function checkView(kind: "users" | "members", text: string): Promise<void> {
     if (names[kind] === null) return;
     try {
       await pool.query(text);

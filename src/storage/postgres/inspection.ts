@@ -26,6 +26,7 @@ function unused({ names, hasOutbox }: InspectionOptions): Set<string> {
   return new Set([
     ...(names.users === null ? [] : ["users"]),
     ...(names.members === null ? [] : ["members"]),
+    ...((names.conversations ?? null) === null ? [] : ["conversations"]),
     ...(hasOutbox ? [] : ["outbox", "outbox_rejected"]),
   ]);
 }

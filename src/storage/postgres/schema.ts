@@ -17,6 +17,8 @@ import joining from "./schema/09-joining.sql" with { type: "text" };
 import epochs from "./schema/10-epochs.sql" with { type: "text" };
 import cursors from "./schema/11-cursors.sql" with { type: "text" };
 import present from "./schema/12-present.sql" with { type: "text" };
+import conversations from "./schema/17-conversations.sql" with { type: "text" };
+import forgetting from "./schema/17-forgetting.sql" with { type: "text" };
 import outboxExcept from "./schema/18-outbox-except.sql" with { type: "text" };
 
 /** A step that was released is never edited; a new one is added at the end. Each is given the schema's name. */
@@ -33,6 +35,7 @@ export const steps: ((ws: string) => string)[] = [
   [epochs],
   [cursors],
   [present],
+  [forgetting, conversations],
   [outboxExcept],
 ].map((files) => (ws) => files.map((file) => sqlOf(file, { ws })).join(""));
 

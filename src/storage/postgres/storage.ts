@@ -5,6 +5,7 @@ import type { Storage } from "../ports.ts";
 import { witnessed } from "../witnesses.ts";
 import { createWriteProof, unwatched, type WriteWatch } from "../write-proof.ts";
 import { type ConnectionEvents, openConnection } from "./connection.ts";
+import { createConversationStore } from "./conversations.ts";
 import { createCursorStore, createStatusStore } from "./cursors-statuses.ts";
 import { createDirectory, type DirectoryNames, quoted } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
@@ -66,7 +67,7 @@ const defaults = {
   poolSize: 10,
   queryTimeoutMs: 5_000,
   waitingMax: 16_384,
-  directory: { users: null, members: null },
+  directory: { users: null, members: null, conversations: null },
   outbox: null,
   heartbeatMs: 5_000,
   now: Date.now,
@@ -88,7 +89,7 @@ export function createPostgresStorage(options: PostgresStorageOptions): Storage 
   const ws = checkSchemaName(settings.schema);
   const { now, outbox, queryTimeoutMs, writes, reads } = settings;
   const { open, pool, appends, watch, lookout, ...stores } = openStores(settings, ws);
-  const { log, receipts, joining, directory } = stores;
+  const { log, receipts, joining, directory, conversations } = stores;
   const known = witnessed(log, lookout.witnesses);
   const { append, proveWrites } = createWriteProof({
     append: known.append,
@@ -124,6 +125,7 @@ export function createPostgresStorage(options: PostgresStorageOptions): Storage 
     cursors: createCursorStore(pool, ws, now),
     statuses: createStatusStore(pool, ws),
     directory,
+    conversations,
     ...(outbox === null ? {} : { outbox: new PostgresOutbox({ open, schema: ws, queryTimeoutMs, ...outbox }) }),
     async start() {
       try {
@@ -170,6 +172,7 @@ function openStores(settings: Settings, ws: string) {
     lookout,
     directory: createDirectory({ pool, schema: ws, names, watch, now }),
     receipts: createReceiptStore(pool, ws, now),
+    conversations: createConversationStore({ pool, schema: ws, view: names.conversations ?? null }),
     joining: names.members === null ? null : createJoining({ pool, schema: ws, members: quoted(names.members) }),
     log: createEventLog({ pool, appends, schema: ws, lookout: lookout.over(pool), ...stalls }),
   };
@@ -177,7 +180,7 @@ function openStores(settings: Settings, ws: string) {
 
 /** @throws Unavailable where the schema is of another version, StartError where a view cannot be used */
 async function begin(stores: Omit<Stores, "open">, settings: Settings, ws: string): Promise<void> {
-  const { pool, appends, watch, lookout, directory, joining } = stores;
+  const { pool, appends, watch, lookout, directory, joining, conversations } = stores;
   const { outbox, directory: names, onNotice } = settings;
   pool.start();
   appends.start();
@@ -191,6 +194,7 @@ async function begin(stores: Omit<Stores, "open">, settings: Settings, ws: strin
   await appends.query("SELECT 1");
   await directory.check();
   await joining?.check();
+  await conversations.check();
   await watch.start();
   for (const sentence of await inspect(looking)) onNotice(sentence);
 }

@@ -3,6 +3,7 @@ import { type Database, SQLiteError } from "bun:sqlite";
 import type { DeviceOfUser, Migration, NewEvent, RetentionPolicy, UserStatus } from "../ports.ts";
 import type { PresentUser } from "../present-store.ts";
 import { ClosableDatabase } from "./closable-database.ts";
+import { ConversationTable, type ExpiryQuery } from "./conversations.ts";
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables, type PeersPosition } from "./directory.ts";
 import { EpochTable } from "./epochs.ts";
@@ -85,6 +86,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
   const statuses = new StatusTable(database);
   const directory = new DirectoryTables(database);
   const epochs = new EpochTable(database);
+  const conversations = new ConversationTable(database);
   const prove = createWriteProof(database);
   return {
     epochs: () => epochs.list(),
@@ -112,6 +114,10 @@ function createOperations(database: Database, reserve: Reserve | null) {
         );
     },
     trim: (policy: RetentionPolicy) => (reserve === null ? log.trim(policy) : reserve.spend(() => log.trim(policy))),
+    setRetention: (conversationId: string, retentionMs: number | null) =>
+      conversations.setRetention(conversationId, retentionMs),
+    expire: (query: ExpiryQuery) =>
+      reserve === null ? conversations.expire(query) : reserve.spend(() => conversations.expire(query)),
     stats: () => log.stats(),
     advance: (mark: AdvanceQuery, now: number) => receipts.advance(mark, now),
     claim: (query: ClaimQuery, limit: number, now: number) => receipts.claim(query, limit, now),

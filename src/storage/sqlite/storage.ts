@@ -104,6 +104,10 @@ export function createSqliteStorage({
     cursors: createCursorStore(caller, now),
     statuses: createStatusStore(caller),
     directory: createDirectory({ calls: caller, watch, now }),
+    conversations: {
+      setRetention: (conversationId, retentionMs) => caller.call("setRetention", conversationId, retentionMs),
+      expire: ({ after, now }) => caller.call("expire", { after, now }),
+    },
     async start() {
       const isFirst = hold.take();
       await calls.start();

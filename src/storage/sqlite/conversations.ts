@@ -1,0 +1,79 @@
+/** Keeps how long the events of single conversations stay, and removes those that have stayed for longer [LOG9]; runs in the worker only. */
+import type { Database } from "bun:sqlite";
+import { conversationTopic } from "../../protocol/topic.ts";
+import {
+  type ConversationStore,
+  conversationsPerPage,
+  type ExpiredPage,
+  expiredPerPage,
+  expiredPerPageMany,
+} from "../conversation-store.ts";
+import { ForgottenEvents } from "./forgotten-events.ts";
+
+export type ExpiryQuery = Omit<Parameters<ConversationStore["expire"]>[0], "everyMs">;
+
+function prepare(database: Database) {
+  const by = <Row, Arguments extends (string | number)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
+  return {
+    set: by<null, [string, number]>(
+      `INSERT INTO conversations (conversation_id, retention_ms) VALUES (?, ?)
+       ON CONFLICT (conversation_id) DO UPDATE SET retention_ms = excluded.retention_ms`,
+    ),
+    unset: by<null, [string]>("DELETE FROM conversations WHERE conversation_id = ?"),
+    page: by<{ id: string; retentionMs: number }, [string, number]>(
+      `SELECT conversation_id AS id, retention_ms AS retentionMs FROM conversations
+       WHERE conversation_id > ? ORDER BY conversation_id LIMIT ?`,
+    ),
+    topic: by<{ topicId: number }, [string]>("SELECT topic_id AS topicId FROM topics WHERE name = ?"),
+    oldest: by<{ position: number; createdAt: number }, [number, number]>(
+      `SELECT position, created_at AS createdAt FROM events INDEXED BY events_by_topic
+       WHERE topic_id = ? ORDER BY position LIMIT ?`,
+    ),
+  };
+}
+
+export class ConversationTable {
+  readonly #database: Database;
+  readonly #sql: ReturnType<typeof prepare>;
+  readonly #forgotten: ForgottenEvents;
+
+  constructor(database: Database) {
+    this.#database = database;
+    this.#sql = prepare(database);
+    this.#forgotten = new ForgottenEvents(database);
+  }
+
+  setRetention(conversationId: string, retentionMs: number | null): void {
+    if (retentionMs === null) this.#sql.unset.run(conversationId);
+    else this.#sql.set.run(conversationId, retentionMs);
+  }
+
+  expire(query: ExpiryQuery): ExpiredPage {
+    return this.#database.transaction(() => this.#expire(query)).immediate();
+  }
+
+  #expire({ after, now }: ExpiryQuery): ExpiredPage {
+    const page = this.#sql.page.all(after ?? "", conversationsPerPage);
+    let removed = 0;
+    let done = after ?? "";
+    for (const { id, retentionMs } of page) {
+      removed += this.#expireOne({ id, createdBefore: now - retentionMs, now, limit: expiredPerPage - removed });
+      if (removed >= expiredPerPageMany) return { removed, next: done, unclear: [] };
+      done = id;
+    }
+    return { removed, next: page.length < conversationsPerPage ? null : done, unclear: [] };
+  }
+
+  #expireOne(given: { id: string; createdBefore: number; now: number; limit: number }): number {
+    const { id, createdBefore, now, limit } = given;
+    const topic = this.#sql.topic.get(conversationTopic(id));
+    const first = topic && this.#sql.oldest.get(topic.topicId, 1);
+    // A moment that is wrong in one event holds up nothing: then more than the first is looked at.
+    if (!first || (first.createdAt >= createdBefore && first.createdAt <= now)) return 0;
+    const old = this.#sql.oldest.all(topic.topicId, limit).filter(({ createdAt }) => createdAt < createdBefore);
+    return this.#forgotten.forget(
+      topic.topicId,
+      old.map(({ position }) => position),
+    );
+  }
+}
