@@ -9,6 +9,7 @@ import { composeIngest } from "./app/ingest.ts";
 import { composeMessaging } from "./app/messaging.ts";
 import { composeOperations } from "./app/operations.ts";
 import { composePresence } from "./app/presence.ts";
+import { composePush } from "./app/push.ts";
 import { composeRequests } from "./app/requests.ts";
 import { composeSessions } from "./app/sessions.ts";
 import { composeSockets } from "./app/sockets.ts";
@@ -41,6 +42,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     .add(composeSockets)
     .add(composeMessaging)
     .add(composePresence)
+    .add(composePush)
     .add(composeCalls)
     .add(composeSubscribing)
     .add(composeIngest)
@@ -49,7 +51,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     .add(composeRequests)
     .add(composeFrontDoor)
     .add(composeOperations);
-  const { authenticator, calls, draining, health, ingest, publisher, receipts, router, server, cleanUp, stats } =
+  const { authenticator, calls, cleanUp, draining, health, ingest, publisher, push, receipts, router, server, stats } =
     service.parts;
   await service.start();
   let drained: Promise<void> | null = null;
@@ -57,7 +59,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   async function drainAndStop(): Promise<void> {
     draining.begin();
     await draining.within([calls.endAll()]);
-    await draining.within([draining.letGo(), ingest.stop()]);
+    await draining.within([draining.letGo(), ingest.stop(), push.stop()]);
     draining.closeAll();
     await draining.within([cleanUp.done(), publisher.drained(), receipts.stop()]);
     // Engines that do not answer must not keep a process that has nothing left to do.

@@ -14,6 +14,7 @@ import type { Foundation } from "./foundation.ts";
 import type { Ingest } from "./ingest.ts";
 import type { Messaging } from "./messaging.ts";
 import type { Presence } from "./presence.ts";
+import type { Pushing } from "./push.ts";
 import type { SessionParts } from "./sessions.ts";
 import type { Sockets } from "./sockets.ts";
 import type { Subscribing } from "./subscribing.ts";
@@ -22,7 +23,7 @@ export type Requests = PartsOf<typeof composeRequests>;
 
 export function composeRequests(
   base: Base,
-  parts: Foundation & Sockets & Messaging & Presence & Calls & Subscribing & Ingest & SessionParts,
+  parts: Foundation & Sockets & Messaging & Presence & Pushing & Calls & Subscribing & Ingest & SessionParts,
 ) {
   const { config, routes, logger, counts, now, newId } = base;
   const { storage, cluster, hub, broadcaster, sessions } = parts;

@@ -1,6 +1,6 @@
 /** Composes who hears which topic: subscriptions, and what follows from a change of membership. */
 import { realTimers } from "../ground/timers.ts";
-import { everyoneTopic } from "../protocol/topic.ts";
+import { everyoneTopic, missedTopic } from "../protocol/topic.ts";
 import { createSnapshots } from "../subscription/snapshots.ts";
 import { createSubscriptions, subscriptionSettings } from "../subscription/subscriptions.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
@@ -11,15 +11,16 @@ import type { Calls } from "./calls.ts";
 import type { Foundation } from "./foundation.ts";
 import type { Messaging } from "./messaging.ts";
 import type { Presence } from "./presence.ts";
+import type { Pushing } from "./push.ts";
 import type { Sockets } from "./sockets.ts";
 
 export type Subscribing = PartsOf<typeof composeSubscribing>;
 
 export function composeSubscribing(
   { config, logger, now }: Base,
-  parts: Foundation & Sockets & Messaging & Presence & Calls,
+  parts: Foundation & Sockets & Messaging & Presence & Pushing & Calls,
 ) {
-  const { storage, cluster, directory, publisher, broadcaster, presence, typing, calls, hub } = parts;
+  const { storage, cluster, directory, publisher, broadcaster, presence, typing, push, calls, hub } = parts;
   const resending = warnsOnce(logger, "calls not re-sent", "calls are re-sent again");
   const { subscriptions, membership } = createSubscriptions({
     ...parts,
@@ -28,6 +29,9 @@ export function composeSubscribing(
     cursors: storage.cursors,
     bus: cluster.bus,
     snapshots: createSnapshots({ receipts: storage.receipts, typing, presence, calls }),
+    async onWanted(topics) {
+      if (topics.includes(missedTopic)) await push.want();
+    },
     onSubscribed({ userId, deviceId }, topics) {
       if (!topics.some(({ kind }) => kind === "calls")) return;
       // Calls that ring come after `subscribed`.

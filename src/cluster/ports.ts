@@ -187,11 +187,22 @@ export interface NodeInfo {
   version: string;
 }
 
+export interface SignsOfLife {
+  at: Map<string, number>;
+  /** False: nodes may live that had no way to say so until just now. */
+  isSettled: boolean;
+}
+
 export interface NodeRegistry {
   /** Every node, this one among them; while the others cannot be asked, as they were last known. */
   list(): Promise<NodeInfo[]>;
   /** Called from time to time with this node's own figures. */
   beat(connections: number): Promise<void>;
+  /**
+   * Tells when runs of nodes last said that they live, ms by the presence registry's clock; of this one, and of those that
+   * are dead for long, it need not know. @throws Unavailable
+   */
+  signs(): Promise<SignsOfLife>;
 }
 
 export interface Cluster {

@@ -1,6 +1,6 @@
 /** Lists the settings: read off the schema once, so that no second table can disagree with it. */
 import { configSchema } from "./schema.ts";
-import { durations, listenAddress, size } from "./values.ts";
+import { durations, listenAddress, size, whether } from "./values.ts";
 
 type Kind = "text" | "whole" | "boolean" | "choice" | "list" | "duration" | "size" | "address" | "map";
 
@@ -53,6 +53,7 @@ function kindOf(schema: Schema): Kind {
   if (durations.has(schema)) return "duration";
   if ((schema as unknown) === size) return "size";
   if ((schema as unknown) === listenAddress) return "address";
+  if ((schema as unknown) === whether) return "choice";
   switch (schema.type) {
     case "string":
       return "text";

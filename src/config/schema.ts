@@ -10,6 +10,7 @@ import {
   size,
   strings,
   tableName,
+  whether,
   whole,
 } from "./values.ts";
 
@@ -209,6 +210,13 @@ const calls = v.strictObject({
   reconnect_timeout: v.optional(duration, "30s"),
 });
 
+const push = v.strictObject({
+  /** Whether backends are told of what was missed; `auto`: from the first time that one has subscribed to `missed` on [BAK3]. */
+  enabled: v.optional(whether, "auto"),
+  /** How long an event has to find a device, to be read or to be acknowledged. */
+  after: v.optional(duration, "5s"),
+});
+
 const bucket = (perMinute: number, burst: number) =>
   v.optional(
     v.strictObject({
@@ -277,6 +285,7 @@ export const configSchema = v.strictObject({
   presence: v.optional(presence, {}),
   typing: v.optional(typing, {}),
   calls: v.optional(calls, {}),
+  push: v.optional(push, {}),
   rate_limits: v.optional(rateLimits, {}),
   log: v.optional(log, {}),
   operations: v.optional(operations, {}),

@@ -66,6 +66,15 @@ export const whole = (least: number, most: number) =>
     v.maxValue(most, `must be a whole number from ${least} to ${most}`),
   );
 
+const whetherExpected = "must be one of auto, true, false";
+
+/** `true` and `false` as text or not, and `auto` for what finds out by itself. */
+export const whether = v.pipe(
+  v.union([v.boolean(), v.string()], whetherExpected),
+  v.transform(String),
+  v.picklist(["auto", "true", "false"], whetherExpected),
+);
+
 export const strings = v.array(v.string("must be text"), "must be a list of text");
 
 /** A table or view of the database: `schema.name`. */

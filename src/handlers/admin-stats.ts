@@ -9,6 +9,7 @@ const shared: Names = {
   calls: ["calls"],
   log: ["events", "topics", "position", "epoch", "losses"],
   sequencer: ["position"],
+  push: ["on", "behind", "oldest_ms"],
 };
 /** Users with devices on several nodes would count more than once; `presence.users` has them right. */
 const notAdded: Names = { hub: ["users"] };

@@ -68,6 +68,7 @@ export const stats = forAdmins("admin.stats", async ({ services }) => {
       presence: part("presence"),
       calls: part("calls"),
       log: part("log"),
+      push: part("push"),
       cluster: { nodes: answers.length + missing.length, ...part("cluster") },
       nodes: answers.map((it) => ({ node_id: it.nodeId, figures: it.said })),
       missing_nodes: missing,

@@ -138,6 +138,7 @@ export function topicsOf({ topic, user_ids, conversation_id, type }: PublishRequ
   const named = parseTopic(topic!);
   if (named === null) throw invalidPublish("topic", "This is not the whole name of a topic.");
   if (named.kind === "log") throw invalidPublish("topic", "The log has what is published to all the other topics.");
+  if (named.kind === "missed") throw invalidPublish("topic", "It is for this service alone to say what was missed.");
   return [topic!];
 }
 

@@ -45,7 +45,7 @@ export function consolePage(nonce: string): string {
     return rate.toFixed(rate < 10 ? 1 : 0) + "/s";
   }
   const growing = (section, name) =>
-    /^(messages in|errors|published|closes)$/.test(section) || /^(accepted|subscribes|replayed_events|position|offered|ended|outbox_published|stream_published)$/.test(name) ||
+    /^(messages in|errors|published|closes)$/.test(section) || /^(accepted|subscribes|replayed_events|position|offered|ended|outbox_published|stream_published|told)$/.test(name) ||
     (section === "log" && /^(events|batches)$/.test(name));
 
   function sectionsOf(stats) {
@@ -58,6 +58,7 @@ export function consolePage(nonce: string): string {
       calls: figures.calls ?? {},
       bus: figures.cluster ?? {},
       ingest: figures.ingest ?? {},
+      push: figures.push ?? {},
       process: {
         memory_mib: Math.round(stats.resident_bytes / 2 ** 20),
         loop_lag_ms: stats.event_loop_lag_ms.last,

@@ -126,6 +126,7 @@ export const adminReplies = {
     presence: stats,
     calls: stats,
     log: stats,
+    push: stats,
     cluster: stats,
     nodes: v.array(v.object({ node_id: text, figures: v.record(v.string(), stats) })),
     ...missing,

@@ -219,6 +219,24 @@ export const serverPayloads = {
     conversation_id: v.optional(identifier),
     media: v.optional(mediaKind),
   }),
+  /** Names those who have no device and have neither read nor acknowledged the event, of so many as one message has [BAK3]. */
+  "delivery.missed": v.object({
+    event_id: text,
+    topic: text,
+    /** Of the event in its topic. */
+    seq: sequence,
+    type: text,
+    user_ids: v.array(identifier),
+    sender_id: v.optional(identifier),
+  }),
+  /** Tells at once of a call to somebody without a device, who may be woken while it rings [BAK3]. */
+  "call.unreached": v.object({
+    call_id: text,
+    from_user_id: identifier,
+    to_user_id: identifier,
+    media: mediaKind,
+    expires_at: moment,
+  }),
   draining: v.object({ reconnect_after_ms: sequence }),
   notification: freeObject,
   ...adminReplies,

@@ -10,6 +10,8 @@ export const topicKinds = {
   notifications: { logged: true, of: "user", own: true },
   /** The whole log in its order, for backends [BAK2]. It has events of all the others, and none of its own. */
   log: { logged: false, of: "log", own: false },
+  /** Events that have found no device of somebody's, for backends that push [BAK3]. */
+  missed: { logged: true, of: "missed", own: false },
 } as const;
 
 export type TopicKind = keyof typeof topicKinds;
@@ -48,8 +50,10 @@ export function ownerOf(topic: string): string | null {
   return kind !== null && topicKinds[kind].own && topic.length > kind.length ? topic.slice(kind.length + 1) : null;
 }
 
-/** The one topic that is of nobody and of no conversation: its name is whole without a key. */
+/** The two topics that are of nobody and of no conversation: their names are whole without a key. */
 export const logTopic: Topic = { name: "log", kind: "log", key: "" };
+export const missedTopic: Topic = { name: "missed", kind: "missed", key: "" };
+const keyless: ReadonlyMap<string, Topic> = new Map([logTopic, missedTopic].map((topic) => [topic.name, topic]));
 
 /** Whether a name is one of the kinds alone, such as `conversation`. */
 export function isTopicKind(name: string): name is TopicKind {
@@ -65,9 +69,10 @@ export function kindOf(name: string): TopicKind | null {
 
 /** A whole name taken apart; null where it is none. */
 export function parseTopic(name: string): Topic | null {
-  if (name === logTopic.name) return logTopic;
+  const whole = keyless.get(name);
+  if (whole !== undefined) return whole;
   const kind = kindOf(name);
-  if (kind === null || kind === name || kind === logTopic.kind) return null;
+  if (kind === null || kind === name || keyless.has(kind)) return null;
   const key = name.slice(kind.length + 1);
   return isIdentifier(key) ? { name, kind, key } : null;
 }

@@ -90,6 +90,12 @@ export class Epochs {
     return { position: parts.position, holds: parts.position <= through };
   }
 
+  /** Reads how much of what was up to a position of an epoch still is there; null where the epoch is not known. */
+  heldOf({ epoch, position }: CursorParts): number | null {
+    const through = this.#holdThrough.get(epoch);
+    return through === undefined ? null : Math.min(position, through);
+  }
+
   /**
    * Says whether the log has not broken since it gave the cursor out. Where it has, what was seen after the cursor may be lost, and its
    * numbers given out once more, even where the cursor itself holds.

@@ -4,6 +4,7 @@ import type { Directory } from "./directory-store.ts";
 import type { Epochs } from "./epochs.ts";
 import type { Inbox } from "./inbox.ts";
 import type { PresentStore } from "./present-store.ts";
+import type { PushStore } from "./push-store.ts";
 
 /** A logged event as it is stored and published [LOG1]. */
 export interface LoggedEvent {
@@ -278,6 +279,7 @@ export interface Storage {
   receipts: ReceiptStore;
   cursors: CursorStore;
   statuses: StatusStore;
+  push: PushStore;
   directory: Directory;
   conversations: ConversationStore;
   /** Takes what applications leave in their own transactions, where the engine has that [PUB2]; started by who reads it. */

@@ -18,6 +18,7 @@ export const isBackend = ({ roles }: Pick<Bearer, "roles">): boolean => roles.in
 export function holdsAnyway({ roles, grants }: Bearer, { kind, name }: Topic): boolean {
   switch (kind) {
     case "log":
+    case "missed":
       // A token of a user's that names it does not make a backend.
       return isBackend({ roles });
     case "conversation":
@@ -54,6 +55,7 @@ export class Access {
     const may = ({ kind, key }: Topic): boolean => {
       switch (kind) {
         case "log":
+        case "missed":
           return false;
         case "user":
         case "calls":

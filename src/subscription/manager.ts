@@ -36,6 +36,8 @@ export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger
   snapshots: (subscriber: Subscriber, topics: Topic[]) => Promise<Map<string, Snapshot>>;
   /** Called once a connection is live on topics. */
   onSubscribed: (subscriber: Subscriber, topics: Topic[]) => void;
+  /** Called before a connection goes live on topics that it may hear and is not on yet; what it rejects with refuses the request. */
+  onWanted?: (topics: Topic[]) => Promise<void>;
   /** Called once a connection has left topics. */
   onUnsubscribed: (subscriber: Subscriber, topics: Topic[]) => void;
   /** Tells one connection something without being asked. */
@@ -101,6 +103,7 @@ export class SubscriptionManager {
     rejections.add("forbidden", namesOf(scope.topics.filter((topic) => !mayHear.has(topic))));
     rejections.addUnwatched(scope.unwatched);
     const fresh = this.#withinLimit(subscriber, allowed, rejections);
+    await this.options.onWanted?.(fresh);
     const since = request.since === undefined ? null : await startingPointOf(subscriber, request.since, this.options);
     const feed = fresh.includes(logTopic) ? await this.#ask(subscriber, () => this.#feed.open(since)) : null;
     const parts = fresh.filter((topic) => topic !== logTopic);

@@ -3,7 +3,16 @@
 import type { DirectoryView } from "../directory/directory.ts";
 import { pages } from "../ground/pages.ts";
 import type { Filters } from "../protocol/client.ts";
-import { isTopicKind, kindOf, logTopic, parseTopic, type Topic, type TopicKind, topicOf } from "../protocol/topic.ts";
+import {
+  isTopicKind,
+  kindOf,
+  logTopic,
+  missedTopic,
+  parseTopic,
+  type Topic,
+  type TopicKind,
+  topicOf,
+} from "../protocol/topic.ts";
 import type { Access } from "./access.ts";
 import type { Subscriber } from "./subscriber.ts";
 
@@ -158,6 +167,9 @@ export async function resolveScope(
     switch (name) {
       case "log":
         found.set(logTopic.name, logTopic);
+        break;
+      case "missed":
+        found.set(missedTopic.name, missedTopic);
         break;
       case "user":
       case "calls":

@@ -84,6 +84,31 @@ const ofParts: StatMetric[] = [
   },
 ];
 
+/** Counts what backends are told of having been missed [BAK3]. */
+const ofPush: StatMetric[] = [
+  { name: "ws_push_on", help: "Whether missed events are looked for", of: ["push", "on"] },
+  { name: "ws_push_turn", help: "Whether this node looks for them", of: ["push", "turn"] },
+  { name: "ws_push_behind", help: "Positions of the log that were not looked at yet", of: ["push", "behind"] },
+  {
+    name: "ws_push_oldest_seconds",
+    help: "Age of the oldest event that was not looked at yet",
+    of: ["push", "oldest_ms"],
+    isMilliseconds: true,
+  },
+  {
+    name: "ws_push_missed_total",
+    help: "Missed events that this node has told of",
+    of: ["push", "told"],
+    isCounter: true,
+  },
+  {
+    name: "ws_push_missed_users_total",
+    help: "Users who have missed them",
+    of: ["push", "users"],
+    isCounter: true,
+  },
+];
+
 /** Counts what applications hand over by themselves, by the way it comes [PUB2]. */
 const ofIngest = (["outbox", "stream"] as const).flatMap((way): StatMetric[] => [
   { name: `ws_ingest_${way}_waiting`, help: "Entries that wait, of all nodes", of: ["ingest", `${way}_waiting`] },
@@ -109,7 +134,7 @@ const ofIngest = (["outbox", "stream"] as const).flatMap((way): StatMetric[] => 
 
 /** @returns shows the stats from then on; null: they cannot be read */
 export function createStatMetrics(registers: Registry[]): (stats: NodeStats | null) => void {
-  const shown = [...ofParts, ...ofIngest].map(({ name, help, isCounter, ...stat }) => {
+  const shown = [...ofParts, ...ofPush, ...ofIngest].map(({ name, help, isCounter, ...stat }) => {
     const metric = isCounter ? new Counter({ name, help, registers }) : new Gauge({ name, help, registers });
     return { ...stat, metric };
   });

@@ -26,6 +26,11 @@ export type NodeStats = {
   /** A bus that carries nothing has none. */
   cluster: Partial<BusStats>;
   ingest: IngestStats;
+  /**
+   * Whether missed events are looked for (`on`) and this node does so (`turn`), how many it has `told` since it started, of how
+   * many `users`; and for the whole cluster how many positions of the log it is `behind`, and how old the oldest event there is.
+   */
+  push: Partial<{ on: number; turn: number; told: number; users: number; behind: number; oldest_ms: number }>;
 };
 
 export type BusStats = { topics: number; dropped: number; malformed: number };

@@ -6,6 +6,7 @@ import type { Bus } from "../cluster/ports.ts";
 import type { Ingest } from "../ingest/ingest.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
+import type { Push } from "../push/push.ts";
 import type { EventLog } from "../storage/ports.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { NodeStats } from "../telemetry/stats.ts";
@@ -24,6 +25,7 @@ export interface StatsOptions {
   cleanUp: CleanUp;
   bus: Bus;
   ingest: Ingest;
+  push: Push;
 }
 
 /** So long is waited for a part, ms: other nodes count one that says nothing for longer as missing. */
@@ -38,11 +40,12 @@ function unlessAway<Part extends object>(part: Promise<Part>): Promise<Part | Re
 }
 
 export async function statsOf(parts: StatsOptions): Promise<NodeStats> {
-  const [presence, calls, log, ingest] = await Promise.all([
+  const [presence, calls, log, ingest, push] = await Promise.all([
     unlessAway(parts.presence.stats()),
     unlessAway(parts.calls.stats()),
     unlessAway(parts.log.stats()),
     unlessAway(parts.ingest.stats()),
+    unlessAway(parts.push.stats()),
   ]);
   const { epochs } = parts.log;
   return {
@@ -56,5 +59,6 @@ export async function statsOf(parts: StatsOptions): Promise<NodeStats> {
     sessions: parts.cleanUp.stats(),
     cluster: parts.bus.stats?.() ?? {},
     ingest,
+    push,
   };
 }

@@ -28,5 +28,18 @@ export function describeNodesContract(name: string, open: () => Promise<OpenedNo
       expect(first).toMatchObject({ connections: 8, version: "1.2.3" });
       expect(first.seenAt).toBeGreaterThanOrEqual(first.startedAt);
     });
+
+    test("[BAK3] each node knows when the others last said that they live, under the runs that they have devices under", async () => {
+      const { one, other } = opened;
+      await other.nodes.beat(1);
+      await one.nodes.beat(1);
+      const { at } = await one.nodes.signs();
+      const isOf = (nodeId: string) => (run: string) => run.startsWith(`${nodeId}/`);
+      const runs = [...at.keys()];
+      expect(runs.filter(isOf(other.nodeId))).toHaveLength(one.nodeId === other.nodeId ? 0 : 1);
+      const before = Math.max(0, ...at.values());
+      await other.nodes.beat(2);
+      expect(Math.max(0, ...(await one.nodes.signs()).at.values())).toBeGreaterThanOrEqual(before);
+    });
   });
 }

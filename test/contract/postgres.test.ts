@@ -11,6 +11,7 @@ import { describeCursorsStatusesContract } from "./cursors-statuses.ts";
 import { describeDirectoryContract } from "./directory.ts";
 import { describeEventLogContract } from "./event-log.ts";
 import type { Opened } from "./opened.ts";
+import { describePushContract } from "./push.ts";
 import { describeReceiptsContract } from "./receipts.ts";
 
 let server: PostgresServer;
@@ -38,6 +39,7 @@ describeEventLogContract("PostgreSQL", open);
 describeReceiptsContract("PostgreSQL", open);
 describeCursorsStatusesContract("PostgreSQL", open);
 describeDirectoryContract("PostgreSQL", open);
+describePushContract("PostgreSQL", open);
 describeConversationsContract("PostgreSQL", open);
 
 describe("PostgreSQL: the schema", () => {

@@ -15,6 +15,7 @@ import { describeCursorsStatusesContract } from "./cursors-statuses.ts";
 import { describeDirectoryContract } from "./directory.ts";
 import { describeEventLogContract } from "./event-log.ts";
 import type { Opened } from "./opened.ts";
+import { describePushContract } from "./push.ts";
 import { describeReceiptsContract } from "./receipts.ts";
 
 /** As the released schema has it. */
@@ -55,6 +56,7 @@ describeEventLogContract("SQLite", open);
 describeReceiptsContract("SQLite", open);
 describeCursorsStatusesContract("SQLite", open);
 describeDirectoryContract("SQLite", open);
+describePushContract("SQLite", open);
 describeConversationsContract("SQLite", open);
 
 describe("SQLite: the file", () => {

@@ -274,6 +274,11 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
     { call_id: callId, reason: "hangup", ended_by: "u1", duration_ms: 61000 },
     { call_id: callId, reason: "timeout", from_user_id: "u1", conversation_id: "c1", media: "audio" },
   ],
+  "delivery.missed": [
+    { event_id: "m1", topic: "conversation:c1", seq: 13, type: "message.new", user_ids: ["u2", "u3"], sender_id: "u1" },
+    { event_id: "m2", topic: "notifications:u2", seq: 1, type: "notification", user_ids: ["u2"] },
+  ],
+  "call.unreached": [{ call_id: callId, from_user_id: "u1", to_user_id: "u2", media: "video", expires_at: later }],
   draining: [{ reconnect_after_ms: 1500 }, { reconnect_after_ms: 0 }],
   "admin.stats": [
     {
@@ -285,6 +290,7 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
       presence: { users: 2, devices: 3 },
       calls: { calls: 0 },
       log: { events: 4711, topics: 90, position: 4711, waiting: 0 },
+      push: { on: 1, turn: 1, told: 12, users: 15, behind: 0, oldest_ms: 0 },
       cluster: { nodes: 2, topics: 8 },
       nodes: [{ node_id: "node-1", figures: { hub: { connections: 3, users: 2 }, typing: {} } }],
       missing_nodes: ["node-2"],

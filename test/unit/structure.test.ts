@@ -17,6 +17,7 @@ const layers = [
   "handlers",
   "ingest",
   "calls",
+  "push",
   "presence",
   "subscription",
   "broadcast",

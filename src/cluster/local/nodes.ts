@@ -17,5 +17,6 @@ export function createLocalNodeRegistry({ nodeId, version, now }: LocalNodeOptio
       self.connections = connections;
       self.seenAt = now();
     },
+    signs: async () => ({ at: new Map(), isSettled: true }),
   };
 }

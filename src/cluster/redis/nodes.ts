@@ -1,5 +1,6 @@
 /** Tells which nodes there are: each says so from time to time, and who has not for long is dead. */
-import type { NodeInfo, NodeRegistry } from "../ports.ts";
+import { pages } from "../../ground/pages.ts";
+import type { NodeInfo, NodeRegistry, SignsOfLife } from "../ports.ts";
 import type { Commands } from "./commands.ts";
 import type { Keys } from "./keys.ts";
 import { nodeScripts, type Script } from "./scripts.ts";
@@ -59,6 +60,13 @@ export class RedisNodeRegistry implements NodeRegistry {
     const self = JSON.stringify(this.#self);
     this.#remember(await this.#run(nodeScripts.beat, [keys.seen, keys.figures], [run, self]));
     if (this.#trustAfter === Number.POSITIVE_INFINITY) this.#trustAfter = now() + deadAfterMs;
+  }
+
+  async signs(): Promise<SignsOfLife> {
+    const { commands, keys, now } = this.options;
+    const found = (await commands.call("zrangebyscore", keys.seen, "-inf", "+inf", "WITHSCORES")) as string[];
+    const at = new Map(pages(found, 2).map(([run, seenAt]) => [run!, Number(seenAt)]));
+    return { at, isSettled: now() >= this.#trustAfter };
   }
 
   /** Runs of nodes that have not been seen for too long, each with its last sign of life, ms by Redis's clock. @throws RedisUnavailable */

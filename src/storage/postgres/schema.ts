@@ -17,6 +17,7 @@ import joining from "./schema/09-joining.sql" with { type: "text" };
 import epochs from "./schema/10-epochs.sql" with { type: "text" };
 import cursors from "./schema/11-cursors.sql" with { type: "text" };
 import present from "./schema/12-present.sql" with { type: "text" };
+import push from "./schema/15-push.sql" with { type: "text" };
 import conversations from "./schema/17-conversations.sql" with { type: "text" };
 import forgetting from "./schema/17-forgetting.sql" with { type: "text" };
 import outboxExcept from "./schema/18-outbox-except.sql" with { type: "text" };
@@ -35,6 +36,7 @@ export const steps: ((ws: string) => string)[] = [
   [epochs],
   [cursors],
   [present],
+  [push],
   [forgetting, conversations],
   [outboxExcept],
 ].map((files) => (ws) => files.map((file) => sqlOf(file, { ws })).join(""));

@@ -17,6 +17,7 @@ import { createJoining } from "./joining.ts";
 import { checkSchemaName, defaultSchema, readVersion, versionRefusal } from "./migrate.ts";
 import { PostgresOutbox } from "./outbox.ts";
 import { Pool } from "./pool.ts";
+import { createPushStore } from "./push.ts";
 import { createReceiptStore } from "./receipts.ts";
 import { directoryChannel } from "./schema.ts";
 
@@ -124,6 +125,7 @@ export function createPostgresStorage(options: PostgresStorageOptions): Storage 
     },
     cursors: createCursorStore(pool, ws, now),
     statuses: createStatusStore(pool, ws),
+    push: createPushStore(pool, ws),
     directory,
     conversations,
     ...(outbox === null ? {} : { outbox: new PostgresOutbox({ open, schema: ws, queryTimeoutMs, ...outbox }) }),

@@ -1,7 +1,9 @@
 /** Opens the SQLite file and lists what can be asked of it; runs in the worker only. */
 import { type Database, SQLiteError } from "bun:sqlite";
+import type { CursorParts } from "../epochs.ts";
 import type { DeviceOfUser, Migration, NewEvent, RetentionPolicy, UserStatus } from "../ports.ts";
 import type { PresentUser } from "../present-store.ts";
+import type { PushLease, UserOnTopic } from "../push-store.ts";
 import { ClosableDatabase } from "./closable-database.ts";
 import { ConversationTable, type ExpiryQuery } from "./conversations.ts";
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
@@ -16,6 +18,7 @@ import {
   type ReplayQuery,
 } from "./event-log.ts";
 import { prepareFiles } from "./files.ts";
+import { PushTable } from "./push.ts";
 import { type AdvanceQuery, type ClaimQuery, type CoveredQuery, ReceiptTable, type SentMark } from "./receipts.ts";
 import { Reserve, RoomKept, releaseReserve, saysFull } from "./reserve.ts";
 import { migrate, missingTriggers } from "./schema.ts";
@@ -84,6 +87,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
   const receipts = new ReceiptTable(database);
   const cursors = new CursorTable(database);
   const statuses = new StatusTable(database);
+  const push = new PushTable(database);
   const directory = new DirectoryTables(database);
   const epochs = new EpochTable(database);
   const conversations = new ConversationTable(database);
@@ -134,6 +138,16 @@ function createOperations(database: Database, reserve: Reserve | null) {
     clearExpired: (now: number, limit: number) => statuses.clearExpired(now, limit),
     keepPresent: (present: PresentUser[]) => statuses.keepPresent(present),
     takePresent: (limit: number) => statuses.takePresent(limit),
+    beginPush: (place: CursorParts) => push.begin(place),
+    hasPushBegun: () => push.hasBegun(),
+    forgetPush: () => push.forget(),
+    takePush: (lease: PushLease, now: number) => push.take(lease, now),
+    movePush: (holder: string, place: CursorParts) => push.move(holder, place),
+    releasePush: (holder: string) => push.release(holder),
+    pushLag: () => push.lag(),
+    standing: (positions: number[]) => push.standing(positions),
+    receivedThrough: (users: UserOnTopic[]) => push.receivedThrough(users),
+    acknowledgedBy: (userIds: string[]) => push.acknowledgedBy(userIds),
     userState: (userId: string, now: number) => directory.userState(userId, now),
     block: (userId: string, until: number, now: number) => directory.block(userId, until, now),
     recheck: (userId: string) => directory.recheck(userId),

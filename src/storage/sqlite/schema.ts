@@ -11,6 +11,7 @@ import joining from "./schema/06-joining.sql" with { type: "text" };
 import epochs from "./schema/07-epochs.sql" with { type: "text" };
 import cursors from "./schema/08-cursors.sql" with { type: "text" };
 import present from "./schema/09-present.sql" with { type: "text" };
+import push from "./schema/12-push.sql" with { type: "text" };
 import conversations from "./schema/14-conversations.sql" with { type: "text" };
 
 /** A step that was released is never edited; a new one is added at the end. */
@@ -24,6 +25,7 @@ export const migrations: string[] = [
   epochs,
   cursors,
   present,
+  push,
   conversations,
 ].map((file) => sqlOf(file));
 

@@ -4,6 +4,7 @@ import { pages } from "../../ground/pages.ts";
 import type { Directory } from "../directory-store.ts";
 import { Epochs } from "../epochs.ts";
 import type { CursorStore, EventLog, ReceiptStore, StatusStore, Storage, TopicHead } from "../ports.ts";
+import type { PushStore } from "../push-store.ts";
 import { createWriteProof, unwatched, type WriteWatch } from "../write-proof.ts";
 import type { PeersPosition } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
@@ -103,6 +104,7 @@ export function createSqliteStorage({
     receipts: createReceiptStore(caller, now),
     cursors: createCursorStore(caller, now),
     statuses: createStatusStore(caller),
+    push: createPushStore(caller, now),
     directory: createDirectory({ calls: caller, watch, now }),
     conversations: {
       setRetention: (conversationId, retentionMs) => caller.call("setRetention", conversationId, retentionMs),
@@ -203,6 +205,21 @@ function createStatusStore(calls: WorkerCaller): StatusStore {
     clearExpired: (expiredBy, limit) => calls.call("clearExpired", expiredBy, limit),
     keepPresent: (present) => calls.call("keepPresent", present),
     takePresent: (limit) => calls.call("takePresent", limit),
+  };
+}
+
+function createPushStore(calls: WorkerCaller, now: () => number): PushStore {
+  return {
+    begin: (place) => calls.call("beginPush", place),
+    hasBegun: () => calls.call("hasPushBegun"),
+    forget: () => calls.call("forgetPush"),
+    take: (lease) => calls.call("takePush", lease, now()),
+    move: (holder, place) => calls.call("movePush", holder, place),
+    release: (holder) => calls.call("releasePush", holder),
+    lag: () => calls.call("pushLag"),
+    standing: async (positions) => new Set(await calls.call("standing", positions)),
+    receivedThrough: (users) => calls.call("receivedThrough", users),
+    acknowledgedBy: (userIds) => calls.call("acknowledgedBy", userIds),
   };
 }
 

@@ -1,0 +1,130 @@
+/** Finds out of some events who has missed them: asks for members, devices and places once for all of them [BAK3]. */
+import type { PresenceRegistry } from "../cluster/ports.ts";
+import type { DirectoryView } from "../directory/directory.ts";
+import { pages } from "../ground/pages.ts";
+import { conversationTopic } from "../protocol/topic.ts";
+import type { EventLog } from "../storage/ports.ts";
+import type { PushStore, UserOnTopic } from "../storage/push-store.ts";
+import { type Candidate, outcomeOf, type Standing } from "./candidate.ts";
+import type { Missed } from "./missed-topic.ts";
+import type { Whereabouts } from "./whereabouts.ts";
+
+export interface SearchOptions {
+  directory: Pick<DirectoryView, "membersOf" | "membersOfEach">;
+  presence: Pick<PresenceRegistry, "now">;
+  whereabouts: Pick<Whereabouts, "seenAt">;
+  store: Pick<PushStore, "standing" | "receivedThrough" | "acknowledgedBy">;
+  log: Pick<EventLog, "epochs">;
+  /** Milliseconds since 1970. */
+  now: () => number;
+}
+
+export interface Found {
+  missed: Missed[];
+  /** Of how many users it is not known yet whether they have a device. */
+  unsure: number;
+}
+
+/** Conversations whose members are asked for by one question; of larger ones one at a time. */
+const [conversationsAtOnce, membersAtOnce] = [100, 1_000];
+/** Users about whom one question is asked. */
+const usersAtOnce = 1_000;
+
+/** @throws Unavailable where something cannot be asked, and nothing is known */
+export async function findMissed(candidates: Candidate[], options: SearchOptions): Promise<Found> {
+  const { store, now, presence, whereabouts } = options;
+  const standing = await store.standing(candidates.map(({ event }) => event.position));
+  const left = candidates.filter(({ event }) => standing.has(event.position));
+  const found: Found = { missed: [], unsure: 0 };
+  if (left.length === 0) return found;
+  const audiences = await audiencesOf(left, options);
+  const seen = await whereabouts.seenAt([...new Set([...audiences.values()].flat())]);
+  const aheadMs = presence.now() - now();
+  const places = await placesOf(absentOf(left, { audiences, seen, aheadMs }), options);
+  for (const { event, of, senderId, at } of left) {
+    const audience = audiences.get(of.name) ?? [];
+    const eventAt = at + aheadMs;
+    const outcomes = Map.groupBy(audience, (userId) => {
+      const standing = { ...places(of.name, userId), seenAt: seen.get(userId) ?? null };
+      return outcomeOf({ event, senderId }, { userId, standing, eventAt });
+    });
+    const userIds = (outcomes.get("missed") ?? []).sort();
+    found.unsure += outcomes.get("unsure")?.length ?? 0;
+    if (userIds.length > 0) found.missed.push({ event, senderId, userIds, audience: audience.length });
+  }
+  return found;
+}
+
+/** Finds the members of conversations, and the owners of what is somebody's own, by topic. */
+async function audiencesOf(
+  candidates: Candidate[],
+  { directory }: SearchOptions,
+): Promise<Map<string, readonly string[]>> {
+  const topics = new Map(candidates.map(({ of }) => [of.name, of]));
+  const audiences = new Map<string, readonly string[]>();
+  const conversations: string[] = [];
+  for (const { name, kind, key } of topics.values()) {
+    if (kind === "conversation") conversations.push(key);
+    else audiences.set(name, [key]);
+  }
+  for (const page of pages(conversations, conversationsAtOnce)) {
+    for (const [id, members] of await directory.membersOfEach(page, membersAtOnce + 1)) {
+      const all = members.length > membersAtOnce ? await directory.membersOf(id) : members;
+      audiences.set(conversationTopic(id), all);
+    }
+  }
+  return audiences;
+}
+
+interface Absent {
+  users: Set<string>;
+  /** Members who are absent, by the conversations of the events. */
+  members: UserOnTopic[];
+}
+
+/** Names those for whom it matters how far they have come: whoever is here need not be asked about. */
+function absentOf(
+  candidates: Candidate[],
+  {
+    audiences,
+    seen,
+    aheadMs,
+  }: { audiences: Map<string, readonly string[]>; seen: Map<string, number>; aheadMs: number },
+): Absent {
+  const absent: Absent = { users: new Set(), members: [] };
+  const newest = new Map<string, { isConversation: boolean; eventAt: number }>();
+  for (const { of, at } of candidates) {
+    const eventAt = Math.max(newest.get(of.name)?.eventAt ?? 0, at + aheadMs);
+    newest.set(of.name, { isConversation: of.kind === "conversation", eventAt });
+  }
+  for (const [topic, { isConversation, eventAt }] of newest) {
+    for (const userId of audiences.get(topic) ?? []) {
+      if ((seen.get(userId) ?? 0) >= eventAt) continue;
+      absent.users.add(userId);
+      if (isConversation) absent.members.push({ topic, userId });
+    }
+  }
+  return absent;
+}
+
+type Places = (topic: string, userId: string) => Omit<Standing, "seenAt">;
+
+async function placesOf({ users, members }: Absent, { store, log }: SearchOptions): Promise<Places> {
+  const received = new Map<string, number>();
+  const acknowledged = new Map<string, number>();
+  for (const page of pages(members, usersAtOnce)) {
+    const through = await store.receivedThrough(page);
+    for (const [at, { topic, userId }] of page.entries()) received.set(`${topic} ${userId}`, through[at]!);
+  }
+  for (const page of pages([...users], usersAtOnce)) {
+    for (const { userId, ...place } of await store.acknowledgedBy(page)) {
+      // Of an epoch that is not known any more it is worth nothing, of one that was lost in part as much as is still there.
+      const through = log.epochs.heldOf(place) ?? 0;
+      acknowledged.set(userId, Math.max(acknowledged.get(userId) ?? 0, through));
+    }
+  }
+  return (topic, userId) => ({
+    receivedThrough: received.get(`${topic} ${userId}`) ?? 0,
+    acknowledgedThrough: acknowledged.get(userId) ?? 0,
+  });
+}
