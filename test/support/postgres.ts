@@ -243,6 +243,9 @@ async function ready(stream: ReadableStream<Uint8Array>): Promise<void> {
   await promise;
 }
 
+/** The words that run one of PostgreSQL's own programs; a server may not run as root. */
+export const postgresCommand = (name: string): string[] => [...(otherUser()?.prefix ?? []), program(name)];
+
 /** Gives what `pg_dump` makes of a database: SQL that makes it again. */
 export function dumpOf(url: string): string {
   const { success, stdout, stderr } = Bun.spawnSync([program("pg_dump"), "--dbname", url]);

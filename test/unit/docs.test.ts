@@ -20,7 +20,7 @@ const documents = [
   "CHANGELOG.md",
   "CONTRIBUTING.md",
   "SECURITY.md",
-  ...["protocol", "architecture", "operating", "scaling", "log", "internals", "glossary"].map(
+  ...["protocol", "backends", "architecture", "operating", "scaling", "log", "internals", "glossary"].map(
     (name) => `docs/${name}.md`,
   ),
 ];

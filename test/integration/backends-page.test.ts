@@ -1,0 +1,43 @@
+/** Plays `docs/backends.md` from its first line to its last: what it sets up, types and shows is so. */
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { join } from "node:path";
+import { freePorts } from "../support/free-ports.ts";
+import { blocksOf, Reader } from "../support/page.ts";
+import { postgresCommand } from "../support/postgres.ts";
+import { program, projectFolder } from "../support/program.ts";
+import { findServer } from "../support/redis.ts";
+
+setDefaultTimeout(180_000);
+
+const page = await Bun.file(join(projectFolder, "docs/backends.md")).text();
+const quoted = (words: string[]) => words.map((word) => `'${word}'`).join(" ");
+
+let reader: Reader;
+beforeAll(async () => {
+  const [http, other, sql, redis] = await freePorts(4);
+  const asPostgres = (name: string) => `exec ${quoted(postgresCommand(name))} "$@"`;
+  reader = new Reader({
+    replaced: { "8086": String(http), "8087": String(other), "5433": String(sql), "6380": String(redis) },
+    programs: {
+      // A reader's is on the port that it looks for by itself.
+      "ws-service": `case "$1 $*" in
+        *--url*) ;;
+        connect*|admin*) set -- "$@" --url ws://127.0.0.1:${http}/ws;;
+      esac
+      exec ${quoted(program)} "$@"`,
+      bun: `exec '${process.execPath}' "$@"`,
+      initdb: asPostgres("initdb"),
+      pg_ctl: asPostgres("pg_ctl"),
+      psql: asPostgres("psql"),
+      "redis-server": `exec '${findServer()}' "$@"`,
+    },
+    cleanUp: "pg_ctl -D pg -m immediate stop",
+  });
+});
+afterAll(() => reader?.end());
+
+test("[PUB2] [PUB3] [BAK2] [ADM2] everything that the page for backends runs, types and shows is so, in its order", async () => {
+  const blocks = blocksOf(page);
+  expect(blocks.length).toBe(page.match(/^```\w/gm)!.length);
+  for (const block of blocks) await reader.play(block);
+});
