@@ -53,7 +53,7 @@ try {
 
 interface Way {
   statement: string;
-  parametersOf: (events: NewEvent[]) => string[];
+  parametersOf: (events: NewEvent[]) => (string | null)[];
 }
 
 async function fill(url: string, { statement, parametersOf }: Way): Promise<void> {

@@ -46,7 +46,7 @@ export function composeSubscribing(
     allSubscribers: () => [...hub.all()].filter((it) => it.isAuthenticated),
     logger,
   });
-  publisher.onAppended(() => subscriptions.noteLogged());
+  publisher.onAppended((event) => subscriptions.noteLogged(event));
   const following = { view: directory, directory: storage.directory, membership, hub, timers: realTimers, now, logger };
   const directoryListener = new DirectoryListener(following);
   const isWanted = (topic: string) =>

@@ -11,6 +11,8 @@ export interface LogFillsOptions {
   heads: Map<string, number>;
   /** Publishes an event above the head, and moves the head to it. */
   publish: (event: LoggedEvent) => void;
+  /** Whether the text of an event is deleted by what is known already: it has to be read anew. */
+  isDeleted: (event: LoggedEvent) => boolean;
   /** Called once a topic's head has come to where it was to be filled: what waited above it may be next. */
   onFilled: (topic: string) => void;
 }
@@ -69,16 +71,21 @@ export class LogFills {
     behind: TopicBehind[],
     stretch: { afterPosition: number; throughPosition: number },
   ): Promise<void> {
-    const { log, heads, publish, onFilled } = this.options;
+    const { log, heads, publish, isDeleted, onFilled } = this.options;
     const { epochs } = log;
     const { breaks } = epochs;
+    const stale = new Set<string>();
     const query = { topics: behind.map(({ topic }) => topic), ...stretch };
     for await (const events of eventsOf({ log, epochs }, query)) {
       for (const event of events) {
         const head = heads.get(event.topic) ?? unknownHead;
-        if (head !== unknownHead && event.seq > head) publish(event);
+        if (head === unknownHead || event.seq <= head || stale.has(event.topic)) continue;
+        if (isDeleted(event)) stale.add(event.topic);
+        else publish(event);
       }
     }
+    if (epochs.breaks !== breaks) return;
+    await Promise.all(behind.map(({ topic, seq }) => (stale.has(topic) ? this.fill(topic, seq) : undefined)));
     if (epochs.breaks !== breaks) return;
     for (const { topic, seq } of behind) {
       // The last ones were compacted or trimmed; or nobody is subscribed, and whoever is catching up reads them by itself.
@@ -88,7 +95,7 @@ export class LogFills {
   }
 
   async #readThrough(topic: string, throughSeq: number): Promise<void> {
-    const { log, heads, publish, onFilled } = this.options;
+    const { log, heads, publish, isDeleted, onFilled } = this.options;
     const { epochs } = log;
     const { breaks } = epochs;
     // A log that has gone back may not have come as far again.
@@ -102,11 +109,15 @@ export class LogFills {
       }
       const page = await log.range({ topic, afterSeq: head, throughSeq, limit: rangePage });
       if (epochs.breaks !== breaks) return;
+      let isStale = false;
       for (const event of page.events) {
         const now = heads.get(topic);
-        if (now !== undefined && event.seq > now) publish(event);
+        if (now === undefined || event.seq <= now) continue;
+        isStale = isDeleted(event);
+        if (isStale) break;
+        publish(event);
       }
-      if (!page.more && this.#isBelow(topic, throughSeq)) heads.set(topic, throughSeq);
+      if (!isStale && !page.more && this.#isBelow(topic, throughSeq)) heads.set(topic, throughSeq);
       onFilled(topic);
     }
   }

@@ -8,6 +8,7 @@ import { noteBroken } from "../telemetry/broken.ts";
 import type { Counts } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Audience } from "./broadcaster.ts";
+import { deletedBy } from "./deletions.ts";
 import { GapCloser } from "./gap-closer.ts";
 import { LogFills, unknownHead } from "./log-fills.ts";
 import { movedSteps, topicsAtOnce } from "./moved.ts";
@@ -43,6 +44,7 @@ export class Sequencer {
   /** Topics of which nothing is published here until a repair has read them anew. */
   readonly #halted = new Set<string>();
   readonly #safe = new SafePosition();
+  #deletions = 0;
   /** Position of the last event that the last repair has seen. */
   #logEnd = 0;
   #repairing: Promise<void> | null = null;
@@ -55,6 +57,7 @@ export class Sequencer {
       log,
       heads: this.#heads,
       publish: (event) => this.#publish(event, this.#audienceOf(event)),
+      isDeleted: (event) => this.#waiting.isDeleted(event),
       onFilled: (topic) => this.#drainWaiting(topic),
     });
     const fill = this.#fills.fill.bind(this.#fills);
@@ -97,8 +100,11 @@ export class Sequencer {
 
   /** Takes an event that is in the log, from an append or the bus: publishes it, drops it or keeps it waiting. */
   accept(event: LoggedEvent, audience: Audience = this.#audiences.get(event.id) ?? {}): void {
+    this.#forgetDeleted(event);
     const head = this.#heads.get(event.topic);
     if (head === undefined || (head !== unknownHead && event.seq <= head) || this.#halted.has(event.topic)) return;
+    // Comes late: its message is deleted by what waits above it, for which the log is read, this as it is now with it.
+    if (this.#waiting.isDeleted(event)) return;
     if (head === unknownHead || event.seq === head + 1) {
       if (this.#publishNext(event, audience)) this.#drainWaiting(event.topic);
     } else if (this.#waiting.add(event, audience)) this.#gaps.notice(event.topic);
@@ -162,6 +168,11 @@ export class Sequencer {
    */
   publishedAbove(topic: string, seq: number): LoggedEvent[] | null {
     return this.#tails.between(topic, { afterSeq: seq, throughSeq: this.headOf(topic) ?? 0 });
+  }
+
+  /** Goes on with each deletion that this node hears of: what was read of the log before may have the text of a message that is deleted. */
+  get deletions(): number {
+    return this.#deletions;
   }
 
   /** The last `seq` published on this node; undefined where it is not known. */
@@ -252,6 +263,14 @@ export class Sequencer {
     this.#safe.advance(throughPosition);
   }
 
+  /** Drops the text of a message that the event deletes, so that nothing kept here says it once more [MSG2]. */
+  #forgetDeleted(event: LoggedEvent): void {
+    const messageId = deletedBy(event);
+    if (messageId === null) return;
+    this.#deletions++;
+    this.#tails.forget(event.topic, messageId);
+  }
+
   /** Of an event that was read from the log. */
   #audienceOf({ id, topic, seq }: LoggedEvent): Audience {
     return this.#waiting.get(topic, seq)?.audience ?? this.#audiences.get(id) ?? {};
@@ -272,6 +291,7 @@ export class Sequencer {
     if (position <= this.#safe.given && this.isHeard(topic))
       noteBroken(new InvariantBroken("cursor", { topic, seq, position, given: this.#safe.given }), this.options);
     this.#heads.set(topic, seq);
+    this.#forgetDeleted(event);
     this.#tails.add(event);
     this.options.publish(event, audience);
   }

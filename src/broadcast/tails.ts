@@ -1,5 +1,6 @@
 /** Keeps the newest events of topics that somebody is catching up on, so that nobody has to meet a quiet moment [LOG5]. */
 import type { LoggedEvent } from "../storage/ports.ts";
+import { hasTextOf } from "./deletions.ts";
 
 /** Events of a topic, and characters of their payloads, that are given out of memory; more are read from the log. */
 const eventsMax = 256;
@@ -32,6 +33,16 @@ export class Tails {
     tail.push(event);
     if (tail.length > eventsMax) tail.shift();
     this.#events.set(event.topic, tail);
+  }
+
+  /** Drops what a message has said: who needs it reads the log, where it is deleted. */
+  forget(topic: string, messageId: string): void {
+    const tail = this.#events.get(topic);
+    if (tail !== undefined)
+      this.#events.set(
+        topic,
+        tail.filter((event) => !hasTextOf(messageId, event)),
+      );
   }
 
   /** All events with `afterSeq` < seq ≤ `throughSeq`; null where not all of them are kept, or they are much. */

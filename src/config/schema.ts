@@ -242,7 +242,7 @@ const rateLimits = v.strictObject({
   ping: bucket(600, 120),
   /** Backends speak for all their users. */
   publish: bucket(60_000, 5_000),
-  /** Bytes of `message.send` and `publish`; null: 4 × `max_message_size` a minute, and one at once. */
+  /** Bytes of `message.send`, `message.edit` and `publish`; null: 4 × `max_message_size` a minute, and one at once. */
   bytes: v.optional(
     v.strictObject({
       per_minute: v.optional(v.nullable(size), null),

@@ -13,6 +13,7 @@ import { ProtocolError } from "../protocol/errors.ts";
 import { everyoneTopic } from "../protocol/topic.ts";
 import type { AppendedEvent } from "../storage/ports.ts";
 import type { PipelinedHandler, Reply, Request, Services } from "./context.ts";
+import { refusalOf } from "./message-rights.ts";
 
 type Needs = "broadcaster" | "publisher" | "typing" | "now" | "newId";
 
@@ -31,6 +32,7 @@ export const publish: PipelinedHandler<"publish", Needs> = (request) => {
   }
   const topics = topicsOf(payload);
   const logged = payload.logged ?? topics.every(canBeLogged);
+  if (!logged && event.change !== undefined) throw invalidPublish("logged", "What changes a message is logged.");
   if (logged && !topics.every(canBeLogged)) throw invalidPublish("logged", "Events of this topic are not logged.");
   const receiversOf = (some: string[]) =>
     some.reduce((sum, topic) => sum + services.broadcaster.receiverCount(topic, audience), 0);
@@ -75,14 +77,15 @@ function acknowledgementOf(
   if (conflicting.length > 0) {
     throw new ProtocolError("conflict", conflictOf(conflicting), { field: `payload.${keyField}` });
   }
+  const refused = appended.find(({ refusal }) => refusal !== undefined);
+  if (refused !== undefined) throw refusalOf(refused.refusal!, "payload.payload");
   return {
     type: "ack",
     payload: {
       published: appended.map(({ seq, position, duplicate }, index) => ({
         topic: topics[index]!,
-        seq,
-        position,
-        ...(keyField === null ? {} : { duplicate }),
+        // There are no numbers of what was so already [MSG2].
+        ...(seq === 0 ? { duplicate } : { seq, position, ...(keyField === null ? {} : { duplicate }) }),
       })),
       // A duplicate is heard by nobody anew.
       receivers: receiversOf(topics.filter((_, index) => !appended[index]!.duplicate)),

@@ -6,6 +6,7 @@ import * as adminData from "./admin-data.ts";
 import * as calls from "./calls.ts";
 import * as connection from "./connection.ts";
 import type { Handler, Routes, Services } from "./context.ts";
+import * as messageChanges from "./message-changes.ts";
 import * as messages from "./messages.ts";
 import * as presence from "./presence.ts";
 import { publish } from "./publish.ts";
@@ -39,6 +40,10 @@ export const routes = {
   unsubscribe: subscriptions.unsubscribe,
   history: inTurn(messages.history),
   "message.send": messages.send,
+  "message.edit": messageChanges.edit,
+  "message.delete": messageChanges.remove,
+  "reaction.add": messageChanges.addReaction,
+  "reaction.remove": messageChanges.removeReaction,
   "mark.delivered": inTurnAnyhow(receipts.markDelivered),
   "mark.read": inTurnAnyhow(receipts.markRead),
   "presence.update": presence.update,

@@ -7,6 +7,7 @@ import { ProtocolError } from "../protocol/errors.ts";
 import { beyondShape } from "../protocol/json-text.ts";
 import { limits } from "../protocol/limits.ts";
 import { phraseOf } from "../protocol/phrase.ts";
+import type { AmendmentRefusal } from "../storage/amendments.ts";
 import type { Inbox, InboxEntry, RejectedEntry } from "../storage/inbox.ts";
 import type { AppendedEvent, NewEvent } from "../storage/ports.ts";
 import { Outage, type OutageLogger } from "../telemetry/outage.ts";
@@ -42,6 +43,12 @@ const entryFields: ReadonlySet<string> = new Set([
   "event_key",
   "except_device",
 ]);
+const refusalReasons: Record<AmendmentRefusal, string> = {
+  unknown: "payload.message_id: There is no such message in this conversation.",
+  deleted: "payload.message_id: This message is deleted.",
+  too_many: "payload.reaction: There are too many different reactions on this message.",
+};
+
 /** Characters of a name that is not ours, in a reason. */
 const nameLength = 64;
 
@@ -162,7 +169,8 @@ class Drain {
   /**
    * Appends one part after the other, each as a whole, so that none of them can overtake another when the log fails in between. An
    * entry for many users may be more than one statement can carry; with its keys it goes on where it failed.
-   * @returns those whose key has something else under it on one of their topics; the others have what they say
+   * @returns those whose key has something else under it on one of their topics, or whose message is not there to be changed;
+   * the others have what they say
    */
   async #append(group: Ready[]): Promise<RejectedEntry[]> {
     const { publisher, inbox } = this.options;
@@ -174,9 +182,18 @@ class Drain {
     const rejected: RejectedEntry[] = [];
     let start = 0;
     for (const { entry, events, keyField } of group) {
-      const conflicting = events.filter((_, index) => appended[start + index]!.conflict).map(({ topic }) => topic);
+      const answers = appended.slice(start, start + events.length);
+      const conflicting = events.filter((_, index) => answers[index]!.conflict).map(({ topic }) => topic);
+      const refusal = answers.find(({ refusal }) => refusal !== undefined)?.refusal;
       start += events.length;
       if (conflicting.length > 0) rejected.push({ entry, reason: `${keyField}: ${conflictOf(conflicting)}` });
+      // Nor is kept what would have been said of a message that is deleted.
+      else if (refusal !== undefined)
+        rejected.push({
+          entry,
+          reason: refusalReasons[refusal],
+          ...(refusal === "deleted" ? { isForgotten: true as const } : {}),
+        });
     }
     const refused = new Set(rejected.map(({ entry }) => entry));
     const published = group.filter(({ entry }) => !refused.has(entry)).map(({ entry }) => entry.id);

@@ -1,6 +1,7 @@
 /** Decides what may be published and where it goes, whichever way it comes in: `publish`, outbox or stream [PUB1] [PUB2]. */
 import * as v from "valibot";
 import { contentDigest, idempotencyKey } from "../broadcast/idempotency-key.ts";
+import { amending, isMessageChange, type MessageChange } from "../broadcast/message-changes.ts";
 import type { ClientPayload } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { identifier } from "../protocol/fields.ts";
@@ -49,6 +50,8 @@ export interface Publication {
   keyField: string | null;
   /** Of what the publisher says, without what is filled in here; left out where there is no key. */
   digest?: string;
+  /** Changes a message of its conversation, where it is such an event. */
+  change?: Pick<NewEvent, "amendment" | "compactionKey">;
 }
 
 /**
@@ -77,8 +80,7 @@ export function readPublication(
   };
   if (event_key !== undefined) event.digest = contentDigest({ type, said });
   if (!isOwn) return event;
-  const complete =
-    type === "message.new" ? { message_id: id, created_at: new Date(createdAt).toISOString(), ...said } : said;
+  const complete = { ...momentsOf(type, { id, at: new Date(createdAt).toISOString() }), ...said };
   const result = v.safeParse(serverPayloads[type as ServerMessageType], complete, { abortEarly: true });
   if (!result.success) {
     const [issue] = result.issues;
@@ -88,7 +90,15 @@ export function readPublication(
       `This is not the payload of ${type}: ${`${path} ${phraseOf(issue)}`.trimStart()}.`,
     );
   }
+  if (isMessageChange(type)) {
+    if (!isOfConversation(request)) throw invalidPublish("type", "A message is changed in its conversation.");
+    const change = { type, payload: result.output } as MessageChange;
+    return { ...event, body: complete, change: amending(change) };
+  }
   if (type !== "message.new") return event;
+  const notSaid = ["deleted_at", "reactions"].find((name) => said[name] !== undefined);
+  if (notSaid !== undefined) throw invalidPublish(`payload.${notSaid}`, "This is what becomes of a message later.");
+  if (said.content === null) throw invalidPublish("payload.content", "This is what a deleted message has.");
   const message = result.output as ServerPayload<"message.new">;
   // Receipts could not name another one, and an index that cannot hold it would fail all that is appended with it.
   const named = v.safeParse(identifier, message.message_id, { abortPipeEarly: true });
@@ -121,6 +131,25 @@ function withConversation(
   return payload;
 }
 
+/** Fills in what the publisher may leave out. */
+function momentsOf(type: string, { id, at }: { id: string; at: string }): Record<string, string> {
+  switch (type) {
+    case "message.new":
+      return { message_id: id, created_at: at };
+    case "message.edited":
+      return { edited_at: at };
+    case "message.deleted":
+      return { deleted_at: at };
+    case "message.reaction":
+      return { at };
+    default:
+      return {};
+  }
+}
+
+const isOfConversation = ({ topic, conversation_id }: PublishRequest): boolean =>
+  conversation_id !== undefined || (topic !== undefined && parseTopic(topic)?.kind === "conversation");
+
 /** Says whether events of the type name their conversation. */
 function needsConversation(type: ServerMessageType): boolean {
   const { entries = {} } = serverPayloads[type] as { entries?: Record<string, { type: string }> };
@@ -147,11 +176,11 @@ export function topicsOf({ topic, user_ids, conversation_id, type }: PublishRequ
  * where many topics get it: events have ids of their own.
  */
 export function toNewEvent(
-  { type, body, createdAt, senderId, keys, digest }: Publication,
+  { type, body, createdAt, senderId, keys, digest, change }: Publication,
   { topic, id, payload = JSON.stringify(body), key }: { topic: string; id: string; payload?: string; key?: string },
 ): NewEvent {
   const { kind, key: of } = parseTopic(topic)!;
-  const event: NewEvent = { id, topic, type, payload, createdAt };
+  const event: NewEvent = { id, topic, type, payload, createdAt, ...change };
   if (senderId !== null) event.senderId = senderId;
   // Whichever way it came in, and whoever sent it: a key is its topic's.
   if (digest !== undefined) {

@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { adminRequests } from "./admin.ts";
 import {
   charactersMax,
+  content,
   cursor,
   flag,
   freeObject,
@@ -13,6 +14,7 @@ import {
   mediaKind,
   moment,
   pageLimit,
+  reaction,
   sdp,
   sequence,
   someText,
@@ -129,8 +131,12 @@ export const clientPayloads = {
   "message.send": v.object({
     conversation_id: identifier,
     client_message_id: identifier,
-    content: v.union([v.string(), freeObject], "must be a string or an object"),
+    content,
   }),
+  "message.edit": v.object({ conversation_id: identifier, message_id: identifier, content }),
+  "message.delete": v.object({ conversation_id: identifier, message_id: identifier }),
+  "reaction.add": v.object({ conversation_id: identifier, message_id: identifier, reaction }),
+  "reaction.remove": v.object({ conversation_id: identifier, message_id: identifier, reaction }),
   "mark.delivered": v.pipe(v.object(receipt), v.forward(v.check(exactlyOneMark, markFault), ["message_ids"])),
   "mark.read": v.pipe(
     v.object({ ...receipt, private: v.optional(flag, false) }),

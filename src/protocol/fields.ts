@@ -74,6 +74,16 @@ export const topicNames = v.pipe(
 
 /** Any JSON object that the application likes; only its nesting is limited, when the message is decoded. */
 export const freeObject = v.custom<Record<string, unknown>>(isPlainObject, "must be an object");
+/** Text, or whatever else an application has people say. */
+export const content = v.union([v.string(), freeObject], "must be a string or an object");
+/** Names a reaction, such as an emoji: text that is stored as it is. */
+export const reaction = v.pipe(
+  v.string(),
+  notEmpty,
+  v.maxBytes(limits.reactionBytes, `must have at most ${limits.reactionBytes} bytes`),
+  v.excludes("\0", "must not hold the character U+0000"),
+  v.check((text) => text.isWellFormed(), "must be well-formed Unicode"),
+);
 export const statusName = v.picklist(["online", "away", "busy", "invisible"]);
 export const shownStatusName = v.picklist(["online", "away", "busy", "offline", "invisible"]);
 export const mediaKind = v.picklist(["audio", "video"]);

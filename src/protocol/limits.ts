@@ -7,7 +7,7 @@ export type WireFormat = keyof typeof subprotocols;
 export const limits = {
   /** Bytes of one message before authentication [ENV6]. */
   unauthenticatedMessageBytes: 16 * 1024,
-  /** Bytes of one message of any type but `message.send` and `publish` [ENV6]. */
+  /** Bytes of one message of any type but those that carry what people or applications say (`ofAnySize`) [ENV6]. */
   ordinaryMessageBytes: 64 * 1024,
   jsonDepth: 32,
   /** Values of any kind in one message: reading a small one costs as much as a long text, and everybody waits for it [ENV6]. */
@@ -22,6 +22,8 @@ export const limits = {
   namesPerRequest: 1_000,
   receiptMessageIds: 500,
   historyPage: 200,
+  /** Of one reaction, in UTF-8. */
+  reactionBytes: 64,
   presenceQueryUsers: 500,
   /** Entries of one page of `admin.connections` and `admin.topics`. */
   adminPage: 500,

@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { adminReplies } from "./admin.ts";
 import { authFailureTable, errorTable } from "./errors.ts";
 import {
+  content,
   cursor,
   endReason,
   flag,
@@ -11,6 +12,7 @@ import {
   identifier,
   mediaKind,
   moment,
+  reaction,
   sequence,
   shownStatusName,
 } from "./fields.ts";
@@ -141,6 +143,8 @@ export const serverPayloads = {
     position: v.optional(sequence),
     created_at: v.optional(moment),
     duplicate: v.optional(flag),
+    /** When a message was edited or deleted, or somebody has reacted. */
+    at: v.optional(moment),
     up_to_seq: v.optional(sequence),
     unread: v.optional(sequence),
     published: v.optional(
@@ -170,8 +174,35 @@ export const serverPayloads = {
     client_message_id: v.optional(identifier),
     conversation_id: identifier,
     sender_id: identifier,
-    content: v.union([text, freeObject]),
+    /** As it is today; null once the message is deleted [MSG2]. */
+    content: v.nullable(content),
     created_at: moment,
+    edited_at: v.optional(moment),
+    deleted_at: v.optional(moment),
+    /** Where there are any [MSG3]. */
+    reactions: v.optional(v.array(v.object({ reaction: text, count: sequence, user_ids: v.array(identifier) }))),
+  }),
+  "message.edited": v.object({
+    conversation_id: identifier,
+    message_id: identifier,
+    content,
+    edited_at: moment,
+    /** A backend that publishes it may leave it out. */
+    edited_by: v.optional(identifier),
+  }),
+  "message.deleted": v.object({
+    conversation_id: identifier,
+    message_id: identifier,
+    deleted_at: moment,
+    deleted_by: v.optional(identifier),
+  }),
+  "message.reaction": v.object({
+    conversation_id: identifier,
+    message_id: identifier,
+    user_id: identifier,
+    reaction,
+    added: flag,
+    at: moment,
   }),
   "message.delivered": receipt,
   "message.read": receipt,

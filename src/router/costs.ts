@@ -5,7 +5,7 @@ import type { Charge } from "./rate-limiter.ts";
 import { limitClassOf } from "./requests.ts";
 
 /** Messages that may be large; how much of them is sent is limited as well. */
-export const ofAnySize: ReadonlySet<string> = new Set(["message.send", "publish", "event.send"]);
+export const ofAnySize: ReadonlySet<string> = new Set(["message.send", "message.edit", "publish", "event.send"]);
 
 /** Topics that are looked up for one token: the 10,000 of a connection, in ten requests, leave room for much else. */
 const topicsPerToken = 200;

@@ -15,6 +15,8 @@ export interface RejectedEntry {
   entry: InboxEntry;
   /** For people. */
   reason: string;
+  /** Keeps nothing of what it says: that was of a message that is deleted [MSG2]. */
+  isForgotten?: true;
 }
 
 /**

@@ -1,4 +1,5 @@
 /** Describes as ports what must survive: every method rejects with `Unavailable` (part `storage`) while the engine is away or refuses. */
+import type { Amendment, AmendmentRefusal } from "./amendments.ts";
 import type { ConversationStore } from "./conversation-store.ts";
 import type { Directory } from "./directory-store.ts";
 import type { Epochs } from "./epochs.ts";
@@ -16,7 +17,7 @@ export interface LoggedEvent {
   /** Stable: a replayed event has the id it first had. */
   id: string;
   type: string;
-  /** JSON text of an object. */
+  /** JSON text of an object; of a message as it is today: edited or deleted, with its reactions [MSG2] [MSG3]. */
   payload: string;
   /** Milliseconds since 1970. */
   createdAt: number;
@@ -34,6 +35,8 @@ export interface NewEvent {
   compactionKey?: string;
   /** Set on messages (`message.new`) only: who sent it; counts towards unread and is what receipts speak of. */
   senderId?: string;
+  /** Changes a message of its topic in the same transaction as it says; where that cannot be, nothing is appended [MSG2] [MSG3]. */
+  amendment?: Amendment;
 }
 
 /** Under which keys an event is appended once within the retention time [LOG2]. */
@@ -56,6 +59,11 @@ export interface AppendedEvent {
   duplicate: boolean;
   /** Something else was said under it than this time, or two keys are of two events. */
   conflict?: true;
+  /**
+   * Why its amendment was not made. Nothing was appended, `duplicate` is true, and there are no numbers (0); so it is without a
+   * refusal where the message is already as it says.
+   */
+  refusal?: AmendmentRefusal;
   /** Nothing was appended, and nothing is known: others wait for a topic of its unit. */
   deferred?: true;
 }

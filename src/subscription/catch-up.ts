@@ -106,21 +106,27 @@ async function replay(
   let remaining = topics;
   let from = since.position ?? sequencer.safePosition;
   while (remaining.length > 0 && !subscriber.isClosed && !hasBroken()) {
+    const { deletions } = sequencer;
     const page = await log.replay({ topics: remaining, afterPosition: from, limit: pageSize });
     if (hasBroken()) break;
     noteRecovery(recovered, page, { from: known ? from : Number.NEGATIVE_INFINITY, since });
     for (const event of page.events) sequencer.feed(event);
+    let sent = 0;
     for (const burst of burstsOf(page.events, { charactersMax: burstCharacters })) {
+      // Something is deleted while a slow client takes what was read before: the rest is read anew [MSG2].
+      if (sent > 0 && sequencer.deletions !== deletions) break;
       send(subscriber, burst, sending);
+      sent += burst.length;
       await subscriber.drained();
       if (hasBroken()) return results;
     }
+    const isCut = sent < page.events.length;
     // Above the watermark another topic may still come in below what was read: it is read again, and sent once.
-    const next = Math.max(from, Math.min(page.events.at(-1)?.position ?? from, page.watermark));
+    const next = Math.max(from, Math.min(page.events[sent - 1]?.position ?? from, page.watermark));
     // A page full of such events leads on only when what is below them has come.
-    if (page.more && next === from) await sequencer.reach(from + 1);
+    if ((page.more || isCut) && next === from) await sequencer.reach(from + 1);
     from = next;
-    if (page.more) continue;
+    if (page.more || isCut) continue;
     const behind: string[] = [];
     for (const topic of remaining) {
       if (revoked.has(topic)) continue;

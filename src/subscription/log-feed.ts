@@ -57,6 +57,8 @@ export class LogFeed {
   #wakeTimer: Timer | null = null;
   #looking: Timer | null = null;
   #sent = 0;
+  /** Goes on with each deletion that this node hears of: pages that were read before are read anew [MSG2]. */
+  #deletions = 0;
   /** The farthest place that any page was read up to. */
   #end = 0;
 
@@ -136,6 +138,12 @@ export class LogFeed {
     }, gatherMs);
   }
 
+  /** A message is deleted: what was read before may have its text, and is given to nobody any more [MSG2]. */
+  forget(): void {
+    this.#deletions++;
+    this.#pages.clear();
+  }
+
   stats() {
     const behind = [...this.#readers.values()].map(({ position }) => this.#end - position);
     return { feeds: this.#readers.size, fed_events: this.#sent, feed_behind: Math.max(0, ...behind) };
@@ -154,9 +162,12 @@ export class LogFeed {
   async #follow(reader: Reader): Promise<void> {
     let next: Promise<FeedPage> | null = null;
     let isLevel = false;
+    let deletions = this.#deletions;
     while (this.#isReading(reader)) {
       // Taken before the page is read: what is logged meanwhile is not slept through.
       const woken = this.#woken.promise;
+      if (deletions !== this.#deletions) next = null;
+      deletions = this.#deletions;
       const page = await this.#attempt(next ?? this.#pages.read(reader.position, { isLevel }));
       next = null;
       if (!this.#isReading(reader)) return;
@@ -171,8 +182,9 @@ export class LogFeed {
         next = this.#pages.read(page.position);
         next.catch(() => {});
       }
-      await this.#send(reader, page);
+      const isSent = await this.#send(reader, page, deletions);
       if (!this.#isReading(reader)) return;
+      if (!isSent) continue;
       reader.position = Math.max(reader.position, page.position);
       isLevel = !page.more;
       if (isLevel) await woken;
@@ -214,11 +226,13 @@ export class LogFeed {
     this.options.tell(subscriber, "subscribed", { topics, rejected: [], rejected_count: 0, cursor });
   }
 
-  async #send(reader: Reader, { events }: FeedPage): Promise<void> {
+  /** @returns whether all of it was sent; false where something was deleted meanwhile, and the rest is to be read anew */
+  async #send(reader: Reader, { events }: FeedPage, deletions: number): Promise<boolean> {
     const { subscriber, seen, sent, isSkipping } = reader;
     const isNew = (event: LoggedEvent) => event.seq > (seen[event.topic] ?? 0) && !wasSent(sent, event);
     for (const some of burstsOf(events, burst)) {
-      if (!this.#isReading(reader)) return;
+      if (!this.#isReading(reader)) return true;
+      if (some[0] !== events[0] && deletions !== this.#deletions) return false;
       const fresh = isSkipping ? some.filter(isNew) : some;
       subscriber.sendAll(fresh.map((event) => ({ ...event, at: event.createdAt })));
       reader.position = some.at(-1)!.position;
@@ -226,6 +240,7 @@ export class LogFeed {
       await subscriber.drained();
       await nextTurn();
     }
+    return true;
   }
 }
 

@@ -10,6 +10,7 @@ import { describeConversationsContract } from "./conversations.ts";
 import { describeCursorsStatusesContract } from "./cursors-statuses.ts";
 import { describeDirectoryContract } from "./directory.ts";
 import { describeEventLogContract } from "./event-log.ts";
+import { describeMessagesContract } from "./messages.ts";
 import type { Opened } from "./opened.ts";
 import { describePushContract } from "./push.ts";
 import { describeReceiptsContract } from "./receipts.ts";
@@ -36,6 +37,7 @@ async function open(options: { now?: () => number } = {}): Promise<Opened> {
 }
 
 describeEventLogContract("PostgreSQL", open);
+describeMessagesContract("PostgreSQL", open);
 describeReceiptsContract("PostgreSQL", open);
 describeCursorsStatusesContract("PostgreSQL", open);
 describeDirectoryContract("PostgreSQL", open);

@@ -14,6 +14,7 @@ import { describeConversationsContract } from "./conversations.ts";
 import { describeCursorsStatusesContract } from "./cursors-statuses.ts";
 import { describeDirectoryContract } from "./directory.ts";
 import { describeEventLogContract } from "./event-log.ts";
+import { describeMessagesContract } from "./messages.ts";
 import type { Opened } from "./opened.ts";
 import { describePushContract } from "./push.ts";
 import { describeReceiptsContract } from "./receipts.ts";
@@ -53,6 +54,7 @@ async function runElsewhere(path: string, statements: string[]): Promise<void> {
 }
 
 describeEventLogContract("SQLite", open);
+describeMessagesContract("SQLite", open);
 describeReceiptsContract("SQLite", open);
 describeCursorsStatusesContract("SQLite", open);
 describeDirectoryContract("SQLite", open);

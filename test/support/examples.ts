@@ -50,6 +50,13 @@ export const clientExamples: Record<ClientMessageType, Payload[]> = {
     { conversation_id: "c1", client_message_id: "m-3", content: odd },
     { conversation_id: "c1", client_message_id: "m-4", content: {} },
   ],
+  "message.edit": [
+    { conversation_id: "c1", message_id: "m1", content: "hello" },
+    { conversation_id: "c1", message_id: "m1", content: odd },
+  ],
+  "message.delete": [{ conversation_id: "c1", message_id: "m1" }],
+  "reaction.add": [{ conversation_id: "c1", message_id: "m1", reaction: "👍" }],
+  "reaction.remove": [{ conversation_id: "c1", message_id: "m1", reaction: ":party:" }],
   "mark.delivered": [
     { conversation_id: "c1", message_ids: ["m1", "m2"] },
     { conversation_id: "c1", up_to_seq: 12 },
@@ -195,6 +202,7 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
       created_at: at,
       duplicate: false,
     },
+    { message_id: "m1", topic: "conversation:c1", seq: 14, position: 4713, at, duplicate: false },
     { up_to_seq: 12, unread: 3 },
     { published: [{ topic: "user:u1", seq: 1, position: 9, duplicate: true }, { topic: "typing:c1" }], receivers: 3 },
     { published: [] },
@@ -221,14 +229,31 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
     },
     { topic: "conversation:c2", events: [], has_more: false },
   ],
-  "message.new": ["hello", odd].map((content) => ({
-    message_id: "m1",
-    client_message_id: "m-1",
+  "message.new": [
+    ...["hello", odd].map((content) => ({
+      message_id: "m1",
+      client_message_id: "m-1",
+      conversation_id: "c1",
+      sender_id: "u1",
+      content,
+      created_at: at,
+      edited_at: later,
+      reactions: [{ reaction: "👍", count: 21, user_ids: ["u1", "u2"] }],
+    })),
+    { message_id: "m1", conversation_id: "c1", sender_id: "u1", content: null, created_at: at, deleted_at: later },
+  ],
+  "message.edited": ["hello", odd].map((content) => ({
     conversation_id: "c1",
-    sender_id: "u1",
+    message_id: "m1",
     content,
-    created_at: at,
+    edited_at: at,
+    edited_by: "u1",
   })),
+  "message.deleted": [{ conversation_id: "c1", message_id: "m1", deleted_at: at, deleted_by: "u1" }],
+  "message.reaction": [
+    { conversation_id: "c1", message_id: "m1", user_id: "u2", reaction: "👍", added: true, at },
+    { conversation_id: "c1", message_id: "m1", user_id: "u2", reaction: ":party:", added: false, at },
+  ],
   "message.delivered": [receipt, { ...receipt, message_ids: [], private: false }],
   "message.read": [receipt, { ...receipt, private: true }],
   "presence.online": [

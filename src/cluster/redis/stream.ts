@@ -99,9 +99,9 @@ export class RedisStream implements Inbox {
   }
 
   async reject(rejected: RejectedEntry[]): Promise<void> {
-    for (const { entry, reason } of rejected) {
+    for (const { entry, reason, isForgotten } of rejected) {
       const fields = Object.entries(entry.fields).flatMap(([name, value]) =>
-        value === undefined ? [] : [name, value],
+        value === undefined || (isForgotten && name === "payload") ? [] : [name, value],
       );
       const { rejected: key } = this.#keys;
       await this.#commands.call(

@@ -1,6 +1,8 @@
 /** Appends a batch by one statement, which is given each key once; repetitions within the batch are answered from here [LOG1] [LOG2]. */
-import { type First, repetitionOf } from "../once.ts";
+import type { AmendmentOutcome } from "../amendments.ts";
+import { type First, notAmended, repetitionOf } from "../once.ts";
 import type { AppendedEvent, AppendResult, EventLog, NewEvent } from "../ports.ts";
+import { amendmentRows, hasAmendments, partsOf } from "./amendments.ts";
 import { arrayOf } from "./connection.ts";
 import type { Pool } from "./pool.ts";
 
@@ -15,12 +17,14 @@ interface AppendRow {
   id: string | null;
   createdAt: number | null;
   digest: string | null;
+  /** Why its amendment was not made. */
+  outcome: Exclude<AmendmentOutcome, "applied"> | null;
 }
 
 /** Appends what `appendParameters` are made of. */
 export const appendStatement = (ws: string) =>
-  `SELECT n, seq, position, topic, id, created_at AS "createdAt", digest
-    FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`;
+  `SELECT n, seq, position, topic, id, created_at AS "createdAt", digest, outcome
+    FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`;
 
 /** @param appends few connections: batches of a node wait for each other here, not for locks on connections that reads need */
 export function createAppend({
@@ -29,11 +33,23 @@ export function createAppend({
   watermark,
 }: { appends: Pool; schema: string } & Pick<EventLog, "watermark">): EventLog["append"] {
   const text = appendStatement(schema);
+
+  async function append(events: NewEvent[], units?: number[]): Promise<AppendedEvent[]> {
+    const batch = withoutRepeatedKeys(events);
+    // In this turn, where nothing is amended: what was called for before a stop is under way.
+    const amendments = hasAmendments(batch.sent) ? await amendmentRows(batch.sent, { pool: appends, schema }) : null;
+    const parameters = appendParameters(batch.sent, units && unitsOfSent(batch, units), amendments);
+    return toAppended(events, batch, await appends.query<AppendRow>(text, parameters));
+  }
+
   return async (events, units) => {
     if (events.length === 0) return { previousPosition: await watermark(), appended: [] };
-    const batch = withoutRepeatedKeys(events);
-    const parameters = appendParameters(batch.sent, units && unitsOfSent(batch, units));
-    return toResult(events, batch, await appends.query<AppendRow>(text, parameters));
+    const parts = partsOf(events);
+    if (parts.length === 1) return toResult(await append(events, units));
+    // Nothing of it is left alone: what goes together would be torn apart.
+    const appended: AppendedEvent[] = [];
+    for (const part of parts) appended.push(...(await append(part)));
+    return toResult(appended);
   };
 }
 
@@ -73,7 +89,12 @@ function unitsOfSent({ indexes }: Batch, units: number[]): number[] {
   return joined.filter((_, index) => indexes[index]!.own !== null);
 }
 
-export function appendParameters(events: NewEvent[], units: number[] = []): string[] {
+/** @param amendments of `amendmentRows`; null where there are none */
+export function appendParameters(
+  events: NewEvent[],
+  units: number[] = [],
+  amendments: string | null = null,
+): (string | null)[] {
   const column = (value: (event: NewEvent) => string | number | null) => arrayOf(events.map(value));
   const keys = events.flatMap(({ once }, index) => once?.keys.map((key) => ({ key, n: index + 1 })) ?? []);
   return [
@@ -90,15 +111,21 @@ export function appendParameters(events: NewEvent[], units: number[] = []): stri
     column(({ senderId }) => senderId ?? null),
     arrayOf(units),
     arrayOf([...new Set(events.map(({ topic }) => topic))]),
+    amendments,
   ];
 }
 
-function toResult(events: NewEvent[], { sent, indexes }: Batch, rows: AppendRow[]): AppendResult {
+function toAppended(events: NewEvent[], { sent, indexes }: Batch, rows: AppendRow[]): AppendedEvent[] {
+  /** Holds the answer to each event sent that is new, or that nothing is known of. */
   const fresh: AppendedEvent[] = new Array(sent.length);
   /** For each event sent: the events that its keys belong to, itself where it is new. */
   const firsts: First[][] = sent.map(() => []);
-  for (const { n, seq, position, topic, id, createdAt, digest } of rows) {
+  for (const { n, seq, position, topic, id, createdAt, digest, outcome } of rows) {
     const event = sent[n - 1]!;
+    if (outcome !== null) {
+      fresh[n - 1] = notAmended(event, outcome);
+      continue;
+    }
     if (seq === null) {
       const { topic, id, createdAt } = event;
       fresh[n - 1] = { topic, seq: 0, position: 0, id, createdAt, duplicate: false, deferred: true };
@@ -114,18 +141,21 @@ function toResult(events: NewEvent[], { sent, indexes }: Batch, rows: AppendRow[
     if (topic === null) fresh[n - 1] = { ...first, duplicate: false };
     firsts[n - 1]!.push({ ...first, digest: topic === null ? (event.once?.digest ?? null) : digest });
   }
-  const appended = events.map((event, index) => {
+  return events.map((event, index) => {
     const { own, earlier } = indexes[index]!;
     if (own !== null && fresh[own] !== undefined) return fresh[own];
     const known = own === null ? earlier : [own];
-    const unknown = known.find((at) => fresh[at]?.deferred);
-    if (unknown !== undefined) return fresh[unknown]!;
+    const withoutNumbers = known.find((at) => fresh[at]?.seq === 0);
+    if (withoutNumbers !== undefined) return fresh[withoutNumbers]!;
     return repetitionOf(
       known.flatMap((at) => firsts[at]!),
       event.once!,
     );
   });
-  const positions = fresh.flatMap(({ position, deferred }) => (deferred ? [] : position));
+}
+
+function toResult(appended: AppendedEvent[]): AppendResult {
+  const positions = appended.flatMap(({ position, deferred, duplicate }) => (deferred || duplicate ? [] : position));
   const last = positions.at(-1) ?? 0;
   const isContiguous = last - (positions[0] ?? 0) === positions.length - 1;
   return { previousPosition: isContiguous ? positions[0]! - 1 : last, appended };

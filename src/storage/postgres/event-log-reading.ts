@@ -1,4 +1,5 @@
 /** Reads the event log: pages of topics and of the whole log, heads, and what has moved; each by one statement, of one moment. */
+import { shownPayload } from "../amendments.ts";
 import {
   type EventLog,
   type EventPage,
@@ -33,7 +34,8 @@ const withinBytes = (rows: string, order: string, bytesMax = `${pageBytesMax}`) 
     FROM (${rows}) AS p) AS q
   WHERE q.id IS NULL OR coalesce(q.before, 0) < ${bytesMax} ORDER BY ${order}`;
 
-const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, e.payload, e.created_at AS "createdAt"`;
+const payload = shownPayload("e", (text) => `left(${text}, -1)`);
+const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, ${payload}, e.created_at AS "createdAt"`;
 const noHead: TopicHead = { seq: 0, position: 0, trimmedPosition: 0 };
 const pageBytes = (bytesMax = pageBytesMax) => Math.min(bytesMax, pageBytesMax);
 const farthest = Number.MAX_SAFE_INTEGER;

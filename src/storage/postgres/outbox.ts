@@ -108,6 +108,7 @@ export class PostgresOutbox implements Inbox {
       arrayOf(rejected.map(({ entry }) => entry.id)),
       arrayOf(rejected.map(({ reason }) => reason)),
       String(this.#options.rejectedKeptMs),
+      arrayOf(rejected.flatMap(({ entry, isForgotten }) => (isForgotten ? [entry.id] : []))),
     ]);
   }
 

@@ -31,7 +31,7 @@ function statements(ws: string) {
       WHERE r.topic_id = old.topic_id AND r.user_id = old.user_id AND r.kind = old.kind AND t.topic_id = r.topic_id
       RETURNING ${claimed}`,
     covered: `SELECT e.id FROM ${ws}.topics AS t JOIN ${ws}.events AS e USING (topic_id)
-      WHERE t.name = $1 AND e.sender_id IS NOT NULL AND e.sender_id <> $2 AND e.seq > $3 AND e.seq <= $4
+      WHERE t.name = $1 AND e.sender_id NOT IN ('', $2) AND e.seq > $3 AND e.seq <= $4
       ORDER BY e.seq DESC LIMIT $5`,
     markSent: `UPDATE ${ws}.receipts AS r SET sent_seq = greatest(r.sent_seq, $4), claimed_seq = NULL FROM ${ws}.topics AS t
       WHERE t.name = $1 AND r.topic_id = t.topic_id AND r.user_id = $2 AND r.kind = $3 AND r.claimed_seq = $4

@@ -17,6 +17,9 @@ import joining from "./schema/09-joining.sql" with { type: "text" };
 import epochs from "./schema/10-epochs.sql" with { type: "text" };
 import cursors from "./schema/11-cursors.sql" with { type: "text" };
 import present from "./schema/12-present.sql" with { type: "text" };
+import amendingAppend from "./schema/13-append.sql" with { type: "text" };
+import messages from "./schema/13-messages.sql" with { type: "text" };
+import messagesReading from "./schema/13-reading.sql" with { type: "text" };
 import push from "./schema/15-push.sql" with { type: "text" };
 import conversations from "./schema/17-conversations.sql" with { type: "text" };
 import forgetting from "./schema/17-forgetting.sql" with { type: "text" };
@@ -36,6 +39,7 @@ export const steps: ((ws: string) => string)[] = [
   [epochs],
   [cursors],
   [present],
+  [messages, amendingAppend, messagesReading],
   [push],
   [forgetting, conversations],
   [outboxExcept],

@@ -1,5 +1,6 @@
 /** Prepares the SQL of the event log, each statement with the index that serves it. */
 import type { Database } from "bun:sqlite";
+import { shownPayload } from "../amendments.ts";
 import type { First } from "../once.ts";
 import type { LoggedEvent, TopicHead } from "../ports.ts";
 
@@ -16,7 +17,8 @@ export interface EventRef {
 }
 
 const topicColumns = `topic_id AS topicId, name AS topic, seq, position, trimmed_position AS trimmedPosition, events`;
-const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, e.payload, e.created_at AS createdAt`;
+const payload = shownPayload("e", (text) => `substr(${text}, 1, length(${text}) - 1)`);
+const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, ${payload}, e.created_at AS createdAt`;
 
 // biome-ignore lint/complexity/noExcessiveLinesPerFunction: a table, a line or a statement for each name.
 export function prepareEventLog(database: Database) {

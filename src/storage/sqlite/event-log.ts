@@ -1,6 +1,6 @@
 /** Appends to the event log's tables, reads and replays them, and removes what retention does not keep; runs in the worker only. */
 import type { Database } from "bun:sqlite";
-import { repetitionOf } from "../once.ts";
+import { notAmended, repetitionOf } from "../once.ts";
 import {
   type AppendedEvent,
   type AppendResult,
@@ -14,6 +14,7 @@ import {
   type RetentionPolicy,
   type TopicHead,
 } from "../ports.ts";
+import { MessageAmendments } from "./amendments.ts";
 import { type EventLogStatements, type EventRef, prepareEventLog, type TopicRow } from "./event-log-statements.ts";
 
 export type ReplayQuery = Parameters<EventLog["replay"]>[0];
@@ -26,10 +27,12 @@ export type HeadEntries = [topic: string, head: TopicHead][];
 
 export class EventLogTables {
   readonly #sql: EventLogStatements;
+  readonly #amendments: MessageAmendments;
   readonly #atomically: <Result>(work: () => Result, mode: "immediate" | "deferred") => Result;
 
   constructor(database: Database) {
     this.#sql = prepareEventLog(database);
+    this.#amendments = new MessageAmendments(database);
     this.#atomically = (work, mode) => database.transaction(work)[mode]();
   }
 
@@ -49,6 +52,8 @@ export class EventLogTables {
       const other = once.isNamed && firsts.length === 0 ? sql.messageById.get(topic, id) : null;
       if (other) firsts.push(other);
       if (firsts.length > 0) return repetitionOf(firsts, once);
+      const outcome = event.amendment ? this.#amendments.apply(event, event.amendment) : "applied";
+      if (outcome !== "applied") return notAmended(event, outcome);
       let row = touched.get(topic);
       if (!row) touched.set(topic, (row = sql.topic.get(topic) ?? sql.addTopic.get(topic)!));
       if (compactionKey !== undefined) {

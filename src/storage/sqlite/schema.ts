@@ -11,6 +11,7 @@ import joining from "./schema/06-joining.sql" with { type: "text" };
 import epochs from "./schema/07-epochs.sql" with { type: "text" };
 import cursors from "./schema/08-cursors.sql" with { type: "text" };
 import present from "./schema/09-present.sql" with { type: "text" };
+import messages from "./schema/10-messages.sql" with { type: "text" };
 import push from "./schema/12-push.sql" with { type: "text" };
 import conversations from "./schema/14-conversations.sql" with { type: "text" };
 
@@ -25,6 +26,7 @@ export const migrations: string[] = [
   epochs,
   cursors,
   present,
+  messages,
   push,
   conversations,
 ].map((file) => sqlOf(file));

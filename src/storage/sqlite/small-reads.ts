@@ -175,7 +175,10 @@ function createSmall(database: Database): Small {
 
 /** Of the events of a page; their payloads are not read for it. */
 function prepareSizes(database: Database) {
-  const sizes = (condition: string, order: string) => `SELECT octet_length(payload) AS bytes
+  const sizes = (
+    condition: string,
+    order: string,
+  ) => `SELECT octet_length(payload) + coalesce(octet_length(reactions), 0) AS bytes
     FROM events INDEXED BY events_by_seq
     WHERE topic_id = (SELECT topic_id FROM topics WHERE name = ?) AND ${condition} ORDER BY seq ${order} LIMIT ?`;
   return {

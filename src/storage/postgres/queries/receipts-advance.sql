@@ -6,6 +6,8 @@ WITH topic AS (
 ), named AS (
   SELECT max(e.seq) AS seq FROM topic AS t JOIN ${ws}.events AS e USING (topic_id)
     WHERE e.id = ANY ($4::text[]) AND e.sender_id IS NOT NULL AND e.sender_id <> $2
+      -- Of a deleted message only its payload says who had sent it; it is short.
+      AND (e.sender_id <> '' OR strpos(e.payload, '"sender_id":' || to_json($2::text)::text) = 0)
 ), target AS (
   SELECT t.topic_id, greatest(coalesce(n.seq, 0), least($5::bigint, t.seq)) AS seq
     FROM topic AS t CROSS JOIN named AS n

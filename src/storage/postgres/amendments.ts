@@ -1,0 +1,79 @@
+/** Makes of a batch's amendments what `append` is given of them: the payloads that messages will have are made here, not in SQL [MSG2]. */
+import { deletedPayload, editedPayload, senderOf } from "../amendments.ts";
+import type { NewEvent } from "../ports.ts";
+import { arrayOf } from "./connection.ts";
+import type { Pool } from "./pool.ts";
+
+type Cell = string | number | null;
+
+export const hasAmendments = (events: NewEvent[]) => events.some(({ amendment }) => amendment !== undefined);
+
+/**
+ * Parts a batch where an event amends a message of the batch itself, which must be in the log before it. Seldom more than one: only
+ * an application that publishes both at once does that.
+ */
+export function partsOf(events: NewEvent[]): NewEvent[][] {
+  if (!hasAmendments(events)) return [events];
+  const parts: NewEvent[][] = [[]];
+  let messages = new Set<string>();
+  for (const event of events) {
+    if (event.amendment !== undefined && messages.has(nameOf(event.topic, event.amendment.messageId))) {
+      parts.push([]);
+      messages = new Set();
+    }
+    parts.at(-1)!.push(event);
+    if (event.senderId !== undefined) messages.add(nameOf(event.topic, event.id));
+  }
+  return parts;
+}
+
+/** A topic's name holds no space. */
+const nameOf = (topic: string, id: string) => `${topic} ${id}`;
+
+/**
+ * Looks up the messages that are edited or deleted. What is not an amendment's never changes in a message, so what is made of it here
+ * is right whoever else changes it before the topic is locked.
+ */
+export async function amendmentRows(
+  events: NewEvent[],
+  { pool, schema }: { pool: Pool; schema: string },
+): Promise<string> {
+  const payloads = await readPayloads(events, { pool, schema });
+  const rows = events.flatMap((event, index) => (event.amendment === undefined ? [] : [rowOf(event, index, payloads)]));
+  return `{${rows.map((row) => arrayOf(row)).join(",")}}`;
+}
+
+/** Of the messages that are edited or deleted, by topic and id. */
+async function readPayloads(events: NewEvent[], { pool, schema }: { pool: Pool; schema: string }) {
+  const payloads = new Map<string, string>();
+  const wanted = events.flatMap(({ topic, amendment }) =>
+    amendment?.kind === "edit" || amendment?.kind === "delete" ? [{ topic, id: amendment.messageId }] : [],
+  );
+  if (wanted.length === 0) return payloads;
+  type Row = { topic: string; id: string; payload: string };
+  const found = await pool.query<Row>(`SELECT topic, id, payload FROM ${schema}.messages_of($1, $2)`, [
+    arrayOf(wanted.map(({ topic }) => topic)),
+    arrayOf(wanted.map(({ id }) => id)),
+  ]);
+  for (const { topic, id, payload } of found) payloads.set(nameOf(topic, id), payload);
+  return payloads;
+}
+
+/** @param payloads as they are when this event's turn comes; changed to what it makes of them */
+function rowOf({ topic, amendment }: NewEvent, index: number, payloads: Map<string, string>): Cell[] {
+  const { messageId, sentBy, kind } = amendment!;
+  const row = (done: string, payload: string | null = null): Cell[] => {
+    const isReaction = amendment!.kind === "react" || amendment!.kind === "unreact";
+    const reaction = isReaction ? [amendment!.userId, amendment!.reaction, amendment!.at] : [null, null, null];
+    return [index + 1, done, messageId, payload, ...reaction];
+  };
+  if (amendment!.kind !== "edit" && amendment!.kind !== "delete") return row(kind);
+  const name = nameOf(topic, messageId);
+  const payload = payloads.get(name);
+  if (payload === undefined || (sentBy !== undefined && senderOf(payload) !== sentBy)) return row("unknown");
+  const changed =
+    amendment!.kind === "edit" ? editedPayload(payload, amendment!) : deletedPayload(payload, amendment!.at);
+  if (changed === null) return row("unchanged");
+  payloads.set(name, changed);
+  return row(kind, changed);
+}

@@ -1,0 +1,154 @@
+/** Changes messages that are in the log, in the transaction of the event that says so [MSG2] [MSG3]; runs in the worker only. */
+import type { Database } from "bun:sqlite";
+import {
+  type Amendment,
+  type AmendmentOutcome,
+  deletedPayload,
+  editedPayload,
+  reactionLimits,
+  type ShownReaction,
+  senderOf,
+} from "../amendments.ts";
+import type { NewEvent } from "../ports.ts";
+
+interface Message {
+  position: number;
+  topicId: number;
+  seq: number;
+  id: string;
+  /** Empty: it is deleted. */
+  senderId: string;
+  payload: string;
+  createdAt: number;
+  reactions: string | null;
+}
+
+type Reaction = Extract<Amendment, { kind: "react" | "unreact" }>;
+
+function prepare(database: Database) {
+  const by = <Row, Arguments extends (string | number | null)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
+  return {
+    message: by<Message, [string, string]>(
+      `SELECT e.position, e.topic_id AS topicId, e.seq, e.id, e.sender_id AS senderId, e.payload,
+         e.created_at AS createdAt, e.reactions
+       FROM topics AS t CROSS JOIN events AS e INDEXED BY messages_by_id USING (topic_id)
+       WHERE t.name = ? AND e.id = ? AND e.sender_id IS NOT NULL LIMIT 1`,
+    ),
+    edit: by<null, [string, number]>("UPDATE events SET payload = ? WHERE position = ?"),
+    delete: by<null, [string, number]>(
+      "UPDATE events SET payload = ?, sender_id = '', reactions = NULL WHERE position = ?",
+    ),
+    show: by<null, [string | null, number]>("UPDATE events SET reactions = ? WHERE position = ?"),
+    replaced: by<{ id: string; createdAt: number }, [number, string]>(
+      "SELECT id, created_at AS createdAt FROM events WHERE topic_id = ? AND compaction_key = ?",
+    ),
+    // A key is as old as its event, which leads to it by an index.
+    forgetDigest: by<null, [number, string]>(
+      "UPDATE idempotency_keys SET digest = NULL WHERE created_at = ? AND event_id = ?",
+    ),
+    has: by<{ one: 1 }, [string, number, number, string]>(
+      "SELECT 1 AS one FROM reactions WHERE user_id = ? AND topic_id = ? AND seq = ? AND reaction = ?",
+    ),
+    ofUser: by<{ count: number }, [string, number, number]>(
+      "SELECT count(*) AS count FROM reactions WHERE user_id = ? AND topic_id = ? AND seq = ?",
+    ),
+    addReaction: by<null, [string, number, number, string, number]>(
+      "INSERT INTO reactions (user_id, topic_id, seq, reaction, created_at) VALUES (?, ?, ?, ?, ?)",
+    ),
+    removeReaction: by<null, [string, number, number, string]>(
+      "DELETE FROM reactions WHERE user_id = ? AND topic_id = ? AND seq = ? AND reaction = ?",
+    ),
+    removeReactions: by<null, [number, number]>("DELETE FROM reactions WHERE topic_id = ? AND seq = ?"),
+    firstUsers: by<{ userId: string }, [number, number, string, number]>(
+      `SELECT user_id AS userId FROM reactions INDEXED BY reactions_by_message
+       WHERE topic_id = ? AND seq = ? AND reaction = ? ORDER BY created_at, user_id LIMIT ?`,
+    ),
+  };
+}
+
+export class MessageAmendments {
+  readonly #sql: ReturnType<typeof prepare>;
+
+  constructor(database: Database) {
+    this.#sql = prepare(database);
+  }
+
+  /** Within the transaction that appends the event, before it is added. */
+  apply({ topic, compactionKey }: NewEvent, amendment: Amendment): AmendmentOutcome {
+    const message = this.#sql.message.get(topic, amendment.messageId);
+    if (message === null) return "unknown";
+    if (amendment.sentBy !== undefined && senderOf(message.payload) !== amendment.sentBy) return "unknown";
+    switch (amendment.kind) {
+      case "edit":
+        return this.#edit(message, amendment, compactionKey);
+      case "delete":
+        return this.#delete(message, amendment, compactionKey);
+      case "react":
+        return this.#react(message, amendment);
+      case "unreact":
+        return this.#unreact(message, amendment);
+    }
+  }
+
+  #edit(message: Message, edit: { content: string; at: string }, compactionKey: string | undefined): AmendmentOutcome {
+    if (message.senderId === "") return "deleted";
+    const payload = editedPayload(message.payload, edit);
+    if (payload === null) return "unchanged";
+    this.#sql.edit.run(payload, message.position);
+    this.#forgetReplaced(message, compactionKey);
+    return "applied";
+  }
+
+  #delete(message: Message, { at }: { at: string }, compactionKey: string | undefined): AmendmentOutcome {
+    if (message.senderId === "") return "unchanged";
+    const { topicId, seq, id, createdAt } = message;
+    this.#sql.delete.run(deletedPayload(message.payload, at), message.position);
+    this.#sql.removeReactions.run(topicId, seq);
+    this.#sql.forgetDigest.run(createdAt, id);
+    this.#forgetReplaced(message, compactionKey);
+    return "applied";
+  }
+
+  /** Forgets what was said by the edit that is about to be compacted: of a short text a digest tells as much as the text. */
+  #forgetReplaced({ topicId }: Message, compactionKey: string | undefined): void {
+    const replaced = compactionKey === undefined ? null : this.#sql.replaced.get(topicId, compactionKey);
+    if (replaced !== null) this.#sql.forgetDigest.run(replaced.createdAt, replaced.id);
+  }
+
+  #react(message: Message, { userId, reaction, at }: Reaction): AmendmentOutcome {
+    if (message.senderId === "") return "deleted";
+    const { topicId, seq } = message;
+    if (this.#sql.has.get(userId, topicId, seq, reaction) !== null) return "unchanged";
+    if (this.#sql.ofUser.get(userId, topicId, seq)!.count >= reactionLimits.ofUser) return "too_many";
+    const shown = shownOn(message);
+    const isNew = !shown.some((it) => it.reaction === reaction);
+    if (isNew && shown.length >= reactionLimits.ofMessage) return "too_many";
+    this.#sql.addReaction.run(userId, topicId, seq, reaction, at);
+    if (isNew) shown.push({ reaction, count: 0, user_ids: [] });
+    this.#show(message, shown, { reaction, more: 1 });
+    return "applied";
+  }
+
+  #unreact(message: Message, { userId, reaction }: Reaction): AmendmentOutcome {
+    const { topicId, seq } = message;
+    if (this.#sql.removeReaction.run(userId, topicId, seq, reaction).changes === 0) return "unchanged";
+    this.#show(message, shownOn(message), { reaction, more: -1 });
+    return "applied";
+  }
+
+  /** Counts on from what was shown: a message may have more reactions than should be counted each time. */
+  #show(
+    { position, topicId, seq }: Message,
+    shown: ShownReaction[],
+    { reaction, more }: { reaction: string; more: number },
+  ): void {
+    const usersOf = () =>
+      this.#sql.firstUsers.all(topicId, seq, reaction, reactionLimits.usersShown).map(({ userId }) => userId);
+    const now = shown
+      .map((it) => (it.reaction === reaction ? { reaction, count: it.count + more, user_ids: usersOf() } : it))
+      .filter(({ count }) => count > 0);
+    this.#sql.show.run(now.length === 0 ? null : JSON.stringify(now), position);
+  }
+}
+
+const shownOn = ({ reactions }: Message): ShownReaction[] => (reactions === null ? [] : JSON.parse(reactions));

@@ -1,0 +1,18 @@
+-- Keeps what is changed of messages afterwards [MSG2] [MSG3]: who has reacted how, and beside each message that as it is shown
+-- (JSON; null: nobody has). A message that is deleted is sent by '' and by nobody any more. Reactions go with their message,
+-- whoever removes it.
+
+ALTER TABLE events ADD COLUMN reactions TEXT;
+CREATE TABLE reactions (
+  reaction_row INTEGER PRIMARY KEY,
+  user_id TEXT NOT NULL,
+  topic_id INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
+  reaction TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  UNIQUE (user_id, topic_id, seq, reaction)
+);
+CREATE INDEX reactions_by_message ON reactions (topic_id, seq, reaction, created_at, user_id);
+CREATE TRIGGER reactions_removed AFTER DELETE ON events WHEN OLD.reactions IS NOT NULL BEGIN
+  DELETE FROM reactions WHERE topic_id = OLD.topic_id AND seq = OLD.seq;
+END;
