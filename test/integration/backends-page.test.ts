@@ -9,15 +9,23 @@ import { findServer } from "../support/redis.ts";
 
 setDefaultTimeout(180_000);
 
-const page = await Bun.file(join(projectFolder, "docs/backends.md")).text();
+const textOf = (file: string) => Bun.file(join(projectFolder, file)).text();
+const page = await textOf("docs/backends.md");
 const quoted = (words: string[]) => words.map((word) => `'${word}'`).join(" ");
 
 let reader: Reader;
 beforeAll(async () => {
-  const [http, other, sql, redis] = await freePorts(4);
+  const [http, other, sql, redis, push] = await freePorts(5);
   const asPostgres = (name: string) => `exec ${quoted(postgresCommand(name))} "$@"`;
   reader = new Reader({
-    replaced: { "8086": String(http), "8087": String(other), "5433": String(sql), "6380": String(redis) },
+    replaced: {
+      "8086": String(http),
+      "8087": String(other),
+      "5433": String(sql),
+      "6380": String(redis),
+      "9000": String(push),
+    },
+    files: { "push-worker/push-worker.ts": await textOf("examples/push-worker/push-worker.ts") },
     programs: {
       // A reader's is on the port that it looks for by itself.
       "ws-service": `case "$1 $*" in

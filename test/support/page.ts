@@ -32,6 +32,8 @@ export function patternOf(shown: string): RegExp {
 export interface ReaderOptions {
   /** Names and ports of the page → those of the run. */
   replaced: Record<string, string>;
+  /** What is there beforehand, by path. */
+  files: Record<string, string>;
   /** Programs by name: lines of a shell script. */
   programs: Record<string, string>;
   /** Run in the shell at the end, whatever has happened before. */
@@ -50,6 +52,7 @@ export class Reader {
     chmodSync(this.folder, 0o777);
     const bin = join(this.folder, ".bin");
     mkdirSync(bin);
+    for (const [path, text] of Object.entries(options.files)) this.#write(path, text);
     for (const [name, script] of Object.entries(options.programs))
       writeFileSync(join(bin, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
     this.#shell = this.#open(["bash"]);
@@ -120,7 +123,8 @@ export class Reader {
   }
 
   #replaced(text: string): string {
-    return Object.entries(this.options.replaced).reduce((it, [from, to]) => it.replaceAll(from, to), text);
+    const { replaced } = this.options;
+    return text.replace(new RegExp(Object.keys(replaced).join("|"), "g"), (found) => replaced[found]!);
   }
 }
 
