@@ -32,7 +32,7 @@ export function patternOf(shown: string): RegExp {
 export interface ReaderOptions {
   /** Names and ports of the page → those of the run. */
   replaced: Record<string, string>;
-  /** What is there beforehand, by path. */
+  /** Files that are there beforehand, by path. */
   files: Record<string, string>;
   /** Programs by name: lines of a shell script. */
   programs: Record<string, string>;
