@@ -15,6 +15,7 @@ import { composeSessions } from "./app/sessions.ts";
 import { composeSockets } from "./app/sockets.ts";
 import { composeSubscribing } from "./app/subscribing.ts";
 import type { Routes } from "./handlers/context.ts";
+import { checkEventTypes } from "./handlers/events.ts";
 import type { NodeStats } from "./telemetry/stats.ts";
 
 export type { AppOptions } from "./app/base.ts";
@@ -35,7 +36,9 @@ export interface App {
 /** How long letting go of the engines may take at the very end. */
 const stopTimeoutMs = 3_000;
 
+/** @throws StartError where the configuration cannot be served */
 export async function startApp(options: AppOptions): Promise<App> {
+  checkEventTypes(options.config);
   const base = baseOf(options);
   // In this order they are built and started; they are stopped in the reverse order.
   const service = Composition.of(base, await openFoundation(base))

@@ -1,6 +1,7 @@
 /** Composes who hears which topic: subscriptions, and what follows from a change of membership. */
 import { realTimers } from "../ground/timers.ts";
 import { everyoneTopic, missedTopic } from "../protocol/topic.ts";
+import { MemberNews } from "../subscription/member-news.ts";
 import { createSnapshots } from "../subscription/snapshots.ts";
 import { createSubscriptions, subscriptionSettings } from "../subscription/subscriptions.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
@@ -20,7 +21,7 @@ export function composeSubscribing(
   { config, logger, now }: Base,
   parts: Foundation & Sockets & Messaging & Presence & Pushing & Calls,
 ) {
-  const { storage, cluster, directory, publisher, broadcaster, presence, typing, push, calls, hub } = parts;
+  const { storage, cluster, directory, publisher, broadcaster, presence, typing, push, calls, hub, tell } = parts;
   const resending = warnsOnce(logger, "calls not re-sent", "calls are re-sent again");
   const { subscriptions, membership } = createSubscriptions({
     ...parts,
@@ -28,7 +29,7 @@ export function composeSubscribing(
     log: storage.log,
     cursors: storage.cursors,
     bus: cluster.bus,
-    snapshots: createSnapshots({ receipts: storage.receipts, typing, presence, calls }),
+    snapshots: createSnapshots({ receipts: storage.receipts, directory, typing, presence, calls }),
     async onWanted(topics) {
       if (topics.includes(missedTopic)) await push.want();
     },
@@ -47,7 +48,10 @@ export function composeSubscribing(
     logger,
   });
   publisher.onAppended((event) => subscriptions.noteLogged(event));
-  const following = { view: directory, directory: storage.directory, membership, hub, timers: realTimers, now, logger };
+  const subscribersOf = (userId: string) => hub.ofUser(userId);
+  const news = new MemberNews({ broadcaster, subscribersOf, tell, timers: realTimers, now });
+  const view = directory;
+  const following = { view, directory: storage.directory, membership, news, hub, timers: realTimers, now, logger };
   const directoryListener = new DirectoryListener(following);
   const isWanted = (topic: string) =>
     topic === everyoneTopic || broadcaster.subscriberCount(topic) > 0 || typing.follows(topic);

@@ -14,6 +14,8 @@ export interface Audience {
   /** The connection that caused the event [SUB6]. */
   except?: Recipient | undefined;
   exceptDevice?: string | undefined;
+  /** All of a user's connections on this node. */
+  exceptUser?: string | undefined;
   /** Only this device of the topic's user. */
   onlyDevice?: string | undefined;
   /** Which nodes' subscribers hear of an event that is not logged; everywhere unless it is said. */
@@ -148,8 +150,10 @@ export class Broadcaster {
     }
   }
 
-  #leftOutOf(topic: string, { except, exceptDevice }: Audience): Set<Recipient> {
+  #leftOutOf(topic: string, { except, exceptDevice, exceptUser }: Audience): Set<Recipient> {
     const leftOut = new Set(exceptDevice === undefined ? [] : this.#connectionsOf(exceptDevice, topic));
+    if (exceptUser !== undefined)
+      for (const recipient of this.options.recipients.ofUser(exceptUser)) leftOut.add(recipient);
     if (except !== undefined) leftOut.add(except);
     return leftOut;
   }

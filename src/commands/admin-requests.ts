@@ -43,6 +43,12 @@ const able = (disabled: boolean) => ({
   most: 1,
   payload: ([user_id]: readonly string[]) => ({ user_id, disabled }),
 });
+const writing = (may_write: boolean) => ({
+  words: "<conversation> <user>",
+  least: 2,
+  most: 2,
+  payload: ([conversation_id, user_id]: readonly string[]) => ({ conversation_id, user_id, may_write }),
+});
 const paging = ["limit", "after"] as const;
 function page(args: CommandArgs) {
   const limit = args.value("limit");
@@ -108,6 +114,8 @@ export const forms: Record<string, Form> = {
   },
   "members add": { ...members, type: "admin.members.add" },
   "members remove": { ...members, type: "admin.members.remove" },
+  "members mute": { ...writing(false), type: "admin.members.update" },
+  "members unmute": { ...writing(true), type: "admin.members.update" },
   "conversations update": {
     words: "<conversation> <retention>|null",
     least: 2,

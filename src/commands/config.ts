@@ -25,6 +25,9 @@ export const config: Command = {
       for (const notice of loaded.notices) io.stderr.write(`note: ${notice}\n`);
       return 0;
     }
+    // Loaded only here, as what a start looks at next.
+    const { checkEventTypes } = await import("../handlers/events.ts");
+    checkEventTypes(loaded.config);
     const { notices, refusal } = await tryStorage(loaded.config);
     for (const notice of [...loaded.notices, ...notices]) io.stderr.write(`note: ${notice}\n`);
     if (refusal !== null) throw refusal;

@@ -4,6 +4,7 @@ import {
   age,
   duration,
   endpointMap,
+  eventMap,
   interval,
   listenAddress,
   roleMap,
@@ -118,7 +119,7 @@ const directory = v.strictObject({
    * a table of this service's own. PostgreSQL only, and only with `mode: managed`; the application alone writes to it [PUB3].
    */
   users: v.optional(v.nullable(tableName), null),
-  /** The same for the members of conversations, with the columns `conversation_id` and `user_id` [PUB3]. */
+  /** The same for the members of conversations: `conversation_id`, `user_id`, and `joined_at` and `may_write` if it has those [PUB3]. */
   members: v.optional(v.nullable(tableName), null),
   /**
    * The same for conversations that keep their events for less than `log.retention`, with the columns `conversation_id` and
@@ -231,9 +232,9 @@ const rateLimits = v.strictObject({
   default: bucket(120, 60),
   /** Caused by others' messages: `mark.*` and `ack` must not use up what sending needs. */
   mark: bucket(600, 300),
-  /** `subscribe`, `unsubscribe`, `history`, `presence.query`, weighed by what they cost. */
+  /** `subscribe`, `unsubscribe`, `history`, `members`, `presence.query`, weighed by what they cost. */
   reading: bucket(300, 150),
-  /** Reserved: this version has no `event.send`, by which clients are to send the application's own events. */
+  /** `event.send`: the application's own events, sent by clients. */
   event: bucket(120, 60),
   "call.ice": bucket(300, 150),
   typing: bucket(60, 30),
@@ -242,7 +243,7 @@ const rateLimits = v.strictObject({
   ping: bucket(600, 120),
   /** Backends speak for all their users. */
   publish: bucket(60_000, 5_000),
-  /** Bytes of `message.send`, `message.edit` and `publish`; null: 4 × `max_message_size` a minute, and one at once. */
+  /** Bytes of `message.send`, `message.edit`, `publish` and `event.send`; null: 4 × `max_message_size` a minute, and one at once. */
   bytes: v.optional(
     v.strictObject({
       per_minute: v.optional(v.nullable(size), null),
@@ -282,6 +283,8 @@ export const configSchema = v.strictObject({
   storage: v.optional(storage, {}),
   cluster: v.optional(cluster, {}),
   messages: v.optional(messages, {}),
+  /** Types of the application's own events that clients may send by `event.send`, and whether the log keeps them [MSG4]. */
+  events: v.optional(eventMap, {}),
   presence: v.optional(presence, {}),
   typing: v.optional(typing, {}),
   calls: v.optional(calls, {}),

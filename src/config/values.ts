@@ -114,6 +114,29 @@ export const roleMap = v.pipe(
   v.maxEntries(rolesMax, `must be at most ${rolesMax} roles`),
 );
 
+const eventsMax = 1_000;
+const eventsExpected =
+  'must be a mapping of types such as poll.vote to {logged: true} or {logged: false} (in one text: "poll.vote=logged,recording=passing")';
+
+/** Types of events → whether they are logged. */
+export const eventMap = v.pipe(
+  v.record(
+    v.pipe(v.string(), v.regex(/^[a-z][a-z0-9_.]{0,63}$/, eventsExpected)),
+    v.union(
+      [
+        v.strictObject({ logged: v.boolean() }),
+        v.pipe(
+          v.picklist(["logged", "passing"]),
+          v.transform((text) => ({ logged: text === "logged" })),
+        ),
+      ],
+      eventsExpected,
+    ),
+    eventsExpected,
+  ),
+  v.maxEntries(eventsMax, `must be at most ${eventsMax} types`),
+);
+
 /** `host:port` → both. */
 export const listenAddress = v.pipe(
   v.string("must be host:port, such as 127.0.0.1:9090"),

@@ -3,7 +3,7 @@
 import { assertNever } from "../ground/assert.ts";
 import { pages } from "../ground/pages.ts";
 import { isSlip } from "../protocol/fields.ts";
-import type { Directory, DirectoryChange, UserState } from "../storage/directory-store.ts";
+import type { Directory, DirectoryChange, Membership, Memberships, UserState } from "../storage/directory-store.ts";
 import { MembershipCache } from "./membership-cache.ts";
 
 export interface DirectoryViewOptions {
@@ -26,16 +26,20 @@ export interface DirectoryView {
    */
   admit(userId: string): Promise<UserState>;
   /**
-   * Says whether the user may use the conversation: members may. In open mode a conversation is joined on first use, but for
-   * slips such as `*`; a user who was removed from one joins it again with the next use.
+   * Finds what the user may do in the conversation, which members may use. In open mode a conversation is joined on first use,
+   * but for slips such as `*`; a user who was removed from one joins it again with the next use.
    */
-  ensureMember(conversationId: string, userId: string): Promise<boolean>;
+  ensureMember(conversationId: string, userId: string): Promise<Membership | undefined>;
   /** Does what `ensureMember` does for many conversations at once. @returns those that the user may use */
-  ensureMemberships(userId: string, conversationIds: string[]): Promise<Set<string>>;
+  ensureMemberships(userId: string, conversationIds: string[]): Promise<Memberships>;
   /** Finds those of the conversations that the user is a member of now; changes nothing. */
-  membershipsAmong(userId: string, conversationIds: string[]): Promise<Set<string>>;
+  membershipsAmong(userId: string, conversationIds: string[]): Promise<Memberships>;
+  /** Finds what the user may do where it is a member now; changes nothing. */
+  membership(conversationId: string, userId: string): Promise<Membership | undefined>;
   /** Says whether the user is a member now; changes nothing. */
   isMember(conversationId: string, userId: string): Promise<boolean>;
+  /** Reads a page of the members, from the first one after `after`; always asked afresh [MEM1]. */
+  membersPage: Directory["membersPage"];
   /** Finds all members, or as many as `limit`. */
   membersOf(conversationId: string, limit?: number): Promise<string[]>;
   /** Finds those of the users who are members of the conversation now; always asked afresh. */
@@ -59,6 +63,8 @@ const smallMax = 1_000;
 const joinedAtOnce = 200;
 /** Users about whom it is asked at once whether they share a conversation: the others' questions come in between. */
 const sharingAtOnce = 100;
+/** Allows what anybody may do who has just joined by itself. */
+const newcomer: Membership = { mayWrite: true };
 
 export function createDirectoryView(options: DirectoryViewOptions): DirectoryView {
   const { directory, cacheTtlMs, cacheSize, now } = options;
@@ -71,6 +77,7 @@ export function createDirectoryView(options: DirectoryViewOptions): DirectoryVie
   return {
     ...createMemberQuestions(options, memberships),
     ...createUserQuestions(options),
+    membersPage: (query) => directory.membersPage(query),
     membersOf: (conversationId, limit) => directory.membersOf(conversationId, limit),
     membersOfEach: (conversationIds, limit) => directory.membersOfEach(conversationIds, limit),
     conversationsOf: (userId) => directory.conversationsOf(userId),
@@ -90,6 +97,7 @@ function forget(memberships: MembershipCache, change: DirectoryChange): void {
   switch (change.kind) {
     case "member_added":
     case "member_removed":
+    case "member_updated":
       memberships.forget(change);
       return;
     case "resync":
@@ -123,19 +131,19 @@ function createUserQuestions({ directory, mode }: DirectoryViewOptions): Pick<Di
 
 type MemberQuestions = Pick<
   DirectoryView,
-  "ensureMember" | "ensureMemberships" | "membershipsAmong" | "isMember" | "membersAmong"
+  "ensureMember" | "ensureMemberships" | "membershipsAmong" | "membership" | "isMember" | "membersAmong"
 >;
 
 function createMemberQuestions(
   { directory, mode }: DirectoryViewOptions,
   memberships: MembershipCache,
 ): MemberQuestions {
-  async function membershipsAmong(userId: string, conversationIds: string[]): Promise<Set<string>> {
-    const found = new Set<string>();
+  async function membershipsAmong(userId: string, conversationIds: string[]): Promise<Memberships> {
+    const found: Memberships = new Map();
     for (const page of pages(conversationIds, smallMax)) {
       const question = { userId, conversationIds: page };
       const some = await memberships.lookUp(question, (unknown) => directory.membershipsAmong(userId, unknown));
-      for (const conversationId of some) found.add(conversationId);
+      for (const [conversationId, membership] of some) found.set(conversationId, membership);
     }
     return found;
   }
@@ -146,12 +154,12 @@ function createMemberQuestions(
     for (const conversationId of conversationIds) memberships.forget({ conversationId, userId });
   }
 
-  async function ensureMemberships(userId: string, conversationIds: string[]): Promise<Set<string>> {
-    const members = await membershipsAmong(userId, conversationIds);
-    if (mode === "managed") return members;
-    const fresh = conversationIds.filter((id) => !members.has(id) && !isSlip(id));
+  async function ensureMemberships(userId: string, conversationIds: string[]): Promise<Memberships> {
+    const found = await membershipsAmong(userId, conversationIds);
+    if (mode === "managed") return found;
+    const fresh = conversationIds.filter((id) => !found.has(id) && !isSlip(id));
     for (const page of pages(fresh, joinedAtOnce)) await join(userId, page);
-    return members.union(new Set(fresh));
+    return new Map([...found, ...fresh.map((id) => [id, newcomer] as const)]);
   }
 
   async function membersAmong(conversationId: string, userIds: string[]): Promise<Set<string>> {
@@ -162,7 +170,7 @@ function createMemberQuestions(
     }
     const found = new Set<string>();
     for (const page of pages(userIds, smallMax))
-      for (const userId of await directory.membersAmong(conversationId, page)) found.add(userId);
+      for (const userId of (await directory.membersAmong(conversationId, page)).keys()) found.add(userId);
     return found;
   }
 
@@ -171,7 +179,9 @@ function createMemberQuestions(
     ensureMemberships,
     membersAmong,
     ensureMember: async (conversationId, userId) =>
-      (await ensureMemberships(userId, [conversationId])).has(conversationId),
+      (await ensureMemberships(userId, [conversationId])).get(conversationId),
+    membership: async (conversationId, userId) =>
+      (await membershipsAmong(userId, [conversationId])).get(conversationId),
     isMember: async (conversationId, userId) => (await membershipsAmong(userId, [conversationId])).has(conversationId),
   };
 }

@@ -1,6 +1,7 @@
-/** Remembers for a while who is a member of what and who is not, and never longer than until that changes. */
+/** Remembers for a while who is a member of what, who may write there and who is no member, and never longer than until that changes. */
 
 import { BoundedMap } from "../ground/bounded-map.ts";
+import type { Membership, Memberships } from "../storage/directory-store.ts";
 
 export interface MembershipKey {
   conversationId: string;
@@ -23,12 +24,13 @@ export interface MembershipCacheOptions {
 /** A conversation's id holds no space, so that the joined key stands for one pair only. */
 const keyOf = ({ conversationId, userId }: MembershipKey) => `${conversationId} ${userId}`;
 
-type Find = (conversationIds: string[]) => Promise<Set<string>>;
+type Find = (conversationIds: string[]) => Promise<Memberships>;
 
 export class MembershipCache {
-  readonly #answers: BoundedMap<string, { member: boolean; until: number }>;
+  /** Of whoever is no member without a membership. */
+  readonly #answers: BoundedMap<string, { membership: Membership | undefined; until: number }>;
   /** Searches under way; one that is no longer in here began before a change and may not be remembered. */
-  readonly #searches = new Map<string, Promise<Set<string>>>();
+  readonly #searches = new Map<string, Promise<Memberships>>();
 
   constructor(private readonly options: MembershipCacheOptions) {
     const { ttlMs, sizeMax } = options;
@@ -39,16 +41,16 @@ export class MembershipCache {
    * Finds those of the conversations that the user is a member of, by what is remembered and what `find` says of the others, asked
    * for all of them at once; callers that ask for the same at the same time share one `find`.
    */
-  async lookUp({ userId, conversationIds }: MembershipQuestion, find: Find): Promise<Set<string>> {
-    const members = new Set<string>();
+  async lookUp({ userId, conversationIds }: MembershipQuestion, find: Find): Promise<Memberships> {
+    const memberships: Memberships = new Map();
     const unknown: string[] = [];
-    const pending: { conversationId: string; found: Promise<Set<string>> }[] = [];
+    const pending: { conversationId: string; found: Promise<Memberships> }[] = [];
     for (const conversationId of conversationIds) {
       const key = keyOf({ conversationId, userId });
       const answer = this.#answers.get(key);
       const underWay = this.#searches.get(key);
       if (answer !== undefined && answer.until > this.options.now()) {
-        if (answer.member) members.add(conversationId);
+        if (answer.membership !== undefined) memberships.set(conversationId, answer.membership);
       } else if (underWay !== undefined) pending.push({ conversationId, found: underWay });
       else unknown.push(conversationId);
     }
@@ -56,9 +58,10 @@ export class MembershipCache {
       const found = this.#search(userId, unknown, find);
       for (const conversationId of unknown) pending.push({ conversationId, found });
     }
-    const found = await Promise.all(pending.map(async (it) => (await it.found).has(it.conversationId)));
-    for (const [index, { conversationId }] of pending.entries()) if (found[index]) members.add(conversationId);
-    return members;
+    const found = await Promise.all(pending.map(async (it) => (await it.found).get(it.conversationId)));
+    for (const [index, { conversationId }] of pending.entries())
+      if (found[index] !== undefined) memberships.set(conversationId, found[index]);
+    return memberships;
   }
 
   /** Forgets an answer that has changed; one that is on its way is not remembered. */
@@ -73,7 +76,7 @@ export class MembershipCache {
     this.#searches.clear();
   }
 
-  async #search(userId: string, conversationIds: string[], find: Find): Promise<Set<string>> {
+  async #search(userId: string, conversationIds: string[], find: Find): Promise<Memberships> {
     const keys = conversationIds.map((conversationId) => ({ conversationId, key: keyOf({ conversationId, userId }) }));
     const found = find(conversationIds);
     for (const { key } of keys) {
@@ -82,16 +85,16 @@ export class MembershipCache {
     }
     const own = () => keys.filter(({ key }) => this.#searches.get(key) === found);
     try {
-      const members = await found;
-      for (const { conversationId, key } of own()) this.#remember(key, members.has(conversationId));
-      return members;
+      const memberships = await found;
+      for (const { conversationId, key } of own()) this.#remember(key, memberships.get(conversationId));
+      return memberships;
     } finally {
       for (const { key } of own()) this.#searches.delete(key);
     }
   }
 
-  #remember(key: string, member: boolean): void {
+  #remember(key: string, membership: Membership | undefined): void {
     const { now, ttlMs } = this.options;
-    this.#answers.set(key, { member, until: now() + ttlMs });
+    this.#answers.set(key, { membership, until: now() + ttlMs });
   }
 }

@@ -1,7 +1,7 @@
 /** Handles messages of operators about what is kept: how long the events of a conversation stay [LOG9]. */
 import { parseDuration } from "../config/values.ts";
-import { forAdmins } from "./admin.ts";
 import { ack } from "./context.ts";
+import { forAdmins } from "./for-admins.ts";
 
 export const updateConversation = forAdmins<"admin.conversations.update", "conversationStore">(
   "admin.conversations.update",

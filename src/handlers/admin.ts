@@ -1,52 +1,19 @@
-/** Handles messages of operators: who is here, on which topics, and what may be done about it, on the whole cluster [ADM1] [PUB3]. */
+/** Handles messages of operators: who is here, on which topics, and what may be done about it, on the whole cluster [ADM1]. */
 import type { SurveyResult } from "../cluster/survey.ts";
 import { parseDuration } from "../config/values.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 import { blockMsMax } from "../protocol/admin.ts";
-import type { ClientMessageType } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
 import { isLogged, parseTopic } from "../protocol/topic.ts";
 import type { NodeStats } from "../telemetry/stats.ts";
 import { joinStats } from "./admin-stats.ts";
-import { ack, type Handler, type Reply, type Request, type Services } from "./context.ts";
+import type { Reply, Request } from "./context.ts";
+import { type AdminMessageType, forAdmins } from "./for-admins.ts";
 
-type AdminMessageType = Extract<ClientMessageType, `admin.${string}`>;
-
-/** Names of a list that a log line shows. */
-const namesShown = 10;
 /** Subscribers that `admin.topic` names. */
 const subscribersShown = 100;
 const usualReason = "disconnected by an administrator";
-
-/** Lets only the role `admin` through, and logs every request with who made it. */
-export function forAdmins<Type extends AdminMessageType, Needs extends keyof Services = "admin">(
-  type: Type,
-  handle: Handler<Type, Needs | "admin">,
-): Handler<Type, Needs | "admin"> {
-  return (request) => {
-    const { from, correlationId, services } = request;
-    const { logger } = services.admin;
-    const who = { type, by: from.userId, connection_id: from.connectionId, correlation_id: correlationId };
-    if (!from.roles.includes("admin")) {
-      logger.warn(who, "admin request refused");
-      throw new ProtocolError("forbidden", "This needs the role admin.");
-    }
-    logger.info({ ...who, request: shortened(request.payload) }, "admin request");
-    return handle(request);
-  };
-}
-
-function shortened(payload: object): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(payload).map(([name, value]) => [
-      name,
-      Array.isArray(value) && value.length > namesShown
-        ? [...value.slice(0, namesShown), `and ${value.length - namesShown} more`]
-        : value,
-    ]),
-  );
-}
 
 export const stats = forAdmins("admin.stats", async ({ services }) => {
   const { survey, nodeId } = services.admin;
@@ -245,43 +212,6 @@ export const block = forAdmins<"admin.block", "directoryStore" | "now">("admin.b
     },
   };
 });
-
-export const addMembers = forAdmins<"admin.members.add", "directoryStore">(
-  "admin.members.add",
-  async ({ payload, services }) => {
-    await services.directoryStore.addMembers(payload.conversation_id, payload.user_ids);
-    return ack;
-  },
-);
-
-export const removeMembers = forAdmins<"admin.members.remove", "directoryStore">(
-  "admin.members.remove",
-  async ({ payload, services }) => {
-    await services.directoryStore.removeMembers(payload.conversation_id, payload.user_ids);
-    return ack;
-  },
-);
-
-export const upsertUsers = forAdmins<"admin.users.upsert", "directoryStore">(
-  "admin.users.upsert",
-  async ({ payload, services }) => {
-    await services.directoryStore.upsertUsers(payload.user_ids);
-    return ack;
-  },
-);
-
-/** Disabled users lose their connections on every node: each hears of the change from the directory [AUTH4]. */
-export const disableUser = forAdmins<"admin.users.disable", "directoryStore">(
-  "admin.users.disable",
-  async ({ payload, services }) => {
-    const { directoryStore } = services;
-    if ((await directoryStore.userState(payload.user_id)) === "unknown") {
-      throw new ProtocolError("not_found", "There is no such user.", { field: "payload.user_id" });
-    }
-    await directoryStore.setDisabled(payload.user_id, payload.disabled);
-    return ack;
-  },
-);
 
 /** Closes connections on every node; the one that asks is closed once it has its reply. */
 async function disconnectAll(

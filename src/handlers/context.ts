@@ -117,7 +117,7 @@ export type PipelinedHandler<Type extends ClientMessageType, Needs extends keyof
 ) => Reply | PendingReply | Promise<Reply | PendingReply>;
 
 /** Lists the messages that share batches of the log when a connection sends them without waiting [ENV7]. */
-export const pipelinedTypes = ["message.send", "publish"] as const satisfies ClientMessageType[];
+export const pipelinedTypes = ["message.send", "event.send", "publish"] as const satisfies ClientMessageType[];
 type PipelinedType = (typeof pipelinedTypes)[number];
 
 /** Names the handler of every message: a table does not compile where one is missing, or needs a service that is not given. */

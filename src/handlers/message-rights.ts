@@ -26,7 +26,8 @@ export async function requireChange(
   if (change === "delete" && from.roles.includes("admin")) return undefined;
   if (!services.config.messages.accept)
     throw new ProtocolError("forbidden", "Messages are changed by the application's backend here.");
-  await requireMember(request, { joins: false });
+  // Kept from writing, one may still take back what one has said [MSG5].
+  await requireMember(request, { joins: false, writes: change !== "delete" });
   return change === "react" ? undefined : from.userId;
 }
 

@@ -18,7 +18,7 @@ export const send: PipelinedHandler<"message.send", "config" | "directory" | "pu
   const { conversation_id, client_message_id, content } = payload;
   if (!config.messages.accept)
     throw new ProtocolError("forbidden", "Messages are sent by the application's backend here.");
-  await requireMember(request, { joins: true });
+  await requireMember(request, { joins: true, writes: true });
   const createdAt = services.now();
   const id = services.newId();
   const message = {

@@ -17,7 +17,7 @@ async function mark(
 ): Promise<Reply> {
   const { from, payload, services } = request;
   const { conversation_id: conversationId, message_ids: messageIds, up_to_seq: upToSeq } = payload;
-  await requireMember(request, { joins: false });
+  await requireMember(request, { joins: false, writes: false });
   const watermark = await services.receipts.advance(
     { conversationId, userId: from.userId, kind, messageIds, upToSeq },
     { except: from },

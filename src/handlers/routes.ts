@@ -3,9 +3,12 @@
 import type { ClientMessageType } from "../protocol/client.ts";
 import * as admin from "./admin.ts";
 import * as adminData from "./admin-data.ts";
+import * as adminDirectory from "./admin-directory.ts";
 import * as calls from "./calls.ts";
 import * as connection from "./connection.ts";
 import type { Handler, Routes, Services } from "./context.ts";
+import { sendEvent } from "./events.ts";
+import { members } from "./members.ts";
 import * as messageChanges from "./message-changes.ts";
 import * as messages from "./messages.ts";
 import * as presence from "./presence.ts";
@@ -44,6 +47,8 @@ export const routes = {
   "message.delete": messageChanges.remove,
   "reaction.add": messageChanges.addReaction,
   "reaction.remove": messageChanges.removeReaction,
+  "event.send": sendEvent,
+  members: inTurn(members),
   "mark.delivered": inTurnAnyhow(receipts.markDelivered),
   "mark.read": inTurnAnyhow(receipts.markRead),
   "presence.update": presence.update,
@@ -65,9 +70,10 @@ export const routes = {
   "admin.unsubscribe": admin.unsubscribe,
   "admin.nodes": admin.nodes,
   "admin.block": admin.block,
-  "admin.members.add": admin.addMembers,
-  "admin.members.remove": admin.removeMembers,
+  "admin.members.add": adminDirectory.addMembers,
+  "admin.members.remove": adminDirectory.removeMembers,
+  "admin.members.update": adminDirectory.updateMember,
   "admin.conversations.update": adminData.updateConversation,
-  "admin.users.upsert": admin.upsertUsers,
-  "admin.users.disable": admin.disableUser,
+  "admin.users.upsert": adminDirectory.upsertUsers,
+  "admin.users.disable": adminDirectory.disableUser,
 } satisfies Routes;

@@ -4,7 +4,7 @@ import { requireMember } from "./require-member.ts";
 
 export const start: Handler<"typing.start", "directory" | "typing"> = async (request) => {
   const { from, payload, services } = request;
-  await requireMember(request, { joins: true });
+  await requireMember(request, { joins: true, writes: true });
   // The connection may have gone while the directory was asked; nobody may be left typing.
   if (!from.isClosed) services.typing.startTyping(from, payload.conversation_id);
   return ack;

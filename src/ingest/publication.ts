@@ -29,6 +29,7 @@ export const notEvents: ReadonlySet<string> = new Set<ServerMessageType>([
   "ack",
   "error",
   "history",
+  "members",
   "draining",
 ]);
 

@@ -86,6 +86,7 @@ export const adminRequests = {
   "admin.block": v.object({ user_id: identifier, for: blockFor, reason: closeReason }),
   "admin.members.add": changeMembers,
   "admin.members.remove": changeMembers,
+  "admin.members.update": v.object({ conversation_id: identifier, user_id: identifier, may_write: flag }),
   "admin.conversations.update": v.object({ conversation_id: identifier, retention: conversationRetention }),
   "admin.users.upsert": v.object({ user_ids: identifiers(limits.namesPerRequest) }),
   "admin.users.disable": v.object({ user_id: identifier, disabled: v.optional(flag, true) }),

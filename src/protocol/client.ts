@@ -5,6 +5,7 @@ import {
   charactersMax,
   content,
   cursor,
+  eventType,
   flag,
   freeObject,
   hangupReason,
@@ -137,6 +138,18 @@ export const clientPayloads = {
   "message.delete": v.object({ conversation_id: identifier, message_id: identifier }),
   "reaction.add": v.object({ conversation_id: identifier, message_id: identifier, reaction }),
   "reaction.remove": v.object({ conversation_id: identifier, message_id: identifier, reaction }),
+  /** The application's own, of a type that the configuration names [MSG4]. */
+  "event.send": v.object({
+    conversation_id: identifier,
+    type: eventType,
+    payload: freeObject,
+    client_event_id: v.optional(identifier),
+  }),
+  members: v.object({
+    conversation_id: identifier,
+    after: v.optional(identifier),
+    limit: pageLimit({ most: limits.membersPage, usual: 100 }),
+  }),
   "mark.delivered": v.pipe(v.object(receipt), v.forward(v.check(exactlyOneMark, markFault), ["message_ids"])),
   "mark.read": v.pipe(
     v.object({ ...receipt, private: v.optional(flag, false) }),
@@ -167,7 +180,7 @@ export const clientPayloads = {
   publish: v.pipe(
     v.object({
       ...publishTarget,
-      type: v.pipe(v.string(), v.regex(/^[a-z][a-z0-9_.]{0,63}$/, "must match ^[a-z][a-z0-9_.]{0,63}$")),
+      type: eventType,
       payload: freeObject,
       event_key: v.optional(identifier),
       logged: v.optional(flag),

@@ -44,6 +44,9 @@ export const identifier = v.pipe(
   v.regex(printable, "must be printable ASCII without spaces"),
 );
 
+/** The type of an application's own event, or of one of ours. */
+export const eventType = v.pipe(v.string(), v.regex(/^[a-z][a-z0-9_.]{0,63}$/, "must match ^[a-z][a-z0-9_.]{0,63}$"));
+
 export const uuid = v.pipe(v.string(), v.uuid("must be a UUID"));
 export const sequence = v.pipe(
   v.number(),

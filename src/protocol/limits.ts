@@ -24,6 +24,8 @@ export const limits = {
   historyPage: 200,
   /** Of one reaction, in UTF-8. */
   reactionBytes: 64,
+  /** Of one page of a conversation's members [MEM1]. */
+  membersPage: 500,
   presenceQueryUsers: 500,
   /** Entries of one page of `admin.connections` and `admin.topics`. */
   adminPage: 500,

@@ -49,6 +49,8 @@ const snapshot = v.object({
   read_seq: v.optional(sequence),
   delivered_seq: v.optional(sequence),
   unread: v.optional(sequence),
+  /** False where the user is kept from writing; left out where it may. */
+  may_write: v.optional(flag),
   typing: v.optional(v.array(typingEntry)),
   presence: v.optional(presenceView),
   calls: v.optional(v.array(callView)),
@@ -204,6 +206,24 @@ export const serverPayloads = {
     added: flag,
     at: moment,
   }),
+  members: v.object({
+    conversation_id: identifier,
+    user_ids: v.array(text),
+    /** Some of them: kept from writing. */
+    may_not_write: v.array(text),
+    /** To be given as `after` for the next page; null where this is the last. */
+    next: v.nullable(text),
+  }),
+  "member.added": v.object({
+    conversation_id: identifier,
+    user_id: identifier,
+    may_write: v.optional(flag),
+    at: moment,
+  }),
+  "member.removed": v.object({ conversation_id: identifier, user_id: identifier, at: moment }),
+  "member.updated": v.object({ conversation_id: identifier, user_id: identifier, may_write: flag, at: moment }),
+  /** More has changed than is told one by one, or may have: of any conversation where none is named. */
+  "members.changed": v.object({ conversation_id: v.optional(identifier), at: moment }),
   "message.delivered": receipt,
   "message.read": receipt,
   "presence.online": v.object({

@@ -4,8 +4,10 @@ import type { ClientMessageType, ClientPayload, Filters } from "../protocol/clie
 import type { Charge } from "./rate-limiter.ts";
 import { limitClassOf } from "./requests.ts";
 
-/** Messages that may be large; how much of them is sent is limited as well. */
-export const ofAnySize: ReadonlySet<string> = new Set(["message.send", "message.edit", "publish", "event.send"]);
+/** Messages that may be as large as any. */
+export const ofAnySize: ReadonlySet<string> = new Set(["message.send", "message.edit", "publish"]);
+/** Messages of which it is limited as well how much is sent. */
+export const countedInBytes: ReadonlySet<string> = new Set([...ofAnySize, "event.send"]);
 
 /** Topics that are looked up for one token: the 10,000 of a connection, in ten requests, leave room for much else. */
 const topicsPerToken = 200;
@@ -13,6 +15,7 @@ const topicsPerToken = 200;
 const conversationsPerToken = 10;
 const presenceUsersPerToken = 50;
 const historyEventsPerToken = 50;
+const membersPerToken = 100;
 const receiptIdsPerToken = 100;
 const publishUsersPerToken = 10;
 /** Characters of an answer for one token more. */
@@ -29,6 +32,8 @@ export function tokensFor<Type extends ClientMessageType>(type: Type, payload: C
       return scopeTokens((payloads.subscribe ?? payloads.unsubscribe)!);
     case "history":
       return Math.ceil(payloads.history!.limit / historyEventsPerToken);
+    case "members":
+      return Math.ceil(payloads.members!.limit / membersPerToken);
     case "presence.query":
       return Math.ceil(payloads["presence.query"]!.user_ids.length / presenceUsersPerToken);
     case "mark.delivered":

@@ -9,7 +9,7 @@ import { type ErrorCode, ProtocolError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
 import { phraseOf } from "../protocol/phrase.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
-import { answerCharge, ofAnySize, tokensFor } from "./costs.ts";
+import { answerCharge, countedInBytes, ofAnySize, tokensFor } from "./costs.ts";
 import type { Buckets, Charge, RateLimiter } from "./rate-limiter.ts";
 import { RateLimited, tooLarge } from "./refusals.ts";
 import { limitClassOf } from "./requests.ts";
@@ -112,14 +112,15 @@ export class RequestReader {
     return type as ClientMessageType;
   }
 
-  /** Takes what a message costs. `bytes` count where its type may be large, and where nobody knows it. */
+  /** Takes what a message costs. `bytes` count where its type has others hear of much, and where nobody knows it. */
   #limit(
     connection: Sender,
     { type, tokens, bytes }: { type: string | undefined; tokens: number; bytes: number },
   ): void {
     const charges: Charge[] = [];
     if (type !== undefined) charges.push({ limitClass: this.#classOf(connection, type), tokens });
-    if (bytes > 0 && (type === undefined || ofAnySize.has(type))) charges.push({ limitClass: "bytes", tokens: bytes });
+    if (bytes > 0 && (type === undefined || countedInBytes.has(type)))
+      charges.push({ limitClass: "bytes", tokens: bytes });
     const { limiter, services } = this.options;
     const decision = limiter.take(connection, this.#bucketsOf(connection), charges, services.now());
     if (decision.allowed) return;

@@ -14,6 +14,7 @@ const treatments = {
   subscribe: { limit: "reading", does: "asks" },
   unsubscribe: { limit: "reading", does: "asks" },
   history: { limit: "reading", does: "asks" },
+  members: { limit: "reading", does: "asks" },
   "presence.query": { limit: "reading", does: "asks" },
   // They follow from other people's messages, not from one's own, which must not use up what sending needs.
   ack: { limit: "mark", does: "acts" },
@@ -24,6 +25,7 @@ const treatments = {
   "message.delete": { limit: "default", does: "acts" },
   "reaction.add": { limit: "default", does: "acts" },
   "reaction.remove": { limit: "default", does: "acts" },
+  "event.send": { limit: "event", does: "acts" },
   publish: { limit: "publish", does: "acts" },
   "presence.update": { limit: "presence.update", does: "acts" },
   "typing.start": { limit: "typing", does: "acts" },
@@ -44,12 +46,11 @@ const treatments = {
   "admin.block": { limit: "default", does: "acts" },
   "admin.members.add": { limit: "default", does: "acts" },
   "admin.members.remove": { limit: "default", does: "acts" },
+  "admin.members.update": { limit: "default", does: "acts" },
   "admin.conversations.update": { limit: "default", does: "acts" },
   "admin.users.upsert": { limit: "default", does: "acts" },
   "admin.users.disable": { limit: "default", does: "acts" },
-  /** Reserved: there is no such request yet. */
-  "event.send": { limit: "event", does: "acts" },
-} as const satisfies Record<ClientMessageType | "event.send", Treatment>;
+} as const satisfies Record<ClientMessageType, Treatment>;
 
 export type RequestClass = (typeof treatments)[keyof typeof treatments]["limit"];
 /** `bytes` counts how much is sent beside how often. */

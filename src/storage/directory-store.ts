@@ -11,9 +11,30 @@ export class DirectoryReadOnly extends ExpectedError {
 
 export type UserState = "active" | "disabled" | "unknown";
 
+/** Says what a member of a conversation may do there. */
+export interface Membership {
+  /** False: kept from writing, while reading goes on [MSG5]. */
+  mayWrite: boolean;
+}
+
+/** By the id of the conversation or of the user, whichever was asked about. */
+export type Memberships = Map<string, Membership>;
+
+/** A member as a page of them has it. */
+export interface Member extends Membership {
+  userId: string;
+}
+
 /** A hint to ask the directory, never a fact: anybody who can reach the database may have caused it, and it may be late. */
 export type DirectoryChange =
-  | { kind: "member_added" | "member_removed"; conversationId: string; userId: string }
+  | {
+      /** `member_updated`: what the member may do may have changed. */
+      kind: "member_added" | "member_removed" | "member_updated";
+      conversationId: string;
+      userId: string;
+      /** When, ms since 1970, where that is told. */
+      at?: number;
+    }
   | { kind: "user_changed"; userId: string }
   /** Changes may have been missed: whatever is cached is stale. */
   | { kind: "resync" };
@@ -23,11 +44,13 @@ export interface Directory {
   /** `disabled` also while the user is blocked. */
   userState(userId: string): Promise<UserState>;
   /** Finds those of the conversations that the user is a member of. */
-  membershipsAmong(userId: string, conversationIds: string[]): Promise<Set<string>>;
+  membershipsAmong(userId: string, conversationIds: string[]): Promise<Memberships>;
   /** Finds those of the users who are members of the conversation. */
-  membersAmong(conversationId: string, userIds: string[]): Promise<Set<string>>;
+  membersAmong(conversationId: string, userIds: string[]): Promise<Memberships>;
   /** Finds all members, or as many as `limit`. */
   membersOf(conversationId: string, limit?: number): Promise<string[]>;
+  /** Reads a page of the members in an order of the engine's, from the first one after `after` [MEM1]. */
+  membersPage(query: { conversationId: string; after?: string | undefined; limit: number }): Promise<Member[]>;
   /** Finds the members of each of the conversations, at most `limit` of one; conversations without any are left out. */
   membersOfEach(conversationIds: string[], limit: number): Promise<Map<string, string[]>>;
   conversationsOf(userId: string): Promise<string[]>;
@@ -48,6 +71,8 @@ export interface Directory {
   /** Makes one user a member of many conversations. */
   addMemberships(userId: string, conversationIds: string[]): Promise<void>;
   removeMembers(conversationId: string, userIds: string[]): Promise<void>;
+  /** Lets a member write, or keeps it from writing [MSG5]. @returns whether there is such a member */
+  setMayWrite(pair: { conversationId: string; userId: string }, mayWrite: boolean): Promise<boolean>;
   /** Tells of every change, this node's own included, within 1 s, whoever made it. @returns stops it */
   watch(listener: (change: DirectoryChange) => void): () => void;
 }

@@ -85,7 +85,7 @@ export class Access {
   ): Promise<Set<string>> {
     if (isBackend({ roles })) return new Set(conversationIds);
     const { ensureMemberships, membershipsAmong } = this.options.directory;
-    return (unasked ? membershipsAmong : ensureMemberships)(userId, conversationIds);
+    return new Set((await (unasked ? membershipsAmong : ensureMemberships)(userId, conversationIds)).keys());
   }
 
   /** Picks the subscribers who may hear the conversation now: members, always asked afresh, and backends. */

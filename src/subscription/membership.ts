@@ -33,8 +33,9 @@ export class Membership {
   constructor(private readonly options: MembershipOptions) {}
 
   /** Whether anything on this node depends on who is in the conversation, as far as the user goes. */
-  concerns({ userId }: { conversationId: string; userId: string }): boolean {
+  concerns({ conversationId, userId }: { conversationId: string; userId: string }): boolean {
     const { sequencer, subscribersOf, subscriptions } = this.options;
+    if (sequencer.isHeard(conversationTopic(conversationId))) return true;
     for (const _ of subscribersOf(userId)) return true;
     for (const _ of subscriptions.presenceFollowers) return true;
     return sequencer.isHeard(presenceTopic(userId));
@@ -51,9 +52,16 @@ export class Membership {
       case "resync":
         this.options.subscriptions.noteRightsLost(null);
         return this.#recheckAll();
+      case "member_updated":
       case "user_changed":
         return;
     }
+  }
+
+  /** A member is kept from writing: what it has begun on this node ends with that [MSG5]. */
+  muted({ conversationId, userId }: { conversationId: string; userId: string }): void {
+    const { onLost, subscribersOf } = this.options;
+    for (const subscriber of subscribersOf(userId)) onLost(subscriber, [topicOf("typing", conversationId)]);
   }
 
   /** A connection's rights were decided anew: it leaves what they do not allow any more, what is under way too [AUTH3]. */

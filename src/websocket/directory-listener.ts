@@ -1,10 +1,11 @@
-/** Brings this node's connections in line with the directory: what it is told is a hint, upon which it asks what is so [SUB3] [AUTH4]. */
+/** Brings this node's connections in line with the directory, and tells them of it: what it hears is a hint, upon which it asks what is so [SUB3] [AUTH4] [MEM1]. */
 
 import type { DirectoryView } from "../directory/directory.ts";
 import { pages } from "../ground/pages.ts";
 import type { Timers } from "../ground/timers.ts";
 import { CloseCode } from "../protocol/close.ts";
-import type { Directory, DirectoryChange } from "../storage/directory-store.ts";
+import type { Directory, DirectoryChange, Membership as DirectoryMembership } from "../storage/directory-store.ts";
+import type { MemberNews } from "../subscription/member-news.ts";
 import type { Membership } from "../subscription/membership.ts";
 import { type Outage, type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 import type { Hub } from "./hub.ts";
@@ -13,7 +14,8 @@ import { Resync } from "./resync.ts";
 export interface DirectoryListenerOptions {
   view: Pick<DirectoryView, "onChange">;
   directory: Pick<Directory, "userState" | "membersAmong" | "membershipsAmong">;
-  membership: Pick<Membership, "apply" | "concerns">;
+  membership: Pick<Membership, "apply" | "concerns" | "muted">;
+  news: Pick<MemberNews, "tell" | "mayBeMissed" | "stop">;
   hub: Pick<Hub, "userIds" | "ofUser">;
   timers: Timers;
   /** Milliseconds since 1970. */
@@ -21,9 +23,15 @@ export interface DirectoryListenerOptions {
   logger: OutageLogger;
 }
 
+type MemberHint = Extract<DirectoryChange, { conversationId: string }>;
+
 interface Pair {
   conversationId: string;
   userId: string;
+  /** Heard of it since others were last told; they are told of what is so and was heard. */
+  hints: Set<MemberHint["kind"]>;
+  /** When the last of that was, ms since 1970. */
+  at: number;
 }
 
 /** After what failed everything is looked at again so much later, ms. */
@@ -33,7 +41,7 @@ const atOnce = 64;
 /** Questions at once for what single changes are about. */
 const questionsAtOnce = 8;
 /** More than so many changes that wait are answered by looking at everything. */
-const hintsMax = 1_000;
+const hintsMax = 2_000;
 
 export class DirectoryListener {
   readonly #following: Outage;
@@ -63,6 +71,7 @@ export class DirectoryListener {
     this.#isStopped = true;
     this.#unfollow?.();
     this.#resync.stop();
+    this.options.news.stop();
   }
 
   /** Anybody may have sent it who can reach the database. */
@@ -71,14 +80,25 @@ export class DirectoryListener {
     if (change.kind === "resync") return this.#resync.want();
     if (change.kind === "user_changed" && this.#isHere(change.userId)) this.#users.add(change.userId);
     if (change.kind !== "user_changed" && this.options.membership.concerns(change)) {
-      const { conversationId, userId } = change;
-      this.#pairs.set(keyOf(change), { conversationId, userId });
+      const { kind, conversationId, userId, at = this.options.now() } = change;
+      this.#note({ conversationId, userId, hints: new Set([kind]), at });
     }
     if (this.#pairs.size + this.#users.size > hintsMax) {
       this.#takeHints();
       return this.#resync.want();
     }
     void this.#askAll();
+  }
+
+  #note({ conversationId, userId, hints, at }: Pair): void {
+    const key = keyOf({ conversationId, userId });
+    const known = this.#pairs.get(key);
+    this.#pairs.set(key, {
+      conversationId,
+      userId,
+      hints: known === undefined ? hints : known.hints.union(hints),
+      at: Math.max(known?.at ?? at, at),
+    });
   }
 
   #takeHints(): { pairs: Pair[]; users: string[] } {
@@ -104,25 +124,48 @@ export class DirectoryListener {
   }
 
   async #settle(some: Pair[]): Promise<void> {
-    const { directory, membership } = this.options;
+    const { directory } = this.options;
     for (const page of pages(questionsOf(some, directory), questionsAtOnce)) {
       const answers = await Promise.all(page.map((ask) => ask()));
-      const removals = answers.flat().flatMap(({ pair, isMember }) => {
+      const removals = answers.flat().flatMap(({ pair, found }) => {
         // Told of again meanwhile: the answer may be of before that.
-        if (this.#pairs.has(keyOf(pair))) return [];
-        if (!isMember) return [membership.apply({ kind: "member_removed", ...pair })];
-        // Not waited for: a client may be slow to take what it joins.
-        void this.#follow("member_added", () => membership.apply({ kind: "member_added", ...pair })).then((isDone) => {
-          if (!isDone) this.#resync.want(retryDelayMs);
-        });
+        if (this.#pairs.has(keyOf(pair))) this.#note(pair);
+        else if (found === undefined) return [this.#removed(pair)];
+        else this.#isMember(pair, found);
         return [];
       });
       await Promise.all(removals);
     }
   }
 
+  /** Others are told once it has left: what they hear of it is not heard by it. */
+  #removed({ conversationId, userId, hints, at }: Pair): Promise<void> {
+    const { membership, news } = this.options;
+    const left = membership.apply({ kind: "member_removed", conversationId, userId });
+    // Where it was not removed but is none, say, that is still to be heard.
+    if (hints.has("member_removed")) news.tell({ kind: "removed", conversationId, userId, at });
+    return left;
+  }
+
+  #isMember({ conversationId, userId, hints, at }: Pair, { mayWrite }: DirectoryMembership): void {
+    const { membership, news } = this.options;
+    if (!mayWrite) membership.muted({ conversationId, userId });
+    const isNew = hints.has("member_added");
+    if (isNew || hints.has("member_updated"))
+      news.tell({ kind: isNew ? "added" : "updated", conversationId, userId, mayWrite, at });
+    if (!isNew && !hints.has("member_removed")) return;
+    // Not waited for: a client may be slow to take what it joins.
+    const joined = this.#follow("member_added", () =>
+      membership.apply({ kind: "member_added", conversationId, userId }),
+    );
+    void joined.then((isDone) => {
+      if (!isDone) this.#resync.want(retryDelayMs);
+    });
+  }
+
   async #lookAtEverything(): Promise<void> {
-    const { membership, hub } = this.options;
+    const { membership, hub, news } = this.options;
+    news.mayBeMissed();
     // Beside each other: what a slow client joins may take long.
     await Promise.all([membership.apply({ kind: "resync" }), this.#sendAwayDisabled(hub.userIds())]);
   }
@@ -149,9 +192,9 @@ export class DirectoryListener {
   }
 }
 
-const keyOf = ({ conversationId, userId }: Pair) => `${conversationId} ${userId}`;
+const keyOf = ({ conversationId, userId }: Pick<Pair, "conversationId" | "userId">) => `${conversationId} ${userId}`;
 
-type Question = () => Promise<{ pair: Pair; isMember: boolean }[]>;
+type Question = () => Promise<{ pair: Pair; found: DirectoryMembership | undefined }[]>;
 
 /** By conversation or by user, whichever takes fewer. */
 function questionsOf(pairs: Pair[], directory: Pick<Directory, "membersAmong" | "membershipsAmong">): Question[] {
@@ -161,12 +204,12 @@ function questionsOf(pairs: Pair[], directory: Pick<Directory, "membersAmong" | 
     return [...byConversation].map(([conversationId, some]) => async () => {
       const userIds = some.map(({ userId }) => userId);
       const members = await directory.membersAmong(conversationId, userIds);
-      return some.map((pair) => ({ pair, isMember: members.has(pair.userId) }));
+      return some.map((pair) => ({ pair, found: members.get(pair.userId) }));
     });
   }
   return [...byUser].map(([userId, some]) => async () => {
     const conversationIds = some.map(({ conversationId }) => conversationId);
     const memberships = await directory.membershipsAmong(userId, conversationIds);
-    return some.map((pair) => ({ pair, isMember: memberships.has(pair.conversationId) }));
+    return some.map((pair) => ({ pair, found: memberships.get(pair.conversationId) }));
   });
 }

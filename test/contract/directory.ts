@@ -1,5 +1,6 @@
 /** Proves what every directory must do, whatever it is stored in [PUB3]. */
 import { describe, expect, test } from "bun:test";
+import type { DirectoryChange } from "../../src/storage/directory-store.ts";
 import { isMemberChange, isUserChange, recordChanges } from "../support/change-recorder.ts";
 import { type Open, withStorage } from "./opened.ts";
 
@@ -83,16 +84,80 @@ function describeMembers(open: Open): void {
       await storage.start();
       expect((await directory.membersOf("c1")).toSorted()).toEqual(["ann", "bob", "eve"]);
       expect((await directory.conversationsOf("ann")).toSorted()).toEqual(["c1", "c2"]);
-      expect(await directory.membershipsAmong("bob", ["c1", "c2", "none", "c1"])).toEqual(new Set(["c1"]));
-      expect(await directory.membershipsAmong("ann", ["c2"])).toEqual(new Set(["c2"]));
-      expect(await directory.membershipsAmong("ann", [])).toEqual(new Set());
-      expect(await directory.membersAmong("c1", ["eve", "bob", "nobody"])).toEqual(new Set(["bob", "eve"]));
-      expect(await directory.membersAmong("c2", ["eve", "bob"])).toEqual(new Set());
+      expect(new Set((await directory.membershipsAmong("bob", ["c1", "c2", "none", "c1"])).keys())).toEqual(
+        new Set(["c1"]),
+      );
+      expect(new Set((await directory.membershipsAmong("ann", ["c2"])).keys())).toEqual(new Set(["c2"]));
+      expect(new Set((await directory.membershipsAmong("ann", [])).keys())).toEqual(new Set());
+      expect(new Set((await directory.membersAmong("c1", ["eve", "bob", "nobody"])).keys())).toEqual(
+        new Set(["bob", "eve"]),
+      );
+      expect(new Set((await directory.membersAmong("c2", ["eve", "bob"])).keys())).toEqual(new Set());
       expect(await directory.membersOf("c1", 2)).toHaveLength(2);
       await directory.removeMembers("c1", ["bob", "nobody"]);
       await directory.removeMembers("c1", ["bob"]);
-      expect(await directory.membershipsAmong("bob", ["c1"])).toEqual(new Set());
+      expect(new Set((await directory.membershipsAmong("bob", ["c1"])).keys())).toEqual(new Set());
       expect((await directory.membersOf("c1")).toSorted()).toEqual(["ann", "eve"]);
+    }),
+  );
+
+  test(
+    "[MSG5] a member may write until it is kept from that, which others are not and a removal forgets",
+    withStorage(open, async (storage) => {
+      const { directory } = storage;
+      const mayWrite = async () => [
+        (await directory.membershipsAmong("ann", ["c1", "c2"])).get("c1")?.mayWrite,
+        (await directory.membersAmong("c1", ["ann", "bob"])).get("ann")?.mayWrite,
+        (await directory.membersAmong("c1", ["ann", "bob"])).get("bob")?.mayWrite,
+      ];
+      const ann = { conversationId: "c1", userId: "ann" };
+      expect(await directory.setMayWrite(ann, false)).toBe(false);
+      await directory.addMembers("c1", ["ann", "bob"]);
+      await directory.addMemberships("ann", ["c2"]);
+      expect(await mayWrite()).toEqual([true, true, true]);
+      for (let times = 0; times < 2; times++) expect(await directory.setMayWrite(ann, false)).toBe(true);
+      await storage.stop();
+      await storage.start();
+      expect(await mayWrite()).toEqual([false, false, true]);
+      expect((await directory.membershipsAmong("ann", ["c2"])).get("c2")).toEqual({ mayWrite: true });
+      expect(await directory.setMayWrite(ann, true)).toBe(true);
+      expect(await mayWrite()).toEqual([true, true, true]);
+      await directory.setMayWrite(ann, false);
+      await directory.addMembers("c1", ["ann"]);
+      expect(await mayWrite()).toEqual([false, false, true]);
+      await directory.removeMembers("c1", ["ann"]);
+      expect(await directory.setMayWrite(ann, true)).toBe(false);
+      await directory.addMembers("c1", ["ann"]);
+      expect(await mayWrite()).toEqual([true, true, true]);
+    }),
+  );
+
+  test(
+    "[MEM1] members are read page by page, each once, whoever comes and goes meanwhile",
+    withStorage(open, async ({ directory }) => {
+      const users = Array.from({ length: 25 }, (_, index) => `u${index}`);
+      await directory.addMembers("c1", users);
+      await directory.addMembers("c2", ["eve"]);
+      await directory.setMayWrite({ conversationId: "c1", userId: "u7" }, false);
+      const seen: string[] = [];
+      let after: string | undefined;
+      do {
+        const page = await directory.membersPage({ conversationId: "c1", after, limit: 10 });
+        seen.push(...page.map(({ userId }) => userId));
+        expect(page.filter(({ mayWrite }) => !mayWrite).map(({ userId }) => userId)).toEqual(
+          page.some(({ userId }) => userId === "u7") ? ["u7"] : [],
+        );
+        after = page.at(-1)?.userId;
+        // One who was read already.
+        if (after !== undefined) await directory.removeMembers("c1", [after]);
+      } while (after !== undefined);
+      expect(seen).toHaveLength(25);
+      expect(new Set(seen)).toEqual(new Set(users));
+      expect(await directory.membersPage({ conversationId: "none", limit: 10 })).toEqual([]);
+      expect(await directory.membersPage({ conversationId: "c2", after: "zzz", limit: 10 })).toEqual([]);
+      expect(await directory.membersPage({ conversationId: "c2", limit: 1 })).toEqual([
+        { userId: "eve", mayWrite: true },
+      ]);
     }),
   );
 
@@ -161,6 +226,8 @@ function describeWatch(open: Open): void {
       await directory.upsertUsers(["ann"]);
       await directory.setDisabled("ann", true);
       await directory.removeMembers("c1", ["nobody"]);
+      for (let times = 0; times < 2; times++)
+        await directory.setMayWrite({ conversationId: "c1", userId: "bob" }, false);
       await directory.removeMembers("c1", ["bob"]);
       for (const { told, changes, stop } of recorders) {
         await told(isMemberChange("member_removed", "c1", "bob"));
@@ -170,8 +237,28 @@ function describeWatch(open: Open): void {
           { kind: "member_added", conversationId: "c1", userId: "ann" },
           { kind: "member_added", conversationId: "c1", userId: "bob" },
           { kind: "user_changed", userId: "ann" },
+          { kind: "member_updated", conversationId: "c1", userId: "bob" },
           { kind: "member_removed", conversationId: "c1", userId: "bob" },
         ]);
+      }
+    }),
+  );
+
+  test(
+    "[MEM1] a change of membership is told with when it was",
+    withStorage(open, async ({ directory }) => {
+      const changes: DirectoryChange[] = [];
+      const stop = directory.watch((change) => void changes.push(change));
+      const began = Date.now();
+      await directory.addMembers("c1", ["ann"]);
+      await directory.setMayWrite({ conversationId: "c1", userId: "ann" }, false);
+      await directory.removeMembers("c1", ["ann"]);
+      const ended = Date.now();
+      stop();
+      expect(changes.map(({ kind }) => kind)).toEqual(["member_added", "member_updated", "member_removed"]);
+      for (const { at } of changes as { at?: number }[]) {
+        expect(at).toBeGreaterThanOrEqual(began - 1);
+        expect(at).toBeLessThanOrEqual(ended + 1);
       }
     }),
   );

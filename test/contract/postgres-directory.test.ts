@@ -166,8 +166,8 @@ test("[PUB3] views over the application's own tables decide, and its triggers te
   ]);
   await server.run(`INSERT INTO ${app}.room_members VALUES ('${room}', 2)`);
   expect([await directory.userState(ann), await directory.userState(bob)]).toEqual(["active", "disabled"]);
-  expect(await directory.membershipsAmong(ann, [room])).toEqual(new Set([room]));
-  expect(await directory.membersAmong(room, [ann, bob])).toEqual(new Set([ann, bob]));
+  expect(new Set((await directory.membershipsAmong(ann, [room])).keys())).toEqual(new Set([room]));
+  expect(new Set((await directory.membersAmong(room, [ann, bob])).keys())).toEqual(new Set([ann, bob]));
   expect((await directory.membersOf(room)).toSorted()).toEqual([ann, bob]);
   expect((await directory.membersOfEach([room], 10)).get(room)!.toSorted()).toEqual([ann, bob]);
   expect((await directory.membersOfEach(["lobby", room], 1)).get(room)).toHaveLength(1);
@@ -177,10 +177,10 @@ test("[PUB3] views over the application's own tables decide, and its triggers te
 
   // Ids that those columns cannot hold belong to nobody.
   expect(await directory.userState("eve")).toBe("unknown");
-  expect(await directory.membershipsAmong(ann, ["lobby", room])).toEqual(new Set([room]));
-  expect(await directory.membershipsAmong("eve", [room])).toEqual(new Set());
-  expect(await directory.membersAmong(room, ["eve", bob])).toEqual(new Set([bob]));
-  expect(await directory.membersAmong("lobby", [ann])).toEqual(new Set());
+  expect(new Set((await directory.membershipsAmong(ann, ["lobby", room])).keys())).toEqual(new Set([room]));
+  expect(new Set((await directory.membershipsAmong("eve", [room])).keys())).toEqual(new Set());
+  expect(new Set((await directory.membersAmong(room, ["eve", bob])).keys())).toEqual(new Set([bob]));
+  expect(new Set((await directory.membersAmong("lobby", [ann])).keys())).toEqual(new Set());
   expect(await directory.membersOf("lobby")).toEqual([]);
   expect(await directory.sharingWith(ann, ["eve", bob, "7".repeat(40), ann])).toEqual(new Set([ann, bob]));
 

@@ -36,7 +36,9 @@ test("[LOG1] what was acknowledged is there for whoever reads next, in the log, 
     await storage.cursors.acknowledge("anna", "phone", cursor);
     expect(await storage.cursors.acknowledged("anna", "phone")).toBe(cursor);
     await storage.directory.addMembers(`room${seq}`, ["anna"]);
-    expect(await storage.directory.membershipsAmong("anna", [`room${seq}`, "room0"])).toEqual(new Set([`room${seq}`]));
+    expect(new Set((await storage.directory.membershipsAmong("anna", [`room${seq}`, "room0"])).keys())).toEqual(
+      new Set([`room${seq}`]),
+    );
     expect((await storage.receipts.states("anna", ["c1"])).get("c1")).toMatchObject({ unread: Math.min(seq, 2) });
     await storage.receipts.advance({ conversationId: "c1", userId: "anna", kind: "read", upToSeq: seq - 1 });
     expect((await storage.receipts.states("anna", ["c1"])).get("c1")).toMatchObject({ unread: 1, readSeq: seq - 1 });

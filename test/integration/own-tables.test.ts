@@ -56,9 +56,9 @@ async function startApplication({ tables, examples }: { tables: string; examples
 }
 
 const docs = await examplesOf("sql", "Users, conversations and members");
-const [whole, leavingOut, indexes] = ["CREATE VIEW", "CREATE OR REPLACE VIEW", "CREATE INDEX"].map((start) =>
-  docs.find((text) => text.startsWith(start)),
-) as [string, string, string];
+const [whole, leavingOut, writing, indexes] = ["CREATE VIEW", "left_at IS NULL", "may_write", "CREATE INDEX"].map(
+  (part) => docs.find((text) => text.startsWith("CREATE ") && text.includes(part)),
+) as [string, string, string, string];
 
 const room = "0b2d5a3c-7f51-4f0e-9c39-6a1a7d0e4b11";
 const tables = `
@@ -106,6 +106,67 @@ test("[PUB3] [SUB3] who leaves and comes back by a column that the view goes by 
   await app.sql.unsafe(`SELECT ws.notify_directory('{"op": "resync"}')`);
   await ben.settled();
   await app.close();
+});
+
+test("[MSG5] [MEM1] who may write is what the view says, and a change of it is told by the trigger of the docs", async () => {
+  const app = await startApplication({
+    tables: tables.replace("left_at timestamptz", "muted boolean"),
+    examples: [indexes, whole, writing],
+  });
+  await app.sql.unsafe(
+    `INSERT INTO app.room_members VALUES ('${room}', 1, false), ('${room}', 2, NULL), ('${room}', 3, true)`,
+  );
+  const [anna, ben, cleo] = [await app.connect("1"), await app.connect("2"), await app.connect("3")];
+  const all = [anna, ben, cleo];
+  for (const client of all) await client.ask("subscribe", { topics: [`conversation:${room}`] });
+  const send = async (client: Client) =>
+    (
+      await client.request("message.send", {
+        conversation_id: room,
+        client_message_id: crypto.randomUUID(),
+        content: "x",
+      })
+    ).payload.code ?? "sent";
+  const members = () => anna.ask("members", { conversation_id: room });
+  expect([await send(anna), await send(ben), await send(cleo)]).toEqual(["sent", "sent", "forbidden"]);
+  expect(await members()).toMatchObject({ user_ids: ["1", "2", "3"], may_not_write: ["3"], next: null });
+  expect(await anna.ask("members", { conversation_id: room, after: "2", limit: 1 })).toMatchObject({ user_ids: ["3"] });
+  // No id of that column: a page that begins there is empty.
+  expect(await anna.ask("members", { conversation_id: room, after: "eve" })).toMatchObject({
+    user_ids: [],
+    next: null,
+  });
+  await app.sql.unsafe("UPDATE app.room_members SET muted = (account_id = 2) WHERE account_id > 1");
+  for (const client of all)
+    for (const [user_id, may_write] of [
+      ["2", false],
+      ["3", true],
+    ] as const)
+      expect((await client.next("member.updated", (payload) => payload.user_id === user_id)).payload).toEqual({
+        conversation_id: room,
+        user_id,
+        may_write,
+        at: expect.any(String),
+      });
+  expect([await send(anna), await send(ben), await send(cleo)]).toEqual(["sent", "forbidden", "sent"]);
+  await app.sql.unsafe(`DELETE FROM app.room_members WHERE account_id = 3`);
+  for (const client of [anna, ben]) expect((await client.next("member.removed")).payload.user_id).toBe("3");
+  const admin = await Client.connect(app.service.url, { query: { user_id: "1", roles: "admin", device_id: "desk" } });
+  const change = { conversation_id: room, user_id: "2", may_write: true };
+  expect((await admin.request("admin.members.update", change)).payload).toMatchObject({
+    code: "forbidden",
+    message: expect.stringContaining("directory.members"),
+  });
+  await admin.close();
+  await app.close();
+});
+
+test("[MSG5] a view that says by something else than a boolean who may write keeps the service from starting", async () => {
+  const odd = {
+    tables: tables.replace("left_at timestamptz", "muted text"),
+    examples: [whole, writing.replace("NOT muted", "muted")],
+  };
+  await expect(startApplication(odd)).rejects.toThrow("directory.members: app.ws_members cannot be used: ");
 });
 
 test.each([

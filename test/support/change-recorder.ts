@@ -2,6 +2,7 @@
 import type { Directory, DirectoryChange } from "../../src/storage/directory-store.ts";
 
 export interface ChangeRecorder {
+  /** Without when they were. */
   changes: DirectoryChange[];
   /** Resolves once a change that fits was told, before or after this call. */
   told(fits: (change: DirectoryChange) => boolean): Promise<DirectoryChange>;
@@ -12,7 +13,7 @@ export function recordChanges(directory: Directory): ChangeRecorder {
   const changes: DirectoryChange[] = [];
   const waiting = new Set<(change: DirectoryChange) => void>();
   const stop = directory.watch((change) => {
-    changes.push(change);
+    changes.push("at" in change ? withoutMoment(change) : change);
     for (const listener of [...waiting]) listener(change);
   });
   return {
@@ -33,8 +34,14 @@ export function recordChanges(directory: Directory): ChangeRecorder {
   };
 }
 
+function withoutMoment({ at: _, ...change }: MemberChange): DirectoryChange {
+  return change;
+}
+
+type MemberChange = Extract<DirectoryChange, { conversationId: string }>;
+
 export const isMemberChange =
-  (kind: "member_added" | "member_removed", conversationId: string, userId: string) => (change: DirectoryChange) =>
+  (kind: MemberChange["kind"], conversationId: string, userId: string) => (change: DirectoryChange) =>
     change.kind === kind && change.conversationId === conversationId && change.userId === userId;
 
 export const isUserChange = (userId: string) => (change: DirectoryChange) =>

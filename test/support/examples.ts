@@ -57,6 +57,11 @@ export const clientExamples: Record<ClientMessageType, Payload[]> = {
   "message.delete": [{ conversation_id: "c1", message_id: "m1" }],
   "reaction.add": [{ conversation_id: "c1", message_id: "m1", reaction: "👍" }],
   "reaction.remove": [{ conversation_id: "c1", message_id: "m1", reaction: ":party:" }],
+  "event.send": [
+    { conversation_id: "c1", type: "poll.vote", payload: odd, client_event_id: "v-1" },
+    { conversation_id: "c1", type: "recording", payload: {} },
+  ],
+  members: [{ conversation_id: "c1" }, { conversation_id: "c1", after: "u1", limit: 500 }],
   "mark.delivered": [
     { conversation_id: "c1", message_ids: ["m1", "m2"] },
     { conversation_id: "c1", up_to_seq: 12 },
@@ -114,6 +119,10 @@ export const clientExamples: Record<ClientMessageType, Payload[]> = {
   ],
   "admin.members.add": [{ conversation_id: "c9", user_ids: ["u8", "u9"] }],
   "admin.members.remove": [{ conversation_id: "c9", user_ids: ["u9"] }],
+  "admin.members.update": [
+    { conversation_id: "c9", user_id: "u9", may_write: false },
+    { conversation_id: "c9", user_id: "u9", may_write: true },
+  ],
   "admin.conversations.update": [
     { conversation_id: "c9", retention: "36h" },
     { conversation_id: "c9", retention: null },
@@ -254,6 +263,20 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
     { conversation_id: "c1", message_id: "m1", user_id: "u2", reaction: "👍", added: true, at },
     { conversation_id: "c1", message_id: "m1", user_id: "u2", reaction: ":party:", added: false, at },
   ],
+  members: [
+    { conversation_id: "c1", user_ids: ["u1", "u2"], may_not_write: ["u2"], next: "u2" },
+    { conversation_id: "c1", user_ids: [], may_not_write: [], next: null },
+  ],
+  "member.added": [
+    { conversation_id: "c1", user_id: "u2", at },
+    { conversation_id: "c1", user_id: "u3", may_write: false, at },
+  ],
+  "member.removed": [{ conversation_id: "c1", user_id: "u2", at }],
+  "member.updated": [
+    { conversation_id: "c1", user_id: "u2", may_write: false, at },
+    { conversation_id: "c1", user_id: "u2", may_write: true, at },
+  ],
+  "members.changed": [{ conversation_id: "c1", at }, { at }],
   "message.delivered": [receipt, { ...receipt, message_ids: [], private: false }],
   "message.read": [receipt, { ...receipt, private: true }],
   "presence.online": [

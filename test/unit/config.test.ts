@@ -10,6 +10,7 @@ import { type LoadedConfig, loadConfig } from "../../src/config/loader.ts";
 import { nearest } from "../../src/config/nearest.ts";
 import { printConfig } from "../../src/config/print.ts";
 import { maskUrl } from "../../src/config/text.ts";
+import { checkEventTypes } from "../../src/handlers/events.ts";
 import { makeCertificate } from "../support/certificates.ts";
 
 const project = join(import.meta.dir, "../..");
@@ -407,6 +408,50 @@ describe("a map of addresses", () => {
     const faults = await faultsOf(load("", { ...url, WS__CLUSTER__NAT_MAP: text }));
     expect(faults).toMatchObject([{ path, origin: "WS__CLUSTER__NAT_MAP" }]);
     expect(faults[0]!.expected).toStartWith("must be ");
+  });
+});
+
+describe("events of the application's own", () => {
+  const events = { "poll.vote": { logged: true }, recording: { logged: false } };
+
+  test("[MSG4] are the same from a file, from the environment, and as they are printed", async () => {
+    const text = "poll.vote = logged, recording = passing";
+    for (const [yaml, env] of [
+      [JSON.stringify({ events }), {}],
+      ["events: { poll.vote: logged, recording: { logged: false } }", {}],
+      ["events: '${EVENTS}'", { EVENTS: text }],
+      ["", { WS__EVENTS: text }],
+    ] as [string, Env][]) {
+      const loaded = await load(yaml, env);
+      expect(loaded.config.events).toEqual(events);
+      expect((await load(printConfig(loaded))).config).toEqual(loaded.config);
+    }
+    expect((await load("")).config.events).toEqual({});
+  });
+
+  test.each([
+    ["events: { Poll: { logged: true } }", "events.Poll"],
+    ["events: { 'a b': { logged: true } }", "events.a b"],
+    [`events: { ${"x".repeat(65)}: { logged: true } }`, `events.${"x".repeat(65)}`],
+    ["events: { poll: true }", "events.poll"],
+    ["events: { poll.vote: { logged: yes, ever: 1 } }", "events.poll.vote"],
+    ["events: { poll.vote: { logged: 'true' } }", "events.poll.vote"],
+    ["events: { poll.vote: {} }", "events.poll.vote"],
+    ["events: { poll.vote: null }", "events.poll.vote"],
+    ["events: [poll]", "events.0"],
+    ["events: poll", "events"],
+  ])("[MSG4] %s is refused by name", async (yaml, path) => {
+    const faults = await faultsOf(load(yaml));
+    expect(faults).toMatchObject([{ path }]);
+    expect(faults[0]!.expected).toStartWith("must be a mapping of types");
+  });
+
+  test("[MSG4] a type of the protocol's own is none, for whoever starts the service", async () => {
+    for (const type of ["message.new", "typing.start", "publish", "admin.stats", "admin.any", "member.added"]) {
+      const { config } = await load(JSON.stringify({ events: { ...events, [type]: { logged: false } } }));
+      expect(() => checkEventTypes(config)).toThrow(`events: ${type} is a type of the protocol's own`);
+    }
+    expect(() => checkEventTypes({ events })).not.toThrow();
   });
 });
 

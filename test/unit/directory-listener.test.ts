@@ -1,7 +1,7 @@
 /** Changes of the directory that could not be worked on are made good later, whatever they were [SUB3] [AUTH4]. */
 import { beforeEach, expect, test } from "bun:test";
 import { Unavailable } from "../../src/ground/unavailable.ts";
-import type { DirectoryChange, UserState } from "../../src/storage/directory-store.ts";
+import type { DirectoryChange, Memberships, UserState } from "../../src/storage/directory-store.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import type { Connection } from "../../src/websocket/connection.ts";
 import { DirectoryListener } from "../../src/websocket/directory-listener.ts";
@@ -24,6 +24,10 @@ let states: Map<string, UserState>;
 let members: Map<string, Set<string>>;
 /** Pairs that the directory was asked about, one text for each question. */
 let asked: string[];
+/** Lists what others were told, a line each. */
+let news: string[];
+/** Pairs that may not write. */
+let muted: Set<string>;
 let closed: { userId: string; code: number }[];
 
 beforeEach(() => {
@@ -35,6 +39,8 @@ beforeEach(() => {
   questions = [];
   members = new Map();
   asked = [];
+  news = [];
+  muted = new Set();
   states = new Map(Array.from({ length: 150 }, (_, index) => [`u${index}`, "active"]));
   clock = createHandClock({ settled: () => new Promise((resolve) => setImmediate(resolve)) });
   const ask = async <Answer>(answer: () => Answer): Promise<Answer> => {
@@ -55,11 +61,13 @@ beforeEach(() => {
       },
       membersAmong(conversationId, userIds) {
         asked.push(`${conversationId}: ${userIds}`);
-        return ask(() => new Set(userIds).intersection(members.get(conversationId) ?? new Set()));
+        const there = userIds.filter((id) => members.get(conversationId)?.has(id));
+        return ask(() => membershipsOf(there, (userId) => `${conversationId} ${userId}`));
       },
       membershipsAmong(userId, conversationIds) {
         asked.push(`${userId}: ${conversationIds}`);
-        return ask(() => new Set(conversationIds.filter((id) => members.get(id)?.has(userId))));
+        const there = conversationIds.filter((id) => members.get(id)?.has(userId));
+        return ask(() => membershipsOf(there, (conversationId) => `${conversationId} ${userId}`));
       },
     },
     membership: {
@@ -70,6 +78,15 @@ beforeEach(() => {
         await ask(() => void applied.push(kind));
         if (kind === "resync") await mayEnd;
       },
+      muted: ({ conversationId, userId }) => void news.push(`${conversationId} ${userId} ends what it does`),
+    },
+    news: {
+      tell(change) {
+        const mayWrite = "mayWrite" in change && !change.mayWrite ? " read-only" : "";
+        news.push(`${change.conversationId} ${change.userId} ${change.kind}${mayWrite} at ${change.at}`);
+      },
+      mayBeMissed: () => void news.push("anything"),
+      stop() {},
     },
     hub: {
       userIds: () => [...states.keys()],
@@ -81,6 +98,72 @@ beforeEach(() => {
     logger,
   });
   listener.start();
+});
+
+const membershipsOf = (ids: string[], pairOf: (id: string) => string): Memberships =>
+  new Map(ids.map((id) => [id, { mayWrite: !muted.has(pairOf(id)) }]));
+
+test("[MEM1] [MSG5] others are told of what was heard and is so, once, with when it was", async () => {
+  members.set("c1", new Set(["u1", "u2", "u3", "u4"]));
+  for (const userId of ["u2", "u4"]) muted.add(`c1 ${userId}`);
+  tell({ kind: "member_added", conversationId: "c1", userId: "u1", at: 7 });
+  tell({ kind: "member_added", conversationId: "c1", userId: "u2", at: 8 });
+  // All at once: written anew by the application, say.
+  tell({ kind: "member_removed", conversationId: "c1", userId: "u3", at: 9 });
+  tell({ kind: "member_added", conversationId: "c1", userId: "u3", at: 10 });
+  tell({ kind: "member_updated", conversationId: "c1", userId: "u4", at: 11 });
+  tell({ kind: "member_removed", conversationId: "c1", userId: "u5", at: 12 });
+  await clock.pass(0);
+  expect(news).toEqual([
+    "c1 u1 added at 7",
+    "c1 u2 ends what it does",
+    "c1 u2 added read-only at 8",
+    "c1 u3 added at 10",
+    "c1 u4 ends what it does",
+    "c1 u4 updated read-only at 11",
+    "c1 u5 removed at 12",
+  ]);
+});
+
+test("[MEM1] others are told nothing of what was heard and is not so, for what made it so is still to be heard", async () => {
+  members.set("c1", new Set(["u1"]));
+  tell({ kind: "member_removed", conversationId: "c1", userId: "u1", at: 7 });
+  tell({ kind: "member_added", conversationId: "c1", userId: "u2", at: 7 });
+  tell({ kind: "member_updated", conversationId: "c1", userId: "u3", at: 7 });
+  await clock.pass(0);
+  expect(news).toEqual([]);
+  tell({ kind: "member_added", conversationId: "c1", userId: "u1", at: 8 });
+  tell({ kind: "member_removed", conversationId: "c1", userId: "u2", at: 9 });
+  await clock.pass(0);
+  expect(news).toEqual(["c1 u1 added at 8", "c1 u2 removed at 9"]);
+});
+
+test("[MEM1] what is heard again while the directory is asked is told once, by the answer to the last", async () => {
+  members.set("c1", new Set(["u1"]));
+  tell({ kind: "member_added", conversationId: "c1", userId: "u1", at: 7 });
+  muted.add("c1 u1");
+  tell({ kind: "member_updated", conversationId: "c1", userId: "u1", at: 8 });
+  await clock.pass(0);
+  expect(news).toEqual(["c1 u1 ends what it does", "c1 u1 added read-only at 8"]);
+});
+
+test("[MEM1] where changes may have been missed, or the directory was away, all are told that anything may have changed", async () => {
+  tell({ kind: "resync" });
+  await clock.pass(0);
+  expect(news).toEqual(["anything"]);
+  isAway = true;
+  tell({ kind: "member_added", conversationId: "c1", userId: "u1", at: 7 });
+  await clock.pass(0);
+  isAway = false;
+  await clock.pass(2_000);
+  expect(news).toEqual(["anything", "anything"]);
+});
+
+test("[MSG5] who may write or not keeps all that it has joined", async () => {
+  members.set("c1", new Set(["u1"]));
+  tell({ kind: "member_updated", conversationId: "c1", userId: "u1", at: 7 });
+  await clock.pass(0);
+  expect(changes).toEqual([]);
 });
 
 test("[SUB3] [AUTH4] what failed is made good by looking at everything again, once the engine answers", async () => {

@@ -43,7 +43,8 @@ describe("messages", () => {
     expect(special.toSorted()).toEqual(
       [
         ...["ack", "authenticate", "call.ice", "history", "mark.delivered", "mark.read", "ping", "presence.query"],
-        ...["presence.update", "publish", "subscribe", "typing.start", "typing.stop", "unsubscribe"],
+        ...["presence.update", "publish", "subscribe", "typing.start", "typing.stop", "unsubscribe", "event.send"],
+        "members",
       ].toSorted(),
     );
     // A class without a request has nobody in it; its setting would do nothing.

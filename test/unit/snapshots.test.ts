@@ -16,6 +16,7 @@ function snapshotsOfBen(between: () => Promise<void> | void, places: Promise<Pla
   let status: PresenceView["status"] = "offline";
   const snapshots = createSnapshots({
     receipts: { states: () => places },
+    directory: { membershipsAmong: async () => new Map() },
     typing: { snapshot: () => [] },
     calls: { snapshotOf: async () => [] },
     presence: {

@@ -39,6 +39,7 @@ interface Notice {
   op?: unknown;
   conversation_id?: unknown;
   user_id?: unknown;
+  at?: unknown;
   mark?: unknown;
 }
 
@@ -205,11 +206,12 @@ function parse(payload: string): Notice | null {
 
 /** Takes a notice that cannot be understood for a change of anything. */
 function toChange(notice: Notice | null): DirectoryChange {
-  const { op, conversation_id: conversationId, user_id: userId } = notice ?? {};
+  const { op, conversation_id: conversationId, user_id: userId, at: moment } = notice ?? {};
   if (op === "user_changed" && typeof userId === "string") return { kind: op, userId };
-  const isMembership = op === "member_added" || op === "member_removed";
+  const isMembership = op === "member_added" || op === "member_removed" || op === "member_updated";
   if (isMembership && typeof conversationId === "string" && typeof userId === "string") {
-    return { kind: op, conversationId, userId };
+    const at = Date.parse(String(moment));
+    return { kind: op, conversationId, userId, ...(Number.isNaN(at) ? {} : { at }) };
   }
   return { kind: "resync" };
 }

@@ -2,7 +2,7 @@
 
 import { StartError } from "../../config/faults.ts";
 import { Unavailable } from "../../ground/unavailable.ts";
-import { type Directory, DirectoryReadOnly } from "../directory-store.ts";
+import { type Directory, DirectoryReadOnly, type Memberships } from "../directory-store.ts";
 import { arrayOf, type Parameter } from "./connection.ts";
 import type { DirectoryWatch } from "./directory-watch.ts";
 import type { Pool } from "./pool.ts";
@@ -12,7 +12,7 @@ import { directoryChannel } from "./schema.ts";
 export interface DirectoryNames {
   /** With the columns `user_id` and `disabled`. */
   users: string | null;
-  /** With the columns `conversation_id` and `user_id`, and `joined_at` if it has that. */
+  /** With the columns `conversation_id` and `user_id`, and `joined_at` and `may_write` if it has those. */
   members: string | null;
   /** With the columns `conversation_id` and `retention`. */
   conversations?: string | null;
@@ -34,15 +34,20 @@ export function quoted(name: string): string {
 }
 
 // Ids are compared as whatever the view has them (text, uuid, bigint), so that the application's own indexes serve.
-function statements(ws: string, names: DirectoryNames) {
+function statements(ws: string, names: DirectoryNames, { saysWhoMayWrite }: { saysWhoMayWrite: boolean }) {
   const users = names.users === null ? `${ws}.users` : quoted(names.users);
   const members = names.members === null ? `${ws}.members` : quoted(names.members);
   /** An empty list of ids as the column has them: a list of texts that is joined to it becomes one of such ids. */
   const idsOf = (column: string) => `ARRAY(SELECT ${column} FROM ${members} LIMIT 0)`;
+  const mayWrite = `${saysWhoMayWrite ? "coalesce(may_write, true)" : "true"} AS "mayWrite"`;
   const isBlocked = `EXISTS (SELECT 1 FROM ${ws}.blocks AS b WHERE b.user_id = $2 AND b.ends_at > $3)`;
   return {
     checkUsers: `SELECT user_id::text, disabled::boolean FROM ${users} LIMIT 0`,
     checkMembers: `SELECT conversation_id::text, user_id::text FROM ${members} LIMIT 0`,
+    findMayWrite: `SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute
+      WHERE attrelid = '${members}'::regclass AND attname = 'may_write' AND NOT attisdropped) AS found`,
+    // Of another type than boolean there would be values that say neither.
+    checkMayWrite: `SELECT may_write = true FROM ${members} LIMIT 0`,
     // The id twice: the view may have it as another type.
     user: `SELECT true AS known, coalesce(disabled::boolean, false) OR ${isBlocked} AS disabled
       FROM ${users} WHERE user_id = $1
@@ -53,13 +58,19 @@ function statements(ws: string, names: DirectoryNames) {
       INSERT INTO ${ws}.blocks (user_id, ends_at) VALUES ($1, $2)
       ON CONFLICT (user_id) DO UPDATE SET ends_at = excluded.ends_at`,
     recheck: "SELECT pg_notify($1, $2)",
-    membershipsAmong: `SELECT conversation_id::text AS id FROM ${members} WHERE user_id = $1 AND conversation_id = ANY ($2)`,
-    membersAmong: `SELECT user_id::text AS id FROM ${members} WHERE conversation_id = $1 AND user_id = ANY ($2)`,
+    membershipsAmong: `SELECT conversation_id::text AS id, ${mayWrite} FROM ${members}
+      WHERE user_id = $1 AND conversation_id = ANY ($2)`,
+    membersAmong: `SELECT user_id::text AS id, ${mayWrite} FROM ${members}
+      WHERE conversation_id = $1 AND user_id = ANY ($2)`,
     // Slower, for a list in which some cannot be ids of that column: the others still count.
-    membershipsAmongAsText: `SELECT conversation_id::text AS id FROM ${members}
+    membershipsAmongAsText: `SELECT conversation_id::text AS id, ${mayWrite} FROM ${members}
       WHERE user_id = $1 AND conversation_id::text = ANY ($2::text[])`,
-    membersAmongAsText: `SELECT user_id::text AS id FROM ${members}
+    membersAmongAsText: `SELECT user_id::text AS id, ${mayWrite} FROM ${members}
       WHERE conversation_id = $1 AND user_id::text = ANY ($2::text[])`,
+    firstMembers: `SELECT user_id::text AS "userId", ${mayWrite} FROM ${members} AS m
+      WHERE m.conversation_id = $1 ORDER BY m.user_id LIMIT $2`,
+    membersAfter: `SELECT user_id::text AS "userId", ${mayWrite} FROM ${members} AS m
+      WHERE m.conversation_id = $1 AND m.user_id > $3 ORDER BY m.user_id LIMIT $2`,
     membersOf: `SELECT user_id::text AS id FROM ${members} WHERE conversation_id = $1 LIMIT $2`,
     membersOfEach: `SELECT asked.id::text AS "conversationId", m.id FROM unnest(${idsOf("conversation_id")} || $1) AS asked (id)
       CROSS JOIN LATERAL (SELECT user_id::text AS id FROM ${members} WHERE conversation_id = asked.id LIMIT $2) AS m`,
@@ -90,6 +101,7 @@ function statements(ws: string, names: DirectoryNames) {
         ORDER BY user_id FOR UPDATE)
       DELETE FROM ${ws}.members AS m USING gone AS g
       WHERE m.conversation_id = g.conversation_id AND m.user_id = g.user_id`,
+    setMayWrite: `UPDATE ${ws}.members SET may_write = $3 WHERE conversation_id = $1 AND user_id = $2 RETURNING true AS found`,
   };
 }
 
@@ -100,7 +112,8 @@ type Statements = ReturnType<typeof statements>;
 
 /** Builds the port, and a check of the views. @throws StartError where one is missing or lacks a column */
 export function createDirectory(options: DirectoryOptions): Directory & { check(): Promise<void> } {
-  const sql = statements(options.schema, options.names);
+  // Of a view it is known once it is checked; a table of ours has all its columns.
+  const sql = statements(options.schema, options.names, { saysWhoMayWrite: options.names.members === null });
   return { ...createQuestions(options, sql), ...createChanges(options, sql), ...createViewCheck(options, sql) };
 }
 
@@ -109,6 +122,7 @@ type Questions = Pick<
   | "userState"
   | "membershipsAmong"
   | "membersAmong"
+  | "membersPage"
   | "membersOf"
   | "membersOfEach"
   | "conversationsOf"
@@ -135,11 +149,19 @@ function createQuestions({ pool, now }: DirectoryOptions, sql: Statements): Ques
   }
 
   /** Finds those of a list that belong to one id. */
-  async function among(id: string, list: string[], { text, asText }: { text: string; asText: string }) {
-    if (list.length === 0) return new Set<string>();
+  async function among<Row extends { id: string }>(
+    id: string,
+    list: string[],
+    { text, asText }: { text: string; asText: string },
+  ): Promise<Row[]> {
+    if (list.length === 0) return [];
     const parameters = [id, arrayOf(list)];
-    const rows = await find<{ id: string }>(text, parameters, () => find(asText, parameters));
-    return new Set(rows.map((row) => row.id));
+    return find<Row>(text, parameters, () => find(asText, parameters));
+  }
+
+  async function memberships(...asked: Parameters<typeof among>): Promise<Memberships> {
+    const rows = await among<{ id: string; mayWrite: boolean }>(...asked);
+    return new Map(rows.map(({ id, mayWrite }) => [id, { mayWrite }]));
   }
 
   return {
@@ -150,9 +172,13 @@ function createQuestions({ pool, now }: DirectoryOptions, sql: Statements): Ques
       return row.disabled ? "disabled" : "active";
     },
     membershipsAmong: (userId, conversationIds) =>
-      among(userId, conversationIds, { text: sql.membershipsAmong, asText: sql.membershipsAmongAsText }),
+      memberships(userId, conversationIds, { text: sql.membershipsAmong, asText: sql.membershipsAmongAsText }),
     membersAmong: (conversationId, userIds) =>
-      among(conversationId, userIds, { text: sql.membersAmong, asText: sql.membersAmongAsText }),
+      memberships(conversationId, userIds, { text: sql.membersAmong, asText: sql.membersAmongAsText }),
+    membersPage: ({ conversationId, after, limit }) =>
+      after === undefined
+        ? find(sql.firstMembers, [conversationId, limit])
+        : find(sql.membersAfter, [conversationId, limit, after]),
     membersOf: (conversationId, limit) => ids(sql.membersOf, [conversationId, limit ?? null]),
     async membersOfEach(conversationIds, limit) {
       type Row = { conversationId: string; id: string };
@@ -169,9 +195,8 @@ function createQuestions({ pool, now }: DirectoryOptions, sql: Statements): Ques
     conversationsOf: (userId) => ids(sql.conversationsOf, [userId]),
     peersOf: (userId, limit) => ids(sql.peersOf, [userId, limit]),
     async sharingWith(userId, userIds) {
-      const sharing = await among(userId, userIds, { text: sql.sharingWith, asText: sql.sharingWithAsText });
-      if (userIds.includes(userId)) sharing.add(userId);
-      return sharing;
+      const rows = await among(userId, userIds, { text: sql.sharingWith, asText: sql.sharingWithAsText });
+      return new Set([...rows.map(({ id }) => id), ...(userIds.includes(userId) ? [userId] : [])]);
     },
   };
 }
@@ -180,18 +205,23 @@ type Changes = Omit<Directory, keyof Questions>;
 
 function createChanges({ pool, schema, names, watch, now }: DirectoryOptions, sql: Statements): Changes {
   /** Writes, and resolves once the nodes' listeners are told, this one's own included. */
-  async function write(kind: "users" | "members", text: string, parameters: Parameter[]): Promise<void> {
+  async function write<Row extends object>(
+    kind: "users" | "members",
+    text: string,
+    parameters: Parameter[],
+  ): Promise<Row[]> {
     const view = names[kind];
     if (view !== null) {
       throw new DirectoryReadOnly(`directory.${kind} names ${view}, which the application alone writes to.`);
     }
-    await pool.query(text, parameters);
+    const rows = await pool.query<Row>(text, parameters);
     await watch.caughtUp();
+    return rows;
   }
 
   return {
-    upsertUsers: (userIds) => write("users", sql.upsertUsers, [arrayOf(userIds)]),
-    setDisabled: (userId, disabled) => write("users", sql.setDisabled, [userId, disabled]),
+    upsertUsers: async (userIds) => void (await write("users", sql.upsertUsers, [arrayOf(userIds)])),
+    setDisabled: async (userId, disabled) => void (await write("users", sql.setDisabled, [userId, disabled])),
     async block(userId, untilMs) {
       await pool.query(sql.block, [userId, Math.ceil(untilMs), now()]);
     },
@@ -201,15 +231,19 @@ function createChanges({ pool, schema, names, watch, now }: DirectoryOptions, sq
         JSON.stringify({ op: "user_changed", user_id: userId }),
       ]);
     },
-    addMembers: (conversationId, userIds) => write("members", sql.addMembers, [conversationId, arrayOf(userIds)]),
-    addMemberships: (userId, conversationIds) =>
-      write("members", sql.addMemberships, [userId, arrayOf(conversationIds)]),
-    removeMembers: (conversationId, userIds) => write("members", sql.removeMembers, [conversationId, arrayOf(userIds)]),
+    addMembers: async (conversationId, userIds) =>
+      void (await write("members", sql.addMembers, [conversationId, arrayOf(userIds)])),
+    addMemberships: async (userId, conversationIds) =>
+      void (await write("members", sql.addMemberships, [userId, arrayOf(conversationIds)])),
+    removeMembers: async (conversationId, userIds) =>
+      void (await write("members", sql.removeMembers, [conversationId, arrayOf(userIds)])),
+    setMayWrite: async ({ conversationId, userId }, mayWrite) =>
+      (await write("members", sql.setMayWrite, [conversationId, userId, mayWrite])).length > 0,
     watch: (listener) => watch.add(listener),
   };
 }
 
-function createViewCheck({ pool, names }: DirectoryOptions, sql: Statements) {
+function createViewCheck({ pool, schema, names }: DirectoryOptions, sql: Statements) {
   async function checkView(kind: "users" | "members", text: string): Promise<void> {
     if (names[kind] === null) return;
     try {
@@ -227,6 +261,11 @@ function createViewCheck({ pool, names }: DirectoryOptions, sql: Statements) {
     async check() {
       await checkView("users", sql.checkUsers);
       await checkView("members", sql.checkMembers);
+      if (names.members === null) return;
+      const [row] = await pool.query<{ found: boolean }>(sql.findMayWrite);
+      const saysWhoMayWrite = row!.found;
+      if (saysWhoMayWrite) await checkView("members", sql.checkMayWrite);
+      Object.assign(sql, statements(schema, names, { saysWhoMayWrite }));
     },
   };
 }

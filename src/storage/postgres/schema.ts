@@ -20,6 +20,7 @@ import present from "./schema/12-present.sql" with { type: "text" };
 import amendingAppend from "./schema/13-append.sql" with { type: "text" };
 import messages from "./schema/13-messages.sql" with { type: "text" };
 import messagesReading from "./schema/13-reading.sql" with { type: "text" };
+import members from "./schema/14-members.sql" with { type: "text" };
 import push from "./schema/15-push.sql" with { type: "text" };
 import conversations from "./schema/17-conversations.sql" with { type: "text" };
 import forgetting from "./schema/17-forgetting.sql" with { type: "text" };
@@ -40,6 +41,7 @@ export const steps: ((ws: string) => string)[] = [
   [cursors],
   [present],
   [messages, amendingAppend, messagesReading],
+  [members],
   [push],
   [forgetting, conversations],
   [outboxExcept],

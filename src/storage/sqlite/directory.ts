@@ -1,6 +1,6 @@
 /** Keeps the directory's tables and the log of their changes [PUB3]; runs in the worker only. */
 import type { Database } from "bun:sqlite";
-import type { DirectoryChange, UserState } from "../directory-store.ts";
+import type { DirectoryChange, Member, Membership, UserState } from "../directory-store.ts";
 import { sqlOf } from "../sql-text.ts";
 import sharingWith from "./queries/sharing-with.sql" with { type: "text" };
 
@@ -24,10 +24,19 @@ export interface ChangesPage {
 
 interface ChangeRow {
   changeId: number;
-  kind: "member_added" | "member_removed" | "user_changed";
+  kind: DirectoryChange["kind"];
   conversationId: string;
   userId: string;
+  at: number;
 }
+
+interface MemberRow {
+  id: string;
+  mayWrite: 0 | 1;
+}
+
+/** Ids of conversations or users, each with the membership that was asked for. */
+export type MembershipEntries = [id: string, membership: Membership][];
 
 function prepare(database: Database) {
   const by = <Row, Arguments extends (string | number)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
@@ -42,13 +51,17 @@ function prepare(database: Database) {
     ),
     forgetBlocks: by<null, [number]>("DELETE FROM blocks WHERE ends_at <= ?"),
     recheck: by<null, [string]>("INSERT INTO directory_changes (kind, user_id) VALUES ('user_changed', ?)"),
-    membershipsAmong: by<{ id: string }, [string, string]>(
-      `SELECT value AS id FROM json_each(?2) WHERE EXISTS (
-         SELECT 1 FROM members WHERE conversation_id = value AND user_id = ?1)`,
+    membershipsAmong: by<MemberRow, [string, string]>(
+      `SELECT value AS id, may_write AS mayWrite FROM json_each(?2)
+       CROSS JOIN members ON conversation_id = value AND user_id = ?1`,
     ),
-    membersAmong: by<{ id: string }, [string, string]>(
-      `SELECT value AS id FROM json_each(?2) WHERE EXISTS (
-         SELECT 1 FROM members WHERE conversation_id = ?1 AND user_id = value)`,
+    membersAmong: by<MemberRow, [string, string]>(
+      `SELECT value AS id, may_write AS mayWrite FROM json_each(?2)
+       CROSS JOIN members ON conversation_id = ?1 AND user_id = value`,
+    ),
+    membersPage: by<MemberRow, [string, string, number]>(
+      `SELECT user_id AS id, may_write AS mayWrite FROM members
+       WHERE conversation_id = ? AND user_id > ? ORDER BY user_id LIMIT ?`,
     ),
     membersOf: by<{ id: string }, [string, number]>(
       "SELECT user_id AS id FROM members WHERE conversation_id = ? LIMIT ?",
@@ -76,11 +89,14 @@ function prepare(database: Database) {
     removeMembers: by<null, [string, string]>(
       "DELETE FROM members WHERE conversation_id = ?1 AND user_id IN (SELECT value FROM json_each(?2))",
     ),
+    setMayWrite: by<null, [string, string, number]>(
+      "UPDATE members SET may_write = ?3 WHERE conversation_id = ?1 AND user_id = ?2",
+    ),
     // Changes with every commit of another connection, and never with our own.
     foreignVersion: by<{ data_version: number }, []>("PRAGMA data_version"),
     lastChange: by<{ last: number | null }, []>("SELECT max(change_id) AS last FROM directory_changes"),
     changesAfter: by<ChangeRow, [number, number]>(
-      `SELECT change_id AS changeId, kind, conversation_id AS conversationId, user_id AS userId
+      `SELECT change_id AS changeId, kind, conversation_id AS conversationId, user_id AS userId, changed_at AS at
        FROM directory_changes WHERE change_id > ? ORDER BY change_id LIMIT ?`,
     ),
   };
@@ -115,12 +131,18 @@ export class DirectoryTables {
     this.#write(() => this.#sql.recheck.run(userId));
   }
 
-  membershipsAmong(userId: string, conversationIds: string[]): string[] {
-    return this.#sql.membershipsAmong.all(userId, JSON.stringify(conversationIds)).map(({ id }) => id);
+  membershipsAmong(userId: string, conversationIds: string[]): MembershipEntries {
+    return this.#sql.membershipsAmong.all(userId, JSON.stringify(conversationIds)).map(toEntry);
   }
 
-  membersAmong(conversationId: string, userIds: string[]): string[] {
-    return this.#sql.membersAmong.all(conversationId, JSON.stringify(userIds)).map(({ id }) => id);
+  membersAmong(conversationId: string, userIds: string[]): MembershipEntries {
+    return this.#sql.membersAmong.all(conversationId, JSON.stringify(userIds)).map(toEntry);
+  }
+
+  /** @param after empty at first */
+  membersPage(conversationId: string, after: string, limit: number): Member[] {
+    const rows = this.#sql.membersPage.all(conversationId, after, limit);
+    return rows.map(({ id, mayWrite }) => ({ userId: id, mayWrite: mayWrite === 1 }));
   }
 
   /** @param limit of each; those without members are left out */
@@ -183,6 +205,15 @@ export class DirectoryTables {
     this.#write(() => this.#sql.removeMembers.run(conversationId, JSON.stringify(userIds)));
   }
 
+  /** @returns whether there is such a member */
+  setMayWrite(conversationId: string, userId: string, mayWrite: boolean): boolean {
+    let isThere = false;
+    this.#write(() => {
+      isThere = this.#sql.setMayWrite.run(conversationId, userId, mayWrite ? 1 : 0).changes > 0;
+    });
+    return isThere;
+  }
+
   /**
    * Tells what has changed since a look that ended at `after`, whoever did it; null begins now.
    * `resync` where some of it is not kept any more.
@@ -212,6 +243,9 @@ export class DirectoryTables {
   }
 }
 
-function toChange({ kind, conversationId, userId }: ChangeRow): DirectoryChange {
-  return kind === "user_changed" ? { kind, userId } : { kind, conversationId, userId };
+const toEntry = ({ id, mayWrite }: MemberRow): MembershipEntries[number] => [id, { mayWrite: mayWrite === 1 }];
+
+function toChange({ kind, conversationId, userId, at }: ChangeRow): DirectoryChange {
+  if (kind === "resync") return { kind };
+  return kind === "user_changed" ? { kind, userId } : { kind, conversationId, userId, at };
 }

@@ -156,6 +156,8 @@ function createOperations(database: Database, reserve: Reserve | null) {
     membershipsAmong: (userId: string, conversationIds: string[]) =>
       directory.membershipsAmong(userId, conversationIds),
     membersAmong: (conversationId: string, userIds: string[]) => directory.membersAmong(conversationId, userIds),
+    membersPage: (conversationId: string, after: string, limit: number) =>
+      directory.membersPage(conversationId, after, limit),
     membersOf: (conversationId: string, limit: number) => directory.membersOf(conversationId, limit),
     membersOfEach: (conversationIds: string[], limit: number) => directory.membersOfEach(conversationIds, limit),
     conversationsOf: (userId: string) => directory.conversationsOf(userId),
@@ -166,6 +168,8 @@ function createOperations(database: Database, reserve: Reserve | null) {
     addMembers: (conversationId: string, userIds: string[]) => directory.addMembers(conversationId, userIds),
     addMemberships: (userId: string, conversationIds: string[]) => directory.addMemberships(userId, conversationIds),
     removeMembers: (conversationId: string, userIds: string[]) => directory.removeMembers(conversationId, userIds),
+    setMayWrite: (conversationId: string, userId: string, mayWrite: boolean) =>
+      directory.setMayWrite(conversationId, userId, mayWrite),
     directoryChanges: (after: number | null) => directory.changes(after),
   };
 }

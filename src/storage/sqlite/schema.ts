@@ -12,6 +12,7 @@ import epochs from "./schema/07-epochs.sql" with { type: "text" };
 import cursors from "./schema/08-cursors.sql" with { type: "text" };
 import present from "./schema/09-present.sql" with { type: "text" };
 import messages from "./schema/10-messages.sql" with { type: "text" };
+import members from "./schema/11-members.sql" with { type: "text" };
 import push from "./schema/12-push.sql" with { type: "text" };
 import conversations from "./schema/14-conversations.sql" with { type: "text" };
 
@@ -27,6 +28,7 @@ export const migrations: string[] = [
   cursors,
   present,
   messages,
+  members,
   push,
   conversations,
 ].map((file) => sqlOf(file));

@@ -233,17 +233,19 @@ function createDirectory({
   now: () => number;
 }): Directory {
   // This node's own changes are told at once, before the call that made them resolves.
-  const andTell = async (write: Promise<void>) => {
-    await write;
+  const andTell = async <Written>(write: Promise<Written>): Promise<Written> => {
+    const written = await write;
     await watch.look();
+    return written;
   };
   return {
     userState: (userId) => calls.call("userState", userId, now()),
     block: (userId, untilMs) => calls.call("block", userId, Math.ceil(untilMs), now()),
     recheck: (userId) => andTell(calls.call("recheck", userId)),
     membershipsAmong: async (userId, conversationIds) =>
-      new Set(await calls.call("membershipsAmong", userId, conversationIds)),
-    membersAmong: async (conversationId, userIds) => new Set(await calls.call("membersAmong", conversationId, userIds)),
+      new Map(await calls.call("membershipsAmong", userId, conversationIds)),
+    membersAmong: async (conversationId, userIds) => new Map(await calls.call("membersAmong", conversationId, userIds)),
+    membersPage: ({ conversationId, after = "", limit }) => calls.call("membersPage", conversationId, after, limit),
     membersOf: (conversationId, limit = -1) => calls.call("membersOf", conversationId, limit),
     membersOfEach: async (conversationIds, limit) => new Map(await calls.call("membersOfEach", conversationIds, limit)),
     conversationsOf: (userId) => calls.call("conversationsOf", userId),
@@ -264,6 +266,8 @@ function createDirectory({
     addMembers: (conversationId, userIds) => andTell(calls.call("addMembers", conversationId, userIds)),
     addMemberships: (userId, conversationIds) => andTell(calls.call("addMemberships", userId, conversationIds)),
     removeMembers: (conversationId, userIds) => andTell(calls.call("removeMembers", conversationId, userIds)),
+    setMayWrite: ({ conversationId, userId }, mayWrite) =>
+      andTell(calls.call("setMayWrite", conversationId, userId, mayWrite)),
     watch: (listener) => watch.add(listener),
   };
 }

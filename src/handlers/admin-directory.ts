@@ -1,0 +1,54 @@
+/** Handles what operators change of users and members, for those who have no tables of their own [PUB3] [MSG5]. */
+import { ProtocolError } from "../protocol/errors.ts";
+import { ack } from "./context.ts";
+import { forAdmins } from "./for-admins.ts";
+
+export const addMembers = forAdmins<"admin.members.add", "directoryStore">(
+  "admin.members.add",
+  async ({ payload, services }) => {
+    await services.directoryStore.addMembers(payload.conversation_id, payload.user_ids);
+    return ack;
+  },
+);
+
+export const removeMembers = forAdmins<"admin.members.remove", "directoryStore">(
+  "admin.members.remove",
+  async ({ payload, services }) => {
+    await services.directoryStore.removeMembers(payload.conversation_id, payload.user_ids);
+    return ack;
+  },
+);
+
+export const updateMember = forAdmins<"admin.members.update", "directoryStore">(
+  "admin.members.update",
+  async ({ payload, services }) => {
+    const { conversation_id: conversationId, user_id: userId, may_write: mayWrite } = payload;
+    const isThere = await services.directoryStore.setMayWrite({ conversationId, userId }, mayWrite);
+    if (!isThere)
+      throw new ProtocolError("not_found", "There is no such member of this conversation.", {
+        field: "payload.user_id",
+      });
+    return ack;
+  },
+);
+
+export const upsertUsers = forAdmins<"admin.users.upsert", "directoryStore">(
+  "admin.users.upsert",
+  async ({ payload, services }) => {
+    await services.directoryStore.upsertUsers(payload.user_ids);
+    return ack;
+  },
+);
+
+/** Disabled users lose their connections on every node: each hears of the change from the directory [AUTH4]. */
+export const disableUser = forAdmins<"admin.users.disable", "directoryStore">(
+  "admin.users.disable",
+  async ({ payload, services }) => {
+    const { directoryStore } = services;
+    if ((await directoryStore.userState(payload.user_id)) === "unknown") {
+      throw new ProtocolError("not_found", "There is no such user.", { field: "payload.user_id" });
+    }
+    await directoryStore.setDisabled(payload.user_id, payload.disabled);
+    return ack;
+  },
+);

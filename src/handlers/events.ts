@@ -1,0 +1,89 @@
+/** Handles `event.send`: an application's own event by a client, of a type that the configuration names [MSG4]. */
+import { contentDigest, idempotencyKey } from "../broadcast/idempotency-key.ts";
+import { StartError } from "../config/faults.ts";
+import type { Config } from "../config/schema.ts";
+import { clientPayloads } from "../protocol/client.ts";
+import { ProtocolError } from "../protocol/errors.ts";
+import { serverPayloads } from "../protocol/server.ts";
+import { conversationTopic } from "../protocol/topic.ts";
+import type { AppendedEvent, NewEvent } from "../storage/ports.ts";
+import { ack, type PendingReply, type PipelinedHandler, type Reply, type Request } from "./context.ts";
+import { requireMember } from "./require-member.ts";
+
+type Needs = "config" | "directory" | "publisher" | "broadcaster" | "now" | "newId";
+
+interface OwnEvent {
+  type: string;
+  payload: Record<string, unknown>;
+}
+
+/** Says whether a type is the protocol's own, which no client may send as an event of the application's. */
+const isOurs = (type: string) =>
+  Object.hasOwn(serverPayloads, type) || Object.hasOwn(clientPayloads, type) || type.startsWith("admin.");
+
+/** @throws StartError where the configuration lets clients send what only the service says */
+export function checkEventTypes({ events }: Pick<Config, "events">): void {
+  const ours = Object.keys(events).filter(isOurs);
+  if (ours.length > 0)
+    throw new StartError(
+      "events",
+      `${ours.join(", ")} is a type of the protocol's own, which clients cannot be let send.`,
+    );
+}
+
+export const sendEvent: PipelinedHandler<"event.send", Needs> = async (request) => {
+  const { from, payload, services } = request;
+  // Of now: what follows is taken up only once this has its place.
+  const { ahead } = from;
+  const { conversation_id, type, client_event_id, payload: data } = payload;
+  const declared = Object.hasOwn(services.config.events, type) ? services.config.events[type] : undefined;
+  if (declared === undefined)
+    throw new ProtocolError("forbidden", "Clients do not send events of this type here.", { field: "payload.type" });
+  await requireMember(request, { joins: true, writes: true });
+  const event = {
+    type,
+    payload: {
+      conversation_id,
+      user_id: from.userId,
+      ...(client_event_id === undefined ? {} : { client_event_id }),
+      data,
+    },
+  };
+  if (declared.logged) return append(request, event);
+  // It has no place in the log's queue that would keep it behind what the connection has sent before [ENV7].
+  await ahead;
+  services.broadcaster.toTopic(conversationTopic(conversation_id), event, { except: from });
+  return ack;
+};
+
+function append(
+  { from, payload, services, correlationId }: Request<"event.send", Needs>,
+  { type, payload: said }: OwnEvent,
+): PendingReply {
+  const { conversation_id, client_event_id: key, payload: data } = payload;
+  const event: NewEvent = {
+    id: services.newId(),
+    topic: conversationTopic(conversation_id),
+    type,
+    payload: JSON.stringify(said),
+    createdAt: services.now(),
+  };
+  if (key !== undefined)
+    event.once = {
+      keys: [idempotencyKey(["event", from.userId, conversation_id], key)],
+      digest: contentDigest({ type, data }),
+    };
+  const appended = services.publisher.appendAll([event], { audience: { except: from }, correlationId });
+  return { events: 1, settled: appended.then(([first]) => acknowledgementOf(first!)) };
+}
+
+function acknowledgementOf({ topic, seq, position, createdAt, duplicate, conflict }: AppendedEvent): Reply {
+  if (conflict)
+    throw new ProtocolError("conflict", "You have sent something else here under this client_event_id.", {
+      field: "payload.client_event_id",
+    });
+  return {
+    type: "ack",
+    payload: { topic, seq, position, created_at: new Date(createdAt).toISOString(), duplicate },
+  };
+}
