@@ -12,6 +12,8 @@ import { authFailureTable, errorTable } from "../../src/protocol/errors.ts";
 import { moment, sequence } from "../../src/protocol/fields.ts";
 import { type ServerMessageType, serverMessageTypes, serverPayloads } from "../../src/protocol/server.ts";
 import { limitClassOf } from "../../src/router/requests.ts";
+import { steps as postgresSteps } from "../../src/storage/postgres/schema.ts";
+import { migrations as sqliteMigrations } from "../../src/storage/sqlite/schema.ts";
 import { type AnySchema, fieldsOf } from "../support/schema-fields.ts";
 
 const root = resolve(import.meta.dir, "../..");
@@ -203,6 +205,18 @@ test("[ENV4] the page for operators says of every request whether it goes on whi
   const start = page.indexOf("\n### When PostgreSQL is away\n");
   const section = page.slice(start, page.indexOf("\n**", start));
   expect(clientMessageTypes.filter((type) => !section.includes(`\`${type}\``))).toEqual([]);
+});
+
+test("the page for backends says of each table that has something of somebody for how long that is kept", () => {
+  const made = [...postgresSteps.map((step) => step("ws")), ...sqliteMigrations].flatMap((sql) => [
+    ...sql.matchAll(/CREATE TABLE (?:ws\.)?(\w+) ?\(([\s\S]*?)\);/g),
+  ]);
+  const isOfSomebody = (columns: string) => /\b(user_id|sender_id|key|name|payload) text\b/i.test(columns);
+  const tables = new Set(made.flatMap(([, name, columns]) => (isOfSomebody(columns!) ? [name!] : [])));
+  expect(tables.size).toBeGreaterThan(10);
+  const page = textOf("docs/backends.md");
+  const section = page.slice(page.indexOf("\n## What is stored of somebody\n"));
+  expect([...tables].filter((name) => !new RegExp(`^\\|.*\`${name}\`.*\\|$`, "m").test(section))).toEqual([]);
 });
 
 test("every command is in the README", () => {
