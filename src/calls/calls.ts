@@ -7,6 +7,7 @@ import type { Config } from "../config/schema.ts";
 import { realTimers } from "../ground/timers.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
 import { callsTopic, userTopic } from "../protocol/topic.ts";
+import type { Push } from "../push/push.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type CallPermissionOptions, createCallPermission } from "./permission.ts";
 import { CallService } from "./service.ts";
@@ -17,6 +18,9 @@ export interface CallsOptions extends Pick<CallPermissionOptions, "view" | "dire
   broadcaster: Pick<Broadcaster, "toTopic" | "reachesDevice">;
   publisher: Pick<Publisher, "append">;
   presence: Pick<PresenceTracker, "devicesOf">;
+  push: Pick<Push, "tellUnreached">;
+  /** Whether backends may want to hear of callees without a device [BAK3]. */
+  wakes: boolean;
   now: () => number;
   newId: () => string;
   logger: Logger;
@@ -24,7 +28,7 @@ export interface CallsOptions extends Pick<CallPermissionOptions, "view" | "dire
 
 export function createCalls(options: CallsOptions): CallService {
   const { cluster, settings, broadcaster, publisher, presence, view, directory } = options;
-  const { now, newId, logger } = options;
+  const { push, wakes, now, newId, logger } = options;
   return new CallService({
     registry: cluster.calls,
     nodeId: cluster.nodeId,
@@ -50,6 +54,8 @@ export function createCalls(options: CallsOptions): CallService {
         once: { keys: [idempotencyKey(["missed", payload.from_user_id!, userId], callId)] },
       });
     },
+    wakes,
+    logUnreached: (payload) => push.tellUnreached(payload),
     now,
     after: realTimers.after,
     settings,

@@ -15,7 +15,14 @@ export interface FirstOffer {
 /** Events that move a call: requests of clients, and what happens to their devices and to time. Every event but `offer` is about one call. */
 export type CallEvent =
   | { type: "offer"; from: Device; offer: FirstOffer; calleeDeviceIds: string[] }
-  | { type: "renegotiate"; from: Device; connectedAt: number; callId: string; sdp: string }
+  | {
+      type: "renegotiate";
+      from: Device;
+      connectedAt: number;
+      callId: string;
+      sdp: string;
+      media: "audio" | "video" | null;
+    }
   | { type: "answer"; from: Device; callId: string; sdp: string }
   | { type: "ice"; from: Device; callId: string; candidates: ServerPayload<"call.ice">["candidates"] }
   | { type: "hangup"; from: Device; callId: string; reason: HangupReason | null }
@@ -27,7 +34,9 @@ export type CallEvent =
   | { type: "stopped"; callId: string }
   /** The call's deadline has come; `connected` are the devices that each party has on any node. */
   | { type: "due"; callId: string; connected: Record<Side, string[]> }
-  | { type: "missed_logged"; callId: string };
+  | { type: "missed_logged"; callId: string }
+  /** Backends have been told that the callee has no device, or it has one by now [BAK3]. */
+  | { type: "unreached_settled"; callId: string; isTold: boolean };
 
 export interface Outcome {
   put: Call[];
@@ -37,11 +46,13 @@ export interface Outcome {
   deliveries: Delivery[];
   /** How many of `put` are over by this event. */
   ended: number;
+  /** Of a first offer, sent again or not: the call as it is then, and whether its callee is in another one. */
+  offered?: { call: Call; calleeIsBusy: boolean };
 }
 
 /** Request of a client in a call that exists. */
 export type CallRequest = CallEvent & { type: "renegotiate" | "answer" | "ice" | "hangup" };
 /** Event that no client has asked for; it is never refused. */
 export type CallHappening = CallEvent & {
-  type: "connected" | "disconnected" | "left" | "stopped" | "due" | "missed_logged";
+  type: "connected" | "disconnected" | "left" | "stopped" | "due" | "missed_logged" | "unreached_settled";
 };

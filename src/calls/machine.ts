@@ -2,7 +2,7 @@
 import type { Call, Side } from "../cluster/call.ts";
 import { assertNever } from "../ground/assert.ts";
 import { ProtocolError } from "../protocol/errors.ts";
-import type { CallEvent, CallHappening, FirstOffer, Outcome } from "./events.ts";
+import type { CallEvent, CallHappening, CallRequest, FirstOffer, Outcome } from "./events.ts";
 import {
   callLimits,
   type Device,
@@ -15,6 +15,7 @@ import {
   type Moment,
   markAway,
   markHere,
+  noteUnreached,
   ring,
   ringsUntil,
   sideOf,
@@ -35,7 +36,7 @@ export function step(calls: Call[], event: CallEvent, moment: Moment): Outcome {
     case "answer":
     case "ice":
     case "hangup":
-      if (!found) throw new ProtocolError("call_not_found", "There is no such call.");
+      if (!found) throw unknownCall(event);
       return changed(found, moment, (draft) => request(draft, event));
     case "connected":
     case "disconnected":
@@ -43,6 +44,7 @@ export function step(calls: Call[], event: CallEvent, moment: Moment): Outcome {
     case "stopped":
     case "due":
     case "missed_logged":
+    case "unreached_settled":
       // The call may have been forgotten since somebody decided to tell it.
       if (!found) return nothing();
       if (event.type === "due" && isOver(found, moment.now)) return { ...nothing(), forget: [found.callId] };
@@ -51,6 +53,15 @@ export function step(calls: Call[], event: CallEvent, moment: Moment): Outcome {
       return assertNever(event);
   }
 }
+
+/** With `media` it is taken for a first offer that has forgotten whom it calls. */
+function unknownCall(event: CallRequest): ProtocolError {
+  if (event.type === "renegotiate" && event.media !== null) return missingInOffer("to_user_id");
+  return new ProtocolError("call_not_found", "There is no such call.");
+}
+
+export const missingInOffer = (field: "to_user_id" | "media") =>
+  new ProtocolError("invalid_payload", `A first offer needs ${field}.`, { field: `payload.${field}` });
 
 const nothing = (): Outcome => ({ put: [], forget: [], deliveries: [], ended: 0 });
 const isOver = ({ end, missed }: Call, now: number) =>
@@ -69,11 +80,12 @@ function offer(calls: Call[], event: CallEvent & { type: "offer" }, moment: Mome
   if (asked.toUserId === from.userId) {
     throw new ProtocolError("invalid_payload", "Nobody can call themselves.", { field: "payload.to_user_id" });
   }
+  const calleeIsBusy = calls.some((call) => isAnswered(call.state) && sideOf(call, asked.toUserId) !== null);
   const known = calls.find((call) => call.callId === asked.callId);
   if (known) {
     if (!isRepetition(known, event)) throw new ProtocolError("call_conflict", "This call_id is another call's.");
     if (known.state === "ended") throw new ProtocolError("call_ended", "The call is over.");
-    return nothing();
+    return { ...nothing(), offered: { call: known, calleeIsBusy } };
   }
   if (calls.filter((call) => call.caller.userId === from.userId).length >= callLimits.callsPerCaller) {
     throw new ProtocolError("limit_exceeded", "Too many calls at once.");
@@ -85,9 +97,11 @@ function offer(calls: Call[], event: CallEvent & { type: "offer" }, moment: Mome
   );
   const loses = opposite.some((call) => call.callId < asked.callId);
   const outcome = changed(newCall(from, asked, moment), moment, (draft) => {
-    if (loses) end(draft, { reason: "replaced" });
-    else for (const deviceId of calleeDeviceIds) ring(draft, deviceId);
+    if (loses) return end(draft, { reason: "replaced" });
+    for (const deviceId of calleeDeviceIds) ring(draft, deviceId);
+    noteUnreached(draft);
   });
+  outcome.offered = { call: outcome.put[0]!, calleeIsBusy };
   if (loses) return outcome;
   for (const call of opposite) {
     const replaced = changed(call, moment, (draft) => end(draft, { reason: "replaced" }));
@@ -146,6 +160,9 @@ function happening(draft: Draft, event: CallHappening): void {
     case "missed_logged":
       if (call.missed === "due") call.missed = "logged";
       return;
+    case "unreached_settled":
+      if (call.unreached === "due") call.unreached = event.isTold ? "told" : undefined;
+      return;
     default:
       assertNever(event);
   }
@@ -169,6 +186,7 @@ function cameOrWent(
     return;
   }
   if (device) markAway(draft, device);
+  if (call.state === "ringing" && side === "callee") noteUnreached(draft);
   // A device that was only rung leaves the call to its other devices, and to those that come.
   if (type === "left" && isParty)
     end(draft, { reason: isAnswered(call.state) ? "hangup" : "cancelled", endedBy: userId });
@@ -186,6 +204,7 @@ function due(draft: Draft, connected: Record<Side, string[]>): void {
     case "ringing":
       if (lost <= now && lost < ringsUntil(call, settings)) end(draft, { reason: "connection_lost" });
       else if (ringsUntil(call, settings) <= now) end(draft, { reason: "timeout" });
+      else noteUnreached(draft, connected.callee.length > 0);
       return;
     case "connecting":
     case "active":

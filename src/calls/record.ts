@@ -7,8 +7,8 @@ import type { EndReason } from "../protocol/fields.ts";
 import { limits } from "../protocol/limits.ts";
 import type { CallView, ServerPayload } from "../protocol/server.ts";
 
-/** Milliseconds: how long a call rings, and how long a bound device may stay away [CALL5]. */
-export type CallSettings = Pick<Config["calls"], "ring_timeout" | "reconnect_timeout">;
+/** How long a call rings and a bound device may stay away, ms [CALL5]; and whether callers are told of the busy. */
+export type CallSettings = Pick<Config["calls"], "ring_timeout" | "reconnect_timeout" | "busy">;
 
 export interface Device {
   userId: string;
@@ -33,6 +33,8 @@ export interface Moment {
   now: number;
   settings: CallSettings;
   nodeId: string;
+  /** Whether backends are to hear of callees without a device [BAK3]. */
+  wakes: boolean;
   /** Whether the device is connected to this node. */
   isHere(device: Device): boolean;
 }
@@ -50,6 +52,10 @@ export const callLimits = {
   presenceCheckMs: 30_000,
   /** Offers what is owed to a device that should be here to its node again after so long (ms), then ever more rarely. */
   owedAgainMs: 2_000,
+  /** Where nobody has told backends of an unreached callee for so long (ms), whichever node looks does. */
+  unreachedAgainMs: 2_000,
+  /** A call that rings somewhere is looked at so often (ms): devices may have gone with their node, while there is time to wake others. */
+  ringCheckMs: 10_000,
   /** Devices of one call that are told of it; those that come later are not. */
   devicesTold: 64,
   /** Characters of JSON that the candidates waiting for one side take up, beside the limit on their number. */
@@ -89,6 +95,7 @@ export function ring(draft: Draft, deviceId: string): void {
   const device = addTold(call, "callee", deviceId);
   if (device?.state !== "on") return;
   device.awaySince = null;
+  if (call.unreached === "due") call.unreached = undefined;
   draft.deliveries.push({
     userId: call.callee.userId,
     deviceId,
@@ -103,6 +110,26 @@ export function ring(draft: Draft, deviceId: string): void {
       expires_at: new Date(ringsUntil(call, settings)).toISOString(),
     },
   });
+}
+
+const ringsSomewhere = (call: Call) => call.told.some(({ side, awaySince }) => side === "callee" && awaySince === null);
+
+/** Notes where nothing rings at the callee, or nothing any more; once for each call [BAK3]. */
+export function noteUnreached({ call, wakes }: Draft, rings = ringsSomewhere(call)): void {
+  if (wakes && !rings) call.unreached ??= "due";
+}
+
+/** Whether backends are still to be told that nothing rings. Of a call that is over the log has that it was missed. */
+export const isUnreached = (call: Call) => call.state === "ringing" && call.unreached === "due";
+
+export function unreachedPayload(call: Call, settings: CallSettings): ServerPayload<"call.unreached"> {
+  return {
+    call_id: call.callId,
+    from_user_id: call.caller.userId,
+    to_user_id: call.callee.userId,
+    media: call.media,
+    expires_at: new Date(ringsUntil(call, settings)).toISOString(),
+  };
 }
 
 /**
@@ -250,10 +277,17 @@ function offeredAgainAt(call: Call, now: number): number {
   return isOffered ? now + Math.max(callLimits.owedAgainMs, now - since) : Number.POSITIVE_INFINITY;
 }
 
-export function deadlineOf(call: Call, { now, settings }: { now: number; settings: CallSettings }): number {
+/** When (ms) it is to be looked at whether backends must be told that nothing rings; infinite: they know, or need not [BAK3]. */
+function unreachedAt(call: Call, { now, wakes }: Pick<Moment, "now" | "wakes">): number {
+  if (!wakes || call.unreached === "told") return Number.POSITIVE_INFINITY;
+  return now + (call.unreached === "due" ? callLimits.unreachedAgainMs : callLimits.ringCheckMs);
+}
+
+export function deadlineOf(call: Call, moment: Pick<Moment, "now" | "settings" | "wakes">): number {
+  const { now, settings } = moment;
   switch (call.state) {
     case "ringing":
-      return Math.min(ringsUntil(call, settings), lostAt(call, settings));
+      return Math.min(ringsUntil(call, settings), lostAt(call, settings), unreachedAt(call, moment));
     case "connecting":
     case "active":
       return Math.min(now + callLimits.presenceCheckMs, lostAt(call, settings), offeredAgainAt(call, now));

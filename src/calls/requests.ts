@@ -111,9 +111,15 @@ function onceAnswered(draft: Draft, event: CallRequest, from: Sender): void {
       }
       peer.offering = false;
       Object.assign(call[from.side], { offering: true, offeredAt: now });
+      if (event.media !== null) call.media = event.media;
       relay(draft, from, {
         type: "call.offer",
-        payload: { call_id: call.callId, from_user_id: from.userId, sdp: event.sdp },
+        payload: {
+          call_id: call.callId,
+          from_user_id: from.userId,
+          ...(event.media === null ? {} : { media: event.media }),
+          sdp: event.sdp,
+        },
       });
       break;
     case "answer":

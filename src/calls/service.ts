@@ -11,8 +11,16 @@ import type { NodeStats } from "../telemetry/stats.ts";
 import { DeviceChanges } from "./device-changes.ts";
 import { EndsTold } from "./ends-told.ts";
 import type { CallEvent, FirstOffer, Outcome } from "./events.ts";
-import { step } from "./machine.ts";
-import { type CallSettings, type Delivery, type Device, missedPayload, viewOf } from "./record.ts";
+import { missingInOffer, step } from "./machine.ts";
+import {
+  type CallSettings,
+  type Delivery,
+  type Device,
+  isUnreached,
+  missedPayload,
+  unreachedPayload,
+  viewOf,
+} from "./record.ts";
 
 export interface CallServiceDeps extends Timers {
   registry: CallRegistry;
@@ -27,6 +35,10 @@ export interface CallServiceDeps extends Timers {
   mayCall(fromUserId: string, toUserId: string, conversationId: string | undefined): Promise<boolean>;
   /** Logs a missed call on the callee's `user` topic, once for each `callId`; resolves when it is durable [CALL6]. */
   logMissed(userId: string, payload: ServerPayload<"call.ended">, callId: string): Promise<void>;
+  /** Whether backends are to hear of callees without a device [BAK3]. */
+  wakes: boolean;
+  /** Logs for backends that a callee has no device, once for each `call_id`; resolves when it is durable [BAK3]. */
+  logUnreached(payload: ServerPayload<"call.unreached">): Promise<void>;
   /** Milliseconds since 1970. */
   now(): number;
   settings: CallSettings;
@@ -57,22 +69,26 @@ export class CallService {
     this.#deviceChanges = new DeviceChanges({
       registry,
       devicesOf,
-      apply: (event) => this.#apply(event.callId, [], event),
+      apply: async (event) => {
+        const { put } = await this.#apply(event.callId, [], event);
+        await this.#settle(put[0]);
+      },
     });
     // Every round is refused while Redis is away or calls are put back.
     this.#waiting = warnsOnce(logger, "calls wait", "calls go on");
-    this.#logging = warnsOnce(logger, "a missed call is not logged yet", "missed calls are logged again");
+    this.#logging = warnsOnce(logger, "a call is not logged yet", "calls are logged again");
   }
 
-  /** Takes a first offer, or a renegotiation where neither `to_user_id` nor `media` is given [CALL1]. */
-  async offer(from: Caller, payload: ClientPayload<"call.offer">): Promise<void> {
-    const { call_id: callId, sdp } = payload;
-    if (payload.to_user_id !== undefined || payload.media !== undefined) {
-      await this.#offerFirst(from, firstOffer(payload));
-      return;
-    }
-    const event = { type: "renegotiate", from, connectedAt: from.connectedAt ?? 0, callId, sdp } as const;
+  /**
+   * Takes a first offer, or a renegotiation where it calls nobody [CALL1].
+   * @returns whether the callee is in another call, where callers are told so
+   */
+  async offer(from: Caller, payload: ClientPayload<"call.offer">): Promise<{ isBusy: boolean }> {
+    const { call_id: callId, to_user_id: toUserId, media = null, sdp } = payload;
+    if (toUserId !== undefined) return this.#offerFirst(from, firstOffer({ ...payload, to_user_id: toUserId }));
+    const event = { type: "renegotiate", from, connectedAt: from.connectedAt ?? 0, callId, sdp, media } as const;
     await this.#apply(callId, [], event);
+    return { isBusy: false };
   }
 
   async answer(from: Device, { call_id: callId, sdp }: ClientPayload<"call.answer">): Promise<void> {
@@ -86,7 +102,7 @@ export class CallService {
   async hangup(from: Device, payload: ClientPayload<"call.hangup">): Promise<void> {
     const { call_id: callId, reason = null } = payload;
     const { put } = await this.#apply(callId, [], { type: "hangup", from, callId, reason });
-    await this.#settleMissed(put[0]!);
+    await this.#settle(put[0]);
   }
 
   /**
@@ -136,7 +152,7 @@ export class CallService {
   async endAll(): Promise<void> {
     for (const callId of this.deps.registry.endingWithNode?.() ?? []) {
       const { put } = await this.#apply(callId, [], { type: "stopped", callId });
-      await this.#settleMissed(put[0]!);
+      await this.#settle(put[0]);
     }
   }
 
@@ -186,53 +202,70 @@ export class CallService {
     return { ...(await this.deps.registry.stats()), ...this.#counts };
   }
 
-  async #offerFirst(from: Caller, offer: FirstOffer): Promise<void> {
-    const { devicesOf, mayCall } = this.deps;
+  async #offerFirst(from: Caller, offer: FirstOffer): Promise<{ isBusy: boolean }> {
+    const { devicesOf, mayCall, settings } = this.deps;
     const { callId, toUserId, conversationId } = offer;
     if (toUserId !== from.userId && !(await mayCall(from.userId, toUserId, conversationId ?? undefined))) {
       throw new ProtocolError("forbidden", "You cannot call this user.");
     }
     const calleeDeviceIds = await devicesOf(toUserId);
     const event = { type: "offer", from, offer, calleeDeviceIds } as const;
-    const { put } = await this.#apply(callId, [from.userId, toUserId], event);
-    const stored = put.find((call) => call.callId === callId);
-    if (!stored) return;
-    this.#counts.offered++;
-    if (stored.state !== "ringing") return;
+    const { put, offered } = await this.#apply(callId, [from.userId, toUserId], event);
+    const { call, calleeIsBusy } = offered!;
+    if (put.length > 0) this.#counts.offered++;
+    if (call.state !== "ringing") return { isBusy: false };
     // A device that came in between has seen no call, and the call has not seen it.
-    for (const deviceId of await devicesOf(toUserId)) {
+    for (const deviceId of put.length > 0 ? await devicesOf(toUserId) : []) {
       if (calleeDeviceIds.includes(deviceId)) continue;
       await this.#apply(callId, [], { type: "connected", device: { userId: toUserId, deviceId }, callId });
     }
+    // Before the caller is answered, so that whoever was answered is known to all that wakes devices.
+    if (isUnreached(call)) await this.#log(call);
+    return { isBusy: settings.busy && calleeIsBusy };
   }
 
   async #workOn(callId: string): Promise<void> {
     const { registry, devicesOf } = this.deps;
     const call = await registry.get(callId);
     if (!call) return;
-    if (call.missed === "due") return this.#settleMissed(call);
+    if (call.missed === "due") return this.#settle(call);
     const [caller, callee] = await Promise.all([devicesOf(call.caller.userId), devicesOf(call.callee.userId)]);
     const { put } = await this.#apply(callId, [], { type: "due", callId, connected: { caller, callee } });
-    if (put[0]?.state === "ended") await this.#settleMissed(put[0]);
+    await this.#settle(put[0]);
   }
 
-  /** Leaves the deadline due where the log is away: `runDue` comes again. */
-  async #settleMissed(call: Call): Promise<void> {
-    if (call.missed !== "due") return;
+  /** Logs what is due of the call; where the log is away its deadline stays due, and `runDue` comes again. Never rejects. */
+  async #settle(call: Call | undefined): Promise<void> {
+    if (call === undefined || (call.missed !== "due" && !isUnreached(call))) return;
     try {
-      await this.deps.logMissed(call.callee.userId, missedPayload(call), call.callId);
+      await this.#log(call);
       this.#logging.ended();
-      await this.#apply(call.callId, [], { type: "missed_logged", callId: call.callId });
     } catch (error) {
       this.#counts.dueFailures++;
       this.#logging.began(error, { callId: call.callId });
     }
   }
 
+  /** @throws Unavailable where the log is away, or calls are */
+  async #log(call: Call): Promise<void> {
+    const { devicesOf, logMissed, logUnreached, settings } = this.deps;
+    const { callId, callee } = call;
+    if (call.missed === "due") {
+      await logMissed(callee.userId, missedPayload(call), callId);
+      await this.#apply(callId, [], { type: "missed_logged", callId });
+    }
+    if (isUnreached(call)) {
+      // One that has come meanwhile rings.
+      const isTold = (await devicesOf(callee.userId)).length === 0;
+      if (isTold) await logUnreached(unreachedPayload(call, settings));
+      await this.#apply(callId, [], { type: "unreached_settled", callId, isTold });
+    }
+  }
+
   async #apply(callId: string, userIds: string[], event: CallEvent): Promise<Outcome> {
-    const { registry, now, settings, nodeId, isHere, deliver } = this.deps;
+    const { registry, now, settings, nodeId, wakes, isHere, deliver } = this.deps;
     const outcome = await registry.transact({ callId, userIds }, (calls) => {
-      const result = step(calls, event, { now: now(), settings, nodeId, isHere });
+      const result = step(calls, event, { now: now(), settings, nodeId, wakes, isHere });
       return { put: result.put, forget: result.forget, result };
     });
     this.#counts.ended += outcome.ended;
@@ -252,12 +285,8 @@ export class CallService {
   }
 }
 
-function firstOffer(payload: ClientPayload<"call.offer">): FirstOffer {
+function firstOffer(payload: ClientPayload<"call.offer"> & { to_user_id: string }): FirstOffer {
   const { call_id: callId, to_user_id: toUserId, conversation_id: conversationId = null, media, sdp } = payload;
-  if (toUserId === undefined) throw missing("to_user_id");
-  if (media === undefined) throw missing("media");
+  if (media === undefined) throw missingInOffer("media");
   return { callId, toUserId, conversationId, media, sdp };
 }
-
-const missing = (field: string) =>
-  new ProtocolError("invalid_payload", `A first offer needs ${field}.`, { field: `payload.${field}` });

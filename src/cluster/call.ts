@@ -59,4 +59,6 @@ export interface Call {
   end: { reason: EndReason; endedBy: string | null; at: number } | null;
   /** Whether the callee's log must hold the call as missed [CALL6], and whether it does. */
   missed: "no" | "due" | "logged";
+  /** Nothing rings at the callee, and backends are to hear of it, or have heard, so that they wake its devices [BAK3]. */
+  unreached?: "due" | "told" | undefined;
 }

@@ -209,6 +209,8 @@ const calls = v.strictObject({
   allowed_between: v.optional(v.picklist(["shared_conversation", "everyone"]), "shared_conversation"),
   ring_timeout: v.optional(interval, "60s"),
   reconnect_timeout: v.optional(duration, "30s"),
+  /** Whether a caller is told that the callee is in another call, which rings there all the same. */
+  busy: v.optional(v.boolean(), false),
 });
 
 const push = v.strictObject({

@@ -2,8 +2,8 @@
 import { ack, type Handler } from "./context.ts";
 
 export const offer: Handler<"call.offer", "calls"> = async ({ from, payload, services }) => {
-  await services.calls.offer(from, payload);
-  return ack;
+  const { isBusy } = await services.calls.offer(from, payload);
+  return isBusy ? { type: "ack", payload: { busy: true } } : ack;
 };
 
 export const answer: Handler<"call.answer", "calls"> = async ({ from, payload, services }) => {

@@ -171,6 +171,7 @@ export const clientPayloads = {
     /** Left out in a renegotiation. */
     to_user_id: v.optional(identifier),
     conversation_id: v.optional(identifier),
+    /** Required at first; in a renegotiation where another kind is wanted. */
     media: v.optional(mediaKind),
     sdp,
   }),

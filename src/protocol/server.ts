@@ -149,6 +149,8 @@ export const serverPayloads = {
     at: v.optional(moment),
     up_to_seq: v.optional(sequence),
     unread: v.optional(sequence),
+    /** Of a first offer: the callee is in another call, where callers are told so. */
+    busy: v.optional(flag),
     published: v.optional(
       v.array(
         v.object({
@@ -257,7 +259,8 @@ export const serverPayloads = {
     sdp: text,
     expires_at: moment,
   }),
-  "call.offer": v.object({ call_id: text, from_user_id: identifier, sdp: text }),
+  /** `media` where the renegotiation is about that. */
+  "call.offer": v.object({ call_id: text, from_user_id: identifier, media: v.optional(mediaKind), sdp: text }),
   "call.answer": v.object({ call_id: text, from_user_id: identifier, from_device_id: text, sdp: text }),
   "call.ice": v.object({ call_id: text, from_user_id: identifier, candidates: iceCandidates }),
   "call.ended": v.object({

@@ -1,8 +1,10 @@
 /** Proves call signaling over real sockets, from the first ring to the missed call that is seen later. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { subprotocols } from "../../src/protocol/limits.ts";
+import { migrateStorage } from "../../src/storage/migrate.ts";
 import type { Client } from "../support/client.ts";
 import { createPeople, fresh, type People } from "../support/people.ts";
+import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { type Service, startService } from "../support/service.ts";
 
 setDefaultTimeout(30_000);
@@ -37,9 +39,9 @@ async function scene({ connect, gather }: People) {
 }
 
 /** A call that the phone has answered. */
-async function answered(people: People) {
+async function answered(people: People, media = "video") {
   const it = await scene(people);
-  await it.offer();
+  await it.offer({ media });
   await it.phone.ask("call.answer", { call_id: it.call_id, sdp: "answer" });
   await it.caller.next("call.answer");
   return it;
@@ -284,12 +286,22 @@ describe("the usual times", () => {
   });
 });
 
-describe("leaving and coming back on purpose", () => {
+describe.each(["SQLite", "PostgreSQL"])("leaving and coming back on purpose, on %s", (engine) => {
+  let postgres: PostgresServer | undefined;
+  let settings: Record<string, string> = {};
   let service: Service;
   beforeAll(async () => {
-    service = await startService();
+    if (engine === "PostgreSQL") {
+      postgres = await startPostgres();
+      await migrateStorage({ url: postgres.url, lockTimeoutMs: 10_000 });
+      settings = { STORAGE__URL: postgres.url };
+    }
+    service = await startService({ settings });
   });
-  afterAll(() => service.stop());
+  afterAll(async () => {
+    await service?.stop();
+    await postgres?.stop();
+  });
   const people = createPeople(() => service.url);
   const { connect } = people;
   const snapshotOf = async (client: Client) => {
@@ -335,6 +347,33 @@ describe("leaving and coming back on purpose", () => {
     expect((await ended(back, call_id)).payload).toMatchObject({ reason: "hangup", ended_by: ben });
   });
 
+  test("[CALL1] [CALL7] a camera that comes on is told, and a page that is loaded anew finds it on", async () => {
+    const { anna, ben, caller, phone, call_id, laptop } = await answered(people, "audio");
+    await phone.ask("call.offer", { call_id, media: "video", sdp: "with a camera" });
+    expect((await caller.next("call.offer")).payload).toEqual({
+      call_id,
+      from_user_id: ben,
+      media: "video",
+      sdp: "with a camera",
+    });
+    await caller.ask("call.answer", { call_id, sdp: "seen" });
+    const device_id = await deviceOf(caller);
+    await caller.close(1001);
+    const back = await connect(anna, { device_id }, { protocols: [subprotocols.protobuf] });
+    expect(await snapshotOf(back)).toMatchObject([{ call_id, media: "video" }]);
+    await back.ask("call.offer", { call_id, media: "audio", sdp: "without" });
+    expect((await phone.next("call.offer")).payload).toMatchObject({ media: "audio", sdp: "without" });
+    for (const media of ["smell", null, 7, {}, "video".repeat(14_000)])
+      expect(["invalid_payload", "message_too_large"]).toContain(
+        await codeOf(back, "call.offer", { call_id, media, sdp: "s" }),
+      );
+    // It names nobody: a first offer that has forgotten whom it calls, or no call of this device.
+    const unknown = await back.request("call.offer", { call_id: newCallId(), media: "audio", sdp: "s" });
+    expect(unknown.payload).toMatchObject({ code: "invalid_payload", field: "payload.to_user_id" });
+    expect(await codeOf(laptop, "call.offer", { call_id, media: "video", sdp: "s" })).toBe("not_a_party");
+    expect(await snapshotOf(await connect(anna, { device_id }))).toMatchObject([{ call_id, media: "audio" }]);
+  });
+
   test("[CALL7] what rings is in the snapshot of whom it rings for, in protobuf too, and rings after it", async () => {
     const { c, anna, ben, caller, call_id, offer } = await scene(people);
     await offer({ conversation_id: c });
@@ -357,7 +396,7 @@ describe("leaving and coming back on purpose", () => {
     for (const device of [calling.caller, calling.phone, calling.laptop])
       expect((await ended(device, calling.call_id)).payload.reason).toBe("connection_lost");
     await service.exited;
-    service = await startService({ folder: service.folder });
+    service = await startService({ folder: service.folder, settings });
     const later = await connect(calling.ben, { since: "acked" });
     const missed = await later.find(({ topic }) => topic === `user:${calling.ben}`);
     expect(missed.payload).toMatchObject({ call_id: calling.call_id, reason: "cancelled", from_user_id: calling.anna });
@@ -412,6 +451,22 @@ describe("short times", () => {
     }
   });
 
+  test("[CALL5] no other close than 1000 hangs up: whoever closed so has its time to come back", async () => {
+    for (const code of [undefined, 1001, 3000, 4000]) {
+      const talking = await answered(people);
+      talking.phone.socket.close(code);
+      const { payload } = await ended(talking.caller, talking.call_id);
+      expect(payload).toEqual({ call_id: talking.call_id, reason: "connection_lost", duration_ms: expect.any(Number) });
+      const calling = await scene(people);
+      await calling.offer();
+      await calling.phone.next("call.incoming");
+      calling.caller.socket.close(code);
+      expect((await ended(calling.phone, calling.call_id)).payload.reason).toBe("connection_lost");
+      const missed = await calling.phone.find(({ topic }) => topic === `user:${calling.ben}`);
+      expect(missed.payload).toMatchObject({ call_id: calling.call_id, reason: "cancelled" });
+    }
+  });
+
   test("[CALL5] [CALL4] a device that comes back too late is told how it ended, once", async () => {
     const { ben, caller, phone, call_id } = await answered(people);
     const device_id = await deviceOf(phone);
@@ -423,5 +478,66 @@ describe("short times", () => {
     const again = await connect(ben, { device_id });
     await again.settled();
     expect(callsOf(again)).toEqual([]);
+  });
+});
+
+describe("callers are told of the busy", () => {
+  let service: Service;
+  beforeAll(async () => {
+    service = await startService({ settings: { CALLS__BUSY: "true" } });
+  });
+  afterAll(() => service.stop());
+  const people = createPeople(() => service.url);
+  const { connect } = people;
+
+  /** Somebody else who may call them, in the format of their own. */
+  async function another(c: string, to_user_id: string) {
+    const eve = await connect(fresh("eve"), {}, { protocols: [subprotocols.protobuf] });
+    await eve.ask("subscribe", { topics: [`conversation:${c}`] });
+    const call_id = newCallId();
+    return { eve, call_id, offer: () => eve.ask("call.offer", { call_id, to_user_id, media: "audio", sdp: "second" }) };
+  }
+
+  test("[CALL1] a user in a call gets another one, its caller is told, and each call has its own end", async () => {
+    const { c, ben, caller, phone, laptop, call_id } = await answered(people);
+    const second = await another(c, ben);
+    expect(await second.offer()).toEqual({ busy: true });
+    expect(await second.offer()).toEqual({ busy: true });
+    for (const device of [phone, laptop]) await device.next("call.incoming", (it) => it.call_id === second.call_id);
+    await phone.ask("call.answer", { call_id: second.call_id, sdp: "answer" });
+    await second.eve.next("call.answer");
+    await caller.ask("call.ice", { call_id, candidates: ["of the first"] });
+    await phone.next("call.ice", (it) => it.call_id === call_id);
+    await second.eve.ask("call.hangup", { call_id: second.call_id });
+    await ended(phone, second.call_id);
+    await phone.ask("call.offer", { call_id, sdp: "back again" });
+    await caller.next("call.offer");
+    await phone.ask("call.hangup", { call_id });
+    await ended(caller, call_id);
+    expect(await (await another(c, ben)).offer()).toEqual({});
+  });
+
+  test("[CALL1] who rings, or calls somebody, is not in a call yet; nor is it told where it may not call", async () => {
+    const { anna, ben, c, call_id, caller, phone, offer } = await scene(people);
+    await offer();
+    for (const user of [anna, ben]) expect(await (await another(c, user)).offer()).toEqual({});
+    await phone.ask("call.answer", { call_id, sdp: "answer" });
+    for (const user of [anna, ben]) expect(await (await another(c, user)).offer()).toEqual({ busy: true });
+    await expect((await another(fresh("c"), ben)).offer()).rejects.toThrow("forbidden");
+    await caller.ask("call.hangup", { call_id });
+  });
+
+  test("[CALL1] [CALL5] a device in two calls that closes with 1000 hangs up both", async () => {
+    const { c, ben, caller, phone, call_id } = await answered(people);
+    const second = await another(c, ben);
+    await second.offer();
+    await phone.ask("call.answer", { call_id: second.call_id, sdp: "answer" });
+    await second.eve.next("call.answer");
+    await phone.close(1000);
+    for (const [client, id] of [
+      [caller, call_id],
+      [second.eve, second.call_id],
+    ] as const)
+      expect((await ended(client, id)).payload).toMatchObject({ reason: "hangup", ended_by: ben });
   });
 });

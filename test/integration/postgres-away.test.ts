@@ -132,6 +132,41 @@ test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
 );
 
 test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
+  "[BAK3] [CALL1] a call to somebody without a device is refused without PostgreSQL, and told once that is back, once",
+  async () => {
+    const url = await server.newDatabase();
+    await migrateStorage({ url, lockTimeoutMs: 10_000 });
+    const settings = { STORAGE__URL: url, DIRECTORY__MODE: "managed", DIRECTORY__CACHE_TTL: "1h" };
+    const managed = await startService({ settings });
+    const come = (query: Record<string, string>) => Client.connect(managed.url, { query });
+    const root = await come({ user_id: "root", roles: "admin,service" });
+    await root.ask("admin.users.upsert", { user_ids: ["anna", "ben", "carl"] });
+    await root.ask("admin.members.add", { conversation_id: "c1", user_ids: ["anna", "ben", "carl"] });
+    await root.ask("subscribe", { topics: ["missed"] });
+    const anna = await come({ user_id: "anna" });
+    const carl = await come({ user_id: "carl" });
+    // Their memberships are remembered by it.
+    for (const user of ["ben", "carl"]) await anna.ask("call.offer", { ...callTo(user), conversation_id: "c1" });
+    await server.halt();
+    const call = { ...callTo("ben"), conversation_id: "c1" };
+    for (let at = 0; at < 2; at++)
+      expect((await anna.request("call.offer", call)).payload).toMatchObject({ code: "unavailable", retryable: true });
+    // A callee with a device rings all the same.
+    const reached = { ...callTo("carl"), conversation_id: "c1" };
+    await anna.ask("call.offer", reached);
+    await carl.next("call.incoming", ({ call_id }) => call_id === reached.call_id);
+    await server.resume();
+    await root.next("call.unreached", ({ call_id }) => call_id === call.call_id);
+    await anna.ask("call.offer", call);
+    await root.settled();
+    const told = root.all("call.unreached").filter(({ payload }) => payload.call_id === call.call_id);
+    expect(told).toHaveLength(1);
+    await managed.stop();
+  },
+  60_000,
+);
+
+test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
   "[ENV4] without PostgreSQL every request is either served or unavailable, and nothing is a fault",
   async () => {
     const queries = Array.from({ length: 24 }, (_, at) => ({ user_id: `w${at}`, roles: "service,admin" }));

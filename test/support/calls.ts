@@ -8,7 +8,7 @@ import { Unavailable } from "../../src/ground/unavailable.ts";
 import { ProtocolError } from "../../src/protocol/errors.ts";
 import type { ServerPayload } from "../../src/protocol/server.ts";
 
-export const callSettings = { ring_timeout: 60_000, reconnect_timeout: 30_000 };
+export const callSettings = { ring_timeout: 60_000, reconnect_timeout: 30_000, busy: true };
 
 /** Runs every step twice, as a registry does that meets a conflict, and insists on the same outcome. */
 class RepeatingRegistry extends LocalCallRegistry {
@@ -32,8 +32,10 @@ export interface CallWorld {
   /** Everything delivered, in order; tests may empty it. */
   deliveries: Delivery[];
   missed: { userId: string; payload: ServerPayload<"call.ended">; callId: string }[];
-  /** Turned by tests: the time (ms), whether the log is away, who may call. */
-  turn: { now: number; logAway: boolean; mayCall: boolean };
+  /** Tells what backends have heard of callees without a device. */
+  unreached: ServerPayload<"call.unreached">[];
+  /** Turned by tests: the time (ms), whether the log is away, who may call, whether backends want to hear of the unreached. */
+  turn: { now: number; logAway: boolean; mayCall: boolean; wakes: boolean };
   /** Called while the service looks for a user's devices. */
   onDevicesOf: { hook: (userId: string) => Promise<void> };
   connected: Set<string>;
@@ -51,10 +53,11 @@ export interface CallWorld {
 export const deviceKey = ({ userId, deviceId }: Device) => `${userId} ${deviceId}`;
 
 export function createCallWorld(devices: Device[]): CallWorld {
-  const turn = { now: 1_000_000, logAway: false, mayCall: true };
+  const turn = { now: 1_000_000, logAway: false, mayCall: true, wakes: true };
   const registry = new RepeatingRegistry();
   const deliveries: Delivery[] = [];
   const missed: CallWorld["missed"] = [];
+  const unreached: CallWorld["unreached"] = [];
   const connected = new Set(devices.map(deviceKey));
   const onDevicesOf: CallWorld["onDevicesOf"] = { hook: async () => {} };
   const elsewhere = new Set<string>();
@@ -74,6 +77,14 @@ export function createCallWorld(devices: Device[]): CallWorld {
       if (turn.logAway) throw new Error("the log is away");
       missed.push({ userId, payload, callId });
     },
+    get wakes() {
+      return turn.wakes;
+    },
+    async logUnreached(payload) {
+      if (turn.logAway) throw new Unavailable("storage", "The log is away.");
+      // As by its key in the log.
+      if (!unreached.some(({ call_id }) => call_id === payload.call_id)) unreached.push(payload);
+    },
     now: () => turn.now,
     after(_delayMs, run) {
       timers.add(run);
@@ -87,6 +98,7 @@ export function createCallWorld(devices: Device[]): CallWorld {
     registry,
     deliveries,
     missed,
+    unreached,
     turn,
     onDevicesOf,
     connected,
@@ -114,7 +126,7 @@ export function createCallWorld(devices: Device[]): CallWorld {
 }
 
 /** Tells what came of a request: `ok`, or the code it was refused with. */
-export async function outcomeOf(request: Promise<void>): Promise<string> {
+export async function outcomeOf(request: Promise<unknown>): Promise<string> {
   try {
     await request;
     return "ok";

@@ -82,6 +82,7 @@ export const clientExamples: Record<ClientMessageType, Payload[]> = {
   "call.offer": [
     { call_id: callId, to_user_id: "u2", conversation_id: "c1", media: "video", sdp },
     { call_id: callId, sdp },
+    { call_id: callId, media: "video", sdp },
   ],
   "call.answer": [{ call_id: callId, sdp }],
   "call.ice": [
@@ -213,6 +214,7 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
     },
     { message_id: "m1", topic: "conversation:c1", seq: 14, position: 4713, at, duplicate: false },
     { up_to_seq: 12, unread: 3 },
+    { busy: true },
     { published: [{ topic: "user:u1", seq: 1, position: 9, duplicate: true }, { topic: "typing:c1" }], receivers: 3 },
     { published: [] },
   ],
@@ -312,7 +314,10 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
     },
     { call_id: callId, from_user_id: "u1", from_device_id: "phone", media: "video", sdp, expires_at: later },
   ],
-  "call.offer": [{ call_id: callId, from_user_id: "u1", sdp }],
+  "call.offer": [
+    { call_id: callId, from_user_id: "u1", sdp },
+    { call_id: callId, from_user_id: "u1", media: "video", sdp },
+  ],
   "call.answer": [{ call_id: callId, from_user_id: "u2", from_device_id: "laptop", sdp }],
   "call.ice": [
     { call_id: callId, from_user_id: "u1", candidates: [candidate, "candidate:2"] },

@@ -81,6 +81,16 @@ class Observer {
     for (const callId of [...this.#calls.keys()]) if (!current.has(callId)) this.#lookAtForgotten(callId);
   }
 
+  /** Checks that backends were told where nothing rings of an offer that is acknowledged [BAK3]. */
+  async lookWhomToWake(callId: string): Promise<void> {
+    const { registry, connected, unreached } = this.world;
+    const call = await registry.get(callId);
+    const isThere = [...connected].some((key) => key.startsWith(`${call?.callee.userId} `));
+    if (call?.state !== "ringing" || isThere) return;
+    expect(call.unreached).toBe("told");
+    expect(unreached.map(({ call_id }) => call_id)).toContain(callId);
+  }
+
   #addTold(callId: string, key: string): void {
     const told = this.#calls.get(callId)?.told;
     if (told && !told.has(key)) told.set(key, 0);
@@ -155,7 +165,9 @@ async function run(actions: Action[], ending: "hang up" | "leave"): Promise<void
         for (let more = 0; more < 4 && next.type === "ice" && outcome === "ok"; more++)
           await outcomeOf(send(world, next));
         if (next.from === stranger) expect(outcome).not.toBe("ok");
-        await observer.look(outcome === "ok" ? next : undefined);
+        // An offer that the log keeps from being answered is there all the same.
+        await observer.look(outcome === "ok" || outcome === "unavailable" ? next : undefined);
+        if (next.type === "offer" && outcome === "ok") await observer.lookWhomToWake(next.callId);
       }
     }
   }
@@ -186,7 +198,7 @@ async function run(actions: Action[], ending: "hang up" | "leave"): Promise<void
 function send(
   { service }: CallWorld,
   { type, from, callId }: Action & { from: Device; callId: string },
-): Promise<void> {
+): Promise<unknown> {
   switch (type) {
     case "offer":
       // The stranger may call nobody here, so it tries to take part in the others' calls instead.

@@ -104,6 +104,20 @@ describe("offer", () => {
     expect(news()).toEqual([]);
   });
 
+  test("[CALL1] [CALL7] a renegotiation may ask for another kind of media: the other side is told, and who comes back", async () => {
+    await active();
+    await world.service.offer(a1, { call_id: callId, media: "video", sdp: "with a camera" });
+    const told = { call_id: callId, from_user_id: "ann", media: "video", sdp: "with a camera" } as const;
+    expect(world.deliveries.at(-1)?.payload).toEqual(told);
+    expect(await outcomeOf(world.service.offer(b1, { call_id: callId, media: "audio", sdp: "refused" }))).toBe(
+      "call_conflict",
+    );
+    await answer(b1, "yes");
+    await world.service.offer(b1, { call_id: callId, sdp: "more" });
+    for (const device of [a1, b1])
+      expect(await world.service.snapshotOf(device)).toMatchObject([{ call_id: callId, media: "video" }]);
+  });
+
   test("[CALL7] of two renegotiations at once the later one is a conflict, and the first goes on", async () => {
     await active();
     const offerOf = (device: typeof a1, sdp: string) => world.service.offer(device, { call_id: callId, sdp });
