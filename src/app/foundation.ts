@@ -15,7 +15,14 @@ export async function openFoundation({ config, logger, counts, version, now, new
   const nodeId = config.cluster.node_id ?? newId();
   const cluster = await createCluster(config, { storage, now, version, nodeId, counts, logger });
   const { mode, cache_ttl: cacheTtlMs, cache_size: cacheSize } = config.directory;
-  const directory = createDirectoryView({ directory: storage.directory, mode, cacheTtlMs, cacheSize, now });
+  const directory = createDirectoryView({
+    directory: storage.directory,
+    mode,
+    cacheTtlMs,
+    cacheSize,
+    receiptsMembersMax: config.messages.receipts_max_members,
+    now,
+  });
   const visibleAmong = createVisibleAmong({ directory, policy: config.presence.visible_to });
   const questions = new FairQueue({ perUser: config.storage.questions_per_user });
   const parts = { storage, cluster, directory, visibleAmong, questions };

@@ -9,7 +9,7 @@ import type { Sockets } from "./sockets.ts";
 
 export type Messaging = PartsOf<typeof composeMessaging>;
 
-export function composeMessaging(base: Base, { storage, cluster, hub, listeners }: Foundation & Sockets) {
+export function composeMessaging(base: Base, { storage, cluster, directory, hub, listeners }: Foundation & Sockets) {
   const { config, logger, counts, now, newId } = base;
   const broadcasting = createBroadcasting({
     native: listeners,
@@ -25,7 +25,7 @@ export function composeMessaging(base: Base, { storage, cluster, hub, listeners 
   });
   const { publisher, sequencer } = broadcasting;
   const windowMs = config.messages.receipt_window;
-  const receipts = new ReceiptRelay({ store: storage.receipts, publisher, windowMs, now, newId, logger });
+  const receipts = new ReceiptRelay({ store: storage.receipts, publisher, directory, windowMs, now, newId, logger });
   return {
     parts: { ...broadcasting, receipts },
     async start() {

@@ -2,10 +2,11 @@
 import { realTimers } from "../ground/timers.ts";
 import { everyoneTopic, missedTopic } from "../protocol/topic.ts";
 import { MemberNews } from "../subscription/member-news.ts";
-import { createSnapshots } from "../subscription/snapshots.ts";
+import { createSnapshots, listBytesMax } from "../subscription/snapshots.ts";
 import { createSubscriptions, subscriptionSettings } from "../subscription/subscriptions.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
 import { DirectoryListener } from "../websocket/directory-listener.ts";
+import { bufferBytesMax } from "../websocket/server.ts";
 import type { Area, PartsOf } from "./area.ts";
 import type { Base } from "./base.ts";
 import type { Calls } from "./calls.ts";
@@ -29,7 +30,14 @@ export function composeSubscribing(
     log: storage.log,
     cursors: storage.cursors,
     bus: cluster.bus,
-    snapshots: createSnapshots({ receipts: storage.receipts, directory, typing, presence, calls }),
+    snapshots: createSnapshots({
+      overviews: storage.overviews,
+      directory,
+      typing,
+      presence,
+      calls,
+      listBytesMax: listBytesMax(bufferBytesMax(config.websocket)),
+    }),
     async onWanted(topics) {
       if (topics.includes(missedTopic)) await push.want();
     },

@@ -187,6 +187,8 @@ const cluster = v.strictObject({
 const messages = v.strictObject({
   accept: v.optional(v.boolean(), true),
   receipt_window: v.optional(duration, "250ms"),
+  /** Members of a conversation that is told of receipts at most; beyond it they count for oneself [REC3]. */
+  receipts_max_members: v.optional(whole(0, 10_000), 100),
 });
 
 const presence = v.strictObject({

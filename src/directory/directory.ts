@@ -5,6 +5,7 @@ import { pages } from "../ground/pages.ts";
 import { isSlip } from "../protocol/fields.ts";
 import type { Directory, DirectoryChange, Membership, Memberships, UserState } from "../storage/directory-store.ts";
 import { MembershipCache } from "./membership-cache.ts";
+import { SmallConversations } from "./small-conversations.ts";
 
 export interface DirectoryViewOptions {
   directory: Directory;
@@ -14,6 +15,8 @@ export interface DirectoryViewOptions {
   cacheTtlMs: number;
   /** Memberships that are remembered at most. */
   cacheSize: number;
+  /** Members of a conversation that is told of receipts at most [REC3]. */
+  receiptsMembersMax: number;
   /** Milliseconds since 1970. */
   now: () => number;
 }
@@ -46,6 +49,8 @@ export interface DirectoryView {
   membersAmong(conversationId: string, userIds: string[]): Promise<Set<string>>;
   /** Finds the members of each of the conversations, at most `limit` of one; conversations without any are left out. */
   membersOfEach(conversationIds: string[], limit: number): Promise<Map<string, string[]>>;
+  /** Finds those of the conversations that have so few members that they are told of receipts [REC3]. */
+  toldOfReceipts(conversationIds: string[]): Promise<Set<string>>;
   conversationsOf(userId: string): Promise<string[]>;
   /** Finds everyone who shares a conversation with the user, without the user, at most `limit`. */
   peersOf(userId: string, limit: number): Promise<string[]>;
@@ -69,9 +74,16 @@ const newcomer: Membership = { mayWrite: true };
 export function createDirectoryView(options: DirectoryViewOptions): DirectoryView {
   const { directory, cacheTtlMs, cacheSize, now } = options;
   const memberships = new MembershipCache({ ttlMs: cacheTtlMs, sizeMax: cacheSize, now });
+  const small = new SmallConversations({
+    directory,
+    membersMax: options.receiptsMembersMax,
+    ttlMs: cacheTtlMs,
+    sizeMax: cacheSize,
+    now,
+  });
   const listeners = new Set<(change: DirectoryChange) => void>();
   const unwatch = directory.watch((change) => {
-    forget(memberships, change);
+    forget({ memberships, small }, change);
     for (const listener of [...listeners]) listener(change);
   });
   return {
@@ -80,6 +92,7 @@ export function createDirectoryView(options: DirectoryViewOptions): DirectoryVie
     membersPage: (query) => directory.membersPage(query),
     membersOf: (conversationId, limit) => directory.membersOf(conversationId, limit),
     membersOfEach: (conversationIds, limit) => directory.membersOfEach(conversationIds, limit),
+    toldOfReceipts: (conversationIds) => small.among(conversationIds),
     conversationsOf: (userId) => directory.conversationsOf(userId),
     peersOf: (userId, limit) => directory.peersOf(userId, limit),
     onChange(listener) {
@@ -93,15 +106,22 @@ export function createDirectoryView(options: DirectoryViewOptions): DirectoryVie
   };
 }
 
-function forget(memberships: MembershipCache, change: DirectoryChange): void {
+interface Remembered {
+  memberships: MembershipCache;
+  small: SmallConversations;
+}
+
+function forget({ memberships, small }: Remembered, change: DirectoryChange): void {
   switch (change.kind) {
     case "member_added":
     case "member_removed":
     case "member_updated":
       memberships.forget(change);
+      small.forget(change.conversationId);
       return;
     case "resync":
       memberships.forgetAll();
+      small.forgetAll();
       return;
     case "user_changed":
       // Users are never remembered.

@@ -3,6 +3,7 @@
 import type { Audience } from "../broadcast/broadcaster.ts";
 import { idempotencyKey } from "../broadcast/idempotency-key.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
+import type { DirectoryView } from "../directory/directory.ts";
 import { limits } from "../protocol/limits.ts";
 import { conversationTopic, userTopic } from "../protocol/topic.ts";
 import type { ReceiptKind, ReceiptStore, UnsentReceipt } from "../storage/ports.ts";
@@ -12,6 +13,7 @@ import { type Outage, warnsOnce } from "../telemetry/outage.ts";
 export interface ReceiptRelayOptions {
   store: ReceiptStore;
   publisher: Pick<Publisher, "append">;
+  directory: Pick<DirectoryView, "toldOfReceipts">;
   /** How long receipts of one conversation and user are gathered, ms. */
   windowMs: number;
   now: () => number;
@@ -124,8 +126,12 @@ export class ReceiptRelay {
 
   async #send({ conversationId, userId, kind, sentSeq, upToSeq }: UnsentReceipt, audience: Audience): Promise<void> {
     const { store, publisher, now, newId } = this.options;
+    const isPrivate = kind === "read_private" || !(await this.#isToldIn(conversationId));
+    // Where others are not told one's other devices need to know what is read, and nobody what was delivered.
+    if (isPrivate && kind === "delivered") return;
+    const told = isPrivate ? "read_private" : kind;
     const at = now();
-    const covered = { conversationId, userId, afterSeq: sentSeq, throughSeq: upToSeq, limit: limits.receiptMessageIds };
+    const covered = { conversationId, userId, afterSeq: sentSeq, throughSeq: upToSeq, limit: limits.toldMessageIds };
     const messageIds = await store.covered(covered);
     // Only receipts or messages of their own were passed. Telling of it would be one more event to mark, without end.
     if (messageIds.length === 0) return;
@@ -135,19 +141,23 @@ export class ReceiptRelay {
       message_ids: messageIds,
       up_to_seq: upToSeq,
       at: new Date(at).toISOString(),
-      ...(kind === "read_private" ? { private: true } : {}),
+      ...(isPrivate ? { private: true } : {}),
     };
     await publisher.append(
       {
         id: newId(),
-        topic: kind === "read_private" ? userTopic(userId) : conversationTopic(conversationId),
+        topic: isPrivate ? userTopic(userId) : conversationTopic(conversationId),
         type: eventTypes[kind],
         payload,
         createdAt: at,
-        compactionKey: `${kind}:${conversationId}:${userId}`,
-        once: { keys: [idempotencyKey(["receipt", kind, conversationId, userId], upToSeq)] },
+        compactionKey: `${told}:${conversationId}:${userId}`,
+        once: { keys: [idempotencyKey(["receipt", told, conversationId, userId], upToSeq)] },
       },
       { audience },
     );
+  }
+
+  async #isToldIn(conversationId: string): Promise<boolean> {
+    return (await this.options.directory.toldOfReceipts([conversationId])).has(conversationId);
   }
 }

@@ -8,6 +8,7 @@ import * as calls from "./calls.ts";
 import * as connection from "./connection.ts";
 import type { Handler, Routes, Services } from "./context.ts";
 import { sendEvent } from "./events.ts";
+import { history } from "./history.ts";
 import { members } from "./members.ts";
 import * as messageChanges from "./message-changes.ts";
 import * as messages from "./messages.ts";
@@ -41,7 +42,7 @@ export const routes = {
   ack: connection.acknowledge,
   subscribe: subscriptions.subscribe,
   unsubscribe: subscriptions.unsubscribe,
-  history: inTurn(messages.history),
+  history,
   "message.send": messages.send,
   "message.edit": messageChanges.edit,
   "message.delete": messageChanges.remove,

@@ -1,10 +1,10 @@
 /** Handles what a connection wants to hear: `subscribe`, `unsubscribe` [SUB]. */
 import type { Handler } from "./context.ts";
 
-export const subscribe: Handler<"subscribe", "subscriptions"> = async ({ from, payload, services }) => ({
-  type: "subscribed",
-  payload: await services.subscriptions.subscribe(from, payload),
-});
+export const subscribe: Handler<"subscribe", "subscriptions"> = async ({ from, payload, services }) => {
+  const { topics, payload: answer } = await services.subscriptions.subscribe(from, payload);
+  return { type: "subscribed", text: answer.text, holds: { topics: topics.length } };
+};
 
 export const unsubscribe: Handler<"unsubscribe", "subscriptions"> = async ({ from, payload, services }) => ({
   type: "unsubscribed",

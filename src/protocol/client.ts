@@ -120,6 +120,13 @@ export const clientPayloads = {
       before_seq: v.optional(sequence),
       after_seq: v.optional(sequence),
       limit: pageLimit({ most: limits.historyPage, usual: 50 }),
+      types: v.optional(
+        v.pipe(
+          v.array(eventType, "must be a list"),
+          v.minLength(1, "must name at least one"),
+          v.maxLength(limits.historyTypes, `must name at most ${limits.historyTypes}`),
+        ),
+      ),
     }),
     v.forward(
       v.check(

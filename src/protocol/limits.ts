@@ -20,10 +20,15 @@ export const limits = {
   cursorLength: 64,
   tokenLength: 8192,
   namesPerRequest: 1_000,
+  /** Of a `mark.*`. */
   receiptMessageIds: 500,
+  /** Of a receipt, which everybody is sent. */
+  toldMessageIds: 50,
   historyPage: 200,
   /** Of one reaction, in UTF-8. */
   reactionBytes: 64,
+  /** Types that a page of history is asked for. */
+  historyTypes: 20,
   /** Of one page of a conversation's members [MEM1]. */
   membersPage: 500,
   presenceQueryUsers: 500,

@@ -45,12 +45,28 @@ const callView = v.object({
   expires_at: v.optional(moment),
 });
 export type CallView = v.InferOutput<typeof callView>;
+/** A logged event inside a `history` page, or as a last message. */
+const historyEvent = v.object({
+  id: text,
+  type: text,
+  topic: text,
+  seq: sequence,
+  position: sequence,
+  timestamp: moment,
+  payload: freeObject,
+});
+
+/** How far somebody else has come in a conversation [REC3]. */
+const receiptPlace = v.object({ user_id: identifier, read_seq: sequence, delivered_seq: sequence });
 const snapshot = v.object({
   read_seq: v.optional(sequence),
   delivered_seq: v.optional(sequence),
   unread: v.optional(sequence),
   /** False where the user is kept from writing; left out where it may. */
   may_write: v.optional(flag),
+  /** Null where there is none; absent where the answer would be too large with it. */
+  last_message: v.optional(v.nullable(historyEvent)),
+  receipts: v.optional(v.array(receiptPlace)),
   typing: v.optional(v.array(typingEntry)),
   presence: v.optional(presenceView),
   calls: v.optional(v.array(callView)),
@@ -66,17 +82,6 @@ const subscribedTopic = v.object({
 });
 export type SubscribedTopic = v.InferOutput<typeof subscribedTopic>;
 export type Snapshot = v.InferOutput<typeof snapshot>;
-
-/** A logged event inside a `history` page. */
-const historyEvent = v.object({
-  id: text,
-  type: text,
-  topic: text,
-  seq: sequence,
-  position: sequence,
-  timestamp: moment,
-  payload: freeObject,
-});
 
 /** The frame around every payload, but for the payload [ENV2]. */
 export const serverEnvelope = v.object({

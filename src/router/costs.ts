@@ -80,9 +80,19 @@ export interface AnswerToRequest {
 export function answerCharge({ type, tokens, reply, length }: AnswerToRequest): Charge | null {
   const limitClass = limitClassOf(type);
   if (limitClass !== "reading") return null;
+  const topics = topicsIn(reply);
+  // Of a `subscribe` what its topics would have taken by their names; of what was looked for each look beyond the first.
   const more =
-    "payload" in reply && (reply.type === "subscribed" || reply.type === "unsubscribed")
-      ? 1 + Math.floor(reply.payload.topics.length / topicsPerToken) - tokens
-      : Math.floor(length / answerPerToken);
+    topics === null
+      ? Math.floor(length / answerPerToken) + looksFor(reply) - 1
+      : 1 + Math.floor(topics / topicsPerToken) - tokens;
   return more > 0 ? { limitClass, tokens: more } : null;
 }
+
+function topicsIn(reply: Reply): number | null {
+  if ("text" in reply) return reply.holds !== undefined && "topics" in reply.holds ? reply.holds.topics : null;
+  return reply.type === "subscribed" || reply.type === "unsubscribed" ? reply.payload.topics.length : null;
+}
+
+const looksFor = (reply: Reply) =>
+  "text" in reply && reply.holds !== undefined && "looks" in reply.holds ? reply.holds.looks : 1;

@@ -53,6 +53,8 @@ export interface Directory {
   membersPage(query: { conversationId: string; after?: string | undefined; limit: number }): Promise<Member[]>;
   /** Finds the members of each of the conversations, at most `limit` of one; conversations without any are left out. */
   membersOfEach(conversationIds: string[], limit: number): Promise<Map<string, string[]>>;
+  /** Counts the members of each of the conversations up to `most`; one that is left out has none. */
+  memberCounts(conversationIds: string[], most: number): Promise<Map<string, number>>;
   conversationsOf(userId: string): Promise<string[]>;
   /** Finds everyone who shares a conversation with the user, without the user, at most `limit`. */
   peersOf(userId: string, limit: number): Promise<string[]>;

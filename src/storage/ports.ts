@@ -4,24 +4,12 @@ import type { ConversationStore } from "./conversation-store.ts";
 import type { Directory } from "./directory-store.ts";
 import type { Epochs } from "./epochs.ts";
 import type { Inbox } from "./inbox.ts";
+import type { LoggedEvent } from "./logged-event.ts";
+import type { OverviewStore } from "./overview-store.ts";
 import type { PresentStore } from "./present-store.ts";
 import type { PushStore } from "./push-store.ts";
 
-/** A logged event as it is stored and published [LOG1]. */
-export interface LoggedEvent {
-  topic: string;
-  /** 1, 2, 3 … within the topic. */
-  seq: number;
-  /** One strictly growing number over all topics, growing with `seq` within one; some are never given to an event. */
-  position: number;
-  /** Stable: a replayed event has the id it first had. */
-  id: string;
-  type: string;
-  /** JSON text of an object; of a message as it is today: edited or deleted, with its reactions [MSG2] [MSG3]. */
-  payload: string;
-  /** Milliseconds since 1970. */
-  createdAt: number;
-}
+export type { LoggedEvent };
 
 export interface NewEvent {
   id: string;
@@ -135,6 +123,9 @@ export interface RetentionPolicy {
 /** Bytes of payload after which a page that is read ends, whatever its limit; it has one event at least. */
 export const pageBytesMax = 1024 * 1024;
 
+/** Events that one call looks at for those of some types: a rare type costs many calls, and none that is long. */
+export const lookedAtMax = 2_000;
+
 /** Keeps the durable, ordered log [LOG1–LOG8]. */
 export interface EventLog {
   /** Knows what cursors of this log are worth; filled once the storage has started [LOG4]. */
@@ -163,6 +154,18 @@ export interface EventLog {
     limit: number;
     bytesMax?: number;
   }): Promise<EventPage>;
+  /**
+   * Reads those of some types among the next `lookedAtMax` events, in the direction that `page` has, oldest first. While there
+   * are `more`, the next call goes on from `through`, also where this one has found none [LOG8].
+   */
+  pageOf(query: {
+    topic: string;
+    types: string[];
+    beforeSeq?: number;
+    afterSeq?: number;
+    limit: number;
+    bytesMax?: number;
+  }): Promise<EventPage & { through: number }>;
   heads(topics: string[]): Promise<Map<string, TopicHead>>;
   /** Reads a page of the whole log, whatever the topic, from one snapshot [BAK2]. */
   feed(query: { afterPosition: number; limit: number }): Promise<FeedPage>;
@@ -285,6 +288,7 @@ export interface StatusStore extends PresentStore {
 export interface Storage {
   log: EventLog;
   receipts: ReceiptStore;
+  overviews: OverviewStore;
   cursors: CursorStore;
   statuses: StatusStore;
   push: PushStore;

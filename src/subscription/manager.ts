@@ -7,7 +7,7 @@ import type { DirectoryView } from "../directory/directory.ts";
 import { KeyedQueue } from "../ground/keyed-queue.ts";
 import { pagePerTurn } from "../ground/pages.ts";
 import type { Since } from "../protocol/client.ts";
-import type { ServerPayload, Snapshot } from "../protocol/server.ts";
+import type { ServerPayload } from "../protocol/server.ts";
 import { isLogged, logTopic, parseTopic, type Topic } from "../protocol/topic.ts";
 import { AskerGone, type FairQueue } from "../storage/fair-queue.ts";
 import type { CursorStore, EventLog, LoggedEvent } from "../storage/ports.ts";
@@ -20,9 +20,10 @@ import { type FeedStart, LogFeed, type LogFeedOptions, partsOfLog } from "./log-
 import { PendingSubscription, PendingSubscriptions } from "./pending-subscriptions.ts";
 import { Rejections } from "./rejections.ts";
 import { followedBy, lookupsToJoin, lookupsToLeave, resolveScope, type ScopeRequest } from "./scope.ts";
+import type { Snapshots } from "./snapshots.ts";
 import { locate, startingPointOf } from "./starting-point.ts";
 import type { Follows, Subscriber } from "./subscriber.ts";
-import type { Tell } from "./tell.ts";
+import { type Tell, WrittenPayload } from "./tell.ts";
 
 export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger"> {
   log: EventLog;
@@ -33,7 +34,7 @@ export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger
   directory: DirectoryView;
   access: Access;
   /** Reads what a new subscriber is told of the topics' present state, by topic name. */
-  snapshots: (subscriber: Subscriber, topics: Topic[]) => Promise<Map<string, Snapshot>>;
+  snapshots: (subscriber: Subscriber, topics: Topic[]) => Promise<Snapshots>;
   /** Called once a connection is live on topics. */
   onSubscribed: (subscriber: Subscriber, topics: Topic[]) => void;
   /** Called before a connection goes live on topics that it may hear and is not on yet; what it rejects with refuses the request. */
@@ -49,7 +50,14 @@ export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger
   watchMax: number;
 }
 
-type Subscribed = ServerPayload<"subscribed">;
+/** Says what a `subscribe` has come to. */
+export interface Subscribed {
+  /** Whole names of what the connection is on, of what was asked for. */
+  topics: string[];
+  rejected: ServerPayload<"subscribed">["rejected"];
+  /** The payload of `subscribed`. */
+  payload: WrittenPayload;
+}
 
 const namesOf = (topics: Topic[]) => topics.map(({ name }) => name);
 
@@ -110,6 +118,8 @@ export class SubscriptionManager {
     const places = await this.#catchUps.start(pending, parts, since);
     await this.#giveBack(pending, fresh);
     const isLive = ({ name }: Topic) => subscriber.isSubscribed(name);
+    // The answer may be as large as may wait for a client: what waits already is taken first [CON7].
+    await subscriber.drained();
     const snapshots = await this.#ask(subscriber, () => this.options.snapshots(subscriber, allowed.filter(isLive)));
     if (feed !== null) await this.#startFeed(pending, feed);
     // Looked at only now: what was taken back while the snapshot was read is told of as such already.
@@ -117,14 +127,14 @@ export class SubscriptionManager {
     if (!subscriber.isClosed) rejections.add("forbidden", namesOf(allowed.filter((topic) => !live.has(topic))));
     const begun = fresh.filter((topic) => live.has(topic));
     if (fresh.length > 0) this.options.onSubscribed(subscriber, begun);
-    return {
-      topics: [...live].map((topic) => {
-        const place = topic === logTopic ? (feed ?? {}) : (places.get(topic.name) ?? this.#catchUps.standingOn(topic));
-        return describeTopic(topic.name, { place, isResumed: since !== null, snapshot: snapshots.get(topic.name) });
-      }),
-      ...rejections.toPayload(),
-      cursor: this.cursorOf(subscriber),
-    };
+    const described = [...live].map((topic) => {
+      const place = topic === logTopic ? (feed ?? {}) : (places.get(topic.name) ?? this.#catchUps.standingOn(topic));
+      return describeTopic(topic.name, { place, isResumed: since !== null, snapshot: snapshots.get(topic.name) });
+    });
+    const refused = rejections.toPayload();
+    const rest = JSON.stringify({ ...refused, cursor: this.cursorOf(subscriber) });
+    const payload = new WrittenPayload(`{"topics":[${described.join(",")}],${rest.slice(1)}`);
+    return { topics: namesOf([...live]), rejected: refused.rejected, payload };
   }
 
   /** The whole log follows, and with it what comes on the logged topics that the connection is on by itself [LOG3]. */
@@ -188,8 +198,8 @@ export class SubscriptionManager {
       const fresh = follows === null ? [] : wanted(follows).filter((name) => !subscriber.isSubscribed(name));
       if (fresh.length === 0 || subscriber.isClosed) return;
       try {
-        const payload = await this.#subscribe(subscriber, { topics: fresh }, { unasked: true });
-        if (payload.topics.length > 0) this.options.tell(subscriber, "subscribed", payload);
+        const { topics, payload } = await this.#subscribe(subscriber, { topics: fresh }, { unasked: true });
+        if (topics.length > 0) this.options.tell(subscriber, "subscribed", payload);
       } catch (error) {
         if (error instanceof AskerGone) return;
         this.#joinInPart(subscriber, fresh);

@@ -107,14 +107,9 @@ function createSubscriptionAnswers({
     subscribe: ({ userId, topics }) =>
       Promise.all(
         Array.from(hub.ofUser(userId), async (connection) => {
-          const subscribed = await subscriptions.subscribe(connection, { topics });
-          if (subscribed.topics.length > 0) tell(connection, "subscribed", subscribed);
-          const { connectionId } = connection;
-          return {
-            connectionId,
-            topics: subscribed.topics.map(({ topic }) => topic),
-            rejected: subscribed.rejected,
-          };
+          const { topics: names, rejected, payload } = await subscriptions.subscribe(connection, { topics });
+          if (names.length > 0) tell(connection, "subscribed", payload);
+          return { connectionId: connection.connectionId, topics: names, rejected };
         }),
       ),
     unsubscribe: ({ userId, topics }) =>

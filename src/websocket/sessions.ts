@@ -126,7 +126,8 @@ export class Sessions {
     const topics = config.websocket.auto_subscribe;
     if (connection.isClosed || topics.length === 0) return;
     try {
-      tell(connection, "subscribed", await subscriptions.subscribe(connection, { topics, since }));
+      const { payload } = await subscriptions.subscribe(connection, { topics, since });
+      tell(connection, "subscribed", payload);
       this.#settling.ended();
     } catch (error) {
       if (!(error instanceof AskerGone)) this.#giveUp(connection, error);

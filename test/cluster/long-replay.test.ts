@@ -31,7 +31,14 @@ test("[LOG3] [LOG5] what other nodes say comes over the bus, however long the re
   const { nodes, close } = await startNodes(redis.url, ["one", "other"]);
   const [one, other] = [nodes[0]!.bus, nodes[1]!.bus];
   const { directory } = storage;
-  const view = createDirectoryView({ directory, mode: "open", cacheTtlMs: 0, cacheSize: 0, now: Date.now });
+  const view = createDirectoryView({
+    directory,
+    mode: "open",
+    cacheTtlMs: 0,
+    cacheSize: 0,
+    receiptsMembersMax: 100,
+    now: Date.now,
+  });
   const { subscriptions } = createSubscriptions({
     log: storage.log,
     cursors: storage.cursors,

@@ -73,6 +73,21 @@ function describeBlocks(open: Open): void {
 
 function describeMembers(open: Open): void {
   test(
+    "[REC3] members of many conversations are counted at once, up to a number",
+    withStorage(open, async ({ directory }) => {
+      await directory.addMembers("c1", ["ann", "bob", "eve"]);
+      await directory.addMembers("c2", ["ann"]);
+      const ids = ["c1", "c2", "none", ...Array.from({ length: 600 }, (_, index) => `none-${index}`)];
+      const counts = async (most: number) => {
+        const found = await directory.memberCounts(ids, most);
+        return ["c1", "c2", "none", "none-599"].map((id) => found.get(id) ?? 0);
+      };
+      expect(await counts(10)).toEqual([3, 1, 0, 0]);
+      expect(await counts(2)).toEqual([2, 1, 0, 0]);
+    }),
+  );
+
+  test(
     "[PUB3] members are added and removed, both idempotently, and survive a stop and a start",
     withStorage(open, async (storage) => {
       const { directory } = storage;

@@ -1,6 +1,6 @@
 /** The part of the event log's contract that is about reading it [LOG3] [LOG4] [LOG8]. */
 import { expect, test } from "bun:test";
-import { type EventLog, type EventPage, type LoggedEvent, pageBytesMax } from "../../src/storage/ports.ts";
+import { type EventLog, type EventPage, type LoggedEvent, lookedAtMax, pageBytesMax } from "../../src/storage/ports.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
 import { type Open, withStorage } from "./opened.ts";
 
@@ -38,6 +38,55 @@ export function describeReading(open: Open): void {
       expect(await page({ afterSeq: 7, limit: 3 })).toEqual({ seqs: [8, 9, 10], more: false });
       expect(await page({ afterSeq: 10, limit: 3 })).toEqual({ seqs: [], more: false });
       expect(await log.page({ topic: "user:nobody", limit: 3 })).toEqual({ events: [], more: false });
+    }),
+  );
+
+  test(
+    "[LOG8] pages of some types pass over all others in both directions, and look at so many events at once",
+    withStorage(open, async ({ log }) => {
+      const of = (type: string, count = 1) => newEvents("user:a", count, { type });
+      await log.append([...of("a"), ...of("b"), ...of("a"), ...of("c"), ...of("a"), ...of("b")]);
+      const page = async (types: string[], query: { beforeSeq?: number; afterSeq?: number; limit: number }) => {
+        const { events, more, through } = await log.pageOf({ topic: "user:a", types, ...query });
+        return [events.map(({ seq }) => seq), more, through];
+      };
+      expect(await page(["a"], { limit: 9 })).toEqual([[1, 3, 5], false, 1]);
+      expect(await page(["a"], { limit: 2 })).toEqual([[3, 5], true, 3]);
+      expect(await page(["a"], { beforeSeq: 3, limit: 2 })).toEqual([[1], false, 1]);
+      expect(await page(["a", "b"], { afterSeq: 2, limit: 2 })).toEqual([[3, 5], true, 5]);
+      expect(await page(["a", "b"], { afterSeq: 5, limit: 2 })).toEqual([[6], false, 6]);
+      expect(await page(["none", "a'; --"], { limit: 2 })).toEqual([[], false, 1]);
+      expect(await page(["a"], { afterSeq: 6, limit: 2 })).toEqual([[], false, 6]);
+      expect(await page(["a"], { beforeSeq: 1, limit: 2 })).toEqual([[], false, 1]);
+      expect(await log.pageOf({ topic: "user:nobody", types: ["a"], limit: 3 })).toMatchObject({
+        events: [],
+        more: false,
+      });
+      // The first `a` after it is one too far to be seen at once, both ways.
+      await log.append(of("b", lookedAtMax - 1));
+      await log.append([...of("a"), ...of("b", lookedAtMax - 1)]);
+      const last = 6 + lookedAtMax - 1 + 1 + lookedAtMax - 1;
+      expect(await page(["a"], { afterSeq: 5, limit: 9 })).toEqual([[], true, 5 + lookedAtMax]);
+      expect(await page(["a"], { afterSeq: 5 + lookedAtMax, limit: 9 })).toEqual([[6 + lookedAtMax], true, last]);
+      expect(await page(["c"], { limit: 9 })).toEqual([[], true, last - lookedAtMax + 1]);
+      expect(await page(["c"], { beforeSeq: 5 + lookedAtMax, limit: 9 })).toEqual([[], true, 5]);
+      expect(await page(["c"], { beforeSeq: 5, limit: 9 })).toEqual([[4], false, 1]);
+    }),
+  );
+
+  test(
+    "[LOG8] a page of some types ends after some bytes, and has one event at least",
+    withStorage(open, async ({ log }) => {
+      const large = (type: string) => newEvent("user:a", { type, payload: JSON.stringify({ text: "é".repeat(500) }) });
+      await log.append([large("a"), large("b"), large("a"), large("a")]);
+      const page = async (query: { beforeSeq?: number; afterSeq?: number; bytesMax: number }) => {
+        const { events, more, through } = await log.pageOf({ topic: "user:a", types: ["a"], ...query, limit: 9 });
+        return [events.map(({ seq }) => seq), more, through];
+      };
+      expect(await page({ bytesMax: 10 })).toEqual([[4], true, 4]);
+      expect(await page({ bytesMax: 1_500 })).toEqual([[3, 4], true, 3]);
+      expect(await page({ afterSeq: 0, bytesMax: 10 })).toEqual([[1], true, 1]);
+      expect(await page({ afterSeq: 1, bytesMax: 5_000 })).toEqual([[3, 4], false, 4]);
     }),
   );
 

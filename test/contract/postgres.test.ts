@@ -12,6 +12,7 @@ import { describeDirectoryContract } from "./directory.ts";
 import { describeEventLogContract } from "./event-log.ts";
 import { describeMessagesContract } from "./messages.ts";
 import type { Opened } from "./opened.ts";
+import { describeOverviewsContract } from "./overviews.ts";
 import { describePushContract } from "./push.ts";
 import { describeReceiptsContract } from "./receipts.ts";
 
@@ -39,6 +40,7 @@ async function open(options: { now?: () => number } = {}): Promise<Opened> {
 describeEventLogContract("PostgreSQL", open);
 describeMessagesContract("PostgreSQL", open);
 describeReceiptsContract("PostgreSQL", open);
+describeOverviewsContract("PostgreSQL", open);
 describeCursorsStatusesContract("PostgreSQL", open);
 describeDirectoryContract("PostgreSQL", open);
 describePushContract("PostgreSQL", open);

@@ -16,6 +16,7 @@ import { describeDirectoryContract } from "./directory.ts";
 import { describeEventLogContract } from "./event-log.ts";
 import { describeMessagesContract } from "./messages.ts";
 import type { Opened } from "./opened.ts";
+import { describeOverviewsContract } from "./overviews.ts";
 import { describePushContract } from "./push.ts";
 import { describeReceiptsContract } from "./receipts.ts";
 
@@ -56,6 +57,7 @@ async function runElsewhere(path: string, statements: string[]): Promise<void> {
 describeEventLogContract("SQLite", open);
 describeMessagesContract("SQLite", open);
 describeReceiptsContract("SQLite", open);
+describeOverviewsContract("SQLite", open);
 describeCursorsStatusesContract("SQLite", open);
 describeDirectoryContract("SQLite", open);
 describePushContract("SQLite", open);

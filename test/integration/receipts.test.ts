@@ -16,9 +16,11 @@ const { connect, gather } = createPeople(() => service.url);
 const userOf = async (client: Client): Promise<string> => (await client.next("connected")).payload.user_id;
 const receiptsIn = (client: Client) => [...client.all("message.delivered"), ...client.all("message.read")];
 
+/** One's own place; the rest of the snapshot is the list's. */
 async function placeIn(client: Client, conversationId: string) {
   const { topics } = await client.ask("subscribe", { topics: [`conversation:${conversationId}`] });
-  return topics[0].snapshot;
+  const { read_seq, delivered_seq, unread } = topics[0].snapshot;
+  return { read_seq, delivered_seq, unread };
 }
 
 /** A conversation with messages of the first to the second and third. */

@@ -232,6 +232,7 @@ export class ModelLog {
       note() {},
       lookBack: async () => {},
       page: missing,
+      pageOf: missing,
       trim: missing,
       stats: missing,
     };

@@ -43,6 +43,7 @@ export const clientExamples: Record<ClientMessageType, Payload[]> = {
     { topic: "conversation:c1" },
     { topic: "conversation:c1", before_seq: 100, limit: 200 },
     { topic: "conversation:c1", after_seq: 0, limit: 1 },
+    { topic: "conversation:c1", types: ["message.new", "poll.vote"] },
   ],
   "message.send": [
     { conversation_id: "c1", client_message_id: "m-1", content: "hello" },
@@ -189,6 +190,30 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
           recovered: true,
           replayed: 3,
           snapshot: { read_seq: 9, delivered_seq: 12, unread: 3 },
+        },
+        {
+          topic: "conversation:c2",
+          seq: 1,
+          snapshot: {
+            read_seq: 0,
+            delivered_seq: 0,
+            unread: 1,
+            last_message: {
+              id: "e1",
+              type: "message.new",
+              topic: "conversation:c2",
+              seq: 1,
+              position: 2,
+              timestamp: at,
+              payload: odd,
+            },
+            receipts: [{ user_id: "u2", read_seq: 0, delivered_seq: 1 }],
+          },
+        },
+        {
+          topic: "conversation:c3",
+          seq: 0,
+          snapshot: { read_seq: 0, delivered_seq: 0, unread: 0, last_message: null, receipts: [] },
         },
         { topic: "typing:c1", snapshot: { typing: [{ user_id: "u2", conversation_id: "c1", expires_at: later }] } },
         { topic: "typing:c2", snapshot: { typing: [] } },

@@ -56,13 +56,15 @@ export interface PostgresOptions {
   files?: Record<string, string>;
   /** `ssl=on` */
   settings?: string[];
+  /** Told of what the server says while it runs, such as its statements by `log_statement=all`. */
+  onSaid?: (text: string) => void;
   /** Begins as a copy of the server on that port and follows it, until it is promoted. */
   standbyOf?: number;
 }
 
 /** With options of its own it is always started here. */
 export async function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
-  const { files = {}, settings: own = [], standbyOf } = options;
+  const { files = {}, settings: own = [], onSaid = () => {}, standbyOf } = options;
   const given = process.env.TEST_DATABASE_URL;
   if (given !== undefined && own.length === 0 && standbyOf === undefined)
     return withSchemas({ url: given, isOwn: false, halt: refuse, resume: refuse, keepFiles, end: async () => {} });
@@ -88,7 +90,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
       stdout: "ignore",
       stderr: "pipe",
     });
-    await ready(child.stderr);
+    await ready(child.stderr, onSaid);
     return child;
   }
 
@@ -228,14 +230,16 @@ function withSchemas({ end, ...server }: Bare): PostgresServer {
   };
 }
 
-/** Resolves once it accepts connections; what it says afterwards is read and dropped, so that it never blocks. */
-async function ready(stream: ReadableStream<Uint8Array>): Promise<void> {
+/** Resolves once it accepts connections; what it says afterwards is read all the same, so that it never blocks. */
+async function ready(stream: ReadableStream<Uint8Array>, onSaid: (text: string) => void): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   void (async () => {
     let text = "";
     const decoder = new TextDecoder();
     for await (const chunk of stream) {
-      if (text.length < 1 << 16) text += decoder.decode(chunk, { stream: true });
+      const said = decoder.decode(chunk, { stream: true });
+      if (text.length < 1 << 16) text += said;
+      onSaid(said);
       if (/ready to accept (read-only )?connections/.test(text)) resolve();
     }
     reject(new Error(`PostgreSQL has ended: ${text}`));

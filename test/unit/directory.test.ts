@@ -41,6 +41,7 @@ function open(options: Partial<DirectoryViewOptions> = {}): DirectoryView {
     mode: "managed",
     cacheTtlMs: 30_000,
     cacheSize: 100,
+    receiptsMembersMax: 3,
     now: () => time,
     ...options,
   });

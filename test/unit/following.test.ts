@@ -19,7 +19,14 @@ beforeEach(async () => {
   storage = createSqliteStorage({ path: ":memory:" });
   await storage.start();
   const { directory } = storage;
-  view = createDirectoryView({ directory, mode: "managed", cacheTtlMs: 1_000, cacheSize: 100, now: Date.now });
+  view = createDirectoryView({
+    directory,
+    mode: "managed",
+    cacheTtlMs: 1_000,
+    cacheSize: 100,
+    receiptsMembersMax: 100,
+    now: Date.now,
+  });
   await storage.directory.addMembers("c1", ["ben"]);
 });
 afterEach(async () => {

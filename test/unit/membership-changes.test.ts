@@ -13,6 +13,7 @@ import type { Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import type { Subscriber } from "../../src/subscription/subscriber.ts";
 import { createSubscriptions, type SubscriptionsOptions } from "../../src/subscription/subscriptions.ts";
+import { WrittenPayload } from "../../src/subscription/tell.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import { createSubscriber } from "../support/subscriber.ts";
 
@@ -44,7 +45,14 @@ function build(
   } = {},
 ) {
   const { directory } = storage;
-  const view = createDirectoryView({ directory, mode, cacheTtlMs: 0, cacheSize: 0, now: Date.now });
+  const view = createDirectoryView({
+    directory,
+    mode,
+    cacheTtlMs: 0,
+    cacheSize: 0,
+    receiptsMembersMax: 100,
+    now: Date.now,
+  });
   views.push(view);
   const asked = { ...view, ...slowed(view) };
   return createSubscriptions({
@@ -213,8 +221,10 @@ test("[SUB3] what joins by itself is told of, and in the end whole, where an eng
       if (isAway) throw new Unavailable("storage", "away");
       return new Map();
     },
-    tell: (_, type, payload) =>
-      void told.push([type, ...(payload as { topics: { topic: string }[] }).topics.map(({ topic }) => topic)]),
+    tell(_, type, payload) {
+      const plain = payload instanceof WrittenPayload ? JSON.parse(payload.text) : payload;
+      told.push([type, ...plain.topics.map(({ topic }: { topic: string }) => topic)]);
+    },
   });
   await storage.directory.removeMembers("c1", ["anna"]);
   await subscriptions.subscribe(anna, { topics: ["conversation", "typing", "presence"] });

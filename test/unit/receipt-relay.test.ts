@@ -28,6 +28,7 @@ function relayOn(store: ReceiptStore): ReceiptRelay {
   return new ReceiptRelay({
     store,
     publisher: { append },
+    directory: { toldOfReceipts: async (conversationIds) => new Set(conversationIds) },
     windowMs: 0,
     now: Date.now,
     newId: () => crypto.randomUUID(),

@@ -1,22 +1,23 @@
 /** Proves that a snapshot is never older than an event that was sent before it. */
 import { expect, test } from "bun:test";
-import type { PresenceView } from "../../src/protocol/server.ts";
+import type { PresenceView, Snapshot } from "../../src/protocol/server.ts";
 import { topicOf } from "../../src/protocol/topic.ts";
-import type { ReceiptStore } from "../../src/storage/ports.ts";
+import type { OverviewStore } from "../../src/storage/overview-store.ts";
 import { createSnapshots } from "../../src/subscription/snapshots.ts";
 import type { Subscriber } from "../../src/subscription/subscriber.ts";
 
-const anna = { userId: "anna" } as Subscriber;
+const anna = { userId: "anna", format: "json" } as Subscriber;
 
-type Places = Awaited<ReturnType<ReceiptStore["states"]>>;
+type Places = Awaited<ReturnType<OverviewStore["read"]>>["overviews"];
 
 /** Ben is offline until `comes` is called; what `between` does happens before all that is waited for is there. */
 function snapshotsOfBen(between: () => Promise<void> | void, places: Promise<Places> = Promise.resolve(new Map())) {
   const events: string[] = [];
   let status: PresenceView["status"] = "offline";
   const snapshots = createSnapshots({
-    receipts: { states: () => places },
-    directory: { membershipsAmong: async () => new Map() },
+    overviews: { read: async () => ({ overviews: await places, bytes: 0 }) },
+    directory: { toldOfReceipts: async () => new Set(), membershipsAmong: async () => new Map() },
+    listBytesMax: { json: 1_000, protobuf: 1_000 },
     typing: { snapshot: () => [] },
     calls: { snapshotOf: async () => [] },
     presence: {
@@ -33,7 +34,8 @@ function snapshotsOfBen(between: () => Promise<void> | void, places: Promise<Pla
       events.push("online");
     },
     async read() {
-      const shown = (await snapshots(anna, topics)).get("presence:ben")?.presence?.status;
+      const found = (await snapshots(anna, topics)).get("presence:ben") as Snapshot | undefined;
+      const shown = found?.presence?.status;
       // Nothing has come between what it was made of and this.
       return [shown, ...events.slice(-1)];
     },

@@ -28,6 +28,8 @@ export interface MessageForm {
   always: FieldForm[];
   /** The text that may stand in place of the object: it travels as a flag of that name. */
   wholeText: string | null;
+  /** Null may stand in place of the object, which may be absent too: it travels as a message with nothing in it. */
+  isNullEmpty?: boolean;
   /** Where the form comes from: one schema has one message. */
   schema: unknown;
 }
@@ -150,6 +152,8 @@ function fieldOf([name, schema]: [string, Part]): FieldForm {
   const inner = isOptional ? outer.wrapped! : schema;
   const isNullable = bare(inner).type === "nullable";
   const form = formOf(isNullable ? bare(inner).wrapped! : inner);
+  if (isNullable && isOptional && form.kind === "message")
+    return fieldForm(name, { ...form, isNullEmpty: true }, "nothing");
   // Null beside absent, and null beside empty, are more than the absence of a field can say.
   if (isNullable && (isOptional || !isNestable(form))) return fieldForm(name, { kind: "any" }, "nothing");
   if (isNullable) return fieldForm(name, form, "null");

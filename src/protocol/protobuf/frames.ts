@@ -149,7 +149,7 @@ class FrameBinding {
       name,
       label: isRepeated ? "repeated" : form.kind === "map" ? null : "optional",
       type: this.typeOf(isRepeated ? form.item : form, { known, name: proposed }),
-      options: name === wholeText ? `(whole_text) = "${name}"` : absent === "null" ? "(null_if_absent) = true" : "",
+      options: optionsOf({ name, form, absent }, wholeText),
       isPayload: false,
     };
   }
@@ -218,6 +218,15 @@ class FrameBinding {
     this.options.used.add(field);
     return field.number;
   }
+}
+
+function optionsOf(
+  { name, form, absent }: Pick<FieldForm, "name" | "form" | "absent">,
+  wholeText: string | null,
+): string {
+  if (name === wholeText) return `(whole_text) = "${name}"`;
+  if (form.kind === "message" && form.isNullEmpty) return "(null_if_empty) = true";
+  return absent === "null" ? "(null_if_absent) = true" : "";
 }
 
 const declarationOf = ({ label, type, options, isPayload }: Wanted) =>

@@ -86,8 +86,11 @@ export class PlainReader extends BinaryReader {
         return this.whole();
       case "double":
         return this.finite();
-      case "message":
-        return this.message(form, { end: this.end(), depth }, isStarted(before) ? before : {});
+      case "message": {
+        const end = this.end();
+        if (form.isNullEmpty && end === this.pos) return before ?? null;
+        return this.message(form, { end, depth }, isStarted(before) ? before : {});
+      }
       case "list":
         return this.list(form, { end: this.end(), depth }, Array.isArray(before) ? before : []);
       case "object":

@@ -68,7 +68,7 @@ export function writeField(writer: BinaryWriter, number: number, form: Form, pla
 function writeInner(writer: BinaryWriter, form: Exclude<Form, { kind: "text" | "map" }>, plain: unknown): boolean {
   switch (form.kind) {
     case "message":
-      return writeMessage(writer, form, plain);
+      return (plain === null && form.isNullEmpty === true) || writeMessage(writer, form, plain);
     case "list":
       return writeItems(writer, form.number, form.item, plain);
     case "object":

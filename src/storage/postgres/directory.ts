@@ -77,6 +77,13 @@ function statements(ws: string, names: DirectoryNames, { saysWhoMayWrite }: { sa
     // Slower, for a list in which some cannot be ids of that column.
     membersOfEachAsText: `SELECT asked.id AS "conversationId", m.id FROM unnest($1::text[]) AS asked (id)
       CROSS JOIN LATERAL (SELECT user_id::text AS id FROM ${members} WHERE conversation_id::text = asked.id LIMIT $2) AS m`,
+    memberCounts: `SELECT asked.id::text AS "conversationId", m.count FROM unnest(${idsOf("conversation_id")} || $1) AS asked (id)
+      CROSS JOIN LATERAL (SELECT count(*) AS count FROM (
+        SELECT FROM ${members} WHERE conversation_id = asked.id LIMIT $2) AS found) AS m`,
+    // Slower, for a list in which some cannot be ids of that column.
+    memberCountsAsText: `SELECT asked.id AS "conversationId", m.count FROM unnest($1::text[]) AS asked (id)
+      CROSS JOIN LATERAL (SELECT count(*) AS count FROM (
+        SELECT FROM ${members} WHERE conversation_id::text = asked.id LIMIT $2) AS found) AS m`,
     conversationsOf: `SELECT conversation_id::text AS id FROM ${members} WHERE user_id = $1`,
     peersOf: `SELECT DISTINCT theirs.user_id::text AS id
       FROM ${members} AS mine JOIN ${members} AS theirs USING (conversation_id)
@@ -125,24 +132,30 @@ type Questions = Pick<
   | "membersPage"
   | "membersOf"
   | "membersOfEach"
+  | "memberCounts"
   | "conversationsOf"
   | "peersOf"
   | "sharingWith"
 >;
 
-function createQuestions({ pool, now }: DirectoryOptions, sql: Statements): Questions {
-  async function find<Row extends object>(
+/** Asks; where an id cannot be one of its column nobody has it, or it is asked otherwise. */
+function createFind(pool: Pool) {
+  return async <Row extends object>(
     text: string,
     parameters: Parameter[],
     otherwise: () => Promise<Row[]> = async () => [],
-  ): Promise<Row[]> {
+  ): Promise<Row[]> => {
     try {
       return await pool.query<Row>(text, parameters);
     } catch (error) {
       if (notAnId.test(String((error as { code?: unknown }).code))) return otherwise();
       throw error;
     }
-  }
+  };
+}
+
+function createQuestions({ pool, now }: DirectoryOptions, sql: Statements): Questions {
+  const find = createFind(pool);
 
   async function ids(text: string, parameters: Parameter[]): Promise<string[]> {
     return (await find<{ id: string }>(text, parameters)).map(({ id }) => id);
@@ -191,6 +204,12 @@ function createQuestions({ pool, now }: DirectoryOptions, sql: Statements): Ques
         else members.push(id);
       }
       return found;
+    },
+    async memberCounts(conversationIds, most) {
+      type Row = { conversationId: string; count: number };
+      const parameters = [arrayOf(conversationIds), most];
+      const rows = await find<Row>(sql.memberCounts, parameters, () => find(sql.memberCountsAsText, parameters));
+      return new Map(rows.map(({ conversationId, count }) => [conversationId, count]));
     },
     conversationsOf: (userId) => ids(sql.conversationsOf, [userId]),
     peersOf: (userId, limit) => ids(sql.peersOf, [userId, limit]),

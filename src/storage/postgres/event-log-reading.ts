@@ -4,6 +4,7 @@ import {
   type EventLog,
   type EventPage,
   type LoggedEvent,
+  lookedAtMax,
   type MovedPage,
   pageBytesMax,
   type TopicHead,
@@ -60,6 +61,8 @@ function statements(ws: string) {
       "seq DESC",
       "$4::bigint",
     ),
+    pageOfNewest: withinBytes(pageOf(ws, true), "seq DESC", "$6::bigint"),
+    pageOfOldest: withinBytes(pageOf(ws, false), "seq", "$6::bigint"),
     feed: withinBytes(
       `SELECT watermark, log_end AS "end", trimmed_position AS "trimmedPosition", topic, seq, position, id, type, payload,
         created_at AS "createdAt" FROM ${ws}.feed($1, $2)`,
@@ -70,6 +73,12 @@ function statements(ws: string) {
     watermark: `SELECT watermark FROM ${ws}.watermark()`,
   };
 }
+
+const pageOf = (
+  ws: string,
+  isBackwards: boolean,
+) => `SELECT reached, looked_at AS "lookedAt", topic, seq, position, id, type,
+  payload, created_at AS "createdAt" FROM ${ws}.page_of($1, $2, $3, $4, ${isBackwards}, $5, ${lookedAtMax})`;
 
 export interface Watermark {
   position: number;
@@ -85,7 +94,7 @@ export interface LogReadingOptions {
   onWatermark: (watermark: Watermark) => void;
 }
 
-type Topics = Pick<EventLog, "replay" | "range" | "page" | "heads">;
+type Topics = Pick<EventLog, "replay" | "range" | "page" | "pageOf" | "heads">;
 type Whole = Pick<EventLog, "feed" | "movedSince" | "movedAmong" | "watermark">;
 
 export function createLogReading(options: LogReadingOptions): Topics & Whole {
@@ -119,6 +128,23 @@ function createTopicReading(pool: Pool, sql: ReturnType<typeof statements>): Top
       const found = await pool.query<PagedRow>(sql.below, parameters);
       const { events, more } = toPage(found, limit);
       return { events: events.reverse(), more };
+    },
+
+    async pageOf({ topic, types, beforeSeq = farthest, afterSeq, limit, bytesMax }) {
+      type Row = PagedRow & { reached: number | null; lookedAt: number };
+      const isBackwards = afterSeq === undefined;
+      const parameters = [topic, arrayOf(types), afterSeq ?? 0, beforeSeq, limit + 1, pageBytes(bytesMax)];
+      const rows = await pool.query<Row>(isBackwards ? sql.pageOfNewest : sql.pageOfOldest, parameters);
+      const { reached, lookedAt } = rows[0]!;
+      const page = toPage(
+        rows.filter(({ id }) => id !== null),
+        limit,
+      );
+      return {
+        events: isBackwards ? page.events.toReversed() : page.events,
+        more: page.more || lookedAt === lookedAtMax,
+        through: page.more ? page.events.at(-1)!.seq : (reached ?? afterSeq ?? beforeSeq),
+      };
     },
 
     async heads(topics) {

@@ -25,6 +25,7 @@ import push from "./schema/15-push.sql" with { type: "text" };
 import conversations from "./schema/17-conversations.sql" with { type: "text" };
 import forgetting from "./schema/17-forgetting.sql" with { type: "text" };
 import outboxExcept from "./schema/18-outbox-except.sql" with { type: "text" };
+import lists from "./schema/19-lists.sql" with { type: "text" };
 
 /** A step that was released is never edited; a new one is added at the end. Each is given the schema's name. */
 export const steps: ((ws: string) => string)[] = [
@@ -45,6 +46,7 @@ export const steps: ((ws: string) => string)[] = [
   [push],
   [forgetting, conversations],
   [outboxExcept],
+  [lists],
 ].map((files) => (ws) => files.map((file) => sqlOf(file, { ws })).join(""));
 
 /** The version that this build writes and reads. */

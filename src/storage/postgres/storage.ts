@@ -16,6 +16,7 @@ import { readInstallation } from "./installation.ts";
 import { createJoining } from "./joining.ts";
 import { checkSchemaName, defaultSchema, readVersion, versionRefusal } from "./migrate.ts";
 import { PostgresOutbox } from "./outbox.ts";
+import { createOverviewStore } from "./overviews.ts";
 import { Pool } from "./pool.ts";
 import { createPushStore } from "./push.ts";
 import { createReceiptStore } from "./receipts.ts";
@@ -90,7 +91,7 @@ export function createPostgresStorage(options: PostgresStorageOptions): Storage 
   const ws = checkSchemaName(settings.schema);
   const { now, outbox, queryTimeoutMs, writes, reads } = settings;
   const { open, pool, appends, watch, lookout, ...stores } = openStores(settings, ws);
-  const { log, receipts, joining, directory, conversations } = stores;
+  const { log, receipts, joining, directory, conversations, overviews } = stores;
   const known = witnessed(log, lookout.witnesses);
   const { append, proveWrites } = createWriteProof({
     append: known.append,
@@ -121,6 +122,13 @@ export function createPostgresStorage(options: PostgresStorageOptions): Storage 
       async states(userId, conversationIds) {
         await joining?.note(userId, conversationIds);
         return receipts.states(userId, conversationIds);
+      },
+    },
+    overviews: {
+      async read(query) {
+        const ids = query.conversations.map(({ conversationId }) => conversationId);
+        await joining?.note(query.userId, ids);
+        return overviews.read(query);
       },
     },
     cursors: createCursorStore(pool, ws, now),
@@ -175,6 +183,7 @@ function openStores(settings: Settings, ws: string) {
     directory: createDirectory({ pool, schema: ws, names, watch, now }),
     receipts: createReceiptStore(pool, ws, now),
     conversations: createConversationStore({ pool, schema: ws, view: names.conversations ?? null }),
+    overviews: createOverviewStore(pool, ws),
     joining: names.members === null ? null : createJoining({ pool, schema: ws, members: quoted(names.members) }),
     log: createEventLog({ pool, appends, schema: ws, lookout: lookout.over(pool), ...stalls }),
   };

@@ -66,6 +66,9 @@ function prepare(database: Database) {
     membersOf: by<{ id: string }, [string, number]>(
       "SELECT user_id AS id FROM members WHERE conversation_id = ? LIMIT ?",
     ),
+    memberCount: by<{ count: number }, [string, number]>(
+      "SELECT count(*) AS count FROM (SELECT 1 FROM members WHERE conversation_id = ? LIMIT ?)",
+    ),
     conversationsOf: by<{ id: string }, [string]>("SELECT conversation_id AS id FROM members WHERE user_id = ?"),
     nextConversation: by<{ id: string }, [string, string]>(
       "SELECT conversation_id AS id FROM members WHERE user_id = ? AND conversation_id > ? ORDER BY conversation_id LIMIT 1",
@@ -151,6 +154,10 @@ export class DirectoryTables {
       const members = this.membersOf(conversationId, limit);
       return members.length === 0 ? [] : [[conversationId, members]];
     });
+  }
+
+  memberCounts(conversationIds: string[], most: number): [conversationId: string, count: number][] {
+    return conversationIds.map((id) => [id, this.#sql.memberCount.get(id, most)!.count]);
   }
 
   /** @param limit below 0: all */

@@ -1,6 +1,7 @@
 /** Opens the SQLite file and lists what can be asked of it; runs in the worker only. */
 import { type Database, SQLiteError } from "bun:sqlite";
 import type { CursorParts } from "../epochs.ts";
+import type { OverviewQuery } from "../overview-store.ts";
 import type { DeviceOfUser, Migration, NewEvent, RetentionPolicy, UserStatus } from "../ports.ts";
 import type { PresentUser } from "../present-store.ts";
 import type { PushLease, UserOnTopic } from "../push-store.ts";
@@ -13,11 +14,13 @@ import {
   EventLogTables,
   type FeedQuery,
   type MovedAmongQuery,
+  type PageOfQuery,
   type PageQuery,
   type RangeQuery,
   type ReplayQuery,
 } from "./event-log.ts";
 import { prepareFiles } from "./files.ts";
+import { OverviewTables } from "./overviews.ts";
 import { PushTable } from "./push.ts";
 import { type AdvanceQuery, type ClaimQuery, type CoveredQuery, ReceiptTable, type SentMark } from "./receipts.ts";
 import { Reserve, RoomKept, releaseReserve, saysFull } from "./reserve.ts";
@@ -87,6 +90,7 @@ function open({ path, durability, busyTimeoutMs, holdsReserve }: EngineOptions):
 function createOperations(database: Database, reserve: Reserve | null) {
   const log = new EventLogTables(database);
   const receipts = new ReceiptTable(database);
+  const overviews = new OverviewTables(database, receipts);
   const cursors = new CursorTable(database);
   const statuses = new StatusTable(database);
   const push = new PushTable(database);
@@ -106,6 +110,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
     replay: (query: ReplayQuery) => log.replay(query),
     range: (query: RangeQuery) => log.range(query),
     page: (query: PageQuery) => log.page(query),
+    pageOf: (query: PageOfQuery) => log.pageOf(query),
     feed: (query: FeedQuery) => log.feed(query),
     heads: (topics: string[]) => log.heads(topics),
     movedSince: (position: number, limit: number) => log.movedSince(position, limit),
@@ -130,6 +135,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
     covered: (query: CoveredQuery) => receipts.covered(query),
     markSent: (mark: SentMark) => receipts.markSent(mark),
     receiptStates: (userId: string, conversationIds: string[]) => receipts.states(userId, conversationIds),
+    overviews: (query: OverviewQuery) => overviews.read(query),
     acknowledge: (device: DeviceOfUser, cursor: string, now: number) => cursors.acknowledge(device, cursor, now),
     seen: (devices: DeviceOfUser[], times: { now: number; notedBefore: number }) => cursors.seen(devices, times),
     forget: (seenBefore: number, limit: number) => cursors.forget(seenBefore, limit),
@@ -160,6 +166,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
       directory.membersPage(conversationId, after, limit),
     membersOf: (conversationId: string, limit: number) => directory.membersOf(conversationId, limit),
     membersOfEach: (conversationIds: string[], limit: number) => directory.membersOfEach(conversationIds, limit),
+    memberCounts: (conversationIds: string[], most: number) => directory.memberCounts(conversationIds, most),
     conversationsOf: (userId: string) => directory.conversationsOf(userId),
     peersAfter: (userId: string, from: PeersPosition) => directory.peersAfter(userId, from),
     sharingWith: (userId: string, userIds: string[]) => directory.sharingWith(userId, userIds),

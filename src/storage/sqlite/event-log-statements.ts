@@ -16,9 +16,17 @@ export interface EventRef {
   position: number;
 }
 
+/** An event of which only the type is looked at. */
+interface TypeRow {
+  position: number;
+  seq: number;
+  type: string;
+}
+
 const topicColumns = `topic_id AS topicId, name AS topic, seq, position, trimmed_position AS trimmedPosition, events`;
 const payload = shownPayload("e", (text) => `substr(${text}, 1, length(${text}) - 1)`);
-const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, ${payload}, e.created_at AS createdAt`;
+/** Of an event `e` and its topic `t`. */
+export const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, ${payload}, e.created_at AS createdAt`;
 
 // biome-ignore lint/complexity/noExcessiveLinesPerFunction: a table, a line or a statement for each name.
 export function prepareEventLog(database: Database) {
@@ -110,6 +118,14 @@ export function prepareEventLog(database: Database) {
     below: by<LoggedEvent, [number, number, number]>(
       `SELECT ${eventColumns} FROM events AS e INDEXED BY events_by_seq JOIN topics AS t USING (topic_id)
        WHERE e.topic_id = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?`,
+    ),
+    typesAbove: by<TypeRow, [number, number, number]>(
+      `SELECT position, seq, type FROM events INDEXED BY events_by_seq
+       WHERE topic_id = ? AND seq > ? ORDER BY seq LIMIT ?`,
+    ),
+    typesBelow: by<TypeRow, [number, number, number]>(
+      `SELECT position, seq, type FROM events INDEXED BY events_by_seq
+       WHERE topic_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?`,
     ),
     removeOld: by<EventRef, [number, number]>(
       `DELETE FROM events WHERE position IN (

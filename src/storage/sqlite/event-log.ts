@@ -8,6 +8,7 @@ import {
   type EventPage,
   type FeedPage,
   type LoggedEvent,
+  lookedAtMax,
   type MovedPage,
   type NewEvent,
   pageBytesMax,
@@ -21,6 +22,7 @@ export type ReplayQuery = Parameters<EventLog["replay"]>[0];
 export type RangeQuery = Parameters<EventLog["range"]>[0];
 export type MovedAmongQuery = Parameters<EventLog["movedAmong"]>[0];
 export type PageQuery = Parameters<EventLog["page"]>[0];
+export type PageOfQuery = Parameters<EventLog["pageOf"]>[0];
 export type FeedQuery = Parameters<EventLog["feed"]>[0];
 /** Topics without events are left out. */
 export type HeadEntries = [topic: string, head: TopicHead][];
@@ -128,6 +130,29 @@ export class EventLogTables {
       bounds,
     );
     return { events: events.reverse(), more: isCut };
+  }
+
+  pageOf(query: PageOfQuery): EventPage & { through: number } {
+    return this.#atomically(() => this.#pageOf(query), "deferred");
+  }
+
+  #pageOf({ topic, types, beforeSeq = Number.MAX_SAFE_INTEGER, afterSeq, ...bounds }: PageOfQuery) {
+    const row = this.#sql.topic.get(topic);
+    const isBackwards = afterSeq === undefined;
+    const { typesAbove, typesBelow, at } = this.#sql;
+    const topicId = row?.topicId ?? 0;
+    const rows = isBackwards
+      ? typesBelow.all(topicId, beforeSeq, lookedAtMax)
+      : typesAbove.all(topicId, afterSeq, lookedAtMax);
+    const wanted = rows.filter(({ type }) => types.includes(type)).slice(0, bounds.limit + 1);
+    const found = wanted.length > 0 ? at.iterate(JSON.stringify(wanted.map(({ position }) => position))) : [];
+    const { events, isCut } = firstOf(found, bounds);
+    const last = isCut ? events.at(-1) : rows.at(-1);
+    return {
+      events: isBackwards ? events.reverse() : events,
+      more: isCut || rows.length === lookedAtMax,
+      through: last?.seq ?? afterSeq ?? beforeSeq,
+    };
   }
 
   feed({ afterPosition, limit }: FeedQuery): FeedPage {

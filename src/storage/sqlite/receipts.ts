@@ -22,6 +22,14 @@ interface UnsentRow extends UnsentReceipt {
   receiptId: number;
 }
 
+/** How far a user has come in a topic. */
+interface PlaceRow {
+  topicId: number;
+  readSeq: number;
+  deliveredSeq: number;
+  unread: number;
+}
+
 function prepare(database: Database) {
   const by = <Row, Arguments extends (string | number)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
   return {
@@ -144,16 +152,28 @@ export class ReceiptTable {
   states(userId: string, conversationIds: string[], behindMax = Number.POSITIVE_INFINITY) {
     const entries: ReceiptStateEntries = [];
     for (const conversationId of conversationIds) {
-      const topic = this.#sql.topic.get(conversationTopic(conversationId));
-      if (!topic) continue;
-      const seqs = { delivered: 0, read: 0, read_private: 0, joined: 0, left: 0 };
-      for (const { kind, seq } of this.#sql.watermarks.all(topic.topicId, userId)) seqs[kind] = seq;
-      const readSeq = Math.max(seqs.read, seqs.read_private, seqs.joined);
-      if (topic.seq - readSeq > behindMax) return undefined;
-      const deliveredSeq = Math.max(seqs.delivered, seqs.joined);
-      const { unread } = this.#sql.unread.get(topic.topicId, userId, readSeq)!;
+      const place = this.placeIn(conversationTopic(conversationId), userId, behindMax);
+      if (place === undefined) return undefined;
+      if (place === null) continue;
+      const { readSeq, deliveredSeq, unread } = place;
       entries.push([conversationId, { readSeq, deliveredSeq, unread }]);
     }
     return entries;
+  }
+
+  placeIn(topic: string, userId: string): PlaceRow | null;
+  placeIn(topic: string, userId: string, behindMax: number): PlaceRow | null | undefined;
+  /** @returns null where the topic has no events, undefined where there are more than so many behind the user */
+  placeIn(name: string, userId: string, behindMax = Number.POSITIVE_INFINITY): PlaceRow | null | undefined {
+    const topic = this.#sql.topic.get(name);
+    if (!topic) return null;
+    const { topicId } = topic;
+    const seqs = { delivered: 0, read: 0, read_private: 0, joined: 0, left: 0 };
+    for (const { kind, seq } of this.#sql.watermarks.all(topicId, userId)) seqs[kind] = seq;
+    const readSeq = Math.max(seqs.read, seqs.read_private, seqs.joined);
+    if (topic.seq - readSeq > behindMax) return undefined;
+    const deliveredSeq = Math.max(seqs.delivered, seqs.joined);
+    const { unread } = this.#sql.unread.get(topicId, userId, readSeq)!;
+    return { topicId, readSeq, deliveredSeq, unread };
   }
 }

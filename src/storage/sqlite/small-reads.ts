@@ -169,6 +169,7 @@ function createSmall(database: Database): Small {
     getStatuses: (userIds) => (areFew(userIds) ? statuses.get(userIds) : undefined),
     userState: (userId, now) => directory.userState(userId, now),
     membershipsAmong: (userId, ids) => (areFew(ids) ? directory.membershipsAmong(userId, ids) : undefined),
+    memberCounts: (ids, most) => (ids.length <= conversationsMax ? directory.memberCounts(ids, most) : undefined),
     membersAmong: (conversationId, ids) => (areFew(ids) ? directory.membersAmong(conversationId, ids) : undefined),
   };
 }

@@ -3,6 +3,7 @@
 import { pages } from "../../ground/pages.ts";
 import type { Directory } from "../directory-store.ts";
 import { Epochs } from "../epochs.ts";
+import { emptyOverview, type OverviewPage, type OverviewStore } from "../overview-store.ts";
 import type { CursorStore, EventLog, ReceiptStore, StatusStore, Storage, TopicHead } from "../ports.ts";
 import type { PushStore } from "../push-store.ts";
 import { createWriteProof, unwatched, type WriteWatch } from "../write-proof.ts";
@@ -47,6 +48,12 @@ export interface SqliteStorageOptions {
 
 /** Conversations whose unread messages are counted by one call: other calls get their turn in between. */
 const statesPerCall = 50;
+
+/** Conversations that are looked at by one call: other calls get their turn in between. */
+const overviewsPerCall = 100;
+
+/** Conversations whose members are counted by one call. */
+const countsPerCall = 250;
 
 /** Builds the storage; nothing is opened before `start`, which rejects while another service has the file. */
 export function createSqliteStorage({
@@ -102,6 +109,7 @@ export function createSqliteStorage({
       },
     },
     receipts: createReceiptStore(caller, now),
+    overviews: createOverviewStore(caller),
     cursors: createCursorStore(caller, now),
     statuses: createStatusStore(caller),
     push: createPushStore(caller, now),
@@ -146,6 +154,7 @@ function createEventLog(calls: WorkerCaller): Omit<EventLog, "append" | "epochs"
     },
     range: (query) => calls.call("range", query),
     page: (query) => calls.call("page", query),
+    pageOf: (query) => calls.call("pageOf", query),
     feed: (query) => calls.call("feed", query),
     async heads(topics) {
       const asked = [...new Set(topics)];
@@ -181,6 +190,22 @@ function createReceiptStore(calls: WorkerCaller, now: () => number): ReceiptStor
         for (const [conversationId, state] of found) states.set(conversationId, state);
       }
       return states;
+    },
+  };
+}
+
+function createOverviewStore(calls: WorkerCaller): OverviewStore {
+  return {
+    async read({ conversations, bytesMax, userId }) {
+      const page: OverviewPage = { overviews: new Map(), bytes: 0 };
+      for (const some of pages(conversations, overviewsPerCall)) {
+        for (const { conversationId, isTold } of some) page.overviews.set(conversationId, emptyOverview(isTold));
+        const query = { userId, conversations: some, bytesMax: bytesMax - page.bytes };
+        const { entries, bytes } = await calls.call("overviews", query);
+        for (const [conversationId, overview] of entries) page.overviews.set(conversationId, overview);
+        page.bytes += bytes;
+      }
+      return page;
     },
   };
 }
@@ -248,6 +273,12 @@ function createDirectory({
     membersPage: ({ conversationId, after = "", limit }) => calls.call("membersPage", conversationId, after, limit),
     membersOf: (conversationId, limit = -1) => calls.call("membersOf", conversationId, limit),
     membersOfEach: async (conversationIds, limit) => new Map(await calls.call("membersOfEach", conversationIds, limit)),
+    memberCounts: async (conversationIds, most) => {
+      const counts = new Map<string, number>();
+      for (const page of pages(conversationIds, countsPerCall))
+        for (const [id, count] of await calls.call("memberCounts", page, most)) counts.set(id, count);
+      return counts;
+    },
     conversationsOf: (userId) => calls.call("conversationsOf", userId),
     async peersOf(userId, limit) {
       const peers = new Set<string>();

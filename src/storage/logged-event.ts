@@ -1,0 +1,17 @@
+/** Defines an event of the log as it is read. */
+
+/** A logged event as it is stored and published [LOG1]. */
+export interface LoggedEvent {
+  topic: string;
+  /** 1, 2, 3 … within the topic. */
+  seq: number;
+  /** One strictly growing number over all topics, growing with `seq` within one; some are never given to an event. */
+  position: number;
+  /** Stable: a replayed event has the id it first had. */
+  id: string;
+  type: string;
+  /** JSON text of an object; of a message as it is today: edited or deleted, with its reactions [MSG2] [MSG3]. */
+  payload: string;
+  /** Milliseconds since 1970. */
+  createdAt: number;
+}

@@ -1,0 +1,142 @@
+/** Counts what the storage is asked for a list of conversations: as much for a thousand as for a page of it [REC3] [SUB1]. */
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { startApp } from "../../src/app.ts";
+import { loadConfig } from "../../src/config/loader.ts";
+import { routes } from "../../src/handlers/routes.ts";
+import { migrateStorage } from "../../src/storage/migrate.ts";
+import { WorkerCalls } from "../../src/storage/sqlite/worker-calls.ts";
+import { createLogSink } from "../../src/telemetry/logger.ts";
+import { Client } from "../support/client.ts";
+import { fresh } from "../support/people.ts";
+import { type PostgresServer, startPostgres } from "../support/postgres.ts";
+import { startService } from "../support/service.ts";
+
+setDefaultTimeout(60_000);
+
+/** Tells what a statement that reads lists is for; the service asks others by itself, from time to time. */
+const kinds = {
+  conversations: /SELECT conversation_id::text AS id FROM ws\.members WHERE user_id = \$1$/,
+  memberships: /SELECT conversation_id::text AS id FROM ws\.members WHERE user_id = \$1 AND conversation_id = ANY/,
+  counts: /AS "conversationId", m\.count/,
+  heads: /FROM ws\.heads\(/,
+  overviews: /SELECT topic, read_seq AS/,
+  oneByOne: /receipt_states|FROM ws\.receipts|ws\.page_of|AS payload/,
+};
+
+let said = "";
+let told: (() => void) | null = null;
+let postgres: PostgresServer;
+beforeAll(async () => {
+  postgres = await startPostgres({
+    settings: ["log_statement=all", "log_line_prefix=%a|"],
+    onSaid(text) {
+      said += text;
+      told?.();
+    },
+  });
+});
+afterAll(() => postgres.stop());
+
+/** Makes a user a member of conversations with a message and a receipt each. */
+async function makeList(url: string, count: number): Promise<{ user: string; ids: string[] }> {
+  const [user, prefix] = [fresh("user"), fresh("list")];
+  const ids = Array.from({ length: count }, (_, index) => `${prefix}-${index}`);
+  const ben = await Client.connect(url, { query: { user_id: "ben" } });
+  await ben.ask("subscribe", { topics: ["conversation"], filters: { conversation_ids: ids } });
+  const anna = await Client.connect(url, { query: { user_id: user } });
+  await anna.ask("subscribe", { topics: ["conversation"], filters: { conversation_ids: ids } });
+  await Promise.all(
+    ids.map((conversation_id) =>
+      ben.ask("message.send", { conversation_id, client_message_id: fresh("m"), content: "hello" }),
+    ),
+  );
+  await Promise.all([anna.close(), ben.close()]);
+  return { user, ids };
+}
+
+async function subscribe(url: string, { user, ids }: { user: string; ids: string[] }, topics: object) {
+  const anna = await Client.connect(url, { query: { user_id: user, device_id: fresh("device") } });
+  const answer = await anna.ask("subscribe", topics);
+  expect(answer.topics).toHaveLength(ids.length);
+  for (const { snapshot } of answer.topics)
+    expect(snapshot).toMatchObject({ unread: 1, last_message: { payload: { content: "hello" } }, receipts: [] });
+  return anna;
+}
+
+/** Counts the service's statements of each kind since the last time. */
+async function statements(): Promise<Record<string, number>> {
+  const mark = fresh("mark_");
+  await postgres.run(`SELECT '${mark}'`);
+  await new Promise<void>((resolve) => {
+    told = () => void (said.includes(mark) && resolve());
+    told();
+  });
+  const lines = said.split("\n").filter((line) => line.startsWith("ws-service|LOG:"));
+  said = "";
+  const count = (pattern: RegExp) => lines.filter((line) => pattern.test(line)).length;
+  return Object.fromEntries(Object.entries(kinds).map(([kind, pattern]) => [kind, count(pattern)]));
+}
+
+test("[REC3] PostgreSQL is asked as often for 500 conversations as for one, and once more for each page of a list", async () => {
+  const url = await postgres.newDatabase();
+  await migrateStorage({ url, lockTimeoutMs: 5_000 });
+  // Nothing of the directory is remembered.
+  const service = await startService({ settings: { STORAGE__URL: url, DIRECTORY__CACHE_TTL: "0s" } });
+  try {
+    for (const count of [1, 100, 500, 1_000]) {
+      const list = await makeList(service.url, count);
+      const pages = Math.ceil(count / 500);
+      const asked = { memberships: 2, counts: pages, heads: pages, overviews: pages, oneByOne: 0 };
+      await statements();
+      await (await subscribe(service.url, list, { topics: ["conversation"] })).close();
+      // The head of the user's own topics is asked for as well.
+      expect(await statements()).toEqual({ conversations: 1, ...asked, heads: pages + 1 });
+      const filters = { conversation_ids: list.ids };
+      await (await subscribe(service.url, list, { topics: ["conversation"], filters })).close();
+      expect(await statements()).toEqual({ conversations: 0, ...asked, heads: pages + 1 });
+    }
+  } finally {
+    await service.stop();
+  }
+});
+
+test("[REC3] SQLite's worker is called once for a page of conversations, and never for one of them", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "ws-list-costs-"));
+  const env = {
+    WS__SERVER__PORT: "0",
+    WS__STORAGE__URL: `sqlite:${join(folder, "list.db")}`,
+    WS__RATE_LIMITS__ENABLED: "false",
+    WS__DIRECTORY__CACHE_TTL: "0s",
+  };
+  const { config } = await loadConfig({ cwd: folder, env });
+  const { logger } = createLogSink({ level: "silent", format: "json" });
+  const call = WorkerCalls.prototype.call;
+  let asked: string[] = [];
+  WorkerCalls.prototype.call = function (this: WorkerCalls, ...called: Parameters<typeof call>) {
+    asked.push(called[0]);
+    return call.apply(this, called);
+  } as typeof call;
+  const app = await startApp({ config, routes, logger, version: "test" });
+  try {
+    const url = `ws://127.0.0.1:${app.port}/ws`;
+    for (const count of [100, 1_000]) {
+      const list = await makeList(url, count);
+      asked = [];
+      const anna = await subscribe(url, list, { topics: ["conversation"] });
+      await anna.close();
+      const times = (operation: string) => asked.filter((it) => it === operation).length;
+      expect(times("overviews")).toBe(count / 100);
+      expect(times("memberCounts")).toBe(Math.ceil(count / 250));
+      expect(times("receiptStates") + times("page") + times("range")).toBe(0);
+      expect(times("heads")).toBeLessThan(4);
+      expect(times("membershipsAmong")).toBeLessThan(4);
+    }
+  } finally {
+    WorkerCalls.prototype.call = call;
+    await app.drain();
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
