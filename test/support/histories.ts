@@ -29,6 +29,55 @@ export function message(seq: number, rest: { by?: string; key?: string; content?
 
 export type Message = ReturnType<typeof message>;
 
+const minute = (seq: number) => `2026-01-01T00:${String(seq).padStart(2, "0")}:00.000Z`;
+
+/** An event that changes a message; `by` has asked for it. */
+export interface ChangeEvent extends Omit<Message, "payload"> {
+  payload: any;
+  by: string;
+}
+
+const change = (
+  seq: number,
+  type: string,
+  { payload }: Message,
+  { by, ...rest }: { by: string; [field: string]: unknown },
+) =>
+  ({
+    ...{ id: `change${seq}`, type, topic: conversation, seq, position: seq * 10, timestamp: minute(seq), by },
+    payload: { conversation_id: "c1", message_id: payload.message_id, ...rest },
+  }) as ChangeEvent;
+
+export const edit = (seq: number, of: Message, { by = "anna", content = `edit ${seq}` } = {}) =>
+  change(seq, "message.edited", of, { by, content, edited_at: minute(seq), edited_by: by });
+
+export const deletion = (seq: number, of: Message, { by = "anna" } = {}) =>
+  change(seq, "message.deleted", of, { by, deleted_at: minute(seq), deleted_by: by });
+
+export const reaction = (seq: number, of: Message, { by = "ben", name = "👍", added = true } = {}) =>
+  change(seq, "message.reaction", of, { by, user_id: by, reaction: name, added, at: minute(seq) });
+
+/** The message as the log has it after these, each newer than the one before. */
+export function rowOf({ payload, ...event }: Message, ...changes: ChangeEvent[]): Message {
+  const row: any = { ...payload };
+  const reactions = new Map<string, string[]>();
+  for (const { type, payload: it } of changes) {
+    if (type === "message.edited") Object.assign(row, { content: it.content, edited_at: it.edited_at });
+    else if (type === "message.deleted") {
+      Object.assign(row, { content: null, deleted_at: it.deleted_at });
+      delete row.edited_at;
+      reactions.clear();
+    } else {
+      const others = (reactions.get(it.reaction) ?? []).filter((userId) => userId !== it.user_id);
+      reactions.set(it.reaction, it.added ? [...others, it.user_id] : others);
+    }
+  }
+  const shown = [...reactions].filter(([, user_ids]) => user_ids.length > 0);
+  if (shown.length > 0)
+    row.reactions = shown.map(([name, user_ids]) => ({ reaction: name, count: user_ids.length, user_ids }));
+  return { ...event, payload: row };
+}
+
 /** Writes down what one connection did and saw; every line has the next order of the whole history. */
 export class ConnectionWriter {
   #requests = 0;
@@ -86,6 +135,18 @@ export class ConnectionWriter {
       ["message.send", { conversation_id, client_message_id, content }],
       ["ack", { message_id: id, topic, seq, position, duplicate }],
     );
+  }
+
+  /** Asks for a change that is made at once. */
+  change({ type, payload, topic, seq, position }: ChangeEvent, { duplicate = false } = {}): void {
+    const { conversation_id, message_id, content, reaction } = payload;
+    const ids = { conversation_id, message_id };
+    const requests: Record<string, [string, object]> = {
+      "message.edited": ["message.edit", { ...ids, content }],
+      "message.deleted": ["message.delete", ids],
+      "message.reaction": [payload.added ? "reaction.add" : "reaction.remove", { ...ids, reaction }],
+    };
+    this.exchange(requests[type]!, ["ack", { message_id, topic, seq, position, duplicate }]);
   }
 
   close(code = 1006, { byClient = true } = {}): void {

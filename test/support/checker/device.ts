@@ -12,6 +12,8 @@ export interface DeviceOptions {
   userId: string;
   deviceId: string;
   conversationIds: string[];
+  /** Of a backend: what it subscribes to instead of its conversations. It keeps nothing itself, the service remembers its place [LOG6]. */
+  backend?: { topics: string[] };
   urls: string[];
   recorder: Recorder;
   random: Random;
@@ -19,12 +21,13 @@ export interface DeviceOptions {
   onEvent?: (device: Device, message: Received) => void;
 }
 
-/** `resuming`: connected, its subscriptions are on their way. `away`: waits before it connects again. */
-export type DeviceState = "new" | "connecting" | "resuming" | "live" | "away" | "gone";
+/** `resuming`: connected, its subscriptions are on their way. `away`: waits before it connects again; `asleep`: until it is woken. */
+export type DeviceState = "new" | "connecting" | "resuming" | "live" | "away" | "asleep" | "gone";
 
 const backoffMs = { first: 50, most: 1_000 };
 /** One in so many resumes starts from what was acknowledged instead of the cursor. */
 const ackedResumeChance = 0.1;
+const recentMax = 12;
 
 export class Device {
   readonly userId: string;
@@ -35,6 +38,8 @@ export class Device {
   state: DeviceState = "new";
   /** The newest event of each conversation, to mark. */
   readonly newest = new Map<string, { seq: number; id: string }>();
+  /** The last messages of each conversation, its own ones too, to change. */
+  readonly recent = new Map<string, { messageId: string; senderId: string }[]>();
   /** Sent, not acknowledged: by `client_message_id`, in the order of sending. */
   readonly outbox = new Map<string, { conversation_id: string; client_message_id: string; content: string }>();
   /** How many events of the next replay it hears before it drops the line; null: it stays. */
@@ -58,16 +63,18 @@ export class Device {
   }
 
   connect(): void {
-    const { urls, recorder, random, userId, deviceId } = this.options;
+    const { urls, recorder, random, userId, deviceId, backend } = this.options;
     this.state = "connecting";
     this.#leavingByItself = false;
     this.view = new PresentView();
     const target = new URL(random.pick(urls));
     target.searchParams.set("user_id", userId);
     target.searchParams.set("device_id", deviceId);
+    if (backend !== undefined) target.searchParams.set("roles", "service,admin");
     const { logLosses } = recorder.history;
     // It keeps what it was sent: where the log may have gone back, what the server remembers has gone back with it [LOG4].
-    this.#resumesFromAcked = this.#hasAcked && logLosses.length === 0 && random.chance(ackedResumeChance);
+    const mayAsk = this.#hasAcked && logLosses.length === 0;
+    this.#resumesFromAcked = backend !== undefined || (mayAsk && random.chance(ackedResumeChance));
     const since = this.#resumesFromAcked ? "acked" : this.place.cursor;
     if (since !== null) target.searchParams.set("since", since);
     const connection = recorder.openConnection(this.#history, { url: target.href, since });
@@ -124,6 +131,19 @@ export class Device {
     this.leave();
   }
 
+  /** Says goodbye and stays away until it is woken. */
+  sleep(): void {
+    if (this.state !== "live") return;
+    this.state = "asleep";
+    this.leave();
+  }
+
+  wake(): void {
+    if (this.state !== "asleep") return;
+    if (this.isConnected) this.state = "away";
+    else this.connect();
+  }
+
   pause(): void {
     this.#link?.pause();
   }
@@ -147,6 +167,15 @@ export class Device {
     });
   }
 
+  /** Names everything that it follows. */
+  get subscription() {
+    if (this.options.backend !== undefined) return { topics: this.options.backend.topics };
+    return {
+      topics: ["conversation", "typing", "presence"],
+      filters: { conversation_ids: this.conversationIds },
+    };
+  }
+
   get isConnected(): boolean {
     return this.#connection !== null;
   }
@@ -155,11 +184,7 @@ export class Device {
     if (this.state !== "connecting") return;
     this.state = "resuming";
     const since = this.#resumesFromAcked ? "acked" : this.place.since();
-    const reply = await this.request("subscribe", {
-      topics: ["conversation", "typing", "presence"],
-      filters: { conversation_ids: this.conversationIds },
-      ...(since === undefined ? {} : { since }),
-    });
+    const reply = await this.request("subscribe", { ...this.subscription, ...(since === undefined ? {} : { since }) });
     if (reply === null || this.state !== "resuming") return;
     // A refusal to resume is a fault that the judge sees; coming back is all that a client can do about it.
     if (reply.type !== "subscribed") return this.drop();
@@ -182,8 +207,11 @@ export class Device {
       if (type === "pong" && this.state === "live") this.place.noteCursor(payload.cursor);
     } else {
       if (this.state === "live" && isUnrecovered(message)) this.#beginAnew(message);
-      if (seq !== undefined && this.place.noteEvent(message) && type === "message.new")
-        this.newest.set(topic!.slice(topic!.indexOf(":") + 1), { seq, id: message.id });
+      if (seq !== undefined && this.place.noteEvent(message) && type === "message.new") {
+        const conversationId = topic!.slice(topic!.indexOf(":") + 1);
+        this.newest.set(conversationId, { seq, id: message.id });
+        this.#remember(conversationId, { messageId: payload.message_id, senderId: payload.sender_id });
+      }
       this.options.onEvent?.(this, message);
       if (seq !== undefined && this.state === "resuming" && this.dropsReplayAfter !== null) this.#hearReplay();
     }
@@ -194,6 +222,12 @@ export class Device {
   #beginAnew({ payload }: Received): void {
     this.place.beginAnew(payload.cursor);
     this.newest.clear();
+    this.recent.clear();
+  }
+
+  #remember(conversationId: string, message: { messageId: string; senderId: string }): void {
+    const others = (this.recent.get(conversationId) ?? []).filter(({ messageId }) => messageId !== message.messageId);
+    this.recent.set(conversationId, [...others, message].slice(-recentMax));
   }
 
   #hearReplay(): void {
@@ -206,6 +240,8 @@ export class Device {
   async #deliver(message: { client_message_id: string; conversation_id: string; content: string }): Promise<void> {
     const reply = await this.request("message.send", message);
     if (reply === null) return;
+    if (reply.type === "ack")
+      this.#remember(message.conversation_id, { messageId: reply.payload.message_id, senderId: this.userId });
     if (reply.type !== "error" || !reply.payload.retryable) this.outbox.delete(message.client_message_id);
     else setTimeout(() => this.#retry(message), reply.payload.retry_after_ms ?? backoffMs.most);
     this.#notify();
@@ -226,12 +262,11 @@ export class Device {
     }
     // 4000–4099: do not come back as you are [ENV5].
     const isTurnedAway = code >= 4000 && code < 4100;
-    if (this.state !== "gone" && !isTurnedAway) {
+    if (isTurnedAway) this.state = "gone";
+    if (this.state !== "gone" && this.state !== "asleep") {
       this.state = "away";
       const most = Math.min(backoffMs.most, backoffMs.first * 2 ** this.#failures++);
       setTimeout(() => this.state === "away" && this.connect(), most * (0.5 + random.next() / 2));
-    } else {
-      this.state = "gone";
     }
     this.#notify();
   }

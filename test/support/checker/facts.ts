@@ -26,7 +26,7 @@ export interface DeviceFacts {
   connections: ConnectionFacts[];
   /** The one that is open at the end; null: there is none. */
   present: ConnectionFacts | null;
-  /** `client_message_id`s that it sent. */
+  /** Keys of what it has said. */
   sent: Set<string>;
   /** By topic: the events' ids by `seq`. */
   received: Map<string, Map<number, string>>;
@@ -38,7 +38,8 @@ export interface Acked {
   device: DeviceFacts;
   clientMessageId: string;
   topic: string;
-  id: string;
+  /** Null: the answer does not say. */
+  id: string | null;
   seq: number;
   position: number;
   duplicate: boolean;
@@ -50,7 +51,7 @@ export interface Facts {
   acked: Acked[];
   /** By topic and `seq`: every event that anybody ever saw, in the log's pages too; the first sight of it. */
   known: Map<string, Map<number, LoggedMessage>>;
-  /** By topic: what the log's pages held once all was at rest. */
+  /** By topic: what the log's pages held when it was read to its end last, once all was at rest. */
   logs: Map<string, Map<number, LoggedMessage>>;
 }
 
@@ -60,13 +61,25 @@ export function factsOf(history: History): Facts {
   for (const { connections } of devices) {
     for (const { events, exchanges } of connections) {
       for (const { event } of events) addTo(facts.known, event);
-      for (const { event, order } of pagesOf(exchanges)) {
-        addTo(facts.known, event);
-        if (history.rest !== null && order > history.rest.order) addTo(facts.logs, event);
-      }
+      for (const { event } of pagesOf(exchanges)) addTo(facts.known, event);
+      if (history.rest !== null) readLogs(facts.logs, exchanges, history.rest.order);
     }
   }
   return facts;
+}
+
+/** A reading begins at the first event and takes page after page; only one that came to its end is the log. */
+function readLogs(logs: Facts["logs"], exchanges: Exchange[], restOrder: number): void {
+  const readings = new Map<string, Map<number, LoggedMessage>>();
+  for (const { request, message } of repliesTo(exchanges, "history")) {
+    const { topic, after_seq = 0, types } = request.payload;
+    if (request.order < restOrder || message.type !== "history" || types !== undefined) continue;
+    if (after_seq === 0) readings.set(topic, new Map());
+    const reading = readings.get(topic);
+    if (reading === undefined) continue;
+    for (const event of message.payload.events as LoggedMessage[]) reading.set(event.seq, event);
+    if (!message.payload.has_more) logs.set(topic, reading);
+  }
 }
 
 /** Events in answers to `history`, with the answer's order. */
@@ -131,7 +144,7 @@ function deviceFacts(device: DeviceHistory): DeviceFacts {
     received: new Map(),
     baselines: new Map(),
   };
-  for (const { payload } of sendsOf(device)) facts.sent.add(payload.client_message_id);
+  for (const { key } of saidOn(device)) facts.sent.add(key);
   for (const { connection, events } of connections) {
     for (const { event } of events) {
       const topic = facts.received.get(event.topic) ?? new Map<number, string>();
@@ -146,16 +159,45 @@ function deviceFacts(device: DeviceHistory): DeviceFacts {
   return facts;
 }
 
-/** All that the device ever sent. */
-export function sendsOf({ earlier = [], connections }: DeviceHistory): { payload: any }[] {
-  return [...earlier, ...connections].flatMap(({ entries }) =>
-    entries.flatMap((entry) => (entry.kind === "request" && entry.type === "message.send" ? [entry] : [])),
-  );
+/** Something that somebody has said: a message or an event of the application's own, by a client, or a message by a backend. */
+export interface Said {
+  order: number;
+  /** Tells it from all others of its author. */
+  key: string;
+  conversationId: string;
+  content: unknown;
 }
 
+/** All that the device ever said. */
+export function saidOn(device: DeviceHistory): Said[] {
+  return requestsOf(device).flatMap(({ order, type, payload }): Said[] => {
+    if (type === "message.send") {
+      const { client_message_id: key, conversation_id: conversationId, content } = payload;
+      return [{ order, key, conversationId, content }];
+    }
+    if (type === "event.send") {
+      const { client_event_id: key, conversation_id: conversationId, payload: content } = payload;
+      return [{ order, key, conversationId, content }];
+    }
+    if (type !== "publish" || payload.type !== "message.new") return [];
+    const { message_id: key, content } = payload.payload;
+    return [{ order, key, conversationId: payload.conversation_id, content }];
+  });
+}
+
+/** The `key` of what was said, in the event that it has become. */
+export const keyIn = ({ payload }: Pick<LoggedMessage, "payload">): string =>
+  payload.client_message_id ?? payload.client_event_id ?? payload.message_id;
+
+/** Every request of the device, also before it began anew. */
+export const requestsOf = ({ earlier = [], connections }: DeviceHistory) =>
+  [...earlier, ...connections].flatMap(({ entries }) =>
+    entries.flatMap((entry) => (entry.kind === "request" ? [entry] : [])),
+  );
+
 function ackedBy(device: DeviceFacts): Acked[] {
-  return device.connections.flatMap(({ exchanges }) =>
-    repliesTo(exchanges, "message.send")
+  return device.connections.flatMap(({ exchanges }) => [
+    ...repliesTo(exchanges, "message.send")
       .filter(({ message }) => message.type === "ack")
       .map(({ request, message: { payload } }) => ({
         device,
@@ -166,7 +208,26 @@ function ackedBy(device: DeviceFacts): Acked[] {
         position: payload.position,
         duplicate: payload.duplicate,
       })),
-  );
+    ...repliesTo(exchanges, "event.send")
+      .filter(({ message }) => message.type === "ack" && message.payload.seq !== undefined)
+      .map(({ request, message: { payload } }) => ({
+        device,
+        clientMessageId: request.payload.client_event_id,
+        topic: payload.topic,
+        id: null,
+        seq: payload.seq,
+        position: payload.position,
+        duplicate: payload.duplicate,
+      })),
+    ...repliesTo(exchanges, "publish")
+      .filter(({ request, message }) => request.payload.type === "message.new" && message.type === "ack")
+      .flatMap(({ request: { payload }, message }) =>
+        message.payload.published.map(({ topic, seq, position, duplicate }: any) => {
+          const id = payload.payload.message_id;
+          return { device, clientMessageId: id, topic, id, seq, position, duplicate };
+        }),
+      ),
+  ]);
 }
 
 function addTo(topics: Map<string, Map<number, LoggedMessage>>, event: LoggedMessage): void {

@@ -48,6 +48,12 @@ export interface History {
   memoryLosses: MemoryLoss[];
   /** From here on the log may have lost what was acknowledged. */
   logLosses: { from: number }[];
+  /** How long an event has to find a device before it is missed, ms; null: nobody asks [BAK3]. */
+  pushAfterMs?: number | null;
+  /** Types that the service lets clients send [MSG4]. */
+  ownEvents?: Record<string, { logged: boolean }>;
+  /** Users without any device, whom a backend adds to conversations, keeps from writing and removes. */
+  ghosts?: string[];
   /** Once everything had come to rest. Null: the run has not got so far. */
   rest: {
     /** Nothing was caused after it, only looked at. */

@@ -2,16 +2,21 @@
 import { factsOf } from "./facts.ts";
 import type { History } from "./history.ts";
 import { beforeLoss, sinceTold } from "./losses.ts";
+import { messagesOf } from "./messages.ts";
 import type { Finding, Rule } from "./rule.ts";
 import { callRules } from "./rules-calls.ts";
+import { eventRules } from "./rules-events.ts";
+import { listRules } from "./rules-lists.ts";
 import { logRules } from "./rules-log.ts";
+import { messageRules } from "./rules-messages.ts";
+import { missedIn, missedRules } from "./rules-missed.ts";
 import { placeRules } from "./rules-places.ts";
 import { presentRules } from "./rules-present.ts";
 import { requestRules } from "./rules-requests.ts";
 
 /** They speak of what the log holds. */
-const rulesOfLog: Rule[] = [...logRules, ...placeRules];
-const rulesOfRest: Rule[] = [...requestRules, ...callRules, ...presentRules];
+const rulesOfLog: Rule[] = [...logRules, ...messageRules, ...placeRules, ...listRules, ...missedRules];
+const rulesOfRest: Rule[] = [...requestRules, ...callRules, ...presentRules, ...eventRules];
 export const rules: Rule[] = [...rulesOfLog, ...rulesOfRest];
 
 export interface Violation extends Finding {
@@ -56,8 +61,16 @@ export function report({ seed, violations, history }: { seed: number; violations
 }
 
 function summary(history: History): string {
-  const { devices, acked } = factsOf(history);
+  const facts = factsOf(history);
+  const { devices, acked } = facts;
   const connections = devices.flatMap((device) => device.connections);
   const events = connections.reduce((sum, { events }) => sum + events.length, 0);
-  return `${devices.length} devices, ${connections.length} connections, ${acked.length} acknowledged, ${events} events`;
+  const changes = [...messagesOf(facts).byId.values()].flatMap(({ edits, deletions, reactions }) =>
+    [...edits, ...deletions, ...[...reactions.values()].flat()].filter(({ knownAt }) => Number.isFinite(knownAt)),
+  );
+  return [
+    `${devices.length} devices, ${connections.length} connections, ${acked.length} acknowledged, ${events} events`,
+    `${changes.length} edits, deletions and reactions`,
+    `${missedIn(facts).length} told to have been missed`,
+  ].join(", ");
 }

@@ -1,5 +1,6 @@
 /** Drives a population of clients against the service: lets them live, brings everything to rest, and asks the judge. */
 import { positionOf } from "../cursors.ts";
+import { Backend } from "./backend.ts";
 import { Device } from "./device.ts";
 import { type History, type Losses, Recorder, type TrueStatus } from "./history.ts";
 import { judge, type Violation } from "./judge.ts";
@@ -38,6 +39,15 @@ export interface CheckerOptions {
   pauseMs?: { least: number; most: number };
   contentLengthMax?: number;
   faults?: Faults;
+  /**
+   * Of a service that has `push.after` as long, ms: a backend takes what was missed, publishes and moderates, and some users are
+   * away at times, also at the end [BAK3]. Null: there is none.
+   */
+  pushAfterMs?: number | null;
+  /** Users without any device, whom the backend lets into conversations and out of them [MEM1]. */
+  ghosts?: number;
+  /** Types that the service is configured to let clients send [MSG4]. */
+  ownEvents?: Record<string, { logged: boolean }>;
   /** How long rest may take to come, ms. */
   patienceMs?: number;
 }
@@ -49,6 +59,9 @@ export interface Verdict {
 }
 
 const levelLookMs = 250;
+const membersMax = 500;
+/** How often those who nap do: some seconds apart. */
+const napPart = 8;
 
 export async function check(options: CheckerOptions): Promise<Verdict> {
   const population = new Population(options);
@@ -65,12 +78,15 @@ class Population {
   readonly #patienceMs: number;
   readonly #devices: Device[] = [];
   readonly #traffic = new Map<Device, Traffic>();
+  #backend: { device: Device; backend: Backend } | null = null;
 
   constructor(private readonly options: CheckerOptions) {
     this.#random = createRandom(options.seed);
     this.#patienceMs = options.patienceMs ?? 15_000;
-    const { users = 20, devicesMax = 2, conversations = 8 } = options;
+    const { users = 20, devicesMax = 2, conversations = 8, pushAfterMs = null, ghosts = 0 } = options;
     const { history } = this.recorder;
+    history.pushAfterMs = pushAfterMs;
+    history.ownEvents = options.ownEvents ?? {};
     // Names differ from run to run, so that one service can be looked at more than once, also with one seed.
     const run = crypto.randomUUID().slice(0, 8);
     const userIds = Array.from({ length: users }, (_, index) => `u${index + 1}-${run}`);
@@ -82,8 +98,15 @@ class Population {
     for (const [index, userId] of userIds.entries()) {
       const devices = index % 3 === 0 ? devicesMax : 1;
       for (let device = 1; device <= devices; device++)
-        this.#addDevice({ userId, deviceId: `${userId}-d${device}`, random: this.#random.fork(`${index} ${device}`) });
+        this.#addDevice({
+          ...{ userId, deviceId: `${userId}-d${device}` },
+          random: this.#random.fork(`${index} ${device}`),
+          naps: pushAfterMs !== null && index % 3 === 1,
+        });
     }
+    if (pushAfterMs === null) return;
+    history.ghosts = Array.from({ length: ghosts }, (_, index) => index + 1).map((index) => `ghost${index}-${run}`);
+    this.#addBackend(`backend-${run}`);
   }
 
   /** Everybody is there before anything happens, so that everything that happens is owed to all. */
@@ -104,7 +127,7 @@ class Population {
       loss.to = this.recorder.next();
     });
     const traffics = [...this.#traffic.values()];
-    const running = traffics.map((traffic) => traffic.run());
+    const running = [...traffics, ...(this.#backend === null ? [] : [this.#backend.backend])].map((it) => it.run());
     let timer: Timer | undefined;
     const ended = new Promise<void>((resolve) => {
       const endsAt = performance.now() + durationMs;
@@ -117,12 +140,16 @@ class Population {
     await ended;
     clearInterval(timer);
     for (const traffic of traffics) traffic.stop();
+    this.#backend?.backend.stop();
     await Promise.all(running);
     await faults?.stop();
   }
 
   /** Ends what was begun, then waits until the judge finds nothing that may still come. */
   async comeToRest(): Promise<Violation[]> {
+    for (const device of this.#devices.filter(({ state }) => state === "asleep"))
+      if (this.#random.chance(0.5)) device.signOff();
+      else device.wake();
     await this.#settle();
     // Once more through the log: from the cursor or from what was acknowledged, it must end the same.
     for (const device of this.#devices) if (this.#random.chance(0.3)) device.drop();
@@ -144,7 +171,7 @@ class Population {
     for (const device of this.#devices) device.signOff();
   }
 
-  #addDevice({ userId, deviceId, random }: { userId: string; deviceId: string; random: Random }): void {
+  #addDevice({ userId, deviceId, random, naps }: { userId: string; deviceId: string; random: Random; naps: boolean }) {
     const { urls, behaviour, pauseMs = { least: 20, most: 250 }, contentLengthMax = 4_000 } = this.options;
     const { conversations } = this.recorder.history;
     const conversationIds = conversations.filter((it) => it.userIds.includes(userId)).map((it) => it.conversationId);
@@ -163,12 +190,30 @@ class Population {
       new Traffic({
         device,
         membersOf: (conversationId) => conversations.find((it) => it.conversationId === conversationId)!.userIds,
-        behaviour: { ...usualBehaviour, ...behaviour },
+        behaviour: { ...usualBehaviour, ...behaviour, ...(naps ? { nap: napPart } : {}) },
         random: random.fork("traffic"),
         pauseMs,
         contentLengthMax,
+        ownEvents: this.options.ownEvents ?? {},
       }),
     );
+  }
+
+  #addBackend(userId: string): void {
+    const { urls, pauseMs = { least: 20, most: 250 } } = this.options;
+    const random = this.#random.fork("backend");
+    const device = new Device({
+      ...{ userId, deviceId: `${userId}-d1`, conversationIds: [], urls, recorder: this.recorder },
+      random: random.fork("device"),
+      backend: { topics: ["missed"] },
+    });
+    const { conversations, ghosts = [] } = this.recorder.history;
+    const pickMessage = (conversationId: string) => {
+      const known = random.pick([...this.#traffic.keys()]).recent.get(conversationId) ?? [];
+      return known.length === 0 ? null : random.pick(known).messageId;
+    };
+    this.#devices.push(device);
+    this.#backend = { device, backend: new Backend({ device, random, pauseMs, conversations, ghosts, pickMessage }) };
   }
 
   get #present(): Device[] {
@@ -185,7 +230,8 @@ class Population {
         device.resumeReading();
         while (left() > 0) {
           await device.until(() => device.state === "live" && device.outbox.size === 0, left());
-          if (await this.#traffic.get(device)!.settle()) return;
+          const traffic = this.#traffic.get(device);
+          if (traffic === undefined ? device.state === "live" : await traffic.settle()) return;
           await Bun.sleep(Math.min(left(), levelLookMs));
         }
       }),
@@ -195,7 +241,7 @@ class Population {
   /** Each user's first device says how its user is; some users leave altogether. */
   async #declareStatuses(): Promise<Record<string, TrueStatus>> {
     const statuses: Record<string, TrueStatus> = {};
-    for (const userId of new Set(this.#devices.map((device) => device.userId))) {
+    for (const userId of new Set([...this.#traffic.keys()].map((device) => device.userId))) {
       const devices = this.#present.filter((device) => device.userId === userId);
       const leaves = this.#random.chance(0.25);
       const status = this.#random.pick(["online", "away", "busy"] as const);
@@ -236,19 +282,15 @@ class Population {
 
   /** Looks at the present as the service has it, and at the whole log of every conversation. */
   async #takeStock(): Promise<void> {
-    const { conversations } = this.recorder.history;
+    const { conversations, ghosts = [] } = this.recorder.history;
+    await Promise.all(this.#present.map((device) => device.request("subscribe", device.subscription)));
     await Promise.all(
-      this.#present.map((device) =>
-        device.request("subscribe", {
-          topics: ["conversation", "typing", "presence"],
-          filters: { conversation_ids: device.conversationIds },
-        }),
-      ),
-    );
-    await Promise.all(
-      conversations.map(({ conversationId }) => {
+      conversations.flatMap(({ conversationId }): unknown[] => {
         const witness = this.#present.find((device) => device.conversationIds.includes(conversationId));
-        return witness === undefined ? undefined : readLog(witness, `conversation:${conversationId}`);
+        if (witness === undefined) return [];
+        const log = readLog(witness, `conversation:${conversationId}`);
+        if (ghosts.length === 0) return [log];
+        return [log, witness.request("members", { conversation_id: conversationId, limit: membersMax })];
       }),
     );
   }

@@ -1,11 +1,26 @@
 /** Rules of the log: nothing acknowledged is lost, doubled, reordered or invented [LOG] [MSG1]. */
-import { type DeviceFacts, type Facts, pagesOf, sendsOf, wasAskedFor } from "./facts.ts";
+import { type DeviceFacts, type Facts, keyIn, pagesOf, saidOn, wasAskedFor } from "./facts.ts";
 import type { LoggedMessage } from "./history.ts";
 import { isUnrecovered } from "./losses.ts";
 import type { Finding, Rule } from "./rule.ts";
 
 const conversationOf = (topic: string) => topic.slice("conversation:".length);
-const isCompactible = (event: LoggedMessage) => event.type === "message.read" || event.type === "message.delivered";
+
+/** Of events with one key only the newest is kept [LOG7] [MSG2] [MSG3]; null: it stays. */
+function compactionKey({ type, payload }: LoggedMessage): string | null {
+  switch (type) {
+    case "message.read":
+    case "message.delivered":
+      return `${type} ${payload.user_id}`;
+    case "message.edited":
+    case "message.deleted":
+      return `edit ${payload.message_id}`;
+    case "message.reaction":
+      return `${type} ${payload.message_id} ${payload.user_id} ${payload.reaction}`;
+    default:
+      return null;
+  }
+}
 
 /** Finds those who are there at the end and had subscribed to the topic before the event. */
 function owedTo({ history, devices }: Facts, { topic, seq }: { topic: string; seq: number }): DeviceFacts[] {
@@ -33,7 +48,7 @@ const ackedDelivered: Rule = {
 
 const noHoles: Rule = {
   id: "no-holes",
-  says: "a message that one has, all have; in the log numbers are missing only below a newer receipt [LOG3] [LOG7]",
+  says: "a message or an own event that one has, all have; in the log numbers are missing only below what has replaced them [LOG3] [LOG7]",
   atRest: true,
   look: (facts) => [...missingMessages(facts), ...logHoles(facts), ...unrecovered(facts)],
 };
@@ -43,9 +58,9 @@ function missingMessages(facts: Facts): Finding[] {
   for (const [topic, events] of facts.known) {
     if (!topic.startsWith("conversation:")) continue;
     for (const event of events.values()) {
-      if (event.type !== "message.new") continue;
+      if (compactionKey(event) !== null) continue;
       for (const { name, sent, received } of owedTo(facts, event)) {
-        if (sent.has(event.payload.client_message_id) || received.get(topic)?.has(event.seq)) continue;
+        if (sent.has(keyIn(event)) || received.get(topic)?.has(event.seq)) continue;
         findings.push({ text: `${name} misses ${topic} ${event.seq}, which others have`, evidence: [event] });
       }
     }
@@ -53,21 +68,41 @@ function missingMessages(facts: Facts): Finding[] {
   return findings;
 }
 
-function logHoles({ logs, acked }: Facts): Finding[] {
+function logHoles({ logs, acked, known }: Facts): Finding[] {
   const findings: Finding[] = [];
   for (const [topic, events] of logs) {
     const last = Math.max(...events.keys());
-    const newestReceipt = Math.max(0, ...[...events.values()].filter(isCompactible).map(({ seq }) => seq));
+    const newest = newestByKey([...events.values()]);
+    const newestOfAny = Math.max(0, ...newest.values());
+    const isDeleted = (messageId: string) =>
+      [...events.values()].some(({ payload }) => payload.message_id === messageId && payload.content === null);
     for (let seq = 1; seq < last; seq++) {
-      if (events.has(seq) || seq < newestReceipt) continue;
-      findings.push({ text: `the log of ${topic} has no ${seq} and no newer receipt`, evidence: [{ topic, last }] });
+      if (events.has(seq)) continue;
+      const missing = known.get(topic)?.get(seq);
+      const key = missing === undefined ? undefined : compactionKey(missing);
+      const replacedBy = key === undefined ? newestOfAny : key === null ? 0 : (newest.get(key) ?? 0);
+      if (seq < replacedBy) continue;
+      // With a message go its reactions.
+      if (missing?.type === "message.reaction" && isDeleted(missing.payload.message_id)) continue;
+      const evidence = [{ topic, last }, ...(missing === undefined ? [] : [missing])];
+      findings.push({ text: `the log of ${topic} has no ${seq} and nothing that has replaced it`, evidence });
     }
   }
-  for (const { topic, seq, id, clientMessageId, device } of acked) {
-    if (!logs.has(topic) || logs.get(topic)!.get(seq)?.id === id) continue;
+  for (const { topic, seq, position, id, clientMessageId, device } of acked) {
+    const kept = logs.get(topic)?.get(seq);
+    if (!logs.has(topic) || (kept?.position === position && (id === null || kept.id === id))) continue;
     findings.push({ text: `${clientMessageId} of ${device.name} is not in the log`, evidence: [{ topic, seq, id }] });
   }
   return findings;
+}
+
+function newestByKey(events: LoggedMessage[]): Map<string, number> {
+  const newest = new Map<string, number>();
+  for (const event of events) {
+    const key = compactionKey(event);
+    if (key !== null) newest.set(key, Math.max(event.seq, newest.get(key) ?? 0));
+  }
+  return newest;
 }
 
 function unrecovered({ history, devices }: Facts): Finding[] {
@@ -127,14 +162,17 @@ function differences({ devices, known, acked }: Facts): Finding[] {
   }
   for (const { device, topic, seq, id, position } of acked) {
     const event = known.get(topic)?.get(seq);
-    if (event !== undefined && (event.id !== id || event.position !== position))
+    if (event !== undefined && ((id !== null && event.id !== id) || event.position !== position))
       findings.push({ text: `${device.name} was told another place`, evidence: [{ topic, seq, id, position }, event] });
   }
   return findings;
 }
 
-const fingerprint = ({ id, type, position, timestamp, payload }: LoggedMessage) =>
-  JSON.stringify([id, type, position, timestamp, payload]);
+/** Of a message what never changes. */
+function fingerprint({ id, type, position, timestamp, payload }: LoggedMessage): string {
+  const { content, edited_at, deleted_at, reactions, ...constant } = payload;
+  return JSON.stringify([id, type, position, timestamp, type === "message.new" ? constant : payload]);
+}
 
 function positionsOutOfOrder({ known }: Facts): Finding[] {
   const findings: Finding[] = [];
@@ -177,15 +215,17 @@ const nothingInvented: Rule = {
   look({ devices, known }) {
     const sent = new Map<string, string>();
     for (const { device } of devices) {
-      for (const { payload } of sendsOf(device)) {
-        sent.set(`${device.userId} ${payload.client_message_id}`, `${payload.conversation_id} ${payload.content}`);
-      }
+      for (const { key, conversationId, content } of saidOn(device))
+        sent.set(`${device.userId} ${key}`, `${conversationId} ${content}`);
     }
     return [...known.values()]
       .flatMap((events) => [...events.values()])
       .filter(({ type, payload }) => {
-        const said = sent.get(`${payload.sender_id} ${payload.client_message_id}`);
-        return type === "message.new" && said !== `${payload.conversation_id} ${payload.content}`;
+        const said = sent.get(`${payload.sender_id} ${keyIn({ payload })}`);
+        // Changes are judged by themselves.
+        const isChanged = payload.edited_at !== undefined || payload.deleted_at !== undefined;
+        const seen = `${payload.conversation_id} ${payload.content}`;
+        return type === "message.new" && (isChanged ? said === undefined : said !== seen);
       })
       .map((event) => ({ text: `nobody has sent ${event.topic} ${event.seq} like that`, evidence: [event] }));
   },
@@ -205,16 +245,16 @@ const retryOnce: Rule = {
     };
     for (const { device, clientMessageId, topic, seq, position, id, duplicate } of acked) {
       const key = `${device.device.userId} ${clientMessageId}`;
-      compare(key, `${topic} ${seq} ${id}`, { topic, seq, position, id });
+      compare(key, `${topic} ${seq} ${position}`, { topic, seq, position, id });
       if (!duplicate && firsts.has(key))
         findings.push({ text: `${key} was taken for new twice`, evidence: [{ topic, seq, position, id }] });
       if (!duplicate) firsts.add(key);
     }
     for (const events of known.values()) {
       for (const event of events.values()) {
-        if (event.type !== "message.new") continue;
-        const { sender_id, client_message_id } = event.payload;
-        compare(`${sender_id} ${client_message_id}`, `${event.topic} ${event.seq} ${event.id}`, event);
+        if (!event.topic.startsWith("conversation:") || compactionKey(event) !== null) continue;
+        const { sender_id, user_id } = event.payload;
+        compare(`${sender_id ?? user_id} ${keyIn(event)}`, `${event.topic} ${event.seq} ${event.position}`, event);
       }
     }
     return findings;

@@ -53,7 +53,7 @@ function cursorsOf({ name, connections }: DeviceFacts): Finding[] {
   return forward.findings;
 }
 
-const kindOf = ({ type, payload }: { type: string; payload: any }) =>
+export const kindOf = ({ type, payload }: { type: string; payload: any }) =>
   type === "mark.delivered" ? "delivered" : payload.private === true ? "private" : "read";
 
 function marksOf({ name, connections }: DeviceFacts): Finding[] {
@@ -155,7 +155,7 @@ function behindCursor(name: string, { connection, liveFrom }: ConnectionFacts): 
 
 const unreadTrue: Rule = {
   id: "unread-true",
-  says: "at rest `unread` counts the messages of others above `read_seq` [REC3]",
+  says: "at rest `unread` counts the messages of others above `read_seq` that are not deleted [REC3] [MSG2]",
   atRest: true,
   look({ history, devices, logs }) {
     const findings: Finding[] = [];
@@ -167,7 +167,10 @@ const unreadTrue: Rule = {
         const log = logs.get(topic);
         if (log === undefined || snapshot?.unread === undefined) continue;
         const isUnread = ({ type, seq, payload }: LoggedMessage) =>
-          type === "message.new" && payload.sender_id !== device.userId && seq > snapshot.read_seq;
+          type === "message.new" &&
+          payload.content !== null &&
+          payload.sender_id !== device.userId &&
+          seq > snapshot.read_seq;
         const unread = [...log.values()].filter(isUnread).length;
         if (unread !== snapshot.unread)
           findings.push({

@@ -1,5 +1,6 @@
 /** Rules of requests and connections: one reply each, no faults, and everybody gets back [ENV3] [ENV5] [ENV7]. */
 import type { Received } from "../client.ts";
+import { messagesOf } from "./messages.ts";
 import type { Rule } from "./rule.ts";
 
 /** Lists what a client that does nothing wrong may be told. */
@@ -54,22 +55,27 @@ const everyReply: Rule = {
 const noFault: Rule = {
   id: "no-fault",
   says: "who does nothing wrong is neither refused nor sent away for good [ENV4] [ENV5]",
-  look: ({ history, devices }) =>
-    devices.flatMap(({ name, connections }) =>
+  look(facts) {
+    const { history, devices } = facts;
+    const { byId } = messagesOf(facts);
+    const isDeletedBy = ({ message_id }: any, order: number) =>
+      byId.get(message_id)?.deletions.some(({ askedAt }) => askedAt < order);
+    return devices.flatMap(({ name, connections }) =>
       connections.flatMap(({ connection, exchanges }) => {
         // A cursor that was given out by a log that has gone back is worth nothing, also to who has not been told yet.
-        const isLost = (type: string) => type === "ack" && history.logLosses.length > 0;
+        const isLost = (type: string) => (type === "ack" || isChange(type)) && history.logLosses.length > 0;
         // It stood for so long on its way that its end had come.
         const isLate = ({ expires_at }: any, { payload, timestamp }: Received) =>
           payload.field === "payload.expires_at" && Date.parse(expires_at) <= Date.parse(timestamp);
         const refused = exchanges.flatMap(({ type, payload, replies }) =>
           replies
             .filter(
-              ({ message }) =>
+              ({ message, order }) =>
                 message.type === "error" &&
                 !isExpected(type, message.payload.code) &&
                 !isLost(type) &&
-                !isLate(payload, message),
+                !isLate(payload, message) &&
+                !(isChange(type) && message.payload.code === "conflict" && isDeletedBy(payload, order)),
             )
             .map(({ message }) => ({ text: `${name} was refused ${type}`, evidence: [payload, message] })),
         );
@@ -86,8 +92,12 @@ const noFault: Rule = {
           ...(sentAway ? [{ text: `${name} was closed with ${closed.code}`, evidence: [closed] }] : []),
         ];
       }),
-    ),
+    );
+  },
 };
+
+/** Whether it changes something, which may be lost with the log. */
+const isChange = (type: string) => type === "message.edit" || type === "message.delete" || type.startsWith("reaction.");
 
 const isExpected = (type: string, code: string) =>
   expectedErrors.has(code) || (type.startsWith("call.") && expectedCallErrors.has(code));

@@ -1,5 +1,6 @@
 /** Makes a device do what clients do while a run lasts: it chats, marks, types, calls, and makes trouble as clients do. */
 import { CallFlow } from "./calls.ts";
+import { Changes } from "./changes.ts";
 import type { Device } from "./device.ts";
 import type { Random } from "./random.ts";
 
@@ -24,6 +25,17 @@ export interface Behaviour {
   dropReplay: number;
   /** Says anything that may be said of oneself, and asks how others are. */
   presence: number;
+  /** Edits a message of its own, often one that another device of the user edits too [MSG2]. */
+  edit: number;
+  delete: number;
+  /** Reacts to anybody's message, or takes it back [MSG3]. */
+  react: number;
+  /** Reads a page of the log [LOG8]. */
+  page: number;
+  /** Says goodbye and comes back only after a while: what is said meanwhile is missed [BAK3]. */
+  nap: number;
+  /** Sends an event of the application's own, of a type that the service is configured with [MSG4]. */
+  event: number;
 }
 
 export const usualBehaviour: Behaviour = {
@@ -41,6 +53,19 @@ export const usualBehaviour: Behaviour = {
   stall: 1,
   dropReplay: 2,
   presence: 0,
+  edit: 6,
+  delete: 2,
+  react: 6,
+  page: 2,
+  nap: 0,
+  event: 4,
+};
+
+/** Edits, deletions and reactions above all, and looks at what they have made of the log. */
+export const changesBehaviour: Behaviour = {
+  ...usualBehaviour,
+  ...{ send: 20, burst: 6, type: 3, call: 1, ping: 6 },
+  ...{ edit: 25, delete: 8, react: 25, page: 12 },
 };
 
 /** Comings and goings, and statuses of every kind, above all. */
@@ -58,24 +83,32 @@ export interface TrafficOptions {
   random: Random;
   pauseMs: { least: number; most: number };
   contentLengthMax: number;
+  ownEvents: Record<string, { logged: boolean }>;
 }
 
 const burst = { least: 3, most: 10 };
-const inBursts = ["send", "send", "send", "repeat", "mark", "ping"] as const;
+const inBursts = ["send", "send", "send", "repeat", "mark", "ping", "edit", "delete", "react", "page"] as const;
+/** One in so many repeats what it has changed last instead of what it has sent. */
+const repeatChangeChance = 0.5;
+const pageMax = 20;
+const napMs = { least: 1_000, most: 6_000 };
 const stallMs = { least: 300, most: 2_500 };
 const ownStatuses = ["online", "away", "busy"] as const;
 const statusMs = { least: 100, most: 3_000 };
 
 export class Traffic {
   readonly calls: CallFlow;
+  readonly #changes: Changes;
   readonly #typingIn = new Set<string>();
   #sent = 0;
+  #events = 0;
   #last: { conversation_id: string; client_message_id: string; content: string } | null = null;
   #running = false;
   #wake: (() => void) | null = null;
 
   constructor(private readonly options: TrafficOptions) {
     this.calls = new CallFlow(options.device, options.random.fork("calls"));
+    this.#changes = new Changes({ ...options, random: options.random.fork("changes") });
   }
 
   /** Messages so far. */
@@ -125,11 +158,10 @@ export class Traffic {
       case "send":
         return this.#send(conversationId);
       case "burst":
-        for (let left = random.between(burst.least, burst.most); left > 0; left--) this.#act(random.pick(inBursts));
+        for (let left = random.between(burst.least, burst.most); left > 0; left--) this.#actInBurst();
         return;
       case "repeat":
-        if (this.#last !== null) void device.request("message.send", this.#last);
-        return;
+        return this.#repeat();
       case "mark":
         return this.#mark(conversationId);
       case "type":
@@ -153,9 +185,27 @@ export class Traffic {
         return device.drop();
       case "presence":
         return void this.#speakOfPresence(conversationId);
+      case "edit":
+        return this.#changes.edit(conversationId);
+      case "delete":
+        return this.#changes.delete(conversationId);
+      case "react":
+        return this.#changes.react(conversationId);
+      case "page":
+        return this.#readPage(conversationId);
+      case "nap":
+        return this.#nap();
+      case "event":
+        return this.#sendEvent(conversationId);
       default:
         return what satisfies never;
     }
+  }
+
+  #actInBurst(): void {
+    const { behaviour, random } = this.options;
+    const what = random.pick(inBursts);
+    if (behaviour[what] > 0) this.#act(what);
   }
 
   #speakOfPresence(conversationId: string): Promise<unknown> {
@@ -178,6 +228,20 @@ export class Traffic {
     const length = Math.floor(contentLengthMax ** random.next());
     this.#last = { conversation_id, client_message_id, content: `${client_message_id} ${"x".repeat(length)}` };
     device.sendMessage(this.#last);
+  }
+
+  #repeat(): void {
+    const { device, random } = this.options;
+    if (random.chance(repeatChangeChance) && this.#changes.repeat()) return;
+    if (this.#last !== null) void device.request("message.send", this.#last);
+  }
+
+  #readPage(conversationId: string): void {
+    const { device, random } = this.options;
+    const seq = random.between(1, (device.newest.get(conversationId)?.seq ?? 0) + 1);
+    const place = random.pick([{}, { before_seq: seq }, { after_seq: seq - 1 }]);
+    const limit = random.between(1, pageMax);
+    void device.request("history", { topic: `conversation:${conversationId}`, ...place, limit });
   }
 
   #mark(conversation_id: string): void {
@@ -207,6 +271,21 @@ export class Traffic {
     const { device, random } = this.options;
     device.pause();
     setTimeout(() => device.resumeReading(), random.between(stallMs.least, stallMs.most)).unref();
+  }
+
+  #sendEvent(conversation_id: string): void {
+    const { device, random, ownEvents } = this.options;
+    const types = Object.keys(ownEvents);
+    if (types.length === 0) return;
+    const client_event_id = `${device.deviceId}-e${++this.#events}`;
+    const type = random.pick(types);
+    void device.request("event.send", { conversation_id, type, payload: { choice: this.#events }, client_event_id });
+  }
+
+  #nap(): void {
+    const { device, random } = this.options;
+    device.sleep();
+    setTimeout(() => this.#running && device.wake(), random.between(napMs.least, napMs.most)).unref();
   }
 
   #pause(ms: number): Promise<void> {

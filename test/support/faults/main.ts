@@ -1,13 +1,13 @@
-/** The long run: `npm run test:faults -- --minutes 30 --seed 1 --engine redis --replication synchronous --kinds kill,failover --traffic presence`; round after round. */
+/** The long run: `npm run test:faults -- --minutes 30 --seed 1 --engine redis --replication synchronous --kinds kill,failover --traffic changes`; round after round. */
 import { parseArgs } from "node:util";
 import { createRandom } from "../checker/random.ts";
-import { presenceBehaviour } from "../checker/traffic.ts";
+import { changesBehaviour, presenceBehaviour } from "../checker/traffic.ts";
 import { type Kind, kinds } from "./kinds.ts";
 import { runRound } from "./run.ts";
 import { type Engine, engines, type Stage } from "./stage.ts";
 
 /** Names what clients do most. */
-const traffics = { usual: undefined, presence: presenceBehaviour };
+const traffics = { usual: undefined, presence: presenceBehaviour, changes: changesBehaviour };
 const replications = ["none", "synchronous", "asynchronous"] as const;
 
 const { values } = parseArgs({

@@ -5,7 +5,7 @@ import { report, type Violation } from "../checker/judge.ts";
 import { type CheckerOptions, check } from "../checker/population.ts";
 import type { LogLine } from "../service.ts";
 import type { Kind } from "./kinds.ts";
-import { openStage, type Stage, type StageOptions } from "./stage.ts";
+import { openStage, pushAfterMs, type Stage, type StageOptions } from "./stage.ts";
 import { createStorm, type Storm } from "./storm.ts";
 
 export interface RoundOptions extends Pick<CheckerOptions, "users" | "conversations" | "durationMs" | "behaviour"> {
@@ -80,6 +80,7 @@ export async function runRound({
       behaviour: behaviour ?? { stall: 3, drop: 2, leave: 1, dropReplay: 2 },
       pauseMs: { least: 50, most: 500 },
       patienceMs,
+      pushAfterMs,
       faults: storm,
       ...population,
     });

@@ -72,9 +72,12 @@ export interface Stage {
   stop(): Promise<void>;
 }
 
+/** Of every node: how long an event has to find a device. */
+export const pushAfterMs = 1_000;
 const usual: Record<string, string> = {
   CLUSTER__HEARTBEAT: "400ms",
   CLUSTER__DEAD_AFTER: "2s",
+  PUSH__AFTER: `${pushAfterMs}ms`,
   PRESENCE__OFFLINE_GRACE: "500ms",
   STORAGE__POOL_SIZE: "4",
   STORAGE__QUERY_TIMEOUT: "2s",

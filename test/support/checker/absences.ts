@@ -1,0 +1,105 @@
+/** Works out when users were away for certain, and when one of their connections was there for certain; what lies between is anybody's guess. */
+import type { Received } from "../client.ts";
+import { type DeviceFacts, type Facts, requestsOf } from "./facts.ts";
+
+/** From the moment in which somebody else saw the user offline, to that in which it came back; infinite: it did not. */
+export interface Absence {
+  from: number;
+  to: number;
+}
+
+/** Somebody else was told that a user is offline. */
+interface Sighting {
+  order: number;
+  /** By the server's clock, ms: one who reads late hears of what was before. */
+  at: number;
+}
+
+export function absencesOf({ devices }: Facts): Map<string, Absence[]> {
+  const sightings = offlineSightings(devices);
+  const byUser = Map.groupBy(devices, ({ device }) => device.userId);
+  // Somebody who is invisible looks like one who is away.
+  const mayHide = (own: DeviceFacts[]) =>
+    own.some(({ device }) => requestsOf(device).some(({ payload }) => payload?.status === "invisible"));
+  return new Map(
+    [...byUser]
+      .filter(([, own]) => !mayHide(own))
+      .map(([userId, own]) => [
+        userId,
+        gapsOf(own).flatMap(({ from, to, lastHeardAt }) => {
+          const seen = (sightings.get(userId) ?? []).filter((it) => it.order > from && it.at > lastHeardAt);
+          const first = Math.min(...seen.map(({ order }) => order));
+          return first < to ? [{ from: first, to }] : [];
+        }),
+      ]),
+  );
+}
+
+/** Spans in which the user had no connection, nor was trying to have one. */
+function gapsOf(devices: DeviceFacts[]): (Absence & { lastHeardAt: number })[] {
+  const connections = devices
+    .flatMap((device) => device.connections.map(({ connection }) => connection))
+    .toSorted((one, other) => one.openedAt - other.openedAt);
+  const gaps: (Absence & { lastHeardAt: number })[] = [];
+  let end = 0;
+  let lastHeardAt = 0;
+  for (const [index, { closed, entries }] of connections.entries()) {
+    end = Math.max(end, closed?.order ?? Number.POSITIVE_INFINITY);
+    for (const entry of entries)
+      if (entry.kind === "message") lastHeardAt = Math.max(lastHeardAt, timeOf(entry.message) || 0);
+    const next = connections[index + 1]?.openedAt ?? Number.POSITIVE_INFINITY;
+    if (next > end) gaps.push({ from: end, to: next, lastHeardAt });
+  }
+  return gaps;
+}
+
+function offlineSightings(devices: DeviceFacts[]): Map<string, Sighting[]> {
+  const sightings = new Map<string, Sighting[]>();
+  for (const { connections } of devices) {
+    for (const { connection } of connections) {
+      for (const entry of connection.entries) {
+        if (entry.kind !== "message") continue;
+        const at = timeOf(entry.message);
+        for (const userId of saidToBeOffline(entry.message))
+          sightings.set(userId, [...(sightings.get(userId) ?? []), { order: entry.order, at }]);
+      }
+    }
+  }
+  return sightings;
+}
+
+function saidToBeOffline({ type, payload }: Received): string[] {
+  if (type === "presence.offline") return [payload.user_id];
+  const views: any[] =
+    type === "subscribed"
+      ? payload.topics.flatMap(({ snapshot }: any) => snapshot?.presence ?? [])
+      : type === "presence.update"
+        ? (payload.users ?? [])
+        : [];
+  return views.filter(({ status }) => status === "offline").map(({ user_id }) => user_id);
+}
+
+/** By the clock of the server, which is one on all nodes of a run. */
+export const timeOf = ({ timestamp }: Pick<Received, "timestamp">) => Date.parse(timestamp);
+
+/**
+ * Whether one connection of the user was there from before `order` until the server's clock showed `until`, and no fault since it
+ * was opened can have made it look otherwise.
+ */
+export function wasThere(
+  { history, devices }: Facts,
+  { userId, order, until, untilOrder }: { userId: string; order: number; until: number; untilOrder: number },
+): boolean {
+  return devices.some(
+    ({ device, connections }) =>
+      device.userId === userId &&
+      connections.some(
+        ({ connection, liveFrom }) =>
+          liveFrom !== null &&
+          liveFrom < order &&
+          !history.memoryLosses.some(({ from, to }) => to > connection.openedAt && from < untilOrder) &&
+          // Something that was sent later on it shows that the server had it.
+          connection.entries.some((entry) => entry.kind === "message" && timeOf(entry.message) > until),
+      ),
+  );
+}
