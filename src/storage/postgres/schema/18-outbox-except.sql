@@ -15,7 +15,7 @@ BEGIN
     fault := format('type must match ^[a-z][a-z0-9_.]{0,63}$; it is %s',
       coalesce(quote_literal(left(NEW.type, 200)), 'null'));
   ELSIF NEW.type IN ('connected', 'auth.success', 'auth.failed', 'auth.expiring', 'subscribed', 'unsubscribed', 'pong',
-      'ack', 'error', 'history', 'draining') OR NEW.type LIKE 'admin.%' THEN
+      'ack', 'error', 'history', 'members', 'draining') OR NEW.type LIKE 'admin.%' THEN
     fault := format('type %L is a reply of the server''s own', NEW.type);
   ELSIF NEW.payload IS NULL OR jsonb_typeof(NEW.payload) <> 'object' THEN
     fault := format('payload must be a JSON object; it is %s', coalesce(jsonb_typeof(NEW.payload), 'null'));
