@@ -8,8 +8,8 @@ const done = new Set<string>();
 async function wake(userId: string, key: string, about: object): Promise<void> {
   const headers = { "content-type": "application/json", "idempotency-key": key };
   for (let waitMs = 500; ; waitMs = Math.min(waitMs * 2, 30_000)) {
-    const body = JSON.stringify({ to: userId, about });
-    const answer = await fetch(PUSH_URL, { method: "POST", headers, body }).catch(() => null);
+    const request = { method: "POST", headers, body: JSON.stringify({ to: userId, about }) };
+    const answer = await fetch(PUSH_URL, request).catch(() => null);
     if (answer !== null && answer.status < 500 && answer.status !== 429) return;
     await sleep(waitMs);
   }
@@ -19,7 +19,7 @@ async function notify({ id, type, payload }: { id: string; type: string; payload
   const { user_ids: userIds = [payload.to_user_id], ...about } = payload;
   // Where the line breaks before it is acknowledged, it is sent again.
   if (done.has(id)) return;
-  await Promise.all(userIds.map((userId: string) => wake(userId, `${id}:${userId}`, { type, ...about })));
+  await Promise.all(userIds.map((userId: string) => wake(userId, `${id}:${userId}`, { event: type, ...about })));
   if (done.add(id).size > 10_000) done.delete(done.values().next().value!);
 }
 
@@ -41,8 +41,7 @@ for (;;) {
   };
   await new Promise((resolve) => (socket.onclose = resolve));
   clearInterval(pinging);
-  clearTimeout(silence);
-  await work;
+  await work.finally(() => clearTimeout(silence));
   await sleep(Math.random() * 2_000);
 }
 

@@ -31,8 +31,7 @@ async def follow(socket):
         kind, reply_to, payload = message["type"], message.get("reply_to"), message["payload"]
         if kind in ("delivery.missed", "call.unreached") and message["id"] not in done:
             users = payload.pop("user_ids", None) or [payload["to_user_id"]]
-            about = {"type": kind, **payload}
-            await asyncio.gather(*(wake(user, f"{message['id']}:{user}", about) for user in users))
+            await asyncio.gather(*(wake(user, f"{message['id']}:{user}", {"event": kind, **payload}) for user in users))
             done.append(message["id"])  # Where the line breaks before it is acknowledged, it is sent again.
         elif kind == "error" or payload.get("rejected"):
             raise OSError(payload)
