@@ -14,7 +14,8 @@ beforeAll(async () => {
   const url = await server.newDatabase();
   await migrateStorage({ url, lockTimeoutMs: 10_000 });
   // Keeps known for all of the test what has been asked for before.
-  service = await startService({ settings: { STORAGE__URL: url, DIRECTORY__CACHE_TTL: "1h" } });
+  const settings = { DIRECTORY__CACHE_TTL: "1h", EVENTS: "poll.vote=logged,recording=passing" };
+  service = await startService({ settings: { STORAGE__URL: url, ...settings } });
 });
 afterAll(async () => {
   await service?.stop();
@@ -83,6 +84,8 @@ test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
       ["mark.delivered", { conversation_id: "c1", message_ids: [message_id] }],
       ["mark.read", { conversation_id: "c1", up_to_seq: 1 }],
       ["history", { topic: "conversation:c1" }],
+      ["members", { conversation_id: "c1" }],
+      ["event.send", { conversation_id: "c1", type: "poll.vote", payload: {} }],
       ["subscribe", { topics: ["presence:anna"] }],
       ["ack", { cursor }],
       ["presence.query", { user_ids: ["anna"] }],
@@ -98,6 +101,8 @@ test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
 
     await shop.ask("publish", { ...event, logged: false });
     await ben.next("poll.closed");
+    await anna.ask("event.send", { conversation_id: "c1", type: "recording", payload: {} });
+    await ben.next("recording");
     await anna.ask("typing.start", { conversation_id: "c1" });
     await ben.next("typing.start");
     await anna.ask("typing.stop", { conversation_id: "c1" });
@@ -182,18 +187,25 @@ test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
       "admin.conversations.update",
       "admin.members.add",
       "admin.members.remove",
+      "admin.members.update",
       "admin.topic",
       "admin.users.disable",
       "admin.users.upsert",
       "authenticate",
       "call.offer",
+      "event.send",
       "history",
       "mark.delivered",
       "mark.read",
+      "members",
+      "message.delete",
+      "message.edit",
       "message.send",
       "presence.query",
       "presence.update",
       "publish",
+      "reaction.add",
+      "reaction.remove",
       "subscribe",
       "typing.start",
     ]);
