@@ -19,7 +19,7 @@ setDefaultTimeout(60_000);
 /** Tells what a statement that reads lists is for; the service asks others by itself, from time to time. */
 const kinds = {
   conversations: /SELECT conversation_id::text AS id FROM ws\.members WHERE user_id = \$1$/,
-  memberships: /SELECT conversation_id::text AS id FROM ws\.members WHERE user_id = \$1 AND conversation_id = ANY/,
+  memberships: /SELECT conversation_id::text AS id, /,
   counts: /AS "conversationId", m\.count/,
   heads: /FROM ws\.heads\(/,
   overviews: /SELECT topic, read_seq AS/,
@@ -89,6 +89,7 @@ test("[REC3] PostgreSQL is asked as often for 500 conversations as for one, and 
     for (const count of [1, 100, 500, 1_000]) {
       const list = await makeList(service.url, count);
       const pages = Math.ceil(count / 500);
+      // Of memberships who may hear, and who may write.
       const asked = { memberships: 2, counts: pages, heads: pages, overviews: pages, oneByOne: 0 };
       await statements();
       await (await subscribe(service.url, list, { topics: ["conversation"] })).close();
