@@ -13,18 +13,15 @@ const textOf = (file: string) => Bun.file(join(projectFolder, file)).text();
 const page = await textOf("docs/backends.md");
 const quoted = (words: string[]) => words.map((word) => `'${word}'`).join(" ");
 
+/** The service's first. */
+const portsOfPage = ["8086", "8087", "8088", "5433", "6380", "9000"];
 let reader: Reader;
 beforeAll(async () => {
-  const [http, other, sql, redis, push] = await freePorts(5);
+  const ports = await freePorts(portsOfPage.length);
+  const [http] = ports;
   const asPostgres = (name: string) => `exec ${quoted(postgresCommand(name))} "$@"`;
   reader = new Reader({
-    replaced: {
-      "8086": String(http),
-      "8087": String(other),
-      "5433": String(sql),
-      "6380": String(redis),
-      "9000": String(push),
-    },
+    replaced: Object.fromEntries(portsOfPage.map((port, index) => [port, String(ports[index])])),
     files: { "push-worker/push-worker.ts": await textOf("examples/push-worker/push-worker.ts") },
     programs: {
       // A reader's is on the port that it looks for by itself.
