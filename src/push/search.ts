@@ -99,7 +99,7 @@ function absentOf(
   }
   for (const [topic, { isConversation, eventAt }] of newest) {
     for (const userId of audiences.get(topic) ?? []) {
-      if ((seen.get(userId) ?? 0) >= eventAt) continue;
+      if ((seen.get(userId) ?? Number.NEGATIVE_INFINITY) >= eventAt) continue;
       absent.users.add(userId);
       if (isConversation) absent.members.push({ topic, userId });
     }

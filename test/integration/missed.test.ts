@@ -139,6 +139,25 @@ describe.each(engines)("%s", (_, start) => {
     expect((await settled()).get(message_id)).toEqual([cleo]);
   });
 
+  test("[BAK3] [MSG2] a message that is deleted by then is told of to nobody, one that is edited or reacted to once", async () => {
+    const { client, settled } = await pusher();
+    const c = fresh("c");
+    const [ann, ben, cleo] = ["ann", "ben", "cleo"].map(fresh) as [string, string, string];
+    await addMembers(c, [ann, ben, cleo]);
+    const [from, other] = (await gather(c, [ann, cleo])) as [Client, Client];
+    const [{ message_id: deleted }, { message_id: kept }] = await Promise.all([send(from, c), send(from, c, "first")]);
+    await from.ask("message.edit", { conversation_id: c, message_id: kept, content: "second" });
+    await other.ask("reaction.add", { conversation_id: c, message_id: kept, reaction: "👍" });
+    await from.ask("message.delete", { conversation_id: c, message_id: deleted });
+    const told = await settled();
+    expect([told.get(deleted), told.get(kept)]).toEqual([undefined, [ben]]);
+    // What is deleted later was told of before.
+    await from.ask("message.delete", { conversation_id: c, message_id: kept });
+    await settled();
+    const ofTopic = client.all("delivery.missed").filter(({ payload }) => payload.topic === `conversation:${c}`);
+    expect(ofTopic.map(({ payload }) => payload.event_id)).toEqual([kept]);
+  });
+
   test("[BAK3] notifications and missed calls are told of, what is the application's own is not", async () => {
     const { client, settled } = await pusher();
     const c = fresh("c");
