@@ -151,7 +151,7 @@ describe.each(engines)("%s", (_, start) => {
     await from.ask("message.delete", { conversation_id: c, message_id: deleted });
     const told = await settled();
     expect([told.get(deleted), told.get(kept)]).toEqual([undefined, [ben]]);
-    // What is deleted later was told of before.
+    // Deleted later, it was told of before.
     await from.ask("message.delete", { conversation_id: c, message_id: kept });
     await settled();
     const ofTopic = client.all("delivery.missed").filter(({ payload }) => payload.topic === `conversation:${c}`);
