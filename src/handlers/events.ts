@@ -27,7 +27,7 @@ export function checkEventTypes({ events }: Pick<Config, "events">): void {
   if (ours.length > 0)
     throw new StartError(
       "events",
-      `${ours.join(", ")} is a type of the protocol's own, which clients cannot be let send.`,
+      `${ours.join(", ")}: types of the protocol's own, or kept for it, are not for clients to send`,
     );
 }
 

@@ -26,6 +26,8 @@ type Updated = ServerPayload<"member.updated">;
 /** So much is told of one conversation one by one within a window, each to each of its subscribers here: a crowd that comes is no flood. */
 const framesMax = 20_000;
 export const windowMs = 500;
+/** So long lies between two times that everybody is told that anything may have changed: all who hear it ask. */
+export const missedRestMs = 5_000;
 
 interface Window {
   frames: number;
@@ -37,16 +39,30 @@ interface Window {
 export class MemberNews {
   /** By conversation, of those that something was told of just now. */
   readonly #windows = new Map<string, Window>();
+  /** Set for a while once everybody was told that changes may have been missed. */
+  #missed: { isAgain: boolean; callOff: () => void } | null = null;
 
   constructor(private readonly options: MemberNewsOptions) {}
 
   stop(): void {
     for (const { close } of this.#windows.values()) close();
     this.#windows.clear();
+    this.#missed?.callOff();
+    this.#missed = null;
   }
 
   /** Changes may have been missed, of whichever conversation. */
   mayBeMissed(): void {
+    if (this.#missed !== null) {
+      this.#missed.isAgain = true;
+      return;
+    }
+    const callOff = this.options.timers.after(missedRestMs, () => {
+      const isAgain = this.#missed!.isAgain;
+      this.#missed = null;
+      if (isAgain) this.mayBeMissed();
+    });
+    this.#missed = { isAgain: false, callOff };
     this.options.broadcaster.toAll({ type: "members.changed", payload: { at: this.#at() } }, { reach: "here" });
   }
 

@@ -165,9 +165,10 @@ export class DirectoryListener {
 
   async #lookAtEverything(): Promise<void> {
     const { membership, hub, news } = this.options;
-    news.mayBeMissed();
+    // Told once the directory answers: what clients ask then is so.
+    const isAnswered = this.#sendAwayDisabled(hub.userIds()).then(() => news.mayBeMissed());
     // Beside each other: what a slow client joins may take long.
-    await Promise.all([membership.apply({ kind: "resync" }), this.#sendAwayDisabled(hub.userIds())]);
+    await Promise.all([membership.apply({ kind: "resync" }), isAnswered]);
   }
 
   async #sendAwayDisabled(userIds: string[]): Promise<void> {

@@ -71,7 +71,7 @@ test("[ADM2] a page that is not the last says how to go on", async () => {
   expect([...connections, ...second.connections]).toHaveLength(3);
 });
 
-test("[ADM2] members, users, topics, subscribe, block and disconnect do what their messages do", async () => {
+test("[ADM2] [MSG5] members, users, topics, subscribe, block and disconnect do what their messages do", async () => {
   const [anna, c] = [fresh("anna"), fresh("c")];
   expect(await operate("users", "upsert", anna)).toEqual({ stdout: "done\n", stderr: "", code: 0 });
   const client = await connect(anna);
@@ -82,6 +82,14 @@ test("[ADM2] members, users, topics, subscribe, block and disconnect do what the
     { topic: `conversation:${c}`, subscribers: 1 },
   ]);
   expect((await operateJson("topic", `conversation:${c}`)).subscribers).toBe(1);
+  expect(await operate("members", "mute", c, anna)).toEqual({ stdout: "done\n", stderr: "", code: 0 });
+  await client.next("member.updated", ({ user_id, may_write }) => user_id === anna && !may_write);
+  await operateJson("members", "unmute", c, anna);
+  await client.next("member.updated", ({ may_write }) => may_write);
+  expect(await operate("members", "mute", c, fresh("nobody"))).toMatchObject({
+    stderr: expect.stringContaining("There is no such member of this conversation."),
+    code: 1,
+  });
   await operateJson("unsubscribe", anna, `conversation:${c}`);
   await client.next("unsubscribed");
   await operateJson("members", "remove", c, anna);
@@ -168,6 +176,8 @@ const senseless: string[][] = [
   ["nothing"],
   ["members"],
   ["members", "add", "c1"],
+  ["members", "mute", "c1"],
+  ["members", "unmute", "c1", "u1", "u2"],
   ["stats", "more"],
   ["disconnect"],
   ["disconnect", "u1"],

@@ -105,6 +105,12 @@ describe("config", () => {
     expect(stderr).not.toContain("    at ");
   });
 
+  test("[OPS2] [MSG4] check refuses what a start refuses of events", async () => {
+    const ours = await run(["config", "check"], { env: { WS__EVENTS: "poll.vote=logged,message.new=logged" } });
+    expect(ours.code).toBe(1);
+    expect(ours.stderr).toContain("events: message.new: types of the protocol's own");
+  });
+
   test("[OPS2] check tells what has no effect", async () => {
     const { code, stderr } = await run(["config", "check"], { env: { WS__WEBSOCKET__READ_BUFFER_SIZE: "1KiB" } });
     expect(code).toBe(0);

@@ -65,6 +65,14 @@ test("[OPS2] PostgreSQL that refuses is told by storage.url, without its passwor
   }
 });
 
+test("[OPS2] [MSG4] events that only the service tells of cannot be let clients send", async () => {
+  const refusal = await refusalOf({ EVENTS: "poll.vote=logged,typing.start=passing,admin.any=logged" });
+  expect(refusal).toBe(
+    "events: typing.start, admin.any: types of the protocol's own, or kept for it, are not for clients to send",
+  );
+  expect((await run("serve", { EVENTS: "poll.vote=sometimes" })).stderr).toContain("events.poll.vote");
+});
+
 test("[OPS2] a database without the schema, with another one's, or that may not be read is told with what to do", async () => {
   const empty = await database.newDatabase();
   expect(await refusalOf({ STORAGE__URL: empty })).toMatch(

@@ -449,7 +449,7 @@ describe("events of the application's own", () => {
   test("[MSG4] a type of the protocol's own is none, for whoever starts the service", async () => {
     for (const type of ["message.new", "typing.start", "publish", "admin.stats", "admin.any", "member.added"]) {
       const { config } = await load(JSON.stringify({ events: { ...events, [type]: { logged: false } } }));
-      expect(() => checkEventTypes(config)).toThrow(`events: ${type} is a type of the protocol's own`);
+      expect(() => checkEventTypes(config)).toThrow(`events: ${type}: types of the protocol's own`);
     }
     expect(() => checkEventTypes({ events })).not.toThrow();
   });

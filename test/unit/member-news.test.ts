@@ -1,7 +1,7 @@
 /** Proves that a conversation is told of its members one by one, and of a crowd in bounds [MEM1] [MSG5]. */
 import { beforeEach, expect, test } from "bun:test";
 import type { Audience } from "../../src/broadcast/broadcaster.ts";
-import { type MemberChange, MemberNews, windowMs } from "../../src/subscription/member-news.ts";
+import { type MemberChange, MemberNews, missedRestMs, windowMs } from "../../src/subscription/member-news.ts";
 import type { Subscriber } from "../../src/subscription/subscriber.ts";
 import { createHandClock, type HandClock } from "../support/hand-clock.ts";
 import { createSubscriber } from "../support/subscriber.ts";
@@ -100,14 +100,24 @@ test("[MSG5] who may not write any more is told that whatever else is told", asy
   expect(toldAlone).toEqual([{ to: here, type: "member.updated" }]);
 });
 
-test("[MEM1] where changes may have been missed everybody is told so", () => {
+test("[MEM1] where changes may have been missed everybody is told so, at once and then once in a while", async () => {
+  const once = {
+    topic: "everyone",
+    type: "members.changed",
+    payload: { at: expect.any(String) },
+    audience: { reach: "here" as const },
+  };
   news.mayBeMissed();
-  expect(told).toEqual([
-    {
-      topic: "everyone",
-      type: "members.changed",
-      payload: { at: expect.any(String) },
-      audience: { reach: "here" },
-    },
-  ]);
+  expect(told).toEqual([once]);
+  for (let times = 0; times < 20; times++) news.mayBeMissed();
+  await clock.pass(missedRestMs - 1);
+  expect(told).toHaveLength(1);
+  await clock.pass(1);
+  expect(told).toEqual([once, once]);
+  await clock.pass(missedRestMs);
+  expect([told.length, clock.waiting()]).toEqual([2, 0]);
+  news.mayBeMissed();
+  expect(told).toHaveLength(3);
+  news.stop();
+  expect(clock.waiting()).toBe(0);
 });
