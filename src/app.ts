@@ -3,6 +3,7 @@ import { Composition } from "./app/area.ts";
 import { type AppOptions, baseOf } from "./app/base.ts";
 import { composeCalls } from "./app/calls.ts";
 import { composeEntrance } from "./app/entrance.ts";
+import { composeErasure } from "./app/erasure.ts";
 import { openFoundation } from "./app/foundation.ts";
 import { composeFrontDoor } from "./app/front-door.ts";
 import { composeIngest } from "./app/ingest.ts";
@@ -49,6 +50,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     .add(composeCalls)
     .add(composeSubscribing)
     .add(composeIngest)
+    .add(composeErasure)
     .add(composeEntrance)
     .add(composeSessions)
     .add(composeRequests)

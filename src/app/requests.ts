@@ -10,6 +10,7 @@ import { statsOf } from "../websocket/stats.ts";
 import type { Area, PartsOf } from "./area.ts";
 import type { Base } from "./base.ts";
 import type { Calls } from "./calls.ts";
+import type { Erasure } from "./erasure.ts";
 import type { Foundation } from "./foundation.ts";
 import type { Ingest } from "./ingest.ts";
 import type { Messaging } from "./messaging.ts";
@@ -23,7 +24,7 @@ export type Requests = PartsOf<typeof composeRequests>;
 
 export function composeRequests(
   base: Base,
-  parts: Foundation & Sockets & Messaging & Presence & Pushing & Calls & Subscribing & Ingest & SessionParts,
+  parts: Foundation & Sockets & Messaging & Presence & Pushing & Calls & Subscribing & Ingest & Erasure & SessionParts,
 ) {
   const { config, routes, logger, counts, now, newId } = base;
   const { storage, cluster, hub, broadcaster, sessions } = parts;
@@ -37,6 +38,7 @@ export function composeRequests(
     receiptStore: storage.receipts,
     directoryStore: storage.directory,
     conversationStore: storage.conversations,
+    erasures: storage.erasures,
     config,
     authenticate: (from, payload) => sessions.authenticate(from as Connection, payload),
     admin,

@@ -49,6 +49,12 @@ const writing = (may_write: boolean) => ({
   most: 2,
   payload: ([conversation_id, user_id]: readonly string[]) => ({ conversation_id, user_id, may_write }),
 });
+const ofUser = {
+  words: "<user>",
+  least: 1,
+  most: 1,
+  payload: ([user_id]: readonly string[]) => ({ user_id }),
+};
 const paging = ["limit", "after"] as const;
 function page(args: CommandArgs) {
   const limit = args.value("limit");
@@ -126,6 +132,8 @@ export const forms: Record<string, Form> = {
       retention: retention === "null" ? null : retention,
     }),
   },
+  "users erase": { ...ofUser, type: "admin.users.erase" },
+  "users erasure": { ...ofUser, type: "admin.users.erasure" },
   "users upsert": {
     words: "<user>…",
     least: 1,

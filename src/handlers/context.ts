@@ -7,12 +7,14 @@ import type { Survey } from "../cluster/survey.ts";
 import type { Config } from "../config/schema.ts";
 import type { DirectoryView } from "../directory/directory.ts";
 import type { VisibleAmong } from "../directory/visibility.ts";
+import type { Eraser } from "../erasure/eraser.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import type { ClientMessageType, ClientPayload } from "../protocol/client.ts";
 import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
 import type { ConversationStore } from "../storage/conversation-store.ts";
 import type { Directory } from "../storage/directory-store.ts";
+import type { ErasureStore } from "../storage/erasure-store.ts";
 import type { FairQueue } from "../storage/fair-queue.ts";
 import type { CursorStore, EventLog, ReceiptStore } from "../storage/ports.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
@@ -41,6 +43,8 @@ export interface Services {
   /** Changes who exists and who is a member, and tells of it what is so; `directory` remembers it for a while. */
   directoryStore: Directory;
   conversationStore: ConversationStore;
+  erasures: ErasureStore;
+  eraser: Pick<Eraser, "wake">;
   /** Where a question waits for its turn among its user's. */
   questions: FairQueue;
   directory: DirectoryView;

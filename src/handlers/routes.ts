@@ -75,6 +75,8 @@ export const routes = {
   "admin.members.remove": adminDirectory.removeMembers,
   "admin.members.update": adminDirectory.updateMember,
   "admin.conversations.update": adminData.updateConversation,
+  "admin.users.erase": adminData.eraseUser,
+  "admin.users.erasure": adminData.erasure,
   "admin.users.upsert": adminDirectory.upsertUsers,
   "admin.users.disable": adminDirectory.disableUser,
 } satisfies Routes;

@@ -88,6 +88,8 @@ export const adminRequests = {
   "admin.members.remove": changeMembers,
   "admin.members.update": v.object({ conversation_id: identifier, user_id: identifier, may_write: flag }),
   "admin.conversations.update": v.object({ conversation_id: identifier, retention: conversationRetention }),
+  "admin.users.erase": v.object({ user_id: identifier }),
+  "admin.users.erasure": v.object({ user_id: identifier }),
   "admin.users.upsert": v.object({ user_ids: identifiers(limits.namesPerRequest) }),
   "admin.users.disable": v.object({ user_id: identifier, disabled: v.optional(flag, true) }),
 } as const;
@@ -187,6 +189,18 @@ export const adminReplies = {
       }),
     ),
     ...missing,
+  }),
+  "admin.users.erasure": v.object({
+    user_id: identifier,
+    /** `none`: nobody has asked for it, or it was finished so long ago that it is forgotten. */
+    state: v.picklist(["none", "running", "finished"]),
+    /** Of the user that are deleted by now. */
+    messages: sequence,
+    /** How much of the log was looked through. */
+    percent: sequence,
+    requested_at: v.nullable(moment),
+    started_at: v.nullable(moment),
+    finished_at: v.nullable(moment),
   }),
   "admin.block": v.object({ user_id: identifier, until: v.nullable(moment), ...disconnected }),
 } as const;

@@ -48,6 +48,8 @@ const treatments = {
   "admin.members.remove": { limit: "default", does: "acts" },
   "admin.members.update": { limit: "default", does: "acts" },
   "admin.conversations.update": { limit: "default", does: "acts" },
+  "admin.users.erase": { limit: "default", does: "acts" },
+  "admin.users.erasure": { limit: "default", does: "asks" },
   "admin.users.upsert": { limit: "default", does: "acts" },
   "admin.users.disable": { limit: "default", does: "acts" },
 } as const satisfies Record<ClientMessageType, Treatment>;

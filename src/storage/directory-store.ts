@@ -41,7 +41,7 @@ export type DirectoryChange =
 
 /** Knows who exists and who is in which conversation [PUB3]. What is written rejects with `DirectoryReadOnly` where that is not ours. */
 export interface Directory {
-  /** `disabled` also while the user is blocked. */
+  /** `disabled` also while the user is blocked, or being erased. */
   userState(userId: string): Promise<UserState>;
   /** Finds those of the conversations that the user is a member of. */
   membershipsAmong(userId: string, conversationIds: string[]): Promise<Memberships>;

@@ -3,6 +3,7 @@ import type { Amendment, AmendmentRefusal } from "./amendments.ts";
 import type { ConversationStore } from "./conversation-store.ts";
 import type { Directory } from "./directory-store.ts";
 import type { Epochs } from "./epochs.ts";
+import type { ErasureStore } from "./erasure-store.ts";
 import type { Inbox } from "./inbox.ts";
 import type { LoggedEvent } from "./logged-event.ts";
 import type { OverviewStore } from "./overview-store.ts";
@@ -294,6 +295,7 @@ export interface Storage {
   push: PushStore;
   directory: Directory;
   conversations: ConversationStore;
+  erasures: ErasureStore;
   /** Takes what applications leave in their own transactions, where the engine has that [PUB2]; started by who reads it. */
   outbox?: Inbox;
   /** Opens it; rejects where the engine is away or its schema is of another version. */

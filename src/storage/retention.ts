@@ -5,7 +5,7 @@ import { type Outage, warnsOnce } from "../telemetry/outage.ts";
 import type { Storage } from "./ports.ts";
 
 export interface RetentionOptions {
-  storage: Pick<Storage, "log" | "cursors" | "conversations">;
+  storage: Pick<Storage, "log" | "cursors" | "conversations" | "erasures">;
   settings: Pick<Config["log"], "retention" | "events_per_topic">;
   /** How often it runs, ms. */
   everyMs: number;
@@ -37,13 +37,14 @@ export class Retention {
     if (this.#isRunning) return;
     this.#isRunning = true;
     const { storage, settings, isEnding } = this.options;
-    const { log, cursors } = storage;
+    const { log, cursors, erasures } = storage;
     const policy = { createdBefore: now - settings.retention, eventsPerTopic: settings.events_per_topic, batch };
     try {
       while ((await log.trim(policy)).more && !isEnding());
       await this.#expire(now);
       // Forgets devices, too: the events that they would resume from are gone as well [LOG6].
       while ((await cursors.forget(policy.createdBefore, batch)) === batch && !isEnding());
+      while ((await erasures.forget(policy.createdBefore, batch)) === batch && !isEnding());
       this.#outage.ended();
     } catch (error) {
       this.#outage.began(error);

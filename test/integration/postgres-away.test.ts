@@ -190,6 +190,8 @@ test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
       "admin.members.update",
       "admin.topic",
       "admin.users.disable",
+      "admin.users.erase",
+      "admin.users.erasure",
       "admin.users.upsert",
       "authenticate",
       "call.offer",

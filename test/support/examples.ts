@@ -129,6 +129,8 @@ export const clientExamples: Record<ClientMessageType, Payload[]> = {
     { conversation_id: "c9", retention: "36h" },
     { conversation_id: "c9", retention: null },
   ],
+  "admin.users.erase": [{ user_id: "u99" }],
+  "admin.users.erasure": [{ user_id: "u99" }],
   "admin.users.upsert": [{ user_ids: ["u8", "u9"] }],
   "admin.users.disable": [{ user_id: "u9" }, { user_id: "u9", disabled: false }],
 };
@@ -420,6 +422,26 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
         { node_id: "node-2", version: "1.0.0", started_at: at, seen_at: at, connections: 0, answers: false },
       ],
       missing_nodes: ["node-2"],
+    },
+  ],
+  "admin.users.erasure": [
+    {
+      user_id: "u99",
+      state: "running",
+      messages: 150,
+      percent: 40,
+      requested_at: at,
+      started_at: later,
+      finished_at: null,
+    },
+    {
+      user_id: "u98",
+      state: "none",
+      messages: 0,
+      percent: 0,
+      requested_at: null,
+      started_at: null,
+      finished_at: null,
     },
   ],
   "admin.block": [

@@ -15,6 +15,7 @@ const layers = [
   "health",
   "router",
   "handlers",
+  "erasure",
   "ingest",
   "calls",
   "push",

@@ -40,7 +40,8 @@ function statements(ws: string, names: DirectoryNames, { saysWhoMayWrite }: { sa
   /** An empty list of ids as the column has them: a list of texts that is joined to it becomes one of such ids. */
   const idsOf = (column: string) => `ARRAY(SELECT ${column} FROM ${members} LIMIT 0)`;
   const mayWrite = `${saysWhoMayWrite ? "coalesce(may_write, true)" : "true"} AS "mayWrite"`;
-  const isBlocked = `EXISTS (SELECT 1 FROM ${ws}.blocks AS b WHERE b.user_id = $2 AND b.ends_at > $3)`;
+  const isBlocked = `(EXISTS (SELECT 1 FROM ${ws}.blocks AS b WHERE b.user_id = $2 AND b.ends_at > $3)
+    OR EXISTS (SELECT 1 FROM ${ws}.erasures AS e WHERE e.user_id = $2))`;
   return {
     checkUsers: `SELECT user_id::text, disabled::boolean FROM ${users} LIMIT 0`,
     checkMembers: `SELECT conversation_id::text, user_id::text FROM ${members} LIMIT 0`,

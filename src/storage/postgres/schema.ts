@@ -22,6 +22,7 @@ import messages from "./schema/13-messages.sql" with { type: "text" };
 import messagesReading from "./schema/13-reading.sql" with { type: "text" };
 import members from "./schema/14-members.sql" with { type: "text" };
 import push from "./schema/15-push.sql" with { type: "text" };
+import erasures from "./schema/16-erasures.sql" with { type: "text" };
 import conversations from "./schema/17-conversations.sql" with { type: "text" };
 import forgetting from "./schema/17-forgetting.sql" with { type: "text" };
 import outboxExcept from "./schema/18-outbox-except.sql" with { type: "text" };
@@ -44,6 +45,7 @@ export const steps: ((ws: string) => string)[] = [
   [messages, amendingAppend, messagesReading],
   [members],
   [push],
+  [erasures],
   [forgetting, conversations],
   [outboxExcept],
   [lists],

@@ -10,6 +10,7 @@ import { createCursorStore, createStatusStore } from "./cursors-statuses.ts";
 import { createDirectory, type DirectoryNames, quoted } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import { EpochLookout } from "./epochs.ts";
+import { createErasureStore } from "./erasures.ts";
 import { createEventLog } from "./event-log.ts";
 import { inspect, missingRights } from "./inspection.ts";
 import { readInstallation } from "./installation.ts";
@@ -91,7 +92,7 @@ export function createPostgresStorage(options: PostgresStorageOptions): Storage 
   const ws = checkSchemaName(settings.schema);
   const { now, outbox, queryTimeoutMs, writes, reads } = settings;
   const { open, pool, appends, watch, lookout, ...stores } = openStores(settings, ws);
-  const { log, receipts, joining, directory, conversations, overviews } = stores;
+  const { log, receipts, joining, directory, conversations, overviews, erasures } = stores;
   const known = witnessed(log, lookout.witnesses);
   const { append, proveWrites } = createWriteProof({
     append: known.append,
@@ -136,6 +137,7 @@ export function createPostgresStorage(options: PostgresStorageOptions): Storage 
     push: createPushStore(pool, ws),
     directory,
     conversations,
+    erasures,
     ...(outbox === null ? {} : { outbox: new PostgresOutbox({ open, schema: ws, queryTimeoutMs, ...outbox }) }),
     async start() {
       try {
@@ -184,6 +186,7 @@ function openStores(settings: Settings, ws: string) {
     receipts: createReceiptStore(pool, ws, now),
     conversations: createConversationStore({ pool, schema: ws, view: names.conversations ?? null }),
     overviews: createOverviewStore(pool, ws),
+    erasures: createErasureStore({ pool, schema: ws, ownsMembers: names.members === null }),
     joining: names.members === null ? null : createJoining({ pool, schema: ws, members: quoted(names.members) }),
     log: createEventLog({ pool, appends, schema: ws, lookout: lookout.over(pool), ...stalls }),
   };

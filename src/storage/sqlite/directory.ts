@@ -43,7 +43,8 @@ function prepare(database: Database) {
   return {
     user: by<{ disabled: number | null; blocked: number }, [string, number]>(
       `SELECT (SELECT disabled FROM users WHERE user_id = ?1) AS disabled,
-         EXISTS (SELECT 1 FROM blocks WHERE user_id = ?1 AND ends_at > ?2) AS blocked`,
+         EXISTS (SELECT 1 FROM blocks WHERE user_id = ?1 AND ends_at > ?2)
+           OR EXISTS (SELECT 1 FROM erasures WHERE user_id = ?1) AS blocked`,
     ),
     block: by<null, [string, number]>(
       `INSERT INTO blocks (user_id, ends_at) VALUES (?, ?)

@@ -1,6 +1,7 @@
 /** Opens the SQLite file and lists what can be asked of it; runs in the worker only. */
 import { type Database, SQLiteError } from "bun:sqlite";
 import type { CursorParts } from "../epochs.ts";
+import type { ErasedRows, ErasureJob } from "../erasure-store.ts";
 import type { OverviewQuery } from "../overview-store.ts";
 import type { DeviceOfUser, Migration, NewEvent, RetentionPolicy, UserStatus } from "../ports.ts";
 import type { PresentUser } from "../present-store.ts";
@@ -10,6 +11,13 @@ import { ConversationTable, type ExpiryQuery } from "./conversations.ts";
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables, type PeersPosition } from "./directory.ts";
 import { EpochTable } from "./epochs.ts";
+import {
+  type ErasureLease,
+  type ErasureRequest,
+  ErasureTables,
+  type EventPlace,
+  type NamingQuery,
+} from "./erasures.ts";
 import {
   EventLogTables,
   type FeedQuery,
@@ -97,6 +105,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
   const directory = new DirectoryTables(database);
   const epochs = new EpochTable(database);
   const conversations = new ConversationTable(database);
+  const erasures = new ErasureTables(database);
   const prove = createWriteProof(database);
   return {
     epochs: () => epochs.list(),
@@ -129,6 +138,17 @@ function createOperations(database: Database, reserve: Reserve | null) {
       conversations.setRetention(conversationId, retentionMs),
     expire: (query: ExpiryQuery) =>
       reserve === null ? conversations.expire(query) : reserve.spend(() => conversations.expire(query)),
+    requestErasure: (request: ErasureRequest) => erasures.request(request),
+    findErasure: (userId: string) => erasures.find(userId),
+    claimErasure: (lease: ErasureLease) => erasures.claim(lease),
+    keepErasure: (job: ErasureJob, dueAt: number) => erasures.keep(job, dueAt),
+    finishErasure: (job: ErasureJob, now: number) => erasures.finish(job, now),
+    forgetErasures: (finishedBefore: number, limit: number) => erasures.forget(finishedBefore, limit),
+    removeRows: (rows: ErasedRows, userId: string, after: string) => erasures.removeRows(rows, userId, after),
+    naming: (query: NamingQuery) => erasures.naming(query),
+    reactionsOf: (userId: string) => erasures.reactionsOf(userId),
+    forgetEvents: (events: EventPlace[]) => erasures.forgetEvents(events),
+    rewrite: (event: EventPlace, payload: string) => erasures.rewrite(event, payload),
     stats: () => log.stats(),
     advance: (mark: AdvanceQuery, now: number) => receipts.advance(mark, now),
     claim: (query: ClaimQuery, limit: number, now: number) => receipts.claim(query, limit, now),

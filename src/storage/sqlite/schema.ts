@@ -14,6 +14,7 @@ import present from "./schema/09-present.sql" with { type: "text" };
 import messages from "./schema/10-messages.sql" with { type: "text" };
 import members from "./schema/11-members.sql" with { type: "text" };
 import push from "./schema/12-push.sql" with { type: "text" };
+import erasures from "./schema/13-erasures.sql" with { type: "text" };
 import conversations from "./schema/14-conversations.sql" with { type: "text" };
 
 /** A step that was released is never edited; a new one is added at the end. */
@@ -30,6 +31,7 @@ export const migrations: string[] = [
   messages,
   members,
   push,
+  erasures,
   conversations,
 ].map((file) => sqlOf(file));
 

@@ -3,6 +3,7 @@
 import { pages } from "../../ground/pages.ts";
 import type { Directory } from "../directory-store.ts";
 import { Epochs } from "../epochs.ts";
+import type { ErasureStore } from "../erasure-store.ts";
 import { emptyOverview, type OverviewPage, type OverviewStore } from "../overview-store.ts";
 import type { CursorStore, EventLog, ReceiptStore, StatusStore, Storage, TopicHead } from "../ports.ts";
 import type { PushStore } from "../push-store.ts";
@@ -118,6 +119,7 @@ export function createSqliteStorage({
       setRetention: (conversationId, retentionMs) => caller.call("setRetention", conversationId, retentionMs),
       expire: ({ after, now }) => caller.call("expire", { after, now }),
     },
+    erasures: createErasureStore(caller, now),
     async start() {
       const isFirst = hold.take();
       await calls.start();
@@ -245,6 +247,22 @@ function createPushStore(calls: WorkerCaller, now: () => number): PushStore {
     standing: async (positions) => new Set(await calls.call("standing", positions)),
     receivedThrough: (users) => calls.call("receivedThrough", users),
     acknowledgedBy: (userIds) => calls.call("acknowledgedBy", userIds),
+  };
+}
+
+function createErasureStore(calls: WorkerCaller, now: () => number): ErasureStore {
+  return {
+    request: (erasure) => calls.call("requestErasure", erasure),
+    find: (userId) => calls.call("findErasure", userId),
+    claim: (lease) => calls.call("claimErasure", lease),
+    keep: (job, dueInMs) => calls.call("keepErasure", job, now() + dueInMs),
+    finish: (job, at) => calls.call("finishErasure", job, at),
+    forget: (finishedBefore, limit) => calls.call("forgetErasures", finishedBefore, limit),
+    removeRows: (rows, userId, after) => calls.call("removeRows", rows, userId, after),
+    naming: (query) => calls.call("naming", query),
+    reactionsOf: (userId) => calls.call("reactionsOf", userId),
+    forgetEvents: (events) => calls.call("forgetEvents", events),
+    rewrite: (event, payload) => calls.call("rewrite", event, payload),
   };
 }
 

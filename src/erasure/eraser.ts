@@ -1,0 +1,205 @@
+/** Erases users in the background, one at a time on each node: a page of each step after the other, so that another node goes on where one has died [BAK4]. */
+import { setImmediate as nextRound } from "node:timers/promises";
+import { amending } from "../broadcast/message-changes.ts";
+import type { Publisher } from "../broadcast/publisher.ts";
+import { pages } from "../ground/pages.ts";
+import { parseTopic } from "../protocol/topic.ts";
+import type { Directory } from "../storage/directory-store.ts";
+import type { ErasedRows, ErasureJob, ErasureStore, NamingEvent } from "../storage/erasure-store.ts";
+import type { AppendedEvent, NewEvent } from "../storage/ports.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { type Outage, warnsOnce } from "../telemetry/outage.ts";
+import { fateOf } from "./fates.ts";
+
+export interface EraserOptions {
+  store: ErasureStore;
+  directory: Pick<Directory, "recheck">;
+  publisher: Pick<Publisher, "appendAll" | "isCrowded">;
+  /** So long (ms) after the user was sent away all that it did before has been noted: then what is left is looked for. */
+  settleMs: number;
+  now: () => number;
+  newId: () => string;
+  logger: Logger;
+}
+
+/** So long (ms) has a node for a page before another one goes on with the user. */
+const leaseMs = 15_000;
+/** Messages that are deleted together: others' wait for as long as that takes. */
+const deletedAtOnce = 50;
+/** Before the next try, where the log has too much to do. */
+const crowdedMs = 50;
+
+/** Takes out what the user has, waits, and takes out what has come meanwhile: the log is looked through from where that ended. */
+const plan = [
+  ...(["memberships", "reactions", "log", "settle"] as const),
+  ...(["memberships", "receipts", "reactions", "own", "log", "keys"] as const),
+];
+
+export class Eraser {
+  #state: "idle" | "running" | "stopped" = "stopped";
+  #isWanted = false;
+  #timer: Timer | null = null;
+  #running: Promise<void> = Promise.resolve();
+  readonly #outage: Outage;
+
+  constructor(private readonly options: EraserOptions) {
+    this.#outage = warnsOnce(options.logger, "erasing waits", "erasing goes on");
+  }
+
+  start(): void {
+    this.#state = "idle";
+    this.wake();
+  }
+
+  /** Ends after the page that is under way; another node goes on, or this one when it is started again. */
+  async stop(): Promise<void> {
+    this.#state = "stopped";
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    await this.#running;
+  }
+
+  /** Looks for users who are to be erased; to be called where there is one, and from time to time. Never rejects. */
+  wake(): void {
+    this.#isWanted = true;
+    if (this.#state !== "idle") return;
+    this.#state = "running";
+    this.#running = this.#run().finally(() => {
+      if (this.#state === "running") this.#state = "idle";
+    });
+  }
+
+  async #run(): Promise<void> {
+    const { store, now } = this.options;
+    while (this.#isWanted && this.#state === "running") {
+      this.#isWanted = false;
+      try {
+        const job = await store.claim({ ms: leaseMs, now: now() });
+        if (job === null) break;
+        this.#isWanted = true;
+        await this.#work(job);
+        this.#outage.ended();
+      } catch (error) {
+        // The lease of the user runs out, and somebody begins again at the page.
+        this.#outage.began(error);
+        this.#wakeIn(leaseMs);
+        break;
+      }
+    }
+  }
+
+  #wakeIn(ms: number): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.wake(), ms);
+  }
+
+  /** Goes on with a user until that is done, has to wait, or is another node's. */
+  async #work(job: ErasureJob): Promise<void> {
+    const { store, directory, logger, now, settleMs } = this.options;
+    logger.info({ turn: job.turn, step: plan[job.step] }, "a user is being erased");
+    // Every node sends the user away, also one that was not there when it was asked for.
+    await directory.recheck(job.userId);
+    while (this.#state === "running") {
+      const step = plan[job.step];
+      if (step === undefined) {
+        if (await store.finish(job, now())) logger.info({ messages: job.messages }, "a user is erased");
+        return;
+      }
+      if (step === "settle") {
+        job.step++;
+        const restMs = job.startedAt + settleMs - now();
+        if (restMs > 0) {
+          if (await store.keep(job, restMs)) this.#wakeIn(restMs + 1);
+          return;
+        }
+      } else if (step === "log") await this.#lookThroughLog(job);
+      else if (step === "reactions") await this.#removeReactions(job);
+      else await this.#removeRows(job, step);
+      if (!(await store.keep(job, leaseMs))) return;
+      // Lets come in between whatever else this process has to do.
+      await nextRound();
+    }
+    // Given back: nobody waits for the lease of a node that stops.
+    await store.keep(job, 0);
+  }
+
+  async #removeRows(job: ErasureJob, rows: ErasedRows): Promise<void> {
+    const { next } = await this.options.store.removeRows(rows, job.userId, job.place);
+    if (next === null) job.step++;
+    job.place = next ?? "";
+  }
+
+  async #lookThroughLog(job: ErasureJob): Promise<void> {
+    const { store } = this.options;
+    const { userId } = job;
+    const { events, through, end } = await store.naming({ userId, afterPosition: job.through });
+    const messages: NamingEvent[] = [];
+    const forgotten: NamingEvent[] = [];
+    for (const event of events) {
+      const fate = fateOf(event, userId);
+      if (fate.kind === "deleted") messages.push(event);
+      if (fate.kind === "forgotten") forgotten.push(event);
+      if (fate.kind === "rewritten") await store.rewrite(event, fate.payload);
+    }
+    if (forgotten.length > 0) await store.forgetEvents(forgotten);
+    await this.#deleteMessages(job, messages);
+    job.through = through;
+    if (through >= end) job.step++;
+  }
+
+  /** Has the log tell of each that it is deleted, as if the one who has asked for it had deleted it. */
+  async #deleteMessages(job: ErasureJob, messages: NamingEvent[]): Promise<void> {
+    for (const page of pages(messages, deletedAtOnce)) {
+      const appended = await this.#append(page.map(({ topic, id }) => this.#deletionOf(job, topic, id)));
+      job.messages += appended.filter(({ duplicate }) => !duplicate).length;
+    }
+  }
+
+  #deletionOf({ requestedBy }: ErasureJob, topic: string, messageId: string): NewEvent {
+    const { now, newId } = this.options;
+    const at = now();
+    const change = {
+      type: "message.deleted",
+      payload: {
+        conversation_id: parseTopic(topic)!.key,
+        message_id: messageId,
+        deleted_at: new Date(at).toISOString(),
+        deleted_by: requestedBy,
+      },
+    } as const;
+    const payload = JSON.stringify(change.payload);
+    return { id: newId(), topic, type: change.type, payload, createdAt: at, ...amending(change) };
+  }
+
+  /** Takes back what the user has reacted. */
+  async #removeReactions(job: ErasureJob): Promise<void> {
+    const { store, now, newId } = this.options;
+    const reactions = await store.reactionsOf(job.userId);
+    const at = now();
+    const appended = await this.#append(
+      reactions.map(({ topic, messageId, reaction }) => {
+        const change = {
+          type: "message.reaction",
+          payload: {
+            conversation_id: parseTopic(topic)!.key,
+            message_id: messageId,
+            user_id: job.userId,
+            reaction,
+            added: false,
+            at: new Date(at).toISOString(),
+          },
+        } as const;
+        const payload = JSON.stringify(change.payload);
+        return { id: newId(), topic, type: change.type, payload, createdAt: at, ...amending(change) };
+      }),
+    );
+    // Left to the rows are those that nothing comes of.
+    if (appended.every(({ duplicate }) => duplicate)) job.step++;
+  }
+
+  /** Waits while the log has much to do: what people say comes first. */
+  async #append(events: NewEvent[]): Promise<AppendedEvent[]> {
+    const { publisher } = this.options;
+    while (publisher.isCrowded) await Bun.sleep(crowdedMs);
+    return events.length === 0 ? [] : publisher.appendAll(events);
+  }
+}
