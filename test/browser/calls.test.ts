@@ -43,6 +43,8 @@ const startNode = () =>
 
 interface Phone {
   page: Page;
+  /** Loads the page, or loads it anew, and waits until it knows what it is in. @returns the calls of the snapshot */
+  load(): Promise<any[]>;
   /** Runs what the page offers as `phone`, and gives what comes of it. */
   does(what: string): Promise<any>;
   /** Waits until that has happened, and takes it. */
@@ -56,13 +58,16 @@ async function phonesOf(userId: string, devices: { deviceId: string; port: numbe
     devices.map(async ({ deviceId, port }) => {
       const page = await context.newPage();
       const socket = `ws://localhost:${port}/ws`;
-      await page.goto(
-        `http://localhost:${site.port}/?${new URLSearchParams({ socket, user_id: userId, device_id: deviceId })}`,
-      );
       const does = (what: string) => page.evaluate(`phone.${what}`) as Promise<any>;
-      const phone = { page, does, when: (what: string) => does(`when(${JSON.stringify(what)})`) };
-      await phone.when("found");
-      return phone;
+      const when = (what: string) => does(`when(${JSON.stringify(what)})`);
+      async function load() {
+        await page.goto(
+          `http://localhost:${site.port}/?${new URLSearchParams({ socket, user_id: userId, device_id: deviceId })}`,
+        );
+        return (await when("found")).calls;
+      }
+      await load();
+      return { page, load, does, when };
     }),
   );
 }
@@ -112,6 +117,25 @@ async function talk(line: LinkProxy, port: number): Promise<void> {
   ]);
   expect(await anna.when("offer")).toMatchObject({ isNewPage: true });
   await bothAgree();
+  await bothFlow("audio", "video");
+
+  // An offer that waits for a page which has gone does not fit the next one.
+  for (const phone of [anna, ben]) expect(await emptied(phone)).toEqual([]);
+  await ben.page.goto("about:blank");
+  await anna.does("restart()");
+  await anna.when("offered");
+  expect(await ben.load()).toMatchObject([active]);
+  await bothFlow("audio", "video");
+
+  // An answer that crosses the offer of the next page is taken for one to that.
+  for (const phone of [anna, ben]) expect(await emptied(phone)).toEqual([]);
+  line.freeze();
+  await ben.does("restart()");
+  await ben.when("offered");
+  await ben.load();
+  await ben.when("offered");
+  line.heal();
+  await anna.when("anew");
   await bothFlow("audio", "video");
 
   // Both at once: the later one is refused, and its page answers the other's.

@@ -118,6 +118,23 @@ for (const [name, start] of Object.entries(stages)) {
       expect(await unreachedOf(backend, call_id)).toHaveLength(1);
     });
 
+    test("[BAK3] devices that go at the same moment, from whichever nodes, are told of once", async () => {
+      const { ben, caller, backend, call_id, offer } = await scene();
+      for (let round = 0; round < 5; round++) {
+        const devices = await Promise.all([here, there, here, there].map((people) => people.connect(ben)));
+        const id = round === 0 ? call_id : crypto.randomUUID();
+        if (round === 0) await offer();
+        else await caller.ask("call.offer", { call_id: id, to_user_id: ben, media: "audio", sdp: "offer" });
+        for (const device of devices) await device.next("call.incoming", (payload) => payload.call_id === id);
+        await Promise.all(devices.map((device, at) => (at % 2 ? device.close() : breakOff(device))));
+        await backend.next("call.unreached", (payload) => payload.call_id === id);
+        await caller.ask("call.hangup", { call_id: id });
+        expect(await unreachedOf(backend, id)).toHaveLength(1);
+      }
+      const ids = backend.all("call.unreached").map(({ payload }) => payload.call_id);
+      expect(new Set(ids).size).toBe(ids.length);
+    });
+
     test("[BAK3] in protobuf", async () => {
       const { anna, call_id, offer } = await scene();
       const backend = await there.connect(
