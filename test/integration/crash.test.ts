@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createCrashes } from "../support/checker/crashes.ts";
 import { report } from "../support/checker/judge.ts";
 import { type CheckerOptions, check } from "../support/checker/population.ts";
+import { checked, checkedSettings } from "../support/checker/settings.ts";
 import { type Service, startService } from "../support/service.ts";
 
 /** `TEST_SEED=<number>` plays a run again. */
@@ -11,15 +12,19 @@ const seed = Number(process.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 31)
 const timeoutMs = 60_000;
 let service: Service;
 beforeAll(async () => {
-  service = await startService();
+  service = await startService({ settings: checkedSettings });
 });
 afterAll(() => service.stop());
 
 async function expectNothingLost(options: Partial<CheckerOptions>): Promise<void> {
-  const crashes = createCrashes(service, { lifetimeMs: { least: 400, most: 2_000 }, killsMin: 3 });
+  const crashes = createCrashes(service, {
+    lifetimeMs: { least: 400, most: 2_000 },
+    killsMin: 3,
+    settings: checkedSettings,
+  });
   try {
     // One user in three has two devices: 51 clients.
-    const population = { urls: [service.url], seed, users: 38, conversations: 12 };
+    const population = { urls: [service.url], seed, users: 38, conversations: 12, ...checked };
     const verdict = await check({ ...population, faults: crashes, ...options });
     console.log(`${report(verdict)} (killed ${crashes.count()} times)`);
     expect(verdict.violations).toEqual([]);

@@ -222,6 +222,17 @@ const cases: BrokenHistory[] = [
       }, []),
   },
   {
+    rule: "unreached-told",
+    what: "[BAK3] a call finds nobody, and nobody is told",
+    history: () =>
+      withBackend((scene) => {
+        goAway(scene);
+        call(scene);
+        hangUp(scene);
+        scene.backend.see(missedCall(1));
+      }, []),
+  },
+  {
     rule: "missed-told",
     what: "[BAK3] a call that was taken back is never told to have been missed",
     history: () =>

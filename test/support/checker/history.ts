@@ -89,11 +89,7 @@ export class Recorder {
   }
 
   noteMessage(connection: ConnectionHistory, message: Received): void {
-    const payload =
-      message.type === "history"
-        ? { ...message.payload, events: message.payload.events.map((it: Received) => withShortContent(it)) }
-        : shortened(message.payload);
-    connection.entries.push({ order: this.next(), kind: "message", message: { ...message, payload } });
+    connection.entries.push({ order: this.next(), kind: "message", message: withShortContents(message) });
   }
 
   noteClosed(connection: ConnectionHistory, { code, byClient }: { code: number; byClient: boolean }): void {
@@ -101,7 +97,22 @@ export class Recorder {
   }
 }
 
-const withShortContent = (event: Received): Received => ({ ...event, payload: shortened(event.payload) });
+function withShortContents(message: Received): Received {
+  const { type, payload } = message;
+  switch (type) {
+    case "history":
+      return { ...message, payload: { ...payload, events: payload.events.map(withShortContents) } };
+    case "subscribed":
+      return { ...message, payload: { ...payload, topics: payload.topics.map(withShortLast) } };
+    default:
+      return { ...message, payload: shortened(payload) };
+  }
+}
+
+function withShortLast(topic: any): any {
+  const last = topic.snapshot?.last_message;
+  return last ? { ...topic, snapshot: { ...topic.snapshot, last_message: withShortContents(last) } } : topic;
+}
 
 /** A content's place is taken by its length and its hash: that tells two apart, and a long run stays in memory. */
 function shortened(payload: any): any {

@@ -14,6 +14,8 @@ const { values } = parseArgs({
     conversations: { type: "string" },
     "content-length": { type: "string" },
     calm: { type: "boolean" },
+    /** A backend looks on: `push.after` of the service, ms. */
+    "push-after": { type: "string" },
   },
 });
 
@@ -27,6 +29,7 @@ const verdict = await check({
   devicesMax: number(values.devices),
   conversations: number(values.conversations),
   durationMs: (number(values.seconds) ?? 30) * 1_000,
+  pushAfterMs: number(values["push-after"]) ?? null,
   messagesMax: number(values.messages),
   contentLengthMax: number(values["content-length"]),
   // Keeps all calm: nobody breaks off, nobody is slow.

@@ -83,7 +83,7 @@ class Population {
   constructor(private readonly options: CheckerOptions) {
     this.#random = createRandom(options.seed);
     this.#patienceMs = options.patienceMs ?? 15_000;
-    const { users = 20, devicesMax = 2, conversations = 8, pushAfterMs = null, ghosts = 0 } = options;
+    const { users = 20, devicesMax = 2, conversations = 8, pushAfterMs = null, ghosts = 2 } = options;
     const { history } = this.recorder;
     history.pushAfterMs = pushAfterMs;
     history.ownEvents = options.ownEvents ?? {};

@@ -15,11 +15,16 @@ interface Told {
 /** How much later than it says a reply may have been made, ms. */
 const slackMs = 50;
 
-/** Gives all that any backend has ever been told, each event once. */
-function toldIn({ devices }: Facts): Told[] {
+/** Gives all that any backend has ever been told of the run, each event once: one that is new has the whole topic. */
+function toldIn({ history, devices }: Facts): Told[] {
+  const ours = new Set([
+    ...history.conversations.map(({ conversationId }) => `conversation:${conversationId}`),
+    ...devices.flatMap(({ device: { userId } }) => [`user:${userId}`, `notifications:${userId}`]),
+  ]);
   const told = new Map<string, Told>();
   for (const { order, event } of devices.flatMap(({ connections }) => connections.flatMap(({ events }) => events))) {
-    if (event.topic !== "missed") continue;
+    const { topic, to_user_id } = event.payload;
+    if (event.topic !== "missed" || !ours.has(topic ?? `user:${to_user_id}`)) continue;
     const before = told.get(event.id);
     if (before === undefined || order < before.order) told.set(event.id, { order, event });
   }
@@ -116,6 +121,23 @@ const missedTold: Rule = {
         })),
     );
     return [...events, ...missedCalls(facts, { absences, missed, isWatched })];
+  },
+};
+
+const unreachedTold: Rule = {
+  id: "unreached-told",
+  says: "at rest every call to somebody who had no device is told [BAK3]",
+  atRest: true,
+  look(facts) {
+    const isWatched = watchedFrom(facts);
+    const absences = absencesOf(facts);
+    const reached = new Set(unreachedIn(facts).map(({ event }) => event.payload.call_id));
+    return offersIn(facts)
+      .filter(({ order, answeredAt, payload }) => {
+        const away = (it: Absence) => it.from < order && it.to > answeredAt;
+        return order > isWatched && absences.get(payload.to_user_id)?.some(away) && !reached.has(payload.call_id);
+      })
+      .map((offer) => ({ text: `call ${offer.payload.call_id} found nobody, and nobody was told`, evidence: [offer] }));
   },
 };
 
@@ -255,4 +277,4 @@ function hadIt(
   );
 }
 
-export const missedRules: Rule[] = [missedOnce, missedTold, missedTrue];
+export const missedRules: Rule[] = [missedOnce, missedTold, unreachedTold, missedTrue];

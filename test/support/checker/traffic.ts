@@ -91,6 +91,7 @@ const inBursts = ["send", "send", "send", "repeat", "mark", "ping", "edit", "del
 /** One in so many repeats what it has changed last instead of what it has sent. */
 const repeatChangeChance = 0.5;
 const pageMax = 20;
+const pageTypes = [["message.new"], ["message.read", "message.reaction"], ["message.new", "poll.vote"]];
 const napMs = { least: 1_000, most: 6_000 };
 const stallMs = { least: 300, most: 2_500 };
 const ownStatuses = ["online", "away", "busy"] as const;
@@ -241,7 +242,8 @@ export class Traffic {
     const seq = random.between(1, (device.newest.get(conversationId)?.seq ?? 0) + 1);
     const place = random.pick([{}, { before_seq: seq }, { after_seq: seq - 1 }]);
     const limit = random.between(1, pageMax);
-    void device.request("history", { topic: `conversation:${conversationId}`, ...place, limit });
+    const types = random.chance(0.3) ? { types: random.pick(pageTypes) } : {};
+    void device.request("history", { topic: `conversation:${conversationId}`, ...place, limit, ...types });
   }
 
   #mark(conversation_id: string): void {

@@ -3,9 +3,10 @@
 import type { History } from "../checker/history.ts";
 import { report, type Violation } from "../checker/judge.ts";
 import { type CheckerOptions, check } from "../checker/population.ts";
+import { checked } from "../checker/settings.ts";
 import type { LogLine } from "../service.ts";
 import type { Kind } from "./kinds.ts";
-import { openStage, pushAfterMs, type Stage, type StageOptions } from "./stage.ts";
+import { openStage, type Stage, type StageOptions } from "./stage.ts";
 import { createStorm, type Storm } from "./storm.ts";
 
 export interface RoundOptions extends Pick<CheckerOptions, "users" | "conversations" | "durationMs" | "behaviour"> {
@@ -80,7 +81,7 @@ export async function runRound({
       behaviour: behaviour ?? { stall: 3, drop: 2, leave: 1, dropReplay: 2 },
       pauseMs: { least: 50, most: 500 },
       patienceMs,
-      pushAfterMs,
+      ...checked,
       faults: storm,
       ...population,
     });

@@ -1,6 +1,7 @@
 /** A whole cluster to break: nodes as processes, PostgreSQL and Redis, and a proxy on every link between them and to clients. */
 import { Redis } from "ioredis";
 import { migrate } from "../../../src/storage/postgres/migrate.ts";
+import { checkedSettings } from "../checker/settings.ts";
 import { freePorts } from "../free-ports.ts";
 import { type PostgresServer, runSql, startPostgres } from "../postgres.ts";
 import { type PostgresPair, type Replication, startPostgresPair } from "../postgres-pair.ts";
@@ -72,12 +73,10 @@ export interface Stage {
   stop(): Promise<void>;
 }
 
-/** Of every node: how long an event has to find a device. */
-export const pushAfterMs = 1_000;
 const usual: Record<string, string> = {
   CLUSTER__HEARTBEAT: "400ms",
   CLUSTER__DEAD_AFTER: "2s",
-  PUSH__AFTER: `${pushAfterMs}ms`,
+  ...checkedSettings,
   PRESENCE__OFFLINE_GRACE: "500ms",
   STORAGE__POOL_SIZE: "4",
   STORAGE__QUERY_TIMEOUT: "2s",
