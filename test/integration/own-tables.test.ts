@@ -25,7 +25,15 @@ interface Application {
 }
 
 /** The application's tables and the docs' examples, each side with a role of its own. */
-async function startApplication({ tables, examples }: { tables: string; examples: string[] }): Promise<Application> {
+async function startApplication({
+  tables,
+  examples,
+  settings,
+}: {
+  tables: string;
+  examples: string[];
+  settings?: Record<string, string>;
+}): Promise<Application> {
   const url = new URL(await server.newDatabase());
   const as = (role: string) => Object.assign(new URL(url), { username: role }).href;
   const operator = postgres(url.href, { max: 1, onnotice: () => {} });
@@ -42,6 +50,7 @@ async function startApplication({ tables, examples }: { tables: string; examples
       DIRECTORY__MODE: "managed",
       DIRECTORY__USERS: "app.ws_users",
       DIRECTORY__MEMBERS: "app.ws_members",
+      ...settings,
     },
   });
   return {
@@ -158,6 +167,32 @@ test("[MSG5] [MEM1] who may write is what the view says, and a change of it is t
     message: expect.stringContaining("directory.members"),
   });
   await admin.close();
+  await app.close();
+});
+
+test("[BAK3] [PUB3] [REC3] where the view says when a member has joined, nobody has missed what was said before", async () => {
+  const app = await startApplication({
+    tables: tables.replace("left_at", "joined_at"),
+    examples: [whole.replace("account_id AS user_id FROM", "account_id AS user_id, joined_at FROM")],
+    settings: { PUSH__ENABLED: "true", PUSH__AFTER: "1s" },
+  });
+  await app.sql.unsafe(`INSERT INTO app.room_members VALUES ('${room}', 1, NULL)`);
+  const anna = await app.connect("1");
+  const worker = await Client.connect(app.service.url, {
+    query: { user_id: "1", roles: "service", device_id: "push" },
+  });
+  await worker.ask("subscribe", { topics: ["missed"] });
+  const say = (client_message_id: string) =>
+    anna.ask("message.send", { conversation_id: room, client_message_id, content: "hello" });
+  const { created_at } = await say("m1");
+  // They have never been here.
+  await app.sql.unsafe(`INSERT INTO app.room_members
+    VALUES ('${room}', 2, '${created_at}'::timestamptz + interval '1 ms'), ('${room}', 3, NULL)`);
+  const { message_id } = await say("m2");
+  const last = await worker.next("delivery.missed", ({ event_id }) => event_id === message_id);
+  expect(worker.all("delivery.missed").map(({ payload }) => payload.user_ids)).toEqual([["3"], ["2", "3"]]);
+  expect(last.payload.user_ids).toEqual(["2", "3"]);
+  for (const client of [anna, worker]) await client.close();
   await app.close();
 });
 

@@ -93,6 +93,7 @@ export function createPostgresStorage(options: PostgresStorageOptions): Storage 
   const { now, outbox, queryTimeoutMs, writes, reads } = settings;
   const { open, pool, appends, watch, lookout, ...stores } = openStores(settings, ws);
   const { log, receipts, joining, directory, conversations, overviews, erasures } = stores;
+  const push = createPushStore(pool, ws);
   const known = witnessed(log, lookout.witnesses);
   const { append, proveWrites } = createWriteProof({
     append: known.append,
@@ -134,7 +135,14 @@ export function createPostgresStorage(options: PostgresStorageOptions): Storage 
     },
     cursors: createCursorStore(pool, ws, now),
     statuses: createStatusStore(pool, ws),
-    push: createPushStore(pool, ws),
+    push: {
+      ...push,
+      async receivedThrough(users) {
+        // A member who has never asked for anything has a place all the same: where it has joined.
+        await joining?.noteMembers(users);
+        return push.receivedThrough(users);
+      },
+    },
     directory,
     conversations,
     erasures,
