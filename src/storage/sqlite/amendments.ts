@@ -39,6 +39,7 @@ function prepare(database: Database) {
       "UPDATE events SET payload = ?, sender_id = '', reactions = NULL WHERE position = ?",
     ),
     show: by<null, [string | null, number]>("UPDATE events SET reactions = ? WHERE position = ?"),
+    noteDeletion: by<null, []>("UPDATE log_state SET deletions = deletions + 1"),
     replaced: by<{ id: string; createdAt: number }, [number, string]>(
       "SELECT id, created_at AS createdAt FROM events WHERE topic_id = ? AND compaction_key = ?",
     ),
@@ -95,6 +96,7 @@ export class MessageAmendments {
     const payload = editedPayload(message.payload, edit);
     if (payload === null) return "unchanged";
     this.#sql.edit.run(payload, message.position);
+    this.#sql.noteDeletion.run();
     this.#forgetReplaced(message, compactionKey);
     return "applied";
   }
@@ -103,6 +105,7 @@ export class MessageAmendments {
     if (message.senderId === "") return "unchanged";
     const { topicId, seq, id, createdAt } = message;
     this.#sql.delete.run(deletedPayload(message.payload, at), message.position);
+    this.#sql.noteDeletion.run();
     this.#sql.removeReactions.run(topicId, seq);
     this.#sql.forgetDigest.run(createdAt, id);
     this.#forgetReplaced(message, compactionKey);

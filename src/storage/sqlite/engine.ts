@@ -33,6 +33,7 @@ import { PushTable } from "./push.ts";
 import { type AdvanceQuery, type ClaimQuery, type CoveredQuery, ReceiptTable, type SentMark } from "./receipts.ts";
 import { Reserve, RoomKept, releaseReserve, saysFull } from "./reserve.ts";
 import { migrate, missingTriggers } from "./schema.ts";
+import { DeletedTraces } from "./traces.ts";
 
 /** Says what an acknowledged write survives: the death of the process, or that of the machine too (each commit is synced). */
 export type Durability = "process" | "power";
@@ -75,17 +76,24 @@ function open({ path, durability, busyTimeoutMs, holdsReserve }: EngineOptions):
     database.exec("PRAGMA journal_mode = WAL");
     database.exec(`PRAGMA synchronous = ${durability === "power" ? "FULL" : "NORMAL"}`);
     database.exec("PRAGMA cache_size = -16384");
-    // Leaves no trace of what is deleted in pages that are used on, or free [MSG2].
-    database.exec("PRAGMA secure_delete = ON");
+    // Overwrites what is removed where a page is written anyway; more where it was taken back [MSG2].
+    database.exec("PRAGMA secure_delete = FAST");
     // A WAL that grew under a long reader is cut back instead of keeping the disk.
     database.exec("PRAGMA journal_size_limit = 67108864");
     const migration = migrate(database);
+    const traces = new DeletedTraces(database, { path, busyTimeoutMs });
     return {
       migration,
-      operations: createOperations(database, holdsReserve && path !== ":memory:" ? new Reserve(database, path) : null),
+      operations: {
+        ...createOperations(database, holdsReserve && path !== ":memory:" ? new Reserve(database, path) : null),
+        uncleaned: () => traces.owed(),
+        clean: (from: number) => traces.clean(from),
+        cleaned: (deletions: number) => traces.done(deletions),
+      },
       close() {
         database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
         database.close();
+        traces.close();
       },
     };
   } catch (error) {
@@ -223,7 +231,11 @@ function installationOf(database: Database): string {
 }
 
 /** Everything that the main thread may ask of the worker. */
-export type Operations = ReturnType<typeof createOperations>;
+export type Operations = ReturnType<typeof createOperations> & {
+  uncleaned(): number | null;
+  clean(from: number): number | null;
+  cleaned(deletions: number): void;
+};
 
 // Faults of ours, not of the engine: coming back later would meet them again.
 const faultCodes = /^SQLITE_(CONSTRAINT|ERROR|MISUSE|RANGE|MISMATCH|TOOBIG)/;

@@ -30,16 +30,27 @@ export type HeadEntries = [topic: string, head: TopicHead][];
 export class EventLogTables {
   readonly #sql: EventLogStatements;
   readonly #amendments: MessageAmendments;
+  /** Overwrites also pages that become free: retention does not, for it must work on a full disk. */
+  readonly #overwriting: <Result>(work: () => Result) => Result;
   readonly #atomically: <Result>(work: () => Result, mode: "immediate" | "deferred") => Result;
 
   constructor(database: Database) {
     this.#sql = prepareEventLog(database);
     this.#amendments = new MessageAmendments(database);
     this.#atomically = (work, mode) => database.transaction(work)[mode]();
+    this.#overwriting = (work) => {
+      database.exec("PRAGMA secure_delete = ON");
+      try {
+        return work();
+      } finally {
+        database.exec("PRAGMA secure_delete = FAST");
+      }
+    };
   }
 
   append(events: NewEvent[]): AppendResult {
-    return this.#atomically(() => this.#appendAll(events), "immediate");
+    const append = () => this.#atomically(() => this.#appendAll(events), "immediate");
+    return events.some(({ amendment }) => amendment !== undefined) ? this.#overwriting(append) : append();
   }
 
   #appendAll(events: NewEvent[]): AppendResult {

@@ -1,6 +1,7 @@
 /** Composes the storage in one SQLite file, for a node that is alone: the ports on the main thread, the SQL in one worker, and what is small beside it. */
 
 import { pages } from "../../ground/pages.ts";
+import { realTimers } from "../../ground/timers.ts";
 import type { Directory } from "../directory-store.ts";
 import { Epochs } from "../epochs.ts";
 import type { ErasureStore } from "../erasure-store.ts";
@@ -8,6 +9,7 @@ import { emptyOverview, type OverviewPage, type OverviewStore } from "../overvie
 import type { CursorStore, EventLog, ReceiptStore, StatusStore, Storage, TopicHead } from "../ports.ts";
 import type { PushStore } from "../push-store.ts";
 import { createWriteProof, unwatched, type WriteWatch } from "../write-proof.ts";
+import { Cleaning } from "./cleaning.ts";
 import type { PeersPosition } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import type { Durability } from "./engine.ts";
@@ -96,13 +98,14 @@ export function createSqliteStorage({
     write: (bytes) => calls.call("proveWrites", bytes),
     writes,
   });
+  const cleaning = createCleaning(calls);
   const epochs = new Epochs();
   const hold = new FileHold({ path, isShared, busyTimeoutMs, onOpenFolder });
   return {
     log: {
       ...createEventLog(caller),
       epochs,
-      append,
+      append: (events) => cleaning.after(append(events), events),
       // The file is what it was for as long as it is held.
       note() {},
       async lookBack() {
@@ -128,17 +131,28 @@ export function createSqliteStorage({
       epochs.replace(await (isFirst ? calls.call("beginEpoch", now()) : calls.call("epochs")));
       await watch.look();
       for (const sentence of await calls.call("missingTriggers")) onNotice(sentence);
+      cleaning.start();
     },
     installation: () => calls.call("installation"),
     // Reads are answered by the same worker, where they are not answered here.
     prove: proveWrites,
     async stop() {
       watch.stop();
+      cleaning.stop();
       small.stop();
       await calls.stop();
       hold.release();
     },
   };
+}
+
+function createCleaning(calls: WorkerCalls): Cleaning {
+  return new Cleaning({
+    owed: () => calls.call("uncleaned"),
+    clean: (from) => calls.call("clean", from),
+    done: (deletions) => calls.call("cleaned", deletions),
+    timers: realTimers,
+  });
 }
 
 function workerUrl(): string {

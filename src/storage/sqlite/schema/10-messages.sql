@@ -3,6 +3,9 @@
 -- whoever removes it.
 
 ALTER TABLE events ADD COLUMN reactions TEXT;
+-- How often a text was taken back, and up to where of that the file was cleaned of what is left beside its rows.
+ALTER TABLE log_state ADD COLUMN deletions INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE log_state ADD COLUMN cleaned INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE reactions (
   reaction_row INTEGER PRIMARY KEY,
   user_id TEXT NOT NULL,
