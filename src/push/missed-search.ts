@@ -41,6 +41,8 @@ const pollMs = 500;
 /** How often it is asked whether somebody wants to know, by nodes that nobody has asked. */
 const offPollMs = 30_000;
 const retryMs = 1_000;
+/** After a start devices have so long to come back, at most. */
+const comingBackMs = 5_000;
 const pageSize = 500;
 
 export class MissedSearch {
@@ -50,6 +52,8 @@ export class MissedSearch {
   #wake: (() => void) | null = null;
   #turn: "elsewhere" | "ours" = "elsewhere";
   #held: Held | null = null;
+  /** Since when (ms since 1970) this node could not go on; null: it can, or another one does. */
+  #waitsSince: number | null = null;
   #told = 0;
   #users = 0;
 
@@ -78,8 +82,7 @@ export class MissedSearch {
     this.#ended.abort();
     this.#wake?.();
     await this.#running;
-    if (this.#turn === "ours") await this.options.store.release(this.options.holder).catch(() => {});
-    this.#turn = "elsewhere";
+    await this.#giveUp();
   }
 
   async stats(): Promise<NodeStats["push"]> {
@@ -97,19 +100,20 @@ export class MissedSearch {
   }
 
   async #run(): Promise<void> {
-    // Devices come back after a restart: nobody has missed anything for having been away no longer.
-    await this.#rest(this.options.afterMs);
+    // Lets devices come back: away for a restart, nobody has missed anything.
+    await this.#rest(Math.min(this.options.afterMs, comingBackMs));
     while (!this.#ended.signal.aborted) {
       try {
         const restMs = await this.#step();
-        this.#outage.ended();
         // Others have their turn also where there is always more to do.
         if (restMs > 0) await this.#rest(restMs);
         else await nextTurn();
       } catch (error) {
-        // Said once, however long it lasts; the place stays where it is.
+        // Said once, however long it lasts; the place stays where it is, for a node that can ask what this one cannot.
         this.#held = null;
         this.#outage.began(error);
+        this.#waitsSince ??= this.options.now();
+        await this.#giveUp();
         await this.#rest(retryMs);
       }
     }
@@ -121,10 +125,32 @@ export class MissedSearch {
     if (!power.isOn && !(await power.look())) return offPollMs;
     const turn = await store.take({ holder, forMs: leaseMs });
     this.#turn = turn.kind === "ours" ? "ours" : "elsewhere";
-    if (turn.kind === "ours") return this.#goOn(turn.place);
+    if (turn.kind === "ours") {
+      const restMs = await this.#goOn(turn.place);
+      this.#goesOn();
+      return restMs;
+    }
     this.#held = null;
     if (turn.kind === "not_begun") await power.look();
+    if (this.#waitsSince !== null && (await this.#isPast(this.#waitsSince))) this.#goesOn();
     return pollMs;
+  }
+
+  /** Whether some node has looked at all that was logged before a moment (ms since 1970). */
+  async #isPast(moment: number): Promise<boolean> {
+    const lag = await this.options.store.lag();
+    return lag === null || lag.oldestAt === null || lag.oldestAt > moment;
+  }
+
+  #goesOn(): void {
+    this.#waitsSince = null;
+    this.#outage.ended();
+  }
+
+  async #giveUp(): Promise<void> {
+    const { store, holder } = this.options;
+    if (this.#turn === "ours") await store.release(holder).catch(() => {});
+    this.#turn = "elsewhere";
   }
 
   async #goOn(place: { epoch: string; position: number }): Promise<number> {

@@ -154,6 +154,20 @@ describe("three nodes", () => {
     await holder.service().logged(({ msg }) => msg === "missed events are told again");
   });
 
+  test("[BAK3] a node that alone cannot reach Redis leaves it to another one, and says so once", async () => {
+    const { holder, c, judge, sender, here, away } = await scene();
+    const waits = lines(holder, "missed events wait");
+    for (const { link } of holder.toRedis) link.cut();
+    const ids = await send(sender, c, 100);
+    expect(await missesOf(judge, away, ids)).toEqual(ids);
+    ids.push(...(await send(sender, c, 100)));
+    expect(await missesOf(judge, away, ids)).toEqual(ids);
+    for (const { link } of holder.toRedis) link.heal();
+    await stage.whole();
+    expect(missedBy(judge, here)).toEqual([]);
+    expect(lines(holder, "missed events wait") - waits).toBeLessThanOrEqual(1);
+  });
+
   test("[BAK3] Redis comes back empty: whoever is here has missed nothing, whoever is not is told of once", async () => {
     const { c, judge, sender, here, held, away } = await scene();
     const before = send(sender, c, 50);
