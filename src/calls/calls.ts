@@ -18,7 +18,7 @@ export interface CallsOptions extends Pick<CallPermissionOptions, "view" | "dire
   broadcaster: Pick<Broadcaster, "toTopic" | "reachesDevice">;
   publisher: Pick<Publisher, "append">;
   presence: Pick<PresenceTracker, "devicesOf">;
-  push: Pick<Push, "tellUnreached">;
+  push: Pick<Push, "hasDevice" | "tellUnreached">;
   /** Whether backends may want to hear of callees without a device [BAK3]. */
   wakes: boolean;
   now: () => number;
@@ -55,6 +55,7 @@ export function createCalls(options: CallsOptions): CallService {
       });
     },
     wakes,
+    hasDevice: (userId) => push.hasDevice(userId),
     logUnreached: (payload) => push.tellUnreached(payload),
     now,
     after: realTimers.after,

@@ -37,6 +37,8 @@ export interface CallServiceDeps extends Timers {
   logMissed(userId: string, payload: ServerPayload<"call.ended">, callId: string): Promise<void>;
   /** Whether backends are to hear of callees without a device [BAK3]. */
   wakes: boolean;
+  /** Whether the user has a connected device on any node; @throws Unavailable where some may not be known, as after a loss. */
+  hasDevice(userId: string): Promise<boolean>;
   /** Logs for backends that a callee has no device, once for each `call_id`; resolves when it is durable [BAK3]. */
   logUnreached(payload: ServerPayload<"call.unreached">): Promise<void>;
   /** Milliseconds since 1970. */
@@ -229,9 +231,22 @@ export class CallService {
     const call = await registry.get(callId);
     if (!call) return;
     if (call.missed === "due") return this.#settle(call);
-    const [caller, callee] = await Promise.all([devicesOf(call.caller.userId), devicesOf(call.callee.userId)]);
+    const [caller, callee] = await Promise.all([devicesOf(call.caller.userId), this.#calleeDevices(call)]);
     const { put } = await this.#apply(callId, [], { type: "due", callId, connected: { caller, callee } });
     await this.#settle(put[0]);
+  }
+
+  /** Ids of the callee's devices; none while it rings where they went with their node, which is known of nodes before it is of devices. */
+  async #calleeDevices({ state, callee: { userId } }: Call): Promise<string[]> {
+    const { devicesOf, hasDevice, wakes } = this.deps;
+    const deviceIds = await devicesOf(userId);
+    if (state !== "ringing" || !wakes || deviceIds.length === 0) return deviceIds;
+    try {
+      return (await hasDevice(userId)) ? deviceIds : [];
+    } catch (error) {
+      if (error instanceof Unavailable) return deviceIds;
+      throw error;
+    }
   }
 
   /** Logs what is due of the call; where the log is away its deadline stays due, and `runDue` comes again. Never rejects. */
@@ -248,7 +263,7 @@ export class CallService {
 
   /** @throws Unavailable where the log is away, or calls are */
   async #log(call: Call): Promise<void> {
-    const { devicesOf, logMissed, logUnreached, settings } = this.deps;
+    const { hasDevice, logMissed, logUnreached, settings } = this.deps;
     const { callId, callee } = call;
     if (call.missed === "due") {
       await logMissed(callee.userId, missedPayload(call), callId);
@@ -256,7 +271,7 @@ export class CallService {
     }
     if (isUnreached(call)) {
       // One that has come meanwhile rings.
-      const isTold = (await devicesOf(callee.userId)).length === 0;
+      const isTold = !(await hasDevice(callee.userId));
       if (isTold) await logUnreached(unreachedPayload(call, settings));
       await this.#apply(callId, [], { type: "unreached_settled", callId, isTold });
     }

@@ -18,6 +18,8 @@ export interface PushOptions
 export interface Push {
   /** A backend wants to know of all that is logged once this resolves. @throws Unavailable */
   want(): Promise<void>;
+  /** Whether the user has a device that is connected to a node which lives. @throws Unavailable where that is not known */
+  hasDevice(userId: string): Promise<boolean>;
   /** Tells backends at once of a call to somebody who has no device, once for each call, where any has ever wanted to know. @throws Unavailable */
   tellUnreached(call: ServerPayload<"call.unreached">): Promise<void>;
   start(): Promise<void>;
@@ -37,6 +39,7 @@ export function createPush(options: PushOptions): Push {
     async want() {
       if (!power.isOn) await power.turnOn();
     },
+    hasDevice: async (userId) => (await whereabouts.seenAt([userId])).size > 0,
     async tellUnreached(call) {
       if (await power.isWanted()) await topic.tellUnreached(call);
     },

@@ -34,13 +34,15 @@ export interface CallWorld {
   missed: { userId: string; payload: ServerPayload<"call.ended">; callId: string }[];
   /** Tells what backends have heard of callees without a device. */
   unreached: ServerPayload<"call.unreached">[];
-  /** Turned by tests: the time (ms), whether the log is away, who may call, whether backends want to hear of the unreached. */
-  turn: { now: number; logAway: boolean; mayCall: boolean; wakes: boolean };
+  /** Turned by tests: the time (ms), whether the log is away, who may call, whether backends want to hear of the unreached, whether devices may be missing. */
+  turn: { now: number; logAway: boolean; mayCall: boolean; wakes: boolean; partial: boolean };
   /** Called while the service looks for a user's devices. */
   onDevicesOf: { hook: (userId: string) => Promise<void> };
   connected: Set<string>;
   /** Devices among them that are on another node. */
   elsewhere: Set<string>;
+  /** Devices among them whose node has died, of which nothing else is known yet. */
+  died: Set<string>;
   connect(device: Device): Promise<void>;
   disconnect(device: Device, how?: { hangsUp: boolean }): Promise<void>;
   /** Lets time pass and works on what has come due. */
@@ -53,7 +55,7 @@ export interface CallWorld {
 export const deviceKey = ({ userId, deviceId }: Device) => `${userId} ${deviceId}`;
 
 export function createCallWorld(devices: Device[]): CallWorld {
-  const turn = { now: 1_000_000, logAway: false, mayCall: true, wakes: true };
+  const turn = { now: 1_000_000, logAway: false, mayCall: true, wakes: true, partial: false };
   const registry = new RepeatingRegistry();
   const deliveries: Delivery[] = [];
   const missed: CallWorld["missed"] = [];
@@ -61,6 +63,7 @@ export function createCallWorld(devices: Device[]): CallWorld {
   const connected = new Set(devices.map(deviceKey));
   const onDevicesOf: CallWorld["onDevicesOf"] = { hook: async () => {} };
   const elsewhere = new Set<string>();
+  const died = new Set<string>();
   const timers = new Set<() => void>();
   const service = new CallService({
     nodeId: "n1",
@@ -76,6 +79,10 @@ export function createCallWorld(devices: Device[]): CallWorld {
     async logMissed(userId, payload, callId) {
       if (turn.logAway) throw new Error("the log is away");
       missed.push({ userId, payload, callId });
+    },
+    async hasDevice(userId) {
+      if (turn.partial) throw new Unavailable("cluster", "It is not known who is here.");
+      return [...connected].some((key) => key.startsWith(`${userId} `) && !died.has(key));
     },
     get wakes() {
       return turn.wakes;
@@ -103,6 +110,7 @@ export function createCallWorld(devices: Device[]): CallWorld {
     onDevicesOf,
     connected,
     elsewhere,
+    died,
     async connect(device) {
       connected.add(deviceKey(device));
       await service.deviceConnected(device);

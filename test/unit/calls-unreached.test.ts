@@ -78,6 +78,24 @@ describe("a callee without a device", () => {
     expect(told()).toEqual([callId]);
   });
 
+  test("[BAK3] while it is not known who is here nobody is said to be away, and nobody is forgotten", async () => {
+    world.turn.partial = true;
+    expect(await outcomeOf(ringing())).toBe("unavailable");
+    await world.pass(2_000);
+    expect(told()).toEqual([]);
+    world.turn.partial = false;
+    await world.pass(2_000);
+    expect(told()).toEqual([callId]);
+    // Devices that are put back ring, and are not told of.
+    openWorld([a1]);
+    world.turn.partial = true;
+    await outcomeOf(ringing());
+    await world.connect(b1);
+    world.turn.partial = false;
+    await world.pass(2_000);
+    expect([news(), told()]).toEqual([["b1 incoming"], []]);
+  });
+
   test("[BAK3] the same offer again tells what the first could not", async () => {
     world.turn.logAway = true;
     await outcomeOf(ringing());
@@ -138,7 +156,11 @@ describe("devices that go while it rings", () => {
     world.connected.delete("bob b1");
     await world.pass(10_000);
     expect(told()).toEqual([]);
-    world.connected.delete("bob b2");
+    world.died.add("bob b2");
+    world.turn.partial = true;
+    await world.pass(10_000);
+    expect(told()).toEqual([]);
+    world.turn.partial = false;
     await world.pass(10_000);
     expect(told()).toEqual([callId]);
     // They rang, and are told of the end where they are after all.
