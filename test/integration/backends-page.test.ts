@@ -7,7 +7,7 @@ import { postgresCommand } from "../support/postgres.ts";
 import { program, projectFolder } from "../support/program.ts";
 import { findServer } from "../support/redis.ts";
 
-setDefaultTimeout(180_000);
+setDefaultTimeout(300_000);
 
 const textOf = (file: string) => Bun.file(join(projectFolder, file)).text();
 const page = await textOf("docs/backends.md");
@@ -37,6 +37,8 @@ beforeAll(async () => {
       "redis-server": `exec '${findServer()}' "$@"`,
     },
     cleanUp: "pg_ctl -D pg -m immediate stop",
+    // A user is erased a minute after that was asked for.
+    commandsMs: 150_000,
   });
 });
 afterAll(() => reader?.end());

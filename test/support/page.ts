@@ -38,8 +38,12 @@ export interface ReaderOptions {
   programs: Record<string, string>;
   /** Run in the shell at the end, whatever has happened before. */
   cleanUp: string;
-  patienceMs?: number;
+  /** How long a block of commands may take. */
+  commandsMs: number;
 }
+
+/** How long a line may take that the page shows. */
+const seenWithinMs = 30_000;
 
 export class Reader {
   readonly folder = mkdtempSync(join(tmpdir(), "ws-page-"));
@@ -55,7 +59,7 @@ export class Reader {
     for (const [path, text] of Object.entries(options.files)) this.#write(path, text);
     for (const [name, script] of Object.entries(options.programs))
       writeFileSync(join(bin, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
-    this.#shell = this.#open(["bash"]);
+    this.#shell = this.#open(["bash"], options.commandsMs);
     this.#shell.type("exec 2>&1; trap 'kill $(jobs -p) 2>/dev/null' EXIT; set -euo pipefail");
   }
 
@@ -116,10 +120,10 @@ export class Reader {
     return terminal;
   }
 
-  #open(command: string[]): Terminal {
+  #open(command: string[], patienceMs = seenWithinMs): Terminal {
     const { folder } = this;
     const env = { ...process.env, PATH: `${join(folder, ".bin")}:${process.env.PATH}`, HOME: folder };
-    return new Terminal({ command, cwd: folder, env, patienceMs: this.options.patienceMs ?? 30_000 });
+    return new Terminal({ command, cwd: folder, env, patienceMs });
   }
 
   #replaced(text: string): string {
