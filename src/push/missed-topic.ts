@@ -3,7 +3,7 @@ import { idempotencyKey } from "../broadcast/idempotency-key.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
 import { limits } from "../protocol/limits.ts";
 import type { ServerPayload } from "../protocol/server.ts";
-import { missedTopic } from "../protocol/topic.ts";
+import { missedTopic, parseTopic } from "../protocol/topic.ts";
 import type { AppendedEvent, EventLog, NewEvent } from "../storage/ports.ts";
 import type { Candidate } from "./candidate.ts";
 
@@ -85,6 +85,7 @@ export class MissedTopic {
 
   #page({ event, senderId }: Missed, page: number, userIds: string[]): NewEvent {
     const { id, topic, seq, type } = event;
+    const { kind, key } = parseTopic(topic)!;
     const payload: ServerPayload<"delivery.missed"> = {
       event_id: id,
       topic,
@@ -99,7 +100,7 @@ export class MissedTopic {
       type: "delivery.missed",
       payload: JSON.stringify(payload),
       createdAt: this.options.now(),
-      once: { keys: [idempotencyKey(["missed", topic, id], page)] },
+      once: { keys: [idempotencyKey(["told", kind, key, id], page)] },
     };
   }
 }

@@ -123,11 +123,13 @@ export function isKeyOf(userId: string, key: string): boolean {
     // receipt:<kind>:<conversation>:<user>:<seq>
     case "receipt":
       return third === id;
-    // missed:<caller>:<callee>:<call_id>
+    // missed:<caller>:<callee>:<call_id>, unreached:…
     case "missed":
+    case "unreached":
       return first === id || second === id;
-    // key:<kind of topic>:<its id>:<event_key>
+    // key:<kind of topic>:<its id>:<event_key>, told:<kind of topic>:<its id>:<event>:<page>
     case "key":
+    case "told":
     case "id":
       return (first === "user" || first === "notifications") && second === id;
     // outbox:<key>:<topic>

@@ -224,6 +224,15 @@ describe.each(engines)("%s", (_, start) => {
     const reader = await backend();
     await reader.ask("subscribe", { topics: ["log"] });
     expect((await reader.ask("subscribe", missed)).rejected).toEqual([{ topic: "missed", code: "conflict" }]);
+    const { subscribers, head } = await admin.ask("admin.topic", { topic: "missed" });
+    expect([subscribers >= 1, head.seq >= 0]).toEqual([true, true]);
+    // An administrator lets in those alone who may hear it.
+    const user = fresh("ben");
+    await connect(user);
+    const { connections } = await admin.ask("admin.subscribe", { user_id: user, topics: ["missed"] });
+    expect(connections).toMatchObject([{ topics: [], rejected: [{ topic: "missed", code: "forbidden" }] }]);
+    for (const since of [{ cursor: "~" }, { cursor: "" }, { cursor: "x".repeat(65) }, 7, null])
+      expect(["subscribed", "error"]).toContain((await server.request("subscribe", { ...missed, since })).type);
     expect(await server.ask("unsubscribe", missed)).toEqual({ topics: ["missed"] });
   });
 

@@ -7,6 +7,7 @@ import { missedTopic } from "../../src/protocol/topic.ts";
 import { outcomeOf, type Standing, toCandidate } from "../../src/push/candidate.ts";
 import { type Missed, MissedTopic } from "../../src/push/missed-topic.ts";
 import { Whereabouts } from "../../src/push/whereabouts.ts";
+import { isKeyOf, keyPart } from "../../src/storage/erasure-store.ts";
 import type { AppendedEvent, LoggedEvent, NewEvent, Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 
@@ -218,6 +219,23 @@ describe("telling", () => {
     const all = events.flatMap(({ event_id, user_ids }) => (event_id === "e1" ? user_ids : []));
     expect(new Set(all).size).toBe(all.length);
     for (const id of users(3_300)) expect(all.includes(id) || id.endsWith("7")).toBe(true);
+  });
+
+  test("[BAK4] the keys of what is a user's own, and of calls from and to the user, are found when the user is erased", async () => {
+    const keys: string[] = [];
+    const noting = teller((events) => void keys.push(...events.flatMap(({ once }) => once!.keys)));
+    const own = { ...missed(["a:b"]), event: { ...missed([]).event, topic: "notifications:a:b" } };
+    await noting.tell([own, missed(["a:b"])]);
+    await noting.tellUnreached({
+      call_id: "c",
+      from_user_id: "ann",
+      to_user_id: "a:b",
+      media: "audio",
+      expires_at: "x",
+    });
+    expect(keys.map((key) => isKeyOf("a:b", key))).toEqual([true, false, true]);
+    expect(keys.map((key) => isKeyOf("ann", key))).toEqual([false, false, true]);
+    expect(keys.filter((key) => isKeyOf("a:b", key) && !key.includes(keyPart("a:b")))).toEqual([]);
   });
 
   test("[BAK3] a call is told once, and the same id between others is another call", async () => {
