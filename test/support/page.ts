@@ -145,7 +145,6 @@ let runs = 0;
 class Terminal {
   readonly #child: Bun.Subprocess<"pipe", "pipe", "pipe">;
   readonly #lines: string[] = [];
-  readonly #errors: string[] = [];
   readonly #watchers = new Set<() => void>();
   /** Lines that were seen before are not looked at again. */
   #seen = 0;
@@ -155,8 +154,9 @@ class Terminal {
   constructor(private readonly options: TerminalOptions) {
     const { command, cwd, env } = options;
     this.#child = Bun.spawn(command, { cwd, env, stdin: "pipe", stdout: "pipe", stderr: "pipe" });
-    void this.#read(this.#child.stdout, this.#lines);
-    void this.#read(this.#child.stderr, this.#errors);
+    // As a terminal shows them, both.
+    void this.#read(this.#child.stdout);
+    void this.#read(this.#child.stderr);
     this.ended = this.#child.exited.then(() => {
       this.#hasEnded = true;
       this.#look();
@@ -203,11 +203,7 @@ class Terminal {
   #until(find: () => number, what: string): Promise<number> {
     return new Promise((resolve, reject) => {
       const fail = (why: string) =>
-        end(() =>
-          reject(
-            new Error(`${why}: ${what}\nhad:\n${[...this.#lines.slice(-30), ...this.#errors.slice(-30)].join("\n")}`),
-          ),
-        );
+        end(() => reject(new Error(`${why}: ${what}\nhad:\n${this.#lines.slice(-30).join("\n")}`)));
       const timer = setTimeout(() => fail("did not come"), this.options.patienceMs);
       const look = () => {
         const found = find();
@@ -224,13 +220,13 @@ class Terminal {
     });
   }
 
-  async #read(stream: ReadableStream<Uint8Array>, lines: string[]): Promise<void> {
+  async #read(stream: ReadableStream<Uint8Array>): Promise<void> {
     let rest = "";
     const decoder = new TextDecoder();
     for await (const chunk of stream) {
       const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
       rest = parts.pop()!;
-      lines.push(...parts);
+      this.#lines.push(...parts);
       this.#look();
     }
   }
