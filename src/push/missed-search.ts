@@ -50,6 +50,8 @@ export class MissedSearch {
   readonly #outage: Outage;
   #running: Promise<void> = Promise.resolve();
   #wake: (() => void) | null = null;
+  /** Something has come up since the last rest: there is no next one. */
+  #isWoken = false;
   #turn: "elsewhere" | "ours" = "elsewhere";
   #held: Held | null = null;
   /** Since when (ms since 1970) this node could not go on; null: it can, or another one does. */
@@ -68,7 +70,10 @@ export class MissedSearch {
     log.epochs.watch(({ isBroken }) => {
       if (isBroken) this.#held = null;
     });
-    power.onTurned(() => this.#wake?.());
+    power.onTurned(() => {
+      this.#isWoken = true;
+      this.#wake?.();
+    });
   }
 
   async start(): Promise<void> {
@@ -169,7 +174,7 @@ export class MissedSearch {
     if (waitMs > 0) return Math.min(waitMs + Math.min(gatherMs, afterMs / 10), leaseMs / 4);
     const due = held.candidates.findIndex((candidate) => dueAt(candidate) > now());
     const group = due < 0 ? held.candidates : held.candidates.slice(0, due);
-    const { missed, unsure } = await findMissed(group, this.options);
+    const { looked, missed, unsure } = await findMissed(group, this.options);
     // The log has gone back meanwhile, and what was read is not there any more.
     if (held.breaks !== log.epochs.breaks) return 0;
     // A node that says nothing is asked about again until it lives or is dead.
@@ -177,8 +182,8 @@ export class MissedSearch {
     if (missed.length > 0) await topic.tell(missed);
     this.#told += missed.length;
     this.#users += missed.reduce((sum, { userIds }) => sum + userIds.length, 0);
-    held.candidates = held.candidates.slice(group.length);
-    await this.#move(held, held.candidates.length === 0 ? held.through : group.at(-1)!.event.position);
+    held.candidates = held.candidates.slice(looked);
+    await this.#move(held, held.candidates.length === 0 ? held.through : group[looked - 1]!.event.position);
     return 0;
   }
 
@@ -215,9 +220,10 @@ export class MissedSearch {
       const end = () => {
         clearTimeout(timer);
         this.#wake = null;
+        this.#isWoken = false;
         resolve();
       };
-      const timer = setTimeout(end, ms);
+      const timer = setTimeout(end, this.#isWoken ? 0 : ms);
       this.#wake = end;
     });
   }

@@ -1,6 +1,7 @@
 /** Finds out of some events who has missed them: asks for members, devices and places once for all of them [BAK3]. */
 import type { PresenceRegistry } from "../cluster/ports.ts";
 import type { DirectoryView } from "../directory/directory.ts";
+import { nextTurn } from "../ground/next-turn.ts";
 import { pages } from "../ground/pages.ts";
 import { conversationTopic } from "../protocol/topic.ts";
 import type { EventLog } from "../storage/ports.ts";
@@ -17,9 +18,13 @@ export interface SearchOptions {
   log: Pick<EventLog, "epochs">;
   /** Milliseconds since 1970. */
   now: () => number;
+  /** Users who have missed something, after whom nothing more is looked at: each is held in memory. */
+  missedMax?: number;
 }
 
 export interface Found {
+  /** So many of the events were looked at, from the first on: where very many have missed them, not all at once. */
+  looked: number;
   missed: Missed[];
   /** Of how many users it is not known yet whether they have a device. */
   unsure: number;
@@ -29,19 +34,22 @@ export interface Found {
 const [conversationsAtOnce, membersAtOnce] = [100, 1_000];
 /** Users about whom one question is asked. */
 const usersAtOnce = 1_000;
+const missedMaxDefault = 100_000;
 
 /** @throws Unavailable where something cannot be asked, and nothing is known */
 export async function findMissed(candidates: Candidate[], options: SearchOptions): Promise<Found> {
-  const { store, now, presence, whereabouts } = options;
+  const { store, now, presence, whereabouts, missedMax = missedMaxDefault } = options;
   const standing = await store.standing(candidates.map(({ event }) => event.position));
   const left = candidates.filter(({ event }) => standing.has(event.position));
-  const found: Found = { missed: [], unsure: 0 };
+  const found: Found = { looked: candidates.length, missed: [], unsure: 0 };
   if (left.length === 0) return found;
   const audiences = await audiencesOf(left, options);
   const seen = await whereabouts.seenAt([...new Set([...audiences.values()].flat())]);
   const aheadMs = presence.now() - now();
   const places = await placesOf(absentOf(left, { audiences, seen, aheadMs }), options);
-  for (const { event, of, senderId, at } of left) {
+  let users = 0;
+  for (const candidate of left) {
+    const { event, of, senderId, at } = candidate;
     const audience = audiences.get(of.name) ?? [];
     const eventAt = at + aheadMs;
     const outcomes = Map.groupBy(audience, (userId) => {
@@ -51,6 +59,10 @@ export async function findMissed(candidates: Candidate[], options: SearchOptions
     const userIds = (outcomes.get("missed") ?? []).sort();
     found.unsure += outcomes.get("unsure")?.length ?? 0;
     if (userIds.length > 0) found.missed.push({ event, senderId, userIds, audience: audience.length });
+    users += userIds.length;
+    if (users >= missedMax) return { ...found, looked: candidates.indexOf(candidate) + 1 };
+    // Others have their turn beside a crowd.
+    if (audience.length > membersAtOnce) await nextTurn();
   }
   return found;
 }

@@ -11,6 +11,8 @@ export interface PushSwitchOptions {
 
 export class PushSwitch {
   #isOn = false;
+  /** How often somebody has asked for it here. */
+  #turnedOn = 0;
   #onTurned: () => void = () => {};
 
   constructor(private readonly options: PushSwitchOptions) {}
@@ -40,7 +42,11 @@ export class PushSwitch {
   async look(): Promise<boolean> {
     const { enabled, store } = this.options;
     if (enabled === "true") await this.turnOn();
-    else if (enabled === "auto") this.#set(await store.hasBegun());
+    if (enabled !== "auto") return this.#isOn;
+    const times = this.#turnedOn;
+    const hasBegun = await store.hasBegun();
+    // Somebody may have asked for it while the storage was asked.
+    if (hasBegun || times === this.#turnedOn) this.#set(hasBegun);
     return this.#isOn;
   }
 
@@ -55,6 +61,7 @@ export class PushSwitch {
     if (!this.mayBeOn) return;
     const { id: epoch } = log.epochs.current;
     await store.begin({ epoch, position: await log.watermark() });
+    this.#turnedOn++;
     this.#set(true);
   }
 

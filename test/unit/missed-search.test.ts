@@ -56,17 +56,18 @@ function searchOptions(seen: Map<string, number> = new Map(), calls = new Map<st
 }
 
 /** A search that tells whom it is told to; what `feed` throws the log has thrown. */
-function searchOf({ seen = new Map<string, number>(), enabled = "auto" as const, feed = storage.log.feed } = {}) {
+function searchOf({ feed = storage.log.feed, missedMax = 100_000 } = {}) {
   const told: Missed[] = [];
   const lines: string[] = [];
   const calls = new Map<string, number>();
   const noted = (_: unknown, msg?: string) => void lines.push(msg!);
   const log = { epochs: storage.log.epochs, watermark: storage.log.watermark, feed };
   const store = counted(storage.push, calls);
-  const power = new PushSwitch({ enabled, store, log });
+  const power = new PushSwitch({ enabled: "auto", store, log });
   const watchers: (() => void)[] = [];
   const search = new MissedSearch({
-    ...searchOptions(seen),
+    ...searchOptions(),
+    missedMax,
     log,
     store,
     power,
@@ -122,12 +123,31 @@ test("[BAK3] where everybody is here nobody's place is asked for, and of what is
     ["ben", 2_000],
   ]);
   expect(await findMissed([candidateOf("c1", appended[0]!)], searchOptions(here, calls))).toEqual({
+    looked: 1,
     missed: [],
     unsure: 0,
   });
   expect([...calls.keys()]).toEqual(["standing", "membersOfEach", "seenAt"]);
   const gone = candidateOf("c1", { position: 99, seq: 9, id: "gone" });
   expect((await findMissed([gone], searchOptions())).missed).toEqual([]);
+});
+
+test("[BAK3] of a crowd some events are looked at, and the others after what was missed is told", async () => {
+  await storage.directory.addMembers(
+    "c1",
+    Array.from({ length: 60 }, (_, n) => `u${n}`),
+  );
+  const events = Array.from({ length: 5 }, () => message("c1"));
+  const { appended } = await storage.log.append(events);
+  const candidates = appended.map((it) => candidateOf("c1", it));
+  const { looked, missed } = await findMissed(candidates, { ...searchOptions(), missedMax: 100 });
+  expect([looked, ...missed.map(({ userIds }) => userIds.length)]).toEqual([2, 60, 60]);
+  const it = searchOf({ missedMax: 100 });
+  await storage.push.begin({ epoch: storage.log.epochs.current.id, position: 0 });
+  await it.search.start();
+  await it.tells(5);
+  await it.search.stop();
+  expect(it.told.map(({ event, userIds }) => [event.id, userIds.length])).toEqual(events.map(({ id }) => [id, 60]));
 });
 
 test("[BAK3] where nobody has ever asked for it nothing is read of the log, and the storage is asked once", async () => {
@@ -159,6 +179,31 @@ test("[BAK3] it begins with the first who asks, goes on after what was logged me
   await second.search.stop();
   const told = [...first.told, ...second.told].map(({ event }) => event.id);
   expect(told).toEqual([...events, later].map(({ id }) => id));
+});
+
+test("[BAK3] somebody who asks for it while the storage is asked whether anybody has is not passed over", async () => {
+  const { promise: mayAnswer, resolve: answer } = Promise.withResolvers<void>();
+  const { promise: isAsked, resolve: noteAsked } = Promise.withResolvers<void>();
+  const store = {
+    ...storage.push,
+    async hasBegun() {
+      const hasBegun = await storage.push.hasBegun();
+      noteAsked();
+      await mayAnswer;
+      return hasBegun;
+    },
+  };
+  const power = new PushSwitch({ enabled: "auto", store, log: storage.log });
+  const looking = power.look();
+  await isAsked;
+  await power.turnOn();
+  answer();
+  expect([await looking, power.isOn]).toEqual([true, true]);
+  // Where another node forgets it, it is off until somebody asks again.
+  await storage.push.forget();
+  expect([await power.look(), await power.isWanted()]).toEqual([false, false]);
+  await power.turnOn();
+  expect([power.isOn, await storage.push.hasBegun()]).toEqual([true, true]);
 });
 
 test("[BAK3] while the log is away it waits, says so once, and tells all of it afterwards", async () => {
