@@ -1,4 +1,4 @@
-/** Proves what a connection with role `service` may see of others, and that it has no part in it, on both engines [BAK1]. */
+/** Proves what a connection with role `service` may see of others, that it has no part in it, and whom it reaches, on both engines [BAK1]. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import type { Client } from "../support/client.ts";
@@ -166,6 +166,28 @@ describe.each([
     expect((await server.ask("subscribe", { topics: own })).rejected).toEqual(
       own.map((topic) => ({ topic, code: "forbidden" })),
     );
+  });
+
+  test("[PUB1] [TYP2] a published message ends its author's typing, logged or not, and leaves out one device, on whichever node", async () => {
+    const { c, anna, ben, clients, server } = await scene();
+    const tablet = await connect(ben, { device_id: "tablet" });
+    const listeners = [clients.ben, tablet];
+    for (const listener of listeners) await listener.ask("subscribe", { topics: [`conversation:${c}`, `typing:${c}`] });
+    for (const [n, logged] of [true, false].entries()) {
+      await clients.anna.ask("typing.start", { conversation_id: c });
+      await tablet.until(() => (tablet.all("typing.start").length > n ? true : undefined));
+      const payload = { sender_id: anna, content: String(logged) };
+      const said = { conversation_id: c, type: "message.new", payload, logged, except_device: "tablet" };
+      const { receivers } = await server.ask("publish", said);
+      // Of other nodes nobody asks.
+      expect(receivers).toBe(place.users === place.backends ? 1 : 0);
+      await tablet.until(() => (tablet.all("typing.stop").length > n ? true : undefined));
+      await clients.ben.next("message.new", ({ content }) => content === String(logged));
+    }
+    for (const topic of [`conversation:${c}`, `user:${ben}`])
+      await server.ask("publish", { topic, type: "app.end", payload: {} });
+    await tablet.until(() => (tablet.all("app.end").length === 2 ? true : undefined));
+    expect(tablet.all("message.new")).toEqual([]);
   });
 });
 
