@@ -200,6 +200,19 @@ test("[LIM] the rate of each class stands in the protocol's limits as it is wher
   expect(clientMessageTypes.filter((type) => limitClassOf(type) !== "default" && !named.has(type))).toEqual([]);
 });
 
+test("[MSG5] [MEM1] who may do what is said of every request, with the file that decides it", () => {
+  const section = sectionOf("## Who may do what to what");
+  const rows = [...section.matchAll(/^\| (`[^|]+) \| [^|]+ \| [^|]+ \| `([^|`]+)` \|$/gm)];
+  const named = new Set(rows.flatMap(([, requests]) => [...requests!.matchAll(/`([^`]+)`/g)].map(([, type]) => type!)));
+  // Everybody's, for themselves.
+  const prose = section.slice(0, section.indexOf("\n| request"));
+  const lacking = clientMessageTypes.filter(
+    (type) => !named.has(type) && !type.startsWith("admin.") && !prose.includes(`\`${type}\``),
+  );
+  expect([lacking, named.has("admin.*")]).toEqual([[], true]);
+  expect(rows.map(([, , file]) => file!).filter((file) => !existsSync(join(root, file)))).toEqual([]);
+});
+
 test("[ENV4] the page for operators says of every request whether it goes on while PostgreSQL is away", () => {
   const page = textOf("docs/operating.md");
   const start = page.indexOf("\n### When PostgreSQL is away\n");
