@@ -22,6 +22,37 @@ const historyOf = async (client: Client, c: string): Promise<any[]> =>
 const inHistory = async (client: Client, c: string, id: string) =>
   (await historyOf(client, c)).find((event) => event.id === id)?.payload;
 
+async function allHistoryOf(client: Client, c: string): Promise<any[]> {
+  const all: any[] = [];
+  for (let more = true; more; ) {
+    const page = await client.ask("history", {
+      topic: `conversation:${c}`,
+      after_seq: all.at(-1)?.seq ?? 0,
+      limit: 200,
+    });
+    all.push(...page.events);
+    more = page.has_more;
+  }
+  return all;
+}
+
+/** The conversation as a client has it that takes events as what is so from then on. */
+function conversationOf(events: any[]): Map<string, { content: unknown; reactions: Set<string> }> {
+  const messages = new Map<string, { content: unknown; reactions: Set<string> }>();
+  for (const { type, payload } of events) {
+    const { message_id, content = null, reactions = [] } = payload;
+    const known = messages.get(message_id);
+    if (type === "message.new") {
+      const users = reactions.flatMap((it: any) => it.user_ids.map((user: string) => `${it.reaction} ${user}`));
+      messages.set(message_id, { content, reactions: new Set(users) });
+    } else if (type === "message.edited") known!.content = content;
+    else if (type === "message.deleted") messages.set(message_id, { content: null, reactions: new Set() });
+    else if (type === "message.reaction")
+      known!.reactions[payload.added ? "add" : "delete"](`${payload.reaction} ${payload.user_id}`);
+  }
+  return messages;
+}
+
 function describeChanges(name: string, start: () => Promise<Service[]>, stop: () => Promise<void>): void {
   describe(name, () => {
     let services: Service[];
@@ -279,6 +310,58 @@ function describeReading(here: People, there: People): void {
     ]);
     expect(events[0]!.payload.reactions).toMatchObject([{ reaction: "👍", count: 1 }]);
     expect(JSON.stringify(back.received)).not.toContain("secret");
+  });
+
+  test("[MSG2] of two who edit at once everybody ends with what the log has", async () => {
+    const c = fresh("c");
+    const [anna] = await here.gather(c, [fresh("anna")]);
+    const [ben] = await there.gather(c, [fresh("ben")]);
+    const [one, other] = [await here.backend(), await there.backend()];
+    const message_id = await send(anna!, c);
+    const edits = Array.from({ length: 30 }, (_, at) =>
+      (at % 2 === 0 ? one : other).ask("message.edit", { conversation_id: c, message_id, content: `edit ${at}` }),
+    );
+    const acks = await Promise.all(edits);
+    expect(acks.map(({ seq }) => seq).toSorted((a, b) => a - b)).toEqual(edits.map((_, at) => at + 2));
+    const last = `edit ${acks.findIndex(({ seq }) => seq === edits.length + 1)}`;
+    for (const client of [anna!, ben!]) {
+      await client.next("message.edited", (_, { seq }) => seq === edits.length + 1);
+      expect(client.all("message.edited").at(-1)!.payload.content).toBe(last);
+      expect(await inHistory(client, c, message_id)).toMatchObject({ content: last });
+    }
+    expect((await historyOf(ben!, c)).map(({ type }) => type)).toEqual(["message.new", "message.edited"]);
+  });
+
+  test("[MSG2] [MSG3] [LOG5] what changes while a client comes back leaves it with what the log has", async () => {
+    const c = fresh("c");
+    const ben = fresh("ben");
+    const [anna, eve] = await here.gather(c, [fresh("anna"), fresh("eve")]);
+    const [away] = await there.gather(c, [ben]);
+    const { cursor } = await away!.ask("ping");
+    await away!.close();
+    // More than a page of a replay has, and of large ones less.
+    const ids = await Promise.all(
+      Array.from({ length: 260 }, (_, at) => send(anna!, c, `first ${at} ${"x".repeat(at % 10 === 0 ? 20_000 : 10)}`)),
+    );
+    const back = await there.connect(ben);
+    const changes = ids.flatMap((message_id, at) => {
+      const of = { conversation_id: c, message_id };
+      if (at % 7 === 0) return [anna!.ask("message.delete", of)];
+      if (at % 3 === 0) return [anna!.ask("message.edit", { ...of, content: `second ${at}` })];
+      return at % 5 === 0 ? [eve!.ask("reaction.add", { ...of, reaction: "👍" })] : [];
+    });
+    await back.ask("subscribe", { topics: [`conversation:${c}`], since: { cursor } });
+    await Promise.all(changes);
+    const { message_id } = await anna!.ask("message.send", {
+      conversation_id: c,
+      client_message_id: "last",
+      content: "last",
+    });
+    await back.next("message.new", (payload) => payload.message_id === message_id);
+    const events = back.received.filter(({ topic }) => topic === `conversation:${c}`);
+    const seqs = events.map(({ seq }) => seq!);
+    expect(seqs).toEqual([...new Set(seqs)].toSorted((a, b) => a - b));
+    expect(conversationOf(events)).toEqual(conversationOf(await allHistoryOf(back, c)));
   });
 
   test("[MSG2] [REC3] a deleted message is not unread", async () => {

@@ -61,9 +61,10 @@ test("[MSG2] an edit that waits above a gap is not shown once its message is del
   const { sequencer, told } = follow();
   const audience = {};
   sequencer.hear(await append(message("m1", "first")), { audience });
-  await append(newEvent(topic, { type: "poll.closed", payload: "{}" }));
+  const late = await append(newEvent(topic, { type: "poll.closed", payload: "{}" }));
   sequencer.hear(await append(edited("m1", "secret")), { audience });
   sequencer.hear(await append(deleted("m1")), { audience });
+  sequencer.hear(late, { audience });
   await told(3);
   expect(shown(published)).toEqual([
     [1, "message.new", "first"],
