@@ -6,7 +6,7 @@ import { roles } from "../auth/identity.ts";
 import { secretBytesMin } from "../config/checks.ts";
 import { loadConfig } from "../config/loader.ts";
 import type { Config } from "../config/schema.ts";
-import { duration } from "../config/values.ts";
+import { age } from "../config/values.ts";
 import { identifier } from "../protocol/fields.ts";
 import { type Command, type CommandArgs, UsageError } from "./command.ts";
 
@@ -63,10 +63,9 @@ function claimsOf(args: CommandArgs) {
     if (!roles.some((role) => role === name))
       throw new UsageError(`--role must be ${roles.join(" or ")}, not ${JSON.stringify(name)}`);
   }
-  const ttl = v.safeParse(duration, args.value("ttl") ?? "1h");
+  const ttl = v.safeParse(age, args.value("ttl") ?? "1h");
   if (!ttl.success) throw new UsageError(`--ttl ${ttl.issues[0].message}`);
-  if (ttl.output <= 0 || ttl.output > ttlDaysMax * 86_400_000)
-    throw new UsageError(`--ttl must be more than nothing and at most ${ttlDaysMax}d`);
+  if (ttl.output > ttlDaysMax * 86_400_000) throw new UsageError(`--ttl must be at most ${ttlDaysMax}d`);
   return { user, device, roles: [...new Set(names)], ttlMs: ttl.output };
 }
 

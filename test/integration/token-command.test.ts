@@ -92,6 +92,13 @@ test("[AUTH2] where others sign, it refuses and says why", async () => {
   expect(stderr).toContain("private key");
 });
 
+test("[AUTH2] a backend's token may be good for years", async () => {
+  const file = await configFile("years.yaml", { secret });
+  const { stdout, code } = await runToken("--config", file, "--user", "shop", "--role", "service", "--ttl", "365d");
+  const { iat, exp } = JSON.parse(atob(stdout.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/")));
+  expect([code, exp - iat]).toEqual([0, 365 * 86_400]);
+});
+
 const senseless: [string, string[], string][] = [
   ["no user", [], "--user"],
   ["a malformed user", ["--user", "u 1"], "--user"],
@@ -100,6 +107,7 @@ const senseless: [string, string[], string][] = [
   ["a malformed duration", ["--user", "u1", "--ttl", "soon"], "--ttl"],
   ["no duration at all", ["--user", "u1", "--ttl", "0s"], "--ttl"],
   ["a duration beyond any date", ["--user", "u1", "--ttl", "999999999999d"], "--ttl"],
+  ["a duration of a life", ["--user", "u1", "--ttl", "36500d"], "at most 3650d"],
 ];
 for (const [name, args, named] of senseless) {
   test(`[AUTH2] ${name}: exit code 2, and the option is named`, async () => {
