@@ -139,7 +139,7 @@ test("[MSG1] the README's example, pasted into two tabs as it stands there, ends
   const outcomes = [
     shows("anna", '"type":"subscribed"'),
     shows("anna", '"reply_to":"2"'),
-    shows("anna", "message.new"),
+    shows("anna", "Hello!"),
   ];
   for (const [index, [, who, code]] of blocks.entries()) {
     await tabs[who!]!.addScriptTag({ content: code!.replaceAll("localhost:8086", `localhost:${service.port}`) });
