@@ -136,11 +136,7 @@ test("[MSG1] the README's example, pasted into two tabs as it stands there, ends
     await tabs[who].goto(`http://localhost:${site.port}/`);
   }
   const shows = (who: string, part: string) => tabs[who]!.waitForEvent("console", (line) => line.text().includes(part));
-  const outcomes = [
-    shows("anna", '"type":"subscribed"'),
-    shows("anna", '"reply_to":"2"'),
-    shows("anna", "Hello!"),
-  ];
+  const outcomes = [shows("anna", '"type":"subscribed"'), shows("anna", '"reply_to":"2"'), shows("anna", "Hello!")];
   for (const [index, [, who, code]] of blocks.entries()) {
     await tabs[who!]!.addScriptTag({ content: code!.replaceAll("localhost:8086", `localhost:${service.port}`) });
     await outcomes[index];
