@@ -24,10 +24,10 @@ export type MemberChange = { conversationId: string; userId: string; at: number 
 type Updated = ServerPayload<"member.updated">;
 
 /** So much is told of one conversation one by one within a window, each to each of its subscribers here: a crowd that comes is no flood. */
-const framesMax = 20_000;
+const framesMax = 5_000;
 export const windowMs = 500;
-/** So long lies between two times that everybody is told that anything may have changed: all who hear it ask. */
-export const missedRestMs = 5_000;
+/** So long (ms) lies between two times that more has changed, or may have, than is told: all who hear it ask. */
+export const restMs = 5_000;
 
 interface Window {
   frames: number;
@@ -57,7 +57,7 @@ export class MemberNews {
       this.#missed.isAgain = true;
       return;
     }
-    const callOff = this.options.timers.after(missedRestMs, () => {
+    const callOff = this.options.timers.after(restMs, () => {
       const isAgain = this.#missed!.isAgain;
       this.#missed = null;
       if (isAgain) this.mayBeMissed();
@@ -92,15 +92,15 @@ export class MemberNews {
   }
 
   #hasRoom(conversationId: string, hearers: number): boolean {
-    const window = this.#windows.get(conversationId) ?? this.#open(conversationId);
+    const window = this.#windows.get(conversationId) ?? this.#open(conversationId, windowMs);
     const hasRoom = window.frames === 0 || window.frames + hearers <= framesMax;
     if (hasRoom) window.frames += hearers;
     else window.isCut = true;
     return hasRoom;
   }
 
-  #open(conversationId: string): Window {
-    const close = this.options.timers.after(windowMs, () => this.#end(conversationId));
+  #open(conversationId: string, lengthMs: number): Window {
+    const close = this.options.timers.after(lengthMs, () => this.#end(conversationId));
     const window: Window = { frames: 0, isCut: false, close };
     this.#windows.set(conversationId, window);
     return window;
@@ -110,6 +110,8 @@ export class MemberNews {
     const { isCut } = this.#windows.get(conversationId)!;
     this.#windows.delete(conversationId);
     if (!isCut) return;
+    // Of a crowd that goes on coming less is told, and rarely that there is more.
+    this.#open(conversationId, restMs);
     const payload = { conversation_id: conversationId, at: this.#at() };
     this.options.broadcaster.toTopic(
       conversationTopic(conversationId),
