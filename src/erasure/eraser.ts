@@ -25,7 +25,7 @@ export interface EraserOptions {
 /** So long (ms) has a node for a page before another one goes on with the user. */
 const leaseMs = 15_000;
 /** Messages that are deleted together: others' wait for as long as that takes. */
-const deletedAtOnce = 50;
+const deletedAtOnce = 25;
 /** Before the next try, where the log has too much to do. */
 const crowdedMs = 50;
 

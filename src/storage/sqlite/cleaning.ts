@@ -31,7 +31,7 @@ export class Cleaning {
   /** Goes on with what is owed since before. */
   start(): void {
     this.#state = "idle";
-    this.#note();
+    this.note();
   }
 
   stop(): void {
@@ -42,11 +42,12 @@ export class Cleaning {
   /** Looks whether events that are appended take something back, and cleans after that. */
   async after<Result>(appending: Promise<Result>, events: NewEvent[]): Promise<Result> {
     const result = await appending;
-    if (events.some(({ amendment }) => amendment?.kind === "edit" || amendment?.kind === "delete")) this.#note();
+    if (events.some(({ amendment }) => amendment?.kind === "edit" || amendment?.kind === "delete")) this.note();
     return result;
   }
 
-  #note(): void {
+  /** Takes that something was taken back. */
+  note(): void {
     if (this.#state === "cleaning") this.#isOwed = true;
     if (this.#state === "idle") this.#begin(gatherMs);
   }

@@ -149,6 +149,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
     requestErasure: (request: ErasureRequest) => erasures.request(request),
     findErasure: (userId: string) => erasures.find(userId),
     claimErasure: (lease: ErasureLease) => erasures.claim(lease),
+    releaseErasures: () => erasures.release(),
     keepErasure: (job: ErasureJob, dueAt: number) => erasures.keep(job, dueAt),
     finishErasure: (job: ErasureJob, now: number) => erasures.finish(job, now),
     forgetErasures: (finishedBefore: number, limit: number) => erasures.forget(finishedBefore, limit),

@@ -50,6 +50,7 @@ function prepare(database: Database) {
          SELECT erasure_row FROM erasures INDEXED BY erasures_due WHERE finished_at IS NULL AND due_at <= ?1
          ORDER BY due_at LIMIT 1) RETURNING ${jobColumns}`,
     ),
+    release: by<null, []>("UPDATE erasures SET due_at = 0 WHERE finished_at IS NULL"),
     keep: by<null, [number, string, number, number, number, string, number]>(
       `UPDATE erasures SET step = ?, place = ?, through = ?, messages = ?, due_at = ?
        WHERE user_id = ? AND turn = ? AND finished_at IS NULL`,
@@ -58,6 +59,7 @@ function prepare(database: Database) {
     finish: by<null, [number, number, string, number]>(
       "UPDATE erasures SET user_id = NULL, finished_at = ?, messages = ? WHERE user_id = ? AND turn = ? AND finished_at IS NULL",
     ),
+    deletion: by<null, []>("UPDATE log_state SET deletions = deletions + 1"),
     forget: by<null, [number, number]>(
       `DELETE FROM erasures WHERE erasure_row IN (SELECT erasure_row FROM erasures INDEXED BY erasures_by_age
          WHERE finished_at < ? ORDER BY finished_at LIMIT ?)`,
@@ -137,18 +139,22 @@ export class ErasureTables {
     return this.#sql.claim.get(Math.floor(now), ms);
   }
 
+  /** Has those that a process of before had be due: it is no more. */
+  release(): void {
+    this.#sql.release.run();
+  }
+
   keep({ userId, turn, step, place, through, messages }: ErasureJob, dueAt: number): boolean {
     return this.#sql.keep.run(step, place, through, messages, Math.ceil(dueAt), userId, turn).changes > 0;
   }
 
-  /** Empties the log of writes as well, where what was written before would stay until that is written over. */
+  /** Has the file owe that it is cleaned of what is left beside its rows. */
   finish({ userId, turn, messages }: ErasureJob, now: number): boolean {
-    const isOurs = this.#atomically(() => {
+    return this.#atomically(() => {
       this.#sql.changes.run(userId);
+      this.#sql.deletion.run();
       return this.#sql.finish.run(Math.floor(now), messages, userId, turn).changes > 0;
     });
-    this.#database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
-    return isOurs;
   }
 
   forget(finishedBefore: number, limit: number): number {

@@ -2,6 +2,7 @@
 
 import { pages } from "../../ground/pages.ts";
 import { realTimers } from "../../ground/timers.ts";
+import type { ConversationStore } from "../conversation-store.ts";
 import type { Directory } from "../directory-store.ts";
 import { Epochs } from "../epochs.ts";
 import type { ErasureStore } from "../erasure-store.ts";
@@ -118,17 +119,15 @@ export function createSqliteStorage({
     statuses: createStatusStore(caller),
     push: createPushStore(caller, now),
     directory: createDirectory({ calls: caller, watch, now }),
-    conversations: {
-      setRetention: (conversationId, retentionMs) => caller.call("setRetention", conversationId, retentionMs),
-      expire: ({ after, now }) => caller.call("expire", { after, now }),
-    },
-    erasures: createErasureStore(caller, now),
+    conversations: createConversationStore(caller),
+    erasures: createErasureStore(caller, { now, onFinished: () => cleaning.note() }),
     async start() {
       const isFirst = hold.take();
       await calls.start();
       small.start();
       // While nobody runs the file may have been put back to what it was, or another one in its place.
       epochs.replace(await (isFirst ? calls.call("beginEpoch", now()) : calls.call("epochs")));
+      if (isFirst) await calls.call("releaseErasures");
       await watch.look();
       for (const sentence of await calls.call("missingTriggers")) onNotice(sentence);
       cleaning.start();
@@ -264,13 +263,27 @@ function createPushStore(calls: WorkerCaller, now: () => number): PushStore {
   };
 }
 
-function createErasureStore(calls: WorkerCaller, now: () => number): ErasureStore {
+function createConversationStore(calls: WorkerCaller): ConversationStore {
+  return {
+    setRetention: (conversationId, retentionMs) => calls.call("setRetention", conversationId, retentionMs),
+    expire: ({ after, now }) => calls.call("expire", { after, now }),
+  };
+}
+
+function createErasureStore(
+  calls: WorkerCaller,
+  { now, onFinished }: { now: () => number; onFinished: () => void },
+): ErasureStore {
   return {
     request: (erasure) => calls.call("requestErasure", erasure),
     find: (userId) => calls.call("findErasure", userId),
     claim: (lease) => calls.call("claimErasure", lease),
     keep: (job, dueInMs) => calls.call("keepErasure", job, now() + dueInMs),
-    finish: (job, at) => calls.call("finishErasure", job, at),
+    async finish(job, at) {
+      const isOurs = await calls.call("finishErasure", job, at);
+      onFinished();
+      return isOurs;
+    },
     forget: (finishedBefore, limit) => calls.call("forgetErasures", finishedBefore, limit),
     removeRows: (rows, userId, after) => calls.call("removeRows", rows, userId, after),
     naming: (query) => calls.call("naming", query),
