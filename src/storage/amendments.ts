@@ -60,6 +60,10 @@ export function deletedPayload(payload: string, at: string): string {
 /** Reads who has sent a message, also of a deleted one. */
 export const senderOf = (payload: string): unknown => (JSON.parse(payload) as Fields).sender_id;
 
+/** Says whether one may delete an edit of which retention has removed the message: then only the edit says whose it is. */
+export const mayDeleteEdit = (payload: string, sentBy: string | undefined): boolean =>
+  sentBy === undefined || (JSON.parse(payload) as Fields).edited_by === sentBy;
+
 /** The reactions of one kind on a message, as they are shown. */
 export interface ShownReaction {
   reaction: string;

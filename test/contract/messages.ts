@@ -484,9 +484,19 @@ function describeWithOthers(open: Open): void {
       await append(log, reacted("m1", ["ann", "👍", true], { createdAt: 2_000 }));
       await append(log, edited("m1", "edit", { createdAt: 2_000 }));
       await trimAll(log, { createdBefore: 1_500, eventsPerTopic: 100 });
-      const answers = await append(log, edited("m1", "x"), deleted("m1"), reacted("m1", ["ann", "👎", true]));
+      const answers = await append(log, edited("m1", "x"), deleted("none"), reacted("m1", ["ann", "👎", true]));
       expect(answers.map(({ refusal }) => refusal)).toEqual(["unknown", "unknown", "unknown"]);
       expect(await typesOf(log)).toEqual(["2 message.new", "3 message.reaction", "4 message.edited"]);
+      expect((await log.stats()).events).toBe(3);
+      // Its last edit says what it said.
+      const deletions = await append(
+        log,
+        deleted("m1", { sentBy: "bob" }),
+        deleted("m1", { sentBy: "ann" }),
+        deleted("m1", { sentBy: "ann" }),
+      );
+      expect(deletions.map(({ refusal, seq }) => refusal ?? seq)).toEqual(["unknown", 5, "unknown"]);
+      expect(await typesOf(log)).toEqual(["2 message.new", "3 message.reaction", "5 message.deleted"]);
       expect((await log.stats()).events).toBe(3);
     }),
   );

@@ -1,10 +1,16 @@
 /** Makes of a batch's amendments what `append` is given of them: the payloads that messages will have are made here, not in SQL [MSG2]. */
-import { deletedPayload, editedPayload, senderOf } from "../amendments.ts";
+import { deletedPayload, editedPayload, mayDeleteEdit, senderOf } from "../amendments.ts";
 import type { NewEvent } from "../ports.ts";
 import { arrayOf } from "./connection.ts";
 import type { Pool } from "./pool.ts";
 
 type Cell = string | number | null;
+
+/** The payload of a message, or of its last edit where retention has left only that. */
+interface Stored {
+  payload: string;
+  isLeft: boolean;
+}
 
 export const hasAmendments = (events: NewEvent[]) => events.some(({ amendment }) => amendment !== undefined);
 
@@ -45,22 +51,23 @@ export async function amendmentRows(
 
 /** Of the messages that are edited or deleted, by topic and id. */
 async function readPayloads(events: NewEvent[], { pool, schema }: { pool: Pool; schema: string }) {
-  const payloads = new Map<string, string>();
+  const payloads = new Map<string, Stored>();
   const wanted = events.flatMap(({ topic, amendment }) =>
     amendment?.kind === "edit" || amendment?.kind === "delete" ? [{ topic, id: amendment.messageId }] : [],
   );
   if (wanted.length === 0) return payloads;
-  type Row = { topic: string; id: string; payload: string };
-  const found = await pool.query<Row>(`SELECT topic, id, payload FROM ${schema}.messages_of($1, $2)`, [
+  type Row = { topic: string; id: string } & Stored;
+  const text = `SELECT topic, id, payload, is_left AS "isLeft" FROM ${schema}.messages_of($1, $2)`;
+  const found = await pool.query<Row>(text, [
     arrayOf(wanted.map(({ topic }) => topic)),
     arrayOf(wanted.map(({ id }) => id)),
   ]);
-  for (const { topic, id, payload } of found) payloads.set(nameOf(topic, id), payload);
+  for (const { topic, id, payload, isLeft } of found) payloads.set(nameOf(topic, id), { payload, isLeft });
   return payloads;
 }
 
 /** @param payloads as they are when this event's turn comes; changed to what it makes of them */
-function rowOf({ topic, amendment }: NewEvent, index: number, payloads: Map<string, string>): Cell[] {
+function rowOf({ topic, amendment }: NewEvent, index: number, payloads: Map<string, Stored>): Cell[] {
   const { messageId, sentBy, kind } = amendment!;
   const row = (done: string, payload: string | null = null): Cell[] => {
     const isReaction = amendment!.kind === "react" || amendment!.kind === "unreact";
@@ -69,11 +76,18 @@ function rowOf({ topic, amendment }: NewEvent, index: number, payloads: Map<stri
   };
   if (amendment!.kind !== "edit" && amendment!.kind !== "delete") return row(kind);
   const name = nameOf(topic, messageId);
-  const payload = payloads.get(name);
-  if (payload === undefined || (sentBy !== undefined && senderOf(payload) !== sentBy)) return row("unknown");
+  const stored = payloads.get(name);
+  if (stored === undefined) return row("unknown");
+  const { payload, isLeft } = stored;
+  if (isLeft) {
+    if (amendment!.kind !== "delete" || !mayDeleteEdit(payload, sentBy)) return row("unknown");
+    payloads.delete(name);
+    return row("delete_left");
+  }
+  if (sentBy !== undefined && senderOf(payload) !== sentBy) return row("unknown");
   const changed =
     amendment!.kind === "edit" ? editedPayload(payload, amendment!) : deletedPayload(payload, amendment!.at);
   if (changed === null) return row("unchanged");
-  payloads.set(name, changed);
+  payloads.set(name, { payload: changed, isLeft });
   return row(kind, changed);
 }

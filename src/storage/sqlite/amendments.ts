@@ -5,6 +5,7 @@ import {
   type AmendmentOutcome,
   deletedPayload,
   editedPayload,
+  mayDeleteEdit,
   reactionLimits,
   type ShownReaction,
   senderOf,
@@ -43,6 +44,11 @@ function prepare(database: Database) {
     replaced: by<{ id: string; createdAt: number }, [number, string]>(
       "SELECT id, created_at AS createdAt FROM events WHERE topic_id = ? AND compaction_key = ?",
     ),
+    editLeft: by<{ id: string; createdAt: number; payload: string }, [string, string]>(
+      `SELECT e.id, e.created_at AS createdAt, e.payload
+       FROM topics AS t CROSS JOIN events AS e INDEXED BY events_by_compaction USING (topic_id)
+       WHERE t.name = ? AND e.compaction_key = ? AND e.compaction_key IS NOT NULL AND e.type = 'message.edited'`,
+    ),
     // A key is as old as its event, which leads to it by an index.
     forgetDigest: by<null, [number, string]>(
       "UPDATE idempotency_keys SET digest = NULL WHERE created_at = ? AND event_id = ?",
@@ -77,7 +83,7 @@ export class MessageAmendments {
   /** Within the transaction that appends the event, before it is added. */
   apply({ topic, compactionKey }: NewEvent, amendment: Amendment): AmendmentOutcome {
     const message = this.#sql.message.get(topic, amendment.messageId);
-    if (message === null) return "unknown";
+    if (message === null) return amendment.kind === "delete" ? this.#deleteLeft(topic, amendment) : "unknown";
     if (amendment.sentBy !== undefined && senderOf(message.payload) !== amendment.sentBy) return "unknown";
     switch (amendment.kind) {
       case "edit":
@@ -109,6 +115,15 @@ export class MessageAmendments {
     this.#sql.removeReactions.run(topicId, seq);
     this.#sql.forgetDigest.run(createdAt, id);
     this.#forgetReplaced(message, compactionKey);
+    return "applied";
+  }
+
+  /** Of a message that retention has removed its last edit may be left, which is compacted then. */
+  #deleteLeft(topic: string, { messageId, sentBy }: Amendment): AmendmentOutcome {
+    const edit = this.#sql.editLeft.get(topic, `edit:${messageId}`);
+    if (edit === null || !mayDeleteEdit(edit.payload, sentBy)) return "unknown";
+    this.#sql.noteDeletion.run();
+    this.#sql.forgetDigest.run(edit.createdAt, edit.id);
     return "applied";
   }
 

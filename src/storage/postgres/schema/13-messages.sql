@@ -44,18 +44,22 @@ CREATE TRIGGER reactions_removed AFTER DELETE ON ${ws}.events
   FOR EACH ROW WHEN (OLD.reactions IS NOT NULL) EXECUTE FUNCTION ${ws}.remove_reactions();
 
 CREATE FUNCTION ${ws}.messages_of(given_topics text[], given_ids text[])
-RETURNS TABLE (topic text, id text, payload text) LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+RETURNS TABLE (topic text, id text, payload text, is_left boolean) LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off AS $messages_of$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  SELECT g.topic, g.id, e.payload FROM unnest(given_topics, given_ids) AS g (topic, id) CROSS JOIN LATERAL (
-    SELECT n.payload FROM ${ws}.topics AS t JOIN ${ws}.events AS n ON n.topic_id = t.topic_id
-    WHERE t.name = g.topic AND n.id = g.id AND n.sender_id IS NOT NULL LIMIT 1) AS e;
+  SELECT g.topic, g.id, e.payload, e.is_left FROM unnest(given_topics, given_ids) AS g (topic, id) CROSS JOIN LATERAL (
+    SELECT n.payload, false AS is_left FROM ${ws}.topics AS t JOIN ${ws}.events AS n ON n.topic_id = t.topic_id
+      WHERE t.name = g.topic AND n.id = g.id AND n.sender_id IS NOT NULL
+    UNION ALL
+    SELECT n.payload, true FROM ${ws}.topics AS t JOIN ${ws}.events AS n ON n.topic_id = t.topic_id
+      WHERE t.name = g.topic AND n.compaction_key = 'edit:' || g.id AND n.type = 'message.edited'
+    LIMIT 1) AS e;
 END
 $messages_of$;
-COMMENT ON FUNCTION ${ws}.messages_of IS 'Messages of topics by their ids, as they are stored: without their reactions.';
+COMMENT ON FUNCTION ${ws}.messages_of IS 'Messages of topics by their ids, as they are stored: without their reactions. is_left: retention has left only the last edit of it, whose payload it is.';
 
 CREATE FUNCTION ${ws}.amend(given_topic text, amendment text[]) RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -73,9 +77,15 @@ BEGIN
   END IF;
   SELECT e.topic_id, e.position, e.seq, e.id, e.sender_id, e.created_at, e.reactions INTO message
     FROM ${ws}.topics AS t JOIN ${ws}.events AS e ON e.topic_id = t.topic_id
-    WHERE t.name = given_topic AND e.id = amendment[3] AND e.sender_id IS NOT NULL LIMIT 1;
+    WHERE t.name = given_topic AND e.id = amendment[3] AND e.sender_id IS NOT NULL LIMIT 1
+    -- Held against retention, which does not ask for the topic.
+    FOR NO KEY UPDATE OF e;
   IF NOT FOUND THEN
-    RETURN 'unknown';
+    -- Of a message that retention has removed its last edit may be left, which is compacted then.
+    RETURN CASE WHEN kind = 'delete_left' AND EXISTS (
+      SELECT FROM ${ws}.topics AS t JOIN ${ws}.events AS e ON e.topic_id = t.topic_id
+      WHERE t.name = given_topic AND e.compaction_key = 'edit:' || amendment[3] AND e.type = 'message.edited')
+      THEN 'applied' ELSE 'unknown' END;
   END IF;
   IF message.sender_id = '' THEN
     RETURN CASE WHEN kind IN ('delete', 'unreact') THEN 'unchanged' ELSE 'deleted' END;
