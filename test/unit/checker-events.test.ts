@@ -106,6 +106,19 @@ describe("sound histories", () => {
           hearAll(it, "member.added");
         }, withGhost),
     ],
+    [
+      "[LOG4] a change is gone with the log that held it",
+      () =>
+        scene((it) => {
+          const { writer } = it;
+          writer.history.logLosses.push({ from: writer.next() });
+          const loss = { from: writer.next(), to: Number.POSITIVE_INFINITY };
+          writer.history.memoryLosses.push(loss);
+          admin(it, "add");
+          hearAll(it, "member.added");
+          loss.to = writer.next();
+        }),
+    ],
   ];
   for (const [what, history] of sound) test(what, () => expect(judge(history())).toEqual([]));
 });

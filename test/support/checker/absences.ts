@@ -15,24 +15,28 @@ interface Sighting {
   at: number;
 }
 
-export function absencesOf({ devices }: Facts): Map<string, Absence[]> {
+export function absencesOf({ history, devices }: Facts): Map<string, Absence[]> {
   const sightings = offlineSightings(devices);
   const byUser = Map.groupBy(devices, ({ device }) => device.userId);
   // Somebody who is invisible looks like one who is away.
   const mayHide = (own: DeviceFacts[]) =>
     own.some(({ device }) => requestsOf(device).some(({ payload }) => payload?.status === "invisible"));
-  return new Map(
-    [...byUser]
-      .filter(([, own]) => !mayHide(own))
-      .map(([userId, own]) => [
-        userId,
-        gapsOf(own).flatMap(({ from, to, lastHeardAt }) => {
-          const seen = (sightings.get(userId) ?? []).filter((it) => it.order > from && it.at > lastHeardAt);
-          const first = Math.min(...seen.map(({ order }) => order));
-          return first < to ? [{ from: first, to }] : [];
-        }),
-      ]),
-  );
+  const members = history.conversations.flatMap(({ userIds }) => userIds);
+  const absences = new Map<string, Absence[]>();
+  // Without any device one is never there.
+  for (const userId of members.filter((it) => !byUser.has(it)))
+    absences.set(userId, [{ from: 0, to: Number.POSITIVE_INFINITY }]);
+  for (const [userId, own] of byUser)
+    if (!mayHide(own)) absences.set(userId, knownGaps(own, sightings.get(userId) ?? []));
+  return absences;
+}
+
+function knownGaps(own: DeviceFacts[], sightings: Sighting[]): Absence[] {
+  return gapsOf(own).flatMap(({ from, to, lastHeardAt }) => {
+    const seen = sightings.filter((it) => it.order > from && it.at > lastHeardAt);
+    const first = Math.min(...seen.map(({ order }) => order));
+    return first < to ? [{ from: first, to }] : [];
+  });
 }
 
 /** Spans in which the user had no connection, nor was trying to have one. */

@@ -9,7 +9,7 @@ import { eventRules } from "./rules-events.ts";
 import { listRules } from "./rules-lists.ts";
 import { logRules } from "./rules-log.ts";
 import { messageRules } from "./rules-messages.ts";
-import { missedIn, missedRules } from "./rules-missed.ts";
+import { missedIn, missedRules, owedIn } from "./rules-missed.ts";
 import { placeRules } from "./rules-places.ts";
 import { presentRules } from "./rules-present.ts";
 import { requestRules } from "./rules-requests.ts";
@@ -71,6 +71,6 @@ function summary(history: History): string {
   return [
     `${devices.length} devices, ${connections.length} connections, ${acked.length} acknowledged, ${events} events`,
     `${changes.length} edits, deletions and reactions`,
-    `${missedIn(facts).length} told to have been missed`,
+    `${missedIn(facts).length} told to have been missed, ${owedIn(facts).length} times by somebody who was away for certain`,
   ].join(", ");
 }

@@ -60,6 +60,8 @@ export interface Verdict {
 
 const levelLookMs = 250;
 const membersMax = 500;
+/** Conversations. */
+const hermitIn = 2;
 /** How often those who nap do: some seconds apart. */
 const napPart = 8;
 
@@ -78,6 +80,7 @@ class Population {
   readonly #patienceMs: number;
   readonly #devices: Device[] = [];
   readonly #traffic = new Map<Device, Traffic>();
+  #hermit = "";
   #backend: { device: Device; backend: Backend } | null = null;
 
   constructor(private readonly options: CheckerOptions) {
@@ -107,13 +110,26 @@ class Population {
     if (pushAfterMs === null) return;
     history.ghosts = Array.from({ length: ghosts }, (_, index) => index + 1).map((index) => `ghost${index}-${run}`);
     this.#addBackend(`backend-${run}`);
+    this.#hermit = `hermit-${run}`;
+    for (const { userIds } of history.conversations.slice(0, hermitIn)) userIds.push(this.#hermit);
   }
 
   /** Everybody is there before anything happens, so that everything that happens is owed to all. */
   async begin(): Promise<void> {
-    for (const device of this.#devices) device.connect();
+    if (this.#backend !== null) await this.#admitHermit(this.#backend.device);
+    for (const device of this.#devices) if (device.state === "new") device.connect();
     await Promise.all(this.#devices.map((device) => device.until(() => device.state === "live", this.#patienceMs)));
     await this.#becomeLevel();
+  }
+
+  /** Somebody is a member of some conversations and never has a device: of everything that is said there it is to be told. */
+  async #admitHermit(backend: Device): Promise<void> {
+    backend.connect();
+    await backend.until(() => backend.state === "live", this.#patienceMs);
+    for (const { conversationId, userIds } of this.recorder.history.conversations) {
+      if (!userIds.includes(this.#hermit)) continue;
+      await backend.request("admin.members.add", { conversation_id: conversationId, user_ids: [this.#hermit] });
+    }
   }
 
   async live(): Promise<void> {
@@ -240,7 +256,7 @@ class Population {
 
   /** Each user's first device says how its user is; some users leave altogether. */
   async #declareStatuses(): Promise<Record<string, TrueStatus>> {
-    const statuses: Record<string, TrueStatus> = {};
+    const statuses: Record<string, TrueStatus> = { [this.#hermit]: "offline" };
     for (const userId of new Set([...this.#traffic.keys()].map((device) => device.userId))) {
       const devices = this.#present.filter((device) => device.userId === userId);
       const leaves = this.#random.chance(0.25);

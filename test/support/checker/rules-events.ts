@@ -58,7 +58,7 @@ interface Asked {
   kind: "added" | "removed" | "updated";
   mayWrite: boolean;
   order: number;
-  /** Infinite: it was never answered, and may be so or not. */
+  /** Infinite: it may be so or not. */
   knownAt: number;
 }
 
@@ -68,7 +68,8 @@ const adminRequests: Record<string, Asked["kind"]> = {
   "admin.members.update": "updated",
 };
 
-function askedIn({ devices }: Facts): Asked[] {
+function askedIn({ history, devices }: Facts): Asked[] {
+  const sureFrom = backFrom(history);
   return devices.flatMap(({ connections }) =>
     connections.flatMap(({ exchanges }) =>
       exchanges.flatMap(({ type, payload, order, replies }) => {
@@ -79,11 +80,18 @@ function askedIn({ devices }: Facts): Asked[] {
         const users: string[] = kind === "updated" ? [payload.user_id] : payload.user_ids;
         return users.map((userId) => ({
           ...{ pair: `${payload.conversation_id} ${userId}`, kind, mayWrite: payload.may_write ?? true },
-          ...{ order, knownAt: answer?.order ?? Number.POSITIVE_INFINITY },
+          // With the log goes back who is in a conversation.
+          ...{ order, knownAt: (order > sureFrom ? answer?.order : undefined) ?? Number.POSITIVE_INFINITY },
         }));
       }),
     ),
   );
+}
+
+/** When all was whole again after the last time that the log went back. */
+function backFrom({ logLosses, memoryLosses }: Facts["history"]): number {
+  const lastLoss = Math.max(0, ...logLosses.map(({ from }) => from));
+  return lastLoss === 0 ? 0 : (memoryLosses.find(({ from }) => from > lastLoss)?.to ?? Number.POSITIVE_INFINITY);
 }
 
 type Standing = "member" | "muted" | "gone";

@@ -19,7 +19,10 @@ const slackMs = 50;
 function toldIn({ history, devices }: Facts): Told[] {
   const ours = new Set([
     ...history.conversations.map(({ conversationId }) => `conversation:${conversationId}`),
-    ...devices.flatMap(({ device: { userId } }) => [`user:${userId}`, `notifications:${userId}`]),
+    ...history.conversations
+      .flatMap(({ userIds }) => userIds)
+      .concat(history.ghosts ?? [])
+      .flatMap((userId) => [`user:${userId}`, `notifications:${userId}`]),
   ]);
   const told = new Map<string, Told>();
   for (const { order, event } of devices.flatMap(({ connections }) => connections.flatMap(({ events }) => events))) {
@@ -97,30 +100,37 @@ function missablesIn(facts: Facts): Missable[] {
   return [...messages, ...notifications];
 }
 
+/** Finds each event with somebody who is to be told of it: away for certain, from before it until it was looked at. */
+export function owedIn(facts: Facts): { event: Missable; userId: string }[] {
+  const isWatched = watchedFrom(facts);
+  const absences = absencesOf(facts);
+  const lookedAt = lookedAtIn(facts, missedIn(facts));
+  return missablesIn(facts)
+    .filter(({ askedAt }) => askedAt > isWatched)
+    .flatMap((event) => {
+      const awayFrom = (it: Absence) => it.from < event.askedAt && it.to > lookedAt(event.position);
+      const away = event.userIds.filter((userId) => absences.get(userId)?.some(awayFrom));
+      return away.map((userId) => ({ event, userId }));
+    });
+}
+
 const missedTold: Rule = {
   id: "missed-told",
   says: "at rest an event is told of everybody who had no device from before it until it was looked at [BAK3]",
   atRest: true,
   look(facts) {
-    const isWatched = watchedFrom(facts);
-    const absences = absencesOf(facts);
     const missed = missedIn(facts);
     const told = new Set(
       missed.flatMap(({ event: { payload } }) => payload.user_ids.map((userId: string) => nameOf(payload, userId))),
     );
-    const lookedAt = lookedAtIn(facts, missed);
-    const events = missablesIn(facts).flatMap((event) =>
-      event.userIds
-        .filter((userId) => {
-          const awayFrom = (it: Absence) => it.from < event.askedAt && it.to > lookedAt(event.position);
-          return event.askedAt > isWatched && absences.get(userId)?.some(awayFrom) && !told.has(nameOf(event, userId));
-        })
-        .map((userId) => ({
-          text: `${nameOf(event, userId)} was never told`,
-          evidence: [event, absences.get(userId)],
-        })),
-    );
-    return [...events, ...missedCalls(facts, { absences, missed, isWatched })];
+    const absences = absencesOf(facts);
+    const events = owedIn(facts)
+      .filter(({ event, userId }) => !told.has(nameOf(event, userId)))
+      .map(({ event, userId }) => ({
+        text: `${nameOf(event, userId)} was never told`,
+        evidence: [event, absences.get(userId)],
+      }));
+    return [...events, ...missedCalls(facts, { absences, missed, isWatched: watchedFrom(facts) })];
   },
 };
 
