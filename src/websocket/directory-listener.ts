@@ -151,8 +151,9 @@ export class DirectoryListener {
     const { membership, news } = this.options;
     if (!mayWrite) membership.muted({ conversationId, userId });
     const isNew = hints.has("member_added");
-    if (isNew || hints.has("member_updated"))
-      news.tell({ kind: isNew ? "added" : "updated", conversationId, userId, mayWrite, at });
+    if (isNew) news.tell({ kind: "added", conversationId, userId, mayWrite, at });
+    // Of a newcomer as well: whoever follows who may write need look at nothing else.
+    if (hints.has("member_updated")) news.tell({ kind: "updated", conversationId, userId, mayWrite, at });
     if (!isNew && !hints.has("member_removed")) return;
     // Not waited for: a client may be slow to take what it joins.
     const joined = this.#follow("member_added", () =>

@@ -138,13 +138,13 @@ test("[MEM1] others are told nothing of what was heard and is not so, for what m
   expect(news).toEqual(["c1 u1 added at 8", "c1 u2 removed at 9"]);
 });
 
-test("[MEM1] what is heard again while the directory is asked is told once, by the answer to the last", async () => {
+test("[MEM1] [MSG5] what is heard again while the directory is asked is told once for each kind, by the answer to the last", async () => {
   members.set("c1", new Set(["u1"]));
   tell({ kind: "member_added", conversationId: "c1", userId: "u1", at: 7 });
   muted.add("c1 u1");
   tell({ kind: "member_updated", conversationId: "c1", userId: "u1", at: 8 });
   await clock.pass(0);
-  expect(news).toEqual(["c1 u1 ends what it does", "c1 u1 added read-only at 8"]);
+  expect(news).toEqual(["c1 u1 ends what it does", "c1 u1 added read-only at 8", "c1 u1 updated read-only at 8"]);
 });
 
 test("[MEM1] where changes may have been missed, or the directory was away, all are told that anything may have changed", async () => {
