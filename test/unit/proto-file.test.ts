@@ -134,6 +134,7 @@ describe("a schema that changes", () => {
         any: v.union([text, v.number()]),
         nullable: v.nullable(v.boolean()),
         third: v.optional(v.nullable(text)),
+        last: v.optional(v.nullable(v.object({ at: whole }))),
         texts: v.array(text),
         wholes: v.array(whole),
         doubles: v.optional(v.array(v.number())),
@@ -155,11 +156,20 @@ describe("a schema that changes", () => {
     };
     const most = {
       ...{ text: "Zoë", whole: 2 ** 53 - 1, double: 1e300, flag: true, word: "a", one: 1, object: { a: [1, null] } },
-      ...{ any: "x", nullable: true, third: null, texts: ["", "b"], wholes: [0, 300, 2 ** 40], doubles: [1.5, -2] },
+      ...{
+        any: "x",
+        nullable: true,
+        third: null,
+        last: null,
+        texts: ["", "b"],
+        wholes: [0, 300, 2 ** 40],
+        doubles: [1.5, -2],
+      },
       ...{ flags: [true, false], objects: [{}, { a: { b: 1 } }], places: [{}, { at: 3 }], lists: [["a"], []] },
       ...{ maybe: [], counts: { a: 1, "": 0 }, names: { b: "" }, spots: { c: {}, d: { at: 1 } }, mode: { level: 2 } },
       inner: { place: {}, spot: { at: 9 } },
     };
+    const other = { ...most, last: { at: 0 } };
     const proto = next(
       payloads,
       'syntax = "proto3";\n\npackage ws_service.v1;\n\nimport "google/protobuf/struct.proto";\n\n',
@@ -170,7 +180,7 @@ describe("a schema that changes", () => {
     const compiled = hasCompiler
       ? (await compileProto(proto.replace(/ \[\(.*\) = .*\]|option \(is_list\) = true;/g, "")))("Frame")
       : null;
-    for (const payload of [least, most]) {
+    for (const payload of [least, most, other]) {
       v.parse(payloads.all, payload);
       const bytes = encodeFrame(Frame, { type: "all" }, payload);
       expect(decodeFrame(Frame, bytes, unlimited)).toStrictEqual({ type: "all", payload });

@@ -16,19 +16,24 @@ beforeEach(async () => {
   await storage.start();
   await storage.log.append(Array.from({ length: 3 }, () => newEvent("conversation:c1", { senderId: "ann" })));
   told = [];
+  topics = [];
 });
 afterEach(() => storage.stop());
 
-function relayOn(store: ReceiptStore): ReceiptRelay {
+/** Topics of what was told, with the kinds. */
+let topics: string[];
+
+function relayOn(store: ReceiptStore, { isLarge = false } = {}): ReceiptRelay {
   const append: Publisher["append"] = async ({ payload, ...event }) => {
     const { appended } = await storage.log.append([{ ...event, payload: JSON.stringify(payload) }]);
+    topics.push(`${event.topic} ${event.type}`);
     if (!appended[0]!.duplicate) told.push((payload as ServerPayload<"message.read">).up_to_seq);
     return appended[0]!;
   };
   return new ReceiptRelay({
     store,
     publisher: { append },
-    directory: { toldOfReceipts: async (conversationIds) => new Set(conversationIds) },
+    directory: { toldOfReceipts: async (conversationIds) => new Set(isLarge ? [] : conversationIds) },
     windowMs: 0,
     now: Date.now,
     newId: () => crypto.randomUUID(),
@@ -74,4 +79,15 @@ test("[REC2] what nodes that died have left untold is told at the start, however
   await isTold;
   await relay.stop();
   expect(told).toEqual(conversations.map(() => 1));
+});
+
+test("[REC3] in a large conversation only the reader's own devices are told, and only of reads; nothing stays owed", async () => {
+  const relay = relayOn(storage.receipts, { isLarge: true });
+  await relay.advance({ ...mark(2), kind: "delivered" }, {});
+  await relay.stop();
+  expect(topics).toEqual([]);
+  await relay.advance(mark(3), {});
+  await relay.stop();
+  expect(topics).toEqual(["user:bob message.read"]);
+  expect(await storage.receipts.claim({ movedBefore: Number.MAX_SAFE_INTEGER }, 10)).toEqual([]);
 });

@@ -1,0 +1,123 @@
+/**
+ * A list of conversations: what a client asks until it can draw it, for 100, 1,000 and 10,000 of them; with `--first <folder>`, where the
+ * sources of 0.1 are, beside that release, in which each last message was a request of its own.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { startPostgres } from "../test/support/postgres.ts";
+import { type Asked, fillList, ListClient } from "./support/list-client.ts";
+import { present } from "./support/measured.ts";
+import { median } from "./support/statistics.ts";
+
+const { values } = parseArgs({
+  options: {
+    /** Where 0.1 is checked out, with its dependencies. */
+    first: { type: "string" },
+    conversations: { type: "string", default: "100,1000,10000" },
+    rounds: { type: "string", default: "5" },
+  },
+});
+
+const counts = values.conversations.split(",").map(Number);
+const here = resolve(import.meta.dir, "..");
+const releases: [name: "0.1" | "now", root: string][] = [["now", here]];
+if (values.first !== undefined) releases.unshift(["0.1", resolve(values.first)]);
+
+let statements = 0;
+const postgres = await startPostgres({
+  settings: ["log_statement=all", "log_line_prefix=%a|"],
+  onSaid(text) {
+    statements += text.match(/^ws-service\|LOG: {2}(?:execute|statement)/gm)?.length ?? 0;
+  },
+});
+const folder = mkdtempSync(join(tmpdir(), "ws-list-bench-"));
+try {
+  const rows: Record<string, string | number>[] = [];
+  for (const engine of ["SQLite", "PostgreSQL"] as const) {
+    for (const count of counts) {
+      for (const [release, root] of releases) rows.push(await measure({ engine, count, release, root }));
+    }
+  }
+  present("list", rows);
+} finally {
+  await postgres.stop();
+  rmSync(folder, { recursive: true, force: true });
+}
+
+interface Scene {
+  engine: "SQLite" | "PostgreSQL";
+  count: number;
+  release: "0.1" | "now";
+  root: string;
+}
+
+async function measure({ engine, count, release, root }: Scene): Promise<Record<string, string | number>> {
+  const file = join(folder, `${release}-${count}.db`);
+  const url = engine === "SQLite" ? `sqlite:${file}` : await postgres.newDatabase();
+  const env = {
+    PATH: process.env.PATH ?? "",
+    WS__SERVER__PORT: "0",
+    WS__STORAGE__URL: url,
+    WS__RATE_LIMITS__ENABLED: "false",
+    WS__LOG__LEVEL: "info",
+  };
+  const run = (word: string) =>
+    Bun.spawn([process.execPath, join(root, "src/main.ts"), word], {
+      cwd: folder,
+      env,
+      stdout: "pipe",
+      stderr: "inherit",
+    });
+  if (engine === "PostgreSQL") await run("migrate").exited;
+  const service = run("serve");
+  const measured: (Asked & { statements: number })[] = [];
+  try {
+    const port = await portOf(service.stdout);
+    await fillList(port, count);
+    for (let round = 0; round <= Number(values.rounds); round++) {
+      const client = await ListClient.open(port, "anna");
+      await quiet();
+      const before = statements;
+      const asked = await client.askForList(release === "0.1" ? count : 0);
+      await quiet();
+      // The first one has plans and code made.
+      if (round > 0) measured.push({ ...asked, statements: statements - before });
+      client.close();
+    }
+  } finally {
+    service.kill();
+    await service.exited;
+  }
+  const typical = (value: (one: (typeof measured)[number]) => number) => Math.round(median(measured.map(value)));
+  return {
+    engine,
+    conversations: count,
+    release,
+    requests: typical((it) => it.requests),
+    "ms until drawn": typical((it) => it.tookMs),
+    KiB: typical((it) => it.bytes / 1024),
+    "last messages": typical((it) => it.lastMessages),
+    "PostgreSQL's statements": engine === "PostgreSQL" ? typical((it) => it.statements) : "",
+  };
+}
+
+/** Waits for what PostgreSQL says, which comes a little later than its answers. */
+function quiet(): Promise<void> {
+  return Bun.sleep(300);
+}
+
+async function portOf(stream: ReadableStream<Uint8Array>): Promise<number> {
+  const { promise, resolve: found } = Promise.withResolvers<number>();
+  void (async () => {
+    let text = "";
+    const decoder = new TextDecoder();
+    for await (const chunk of stream) {
+      if (text.length < 65_536) text += decoder.decode(chunk, { stream: true });
+      const port = /"url":"ws:\/\/[^:]+:(\d+)\//.exec(text)?.[1];
+      if (port !== undefined) found(Number(port));
+    }
+  })();
+  return promise;
+}
