@@ -118,8 +118,9 @@ export class SubscriptionManager {
     const places = await this.#catchUps.start(pending, parts, since);
     await this.#giveBack(pending, fresh);
     const isLive = ({ name }: Topic) => subscriber.isSubscribed(name);
-    // The answer may be as large as may wait for a client: what waits already is taken first [CON7].
-    await subscriber.drained();
+    // The answer may be as large as may wait for a client: what waits already is taken first [CON7]. What joins by itself is
+    // little, and whoever is told of a change of members waits for nobody.
+    if (!unasked) await subscriber.drained();
     const snapshots = await this.#ask(subscriber, () => this.options.snapshots(subscriber, allowed.filter(isLive)));
     if (feed !== null) await this.#startFeed(pending, feed);
     // Looked at only now: what was taken back while the snapshot was read is told of as such already.
