@@ -40,6 +40,8 @@ export function composePresence({ config, logger, now }: Base, parts: Foundation
     now,
   });
   publisher.onAppended((event) => typing.noteMessage(event));
+  // The bus may have lost it.
+  broadcaster.onPublished((event) => typing.noteMessage(event));
   return {
     parts: { presence, typing },
     async start() {

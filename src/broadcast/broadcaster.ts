@@ -46,11 +46,19 @@ export interface BroadcasterOptions {
 const formats: WireFormat[] = ["json", "protobuf"];
 
 export class Broadcaster {
+  readonly #listeners: ((event: LoggedEvent) => void)[] = [];
+
   constructor(private readonly options: BroadcasterOptions) {}
 
   /** A logged event to this node's subscribers; the sequencer alone calls it, in `seq` order [LOG3]. */
   publishLogged(event: LoggedEvent, audience: Audience = {}): void {
     this.#publishHere(event.topic, { ...event, at: event.createdAt }, audience);
+    for (const listener of this.#listeners) listener(event);
+  }
+
+  /** Has a listener told of each logged event that this node's subscribers were sent, whichever way it has come here. */
+  onPublished(listener: (event: LoggedEvent) => void): void {
+    this.#listeners.push(listener);
   }
 
   /** An event that is not logged, to the topic's subscribers on every node. @returns the event's id */

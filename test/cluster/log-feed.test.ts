@@ -1,4 +1,4 @@
-/** Proves the feed of the whole log on PostgreSQL with two nodes: order, going on elsewhere, Redis away, one that does not read [BAK2]. */
+/** Proves the feed of the whole log on PostgreSQL with two nodes: order, going on elsewhere, one that does not read; and what is so without Redis [BAK2] [TYP2]. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import postgres from "postgres";
 import { subprotocols } from "../../src/protocol/limits.ts";
@@ -20,7 +20,8 @@ let other: Service;
 /** The application. */
 let sql: postgres.Sql;
 
-const startNode = () => startService({ settings: { STORAGE__URL: url, CLUSTER__URL: redis.url } });
+const startNode = () =>
+  startService({ settings: { STORAGE__URL: url, CLUSTER__URL: redis.url, TYPING__TIMEOUT: "10m" } });
 beforeAll(async () => {
   [server, redis] = await Promise.all([startPostgres(), startRedis()]);
   url = await server.newDatabase();
@@ -131,5 +132,21 @@ test("[BAK2] [LOG3] without Redis it has what was logged on the other node, in o
   await arrived(reader, acks[19]);
   const events = fed(reader).filter(({ topic }) => topic === `conversation:${c}`);
   expect(events.map(({ seq }) => seq)).toEqual(upTo(20));
+  await redis.restart();
+});
+
+test("[TYP2] [PUB1] without Redis a message that was published on the other node ends its author's typing, once it is here", async () => {
+  const c = fresh("c");
+  const [anna, ben] = [fresh("anna"), fresh("ben")];
+  const [typist, watcher] = [await there.connect(anna), await there.connect(ben)];
+  for (const client of [typist, watcher])
+    await client.ask("subscribe", { topics: [`conversation:${c}`, `typing:${c}`] });
+  const shop = await here.backend();
+  await redis.kill();
+  await typist.ask("typing.start", { conversation_id: c });
+  await watcher.next("typing.start");
+  await shop.ask("publish", { conversation_id: c, type: "message.new", payload: { sender_id: anna, content: "sent" } });
+  await watcher.next("message.new");
+  await watcher.next("typing.stop");
   await redis.restart();
 });
