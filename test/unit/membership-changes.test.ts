@@ -270,3 +270,22 @@ test.each(["member_removed", "resync"] as const)(
     expect(questions).toBe(2);
   },
 );
+
+test("[BAK1] [SUB3] what may have changed unheard takes a backend off nothing, and brings it the presence of new members", async () => {
+  await storage.directory.addMembers("c1", ["anna"]);
+  const robot = createSubscriber("robot", { roles: ["service"] });
+  const { subscriptions, membership } = build([robot]);
+  const conversation_id = "c1";
+  await subscriptions.subscribe(robot, { topics: ["conversation:c1", "typing:c1", "presence:stranger"] });
+  await subscriptions.subscribe(robot, { topics: ["presence"], filters: { conversation_id } });
+  await storage.directory.removeMembers("c1", ["anna"]);
+  await storage.directory.addMembers("c1", ["ben"]);
+  await membership.apply({ kind: "resync" });
+  const kept = ["conversation:c1", "presence:anna", "presence:stranger", "typing:c1"];
+  expect(robot.topics().sort()).toEqual([...kept, "presence:ben"].sort());
+  // It is no member by that.
+  expect(await storage.directory.membersOf("c1")).toEqual(["ben"]);
+  Object.assign(robot, { roles: [] });
+  await membership.apply({ kind: "resync" });
+  expect(robot.topics()).toEqual([]);
+});
