@@ -64,6 +64,29 @@ async function groupOf(): Promise<string> {
 }
 const emptied = () => until(async () => (await app.xlen(stream)) === 0);
 
+test("[MSG2] [MSG3] [PUB2] entries change messages as requests do; what cannot be is put aside, of a deleted message without what it said", async () => {
+  const { topic, clients } = await pair();
+  const message_id = fresh("order");
+  const change = (type: string, payload: object) =>
+    add({ topic, type, payload: JSON.stringify({ message_id, ...payload }) });
+  await change("message.new", { sender_id: "shop", content: "one" });
+  await change("message.edited", { content: "two" });
+  await change("message.reaction", { user_id: "bot", reaction: "👍", added: true });
+  await emptied();
+  const [message] = await historyOf(clients[0]!, topic);
+  expect(message!.payload).toMatchObject({ content: "two", reactions: [{ reaction: "👍", user_ids: ["bot"] }] });
+  await change("message.deleted", {});
+  await change("message.edited", { content: "three" });
+  await emptied();
+  for (const client of clients) {
+    await client.next("message.deleted");
+    expect((await historyOf(client, topic))[0]!.payload).toMatchObject({ content: null });
+  }
+  const rejected = (await app.xrevrange(`${stream}:rejected`, "+", "-", "COUNT", 1))[0]![1];
+  expect(rejected).toContain("payload.message_id: This message is deleted.");
+  expect(rejected.join(" ")).not.toContain("three");
+});
+
 /** A member of the conversation on each node. */
 async function pair() {
   const topic = `conversation:${fresh("c")}`;

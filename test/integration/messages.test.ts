@@ -158,5 +158,11 @@ describe("a backend owns sending", () => {
     expect(topics[0].snapshot).toMatchObject({ unread: 1 });
     expect(await ben!.ask("mark.read", { conversation_id: c, message_ids: ["app-1"] })).toMatchObject({ up_to_seq: 1 });
     expect((await anna!.next("message.read")).payload.message_ids).toEqual(["app-1"]);
+    // Nor is it changed by others than the backend [MSG2] [MSG3].
+    const change = { conversation_id: c, message_id: "app-1", content: "hi!", reaction: "👍" };
+    for (const type of ["message.edit", "message.delete", "reaction.add", "reaction.remove"])
+      expect((await anna!.request(type, change)).payload.code).toBe("forbidden");
+    await (await backend()).ask("message.edit", change);
+    expect((await anna!.next("message.edited")).payload.content).toBe("hi!");
   });
 });
