@@ -64,7 +64,9 @@ export class Eraser {
     if (this.#state !== "idle") return;
     this.#state = "running";
     this.#running = this.#run().finally(() => {
-      if (this.#state === "running") this.#state = "idle";
+      if (this.#state !== "running") return;
+      this.#state = "idle";
+      if (this.#isWanted) this.wake();
     });
   }
 
@@ -74,15 +76,16 @@ export class Eraser {
       this.#isWanted = false;
       try {
         const job = await store.claim({ ms: leaseMs, now: now() });
-        if (job === null) break;
-        this.#isWanted = true;
-        await this.#work(job);
+        if (job !== null) {
+          this.#isWanted = true;
+          await this.#work(job);
+        }
         this.#outage.ended();
       } catch (error) {
         // The lease of the user runs out, and somebody begins again at the page.
         this.#outage.began(error);
+        this.#isWanted = false;
         this.#wakeIn(leaseMs);
-        break;
       }
     }
   }
@@ -141,17 +144,19 @@ export class Eraser {
       if (fate.kind === "rewritten") await store.rewrite(event, fate.payload);
     }
     if (forgotten.length > 0) await store.forgetEvents(forgotten);
-    await this.#deleteMessages(job, messages);
+    if (!(await this.#deleteMessages(job, messages))) return;
     job.through = through;
     if (through >= end) job.step++;
   }
 
-  /** Has the log tell of each that it is deleted, as if the one who has asked for it had deleted it. */
-  async #deleteMessages(job: ErasureJob, messages: NamingEvent[]): Promise<void> {
+  /** Has the log tell of each that it is deleted, as if the one who has asked for it had deleted it. @returns whether all are */
+  async #deleteMessages(job: ErasureJob, messages: NamingEvent[]): Promise<boolean> {
     for (const page of pages(messages, deletedAtOnce)) {
+      if (this.#state !== "running") return false;
       const appended = await this.#append(page.map(({ topic, id }) => this.#deletionOf(job, topic, id)));
       job.messages += appended.filter(({ duplicate }) => !duplicate).length;
     }
+    return true;
   }
 
   #deletionOf({ requestedBy }: ErasureJob, topic: string, messageId: string): NewEvent {

@@ -92,7 +92,7 @@ export interface ErasureStore {
 
 /** Rows that one page looks at. */
 export const rowsPerPage = 5_000;
-/** Events of the user on one page. */
+/** Events of the user on one page, which ends as well after `pageBytesMax` of their payloads. */
 export const namingPerPage = 200;
 /** Reactions of the user on one page. */
 export const reactionsPerPage = 50;

@@ -9,6 +9,7 @@ import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { describeConversationsContract } from "./conversations.ts";
 import { describeCursorsStatusesContract } from "./cursors-statuses.ts";
 import { describeDirectoryContract } from "./directory.ts";
+import { describeErasuresContract } from "./erasures.ts";
 import { describeEventLogContract } from "./event-log.ts";
 import { describeMessagesContract } from "./messages.ts";
 import type { Opened } from "./opened.ts";
@@ -45,6 +46,7 @@ describeCursorsStatusesContract("PostgreSQL", open);
 describeDirectoryContract("PostgreSQL", open);
 describePushContract("PostgreSQL", open);
 describeConversationsContract("PostgreSQL", open);
+describeErasuresContract("PostgreSQL", open);
 
 describe("PostgreSQL: the schema", () => {
   const refusalOf = (work: Promise<unknown>) => work.then(() => null).catch((error: unknown) => error);

@@ -13,6 +13,7 @@ import { newEvent, newEvents } from "../support/new-event.ts";
 import { describeConversationsContract } from "./conversations.ts";
 import { describeCursorsStatusesContract } from "./cursors-statuses.ts";
 import { describeDirectoryContract } from "./directory.ts";
+import { describeErasuresContract } from "./erasures.ts";
 import { describeEventLogContract } from "./event-log.ts";
 import { describeMessagesContract } from "./messages.ts";
 import type { Opened } from "./opened.ts";
@@ -62,6 +63,7 @@ describeCursorsStatusesContract("SQLite", open);
 describeDirectoryContract("SQLite", open);
 describePushContract("SQLite", open);
 describeConversationsContract("SQLite", open);
+describeErasuresContract("SQLite", open);
 
 describe("SQLite: the file", () => {
   test("[LOG1] positions are dense, also after the newest events were removed", async () => {

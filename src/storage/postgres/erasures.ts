@@ -20,6 +20,7 @@ import {
   rowsPerPage,
   topicsOfUser,
 } from "../erasure-store.ts";
+import { pageBytesMax } from "../ports.ts";
 import { arrayOf } from "./connection.ts";
 import type { Pool } from "./pool.ts";
 
@@ -45,12 +46,17 @@ function statements(ws: string) {
     keep: `UPDATE ${ws}.erasures SET step = $3, place = $4, through = $5, messages = $6, due_at = ${serverNow} + $7::bigint
       WHERE user_id = $1 AND turn = $2 AND finished_at IS NULL RETURNING 1`,
     noteEnd: `UPDATE ${ws}.erasures SET log_end = $2 WHERE user_id = $1 AND log_end < $2`,
-    finish: `UPDATE ${ws}.erasures SET user_id = NULL, finished_at = $3, messages = $4
+    finish: `UPDATE ${ws}.erasures SET user_id = NULL, finished_at = $3, messages = $4,
+        requested_by = CASE WHEN requested_by = $1 THEN '' ELSE requested_by END
       WHERE user_id = $1 AND turn = $2 AND finished_at IS NULL RETURNING 1`,
     forget: `WITH old AS (
         SELECT user_digest FROM ${ws}.erasures WHERE finished_at < $1 ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED)
       DELETE FROM ${ws}.erasures AS e USING old WHERE e.user_digest = old.user_digest RETURNING 1`,
-    naming: `SELECT through, log_end AS "end", topic, position, id, type, payload FROM ${ws}.naming($1, $2, $3, $4, $5)`,
+    naming: `SELECT * FROM (
+        SELECT through, log_end AS "end", topic, position, id, type, payload, count(*) OVER () AS found,
+          sum(octet_length(payload)) OVER (ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+        FROM ${ws}.naming($1, $2, $3, $4, $5)) AS n
+      WHERE coalesce(before, 0) < ${pageBytesMax} ORDER BY position`,
     reactionsOf: `SELECT t.name AS topic, e.id AS "messageId", r.reaction FROM (
         SELECT topic_id, seq, reaction FROM ${ws}.reactions WHERE user_id = $1 LIMIT ${reactionsPerPage}) AS r
       JOIN ${ws}.topics AS t ON t.topic_id = r.topic_id JOIN ${ws}.events AS e ON e.topic_id = r.topic_id AND e.seq = r.seq`,
@@ -111,15 +117,16 @@ export function createErasureStore({ pool, schema, ownsMembers }: ErasureStoreOp
     forget: async (finishedBefore, limit) => (await pool.query(sql.forget, [Math.floor(finishedBefore), limit])).length,
     removeRows: (rows, userId, after) => removeRows({ pool, sql, ownsMembers }, { rows, userId, after }),
     async naming({ userId, afterPosition }) {
-      type Row = NamingEvent & { through: number; end: number };
+      type Row = NamingEvent & { through: number; end: number; found: number };
       const parameters = [userId, quotedId(userId), afterPosition, rowsPerPage, namingPerPage];
       const found = await pool.query<Row>(sql.naming, parameters);
-      const { through, end } = found[0]!;
+      const { through, end, found: all } = found[0]!;
       await pool.query(sql.noteEnd, [userId, end]);
       const events = found.flatMap(({ topic, position, id, type, payload }) =>
         topic === null ? [] : [{ topic, position, id, type, payload }],
       );
-      return { events, through: events.length === namingPerPage ? events.at(-1)!.position : through, end };
+      const isCut = events.length === namingPerPage || found.length < all;
+      return { events, through: isCut ? events.at(-1)!.position : through, end };
     },
     reactionsOf: async (userId) => [...(await pool.query<ReactionOfUser>(sql.reactionsOf, [userId]))],
     async forgetEvents(events) {

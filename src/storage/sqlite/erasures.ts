@@ -21,6 +21,7 @@ import {
   rowsPerPage,
   topicsOfUser,
 } from "../erasure-store.ts";
+import { pageBytesMax } from "../ports.ts";
 import { ForgottenEvents } from "./forgotten-events.ts";
 
 export type ErasureRequest = Parameters<ErasureStore["request"]>[0];
@@ -57,7 +58,9 @@ function prepare(database: Database) {
     ),
     noteEnd: by<null, [number, string]>("UPDATE erasures SET log_end = max(log_end, ?) WHERE user_id = ?"),
     finish: by<null, [number, number, string, number]>(
-      "UPDATE erasures SET user_id = NULL, finished_at = ?, messages = ? WHERE user_id = ? AND turn = ? AND finished_at IS NULL",
+      `UPDATE erasures SET user_id = NULL, finished_at = ?, messages = ?,
+         requested_by = CASE WHEN requested_by = user_id THEN '' ELSE requested_by END
+       WHERE user_id = ? AND turn = ? AND finished_at IS NULL`,
     ),
     deletion: by<null, []>("UPDATE log_state SET deletions = deletions + 1"),
     forget: by<null, [number, number]>(
@@ -167,8 +170,16 @@ export class ErasureTables {
       this.#sql.noteEnd.run(end, userId);
       const { count, position } = this.#sql.reach.get(afterPosition, rowsPerPage)!;
       const through = count < rowsPerPage ? Math.max(afterPosition, end) : position!;
-      const events = this.#sql.naming.all(afterPosition, through, userId, quotedId(userId), namingPerPage);
-      return { events, through: events.length === namingPerPage ? events.at(-1)!.position : through, end };
+      const events: NamingEvent[] = [];
+      let bytes = 0;
+      let isCut = false;
+      for (const event of this.#sql.naming.iterate(afterPosition, through, userId, quotedId(userId), namingPerPage)) {
+        events.push(event);
+        bytes += Buffer.byteLength(event.payload ?? "");
+        isCut = events.length === namingPerPage || bytes >= pageBytesMax;
+        if (isCut) break;
+      }
+      return { events, through: isCut ? events.at(-1)!.position : through, end };
     });
   }
 
