@@ -47,8 +47,8 @@ export interface CallServiceDeps extends Timers {
   logger: OutageLogger;
 }
 
-/** A device, and since when (ms) the connection that speaks for it has been here; left out: always. */
-type Caller = Device & { connectedAt?: number };
+/** A device, and the connection that speaks for it: since when (ms) it has been here, left out: always; and whether it has gone. */
+type Caller = Device & { connectedAt?: number; readonly isClosed?: boolean };
 
 const dueIntervalMs = 500;
 const dueBatch = 64;
@@ -93,8 +93,8 @@ export class CallService {
     return { isBusy: false };
   }
 
-  async answer(from: Device, { call_id: callId, sdp }: ClientPayload<"call.answer">): Promise<void> {
-    await this.#apply(callId, [], { type: "answer", from, callId, sdp });
+  async answer(from: Caller, { call_id: callId, sdp }: ClientPayload<"call.answer">): Promise<void> {
+    await this.#whileHere(from, () => this.#apply(callId, [], { type: "answer", from, callId, sdp }));
   }
 
   async ice(from: Device, { call_id: callId, candidates }: ClientPayload<"call.ice">): Promise<void> {
@@ -212,7 +212,7 @@ export class CallService {
     }
     const calleeDeviceIds = await devicesOf(toUserId);
     const event = { type: "offer", from, offer, calleeDeviceIds } as const;
-    const { put, offered } = await this.#apply(callId, [from.userId, toUserId], event);
+    const { put, offered } = await this.#whileHere(from, () => this.#apply(callId, [from.userId, toUserId], event));
     const { call, calleeIsBusy } = offered!;
     if (put.length > 0) this.#counts.offered++;
     if (call.state !== "ringing") return { isBusy: false };
@@ -224,6 +224,17 @@ export class CallService {
     // Before the caller is answered, so that whoever was answered is known to all that wakes devices.
     if (isUnreached(call)) await this.#log(call);
     return { isBusy: settings.busy && calleeIsBusy };
+  }
+
+  /**
+   * Lets a device into a call: one that has gone while its request waited has been seen off already, and nobody would ever
+   * notice that it is not there [CALL5].
+   */
+  async #whileHere<Result>(from: Caller, enter: () => Promise<Result>): Promise<Result> {
+    if (from.isClosed) throw new ProtocolError("call_ended", "Its connection has gone.");
+    const result = await enter();
+    if (from.isClosed) await this.deviceDisconnected({ userId: from.userId, deviceId: from.deviceId });
+    return result;
   }
 
   async #workOn(callId: string): Promise<void> {

@@ -1,7 +1,21 @@
 /** Proves what calls know of devices that come, go and move, and that they hear of it however late [CALL5]. */
 import { beforeEach, expect, test } from "bun:test";
 import { Unavailable } from "../../src/ground/unavailable.ts";
-import { a1, active, b1, b2, b3, callId, hangup, ice, news, openWorld, ringing, world } from "../support/call-scene.ts";
+import {
+  a1,
+  active,
+  b1,
+  b2,
+  b3,
+  callBob,
+  callId,
+  hangup,
+  ice,
+  news,
+  openWorld,
+  ringing,
+  world,
+} from "../support/call-scene.ts";
 import { outcomeOf } from "../support/calls.ts";
 
 beforeEach(() => openWorld());
@@ -82,4 +96,31 @@ test("[CALL5] of what calls could not be told, only the newest of a device is to
   });
   await world.pass(500);
   expect([await isAway("a1"), await isAway("b1")]).toEqual([false, true]);
+});
+
+test("[CALL5] an offer whose connection has gone before its turn calls nobody, and an answer answers nothing", async () => {
+  expect(await outcomeOf(world.service.offer({ ...a1, isClosed: true }, callBob))).toBe("call_ended");
+  expect(news()).toEqual([]);
+  await ringing();
+  news();
+  const late = { ...b1, isClosed: true };
+  expect(await outcomeOf(world.service.answer(late, { call_id: callId, sdp: "answer" }))).toBe("call_ended");
+  expect(news()).toEqual([]);
+});
+
+test("[CALL5] a device whose connection goes while it answers has the usual time to come back, and then the call ends", async () => {
+  await ringing();
+  news();
+  const seen = [false];
+  const answering = {
+    ...b1,
+    get isClosed() {
+      return seen.pop() ?? true;
+    },
+  };
+  world.connected.delete("bob b1");
+  await world.service.answer(answering, { call_id: callId, sdp: "answer" });
+  expect(news()).toContain("a1 answer");
+  await world.pass(30_000);
+  expect(news()).toContain("a1 ended connection_lost");
 });
