@@ -12,6 +12,7 @@ import { describeDirectoryContract } from "./directory.ts";
 import { describeErasuresContract } from "./erasures.ts";
 import { describeEventLogContract } from "./event-log.ts";
 import { describeMessagesContract } from "./messages.ts";
+import { describeMessagesModel } from "./messages-model.ts";
 import type { Opened } from "./opened.ts";
 import { describeOverviewsContract } from "./overviews.ts";
 import { describePushContract } from "./push.ts";
@@ -40,6 +41,7 @@ async function open(options: { now?: () => number } = {}): Promise<Opened> {
 
 describeEventLogContract("PostgreSQL", open);
 describeMessagesContract("PostgreSQL", open);
+describe("messages contract: PostgreSQL", () => describeMessagesModel(open));
 describeReceiptsContract("PostgreSQL", open);
 describeOverviewsContract("PostgreSQL", open);
 describeCursorsStatusesContract("PostgreSQL", open);

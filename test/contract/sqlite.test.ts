@@ -16,6 +16,7 @@ import { describeDirectoryContract } from "./directory.ts";
 import { describeErasuresContract } from "./erasures.ts";
 import { describeEventLogContract } from "./event-log.ts";
 import { describeMessagesContract } from "./messages.ts";
+import { describeMessagesModel } from "./messages-model.ts";
 import type { Opened } from "./opened.ts";
 import { describeOverviewsContract } from "./overviews.ts";
 import { describePushContract } from "./push.ts";
@@ -57,6 +58,7 @@ async function runElsewhere(path: string, statements: string[]): Promise<void> {
 
 describeEventLogContract("SQLite", open);
 describeMessagesContract("SQLite", open);
+describe("messages contract: SQLite", () => describeMessagesModel(open));
 describeReceiptsContract("SQLite", open);
 describeOverviewsContract("SQLite", open);
 describeCursorsStatusesContract("SQLite", open);
