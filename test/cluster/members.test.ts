@@ -2,9 +2,12 @@
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { subprotocols } from "../../src/protocol/limits.ts";
+import { migrateStorage } from "../../src/storage/migrate.ts";
 import { Client } from "../support/client.ts";
 import { grounds, type Standing } from "../support/grounds.ts";
 import { createPeople, fresh, sendAll } from "../support/people.ts";
+import { runSql, startPostgres } from "../support/postgres.ts";
+import { startRedis } from "../support/redis.ts";
 import { startService } from "../support/service.ts";
 
 setDefaultTimeout(60_000);
@@ -311,6 +314,33 @@ describe.each(grounds)("an open directory, %s", (_, stand) => {
       );
     expect((await other.ask("members", { conversation_id: c })).may_not_write).toEqual([ben]);
   });
+});
+
+test("[MEM1] [MSG5] nodes tell of members while Redis is away as well", async () => {
+  const [database, redis] = await Promise.all([startPostgres(), startRedis()]);
+  const url = await database.newDatabase();
+  await migrateStorage({ url, lockTimeoutMs: 10_000 });
+  await runSql(url, "INSERT INTO ws.users VALUES ('anna'); INSERT INTO ws.members VALUES ('c1', 'anna')");
+  const settings = { DIRECTORY__MODE: "managed", STORAGE__URL: url, STORAGE__POOL_SIZE: "4", CLUSTER__URL: redis.url };
+  const services = [await startService({ settings }), await startService({ settings })];
+  const clients = await Promise.all(
+    services.map((service) => Client.connect(service.url, { query: { user_id: "anna" } })),
+  );
+  for (const client of clients) await client.ask("subscribe", { topics: ["conversation:c1"] });
+  await redis.stop();
+  await runSql(
+    url,
+    "INSERT INTO ws.members VALUES ('c1', 'ben'); UPDATE ws.members SET may_write = false WHERE user_id = 'anna'",
+  );
+  for (const client of clients) {
+    await client.next("member.added", isAbout("ben"));
+    await client.next("member.updated", isAbout("anna", { may_write: false }));
+    const message = { conversation_id: "c1", client_message_id: "m1", content: "" };
+    expect((await client.request("message.send", message)).payload.code).toBe("forbidden");
+  }
+  await Promise.all(clients.map((client) => client.close()));
+  await Promise.all(services.map((service) => service.stop()));
+  await database.stop();
 });
 
 test("[MEM1] changes that may have been missed are told as that", async () => {
