@@ -17,6 +17,7 @@ const { values } = parseArgs({
     first: { type: "string" },
     conversations: { type: "string", default: "100,1000,10000" },
     rounds: { type: "string", default: "5" },
+    engines: { type: "string", default: "SQLite,PostgreSQL" },
   },
 });
 
@@ -35,9 +36,14 @@ const postgres = await startPostgres({
 const folder = mkdtempSync(join(tmpdir(), "ws-list-bench-"));
 try {
   const rows: Record<string, string | number>[] = [];
-  for (const engine of ["SQLite", "PostgreSQL"] as const) {
+  for (const engine of values.engines.split(",") as Scene["engine"][]) {
     for (const count of counts) {
-      for (const [release, root] of releases) rows.push(await measure({ engine, count, release, root }));
+      for (const [release, root] of releases) {
+        const row = await measure({ engine, count, release, root });
+        // Each as it comes: the longest lists take minutes to make.
+        console.log(JSON.stringify(row));
+        rows.push(row);
+      }
     }
   }
   present("list", rows);

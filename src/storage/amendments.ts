@@ -75,4 +75,4 @@ export interface ShownReaction {
 /** The SQL of a payload with the reactions that are kept beside it: it is never parsed for them. @param row the alias of its event */
 export const shownPayload = (row: string, cut: (payload: string) => string) =>
   `CASE WHEN ${row}.reactions IS NULL THEN ${row}.payload
-    ELSE ${cut(`${row}.payload`)} || ',"reactions":' || ${row}.reactions || '}' END AS payload`;
+    ELSE ${cut(`${row}.payload`)} || ',"reactions":' || ${row}.reactions || '}' END`;

@@ -67,6 +67,11 @@ test("what is answered in the loop's thread is small: names, events, their bytes
   expect([range(20), range(21), range(2, "user:large")]).toEqual([true, false, false]);
   const states = (...conversations: string[]) => isHere(small.answer("receiptStates", ["anna", conversations]));
   expect([states("c1", "c2"), states("c1", "c2", "c3"), states("busy")]).toEqual([true, false, false]);
+  const overviews = (...ids: string[]) => {
+    const conversations = ids.map((conversationId) => ({ conversationId, isTold: true }));
+    return isHere(small.answer("overviews", [{ userId: "anna", conversations, bytesMax: 1_000_000 }]));
+  };
+  expect([overviews("c1", "c2"), overviews("c1", "c2", "c3"), overviews("busy")]).toEqual([true, false, false]);
   // An operation that would wait, write or run long is the worker's.
   for (const operation of ["replay", "feed", "movedSince", "trim", "append", "conversationsOf"] as const)
     expect(small.answer(operation, [] as never)).toBeUndefined();

@@ -36,7 +36,7 @@ const withinBytes = (rows: string, order: string, bytesMax = `${pageBytesMax}`) 
   WHERE q.id IS NULL OR coalesce(q.before, 0) < ${bytesMax} ORDER BY ${order}`;
 
 const payload = shownPayload("e", (text) => `left(${text}, -1)`);
-const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, ${payload}, e.created_at AS "createdAt"`;
+const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, ${payload} AS payload, e.created_at AS "createdAt"`;
 const noHead: TopicHead = { seq: 0, position: 0, trimmedPosition: 0 };
 const pageBytes = (bytesMax = pageBytesMax) => Math.min(bytesMax, pageBytesMax);
 const farthest = Number.MAX_SAFE_INTEGER;

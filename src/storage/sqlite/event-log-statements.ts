@@ -24,9 +24,9 @@ interface TypeRow {
 }
 
 const topicColumns = `topic_id AS topicId, name AS topic, seq, position, trimmed_position AS trimmedPosition, events`;
-const payload = shownPayload("e", (text) => `substr(${text}, 1, length(${text}) - 1)`);
-/** Of an event `e` and its topic `t`. */
-export const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, ${payload}, e.created_at AS createdAt`;
+/** Of an event `e`: its payload as it is shown. */
+export const payload = shownPayload("e", (text) => `substr(${text}, 1, length(${text}) - 1)`);
+const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, ${payload} AS payload, e.created_at AS createdAt`;
 
 // biome-ignore lint/complexity/noExcessiveLinesPerFunction: a table, a line or a statement for each name.
 export function prepareEventLog(database: Database) {

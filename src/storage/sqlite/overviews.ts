@@ -1,33 +1,43 @@
 /** Reads what a list of conversations is drawn from in the SQLite file, by steps into indexes [REC3]. */
 import type { Database } from "bun:sqlite";
 import { conversationTopic } from "../../protocol/topic.ts";
+import type { LoggedEvent } from "../logged-event.ts";
 import { lastMessageBytesMax, type Overview, type OverviewQuery, receiptsToldMax } from "../overview-store.ts";
-import type { LoggedEvent } from "../ports.ts";
-import { eventColumns } from "./event-log-statements.ts";
+import { payload } from "./event-log-statements.ts";
 import type { ReceiptTable } from "./receipts.ts";
 
-export type OverviewEntries = [conversationId: string, overview: Overview][];
+export interface OverviewRows {
+  entries: [conversationId: string, overview: Overview][];
+  bytes: number;
+}
+
+interface LastMessage extends Omit<LoggedEvent, "topic" | "payload"> {
+  bytes: number;
+  /** Null: it is too large for a list. */
+  payload: string | null;
+}
+
+interface WatermarkRow {
+  userId: string;
+  kind: string;
+  seq: number;
+  movedAt: number;
+}
+
+const bytes = "octet_length(e.payload) + coalesce(octet_length(e.reactions), 0)";
 
 function prepare(database: Database) {
   const by = <Row, Arguments extends (string | number)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
   return {
-    lastMessage: by<{ position: number; bytes: number }, [number]>(
-      `SELECT position, octet_length(payload) + coalesce(octet_length(reactions), 0) AS bytes FROM events INDEXED BY messages_by_seq
-       WHERE topic_id = ? AND sender_id IS NOT NULL ORDER BY seq DESC LIMIT 1`,
+    lastMessage: by<LastMessage, [number]>(
+      `SELECT e.seq, e.position, e.id, e.type, e.created_at AS createdAt, ${bytes} AS bytes,
+         CASE WHEN ${bytes} <= ${lastMessageBytesMax} THEN ${payload} END AS payload
+       FROM events AS e INDEXED BY messages_by_seq
+       WHERE e.topic_id = ? AND e.sender_id IS NOT NULL ORDER BY e.seq DESC LIMIT 1`,
     ),
-    at: by<LoggedEvent, [number]>(
-      `SELECT ${eventColumns} FROM events AS e CROSS JOIN topics AS t USING (topic_id) WHERE e.position = ?`,
-    ),
-    // Neither who has only joined, nor read for himself, nor who has left.
-    receipts: by<{ receipts: string }, [number, string, number]>(
-      `SELECT json_group_array(json_object('user_id', user_id, 'read_seq', read_seq, 'delivered_seq', delivered_seq)) AS receipts
-       FROM (
-         SELECT user_id, coalesce(max(seq) FILTER (WHERE kind = 'read'), 0) AS read_seq,
-           max(seq) FILTER (WHERE kind IN ('read', 'delivered')) AS delivered_seq,
-           max(moved_at) FILTER (WHERE kind IN ('read', 'delivered')) AS moved
-         FROM receipts WHERE topic_id = ?1 AND user_id <> ?2 GROUP BY user_id
-         HAVING moved IS NOT NULL AND max(kind = 'left') = 0
-         ORDER BY moved DESC, user_id LIMIT ?3)`,
+    // Grouped and sorted here, for that takes SQLite ten times as long as it takes to find them.
+    watermarks: by<WatermarkRow, [number, string]>(
+      `SELECT user_id AS userId, kind, seq, moved_at AS movedAt FROM receipts WHERE topic_id = ? AND user_id <> ?`,
     ),
   };
 }
@@ -43,27 +53,57 @@ export class OverviewTables {
     this.#sql = prepare(database);
   }
 
+  read(query: OverviewQuery): OverviewRows;
+  /** @returns undefined where there are more than so many events behind the user, among which to count */
+  read(query: OverviewQuery, behindMax: number): OverviewRows | undefined;
   /** Conversations without events are left out. */
-  read(query: OverviewQuery): { entries: OverviewEntries; bytes: number } {
-    return this.#database.transaction(() => this.#read(query)).deferred();
+  read(query: OverviewQuery, behindMax = Number.POSITIVE_INFINITY): OverviewRows | undefined {
+    return this.#database.transaction(() => this.#read(query, behindMax)).deferred();
   }
 
-  #read({ userId, conversations, bytesMax }: OverviewQuery) {
-    const entries: OverviewEntries = [];
+  #read({ userId, conversations, bytesMax }: OverviewQuery, behindMax: number): OverviewRows | undefined {
+    const entries: OverviewRows["entries"] = [];
     let bytes = 0;
     /** Keeps what there is still room for; beyond that nothing more is kept, however small. */
     const takeRoom = (more: number) => (bytes += more) <= bytesMax;
     for (const { conversationId, isTold } of conversations) {
-      const place = this.#receipts.placeIn(conversationTopic(conversationId), userId);
+      const topic = conversationTopic(conversationId);
+      const place = this.#receipts.placeIn(topic, userId, behindMax);
+      if (place === undefined) return undefined;
       if (place === null) continue;
       const { topicId, ...counted } = place;
       const last = this.#sql.lastMessage.get(topicId);
-      const isShown = last !== null && last.bytes <= lastMessageBytesMax && takeRoom(last.bytes);
-      const receipts = isTold ? this.#sql.receipts.get(topicId, userId, receiptsToldMax)!.receipts : undefined;
-      const areShown = receipts !== undefined && takeRoom(Buffer.byteLength(receipts));
-      const lastMessage = last === null ? null : isShown ? this.#sql.at.get(last.position)! : undefined;
+      const lastMessage = last === null ? null : shown(last, topic, takeRoom);
+      const receipts = isTold ? receiptsOf(this.#sql.watermarks.all(topicId, userId)) : undefined;
+      const areShown = receipts !== undefined && takeRoom(receipts.length);
       entries.push([conversationId, { ...counted, lastMessage, receipts: areShown ? receipts : undefined }]);
     }
     return { entries, bytes };
   }
+}
+
+function shown(
+  { bytes, payload, ...event }: LastMessage,
+  topic: string,
+  takeRoom: (bytes: number) => boolean,
+): LoggedEvent | undefined {
+  return payload !== null && takeRoom(bytes) ? { topic, ...event, payload } : undefined;
+}
+
+/** JSON text of those who have marked anything and are still there, who moved last first; private reads are nobody else's. */
+function receiptsOf(rows: WatermarkRow[]): string {
+  const others = new Map<string, { user_id: string; read_seq: number; delivered_seq: number; movedAt: number }>();
+  const gone = new Set<string>();
+  for (const { userId, kind, seq, movedAt } of rows) {
+    if (kind === "left") gone.add(userId);
+    if (kind !== "read" && kind !== "delivered") continue;
+    const other = others.get(userId) ?? { user_id: userId, read_seq: 0, delivered_seq: 0, movedAt: 0 };
+    if (kind === "read") other.read_seq = seq;
+    other.delivered_seq = Math.max(other.delivered_seq, seq);
+    other.movedAt = Math.max(other.movedAt, movedAt);
+    others.set(userId, other);
+  }
+  for (const userId of gone) others.delete(userId);
+  const inOrder = [...others.values()].sort((a, b) => b.movedAt - a.movedAt || (a.user_id < b.user_id ? -1 : 1));
+  return JSON.stringify(inOrder.slice(0, receiptsToldMax).map(({ movedAt: _, ...place }) => place));
 }

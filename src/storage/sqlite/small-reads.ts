@@ -7,6 +7,7 @@ import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables } from "./directory.ts";
 import { failureOf, type Operations } from "./engine.ts";
 import { EventLogTables } from "./event-log.ts";
+import { OverviewTables } from "./overviews.ts";
 import { ReceiptTable } from "./receipts.ts";
 
 /** Names that one question may have: each is a step into an index, of some 0.5 µs. */
@@ -139,6 +140,7 @@ function openReader(path: string): Reader {
 function createSmall(database: Database): Small {
   const log = new EventLogTables(database);
   const receipts = new ReceiptTable(database);
+  const overviews = new OverviewTables(database, receipts);
   const cursors = new CursorTable(database);
   const statuses = new StatusTable(database);
   const directory = new DirectoryTables(database);
@@ -165,6 +167,8 @@ function createSmall(database: Database): Small {
     },
     receiptStates: (userId, conversationIds) =>
       conversationIds.length <= conversationsMax ? receipts.states(userId, conversationIds, behindMax) : undefined,
+    overviews: (query) =>
+      query.conversations.length <= conversationsMax ? overviews.read(query, behindMax) : undefined,
     acknowledged: (userId, deviceId) => cursors.acknowledged(userId, deviceId),
     getStatuses: (userIds) => (areFew(userIds) ? statuses.get(userIds) : undefined),
     userState: (userId, now) => directory.userState(userId, now),
