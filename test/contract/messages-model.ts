@@ -23,12 +23,12 @@ type Step = { id: string; user: string; isOwn: boolean } & (
   | { kind: "react" | "unreact"; reaction: string }
 );
 
-/** What is expected of a step: that it is appended, that it is so already, or why not. */
+/** Expects of a step that it is appended, or is so already, or says why not. */
 type Outcome = "appended" | "same" | "unknown" | "deleted";
 
 class ModelConversation {
   readonly messages = new Map<string, Said>();
-  /** What the log has, by its number: the type, and what a later event of the same replaces. */
+  /** Keeps what the log has, by its number: the type, and what a later event of the same replaces. */
   readonly events = new Map<number, { type: string; replaced: string | null }>();
   #seq = 0;
 
