@@ -54,10 +54,10 @@ export interface SqliteStorageOptions {
 const statesPerCall = 50;
 
 /** Conversations that are looked at by one call: other calls get their turn in between. */
-const overviewsPerCall = 100;
+const overviewsPerCall = 250;
 
 /** Conversations whose members are counted by one call. */
-const countsPerCall = 250;
+const countsPerCall = 500;
 
 /** Builds the storage; nothing is opened before `start`, which rejects while another service has the file. */
 export function createSqliteStorage({
