@@ -71,6 +71,18 @@ test("[ADM2] a page that is not the last says how to go on", async () => {
   expect([...connections, ...second.connections]).toHaveLength(3);
 });
 
+test("[ADM2] [LOG9] [BAK4] how long a conversation keeps its events, and erasing a user and how far that is", async () => {
+  const zoe = fresh("zoe");
+  const client = await connect(zoe);
+  expect(await operate("conversations", "update", "c1", "36h")).toEqual({ stdout: "done\n", stderr: "", code: 0 });
+  expect(await operateJson("conversations", "update", "c1", "null")).toEqual({});
+  expect(await operateJson("users", "erasure", zoe)).toMatchObject({ user_id: zoe, state: "none", finished_at: null });
+  expect(await operate("users", "erase", zoe)).toEqual({ stdout: "done\n", stderr: "", code: 0 });
+  expect((await client.closed).code).toBe(4011);
+  const { stdout, code } = await operate("users", "erasure", zoe);
+  expect([code, stdout]).toEqual([0, expect.stringMatching(/^state +running$/m)]);
+});
+
 test("[ADM2] [MSG5] members, users, topics, subscribe, block and disconnect do what their messages do", async () => {
   const [anna, c] = [fresh("anna"), fresh("c")];
   expect(await operate("users", "upsert", anna)).toEqual({ stdout: "done\n", stderr: "", code: 0 });
@@ -187,6 +199,10 @@ const senseless: string[][] = [
   ["connections", "--limit", "501"],
   ["topic", ""],
   ["users", "upsert", "u 1"],
+  ["users", "erase"],
+  ["users", "erase", "u1", "u2"],
+  ["users", "erasure", "u 1"],
+  ["conversations", "update", "c1"],
 ];
 for (const words of senseless) {
   test(`[ADM2] admin ${words.join(" ")}: refused before anybody is asked`, () => {
@@ -201,6 +217,7 @@ for (const [line, fault] of [
   ["topics --of anna", "admin topics does not take --of"],
   ["stats --after a", "admin stats does not take --after"],
   ["connections --limit x", "admin connections: --limit must be a whole number"],
+  ["conversations update c1 59s", "the retention must be a duration from 1m to 36500d, such as 12h or 30d, or null"],
   ["block anna 20y", "the time must be seconds or a duration such as 30s, 10m, 24h or 7d, at most 10 years"],
   ["block anna 999999999", "the time must be at most 10 years"],
 ] as const) {

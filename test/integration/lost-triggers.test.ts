@@ -193,7 +193,9 @@ test("[PUB3] rights that the service's role lacks are told in one sentence, and 
   const asRole = { url: Object.assign(new URL(url), { username: role }).href };
   const notices = await noticesOf(asRole);
   expect(notices).toHaveLength(1);
-  expect(notices[0]).toContain(`The role ${role} lacks INSERT, UPDATE, DELETE on ws.blocks, ws.cursors, `);
+  expect(notices[0]).toContain(
+    `The role ${role} lacks INSERT, UPDATE, DELETE on ws.blocks, ws.conversations, ws.cursors, `,
+  );
   await runSql(url, cureOf(notices[0]!));
   expect(await noticesOf(asRole)).toEqual([]);
   // Without these the start is refused at its first question, and what to paste is told all the same.
