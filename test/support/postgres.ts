@@ -250,9 +250,9 @@ async function ready(stream: ReadableStream<Uint8Array>, onSaid: (text: string) 
 /** The words that run one of PostgreSQL's own programs; a server may not run as root. */
 export const postgresCommand = (name: string): string[] => [...(otherUser()?.prefix ?? []), program(name)];
 
-/** Gives what `pg_dump` makes of a database: SQL that makes it again. */
-export function dumpOf(url: string): string {
-  const { success, stdout, stderr } = Bun.spawnSync([program("pg_dump"), "--dbname", url]);
+/** Gives what `pg_dump` makes of a database, with its words if any: SQL that makes it again. */
+export function dumpOf(url: string, words: string[] = []): string {
+  const { success, stdout, stderr } = Bun.spawnSync([program("pg_dump"), ...words, "--dbname", url]);
   if (!success) throw new Error(`pg_dump has failed: ${stderr}`);
   return stdout.toString();
 }

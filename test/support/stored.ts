@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import postgres from "postgres";
 import { migrateStorage } from "../../src/storage/migrate.ts";
-import type { PostgresServer } from "./postgres.ts";
+import { dumpOf, type PostgresServer } from "./postgres.ts";
 
 export interface Stored {
   /** The value of `storage.url`. */
@@ -51,12 +51,7 @@ export async function storedInPostgres(server: PostgresServer): Promise<Stored> 
   return {
     url,
     run: async (text) => [...(await sql.unsafe(text))],
-    async copy() {
-      const dump = Bun.spawn(["pg_dump", url], { stdout: "pipe", stderr: "inherit" });
-      const text = Buffer.from(await dump.stdout.bytes());
-      if ((await dump.exited) !== 0) throw new Error("pg_dump has failed");
-      return text;
-    },
+    copy: async () => Buffer.from(dumpOf(url)),
     close: () => sql.end({ timeout: 1 }),
   };
 }

@@ -28,3 +28,12 @@ test("a migration step that was released is never edited", () => {
   expect(steps.slice(0, postgres.length).map((step) => digestOf(step("other_1")))).toEqual(postgres);
   expect(migrations.slice(0, sqlite.length).map(digestOf)).toEqual(sqlite);
 });
+
+test("of what is not released yet each function stands once", () => {
+  const fresh = steps
+    .slice(Object.values(released).flatMap((release) => release.postgres).length)
+    .map((step) => step("ws"));
+  const made = [...fresh.join("\n").matchAll(/CREATE (?:OR REPLACE )?FUNCTION (ws\.\w+)\(/g)].map(([, name]) => name!);
+  expect(made.length).toBeGreaterThan(30);
+  expect(made.filter((name, at) => made.indexOf(name) < at)).toEqual([]);
+});

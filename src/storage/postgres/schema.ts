@@ -17,14 +17,11 @@ import joining from "./schema/09-joining.sql" with { type: "text" };
 import epochs from "./schema/10-epochs.sql" with { type: "text" };
 import cursors from "./schema/11-cursors.sql" with { type: "text" };
 import present from "./schema/12-present.sql" with { type: "text" };
-import amendingAppend from "./schema/13-append.sql" with { type: "text" };
 import messages from "./schema/13-messages.sql" with { type: "text" };
-import messagesReading from "./schema/13-reading.sql" with { type: "text" };
 import members from "./schema/14-members.sql" with { type: "text" };
 import push from "./schema/15-push.sql" with { type: "text" };
 import erasures from "./schema/16-erasures.sql" with { type: "text" };
 import conversations from "./schema/17-conversations.sql" with { type: "text" };
-import forgetting from "./schema/17-forgetting.sql" with { type: "text" };
 import outboxExcept from "./schema/18-outbox-except.sql" with { type: "text" };
 import lists from "./schema/19-lists.sql" with { type: "text" };
 
@@ -42,11 +39,11 @@ export const steps: ((ws: string) => string)[] = [
   [epochs],
   [cursors],
   [present],
-  [messages, amendingAppend, messagesReading],
+  [messages],
   [members],
   [push],
   [erasures],
-  [forgetting, conversations],
+  [conversations],
   [outboxExcept],
   [lists],
 ].map((files) => (ws) => files.map((file) => sqlOf(file, { ws })).join(""));

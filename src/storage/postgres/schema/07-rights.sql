@@ -1,6 +1,6 @@
 -- Runs no function of this schema as its owner that touches what its caller has defined. Anybody may put the triggers of the
 -- directory on a table of their own, and what reads its rows there (a cast, say) runs in the rights of whoever writes to it;
--- they call nothing of this schema, so that those need no right here.
+-- they call nothing of this schema, so that those need no right here. They tell of who may write as well [MSG5].
 
 CREATE OR REPLACE FUNCTION ${ws}.notify_directory(change jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = pg_catalog, pg_temp AS $$
@@ -12,12 +12,17 @@ BEGIN
   PERFORM pg_notify('${ws}_directory', CASE WHEN octet_length(payload) > 7900 THEN '{"op": "resync"}' ELSE payload END);
 END
 $$;
+COMMENT ON FUNCTION ${ws}.notify_directory IS
+$$Tells all nodes of a change, once the transaction commits:
+{"op": "member_added" | "member_removed" | "member_updated", "conversation_id": …, "user_id": …},
+{"op": "user_changed", "user_id": …} or {"op": "resync"} where too much has changed to be told one by one.$$;
 
 CREATE OR REPLACE FUNCTION ${ws}.notify_membership_changed() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   conversation_column text := coalesce(TG_ARGV[0], 'conversation_id');
   user_column text := coalesce(TG_ARGV[1], 'user_id');
+  write_column text := coalesce(TG_ARGV[2], 'may_write');
   conversation_id_before text;
   conversation_id_after text;
   user_id_before text;
@@ -45,6 +50,9 @@ BEGIN
       changes := changes || jsonb_build_object(
         'op', 'member_added', 'conversation_id', conversation_id_after, 'user_id', user_id_after);
     END IF;
+  ELSIF TG_OP = 'UPDATE' AND to_jsonb(OLD) -> write_column IS DISTINCT FROM to_jsonb(NEW) -> write_column THEN
+    changes := changes || jsonb_build_object(
+      'op', 'member_updated', 'conversation_id', conversation_id_after, 'user_id', user_id_after);
   END IF;
   -- As notify_directory does.
   PERFORM pg_notify('${ws}_directory', CASE WHEN octet_length(p.payload) > 7900 THEN '{"op": "resync"}' ELSE p.payload END)
@@ -53,6 +61,18 @@ BEGIN
   RETURN NULL;
 END
 $$;
+COMMENT ON FUNCTION ${ws}.notify_membership_changed() IS
+$$For the application's own table of members, where directory.members names a view over it. The arguments are the
+columns of the conversation, of the user, and of what says whether the member may write; left out, conversation_id, user_id
+and may_write, and a column that there is not says nothing:
+
+  CREATE TRIGGER ws_membership AFTER INSERT OR UPDATE OR DELETE ON app.room_members
+    FOR EACH ROW EXECUTE FUNCTION ${ws}.notify_membership_changed('room_id', 'account_id', 'muted');
+  CREATE TRIGGER ws_membership_truncated AFTER TRUNCATE ON app.room_members
+    FOR EACH STATEMENT EXECUTE FUNCTION ${ws}.notify_membership_changed();
+
+Where the view leaves out some rows (members who have left, say), or says by another table who may write, call
+${ws}.notify_directory() from a trigger of your own.$$;
 
 CREATE OR REPLACE FUNCTION ${ws}.notify_user_changed() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = pg_catalog, pg_temp AS $$

@@ -1,5 +1,6 @@
--- Appends, and gives a watermark below all that is on its way. The order of its steps is what everything rests on;
--- docs/log.md has it, with what goes wrong in any other.
+-- Appends, changes the messages that events speak of (amend() is made with what it needs, in 13), and gives a watermark below
+-- all that is on its way. The order of its steps is what everything rests on; docs/log.md has it, with what goes wrong in any
+-- other.
 
 CREATE FUNCTION ${ws}.set_append_floor() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $set_append_floor$
@@ -26,8 +27,11 @@ COMMENT ON FUNCTION ${ws}.set_append_floor IS
 CREATE FUNCTION ${ws}.append(
   given_topics text[], given_ids text[], given_types text[], given_payloads text[], given_created_at bigint[],
   given_keys text[], given_key_indexes bigint[], given_digests text[], given_named bigint[],
-  given_compaction_keys text[], given_sender_ids text[], given_units bigint[], names text[]
-) RETURNS TABLE (n bigint, seq bigint, "position" bigint, topic text, id text, created_at bigint, digest text)
+  given_compaction_keys text[], given_sender_ids text[], given_units bigint[], names text[],
+  given_amendments text[]
+) RETURNS TABLE (
+  n bigint, seq bigint, "position" bigint, topic text, id text, created_at bigint, digest text, outcome text
+)
 -- One plan, whatever the statistics say, in which every table is reached by an index. Functions and operators of other schemas
 -- are never looked for.
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -44,6 +48,9 @@ DECLARE
   given bigint;
   head record;
   pair record;
+  amendment text[];
+  made text;
+  replaced record;
 BEGIN
   -- Waits for the disk, whatever the database has as its default: an event that somebody was told of is there after a power cut.
   IF current_setting('synchronous_commit') = 'off' THEN
@@ -79,7 +86,8 @@ BEGIN
       SELECT array_agg(g.n) INTO passed_over FROM unnest(given_units) WITH ORDINALITY AS g (unit, n)
         WHERE g.unit IN (SELECT u.unit FROM unnest(given_topics, given_units) AS u (topic, unit)
           WHERE u.topic = ANY (crowded));
-      RETURN QUERY SELECT g.n, NULL::bigint, NULL::bigint, NULL, NULL, NULL::bigint, NULL FROM unnest(passed_over) AS g (n);
+      RETURN QUERY SELECT g.n, NULL::bigint, NULL::bigint, NULL, NULL, NULL::bigint, NULL, NULL
+        FROM unnest(passed_over) AS g (n);
       SELECT array_agg(DISTINCT g.name) INTO names FROM unnest(given_topics) WITH ORDINALITY AS g (name, n)
         WHERE g.n <> ALL (passed_over);
       IF names IS NULL THEN
@@ -95,7 +103,7 @@ BEGIN
     SELECT array_agg(k) INTO firsts FROM ${ws}.idempotency_keys AS k WHERE k.key = ANY (given_keys);
   END IF;
   IF firsts IS NOT NULL THEN
-    RETURN QUERY SELECT g.n, f.seq, f.position, f.topic, f.event_id, f.created_at, f.digest
+    RETURN QUERY SELECT g.n, f.seq, f.position, f.topic, f.event_id, f.created_at, f.digest, NULL
       FROM unnest(given_keys, given_key_indexes) AS g (key, n) JOIN unnest(firsts) AS f ON f.key = g.key
       WHERE passed_over IS NULL OR g.n <> ALL (passed_over);
     SELECT passed_over || array_agg(g.n) INTO passed_over FROM unnest(given_keys, given_key_indexes) AS g (key, n)
@@ -106,13 +114,25 @@ BEGIN
     CONTINUE WHEN given = ANY (passed_over);
     SELECT t.topic_id INTO head FROM ${ws}.topics AS t WHERE t.name = given_topics[given];
     -- Equals no digest: what was said then is not known.
-    RETURN QUERY SELECT given, e.seq, e.position, given_topics[given], e.id, e.created_at, ''
+    RETURN QUERY SELECT given, e.seq, e.position, given_topics[given], e.id, e.created_at, '', NULL
       FROM ${ws}.events AS e
       WHERE e.topic_id = head.topic_id AND e.id = given_ids[given] AND e.sender_id IS NOT NULL LIMIT 1;
     IF FOUND THEN
       passed_over := array_append(passed_over, given);
     END IF;
   END LOOP;
+  -- One by one in the order of the batch. What is not made is not told either.
+  IF given_amendments IS NOT NULL THEN
+    FOREACH amendment SLICE 1 IN ARRAY given_amendments LOOP
+      given := amendment[1]::bigint;
+      CONTINUE WHEN given = ANY (passed_over);
+      made := ${ws}.amend(given_topics[given], amendment);
+      IF made <> 'applied' THEN
+        RETURN QUERY SELECT given, NULL::bigint, NULL::bigint, NULL, NULL, NULL::bigint, NULL, made;
+        passed_over := array_append(passed_over, given);
+      END IF;
+    END LOOP;
+  END IF;
 
   -- From here until the commit no cursor passes what was given out before: every number drawn below is above this one.
   PERFORM ${ws}.set_append_floor();
@@ -142,10 +162,12 @@ BEGIN
       WHERE NOT is_replaced
   ), keyed AS (
     INSERT INTO ${ws}.idempotency_keys (key, topic, seq, position, event_id, created_at, digest)
-      SELECT g.key, f.topic, f.seq, f.position, f.id, f.created_at, f.digest
+      SELECT g.key, f.topic, f.seq, f.position, f.id, f.created_at,
+        -- What an edit said is forgotten with it.
+        CASE WHEN given_amendments IS NULL OR NOT f.is_replaced THEN f.digest END
       FROM numbered AS f JOIN unnest(given_keys, given_key_indexes) AS g (key, n) ON g.n = f.n
   )
-  SELECT f.n, f.seq, f.position, NULL, NULL, NULL::bigint, NULL FROM numbered AS f;
+  SELECT f.n, f.seq, f.position, NULL, NULL, NULL::bigint, NULL, NULL FROM numbered AS f;
 
   IF cardinality(array_remove(given_compaction_keys, NULL)) = 0 THEN
     RETURN;
@@ -161,12 +183,17 @@ BEGIN
     DELETE FROM ${ws}.events AS e WHERE e.topic_id = head.topic_id AND e.position = (
       SELECT o.position FROM ${ws}.events AS o
       WHERE o.topic_id = head.topic_id AND o.compaction_key = pair.key AND o.position > head.trimmed_position
-      ORDER BY o.position DESC OFFSET 1 LIMIT 1);
+      ORDER BY o.position DESC OFFSET 1 LIMIT 1) RETURNING e.id, e.created_at INTO replaced;
+    -- Of a short text a digest tells as much as the text.
+    IF FOUND AND pair.key LIKE 'edit:%' THEN
+      UPDATE ${ws}.idempotency_keys AS k SET digest = NULL
+        WHERE k.created_at = replaced.created_at AND k.event_id = replaced.id AND k.topic = pair.topic;
+    END IF;
   END LOOP;
 END
 $append$;
 COMMENT ON FUNCTION ${ws}.append IS
-  'names: the topics, each once. Appends a batch in one transaction. A key may occur once in a batch; known keys are answered with their first numbers.';
+  'names: the topics, each once. Appends a batch in one transaction. A key may occur once in a batch; known keys are answered with their first numbers. outcome: why an amendment was not made. given_amendments: null, or a row for amend() each.';
 
 CREATE FUNCTION ${ws}.watermark(OUT watermark bigint, OUT log_end bigint, OUT in_flight boolean)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $watermark$
@@ -186,11 +213,12 @@ BEGIN
           AND t.mode = 'RowShareLock')) AS l
     -- The others began after the end was read.
     WHERE l.behind < 2147483648;
-  -- No further than what is there: numbers that were drawn and not used may be drawn again after a crash.
+  -- No further than what is or was there: numbers that were drawn and not used may be drawn again after a crash.
   SELECT e.position INTO log_end FROM ${ws}.events AS e ORDER BY e.position DESC LIMIT 1;
   IF NOT FOUND THEN
     SELECT coalesce(max(t.trimmed_position), 0) INTO log_end FROM ${ws}.trims AS t;
   END IF;
+  log_end := greatest(log_end, (SELECT max(t.forgotten_position) FROM ${ws}.trims AS t WHERE t.forgotten_position > 0));
   watermark := least(ends, lowest, log_end);
   in_flight := lowest IS NOT NULL;
 END

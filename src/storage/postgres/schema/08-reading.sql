@@ -1,5 +1,6 @@
 -- Reads the log that only appends, each function from a snapshot that is taken after its watermark [LOG4],
 -- by one plan, whatever the statistics say, in which every table is reached by an index: a page is small, however large the log is.
+-- A message comes with its reactions, whose column is made in 13 [MSG3].
 
 CREATE FUNCTION ${ws}.head_seq(given_topic bigint) RETURNS bigint
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $head_seq$
@@ -18,7 +19,8 @@ SET jit = off AS $heads$
 BEGIN
   RETURN QUERY
   SELECT t.name, t.topic_id, greatest(coalesce(e.seq, 0), coalesce(r.trimmed_seq, 0)),
-      greatest(coalesce(e.position, 0), coalesce(r.trimmed_position, 0)), coalesce(r.trimmed_position, 0)
+      greatest(coalesce(e.position, 0), coalesce(r.trimmed_position, 0), coalesce(r.forgotten_position, 0)),
+      coalesce(r.trimmed_position, 0)
     FROM ${ws}.topics AS t LEFT JOIN ${ws}.trims AS r ON r.topic_id = t.topic_id
     LEFT JOIN LATERAL (
       SELECT n.seq, n.position FROM ${ws}.events AS n WHERE n.topic_id = t.topic_id ORDER BY n.seq DESC LIMIT 1) AS e ON true
@@ -58,7 +60,9 @@ BEGIN
   )
   SELECT through, topic, seq, position, trimmed_position, NULL, NULL, NULL, NULL::bigint FROM heads
   UNION ALL
-  SELECT through, p.topic, e.seq, e.position, NULL, e.id, e.type, e.payload, e.created_at
+  SELECT through, p.topic, e.seq, e.position, NULL, e.id, e.type, CASE WHEN e.reactions IS NULL THEN e.payload
+        ELSE left(e.payload, -1) || ',"reactions":' || e.reactions || '}' END,
+      e.created_at
     FROM page_events AS p JOIN ${ws}.events AS e ON e.topic_id = p.topic_id AND e.position = p.position;
   IF NOT FOUND THEN
     RETURN QUERY SELECT through, NULL, NULL::bigint, NULL::bigint, NULL::bigint, NULL, NULL, NULL, NULL::bigint;
@@ -123,7 +127,9 @@ BEGIN
   SELECT w.watermark, w.log_end INTO through, ends FROM ${ws}.watermark() AS w;
   RETURN QUERY
   SELECT through, ends, coalesce((SELECT max(r.trimmed_position) FROM ${ws}.trims AS r), 0),
-      t.name, e.seq, e.position, e.id, e.type, e.payload, e.created_at
+      t.name, e.seq, e.position, e.id, e.type, CASE WHEN e.reactions IS NULL THEN e.payload
+        ELSE left(e.payload, -1) || ',"reactions":' || e.reactions || '}' END,
+      e.created_at
     FROM (SELECT) AS once LEFT JOIN (
       SELECT * FROM ${ws}.events WHERE position > after_position AND position <= through
       ORDER BY position LIMIT page) AS e ON true

@@ -1,4 +1,5 @@
--- Removes what retention does not keep from the log that only appends, and notes how far it has come [LOG7].
+-- Removes what retention does not keep from the log that only appends, and notes how far it has come [LOG7]; and removes what
+-- nobody is to miss, also the newest event of a topic or of the log [LOG9].
 
 CREATE FUNCTION ${ws}.remove_events(topic_ids bigint[], positions bigint[]) RETURNS bigint LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -22,6 +23,40 @@ BEGIN
 END
 $remove_events$;
 COMMENT ON FUNCTION ${ws}.remove_events IS 'Removes events and notes up to where their topics are removed; returns how many were still there.';
+
+CREATE FUNCTION ${ws}.forget_events(given_topic bigint, positions bigint[]) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $forget_events$
+DECLARE
+  removed bigint;
+  ends record;
+BEGIN
+  WITH free AS MATERIALIZED (
+    -- What somebody is about to change is left for the next time: nobody waits for anybody.
+    SELECT e.position FROM ${ws}.events AS e WHERE e.topic_id = given_topic AND e.position = ANY (positions)
+      ORDER BY e.position FOR UPDATE SKIP LOCKED
+  ), gone AS (
+    DELETE FROM ${ws}.events AS e USING free AS f WHERE e.topic_id = given_topic AND e.position = f.position
+      RETURNING e.position, e.seq, e.id, e.sender_id
+  ), edits AS (
+    -- The text of a message's last edit goes with the message.
+    DELETE FROM ${ws}.events AS e USING (SELECT 'edit:' || g.id AS key FROM gone AS g WHERE g.sender_id IS NOT NULL) AS m
+      WHERE e.topic_id = given_topic AND e.compaction_key = m.key AND e.position <> ALL (positions)
+      RETURNING e.position, e.seq
+  )
+  SELECT (SELECT count(*) FROM gone) AS removed, max(a.seq) AS seq, max(a.position) AS position INTO ends
+    FROM (SELECT g.position, g.seq FROM gone AS g UNION ALL SELECT e.position, e.seq FROM edits AS e) AS a;
+  IF ends.seq IS NOT NULL THEN
+    INSERT INTO ${ws}.trims AS t (topic_id, trimmed_position, trimmed_seq, forgotten_position)
+      VALUES (given_topic, 0, ends.seq, ends.position)
+      ON CONFLICT (topic_id) DO UPDATE SET trimmed_seq = greatest(t.trimmed_seq, excluded.trimmed_seq),
+        forgotten_position = greatest(t.forgotten_position, excluded.forgotten_position);
+  END IF;
+  RETURN ends.removed;
+END
+$forget_events$;
+COMMENT ON FUNCTION ${ws}.forget_events IS
+  'Removes events of a topic as if a later one had replaced them; returns how many were still there and nobody else was at.';
 
 CREATE FUNCTION ${ws}.trim(created_before bigint, events_per_topic bigint, batch bigint)
 RETURNS TABLE (removed bigint, more boolean) LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -76,9 +111,9 @@ BEGIN
     SELECT DISTINCT e.topic_id FROM ${ws}.events AS e WHERE e.position > state.counted AND e.position <= slice.position
   LOOP
     EXIT WHEN room = 0;
-    -- By their numbers first: no topic has more events than those.
-    CONTINUE WHEN ${ws}.head_seq(grown.topic_id) - coalesce(
-      (SELECT t.trimmed_seq FROM ${ws}.trims AS t WHERE t.topic_id = grown.topic_id), 0) <= events_per_topic;
+    -- By their numbers first: no topic has more events than those from its oldest to its newest.
+    CONTINUE WHEN ${ws}.head_seq(grown.topic_id) - (SELECT e.seq FROM ${ws}.events AS e WHERE e.topic_id = grown.topic_id
+      ORDER BY e.seq LIMIT 1) < events_per_topic;
     SELECT e.seq INTO boundary FROM ${ws}.events AS e WHERE e.topic_id = grown.topic_id
       ORDER BY e.seq DESC OFFSET events_per_topic LIMIT 1;
     CONTINUE WHEN NOT FOUND;

@@ -61,7 +61,7 @@ BEGIN
       FROM ${ws}.receipts WHERE topic_id = t.topic_id AND user_id = given_user) AS r
     CROSS JOIN LATERAL (
       SELECT count(*) AS unread FROM ${ws}.events AS e
-      WHERE e.topic_id = t.topic_id AND e.seq > r.read_seq AND e.sender_id <> given_user) AS u
+      WHERE e.topic_id = t.topic_id AND e.seq > r.read_seq AND e.sender_id NOT IN ('', given_user)) AS u
     WHERE t.name = ANY (given_topics);
 END
 $receipt_states$;

@@ -32,8 +32,10 @@ $line$;
 COMMENT ON FUNCTION ${ws}.line IS
   'What the server is, its history and its copy of the log: while this is the same, the log has not gone back.';
 
-CREATE FUNCTION ${ws}.log_end() RETURNS bigint LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $log_end$
+CREATE FUNCTION ${ws}.log_end() RETURNS bigint
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $log_end$
   SELECT greatest((SELECT max(position) FROM ${ws}.events), (SELECT max(trimmed_position) FROM ${ws}.trims),
+    (SELECT max(forgotten_position) FROM ${ws}.trims WHERE forgotten_position > 0),
     (SELECT max(began_at) FROM ${ws}.epochs), 0)
 $log_end$;
 
@@ -41,8 +43,8 @@ CREATE FUNCTION ${ws}.first_lost(topics text[], seqs bigint[], ids text[], posit
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $first_lost$
 BEGIN
-  -- A topic's events are durable in their order: one that is not there, and none after it, was lost, unless retention has
-  -- taken it; and so was one whose number another event has.
+  -- A topic's events are durable in their order: one that is not there, and none after it, was lost, unless it has been
+  -- removed since; and so was one whose number another event has.
   RETURN (
     SELECT min(w.position) FROM unnest(topics, seqs, ids, positions) AS w (topic, seq, id, position)
       LEFT JOIN ${ws}.topics AS t ON t.name = w.topic
@@ -50,7 +52,8 @@ BEGIN
       LEFT JOIN LATERAL (
         SELECT e.seq, e.id FROM ${ws}.events AS e WHERE e.topic_id = t.topic_id AND e.seq >= w.seq
         ORDER BY e.seq LIMIT 1) AS n ON true
-    WHERE (n.seq IS NULL AND coalesce(r.trimmed_position, 0) < w.position) OR (n.seq = w.seq AND n.id <> w.id));
+    WHERE (n.seq IS NULL AND greatest(r.trimmed_position, r.forgotten_position, 0) < w.position)
+      OR (n.seq = w.seq AND n.id <> w.id));
 END
 $first_lost$;
 COMMENT ON FUNCTION ${ws}.first_lost IS 'Of events that were known to be committed the lowest position of one that is not; null where all were.';

@@ -18,7 +18,7 @@ CREATE INDEX reactions_by_message ON ${ws}.reactions (topic_id, seq, reaction, c
 -- Finds what the service could not publish of a message that is deleted.
 CREATE INDEX outbox_rejected_by_topic ON ${ws}.outbox_rejected (topic);
 
--- Lets those react who may append.
+-- Lets those append, and react, who might append to the schema of before.
 DO $rights$
 DECLARE
   named text;
@@ -27,6 +27,7 @@ BEGIN
     SELECT a.grantee::regrole::text FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
       WHERE c.oid = '${ws}.events'::regclass AND a.privilege_type = 'INSERT' AND a.grantee NOT IN (0, c.relowner)
   LOOP
+    EXECUTE format('GRANT USAGE ON SEQUENCE ${ws}.positions TO %s', named);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON ${ws}.reactions TO %s', named);
   END LOOP;
 END
