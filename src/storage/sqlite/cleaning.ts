@@ -13,7 +13,7 @@ export interface CleaningOptions {
 
 /** Gathers what is deleted within so long, ms. */
 const gatherMs = 1_000;
-const pauseMs = 20;
+const pauseMs = 50;
 /** So long (ms) is waited for a reader, or a program that writes. */
 const busyMs = 250;
 /** A large file takes longer: then it is left alone for so many times as long. */

@@ -2,8 +2,8 @@
 import { type Database, SQLiteError } from "bun:sqlite";
 import { closeSync, openSync, readSync, realpathSync, statSync, writeSync } from "node:fs";
 
-/** Looked at by one call: others come in between. */
-const sliceBytes = 2 * 1024 * 1024;
+/** Looked at by one call: others come in between. Each moves the log of writes into the file first, which a disk takes its time for. */
+const sliceBytes = 4 * 1024 * 1024;
 /** In larger files a page of another kind could look like one of rows, by the number that it begins with. */
 const fileBytesMax = 512 * 1024 ** 3;
 /** A page of rows of a table, in the format of the file. */
