@@ -39,16 +39,25 @@ export class Retention {
     const { storage, settings, isEnding } = this.options;
     const { log, cursors, erasures } = storage;
     const policy = { createdBefore: now - settings.retention, eventsPerTopic: settings.events_per_topic, batch };
-    try {
-      while ((await log.trim(policy)).more && !isEnding());
-      await this.#expire(now);
+    const untilFew = async (remove: () => Promise<number>) => {
+      while ((await remove()) === batch && !isEnding());
+    };
+    const refusals: unknown[] = [];
+    for (const part of [
+      // First: it is to be done within a minute, and the log may have much to remove after a setting was lowered.
+      () => this.#expire(now),
+      async () => {
+        while ((await log.trim(policy)).more && !isEnding());
+      },
       // Forgets devices, too: the events that they would resume from are gone as well [LOG6].
-      while ((await cursors.forget(policy.createdBefore, batch)) === batch && !isEnding());
-      while ((await erasures.forget(policy.createdBefore, batch)) === batch && !isEnding());
-      this.#outage.ended();
-    } catch (error) {
-      this.#outage.began(error);
+      () => untilFew(() => cursors.forget(policy.createdBefore, batch)),
+      () => untilFew(() => erasures.forget(policy.createdBefore, batch)),
+    ]) {
+      // A view that cannot be read any more keeps nothing else from being removed.
+      await part().catch((error: unknown) => refusals.push(error));
     }
+    if (refusals.length > 0) this.#outage.began(refusals[0]);
+    else this.#outage.ended();
     this.#isRunning = false;
   }
 
@@ -59,6 +68,7 @@ export class Retention {
     let after: string | null = null;
     do {
       const page = await storage.conversations.expire({ after, now, everyMs: everyMs * dueShare });
+      // It is another node's turn, which says itself where it cannot.
       if (page === null) return;
       unclear.push(...page.unclear.slice(0, namesShown - unclear.length));
       after = page.next;

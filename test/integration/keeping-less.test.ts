@@ -188,6 +188,28 @@ test.each([
   },
 );
 
+test("[LOG9] [LOG7] a view that cannot be read any more is told, and keeps the log's own retention from nothing", async () => {
+  const stored = await storedInPostgres(server);
+  for (const statement of rooms("interval").split(";")) await stored.run(statement);
+  await stored.run(`INSERT INTO app.rooms VALUES ('${short}', '1h')`);
+  const settings = { ...often, STORAGE__URL: stored.url, DIRECTORY__CONVERSATIONS: "app.ws_conversations" };
+  const service = await startService({ settings: { ...settings, LOG__RETENTION: "3h" } });
+  const anna = await Client.connect(service.url, { query: { user_id: "anna" } });
+  await stored.run("ALTER VIEW app.ws_conversations RENAME TO elsewhere");
+  expect(await service.logged(({ msg }) => msg === "retention waits")).toMatchObject({ level: "warn" });
+  await sendAll(anna, short, ["one", "two"]);
+  await age(stored, short, 2 * hour);
+  await sendAll(anna, short, ["three"]);
+  expect(await historyOf(anna, short)).toHaveLength(3);
+  await age(stored, short, 2 * hour);
+  await eventually(() => historyOf(anna, short), has(1));
+  await stored.run("ALTER VIEW app.elsewhere RENAME TO ws_conversations");
+  await service.logged(({ msg }) => msg === "retention goes on");
+  await eventually(() => historyOf(anna, short), has(0));
+  await service.stop();
+  await stored.close();
+});
+
 test.each([
   ["there is none", "", "there is no such view or table"],
   ["it lacks the column", "CREATE VIEW public.kept AS SELECT 'c1' AS conversation_id", "no column retention"],
