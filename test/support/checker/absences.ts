@@ -15,7 +15,16 @@ interface Sighting {
   at: number;
 }
 
-export function absencesOf({ history, devices }: Facts): Map<string, Absence[]> {
+const workedOut = new WeakMap<Facts, Map<string, Absence[]>>();
+
+/** By user; worked out once for all rules. */
+export function absencesOf(facts: Facts): Map<string, Absence[]> {
+  const known = workedOut.get(facts) ?? workOut(facts);
+  workedOut.set(facts, known);
+  return known;
+}
+
+function workOut({ history, devices }: Facts): Map<string, Absence[]> {
   const sightings = offlineSightings(devices);
   const byUser = Map.groupBy(devices, ({ device }) => device.userId);
   // Somebody who is invisible looks like one who is away.
@@ -63,9 +72,11 @@ function offlineSightings(devices: DeviceFacts[]): Map<string, Sighting[]> {
     for (const { connection } of connections) {
       for (const entry of connection.entries) {
         if (entry.kind !== "message") continue;
-        const at = timeOf(entry.message);
-        for (const userId of saidToBeOffline(entry.message))
-          sightings.set(userId, [...(sightings.get(userId) ?? []), { order: entry.order, at }]);
+        for (const userId of saidToBeOffline(entry.message)) {
+          const seen = sightings.get(userId) ?? [];
+          seen.push({ order: entry.order, at: timeOf(entry.message) });
+          sightings.set(userId, seen);
+        }
       }
     }
   }
@@ -86,24 +97,46 @@ function saidToBeOffline({ type, payload }: Received): string[] {
 /** By the clock of the server, which is one on all nodes of a run. */
 export const timeOf = ({ timestamp }: Pick<Received, "timestamp">) => Date.parse(timestamp);
 
+/** One connection of a user, from when it was live to the last that was sent on it, by the server's clock, ms. */
+interface Presence {
+  openedAt: number;
+  liveFrom: number;
+  lastSentAt: number;
+}
+
+const presences = new WeakMap<Facts, Map<string, Presence[]>>();
+
+function presencesOf(facts: Facts): Map<string, Presence[]> {
+  const known = presences.get(facts) ?? new Map<string, Presence[]>();
+  if (presences.has(facts)) return known;
+  presences.set(facts, known);
+  for (const { device, connections } of facts.devices) {
+    for (const { connection, liveFrom } of connections) {
+      if (liveFrom === null) continue;
+      const times = connection.entries.map((entry) => (entry.kind === "message" ? timeOf(entry.message) || 0 : 0));
+      const lastSentAt = times.reduce((last, time) => Math.max(last, time), 0);
+      const own = known.get(device.userId) ?? [];
+      own.push({ openedAt: connection.openedAt, liveFrom, lastSentAt });
+      known.set(device.userId, own);
+    }
+  }
+  return known;
+}
+
 /**
  * Whether one connection of the user was there from before `order` until the server's clock showed `until`, and no fault since it
  * was opened can have made it look otherwise.
  */
 export function wasThere(
-  { history, devices }: Facts,
+  facts: Facts,
   { userId, order, until, untilOrder }: { userId: string; order: number; until: number; untilOrder: number },
 ): boolean {
-  return devices.some(
-    ({ device, connections }) =>
-      device.userId === userId &&
-      connections.some(
-        ({ connection, liveFrom }) =>
-          liveFrom !== null &&
-          liveFrom < order &&
-          !history.memoryLosses.some(({ from, to }) => to > connection.openedAt && from < untilOrder) &&
-          // Something that was sent later on it shows that the server had it.
-          connection.entries.some((entry) => entry.kind === "message" && timeOf(entry.message) > until),
-      ),
+  const { memoryLosses } = facts.history;
+  return (presencesOf(facts).get(userId) ?? []).some(
+    ({ openedAt, liveFrom, lastSentAt }) =>
+      liveFrom < order &&
+      // Something that was sent later on it shows that the server had it.
+      lastSentAt > until &&
+      !memoryLosses.some(({ from, to }) => to > openedAt && from < untilOrder),
   );
 }

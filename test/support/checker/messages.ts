@@ -218,7 +218,9 @@ function noteChanges({ byId, sights, invented }: Messages, devices: DeviceFacts[
     else if (type === "message.deleted") message.deletions.push(change);
     else {
       const key = reactionKey(change.by, payload.reaction);
-      message.reactions.set(key, [...(message.reactions.get(key) ?? []), change]);
+      const told = message.reactions.get(key) ?? [];
+      told.push(change);
+      message.reactions.set(key, told);
     }
   }
 }

@@ -220,7 +220,9 @@ const missedTrue: Rule = {
   id: "missed-true",
   says: "nobody is said to have missed what was theirs to have and they had: there all the time, read or acknowledged [BAK3]",
   look(facts) {
-    const { history, known, devices } = facts;
+    const { history, known } = facts;
+    const had = hadByUser(facts);
+    const offers = offersIn(facts);
     const asked = new Map(missablesAsked(facts));
     const members = new Map(history.conversations.map((it) => [`conversation:${it.conversationId}`, it.userIds]));
     const findings: Finding[] = [];
@@ -240,12 +242,12 @@ const missedTrue: Rule = {
         if (order !== undefined && wasThere(facts, { ...span, order })) find(`${userId} was there all the time`);
         if (of === undefined || history.pushAfterMs === undefined || history.pushAfterMs === null) continue;
         const before = timeOf(of) + history.pushAfterMs - slackMs;
-        if (hadIt(devices, { userId, event: of, before })) find(`${userId} had it in time`);
+        if (hadIt(had.get(userId) ?? [], of, before)) find(`${userId} had it in time`);
       }
     }
     for (const { order: untilOrder, event } of unreachedIn(facts)) {
       const { call_id, from_user_id, to_user_id } = event.payload;
-      const offer = offersIn(facts).find(({ payload }) => payload.call_id === call_id);
+      const offer = offers.find(({ payload }) => payload.call_id === call_id);
       if (offer === undefined) continue;
       const find = (text: string) => findings.push({ text: `call ${call_id}: ${text}`, evidence: [offer, event] });
       if (offer.fromUserId !== from_user_id || offer.payload.to_user_id !== to_user_id) find("it is between others");
@@ -262,29 +264,40 @@ function* missablesAsked(facts: Facts): Generator<[string, number]> {
   for (const { topic, seq, askedAt } of missablesIn(facts)) yield [`${topic} ${seq}`, askedAt];
 }
 
-/** Whether a device of the user acknowledged or read the event, and was told so, by then. */
-function hadIt(
-  devices: Facts["devices"],
-  { userId, event, before }: { userId: string; event: LoggedMessage; before: number },
-): boolean {
-  const conversationId = event.topic.slice(event.topic.indexOf(":") + 1);
-  return devices.some(
-    ({ device, connections }) =>
-      device.userId === userId &&
-      connections.some(({ exchanges }) => {
-        const inTime = (type: string) =>
-          repliesTo(exchanges, type).filter(({ message }) => message.type === "ack" && timeOf(message) < before);
-        return (
-          inTime("ack").some(({ message }) => positionOf(message.payload.cursor) >= event.position) ||
-          inTime("mark.read").some(
-            ({ request, message }) =>
-              request.payload.conversation_id === conversationId &&
-              event.topic.startsWith("conversation:") &&
-              message.payload.up_to_seq >= event.seq,
-          )
-        );
-      }),
-  );
+/** Tells what a user was told to have acknowledged or read, by the server's clock, ms. */
+interface Had {
+  at: number;
+  /** Of an acknowledgement: everything up to this position of the log. */
+  position: number;
+  /** Of reading: a topic up to this number. */
+  topic: string | null;
+  seq: number;
 }
+
+function hadByUser({ devices }: Facts): Map<string, Had[]> {
+  const had = devices.flatMap(({ device: { userId }, connections }) =>
+    connections.flatMap(({ exchanges }) => [
+      ...repliesTo(exchanges, "ack")
+        .filter(({ message }) => message.type === "ack")
+        .map(({ message }) => {
+          const position = positionOf(message.payload.cursor);
+          return { userId, at: timeOf(message), position, topic: null, seq: 0 };
+        }),
+      ...repliesTo(exchanges, "mark.read")
+        .filter(({ message }) => message.type === "ack")
+        .map(({ request, message }) => {
+          const topic = `conversation:${request.payload.conversation_id}`;
+          return { userId, at: timeOf(message), position: 0, topic, seq: message.payload.up_to_seq };
+        }),
+    ]),
+  );
+  return Map.groupBy(had, ({ userId }) => userId);
+}
+
+const hadIt = (had: Had[], event: LoggedMessage, before: number) =>
+  had.some(
+    ({ at, position, topic, seq }) =>
+      at < before && (position >= event.position || (topic === event.topic && seq >= event.seq)),
+  );
 
 export const missedRules: Rule[] = [missedOnce, missedTold, unreachedTold, missedTrue];

@@ -3,7 +3,7 @@ import type { CheckerOptions } from "./population.ts";
 
 /** Told to the population. */
 export const checked = {
-  pushAfterMs: 1_000,
+  pushAfterMs: 500,
   ownEvents: { "poll.vote": { logged: true }, "voice.recording": { logged: false } },
 } satisfies Partial<CheckerOptions>;
 
