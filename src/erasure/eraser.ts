@@ -39,6 +39,8 @@ export class Eraser {
   #state: "idle" | "running" | "stopped" = "stopped";
   #isWanted = false;
   #timer: Timer | null = null;
+  /** By `performance.now()`. */
+  #wakesAt = 0;
   #running: Promise<void> = Promise.resolve();
   readonly #outage: Outage;
 
@@ -90,9 +92,16 @@ export class Eraser {
     }
   }
 
+  /** Wakes by then, where nothing wakes it sooner; whoever is due after that is found from time to time. */
   #wakeIn(ms: number): void {
+    const at = performance.now() + ms;
+    if (this.#timer !== null && this.#wakesAt <= at) return;
     if (this.#timer !== null) clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.wake(), ms);
+    this.#wakesAt = at;
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      this.wake();
+    }, ms);
   }
 
   /** Goes on with a user until that is done, has to wait, or is another node's. */
