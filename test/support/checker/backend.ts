@@ -1,11 +1,7 @@
 /** Lives as a backend does: takes what was missed and acknowledges it, publishes, moderates what others say and who may, and makes trouble as clients do [BAK3] [PUB1]. */
-import type { Device } from "./device.ts";
-import type { Random } from "./random.ts";
+import { Pace, type PaceOptions } from "./pace.ts";
 
-export interface BackendOptions {
-  device: Device;
-  random: Random;
-  pauseMs: { least: number; most: number };
+export interface BackendOptions extends PaceOptions {
   conversations: { conversationId: string; userIds: string[] }[];
   /** Users without any device. */
   ghosts: string[];
@@ -31,32 +27,19 @@ type Part = keyof typeof parts;
 const notifiedMax = 3;
 
 export class Backend {
-  #running = false;
-  #wake: (() => void) | null = null;
+  readonly #pace: Pace;
   #published = 0;
 
-  constructor(private readonly options: BackendOptions) {}
+  constructor(private readonly options: BackendOptions) {
+    this.#pace = new Pace(options);
+  }
 
-  async run(): Promise<void> {
-    const { device, random, pauseMs } = this.options;
-    this.#running = true;
-    while (this.#running) {
-      await this.#pause(random.between(pauseMs.least, pauseMs.most));
-      if (this.#running && device.state === "live") this.#act(this.#choose());
-    }
+  run(): Promise<void> {
+    return this.#pace.run(() => this.#act(this.options.random.weighed(parts)));
   }
 
   stop(): void {
-    this.#running = false;
-    this.#wake?.();
-  }
-
-  #choose(): Part {
-    const { random } = this.options;
-    const named = Object.entries(parts) as [Part, number][];
-    let left = random.next() * named.reduce((sum, [, part]) => sum + part, 0);
-    for (const [name, part] of named) if ((left -= part) < 0) return name;
-    return "ping";
+    this.#pace.stop();
   }
 
   #act(what: Part): void {
@@ -127,15 +110,5 @@ export class Backend {
       return void device.request("admin.members.update", { conversation_id, user_id: userId, may_write });
     const type = random.chance(0.5) ? "admin.members.add" : "admin.members.remove";
     void device.request(type, { conversation_id, user_ids: [userId] });
-  }
-
-  #pause(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
   }
 }

@@ -7,6 +7,8 @@ export interface Random {
   between(low: number, high: number): number;
   chance(probability: number): boolean;
   pick<Item>(items: readonly Item[]): Item;
+  /** One of the names, as often as its part of the whole. */
+  weighed<Name extends string>(parts: Readonly<Record<Name, number>>): Name;
   /** Chance of its own for one part, so that parts do not disturb each other's. */
   fork(name: string): Random;
 }
@@ -26,6 +28,11 @@ export function createRandom(seed: number): Random {
     between,
     chance: (probability) => next() < probability,
     pick: (items) => items[between(0, items.length - 1)]!,
+    weighed<Name extends string>(parts: Readonly<Record<Name, number>>): Name {
+      const named = Object.entries(parts) as [Name, number][];
+      let left = next() * named.reduce((sum, [, part]) => sum + part, 0);
+      return named.find(([, part]) => (left -= part) < 0)![0];
+    },
     fork: (name) => createRandom(Number(Bun.hash(`${seed} ${name}`) & 0xffff_ffffn)),
   };
 }

@@ -1,8 +1,7 @@
 /** Makes a device do what clients do while a run lasts: it chats, marks, types, calls, and makes trouble as clients do. */
 import { CallFlow } from "./calls.ts";
 import { Changes } from "./changes.ts";
-import type { Device } from "./device.ts";
-import type { Random } from "./random.ts";
+import { Pace, type PaceOptions } from "./pace.ts";
 
 /** How often each thing is done, as parts of the whole; 0: never. */
 export interface Behaviour {
@@ -75,13 +74,10 @@ export const presenceBehaviour: Behaviour = {
   ...{ drop: 8, leave: 8, presence: 40 },
 };
 
-export interface TrafficOptions {
-  device: Device;
+export interface TrafficOptions extends PaceOptions {
   /** Members of each of the device's conversations. */
   membersOf: (conversationId: string) => string[];
   behaviour: Behaviour;
-  random: Random;
-  pauseMs: { least: number; most: number };
   contentLengthMax: number;
   ownEvents: Record<string, { logged: boolean }>;
 }
@@ -100,15 +96,15 @@ const statusMs = { least: 100, most: 3_000 };
 export class Traffic {
   readonly calls: CallFlow;
   readonly #changes: Changes;
+  readonly #pace: Pace;
   readonly #typingIn = new Set<string>();
   #sent = 0;
   #events = 0;
   #last: { conversation_id: string; client_message_id: string; content: string } | null = null;
-  #running = false;
-  #wake: (() => void) | null = null;
 
   constructor(private readonly options: TrafficOptions) {
     this.calls = new CallFlow(options.device, options.random.fork("calls"));
+    this.#pace = new Pace(options);
     this.#changes = new Changes({ ...options, random: options.random.fork("changes") });
   }
 
@@ -117,19 +113,13 @@ export class Traffic {
     return this.#sent;
   }
 
-  async run(): Promise<void> {
-    const { device, random, pauseMs } = this.options;
-    this.#running = true;
-    while (this.#running) {
-      await this.#pause(random.between(pauseMs.least, pauseMs.most));
-      if (this.#running && device.state === "live") this.#act(this.#choose());
-    }
+  run(): Promise<void> {
+    return this.#pace.run(() => this.#act(this.options.random.weighed(this.options.behaviour)));
   }
 
   /** Begins nothing more: what began ends by itself or in `settle`. */
   stop(): void {
-    this.#running = false;
-    this.#wake?.();
+    this.#pace.stop();
   }
 
   /** Ends what the device has begun. @returns whether nothing of it is left */
@@ -142,14 +132,6 @@ export class Traffic {
     }
     for (const callId of [...this.calls.begun]) await this.calls.hangUp(callId);
     return this.#typingIn.size === 0 && this.calls.begun.size === 0 && device.outbox.size === 0;
-  }
-
-  #choose(): keyof Behaviour {
-    const { behaviour, random } = this.options;
-    const parts = Object.entries(behaviour) as [keyof Behaviour, number][];
-    let left = random.next() * parts.reduce((sum, [, part]) => sum + part, 0);
-    for (const [name, part] of parts) if ((left -= part) < 0) return name;
-    return "ping";
   }
 
   #act(what: keyof Behaviour): void {
@@ -287,16 +269,6 @@ export class Traffic {
   #nap(): void {
     const { device, random } = this.options;
     device.sleep();
-    setTimeout(() => this.#running && device.wake(), random.between(napMs.least, napMs.most)).unref();
-  }
-
-  #pause(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
+    setTimeout(() => this.#pace.isRunning && device.wake(), random.between(napMs.least, napMs.most)).unref();
   }
 }
