@@ -8,10 +8,12 @@ import type { Messaging } from "./messaging.ts";
 export type Erasure = PartsOf<typeof composeErasure>;
 
 export function composeErasure({ config, logger, now, newId }: Base, { storage, publisher }: Foundation & Messaging) {
-  const { presence, storage: engine, cluster: nodes } = config;
   // A request that was under way may wait for the storage twice. Presence notes when somebody has gone once the grace is over,
   // and of a node that was killed once that counts as dead.
-  const settleMs = 2 * engine.query_timeout + presence.offline_grace + (nodes.url === null ? 0 : nodes.dead_after);
+  const settleMs =
+    2 * config.storage.query_timeout +
+    config.presence.offline_grace +
+    (config.cluster.url === null ? 0 : config.cluster.dead_after);
   const eraser = new Eraser({
     store: storage.erasures,
     directory: storage.directory,

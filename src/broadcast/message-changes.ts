@@ -3,8 +3,8 @@ import type { ServerPayload } from "../protocol/server.ts";
 import type { NewEvent } from "../storage/ports.ts";
 import { contentDigest } from "./idempotency-key.ts";
 
-export const messageChangeTypes = ["message.edited", "message.deleted", "message.reaction"] as const;
-export type MessageChangeType = (typeof messageChangeTypes)[number];
+const messageChangeTypes = ["message.edited", "message.deleted", "message.reaction"] as const;
+type MessageChangeType = (typeof messageChangeTypes)[number];
 
 /** An event with its payload, of the types that change a message. */
 export type MessageChange = {

@@ -1,6 +1,6 @@
 /** Erases users in the background, one at a time on each node: a page of each step after the other, so that another node goes on where one has died [BAK4]. */
 import { setImmediate as nextRound } from "node:timers/promises";
-import { amending } from "../broadcast/message-changes.ts";
+import { amending, type MessageChange } from "../broadcast/message-changes.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
 import { pages } from "../ground/pages.ts";
 import { parseTopic } from "../protocol/topic.ts";
@@ -169,45 +169,42 @@ export class Eraser {
   }
 
   #deletionOf({ requestedBy }: ErasureJob, topic: string, messageId: string): NewEvent {
-    const { now, newId } = this.options;
-    const at = now();
-    const change = {
-      type: "message.deleted",
-      payload: {
-        conversation_id: parseTopic(topic)!.key,
-        message_id: messageId,
-        deleted_at: new Date(at).toISOString(),
-        deleted_by: requestedBy,
-      },
-    } as const;
-    const payload = JSON.stringify(change.payload);
-    return { id: newId(), topic, type: change.type, payload, createdAt: at, ...amending(change) };
+    const at = this.options.now();
+    const payload = {
+      conversation_id: parseTopic(topic)!.key,
+      message_id: messageId,
+      deleted_at: new Date(at).toISOString(),
+      deleted_by: requestedBy,
+    };
+    return this.#eventOf({ type: "message.deleted", payload }, { topic, at });
   }
 
   /** Takes back what the user has reacted. */
   async #removeReactions(job: ErasureJob): Promise<void> {
-    const { store, now, newId } = this.options;
+    const { store, now } = this.options;
     const reactions = await store.reactionsOf(job.userId);
     const at = now();
     const appended = await this.#append(
       reactions.map(({ topic, messageId, reaction }) => {
-        const change = {
-          type: "message.reaction",
-          payload: {
-            conversation_id: parseTopic(topic)!.key,
-            message_id: messageId,
-            user_id: job.userId,
-            reaction,
-            added: false,
-            at: new Date(at).toISOString(),
-          },
-        } as const;
-        const payload = JSON.stringify(change.payload);
-        return { id: newId(), topic, type: change.type, payload, createdAt: at, ...amending(change) };
+        const payload = {
+          conversation_id: parseTopic(topic)!.key,
+          message_id: messageId,
+          user_id: job.userId,
+          reaction,
+          added: false,
+          at: new Date(at).toISOString(),
+        };
+        return this.#eventOf({ type: "message.reaction", payload }, { topic, at });
       }),
     );
     // Left to the rows are those that nothing comes of.
     if (appended.every(({ duplicate }) => duplicate)) job.step++;
+  }
+
+  /** Makes the event that says so, and with it changes the message. */
+  #eventOf(change: MessageChange, { topic, at }: { topic: string; at: number }): NewEvent {
+    const payload = JSON.stringify(change.payload);
+    return { id: this.options.newId(), topic, type: change.type, payload, createdAt: at, ...amending(change) };
   }
 
   /** Waits while the log has much to do: what people say comes first. */

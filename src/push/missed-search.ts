@@ -5,8 +5,8 @@ import type { PushStore } from "../storage/push-store.ts";
 import { Outage, type OutageLogger } from "../telemetry/outage.ts";
 import type { NodeStats } from "../telemetry/stats.ts";
 import { type Candidate, toCandidate } from "./candidate.ts";
+import { findMissed, type SearchOptions } from "./find-missed.ts";
 import type { MissedTopic } from "./missed-topic.ts";
-import { findMissed, type SearchOptions } from "./search.ts";
 import type { PushSwitch } from "./switch.ts";
 
 export interface MissedSearchOptions extends SearchOptions {

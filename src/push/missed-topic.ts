@@ -24,7 +24,7 @@ export interface Missed extends Pick<Candidate, "event" | "senderId"> {
 }
 
 /** Users of one event. */
-export const pageUsers = limits.publishUsers;
+const pageUsers = limits.publishUsers;
 /** Events that are appended together, and their users. */
 const [atOnce, usersAtOnce] = [500, 50_000];
 

@@ -2,9 +2,9 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { Unavailable } from "../../src/ground/unavailable.ts";
 import type { Candidate } from "../../src/push/candidate.ts";
+import { findMissed, type SearchOptions } from "../../src/push/find-missed.ts";
 import { MissedSearch } from "../../src/push/missed-search.ts";
 import type { Missed } from "../../src/push/missed-topic.ts";
-import { findMissed, type SearchOptions } from "../../src/push/search.ts";
 import { PushSwitch } from "../../src/push/switch.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";

@@ -1,20 +1,18 @@
 /** Takes everything of a user out of PostgreSQL, a page at a time, and keeps how far that has come [BAK4]. */
 
-import type {
-  ErasedRows,
-  ErasureJob,
-  ErasureProgress,
-  ErasureStore,
-  NamingEvent,
-  ReactionOfUser,
-  RowsPage,
-} from "../erasure-store.ts";
 import {
   digestOfUser,
+  type ErasedRows,
+  type ErasureJob,
+  type ErasureProgress,
+  type ErasureStore,
   isKeyOf,
   keyPart,
+  type NamingEvent,
   namingPerPage,
   quotedId,
+  type ReactionOfUser,
+  type RowsPage,
   reactionsPerPage,
   removedPerPage,
   rowsPerPage,

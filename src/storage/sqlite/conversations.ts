@@ -24,11 +24,6 @@ function prepare(database: Database) {
       `SELECT conversation_id AS id, retention_ms AS retentionMs FROM conversations
        WHERE conversation_id > ? ORDER BY conversation_id LIMIT ?`,
     ),
-    topic: by<{ topicId: number }, [string]>("SELECT topic_id AS topicId FROM topics WHERE name = ?"),
-    oldest: by<{ position: number; createdAt: number }, [number, number]>(
-      `SELECT position, created_at AS createdAt FROM events INDEXED BY events_by_topic
-       WHERE topic_id = ? ORDER BY position LIMIT ?`,
-    ),
   };
 }
 
@@ -66,14 +61,12 @@ export class ConversationTable {
 
   #expireOne(given: { id: string; createdBefore: number; now: number; limit: number }): number {
     const { id, createdBefore, now, limit } = given;
-    const topic = this.#sql.topic.get(conversationTopic(id));
-    const first = topic && this.#sql.oldest.get(topic.topicId, 1);
+    const topicId = this.#forgotten.topicIdOf(conversationTopic(id));
+    if (topicId === null) return 0;
+    const [first] = this.#forgotten.oldest(topicId, 1);
     // A moment that is wrong in one event holds up nothing: then more than the first is looked at.
     if (!first || (first.createdAt >= createdBefore && first.createdAt <= now)) return 0;
-    const old = this.#sql.oldest.all(topic.topicId, limit).filter(({ createdAt }) => createdAt < createdBefore);
-    return this.#forgotten.forget(
-      topic.topicId,
-      old.map(({ position }) => position),
-    );
+    const old = this.#forgotten.oldest(topicId, limit).filter(({ createdAt }) => createdAt < createdBefore);
+    return this.#forgotten.forget(topicId, old);
   }
 }

@@ -1,21 +1,19 @@
 /** Takes everything of a user out of the SQLite file, a page at a time, and keeps how far that has come [BAK4]; runs in the worker only. */
 import type { Database } from "bun:sqlite";
-import type {
-  ErasedRows,
-  ErasureJob,
-  ErasureProgress,
-  ErasureStore,
-  NamingEvent,
-  NamingPage,
-  ReactionOfUser,
-  RowsPage,
-} from "../erasure-store.ts";
 import {
   digestOfUser,
+  type ErasedRows,
+  type ErasureJob,
+  type ErasureProgress,
+  type ErasureStore,
   isKeyOf,
   keyPart,
+  type NamingEvent,
+  type NamingPage,
   namingPerPage,
   quotedId,
+  type ReactionOfUser,
+  type RowsPage,
   reactionsPerPage,
   removedPerPage,
   rowsPerPage,
@@ -83,10 +81,6 @@ function prepare(database: Database) {
        CROSS JOIN topics AS t ON t.topic_id = r.topic_id
        CROSS JOIN events AS e INDEXED BY events_by_seq ON e.topic_id = r.topic_id AND e.seq = r.seq
        WHERE r.user_id = ? LIMIT ?`,
-    ),
-    topic: by<{ topicId: number }, [string]>("SELECT topic_id AS topicId FROM topics WHERE name = ?"),
-    oldest: by<{ position: number }, [number, number]>(
-      "SELECT position FROM events INDEXED BY events_by_topic WHERE topic_id = ? ORDER BY position LIMIT ?",
     ),
     rewrite: by<null, [string, number]>("UPDATE events SET payload = ? WHERE position = ?"),
     memberships: by<null, [string, number]>(
@@ -190,12 +184,8 @@ export class ErasureTables {
   forgetEvents(events: EventPlace[]): void {
     this.#atomically(() => {
       for (const [topic, some] of Map.groupBy(events, (event) => event.topic)) {
-        const found = this.#sql.topic.get(topic);
-        if (found === null) continue;
-        this.#forgotten.forget(
-          found.topicId,
-          some.map(({ position }) => position),
-        );
+        const topicId = this.#forgotten.topicIdOf(topic);
+        if (topicId !== null) this.#forgotten.forget(topicId, some);
       }
     });
   }
@@ -237,13 +227,10 @@ export class ErasureTables {
 
   #removeOwn(userId: string): RowsPage {
     for (const name of topicsOfUser(userId)) {
-      const topic = this.#sql.topic.get(name);
-      const positions = topic === null ? [] : this.#sql.oldest.all(topic.topicId, removedPerPage);
-      if (positions.length === 0) continue;
-      this.#forgotten.forget(
-        topic!.topicId,
-        positions.map(({ position }) => position),
-      );
+      const topicId = this.#forgotten.topicIdOf(name);
+      const events = topicId === null ? [] : this.#forgotten.oldest(topicId, removedPerPage);
+      if (events.length === 0) continue;
+      this.#forgotten.forget(topicId!, events);
       return { next: "more" };
     }
     for (const remove of ["reactions", "cursors", "statuses", "users", "askedBy"] as const)

@@ -6,13 +6,27 @@ interface Gone {
   isMessage: number;
 }
 
+interface EventOfTopic {
+  position: number;
+  createdAt: number;
+}
+
 export class ForgottenEvents {
+  readonly #topic;
+  readonly #oldest;
   readonly #remove;
   readonly #removeEdits;
   readonly #noteTopic;
   readonly #noteLog;
 
   constructor(database: Database) {
+    this.#topic = database.prepare<{ topicId: number }, [string]>(
+      "SELECT topic_id AS topicId FROM topics WHERE name = ?",
+    );
+    this.#oldest = database.prepare<EventOfTopic, [number, number]>(
+      `SELECT position, created_at AS createdAt FROM events INDEXED BY events_by_topic
+       WHERE topic_id = ? ORDER BY position LIMIT ?`,
+    );
     this.#remove = database.prepare<Gone, [string]>(
       `DELETE FROM events WHERE position IN (SELECT value FROM json_each(?))
        RETURNING id, sender_id IS NOT NULL AS isMessage`,
@@ -26,10 +40,20 @@ export class ForgottenEvents {
     this.#noteLog = database.prepare<null, [number]>("UPDATE log_state SET events = events - ?");
   }
 
+  /** @returns null where the topic never had an event */
+  topicIdOf(topic: string): number | null {
+    return this.#topic.get(topic)?.topicId ?? null;
+  }
+
+  /** Finds the first events of a topic that are there. */
+  oldest(topicId: number, limit: number): EventOfTopic[] {
+    return this.#oldest.all(topicId, limit);
+  }
+
   /** To be called within a transaction. @returns how many of them were still there; of messages the text of their last edit goes as well */
-  forget(topicId: number, positions: number[]): number {
-    if (positions.length === 0) return 0;
-    const gone = this.#remove.all(JSON.stringify(positions));
+  forget(topicId: number, events: Pick<EventOfTopic, "position">[]): number {
+    if (events.length === 0) return 0;
+    const gone = this.#remove.all(JSON.stringify(events.map(({ position }) => position)));
     const messages = gone.filter(({ isMessage }) => isMessage === 1).map(({ id }) => id);
     const edits = messages.length === 0 ? 0 : this.#removeEdits.run(topicId, JSON.stringify(messages)).changes;
     this.#noteTopic.run(gone.length + edits, topicId);
