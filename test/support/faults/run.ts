@@ -83,10 +83,11 @@ export async function runRound({
       patienceMs,
       ...checked,
       faults: storm,
+      forgives: isOutage,
       ...population,
     });
     const unexpected = surprises(stage, verdict.history);
-    const violations = [...verdict.violations.filter((it) => !isOutage(it)), ...unexpected];
+    const violations = [...verdict.violations, ...unexpected];
     const lines = [`${engine}, faults: ${JSON.stringify(storm.counts)}`, report({ ...verdict, violations })];
     if (violations.length > 0) {
       for (const { text, evidence } of unexpected) lines.push(text, ...evidence.map((it) => JSON.stringify(it)));
