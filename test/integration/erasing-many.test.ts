@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => server?.stop());
 
-const messages = 10_000;
+const messages = 4_000;
 const conversations = 200;
 const perBatch = 1_000;
 
@@ -59,7 +59,7 @@ for (const engine of ["SQLite", "PostgreSQL"] as const) {
         STORAGE__URL: stored.url,
         PRESENCE__OFFLINE_GRACE: "0s",
         WEBSOCKET__CLEANUP_INTERVAL: "500ms",
-        STORAGE__QUERY_TIMEOUT: "5s",
+        STORAGE__QUERY_TIMEOUT: "3s",
       },
     });
     const as = (user_id: string, roles = "") =>
