@@ -133,6 +133,18 @@ describe("sound histories", () => {
       },
     ],
     [
+      "[MSG2] what is deleted cannot be edited, and nothing has come of it",
+      () =>
+        inLog([rowOf(one, delete4), delete4], (scene) => {
+          send(scene, one);
+          change(scene, delete4);
+          scene.phone.exchange(
+            ["message.edit", { conversation_id: "c1", message_id: one.id, content: "too late" }],
+            ["error", { code: "conflict", retryable: false }],
+          );
+        }),
+    ],
+    [
       "[MSG3] a reaction comes and goes",
       () =>
         inLog([rowOf(one, like2, unlike3), unlike3], (scene) => {

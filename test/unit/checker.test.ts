@@ -455,6 +455,19 @@ const cases: BrokenHistory[] = [
   },
   {
     rule: "no-fault",
+    what: "[MSG2] an edit is a conflict though nobody has deleted the message",
+    history: () =>
+      inLog(
+        (scene) => {
+          sendToAll(scene, one);
+          const edit = { conversation_id: "c1", message_id: one.id, content: "edited" };
+          scene.phone.exchange(["message.edit", edit], ["error", { code: "conflict", retryable: false }]);
+        },
+        [one],
+      ),
+  },
+  {
+    rule: "no-fault",
     what: "[SUB1] a member is rejected",
     history: () =>
       historyOf(({ ben }) => {
