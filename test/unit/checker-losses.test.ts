@@ -1,7 +1,7 @@
 /** The checker's judge of a log that went back: it forgives what was lost to whom was told, and nothing else. */
 import { expect, test } from "bun:test";
 import { judge } from "../support/checker/judge.ts";
-import { conversation, firstCursor, historyOf, type Message, message } from "../support/histories.ts";
+import { conversation, firstCursor, historyOf, type Message, message, reaction, rowOf } from "../support/histories.ts";
 
 type Scene = Parameters<Parameters<typeof historyOf>[0]>[0];
 
@@ -102,6 +102,30 @@ test("[LOG4] an event that comes between going live and the reply that says so c
       again.hear("presence.online", { user_id: "anna", status: "online" });
     },
     { log: [first, instead] },
+  );
+  expect(judge(history)).toEqual([]);
+});
+
+test("[LOG4] [MSG3] who sends again, after beginning anew, what is there with a reaction from before does not know of that", () => {
+  const liked = reaction(2, first, { by: "ben" });
+  const history = historyOf(
+    (scene) => {
+      const { phone, laptop, ben, writer } = scene;
+      const { conversation_id, client_message_id, content } = first.payload;
+      phone.request("message.send", { conversation_id, client_message_id, content });
+      for (const other of [laptop, ben]) other.see(first);
+      ben.change(liked);
+      laptop.see(liked);
+      phone.close();
+      writer.history.logLosses.push({ from: writer.next() });
+      const again = writer.connect(writer.history.devices[0]!);
+      tell(again, 2);
+      for (const connection of [laptop, ben]) tell(connection, 2);
+      again.hear("presence.online", { user_id: "ben", status: "online" });
+      again.live({ seq: 2, cursor: "00000001.0" });
+      again.send(first, { duplicate: true });
+    },
+    { log: [rowOf(first, liked), liked] },
   );
   expect(judge(history)).toEqual([]);
 });

@@ -190,8 +190,10 @@ function differing({ logs }: Facts, device: DeviceFacts): Finding[] {
   const conversations = conversationsOn(device);
   for (const [topic, log] of logs) {
     const conversation = conversations.get(topic);
+    // Of a message of its own from before it knows by the reply alone, and of what was done to it there nothing.
+    const since = device.baselines.get(topic) ?? Number.POSITIVE_INFINITY;
     for (const { type, payload, seq } of log.values()) {
-      const shown = type === "message.new" ? conversation?.messages.get(payload.message_id) : undefined;
+      const shown = type === "message.new" && seq > since ? conversation?.messages.get(payload.message_id) : undefined;
       if (shown === undefined) continue;
       const read = new Conversation();
       read.take({ type, seq, payload });
