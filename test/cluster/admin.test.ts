@@ -3,9 +3,10 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { createPeople, eventually, fresh } from "../support/people.ts";
+import { createPeople, fresh } from "../support/people.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { type Service, startService } from "../support/service.ts";
+import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 

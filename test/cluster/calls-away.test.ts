@@ -8,7 +8,8 @@ import { Counts } from "../../src/telemetry/counts.ts";
 import { isDown, isUp, keys, startNodes, startPair } from "../support/cluster.ts";
 import { exampleCall } from "../support/example-call.ts";
 import { startProxy } from "../support/proxy.ts";
-import { type RedisServer, until } from "../support/redis.ts";
+import type { RedisServer } from "../support/redis.ts";
+import { until } from "../support/until.ts";
 
 let redis: RedisServer;
 let one: Cluster;

@@ -3,8 +3,9 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { resolve } from "node:path";
 import { Redis } from "ioredis";
 import { Client } from "../support/client.ts";
-import { type RedisServer, startRedis, until } from "../support/redis.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
 import { type LogLine, type Service, startService } from "../support/service.ts";
+import { until } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 

@@ -1,12 +1,13 @@
 /** Proves that a user is erased, and conversations keep less, over three nodes of which one dies in the middle [BAK4] [LOG9]. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Client } from "../support/client.ts";
-import { eventually, fresh, sendAll } from "../support/people.ts";
+import { fresh, sendAll } from "../support/people.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { type Service, startService } from "../support/service.ts";
 import { type Stored, storedInPostgres } from "../support/stored.ts";
 import { tracesOf } from "../support/traces.ts";
+import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(120_000);
 

@@ -5,8 +5,9 @@ import { Client } from "../support/client.ts";
 import { contentsOf, fresh, sendAll } from "../support/people.ts";
 import { type PostgresPair, type Replication, startPostgresPair } from "../support/postgres-pair.ts";
 import { type LinkProxy, startProxy } from "../support/proxy.ts";
-import { type RedisServer, startRedis, until } from "../support/redis.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
 import { type Service, startService } from "../support/service.ts";
+import { until } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 

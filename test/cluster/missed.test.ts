@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, te
 import { Client } from "../support/client.ts";
 import { openStage, type Stage, type StageNode } from "../support/faults/stage.ts";
 import { fresh } from "../support/people.ts";
-import { until } from "../support/redis.ts";
+import { until } from "../support/until.ts";
 
 setDefaultTimeout(90_000);
 

@@ -9,7 +9,8 @@ import { Client } from "../support/client.ts";
 import { keys, silent } from "../support/cluster.ts";
 import { openStage, type Stage, type StageNode } from "../support/faults/stage.ts";
 import { fresh } from "../support/people.ts";
-import { type RedisServer, startRedisCluster, until } from "../support/redis.ts";
+import { type RedisServer, startRedisCluster } from "../support/redis.ts";
+import { until } from "../support/until.ts";
 
 setDefaultTimeout(90_000);
 

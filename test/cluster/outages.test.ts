@@ -2,8 +2,8 @@
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Client } from "../support/client.ts";
 import { openStage, type Stage, type StageNode } from "../support/faults/stage.ts";
-import { eventually, fresh } from "../support/people.ts";
-import { until } from "../support/redis.ts";
+import { fresh } from "../support/people.ts";
+import { eventually, until } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 

@@ -11,8 +11,9 @@ import { exampleCall } from "../support/example-call.ts";
 import { arrived, examplesOf } from "../support/ingest.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { add, remove } from "../support/records.ts";
-import { type RedisServer, startRedis, startRedisCluster, until } from "../support/redis.ts";
+import { type RedisServer, startRedis, startRedisCluster } from "../support/redis.ts";
 import { type Service, startService } from "../support/service.ts";
+import { until } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 

@@ -15,7 +15,8 @@ import { keys, silent } from "../support/cluster.ts";
 import { exampleCall } from "../support/example-call.ts";
 import { openSharedStorage, startPresence } from "../support/presence-node.ts";
 import { add, idsOf, readOne, remove, say, saying } from "../support/records.ts";
-import { openEmptyRedis, until } from "../support/redis.ts";
+import { openEmptyRedis } from "../support/redis.ts";
+import { until } from "../support/until.ts";
 
 let redis: Awaited<ReturnType<typeof openEmptyRedis>>;
 let commands: Commands;

@@ -10,7 +10,8 @@ import { isDown, isUp, startNodes, startPair } from "../support/cluster.ts";
 import { exampleCall } from "../support/example-call.ts";
 import { openSharedStorage, type PresenceNode, startPresence } from "../support/presence-node.ts";
 import { add, idsOf } from "../support/records.ts";
-import { type RedisServer, until } from "../support/redis.ts";
+import type { RedisServer } from "../support/redis.ts";
+import { until } from "../support/until.ts";
 
 let redis: RedisServer;
 let one: Cluster;

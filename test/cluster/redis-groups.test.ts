@@ -9,7 +9,8 @@ import { exampleCall } from "../support/example-call.ts";
 import { openSharedStorage, type PresenceNode, startPresence } from "../support/presence-node.ts";
 import { startProxy } from "../support/proxy.ts";
 import { idsOf } from "../support/records.ts";
-import { startRedisCluster, startSentinelPair, until } from "../support/redis.ts";
+import { startRedisCluster, startSentinelPair } from "../support/redis.ts";
+import { until } from "../support/until.ts";
 
 const settings = { heartbeatMs: 200, deadAfterMs: 5_000, commandTimeoutMs: 500, watchTimeoutMs: 500 };
 const typing = (topic: string, id: string) =>

@@ -9,7 +9,8 @@ import { record } from "../contract/bus.ts";
 import { makeAuthority } from "../support/certificates.ts";
 import { isDown, isUp, redisNode, startNodes } from "../support/cluster.ts";
 import { freePorts } from "../support/free-ports.ts";
-import { type RedisServer, startRedis, startRedisCluster, until } from "../support/redis.ts";
+import { type RedisServer, startRedis, startRedisCluster } from "../support/redis.ts";
+import { until } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 

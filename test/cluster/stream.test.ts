@@ -6,7 +6,8 @@ import { openCommandClient } from "../../src/cluster/redis/connection.ts";
 import { RedisStream } from "../../src/cluster/redis/stream.ts";
 import { keys, silent } from "../support/cluster.ts";
 import { fresh } from "../support/people.ts";
-import { startRedis, startRedisCluster, until } from "../support/redis.ts";
+import { startRedis, startRedisCluster } from "../support/redis.ts";
+import { until } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 

@@ -6,8 +6,9 @@ import { join, resolve } from "node:path";
 import { Redis } from "ioredis";
 import { Client, type Received } from "../support/client.ts";
 import { createPeople, fresh } from "../support/people.ts";
-import { type RedisServer, startRedis, until } from "../support/redis.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
 import { type Service, startService } from "../support/service.ts";
+import { until } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 

@@ -8,7 +8,7 @@ import { newEvent, newEvents } from "../support/new-event.ts";
 import { startPgBouncer } from "../support/pgbouncer.ts";
 import { dumpOf, type PostgresServer, restoreDump, runSql, startPostgres } from "../support/postgres.ts";
 import { startProxy } from "../support/proxy.ts";
-import { until } from "../support/redis.ts";
+import { until } from "../support/until.ts";
 import { trimAll } from "./trim-all.ts";
 
 setDefaultTimeout(60_000);

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { conversationTopic } from "../../src/protocol/topic.ts";
 import type { EventLog } from "../../src/storage/ports.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
-import { eventually } from "../support/people.ts";
+import { eventually } from "../support/until.ts";
 import { type Open, withStorage } from "./opened.ts";
 
 const [n1, n2] = [

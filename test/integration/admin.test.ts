@@ -5,8 +5,9 @@ import { type ClientMessageType, clientMessageTypes } from "../../src/protocol/c
 import { serverPayloads } from "../../src/protocol/server.ts";
 import { Client } from "../support/client.ts";
 import { clientExamples } from "../support/examples.ts";
-import { createPeople, eventually, fresh } from "../support/people.ts";
+import { createPeople, fresh } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
+import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(30_000);
 

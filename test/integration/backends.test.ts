@@ -2,11 +2,12 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import type { Client } from "../support/client.ts";
-import { createPeople, eventually, fresh, sendAll } from "../support/people.ts";
+import { createPeople, fresh, sendAll } from "../support/people.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { type Service, startService } from "../support/service.ts";
 import { signToken } from "../support/tokens.ts";
+import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 

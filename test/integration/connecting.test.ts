@@ -7,9 +7,9 @@ import { loadConfig } from "../../src/config/loader.ts";
 import { protobufPeer } from "../../src/protocol/protobuf/codec.ts";
 import { Client } from "../support/client.ts";
 import { type HandshakeAnswer, opcodes, RawSocket } from "../support/raw-socket.ts";
-import { until } from "../support/redis.ts";
 import { type Service, startService } from "../support/service.ts";
 import { secret, signToken } from "../support/tokens.ts";
+import { until } from "../support/until.ts";
 
 setDefaultTimeout(30_000);
 const inAnHour = () => Math.floor(Date.now() / 1_000) + 3_600;

@@ -4,9 +4,9 @@ import { contentDigest } from "../../src/broadcast/idempotency-key.ts";
 import type { Client } from "../support/client.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
-import { until } from "../support/redis.ts";
 import { type Service, startService } from "../support/service.ts";
 import { type Stored, storedInPostgres, storedInSqlite } from "../support/stored.ts";
+import { until } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 

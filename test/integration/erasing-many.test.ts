@@ -3,10 +3,10 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { createPostgresStorage } from "../../src/storage/postgres/storage.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { Client } from "../support/client.ts";
-import { eventually } from "../support/people.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { startService } from "../support/service.ts";
 import { type Stored, storedInPostgres, storedInSqlite } from "../support/stored.ts";
+import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(300_000);
 

@@ -1,11 +1,12 @@
 /** Proves that erasing a user leaves nothing but what the page for operators says, on both engines, whatever happens meanwhile [BAK4]. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Client } from "../support/client.ts";
-import { createPeople, eventually, fresh, sendAll } from "../support/people.ts";
+import { createPeople, fresh, sendAll } from "../support/people.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { type Service, startService } from "../support/service.ts";
 import { type Stored, storedInPostgres, storedInSqlite } from "../support/stored.ts";
 import { tracesOf } from "../support/traces.ts";
+import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { Client } from "../support/client.ts";
 import { freePorts } from "../support/free-ports.ts";
 import { findHaproxy } from "../support/needs.ts";
-import { eventually } from "../support/people.ts";
 import { startService } from "../support/service.ts";
+import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 const cleanups: (() => unknown)[] = [];

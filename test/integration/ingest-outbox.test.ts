@@ -11,10 +11,11 @@ import {
   type InboxScene,
   killEveryDrainer,
 } from "../support/ingest.ts";
-import { createPeople, eventually, fresh } from "../support/people.ts";
+import { createPeople, fresh } from "../support/people.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
-import { type RedisServer, startRedis, until } from "../support/redis.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
 import { type Service, type ServiceOptions, startService } from "../support/service.ts";
+import { eventually, until } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 

@@ -1,10 +1,11 @@
 /** Proves that a conversation keeps its events for as long as is said, on both engines, and that nothing looks lost where they went [LOG9]. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Client } from "../support/client.ts";
-import { createPeople, eventually, fresh, sendAll } from "../support/people.ts";
+import { createPeople, fresh, sendAll } from "../support/people.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { type Service, startService } from "../support/service.ts";
 import { type Stored, storedInPostgres, storedInSqlite } from "../support/stored.ts";
+import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(30_000);
 

@@ -5,8 +5,8 @@ import { migrateStorage } from "../../src/storage/migrate.ts";
 import { Client } from "../support/client.ts";
 import { examplesOf } from "../support/ingest.ts";
 import { type PostgresServer, runSql, startPostgres } from "../support/postgres.ts";
-import { until } from "../support/redis.ts";
 import { startService } from "../support/service.ts";
+import { until } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 let server: PostgresServer;

@@ -11,7 +11,7 @@ import { loadConfig } from "../../src/config/loader.ts";
 import { routes } from "../../src/handlers/routes.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import { Client } from "../support/client.ts";
-import { eventually } from "../support/people.ts";
+import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(30_000);
 

@@ -6,9 +6,10 @@ import { join } from "node:path";
 import { pages } from "../../src/ground/pages.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { newEvent } from "../support/new-event.ts";
-import { createPeople, eventually, fresh, sendAll } from "../support/people.ts";
+import { createPeople, fresh, sendAll } from "../support/people.ts";
 import { RawSocket } from "../support/raw-socket.ts";
 import { type Service, startService } from "../support/service.ts";
+import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 

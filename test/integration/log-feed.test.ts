@@ -2,10 +2,11 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { subprotocols } from "../../src/protocol/limits.ts";
 import type { Client, Received } from "../support/client.ts";
-import { createPeople, eventually, fresh, sendAll } from "../support/people.ts";
+import { createPeople, fresh, sendAll } from "../support/people.ts";
 import { RawSocket } from "../support/raw-socket.ts";
 import { type Service, startService } from "../support/service.ts";
 import { signToken } from "../support/tokens.ts";
+import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(30_000);
 

@@ -3,8 +3,9 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { subprotocols } from "../../src/protocol/limits.ts";
 import { Client, type Received } from "../support/client.ts";
 import { cursorAt, partsOf, positionOf } from "../support/cursors.ts";
-import { contentsOf, createPeople, eventually, fresh, sendAll } from "../support/people.ts";
+import { contentsOf, createPeople, fresh, sendAll } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
+import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(30_000);
 

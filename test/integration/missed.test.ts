@@ -3,10 +3,11 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { subprotocols } from "../../src/protocol/limits.ts";
 import { migrate } from "../../src/storage/postgres/migrate.ts";
 import type { Client, Received } from "../support/client.ts";
-import { createPeople, eventually, fresh, sendAll } from "../support/people.ts";
+import { createPeople, fresh, sendAll } from "../support/people.ts";
 import { startPostgres } from "../support/postgres.ts";
 import { type Service, startService } from "../support/service.ts";
 import { signToken } from "../support/tokens.ts";
+import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 

@@ -1,8 +1,9 @@
 /** Proves that metrics and the console are on a listener of their own, for those who may, and that their figures are true. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Client } from "../support/client.ts";
-import { createPeople, eventually, fresh } from "../support/people.ts";
+import { createPeople, fresh } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
+import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(30_000);
 

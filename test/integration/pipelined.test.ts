@@ -5,9 +5,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import { Client, type Received } from "../support/client.ts";
-import { createPeople, eventually, fresh } from "../support/people.ts";
+import { createPeople, fresh } from "../support/people.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { type Service, startService } from "../support/service.ts";
+import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 

@@ -2,10 +2,10 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import { Client } from "../support/client.ts";
-import { eventually } from "../support/people.ts";
 import { type PostgresServer, runSql, startPostgres } from "../support/postgres.ts";
 import { RawSocket } from "../support/raw-socket.ts";
 import { type LogLine, type Service, startService } from "../support/service.ts";
+import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 const mayAlter = process.env.TEST_DATABASE_URL === undefined;

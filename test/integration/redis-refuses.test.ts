@@ -6,8 +6,9 @@ import { freePorts } from "../support/free-ports.ts";
 import { type Ground, layGround } from "../support/ground.ts";
 import { fresh } from "../support/people.ts";
 import { program } from "../support/program.ts";
-import { type RedisServer, startRedis, until } from "../support/redis.ts";
+import { type RedisServer, startRedis } from "../support/redis.ts";
 import { type LogLine, type Service, startService } from "../support/service.ts";
+import { until } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 

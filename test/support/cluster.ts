@@ -2,7 +2,8 @@
 import type { Cluster } from "../../src/cluster/ports.ts";
 import { createRedisCluster, type RedisClusterOptions } from "../../src/cluster/redis/cluster.ts";
 import { createKeys } from "../../src/cluster/redis/keys.ts";
-import { startRedis, until } from "./redis.ts";
+import { startRedis } from "./redis.ts";
+import { until } from "./until.ts";
 
 const installation = "test";
 /** The names in Redis of what these nodes share. */

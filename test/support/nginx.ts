@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { debianProgram } from "./debian.ts";
 import { freePorts } from "./free-ports.ts";
-import { until } from "./redis.ts";
+import { until } from "./until.ts";
 
 export interface Nginx {
   /** `ws://127.0.0.1:<port>/ws` */

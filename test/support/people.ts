@@ -53,20 +53,5 @@ export async function sendAll(client: Client, conversationId: string, contents: 
   );
 }
 
-const askAgainMs = 20;
-
-/** Asks again and again until the answer is as it should be: for what the service does by itself and tells nobody. */
-export async function eventually<Answer>(
-  ask: () => Promise<Answer>,
-  isThere: (answer: Answer) => boolean,
-): Promise<Answer> {
-  for (;;) {
-    const answer = await ask();
-    if (isThere(answer)) return answer;
-    // Leaves the machine to what is waited for, and to other tests.
-    await Bun.sleep(askAgainMs);
-  }
-}
-
 /** The `content`s of the messages that came, in order. */
 export const contentsOf = (client: Client) => client.all("message.new").map(({ payload }) => payload.content);

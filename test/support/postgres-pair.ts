@@ -1,7 +1,7 @@
 /** Two real PostgreSQL servers: a primary and a standby that streams from it and takes its place, again and again. */
 import { type PostgresServer, startPostgres } from "./postgres.ts";
 import { type LinkProxy, startProxy } from "./proxy.ts";
-import { until } from "./redis.ts";
+import { until } from "./until.ts";
 
 /** `synchronous`: a commit waits until the standby has it. `asynchronous`: the standby has what it has. */
 export type Replication = "synchronous" | "asynchronous";

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import { debianProgram } from "./debian.ts";
 import { freePorts } from "./free-ports.ts";
+import { until } from "./until.ts";
 
 export interface RedisServer {
   /** `redis://127.0.0.1:<port>` */
@@ -179,15 +180,6 @@ export async function startRedisCluster({ elsewhere = false, tls }: RedisCluster
     servers,
     stop: async () => void (await Promise.all(servers.map((server) => server.stop()))),
   };
-}
-
-/** Asks again and again until it is so, for what tells nobody by itself. */
-export async function until(isSo: () => Promise<boolean>, patienceMs = 20_000): Promise<void> {
-  const end = performance.now() + patienceMs;
-  while (!(await isSo())) {
-    if (performance.now() > end) throw new Error(`not so within ${patienceMs} ms: ${isSo}`);
-    await Bun.sleep(20);
-  }
 }
 
 /** Resolves once the program has said it; what it says afterwards is read and dropped, so that it never blocks. */

@@ -6,8 +6,9 @@ import { freePorts } from "../free-ports.ts";
 import { type PostgresServer, runSql, startPostgres } from "../postgres.ts";
 import { type PostgresPair, type Replication, startPostgresPair } from "../postgres-pair.ts";
 import { type LinkProxy, startProxy } from "../proxy.ts";
-import { type RedisServer, startRedis, startRedisCluster, startSentinelPair, until } from "../redis.ts";
+import { type RedisServer, startRedis, startRedisCluster, startSentinelPair } from "../redis.ts";
 import { type Service, startService } from "../service.ts";
+import { until } from "../until.ts";
 
 /** How Redis is there. Clients of the last two learn the servers' own addresses, and a map leads them to the proxies. */
 export const engines = ["redis", "cluster", "sentinel"] as const;
