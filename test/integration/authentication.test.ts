@@ -223,13 +223,16 @@ describe("tokens", () => {
     });
     const asked = ["conversation:one", "conversation:two", "presence:ben", "typing:one"];
     const { rejected } = await client.ask("subscribe", { topics: asked });
-    expect(rejected).toEqual([{ topic: "typing:one", code: "forbidden" }]);
+    expect(rejected).toEqual([]);
     expect((await client.ask("authenticate", { token: await of([], ["conversation:two"]) })).roles).toEqual([]);
     // Told before the reply: what is forbidden is over once the new token counts.
     const told = client.received.map(({ type }) => type);
     expect(told.indexOf("unsubscribed")).toBeLessThan(told.indexOf("auth.success"));
     const { payload } = await client.next("unsubscribed");
-    expect([payload.topics.sort(), payload.reason]).toEqual([["conversation:one", "presence:ben"], "access_revoked"]);
+    expect([payload.topics.sort(), payload.reason]).toEqual([
+      ["conversation:one", "presence:ben", "typing:one"],
+      "access_revoked",
+    ]);
     for (const [type, request] of [
       ["publish", { all: true, type: "x", payload: {} }],
       ["admin.nodes", {}],
@@ -244,10 +247,15 @@ describe("tokens", () => {
     await client.next("poll.closed", ({ topic }) => topic === "conversation:two");
     await client.settled();
     expect(client.all("poll.closed").length).toBe(1);
-    await client.ask("authenticate", { token: await of(["service"], ["conversation:three"]) });
+    await client.ask("authenticate", { token: await of([], ["conversation:three"]) });
     await client.next("unsubscribed", ({ topics }) => topics.includes("conversation:two"));
-    const again = await client.ask("subscribe", { topics: ["conversation:three", "conversation:two"] });
-    expect(again.topics.map(({ topic }: { topic: string }) => topic)).toEqual(["conversation:three"]);
+    const heard = async () => {
+      const { topics } = await client.ask("subscribe", { topics: ["conversation:three", "conversation:two"] });
+      return topics.map(({ topic }: { topic: string }) => topic).sort();
+    };
+    expect(await heard()).toEqual(["conversation:three"]);
+    await client.ask("authenticate", { token: await of(["service"], []) });
+    expect(await heard()).toEqual(["conversation:three", "conversation:two"]);
     await client.ask("publish", { topic: "conversation:three", type: "poll.opened", payload: {} });
     await Promise.all([client.close(), backend.close()]);
   });
