@@ -3,13 +3,14 @@ const { WS_URL = "ws://127.0.0.1:8086/ws?user_id=push&roles=service&device_id=pu
 const { PUSH_URL = "http://127.0.0.1:9000/push" } = process.env;
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const done = new Set<string>();
+/** Why the last connection ended: said once, and not after each try. */
+let said = "";
 
 /** Tries until it is taken, or refused for good; the key lets the push service drop what it has had before. */
 async function wake(userId: string, key: string, about: object): Promise<void> {
   const headers = { "content-type": "application/json", "idempotency-key": key };
   for (let waitMs = 500; ; waitMs = Math.min(waitMs * 2, 30_000)) {
-    const request = { method: "POST", headers, body: JSON.stringify({ to: userId, about }) };
-    const answer = await fetch(PUSH_URL, request).catch(() => null);
+    const answer = await fetch(PUSH_URL, { method: "POST", headers, body: JSON.stringify({ to: userId, about }) }).catch(() => null);
     if (answer !== null && answer.status < 500 && answer.status !== 429) return;
     await sleep(waitMs);
   }
@@ -26,6 +27,7 @@ async function notify({ id, type, payload }: { id: string; type: string; payload
 for (;;) {
   const socket = new WebSocket(WS_URL);
   const send = (type: string, payload = {}) => socket.readyState === 1 && socket.send(JSON.stringify({ id: type, type, payload }));
+  let why = "";
   const pinging = setInterval(() => send("ping"), 1_000);
   let silence = setTimeout(() => socket.close(4000), 30_000);
   // One after the other, so that all is done that came before a cursor.
@@ -36,12 +38,17 @@ for (;;) {
     silence = setTimeout(() => socket.close(4000), 30_000);
     if (message.type === "connected") send("subscribe", { topics: ["missed"], since: "acked" });
     else if (message.type === "delivery.missed" || message.type === "call.unreached") work = work.then(() => notify(message));
-    else if (message.type === "error" || message.payload.rejected?.length > 0) console.error(message.payload), socket.close(4000);
+    else if (message.type === "error" || message.payload.rejected?.length > 0) (why = JSON.stringify(message.payload)), socket.close(4000);
     else if (message.reply_to === "ping") work = work.then(() => void send("ack", { cursor: message.payload.cursor }));
+    else if (message.reply_to === "ack") said = "";
   };
-  await new Promise((resolve) => (socket.onclose = resolve));
-  clearInterval(pinging);
-  await work.finally(() => clearTimeout(silence));
+  // Without the address, for that may hold a token.
+  socket.onerror = ({ message }: any) => (why = String(message).split(" failed: ").at(-1)!);
+  const { code, reason } = await new Promise<CloseEvent>((resolve) => (socket.onclose = resolve));
+  if (code > 4000 && code < 4100) console.error("not coming back:", code, reason), process.exit(1);
+  why = `${code} ${reason || why}`;
+  if (why !== said) console.error("coming back:", (said = why));
+  await work.finally(() => [pinging, silence].forEach(clearTimeout));
   await sleep(Math.random() * 2_000);
 }
 

@@ -1,10 +1,10 @@
 """Asks a push service to wake those who have missed something: `pip install websockets`, then `python3 push_worker.py`."""
-import asyncio, collections, json, os, random, urllib.request
-import websockets
+import asyncio, collections, json, os, random, sys, urllib.request, websockets
 
 WS_URL = os.environ.get("WS_URL", "ws://127.0.0.1:8086/ws?user_id=push&roles=service&device_id=push-worker-py")
 PUSH_URL = os.environ.get("PUSH_URL", "http://127.0.0.1:9000/push")
 done = collections.deque(maxlen=10_000)
+said = collections.deque(maxlen=1)  # Why the last connection ended: printed once, and not after each try.
 
 
 def is_over(user_id, key, about):
@@ -19,8 +19,7 @@ def is_over(user_id, key, about):
 
 async def wake(user_id, key, about, wait=0.5):
     while not await asyncio.to_thread(is_over, user_id, key, about):
-        await asyncio.sleep(wait)
-        wait = min(wait * 2, 30)
+        await asyncio.sleep(wait := min(wait * 2, 30))
 
 
 async def follow(socket):
@@ -36,17 +35,23 @@ async def follow(socket):
         elif kind == "error" or payload.get("rejected"):
             raise OSError(payload)
         elif reply_to == "ack":
-            asyncio.get_running_loop().call_later(1, lambda: asyncio.ensure_future(send("ping")))
+            said.clear()  # The line may be gone by then, which `recv` tells.
+            asyncio.get_running_loop().call_later(1, lambda: asyncio.gather(send("ping"), return_exceptions=True))
         elif reply_to is not None:
             await send("ack", cursor=payload["cursor"])
 
 
 async def main():
-    async for socket in websockets.connect(WS_URL, ping_timeout=None, max_size=None):
+    while True:
         try:
-            await follow(socket)
+            async with websockets.connect(WS_URL, ping_timeout=None, max_size=None) as socket:
+                await follow(socket)
         except (OSError, asyncio.TimeoutError, websockets.WebSocketException) as end:
-            print("coming back:", end)
+            if 4000 < getattr(getattr(end, "rcvd", None), "code", 0) < 4100:
+                sys.exit(f"not coming back: {end}")
+            if str(end) not in said:
+                print("coming back:", type(end).__name__, end, file=sys.stderr)
+            said.append(str(end))
             await asyncio.sleep(random.random() * 2)
 
 

