@@ -86,7 +86,7 @@ test("[REC3] PostgreSQL is asked as often for 500 conversations as for one, and 
   // Nothing of the directory is remembered.
   const service = await startService({ settings: { STORAGE__URL: url, DIRECTORY__CACHE_TTL: "0s" } });
   try {
-    for (const count of [1, 100, 500, 1_000]) {
+    for (const count of [1, 500, 1_000]) {
       const list = await makeList(service.url, count);
       const pages = Math.ceil(count / 500);
       // Of memberships who may hear, and who may write.
