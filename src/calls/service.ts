@@ -1,6 +1,7 @@
 /** Runs calls on this node: the requests of clients, devices that come and go, and deadlines [CALL]. */
 import type { Call } from "../cluster/call.ts";
 import type { CallRegistry } from "../cluster/ports.ts";
+import { nextTurn } from "../ground/next-turn.ts";
 import type { Timers } from "../ground/timers.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 import type { ClientPayload } from "../protocol/client.ts";
@@ -61,6 +62,8 @@ export class CallService {
   readonly #waiting: Outage;
   readonly #logging: Outage;
   readonly #counts = { offered: 0, ended: 0, dueFailures: 0 };
+  /** Follows from requests that are answered already. */
+  readonly #settling = new Set<Promise<void>>();
   #cancelTimer: (() => void) | null = null;
   #round: Promise<void> = Promise.resolve();
   #isRunning = false;
@@ -192,11 +195,11 @@ export class CallService {
     this.#scheduleRound();
   }
 
-  /** Resolves once nothing of `runDue` is on the way any more. */
+  /** Resolves once nothing of `runDue` is on the way any more, nor of what nobody waits for. */
   async stop(): Promise<void> {
     this.#isRunning = false;
     this.#cancelTimer?.();
-    await this.#round;
+    await Promise.all([this.#round, ...this.#settling]);
   }
 
   /** Counts `calls` that are kept, ended ones included, over all nodes, and what this node has seen since it started. */
@@ -221,8 +224,8 @@ export class CallService {
       if (calleeDeviceIds.includes(deviceId)) continue;
       await this.#apply(callId, [], { type: "connected", device: { userId: toUserId, deviceId }, callId });
     }
-    // Before the caller is answered, so that whoever was answered is known to all that wakes devices.
-    if (isUnreached(call)) await this.#log(call);
+    // The caller does not wait for it, or it would learn who is offline and who only is invisible [CALL5]. It is due in the record.
+    if (isUnreached(call)) this.#settleLater(call);
     return { isBusy: settings.busy && calleeIsBusy };
   }
 
@@ -258,6 +261,14 @@ export class CallService {
       if (error instanceof Unavailable) return deviceIds;
       throw error;
     }
+  }
+
+  /** Settles it once its request is answered. */
+  #settleLater(call: Call): void {
+    const settling: Promise<void> = nextTurn()
+      .then(() => this.#settle(call))
+      .finally(() => this.#settling.delete(settling));
+    this.#settling.add(settling);
   }
 
   /** Logs what is due of the call; where the log is away its deadline stays due, and `runDue` comes again. Never rejects. */

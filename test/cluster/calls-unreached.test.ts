@@ -1,5 +1,6 @@
 /** Proves that a backend hears of a call to somebody without a device in time to wake one, once, whichever nodes and engine there are [BAK3]. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { SQL } from "bun";
 import { subprotocols } from "../../src/protocol/limits.ts";
 import { Client } from "../support/client.ts";
 import { type Ground, layGround } from "../support/ground.ts";
@@ -69,11 +70,11 @@ for (const [name, start] of Object.entries(stages)) {
       return { anna, ben, caller, backend, call_id, offer };
     }
 
-    test("[BAK3] [CALL5] it is in the log before the caller is answered; the phone that it wakes rings and answers", async () => {
+    test("[BAK3] [CALL5] it is told at once; the phone that it wakes rings and answers", async () => {
       const { anna, ben, caller, backend, call_id, offer } = await scene();
       expect(await offer()).toEqual({});
-      const logged = await unreachedOf(backend, call_id);
       const pushed = await backend.next("call.unreached", (payload) => payload.call_id === call_id);
+      const logged = await unreachedOf(backend, call_id);
       const { payload } = pushed;
       expect(payload).toEqual({
         call_id,
@@ -98,6 +99,7 @@ for (const [name, start] of Object.entries(stages)) {
     test("[BAK3] an offer that is sent again, and a phone that comes and goes, tell nothing more", async () => {
       const { ben, caller, backend, call_id, offer } = await scene();
       await Promise.all([offer(), offer(), offer()]);
+      await backend.next("call.unreached", (payload) => payload.call_id === call_id);
       const phone = await there.connect(ben);
       await phone.next("call.incoming");
       await phone.close();
@@ -149,6 +151,40 @@ for (const [name, start] of Object.entries(stages)) {
     });
   });
 }
+
+test("[BAK3] [CALL5] where the node dies that has answered the caller and not told it yet, another tells it, once", async () => {
+  const { here: one, there: other } = await startStage({ ...ground.settings, ...short }, 2);
+  const connect = (node: Service, user_id: string, query = {}) =>
+    Client.connect(node.url, { query: { user_id, ...query }, patienceMs: 40_000 });
+  const [anna, ben] = [fresh("anna"), fresh("ben")];
+  const [caller, phone] = [await connect(one, anna), await connect(other, ben)];
+  for (const client of [caller, phone]) await client.ask("subscribe", { topics: ["conversation:c2"] });
+  await caller.ask("subscribe", { topics: [`presence:${ben}`] });
+  await phone.close();
+  await caller.next("presence.offline");
+  const backend = await connect(other, fresh("backend"), { roles: "service" });
+  await backend.ask("subscribe", { topics: ["missed"] });
+  const call_id = crypto.randomUUID();
+  const sql = new SQL(ground.settings.STORAGE__URL!, { max: 1 });
+  try {
+    await sql.begin(async (transaction) => {
+      // The log can be read, and takes nothing.
+      await transaction.unsafe("LOCK TABLE ws.events IN SHARE ROW EXCLUSIVE MODE");
+      await caller.ask("call.offer", { call_id, to_user_id: ben, media: "audio", sdp: "offer" });
+      expect(backend.all("call.unreached")).toEqual([]);
+      await one.kill();
+    });
+    const { payload } = await backend.next("call.unreached", (it) => it.call_id === call_id);
+    expect(payload).toMatchObject({ from_user_id: anna, to_user_id: ben });
+    const tablet = await connect(other, ben);
+    await tablet.next("call.incoming", (it) => it.call_id === call_id);
+    expect(await unreachedOf(backend, call_id)).toHaveLength(1);
+    await Promise.all([tablet, backend].map((client) => client.close()));
+  } finally {
+    await sql.end();
+    await Promise.all([one, other].map((node) => node.stop()));
+  }
+});
 
 test("[BAK3] [CALL5] of a callee whose node dies while it rings another node tells, in time to wake another device", async () => {
   const { here: one, there: other } = await startStage({ ...ground.settings, ...short }, 2);

@@ -34,8 +34,15 @@ export interface CallWorld {
   missed: { userId: string; payload: ServerPayload<"call.ended">; callId: string }[];
   /** Tells what backends have heard of callees without a device. */
   unreached: ServerPayload<"call.unreached">[];
-  /** Turned by tests: the time (ms), whether the log is away, who may call, whether backends want to hear of the unreached, whether devices may be missing. */
-  turn: { now: number; logAway: boolean; mayCall: boolean; wakes: boolean; partial: boolean };
+  /** Turned by tests: the time (ms), whether the log is away, who may call, whether backends want to hear of the unreached, whether devices may be missing, until when the log takes nothing. */
+  turn: {
+    now: number;
+    logAway: boolean;
+    mayCall: boolean;
+    wakes: boolean;
+    partial: boolean;
+    logStalls?: Promise<void> | undefined;
+  };
   /** Called while the service looks for a user's devices. */
   onDevicesOf: { hook: (userId: string) => Promise<void> };
   connected: Set<string>;
@@ -47,6 +54,8 @@ export interface CallWorld {
   disconnect(device: Device, how?: { hangsUp: boolean }): Promise<void>;
   /** Lets time pass and works on what has come due. */
   pass(ms: number): Promise<void>;
+  /** Resolves once what follows from requests that are answered is done; what runs by itself is stopped. */
+  settled(): Promise<void>;
   /** Runs what the service has asked to be run later. */
   fireTimer(): void;
   timers(): number;
@@ -55,7 +64,7 @@ export interface CallWorld {
 export const deviceKey = ({ userId, deviceId }: Device) => `${userId} ${deviceId}`;
 
 export function createCallWorld(devices: Device[]): CallWorld {
-  const turn = { now: 1_000_000, logAway: false, mayCall: true, wakes: true, partial: false };
+  const turn: CallWorld["turn"] = { now: 1_000_000, logAway: false, mayCall: true, wakes: true, partial: false };
   const registry = new RepeatingRegistry();
   const deliveries: Delivery[] = [];
   const missed: CallWorld["missed"] = [];
@@ -88,6 +97,7 @@ export function createCallWorld(devices: Device[]): CallWorld {
       return turn.wakes;
     },
     async logUnreached(payload) {
+      await turn.logStalls;
       if (turn.logAway) throw new Unavailable("storage", "The log is away.");
       // As by its key in the log.
       if (!unreached.some(({ call_id }) => call_id === payload.call_id)) unreached.push(payload);
@@ -123,6 +133,7 @@ export function createCallWorld(devices: Device[]): CallWorld {
       turn.now += ms;
       await service.runDue();
     },
+    settled: () => service.stop(),
     fireTimer() {
       const [run] = timers;
       if (!run) throw new Error("no timer is set");

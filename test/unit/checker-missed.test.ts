@@ -157,6 +157,17 @@ describe("sound histories", () => {
           scene.backend.see(missedCall(2));
         }, []),
     ],
+    [
+      "[BAK3] a call finds nobody, and is over before the log is back",
+      () =>
+        withBackend((scene) => {
+          goAway(scene);
+          call(scene);
+          scene.laptop.exchange(["history", { topic: "conversation:c1" }], ["error", { code: "unavailable" }]);
+          hangUp(scene);
+          scene.backend.see(missedCall(1));
+        }, []),
+    ],
   ];
   for (const [what, history] of sound) test(what, () => expect(judge(history())).toEqual([]));
 });

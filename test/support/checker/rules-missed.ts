@@ -2,7 +2,7 @@
 import { positionOf } from "../cursors.ts";
 import { type Absence, absencesOf, timeOf, wasThere } from "./absences.ts";
 import { type Facts, repliesTo } from "./facts.ts";
-import type { LoggedMessage } from "./history.ts";
+import type { Exchange, LoggedMessage } from "./history.ts";
 import { messagesOf } from "./messages.ts";
 import type { Finding, Rule } from "./rule.ts";
 
@@ -136,16 +136,20 @@ const missedTold: Rule = {
 
 const unreachedTold: Rule = {
   id: "unreached-told",
-  says: "at rest every call to somebody who had no device is told [BAK3]",
+  says: "at rest every call to somebody who had no device until it was over is told [BAK3]",
   atRest: true,
   look(facts) {
     const isWatched = watchedFrom(facts);
     const absences = absencesOf(facts);
     const reached = new Set(unreachedIn(facts).map(({ event }) => event.payload.call_id));
+    const takenBack = takenBackIn(facts);
     return offersIn(facts)
-      .filter(({ order, answeredAt, payload }) => {
-        const away = (it: Absence) => it.from < order && it.to > answeredAt;
-        return order > isWatched && absences.get(payload.to_user_id)?.some(away) && !reached.has(payload.call_id);
+      .filter(({ order, payload: { to_user_id, call_id } }) => {
+        const to = takenBack.get(call_id) ?? Number.MAX_SAFE_INTEGER;
+        const away = (it: Absence) => it.from < order && it.to > to;
+        const isOwed = order > isWatched && absences.get(to_user_id)?.some(away) && !reached.has(call_id);
+        // It is told once the caller is answered; of what is over by the time that this can be done the missed call says enough.
+        return isOwed && !wasHindered(facts, { from: order, to });
       })
       .map((offer) => ({ text: `call ${offer.payload.call_id} found nobody, and nobody was told`, evidence: [offer] }));
   },
@@ -186,20 +190,35 @@ const offersIn = ({ devices }: Facts) =>
     ),
   );
 
+/** When each call that was taken back was over for its caller. */
+const takenBackIn = ({ devices }: Facts): Map<string, number> =>
+  new Map(
+    devices.flatMap(({ connections }) =>
+      connections.flatMap(({ exchanges }) =>
+        repliesTo(exchanges, "call.hangup").flatMap(({ request, order, message }) =>
+          message.type === "ack" ? [[request.payload.call_id as string, order] as const] : [],
+        ),
+      ),
+    ),
+  );
+
+/** Whether something died in a span, or was away from somebody who asked. */
+function wasHindered({ history, devices }: Facts, span: { from: number; to: number }): boolean {
+  const wasRefused = ({ order, replies }: Exchange) =>
+    order < span.to &&
+    replies.some((reply) => reply.order > span.from && reply.message.payload?.code === "unavailable");
+  return (
+    history.memoryLosses.some(({ from, to }) => from < span.to && to > span.from) ||
+    devices.some(({ connections }) => connections.some(({ exchanges }) => exchanges.some(wasRefused)))
+  );
+}
+
 /** Finds calls that were taken back while nobody was there, and of which fewer were told than there were [CALL6]. */
 function missedCalls(
   facts: Facts,
   { absences, missed, isWatched }: { absences: Map<string, Absence[]>; missed: Told[]; isWatched: number },
 ): Finding[] {
-  const takenBack = new Set(
-    facts.devices.flatMap(({ connections }) =>
-      connections.flatMap(({ exchanges }) =>
-        repliesTo(exchanges, "call.hangup").flatMap(({ request, message }) =>
-          message.type === "ack" ? [request.payload.call_id] : [],
-        ),
-      ),
-    ),
-  );
+  const takenBack = takenBackIn(facts);
   const isForgotten = (order: number) => facts.history.memoryLosses.some(({ to }) => to > order);
   const calls = offersIn(facts).filter(({ payload, order }) => {
     const isAway = absences
