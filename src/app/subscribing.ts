@@ -31,6 +31,7 @@ export function composeSubscribing(
     cursors: storage.cursors,
     bus: cluster.bus,
     snapshots: createSnapshots({
+      questions: parts.questions,
       overviews: storage.overviews,
       directory,
       typing,

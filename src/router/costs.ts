@@ -78,15 +78,11 @@ export interface AnswerToRequest {
 
 /** Charges an answer afterwards: only then it is known how many topics were meant, or how much of the log was in it. */
 export function answerCharge({ type, tokens, reply, length }: AnswerToRequest): Charge | null {
-  const limitClass = limitClassOf(type);
-  if (limitClass !== "reading") return null;
   const topics = topicsIn(reply);
   // Of a `subscribe` what its topics would have taken by their names; of what was looked for each look beyond the first.
-  const more =
-    topics === null
-      ? Math.floor(length / answerPerToken) + looksFor(reply) - 1
-      : 1 + Math.floor(topics / topicsPerToken) - tokens;
-  return more > 0 ? { limitClass, tokens: more } : null;
+  const looks = topics === null ? looksFor(reply) - 1 : Math.max(0, 1 + Math.floor(topics / topicsPerToken) - tokens);
+  const more = looks + Math.floor(length / answerPerToken);
+  return more > 0 ? { limitClass: limitClassOf(type), tokens: more } : null;
 }
 
 function topicsIn(reply: Reply): number | null {

@@ -18,15 +18,17 @@ export interface OverviewQuery {
   userId: string;
   /** At most `overviewsMax`, each with whether its members are told of each other's receipts. */
   conversations: { conversationId: string; isTold: boolean }[];
-  /** Of last messages and receipts together; what is beyond is left out. */
+  /** Of last messages and receipts together; what is beyond is left out, and so is all after it. */
   bytesMax: number;
 }
 
 export interface OverviewPage {
   /** Of all conversations asked for. */
   overviews: Map<string, Overview>;
-  /** Of last messages and receipts, also of those that were left out for being beyond. */
+  /** Of the last messages and receipts of those that are not `beyond`. */
   bytes: number;
+  /** Conversations of which something may be left out for being beyond the bytes asked for, in their order. */
+  beyond: string[];
 }
 
 /** Conversations of one question: a page of a list. */

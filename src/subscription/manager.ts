@@ -33,7 +33,7 @@ export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger
   bus: Bus;
   directory: DirectoryView;
   access: Access;
-  /** Reads what a new subscriber is told of the topics' present state, by topic name. */
+  /** Reads what a new subscriber is told of the topics' present state, by topic name; what it asks waits for its turn by itself. */
   snapshots: (subscriber: Subscriber, topics: Topic[]) => Promise<Snapshots>;
   /** Called once a connection is live on topics. */
   onSubscribed: (subscriber: Subscriber, topics: Topic[]) => void;
@@ -121,7 +121,7 @@ export class SubscriptionManager {
     // The answer may be as large as may wait for a client: what waits already is taken first [CON7]. What joins by itself is
     // little, and whoever is told of a change of members waits for nobody.
     if (!unasked) await subscriber.drained();
-    const snapshots = await this.#ask(subscriber, () => this.options.snapshots(subscriber, allowed.filter(isLive)));
+    const snapshots = await this.options.snapshots(subscriber, allowed.filter(isLive));
     if (feed !== null) await this.#startFeed(pending, feed);
     // Looked at only now: what was taken back while the snapshot was read is told of as such already.
     const live = new Set(allowed.filter(isLive));

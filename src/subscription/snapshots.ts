@@ -1,15 +1,17 @@
 /** Reads what a new subscriber is told of the present: how conversations stand and whether it may write there, who types, who is there, which calls are on [REC3] [TYP2] [PRE5] [CALL7]. */
 import type { DirectoryView } from "../directory/directory.ts";
 import { nextTurn } from "../ground/next-turn.ts";
-import { pages } from "../ground/pages.ts";
 import type { WireFormat } from "../protocol/limits.ts";
 import type { CallView, PresenceView, Snapshot } from "../protocol/server.ts";
 import type { Topic, TopicKind } from "../protocol/topic.ts";
+import type { FairQueue } from "../storage/fair-queue.ts";
 import { type Overview, type OverviewStore, overviewsMax } from "../storage/overview-store.ts";
 import { shownEvent } from "./shown-event.ts";
 import type { Subscriber } from "./subscriber.ts";
 
 export interface SnapshotSources {
+  /** Where a question waits for its turn among its user's. */
+  questions: FairQueue;
   overviews: OverviewStore;
   directory: Pick<DirectoryView, "toldOfReceipts" | "membershipsAmong">;
   /** Of the last messages and receipts of one answer: a slow client must be able to take it [CON7]. */
@@ -26,6 +28,12 @@ export interface SnapshotSources {
 /** Bytes of the last messages and receipts of one answer; what must be converted has fewer, for everybody waits for that. */
 const listBytes: Record<WireFormat, number> = { json: 8 * 1024 * 1024, protobuf: 2 * 1024 * 1024 };
 
+/**
+ * Bytes of them that are read in one turn of their user: what others ask comes in between [LIM]. A last message and its
+ * receipts are fewer.
+ */
+const pieceBytesMax = 512 * 1024;
+
 /** Leaves as much room for what comes meanwhile, of the bytes that may wait for one client. */
 export const listBytesMax = (bufferBytes: number): Record<WireFormat, number> => ({
   json: Math.min(listBytes.json, bufferBytes / 2),
@@ -40,7 +48,7 @@ export interface WrittenSnapshot {
 export type Snapshots = Map<string, Snapshot | WrittenSnapshot>;
 
 export function createSnapshots(sources: SnapshotSources) {
-  const { typing, presence, calls } = sources;
+  const { questions, typing, presence, calls } = sources;
   return async (subscriber: Subscriber, topics: Topic[]): Promise<Snapshots> => {
     const { userId, deviceId } = subscriber;
     const keysOf = (kind: TopicKind) => topics.flatMap((topic) => (topic.kind === kind ? [topic.key] : []));
@@ -49,7 +57,9 @@ export function createSnapshots(sources: SnapshotSources) {
     const [overviews, callViews] = await Promise.all([
       readOverviews(sources, subscriber, keysOf("conversation")),
       asksCalls ? calls.snapshotOf({ userId, deviceId }) : null,
-      users.length === 0 || subscriber.isClosed ? null : presence.prepareSnapshots(users),
+      users.length === 0 || subscriber.isClosed
+        ? null
+        : questions.ask(subscriber, () => presence.prepareSnapshots(users)),
     ]);
     await nextTurn();
     const snapshots: Snapshots = new Map();
@@ -69,28 +79,40 @@ export function createSnapshots(sources: SnapshotSources) {
   };
 }
 
-/** Reads a page at a time, as many statements for any number of a page, and writes it before the next one. */
+/** Reads a piece at a time, each in its turn, as many statements for any number of a page, and writes it before the next one. */
 async function readOverviews(
-  { overviews: store, directory, listBytesMax }: SnapshotSources,
-  { userId, format, isClosed }: Subscriber,
+  { questions, overviews: store, directory, listBytesMax }: SnapshotSources,
+  subscriber: Subscriber,
   conversationIds: string[],
 ): Promise<Map<string, string>> {
   const texts = new Map<string, string>();
+  const { userId, format, isClosed } = subscriber;
   if (isClosed || conversationIds.length === 0) return texts;
   // Memberships are known since it was asked who may hear them.
-  const [told, memberships] = await Promise.all([
-    directory.toldOfReceipts(conversationIds),
-    directory.membershipsAmong(userId, conversationIds),
-  ]);
-  let bytesMax = listBytesMax[format];
-  for (const page of pages(conversationIds, overviewsMax)) {
-    const asked = page.map((conversationId) => ({ conversationId, isTold: told.has(conversationId) }));
-    const { overviews, bytes } = await store.read({ userId, conversations: asked, bytesMax });
-    bytesMax -= bytes;
+  const [told, memberships] = await questions.ask(subscriber, () =>
+    Promise.all([directory.toldOfReceipts(conversationIds), directory.membershipsAmong(userId, conversationIds)]),
+  );
+  let room = listBytesMax[format];
+  let left = conversationIds;
+  let count: number = overviewsMax;
+  while (left.length > 0) {
+    const piece = left.slice(0, count);
+    const bytesMax = Math.min(room, pieceBytesMax);
+    const conversations = piece.map((conversationId) => ({ conversationId, isTold: told.has(conversationId) }));
+    const { overviews, bytes, beyond } = await questions.ask(subscriber, () =>
+      store.read({ userId, conversations, bytesMax }),
+    );
     for (const [conversationId, overview] of overviews) {
       const mayWrite = memberships.get(conversationId)?.mayWrite ?? true;
       texts.set(conversationId, textOf(overview, mayWrite));
     }
+    // Of what is beyond the answer the rest is left out, also what is small.
+    const isFull = beyond.length > 0 && bytesMax === room;
+    room = isFull ? 0 : room - bytes;
+    const isCut = beyond.length > 0 && !isFull;
+    left = isCut ? [...beyond, ...left.slice(piece.length)] : left.slice(piece.length);
+    // Looks at hardly more than have room: the others were looked at in vain.
+    count = isCut ? Math.ceil(1.25 * (piece.length - beyond.length)) : Math.min(overviewsMax, 2 * count);
   }
   return texts;
 }

@@ -177,12 +177,17 @@ function describeBounds(open: Open): void {
       );
       await receipts.advance({ conversationId: ids[7]!, userId: "bob", kind: "read", upToSeq: 1 });
       const asked = ids.map((conversationId) => ({ conversationId, isTold: false }));
-      const { overviews, bytes } = await store.read({
-        userId: "bob",
-        conversations: asked,
-        bytesMax: 350 * payload.length,
-      });
-      expect(bytes).toBe(400 * payload.length);
+      const read = (conversations: typeof asked, bytesMax: number) =>
+        store.read({ userId: "bob", conversations, bytesMax });
+      const { overviews, bytes, beyond } = await read(asked, 350 * payload.length + 50);
+      expect([bytes, beyond]).toEqual([350 * payload.length, ids.slice(350, 400)]);
+      const all = await read(asked, 400 * payload.length);
+      expect([all.bytes, all.beyond]).toEqual([400 * payload.length, []]);
+      // With receipts, of which those of the first that is not whole are beyond.
+      const told = asked.map((it) => ({ ...it, isTold: true }));
+      const pair = await read(told, payload.length + 1);
+      expect([pair.bytes, pair.beyond.slice(0, 2)]).toEqual([0, ids.slice(0, 2)]);
+      expect(pair.overviews.get(ids[0]!)).toMatchObject({ lastMessage: { seq: 1 }, receipts: undefined });
       const found = ids.map((id) => overviews.get(id)!);
       expect(found.map(({ unread }) => unread)).toEqual(ids.map((_, index) => (index < 400 && index !== 7 ? 1 : 0)));
       const topics = found.map(({ lastMessage }) => (lastMessage === null ? null : lastMessage?.topic));

@@ -106,6 +106,23 @@ describe("how often", () => {
     expect(served).toBeLessThan(150);
     await anna!.close();
   });
+
+  test("[LIM] [REC3] a list costs what is in it, also of conversations that one is on already", async () => {
+    const anna = await connect();
+    const ids = Array.from({ length: 16 }, () => fresh("c"));
+    const content = "x".repeat(60_000);
+    for (const conversation_id of ids)
+      await anna.ask("message.send", { conversation_id, client_message_id: fresh("m"), content });
+    const topics = ids.map((id) => `conversation:${id}`);
+    const { topics: shown } = await anna.ask("subscribe", { topics });
+    for (const { snapshot } of shown) expect(snapshot.last_message.payload.content).toBe(content);
+    // 960,000 bytes: three more than the one.
+    let served = 0;
+    while (!isLimited(await anna.request("subscribe", { topics }))) served++;
+    expect(served).toBeGreaterThan(30);
+    expect(served).toBeLessThan(150);
+    await anna.close();
+  });
 });
 
 describe("how much", () => {

@@ -2,7 +2,8 @@
 import { expect, test } from "bun:test";
 import type { PresenceView, Snapshot } from "../../src/protocol/server.ts";
 import { topicOf } from "../../src/protocol/topic.ts";
-import type { OverviewStore } from "../../src/storage/overview-store.ts";
+import { FairQueue } from "../../src/storage/fair-queue.ts";
+import type { OverviewQuery, OverviewStore } from "../../src/storage/overview-store.ts";
 import { createSnapshots } from "../../src/subscription/snapshots.ts";
 import type { Subscriber } from "../../src/subscription/subscriber.ts";
 
@@ -15,7 +16,8 @@ function snapshotsOfBen(between: () => Promise<void> | void, places: Promise<Pla
   const events: string[] = [];
   let status: PresenceView["status"] = "offline";
   const snapshots = createSnapshots({
-    overviews: { read: async () => ({ overviews: await places, bytes: 0 }) },
+    questions: new FairQueue({ perUser: 1 }),
+    overviews: { read: async () => ({ overviews: await places, bytes: 0, beyond: [] }) },
     directory: { toldOfReceipts: async () => new Set(), membershipsAmong: async () => new Map() },
     listBytesMax: { json: 1_000, protobuf: 1_000 },
     typing: { snapshot: () => [] },
@@ -75,4 +77,78 @@ test("[PRE5] a snapshot that cannot be read is refused", async () => {
     throw new Error("away");
   });
   await expect(scene.read()).rejects.toThrow("away");
+});
+
+/** A list whose last messages and receipts have so many bytes each; what is done while a piece of it is read. */
+function listOf(sizes: number[], bytesMax: number, between: () => void = () => {}) {
+  const questions = new FairQueue({ perUser: 1 });
+  const read: { asked: number; bytes: number }[] = [];
+  const snapshots = createSnapshots({
+    questions,
+    overviews: {
+      async read({ conversations, bytesMax }: OverviewQuery) {
+        between();
+        let [through, bytes] = [0, 0];
+        const beyond: string[] = [];
+        const overviews: Places = new Map();
+        for (const { conversationId } of conversations) {
+          const size = sizes[Number(conversationId)]!;
+          through += size;
+          const fits = through <= bytesMax;
+          if (fits) bytes = through;
+          else beyond.push(conversationId);
+          const lastMessage = fits ? eventOf(conversationId) : undefined;
+          overviews.set(conversationId, { readSeq: 0, deliveredSeq: 0, unread: 0, lastMessage, receipts: undefined });
+        }
+        read.push({ asked: conversations.length, bytes });
+        return { overviews, bytes, beyond };
+      },
+    },
+    directory: { toldOfReceipts: async () => new Set(), membershipsAmong: async () => new Map() },
+    listBytesMax: { json: bytesMax, protobuf: bytesMax },
+    typing: { snapshot: () => [] },
+    calls: { snapshotOf: async () => [] },
+    presence: { prepareSnapshots: async () => {}, snapshotOf: (_, user_id) => ({ user_id, status: "offline" }) },
+  });
+  const topics = sizes.map((_, index) => topicOf("conversation", `${index}`));
+  const shown = async () => {
+    const found = await snapshots(anna, topics);
+    expect(found.size).toBe(sizes.length);
+    return topics.map(({ name }) => "last_message" in JSON.parse((found.get(name) as { text: string }).text));
+  };
+  return { questions, read, shown };
+}
+
+const eventOf = (id: string) =>
+  ({ topic: `conversation:${id}`, seq: 1, position: 1, id, type: "message.new", payload: "{}", createdAt: 1 }) as const;
+
+const piece = 512 * 1024;
+
+test("[REC3] [LIM] large last messages are read in bounded pieces, and what the user has asked meanwhile comes in between", async () => {
+  const order: string[] = [];
+  const list = listOf(Array(128).fill(64_000), 16 * piece, () => void order.push("piece"));
+  const reading = list.shown();
+  const other = list.questions.ask(anna, async () => void order.push("other"));
+  expect(await reading).toEqual(Array(128).fill(true));
+  await other;
+  expect(list.read.every(({ bytes }) => bytes > 0 && bytes <= piece)).toBe(true);
+  expect(list.read).toHaveLength(16);
+  // Hardly anything is looked at twice.
+  expect(list.read.slice(1).reduce((sum, { asked }) => sum + asked, 0)).toBeLessThan(2 * 128);
+  expect(order.indexOf("other")).toBeLessThan(2);
+});
+
+test("[REC3] small ones are read a page at a time, also after large ones", async () => {
+  const few = listOf(Array(1_200).fill(100), 16 * piece);
+  expect(await few.shown()).toEqual(Array(1_200).fill(true));
+  expect(few.read.map(({ asked }) => asked)).toEqual([500, 500, 200]);
+  const mixed = listOf([...Array(16).fill(64_000), ...Array(2_000).fill(100)], 16 * piece);
+  expect(await mixed.shown()).toEqual(Array(2_016).fill(true));
+  expect(mixed.read.length).toBeLessThan(14);
+});
+
+test("[REC3] [CON7] beyond the bytes of an answer all is left out, also what is small", async () => {
+  const sizes = [...Array(30).fill(64_000), 10, 10];
+  const list = listOf(sizes, 20 * 64_000 + 5);
+  expect(await list.shown()).toEqual(sizes.map((_, index) => index < 20));
 });

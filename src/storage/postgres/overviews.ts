@@ -37,8 +37,15 @@ export function createOverviewStore(pool: Pool, ws: string): OverviewStore {
       const topics = conversations.map(({ conversationId }) => conversationTopic(conversationId));
       const told = conversations.map(({ isTold }) => `${isTold}`);
       const rows = await pool.query<OverviewRow>(text, [userId, arrayOf(topics), arrayOf(told), bytesMax]);
-      for (const row of rows) overviews.set(row.topic.slice(conversationTopic("").length), overviewOf(row));
-      return { overviews, bytes: rows.at(-1)?.used ?? 0 };
+      const beyond: string[] = [];
+      let bytes = 0;
+      for (const row of rows) {
+        const conversationId = row.topic.slice(conversationTopic("").length);
+        overviews.set(conversationId, overviewOf(row));
+        if (row.used <= bytesMax) bytes = row.used;
+        else beyond.push(conversationId);
+      }
+      return { overviews, bytes, beyond };
     },
   };
 }

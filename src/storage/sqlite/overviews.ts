@@ -2,13 +2,18 @@
 import type { Database } from "bun:sqlite";
 import { conversationTopic } from "../../protocol/topic.ts";
 import type { LoggedEvent } from "../logged-event.ts";
-import { lastMessageBytesMax, type Overview, type OverviewQuery, receiptsToldMax } from "../overview-store.ts";
+import {
+  lastMessageBytesMax,
+  type Overview,
+  type OverviewPage,
+  type OverviewQuery,
+  receiptsToldMax,
+} from "../overview-store.ts";
 import { payload } from "./event-log-statements.ts";
 import type { ReceiptTable } from "./receipts.ts";
 
-export interface OverviewRows {
+export interface OverviewRows extends Pick<OverviewPage, "bytes" | "beyond"> {
   entries: [conversationId: string, overview: Overview][];
-  bytes: number;
 }
 
 interface LastMessage extends Omit<LoggedEvent, "topic" | "payload"> {
@@ -29,11 +34,12 @@ const bytes = "octet_length(e.payload) + coalesce(octet_length(e.reactions), 0)"
 function prepare(database: Database) {
   const by = <Row, Arguments extends (string | number)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
   return {
-    lastMessage: by<LastMessage, [number]>(
+    // Its payload is not read where there is no room for it.
+    lastMessage: by<LastMessage, [number, number]>(
       `SELECT e.seq, e.position, e.id, e.type, e.created_at AS createdAt, ${bytes} AS bytes,
-         CASE WHEN ${bytes} <= ${lastMessageBytesMax} THEN ${payload} END AS payload
+         CASE WHEN ${bytes} <= min(${lastMessageBytesMax}, ?2) THEN ${payload} END AS payload
        FROM events AS e INDEXED BY messages_by_seq
-       WHERE e.topic_id = ? AND e.sender_id IS NOT NULL ORDER BY e.seq DESC LIMIT 1`,
+       WHERE e.topic_id = ?1 AND e.sender_id IS NOT NULL ORDER BY e.seq DESC LIMIT 1`,
     ),
     // Grouped and sorted here, for that takes SQLite ten times as long as it takes to find them.
     watermarks: by<WatermarkRow, [number, string]>(
@@ -63,31 +69,52 @@ export class OverviewTables {
 
   #read({ userId, conversations, bytesMax }: OverviewQuery, behindMax: number): OverviewRows | undefined {
     const entries: OverviewRows["entries"] = [];
-    let bytes = 0;
-    /** Keeps what there is still room for; beyond that nothing more is kept, however small. */
-    const takeRoom = (more: number) => (bytes += more) <= bytesMax;
+    const beyond: string[] = [];
+    const room = new Room(bytesMax);
     for (const { conversationId, isTold } of conversations) {
       const topic = conversationTopic(conversationId);
       const place = this.#receipts.placeIn(topic, userId, behindMax);
       if (place === undefined) return undefined;
       if (place === null) continue;
       const { topicId, ...counted } = place;
-      const last = this.#sql.lastMessage.get(topicId);
-      const lastMessage = last === null ? null : shown(last, topic, takeRoom);
-      const receipts = isTold ? receiptsOf(this.#sql.watermarks.all(topicId, userId)) : undefined;
-      const areShown = receipts !== undefined && takeRoom(receipts.length);
+      const bytesBefore = room.taken;
+      const last = this.#sql.lastMessage.get(topicId, room.left);
+      const lastMessage = last === null ? null : shown(last, topic, room);
+      const receipts = isTold && !room.isFull ? receiptsOf(this.#sql.watermarks.all(topicId, userId)) : undefined;
+      const areShown = receipts !== undefined && room.take(receipts.length);
       entries.push([conversationId, { ...counted, lastMessage, receipts: areShown ? receipts : undefined }]);
+      if (!room.isFull) continue;
+      room.taken = bytesBefore;
+      beyond.push(conversationId);
     }
-    return { entries, bytes };
+    return { entries, bytes: room.taken, beyond };
   }
 }
 
-function shown(
-  { bytes, payload, ...event }: LastMessage,
-  topic: string,
-  takeRoom: (bytes: number) => boolean,
-): LoggedEvent | undefined {
-  return payload !== null && takeRoom(bytes) ? { topic, ...event, payload } : undefined;
+/** Counts the bytes of an answer; beyond the first that has no room nothing more has, however small. */
+class Room {
+  taken = 0;
+  isFull: boolean;
+
+  constructor(private readonly bytesMax: number) {
+    this.isFull = bytesMax < 0;
+  }
+
+  get left(): number {
+    return this.isFull ? 0 : this.bytesMax - this.taken;
+  }
+
+  /** @returns whether there is room */
+  take(bytes: number): boolean {
+    this.isFull ||= bytes > this.left;
+    if (!this.isFull) this.taken += bytes;
+    return !this.isFull;
+  }
+}
+
+function shown({ bytes, payload, ...event }: LastMessage, topic: string, room: Room): LoggedEvent | undefined {
+  if (bytes > lastMessageBytesMax || !room.take(bytes) || payload === null) return undefined;
+  return { topic, ...event, payload };
 }
 
 /** JSON text of those who have marked anything and are still there, who moved last first; private reads are nobody else's. */

@@ -76,13 +76,14 @@ export function createReceiptStore(calls: WorkerCaller, now: () => number): Rece
 export function createOverviewStore(calls: WorkerCaller): OverviewStore {
   return {
     async read({ conversations, bytesMax, userId }) {
-      const page: OverviewPage = { overviews: new Map(), bytes: 0 };
+      const page: OverviewPage = { overviews: new Map(), bytes: 0, beyond: [] };
       for (const some of pages(conversations, overviewsPerCall)) {
         for (const { conversationId, isTold } of some) page.overviews.set(conversationId, emptyOverview(isTold));
-        const query = { userId, conversations: some, bytesMax: bytesMax - page.bytes };
-        const { entries, bytes } = await calls.call("overviews", query);
+        const query = { userId, conversations: some, bytesMax: page.beyond.length > 0 ? -1 : bytesMax - page.bytes };
+        const { entries, bytes, beyond } = await calls.call("overviews", query);
         for (const [conversationId, overview] of entries) page.overviews.set(conversationId, overview);
         page.bytes += bytes;
+        page.beyond.push(...beyond);
       }
       return page;
     },
