@@ -7,8 +7,9 @@ import { join } from "node:path";
 import { Client } from "../support/client.ts";
 import { freePorts } from "../support/free-ports.ts";
 import { blocksOf } from "../support/page.ts";
-import { eventually, fresh, sendAll } from "../support/people.ts";
+import { fresh, sendAll } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
+import { eventually } from "../support/until.ts";
 import { python } from "../support/websockets/peer.ts";
 
 setDefaultTimeout(120_000);
