@@ -14,7 +14,7 @@ export type MessageChange = {
 export const isMessageChange = (type: string): type is MessageChangeType =>
   (messageChangeTypes as readonly string[]).includes(type);
 
-/** @param sentBy whose message it must be; left out: anybody's */
+/** @param sentBy whose message an edit or a deletion must be of; left out: anybody's */
 export function amending(change: MessageChange, sentBy?: string): Pick<NewEvent, "amendment" | "compactionKey"> {
   const { message_id: messageId } = change.payload;
   const whose = sentBy === undefined ? {} : { sentBy };
@@ -32,7 +32,7 @@ export function amending(change: MessageChange, sentBy?: string): Pick<NewEvent,
       const { user_id: userId, reaction, added, at } = change.payload;
       return {
         compactionKey: `reaction:${contentDigest([messageId, userId, reaction])}`,
-        amendment: { kind: added ? "react" : "unreact", messageId, userId, reaction, at: Date.parse(at), ...whose },
+        amendment: { kind: added ? "react" : "unreact", messageId, userId, reaction, at: Date.parse(at) },
       };
     }
   }

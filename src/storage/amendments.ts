@@ -3,14 +3,17 @@
 interface OfMessage {
   /** Of a message of the topic that its event is appended to. */
   messageId: string;
+}
+
+interface OfSender extends OfMessage {
   /** Only where this user has sent it; anybody else's is as unknown. */
   sentBy?: string;
 }
 
 export type Amendment =
   /** `content` is JSON text; `at` is a moment. */
-  | (OfMessage & { kind: "edit"; content: string; at: string })
-  | (OfMessage & { kind: "delete"; at: string })
+  | (OfSender & { kind: "edit"; content: string; at: string })
+  | (OfSender & { kind: "delete"; at: string })
   | (OfMessage & { kind: "react" | "unreact"; userId: string; reaction: string; at: number });
 
 /** `unknown`: there is no such message, or it is not this user's. `too_many`: reactions, of this user or of all. */
@@ -72,7 +75,7 @@ export interface ShownReaction {
   user_ids: string[];
 }
 
-/** The SQL of a payload with the reactions that are kept beside it: it is never parsed for them. @param row the alias of its event */
-export const shownPayload = (row: string, cut: (payload: string) => string) =>
-  `CASE WHEN ${row}.reactions IS NULL THEN ${row}.payload
-    ELSE ${cut(`${row}.payload`)} || ',"reactions":' || ${row}.reactions || '}' END`;
+/** The SQL of a payload with the reactions that are kept beside it: it is never parsed for them. @param columns both, as SQL */
+export const shownPayload = (columns: { payload: string; reactions: string }, cut: (payload: string) => string) =>
+  `CASE WHEN ${columns.reactions} IS NULL THEN ${columns.payload}
+    ELSE ${cut(columns.payload)} || ',"reactions":' || ${columns.reactions} || '}' END`;

@@ -68,13 +68,14 @@ async function readPayloads(events: NewEvent[], { pool, schema }: { pool: Pool; 
 
 /** @param payloads as they are when this event's turn comes; changed to what it makes of them */
 function rowOf({ topic, amendment }: NewEvent, index: number, payloads: Map<string, Stored>): Cell[] {
-  const { messageId, sentBy, kind } = amendment!;
+  const { messageId, kind } = amendment!;
   const row = (done: string, payload: string | null = null): Cell[] => {
     const isReaction = amendment!.kind === "react" || amendment!.kind === "unreact";
     const reaction = isReaction ? [amendment!.userId, amendment!.reaction, amendment!.at] : [null, null, null];
     return [index + 1, done, messageId, payload, ...reaction];
   };
   if (amendment!.kind !== "edit" && amendment!.kind !== "delete") return row(kind);
+  const { sentBy } = amendment!;
   const name = nameOf(topic, messageId);
   const stored = payloads.get(name);
   if (stored === undefined) return row("unknown");

@@ -35,7 +35,7 @@ const withinBytes = (rows: string, order: string, bytesMax = `${pageBytesMax}`) 
     FROM (${rows}) AS p) AS q
   WHERE q.id IS NULL OR coalesce(q.before, 0) < ${bytesMax} ORDER BY ${order}`;
 
-const payload = shownPayload("e", (text) => `left(${text}, -1)`);
+const payload = shownPayload({ payload: "e.payload", reactions: "e.reactions" }, (text) => `left(${text}, -1)`);
 const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, ${payload} AS payload, e.created_at AS "createdAt"`;
 const noHead: TopicHead = { seq: 0, position: 0, trimmedPosition: 0 };
 const pageBytes = (bytesMax = pageBytesMax) => Math.min(bytesMax, pageBytesMax);

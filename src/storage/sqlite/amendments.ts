@@ -12,34 +12,45 @@ import {
 } from "../amendments.ts";
 import type { NewEvent } from "../ports.ts";
 
-interface Message {
+interface Place {
   position: number;
   topicId: number;
   seq: number;
-  id: string;
   /** Empty: it is deleted. */
   senderId: string;
+}
+
+interface Message extends Place {
+  id: string;
   payload: string;
   createdAt: number;
-  reactions: string | null;
 }
 
 type Reaction = Extract<Amendment, { kind: "react" | "unreact" }>;
+type Deletion = Extract<Amendment, { kind: "delete" }>;
 
 function prepare(database: Database) {
   const by = <Row, Arguments extends (string | number | null)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
   return {
     message: by<Message, [string, string]>(
       `SELECT e.position, e.topic_id AS topicId, e.seq, e.id, e.sender_id AS senderId, e.payload,
-         e.created_at AS createdAt, e.reactions
+         e.created_at AS createdAt
+       FROM topics AS t CROSS JOIN events AS e INDEXED BY messages_by_id USING (topic_id)
+       WHERE t.name = ? AND e.id = ? AND e.sender_id IS NOT NULL LIMIT 1`,
+    ),
+    // By indexes, so that a large message is not read for what its row has behind the text.
+    place: by<Place, [string, string]>(
+      `SELECT e.position, e.topic_id AS topicId, e.seq, (
+         SELECT m.sender_id FROM events AS m INDEXED BY messages_by_seq
+         WHERE m.topic_id = e.topic_id AND m.seq = e.seq AND m.sender_id IS NOT NULL) AS senderId
        FROM topics AS t CROSS JOIN events AS e INDEXED BY messages_by_id USING (topic_id)
        WHERE t.name = ? AND e.id = ? AND e.sender_id IS NOT NULL LIMIT 1`,
     ),
     edit: by<null, [string, number]>("UPDATE events SET payload = ? WHERE position = ?"),
-    delete: by<null, [string, number]>(
-      "UPDATE events SET payload = ?, sender_id = '', reactions = NULL WHERE position = ?",
-    ),
-    show: by<null, [string | null, number]>("UPDATE events SET reactions = ? WHERE position = ?"),
+    delete: by<null, [string, number]>("UPDATE events SET payload = ?, sender_id = '' WHERE position = ?"),
+    shown: by<{ reactions: string }, [number]>("SELECT reactions FROM shown_reactions WHERE position = ?"),
+    show: by<null, [number, string]>("INSERT OR REPLACE INTO shown_reactions (position, reactions) VALUES (?, ?)"),
+    showNone: by<null, [number]>("DELETE FROM shown_reactions WHERE position = ?"),
     noteDeletion: by<null, []>("UPDATE log_state SET deletions = deletions + 1"),
     replaced: by<{ id: string; createdAt: number }, [number, string]>(
       "SELECT id, created_at AS createdAt FROM events WHERE topic_id = ? AND compaction_key = ?",
@@ -82,19 +93,13 @@ export class MessageAmendments {
 
   /** Within the transaction that appends the event, before it is added. */
   apply({ topic, compactionKey }: NewEvent, amendment: Amendment): AmendmentOutcome {
+    if ("reaction" in amendment) return this.#changeReactions(topic, amendment);
     const message = this.#sql.message.get(topic, amendment.messageId);
     if (message === null) return amendment.kind === "delete" ? this.#deleteLeft(topic, amendment) : "unknown";
     if (amendment.sentBy !== undefined && senderOf(message.payload) !== amendment.sentBy) return "unknown";
-    switch (amendment.kind) {
-      case "edit":
-        return this.#edit(message, amendment, compactionKey);
-      case "delete":
-        return this.#delete(message, amendment, compactionKey);
-      case "react":
-        return this.#react(message, amendment);
-      case "unreact":
-        return this.#unreact(message, amendment);
-    }
+    return amendment.kind === "edit"
+      ? this.#edit(message, amendment, compactionKey)
+      : this.#delete(message, amendment, compactionKey);
   }
 
   #edit(message: Message, edit: { content: string; at: string }, compactionKey: string | undefined): AmendmentOutcome {
@@ -109,8 +114,9 @@ export class MessageAmendments {
 
   #delete(message: Message, { at }: { at: string }, compactionKey: string | undefined): AmendmentOutcome {
     if (message.senderId === "") return "unchanged";
-    const { topicId, seq, id, createdAt } = message;
-    this.#sql.delete.run(deletedPayload(message.payload, at), message.position);
+    const { position, topicId, seq, id, createdAt } = message;
+    this.#sql.delete.run(deletedPayload(message.payload, at), position);
+    this.#sql.showNone.run(position);
     this.#sql.noteDeletion.run();
     this.#sql.removeReactions.run(topicId, seq);
     this.#sql.forgetDigest.run(createdAt, id);
@@ -119,7 +125,7 @@ export class MessageAmendments {
   }
 
   /** Of a message that retention has removed its last edit may be left, which is compacted then. */
-  #deleteLeft(topic: string, { messageId, sentBy }: Amendment): AmendmentOutcome {
+  #deleteLeft(topic: string, { messageId, sentBy }: Deletion): AmendmentOutcome {
     const edit = this.#sql.editLeft.get(topic, `edit:${messageId}`);
     if (edit === null || !mayDeleteEdit(edit.payload, sentBy)) return "unknown";
     this.#sql.noteDeletion.run();
@@ -133,12 +139,19 @@ export class MessageAmendments {
     if (replaced !== null) this.#sql.forgetDigest.run(replaced.createdAt, replaced.id);
   }
 
-  #react(message: Message, { userId, reaction, at }: Reaction): AmendmentOutcome {
+  /** Members react to whatever anybody has sent. */
+  #changeReactions(topic: string, amendment: Reaction): AmendmentOutcome {
+    const place = this.#sql.place.get(topic, amendment.messageId);
+    if (place === null) return "unknown";
+    return amendment.kind === "react" ? this.#react(place, amendment) : this.#unreact(place, amendment);
+  }
+
+  #react(message: Place, { userId, reaction, at }: Reaction): AmendmentOutcome {
     if (message.senderId === "") return "deleted";
     const { topicId, seq } = message;
     if (this.#sql.has.get(userId, topicId, seq, reaction) !== null) return "unchanged";
     if (this.#sql.ofUser.get(userId, topicId, seq)!.count >= reactionLimits.ofUser) return "too_many";
-    const shown = shownOn(message);
+    const shown = this.#shownOn(message);
     const isNew = !shown.some((it) => it.reaction === reaction);
     if (isNew && shown.length >= reactionLimits.ofMessage) return "too_many";
     this.#sql.addReaction.run(userId, topicId, seq, reaction, at);
@@ -147,16 +160,16 @@ export class MessageAmendments {
     return "applied";
   }
 
-  #unreact(message: Message, { userId, reaction }: Reaction): AmendmentOutcome {
+  #unreact(message: Place, { userId, reaction }: Reaction): AmendmentOutcome {
     const { topicId, seq } = message;
     if (this.#sql.removeReaction.run(userId, topicId, seq, reaction).changes === 0) return "unchanged";
-    this.#show(message, shownOn(message), { reaction, more: -1 });
+    this.#show(message, this.#shownOn(message), { reaction, more: -1 });
     return "applied";
   }
 
   /** Counts on from what was shown: a message may have more reactions than should be counted each time. */
   #show(
-    { position, topicId, seq }: Message,
+    { position, topicId, seq }: Place,
     shown: ShownReaction[],
     { reaction, more }: { reaction: string; more: number },
   ): void {
@@ -165,8 +178,12 @@ export class MessageAmendments {
     const now = shown
       .map((it) => (it.reaction === reaction ? { reaction, count: it.count + more, user_ids: usersOf() } : it))
       .filter(({ count }) => count > 0);
-    this.#sql.show.run(now.length === 0 ? null : JSON.stringify(now), position);
+    if (now.length === 0) this.#sql.showNone.run(position);
+    else this.#sql.show.run(position, JSON.stringify(now));
+  }
+
+  #shownOn({ position }: Place): ShownReaction[] {
+    const row = this.#sql.shown.get(position);
+    return row === null ? [] : JSON.parse(row.reactions);
   }
 }
-
-const shownOn = ({ reactions }: Message): ShownReaction[] => (reactions === null ? [] : JSON.parse(reactions));

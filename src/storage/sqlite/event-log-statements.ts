@@ -24,8 +24,15 @@ interface TypeRow {
 }
 
 const topicColumns = `topic_id AS topicId, name AS topic, seq, position, trimmed_position AS trimmedPosition, events`;
-/** Of an event `e`: its payload as it is shown. */
-export const payload = shownPayload("e", (text) => `substr(${text}, 1, length(${text}) - 1)`);
+/** Has beside each event `e` the reactions `s` that are shown on it; null: none are. */
+export const shown = "LEFT JOIN shown_reactions AS s ON s.position = e.position";
+/** Of an event `e` and `shown`: its payload as it is shown. */
+export const payload = shownPayload(
+  { payload: "e.payload", reactions: "s.reactions" },
+  (text) => `substr(${text}, 1, length(${text}) - 1)`,
+);
+/** Of them: bytes of that; the payload itself is not read for it. */
+export const payloadBytes = "octet_length(e.payload) + coalesce(octet_length(s.reactions), 0)";
 const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, ${payload} AS payload, e.created_at AS createdAt`;
 
 // biome-ignore lint/complexity/noExcessiveLinesPerFunction: a table, a line or a statement for each name.
@@ -102,21 +109,21 @@ export function prepareEventLog(database: Database) {
     ),
     at: by<LoggedEvent, [string]>(
       `SELECT ${eventColumns} FROM json_each(?) AS wanted CROSS JOIN events AS e ON e.position = wanted.value
-       JOIN topics AS t USING (topic_id) ORDER BY wanted.key`,
+       JOIN topics AS t USING (topic_id) ${shown} ORDER BY wanted.key`,
     ),
     after: by<LoggedEvent, [number, number]>(
-      `SELECT ${eventColumns} FROM events AS e CROSS JOIN topics AS t USING (topic_id)
+      `SELECT ${eventColumns} FROM events AS e CROSS JOIN topics AS t USING (topic_id) ${shown}
        WHERE e.position > ? ORDER BY e.position LIMIT ?`,
     ),
     lastTrimmed: by<{ position: number | null }, []>(
       "SELECT max(trimmed_position) AS position FROM topics INDEXED BY topics_by_trim WHERE trimmed_position > 0",
     ),
     between: by<LoggedEvent, [number, number, number, number]>(
-      `SELECT ${eventColumns} FROM events AS e INDEXED BY events_by_seq JOIN topics AS t USING (topic_id)
+      `SELECT ${eventColumns} FROM events AS e INDEXED BY events_by_seq JOIN topics AS t USING (topic_id) ${shown}
        WHERE e.topic_id = ? AND e.seq > ? AND e.seq <= ? ORDER BY e.seq LIMIT ?`,
     ),
     below: by<LoggedEvent, [number, number, number]>(
-      `SELECT ${eventColumns} FROM events AS e INDEXED BY events_by_seq JOIN topics AS t USING (topic_id)
+      `SELECT ${eventColumns} FROM events AS e INDEXED BY events_by_seq JOIN topics AS t USING (topic_id) ${shown}
        WHERE e.topic_id = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?`,
     ),
     typesAbove: by<TypeRow, [number, number, number]>(

@@ -9,7 +9,7 @@ import {
   type OverviewQuery,
   receiptsToldMax,
 } from "../overview-store.ts";
-import { payload } from "./event-log-statements.ts";
+import { payload, payloadBytes, shown } from "./event-log-statements.ts";
 import type { ReceiptTable } from "./receipts.ts";
 
 export interface OverviewRows extends Pick<OverviewPage, "bytes" | "beyond"> {
@@ -29,16 +29,14 @@ interface WatermarkRow {
   movedAt: number;
 }
 
-const bytes = "octet_length(e.payload) + coalesce(octet_length(e.reactions), 0)";
-
 function prepare(database: Database) {
   const by = <Row, Arguments extends (string | number)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
   return {
     // Its payload is not read where there is no room for it.
     lastMessage: by<LastMessage, [number, number]>(
-      `SELECT e.seq, e.position, e.id, e.type, e.created_at AS createdAt, ${bytes} AS bytes,
-         CASE WHEN ${bytes} <= min(${lastMessageBytesMax}, ?2) THEN ${payload} END AS payload
-       FROM events AS e INDEXED BY messages_by_seq
+      `SELECT e.seq, e.position, e.id, e.type, e.created_at AS createdAt, ${payloadBytes} AS bytes,
+         CASE WHEN ${payloadBytes} <= min(${lastMessageBytesMax}, ?2) THEN ${payload} END AS payload
+       FROM events AS e INDEXED BY messages_by_seq ${shown}
        WHERE e.topic_id = ?1 AND e.sender_id IS NOT NULL ORDER BY e.seq DESC LIMIT 1`,
     ),
     // Grouped and sorted here, for that takes SQLite ten times as long as it takes to find them.
@@ -79,7 +77,7 @@ export class OverviewTables {
       const { topicId, ...counted } = place;
       const bytesBefore = room.taken;
       const last = this.#sql.lastMessage.get(topicId, room.left);
-      const lastMessage = last === null ? null : shown(last, topic, room);
+      const lastMessage = last === null ? null : fitting(last, topic, room);
       const receipts = isTold && !room.isFull ? receiptsOf(this.#sql.watermarks.all(topicId, userId)) : undefined;
       const areShown = receipts !== undefined && room.take(receipts.length);
       entries.push([conversationId, { ...counted, lastMessage, receipts: areShown ? receipts : undefined }]);
@@ -112,7 +110,7 @@ class Room {
   }
 }
 
-function shown({ bytes, payload, ...event }: LastMessage, topic: string, room: Room): LoggedEvent | undefined {
+function fitting({ bytes, payload, ...event }: LastMessage, topic: string, room: Room): LoggedEvent | undefined {
   if (bytes > lastMessageBytesMax || !room.take(bytes) || payload === null) return undefined;
   return { topic, ...event, payload };
 }

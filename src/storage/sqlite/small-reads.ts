@@ -7,6 +7,7 @@ import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables } from "./directory.ts";
 import { failureOf, type Operations } from "./engine.ts";
 import { EventLogTables } from "./event-log.ts";
+import { payloadBytes, shown } from "./event-log-statements.ts";
 import { OverviewTables } from "./overviews.ts";
 import { ReceiptTable } from "./receipts.ts";
 
@@ -180,11 +181,8 @@ function createSmall(database: Database): Small {
 
 /** Of the events of a page; their payloads are not read for it. */
 function prepareSizes(database: Database) {
-  const sizes = (
-    condition: string,
-    order: string,
-  ) => `SELECT octet_length(payload) + coalesce(octet_length(reactions), 0) AS bytes
-    FROM events INDEXED BY events_by_seq
+  const sizes = (condition: string, order: string) => `SELECT ${payloadBytes} AS bytes
+    FROM events AS e INDEXED BY events_by_seq ${shown}
     WHERE topic_id = (SELECT topic_id FROM topics WHERE name = ?) AND ${condition} ORDER BY seq ${order} LIMIT ?`;
   return {
     above: database.prepare<{ bytes: number }, [string, number, number, number]>(sizes("seq > ? AND seq <= ?", "ASC")),
