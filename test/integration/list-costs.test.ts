@@ -40,20 +40,19 @@ beforeAll(async () => {
 });
 afterAll(() => postgres.stop());
 
-/** Makes a user a member of conversations with a message and a receipt each. */
+/** Makes a user a member of conversations with a message each. */
 async function makeList(url: string, count: number): Promise<{ user: string; ids: string[] }> {
   const [user, prefix] = [fresh("user"), fresh("list")];
   const ids = Array.from({ length: count }, (_, index) => `${prefix}-${index}`);
-  const ben = await Client.connect(url, { query: { user_id: "ben" } });
-  await ben.ask("subscribe", { topics: ["conversation"], filters: { conversation_ids: ids } });
   const anna = await Client.connect(url, { query: { user_id: user } });
   await anna.ask("subscribe", { topics: ["conversation"], filters: { conversation_ids: ids } });
+  // A backend's: they share batches of the log, and nobody is asked who may write.
+  const backend = await Client.connect(url, { query: { user_id: "backend", roles: "service" } });
+  const payload = { sender_id: "ben", content: "hello" };
   await Promise.all(
-    ids.map((conversation_id) =>
-      ben.ask("message.send", { conversation_id, client_message_id: fresh("m"), content: "hello" }),
-    ),
+    ids.map((id) => backend.ask("publish", { topic: `conversation:${id}`, type: "message.new", payload })),
   );
-  await Promise.all([anna.close(), ben.close()]);
+  await Promise.all([anna.close(), backend.close()]);
   return { user, ids };
 }
 
