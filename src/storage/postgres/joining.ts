@@ -6,7 +6,6 @@ import { arrayOf } from "./connection.ts";
 import { notAnId } from "./directory.ts";
 import type { Pool } from "./pool.ts";
 import joined from "./queries/receipts-joined.sql" with { type: "text" };
-import joinedMany from "./queries/receipts-joined-many.sql" with { type: "text" };
 
 export interface JoiningOptions {
   pool: Pool;
@@ -17,10 +16,22 @@ export interface JoiningOptions {
 
 export function createJoining({ pool, schema: ws, members }: JoiningOptions) {
   let saysWhen = false;
-  const note = (among: string) => sqlOf(joined, { ws, members, among });
+  /** Of one user: $1 as the view has it, $3 as a text; in conversations, $2. */
+  const note = (among: string) =>
+    sqlOf(joined, {
+      ws,
+      joinings: `SELECT 'conversation:' || conversation_id::text, $3::text, joined_at FROM ${members} WHERE user_id = $1 AND ${among}`,
+    });
   const byId = note("conversation_id = ANY ($2)");
   const byText = note("conversation_id::text = ANY ($2::text[])");
-  const many = sqlOf(joinedMany, { ws, members });
+  /** Of many: users, $1, and conversations, $2, as the view has them, and the pairs of them that are meant, $3 and $4. */
+  const many = sqlOf(joined, {
+    ws,
+    joinings: `SELECT m.topic, m.user_id, v.joined_at FROM ${members} AS v
+      JOIN unnest($3::text[], $4::text[]) AS m (topic, user_id)
+        ON m.topic = 'conversation:' || v.conversation_id::text AND m.user_id = v.user_id::text
+      WHERE v.user_id = ANY ($1) AND v.conversation_id = ANY ($2)`,
+  });
 
   return {
     /** Looks whether the view says when. */
