@@ -3,6 +3,8 @@ import { limits } from "../protocol/limits.ts";
 
 /** No conversation keeps its events for less (ms): nodes that missed one must have the time to read it in the log. */
 export const retentionMsMin = limits.retentionMinutesMin * 60_000;
+/** More (ms) is the same: the log keeps nothing for as long. */
+export const retentionMsMax = limits.retentionDaysMax * 86_400_000;
 
 /** Says how a page of conversations has ended. */
 export interface ExpiredPage {

@@ -154,7 +154,7 @@ const [short, long, odd] = [1, 2, 3].map((it) => `0b2d5a3c-7f51-4f0e-9c39-6a1a7d
 ];
 
 test.each([
-  ["an interval", "interval", "'-1 hour'"],
+  ["an interval", "interval", "NULL"],
   ["a text", "text", "'a while'"],
 ])(
   "[LOG9] [PUB3] a view of the application's says it, as %s; an administrator may not then",
@@ -170,10 +170,11 @@ test.each([
       await age(stored, room, 2 * hour);
     }
     await eventually(() => historyOf(anna, short), has(0));
-    expect(await service.logged(({ msg }) => msg.startsWith("the retention of some conversations"))).toMatchObject({
-      level: "warn",
-      conversations: [odd],
-    });
+    if (type === "text")
+      expect(await service.logged(({ msg }) => msg.startsWith("the retention of some conversations"))).toMatchObject({
+        level: "warn",
+        conversations: [odd],
+      });
     for (const room of [long, odd]) expect(await historyOf(anna, room)).toHaveLength(2);
     await stored.run(`UPDATE app.rooms SET keep_for = '30m'`);
     for (const room of [long, odd]) await eventually(() => historyOf(anna, room), has(0));
@@ -184,6 +185,32 @@ test.each([
       message: "directory.conversations names app.ws_conversations, which the application alone writes to.",
       retryable: false,
     });
+    await service.stop();
+    await stored.close();
+  },
+);
+
+test.each([
+  ["an interval", "interval", ["0", "-1 day", "1 second", "-178000000 years"]],
+  ["a text", "text", ["0s", "1ms", "59s"]],
+])(
+  "[LOG9] [PUB3] less than a minute of %s counts as a minute, and more than anything as the log's",
+  async (_, type, shorts) => {
+    const stored = await storedInPostgres(server);
+    for (const statement of rooms(type).split(";")) await stored.run(statement);
+    const settings = { ...often, STORAGE__URL: stored.url, DIRECTORY__CONVERSATIONS: "app.ws_conversations" };
+    const service = await startService({ settings });
+    const anna = await Client.connect(service.url, { query: { user_id: "anna" } });
+    const ids = [...shorts, "most"].map(() => crypto.randomUUID());
+    for (const [index, room] of ids.entries()) {
+      await sendAll(anna, room, ["one", "two"]);
+      await age(stored, room, 61_000);
+      await sendAll(anna, room, ["three"]);
+      const retention = shorts[index] ?? (type === "interval" ? "178000000 years" : `${"9".repeat(300)}d`);
+      await stored.run(`INSERT INTO app.rooms VALUES ('${room}', '${retention}')`);
+    }
+    for (const room of ids.slice(0, -1)) await eventually(() => historyOf(anna, room), has(1));
+    expect(await historyOf(anna, ids.at(-1)!)).toHaveLength(3);
     await service.stop();
     await stored.close();
   },

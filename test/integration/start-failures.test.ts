@@ -1,8 +1,10 @@
 /** Proves that what keeps the service from starting is told in one sentence that names the setting, without a stack or a secret. */
+
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { SQL } from "bun";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import { freePorts } from "../support/free-ports.ts";
 import { type PostgresServer, runSql, startPostgres } from "../support/postgres.ts";
@@ -125,6 +127,42 @@ test("[PUB3] a view of the directory that cannot be used is told by its setting"
   const refusal = await refusalOf(settings);
   expect(refusal).toBe('directory.users: app.people cannot be used: column "disabled" does not exist.');
 });
+
+test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
+  "[OPS2] [PUB3] [LOG9] each view of the application's that the service may not read, or not all of, is told by its setting",
+  async () => {
+    const url = await migrated({
+      by: `CREATE ROLE viewer LOGIN; GRANT USAGE ON SCHEMA ws TO viewer; GRANT ALL ON ALL TABLES IN SCHEMA ws TO viewer;
+        CREATE SCHEMA app; CREATE VIEW app.people AS SELECT 'anna' AS user_id, false AS disabled;
+        CREATE VIEW app.seats AS SELECT 'c1' AS conversation_id, 'anna' AS user_id, now() AS joined_at, true AS may_write;
+        CREATE VIEW app.rooms AS SELECT 'c1' AS conversation_id, interval '1 day' AS retention; GRANT USAGE ON SCHEMA app TO viewer;
+        GRANT SELECT ON app.people, app.seats, app.rooms TO viewer`,
+    });
+    const settings = {
+      STORAGE__URL: Object.assign(new URL(url), { username: "viewer" }).href,
+      DIRECTORY__MODE: "managed",
+      DIRECTORY__USERS: "app.people",
+      DIRECTORY__MEMBERS: "app.seats",
+      DIRECTORY__CONVERSATIONS: "app.rooms",
+    };
+    await using sql = new SQL(url, { max: 1 });
+    for (const [setting, view, columns] of [
+      ["users", "people", ""],
+      ["members", "seats", ""],
+      ["members", "seats", "(conversation_id, user_id, joined_at)"],
+      ["members", "seats", "(conversation_id, user_id, may_write)"],
+      ["conversations", "rooms", ""],
+      ["conversations", "rooms", "(conversation_id)"],
+    ]) {
+      await sql.unsafe(`REVOKE ALL ON app.${view} FROM viewer`);
+      if (columns !== "") await sql.unsafe(`GRANT SELECT ${columns} ON app.${view} TO viewer`);
+      expect(await refusalOf(settings)).toBe(
+        `directory.${setting}: app.${view} cannot be used: permission denied for view ${view}.`,
+      );
+      await sql.unsafe(`GRANT SELECT ON app.${view} TO viewer`);
+    }
+  },
+);
 
 test("[OPS2] what PostgreSQL does not take of the options in the URL is told by its setting", async () => {
   const url = `${await migrated()}?options=-c%20sslmodes%3D1`;

@@ -1,5 +1,4 @@
 /** Keeps how long the events of single conversations stay, by a table of its own or a view of the application's, and removes those that have stayed for longer [LOG9]. */
-import { StartError } from "../../config/faults.ts";
 import { parseDuration } from "../../config/values.ts";
 import { conversationTopic } from "../../protocol/topic.ts";
 import {
@@ -8,12 +7,14 @@ import {
   type ExpiredPage,
   expiredPerPage,
   expiredPerPageMany,
+  retentionMsMax,
   retentionMsMin,
 } from "../conversation-store.ts";
 import { DirectoryReadOnly } from "../directory-store.ts";
 import { arrayOf } from "./connection.ts";
 import { quoted } from "./directory.ts";
 import type { Pool } from "./pool.ts";
+import { tryView, viewFault } from "./view-check.ts";
 
 export interface ConversationStoreOptions {
   pool: Pool;
@@ -28,10 +29,10 @@ interface Row {
   retention: number | string;
 }
 
-/** Reads what a view says: its text may be anything. */
+/** Reads what a view says: its text may be anything, and an interval may be no time, less than that, or more than there is. */
 function retentionOf({ retention }: Row): number | null {
   const ms = typeof retention === "number" ? retention : parseDuration(retention.trim());
-  return ms === null || !(ms > 0) ? null : Math.max(ms, retentionMsMin);
+  return ms === null ? null : Math.min(Math.max(ms, retentionMsMin), retentionMsMax);
 }
 
 export function createConversationStore(options: ConversationStoreOptions): ConversationStore & {
@@ -108,7 +109,8 @@ async function expirePage(
 
 /** @returns the type of the column `retention` */
 async function checkedType(pool: Pool, view: string): Promise<string> {
-  const fault = (why: string) => new StartError("directory.conversations", `${view} cannot be used: ${why}.`);
+  const named = { kind: "conversations", name: view } as const;
+  const fault = (why: string) => viewFault(named, why);
   const columns = await pool.query<{ name: string; type: string }>(
     `SELECT attname AS name, atttypid::regtype::text AS type FROM pg_catalog.pg_attribute
      WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped`,
@@ -121,7 +123,6 @@ async function checkedType(pool: Pool, view: string): Promise<string> {
   if (type === undefined) throw fault("it has no column retention");
   if (type !== "interval" && type !== "text" && type !== "character varying")
     throw fault(`its column retention is of the type ${type}, and has to be an interval or a text such as 24h`);
-  // Refused like an engine that is away where the right to read it is missing.
-  await pool.query(`SELECT conversation_id, retention FROM ${quoted(view)} LIMIT 0`);
+  await tryView(pool, named, `SELECT conversation_id, retention FROM ${quoted(view)} LIMIT 0`);
   return type;
 }

@@ -1,12 +1,11 @@
 /** Keeps the directory in PostgreSQL: in tables of its own, or views over those of the application [PUB3]. */
 
-import { StartError } from "../../config/faults.ts";
-import { Unavailable } from "../../ground/unavailable.ts";
 import { type Directory, DirectoryReadOnly, type Memberships } from "../directory-store.ts";
 import { arrayOf, type Parameter } from "./connection.ts";
 import type { DirectoryWatch } from "./directory-watch.ts";
 import type { Pool } from "./pool.ts";
 import { directoryChannel } from "./schema.ts";
+import { tryView } from "./view-check.ts";
 
 /** Views over the application's tables, as `schema.name`; null: a table of this service's own. */
 export interface DirectoryNames {
@@ -265,16 +264,8 @@ function createChanges({ pool, schema, names, watch, now }: DirectoryOptions, sq
 
 function createViewCheck({ pool, schema, names }: DirectoryOptions, sql: Statements) {
   async function checkView(kind: "users" | "members", text: string): Promise<void> {
-    if (names[kind] === null) return;
-    try {
-      await pool.query(text);
-    } catch (error) {
-      // Speaks of the view itself; a right or a table that is missing is refused like an engine that is away.
-      const told = error instanceof Unavailable ? error.cause : error;
-      if (!/^(22|42)/.test(String((told as { code?: unknown } | undefined)?.code))) throw error;
-      const why = told instanceof Error ? told.message : String(told);
-      throw new StartError(`directory.${kind}`, `${names[kind]} cannot be used: ${why}.`, { cause: error });
-    }
+    const name = names[kind];
+    if (name !== null) await tryView(pool, { kind, name }, text);
   }
 
   return {

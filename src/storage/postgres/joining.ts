@@ -3,18 +3,20 @@ import { parseTopic } from "../../protocol/topic.ts";
 import type { UserOnTopic } from "../push-store.ts";
 import { sqlOf } from "../sql-text.ts";
 import { arrayOf } from "./connection.ts";
-import { notAnId } from "./directory.ts";
+import { notAnId, quoted } from "./directory.ts";
 import type { Pool } from "./pool.ts";
 import joined from "./queries/receipts-joined.sql" with { type: "text" };
+import { tryView } from "./view-check.ts";
 
 export interface JoiningOptions {
   pool: Pool;
   schema: string;
-  /** The view, quoted. */
-  members: string;
+  /** The view, as `schema.name`. */
+  view: string;
 }
 
-export function createJoining({ pool, schema: ws, members }: JoiningOptions) {
+export function createJoining({ pool, schema: ws, view }: JoiningOptions) {
+  const members = quoted(view);
   let saysWhen = false;
   /** Of one user: $1 as the view has it, $3 as a text; in conversations, $2. */
   const note = (among: string) =>
@@ -34,11 +36,13 @@ export function createJoining({ pool, schema: ws, members }: JoiningOptions) {
   });
 
   return {
-    /** Looks whether the view says when. */
+    /** Looks whether the view says when. @throws StartError where that cannot be read */
     async check(): Promise<void> {
       const [row] = await pool.query<{ found: boolean }>(`SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute
         WHERE attrelid = '${members}'::regclass AND attname = 'joined_at' AND NOT attisdropped) AS found`);
       saysWhen = row!.found;
+      if (!saysWhen) return;
+      await tryView(pool, { kind: "members", name: view }, `SELECT joined_at::timestamptz FROM ${members} LIMIT 0`);
     },
 
     /** Notes it of members whom the view has just named, each on the topic of a conversation. */

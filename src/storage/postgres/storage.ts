@@ -7,7 +7,7 @@ import { createWriteProof, unwatched, type WriteWatch } from "../write-proof.ts"
 import { type ConnectionEvents, openConnection } from "./connection.ts";
 import { createConversationStore } from "./conversations.ts";
 import { createCursorStore, createStatusStore } from "./cursors-statuses.ts";
-import { createDirectory, type DirectoryNames, quoted } from "./directory.ts";
+import { createDirectory, type DirectoryNames } from "./directory.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import { EpochLookout } from "./epochs.ts";
 import { createErasureStore } from "./erasures.ts";
@@ -195,7 +195,7 @@ function openStores(settings: Settings, ws: string) {
     conversations: createConversationStore({ pool, schema: ws, view: names.conversations ?? null }),
     overviews: createOverviewStore(pool, ws),
     erasures: createErasureStore({ pool, schema: ws, ownsMembers: names.members === null }),
-    joining: names.members === null ? null : createJoining({ pool, schema: ws, members: quoted(names.members) }),
+    joining: names.members === null ? null : createJoining({ pool, schema: ws, view: names.members }),
     log: createEventLog({ pool, appends, schema: ws, lookout: lookout.over(pool), ...stalls }),
   };
 }
