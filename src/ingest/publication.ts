@@ -68,6 +68,9 @@ export function readPublication(
   const createdAt = now();
   if (notEvents.has(type) || type.startsWith("admin."))
     throw invalidPublish("type", "This type is a reply of the server's own.");
+  // Said before anything of the payload, which is not at fault.
+  if (isMessageChange(type) && !isOfConversation(request))
+    throw invalidPublish("type", "A message is changed in its conversation.");
   const isOwn = Object.hasOwn(serverPayloads, type);
   const said = withConversation(request, isOwn && needsConversation(type as ServerMessageType));
   const event: Publication = {
@@ -92,7 +95,6 @@ export function readPublication(
     );
   }
   if (isMessageChange(type)) {
-    if (!isOfConversation(request)) throw invalidPublish("type", "A message is changed in its conversation.");
     const change = { type, payload: result.output } as MessageChange;
     return { ...event, body: complete, change: amending(change) };
   }

@@ -221,6 +221,55 @@ test("[PUB2] numbers longer than JavaScript's come out as they went in", async (
   expect(row).toBeDefined();
 });
 
+const [inRoom, message_id] = ["conversation:c1", "m1"];
+const [said, reacted] = [
+  { sender_id: "robot", content: "hello" },
+  { message_id, user_id: "anna", reaction: "+", added: true },
+];
+const messageFaults: [topic: string, type: string, payload: Record<string, unknown>, message: RegExp][] = [
+  [inRoom, "deleted", {}, /payload\.message_id of message\.deleted must be an id of .*; it is missing$/],
+  [inRoom, "deleted", { message_id: null }, /message_id .* it is null$/],
+  [inRoom, "deleted", { message_id: "two words" }, /message_id .* it is "two words"$/],
+  [inRoom, "deleted", { message_id: "x".repeat(65_536) }, /message_id .* it is "x{199}$/],
+  [inRoom, "deleted", { message_id, deleted_by: 7 }, /deleted_by .* it is 7$/],
+  [inRoom, "deleted", { message_id, deleted_at: 7 }, /deleted_at .* RFC 3339/],
+  [inRoom, "deleted", { message_id, conversation_id: 7 }, /conversation_id .* it is 7$/],
+  [
+    "user:dora",
+    "deleted",
+    { message_id },
+    /type 'message\.deleted' changes a message, and has to be published to its conv/,
+  ],
+  ["user:dora", "reaction", reacted, /to its conversation; topic is 'user:dora'$/],
+  [
+    inRoom,
+    "edited",
+    { message_id },
+    /payload\.content of message\.edited must be a string or an object; it is missing$/,
+  ],
+  [inRoom, "edited", { message_id, content: 7 }, /payload\.content .* it is 7$/],
+  [inRoom, "edited", { message_id, content: null }, /payload\.content .* it is null$/],
+  [inRoom, "edited", { content: "x" }, /message_id .* missing$/],
+  [inRoom, "edited", { message_id, content: "x", edited_by: "" }, /edited_by/],
+  [inRoom, "new", { content: "hello" }, /payload\.sender_id of message\.new .* missing$/],
+  [inRoom, "new", { sender_id: "robot" }, /payload\.content .* missing$/],
+  [inRoom, "new", { ...said, content: null }, /payload\.content .* null$/],
+  [inRoom, "new", { ...said, message_id: 7 }, /message_id .* it is 7$/],
+  [inRoom, "new", { ...said, client_message_id: "" }, /client_message_id/],
+  [inRoom, "new", { ...said, deleted_at: "2026-01-01T00:00:00Z" }, /deleted_at of message\.new must not be there/],
+  [inRoom, "new", { ...said, reactions: [] }, /reactions of message\.new must not be there/],
+  ["user:dora", "new", said, /conversation_id of message\.new .* missing$/],
+  ...(["message_id", "user_id", "reaction", "added"] as const).map((name): (typeof messageFaults)[number] => [
+    inRoom,
+    "reaction",
+    { ...reacted, [name]: undefined },
+    new RegExp(`payload\\.${name} of message\\.reaction .* missing$`),
+  ]),
+  [inRoom, "reaction", { ...reacted, reaction: "ä".repeat(33) }, /reaction must be a text of 1 to 64 bytes/],
+  [inRoom, "reaction", { ...reacted, reaction: "" }, /1 to 64 bytes/],
+  [inRoom, "reaction", { ...reacted, added: "true" }, /added .* true or false; it is "true"$/],
+];
+
 test("[PUB2] [PUB1] wrong arguments are SQL errors of the application's own statement", async () => {
   const faults: [call: string, message: RegExp][] = [
     [`ws.publish('room:1', 'a', '{}')`, /topic must be user:<id>, conversation:<id> or notifications:<id>/],
@@ -243,6 +292,10 @@ test("[PUB2] [PUB1] wrong arguments are SQL errors of the application's own stat
     [`ws.publish_to_users('{u1}', 'a', '{}', NULL, 'ä')`, /except_device must have/],
     [`ws.publish('conversation:c1', 'a', '{"conversation_id": "c2"}')`, /payload\.conversation_id must be left out/],
     [`ws.publish_to_conversation('c1', 'message.new', '{"conversation_id": "c"}', NULL, 'd')`, /it is 'c'$/],
+    ...messageFaults.map(([topic, type, payload, message]): [string, RegExp] => [
+      `ws.publish('${topic}', 'message.${type}', '${JSON.stringify(payload)}')`,
+      message,
+    ]),
     [`ws.publish_to_users('{}', 'a', '{}')`, /user_ids must name 1 to 1000 users, it names 0/],
     [`ws.publish_to_users(array_fill('u'::text, '{1001}'), 'a', '{}')`, /it names 1001/],
     [`ws.publish_to_users('{u1,NULL}', 'a', '{}')`, /topic must be/],
@@ -283,7 +336,7 @@ test("[PUB2] what can never be published is put aside with its reason and holds 
   const { topic, clients } = await pair();
   const deep = `${'{"a":'.repeat(31)}1${"}".repeat(31)}`;
   await sql.begin(async (transaction) => {
-    await transaction`SELECT ws.publish(${topic}, 'message.new', '{"content": "from nobody"}')`;
+    await transaction`SELECT ws.publish(${topic}, 'message.new', '{"sender_id": "a", "content": "", "created_at": "now"}')`;
     await transaction`SELECT ws.publish(${topic}, 'order.changed', '{"n": 1}', 'order-1')`;
     await transaction`SELECT ws.publish(${topic}, 'too.deep', ${deep}::text::jsonb)`;
     await transaction`SELECT ws.publish(${topic}, 'order.else', '{"n": 1}', 'order-1')`;
@@ -293,7 +346,10 @@ test("[PUB2] what can never be published is put aside with its reason and holds 
   await emptied();
   const rejected = await sql`SELECT type, reason FROM ws.outbox_rejected WHERE topic = ${topic} ORDER BY type`;
   expect(rejected.map(({ type, reason }) => [type, reason])).toEqual([
-    ["message.new", "payload.sender_id: This is not the payload of message.new: sender_id is missing."],
+    [
+      "message.new",
+      "payload.created_at: This is not the payload of message.new: created_at must be an RFC 3339 timestamp.",
+    ],
     ["order.else", `event_key: Something else was published under this key to ${topic}.`],
     ["too.deep", "payload: This is nested too deep."],
   ]);

@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import { notEvents } from "../../src/ingest/publication.ts";
 import { clientPayloads } from "../../src/protocol/client.ts";
 import { limits } from "../../src/protocol/limits.ts";
+import { serverPayloads } from "../../src/protocol/server.ts";
 import { missedTopic, topicKinds } from "../../src/protocol/topic.ts";
 import { steps } from "../../src/storage/postgres/schema.ts";
 
@@ -23,4 +24,14 @@ test("[PUB2] what the database refuses of topics, keys and types is what the ser
   expect(check).toContain(`'${clientPayloads.publish.pipe[0].entries.type.pipe[1].requirement.source}'`);
   const [, replies] = /NEW\.type IN \(([^)]*)\)/.exec(check)!;
   expect(new Set(replies!.match(/[a-z.]+/g))).toEqual(new Set(notEvents));
+});
+
+test("[PUB2] [MSG2] the database knows of messages, and of changes of them, each field that the service knows", () => {
+  const sql = steps.map((step) => step("ws")).join("\n");
+  const rows = [...sql.matchAll(/\((NULL|'message\.\w+'), '(\w+)', '(?:id|content|moment|later|reaction|flag)'/g)];
+  for (const type of ["message.new", "message.edited", "message.deleted", "message.reaction"] as const) {
+    const names = rows.filter(([, of]) => of === "NULL" || of === `'${type}'`).map(([, , name]) => name);
+    expect([type, names.toSorted()]).toEqual([type, Object.keys(serverPayloads[type].entries).toSorted()]);
+  }
+  expect(sql).toContain(`NOT BETWEEN 1 AND ${limits.reactionBytes} THEN`);
 });

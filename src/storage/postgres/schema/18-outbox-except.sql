@@ -1,5 +1,5 @@
--- Lets what is published leave out a device, as `publish` does, and refuses a conversation_id that contradicts in the
--- application's own statement [PUB1].
+-- Lets what is published leave out a device, as `publish` does, and refuses in the application's own statement a
+-- conversation_id that contradicts, and messages and changes of them that lack what they need [PUB1] [PUB2].
 
 ALTER TABLE ${ws}.outbox ADD COLUMN except_device text;
 ALTER TABLE ${ws}.outbox_rejected ADD COLUMN except_device text;
@@ -7,6 +7,8 @@ ALTER TABLE ${ws}.outbox_rejected ADD COLUMN except_device text;
 CREATE OR REPLACE FUNCTION ${ws}.outbox_check() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
   fault text;
+  field record;
+  given jsonb;
 BEGIN
   IF NEW.topic IS NULL OR NEW.topic COLLATE "C" !~ '^(user|conversation|notifications):[!-~]{1,128}$' THEN
     fault := format('topic must be user:<id>, conversation:<id> or notifications:<id>, with an id of 1 to 128 '
@@ -27,6 +29,45 @@ BEGIN
     fault := 'event_key must have 1 to 128 printable ASCII characters without spaces';
   ELSIF NEW.except_device COLLATE "C" !~ '^[!-~]{1,128}$' THEN
     fault := 'except_device must have 1 to 128 printable ASCII characters without spaces';
+  ELSIF NEW.type IN ('message.edited', 'message.deleted', 'message.reaction') AND NEW.topic NOT LIKE 'conversation:%' THEN
+    fault := format('type %L changes a message, and has to be published to its conversation; topic is %L', NEW.type, NEW.topic);
+  ELSIF NEW.type IN ('message.new', 'message.edited', 'message.deleted', 'message.reaction') THEN
+    -- Of messages what is needed, and of which kind: the rest only the service can tell.
+    FOR field IN
+      SELECT f.name, f.kind, f.needed FROM (VALUES
+        (NULL, 'conversation_id', 'id', NEW.topic NOT LIKE 'conversation:%'),
+        ('message.new', 'message_id', 'id', false), ('message.new', 'client_message_id', 'id', false),
+        ('message.new', 'sender_id', 'id', true), ('message.new', 'content', 'content', true),
+        ('message.new', 'created_at', 'moment', false), ('message.new', 'edited_at', 'moment', false),
+        ('message.new', 'deleted_at', 'later', false), ('message.new', 'reactions', 'later', false),
+        ('message.edited', 'message_id', 'id', true), ('message.edited', 'content', 'content', true),
+        ('message.edited', 'edited_by', 'id', false), ('message.edited', 'edited_at', 'moment', false),
+        ('message.deleted', 'message_id', 'id', true), ('message.deleted', 'deleted_by', 'id', false),
+        ('message.deleted', 'deleted_at', 'moment', false),
+        ('message.reaction', 'message_id', 'id', true), ('message.reaction', 'user_id', 'id', true),
+        ('message.reaction', 'reaction', 'reaction', true), ('message.reaction', 'added', 'flag', true),
+        ('message.reaction', 'at', 'moment', false)) AS f (type, name, kind, needed)
+      WHERE coalesce(f.type, NEW.type) = NEW.type
+    LOOP
+      given := NEW.payload -> field.name;
+      CONTINUE WHEN given IS NULL AND NOT field.needed;
+      fault := CASE field.kind
+        WHEN 'id' THEN CASE WHEN jsonb_typeof(given) IS DISTINCT FROM 'string'
+            OR (given #>> '{}') COLLATE "C" !~ '^[!-~]{1,128}$'
+          THEN 'be an id of 1 to 128 printable ASCII characters without spaces' END
+        WHEN 'content' THEN CASE WHEN given IS NULL OR jsonb_typeof(given) NOT IN ('string', 'object')
+          THEN 'be a string or an object' END
+        WHEN 'reaction' THEN CASE WHEN jsonb_typeof(given) IS DISTINCT FROM 'string'
+            OR octet_length(given #>> '{}') NOT BETWEEN 1 AND 64 THEN 'be a text of 1 to 64 bytes' END
+        WHEN 'flag' THEN CASE WHEN jsonb_typeof(given) IS DISTINCT FROM 'boolean' THEN 'be true or false' END
+        WHEN 'moment' THEN CASE WHEN jsonb_typeof(given) <> 'string' THEN 'be an RFC 3339 timestamp' END
+        WHEN 'later' THEN 'not be there: it is what becomes of a message later' END;
+      IF fault IS NOT NULL THEN
+        fault := format('payload.%s of %s must %s; it is %s', field.name, NEW.type, fault,
+          CASE WHEN given IS NULL THEN 'missing' ELSE left(given::text, 200) END);
+        EXIT;
+      END IF;
+    END LOOP;
   END IF;
   IF fault IS NOT NULL THEN
     RAISE EXCEPTION USING MESSAGE = '${ws}.publish: ' || fault, ERRCODE = 'invalid_parameter_value';
