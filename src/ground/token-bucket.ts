@@ -37,11 +37,16 @@ export function afterTake(rate: Rate, { fullAt, now, tokens = 1 }: Draw): number
   return now + Math.min(lackMs(rate, { fullAt, now }) + tokens * rate.intervalMs, rate.burst * rate.intervalMs);
 }
 
-/** Tells how far the bucket is from full: from 0 to all of it. */
-function lackMs({ intervalMs, burst }: Rate, { fullAt, now }: { fullAt: number; now: number }): number {
-  const emptyMs = burst * intervalMs;
+/** The bucket after tokens have been taken that may not be there: it owes them, at most as many as a full one has. */
+export function afterOwing(rate: Rate, { fullAt, now, tokens = 1 }: Draw): number {
+  return now + Math.min(lackMs(rate, { fullAt, now }) + tokens * rate.intervalMs, owedMsMax(rate));
+}
+
+const owedMsMax = ({ intervalMs, burst }: Rate) => 2 * burst * intervalMs;
+
+/** Tells how far the bucket is from full: from 0 to all of it, and as much again where it owes that. */
+function lackMs(rate: Rate, { fullAt, now }: { fullAt: number; now: number }): number {
   const lack = fullAt - now;
   // No bucket lacks so much: the clock was set back, and nobody is to be locked out until it has caught up.
-  if (lack > 2 * emptyMs) return 0;
-  return Math.min(Math.max(lack, 0), emptyMs);
+  return lack > owedMsMax(rate) ? 0 : Math.max(lack, 0);
 }

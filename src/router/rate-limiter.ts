@@ -1,6 +1,6 @@
 /** Says whether a message may be handled now: token buckets per connection and per user, for each class of message types [LIM]. */
 import type { Config } from "../config/schema.ts";
-import { afterTake, type Rate, ratePerMinute, waitMs, waitMsMax } from "../ground/token-bucket.ts";
+import { afterOwing, afterTake, type Rate, ratePerMinute, waitMs, waitMsMax } from "../ground/token-bucket.ts";
 import { type LimitClass, type RequestClass, requestClasses } from "./requests.ts";
 
 /** Tokens that one message takes. */
@@ -80,11 +80,11 @@ export class RateLimiter {
     return allowed;
   }
 
-  /** Takes what a request turned out to cost, as far as it is there; the next one waits for it. */
+  /** Takes what a request turned out to cost; the next one waits for what is not there. */
   takeLater(connection: Buckets, user: Buckets | null, charge: Charge, now: number): void {
     if (!this.config.rate_limits.enabled) return;
-    this.#takeFrom(connection, charge, now);
-    this.#takeFrom(sharedBy(charge.limitClass, user), charge, now);
+    this.#takeFrom(connection, charge, now, afterOwing);
+    this.#takeFrom(sharedBy(charge.limitClass, user), charge, now, afterOwing);
   }
 
   /**
@@ -157,11 +157,11 @@ export class RateLimiter {
     return waitMs(this.#rates[limitClass], { fullAt: buckets.fullAt?.[limitClass] ?? 0, now, tokens });
   }
 
-  #takeFrom(buckets: Buckets | null, { limitClass, tokens }: Charge, now: number): void {
+  #takeFrom(buckets: Buckets | null, { limitClass, tokens }: Charge, now: number, after = afterTake): void {
     if (buckets === null) return;
     buckets.fullAt ??= {};
     const fullAt = buckets.fullAt[limitClass] ?? 0;
-    buckets.fullAt[limitClass] = afterTake(this.#rates[limitClass], { fullAt, now, tokens });
+    buckets.fullAt[limitClass] = after(this.#rates[limitClass], { fullAt, now, tokens });
   }
 }
 

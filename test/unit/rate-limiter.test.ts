@@ -26,6 +26,20 @@ function burstOf(type: string, overrides: Record<string, unknown> = {}): number 
 }
 
 describe("messages", () => {
+  test("[LIM] an answer that costs more than is there is waited for afterwards, a full bucket's time at most", () => {
+    const limiter = new RateLimiter(settings({}));
+    const connection = emptyBuckets();
+    const later = (tokens: number) => limiter.takeLater(connection, null, { limitClass: "reading", tokens }, start);
+    const decide = (now: number) => limiter.take(connection, null, oneOf("subscribe"), now);
+    later(150 + 32);
+    // 33 tokens at 300 a minute.
+    expect(decide(start)).toMatchObject({ allowed: false, retryAfterMs: 33 * 200 });
+    expect(decide(start + 33 * 200 - 1).allowed).toBe(false);
+    expect(decide(start + 33 * 200).allowed).toBe(true);
+    for (let at = 0; at < 40; at++) later(32);
+    expect(decide(start)).toMatchObject({ allowed: false, retryAfterMs: 151 * 200 });
+  });
+
   test("[LIM] each class has its own burst and the documented default", () => {
     expect(burstOf("message.send")).toBe(60);
     expect(burstOf("subscribe")).toBe(150);
