@@ -23,5 +23,6 @@ async function mark(
     { except: from },
   );
   const places = await services.receiptStore.states(from.userId, [conversationId]);
-  return { type: "ack", payload: { up_to_seq: watermark, unread: places.get(conversationId)?.unread ?? 0 } };
+  const { unread = 0, asOfSeq = 0 } = places.get(conversationId) ?? {};
+  return { type: "ack", payload: { up_to_seq: watermark, unread, as_of_seq: asOfSeq } };
 }

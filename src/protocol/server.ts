@@ -59,6 +59,8 @@ const historyEvent = v.object({
 /** How far somebody else has come in a conversation [REC3]. */
 const receiptPlace = v.object({ user_id: identifier, read_seq: sequence, delivered_seq: sequence });
 const snapshot = v.object({
+  /** The conversation's last number when this was read: what has a higher one comes on top of it. */
+  as_of_seq: v.optional(sequence),
   read_seq: v.optional(sequence),
   delivered_seq: v.optional(sequence),
   unread: v.optional(sequence),
@@ -154,6 +156,8 @@ export const serverPayloads = {
     at: v.optional(moment),
     up_to_seq: v.optional(sequence),
     unread: v.optional(sequence),
+    /** The conversation's last number when unread was counted. */
+    as_of_seq: v.optional(sequence),
     /** Of a first offer: the callee is in another call, where callers are told so. */
     busy: v.optional(flag),
     published: v.optional(

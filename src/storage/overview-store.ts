@@ -3,6 +3,8 @@ import type { LoggedEvent } from "./logged-event.ts";
 
 /** A conversation as one user has it in a list. */
 export interface Overview {
+  /** The last number of the conversation in the moment that all of this was read: what has a higher one is not in it yet. */
+  asOfSeq: number;
   /** How far the user has come; both begin where the user has joined. */
   readSeq: number;
   deliveredSeq: number;
@@ -45,6 +47,7 @@ export interface OverviewStore {
 
 /** A conversation without events. */
 export const emptyOverview = (isTold: boolean): Overview => ({
+  asOfSeq: 0,
   readSeq: 0,
   deliveredSeq: 0,
   unread: 0,

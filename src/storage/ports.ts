@@ -239,12 +239,13 @@ export interface ReceiptStore {
   markSent(receipt: { conversationId: string; userId: string; kind: ReceiptKind; upToSeq: number }): Promise<boolean>;
   /**
    * Says how far the caller has come in conversations; `unread` counts others' messages above `readSeq`. Both begin where the user
-   * has joined by `addMembers`, or by a row of the engine's own table of members [REC3].
+   * has joined by `addMembers`, or by a row of the engine's own table of members [REC3]. `asOfSeq` is the conversation's last
+   * number in the moment of counting.
    */
   states(
     userId: string,
     conversationIds: string[],
-  ): Promise<Map<string, { readSeq: number; deliveredSeq: number; unread: number }>>;
+  ): Promise<Map<string, { asOfSeq: number; readSeq: number; deliveredSeq: number; unread: number }>>;
 }
 
 /** So many devices of a user are remembered: those that were here last. */

@@ -117,8 +117,11 @@ async function readOverviews(
   return texts;
 }
 
-function textOf({ readSeq, deliveredSeq, unread, lastMessage, receipts }: Overview, mayWrite: boolean): string {
-  let text = `{"read_seq":${readSeq},"delivered_seq":${deliveredSeq},"unread":${unread}`;
+function textOf(
+  { asOfSeq, readSeq, deliveredSeq, unread, lastMessage, receipts }: Overview,
+  mayWrite: boolean,
+): string {
+  let text = `{"as_of_seq":${asOfSeq},"read_seq":${readSeq},"delivered_seq":${deliveredSeq},"unread":${unread}`;
   if (!mayWrite) text += `,"may_write":false`;
   if (lastMessage !== undefined) text += `,"last_message":${lastMessage === null ? "null" : shownEvent(lastMessage)}`;
   if (receipts !== undefined) text += `,"receipts":${receipts}`;

@@ -35,10 +35,10 @@ function describeLastMessage(open: Open): void {
     "[REC3] an overview has one's own place and the newest message, whole, whatever other events come after it",
     withStorage(open, async (storage) => {
       const { log, receipts } = storage;
-      const nothing = { readSeq: 0, deliveredSeq: 0, unread: 0, lastMessage: null };
+      const nothing = { asOfSeq: 0, readSeq: 0, deliveredSeq: 0, unread: 0, lastMessage: null };
       expect(await shownTo(storage, "bob")).toEqual({ ...nothing, receipts: [], bytes: 0 });
       await log.append([newEvent(topic, { type: "poll.vote" })]);
-      expect(await shownTo(storage, "bob")).toMatchObject(nothing);
+      expect(await shownTo(storage, "bob")).toMatchObject({ ...nothing, asOfSeq: 1 });
       await send(log, "ann");
       const { appended } = await send(log, "ann", { payload: '{"content":"é \\u0000"}' });
       await send(log, "bob");
@@ -46,7 +46,7 @@ function describeLastMessage(open: Open): void {
       const { events } = await log.page({ topic, beforeSeq: 5, limit: 1 });
       expect(events).toHaveLength(1);
       await receipts.advance({ conversationId: "c1", userId: "bob", kind: "read", upToSeq: 2 });
-      const own = { readSeq: 2, deliveredSeq: 2, unread: 1, lastMessage: events[0]!, receipts: [] };
+      const own = { asOfSeq: 9, readSeq: 2, deliveredSeq: 2, unread: 1, lastMessage: events[0]!, receipts: [] };
       expect(await shownTo(storage, "bob")).toMatchObject(own);
       expect(await shownTo(storage, "ann")).toMatchObject({ readSeq: 0, unread: 1, lastMessage: events[0] });
       expect(appended[0]!.seq).toBe(3);
@@ -118,9 +118,40 @@ function describeOthers(open: Open): void {
         expect((await shownTo(storage, "ann")).receipts).toEqual([eve, bob]);
         await directory.removeMembers("c1", ["eve"]);
         expect((await shownTo(storage, "ann")).receipts).toEqual([bob]);
+        await directory.addMembers("c1", ["eve"]);
+        expect((await shownTo(storage, "ann")).receipts).toEqual([eve, bob]);
       },
     )();
   });
+
+  test(
+    "[REC3] who is added again, or comes back, is told of as before, whatever was said meanwhile",
+    withStorage(open, async (storage) => {
+      const { directory, log } = storage;
+      await directory.addMembers("c1", ["ann", "bob"]);
+      await send(log, "ann");
+      await send(log, "ann");
+      await mark(storage, "bob", "read", 1);
+      const bob = { user_id: "bob", read_seq: 1, delivered_seq: 1 };
+      const receipts = async () => (await shownTo(storage, "ann")).receipts;
+      await directory.addMembers("c1", ["ann", "bob"]);
+      expect(await receipts()).toEqual([bob]);
+      await directory.removeMembers("c1", ["bob"]);
+      expect(await receipts()).toEqual([]);
+      await directory.addMembers("c1", ["bob"]);
+      expect(await receipts()).toEqual([bob]);
+      // Nothing was said meanwhile: what was unread is so still.
+      expect(await shownTo(storage, "bob")).toMatchObject({ readSeq: 1, unread: 1 });
+      await directory.removeMembers("c1", ["bob"]);
+      await send(log, "ann");
+      await directory.addMembers("c1", ["bob"]);
+      expect(await receipts()).toEqual([bob]);
+      expect(await shownTo(storage, "bob")).toMatchObject({ asOfSeq: 3, readSeq: 3, unread: 0 });
+      await send(log, "ann");
+      await mark(storage, "bob", "read", 4);
+      expect(await receipts()).toEqual([{ user_id: "bob", read_seq: 4, delivered_seq: 4 }]);
+    }),
+  );
 
   test("[REC3] of many only those are told of who moved last", async () => {
     let at = 1_767_323_045_000;

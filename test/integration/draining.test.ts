@@ -120,7 +120,10 @@ describe("nothing is lost", () => {
     // A member before it is said: of what was there before nobody tells that it is read.
     await ben!.ask("subscribe", { topics: ["conversation:c1"] });
     await anna!.ask("message.send", { conversation_id: "c1", client_message_id: "m1", content: "x" });
-    expect(await ben!.ask("mark.read", { conversation_id: "c1", up_to_seq: 1 })).toEqual({ up_to_seq: 1, unread: 0 });
+    expect(await ben!.ask("mark.read", { conversation_id: "c1", up_to_seq: 1 })).toMatchObject({
+      up_to_seq: 1,
+      unread: 0,
+    });
     service.signal("SIGTERM");
     expect(await service.exited).toBe(0);
     const again = await start({}, service.folder);

@@ -22,7 +22,7 @@ const kinds = {
   memberships: /SELECT conversation_id::text AS id, /,
   counts: /AS "conversationId", m\.count/,
   heads: /FROM ws\.heads\(/,
-  overviews: /SELECT topic, read_seq AS/,
+  overviews: /SELECT topic, as_of_seq AS/,
   oneByOne: /receipt_states|FROM ws\.receipts|ws\.page_of|AS payload/,
 };
 

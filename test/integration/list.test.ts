@@ -105,10 +105,14 @@ describe.each(["SQLite", "PostgreSQL"] as const)("on %s", (engine) => {
       expect(last).toMatchObject({ seq: 3, type: "message.new", payload: { content } });
       expect(snapshots).toEqual(
         new Map([
-          [`conversation:${empty}`, { read_seq: 0, delivered_seq: 0, unread: 0, last_message: null, receipts: [] }],
+          [
+            `conversation:${empty}`,
+            { as_of_seq: 0, read_seq: 0, delivered_seq: 0, unread: 0, last_message: null, receipts: [] },
+          ],
           [
             `conversation:${talk}`,
             {
+              as_of_seq: 5,
               read_seq: 0,
               delivered_seq: 0,
               unread: 0,
@@ -138,17 +142,21 @@ describe.each(["SQLite", "PostgreSQL"] as const)("on %s", (engine) => {
       ({ topics }, { reply_to }) => reply_to === undefined && topics[0]?.topic === `conversation:${c}`,
     );
     const last_message = await lastIn(late, c);
-    const snapshot = { read_seq: 2, delivered_seq: 2, unread: 0, last_message, receipts: [] };
+    const snapshot = { as_of_seq: 2, read_seq: 2, delivered_seq: 2, unread: 0, last_message, receipts: [] };
     expect(told.payload.topics).toEqual([{ topic: `conversation:${c}`, seq: 2, snapshot }]);
     await sendAll(anna!, c, ["three"]);
-    expect(await late.ask("mark.delivered", { conversation_id: c, up_to_seq: 3 })).toEqual({ up_to_seq: 3, unread: 1 });
+    expect(await late.ask("mark.delivered", { conversation_id: c, up_to_seq: 3 })).toEqual({
+      up_to_seq: 3,
+      unread: 1,
+      as_of_seq: 3,
+    });
   });
 
   test("[REC3] a message that is too large for a list is left out, and history has it", async () => {
     const c = fresh("c");
     const [anna, ben] = (await gather(c, [fresh("anna"), fresh("ben")])) as [Client, Client];
     await sendAll(anna, c, ["x".repeat(lastMessageBytesMax)]);
-    expect(await shownTo(ben, c)).toEqual({ read_seq: 0, delivered_seq: 0, unread: 1, receipts: [] });
+    expect(await shownTo(ben, c)).toEqual({ as_of_seq: 1, read_seq: 0, delivered_seq: 0, unread: 1, receipts: [] });
     expect((await lastIn(ben, c)).payload.content).toHaveLength(lastMessageBytesMax);
     await sendAll(anna, c, ["short"]);
     expect((await shownTo(ben, c)).last_message.payload.content).toBe("short");
@@ -160,13 +168,21 @@ describe.each(["SQLite", "PostgreSQL"] as const)("on %s", (engine) => {
     const [anna, ben, carl] = (await gather(c, users)) as [Client, Client, Client];
     await sendAll(anna, c, ["one", "two", "three"]);
     const laptop = await connect(users[1]!);
-    expect(await ben.ask("mark.delivered", { conversation_id: c, up_to_seq: 1 })).toEqual({ up_to_seq: 1, unread: 3 });
-    expect(await ben.ask("mark.read", { conversation_id: c, up_to_seq: 2 })).toEqual({ up_to_seq: 2, unread: 1 });
+    expect(await ben.ask("mark.delivered", { conversation_id: c, up_to_seq: 1 })).toEqual({
+      up_to_seq: 1,
+      unread: 3,
+      as_of_seq: 3,
+    });
+    expect(await ben.ask("mark.read", { conversation_id: c, up_to_seq: 2 })).toEqual({
+      up_to_seq: 2,
+      unread: 1,
+      as_of_seq: 3,
+    });
     // One's other devices hear of it as of a private read.
     const { topic, payload } = await laptop.next("message.read");
     expect([topic, payload.private, payload.up_to_seq]).toEqual([`user:${users[1]}`, true, 2]);
     const { last_message, ...rest } = await shownTo(carl, c);
-    expect([last_message.seq, rest]).toEqual([3, { read_seq: 0, delivered_seq: 0, unread: 3 }]);
+    expect([last_message.seq, rest]).toEqual([3, { as_of_seq: 3, read_seq: 0, delivered_seq: 0, unread: 3 }]);
     expect(await shownTo(ben, c)).toMatchObject({ read_seq: 2, delivered_seq: 2, unread: 1 });
     // With one less everybody is told again, of what is newly read.
     const admin = await connect(fresh("admin"), { roles: "admin" });

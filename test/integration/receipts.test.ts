@@ -37,6 +37,7 @@ describe("marking", () => {
     expect(await ben.ask("mark.delivered", { conversation_id: c, message_ids: ids.slice(0, 2) })).toEqual({
       up_to_seq: 2,
       unread: 4,
+      as_of_seq: 4,
     });
     const user_id = await userOf(ben);
     for (const other of [anna, carl]) {

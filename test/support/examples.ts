@@ -191,12 +191,13 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
           seq: 12,
           recovered: true,
           replayed: 3,
-          snapshot: { read_seq: 9, delivered_seq: 12, unread: 3 },
+          snapshot: { as_of_seq: 12, read_seq: 9, delivered_seq: 12, unread: 3 },
         },
         {
           topic: "conversation:c2",
           seq: 1,
           snapshot: {
+            as_of_seq: 1,
             read_seq: 0,
             delivered_seq: 0,
             unread: 1,
@@ -215,7 +216,7 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
         {
           topic: "conversation:c3",
           seq: 0,
-          snapshot: { read_seq: 0, delivered_seq: 0, unread: 0, last_message: null, receipts: [] },
+          snapshot: { as_of_seq: 0, read_seq: 0, delivered_seq: 0, unread: 0, last_message: null, receipts: [] },
         },
         { topic: "typing:c1", snapshot: { typing: [{ user_id: "u2", conversation_id: "c1", expires_at: later }] } },
         { topic: "typing:c2", snapshot: { typing: [] } },
@@ -240,7 +241,7 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
       duplicate: false,
     },
     { message_id: "m1", topic: "conversation:c1", seq: 14, position: 4713, at, duplicate: false },
-    { up_to_seq: 12, unread: 3 },
+    { up_to_seq: 12, unread: 3, as_of_seq: 15 },
     { busy: true },
     { published: [{ topic: "user:u1", seq: 1, position: 9, duplicate: true }, { topic: "typing:c1" }], receivers: 3 },
     { published: [] },

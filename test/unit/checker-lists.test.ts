@@ -126,6 +126,28 @@ const cases: BrokenHistory[] = [
   },
   {
     rule: "list-true",
+    what: "[REC3] a message up to its number is not counted",
+    history: sentAll(({ ben }) => {
+      const request = ben.request("subscribe", { topics: ["conversation"] });
+      ben.reply(request, "subscribed", answer(place(null, 0, { as_of_seq: 3 })));
+    }),
+  },
+  {
+    rule: "list-true",
+    what: "[MSG2] what is deleted above its number is counted as gone",
+    history: () =>
+      inLog(
+        (scene) => {
+          send(scene, one, two, three);
+          const request = scene.ben.request("subscribe", { topics: ["conversation"] });
+          remove(scene);
+          scene.ben.reply(request, "subscribed", answer(place(three, 2, { as_of_seq: 3 })));
+        },
+        [one, rowOf(two, gone), three, gone],
+      ),
+  },
+  {
+    rule: "list-true",
     what: "[REC3] a receipt that was acknowledged is missing",
     history: sentAll(({ ben, phone }) => {
       mark(ben, 3);

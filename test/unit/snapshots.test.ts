@@ -98,7 +98,14 @@ function listOf(sizes: number[], bytesMax: number, between: () => void = () => {
           if (fits) bytes = through;
           else beyond.push(conversationId);
           const lastMessage = fits ? eventOf(conversationId) : undefined;
-          overviews.set(conversationId, { readSeq: 0, deliveredSeq: 0, unread: 0, lastMessage, receipts: undefined });
+          overviews.set(conversationId, {
+            asOfSeq: 1,
+            readSeq: 0,
+            deliveredSeq: 0,
+            unread: 0,
+            lastMessage,
+            receipts: undefined,
+          });
         }
         read.push({ asked: conversations.length, bytes });
         return { overviews, bytes, beyond };

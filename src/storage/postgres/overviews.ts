@@ -15,6 +15,7 @@ import type { Pool } from "./pool.ts";
 const eventsLookedAt = 5_000;
 
 interface OverviewRow extends Omit<LoggedEvent, "id"> {
+  asOfSeq: number;
   readSeq: number;
   deliveredSeq: number;
   unread: number;
@@ -26,7 +27,7 @@ interface OverviewRow extends Omit<LoggedEvent, "id"> {
 }
 
 export function createOverviewStore(pool: Pool, ws: string): OverviewStore {
-  const text = `SELECT topic, read_seq AS "readSeq", delivered_seq AS "deliveredSeq", unread,
+  const text = `SELECT topic, as_of_seq AS "asOfSeq", read_seq AS "readSeq", delivered_seq AS "deliveredSeq", unread,
       has_no_message AS "hasNoMessage", receipts, used, seq, position, id, type, payload, created_at AS "createdAt"
     FROM ${ws}.overviews($1, $2, $3, ${lastMessageBytesMax}, $4, ${eventsLookedAt}, ${receiptsToldMax})`;
   return {
@@ -51,6 +52,7 @@ export function createOverviewStore(pool: Pool, ws: string): OverviewStore {
 }
 
 function overviewOf({
+  asOfSeq,
   readSeq,
   deliveredSeq,
   unread,
@@ -61,6 +63,7 @@ function overviewOf({
   ...event
 }: OverviewRow): Overview {
   return {
+    asOfSeq,
     readSeq,
     deliveredSeq,
     unread,

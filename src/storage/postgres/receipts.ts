@@ -36,7 +36,7 @@ function statements(ws: string) {
     markSent: `UPDATE ${ws}.receipts AS r SET sent_seq = greatest(r.sent_seq, $4), claimed_seq = NULL FROM ${ws}.topics AS t
       WHERE t.name = $1 AND r.topic_id = t.topic_id AND r.user_id = $2 AND r.kind = $3 AND r.claimed_seq = $4
       RETURNING r.sent_seq < r.seq AS "movedOn"`,
-    states: `SELECT substr(topic, ${idAt}) AS "conversationId", read_seq AS "readSeq",
+    states: `SELECT substr(topic, ${idAt}) AS "conversationId", as_of_seq AS "asOfSeq", read_seq AS "readSeq",
         delivered_seq AS "deliveredSeq", unread
       FROM ${ws}.receipt_states($1, $2)`,
   };
@@ -78,13 +78,13 @@ export function createReceiptStore(pool: Pool, schema: string, now: () => number
     },
 
     async states(userId, conversationIds) {
-      const states = new Map(conversationIds.map((id) => [id, { readSeq: 0, deliveredSeq: 0, unread: 0 }]));
+      const states = new Map(conversationIds.map((id) => [id, { asOfSeq: 0, readSeq: 0, deliveredSeq: 0, unread: 0 }]));
       for (const page of pages([...states.keys()], statesPerStatement)) {
         const topics = arrayOf(page.map(conversationTopic));
-        type Row = { conversationId: string; readSeq: number; deliveredSeq: number; unread: number };
+        type Row = { conversationId: string; asOfSeq: number; readSeq: number; deliveredSeq: number; unread: number };
         for (const row of await pool.query<Row>(sql.states, [userId, topics])) {
-          const { conversationId, readSeq, deliveredSeq, unread } = row;
-          states.set(conversationId, { readSeq, deliveredSeq, unread });
+          const { conversationId, asOfSeq, readSeq, deliveredSeq, unread } = row;
+          states.set(conversationId, { asOfSeq, readSeq, deliveredSeq, unread });
         }
       }
       return states;

@@ -34,7 +34,7 @@ function prepare(database: Database) {
       `SELECT wanted.key AS at, max(r.seq) AS seq FROM json_each(?) AS wanted
        CROSS JOIN topics AS t ON t.name = wanted.value ->> 'topic'
        CROSS JOIN receipts AS r ON r.topic_id = t.topic_id AND r.user_id = wanted.value ->> 'userId'
-       WHERE r.kind <> 'left' GROUP BY wanted.key`,
+       WHERE r.kind NOT IN ('left', 'replaced') GROUP BY wanted.key`,
     ),
     acknowledgedBy: by<{ userId: string } & CursorParts, [string]>(
       `SELECT c.user_id AS userId, c.epoch, max(c.position) AS position

@@ -9,7 +9,7 @@ export type CoveredQuery = Parameters<ReceiptStore["covered"]>[0];
 export type ClaimQuery = Parameters<ReceiptStore["claim"]>[0];
 export type ReceiptStateEntries = [
   conversationId: string,
-  state: { readSeq: number; deliveredSeq: number; unread: number },
+  state: { asOfSeq: number; readSeq: number; deliveredSeq: number; unread: number },
 ][];
 
 /** Where a conversation's id begins in the name of its topic, counted from 1. */
@@ -25,6 +25,8 @@ interface UnsentRow extends UnsentReceipt {
 /** How far a user has come in a topic. */
 interface PlaceRow {
   topicId: number;
+  /** The topic's last number. */
+  asOfSeq: number;
   readSeq: number;
   deliveredSeq: number;
   unread: number;
@@ -80,7 +82,7 @@ function prepare(database: Database) {
        WHERE topic_id = (SELECT topic_id FROM topics WHERE name = ?) AND sender_id IS NOT NULL
          AND sender_id NOT IN ('', ?) AND seq > ? AND seq <= ? ORDER BY seq DESC LIMIT ?`,
     ),
-    watermarks: by<{ kind: ReceiptKind | "joined" | "left"; seq: number }, [number, string]>(
+    watermarks: by<{ kind: ReceiptKind | "joined" | "left" | "replaced"; seq: number }, [number, string]>(
       "SELECT kind, seq FROM receipts WHERE topic_id = ? AND user_id = ?",
     ),
     unread: by<{ unread: number }, [number, string, number]>(
@@ -155,8 +157,8 @@ export class ReceiptTable {
       const place = this.placeIn(conversationTopic(conversationId), userId, behindMax);
       if (place === undefined) return undefined;
       if (place === null) continue;
-      const { readSeq, deliveredSeq, unread } = place;
-      entries.push([conversationId, { readSeq, deliveredSeq, unread }]);
+      const { asOfSeq, readSeq, deliveredSeq, unread } = place;
+      entries.push([conversationId, { asOfSeq, readSeq, deliveredSeq, unread }]);
     }
     return entries;
   }
@@ -168,12 +170,12 @@ export class ReceiptTable {
     const topic = this.#sql.topic.get(name);
     if (!topic) return null;
     const { topicId } = topic;
-    const seqs = { delivered: 0, read: 0, read_private: 0, joined: 0, left: 0 };
+    const seqs = { delivered: 0, read: 0, read_private: 0, joined: 0, left: 0, replaced: 0 };
     for (const { kind, seq } of this.#sql.watermarks.all(topicId, userId)) seqs[kind] = seq;
     const readSeq = Math.max(seqs.read, seqs.read_private, seqs.joined);
     if (topic.seq - readSeq > behindMax) return undefined;
     const deliveredSeq = Math.max(seqs.delivered, seqs.joined);
     const { unread } = this.#sql.unread.get(topicId, userId, readSeq)!;
-    return { topicId, readSeq, deliveredSeq, unread };
+    return { topicId, asOfSeq: topic.seq, readSeq, deliveredSeq, unread };
   }
 }

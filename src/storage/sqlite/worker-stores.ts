@@ -63,7 +63,7 @@ export function createReceiptStore(calls: WorkerCaller, now: () => number): Rece
     markSent: (mark) => calls.call("markSent", mark),
     async states(userId, conversationIds) {
       const asked = [...new Set(conversationIds)];
-      const states = new Map(asked.map((id) => [id, { readSeq: 0, deliveredSeq: 0, unread: 0 }]));
+      const states = new Map(asked.map((id) => [id, { asOfSeq: 0, readSeq: 0, deliveredSeq: 0, unread: 0 }]));
       for (const page of pages(asked, statesPerCall)) {
         const found: ReceiptStateEntries = await calls.call("receiptStates", userId, page);
         for (const [conversationId, state] of found) states.set(conversationId, state);

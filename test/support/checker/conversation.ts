@@ -1,23 +1,38 @@
-/** Folds what comes on a device into a conversation as the protocol tells clients to: messages with their text of today and their reactions [MSG2] [MSG3]. */
+/** Folds what comes on a device into a conversation, as the protocol's "How a client folds" says: messages with their text of today and their reactions, and how many are unread [MSG2] [MSG3] [REC3]. */
 import type { Exchange, LoggedMessage } from "./history.ts";
 import { reactionKey } from "./messages.ts";
 import { shownReactions } from "./row-flaws.ts";
 
 export interface Shown {
   seq: number;
+  senderId: string;
   /** Null: deleted. */
   content: unknown;
   /** The number of the edit that it shows; 0: as it came. */
   editSeq: number;
+  /** The number of what deleted it; 0: nothing has, or it came deleted. */
+  goneSeq: number;
   /** By `reactionKey`: who reacts how, and the number of what said so. */
   reactions: Map<string, { added: boolean; seq: number }>;
+}
+
+/** Says how the conversation stands: of a snapshot, or of the answer to a mark. */
+export interface Standing {
+  as_of_seq: number;
+  unread: number;
+  read_seq?: number;
+  last_message?: LoggedMessage | null;
 }
 
 export class Conversation {
   /** By `message_id`. */
   readonly messages = new Map<string, Shown>();
-  /** Changes of what is not here: of a message of its own the device may hear before it has the reply to it. */
-  readonly #early = new Map<string, (() => void)[]>();
+  /** Unread as of a number, and how far was read. */
+  #base = 0;
+  #asOf = 0;
+  #readSeq = 0;
+  /** Changes of what is not here: it is not loaded, or on its way. Of its own a device may hear before it has the reply to it. */
+  readonly #early = new Map<string, { change: () => void; goneSeq: number }[]>();
 
   take({ type, seq, payload }: Pick<LoggedMessage, "type" | "seq" | "payload">): void {
     switch (type) {
@@ -26,10 +41,33 @@ export class Conversation {
       case "message.edited":
         return this.#edit(payload.message_id, { seq, content: payload.content });
       case "message.deleted":
-        return this.#remove(payload.message_id);
+        return this.#remove(payload.message_id, seq);
       case "message.reaction":
         return this.#react(payload.message_id, { ...payload, seq });
     }
+  }
+
+  /** Takes what was counted in one moment: what has a higher number comes on top of it. */
+  stand({ as_of_seq, unread, read_seq = 0, last_message }: Standing): void {
+    this.#asOf = as_of_seq;
+    this.#base = unread;
+    this.#readSeq = Math.max(this.#readSeq, read_seq);
+    if (last_message) this.take(last_message);
+  }
+
+  /** Null: what was deleted is not here, so that nobody knows whether it was counted; ask anew. */
+  unreadOf(userId: string): number | null {
+    const [asOf, readSeq] = [this.#asOf, this.#readSeq];
+    if ([...this.#early.values()].flat().some(({ goneSeq }) => goneSeq > asOf)) return null;
+    const others = [...this.messages.values()].filter(({ senderId, seq }) => senderId !== userId && seq > readSeq);
+    const come = others.filter(({ seq, content }) => seq > asOf && content !== null);
+    const gone = others.filter(({ seq, goneSeq }) => seq <= asOf && goneSeq > asOf);
+    return this.#base + come.length - gone.length;
+  }
+
+  /** The newest message that is here. */
+  last(): Shown | undefined {
+    return [...this.messages.values()].toSorted((one, other) => other.seq - one.seq)[0];
   }
 
   /** Takes a reply for the event, for what the device does itself does not come back to its own connection [SUB6]. */
@@ -37,17 +75,15 @@ export class Conversation {
     const reply = replies[0]?.message;
     if (reply?.type !== "ack") return;
     const { seq, message_id, duplicate } = reply.payload;
-    if (type === "message.send") {
-      this.#add(message_id, { seq, payload });
-      for (const change of this.#early.get(message_id) ?? []) change();
-      this.#early.delete(message_id);
-    }
+    if (type.startsWith("mark."))
+      return this.stand({ ...reply.payload, read_seq: type === "mark.read" ? reply.payload.up_to_seq : 0 });
+    if (type === "message.send") this.#add(message_id, { seq, payload: { ...payload, sender_id: userId } });
     if (duplicate === true) return;
     switch (type) {
       case "message.edit":
         return this.#edit(payload.message_id, { seq, content: payload.content });
       case "message.delete":
-        return this.#remove(payload.message_id);
+        return this.#remove(payload.message_id, seq);
       case "reaction.add":
       case "reaction.remove": {
         const { message_id, reaction } = payload;
@@ -61,7 +97,11 @@ export class Conversation {
     if (this.messages.has(messageId)) return;
     const shown = [...(shownReactions(payload.reactions ?? []) ?? [])];
     const reactions = new Map(shown.map((key) => [key, { added: true, seq }]));
-    this.messages.set(messageId, { seq, content: payload.content, editSeq: 0, reactions });
+    const { content, sender_id: senderId } = payload;
+    this.messages.set(messageId, { seq, senderId, content, editSeq: 0, goneSeq: 0, reactions });
+    const early = this.#early.get(messageId) ?? [];
+    this.#early.delete(messageId);
+    for (const { change } of early) change();
   }
 
   #edit(messageId: string, { seq, content }: { seq: number; content: unknown }): void {
@@ -72,9 +112,10 @@ export class Conversation {
     message.editSeq = seq;
   }
 
-  #remove(messageId: string): void {
+  #remove(messageId: string, seq: number): void {
     const message = this.messages.get(messageId);
-    if (message === undefined) return this.#keep(messageId, () => this.#remove(messageId));
+    if (message === undefined) return this.#keep(messageId, () => this.#remove(messageId, seq), seq);
+    message.goneSeq = seq;
     message.content = null;
     message.reactions.clear();
   }
@@ -88,8 +129,8 @@ export class Conversation {
     message.reactions.set(key, { added, seq });
   }
 
-  #keep(messageId: string, change: () => void): void {
-    this.#early.set(messageId, [...(this.#early.get(messageId) ?? []), change]);
+  #keep(messageId: string, change: () => void, goneSeq = 0): void {
+    this.#early.set(messageId, [...(this.#early.get(messageId) ?? []), { change, goneSeq }]);
   }
 }
 

@@ -1,7 +1,7 @@
 /** Rules of what a list of conversations is drawn from, and of pages of the log: each is as the log was in some moment between the asking and the answer [REC3] [LOG8]. */
 import { type Facts, repliesTo, requestsOf } from "./facts.ts";
 import type { LoggedMessage } from "./history.ts";
-import { type MessageFacts, messagesOf } from "./messages.ts";
+import { type Change, type MessageFacts, messagesOf } from "./messages.ts";
 import type { Finding, Rule } from "./rule.ts";
 import { kindOf } from "./rules-places.ts";
 
@@ -46,20 +46,26 @@ const listTrue: Rule = {
   },
 };
 
-/** `unread` and `last_message` are of one moment: what came after the one is not counted in the other. */
+/** `unread` and `last_message` are of one moment, which `as_of_seq` names: what is above is in neither, what is not above in both. */
 function flawsOfPlace(
   messages: MessageFacts[],
   { userId, snapshot, span }: { userId: string; snapshot: any; span: Span },
 ): string[] {
-  const { last_message, unread, read_seq } = snapshot;
+  const { last_message, unread, read_seq, as_of_seq = null } = snapshot;
   // Left out where it is large: then there is nothing to compare with.
   if (last_message === undefined) return [];
   const through = last_message?.seq ?? 0;
   const newer = messages.find(({ knownAt, seq }) => knownAt < span.from && seq > through);
   if (newer !== undefined) return [`${newer.messageId} is newer than its last message`];
+  if (as_of_seq !== null && through > as_of_seq) return [`its last message is above ${as_of_seq}, which it is as of`];
+  const between = messages.find(({ seq }) => as_of_seq !== null && seq > through && seq <= as_of_seq);
+  if (between !== undefined) return [`${between.messageId} is newer than its last message, as of ${as_of_seq}`];
   const others = messages.filter(({ seq, senderId }) => senderId !== userId && seq > read_seq && seq <= through);
-  const least = others.filter((it) => !it.deletions.some(({ askedAt }) => askedAt < span.to)).length;
-  const most = others.filter((it) => !it.deletions.some(({ knownAt }) => knownAt < span.from)).length;
+  /** Whether it was deleted by then; where no number says so, by what is possible. */
+  const isGone = ({ deletions }: MessageFacts, possibly: (deletion: Change) => boolean) =>
+    deletions.some((it) => (as_of_seq === null || it.seq === null ? possibly(it) : it.seq <= as_of_seq));
+  const least = others.filter((it) => !isGone(it, ({ askedAt }) => askedAt < span.to)).length;
+  const most = others.filter((it) => !isGone(it, ({ knownAt }) => knownAt < span.from)).length;
   return unread < least || unread > most ? [`${unread} unread, not ${least} to ${most}`] : [];
 }
 

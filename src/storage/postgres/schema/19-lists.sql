@@ -5,7 +5,7 @@ CREATE FUNCTION ${ws}.overviews(
   given_user text, given_topics text[], given_told boolean[], message_bytes bigint, room bigint, events_looked_at bigint,
   receipts_told bigint
 ) RETURNS TABLE (
-  topic text, read_seq bigint, delivered_seq bigint, unread bigint, has_no_message boolean, receipts text, used bigint,
+  topic text, as_of_seq bigint, read_seq bigint, delivered_seq bigint, unread bigint, has_no_message boolean, receipts text, used bigint,
   seq bigint, "position" bigint, id text, type text, payload text, created_at bigint
 ) LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -14,10 +14,10 @@ SET jit = off AS $overviews$
 BEGIN
   RETURN QUERY
   WITH asked AS MATERIALIZED (
-    SELECT g.n, g.topic, g.told, t.topic_id
+    SELECT g.n, g.topic, g.told, t.topic_id, ${ws}.head_seq(t.topic_id) AS as_of_seq
       FROM unnest(given_topics, given_told) WITH ORDINALITY AS g (topic, told, n) JOIN ${ws}.topics AS t ON t.name = g.topic
   ), found AS (
-    SELECT a.n, a.topic, a.topic_id, r.read_seq, r.delivered_seq, u.unread, m.seq AS message_seq,
+    SELECT a.n, a.topic, a.topic_id, a.as_of_seq, r.read_seq, r.delivered_seq, u.unread, m.seq AS message_seq,
         octet_length(e.payload) + coalesce(octet_length(e.reactions), 0) AS bytes, o.receipts
       FROM asked AS a CROSS JOIN LATERAL (
         SELECT coalesce(max(w.seq) FILTER (WHERE w.kind IN ('read', 'read_private', 'joined')), 0) AS read_seq,
@@ -50,7 +50,7 @@ BEGIN
           OVER (ORDER BY f.n) AS through
       FROM found AS f
   )
-  SELECT s.topic, s.read_seq, s.delivered_seq, s.unread,
+  SELECT s.topic, s.as_of_seq, s.read_seq, s.delivered_seq, s.unread,
       s.message_seq IS NULL AND (SELECT count(*) FROM (
         SELECT FROM ${ws}.events AS n WHERE n.topic_id = s.topic_id LIMIT events_looked_at) AS all_events) < events_looked_at,
       CASE WHEN s.through <= room THEN s.receipts END, s.through,

@@ -18,12 +18,13 @@ CREATE TRIGGER members_updated AFTER UPDATE ON members
     VALUES ('member_added', NEW.conversation_id, NEW.user_id);
 END;
 
+-- A mark of its own: an INSERT OR IGNORE, and one that updates instead, come by here too, and nobody is gone by them.
 CREATE TRIGGER members_replaced BEFORE INSERT ON members
   WHEN EXISTS (SELECT 1 FROM members WHERE conversation_id = NEW.conversation_id AND user_id = NEW.user_id) BEGIN
-  DELETE FROM receipts WHERE user_id = NEW.user_id AND kind = 'left' AND topic_id = (
+  DELETE FROM receipts WHERE user_id = NEW.user_id AND kind = 'replaced' AND topic_id = (
     SELECT topic_id FROM topics WHERE name = 'conversation:' || NEW.conversation_id AND seq > 0);
   INSERT INTO receipts (topic_id, user_id, kind, seq, sent_seq, moved_at)
-    SELECT topic_id, NEW.user_id, 'left', seq, seq, unixepoch() * 1000 FROM topics
+    SELECT topic_id, NEW.user_id, 'replaced', seq, seq, unixepoch() * 1000 FROM topics
     WHERE name = 'conversation:' || NEW.conversation_id AND seq > 0;
 END;
 CREATE TRIGGER members_left AFTER DELETE ON members BEGIN
@@ -34,26 +35,36 @@ CREATE TRIGGER members_left AFTER DELETE ON members BEGIN
     WHERE name = 'conversation:' || OLD.conversation_id AND seq > 0;
 END;
 
--- One who left at the head that is the head still has missed nothing.
-CREATE TRIGGER members_joined AFTER INSERT ON members
-  WHEN NOT EXISTS (
-    SELECT 1 FROM topics AS t JOIN receipts AS r USING (topic_id)
-    WHERE t.name = 'conversation:' || NEW.conversation_id AND t.seq > 0
-      AND r.user_id = NEW.user_id AND r.kind = 'left' AND r.seq = t.seq) BEGIN
+-- One who left at the head that is the head still has missed nothing. Who is here has not left.
+CREATE TRIGGER members_joined AFTER INSERT ON members BEGIN
   DELETE FROM receipts WHERE user_id = NEW.user_id AND kind = 'joined' AND topic_id = (
-    SELECT topic_id FROM topics WHERE name = 'conversation:' || NEW.conversation_id AND seq > 0);
+    SELECT topic_id FROM topics AS t WHERE name = 'conversation:' || NEW.conversation_id AND seq > 0 AND NOT EXISTS (
+      SELECT 1 FROM receipts AS r
+      WHERE r.topic_id = t.topic_id AND r.user_id = NEW.user_id AND r.kind IN ('left', 'replaced') AND r.seq = t.seq));
   INSERT INTO receipts (topic_id, user_id, kind, seq, sent_seq, moved_at)
-    SELECT topic_id, NEW.user_id, 'joined', seq, seq, unixepoch() * 1000 FROM topics
-    WHERE name = 'conversation:' || NEW.conversation_id AND seq > 0;
+    SELECT topic_id, NEW.user_id, 'joined', seq, seq, unixepoch() * 1000 FROM topics AS t
+    WHERE name = 'conversation:' || NEW.conversation_id AND seq > 0 AND NOT EXISTS (
+      SELECT 1 FROM receipts AS r
+      WHERE r.topic_id = t.topic_id AND r.user_id = NEW.user_id AND r.kind IN ('left', 'replaced') AND r.seq = t.seq);
+  DELETE FROM receipts WHERE user_id = NEW.user_id AND kind IN ('left', 'replaced') AND topic_id = (
+    SELECT topic_id FROM topics WHERE name = 'conversation:' || NEW.conversation_id AND seq > 0);
 END;
 CREATE TRIGGER members_moved AFTER UPDATE ON members
-  WHEN (OLD.conversation_id <> NEW.conversation_id OR OLD.user_id <> NEW.user_id) AND NOT EXISTS (
-    SELECT 1 FROM topics AS t JOIN receipts AS r USING (topic_id)
-    WHERE t.name = 'conversation:' || NEW.conversation_id AND t.seq > 0
-      AND r.user_id = NEW.user_id AND r.kind = 'left' AND r.seq = t.seq) BEGIN
-  DELETE FROM receipts WHERE user_id = NEW.user_id AND kind = 'joined' AND topic_id = (
-    SELECT topic_id FROM topics WHERE name = 'conversation:' || NEW.conversation_id AND seq > 0);
+  WHEN OLD.conversation_id <> NEW.conversation_id OR OLD.user_id <> NEW.user_id BEGIN
+  DELETE FROM receipts WHERE user_id = OLD.user_id AND kind = 'left' AND topic_id = (
+    SELECT topic_id FROM topics WHERE name = 'conversation:' || OLD.conversation_id AND seq > 0);
   INSERT INTO receipts (topic_id, user_id, kind, seq, sent_seq, moved_at)
-    SELECT topic_id, NEW.user_id, 'joined', seq, seq, unixepoch() * 1000 FROM topics
-    WHERE name = 'conversation:' || NEW.conversation_id AND seq > 0;
+    SELECT topic_id, OLD.user_id, 'left', seq, seq, unixepoch() * 1000 FROM topics
+    WHERE name = 'conversation:' || OLD.conversation_id AND seq > 0;
+  DELETE FROM receipts WHERE user_id = NEW.user_id AND kind = 'joined' AND topic_id = (
+    SELECT topic_id FROM topics AS t WHERE name = 'conversation:' || NEW.conversation_id AND seq > 0 AND NOT EXISTS (
+      SELECT 1 FROM receipts AS r
+      WHERE r.topic_id = t.topic_id AND r.user_id = NEW.user_id AND r.kind IN ('left', 'replaced') AND r.seq = t.seq));
+  INSERT INTO receipts (topic_id, user_id, kind, seq, sent_seq, moved_at)
+    SELECT topic_id, NEW.user_id, 'joined', seq, seq, unixepoch() * 1000 FROM topics AS t
+    WHERE name = 'conversation:' || NEW.conversation_id AND seq > 0 AND NOT EXISTS (
+      SELECT 1 FROM receipts AS r
+      WHERE r.topic_id = t.topic_id AND r.user_id = NEW.user_id AND r.kind IN ('left', 'replaced') AND r.seq = t.seq);
+  DELETE FROM receipts WHERE user_id = NEW.user_id AND kind IN ('left', 'replaced') AND topic_id = (
+    SELECT topic_id FROM topics WHERE name = 'conversation:' || NEW.conversation_id AND seq > 0);
 END;

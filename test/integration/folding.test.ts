@@ -1,0 +1,93 @@
+/** Proves that a client that folds as the protocol says ends as the log is, whatever comes beside its snapshots, on both engines [REC3] [MSG2]. */
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { migrateStorage } from "../../src/storage/migrate.ts";
+import { Conversation, looksLike } from "../support/checker/conversation.ts";
+import type { Client, Received } from "../support/client.ts";
+import { createPeople, fresh } from "../support/people.ts";
+import { type PostgresServer, startPostgres } from "../support/postgres.ts";
+import { type Service, startService } from "../support/service.ts";
+
+setDefaultTimeout(60_000);
+
+let postgres: PostgresServer;
+beforeAll(async () => {
+  postgres = await startPostgres();
+});
+afterAll(() => postgres.stop());
+
+/** Goes through all that has come, as a client does that hears it: events, and the answers to `subscribe` and to marks. @param reads ids of `mark.read` */
+function fold({ received }: Client, topic: string, reads = new Set<string>()): Conversation {
+  const conversation = new Conversation();
+  for (const message of received) {
+    const { type, payload } = message;
+    if (message.topic === topic) conversation.take(message as Required<Received>);
+    if (type === "ack" && payload.unread !== undefined)
+      conversation.stand({ ...payload, read_seq: reads.has(message.reply_to!) ? payload.up_to_seq : 0 });
+    if (type !== "subscribed") continue;
+    for (const it of payload.topics) if (it.topic === topic) conversation.stand(it.snapshot);
+  }
+  return conversation;
+}
+
+describe.each(["SQLite", "PostgreSQL"] as const)("on %s", (engine) => {
+  let service: Service;
+  beforeAll(async () => {
+    const url = engine === "SQLite" ? null : await postgres.newDatabase();
+    if (url !== null) await migrateStorage({ url, lockTimeoutMs: 5_000 });
+    service = await startService({ settings: url === null ? {} : { STORAGE__URL: url } });
+  });
+  afterAll(() => service.stop());
+  const { connect, gather } = createPeople(() => service.url);
+
+  test("[REC3] [MSG2] a snapshot says as of which number it is: what was sent before it and is above comes on top of it", async () => {
+    const c = fresh("c");
+    const topic = `conversation:${c}`;
+    const [anna, ben] = (await gather(c, [fresh("anna"), fresh("ben")])) as [Client, Client];
+    const annaId = (await anna.next("connected")).payload.user_id;
+    const reads = new Set<string>();
+    for (let round = 0; round < 60; round++) {
+      const said = (text: string) =>
+        ben.ask("message.send", { conversation_id: c, client_message_id: fresh("m"), content: text });
+      const { message_id, seq } = await said(`secret ${round}`);
+      const type = round % 2 === 0 ? "message.delete" : "message.edit";
+      const changed = ben.ask(type, { conversation_id: c, message_id, content: `open ${round}` });
+      const asked = [anna.ask("subscribe", { topics: [topic] }), anna.ask("subscribe", { topics: [topic] })];
+      if (round % 5 === 0) asked.push(anna.ask("mark.delivered", { conversation_id: c, up_to_seq: round }));
+      if (round % 20 === 10) {
+        // Reads up to a message that is deleted or edited in this moment, or just past it.
+        const id = anna.send("mark.read", { conversation_id: c, up_to_seq: seq + (round % 4) });
+        reads.add(id);
+        asked.push(anna.find(({ reply_to }) => reply_to === id));
+      }
+      await Promise.all([changed, ...asked]);
+      const told = type === "message.delete" ? "message.deleted" : "message.edited";
+      await anna.next(told, (payload) => payload.message_id === message_id);
+    }
+    const held = fold(anna, topic, reads);
+    const fresher = await connect(annaId);
+    await fresher.ask("subscribe", { topics: [topic] });
+    const anew = fold(fresher, topic);
+    expect(held.unreadOf(annaId)).toBe(anew.unreadOf(annaId));
+    expect(looksLike(held.last()!)).toBe(looksLike(anew.last()!));
+  });
+
+  test("[REC3] who cannot know whether what was deleted is counted asks by a mark that moves nothing", async () => {
+    const c = fresh("c");
+    const topic = `conversation:${c}`;
+    const [ben] = (await gather(c, [fresh("ben")])) as [Client];
+    const sent = [];
+    const anna = fresh("anna");
+    await (await connect(anna)).ask("subscribe", { topics: [topic] });
+    for (const content of ["one", "two", "three"])
+      sent.push(await ben.ask("message.send", { conversation_id: c, client_message_id: fresh("m"), content }));
+    const page = await connect(anna);
+    await page.ask("subscribe", { topics: [topic] });
+    expect(fold(page, topic).unreadOf(anna)).toBe(3);
+    await ben.ask("message.delete", { conversation_id: c, message_id: sent[1]!.message_id });
+    await page.next("message.deleted");
+    expect(fold(page, topic).unreadOf(anna)).toBeNull();
+    const asked = await page.ask("mark.delivered", { conversation_id: c, up_to_seq: 0 });
+    expect(asked).toMatchObject({ unread: 2, as_of_seq: 4 });
+    expect(fold(page, topic).unreadOf(anna)).toBe(2);
+  });
+});
