@@ -8,18 +8,18 @@ import { type AdminRequest, adminRequest, forms } from "./admin-requests.ts";
 import { timeoutMsOf } from "./args.ts";
 import type { Command } from "./command.ts";
 import { askWhyRefused, refusedStatus } from "./refusal.ts";
-import { serverUrlOf, urlOption } from "./server-url.ts";
+import { serverOptions, serverUrlOf } from "./server-url.ts";
 
 export const admin: Command = {
   name: "admin",
   summary: "see and change connections, topics, members and users of a running cluster",
-  usage: `admin <what> [--url <url>] [--user <id> | --token <jwt>] [--json]
+  usage: `admin <what> [--url <url> | --config <file>] [--user <id> | --token <jwt>] [--json]
 
 ${Object.entries(forms)
   .map(([name, { words }]) => `  admin ${name} ${words}`.trimEnd())
   .join("\n")}`,
   options: {
-    url: urlOption,
+    ...serverOptions,
     user: { value: "id", summary: "who to be, where the server trusts what it is told; admin where it is left out" },
     token: { value: "jwt", summary: "who to be, where it does not; or WS_SERVICE_TOKEN in the environment" },
     of: { value: "user", summary: "connections, disconnect: of this user" },
@@ -37,7 +37,7 @@ ${Object.entries(forms)
   async run(args, io) {
     const request = adminRequest(args);
     const timeoutMs = await timeoutMsOf(args, "10s");
-    const url = serverUrlOf(args);
+    const url = await serverUrlOf(args, io);
     const token = args.value("token") ?? io.env.WS_SERVICE_TOKEN ?? null;
     if (token === null) {
       url.searchParams.set("user_id", args.value("user") ?? "admin");

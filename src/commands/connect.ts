@@ -7,7 +7,7 @@ import { ConnectLink } from "./connect-link.ts";
 import { lineFor, paintFor } from "./connect-print.ts";
 import { ConnectSession, type Message } from "./connect-session.ts";
 import { askWhyRefused } from "./refusal.ts";
-import { serverUrlOf, urlOption } from "./server-url.ts";
+import { serverOptions, serverUrlOf } from "./server-url.ts";
 
 /** How long answers are waited for once the input has ended, or somebody wants to go. */
 const lastAnswersMs = { ended: 30_000, quit: 2_000 } as const;
@@ -15,11 +15,11 @@ const lastAnswersMs = { ended: 30_000, quit: 2_000 } as const;
 export const connect: Command = {
   name: "connect",
   summary: "talk to a server from the terminal or a script",
-  usage: `connect [--url <url>] [--user <id>] [--token <jwt>] [--device <id>] [--json] [--listen]
+  usage: `connect [--url <url> | --config <file>] [--user <id>] [--token <jwt>] [--device <id>] [--json] [--listen]
 
 Leaves when its input ends: with 1 where a line made no sense or was answered by an error or not at all, else with 0.`,
   options: {
-    url: urlOption,
+    ...serverOptions,
     user: { value: "id", summary: "who to be, where the server trusts what it is told" },
     token: { value: "jwt", summary: "who to be, where it does not" },
     device: { value: "id", summary: "which device to be" },
@@ -27,7 +27,7 @@ Leaves when its input ends: with 1 where a line made no sense or was answered by
     listen: { summary: "go on printing after the input has ended" },
   },
   async run(args, io) {
-    const url = serverUrlOf(args);
+    const url = await serverUrlOf(args, io);
     const user = args.value("user");
     if (user !== undefined) url.searchParams.set("user_id", user);
     const session = new ConnectSession({

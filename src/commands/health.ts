@@ -4,6 +4,7 @@ import type { Config } from "../config/schema.ts";
 import { visible } from "../telemetry/visible.ts";
 import { timeoutMsOf } from "./args.ts";
 import { type Command, UsageError } from "./command.ts";
+import { configuredAddress } from "./server-url.ts";
 
 export const health: Command = {
   name: "health",
@@ -62,10 +63,5 @@ async function ask(
   return promise;
 }
 
-function readyUrl({ host, port, tls }: Config["server"]): string {
-  if (port === 0) throw new UsageError("server.port is 0: only the running service knows its port, give --url");
-  // An address that stands for all of them cannot be asked.
-  const reachable = host === "0.0.0.0" ? "127.0.0.1" : host === "::" || host === "[::]" ? "[::1]" : host;
-  const bracketed = reachable.includes(":") && !reachable.startsWith("[") ? `[${reachable}]` : reachable;
-  return `${tls === null ? "http" : "https"}://${bracketed}:${port}/ready`;
-}
+const readyUrl = (server: Config["server"]) =>
+  `${server.tls === null ? "http" : "https"}://${configuredAddress(server)}/ready`;

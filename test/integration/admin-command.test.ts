@@ -1,5 +1,7 @@
 /** Proves that operators can do from a shell what they can do by messages, and that scripts can tell how it went [ADM2]. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { admin } from "../../src/commands/admin.ts";
 import { adminRequest, forms } from "../../src/commands/admin-requests.ts";
 import { parseArgs } from "../../src/commands/args.ts";
@@ -233,4 +235,24 @@ test("[ADM2] what makes no sense: exit code 2", async () => {
   const client = await connect(anna);
   expect(await operate("disconnect", "--of", anna, "--node", "other")).toMatchObject({ stdout: "", code: 2 });
   await client.settled();
+});
+
+test("[ADM2] [OPS2] admin and connect without --url go to the host and port of the configuration", async () => {
+  const port = new URL(service.url).port;
+  const configured = { WS__SERVER__PORT: port };
+  const { stdout, code } = await run(["admin", "nodes"], configured);
+  expect({ stdout, code }).toEqual({ stdout: expect.stringContaining("the-node"), code: 0 });
+  expect((await run(["connect", "--user", fresh("anna")], configured)).code).toBe(0);
+  const file = join(service.folder, "other.yaml");
+  writeFileSync(file, `server: { host: 0.0.0.0, port: ${port} }\nauth: { behind_gateway: true }\n`);
+  for (const words of [
+    ["admin", "nodes"],
+    ["connect", "--user", fresh("anna")],
+  ])
+    expect((await run([...words, "--config", file])).code).toBe(0);
+  expect((await run(["admin", "nodes"], { WS__SERVER__PORT: "0" })).stderr).toContain("server.port is 0");
+  writeFileSync(file, "server: { tls: { cert_file: a.pem, key_file: b.pem } }\n");
+  const secured = await run(["admin", "nodes", "--config", file]);
+  expect(secured.stderr).toContain("server.tls is set: give --url wss://…");
+  expect((await run(["admin", "nodes"], { WS__SERVER__PORT: "many" })).stderr).toContain("server.port");
 });

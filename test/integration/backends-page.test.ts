@@ -24,18 +24,12 @@ const portsOfPage = ["8086", "8087", "8088", "5433", "6380", "9000"];
 let reader: Reader;
 beforeAll(async () => {
   const ports = await freePorts(portsOfPage.length);
-  const [http] = ports;
   const asPostgres = (name: string) => `exec ${quoted(postgresCommand(name))} "$@"`;
   reader = new Reader({
     replaced: Object.fromEntries(portsOfPage.map((port, index) => [port, String(ports[index])])),
     files: { "push-worker/push-worker.ts": await textOf("examples/push-worker/push-worker.ts") },
     programs: {
-      // A reader's is on the port that it looks for by itself.
-      "ws-service": `case "$1 $*" in
-        *--url*) ;;
-        connect*|admin*) set -- "$@" --url ws://127.0.0.1:${http}/ws;;
-      esac
-      exec env ${quoted(hurried)} ${quoted(program)} "$@"`,
+      "ws-service": `exec env ${quoted(hurried)} ${quoted(program)} "$@"`,
       bun: `exec '${process.execPath}' "$@"`,
       initdb: asPostgres("initdb"),
       pg_ctl: asPostgres("pg_ctl"),
