@@ -87,9 +87,10 @@ function offer(calls: Call[], event: CallEvent & { type: "offer" }, moment: Mome
     if (known.state === "ended") throw new ProtocolError("call_ended", "The call is over.");
     return { ...nothing(), offered: { call: known, calleeIsBusy } };
   }
-  if (calls.filter((call) => call.caller.userId === from.userId).length >= callLimits.callsPerCaller) {
-    throw new ProtocolError("limit_exceeded", "Too many calls at once.");
-  }
+  checkRoom(
+    calls.filter((call) => call.caller.userId === from.userId),
+    moment.now,
+  );
   // Glare: both call each other, and both nodes must come to the same winner [CALL5].
   const opposite = calls.filter(
     ({ state, caller, callee }) =>
@@ -110,6 +111,15 @@ function offer(calls: Call[], event: CallEvent & { type: "offer" }, moment: Mome
     outcome.deliveries.unshift(...replaced.deliveries);
   }
   return outcome;
+}
+
+/** Bounds what is kept of one caller: calls that go on, and those that ended just now. @throws ProtocolError */
+function checkRoom(made: Call[], now: number): void {
+  if (made.length < callLimits.callsPerCaller) return;
+  const ends = made.flatMap(({ end }) => (end === null ? [] : [end.at]));
+  if (ends.length === 0) throw new ProtocolError("limit_exceeded", "Too many calls at once: end some of yours first.");
+  const retryAfterMs = Math.max(1, Math.min(...ends) + callLimits.endedKeptMs - now);
+  throw new ProtocolError("rate_limited", "Too many calls within a minute.", { retryAfterMs });
 }
 
 function isRepetition(known: Call, { from, offer: asked }: CallEvent & { type: "offer" }): boolean {

@@ -82,6 +82,10 @@ describe("offer", () => {
     for (const id of ids) await world.service.offer(a1, { ...callBob, call_id: id });
     expect(await outcomeOf(ringing())).toBe("limit_exceeded");
     expect(await outcomeOf(world.service.offer(eve, callBob))).toBe("ok");
+    // Says when there is room again: each that is over is kept for a minute.
+    await world.service.hangup(a1, { call_id: ids[0]! });
+    const refusal = await world.service.offer(a1, { ...callBob, call_id: crypto.randomUUID() }).catch((error) => error);
+    expect(refusal).toMatchObject({ code: "rate_limited", details: { retryAfterMs: 60_000 } });
   });
 
   test("[CALL1] renegotiation goes to the bound peer from either side, and so does its answer", async () => {
