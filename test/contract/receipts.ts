@@ -237,6 +237,10 @@ function describeStates(open: Open): void {
       expect(await state()).toMatchObject({ readSeq: 1, deliveredSeq: 4, unread: 2 });
       await mark("read_private", 3);
       expect(await state()).toMatchObject({ readSeq: 3, deliveredSeq: 4, unread: 1 });
+      await receipts.advance({ conversationId, userId: "cle", kind: "read_private", upToSeq: 2 });
+      // To whoever reads privately it has been delivered as well.
+      const place = { readSeq: 2, deliveredSeq: 2, unread: 2 };
+      expect((await receipts.states("cle", [conversationId])).get(conversationId)).toMatchObject(place);
       await mark("read", 4);
       expect(await state()).toMatchObject({ readSeq: 4, deliveredSeq: 4, unread: 0 });
     }),

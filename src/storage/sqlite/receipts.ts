@@ -174,7 +174,7 @@ export class ReceiptTable {
     for (const { kind, seq } of this.#sql.watermarks.all(topicId, userId)) seqs[kind] = seq;
     const readSeq = Math.max(seqs.read, seqs.read_private, seqs.joined);
     if (topic.seq - readSeq > behindMax) return undefined;
-    const deliveredSeq = Math.max(seqs.delivered, seqs.joined);
+    const deliveredSeq = Math.max(seqs.delivered, readSeq);
     const { unread } = this.#sql.unread.get(topicId, userId, readSeq)!;
     return { topicId, asOfSeq: topic.seq, readSeq, deliveredSeq, unread };
   }

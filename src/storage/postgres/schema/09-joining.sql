@@ -60,7 +60,7 @@ BEGIN
   RETURN QUERY
   SELECT t.name, ${ws}.head_seq(t.topic_id), r.read_seq, r.delivered_seq, u.unread FROM ${ws}.topics AS t CROSS JOIN LATERAL (
       SELECT coalesce(max(seq) FILTER (WHERE kind IN ('read', 'read_private', 'joined')), 0) AS read_seq,
-        coalesce(max(seq) FILTER (WHERE kind IN ('delivered', 'joined')), 0) AS delivered_seq
+        coalesce(max(seq) FILTER (WHERE kind IN ('delivered', 'read_private', 'joined')), 0) AS delivered_seq
       FROM ${ws}.receipts WHERE topic_id = t.topic_id AND user_id = given_user) AS r
     CROSS JOIN LATERAL (
       SELECT count(*) AS unread FROM ${ws}.events AS e

@@ -21,7 +21,7 @@ BEGIN
         octet_length(e.payload) + coalesce(octet_length(e.reactions), 0) AS bytes, o.receipts
       FROM asked AS a CROSS JOIN LATERAL (
         SELECT coalesce(max(w.seq) FILTER (WHERE w.kind IN ('read', 'read_private', 'joined')), 0) AS read_seq,
-          coalesce(max(w.seq) FILTER (WHERE w.kind IN ('delivered', 'joined')), 0) AS delivered_seq
+          coalesce(max(w.seq) FILTER (WHERE w.kind IN ('delivered', 'read_private', 'joined')), 0) AS delivered_seq
         FROM ${ws}.receipts AS w WHERE w.topic_id = a.topic_id AND w.user_id = given_user) AS r
       CROSS JOIN LATERAL (
         SELECT count(*) AS unread FROM ${ws}.events AS n
