@@ -2,12 +2,16 @@
 import { Eraser } from "../erasure/eraser.ts";
 import type { Area, PartsOf } from "./area.ts";
 import type { Base } from "./base.ts";
+import type { Calls } from "./calls.ts";
 import type { Foundation } from "./foundation.ts";
 import type { Messaging } from "./messaging.ts";
 
 export type Erasure = PartsOf<typeof composeErasure>;
 
-export function composeErasure({ config, logger, now, newId }: Base, { storage, publisher }: Foundation & Messaging) {
+export function composeErasure(
+  { config, logger, now, newId }: Base,
+  { storage, publisher, calls }: Foundation & Messaging & Calls,
+) {
   // A request that was under way may wait for the storage twice. Presence notes when somebody has gone once the grace is over,
   // and of a node that was killed once that counts as dead.
   const settleMs =
@@ -18,6 +22,7 @@ export function composeErasure({ config, logger, now, newId }: Base, { storage, 
     store: storage.erasures,
     directory: storage.directory,
     publisher,
+    calls,
     settleMs,
     now,
     newId,

@@ -161,6 +161,14 @@ export class CallService {
     }
   }
 
+  /** Ends what somebody is in, calls or is called by who will not come back; the others are told at once. @throws Unavailable */
+  async endOf(userId: string): Promise<void> {
+    for (const { callId } of await this.deps.registry.callsOf(userId)) {
+      const { put } = await this.#apply(callId, [], { type: "stopped", callId });
+      await this.#settle(put[0]);
+    }
+  }
+
   /** Works on every call whose deadline has come, and tells calls of devices they have not heard of. Never rejects. */
   async runDue(): Promise<void> {
     const { registry, now } = this.deps;

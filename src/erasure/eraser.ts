@@ -2,7 +2,9 @@
 import { setImmediate as nextRound } from "node:timers/promises";
 import { amending, type MessageChange } from "../broadcast/message-changes.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
+import type { CallService } from "../calls/service.ts";
 import { pages } from "../ground/pages.ts";
+import { Unavailable } from "../ground/unavailable.ts";
 import { parseTopic } from "../protocol/topic.ts";
 import type { Directory } from "../storage/directory-store.ts";
 import type { ErasedRows, ErasureJob, ErasureStore, NamingEvent } from "../storage/erasure-store.ts";
@@ -15,6 +17,7 @@ export interface EraserOptions {
   store: ErasureStore;
   directory: Pick<Directory, "recheck">;
   publisher: Pick<Publisher, "appendAll" | "isCrowded">;
+  calls: Pick<CallService, "endOf">;
   /** So long (ms) after the user was sent away all that it did before has been noted: then what is left is looked for. */
   settleMs: number;
   now: () => number;
@@ -110,6 +113,8 @@ export class Eraser {
     logger.info({ turn: job.turn, step: plan[job.step] }, "a user is being erased");
     // Every node sends the user away, also one that was not there when it was asked for.
     await directory.recheck(job.userId);
+    // Where that cannot be now, they end like those of any device that has gone.
+    if (job.step === 0) await this.options.calls.endOf(job.userId).catch(unlessUnavailable);
     while (this.#state === "running") {
       const step = plan[job.step];
       if (step === undefined) {
@@ -213,4 +218,8 @@ export class Eraser {
     while (publisher.isCrowded) await Bun.sleep(crowdedMs);
     return events.length === 0 ? [] : publisher.appendAll(events);
   }
+}
+
+function unlessUnavailable(error: unknown): void {
+  if (!(error instanceof Unavailable)) throw error;
 }

@@ -1,12 +1,13 @@
 /** Handles what operators change of users and members, for those who have no tables of their own [PUB3] [MSG5]. */
 import { ProtocolError } from "../protocol/errors.ts";
+import { BeingErased } from "../storage/directory-store.ts";
 import { ack } from "./context.ts";
 import { forAdmins } from "./for-admins.ts";
 
 export const addMembers = forAdmins<"admin.members.add", "directoryStore">(
   "admin.members.add",
   async ({ payload, services }) => {
-    await services.directoryStore.addMembers(payload.conversation_id, payload.user_ids);
+    await unlessErased("user_ids", services.directoryStore.addMembers(payload.conversation_id, payload.user_ids));
     return ack;
   },
 );
@@ -23,7 +24,8 @@ export const updateMember = forAdmins<"admin.members.update", "directoryStore">(
   "admin.members.update",
   async ({ payload, services }) => {
     const { conversation_id: conversationId, user_id: userId, may_write: mayWrite } = payload;
-    const isThere = await services.directoryStore.setMayWrite({ conversationId, userId }, mayWrite);
+    const update = services.directoryStore.setMayWrite({ conversationId, userId }, mayWrite);
+    const isThere = await unlessErased("user_id", update);
     if (!isThere)
       throw new ProtocolError("not_found", "There is no such member of this conversation.", {
         field: "payload.user_id",
@@ -35,7 +37,7 @@ export const updateMember = forAdmins<"admin.members.update", "directoryStore">(
 export const upsertUsers = forAdmins<"admin.users.upsert", "directoryStore">(
   "admin.users.upsert",
   async ({ payload, services }) => {
-    await services.directoryStore.upsertUsers(payload.user_ids);
+    await unlessErased("user_ids", services.directoryStore.upsertUsers(payload.user_ids));
     return ack;
   },
 );
@@ -48,7 +50,17 @@ export const disableUser = forAdmins<"admin.users.disable", "directoryStore">(
     if ((await directoryStore.userState(payload.user_id)) === "unknown") {
       throw new ProtocolError("not_found", "There is no such user.", { field: "payload.user_id" });
     }
-    await directoryStore.setDisabled(payload.user_id, payload.disabled);
+    await unlessErased("user_id", directoryStore.setDisabled(payload.user_id, payload.disabled));
     return ack;
   },
 );
+
+/** @throws ProtocolError `conflict`, with the field, where it names somebody who is being erased [BAK4] */
+async function unlessErased<Written>(field: "user_id" | "user_ids", write: Promise<Written>): Promise<Written> {
+  try {
+    return await write;
+  } catch (error) {
+    if (!(error instanceof BeingErased)) throw error;
+    throw new ProtocolError("conflict", error.message, { field: `payload.${field}` });
+  }
+}

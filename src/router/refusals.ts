@@ -2,7 +2,7 @@
 import { Unavailable } from "../ground/unavailable.ts";
 import { type ErrorCode, ProtocolError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
-import { DirectoryReadOnly } from "../storage/directory-store.ts";
+import { BeingErased, DirectoryReadOnly } from "../storage/directory-store.ts";
 
 /** Says that a limit was passed; `abusive`: for so long that the connection is closed with 4103 [LIM]. */
 export class RateLimited extends ProtocolError {
@@ -35,6 +35,7 @@ export function refusalOf(error: unknown, onFault: (error: unknown) => void): Pr
   if (error instanceof ProtocolError) return error;
   if (error instanceof Unavailable) return new ProtocolError("unavailable", error.told, error);
   if (error instanceof DirectoryReadOnly) return new ProtocolError("forbidden", error.message);
+  if (error instanceof BeingErased) return new ProtocolError("conflict", error.message);
   onFault(error);
   return new ProtocolError("internal", "Something went wrong here.");
 }

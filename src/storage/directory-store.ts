@@ -9,6 +9,17 @@ export class DirectoryReadOnly extends ExpectedError {
   }
 }
 
+/** Refuses to keep what is about to be taken away again: the user is being erased [BAK4]; the message is for clients too. */
+export class BeingErased extends ExpectedError {
+  constructor(options?: ErrorOptions) {
+    super(
+      "A user who is being erased is not changed meanwhile; admin.users.erasure says when that is finished.",
+      options,
+    );
+    this.name = "BeingErased";
+  }
+}
+
 export type UserState = "active" | "disabled" | "unknown";
 
 /** Says what a member of a conversation may do there. */
@@ -39,7 +50,10 @@ export type DirectoryChange =
   /** Changes may have been missed: whatever is cached is stale. */
   | { kind: "resync" };
 
-/** Knows who exists and who is in which conversation [PUB3]. What is written rejects with `DirectoryReadOnly` where that is not ours. */
+/**
+ * Knows who exists and who is in which conversation [PUB3]. What is written rejects with `DirectoryReadOnly` where that is not ours,
+ * and with `BeingErased`, wholly, where some of it would not stay.
+ */
 export interface Directory {
   /** `disabled` also while the user is blocked, or being erased. */
   userState(userId: string): Promise<UserState>;

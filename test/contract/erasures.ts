@@ -1,5 +1,6 @@
 /** Proves what every store of erasures must do: one node at a time has a user, and pages of what names one are whole [BAK4]. */
 import { describe, expect, test } from "bun:test";
+import { BeingErased } from "../../src/storage/directory-store.ts";
 import type { ErasureJob } from "../../src/storage/erasure-store.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { newEvent } from "../support/new-event.ts";
@@ -12,6 +13,7 @@ const request = ({ erasures }: Storage, userId: string, by = "root") => erasures
 export function describeErasuresContract(name: string, open: Open): void {
   describe(`erasures contract: ${name}`, () => {
     describeTurns(open);
+    describeRefusals(open);
     describeNaming(open);
   });
 }
@@ -76,6 +78,37 @@ function describeTurns(open: Open): void {
       expect(await erasures.forget(2_001, 10)).toBe(1);
       expect(await erasures.find("nobody")).toBeNull();
       expect(await claim(storage)).toMatchObject({ userId: "zoe", step: 0, messages: 0 });
+    }),
+  );
+}
+
+function describeRefusals(open: Open): void {
+  test(
+    "[BAK4] [PUB3] what is kept of a user who is being erased, and would go again, is refused wholly; disabling and removing hold",
+    withStorage(open, async (storage) => {
+      const { erasures, directory } = storage;
+      await directory.upsertUsers(["zoe", "ben"]);
+      await directory.addMembers("c1", ["zoe", "ben"]);
+      await request(storage, "zoe");
+      const refused = async (work: Promise<unknown>) =>
+        expect(await work.catch((error: unknown) => error)).toBeInstanceOf(BeingErased);
+      await refused(directory.upsertUsers(["new", "zoe"]));
+      expect(await directory.userState("new")).toBe("unknown");
+      await refused(directory.addMembers("c2", ["ben", "zoe"]));
+      expect(await directory.membersOf("c2")).toEqual([]);
+      await refused(directory.addMembers("c1", ["zoe"]));
+      await refused(directory.addMemberships("zoe", ["c3"]));
+      await refused(directory.setMayWrite({ conversationId: "c1", userId: "zoe" }, false));
+      await refused(directory.setDisabled("zoe", false));
+      await directory.removeMembers("c1", ["zoe"]);
+      await directory.setDisabled("zoe", true);
+      const job = (await claim(storage))!;
+      await erasures.removeRows("own", "zoe", "");
+      await erasures.finish(job, 2_000);
+      expect(await directory.userState("zoe")).toBe("disabled");
+      await directory.addMembers("c1", ["zoe"]);
+      await directory.setDisabled("zoe", false);
+      expect(await directory.membersOf("c1")).toContain("zoe");
     }),
   );
 }

@@ -173,5 +173,6 @@ test("[PUB2] [PUB3] every function looks things up in the engine's own schema, a
     "publish",
     "publish_to_conversation",
     "publish_to_users",
+    "refuse_erased",
   ]);
 });

@@ -161,6 +161,36 @@ for (const engine of ["SQLite", "PostgreSQL"] as const) {
       expect((await stored.run("SELECT * FROM ws.erasures WHERE user_id IS NOT NULL")).length).toBe(0);
     });
 
+    test("[BAK4] [PUB3] who is being erased is not added meanwhile: conflict, not an ack of what goes again; SQL is refused as well", async () => {
+      const [zoe, ben, c, root] = [fresh("zoe"), fresh("ben"), fresh("c"), await operator()];
+      await root.ask("admin.users.erase", { user_id: zoe });
+      const user_ids = [ben, zoe];
+      const refusals = [
+        ["user_ids", await root.request("admin.users.upsert", { user_ids })],
+        ["user_ids", await root.request("admin.members.add", { conversation_id: c, user_ids })],
+      ] as const;
+      for (const [field, { type, payload }] of refusals) {
+        expect(type).toBe("error");
+        expect(payload).toMatchObject({ code: "conflict", field: `payload.${field}` });
+      }
+      const add = `INSERT INTO ws.members (conversation_id, user_id) VALUES ('${c}', '${zoe}')`;
+      expect(String(await stored.run(add).catch((error) => error))).toContain("is being erased");
+      await root.ask("admin.users.upsert", { user_ids: [ben] });
+      await finished(root, zoe);
+      await root.ask("admin.members.add", { conversation_id: c, user_ids });
+      expect(await stored.run(`SELECT user_id FROM ws.members WHERE conversation_id = '${c}'`)).toHaveLength(2);
+    });
+
+    test("[BAK4] [CALL5] a call with somebody who is erased ends at once for the other one", async () => {
+      const [zoe, root, ben] = [fresh("zoe"), await operator(), await connect(fresh("ben"))];
+      const hers = await connect(zoe);
+      const call_id = Bun.randomUUIDv7();
+      await ben.ask("call.offer", { call_id, to_user_id: zoe, media: "audio", sdp: "v=0" });
+      await hers.ask("call.answer", { call_id, sdp: "v=0" });
+      await root.ask("admin.users.erase", { user_id: zoe });
+      expect((await ben.next("call.ended")).payload).toMatchObject({ call_id, reason: "connection_lost" });
+    });
+
     test("[BAK4] what the user sends while it is erased goes as well, or is not taken", async () => {
       const [zoe, c, root] = [fresh("zoe"), fresh("c"), await operator()];
       const [hers, other] = [await connect(zoe), await connect(zoe)];

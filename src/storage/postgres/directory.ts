@@ -1,6 +1,6 @@
 /** Keeps the directory in PostgreSQL: in tables of its own, or views over those of the application [PUB3]. */
 
-import { type Directory, DirectoryReadOnly, type Memberships } from "../directory-store.ts";
+import { BeingErased, type Directory, DirectoryReadOnly, type Memberships } from "../directory-store.ts";
 import { arrayOf, type Parameter } from "./connection.ts";
 import type { DirectoryWatch } from "./directory-watch.ts";
 import type { Pool } from "./pool.ts";
@@ -114,6 +114,9 @@ function statements(ws: string, names: DirectoryNames, { saysWhoMayWrite }: { sa
 
 /** Matches the code for a column that is a uuid or a number where a text is none: nobody has that id. */
 export const notAnId = /^22(P02|003)$/;
+
+/** The state that the schema gives what is refused of users who are being erased. */
+const beingErased = "WS002";
 
 type Statements = ReturnType<typeof statements>;
 
@@ -233,7 +236,9 @@ function createChanges({ pool, schema, names, watch, now }: DirectoryOptions, sq
     if (view !== null) {
       throw new DirectoryReadOnly(`directory.${kind} names ${view}, which the application alone writes to.`);
     }
-    const rows = await pool.query<Row>(text, parameters);
+    const rows = await pool.query<Row>(text, parameters).catch((error: { code?: unknown }) => {
+      throw error.code === beingErased ? new BeingErased({ cause: error }) : error;
+    });
     await watch.caughtUp();
     return rows;
   }

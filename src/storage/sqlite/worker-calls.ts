@@ -150,7 +150,9 @@ export class WorkerCalls {
     if (answer.ok) return call.resolve(answer.value);
     const { unavailable, message, code } = answer;
     if (unavailable) this.#options.onTrouble?.();
-    const error = unavailable ? new Unavailable("storage", message, { code }) : new Error(message);
+    const error = unavailable
+      ? new Unavailable("storage", message, { code })
+      : Object.assign(new Error(message), { code });
     if (code?.startsWith("SQLITE_CORRUPT")) this.#options.onDamage?.(error);
     call.reject(error);
   }

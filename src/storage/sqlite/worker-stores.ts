@@ -1,7 +1,7 @@
 /** Makes the ports of storage of what the worker of the SQLite file answers: pages long questions, so that others get their turn in between. */
 import { pages } from "../../ground/pages.ts";
 import type { ConversationStore } from "../conversation-store.ts";
-import type { Directory } from "../directory-store.ts";
+import { BeingErased, type Directory } from "../directory-store.ts";
 import type { ErasureStore } from "../erasure-store.ts";
 import { emptyOverview, type OverviewPage, type OverviewStore } from "../overview-store.ts";
 import type { CursorStore, EventLog, ReceiptStore, StatusStore, TopicHead } from "../ports.ts";
@@ -169,7 +169,9 @@ export function createDirectory({
 }): Directory {
   // This node's own changes are told at once, before the call that made them resolves.
   const andTell = async <Written>(write: Promise<Written>): Promise<Written> => {
-    const written = await write;
+    const written = await write.catch((error: { code?: unknown }) => {
+      throw error.code === "SQLITE_CONSTRAINT_TRIGGER" ? new BeingErased({ cause: error }) : error;
+    });
     await watch.look();
     return written;
   };

@@ -24,6 +24,28 @@ CREATE UNIQUE INDEX erasures_running ON ${ws}.erasures (user_id) WHERE user_id I
 CREATE INDEX erasures_due ON ${ws}.erasures (due_at) WHERE finished_at IS NULL;
 CREATE INDEX erasures_by_age ON ${ws}.erasures (finished_at) WHERE finished_at IS NOT NULL;
 
+-- Refuses, whoever asks for it, what would be taken away again. Reads as its owner: whoever writes to these tables need not see who
+-- is being erased.
+CREATE FUNCTION ${ws}.refuse_erased() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $refuse_erased$
+BEGIN
+  IF TG_RELID NOT IN ('${ws}.users'::regclass, '${ws}.members'::regclass) THEN
+    RAISE EXCEPTION '${ws}.refuse_erased() is for the tables ${ws}.users and ${ws}.members' USING ERRCODE = 'insufficient_privilege';
+  END IF;
+  IF EXISTS (SELECT 1 FROM ${ws}.erasures AS e WHERE e.user_id = NEW.user_id) THEN
+    RAISE EXCEPTION 'user % is being erased, and is not changed meanwhile', NEW.user_id USING ERRCODE = 'WS002',
+      HINT = 'Try again once the erasure is finished, or disable the user to keep it out.';
+  END IF;
+  RETURN NEW;
+END
+$refuse_erased$;
+REVOKE EXECUTE ON FUNCTION ${ws}.refuse_erased() FROM PUBLIC;
+COMMENT ON FUNCTION ${ws}.refuse_erased IS 'Keeps users who are being erased from being added or enabled meanwhile; disabling and removing them is no matter.';
+CREATE TRIGGER erased_users_stay_out BEFORE INSERT OR UPDATE ON ${ws}.users
+  FOR EACH ROW WHEN (NOT NEW.disabled) EXECUTE FUNCTION ${ws}.refuse_erased();
+CREATE TRIGGER erased_members_stay_out BEFORE INSERT OR UPDATE ON ${ws}.members
+  FOR EACH ROW EXECUTE FUNCTION ${ws}.refuse_erased();
+
 CREATE FUNCTION ${ws}.naming(given_user text, quoted text, after_position bigint, page bigint, found_max bigint)
 RETURNS TABLE (through bigint, log_end bigint, topic text, "position" bigint, id text, type text, payload text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp

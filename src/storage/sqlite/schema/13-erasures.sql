@@ -19,3 +19,21 @@ CREATE TABLE erasures (
 CREATE UNIQUE INDEX erasures_running ON erasures (user_id) WHERE user_id IS NOT NULL;
 CREATE INDEX erasures_due ON erasures (due_at) WHERE finished_at IS NULL;
 CREATE INDEX erasures_by_age ON erasures (finished_at) WHERE finished_at IS NOT NULL;
+
+-- What is changed of them meanwhile would be taken away again, whoever has changed it. Disabling and removing stays.
+CREATE TRIGGER erased_users_stay_out BEFORE INSERT ON users
+  WHEN NEW.disabled = 0 AND EXISTS (SELECT 1 FROM erasures WHERE user_id = NEW.user_id) BEGIN
+  SELECT RAISE(ABORT, 'a user who is being erased is not changed meanwhile');
+END;
+CREATE TRIGGER erased_users_stay_disabled BEFORE UPDATE ON users
+  WHEN NEW.disabled = 0 AND EXISTS (SELECT 1 FROM erasures WHERE user_id = NEW.user_id) BEGIN
+  SELECT RAISE(ABORT, 'a user who is being erased is not changed meanwhile');
+END;
+CREATE TRIGGER erased_members_stay_out BEFORE INSERT ON members
+  WHEN EXISTS (SELECT 1 FROM erasures WHERE user_id = NEW.user_id) BEGIN
+  SELECT RAISE(ABORT, 'a user who is being erased is not changed meanwhile');
+END;
+CREATE TRIGGER erased_members_stay_as_they_are BEFORE UPDATE ON members
+  WHEN EXISTS (SELECT 1 FROM erasures WHERE user_id = NEW.user_id) BEGIN
+  SELECT RAISE(ABORT, 'a user who is being erased is not changed meanwhile');
+END;
