@@ -147,7 +147,7 @@ describe("telling", () => {
       topic: `user:${user}`,
       payload: { conversation_id: c, user_id: user, message_ids: [ids[0]], up_to_seq: 1, private: true },
     });
-    expect(await placeIn(laptop, c)).toEqual({ read_seq: 1, delivered_seq: 0, unread: 1 });
+    expect(await placeIn(laptop, c)).toEqual({ read_seq: 1, delivered_seq: 1, unread: 1 });
     // A public one later tells the others of everything that they do not know yet.
     await ben.ask("mark.read", { conversation_id: c, message_ids: [ids[1]] });
     for (const other of [anna, carl]) {
