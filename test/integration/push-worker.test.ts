@@ -83,9 +83,13 @@ describe.each([
       stderr: "inherit",
     });
   const addressOf = (device: string) => `${service.url}?user_id=push&roles=service&device_id=${device}`;
-  /** Starts a worker of which only what it says matters. */
+  /** Starts a worker of which only what it says matters; what it is told of meanwhile is taken from it. */
   const startSpeaker = (url: string) =>
-    Bun.spawn(command(), { env: { PATH: process.env.PATH, WS_URL: url }, stdout: "ignore", stderr: "pipe" });
+    Bun.spawn(command(), {
+      env: { PATH: process.env.PATH, WS_URL: url, PUSH_URL: push.urlOf(Number.MAX_SAFE_INTEGER) },
+      stdout: "ignore",
+      stderr: "pipe",
+    });
 
   /** Up to which position the worker has acknowledged the log; 0 where it never has. */
   function acknowledged(): number {
