@@ -68,7 +68,7 @@ test("[LOG9] what a conversation keeps is so on every node, live connections go 
 });
 
 test("[BAK4] asked of one node, which is killed in the middle, and PostgreSQL after it, another one ends it; the user is sent away everywhere, and others hear of it", async () => {
-  const [zoe, c, count] = ["zoe-4711", fresh("c"), 2_000];
+  const [zoe, c, count] = ["zoe-4711", fresh("c"), 1_000];
   const [one, two, three] = nodes as [Service, Service, Service];
   const [hers, ...others] = [await as(one, zoe), await as(two, zoe), await as(three, zoe)];
   const ben = await as(three, "ben");

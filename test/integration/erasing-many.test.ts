@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => server?.stop());
 
-const messages = 4_000;
+const messages = 2_000;
 const conversations = 200;
 const perBatch = 1_000;
 

@@ -252,7 +252,7 @@ for (const engine of ["SQLite", "PostgreSQL"] as const) {
     });
 
     test("[BAK4] killed in the middle, it is gone on with, and each message is deleted once", async () => {
-      const [zoe, c, count] = [fresh("zoe"), fresh("c"), 3_000];
+      const [zoe, c, count] = [fresh("zoe"), fresh("c"), 1_500];
       const own = engine === "SQLite" ? storedInSqlite() : await storedInPostgres(server);
       const start = () => startService({ settings: { ...settings, STORAGE__URL: own.url } });
       let node = await start();
