@@ -107,6 +107,15 @@ describe("sound histories", () => {
         }),
     ],
     [
+      "a member is taken out while somebody asks for the presence of all members",
+      () =>
+        historyOf(({ ben, writer }) => {
+          writer.history.ghosts = ["ghost1"];
+          const rejected = [{ topic: "presence:ghost1", code: "forbidden" }];
+          ben.exchange(["subscribe", { topics: [] }], ["subscribed", { topics: [], rejected, cursor: at(0) }]);
+        }),
+    ],
+    [
       "receipts were compacted",
       () => historyOf((scene) => sendToAll(scene, one, three), { log: [one, three, receipt(5, 3)] }),
     ],
