@@ -13,8 +13,10 @@ export function deletedBy({ type, payload }: Said): string | null {
 /** How the payload of a message ends once it is deleted, as `deletedPayload` writes it. */
 const isWithoutText = /,"content":null,"deleted_at":"[^"]*"\}$/;
 
-/** Says whether an event of the same topic has the message's text; of an edit that may name it otherwise as well. */
+/** Says whether an event of the same topic has the message's text. */
 export function hasTextOf(messageId: string, { type, id, payload }: Said): boolean {
   if (type === "message.new") return id === messageId && !isWithoutText.test(payload.slice(-100));
-  return type === "message.edited" && payload.includes(JSON.stringify(messageId));
+  // Looked for before it is read: an edit may be long, and most are of others. It may name the message without being of it.
+  if (type !== "message.edited" || !payload.includes(JSON.stringify(messageId))) return false;
+  return (JSON.parse(payload) as ServerPayload<"message.edited">).message_id === messageId;
 }

@@ -98,6 +98,8 @@ export class LogFills {
     const { log, heads, publish, isDeleted, onFilled } = this.options;
     const { epochs } = log;
     const { breaks } = epochs;
+    // Reads anew but once: an event that the log has still, once its deletion was heard of, is as it has it.
+    let readAnew = unknownHead;
     // A log that has gone back may not have come as far again.
     while (epochs.breaks === breaks) {
       const head = heads.get(topic);
@@ -113,8 +115,11 @@ export class LogFills {
       for (const event of page.events) {
         const now = heads.get(topic);
         if (now === undefined || event.seq <= now) continue;
-        isStale = isDeleted(event);
-        if (isStale) break;
+        isStale = event.seq !== readAnew && isDeleted(event);
+        if (isStale) {
+          readAnew = event.seq;
+          break;
+        }
         publish(event);
       }
       if (!isStale && !page.more && this.#isBelow(topic, throughSeq)) heads.set(topic, throughSeq);

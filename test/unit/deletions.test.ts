@@ -92,6 +92,22 @@ test("[MSG2] a message whose word comes after that of its deletion is shown as t
   ]);
 });
 
+test("[MSG2] [LOG3] an edit that only names a message is shown though that one is deleted above it", async () => {
+  const { sequencer, told } = follow();
+  const audience = {};
+  sequencer.hear(await append(message("m1", "quoted")), { audience });
+  sequencer.hear(await append(message("m2", "text")), { audience });
+  await append(edited("m2", { text: "as said above", reply_to: "m1" }));
+  sequencer.hear(await append(deleted("m1")), { audience });
+  await told(4);
+  expect(published.map(({ seq, type }) => [seq, type])).toEqual([
+    [1, "message.new"],
+    [2, "message.new"],
+    [3, "message.edited"],
+    [4, "message.deleted"],
+  ]);
+});
+
 test("[MSG2] a page that was read before the deletion and comes after its word is read anew", async () => {
   let stale: LoggedEvent[] | null = null;
   const reading = Promise.withResolvers<void>();
@@ -120,6 +136,26 @@ test("[MSG2] a page that was read before the deletion and comes after its word i
     [2, "message.new", "text"],
     [3, "message.deleted", undefined],
   ]);
+});
+
+test("[MSG2] [LOG3] the log is read anew but once for what it goes on having: that is as it is", async () => {
+  let reads = 0;
+  const { sequencer, told } = follow({
+    async range(query) {
+      reads++;
+      return storage.log.range(query);
+    },
+  });
+  await append(message("m1", "text"));
+  // As an application may have logged it before there were deletions.
+  const payload = JSON.stringify({ message_id: "m1" });
+  sequencer.hear(await append(newEvent(topic, { type: "message.deleted", payload })), { audience: {} });
+  await told(2);
+  expect(shown(published)).toEqual([
+    [1, "message.new", "text"],
+    [2, "message.deleted", undefined],
+  ]);
+  expect(reads).toBe(2);
 });
 
 test("[MSG2] many topics that are read together are shown as the log has them, too", async () => {
