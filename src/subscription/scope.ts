@@ -13,7 +13,7 @@ import {
   type TopicKind,
   topicOf,
 } from "../protocol/topic.ts";
-import type { Access } from "./access.ts";
+import { type Access, isBackend } from "./access.ts";
 import type { Subscriber } from "./subscriber.ts";
 
 /** The questions to the directory that a scope needs answers to. */
@@ -94,7 +94,7 @@ export function lookupsToLeave(subscriber: Subscriber, { directory, watchMax }: 
         const asked = () => directory.membersAmong(conversationId, [...mine("presence"), userId]);
         const members = isLarge ? [...(await asked())] : some;
         const others = members.filter((member) => member !== userId);
-        if (others.length < members.length) watched.set(conversationId, others);
+        if (isBackend(subscriber) || others.length < members.length) watched.set(conversationId, others);
       }
       return watched;
     },

@@ -126,6 +126,14 @@ describe.each([
     await server.next("presence.offline", isOf(ben));
   });
 
+  test("[BAK1] [SUB4] it leaves the presence of a conversation's members by its id, as it has come", async () => {
+    const { c, anna, ben, server } = await scene();
+    const watched = { topics: ["presence"], filters: { conversation_id: c } };
+    const expected = [`presence:${anna}`, `presence:${ben}`];
+    expect(namesOf((await server.ask("subscribe", watched)).topics).sort()).toEqual(expected);
+    expect((await server.ask("unsubscribe", watched)).topics.sort()).toEqual(expected);
+  });
+
   test("[BAK1] [PRE4] presence.query is answered truthfully, but for the invisible, who are offline", async () => {
     const { anna, ben, clients, server } = await scene();
     await clients.ben.ask("presence.update", { status: "busy", status_text: "lunch" });
