@@ -6,6 +6,7 @@ import { isLogged, kindOf, logTopic, ownerOf, parseTopic, topicKinds } from "../
 import type { EventLog, FeedPage, LoggedEvent } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Outage, warnsOnce } from "../telemetry/outage.ts";
+import { isBackend } from "./access.ts";
 import { burstsOf } from "./catch-up.ts";
 import { FeedPages, type FeedPagesOptions } from "./feed-pages.ts";
 import type { Rejections } from "./rejections.ts";
@@ -75,7 +76,7 @@ export class LogFeed {
    */
   admit(subscriber: Subscriber, { topics: names, filters }: ScopeRequest, rejections: Rejections): string[] {
     const isOn = subscriber.isSubscribed(logTopic.name);
-    const asks = !isOn && names.includes(logTopic.name) && subscriber.roles.includes("service");
+    const asks = !isOn && names.includes(logTopic.name) && isBackend(subscriber);
     if (!isOn && !asks) return names;
     const isRefused = asks && hasPartOfLog(subscriber) ? (name: string) => name === logTopic.name : isOfLoggedKind;
     const refused = names.filter(isRefused);

@@ -11,7 +11,7 @@ import type { ServerPayload } from "../protocol/server.ts";
 import { isLogged, logTopic, parseTopic, type Topic } from "../protocol/topic.ts";
 import { AskerGone, type FairQueue } from "../storage/fair-queue.ts";
 import type { CursorStore, EventLog, LoggedEvent } from "../storage/ports.ts";
-import { type Access, holdsAnyway } from "./access.ts";
+import { type Access, holdsAnyway, isBackend } from "./access.ts";
 import { CatchUps } from "./catch-ups.ts";
 import { describeTopic } from "./described.ts";
 import { Following } from "./following.ts";
@@ -142,7 +142,7 @@ export class SubscriptionManager {
   async #startFeed({ subscriber, revoked }: PendingSubscription, from: FeedStart): Promise<void> {
     // Events below it have been sent on the topics that the connection leaves; the feed has those above.
     await this.options.sequencer.reach(from.position);
-    if (subscriber.isClosed || revoked.has(logTopic.name) || !subscriber.roles.includes("service")) return;
+    if (subscriber.isClosed || revoked.has(logTopic.name) || !isBackend(subscriber)) return;
     const left = this.#leave(subscriber, partsOfLog(subscriber));
     if (left.length > 0) this.options.tell(subscriber, "unsubscribed", { topics: namesOf(left), reason: "in_log" });
     subscriber.subscribe(logTopic.name);
