@@ -38,6 +38,11 @@ const plan = [
   ...(["memberships", "receipts", "reactions", "own", "log", "keys"] as const),
 ];
 
+interface MessagePlace {
+  topic: string;
+  messageId: string;
+}
+
 export class Eraser {
   #state: "idle" | "running" | "stopped" = "stopped";
   #isWanted = false;
@@ -60,6 +65,7 @@ export class Eraser {
   async stop(): Promise<void> {
     this.#state = "stopped";
     if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
     await this.#running;
   }
 
@@ -149,11 +155,11 @@ export class Eraser {
     const { store } = this.options;
     const { userId } = job;
     const { events, through, end } = await store.naming({ userId, afterPosition: job.through });
-    const messages: NamingEvent[] = [];
+    const messages: MessagePlace[] = [];
     const forgotten: NamingEvent[] = [];
     for (const event of events) {
       const fate = fateOf(event, userId);
-      if (fate.kind === "deleted") messages.push(event);
+      if (fate.kind === "deleted") messages.push({ topic: event.topic, messageId: fate.messageId });
       if (fate.kind === "forgotten") forgotten.push(event);
       if (fate.kind === "rewritten") await store.rewrite(event, fate.payload);
     }
@@ -163,17 +169,17 @@ export class Eraser {
     if (through >= end) job.step++;
   }
 
-  /** Has the log tell of each that it is deleted, as if the one who has asked for it had deleted it. @returns whether all are */
-  async #deleteMessages(job: ErasureJob, messages: NamingEvent[]): Promise<boolean> {
+  /** Has the log tell of each of the user's that it is deleted, as if the one who has asked for it had deleted it. @returns whether all are */
+  async #deleteMessages(job: ErasureJob, messages: MessagePlace[]): Promise<boolean> {
     for (const page of pages(messages, deletedAtOnce)) {
       if (this.#state !== "running") return false;
-      const appended = await this.#append(page.map(({ topic, id }) => this.#deletionOf(job, topic, id)));
+      const appended = await this.#append(page.map((place) => this.#deletionOf(job, place)));
       job.messages += appended.filter(({ duplicate }) => !duplicate).length;
     }
     return true;
   }
 
-  #deletionOf({ requestedBy }: ErasureJob, topic: string, messageId: string): NewEvent {
+  #deletionOf({ userId, requestedBy }: ErasureJob, { topic, messageId }: MessagePlace): NewEvent {
     const at = this.options.now();
     const payload = {
       conversation_id: parseTopic(topic)!.key,
@@ -181,7 +187,7 @@ export class Eraser {
       deleted_at: new Date(at).toISOString(),
       deleted_by: requestedBy,
     };
-    return this.#eventOf({ type: "message.deleted", payload }, { topic, at });
+    return this.#eventOf({ type: "message.deleted", payload }, { topic, at, sentBy: userId });
   }
 
   /** Takes back what the user has reacted. */
@@ -207,9 +213,9 @@ export class Eraser {
   }
 
   /** Makes the event that says so, and with it changes the message. */
-  #eventOf(change: MessageChange, { topic, at }: { topic: string; at: number }): NewEvent {
+  #eventOf(change: MessageChange, { topic, at, sentBy }: { topic: string; at: number; sentBy?: string }): NewEvent {
     const payload = JSON.stringify(change.payload);
-    return { id: this.options.newId(), topic, type: change.type, payload, createdAt: at, ...amending(change) };
+    return { id: this.options.newId(), topic, type: change.type, payload, createdAt: at, ...amending(change, sentBy) };
   }
 
   /** Waits while the log has much to do: what people say comes first. */

@@ -5,8 +5,8 @@ import { parseTopic } from "../protocol/topic.ts";
 import type { NamingEvent } from "../storage/erasure-store.ts";
 
 export type Fate =
-  /** Becomes a deleted message. */
-  | { kind: "deleted" }
+  /** Its message becomes a deleted one, where it is the user's; of one that retention has removed the last edit goes. */
+  | { kind: "deleted"; messageId: string }
   /** Goes, and nobody is told. */
   | { kind: "forgotten" }
   /** Goes on without the user. */
@@ -14,24 +14,25 @@ export type Fate =
   /** Is another's, or the application's. */
   | { kind: "kept" };
 
-const [deleted, forgotten, kept] = [{ kind: "deleted" }, { kind: "forgotten" }, { kind: "kept" }] as const;
+const [forgotten, kept] = [{ kind: "forgotten" }, { kind: "kept" }] as const;
 
 const ownTypes: ReadonlySet<string> = new Set(serverMessageTypes);
 
-export function fateOf({ topic, type, payload: text }: NamingEvent, userId: string): Fate {
+export function fateOf({ topic, id, type, payload: text }: NamingEvent, userId: string): Fate {
   const isOfConversation = parseTopic(topic)?.kind === "conversation";
   // Messages elsewhere are what an application has sent to one user in the name of another.
-  if (text === null) return isOfConversation ? deleted : forgotten;
+  if (text === null) return isOfConversation ? { kind: "deleted", messageId: id } : forgotten;
   const payload: unknown = JSON.parse(text);
   if (!isPlainObject(payload)) return kept;
   const isBy = (field: string) => payload[field] === userId;
   switch (type) {
+    case "message.edited":
+      return isBy("edited_by") ? { kind: "deleted", messageId: String(payload.message_id) } : kept;
     case "message.delivered":
     case "message.read":
-      return isBy("user_id") ? forgotten : kept;
+    // Has been taken back by now where it stood, and whoever is connected has heard of that.
     case "message.reaction":
-      // One that was taken back; whoever is connected has heard of it.
-      return isBy("user_id") && payload.added === false ? forgotten : kept;
+      return isBy("user_id") ? forgotten : kept;
     case "call.ended":
     case "call.unreached":
       return isBy("from_user_id") || isBy("to_user_id") ? forgotten : kept;

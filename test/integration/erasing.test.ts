@@ -131,6 +131,29 @@ for (const engine of ["SQLite", "PostgreSQL"] as const) {
       expect(befores.filter((it) => !/(sender_id":"|deleted_by":"|user:|notifications:)$/.test(it))).toEqual([]);
     });
 
+    test("[BAK4] [MSG2] [MSG3] what is left of messages that are gone goes as well: the last edit of one, and reactions to another", async () => {
+      const [zoe, ben, c, root] = [fresh("zoe"), fresh("ben"), fresh("c"), await operator()];
+      const [hers, his] = (await gather(c, [zoe, ben])) as [Client, Client];
+      const of = (ack: any) => ({ conversation_id: c, message_id: ack.message_id });
+      const [sent] = await sendAll(hers, c, ["one"]);
+      await hers.ask("message.edit", { ...of(sent), content: "secret edit" });
+      // As retention does, which looks at the age of each.
+      await stored.run(`DELETE FROM ws.events WHERE id = '${sent.message_id}'`);
+      const [of_ben] = await sendAll(his, c, ["two"]);
+      await hers.ask("reaction.add", { ...of(of_ben), reaction: "🔒secret" });
+      await his.ask("message.delete", of(of_ben));
+
+      await root.ask("admin.users.erase", { user_id: zoe });
+      await finished(root, zoe);
+      expect(
+        (await his.next("message.deleted", ({ message_id }) => message_id === sent.message_id)).payload,
+      ).toMatchObject({
+        deleted_by: (await root.next("connected")).payload.user_id,
+      });
+      await withoutSecrets(stored);
+      expect((await tracesOf(stored, engine, zoe))["events.payload"]).toBeUndefined();
+    });
+
     test("[BAK4] erasing twice is one erasure, who is not known is erased as well, and who comes again begins anew", async () => {
       const [zoe, nobody, c, root] = [fresh("zoe"), fresh("nobody"), fresh("c"), await operator()];
       const none = { state: "none", messages: 0, percent: 0, requested_at: null, started_at: null, finished_at: null };

@@ -6,12 +6,13 @@ import { isKeyOf } from "../../src/storage/erasure-store.ts";
 const c = "conversation:c1";
 const fate = (topic: string, type: string, payload: object | null) => {
   const event = { topic, position: 1, id: "e1", type, payload: payload === null ? null : JSON.stringify(payload) };
-  const { kind, ...rest } = fateOf(event, "zoe");
-  return "payload" in rest ? JSON.parse(rest.payload) : kind;
+  const it = fateOf(event, "zoe");
+  if (it.kind === "rewritten") return JSON.parse(it.payload);
+  return it.kind === "deleted" ? `deleted ${it.messageId}` : it.kind;
 };
 
 test.each([
-  ["a message of the user", c, "message.new", null, "deleted"],
+  ["a message of the user", c, "message.new", null, "deleted e1"],
   ["one that was sent to somebody in the user's name", "user:ben", "message.new", null, "forgotten"],
   ["how far the user has read", c, "message.read", { user_id: "zoe" }, "forgotten"],
   [
@@ -22,8 +23,16 @@ test.each([
     "kept",
   ],
   ["a reaction that the user has taken back", c, "message.reaction", { user_id: "zoe", added: false }, "forgotten"],
-  ["a reaction that stands until it is taken back", c, "message.reaction", { user_id: "zoe", added: true }, "kept"],
+  ["one to a message that is gone", c, "message.reaction", { user_id: "zoe", added: true }, "forgotten"],
   ["that another one has reacted", c, "message.reaction", { user_id: "ben", added: false, reaction: "zoe" }, "kept"],
+  ["an edit of the user's", c, "message.edited", { message_id: "m1", edited_by: "zoe" }, "deleted m1"],
+  [
+    "that another one has edited it",
+    c,
+    "message.edited",
+    { message_id: "m1", edited_by: "ben", content: "zoe" },
+    "kept",
+  ],
   ["that the user has deleted something", c, "message.deleted", { message_id: "m1", deleted_by: "zoe" }, "kept"],
   ["a call of the user that another one has missed", "user:ben", "call.ended", { from_user_id: "zoe" }, "forgotten"],
   [
