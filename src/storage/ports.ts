@@ -141,6 +141,11 @@ export interface EventLog {
    * the units with an event of that topic are left alone, whole (`deferred`); an engine with one writer has none
    */
   append(events: NewEvent[], units?: number[]): Promise<AppendResult>;
+  /**
+   * Finds what an append under the keys would be answered with, and appends nothing; undefined: none of them is known [LOG2]. An
+   * append that is still on its way is not seen.
+   */
+  find(once: Omit<Once, "isNamed">): Promise<AppendedEvent | undefined>;
   replay(query: { topics: string[]; afterPosition: number; limit: number }): Promise<ReplayPage>;
   /** Reads events of one topic with `afterSeq` < seq ≤ `throughSeq`, oldest first; compacted and trimmed ones are missing. */
   range(query: { topic: string; afterSeq: number; throughSeq: number; limit: number }): Promise<EventPage>;

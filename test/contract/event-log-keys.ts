@@ -105,6 +105,32 @@ export function describeIdempotency(open: Open): void {
   );
 
   test(
+    "[LOG2] what a key was given to is found as an append would answer it, and nothing is appended",
+    withStorage(open, async (storage) => {
+      const { log } = storage;
+      const find = (keys: string[], digest?: string) => log.find({ keys, ...(digest === undefined ? {} : { digest }) });
+      expect(await find(["a"])).toBeUndefined();
+      const under = (keys: string[], digest?: string) => newEvent("user:a", { once: { keys, digest }, createdAt: 5 });
+      const { appended } = await log.append([under(["a", "b"], "one"), newEvent("user:a"), under(["c"])]);
+      const [first, , third] = appended.map((it) => ({ ...it, duplicate: true }));
+      for (const keys of [["a"], ["b"], ["b", "a"], ["new", "a"]]) {
+        expect(await find(keys, "one")).toEqual(first!);
+        expect(await find(keys)).toEqual(first!);
+        expect(await find(keys, "other")).toEqual({ ...first!, conflict: true });
+      }
+      expect(await find(["c"], "whatever")).toEqual(third!);
+      expect(await find(["a", "c"], "one")).toMatchObject({ duplicate: true, conflict: true });
+      for (const keys of [[], ["new"], ["A"], ["a' OR true --"]]) expect(await find(keys, "one")).toBeUndefined();
+      await storage.stop();
+      await storage.start();
+      expect(await find(["a"], "one")).toEqual(first!);
+      expect((await log.append([under(["new"])])).appended).toMatchObject([{ seq: 4, duplicate: false }]);
+      await trimAll(log, { createdBefore: 6, eventsPerTopic: 10 });
+      expect(await find(["a"], "one")).toBeUndefined();
+    }),
+  );
+
+  test(
     "[LOG2] of many who say two things under one key at once one thing is said, and all others are told",
     withStorage(open, async ({ log }) => {
       const results = await Promise.all(

@@ -231,6 +231,7 @@ export class ModelLog {
       // The model's log never goes back.
       note() {},
       lookBack: async () => {},
+      find: missing,
       page: missing,
       pageOf: missing,
       trim: missing,

@@ -1,4 +1,4 @@
-/** Appends a batch by one statement, which is given each key once; repetitions within the batch are answered from here [LOG1] [LOG2]. */
+/** Appends a batch by one statement, which is given each key once, and finds what a key was given to; repetitions within the batch are answered from here [LOG1] [LOG2]. */
 import type { AmendmentOutcome } from "../amendments.ts";
 import { type First, notAmended, repetitionOf } from "../once.ts";
 import type { AppendedEvent, AppendResult, EventLog, NewEvent } from "../ports.ts";
@@ -50,6 +50,16 @@ export function createAppend({
     const appended: AppendedEvent[] = [];
     for (const part of parts) appended.push(...(await append(part)));
     return toResult(appended);
+  };
+}
+
+/** Reads on a connection for reads: nothing that is appended waits for it. */
+export function createFind({ pool, schema }: { pool: Pool; schema: string }): EventLog["find"] {
+  const text = `SELECT topic, seq, position, event_id AS id, created_at AS "createdAt", digest
+    FROM ${schema}.idempotency_keys WHERE key = ANY ($1)`;
+  return async (once) => {
+    const firsts = await pool.query<First>(text, [arrayOf(once.keys)]);
+    return firsts.length > 0 ? repetitionOf(firsts, once) : undefined;
   };
 }
 

@@ -1,6 +1,6 @@
 /** Keeps the event log in PostgreSQL: each call is one statement; what it reads is of one moment [LOG1–LOG8]. */
 import type { EventLog } from "../ports.ts";
-import { createAppend } from "./event-log-append.ts";
+import { createAppend, createFind } from "./event-log-append.ts";
 import { createLogReading } from "./event-log-reading.ts";
 import type { Pool } from "./pool.ts";
 import { StalledAppends, type StalledAppendsOptions } from "./stalled-appends.ts";
@@ -23,6 +23,7 @@ export function createEventLog(options: EventLogOptions): EventLog {
     ...lookout,
     ...reading,
     append: createAppend({ appends, schema, watermark: reading.watermark }),
+    find: createFind({ pool, schema }),
     async trim({ createdBefore, eventsPerTopic, batch }) {
       type Row = { removed: number; more: boolean };
       const text = `SELECT removed, more FROM ${schema}.trim($1, $2, $3)`;

@@ -3,7 +3,7 @@ import { type Database, SQLiteError } from "bun:sqlite";
 import type { CursorParts } from "../epochs.ts";
 import type { ErasedRows, ErasureJob } from "../erasure-store.ts";
 import type { OverviewQuery } from "../overview-store.ts";
-import type { DeviceOfUser, Migration, NewEvent, RetentionPolicy, UserStatus } from "../ports.ts";
+import type { DeviceOfUser, Migration, NewEvent, Once, RetentionPolicy, UserStatus } from "../ports.ts";
 import type { PresentUser } from "../present-store.ts";
 import type { PushLease, UserOnTopic } from "../push-store.ts";
 import { ClosableDatabase } from "./closable-database.ts";
@@ -124,6 +124,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
       const append = () => log.append(events);
       return reserve === null ? append() : reserve.add(append, () => sizeOf(events));
     },
+    find: (once: Once) => log.find(once),
     replay: (query: ReplayQuery) => log.replay(query),
     range: (query: RangeQuery) => log.range(query),
     page: (query: PageQuery) => log.page(query),

@@ -1,6 +1,6 @@
 /** Appends to the event log's tables, reads and replays them, and removes what retention does not keep; runs in the worker only. */
 import type { Database } from "bun:sqlite";
-import { notAmended, repetitionOf } from "../once.ts";
+import { type First, notAmended, repetitionOf } from "../once.ts";
 import {
   type AppendedEvent,
   type AppendResult,
@@ -11,6 +11,7 @@ import {
   lookedAtMax,
   type MovedPage,
   type NewEvent,
+  type Once,
   pageBytesMax,
   type RetentionPolicy,
   type TopicHead,
@@ -61,7 +62,7 @@ export class EventLogTables {
     let compacted = 0;
     const appended = events.map((event): AppendedEvent => {
       const { topic, id, createdAt, once = { keys: [] }, compactionKey } = event;
-      const firsts = once.keys.flatMap((key) => sql.key.get(key) ?? []);
+      const firsts = this.#firstsOf(once);
       const other = once.isNamed && firsts.length === 0 ? sql.messageById.get(topic, id) : null;
       if (other) firsts.push(other);
       if (firsts.length > 0) return repetitionOf(firsts, once);
@@ -95,6 +96,15 @@ export class EventLogTables {
     for (const { topicId, seq, position, events } of touched.values()) sql.setTopic.run(seq, position, events, topicId);
     sql.setState.run(position, position - previousPosition - compacted);
     return { previousPosition, appended };
+  }
+
+  find(once: Omit<Once, "isNamed">): AppendedEvent | undefined {
+    const firsts = this.#firstsOf(once);
+    return firsts.length > 0 ? repetitionOf(firsts, once) : undefined;
+  }
+
+  #firstsOf({ keys }: Pick<Once, "keys">): First[] {
+    return keys.flatMap((key) => this.#sql.key.get(key) ?? []);
   }
 
   /**

@@ -26,6 +26,7 @@ const countsPerCall = 500;
 
 export function createEventLog(calls: WorkerCaller): Omit<EventLog, "append" | "epochs" | "note" | "lookBack"> {
   return {
+    find: (once) => calls.call("find", once),
     async replay({ topics, ...rest }) {
       const asked = [...new Set(topics)];
       const { heads, ...page } = await calls.call("replay", { topics: asked, ...rest });
