@@ -6,11 +6,12 @@ import { clientPayloads } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { serverPayloads } from "../protocol/server.ts";
 import { conversationTopic } from "../protocol/topic.ts";
-import type { AppendedEvent, NewEvent } from "../storage/ports.ts";
+import type { AppendedEvent, NewEvent, Once } from "../storage/ports.ts";
 import { ack, type PendingReply, type PipelinedHandler, type Reply, type Request } from "./context.ts";
 import { requireMember } from "./require-member.ts";
+import { sentBefore } from "./sent-before.ts";
 
-type Needs = "config" | "directory" | "publisher" | "broadcaster" | "now" | "newId";
+type Needs = "config" | "directory" | "log" | "publisher" | "broadcaster" | "now" | "newId";
 
 interface OwnEvent {
   type: string;
@@ -37,9 +38,15 @@ export const sendEvent: PipelinedHandler<"event.send", Needs> = async (request) 
   const { ahead } = from;
   const { conversation_id, type, client_event_id, payload: data } = payload;
   const declared = Object.hasOwn(services.config.events, type) ? services.config.events[type] : undefined;
-  if (declared === undefined)
-    throw new ProtocolError("forbidden", "Clients do not send events of this type here.", { field: "payload.type" });
-  await requireMember(request, { joins: true, writes: true });
+  // One of a type that is not declared any more may have been logged once.
+  const isLogged = declared?.logged ?? true;
+  const once = isLogged ? onceOf(request) : undefined;
+  const first = await sentBefore(request, once, async () => {
+    if (declared === undefined)
+      throw new ProtocolError("forbidden", "Clients do not send events of this type here.", { field: "payload.type" });
+    await requireMember(request, { joins: true, writes: true });
+  });
+  if (first !== undefined) return acknowledgementOf(first);
   const event = {
     type,
     payload: {
@@ -49,30 +56,36 @@ export const sendEvent: PipelinedHandler<"event.send", Needs> = async (request) 
       data,
     },
   };
-  if (declared.logged) return append(request, event);
+  if (isLogged) return append(request, event, once);
   // It has no place in the log's queue that would keep it behind what the connection has sent before [ENV7].
   await ahead;
   services.broadcaster.toTopic(conversationTopic(conversation_id), event, { except: from });
   return ack;
 };
 
+/** @returns undefined where the sender has given it no key */
+function onceOf({ from, payload }: Request<"event.send">): Once | undefined {
+  const { conversation_id, type, client_event_id: key, payload: data } = payload;
+  if (key === undefined) return undefined;
+  return {
+    keys: [idempotencyKey(["event", from.userId, conversation_id], key)],
+    digest: contentDigest({ type, data }),
+  };
+}
+
 function append(
   { from, payload, services, correlationId }: Request<"event.send", Needs>,
   { type, payload: said }: OwnEvent,
+  once: Once | undefined,
 ): PendingReply {
-  const { conversation_id, client_event_id: key, payload: data } = payload;
   const event: NewEvent = {
     id: services.newId(),
-    topic: conversationTopic(conversation_id),
+    topic: conversationTopic(payload.conversation_id),
     type,
     payload: JSON.stringify(said),
     createdAt: services.now(),
   };
-  if (key !== undefined)
-    event.once = {
-      keys: [idempotencyKey(["event", from.userId, conversation_id], key)],
-      digest: contentDigest({ type, data }),
-    };
+  if (once !== undefined) event.once = once;
   const appended = services.publisher.appendAll([event], { audience: { except: from }, correlationId });
   return { events: 1, settled: appended.then(([first]) => acknowledgementOf(first!)) };
 }

@@ -5,16 +5,24 @@ import { conversationTopic } from "../protocol/topic.ts";
 import type { AppendedEvent } from "../storage/ports.ts";
 import type { PipelinedHandler, Reply } from "./context.ts";
 import { requireMember } from "./require-member.ts";
+import { sentBefore } from "./sent-before.ts";
 
-export const send: PipelinedHandler<"message.send", "config" | "directory" | "publisher" | "now" | "newId"> = async (
-  request,
-) => {
+type Needs = "config" | "directory" | "log" | "publisher" | "now" | "newId";
+
+export const send: PipelinedHandler<"message.send", Needs> = async (request) => {
   const { from, payload, services, correlationId } = request;
   const { config, publisher } = services;
   const { conversation_id, client_message_id, content } = payload;
-  if (!config.messages.accept)
-    throw new ProtocolError("forbidden", "Messages are sent by the application's backend here.");
-  await requireMember(request, { joins: true, writes: true });
+  const once = {
+    keys: [idempotencyKey(["sent", from.userId, conversation_id], client_message_id)],
+    digest: contentDigest(content),
+  };
+  const first = await sentBefore(request, once, async () => {
+    if (!config.messages.accept)
+      throw new ProtocolError("forbidden", "Messages are sent by the application's backend here.");
+    await requireMember(request, { joins: true, writes: true });
+  });
+  if (first !== undefined) return acknowledgementOf(first);
   const createdAt = services.now();
   const id = services.newId();
   const message = {
@@ -33,10 +41,7 @@ export const send: PipelinedHandler<"message.send", "config" | "directory" | "pu
       payload: message,
       createdAt,
       senderId: from.userId,
-      once: {
-        keys: [idempotencyKey(["sent", from.userId, conversation_id], client_message_id)],
-        digest: contentDigest(content),
-      },
+      once,
     },
     { audience: { except: from }, correlationId },
   );

@@ -123,3 +123,28 @@ test("[LOG2] [CALL6] a missed call is kept for each whom it was for, also under 
   await miss(second, carl);
   await second.stop();
 });
+
+test("[LOG2] [MSG1] [MSG4] what was taken before the configuration allowed no more of it is answered as the first time", async () => {
+  const c = fresh("c");
+  const sentUnder = (key: string): [type: string, payload: object][] => [
+    ["message.send", { conversation_id: c, client_message_id: key, content: "hello" }],
+    ["event.send", { conversation_id: c, type: "poll.vote", client_event_id: key, payload: {} }],
+  ];
+  const first = await startService({ settings: { EVENTS: "poll.vote=logged" } });
+  const before = await Client.connect(first.url, { query: { user_id: "anna" } });
+  const acks: object[] = [];
+  for (const [type, payload] of sentUnder("1")) acks.push(await before.ask(type, payload));
+  await first.kill();
+  const second = await startService({ folder: first.folder, settings: { MESSAGES__ACCEPT: "false" } });
+  const [anna, ben] = await Promise.all(
+    ["anna", "ben"].map((user_id) => Client.connect(second.url, { query: { user_id } })),
+  );
+  for (const [index, [type, payload]] of sentUnder("1").entries()) {
+    expect(await anna!.ask(type, payload)).toEqual({ ...acks[index], duplicate: true });
+    expect((await ben!.request(type, payload)).payload.code).toBe("forbidden");
+  }
+  for (const [type, payload] of sentUnder("2"))
+    expect((await anna!.request(type, payload)).payload.code).toBe("forbidden");
+  await Promise.all([anna, ben].map((client) => client!.close()));
+  await second.stop();
+});
