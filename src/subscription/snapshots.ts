@@ -48,25 +48,32 @@ export interface WrittenSnapshot {
 export type Snapshots = Map<string, Snapshot | WrittenSnapshot>;
 
 export function createSnapshots(sources: SnapshotSources) {
-  const { questions, typing, presence, calls } = sources;
+  const { questions, directory, typing, presence, calls } = sources;
   return async (subscriber: Subscriber, topics: Topic[]): Promise<Snapshots> => {
     const { userId, deviceId } = subscriber;
     const keysOf = (kind: TopicKind) => topics.flatMap((topic) => (topic.kind === kind ? [topic.key] : []));
     const users = keysOf("presence");
     const asksCalls = topics.some(({ kind }) => kind === "calls");
-    const [overviews, callViews] = await Promise.all([
+    const [overviews] = await Promise.all([
       readOverviews(sources, subscriber, keysOf("conversation")),
-      asksCalls ? calls.snapshotOf({ userId, deviceId }) : null,
       users.length === 0 || subscriber.isClosed
         ? null
         : questions.ask(subscriber, () => presence.prepareSnapshots(users)),
+    ]);
+    // Last, for a list takes long to read: changes of these are told meanwhile, and who is told goes by what comes last.
+    const [memberships, callViews] = await Promise.all([
+      overviews.size === 0
+        ? null
+        : questions.ask(subscriber, () => directory.membershipsAmong(userId, [...overviews.keys()])),
+      asksCalls ? calls.snapshotOf({ userId, deviceId }) : null,
     ]);
     await nextTurn();
     const snapshots: Snapshots = new Map();
     for (const { name, kind, key } of topics) {
       if (kind === "conversation") {
         const text = overviews.get(key);
-        if (text !== undefined) snapshots.set(name, { text });
+        const mayWrite = memberships?.get(key)?.mayWrite ?? true;
+        if (text !== undefined) snapshots.set(name, { text: mayWrite ? `${text}}` : `${text},"may_write":false}` });
       } else if (kind === "typing") {
         snapshots.set(name, { typing: typing.snapshot(key, userId) });
       } else if (kind === "presence") {
@@ -79,7 +86,10 @@ export function createSnapshots(sources: SnapshotSources) {
   };
 }
 
-/** Reads a piece at a time, each in its turn, as many statements for any number of a page, and writes it before the next one. */
+/**
+ * Reads a piece at a time, each in its turn, as many statements for any number of a page, and writes it before the next one.
+ * @returns the JSON text of each, left open for what is known last
+ */
 async function readOverviews(
   { questions, overviews: store, directory, listBytesMax }: SnapshotSources,
   subscriber: Subscriber,
@@ -88,10 +98,7 @@ async function readOverviews(
   const texts = new Map<string, string>();
   const { userId, format, isClosed } = subscriber;
   if (isClosed || conversationIds.length === 0) return texts;
-  // Memberships are known since it was asked who may hear them.
-  const [told, memberships] = await questions.ask(subscriber, () =>
-    Promise.all([directory.toldOfReceipts(conversationIds), directory.membershipsAmong(userId, conversationIds)]),
-  );
+  const told = await questions.ask(subscriber, () => directory.toldOfReceipts(conversationIds));
   let room = listBytesMax[format];
   let left = conversationIds;
   let count: number = overviewsMax;
@@ -102,10 +109,7 @@ async function readOverviews(
     const { overviews, bytes, beyond } = await questions.ask(subscriber, () =>
       store.read({ userId, conversations, bytesMax }),
     );
-    for (const [conversationId, overview] of overviews) {
-      const mayWrite = memberships.get(conversationId)?.mayWrite ?? true;
-      texts.set(conversationId, textOf(overview, mayWrite));
-    }
+    for (const [conversationId, overview] of overviews) texts.set(conversationId, textOf(overview));
     // Of what is beyond the answer the rest is left out, also what is small.
     const isFull = beyond.length > 0 && bytesMax === room;
     room = isFull ? 0 : room - bytes;
@@ -117,13 +121,9 @@ async function readOverviews(
   return texts;
 }
 
-function textOf(
-  { asOfSeq, readSeq, deliveredSeq, unread, lastMessage, receipts }: Overview,
-  mayWrite: boolean,
-): string {
+function textOf({ asOfSeq, readSeq, deliveredSeq, unread, lastMessage, receipts }: Overview): string {
   let text = `{"as_of_seq":${asOfSeq},"read_seq":${readSeq},"delivered_seq":${deliveredSeq},"unread":${unread}`;
-  if (!mayWrite) text += `,"may_write":false`;
   if (lastMessage !== undefined) text += `,"last_message":${lastMessage === null ? "null" : shownEvent(lastMessage)}`;
   if (receipts !== undefined) text += `,"receipts":${receipts}`;
-  return `${text}}`;
+  return text;
 }

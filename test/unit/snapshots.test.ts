@@ -1,9 +1,9 @@
 /** Proves that a snapshot is never older than an event that was sent before it. */
 import { expect, test } from "bun:test";
-import type { PresenceView, Snapshot } from "../../src/protocol/server.ts";
+import type { CallView, PresenceView, Snapshot } from "../../src/protocol/server.ts";
 import { topicOf } from "../../src/protocol/topic.ts";
 import { FairQueue } from "../../src/storage/fair-queue.ts";
-import type { OverviewQuery, OverviewStore } from "../../src/storage/overview-store.ts";
+import { emptyOverview, type OverviewQuery, type OverviewStore } from "../../src/storage/overview-store.ts";
 import { createSnapshots } from "../../src/subscription/snapshots.ts";
 import type { Subscriber } from "../../src/subscription/subscriber.ts";
 
@@ -158,4 +158,41 @@ test("[REC3] [CON7] beyond the bytes of an answer all is left out, also what is 
   const sizes = [...Array(30).fill(64_000), 10, 10];
   const list = listOf(sizes, 20 * 64_000 + 5);
   expect(await list.shown()).toEqual(sizes.map((_, index) => index < 20));
+});
+
+/** One conversation and the calls of a device; what is told while the conversation is read. */
+async function readWhile(between: (now: { mayWrite: boolean; calls: CallView[] }) => void) {
+  const now: { mayWrite: boolean; calls: CallView[] } = { mayWrite: true, calls: [ringing] };
+  const snapshots = createSnapshots({
+    questions: new FairQueue({ perUser: 1 }),
+    overviews: {
+      async read() {
+        // All else that was asked at once has its answer by then.
+        await new Promise<void>((resolve) => setImmediate(resolve));
+        between(now);
+        return { overviews: new Map([["c1", emptyOverview(false)]]), bytes: 0, beyond: [] };
+      },
+    },
+    directory: {
+      toldOfReceipts: async () => new Set(),
+      membershipsAmong: async () => new Map([["c1", { mayWrite: now.mayWrite }]]),
+    },
+    listBytesMax: { json: 1_000, protobuf: 1_000 },
+    typing: { snapshot: () => [] },
+    calls: { snapshotOf: async () => now.calls },
+    presence: { prepareSnapshots: async () => {}, snapshotOf: (_, user_id) => ({ user_id, status: "offline" }) },
+  });
+  const found = await snapshots(anna, [topicOf("conversation", "c1"), topicOf("calls", "anna")]);
+  const { text } = found.get("conversation:c1") as { text: string };
+  return { ...JSON.parse(text), ...found.get("calls:anna") };
+}
+
+const ringing: CallView = { call_id: "1", state: "ringing", peer_user_id: "ben", media: "audio" };
+
+test("[MSG5] who is told while a list is read that it may not write is told so by its snapshot as well", async () => {
+  expect(await readWhile((now) => (now.mayWrite = false))).toMatchObject({ unread: 0, may_write: false });
+});
+
+test("[CALL7] a call that ends while a list is read is not in the snapshot that comes after its end", async () => {
+  expect(await readWhile((now) => (now.calls = []))).toMatchObject({ calls: [] });
 });
