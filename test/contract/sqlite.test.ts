@@ -103,6 +103,20 @@ describe("SQLite: the file", () => {
     await close();
   });
 
+  test("[BAK4] a page of the log that is looked through for a user ends where others' messages are large", async () => {
+    const { storage, close } = await open();
+    const payload = JSON.stringify({ content: "x".repeat(8 * 1024 * 1024) });
+    for (let at = 0; at < 6; at++) await storage.log.append([newEvent("conversation:c", { payload, senderId: "ben" })]);
+    const pages: number[] = [];
+    for (let after = 0; after < 6; after = pages.at(-1)!) {
+      const { events, through } = await storage.erasures.naming({ userId: "zoe", afterPosition: after });
+      expect(events).toEqual([]);
+      pages.push(through);
+    }
+    expect(pages).toEqual([4, 6]);
+    await close();
+  });
+
   test("[LOG1] with durability power commits are synced", async () => {
     const { storage, close } = await open({ durability: "power" });
     await storage.log.append([newEvent("user:a")]);

@@ -27,6 +27,9 @@ export type ErasureLease = Parameters<ErasureStore["claim"]>[0];
 export type NamingQuery = Parameters<ErasureStore["naming"]>[0];
 export type EventPlace = Pick<NamingEvent, "topic" | "position">;
 
+/** Bytes of payloads that a page goes past: to the sender, who stands behind its text in the row, the engine reads all of a message. */
+const lookedAtBytes = 32 * 1024 * 1024;
+
 const jobColumns = `user_id AS userId, requested_by AS requestedBy, started_at AS startedAt, turn, step, place, through, messages`;
 
 function prepare(database: Database) {
@@ -66,9 +69,8 @@ function prepare(database: Database) {
          WHERE finished_at < ? ORDER BY finished_at LIMIT ?)`,
     ),
     end: by<{ position: number }, []>("SELECT position FROM log_state"),
-    reach: by<{ count: number; position: number | null }, [number, number]>(
-      `SELECT count(*) AS count, max(position) AS position
-       FROM (SELECT position FROM events WHERE position > ? ORDER BY position LIMIT ?)`,
+    sizes: by<{ position: number; bytes: number }, [number, number]>(
+      "SELECT position, octet_length(payload) AS bytes FROM events WHERE position > ? ORDER BY position LIMIT ?",
     ),
     naming: by<NamingEvent, [number, number, string, string, number]>(
       `SELECT t.name AS topic, e.position, e.id, e.type, CASE WHEN e.sender_id IS NULL THEN e.payload END AS payload
@@ -162,8 +164,7 @@ export class ErasureTables {
     return this.#atomically(() => {
       const end = this.#sql.end.get()!.position;
       this.#sql.noteEnd.run(end, userId);
-      const { count, position } = this.#sql.reach.get(afterPosition, rowsPerPage)!;
-      const through = count < rowsPerPage ? Math.max(afterPosition, end) : position!;
+      const through = this.#reachOf(afterPosition) ?? Math.max(afterPosition, end);
       const events: NamingEvent[] = [];
       let bytes = 0;
       let isCut = false;
@@ -175,6 +176,17 @@ export class ErasureTables {
       }
       return { events, through: isCut ? events.at(-1)!.position : through, end };
     });
+  }
+
+  /** @returns the last position of the page; null: no more follow it */
+  #reachOf(afterPosition: number): number | null {
+    let [events, bytes] = [0, 0];
+    for (const { position, bytes: more } of this.#sql.sizes.iterate(afterPosition, rowsPerPage)) {
+      events++;
+      bytes += more;
+      if (events === rowsPerPage || bytes >= lookedAtBytes) return position;
+    }
+    return null;
   }
 
   reactionsOf(userId: string): ReactionOfUser[] {
