@@ -100,13 +100,14 @@ export class DeletedTraces {
     const { size } = statSync(this.options.path);
     if (from >= size || size > fileBytesMax) return { next: null, changed: 0 };
     const { page_size: pageBytes } = this.database.query<{ page_size: number }, []>("PRAGMA page_size").get()!;
-    const free = this.#freePages(pageBytes);
     const part = this.#read(from, Math.min(sliceBytes, size - from));
+    const first = from / pageBytes + 1;
+    const free = this.#freePages(pageBytes, { first, last: first + part.length / pageBytes });
     let changed = 0;
     // The first page has the file's own header, and no rows of ours.
     for (let at = from === 0 ? pageBytes : 0; at + pageBytes <= part.length; at += pageBytes) {
       const page = part.subarray(at, at + pageBytes);
-      const used = free.get((from + at) / pageBytes + 1);
+      const used = free.get(first + at / pageBytes);
       const room = used === undefined ? unusedOf(page) : { begin: used, end: pageBytes };
       if (room === null) continue;
       const zeros = Buffer.alloc(room.end - room.begin);
@@ -118,15 +119,20 @@ export class DeletedTraces {
     return { next: next < size ? next : null, changed };
   }
 
-  /** The pages that are free, each with how much of it lists others; numbered from 1. */
-  #freePages(pageBytes: number): Map<number, number> {
+  /** The free ones among some pages, numbered from 1, each with how much of it lists others. There may be millions in the file. */
+  #freePages(pageBytes: number, { first, last }: { first: number; last: number }): Map<number, number> {
     const free = new Map<number, number>();
+    const note = (page: number, used: number) => {
+      if (page >= first && page <= last) free.set(page, used);
+    };
+    const lists = new Set<number>();
     let list = this.#read(0, pageBytes).readUInt32BE(freeListAt);
-    while (list !== 0 && !free.has(list)) {
+    while (list !== 0 && !lists.has(list)) {
+      lists.add(list);
       const page = this.#read((list - 1) * pageBytes, pageBytes);
       const listed = page.readUInt32BE(4);
-      free.set(list, 8 + 4 * listed);
-      for (let index = 0; index < listed; index++) free.set(page.readUInt32BE(8 + 4 * index), 0);
+      note(list, 8 + 4 * listed);
+      for (let at = 8; at < 8 + 4 * listed; at += 4) note(page.readUInt32BE(at), 0);
       list = page.readUInt32BE(0);
     }
     return free;
