@@ -56,7 +56,8 @@ export async function findMissed(candidates: Candidate[], options: SearchOptions
       const standing = { ...places(of.name, userId), seenAt: seen.get(userId) ?? null };
       return outcomeOf({ event, senderId }, { userId, standing, eventAt });
     });
-    const userIds = (outcomes.get("missed") ?? []).sort();
+    // A view of members may name somebody twice.
+    const userIds = [...new Set(outcomes.get("missed"))].sort();
     found.unsure += outcomes.get("unsure")?.length ?? 0;
     if (userIds.length > 0) found.missed.push({ event, senderId, userIds, audience: audience.length });
     users += userIds.length;

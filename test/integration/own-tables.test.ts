@@ -257,3 +257,28 @@ test("[PUB3] [REC3] where the view says when a member has joined, what was befor
   expect((await place()).unread).toBe(0);
   await app.close();
 });
+
+test("[BAK3] [PUB3] [REC3] a member whom a view names twice has joined when it was last, and misses things once", async () => {
+  const twice = whole.replace(
+    "account_id AS user_id FROM app.room_members",
+    "account_id AS user_id, joined_at FROM app.room_members UNION ALL SELECT room_id, account_id, joined_at - interval '1 hour' FROM app.room_members",
+  );
+  const app = await startApplication({
+    tables: tables.replace("left_at", "joined_at"),
+    examples: [twice],
+    settings: { PUSH__ENABLED: "true", PUSH__AFTER: "50ms" },
+  });
+  await app.sql.unsafe(
+    `INSERT INTO app.room_members VALUES ('${room}', 1, now() - interval '1 day'), ('${room}', 3, NULL)`,
+  );
+  const [anna, ben] = [await app.connect("1"), await app.connect("2")];
+  const worker = await Client.connect(app.service.url, { query: { user_id: "1", roles: "service" } });
+  await worker.ask("subscribe", { topics: ["missed"] });
+  await anna.ask("message.send", { conversation_id: room, client_message_id: "m1", content: "hello" });
+  expect((await worker.next("delivery.missed")).payload.user_ids).toEqual(["3"]);
+  await app.sql.unsafe(`INSERT INTO app.room_members VALUES ('${room}', 2, now() + interval '1 minute')`);
+  await ben.settled();
+  const { topics } = await ben.ask("subscribe", { topics: [`conversation:${room}`] });
+  expect(topics[0].snapshot).toMatchObject({ read_seq: 1, unread: 0 });
+  await app.close();
+});

@@ -3,8 +3,9 @@
 -- topics and users with the moment of each.
 
 WITH said AS (
-  SELECT j.topic, j.user_id, floor(extract(epoch FROM j.joined_at::timestamptz) * 1000)::bigint AS at
-    FROM (${joinings}) AS j (topic, user_id, joined_at) WHERE j.joined_at IS NOT NULL
+  -- Once for each: a view may name a member twice, and a row is written once by a statement.
+  SELECT j.topic, j.user_id, floor(extract(epoch FROM max(j.joined_at::timestamptz)) * 1000)::bigint AS at
+    FROM (${joinings}) AS j (topic, user_id, joined_at) WHERE j.joined_at IS NOT NULL GROUP BY j.topic, j.user_id
 )
 INSERT INTO ${ws}.receipts (topic_id, user_id, kind, seq, sent_seq, moved_at)
   SELECT t.topic_id, s.user_id, 'joined', coalesce(b.seq, 0), coalesce(b.seq, 0), s.at
