@@ -56,7 +56,7 @@ export function composeSubscribing(
     allSubscribers: () => [...hub.all()].filter((it) => it.isAuthenticated),
     logger,
   });
-  publisher.onAppended((event) => subscriptions.noteLogged(event));
+  publisher.onAppended(() => subscriptions.noteLogged());
   const subscribersOf = (userId: string) => hub.ofUser(userId);
   const news = new MemberNews({ broadcaster, subscribersOf, tell, timers: realTimers, now });
   const view = directory;

@@ -1,8 +1,11 @@
 /** Reads pages of the whole log for the feeds of a node: one for all that stand at the same place, and one at a time [BAK2]. */
+import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { EventLog, FeedPage } from "../storage/ports.ts";
 
 export interface FeedPagesOptions {
   log: Pick<EventLog, "feed">;
+  /** Counts deletions: what was read before one is given to nobody who comes after it [MSG2]. */
+  sequencer: Pick<Sequencer, "deletions">;
   now?: () => number;
   /** Events a page. */
   pageSize?: number;
@@ -22,6 +25,8 @@ const sharedMax = 4;
 
 interface SharedPage {
   page: Promise<FeedPage>;
+  /** As the sequencer had counted them when it was asked for. */
+  deletions: number;
   /** When it was read; null: it is being read. */
   readAt: number | null;
 }
@@ -40,10 +45,13 @@ export class FeedPages {
 
   /** The page that begins after the position. Rejects with `Unavailable`. @param isLevel whether the reader had all that there was */
   read(afterPosition: number, { isLevel = false } = {}): Promise<FeedPage> {
-    const { now = Date.now } = this.options;
+    const { now = Date.now, sequencer } = this.options;
+    const { deletions } = sequencer;
     const there = this.#shared.get(afterPosition);
-    if (there !== undefined && (there.readAt === null || now() - there.readAt < sharedMs)) return there.page;
-    const shared: SharedPage = { page: this.#read(afterPosition, isLevel ? "level" : "behind"), readAt: null };
+    const isNew = there !== undefined && (there.readAt === null || now() - there.readAt < sharedMs);
+    if (isNew && there.deletions === deletions) return there.page;
+    const page = this.#read(afterPosition, isLevel ? "level" : "behind");
+    const shared: SharedPage = { page, deletions, readAt: null };
     this.#shared.delete(afterPosition);
     this.#shared.set(afterPosition, shared);
     const drop = () => {

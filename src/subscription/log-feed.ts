@@ -58,8 +58,6 @@ export class LogFeed {
   #wakeTimer: Timer | null = null;
   #looking: Timer | null = null;
   #sent = 0;
-  /** Goes on with each deletion that this node hears of: pages that were read before are read anew [MSG2]. */
-  #deletions = 0;
   /** The farthest place that any page was read up to. */
   #end = 0;
 
@@ -139,12 +137,6 @@ export class LogFeed {
     }, gatherMs);
   }
 
-  /** A message is deleted: what was read before may have its text, and is given to nobody any more [MSG2]. */
-  forget(): void {
-    this.#deletions++;
-    this.#pages.clear();
-  }
-
   stats() {
     const behind = [...this.#readers.values()].map(({ position }) => this.#end - position);
     return { feeds: this.#readers.size, fed_events: this.#sent, feed_behind: Math.max(0, ...behind) };
@@ -161,14 +153,16 @@ export class LogFeed {
   }
 
   async #follow(reader: Reader): Promise<void> {
+    const { sequencer } = this.options;
     let next: Promise<FeedPage> | null = null;
     let isLevel = false;
-    let deletions = this.#deletions;
+    let { deletions } = sequencer;
     while (this.#isReading(reader)) {
       // Taken before the page is read: what is logged meanwhile is not slept through.
       const woken = this.#woken.promise;
-      if (deletions !== this.#deletions) next = null;
-      deletions = this.#deletions;
+      // Dropped: what was read before may have the text of a message that is deleted by now [MSG2].
+      if (deletions !== sequencer.deletions) next = null;
+      ({ deletions } = sequencer);
       const page = await this.#attempt(next ?? this.#pages.read(reader.position, { isLevel }));
       next = null;
       if (!this.#isReading(reader)) return;
@@ -233,7 +227,7 @@ export class LogFeed {
     const isNew = (event: LoggedEvent) => event.seq > (seen[event.topic] ?? 0) && !wasSent(sent, event);
     for (const some of burstsOf(events, burst)) {
       if (!this.#isReading(reader)) return true;
-      if (some[0] !== events[0] && deletions !== this.#deletions) return false;
+      if (some[0] !== events[0] && deletions !== this.options.sequencer.deletions) return false;
       const fresh = isSkipping ? some.filter(isNew) : some;
       subscriber.sendAll(fresh.map((event) => ({ ...event, at: event.createdAt })));
       reader.position = some.at(-1)!.position;

@@ -10,7 +10,7 @@ import type { Since } from "../protocol/client.ts";
 import type { ServerPayload } from "../protocol/server.ts";
 import { isLogged, logTopic, parseTopic, type Topic } from "../protocol/topic.ts";
 import { AskerGone, type FairQueue } from "../storage/fair-queue.ts";
-import type { CursorStore, EventLog, LoggedEvent } from "../storage/ports.ts";
+import type { CursorStore, EventLog } from "../storage/ports.ts";
 import { type Access, holdsAnyway, isBackend } from "./access.ts";
 import { CatchUps } from "./catch-ups.ts";
 import { describeTopic } from "./described.ts";
@@ -164,8 +164,7 @@ export class SubscriptionManager {
   }
 
   /** An event of the log is here. */
-  noteLogged({ type }: Pick<LoggedEvent, "type">): void {
-    if (type === "message.deleted") this.#feed.forget();
+  noteLogged(): void {
     this.#feed.wake();
   }
 

@@ -39,7 +39,7 @@ export function listenToBus(options: BusListenerOptions): void {
     if (message.kind === "logged") {
       const { event, epoch, exceptDevice } = message;
       if (!sequencer.hear(event, { epoch, audience: { exceptDevice } })) return;
-      subscriptions.noteLogged(event);
+      subscriptions.noteLogged();
       return typing.noteMessage(event);
     }
     const { type, onlyDevice } = message;

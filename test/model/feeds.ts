@@ -20,7 +20,7 @@ export class Backend {
     readonly log: ModelLog,
     port: EventLog,
   ) {
-    this.#feed = new LogFeed({ log: port, tell: () => {}, logger, pageSize: 2 });
+    this.#feed = new LogFeed({ log: port, sequencer: { deletions: 0 }, tell: () => {}, logger, pageSize: 2 });
   }
 
   async start(): Promise<void> {

@@ -60,6 +60,7 @@ async function read(feed: LogFeed, drained: (sent: number) => Promise<void> = as
 function createFeed(told: unknown[] = [], lookIntervalMs = 60_000) {
   return new LogFeed({
     log,
+    sequencer: { deletions: 0 },
     logger,
     pageSize: 4,
     lookIntervalMs,
@@ -184,7 +185,7 @@ test("[BAK2] who is level with the log is read for before those that catch up, h
   const slow = {
     feed: async (query: { afterPosition: number; limit: number }) => first.promise.then(() => log.feed(query)),
   };
-  const pages = new FeedPages({ log: slow, pageSize: 4 });
+  const pages = new FeedPages({ log: slow, sequencer: { deletions: 0 }, pageSize: 4 });
   const asked = [pages.read(0), pages.read(2), pages.read(4), pages.read(6), pages.read(12, { isLevel: true })];
   first.resolve();
   await Promise.all(asked);
