@@ -44,9 +44,10 @@ type Fields = Record<string, unknown>;
 
 const entry = (name: string, text: string) => `${JSON.stringify(name)}:${text}`;
 
-/** @param content JSON text @returns the payload with it; null where it has that already */
+/** @param content JSON text @returns the payload with it; a deleted one as it is, of which nobody makes another; null where it has that already */
 export function editedPayload(payload: string, { content, at }: { content: string; at: string }): string | null {
   const message = JSON.parse(payload) as Fields;
+  if (message.deleted_at !== undefined) return payload;
   if (JSON.stringify(message.content) === content) return null;
   const entries = Object.entries(message)
     .filter(([name]) => name !== "edited_at")
