@@ -135,6 +135,51 @@ function describeEdits(open: Open): void {
   );
 
   test(
+    "[MSG2] of any number of large messages one batch makes what each of its events says in turn",
+    withStorage(open, async ({ log }) => {
+      const large = (text: string) => text.repeat(3 * 1024 * 1024);
+      for (const id of ["m1", "m2", "m3", "m4"]) await append(log, message(id, large("x")));
+      const bob = { sentBy: "bob" };
+      const answers = await append(
+        log,
+        deleted("m1", bob),
+        edited("m1", large("x")),
+        deleted("none"),
+        deleted("m2", bob),
+        edited("m3", "y"),
+        edited("m1", "z", bob),
+        deleted("m4"),
+        deleted("m4"),
+        deleted("m2", { sentBy: "ann" }),
+        edited("m1", "w"),
+        edited("m3", "y"),
+      );
+      const said = answers.map(({ refusal, duplicate }) => refusal ?? (duplicate ? "unchanged" : "applied"));
+      expect(said.join(" ")).toBe(
+        "unknown unchanged unknown unknown applied unknown applied unchanged applied applied unchanged",
+      );
+      const contents = await Promise.all(["m1", "m2", "m3", "m4"].map((id) => shown(log, id)));
+      expect(contents.map((it) => it!.content)).toEqual(["w", null, "y", null]);
+    }),
+  );
+
+  test(
+    "[MSG2] [LOG2] an edit that is known by its key changes nothing for what comes after it in the batch",
+    withStorage(open, async ({ log }) => {
+      const keyed = () => edited("m1", "two", { once: { keys: ["k1"], digest: "d1" } });
+      await append(log, message("m1", "one"));
+      await append(log, keyed());
+      await append(log, edited("m1", "three"));
+      const answers = await append(log, keyed(), edited("m1", "two"));
+      expect(answers.map(({ seq, duplicate }) => [seq, duplicate])).toEqual([
+        [2, true],
+        [4, false],
+      ]);
+      expect(await shown(log, "m1")).toMatchObject({ content: "two" });
+    }),
+  );
+
+  test(
     "[MSG2] what is no message, or another topic's, or not that user's, is unknown; nothing is appended",
     withStorage(open, async ({ log }) => {
       await append(log, message("m1", "one"), {

@@ -1,6 +1,8 @@
 /** Holds the PostgreSQL storage to the contracts, and its schema to being made and upgraded as it should be. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { Unavailable } from "../../src/ground/unavailable.ts";
+import { amendmentRows } from "../../src/storage/postgres/amendments.ts";
+import { closeConnection, openConnection, type Parameter } from "../../src/storage/postgres/connection.ts";
 import { migrate } from "../../src/storage/postgres/migrate.ts";
 import { schemaVersion } from "../../src/storage/postgres/schema.ts";
 import { createPostgresStorage } from "../../src/storage/postgres/storage.ts";
@@ -11,7 +13,7 @@ import { describeCursorsStatusesContract } from "./cursors-statuses.ts";
 import { describeDirectoryContract } from "./directory.ts";
 import { describeErasuresContract } from "./erasures.ts";
 import { describeEventLogContract } from "./event-log.ts";
-import { describeMessagesContract } from "./messages.ts";
+import { deleted, describeMessagesContract, message } from "./messages.ts";
 import { describeMessagesModel } from "./messages-model.ts";
 import type { Opened } from "./opened.ts";
 import { describeOverviewsContract } from "./overviews.ts";
@@ -25,13 +27,14 @@ beforeAll(async () => {
 });
 afterAll(() => server?.stop());
 
-async function open(options: { now?: () => number } = {}): Promise<Opened> {
+async function open(options: { now?: () => number } = {}): Promise<Opened & { schema: string }> {
   const schema = server.newSchema();
   await migrate({ url: server.url, schema, lockTimeoutMs: 5_000 });
   const storage = createPostgresStorage({ url: server.url, schema, poolSize: 6, ...options });
   await storage.start();
   return {
     storage,
+    schema,
     async close() {
       await storage.stop();
       await server.dropSchema(schema);
@@ -49,6 +52,31 @@ describeDirectoryContract("PostgreSQL", open);
 describePushContract("PostgreSQL", open);
 describeConversationsContract("PostgreSQL", open);
 describeErasuresContract("PostgreSQL", open);
+
+test("[MSG2] PostgreSQL: of the messages that a batch deletes no more are read at once than a page has, whoever asks for it", async () => {
+  const { storage, close, schema } = await open();
+  const content = "x".repeat(3 * 1024 * 1024);
+  for (let at = 0; at < 8; at++) await storage.log.append([message(`m${at}`, content)]);
+  const { sql, ready } = openConnection({ url: server.url, connectTimeoutMs: 5_000, statementTimeoutMs: 5_000 });
+  await ready;
+  const read: number[] = [];
+  const pool = {
+    async query<Row extends object>(text: string, parameters: Parameter[] = []) {
+      const rows = await sql.unsafe<Row[]>(text, parameters);
+      read.push(JSON.stringify(rows).length);
+      return rows;
+    },
+  };
+  for (const sentBy of ["ann", "bob"]) {
+    const events = Array.from({ length: 8 }, (_, at) => deleted(`m${at}`, { sentBy }));
+    const rows = await amendmentRows(events, { pool, schema });
+    expect(rows.match(sentBy === "ann" ? /deleted_at/g : /unknown/g)).toHaveLength(8);
+  }
+  expect(read.length).toBeGreaterThan(4);
+  expect(Math.max(...read)).toBeLessThan(12 * 1024 * 1024);
+  await closeConnection(sql);
+  await close();
+});
 
 describe("PostgreSQL: the schema", () => {
   const refusalOf = (work: Promise<unknown>) => work.then(() => null).catch((error: unknown) => error);

@@ -45,22 +45,22 @@ CREATE TRIGGER reactions_removed AFTER DELETE ON ${ws}.events
   FOR EACH ROW WHEN (OLD.reactions IS NOT NULL) EXECUTE FUNCTION ${ws}.remove_reactions();
 
 CREATE FUNCTION ${ws}.messages_of(given_topics text[], given_ids text[])
-RETURNS TABLE (topic text, id text, payload text, is_left boolean) LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+RETURNS TABLE (n bigint, payload text, is_left boolean) LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off AS $messages_of$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  SELECT g.topic, g.id, e.payload, e.is_left FROM unnest(given_topics, given_ids) AS g (topic, id) CROSS JOIN LATERAL (
-    SELECT n.payload, false AS is_left FROM ${ws}.topics AS t JOIN ${ws}.events AS n ON n.topic_id = t.topic_id
-      WHERE t.name = g.topic AND n.id = g.id AND n.sender_id IS NOT NULL
+  SELECT g.n, e.payload, e.is_left FROM unnest(given_topics, given_ids) WITH ORDINALITY AS g (topic, id, n) CROSS JOIN LATERAL (
+    SELECT m.payload, false AS is_left FROM ${ws}.topics AS t JOIN ${ws}.events AS m ON m.topic_id = t.topic_id
+      WHERE t.name = g.topic AND m.id = g.id AND m.sender_id IS NOT NULL
     UNION ALL
-    SELECT n.payload, true FROM ${ws}.topics AS t JOIN ${ws}.events AS n ON n.topic_id = t.topic_id
-      WHERE t.name = g.topic AND n.compaction_key = 'edit:' || g.id AND n.type = 'message.edited'
+    SELECT m.payload, true FROM ${ws}.topics AS t JOIN ${ws}.events AS m ON m.topic_id = t.topic_id
+      WHERE t.name = g.topic AND m.compaction_key = 'edit:' || g.id AND m.type = 'message.edited'
     LIMIT 1) AS e;
 END
 $messages_of$;
-COMMENT ON FUNCTION ${ws}.messages_of IS 'Messages of topics by their ids, as they are stored: without their reactions. is_left: retention has left only the last edit of it, whose payload it is.';
+COMMENT ON FUNCTION ${ws}.messages_of IS 'Messages of topics by their ids, as they are stored: without their reactions. n: which of those given, from 1; is_left: retention has left only the last edit of it, whose payload it is.';
 
 CREATE FUNCTION ${ws}.amend(given_topic text, amendment text[]) RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
