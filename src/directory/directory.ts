@@ -4,6 +4,7 @@ import { assertNever } from "../ground/assert.ts";
 import { pages } from "../ground/pages.ts";
 import { isSlip } from "../protocol/fields.ts";
 import type { Directory, DirectoryChange, Membership, Memberships, UserState } from "../storage/directory-store.ts";
+import { namesPerQuestion } from "../storage/ports.ts";
 import { MembershipCache } from "./membership-cache.ts";
 import { SmallConversations } from "./small-conversations.ts";
 
@@ -160,7 +161,7 @@ function createMemberQuestions(
 ): MemberQuestions {
   async function membershipsAmong(userId: string, conversationIds: string[]): Promise<Memberships> {
     const found: Memberships = new Map();
-    for (const page of pages(conversationIds, smallMax)) {
+    for (const page of pages(conversationIds, namesPerQuestion)) {
       const question = { userId, conversationIds: page };
       const some = await memberships.lookUp(question, (unknown) => directory.membershipsAmong(userId, unknown));
       for (const [conversationId, membership] of some) found.set(conversationId, membership);

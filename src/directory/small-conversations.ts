@@ -2,6 +2,7 @@
 import { BoundedMap } from "../ground/bounded-map.ts";
 import { pages } from "../ground/pages.ts";
 import type { Directory } from "../storage/directory-store.ts";
+import { namesPerQuestion } from "../storage/ports.ts";
 
 export interface SmallConversationsOptions {
   directory: Pick<Directory, "memberCounts">;
@@ -13,9 +14,6 @@ export interface SmallConversationsOptions {
   sizeMax: number;
   now: () => number;
 }
-
-/** Conversations whose members are counted by one question. */
-const countedAtOnce = 500;
 
 export class SmallConversations {
   readonly #answers: BoundedMap<string, { isSmall: boolean; until: number }>;
@@ -37,7 +35,7 @@ export class SmallConversations {
       if (answer === undefined || answer.until <= this.options.now()) unknown.push(conversationId);
       else if (answer.isSmall) small.add(conversationId);
     }
-    for (const page of pages(unknown, countedAtOnce)) {
+    for (const page of pages(unknown, namesPerQuestion)) {
       for (const conversationId of await this.#count(page)) small.add(conversationId);
     }
     return small;

@@ -18,7 +18,7 @@ export interface Overview {
 
 export interface OverviewQuery {
   userId: string;
-  /** At most `overviewsMax`, each with whether its members are told of each other's receipts. */
+  /** At most `namesPerQuestion`, each with whether its members are told of each other's receipts. */
   conversations: { conversationId: string; isTold: boolean }[];
   /** Of last messages and receipts together; what is beyond is left out, and so is all after it. */
   bytesMax: number;
@@ -33,8 +33,6 @@ export interface OverviewPage {
   beyond: string[];
 }
 
-/** Conversations of one question: a page of a list. */
-export const overviewsMax = 500;
 /** Bytes of a last message beyond which it is left out: it is read by `history`. */
 export const lastMessageBytesMax = 64 * 1024;
 /** Others whose receipts are told of one conversation. */

@@ -121,6 +121,12 @@ export interface RetentionPolicy {
   batch: number;
 }
 
+/**
+ * Topics, or conversations, of one question: beyond it there are more of them, in turns. For as many overviews a statement of
+ * PostgreSQL takes some 70 ms, for which it has one of the connections that all questions share.
+ */
+export const namesPerQuestion = 1_000;
+
 /** Bytes of payload after which a page that is read ends, whatever its limit; it has one event at least. */
 export const pageBytesMax = 1024 * 1024;
 

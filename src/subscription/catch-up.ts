@@ -4,7 +4,13 @@ import type { OwnSent } from "../broadcast/own-sent.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import { assert } from "../ground/assert.ts";
 import { pages } from "../ground/pages.ts";
-import type { EventLog, LoggedEvent, ReplayPage, TopicHead } from "../storage/ports.ts";
+import {
+  type EventLog,
+  type LoggedEvent,
+  namesPerQuestion,
+  type ReplayPage,
+  type TopicHead,
+} from "../storage/ports.ts";
 import type { StartingPoint } from "./starting-point.ts";
 import type { Subscriber } from "./subscriber.ts";
 
@@ -33,8 +39,6 @@ export interface CatchUpRequest {
 }
 
 const pageSizeDefault = 200;
-/** Topics that begin in one turn of the loop: what others ask comes in between. */
-const headsAtOnce = 500;
 /** Characters of payload written before waiting for the client: a page of large events is more than one may be behind [CON7]. */
 const burstCharacters = 256 * 1024;
 
@@ -59,7 +63,9 @@ export async function catchUp(options: CatchUpOptions, request: CatchUpRequest):
 
 async function startAtHead(options: CatchUpOptions, { topics, ...request }: CatchUpRequest) {
   const results = new Map<string, TopicPlace>();
-  for (const page of pages(topics, headsAtOnce)) await startSomeAtHead(options, { ...request, topics: page }, results);
+  // As many begin in one turn of the loop, which takes 2 ms.
+  for (const page of pages(topics, namesPerQuestion))
+    await startSomeAtHead(options, { ...request, topics: page }, results);
   return results;
 }
 

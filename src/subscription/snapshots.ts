@@ -5,7 +5,8 @@ import type { WireFormat } from "../protocol/limits.ts";
 import type { CallView, PresenceView, Snapshot } from "../protocol/server.ts";
 import type { Topic, TopicKind } from "../protocol/topic.ts";
 import type { FairQueue } from "../storage/fair-queue.ts";
-import { type Overview, type OverviewStore, overviewsMax } from "../storage/overview-store.ts";
+import type { Overview, OverviewStore } from "../storage/overview-store.ts";
+import { namesPerQuestion } from "../storage/ports.ts";
 import { shownEvent } from "./shown-event.ts";
 import type { Subscriber } from "./subscriber.ts";
 
@@ -32,7 +33,7 @@ const listBytes: Record<WireFormat, number> = { json: 8 * 1024 * 1024, protobuf:
  * Bytes of them that are read in one turn of their user: what others ask comes in between [LIM]. A last message and its
  * receipts are fewer.
  */
-const pieceBytesMax = 512 * 1024;
+const pieceBytesMax = 1024 * 1024;
 
 /** Leaves as much room for what comes meanwhile, of the bytes that may wait for one client. */
 export const listBytesMax = (bufferBytes: number): Record<WireFormat, number> => ({
@@ -87,7 +88,7 @@ export function createSnapshots(sources: SnapshotSources) {
 }
 
 /**
- * Reads a piece at a time, each in its turn, as many statements for any number of a page, and writes it before the next one.
+ * Reads a piece at a time, each in its turn and by one question, and writes it before the next one.
  * @returns the JSON text of each, left open for what is known last
  */
 async function readOverviews(
@@ -101,7 +102,7 @@ async function readOverviews(
   const told = await questions.ask(subscriber, () => directory.toldOfReceipts(conversationIds));
   let room = listBytesMax[format];
   let left = conversationIds;
-  let count: number = overviewsMax;
+  let count: number = namesPerQuestion;
   while (left.length > 0) {
     const piece = left.slice(0, count);
     const bytesMax = Math.min(room, pieceBytesMax);
@@ -116,7 +117,7 @@ async function readOverviews(
     const isCut = beyond.length > 0 && !isFull;
     left = isCut ? [...beyond, ...left.slice(piece.length)] : left.slice(piece.length);
     // Looks at hardly more than have room: the others were looked at in vain.
-    count = isCut ? Math.ceil(1.25 * (piece.length - beyond.length)) : Math.min(overviewsMax, 2 * count);
+    count = isCut ? Math.ceil(1.25 * (piece.length - beyond.length)) : Math.min(namesPerQuestion, 2 * count);
   }
   return texts;
 }

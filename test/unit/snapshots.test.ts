@@ -129,28 +129,28 @@ function listOf(sizes: number[], bytesMax: number, between: () => void = () => {
 const eventOf = (id: string) =>
   ({ topic: `conversation:${id}`, seq: 1, position: 1, id, type: "message.new", payload: "{}", createdAt: 1 }) as const;
 
-const piece = 512 * 1024;
+const piece = 1024 * 1024;
 
 test("[REC3] [LIM] large last messages are read in bounded pieces, and what the user has asked meanwhile comes in between", async () => {
   const order: string[] = [];
-  const list = listOf(Array(128).fill(64_000), 16 * piece, () => void order.push("piece"));
+  const list = listOf(Array(128).fill(64_000), 8 * piece, () => void order.push("piece"));
   const reading = list.shown();
   const other = list.questions.ask(anna, async () => void order.push("other"));
   expect(await reading).toEqual(Array(128).fill(true));
   await other;
   expect(list.read.every(({ bytes }) => bytes > 0 && bytes <= piece)).toBe(true);
-  expect(list.read).toHaveLength(16);
+  expect(list.read).toHaveLength(8);
   // Hardly anything is looked at twice.
   expect(list.read.slice(1).reduce((sum, { asked }) => sum + asked, 0)).toBeLessThan(2 * 128);
   expect(order.indexOf("other")).toBeLessThan(2);
 });
 
-test("[REC3] small ones are read a page at a time, also after large ones", async () => {
-  const few = listOf(Array(1_200).fill(100), 16 * piece);
+test("[REC3] small ones are read a thousand at a time, also after large ones", async () => {
+  const few = listOf(Array(1_200).fill(100), 8 * piece);
   expect(await few.shown()).toEqual(Array(1_200).fill(true));
-  expect(few.read.map(({ asked }) => asked)).toEqual([500, 500, 200]);
-  const mixed = listOf([...Array(16).fill(64_000), ...Array(2_000).fill(100)], 16 * piece);
-  expect(await mixed.shown()).toEqual(Array(2_016).fill(true));
+  expect(few.read.map(({ asked }) => asked)).toEqual([1_000, 200]);
+  const mixed = listOf([...Array(32).fill(64_000), ...Array(2_000).fill(100)], 8 * piece);
+  expect(await mixed.shown()).toEqual(Array(2_032).fill(true));
   expect(mixed.read.length).toBeLessThan(14);
 });
 

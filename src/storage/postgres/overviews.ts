@@ -1,4 +1,4 @@
-/** Reads what a list of conversations is drawn from in PostgreSQL: a page of it by one statement [REC3]. */
+/** Reads what a list of conversations is drawn from in PostgreSQL: many of them by one statement [REC3]. */
 import { conversationTopic } from "../../protocol/topic.ts";
 import {
   emptyOverview,
