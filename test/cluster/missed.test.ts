@@ -100,7 +100,18 @@ describe("three nodes", () => {
       await connect(holder, heldId),
     ];
     for (const client of [here, held]) await client.ask("subscribe", { topics: [`conversation:${c}`] });
-    return { holder, others, c, judge, sender, here: hereId, held: heldId, away, clientOfHeld: held };
+    return {
+      holder,
+      others,
+      c,
+      judge,
+      sender,
+      here: hereId,
+      held: heldId,
+      away,
+      clientOfHere: here,
+      clientOfHeld: held,
+    };
   }
 
   test("[BAK3] the node that looks for them is killed in the middle: another goes on, nobody is told of twice, and who was on it is not forgotten", async () => {
@@ -152,6 +163,18 @@ describe("three nodes", () => {
     for (const userId of [here, held]) expect(missedBy(judge, userId)).toEqual([]);
     expect(lines(holder, "missed events wait")).toBe(waits + 1);
     await holder.service().logged(({ msg }) => msg === "missed events are told again");
+  });
+
+  test("[BAK3] who leaves while Redis cannot be reached has missed what is said after that, whichever node looks for it", async () => {
+    const { c, judge, sender, here, held, clientOfHeld, clientOfHere } = await scene();
+    const links = stage.nodes.flatMap(({ toRedis }) => toRedis.map(({ link }) => link));
+    for (const link of links) link.cut();
+    await until(async () => !(await Promise.all(stage.nodes.map((it) => it.isWhole()))).some(Boolean));
+    await Promise.all([clientOfHere.close(), clientOfHeld.close()]);
+    const ids = await send(sender, c, 10);
+    for (const link of links) link.heal();
+    await stage.whole();
+    for (const userId of [here, held]) expect(await missesOf(judge, userId, ids)).toEqual(ids);
   });
 
   test("[BAK3] a node that alone cannot reach Redis leaves it to another one, and says so once", async () => {

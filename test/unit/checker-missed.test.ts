@@ -55,6 +55,25 @@ function goAway({ cleo, ben, phone, laptop }: Scene): void {
     other.see({ id: "off", type: "presence.offline", payload: { user_id: "cleo" }, timestamp: second(5) });
 }
 
+/** Cleo goes, is shown as offline in snapshots, and comes back once a later message was told; of the first nobody is told. */
+function isShownOffline(scene: Scene, presence: object): void {
+  const { ben, phone, laptop, cleo, backend } = scene;
+  cleo.close();
+  const topics = [
+    { topic: "presence:cleo", snapshot: { presence: { user_id: "cleo", status: "offline", ...presence } } },
+  ];
+  const payload = { topics, rejected: [], cursor: at(0) };
+  for (const other of [ben, phone, laptop]) {
+    const reply_to = other.request("subscribe", { topics: ["presence:cleo"] });
+    other.see({ id: "shown", type: "subscribed", payload, timestamp: second(5), reply_to });
+  }
+  send(scene, one);
+  send(scene, two);
+  backend.see(missed(1, two, ["cleo"]));
+  comeBack(scene, one, two).close(1000);
+  for (const other of [ben, phone, laptop]) other.hear("presence.offline", { user_id: "cleo" });
+}
+
 function send({ phone, laptop, ben }: Scene, sent: any): void {
   phone.send(sent);
   for (const other of [laptop, ben]) other.see(sent);
@@ -112,6 +131,10 @@ describe("sound histories", () => {
           for (const other of [scene.ben, scene.phone, scene.laptop])
             other.hear("presence.offline", { user_id: "cleo" });
         }),
+    ],
+    [
+      "[BAK3] [PRE5] who is shown as offline because nothing is known may have been there",
+      () => withBackend((scene) => isShownOffline(scene, {}), [one, two]),
     ],
     [
       "[BAK3] of a message that somebody deletes nobody need be told",
@@ -221,6 +244,11 @@ const cases: BrokenHistory[] = [
         },
         [one, two],
       ),
+  },
+  {
+    rule: "missed-told",
+    what: "[BAK3] a message is passed over, and one is shown as offline since some moment",
+    history: () => withBackend((scene) => isShownOffline(scene, { last_seen: second(4) }), [one, two]),
   },
   {
     rule: "missed-told",

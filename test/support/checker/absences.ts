@@ -91,7 +91,10 @@ function saidToBeOffline({ type, payload }: Received): string[] {
       : type === "presence.update"
         ? (payload.users ?? [])
         : [];
-  return views.filter(({ status }) => status === "offline").map(({ user_id }) => user_id);
+  // Of whom nothing is known it is said as well, without a moment.
+  return views
+    .filter(({ status, last_seen }) => status === "offline" && last_seen !== undefined)
+    .map(({ user_id }) => user_id);
 }
 
 /** By the clock of the server, which is one on all nodes of a run. */
