@@ -142,7 +142,8 @@ export interface EventLog {
   /** Looks whether the log still is what it was; where it is not, `epochs` has told so when this resolves [LOG4]. */
   lookBack(): Promise<void>;
   /**
-   * Appends all events in one transaction, durable when the promise resolves.
+   * Appends all events in one transaction, durable when the promise resolves; where one changes what another of them has made, an engine
+   * may take more than one, in their order.
    * @param units one number for each event. Where they are given, and others wait already for whoever is appending to a topic,
    * the units with an event of that topic are left alone, whole (`deferred`); an engine with one writer has none
    */
