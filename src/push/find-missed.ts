@@ -18,12 +18,12 @@ export interface SearchOptions {
   log: Pick<EventLog, "epochs">;
   /** Milliseconds since 1970. */
   now: () => number;
-  /** Users who have missed something, after whom nothing more is looked at: each is held in memory. */
-  missedMax?: number;
+  /** Members of conversations, and users who have missed something, after whom nothing more is looked at: each is held in memory. */
+  usersMax?: number;
 }
 
 export interface Found {
-  /** So many of the events were looked at, from the first on: where very many have missed them, not all at once. */
+  /** So many of the events were looked at, from the first on: where very many may have missed them, not all at once. */
   looked: number;
   missed: Missed[];
   /** Of how many users it is not known yet whether they have a device. */
@@ -34,23 +34,26 @@ export interface Found {
 const [conversationsAtOnce, membersAtOnce] = [100, 1_000];
 /** Users about whom one question is asked. */
 const usersAtOnce = 1_000;
-const missedMaxDefault = 100_000;
+const usersMaxDefault = 100_000;
 
 /** @throws Unavailable where something cannot be asked, and nothing is known */
 export async function findMissed(candidates: Candidate[], options: SearchOptions): Promise<Found> {
-  const { store, now, presence, whereabouts, missedMax = missedMaxDefault } = options;
+  const { directory, store, now, presence, whereabouts, usersMax = usersMaxDefault } = options;
   const standing = await store.standing(candidates.map(({ event }) => event.position));
   const left = candidates.filter(({ event }) => standing.has(event.position));
   const found: Found = { looked: candidates.length, missed: [], unsure: 0 };
   if (left.length === 0) return found;
-  const audiences = await audiencesOf(left, options);
+  const audiences = await audiencesOf(left, { directory, usersMax });
+  const beyond = left.findIndex(({ of }) => !audiences.has(of.name));
+  const near = beyond < 0 ? left : left.slice(0, beyond);
+  if (beyond >= 0) found.looked = candidates.indexOf(left[beyond]!);
   const seen = await whereabouts.seenAt([...new Set([...audiences.values()].flat())]);
   const aheadMs = presence.now() - now();
-  const places = await placesOf(absentOf(left, { audiences, seen, aheadMs }), options);
+  const places = await placesOf(absentOf(near, { audiences, seen, aheadMs }), options);
   let users = 0;
-  for (const candidate of left) {
+  for (const candidate of near) {
     const { event, of, senderId, at } = candidate;
-    const audience = audiences.get(of.name) ?? [];
+    const audience = audiences.get(of.name)!;
     const eventAt = at + aheadMs;
     const outcomes = Map.groupBy(audience, (userId) => {
       const standing = { ...places(of.name, userId), seenAt: seen.get(userId) ?? null };
@@ -61,29 +64,33 @@ export async function findMissed(candidates: Candidate[], options: SearchOptions
     found.unsure += outcomes.get("unsure")?.length ?? 0;
     if (userIds.length > 0) found.missed.push({ event, senderId, userIds, audience: audience.length });
     users += userIds.length;
-    if (users >= missedMax) return { ...found, looked: candidates.indexOf(candidate) + 1 };
+    if (users >= usersMax) return { ...found, looked: candidates.indexOf(candidate) + 1 };
     // Others have their turn beside a crowd.
     if (audience.length > membersAtOnce) await nextTurn();
   }
   return found;
 }
 
-/** Finds the members of conversations, and the owners of what is somebody's own, by topic. */
+/** Finds the members of conversations, and the owners of what is somebody's own, by topic: from the first on, as far as there is room. */
 async function audiencesOf(
   candidates: Candidate[],
-  { directory }: SearchOptions,
+  { directory, usersMax }: Required<Pick<SearchOptions, "directory" | "usersMax">>,
 ): Promise<Map<string, readonly string[]>> {
-  const topics = new Map(candidates.map(({ of }) => [of.name, of]));
   const audiences = new Map<string, readonly string[]>();
-  const conversations: string[] = [];
-  for (const { name, kind, key } of topics.values()) {
-    if (kind === "conversation") conversations.push(key);
-    else audiences.set(name, [key]);
+  const conversations = new Set<string>();
+  for (const { of } of candidates) {
+    if (of.kind === "conversation") conversations.add(of.key);
+    else audiences.set(of.name, [of.key]);
   }
-  for (const page of pages(conversations, conversationsAtOnce)) {
-    for (const [id, members] of await directory.membersOfEach(page, membersAtOnce + 1)) {
+  let users = 0;
+  for (const page of pages([...conversations], conversationsAtOnce)) {
+    const found = await directory.membersOfEach(page, membersAtOnce + 1);
+    for (const id of page) {
+      if (users >= usersMax) return audiences;
+      const members = found.get(id) ?? [];
       const all = members.length > membersAtOnce ? await directory.membersOf(id) : members;
       audiences.set(conversationTopic(id), all);
+      users += all.length;
     }
   }
   return audiences;

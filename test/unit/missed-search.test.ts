@@ -56,7 +56,7 @@ function searchOptions(seen: Map<string, number> = new Map(), calls = new Map<st
 }
 
 /** A search that tells whom it is told to; what `feed` throws the log has thrown. */
-function searchOf({ feed = storage.log.feed, missedMax = 100_000 } = {}) {
+function searchOf({ feed = storage.log.feed, usersMax = 100_000 } = {}) {
   const told: Missed[] = [];
   const lines: string[] = [];
   const calls = new Map<string, number>();
@@ -67,7 +67,7 @@ function searchOf({ feed = storage.log.feed, missedMax = 100_000 } = {}) {
   const watchers: (() => void)[] = [];
   const search = new MissedSearch({
     ...searchOptions(),
-    missedMax,
+    usersMax,
     log,
     store,
     power,
@@ -140,14 +140,32 @@ test("[BAK3] of a crowd some events are looked at, and the others after what was
   const events = Array.from({ length: 5 }, () => message("c1"));
   const { appended } = await storage.log.append(events);
   const candidates = appended.map((it) => candidateOf("c1", it));
-  const { looked, missed } = await findMissed(candidates, { ...searchOptions(), missedMax: 100 });
+  const { looked, missed } = await findMissed(candidates, { ...searchOptions(), usersMax: 100 });
   expect([looked, ...missed.map(({ userIds }) => userIds.length)]).toEqual([2, 60, 60]);
-  const it = searchOf({ missedMax: 100 });
+  const it = searchOf({ usersMax: 100 });
   await storage.push.begin({ epoch: storage.log.epochs.current.id, position: 0 });
   await it.search.start();
   await it.tells(5);
   await it.search.stop();
   expect(it.told.map(({ event, userIds }) => [event.id, userIds.length])).toEqual(events.map(({ id }) => [id, 60]));
+});
+
+test("[BAK3] of large conversations as many are held at once as have so many members, and then the next ones", async () => {
+  const conversations = ["large1", "large2", "large3"];
+  for (const c of conversations)
+    await storage.directory.addMembers(
+      c,
+      Array.from({ length: 1_200 }, (_, n) => `${c}-${n}`),
+    );
+  const { appended } = await storage.log.append([...conversations, "large1"].map(message));
+  const candidates = appended.map((it, at) => candidateOf(conversations[at % 3]!, it));
+  const calls = new Map<string, number>();
+  const options = { ...searchOptions(new Map(), calls), usersMax: 2_000 };
+  const { looked, missed } = await findMissed(candidates, options);
+  expect([looked, ...missed.map(({ userIds }) => userIds.length)]).toEqual([2, 1_200, 1_200]);
+  expect(calls.get("membersOf")).toBe(2);
+  const rest = await findMissed(candidates.slice(looked), { ...searchOptions(), usersMax: 10_000 });
+  expect([rest.looked, ...rest.missed.map(({ userIds }) => userIds.length)]).toEqual([2, 1_200, 1_200]);
 });
 
 test("[BAK3] where nobody has ever asked for it nothing is read of the log, and the storage is asked once", async () => {
