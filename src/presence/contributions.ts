@@ -57,6 +57,11 @@ export class Contributions {
     return this.#own;
   }
 
+  /** Users of whom the registry lacks what has come or gone here, or was said. */
+  get owed(): Iterable<string> {
+    return this.#owed.keys();
+  }
+
   /** Sets what is here of a user; to be made known by `contribute`. */
   set(userId: string, devices: readonly DevicePresence[]): void {
     if (devices.length > 0) this.#own.set(userId, devices);

@@ -196,9 +196,10 @@ export class PresenceTracker {
 
   /** Words may have been lost: whatever was shown here of anybody is compared with the truth. */
   recheckAll(): void {
-    // Users who are here come first: others wait for them to be put back.
+    // Others wait for users who are here to be put back; and whoever has left counts as here until the registry has it.
     const isElsewhere = (userId: string) => Number(!this.#here.has(userId));
-    this.#stale.addNow(this.#showing.markAllStale().sort((one, other) => isElsewhere(one) - isElsewhere(other)));
+    const stale = this.#showing.markAllStale().sort((one, other) => isElsewhere(one) - isElsewhere(other));
+    this.#stale.addNow([...this.#here.owed, ...stale]);
   }
 
   /** Drops what is remembered of users whom nobody watches any more; called from time to time. */

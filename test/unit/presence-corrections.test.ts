@@ -81,6 +81,18 @@ test("[PRE1] [PRE2] a registry that comes back empty is given back what it had, 
   expect((await recordOf("bob")).byHand).toMatchObject({ status: "busy" });
 });
 
+test("[PRE1] [BAK3] who has left while the registry was away is taken out of it before others are looked at", async () => {
+  for (let n = 1; n <= 300; n++) await tracker.connect(device(`user${n}`, "d1"));
+  await tracker.connect(device("ann", "d1"));
+  const { registry } = world.nodes.get("n2")!;
+  registry.isAway = true;
+  await tracker.disconnect({ ...device("ann", "d1"), clean: true });
+  registry.isAway = false;
+  tracker.recheckAll();
+  await world.clock.pass(1);
+  expect((await world.registry.read(["ann"])).get("ann")!.record!.devices).toEqual([]);
+});
+
 test("[PRE2] a status that is set in the moment in which the registry is lost is what it is then", async () => {
   const ann = device("ann", "d1");
   await tracker.connect(ann);
