@@ -6,7 +6,6 @@ import type { OverviewQuery } from "../overview-store.ts";
 import type { DeviceOfUser, Migration, NewEvent, Once, RetentionPolicy, UserStatus } from "../ports.ts";
 import type { PresentUser } from "../present-store.ts";
 import type { PushLease, UserOnTopic } from "../push-store.ts";
-import { ClosableDatabase } from "./closable-database.ts";
 import { ConversationTable, type ExpiryQuery } from "./conversations.ts";
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables, type PeersPosition } from "./directory.ts";
@@ -29,6 +28,7 @@ import {
 } from "./event-log.ts";
 import { prepareFiles } from "./files.ts";
 import { OverviewTables } from "./overviews.ts";
+import { PreparedDatabase } from "./prepared-database.ts";
 import { PushTable } from "./push.ts";
 import { type AdvanceQuery, type ClaimQuery, type CoveredQuery, ReceiptTable, type SentMark } from "./receipts.ts";
 import { Reserve, RoomKept, releaseReserve, saysFull } from "./reserve.ts";
@@ -70,7 +70,7 @@ export function openEngine(options: EngineOptions): Engine {
 }
 
 function open({ path, durability, busyTimeoutMs, holdsReserve }: EngineOptions): Engine {
-  const database = new ClosableDatabase(path, { create: true, readwrite: true, strict: true });
+  const database = new PreparedDatabase(path, { create: true, readwrite: true, strict: true });
   try {
     database.exec(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
     database.exec("PRAGMA journal_mode = WAL");

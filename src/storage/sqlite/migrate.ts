@@ -1,9 +1,9 @@
 /** Brings a SQLite file up to this build's version for the command, never under a service that runs on it. */
 import type { Migration } from "../ports.ts";
-import { ClosableDatabase } from "./closable-database.ts";
 import { openEngine } from "./engine.ts";
 import { FileHold } from "./file-hold.ts";
 import { prepareFiles } from "./files.ts";
+import { PreparedDatabase } from "./prepared-database.ts";
 import { schemaVersion, versionOf } from "./schema.ts";
 
 export interface MigrateFileOptions {
@@ -31,7 +31,7 @@ export function migrateFile({ path, busyTimeoutMs }: MigrateFileOptions): Migrat
 
 function isOld({ path, busyTimeoutMs }: MigrateFileOptions): boolean {
   if (path !== ":memory:") prepareFiles(path);
-  const database = new ClosableDatabase(path, { create: true, readwrite: true });
+  const database = new PreparedDatabase(path, { create: true, readwrite: true });
   try {
     database.exec(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
     return versionOf(database) < schemaVersion;

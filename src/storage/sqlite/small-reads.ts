@@ -2,13 +2,13 @@
 import type { Database } from "bun:sqlite";
 import { statSync } from "node:fs";
 import type { EventPage } from "../ports.ts";
-import { ClosableDatabase } from "./closable-database.ts";
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables } from "./directory.ts";
 import { failureOf, type Operations } from "./engine.ts";
 import { EventLogTables } from "./event-log.ts";
 import { payloadBytes, shown } from "./event-log-statements.ts";
 import { OverviewTables } from "./overviews.ts";
+import { PreparedDatabase } from "./prepared-database.ts";
 import { ReceiptTable } from "./receipts.ts";
 
 /** Names that one question may have: each is a step into an index, of some 0.5 µs. */
@@ -29,7 +29,7 @@ type Small = { [Name in keyof Operations]?: (...values: Parameters<Operations[Na
 type Answer<Name extends keyof Operations> = ReturnType<Operations[Name]>;
 
 interface Reader {
-  database: ClosableDatabase;
+  database: PreparedDatabase;
   operations: Small;
 }
 
@@ -131,7 +131,7 @@ function identityOf(path: string): string | null {
 }
 
 function openReader(path: string): Reader {
-  const database = new ClosableDatabase(path, { readonly: true, strict: true });
+  const database = new PreparedDatabase(path, { readonly: true, strict: true });
   // Not waited for: a lock that keeps a reader out is gone by the time that the worker has answered.
   database.exec("PRAGMA busy_timeout = 0");
   database.exec("PRAGMA cache_size = -4096");
