@@ -12,13 +12,16 @@ export const members: Handler<"members", "subscriptions" | "directory"> = async 
   // One more than is shown says whether there are more.
   const found = await services.directory.membersPage({ conversationId, after, limit: limit + 1 });
   const page = found.slice(0, limit);
+  // A view of the application's may name somebody twice.
+  const mayWrite = new Map(page.map((member) => [member.userId, member.mayWrite]));
+  const userIds = [...mayWrite.keys()];
   return {
     type: "members",
     payload: {
       conversation_id: conversationId,
-      user_ids: page.map(({ userId }) => userId),
-      may_not_write: page.flatMap(({ userId, mayWrite }) => (mayWrite ? [] : [userId])),
-      next: found.length > limit ? page.at(-1)!.userId : null,
+      user_ids: userIds,
+      may_not_write: userIds.filter((userId) => !mayWrite.get(userId)),
+      next: found.length > limit ? userIds.at(-1)! : null,
     },
   };
 };
