@@ -34,5 +34,7 @@ export interface ConversationStore {
 export const conversationsPerPage = 500;
 /** Events that one page looks at to remove them. */
 export const expiredPerPage = 1_000;
+/** After so many events of a conversation that are young, and stay, the others of it are not looked at: clocks differ a little. */
+export const youngPassedMax = 50;
 /** After so many a page may have had no room for more, also where some of those that it looked at stay: the next one begins where it did. */
 export const expiredPerPageMany = expiredPerPage / 2;

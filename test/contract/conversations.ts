@@ -1,5 +1,6 @@
 /** Proves what every storage must do where a conversation keeps its events for less than the log [LOG9]. */
 import { describe, expect, test } from "bun:test";
+import { youngPassedMax } from "../../src/storage/conversation-store.ts";
 import type { EventLog, Storage } from "../../src/storage/ports.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
 import { type Open, withStorage } from "./opened.ts";
@@ -68,6 +69,22 @@ function describeExpiry(open: Open): void {
       expect(await expireAll(storage)).toBe(2_500);
       expect(await seqsOf(log, topic)).toEqual([1]);
       expect((await log.heads([topic])).get(topic)!.seq).toBe(2_501);
+    }),
+  );
+
+  test(
+    "[LOG9] it is looked past some young events, however many were written by a clock that is fast, and no further",
+    withStorage(open, async (storage) => {
+      const { log, conversations } = storage;
+      const topic = "conversation:c1";
+      const [old, young, ahead] = [5 * minute, 0, -10 * minute].map((age) => from("ann", now - age));
+      const ages = [old, ...Array(youngPassedMax - 1).fill(young), old, ...Array(99).fill(ahead), old, young, old];
+      await log.append(ages.map((age) => newEvent(topic, age)));
+      await conversations.setRetention("c1", 2 * minute);
+      expect(await expireAll(storage)).toBe(3);
+      expect(await seqsOf(log, topic)).toContain(ages.length);
+      // Once the young ones before it are old themselves.
+      expect(await expireAll(storage, now + 3 * minute)).toBe(ages.length - 3 - 99);
     }),
   );
 

@@ -9,6 +9,7 @@ import {
   expiredPerPageMany,
   retentionMsMax,
   retentionMsMin,
+  youngPassedMax,
 } from "../conversation-store.ts";
 import { DirectoryReadOnly } from "../directory-store.ts";
 import { arrayOf } from "./connection.ts";
@@ -99,8 +100,8 @@ async function expirePage(
   if (limited.length > 0) {
     const topics = arrayOf(limited.map(({ id }) => conversationTopic(id)));
     const moments = arrayOf(limited.map(({ retentionMs }) => Math.floor(now - retentionMs)));
-    const expire = `SELECT ${ws}.expire($1, $2, $3, $4) AS removed`;
-    const [found] = await pool.query<{ removed: number }>(expire, [topics, moments, Math.floor(now), expiredPerPage]);
+    const expire = `SELECT ${ws}.expire($1, $2, $3, ${expiredPerPage}, ${youngPassedMax}) AS removed`;
+    const [found] = await pool.query<{ removed: number }>(expire, [topics, moments, Math.floor(now)]);
     removed = found!.removed;
   }
   if (removed >= expiredPerPageMany) return { removed, next: after, unclear };

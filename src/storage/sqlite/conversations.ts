@@ -7,6 +7,7 @@ import {
   type ExpiredPage,
   expiredPerPage,
   expiredPerPageMany,
+  youngPassedMax,
 } from "../conversation-store.ts";
 import { ForgottenEvents } from "./forgotten-events.ts";
 
@@ -63,10 +64,14 @@ export class ConversationTable {
     const { id, createdBefore, now, limit } = given;
     const topicId = this.#forgotten.topicIdOf(conversationTopic(id));
     if (topicId === null) return 0;
-    const [first] = this.#forgotten.oldest(topicId, 1);
-    // A moment that is wrong in one event holds up nothing: then more than the first is looked at.
-    if (!first || (first.createdAt >= createdBefore && first.createdAt <= now)) return 0;
-    const old = this.#forgotten.oldest(topicId, limit).filter(({ createdAt }) => createdAt < createdBefore);
+    const old: { position: number }[] = [];
+    let [looked, young] = [0, 0];
+    for (const { position, createdAt } of this.#forgotten.oldest(topicId, limit)) {
+      looked++;
+      if (createdAt < createdBefore) old.push({ position });
+      // A moment that lies ahead was written by a clock that is fast, and says nothing of what comes after it.
+      else if (createdAt <= now && (looked === 1 || ++young === youngPassedMax)) break;
+    }
     return this.#forgotten.forget(topicId, old);
   }
 }

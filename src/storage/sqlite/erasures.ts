@@ -240,7 +240,7 @@ export class ErasureTables {
   #removeOwn(userId: string): RowsPage {
     for (const name of topicsOfUser(userId)) {
       const topicId = this.#forgotten.topicIdOf(name);
-      const events = topicId === null ? [] : this.#forgotten.oldest(topicId, removedPerPage);
+      const events = topicId === null ? [] : [...this.#forgotten.oldest(topicId, removedPerPage)];
       if (events.length === 0) continue;
       this.#forgotten.forget(topicId!, events);
       return { next: "more" };

@@ -45,9 +45,9 @@ export class ForgottenEvents {
     return this.#topic.get(topic)?.topicId ?? null;
   }
 
-  /** Finds the first events of a topic that are there. */
-  oldest(topicId: number, limit: number): EventOfTopic[] {
-    return this.#oldest.all(topicId, limit);
+  /** Reads the first events of a topic that are there, as far as they are asked for. */
+  oldest(topicId: number, limit: number): Iterable<EventOfTopic> {
+    return this.#oldest.iterate(topicId, limit);
   }
 
   /** To be called within a transaction. @returns how many of them were still there; of messages the text of their last edit goes as well */

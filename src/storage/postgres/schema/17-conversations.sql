@@ -26,13 +26,17 @@ END
 $begin_expiry$;
 COMMENT ON FUNCTION ${ws}.begin_expiry IS 'Whether it is the caller''s to look at what conversations keep: no other node has begun to within that time.';
 
-CREATE FUNCTION ${ws}.expire(names text[], created_before bigint[], now_ms bigint, batch bigint) RETURNS bigint
+CREATE FUNCTION ${ws}.expire(
+  names text[], created_before bigint[], now_ms bigint, batch bigint, young_passed bigint
+) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $expire$
 DECLARE
   room bigint := batch;
   given record;
+  event record;
   old bigint[];
+  young bigint;
 BEGIN
   FOR given IN
     SELECT t.topic_id, g.created_before FROM unnest(names, created_before) AS g (name, created_before)
@@ -43,13 +47,22 @@ BEGIN
       WHERE f.created_at < g.created_before OR f.created_at > now_ms
   LOOP
     EXIT WHEN room <= 0;
-    SELECT array_agg(o.position) INTO old FROM (
-      SELECT e.position, e.created_at FROM ${ws}.events AS e WHERE e.topic_id = given.topic_id
-      ORDER BY e.position LIMIT room) AS o WHERE o.created_at < given.created_before;
+    old := '{}';
+    young := 0;
+    FOR event IN
+      SELECT e.position, e.created_at FROM ${ws}.events AS e WHERE e.topic_id = given.topic_id ORDER BY e.position LIMIT room
+    LOOP
+      IF event.created_at < given.created_before THEN
+        old := old || event.position;
+      ELSIF event.created_at <= now_ms THEN
+        young := young + 1;
+        EXIT WHEN young = young_passed;
+      END IF;
+    END LOOP;
     room := room - coalesce(${ws}.forget_events(given.topic_id, old), 0);
   END LOOP;
   RETURN batch - room;
 END
 $expire$;
 COMMENT ON FUNCTION ${ws}.expire IS
-  'Removes of each topic what was created before its moment, at most a batch in all; returns how many events.';
+  'Removes of each topic what was created before its moment, at most a batch in all, and no further than so many that are young; returns how many events.';
