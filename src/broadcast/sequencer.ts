@@ -103,9 +103,9 @@ export class Sequencer {
     this.#forgetDeleted(event);
     const head = this.#heads.get(event.topic);
     if (head === undefined || (head !== unknownHead && event.seq <= head) || this.#halted.has(event.topic)) return;
-    // Comes late: its message is deleted by what waits above it, for which the log is read, this as it is now with it.
-    if (this.#waiting.isDeleted(event)) return;
-    if (head === unknownHead || event.seq === head + 1) {
+    // One that comes late may be of a message which is deleted by what waits above it: it waits for the log to be read as well.
+    const isNext = head === unknownHead || event.seq === head + 1;
+    if (isNext && !this.#waiting.isDeleted(event)) {
       if (this.#publishNext(event, audience)) this.#drainWaiting(event.topic);
     } else if (this.#waiting.add(event, audience)) this.#gaps.notice(event.topic);
   }
@@ -305,8 +305,8 @@ export class Sequencer {
 
   #drainWaiting(topic: string): void {
     for (;;) {
-      const next = this.#waiting.get(topic, this.#heads.get(topic)! + 1);
-      if (next === undefined || !this.#publishNext(next.event, next.audience)) break;
+      const { event = null, audience = {} } = this.#waiting.get(topic, this.#heads.get(topic)! + 1) ?? {};
+      if (event === null || !this.#publishNext(event, audience)) break;
     }
     this.#waiting.dropThrough(topic, this.#heads.get(topic)!);
   }

@@ -4,7 +4,8 @@ import type { Audience } from "./broadcaster.ts";
 import { deletedBy, hasTextOf } from "./deletions.ts";
 
 interface WaitingEvent {
-  event: LoggedEvent;
+  /** Null: its text is deleted by what waits, and the log is read for it as it is now [MSG2]. */
+  event: LoggedEvent | null;
   /** Left out of it [SUB6]. */
   audience: Audience;
 }
@@ -21,7 +22,7 @@ export class WaitingEvents {
   add(event: LoggedEvent, audience: Audience): boolean {
     const topic = this.#topics.get(event.topic) ?? new Map<number, WaitingEvent>();
     const isFirst = topic.size === 0;
-    if (topic.size < perTopicMax) topic.set(event.seq, { event, audience });
+    if (topic.size < perTopicMax) topic.set(event.seq, { event: this.isDeleted(event) ? null : event, audience });
     this.#topics.set(event.topic, topic);
     const messageId = deletedBy(event);
     if (messageId !== null) this.#noteDeletion(event, messageId);
@@ -31,9 +32,8 @@ export class WaitingEvents {
   #noteDeletion({ topic, seq }: LoggedEvent, messageId: string): void {
     const deletions = this.#deletions.get(topic) ?? new Map<number, string>();
     this.#deletions.set(topic, deletions.set(seq, messageId));
-    // It is read from the log with what is missing below.
-    const waiting = this.#topics.get(topic)!;
-    for (const [at, { event }] of waiting) if (hasTextOf(messageId, event)) waiting.delete(at);
+    for (const waiting of this.#topics.get(topic)!.values())
+      if (waiting.event !== null && hasTextOf(messageId, waiting.event)) waiting.event = null;
   }
 
   /** Whether what waits deletes the text of an event, which the log does not have any more. */

@@ -15,11 +15,14 @@ const { logger } = createLogSink({ level: "silent", format: "json" });
 const topic = "conversation:c1";
 let storage: Storage;
 let published: LoggedEvent[];
+/** Numbers of events, each with the device that it was not sent to. */
+let passedBy: [seq: number, deviceId: string][];
 const sequencers: Sequencer[] = [];
 beforeEach(async () => {
   storage = createSqliteStorage({ path: ":memory:" });
   await storage.start();
   published = [];
+  passedBy = [];
 });
 afterEach(async () => {
   for (const sequencer of sequencers.splice(0)) sequencer.stop();
@@ -38,8 +41,9 @@ function follow(log: Partial<EventLog> = {}) {
   const waiting: { count: number; resolve: () => void }[] = [];
   const sequencer = new Sequencer({
     log: { ...storage.log, ...log },
-    publish(event) {
+    publish(event, audience) {
       published.push(event);
+      if (audience.exceptDevice !== undefined) passedBy.push([event.seq, audience.exceptDevice]);
       for (const { count, resolve } of waiting) if (published.length >= count) resolve();
     },
     hasSubscribers: () => true,
@@ -89,6 +93,28 @@ test("[MSG2] a message whose word comes after that of its deletion is shown as t
     [2, "message.new", null],
     [4, "message.new", "text"],
     [5, "message.deleted", undefined],
+  ]);
+});
+
+test("[MSG2] [SUB6] who is left out of what was said is left out of it as the log has it", async () => {
+  const { sequencer, told } = follow();
+  const late = await append(newEvent(topic, { type: "poll.closed", payload: "{}" }));
+  const [one, two] = [await append(message("m1", "secret")), await append(edited("m1", "other secret"))];
+  const deletion = await append(deleted("m1"));
+  // One waits as its deletion comes, and one comes after it.
+  sequencer.hear(two, { audience: { exceptDevice: "phone" } });
+  sequencer.hear(deletion, { audience: { exceptDevice: "tablet" } });
+  sequencer.hear(one, { audience: { exceptDevice: "laptop" } });
+  sequencer.hear(late, { audience: {} });
+  await told(3);
+  expect(shown(published)).toEqual([
+    [1, "poll.closed", undefined],
+    [2, "message.new", null],
+    [4, "message.deleted", undefined],
+  ]);
+  expect(passedBy).toEqual([
+    [2, "laptop"],
+    [4, "tablet"],
   ]);
 });
 
