@@ -6,6 +6,7 @@ import { closeConnection, openConnection, type Parameter } from "../../src/stora
 import { migrate } from "../../src/storage/postgres/migrate.ts";
 import { schemaVersion } from "../../src/storage/postgres/schema.ts";
 import { createPostgresStorage } from "../../src/storage/postgres/storage.ts";
+import { type EmptySchemas, lendEmptySchemas } from "../support/empty-schemas.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { describeConversationsContract } from "./conversations.ts";
@@ -21,15 +22,19 @@ import { describePushContract } from "./push.ts";
 import { describeReceiptsContract } from "./receipts.ts";
 
 let server: PostgresServer;
+let schemas: EmptySchemas;
 
 beforeAll(async () => {
   server = await startPostgres();
+  schemas = lendEmptySchemas(server);
 });
-afterAll(() => server?.stop());
+afterAll(async () => {
+  await schemas?.close();
+  await server?.stop();
+});
 
 async function open(options: { now?: () => number } = {}): Promise<Opened & { schema: string }> {
-  const schema = server.newSchema();
-  await migrate({ url: server.url, schema, lockTimeoutMs: 5_000 });
+  const schema = await schemas.take();
   const storage = createPostgresStorage({ url: server.url, schema, poolSize: 6, ...options });
   await storage.start();
   return {
@@ -37,7 +42,7 @@ async function open(options: { now?: () => number } = {}): Promise<Opened & { sc
     schema,
     async close() {
       await storage.stop();
-      await server.dropSchema(schema);
+      await schemas.giveBack(schema);
     },
   };
 }
