@@ -123,7 +123,7 @@ export interface RetentionPolicy {
 
 /**
  * Topics, or conversations, of one question: beyond it there are more of them, in turns. For as many overviews a statement of
- * PostgreSQL takes some 70 ms, for which it has one of the connections that all questions share.
+ * PostgreSQL takes 50 to 140 ms, for which it has one of the connections that all questions share.
  */
 export const namesPerQuestion = 1_000;
 
