@@ -1,0 +1,170 @@
+/** Says what the parts of the client are to each other: the one connection, wherever it is, and those that live from it. */
+import type { ClientPayloads, JsonObject, ServerPayloads } from "./wire.ts";
+
+export type RequestType = keyof ClientPayloads;
+/** Names what answers a request; `ack` where no other type is named. */
+export interface ReplyTypes {
+  ping: "pong";
+  authenticate: "auth.success";
+  subscribe: "subscribed";
+  unsubscribe: "unsubscribed";
+  history: "history";
+  members: "members";
+  "presence.query": "presence.update";
+  "admin.stats": "admin.stats";
+  "admin.connections": "admin.connections";
+  "admin.connection": "admin.connection";
+  "admin.disconnect": "admin.disconnect";
+  "admin.topics": "admin.topics";
+  "admin.topic": "admin.topic";
+  "admin.subscribe": "admin.subscribe";
+  "admin.unsubscribe": "admin.unsubscribe";
+  "admin.nodes": "admin.nodes";
+  "admin.block": "admin.block";
+  "admin.users.erasure": "admin.users.erasure";
+}
+export type Reply<T extends RequestType> = ServerPayloads[T extends keyof ReplyTypes ? ReplyTypes[T] : "ack"];
+
+/** One message of the server that answers nothing [ENV2]. */
+export interface ServerEvent<Payload = JsonObject> {
+  id: string;
+  type: string;
+  payload: Payload;
+  /** RFC 3339, UTC. */
+  timestamp: string;
+  /** The three are there on logged events only. */
+  topic?: string;
+  seq?: number;
+  position?: number;
+}
+
+export type Subscribed = ServerPayloads["subscribed"];
+export type SubscribedTopic = Subscribed["topics"][number];
+
+/**
+ * Where the connection is. `stopped`: nothing happens until `start()`; `waiting`: it comes back by itself; `connecting`:
+ * from the first byte until all that was missed is here; `live`.
+ */
+export type ConnectionState =
+  | { status: "stopped"; reason: StopReason; code?: number; message?: string }
+  | {
+      status: "waiting";
+      reason: "offline" | "closed" | "refused" | "draining" | "no_token";
+      code?: number;
+      retryAt: number;
+    }
+  | { status: "connecting" }
+  | { status: "live" };
+
+/** Why it does not come back by itself: asked to, or what the close code means [ENV5]. */
+export type StopReason =
+  | "new"
+  | "stopped"
+  | "signed_out"
+  | "protocol_abuse"
+  | "authentication"
+  | "identity_change"
+  | "version"
+  | "replaced"
+  | "revoked"
+  | "too_many_devices";
+
+/** Tells what happens, in the order in which it is to be taken [LOG3]. */
+export type News =
+  /** An event of others, or of this user's other devices: each once, none missing between two gaps. */
+  | { kind: "event"; event: ServerEvent }
+  /** A `subscribed`: what was asked for, what came by itself, what came back. Its snapshots stand at their place among the events. */
+  | { kind: "subscribed"; topics: SubscribedTopic[] }
+  | { kind: "unsubscribed"; topics: string[] }
+  /** Of these topics something is missing: forget what is kept of them and load anew; their `subscribed` follows [LOG4]. */
+  | { kind: "gap"; topics: string[] }
+  /** What stood in the outbox was taken: `ack` of it, as if it were the event that the others get [SUB6]. */
+  | { kind: "sent"; entry: OutboxEntry; ack: ServerPayloads["ack"] };
+
+export type Unlisten = () => void;
+
+/** Names the requests that are written down until the server has it, in order, over reloads and reconnects [LOG2]. */
+export type OutboxType =
+  | "message.send"
+  | "message.edit"
+  | "message.delete"
+  | "reaction.add"
+  | "reaction.remove"
+  | "event.send"
+  | "mark.read"
+  | "mark.delivered";
+
+export interface OutboxEntry<T extends OutboxType = OutboxType> {
+  /** Of a `message.send` its `client_message_id`. */
+  id: string;
+  type: T;
+  payload: ClientPayloads[T];
+  /** Milliseconds since 1970. */
+  createdAt: number;
+  /** `failed`: the server refused it for good; it waits for `retry` or `discard`, and holds nothing up. */
+  state: "pending" | "failed";
+  error?: { code: string; message: string; field?: string };
+}
+
+export interface Outbox {
+  readonly entries: readonly OutboxEntry[];
+  onChange(listener: () => void): Unlisten;
+  /** Kept before it resolves. Marks of one conversation and kind take each other's place. */
+  add<T extends OutboxType>(type: T, payload: ClientPayloads[T], id?: string): Promise<OutboxEntry>;
+  /** Another content of a `message.send` that has not left yet. @returns false where it has */
+  replace(id: string, payload: JsonObject): Promise<boolean>;
+  retry(id: string): Promise<void>;
+  discard(id: string): Promise<void>;
+}
+
+export interface RequestOptions {
+  /** Milliseconds until it is given up with `timeout`; 15,000 where left out. Waits for the connection meanwhile. */
+  timeoutMs?: number;
+  signal?: AbortSignal;
+}
+
+/**
+ * The connection as every tab has it: in the tab that leads it is the connection itself, in the others a line to it. What a
+ * tab follows is counted: the last one to leave a topic unsubscribes it.
+ */
+export interface Core {
+  /** Null until somebody is known: from the server, or from what was kept. */
+  readonly userId: string | null;
+  readonly deviceId: string | null;
+  readonly state: ConnectionState;
+  onState(listener: (state: ConnectionState) => void): Unlisten;
+  onNews(listener: (news: News) => void): Unlisten;
+  /** @throws ServerError what the server answers; `ClientError` `timeout`, `stopped`, `too_large` */
+  request<T extends RequestType>(type: T, payload: ClientPayloads[T], options?: RequestOptions): Promise<Reply<T>>;
+  /**
+   * Subscribes now and after every reconnect, until it is let go. Where all of the topics are subscribed already the server is
+   * asked all the same, so that whoever asks gets a snapshot.
+   */
+  follow(
+    topics: string[],
+    filters?: ClientPayloads["subscribe"]["filters"],
+  ): { ready: Promise<Subscribed>; stop: Unlisten };
+  readonly outbox: Outbox;
+  start(): void;
+  /** Closes with 1000: this user goes [PRE1]. What is in the outbox stays. */
+  stop(): void;
+  /** Stops, and wipes what was kept of this user. */
+  signOut(): Promise<void>;
+}
+
+/** Where things are kept on the device: a map whose writes are whole or not at all. */
+export interface Store {
+  /** All whose key begins so, in the order of keys. Values are what `structuredClone` takes. */
+  read(prefix: string): Promise<[key: string, value: unknown][]>;
+  /** `undefined` removes. All of them or none. */
+  write(changes: readonly [key: string, value: unknown][]): Promise<void>;
+  clear(): Promise<void>;
+}
+
+/**
+^ * Lists what is kept beside the cursor: the models say what has changed of theirs since they were last asked, and it is written in
+ * one piece with the cursor that it belongs to, by the tab that leads.
+ */
+export interface Kept {
+  takeChanges(): [key: string, value: unknown][];
+}
