@@ -78,7 +78,7 @@ export type News =
   | { kind: "unsubscribed"; topics: string[] }
   /** Of these topics something is missing: forget what is kept of them and load anew; their `subscribed` follows [LOG4]. */
   | { kind: "gap"; topics: string[] }
-  /** What stood in the outbox was taken: `ack` of it, as if it were the event that the others get [SUB6]. */
+  /** Something in the outbox was taken: `ack` of it, as if it were the event that the others get [SUB6]. */
   | { kind: "sent"; entry: OutboxEntry; ack: ServerPayloads["ack"] };
 
 export type Unlisten = () => void;
