@@ -88,7 +88,7 @@ async function everything(): Promise<void> {
 
 const named = process.argv.slice(2);
 await step([...biome, "check", "--config-path=configs/lint.json", "--error-on-warnings", "."]);
-await step([bun, "check", "--no-script"]);
+await step([bun, "check", "--no-script", "--build"]);
 // Tests of the service start what was built here.
 if (await step([bun, "build.ts"])) process.env.TEST_PROGRAM = "binary";
 if (named.length > 0) await tests(named);
