@@ -154,7 +154,7 @@ export interface Core {
 
 /** Where things are kept on the device: a map whose writes are whole or not at all. */
 export interface Store {
-  /** All whose key begins so, in the order of keys. Values are what `structuredClone` takes. */
+  /** All whose key begins so, in the order of keys. Values are JSON; what is read is nobody else's. */
   read(prefix: string): Promise<[key: string, value: unknown][]>;
   /** `undefined` removes. All of them or none. */
   write(changes: readonly [key: string, value: unknown][]): Promise<void>;
@@ -162,7 +162,7 @@ export interface Store {
 }
 
 /**
-^ * Lists what is kept beside the cursor: the models say what has changed of theirs since they were last asked, and it is written in
+ * Lists what is kept beside the cursor: the models say what has changed of theirs since they were last asked, and it is written in
  * one piece with the cursor that it belongs to, by the tab that leads.
  */
 export interface Kept {
