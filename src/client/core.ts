@@ -75,13 +75,25 @@ export type News =
   | { kind: "event"; event: ServerEvent }
   /** A `subscribed`: what was asked for, what came by itself, what came back. Its snapshots stand at their place among the events. */
   | { kind: "subscribed"; topics: SubscribedTopic[] }
-  | { kind: "unsubscribed"; topics: string[] }
+  /**
+   * Nothing more is heard of these. Without a reason the last one here has let them go; `access_revoked`: the server has taken them, or did
+   * not give them back when it was asked for them again.
+   */
+  | { kind: "unsubscribed"; topics: string[]; reason?: "access_revoked" | "in_log" }
   /** Of these topics something is missing: forget what is kept of them and load anew; their `subscribed` follows [LOG4]. */
   | { kind: "gap"; topics: string[] }
-  /** Something in the outbox was taken: `ack` of it, as if it were the event that the others get [SUB6]. */
+  /** Something in the outbox was taken: `ack` of it, as if it were the event that the others get [SUB6]. Told before the entry goes. */
   | { kind: "sent"; entry: OutboxEntry; ack: ServerPayloads["ack"] };
 
 export type Unlisten = () => void;
+
+/** Tells the time and waits, so that a test may turn it by hand. */
+export interface Clock {
+  /** Milliseconds since 1970. */
+  now(): number;
+  /** Runs it once, after so many milliseconds. @returns what calls it off */
+  after(delayMs: number, run: () => void): Unlisten;
+}
 
 /** Names the requests that are written down until the server has it, in order, over reloads and reconnects [LOG2]. */
 export type OutboxType =
@@ -131,6 +143,8 @@ export interface Core {
   /** Null until somebody is known: from the server, or from what was kept. */
   readonly userId: string | null;
   readonly deviceId: string | null;
+  /** True where the connection is here; what is to be done once and not by each tab is done there. */
+  readonly isLead: boolean;
   readonly state: ConnectionState;
   onState(listener: (state: ConnectionState) => void): Unlisten;
   onNews(listener: (news: News) => void): Unlisten;
