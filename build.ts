@@ -42,7 +42,7 @@ async function buildExecutable(): Promise<void> {
   console.log(`${relative(process.cwd(), outfile)}: ${megabytes.toFixed(1)} MiB in ${seconds.toFixed(1)} s`);
 }
 
-/** What `exports` of package.json names: modules for any bundler and runtime, and their types beside them. */
+/** Builds what `exports` of package.json names: modules for any bundler and runtime, and their types beside them. */
 async function buildClient(): Promise<void> {
   const folder = join(root, "dist/client");
   rmSync(folder, { recursive: true, force: true });

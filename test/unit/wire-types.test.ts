@@ -39,7 +39,7 @@ type Strays =
 
 test("[ENV2] every type means what its schema infers, which the type check says", () => {
   const isNone: [Strays] extends [never] ? true : false = true;
-  // What has a default may be left out by who asks.
+  // A field with a default may be left out by who asks.
   ({ topic: "conversation:c1" }) satisfies ClientPayloads["history"];
   expect(isNone).toBe(true);
 });
