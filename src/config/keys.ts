@@ -18,6 +18,8 @@ export interface Key {
   fallback: unknown;
   /** `whole`: never shown. `url`: shown without its password. */
   secret: "no" | "whole" | "url";
+  /** The setting that the file which is named here holds: `auth.secret` of `auth.secret_file`; null for other settings. */
+  holds: string | null;
 }
 
 export interface Section {
@@ -107,6 +109,7 @@ function read(schema: Schema, path: readonly string[]): Section | Key {
     expected: `${expectedOf(inner)}${nullable ? ", or null" : ""}`,
     fallback: schema.default,
     secret: secrets[name] ?? "no",
+    holds: Object.keys(secrets).find((secret) => name === `${secret}_file`) ?? null,
   };
 }
 

@@ -5,6 +5,7 @@ import { checks } from "./checks.ts";
 import { ConfigError, type Fault } from "./faults.ts";
 import { type Key, keysByName } from "./keys.ts";
 import { type Config, configSchema } from "./schema.ts";
+import { readSecretFiles } from "./secret-files.ts";
 import { type Env, type GatheredSettings, gatherEnvironment, gatherFile, type Setting } from "./sources.ts";
 import { shown } from "./text.ts";
 import { parseYaml } from "./yaml.ts";
@@ -28,7 +29,7 @@ export interface LoadOptions {
   file?: string;
   env: Env;
   cwd: string;
-  /** False: certificates and keys that the settings name are not looked at; for who does not use them. */
+  /** False: certificates, keys and secrets that the settings name are not looked at; for who does not use them. */
   checksFiles?: boolean;
 }
 
@@ -56,6 +57,10 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
     faults.push(fault);
     faulty.add(key.name);
   }
+  const secrets = await readSecretFiles(settings, { cwd, isRead: checksFiles });
+  faults.push(...secrets.faults);
+  // Not known: no rule can be said to be broken by it.
+  for (const name of [...secrets.unknown, ...secrets.faults.map(({ path }) => path)]) faulty.add(name);
   const first = v.safeParse(configSchema, treeOf(settings, faulty));
   if (!first.success) for (const fault of schemaFaults(first.issues, settings, faulty)) faults.push(fault);
   // Without the file its settings are unknown: rules that join settings would only mislead.

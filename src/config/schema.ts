@@ -15,6 +15,9 @@ import {
   whole,
 } from "./values.ts";
 
+/** A file that holds the setting of the same name without `_file`, on one line; null: there is none [OPS6]. */
+const secretFile = v.optional(v.nullable(v.pipe(v.string(), v.minLength(1, "must not be empty"))), null);
+
 const server = v.strictObject({
   host: v.optional(v.pipe(v.string(), v.minLength(1, "must not be empty")), "127.0.0.1"),
   port: v.optional(whole(0, 65535), 8086),
@@ -85,10 +88,12 @@ const auth = v.strictObject({
   ),
   /** HS256: at least 32 bytes. */
   secret: v.optional(v.nullable(v.string()), null),
+  secret_file: secretFile,
   public_key_file: v.optional(v.nullable(v.string()), null),
   jwks_url: v.optional(v.nullable(v.string()), null),
   /** HS256 for backends, beside the users' keys; where it or the next is set, its tokens alone carry roles [AUTH2]. */
   service_secret: v.optional(v.nullable(v.string()), null),
+  service_secret_file: secretFile,
   /** The same as public keys. */
   service_public_key_file: v.optional(v.nullable(v.string()), null),
   /** The claim in which users' tokens carry roles, or a path such as `realm_access.roles`; null: they carry none. */
@@ -146,6 +151,7 @@ const clientTls = v.optional(
 const storage = v.strictObject({
   /** `sqlite:<path>` or `postgres://…`. */
   url: v.optional(v.string(), "sqlite:data/ws-service.db"),
+  url_file: secretFile,
   /** With PostgreSQL. Set without `sslmode` in the URL it means `verify-full`. */
   tls: clientTls,
   query_timeout: v.optional(interval, "5s"),
@@ -164,6 +170,7 @@ const streamName = v.pipe(
 const cluster = v.strictObject({
   /** Null: this node is alone. `redis://…` for many nodes. */
   url: v.optional(v.nullable(v.string()), null),
+  url_file: secretFile,
   /** With `rediss://`, or `?tls=true`. */
   tls: clientTls,
   /**
@@ -275,6 +282,7 @@ const operations = v.strictObject({
   /** `host:port` of the internal listener with `/metrics`; null: off [END3]. */
   listen: v.optional(v.nullable(listenAddress), null),
   token: v.optional(v.nullable(v.string()), null),
+  token_file: secretFile,
   /** How long an answer of `/ready` and `/health` that all is well is good for; it bounds how late an outage is seen [END2]. */
   health_cache: v.optional(interval, "5s"),
 });

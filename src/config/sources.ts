@@ -104,24 +104,34 @@ function withVariables(key: Key, { value, file, env }: { value: unknown; file: s
 
 const variables = new Map(keys.map((key) => [key.variable, key]));
 
+/** A secret and the file that holds it are one setting: whichever is stronger counts [OPS6]. */
+function override(settings: Map<string, Setting>, stronger: readonly Setting[]): void {
+  for (const { key, value } of stronger) if (value !== null) settings.delete(key.holds ?? `${key.name}_file`);
+  for (const setting of stronger) settings.set(setting.key.name, setting);
+}
+
 /** Takes over what the environment says, over what is there already. */
 export function gatherEnvironment({ settings, faults }: GatheredSettings, env: Env): void {
+  const borrowed: Setting[] = [];
   for (const [variable, name] of borrowedVariables) {
     const text = env[variable];
     if (text === undefined || text === "") continue;
     const key = keysByName.get(name)!;
-    settings.set(name, { key, value: fromText(key, text), origin: variable });
+    borrowed.push({ key, value: fromText(key, text), origin: variable });
   }
+  override(settings, borrowed);
+  const own: Setting[] = [];
   for (const [variable, text] of Object.entries(env)) {
     if (!variable.startsWith("WS__") || text === undefined) continue;
     const key = variables.get(variable);
     if (key !== undefined) {
-      settings.set(key.name, { key, value: fromText(key, text), origin: variable });
+      own.push({ key, value: fromText(key, text), origin: variable });
       continue;
     }
     const expected = `is not a setting${nearestHint(nearest(variable, [...variables.keys()]))}`;
     faults.push({ path: variable, value: null, expected, origin: "environment" });
   }
+  override(settings, own);
 }
 
 function isMapping(value: unknown): value is Record<string, unknown> {

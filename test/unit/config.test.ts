@@ -664,6 +664,100 @@ describe("settings that must fit each other", () => {
   });
 });
 
+describe("secrets in files", () => {
+  const secret = `hunter2${"x".repeat(32)}`;
+  const written = async (text: string) => {
+    const file = join(folder, crypto.randomUUID());
+    await Bun.write(file, text);
+    return file;
+  };
+
+  test("[OPS6] every secret but the address of a key server has one, whose line is the setting", async () => {
+    const holding = keys.filter(({ holds }) => holds !== null);
+    expect(holding.map(({ name }) => name)).toEqual([
+      "auth.secret_file",
+      "auth.service_secret_file",
+      "storage.url_file",
+      "cluster.url_file",
+      "operations.token_file",
+    ]);
+    const secrets = keys.filter((key) => key.secret !== "no").map(({ name }) => name);
+    expect(secrets.filter((name) => !holding.some(({ holds }) => holds === name))).toEqual(["auth.jwks_url"]);
+    const files = {
+      WS__AUTH__SECRET_FILE: await written(`  ${secret}\n`),
+      WS__AUTH__SERVICE_SECRET_FILE: await written(`${secret}2\r\n`),
+      WS__STORAGE__URL_FILE: await written("postgres://app:hunter2@db/chat\n"),
+      WS__CLUSTER__URL_FILE: await written("redis://:hunter2@redis"),
+      WS__OPERATIONS__TOKEN_FILE: await written("\thunter2 \n\n"),
+    };
+    const loaded = await load("auth: { mode: token }", files);
+    const { auth, storage, cluster, operations } = loaded.config;
+    expect([auth.secret, auth.service_secret]).toEqual([secret, `${secret}2`]);
+    expect([storage.url, cluster.url]).toEqual(["postgres://app:hunter2@db/chat", "redis://:hunter2@redis"]);
+    expect(operations.token).toBe("hunter2");
+    const printed = printConfig(loaded);
+    expect(printed).not.toContain("hunter2");
+    expect(printed).toContain(`  secret: "********"  # ${files.WS__AUTH__SECRET_FILE}, by auth.secret_file\n`);
+  });
+
+  test("[OPS6] relative names start in the working directory, and ${NAME} is replaced in them", async () => {
+    await Bun.write(join(folder, "credentials/secret"), secret);
+    const yaml = "auth: { mode: token, secret_file: '${CREDENTIALS_DIRECTORY}/secret' }";
+    expect((await load(yaml, { CREDENTIALS_DIRECTORY: "credentials" })).config.auth.secret).toBe(secret);
+  });
+
+  test("[OPS6] a secret and its file are one setting: both in one place are a fault, the stronger place counts", async () => {
+    const file = await written(secret);
+    const other = `other${"x".repeat(32)}`;
+    const [fault, ...others] = await faultsOf(load(`auth: { secret: ${other}, secret_file: ${file} }`));
+    expect(others).toEqual([]);
+    expect(fault!.path).toBe("auth.secret_file");
+    expect(fault!.expected).toStartWith("must be null where auth.secret is set");
+    const secretOf = async (yaml: string, env: Env) => (await load(yaml, env)).config.auth.secret;
+    expect(await secretOf(`auth: { secret_file: ${file} }`, { WS__AUTH__SECRET: other })).toBe(other);
+    expect(await secretOf(`auth: { secret: ${other} }`, { WS__AUTH__SECRET_FILE: file })).toBe(secret);
+    // A compose file passes an empty variable for one that nobody has set.
+    expect(await secretOf(`auth: { secret: ${other} }`, { WS__AUTH__SECRET_FILE: "" })).toBe(other);
+    expect(await secretOf(`auth: { secret_file: ${file} }`, { WS__AUTH__SECRET: "" })).toBe(secret);
+    const url = await written("postgres://h/d");
+    const env = { DATABASE_URL: "postgres://other/d", WS__STORAGE__URL_FILE: url };
+    expect((await load("", env)).config.storage.url).toBe("postgres://h/d");
+  });
+
+  test("[OPS6] what cannot be used is told by the setting that names the file, and never shown", async () => {
+    for (const [text, expected] of [
+      [null, "must be a file that is there"],
+      ["", "must not be an empty file"],
+      [" \n", "must not be an empty file"],
+      [`${secret}\n${secret}`, "must hold one line"],
+      ["hunter2".repeat(10_000), "must be at most 64 KiB"],
+    ] as const) {
+      const file = text === null ? join(folder, "nowhere") : await written(text);
+      const faults = await faultsOf(load(`auth: { mode: token, secret_file: '${file}' }`));
+      expect(faults.map(({ path, expected }) => [path, expected])).toEqual([["auth.secret_file", expected]]);
+      expect(new ConfigError(faults).message).not.toContain("hunter2");
+    }
+    expect((await faultsOf(load(`auth: { secret_file: '${folder}' }`)))[0]!.expected).toStartWith("cannot be read (E");
+    // Its line is judged as the setting.
+    const [short] = await faultsOf(load(`auth: { secret_file: '${await written("hunter2")}' }`));
+    expect(short).toMatchObject({
+      path: "auth.secret",
+      value: '"********"',
+      expected: "must be at least 32 bytes long",
+    });
+  });
+
+  test("[OPS6] [END2] who needs no secrets leaves their files alone, and takes no rule for broken", async () => {
+    const file = join(folder, `${crypto.randomUUID()}.yaml`);
+    await Bun.write(
+      file,
+      "server: { port: 1 }\nauth: { mode: token, secret_file: nowhere }\nstorage: { url_file: nowhere }",
+    );
+    const { config } = await loadConfig({ file, env: {}, cwd: folder, checksFiles: false });
+    expect(config.server.port).toBe(1);
+  });
+});
+
 describe("what is told of a sound configuration", () => {
   test("socket buffer sizes are noticed wherever they are set", async () => {
     const { notices } = await load("websocket: { read_buffer_size: 1024 }", {
