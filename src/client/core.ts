@@ -83,7 +83,9 @@ export type News =
   /** Of these topics something is missing: forget what is kept of them and load anew; their `subscribed` follows [LOG4]. */
   | { kind: "gap"; topics: string[] }
   /** Something in the outbox was taken: `ack` of it, as if it were the event that the others get [SUB6]. Told before the entry goes. */
-  | { kind: "sent"; entry: OutboxEntry; ack: ServerPayloads["ack"] };
+  | { kind: "sent"; entry: OutboxEntry; ack: ServerPayloads["ack"] }
+  /** Another user is here, or this one has signed out, and nothing is kept any more: forget everything. */
+  | { kind: "forgotten" };
 
 export type Unlisten = () => void;
 
@@ -148,7 +150,10 @@ export interface Core {
   readonly state: ConnectionState;
   onState(listener: (state: ConnectionState) => void): Unlisten;
   onNews(listener: (news: News) => void): Unlisten;
-  /** @throws ServerError what the server answers; `ClientError` `timeout`, `stopped`, `too_large` */
+  /**
+   * @throws ServerError what the server answers; ClientError `timeout`, `stopped`, `too_large`, `too_many_requests`, and of what must not
+   * be asked twice `connection_lost` or `lead_lost`; the signal's reason where it was aborted
+   */
   request<T extends RequestType>(type: T, payload: ClientPayloads[T], options?: RequestOptions): Promise<Reply<T>>;
   /**
    * Subscribes now and after every reconnect, until it is let go. Where all of the topics are subscribed already the server is
@@ -159,6 +164,8 @@ export interface Core {
     filters?: ClientPayloads["subscribe"]["filters"],
   ): { ready: Promise<Subscribed>; stop: Unlisten };
   readonly outbox: Outbox;
+  /** Has what it lists written together with the cursor. */
+  keep(kept: Kept): void;
   start(): void;
   /** Closes with 1000: this user goes [PRE1]. What is in the outbox stays. */
   stop(): void;
