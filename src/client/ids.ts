@@ -1,0 +1,5 @@
+/** Makes ids that nobody else makes. */
+
+/** 32 characters. A page that is not served by https has no `crypto.randomUUID`. */
+export const newId = (): string =>
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
