@@ -1,19 +1,19 @@
-/** Names what can go wrong for an application: what the server answers, and what the client finds by itself. */
+/** Defines what a client's requests fail with: what the server answered, or why there is no answer. */
 import type { ServerPayloads } from "./wire.ts";
 
-/** The server's answer to a request [ENV4]. */
+/** An `error` of the server's [ENV4]. */
 export class ServerError extends Error {
+  override readonly name = "ServerError";
   readonly code: ServerPayloads["error"]["code"];
   /** The same request can succeed later. */
   readonly retryable: boolean;
-  /** Path of the first field that is wrong. */
+  /** Path of the first field that is wrong, such as `payload.content`. */
   readonly field: string | undefined;
-  /** Not before then, where it was told, ms. */
+  /** Not before then, where the server has said so. */
   readonly retryAfterMs: number | undefined;
 
   constructor({ code, message, retryable, field, retry_after_ms }: ServerPayloads["error"]) {
     super(message);
-    this.name = "ServerError";
     this.code = code;
     this.retryable = retryable;
     this.field = field;
@@ -21,28 +21,29 @@ export class ServerError extends Error {
   }
 }
 
-/**
- * `timeout`: no answer in time, so it may have had its effect. `lost`: the line broke before the answer, likewise. `stopped`: there
- * is no connection, and none comes by itself. `aborted`: by its signal. `too_large`: above what the server takes. `lead_lost`: the
- * tab that had the connection went before the answer. `outbox_full`: too much waits for the server already. `signed_out`: what was
- * kept is wiped.
- */
-export type ClientErrorCode =
-  | "timeout"
-  | "lost"
-  | "stopped"
-  | "aborted"
-  | "too_large"
-  | "lead_lost"
-  | "outbox_full"
-  | "signed_out";
+const clientErrors = {
+  timeout: "No answer has come in time; it may have happened or not.",
+  stopped: "The client is stopped.",
+  too_large: "This is larger than the server takes.",
+  connection_lost: "The connection broke before the answer came; it may have happened or not.",
+  lead_lost: "The tab that holds the connection has gone before the answer came; it may have happened or not.",
+  too_many_requests: "Too many requests wait for an answer.",
+  outbox_full: "Too much waits to be sent.",
+  invalid_payload: "The server would not understand this.",
+} as const;
 
+export type ClientErrorCode = keyof typeof clientErrors;
+
+/** Says why a request has no answer of the server's. */
 export class ClientError extends Error {
+  override readonly name = "ClientError";
   readonly code: ClientErrorCode;
+  /** Path of the field that is wrong, of `invalid_payload` and `too_large`. */
+  readonly field: string | undefined;
 
-  constructor(code: ClientErrorCode, message: string) {
-    super(message);
-    this.name = "ClientError";
+  constructor(code: ClientErrorCode, { field, message }: { field?: string; message?: string } = {}) {
+    super(message ?? clientErrors[code]);
     this.code = code;
+    this.field = field;
   }
 }

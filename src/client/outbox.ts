@@ -5,9 +5,9 @@ import { newId } from "./ids.ts";
 import { Pace, type PaceName, paceOf } from "./pace.ts";
 import type { ClientPayloads, JsonObject, ServerPayloads } from "./wire.ts";
 
-/** What waits for the server; beyond it nothing more is taken. */
+/** Bounds what waits for the server: beyond it nothing more is taken. */
 const pendingMax = 1_000;
-/** What the server refused for good and nobody has discarded; beyond it the oldest go. */
+/** Bounds what the server refused for good and nobody has discarded: the oldest go. */
 const failedMax = 1_000;
 /** A fault of the server's that one entry meets again and again is the entry's. */
 const internalErrorsMax = 5;
@@ -108,7 +108,7 @@ export class DurableOutbox implements Outbox {
   /** Forgets everything; what is kept is the store's to clear. */
   forget(): void {
     this.suspend();
-    // Nobody is told of what the server says to one of these later.
+    // Taken, so that nobody is told of what the server says to one of these later.
     for (const item of this.#items) item.isTaken = true;
     this.#items = [];
     this.#changed();
@@ -126,8 +126,7 @@ export class DurableOutbox implements Outbox {
       earlier.entry = merged(earlier.entry, entry)!;
       return (await this.#keepChanged(earlier)) as OutboxEntry<T>;
     }
-    if (this.#pending().length >= pendingMax)
-      throw new ClientError("outbox_full", `${pendingMax} entries wait for the server already.`);
+    if (this.#pending().length >= pendingMax) throw new ClientError("outbox_full");
     const item: Item = { n: ++this.#last, entry, hasLeft: false, isKept: false, isTaken: false, internalErrors: 0 };
     this.#items.push(item);
     return (await this.#keepChanged(item)) as OutboxEntry<T>;
@@ -250,10 +249,9 @@ export class DurableOutbox implements Outbox {
     if (!this.#items.includes(item)) return;
     // A mark is nobody's to try again: the next one says more.
     if (isMark(item.entry.type)) return void this.#remove([item]);
-    const { code, message } = error;
-    const field = error instanceof ServerError ? error.field : undefined;
+    const { code, message, field } = error;
     item.entry = { ...item.entry, state: "failed", error: { code, message, field } };
-    // What the server does not have may become another content, but for what it has under this key already.
+    // Replaceable again: the server does not have it, unless it has something else under this key.
     item.hasLeft = code === "conflict";
     const failed = this.#failed();
     if (failed.length > failedMax) void this.#remove(failed.slice(0, failed.length - failedMax));
@@ -267,7 +265,7 @@ const keyOf = (n: number) => prefix + String(n).padStart(12, "0");
 
 const isMark = (type: OutboxType) => type === "mark.read" || type === "mark.delivered";
 
-/** What goes one after the other. Marks wait for no message: they say what was seen, not what is said. */
+/** Names the line in which it goes one after the other. Marks wait for no message: they say what was seen, not what is said. */
 const laneOf = ({ type, payload }: OutboxEntry) => (isMark(type) ? `${type} ` : "") + payload.conversation_id;
 
 function entryOf<T extends OutboxType>(given: {
@@ -298,4 +296,4 @@ function merged(earlier: OutboxEntry, later: OutboxEntry): OutboxEntry | null {
 const isForGood = (error: unknown) =>
   error instanceof ServerError
     ? !error.retryable && error.code !== "not_authenticated"
-    : error instanceof ClientError && error.code === "too_large";
+    : error instanceof ClientError && (error.code === "too_large" || error.code === "invalid_payload");

@@ -44,10 +44,10 @@ function outboxOf({ store }: { store: Store }) {
     random: Math.random,
     async send(type: OutboxType, payload: object) {
       const reply = await line!.request(type, payload).catch((error) => {
-        throw new ClientError("lost", String(error));
+        throw new ClientError("connection_lost", { message: String(error) });
       });
       answered.resolve();
-      if (isDeaf) throw new ClientError("timeout", "It was not listened to.");
+      if (isDeaf) throw new ClientError("timeout");
       if (reply.type === "ack") return reply.payload;
       refused++;
       throw new ServerError(reply.payload);
@@ -67,7 +67,7 @@ function outboxOf({ store }: { store: Store }) {
       line = client;
       outbox.resume();
     },
-    /** What is answered from now on is not heard. */
+    /** Hears nothing of what is answered from now on. */
     deafen: () => (isDeaf = true),
     async break() {
       outbox.suspend();

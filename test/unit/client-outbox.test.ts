@@ -103,9 +103,9 @@ test("[LOG2] a timeout, a line that is lost, `unavailable` and `internal` say no
   await say("a", "a1");
   await say("a", "a2");
   const errors = [
-    new ClientError("timeout", ""),
+    new ClientError("timeout"),
     refusal("unavailable"),
-    new ClientError("lost", ""),
+    new ClientError("connection_lost"),
     refusal("internal"),
     refusal("not_authenticated"),
   ];
@@ -136,7 +136,7 @@ test("[LIM] `rate_limited` holds up all that counts towards that rate for as lon
   expect(contents().slice(7)).toEqual(["b"]);
   await sent[7]!.take();
   expect(contents().slice(7)).toEqual(["b", "c", "d"]);
-  // What the server told it tells the next line of this user as well.
+  // Told to wait, it waits on the next line as well: the rate is the user's.
   await sent[8]!.refuse(refusal("rate_limited", { retry_after_ms: 1000 }));
   outbox.suspend();
   await clock.pass(400);
@@ -152,7 +152,7 @@ test("[ENV4] what is refused for good is failed, says why, and holds nothing up;
   await say("a", "a2");
   await say("a", "a3");
   await sent[0]!.refuse(refusal("invalid_payload", { field: "payload.content" }));
-  await sent[1]!.refuse(new ClientError("too_large", "It is too large."));
+  await sent[1]!.refuse(new ClientError("too_large", { field: "payload" }));
   expect(contents()).toEqual(["a1", "a2", "a3"]);
   expect(states()).toEqual(["a1 failed", "a2 failed", "a3 pending"]);
   expect(outbox.entries[0]!.error).toEqual({
