@@ -173,6 +173,17 @@ export interface Core {
   signOut(): Promise<void>;
 }
 
+/** The connection itself, which one tab has for all of a browser; `connection.ts` is it. */
+export interface Connection extends Core {
+  /**
+   * Takes, before `start`, what was told in this tab by another that has gone, since that was written which is kept: none of it is told
+   * again, and what follows is after it.
+   */
+  catchUp(news: readonly News[]): void;
+  /** Leaves it to another tab, which goes on as the same device: closes with 4000, and neither tells nor writes anything after it. */
+  leave(): void;
+}
+
 /** Where things are kept on the device: a map whose writes are whole or not at all. */
 export interface Store {
   /** All whose key begins so, in the order of keys. Values are JSON; what is read is nobody else's. */
