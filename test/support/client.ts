@@ -19,6 +19,11 @@ export interface ClientOptions {
   headers?: Record<string, string>;
   /** Subprotocols to offer; `subprotocols.protobuf` makes it a client of that format. */
   protocols?: string[];
+  /** Another WebSocket than the runtime's. */
+  webSocket?: new (
+    url: string | URL,
+    options: never,
+  ) => unknown;
   /** How long a wait may take before it fails, ms. */
   patienceMs?: number;
 }
@@ -62,11 +67,12 @@ export class Client {
   /** Opens a connection; resolves when the socket is open, before `connected` has come. */
   static async open(
     url: string,
-    { query = {}, headers = {}, protocols = [], patienceMs = 15_000 }: ClientOptions = {},
+    { query = {}, headers = {}, protocols = [], webSocket = WebSocket, patienceMs = 15_000 }: ClientOptions = {},
   ): Promise<Client> {
     const target = new URL(url);
     for (const [name, value] of Object.entries(query)) target.searchParams.set(name, value);
-    const socket = new WebSocket(target, { headers, protocols, tls: { rejectUnauthorized: false } } as never);
+    const options = { headers, protocols, tls: { rejectUnauthorized: false } };
+    const socket = new webSocket(target, options as never) as WebSocket;
     const client = new Client(socket, patienceMs);
     await new Promise<void>((resolve, reject) => {
       socket.addEventListener("open", () => resolve());
