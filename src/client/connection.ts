@@ -1,0 +1,287 @@
+/** The connection of one tab or program: its session and outbox, and what is kept of both beside what the models keep. */
+import { subprotocols } from "../protocol/limits.ts";
+import type {
+  Clock,
+  ConnectionState,
+  Core,
+  Kept,
+  News,
+  Reply,
+  RequestOptions,
+  RequestType,
+  Store,
+  Subscribed,
+  Unlisten,
+} from "./core.ts";
+import type { Identity, Socket } from "./line.ts";
+import { DurableOutbox } from "./outbox.ts";
+import type { KeptPlace } from "./place.ts";
+import { Session } from "./session.ts";
+import { type Happening, pageSurroundings, type Surroundings, systemClock } from "./surroundings.ts";
+import { type GetToken, Tokens } from "./tokens.ts";
+import type { ClientPayloads } from "./wire.ts";
+
+export type WebSocketConstructor = new (url: string, protocols: string[]) => Socket;
+
+export interface ConnectionOptions {
+  /** `wss://chat.example.com/ws` */
+  url: string;
+  /** Says who this is where the server trusts what it is told; else a token does. */
+  userId?: string;
+  /** One that does, for as long as it is good. */
+  token?: string;
+  /** Asked when a token is needed; again, with a pause, where it fails or does not answer. */
+  getToken?: GetToken;
+  /** Else that which was kept, or one that the server makes. */
+  deviceId?: string;
+  store: Store;
+  /** Where there is no global one, as in Node 20: that of the package `ws`. */
+  webSocket?: WebSocketConstructor;
+  /** Another of the same device has connected: `stop` leaves it to that one, `another_device` comes back beside it. `stop` where left out. */
+  whenReplaced?: "stop" | "another_device";
+  /** `user`, `calls` and `notifications` where left out. */
+  ownTopics?: readonly string[];
+  clock?: Clock;
+  /** Like Math.random. */
+  random?: () => number;
+  surroundings?: Surroundings;
+  /** Something went wrong that no request of the application's is told of: what it answers with, what cannot be kept. */
+  onError?(error: unknown): void;
+}
+
+interface KeptSession extends KeptPlace {
+  url: string;
+  userId: string;
+  deviceId: string;
+}
+
+const keys = { session: "session", covered: "session/covered" };
+const saveAfterMs = 500;
+const nowhere: KeptPlace = { cursor: null, seen: {}, own: {} };
+
+export class Connection implements Core {
+  readonly isLead = true;
+  readonly outbox: DurableOutbox;
+  readonly #options: ConnectionOptions;
+  readonly #clock: Clock;
+  readonly #tokens: Tokens | null;
+  readonly #session: Session;
+  readonly #stateListeners = new Set<(state: ConnectionState) => void>();
+  readonly #newsListeners = new Set<(news: News) => void>();
+  readonly #kept = new Set<Kept>();
+  readonly #loaded: Promise<void>;
+  #userId: string | null;
+  #isWanted = false;
+  #cancelSave: (() => void) | null = null;
+  #writing: Promise<unknown> = Promise.resolve();
+  /** Goes with the next write, for the cursor is no further than what could not be written. */
+  #unwritten = new Map<string, unknown>();
+  #written = "";
+  #writtenCovered = "";
+
+  /** @throws TypeError where the URL is none, or there is no WebSocket */
+  constructor(options: ConnectionOptions) {
+    const { url, userId, token, getToken, store, clock = systemClock, random = Math.random } = options;
+    const WebSocket = options.webSocket ?? (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket;
+    if (WebSocket === undefined) throw new TypeError("There is no WebSocket here: give one as `webSocket`.");
+    const source = getToken ?? token;
+    this.#options = options;
+    this.#clock = clock;
+    this.#userId = userId ?? null;
+    this.#tokens = source === undefined ? null : new Tokens(source, clock);
+    this.#session = new Session({
+      url,
+      userId: userId ?? null,
+      tokens: this.#tokens,
+      whenReplaced: options.whenReplaced ?? "stop",
+      ownTopics: options.ownTopics ?? ["user", "calls", "notifications"],
+      open: (url) => new WebSocket(url, [subprotocols.json]),
+      clock,
+      random,
+      surroundings: options.surroundings ?? pageSurroundings,
+      onState: (state) => this.#noteState(state),
+      onNews: (news) => this.#tell(news),
+      onIdentified: (identity) => this.#identify(identity),
+      onCursor: () => this.#saveLater(),
+      onHappening: (happening) => this.#noteHappening(happening),
+      onError: (error) => options.onError?.(error),
+    });
+    this.outbox = new DurableOutbox({
+      store,
+      clock,
+      random,
+      send: (type, payload) => this.#session.request(type, payload, { mayRepeat: false }),
+      onSent: (entry, ack) => this.#tell({ kind: "sent", entry, ack }),
+      onNotKept: (error) => options.onError?.(error),
+    });
+    this.#loaded = this.#load();
+  }
+
+  get userId(): string | null {
+    return this.#userId;
+  }
+
+  get deviceId(): string | null {
+    return this.#session.deviceId;
+  }
+
+  get state(): ConnectionState {
+    return this.#session.state;
+  }
+
+  /** Resolves once it is known what was kept. */
+  get loaded(): Promise<void> {
+    return this.#loaded;
+  }
+
+  onState(listener: (state: ConnectionState) => void): Unlisten {
+    this.#stateListeners.add(listener);
+    return () => this.#stateListeners.delete(listener);
+  }
+
+  onNews(listener: (news: News) => void): Unlisten {
+    this.#newsListeners.add(listener);
+    return () => this.#newsListeners.delete(listener);
+  }
+
+  request<T extends RequestType>(type: T, payload: ClientPayloads[T], options?: RequestOptions): Promise<Reply<T>> {
+    return this.#session.request(type, payload, options);
+  }
+
+  follow(
+    topics: string[],
+    filters?: ClientPayloads["subscribe"]["filters"],
+  ): { ready: Promise<Subscribed>; stop: Unlisten } {
+    return this.#session.follow({ topics, filters });
+  }
+
+  keep(kept: Kept): void {
+    this.#kept.add(kept);
+  }
+
+  start(): void {
+    this.#isWanted = true;
+    void this.#loaded.then(() => this.#isWanted && this.#session.start());
+  }
+
+  /** @returns resolves once the line is closed and what is to be kept is written */
+  async stop(): Promise<void> {
+    this.#isWanted = false;
+    await this.#session.stop();
+    await this.#save();
+  }
+
+  async signOut(): Promise<void> {
+    this.#isWanted = false;
+    const closed = this.#session.stop("signed_out");
+    const forgotten = this.#forget();
+    this.#userId = this.#options.userId ?? null;
+    await Promise.all([closed, forgotten]);
+  }
+
+  async #load(): Promise<void> {
+    const { store, deviceId, url, onError } = this.#options;
+    try {
+      const kept = new Map(await store.read(keys.session));
+      const session = kept.get(keys.session) as KeptSession | undefined;
+      const isMine = session?.url === url && (this.#userId === null || session.userId === this.#userId);
+      if (session !== undefined && !isMine) await store.clear();
+      if (session !== undefined && isMine) {
+        this.#userId = session.userId;
+        this.#session.deviceId = session.deviceId;
+        this.#session.restore(session, (kept.get(keys.covered) as string[] | undefined) ?? []);
+      }
+    } catch (error) {
+      onError?.(error);
+    }
+    if (deviceId !== undefined) this.#session.deviceId = deviceId;
+    await this.outbox.load();
+  }
+
+  #identify({ userId }: Identity): boolean {
+    const isAnother = this.#userId !== null && this.#userId !== userId;
+    this.#userId = userId;
+    if (!isAnother) return true;
+    // It came with the place of the one before; nothing of that is this one's.
+    void this.#forget();
+    this.#session.reconnect();
+    return false;
+  }
+
+  #noteState(state: ConnectionState): void {
+    if (state.status === "live") this.outbox.resume();
+    else this.outbox.suspend();
+    for (const listener of [...this.#stateListeners]) this.#call(() => listener(state));
+  }
+
+  #tell(news: News): void {
+    for (const listener of [...this.#newsListeners]) this.#call(() => listener(news));
+    this.#saveLater();
+  }
+
+  /** Keeps what a listener throws from its neighbours. */
+  #call(listener: () => void): void {
+    try {
+      listener();
+    } catch (error) {
+      this.#options.onError?.(error);
+    }
+  }
+
+  #noteHappening(happening: Happening): void {
+    if (happening === "hide") void this.#save();
+  }
+
+  #saveLater(): void {
+    this.#cancelSave ??= this.#clock.after(saveAfterMs, () => void this.#save());
+  }
+
+  /** Writes the place together with all that was folded up to it, both as they are now. */
+  #save(): Promise<unknown> {
+    this.#cancelSave?.();
+    this.#cancelSave = null;
+    const { deviceId, place, covered } = this.#session;
+    if (this.#userId === null || deviceId === null) return this.#writing;
+    const { url } = this.#options;
+    const session: KeptSession = { url, userId: this.#userId, deviceId, ...place };
+    for (const kept of this.#kept) for (const [key, value] of kept.takeChanges()) this.#unwritten.set(key, value);
+    const [text, coveredText] = [JSON.stringify(session), JSON.stringify(covered)];
+    if (text !== this.#written) this.#unwritten.set(keys.session, session);
+    if (coveredText !== this.#writtenCovered) this.#unwritten.set(keys.covered, covered);
+    [this.#written, this.#writtenCovered] = [text, coveredText];
+    return this.#write();
+  }
+
+  #write(): Promise<unknown> {
+    const changes = this.#unwritten;
+    this.#unwritten = new Map();
+    if (changes.size === 0) return this.#writing;
+    this.#writing = this.#writing
+      .then(() => this.#options.store.write([...changes]))
+      .catch((error) => {
+        this.#unwritten = new Map([...changes, ...this.#unwritten]);
+        this.#options.onError?.(error);
+      });
+    return this.#writing;
+  }
+
+  /** Nothing of this user is kept any more, nor known to anybody here. */
+  #forget(): Promise<unknown> {
+    this.#cancelSave?.();
+    this.#cancelSave = null;
+    this.#session.deviceId = this.#options.deviceId ?? null;
+    this.#session.restore(nowhere, []);
+    this.#tokens?.drop("connect");
+    this.outbox.forget();
+    this.#tell({ kind: "forgotten" });
+    for (const kept of this.#kept) kept.takeChanges();
+    this.#unwritten.clear();
+    this.#written = this.#writtenCovered = "";
+    this.#cancelSave?.();
+    this.#cancelSave = null;
+    this.#writing = this.#writing
+      .then(() => this.#options.store.clear())
+      .catch((error) => this.#options.onError?.(error));
+    return this.#writing;
+  }
+}

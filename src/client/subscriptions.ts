@@ -1,0 +1,310 @@
+/** Brings what is followed back on each line, and tells what comes of it: each event once, or of what a gap is [LOG3] [LOG4]. */
+import type { Clock, News, Subscribed, Unlisten } from "./core.ts";
+import { ClientError, ServerError } from "./errors.ts";
+import { Follows, isOf, type Key, keysOf, requestsFor, type Scope } from "./follows.ts";
+import type { ServerMessage, Since } from "./line.ts";
+import type { Place } from "./place.ts";
+import type { ServerPayloads } from "./wire.ts";
+
+export interface SubscriptionsOptions {
+  place: Place;
+  clock: Clock;
+  /** Like Math.random. */
+  random: () => number;
+  /** The user's own topics, which the server subscribes by itself; asked for as well, so that it is known when they are back. */
+  ownTopics: readonly string[];
+  isLive(): boolean;
+  send(message: { id: string; type: string; payload: object }): void;
+  onNews(news: News): void;
+  /** Called with each message as it is taken, which for what is held is later. */
+  onTaken(message: ServerMessage): void;
+  /** All of it is back. */
+  onBack(): void;
+  onError(error: unknown): void;
+}
+
+/** A subscribe that has no answer yet. */
+interface Asked {
+  scope: Scope;
+  keys: Key[];
+  since: Since | undefined;
+  attempt: number;
+}
+
+/** Somebody who follows, and waits for the first answer. */
+interface Wanted {
+  keys: Key[];
+  left: Set<Key>;
+  found: Subscribed;
+  resolve(found: Subscribed): void;
+  reject(error: Error): void;
+}
+
+/** Events of a replay that wait for the word whether all of it was there; of a longer one they are told as they come. */
+const heldMost = 5_000;
+/** Within this time what was let go of is taken up again without having been left. */
+const lingerMs = 1_000;
+const againMs = { first: 1_000, most: 30_000 };
+
+export class Subscriptions {
+  /** Lists what the cursor speaks for: coming back, all else begins at its head. */
+  readonly covered = new Set<Key>();
+  readonly #options: SubscriptionsOptions;
+  readonly #follows = new Follows();
+  /** Topics of this line, and those of the last one that are not back. */
+  #on = new Set<string>();
+  #lost = new Set<string>();
+  readonly #asked = new Map<string, Asked>();
+  #wanted: Wanted[] = [];
+  #unasked: Wanted[] = [];
+  readonly #leaving = new Set<Key>();
+  /** Null once everything is back. */
+  #resume: { left: Set<string>; cursor: string | null } | null = null;
+  #isHolding = false;
+  #held: ServerMessage[] = [];
+  #count = 0;
+
+  constructor(options: SubscriptionsOptions) {
+    this.#options = options;
+  }
+
+  /** Whether an answer is waited for. */
+  get isWaiting(): boolean {
+    return this.#asked.size > 0;
+  }
+
+  get isBack(): boolean {
+    return this.#resume === null;
+  }
+
+  follow(scope: Scope): { ready: Promise<Subscribed>; stop: Unlisten } {
+    const found = keysOf(scope);
+    const keys = "keys" in found ? found.keys : [];
+    const ready = new Promise<Subscribed>((resolve, reject) => {
+      if ("field" in found) return reject(new ClientError("invalid_payload", { field: found.field }));
+      this.#follows.add(keys);
+      this.#want({ keys, left: new Set(keys), found: { topics: [], rejected: [], cursor: "" }, resolve, reject });
+    });
+    // It need not be waited for.
+    ready.catch(() => {});
+    let isFollowed = true;
+    const stop = () => {
+      if (isFollowed) this.#letGo(this.#follows.remove(keys));
+      isFollowed = false;
+    };
+    return { ready, stop };
+  }
+
+  /** Does not bring it back any more, whoever follows it. */
+  drop(scope: Scope): void {
+    const found = keysOf(scope);
+    if ("field" in found) return;
+    this.#follows.drop(found.keys);
+    for (const key of found.keys) this.covered.delete(key);
+  }
+
+  /** A line is there. */
+  resume(): void {
+    const { place, ownTopics } = this.#options;
+    const keys = [...this.#follows.keys];
+    // The feed of the whole log has the user's own topics in it, and more topics than there is room for [BAK2].
+    const isFeed = this.#follows.has("log");
+    const since = place.since();
+    const from = since && isFeed ? { cursor: since.cursor } : since;
+    const known = new Set([...(isFeed ? [] : ownTopics), ...keys.filter((key) => this.covered.has(key))]);
+    this.#isHolding = !isFeed;
+    this.#resume = { left: new Set(), cursor: null };
+    const asked = [
+      ...this.#subscribe(known, from),
+      ...this.#subscribe(
+        keys.filter((key) => !known.has(key)),
+        undefined,
+      ),
+    ];
+    for (const id of asked) this.#resume.left.add(id);
+    if (asked.length === 0) this.#finish();
+  }
+
+  /** The line is gone. What was held is told: it is all there is, and the next line goes on behind it. */
+  noteClosed(): void {
+    this.#release(() => true);
+    this.#resume = null;
+    this.#asked.clear();
+    for (const topic of this.#on) this.#lost.add(topic);
+    this.#on = new Set();
+  }
+
+  /** @param typed what was asked for, where the application itself has asked */
+  takeSubscribed(message: ServerMessage, typed: Scope | null): void {
+    const { place, onNews, onTaken } = this.#options;
+    const { topics, rejected, cursor } = message.payload as unknown as Subscribed;
+    const asked = message.reply_to === undefined ? undefined : this.#asked.get(message.reply_to);
+    const gaps = topics.filter(({ recovered }) => recovered === false);
+    if (gaps.length > 0) this.#beginAnew(gaps.map(({ topic }) => topic));
+    const fresh = topics.filter(({ topic }) => !this.#on.has(topic));
+    for (const { topic } of fresh) this.#on.add(topic);
+    this.#release(({ topic }) => this.#on.has(topic!));
+    for (const { topic, seq } of [...fresh, ...gaps]) if (seq !== undefined) place.begin(topic, seq);
+    if (asked === undefined) onTaken(message);
+    onNews({ kind: "subscribed", topics });
+    if (typed !== null) this.#keepTyped(typed, rejected);
+    for (const key of asked?.keys ?? []) this.covered.add(key);
+    if (this.#resume !== null) this.#resume.cursor = cursor;
+    else place.moveCursor(cursor);
+    if (asked !== undefined) this.#noteAnswer(message.reply_to!, asked, message.payload as unknown as Subscribed);
+  }
+
+  takeUnsubscribed({ topics, reason }: ServerPayloads["unsubscribed"]): void {
+    const { place, onNews } = this.#options;
+    const keys = [...this.#follows.keys];
+    for (const topic of topics) this.#on.delete(topic);
+    // Asked for again already is what somebody still follows.
+    const gone = reason === undefined ? topics.filter((topic) => !keys.some((key) => isOf(topic, key))) : topics;
+    if (gone.includes("log")) place.forgetAll();
+    else if (reason !== "in_log") for (const topic of gone) place.forget(topic);
+    if (gone.length > 0) onNews({ kind: "unsubscribed", topics: gone, ...(reason && { reason }) });
+  }
+
+  /** An answer to a subscribe of here that is an error. @returns false where it answers none */
+  takeError(id: string, error: ServerPayloads["error"]): boolean {
+    const asked = this.#asked.get(id);
+    if (asked === undefined) return false;
+    const { clock, random, onError } = this.#options;
+    if (!error.retryable) {
+      onError(new ServerError(error));
+      this.#refuse(asked.keys, new ServerError(error));
+      this.#noteAnswer(id, asked, { topics: [], rejected: [], cursor: "" });
+      return true;
+    }
+    const most = Math.min(againMs.most, againMs.first * 2 ** asked.attempt++);
+    clock.after(error.retry_after_ms ?? most * (0.5 + random() / 2), () => {
+      // Another line has asked anew.
+      if (this.#asked.get(id) === asked) this.#send(id, asked);
+    });
+    return true;
+  }
+
+  takeEvent(message: ServerMessage): void {
+    const { topic, seq } = message;
+    const isHeld = this.#isHolding && topic !== undefined && seq !== undefined && !this.#on.has(topic);
+    if (!isHeld) return this.#tell(message);
+    this.#held.push(message);
+    if (this.#held.length < heldMost) return;
+    this.#isHolding = false;
+    this.#release(() => true);
+  }
+
+  #tell(message: ServerMessage): void {
+    const { place, onTaken, onNews } = this.#options;
+    const { topic, seq } = message;
+    if (topic !== undefined && seq !== undefined && !place.take(topic, seq)) return;
+    onTaken(message);
+    onNews({ kind: "event", event: message });
+  }
+
+  #release(isDue: (message: ServerMessage) => boolean): void {
+    const held = this.#held;
+    this.#held = held.filter((message) => !isDue(message));
+    for (const message of held) if (isDue(message)) this.#tell(message);
+  }
+
+  #beginAnew(topics: string[]): void {
+    const { place, onNews } = this.#options;
+    // In another log the numbers of all topics begin anew, and the feed has all of them.
+    if (topics.includes("log")) place.forgetAll();
+    for (const topic of topics) place.forget(topic);
+    onNews({ kind: "gap", topics });
+  }
+
+  #want(wanted: Wanted): void {
+    this.#wanted.push(wanted);
+    // All that is asked for in one turn is one request.
+    if (this.#unasked.push(wanted) > 1) return;
+    queueMicrotask(() => {
+      const keys = this.#unasked.splice(0).flatMap(({ keys }) => keys);
+      // Else it comes with all the rest.
+      if (this.#options.isLive()) this.#subscribe(new Set(keys.filter((key) => this.#follows.has(key))), undefined);
+    });
+  }
+
+  #subscribe(keys: Iterable<Key>, since: Since | undefined): string[] {
+    return requestsFor(keys).map(({ scope, keys }) => {
+      const id = `~s${++this.#count}`;
+      this.#send(id, { scope, keys, since, attempt: 0 });
+      return id;
+    });
+  }
+
+  #send(id: string, asked: Asked): void {
+    this.#asked.set(id, asked);
+    this.#options.send({ id, type: "subscribe", payload: { ...asked.scope, since: asked.since } });
+  }
+
+  #noteAnswer(id: string, { keys }: Asked, { topics, rejected, cursor }: Subscribed): void {
+    this.#asked.delete(id);
+    const answered = new Set(keys);
+    for (const wanted of this.#wanted) {
+      const mine = wanted.keys.filter((key) => answered.has(key));
+      const isMine = ({ topic }: { topic: string }) => mine.some((key) => isOf(topic, key));
+      for (const key of mine) wanted.left.delete(key);
+      if (mine.length === 0) continue;
+      wanted.found.topics.push(...topics.filter(isMine));
+      wanted.found.rejected.push(...rejected.filter(isMine));
+      wanted.found.cursor = cursor;
+      if (wanted.left.size === 0) wanted.resolve(wanted.found);
+    }
+    this.#wanted = this.#wanted.filter(({ left }) => left.size > 0);
+    if (this.#resume?.left.delete(id) && this.#resume.left.size === 0) this.#finish();
+  }
+
+  /** The server will not have it, however often it is asked. */
+  #refuse(keys: Key[], error: ServerError): void {
+    const refused = new Set(keys);
+    this.#follows.drop(keys);
+    for (const wanted of this.#wanted) if (wanted.keys.some((key) => refused.has(key))) wanted.reject(error);
+  }
+
+  #finish(): void {
+    const { place, onNews, onBack } = this.#options;
+    const cursor = this.#resume?.cursor ?? null;
+    this.#resume = null;
+    this.#isHolding = false;
+    this.#release(() => true);
+    if (!this.#follows.has("log")) place.forgetOthers(this.#on);
+    const lost = [...this.#lost].filter((topic) => !this.#on.has(topic));
+    this.#lost.clear();
+    if (lost.length > 0) onNews({ kind: "unsubscribed", topics: lost, reason: "access_revoked" });
+    if (cursor !== null) place.moveCursor(cursor);
+    onBack();
+  }
+
+  #keepTyped(scope: Scope, rejected: Subscribed["rejected"]): void {
+    const found = keysOf(scope);
+    if ("field" in found) return;
+    const refused = new Set(rejected.map(({ topic }) => topic));
+    const kept = found.keys.filter((key) => !refused.has(key));
+    this.#follows.add(kept.filter((key) => !this.#follows.has(key)));
+    for (const key of kept) this.covered.add(key);
+  }
+
+  /** Leaves a moment later what nobody has taken up again by then. */
+  #letGo(keys: Key[]): void {
+    const isWaiting = this.#leaving.size > 0;
+    for (const key of keys) this.#leaving.add(key);
+    if (!isWaiting && keys.length > 0) this.#options.clock.after(lingerMs, () => this.#leave());
+  }
+
+  #leave(): void {
+    const { place, isLive, send } = this.#options;
+    const gone = [...this.#leaving].filter((key) => !this.#follows.has(key));
+    this.#leaving.clear();
+    for (const key of gone) this.covered.delete(key);
+    this.#wanted = this.#wanted.filter(({ keys }) => keys.some((key) => this.#follows.has(key)));
+    if (!isLive()) return;
+    for (const { scope } of requestsFor(gone)) send({ id: `~u${++this.#count}`, type: "unsubscribe", payload: scope });
+    // A short name takes with it what is followed by whole ones.
+    const kinds = gone.filter((key) => !key.includes(":")).map((key) => key.split(" ")[0]!);
+    const taken = [...this.#follows.keys].filter((key) => kinds.some((kind) => key.startsWith(kind)));
+    this.#subscribe(taken, place.since());
+  }
+}
