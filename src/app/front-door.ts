@@ -18,7 +18,7 @@ import type { Subscribing } from "./subscribing.ts";
 export type FrontDoor = PartsOf<typeof composeFrontDoor>;
 
 export function composeFrontDoor(
-  { config, siblings, logger, now }: Base,
+  { config, siblings, counts, logger, now }: Base,
   parts: Foundation & Sockets & Messaging & Presence & Calls & Subscribing & Entrance & SessionParts & Requests,
 ) {
   const { storage, cluster, hub, tell, draining, devices, survey } = parts;
@@ -31,7 +31,7 @@ export function composeFrontDoor(
     draining: () => draining.hasBegun,
     logger,
   });
-  const server = new Server({ ...parts, config, health, logger, now, sharesPort: siblings !== undefined });
+  const server = new Server({ ...parts, config, health, counts, logger, now, sharesPort: siblings !== undefined });
   const liveness = new Liveness({ config, hub, tell, bufferBytesMax: bufferBytesMax(config.websocket), now });
   return {
     parts: { server, health },

@@ -9,7 +9,10 @@ import type { Sockets } from "./sockets.ts";
 
 export type Messaging = PartsOf<typeof composeMessaging>;
 
-export function composeMessaging(base: Base, { storage, cluster, directory, hub, listeners }: Foundation & Sockets) {
+export function composeMessaging(
+  base: Base,
+  { storage, cluster, directory, hub, listeners, watches }: Foundation & Sockets,
+) {
   const { config, logger, counts, now, newId } = base;
   const broadcasting = createBroadcasting({
     native: listeners,
@@ -17,13 +20,15 @@ export function composeMessaging(base: Base, { storage, cluster, directory, hub,
     codecs,
     bus: cluster.bus,
     log: storage.log,
+    watchers: watches,
     waitingMax: config.websocket.broadcast_buffer,
     counts,
     now,
     newId,
     logger,
   });
-  const { publisher, sequencer } = broadcasting;
+  const { broadcaster, publisher, sequencer } = broadcasting;
+  watches.showBy(broadcaster);
   const windowMs = config.messages.receipt_window;
   const receipts = new ReceiptRelay({ store: storage.receipts, publisher, directory, windowMs, now, newId, logger });
   return {

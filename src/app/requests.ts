@@ -4,6 +4,7 @@ import type { Services } from "../handlers/context.ts";
 import { codecs } from "../protocol/codecs.ts";
 import { RateLimiter } from "../router/rate-limiter.ts";
 import { Router } from "../router/router.ts";
+import { Samples } from "../telemetry/samples.ts";
 import { createAdministration } from "../websocket/administration.ts";
 import type { Connection } from "../websocket/connection.ts";
 import { statsOf } from "../websocket/stats.ts";
@@ -30,7 +31,8 @@ export function composeRequests(
   const { storage, cluster, hub, broadcaster, sessions } = parts;
   const stats = () => statsOf({ ...parts, log: storage.log, bus: cluster.bus });
   const subscriberCount = (topic: string) => broadcaster.subscriberCount(topic);
-  const admin = createAdministration({ ...parts, subscriberCount, stats, newId, logger });
+  const samples = new Samples({ counts, stats, stepMs: config.operations.sample_interval, now });
+  const admin = createAdministration({ ...parts, subscriberCount, stats, samples, newId, logger });
   const services: Services = {
     ...parts,
     log: storage.log,
@@ -49,6 +51,8 @@ export function composeRequests(
   const router = new Router({ services, routes, codecs, limiter, storage, counts, logger });
   return {
     parts: { router, survey: admin.survey, stats },
+    start: async () => samples.start(),
+    stop: async () => samples.stop(),
     sweep(at) {
       limiter.sweep(at);
       for (const connection of hub.all()) limiter.settle(connection, at);

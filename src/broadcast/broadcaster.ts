@@ -7,7 +7,7 @@ import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
 import { everyoneTopic, ownerOf, userTopic } from "../protocol/topic.ts";
 import type { LoggedEvent } from "../storage/ports.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
-import { type EncodedFrame, type LocalRecipients, type NativeTopics, nativeTopicsOf, type Recipient } from "./ports.ts";
+import { type LocalRecipients, type NativeTopics, nativeTopicsOf, type Recipient, type Watchers } from "./ports.ts";
 
 /** Names the connection or device that is left out of an event, or is alone meant by it. */
 export interface Audience {
@@ -38,6 +38,7 @@ export interface BroadcasterOptions {
   bus: Bus;
   /** Called for each that is live on the topic and is left out of a logged event. */
   onLeftOut?: (recipient: Recipient, topic: string, seq: number) => void;
+  watchers?: Watchers;
   counts: Counts;
   now: () => number;
   newId: () => string;
@@ -52,7 +53,10 @@ export class Broadcaster {
 
   /** A logged event to this node's subscribers; the sequencer alone calls it, in `seq` order [LOG3]. */
   publishLogged(event: LoggedEvent, audience: Audience = {}): void {
-    this.#publishHere(event.topic, { ...event, at: event.createdAt }, audience);
+    const receivers = this.#publishHere(event.topic, { ...event, at: event.createdAt }, audience);
+    const { counts, now } = this.options;
+    // Clocks of nodes differ: none is heard before it was said.
+    if (receivers > 0) counts.deliveries.note(Math.max(0, now() - event.createdAt));
     for (const listener of this.#listeners) listener(event);
   }
 
@@ -96,11 +100,6 @@ export class Broadcaster {
     this.#publishHere(topic, outgoing, { exceptDevice, onlyDevice });
   }
 
-  /** Encodes for one recipient: replies and replayed events. */
-  encode(message: OutgoingMessage, format: WireFormat): EncodedFrame {
-    return this.options.codecs[format].encode(message);
-  }
-
   subscriberCount(topic: string): number {
     let count = 0;
     for (const format of formats) {
@@ -140,22 +139,29 @@ export class Broadcaster {
     return message.id;
   }
 
-  #publishHere(topic: string, message: OutgoingMessage, audience: Audience): void {
+  /** @returns how many it was published to */
+  #publishHere(topic: string, message: OutgoingMessage, audience: Audience): number {
     if (audience.onlyDevice !== undefined) return this.#sendToDevice(topic, message, audience.onlyDevice);
+    const { codecs, counts, native, watchers } = this.options;
     const leftOut = this.#leftOutOf(topic, audience);
+    let receivers = 0;
     for (const format of formats) {
-      const names = nativeTopicsOf(topic, format).filter((name) => this.options.native.subscriberCount(name) > 0);
+      const names = nativeTopicsOf(topic, format).filter((name) => native.subscriberCount(name) > 0);
       if (names.length === 0) continue;
-      const frame = this.options.codecs[format].encode(message);
+      const frame = codecs[format].encode(message);
       for (const name of names) {
         const away = [...leftOut].filter((recipient) => recipient.format === format && recipient.stepOut(name));
-        this.options.native.publish(name, frame);
+        receivers += native.subscriberCount(name);
+        native.publish(name, frame);
         for (const recipient of away) {
           recipient.stepBack(name);
           if (message.seq !== undefined) this.options.onLeftOut?.(recipient, topic, message.seq);
         }
       }
+      if (watchers?.isWatching) watchers.notePublished(topic, message, { format, frame, leftOut });
     }
+    counts.messagesOut += receivers;
+    return receivers;
   }
 
   #leftOutOf(topic: string, { except, exceptDevice, exceptUser }: Audience): Set<Recipient> {
@@ -173,11 +179,14 @@ export class Broadcaster {
     return [...this.options.recipients.ofUser(owner)].filter((recipient) => recipient.deviceId === deviceId);
   }
 
-  #sendToDevice(topic: string, message: OutgoingMessage, deviceId: string): void {
+  #sendToDevice(topic: string, message: OutgoingMessage, deviceId: string): number {
+    let receivers = 0;
     const userId = topic.slice(topic.indexOf(":") + 1);
     for (const recipient of this.options.recipients.ofUser(userId)) {
-      if (recipient.deviceId === deviceId && recipient.isSubscribed(topic))
-        recipient.send(this.encode(message, recipient.format));
+      if (recipient.deviceId !== deviceId || !recipient.isSubscribed(topic)) continue;
+      recipient.sendMessage(message);
+      receivers++;
     }
+    return receivers;
   }
 }

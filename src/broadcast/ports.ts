@@ -1,4 +1,5 @@
 /** Declares what the broadcaster needs of the sockets: the native topics and this node's connections. */
+import type { OutgoingMessage } from "../protocol/envelope.ts";
 import type { WireFormat } from "../protocol/limits.ts";
 import { ownerOf } from "../protocol/topic.ts";
 
@@ -17,12 +18,22 @@ export interface Recipient {
   /** Empty before authentication; nothing is sent to a user by that name. */
   readonly userId: string;
   readonly deviceId: string;
-  send(frame: EncodedFrame): void;
+  sendMessage(message: OutgoingMessage): void;
   isSubscribed(topic: string): boolean;
   /** Leaves the native topic, so that nothing that is published reaches this socket. @returns whether it was on it */
   stepOut(nativeTopic: string): boolean;
   /** Returns to it, in the same turn. */
   stepBack(nativeTopic: string): void;
+}
+
+/** Is shown what is published, while somebody watches a connection [ADM1]. */
+export interface Watchers {
+  readonly isWatching: boolean;
+  notePublished(
+    topic: string,
+    message: OutgoingMessage,
+    to: { format: WireFormat; frame: EncodedFrame; leftOut: ReadonlySet<Recipient> },
+  ): void;
 }
 
 export interface LocalRecipients {

@@ -12,6 +12,9 @@ export interface ReplyTypes {
   members: "members";
   "presence.query": "presence.update";
   "admin.stats": "admin.stats";
+  "admin.samples": "admin.samples";
+  "admin.watch": "admin.watch";
+  "admin.members": "admin.members";
   "admin.connections": "admin.connections";
   "admin.connection": "admin.connection";
   "admin.disconnect": "admin.disconnect";

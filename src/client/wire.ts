@@ -68,8 +68,18 @@ export interface ClientPayloads {
     except_device?: string;
   };
   "admin.stats": Record<string, never>;
-  "admin.connections": { user_id?: string; node_id?: string; address?: string; after?: string; limit?: number };
+  "admin.samples": { node_id?: string; after?: string };
+  "admin.connections": {
+    user_id?: string;
+    node_id?: string;
+    device_id?: string;
+    address?: string;
+    after?: string;
+    limit?: number;
+  };
   "admin.connection": { connection_id: string };
+  "admin.watch": { connection_id: string; payloads?: boolean };
+  "admin.unwatch": { watch_id: string };
   "admin.disconnect": { user_id?: string; connection_id?: string; device_id?: string; reason?: string };
   "admin.topics": { prefix?: string; after?: string; limit?: number };
   "admin.topic": { topic: string };
@@ -77,6 +87,7 @@ export interface ClientPayloads {
   "admin.unsubscribe": { user_id: string; topics: string[] };
   "admin.nodes": Record<string, never>;
   "admin.block": { user_id: string; for: number | string; reason?: string };
+  "admin.members": { conversation_id: string; after?: string; limit?: number };
   "admin.members.add": { conversation_id: string; user_ids: string[] };
   "admin.members.remove": { conversation_id: string; user_ids: string[] };
   "admin.members.update": { conversation_id: string; user_id: string; may_write: boolean };
@@ -367,6 +378,29 @@ export interface ServerPayloads {
     nodes: { node_id: string; figures: Record<string, Record<string, number>> }[];
     missing_nodes: string[];
   };
+  "admin.samples": {
+    step_ms: number;
+    samples: {
+      at: string;
+      connections: number;
+      messages_in: number;
+      messages_out: number;
+      events: number;
+      appends: number;
+      append_ms: number;
+      append_ms_max: number;
+      deliveries: number;
+      delivery_ms: number;
+      delivery_ms_max: number;
+      position: number;
+      lag: number;
+      missed: number;
+      slow_clients: number;
+      refusals: Record<string, number>;
+      memory_bytes: number;
+    }[];
+    missing_nodes: string[];
+  };
   "admin.connections": {
     connections: {
       connection_id: string;
@@ -400,6 +434,30 @@ export interface ServerPayloads {
       topic_count: number;
     };
     missing_nodes: string[];
+  };
+  "admin.watch": {
+    watch_id: string;
+    connection_id: string;
+    node_id: string;
+    user_id: string | null;
+    device_id: string;
+    payloads: boolean;
+    missing_nodes: string[];
+  };
+  "admin.watched": {
+    watch_id: string;
+    messages: {
+      at: string;
+      direction: "received" | "sent";
+      type: string;
+      topic?: string;
+      seq?: number;
+      bytes: number;
+      payload?: JsonObject;
+    }[];
+    left_out: number;
+    ended?: "closed" | "lost" | "forbidden";
+    code?: number;
   };
   "admin.disconnect": { disconnected: number; missing_nodes: string[] };
   "admin.topics": { topics: { topic: string; subscribers: number }[]; next: string | null; missing_nodes: string[] };
@@ -435,6 +493,7 @@ export interface ServerPayloads {
     }[];
     missing_nodes: string[];
   };
+  "admin.members": { conversation_id: string; members: { user_id: string; may_write: boolean }[]; next: string | null };
   "admin.users.erasure": {
     user_id: string;
     state: "none" | "running" | "finished";

@@ -1,12 +1,44 @@
 /** Prints what an operator's request is answered with, as a table for people [ADM2]. */
 import { isPlainObject } from "../protocol/envelope.ts";
+import type { ServerPayload } from "../protocol/server.ts";
 import { visible } from "../telemetry/visible.ts";
 
 /** With more of them nobody finds the column that a value stands in. */
 const columnsMax = 12;
 
+type Sample = ServerPayload<"admin.samples">["samples"][number];
+type WatchedMessage = ServerPayload<"admin.watched">["messages"][number];
+
+/** One message of a watched connection, as its server sees it: what it has received, and what it has sent. */
+export function watchedLine({ at, direction, type, topic, seq, bytes, payload }: WatchedMessage): string {
+  const place = topic === undefined ? [] : [seq === undefined ? topic : `${topic} #${seq}`];
+  const shownPayload = payload === undefined ? [] : [JSON.stringify(payload)];
+  const parts = [at.slice(11, 23), direction === "received" ? "<" : ">", type, ...place, `${bytes} B`, ...shownPayload];
+  return visible(parts.join(" "));
+}
+
+/** The last hour in columns that fit: a second's worth of what happens often, ms as mean/longest. */
+function samplesTable({ samples, step_ms }: { samples: Sample[]; step_ms: number }): string {
+  const perSecond = (count: number) => String(Math.round((count / step_ms) * 10_000) / 10);
+  const lines = samples.map((it) => ({
+    at: it.at.slice(0, 19),
+    connections: it.connections,
+    "in/s": perSecond(it.messages_in),
+    "out/s": perSecond(it.messages_out),
+    "append ms": `${it.append_ms}/${it.append_ms_max}`,
+    "delivery ms": `${it.delivery_ms}/${it.delivery_ms_max}`,
+    position: it.position,
+    lag: it.lag,
+    missed: it.missed,
+    slow: it.slow_clients,
+    refusals: Object.entries(it.refusals).map(([reason, count]) => `${reason}:${count}`),
+  }));
+  return lines.length === 0 ? "no samples\n" : tableOf(lines);
+}
+
 /** Tables for lists, lines for everything else; `missing_nodes` and `next` are told apart from it. */
 export function adminTable(payload: Record<string, unknown>): string {
+  if (isListOfObjects(payload.samples)) return samplesTable(payload as ServerPayload<"admin.samples">);
   const parts: string[] = [];
   const single: [string, string][] = [];
   for (const [name, value] of Object.entries(payload)) {

@@ -4,7 +4,7 @@ import { type ClientMessageType, clientPayloads } from "../protocol/client.ts";
 import { type CommandArgs, UsageError } from "./command.ts";
 
 /** Options that only some forms take. */
-const formOptions = ["of", "connection", "device", "node", "address", "reason", "limit", "after"] as const;
+const formOptions = ["of", "connection", "device", "node", "address", "reason", "limit", "after", "payloads"] as const;
 
 export interface AdminRequest {
   type: Extract<ClientMessageType, `admin.${string}`>;
@@ -65,13 +65,20 @@ function page(args: CommandArgs) {
 /** By its name, one word or two. */
 export const forms: Record<string, Form> = {
   stats: { ...none, type: "admin.stats", payload: () => ({}) },
+  samples: {
+    ...none,
+    options: ["node", "after"],
+    type: "admin.samples",
+    payload: (_, args) => ({ node_id: args.value("node"), after: args.value("after") }),
+  },
   nodes: { ...none, type: "admin.nodes", payload: () => ({}) },
   connections: {
     ...none,
-    options: ["of", "node", "address", ...paging],
+    options: ["of", "device", "node", "address", ...paging],
     type: "admin.connections",
     payload: (_, args) => ({
       user_id: args.value("of"),
+      device_id: args.value("device"),
       node_id: args.value("node"),
       address: args.value("address"),
       ...page(args),
@@ -83,6 +90,14 @@ export const forms: Record<string, Form> = {
     most: 1,
     type: "admin.connection",
     payload: ([connection_id]) => ({ connection_id }),
+  },
+  watch: {
+    words: "<connection>",
+    least: 1,
+    most: 1,
+    options: ["payloads"],
+    type: "admin.watch",
+    payload: ([connection_id], args) => ({ connection_id, payloads: args.has("payloads") }),
   },
   disconnect: {
     ...none,
@@ -117,6 +132,14 @@ export const forms: Record<string, Form> = {
       for: /^\d+$/.test(length!) ? Number(length) : length,
       reason: args.value("reason"),
     }),
+  },
+  "members list": {
+    words: "<conversation>",
+    least: 1,
+    most: 1,
+    options: paging,
+    type: "admin.members",
+    payload: ([conversation_id], args) => ({ conversation_id, ...page(args) }),
   },
   "members add": { ...members, type: "admin.members.add" },
   "members remove": { ...members, type: "admin.members.remove" },
@@ -158,7 +181,9 @@ export function adminRequest(args: CommandArgs): AdminRequest {
   if (words.length < form.least || words.length > form.most)
     throw new UsageError(`usage: admin ${name} ${form.words}`.trimEnd());
   // Nothing that was typed is left out: it may have been meant to spare somebody.
-  const foreign = formOptions.find((it) => args.value(it) !== undefined && form.options?.includes(it) !== true);
+  const foreign = formOptions.find(
+    (it) => (args.has(it) || args.value(it) !== undefined) && form.options?.includes(it) !== true,
+  );
   if (foreign !== undefined) throw new UsageError(`admin ${name} does not take --${foreign}`);
   const given = Object.entries(form.payload(words, args)).filter(([, value]) => value !== undefined);
   const payload = Object.fromEntries(given);

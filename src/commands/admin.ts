@@ -2,11 +2,12 @@
 import { CloseCode } from "../protocol/close.ts";
 import { isPlainObject } from "../protocol/envelope.ts";
 import { limits, subprotocols } from "../protocol/limits.ts";
+import type { ServerPayload } from "../protocol/server.ts";
 import { visible } from "../telemetry/visible.ts";
-import { adminTable } from "./admin-print.ts";
+import { adminTable, watchedLine } from "./admin-print.ts";
 import { type AdminRequest, adminRequest, forms } from "./admin-requests.ts";
 import { timeoutMsOf } from "./args.ts";
-import type { Command } from "./command.ts";
+import type { Command, CommandIo } from "./command.ts";
 import { askWhyRefused, refusedStatus } from "./refusal.ts";
 import { serverOptions, serverUrlOf } from "./server-url.ts";
 
@@ -24,12 +25,16 @@ ${Object.entries(forms)
     token: { value: "jwt", summary: "who to be, where it does not; or WS_SERVICE_TOKEN in the environment" },
     of: { value: "user", summary: "connections, disconnect: of this user" },
     connection: { value: "id", summary: "disconnect: this connection" },
-    device: { value: "id", summary: "disconnect: this device" },
-    node: { value: "id", summary: "connections: on this node" },
+    device: { value: "id", summary: "connections, disconnect: this device" },
+    node: { value: "id", summary: "connections, samples: of this node alone" },
     address: { value: "ip", summary: "connections: from this address" },
     reason: { value: "text", summary: "disconnect, block: what the client is told" },
-    limit: { value: "number", summary: `connections, topics: how many (100, at most ${limits.adminPage})` },
-    after: { value: "cursor", summary: "connections, topics: the page after this one" },
+    payloads: { summary: "watch: show what is in the messages, where operations.show_payloads allows it" },
+    limit: { value: "number", summary: `connections, topics, members: how many (100, at most ${limits.adminPage})` },
+    after: {
+      value: "cursor",
+      summary: "connections, topics, members: the page after this one; samples: after this moment",
+    },
     timeout: { value: "duration", summary: "how long to wait; 10s when left out" },
     json: { summary: "print the reply as one JSON object" },
   },
@@ -43,7 +48,13 @@ ${Object.entries(forms)
       url.searchParams.set("user_id", args.value("user") ?? "admin");
       url.searchParams.set("roles", "admin");
     }
-    const answer = await ask({ url, token, request, timeoutMs });
+    const onWatched = (payload: Payload) => {
+      const { messages } = payload as ServerPayload<"admin.watched">;
+      const line = args.has("json") ? (it: object) => visible(JSON.stringify(it)) : watchedLine;
+      for (const message of messages) io.stdout.write(`${line(message)}\n`);
+      if (payload.left_out !== 0) io.stderr.write(`and ${payload.left_out} more\n`);
+    };
+    const answer = await ask({ url, token, request, timeoutMs, onWatched, signals: io.signals });
     if ("failure" in answer) {
       io.stderr.write(`${visible(answer.failure)}\n`);
       return 1;
@@ -65,11 +76,20 @@ function rejectedIn({ connections }: Record<string, unknown>): string[] {
   return [...new Set(list.flatMap(({ rejected = [] }) => rejected.map(({ topic, code }) => `${topic} (${code})`)))];
 }
 
+type Payload = Record<string, unknown>;
 type Answer = { payload: Record<string, unknown> } | { failure: string };
 
-/** Connects, asks once and leaves. */
-function ask(parts: { url: URL; token: string | null; request: AdminRequest; timeoutMs: number }): Promise<Answer> {
-  const { url, token, request, timeoutMs } = parts;
+interface Question {
+  url: URL;
+  token: string | null;
+  request: AdminRequest;
+  timeoutMs: number;
+  onWatched: (payload: Payload) => void;
+  signals: CommandIo["signals"];
+}
+
+/** Connects, asks once and leaves; whoever watches stays until that ends, or is told to leave. */
+function ask({ url, token, request, timeoutMs, onWatched, signals }: Question): Promise<Answer> {
   const { promise, resolve } = Promise.withResolvers<Answer>();
   // In a header, not in the URL: URLs end up in logs.
   const headers: Record<string, string> = token === null ? {} : { authorization: `Bearer ${token}` };
@@ -92,8 +112,16 @@ function ask(parts: { url: URL; token: string | null; request: AdminRequest; tim
       if (payload.authenticated === true) socket.send(JSON.stringify({ id: "admin", ...request }));
       else resolve({ failure: "the server wants a token: --token <jwt>" });
     }
+    if (message.type === "admin.watched") {
+      onWatched(payload);
+      const { ended, code } = payload;
+      if (ended !== undefined) resolve({ payload: { ended, ...(code === undefined ? {} : { code }) } });
+    }
     if (message.reply_to !== "admin") return;
-    resolve(message.type === "error" ? { failure: `${payload.code}: ${payload.message}` } : { payload });
+    if (message.type === "error") return resolve({ failure: `${payload.code}: ${payload.message}` });
+    if (message.type !== "admin.watch") return resolve({ payload });
+    clearTimeout(timer);
+    signals.onTerminate(() => resolve({ payload: { ended: "here" } }));
   });
   return promise.finally(() => {
     clearTimeout(timer);

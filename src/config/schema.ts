@@ -8,6 +8,7 @@ import {
   interval,
   listenAddress,
   roleMap,
+  sampleInterval,
   size,
   strings,
   tableName,
@@ -283,6 +284,10 @@ const operations = v.strictObject({
   listen: v.optional(v.nullable(listenAddress), null),
   token: v.optional(v.nullable(v.string()), null),
   token_file: secretFile,
+  /** Whether an operator who watches a connection may see what is in its messages. */
+  show_payloads: v.optional(v.boolean(), false),
+  /** Time from one sample of the last hour to the next; the same on all nodes. */
+  sample_interval: v.optional(sampleInterval, "10s"),
   /** How long an answer of `/ready` and `/health` that all is well is good for; it bounds how late an outage is seen [END2]. */
   health_cache: v.optional(interval, "5s"),
 });

@@ -45,7 +45,14 @@ export const age = durationBetween({
   message: "must be a duration from 1ms to 36500d, such as 12h or 30d",
 });
 
-export const durations: ReadonlySet<unknown> = new Set([duration, interval, age]);
+/** So far apart that a ring of an hour stays small, and near enough for a graph. */
+export const sampleInterval = durationBetween({
+  leastMs: 1_000,
+  mostMs: 300_000,
+  message: "must be a duration from 1s to 5m, such as 10s",
+});
+
+export const durations: ReadonlySet<unknown> = new Set([duration, interval, age, sampleInterval]);
 
 /** A number of bytes, or `64KiB`, `10MiB` → bytes. */
 export const size = v.pipe(

@@ -4,6 +4,23 @@ import { BeingErased } from "../storage/directory-store.ts";
 import { ack } from "./context.ts";
 import { forAdmins } from "./for-admins.ts";
 
+/** Lists a page of the members, whoever asks. */
+export const members = forAdmins<"admin.members", "directory">("admin.members", async ({ payload, services }) => {
+  const { conversation_id: conversationId, after, limit } = payload;
+  // One more than is shown says whether there are more.
+  const found = await services.directory.membersPage({ conversationId, after, limit: limit + 1 });
+  // A view of the application's may name somebody twice.
+  const page = new Map(found.slice(0, limit).map(({ userId, mayWrite }) => [userId, mayWrite]));
+  return {
+    type: "admin.members",
+    payload: {
+      conversation_id: conversationId,
+      members: [...page].map(([user_id, may_write]) => ({ user_id, may_write })),
+      next: found.length > limit ? [...page.keys()].at(-1)! : null,
+    },
+  };
+});
+
 export const addMembers = forAdmins<"admin.members.add", "directoryStore">(
   "admin.members.add",
   async ({ payload, services }) => {

@@ -1,5 +1,6 @@
 /** Lists the questions that nodes ask each other for an operator, as plain data [ADM1]. */
 import type { ConnectionView } from "../protocol/admin.ts";
+import type { Sample } from "../telemetry/samples.ts";
 import type { AnyStats } from "../telemetry/stats.ts";
 
 export type { ConnectionView } from "../protocol/admin.ts";
@@ -13,15 +14,32 @@ export interface ConnectionMatch {
 
 export type AdminQuestions = {
   stats: { about: null; said: AnyStats };
+  /** Gives those that began after `after`, ms since 1970. */
+  samples: { about: { after: number }; said: Sample[] };
   /** A page in the order of connection ids, the lowest `limit` above `after`. */
   connections: {
-    about: { userId?: string | undefined; address?: string | undefined; after: string; limit: number };
+    about: {
+      userId?: string | undefined;
+      deviceId?: string | undefined;
+      address?: string | undefined;
+      after: string;
+      limit: number;
+    };
     said: { connections: ConnectionView[]; total: number };
   };
   connection: {
     about: { connectionId: string };
     said: { connection: ConnectionView; topics: string[]; topicCount: number } | null;
   };
+  /**
+   * Begins to show what a connection receives and sends, on the topic of the watch, for some seconds from each time that it is asked;
+   * null where the connection is not here. `closed`: with which code it was closed since.
+   */
+  watch: {
+    about: { watchId: string; connectionId: string; payloads: boolean; by: string };
+    said: { connection: ConnectionView; closed: number | null } | null;
+  };
+  unwatch: { about: { watchId: string }; said: null };
   /** Closes with 4011. `except`: a connection that is left for its own node to close. */
   disconnect: {
     about: { match: ConnectionMatch; reason: string; except?: string | undefined };

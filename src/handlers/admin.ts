@@ -44,11 +44,10 @@ export const stats = forAdmins("admin.stats", async ({ services }) => {
 });
 
 export const connections = forAdmins("admin.connections", async ({ payload, services }) => {
-  const { user_id: userId, node_id: only, address, after = "", limit } = payload;
-  const surveyed = await services.admin.survey.ask("connections", { userId, address, after, limit }, { only });
-  if (only !== undefined && surveyed.answers.length + surveyed.missing.length === 0) {
-    throw new ProtocolError("not_found", "There is no such node.", { field: "payload.node_id" });
-  }
+  const { user_id: userId, device_id: deviceId, node_id: only, address, after = "", limit } = payload;
+  const about = { userId, deviceId, address, after, limit };
+  const surveyed = await services.admin.survey.ask("connections", about, { only });
+  refuseUnknownNode(surveyed, only);
   const found = surveyed.answers
     .flatMap(({ said }) => said.connections)
     .sort((one, other) => (one.connection_id < other.connection_id ? -1 : 1));
@@ -240,8 +239,16 @@ async function disconnectAll(
   };
 }
 
+function refuseUnknownNode({ answers, missing }: SurveyResult<unknown>, only: string | undefined): void {
+  if (only !== undefined && answers.length + missing.length === 0)
+    throw new ProtocolError("not_found", "There is no such node.", { field: "payload.node_id" });
+}
+
 /** Not found is only what all nodes have answered. */
-function notFound({ missing }: SurveyResult<unknown>, { what, field }: { what: string; field: string }): Error {
+export function notFound(
+  { missing }: Pick<SurveyResult<unknown>, "missing">,
+  { what, field }: { what: string; field: string },
+): Error {
   return missing.length === 0
     ? new ProtocolError("not_found", `There is no such ${what}.`, { field })
     : new Unavailable("cluster", `No node that answered has this ${what}, and some did not answer.`, {

@@ -20,7 +20,7 @@ import type { CursorStore, EventLog, ReceiptStore } from "../storage/ports.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Subscriber } from "../subscription/subscriber.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import type { AdminQuestions } from "./admin-questions.ts";
+import type { AdminQuestions, ConnectionView } from "./admin-questions.ts";
 import type { ReceiptRelay } from "./receipt-relay.ts";
 
 /** The connection that asks. */
@@ -69,8 +69,22 @@ export interface Administration {
   nodeId: string;
   survey: Survey<AdminQuestions>;
   nodes: NodeRegistry;
+  watching: Watching;
+  /** This node's samples are `stepMs` apart, as all nodes' are. */
+  stepMs: number;
   /** Says who did what. */
   logger: Logger;
+}
+
+/** Watches connections of any node for the one that asks, which is told by `admin.watched` [ADM1]. */
+export interface Watching {
+  /** @throws ProtocolError where it watches as many as it may */
+  begin(
+    from: Subscriber,
+    what: { connectionId: string; payloads: boolean },
+  ): Promise<{ found: { watchId: string; connection: ConnectionView } | null; missing: string[] }>;
+  /** @returns whether it was its own */
+  end(from: Subscriber, watchId: string): boolean;
 }
 
 export interface Request<Type extends ClientMessageType, Needs extends keyof Services = never> {

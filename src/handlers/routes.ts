@@ -4,6 +4,8 @@ import type { ClientMessageType } from "../protocol/client.ts";
 import * as admin from "./admin.ts";
 import * as adminData from "./admin-data.ts";
 import * as adminDirectory from "./admin-directory.ts";
+import * as adminSamples from "./admin-samples.ts";
+import * as adminWatch from "./admin-watch.ts";
 import * as calls from "./calls.ts";
 import * as connection from "./connection.ts";
 import type { Handler, Routes, Services } from "./context.ts";
@@ -62,8 +64,11 @@ export const routes = {
   "call.hangup": calls.hangup,
   publish,
   "admin.stats": admin.stats,
+  "admin.samples": adminSamples.samples,
   "admin.connections": admin.connections,
   "admin.connection": admin.connection,
+  "admin.watch": adminWatch.watch,
+  "admin.unwatch": adminWatch.unwatch,
   "admin.disconnect": admin.disconnect,
   "admin.topics": admin.topics,
   "admin.topic": admin.topic,
@@ -71,6 +76,7 @@ export const routes = {
   "admin.unsubscribe": admin.unsubscribe,
   "admin.nodes": admin.nodes,
   "admin.block": admin.block,
+  "admin.members": adminDirectory.members,
   "admin.members.add": adminDirectory.addMembers,
   "admin.members.remove": adminDirectory.removeMembers,
   "admin.members.update": adminDirectory.updateMember,

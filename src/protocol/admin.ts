@@ -1,7 +1,17 @@
 /** Declares what operators send and are told: the payload schemas of `admin.*` and of its replies [ADM1] [PUB3]. */
 import * as v from "valibot";
 import { parseDuration } from "../config/values.ts";
-import { flag, identifier, identifiers, moment, pageLimit, sequence, topicName, topicNames } from "./fields.ts";
+import {
+  flag,
+  freeObject,
+  identifier,
+  identifiers,
+  moment,
+  pageLimit,
+  sequence,
+  topicName,
+  topicNames,
+} from "./fields.ts";
 import { limits } from "./limits.ts";
 
 const text = v.string();
@@ -55,13 +65,19 @@ const changeMembers = v.object({ conversation_id: identifier, user_ids: identifi
 /** Client → server; each needs the role `admin`. */
 export const adminRequests = {
   "admin.stats": v.object({}),
+  /** `after`: the `at` of the last one that is known. */
+  "admin.samples": v.object({ node_id: v.optional(name), after: v.optional(moment) }),
   "admin.connections": v.object({
     user_id: v.optional(identifier),
     node_id: v.optional(name),
+    device_id: v.optional(identifier),
     address: v.optional(name),
     ...page,
   }),
   "admin.connection": v.object({ connection_id: identifier }),
+  /** `payloads`: shown as well, where the configuration allows it. */
+  "admin.watch": v.object({ connection_id: identifier, payloads: v.optional(flag, false) }),
+  "admin.unwatch": v.object({ watch_id: identifier }),
   "admin.disconnect": v.pipe(
     v.object({
       user_id: v.optional(identifier),
@@ -84,6 +100,7 @@ export const adminRequests = {
   "admin.nodes": v.object({}),
   /** `for`: seconds, or a duration; 0 lifts the block. */
   "admin.block": v.object({ user_id: identifier, for: blockFor, reason: closeReason }),
+  "admin.members": v.object({ conversation_id: identifier, ...page }),
   "admin.members.add": changeMembers,
   "admin.members.remove": changeMembers,
   "admin.members.update": v.object({ conversation_id: identifier, user_id: identifier, may_write: flag }),
@@ -115,6 +132,55 @@ export type ConnectionView = v.InferOutput<typeof connectionView>;
 
 const stats = v.record(v.string(), v.number());
 
+/** Sums up what happened within one step of time, on one node or on all, and how things stood at its end. */
+const sample = v.object({
+  /** When the step began. */
+  at: moment,
+  connections: sequence,
+  /** Well-formed requests, and messages written to sockets: a conversation's event counts once for each that hears it. */
+  messages_in: sequence,
+  messages_out: sequence,
+  /** Events that were published, logged or not. */
+  events: sequence,
+  /** Batches of the log, and how long they took, ms: the mean and the longest. */
+  appends: sequence,
+  append_ms: v.number(),
+  append_ms_max: v.number(),
+  /** Logged events that somebody heard, and how old they were then, ms. */
+  deliveries: sequence,
+  delivery_ms: v.number(),
+  delivery_ms_max: v.number(),
+  /** The log's last position, and how many the node that is furthest behind has not published yet. */
+  position: sequence,
+  lag: sequence,
+  /** Events that backends were told of as missed. */
+  missed: sequence,
+  /** Connections that were closed for being too slow. */
+  slow_clients: sequence,
+  /** By code of the error reply, or by HTTP status of the refused connection. */
+  refusals: v.record(v.string(), v.number()),
+  /** Of the processes. */
+  memory_bytes: sequence,
+});
+
+/** Shows one message of a watched connection. */
+const watchedMessage = v.object({
+  at: moment,
+  /** Seen from the server. */
+  direction: v.picklist(["received", "sent"]),
+  type: text,
+  topic: v.optional(text),
+  seq: v.optional(sequence),
+  /** Of the message as it travels, before it is compressed. */
+  bytes: sequence,
+  /** Left out of large ones, and of what bears a token. */
+  payload: v.optional(freeObject),
+});
+export type WatchedMessage = v.InferOutput<typeof watchedMessage>;
+
+/** The topic that what is seen of a connection travels on; nobody subscribes to it by itself. */
+export const watchTopic = (watchId: string) => `watch:${watchId}`;
+
 const disconnected = { disconnected: sequence, ...missing };
 
 /** Server → client, each with `reply_to`. The changes of the directory are answered by `ack`. */
@@ -134,6 +200,13 @@ export const adminReplies = {
     nodes: v.array(v.object({ node_id: text, figures: v.record(v.string(), stats) })),
     ...missing,
   }),
+  "admin.samples": v.object({
+    /** Milliseconds from one to the next. */
+    step_ms: sequence,
+    /** Oldest first. */
+    samples: v.array(sample),
+    ...missing,
+  }),
   "admin.connections": v.object({
     connections: v.array(connectionView),
     /** How many match in all. */
@@ -145,6 +218,26 @@ export const adminReplies = {
   "admin.connection": v.object({
     connection: v.object({ ...connectionView.entries, topics: v.array(text), topic_count: sequence }),
     ...missing,
+  }),
+  "admin.watch": v.object({
+    watch_id: text,
+    connection_id: text,
+    node_id: text,
+    user_id: v.nullable(identifier),
+    device_id: text,
+    payloads: flag,
+    ...missing,
+  }),
+  /** An event, to the connection that watches alone. */
+  "admin.watched": v.object({
+    watch_id: text,
+    messages: v.array(watchedMessage),
+    /** How many more there were. */
+    left_out: sequence,
+    /** Why nothing more comes. */
+    ended: v.optional(v.picklist(["closed", "lost", "forbidden"])),
+    /** Of the close, where that is known. */
+    code: v.optional(sequence),
   }),
   "admin.disconnect": v.object(disconnected),
   "admin.topics": v.object({
@@ -189,6 +282,11 @@ export const adminReplies = {
       }),
     ),
     ...missing,
+  }),
+  "admin.members": v.object({
+    conversation_id: identifier,
+    members: v.array(v.object({ user_id: identifier, may_write: flag })),
+    next: v.nullable(text),
   }),
   "admin.users.erasure": v.object({
     user_id: identifier,

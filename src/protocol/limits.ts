@@ -34,6 +34,8 @@ export const limits = {
   presenceQueryUsers: 500,
   /** Entries of one page of `admin.connections` and `admin.topics`. */
   adminPage: 500,
+  /** Connections that one connection watches at once. */
+  watches: 10,
   /** Of the text of a close frame. */
   closeReasonBytes: 123,
   /** Of 365 days each. */

@@ -8,6 +8,25 @@ export function countOne(tally: Tally, key: string): void {
   tally[key] = (tally[key] ?? 0) + 1;
 }
 
+/** Notes how long something took: how often, for how long in all, and the longest since somebody took it last. */
+export class Timing {
+  times = 0;
+  totalMs = 0;
+  #worstMs = 0;
+
+  note(ms: number): void {
+    this.times++;
+    this.totalMs += ms;
+    if (ms > this.#worstMs) this.#worstMs = ms;
+  }
+
+  takeWorstMs(): number {
+    const worstMs = this.#worstMs;
+    this.#worstMs = 0;
+    return worstMs;
+  }
+}
+
 /** One transaction of the log. */
 export interface AppendedBatch {
   events: number;
@@ -21,6 +40,14 @@ export class Counts {
   readonly errors: Tally = {};
   /** Events that this node has published for all nodes, `logged` and `ephemeral`. */
   readonly published: Tally = { logged: 0, ephemeral: 0 };
+  /** Messages written to sockets; what is published counts once for each that hears it. */
+  messagesOut = 0;
+  /** Connections that were refused, by HTTP status [CON1]. */
+  readonly refused: Tally = {};
+  /** Batches of the log. */
+  readonly appends = new Timing();
+  /** How old logged events were when this node's subscribers were sent them, by this node's clock. */
+  readonly deliveries = new Timing();
   /** Connections that ended, by close code, `other` for what is in no table. */
   readonly closes: Tally = {};
   /** Of these, the ones that were too slow for what they were sent [CON7]. */
@@ -32,6 +59,7 @@ export class Counts {
   #onAppended: ((batch: AppendedBatch) => void) | null = null;
 
   appended(batch: AppendedBatch): void {
+    this.appends.note(batch.durationMs);
     this.#onAppended?.(batch);
   }
 

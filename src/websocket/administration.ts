@@ -4,10 +4,13 @@ import { Survey } from "../cluster/survey.ts";
 import type { AdminQuestions } from "../handlers/admin-questions.ts";
 import type { Administration } from "../handlers/context.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import type { Samples } from "../telemetry/samples.ts";
 import { createNodeAnswers, type NodeAnswerOptions } from "./node-answers.ts";
+import { Watching } from "./watching.ts";
 
 export interface AdministrationOptions extends Omit<NodeAnswerOptions, "nodeId"> {
   cluster: Cluster;
+  samples: Samples;
   newId: () => string;
   logger: Logger;
 }
@@ -24,5 +27,6 @@ export function createAdministration({ cluster, newId, logger, ...here }: Admini
     logger,
   });
 
-  return { nodeId, survey, nodes, logger };
+  const watching = new Watching({ survey, bus, tell: here.tell, newId });
+  return { nodeId, survey, nodes, watching, stepMs: here.samples.stepMs, logger };
 }

@@ -41,6 +41,8 @@ export interface ConnectionOptions {
 export interface Attachment {
   /** Cleans up; called once for each, with the code that it was closed with. */
   onGone: (connection: Connection, code: number) => void;
+  /** Called for what is written to this connection alone. */
+  onSent: (connection: Connection, message: OutgoingMessage, frame: EncodedFrame) => void;
   /** How long a close frame may wait for what stands before it, ms. */
   lastWordWaitMs: number;
   /** Bytes of the largest message, which may come when just less than too much is waiting. */
@@ -200,7 +202,12 @@ export class Connection implements RoutedConnection, RequestSocket {
   }
 
   sendMessage(message: OutgoingMessage): void {
-    this.send(this.#codec.encode(message));
+    if (this.#ws === null || this.isClosed) return;
+    const frame = this.#codec.encode(message);
+    // 0: dropped, for the buffer is full. What the client has is a gap-free prefix, and it ends here [CON7].
+    if (this.#ws.send(frame as string | Uint8Array<ArrayBuffer>, this.#attachment?.compresses(frame)) === 0)
+      return this.close(CloseCode.slowConsumer, "slow consumer");
+    this.#attachment?.onSent(this, message, frame);
   }
 
   sendAll(messages: OutgoingMessage[]): void {
@@ -213,13 +220,6 @@ export class Connection implements RoutedConnection, RequestSocket {
   sendTogether(write: () => void): void {
     if (this.#ws === null || this.isClosed) return write();
     this.#ws.cork(write);
-  }
-
-  send(frame: EncodedFrame): void {
-    if (this.#ws === null || this.isClosed) return;
-    // 0: dropped, for the buffer is full. What the client has is a gap-free prefix, and it ends here [CON7].
-    if (this.#ws.send(frame as string | Uint8Array<ArrayBuffer>, this.#attachment?.compresses(frame)) === 0)
-      this.close(CloseCode.slowConsumer, "slow consumer");
   }
 
   stepOut(topic: string): boolean {

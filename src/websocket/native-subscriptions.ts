@@ -1,6 +1,7 @@
 /** Puts one socket on the native topics that stand for its topics, and takes it off: mostly one for all three of its user's own. */
 import type { ServerWebSocket } from "bun";
 import { allOwnTopic, nativeTopic, nativeTopicsOf } from "../broadcast/ports.ts";
+import { watchTopic } from "../protocol/admin.ts";
 import type { WireFormat } from "../protocol/limits.ts";
 import { everyoneTopic, ownTopicsOf } from "../protocol/topic.ts";
 
@@ -37,11 +38,14 @@ export function leaveTopic(socket: Socket, topic: string, { userId, format }: So
   socket.unsubscribe(nativeTopic(topic, format));
 }
 
-/** The topics that the socket is on; what everyone is on is nobody's subscription. */
+const watchPrefix = watchTopic("");
+
+/** The topics that the socket is on; what everyone is on is nobody's subscription, nor is what an operator watches. */
 export function topicsOn(socket: Socket, { userId, format }: SocketUser): string[] {
   const prefix = nativeTopic("", format).length;
   const together = allOwnTopic(userId);
   return socket.subscriptions
     .map((name) => name.slice(prefix))
-    .flatMap((name) => (name === together ? ownTopicsOf(userId) : name === everyoneTopic ? [] : [name]));
+    .filter((name) => name !== everyoneTopic && !name.startsWith(watchPrefix))
+    .flatMap((name) => (name === together ? ownTopicsOf(userId) : [name]));
 }

@@ -4,9 +4,11 @@ import type { AdminQuestions, ConnectionView } from "../handlers/admin-questions
 import { CloseCode } from "../protocol/close.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Tell } from "../subscription/tell.ts";
+import type { Samples } from "../telemetry/samples.ts";
 import { type NodeStats, toAnyStats } from "../telemetry/stats.ts";
 import type { Connection } from "./connection.ts";
 import type { Hub } from "./hub.ts";
+import type { Watches } from "./watches.ts";
 
 export interface NodeAnswerOptions {
   nodeId: string;
@@ -15,6 +17,8 @@ export interface NodeAnswerOptions {
   /** This node's subscribers of a topic. */
   subscriberCount: (topic: string) => number;
   stats: () => Promise<NodeStats>;
+  samples: Pick<Samples, "since">;
+  watches: Pick<Watches, "watch" | "end">;
   tell: Tell;
 }
 
@@ -24,12 +28,14 @@ const stepSize = 2_000;
 const topicsShown = 1_000;
 
 export function createNodeAnswers(options: NodeAnswerOptions): Answers<AdminQuestions> {
-  const { hub, stats } = options;
+  const { hub, samples, stats } = options;
   return {
     ...createConnectionAnswers(options),
     ...createTopicAnswers(options),
     ...createSubscriptionAnswers(options),
+    ...createWatchAnswers(options),
     stats: async () => toAnyStats(await stats()),
+    samples: async ({ after }) => samples.since(after),
     hello: async () => ({ connections: hub.size }),
   };
 }
@@ -39,12 +45,18 @@ function createConnectionAnswers({
   nodeId,
 }: NodeAnswerOptions): Pick<Answers<AdminQuestions>, "connections" | "connection" | "disconnect"> {
   return {
-    async connections({ userId, address, after, limit }) {
+    async connections({ userId, deviceId, address, after, limit }) {
       const page = new LowestPage<Connection>(limit);
       let total = 0;
-      const candidates = userId === undefined ? everyConnection(hub) : hub.ofUser(userId);
+      const candidates =
+        userId !== undefined
+          ? hub.ofUser(userId)
+          : deviceId !== undefined
+            ? hub.ofDevice(deviceId)
+            : everyConnection(hub);
       for await (const connection of candidates) {
-        if (connection.isClosed || (address !== undefined && connection.address !== address)) continue;
+        if (connection.isClosed || (deviceId ?? connection.deviceId) !== connection.deviceId) continue;
+        if ((address ?? connection.address) !== connection.address) continue;
         total++;
         if (connection.connectionId > after) page.add(connection.connectionId, connection);
       }
@@ -94,6 +106,24 @@ function createTopicAnswers({
         if (connections.length >= Math.min(limit, subscribers)) break;
       }
       return { subscribers, connections };
+    },
+  };
+}
+
+function createWatchAnswers({
+  hub,
+  nodeId,
+  watches,
+}: NodeAnswerOptions): Pick<Answers<AdminQuestions>, "watch" | "unwatch"> {
+  return {
+    async watch({ watchId, connectionId, payloads, by }) {
+      const find = () => hub.find({ connectionId }).find((it) => !it.isClosed);
+      const watched = watches.watch({ watchId, payloads, by }, find);
+      return watched && { connection: viewOf(watched.connection, nodeId), closed: watched.closed };
+    },
+    async unwatch({ watchId }) {
+      watches.end(watchId);
+      return null;
     },
   };
 }

@@ -1,5 +1,5 @@
 /** Sums up in one line of the log a minute which connections were refused, and why; a line for each would be anybody's to write [CON1]. */
-import { countOne, type Tally } from "../telemetry/counts.ts";
+import { type Counts, countOne, type Tally } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Refusal } from "./upgrade.ts";
 
@@ -12,7 +12,9 @@ export class RefusedConnections {
   #since = 0;
   #timer: Timer | null = null;
 
-  constructor(private readonly options: { now: () => number; logger: Pick<Logger, "info"> }) {}
+  constructor(
+    private readonly options: { now: () => number; counts: Pick<Counts, "refused">; logger: Pick<Logger, "info"> },
+  ) {}
 
   start(): void {
     this.#since = this.options.now();
@@ -29,6 +31,7 @@ export class RefusedConnections {
   note({ status, code, message }: Refusal): void {
     // A request for no upgrade has not tried to connect.
     if (status === 426) return;
+    countOne(this.options.counts.refused, String(status));
     const reason = `${status} ${code}: ${message}`;
     const isKnown = Object.hasOwn(this.#tally, reason) || Object.keys(this.#tally).length < reasonsMax;
     countOne(this.#tally, isKnown ? reason : "others");

@@ -6,6 +6,7 @@ import type { Config } from "../config/schema.ts";
 import type { HealthHandler } from "../health/handler.ts";
 import { CloseCode, closeCodeOf } from "../protocol/close.ts";
 import type { Router } from "../router/router.ts";
+import type { Counts } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { clientAddress, createTrustedProxies } from "./addresses.ts";
 import type { CleanUp } from "./clean-up.ts";
@@ -19,6 +20,7 @@ import { notFound } from "./not-found.ts";
 import { RefusedConnections } from "./refused.ts";
 import type { Sessions } from "./sessions.ts";
 import { Refusal, type Upgrades, urlOf } from "./upgrade.ts";
+import type { Watches } from "./watches.ts";
 
 export interface ServerOptions {
   config: Config;
@@ -30,6 +32,8 @@ export interface ServerOptions {
   hub: Pick<Hub, "size">;
   listeners: Listeners;
   compression: Compression;
+  counts: Counts;
+  watches: Watches;
   logger: Logger;
   now: () => number;
   /** Whether other processes listen on the same port, so that the system spreads connections over all of them. */
@@ -165,9 +169,16 @@ export class Server {
   }
 
   #socketHandlers(): WebSocketHandler<Connection> {
-    const { config, router, sessions, cleanUp, compression, now } = this.options;
+    const { config, router, sessions, cleanUp, compression, counts, watches, now } = this.options;
     const attachment: Attachment = {
-      onGone: (connection, code) => cleanUp.close(connection, code),
+      onGone: (connection, code) => {
+        watches.noteGone(connection, code);
+        cleanUp.close(connection, code);
+      },
+      onSent: (connection, message, frame) => {
+        counts.messagesOut++;
+        if (watches.isWatching) watches.noteSent(connection, message, frame);
+      },
       lastWordWaitMs: config.websocket.write_wait,
       queueBytesLast: config.websocket.max_message_size,
       compresses: (frame) => compression.pays(frame, () => 1),
@@ -203,6 +214,7 @@ export class Server {
         if (connection.isClosed) return;
         if (compression.noteReceived(connection, frame.length, connection.lastHeardAt))
           return connection.close(CloseCode.rateLimited, "rate limit");
+        if (watches.isWatching) watches.noteReceived(connection, frame);
         apart(connection, () => connection.receive(frame, handlerOf(connection)));
       },
       ping: heard,

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import type { Client } from "../support/client.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { type Service, startService } from "../support/service.ts";
@@ -24,6 +25,7 @@ const startNode = (nodeId: string) =>
       CLUSTER__NODE_ID: nodeId,
       CLUSTER__HEARTBEAT: "200ms",
       CLUSTER__DEAD_AFTER: "60s",
+      OPERATIONS__SAMPLE_INTERVAL: "1s",
     },
   });
 
@@ -107,6 +109,49 @@ test("[ADM1] [AUTH4] subscribing, disconnecting, blocking and disabling reach th
   const last = await both(anna);
   await admin.ask("admin.users.disable", { user_id: anna });
   for (const client of [last.near, last.far]) expect(await client.closed).toMatchObject({ code: 4011 });
+});
+
+test("[ADM1] a connection on another node is watched, until it ends or its node is lost, and the last hour is everybody's", async () => {
+  const admin = await operator();
+  const { near, far } = await both(fresh("anna"));
+  const watch = async (client: Client) => {
+    const { connection_id } = (await client.next("connected")).payload;
+    return admin.ask("admin.watch", { connection_id });
+  };
+  const first = await watch(far);
+  expect(first).toMatchObject({ node_id: "other", missing_nodes: [] });
+  await far.settled();
+  await admin.next("admin.watched", ({ messages }) => messages.some(({ type }: any) => type === "pong"));
+  await near.settled();
+  await far.close(4_999);
+  const isEnd = (id: string) => (payload: any) => payload.watch_id === id && payload.ended !== undefined;
+  expect((await admin.next("admin.watched", isEnd(first.watch_id))).payload).toMatchObject({
+    ended: "closed",
+    code: 4_999,
+  });
+  const pongs = admin
+    .all("admin.watched")
+    .flatMap(({ payload }) => payload.messages.filter(({ type }: any) => type === "pong"));
+  expect(pongs).toHaveLength(1);
+
+  const last = await there.connect(fresh("ben"));
+  const second = await watch(last);
+  other.signal("SIGSTOP");
+  try {
+    expect((await admin.next("admin.watched", isEnd(second.watch_id))).payload.ended).toBe("lost");
+  } finally {
+    other.signal("SIGCONT");
+  }
+  // Nobody asks for it any more.
+  await other.logged(({ msg, watch_id }) => msg === "a connection is watched no more" && watch_id === second.watch_id);
+  const { samples } = await eventually(
+    () => admin.ask("admin.samples"),
+    (it) => it.missing_nodes.length === 0 && it.samples.some(({ connections }: any) => connections >= 3),
+  );
+  const [one, theOther] = await Promise.all(["one", "other"].map((node_id) => admin.ask("admin.samples", { node_id })));
+  const at = samples.findLast(({ connections }: any) => connections >= 3).at;
+  const connectionsOf = (it: any) => it.samples.find((sample: any) => sample.at === at)?.connections ?? 0;
+  expect(connectionsOf({ samples })).toBe(connectionsOf(one) + connectionsOf(theOther));
 });
 
 test("[ADM1] a node that does not answer in time is named, and what the others say is there", async () => {

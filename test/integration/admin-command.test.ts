@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { admin } from "../../src/commands/admin.ts";
+import { watchedLine } from "../../src/commands/admin-print.ts";
 import { adminRequest, forms } from "../../src/commands/admin-requests.ts";
 import { parseArgs } from "../../src/commands/args.ts";
 import { clientMessageTypes } from "../../src/protocol/client.ts";
@@ -11,12 +12,13 @@ import { fresh } from "../support/people.ts";
 import { program } from "../support/program.ts";
 import { type Service, startService } from "../support/service.ts";
 import { secret } from "../support/tokens.ts";
+import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 
 let service: Service;
 beforeAll(async () => {
-  service = await startService({ settings: { CLUSTER__NODE_ID: "the-node" } });
+  service = await startService({ settings: { CLUSTER__NODE_ID: "the-node", OPERATIONS__SAMPLE_INTERVAL: "1s" } });
 });
 afterAll(() => service.stop());
 const clients: Client[] = [];
@@ -121,6 +123,79 @@ test("[ADM2] [MSG5] members, users, topics, subscribe, block and disconnect do w
   await connect(anna);
 });
 
+test("[ADM2] members list, connections of a device, and the last hour", async () => {
+  const [anna, c, device_id] = [fresh("anna"), fresh("c"), fresh("tablet")];
+  await operateJson("members", "add", c, anna);
+  expect((await operateJson("members", "list", c)).members).toEqual([{ user_id: anna, may_write: true }]);
+  await connect(anna, { device_id });
+  expect((await operateJson("connections", "--device", device_id)).total).toBe(1);
+  const { samples } = await eventually(
+    () => operateJson("samples"),
+    (it) => it.samples.length > 0,
+  );
+  const { stdout } = await operate("samples", "--after", samples[0].at, "--node", "the-node");
+  expect(stdout).toMatch(
+    /^(no samples|at +connections +in\/s +out\/s +append ms +delivery ms +position +lag +missed +slow +refusals)\n/,
+  );
+});
+
+test("[ADM2] watch prints each message of a connection until it ends, or until one leaves", async () => {
+  const client = await connect(fresh("anna"));
+  const { connection_id } = (await client.next("connected")).payload;
+  const watch = (...more: string[]) => {
+    const words = ["admin", "watch", connection_id, "--url", service.url, ...more];
+    return Bun.spawn([...program, ...words], {
+      cwd: service.folder,
+      env: { PATH: process.env.PATH ?? "" },
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+  };
+  const isWatched = (count: number) =>
+    eventually(
+      async () =>
+        service.logs.filter(
+          ({ msg, ...it }) => msg === "a connection is watched" && it.connection_id === connection_id,
+        ),
+      (lines) => lines.length === count,
+    );
+  const leaver = watch();
+  await isWatched(1);
+  leaver.kill("SIGINT");
+  expect([await leaver.exited, await leaver.stdout.text()]).toEqual([0, "ended  here\n"]);
+  const watcher = watch("--json");
+  await isWatched(2);
+  await client.settled();
+  await client.close(4_999);
+  expect(await watcher.exited).toBe(0);
+  const lines = (await watcher.stdout.text())
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  expect(lines.map(({ direction, type }) => [direction, type])).toEqual([
+    ["received", "ping"],
+    ["sent", "pong"],
+    [undefined, undefined],
+  ]);
+  expect(lines.at(-1)).toEqual({ ended: "closed", code: 4_999 });
+  expect(
+    watchedLine({
+      at: "2026-11-22T23:26:48.520Z",
+      direction: "sent",
+      type: "message.new",
+      topic: "conversation:c1",
+      seq: 12,
+      bytes: 391,
+    }),
+  ).toBe("23:26:48.520 > message.new conversation:c1 #12 391 B");
+  expect(await operate("watch", "none")).toMatchObject({ code: 1, stderr: expect.stringMatching(/^not_found: /) });
+  expect(await operate("watch", connection_id, "--payloads")).toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(/^forbidden: /),
+  });
+});
+
 test("[ADM2] topics that somebody may not subscribe to: exit code 1, and which they are", async () => {
   const [anna, ben] = [fresh("anna"), fresh("ben")];
   await connect(anna);
@@ -171,7 +246,8 @@ test("[ADM2] [AUTH2] with tokens: the role is the token's, and without one it sa
 const requestOf = (...words: string[]) => adminRequest(parseArgs(admin, words));
 
 test("[ADM2] every message of operators has its form", () => {
-  const adminTypes = clientMessageTypes.filter((type) => type.startsWith("admin."));
+  // A watch ends with the command.
+  const adminTypes = clientMessageTypes.filter((type) => type.startsWith("admin.") && type !== "admin.unwatch");
   const types = Object.values(forms).map(({ type }) => type);
   expect([...new Set<string>(types)].sort()).toEqual([...adminTypes].sort());
 });
@@ -218,6 +294,8 @@ for (const [line, fault] of [
   ["users disable ben --reason bye --of anna", "admin users disable does not take --of"],
   ["topics --of anna", "admin topics does not take --of"],
   ["stats --after a", "admin stats does not take --after"],
+  ["connection x1 --payloads", "admin connection does not take --payloads"],
+  ["samples --after yesterday", "admin samples: --after must"],
   ["connections --limit x", "admin connections: --limit must be a whole number"],
   ["conversations update c1 59s", "the retention must be a duration from 1m to 36500d, such as 12h or 30d, or null"],
   ["block anna 20y", "the time must be seconds or a duration such as 30s, 10m, 24h or 7d, at most 10 years"],

@@ -16,7 +16,9 @@ const adminTypes = clientMessageTypes.filter(isAdmin);
 
 let service: Service;
 beforeAll(async () => {
-  service = await startService({ settings: { CLUSTER__NODE_ID: "the-node", DIRECTORY__MODE: "managed" } });
+  service = await startService({
+    settings: { CLUSTER__NODE_ID: "the-node", DIRECTORY__MODE: "managed", OPERATIONS__SHOW_PAYLOADS: "true" },
+  });
   // In managed mode an operator has to be known before anybody else can be made known.
   const { Database } = await import("bun:sqlite");
   const database = new Database(`${service.folder}/data/ws-service.db`);

@@ -20,7 +20,7 @@ export function createSubscriber(
     grants,
     follows: null,
     isClosed: false,
-    send() {},
+    sendMessage() {},
     stepOut: (name) => topics.delete(name),
     stepBack: (name) => void topics.add(name),
     isSubscribed: (name) => topics.has(name),

@@ -52,6 +52,7 @@ function connect() {
   });
   connection.attach(socket as never, {
     onGone() {},
+    onSent() {},
     lastWordWaitMs: 10_000,
     queueBytesLast: 1 << 20,
     compresses: () => false,

@@ -167,7 +167,7 @@ test("[SUB1] every event is in the table of topics, but for what one connection 
   const replies = serverMessageTypes.filter((type) => type in clientPayloads && type.startsWith("admin."));
   expect(serverMessageTypes.filter((type) => !isThere(type) && !replies.includes(type))).toEqual([
     ...(["connected", "auth.success", "auth.failed", "auth.expiring", "subscribed", "unsubscribed"] as const),
-    ...(["pong", "ack", "error", "history", "members", "draining"] as const),
+    ...(["pong", "ack", "error", "history", "members", "draining", "admin.watched"] as const),
   ]);
 });
 

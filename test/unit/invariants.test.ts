@@ -175,7 +175,7 @@ function connected(handler: () => Reply | Promise<Reply>, codec = jsonCodec) {
     ...{ connectionId: "k1", deviceId: "d1", address: "192.0.2.1", format: "json", codec },
     ...{ session: null, since: undefined, now: 0, queueMax: 64 },
   });
-  const attachment = { onGone() {}, lastWordWaitMs: 1, queueBytesLast: 1 << 20, compresses: () => false };
+  const attachment = { onGone() {}, onSent() {}, lastWordWaitMs: 1, queueBytesLast: 1 << 20, compresses: () => false };
   connection.attach(socket as never, attachment);
   const ask = () => router.route(connection, JSON.stringify({ id: "1", type: "ping" }));
   return { connection, frames, closes, ask };

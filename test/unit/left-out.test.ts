@@ -17,7 +17,7 @@ function build(users: number) {
       format: "json",
       userId: `u${index}`,
       deviceId: "web",
-      send() {},
+      sendMessage() {},
       isSubscribed: (topic) => subscribersOf(topic).has(recipient),
       stepOut(topic) {
         left++;

@@ -161,6 +161,7 @@ function scene({ names, wait, isCrowded = () => false }: { names: KindName[]; wa
   });
   connection.attach(socket as never, {
     onGone() {},
+    onSent() {},
     lastWordWaitMs: 1,
     queueBytesLast: 1 << 20,
     compresses: () => false,

@@ -5,6 +5,7 @@ import { configSchema } from "../../src/config/schema.ts";
 import { InvariantBroken } from "../../src/ground/assert.ts";
 import { Unavailable } from "../../src/ground/unavailable.ts";
 import { jsonCodec } from "../../src/protocol/codec.ts";
+import { codecs } from "../../src/protocol/codecs.ts";
 import { createTell } from "../../src/subscription/tell.ts";
 import { Counts } from "../../src/telemetry/counts.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
@@ -16,6 +17,7 @@ import { Listeners } from "../../src/websocket/listeners.ts";
 import { Registration, type RegistrationOptions } from "../../src/websocket/registration.ts";
 import { Server, type ServerOptions } from "../../src/websocket/server.ts";
 import { Sessions, type SessionsOptions } from "../../src/websocket/sessions.ts";
+import { Watches } from "../../src/websocket/watches.ts";
 
 const config = v.parse(configSchema, { auth: { mode: "token" } });
 const { logger } = createLogSink({ level: "silent", format: "json" });
@@ -94,6 +96,7 @@ function anonymous(closedWith: number[] = []): Connection {
   };
   connection.attach(socket as never, {
     onGone() {},
+    onSent() {},
     lastWordWaitMs: 10_000,
     queueBytesLast: 1 << 20,
     compresses: () => false,
@@ -129,6 +132,8 @@ test("[ENV5] what a frame's handler throws ends its connection with 4100, and no
     sessions,
     cleanUp,
     hub,
+    counts: new Counts(),
+    watches: new Watches({ codecs, showsPayloads: false, now: Date.now, logger: logger as never }),
     logger,
     now: Date.now,
     sharesPort: false,

@@ -29,7 +29,7 @@ const typist = (userId: string, connectionId = `${userId}/1`): Typist => ({
   userId,
   deviceId: connectionId,
   format: "json",
-  send() {},
+  sendMessage() {},
   isSubscribed: () => true,
   stepOut: () => false,
   stepBack() {},
