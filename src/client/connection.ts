@@ -2,8 +2,8 @@
 import { subprotocols } from "../protocol/limits.ts";
 import type {
   Clock,
+  Connection as ConnectionOfAll,
   ConnectionState,
-  Core,
   Kept,
   News,
   Reply,
@@ -59,7 +59,7 @@ const keys = { session: "session", covered: "session/covered" };
 const saveAfterMs = 500;
 const nowhere: KeptPlace = { cursor: null, seen: {}, own: {} };
 
-export class Connection implements Core {
+export class Connection implements ConnectionOfAll {
   readonly isLead = true;
   readonly outbox: DurableOutbox;
   readonly #options: ConnectionOptions;
@@ -69,7 +69,8 @@ export class Connection implements Core {
   readonly #stateListeners = new Set<(state: ConnectionState) => void>();
   readonly #newsListeners = new Set<(news: News) => void>();
   readonly #kept = new Set<Kept>();
-  readonly #loaded: Promise<void>;
+  #loaded: Promise<void>;
+  #hasLeft = false;
   #userId: string | null;
   #isWanted = false;
   #cancelSave: (() => void) | null = null;
@@ -164,7 +165,7 @@ export class Connection implements Core {
     void this.#loaded.then(() => this.#isWanted && this.#session.start());
   }
 
-  /** @returns resolves once the line is closed and what is to be kept is written */
+  /** Closes with 1000. @returns resolves once the line is closed and what is to be kept is written */
   async stop(): Promise<void> {
     this.#isWanted = false;
     await this.#session.stop();
@@ -177,6 +178,18 @@ export class Connection implements Core {
     const forgotten = this.#forget();
     this.#userId = this.#options.userId ?? null;
     await Promise.all([closed, forgotten]);
+  }
+
+  leave(): void {
+    this.#isWanted = false;
+    this.#hasLeft = true;
+    this.#cancelSave?.();
+    this.outbox.suspend();
+    this.#session.leave();
+  }
+
+  catchUp(news: readonly News[]): void {
+    this.#loaded = this.#loaded.then(() => this.#session.catchUp(news));
   }
 
   async #load(): Promise<void> {
@@ -209,12 +222,14 @@ export class Connection implements Core {
   }
 
   #noteState(state: ConnectionState): void {
+    if (this.#hasLeft) return;
     if (state.status === "live") this.outbox.resume();
     else this.outbox.suspend();
     for (const listener of [...this.#stateListeners]) this.#call(() => listener(state));
   }
 
   #tell(news: News): void {
+    if (this.#hasLeft) return;
     for (const listener of [...this.#newsListeners]) this.#call(() => listener(news));
     this.#saveLater();
   }
@@ -241,7 +256,7 @@ export class Connection implements Core {
     this.#cancelSave?.();
     this.#cancelSave = null;
     const { deviceId, place, covered } = this.#session;
-    if (this.#userId === null || deviceId === null) return this.#writing;
+    if (this.#hasLeft || this.#userId === null || deviceId === null) return this.#writing;
     const { url } = this.#options;
     const session: KeptSession = { url, userId: this.#userId, deviceId, ...place };
     for (const kept of this.#kept) for (const [key, value] of kept.takeChanges()) this.#unwritten.set(key, value);

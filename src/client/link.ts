@@ -91,17 +91,16 @@ export class Link {
   }
 
   /** Says goodbye: with 1000 this user goes [PRE1]. @returns resolves once the line is closed */
-  stop(reason: StopReason, end: { code?: number; message?: string } = {}): Promise<void> {
-    this.#turn++;
-    this.#cancelRetry();
-    this.#unlisten?.();
-    this.#unlisten = null;
-    const line = this.#line;
-    this.#line = null;
-    if (line !== null) this.#options.listener.onClosed(CloseCode.normal);
-    const { code, message } = end;
+  stop(reason: StopReason, { code, message }: { code?: number; message?: string } = {}): Promise<void> {
+    const line = this.#release(CloseCode.normal);
     this.#enter({ status: "stopped", reason, ...(code && { code }), ...(message && { message }) });
     return line?.close(CloseCode.normal) ?? Promise.resolve();
+  }
+
+  /** Ends without saying that the user goes: somebody else goes on as this device. */
+  leave(): void {
+    void this.#release(comingBack)?.close(comingBack);
+    this.#enter({ status: "stopped", reason: "stopped" });
   }
 
   /** Everything that was there before is back. */
@@ -122,6 +121,17 @@ export class Link {
     if (line === null) return;
     void line.close(comingBack);
     this.#noteEnd({ code: comingBack });
+  }
+
+  #release(code: number): Line | null {
+    this.#turn++;
+    this.#cancelRetry();
+    this.#unlisten?.();
+    this.#unlisten = null;
+    const line = this.#line;
+    this.#line = null;
+    if (line !== null) this.#options.listener.onClosed(code);
+    return line;
   }
 
   #enter(state: ConnectionState): void {

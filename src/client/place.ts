@@ -40,6 +40,11 @@ export class Place {
     return this.#movedAt >= this.#cursorAt;
   }
 
+  /** @returns the last `seq` that is had of a topic */
+  had(topic: string): number | undefined {
+    return this.#had.get(topic);
+  }
+
   /** Takes an event of a topic. @returns false where it was had, or is this device's own */
   take(topic: string, seq: number): boolean {
     if (seq <= (this.#had.get(topic) ?? 0)) return false;

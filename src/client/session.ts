@@ -1,6 +1,6 @@
 /** Keeps a user's session over broken lines: requests and their replies, what is followed, and the place in the log. */
 import { CloseCode } from "../protocol/close.ts";
-import type { ConnectionState, Reply, RequestType, StopReason, Subscribed, Unlisten } from "./core.ts";
+import type { ConnectionState, News, Reply, RequestType, StopReason, Subscribed, Unlisten } from "./core.ts";
 import { ClientError, ServerError } from "./errors.ts";
 import type { Scope } from "./follows.ts";
 import type { Identity, ServerMessage } from "./line.ts";
@@ -101,6 +101,19 @@ export class Session {
   /** @returns resolves once the line is closed */
   stop(reason: StopReason = "stopped"): Promise<void> {
     return this.#link.stop(reason);
+  }
+
+  /** Ends without saying that the user goes: somebody else goes on as this device. */
+  leave(): void {
+    this.#link.leave();
+  }
+
+  /** Takes what was told elsewhere since that was written which was restored: it is not told again. */
+  catchUp(news: readonly News[]): void {
+    for (const it of news) {
+      if (it.kind === "sent") this.#noteSent(it.ack);
+      else this.#subscriptions.catchUp(it);
+    }
   }
 
   /** Leaves without saying that the user goes, and comes back. */

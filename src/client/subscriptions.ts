@@ -1,5 +1,5 @@
 /** Brings what is followed back on each line, and tells what comes of it: each event once, or of what a gap is [LOG3] [LOG4]. */
-import type { Clock, News, Subscribed, Unlisten } from "./core.ts";
+import type { Clock, News, Subscribed, SubscribedTopic, Unlisten } from "./core.ts";
 import { ClientError, ServerError } from "./errors.ts";
 import { Follows, isOf, type Key, keysOf, requestsFor, type Scope } from "./follows.ts";
 import type { ServerMessage, Since } from "./line.ts";
@@ -139,7 +139,7 @@ export class Subscriptions {
     const { place, onNews, onTaken } = this.#options;
     const { topics, rejected, cursor } = message.payload as unknown as Subscribed;
     const asked = message.reply_to === undefined ? undefined : this.#asked.get(message.reply_to);
-    const gaps = topics.filter(({ recovered }) => recovered === false);
+    const gaps = topics.filter((topic) => this.#hasGap(topic));
     if (gaps.length > 0) this.#beginAnew(gaps.map(({ topic }) => topic));
     const fresh = topics.filter(({ topic }) => !this.#on.has(topic));
     for (const { topic } of fresh) this.#on.add(topic);
@@ -152,6 +152,31 @@ export class Subscriptions {
     if (this.#resume !== null) this.#resume.cursor = cursor;
     else place.moveCursor(cursor);
     if (asked !== undefined) this.#noteAnswer(message.reply_to!, asked, message.payload as unknown as Subscribed);
+  }
+
+  /** Takes what was told elsewhere, without telling it. */
+  catchUp(news: Exclude<News, { kind: "sent" }>): void {
+    const { place } = this.#options;
+    switch (news.kind) {
+      case "event":
+        if (news.event.topic !== undefined && news.event.seq !== undefined)
+          place.take(news.event.topic, news.event.seq);
+        break;
+      case "subscribed":
+        for (const { topic, seq } of news.topics) {
+          // Of what the place speaks for all that comes after it is replayed, and nothing else is known to be had.
+          const isKnown = place.had(topic) !== undefined || [...this.covered].some((key) => isOf(topic, key));
+          if (seq !== undefined && !isKnown) place.begin(topic, seq);
+        }
+        break;
+      case "unsubscribed":
+      case "gap":
+        for (const topic of news.topics) place.forget(topic);
+        break;
+      case "forgotten":
+        place.forgetAll();
+        break;
+    }
   }
 
   takeUnsubscribed({ topics, reason }: ServerPayloads["unsubscribed"]): void {
@@ -206,6 +231,13 @@ export class Subscriptions {
     const held = this.#held;
     this.#held = held.filter((message) => !isDue(message));
     for (const message of held) if (isDue(message)) this.#tell(message);
+  }
+
+  /** The server knows of one, or the topic begins behind what was told of it before. */
+  #hasGap({ topic, seq, recovered }: SubscribedTopic): boolean {
+    if (recovered !== undefined || this.#on.has(topic)) return recovered === false;
+    const had = this.#options.place.had(topic);
+    return had !== undefined && seq !== undefined && seq > had;
   }
 
   #beginAnew(topics: string[]): void {
