@@ -188,7 +188,7 @@ export class Fold {
     if (tooMany <= 0 || this.#messages.awaited > 0 || this.#fromSeq === null) return;
     const unread = this.unread;
     const asOf = Math.max(this.#asOf, this.#heardSeq);
-    // What came before its turn, by a page or an answer, is counted once its turn has come.
+    // Things that came before their turn, by a page or an answer, are counted once their turn has come.
     const isAhead = ({ message, gone }: Held) => gone > asOf || (message.seq > asOf && !message.isOwn);
     if (unread === null || [...this.#messages.above(0)].some(isAhead)) return;
     this.#count(asOf, unread);
@@ -196,7 +196,7 @@ export class Fold {
     this.#fromSeq = Math.max(this.#fromSeq, this.#messages.from(0)[0]?.seq ?? this.#heardSeq + 1);
   }
 
-  /** What is kept of it on the device: the newest messages, and how it stands without the others. Null: there is nothing whole. */
+  /** Gives the part that is kept on the device: the newest messages, and how it stands without the others. Null: there is nothing whole. */
   keep(max: number): KeptFold | null {
     if (this.#fromSeq === null) return null;
     const whole = this.messages();

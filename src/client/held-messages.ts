@@ -4,7 +4,7 @@ import type { ServerPayloads } from "./wire.ts";
 
 type Told<T extends keyof ServerPayloads> = { type: T; seq: number; payload: ServerPayloads[T] };
 
-/** What changes a message that is there. */
+/** Changes a message that is there. */
 export type Change = Told<"message.edited"> | Told<"message.deleted"> | Told<"message.reaction">;
 
 /** A message, with the numbers of what has made it so. */

@@ -34,7 +34,7 @@ export abstract class LiveValue<T> implements Live<T> {
     return this.#listeners.size > 0;
   }
 
-  /** What it is now, made of what it is made of. */
+  /** Gives it as it is now. */
   protected abstract make(): T;
 
   /** The first has come, or the last has gone. */

@@ -88,7 +88,7 @@ export class ModelConversation {
     return { type: event.type, seq: event.seq, payload: { ...payload, created_at: "then", ...gone, reactions: told } };
   }
 
-  /** What is still kept after a number, as it reads today: of edits, reactions and receipts the newest alone. */
+  /** Gives what is still kept after a number, as it reads today: of edits, reactions and receipts the newest alone. */
   after(seq: number): LoggedEvent[] {
     return this.#log.filter((event) => event.seq > seq).map((event) => this.shown(event));
   }
@@ -125,7 +125,7 @@ export class ModelConversation {
     const seq = ++this.#seq;
     const event = { type, seq, payload: { conversation_id: "c", ...payload }, id: `e${seq}`, by, replaces };
     this.#log.push(event);
-    // What is told at once reads as it is in this moment.
+    // Told at once, it reads as it is in this moment.
     return { ...event, ...this.shown(event) };
   }
 }
@@ -195,7 +195,7 @@ export class ModelLine {
     this.ask();
   }
 
-  /** What was said before the device was there is not told to it. */
+  /** Tells nothing of before the device was there. */
   clear(): void {
     this.#events = [];
     this.#answers = [];

@@ -139,7 +139,7 @@ test("[REC3] [MSG2] [MSG3] in whatever order its pieces come, a conversation fol
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), fc.nat(6), (all, before) => {
       const played = new Played();
-      // What was there before the device came.
+      // Some of it was there before the device came.
       for (const it of all.slice(0, before))
         if ((steps as readonly string[]).includes(it.kind)) played.play({ ...it, isHere: false });
       played.line.clear();
