@@ -39,6 +39,7 @@ export class Fold {
   #receiptsShown: readonly Receipt[] | null = null;
   #heardSeq = 0;
   #fromSeq: number | null = null;
+  #begun = 0;
 
   /** @param who whose device this is */
   constructor(who: { readonly userId: string | null }) {
@@ -64,6 +65,16 @@ export class Fold {
     return Math.max(this.#deliveredSeq, this.#readSeq);
   }
 
+  /** The number of the newest message of others that is held. */
+  get othersSeq(): number {
+    return this.#messages.othersSeq;
+  }
+
+  /** How often it was forgotten: an answer that was asked for before is of another time. */
+  get begun(): number {
+    return this.#begun;
+  }
+
   /** Of the others. */
   get receipts(): readonly Receipt[] {
     this.#receiptsShown ??= this.#receipts === null ? [] : [...this.#receipts.values()];
@@ -80,9 +91,9 @@ export class Fold {
     return this.#messages.size;
   }
 
-  /** Messages with reactions of which only the service knows how many there are: to be read anew where somebody looks. */
-  get inexact(): string[] {
-    return this.#messages.inexact;
+  /** Messages of which only the service knows how they are now: to be read anew where somebody looks. */
+  get doubtful(): string[] {
+    return this.#messages.doubtful;
   }
 
   /** Messages of others that are not read. Null where nobody here can know it, and a mark that moves nothing tells. */
@@ -113,13 +124,20 @@ export class Fold {
     this.#take(event);
   }
 
+  /** Takes what was told of it in passing, by another topic. */
+  takeAside(event: LoggedEvent): void {
+    this.#take(event);
+  }
+
   /** Takes the answer to what this device has done, as the event that the others get [SUB6]. */
   takeOwn(entry: OutboxEntry, ack: ServerPayloads["ack"]): void {
     const { type } = entry;
     if (type === "mark.read" || type === "mark.delivered") return this.#takeMark(type, ack);
     const event = this.#who.userId === null ? null : eventOf(entry, ack, this.#who.userId);
-    if (event !== null) return this.#take(event);
-    if (type !== "reaction.add" && type !== "reaction.remove") return;
+    if (event !== null) this.#take(event);
+    // It was there before, and may have been edited since [LOG2].
+    if (type === "message.send" && ack.duplicate && ack.message_id !== undefined) this.#messages.doubt(ack.message_id);
+    if (event !== null || (type !== "reaction.add" && type !== "reaction.remove")) return;
     // It was so before: whether one is among the many who are not named nobody else says.
     const { message_id, reaction } = (entry as OutboxEntry<"reaction.add">).payload;
     this.#messages.own(message_id, reaction, type === "reaction.add");
@@ -158,8 +176,16 @@ export class Fold {
     this.#heardSeq = Math.max(this.#heardSeq, as_of_seq);
   }
 
+  /** Says from where on it is heard, where no snapshot has said so. */
+  begin(seq: number): void {
+    if (this.#fromSeq !== null) return;
+    this.#fromSeq = seq + 1;
+    this.#heardSeq = Math.max(this.#heardSeq, seq);
+  }
+
   /** Begins from nothing: something is missing, or the numbers begin anew [LOG4]. */
   forget(): void {
+    this.#begun++;
     this.#messages.clear();
     this.#receipts = this.#receiptsShown = null;
     this.#asOf = this.#base = this.#readSeq = this.#deliveredSeq = this.#heardSeq = 0;

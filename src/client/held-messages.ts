@@ -31,7 +31,9 @@ export class HeldMessages {
   readonly #ordered: Held[] = [];
   /** By `message_id`: changes of what is not loaded, or on its way. */
   #waiting: Map<string, Change[]> | null = null;
-  #inexact: Set<string> | null = null;
+  #doubtful: Set<string> | null = null;
+  /** Of the newest message of others. */
+  othersSeq = 0;
   /** Answers under way that may bring messages of before. */
   awaited = 0;
 
@@ -45,9 +47,8 @@ export class HeldMessages {
     return this.#ordered.at(-1)?.message ?? null;
   }
 
-  /** Messages with reactions of which only the service knows how many there are. */
-  get inexact(): string[] {
-    return this.#inexact === null ? [] : [...this.#inexact];
+  get doubtful(): string[] {
+    return this.#doubtful === null ? [] : [...this.#doubtful];
   }
 
   get(messageId: string): SentMessage | null {
@@ -80,6 +81,7 @@ export class HeldMessages {
   insert(message: SentMessage): Held {
     const held: Held = { message, edit: 0, gone: 0, took: null, isAwaited: false };
     this.#byId.set(message.id, held);
+    if (!message.isOwn) this.othersSeq = Math.max(this.othersSeq, message.seq);
     let at = this.#ordered.length;
     while (at > 0 && this.#ordered[at - 1]!.message.seq > message.seq) at--;
     this.#ordered.splice(at, 0, held);
@@ -106,6 +108,12 @@ export class HeldMessages {
     held.message = { ...held.message, reactions };
   }
 
+  /** Only the service knows how this message is now. */
+  doubt(messageId: string): void {
+    this.#doubtful ??= new Set();
+    this.#doubtful.add(messageId);
+  }
+
   /** @returns whether something was deleted above a number that is not here */
   isDeletedUnseen(asOf: number): boolean {
     if (this.#waiting === null) return false;
@@ -125,9 +133,9 @@ export class HeldMessages {
     const held = this.#byId.get(messageId);
     if (held === undefined || !held.isAwaited) return;
     held.isAwaited = false;
+    this.#doubtful?.delete(messageId);
     const waiting = this.#takeWaiting(messageId);
     if (event === null) return;
-    this.#inexact?.delete(messageId);
     const message = messageOf(event, this.who.userId);
     const { reactions: before } = held.message;
     // Which of those who are not named are oneself the answer does not say.
@@ -145,21 +153,22 @@ export class HeldMessages {
   drop(count: number): void {
     for (const { message } of this.#ordered.splice(0, count)) {
       this.#byId.delete(message.id);
-      this.#inexact?.delete(message.id);
+      this.#doubtful?.delete(message.id);
     }
   }
 
   clear(): void {
     this.#byId.clear();
     this.#ordered.length = 0;
-    this.#waiting = this.#inexact = null;
+    this.othersSeq = 0;
+    this.#waiting = this.#doubtful = null;
   }
 
   #change(held: Held, { type, seq, payload }: Change): void {
     const { message } = held;
     if (type === "message.deleted") {
       Object.assign(held, { gone: seq, took: null });
-      this.#inexact?.delete(message.id);
+      this.#doubtful?.delete(message.id);
       held.message = { ...message, content: null, deletedAt: payload.deleted_at, editedAt: null, reactions: [] };
     } else if (message.deletedAt !== null) return;
     else if (type === "message.edited") {
@@ -177,10 +186,7 @@ export class HeldMessages {
     held.took.set(key, seq);
     const isMine = userId === this.who.userId;
     const { reactions, isExact } = withReaction(held.message.reactions, { reaction, userId, isMine, added });
-    if (!isExact) {
-      this.#inexact ??= new Set();
-      this.#inexact.add(held.message.id);
-    }
+    if (!isExact) this.doubt(held.message.id);
     held.message = { ...held.message, reactions };
   }
 

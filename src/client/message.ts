@@ -72,7 +72,7 @@ export function messageOf({ seq, payload }: LoggedEvent, userId: string | null):
 /** Gives what the others are told of what this device has done. @returns null where it has made nothing [SUB6] [MSG2] */
 export function eventOf(entry: OutboxEntry, ack: ServerPayloads["ack"], userId: string): LoggedEvent | null {
   const { seq, duplicate = false, message_id, created_at, at } = ack;
-  if (seq === undefined || duplicate) return null;
+  if (seq === undefined || (duplicate && entry.type !== "message.send")) return null;
   switch (entry.type) {
     case "message.send": {
       const told = { ...(entry.payload as object), message_id, sender_id: userId, created_at };

@@ -89,7 +89,7 @@ class Played {
   /** Everything comes that is under way, and what nobody here can know is asked. */
   settle(): void {
     this.line.settle();
-    for (const id of this.fold.inexact) this.#readAnew(id);
+    for (const id of this.fold.doubtful) this.#readAnew(id);
     this.line.settle();
     if (this.fold.unread === null) this.#ask();
     this.line.settle();

@@ -1,0 +1,187 @@
+/** Is a user's chat on this device: the connection, the conversations, who is here, and events of every type. */
+import { Connection, type WebSocketConstructor } from "./connection.ts";
+import type { Conversation } from "./conversation.ts";
+import type { ConversationListView } from "./conversation-list.ts";
+import { Conversations, type Keep } from "./conversations.ts";
+import type {
+  ConnectionState,
+  Core,
+  News,
+  Reply,
+  RequestOptions,
+  RequestType,
+  ServerEvent,
+  Store,
+  Unlisten,
+} from "./core.ts";
+import type { Live } from "./live.ts";
+import { type OwnPresence, type Presence, PresenceBook } from "./presence.ts";
+import { IndexedDbStore } from "./stores/indexed-db.ts";
+import { MemoryStore } from "./stores/memory.ts";
+import { systemClock } from "./surroundings.ts";
+import type { GetToken } from "./tokens.ts";
+import type { ClientPayloads, JsonObject, ServerPayloads } from "./wire.ts";
+
+export interface ClientOptions {
+  /** `wss://chat.example.com/ws` */
+  url: string;
+  /** Says who this is where the server trusts what it is told (`auth.mode: trusted`); else a token does. */
+  userId?: string;
+  /** A token for as long as it is good; better is `getToken`. */
+  token?: string;
+  /**
+   * Asked when a token is needed: to connect, before one expires, and where one was refused; again, with a pause, where it fails. What it
+   * fails with is told as `error`.
+   */
+  getToken?: GetToken;
+  /** Names this device [CON3]. Left out: that which was kept, or one that the server makes. */
+  deviceId?: string;
+  /** Where to keep what a page opens with. Left out: IndexedDB in browsers, memory elsewhere. */
+  store?: Store;
+  /** Where there is no global one, as in Node 20: that of the package `ws`. */
+  webSocket?: WebSocketConstructor;
+  /** Topics that are followed from the start, looked at or not: `["conversation"]` has all messages marked as delivered when they arrive. */
+  autoSubscribe?: readonly string[];
+  keep?: Keep;
+}
+
+/** An event of the application's own that a client has sent [MSG4]. */
+export interface SentEvent<Data> {
+  conversation_id: string;
+  user_id: string;
+  client_event_id?: string;
+  data: Data;
+}
+
+/** Maps what may be listened to, to what a listener is called with. */
+export type ClientEvents<Events extends object> = {
+  state: [state: ConnectionState];
+  /** Of these topics something is missing, or it stands otherwise than was told; conversations load themselves anew [LOG4]. */
+  gap: [gap: { topics: readonly string[] }];
+  /** Something went wrong that no call of the application's is told of. */
+  error: [error: unknown];
+} & {
+  [T in keyof ServerPayloads]: [payload: ServerPayloads[T], event: ServerEvent<ServerPayloads[T]>];
+} & {
+  [T in keyof Events]: [payload: SentEvent<Events[T]>, event: ServerEvent<SentEvent<Events[T]>>];
+};
+
+/** @typeParam Events the application's own event types, with what each carries: `{ "poll.vote": { poll: string; option: number } }` */
+export class Client<Events extends object = Record<never, never>> {
+  readonly #core: Core;
+  readonly #conversations: Conversations;
+  readonly #presence: PresenceBook;
+  readonly #listeners = new Map<string, Set<(...args: never[]) => void>>();
+  readonly #autoSubscribe: readonly string[];
+  #unfollow: Unlisten | null = null;
+
+  /** Does nothing yet: `start` does. @throws TypeError where the URL is none, or there is no WebSocket */
+  constructor(options: ClientOptions) {
+    const { url, userId, keep, autoSubscribe = [] } = options;
+    const onError = (error: unknown) => this.#tell("error", error);
+    const store = options.store ?? storeFor([url, userId].filter(Boolean).join(" "));
+    const core = new Connection({ ...options, store, onError });
+    this.#core = core;
+    this.#autoSubscribe = autoSubscribe;
+    core.onState((state) => this.#tell("state", state));
+    this.#conversations = new Conversations({ core, store, keep, onError, clock: systemClock, random: Math.random });
+    this.#presence = new PresenceBook(core);
+    core.onNews((news) => this.#takeNews(news));
+  }
+
+  /** Where the connection is, and why. */
+  get state(): ConnectionState {
+    return this.#core.state;
+  }
+
+  /** Null until somebody is known: from the options, the server, or what was kept. */
+  get userId(): string | null {
+    return this.#core.userId;
+  }
+
+  get deviceId(): string | null {
+    return this.#core.deviceId;
+  }
+
+  /** Connects, and stays connected until `stop`. */
+  start(): void {
+    if (this.#autoSubscribe.length > 0) this.#unfollow ??= this.#core.follow([...this.#autoSubscribe]).stop;
+    this.#core.start();
+  }
+
+  /** Closes: this user goes [PRE1]. What is kept stays, and what waits to be sent. */
+  stop(): void {
+    this.#core.stop();
+  }
+
+  /** Stops, and wipes what is kept of this user on the device. */
+  signOut(): Promise<void> {
+    return this.#core.signOut();
+  }
+
+  /**
+   * Listens to `state`, `gap`, `error`, or to events of a type: `client.on("message.new", ({ content }) => …)`.
+   * @returns what ends it
+   */
+  on<K extends keyof ClientEvents<Events> & string>(
+    type: K,
+    listener: (...args: ClientEvents<Events>[K]) => void,
+  ): Unlisten {
+    const listeners = this.#listeners.get(type) ?? new Set();
+    // One that listens twice is two.
+    const own = (...args: ClientEvents<Events>[K]) => listener(...args);
+    this.#listeners.set(type, listeners.add(own as (...args: never[]) => void));
+    return () => listeners.delete(own as (...args: never[]) => void);
+  }
+
+  /**
+   * Sends a request of the protocol and waits for its answer, also for the connection.
+   * @throws ServerError what the server answers @throws ClientError `timeout`, `stopped`, …
+   */
+  request<T extends RequestType>(type: T, payload: ClientPayloads[T], options?: RequestOptions): Promise<Reply<T>> {
+    return this.#core.request(type, payload, options);
+  }
+
+  /** All conversations of this user, followed while somebody is subscribed. */
+  conversations(): Live<ConversationListView> {
+    return this.#conversations.list;
+  }
+
+  /** The same object for the same id. */
+  conversation(id: string): Conversation<Events & Record<string, JsonObject>> {
+    return this.#conversations.get(id) as Conversation<Events & Record<string, JsonObject>>;
+  }
+
+  /** How these users are to be seen, followed while somebody is subscribed; one of whom nothing was told yet is not in it. */
+  presence(userIds: readonly string[]): Live<ReadonlyMap<string, Presence>> {
+    return this.#presence.view(userIds);
+  }
+
+  /** Sets this user's own status [PRE2]. @throws ServerError, ClientError */
+  async setPresence(presence: OwnPresence): Promise<void> {
+    await this.#presence.set(presence);
+  }
+
+  #takeNews(news: News): void {
+    this.#presence.take(news);
+    if (news.kind === "gap") this.#tell("gap", { topics: news.topics });
+    if (news.kind === "event") this.#tell(news.event.type, news.event.payload, news.event);
+  }
+
+  /** Keeps what a listener throws from its neighbours: it is the application's, and told as one that nobody has caught. */
+  #tell(type: string, ...args: unknown[]): void {
+    for (const listener of [...(this.#listeners.get(type) ?? [])]) {
+      try {
+        listener(...(args as never[]));
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+  }
+}
+
+function storeFor(name: string): Store {
+  return typeof indexedDB === "undefined" ? new MemoryStore() : new IndexedDbStore(`ws-service ${name}`);
+}

@@ -1,0 +1,317 @@
+/** Owns all conversations that this device knows: takes the news to each, follows those that somebody looks at, and keeps the newest on the device. */
+import { type Conversation, ConversationModel } from "./conversation.ts";
+import { ConversationList } from "./conversation-list.ts";
+import { ConversationState } from "./conversation-state.ts";
+import type { Clock, Core, News, OutboxEntry, Store, Unlisten } from "./core.ts";
+import { KeptConversations } from "./kept.ts";
+import { Marks } from "./marks.ts";
+import { isOf } from "./message.ts";
+
+/** How much is kept on the device. */
+export interface Keep {
+  /** Conversations, those with the newest messages; 200 where left out. */
+  conversations?: number;
+  /** Messages of each; 50 where left out. */
+  messages?: number;
+}
+
+export interface ConversationsOptions {
+  core: Core;
+  clock: Clock;
+  /** From 0 to below 1. */
+  random: () => number;
+  store: Store;
+  keep?: Keep;
+  onError(error: unknown): void;
+}
+
+/** Questions for how many are unread, at a time. */
+const questionsMax = 4;
+
+export class Conversations {
+  readonly #options: ConversationsOptions;
+  readonly #core: Core;
+  readonly #states = new Map<string, ConversationState>();
+  readonly #models = new Map<string, ConversationModel>();
+  readonly #looking = new Map<ConversationState, Set<ConversationModel>>();
+  readonly #follows = new Map<ConversationState, Unlisten>();
+  readonly #marks: Marks;
+  readonly #kept: KeptConversations;
+  readonly #uncertain = new Set<ConversationState>();
+  readonly list: ConversationList;
+  /** News that has come while what is kept is still being read. */
+  #news: News[] | null = [];
+  #questions = 0;
+  #wasLive = false;
+
+  constructor(options: ConversationsOptions) {
+    const { core, keep = {} } = options;
+    this.#options = options;
+    this.#core = core;
+    this.#marks = new Marks(options);
+    const { conversations = 200, messages = 50 } = keep;
+    this.#kept = new KeptConversations(options.store, { conversations, messages });
+    this.list = new ConversationList({ core, watched: (isWatched) => this.#followAll(isWatched) });
+    core.onNews((news) => this.#takeNews(news));
+    core.onState(() => this.#takeConnection());
+    core.outbox.onChange(() => this.#takeOutbox());
+    core.keep(this.#kept);
+    void this.#load();
+  }
+
+  get(id: string): Conversation {
+    const model = this.#models.get(id) ?? this.#model(this.#state(id));
+    this.#models.set(id, model);
+    return model;
+  }
+
+  #model(state: ConversationState): ConversationModel {
+    return new ConversationModel({
+      ...this.#options,
+      state,
+      marks: this.#marks,
+      look: (model) => this.#look(state, model),
+      followAgain: () => this.#followOne(state),
+    });
+  }
+
+  #state(id: string): ConversationState {
+    const held = this.#states.get(id);
+    if (held !== undefined) return held;
+    const { core, clock } = this.#options;
+    const state = new ConversationState({ id, core, clock, onChange: (it) => this.#changed(it) });
+    state.entries = core.outbox.entries.filter((entry) => entry.payload.conversation_id === id);
+    this.#states.set(id, state);
+    return state;
+  }
+
+  async #load(): Promise<void> {
+    const kept = await this.#kept.load().catch((error) => {
+      this.#options.onError(error);
+      return [];
+    });
+    for (const [id, conversation] of kept) {
+      const state = this.#state(id);
+      if (state.fold.fromSeq === null) state.restore(conversation);
+    }
+    this.list.isLoaded = true;
+    for (const news of this.#news ?? []) this.#take(news);
+    this.#news = null;
+    this.list.tell();
+  }
+
+  #takeNews(news: News): void {
+    if (this.#news === null) this.#take(news);
+    else this.#news.push(news);
+  }
+
+  #take(news: News): void {
+    switch (news.kind) {
+      case "event": {
+        const { topic, payload } = news.event;
+        const id = conversationOf(topic) ?? payload.conversation_id;
+        if (typeof id === "string") this.#states.get(id)?.takeEvent(news.event);
+        return;
+      }
+      case "subscribed":
+        for (const topic of news.topics) {
+          const id = conversationOf(topic.topic);
+          if (id !== null) (this.#takesAll ? this.#state(id) : this.#states.get(id))?.takeSubscribed(topic);
+        }
+        return;
+      case "unsubscribed":
+        for (const topic of news.topics) this.#takeUnsubscribed(topic, news.reason === "access_revoked");
+        return;
+      case "gap":
+        for (const topic of news.topics) if (isConversation(topic)) this.#stateOf(topic)?.takeGap();
+        return;
+      case "sent":
+        return this.#states.get(news.entry.payload.conversation_id)?.takeSent(news.entry, news.ack);
+      case "forgotten":
+        return this.#forget();
+    }
+  }
+
+  /** The tab that leads keeps what the others follow as well. */
+  get #takesAll(): boolean {
+    return this.list.isFollowed || this.#core.isLead;
+  }
+
+  #stateOf(topic: string): ConversationState | undefined {
+    const id = conversationOf(topic);
+    return id === null ? undefined : this.#states.get(id);
+  }
+
+  #takeUnsubscribed(topic: string, isRevoked: boolean): void {
+    const state = this.#stateOf(topic);
+    if (isConversation(topic)) state?.takeUnsubscribed(isRevoked);
+    else state?.typing.clear();
+  }
+
+  #forget(): void {
+    this.#marks.forget();
+    this.#kept.forget();
+    for (const state of this.#states.values()) {
+      state.forget();
+      state.changed();
+    }
+    for (const [id, state] of this.#states) if (!this.#models.has(id)) this.#drop(state);
+  }
+
+  #drop(state: ConversationState): void {
+    this.#states.delete(state.id);
+    this.#models.delete(state.id);
+    this.#uncertain.delete(state);
+    this.list.drop(state);
+  }
+
+  #takeConnection(): void {
+    const isLive = this.#core.state.status === "live";
+    if (isLive && !this.#wasLive)
+      for (const state of this.#states.values()) if (state.leaveBehind()) this.#kept.changed(state);
+    this.#wasLive = isLive;
+    if (!isLive) for (const state of this.#states.values()) state.typing.clear();
+    for (const models of this.#looking.values()) for (const model of models) model.tell();
+    this.list.tell();
+    this.#ask();
+  }
+
+  #takeOutbox(): void {
+    const byId = new Map<string, OutboxEntry[]>();
+    for (const entry of this.#core.outbox.entries) {
+      if (this.#dropsFailed(entry)) continue;
+      const id = entry.payload.conversation_id;
+      byId.set(id, [...(byId.get(id) ?? []), entry]);
+    }
+    for (const [id, entries] of byId)
+      if (isOther(this.#state(id).entries, entries)) this.#put(this.#state(id), entries);
+    for (const state of this.#states.values())
+      if (state.entries.length > 0 && !byId.has(state.id)) this.#put(state, []);
+  }
+
+  #put(state: ConversationState, entries: OutboxEntry[]): void {
+    state.entries = entries;
+    state.changed();
+  }
+
+  /** A reaction or an event that was refused is shown by nothing that could be tried again. */
+  #dropsFailed(entry: OutboxEntry): boolean {
+    if (entry.state !== "failed" || !isOf(entry, "reaction.add", "reaction.remove", "event.send")) return false;
+    if (!this.#core.isLead) return true;
+    this.#options.onError(entry.error);
+    void this.#core.outbox.discard(entry.id);
+    return true;
+  }
+
+  #changed(state: ConversationState): void {
+    this.#kept.changed(state);
+    this.list.put(state);
+    for (const model of this.#looking.get(state) ?? []) model.tell();
+    if (!state.isHeard) return;
+    const { othersSeq, deliveredSeq, unread } = state.fold;
+    if (this.#core.isLead && othersSeq > deliveredSeq) this.#marks.delivered(state.id, othersSeq);
+    if (unread === null) {
+      this.#uncertain.add(state);
+      this.#ask();
+    }
+  }
+
+  /** How many are unread where nobody here can know it: by a mark that moves nothing [REC3]. */
+  #ask(): void {
+    if (this.#core.state.status !== "live") return;
+    for (const state of this.#uncertain) {
+      if (this.#questions >= questionsMax) return;
+      this.#uncertain.delete(state);
+      if (state.isHeard && state.fold.unread === null) void this.#askOf(state);
+    }
+  }
+
+  async #askOf(state: ConversationState): Promise<void> {
+    const { question, begun } = state.fold;
+    this.#questions++;
+    try {
+      const ack = await this.#core.request("mark.delivered", { conversation_id: state.id, up_to_seq: 0 });
+      if (state.fold.begun === begun) state.fold.takeAnswer(ack, question);
+      state.changed();
+    } catch (error) {
+      this.#options.onError(error);
+    } finally {
+      this.#questions--;
+      this.#ask();
+    }
+  }
+
+  #look(state: ConversationState, model: ConversationModel): Unlisten {
+    const looking = this.#looking.get(state) ?? new Set();
+    this.#looking.set(state, looking.add(model));
+    state.views = looking.size;
+    if (!this.#follows.has(state)) this.#followOne(state);
+    return () => this.#leave(state, model);
+  }
+
+  #leave(state: ConversationState, model: ConversationModel): void {
+    const looking = this.#looking.get(state);
+    if (!looking?.delete(model)) return;
+    state.views = looking.size;
+    if (looking.size > 0) return;
+    this.#looking.delete(state);
+    this.#follows.get(state)?.();
+    this.#follows.delete(state);
+    state.fold.trim(this.#kept.messagesMax);
+    this.#bound();
+  }
+
+  #followOne(state: ConversationState): void {
+    const before = this.#follows.get(state);
+    const { ready, stop } = this.#core.follow([state.topic, `typing:${state.id}`]);
+    this.#follows.set(state, stop);
+    before?.();
+    ready.then(
+      ({ rejected }) => {
+        if (rejected.some(({ topic, code }) => topic === state.topic && code !== "limit_exceeded")) state.remove();
+      },
+      () => {},
+    );
+  }
+
+  #followAll(isWatched: boolean): void {
+    if (!isWatched) return this.#leaveAll();
+    const { ready, stop } = this.#core.follow(["conversation", "typing"]);
+    this.list.follow(stop);
+    ready.then(
+      ({ topics }) => this.#takeAll(new Set(topics.map(({ topic }) => topic))),
+      () => {},
+    );
+  }
+
+  /** All of this user's are in the answer: what is kept and not among them is the user's no more. */
+  #takeAll(topics: Set<string>): void {
+    for (const state of this.#states.values())
+      if (state.wasKept && !state.isHeard && !topics.has(state.topic)) state.remove();
+    this.list.isWhole = true;
+    this.list.tell();
+  }
+
+  #leaveAll(): void {
+    this.list.leave();
+    this.#bound();
+  }
+
+  /** Of those that nobody looks at as many stay as are kept. */
+  #bound(): void {
+    if (this.list.isFollowed) return;
+    const idle = [...this.#states.values()].filter((state) => !this.#looking.has(state) && state.entries.length === 0);
+    for (const state of idle) if (!this.#kept.has(state)) this.#drop(state);
+  }
+}
+
+const isConversation = (topic: string) => topic.startsWith("conversation:");
+
+/** Of which conversation a topic is, that of its events or of who types. */
+function conversationOf(topic: string | undefined): string | null {
+  const [, id] = /^(?:conversation|typing):(.*)$/s.exec(topic ?? "") ?? [];
+  return id ?? null;
+}
+
+const isOther = (one: readonly OutboxEntry[], other: readonly OutboxEntry[]) =>
+  one.length !== other.length || one.some((entry, at) => entry !== other[at]);
