@@ -87,7 +87,7 @@ test("[DRN] [LOG3] [PRE1] nodes are restarted one after another under load: no e
     seed,
     users: 24,
     conversations: 8,
-    durationMs: 7_000,
+    durationMs: 4_500,
     // Lets nobody leave by itself: whoever is told to be offline was there all the time.
     behaviour: { drop: 0, leave: 0, stall: 0, dropReplay: 0 },
     patienceMs: 40_000,

@@ -1,5 +1,5 @@
 /** Several processes on one port: one service to its clients, started again where they crash, and ended as one. */
-import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -19,22 +19,30 @@ beforeAll(async () => {
   ground = await layGround();
 });
 afterEach(async () => {
-  for (const service of running.splice(0)) {
-    service.signal("SIGTERM");
-    service.signal("SIGTERM");
-    await service.exited;
-    await service.stop();
-  }
+  for (const service of running.splice(0)) await end(service);
 });
 afterAll(() => ground?.stop());
 
 /** Resolves once all workers are up. */
-async function start(count: number, settings: Record<string, string> = {}): Promise<Service> {
+async function up(count: number, settings: Record<string, string> = {}): Promise<Service> {
   const words = ["serve", "--workers", String(count)];
   const service = await startService({ words, settings: { ...ground.settings, ...settings } });
-  running.push(service);
   await service.logged(({ msg }) => msg === "all workers are up");
   return service;
+}
+
+/** Those of one test, which end with it. */
+async function start(count: number, settings: Record<string, string> = {}): Promise<Service> {
+  const service = await up(count, settings);
+  running.push(service);
+  return service;
+}
+
+async function end(service: Service): Promise<void> {
+  service.signal("SIGTERM");
+  service.signal("SIGTERM");
+  await service.exited;
+  await service.stop();
 }
 
 const ups = ({ logs }: Service) => logs.filter(({ msg }) => msg === "a worker is up");
@@ -154,23 +162,6 @@ test("[LOG1] [LOG4] a worker that is killed is started again; its clients come b
   await until(async () => (await readiness(service)).join() === "200");
 });
 
-test("[END2] a probe reaches any worker, and each answers for all of them", async () => {
-  const service = await start(2);
-  expect(await readiness(service)).toEqual([200]);
-  const pid = pidOf(service, 2);
-  // It neither ends nor answers: only the other can be asked, and says that not all is well.
-  process.kill(pid, "SIGSTOP");
-  try {
-    await until(async () => {
-      const seen = await readiness(service);
-      return seen.includes(503) && !seen.includes(200);
-    }, 40_000);
-  } finally {
-    process.kill(pid, "SIGCONT");
-  }
-  await until(async () => (await readiness(service)).join() === "200", 40_000);
-});
-
 test("[DRN] a second SIGTERM ends all workers at once", async () => {
   const service = await start(2, { SERVER__DRAIN_WINDOW: "60s", SERVER__DRAIN_TIMEOUT: "60s" });
   const crowd = await gather(service, fresh("c"));
@@ -193,21 +184,6 @@ test("[DRN] signals that reach the workers as well, as those of a terminal do, d
   expect(await service.exited).toBe(0);
 });
 
-test("[DRN] one worker that is told to end drains, and a new one takes its place", async () => {
-  const service = await start(2);
-  const pid = pidOf(service, 2);
-  process.kill(pid, "SIGTERM");
-  const ended = await service.logged(({ msg }) => msg === "a worker has ended and is started again");
-  expect(ended).toMatchObject({ worker: 2, pid, code: 0, delay_ms: 0 });
-  await service.logged((line) => line.msg === "a worker is up" && line.worker === 2 && line.pid !== pid);
-});
-
-test("[OPS4] SIGHUP has all workers read certificates and keys again", async () => {
-  const service = await start(2);
-  service.signal("SIGHUP");
-  for (const worker of [1, 2]) await service.logged(isFrom(worker, "certificates and keys read again"));
-});
-
 test("[DRN] workers whose supervisor is killed drain and end", async () => {
   const service = await start(2);
   const crowd = await gather(service, fresh("c"));
@@ -227,41 +203,6 @@ test("[DRN] a worker that crashes while all drain makes the exit code 1", async 
   service.signal("SIGTERM");
   expect(await service.exited).toBe(1);
 });
-
-test("[ADM1] each worker is a node of its own", async () => {
-  const service = await start(2, { CLUSTER__NODE_ID: "host" });
-  const admin = await Client.connect(service.url, { query: { user_id: fresh("admin"), roles: "admin" } });
-  await until(async () => {
-    const { nodes } = await admin.ask("admin.nodes");
-    const ids = nodes.map(({ node_id }: { node_id: string }) => node_id);
-    return ids.includes("host-1") && ids.includes("host-2");
-  });
-  await admin.close();
-});
-
-test("[END3] each worker has its own figures, at a port of its own from the configured one upwards", async () => {
-  const first = await freePair();
-  const service = await start(2, { OPERATIONS__LISTEN: `127.0.0.1:${first}` });
-  for (const port of [first, first + 1]) {
-    const metrics = await fetch(`http://127.0.0.1:${port}/metrics`);
-    expect(metrics.status).toBe(200);
-    expect(await metrics.text()).toContain("ws_connections");
-  }
-  expect((await fetch(`${service.http}/metrics`)).status).toBe(404);
-});
-
-/** A free port below a free port. */
-async function freePair(): Promise<number> {
-  for (;;) {
-    const [port] = await freePorts(1);
-    try {
-      Bun.listen({ hostname: "127.0.0.1", port: port! + 1, socket: { data() {} } }).stop(true);
-      return port!;
-    } catch {
-      // Taken by somebody else: another one.
-    }
-  }
-}
 
 /** Runs the program to its end, in a folder of its own. */
 async function refused(words: string[], settings: Record<string, string> = {}) {
@@ -302,12 +243,83 @@ test("[OPS1] a number of workers that makes no sense is refused with 2", async (
   }
 });
 
-test("[OPS2] what keeps the first worker from starting ends the whole with 1: Redis that refuses, or a port that is taken", async () => {
-  const stranger = Object.assign(new URL(ground.settings.CLUSTER__URL!), { username: "nobody", password: "x" }).href;
-  const away = await refused(["--workers", "2"], { ...ground.settings, CLUSTER__URL: stranger });
-  expect(away.code).toBe(1);
-  const service = await start(2);
-  const taken = await refused(["--workers", "2"], { ...ground.settings, SERVER__PORT: String(service.port) });
-  expect(taken.code).toBe(1);
-  expect(taken.stderr).toMatch(/EADDRINUSE|in use/);
+describe("two workers that go on", () => {
+  let service: Service;
+  /** Of their internal listeners. */
+  let firstPort: number;
+  beforeAll(async () => {
+    firstPort = await freePair();
+    service = await up(2, { CLUSTER__NODE_ID: "host", OPERATIONS__LISTEN: `127.0.0.1:${firstPort}` });
+  });
+  afterAll(() => service && end(service));
+
+  test("[ADM1] each worker is a node of its own", async () => {
+    const admin = await Client.connect(service.url, { query: { user_id: fresh("admin"), roles: "admin" } });
+    await until(async () => {
+      const { nodes } = await admin.ask("admin.nodes");
+      const ids = nodes.map(({ node_id }: { node_id: string }) => node_id);
+      return ids.includes("host-1") && ids.includes("host-2");
+    });
+    await admin.close();
+  });
+
+  test("[END3] each worker has its own figures, at a port of its own from the configured one upwards", async () => {
+    for (const port of [firstPort, firstPort + 1]) {
+      const metrics = await fetch(`http://127.0.0.1:${port}/metrics`);
+      expect(metrics.status).toBe(200);
+      expect(await metrics.text()).toContain("ws_connections");
+    }
+    expect((await fetch(`${service.http}/metrics`)).status).toBe(404);
+  });
+
+  test("[OPS4] SIGHUP has all workers read certificates and keys again", async () => {
+    service.signal("SIGHUP");
+    for (const worker of [1, 2]) await service.logged(isFrom(worker, "certificates and keys read again"));
+  });
+
+  test("[OPS2] what keeps the first worker from starting ends the whole with 1: Redis that refuses, or a port that is taken", async () => {
+    const stranger = Object.assign(new URL(ground.settings.CLUSTER__URL!), { username: "nobody", password: "x" }).href;
+    const away = await refused(["--workers", "2"], { ...ground.settings, CLUSTER__URL: stranger });
+    expect(away.code).toBe(1);
+    const taken = await refused(["--workers", "2"], { ...ground.settings, SERVER__PORT: String(service.port) });
+    expect(taken.code).toBe(1);
+    expect(taken.stderr).toMatch(/EADDRINUSE|in use/);
+  });
+
+  test("[DRN] one worker that is told to end drains, and a new one takes its place", async () => {
+    const pid = pidOf(service, 2);
+    process.kill(pid, "SIGTERM");
+    const ended = await service.logged(({ msg }) => msg === "a worker has ended and is started again");
+    expect(ended).toMatchObject({ worker: 2, pid, code: 0, delay_ms: 0 });
+    await service.logged((line) => line.msg === "a worker is up" && line.worker === 2 && line.pid !== pid);
+  });
+
+  test("[END2] a probe reaches any worker, and each answers for all of them", async () => {
+    expect(await readiness(service)).toEqual([200]);
+    const pid = pidOf(service, 2);
+    // It neither ends nor answers: only the other can be asked, and says that not all is well.
+    process.kill(pid, "SIGSTOP");
+    try {
+      await until(async () => {
+        const seen = await readiness(service);
+        return seen.includes(503) && !seen.includes(200);
+      }, 40_000);
+    } finally {
+      process.kill(pid, "SIGCONT");
+    }
+    await until(async () => (await readiness(service)).join() === "200", 40_000);
+  });
 });
+
+/** A free port below a free port. */
+async function freePair(): Promise<number> {
+  for (;;) {
+    const [port] = await freePorts(1);
+    try {
+      Bun.listen({ hostname: "127.0.0.1", port: port! + 1, socket: { data() {} } }).stop(true);
+      return port!;
+    } catch {
+      // Taken by somebody else: another one.
+    }
+  }
+}

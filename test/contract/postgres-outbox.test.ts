@@ -16,7 +16,9 @@ let sql: postgres.Sql;
 
 beforeAll(async () => {
   server = await startPostgres();
-  sql = postgres(server.url, { max: 1, onnotice: () => {} });
+  // The default takes seconds for what is large here.
+  const connection = { default_toast_compression: "lz4" };
+  sql = postgres(server.url, { max: 1, onnotice: () => {}, connection });
 });
 afterAll(async () => {
   await sql?.end({ timeout: 1 });

@@ -83,6 +83,8 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
     const usual = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200"];
     // Writes survive every end of the server that a test brings about, and nobody pulls the plug of the machine.
     usual.push("fsync=off");
+    // As much of the log as with segments of the usual size: a checkpoint comes as seldom, a standby may be as late.
+    usual.push("max_wal_size=1GB", "min_wal_size=80MB", "wal_keep_size=16MB");
     const options = [...usual, ...following(standbyOf), ...own].flatMap((setting) => ["-c", setting]);
     const child = Bun.spawn([...prefix, server, "-D", data, "-p", String(port), ...options], {
       cwd: folder,
@@ -163,6 +165,8 @@ const newData = (data: string) => {
   const shared = process.env.TEST_POSTGRES_DATA;
   if (shared !== undefined) return ["cp", "-a", shared, data];
   const settings = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"];
+  // Of 16 MiB each, as is usual, the log would be half of what is copied for each server.
+  settings.push("--wal-segsize=1");
   return [program("initdb"), "-D", data, ...settings];
 };
 
