@@ -8,6 +8,7 @@ import { realTimers } from "../ground/timers.ts";
 import { createLogSink } from "../telemetry/logger.ts";
 import { refuseTakenPort } from "../websocket/server.ts";
 import { type CommandIo, UsageError } from "./command.ts";
+import { findServiceManager } from "./service-manager.ts";
 import { Supervisor, type WorkerProcess, type WorkerStart } from "./supervisor.ts";
 import { type FromWorker, workerNumberVariable } from "./worker-link.ts";
 
@@ -40,8 +41,10 @@ export async function serveWorkers(
   const { logger } = sink;
   for (const notice of notices) logger.warn(notice);
   const nodeId = config.cluster.node_id ?? Bun.randomUUIDv7();
+  const manager = await findServiceManager(io.env, logger);
   const supervisor = new Supervisor({
     count,
+    onAllUp: (port) => manager.ready(`serves port ${port} by ${count} workers`),
     spawn: (start) => spawnWorker(start, { config, nodeId, file, io }),
     drainPatienceMs: config.server.drain_timeout + stopMarginMs,
     logger,
@@ -49,7 +52,10 @@ export async function serveWorkers(
     random: Math.random,
     ...realTimers,
   });
-  io.signals.onTerminate(() => supervisor.terminate());
+  io.signals.onTerminate(() => {
+    manager.stopping(`draining ${count} workers`);
+    supervisor.terminate();
+  });
   io.signals.onHangup(() => supervisor.reload());
   const exitCode = await supervisor.run();
   logger.info({ code: exitCode }, "all workers have ended");

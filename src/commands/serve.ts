@@ -6,6 +6,7 @@ import { routes } from "../handlers/routes.ts";
 import { createLogSink } from "../telemetry/logger.ts";
 import type { Command, CommandIo } from "./command.ts";
 import { parseWorkers, serveWorkers } from "./serve-workers.ts";
+import { findServiceManager } from "./service-manager.ts";
 import { startFailureOf } from "./start-failure.ts";
 import { findWorkerSlot } from "./worker.ts";
 
@@ -66,10 +67,12 @@ async function start(file: string | undefined, io: CommandIo): Promise<Running> 
   }).catch((error) => {
     throw startFailureOf(error, config);
   });
+  // Of several processes the one that has started the others speaks.
+  const manager = await findServiceManager(slot === null ? io.env : {}, logger);
   const { promise: ended, resolve } = Promise.withResolvers<number>();
   let terminations = 0;
   function terminate(): void {
-    terminations++;
+    if (terminations++ === 0) manager.stopping("draining");
     app
       .drain()
       .then(
@@ -93,6 +96,7 @@ async function start(file: string | undefined, io: CommandIo): Promise<Running> 
   const url = `${tls === null ? "ws" : "wss"}://${host.includes(":") ? `[${host}]` : host}:${app.port}/ws`;
   const startMs = Math.round(performance.now() - startedAt);
   logger.info({ url, config: loaded.file, version: packageJson.version, start_ms: startMs }, "listening");
+  manager.ready(`serves ${url}`);
   slot?.takeUp({
     port: app.port,
     isReady: () => app.isReady(),

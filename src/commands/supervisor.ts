@@ -28,6 +28,8 @@ export interface WorkerExit {
 export interface SupervisorOptions extends Timers {
   count: number;
   spawn(start: WorkerStart): WorkerProcess;
+  /** Called once, when all of them listen for the first time. */
+  onAllUp(port: number): void;
   /** How long workers may take to drain before they are killed, ms; they bound it themselves, so this is for one that hangs. */
   drainPatienceMs: number;
   logger: Logger;
@@ -155,7 +157,7 @@ export class Supervisor {
   }
 
   #listening(workerNumber: number, { slot, port }: { slot: Slot & { state: "starting" }; port: number }): void {
-    const { count, logger, now, after } = this.options;
+    const { count, logger, now, after, onAllUp } = this.options;
     const { worker, failures } = slot;
     // Being told to end has crossed this on its way.
     if (this.#state !== "running") return;
@@ -170,6 +172,7 @@ export class Supervisor {
     if (this.#announced || [...this.#slots.values()].some(({ state }) => state !== "up")) return;
     this.#announced = true;
     logger.info({ workers: count, port }, "all workers are up");
+    onAllUp(port);
   }
 
   /** Says whether everybody but the one that asks is ready [END2]. */

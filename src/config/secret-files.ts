@@ -18,7 +18,11 @@ export async function readSecretFiles(
   const faults: Fault[] = [];
   const unknown: string[] = [];
   for (const { key, value: file, origin, fault } of [...settings.values()]) {
-    if (key.holds === null || typeof file !== "string" || file === "" || fault !== undefined) continue;
+    if (key.holds === null || typeof file !== "string" || file === "") continue;
+    if (fault !== undefined) {
+      unknown.push(key.holds);
+      continue;
+    }
     const given = settings.get(key.holds);
     const isBeside = given !== undefined && given.value !== null;
     const read = isBeside

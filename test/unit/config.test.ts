@@ -738,6 +738,9 @@ describe("secrets in files", () => {
       expect(new ConfigError(faults).message).not.toContain("hunter2");
     }
     expect((await faultsOf(load(`auth: { secret_file: '${folder}' }`)))[0]!.expected).toStartWith("cannot be read (E");
+    // A name that is not known keeps the secret unknown, which no other fault is made of.
+    const nameless = await faultsOf(load("auth: { mode: token, secret_file: '${NOWHERE}/secret' }"));
+    expect(nameless.map(({ path }) => path)).toEqual(["auth.secret_file"]);
     // Its line is judged as the setting.
     const [short] = await faultsOf(load(`auth: { secret_file: '${await written("hunter2")}' }`));
     expect(short).toMatchObject({

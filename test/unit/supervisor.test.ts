@@ -26,6 +26,7 @@ function createScene({ count = 2, drainPatienceMs = 40_000 } = {}) {
   const clock = createHandClock({ settled: createCallsUnderWay().settled });
   const started: Started[] = [];
   const system = { canSpawn: true };
+  const ups: number[] = [];
   const supervisor = new Supervisor({
     count,
     spawn(start) {
@@ -39,6 +40,7 @@ function createScene({ count = 2, drainPatienceMs = 40_000 } = {}) {
       };
     },
     drainPatienceMs,
+    onAllUp: (port) => void ups.push(port),
     logger: pino({ level: "silent" }),
     now: clock.now,
     // No delay is shortened.
@@ -54,6 +56,7 @@ function createScene({ count = 2, drainPatienceMs = 40_000 } = {}) {
     system,
     started,
     last,
+    ups,
     code: () => code,
     listen: (workerNumber: number) => last(workerNumber).onMessage({ kind: "listening", port: 8086 }),
     crash: (workerNumber: number) => last(workerNumber).onExit({ code: null, signal: "SIGKILL" }),
@@ -77,6 +80,18 @@ test("the others start once the first listens, on its port", () => {
     { workerNumber: 2, port: 8086 },
     { workerNumber: 3, port: 8086 },
   ]);
+});
+
+test("[OPS7] that all are up is told once, when the last of them listens", async () => {
+  const { clock, ups, listen, crash } = createScene({ count: 3 });
+  for (const workerNumber of [1, 2]) listen(workerNumber);
+  expect(ups).toEqual([]);
+  listen(3);
+  expect(ups).toEqual([8086]);
+  crash(2);
+  await clock.pass(200);
+  listen(2);
+  expect(ups).toEqual([8086]);
 });
 
 test("a first worker that does not come up ends the whole with 1", async () => {
