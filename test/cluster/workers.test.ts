@@ -31,7 +31,7 @@ async function up(count: number, settings: Record<string, string> = {}): Promise
   return service;
 }
 
-/** Those of one test, which end with it. */
+/** Starts those of one test, which end with it. */
 async function start(count: number, settings: Record<string, string> = {}): Promise<Service> {
   const service = await up(count, settings);
   running.push(service);
