@@ -282,8 +282,7 @@ export class Connection implements ConnectionOfAll {
 
   /** Nothing of this user is kept any more, nor known to anybody here. */
   #forget(): Promise<unknown> {
-    this.#cancelSave?.();
-    this.#cancelSave = null;
+    this.#dropSave();
     this.#session.deviceId = this.#options.deviceId ?? null;
     this.#session.restore(nowhere, []);
     this.#tokens?.drop("connect");
@@ -292,11 +291,15 @@ export class Connection implements ConnectionOfAll {
     for (const kept of this.#kept) kept.takeChanges();
     this.#unwritten.clear();
     this.#written = this.#writtenCovered = "";
-    this.#cancelSave?.();
-    this.#cancelSave = null;
+    this.#dropSave();
     this.#writing = this.#writing
       .then(() => this.#options.store.clear())
       .catch((error) => this.#options.onError?.(error));
     return this.#writing;
+  }
+
+  #dropSave(): void {
+    this.#cancelSave?.();
+    this.#cancelSave = null;
   }
 }

@@ -254,8 +254,11 @@ export class Subscriptions {
     if (this.#unasked.push(wanted) > 1) return;
     queueMicrotask(() => {
       const keys = this.#unasked.splice(0).flatMap(({ keys }) => keys);
+      const resume = this.#resume;
       // Else it comes with all the rest.
-      if (this.#options.isLive()) this.#subscribe(new Set(keys.filter((key) => this.#follows.has(key))), undefined);
+      if (resume === null && !this.#options.isLive()) return;
+      const asked = this.#subscribe(new Set(keys.filter((key) => this.#follows.has(key))), undefined);
+      for (const id of asked) resume?.left.add(id);
     });
   }
 

@@ -46,3 +46,17 @@ test("[LOG3] [SUB6] what others say comes once over a reconnect, and what it has
   await anna.told(isMessage("two"));
   expect(anna.events("message.new").map(({ payload }) => payload.content)).toEqual(["one", "two"]);
 });
+
+test("[SUB1] what is followed while it comes back is asked for as well", async () => {
+  const anna = connection({ url: service.url, userId: "anna" });
+  const ready = new Promise((resolve) => {
+    const unlisten = anna.connection.onNews(() => {
+      unlisten();
+      expect(anna.connection.state.status).toBe("connecting");
+      resolve(anna.connection.follow(["conversation:c1"]).ready);
+    });
+  });
+  anna.connection.start();
+  await ready;
+  await anna.live();
+});
