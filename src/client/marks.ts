@@ -14,7 +14,7 @@ export class Marks {
   readonly #core: Core;
   readonly #clock: Clock;
   readonly #onError: (error: unknown) => void;
-  readonly #read = new Map<string, { due: Due | null; callOff: Unlisten }>();
+  readonly #read = new Map<string, { said: Due; due: Due | null; callOff: Unlisten }>();
   readonly #delivered = new Map<string, number>();
   #callOff: Unlisten | null = null;
   #isAdding = false;
@@ -34,9 +34,10 @@ export class Marks {
     last.due = due;
   }
 
-  /** How far it is read once what is held back has been said. */
+  /** How far it is read once what is held back, or only just on its way to the outbox, has been said. */
   readSeqOf(conversationId: string): number {
-    return this.#read.get(conversationId)?.due?.seq ?? 0;
+    const last = this.#read.get(conversationId);
+    return Math.max(last?.said.seq ?? 0, last?.due?.seq ?? 0);
   }
 
   delivered(conversationId: string, seq: number): void {
@@ -57,7 +58,7 @@ export class Marks {
       this.#read.delete(conversationId);
       if (next) this.#mark(conversationId, next);
     });
-    this.#read.set(conversationId, { due: null, callOff });
+    this.#read.set(conversationId, { said: due, due: null, callOff });
   }
 
   #add(conversation_id: string, { seq, isPrivate }: Due): void {
