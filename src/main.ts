@@ -11,6 +11,8 @@ const commands: Record<string, () => Promise<Command>> = {
   config: async () => (await import("./commands/config.ts")).config,
   token: async () => (await import("./commands/token.ts")).token,
   migrate: async () => (await import("./commands/migrate.ts")).migrate,
+  backup: async () => (await import("./commands/backup.ts")).backup,
+  restore: async () => (await import("./commands/restore.ts")).restore,
   connect: async () => (await import("./commands/connect.ts")).connect,
   admin: async () => (await import("./commands/admin.ts")).admin,
   health: async () => (await import("./commands/health.ts")).health,
