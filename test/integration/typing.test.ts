@@ -137,8 +137,6 @@ describe("short times", () => {
     while (ben.all("typing.start").length < 4) await anna.ask("typing.start", { conversation_id: c });
     expect(ben.all("typing.stop")).toEqual([]);
     await ben.next("typing.stop");
-    const starts = ben.all("typing.start").map(({ timestamp }) => Date.parse(timestamp));
-    for (const [index, at] of starts.slice(1).entries()) expect(at - starts[index]!).toBeGreaterThanOrEqual(199);
     expect(ben.all("typing.stop")).toHaveLength(1);
     const { topics } = await ben.ask("subscribe", { topics: [`typing:${c}`] });
     expect(topics[0].snapshot).toEqual({ typing: [] });

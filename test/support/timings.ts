@@ -15,10 +15,13 @@ const usualMs: Record<string, number> = {
 
 /** Files that take so much longer than the others of their folder that they would end last, ms. */
 const longMs: Record<string, number> = {
-  "test/contract/postgres.test.ts": 60_000,
+  "test/contract/postgres.test.ts": 40_000,
   "test/contract/sqlite.test.ts": 30_000,
   "test/integration/backends-page.test.ts": 30_000,
   "test/integration/erasing.test.ts": 30_000,
+  "test/integration/ingest-stream.test.ts": 20_000,
+  "test/integration/missed.test.ts": 30_000,
+  "test/integration/push-worker.test.ts": 30_000,
 };
 
 /** As `bun test --timings` reads and `--update-timings` writes it; ms. */

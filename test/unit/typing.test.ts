@@ -61,6 +61,23 @@ test.each([-3_600_000, 0, 3_600_000])(
   },
 );
 
+test("[TYP1] [TYP2] a start that is renewed is passed on at most every relay interval, and lasts from the last one", () => {
+  const ann = typist("ann");
+  for (let seconds = 0; seconds < 7; seconds++) {
+    tracker.startTyping(ann, "c1");
+    time += 1_000;
+  }
+  // At 0, 3 and 6 s.
+  const starts = Array(3).fill("all typing:c1 start ann");
+  expect(told).toEqual(starts);
+  time += 8_999;
+  tracker.sweep();
+  expect(told).toEqual(starts);
+  time += 1;
+  tracker.sweep();
+  expect([typing(), told.slice(3)]).toEqual([[], ["all typing:c1 stop ann"]]);
+});
+
 test("[TYP2] what a backend publishes keeps nobody typing for longer than the server does", () => {
   tracker.heard(started("ann", { lastsMs: 3_600_000 }));
   tracker.heard({
