@@ -111,7 +111,10 @@ export class Subscriptions {
     const isFeed = this.#follows.has("log");
     const since = place.since();
     const from = since && isFeed ? { cursor: since.cursor } : since;
-    const known = new Set([...(isFeed ? [] : ownTopics), ...keys.filter((key) => this.covered.has(key))]);
+    const known = new Set([
+      ...(isFeed ? [] : ownTopics),
+      ...keys.filter((key) => since === undefined || this.covered.has(key)),
+    ]);
     this.#isHolding = !isFeed;
     this.#resume = { left: new Set(), cursor: null };
     const asked = [
