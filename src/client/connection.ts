@@ -70,9 +70,11 @@ export class Connection implements ConnectionOfAll {
   readonly #newsListeners = new Set<(news: News) => void>();
   readonly #kept = new Set<Kept>();
   #loaded: Promise<void>;
+  #isLoaded = false;
   #hasLeft = false;
   #userId: string | null;
-  #isWanted = false;
+  /** Waits for what was kept to be read. */
+  #isStarting = false;
   #cancelSave: (() => void) | null = null;
   #writing: Promise<unknown> = Promise.resolve();
   /** Goes with the next write, for the cursor is no further than what could not be written. */
@@ -127,7 +129,7 @@ export class Connection implements ConnectionOfAll {
   }
 
   get state(): ConnectionState {
-    return this.#session.state;
+    return this.#isStarting ? { status: "connecting" } : this.#session.state;
   }
 
   /** Resolves once it is known what was kept. */
@@ -161,19 +163,22 @@ export class Connection implements ConnectionOfAll {
   }
 
   start(): void {
-    this.#isWanted = true;
-    void this.#loaded.then(() => this.#isWanted && this.#session.start());
+    if (this.state.status !== "stopped") return;
+    if (this.#isLoaded) return this.#session.start();
+    this.#isStarting = true;
+    this.#tellState({ status: "connecting" });
+    void this.#loaded.then(() => this.#isStarting && this.#session.start());
   }
 
   /** Closes with 1000. @returns resolves once the line is closed and what is to be kept is written */
   async stop(): Promise<void> {
-    this.#isWanted = false;
+    this.#isStarting = false;
     await this.#session.stop();
     await this.#save();
   }
 
   async signOut(): Promise<void> {
-    this.#isWanted = false;
+    this.#isStarting = false;
     const closed = this.#session.stop("signed_out");
     const forgotten = this.#forget();
     this.#userId = this.#options.userId ?? null;
@@ -181,7 +186,7 @@ export class Connection implements ConnectionOfAll {
   }
 
   leave(): void {
-    this.#isWanted = false;
+    this.#isStarting = false;
     this.#hasLeft = true;
     this.#cancelSave?.();
     this.outbox.suspend();
@@ -189,7 +194,11 @@ export class Connection implements ConnectionOfAll {
   }
 
   catchUp(news: readonly News[]): void {
-    this.#loaded = this.#loaded.then(() => this.#session.catchUp(news));
+    this.#isLoaded = false;
+    this.#loaded = this.#loaded.then(() => {
+      this.#session.catchUp(news);
+      this.#isLoaded = true;
+    });
   }
 
   async #load(): Promise<void> {
@@ -209,6 +218,7 @@ export class Connection implements ConnectionOfAll {
     }
     if (deviceId !== undefined) this.#session.deviceId = deviceId;
     await this.outbox.load();
+    this.#isLoaded = true;
   }
 
   #identify({ userId }: Identity): boolean {
@@ -225,6 +235,12 @@ export class Connection implements ConnectionOfAll {
     if (this.#hasLeft) return;
     if (state.status === "live") this.outbox.resume();
     else this.outbox.suspend();
+    const isTold = this.#isStarting && state.status === "connecting";
+    this.#isStarting = false;
+    if (!isTold) this.#tellState(state);
+  }
+
+  #tellState(state: ConnectionState): void {
     for (const listener of [...this.#stateListeners]) this.#call(() => listener(state));
   }
 

@@ -1,6 +1,6 @@
 /** Makes client connections for tests, and keeps what they tell. */
 import { Connection, type ConnectionOptions } from "../../src/client/connection.ts";
-import type { ConnectionState, News } from "../../src/client/core.ts";
+import type { Clock, ConnectionState, News } from "../../src/client/core.ts";
 import { MemoryStore } from "../../src/client/stores/memory.ts";
 
 export interface Told {
@@ -41,6 +41,18 @@ export function watchedSockets() {
     cut: () => lines.at(-1)!.socket.terminate(),
     /** Messages of a type that were sent, on all lines. */
     sent: (type: string) => lines.flatMap(({ sent }) => sent.filter((message) => message.type === type)),
+  };
+}
+
+/** A clock that runs so many times as fast. */
+export function fastClock(times: number): Clock {
+  const begun = Date.now();
+  return {
+    now: () => begun + (Date.now() - begun) * times,
+    after(delayMs, run) {
+      const timer = setTimeout(run, delayMs / times);
+      return () => clearTimeout(timer);
+    },
   };
 }
 
