@@ -1,0 +1,147 @@
+/** Proves that the client's connection runs in Node, with the package `ws` and with a WebSocket of Node's own, and in a page. */
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { launchChromium } from "../support/chromium.ts";
+import { connection, stopConnections } from "../support/connections.ts";
+import { projectFolder } from "../support/program.ts";
+import { type LinkProxy, startProxy } from "../support/proxy.ts";
+import { type Service, startService } from "../support/service.ts";
+
+setDefaultTimeout(60_000);
+let service: Service;
+let proxy: LinkProxy;
+let url: string;
+beforeAll(async () => {
+  service = await startService();
+  proxy = await startProxy(service.port);
+  url = `ws://127.0.0.1:${proxy.port}/ws`;
+});
+afterAll(async () => {
+  await proxy?.stop();
+  await service?.stop();
+});
+
+async function bundled(text: string, target: "node" | "browser"): Promise<string> {
+  // In the project, so that it finds what it imports.
+  const folder = mkdtempSync(join(projectFolder, "test/support/.client-"));
+  const entry = join(folder, "entry.ts");
+  writeFileSync(entry, `import { runClient } from "../client-script.ts";\n${text}`);
+  try {
+    const { outputs } = await Bun.build({ entrypoints: [entry], target, external: ["ws"] });
+    return await outputs[0]!.text();
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** Keeps lines, and waits for those to come. */
+function lines() {
+  const all: string[] = [];
+  const watchers = new Set<() => void>();
+  return {
+    all,
+    add(line: string) {
+      all.push(line);
+      for (const watcher of [...watchers]) watcher();
+    },
+    /** The next one after those that were waited for before. */
+    next: (line: string, from = all.length) =>
+      new Promise<number>((resolve, reject) => {
+        const timer = setTimeout(() => reject(new Error(`no ${line} among ${JSON.stringify(all)}`)), 20_000);
+        const look = () => {
+          const at = all.indexOf(line, from);
+          if (at < 0) return;
+          clearTimeout(timer);
+          watchers.delete(look);
+          resolve(at);
+        };
+        watchers.add(look);
+        look();
+      }),
+  };
+}
+
+/** Has it hear and say something, loses the line under it, and has it hear again. */
+async function play(told: ReturnType<typeof lines>): Promise<void> {
+  await told.next("live", 0);
+  await told.next("sent m1", 0);
+  const ben = connection({ url: service.url, userId: "ben" });
+  ben.connection.start();
+  const say = (content: string) =>
+    ben.connection.request("message.send", { conversation_id: "c1", client_message_id: crypto.randomUUID(), content });
+  await say("one");
+  await told.next("heard one", 0);
+  const before = told.all.length;
+  proxy.cut();
+  await say("two");
+  proxy.heal();
+  await told.next("heard two", before);
+  expect(told.all.filter((line) => line.startsWith("heard"))).toEqual(["heard one", "heard two"]);
+  expect(told.all.filter((line) => line.startsWith("error"))).toEqual([]);
+  await stopConnections();
+}
+
+const kinds = {
+  "the package ws": { flags: [], text: `import { WebSocket } from "ws"; const webSocket = WebSocket;` },
+  "a WebSocket of its own": { flags: ["--experimental-websocket"], text: "const webSocket = undefined;" },
+};
+
+for (const [name, { flags, text }] of Object.entries(kinds))
+  test(`[LOG3] in Node with ${name}`, async () => {
+    const script = await bundled(
+      `${text} void runClient({ url: ${JSON.stringify(url)}, webSocket, tell: (line) => console.log(line) });`,
+      "node",
+    );
+    const file = join(projectFolder, `test/support/.client-${process.pid}.mjs`);
+    writeFileSync(file, script);
+    const child = Bun.spawn(["node", ...flags, file], { stdin: "ignore", stdout: "pipe", stderr: "inherit" });
+    try {
+      const told = lines();
+      void (async () => {
+        let rest = "";
+        for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) {
+          const parts = (rest + chunk).split("\n");
+          rest = parts.pop()!;
+          for (const line of parts) told.add(line);
+        }
+      })();
+      await play(told);
+    } finally {
+      child.kill();
+      await child.exited;
+      rmSync(file);
+    }
+  });
+
+test("in Node without any it says what to give", async () => {
+  const script = await bundled(
+    `try { await runClient({ url: "ws://127.0.0.1:1/ws", tell: console.log }); } catch (error) { console.log(String(error)); }`,
+    "node",
+  );
+  const { stdout } = Bun.spawnSync(["node", "--no-experimental-websocket", "--input-type=module", "-e", script]);
+  expect(stdout.toString()).toContain("give one as `webSocket`");
+});
+
+test("[LOG3] in a page: over a broken line, and at once when the network is back", async () => {
+  const browser = await launchChromium();
+  try {
+    const page = await browser.newPage();
+    const told = lines();
+    await page.exposeFunction("tell", (line: string) => told.add(line));
+    await page.goto(`${service.http}/`);
+    const script = await bundled(`void runClient({ url: ${JSON.stringify(url)}, tell: window.tell });`, "browser");
+    await page.addScriptTag({ content: script, type: "module" });
+    await play(told);
+    const before = told.all.length;
+    await page.context().setOffline(true);
+    proxy.cut();
+    await told.next("waiting offline", before);
+    proxy.heal();
+    const offline = told.all.length;
+    await page.context().setOffline(false);
+    await told.next("live", offline);
+  } finally {
+    await browser.close();
+  }
+});
