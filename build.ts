@@ -46,7 +46,9 @@ async function buildExecutable(): Promise<void> {
 async function buildClient(): Promise<void> {
   const folder = join(root, "dist/client");
   rmSync(folder, { recursive: true, force: true });
-  const sources = ["index", "react", "testing", "stores/file"].map((name) => join(root, `src/client/${name}.ts`));
+  const sources = ["index", "connection", "react", "testing", "stores/file"].map((name) =>
+    join(root, `src/client/${name}.ts`),
+  );
   await build({
     entrypoints: sources,
     outdir: folder,
