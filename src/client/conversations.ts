@@ -32,7 +32,8 @@ export class Conversations {
   readonly #options: ConversationsOptions;
   readonly #core: Core;
   readonly #states = new Map<string, ConversationState>();
-  readonly #models = new Map<string, ConversationModel>();
+  /** An application may hold one for long before it looks again, and there is one for each: until nobody has it any more. */
+  readonly #models = new Map<string, WeakRef<ConversationModel>>();
   readonly #looking = new Map<ConversationState, Set<ConversationModel>>();
   readonly #follows = new Map<ConversationState, Unlisten>();
   readonly #marks: Marks;
@@ -60,8 +61,10 @@ export class Conversations {
   }
 
   get(id: string): Conversation {
-    const model = this.#models.get(id) ?? this.#model(this.#state(id));
-    this.#models.set(id, model);
+    const held = this.#models.get(id)?.deref();
+    if (held !== undefined) return held;
+    const model = this.#model(this.#state(id));
+    this.#models.set(id, new WeakRef(model));
     return model;
   }
 
@@ -155,7 +158,7 @@ export class Conversations {
       state.forget();
       state.changed();
     }
-    for (const [id, state] of this.#states) if (!this.#models.has(id)) this.#drop(state);
+    for (const [id, state] of this.#states) if (!this.#isHeld(id)) this.#drop(state);
   }
 
   #drop(state: ConversationState): void {
@@ -301,7 +304,11 @@ export class Conversations {
   #bound(): void {
     if (this.list.isFollowed) return;
     const idle = [...this.#states.values()].filter((state) => !this.#looking.has(state) && state.entries.length === 0);
-    for (const state of idle) if (!this.#kept.has(state)) this.#drop(state);
+    for (const state of idle) if (!this.#kept.has(state) && !this.#isHeld(state.id)) this.#drop(state);
+  }
+
+  #isHeld(id: string): boolean {
+    return this.#models.get(id)?.deref() !== undefined;
   }
 }
 

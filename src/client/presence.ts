@@ -1,5 +1,5 @@
 /** Shows who is here: of each user how it was told last, as long as somebody looks [PRE1] [PRE3] [PRE5]. */
-import type { Core, News, SubscribedTopic, Unlisten } from "./core.ts";
+import type { Core, News, Subscribed, SubscribedTopic, Unlisten } from "./core.ts";
 import { LiveValue } from "./live.ts";
 
 /** How a user is to be seen. Never changed in place. */
@@ -37,6 +37,7 @@ const offline: Presence = { status: "offline", statusText: null, statusEmoji: nu
 export class PresenceBook {
   readonly #core: Core;
   readonly #watched = new Map<string, Watched>();
+  readonly #refused = new Set<string>();
 
   constructor(core: Core) {
     this.#core = core;
@@ -63,13 +64,8 @@ export class PresenceBook {
     }
     if (view.userIds.length === 0) return () => {};
     const { ready, stop } = this.#core.follow(view.userIds.map((userId) => `presence:${userId}`));
-    ready.then(
-      // Somebody whom one may not see looks as if gone.
-      ({ rejected }) => {
-        for (const { topic } of rejected) this.#show(userOf(topic), offline);
-      },
-      () => {},
-    );
+    // The same request may have had this user join what they share: asked once more.
+    this.#noteRefused(ready, () => this.#askAgain());
     return () => {
       stop();
       for (const userId of view.userIds) {
@@ -80,7 +76,30 @@ export class PresenceBook {
     };
   }
 
+  /** Somebody whom one may not see looks as if gone. */
+  #noteRefused(ready: Promise<Subscribed>, andThen: () => void = () => {}): void {
+    ready.then(
+      ({ rejected }) => {
+        const users = rejected.map(({ topic }) => userOf(topic));
+        for (const userId of users) this.#show(userId, offline);
+        for (const userId of users) this.#refused.add(userId);
+        if (users.length > 0) andThen();
+      },
+      () => {},
+    );
+  }
+
+  /** Whom one could not see one may see now: a conversation that both are in is new. */
+  #askAgain(): void {
+    const users = [...this.#refused].filter((userId) => this.#watched.has(userId));
+    this.#refused.clear();
+    if (users.length === 0) return;
+    const { ready, stop } = this.#core.follow(users.map((userId) => `presence:${userId}`));
+    this.#noteRefused(ready.finally(stop));
+  }
+
   take(news: News): void {
+    if (isOfSharing(news)) this.#askAgain();
     if (news.kind === "event") this.#takeEvent(news.event.type, news.event.payload);
     else if (news.kind === "subscribed") for (const topic of news.topics) this.#takeSnapshot(topic);
     else if (news.kind === "unsubscribed" && news.reason === "access_revoked")
@@ -132,6 +151,11 @@ export class PresenceView extends LiveValue<ReadonlyMap<string, Presence>> {
     else this.#leave?.();
   }
 }
+
+/** Whether it may mean that this user shares a conversation with somebody else now. */
+const isOfSharing = (news: News) =>
+  (news.kind === "event" && news.event.type === "member.added") ||
+  (news.kind === "subscribed" && news.topics.some(({ topic }) => topic.startsWith("conversation:")));
 
 const isPresence = (topic: string) => topic.startsWith("presence:");
 const userOf = (topic: string) => topic.slice("presence:".length);

@@ -215,3 +215,14 @@ test("[MSG4] an event of the application's own is told by its type, with its dat
     await other.stop();
   }
 });
+
+test("[SUB4] a conversation that was let go shows what is so when it is looked at again", async () => {
+  const c = fresh("c");
+  const [anna, ben] = [userOf("anna"), userOf("ben")];
+  const annas = anna.conversation(c);
+  for (let times = 0; times < 2; times++) annas.subscribe(() => {})();
+  await Promise.all([annas, ben.conversation(c)].map((it) => shows(opened(it), ({ status }) => status === "live")));
+  await ben.conversation(c).send("Hello!");
+  await shows(annas, ({ messages }) => messages.length === 1);
+  expect(anna.conversation(c)).toBe(annas);
+});
