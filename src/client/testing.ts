@@ -34,10 +34,12 @@ export interface Refusing {
   retryAfterMs?: number;
 }
 
+/** Keeps no test runner waiting for a call that rings. */
 const systemClock: Clock = {
   now: () => Date.now(),
   after(delayMs, run) {
     const timer = setTimeout(run, delayMs);
+    (timer as { unref?(): void }).unref?.();
     return () => clearTimeout(timer);
   },
 };
