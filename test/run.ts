@@ -22,7 +22,8 @@ async function show(
   { stdin = "ignore" }: { stdin?: "ignore" | "inherit" } = {},
 ): Promise<{ code: number; text: string }> {
   console.log(`\n$ ${command.map((word) => word.replace(`${root}/`, "")).join(" ")}`);
-  const child = Bun.spawn(command, { cwd: root, stdin, stdout: "pipe", stderr: "pipe" });
+  // Left out, it would be the environment as this process began with it: what is set below would be missed.
+  const child = Bun.spawn(command, { cwd: root, env: process.env, stdin, stdout: "pipe", stderr: "pipe" });
   let text = "";
   const relay = async (stream: ReadableStream<Uint8Array>, output: NodeJS.WriteStream) => {
     const decoder = new TextDecoder();
