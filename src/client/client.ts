@@ -109,9 +109,9 @@ export class Client<Events extends object = Record<never, never>> {
     this.#core.start();
   }
 
-  /** Closes: this user goes [PRE1]. What is kept stays, and what waits to be sent. */
-  stop(): void {
-    this.#core.stop();
+  /** Closes: this user goes [PRE1]. What is kept stays, and what waits to be sent. @returns resolves once it is written */
+  async stop(): Promise<void> {
+    await this.#core.stop();
   }
 
   /** Stops, and wipes what is kept of this user on the device. */

@@ -35,6 +35,8 @@ export class ConversationState {
   membersTold = 0;
   /** In the outbox. */
   entries: readonly OutboxEntry[] = [];
+  /** Up to here it was asked to be marked as delivered. */
+  markedSeq = 0;
   /** How often somebody looks at it: as long as somebody does, what is missing is read instead of what is there forgotten. */
   views = 0;
   #isRemoved = false;
@@ -177,7 +179,7 @@ export class ConversationState {
     this.#isRemoved = this.#wasKept = this.#isHeard = this.#wasHeard = false;
     this.#mayWrite = true;
     this.#aside = [];
-    this.#sureSeq = 0;
+    this.#sureSeq = this.markedSeq = 0;
     this.#holeAfter = null;
   }
 

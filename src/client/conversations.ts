@@ -6,6 +6,7 @@ import type { Clock, Core, News, OutboxEntry, Store, Unlisten } from "./core.ts"
 import { KeptConversations } from "./kept.ts";
 import { Marks } from "./marks.ts";
 import { isOf } from "./message.ts";
+import { UnreadQuestions } from "./unread-questions.ts";
 
 /** How much is kept on the device. */
 export interface Keep {
@@ -25,9 +26,6 @@ export interface ConversationsOptions {
   onError(error: unknown): void;
 }
 
-/** Questions for how many are unread, at a time. */
-const questionsMax = 4;
-
 export class Conversations {
   readonly #options: ConversationsOptions;
   readonly #core: Core;
@@ -38,18 +36,20 @@ export class Conversations {
   readonly #follows = new Map<ConversationState, Unlisten>();
   readonly #marks: Marks;
   readonly #kept: KeptConversations;
-  readonly #uncertain = new Set<ConversationState>();
+  readonly #questions: UnreadQuestions;
   readonly list: ConversationList;
   /** News that has come while what is kept is still being read. */
   #news: News[] | null = [];
-  #questions = 0;
   #wasLive = false;
+  #wasLead: boolean;
 
   constructor(options: ConversationsOptions) {
     const { core, keep = {} } = options;
     this.#options = options;
     this.#core = core;
+    this.#wasLead = core.isLead;
     this.#marks = new Marks(options);
+    this.#questions = new UnreadQuestions(options);
     const { conversations = 200, messages = 50 } = keep;
     this.#kept = new KeptConversations(options.store, { conversations, messages });
     this.list = new ConversationList({ core, watched: (isWatched) => this.#followAll(isWatched) });
@@ -89,18 +89,23 @@ export class Conversations {
   }
 
   async #load(): Promise<void> {
+    await this.#restore();
+    this.list.isLoaded = true;
+    for (const news of this.#news ?? []) this.#take(news);
+    this.#news = null;
+    this.list.tell();
+  }
+
+  /** Takes up what is kept of conversations of which nothing is here. */
+  async #restore(): Promise<void> {
     const kept = await this.#kept.load().catch((error) => {
       this.#options.onError(error);
       return [];
     });
     for (const [id, conversation] of kept) {
       const state = this.#state(id);
-      if (state.fold.fromSeq === null) state.restore(conversation);
+      if (state.fold.fromSeq === null && !state.isRemoved) state.restore(conversation);
     }
-    this.list.isLoaded = true;
-    for (const news of this.#news ?? []) this.#take(news);
-    this.#news = null;
-    this.list.tell();
   }
 
   #takeNews(news: News): void {
@@ -164,19 +169,32 @@ export class Conversations {
   #drop(state: ConversationState): void {
     this.#states.delete(state.id);
     this.#models.delete(state.id);
-    this.#uncertain.delete(state);
+    this.#questions.drop(state);
     this.list.drop(state);
   }
 
   #takeConnection(): void {
     const isLive = this.#core.state.status === "live";
-    if (isLive && !this.#wasLive)
-      for (const state of this.#states.values()) if (state.leaveBehind()) this.#kept.changed(state);
+    if (this.#core.isLead && !this.#wasLead) void this.#lead();
+    this.#wasLead = this.#core.isLead;
+    if (isLive && !this.#wasLive) this.#leaveBehind();
     this.#wasLive = isLive;
     if (!isLive) for (const state of this.#states.values()) state.typing.clear();
     for (const models of this.#looking.values()) for (const model of models) model.tell();
     this.list.tell();
-    this.#ask();
+    this.#questions.ask();
+  }
+
+  /** The tab that led has gone, and what it kept is this one's to go on with. */
+  async #lead(): Promise<void> {
+    for (const state of this.#states.values()) this.#kept.changed(state);
+    await this.#restore();
+    if (this.#wasLive) this.#leaveBehind();
+  }
+
+  /** The cursor goes on without those that are not heard. */
+  #leaveBehind(): void {
+    for (const state of this.#states.values()) if (state.leaveBehind()) this.#kept.changed(state);
   }
 
   #takeOutbox(): void {
@@ -207,41 +225,16 @@ export class Conversations {
   }
 
   #changed(state: ConversationState): void {
-    this.#kept.changed(state);
+    if (this.#core.isLead) this.#kept.changed(state);
     this.list.put(state);
     for (const model of this.#looking.get(state) ?? []) model.tell();
     if (!state.isHeard) return;
     const { othersSeq, deliveredSeq, unread } = state.fold;
-    if (this.#core.isLead && othersSeq > deliveredSeq) this.#marks.delivered(state.id, othersSeq);
-    if (unread === null) {
-      this.#uncertain.add(state);
-      this.#ask();
+    if (this.#core.isLead && othersSeq > Math.max(deliveredSeq, state.markedSeq)) {
+      state.markedSeq = othersSeq;
+      this.#marks.delivered(state.id, othersSeq);
     }
-  }
-
-  /** How many are unread where nobody here can know it: by a mark that moves nothing [REC3]. */
-  #ask(): void {
-    if (this.#core.state.status !== "live") return;
-    for (const state of this.#uncertain) {
-      if (this.#questions >= questionsMax) return;
-      this.#uncertain.delete(state);
-      if (state.isHeard && state.fold.unread === null) void this.#askOf(state);
-    }
-  }
-
-  async #askOf(state: ConversationState): Promise<void> {
-    const { question, begun } = state.fold;
-    this.#questions++;
-    try {
-      const ack = await this.#core.request("mark.delivered", { conversation_id: state.id, up_to_seq: 0 });
-      if (state.fold.begun === begun) state.fold.takeAnswer(ack, question);
-      state.changed();
-    } catch (error) {
-      this.#options.onError(error);
-    } finally {
-      this.#questions--;
-      this.#ask();
-    }
+    if (unread === null) this.#questions.put(state);
   }
 
   #look(state: ConversationState, model: ConversationModel): Unlisten {
@@ -300,11 +293,18 @@ export class Conversations {
     this.#bound();
   }
 
-  /** Of those that nobody looks at as many stay as are kept. */
+  /** Of those that nobody looks at as many stay as are kept, the newest. */
   #bound(): void {
     if (this.list.isFollowed) return;
     const idle = [...this.#states.values()].filter((state) => !this.#looking.has(state) && state.entries.length === 0);
-    for (const state of idle) if (!this.#kept.has(state) && !this.#isHeld(state.id)) this.#drop(state);
+    for (const [id, model] of this.#models) if (model.deref() === undefined) this.#models.delete(id);
+    const max = this.#kept.conversationsMax;
+    if (idle.length <= max) return;
+    const timeOf = ({ fold }: ConversationState) => fold.last?.createdAt ?? "";
+    for (const state of idle.sort((one, other) => (timeOf(one) < timeOf(other) ? 1 : -1)).slice(max)) {
+      if (this.#isHeld(state.id)) state.forget();
+      else this.#drop(state);
+    }
   }
 
   #isHeld(id: string): boolean {

@@ -170,8 +170,8 @@ export interface Core {
   /** Has what it lists written together with the cursor. */
   keep(kept: Kept): void;
   start(): void;
-  /** Closes with 1000: this user goes [PRE1]. What is in the outbox stays. */
-  stop(): void;
+  /** Closes with 1000: this user goes [PRE1]. What is in the outbox stays. @returns resolves once what is to be kept is written */
+  stop(): void | Promise<void>;
   /** Stops, and wipes what was kept of this user. */
   signOut(): Promise<void>;
 }

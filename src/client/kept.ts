@@ -8,7 +8,7 @@ const sizeMax = 256 * 1024;
 
 export class KeptConversations implements Kept {
   readonly #store: Store;
-  readonly #conversationsMax: number;
+  readonly conversationsMax: number;
   readonly messagesMax: number;
   /** By id, of all that are in the store, or will be: when the newest message was made. */
   readonly #kept = new Map<string, string>();
@@ -17,7 +17,7 @@ export class KeptConversations implements Kept {
 
   constructor(store: Store, { conversations, messages }: { conversations: number; messages: number }) {
     this.#store = store;
-    this.#conversationsMax = conversations;
+    this.conversationsMax = conversations;
     this.messagesMax = messages;
   }
 
@@ -25,12 +25,9 @@ export class KeptConversations implements Kept {
   async load(): Promise<[id: string, kept: KeptConversation][]> {
     const read = await this.#store.read(prefix);
     const all = read.map(([key, value]) => [key.slice(prefix.length), value as KeptConversation] as const);
+    this.#kept.clear();
     for (const [id, { messages }] of all) this.#kept.set(id, messages.at(-1)?.createdAt ?? "");
     return all.map(([id, kept]) => [id, kept]);
-  }
-
-  has(state: ConversationState): boolean {
-    return this.#kept.has(state.id);
   }
 
   changed(state: ConversationState): void {
@@ -69,7 +66,7 @@ export class KeptConversations implements Kept {
 
   /** @returns whether it is one of the newest; the oldest of the others goes for it */
   #makeRoom(id: string, at: string): boolean {
-    if (this.#kept.has(id) || this.#kept.size < this.#conversationsMax) return true;
+    if (this.#kept.has(id) || this.#kept.size < this.conversationsMax) return true;
     let oldest: [id: string, at: string] | null = null;
     for (const entry of this.#kept) if (oldest === null || entry[1] < oldest[1]) oldest = entry;
     if (oldest === null || oldest[1] >= at) return false;

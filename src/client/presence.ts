@@ -89,7 +89,7 @@ export class PresenceBook {
     );
   }
 
-  /** Whom one could not see one may see now: a conversation that both are in is new. */
+  /** Asks for those who could not be seen: a conversation that both are in is new. */
   #askAgain(): void {
     const users = [...this.#refused].filter((userId) => this.#watched.has(userId));
     this.#refused.clear();

@@ -4,7 +4,7 @@ import type { Live } from "../../src/client/live.ts";
 import { MemoryStore } from "../../src/client/stores/memory.ts";
 
 const patienceMs = 20_000;
-const running = new Set<{ stop(): void }>();
+const running = new Set<{ stop(): void | Promise<void> }>();
 
 /** A client that has started, with a store of its own unless one is given. @returns also what it has complained of */
 export function chatter<Events extends object = Record<never, never>>(options: ClientOptions) {
@@ -59,4 +59,38 @@ export function live(client: Client): Promise<void> {
 export async function stopChatters(): Promise<void> {
   await Promise.all([...running].map((it) => it.stop()));
   running.clear();
+}
+
+/** A network that can be switched off: what is open breaks, and nothing opens. */
+export function network() {
+  const open = new Set<WebSocket>();
+  let isOn = true;
+  class Switched extends WebSocket {
+    constructor(url: string, protocols: string[]) {
+      // There is no server at port 1.
+      super(isOn ? url : "ws://127.0.0.1:1", protocols);
+      open.add(this);
+      this.addEventListener("close", () => open.delete(this));
+    }
+  }
+  return {
+    webSocket: Switched,
+    on() {
+      isOn = true;
+    },
+    off() {
+      isOn = false;
+      for (const socket of open) socket.terminate();
+    },
+  };
+}
+
+/** A store that remembers how it stood after each write, as a device that loses its power just then. */
+export class RememberingStore extends MemoryStore {
+  readonly moments: [key: string, value: unknown][][] = [];
+
+  override async write(changes: readonly [key: string, value: unknown][]): Promise<void> {
+    await super.write(changes);
+    this.moments.push(await this.read(""));
+  }
 }
