@@ -59,6 +59,9 @@ const keys = { session: "session", covered: "session/covered" };
 const saveAfterMs = 500;
 const nowhere: KeptPlace = { cursor: null, seen: {}, own: {} };
 
+/** Is one object: whoever draws it compares it by identity. */
+const connecting: ConnectionState = { status: "connecting" };
+
 export class Connection implements ConnectionOfAll {
   readonly isLead = true;
   readonly outbox: DurableOutbox;
@@ -129,7 +132,7 @@ export class Connection implements ConnectionOfAll {
   }
 
   get state(): ConnectionState {
-    return this.#isStarting ? { status: "connecting" } : this.#session.state;
+    return this.#isStarting ? connecting : this.#session.state;
   }
 
   /** Resolves once it is known what was kept. */

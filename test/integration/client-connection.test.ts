@@ -54,6 +54,16 @@ describe("one connection", () => {
     await anna.told((news) => news.kind === "subscribed" && news.topics.some(({ topic }) => topic === "user:anna"));
   });
 
+  test("[CON5] its state is the same object until it is another one, also while it begins", async () => {
+    const anna = connection({ url: service.url, userId: "anna" });
+    anna.connection.start();
+    const { state } = anna.connection;
+    expect(state.status).toBe("connecting");
+    expect(anna.connection.state).toBe(state);
+    await anna.live();
+    expect(anna.connection.state).toBe(anna.connection.state);
+  });
+
   test("[LOG3] [SUB6] is told once over a broken line what others say, and not at all what it has said itself", async () => {
     const sockets = watchedSockets();
     const anna = connection({ url: service.url, userId: "anna", webSocket: sockets.webSocket });
