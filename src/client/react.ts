@@ -2,7 +2,6 @@
 import {
   createContext,
   createElement,
-  type FunctionComponent,
   type ReactNode,
   useCallback,
   useContext,
@@ -20,8 +19,9 @@ import type { JsonObject } from "./wire.ts";
 const ClientContext = createContext<Client | null>(null);
 
 /** Gives a client to all hooks below. Its life stays yours: start it where you make it. */
-export const ClientProvider: FunctionComponent<{ client: Client; children?: ReactNode }> = ({ client, children }) =>
-  createElement(ClientContext.Provider, { value: client }, children);
+export function ClientProvider<Events extends object>(props: { client: Client<Events>; children?: ReactNode }) {
+  return createElement(ClientContext.Provider, { value: props.client as unknown as Client }, props.children);
+}
 
 /**
  * The client of the next provider above.

@@ -66,7 +66,7 @@ export function App() {
 
 export const page = (client: Client) => h(StrictMode, null, h(ClientProvider, { client }, h(App)));
 
-/** What React had to mend, where a page that a server has rendered was taken over. */
+/** Lists what React had to mend, where a page that a server has rendered was taken over. */
 const faults: string[] = [];
 
 if (typeof document !== "undefined") {
