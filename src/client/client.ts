@@ -1,5 +1,5 @@
 /** Is a user's chat on this device: the connection, the conversations, who is here, and events of every type. */
-import { Connection, type WebSocketConstructor } from "./connection.ts";
+import type { WebSocketConstructor } from "./connection.ts";
 import type { Conversation } from "./conversation.ts";
 import type { ConversationListView } from "./conversation-list.ts";
 import { Conversations, type Keep } from "./conversations.ts";
@@ -15,9 +15,8 @@ import type {
   Unlisten,
 } from "./core.ts";
 import type { Live } from "./live.ts";
+import { openCore } from "./open-core.ts";
 import { type OwnPresence, type Presence, PresenceBook } from "./presence.ts";
-import { IndexedDbStore } from "./stores/indexed-db.ts";
-import { MemoryStore } from "./stores/memory.ts";
 import { systemClock } from "./surroundings.ts";
 import type { GetToken } from "./tokens.ts";
 import type { ClientPayloads, JsonObject, ServerPayloads } from "./wire.ts";
@@ -38,6 +37,8 @@ export interface ClientOptions {
   deviceId?: string;
   /** Where to keep what a page opens with. Left out: IndexedDB in browsers, memory elsewhere. */
   store?: Store;
+  /** False: no connection is shared with other tabs of the browser, and nothing kept where no `store` is given. */
+  tabs?: boolean;
   /** Where there is no global one, as in Node 20: that of the package `ws`. */
   webSocket?: WebSocketConstructor;
   /** Topics that are followed from the start, looked at or not: `["conversation"]` has all messages marked as delivered when they arrive. */
@@ -77,10 +78,9 @@ export class Client<Events extends object = Record<never, never>> {
 
   /** Does nothing yet: `start` does. @throws TypeError where the URL is none, or there is no WebSocket */
   constructor(options: ClientOptions) {
-    const { url, userId, keep, autoSubscribe = [] } = options;
+    const { keep, autoSubscribe = [] } = options;
     const onError = (error: unknown) => this.#tell("error", error);
-    const store = options.store ?? storeFor([url, userId].filter(Boolean).join(" "));
-    const core = new Connection({ ...options, store, onError });
+    const { core, store } = openCore({ ...options, onError });
     this.#core = core;
     this.#autoSubscribe = autoSubscribe;
     core.onState((state) => this.#tell("state", state));
@@ -180,8 +180,4 @@ export class Client<Events extends object = Record<never, never>> {
       }
     }
   }
-}
-
-function storeFor(name: string): Store {
-  return typeof indexedDB === "undefined" ? new MemoryStore() : new IndexedDbStore(`ws-service ${name}`);
 }

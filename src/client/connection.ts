@@ -13,6 +13,7 @@ import type {
   Subscribed,
   Unlisten,
 } from "./core.ts";
+import type { Scope } from "./follows.ts";
 import type { Identity, Socket } from "./line.ts";
 import { DurableOutbox } from "./outbox.ts";
 import type { KeptPlace } from "./place.ts";
@@ -196,10 +197,10 @@ export class Connection implements ConnectionOfAll {
     this.#session.leave();
   }
 
-  catchUp(news: readonly News[]): void {
+  catchUp(news: readonly News[], followed: readonly Scope[]): void {
     this.#isLoaded = false;
     this.#loaded = this.#loaded.then(() => {
-      this.#session.catchUp(news);
+      this.#session.catchUp(news, followed);
       this.#isLoaded = true;
     });
   }

@@ -1,4 +1,5 @@
 /** Says what the parts of the client are to each other: the one connection, wherever it is, and those that live from it. */
+import type { Scope } from "./follows.ts";
 import type { ClientPayloads, JsonObject, ServerPayloads } from "./wire.ts";
 
 export type RequestType = keyof ClientPayloads;
@@ -178,13 +179,17 @@ export interface Core {
 
 /** The connection itself, which one tab has for all of a browser; `connection.ts` is it. */
 export interface Connection extends Core {
+  /** Resolves once it is known what was kept. */
+  readonly loaded: Promise<void>;
   /**
    * Takes, before `start`, what was told in this tab by another that has gone, since that was written which is kept: none of it is told
-   * again, and what follows is after it.
+   * again, and what follows is after it, also of what was followed by then.
    */
-  catchUp(news: readonly News[]): void;
+  catchUp(news: readonly News[], followed: readonly Scope[]): void;
   /** Leaves it to another tab, which goes on as the same device: closes with 4000, and neither tells nor writes anything after it. */
   leave(): void;
+  /** @returns resolves once the line is closed and what is to be kept is written */
+  stop(): Promise<void>;
 }
 
 /** Where things are kept on the device: a map whose writes are whole or not at all. */

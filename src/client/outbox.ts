@@ -268,6 +268,12 @@ const isMark = (type: OutboxType) => type === "mark.read" || type === "mark.deli
 /** Names the line in which it goes one after the other. Marks wait for no message: they say what was seen, not what is said. */
 const laneOf = ({ type, payload }: OutboxEntry) => (isMark(type) ? `${type} ` : "") + payload.conversation_id;
 
+/** @returns the one given, else the key that the payload has, else a new one */
+export function entryId(payload: ClientPayloads[OutboxType], id?: string): string {
+  const { client_message_id, client_event_id } = payload as { client_message_id?: string; client_event_id?: string };
+  return id ?? client_message_id ?? client_event_id ?? newId();
+}
+
 function entryOf<T extends OutboxType>(given: {
   type: T;
   payload: ClientPayloads[T];
@@ -275,8 +281,7 @@ function entryOf<T extends OutboxType>(given: {
   createdAt: number;
 }): OutboxEntry<T> {
   const { type, createdAt } = given;
-  const payload = given.payload as { client_message_id?: string; client_event_id?: string };
-  const id = given.id ?? payload.client_message_id ?? payload.client_event_id ?? newId();
+  const id = entryId(given.payload, given.id);
   // Its key: without one it would come twice where it is sent twice.
   const keyed = type === "event.send" ? { client_event_id: id, ...given.payload } : given.payload;
   return { id, type, payload: keyed, createdAt, state: "pending" };

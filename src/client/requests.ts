@@ -130,7 +130,7 @@ export class Requests {
 }
 
 /** Whether a second sending is harmless [LOG2] [SUB4]. */
-function isRepeatable(type: string, payload: JsonObject): boolean {
+export function isRepeatable(type: string, payload: JsonObject): boolean {
   if (type === "publish") return payload.event_key !== undefined;
   if (type === "event.send") return payload.client_event_id !== undefined;
   return !/^(call|admin|typing|authenticate)\b/.test(type);

@@ -2,7 +2,7 @@
 import { CloseCode } from "../protocol/close.ts";
 import type { ConnectionState, News, Reply, RequestType, StopReason, Subscribed, Unlisten } from "./core.ts";
 import { ClientError, ServerError } from "./errors.ts";
-import type { Scope } from "./follows.ts";
+import { keysOf, type Scope } from "./follows.ts";
 import type { Identity, ServerMessage } from "./line.ts";
 import { Link, type LinkOptions } from "./link.ts";
 import { type KeptPlace, Place } from "./place.ts";
@@ -109,10 +109,14 @@ export class Session {
   }
 
   /** Takes what was told elsewhere since that was written which was restored: it is not told again. */
-  catchUp(news: readonly News[]): void {
+  catchUp(news: readonly News[], followed: readonly Scope[] = []): void {
     for (const it of news) {
       if (it.kind === "sent") this.#noteSent(it.ack);
       else this.#subscriptions.catchUp(it);
+    }
+    for (const scope of followed) {
+      const found = keysOf(scope);
+      if ("keys" in found) for (const key of found.keys) this.#subscriptions.covered.add(key);
     }
   }
 

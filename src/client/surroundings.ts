@@ -1,5 +1,6 @@
 /** Tells the client what happens around it: the time, the network, a page that is shown again or left. */
 import type { Clock, Unlisten } from "./core.ts";
+import type { Listeners } from "./listeners.ts";
 
 export const systemClock: Clock = {
   now: () => Date.now(),
@@ -40,3 +41,14 @@ export const pageSurroundings: Surroundings = {
     return () => stopped.abort();
   },
 };
+
+/** Tells what happens around other tabs as well. */
+export const joined = ({ isOnline, listen }: Surroundings, others: Listeners<Happening>): Surroundings => ({
+  isOnline,
+  listen(listener) {
+    const stops = [listen(listener), others.add(listener)];
+    return () => {
+      for (const stop of stops) stop();
+    };
+  },
+});

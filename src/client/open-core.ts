@@ -1,0 +1,133 @@
+/** Chooses where things are kept on a device, and whether the tabs of a browser share one connection. */
+import { Connection, type ConnectionOptions } from "./connection.ts";
+import type { Core, Store } from "./core.ts";
+import { DeferredStore } from "./stores/deferred.ts";
+import { IndexedDbStore } from "./stores/indexed-db.ts";
+import { MemoryStore } from "./stores/memory.ts";
+import { pageSurroundings, systemClock } from "./surroundings.ts";
+import { TabCore } from "./tabs.ts";
+import type { GetToken } from "./tokens.ts";
+
+export interface OpenCoreOptions extends Omit<ConnectionOptions, "store" | "onError"> {
+  /** One of the application's own; with tabs that share, all of them have to have it. */
+  store?: Store;
+  /** False: each tab by itself. True where left out, and no `webSocket` is given. */
+  tabs?: boolean;
+  onError(error: unknown): void;
+}
+
+/** A token that was asked for to know whose it is serves for connecting as well, if that is at once. */
+const tokenServesMs = 10_000;
+const tokenWaitMs = 5_000;
+
+/**
+ * In a browser with Web Locks: one connection for all tabs of a user, kept in IndexedDB. Where that is not there, or it is not known who
+ * the user is: each tab by itself, as a device of its own, in memory. Elsewhere: in memory, or where the application says.
+ * @throws TypeError where the URL is none, or there is no WebSocket
+ */
+export function openCore(options: OpenCoreOptions): { core: Core; store: Store } {
+  const { tabs = options.webSocket === undefined, onError } = options;
+  const canShare = typeof document !== "undefined" && "locks" in navigator && "BroadcastChannel" in globalThis;
+  if (!tabs || !canShare) {
+    const store = options.store ?? new MemoryStore();
+    return { core: new Connection({ ...options, store, whenReplaced: "another_device" }), store };
+  }
+  const { url, userId, getToken } = options;
+  // It is read later, where nobody could be told that it is none.
+  new URL(url);
+  const known = userId ?? subjectOf(options.token);
+  const user = new TokenUser(options);
+  const place = findPlace(options, known === null ? user.find() : Promise.resolve(known));
+  const store = new DeferredStore(place.then((it) => it.store));
+  const core = new TabCore({
+    userId: known,
+    name: place.then((it) => it.name),
+    store,
+    clock: systemClock,
+    surroundings: pageSurroundings,
+    onError,
+    connect: ({ isShared, ...parts }) =>
+      new Connection({
+        ...options,
+        ...parts,
+        getToken: getToken && user.getToken,
+        whenReplaced: isShared ? "stop" : "another_device",
+      }),
+  });
+  core.onNews(({ kind }) => kind === "forgotten" && user.forget());
+  return { core, store };
+}
+
+/** Where it cannot be kept, it is kept in memory, and nothing is shared: no other tab would have it. */
+async function findPlace(
+  { url, store, onError }: OpenCoreOptions,
+  user: Promise<string | null>,
+): Promise<{ name: string | null; store: Store }> {
+  const userId = await user;
+  if (userId === null) return { name: null, store: store ?? new MemoryStore() };
+  const name = `ws-service ${url} ${userId}`;
+  if (store !== undefined) return { name, store };
+  try {
+    const kept = new IndexedDbStore(name);
+    await kept.read("session");
+    return { name, store: kept };
+  } catch (error) {
+    onError(error);
+    return { name: null, store: new MemoryStore() };
+  }
+}
+
+/** Finds whose token it is; where none is to be had, without the network, say, whose it was the last time in this browser. */
+class TokenUser {
+  readonly #options: OpenCoreOptions;
+  readonly #key: string;
+  #token: { token: string; at: number } | null = null;
+
+  constructor(options: OpenCoreOptions) {
+    this.#options = options;
+    this.#key = `ws-service ${options.url}`;
+  }
+
+  readonly getToken: GetToken = async (why) => {
+    const first = this.#token;
+    this.#token = null;
+    if (why === "connect" && first !== null && Date.now() - first.at < tokenServesMs) return first.token;
+    return this.#options.getToken!(why);
+  };
+
+  async find(): Promise<string | null> {
+    const { getToken } = this.#options;
+    if (getToken === undefined) return null;
+    const late = new Promise<null>((resolve) => setTimeout(resolve, tokenWaitMs, null));
+    const token = await Promise.race([Promise.resolve().then(() => getToken("connect")), late]).catch(() => null);
+    if (token === null) return this.#remembered((storage) => storage.getItem(this.#key));
+    this.#token = { token, at: Date.now() };
+    const userId = subjectOf(token);
+    if (userId !== null) this.#remembered((storage) => storage.setItem(this.#key, userId));
+    return userId;
+  }
+
+  forget(): void {
+    this.#remembered((storage) => storage.removeItem(this.#key));
+  }
+
+  /** Where a browser lets no site keep anything, asking for it fails. */
+  #remembered<Result>(look: (storage: Storage) => Result): Result | null {
+    try {
+      return look(localStorage);
+    } catch {
+      return null;
+    }
+  }
+}
+
+/** @returns the user whom a JWT names, unverified: the server decides who it is [AUTH2] */
+function subjectOf(token: string | undefined): string | null {
+  try {
+    const bytes = atob(token!.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/"));
+    const claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(bytes, (byte) => byte.charCodeAt(0))));
+    return typeof claims.sub === "string" ? claims.sub : null;
+  } catch {
+    return null;
+  }
+}
