@@ -82,10 +82,8 @@ export class ConversationList extends LiveValue<ConversationListView> {
 
   drop(state: ConversationState): void {
     this.#changed.delete(state);
-    const row = this.#rows.get(state);
-    if (row === undefined) return;
+    this.#remove(state);
     this.#rows.delete(state);
-    this.#sorted = this.#sorted.filter((it) => it !== row);
     this.changed();
   }
 
@@ -101,28 +99,42 @@ export class ConversationList extends LiveValue<ConversationListView> {
     this.#watched(isWatched);
   }
 
-  /** Puts those that have changed into their places; where most have, all are sorted anew. */
+  /** Puts those that have changed into their places; where many have, all are sorted anew. */
   #sort(): void {
-    if (this.#changed.size === 0) return;
     const changed = [...this.#changed];
     this.#changed.clear();
-    const olds = new Set(changed.map((state) => this.#rows.get(state)));
-    const rest = this.#sorted.filter((row) => !olds.has(row));
-    for (const state of changed) this.#rows.delete(state);
-    const news = changed.filter((state) => state.fold.fromSeq !== null && !state.isRemoved).map(rowOf);
-    for (const row of news) this.#rows.set(row.state, row);
-    this.#sorted = merged(rest, news.sort(byTime));
+    const isMany = changed.length > this.#sorted.length / 8;
+    if (isMany) {
+      const olds = new Set(changed);
+      this.#sorted = this.#sorted.filter(({ state }) => !olds.has(state));
+    }
+    for (const state of changed) {
+      if (!isMany) this.#remove(state);
+      this.#rows.delete(state);
+      if (state.fold.fromSeq === null || state.isRemoved) continue;
+      const row = rowOf(state);
+      this.#rows.set(state, row);
+      if (isMany) this.#sorted.push(row);
+      else this.#sorted.splice(placeOf(this.#sorted, row), 0, row);
+    }
+    if (isMany) this.#sorted.sort(byTime);
+  }
+
+  #remove(state: ConversationState): void {
+    const row = this.#rows.get(state);
+    if (row !== undefined) this.#sorted.splice(placeOf(this.#sorted, row), 1);
   }
 }
 
-function merged(rest: Row[], news: Row[]): Row[] {
-  const all: Row[] = [];
-  let at = 0;
-  for (const row of rest) {
-    while (at < news.length && byTime(news[at]!, row) < 0) all.push(news[at++]!);
-    all.push(row);
+/** Where a row stands among those that are sorted, or would. */
+function placeOf(sorted: readonly Row[], row: Row): number {
+  let [from, to] = [0, sorted.length];
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if (byTime(sorted[middle]!, row) < 0) from = middle + 1;
+    else to = middle;
   }
-  return all.concat(news.slice(at));
+  return from;
 }
 
 const compared = (one: string, other: string) => (one < other ? -1 : one > other ? 1 : 0);
@@ -138,7 +150,7 @@ function rowOf(state: ConversationState): Row {
     readSeq,
     deliveredSeq: fold.deliveredSeq,
     mayWrite: state.mayWrite,
-    typing: state.typing.current,
+    typing: state.typing,
     receipts: fold.receipts,
   };
   return { state, summary, at: lastMessage?.createdAt ?? "" };

@@ -9,6 +9,8 @@ import type { ServerPayloads } from "./wire.ts";
 /** Events that are put aside until it is known whether something is missing before them: those that a snapshot on its way may lack. */
 const asideMax = 1_000;
 
+const nobody: readonly string[] = [];
+
 /** A conversation as it is kept on the device. */
 export interface KeptConversation extends KeptFold {
   mayWrite: boolean;
@@ -26,7 +28,6 @@ export interface StateOptions {
 export class ConversationState {
   readonly id: string;
   readonly fold: Fold;
-  readonly typing: TypingUsers;
   /** Once they have been asked for. */
   members: ReadonlySet<string> | null = null;
   /** They may have changed unheard: to be asked again. */
@@ -51,6 +52,9 @@ export class ConversationState {
   #sureSeq = 0;
   #aside: LoggedEvent[] = [];
   #holeAfter: number | null = null;
+  /** Made for the first who types: in most conversations nobody does. */
+  #typing: TypingUsers | null = null;
+  readonly #clock: Clock;
   readonly #core: Core;
   readonly #onChange: (state: ConversationState) => void;
 
@@ -59,7 +63,7 @@ export class ConversationState {
     this.#core = core;
     this.#onChange = onChange;
     this.fold = new Fold(core);
-    this.typing = new TypingUsers(clock, () => this.changed());
+    this.#clock = clock;
   }
 
   get topic(): string {
@@ -78,6 +82,16 @@ export class ConversationState {
   /** It was here before there was a connection. */
   get wasKept(): boolean {
     return this.#wasKept;
+  }
+
+  /** The others who type now. */
+  get typing(): readonly string[] {
+    return this.#typing?.current ?? nobody;
+  }
+
+  /** There is no connection that would tell when they end. */
+  clearTyping(): void {
+    this.#typing?.clear();
   }
 
   /** Everything that happens is heard, and nothing is missing before it. */
@@ -113,7 +127,7 @@ export class ConversationState {
     if (isLogged) this.#hear({ type, seq, payload });
     switch (type) {
       case "message.new":
-        this.typing.stop(String(payload.sender_id));
+        this.#typing?.stop(String(payload.sender_id));
         break;
       case "message.read":
         // A private one, of another device of this user's: it has a number of the user's own topic.
@@ -122,7 +136,7 @@ export class ConversationState {
       case "typing.start":
         return this.#type(payload as unknown as ServerPayloads["typing.start"], timestamp);
       case "typing.stop":
-        return this.typing.stop(String(payload.user_id));
+        return this.#typing?.stop(String(payload.user_id));
       default:
         this.#takeMembers(type, payload);
     }
@@ -132,7 +146,7 @@ export class ConversationState {
   takeSubscribed(topic: SubscribedTopic): void {
     const { snapshot } = topic;
     if (topic.topic !== this.topic) {
-      this.typing.clear();
+      this.#typing?.clear();
       for (const typing of snapshot?.typing ?? []) this.#type(typing);
       return;
     }
@@ -148,7 +162,7 @@ export class ConversationState {
 
   /** Nothing more is heard of it. */
   takeUnsubscribed(isRevoked: boolean): void {
-    this.typing.clear();
+    this.#typing?.clear();
     if (isRevoked) return this.remove();
     this.#deafen();
     this.changed();
@@ -174,7 +188,7 @@ export class ConversationState {
 
   forget(): void {
     this.fold.forget();
-    this.typing.clear();
+    this.#typing?.clear();
     this.members = null;
     this.#isRemoved = this.#wasKept = this.#isHeard = this.#wasHeard = false;
     this.#mayWrite = true;
@@ -245,7 +259,9 @@ export class ConversationState {
   }
 
   #type(typing: ServerPayloads["typing.start"], toldAt?: string): void {
-    if (typing.user_id !== this.#core.userId) this.typing.start(typing, toldAt);
+    if (typing.user_id === this.#core.userId) return;
+    this.#typing ??= new TypingUsers(this.#clock, () => this.changed());
+    this.#typing.start(typing, toldAt);
   }
 
   #takeMembers(type: string, payload: ServerEvent["payload"]): void {

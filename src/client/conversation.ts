@@ -213,7 +213,7 @@ export class ConversationModel extends LiveValue<ConversationView> implements Co
       unread: fold.guessUnread(this.#readSeq()),
       readSeq: this.#readSeq(),
       mayWrite: state.mayWrite,
-      typing: state.typing.current,
+      typing: state.typing,
       members: state.members === null ? null : [...state.members],
       hasOlder: fold.fromSeq !== 0 && !state.isRemoved,
       isLoadingOlder: this.#filling.isLoadingOlder,

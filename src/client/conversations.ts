@@ -153,7 +153,7 @@ export class Conversations {
   #takeUnsubscribed(topic: string, isRevoked: boolean): void {
     const state = this.#stateOf(topic);
     if (isConversation(topic)) state?.takeUnsubscribed(isRevoked);
-    else state?.typing.clear();
+    else state?.clearTyping();
   }
 
   #forget(): void {
@@ -179,7 +179,7 @@ export class Conversations {
     this.#wasLead = this.#core.isLead;
     if (isLive && !this.#wasLive) this.#leaveBehind();
     this.#wasLive = isLive;
-    if (!isLive) for (const state of this.#states.values()) state.typing.clear();
+    if (!isLive) for (const state of this.#states.values()) state.clearTyping();
     for (const models of this.#looking.values()) for (const model of models) model.tell();
     this.list.tell();
     this.#questions.ask();
