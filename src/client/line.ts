@@ -55,6 +55,8 @@ export interface LineOptions {
   open(url: string): Socket;
   /** Null: nobody authenticates by message here. */
   token: string | null;
+  /** Goes on where the server wants a token and there is none: somebody else will say who this is. */
+  mayBeNobody: boolean;
   tokens: Tokens | null;
   deviceId: string | null;
   /** Where the user's own topics go on. */
@@ -72,18 +74,19 @@ export interface LineListener {
   /** Called once, unless it was closed from here. */
   onEnd(end: LineEnd): void;
   onError(error: unknown): void;
-  /** Whether an answer is waited for, and whether a cursor is wanted. */
-  wants(): { answer: boolean; cursor: boolean };
+  /** Whether an answer is waited for, whether that may take long, and whether a cursor is wanted. */
+  wants(): { answer: boolean; patience: boolean; cursor: boolean };
 }
 
 /** Not a code of the server's: says that this device comes back [ENV5]. */
 export const comingBack = 4000;
+export const wantsToken = "The server wants a token.";
 /** From the first byte until the line is somebody's. */
 const openingMs = 15_000;
 /** How often silence is looked for; a timer that is late by as much has slept. */
 const lookEveryMs = 5_000;
 const cursorEveryMs = 20_000;
-/** Until a line that says nothing is given up; longer while much is brought back. */
+/** Until a line that says nothing is given up; longer while much was asked for. */
 const answerMs = { usual: 10_000, busy: 30_000 };
 const closingMs = 2_000;
 const refreshMs = { first: 1_000, most: 30_000 };
@@ -102,8 +105,6 @@ export class Line {
   #cursorAt: number;
   #timers = new Set<() => void>();
   #cancelProbe: (() => void) | null = null;
-  /** While the topics are brought back the server may be busy for longer. */
-  isBusy = true;
 
   /** @throws what the socket's constructor throws */
   constructor(options: LineOptions) {
@@ -140,7 +141,9 @@ export class Line {
   }
 
   /** Asks whether there is still anybody; gives the line up where nothing is heard within the time. */
-  probe(patienceMs: number = this.isBusy ? answerMs.busy : answerMs.usual): void {
+  probe(mostMs: number = answerMs.usual): void {
+    // Answers come in their order: a ping waits for what was asked before it.
+    const patienceMs = this.#options.listener.wants().patience ? answerMs.busy : mostMs;
     if (this.#greeting === null || this.#socket === null) return;
     this.#cancelProbe?.();
     this.#cancelProbe = this.#after(patienceMs, () => this.#end({ code: comingBack }));
@@ -172,13 +175,14 @@ export class Line {
   }
 
   #greet(greeting: ServerPayloads["connected"]): void {
-    const { token, deviceId, since } = this.#options;
+    const { token, deviceId, since, mayBeNobody } = this.#options;
     this.#greeting = greeting;
     this.#greetedAt = this.#heardAt;
     if (greeting.authenticated) return this.#identify(greeting.user_id!, greeting.device_id);
     if (token !== null)
       return this.#authenticate({ token, device_id: deviceId ?? undefined, since: since && ofUser(since) });
-    this.#failure = { isRetryable: false, message: "The server wants a token." };
+    if (mayBeNobody) return this.#identify("", greeting.device_id);
+    this.#failure = { isRetryable: false, message: wantsToken };
     this.#end({ code: CloseCode.authenticationFailed });
   }
 

@@ -19,6 +19,8 @@ export interface LinkOptions {
   userId: string | null;
   /** Null where the user authenticates in another way. */
   tokens: Tokens | null;
+  /** Goes on where the server wants a token and there is none; false where left out. */
+  mayBeNobody?: boolean;
   /** After 4010: leave it to the other, or come back as another device. */
   whenReplaced: "stop" | "another_device";
   /** Where the user's own topics go on; asked before each connection. */
@@ -106,7 +108,6 @@ export class Link {
   /** Everything that was there before is back. */
   noteLive(): void {
     if (this.#line === null || this.#state.status !== "connecting") return;
-    this.#line.isBusy = false;
     this.#liveSince = this.#options.clock.now();
     this.#enter({ status: "live" });
   }
@@ -164,7 +165,7 @@ export class Link {
   }
 
   #open(token: string | null): void {
-    const { tokens, clock, random, open, listener } = this.#options;
+    const { tokens, clock, random, open, mayBeNobody = false, listener } = this.#options;
     this.#liveSince = null;
     this.#wasGreeted = this.#isDraining = false;
     try {
@@ -172,6 +173,7 @@ export class Link {
         url: this.#url(),
         open,
         token,
+        mayBeNobody,
         tokens,
         deviceId: this.deviceId,
         since: this.#options.since(),

@@ -8,6 +8,8 @@ import type { JsonObject, ServerPayloads } from "./wire.ts";
 export interface AskOptions extends RequestOptions {
   /** Of the wire; made up where it is left out. */
   id?: string;
+  /** Sent as it is, in place of what would be made of id, type and payload. */
+  message?: JsonObject;
   /** Called with the answer before anything that comes after it is taken; the promise is told a moment later. */
   onReply?: (payload: JsonObject) => void;
   /** False: whoever asks does so again by itself where the line breaks. */
@@ -59,7 +61,7 @@ export class Requests {
     if (signal?.aborted) return Promise.reject(signal.reason);
     if (this.#pending.size >= pendingMost) return Promise.reject(new ClientError("too_many_requests"));
     return new Promise((resolve, reject) => {
-      const text = JSON.stringify({ id, type, payload });
+      const text = JSON.stringify(options.message ?? { id, type, payload });
       const mayRepeat = options.mayRepeat ?? isRepeatable(type, payload);
       const request: Pending = { id, type, payload, text, isSent: false, mayRepeat, onReply, resolve, reject };
       const abort = () => this.#fail(request, signal!.reason);

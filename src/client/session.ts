@@ -50,6 +50,7 @@ export class Session {
         onHappening: (happening) => options.onHappening?.(happening),
         wants: () => ({
           answer: this.#requests.isWaiting || this.#subscriptions.isWaiting,
+          patience: this.#subscriptions.isWaiting,
           cursor: this.#subscriptions.isBack && place.hasMoved,
         }),
       },
@@ -134,6 +135,11 @@ export class Session {
     const { state } = this;
     if (state.status === "stopped" && state.reason !== "new") return Promise.reject(new ClientError("stopped"));
     return this.#requests.ask(type, payload, options);
+  }
+
+  /** Sends something as it is; whether it is answered is not looked for. */
+  post(message: JsonObject): void {
+    this.#link.send(JSON.stringify(message));
   }
 
   follow(scope: Scope): { ready: Promise<Subscribed>; stop: Unlisten } {

@@ -1,14 +1,14 @@
 /** Operates a running cluster from a shell: the messages of operators, one a call [ADM2]. */
-import { CloseCode } from "../protocol/close.ts";
-import { isPlainObject } from "../protocol/envelope.ts";
-import { limits, subprotocols } from "../protocol/limits.ts";
+import { ClientError, ServerError } from "../client/errors.ts";
+import { wantsToken } from "../client/line.ts";
+import { limits } from "../protocol/limits.ts";
 import type { ServerPayload } from "../protocol/server.ts";
 import { visible } from "../telemetry/visible.ts";
 import { adminTable, watchedLine } from "./admin-print.ts";
 import { type AdminRequest, adminRequest, forms } from "./admin-requests.ts";
 import { timeoutMsOf } from "./args.ts";
 import type { Command, CommandIo } from "./command.ts";
-import { askWhyRefused, refusedStatus } from "./refusal.ts";
+import { openServerSession, type ServerSession } from "./server-session.ts";
 import { serverOptions, serverUrlOf } from "./server-url.ts";
 
 export const admin: Command = {
@@ -89,42 +89,38 @@ interface Question {
 }
 
 /** Connects, asks once and leaves; whoever watches stays until that ends, or is told to leave. */
-function ask({ url, token, request, timeoutMs, onWatched, signals }: Question): Promise<Answer> {
+async function ask({ url, token, request, timeoutMs, onWatched, signals }: Question): Promise<Answer> {
   const { promise, resolve } = Promise.withResolvers<Answer>();
-  // In a header, not in the URL: URLs end up in logs.
-  const headers: Record<string, string> = token === null ? {} : { authorization: `Bearer ${token}` };
-  const socket = new WebSocket(url.href, { headers, protocols: [subprotocols.json] });
-  const timer = setTimeout(() => resolve({ failure: `no answer in ${timeoutMs} ms` }), timeoutMs);
-  let failure = "";
-  socket.addEventListener("error", (event) => {
-    failure = (event as ErrorEvent).message ?? "";
-  });
-  socket.addEventListener("close", async ({ code, reason }) => {
-    const status = refusedStatus(failure);
-    const why = status === null ? reason || failure || code : await askWhyRefused(status, { url, headers });
-    resolve({ failure: `the connection has ended: ${why}` });
-  });
-  socket.addEventListener("message", ({ data }) => {
-    const message: unknown = JSON.parse(String(data));
-    if (!isPlainObject(message) || !isPlainObject(message.payload)) return;
-    const { payload } = message;
-    if (message.type === "connected") {
-      if (payload.authenticated === true) socket.send(JSON.stringify({ id: "admin", ...request }));
-      else resolve({ failure: "the server wants a token: --token <jwt>" });
-    }
-    if (message.type === "admin.watched") {
+  const server: ServerSession = openServerSession({
+    url,
+    token: () => token,
+    ownTopics: [],
+    onNews() {},
+    onState(state) {
+      if (state.status === "stopped" && state.message === wantsToken)
+        resolve({ failure: "the server wants a token: --token <jwt>" });
+      else if (state.status === "waiting" || state.status === "stopped")
+        void server.explain().then((why) => resolve({ failure: `the connection has ended: ${why}` }));
+    },
+    onTaken({ type, payload }) {
+      if (type !== "admin.watched") return;
       onWatched(payload);
       const { ended, code } = payload;
       if (ended !== undefined) resolve({ payload: { ended, ...(code === undefined ? {} : { code }) } });
-    }
-    if (message.reply_to !== "admin") return;
-    if (message.type === "error") return resolve({ failure: `${payload.code}: ${payload.message}` });
-    if (message.type !== "admin.watch") return resolve({ payload });
-    clearTimeout(timer);
-    signals.onTerminate(() => resolve({ payload: { ended: "here" } }));
+    },
   });
-  return promise.finally(() => {
-    clearTimeout(timer);
-    socket.close(CloseCode.normal);
-  });
+  const { session } = server;
+  session.start();
+  session.ask(request.type, request.payload, { timeoutMs }).then(
+    (payload) => {
+      if (request.type !== "admin.watch") return resolve({ payload });
+      signals.onTerminate(() => resolve({ payload: { ended: "here" } }));
+    },
+    (error: unknown) => {
+      if (error instanceof ServerError) resolve({ failure: `${error.code}: ${error.message}` });
+      else if (error instanceof ClientError && error.code === "timeout")
+        resolve({ failure: `no answer in ${timeoutMs} ms` });
+    },
+  );
+  return promise.finally(() => session.stop());
 }

@@ -134,7 +134,7 @@ export function handLink(given: { getToken?: GetToken; token?: string } & Partia
   const identities: Identity[] = [];
   const messages: ServerMessage[] = [];
   const errors: unknown[] = [];
-  const wants = { answer: false, cursor: false };
+  const wants = { answer: false, patience: false, cursor: false };
   const link: Link = new Link({
     ...it.options,
     since: () => undefined,

@@ -1,28 +1,39 @@
-/** Proves how typed lines become requests, what the session remembers, and when `connect` comes back. */
+/** Proves how typed lines become requests, and what is remembered of them. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import * as v from "valibot";
+import { ClientError, ServerError } from "../../src/client/errors.ts";
 import { type Input, inputHelp, parseInput } from "../../src/commands/connect-input.ts";
-import { reconnectDelayMs } from "../../src/commands/connect-link.ts";
 import { lineFor, paintFor } from "../../src/commands/connect-print.ts";
-import { ConnectSession, type Message } from "../../src/commands/connect-session.ts";
+import { type Message, TypedRequests } from "../../src/commands/connect-session.ts";
 import { type ClientMessageType, clientPayloads } from "../../src/protocol/client.ts";
 import { visible } from "../../src/telemetry/visible.ts";
 
-const session = () => new ConnectSession({ newId: () => "new", deviceId: null, token: null });
-const event = (topic: string, seq: number, position: number): Message => ({
-  id: `e${position}`,
-  type: "message.new",
-  topic,
-  seq,
-  position,
-  payload: {},
-});
-const subscribed = (names: string[], cursor: string, reply_to?: string, place: object = {}): Message => ({
-  type: "subscribed",
-  reply_to,
-  payload: { topics: names.map((topic) => ({ topic, ...place })), rejected: [], cursor },
-});
+function terminal() {
+  const sent: Message[] = [];
+  const answers: PromiseWithResolvers<Message>[] = [];
+  const lost: object[] = [];
+  const typed = new TypedRequests({
+    session: {
+      ask(_type, _payload, options) {
+        sent.push(options!.message!);
+        answers.push(Promise.withResolvers());
+        return answers.at(-1)!.promise;
+      },
+      post: (message) => void sent.push(message),
+    },
+    newId: () => "new",
+    onLost: (request) => lost.push(request),
+  });
+  return { typed, sent, answers, lost };
+}
+
+/** The message that goes out for a typed one. */
+function completed(typed: Message): any {
+  const at = terminal();
+  at.typed.send(typed);
+  return at.sent[0];
+}
 
 describe("short forms", () => {
   const forms: [string, string, Record<string, unknown>][] = [
@@ -50,7 +61,7 @@ describe("short forms", () => {
   test("[MSG1] /send keeps the text as it is typed and gets a client_message_id", () => {
     const input = parseInput("/send c1  hello   there /you  ") as Extract<Input, { kind: "request" }>;
     expect(input.payload).toEqual({ conversation_id: "c1", content: "hello   there /you" });
-    const message = session().request({ type: input.type, payload: input.payload });
+    const message = completed({ type: input.type, payload: input.payload });
     expect(message).toEqual({
       id: "r1",
       type: "message.send",
@@ -63,10 +74,10 @@ describe("short forms", () => {
       kind: "message",
       message: { id: "mine", type: "ping" },
     });
-    expect(session().request({ id: "mine", type: "ping" }).id).toBe("mine");
-    expect(session().request({ type: "ping" }).id).toBe("r1");
+    expect(completed({ id: "mine", type: "ping" }).id).toBe("mine");
+    expect(completed({ type: "ping" }).id).toBe("r1");
     const typed = { type: "message.send", payload: { client_message_id: "mine", content: "a" } };
-    expect(session().request(typed).payload).toEqual(typed.payload);
+    expect(completed(typed).payload).toEqual(typed.payload);
   });
 
   test("[ENV4] what cannot be read is answered with a sentence, and nothing throws", () => {
@@ -96,96 +107,32 @@ describe("short forms", () => {
   });
 });
 
-describe("coming back", () => {
-  test("[LOG4] subscriptions come back with the cursor and what was seen after it", () => {
-    const at = session();
-    at.request({ type: "subscribe", payload: { topics: ["conversation"] } });
-    at.receive(subscribed(["conversation:c1", "conversation:c2"], "e.a", "r1"));
-    at.receive(event("conversation:c1", 4, 11));
-    at.receive({ type: "pong", payload: { cursor: "e.b" } });
-    at.receive(event("conversation:c2", 9, 12));
-    at.disconnected();
-    let isBack = false;
-    const requests = at.resume(() => {
-      isBack = true;
-    });
-    expect(requests.map(({ payload }) => payload)).toEqual([
-      {
-        topics: ["conversation", "conversation:c1", "conversation:c2"],
-        since: { cursor: "e.b", seen: { "conversation:c2": 9 } },
-      },
-    ]);
-    // The service's own subscriptions speak of a newer cursor before ours are back: it does not count yet.
-    at.receive(subscribed(["user:u1"], "e.k"));
-    expect([isBack, at.cursor]).toEqual([false, "e.b"]);
-    at.receive(subscribed(["conversation:c1", "conversation:c2"], "e.l", requests[0]!.id as string));
-    expect([isBack, at.cursor]).toEqual([true, "e.l"]);
-    // Counts what is typed on its own: a script knows the ids of its answers.
-    expect(at.request({ type: "ping" }).id).toBe("r2");
+describe("what was typed", () => {
+  test("[ENV3] is done once each has its answer; an error, a line that was none or an id that no answer can name fails it", async () => {
+    const at = terminal();
+    expect(at.typed.hasSucceeded).toBe(true);
+    at.typed.send({ type: "ping" });
+    at.typed.send({ id: "mine", type: "history", payload: { topic: "user:u1" } });
+    expect(at.typed.hasSucceeded).toBe(false);
+    at.answers[0]!.resolve({});
+    at.answers[1]!.resolve({});
+    await at.typed.settled();
+    expect(at.typed.hasSucceeded).toBe(true);
+    at.typed.send({ type: "ping" });
+    at.answers[2]!.reject(new ServerError({ code: "forbidden", message: "no", retryable: false }));
+    await at.typed.settled();
+    expect(at.typed.hasSucceeded).toBe(false);
+    const other = terminal();
+    other.typed.send({ id: 7, type: "ping" });
+    expect([other.sent, other.typed.hasSucceeded]).toEqual([[{ id: 7, type: "ping" }], false]);
   });
 
-  test("[LOG3] an event that was seen before the disconnect is not shown again", () => {
-    const at = session();
-    expect(at.receive(event("user:u1", 1, 5))).toBe(true);
-    expect(at.receive(event("user:u1", 1, 5))).toBe(false);
-    // Nor one that was seen before the cursor came which does not speak for it yet.
-    at.receive({ type: "pong", payload: { cursor: "e.4" } });
-    expect(at.receive(event("user:u1", 1, 5))).toBe(false);
-    expect(at.receive(event("user:u1", 2, 6))).toBe(true);
-  });
-
-  test("[LOG4] in a log that has gone back numbers begin anew, and its events are shown", () => {
-    const at = session();
-    // Live before it is said: what came in between is above what is said.
-    expect(at.receive(event("user:u1", 8, 50))).toBe(true);
-    at.receive(subscribed(["user:u1"], "e.5", undefined, { seq: 7 }));
-    expect(at.receive(event("user:u1", 8, 50))).toBe(false);
-    at.receive(subscribed(["user:u1", "log"], "f.2", undefined, { recovered: false }));
-    expect(at.receive(event("user:u1", 4, 20))).toBe(true);
-    expect(at.receive(event("user:u1", 4, 20))).toBe(false);
-    expect(at.resume(() => {})[0]!.payload).toMatchObject({ since: { cursor: "f.2" }, topics: ["user:u1", "log"] });
-  });
-
-  test("[SUB3] what was given up or taken away is not asked for again", () => {
-    const at = session();
-    at.request({ type: "subscribe", payload: { topics: ["typing", "conversation:c1"] } });
-    at.receive(subscribed(["typing:c1", "conversation:c1"], "e.1", "r1"));
-    at.request({ type: "unsubscribe", payload: { topics: ["typing"] } });
-    at.receive({ type: "unsubscribed", reply_to: "r2", payload: { topics: ["typing:c1"] } });
-    at.receive({ type: "unsubscribed", payload: { topics: ["conversation:c1"], reason: "access_revoked" } });
-    expect(at.resume(() => {})).toEqual([]);
-  });
-
-  test("[LOG2] requests without an answer go again where that is harmless", () => {
-    const at = session();
-    at.request({ type: "message.send", payload: { conversation_id: "c1", content: "a" } });
-    at.request({ type: "publish", payload: { all: true, type: "x", payload: {} } });
-    at.request({ type: "publish", payload: { all: true, type: "x", payload: {}, event_key: "k" } });
-    at.request({ type: "ping" });
-    at.receive({ type: "pong", reply_to: "r4", payload: {} });
-    const { again, lost } = at.disconnected();
-    expect([again.map(({ id }) => id), lost.map(({ id }) => id)]).toEqual([["r1", "r3"], ["r2"]]);
-  });
-
-  test("[LOG4] the session's own pings are not shown, and one without an answer says that the server is gone", () => {
-    const at = session();
-    const ping = at.upkeepPing()!;
-    expect(at.upkeepPing()).toBeNull();
-    expect(at.receive({ type: "pong", reply_to: ping.id, payload: { cursor: "e.3" } })).toBe(false);
-    expect([at.cursor, at.upkeepPing()?.type]).toEqual(["e.3", "ping"]);
-  });
-
-  test("[ENV5] the range of a close code says whether to come back", () => {
-    const delay = (code: number, attempt = 0, announcedMs: number | null = null) =>
-      reconnectDelayMs({ code, attempt, announcedMs }, () => 1);
-    for (const code of [1000, 4001, 4003, 4004, 4005, 4006, 4010, 4011, 4012, 4099, 4104])
-      expect(delay(code)).toBeNull();
-    for (const code of [1001, 1006, 1009, 1012, 4100, 4101, 4102]) expect(delay(code)).toBe(500);
-    for (const code of [4103, 4105]) expect(delay(code)).toBe(5_500);
-    expect([1, 2, 3, 10, 19].map((attempt) => delay(1006, attempt))).toEqual([1_000, 2_000, 4_000, 30_000, 30_000]);
-    expect(delay(1006, 20)).toBeNull();
-    expect(delay(1012, 0, 1_234)).toBe(1_234);
-    expect(reconnectDelayMs({ code: 1006, attempt: 0, announcedMs: null }, () => 0)).toBe(250);
+  test("[LOG2] is told of where it may have happened or not", async () => {
+    const at = terminal();
+    at.typed.send({ type: "publish", payload: {} });
+    at.answers[0]!.reject(new ClientError("connection_lost"));
+    await at.typed.settled();
+    expect(at.lost).toEqual([{ id: "r1", type: "publish" }]);
   });
 });
 

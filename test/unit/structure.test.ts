@@ -80,6 +80,15 @@ test("[LAYERS] an import goes down the list of layers or stays in its folder", (
   expect(upward).toEqual([]);
 });
 
+test("[LAYERS] the client stands on its own, but for numbers of the wire", () => {
+  const shared = ["src/protocol/close.ts", "src/protocol/limits.ts"];
+  const ofClient = [...imports].filter(([file]) => layerOf(file) === "client");
+  const foreign = ofClient.flatMap(([file, targets]) =>
+    targets.filter((target) => layerOf(target) !== "client" && !shared.includes(target)).map((to) => `${file} → ${to}`),
+  );
+  expect(foreign).toEqual([]);
+});
+
 test("[LAYERS] no file imports itself round a corner", () => {
   const done = new Set<string>();
   const cycles: string[] = [];
