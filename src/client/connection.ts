@@ -40,6 +40,8 @@ export interface ConnectionOptions {
   webSocket?: WebSocketConstructor;
   /** Another of the same device has connected: `stop` leaves it to that one, `another_device` comes back beside it. `stop` where left out. */
   whenReplaced?: "stop" | "another_device";
+  /** Asked for each line: goes on from the place that is kept here, or from what was acknowledged by `ack` [LOG6]. `place` where left out. */
+  resumesFrom?(): "place" | "acked";
   /** `user`, `calls` and `notifications` where left out. */
   ownTopics?: readonly string[];
   clock?: Clock;
@@ -106,6 +108,7 @@ export class Connection implements ConnectionOfAll {
       clock,
       random,
       surroundings: options.surroundings ?? pageSurroundings,
+      resumesFrom: () => options.resumesFrom?.() ?? "place",
       onState: (state) => this.#noteState(state),
       onNews: (news) => this.#tell(news),
       onIdentified: (identity) => this.#identify(identity),
@@ -134,6 +137,11 @@ export class Connection implements ConnectionOfAll {
 
   get state(): ConnectionState {
     return this.#isStarting ? connecting : this.#session.state;
+  }
+
+  /** All of the log up to here, on what is followed, has been told; null: there is none yet. For `ack`. */
+  get cursor(): string | null {
+    return this.#session.cursor;
   }
 
   /** Resolves once it is known what was kept. */

@@ -39,6 +39,9 @@ export interface Identity {
 
 export type Since = Exclude<ClientPayloads["authenticate"]["since"], "acked" | undefined>;
 
+/** Where to go on: a place, or what this device has acknowledged [LOG6]. */
+export type From = Since | "acked";
+
 export interface LineEnd {
   code: number;
   /** For people. */
@@ -60,7 +63,7 @@ export interface LineOptions {
   tokens: Tokens | null;
   deviceId: string | null;
   /** Where the user's own topics go on. */
-  since: Since | undefined;
+  since: From | undefined;
   clock: Clock;
   /** Like Math.random. */
   random: () => number;
@@ -154,7 +157,7 @@ export class Line {
     const url = new URL(this.#options.url);
     const { token, since } = this.#options;
     // A token says it in its own message, where there is room for what was seen.
-    if (token === null && since !== undefined) url.searchParams.set("since", since.cursor);
+    if (token === null && since !== undefined) url.searchParams.set("since", since === "acked" ? since : since.cursor);
     return url.href;
   }
 
@@ -292,7 +295,9 @@ function readMessage(text: string): ServerMessage | null {
 }
 
 /** Of what was seen the user's own topics: an unauthenticated message is small [ENV6]. */
-function ofUser({ cursor, seen = {} }: Since): Since {
+function ofUser(since: From): From {
+  if (since === "acked") return since;
+  const { cursor, seen = {} } = since;
   const own = Object.entries(seen).filter(([topic]) => /^(user|notifications):/.test(topic));
   return { cursor, seen: Object.fromEntries(own) };
 }

@@ -1,7 +1,7 @@
 /** Holds one line at a time, and comes back as the close codes say: when, as whom, or not at all [ENV5]. */
 import { CloseCode } from "../protocol/close.ts";
 import type { Clock, ConnectionState, StopReason } from "./core.ts";
-import { comingBack, type Identity, Line, type LineEnd, type LineListener, type Since, type Socket } from "./line.ts";
+import { comingBack, type From, type Identity, Line, type LineEnd, type LineListener, type Socket } from "./line.ts";
 import type { Happening, Surroundings } from "./surroundings.ts";
 import type { Tokens } from "./tokens.ts";
 
@@ -24,7 +24,7 @@ export interface LinkOptions {
   /** After 4010: leave it to the other, or come back as another device. */
   whenReplaced: "stop" | "another_device";
   /** Where the user's own topics go on; asked before each connection. */
-  since(): Since | undefined;
+  since(): From | undefined;
   open(url: string): Socket;
   clock: Clock;
   /** Like Math.random. */

@@ -3,7 +3,7 @@ import { CloseCode } from "../protocol/close.ts";
 import type { ConnectionState, News, Reply, RequestType, StopReason, Subscribed, Unlisten } from "./core.ts";
 import { ClientError, ServerError } from "./errors.ts";
 import { keysOf, type Scope } from "./follows.ts";
-import type { Identity, ServerMessage } from "./line.ts";
+import type { From, Identity, ServerMessage } from "./line.ts";
 import { Link, type LinkOptions } from "./link.ts";
 import { type KeptPlace, Place } from "./place.ts";
 import { type AskOptions, Requests } from "./requests.ts";
@@ -18,6 +18,8 @@ export interface SessionOptions
   onHappening?(happening: Happening): void;
   /** The cursor is another one. */
   onCursor?(): void;
+  /** `acked`: goes on from what this device has acknowledged, as a program does that keeps nothing itself; asked for each line [LOG6]. */
+  resumesFrom?(): "place" | "acked";
   /** @returns false where the connection is not to be used: whoever says so has stopped it, or had it begin anew */
   onIdentified?(identity: Identity): boolean;
   /** Called with each message as it is taken: not with what was had before, nor with answers to what the session asks by itself. */
@@ -31,6 +33,7 @@ export class Session {
   readonly #requests: Requests;
   readonly #subscriptions: Subscriptions;
   #maxMessageSize = Number.POSITIVE_INFINITY;
+  #from: From | undefined;
 
   /** @throws TypeError where the URL is none */
   constructor(options: SessionOptions) {
@@ -40,7 +43,7 @@ export class Session {
     this.#place = place;
     this.#link = new Link({
       ...options,
-      since: () => place.since(),
+      since: () => this.#goOnFrom(),
       listener: {
         onState: (state) => this.#noteState(state),
         onIdentified: (identity) => this.#identify(identity),
@@ -77,6 +80,11 @@ export class Session {
   /** As which device it comes from the next connection on; null: the server makes one. */
   set deviceId(deviceId: string | null) {
     this.#link.deviceId = deviceId;
+  }
+
+  /** All of the log up to here, on what is followed, has been told. */
+  get cursor(): string | null {
+    return this.#place.cursor;
   }
 
   get place(): KeptPlace {
@@ -153,7 +161,15 @@ export class Session {
 
   #identify(identity: Identity): void {
     this.#maxMessageSize = identity.maxMessageSize;
-    if (this.#options.onIdentified?.(identity) !== false) this.#subscriptions.resume();
+    if (this.#options.onIdentified?.(identity) !== false) this.#subscriptions.resume(this.#from);
+  }
+
+  #goOnFrom(): From | undefined {
+    const isAcked = this.#options.resumesFrom?.() === "acked";
+    // Nothing is known to be had by whoever keeps nothing.
+    if (isAcked) this.#place.forgetAll();
+    this.#from = isAcked ? "acked" : this.#place.since();
+    return this.#from;
   }
 
   #goLive(): void {

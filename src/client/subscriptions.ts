@@ -2,7 +2,7 @@
 import type { Clock, News, Subscribed, SubscribedTopic, Unlisten } from "./core.ts";
 import { ClientError, ServerError } from "./errors.ts";
 import { Follows, isOf, type Key, keysOf, requestsFor, type Scope } from "./follows.ts";
-import type { ServerMessage, Since } from "./line.ts";
+import type { From, ServerMessage } from "./line.ts";
 import type { Place } from "./place.ts";
 import type { ServerPayloads } from "./wire.ts";
 
@@ -27,7 +27,7 @@ export interface SubscriptionsOptions {
 interface Asked {
   scope: Scope;
   keys: Key[];
-  since: Since | undefined;
+  since: From | undefined;
   attempt: number;
 }
 
@@ -59,9 +59,10 @@ export class Subscriptions {
   #unasked: Wanted[] = [];
   readonly #leaving = new Set<Key>();
   /** Null once everything is back. */
-  #resume: { left: Set<string>; cursor: string | null } | null = null;
+  #resume: { left: Set<Asked>; cursor: string | null } | null = null;
   #isHolding = false;
   #held: ServerMessage[] = [];
+  #line = 0;
   #count = 0;
 
   constructor(options: SubscriptionsOptions) {
@@ -103,35 +104,28 @@ export class Subscriptions {
     for (const key of found.keys) this.covered.delete(key);
   }
 
-  /** A line is there. */
-  resume(): void {
-    const { place, ownTopics } = this.#options;
+  /** A line is there: everything goes on from there. */
+  resume(since: From | undefined): void {
+    const { ownTopics } = this.#options;
     const keys = [...this.#follows.keys];
     // The feed of the whole log has the user's own topics in it, and more topics than there is room for [BAK2].
     const isFeed = this.#follows.has("log");
-    const since = place.since();
-    const from = since && isFeed ? { cursor: since.cursor } : since;
-    const known = new Set([
-      ...(isFeed ? [] : ownTopics),
-      ...keys.filter((key) => since === undefined || this.covered.has(key)),
-    ]);
+    const from = typeof since === "object" && isFeed ? { cursor: since.cursor } : since;
+    const isKnown = (key: Key) => typeof since !== "object" || this.covered.has(key);
+    const known = new Set([...(isFeed ? [] : ownTopics), ...keys.filter(isKnown)]);
     this.#isHolding = !isFeed;
     this.#resume = { left: new Set(), cursor: null };
-    const asked = [
-      ...this.#subscribe(known, from),
-      ...this.#subscribe(
-        keys.filter((key) => !known.has(key)),
-        undefined,
-      ),
-    ];
-    for (const id of asked) this.#resume.left.add(id);
-    if (asked.length === 0) this.#finish();
+    const fresh = keys.filter((key) => !known.has(key));
+    for (const asked of this.#subscribe(known, from)) this.#resume.left.add(asked);
+    for (const asked of this.#subscribe(fresh, undefined)) this.#resume.left.add(asked);
+    if (this.#resume.left.size === 0) this.#finish();
   }
 
   /** The line is gone. What was held is told: it is all there is, and the next line goes on behind it. */
   noteClosed(): void {
     this.#release(() => true);
     this.#resume = null;
+    this.#line++;
     this.#asked.clear();
     for (const topic of this.#on) this.#lost.add(topic);
     this.#on = new Set();
@@ -154,7 +148,9 @@ export class Subscriptions {
     for (const key of asked?.keys ?? []) this.covered.add(key);
     if (this.#resume !== null) this.#resume.cursor = cursor;
     else place.moveCursor(cursor);
-    if (asked !== undefined) this.#noteAnswer(message.reply_to!, asked, message.payload as unknown as Subscribed);
+    if (asked === undefined) return;
+    this.#asked.delete(message.reply_to!);
+    this.#noteAnswer(asked, message.payload as unknown as Subscribed);
   }
 
   /** Takes what was told elsewhere, without telling it. */
@@ -198,17 +194,18 @@ export class Subscriptions {
     const asked = this.#asked.get(id);
     if (asked === undefined) return false;
     const { clock, random, onError } = this.#options;
+    this.#asked.delete(id);
     if (!error.retryable) {
       onError(new ServerError(error));
       this.#refuse(asked.keys, new ServerError(error));
-      this.#noteAnswer(id, asked, { topics: [], rejected: [], cursor: "" });
+      this.#noteAnswer(asked, { topics: [], rejected: [], cursor: "" });
       return true;
     }
+    const line = this.#line;
     const most = Math.min(againMs.most, againMs.first * 2 ** asked.attempt++);
-    clock.after(error.retry_after_ms ?? most * (0.5 + random() / 2), () => {
-      // Another line has asked anew.
-      if (this.#asked.get(id) === asked) this.#send(id, asked);
-    });
+    // Another line has asked for all of it anew.
+    const retry = () => line === this.#line && this.#send(asked);
+    clock.after(error.retry_after_ms ?? most * (0.5 + random() / 2), retry);
     return true;
   }
 
@@ -265,22 +262,20 @@ export class Subscriptions {
     });
   }
 
-  #subscribe(keys: Iterable<Key>, since: Since | undefined): string[] {
-    return requestsFor(keys).map(({ scope, keys }) => {
-      const id = `~s${++this.#count}`;
-      this.#send(id, { scope, keys, since, attempt: 0 });
-      return id;
-    });
+  #subscribe(keys: Iterable<Key>, since: From | undefined): Asked[] {
+    const all = requestsFor(keys).map((request) => ({ ...request, since, attempt: 0 }));
+    for (const asked of all) this.#send(asked);
+    return all;
   }
 
-  #send(id: string, asked: Asked): void {
+  #send(asked: Asked): void {
+    const id = `~s${++this.#count}`;
     this.#asked.set(id, asked);
     this.#options.send({ id, type: "subscribe", payload: { ...asked.scope, since: asked.since } });
   }
 
-  #noteAnswer(id: string, { keys }: Asked, { topics, rejected, cursor }: Subscribed): void {
-    this.#asked.delete(id);
-    const answered = new Set(keys);
+  #noteAnswer(asked: Asked, { topics, rejected, cursor }: Subscribed): void {
+    const answered = new Set(asked.keys);
     for (const wanted of this.#wanted) {
       const mine = wanted.keys.filter((key) => answered.has(key));
       const isMine = ({ topic }: { topic: string }) => mine.some((key) => isOf(topic, key));
@@ -292,7 +287,7 @@ export class Subscriptions {
       if (wanted.left.size === 0) wanted.resolve(wanted.found);
     }
     this.#wanted = this.#wanted.filter(({ left }) => left.size > 0);
-    if (this.#resume?.left.delete(id) && this.#resume.left.size === 0) this.#finish();
+    if (this.#resume?.left.delete(asked) && this.#resume.left.size === 0) this.#finish();
   }
 
   /** The server will not have it, however often it is asked. */

@@ -72,10 +72,23 @@ describe("[LOG4] coming back", () => {
     await it.clock.pass(699);
     expect(it.socket.all("subscribe").length).toBe(1);
     await it.clock.pass(1);
-    expect(it.socket.asked("subscribe")).toEqual(asked);
+    expect(it.socket.asked("subscribe").payload).toEqual(asked.payload);
     it.subscribed([sub("conversation:c1", { seq: 10, recovered: true })], { cursor: "e.12" });
     expect(it.session.state.status).toBe("live");
     expect(it.session.place.cursor).toBe("e.12");
+  });
+
+  test("[LOG6] where nothing is kept goes on from what was acknowledged, and takes what comes again", async () => {
+    let from: "place" | "acked" = "place";
+    const it = await live({ resumesFrom: () => from });
+    it.socket.event("conversation:c1", 11);
+    from = "acked";
+    const asked = await back(it);
+    expect(it.socket.url.searchParams.get("since")).toBe("acked");
+    expect(asked.payload).toEqual({ topics: ["user", "conversation:c1"], since: "acked" });
+    it.socket.event("conversation:c1", 11);
+    it.subscribed([sub("conversation:c1", { seq: 11, recovered: true })]);
+    expect(it.events()).toEqual([11, 11]);
   });
 
   test("begins at the head with what the cursor does not speak for", async () => {
