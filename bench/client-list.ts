@@ -48,7 +48,7 @@ const { list } = new Conversations({
   onError: console.error,
 });
 list.subscribe(() => {});
-// What is kept is read first.
+// Read first: what is kept.
 await Bun.sleep(0);
 let startedAt = performance.now();
 {

@@ -7,7 +7,7 @@ import { TypingUsers } from "./typing.ts";
 import type { ServerPayloads } from "./wire.ts";
 
 /** Events that are put aside until it is known whether something is missing before them: those that a snapshot on its way may lack. */
-const asideMax = 1_000;
+const asideMax = 200;
 
 const nobody: readonly string[] = [];
 
@@ -34,12 +34,11 @@ export class ConversationState {
   areMembersOld = false;
   /** How often members were told of. */
   membersTold = 0;
-  /** In the outbox. */
-  entries: readonly OutboxEntry[] = [];
   /** Up to here it was asked to be marked as delivered. */
   markedSeq = 0;
   /** How often somebody looks at it: as long as somebody does, what is missing is read instead of what is there forgotten. */
   views = 0;
+  #entries: readonly OutboxEntry[] = [];
   #isRemoved = false;
   #wasKept = false;
   #waiting: (() => void)[] = [];
@@ -68,6 +67,18 @@ export class ConversationState {
 
   get topic(): string {
     return `conversation:${this.id}`;
+  }
+
+  /** What of it is in the outbox. */
+  get entries(): readonly OutboxEntry[] {
+    return this.#entries;
+  }
+
+  set entries(entries: readonly OutboxEntry[]) {
+    const isSending = (all: readonly OutboxEntry[]) => all.some(({ type }) => type === "message.send");
+    // Others may change a message before this device is told where it stands.
+    if (isSending(entries) !== isSending(this.#entries)) this.fold.expect(isSending(entries) ? 1 : -1);
+    this.#entries = entries;
   }
 
   /** The user is no member any more, or never was. */
@@ -245,7 +256,10 @@ export class ConversationState {
   /** Finds out whether what is held goes on without a gap to where it is heard from now on. */
   #begin({ recovered, seq }: SubscribedTopic): void {
     this.#isHeard = true;
-    const isSure = this.fold.fromSeq === null || (recovered === true && this.#wasHeard) || seq === this.#sureSeq;
+    // To a tab that does not lead all is told that came after what is kept, but for what is on its way.
+    const isTold = !this.#core.isLead && seq !== undefined && seq <= this.fold.heardSeq;
+    const goesOn = this.#wasHeard && (recovered === true || isTold);
+    const isSure = this.fold.fromSeq === null || goesOn || seq === this.#sureSeq;
     this.#wasHeard = false;
     if (isSure) this.#aside = [];
     else if (this.views > 0) this.#holeAfter = this.#sureSeq;

@@ -194,6 +194,7 @@ export class Conversations {
 
   /** The cursor goes on without those that are not heard. */
   #leaveBehind(): void {
+    if (!this.#core.isLead) return;
     for (const state of this.#states.values()) if (state.leaveBehind()) this.#kept.changed(state);
   }
 

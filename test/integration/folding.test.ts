@@ -1,8 +1,10 @@
 /** Proves that a client that folds as the protocol says ends as the log is, whatever comes beside its snapshots, on both engines [REC3] [MSG2]. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import type { OutboxEntry } from "../../src/client/core.ts";
+import { Fold } from "../../src/client/fold.ts";
+import type { LoggedEvent } from "../../src/client/message.ts";
 import { migrateStorage } from "../../src/storage/migrate.ts";
-import { Conversation } from "../support/checker/conversation.ts";
-import type { Client, Received } from "../support/client.ts";
+import type { Client } from "../support/client.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { type Service, startService } from "../support/service.ts";
@@ -15,18 +17,27 @@ beforeAll(async () => {
 });
 afterAll(() => postgres.stop());
 
-/** Goes through all that has come, as a client does that hears it: events, and the answers to `subscribe` and to marks. @param reads ids of `mark.read` */
-function fold({ received }: Client, topic: string, reads = new Set<string>()): Conversation {
-  const conversation = new Conversation();
+interface Heard {
+  userId: string;
+  topic: string;
+  /** Ids of `mark.read`. */
+  reads?: ReadonlySet<string>;
+}
+
+/** Goes through all that has come, as a client does that hears it: events, and the answers to `subscribe` and to marks. */
+function fold({ received }: Client, { userId, topic, reads }: Heard): Fold {
+  const folded = new Fold({ userId });
   for (const message of received) {
-    const { type, payload } = message;
-    if (message.topic === topic) conversation.take(message as Required<Received>);
-    if (type === "ack" && payload.unread !== undefined)
-      conversation.stand({ ...payload, read_seq: reads.has(message.reply_to!) ? payload.up_to_seq : 0 });
+    const { type, payload, reply_to } = message;
+    if (message.topic === topic) folded.take(message as LoggedEvent);
+    if (type === "ack" && payload.unread !== undefined) {
+      const mark = reads?.has(reply_to!) ? "mark.read" : "mark.delivered";
+      folded.takeOwn({ type: mark, payload } as OutboxEntry, payload);
+    }
     if (type !== "subscribed") continue;
-    for (const it of payload.topics) if (it.topic === topic) conversation.stand(it.snapshot);
+    for (const it of payload.topics) if (it.topic === topic) folded.stand(it.snapshot);
   }
-  return conversation;
+  return folded;
 }
 
 describe.each(["SQLite", "PostgreSQL"] as const)("on %s", (engine) => {
@@ -63,14 +74,10 @@ describe.each(["SQLite", "PostgreSQL"] as const)("on %s", (engine) => {
       await Promise.all([changed, ...asked]);
       const told = type === "message.delete" ? "message.deleted" : "message.edited";
       await anna.next(told, (payload) => payload.message_id === message_id);
-      const held = fold(anna, topic, reads);
+      const held = fold(anna, { userId: annaId, topic, reads });
       const { topics } = await witness.ask("subscribe", { topics: [topic] });
       const { unread, last_message } = topics[0].snapshot;
-      expect([round, held.unreadOf(annaId), held.last()!.content]).toEqual([
-        round,
-        unread,
-        last_message.payload.content,
-      ]);
+      expect([round, held.unread, held.last!.content]).toEqual([round, unread, last_message.payload.content]);
     }
   });
 
@@ -85,12 +92,12 @@ describe.each(["SQLite", "PostgreSQL"] as const)("on %s", (engine) => {
       sent.push(await ben.ask("message.send", { conversation_id: c, client_message_id: fresh("m"), content }));
     const page = await connect(anna);
     await page.ask("subscribe", { topics: [topic] });
-    expect(fold(page, topic).unreadOf(anna)).toBe(3);
+    expect(fold(page, { userId: anna, topic }).unread).toBe(3);
     await ben.ask("message.delete", { conversation_id: c, message_id: sent[1]!.message_id });
     await page.next("message.deleted");
-    expect(fold(page, topic).unreadOf(anna)).toBeNull();
+    expect(fold(page, { userId: anna, topic }).unread).toBeNull();
     const asked = await page.ask("mark.delivered", { conversation_id: c, up_to_seq: 0 });
     expect(asked).toMatchObject({ unread: 2, as_of_seq: 4 });
-    expect(fold(page, topic).unreadOf(anna)).toBe(2);
+    expect(fold(page, { userId: anna, topic }).unread).toBe(2);
   });
 });

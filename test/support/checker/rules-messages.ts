@@ -1,5 +1,7 @@
 /** Rules of edits, deletions and reactions: the log tells the truth, and everybody ends with the same conversation [MSG2] [MSG3]. */
-import { Conversation, looksLike } from "./conversation.ts";
+import type { OutboxEntry } from "../../../src/client/core.ts";
+import { Fold } from "../../../src/client/fold.ts";
+import type { LoggedEvent, Message } from "../../../src/client/message.ts";
 import type { DeviceFacts, Facts } from "./facts.ts";
 import type { LoggedMessage } from "./history.ts";
 import { type Change, changeTypes, type MessageFacts, messagesOf, reactionKey } from "./messages.ts";
@@ -162,48 +164,61 @@ const sameConversation: Rule = {
     facts.devices.filter(({ present }) => present !== null).flatMap((device) => differing(facts, device)),
 };
 
-/** Goes through the device's events and replies in the order in which they came. */
-function conversationsOn({ device, connections }: DeviceFacts): Map<string, Conversation> {
-  const conversations = new Map<string, Conversation>();
+/** Folds the device's events and replies in the order in which they came. */
+function foldedOn({ device, connections }: DeviceFacts): Map<string, Fold> {
+  const folded = new Map<string, Fold>();
   const of = (topic: string) => {
-    const conversation = conversations.get(topic) ?? new Conversation();
-    conversations.set(topic, conversation);
-    return conversation;
+    const held = folded.get(topic);
+    if (held !== undefined) return held;
+    const fold = new Fold(device);
+    // Of its own a device may hear before it has the reply to it.
+    fold.expect(1);
+    folded.set(topic, fold);
+    return fold;
   };
   for (const { events, exchanges } of connections) {
     const steps = [
-      ...events.map(({ order, event }) => ({ order, run: () => of(event.topic).take(event) })),
+      ...events.map(({ order, event }) => ({ order, run: () => of(event.topic).take(event as LoggedEvent) })),
       ...exchanges
-        .filter(({ payload, replies }) => payload.conversation_id !== undefined && replies.length > 0)
-        .map((exchange) => ({
-          order: exchange.replies[0]!.order,
-          run: () => of(`conversation:${exchange.payload.conversation_id}`).takeReply(device.userId, exchange),
+        .filter(({ payload, replies }) => payload.conversation_id !== undefined && replies[0]?.message.type === "ack")
+        .map(({ type, payload, replies: [reply] }) => ({
+          order: reply!.order,
+          run: () =>
+            of(`conversation:${payload.conversation_id}`).takeOwn(
+              { type, payload } as OutboxEntry,
+              reply!.message.payload as object,
+            ),
         })),
     ];
     for (const { run } of steps.toSorted((one, other) => one.order - other.order)) run();
   }
-  return conversations;
+  return folded;
 }
+
+/** Gives what two who have the same message must agree on. */
+const looksLike = ({ content, reactions }: Message) =>
+  JSON.stringify([
+    content,
+    reactions.flatMap(({ reaction, userIds }) => userIds.map((it) => reactionKey(it, reaction))).sort(),
+  ]);
 
 function differing({ logs }: Facts, device: DeviceFacts): Finding[] {
   const findings: Finding[] = [];
-  const conversations = conversationsOn(device);
+  const folded = foldedOn(device);
   for (const [topic, log] of logs) {
-    const conversation = conversations.get(topic);
+    const fold = folded.get(topic);
     // Of a message of its own from before it knows by the reply alone, and of what was done to it there nothing.
     const since = device.baselines.get(topic) ?? Number.POSITIVE_INFINITY;
     for (const { type, payload, seq } of log.values()) {
-      const shown = type === "message.new" && seq > since ? conversation?.messages.get(payload.message_id) : undefined;
-      if (shown === undefined) continue;
-      const read = new Conversation();
+      const shown = type === "message.new" && seq > since ? fold?.get(payload.message_id) : null;
+      if (!shown) continue;
+      const read = new Fold(device.device);
       read.take({ type, seq, payload });
-      const truth = read.messages.get(payload.message_id)!;
-      if (looksLike(shown) === looksLike(truth)) continue;
+      if (looksLike(shown) === looksLike(read.get(payload.message_id)!)) continue;
       const changes = [...log.values()].filter((it) => it.payload.message_id === payload.message_id);
-      const held = { ...shown, reactions: [...shown.reactions] };
       findings.push({
         text: `${device.name} has ${payload.message_id} otherwise than history`,
-        evidence: [held, ...changes],
+        evidence: [shown, ...changes],
       });
     }
   }
