@@ -31,6 +31,8 @@ function shapeOf(frames: Received[], names: Map<string, string>): unknown[] {
     return names.get(id);
   };
   const shape = (value: unknown, name: string): unknown => {
+    // Nothing promises an order of those that are left together.
+    if (name === "topics" && Array.isArray(value) && typeof value[0] === "string") return value.toSorted();
     if (Array.isArray(value)) return value.map((it) => shape(it, name));
     if (typeof value === "object" && value !== null)
       return Object.fromEntries(Object.entries(value).map(([key, it]) => [key, shape(it, key)]));
