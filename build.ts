@@ -1,6 +1,8 @@
 /** Builds the executable `dist/ws-service`, which needs neither Bun nor node_modules where it runs; `client`: the package `ws-service/client`. */
 import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
+import type { BunPlugin } from "bun";
+import { buildConsole } from "./src/operations/console-files.ts";
 
 const root = import.meta.dir;
 
@@ -16,6 +18,18 @@ function fail(): never {
   process.exit(1);
 }
 
+/** Puts the console's files, as they are now, in the place of what builds them: the executable has no bundler. */
+async function withConsole(): Promise<BunPlugin> {
+  const files = await buildConsole(join(root, "dist/console"));
+  const contents = `const files = new Map(${JSON.stringify([...files])});\nexport const consoleFiles = async () => files;`;
+  return {
+    name: "console",
+    setup(builder) {
+      builder.onLoad({ filter: /[\\/]operations[\\/]console-files\.ts$/ }, () => ({ contents, loader: "js" }));
+    },
+  };
+}
+
 async function buildExecutable(): Promise<void> {
   const outfile = join(root, "dist/ws-service");
   const startedAt = performance.now();
@@ -28,6 +42,7 @@ async function buildExecutable(): Promise<void> {
     minify: { syntax: true, whitespace: true, identifiers: false },
     bytecode: true,
     sourcemap: "linked",
+    plugins: [await withConsole()],
     compile: {
       outfile,
       // Left out: what lies in the working directory is not this program's configuration.

@@ -1,19 +1,22 @@
 /** Composes what operators see and what runs beside: signs of life, retention, and the internal listener with its metrics [END3]. */
 import { isLoopback } from "../config/addresses.ts";
+import type { About, InnerSockets } from "../operations/listener.ts";
 import { Retention } from "../storage/retention.ts";
 import type { MetricsOptions } from "../telemetry/metrics.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
+import type { Connection } from "../websocket/connection.ts";
 import { listenAt } from "../websocket/listening.ts";
 import type { Area } from "./area.ts";
 import type { Base } from "./base.ts";
 import type { Entrance } from "./entrance.ts";
 import type { Foundation } from "./foundation.ts";
+import type { FrontDoor } from "./front-door.ts";
 import type { Requests } from "./requests.ts";
 import type { Sockets } from "./sockets.ts";
 
-export function composeOperations(base: Base, parts: Foundation & Sockets & Entrance & Requests) {
+export function composeOperations(base: Base, parts: Foundation & Sockets & Entrance & Requests & FrontDoor) {
   const { config, logger } = base;
-  const { storage, cluster, hub, draining, stats } = parts;
+  const { storage, cluster, hub, draining, stats, listeners, server } = parts;
   const retention = new Retention({
     storage,
     settings: config.log,
@@ -22,7 +25,22 @@ export function composeOperations(base: Base, parts: Foundation & Sockets & Entr
     logger,
   });
   const living = warnsOnce(logger, "this node could not say that it lives", "this node says again that it lives");
-  const internal = new InternalListener(config.operations, { ...base, stats, nodeId: cluster.nodeId });
+  const { nodeId } = cluster;
+  const about: About = {
+    node_id: nodeId,
+    version: base.version,
+    auth: config.auth.mode,
+    show_payloads: config.operations.show_payloads,
+  };
+  // Passed on within the process: what a proxy to the public port would need of TLS, of hosts and of addresses is not needed,
+  // and the operator's own address is in the lists.
+  const sockets: InnerSockets<Connection> = {
+    handlers: server.handlers,
+    answer: (request, listener) => server.answerSocket(request, listener),
+    add: (listener) => listeners.addBeside(listener),
+    remove: (listener) => listeners.removeBeside(listener),
+  };
+  const internal = new InternalListener(config.operations, { ...base, stats, nodeId, about, sockets });
   return {
     parts: {},
     async start() {
@@ -43,23 +61,25 @@ class InternalListener {
 
   constructor(
     private readonly settings: Base["config"]["operations"],
-    private readonly options: MetricsOptions & Pick<Base, "logger">,
+    private readonly options: MetricsOptions &
+      Pick<Base, "logger"> & { about: About; sockets: InnerSockets<Connection> },
   ) {}
 
   /** @throws StartError where the port is taken */
   async start(): Promise<void> {
     const { listen, token } = this.settings;
-    const { logger } = this.options;
+    const { about, logger, sockets } = this.options;
     if (listen === null) return;
-    const [{ Metrics }, { startListener }] = await Promise.all([
+    const [{ Metrics }, { startListener }, { consoleFiles }] = await Promise.all([
       import("../telemetry/metrics.ts"),
       import("../operations/listener.ts"),
+      import("../operations/console-files.ts"),
     ]);
     const metrics = new Metrics(this.options);
     const settings = { host: "operations.listen", port: "operations.listen" };
     const onFault = (err: Error) => logger.error({ err }, "request to the internal listener failed");
     const listener = listenAt({ ...listen, settings }, () =>
-      startListener({ listen, token, metrics, isLoopback, onFault }),
+      startListener({ listen, token, metrics, about, sockets, consoleFiles, isLoopback, onFault }),
     );
     this.#parts = [metrics, listener];
     logger.info({ url: listener.url }, "metrics and console");

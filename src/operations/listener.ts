@@ -1,16 +1,35 @@
-/** Listens inside [END3], beside the public server: metrics and a console. */
+/** Listens inside [END3], beside the public server: metrics, the console, and the socket that the console speaks on. */
 import { createHash, timingSafeEqual } from "node:crypto";
-import { consolePage } from "./console-page.ts";
+import type { Server as BunServer, WebSocketHandler } from "bun";
+import type { ConsoleFiles } from "./console-files.ts";
 
-export interface OperationsOptions {
+/** Lets sockets of this listener in as if they had come to the public one, but for their origin. */
+export interface InnerSockets<Data> {
+  handlers: WebSocketHandler<Data>;
+  /** @returns undefined where the request was upgraded */
+  answer(request: Request, server: BunServer<Data>): Promise<Response | undefined>;
+  /** Has what is published reach its sockets from then on. */
+  add(server: BunServer<Data>): void;
+  remove(server: BunServer<Data>): void;
+}
+
+/** Says to the console where it is. */
+export interface About {
+  node_id: string;
+  version: string;
+  /** `trusted`: whoever connects is believed to be an admin, so only this machine may. */
+  auth: "trusted" | "token";
+  show_payloads: boolean;
+}
+
+export interface OperationsOptions<Data> {
   listen: { host: string; port: number };
   /** Null: whoever reaches the address may look, which is why it is loopback then. */
   token: string | null;
-  metrics: {
-    contentType: string;
-    text(): Promise<string>;
-    snapshot(): Promise<object>;
-  };
+  metrics: { contentType: string; text(): Promise<string> };
+  about: About;
+  sockets: InnerSockets<Data>;
+  consoleFiles: () => Promise<ConsoleFiles>;
   /** Whether a name stands for this machine alone. */
   isLoopback: (host: string) => boolean;
   onFault: (error: Error) => void;
@@ -28,41 +47,63 @@ const unchanging = {
   "referrer-policy": "no-referrer",
 };
 
-/** Listens at once; throws where the port is taken. */
-export function startListener(options: OperationsOptions): OperationsListener {
-  const { listen, metrics, onFault } = options;
+/** All that the page has is its own: nothing inline, nobody else's. */
+const contentPolicy = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "img-src 'self' data:",
+  "connect-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+].join("; ");
 
-  async function answer(request: Request): Promise<Response> {
+/** Listens at once; throws where the port is taken. */
+export function startListener<Data>(options: OperationsOptions<Data>): OperationsListener {
+  const { listen, metrics, about, sockets, consoleFiles, isLoopback, onFault } = options;
+
+  const guarded = new Map<string, () => Promise<Response> | Response>([
+    ["/metrics", async () => respond(await metrics.text(), { "content-type": metrics.contentType })],
+    ["/about.json", () => respond(JSON.stringify(about), { "content-type": "application/json" })],
+  ]);
+
+  async function answer(request: Request, server: BunServer<Data>): Promise<Response | undefined> {
     // A Host header that is none.
     const url = URL.parse(request.url);
     if (url === null) return refuse(400, "The Host header is not one.");
-    const content = contents.get(url.pathname);
-    if (content === undefined) return refuse(404, "There is nothing here.");
-    const refusal = refusalResponse(request, url, options);
-    if (refusal !== null) return refusal;
+    // Another site's name that has been made to point here would be let in by the browser, as its own.
+    if (options.token === null && !isLoopback(url.hostname))
+      return refuse(403, "This is for the machine itself: ask by its own address.");
+    const isAllowed = options.token === null || isSame(tokenOf(request, url), options.token);
+    if (url.pathname === "/ws") {
+      if (!isAllowed) return needsToken();
+      return refuseSocket(request, server) ?? sockets.answer(withoutOrigin(request), server);
+    }
+    const content = guarded.get(url.pathname);
+    const file = content === undefined ? (await consoleFiles()).get(url.pathname) : undefined;
+    if (content === undefined && file === undefined) return refuse(404, "There is nothing here.");
+    // A browser cannot be told to send a header with the address that somebody types: the page asks for the token itself,
+    // and has nothing in it that anybody could not read in the sources.
+    const asksItself = request.headers.get("accept")?.includes("text/html") === true && url.pathname === "/";
+    if (!isAllowed && (url.pathname === "/" ? !asksItself : content !== undefined)) return needsToken();
     if (request.method !== "GET" && request.method !== "HEAD") return refuse(405, "Only GET.", { allow: "GET, HEAD" });
-    return content();
+    if (content !== undefined) return content();
+    const headers = { "content-type": file!.type, "content-security-policy": contentPolicy };
+    return respond(file!.text, headers, isAllowed || url.pathname !== "/" ? 200 : 401);
   }
 
-  const contents = new Map<string, () => Promise<Response>>([
-    ["/metrics", async () => respond(await metrics.text(), { "content-type": metrics.contentType })],
-    [
-      "/stats.json",
-      async () => respond(JSON.stringify(await metrics.snapshot()), { "content-type": "application/json" }),
-    ],
-    [
-      "/",
-      async () => {
-        const nonce = crypto.randomUUID();
-        return respond(consolePage(nonce), {
-          "content-type": "text/html; charset=utf-8",
-          "content-security-policy": `default-src 'none'; connect-src 'self'; img-src data:; style-src 'nonce-${nonce}'; script-src 'nonce-${nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
-        });
-      },
-    ],
-  ]);
+  /** Keeps out pages of others, and others than this machine where nobody proves to be an admin. */
+  function refuseSocket(request: Request, server: BunServer<Data>): Response | null {
+    const origin = request.headers.get("origin");
+    if (origin !== null && URL.parse(origin)?.host !== request.headers.get("host"))
+      return refuse(403, "Only the console's own page may connect here.");
+    if (about.auth === "trusted" && !isLoopback(server.requestIP(request)?.address ?? ""))
+      return refuse(403, "In trusted mode only this machine may connect here: come by a tunnel.");
+    return null;
+  }
 
-  const server = Bun.serve({
+  const server = Bun.serve<Data>({
     hostname: listen.host,
     port: listen.port,
     development: false,
@@ -75,21 +116,30 @@ export function startListener(options: OperationsOptions): OperationsListener {
       onFault(error);
       return refuse(500, "Something went wrong here.");
     },
+    websocket: sockets.handlers,
   });
+  sockets.add(server);
   const host = listen.host.includes(":") ? `[${listen.host}]` : listen.host;
-  return { url: `http://${host}:${server.port}`, stop: () => server.stop(true) };
+  return {
+    url: `http://${host}:${server.port}`,
+    async stop() {
+      await server.stop(true);
+      sockets.remove(server);
+    },
+  };
 }
 
-function refusalResponse(request: Request, url: URL, { token, isLoopback }: OperationsOptions): Response | null {
-  if (token === null) {
-    // Another site's name that has been made to point here would be let in by the browser, as its own.
-    return isLoopback(url.hostname) ? null : refuse(403, "This is for the machine itself: ask by its own address.");
-  }
+/** A browser cannot send a header with a socket, nor with what is typed as an address. */
+function tokenOf(request: Request, url: URL): string {
   const [, bearer] = /^Bearer +(.+)$/i.exec(request.headers.get("authorization") ?? "") ?? [];
-  // A browser cannot be told to send a header with the address that somebody types.
-  const given = bearer ?? (url.pathname === "/" ? url.searchParams.get("token") : null);
-  if (given !== null && given !== undefined && isSame(given, token)) return null;
-  return refuse(401, "This needs the token of operations.token.", { "www-authenticate": "Bearer" });
+  const inAddress = { "/": "token", "/ws": "operations_token" }[url.pathname];
+  return (inAddress === undefined ? null : url.searchParams.get(inAddress)) ?? bearer ?? "";
+}
+
+/** Its origin was checked against this listener's own, which the public one need not know. */
+function withoutOrigin(request: Request): Request {
+  request.headers.delete("origin");
+  return request;
 }
 
 /** Takes equally long whatever is wrong. */
@@ -98,7 +148,8 @@ function isSame(one: string, other: string): boolean {
   return timingSafeEqual(a!, b!);
 }
 
-const respond = (body: string, headers: Record<string, string>) =>
-  new Response(body, { headers: { ...unchanging, ...headers } });
+const respond = (body: string, headers: Record<string, string>, status = 200) =>
+  new Response(body, { status, headers: { ...unchanging, ...headers } });
 const refuse = (status: number, message: string, headers: Record<string, string> = {}) =>
   Response.json({ message }, { status, headers: { ...unchanging, ...headers } });
+const needsToken = () => refuse(401, "This needs the token of operations.token.", { "www-authenticate": "Bearer" });

@@ -5,19 +5,10 @@ const intervalMs = 250;
 export class LoopLag {
   readonly #timer: Timer;
   #due = performance.now() + intervalMs;
-  #lastMs = 0;
-  #worstMs = 0;
 
   /** @param observe told of each measurement, ms */
   constructor(private readonly observe: (lagMs: number) => void) {
     this.#timer = setInterval(() => this.#measure(), intervalMs);
-  }
-
-  /** The last lag and the worst since somebody took it last, ms. */
-  take(): { lastMs: number; worstMs: number } {
-    const taken = { lastMs: this.#lastMs, worstMs: this.#worstMs };
-    this.#worstMs = 0;
-    return taken;
   }
 
   stop(): void {
@@ -26,9 +17,7 @@ export class LoopLag {
 
   #measure(): void {
     const at = performance.now();
-    this.#lastMs = Math.max(0, at - this.#due);
-    this.#worstMs = Math.max(this.#worstMs, this.#lastMs);
-    this.observe(this.#lastMs);
+    this.observe(Math.max(0, at - this.#due));
     this.#due = at + intervalMs;
   }
 }

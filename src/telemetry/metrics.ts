@@ -1,4 +1,4 @@
-/** Shows what a node counts: as Prometheus text, and as the console reads it. */
+/** Shows what a node counts as Prometheus text. */
 import { readdirSync } from "node:fs";
 import type { AppendedBatch, Counts, Tally } from "./counts.ts";
 import { Instruments, secondsBuckets } from "./instruments.ts";
@@ -13,21 +13,6 @@ export interface MetricsOptions {
   droppedLogLines: () => number;
   version: string;
   nodeId: string;
-}
-
-/** Holds what the console shows. */
-export interface Snapshot {
-  node_id: string;
-  version: string;
-  uptime_seconds: number;
-  resident_bytes: number;
-  event_loop_lag_ms: { last: number; worst: number };
-  figures: NodeStats | Record<string, never>;
-  counts: Record<"messages_in" | "errors" | "published" | "closes", Tally>;
-  backpressure_closes: number;
-  dropped_log_lines: number;
-  /** Of all batches since the start. */
-  appends: { batches: number; events: number; mean_ms: number };
 }
 
 export class Metrics {
@@ -45,7 +30,6 @@ export class Metrics {
     ...secondsBuckets,
   ]);
   readonly #lag = new LoopLag((lagMs) => this.#lagSeconds.observe(lagMs / 1_000));
-  readonly #appends = { batches: 0, events: 0, totalMs: 0 };
 
   constructor(private readonly options: MetricsOptions) {
     this.#showCounts();
@@ -63,30 +47,6 @@ export class Metrics {
     return this.#instruments.register.metrics();
   }
 
-  async snapshot(): Promise<Snapshot> {
-    const { counts, nodeId, version, droppedLogLines } = this.options;
-    const { batches, events, totalMs } = this.#appends;
-    const stats = await this.#readStats();
-    const lag = this.#lag.take();
-    return {
-      node_id: nodeId,
-      version,
-      uptime_seconds: Math.round(process.uptime()),
-      resident_bytes: process.memoryUsage.rss(),
-      event_loop_lag_ms: { last: round(lag.lastMs), worst: round(lag.worstMs) },
-      figures: stats ?? {},
-      counts: {
-        messages_in: counts.messagesIn,
-        errors: counts.errors,
-        published: counts.published,
-        closes: counts.closes,
-      },
-      backpressure_closes: counts.backpressureCloses,
-      dropped_log_lines: droppedLogLines(),
-      appends: { batches, events, mean_ms: batches === 0 ? 0 : round(totalMs / batches) },
-    };
-  }
-
   stop(): void {
     this.#lag.stop();
   }
@@ -99,9 +59,6 @@ export class Metrics {
   #noteAppended({ events, durationMs }: AppendedBatch): void {
     this.#appendSeconds.observe(durationMs / 1_000);
     this.#batchEvents.observe(events);
-    this.#appends.batches++;
-    this.#appends.events += events;
-    this.#appends.totalMs += durationMs;
   }
 
   #showCounts(): void {
@@ -137,8 +94,6 @@ export class Metrics {
     );
   }
 }
-
-const round = (value: number) => Math.round(value * 100) / 100;
 
 function cpuSeconds(): number {
   const { user, system } = process.cpuUsage();

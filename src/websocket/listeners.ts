@@ -8,6 +8,9 @@ export class Listeners implements NativeTopics {
   /** The first accepts; others were replaced by a new certificate and live on until their last socket has gone. */
   #all: BunServer<Connection>[] = [];
 
+  /** Others listen elsewhere, such as inside: their sockets hear the same. */
+  readonly #beside = new Set<BunServer<Connection>>();
+
   constructor(private readonly compression: Pick<Compression, "pays">) {}
 
   /** The port that is listened on. */
@@ -24,14 +27,26 @@ export class Listeners implements NativeTopics {
     });
   }
 
+  addBeside(listener: BunServer<Connection>): void {
+    this.#beside.add(listener);
+  }
+
+  removeBeside(listener: BunServer<Connection>): void {
+    this.#beside.delete(listener);
+  }
+
   publish(topic: string, frame: EncodedFrame): void {
     const compress = this.compression.pays(frame, () => this.subscriberCount(topic));
     for (const listener of this.#all) listener.publish(topic, frame as string | Uint8Array<ArrayBuffer>, compress);
+    for (const listener of this.#beside)
+      if (listener.subscriberCount(topic) > 0)
+        listener.publish(topic, frame as string | Uint8Array<ArrayBuffer>, compress);
   }
 
   subscriberCount(topic: string): number {
     let count = 0;
     for (const listener of this.#all) count += listener.subscriberCount(topic);
+    for (const listener of this.#beside) count += listener.subscriberCount(topic);
     return count;
   }
 

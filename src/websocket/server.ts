@@ -63,14 +63,14 @@ export async function refuseTakenPort({ host, port }: Pick<Config["server"], "ho
 }
 
 export class Server {
-  readonly #handlers: WebSocketHandler<Connection>;
+  readonly handlers: WebSocketHandler<Connection>;
   readonly #isTrusted: (address: string) => boolean;
   readonly #refused: RefusedConnections;
   readonly #descriptors: Descriptors;
 
   constructor(private readonly options: ServerOptions) {
     this.#isTrusted = createTrustedProxies(options.config.server.trusted_proxies);
-    this.#handlers = this.#socketHandlers();
+    this.handlers = this.#socketHandlers();
     this.#refused = new RefusedConnections(options);
     this.#descriptors = new Descriptors({ ...options, connections: () => options.hub.size });
   }
@@ -121,7 +121,7 @@ export class Server {
         this.options.logger.error({ err: error }, "request failed");
         return Response.json({ code: "internal", message: "Something went wrong here." }, { status: 500 });
       },
-      websocket: this.#handlers,
+      websocket: this.handlers,
     });
   }
 
@@ -148,6 +148,11 @@ export class Server {
     if (url.pathname !== "/ws") {
       return (await this.options.health.handle({ method: request.method, url: url.href })) ?? notFound(request);
     }
+    return this.answerSocket(request, server);
+  }
+
+  /** Lets a socket in, on this or another listener of the process that has these handlers. @returns undefined where it is in */
+  async answerSocket(request: Request, server: BunServer<Connection>): Promise<Response | undefined> {
     try {
       const peer = server.requestIP(request)?.address ?? "";
       const address = clientAddress(peer, {

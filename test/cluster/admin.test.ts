@@ -142,7 +142,7 @@ test("[ADM1] a connection on another node is watched, until it ends or its node 
   } finally {
     other.signal("SIGCONT");
   }
-  // Removed: its last question was asked.
+  // It ends by itself, for it is not asked for any more.
   await other.logged(({ msg, watch_id }) => msg === "a connection is watched no more" && watch_id === second.watch_id);
   const { samples } = await eventually(
     () => admin.ask("admin.samples"),

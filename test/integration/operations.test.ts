@@ -43,7 +43,7 @@ const reach = (line: string, value: number) =>
 
 describe("who sees it", () => {
   test("[END3] the public port has none of it", async () => {
-    for (const path of ["/metrics", "/stats.json", "/"]) {
+    for (const path of ["/metrics", "/about.json", "/"]) {
       for (const { service } of [open, guarded]) expect((await fetch(service.http + path)).status).toBe(404);
     }
   });
@@ -61,27 +61,27 @@ describe("who sees it", () => {
     const status = async (path: string, authorization?: string) =>
       (await fetch(guarded.url + path, { headers: authorization === undefined ? {} : { authorization } })).status;
     const inAddress = `?token=${encodeURIComponent(token)}`;
-    for (const path of ["/metrics", "/stats.json", "/"]) {
+    for (const path of ["/metrics", "/about.json", "/"]) {
       expect(await status(path)).toBe(401);
       expect(await status(path, "Bearer wrong")).toBe(401);
       expect(await status(`${path}?token=wrong`)).toBe(401);
     }
     expect(await status(`/${inAddress}`)).toBe(200);
     expect(await status(`/metrics${inAddress}`)).toBe(401);
-    expect(await status(`/stats.json${inAddress}`)).toBe(401);
-    for (const path of ["/metrics", "/stats.json", "/"]) expect(await status(path, `Bearer ${token}`)).toBe(200);
+    expect(await status(`/about.json${inAddress}`)).toBe(401);
+    for (const path of ["/metrics", "/about.json", "/"]) expect(await status(path, `Bearer ${token}`)).toBe(200);
   });
 
   test("[END3] without a token a browser cannot be led here under another name", async () => {
     const { port } = new URL(open.url);
     for (const host of [`evil.example:${port}`, "169.254.169.254"]) {
-      expect((await fetch(`${open.url}/stats.json`, { headers: { host } })).status).toBe(403);
+      expect((await fetch(`${open.url}/about.json`, { headers: { host } })).status).toBe(403);
     }
-    expect((await fetch(`${open.url}/stats.json`, { headers: { host: `localhost:${port}` } })).status).toBe(200);
+    expect((await fetch(`${open.url}/about.json`, { headers: { host: `localhost:${port}` } })).status).toBe(200);
   });
 
   test("[END3] another path is 404, another method 405", async () => {
-    expect((await fetch(`${open.url}/ws`)).status).toBe(404);
+    expect((await fetch(`${open.url}/nothing`)).status).toBe(404);
     expect((await fetch(`${open.url}/metrics`, { method: "POST" })).status).toBe(405);
   });
 
@@ -194,35 +194,97 @@ describe("what it says", () => {
     }
   });
 
-  test("[END3] the console's figures", async () => {
-    await connect(fresh("anna"));
-    const response = await fetch(`${open.url}/stats.json`);
-    expect(response.headers.get("cache-control")).toBe("no-store");
-    const stats: any = await response.json();
-    expect(stats.figures.hub.connections).toBeGreaterThan(0);
-    expect(stats.resident_bytes).toBeGreaterThan(2 ** 20);
-    expect(stats).toMatchObject({
+  test("[END3] where the console is, and the files of its page, which asks nobody else for anything and has nothing inline", async () => {
+    expect(await (await fetch(`${open.url}/about.json`)).json()).toEqual({
       node_id: "the-node",
       version: expect.any(String),
-      figures: { hub: { connections: expect.any(Number) }, log: { position: expect.any(Number) } },
-      counts: { messages_in: expect.any(Object), errors: expect.any(Object) },
-      event_loop_lag_ms: { last: expect.any(Number), worst: expect.any(Number) },
-      appends: { batches: expect.any(Number), events: expect.any(Number), mean_ms: expect.any(Number) },
+      auth: "trusted",
+      show_payloads: false,
     });
-  });
-
-  test("[END3] the page is whole: it asks nobody else for anything", async () => {
     const response = await fetch(open.url);
     expect(response.headers.get("content-type")).toContain("text/html");
     const policy = response.headers.get("content-security-policy")!;
-    expect(policy).toContain("default-src 'none'");
-    const [, nonce] = /script-src 'nonce-([^']+)'/.exec(policy)!;
+    expect(policy).toContain("default-src 'none'; script-src 'self'; style-src 'self';");
+    expect(policy).toContain("connect-src 'self'");
+    expect(policy).not.toContain("unsafe");
     const page = await response.text();
-    expect(page).toContain(`<script nonce="${nonce}">`);
-    expect(page).toContain('fetch("/stats.json"');
-    expect(page).not.toMatch(/https?:\/\/|\bsrc=|@import/);
-    // The script is one that a browser can read.
-    const [, script] = /<script[^>]*>([\s\S]*)<\/script>/.exec(page)!;
-    expect(() => new Function(script!)).not.toThrow();
+    expect(page).not.toMatch(/https?:\/\/|<style|style=|<script(?![^>]* src="\/assets\/)| on\w+=/);
+    const files = [...page.matchAll(/(?:src|href)="(\/assets\/[^"]+)"/g)].map(([, path]) => path!);
+    expect(files).toHaveLength(2);
+    for (const path of files) {
+      // In them is nothing of anybody's: a browser that asks for them for the page cannot send the token.
+      const file = await fetch(guarded.url + path);
+      expect([file.status, file.headers.get("cache-control")]).toEqual([200, "no-store"]);
+    }
+  });
+
+  test("[END3] to a browser that has no token yet the page comes with 401, and asks for it", async () => {
+    const response = await fetch(guarded.url, { headers: { accept: "text/html,*/*" } });
+    expect([response.status, await response.text()]).toEqual([401, await (await fetch(open.url)).text()]);
+  });
+});
+
+describe("the socket of the console", () => {
+  const inner = (internal: Internal) => `${internal.url.replace("http", "ws")}/ws`;
+  const asAdmin = { user_id: "root", roles: "admin" };
+
+  test("[END3] [ADM1] is one of the service: it asks what admins ask, and hears what is published", async () => {
+    const c = fresh("c");
+    const [anna] = await gather(c, [fresh("anna")]);
+    const admin = await Client.connect(inner(open), { query: asAdmin });
+    await admin.ask("subscribe", { topics: [`conversation:${c}`] });
+    expect((await admin.ask("admin.topic", { topic: `conversation:${c}` })).subscribers).toBe(2);
+    await anna!.ask("message.send", { conversation_id: c, client_message_id: fresh("m"), content: "hi" });
+    await admin.next("message.new", ({ content }) => content === "hi");
+    await admin.ask("message.send", { conversation_id: c, client_message_id: fresh("m"), content: "ho" });
+    await anna!.next("message.new", ({ content }) => content === "ho");
+    const { connections } = await admin.ask("admin.connections", { user_id: "root" });
+    expect(connections).toMatchObject([{ node_id: "the-node", roles: ["admin"], address: "127.0.0.1" }]);
+    await admin.close();
+  });
+
+  test("[END3] [CON1] only the console's own page connects, and others than browsers", async () => {
+    const { host } = new URL(open.url);
+    const status = async (headers: Record<string, string>, query = "") => {
+      const upgrade = {
+        connection: "upgrade",
+        upgrade: "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+      };
+      const response = await fetch(`${open.url}/ws?user_id=root&roles=admin${query}`, {
+        headers: { ...upgrade, ...headers },
+      });
+      return response.status;
+    };
+    for (const origin of ["https://evil.example", "null", `http://localhost:1`, open.service.http])
+      expect([origin, await status({ origin })]).toEqual([origin, 403]);
+    expect(
+      await status({
+        host: `evil.example:${new URL(open.url).port}`,
+        origin: `http://evil.example:${new URL(open.url).port}`,
+      }),
+    ).toBe(403);
+    const own = await Client.connect(inner(open), { query: asAdmin, headers: { origin: `http://${host}` } });
+    await own.close();
+    expect((await fetch(`${open.url}/ws`)).status).toBe(426);
+  });
+
+  test("[END3] with a token only with it", async () => {
+    const enter = (query: object) => Client.connect(inner(guarded), { query: { ...asAdmin, ...query } });
+    for (const query of [{}, { operations_token: "wrong" }]) await expect(enter(query)).rejects.toThrow();
+    const client = await enter({ operations_token: token });
+    await client.ask("admin.nodes");
+    await client.close();
+  });
+
+  test("[END3] [DRN] is let go as any other when the node drains", async () => {
+    const internal = await start();
+    const admin = await Client.connect(inner(internal), { query: asAdmin });
+    internal.service.signal("SIGTERM");
+    await admin.next("draining");
+    expect((await admin.closed).code).toBe(1012);
+    expect(await internal.service.exited).toBe(0);
+    await internal.service.stop();
   });
 });

@@ -26,6 +26,7 @@ const layers = [
   "auth",
   "cluster",
   "storage",
+  "console",
   "client",
   "protocol",
   "config",
@@ -42,7 +43,7 @@ const linesOf = (file: string) => textOf(file).trimEnd().split("\n");
 /** Without comments: what they mention is not used. */
 const codeOf = (file: string) => textOf(file).replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
 
-const sources = filesIn("src/**/*.ts");
+const sources = filesIn("src/**/*.{ts,tsx}");
 /** `src/auth/identity.ts` → `auth`; `src/main.ts` → `main`. */
 const layerOf = (file: string) => file.split("/")[1]!.replace(/\.ts$/, "");
 

@@ -1,0 +1,130 @@
+/** Gives pages what they show: the session, requests that are asked again and again, and where the reader is. */
+import { createContext, useCallback, useContext, useEffect, useState, useSyncExternalStore } from "react";
+import type { Connection } from "../client/connection.ts";
+import type { Reply, RequestType } from "../client/core.ts";
+import type { ClientPayloads, ServerPayloads } from "../client/wire.ts";
+import { type About, sentenceOfError } from "./session.ts";
+
+export interface OperatorSession {
+  about: About;
+  connection: Connection;
+  signOut: () => void;
+}
+
+export const SessionContext = createContext<OperatorSession | null>(null);
+
+export function useSession(): OperatorSession {
+  const session = useContext(SessionContext);
+  if (session === null) throw new Error("There is no session here.");
+  return session;
+}
+
+export const useConnectionState = (connection: Connection) =>
+  useSyncExternalStore(
+    useCallback((listener: () => void) => connection.onState(listener), [connection]),
+    () => connection.state,
+  );
+
+export interface Asked<T extends RequestType> {
+  /** The last one that came; of another question there is none. */
+  reply: Reply<T> | null;
+  error: string | null;
+  again: () => void;
+}
+
+/** Asks, and again every so often, ms, and at once when told to; a page that nobody sees asks nothing. */
+export function useRequest<T extends RequestType>(
+  type: T,
+  payload: ClientPayloads[T],
+  everyMs: number | null = null,
+): Asked<T> {
+  const { connection } = useSession();
+  const key = `${type} ${JSON.stringify(payload)}`;
+  const [answer, setAnswer] = useState<{ key: string; reply: Reply<T> | null; error: string | null } | null>(null);
+  const [turn, setTurn] = useState(0);
+  const again = useCallback(() => setTurn((it) => it + 1), []);
+  // The key says which type and payload; the turn asks again.
+  useEffect(() => {
+    let isOver = false;
+    let timer: ReturnType<typeof setTimeout>;
+    async function ask(): Promise<void> {
+      if (!document.hidden) {
+        try {
+          const reply = await connection.request(type, payload);
+          if (!isOver) setAnswer({ key, reply, error: null });
+        } catch (error) {
+          if (!isOver)
+            setAnswer((before) => ({
+              key,
+              reply: before?.key === key ? before.reply : null,
+              error: sentenceOfError(error),
+            }));
+        }
+      }
+      if (!isOver && everyMs !== null) timer = setTimeout(ask, everyMs);
+    }
+    void ask();
+    return () => {
+      isOver = true;
+      clearTimeout(timer);
+    };
+  }, [connection, key, everyMs, turn]);
+  const isOfThis = answer?.key === key;
+  return { reply: isOfThis ? answer.reply : null, error: isOfThis ? answer.error : null, again };
+}
+
+export type Sample = ServerPayloads["admin.samples"]["samples"][number];
+
+/** Follows the samples of the last hour: all of it once, then what is new. @param nodeId of one node alone */
+export function useSamples(nodeId: string | undefined): {
+  stepMs: number;
+  samples: readonly Sample[];
+  error: string | null;
+} {
+  const { connection } = useSession();
+  const [hour, setHour] = useState<{ stepMs: number; samples: readonly Sample[]; error: string | null }>(nothing);
+  useEffect(() => {
+    let isOver = false;
+    let timer: ReturnType<typeof setTimeout>;
+    let samples: readonly Sample[] = [];
+    setHour(nothing);
+    async function ask(): Promise<void> {
+      const after = samples.at(-1)?.at;
+      const of = nodeId === undefined ? {} : { node_id: nodeId };
+      let stepMs = 10_000;
+      try {
+        const reply = await connection.request("admin.samples", after === undefined ? of : { ...of, after });
+        if (isOver) return;
+        stepMs = reply.step_ms;
+        samples = [...samples, ...reply.samples].slice(-3_600_000 / stepMs);
+        setHour({ stepMs, samples, error: null });
+      } catch (error) {
+        if (!isOver) setHour((before) => ({ ...before, error: sentenceOfError(error) }));
+      }
+      if (!isOver) timer = setTimeout(ask, Math.min(stepMs, 5_000));
+    }
+    void ask();
+    return () => {
+      isOver = true;
+      clearTimeout(timer);
+    };
+  }, [connection, nodeId]);
+  return hour;
+}
+
+const nothing = { stepMs: 10_000, samples: [], error: null };
+
+/** Reads where the reader is: `#/users/anna?kind=device` → path `["users", "anna"]`. */
+export function useRoute(): { path: string[]; query: URLSearchParams } {
+  const hash = useSyncExternalStore(
+    (listener) => {
+      addEventListener("hashchange", listener);
+      return () => removeEventListener("hashchange", listener);
+    },
+    () => location.hash,
+  );
+  const [path = "", query = ""] = hash.replace(/^#\/?/, "").split("?");
+  return { path: path.split("/").filter(Boolean).map(decodeURIComponent), query: new URLSearchParams(query) };
+}
+
+export const pathTo = (...parts: string[]): string => `#/${parts.map(encodeURIComponent).join("/")}`;
