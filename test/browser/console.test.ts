@@ -25,7 +25,7 @@ afterAll(() => browser?.close());
 
 interface Opened {
   page: Page;
-  /** What the browser complained of, the content policy's refusals among it. */
+  /** Lists what the browser complained of, the content policy's refusals among it. */
   complaints: string[];
   asked: string[];
   close(): Promise<void>;
@@ -217,7 +217,7 @@ describe("on one node", () => {
     expect(new Set(asked.filter((it) => !it.startsWith("data:")).map((it) => new URL(it).origin))).toEqual(
       new Set([url]),
     );
-    // What somebody managed to write into it would not run, nor reach anybody.
+    // A script that somebody managed to write into it would not run, nor reach anybody.
     const { page } = opened;
     const refused = await page.evaluate(`(async () => {
       const ran = new Promise((resolve) =>
