@@ -50,7 +50,7 @@ beforeAll(async () => {
       },
     }),
   ]);
-  nginx = await startNginx(dedicated.port);
+  nginx = await startNginx({ nodes: [dedicated.port] });
 });
 afterAll(async () => {
   await nginx?.stop();

@@ -1,60 +1,59 @@
-/** A real nginx in front of a service, as the docs set it up, on a free port and in a throw-away folder. */
+/** A real nginx in front of nodes, by the project's own file, on a free port and in a throw-away folder. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { makeCertificate } from "./certificates.ts";
 import { debianProgram } from "./debian.ts";
 import { freePorts } from "./free-ports.ts";
+import { fittedConfiguration, type ProxyOptions, type RunningProxy } from "./proxy-file.ts";
 import { until } from "./until.ts";
-
-export interface Nginx {
-  /** `ws://127.0.0.1:<port>/ws` */
-  url: string;
-  stop(): Promise<void>;
-}
-
-const configurationOf = (port: number, servicePort: number) => `
-daemon off;
-master_process off;
-pid nginx.pid;
-error_log stderr;
-events {}
-http {
-  access_log off;
-  client_body_temp_path .;
-  proxy_temp_path .;
-  fastcgi_temp_path .;
-  uwsgi_temp_path .;
-  scgi_temp_path .;
-  server {
-    listen 127.0.0.1:${port};
-    location / {
-      proxy_pass http://127.0.0.1:${servicePort};
-      proxy_http_version 1.1;
-      proxy_set_header Host $host;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection "upgrade";
-    }
-  }
-}
-`;
 
 export const findNginx = () => debianProgram("nginx", { package: "nginx-light" });
 
-export async function startNginx(servicePort: number): Promise<Nginx> {
+export interface Nginx extends RunningProxy {
+  /** Every line of its log of requests so far. */
+  accessLog(): Promise<string>;
+}
+
+export async function startNginx({ nodes, hasTls = false, without = [] }: ProxyOptions): Promise<Nginx> {
   const program = findNginx();
   const [port] = (await freePorts(1)) as [number];
   const folder = mkdtempSync(join(tmpdir(), "ws-nginx-"));
-  await Bun.write(join(folder, "nginx.conf"), configurationOf(port, servicePort));
-  const child = Bun.spawn([program, "-p", folder, "-c", "nginx.conf", "-e", "stderr"], {
+  // It is looked at in any case.
+  makeCertificate(folder, "127.0.0.1");
+  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path ${folder};`);
+  const text = fittedConfiguration("nginx.conf", [
+    ...without.map((pattern): [RegExp, string] => [pattern, ""]),
+    [/^user .*$/m, process.getuid?.() === 0 ? "user root;" : ""],
+    [/^pid .*$/m, `pid ${folder}/nginx.pid;\ndaemon off;\nerror_log ${folder}/error.log;`],
+    [/^http \{$/m, `http {\n${temporary.join("\n")}`],
+    [/\/var\/log\/nginx\/access\.log/, `${folder}/access.log`],
+    [
+      /( *server 10\.0\.0\.\d:8086 max_fails=0;\n){3}/,
+      nodes.map((node) => `server 127.0.0.1:${node} max_fails=0;\n`).join(""),
+    ],
+    [/listen 443 ssl;/, `listen 127.0.0.1:${port}${hasTls ? " ssl" : ""};`],
+    [/\/etc\/ssl\/chat\.example\.com\.pem/, `${folder}/cert.pem`],
+    [/\/etc\/ssl\/private\/chat\.example\.com\.key/, `${folder}/key.pem`],
+  ]);
+  await Bun.write(join(folder, "nginx.conf"), text);
+  const child = Bun.spawn([program, "-p", folder, "-c", "nginx.conf", "-e", "error.log"], {
     stdin: "ignore",
     stdout: "ignore",
     stderr: "ignore",
   });
-  await until(async () => (await fetch(`http://127.0.0.1:${port}/live`).catch(() => null))?.ok === true);
+  const address = `${hasTls ? "https" : "http"}://127.0.0.1:${port}`;
+  const isUp = async () => (await fetch(address, { tls: { rejectUnauthorized: false } }).catch(() => null)) !== null;
+  await until(async () => {
+    if (child.exitCode !== null) throw new Error(`nginx: ${await Bun.file(join(folder, "error.log")).text()}`);
+    return isUp();
+  });
   return {
-    url: `ws://127.0.0.1:${port}/ws`,
+    url: `${address.replace("http", "ws")}/ws`,
+    accessLog: () => Bun.file(join(folder, "access.log")).text(),
     async stop() {
-      child.kill("SIGKILL");
+      // Tells its workers, too.
+      child.kill("SIGTERM");
       await child.exited;
       rmSync(folder, { recursive: true, force: true });
     },
