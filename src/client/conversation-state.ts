@@ -69,7 +69,7 @@ export class ConversationState {
     return `conversation:${this.id}`;
   }
 
-  /** What of it is in the outbox. */
+  /** Lists what waits in the outbox. */
   get entries(): readonly OutboxEntry[] {
     return this.#entries;
   }
