@@ -12,12 +12,14 @@ setDefaultTimeout(60_000);
 let browser: Browser;
 let service: Service;
 let site: Site;
+let chat: Site;
 const contexts: BrowserContext[] = [];
 beforeAll(async () => {
-  [browser, service, site] = await Promise.all([
+  [browser, service, site, chat] = await Promise.all([
     launchChromium(),
     startService(),
     startSite("test/browser/tabs-page.ts"),
+    startSite("test/browser/chat-tab-page.ts"),
   ]);
 });
 afterEach(async () => {
@@ -26,6 +28,7 @@ afterEach(async () => {
 afterAll(async () => {
   await browser?.close();
   await site?.stop();
+  await chat?.stop();
   await service?.stop();
 });
 const people = createPeople(() => service.url);
@@ -42,10 +45,10 @@ async function openContext(): Promise<BrowserContext> {
   return context;
 }
 
-async function openTab(context: BrowserContext, query: Record<string, string>): Promise<Tab> {
+async function openTab(context: BrowserContext, query: Record<string, string>, { url } = site): Promise<Tab> {
   const page = await context.newPage();
   const socket = `ws://localhost:${service.port}/ws`;
-  await page.goto(`${site.url}?${new URLSearchParams({ socket, ...query })}`);
+  await page.goto(`${url}?${new URLSearchParams({ socket, ...query })}`);
   await page.waitForFunction("globalThis.tab");
   return { page, does: (what) => page.evaluate(`tab.${what}`) as Promise<any> };
 }
@@ -142,3 +145,160 @@ for (const [how, end] of Object.entries(endings))
     expect(now[0].device_id).toBe(connection.device_id);
     expect(now[0].connection_id).not.toBe(connection.connection_id);
   });
+
+test("[CON3] [LOG3] the tab that leads is frozen: the lead is taken from it; it wakes up as one of the others, and has missed nothing either", async () => {
+  const { context, tabs, say, connections } = await openTabs(3);
+  const [first, second, third] = tabs as [Tab, Tab, Tab];
+  await say("before");
+  for (const tab of tabs) await tab.does("untilHeard('before')");
+  const [connection] = await connections();
+  const tools = await context.newCDPSession(first.page);
+  // Stops it before it does anything more, as the browser does with tabs that nobody has looked at for long.
+  await tools.send("Debugger.enable");
+  await tools.send("Debugger.pause");
+  await say("frozen");
+  const own = second.does("say('own')");
+  await Promise.race([second, third].map((tab) => tab.does("untilLead()")));
+  await own;
+  for (const tab of [second, third]) {
+    await tab.does("untilHeard('frozen')");
+    await tab.does("untilSent('own')");
+    expect(await tab.does("heard()")).toEqual(["before", "frozen"]);
+  }
+  const [now] = await eventually(connections, (it) => it.length === 1);
+  expect(now.device_id).toBe(connection.device_id);
+
+  await tools.send("Debugger.disable");
+  // It has lost its place, and is told to load anew.
+  await first.does("untilKind('gap')");
+  await say("after");
+  for (const tab of tabs) await tab.does("untilHeard('after')");
+  expect(await leads(first)).toBe(false);
+  expect(await first.does("core.state.status")).toBe("live");
+  expect((await connections()).map(({ connection_id }) => connection_id)).toEqual([now.connection_id]);
+  for (const tab of [second, third]) expect(await tab.does("heard()")).toEqual(["before", "frozen", "after"]);
+  await first.does("say('of the first')");
+  for (const tab of tabs) await tab.does("untilSent('of the first')");
+});
+
+test("[SUB4] what the last tab lets go of is left, what another still follows is not; a tab that closes lets go of all", async () => {
+  const { context, userId, tabs, topic, connections, say } = await openTabs(2);
+  const other = `conversation:${fresh("c")}`;
+  const third = await openTab(context, { user_id: userId, topic: other });
+  await third.does("live()");
+  const admin = await people.connect(fresh("admin"), { roles: "admin" });
+  const subscribers = async (it: string) => (await admin.ask("admin.topic", { topic: it })).subscribers as number;
+  expect(
+    await eventually(
+      () => subscribers(other),
+      (count) => count === 1,
+    ),
+  ).toBe(1);
+  await third.page.close();
+  await eventually(
+    () => subscribers(other),
+    (count) => count === 0,
+  );
+  await tabs[0]!.page.close();
+  await tabs[1]!.does("untilLead()");
+  await say("after");
+  await tabs[1]!.does("untilHeard('after')");
+  expect(await subscribers(topic)).toBe(1);
+  expect(await connections()).toHaveLength(1);
+});
+
+test("[LOG4] signing out in one tab is signing out in all, and nothing is left on the device; signing in again begins anew", async () => {
+  const { tabs, say, connections } = await openTabs(3);
+  await say("before");
+  for (const tab of tabs) await tab.does("untilHeard('before')");
+  await tabs[2]!.does("core.signOut()");
+  for (const tab of tabs) {
+    await tab.does("stopped()");
+    expect(await tab.does("core.state")).toEqual({ status: "stopped", reason: "signed_out" });
+    expect(await tab.does("kinds()")).toContain("forgotten");
+    expect(await tab.does("core.request('ping', {}).catch(({ code }) => code)")).toBe("stopped");
+  }
+  expect(await connections()).toEqual([]);
+  expect(await tabs[1]!.does("store.read('')")).toEqual([]);
+  await tabs[1]!.does("core.start()");
+  for (const tab of tabs) await tab.does("live()");
+  await say("again");
+  for (const tab of tabs) await tab.does("untilHeard('again')");
+  expect(await connections()).toHaveLength(1);
+});
+
+test("[CON3] another user in another tab of the browser has a connection and a store of its own", async () => {
+  const { context, tabs, topic, say, connections } = await openTabs(1);
+  const cleo = fresh("cleo");
+  const other = await openTab(context, { user_id: cleo, topic });
+  await other.does("live()");
+  expect(await Promise.all([tabs[0]!, other].map(leads))).toEqual([true, true]);
+  expect(await other.does("core.userId")).toBe(cleo);
+  expect(await other.does("core.deviceId")).not.toBe(await tabs[0]!.does("core.deviceId"));
+  await other.does("say('of cleo')");
+  await tabs[0]!.does("untilHeard('of cleo')");
+  await other.does("core.signOut()");
+  await say("after");
+  await tabs[0]!.does("untilHeard('after')");
+  expect(await connections()).toHaveLength(1);
+});
+
+const lacking: Record<string, { script: string; errors: number }> = {
+  "where nothing may be kept": {
+    script: `Object.defineProperty(globalThis, "indexedDB", { get() { throw new DOMException("no", "SecurityError"); } })`,
+    errors: 1,
+  },
+  "where a database cannot be opened": {
+    script: `IDBFactory.prototype.open = () => { throw new DOMException("no", "InvalidStateError"); }`,
+    errors: 1,
+  },
+  "without Web Locks": { script: "delete Navigator.prototype.locks", errors: 0 },
+};
+
+for (const [where, { script, errors }] of Object.entries(lacking))
+  test(`[CON3] ${where} each tab is by itself, as a device of its own`, async () => {
+    const context = await openContext();
+    await context.addInitScript(script);
+    const query = { user_id: fresh("anna"), topic: `conversation:${fresh("c")}` };
+    const tabs = [await openTab(context, query), await openTab(context, query)] as const;
+    for (const tab of tabs) await tab.does("live()");
+    const ids = await Promise.all(tabs.map((tab) => tab.does("core.deviceId")));
+    expect(new Set(ids).size).toBe(2);
+    await tabs[0].does("say('one')");
+    await tabs[0].does("untilSent('one')");
+    await tabs[1].page.waitForFunction("tab.news.some(({ event }) => event?.payload.content === 'one')");
+    for (const tab of tabs) expect(await tab.does("errors")).toHaveLength(errors);
+  });
+
+test("[LOG2] a tab that opens late shows what is kept and what is live, each message once, also one that waits and one that changed hands", async () => {
+  const context = await openContext();
+  const conversationId = fresh("c");
+  const query = { user_id: fresh("anna"), conversation_id: conversationId };
+  const open = () => openTab(context, query, chat);
+  const ben = await people.connect(fresh("ben"));
+  const say = (content: string) =>
+    ben.ask("message.send", { conversation_id: conversationId, client_message_id: fresh("m"), content });
+  await say("0");
+  const first = await open();
+  await first.does("live()");
+  const expected = ["0 sent"];
+  const tabs = [first];
+  for (let n = 1; n <= 6; n++) {
+    await say(`${n}`);
+    await tabs.at(-1)!.does(`conversation.send("own ${n}")`);
+    await tabs.at(-1)!.does(`untilShown("own ${n} sent")`);
+    expected.push(`${n} sent`, `own ${n} sent`);
+    // It comes between what is kept and what is told, however that falls.
+    const opening = open();
+    await say(`while ${n}`);
+    const tab = await opening;
+    expected.push(`while ${n} sent`);
+    for (const it of [...tabs, tab]) {
+      await it.does(`untilShown("while ${n} sent")`);
+      expect(await it.does("messages()")).toEqual(expected);
+    }
+    if (n % 2 === 0) await tabs.shift()!.page.close();
+    tabs.push(tab);
+  }
+  for (const tab of tabs) expect(await tab.does("messages()")).toEqual(expected);
+});

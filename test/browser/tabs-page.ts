@@ -65,7 +65,7 @@ const tab = {
   say: (content: string) =>
     core.outbox.add("message.send", {
       conversation_id: topic!.split(":")[1]!,
-      client_message_id: `${query.get("user_id")}-${content.replace(" ", "-")}`,
+      client_message_id: `${query.get("user_id")}-${content.replaceAll(" ", "-")}`,
       content,
     }),
 };
