@@ -1,7 +1,8 @@
 # syntax=docker/dockerfile:1
 
-# Everything that building and developing needs. The runtime is the one that package-lock.json names.
-FROM node:22-bookworm-slim AS tools
+# Everything that building and developing needs. The runtime is the one that package-lock.json names. It runs on the machine that
+# builds, whatever the image is for.
+FROM --platform=$BUILDPLATFORM node:22-bookworm-slim AS tools
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci --no-audit --no-fund
@@ -23,7 +24,9 @@ CMD ["bun", "--hot", "src/main.ts", "serve"]
 FROM tools AS build
 COPY tsconfig.json build.ts ./
 COPY src src
-RUN bun build.ts && mkdir -p /empty/data
+ARG TARGETARCH
+RUN case "$TARGETARCH" in arm64) target=linux-arm64;; amd64) target=linux-x64;; esac; \
+  bun build.ts executable $target && mkdir -p /empty/data
 
 # Production: libc, the CA certificates and the executable, no shell. The root file system may be read-only:
 #   docker run --read-only -v ws-data:/data -p 8086:8086 -e WS__AUTH__MODE=token -e WS__AUTH__SECRET=… -e WS__DIRECTORY__MODE=managed ws-service

@@ -1,5 +1,9 @@
-/** Builds the executable `dist/ws-service`, which needs neither Bun nor node_modules where it runs; `client`: the package `ws-service/client`. */
-import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+/**
+ * Builds the executable `dist/ws-service`, which needs neither Bun nor node_modules where it runs (`executable <target>`: for
+ * another machine); `client`: the package `ws-service/client`; `release [target…]`: what a release has, in `dist/release`; `manifests`:
+ * configs/kubernetes from the chart.
+ */
+import { cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import type { BunPlugin } from "bun";
 import { buildConsole } from "./src/operations/console-files.ts";
@@ -7,10 +11,11 @@ import { buildConsole } from "./src/operations/console-files.ts";
 const root = import.meta.dir;
 
 /** A warning is a part that would be missed only once it runs. */
-async function build(options: Bun.BuildConfig): Promise<void> {
-  const { success, logs } = await Bun.build({ format: "esm", throw: false, ...options });
-  for (const log of logs) console.error(String(log));
-  if (!success || logs.some(({ level }) => level === "error" || level === "warning")) fail();
+async function build(options: Bun.BuildConfig): Promise<Bun.BuildOutput> {
+  const output = await Bun.build({ format: "esm", throw: false, ...options });
+  for (const log of output.logs) console.error(String(log));
+  if (!output.success || output.logs.some(({ level }) => level === "error" || level === "warning")) fail();
+  return output;
 }
 
 function fail(): never {
@@ -30,10 +35,16 @@ async function withConsole(): Promise<BunPlugin> {
   };
 }
 
-async function buildExecutable(): Promise<void> {
-  const outfile = join(root, "dist/ws-service");
+interface Executable {
+  /** As the runtime names it, such as `bun-linux-arm64-musl`; left out: this machine's own. */
+  target?: Bun.Build.CompileTarget;
+  outfile: string;
+}
+
+/** @returns the packages that are in it */
+async function buildExecutable({ target, outfile }: Executable): Promise<Set<string>> {
   const startedAt = performance.now();
-  await build({
+  const { metafile } = await build({
     // A Worker must be an entry point of its own: nothing imports it.
     entrypoints: [join(root, "src/main.ts"), join(root, "src/storage/sqlite/worker.ts")],
     root: join(root, "src"),
@@ -43,8 +54,10 @@ async function buildExecutable(): Promise<void> {
     bytecode: true,
     sourcemap: "linked",
     plugins: [await withConsole()],
+    metafile: true,
     compile: {
       outfile,
+      ...(target === undefined ? {} : { target }),
       // Left out: what lies in the working directory is not this program's configuration.
       autoloadDotenv: false,
       autoloadBunfig: false,
@@ -55,6 +68,75 @@ async function buildExecutable(): Promise<void> {
   const megabytes = statSync(outfile).size / 1024 ** 2;
   const seconds = (performance.now() - startedAt) / 1_000;
   console.log(`${relative(process.cwd(), outfile)}: ${megabytes.toFixed(1)} MiB in ${seconds.toFixed(1)} s`);
+  const names = Object.keys(metafile!.inputs).map((path) => /.*node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1]);
+  return new Set(names.filter((name) => name !== undefined));
+}
+
+/** Names of what is released, and the runtime's names for it. */
+const targets: Record<string, Bun.Build.CompileTarget> = {
+  "linux-x64": "bun-linux-x64",
+  "linux-arm64": "bun-linux-arm64",
+  "linux-x64-musl": "bun-linux-x64-musl",
+  "linux-arm64-musl": "bun-linux-arm64-musl",
+  "macos-x64": "bun-darwin-x64",
+  "macos-arm64": "bun-darwin-arm64",
+};
+
+function targetOf(name: string): Bun.Build.CompileTarget {
+  const target = targets[name];
+  if (target !== undefined) return target;
+  console.error(`There is no target ${name}; one of ${Object.keys(targets).join(", ")}`);
+  return fail();
+}
+
+/** Builds what is attached to a release: an archive for each target, a bill of materials, and the checksums of all. */
+async function buildRelease(names: string[]): Promise<void> {
+  const folder = join(root, "dist/release");
+  rmSync(folder, { recursive: true, force: true });
+  const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
+  let packages = new Set<string>();
+  for (const name of names) {
+    const target = targetOf(name);
+    const title = `ws-service-${version}-${name}`;
+    const staged = join(folder, title);
+    packages = await buildExecutable({ target, outfile: join(staged, "ws-service") });
+    for (const file of ["LICENSE", "README.md", "CHANGELOG.md"]) cpSync(join(root, file), join(staged, file));
+    for (const file of ["config.yaml", "production.yaml", "systemd"])
+      cpSync(join(root, "configs", file), join(staged, "configs", file), { recursive: true });
+    run(["tar", "-C", folder, "--owner=0", "--group=0", "--sort=name", "-czf", `${staged}.tar.gz`, title]);
+    rmSync(staged, { recursive: true });
+  }
+  writeFileSync(join(folder, `ws-service-${version}.cdx.json`), billOfMaterials(packages));
+  const files = readdirSync(folder).sort();
+  const digest = (file: string) =>
+    new Bun.CryptoHasher("sha256").update(readFileSync(join(folder, file))).digest("hex");
+  writeFileSync(join(folder, "SHA256SUMS"), files.map((file) => `${digest(file)}  ${file}\n`).join(""));
+}
+
+interface Bill {
+  components: { "bom-ref": string; name: string }[];
+  dependencies: { ref: string; dependsOn: string[] }[];
+  metadata: { component: { "bom-ref": string; type: string; name: string } };
+}
+
+/** Lists what is in the executable, of all that the lock file names, as CycloneDX JSON. */
+function billOfMaterials(packages: Set<string>): string {
+  const bill = JSON.parse(run(["npm", "sbom", "--package-lock-only", "--sbom-format=cyclonedx"])) as Bill;
+  const { component } = bill.metadata;
+  Object.assign(component, { type: "application", name: "ws-service" });
+  // The runtime is a part of every executable.
+  bill.components = bill.components.filter(({ name }) => packages.has(name) || name === "bun");
+  const refs = new Set([component["bom-ref"], ...bill.components.map((it) => it["bom-ref"])]);
+  bill.dependencies = bill.dependencies
+    .filter(({ ref }) => refs.has(ref))
+    .map(({ ref, dependsOn }) => ({ ref, dependsOn: dependsOn.filter((it) => refs.has(it)) }));
+  return `${JSON.stringify(bill, null, 2)}\n`;
+}
+
+function run(command: string[]): string {
+  const { stdout, success } = Bun.spawnSync(command, { cwd: root, stderr: "inherit" });
+  if (!success) fail();
+  return stdout.toString();
 }
 
 /** Builds what `exports` of package.json names: modules for any bundler and runtime, and their types beside them. */
@@ -92,4 +174,36 @@ async function buildClient(): Promise<void> {
   }
 }
 
-await (process.argv[2] === "client" ? buildClient() : buildExecutable());
+/** Parts of the chart that not every cluster has what they need for. */
+const extras = ["autoscaling", "ingress", "monitoring", "network-policy"];
+
+/** Renders configs/kubernetes from the chart; needs `helm`. */
+function renderManifests(): void {
+  const chart = "configs/helm";
+  const sources = [...new Bun.Glob("**/*").scanSync({ cwd: join(root, chart) })].sort();
+  const digest = new Bun.CryptoHasher("sha256");
+  for (const file of sources) digest.update(`${file}\n${readFileSync(join(root, chart, file), "utf8")}`);
+  const head = (says: string) =>
+    `# ${says} Rendered from ${chart} by \`bun build.ts manifests\`, of ${digest.copy().digest("hex")}.\n`;
+  const render = ["helm", "template", "ws-service", chart, "--kube-version", "1.31.0"];
+  const all = ["autoscaling", "ingress", "serviceMonitor", "networkPolicy"].map((name) => `${name}.enabled=true`);
+  const only = extras.flatMap((name) => ["--show-only", `templates/${name}.yaml`]);
+  const write = (name: string, text: string) => writeFileSync(join(root, "configs/kubernetes", name), text);
+  write(
+    "ws-service.yaml",
+    head("Nodes, what clients reach them by, and the job that migrates the schema.") + run(render),
+  );
+  write(
+    "extras.yaml",
+    head("Take what your cluster has the parts for.") + run([...render, "--set", all.join(","), ...only]),
+  );
+}
+
+const [what, ...names] = process.argv.slice(2);
+if (what === "client") await buildClient();
+else if (what === "release") await buildRelease(names.length > 0 ? names : Object.keys(targets));
+else if (what === "manifests") renderManifests();
+else {
+  const target = names[0] === undefined ? {} : { target: targetOf(names[0]) };
+  await buildExecutable({ ...target, outfile: join(root, "dist/ws-service") });
+}
