@@ -35,6 +35,9 @@ async function withConsole(): Promise<BunPlugin> {
   };
 }
 
+/** Packages that Vite puts into the console's files. */
+const inConsole = ["react", "react-dom", "scheduler", "uplot"];
+
 interface Executable {
   /** As the runtime names it, such as `bun-linux-arm64-musl`; left out: this machine's own. */
   target?: Bun.Build.CompileTarget;
@@ -69,7 +72,7 @@ async function buildExecutable({ target, outfile }: Executable): Promise<Set<str
   const seconds = (performance.now() - startedAt) / 1_000;
   console.log(`${relative(process.cwd(), outfile)}: ${megabytes.toFixed(1)} MiB in ${seconds.toFixed(1)} s`);
   const names = Object.keys(metafile!.inputs).map((path) => /.*node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1]);
-  return new Set(names.filter((name) => name !== undefined));
+  return new Set([...names.filter((name) => name !== undefined), ...inConsole]);
 }
 
 /** Names of what is released, and the runtime's names for it. */

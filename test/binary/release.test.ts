@@ -52,7 +52,7 @@ test("[OPS9] the bill of materials names what is in the program, and nothing tha
   const bill = JSON.parse(readFileSync(join(released, `ws-service-${version}.cdx.json`), "utf8"));
   expect([bill.bomFormat, bill.metadata.component.name]).toEqual(["CycloneDX", "ws-service"]);
   const names: string[] = bill.components.map(({ name }: { name: string }) => name);
-  for (const name of ["valibot", "postgres", "ioredis", "pino", "jose", "prom-client", "yaml", "bun"])
+  for (const name of ["valibot", "postgres", "ioredis", "pino", "jose", "prom-client", "yaml", "uplot", "bun"])
     expect(names).toContain(name);
   for (const name of ["typescript", "fast-check", "playwright-core", "@biomejs/biome"])
     expect(names).not.toContain(name);
