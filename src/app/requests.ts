@@ -1,5 +1,6 @@
 /** Composes what a request meets: limits, the router, and the services that handlers work with. */
 
+import { realTimers } from "../ground/timers.ts";
 import type { Services } from "../handlers/context.ts";
 import { codecs } from "../protocol/codecs.ts";
 import { RateLimiter } from "../router/rate-limiter.ts";
@@ -31,7 +32,7 @@ export function composeRequests(
   const { storage, cluster, hub, broadcaster, sessions } = parts;
   const stats = () => statsOf({ ...parts, log: storage.log, bus: cluster.bus });
   const subscriberCount = (topic: string) => broadcaster.subscriberCount(topic);
-  const samples = new Samples({ counts, stats, stepMs: config.operations.sample_interval, now });
+  const samples = new Samples({ counts, stats, stepMs: config.operations.sample_interval, timers: realTimers, now });
   const admin = createAdministration({ ...parts, subscriberCount, stats, samples, newId, logger });
   const services: Services = {
     ...parts,

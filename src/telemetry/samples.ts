@@ -1,4 +1,5 @@
 /** Keeps the last hour of this node: every so often a sample of what has happened since the one before, in a ring [ADM1]. */
+import type { Timers } from "../ground/timers.ts";
 import type { Counts, Tally, Timing } from "./counts.ts";
 import type { NodeStats } from "./stats.ts";
 
@@ -29,6 +30,7 @@ export interface SamplesOptions {
   stats: () => Promise<NodeStats>;
   /** Milliseconds from one sample to the next; of all nodes the same, so that theirs can be joined. */
   stepMs: number;
+  timers: Timers;
   now: () => number;
 }
 
@@ -55,7 +57,9 @@ export class Samples {
   #before: Standing;
   #missed = 0;
   #position = 0;
-  #timer: Timer | null = null;
+  /** When the step ends that is taken next, ms since 1970. */
+  #dueAt = 0;
+  #callOff: (() => void) | null = null;
 
   constructor(private readonly options: SamplesOptions) {
     this.#before = this.#standing();
@@ -65,19 +69,21 @@ export class Samples {
     return this.options.stepMs;
   }
 
-  /** Takes one at each full step of the clock from then on. */
+  /** Takes one at each full step of the clock from then on; a step that is over before it is taken is left out. */
   start(): void {
     const { now, stepMs } = this.options;
-    const restMs = stepMs - (now() % stepMs);
-    this.#timer = setTimeout(() => {
-      const began = Math.round(now() / stepMs - 1) * stepMs;
-      void this.take(began).finally(() => this.#timer !== null && this.start());
-    }, restMs);
+    const begunAt = Math.floor(now() / stepMs) * stepMs;
+    // A timer may come a moment too soon: the step that was due has been taken. A clock that was set back begins anew.
+    const isTaken = begunAt >= this.#dueAt - stepMs;
+    this.#dueAt = (isTaken ? Math.max(begunAt, this.#dueAt) : begunAt) + stepMs;
+    this.#callOff = this.options.timers.after(this.#dueAt - now(), () => {
+      void this.take(this.#dueAt - stepMs).finally(() => this.#callOff !== null && this.start());
+    });
   }
 
   stop(): void {
-    if (this.#timer !== null) clearTimeout(this.#timer);
-    this.#timer = null;
+    this.#callOff?.();
+    this.#callOff = null;
   }
 
   /** @param after ms since 1970: only those that began later */

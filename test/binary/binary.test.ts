@@ -138,6 +138,20 @@ describe("the service as a binary", () => {
     expect(existsSync(join(cwd, "obeyed"))).toBeFalse();
   });
 
+  test("[END3] has the console in it, files and socket", async () => {
+    const service = await start({ settings: { OPERATIONS__LISTEN: "127.0.0.1:0" } });
+    const url = String((await service.logged(({ msg }) => msg === "metrics and console")).url);
+    const page = await (await fetch(url)).text();
+    const files = [...page.matchAll(/(?:src|href)="(\/assets\/[^"]+)"/g)].map(([, path]) => path!);
+    const types = await Promise.all(files.map(async (path) => (await fetch(url + path)).headers.get("content-type")));
+    expect(types.sort()).toEqual(["text/css; charset=utf-8", "text/javascript; charset=utf-8"]);
+    const admin = await Client.connect(`${url.replace("http", "ws")}/ws`, {
+      query: { user_id: "root", roles: "admin" },
+    });
+    expect((await admin.ask("admin.nodes")).nodes).toHaveLength(1);
+    await admin.close();
+  });
+
   test("[DRN] SIGTERM sends its clients away with 1012 and ends with 0", async () => {
     const service = await start();
     const client = await talk(service, "anna");

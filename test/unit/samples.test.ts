@@ -1,5 +1,6 @@
 /** Proves that a node's last hour is what has happened, bounded, and that those of nodes are joined to the cluster's [ADM1]. */
 import { expect, test } from "bun:test";
+import { realTimers } from "../../src/ground/timers.ts";
 import { Counts, countOne } from "../../src/telemetry/counts.ts";
 import { joinSamples, type Sample, Samples } from "../../src/telemetry/samples.ts";
 import type { NodeStats } from "../../src/telemetry/stats.ts";
@@ -9,7 +10,13 @@ const stats = { hub: { connections: 3 }, log: { position: 20 }, sequencer: { pos
 
 function build(read: () => Promise<unknown> = async () => stats) {
   const counts = new Counts();
-  const samples = new Samples({ counts, stats: read as () => Promise<NodeStats>, stepMs, now: () => 0 });
+  const samples = new Samples({
+    counts,
+    stats: read as () => Promise<NodeStats>,
+    stepMs,
+    timers: realTimers,
+    now: () => 0,
+  });
   return { counts, samples };
 }
 
@@ -116,4 +123,33 @@ test("[ADM1] samples of nodes are joined by their moments: sums, weighted means,
     },
     later,
   ]);
+});
+
+test("[ADM1] each step of the clock is taken once, whenever its timer comes", async () => {
+  let [now, delayMs] = [12_345, 0];
+  let run = () => {};
+  const timers = {
+    after(ms: number, then: () => void) {
+      [delayMs, run] = [ms, then];
+      return () => {};
+    },
+  };
+  const samples = new Samples({
+    counts: new Counts(),
+    stats: async () => stats as NodeStats,
+    stepMs,
+    now: () => now,
+    timers,
+  });
+  const fire = async (at: number) => {
+    now = at;
+    run();
+    await Bun.sleep(0);
+  };
+  samples.start();
+  expect(delayMs).toBe(7_655);
+  // On time, too soon, far too late, and after the clock was set back.
+  for (const at of [20_000, 29_999, 47_000, 5_000]) await fire(at);
+  expect(samples.since(-1).map(({ at }) => Date.parse(at))).toEqual([10_000, 20_000, 30_000, 40_000]);
+  expect(delayMs).toBe(5_000);
 });
