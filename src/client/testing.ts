@@ -10,6 +10,7 @@ import { FakeSocket, type ServerEnd, type SocketOwner } from "./testing/socket.t
 import { FakeSubscriptions } from "./testing/subscribing.ts";
 import type { ClientPayloads, Content, JsonObject, ServerPayloads } from "./wire.ts";
 
+export { until } from "./testing/until.ts";
 export type { FakeEvents, FakeStatus };
 
 /** A request as it has arrived, of whatever type. */

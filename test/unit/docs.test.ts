@@ -22,7 +22,7 @@ const documents = [
   "CHANGELOG.md",
   "CONTRIBUTING.md",
   "SECURITY.md",
-  ...["protocol", "backends", "architecture", "operating", "scaling", "log", "internals", "glossary"].map(
+  ...["client", "protocol", "backends", "architecture", "operating", "scaling", "log", "internals", "glossary"].map(
     (name) => `docs/${name}.md`,
   ),
 ];

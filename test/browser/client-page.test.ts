@@ -1,0 +1,146 @@
+/** Builds what `docs/client.md` has for pages, as its reader would, and uses it: the page with the hooks, and the chat page of an hour. */
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import type { Browser, Page } from "playwright-core";
+import { launchChromium } from "../support/chromium.ts";
+import { blocksOf } from "../support/page.ts";
+import { projectFolder } from "../support/program.ts";
+import { type Service, startService } from "../support/service.ts";
+
+setDefaultTimeout(90_000);
+
+const page = await Bun.file(join(projectFolder, "docs/client.md")).text();
+const blocks = blocksOf(page);
+const files = blocks.filter(({ role }) => role.startsWith("file "));
+const hooks = blocks.find(({ role }) => role === "in a page")!;
+
+const folder = mkdtempSync(join(tmpdir(), "ws-chat-page-"));
+let service: Service;
+let browser: Browser;
+let site: Bun.Server<undefined>;
+beforeAll(async () => {
+  service = await startService();
+  const write = (path: string, text: string) => {
+    mkdirSync(dirname(join(folder, path)), { recursive: true });
+    writeFileSync(join(folder, path), text.replaceAll("localhost:8086", `127.0.0.1:${service.port}`));
+  };
+  for (const { role, text } of files) write(`chat/${role.slice("file ".length)}`, text);
+  write("hooks/main.tsx", hooks.text);
+  write("hooks/index.html", '<!doctype html><meta charset="utf-8" /><script type="module" src="/main.tsx"></script>');
+  symlinkSync(join(projectFolder, "node_modules"), join(folder, "node_modules"));
+  const client = join(projectFolder, "src/client");
+  const alias = Object.entries({ "ws-service/client/react": "react.ts", "ws-service/client": "index.ts" });
+  const resolve = {
+    alias: alias.map(([find, file]) => ({ find, replacement: join(client, file) })),
+    dedupe: ["react"],
+  };
+  const types = { lib: ["esnext", "dom", "dom.iterable"], types: [], jsx: "react-jsx" };
+  for (const name of ["chat", "hooks"]) {
+    write(`${name}/vite.config.js`, `export default ${JSON.stringify({ resolve, build: { target: "esnext" } })};`);
+    const tsconfig = {
+      extends: join(projectFolder, "tsconfig.json"),
+      compilerOptions: types,
+      include: ["*.tsx"],
+      references: [],
+    };
+    write(`${name}/tsconfig.json`, JSON.stringify(tsconfig));
+    await run(["node", join(projectFolder, "node_modules/vite/bin/vite.js"), "build", name, "--logLevel", "warn"]);
+  }
+  site = Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    routes: { "/favicon.ico": new Response(null, { status: 204 }) },
+    fetch: ({ url }) => new Response(Bun.file(join(folder, fileOf(new URL(url).pathname)))),
+  });
+  browser = await launchChromium();
+});
+afterAll(async () => {
+  await browser?.close();
+  await Promise.all([site?.stop(true), service?.stop()]);
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** `/chat` → `chat/dist/index.html`; what a page asks for is that of the page which is open. */
+let shown = "chat";
+function fileOf(path: string): string {
+  if (path === "/chat" || path === "/hooks") shown = path.slice(1);
+  return join(shown, "dist", path === `/${shown}` ? "index.html" : path);
+}
+
+async function run(command: string[]): Promise<string> {
+  const child = Bun.spawn(command, { cwd: folder, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+  const [stdout, stderr, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  if (code !== 0) throw new Error(`${command.join(" ")} ended with ${code}:\n${stdout}${stderr}`);
+  return stdout;
+}
+
+async function open(path: string): Promise<Page> {
+  const context = await browser.newContext();
+  const opened = await context.newPage();
+  opened.on("pageerror", (error) => console.error(error));
+  await opened.goto(new URL(path, site.url).href);
+  return opened;
+}
+
+test.each(["chat", "hooks"])("[ENV1] [ENV2] the lines of the %s page are typed", async (name) => {
+  const tsc = join(projectFolder, "node_modules/typescript/bin/tsc");
+  expect(await run([process.execPath, tsc, "--noEmit", "-p", name])).toBe("");
+});
+
+test("[MSG1] the page with the hooks shows what is so", async () => {
+  const anna = await open("/hooks");
+  await anna.getByText("live", { exact: true }).waitFor();
+  await anna.getByRole("button", { name: "Say hello" }).click();
+  await anna.getByText("anna: Hello!").waitFor();
+  await anna.getByRole("button", { name: "hooks (0)" }).waitFor();
+});
+
+test("[MSG1] [MSG2] [MSG3] [REC1] [TYP1] [PRE3] the chat page of an hour does what it says, in as many lines as it says", async () => {
+  const code = files.filter(({ role }) => role.endsWith(".tsx")).map(({ text }) => text.trimEnd().split("\n").length);
+  const total = /a whole chat page of (\d+) lines/.exec(page)?.[1];
+  expect(Number(total)).toBe(code.reduce((sum, lines) => sum + lines, 0));
+
+  const [anna, ben] = [await open("/chat?user=anna"), await open("/chat?user=ben")];
+  const write = async (who: Page, text: string) => {
+    await who.getByLabel("Message").fill(text);
+    await who.getByRole("button", { name: "Send" }).click();
+  };
+  const row = (who: Page, text: string) => who.getByRole("listitem").filter({ hasText: text });
+  await anna.getByText("online: ben").or(anna.getByText("online: anna, ben")).waitFor();
+
+  await write(anna, "Hello, Ben!");
+  await row(ben, "Hello, Ben!").waitFor();
+  await row(anna, "Hello, Ben!").getByText("read", { exact: true }).waitFor();
+  await row(ben, "Hello, Ben!").getByRole("button", { name: "Like" }).click();
+  await row(anna, "Hello, Ben!").getByText("👍 1").waitFor();
+
+  anna.on("dialog", (dialog) => dialog.accept("Hello, dear Ben!"));
+  await row(anna, "Hello, Ben!").getByRole("button", { name: "Edit" }).click();
+  await row(ben, "Hello, dear Ben!").getByText("edited").waitFor();
+
+  await ben.getByLabel("Message").press("H");
+  await anna.getByText("ben types …").waitFor();
+
+  // Without a network: shown at once, sent later, in order.
+  await ben.context().setOffline(true);
+  await ben.getByText("No connection.").waitFor();
+  for (const text of ["one", "two", "three"]) await write(ben, text);
+  await row(ben, "three").getByText("…", { exact: true }).waitFor();
+  await ben.context().setOffline(false);
+  await row(anna, "three").waitFor();
+  const texts = await anna.getByRole("listitem").allTextContents();
+  expect(texts.map((text) => /one|two|three/.exec(text)?.[0]).filter(Boolean)).toEqual(["one", "two", "three"]);
+
+  await row(anna, "Hello, dear Ben!").getByRole("button", { name: "Delete" }).click();
+  await ben.getByText("deleted").waitFor();
+
+  // A second tab of the same browser, and a page that opens with what is kept.
+  const second = await anna.context().newPage();
+  await second.goto(anna.url());
+  await row(second, "three").waitFor();
+  await anna.close();
+  await write(second, "from the second tab");
+  await row(ben, "from the second tab").waitFor();
+});
