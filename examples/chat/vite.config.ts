@@ -14,6 +14,7 @@ export default defineConfig({
     // The client lies outside of this folder, and React must be there once.
     dedupe: ["react"],
   },
+  optimizeDeps: { include: ["react", "react-dom/client", "react/jsx-runtime", "react/jsx-dev-runtime"] },
   server: { fs: { allow: [resolve(import.meta.dirname, "../..")] } },
   build: {
     outDir: resolve(import.meta.dirname, "../../dist/chat"),

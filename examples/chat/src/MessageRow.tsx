@@ -70,7 +70,7 @@ function Row({ message, beginsUnread, isFirst, isLast, isGroup, tick, ...rest }:
         <div className="bubble" data-deleted={isDeleted}>
           <span className="only-read">{isOwn ? "You" : firstNameOf(senderId)}: </span>
           <span className="text">
-            {isDeleted ? textOf(message) : <RichText text={textOf(message)} />}
+            <span data-text>{isDeleted ? textOf(message) : <RichText text={textOf(message)} />}</span>
             <span className="meta">
               {editedAt !== null && <span>edited</span>}
               <time dateTime={createdAt}>{timeOf(createdAt)}</time>

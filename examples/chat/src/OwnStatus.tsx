@@ -1,5 +1,5 @@
 /** Shows who is here, and lets them say how they are, in which colours they like the page, and that they go. */
-import { useClient } from "ws-service/client/react";
+import { useClient, useConnectionState } from "ws-service/client/react";
 import { Avatar } from "./Avatar.tsx";
 import { Icon } from "./Icon.tsx";
 import { personOf } from "./people.ts";
@@ -9,13 +9,14 @@ const statuses = { online: "Online", away: "Away", busy: "Busy", invisible: "Inv
 
 export function OwnStatus({ me, status = "offline" }: { me: string; status?: string | undefined }) {
   const client = useClient();
+  const isLive = useConnectionState().status === "live";
   const signOut = async () => {
     await client.signOut();
     location.href = "/";
   };
   return (
     <header className="own">
-      <Avatar userId={me} size={40} status={status} />
+      <Avatar userId={me} size={40} status={isLive ? status : "offline"} />
       <div className="own-text">
         <h1>{personOf(me).name}</h1>
         <label className="own-status">

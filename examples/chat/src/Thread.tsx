@@ -55,8 +55,8 @@ export function Thread({ id, me }: { id: string; me: string }) {
               isReady && <p className="beginning">This is where it began.</p>
             )}
           </div>
-          {days.map(({ moment, rows }) => (
-            <section key={rows[0]!.message.key} aria-label={dayName(moment)}>
+          {days.map(({ key, moment, rows }) => (
+            <section key={key} aria-label={dayName(moment)}>
               <h3 className="day">
                 <time dateTime={moment}>{dayName(moment)}</time>
               </h3>

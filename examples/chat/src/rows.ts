@@ -12,6 +12,8 @@ export interface Row {
 }
 
 export interface Day {
+  /** The same, however much of it is loaded. */
+  key: string;
   /** Some moment of it, RFC 3339. */
   moment: string;
   rows: Row[];
@@ -31,7 +33,7 @@ export function daysOf(messages: readonly Message[], unreadAfter: number | null)
     const isFirst = beginsUnread || !areTogether(before, message);
     const row = { message, beginsUnread, isFirst, isLast: !areTogether(message, after) };
     if (before !== undefined && isSameDay(before.createdAt, message.createdAt)) days.at(-1)!.rows.push(row);
-    else days.push({ moment: message.createdAt, rows: [row] });
+    else days.push({ key: new Date(message.createdAt).toDateString(), moment: message.createdAt, rows: [row] });
   });
   return days;
 }

@@ -1,0 +1,237 @@
+/** Plays the demo as two people do, each in a browser of their own, and takes the pictures that the README shows. */
+import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync } from "node:fs";
+import { join, resolve } from "node:path";
+import type { Browser, BrowserContext, BrowserContextOptions, Locator, Page } from "playwright-core";
+import { launchChromium } from "../support/chromium.ts";
+import { type Demo, startDemo } from "../support/demo.ts";
+
+setDefaultTimeout(120_000);
+
+const root = resolve(import.meta.dir, "../..");
+/** Takes pictures for the documents only where it is told to, as `TAKE_PICTURES=1 bun test test/browser/demo.test.ts`. */
+const takesPictures = process.env.TAKE_PICTURES === "1";
+
+let demo: Demo;
+let browser: Browser;
+const contexts: BrowserContext[] = [];
+const troubles: string[] = [];
+
+beforeAll(async () => {
+  [demo, browser] = await Promise.all([startDemo(), launchChromium()]);
+});
+afterEach(async () => {
+  for (const context of contexts.splice(0)) await context.close();
+  expect(troubles.splice(0)).toEqual([]);
+});
+afterAll(async () => {
+  await browser?.close();
+  await demo?.stop();
+});
+
+const desktop = { width: 1180, height: 760 };
+const phone = { width: 390, height: 780 };
+
+async function openContext(options: BrowserContextOptions): Promise<BrowserContext> {
+  const context = await browser.newContext({ locale: "en-GB", ...options });
+  contexts.push(context);
+  return context;
+}
+
+async function openPage(context: BrowserContext, path: string): Promise<Page> {
+  const page = await context.newPage();
+  page.on("pageerror", (error) => troubles.push(error.message));
+  page.on("console", (message) => {
+    const text = message.text();
+    // The browser's own word of a line that was cut is no trouble of the page's.
+    if (message.type() === "error" && !text.includes("net::ERR_") && !text.includes("WebSocket")) troubles.push(text);
+  });
+  await page.goto(`${demo.url}${path}`);
+  return page;
+}
+
+const log = (page: Page) => page.getByRole("log");
+const field = (page: Page) => page.getByRole("textbox");
+/** The message with this text. */
+const said = (page: Page, text: string) => log(page).getByRole("listitem").filter({ hasText: text });
+const bubble = (page: Page, text: string) => said(page, text).locator(".bubble");
+const tick = (page: Page, text: string, name: string) => said(page, text).getByRole("img", { name }).waitFor();
+const conversation = (page: Page, name: string) =>
+  page.getByRole("navigation").getByRole("link").filter({ hasText: name });
+
+async function say(page: Page, text: string): Promise<void> {
+  await field(page).fill(text);
+  await field(page).press("Enter");
+}
+
+/** The texts of the last messages, as they stand. */
+const lastTexts = async (page: Page, count: number) =>
+  (await log(page).locator("[data-text]").allInnerTexts()).slice(-count);
+
+/**
+ * Runs in the page: notes where the first message in sight stands near the top, and tells by how much it has moved, in pixels, once more
+ * messages have come or it is known that there are none.
+ */
+const scrollsBack = `(async () => {
+  const frame = () => new Promise(requestAnimationFrame);
+  const box = document.querySelector("[role=log]");
+  const all = () => [...box.querySelectorAll("[data-key]")];
+  const topOf = (element) => element.getBoundingClientRect().top;
+  const before = all().length;
+  box.scrollTop = 300;
+  await frame();
+  const seen = all().find((it) => it.getBoundingClientRect().bottom > topOf(box));
+  const at = topOf(seen);
+  while (all().length === before && box.querySelector(".beginning") === null) await frame();
+  await frame();
+  return topOf(seen) - at;
+})()`;
+
+async function picture(page: Page | Locator, name: string): Promise<void> {
+  if (!takesPictures) return;
+  mkdirSync(join(root, "docs/images"), { recursive: true });
+  await page.screenshot({ path: join(root, `docs/images/${name}.png`), animations: "disabled" });
+}
+
+test("[MSG1] [REC1] [TYP1] what one types, says, changes and takes back is seen by the other, who reacts", async () => {
+  const anna = await openPage(await openContext({ viewport: desktop }), "?user=anna");
+  const ben = await openPage(await openContext({ viewport: phone, colorScheme: "dark", hasTouch: true }), "?user=ben");
+  await conversation(anna, "Ben Okafor").click();
+  await conversation(ben, "Anna Berg").waitFor();
+
+  await field(anna).pressSequentially("The flag stays");
+  await conversation(ben, "Anna types…").waitFor();
+  await field(anna).press("Enter");
+  await tick(anna, "The flag stays", "Delivered");
+  await conversation(ben, "The flag stays").filter({ hasText: "1 unread" }).click();
+  await tick(anna, "The flag stays", "Read");
+  await ben.getByText("New", { exact: true }).waitFor();
+
+  await field(anna).press("ArrowUp");
+  await anna.getByText("Editing your message").waitFor();
+  await field(anna).fill("The flag stays at home");
+  await field(anna).press("Enter");
+  await said(ben, "The flag stays at home").getByText("edited").waitFor();
+
+  await bubble(ben, "The flag stays at home").click();
+  await ben.getByRole("button", { name: "React with laughing" }).last().click();
+  await said(anna, "The flag stays at home").getByRole("button", { name: "laughing, 1: Ben" }).waitFor();
+
+  await say(ben, "It is a very friendly skull");
+  await bubble(anna, "very friendly skull").hover();
+  await said(anna, "very friendly skull").getByRole("button", { name: "React with heart" }).click();
+  await said(ben, "very friendly skull").getByRole("button", { name: "heart, 1: Anna" }).waitFor();
+  await field(ben).pressSequentially("And it is waterproof");
+  await anna.getByText("Ben is typing").waitFor();
+  await picture(anna, "chat-light");
+  await picture(ben, "chat-phone");
+
+  await bubble(anna, "at home").hover();
+  await said(anna, "at home").getByRole("button", { name: "Delete" }).click();
+  await anna.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await said(ben, "Message deleted").waitFor();
+  expect(await said(ben, "at home").count()).toBe(0);
+
+  await ben.getByRole("button", { name: "Back to the conversations" }).click();
+  await conversation(ben, "Anna Berg").getByText("Draft:").waitFor();
+  await ben.reload();
+  await conversation(ben, "Anna Berg").click();
+  expect(await field(ben).inputValue()).toBe("And it is waterproof");
+});
+
+test("[LOG2] [LOG4] what one says without a network waits in sight, and is there once, in order, when it is back", async () => {
+  const context = await openContext({ viewport: desktop });
+  const anna = await openPage(context, "?user=anna#anna-cleo");
+  const cleo = await openPage(await openContext({ viewport: phone }), "?user=cleo#anna-cleo");
+  await tick(anna, "Two minutes!", "Read");
+  await tick(cleo, "I ordered for you", "Read");
+
+  await context.setOffline(true);
+  await anna.getByText("You are offline.").waitFor();
+  const waiting = ["I am in the tunnel", "No network here", "Order me the dumplings"];
+  for (const text of waiting) await say(anna, text);
+  for (const text of waiting) await tick(anna, text, "Waiting to be sent");
+  await say(cleo, "Where are you?");
+  await picture(anna, "chat-offline");
+
+  await context.setOffline(false);
+  for (const text of waiting) await tick(anna, text, "Read");
+  expect(await anna.getByText("You are offline.").count()).toBe(0);
+  const all = ["Where are you?", ...waiting];
+  expect(await lastTexts(cleo, 4)).toEqual(all);
+  expect(await lastTexts(anna, 4)).toEqual(all);
+});
+
+test("a second tab shows the same, and goes on when the first is closed", async () => {
+  const context = await openContext({ viewport: desktop });
+  const first = await openPage(context, "?user=dev#ben-dev");
+  const ben = await openPage(await openContext({ viewport: phone }), "?user=ben#ben-dev");
+  await said(first, "The piano wants tuning").waitFor();
+  const second = await openPage(context, "?user=dev#ben-dev");
+  await say(second, "I have found somebody");
+  await said(first, "I have found somebody").waitFor();
+  await tick(second, "I have found somebody", "Read");
+  await first.close();
+  await say(second, "She likes stairs");
+  await said(ben, "She likes stairs").waitFor();
+  await say(ben, "Of course she does");
+  await said(second, "Of course she does").waitFor();
+});
+
+test("[LOG8] scrolling back comes to the beginning, and no message moves under the reader", async () => {
+  const anna = await openPage(await openContext({ viewport: desktop }), "?user=anna#anna-ben");
+  await said(anna, "In case we get bored").waitFor();
+  const beginning = anna.getByText("This is where it began.");
+  do expect(Math.abs(await anna.evaluate<number>(scrollsBack))).toBeLessThan(1);
+  while ((await beginning.count()) === 0);
+  await said(anna, "Hi Anna! Elin gave me your number").waitFor();
+  expect(await log(anna).locator("[data-key]").count()).toBeGreaterThan(100);
+  await anna.getByRole("button", { name: "Newest" }).click();
+  expect(await bubble(anna, "In case we get bored").isVisible()).toBe(true);
+});
+
+test("a conversation that one may not write in says who may", async () => {
+  const anna = await openPage(await openContext({ viewport: desktop }), "?user=anna#harbour");
+  await anna.getByText("Only Elin can write here.").waitFor();
+  expect(await field(anna).count()).toBe(0);
+});
+
+/** Lists what the checker calls serious, or worse. */
+async function barriersOn(page: Page): Promise<string[]> {
+  await page.addScriptTag({ path: join(root, "node_modules/axe-core/axe.min.js") });
+  const found: { id: string; impact: string; nodes: { html: string; failureSummary: string }[] }[] =
+    await page.evaluate("axe.run().then(({ violations }) => violations)");
+  return found
+    .filter(({ impact }) => ["serious", "critical"].includes(impact))
+    .flatMap(({ id, nodes }) =>
+      nodes.map(({ html, failureSummary }) => `${id}: ${html.slice(0, 300)} ${failureSummary}`),
+    );
+}
+
+for (const colorScheme of ["light", "dark"] as const) {
+  test(`it has no barriers that the checker knows, ${colorScheme}, and is used by the keyboard alone`, async () => {
+    const page = await openPage(await openContext({ viewport: desktop, colorScheme }), "?user=elin");
+    const text = `The buns are in the oven, and it is ${colorScheme}`;
+    await conversation(page, "Sailing weekend").focus();
+    await page.keyboard.press("Enter");
+    await said(page, "We will see about that").waitFor();
+    expect(await barriersOn(page)).toEqual([]);
+    await page.keyboard.type(text);
+    await page.keyboard.press("Enter");
+    await said(page, text).waitFor();
+    await log(page).focus();
+    await page.keyboard.press("ArrowUp");
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("Enter");
+    await said(page, text).getByRole("button", { name: "thumbs up, 1: you" }).waitFor();
+    await page.keyboard.press("Enter");
+    await picture(page, `chat-${colorScheme}-group`);
+    await page.setViewportSize(phone);
+    expect(await barriersOn(page)).toEqual([]);
+    await page.getByRole("button", { name: "Back to the conversations" }).click();
+    expect(await barriersOn(page)).toEqual([]);
+    await page.goto(demo.url);
+    await page.getByRole("link", { name: "Anna Berg" }).waitFor();
+    expect(await barriersOn(page)).toEqual([]);
+  });
+}
