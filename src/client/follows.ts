@@ -1,5 +1,5 @@
 /** Counts what is followed, and writes it as requests that the server has room for [SUB1]. */
-import { limits } from "../protocol/limits.ts";
+import { namesPerRequest } from "../protocol/limits.ts";
 import type { ClientPayloads } from "./wire.ts";
 
 export type Scope = Pick<ClientPayloads["subscribe"], "topics" | "filters">;
@@ -65,7 +65,7 @@ function portions(keys: Key[]): Key[][] {
   let characters = 0;
   for (const key of keys) {
     characters += key.length + 3;
-    if (found.length === 0 || found.at(-1)!.length >= limits.namesPerRequest || characters > charactersMost) {
+    if (found.length === 0 || found.at(-1)!.length >= namesPerRequest || characters > charactersMost) {
       found.push([]);
       characters = key.length + 3;
     }

@@ -1,5 +1,5 @@
 /** Matches replies to requests: pipelined, in order, with a time for each, over broken lines where that does no harm [ENV3] [ENV7]. */
-import { limits } from "../protocol/limits.ts";
+import { ordinaryMessageBytes } from "../protocol/limits.ts";
 import type { Clock, RequestOptions } from "./core.ts";
 import { ClientError, ServerError } from "./errors.ts";
 import type { ServerMessage } from "./line.ts";
@@ -119,7 +119,7 @@ export class Requests {
   }
 
   #sendOut(request: Pending): void {
-    const most = ofAnySize.has(request.type) ? this.#maxMessageSize : limits.ordinaryMessageBytes;
+    const most = ofAnySize.has(request.type) ? this.#maxMessageSize : ordinaryMessageBytes;
     if (bytesOf(request.text) > most) return this.#fail(request, tooLarge(request));
     request.isSent = true;
     this.#send(request.text);
@@ -143,4 +143,4 @@ const tooLarge = ({ payload }: Pending) =>
 
 /** In UTF-8; counted only where it may matter. */
 const bytesOf = (text: string) =>
-  text.length * 3 <= limits.ordinaryMessageBytes ? text.length : new TextEncoder().encode(text).length;
+  text.length * 3 <= ordinaryMessageBytes ? text.length : new TextEncoder().encode(text).length;

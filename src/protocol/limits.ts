@@ -4,11 +4,16 @@ export const protocolVersion = 1;
 export const subprotocols = { json: "ws-service.v1.json", protobuf: "ws-service.v1.protobuf" } as const;
 export type WireFormat = keyof typeof subprotocols;
 
+// By themselves for the client, which has a page load no more than it needs.
+/** Bytes of one message of any type but those that carry what people or applications say (`ofAnySize`) [ENV6]. */
+export const ordinaryMessageBytes = 64 * 1024;
+/** Topics that one request may name. */
+export const namesPerRequest = 1_000;
+
 export const limits = {
   /** Bytes of one message before authentication [ENV6]. */
   unauthenticatedMessageBytes: 16 * 1024,
-  /** Bytes of one message of any type but those that carry what people or applications say (`ofAnySize`) [ENV6]. */
-  ordinaryMessageBytes: 64 * 1024,
+  ordinaryMessageBytes,
   jsonDepth: 32,
   /** Values of any kind in one message: reading a small one costs as much as a long text, and everybody waits for it [ENV6]. */
   jsonValues: 50_000,
@@ -19,7 +24,7 @@ export const limits = {
   topicLength: 300,
   cursorLength: 64,
   tokenLength: 8192,
-  namesPerRequest: 1_000,
+  namesPerRequest,
   /** Of a `mark.*`. */
   receiptMessageIds: 500,
   /** Of a receipt, which everybody is sent. */
