@@ -16,8 +16,11 @@ const commands: Record<string, () => Promise<Command>> = {
   connect: async () => (await import("./commands/connect.ts")).connect,
   admin: async () => (await import("./commands/admin.ts")).admin,
   health: async () => (await import("./commands/health.ts")).health,
+  completions: async () => (await import("./commands/completions.ts")).completionsOf(loadAll),
   version: async () => (await import("./commands/version.ts")).version,
 };
+
+const loadAll = () => Promise.all(Object.values(commands).map((load) => load()));
 
 // Compiled, the program is the executable itself and its sources are inside of it.
 const isCompiled = /^(\/\$bunfs|B:[\\/]~BUN)[\\/]/.test(Bun.main);
@@ -52,7 +55,7 @@ const io: CommandIo = {
 async function run(argv: readonly string[]): Promise<number> {
   const [first, ...others] = argv;
   if (first === "--help" || first === "-h" || first === "help") {
-    io.stdout.write(overallHelp(await Promise.all(Object.values(commands).map((load) => load()))));
+    io.stdout.write(overallHelp(await loadAll()));
     return 0;
   }
   if (first === "--version") return run(["version"]);

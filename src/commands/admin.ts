@@ -19,6 +19,13 @@ export const admin: Command = {
 ${Object.entries(forms)
   .map(([name, { words }]) => `  admin ${name} ${words}`.trimEnd())
   .join("\n")}`,
+  examples: [
+    "admin nodes --url wss://chat.example.com/ws",
+    "admin connections --of anna --json",
+    'admin disconnect --of anna --reason "a leaked token"',
+    "admin block anna 24h",
+    "admin members add c1 anna ben",
+  ],
   options: {
     ...serverOptions,
     user: { value: "id", summary: "who to be, where the server trusts what it is told; admin where it is left out" },
@@ -38,6 +45,7 @@ ${Object.entries(forms)
     timeout: { value: "duration", summary: "how long to wait; 10s when left out" },
     json: { summary: "print the reply as one JSON object" },
   },
+  words: Object.keys(forms),
   wordsMax: 1_003,
   async run(args, io) {
     const request = adminRequest(args);

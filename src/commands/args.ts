@@ -74,12 +74,24 @@ export function commandHelp(command: Command): string {
     "value" in option && option.value !== undefined ? `--${flag} <${option.value}>` : `--${flag}`,
     option.summary,
   ]);
-  return `${command.summary}\n\nusage: ws-service ${command.usage}\n\n${columns(rows)}`;
+  const details = command.details === undefined ? "" : `\n${command.details}\n`;
+  const examples = command.examples.map((line) => `  ws-service ${line}\n`).join("");
+  return `${command.summary}\n\nusage: ws-service ${command.usage}\n\n${columns(rows)}${details}\nexamples:\n${examples}`;
 }
 
 export function overallHelp(commands: readonly Command[]): string {
   const rows = commands.map(({ name, summary }): [string, string] => [name, summary]);
-  return `usage: ws-service [command] [options]      (without a command: serve)\n\n${columns(rows)}\nws-service <command> --help tells more.\n`;
+  return `usage: ws-service [command] [options]      (without a command: serve)\n\n${columns(rows)}
+ws-service <command> --help tells more, with examples.
+
+The exit code is 0 when it is done, 1 for a failure, 2 for a command line that makes no sense. SIGTERM lets a service drain, SIGHUP has it read
+certificates and public keys again. In the environment:
+
+  WS_CONFIG          the configuration's file, where --config is not given
+  WS__SECTION__KEY   a setting, over the file: WS__SERVER__PORT=8086
+  DATABASE_URL       storage.url; REDIS_URL: cluster.url; PORT: server.port
+  WS_SERVICE_TOKEN   the token of admin, where --token is not given
+`;
 }
 
 function columns(rows: readonly [string, string][]): string {

@@ -9,9 +9,13 @@ export const backup: Command = {
   name: "backup",
   summary: "copy the SQLite file of storage.url, while the service runs",
   usage: "backup <file> [--config <file>]",
+  details: `The copy is the storage as it was at one moment, synced to the disk and for its owner alone. Nothing is overwritten. The service goes
+on writing meanwhile. PostgreSQL has pg_dump.`,
+  examples: ["backup /var/backups/ws-service-monday.db --config /etc/ws-service/config.yaml"],
   options: {
     config: { summary: "the configuration's file", value: "file" },
   },
+  words: "files",
   wordsMax: 1,
   run: (args, io) =>
     withCopy(args, io, async (options) => {

@@ -59,8 +59,14 @@ export interface Command {
   summary: string;
   /** Words after the program's name: `config check|print [--config <file>]`. */
   usage: string;
+  /** Tells more in the help: several lines or none, without a line end. */
+  details?: string;
+  /** Whole command lines that make sense, without the program's name; the help shows them. */
+  examples: readonly [string, ...string[]];
   /** By name without the dashes. `--help` is everyone's. */
   options: Record<string, CommandOption>;
+  /** Completes its words in a shell: `check`; two that go together, `members add`; or names of files. */
+  words?: readonly string[] | "files";
   /** How many words it takes at most; 0 when left out. */
   wordsMax?: number;
   /**

@@ -11,9 +11,13 @@ export const config: Command = {
   name: "config",
   summary: "check the configuration, or print what is in force and where it comes from",
   usage: "config check|print [--config <file>]",
+  details: `check says ok, or every fault at once with where it comes from. PostgreSQL is asked what a start would ask; that it does not answer
+is a note. print shows every setting with its value in force, and where it was given; secrets are masked.`,
+  examples: ["config check --config /etc/ws-service/config.yaml", "config print"],
   options: {
     config: { summary: "the file; else WS_CONFIG, else configs/config.yaml where it is there", value: "file" },
   },
+  words: ["check", "print"],
   wordsMax: 1,
   async run(args, io) {
     const [what] = args.words;

@@ -24,6 +24,10 @@ export const connect: Command = {
   usage: `connect [--url <url> | --config <file>] [--user <id>] [--token <jwt>] [--device <id>] [--json] [--listen]
 
 Leaves when its input ends: with 1 where a line made no sense or was answered by an error or not at all, else with 0.`,
+  examples: [
+    "connect --user anna",
+    "connect --url wss://chat.example.com/ws --token eyJhbGciOi --device laptop --json --listen",
+  ],
   options: {
     ...serverOptions,
     user: { value: "id", summary: "who to be, where the server trusts what it is told" },

@@ -10,6 +10,9 @@ export const health: Command = {
   name: "health",
   summary: "ask a running service whether it is ready; exit code 0 or 1",
   usage: "health [--url <url>] [--timeout <duration>] [--insecure] [--config <file>]",
+  details:
+    "It asks as a probe does, and reads neither secrets nor certificates. What is not ready is said on standard error.",
+  examples: ["health", "health --url https://chat.example.com/ready --timeout 1s"],
   options: {
     url: { summary: "what to ask; else /ready at the configured host and port", value: "url" },
     timeout: { summary: "how long to wait; 3s when left out", value: "duration" },

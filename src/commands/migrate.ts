@@ -9,6 +9,9 @@ export const migrate: Command = {
   name: "migrate",
   summary: "make or upgrade the schema of storage.url",
   usage: "migrate [--config <file>]",
+  details: `PostgreSQL needs it before the first start and after an upgrade; SQLite is brought up by the start itself. It goes forward only, all of
+it or nothing, and does nothing where there is nothing to do. While a service of an older version has a SQLite file, it is refused.`,
+  examples: ["migrate --config /etc/ws-service/config.yaml"],
   options: {
     config: { summary: "the configuration's file", value: "file" },
   },

@@ -23,6 +23,10 @@ export const serve: Command = {
   name: "serve",
   summary: "run the service (also without a word)",
   usage: "serve [--config <file>] [--workers <number>|auto]",
+  details: `With --workers each process is a node of the cluster, and the one that was started serves nobody: it starts the others, starts
+them again where they crash, and drains them upon SIGTERM. A second SIGTERM ends at once what still drains.
+A service manager that sets NOTIFY_SOCKET is told when it serves and when it drains, and with WATCHDOG_USEC that it is alive.`,
+  examples: ["serve --config /etc/ws-service/config.yaml", "serve --workers auto", "--config configs/config.yaml"],
   options: {
     config: { summary: "the configuration; else WS_CONFIG, else configs/config.yaml, else defaults", value: "file" },
     workers: {

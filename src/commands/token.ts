@@ -16,6 +16,9 @@ export const token: Command = {
   name: "token",
   summary: "mint a token for development, or for a backend, signed with the configured secret",
   usage: "token --user <id> [--role service,admin] [--device <id>] [--ttl 1h] [--config <file>]",
+  details: `It is signed with auth.service_secret where it has a role or there is no auth.secret, else with auth.secret. With public keys or a key
+server there is nothing here to sign with.`,
+  examples: ["token --user anna", "token --user shop --role service --ttl 30d"],
   options: {
     user: { summary: "whom the token speaks for", value: "id" },
     role: { summary: "service or admin; more than once, or with commas", value: "role" },

@@ -36,7 +36,19 @@ const talk = async ({ url }: Service, user_id: string) => {
 };
 
 describe("the commands of the binary", () => {
-  const names = ["serve", "config", "token", "migrate", "backup", "restore", "connect", "admin", "health", "version"];
+  const names = [
+    "serve",
+    "config",
+    "token",
+    "migrate",
+    "backup",
+    "restore",
+    "connect",
+    "admin",
+    "health",
+    "completions",
+    "version",
+  ];
 
   test("each has its help", async () => {
     const { code, stdout } = await run(["--help"]);

@@ -3,7 +3,7 @@ import { afterEach, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { debianProgram } from "../support/debian.ts";
+import { findSystemdAnalyze } from "../support/needs.ts";
 import { listenForNotices } from "../support/notify-socket.ts";
 import { binaryFile, projectFolder } from "../support/program.ts";
 import { startService } from "../support/service.ts";
@@ -86,7 +86,7 @@ test("[OPS7] where nobody listens it says so once, and serves", async () => {
 });
 
 test("[OPS7] systemd takes the unit as it is, and finds little that the service could do to the machine", () => {
-  const analyze = debianProgram("systemd-analyze", { package: "systemd" });
+  const analyze = findSystemdAnalyze();
   const text = readFileSync(join(projectFolder, "configs/systemd/ws-service.service"), "utf8");
   const unit = join(newFolder(), "ws-service.service");
   // As it will be there once it is installed.

@@ -68,6 +68,7 @@ describe("arguments", () => {
     name: "example",
     summary: "",
     usage: "",
+    examples: ["example"],
     options: { name: { summary: "", value: "name" }, loud: { summary: "" } },
     wordsMax: 2,
     run: async () => 0,

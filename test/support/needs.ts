@@ -1,5 +1,6 @@
 /** Installs what the tests need and the machine lacks, asked for once and one after the other: files that run at once would wait for each other's lock. */
 import { ensureChromium } from "./chromium.ts";
+import { debianProgram } from "./debian.ts";
 import { findHaproxy } from "./haproxy.ts";
 import { findNginx } from "./nginx.ts";
 import { findPgBouncer } from "./pgbouncer.ts";
@@ -7,8 +8,15 @@ import { findPostgres } from "./postgres.ts";
 import { findServer } from "./redis.ts";
 import { node, python } from "./websockets/peer.ts";
 
+export const findSystemdAnalyze = () => debianProgram("systemd-analyze", { package: "systemd" });
+export const findZsh = () => debianProgram("zsh", { package: "zsh" });
+export const findFish = () => debianProgram("fish", { package: "fish" });
+
+const servers = [findServer, findPostgres, findHaproxy, findNginx, findPgBouncer];
+const others = [ensureChromium, node, python, findSystemdAnalyze, findZsh, findFish];
+
 if (import.meta.main) {
-  for (const find of [findServer, findPostgres, ensureChromium, findHaproxy, findNginx, findPgBouncer, node, python]) {
+  for (const find of [...servers, ...others]) {
     try {
       find();
     } catch (error) {
