@@ -255,6 +255,8 @@ const rateLimits = v.strictObject({
   ping: bucket(600, 120),
   /** Backends speak for all their users. */
   publish: bucket(60_000, 5_000),
+  /** `admin.*` of connections with the role: a console that is looked at asks some fifty times a minute. */
+  admin: bucket(600, 120),
   /** Bytes of `message.send`, `message.edit`, `publish` and `event.send`; null: 4 × `max_message_size` a minute, and one at once. */
   bytes: v.optional(
     v.strictObject({

@@ -129,8 +129,9 @@ export class RequestReader {
   }
 
   #classOf(connection: Sender, type: string) {
-    // Only backends have the room that backends need.
-    return limitClassOf(type === "publish" && !connection.roles.includes("service") ? "message.send" : type);
+    // Only backends have the room that backends need, and only admins that of admins.
+    const role = type === "publish" ? "service" : type.startsWith("admin.") ? "admin" : null;
+    return limitClassOf(role === null || connection.roles.includes(role) ? type : "message.send");
   }
 
   #bucketsOf(connection: Sender): Buckets | null {

@@ -13,7 +13,12 @@ import { secret, signToken } from "../support/tokens.ts";
 
 setDefaultTimeout(120_000);
 
-const listening = { OPERATIONS__LISTEN: "127.0.0.1:0", OPERATIONS__SAMPLE_INTERVAL: "1s" };
+/** With the limits that there are where nothing is configured. */
+const listening = {
+  OPERATIONS__LISTEN: "127.0.0.1:0",
+  OPERATIONS__SAMPLE_INTERVAL: "1s",
+  RATE_LIMITS__ENABLED: "true",
+};
 const consoleOf = async (service: Service) =>
   String((await service.logged(({ msg }) => msg === "metrics and console")).url);
 

@@ -213,6 +213,34 @@ describe("the last hour", () => {
   });
 });
 
+describe("how often", () => {
+  test("[LIM] [ADM1] admins ask at a rate of their own, others are refused within that of everything else", async () => {
+    const settings = {
+      RATE_LIMITS__ENABLED: "true",
+      RATE_LIMITS__ADMIN__BURST: "7",
+      RATE_LIMITS__DEFAULT__BURST: "3",
+      RATE_LIMITS__ADMIN__PER_MINUTE: "1",
+      RATE_LIMITS__DEFAULT__PER_MINUTE: "1",
+    };
+    const limited = await startService({ settings });
+    try {
+      for (const [roles, answer, served] of [
+        ["admin", "admin.nodes", 7],
+        ["service", "error", 3],
+      ] as const) {
+        const client = await Client.connect(limited.url, { query: { user_id: fresh("root"), roles } });
+        const replies = await Promise.all(Array.from({ length: 9 }, () => client.request("admin.nodes")));
+        const kinds = replies.map(({ type, payload }) => (type === "error" ? payload.code : type));
+        const usual = answer === "error" ? "forbidden" : answer;
+        expect(kinds).toEqual([...Array(served).fill(usual), ...Array(9 - served).fill("rate_limited")]);
+        await client.close();
+      }
+    } finally {
+      await limited.stop();
+    }
+  });
+});
+
 describe("finding", () => {
   test("[ADM1] connections are found by device, of one user or of all", async () => {
     const admin = await operator();

@@ -24,5 +24,5 @@ test("[LIM] [REC3] a list is charged for its topics, and for its length as any p
 test("[LIM] [ADM1] whatever answers at length is charged for it, in its own class", () => {
   const reply = { type: "admin.connections", payload: {} } as never;
   const charge = (length: number) => answerCharge({ type: "admin.connections", tokens: 1, reply, length });
-  expect([charge(256 * 1024 - 1), charge(600 * 1024)]).toEqual([null, { limitClass: "default", tokens: 2 }]);
+  expect([charge(256 * 1024 - 1), charge(600 * 1024)]).toEqual([null, { limitClass: "admin", tokens: 2 }]);
 });

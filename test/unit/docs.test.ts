@@ -189,7 +189,10 @@ test("[LIM] the rate of each class stands in the protocol's limits as it is wher
   const { rate_limits: rates } = v.parse(configSchema, {});
   const rows = [...sectionOf("## Limits [LIM]").matchAll(/^\| ([^|]+) \| ([\d,]+) \| ([\d,]+) \|$/gm)];
   const shown = rows.map(([, what, perMinute, burst]) => {
-    const types = [...what!.matchAll(/`([^`]+)`/g)].map(([, type]) => type!);
+    const isNamed = (type: string, name: string) =>
+      name.endsWith(".*") ? type.startsWith(name.slice(0, -1)) : type === name;
+    const names = [...what!.matchAll(/`([^`]+)`/g)].map(([, name]) => name!);
+    const types = names.flatMap((name) => clientMessageTypes.filter((type) => isNamed(type, name)));
     const classes = new Set(types.length === 0 ? (["default"] as const) : types.map(limitClassOf));
     const [perMinuteNumber, burstNumber] = [perMinute, burst].map((text) => Number(text!.replaceAll(",", "")));
     return { types, classes: [...classes], rate: { per_minute: perMinuteNumber!, burst: burstNumber! } };

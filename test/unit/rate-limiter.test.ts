@@ -50,6 +50,7 @@ describe("messages", () => {
     expect(burstOf("presence.update")).toBe(4);
     expect(burstOf("authenticate")).toBe(5);
     expect(burstOf("ping")).toBe(120);
+    expect(burstOf("admin.stats")).toBe(120);
   });
 
   test("[LIM] every message type belongs to a class, and unknown ones to the default", () => {
@@ -58,7 +59,7 @@ describe("messages", () => {
       [
         ...["ack", "authenticate", "call.ice", "history", "mark.delivered", "mark.read", "ping", "presence.query"],
         ...["presence.update", "publish", "subscribe", "typing.start", "typing.stop", "unsubscribe", "event.send"],
-        "members",
+        ...["members", ...clientMessageTypes.filter((it) => it.startsWith("admin."))],
       ].toSorted(),
     );
     // A class without a request has nobody in it; its setting would do nothing.
