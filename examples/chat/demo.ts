@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { createServer } from "vite";
+import { openOffice } from "./office.ts";
 import { seed } from "./seed.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "ws-service-demo-"));
@@ -19,6 +20,7 @@ const service = spawn(process.execPath, [resolve(import.meta.dirname, "../../src
   stdio: ["ignore", "pipe", "inherit"],
 });
 let isEnding = false;
+let closeOffice: (() => void) | null = null;
 service.on("exit", (code) => {
   rmSync(folder, { recursive: true, force: true });
   process.exit(isEnding ? 0 : (code ?? 1));
@@ -26,6 +28,7 @@ service.on("exit", (code) => {
 for (const signal of ["SIGINT", "SIGTERM"] as const)
   process.on(signal, () => {
     isEnding = true;
+    closeOffice?.();
     service.kill("SIGTERM");
   });
 
@@ -38,6 +41,7 @@ const url = await new Promise<string>((listening) => {
   });
 });
 await seed(url);
+closeOffice = openOffice(url);
 
 const port = Number(process.env.PORT ?? 5173);
 const isOpened = process.stdout.isTTY && !process.argv.includes("--no-open");

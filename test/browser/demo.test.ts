@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from 
 import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Browser, BrowserContext, BrowserContextOptions, Locator, Page } from "playwright-core";
+import { Client, MemoryStore } from "../../src/client/index.ts";
 import { launchChromium } from "../support/chromium.ts";
 import { type Demo, startDemo } from "../support/demo.ts";
 
@@ -190,9 +191,45 @@ test("[LOG8] scrolling back comes to the beginning, and no message moves under t
   expect(await bubble(anna, "In case we get bored").isVisible()).toBe(true);
 });
 
+test("[MSG5] what is refused says so, and is tried again or given up", async () => {
+  const context = await openContext({ viewport: desktop });
+  const anna = await openPage(context, "?user=anna#studio");
+  await said(anna, "He says hello").waitFor();
+  await context.setOffline(true);
+  await anna.getByText("You are offline.").waitFor();
+  for (const text of ["Too late", "Too late as well"]) await say(anna, text);
+  await mayWrite("anna", false);
+  await context.setOffline(false);
+  await anna.getByText("can write here").waitFor();
+  await said(anna, "Too late as well").getByRole("button", { name: "Discard" }).click();
+  await said(anna, "Too late as well").waitFor({ state: "detached" });
+  await mayWrite("anna", true);
+  await field(anna).waitFor();
+  await said(anna, "Too late").getByRole("button", { name: "Try again" }).click();
+  await tick(anna, "Too late", "Sent");
+  expect(await lastTexts(anna, 1)).toEqual(["Too late"]);
+});
+
+/** Lets somebody write in the studio, or keeps them from it, as an administrator does. */
+async function mayWrite(user_id: string, may_write: boolean): Promise<void> {
+  const admin = new Client({ url: `${demo.service}?roles=admin`, userId: "backend", store: new MemoryStore() });
+  admin.start();
+  await admin.request("admin.members.update", { conversation_id: "studio", user_id, may_write });
+  admin.stop();
+}
+
+test("whoever is alone is answered by the harbour's office", async () => {
+  const ben = await openPage(await openContext({ viewport: phone }), "?user=ben#ben-office");
+  await said(ben, "Then ask Dev.").waitFor();
+  await say(ben, "Is the crane there?");
+  await tick(ben, "Is the crane there?", "Read");
+  await ben.getByText("Harbour is typing").waitFor();
+  await said(ben, "We have written that down.").waitFor();
+});
+
 test("a conversation that one may not write in says who may", async () => {
   const anna = await openPage(await openContext({ viewport: desktop }), "?user=anna#harbour");
-  await anna.getByText("Only Elin can write here.").waitFor();
+  await anna.getByText("Only Harbour Office can write here.").waitFor();
   expect(await field(anna).count()).toBe(0);
 });
 

@@ -4,6 +4,8 @@ import { join, resolve } from "node:path";
 export interface Demo {
   /** The page's address, with a slash at its end. */
   url: string;
+  /** `ws://localhost:<port>/ws` */
+  service: string;
   stop(): Promise<void>;
 }
 
@@ -18,9 +20,11 @@ export async function startDemo(): Promise<Demo> {
   for await (const chunk of child.stdout) {
     said += decoder.decode(chunk, { stream: true });
     const url = /(http:\S+)beside\.html/.exec(said)?.[1];
-    if (url === undefined) continue;
+    const service = /ws:\S+/.exec(said)?.[0];
+    if (url === undefined || service === undefined) continue;
     return {
       url,
+      service,
       async stop() {
         child.kill("SIGTERM");
         await child.exited;

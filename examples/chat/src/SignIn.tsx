@@ -2,6 +2,8 @@
 import { Avatar } from "./Avatar.tsx";
 import { people } from "./people.ts";
 
+const persons = people.filter(({ isMachine }) => !isMachine);
+
 export function SignIn() {
   return (
     <main className="sign-in">
@@ -10,7 +12,7 @@ export function SignIn() {
         <h1>Who are you today?</h1>
         <p>Open a second window as somebody else, and talk.</p>
         <ul>
-          {people.map(({ id, name }) => (
+          {persons.map(({ id, name }) => (
             <li key={id}>
               <a href={`?user=${id}`}>
                 <Avatar userId={id} size={40} />

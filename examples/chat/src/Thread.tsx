@@ -7,7 +7,7 @@ import { DeleteDialog } from "./DeleteDialog.tsx";
 import { Icon } from "./Icon.tsx";
 import { MessageRow } from "./MessageRow.tsx";
 import { tickOf } from "./message.ts";
-import { firstNameOf, peerOf, roomOf, titleOf } from "./people.ts";
+import { firstNameOf, peerOf, personOf, roomOf, titleOf } from "./people.ts";
 import { daysOf } from "./rows.ts";
 import { ThreadHeader } from "./ThreadHeader.tsx";
 import { dayName } from "./time.ts";
@@ -102,7 +102,8 @@ export function Thread({ id, me }: { id: string; me: string }) {
         />
       ) : (
         <p className="read-only">
-          <Icon name="lock" /> Only {room.writers?.map(firstNameOf).join(", ") ?? "others"} can write here.
+          <Icon name="lock" /> Only {room.writers?.map((it) => personOf(it).name).join(", ") ?? "others"} can write
+          here.
         </p>
       )}
       <DeleteDialog message={deleted} onClose={() => setDeleted(null)} onDelete={({ id }) => conversation.delete(id)} />
