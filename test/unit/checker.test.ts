@@ -8,6 +8,7 @@ import { eventRules } from "../support/checker/rules-events.ts";
 import { listRules } from "../support/checker/rules-lists.ts";
 import { messageRules } from "../support/checker/rules-messages.ts";
 import { missedRules } from "../support/checker/rules-missed.ts";
+import { toldRules } from "../support/checker/rules-told.ts";
 import { cursorAt } from "../support/cursors.ts";
 import { firstCursor, type HistoryWriter, historyOf, message } from "../support/histories.ts";
 
@@ -638,7 +639,9 @@ describe("broken histories", () => {
   proveBroken(cases);
 
   test("[LOG3] there is one for every rule, here or beside", () => {
-    const beside = new Set([...messageRules, ...missedRules, ...listRules, ...eventRules].map(({ id }) => id));
+    const beside = new Set(
+      [...messageRules, ...missedRules, ...listRules, ...eventRules, ...toldRules].map(({ id }) => id),
+    );
     const here = rules.map(({ id }) => id).filter((id) => !beside.has(id));
     expect([...new Set(cases.map(({ rule }) => rule))].sort()).toEqual(here.sort());
   });

@@ -1,12 +1,14 @@
-/** One device as a good client has it: it resumes where it was, retries what was not answered, and comes back with backoff. */
-import { CloseCode } from "../../../src/protocol/close.ts";
+/** One device of the population: the client's own connection on a recorded line, and what a user does with it. */
+import { Connection } from "../../../src/client/connection.ts";
+import type { ConnectionState, News, RequestType } from "../../../src/client/core.ts";
+import { ServerError } from "../../../src/client/errors.ts";
+import type { KeptPlace } from "../../../src/client/place.ts";
+import { MemoryStore } from "../../../src/client/stores/memory.ts";
 import type { Received } from "../client.ts";
-import type { ConnectionHistory, DeviceHistory, Recorder } from "./history.ts";
-import { type Link, openLink } from "./link.ts";
-import { isUnrecovered } from "./losses.ts";
-import { Place } from "./place.ts";
+import type { DeviceHistory, Recorder } from "./history.ts";
 import type { Random } from "./random.ts";
-import { PresentView } from "./views.ts";
+import { RecordedSocket } from "./recorded-socket.ts";
+import { ToldRecord } from "./told.ts";
 
 export interface DeviceOptions {
   userId: string;
@@ -21,90 +23,109 @@ export interface DeviceOptions {
   onEvent?: (device: Device, message: Received) => void;
 }
 
-/** `resuming`: connected, its subscriptions are on their way. `away`: waits before it connects again; `asleep`: until it is woken. */
-export type DeviceState = "new" | "connecting" | "resuming" | "live" | "away" | "asleep" | "gone";
+/** `away`: comes back by itself; `asleep`: when it is woken. */
+export type DeviceState = "new" | "connecting" | "live" | "away" | "asleep" | "gone";
 
-const backoffMs = { first: 50, most: 1_000 };
-/** One in so many resumes starts from what was acknowledged instead of the cursor. */
+/** Knows whether a program that starts on it goes on from somewhere. */
+class PlaceStore extends MemoryStore {
+  hasPlace = false;
+
+  override async write(changes: readonly [key: string, value: unknown][]): Promise<void> {
+    await super.write(changes);
+    this.hasPlace ||= changes.some(([key, value]) => key === "session" && (value as KeptPlace).cursor !== null);
+  }
+}
+
+interface Message {
+  conversation_id: string;
+  client_message_id: string;
+  content: string;
+}
+
+/** Of the client's own pauses, so that nobody is away for longer than a run has patience. */
+const pausePart = 1 / 20;
+const backMs = { least: 25, most: 50 };
+const retryMs = 1_000;
+/** One in so many lines starts from what was acknowledged instead of the cursor. */
 const ackedResumeChance = 0.1;
+/** One in so many comings back is a program that starts anew on what it has kept. */
+const restartChance = 0.3;
+/** One in so many messages waits in the outbox for its turn, the others go at once beside each other [ENV7]. */
+const outboxChance = 0.5;
 const recentMax = 12;
 
 export class Device {
   readonly userId: string;
   readonly deviceId: string;
   readonly conversationIds: string[];
-  readonly place = new Place();
-  view = new PresentView();
   state: DeviceState = "new";
   /** The newest event of each conversation, to mark. */
   readonly newest = new Map<string, { seq: number; id: string }>();
   /** The last messages of each conversation, its own ones too, to change. */
   readonly recent = new Map<string, { messageId: string; senderId: string }[]>();
-  /** Sent, not acknowledged: by `client_message_id`, in the order of sending. */
-  readonly outbox = new Map<string, { conversation_id: string; client_message_id: string; content: string }>();
   /** How many events of the next replay it hears before it drops the line; null: it stays. */
   dropsReplayAfter: number | null = null;
+  /** Sent without the outbox and not acknowledged, by `client_message_id`, in the order of sending. */
+  readonly #unanswered = new Map<string, Message>();
   readonly #history: DeviceHistory;
-  readonly #waiting = new Map<string, (reply: Received | null) => void>();
+  readonly #told: ToldRecord;
+  readonly #store = new PlaceStore();
   readonly #watchers = new Set<() => void>();
-  #link: Link | null = null;
-  #connection: ConnectionHistory | null = null;
-  #failures = 0;
-  #requests = 0;
+  #connection: Connection;
+  #socket: RecordedSocket | null = null;
   #hasAcked = false;
-  #resumesFromAcked = false;
-  #leavingByItself = false;
+  #isAcked = false;
 
   constructor(private readonly options: DeviceOptions) {
     this.userId = options.userId;
     this.deviceId = options.deviceId;
     this.conversationIds = options.conversationIds;
     this.#history = options.recorder.addDevice(options);
+    this.#told = new ToldRecord(this.#history);
+    this.#connection = this.#open();
   }
 
   connect(): void {
-    const { urls, recorder, random, userId, deviceId, backend } = this.options;
     this.state = "connecting";
-    this.#leavingByItself = false;
-    this.view = new PresentView();
-    const target = new URL(random.pick(urls));
-    target.searchParams.set("user_id", userId);
-    target.searchParams.set("device_id", deviceId);
-    if (backend !== undefined) target.searchParams.set("roles", "service,admin");
-    const { logLosses } = recorder.history;
-    // It keeps what it was sent: where the log may have gone back, what the server remembers has gone back with it [LOG4].
-    const mayAsk = this.#hasAcked && logLosses.length === 0;
-    this.#resumesFromAcked = backend !== undefined || (mayAsk && random.chance(ackedResumeChance));
-    const since = this.#resumesFromAcked ? "acked" : this.place.cursor;
-    if (since !== null) target.searchParams.set("since", since);
-    const connection = recorder.openConnection(this.#history, { url: target.href, since });
-    this.#connection = connection;
-    this.#link = openLink(target, {
-      onOpen: () => void this.#resume(),
-      onMessage: (text) => this.#take(JSON.parse(text) as Received),
-      onClose: ({ code }) => this.#closed(connection, code),
-    });
+    this.#connection.start();
   }
 
-  /** Sends a request. Resolves with its reply, be it an error; null where the connection closed before. */
-  request(type: string, payload: object): Promise<Received | null> {
-    if (this.#link === null || (this.state !== "live" && this.state !== "resuming")) return Promise.resolve(null);
-    const id = `r${++this.#requests}`;
-    this.options.recorder.noteRequest(this.#connection!, { id, type, payload });
-    const reply = new Promise<Received | null>((resolve) => this.#waiting.set(id, resolve));
-    this.#link.send(JSON.stringify({ id, type, payload }));
-    return reply;
+  /** Sends a request. Resolves with its reply, be it an error; null where it is not connected, or will never be known. */
+  async request(type: string, payload: object): Promise<Received | null> {
+    if (this.state !== "live") return null;
+    try {
+      const answer: any = await this.#connection.request(type as RequestType, payload as never);
+      this.#told.noteSent(answer);
+      return { type: replyTypeOf(type), payload: answer } as Received;
+    } catch (error) {
+      if (!(error instanceof ServerError)) return null;
+      const { code, message, retryable, retryAfterMs: retry_after_ms } = error;
+      return { type: "error", payload: { code, message, retryable, retry_after_ms } } as Received;
+    }
   }
 
   /** Sends a message, now or when it is back, until it is acknowledged. */
-  sendMessage(message: { conversation_id: string; client_message_id: string; content: string }): void {
-    this.outbox.set(message.client_message_id, message);
+  sendMessage(message: Message): void {
+    if (this.options.random.chance(outboxChance)) {
+      void this.#connection.outbox.add("message.send", message);
+      return;
+    }
+    this.#unanswered.set(message.client_message_id, message);
     if (this.state === "live") void this.#deliver(message);
+  }
+
+  /** Whether everything that was to be sent is acknowledged. */
+  get hasSentAll(): boolean {
+    return this.#unanswered.size === 0 && this.#connection.outbox.entries.length === 0;
+  }
+
+  get cursor(): string | null {
+    return this.#connection.cursor;
   }
 
   /** Tells the server how far it has got, where there is something to tell [LOG6]. */
   async acknowledge(): Promise<void> {
-    const { cursor } = this.place;
+    const { cursor } = this;
     if (cursor === null || this.state !== "live") return;
     if ((await this.request("ack", { cursor }))?.type === "ack") this.#hasAcked = true;
   }
@@ -113,43 +134,48 @@ export class Device {
     await this.request("ping", {});
   }
 
-  /** Leaves without a word and comes back. */
+  /** Leaves without a word and comes back; at times as a program that has died, and knows what it has kept. */
   drop(): void {
-    this.#leavingByItself = true;
-    this.#link?.drop();
+    const socket = this.#socket;
+    const dies = this.options.random.chance(restartChance);
+    if (socket !== null && dies && this.#store.hasPlace) this.#restart({ hasDied: true });
+    socket?.drop();
   }
 
-  /** Says goodbye and comes back. */
+  /** Says goodbye and comes back; at times as a program that was ended, and starts again. */
   leave(): void {
-    this.#leavingByItself = true;
-    this.#link?.close(CloseCode.normal);
+    if (this.state !== "live") return;
+    this.state = "away";
+    const restarts = this.options.random.chance(restartChance);
+    void this.#connection.stop().then(() => {
+      if (restarts) this.#restart({ hasDied: false });
+      else setTimeout(() => this.state === "away" && this.connect(), this.#pauseMs());
+    });
   }
 
   /** Says goodbye and stays away. */
   signOff(): void {
     this.state = "gone";
-    this.leave();
+    void this.#connection.stop();
   }
 
   /** Says goodbye and stays away until it is woken. */
   sleep(): void {
     if (this.state !== "live") return;
     this.state = "asleep";
-    this.leave();
+    void this.#connection.stop();
   }
 
   wake(): void {
-    if (this.state !== "asleep") return;
-    if (this.isConnected) this.state = "away";
-    else this.connect();
+    if (this.state === "asleep") this.connect();
   }
 
   pause(): void {
-    this.#link?.pause();
+    this.#socket?.pause();
   }
 
   resumeReading(): void {
-    this.#link?.resume();
+    this.#socket?.resume();
   }
 
   /** Resolves once the condition holds, false where it did not within the time. Looks whenever something came. */
@@ -169,7 +195,8 @@ export class Device {
 
   /** Names everything that it follows. */
   get subscription() {
-    if (this.options.backend !== undefined) return { topics: this.options.backend.topics };
+    const { backend } = this.options;
+    if (backend !== undefined) return { topics: backend.topics, filters: undefined };
     return {
       topics: ["conversation", "typing", "presence"],
       filters: { conversation_ids: this.conversationIds },
@@ -177,52 +204,131 @@ export class Device {
   }
 
   get isConnected(): boolean {
-    return this.#connection !== null;
+    return this.#socket !== null;
   }
 
-  async #resume(): Promise<void> {
-    if (this.state !== "connecting") return;
-    this.state = "resuming";
-    const since = this.#resumesFromAcked ? "acked" : this.place.since();
-    const reply = await this.request("subscribe", { ...this.subscription, ...(since === undefined ? {} : { since }) });
-    if (reply === null || this.state !== "resuming") return;
-    // A refusal to resume is a fault that the judge sees; coming back is all that a client can do about it.
-    if (reply.type !== "subscribed") return this.drop();
-    this.state = "live";
-    this.#failures = 0;
-    this.dropsReplayAfter = null;
-    if (isUnrecovered(reply)) this.#beginAnew(reply);
-    else this.place.noteCursor(reply.payload.cursor);
-    for (const message of this.outbox.values()) void this.#deliver(message);
+  #open(): Connection {
+    const { urls, recorder, random, userId, deviceId, backend } = this.options;
+    const base = new URL(urls[0]!);
+    if (backend !== undefined) base.searchParams.set("roles", "service,admin");
+    const open = (url: string) => this.#openSocket(url);
+    const connection: Connection = new Connection({
+      ...{ url: base.href, userId, deviceId, store: this.#store },
+      webSocket: class {
+        constructor(url: string) {
+          // biome-ignore lint/correctness/noConstructorReturn: the client makes a socket of its own by the class that it is given.
+          return open(url);
+        }
+      } as unknown as new (
+        url: string,
+      ) => RecordedSocket,
+      random: () => random.next() * pausePart,
+      resumesFrom: () => {
+        // It keeps what it was sent: where the log may have gone back, what the server remembers has gone back with it [LOG4].
+        const mayAsk = this.#hasAcked && recorder.history.logLosses.length === 0;
+        // Until such a resume is whole it has nothing else to go on from.
+        this.#isAcked ||= backend !== undefined || (mayAsk && random.chance(ackedResumeChance));
+        if (this.#isAcked) this.#told.beginAnew();
+        return this.#isAcked ? "acked" : "place";
+      },
+    });
+    const isMine = () => connection === this.#connection;
+    connection.keep(this.#told);
+    connection.onNews((news) => isMine() && this.#take(news));
+    connection.onState((state) => isMine() && this.#noteState(state));
+    connection.outbox.onChange(() => isMine() && this.#notify());
+    connection.follow(this.subscription.topics, this.subscription.filters);
+    return connection;
+  }
+
+  /** Of one service: any node will do. */
+  #openSocket(url: string): RecordedSocket {
+    const { urls, recorder, random } = this.options;
+    const target = new URL(random.pick(urls));
+    target.search = new URL(url).search;
+    const socket: RecordedSocket = new RecordedSocket(target, {
+      recorder,
+      device: this.#history,
+      onMessage: (message) => this.#hear(message),
+      onClose: () => {
+        if (this.#socket === socket) this.#socket = null;
+        this.#notify();
+      },
+    });
+    this.#socket = socket;
+    return socket;
+  }
+
+  /** The program is gone with all that it had not kept, and starts again. */
+  #restart({ hasDied }: { hasDied: boolean }): void {
+    const isGone = () => this.state === "gone" || this.state === "asleep";
+    this.state = "away";
+    if (hasDied) this.#connection.leave();
+    setTimeout(async () => {
+      if (hasDied) await this.#told.goBack(this.#store);
+      this.#connection = this.#open();
+      if (isGone()) return;
+      this.connect();
+    }, this.#pauseMs());
+  }
+
+  #pauseMs(): number {
+    return this.options.random.between(backMs.least, backMs.most);
+  }
+
+  #noteState({ status }: ConnectionState): void {
+    const isAway = this.state === "asleep" || this.state === "gone" || this.state === "away";
+    switch (status) {
+      case "connecting":
+        this.state = "connecting";
+        break;
+      case "live":
+        this.state = "live";
+        this.dropsReplayAfter = null;
+        this.#isAcked = false;
+        this.options.recorder.noteLive(this.#socket!.history);
+        for (const message of this.#unanswered.values()) void this.#deliver(message);
+        break;
+      case "waiting":
+        this.state = "away";
+        break;
+      case "stopped":
+        // 4000–4099: do not come back as you are [ENV5].
+        if (!isAway) this.state = "gone";
+        break;
+    }
     this.#notify();
   }
 
-  #take(message: Received): void {
-    this.options.recorder.noteMessage(this.#connection!, message);
-    this.view.note(message);
-    const { type, payload, reply_to, topic, seq } = message;
-    if (reply_to !== undefined) {
-      this.#waiting.get(reply_to)?.(message);
-      this.#waiting.delete(reply_to);
-      if (type === "pong" && this.state === "live") this.place.noteCursor(payload.cursor);
-    } else {
-      if (this.state === "live" && isUnrecovered(message)) this.#beginAnew(message);
-      if (seq !== undefined && this.place.noteEvent(message) && type === "message.new") {
+  #hear({ reply_to, seq }: Received): void {
+    if (reply_to === undefined && seq !== undefined && this.dropsReplayAfter !== null && this.state === "connecting") {
+      this.dropsReplayAfter -= 1;
+      if (this.dropsReplayAfter > 0) return;
+      this.dropsReplayAfter = null;
+      const socket = this.#socket;
+      queueMicrotask(() => socket?.drop());
+    }
+  }
+
+  #take(news: News): void {
+    this.#told.note(news);
+    if (news.kind === "gap") {
+      this.newest.clear();
+      this.recent.clear();
+    }
+    if (news.kind === "sent" && news.entry.type === "message.send")
+      this.#remember(news.entry.payload.conversation_id, { messageId: news.ack.message_id!, senderId: this.userId });
+    if (news.kind === "event") {
+      const message = news.event as Received;
+      const { type, topic, seq, payload } = message;
+      if (seq !== undefined && type === "message.new") {
         const conversationId = topic!.slice(topic!.indexOf(":") + 1);
         this.newest.set(conversationId, { seq, id: message.id });
         this.#remember(conversationId, { messageId: payload.message_id, senderId: payload.sender_id });
       }
       this.options.onEvent?.(this, message);
-      if (seq !== undefined && this.state === "resuming" && this.dropsReplayAfter !== null) this.#hearReplay();
     }
     this.#notify();
-  }
-
-  /** As a client that was told to load anew. */
-  #beginAnew({ payload }: Received): void {
-    this.place.beginAnew(payload.cursor);
-    this.newest.clear();
-    this.recent.clear();
   }
 
   #remember(conversationId: string, message: { messageId: string; senderId: string }): void {
@@ -230,48 +336,30 @@ export class Device {
     this.recent.set(conversationId, [...others, message].slice(-recentMax));
   }
 
-  #hearReplay(): void {
-    this.dropsReplayAfter! -= 1;
-    if (this.dropsReplayAfter! > 0) return;
-    this.dropsReplayAfter = null;
-    this.drop();
-  }
-
-  async #deliver(message: { client_message_id: string; conversation_id: string; content: string }): Promise<void> {
+  async #deliver(message: Message): Promise<void> {
     const reply = await this.request("message.send", message);
     if (reply === null) return;
     if (reply.type === "ack")
       this.#remember(message.conversation_id, { messageId: reply.payload.message_id, senderId: this.userId });
-    if (reply.type !== "error" || !reply.payload.retryable) this.outbox.delete(message.client_message_id);
-    else setTimeout(() => this.#retry(message), reply.payload.retry_after_ms ?? backoffMs.most);
+    if (reply.type !== "error" || !reply.payload.retryable) this.#unanswered.delete(message.client_message_id);
+    else setTimeout(() => this.#retry(message), reply.payload.retry_after_ms ?? retryMs);
     this.#notify();
   }
 
-  #retry(message: { client_message_id: string; conversation_id: string; content: string }): void {
-    if (this.state === "live" && this.outbox.has(message.client_message_id)) void this.#deliver(message);
-  }
-
-  #closed(connection: ConnectionHistory, code: number): void {
-    const { recorder, random } = this.options;
-    recorder.noteClosed(connection, { code, byClient: this.#leavingByItself });
-    this.#link = null;
-    this.#connection = null;
-    for (const [id, resolve] of this.#waiting) {
-      this.#waiting.delete(id);
-      resolve(null);
-    }
-    // 4000–4099: do not come back as you are [ENV5].
-    const isTurnedAway = code >= 4000 && code < 4100;
-    if (isTurnedAway) this.state = "gone";
-    if (this.state !== "gone" && this.state !== "asleep") {
-      this.state = "away";
-      const most = Math.min(backoffMs.most, backoffMs.first * 2 ** this.#failures++);
-      setTimeout(() => this.state === "away" && this.connect(), most * (0.5 + random.next() / 2));
-    }
-    this.#notify();
+  #retry(message: Message): void {
+    if (this.state === "live" && this.#unanswered.has(message.client_message_id)) void this.#deliver(message);
   }
 
   #notify(): void {
     for (const watcher of [...this.#watchers]) watcher();
   }
 }
+
+const replyTypes: Record<string, string> = {
+  ping: "pong",
+  subscribe: "subscribed",
+  unsubscribe: "unsubscribed",
+  "presence.query": "presence.update",
+};
+const ofTheirOwn = new Set(["history", "members"]);
+const replyTypeOf = (type: string) => replyTypes[type] ?? (ofTheirOwn.has(type) ? type : "ack");

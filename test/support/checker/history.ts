@@ -12,6 +12,8 @@ export interface ConnectionHistory {
   /** Asked for by `?since=`, for the topics that are subscribed by themselves [SUB2]. */
   since: string | null;
   entries: Entry[];
+  /** When its client said that everything was back. Left out: once its first `subscribe` was answered. */
+  liveAt?: number | undefined;
   /** Null: open to the end. `byClient`: the client wanted it so. */
   closed: { order: number; code: number; byClient: boolean } | null;
 }
@@ -22,7 +24,14 @@ export interface DeviceHistory {
   connections: ConnectionHistory[];
   /** Came before it began anew: only what it sent there counts. */
   earlier?: ConnectionHistory[];
+  /** Lists what the client has told its application of the log, as far as that has kept it. */
+  told?: Told[];
 }
+
+/** `own`: an answer named it; `anew`: from here on the topic (null: every one) may be told again. */
+export type Told =
+  | { kind: "event" | "own"; topic: string; seq: number }
+  | { kind: "anew"; topic: string | null; seq?: undefined };
 
 export type TrueStatus = "online" | "away" | "busy" | "offline";
 
@@ -92,6 +101,10 @@ export class Recorder {
     connection.entries.push({ order: this.next(), kind: "message", message: withShortContents(message) });
   }
 
+  noteLive(connection: ConnectionHistory): void {
+    connection.liveAt = this.next();
+  }
+
   noteClosed(connection: ConnectionHistory, { code, byClient }: { code: number; byClient: boolean }): void {
     connection.closed = { order: this.next(), code, byClient };
   }
@@ -158,8 +171,9 @@ export function exchangesOf(connection: ConnectionHistory): Exchange[] {
   return [...exchanges.values()];
 }
 
-/** When the connection was live on everything: its `subscribe` was answered. Null: it never was. */
+/** When the connection was live on everything. Null: it never was. */
 export function liveFrom(connection: ConnectionHistory): number | null {
+  if (connection.liveAt !== undefined) return connection.liveAt;
   for (const { type, replies } of exchangesOf(connection)) {
     if (type === "subscribe" && replies[0]?.message.type === "subscribed") return replies[0].order;
   }

@@ -13,10 +13,11 @@ import { missedIn, missedRules, owedIn } from "./rules-missed.ts";
 import { placeRules } from "./rules-places.ts";
 import { presentRules } from "./rules-present.ts";
 import { requestRules } from "./rules-requests.ts";
+import { toldRules } from "./rules-told.ts";
 
 /** They speak of what the log holds. */
 const rulesOfLog: Rule[] = [...logRules, ...messageRules, ...placeRules, ...listRules, ...missedRules];
-const rulesOfRest: Rule[] = [...requestRules, ...callRules, ...presentRules, ...eventRules];
+const rulesOfRest: Rule[] = [...requestRules, ...callRules, ...presentRules, ...eventRules, ...toldRules];
 export const rules: Rule[] = [...rulesOfLog, ...rulesOfRest];
 
 export interface Violation extends Finding {

@@ -12,6 +12,7 @@ export function beforeLoss(history: History): History {
       .map((connection) => ({
         ...connection,
         entries: connection.entries.filter(({ order }) => order < from),
+        liveAt: connection.liveAt !== undefined && connection.liveAt < from ? connection.liveAt : undefined,
         closed: connection.closed !== null && connection.closed.order < from ? connection.closed : null,
       })),
   }));
@@ -43,7 +44,8 @@ function sinceToldOn(device: DeviceHistory, from: number): DeviceHistory {
     ...device.connections.slice(0, at),
     { ...connection, entries: connection.entries.filter((entry) => !isLater(entry)) },
   ];
-  const later = { ...connection, since: null, openedAt: told, entries: connection.entries.filter(isLater) };
+  const liveAt = connection.liveAt === undefined ? undefined : Math.max(connection.liveAt, told);
+  const later = { ...connection, since: null, openedAt: told, liveAt, entries: connection.entries.filter(isLater) };
   return { ...device, connections: [later, ...device.connections.slice(at + 1)], earlier };
 }
 

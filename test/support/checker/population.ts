@@ -247,7 +247,7 @@ class Population {
         device.dropsReplayAfter = null;
         device.resumeReading();
         while (left() > 0) {
-          await device.until(() => device.state === "live" && device.outbox.size === 0, left());
+          await device.until(() => device.state === "live" && device.hasSentAll, left());
           const traffic = this.#traffic.get(device);
           if (traffic === undefined ? device.state === "live" : await traffic.settle()) return;
           await Bun.sleep(Math.min(left(), levelLookMs));
@@ -290,9 +290,7 @@ class Population {
     const endsAt = performance.now() + this.#patienceMs;
     for (;;) {
       await Promise.all(this.#present.map((device) => device.ping()));
-      const cursors = this.#present.map((device) =>
-        device.place.cursor === null ? 0 : positionOf(device.place.cursor),
-      );
+      const cursors = this.#present.map((device) => (device.cursor === null ? 0 : positionOf(device.cursor)));
       if (Math.min(...cursors) >= Math.max(...cursors) || performance.now() > endsAt) return;
       await Bun.sleep(levelLookMs);
     }

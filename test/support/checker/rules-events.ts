@@ -35,21 +35,17 @@ const ownEvents: Rule = {
 
 const keyOf = ({ client_event_id }: { client_event_id: string }) => client_event_id;
 
+/** Each as it was sent first: what was not answered goes again. */
 function sentEvents({ devices }: Facts): Map<string, { order: number; said: string }> {
-  return new Map(
-    devices.flatMap(({ device }) =>
-      requestsOf(device).flatMap(({ type, payload, order }) =>
-        type !== "event.send"
-          ? []
-          : [
-              [
-                `${device.userId} ${keyOf(payload)}`,
-                { order, said: JSON.stringify([payload.type, payload.conversation_id, payload.payload]) },
-              ] as const,
-            ],
-      ),
-    ),
-  );
+  const sent = new Map<string, { order: number; said: string }>();
+  for (const { device } of devices) {
+    for (const { type, payload, order } of requestsOf(device)) {
+      const key = `${device.userId} ${keyOf(payload)}`;
+      if (type !== "event.send" || sent.has(key)) continue;
+      sent.set(key, { order, said: JSON.stringify([payload.type, payload.conversation_id, payload.payload]) });
+    }
+  }
+  return sent;
 }
 
 /** A change of a member that an admin has asked for. */

@@ -131,7 +131,7 @@ export class Traffic {
       if (reply !== null) this.#typingIn.delete(conversation_id);
     }
     for (const callId of [...this.calls.begun]) await this.calls.hangUp(callId);
-    return this.#typingIn.size === 0 && this.calls.begun.size === 0 && device.outbox.size === 0;
+    return this.#typingIn.size === 0 && this.calls.begun.size === 0 && device.hasSentAll;
   }
 
   #act(what: keyof Behaviour): void {
