@@ -16,7 +16,7 @@ import type { Sockets } from "./sockets.ts";
 
 export function composeOperations(base: Base, parts: Foundation & Sockets & Entrance & Requests & FrontDoor) {
   const { config, logger } = base;
-  const { storage, cluster, hub, draining, stats, listeners, server } = parts;
+  const { storage, cluster, hub, draining, stats, listeners, server, health } = parts;
   const retention = new Retention({
     storage,
     settings: config.log,
@@ -40,7 +40,15 @@ export function composeOperations(base: Base, parts: Foundation & Sockets & Entr
     add: (listener) => listeners.addBeside(listener),
     remove: (listener) => listeners.removeBeside(listener),
   };
-  const internal = new InternalListener(config.operations, { ...base, stats, nodeId, about, sockets });
+  const metrics = {
+    ...base,
+    stats,
+    nodeId,
+    health: () => health.parts(),
+    isDraining: () => draining.hasBegun,
+    retainedAt: () => retention.doneAt,
+  };
+  const internal = new InternalListener(config.operations, { ...metrics, about, sockets });
   return {
     parts: {},
     async start() {

@@ -30,7 +30,7 @@ export function composeRequests(
 ) {
   const { config, routes, logger, counts, now, newId } = base;
   const { storage, cluster, hub, broadcaster, sessions } = parts;
-  const stats = () => statsOf({ ...parts, log: storage.log, bus: cluster.bus });
+  const stats = () => statsOf({ ...parts, log: storage.log, erasures: storage.erasures, bus: cluster.bus });
   const subscriberCount = (topic: string) => broadcaster.subscriberCount(topic);
   const samples = new Samples({ counts, stats, stepMs: config.operations.sample_interval, timers: realTimers, now });
   const admin = createAdministration({ ...parts, subscriberCount, stats, samples, newId, logger });

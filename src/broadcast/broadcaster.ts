@@ -151,7 +151,9 @@ export class Broadcaster {
       const frame = codecs[format].encode(message);
       for (const name of names) {
         const away = [...leftOut].filter((recipient) => recipient.format === format && recipient.stepOut(name));
-        receivers += native.subscriberCount(name);
+        const heard = native.subscriberCount(name);
+        receivers += heard;
+        if (heard > 0) counts.bytesOut += heard * Buffer.byteLength(frame);
         native.publish(name, frame);
         for (const recipient of away) {
           recipient.stepBack(name);

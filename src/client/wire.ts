@@ -374,6 +374,7 @@ export interface ServerPayloads {
     calls: Record<string, number>;
     log: Record<string, number>;
     push: Record<string, number>;
+    erasure: Record<string, number>;
     cluster: Record<string, number>;
     nodes: { node_id: string; figures: Record<string, Record<string, number>> }[];
     missing_nodes: string[];

@@ -7,7 +7,8 @@ type Names = { [Part in keyof NodeStats]?: readonly (keyof NodeStats[Part])[] };
 const shared: Names = {
   presence: ["users", "devices"],
   calls: ["calls"],
-  log: ["events", "topics", "position", "epoch", "losses"],
+  log: ["events", "topics", "position", "epoch", "losses", "held_ms"],
+  erasure: ["running"],
   sequencer: ["position"],
   push: ["on", "behind", "oldest_ms"],
 };

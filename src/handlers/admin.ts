@@ -36,6 +36,7 @@ export const stats = forAdmins("admin.stats", async ({ services }) => {
       calls: part("calls"),
       log: part("log"),
       push: part("push"),
+      erasure: part("erasure"),
       cluster: { nodes: answers.length + missing.length, ...part("cluster") },
       nodes: answers.map((it) => ({ node_id: it.nodeId, figures: it.said })),
       missing_nodes: missing,

@@ -13,6 +13,8 @@ export interface HealthHandler {
   handle(request: Pick<Request, "method" | "url">): Promise<Response> | null;
   /** Whether this process alone can serve: what its siblings ask of it. */
   isReady(): Promise<boolean>;
+  /** Which parts are as they should be, by name: what is degraded is not. */
+  parts(): Promise<Record<string, boolean>>;
 }
 
 export function createHealthHandler({ manager, draining }: HealthHandlerOptions): HealthHandler {
@@ -41,6 +43,10 @@ export function createHealthHandler({ manager, draining }: HealthHandlerOptions)
       if (answer === undefined) return null;
       if (method !== "GET" && method !== "HEAD") return Promise.resolve(notAllowed());
       return answer().then(({ code, body }) => respond({ method, code, body }));
+    },
+    async parts() {
+      const { checks } = await manager.report();
+      return Object.fromEntries(Object.entries(checks).map(([name, { status }]) => [name, status === "up"]));
     },
     isReady: async () => !draining() && (await manager.report({ without: workersCheckerName })).status !== "down",
   };

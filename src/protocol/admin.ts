@@ -196,6 +196,7 @@ export const adminReplies = {
     calls: stats,
     log: stats,
     push: stats,
+    erasure: stats,
     cluster: stats,
     nodes: v.array(v.object({ node_id: text, figures: v.record(v.string(), stats) })),
     ...missing,

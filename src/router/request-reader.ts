@@ -31,6 +31,8 @@ export interface ValidRequest extends FrameRef {
   payload: unknown;
   /** Tokens that it has taken. */
   tokens: number;
+  /** When it was read, by `performance.now()`; null where nobody asks how long it takes. */
+  readAt: number | null;
 }
 
 export interface RequestReaderOptions {
@@ -66,7 +68,8 @@ export class RequestReader {
     const tokens = tokensFor(type, payload);
     const unpaid = tokens - (charged === type ? 1 : 0);
     if (unpaid > 0) this.#limit(connection, { type, tokens: unpaid, bytes: charged === undefined ? bytes : 0 });
-    return { place: ref.place, id: envelope.id, type, payload, tokens };
+    const readAt = this.options.counts.onAnswered === null ? null : performance.now();
+    return { place: ref.place, id: envelope.id, type, payload, tokens, readAt };
   }
 
   /** Answers by the id, where that is seen, also what makes no sense otherwise: somebody may wait for it [ENV3]. */

@@ -148,6 +148,7 @@ export class Router {
     const text = "text" in reply ? reply.text : JSON.stringify(reply.payload);
     this.#reader.chargeAnswer(connection, valid, { reply, length: text.length });
     this.#send(connection, { type: reply.type, text }, valid);
+    this.#noteAnswered(valid);
     if (reply.after !== undefined) return this.#follow(connection, valid, reply.after);
   }
 
@@ -196,10 +197,15 @@ export class Router {
     const refusal = refusalOf(error, (fault) => this.#noteFault(connection, fault, ref));
     countOne(this.options.counts.errors, refusal.code);
     this.#send(connection, { type: "error", text: JSON.stringify(refusal.toPayload()) }, ref);
+    this.#noteAnswered(ref);
     if (badMessageCodes.has(refusal.code) && connection.noteBadMessage(this.options.services.now())) {
       connection.close(CloseCode.protocolAbuse, "too many bad messages");
     }
     if (refusal instanceof RateLimited && refusal.abusive) connection.close(CloseCode.rateLimited, "rate limit");
+  }
+
+  #noteAnswered({ type, readAt = null }: FrameRef & Partial<Pick<ValidRequest, "readAt">>): void {
+    if (type !== undefined && readAt !== null) this.options.counts.onAnswered?.(type, performance.now() - readAt);
   }
 
   /** Ends the one connection of which nobody can tell any more what it was sent: it comes back, and has it from the log. */

@@ -70,6 +70,8 @@ export interface ErasureStore {
   /** Begins one, durable when the promise resolves: from now on the user counts as disabled. One that goes on goes on as it is. */
   request(erasure: { userId: string; by: string; now: number }): Promise<void>;
   find(userId: string): Promise<ErasureProgress | null>;
+  /** Counts the users who are to be erased and are not yet. */
+  running(): Promise<number>;
   /** Gives one that is due to the caller alone, until the lease runs out; null: there is none. */
   claim(lease: { ms: number; now: number }): Promise<ErasureJob | null>;
   /** Keeps how far it is; it is due again after so long (ms). @returns whether it still is the caller's */

@@ -24,12 +24,18 @@ const namesShown = 10;
 export class Retention {
   #isRunning = false;
   readonly #outage: Outage;
+  #doneAt: number | null = null;
   /** Conversations whose retention says nothing, as they were logged last. */
   #unclear = "";
 
   constructor(private readonly options: RetentionOptions) {
     const { logger } = options;
     this.#outage = warnsOnce(logger, "retention waits", "retention goes on");
+  }
+
+  /** When it last went through all of it, ms since 1970; null: not yet. */
+  get doneAt(): number | null {
+    return this.#doneAt;
   }
 
   /** Does nothing where the last run still goes on. Never rejects. */
@@ -57,7 +63,10 @@ export class Retention {
       await part().catch((error: unknown) => refusals.push(error));
     }
     if (refusals.length > 0) this.#outage.began(refusals[0]);
-    else this.#outage.ended();
+    else {
+      this.#outage.ended();
+      if (!isEnding()) this.#doneAt = now;
+    }
     this.#isRunning = false;
   }
 

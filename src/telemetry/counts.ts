@@ -10,6 +10,8 @@ export function countOne(tally: Tally, key: string): void {
 
 /** Notes how long something took: how often, for how long in all, and the longest since somebody took it last. */
 export class Timing {
+  /** Told each, where somebody wants to know more than the sum. */
+  onNoted: ((ms: number) => void) | null = null;
   times = 0;
   totalMs = 0;
   #worstMs = 0;
@@ -18,6 +20,7 @@ export class Timing {
     this.times++;
     this.totalMs += ms;
     if (ms > this.#worstMs) this.#worstMs = ms;
+    this.onNoted?.(ms);
   }
 
   takeWorstMs(): number {
@@ -42,6 +45,10 @@ export class Counts {
   readonly published: Tally = { logged: 0, ephemeral: 0 };
   /** Messages written to sockets; what is published counts once for each that hears it. */
   messagesOut = 0;
+  /** Their bytes, before they are compressed. */
+  bytesOut = 0;
+  /** Told of each request by its type, from when it was read until it was answered; null: nobody looks at the clock for it. */
+  onAnswered: ((type: string, ms: number) => void) | null = null;
   /** Connections that were refused, by HTTP status [CON1]. */
   readonly refused: Tally = {};
   /** Batches of the log. */

@@ -50,8 +50,18 @@ export class Instruments {
     new Gauge({ name, help, labelNames: [label], registers: this.#registers }).labels(text).set(1);
   }
 
-  histogram(name: string, help: string, buckets: number[]): Histogram {
-    return new Histogram({ name, help, buckets, registers: this.#registers });
+  gauge(name: string, help: string, label: string): Gauge {
+    return new Gauge({ name, help, labelNames: [label], registers: this.#registers });
+  }
+
+  histogram(name: string, help: string, buckets: number[], label?: string): Histogram {
+    return new Histogram({
+      name,
+      help,
+      buckets,
+      labelNames: label === undefined ? [] : [label],
+      registers: this.#registers,
+    });
   }
 }
 

@@ -1,5 +1,5 @@
 /** Shows what a node counts as Prometheus text. */
-import { readdirSync } from "node:fs";
+import { openFiles, openFilesMax } from "../ground/open-files.ts";
 import type { AppendedBatch, Counts, Tally } from "./counts.ts";
 import { Instruments, secondsBuckets } from "./instruments.ts";
 import { LoopLag } from "./loop-lag.ts";
@@ -11,6 +11,11 @@ export interface MetricsOptions {
   stats: () => Promise<NodeStats>;
   /** Log lines that were dropped because nobody read them. */
   droppedLogLines: () => number;
+  /** Which parts are as they should be, by name [END2]. */
+  health: () => Promise<Record<string, boolean>>;
+  isDraining: () => boolean;
+  /** When retention last went through the whole log, ms since 1970; null: not since the start. */
+  retainedAt: () => number | null;
   version: string;
   nodeId: string;
 }
@@ -29,12 +34,27 @@ export class Metrics {
   readonly #lagSeconds = this.#instruments.histogram("ws_event_loop_lag_seconds", "How late a timer came", [
     ...secondsBuckets,
   ]);
+  readonly #deliverySeconds = this.#instruments.histogram(
+    "ws_delivery_seconds",
+    "How old logged events were when subscribers here were sent them",
+    [...secondsBuckets],
+  );
+  readonly #requestSeconds = this.#instruments.histogram(
+    "ws_request_seconds",
+    "How long requests took until they were answered, by type",
+    [...secondsBuckets],
+    "type",
+  );
+  readonly #up = this.#instruments.gauge("ws_up", "Whether a part is as it should be, as /health says", "part");
   readonly #lag = new LoopLag((lagMs) => this.#lagSeconds.observe(lagMs / 1_000));
 
   constructor(private readonly options: MetricsOptions) {
     this.#showCounts();
     this.#showProcess();
-    options.counts.onAppended((batch) => this.#noteAppended(batch));
+    const { counts } = options;
+    counts.onAppended((batch) => this.#noteAppended(batch));
+    counts.deliveries.onNoted = (ms) => this.#deliverySeconds.observe(ms / 1_000);
+    counts.onAnswered = (type, ms) => this.#requestSeconds.labels(type).observe(ms / 1_000);
   }
 
   get contentType(): string {
@@ -43,11 +63,15 @@ export class Metrics {
 
   /** Gives Prometheus text; stats that cannot be read right now are left out. */
   async text(): Promise<string> {
-    this.#showStats(await this.#readStats());
+    const [stats, health] = await Promise.all([this.#readStats(), this.options.health()]);
+    this.#showStats(stats);
+    for (const [part, isUp] of Object.entries(health)) this.#up.labels(part).set(isUp ? 1 : 0);
     return this.#instruments.register.metrics();
   }
 
   stop(): void {
+    const { counts } = this.options;
+    counts.deliveries.onNoted = counts.onAnswered = null;
     this.#lag.stop();
   }
 
@@ -62,11 +86,12 @@ export class Metrics {
   }
 
   #showCounts(): void {
-    const { counts, droppedLogLines } = this.options;
+    const { counts, droppedLogLines, isDraining, retainedAt } = this.options;
     const tallies: [name: string, help: string, label: string, read: () => Tally][] = [
       ["ws_messages_in_total", "Well-formed requests, by type", "type", () => counts.messagesIn],
       ["ws_errors_total", "Error replies, by code", "code", () => counts.errors],
       ["ws_events_published_total", "Events that this node has published", "kind", () => counts.published],
+      ["ws_connections_refused_total", "Refused connections, by HTTP status", "status", () => counts.refused],
       ["ws_closes_total", "Ended connections, by close code", "code", () => counts.closes],
       ["ws_invariants_broken_total", "What must always hold and did not, by what", "invariant", () => counts.broken],
     ];
@@ -77,6 +102,14 @@ export class Metrics {
       "Connections that were too slow",
       () => counts.backpressureCloses,
     );
+    instruments.counted("ws_messages_out_total", "Messages written to sockets", () => counts.messagesOut);
+    instruments.counted("ws_bytes_out_total", "Their bytes, before compression", () => counts.bytesOut);
+    instruments.measured("ws_draining", "Whether this node lets its connections go", () => (isDraining() ? 1 : 0));
+    instruments.measured(
+      "ws_retention_last_seconds",
+      "When retention last went through the whole log, since 1970; 0: not since the start",
+      () => (retainedAt() ?? 0) / 1_000,
+    );
     instruments.counted("ws_append_failures_total", "Batches that the log refused", () => counts.appendFailures);
     instruments.counted("ws_log_lines_dropped_total", "Log lines that nobody read", droppedLogLines);
   }
@@ -86,7 +119,9 @@ export class Metrics {
     const startedAtSeconds = Date.now() / 1_000 - process.uptime();
     instruments.counted("process_cpu_seconds_total", "CPU time of the process", cpuSeconds);
     instruments.measured("process_resident_memory_bytes", "Memory of the process", () => process.memoryUsage.rss());
-    instruments.measured("process_open_fds", "Open file descriptors", openDescriptors);
+    instruments.measured("process_open_fds", "Open file descriptors", openFiles);
+    const filesMax = openFilesMax();
+    if (filesMax !== null) instruments.measured("process_max_fds", "File descriptors that it may open", () => filesMax);
     instruments.measured("process_start_time_seconds", "When the process started", () => startedAtSeconds);
     instruments.told(
       { name: "ws_build_info", help: "The version, as a label", label: "version" },
@@ -98,12 +133,4 @@ export class Metrics {
 function cpuSeconds(): number {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1e6;
-}
-
-function openDescriptors(): number {
-  try {
-    return readdirSync("/proc/self/fd").length;
-  } catch {
-    return 0;
-  }
 }

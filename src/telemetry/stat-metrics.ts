@@ -57,6 +57,13 @@ const ofParts: StatMetric[] = [
   { name: "ws_log_topics", help: "Topics in the log", of: ["log", "topics"] },
   { name: "ws_log_epoch", help: "Epochs that the log has had, of which this is the newest", of: ["log", "epoch"] },
   { name: "ws_log_losses", help: "Epochs that began because the log had lost events", of: ["log", "losses"] },
+  {
+    name: "ws_log_held_seconds",
+    help: "For how long appends under way have held everybody's cursor where it is",
+    of: ["log", "held_ms"],
+    isMilliseconds: true,
+  },
+  { name: "ws_erasures", help: "Users who are being erased, on the whole cluster", of: ["erasure", "running"] },
   { name: "ws_log_waiting", help: "Events that wait for the log", of: ["log", "waiting"] },
   { name: "ws_presence_users", help: "Users who are connected, on the whole cluster", of: ["presence", "users"] },
   {

@@ -15,13 +15,15 @@ export type NodeStats = {
   presence: Partial<{ users: number; devices: number; leaving: number; heldBack: number }>;
   /** `calls` of the whole cluster, ended ones included; `dueFailures`: deadlines that were left for later. */
   calls: Partial<{ calls: number; offered: number; ended: number; dueFailures: number }>;
-  log: Partial<{ events: number; topics: number; position: number }> & {
+  log: Partial<{ events: number; topics: number; position: number; held_ms: number }> & {
     waiting: number;
     epoch: number;
     losses: number;
   };
   sequencer: { topics: number; waiting: number; position: number };
   typing: { typing: number };
+  /** Users who are being erased, on the whole cluster. */
+  erasure: Partial<{ running: number }>;
   sessions: { cleaning_up: number };
   /** A bus that carries nothing has none. */
   cluster: Partial<BusStats>;

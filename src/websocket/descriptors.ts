@@ -1,6 +1,7 @@
 /** Says when this process may not open as many files as it takes connections, and when it has run out of them. */
-import { closeSync, openSync, readFileSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import type { Config } from "../config/schema.ts";
+import { openFilesMax } from "../ground/open-files.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { Outage } from "../telemetry/outage.ts";
 
@@ -18,7 +19,7 @@ const periodMs = 1_000;
 const timesFree = 2;
 
 export class Descriptors {
-  readonly #limit = readLimit();
+  readonly #limit = openFilesMax();
   #timer: Timer | null = null;
   #free = 0;
   readonly #outage: Outage;
@@ -63,15 +64,5 @@ export class Descriptors {
       // Of the whole machine (ENFILE) or of this process.
       this.#outage.began(err, { limit: code === "EMFILE" ? this.#limit : null, connections });
     }
-  }
-}
-
-/** How many files this process may have open; null where the system does not tell, or sets no limit. */
-function readLimit(): number | null {
-  try {
-    const [, soft] = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8")) ?? [];
-    return soft === undefined ? null : Number(soft);
-  } catch {
-    return null;
   }
 }

@@ -182,6 +182,7 @@ export class Server {
       },
       onSent: (connection, message, frame) => {
         counts.messagesOut++;
+        counts.bytesOut += Buffer.byteLength(frame);
         if (watches.isWatching) watches.noteSent(connection, message, frame);
       },
       lastWordWaitMs: config.websocket.write_wait,

@@ -7,6 +7,7 @@ import type { Ingest } from "../ingest/ingest.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import type { Push } from "../push/push.ts";
+import type { ErasureStore } from "../storage/erasure-store.ts";
 import type { EventLog } from "../storage/ports.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { NodeStats } from "../telemetry/stats.ts";
@@ -26,6 +27,7 @@ export interface StatsOptions {
   bus: Bus;
   ingest: Ingest;
   push: Push;
+  erasures: Pick<ErasureStore, "running">;
 }
 
 /** So long is waited for a part, ms: other nodes count one that says nothing for longer as missing. */
@@ -40,12 +42,13 @@ function unlessAway<Part extends object>(part: Promise<Part>): Promise<Part | Re
 }
 
 export async function statsOf(parts: StatsOptions): Promise<NodeStats> {
-  const [presence, calls, log, ingest, push] = await Promise.all([
+  const [presence, calls, log, ingest, push, erasure] = await Promise.all([
     unlessAway(parts.presence.stats()),
     unlessAway(parts.calls.stats()),
     unlessAway(parts.log.stats()),
     unlessAway(parts.ingest.stats()),
     unlessAway(parts.push.stats()),
+    unlessAway(parts.erasures.running().then((running) => ({ running }))),
   ]);
   const { epochs } = parts.log;
   return {
@@ -60,5 +63,6 @@ export async function statsOf(parts: StatsOptions): Promise<NodeStats> {
     cluster: parts.bus.stats?.() ?? {},
     ingest,
     push,
+    erasure,
   };
 }

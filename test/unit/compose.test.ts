@@ -35,9 +35,10 @@ const file = Bun.YAML.parse(read("configs/compose.yaml")) as {
 const { services } = file;
 const programParts = ["service", "migrate"].map((name) => [name, services[name]!] as const);
 
-/** As the container engine fills them in; `:?` is what somebody must give. */
+/** As the container engine fills them in; `:?` is what somebody must give, `:+` what is there where it was given. */
 const filled = (text: string, given: Record<string, string>) =>
-  text.replace(/\$\{(\w+)(?::([-?])([^}]*))?\}/g, (_found, name: string, kind?: string, rest = "") => {
+  text.replace(/\$\{(\w+)(?::([-?+])([^}]*))?\}/g, (_found, name: string, kind?: string, rest = "") => {
+    if (kind === "+") return given[name] === undefined ? "" : rest;
     if (given[name] !== undefined) return given[name];
     if (kind === "-") return rest;
     throw new Error(`${name}: ${rest}`);
@@ -78,6 +79,22 @@ test("what is commented out for those behind a proxy is a setting that is taken"
   const [, name, value] = /# (WS__SERVER__TRUSTED_PROXIES): (\S+)\n/.exec(read("configs/compose.yaml"))!;
   const { config } = await loadConfig({ env: { [name!]: value! }, cwd: tmpdir() });
   expect(config.server.trusted_proxies).toEqual(["172.16.0.0/12"]);
+});
+
+test("[END3] with a token there are figures, where Prometheus looks for them, and without one there are none", async () => {
+  const [, part] = programParts[0]!;
+  const configOf = async (more: Record<string, string>) => {
+    const env = { ...imageEnvironment(part.build!.target), ...environmentOf(part, { ...given, ...more }) };
+    return (await loadConfig({ env, cwd: tmpdir() })).config;
+  };
+  expect((await configOf({})).operations.listen).toBeNull();
+  const { operations } = await configOf({ OPERATIONS_TOKEN: "t".repeat(32) });
+  expect([operations.listen, operations.token]).toEqual([{ host: "0.0.0.0", port: 9090 }, "t".repeat(32)]);
+  const { content } = (file as unknown as { configs: { prometheus: { content: string } } }).configs.prometheus;
+  const { scrape_configs: scrapes } = Bun.YAML.parse(content) as { scrape_configs: any[] };
+  const workers = Number(parseArgs(serve, part.command!.slice(1)).value("workers"));
+  const ports = Array.from({ length: workers }, (_, worker) => `service:${operations.listen!.port + worker}`);
+  expect(scrapes[0].static_configs).toEqual([{ targets: ports }]);
 });
 
 test("there is no secret in the file: without one it does not start", () => {
@@ -141,7 +158,8 @@ test("whatever goes on running is looked after, and what must survive is in a vo
     expect([name, part.healthcheck?.test[0]]).toEqual([name, "CMD"]);
   }
   const mounted = Object.values(services).flatMap(({ volumes = [] }) => volumes.map((volume) => volume.split(":")[0]!));
-  expect(mounted).toEqual(Object.keys(file.volumes));
+  expect(mounted.filter((name) => !name.startsWith("./"))).toEqual(Object.keys(file.volumes));
+  for (const name of mounted.filter((it) => it.startsWith("./"))) read(join("configs", name));
   expect(services.postgres!.volumes).toHaveLength(1);
 });
 

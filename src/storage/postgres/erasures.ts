@@ -31,6 +31,7 @@ function statements(ws: string) {
         requested_at = excluded.requested_at, started_at = NULL, finished_at = NULL, messages = 0, step = 0, place = '',
         through = 0, log_end = 0, due_at = 0
       WHERE e.finished_at IS NOT NULL`,
+    running: `SELECT count(*)::integer AS running FROM ${ws}.erasures WHERE finished_at IS NULL`,
     find: `SELECT requested_at AS "requestedAt", started_at AS "startedAt", finished_at AS "finishedAt", messages,
         CASE WHEN finished_at IS NOT NULL THEN 100 WHEN log_end = 0 THEN 0 ELSE least(99, through * 100 / log_end) END AS percent
       FROM ${ws}.erasures WHERE user_digest = $1`,
@@ -97,6 +98,7 @@ export function createErasureStore({ pool, schema, ownsMembers }: ErasureStoreOp
     async request({ userId, by, now }) {
       await pool.query(sql.request, [digestOfUser(userId), userId, by, Math.floor(now)]);
     },
+    running: async () => (await pool.query<{ running: number }>(sql.running))[0]!.running,
     async find(userId) {
       const [row] = await pool.query<ErasureProgress>(sql.find, [digestOfUser(userId)]);
       return row === undefined ? null : { ...row };

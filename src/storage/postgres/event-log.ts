@@ -33,7 +33,7 @@ export function createEventLog(options: EventLogOptions): EventLog {
     async stats() {
       type Row = { events: number; topics: number; position: number };
       const [row] = await pool.query<Row>(`SELECT events, topics, position FROM ${schema}.log_size()`);
-      return { events: row!.events, topics: row!.topics, position: row!.position };
+      return { events: row!.events, topics: row!.topics, position: row!.position, held_ms: stalled.heldMs };
     },
   };
 }

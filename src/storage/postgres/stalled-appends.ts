@@ -17,13 +17,20 @@ const lookMs = 1_000;
 export class StalledAppends {
   /** Since when it has been the same with appends on their way, by the clock of this process. */
   #seen = { position: -1, sinceMs: 0 };
+  #lookedAtMs = 0;
 
   constructor(private readonly options: StalledAppendsOptions) {}
+
+  /** For how long (ms) it has been the same while appends are on their way. */
+  get heldMs(): number {
+    return Math.max(0, Math.round(this.#lookedAtMs - this.#seen.sinceMs));
+  }
 
   /** Notes where the watermark is, and looks who holds it once it has stood still for too long; on an idle log nobody does. */
   async note({ position, inFlight }: Watermark): Promise<void> {
     const { pool, schema, stallMsMax, onStalled } = this.options;
     const now = performance.now();
+    this.#lookedAtMs = now;
     const isMoving = !inFlight || position !== this.#seen.position;
     if (isMoving) this.#seen = { position, sinceMs: now };
     if (isMoving || now - this.#seen.sinceMs < stallMsMax) return;

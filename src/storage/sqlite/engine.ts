@@ -149,6 +149,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
       reserve === null ? conversations.expire(query) : reserve.spend(() => conversations.expire(query)),
     requestErasure: (request: ErasureRequest) => erasures.request(request),
     findErasure: (userId: string) => erasures.find(userId),
+    runningErasures: () => erasures.running(),
     claimErasure: (lease: ErasureLease) => erasures.claim(lease),
     releaseErasures: () => erasures.release(),
     keepErasure: (job: ErasureJob, dueAt: number) => erasures.keep(job, dueAt),

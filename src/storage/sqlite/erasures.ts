@@ -47,6 +47,7 @@ function prepare(database: Database) {
          CASE WHEN finished_at IS NOT NULL THEN 100 WHEN log_end = 0 THEN 0 ELSE min(99, through * 100 / log_end) END AS percent
        FROM erasures WHERE user_digest = ?`,
     ),
+    running: by<{ running: number }, []>("SELECT count(*) AS running FROM erasures WHERE finished_at IS NULL"),
     claim: by<ErasureJob, [number, number]>(
       `UPDATE erasures SET turn = turn + 1, due_at = ?1 + ?2, started_at = coalesce(started_at, ?1) WHERE erasure_row = (
          SELECT erasure_row FROM erasures INDEXED BY erasures_due WHERE finished_at IS NULL AND due_at <= ?1
@@ -124,6 +125,10 @@ export class ErasureTables {
     this.#database = database;
     this.#sql = prepare(database);
     this.#forgotten = new ForgottenEvents(database);
+  }
+
+  running(): number {
+    return this.#sql.running.get()!.running;
   }
 
   request({ userId, by, now }: ErasureRequest): void {

@@ -143,6 +143,7 @@ export function createErasureStore(
   return {
     request: (erasure) => calls.call("requestErasure", erasure),
     find: (userId) => calls.call("findErasure", userId),
+    running: () => calls.call("runningErasures"),
     claim: (lease) => calls.call("claimErasure", lease),
     keep: (job, dueInMs) => calls.call("keepErasure", job, now() + dueInMs),
     async finish(job, at) {
