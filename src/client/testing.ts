@@ -21,6 +21,8 @@ export type FakeRequest = {
 export interface FakeServerOptions {
   /** Conversations that there are, with their members: `{ c1: ["anna", "ben"] }`. */
   conversations?: Record<string, readonly string[]>;
+  /** Lets whoever uses a conversation join it, as on a developer's own machine; else only those above are in one. */
+  isOpen?: boolean;
   /** Event types of the application's own; any other is `forbidden`. */
   events?: FakeEvents;
   /** Says whose token it is, null for nobody's. Without it a token is the id of its user. */
@@ -66,13 +68,14 @@ export class FakeServer {
   constructor({
     conversations = {},
     events = {},
+    isOpen = false,
     userOf = (token) => token,
     clock = systemClock,
   }: FakeServerOptions = {}) {
     this.#userOf = userOf;
     const log = new FakeLog(() => clock.now());
     this.#connections = new Connections(() => ({ id: log.newId(), timestamp: log.moment() }));
-    const chat = new FakeChat(log, this.#connections, clock);
+    const chat = new FakeChat(log, this.#connections, clock, isOpen);
     const presence = new FakePresence({ log, chat }, this.#connections);
     const calls = new FakeCalls(this.#connections, clock);
     const world = { log, chat, presence, calls };

@@ -30,6 +30,8 @@ export class FakeChat {
     private readonly log: FakeLog,
     private readonly connections: Connections,
     private readonly clock: Clock,
+    /** Lets whoever uses a conversation join it. */
+    private readonly isOpen: boolean,
   ) {}
 
   conversationsOf(userId: string): string[] {
@@ -38,10 +40,16 @@ export class FakeChat {
 
   /** @throws Refusal where there is no such conversation, or the user is not in it */
   conversation(id: string, userId?: string): FakeConversation {
+    if (this.isOpen && userId !== undefined) this.add(id, [userId]);
     const found = this.#conversations.get(id);
     if (found === undefined || (userId !== undefined && !found.members.has(userId)))
       throw new Refusal("forbidden", { field: "payload.conversation_id" });
     return found;
+  }
+
+  mayHear(id: string, userId: string): boolean {
+    if (this.isOpen) this.add(id, [userId]);
+    return this.#conversations.get(id)?.members.has(userId) ?? false;
   }
 
   /** @returns the conversation, which is made where there is none */

@@ -115,7 +115,7 @@ export class FakeSubscriptions {
 
   #mayHear({ userId }: FakeConnection, topic: string): boolean {
     const [kind, id] = partsOf(topic);
-    if (kind === "conversation" || kind === "typing") return this.world.chat.conversationsOf(userId!).includes(id);
+    if (kind === "conversation" || kind === "typing") return this.world.chat.mayHear(id, userId!);
     if (kind === "presence") return this.world.presence.maySee(userId!, id);
     return ownKinds.includes(kind) && id === userId;
   }
