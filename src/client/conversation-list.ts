@@ -48,7 +48,7 @@ export class ConversationList extends LiveValue<ConversationListView> {
   readonly #rows = new Map<ConversationState, Row>();
   #sorted: Row[] = [];
   readonly #changed = new Set<ConversationState>();
-  #stop: Unlisten | null = null;
+  #stops: Unlisten[] = [];
 
   constructor({ core, watched }: { core: Core; watched: (isWatched: boolean) => void }) {
     super();
@@ -57,16 +57,15 @@ export class ConversationList extends LiveValue<ConversationListView> {
   }
 
   get isFollowed(): boolean {
-    return this.#stop !== null;
+    return this.#stops.length > 0;
   }
 
   follow(stop: Unlisten): void {
-    this.#stop = stop;
+    this.#stops.push(stop);
   }
 
   leave(): void {
-    this.#stop?.();
-    this.#stop = null;
+    for (const stop of this.#stops.splice(0)) stop();
     this.isWhole = false;
   }
 

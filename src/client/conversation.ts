@@ -8,7 +8,7 @@ import { newId } from "./ids.ts";
 import { type Live, LiveValue } from "./live.ts";
 import type { Marks } from "./marks.ts";
 import { isOf, type Message } from "./message.ts";
-import { readOf } from "./overlay.ts";
+import { overlaid, readOf } from "./overlay.ts";
 import { OwnTyping, type Typing } from "./typing.ts";
 import type { Content, JsonObject } from "./wire.ts";
 
@@ -121,7 +121,9 @@ export class ConversationModel extends LiveValue<ConversationView> implements Co
     const payload = { conversation_id: this.id, client_message_id, content };
     const entry = await core.outbox.add("message.send", payload, client_message_id);
     const isIt = ({ isOwn, clientMessageId }: Message) => isOwn && clientMessageId === entry.id;
-    return this.#options.state.messages().findLast(isIt)!;
+    // To a tab that does not lead the outbox is told a moment later.
+    const shown = { conversationId: this.id, userId: core.userId };
+    return this.#options.state.messages().findLast(isIt) ?? overlaid([], [entry], shown)[0]!;
   }
 
   async edit(id: string, content: Content): Promise<void> {
@@ -250,14 +252,17 @@ export class ConversationModel extends LiveValue<ConversationView> implements Co
 
   /** Waits until a message on its way has its place. @returns its `message_id` */
   #placed(id: string): Promise<string> {
-    const { core, state } = this.#options;
+    const { state } = this.#options;
+    const wasSending = this.#sending(id) !== null;
     return new Promise((resolve, reject) => {
       const look = () => {
         const sending = this.#sending(id);
-        if (sending?.state === "failed") reject(new ClientError("invalid_payload", { message: "It was not sent." }));
-        else if (sending !== null && core.userId !== null) return state.onNext(look);
-        const isIt = ({ key }: Message) => key === id;
-        resolve(state.fold.get(id)?.id ?? state.fold.messages().findLast(isIt)?.id ?? id);
+        const message = state.fold.get(id) ?? state.fold.sent(id);
+        if (message !== null) resolve(message.id);
+        else if (sending?.state === "pending") state.onNext(look);
+        // It was given up, or refused; one that is not loaded may be there all the same.
+        else if (wasSending) reject(new ClientError("invalid_payload", { message: "It was not sent." }));
+        else resolve(id);
       };
       look();
     });

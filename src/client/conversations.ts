@@ -3,6 +3,7 @@ import { type Conversation, ConversationModel } from "./conversation.ts";
 import { ConversationList } from "./conversation-list.ts";
 import { ConversationState } from "./conversation-state.ts";
 import type { Clock, Core, News, OutboxEntry, Store, Unlisten } from "./core.ts";
+import { ServerError } from "./errors.ts";
 import { KeptConversations } from "./kept.ts";
 import { Marks } from "./marks.ts";
 import { isOf } from "./message.ts";
@@ -25,6 +26,9 @@ export interface ConversationsOptions {
   keep?: Keep;
   onError(error: unknown): void;
 }
+
+/** In a list of so many it is shown who types; a connection has room for 10,000 topics in all [SUB4]. */
+const typingMax = 1_000;
 
 export class Conversations {
   readonly #options: ConversationsOptions;
@@ -216,13 +220,20 @@ export class Conversations {
     state.changed();
   }
 
-  /** A reaction or an event that was refused is shown by nothing that could be tried again. */
+  /** Gives up what was refused and is shown by nothing that could be tried again. */
   #dropsFailed(entry: OutboxEntry): boolean {
-    if (entry.state !== "failed" || !isOf(entry, "reaction.add", "reaction.remove", "event.send")) return false;
+    if (entry.state !== "failed" || this.#isShown(entry)) return false;
     if (!this.#core.isLead) return true;
     this.#options.onError(entry.error);
     void this.#core.outbox.discard(entry.id);
     return true;
+  }
+
+  #isShown(entry: OutboxEntry): boolean {
+    if (isOf(entry, "message.send")) return true;
+    if (!isOf(entry, "message.edit", "message.delete")) return false;
+    const { conversation_id, message_id } = entry.payload;
+    return this.#news !== null || this.#state(conversation_id).fold.get(message_id) !== null;
   }
 
   #changed(state: ConversationState): void {
@@ -265,7 +276,12 @@ export class Conversations {
     before?.();
     ready.then(
       ({ rejected }) => {
-        if (rejected.some(({ topic, code }) => topic === state.topic && code !== "limit_exceeded")) state.remove();
+        const code = rejected.find(({ topic }) => topic === state.topic)?.code;
+        if (code === "limit_exceeded")
+          this.#options.onError(
+            new ServerError({ code, message: `${state.topic} is one too many.`, retryable: false }),
+          );
+        else if (code !== undefined) state.remove();
       },
       () => {},
     );
@@ -273,17 +289,20 @@ export class Conversations {
 
   #followAll(isWatched: boolean): void {
     if (!isWatched) return this.#leaveAll();
-    const { ready, stop } = this.#core.follow(["conversation", "typing"]);
+    const { ready, stop } = this.#core.follow(["conversation"]);
     this.list.follow(stop);
     ready.then(
-      ({ topics }) => this.#takeAll(new Set(topics.map(({ topic }) => topic))),
+      ({ topics, rejected }) => {
+        this.#takeAll(new Set(topics.map(({ topic }) => topic)), rejected.length === 0);
+        if (this.list.isFollowed && topics.length <= typingMax) this.list.follow(this.#core.follow(["typing"]).stop);
+      },
       () => {},
     );
   }
 
-  /** All of this user's are in the answer: what is kept and not among them is the user's no more. */
-  #takeAll(topics: Set<string>): void {
-    for (const state of this.#states.values())
+  /** @param isAll all of this user's are in the answer: one that is kept and not among them is the user's no more */
+  #takeAll(topics: Set<string>, isAll: boolean): void {
+    for (const state of isAll ? this.#states.values() : [])
       if (state.wasKept && !state.isHeard && !topics.has(state.topic)) state.remove();
     this.list.isWhole = true;
     this.list.tell();

@@ -113,6 +113,12 @@ export class Fold {
     return this.#messages.get(messageId);
   }
 
+  /** One that this user has sent, by its `key`. */
+  sent(key: string): SentMessage | null {
+    for (const { message } of this.#messages.above(0)) if (message.isOwn && message.key === key) return message;
+    return null;
+  }
+
   /** Without a gap to the newest, oldest first. */
   messages(): SentMessage[] {
     return this.#fromSeq === null ? [] : this.#messages.from(this.#fromSeq);

@@ -123,7 +123,7 @@ async function play(device: Device, { kind, which, room: n }: Step): Promise<voi
 const isRest = ({ status, isLoadingOlder, messages }: ConversationView) =>
   status === "live" && !isLoadingOlder && messages.every(({ state }) => state === "sent");
 
-/** What two who have the same must agree on: all that both have. */
+/** Gives that on which two who have the same must agree: all that both have. */
 const shown = ({ messages }: ConversationView, count: number) =>
   messages.slice(-count).map(({ content, key, senderId, reactions }) => {
     return [
