@@ -14,6 +14,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "../support/client.ts";
+import { firstFile } from "../support/first-release.ts";
 import { sendAll } from "../support/people.ts";
 import { program } from "../support/program.ts";
 import { type Service, startService } from "../support/service.ts";
@@ -166,6 +167,25 @@ test("[OPS8] a killed service's file is set aside whole, and a fresh machine has
   service = await start(fresh);
   const { topics } = await (await connect(service)).ask("subscribe", { topics: ["conversation:c1"] });
   expect(topics[0]).toMatchObject({ seq: 1 });
+});
+
+test("[OPS8] a copy of the first release's file is one, which the next start brings up to date", async () => {
+  const folder = newFolder();
+  mkdirSync(join(folder, "data"));
+  const old = new Database(join(folder, "data/ws-service.db"));
+  old.exec(firstFile);
+  old.close();
+  expect(await run(folder, "backup", "copy.db")).toMatchObject({
+    code: 0,
+    stdout: expect.stringContaining("schema version 2,"),
+  });
+  await end(await start(folder));
+  expect(await run(folder, "restore", "copy.db")).toMatchObject({
+    code: 0,
+    stdout: expect.stringContaining("schema version 2,"),
+  });
+  const service = await start(folder);
+  await sendAll(await connect(service), "c1", ["1"]);
 });
 
 test("[OPS8] what is no copy, or a damaged one, is refused, and the file stays what it is", async () => {
