@@ -141,8 +141,8 @@ export class Fold {
     if (type === "mark.read" || type === "mark.delivered") return this.#takeMark(type, ack);
     const event = this.#who.userId === null ? null : eventOf(entry, ack, this.#who.userId);
     if (event !== null) this.#take(event);
-    // It was there before, and may have been edited since [LOG2].
-    if (type === "message.send" && ack.duplicate && ack.message_id !== undefined) this.#messages.doubt(ack.message_id);
+    // It was so before, perhaps by this device, whose answer was lost with a line: only the message says how it is now [LOG2].
+    if (ack.duplicate && ack.message_id !== undefined) this.#messages.doubt(ack.message_id);
     if (event !== null || (type !== "reaction.add" && type !== "reaction.remove")) return;
     // It was so before: whether one is among the many who are not named nobody else says.
     const { message_id, reaction } = (entry as OutboxEntry<"reaction.add">).payload;

@@ -1,7 +1,7 @@
 /** Proves that a conversation folds to what the service has, in whatever order the protocol lets its pieces come [REC3] [MSG2] [MSG3]. */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import type { OutboxType } from "../../src/client/core.ts";
+import type { OutboxEntry, OutboxType } from "../../src/client/core.ts";
 import { Fold } from "../../src/client/fold.ts";
 import { ModelConversation, ModelLine, me } from "../support/model-conversation.ts";
 
@@ -158,4 +158,24 @@ test("[REC3] [MSG2] [MSG3] in whatever order its pieces come, a conversation fol
     }),
     { seed, numRuns: 2_000, includeErrorInReport: true },
   );
+});
+
+test("[LOG2] [MSG2] [MSG3] what was so already has the message read anew: it may have been this device, whose answer was lost with a line", () => {
+  const fold = new Fold({ userId: me });
+  const payload = { conversation_id: "c1", message_id: "m1", sender_id: me, content: "a", created_at: "" };
+  fold.take({ type: "message.new", seq: 1, payload });
+  const entry = { id: "e1", createdAt: 0, state: "pending" } as const;
+  for (const [type, rest] of [
+    ["message.edit", { content: "b" }],
+    ["message.delete", {}],
+    ["reaction.add", { reaction: "👍" }],
+  ] as const) {
+    const asked = { ...entry, type, payload: { conversation_id: "c1", message_id: "m1", ...rest } } as OutboxEntry;
+    fold.takeOwn(asked, { message_id: "m1", topic: "conversation:c1", duplicate: true });
+    expect(fold.doubtful).toEqual(["m1"]);
+    fold.expectAnew("m1");
+    fold.takeAnew("m1", { type: "message.new", seq: 1, payload: { ...payload, content: type } });
+    expect(fold.get("m1")?.content).toBe(type);
+    expect(fold.doubtful).toEqual([]);
+  }
 });
