@@ -37,7 +37,7 @@ async function speaker(conversation_id: string, listener = fresh("anna")) {
   };
 }
 
-test("a page opens without the network with what was kept, takes what is sent, and sends it once it can", async () => {
+test("[LOG2] a page opens without the network with what was kept, takes what is sent, and sends it once it can", async () => {
   const [c, anna] = [fresh("c"), fresh("anna")];
   const { ben, say } = await speaker(c, anna);
   for (const text of ["one", "two", "three"]) await say(text);
@@ -219,7 +219,7 @@ test("[LOG4] where the log has gone back the conversation is loaded anew, and th
   }
 });
 
-test("another user, or signing out, wipes what is kept", async () => {
+test("[LOG4] another user, or signing out, wipes what is kept", async () => {
   const [c, anna] = [fresh("c"), fresh("anna")];
   const { say } = await speaker(c, anna);
   await say("private");
@@ -239,7 +239,7 @@ test("another user, or signing out, wipes what is kept", async () => {
   expect(await store.read("")).toEqual([]);
 });
 
-test("as much is kept as was asked for: the conversations with the newest messages, and of each the newest", async () => {
+test("[LOG4] as much is kept as was asked for: the conversations with the newest messages, and of each the newest", async () => {
   const anna = fresh("anna");
   const ids = [fresh("c"), fresh("c"), fresh("c")] as const;
   const speakers = await Promise.all(ids.map((id) => speaker(id, anna)));

@@ -272,7 +272,7 @@ describe("a line that breaks", () => {
   });
 });
 
-describe("[AUTH1] [AUTH3] tokens", () => {
+describe("tokens", () => {
   let guarded: Service;
   beforeAll(async () => {
     guarded = await startService({ settings: { AUTH__MODE: "token", AUTH__SECRET: secret } });
@@ -282,7 +282,7 @@ describe("[AUTH1] [AUTH3] tokens", () => {
   const seconds = () => Math.floor(Date.now() / 1_000);
   const token = (lifeSeconds: number, sub = "anna") => signToken({ sub, iat: seconds(), exp: seconds() + lifeSeconds });
 
-  test("are refreshed before they end, and nothing is subscribed anew", async () => {
+  test("[AUTH3] are refreshed before they end, and nothing is subscribed anew", async () => {
     const sockets = watchedSockets();
     const whys: string[] = [];
     const getToken = (why: string) => {
@@ -300,7 +300,7 @@ describe("[AUTH1] [AUTH3] tokens", () => {
     expect(new URL(sockets.lines[0]!.url).search).toBe("");
   });
 
-  test("that are refused are asked for anew", async () => {
+  test("[AUTH1] that are refused are asked for anew", async () => {
     const getToken = (why: string) => token(why === "connect" ? -3_600 : 600);
     const anna = connection({ url: guarded.url, getToken });
     anna.connection.start();
@@ -315,7 +315,7 @@ describe("[AUTH1] [AUTH3] tokens", () => {
     });
   });
 
-  test("of another user leave nothing of the one before", async () => {
+  test("[AUTH1] of another user leave nothing of the one before", async () => {
     const store = new MemoryStore();
     let who = "anna";
     const getToken = () => token(600, who);
@@ -338,8 +338,8 @@ describe("[AUTH1] [AUTH3] tokens", () => {
   });
 });
 
-describe("[LOG4] what is kept", () => {
-  test("has the place and all that was folded up to it in one piece; a program that starts again goes on from there", async () => {
+describe("what is kept", () => {
+  test("[LOG4] has the place and all that was folded up to it in one piece; a program that starts again goes on from there", async () => {
     const writes: [string, unknown][][] = [];
     const memory = new MemoryStore();
     const store: Store = {
@@ -371,7 +371,7 @@ describe("[LOG4] what is kept", () => {
     expect(contents(again)).toEqual(["missed"]);
   });
 
-  test("goes with the next write where one has failed", async () => {
+  test("[LOG4] goes with the next write where one has failed", async () => {
     const memory = new MemoryStore();
     let isFull = true;
     const store: Store = {

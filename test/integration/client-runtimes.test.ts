@@ -114,7 +114,7 @@ for (const [name, { flags, text }] of Object.entries(kinds))
     }
   });
 
-test("in Node without any it says what to give", async () => {
+test("[CON5] in Node without any it says what to give", async () => {
   const script = await bundled(
     `try { await runClient({ url: "ws://127.0.0.1:1/ws", tell: console.log }); } catch (error) { console.log(String(error)); }`,
     "node",
