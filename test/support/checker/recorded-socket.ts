@@ -44,7 +44,7 @@ export class RecordedSocket implements Socket {
   }
 
   send(text: string): void {
-    this.#recorder.noteRequest(this.history, JSON.parse(text));
+    this.#recorder.noteRequest(this.history, { payload: {}, ...JSON.parse(text) });
     this.#link.send(text);
   }
 

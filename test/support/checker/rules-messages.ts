@@ -202,9 +202,18 @@ const looksLike = ({ content, reactions }: Message) =>
     reactions.flatMap(({ reaction, userIds }) => userIds.map((it) => reactionKey(it, reaction))).sort(),
   ]);
 
+/** Messages that the device has changed, or tried to, without an answer. */
+const unansweredOn = ({ connections }: DeviceFacts): Set<string> =>
+  new Set(
+    connections.flatMap(({ exchanges }) =>
+      exchanges.flatMap(({ payload, replies }) => (replies.length === 0 ? [payload.message_id] : [])),
+    ),
+  );
+
 function differing({ logs }: Facts, device: DeviceFacts): Finding[] {
   const findings: Finding[] = [];
   const folded = foldedOn(device);
+  const unanswered = unansweredOn(device);
   for (const [topic, log] of logs) {
     const fold = folded.get(topic);
     // Of a message of its own from before it knows by the reply alone, and of what was done to it there nothing.
@@ -212,6 +221,8 @@ function differing({ logs }: Facts, device: DeviceFacts): Finding[] {
     for (const { type, payload, seq } of log.values()) {
       const shown = type === "message.new" && seq > since ? fold?.get(payload.message_id) : null;
       if (!shown) continue;
+      // Its answer was lost with a line, and the next one says only that it was so already: the message is to be read anew.
+      if (unanswered.has(payload.message_id) && fold!.doubtful.includes(payload.message_id)) continue;
       const read = new Fold(device.device);
       read.take({ type, seq, payload });
       if (looksLike(shown) === looksLike(read.get(payload.message_id)!)) continue;
