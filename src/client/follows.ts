@@ -53,12 +53,15 @@ export function requestsFor(keys: Iterable<Key>): { scope: Scope; keys: Key[] }[
   ];
 }
 
-/** Whether a topic that the server names is of what was asked for. */
-export function isOf(topic: string, key: Key): boolean {
-  if (topic === key) return true;
-  if (key.startsWith(presenceOf)) return topic.startsWith("presence:");
-  return !key.includes(":") && topic.startsWith(`${key}:`);
+/** @returns whether a topic that the server names is of what was asked for */
+export function among(keys: Iterable<Key>): (topic: string) => boolean {
+  const all = new Set(keys);
+  const kinds = [...all].filter((key) => !key.includes(":")).map((key) => `${kindOf(key)}:`);
+  return (topic) => all.has(topic) || kinds.some((kind) => topic.startsWith(kind));
 }
+
+/** Of a key that is no whole name. */
+export const kindOf = (key: Key): string => key.split(" ")[0]!;
 
 function portions(keys: Key[]): Key[][] {
   const found: Key[][] = [];

@@ -183,7 +183,7 @@ export class Link {
           onIdentified: (identity) => this.#noteIdentity(identity),
           onMessage: (message) => {
             if (message.type === "connected") this.#wasGreeted = true;
-            if (message.type === "draining") this.#noteDraining(Number(message.payload.reconnect_after_ms));
+            if (message.type === "draining") this.#noteDraining(Number(message.payload.reconnect_after_ms) || 0);
             listener.onMessage(message);
           },
           onEnd: (end) => this.#line === line && this.#noteEnd(end),

@@ -1,7 +1,7 @@
 /** Brings what is followed back on each line, and tells what comes of it: each event once, or of what a gap is [LOG3] [LOG4]. */
 import type { Clock, News, Subscribed, SubscribedTopic, Unlisten } from "./core.ts";
 import { ClientError, ServerError } from "./errors.ts";
-import { Follows, isOf, type Key, keysOf, requestsFor, type Scope } from "./follows.ts";
+import { among, Follows, type Key, keysOf, kindOf, requestsFor, type Scope } from "./follows.ts";
 import type { From, ServerMessage } from "./line.ts";
 import type { Place } from "./place.ts";
 import type { ServerPayloads } from "./wire.ts";
@@ -161,13 +161,13 @@ export class Subscriptions {
         if (news.event.topic !== undefined && news.event.seq !== undefined)
           place.take(news.event.topic, news.event.seq);
         break;
-      case "subscribed":
-        for (const { topic, seq } of news.topics) {
-          // Of what the place speaks for all that comes after it is replayed, and nothing else is known to be had.
-          const isKnown = place.had(topic) !== undefined || [...this.covered].some((key) => isOf(topic, key));
-          if (seq !== undefined && !isKnown) place.begin(topic, seq);
-        }
+      case "subscribed": {
+        // Of what the place speaks for all that comes after it is replayed, and nothing else is known to be had.
+        const isCovered = among(this.covered);
+        for (const { topic, seq } of news.topics)
+          if (seq !== undefined && place.had(topic) === undefined && !isCovered(topic)) place.begin(topic, seq);
         break;
+      }
       case "unsubscribed":
       case "gap":
         for (const topic of news.topics) place.forget(topic);
@@ -180,10 +180,10 @@ export class Subscriptions {
 
   takeUnsubscribed({ topics, reason }: ServerPayloads["unsubscribed"]): void {
     const { place, onNews } = this.#options;
-    const keys = [...this.#follows.keys];
+    const isFollowed = among(this.#follows.keys);
     for (const topic of topics) this.#on.delete(topic);
     // Asked for again already is what somebody still follows.
-    const gone = reason === undefined ? topics.filter((topic) => !keys.some((key) => isOf(topic, key))) : topics;
+    const gone = reason === undefined ? topics.filter((topic) => !isFollowed(topic)) : topics;
     if (gone.includes("log")) place.forgetAll();
     else if (reason !== "in_log") for (const topic of gone) place.forget(topic);
     if (gone.length > 0) onNews({ kind: "unsubscribed", topics: gone, ...(reason && { reason }) });
@@ -278,7 +278,8 @@ export class Subscriptions {
     const answered = new Set(asked.keys);
     for (const wanted of this.#wanted) {
       const mine = wanted.keys.filter((key) => answered.has(key));
-      const isMine = ({ topic }: { topic: string }) => mine.some((key) => isOf(topic, key));
+      const isOfMine = among(mine);
+      const isMine = ({ topic }: { topic: string }) => isOfMine(topic);
       for (const key of mine) wanted.left.delete(key);
       if (mine.length === 0) continue;
       wanted.found.topics.push(...topics.filter(isMine));
@@ -306,7 +307,11 @@ export class Subscriptions {
     if (!this.#follows.has("log")) place.forgetOthers(this.#on);
     const lost = [...this.#lost].filter((topic) => !this.#on.has(topic));
     this.#lost.clear();
-    if (lost.length > 0) onNews({ kind: "unsubscribed", topics: lost, reason: "access_revoked" });
+    const isFollowed = among(this.#follows.keys);
+    const taken = lost.filter(isFollowed);
+    const left = lost.filter((topic) => !isFollowed(topic));
+    if (taken.length > 0) onNews({ kind: "unsubscribed", topics: taken, reason: "access_revoked" });
+    if (left.length > 0) onNews({ kind: "unsubscribed", topics: left });
     if (cursor !== null) place.moveCursor(cursor);
     onBack();
   }
@@ -336,7 +341,7 @@ export class Subscriptions {
     if (!isLive()) return;
     for (const { scope } of requestsFor(gone)) send({ id: `~u${++this.#count}`, type: "unsubscribe", payload: scope });
     // A short name takes with it what is followed by whole ones.
-    const kinds = gone.filter((key) => !key.includes(":")).map((key) => key.split(" ")[0]!);
+    const kinds = gone.filter((key) => !key.includes(":")).map(kindOf);
     const taken = [...this.#follows.keys].filter((key) => kinds.some((kind) => key.startsWith(kind)));
     this.#subscribe(taken, place.since());
   }
