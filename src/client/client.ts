@@ -1,4 +1,6 @@
 /** Is a user's chat on this device: the connection, the conversations, who is here, and events of every type. */
+import type { Call } from "./call.ts";
+import { Calls, type PlaceOptions } from "./calls.ts";
 import type { WebSocketConstructor } from "./connection.ts";
 import type { Conversation } from "./conversation.ts";
 import type { ConversationListView } from "./conversation-list.ts";
@@ -17,6 +19,7 @@ import type {
 import type { Live } from "./live.ts";
 import { openCore } from "./open-core.ts";
 import { type OwnPresence, type Presence, PresenceBook } from "./presence.ts";
+import type { CallsOptions } from "./rtc.ts";
 import { systemClock } from "./surroundings.ts";
 import type { GetToken } from "./tokens.ts";
 import type { ClientPayloads, JsonObject, ServerPayloads } from "./wire.ts";
@@ -44,6 +47,7 @@ export interface ClientOptions {
   /** Topics that are followed from the start, looked at or not: `["conversation"]` has all messages marked as delivered when they arrive. */
   autoSubscribe?: readonly string[];
   keep?: Keep;
+  calls?: CallsOptions;
 }
 
 /** An event of the application's own that a client has sent [MSG4]. */
@@ -61,6 +65,8 @@ export type ClientEvents<Events extends object> = {
   gap: [gap: { topics: readonly string[] }];
   /** Something went wrong that no call of the application's is told of. */
   error: [error: unknown];
+  /** Somebody calls, or a call goes on in this page, which was loaded anew. */
+  call: [call: Call];
 } & {
   [T in keyof ServerPayloads]: [payload: ServerPayloads[T], event: ServerEvent<ServerPayloads[T]>];
 } & {
@@ -72,13 +78,14 @@ export class Client<Events extends object = Record<never, never>> {
   readonly #core: Core;
   readonly #conversations: Conversations;
   readonly #presence: PresenceBook;
+  readonly #calls: Calls;
   readonly #listeners = new Map<string, Set<(...args: never[]) => void>>();
   readonly #autoSubscribe: readonly string[];
   #unfollow: Unlisten | null = null;
 
   /** Does nothing yet: `start` does. @throws TypeError where the URL is none, or there is no WebSocket */
   constructor(options: ClientOptions) {
-    const { keep, autoSubscribe = [] } = options;
+    const { url, keep, calls, autoSubscribe = [] } = options;
     const onError = (error: unknown) => this.#tell("error", error);
     const { core, store } = openCore({ ...options, onError });
     this.#core = core;
@@ -86,6 +93,9 @@ export class Client<Events extends object = Record<never, never>> {
     core.onState((state) => this.#tell("state", state));
     this.#conversations = new Conversations({ core, store, keep, onError, clock: systemClock, random: Math.random });
     this.#presence = new PresenceBook(core);
+    const onCall = (call: Call) => this.#tell("call", call);
+    this.#calls = new Calls({ ...calls, core, url, clock: systemClock, onCall, onError });
+    core.onState((state) => this.#calls.noteState(state));
     core.onNews((news) => this.#takeNews(news));
   }
 
@@ -111,11 +121,13 @@ export class Client<Events extends object = Record<never, never>> {
 
   /** Closes: this user goes [PRE1]. What is kept stays, and what waits to be sent. @returns resolves once it is written */
   async stop(): Promise<void> {
+    this.#calls.hangUp();
     await this.#core.stop();
   }
 
   /** Stops, and wipes what is kept of this user on the device. */
   signOut(): Promise<void> {
+    this.#calls.hangUp();
     return this.#core.signOut();
   }
 
@@ -162,7 +174,18 @@ export class Client<Events extends object = Record<never, never>> {
     await this.#presence.set(presence);
   }
 
+  /** Calls a user: rings on all of their devices until one of them answers [CALL1]. */
+  call(userId: string, options: PlaceOptions): Call {
+    return this.#calls.place(userId, options);
+  }
+
+  /** Calls that ring here or live in this tab, in the order in which they came; without those that are over. */
+  get calls(): Live<readonly Call[]> {
+    return this.#calls;
+  }
+
   #takeNews(news: News): void {
+    this.#calls.take(news);
     this.#presence.take(news);
     if (news.kind === "gap") this.#tell("gap", { topics: news.topics });
     if (news.kind === "event") this.#tell(news.event.type, news.event.payload, news.event);

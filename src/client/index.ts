@@ -1,4 +1,6 @@
 /** Is `ws-service/client`: everything that an application imports of it. */
+export type { Call, CallEndReason, CallView } from "./call.ts";
+export type { PlaceOptions } from "./calls.ts";
 export { Client, type ClientEvents, type ClientOptions, type SentEvent } from "./client.ts";
 export type { WebSocketConstructor } from "./connection.ts";
 export type { Conversation, ConversationView } from "./conversation.ts";
@@ -19,6 +21,7 @@ export type { Receipt } from "./fold.ts";
 export type { Live } from "./live.ts";
 export type { Message, Reaction } from "./message.ts";
 export type { OwnPresence, Presence } from "./presence.ts";
+export type { CallMedia, CallsOptions, Rtc } from "./rtc.ts";
 export { IndexedDbStore } from "./stores/indexed-db.ts";
 export { MemoryStore } from "./stores/memory.ts";
 export type { Typing } from "./typing.ts";

@@ -3,32 +3,29 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import type { Browser, Page } from "playwright-core";
+import type { Browser, BrowserContext, Page } from "playwright-core";
 import { launchChromium } from "../support/chromium.ts";
 import { fresh } from "../support/people.ts";
 import { type LinkProxy, startProxy } from "../support/proxy.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { startService } from "../support/service.ts";
+import { type Site, startSite } from "../support/site.ts";
 
 setDefaultTimeout(120_000);
 
-const site = Bun.serve({
-  hostname: "127.0.0.1",
-  port: 0,
-  routes: { "/": new Response(Bun.file(join(import.meta.dir, "call-page.html"))) },
-});
 let browser: Browser;
+let site: Site;
 let redis: RedisServer;
 let folder: string;
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "ws-browser-calls-"));
-  [browser, redis] = await Promise.all([launchChromium(), startRedis()]);
+  [browser, redis, site] = await Promise.all([launchChromium(), startRedis(), startSite("test/browser/calls-page.ts")]);
 });
 afterAll(async () => {
   await browser?.close();
   await redis?.stop();
-  await site.stop(true);
+  await site?.stop();
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -51,24 +48,26 @@ interface Phone {
   when(what: string): Promise<any>;
 }
 
+/** A page of a user: a device of its own where it is named, else a tab of the browser's. */
+async function openPhone(context: BrowserContext, port: number, query: Record<string, string>): Promise<Phone> {
+  const page = await context.newPage();
+  const socket = `ws://localhost:${port}/ws`;
+  const does = (what: string) => page.evaluate(`phone.${what}`) as Promise<any>;
+  const when = (what: string) => does(`when(${JSON.stringify(what)})`);
+  async function load() {
+    await page.goto(`${site.url}?${new URLSearchParams({ socket, ...query })}`);
+    await page.waitForFunction("globalThis.phone");
+    return query.device_id === undefined ? [] : (await when("found")).calls;
+  }
+  await load();
+  return { page, load, does, when };
+}
+
 /** A phone for each device; devices of one user share a browser's profile. */
 async function phonesOf(userId: string, devices: { deviceId: string; port: number }[]): Promise<Phone[]> {
   const context = await browser.newContext();
   return Promise.all(
-    devices.map(async ({ deviceId, port }) => {
-      const page = await context.newPage();
-      const socket = `ws://localhost:${port}/ws`;
-      const does = (what: string) => page.evaluate(`phone.${what}`) as Promise<any>;
-      const when = (what: string) => does(`when(${JSON.stringify(what)})`);
-      async function load() {
-        await page.goto(
-          `http://localhost:${site.port}/?${new URLSearchParams({ socket, user_id: userId, device_id: deviceId })}`,
-        );
-        return (await when("found")).calls;
-      }
-      await load();
-      return { page, load, does, when };
-    }),
+    devices.map(({ deviceId, port }) => openPhone(context, port, { user_id: userId, device_id: deviceId })),
   );
 }
 
@@ -84,21 +83,36 @@ async function talk(line: LinkProxy, port: number): Promise<void> {
   const bothFlow = (...kinds: string[]) =>
     Promise.all([anna, ben].map((phone) => phone.does(`flows(${JSON.stringify(kinds)})`)));
   const bothAgree = () => Promise.all([anna, ben].map((phone) => phone.when("agreed")));
-  const callId = crypto.randomUUID();
+  const empty = async () => {
+    for (const phone of [anna, ben]) expect(await emptied(phone)).toEqual([]);
+  };
 
-  await anna.does(`call("${callId}", "${ids.ben}", "audio")`);
+  const callId = await anna.does(`call("${ids.ben}", "audio")`);
   for (const phone of [mobile, ben])
-    expect((await phone.when("incoming")).payload).toMatchObject({ from_user_id: ids.anna, media: "audio" });
+    expect((await phone.when("call")).view).toMatchObject({
+      ...{ id: callId, state: "ringing", direction: "incoming", peerUserId: ids.anna, media: "audio" },
+    });
   await ben.does("answer()");
-  expect((await mobile.when("ended")).payload).toEqual({ call_id: callId, reason: "answered_elsewhere" });
+  expect((await mobile.when("ended")).view).toMatchObject({ id: callId, endReason: "answered_elsewhere" });
+  expect(await mobile.does("callIds()")).toEqual([]);
   await bothAgree();
   await bothFlow("audio");
+  for (const phone of [anna, ben]) {
+    await phone.when("active");
+    expect(await phone.does("view()")).toMatchObject({ state: "active", local: ["audio"], remote: ["audio"] });
+  }
 
-  await anna.does("showCamera()");
-  expect(await ben.when("offer")).toMatchObject({ isNewPage: false });
+  // To see the other one need not be seen.
+  await anna.does('setMedia("video")');
+  await ben.when("call.offer");
+  await bothAgree();
+  await ben.does('flows(["audio", "video"])');
+  expect(await ben.does("view()")).toMatchObject({ media: "video", local: ["audio"], remote: ["audio", "video"] });
+  await ben.does('setMedia("video")');
   const [{ ufrags: before }] = await bothAgree();
   await bothFlow("audio", "video");
 
+  await empty();
   line.cut();
   expect(await anna.when("closed")).toMatchObject({ code: 1006 });
   line.heal();
@@ -106,58 +120,71 @@ async function talk(line: LinkProxy, port: number): Promise<void> {
   expect((await anna.when("found")).calls).toMatchObject([
     { ...active, peer_user_id: ids.ben, peer_device_id: "tablet" },
   ]);
-  expect(await ben.when("offer")).toMatchObject({ isNewPage: false });
   const [{ ufrags: after }] = await bothAgree();
   for (const ufrag of after) expect(before).not.toContain(ufrag);
   await bothFlow("audio", "video");
+  expect(await ben.does("peerCount()")).toBe(1);
 
+  await ben.does("mute(true)");
+  const { activeSince } = await ben.does("view()");
+  await empty();
   await ben.page.reload();
   expect((await ben.when("found")).calls).toMatchObject([
     { ...active, peer_user_id: ids.anna, peer_device_id: "mobile" },
   ]);
-  expect(await anna.when("offer")).toMatchObject({ isNewPage: true });
-  await bothAgree();
+  expect((await ben.when("call")).view).toMatchObject({ id: callId, state: "connecting", direction: "incoming" });
+  await ben.when("active");
   await bothFlow("audio", "video");
+  expect(await ben.does("view()")).toMatchObject({ isMuted: true, isCameraOn: true, activeSince });
+  expect(await anna.does("peerCount()")).toBe(2);
 
   // An offer that waits for a page which has gone does not fit the next one.
-  for (const phone of [anna, ben]) expect(await emptied(phone)).toEqual([]);
+  await empty();
   await ben.page.goto("about:blank");
   await anna.does("restart()");
-  await anna.when("offered");
+  await anna.when("call.offer acked");
   expect(await ben.load()).toMatchObject([active]);
+  await ben.when("active");
   await bothFlow("audio", "video");
 
   // An answer that crosses the offer of the next page is taken for one to that.
-  for (const phone of [anna, ben]) expect(await emptied(phone)).toEqual([]);
+  await empty();
   line.freeze();
   await ben.does("restart()");
-  await ben.when("offered");
+  await ben.when("call.offer acked");
   await ben.load();
-  await ben.when("offered");
+  await ben.when("call.offer acked");
   line.heal();
-  await anna.when("anew");
+  await anna.when("call_conflict");
+  await ben.when("active");
   await bothFlow("audio", "video");
 
   // Both at once: the later one is refused, and its page answers the other's.
-  for (const phone of [anna, ben]) expect(await emptied(phone)).toEqual([]);
+  await empty();
   line.freeze();
   await anna.does("restart()");
-  await anna.when("offering");
+  await anna.when("call.offer asked");
   await ben.does("restart()");
-  await ben.when("offered");
+  await ben.when("call.offer acked");
   line.heal();
   await anna.when("call_conflict");
-  expect(await anna.when("offer")).toMatchObject({ isNewPage: false });
+  await anna.when("call.offer");
   await bothAgree();
   await bothFlow("audio", "video");
 
+  await anna.does('setMedia("audio")');
+  await bothAgree();
+  expect(await ben.does("view()")).toMatchObject({ local: ["audio", "video"], remote: ["audio"] });
+
   await ben.does("hangUp()");
-  for (const phone of [anna, ben])
-    expect((await phone.when("ended")).payload).toMatchObject({ call_id: callId, reason: "hangup", ended_by: ids.ben });
-  for (const phone of [anna, mobile, ben]) {
-    const troubles = (await phone.does("all()")).filter(({ what }: { what: string }) => what === "trouble");
-    expect(troubles).toEqual([]);
+  for (const phone of [anna, ben]) {
+    expect((await phone.when("call.ended")).payload).toMatchObject({ call_id: callId, reason: "hangup" });
+    const view = await phone.does("view()");
+    expect(view).toMatchObject({ state: "ended", endReason: "hangup", endedBy: ids.ben, local: null, remote: null });
+    expect(view.durationMs).toBeGreaterThan(0);
+    expect(await phone.does("callIds()")).toEqual([]);
   }
+  for (const phone of [anna, mobile, ben]) expect(await emptied(phone)).toEqual([]);
 }
 
 const title = "ring, answer on the second device, video, ICE anew after a cut, a reload, both at once, hang up";
