@@ -66,6 +66,7 @@ export class Session {
       send: (message) => this.#link.send(JSON.stringify(message)),
       onTaken: (message) => options.onTaken?.(message),
       onBack: () => this.#goLive(),
+      reconnect: () => this.#link.reconnect(),
     });
   }
 

@@ -1,6 +1,7 @@
 /** Brings what is followed back on each line, and tells what comes of it: each event once, or of what a gap is [LOG3] [LOG4]. */
 import type { Clock, News, Subscribed, SubscribedTopic, Unlisten } from "./core.ts";
 import { ClientError, ServerError } from "./errors.ts";
+import { FirstAnswers } from "./first-answers.ts";
 import { among, Follows, type Key, keysOf, kindOf, requestsFor, type Scope } from "./follows.ts";
 import type { From, ServerMessage } from "./line.ts";
 import type { Place } from "./place.ts";
@@ -20,6 +21,8 @@ export interface SubscriptionsOptions {
   onTaken(message: ServerMessage): void;
   /** All of it is back. */
   onBack(): void;
+  /** Begins anew with another line. */
+  reconnect(): void;
   onError(error: unknown): void;
 }
 
@@ -29,15 +32,6 @@ interface Asked {
   keys: Key[];
   since: From | undefined;
   attempt: number;
-}
-
-/** Somebody who follows, and waits for the first answer. */
-interface Wanted {
-  keys: Key[];
-  left: Set<Key>;
-  found: Subscribed;
-  resolve(found: Subscribed): void;
-  reject(error: Error): void;
 }
 
 /** Events of a replay that wait for the word whether all of it was there; of a longer one they are told as they come. */
@@ -55,8 +49,8 @@ export class Subscriptions {
   #on = new Set<string>();
   #lost = new Set<string>();
   readonly #asked = new Map<string, Asked>();
-  #wanted: Wanted[] = [];
-  #unasked: Wanted[] = [];
+  readonly #answers = new FirstAnswers();
+  #unasked: Key[] = [];
   readonly #leaving = new Set<Key>();
   /** Null once everything is back. */
   #resume: { left: Set<Asked>; cursor: string | null } | null = null;
@@ -80,14 +74,17 @@ export class Subscriptions {
 
   follow(scope: Scope): { ready: Promise<Subscribed>; stop: Unlisten } {
     const found = keysOf(scope);
-    const keys = "keys" in found ? found.keys : [];
-    const ready = new Promise<Subscribed>((resolve, reject) => {
-      if ("field" in found) return reject(new ClientError("invalid_payload", { field: found.field }));
-      this.#follows.add(keys);
-      this.#want({ keys, left: new Set(keys), found: { topics: [], rejected: [], cursor: "" }, resolve, reject });
-    });
+    if ("field" in found) {
+      const ready = Promise.reject(new ClientError("invalid_payload", { field: found.field }));
+      ready.catch(() => {});
+      return { ready, stop: () => {} };
+    }
+    const { keys } = found;
+    this.#follows.add(keys);
+    const ready = this.#answers.of(keys);
     // It need not be waited for.
     ready.catch(() => {});
+    this.#want(keys);
     let isFollowed = true;
     const stop = () => {
       if (isFollowed) this.#letGo(this.#follows.remove(keys));
@@ -108,9 +105,9 @@ export class Subscriptions {
   resume(since: From | undefined): void {
     const { ownTopics } = this.#options;
     const keys = [...this.#follows.keys];
-    // The feed of the whole log has the user's own topics in it, and more topics than there is room for [BAK2].
+    // The feed of the whole log has the user's own topics in it [BAK2].
     const isFeed = this.#follows.has("log");
-    const from = typeof since === "object" && isFeed ? { cursor: since.cursor } : since;
+    const from = this.#asRoomAllows(since);
     const isKnown = (key: Key) => typeof since !== "object" || this.covered.has(key);
     const known = new Set([...(isFeed ? [] : ownTopics), ...keys.filter(isKnown)]);
     this.#isHolding = !isFeed;
@@ -150,7 +147,8 @@ export class Subscriptions {
     else place.moveCursor(cursor);
     if (asked === undefined) return;
     this.#asked.delete(message.reply_to!);
-    this.#noteAnswer(asked, message.payload as unknown as Subscribed);
+    this.#answers.note(asked.keys, message.payload as unknown as Subscribed);
+    this.#noteAnswer(asked);
   }
 
   /** Takes what was told elsewhere, without telling it. */
@@ -197,16 +195,32 @@ export class Subscriptions {
     this.#asked.delete(id);
     if (!error.retryable) {
       onError(new ServerError(error));
-      this.#refuse(asked.keys, new ServerError(error));
-      this.#noteAnswer(asked, { topics: [], rejected: [], cursor: "" });
+      this.#follows.drop(asked.keys);
+      this.#answers.refuse(asked.keys, new ServerError(error));
+      this.#noteAnswer(asked);
       return true;
     }
+    // It may have come to a part of the replay: that is told, and the next try goes on behind it.
+    this.#release(() => true);
     const line = this.#line;
     const most = Math.min(againMs.most, againMs.first * 2 ** asked.attempt++);
     // Another line has asked for all of it anew.
-    const retry = () => line === this.#line && this.#send(asked);
+    const retry = () => line === this.#line && this.#askAgain(asked);
     clock.after(error.retry_after_ms ?? most * (0.5 + random() / 2), retry);
     return true;
+  }
+
+  #askAgain(asked: Asked): void {
+    const { place, reconnect } = this.#options;
+    // Nothing of what came since is in what was acknowledged.
+    if (asked.since === "acked") return reconnect();
+    if (asked.since !== undefined) asked.since = this.#asRoomAllows(place.since());
+    this.#send(asked);
+  }
+
+  /** The feed of the whole log has more topics than there is room for. */
+  #asRoomAllows<Place extends From | undefined>(since: Place): Place | { cursor: string } {
+    return typeof since === "object" && this.#follows.has("log") ? { cursor: since.cursor } : since;
   }
 
   takeEvent(message: ServerMessage): void {
@@ -248,12 +262,13 @@ export class Subscriptions {
     onNews({ kind: "gap", topics });
   }
 
-  #want(wanted: Wanted): void {
-    this.#wanted.push(wanted);
+  #want(keys: Key[]): void {
+    const isFirst = this.#unasked.length === 0;
+    this.#unasked.push(...keys);
     // All that is asked for in one turn is one request.
-    if (this.#unasked.push(wanted) > 1) return;
+    if (!isFirst) return;
     queueMicrotask(() => {
-      const keys = this.#unasked.splice(0).flatMap(({ keys }) => keys);
+      const keys = this.#unasked.splice(0);
       const resume = this.#resume;
       // Else it comes with all the rest.
       if (resume === null && !this.#options.isLive()) return;
@@ -274,28 +289,8 @@ export class Subscriptions {
     this.#options.send({ id, type: "subscribe", payload: { ...asked.scope, since: asked.since } });
   }
 
-  #noteAnswer(asked: Asked, { topics, rejected, cursor }: Subscribed): void {
-    const answered = new Set(asked.keys);
-    for (const wanted of this.#wanted) {
-      const mine = wanted.keys.filter((key) => answered.has(key));
-      const isOfMine = among(mine);
-      const isMine = ({ topic }: { topic: string }) => isOfMine(topic);
-      for (const key of mine) wanted.left.delete(key);
-      if (mine.length === 0) continue;
-      wanted.found.topics.push(...topics.filter(isMine));
-      wanted.found.rejected.push(...rejected.filter(isMine));
-      wanted.found.cursor = cursor;
-      if (wanted.left.size === 0) wanted.resolve(wanted.found);
-    }
-    this.#wanted = this.#wanted.filter(({ left }) => left.size > 0);
+  #noteAnswer(asked: Asked): void {
     if (this.#resume?.left.delete(asked) && this.#resume.left.size === 0) this.#finish();
-  }
-
-  /** The server will not have it, however often it is asked. */
-  #refuse(keys: Key[], error: ServerError): void {
-    const refused = new Set(keys);
-    this.#follows.drop(keys);
-    for (const wanted of this.#wanted) if (wanted.keys.some((key) => refused.has(key))) wanted.reject(error);
   }
 
   #finish(): void {
@@ -337,7 +332,7 @@ export class Subscriptions {
     const gone = [...this.#leaving].filter((key) => !this.#follows.has(key));
     this.#leaving.clear();
     for (const key of gone) this.covered.delete(key);
-    this.#wanted = this.#wanted.filter(({ keys }) => keys.some((key) => this.#follows.has(key)));
+    this.#answers.keep((key) => this.#follows.has(key));
     if (!isLive()) return;
     for (const { scope } of requestsFor(gone)) send({ id: `~u${++this.#count}`, type: "unsubscribe", payload: scope });
     // A short name takes with it what is followed by whole ones.

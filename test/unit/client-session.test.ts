@@ -67,12 +67,19 @@ describe("[LOG4] coming back", () => {
   test("keeps its place where a subscribe is refused for a moment, and asks again when it may", async () => {
     const it = await live();
     const asked = await back(it);
-    const refused = { code: "rate_limited", message: "slower", retryable: true, retry_after_ms: 700 };
+    const refused = { code: "unavailable", message: "later", retryable: true, retry_after_ms: 700 };
+    it.socket.event("conversation:c1", 11);
     it.socket.reply("error", refused, asked);
     await it.clock.pass(699);
     expect(it.socket.all("subscribe").length).toBe(1);
     await it.clock.pass(1);
-    expect(it.socket.asked("subscribe").payload).toEqual(asked.payload);
+    // That of the replay which has come is told, and not asked for again.
+    expect(it.events()).toEqual([11]);
+    const { topics, since } = asked.payload;
+    expect(it.socket.asked("subscribe").payload).toEqual({
+      topics,
+      since: { cursor: since.cursor, seen: { "conversation:c1": 11 } },
+    });
     it.subscribed([sub("conversation:c1", { seq: 10, recovered: true })], { cursor: "e.12" });
     expect(it.session.state.status).toBe("live");
     expect(it.session.place.cursor).toBe("e.12");

@@ -12,8 +12,8 @@ export interface ConnectionHistory {
   /** Asked for by `?since=`, for the topics that are subscribed by themselves [SUB2]. */
   since: string | null;
   entries: Entry[];
-  /** When its client said that everything was back. Left out: once its first `subscribe` was answered. */
-  liveAt?: number | undefined;
+  /** When its client said that everything was back; null: never. Left out: once its first `subscribe` was answered. */
+  liveAt?: number | null;
   /** Null: open to the end. `byClient`: the client wanted it so. */
   closed: { order: number; code: number; byClient: boolean } | null;
 }

@@ -12,7 +12,7 @@ export function beforeLoss(history: History): History {
       .map((connection) => ({
         ...connection,
         entries: connection.entries.filter(({ order }) => order < from),
-        liveAt: connection.liveAt !== undefined && connection.liveAt < from ? connection.liveAt : undefined,
+        ...(connection.liveAt && connection.liveAt >= from ? { liveAt: null } : {}),
         closed: connection.closed !== null && connection.closed.order < from ? connection.closed : null,
       })),
   }));
@@ -44,7 +44,7 @@ function sinceToldOn(device: DeviceHistory, from: number): DeviceHistory {
     ...device.connections.slice(0, at),
     { ...connection, entries: connection.entries.filter((entry) => !isLater(entry)) },
   ];
-  const liveAt = connection.liveAt === undefined ? undefined : Math.max(connection.liveAt, told);
+  const liveAt = connection.liveAt && Math.max(connection.liveAt, told);
   const later = { ...connection, since: null, openedAt: told, liveAt, entries: connection.entries.filter(isLater) };
   return { ...device, connections: [later, ...device.connections.slice(at + 1)], earlier };
 }

@@ -23,6 +23,7 @@ export class RecordedSocket implements Socket {
   constructor(target: URL, { recorder, device, onMessage, onClose }: RecordedSocketOptions) {
     this.#recorder = recorder;
     this.history = recorder.openConnection(device, { url: target.href, since: target.searchParams.get("since") });
+    this.history.liveAt = null;
     this.#link = openLink(target, {
       onOpen() {},
       onMessage: (text) => {
