@@ -86,6 +86,7 @@ function follow(it: Call): void {
   look();
 }
 client.on("error", (error) => note("trouble", { text: String(error) }));
+client.on("state", ({ status }) => note(status));
 client.on("call", (it) => {
   note("call", { view: { ...it.current } });
   follow(it);
@@ -114,6 +115,7 @@ const phone = {
       watchers.add(look);
       look();
     }),
+  live: () => phone.when("live"),
   all: () => happened,
   peerCount: () => peers.length,
   view() {

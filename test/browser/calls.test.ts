@@ -203,3 +203,127 @@ test(`[CALL1] [CALL2] [CALL3] [CALL4] [CALL5] [CALL7] the same between two nodes
   await line.stop();
   for (const node of nodes) await node.stop();
 });
+
+test("[CALL1] [CALL4] [CALL5] declined, busy, given up, without a microphone, both at once: each side knows why it is over", async () => {
+  const service = await startService({ settings: { ...settings, CALLS__BUSY: "true" } });
+  const { port } = service;
+  const ids = { anna: fresh("anna"), ben: fresh("ben"), cleo: fresh("cleo") };
+  const [anna] = (await phonesOf(ids.anna, [{ deviceId: "mobile", port }])) as [Phone];
+  const [ben, tablet] = (await phonesOf(ids.ben, [
+    { deviceId: "mobile", port },
+    { deviceId: "tablet", port },
+  ])) as [Phone, Phone];
+  const calls = async (media: string) => {
+    await anna.does(`call("${ids.ben}", "${media}")`);
+    for (const phone of [ben, tablet]) await phone.when("call");
+    await anna.when("call.offer acked");
+  };
+  const ends = async (...reasons: string[]) => {
+    const ended = await Promise.all([anna, ben, tablet].map((phone) => phone.when("ended")));
+    expect(ended.map(({ view }) => view.endReason)).toEqual(reasons);
+    for (const phone of [anna, ben, tablet]) expect(await phone.does("callIds()")).toEqual([]);
+  };
+
+  await calls("audio");
+  await ben.does("decline()");
+  await ends("declined", "declined", "declined_elsewhere");
+
+  await calls("video");
+  await ben.does('decline("busy")');
+  await ends("busy", "busy", "declined_elsewhere");
+
+  await calls("audio");
+  await anna.does("hangUp()");
+  await ends("cancelled", "cancelled", "cancelled");
+
+  // Where there is no microphone nobody is called, and nobody who calls is left to wait.
+  const deaf = await openPhone(await browser.newContext(), port, {
+    ...{ user_id: ids.cleo, device_id: "mobile", no_media: "" },
+  });
+  await deaf.does(`call("${ids.anna}", "audio")`);
+  expect((await deaf.when("ended")).view).toMatchObject({ endReason: "media_failed" });
+  expect(await deaf.does("view()")).toMatchObject({ error: "Error: There is no microphone." });
+  await anna.does(`call("${ids.cleo}", "audio")`);
+  await deaf.when("call");
+  await deaf.does("answer()");
+  expect((await deaf.when("ended")).view).toMatchObject({ endReason: "media_failed" });
+  expect((await anna.when("ended")).view).toMatchObject({ endReason: "declined" });
+
+  // A call among others: the second one knows that the first one is on, and the first one goes on.
+  await calls("audio");
+  await ben.does("answer()");
+  await anna.when("active");
+  await deaf.page.goto("about:blank");
+  const cleo = await openPhone(await browser.newContext(), port, { user_id: ids.cleo, device_id: "tablet" });
+  await cleo.does(`call("${ids.ben}", "audio")`);
+  await cleo.when("call.offer acked");
+  expect(await cleo.does("view()")).toMatchObject({ state: "ringing", busy: true });
+  await cleo.does("hangUp()");
+  await ben.when("ended");
+  await anna.does("hangUp()");
+  await anna.when("ended");
+
+  for (const phone of [anna, ben, tablet, cleo]) expect(await emptied(phone)).toEqual([]);
+  await Promise.all([anna.does(`call("${ids.cleo}", "audio")`), cleo.does(`call("${ids.anna}", "audio")`)]);
+  const replaced = await Promise.race(
+    [anna, cleo].map(async (phone) => ({ phone, view: (await phone.when("ended")).view })),
+  );
+  expect(replaced.view).toMatchObject({ endReason: "replaced", direction: "outgoing" });
+  await replaced.phone.when("call");
+  await replaced.phone.does("answer()");
+  for (const phone of [anna, cleo]) await phone.when("active");
+  await replaced.phone.does("client.stop()");
+  expect((await (replaced.phone === anna ? cleo : anna).when("ended")).view).toMatchObject({ endReason: "hangup" });
+  await service.stop();
+});
+
+test("[CALL5] [CALL6] a call that nobody answers is over for all, and one may call again", async () => {
+  const service = await startService({ settings: { ...settings, CALLS__RING_TIMEOUT: "700ms" } });
+  const ids = { anna: fresh("anna"), ben: fresh("ben") };
+  const [anna] = (await phonesOf(ids.anna, [{ deviceId: "mobile", port: service.port }])) as [Phone];
+  const [ben] = (await phonesOf(ids.ben, [{ deviceId: "mobile", port: service.port }])) as [Phone];
+  for (let n = 0; n < 2; n++) {
+    await anna.does(`call("${ids.ben}", "audio")`);
+    for (const phone of [anna, ben]) expect((await phone.when("ended")).view).toMatchObject({ endReason: "timeout" });
+  }
+  expect(await anna.does("view()")).toMatchObject({ local: null, durationMs: null });
+  await service.stop();
+});
+
+test("[CALL2] [CALL7] of many tabs all ring, and the call lives in the one that has accepted it, until that is gone", async () => {
+  const service = await startService({ settings });
+  const { port } = service;
+  const ids = { anna: fresh("anna"), ben: fresh("ben") };
+  const [anna] = (await phonesOf(ids.anna, [{ deviceId: "mobile", port }])) as [Phone];
+  const context = await browser.newContext();
+  const lead = await openPhone(context, port, { user_id: ids.ben });
+  await lead.does("live()");
+  const other = await openPhone(context, port, { user_id: ids.ben });
+  await other.does("live()");
+  const callId = await anna.does(`call("${ids.ben}", "audio")`);
+  for (const tab of [lead, other]) expect((await tab.when("call")).view).toMatchObject({ id: callId });
+
+  // Both at once: one of them has it.
+  await Promise.all([other.does("answer()"), lead.does("answer()")]);
+  await anna.when("active");
+  const hasIt = (await other.does("callIds()")).length === 1;
+  const [owner, idle] = hasIt ? [other, lead] : [lead, other];
+  expect((await idle.when("ended")).view).toMatchObject({ endReason: "answered_elsewhere" });
+  expect(await idle.does("callIds()")).toEqual([]);
+  await owner.when("active");
+
+  await owner.page.reload();
+  await owner.page.waitForFunction("globalThis.phone");
+  expect((await owner.when("call")).view).toMatchObject({ id: callId, state: "connecting" });
+  await owner.when("active");
+  await Promise.all([anna, owner].map((phone) => phone.does('flows(["audio"])')));
+  expect(await idle.does("callIds()")).toEqual([]);
+
+  const late = await openPhone(context, port, { user_id: ids.ben });
+  await late.does("live()");
+  expect(await late.does("callIds()")).toEqual([]);
+  await owner.page.close();
+  expect((await anna.when("ended")).view).toMatchObject({ endReason: "hangup", endedBy: ids.ben });
+  for (const phone of [anna, idle, late]) expect(await emptied(phone)).toEqual([]);
+  await service.stop();
+});
