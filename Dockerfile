@@ -13,6 +13,7 @@ ENV PATH=/app/node_modules/.bin:$PATH
 FROM tools AS dev
 COPY bunfig.toml tsconfig.json build.ts ./
 COPY configs configs
+COPY docs/protocol.md docs/
 COPY src src
 # Trusted mode believes ?user_id=: the container's port is to be published on the developer's own machine only, and pages
 # may come from these addresses of it (WS__SERVER__ALLOWED_ORIGINS names others).
@@ -23,6 +24,7 @@ CMD ["bun", "--hot", "src/main.ts", "serve"]
 
 FROM tools AS build
 COPY tsconfig.json build.ts ./
+COPY docs/protocol.md docs/
 COPY src src
 ARG TARGETARCH
 RUN case "$TARGETARCH" in arm64) target=linux-arm64;; amd64) target=linux-x64;; esac; \

@@ -16,6 +16,7 @@ const commands: Record<string, () => Promise<Command>> = {
   connect: async () => (await import("./commands/connect.ts")).connect,
   admin: async () => (await import("./commands/admin.ts")).admin,
   health: async () => (await import("./commands/health.ts")).health,
+  asyncapi: async () => (await import("./commands/asyncapi.ts")).asyncapi,
   completions: async () => (await import("./commands/completions.ts")).completionsOf(loadAll),
   version: async () => (await import("./commands/version.ts")).version,
 };

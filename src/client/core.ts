@@ -1,32 +1,8 @@
 /** Says what the parts of the client are to each other: the one connection, wherever it is, and those that live from it. */
 import type { Scope } from "./follows.ts";
-import type { ClientPayloads, JsonObject, ServerPayloads } from "./wire.ts";
+import type { ClientPayloads, JsonObject, ReplyTypes, ServerPayloads } from "./wire.ts";
 
 export type RequestType = keyof ClientPayloads;
-/** Names what answers a request; `ack` where no other type is named. */
-export interface ReplyTypes {
-  ping: "pong";
-  authenticate: "auth.success";
-  subscribe: "subscribed";
-  unsubscribe: "unsubscribed";
-  history: "history";
-  members: "members";
-  "presence.query": "presence.update";
-  "admin.stats": "admin.stats";
-  "admin.samples": "admin.samples";
-  "admin.watch": "admin.watch";
-  "admin.members": "admin.members";
-  "admin.connections": "admin.connections";
-  "admin.connection": "admin.connection";
-  "admin.disconnect": "admin.disconnect";
-  "admin.topics": "admin.topics";
-  "admin.topic": "admin.topic";
-  "admin.subscribe": "admin.subscribe";
-  "admin.unsubscribe": "admin.unsubscribe";
-  "admin.nodes": "admin.nodes";
-  "admin.block": "admin.block";
-  "admin.users.erasure": "admin.users.erasure";
-}
 export type Reply<T extends RequestType> = ServerPayloads[T extends keyof ReplyTypes ? ReplyTypes[T] : "ack"];
 
 /** One message of the server that answers nothing [ENV2]. */

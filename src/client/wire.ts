@@ -98,6 +98,31 @@ export interface ClientPayloads {
   "admin.users.disable": { user_id: string; disabled?: boolean };
 }
 
+/** Names what answers a request; `ack` where no other type is named. */
+export interface ReplyTypes {
+  ping: "pong";
+  authenticate: "auth.success";
+  subscribe: "subscribed";
+  unsubscribe: "unsubscribed";
+  history: "history";
+  members: "members";
+  "presence.query": "presence.update";
+  "admin.stats": "admin.stats";
+  "admin.samples": "admin.samples";
+  "admin.connections": "admin.connections";
+  "admin.connection": "admin.connection";
+  "admin.watch": "admin.watch";
+  "admin.disconnect": "admin.disconnect";
+  "admin.topics": "admin.topics";
+  "admin.topic": "admin.topic";
+  "admin.subscribe": "admin.subscribe";
+  "admin.unsubscribe": "admin.unsubscribe";
+  "admin.nodes": "admin.nodes";
+  "admin.block": "admin.block";
+  "admin.members": "admin.members";
+  "admin.users.erasure": "admin.users.erasure";
+}
+
 /** Payloads that the server sends, by type. */
 export interface ServerPayloads {
   connected: {

@@ -1,8 +1,9 @@
 /** Writes the payload schemas as plain TypeScript types, which the client is published with: `npm run generate`. */
 import { join } from "node:path";
 import type * as v from "valibot";
-import { clientPayloads } from "./client.ts";
+import { clientMessageTypes, clientPayloads } from "./client.ts";
 import { content, freeObject } from "./fields.ts";
+import { replyTypeOf } from "./replies.ts";
 import { serverPayloads } from "./server.ts";
 
 /** The parts of a schema that its type depends on. */
@@ -79,6 +80,16 @@ const tableOf = (name: string, says: string, payloads: Record<string, v.GenericS
     "}",
   ].join("\n");
 
+const repliesTable = [
+  "/** Names what answers a request; `ack` where no other type is named. */",
+  "export interface ReplyTypes {",
+  ...clientMessageTypes
+    .map((type) => [type, replyTypeOf(type)] as const)
+    .filter(([, reply]) => reply !== "ack")
+    .map(([type, reply]) => `  ${JSON.stringify(type)}: ${JSON.stringify(reply)};`),
+  "}",
+].join("\n");
+
 /** The text of `src/client/wire.ts`. */
 export function wireTypes(): string {
   return `${[
@@ -86,6 +97,7 @@ export function wireTypes(): string {
     "export type JsonObject = Record<string, unknown>;",
     "/** The content of a message: text, or an object of the application's. */\nexport type Content = string | JsonObject;",
     tableOf("ClientPayloads", "Payloads that a client sends, by type.", clientPayloads),
+    repliesTable,
     tableOf("ServerPayloads", "Payloads that the server sends, by type.", serverPayloads),
   ].join("\n\n")}\n`;
 }

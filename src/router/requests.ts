@@ -34,7 +34,7 @@ const treatments = {
   "call.answer": { limit: "default", does: "acts" },
   "call.ice": { limit: "call.ice", does: "acts" },
   "call.hangup": { limit: "default", does: "acts" },
-  // Whoever looks on asks again and again; others than admins are refused within the rate of everything else.
+  // A console that is looked at asks again and again; others than admins are refused within the rate of everything else.
   "admin.stats": { limit: "admin", does: "asks" },
   "admin.samples": { limit: "admin", does: "asks" },
   "admin.connections": { limit: "admin", does: "asks" },
