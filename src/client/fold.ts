@@ -141,6 +141,7 @@ export class Fold {
     if (type === "mark.read" || type === "mark.delivered") return this.#takeMark(type, ack);
     const event = this.#who.userId === null ? null : eventOf(entry, ack, this.#who.userId);
     if (event !== null) this.#take(event);
+    if (ack.duplicate && type === "message.delete") this.#messages.change(deletionOf(entry), this.#asOf);
     // It was so before, perhaps by this device, whose answer was lost with a line: only the message says how it is now [LOG2].
     if (ack.duplicate && ack.message_id !== undefined) this.#messages.doubt(ack.message_id);
     if (event !== null || (type !== "reaction.add" && type !== "reaction.remove")) return;
@@ -310,6 +311,13 @@ export class Fold {
     for (const { message } of this.#messages.above(readSeq)) if (!message.isOwn && message.deletedAt === null) count++;
     return count;
   }
+}
+
+/** It is gone, whenever that was: of its text nothing stays here until the message has been read anew. */
+function deletionOf({ payload, createdAt }: OutboxEntry): Change {
+  const { conversation_id, message_id } = payload as ServerPayloads["message.deleted"];
+  const told = { conversation_id, message_id, deleted_at: new Date(createdAt).toISOString() };
+  return { type: "message.deleted", seq: 0, payload: told };
 }
 
 type Receiving = { user_id: string; up_to_seq: number };

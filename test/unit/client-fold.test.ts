@@ -29,7 +29,7 @@ class Played {
     const { model, line } = this;
     const message = model.said[which % Math.max(1, model.said.length)];
     const own = (type: OutboxType, payload: object) =>
-      user === me && isHere ? { type, payload: { conversation_id: "c", ...payload } as never } : null;
+      user === me && isHere ? { type, createdAt: 0, payload: { conversation_id: "c", ...payload } as never } : null;
     const content = `text ${++this.#texts}`;
     if (kind === "send") {
       const event = model.send(user, content);
@@ -178,4 +178,17 @@ test("[LOG2] [MSG2] [MSG3] what was so already has the message read anew: it may
     expect(fold.get("m1")?.content).toBe(type);
     expect(fold.doubtful).toEqual([]);
   }
+});
+
+test("[MSG2] of what was deleted already, by this device in vain or by another, no text stays", () => {
+  const fold = new Fold({ userId: me });
+  const said = { message_id: "m", conversation_id: "c", sender_id: me, content: "secret", created_at: "then" };
+  fold.stand({ as_of_seq: 1, unread: 0, last_message: { seq: 1, type: "message.new", payload: said } as never });
+  const payload = { conversation_id: "c", message_id: "m" };
+  fold.takeOwn(
+    { id: "d", type: "message.delete", payload, createdAt: 0, state: "pending" },
+    { message_id: "m", duplicate: true },
+  );
+  expect(fold.last).toMatchObject({ content: null, deletedAt: new Date(0).toISOString() });
+  expect(fold.doubtful).toEqual(["m"]);
 });
