@@ -36,8 +36,8 @@ export class ConversationState {
   membersTold = 0;
   /** Up to here it was asked to be marked as delivered. */
   markedSeq = 0;
-  /** How often somebody looks at it: as long as somebody does, what is missing is read instead of what is there forgotten. */
-  views = 0;
+  /** As long as somebody looks at it what is missing is read; else what is there is forgotten. */
+  isLookedAt = false;
   #entries: readonly OutboxEntry[] = [];
   #isRemoved = false;
   #wasKept = false;
@@ -262,7 +262,7 @@ export class ConversationState {
     const isSure = this.fold.fromSeq === null || goesOn || seq === this.#sureSeq;
     this.#wasHeard = false;
     if (isSure) this.#aside = [];
-    else if (this.views > 0) this.#holeAfter = this.#sureSeq;
+    else if (this.isLookedAt) this.#holeAfter = this.#sureSeq;
     else this.fold.forget();
   }
 

@@ -36,7 +36,8 @@ export class Conversations {
   readonly #states = new Map<string, ConversationState>();
   /** An application may hold one for long before it looks again, and there is one for each: until nobody has it any more. */
   readonly #models = new Map<string, WeakRef<ConversationModel>>();
-  readonly #looking = new Map<ConversationState, Set<ConversationModel>>();
+  /** By state, of those that somebody looks at: nobody else need hold them. */
+  readonly #looking = new Map<ConversationState, ConversationModel>();
   readonly #follows = new Map<ConversationState, Unlisten>();
   readonly #marks: Marks;
   readonly #kept: KeptConversations;
@@ -65,7 +66,7 @@ export class Conversations {
   }
 
   get(id: string): Conversation {
-    const held = this.#models.get(id)?.deref();
+    const held = this.#held(id);
     if (held !== undefined) return held;
     const model = this.#model(this.#state(id));
     this.#models.set(id, new WeakRef(model));
@@ -78,7 +79,7 @@ export class Conversations {
       state,
       marks: this.#marks,
       look: (model) => this.#look(state, model),
-      followAgain: () => this.#followOne(state),
+      followAgain: () => this.#follows.has(state) && this.#followOne(state),
     });
   }
 
@@ -167,7 +168,7 @@ export class Conversations {
       state.forget();
       state.changed();
     }
-    for (const [id, state] of this.#states) if (!this.#isHeld(id)) this.#drop(state);
+    for (const [id, state] of this.#states) if (this.#held(id) === undefined) this.#drop(state);
   }
 
   #drop(state: ConversationState): void {
@@ -184,7 +185,7 @@ export class Conversations {
     if (isLive && !this.#wasLive) this.#leaveBehind();
     this.#wasLive = isLive;
     if (!isLive) for (const state of this.#states.values()) state.clearTyping();
-    for (const models of this.#looking.values()) for (const model of models) model.tell();
+    for (const model of this.#models.values()) model.deref()?.tell();
     this.list.tell();
     this.#questions.ask();
   }
@@ -239,7 +240,7 @@ export class Conversations {
   #changed(state: ConversationState): void {
     if (this.#core.isLead) this.#kept.changed(state);
     this.list.put(state);
-    for (const model of this.#looking.get(state) ?? []) model.tell();
+    this.#held(state.id)?.tell();
     if (!state.isHeard) return;
     const { othersSeq, deliveredSeq, unread } = state.fold;
     if (this.#core.isLead && othersSeq > Math.max(deliveredSeq, state.markedSeq)) {
@@ -250,22 +251,19 @@ export class Conversations {
   }
 
   #look(state: ConversationState, model: ConversationModel): Unlisten {
-    const looking = this.#looking.get(state) ?? new Set();
-    this.#looking.set(state, looking.add(model));
-    state.views = looking.size;
-    if (!this.#follows.has(state)) this.#followOne(state);
-    return () => this.#leave(state, model);
+    this.#looking.set(state, model);
+    state.isLookedAt = true;
+    this.#followOne(state);
+    return () => this.#leave(state);
   }
 
-  #leave(state: ConversationState, model: ConversationModel): void {
-    const looking = this.#looking.get(state);
-    if (!looking?.delete(model)) return;
-    state.views = looking.size;
-    if (looking.size > 0) return;
+  #leave(state: ConversationState): void {
     this.#looking.delete(state);
+    state.isLookedAt = false;
     this.#follows.get(state)?.();
     this.#follows.delete(state);
     state.fold.trim(this.#kept.messagesMax);
+    this.#held(state.id)?.tell();
     this.#bound();
   }
 
@@ -322,13 +320,17 @@ export class Conversations {
     if (idle.length <= max) return;
     const timeOf = ({ fold }: ConversationState) => fold.last?.createdAt ?? "";
     for (const state of idle.sort((one, other) => (timeOf(one) < timeOf(other) ? 1 : -1)).slice(max)) {
-      if (this.#isHeld(state.id)) state.forget();
-      else this.#drop(state);
+      const model = this.#held(state.id);
+      if (model === undefined) this.#drop(state);
+      else {
+        state.forget();
+        model.tell();
+      }
     }
   }
 
-  #isHeld(id: string): boolean {
-    return this.#models.get(id)?.deref() !== undefined;
+  #held(id: string): ConversationModel | undefined {
+    return this.#models.get(id)?.deref();
   }
 }
 

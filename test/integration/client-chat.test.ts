@@ -226,3 +226,14 @@ test("[SUB4] a conversation that was let go shows what is so when it is looked a
   await shows(annas, ({ messages }) => messages.length === 1);
   expect(anna.conversation(c)).toBe(annas);
 });
+
+test("[MSG1] what is shown is so also where nobody is told of it", async () => {
+  const c = fresh("c");
+  const { client: anna } = chatter({ url: service.url, userId: fresh("anna") });
+  const view = anna.conversation(c);
+  expect(view.current).toBe(view.current);
+  expect(view.current.messages).toEqual([]);
+  await view.send("pending");
+  expect(view.current.messages).toMatchObject([{ content: "pending", state: "pending" }]);
+  expect(view.current).toBe(view.current);
+});
