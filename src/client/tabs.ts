@@ -81,7 +81,7 @@ export class TabCore implements Core {
       if (happening === "wake" || happening === "online") this.#follower?.probe(happening);
     });
     if (typeof document === "undefined") return;
-    addEventListener("pagehide", () => (this.#lead?.tab.hasOthers || this.#follower !== null) && this.#leave());
+    addEventListener("pagehide", () => (this.#lead?.tab.hasOthers || this.#follower !== null) && void this.#leave());
     addEventListener(
       "pageshow",
       ({ persisted }) => persisted && this.#shown.state.status !== "stopped" && this.start(),
@@ -123,10 +123,11 @@ export class TabCore implements Core {
   }
 
   /** This tab goes; the connection with it where there is no other. */
-  stop(): void {
-    this.#leave();
+  stop(): Promise<void> {
+    const left = this.#leave();
     this.#show({ state: { status: "stopped", reason: "stopped" } });
     this.#asks.failAll(new ClientError("stopped"));
+    return left;
   }
 
   /** In all tabs. */
@@ -243,7 +244,8 @@ export class TabCore implements Core {
     void this.#hello();
   }
 
-  #leave(): void {
+  /** @returns resolves once what is to be kept is written, where this tab has it to write */
+  async #leave(): Promise<void> {
     const member = this.#member;
     const lead = this.#lead;
     if (member === null) return;
@@ -255,7 +257,7 @@ export class TabCore implements Core {
     lead?.tab.end();
     if (lead === null) return member.end();
     // Its last word has to be written, which only the one that leads may.
-    if (!hadOthers) return void lead.connection.stop().finally(() => member.end());
+    if (!hadOthers) return lead.connection.stop().finally(() => member.end());
     lead.connection.leave();
     member.end();
   }
