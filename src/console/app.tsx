@@ -122,6 +122,9 @@ function SignedIn({ about, identity, onOut }: { about: About; identity: Identity
     setConnection(made);
     const unlisten = made.onState((state) => {
       if (state.status === "stopped" && state.reason !== "stopped") onOut(sentenceOf(state));
+      // A browser is not told why. Where a token says who this is, that is not the reason.
+      if (state.status === "waiting" && state.reason === "refused" && "userId" in identity)
+        onOut(`The service does not let ${identity.userId} in: disabled or blocked, or this node takes nobody now.`);
     });
     made.start();
     const refused = (error: unknown) => {

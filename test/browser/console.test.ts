@@ -312,6 +312,20 @@ describe("who comes in", () => {
   });
 });
 
+test("[END3] [CON1] a user who is not let in is told so where it is trusted by its name", async () => {
+  const service = await startService({ settings: listening });
+  const chief = await Client.connect(service.url, { query: { user_id: "chief", roles: "admin" } });
+  await chief.ask("admin.block", { user_id: "stranger", for: "10m" });
+  const { page, close } = await open(await consoleOf(service));
+  await signIn(page, "stranger");
+  await page.getByText("The service does not let stranger in").waitFor();
+  await signIn(page, "root");
+  await tile(page, "Connections", "2");
+  await chief.close();
+  await close();
+  await service.stop();
+});
+
 describe("on three nodes", () => {
   let folder: string;
   let redis: RedisServer;

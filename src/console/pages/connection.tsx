@@ -106,6 +106,7 @@ function Live({ connectionId }: { connectionId: string }) {
         <span role="status" className="faint">
           {live.status}
         </span>
+        <span className="faint">→ from the client, ← to it</span>
       </p>
       <ol className="live" reversed aria-label="Newest first">
         {live.messages.map((message) => (
