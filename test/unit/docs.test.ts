@@ -244,6 +244,11 @@ test("every command is in the README", () => {
   expect(commands.filter((name) => !new RegExp(`^\\| \`${name}\\b`, "m").test(readme))).toEqual([]);
 });
 
+test("the README's lines for the client are those of its page, which a test runs", () => {
+  const linesOf = (text: string, from: string) => /^```ts\n([\s\S]*?)^```/m.exec(text.slice(text.indexOf(from)))![1]!;
+  expect(linesOf(textOf("README.md"), "<!-- client -->")).toBe(linesOf(textOf("docs/client.md"), "## Ten lines"));
+});
+
 test("every relative link of the documents leads somewhere, to its heading too", () => {
   const anchorsOf = (text: string) =>
     new Set([...text.matchAll(/^#{1,6} (.+)$/gm)].map(([, heading]) => anchorOf(heading!)));

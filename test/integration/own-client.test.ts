@@ -1,4 +1,4 @@
-/** Runs the client that the README shows, against the real service: over crashes, broken lines and refusals. */
+/** Runs the client of one's own that the protocol's page shows, against the real service: over crashes, broken lines and refusals. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { join, resolve } from "node:path";
 import { migrateStorage } from "../../src/storage/migrate.ts";
@@ -11,13 +11,13 @@ import { type Service, startService } from "../support/service.ts";
 
 setDefaultTimeout(30_000);
 
-const readme = await Bun.file(join(resolve(import.meta.dir, "../.."), "README.md")).text();
-const code = /^<!-- resume -->\n```js\n([\s\S]*?)^```/m.exec(readme)![1]!;
+const page = await Bun.file(join(resolve(import.meta.dir, "../.."), "docs/protocol.md")).text();
+const code = /^<!-- resume -->\n```js\n([\s\S]*?)^```/m.exec(page)![1]!;
 
 type Send = (id: string, type: string, payload?: object) => void;
 type Connect = (url: string, topics: string[], onEvent: (event: Received) => void) => Send;
 
-/** A page that runs the README's client as anna on `conversation:c1`. */
+/** A page that runs the client as anna on `conversation:c1`. */
 class Page {
   readonly heard: Received[] = [];
   readonly send: Send;
@@ -124,11 +124,11 @@ async function say(content: string, to = service): Promise<void> {
   await ben.close();
 }
 
-test("[LOG4] the README's client is short", () => {
+test("[LOG4] the page's client is short", () => {
   expect(code.trim().split("\n").length).toBeLessThanOrEqual(47);
 });
 
-test("[LOG4] [LOG5] the README's client misses nothing and hears nothing twice, also over a crash of the service", async () => {
+test("[LOG4] [LOG5] the page's client misses nothing and hears nothing twice, also over a crash of the service", async () => {
   const [port] = await freePorts(1);
   const settings = { SERVER__PORT: String(port) };
   const first = await startService({ settings });
