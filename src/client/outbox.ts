@@ -15,8 +15,8 @@ const internalErrorsMax = 5;
 const prefix = "outbox/";
 
 interface Item {
-  /** Its place among all; also of its key in the store. */
-  readonly n: number;
+  /** In the store: its place among all, and what no other tab makes, so that nobody removes another's. */
+  readonly key: string;
   entry: OutboxEntry;
   /** It was sent, so that the server may have it, whatever was heard of it. */
   hasLeft: boolean;
@@ -81,9 +81,8 @@ export class DurableOutbox implements Outbox {
         return [];
       });
       for (const [key, value] of kept) {
-        const n = Number(key.slice(prefix.length));
-        this.#items.push({ ...(value as KeptItem), n, isKept: true, isTaken: false, internalErrors: 0 });
-        this.#last = n;
+        this.#items.push({ ...(value as KeptItem), key, isKept: true, isTaken: false, internalErrors: 0 });
+        this.#last = Number.parseInt(key.slice(prefix.length), 10);
       }
       this.#changed();
     })();
@@ -127,7 +126,14 @@ export class DurableOutbox implements Outbox {
       return (await this.#keepChanged(earlier)) as OutboxEntry<T>;
     }
     if (this.#pending().length >= pendingMax) throw new ClientError("outbox_full");
-    const item: Item = { n: ++this.#last, entry, hasLeft: false, isKept: false, isTaken: false, internalErrors: 0 };
+    const item: Item = {
+      key: keyOf(++this.#last),
+      entry,
+      hasLeft: false,
+      isKept: false,
+      isTaken: false,
+      internalErrors: 0,
+    };
     this.#items.push(item);
     return (await this.#keepChanged(item)) as OutboxEntry<T>;
   }
@@ -174,14 +180,14 @@ export class DurableOutbox implements Outbox {
   }
 
   #keep(items: Item[]): Promise<void> {
-    return this.#write(items.map(({ n, entry, hasLeft }) => [keyOf(n), { entry, hasLeft } satisfies KeptItem]));
+    return this.#write(items.map(({ key, entry, hasLeft }) => [key, { entry, hasLeft } satisfies KeptItem]));
   }
 
   #remove(items: Item[]): Promise<void> {
     const gone = new Set(items);
     this.#items = this.#items.filter((item) => !gone.has(item));
     this.#changed();
-    return this.#write(items.map(({ n }) => [keyOf(n), undefined]));
+    return this.#write(items.map(({ key }) => [key, undefined]));
   }
 
   async #write(changes: [key: string, value: unknown][]): Promise<void> {
@@ -261,7 +267,7 @@ export class DurableOutbox implements Outbox {
 }
 
 /** So many digits that the order of keys is that of numbers. */
-const keyOf = (n: number) => prefix + String(n).padStart(12, "0");
+const keyOf = (n: number) => `${prefix}${String(n).padStart(12, "0")} ${newId()}`;
 
 const isMark = (type: OutboxType) => type === "mark.read" || type === "mark.delivered";
 

@@ -1,4 +1,4 @@
-/** Speaks with the tab that leads, and notices where that one does not answer. */
+/** Speaks with the tab that leads, and notices where none answers. */
 import type { Clock, Unlisten } from "./core.ts";
 import type { TabListener, TabRole } from "./tab-lead.ts";
 import type { Ask, FromLead, TabFollow, ToLead } from "./tab-line.ts";
@@ -7,69 +7,79 @@ const probeEveryMs = 2_000;
 /** A tab that is busy is not deaf, and one that the browser has frozen never answers. */
 const answerWaitMs = 5_000;
 
-export interface TabFollowerOptions {
+interface Line {
   tab: string;
-  clock: Clock;
   post(message: ToLead): void;
-  /** It has not been heard for long enough. */
-  onDeaf(): void;
-  listener: TabListener;
 }
 
 export class TabFollower implements TabRole {
   readonly isLead = false;
-  readonly #options: TabFollowerOptions;
-  #heardAt: number;
-  #lookedAt: number;
-  #callOff: Unlisten = () => {};
+  readonly #line: Line;
+  readonly #listener: TabListener;
 
-  constructor(options: TabFollowerOptions) {
+  constructor(line: Line, listener: TabListener) {
+    this.#line = line;
+    this.#listener = listener;
+  }
+
+  /** Takes what is meant for this tab, but for news, which are counted before. */
+  take(message: FromLead): void {
+    if (message.kind === "shown") this.#listener.onShown(message.shown);
+    else if (message.kind === "answer") this.#listener.onAnswer(message.id, message.answer);
+    else if (message.kind === "followed") this.#listener.onFollowed(message.id, message.answer);
+  }
+
+  ask(id: string, ask: Ask): void {
+    this.#line.post({ kind: "ask", from: this.#line.tab, id, ask });
+  }
+
+  follow({ id, scope }: TabFollow): void {
+    this.#line.post({ kind: "follow", from: this.#line.tab, id, scope });
+  }
+
+  unfollow(id: string): void {
+    this.#line.post({ kind: "unfollow", from: this.#line.tab, id });
+  }
+}
+
+/** Asks now and then whether there is one that leads, as long as somebody looks at this tab. */
+export class LeadWatch {
+  readonly #options: Line & { clock: Clock; onDeaf(): void };
+  #heardAt = 0;
+  #lookedAt = 0;
+  #callOff: Unlisten | null = null;
+
+  /** `onDeaf` is called where nothing was heard for long enough; it is not watched any more then. */
+  constructor(options: Line & { clock: Clock; onDeaf(): void }) {
     this.#options = options;
-    this.#heardAt = this.#lookedAt = options.clock.now();
+  }
+
+  start(): void {
+    if (this.#callOff !== null) return;
+    this.#heardAt = this.#lookedAt = this.#options.clock.now();
     this.#look();
+  }
+
+  stop(): void {
+    this.#callOff?.();
+    this.#callOff = null;
   }
 
   noteHeard(): void {
     this.#heardAt = this.#options.clock.now();
   }
 
-  /** Takes what is meant for this tab, but for news, which are counted before. */
-  take(message: FromLead): void {
-    const { listener } = this.#options;
-    this.noteHeard();
-    if (message.kind === "shown") listener.onShown(message.shown);
-    else if (message.kind === "answer") listener.onAnswer(message.id, message.answer);
-    else if (message.kind === "followed") listener.onFollowed(message.id, message.answer);
-  }
-
-  ask(id: string, ask: Ask): void {
-    this.#options.post({ kind: "ask", from: this.#options.tab, id, ask });
-  }
-
-  follow({ id, scope }: TabFollow): void {
-    this.#options.post({ kind: "follow", from: this.#options.tab, id, scope });
-  }
-
-  unfollow(id: string): void {
-    this.#options.post({ kind: "unfollow", from: this.#options.tab, id });
-  }
-
-  probe(happening: "wake" | "online" | null): void {
-    this.#options.post({ kind: "probe", from: this.#options.tab, happening });
-  }
-
-  end(): void {
-    this.#callOff();
-  }
-
   #look(): void {
-    const { clock, onDeaf } = this.#options;
+    const { tab, clock, post, onDeaf } = this.#options;
     const now = clock.now();
     // Asleep itself, or seen by nobody, it has not listened.
     if (now - this.#lookedAt > 2 * probeEveryMs || !isVisible()) this.#heardAt = now;
     this.#lookedAt = now;
-    if (now - this.#heardAt >= answerWaitMs) return onDeaf();
-    if (isVisible()) this.probe(null);
+    if (now - this.#heardAt >= answerWaitMs) {
+      this.stop();
+      return onDeaf();
+    }
+    if (isVisible()) post({ kind: "probe", from: tab, happening: null });
     this.#callOff = clock.after(probeEveryMs, () => this.#look());
   }
 }

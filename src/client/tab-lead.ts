@@ -19,7 +19,6 @@ export interface TabRole {
   ask(id: string, ask: Ask): void;
   follow(follow: TabFollow): void;
   unfollow(id: string): void;
-  end(): void;
 }
 
 export interface TabListener {
@@ -68,6 +67,10 @@ export class TabLead implements TabRole {
 
   constructor(options: TabLeadOptions) {
     this.#options = options;
+  }
+
+  get term(): string {
+    return this.#options.term;
   }
 
   /** Other tabs are there. */

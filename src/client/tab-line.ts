@@ -2,6 +2,7 @@
 import type { ConnectionState, News, OutboxEntry, OutboxType, RequestType, Subscribed } from "./core.ts";
 import { ClientError, type ClientErrorCode, ServerError } from "./errors.ts";
 import type { Scope } from "./follows.ts";
+import { newId } from "./ids.ts";
 import type { JsonObject, ServerPayloads } from "./wire.ts";
 
 /** Asked of the connection, wherever it is. */
@@ -45,7 +46,7 @@ export type ToLead =
   | { kind: "probe"; from: string; happening: "wake" | "online" | null }
   | { kind: "bye"; from: string };
 
-/** From the tab that leads: to all, or `to` one. A term is the time for which one leads. */
+/** From the tab that leads: to all, or `to` one. A term is the time for which one leads; of two the later one sorts behind. */
 export type FromLead = { term: string } & (
   | { kind: "leads" }
   /** Where it stands; `news`: all after what the tab had, null where that is not known. */
@@ -73,3 +74,6 @@ export function errorOf(failure: Failure): Error {
   if ("client" in failure) return new ClientError(failure.client, failure);
   return new Error(failure.other);
 }
+
+/** @param startedAt milliseconds since 1970 */
+export const termFrom = (startedAt: number): string => `${String(startedAt).padStart(15, "0")} ${newId()}`;

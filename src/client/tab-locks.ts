@@ -1,5 +1,8 @@
 /** Knows by the locks of a browser which tabs are there and which one leads, whatever becomes of them. */
-import type { Store } from "./core.ts";
+import type { Clock, Store } from "./core.ts";
+
+/** Shorter than it takes to find that a tab is frozen. */
+const answerLastsMs = 1_000;
 
 /** The locks of a name: one that whoever leads has, and one that each tab has as long as it is there. */
 export class TabLocks {
@@ -70,9 +73,16 @@ export class Membership {
  * Takes nothing from a tab that was frozen while another took the lead: what it would write is of long ago. It is not answered either, so
  * that what was asked of it is asked of the next one.
  */
-export const fenced = (store: Store, locks: TabLocks): Store => {
+export const fenced = (store: Store, { locks, clock }: { locks: TabLocks; clock: Clock }): Store => {
   const never = new Promise<never>(() => {});
-  const ensureLead = async () => ((await locks.isLead()) ? undefined : never);
+  const ensureLead = async () => {
+    for (;;) {
+      const askedAt = clock.now();
+      if (!(await locks.isLead())) return never;
+      // Frozen while it asked, it has an answer of before.
+      if (clock.now() - askedAt < answerLastsMs) return;
+    }
+  };
   return {
     read: (prefix) => store.read(prefix),
     async write(changes) {

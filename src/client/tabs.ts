@@ -21,9 +21,9 @@ import { Listeners } from "./listeners.ts";
 import { RecentNews } from "./recent-news.ts";
 import { type Happening, joined, type Surroundings } from "./surroundings.ts";
 import { outboxOver, TabAsks } from "./tab-asks.ts";
-import { TabFollower } from "./tab-follower.ts";
+import { LeadWatch, TabFollower } from "./tab-follower.ts";
 import { numberKey, TabLead, type TabListener, type TabRole } from "./tab-lead.ts";
-import type { FromLead, Shown, TabMessage } from "./tab-line.ts";
+import { type FromLead, type Shown, type TabMessage, termFrom } from "./tab-line.ts";
 import { fenced, Membership, TabLocks } from "./tab-locks.ts";
 import type { ClientPayloads, JsonObject } from "./wire.ts";
 
@@ -58,8 +58,9 @@ export class TabCore implements Core {
   #member: Membership | null = null;
   #lead: { tab: TabLead; connection: Connection } | null = null;
   #follower: TabFollower | null = null;
-  /** Of the one that this tab follows. */
-  #term: string | null = null;
+  /** Of the last one that was heard of. */
+  #term = "";
+  readonly #watch: LeadWatch;
   /** Some news did not come, or its place is lost: what comes is passed over until it is welcome again. */
   #isBehind = false;
 
@@ -77,15 +78,14 @@ export class TabCore implements Core {
       entries: () => this.#shown.entries,
       onChange: (listener) => this.#onOutbox.add(listener),
     });
+    const line = { tab: this.#tab, post: (message: TabMessage) => this.#post(message) };
+    this.#watch = new LeadWatch({ ...line, clock: options.clock, onDeaf: () => this.#waitForLead(true) });
     surroundings.listen((happening) => {
-      if (happening === "wake" || happening === "online") this.#follower?.probe(happening);
+      if (happening === "wake" || happening === "online") this.#post({ kind: "probe", from: this.#tab, happening });
     });
     if (typeof document === "undefined") return;
     addEventListener("pagehide", () => (this.#lead?.tab.hasOthers || this.#follower !== null) && void this.#leave());
-    addEventListener(
-      "pageshow",
-      ({ persisted }) => persisted && this.#shown.state.status !== "stopped" && this.start(),
-    );
+    addEventListener("pageshow", ({ persisted }) => persisted && this.state.status !== "stopped" && this.start());
   }
 
   get userId(): string | null {
@@ -171,7 +171,7 @@ export class TabCore implements Core {
     const name = await this.#options.name;
     await this.#keptNumber;
     if (member.isOver) return;
-    if (name === null) return this.#beginLead(member);
+    if (name === null) return this.#beginLead(member, { isHeld: true });
     const locks = new TabLocks(name, this.#tab);
     member.locks = locks;
     member.channel = new BroadcastChannel(name);
@@ -189,34 +189,39 @@ export class TabCore implements Core {
     const locks = member?.locks;
     if (!member || !locks) return;
     if (steal) this.#follow(null);
+    else this.#watch.start();
     member.waiting.abort();
     member.waiting = new AbortController();
     const { signal } = member.waiting;
+    const grant = { isHeld: true };
     const lead = async () => {
-      await this.#beginLead(member);
+      await this.#beginLead(member, grant).catch((error) => this.#options.onError(error));
       await member.over;
     };
-    locks.lead(lead, { signal, steal }).catch((error) => {
+    locks.lead(lead, { signal, steal }).catch(() => {
       if (member.isOver || signal.aborted) return;
-      if (this.#lead === null) return this.#options.onError(error);
+      // Taken by another, to which this tab did not answer.
+      grant.isHeld = false;
       this.#yield();
+      void this.#hello();
     });
   }
 
-  async #beginLead(member: Membership): Promise<void> {
+  async #beginLead(member: Membership, grant: { readonly isHeld: boolean }): Promise<void> {
     const { store, clock, connect, surroundings } = this.#options;
     const { locks, channel } = member;
+    this.#watch.stop();
     this.#follow(null);
     const keptNumber = await this.#readNumber();
-    if (member.isOver) return;
+    if (member.isOver || !grant.isHeld) return;
     const connection = connect({
       isShared: locks !== null,
-      store: locks === null ? store : fenced(store, locks),
+      store: locks === null ? store : fenced(store, { locks, clock }),
       surroundings: joined(surroundings, this.#onHappening),
     });
     for (const kept of this.#kept) connection.keep(kept);
     const tab = new TabLead({
-      term: newId(),
+      term: termFrom(clock.now()),
       connection,
       news: this.#news,
       clock,
@@ -241,7 +246,6 @@ export class TabCore implements Core {
     this.#news.last = null;
     this.#isBehind = true;
     this.#waitForLead();
-    void this.#hello();
   }
 
   /** @returns resolves once what is to be kept is written, where this tab has it to write */
@@ -250,15 +254,14 @@ export class TabCore implements Core {
     const lead = this.#lead;
     if (member === null) return;
     const hadOthers = lead?.tab.hasOthers === true;
+    this.#watch.stop();
     this.#member = this.#lead = null;
-    this.#asks.enter(null);
     this.#follow(null);
     member.channel?.postMessage({ kind: "bye", from: this.#tab } satisfies TabMessage);
     lead?.tab.end();
-    if (lead === null) return member.end();
     // Its last word has to be written, which only the one that leads may.
-    if (!hadOthers) return lead.connection.stop().finally(() => member.end());
-    lead.connection.leave();
+    if (lead !== null && !hadOthers) return lead.connection.stop().finally(() => member.end());
+    lead?.connection.leave();
     member.end();
   }
 
@@ -274,21 +277,27 @@ export class TabCore implements Core {
 
   #take(message: TabMessage): void {
     if (!("term" in message)) return this.#lead?.tab.take(message);
-    // One that was frozen does not know yet that it does not lead any more.
-    if (this.#lead !== null || this.#member === null) return;
+    // One that was frozen does not know yet that it does not lead any more: this tab, or the one that has sent this.
+    if (this.#member === null || message.term < (this.#lead?.tab.term ?? this.#term)) return;
+    if (this.#lead !== null) {
+      this.#yield();
+      this.#term = message.term;
+      return void this.#hello();
+    }
+    this.#watch.noteHeard();
     if (message.kind === "leads") {
+      this.#term = message.term;
       this.#follow(null);
       return void this.#hello();
     }
     if ("to" in message && message.to !== this.#tab) return;
     if (message.kind === "welcome") this.#enterAsFollower(message);
-    else if (message.term !== this.#term) return;
+    else if (this.#follower === null || message.term !== this.#term) return;
     else if (message.kind === "news") this.#takeNews(message);
-    else this.#follower?.take(message);
+    else this.#follower.take(message);
   }
 
   #takeNews({ number, news }: Extract<FromLead, { kind: "news" }>): void {
-    this.#follower?.noteHeard();
     if (this.#isBehind) return;
     if (number === this.#news.last! + 1) return this.#tell(news);
     this.#isBehind = true;
@@ -308,21 +317,11 @@ export class TabCore implements Core {
     this.#show(shown);
     if (term === this.#term && this.#follower !== null) return;
     this.#term = term;
-    this.#follow(
-      new TabFollower({
-        tab: this.#tab,
-        clock: this.#options.clock,
-        post: (message) => this.#post(message),
-        onDeaf: () => this.#waitForLead(true),
-        listener: this.#listener,
-      }),
-    );
+    this.#follow(new TabFollower({ tab: this.#tab, post: (it) => this.#post(it) }, this.#listener));
   }
 
   #follow(follower: TabFollower | null): void {
-    this.#follower?.end();
     this.#follower = follower;
-    if (follower === null) this.#term = null;
     this.#asks.enter(follower satisfies TabRole | null);
   }
 

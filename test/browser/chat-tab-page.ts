@@ -25,6 +25,10 @@ Object.assign(globalThis, {
     unread: () => list.current.items.find(({ id }) => id === query.get("conversation_id"))?.unread,
     live: () => until(() => client.state.status === "live" && conversation.current.status === "live"),
     untilShown: (message: string) => until(() => messages().includes(message)),
+    untilNothingWaits: () => until(() => messages().every((message) => message.endsWith(" sent"))),
+    async loadAll() {
+      while (conversation.current.hasOlder) await conversation.loadOlder();
+    },
     untilStatus: (status: string) => until(() => conversation.current.status === status),
   },
 });

@@ -5,6 +5,7 @@ import { launchChromium } from "../support/chromium.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 import { type Site, startSite } from "../support/site.ts";
+import { secret, signToken } from "../support/tokens.ts";
 import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
@@ -301,4 +302,42 @@ test("[LOG2] a tab that opens late shows what is kept and what is live, each mes
     tabs.push(tab);
   }
   for (const tab of tabs) expect(await tab.does("messages()")).toEqual(expected);
+});
+
+test("[ENV3] what may not be asked twice fails where the tab that leads goes before it has answered, all else is asked of the next one", async () => {
+  const { context, tabs, conversationId } = await openTabs(2);
+  const [first, second] = tabs as [Tab, Tab];
+  const tools = await context.newCDPSession(first.page);
+  await tools.send("Debugger.enable");
+  await tools.send("Debugger.pause");
+  const code = ".then(() => 'answered', ({ code }) => code)";
+  const asked = Promise.all([
+    second.does(`core.request("typing.start", { conversation_id: "${conversationId}" })${code}`),
+    second.does(`core.request("ping", {})${code}`),
+    second.does(`core.request("ping", {}, { timeoutMs: 1 })${code}`),
+  ]);
+  const crashed = first.page.waitForEvent("crash");
+  void tools.send("Page.crash").catch(() => {});
+  await crashed;
+  expect(await asked).toEqual(["lead_lost", "answered", "timeout"]);
+});
+
+test("[AUTH2] with `getToken` alone the token says whose tab it is: those of one user share, those of two do not", async () => {
+  const authority = await startService({ settings: { AUTH__MODE: "token", AUTH__SECRET: secret } });
+  const context = await openContext();
+  const token = (sub: string) => signToken({ sub, exp: Math.floor(Date.now() / 1000) + 3600 });
+  const open = async (userId: string) => {
+    const socket = `ws://localhost:${authority.port}/ws`;
+    const tab = await openTab(context, { socket, token: await token(userId), topic: "conversation:c" });
+    await tab.does("live()");
+    return tab;
+  };
+  const tabs = [await open("anna"), await open("ben"), await open("anna"), await open("ben")];
+  expect(await Promise.all(tabs.map(leads))).toEqual([true, true, false, false]);
+  const userIds = await Promise.all(tabs.map((tab) => tab.does("core.userId")));
+  expect(userIds).toEqual(["anna", "ben", "anna", "ben"]);
+  await tabs[2]!.does("say('of anna')");
+  for (const n of [1, 3]) await tabs[n]!.does("untilHeard('of anna')");
+  for (const n of [0, 2]) await tabs[n]!.does("untilSent('of anna')");
+  await authority.stop();
 });
