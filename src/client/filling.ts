@@ -27,7 +27,8 @@ export interface FillingOptions {
 
 export class Filling {
   readonly #options: FillingOptions;
-  #hasFirst = false;
+  /** Of which beginning of the conversation the newest page was asked for: one that is forgotten begins anew. */
+  #firstOf: number | null = null;
   #loading: Promise<void> | null = null;
   #isMending = false;
   #anew: Unlisten | null = null;
@@ -41,7 +42,7 @@ export class Filling {
   /** A page is here, or was kept, or there is nothing more. */
   get isFilled(): boolean {
     const { state } = this.#options;
-    return this.#hasFirst || state.wasKept || state.fold.fromSeq === 0;
+    return this.#firstOf === state.fold.begun || state.wasKept || state.fold.fromSeq === 0;
   }
 
   get isLoadingOlder(): boolean {
@@ -53,11 +54,11 @@ export class Filling {
     const { state, core, onError } = this.#options;
     if (core.state.status !== "live" || state.isRemoved) return;
     if (state.holeAfter !== null) void this.#mend();
-    else if (state.isWhole && !this.#hasFirst) {
-      this.#hasFirst = true;
+    else if (state.isWhole && this.#firstOf !== state.fold.begun) {
+      this.#firstOf = state.fold.begun;
       if (state.fold.size < pageSize && state.fold.fromSeq !== 0)
         this.loadOlder().catch((error) => {
-          this.#hasFirst = false;
+          this.#firstOf = null;
           onError(error);
         });
     }
@@ -83,7 +84,6 @@ export class Filling {
 
   reload(): void {
     const { state, followAgain } = this.#options;
-    this.#hasFirst = false;
     state.takeGap();
     followAgain(state);
   }

@@ -1,8 +1,10 @@
 /** Proves that the fake server, which applications test against, answers and tells what the real one does. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import * as v from "valibot";
+import type { Call } from "../../src/client/call.ts";
 import { FakeServer } from "../../src/client/testing.ts";
 import { serverPayloads } from "../../src/protocol/server.ts";
+import { chatter, live, opened, shows, stopChatters } from "../support/chatters.ts";
 import { Client, type Received } from "../support/client.ts";
 import { type Service, startService } from "../support/service.ts";
 
@@ -293,4 +295,40 @@ test("[MSG4] [CALL1] [CALL2] [CALL3] [CALL4] own events and calls are alike", as
     ],
     { f1: ["fay", "finn"] },
   );
+});
+
+test("[CALL1] [CALL4] [ENV4] a test says who calls, lets answers wait, refuses, and sees what was asked", async () => {
+  const server = new FakeServer({ conversations: { c1: ["anna", "ben"] } });
+  const { client } = chatter({ url: "ws://fake/ws", userId: "anna", webSocket: server.webSocket });
+  await live(client);
+  const rings = new Promise<Call>((resolve) => client.on("call", resolve));
+  const callId = server.call("ben", "anna", { media: "video" });
+  const call = await rings;
+  expect(call.current).toMatchObject({ id: callId, peerUserId: "ben", media: "video", state: "ringing" });
+  call.decline();
+  expect((await server.received("call.hangup")).payload).toMatchObject({ call_id: callId });
+  await shows(call, ({ state }) => state === "ended");
+
+  const view = opened(client.conversation("c1"));
+  const release = server.hold("message.send");
+  server.refuse("message.send", "rate_limited", { retryAfterMs: 1 });
+  await view.send("slowly");
+  await server.received("message.send");
+  expect(view.current.messages.at(-1)!.state).toBe("pending");
+  release();
+  await shows(view, ({ messages }) => messages.at(-1)!.state === "sent");
+  expect(server.requestsOf("message.send").map(({ payload }) => payload.content)).toEqual(["slowly", "slowly"]);
+
+  server.say("c1", "ben", "before");
+  await shows(view, ({ messages }) => messages.length === 2);
+  const gap = new Promise<readonly string[]>((resolve) => client.on("gap", ({ topics }) => resolve(topics)));
+  server.loseLog();
+  expect(await gap).toContain("conversation:c1");
+  await shows(view, ({ status, messages }) => status === "live" && messages.length === 2);
+  expect(server.connected).toEqual(["anna"]);
+  server.stop();
+  await shows(view, ({ status }) => status === "kept");
+  server.start();
+  await shows(view, ({ status }) => status === "live");
+  await stopChatters();
 });
