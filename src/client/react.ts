@@ -8,6 +8,7 @@ import {
   useMemo,
   useSyncExternalStore,
 } from "react";
+import type { Call, CallView } from "./call.ts";
 import type { Client } from "./client.ts";
 import type { Conversation, ConversationView } from "./conversation.ts";
 import type { ConversationListView } from "./conversation-list.ts";
@@ -50,6 +51,8 @@ const noState: ConnectionState = { status: "stopped", reason: "new" };
 const noConversations: ConversationListView = { status: "loading", items: [] };
 const nobody: readonly string[] = [];
 const noPresence: ReadonlyMap<string, Presence> = new Map();
+const noCalls: readonly Call[] = [];
+const noCall: Live<null> = { current: null, subscribe: () => () => {} };
 
 /** Whether the connection is there, and if not, why, and when it comes back. */
 export function useConnectionState(): ConnectionState {
@@ -112,4 +115,17 @@ export function usePresence(users: string | readonly string[]) {
   const live = useMemo(() => client.presence(key === "" ? [] : key.split(" ")), [client, key]);
   const all = useLive(live, whole, noPresence);
   return typeof users === "string" ? all.get(users) : all;
+}
+
+/** The calls that ring here or live in this tab [CALL7]. */
+export function useCalls(): readonly Call[] {
+  return useLive(useClient().calls, whole, noCalls);
+}
+
+/** How a call is now; null where there is none. */
+export function useCall(call: Call): CallView;
+export function useCall(call: Call | null | undefined): CallView | null;
+export function useCall(call: Call | null | undefined): CallView | null {
+  const live: Live<CallView | null> = call ?? noCall;
+  return useLive(live, whole, live.current);
 }

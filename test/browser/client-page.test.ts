@@ -26,7 +26,7 @@ beforeAll(async () => {
     mkdirSync(dirname(join(folder, path)), { recursive: true });
     writeFileSync(join(folder, path), text.replaceAll("localhost:8086", `127.0.0.1:${service.port}`));
   };
-  for (const { role, text } of files) write(`chat/${role.slice("file ".length)}`, text);
+  for (const { role, text } of files) write(`chat/${role.slice("file ".length)}`, withCalls(text));
   write("hooks/main.tsx", hooks.text);
   write("hooks/index.html", '<!doctype html><meta charset="utf-8" /><script type="module" src="/main.tsx"></script>');
   symlinkSync(join(projectFolder, "node_modules"), join(folder, "node_modules"));
@@ -61,6 +61,12 @@ afterAll(async () => {
   await Promise.all([site?.stop(true), service?.stop()]);
   rmSync(folder, { recursive: true, force: true });
 });
+
+/** Puts the calls where the page says that they may be put. */
+const withCalls = (text: string) =>
+  text
+    .replace("import { Conversation } from", 'import { Calls } from "./Calls.tsx";\nimport { Conversation } from')
+    .replace("<Conversation key={open} id={open} />", '<Conversation key={open} id={open} />\n<Calls peer="ben" />');
 
 /** `/chat` → `chat/dist/index.html`; what a page asks for is that of the page which is open. */
 let shown = "chat";
@@ -97,10 +103,14 @@ test("[MSG1] the page with the hooks shows what is so", async () => {
   await anna.getByRole("button", { name: "hooks (0)" }).waitFor();
 });
 
-test("[MSG1] [MSG2] [MSG3] [REC1] [TYP1] [PRE3] the chat page of an hour does what it says, in as many lines as it says", async () => {
-  const code = files.filter(({ role }) => role.endsWith(".tsx")).map(({ text }) => text.trimEnd().split("\n").length);
-  const total = /a whole chat page of (\d+) lines/.exec(page)?.[1];
-  expect(Number(total)).toBe(code.reduce((sum, lines) => sum + lines, 0));
+test("[MSG1] [MSG2] [MSG3] [REC1] [TYP1] [PRE3] [CALL1] the chat page of an hour does what it says, in as many lines as it says", async () => {
+  const linesOf = (isOne: (role: string) => boolean) =>
+    files.filter(({ role }) => isOne(role)).reduce((sum, { text }) => sum + text.trimEnd().split("\n").length, 0);
+  const isOfCalls = (role: string) => role === "file Calls.tsx";
+  expect([
+    Number(/a whole chat page of (\d+) lines/.exec(page)?.[1]),
+    Number(/for those who want them: (\d+) lines more/.exec(page)?.[1]),
+  ]).toEqual([linesOf((role) => role.endsWith(".tsx") && !isOfCalls(role)), linesOf(isOfCalls)]);
 
   const [anna, ben] = [await open("/chat?user=anna"), await open("/chat?user=ben")];
   const write = async (who: Page, text: string) => {
@@ -132,6 +142,23 @@ test("[MSG1] [MSG2] [MSG3] [REC1] [TYP1] [PRE3] the chat page of an hour does wh
   await row(anna, "three").waitFor();
   const texts = await anna.getByRole("listitem").allTextContents();
   expect(texts.map((text) => /one|two|three/.exec(text)?.[0]).filter(Boolean)).toEqual(["one", "two", "three"]);
+
+  // A call, in which both see each other.
+  await anna.getByRole("button", { name: "Call ben" }).click();
+  await ben.getByText("anna calls").waitFor();
+  await ben.getByRole("button", { name: "Accept" }).click();
+  for (const [who, other] of [
+    [anna, "ben"],
+    [ben, "anna"],
+  ] as const) {
+    await who.getByText(`${other}: active`).waitFor();
+    await who.waitForFunction(
+      (name) => (globalThis as any).document.querySelector(`video[aria-label="${name}"]`)?.videoWidth > 0,
+      other,
+    );
+  }
+  await ben.getByRole("button", { name: "Hang up" }).click();
+  await anna.getByRole("button", { name: "Call ben" }).waitFor();
 
   await row(anna, "Hello, dear Ben!").getByRole("button", { name: "Delete" }).click();
   await ben.getByText("deleted").waitFor();
