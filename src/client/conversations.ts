@@ -1,7 +1,7 @@
 /** Owns all conversations that this device knows: takes the news to each, follows those that somebody looks at, and keeps the newest on the device. */
 import { type Conversation, ConversationModel } from "./conversation.ts";
 import { ConversationList } from "./conversation-list.ts";
-import { ConversationState } from "./conversation-state.ts";
+import { ConversationState, type KeptConversation } from "./conversation-state.ts";
 import type { Clock, Core, News, OutboxEntry, Store, Unlisten } from "./core.ts";
 import { ServerError } from "./errors.ts";
 import { KeptConversations } from "./kept.ts";
@@ -94,7 +94,7 @@ export class Conversations {
   }
 
   async #load(): Promise<void> {
-    await this.#restore();
+    await this.#restore((kept) => kept);
     this.list.isLoaded = true;
     for (const news of this.#news ?? []) this.#take(news);
     this.#news = null;
@@ -102,14 +102,14 @@ export class Conversations {
   }
 
   /** Takes up what is kept of conversations of which nothing is here. */
-  async #restore(): Promise<void> {
+  async #restore(asItIs: (kept: KeptConversation) => KeptConversation): Promise<void> {
     const kept = await this.#kept.load().catch((error) => {
       this.#options.onError(error);
       return [];
     });
     for (const [id, conversation] of kept) {
       const state = this.#state(id);
-      if (state.fold.fromSeq === null && !state.isRemoved) state.restore(conversation);
+      if (state.fold.fromSeq === null && !state.isRemoved) state.restore(asItIs(conversation));
     }
   }
 
@@ -193,7 +193,8 @@ export class Conversations {
   /** The tab that led has gone, and what it kept is this one's to go on with. */
   async #lead(): Promise<void> {
     for (const state of this.#states.values()) this.#kept.changed(state);
-    await this.#restore();
+    // Of these this tab has passed over what was told since they were written.
+    await this.#restore((kept) => ({ ...kept, isHeard: false }));
     if (this.#wasLive) this.#leaveBehind();
   }
 
@@ -311,15 +312,18 @@ export class Conversations {
     this.#bound();
   }
 
-  /** Of those that nobody looks at as many stay as are kept, the newest. */
+  /** Of those that nobody looks at as many stay as are kept, the newest; in the tab that leads all that any tab hears. */
   #bound(): void {
     if (this.list.isFollowed) return;
-    const idle = [...this.#states.values()].filter((state) => !this.#looking.has(state) && state.entries.length === 0);
+    const isNeeded = (state: ConversationState) =>
+      this.#looking.has(state) || state.entries.length > 0 || (this.#core.isLead && state.isHeard);
+    const idle = [...this.#states.values()].filter((state) => !isNeeded(state));
     for (const [id, model] of this.#models) if (model.deref() === undefined) this.#models.delete(id);
     const max = this.#kept.conversationsMax;
     if (idle.length <= max) return;
     const timeOf = ({ fold }: ConversationState) => fold.last?.createdAt ?? "";
     for (const state of idle.sort((one, other) => (timeOf(one) < timeOf(other) ? 1 : -1)).slice(max)) {
+      this.#kept.drop(state);
       const model = this.#held(state.id);
       if (model === undefined) this.#drop(state);
       else {

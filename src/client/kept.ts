@@ -34,6 +34,11 @@ export class KeptConversations implements Kept {
     this.#changed.add(state);
   }
 
+  /** Nothing of it is taken any more, so what is kept would go stale unseen. */
+  drop({ id }: ConversationState): void {
+    if (this.#kept.delete(id)) this.#gone.add(id);
+  }
+
   /** The store is empty. */
   forget(): void {
     this.#kept.clear();

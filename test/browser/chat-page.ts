@@ -31,6 +31,15 @@ const tab = {
       const { status, isLoadingOlder, messages } = conversation.current;
       return status === "live" && !isLoadingOlder && messages.filter(({ state }) => state === "sent").length === count;
     }),
+  /** Opens another conversation. @returns its texts once it is live with so many */
+  opens: async (id: string, count: number) => {
+    const other = client.conversation(id);
+    other.subscribe(() => {});
+    await until(
+      () => other.current.status === "live" && !other.current.isLoadingOlder && other.current.messages.length === count,
+    );
+    return other.current.messages.map(({ content }) => content);
+  },
   kept: () => until(() => conversation.current.status === "kept"),
   lists: (unread: number) => until(() => list.current.status === "live" && list.current.items[0]?.unread === unread),
 };

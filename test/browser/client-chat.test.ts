@@ -50,7 +50,7 @@ async function begin() {
     await page.waitForFunction("globalThis.tab");
     return { page, does: (what) => page.evaluate(`tab.${what}`) as Promise<any> };
   };
-  return { say, open, ben: ben!, conversation };
+  return { say, open, ben: ben!, anna, conversation };
 }
 
 test("[LOG3] all tabs show the same, each message once, whoever has said it and whichever tab leads", async () => {
@@ -76,6 +76,28 @@ test("[LOG3] all tabs show the same, each message once, whoever has said it and 
   expect((await later.does("texts()")).sort()).toEqual(["five", "four", "one", "three", "two"]);
   await later.does("lists(1)");
   for (const tab of [second, third, later]) expect(await tab.does("errors")).toEqual([]);
+});
+
+test("[LOG4] a tab that leads next shows a conversation whole that only the one before had", async () => {
+  const { open, conversation, ben, anna } = await begin();
+  const other = fresh("c");
+  await people.gather(other, [anna]);
+  const say = (content: string) =>
+    ben.ask("message.send", { conversation_id: other, client_message_id: fresh("m"), content });
+  await say("one");
+  const [first, second] = [await open("list"), await open("conversation")];
+  await second.does("shows(0)");
+  expect(await first.does(`opens("${other}", 1)`)).toEqual(["one"]);
+  // So that it is written down with a place before what comes now.
+  await first.page.waitForTimeout(1_000);
+  for (const text of ["two", "three"]) await say(text);
+  await first.does(`opens("${other}", 3)`);
+  await first.page.close();
+  await say("four");
+  await second.does("shows(0)");
+  expect(await second.does(`opens("${other}", 4)`)).toEqual(["one", "two", "three", "four"]);
+  expect(await second.does(`opens("${conversation}", 0)`)).toEqual([]);
+  expect(await second.does("errors")).toEqual([]);
 });
 
 test("[LOG4] what a tab has that nobody else looked at is kept by the one that leads, and goes on in a new browser session", async () => {
