@@ -24,7 +24,8 @@ afterAll(() => service?.stop());
 type Step =
   | { who: string; asks: string; with: Record<string, unknown> }
   | { who: string; comes: Record<string, string> }
-  | { who: string; goes: number };
+  | { who: string; goes: number }
+  | { change: "add" | "remove" | "mute" | "unmute"; conversation: string; user: string };
 
 /** Puts the same names in the place of what each server makes up: `<message 1>` is the first message's id in both. */
 function shapeOf(frames: Received[], names: Map<string, string>): unknown[] {
@@ -50,6 +51,8 @@ function shapeOf(frames: Received[], names: Map<string, string>): unknown[] {
 
 interface Server {
   url: string;
+  /** Does what no client of a user may do. */
+  change(change: string, conversationId: string, userId: string): unknown;
   webSocket: new (url: string | URL, options: never) => unknown;
 }
 
@@ -66,6 +69,8 @@ async function play(server: Server, steps: Step[], expected?: Record<string, unk
       const filled = JSON.parse(fill(step.comes)) as Record<string, string>;
       const query = { user_id: step.who.split("/")[0]!, device_id: step.who, ...filled };
       clients.set(step.who, await Client.connect(server.url, { query, webSocket: server.webSocket }));
+    } else if ("change" in step) {
+      await server.change(step.change, step.conversation, step.user);
     } else if ("goes" in step) {
       await clients.get(step.who)!.close(step.goes);
       clients.delete(step.who);
@@ -102,14 +107,28 @@ async function play(server: Server, steps: Step[], expected?: Record<string, unk
 /** Plays it on both, each scene with users of its own. */
 async function isAlike(steps: Step[], conversations: Record<string, string[]>): Promise<void> {
   const fake = new FakeServer({ conversations, events: { "poll.vote": { logged: true }, wave: { logged: false } } });
-  const asFaked = await play({ url: "ws://fake/ws", webSocket: fake.webSocket }, steps);
+  const change = (what: string, id: string, userId: string) => {
+    if (what === "add") fake.addMembers(id, [userId]);
+    else if (what === "remove") fake.removeMember(id, userId);
+    else fake.setMayWrite(id, userId, what === "unmute");
+  };
+  const asFaked = await play({ url: "ws://fake/ws", webSocket: fake.webSocket, change }, steps);
   await admin.ask("admin.users.upsert", { user_ids: [...new Set(Object.values(conversations).flat())] });
   for (const [conversation_id, user_ids] of Object.entries(conversations))
     await admin.ask("admin.members.add", { conversation_id, user_ids });
-  const asReal = await play({ url: service.url, webSocket: WebSocket }, steps, asFaked);
+  const asReal = await play({ url: service.url, webSocket: WebSocket, change: changeReally }, steps, asFaked);
   for (const [at, step] of steps.entries()) expect({ step, ...asFaked[at] }).toEqual({ step, ...asReal[at] });
 }
 
+function changeReally(change: string, conversation_id: string, user_id: string): Promise<unknown> {
+  if (change === "add") return admin.ask("admin.members.add", { conversation_id, user_ids: [user_id] });
+  if (change === "remove") return admin.ask("admin.members.remove", { conversation_id, user_ids: [user_id] });
+  return admin.ask("admin.members.update", { conversation_id, user_id, may_write: change === "unmute" });
+}
+
+const changes = (change: "add" | "remove" | "mute" | "unmute", conversation: string, user: string): Step => ({
+  ...{ change, conversation, user },
+});
 const comes = (who: string, query: Record<string, string> = {}): Step => ({ who, comes: query });
 const goes = (who: string, code = 1000): Step => ({ who, goes: code });
 const asks = (who: string, type: string, payload: Record<string, unknown> = {}): Step => ({
@@ -294,6 +313,34 @@ test("[MSG4] [CALL1] [CALL2] [CALL3] [CALL4] own events and calls are alike", as
       asks("fay/laptop", "call.offer", { ...call, to_user_id: "nobody", media: "audio", sdp }),
     ],
     { f1: ["fay", "finn"] },
+  );
+});
+
+test("[MEM1] [SUB3] [MSG5] who is added, removed and kept from writing is told alike, and what follows it as well", async () => {
+  const send = (key: string) => ({ conversation_id: "g1", client_message_id: key, content: key });
+  await isAlike(
+    [
+      comes("gus/laptop"),
+      asks("gus/laptop", "subscribe", { topics: ["conversation", "typing"] }),
+      comes("gwen/phone"),
+      asks("gwen/phone", "subscribe", { topics: ["conversation", "typing"] }),
+      asks("gus/laptop", "message.send", send("before")),
+      changes("add", "g1", "gwen"),
+      asks("gwen/phone", "members", { conversation_id: "g1", limit: 1 }),
+      asks("gwen/phone", "message.send", send("hello")),
+      changes("mute", "g1", "gwen"),
+      asks("gwen/phone", "message.send", send("muted")),
+      asks("gwen/phone", "typing.start", { conversation_id: "g1" }),
+      asks("gwen/phone", "message.send", send("hello")),
+      asks("gus/laptop", "members", { conversation_id: "g1" }),
+      asks("gwen/phone", "subscribe", { topics: ["conversation:g1"] }),
+      changes("unmute", "g1", "gwen"),
+      changes("remove", "g1", "gwen"),
+      asks("gwen/phone", "message.send", send("gone")),
+      asks("gwen/phone", "history", { topic: "conversation:g1" }),
+      asks("gwen/phone", "members", { conversation_id: "g1" }),
+    ],
+    { g1: ["gus"], g2: ["gwen"] },
   );
 });
 

@@ -230,7 +230,8 @@ export class FakeChat {
   }
 
   #mayWrite(id: string, userId: string): void {
-    if (this.conversation(id, userId).mayNotWrite.has(userId)) throw new Refusal("forbidden");
+    if (this.conversation(id, userId).mayNotWrite.has(userId))
+      throw new Refusal("forbidden", { field: "payload.conversation_id" });
   }
 
   #message(messageId: string, userId: string): FakeMessage {
