@@ -14,7 +14,8 @@ const backWithinMs = 10_000;
 
 export class CallTabs {
   readonly #scope: () => string;
-  readonly #locks = typeof document === "undefined" ? undefined : navigator.locks;
+  readonly #locks =
+    typeof document === "undefined" || !("BroadcastChannel" in globalThis) ? undefined : navigator.locks;
   readonly #channel = this.#locks && new BroadcastChannel("ws-service calls");
 
   /** @param scope names the device: what else is open of this site may be of another user. @param onTaken another tab has a call */
@@ -30,18 +31,23 @@ export class CallTabs {
     return this.#locks !== undefined;
   }
 
-  /** Has a call live here, and tells the others. @returns resolves with what lets go of it; null where another tab has it */
-  async take(callId: string): Promise<Unlisten | null> {
+  /**
+   * Has a call live here, and tells the others.
+   * @param isBack it lived in this tab before the page was loaded anew, which may not be gone yet
+   * @returns resolves with what lets go of it; null where another tab has it
+   */
+  async take(callId: string, isBack: boolean): Promise<Unlisten | null> {
     if (this.#locks === undefined) return () => {};
     const name = this.#nameOf(callId);
-    const signal = AbortSignal.timeout(claimWithinMs);
+    const options = isBack ? { signal: AbortSignal.timeout(claimWithinMs) } : { ifAvailable: true };
     return new Promise((resolve) => {
-      const hold = () =>
+      const hold = (lock: Lock | null) =>
         new Promise<void>((release) => {
+          if (lock === null) return release(resolve(null));
           this.#channel?.postMessage({ scope: this.#scope(), callId } satisfies Taken);
           resolve(release);
         });
-      this.#locks!.request(name, { signal }, hold).catch(() => resolve(null));
+      this.#locks!.request(name, options, hold).catch(() => resolve(null));
     });
   }
 

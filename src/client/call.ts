@@ -143,7 +143,7 @@ export class Call extends LiveValue<CallView> {
     if (this.#state !== "ringing" || direction !== "incoming" || sdp === undefined) return;
     this.#state = "connecting";
     this.changed();
-    if (!(await this.#parts.take(this))) return this.#finish("answered_elsewhere");
+    if (!(await this.#parts.take(this))) return;
     if (!(await this.#turnOn(options.media ?? this.#media, options.stream))) return;
     try {
       await this.#negotiation.answer(sdp);
@@ -205,11 +205,17 @@ export class Call extends LiveValue<CallView> {
     this.#finish("answered_elsewhere");
   }
 
-  /** Is told what the server knows this device to be in. @param wasAway the line was broken, and what was said meanwhile is lost */
-  noteSnapshot(isListed: boolean, wasAway: boolean): void {
-    if (!wasAway || this.#isKnown !== true || this.#state === "ended") return;
-    if (!isListed) this.#after(wordWithinMs, () => this.#finish("connection_lost"));
-    else if (this.#state !== "ringing") this.#negotiation.restart();
+  /** Is told, after the line was away, how the server has it; `null`: not any more. What was said meanwhile is lost. */
+  noteBack(state: "ringing" | "connecting" | "active" | null): void {
+    if (this.#isKnown !== true || this.#state === "ended") return;
+    if (state === null) this.#after(wordWithinMs, () => this.#finish("connection_lost"));
+    else if (this.#state !== "ringing") this.#negotiation.comeBack();
+    else if (state !== "ringing" && this.#facts.direction === "outgoing") {
+      // The answer is among what is lost.
+      this.#state = "connecting";
+      this.#negotiation.rejoin();
+      this.changed();
+    }
   }
 
   /** Ends it where the client stops. */

@@ -59,10 +59,19 @@ export class Calls extends LiveValue<readonly Call[]> {
     this.#parts = {
       rtc: rtcOf(rtc),
       clock,
-      iceServers: async () => (typeof iceServers === "function" ? iceServers() : iceServers),
+      iceServers: async () => {
+        if (typeof iceServers !== "function") return iceServers;
+        try {
+          return await iceServers();
+        } catch (error) {
+          // In one network it goes without.
+          this.#onError(error);
+          return [];
+        }
+      },
       ask: (type, payload, signal) => this.#ask(type, payload, signal),
       tellEnd: (call, reason) => this.#tellEnd(call.id, reason),
-      take: (call) => this.#hold(call.id),
+      take: (call) => this.#hold(call.id, false),
       onMark: (call, mark) => this.#held.has(call.id) && this.#tabs.mark(call.id, mark),
       onEnded: (call) => this.#letGo(call.id),
     };
@@ -135,10 +144,10 @@ export class Calls extends LiveValue<readonly Call[]> {
   }
 
   #takeSnapshot(found: readonly Found[]): void {
-    const wasAway = this.#wasAway;
-    this.#wasAway = false;
     const ids = new Set(found.map(({ call_id }) => call_id));
-    for (const call of this.#calls.values()) call.noteSnapshot(ids.has(call.id), wasAway);
+    if (this.#wasAway)
+      for (const call of this.#calls.values()) call.noteBack(found.find((it) => it.call_id === call.id)?.state ?? null);
+    this.#wasAway = false;
     for (const [id, watch] of this.#elsewhere) if (!ids.has(id)) watch.abort();
     for (const id of [...this.#elsewhere.keys()]) if (!ids.has(id)) this.#elsewhere.delete(id);
     for (const it of found) {
@@ -155,7 +164,7 @@ export class Calls extends LiveValue<readonly Call[]> {
     // Until it is known whose it is.
     this.#elsewhere.set(id, watch);
     const isOwn = mark !== null || !this.#tabs.isShared;
-    if (!isOwn || !(await this.#hold(id))) return this.#watch(id, watch);
+    if (!isOwn || !(await this.#hold(id, true))) return this.#watch(id, watch);
     this.#elsewhere.delete(id);
     if (watch.signal.aborted) return this.#letGo(id);
     const direction = mark?.direction ?? (state === "ringing" ? "outgoing" : "incoming");
@@ -184,12 +193,13 @@ export class Calls extends LiveValue<readonly Call[]> {
     );
   }
 
-  async #hold(id: string): Promise<boolean> {
+  async #hold(id: string, isBack: boolean): Promise<boolean> {
     // Known at once: it is this tab's, whatever the others are told meanwhile.
     this.#held.set(id, () => {});
-    const release = await this.#tabs.take(id);
+    const release = await this.#tabs.take(id, isBack);
     if (release === null) {
       this.#held.delete(id);
+      if (!isBack) this.#leaveToOther(id);
       return false;
     }
     if (this.#held.has(id)) this.#held.set(id, release);

@@ -40,6 +40,8 @@ export class Negotiation {
   #session: string | null = null;
   /** From the first answer on, offers are renegotiations. */
   #isAgreed = false;
+  /** An answer that comes meanwhile is one to an offer before. */
+  #isOffering = false;
   #anewCount = 0;
   #remoteStream: MediaStream | null = null;
   #line: Promise<unknown> = Promise.resolve();
@@ -80,10 +82,18 @@ export class Negotiation {
 
   /** Offers with a new connection, where this page knows nothing of the one there was. */
   rejoin(): void {
+    this.#isOffering = true;
     this.#later(() => this.#beginAnew());
   }
 
-  /** Looks for each other anew: the network is another, or what was said of it is lost. */
+  /** The line was away, and what was said meanwhile is lost. */
+  comeBack(): void {
+    this.#callOff("lost");
+    if (!this.isConnected) this.#waitUntilLost();
+    this.restart();
+  }
+
+  /** Looks for each other anew: the network is another. */
   restart(): void {
     this.#later(async () => {
       this.#peer?.restartIce();
@@ -105,6 +115,7 @@ export class Negotiation {
   }
 
   takeAnswer(sdp: string): void {
+    if (this.#isOffering) return;
     this.#later(async () => {
       if (this.#peer === null) return this.#beginAnew();
       // One that is not waited for was for the page before this one.
@@ -212,11 +223,13 @@ export class Negotiation {
   }
 
   async #offerAgain(): Promise<void> {
+    this.#isOffering = true;
     try {
       await this.#offer({ media: this.#options.media() });
     } catch (error) {
       // The other side's offer is on its way, or the end: what is still needed then is asked for again.
       if (!isOneOf(error, ["call_conflict", "call_ended", "call_not_found"])) throw error;
+      this.#isOffering = false;
       return;
     }
     this.#wait("answer", answerWithinMs, () =>
@@ -234,6 +247,7 @@ export class Negotiation {
     const peer = this.#peer!;
     const offer = await peer.createOffer();
     const reply = await this.#ask("call.offer", { call_id: this.#options.callId, sdp: offer.sdp!, ...about });
+    this.#isOffering = false;
     await peer.setLocalDescription(offer);
     return reply;
   }

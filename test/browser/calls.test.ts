@@ -277,6 +277,47 @@ test("[CALL1] [CALL4] [CALL5] declined, busy, given up, without a microphone, bo
   await service.stop();
 });
 
+test("[CALL2] [CALL7] an answer that was lost with the line, a call without one and an end without one are made good when it is back", async () => {
+  const service = await startService({ settings });
+  const line = await startProxy(service.port);
+  const ids = { anna: fresh("anna"), ben: fresh("ben") };
+  const [anna] = (await phonesOf(ids.anna, [{ deviceId: "mobile", port: line.port }])) as [Phone];
+  const [ben] = (await phonesOf(ids.ben, [{ deviceId: "mobile", port: service.port }])) as [Phone];
+  await anna.does(`call("${ids.ben}", "audio")`);
+  await ben.when("call");
+  await anna.when("call.offer acked");
+  line.freeze();
+  await ben.does("answer()");
+  await ben.when("call.answer acked");
+  line.cut();
+  await anna.when("closed");
+  line.heal();
+  for (const phone of [anna, ben]) await phone.when("active");
+  await Promise.all([anna, ben].map((phone) => phone.does('flows(["audio"])')));
+
+  // A call that is made without a line rings once there is one.
+  await ben.does("hangUp()");
+  for (const phone of [anna, ben]) await phone.when("ended");
+  line.cut();
+  await anna.when("closed");
+  await anna.does(`call("${ids.ben}", "audio")`);
+  line.heal();
+  await ben.when("call");
+  await ben.does("answer()");
+  for (const phone of [anna, ben]) await phone.when("active");
+
+  // One that is given up without a line is given up for both.
+  line.cut();
+  await anna.when("closed");
+  await anna.does("hangUp()");
+  expect(await anna.does("view()")).toMatchObject({ state: "ended", endReason: "hangup" });
+  line.heal();
+  expect((await ben.when("ended")).view).toMatchObject({ endReason: "hangup", endedBy: ids.anna });
+  for (const phone of [anna, ben]) expect(await emptied(phone)).toEqual([]);
+  await line.stop();
+  await service.stop();
+});
+
 test("[CALL5] [CALL6] a call that nobody answers is over for all, and one may call again", async () => {
   const service = await startService({ settings: { ...settings, CALLS__RING_TIMEOUT: "700ms" } });
   const ids = { anna: fresh("anna"), ben: fresh("ben") };
