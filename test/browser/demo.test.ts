@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
-import type { Browser, BrowserContext, BrowserContextOptions, Locator, Page } from "playwright-core";
+import type { Browser, BrowserContext, BrowserContextOptions, Page } from "playwright-core";
 import { Client, MemoryStore } from "../../src/client/index.ts";
 import { launchChromium } from "../support/chromium.ts";
 import { type Demo, startDemo } from "../support/demo.ts";
@@ -34,7 +34,7 @@ const desktop = { width: 1180, height: 760 };
 const phone = { width: 390, height: 780 };
 
 async function openContext(options: BrowserContextOptions): Promise<BrowserContext> {
-  const context = await browser.newContext({ locale: "en-GB", ...options });
+  const context = await browser.newContext({ locale: "en-GB", deviceScaleFactor: takesPictures ? 2 : 1, ...options });
   contexts.push(context);
   return context;
 }
@@ -88,7 +88,7 @@ const scrollsBack = `(async () => {
   return topOf(seen) - at;
 })()`;
 
-async function picture(page: Page | Locator, name: string): Promise<void> {
+async function picture(page: Page, name: string): Promise<void> {
   if (!takesPictures) return;
   mkdirSync(join(root, "docs/images"), { recursive: true });
   await page.screenshot({ path: join(root, `docs/images/${name}.png`), animations: "disabled" });
@@ -96,7 +96,10 @@ async function picture(page: Page | Locator, name: string): Promise<void> {
 
 test("[MSG1] [REC1] [TYP1] what one types, says, changes and takes back is seen by the other, who reacts", async () => {
   const anna = await openPage(await openContext({ viewport: desktop }), "?user=anna");
-  const ben = await openPage(await openContext({ viewport: phone, colorScheme: "dark", hasTouch: true }), "?user=ben");
+  const ben = await openPage(
+    await openContext({ viewport: phone, colorScheme: "dark", hasTouch: true, isMobile: true }),
+    "?user=ben",
+  );
   await conversation(anna, "Ben Okafor").click();
   await conversation(ben, "Anna Berg").waitFor();
 
@@ -124,7 +127,10 @@ test("[MSG1] [REC1] [TYP1] what one types, says, changes and takes back is seen 
   await said(ben, "very friendly skull").getByRole("button", { name: "heart, 1: Anna" }).waitFor();
   await field(ben).pressSequentially("And it is waterproof");
   await anna.getByText("Ben is typing").waitFor();
+  await field(anna).click();
   await picture(anna, "chat-light");
+  await anna.emulateMedia({ colorScheme: "dark" });
+  await picture(anna, "chat-dark");
   await picture(ben, "chat-phone");
 
   await bubble(anna, "at home").hover();
@@ -153,7 +159,6 @@ test("[LOG2] [LOG4] what one says without a network waits in sight, and is there
   for (const text of waiting) await say(anna, text);
   for (const text of waiting) await tick(anna, text, "Waiting to be sent");
   await say(cleo, "Where are you?");
-  await picture(anna, "chat-offline");
 
   await context.setOffline(false);
   for (const text of waiting) await tick(anna, text, "Read");
@@ -223,7 +228,7 @@ test("whoever is alone is answered by the harbour's office", async () => {
   await said(ben, "Then ask Dev.").waitFor();
   await say(ben, "Is the crane there?");
   await tick(ben, "Is the crane there?", "Read");
-  await ben.getByText("Harbour is typing").waitFor();
+  await ben.getByText("Harbour Office is typing").waitFor();
   await said(ben, "We have written that down.").waitFor();
 });
 
@@ -231,6 +236,57 @@ test("a conversation that one may not write in says who may", async () => {
   const anna = await openPage(await openContext({ viewport: desktop }), "?user=anna#harbour");
   await anna.getByText("Only Harbour Office can write here.").waitFor();
   expect(await field(anna).count()).toBe(0);
+});
+
+const callOf = (page: Page, name: string) => page.getByRole("region", { name: `Call with ${name}` });
+/** Waits until the picture of somebody moves: frames come. */
+function seesMoving(page: Page, label: string) {
+  const video = JSON.stringify(`video[aria-label="${label}"]`);
+  return page.waitForFunction(
+    `document.querySelector(${video})?.videoWidth > 0 && document.querySelector(${video}).currentTime > 0.5`,
+  );
+}
+
+test("[CALL1] [CALL4] [CALL5] [CALL7] a call rings, is answered, seen and heard, lives through a reload, and is hung up", async () => {
+  const media: BrowserContextOptions = { permissions: ["camera", "microphone"] };
+  const anna = await openPage(await openContext({ viewport: desktop, ...media }), "?user=anna#anna-ben");
+  const ben = await openPage(await openContext({ viewport: phone, colorScheme: "dark", ...media }), "?user=ben");
+  await conversation(ben, "Anna Berg").waitFor();
+
+  await anna.getByRole("button", { name: "Call Ben with video" }).click();
+  await callOf(anna, "Ben Okafor").getByText("Ringing…").waitFor();
+  await callOf(ben, "Anna Berg").getByText("calls you with video").waitFor();
+  await callOf(ben, "Anna Berg").getByRole("button", { name: "Accept", exact: true }).click();
+  await seesMoving(anna, "Ben Okafor's picture");
+  await seesMoving(ben, "Anna Berg's picture");
+  await seesMoving(anna, "Your own picture");
+  for (const page of [anna, ben]) expect(await barriersOn(page)).toEqual([]);
+
+  await callOf(ben, "Anna Berg").getByRole("button", { name: "Mute" }).click();
+  await ben.reload();
+  await seesMoving(ben, "Anna Berg's picture");
+  await seesMoving(anna, "Ben Okafor's picture");
+  await callOf(ben, "Anna Berg").getByRole("button", { name: "Mute", pressed: true }).waitFor();
+  await callOf(anna, "Ben Okafor").getByRole("button", { name: "Camera", pressed: true }).click();
+  await anna.locator("video.local").waitFor({ state: "detached" });
+
+  await callOf(anna, "Ben Okafor").getByRole("button", { name: "Hang up" }).click();
+  const ends = async (page: Page, name: string) => {
+    await callOf(page, name).getByText("Call ended after").waitFor();
+    await callOf(page, name).waitFor({ state: "detached" });
+  };
+  await Promise.all([ends(anna, "Ben Okafor"), ends(ben, "Anna Berg")]);
+});
+
+test("[CALL4] a call that is declined says so", async () => {
+  const media: BrowserContextOptions = { permissions: ["camera", "microphone"] };
+  const anna = await openPage(await openContext({ viewport: desktop, ...media }), "?user=anna#anna-cleo");
+  const cleo = await openPage(await openContext({ viewport: phone, ...media }), "?user=cleo#studio");
+  await said(cleo, "He says hello").waitFor();
+  await anna.getByRole("button", { name: "Call Cléo", exact: true }).click();
+  await callOf(cleo, "Anna Berg").getByText("calls you").waitFor();
+  await callOf(cleo, "Anna Berg").getByRole("button", { name: "Decline" }).click();
+  await callOf(anna, "Cléo Marchand").getByText("Cléo declined").waitFor();
 });
 
 /** Lists what the checker calls serious, or worse. */
@@ -247,7 +303,7 @@ async function barriersOn(page: Page): Promise<string[]> {
 
 for (const colorScheme of ["light", "dark"] as const) {
   test(`it has no barriers that the checker knows, ${colorScheme}, and is used by the keyboard alone`, async () => {
-    const page = await openPage(await openContext({ viewport: desktop, colorScheme }), "?user=elin");
+    const page = await openPage(await openContext({ viewport: desktop, colorScheme }), "?user=anna");
     const text = `The buns are in the oven, and it is ${colorScheme}`;
     await conversation(page, "Sailing weekend").focus();
     await page.keyboard.press("Enter");
@@ -262,13 +318,12 @@ for (const colorScheme of ["light", "dark"] as const) {
     await page.keyboard.press("Enter");
     await said(page, text).getByRole("button", { name: "thumbs up, 1: you" }).waitFor();
     await page.keyboard.press("Enter");
-    await picture(page, `chat-${colorScheme}-group`);
     await page.setViewportSize(phone);
     expect(await barriersOn(page)).toEqual([]);
     await page.getByRole("button", { name: "Back to the conversations" }).click();
     expect(await barriersOn(page)).toEqual([]);
     await page.goto(demo.url);
-    await page.getByRole("link", { name: "Anna Berg" }).waitFor();
+    await page.getByRole("link", { name: "Ben Okafor" }).waitFor();
     expect(await barriersOn(page)).toEqual([]);
   });
 }

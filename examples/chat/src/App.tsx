@@ -1,6 +1,7 @@
 /** Puts the page together: the conversations beside the one that is open, the state of the line above, calls over all. */
 import { useEffect, useSyncExternalStore } from "react";
 import { useConversations } from "ws-service/client/react";
+import { Calls } from "./Calls.tsx";
 import { ConversationList } from "./ConversationList.tsx";
 import { LineBanner } from "./LineBanner.tsx";
 import { Thread } from "./Thread.tsx";
@@ -27,6 +28,7 @@ export function App({ me }: { me: string }) {
       <ConversationList me={me} list={list} open={open} />
       <main className="main">
         <LineBanner />
+        <Calls />
         {open === null ? <Nothing /> : <Thread key={open} id={open} me={me} />}
       </main>
     </div>

@@ -29,7 +29,8 @@ export function Composer({ me, conversation, title, edited, onSend, onEditLast, 
 
   function write(value: string) {
     setText(value);
-    if (edited === null) keepDraft(me, conversation.id, value);
+    if (edited !== null) return;
+    keepDraft(me, conversation.id, value);
     if (value === "") conversation.typing.stop();
     else conversation.typing.keystroke();
   }

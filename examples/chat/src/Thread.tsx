@@ -7,7 +7,7 @@ import { DeleteDialog } from "./DeleteDialog.tsx";
 import { Icon } from "./Icon.tsx";
 import { MessageRow } from "./MessageRow.tsx";
 import { tickOf } from "./message.ts";
-import { firstNameOf, peerOf, personOf, roomOf, titleOf } from "./people.ts";
+import { firstNameOf, peerOf, roomOf, titleOf } from "./people.ts";
 import { daysOf } from "./rows.ts";
 import { ThreadHeader } from "./ThreadHeader.tsx";
 import { dayName } from "./time.ts";
@@ -45,9 +45,17 @@ export function Thread({ id, me }: { id: string; me: string }) {
   return (
     <section className="thread" aria-label={titleOf(room, me)}>
       <ThreadHeader room={room} me={me} />
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls is reached by the keyboard */}
-      <div className="messages" ref={scroll.box} role="log" aria-label="Messages" tabIndex={0} onKeyDown={walk}>
-        <div className="days" aria-busy={view.status === "loading"}>
+      <div
+        className="messages"
+        ref={scroll.box}
+        role="log"
+        aria-label="Messages"
+        aria-busy={!isReady || view.isLoadingOlder}
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls is reached by the keyboard
+        tabIndex={0}
+        onKeyDown={walk}
+      >
+        <div className="days">
           <div ref={top} className="top">
             {view.hasOlder ? (
               <span className="spinner" data-on={view.isLoadingOlder || !isReady} />
@@ -102,8 +110,7 @@ export function Thread({ id, me }: { id: string; me: string }) {
         />
       ) : (
         <p className="read-only">
-          <Icon name="lock" /> Only {room.writers?.map((it) => personOf(it).name).join(", ") ?? "others"} can write
-          here.
+          <Icon name="lock" /> Only {room.writers?.map(firstNameOf).join(", ") ?? "others"} can write here.
         </p>
       )}
       <DeleteDialog message={deleted} onClose={() => setDeleted(null)} onDelete={({ id }) => conversation.delete(id)} />
@@ -111,7 +118,7 @@ export function Thread({ id, me }: { id: string; me: string }) {
   );
 }
 
-const isEditable = (message: Message) => message.isOwn && message.content !== null && message.state === "sent";
+const isEditable = (message: Message) => message.isOwn && message.content !== null && message.state !== "failed";
 
 /** Marks what is seen: on a page that is looked at, as far as its end is. */
 function useMarkRead(

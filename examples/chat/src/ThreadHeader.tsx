@@ -1,9 +1,9 @@
 /** Says who one talks to, and how they are; from here they are called. */
 import type { Presence } from "ws-service/client";
-import { usePresence } from "ws-service/client/react";
+import { useCalls, useClient, usePresence } from "ws-service/client/react";
 import { Avatar, RoomAvatar } from "./Avatar.tsx";
 import { Icon } from "./Icon.tsx";
-import { firstNameOf, peerOf, type Room, titleOf } from "./people.ts";
+import { firstNameOf, peerOf, personOf, type Room, titleOf } from "./people.ts";
 import { lastSeen } from "./time.ts";
 
 export function ThreadHeader({ room, me }: { room: Room; me: string }) {
@@ -31,7 +31,32 @@ export function ThreadHeader({ room, me }: { room: Room; me: string }) {
           )}
         </p>
       </div>
+      {peer !== null && !personOf(peer).isMachine && <CallButtons userId={peer} conversationId={room.id} />}
     </header>
+  );
+}
+
+function CallButtons({ userId, conversationId }: { userId: string; conversationId: string }) {
+  const client = useClient();
+  const isInCall = useCalls().length > 0;
+  const name = firstNameOf(userId);
+  const button = (media: "audio" | "video", label: string) => (
+    <button
+      type="button"
+      className="icon-button"
+      aria-label={label}
+      title={label}
+      disabled={isInCall}
+      onClick={() => client.call(userId, { media, conversationId })}
+    >
+      <Icon name={media === "video" ? "video" : "phone"} />
+    </button>
+  );
+  return (
+    <>
+      {button("audio", `Call ${name}`)}
+      {button("video", `Call ${name} with video`)}
+    </>
   );
 }
 

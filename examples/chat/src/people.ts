@@ -42,7 +42,10 @@ export const rooms: readonly Room[] = [
 
 export const personOf = (id: string): Person => people.find((it) => it.id === id) ?? { id, name: id, hue: 200 };
 
-export const firstNameOf = (id: string): string => personOf(id).name.split(" ")[0]!;
+export function firstNameOf(id: string): string {
+  const { name, isMachine } = personOf(id);
+  return isMachine ? name : name.split(" ")[0]!;
+}
 
 export const roomOf = (id: string): Room => rooms.find((it) => it.id === id) ?? { id, title: id, members: [] };
 

@@ -3,21 +3,25 @@ import { useCallback, useEffect, useRef, useState } from "react";
 import type { ConversationView } from "ws-service/client";
 import { usePageVisible } from "./usePageVisible.ts";
 
+interface Marker {
+  /** Decided by a conversation in this state; once it is live, for good. */
+  decidedBy: ConversationView["status"];
+  /** Null: there is no line. */
+  after: number | null;
+}
+
 export function useUnreadMarker({ status, unread, readSeq }: ConversationView) {
-  const [after, setAfter] = useState<number | null>(null);
+  const [{ decidedBy, after }, setMarker] = useState<Marker>({ decidedBy: "loading", after: null });
+  const place = unread > 0 ? readSeq : null;
+  // While it is drawn: what is marked as read afterwards must not move the line.
+  if (decidedBy !== "live" && decidedBy !== status) setMarker({ decidedBy: status, after: after ?? place });
+
   const isVisible = usePageVisible();
-  const settled = useRef<string | null>(null);
-  // While it is drawn: what is marked as read after it must not move the line.
-  if (settled.current !== "live" && status !== "loading" && status !== settled.current) {
-    settled.current = status;
-    if (after === null && unread > 0) setAfter(readSeq);
-  }
-  const latest = useRef({ unread, readSeq });
-  latest.current = { unread, readSeq };
-  const wasVisible = useRef(isVisible);
+  const before = useRef(isVisible);
   useEffect(() => {
-    if (isVisible && !wasVisible.current) setAfter(latest.current.unread > 0 ? latest.current.readSeq : null);
-    wasVisible.current = isVisible;
-  }, [isVisible]);
-  return { after, clear: useCallback(() => setAfter(null), []) };
+    if (isVisible && !before.current) setMarker({ decidedBy: "live", after: place });
+    before.current = isVisible;
+  }, [isVisible, place]);
+
+  return { after, clear: useCallback(() => setMarker({ decidedBy: "live", after: null }), []) };
 }
