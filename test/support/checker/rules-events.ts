@@ -10,8 +10,10 @@ const ownEvents: Rule = {
     const { ownEvents: types = {} } = facts.history;
     const sent = sentEvents(facts);
     return facts.devices.flatMap(({ name, connections }) =>
-      connections.flatMap(({ connection, exchanges }) => {
-        const asked = exchanges.flatMap(({ type, payload }) => (type === "event.send" ? [keyOf(payload)] : []));
+      connections.flatMap(({ connection, exchanges }, at) => {
+        // Asked for before on a line that broke, it may come from there.
+        const before = new Set(connections.slice(0, at).flatMap((it) => eventKeysIn(it.exchanges)));
+        const asked = eventKeysIn(exchanges).filter((key) => !before.has(key));
         const ids = new Set<string>();
         return connection.entries.flatMap((entry): Finding[] => {
           if (entry.kind !== "message" || types[entry.message.type] === undefined) return [];
@@ -32,6 +34,9 @@ const ownEvents: Rule = {
     );
   },
 };
+
+const eventKeysIn = (exchanges: ConnectionFacts["exchanges"]) =>
+  exchanges.flatMap(({ type, payload }) => (type === "event.send" ? [keyOf(payload)] : []));
 
 const keyOf = ({ client_event_id }: { client_event_id: string }) => client_event_id;
 
