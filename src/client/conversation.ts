@@ -230,6 +230,7 @@ export class ConversationModel extends LiveValue<ConversationView> implements Co
     } else {
       this.#leave?.();
       this.#leave = null;
+      this.#filling.leave();
     }
   }
 

@@ -1,6 +1,7 @@
 /** Asks for what an open conversation lacks: its newest page, what it missed, older pages, messages to be read anew, members. */
 import type { ConversationState } from "./conversation-state.ts";
 import type { Clock, Core, Unlisten } from "./core.ts";
+import { ServerError } from "./errors.ts";
 import type { LoggedEvent } from "./message.ts";
 import type { ServerPayloads } from "./wire.ts";
 
@@ -11,6 +12,7 @@ const missedSize = 200;
 const missedPagesMax = 3;
 /** Others' clients ask at the same time: each after a moment of its own, ms. */
 const anewWithinMs = 2_000;
+const againAfterMs = 3_000;
 const membersSize = 500;
 const membersPagesMax = 20;
 
@@ -34,6 +36,8 @@ export class Filling {
   #anew: Unlisten | null = null;
   #members: Promise<readonly string[]> | null = null;
   #membersSoon: Unlisten | null = null;
+  /** Something could not be had, and is asked for again after this. */
+  #again: Unlisten | null = null;
 
   constructor(options: FillingOptions) {
     this.#options = options;
@@ -51,15 +55,15 @@ export class Filling {
 
   /** Looks at what is missing, and asks for it where there is a connection. */
   look(): void {
-    const { state, core, onError } = this.#options;
-    if (core.state.status !== "live" || state.isRemoved) return;
+    const { state, core } = this.#options;
+    const isResting = this.#again !== null;
+    if (core.state.status !== "live" || state.isRemoved || isResting) return;
     if (state.holeAfter !== null) void this.#mend();
     else if (state.isWhole && this.#firstOf !== state.fold.begun) {
       this.#firstOf = state.fold.begun;
       if (state.fold.size < pageSize && state.fold.fromSeq !== 0)
         this.loadOlder().catch((error) => {
-          this.#firstOf = null;
-          onError(error);
+          if (this.#failed(error)) this.#firstOf = null;
         });
     }
     if (state.fold.doubtful.length > 0) this.#anew ??= this.#soon(() => this.#readAnew());
@@ -68,9 +72,8 @@ export class Filling {
 
   /** Called when nobody looks any more. */
   leave(): void {
-    this.#anew?.();
-    this.#membersSoon?.();
-    this.#anew = this.#membersSoon = null;
+    for (const callOff of [this.#anew, this.#membersSoon, this.#again]) callOff?.();
+    this.#anew = this.#membersSoon = this.#again = null;
   }
 
   loadOlder(): Promise<void> {
@@ -125,8 +128,22 @@ export class Filling {
     });
   }
 
+  /** Asks again, as long as somebody looks: after as long as was told, or some seconds. @returns false where that is in vain */
+  #failed(error: unknown): boolean {
+    const { state, clock, random, onError } = this.#options;
+    onError(error);
+    if (error instanceof ServerError && !error.retryable) return false;
+    if (!state.isLookedAt) return true;
+    const toldMs = error instanceof ServerError ? error.retryAfterMs : undefined;
+    this.#again ??= clock.after(toldMs ?? againAfterMs * (0.5 + random()), () => {
+      this.#again = null;
+      this.look();
+    });
+    return true;
+  }
+
   async #mend(): Promise<void> {
-    const { state, core, onError } = this.#options;
+    const { state, core } = this.#options;
     if (this.#isMending) return;
     this.#isMending = true;
     state.fold.expect(1);
@@ -140,8 +157,7 @@ export class Filling {
         if (state.holeAfter === asked.after_seq) state.fill(page);
       }
     } catch (error) {
-      // With the next connection it is tried again.
-      onError(error);
+      this.#failed(error);
     } finally {
       state.fold.expect(-1);
       this.#isMending = false;

@@ -3,6 +3,7 @@ import { beforeEach, expect, test } from "bun:test";
 import fc from "fast-check";
 import { Conversations } from "../../src/client/conversations.ts";
 import type { OutboxEntry, SubscribedTopic } from "../../src/client/core.ts";
+import { ServerError } from "../../src/client/errors.ts";
 import { MemoryStore } from "../../src/client/stores/memory.ts";
 import { createHandClock, type HandClock } from "../support/hand-clock.ts";
 import { type QuietCore, quietCore } from "../support/quiet-core.ts";
@@ -181,4 +182,33 @@ test("[REC3] the list is in the order of the newest messages, whatever changes",
       }
     }),
   );
+});
+
+test("[ENV4] [LOG8] a page that the server had no time for is asked for again, after as long as it has told", async () => {
+  const errors: unknown[] = [];
+  clock = createHandClock({ settled });
+  core = quietCore();
+  const asked: any[] = [];
+  const refusal = { code: "rate_limited", message: "Later.", retryable: true, retry_after_ms: 7_000 } as const;
+  Object.assign(core, {
+    request: async (_: string, payload: object) => {
+      asked.push(payload);
+      if (asked.length === 1) throw new ServerError(refusal);
+      return { topic: "conversation:c", events: [], has_more: false };
+    },
+  });
+  const onError = (error: unknown) => errors.push(error);
+  conversations = new Conversations({ core, clock, random: () => 0, store: new MemoryStore(), onError });
+  await settled();
+  const c = conversations.get("c");
+  c.subscribe(() => {});
+  const last = { id: "e", type: "message.new", topic: "conversation:c", seq: 9, position: 9, timestamp: "" };
+  const payload = { message_id: "m", conversation_id: "c", sender_id: "ben", content: "text", created_at: "" };
+  subscribed("c", { as_of_seq: 9, last_message: { ...last, payload } });
+  await clock.pass(6_900);
+  expect(asked).toHaveLength(1);
+  expect(errors).toMatchObject([{ code: "rate_limited" }]);
+  await clock.pass(200);
+  expect(asked).toMatchObject([{ before_seq: 9 }, { before_seq: 9 }]);
+  expect(c.current).toMatchObject({ status: "live", hasOlder: false, messages: [{ content: "text" }] });
 });
