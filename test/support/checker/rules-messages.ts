@@ -185,7 +185,7 @@ function foldedOn({ device, connections }: DeviceFacts): Map<string, Fold> {
           order: reply!.order,
           run: () =>
             of(`conversation:${payload.conversation_id}`).takeOwn(
-              { type, payload } as OutboxEntry,
+              { type, payload, createdAt: 0 } as OutboxEntry,
               reply!.message.payload as object,
             ),
         })),
