@@ -1,11 +1,13 @@
 /** Knows in which tab of a browser a call lives: the one that has placed or accepted it, also after it was loaded anew [CALL7]. */
-import type { CallMark } from "./call.ts";
+import type { CallFacts, CallMark } from "./call.ts";
 import type { Unlisten } from "./core.ts";
 
-interface Taken {
-  scope: string;
-  callId: string;
-}
+export type CallTabMessage =
+  /** It lives in the tab that says so. */
+  | { kind: "taken"; callId: string }
+  /** A tab that was opened while it rings asks what is to be answered, and is told. */
+  | { kind: "wanted"; callId: string }
+  | { kind: "rings"; facts: CallFacts };
 
 /** A page that is loaded anew gives its locks back before the next one asks. */
 const claimWithinMs = 3_000;
@@ -18,12 +20,16 @@ export class CallTabs {
     typeof document === "undefined" || !("BroadcastChannel" in globalThis) ? undefined : navigator.locks;
   readonly #channel = this.#locks && new BroadcastChannel("ws-service calls");
 
-  /** @param scope names the device: what else is open of this site may be of another user. @param onTaken another tab has a call */
-  constructor(scope: () => string, onTaken: (callId: string) => void) {
+  /** @param scope names the device: what else is open of this site may be of another user. */
+  constructor(scope: () => string, onMessage: (message: CallTabMessage) => void) {
     this.#scope = scope;
-    this.#channel?.addEventListener("message", ({ data }: MessageEvent<Taken>) => {
-      if (data.scope === this.#scope()) onTaken(data.callId);
+    this.#channel?.addEventListener("message", ({ data }: MessageEvent<CallTabMessage & { scope: string }>) => {
+      if (data.scope === this.#scope()) onMessage(data);
     });
+  }
+
+  post(message: CallTabMessage): void {
+    this.#channel?.postMessage({ ...message, scope: this.#scope() });
   }
 
   /** Whether there may be other tabs. */
@@ -44,7 +50,7 @@ export class CallTabs {
       const hold = (lock: Lock | null) =>
         new Promise<void>((release) => {
           if (lock === null) return release(resolve(null));
-          this.#channel?.postMessage({ scope: this.#scope(), callId } satisfies Taken);
+          this.post({ kind: "taken", callId });
           resolve(release);
         });
       this.#locks!.request(name, options, hold).catch(() => resolve(null));

@@ -114,6 +114,11 @@ export class Call extends LiveValue<CallView> {
     if (goesOn !== undefined) this.#goOn(goesOn);
   }
 
+  /** Gives another tab all that it needs to have it ring as well; null where it does not. */
+  get toAnswer(): CallFacts | null {
+    return this.#state === "ringing" && this.#facts.direction === "incoming" ? this.#facts : null;
+  }
+
   /** Rings the other user. Called once, by whoever makes it. */
   async place(stream?: MediaStream): Promise<void> {
     const { peerUserId, conversationId, media } = this.#facts;

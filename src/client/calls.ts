@@ -1,6 +1,6 @@
 /** Has all calls of this device that ring here or live in this tab, and gives each what the server says of it [CALL]. */
 import { Call, type CallEndReason, type CallFacts, type CallParts, type CallSignal } from "./call.ts";
-import { CallTabs } from "./call-tabs.ts";
+import { type CallTabMessage, CallTabs } from "./call-tabs.ts";
 import type { Clock, ConnectionState, Core, News, SubscribedTopic, Unlisten } from "./core.ts";
 import { ClientError, ServerError } from "./errors.ts";
 import { LiveValue } from "./live.ts";
@@ -55,7 +55,7 @@ export class Calls extends LiveValue<readonly Call[]> {
     this.#onCall = options.onCall;
     this.#onError = options.onError;
     const scope = () => `${url} ${core.userId} ${core.deviceId}`;
-    this.#tabs = new CallTabs(scope, (callId) => this.#leaveToOther(callId));
+    this.#tabs = new CallTabs(scope, (message) => this.#hear(message));
     this.#parts = {
       rtc: rtcOf(rtc),
       clock,
@@ -138,9 +138,26 @@ export class Calls extends LiveValue<readonly Call[]> {
 
   #ring(incoming: ServerPayloads["call.incoming"], ringsForMs: number): void {
     const { call_id: id, from_user_id, conversation_id, media, sdp } = incoming;
-    if (this.#calls.has(id) || this.#elsewhere.has(id)) return;
     const facts = { id, direction: "incoming", peerUserId: from_user_id, media, sdp, ringsForMs } as const;
-    this.#onCall(this.#add({ ...facts, conversationId: conversation_id ?? null }));
+    this.#show({ ...facts, conversationId: conversation_id ?? null });
+  }
+
+  #hear(message: CallTabMessage): void {
+    switch (message.kind) {
+      case "taken":
+        return this.#leaveToOther(message.callId);
+      case "wanted": {
+        const facts = this.#calls.get(message.callId)?.toAnswer;
+        if (facts != null) this.#tabs.post({ kind: "rings", facts });
+        return;
+      }
+      case "rings":
+        return this.#show(message.facts);
+    }
+  }
+
+  #show(facts: CallFacts): void {
+    if (!this.#calls.has(facts.id) && !this.#elsewhere.has(facts.id)) this.#onCall(this.#add(facts));
   }
 
   #takeSnapshot(found: readonly Found[]): void {
@@ -151,9 +168,11 @@ export class Calls extends LiveValue<readonly Call[]> {
     for (const [id, watch] of this.#elsewhere) if (!ids.has(id)) watch.abort();
     for (const id of [...this.#elsewhere.keys()]) if (!ids.has(id)) this.#elsewhere.delete(id);
     for (const it of found) {
-      // One that rings here is told by its `call.incoming`, with what is needed to answer it.
-      const ringsHere = it.state === "ringing" && it.peer_device_id !== undefined;
-      if (!ringsHere && !this.#calls.has(it.call_id) && !this.#elsewhere.has(it.call_id)) void this.#goOn(it);
+      if (this.#calls.has(it.call_id) || this.#elsewhere.has(it.call_id)) continue;
+      // One that rings here is told by its `call.incoming`, with what is to be answered: to this tab, or to one that was there before.
+      if (it.state === "ringing" && it.peer_device_id !== undefined)
+        this.#tabs.post({ kind: "wanted", callId: it.call_id });
+      else void this.#goOn(it);
     }
   }
 

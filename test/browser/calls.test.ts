@@ -344,6 +344,9 @@ test("[CALL2] [CALL7] of many tabs all ring, and the call lives in the one that 
   const callId = await anna.does(`call("${ids.ben}", "audio")`);
   for (const tab of [lead, other]) expect((await tab.when("call")).view).toMatchObject({ id: callId });
 
+  const opened = await openPhone(context, port, { user_id: ids.ben });
+  expect((await opened.when("call")).view).toMatchObject({ id: callId, state: "ringing", peerUserId: ids.anna });
+
   // Both at once: one of them has it.
   await Promise.all([other.does("answer()"), lead.does("answer()")]);
   await anna.when("active");
@@ -352,6 +355,9 @@ test("[CALL2] [CALL7] of many tabs all ring, and the call lives in the one that 
   expect((await idle.when("ended")).view).toMatchObject({ endReason: "answered_elsewhere" });
   expect(await idle.does("callIds()")).toEqual([]);
   await owner.when("active");
+
+  expect((await opened.when("ended")).view).toMatchObject({ endReason: "answered_elsewhere" });
+  await opened.page.close();
 
   await owner.page.reload();
   await owner.page.waitForFunction("globalThis.phone");
