@@ -1,11 +1,11 @@
 /** Builds what `docs/client.md` has for pages, as its reader would, and uses it: the page with the hooks, and the chat page of an hour. */
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { launchChromium } from "../support/chromium.ts";
-import { blocksOf } from "../support/page.ts";
+import { type Block, blocksOf } from "../support/page.ts";
 import { projectFolder } from "../support/program.ts";
 import { type Service, startService } from "../support/service.ts";
 
@@ -14,7 +14,8 @@ setDefaultTimeout(90_000);
 const page = await Bun.file(join(projectFolder, "docs/client.md")).text();
 const blocks = blocksOf(page);
 const files = blocks.filter(({ role }) => role.startsWith("file "));
-const hooks = blocks.find(({ role }) => role === "in a page")!;
+const [calls, hooks] = blocks.filter(({ role }) => role === "in a page") as [Block, Block];
+const callsPrint = blocks[blocks.indexOf(calls) + 1]!;
 
 const folder = mkdtempSync(join(tmpdir(), "ws-chat-page-"));
 let service: Service;
@@ -28,16 +29,24 @@ beforeAll(async () => {
   };
   for (const { role, text } of files) write(`chat/${role.slice("file ".length)}`, withCalls(text));
   write("hooks/main.tsx", hooks.text);
-  write("hooks/index.html", '<!doctype html><meta charset="utf-8" /><script type="module" src="/main.tsx"></script>');
+  write("calls/main.tsx", calls.text);
+  for (const name of ["hooks", "calls"])
+    write(
+      `${name}/index.html`,
+      '<!doctype html><meta charset="utf-8" /><script type="module" src="/main.tsx"></script>',
+    );
   symlinkSync(join(projectFolder, "node_modules"), join(folder, "node_modules"));
   const client = join(projectFolder, "src/client");
-  const alias = Object.entries({ "ws-service/client/react": "react.ts", "ws-service/client": "index.ts" });
+  const alias = Object.entries({
+    ...{ "ws-service/client/react": "react.ts", "ws-service/client/testing": "testing.ts" },
+    "ws-service/client": "index.ts",
+  });
   const resolve = {
     alias: alias.map(([find, file]) => ({ find, replacement: join(client, file) })),
     dedupe: ["react"],
   };
   const types = { lib: ["esnext", "dom", "dom.iterable"], types: [], jsx: "react-jsx" };
-  for (const name of ["chat", "hooks"]) {
+  for (const name of ["chat", "hooks", "calls"]) {
     write(`${name}/vite.config.js`, `export default ${JSON.stringify({ resolve, build: { target: "esnext" } })};`);
     const tsconfig = {
       extends: join(projectFolder, "tsconfig.json"),
@@ -62,6 +71,11 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
+// A page that stays open goes on being its user.
+afterEach(async () => {
+  for (const context of browser.contexts()) await context.close();
+});
+
 /** Puts the calls where the page says that they may be put. */
 const withCalls = (text: string) =>
   text
@@ -71,7 +85,7 @@ const withCalls = (text: string) =>
 /** `/chat` → `chat/dist/index.html`; what a page asks for is that of the page which is open. */
 let shown = "chat";
 function fileOf(path: string): string {
-  if (path === "/chat" || path === "/hooks") shown = path.slice(1);
+  if (["/chat", "/hooks", "/calls"].includes(path)) shown = path.slice(1);
   return join(shown, "dist", path === `/${shown}` ? "index.html" : path);
 }
 
@@ -90,9 +104,21 @@ async function open(path: string): Promise<Page> {
   return opened;
 }
 
-test.each(["chat", "hooks"])("[ENV1] [ENV2] the lines of the %s page are typed", async (name) => {
+test.each(["chat", "hooks", "calls"])("[ENV1] [ENV2] the lines of the %s page are typed", async (name) => {
   const tsc = join(projectFolder, "node_modules/typescript/bin/tsc");
   expect(await run([process.execPath, tsc, "--noEmit", "-p", name])).toBe("");
+});
+
+test("[CALL1] [CALL4] the page with a call prints what it says", async () => {
+  const opened = await (await browser.newContext()).newPage();
+  const printed: string[] = [];
+  const isWhole = new Promise<void>((resolve) =>
+    opened.on("console", (message) => printed.push(message.text()) === 2 && resolve()),
+  );
+  opened.on("pageerror", (error) => console.error(error));
+  await opened.goto(new URL("/calls", site.url).href);
+  await isWhole;
+  expect(printed).toEqual(callsPrint.text.trimEnd().split("\n"));
 });
 
 test("[MSG1] the page with the hooks shows what is so", async () => {

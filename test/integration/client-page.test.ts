@@ -22,9 +22,14 @@ interface Program {
 
 const is = (role: string) => (block: Block) => block.role === role;
 
+/** Blocks of which only the types are shown. */
+const typed = blocksOf(page).filter(is("typed"));
+
 const programs = page.split(/^(?=## )/m).flatMap((text): Program[] => {
   const title = /^## (.+)/.exec(text)?.[1] ?? "";
-  const blocks = blocksOf(text);
+  const all = blocksOf(text);
+  // Those have a test in a browser.
+  const blocks = all.some(is("in a page")) ? [] : all.filter((block) => block.role !== "typed");
   const code = blocks.filter(({ language }) => language === "ts" || language === "js").map((block) => block.text);
   const printed = blocks
     .filter(({ role }) => role.startsWith("prints"))
@@ -58,6 +63,7 @@ beforeAll(async () => {
     compilerOptions: { lib: ["esnext", "dom"], types: ["node"] },
   };
   writeFileSync(join(folder, "tsconfig.json"), JSON.stringify({ ...config, include: ["*.ts"], references: [] }));
+  for (const [at, { text }] of typed.entries()) writeFileSync(join(folder, `typed-${at}.ts`), text);
   for (const program of programs)
     writeFileSync(fileOf(program), program.code.replaceAll(/localhost:(\d+)/g, replaced(program)));
 });
