@@ -133,6 +133,11 @@ export class ConversationState {
     return overlaid(last === null ? [] : [last], this.entries, shown).at(-1) ?? null;
   }
 
+  /** When the newest message that the server has was made; empty where there is none. */
+  get lastAt(): string {
+    return this.fold.last?.createdAt ?? "";
+  }
+
   takeEvent({ type, seq, topic, payload, timestamp }: ServerEvent): void {
     const isLogged = topic === this.topic && seq !== undefined;
     if (isLogged) this.#hear({ type, seq, payload });

@@ -226,7 +226,8 @@ export class Conversations {
   #dropsFailed(entry: OutboxEntry): boolean {
     if (entry.state !== "failed" || this.#isShown(entry)) return false;
     if (!this.#core.isLead) return true;
-    this.#options.onError(entry.error);
+    const { code, message, field } = entry.error!;
+    this.#options.onError(new ServerError({ code: code as ServerError["code"], message, field, retryable: false }));
     void this.#core.outbox.discard(entry.id);
     return true;
   }
@@ -314,15 +315,14 @@ export class Conversations {
 
   /** Of those that nobody looks at as many stay as are kept, the newest; in the tab that leads all that any tab hears. */
   #bound(): void {
+    for (const [id, model] of this.#models) if (model.deref() === undefined) this.#models.delete(id);
     if (this.list.isFollowed) return;
     const isNeeded = (state: ConversationState) =>
       this.#looking.has(state) || state.entries.length > 0 || (this.#core.isLead && state.isHeard);
     const idle = [...this.#states.values()].filter((state) => !isNeeded(state));
-    for (const [id, model] of this.#models) if (model.deref() === undefined) this.#models.delete(id);
     const max = this.#kept.conversationsMax;
     if (idle.length <= max) return;
-    const timeOf = ({ fold }: ConversationState) => fold.last?.createdAt ?? "";
-    for (const state of idle.sort((one, other) => (timeOf(one) < timeOf(other) ? 1 : -1)).slice(max)) {
+    for (const state of idle.sort((one, other) => (one.lastAt < other.lastAt ? 1 : -1)).slice(max)) {
       this.#kept.drop(state);
       const model = this.#held(state.id);
       if (model === undefined) this.#drop(state);

@@ -56,8 +56,7 @@ export class KeptConversations implements Kept {
   }
 
   #take(state: ConversationState, changes: [key: string, value: unknown][]): void {
-    const { id } = state;
-    const at = state.fold.last?.createdAt ?? "";
+    const { id, lastAt: at } = state;
     if (!this.#makeRoom(id, at)) return;
     const kept = state.keep(this.messagesMax);
     if (kept === null) {

@@ -237,3 +237,15 @@ test("[MSG1] what is shown is so also where nobody is told of it", async () => {
   expect(view.current.messages).toMatchObject([{ content: "pending", state: "pending" }]);
   expect(view.current).toBe(view.current);
 });
+
+test("[MSG3] [ENV4] a reaction that is refused is not shown any more, and the application is told", async () => {
+  const { views, clients } = await gather("anna");
+  const [annas] = views as [(typeof views)[0]];
+  const told = new Promise<unknown>((resolve) => clients[0]!.on("error", resolve));
+  await annas.send("Lunch?");
+  const { messages } = await shows(annas, ({ messages }) => messages[0]?.state === "sent");
+  await annas.react(messages[0]!.id, "x".repeat(65));
+  expect(annas.current.messages[0]!.reactions).toHaveLength(1);
+  expect(await told).toMatchObject({ name: "ServerError", code: "invalid_payload", field: "payload.reaction" });
+  await shows(annas, ({ messages }) => messages[0]!.reactions.length === 0);
+});
