@@ -28,7 +28,7 @@ const typed = blocksOf(page).filter(is("typed"));
 const programs = page.split(/^(?=## )/m).flatMap((text): Program[] => {
   const title = /^## (.+)/.exec(text)?.[1] ?? "";
   const all = blocksOf(text);
-  // Those have a test in a browser.
+  // In a browser, these have a test of their own.
   const blocks = all.some(is("in a page")) ? [] : all.filter((block) => block.role !== "typed");
   const code = blocks.filter(({ language }) => language === "ts" || language === "js").map((block) => block.text);
   const printed = blocks
