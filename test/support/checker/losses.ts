@@ -32,7 +32,7 @@ const firstLoss = ({ logLosses }: History) => Math.min(...logLosses.map((loss) =
 
 function sinceToldOn(device: DeviceHistory, from: number): DeviceHistory {
   const at = device.connections.findLastIndex((connection) => toldOn(connection, from) !== undefined);
-  if (at < 0) return device;
+  if (at < 0) return sinceAcked(device, from);
   const connection = device.connections[at]!;
   const notice = toldOn(connection, from)!;
   const told = notice.order;
@@ -47,6 +47,13 @@ function sinceToldOn(device: DeviceHistory, from: number): DeviceHistory {
   const liveAt = connection.liveAt && Math.max(connection.liveAt, told);
   const later = { ...connection, since: null, openedAt: told, liveAt, entries: connection.entries.filter(isLater) };
   return { ...device, connections: [later, ...device.connections.slice(at + 1)], earlier };
+}
+
+/** Begins where the server says: what it remembers has gone back with the log, so that a client that keeps nothing itself is told nothing [LOG6]. */
+function sinceAcked(device: DeviceHistory, from: number): DeviceHistory {
+  const at = device.connections.findLastIndex(({ openedAt, since }) => openedAt > from && since === "acked");
+  if (at < 0) return device;
+  return { ...device, connections: device.connections.slice(at), earlier: device.connections.slice(0, at) };
 }
 
 /** Finds what is live already, which may come just before the reply that says so: the events above the head that a notice names. */
