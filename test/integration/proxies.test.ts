@@ -29,7 +29,7 @@ async function startNode(settings: Record<string, string> = {}): Promise<Service
   return node;
 }
 
-/** A node that drains for as long as one who is connected takes to go. */
+/** A node that drains for as long as its clients take to go. */
 async function startDraining(): Promise<Service> {
   const node = await startNode({ SERVER__DRAIN_WINDOW: "20s", SERVER__DRAIN_TIMEOUT: "30s" });
   const clients = await Promise.all(
@@ -81,6 +81,22 @@ test("[DRN] nginx refuses newcomers at a draining node without proxy_next_upstre
   const one = await startNode();
   const { url } = await start("nginx", { nodes: [draining.port, one.port], without: [/proxy_next_upstream error.*/] });
   expect(refusedAmong(await comeIn(url, 12)).length).toBeGreaterThan(0);
+});
+
+describe.each([
+  { what: "as many as come", without: [], refusedLeast: 0, refusedMost: 0 },
+  // Of six: one at each, until these leave, or nobody yet.
+  { what: "but one at a time without max_fails=0", without: [/ max_fails=0/g], refusedLeast: 4, refusedMost: 6 },
+])("nodes that were gone for a moment are given $what by nginx", ({ without, refusedLeast, refusedMost }) => {
+  test("[DRN] once they are back", async () => {
+    const gone = await Promise.all([startNode(), startNode()]);
+    const ports = gone.map(({ port }) => port);
+    await Promise.all(gone.map((node) => node.stop()));
+    const { url } = await start("nginx", { nodes: ports, without });
+    expect(refusedAmong(await comeIn(url, 1))).toHaveLength(1);
+    await Promise.all(ports.map((port) => startNode({ SERVER__PORT: String(port) })));
+    expect(refusedAmong(await comeIn(url, 6)).length).toBeWithin(refusedLeast, refusedMost + 1);
+  });
 });
 
 test("[CON1] nginx upgrades nobody without HTTP/1.1 and the headers, and believes what a client says of its address", async () => {

@@ -22,6 +22,7 @@ export async function startNginx({ nodes, hasTls = false, without = [] }: ProxyO
   // It is looked at in any case.
   makeCertificate(folder, "127.0.0.1");
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path ${folder};`);
+  const parameters = without.some((pattern) => pattern.test(" max_fails=0")) ? "" : " max_fails=0";
   const text = fittedConfiguration("nginx.conf", [
     ...without.map((pattern): [RegExp, string] => [pattern, ""]),
     [/^user .*$/m, process.getuid?.() === 0 ? "user root;" : ""],
@@ -29,8 +30,8 @@ export async function startNginx({ nodes, hasTls = false, without = [] }: ProxyO
     [/^http \{$/m, `http {\n${temporary.join("\n")}`],
     [/\/var\/log\/nginx\/access\.log/, `${folder}/access.log`],
     [
-      /( *server 10\.0\.0\.\d:8086 max_fails=0;\n){3}/,
-      nodes.map((node) => `server 127.0.0.1:${node} max_fails=0;\n`).join(""),
+      /( *server 10\.0\.0\.\d:8086( .*)?;\n){3}/,
+      nodes.map((node) => `server 127.0.0.1:${node}${parameters};\n`).join(""),
     ],
     [/listen 443 ssl;/, `listen 127.0.0.1:${port}${hasTls ? " ssl" : ""};`],
     [/\/etc\/ssl\/chat\.example\.com\.pem/, `${folder}/cert.pem`],
