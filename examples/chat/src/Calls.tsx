@@ -36,6 +36,11 @@ function CallPanel({ call }: { call: Call }) {
   return (
     <section className="call" aria-label={`Call with ${name}`} data-state={state} data-video={hasVideo}>
       {isTheirsShown && <Media kind="video" stream={remoteStream} className="remote" label={`${name}'s picture`} />}
+      {hasVideo && !isTheirsShown && (
+        <span className="call-unseen">
+          <Avatar userId={peerUserId} size={96} />
+        </span>
+      )}
       {hasVideo && isCameraOn && <Media kind="video" stream={localStream} className="local" label="Your own picture" />}
       {isOn && <Media kind="audio" stream={remoteStream} />}
       <div className="call-who">
