@@ -1,4 +1,4 @@
-/** Plays any sequence of what users, devices and lines do on the real service: in the end all that are there show the same as one that comes now. */
+/** Plays any sequence of what users, devices, lines and the service itself do, on the real one: in the end all that are there show the same as one that comes now. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import type { Client } from "../../src/client/client.ts";
@@ -22,7 +22,7 @@ const step = fc.record({
   kind: fc.constantFrom(
     ...(["send", "send", "send", "edit", "delete", "react", "unreact", "read"] as const),
     ...(["burst", "off", "off", "on", "on", "leave", "leave", "look", "look", "older", "restart", "list"] as const),
-    ...(["wait", "wait"] as const),
+    ...(["wait", "wait", "server"] as const),
   ),
   device: fc.nat(3),
   which: fc.nat(1_000),
@@ -82,6 +82,13 @@ class Device {
   }
 }
 
+/** Kills it, wherever it is. */
+async function restartService(): Promise<void> {
+  const { folder, port } = service;
+  await service.kill();
+  service = await startService({ folder, settings: { SERVER__PORT: String(port) } });
+}
+
 let texts = 0;
 
 async function play(device: Device, { kind, which, room: n }: Step): Promise<void> {
@@ -110,6 +117,8 @@ async function play(device: Device, { kind, which, room: n }: Step): Promise<voi
       return room.markRead(message?.seq ?? undefined);
     case "restart":
       return device.restart();
+    case "server":
+      return which % 4 === 0 ? restartService() : undefined;
     case "wait":
       return void (await Bun.sleep(which % 60));
   }
