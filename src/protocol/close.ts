@@ -36,7 +36,7 @@ export function closeCodeOf(code: number, reason: string): number {
 
 /** Codes that the protocol itself ends with, or that the platform says where none came. */
 const platformCodes = [1003, 1005, 1006, 1008, 1010, 1011];
-const knownCodes: ReadonlySet<number> = new Set([...Object.values(CloseCode), ...platformCodes]);
+const knownCodes: ReadonlySet<number> = /* @__PURE__ */ new Set([...Object.values(CloseCode), ...platformCodes]);
 
 /** The code as a figure names it: a client may close with any of 2,000 codes, and each name is kept for ever. */
 export const closeLabel = (code: number): string => (knownCodes.has(code) ? String(code) : "other");
