@@ -58,13 +58,12 @@ export interface CallFacts extends Pick<CallView, "id" | "direction" | "peerUser
 export interface CallParts extends Pick<NegotiationOptions, "iceServers" | "ask"> {
   rtc: Rtc;
   clock: Clock;
-  /** Has it told to the server, whenever that is to be had. */
-  tellEnd(call: Call, reason: CallEndReason): void;
   /** Has it live in this tab from now on. @returns false where it lives in another */
   take(call: Call): Promise<boolean>;
   /** To be written down for a page that is loaded anew. */
   onMark(call: Call, mark: CallMark): void;
-  onEnded(call: Call): void;
+  /** @param told the server does not know yet, and is to be told why; null: it does, or never knew of the call */
+  onEnded(call: Call, told: CallEndReason | null): void;
 }
 
 type SignalType = "call.offer" | "call.answer" | "call.ice";
@@ -188,13 +187,12 @@ export class Call extends LiveValue<CallView> {
   take({ type, payload }: CallSignal): void {
     if (this.#state === "ended") return;
     if (type === "call.ice") return this.#negotiation.takeCandidates(payload.candidates);
+    // An offer as well: the answer before it may have been lost.
+    if (this.#state === "ringing") this.#state = "connecting";
     if (type === "call.offer") {
       this.#media = payload.media ?? this.#media;
       this.#negotiation.takeOffer(payload.sdp);
-    } else {
-      if (this.#state === "ringing") this.#state = "connecting";
-      this.#negotiation.takeAnswer(payload.sdp);
-    }
+    } else this.#negotiation.takeAnswer(payload.sdp);
     this.changed();
   }
 
@@ -303,19 +301,17 @@ export class Call extends LiveValue<CallView> {
   }
 
   #hangUp(reason: CallEndReason, error?: unknown): void {
-    if (this.#state === "ended") return;
-    this.#finish(reason, error);
-    if (this.#isKnown) this.#parts.tellEnd(this, reason);
+    this.#finish(reason, { error, told: this.#isKnown === false ? null : reason });
   }
 
-  #finish(reason: CallEndReason, error?: unknown): void {
+  #finish(reason: CallEndReason, { error, told = null }: { error?: unknown; told?: CallEndReason | null } = {}): void {
     if (this.#state === "ended") return;
     this.#state = "ended";
     this.#end = { reason, by: null, durationMs: null, error };
     for (const callOff of this.#timers) callOff();
     this.#negotiation.close();
     this.#local.stop();
-    this.#parts.onEnded(this);
+    this.#parts.onEnded(this, told);
     this.changed();
   }
 }

@@ -22,6 +22,8 @@ type Found = NonNullable<NonNullable<SubscribedTopic["snapshot"]>["calls"]>[numb
 /** The server gives it up after 30 s. */
 const endWithinMs = 40_000;
 const againMs = 1_000;
+/** The word of how a call has ended comes right after the answer. */
+const wordWithinMs = 2_000;
 /** A second sending of a signal does no harm, and a line that comes back is waited for. */
 const passing: ReadonlySet<string> = new Set(["connection_lost", "lead_lost", "timeout", "too_many_requests"]);
 
@@ -70,10 +72,14 @@ export class Calls extends LiveValue<readonly Call[]> {
         }
       },
       ask: (type, payload, signal) => this.#ask(type, payload, signal),
-      tellEnd: (call, reason) => this.#tellEnd(call.id, reason),
       take: (call) => this.#hold(call.id, false),
       onMark: (call, mark) => this.#held.has(call.id) && this.#tabs.mark(call.id, mark),
-      onEnded: (call) => this.#letGo(call.id),
+      onEnded: (call, told) => {
+        this.#letGo(call.id);
+        if (told === null) this.#calls.delete(call.id);
+        // Until the server has it, it may say of the call that it rings; and then it says how long it was.
+        else this.#tellEnd(call.id, told).finally(() => clock.after(wordWithinMs, () => this.#calls.delete(call.id)));
+      },
     };
     // So that a tab is told which calls there are, also where the connection has been there for long.
     core.follow(["calls"]);
@@ -206,7 +212,7 @@ export class Calls extends LiveValue<readonly Call[]> {
     this.#tabs.left(id, signal).then(
       () => {
         this.#elsewhere.delete(id);
-        this.#tellEnd(id, "hangup");
+        void this.#tellEnd(id, "hangup");
       },
       (error) => signal.aborted || this.#onError(error),
     );
@@ -240,11 +246,13 @@ export class Calls extends LiveValue<readonly Call[]> {
     this.changed();
   }
 
-  #tellEnd(id: string, reason: CallEndReason): void {
+  async #tellEnd(id: string, reason: CallEndReason): Promise<void> {
     const payload = { call_id: id, reason: reason as ClientPayloads["call.hangup"]["reason"] };
-    this.#ask("call.hangup", payload, AbortSignal.timeout(endWithinMs)).catch(() => {
+    try {
+      await this.#ask("call.hangup", payload, AbortSignal.timeout(endWithinMs));
+    } catch {
       // It is over already, or will be when the server misses this device.
-    });
+    }
   }
 
   async #ask<T extends "call.offer" | "call.answer" | "call.ice" | "call.hangup">(

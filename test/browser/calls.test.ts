@@ -313,6 +313,17 @@ test("[CALL2] [CALL7] an answer that was lost with the line, a call without one 
   expect(await anna.does("view()")).toMatchObject({ state: "ended", endReason: "hangup" });
   line.heal();
   expect((await ben.when("ended")).view).toMatchObject({ endReason: "hangup", endedBy: ids.anna });
+
+  // The same of one that is declined: it does not ring again.
+  await anna.when("ended");
+  await ben.does(`call("${ids.anna}", "audio")`);
+  await anna.when("call");
+  line.cut();
+  await anna.when("closed");
+  await anna.does("decline()");
+  line.heal();
+  expect((await ben.when("ended")).view).toMatchObject({ endReason: "declined", endedBy: ids.anna });
+  expect((await anna.does("all()")).filter(({ what }: { what: string }) => what === "call")).toEqual([]);
   for (const phone of [anna, ben]) expect(await emptied(phone)).toEqual([]);
   await line.stop();
   await service.stop();
