@@ -29,7 +29,11 @@ function Conversation({ id }: { id: string }) {
   );
 }
 
+/** How often who types was drawn. */
+const drawn = { typing: 0 };
+
 function Typing({ id }: { id: string }) {
+  drawn.typing++;
   return h("p", { id: "typing" }, useTyping(id).join());
 }
 
@@ -80,5 +84,5 @@ if (typeof document !== "undefined") {
     root.innerHTML = html;
     hydrateRoot(root, page(client), { onRecoverableError: (error) => faults.push(String(error)) });
   }
-  Object.assign(globalThis, { client, faults });
+  Object.assign(globalThis, { client, drawn, faults });
 }

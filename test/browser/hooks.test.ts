@@ -69,11 +69,14 @@ test("[MSG1] [TYP1] [PRE3] [REC3] what the hooks show is so: messages, the list,
   const { page } = await open();
   await shows(page, "#state", "live");
   await page.waitForSelector('#conversation[data-status="live"]');
+  const drawnBefore = await page.evaluate("drawn.typing");
   await ben.ask("message.send", { conversation_id: "c1", client_message_id: crypto.randomUUID(), content: "Hi Anna" });
   await shows(page, "#conversation", "Hi Anna (sent)");
   await shows(page, "#list", "c1: 1");
   await page.click("#send");
   await shows(page, "#conversation", "Hello! (sent)");
+  // Nothing that was said has anything to do with who types.
+  expect(await page.evaluate("drawn.typing")).toBe(drawnBefore);
   await ben.ask("typing.start", { conversation_id: "c1" });
   await shows(page, "#typing", "ben");
   await shows(page, "#people", "online, ben online");
