@@ -15,6 +15,8 @@ interface OpenAsk {
   ask: Ask;
   /** One that leads has had it. */
   wasAsked: boolean;
+  /** It had no answer yet when it was last looked at. */
+  isLate: boolean;
   settle(answer: Answer<unknown>): void;
   fail(reason: unknown): void;
 }
@@ -63,6 +65,14 @@ export class TabAsks {
     }
   }
 
+  /** Asks again what waits for long and may take as long as it likes; a request has its own time. */
+  askAgain(): void {
+    for (const [id, open] of [...this.#asks]) {
+      if (open.isLate && open.ask.do !== "request") this.#send(id, open);
+      open.isLate = true;
+    }
+  }
+
   ask(ask: Ask, signal?: AbortSignal): Promise<unknown> {
     const id = newId();
     return new Promise((resolve, reject) => {
@@ -79,6 +89,7 @@ export class TabAsks {
       const open: OpenAsk = {
         ask,
         wasAsked: false,
+        isLate: false,
         settle(answer) {
           settled();
           if ("value" in answer) resolve(answer.value);

@@ -1,5 +1,5 @@
 /** Leads the tabs of a browser: asks and follows on the one connection for all of them, and tells all of them what comes. */
-import type { Clock, Connection, News, RequestOptions, Subscribed, Unlisten } from "./core.ts";
+import type { Clock, Connection, News, RequestOptions, Store, Subscribed, Unlisten } from "./core.ts";
 import type { Scope } from "./follows.ts";
 import type { RecentNews } from "./recent-news.ts";
 import {
@@ -30,7 +30,7 @@ export interface TabListener {
 }
 
 /** Where the number of the last news is kept that what is kept has in it. */
-export const numberKey = "news";
+const numberKey = "news";
 /** For those that are there to say what they follow; one that is frozen does not. */
 const helloWaitMs = 500;
 
@@ -45,6 +45,12 @@ export interface TabLeadOptions {
   /** Of this tab itself. */
   listener: TabListener;
 }
+
+export const readNumber = (store: Store): Promise<number> =>
+  store.read(numberKey).then(
+    ([kept]) => Number(kept?.[1] ?? 0),
+    () => 0,
+  );
 
 type Hello = Extract<ToLead, { kind: "hello" }>;
 
@@ -115,7 +121,7 @@ export class TabLead implements TabRole {
         this.#hellos?.delete(message.from);
         return this.#forget(message.from);
       case "probe":
-        this.#post({ kind: "awake", to: message.from });
+        if (this.#hellos === null) this.#post({ kind: "awake", to: message.from, number: this.#options.news.last! });
         if (message.happening !== null) this.#options.onHappening(message.happening);
         return;
       case "ask":

@@ -55,7 +55,8 @@ export type FromLead = { term: string } & (
   | { kind: "shown"; shown: Partial<Shown> }
   | { kind: "answer"; to: string; id: string; answer: Answer<unknown> }
   | { kind: "followed"; to: string; id: string; answer: Answer<Subscribed> }
-  | { kind: "awake"; to: string }
+  /** It leads, and this is the number of the last news. */
+  | { kind: "awake"; to: string; number: number }
 );
 
 export type TabMessage = ToLead | FromLead;

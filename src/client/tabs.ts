@@ -22,7 +22,7 @@ import { RecentNews } from "./recent-news.ts";
 import { type Happening, joined, type Surroundings } from "./surroundings.ts";
 import { outboxOver, TabAsks } from "./tab-asks.ts";
 import { LeadWatch, TabFollower } from "./tab-follower.ts";
-import { numberKey, TabLead, type TabListener, type TabRole } from "./tab-lead.ts";
+import { readNumber, TabLead, type TabListener, type TabRole } from "./tab-lead.ts";
 import { type FromLead, type Shown, type TabMessage, termFrom } from "./tab-line.ts";
 import { fenced, Membership, TabLocks } from "./tab-locks.ts";
 import type { ClientPayloads, JsonObject } from "./wire.ts";
@@ -73,7 +73,7 @@ export class TabCore implements Core {
     this.#onOutbox = new Listeners(onError);
     this.#onHappening = new Listeners(onError);
     this.#asks = new TabAsks(options.clock);
-    this.#keptNumber = this.#readNumber();
+    this.#keptNumber = readNumber(options.store);
     this.outbox = outboxOver(this.#asks, {
       entries: () => this.#shown.entries,
       onChange: (listener) => this.#onOutbox.add(listener),
@@ -152,13 +152,6 @@ export class TabCore implements Core {
     return this.#asks.follow({ topics, filters });
   }
 
-  #readNumber(): Promise<number> {
-    return this.#options.store.read(numberKey).then(
-      ([kept]) => Number(kept?.[1] ?? 0),
-      () => 0,
-    );
-  }
-
   #join(): void {
     if (this.#member !== null) return;
     const member = new Membership();
@@ -212,7 +205,7 @@ export class TabCore implements Core {
     const { locks, channel } = member;
     this.#watch.stop();
     this.#follow(null);
-    const keptNumber = await this.#readNumber();
+    const keptNumber = await readNumber(store);
     if (member.isOver || !grant.isHeld) return;
     const connection = connect({
       isShared: locks !== null,
@@ -285,20 +278,27 @@ export class TabCore implements Core {
       return void this.#hello();
     }
     this.#watch.noteHeard();
-    if (message.kind === "leads") {
+    const isMine = !("to" in message) || message.to === this.#tab;
+    if (message.kind === "welcome" && isMine) return this.#enterAsFollower(message);
+    if (message.term !== this.#term) {
       this.#term = message.term;
       this.#follow(null);
       return void this.#hello();
     }
-    if ("to" in message && message.to !== this.#tab) return;
-    if (message.kind === "welcome") this.#enterAsFollower(message);
-    else if (this.#follower === null || message.term !== this.#term) return;
-    else if (message.kind === "news") this.#takeNews(message);
-    else this.#follower.take(message);
+    if (!isMine || message.kind === "welcome") return;
+    // Compared, for one that was frozen may have lost what it was told meanwhile.
+    if (message.kind === "awake") return this.#noteAwake(message.number);
+    if (message.kind === "news") this.#takeNews(message);
+    else this.#follower?.take(message);
+  }
+
+  #noteAwake(number: number): void {
+    if (this.#follower === null || this.#isBehind || this.#news.last !== number) void this.#hello();
+    else this.#asks.askAgain();
   }
 
   #takeNews({ number, news }: Extract<FromLead, { kind: "news" }>): void {
-    if (this.#isBehind) return;
+    if (this.#isBehind || this.#follower === null) return;
     if (number === this.#news.last! + 1) return this.#tell(news);
     this.#isBehind = true;
     void this.#hello();
