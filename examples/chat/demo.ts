@@ -11,7 +11,7 @@ import { seed } from "./seed.ts";
 const folder = mkdtempSync(join(tmpdir(), "ws-service-demo-"));
 const settings = {
   ...{ WS__SERVER__PORT: "0", WS__STORAGE__URL: `sqlite:${join(folder, "chat.db")}`, WS__DIRECTORY__MODE: "managed" },
-  ...{ WS__LOG__FORMAT: "json", WS__SERVER__DRAIN_WINDOW: "0s" },
+  ...{ WS__LOG__FORMAT: "json", WS__SERVER__DRAIN_WINDOW: "0s", WS__WEBSOCKET__MAX_CONNECTIONS: "100" },
 };
 
 const service = spawn(process.execPath, [resolve(import.meta.dirname, "../../src/main.ts"), "serve"], {
@@ -21,9 +21,11 @@ const service = spawn(process.execPath, [resolve(import.meta.dirname, "../../src
 });
 let isEnding = false;
 let closeOffice: (() => void) | null = null;
-service.on("exit", (code) => {
+service.on("exit", (code) => process.exit(isEnding ? 0 : (code ?? 1)));
+// However it ends: Vite has a way of its own.
+process.on("exit", () => {
+  service.kill("SIGKILL");
   rmSync(folder, { recursive: true, force: true });
-  process.exit(isEnding ? 0 : (code ?? 1));
 });
 for (const signal of ["SIGINT", "SIGTERM"] as const)
   process.on(signal, () => {

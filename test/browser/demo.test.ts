@@ -168,6 +168,16 @@ test("[LOG2] [LOG4] what one says without a network waits in sight, and is there
   expect(await lastTexts(anna, 4)).toEqual(all);
 });
 
+test("the page that it opens has Anna beside Ben, in one browser", async () => {
+  const page = await openPage(await openContext({ viewport: { width: 1440, height: 800 } }), "beside.html");
+  const [anna, ben] = [page.frameLocator("iframe >> nth=0"), page.frameLocator("iframe >> nth=1")];
+  await anna.getByRole("textbox").fill("I see you");
+  await anna.getByRole("textbox").press("Enter");
+  const seen = (frame: typeof anna) => frame.getByRole("log").getByRole("listitem").filter({ hasText: "I see you" });
+  await seen(ben).waitFor();
+  await seen(anna).getByRole("img", { name: "Read" }).waitFor();
+});
+
 test("a second tab shows the same, and goes on when the first is closed", async () => {
   const context = await openContext({ viewport: desktop });
   const first = await openPage(context, "?user=dev#ben-dev");
