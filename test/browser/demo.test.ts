@@ -272,6 +272,12 @@ test("[CALL1] [CALL4] [CALL5] [CALL7] a call rings, is answered, seen and heard,
   await seesMoving(anna, "Your own picture");
   for (const page of [anna, ben]) expect(await barriersOn(page)).toEqual([]);
 
+  // A call on a phone leaves the list in sight.
+  const [call, first] = [
+    await callOf(ben, "Anna Berg").boundingBox(),
+    await conversation(ben, "Anna Berg").boundingBox(),
+  ];
+  expect(first!.y).toBeGreaterThanOrEqual(call!.y + call!.height);
   await callOf(ben, "Anna Berg").getByRole("button", { name: "Mute" }).click();
   await ben.reload();
   await seesMoving(ben, "Anna Berg's picture");
