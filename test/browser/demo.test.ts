@@ -215,7 +215,7 @@ test("[MSG5] what is refused says so, and is tried again or given up", async () 
   for (const text of ["Too late", "Too late as well"]) await say(anna, text);
   await mayWrite("anna", false);
   await context.setOffline(false);
-  await anna.getByText("can write here").waitFor();
+  await anna.getByText("You may not write here at the moment.").waitFor();
   await said(anna, "Too late as well").getByRole("button", { name: "Discard" }).click();
   await said(anna, "Too late as well").waitFor({ state: "detached" });
   await mayWrite("anna", true);

@@ -110,7 +110,10 @@ export function Thread({ id, me }: { id: string; me: string }) {
         />
       ) : (
         <p className="read-only">
-          <Icon name="lock" /> Only {room.writers?.map(firstNameOf).join(", ") ?? "others"} can write here.
+          <Icon name="lock" />
+          {room.writers === undefined
+            ? "You may not write here at the moment."
+            : `Only ${room.writers.map(firstNameOf).join(", ")} can write here.`}
         </p>
       )}
       <DeleteDialog message={deleted} onClose={() => setDeleted(null)} onDelete={({ id }) => conversation.delete(id)} />
