@@ -22,7 +22,9 @@ let packed: string[];
 
 beforeAll(async () => {
   service = await startService({ settings: { SERVER__ALLOWED_ORIGINS: "*" } });
-  await run(["npm", "pack", "--silent", "--pack-destination", folder], projectFolder);
+  // As `prepack` does, but for its look at what is installed: other tests run meanwhile.
+  await run([process.execPath, "build.ts", "client"], projectFolder);
+  await run(["npm", "pack", "--silent", "--ignore-scripts", "--pack-destination", folder], projectFolder);
   const [archive] = [...new Bun.Glob("ws-service-*.tgz").scanSync({ cwd: folder })];
   packed = (await run(["tar", "-tzf", archive!], folder)).trim().split("\n").sort();
   write("package.json", JSON.stringify({ name: "consumer", private: true, type: "module" }));
@@ -77,6 +79,8 @@ test("[LIM] the package is the client alone: no dependency, and a core of a few 
   expect([...new Bun.Glob("*").scanSync({ cwd: join(folder, "node_modules"), onlyFiles: false })]).toEqual([
     "ws-service",
   ]);
+  const { scripts } = JSON.parse(readFileSync(join(projectFolder, "package.json"), "utf8"));
+  expect(scripts.prepack).toBe("npm run --silent setup && bun build.ts client");
   const { dependencies = {}, version } = JSON.parse(readFileSync(join(packageFolder, "package.json"), "utf8"));
   expect([dependencies, version]).toEqual([
     {},
