@@ -59,16 +59,15 @@ export class TabAsks {
     }
     for (const [id, open] of [...this.#asks]) {
       const { ask, wasAsked, fail } = open;
-      const mayRepeat = ask.do !== "request" || isRepeatable(ask.type, ask.payload);
-      if (wasAsked && !mayRepeat) fail(new ClientError("lead_lost"));
+      if (wasAsked && !mayRepeat(ask)) fail(new ClientError("lead_lost"));
       else if (role !== null) this.#send(id, open);
     }
   }
 
-  /** Asks again what waits for long and may take as long as it likes; a request has its own time. */
+  /** Asks again what waits for long, where that does no harm: the one that leads knows what it has under way, but for what was lost. */
   askAgain(): void {
     for (const [id, open] of [...this.#asks]) {
-      if (open.isLate && open.ask.do !== "request") this.#send(id, open);
+      if (open.isLate && mayRepeat(open.ask)) this.#send(id, open);
       open.isLate = true;
     }
   }
@@ -157,6 +156,8 @@ export class TabAsks {
     }
   }
 }
+
+const mayRepeat = (ask: Ask) => ask.do !== "request" || isRepeatable(ask.type, ask.payload);
 
 /** The outbox of whoever leads. What is added there is known by its id, so that it may be asked for once more. */
 export function outboxOver(

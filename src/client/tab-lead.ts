@@ -56,6 +56,8 @@ type Hello = Extract<ToLead, { kind: "hello" }>;
 
 interface Other {
   follows: Map<string, Unlisten>;
+  /** Asked and under way. */
+  asked: Set<string>;
   noLonger: AbortController;
 }
 
@@ -121,14 +123,11 @@ export class TabLead implements TabRole {
         this.#hellos?.delete(message.from);
         return this.#forget(message.from);
       case "probe":
-        if (this.#hellos === null) this.#post({ kind: "awake", to: message.from, number: this.#options.news.last! });
+        if (this.#hellos === null) this.#answerProbe(message.from, { isKnown: other !== undefined });
         if (message.happening !== null) this.#options.onHappening(message.happening);
         return;
       case "ask":
-        if (other === undefined) return;
-        return void this.#perform(message.ask).then((answer) =>
-          this.#post({ kind: "answer", to: message.from, id: message.id, answer }),
-        );
+        return other && this.#askFor(message, other);
       case "follow":
         if (other !== undefined) this.#followFor(message.from, other, message);
         return;
@@ -209,7 +208,7 @@ export class TabLead implements TabRole {
   #welcome({ from, after, follows }: Hello): void {
     const { news, tabs } = this.#options;
     this.#forget(from);
-    const other: Other = { follows: new Map(), noLonger: new AbortController() };
+    const other: Other = { follows: new Map(), asked: new Set(), noLonger: new AbortController() };
     this.#others.set(from, other);
     tabs?.locks.gone(from, other.noLonger.signal).then(
       () => this.#others.get(from) === other && this.#forget(from),
@@ -218,6 +217,20 @@ export class TabLead implements TabRole {
     const missed = after === null ? null : news.after(after);
     this.#post({ kind: "welcome", to: from, number: news.last!, news: missed, shown: this.shown });
     for (const follow of follows) this.#followFor(from, other, follow);
+  }
+
+  /** One that is not known here, whatever it thinks, is told so by a number that it cannot have: it says hello again. */
+  #answerProbe(tab: string, { isKnown }: { isKnown: boolean }): void {
+    this.#post({ kind: "awake", to: tab, number: isKnown ? this.#options.news.last! : -1 });
+  }
+
+  #askFor({ from, id, ask }: Extract<ToLead, { kind: "ask" }>, { asked }: Other): void {
+    if (asked.has(id)) return;
+    asked.add(id);
+    void this.#perform(ask).then((answer) => {
+      asked.delete(id);
+      this.#post({ kind: "answer", to: from, id, answer });
+    });
   }
 
   #followFor(tab: string, other: Other, { id, scope }: { id: string; scope: Scope }): void {
