@@ -3,6 +3,8 @@ import { createDirectoryView } from "../directory/directory.ts";
 import { createVisibleAmong } from "../directory/visibility.ts";
 import { createCluster, createStorage } from "../engines.ts";
 import { FairQueue } from "../storage/fair-queue.ts";
+import type { OtlpOptions } from "../telemetry/otlp.ts";
+import type { Tracing } from "../telemetry/tracing.ts";
 import type { Area } from "./area.ts";
 import type { Base } from "./base.ts";
 
@@ -25,14 +27,27 @@ export async function openFoundation({ config, logger, counts, version, now, new
   });
   const visibleAmong = createVisibleAmong({ directory, policy: config.presence.visible_to });
   const questions = new FairQueue({ perUser: config.storage.questions_per_user });
-  const parts = { storage, cluster, directory, visibleAmong, questions };
+  const tracing = await openTracing(config.traces, { version, nodeId, logger });
+  const parts = { tracing, storage, cluster, directory, visibleAmong, questions };
   return {
     parts,
     start: () => cluster.start(),
     async stop() {
+      const traced = tracing?.stop();
       directory.stop();
       await cluster.stop();
       await storage.stop();
+      await traced;
     },
   } satisfies Area;
+}
+
+/** Loads what sends traces where they are on; null where not. */
+async function openTracing(
+  { endpoint, headers, sample_ratio: sampleRatio }: Base["config"]["traces"],
+  about: Pick<OtlpOptions, "version" | "nodeId" | "logger">,
+): Promise<Tracing | null> {
+  if (endpoint === null) return null;
+  const { OtlpTracing } = await import("../telemetry/otlp.ts");
+  return new OtlpTracing({ endpoint, headers, sampleRatio, ...about });
 }

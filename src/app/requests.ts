@@ -29,7 +29,7 @@ export function composeRequests(
   parts: Foundation & Sockets & Messaging & Presence & Pushing & Calls & Subscribing & Ingest & Erasure & SessionParts,
 ) {
   const { config, routes, logger, counts, now, newId } = base;
-  const { storage, cluster, hub, broadcaster, sessions } = parts;
+  const { storage, cluster, hub, broadcaster, sessions, tracing } = parts;
   const stats = () => statsOf({ ...parts, log: storage.log, erasures: storage.erasures, bus: cluster.bus });
   const subscriberCount = (topic: string) => broadcaster.subscriberCount(topic);
   const samples = new Samples({ counts, stats, stepMs: config.operations.sample_interval, timers: realTimers, now });
@@ -49,7 +49,7 @@ export function composeRequests(
     newId,
   };
   const limiter = new RateLimiter(config);
-  const router = new Router({ services, routes, codecs, limiter, storage, counts, logger });
+  const router = new Router({ services, routes, codecs, limiter, storage, counts, tracing, logger });
   return {
     parts: { router, survey: admin.survey, stats },
     start: async () => samples.start(),

@@ -14,7 +14,7 @@ export interface AppendQueueOptions<Given extends Group> {
   onTaken: (groups: Given[]) => void;
   /** Told of groups that were appended, with one result for each of their events in order. */
   onAppended: (groups: Given[], result: AppendResult, durationMs: number) => void;
-  onFailed: (groups: Given[], error: unknown) => void;
+  onFailed: (groups: Given[], error: unknown, durationMs: number) => void;
 }
 
 /** Events of one batch: enough to make a transaction cheap, few enough to keep its latency low. */
@@ -127,7 +127,8 @@ export class AppendQueue<Given extends Group> {
       const durationMs = performance.now() - startedAtMs;
       return () => onAppended(done.groups, { ...result, appended: done.appended }, durationMs);
     } catch (error) {
-      return () => onFailed(batch, error);
+      const durationMs = performance.now() - startedAtMs;
+      return () => onFailed(batch, error, durationMs);
     }
   }
 

@@ -6,6 +6,7 @@ import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
 import type { AppendedEvent, AppendResult, EventLog, LoggedEvent, NewEvent } from "../storage/ports.ts";
 import { Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import type { Span } from "../telemetry/tracing.ts";
 import { AppendQueue, type Group } from "./append-queue.ts";
 import type { Audience } from "./broadcaster.ts";
 import type { Sequencer } from "./sequencer.ts";
@@ -29,11 +30,16 @@ export interface OwnEvent<Type extends ServerMessageType> extends Omit<NewEvent,
 interface AppendOptions {
   audience?: Audience;
   correlationId?: string;
+  /** Of the request that it comes of; null where that is not traced. */
+  span?: Span | null;
 }
 
 interface Waiting extends Group {
   audienceOf: (event: NewEvent) => Audience;
   correlationId: string | undefined;
+  span: Span | null;
+  /** Its step while it is published. */
+  publishing: Span | null;
   resolve: (appended: AppendedEvent[]) => void;
   reject: (error: unknown) => void;
 }
@@ -56,11 +62,14 @@ export class Publisher {
       },
       onAppended: (groups, result, durationMs) => {
         this.#counts.appended({ events: result.appended.length, durationMs });
+        const facts = { "ws.batch.events": result.appended.length };
+        for (const { span } of groups) span?.note("append", { durationMs, facts });
         this.#publish(groups, result);
         this.#forget(groups);
       },
-      onFailed: (groups, error) => {
+      onFailed: (groups, error, durationMs) => {
         this.#counts.appendFailures++;
+        for (const { span } of groups) span?.note("append", { durationMs, error: "unavailable" });
         this.#fail(groups, error);
         this.#forget(groups);
       },
@@ -97,7 +106,11 @@ export class Publisher {
   /** As `append`, for the same event on many topics: either too much waits for all of them, or for none. */
   async appendEach(events: NewEvent[], options: AppendOptions = {}): Promise<AppendedEvent[]> {
     if (this.#isFull()) throw tooMany();
-    const appended = await Promise.all(events.map((event) => this.#enqueue([event], options)));
+    // The first stands for all in a trace, which would have two steps for each topic.
+    const others = { ...options, span: null };
+    const appended = await Promise.all(
+      events.map((event, index) => this.#enqueue([event], index === 0 ? options : others)),
+    );
     return appended.flat();
   }
 
@@ -130,12 +143,13 @@ export class Publisher {
       audience = {},
       audienceOf = () => audience,
       correlationId,
+      span = null,
     }: AppendOptions & { audienceOf?: (event: NewEvent) => Audience },
   ): Promise<AppendedEvent[]> {
     return new Promise((resolve, reject) => {
       // Events that one connection causes keep their order; all others are given alone.
       const source = audience.except ?? {};
-      this.#queue.add({ events, source, audienceOf, correlationId, resolve, reject });
+      this.#queue.add({ events, source, audienceOf, correlationId, span, publishing: null, resolve, reject });
     });
   }
 
@@ -151,6 +165,7 @@ export class Publisher {
     for (const waiting of batch) {
       const results = appended.slice(start, start + waiting.events.length);
       start += results.length;
+      if (waiting.span !== null) waiting.publishing = waiting.span.begin("publish");
       for (const [index, result] of results.entries()) {
         const { topic, seq, position, duplicate } = result;
         const head = heads.get(topic) ?? 0;
@@ -165,12 +180,13 @@ export class Publisher {
         }
         this.#publishOne(waiting.events[index]!, result, waiting);
       }
+      waiting.publishing?.end();
       waiting.resolve(results);
     }
     if (lastPosition > 0) sequencer.batchAccepted({ previousPosition, lastPosition });
   }
 
-  #publishOne(event: NewEvent, result: AppendedEvent, { audienceOf, correlationId }: Waiting): void {
+  #publishOne(event: NewEvent, result: AppendedEvent, { audienceOf, correlationId, publishing }: Waiting): void {
     const { sequencer, bus, logger } = this.options;
     if (!result.duplicate) {
       countOne(this.#counts.published, "logged");
@@ -179,7 +195,8 @@ export class Publisher {
       const audience = audienceOf(event);
       sequencer.accept(logged, audience);
       const { exceptDevice } = audience;
-      bus.publish(topic, { kind: "logged", event: logged, exceptDevice, epoch: sequencer.epochs.current.id });
+      const epoch = sequencer.epochs.current.id;
+      bus.publish(topic, { kind: "logged", event: logged, exceptDevice, epoch, traceparent: publishing?.traceparent });
       for (const listener of this.#listeners) listener(logged);
     }
     if (logger.isLevelEnabled("debug")) {

@@ -7,8 +7,8 @@ import type { Call } from "./call.ts";
 
 /** Message of one node to the others about a topic; it may be lost, doubled or late, and the log repairs logged events. */
 export type TopicMessage =
-  /** `epoch`: the newest that the one who says it knows of; the log may have lost the event since [LOG4]. */
-  | { kind: "logged"; event: LoggedEvent; exceptDevice?: string; epoch?: string }
+  /** `epoch`: the newest that the one who says it knows of; the log may have lost the event since [LOG4]. `traceparent`: of a trace. */
+  | { kind: "logged"; event: LoggedEvent; exceptDevice?: string; epoch?: string; traceparent?: string }
   | {
       kind: "ephemeral";
       topic: string;

@@ -281,6 +281,17 @@ export const checks: readonly Check[] = [
         ? null
         : "needs operations.token on a host that is not loopback [END3]",
   },
+  {
+    at: "traces.endpoint",
+    needs: [],
+    find: ({ traces: { endpoint } }) => {
+      const url = endpoint === null ? null : URL.parse(endpoint);
+      if (endpoint === null) return null;
+      if (url === null || !/^https?:$/.test(url.protocol)) return "must be an https:// or http:// URL";
+      if (url.username !== "" || url.password !== "") return "must have no name and password in it: use traces.headers";
+      return url.pathname === "/" ? "must have a path, which is /v1/traces with most collectors" : null;
+    },
+  },
 ];
 
 function keySources(auth: Config["auth"]): string[] {

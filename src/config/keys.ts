@@ -1,8 +1,8 @@
 /** Lists the settings: read off the schema once, so that no second table can disagree with it. */
 import { configSchema } from "./schema.ts";
-import { durations, listenAddress, size, whether } from "./values.ts";
+import { durations, listenAddress, ratio, size, whether } from "./values.ts";
 
-type Kind = "text" | "whole" | "boolean" | "choice" | "list" | "duration" | "size" | "address" | "map";
+type Kind = "text" | "whole" | "boolean" | "choice" | "list" | "duration" | "size" | "address" | "map" | "ratio";
 
 export interface Key {
   kind: Kind;
@@ -47,6 +47,7 @@ const secrets: Record<string, Key["secret"]> = {
   "auth.service_secret": "whole",
   "auth.jwks_url": "url",
   "operations.token": "whole",
+  "traces.headers": "whole",
   "storage.url": "url",
   "cluster.url": "url",
 };
@@ -56,6 +57,7 @@ function kindOf(schema: Schema): Kind {
   if ((schema as unknown) === size) return "size";
   if ((schema as unknown) === listenAddress) return "address";
   if ((schema as unknown) === whether) return "choice";
+  if ((schema as unknown) === ratio) return "ratio";
   switch (schema.type) {
     case "string":
       return "text";

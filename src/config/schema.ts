@@ -5,8 +5,10 @@ import {
   duration,
   endpointMap,
   eventMap,
+  headerTexts,
   interval,
   listenAddress,
+  ratio,
   roleMap,
   sampleInterval,
   size,
@@ -294,6 +296,16 @@ const operations = v.strictObject({
   health_cache: v.optional(interval, "5s"),
 });
 
+const traces = v.strictObject({
+  /** Where an OTLP/HTTP collector takes traces, such as `http://127.0.0.1:4318/v1/traces`; null: off. */
+  endpoint: v.optional(v.nullable(v.string()), null),
+  /** Go with each request to it: `authorization=Bearer abc,x-tenant=1`. */
+  headers: v.optional(v.nullable(headerTexts), null),
+  headers_file: secretFile,
+  /** How many of the requests that no client traces are traced. */
+  sample_ratio: v.optional(ratio, 1),
+});
+
 export const configSchema = v.strictObject({
   server: v.optional(server, {}),
   websocket: v.optional(websocket, {}),
@@ -311,6 +323,7 @@ export const configSchema = v.strictObject({
   rate_limits: v.optional(rateLimits, {}),
   log: v.optional(log, {}),
   operations: v.optional(operations, {}),
+  traces: v.optional(traces, {}),
 });
 
 /** The settings as the service uses them: durations in milliseconds, sizes in bytes. */

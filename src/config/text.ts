@@ -9,6 +9,7 @@ export function fromText(key: Key, text: string): unknown {
     case "boolean":
       return text === "true" ? true : text === "false" ? false : text;
     case "whole":
+    case "ratio":
       return /^-?\d+(\.\d+)?$/.test(text) ? Number(text) : text;
     case "list":
       return text

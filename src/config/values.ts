@@ -73,6 +73,22 @@ export const whole = (least: number, most: number) =>
     v.maxValue(most, `must be a whole number from ${least} to ${most}`),
   );
 
+const ratioExpected = "must be a number from 0 to 1";
+
+/** How many of all: 0.01 is one in a hundred. */
+export const ratio = v.pipe(v.number(ratioExpected), v.minValue(0, ratioExpected), v.maxValue(1, ratioExpected));
+
+const headersExpected = "must be name=value, with a comma between several";
+
+/** Headers of HTTP in one text: `authorization=Bearer abc,x-tenant=1`. */
+export const headerTexts = v.pipe(
+  v.string("must be text"),
+  v.regex(
+    /^\s*[\w!#$%&'*+.^`|~-]+=[\x20-\x2b\x2d-\x7e]+(,\s*[\w!#$%&'*+.^`|~-]+=[\x20-\x2b\x2d-\x7e]+)*$/,
+    headersExpected,
+  ),
+);
+
 const whetherExpected = "must be one of auto, true, false";
 
 /** `true` and `false` as text or not, and `auto` for what finds out by itself. */

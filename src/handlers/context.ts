@@ -20,6 +20,7 @@ import type { CursorStore, EventLog, ReceiptStore } from "../storage/ports.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Subscriber } from "../subscription/subscriber.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import type { Span } from "../telemetry/tracing.ts";
 import type { AdminQuestions, ConnectionView } from "./admin-questions.ts";
 import type { ReceiptRelay } from "./receipt-relay.ts";
 
@@ -93,6 +94,8 @@ export interface Request<Type extends ClientMessageType, Needs extends keyof Ser
   from: Requester;
   /** Follows what the request causes through the logs. */
   correlationId: string;
+  /** Follows it through what others measure; null where it is not traced. */
+  span: Span | null;
   services: Pick<Services, Needs>;
 }
 

@@ -74,7 +74,7 @@ function onceOf({ from, payload }: Request<"event.send">): Once | undefined {
 }
 
 function append(
-  { from, payload, services, correlationId }: Request<"event.send", Needs>,
+  { from, payload, services, correlationId, span }: Request<"event.send", Needs>,
   { type, payload: said }: OwnEvent,
   once: Once | undefined,
 ): PendingReply {
@@ -86,7 +86,7 @@ function append(
     createdAt: services.now(),
   };
   if (once !== undefined) event.once = once;
-  const appended = services.publisher.appendAll([event], { audience: { except: from }, correlationId });
+  const appended = services.publisher.appendAll([event], { audience: { except: from }, correlationId, span });
   return { events: 1, settled: appended.then(([first]) => acknowledgementOf(first!)) };
 }
 

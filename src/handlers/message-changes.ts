@@ -5,7 +5,7 @@ import type { Handler, Reply, Request } from "./context.ts";
 import { refusalOf, requireChange } from "./message-rights.ts";
 
 type Needs = "config" | "directory" | "publisher" | "now" | "newId";
-type ChangeRequest = Pick<Request<"message.delete", Needs>, "from" | "payload" | "services" | "correlationId">;
+type ChangeRequest = Pick<Request<"message.delete", Needs>, "from" | "payload" | "services" | "correlationId" | "span">;
 
 export const edit: Handler<"message.edit", Needs> = async (request) => {
   const { from, payload, services } = request;
@@ -43,7 +43,7 @@ async function react(
 
 /** Appends the event, and with it changes the message; nothing where it is so already. */
 async function tell(
-  { from, services, correlationId }: ChangeRequest,
+  { from, services, correlationId, span }: ChangeRequest,
   change: MessageChange,
   { at, sentBy }: { at: number; sentBy: string | undefined },
 ): Promise<Reply> {
@@ -51,7 +51,7 @@ async function tell(
   const event = { id: services.newId(), topic: conversationTopic(conversation_id), createdAt: at };
   const { topic, seq, position, duplicate, refusal } = await services.publisher.append(
     { ...event, ...change, ...amending(change, sentBy) },
-    { audience: { except: from }, correlationId },
+    { audience: { except: from }, correlationId, span },
   );
   if (refusal !== undefined) throw refusalOf(refusal);
   const place = duplicate ? {} : { seq, position, at: momentOf(at) };

@@ -10,7 +10,7 @@ import { sentBefore } from "./sent-before.ts";
 type Needs = "config" | "directory" | "log" | "publisher" | "now" | "newId";
 
 export const send: PipelinedHandler<"message.send", Needs> = async (request) => {
-  const { from, payload, services, correlationId } = request;
+  const { from, payload, services, correlationId, span } = request;
   const { config, publisher } = services;
   const { conversation_id, client_message_id, content } = payload;
   const once = {
@@ -43,7 +43,7 @@ export const send: PipelinedHandler<"message.send", Needs> = async (request) => 
       senderId: from.userId,
       once,
     },
-    { audience: { except: from }, correlationId },
+    { audience: { except: from }, correlationId, span },
   );
   return { events: 1, settled: appended.then(acknowledgementOf) };
 };

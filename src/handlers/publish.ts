@@ -18,7 +18,7 @@ import { refusalOf } from "./message-rights.ts";
 type Needs = "broadcaster" | "publisher" | "typing" | "now" | "newId";
 
 export const publish: PipelinedHandler<"publish", Needs> = (request) => {
-  const { from, payload, services, correlationId } = request;
+  const { from, payload, services, correlationId, span } = request;
   if (!from.roles.includes("service")) throw new ProtocolError("forbidden", "Publishing needs the role service.");
   const event = readPublication(payload, services);
   const audience: Audience = { except: from, exceptDevice: payload.except_device };
@@ -45,7 +45,7 @@ export const publish: PipelinedHandler<"publish", Needs> = (request) => {
     });
   }
   const events = toNewEvents(request, event, topics);
-  const appended = services.publisher.appendEach(events, { audience, correlationId });
+  const appended = services.publisher.appendEach(events, { audience, correlationId, span });
   return {
     events: events.length,
     settled: appended.then((each) => acknowledgementOf(each, { topics, event, receiversOf })),

@@ -70,6 +70,7 @@ const isOf = (side: Side, frame: object) => "timestamp" in frame === (side === "
 const requestEnvelope: JsonSchema = {
   id: { type: "string", minLength: 1, maxLength: 64 },
   timestamp: { type: ["string", "number"] },
+  traceparent: { type: "string" },
 };
 
 function messageOf(side: Side, type: string, schema: v.GenericSchema): Message {

@@ -15,6 +15,8 @@ export const requestEnvelope = v.object({
   ),
   payload: v.optional(v.custom<Record<string, unknown>>(isPlainObject, "must be an object"), {}),
   timestamp: v.optional(v.union([v.string(), v.number()], "must be a string or a number")),
+  /** The client's span, as W3C Trace Context writes it. Whatever it is, no request is refused for it. */
+  traceparent: v.fallback(v.optional(v.string()), undefined),
 });
 export type RequestEnvelope = v.InferOutput<typeof requestEnvelope>;
 

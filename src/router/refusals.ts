@@ -30,6 +30,9 @@ export const badMessageCodes: ReadonlySet<ErrorCode> = new Set([
   "message_too_large",
 ]);
 
+/** Errors that are the service's own fault. */
+export const faultCodes: ReadonlySet<ErrorCode> = new Set(["unavailable", "internal"]);
+
 /** @param onFault told of an error that nobody has expected: peers learn nothing of our insides */
 export function refusalOf(error: unknown, onFault: (error: unknown) => void): ProtocolError {
   if (error instanceof ProtocolError) return error;

@@ -9,6 +9,7 @@ import { type ErrorCode, ProtocolError } from "../protocol/errors.ts";
 import { limits } from "../protocol/limits.ts";
 import { phraseOf } from "../protocol/phrase.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
+import type { Span, Tracing } from "../telemetry/tracing.ts";
 import { answerCharge, countedInBytes, ofAnySize, tokensFor } from "./costs.ts";
 import type { Buckets, Charge, RateLimiter } from "./rate-limiter.ts";
 import { RateLimited, tooLarge } from "./refusals.ts";
@@ -33,6 +34,8 @@ export interface ValidRequest extends FrameRef {
   tokens: number;
   /** When it was read, by `performance.now()`; null where nobody asks how long it takes. */
   readAt: number | null;
+  /** Null where it is not traced. */
+  span: Span | null;
 }
 
 export interface RequestReaderOptions {
@@ -40,6 +43,8 @@ export interface RequestReaderOptions {
   codecs: Codecs;
   limiter: RateLimiter;
   counts: Counts;
+  /** Null, or left out: nothing is traced. */
+  tracing?: Tracing | null;
 }
 
 const beforeAuthentication: ReadonlySet<string> = new Set(["ping", "authenticate"]);
@@ -69,7 +74,8 @@ export class RequestReader {
     const unpaid = tokens - (charged === type ? 1 : 0);
     if (unpaid > 0) this.#limit(connection, { type, tokens: unpaid, bytes: charged === undefined ? bytes : 0 });
     const readAt = this.options.counts.onAnswered === null ? null : performance.now();
-    return { place: ref.place, id: envelope.id, type, payload, tokens, readAt };
+    const span = this.#beginSpan(connection, type, envelope.traceparent);
+    return { place: ref.place, id: envelope.id, type, payload, tokens, readAt, span };
   }
 
   /** Answers by the id, where that is seen, also what makes no sense otherwise: somebody may wait for it [ENV3]. */
@@ -82,6 +88,11 @@ export class RequestReader {
         ref.id ??= requestIdOf(codec.glimpse(frame).id);
       throw error;
     }
+  }
+
+  #beginSpan({ connectionId }: Sender, type: ClientMessageType, traceparent: string | undefined): Span | null {
+    const { tracing = null } = this.options;
+    return tracing === null ? null : tracing.beginRequest(type, { traceparent, connectionId });
   }
 
   /** Takes what an answer costs beyond what its request has cost. */

@@ -18,8 +18,9 @@ import { AskerGone } from "../storage/fair-queue.ts";
 import { noteBroken } from "../telemetry/broken.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import type { Tracing } from "../telemetry/tracing.ts";
 import type { Buckets, RateLimiter } from "./rate-limiter.ts";
-import { badMessageCodes, RateLimited, refusalOf } from "./refusals.ts";
+import { badMessageCodes, faultCodes, RateLimited, refusalOf } from "./refusals.ts";
 import { type FrameRef, RequestReader, type ValidRequest } from "./request-reader.ts";
 import { onlyAsks } from "./requests.ts";
 import { StorageRefusals, type StorageRefusalsOptions } from "./storage-refusals.ts";
@@ -52,8 +53,12 @@ export interface RouterOptions extends Pick<StorageRefusalsOptions, "storage"> {
   codecs: Codecs;
   limiter: RateLimiter;
   counts: Counts;
+  tracing?: Tracing | null;
   logger: Logger;
 }
+
+/** A request as far as it was read before it was refused. */
+type Refused = FrameRef & Partial<Pick<ValidRequest, "readAt" | "span">>;
 
 /** They do not wait for what their connection has sent before. */
 const pipelined: ReadonlySet<string> = new Set(pipelinedTypes);
@@ -94,10 +99,10 @@ export class Router {
   }
 
   #handle(connection: RoutedConnection, valid: ValidRequest): TakeUpResult | Promise<TakeUpResult> {
-    const { id, type, payload } = valid;
+    const { id, type, payload, span } = valid;
     if (connection.isClosed && onlyAsks(type)) return;
     const correlationId = `${connection.connectionId}:${id}`;
-    const request = { id, payload, from: connection, correlationId, services: this.options.services };
+    const request = { id, payload, from: connection, correlationId, span, services: this.options.services };
     this.#logHandled(request as Request<ClientMessageType, keyof Services>, type);
     try {
       const handler = this.#routes[type] as (request: unknown) => Reply | PendingReply | Promise<Reply | PendingReply>;
@@ -149,6 +154,7 @@ export class Router {
     this.#reader.chargeAnswer(connection, valid, { reply, length: text.length });
     this.#send(connection, { type: reply.type, text }, valid);
     this.#noteAnswered(valid);
+    valid.span?.end();
     if (reply.after !== undefined) return this.#follow(connection, valid, reply.after);
   }
 
@@ -185,26 +191,27 @@ export class Router {
   }
 
   /** Refuses what has no place among what waits for the log: after everything before it. */
-  #refuseInTurn(connection: RoutedConnection, error: unknown, ref: FrameRef): void | Promise<void> {
+  #refuseInTurn(connection: RoutedConnection, error: unknown, ref: Refused): void | Promise<void> {
     const { ahead } = connection;
     if (ahead === null) return this.#refuse(connection, error, ref);
     return ahead.then(() => this.#refuse(connection, error, ref));
   }
 
-  #refuse(connection: RoutedConnection, error: unknown, ref: FrameRef): void {
+  #refuse(connection: RoutedConnection, error: unknown, ref: Refused): void {
     if (error instanceof AskerGone) return;
     if (error instanceof InvariantBroken) return this.#breakOff(connection, error);
     const refusal = refusalOf(error, (fault) => this.#noteFault(connection, fault, ref));
     countOne(this.options.counts.errors, refusal.code);
     this.#send(connection, { type: "error", text: JSON.stringify(refusal.toPayload()) }, ref);
     this.#noteAnswered(ref);
+    ref.span?.end({ error: refusal.code, isFault: faultCodes.has(refusal.code) });
     if (badMessageCodes.has(refusal.code) && connection.noteBadMessage(this.options.services.now())) {
       connection.close(CloseCode.protocolAbuse, "too many bad messages");
     }
     if (refusal instanceof RateLimited && refusal.abusive) connection.close(CloseCode.rateLimited, "rate limit");
   }
 
-  #noteAnswered({ type, readAt = null }: FrameRef & Partial<Pick<ValidRequest, "readAt">>): void {
+  #noteAnswered({ type, readAt = null }: Refused): void {
     if (type !== undefined && readAt !== null) this.options.counts.onAnswered?.(type, performance.now() - readAt);
   }
 

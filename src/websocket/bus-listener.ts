@@ -11,6 +11,7 @@ import { callsTopic } from "../protocol/topic.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
+import type { Tracing } from "../telemetry/tracing.ts";
 import type { Hub } from "./hub.ts";
 import { listenForLogBreaks } from "./log-break-listener.ts";
 
@@ -23,6 +24,8 @@ export interface BusListenerOptions {
   typing: TypingTracker;
   calls: Pick<CallService, "tellOwed" | "isOn">;
   hub: Hub;
+  /** Null where nothing is traced. */
+  tracing: Tracing | null;
   /** Each takes the questions and answers that are its own. */
   surveys: { hear(message: ControlMessage): void }[];
   logger: Logger;
@@ -30,15 +33,18 @@ export interface BusListenerOptions {
 
 /** Begins to follow; nothing that was said before is heard. */
 export function listenToBus(options: BusListenerOptions): void {
-  const { cluster, sequencer, broadcaster, presence, subscriptions, typing, calls, hub, logger } = options;
+  const { cluster, sequencer, broadcaster, presence, subscriptions, typing, calls, hub, tracing, logger } = options;
   const { bus } = cluster;
   const owing = warnsOnce(logger, "calls of other nodes are told later", "calls of other nodes are told at once again");
   const repair = warnsOnce(logger, "repair waits until the log answers", "repair goes on");
 
   function onTopicMessage(message: TopicMessage): void {
     if (message.kind === "logged") {
-      const { event, epoch, exceptDevice } = message;
-      if (!sequencer.hear(event, { epoch, audience: { exceptDevice } })) return;
+      const { event, epoch, exceptDevice, traceparent } = message;
+      const span = traceparent === undefined || tracing === null ? null : tracing.beginDelivery(traceparent);
+      const isHeard = sequencer.hear(event, { epoch, audience: { exceptDevice } });
+      span?.end();
+      if (!isHeard) return;
       subscriptions.noteLogged();
       return typing.noteMessage(event);
     }

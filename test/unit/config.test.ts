@@ -64,12 +64,14 @@ const wrong: Record<Key["kind"], unknown> = {
   size: "big",
   address: "nowhere",
   map: "nowhere",
+  ratio: "some",
 };
 
 const wrongElement: Record<string, unknown> = {
   map: { "h:1": "h" },
   list: [4711],
   whole: 1.5,
+  ratio: 1.5,
   duration: "5 minutes",
   size: "-1",
 };
@@ -531,6 +533,10 @@ describe("settings that must fit each other", () => {
     ["[AUTH2] a role is service or admin", "auth: { role_map: { owner: root } }", "auth.role_map.owner"],
     ["[AUTH2] a JWKS URL is one", "auth: { jwks_url: 'ftp://h' }", "auth.jwks_url"],
     ["[AUTH2] the public key is there", "auth: { public_key_file: gone.pem }", "auth.public_key_file"],
+    ["[END3] a collector is reached by HTTP", "traces: { endpoint: '127.0.0.1:4318' }", "traces.endpoint"],
+    ["[END3] it has a path", "traces: { endpoint: 'http://127.0.0.1:4318' }", "traces.endpoint"],
+    ["[END3] its password is no part of its URL", "traces: { endpoint: 'https://a:b@h/v1/traces' }", "traces.endpoint"],
+    ["[END3] its headers have names and values", "traces: { headers: 'authorization' }", "traces.headers"],
     ["proxies are addresses or blocks", "server: { trusted_proxies: [10.0.0.0/33] }", "server.trusted_proxies"],
     ["storage is SQLite or PostgreSQL", "storage: { url: 'mysql://h' }", "storage.url"],
     ["[LOG3] nodes share one log", cluster, "storage.url"],
@@ -680,6 +686,7 @@ describe("secrets in files", () => {
       "storage.url_file",
       "cluster.url_file",
       "operations.token_file",
+      "traces.headers_file",
     ]);
     const secrets = keys.filter((key) => key.secret !== "no").map(({ name }) => name);
     expect(secrets.filter((name) => !holding.some(({ holds }) => holds === name))).toEqual(["auth.jwks_url"]);
@@ -689,12 +696,13 @@ describe("secrets in files", () => {
       WS__STORAGE__URL_FILE: await written("postgres://app:hunter2@db/chat\n"),
       WS__CLUSTER__URL_FILE: await written("redis://:hunter2@redis"),
       WS__OPERATIONS__TOKEN_FILE: await written("\thunter2 \n\n"),
+      WS__TRACES__HEADERS_FILE: await written("authorization=Bearer hunter2, x-tenant=a=b\n"),
     };
     const loaded = await load("auth: { mode: token }", files);
-    const { auth, storage, cluster, operations } = loaded.config;
+    const { auth, storage, cluster, operations, traces } = loaded.config;
     expect([auth.secret, auth.service_secret]).toEqual([secret, `${secret}2`]);
     expect([storage.url, cluster.url]).toEqual(["postgres://app:hunter2@db/chat", "redis://:hunter2@redis"]);
-    expect(operations.token).toBe("hunter2");
+    expect([operations.token, traces.headers]).toEqual(["hunter2", "authorization=Bearer hunter2, x-tenant=a=b"]);
     const printed = printConfig(loaded);
     expect(printed).not.toContain("hunter2");
     expect(printed).toContain(`  secret: "********"  # ${files.WS__AUTH__SECRET_FILE}, by auth.secret_file\n`);

@@ -8,6 +8,8 @@ import type { NewEvent } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { Counts } from "../../src/telemetry/counts.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
+import { OtlpTracing } from "../../src/telemetry/otlp.ts";
+import { startCollector } from "../support/collector.ts";
 
 const event = (topic: string, n: number): NewEvent => ({
   id: `${topic}-${n}`,
@@ -118,5 +120,37 @@ test("[ENV7] [LOG1] what one caller appends without waiting is in the log in its
   const seqs = (await Promise.all(appending)).map((it) => it?.seq ?? null);
   const numbers = Array.from({ length: 700 }, (_, n) => n + 1);
   expect(seqs).toEqual([...numbers.slice(0, 500), ...Array(500).fill(null), ...numbers.slice(500)]);
+  await storage.stop();
+});
+
+test("[END3] an append that has failed is a fault in its trace; of an event for many topics the first is traced alone", async () => {
+  const { storage, publisher, setAway } = await build();
+  const collector = startCollector();
+  const { logger } = createLogSink({ level: "silent", format: "json" });
+  const about = { headers: null, sampleRatio: 1, version: "1", nodeId: "n1", logger };
+  const tracing = new OtlpTracing({ endpoint: collector.url, ...about });
+  const begin = () => tracing.beginRequest("publish", { traceparent: undefined, connectionId: "k1" })!;
+  const spans = [begin(), begin()] as const;
+  const topics = ["user:a", "user:b", "user:c"];
+  setAway(true);
+  await expect(publisher.appendAll([event("user:a", 1)], { span: spans[0] })).rejects.toBeInstanceOf(Unavailable);
+  setAway(false);
+  await publisher.appendEach(
+    topics.map((topic) => event(topic, 2)),
+    { span: spans[1] },
+  );
+  spans[0].end({ error: "unavailable", isFault: true });
+  spans[1].end();
+  await tracing.stop();
+  const shown = collector.spans().map(({ name, status }) => [name, status.code]);
+  // 2 is an error, and 0 says nothing.
+  expect(shown.toSorted()).toEqual([
+    ["append", 0],
+    ["append", 2],
+    ["publish", 0],
+    ["publish", 0],
+    ["publish", 2],
+  ]);
+  await collector.stop();
   await storage.stop();
 });
