@@ -174,6 +174,8 @@ export class Calls extends LiveValue<readonly Call[]> {
     for (const [id, watch] of this.#elsewhere) if (!ids.has(id)) watch.abort();
     for (const id of [...this.#elsewhere.keys()]) if (!ids.has(id)) this.#elsewhere.delete(id);
     for (const it of found) {
+      // Another tab has answered what this one was told late.
+      if (it.state !== "ringing" && this.#calls.get(it.call_id)?.toAnswer) this.#leaveToOther(it.call_id);
       if (this.#calls.has(it.call_id) || this.#elsewhere.has(it.call_id)) continue;
       // One that rings here is told by its `call.incoming`, with what is to be answered: to this tab, or to one that was there before.
       if (it.state === "ringing" && it.peer_device_id !== undefined)

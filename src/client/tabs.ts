@@ -234,9 +234,8 @@ export class TabCore implements Core {
   #yield(): void {
     this.#lead?.tab.end();
     this.#lead?.connection.leave();
-    this.#lead = null;
+    this.#lead = this.#news.last = null;
     this.#asks.enter(null);
-    this.#news.last = null;
     this.#isBehind = true;
     this.#waitForLead();
   }
@@ -306,6 +305,8 @@ export class TabCore implements Core {
 
   #enterAsFollower({ term, number, news, shown }: Extract<FromLead, { kind: "welcome" }>): void {
     this.#isBehind = false;
+    // Before the news, whose listeners ask whose it is.
+    this.#shown = { ...this.#shown, userId: shown.userId, deviceId: shown.deviceId };
     if (news === null) {
       const topics = [...this.#news.topics];
       this.#news.beginAt(number);
