@@ -197,7 +197,9 @@ export interface EventLog {
   /** Removes what the policy does not keep, never blocking appends for longer than one batch [LOG7]. */
   trim(policy: RetentionPolicy): Promise<{ removed: number; more: boolean }>;
   /** Counts them, exactly while they are few, by the engine's estimate beyond; `position` is the last one given out. */
-  stats(): Promise<{ events: number; topics: number; position: number; held_ms?: number }>;
+  stats(): Promise<{ events: number; topics: number; position: number }>;
+  /** For how long (ms) appends under way have held everybody's cursor; an engine where none can has no such method. */
+  heldMs?(): number;
 }
 
 export type ReceiptKind = "delivered" | "read" | "read_private";

@@ -376,6 +376,7 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
       calls: { calls: 0 },
       log: { events: 4711, topics: 90, position: 4711, waiting: 0 },
       push: { on: 1, turn: 1, told: 12, users: 15, behind: 0, oldest_ms: 0 },
+      erasure: { running: 1 },
       cluster: { nodes: 2, topics: 8 },
       nodes: [{ node_id: "node-1", figures: { hub: { connections: 3, users: 2 }, typing: {} } }],
       missing_nodes: ["node-2"],

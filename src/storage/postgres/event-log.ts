@@ -30,10 +30,11 @@ export function createEventLog(options: EventLogOptions): EventLog {
       const [row] = await pool.query<Row>(text, [createdBefore, eventsPerTopic, batch]);
       return { removed: row!.removed, more: row!.more };
     },
+    heldMs: () => stalled.heldMs,
     async stats() {
       type Row = { events: number; topics: number; position: number };
       const [row] = await pool.query<Row>(`SELECT events, topics, position FROM ${schema}.log_size()`);
-      return { events: row!.events, topics: row!.topics, position: row!.position, held_ms: stalled.heldMs };
+      return { events: row!.events, topics: row!.topics, position: row!.position };
     },
   };
 }
