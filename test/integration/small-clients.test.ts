@@ -1,5 +1,8 @@
 /** Plays the small clients for Python and Go against the real service: broken lines, crashes, tokens, logs put back [LOG3] [LOG4] [ENV5]. */
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, test as bunTest, describe, expect, setDefaultTimeout } from "bun:test";
+import { mkdtempSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SignJWT } from "jose";
 import { Client } from "../support/client.ts";
@@ -8,6 +11,7 @@ import { fresh } from "../support/people.ts";
 import { projectFolder } from "../support/program.ts";
 import { type LinkProxy, startProxy } from "../support/proxy.ts";
 import { type Service, startService } from "../support/service.ts";
+import { buildPlayer, buildProgram, hasGo, testClient } from "../support/small-clients/go.ts";
 import { Player } from "../support/small-clients/player.ts";
 import { secret, secretBytes } from "../support/tokens.ts";
 import { until } from "../support/until.ts";
@@ -16,8 +20,10 @@ import { python } from "../support/websockets/peer.ts";
 setDefaultTimeout(60_000);
 
 const players = join(import.meta.dir, "../support/small-clients");
+const built = mkdtempSync(join(tmpdir(), "small-clients-"));
 const languages: { language: string; command: () => string[] | null }[] = [
   { language: "Python", command: () => [python(), join(players, "player.py"), join(projectFolder, "clients/python")] },
+  { language: "Go", command: () => (hasGo ? [buildPlayer(built)] : null) },
 ];
 
 let service: Service;
@@ -29,6 +35,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await line?.stop();
   await service?.stop();
+  await rm(built, { recursive: true });
 });
 
 async function say(conversation_id: string, content: string, to = service.url): Promise<void> {
@@ -39,6 +46,7 @@ async function say(conversation_id: string, content: string, to = service.url): 
 
 describe.each(languages)("$language", ({ command }) => {
   const words = command();
+  const test = words === null ? bunTest.skip : bunTest;
   const start = (options: Record<string, unknown>) => new Player(words!, options);
   const follow = (conversation: string, more: Record<string, unknown> = {}) =>
     start({
@@ -194,13 +202,23 @@ describe.each(languages)("$language", ({ command }) => {
   });
 });
 
-test("[MSG1] the lines of the README of the Python client do what it says", async () => {
-  const readme = await Bun.file(join(projectFolder, "clients/python/README.md")).text();
-  const block = (kind: string) =>
-    new RegExp(`^<!-- ${kind} -->\\n\`\`\`\\w+\\n([\\s\\S]*?)^\`\`\``, "m").exec(readme)![1]!;
-  const code = block("run").replace("ws://localhost:8086/ws", service.url);
-  const child = Bun.spawn([python(), "-c", code], {
+/** Takes a block of a client's README. */
+async function blockOf(language: string, kind: "run" | "prints"): Promise<string> {
+  const readme = await Bun.file(join(projectFolder, "clients", language, "README.md")).text();
+  const block = new RegExp(`^<!-- ${kind} -->\\n\`\`\`\\w+\\n([\\s\\S]*?)^\`\`\``, "m").exec(readme)![1]!;
+  return block.replace("ws://localhost:8086/ws", service.url);
+}
+
+bunTest("[MSG1] the lines of the README of the Python client do what it says", async () => {
+  const child = Bun.spawn([python(), "-c", await blockOf("python", "run")], {
     env: { ...process.env, PYTHONPATH: join(projectFolder, "clients/python") },
   });
-  expect(await child.stdout.text()).toBe(block("prints"));
+  expect(await child.stdout.text()).toBe(await blockOf("python", "prints"));
+});
+
+bunTest.skipIf(!hasGo)("[LOG2] [LOG3] [ENV4] the Go client's own tests hold", testClient);
+
+bunTest.skipIf(!hasGo)("[MSG1] the lines of the README of the Go client do what it says", async () => {
+  const child = Bun.spawn([await buildProgram(await blockOf("go", "run"), built)]);
+  expect(await child.stdout.text()).toBe(await blockOf("go", "prints"));
 });
