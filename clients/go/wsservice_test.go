@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -145,5 +146,37 @@ func TestEnds(t *testing.T) {
 	closed := (*ClosedError)(nil)
 	if _, err := client.Request(t.Context(), "ping", nil); !errors.As(err, &closed) {
 		t.Fatal(err)
+	}
+}
+
+// [LOG4] After a gap the numbers of the topic count anew, and what this client has made before it is not taken for what has its number now.
+func TestGap(t *testing.T) {
+	client := connect(t, 0, func(ctx context.Context, conn *websocket.Conn, said message) error {
+		if said.ID == subscribeID {
+			return errors.Join(event(ctx, conn, 7), subscribed(ctx, conn))
+		}
+		return errors.Join(
+			tell(ctx, conn, fmt.Sprintf(`{"type":"ack","reply_to":%q,"payload":{"topic":"conversation:c1","seq":8,"duplicate":false}}`, said.ID)),
+			tell(ctx, conn, `{"type":"subscribed","payload":{"topics":[{"topic":"conversation:c1","seq":2,"recovered":false}],"cursor":"c1"}}`),
+			event(ctx, conn, 3), event(ctx, conn, 3), event(ctx, conn, 8),
+		)
+	})
+	if _, err := client.Send(t.Context(), Message{ConversationID: "c1", Content: "lost"}); err != nil {
+		t.Fatal(err)
+	}
+	heard := []string{}
+	for event, err := range client.Events(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if event.Type == "gap" || event.Seq > 0 {
+			heard = append(heard, fmt.Sprint(event.Type, event.Seq))
+		}
+		if event.Seq == 8 {
+			break
+		}
+	}
+	if want := []string{"message.new7", "gap0", "message.new3", "message.new8"}; !slices.Equal(heard, want) {
+		t.Fatal(heard)
 	}
 }
