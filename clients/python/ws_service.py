@@ -25,6 +25,8 @@ PING_EVERY, ANSWER_WITHIN = 20.0, 10.0
 COMING_BACK = 4000
 #: Requests of one subscription, at most [SUB4].
 NAMES_MOST = 1000
+#: Own sends that are remembered, for they come again after a line has broken.
+OWN_MOST = 10_000
 _HEADERS = "additional_headers" if int(websockets.__version__.split(".")[0]) >= 14 else "extra_headers"
 
 Token = Union[str, Callable[[], Union[str, Awaitable[str]]]]
@@ -88,7 +90,7 @@ class Client:
     :param filters: for the short ones among them
     :param since: where to begin: a cursor that was kept, or `acked`; at the head where left out
     :param roles: `service`, `admin` or both, where the server believes it
-    :param backlog: events that wait for `async for`, at most: then nothing more is read until there is room
+    :param backlog: so many events may wait for `async for`; then nothing more is read until there is room, unless a request waits for its answer
     """
 
     def __init__(
@@ -115,14 +117,17 @@ class Client:
         self._url, self._token, self._roles = url, token, roles
         self._scope = {"topics": list(topics), **({"filters": filters} if filters else {})}
         self._acked = since == "acked"
-        self._events: "asyncio.Queue[tuple[str, Any]]" = asyncio.Queue(backlog)
+        self._backlog = backlog
+        self._events: "asyncio.Queue[tuple[str, Any]]" = asyncio.Queue()
+        self._room = asyncio.Event()
         self._asked: "dict[str, _Asked]" = {}
         self._numbers = 0
         self._had: "dict[str, int]" = {}
-        self._own: "set[tuple[str, int]]" = set()
+        self._own: "dict[tuple[str, int], None]" = {}
         self._socket: Any = None
         self._live = asyncio.Event()
-        self._announced: Optional[float] = None
+        self._not_before = 0.0
+        self._size_most: Optional[int] = None
         self._attempt = 0
         self._running: "Optional[asyncio.Task[None]]" = None
         self._end: Optional[Closed] = None
@@ -154,6 +159,7 @@ class Client:
             if self._events.empty() and self._end is not None:
                 raise self._end
             kind, value = await self._events.get()
+            self._room.set()
             if kind == "event":
                 return value
             if kind == "cursor":
@@ -169,6 +175,7 @@ class Client:
         self._numbers += 1
         number = f"r{self._numbers}"
         asked = self._asked[number] = _Asked(type, payload or {})
+        self._room.set()
         try:
             if self._live.is_set():
                 await self._post(number, asked)
@@ -225,8 +232,7 @@ class Client:
             if self._end is None:
                 backoff = random.random() * min(BACKOFF_MOST, BACKOFF_FIRST * 2**self._attempt)
                 self._attempt = min(self._attempt + 1, 16)
-                await asyncio.sleep(max(wait, self._announced or 0.0) + backoff)
-                self._announced = None
+                await asyncio.sleep(max(wait, self._not_before - asyncio.get_running_loop().time()) + backoff)
 
     async def _connect(self) -> Any:
         parts = urlsplit(self._url)
@@ -258,6 +264,9 @@ class Client:
             if not self._scope["topics"]:
                 await self._go_live()
             while True:
+                while self._live.is_set() and self._events.qsize() >= self._backlog and not self._asked:
+                    self._room.clear()
+                    await self._room.wait()
                 await self._take(json.loads(await socket.recv()))
         finally:
             upkeep.cancel()
@@ -283,9 +292,9 @@ class Client:
             self._heard.set()
         kind, payload, reply_to = message["type"], message["payload"], message.get("reply_to")
         if kind == "connected":
-            self.device_id, self.user_id = payload["device_id"], payload["user_id"]
+            self.device_id, self.user_id, self._size_most = payload["device_id"], payload["user_id"], payload["max_message_size"]
         elif kind == "draining":
-            self._announced = payload["reconnect_after_ms"] / 1000
+            self._not_before = asyncio.get_running_loop().time() + payload["reconnect_after_ms"] / 1000
         elif kind == "auth.expiring" and callable(self._token):
             asyncio.ensure_future(self._refresh())
         elif kind == "subscribed":
@@ -297,13 +306,16 @@ class Client:
                 self._stop(Closed(str(ServerError(payload))))
                 await self._socket.close(1000)
                 return
-            asyncio.get_running_loop().call_later(payload.get("retry_after_ms", 1000) / 1000, lambda: asyncio.ensure_future(self._subscribe()))
-        if reply_to is None:
+            asyncio.ensure_future(self._subscribe_later(self._socket, payload.get("retry_after_ms", 1000) / 1000))
+        # What was refused of the topics, and the snapshots, are in the answer.
+        if reply_to is None or (reply_to == "~s" and kind == "subscribed"):
             await self._note_event(message)
             return
         if kind == "ack" and "seq" in payload and not payload.get("duplicate"):
             # It comes again after coming back, and was made here [SUB6].
-            self._own.add((payload["topic"], payload["seq"]))
+            self._own[(payload["topic"], payload["seq"])] = None
+            if len(self._own) > OWN_MOST:
+                del self._own[next(iter(self._own))]
         asked = self._asked.get(reply_to)
         if asked is not None and not asked.answer.done():
             if kind == "error":
@@ -313,8 +325,10 @@ class Client:
 
     async def _note_subscribed(self, payload: dict, reply_to: Optional[str]) -> None:
         lost = [topic["topic"] for topic in payload["topics"] if topic.get("recovered") is False]
-        for topic in lost:
-            self._had.pop(topic, None)
+        for topic in payload["topics"]:
+            if topic["topic"] in lost:  # Numbers may be given again.
+                self._had[topic["topic"]] = topic.get("seq", 0)
+                self._own = {own: None for own in self._own if own[0] != topic["topic"]}
         if lost:
             await self._events.put(("event", Event("gap", {"topics": lost})))
         # While topics are still coming back the new cursor does not speak for all of them.
@@ -349,9 +363,20 @@ class Client:
         except Exception as error:
             asyncio.get_running_loop().call_exception_handler({"message": "no token", "exception": error})
 
+    async def _subscribe_later(self, socket: Any, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        if self._socket is socket:
+            await self._subscribe()
+
     async def _post(self, number: str, asked: _Asked) -> None:
+        text = json.dumps({"id": number, "type": asked.type, "payload": asked.payload})
+        if self._size_most is not None and len(text.encode()) > self._size_most:
+            # Sent, it would end the line, and the next one [ENV6].
+            if not asked.answer.done():
+                asked.answer.set_exception(ServerError({"code": "message_too_large", "message": f"more than {self._size_most} bytes", "retryable": False}))
+            return
         try:
-            await self._socket.send(json.dumps({"id": number, "type": asked.type, "payload": asked.payload}))
+            await self._socket.send(text)
         except websockets.ConnectionClosed:
             pass  # Told by whoever reads.
 

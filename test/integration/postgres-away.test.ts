@@ -47,7 +47,7 @@ test("[ADM1] while PostgreSQL is there and does not answer admin.stats has all t
   const { nodes, missing_nodes } = await root.ask("admin.stats");
   expect(missing_nodes).toEqual([]);
   expect(nodes[0].figures.hub.connections).toBe(1);
-  expect(Object.keys(nodes[0].figures.log).sort()).toEqual(["epoch", "losses", "waiting"]);
+  expect(Object.keys(nodes[0].figures.log).sort()).toEqual(["epoch", "held_ms", "losses", "waiting"]);
   link.heal();
   await frozen.stop();
   await link.stop();
@@ -184,6 +184,7 @@ test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
       "ack",
       "admin.block",
       "admin.conversations.update",
+      "admin.members",
       "admin.members.add",
       "admin.members.remove",
       "admin.members.update",
