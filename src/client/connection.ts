@@ -15,7 +15,7 @@ import type {
 } from "./core.ts";
 import type { Scope } from "./follows.ts";
 import type { Identity, Socket } from "./line.ts";
-import { DurableOutbox } from "./outbox.ts";
+import { DurableOutbox, isSignedOut } from "./outbox.ts";
 import type { KeptPlace } from "./place.ts";
 import { Session } from "./session.ts";
 import { type Happening, pageSurroundings, type Surroundings, systemClock } from "./surroundings.ts";
@@ -121,6 +121,7 @@ export class Connection implements ConnectionOfAll {
       clock,
       random,
       send: (type, payload) => this.#session.request(type, payload, { mayRepeat: false }),
+      isSignedOut: () => isSignedOut(this.state),
       onSent: (entry, ack) => this.#tell({ kind: "sent", entry, ack }),
       onNotKept: (error) => options.onError?.(error),
     });
@@ -185,6 +186,7 @@ export class Connection implements ConnectionOfAll {
   /** Closes with 1000. @returns resolves once the line is closed and what is to be kept is written */
   async stop(): Promise<void> {
     this.#isStarting = false;
+    if (isSignedOut(this.state)) return;
     await this.#session.stop();
     await this.#save();
   }

@@ -46,7 +46,7 @@ export interface Conversation<Events extends object = Record<string, JsonObject>
   /**
    * Shows the message at once and sends it as soon as it can, once, also after a reload.
    * @returns as it is shown then, `pending`, once it is kept on the device
-   * @throws ClientError `outbox_full`
+   * @throws ClientError `outbox_full`; `stopped` after `signOut`
    */
   send(content: Content): Promise<Message>;
   /** Changes one's own message. @param id of a `Message`, also of one that is pending */

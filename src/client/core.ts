@@ -103,7 +103,7 @@ export interface OutboxEntry<T extends OutboxType = OutboxType> {
 export interface Outbox {
   readonly entries: readonly OutboxEntry[];
   onChange(listener: () => void): Unlisten;
-  /** Kept before it resolves. Marks of one conversation and kind take each other's place. */
+  /** Kept before it resolves. Marks of one conversation and kind take each other's place. @throws ClientError `outbox_full`; `stopped` after `signOut` */
   add<T extends OutboxType>(type: T, payload: ClientPayloads[T], id?: string): Promise<OutboxEntry>;
   /** Another content of a `message.send` that has not left yet. @returns false where it has */
   replace(id: string, payload: JsonObject): Promise<boolean>;

@@ -1,5 +1,5 @@
 /** Keeps what is to be sent until the server has it: in order in each conversation, paced by the server, once [LOG2]. */
-import type { Clock, Outbox, OutboxEntry, OutboxType, Store, Unlisten } from "./core.ts";
+import type { Clock, ConnectionState, Outbox, OutboxEntry, OutboxType, Store, Unlisten } from "./core.ts";
 import { ClientError, ServerError } from "./errors.ts";
 import { newId } from "./ids.ts";
 import { Pace, type PaceName, paceOf } from "./pace.ts";
@@ -41,6 +41,8 @@ export interface OutboxOptions {
   send(type: OutboxType, payload: ClientPayloads[OutboxType]): Promise<ServerPayloads["ack"]>;
   /** The server has it; told before the entry goes. */
   onSent(entry: OutboxEntry, ack: ServerPayloads["ack"]): void;
+  /** Nothing is taken where nothing may be kept; left out, everything is. */
+  isSignedOut?(): boolean;
   /** It could not be written down: it is sent all the same, but a reload loses it. */
   onNotKept(error: unknown): void;
 }
@@ -115,6 +117,7 @@ export class DurableOutbox implements Outbox {
 
   async add<T extends OutboxType>(type: T, payload: ClientPayloads[T], id?: string): Promise<OutboxEntry<T>> {
     await this.load();
+    if (this.#options.isSignedOut?.()) throw new ClientError("stopped");
     const entry = entryOf({ type, payload, id, createdAt: this.#options.clock.now() });
     // Asked for once more, by a tab that did not hear the answer.
     const same = this.#find(entry.id);
@@ -265,6 +268,8 @@ export class DurableOutbox implements Outbox {
     void this.#keep([item]);
   }
 }
+
+export const isSignedOut = (state: ConnectionState) => state.status === "stopped" && state.reason === "signed_out";
 
 /** So many digits that the order of keys is that of numbers. */
 const keyOf = (n: number) => `${prefix}${String(n).padStart(12, "0")} ${newId()}`;

@@ -3,10 +3,10 @@ import type { Clock, Outbox, OutboxEntry, OutboxType, Subscribed, Unlisten } fro
 import { ClientError } from "./errors.ts";
 import type { Scope } from "./follows.ts";
 import { newId } from "./ids.ts";
-import { entryId } from "./outbox.ts";
+import { entryId, isSignedOut } from "./outbox.ts";
 import { isRepeatable } from "./requests.ts";
 import type { TabRole } from "./tab-lead.ts";
-import { type Answer, type Ask, errorOf, type TabFollow } from "./tab-line.ts";
+import { type Answer, type Ask, errorOf, type Shown, type TabFollow } from "./tab-line.ts";
 import type { ClientPayloads, JsonObject } from "./wire.ts";
 
 const requestTimeoutMs = 15_000;
@@ -162,14 +162,16 @@ const mayRepeat = (ask: Ask) => ask.do !== "request" || isRepeatable(ask.type, a
 /** The outbox of whoever leads. What is added there is known by its id, so that it may be asked for once more. */
 export function outboxOver(
   asks: TabAsks,
-  shown: { entries(): readonly OutboxEntry[]; onChange(listener: () => void): Unlisten },
+  { shown, onChange }: { shown(): Shown; onChange(listener: () => void): Unlisten },
 ): Outbox {
   return {
     get entries() {
-      return shown.entries();
+      return shown().entries;
     },
-    onChange: shown.onChange,
+    onChange,
     async add<T extends OutboxType>(type: T, payload: ClientPayloads[T], id?: string) {
+      // Asked here as well: one that leads from now on would not know of it.
+      if (isSignedOut(shown().state)) throw new ClientError("stopped");
       const ask = { do: "add", type, payload: payload as JsonObject, id: entryId(payload, id) } as const;
       return (await asks.ask(ask)) as OutboxEntry<T>;
     },

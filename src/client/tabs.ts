@@ -18,6 +18,7 @@ import { ClientError } from "./errors.ts";
 import type { Scope } from "./follows.ts";
 import { newId } from "./ids.ts";
 import { Listeners } from "./listeners.ts";
+import { isSignedOut } from "./outbox.ts";
 import { RecentNews } from "./recent-news.ts";
 import { type Happening, joined, type Surroundings } from "./surroundings.ts";
 import { outboxOver, TabAsks } from "./tab-asks.ts";
@@ -74,10 +75,7 @@ export class TabCore implements Core {
     this.#onHappening = new Listeners(onError);
     this.#asks = new TabAsks(options.clock);
     this.#keptNumber = readNumber(options.store);
-    this.outbox = outboxOver(this.#asks, {
-      entries: () => this.#shown.entries,
-      onChange: (listener) => this.#onOutbox.add(listener),
-    });
+    this.outbox = outboxOver(this.#asks, { shown: () => this.#shown, onChange: (it) => this.#onOutbox.add(it) });
     const line = { tab: this.#tab, post: (message: TabMessage) => this.#post(message) };
     this.#watch = new LeadWatch({ ...line, clock: options.clock, onDeaf: () => this.#waitForLead(true) });
     surroundings.listen((happening) => {
@@ -125,7 +123,7 @@ export class TabCore implements Core {
   /** This tab goes; the connection with it where there is no other. */
   stop(): Promise<void> {
     const left = this.#leave();
-    this.#show({ state: { status: "stopped", reason: "stopped" } });
+    if (!isSignedOut(this.state)) this.#show({ state: { status: "stopped", reason: "stopped" } });
     this.#asks.failAll(new ClientError("stopped"));
     return left;
   }

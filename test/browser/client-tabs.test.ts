@@ -218,6 +218,8 @@ test("[LOG4] signing out in one tab is signing out in all, and nothing is left o
     expect(await tab.does("core.state")).toEqual({ status: "stopped", reason: "signed_out" });
     expect(await tab.does("kinds()")).toContain("forgotten");
     expect(await tab.does("core.request('ping', {}).catch(({ code }) => code)")).toBe("stopped");
+    const late = "core.outbox.add('mark.read', { conversation_id: 'c', up_to_seq: 1 }).catch(({ code }) => code)";
+    expect(await tab.does(late)).toBe("stopped");
   }
   expect(await connections()).toEqual([]);
   expect(await tabs[1]!.does("store.read('')")).toEqual([]);

@@ -239,6 +239,35 @@ test("[LOG4] another user, or signing out, wipes what is kept", async () => {
   expect(await store.read("")).toEqual([]);
 });
 
+test("[LOG2] after signing out nothing is taken to be sent, also after a stop and until it is started; after a stop alone it waits", async () => {
+  const [c, anna] = [fresh("c"), fresh("anna")];
+  const store = new MemoryStore();
+  const client = userOf(anna, { store });
+  const view = opened(client.conversation(c));
+  const sent = await shows(view, isLive).then(() => client.conversation(c).send("one"));
+  await shows(view, ({ messages }) => messages[0]?.state === "sent");
+  await client.stop();
+  expect(await client.conversation(c).send("two")).toMatchObject({ state: "pending" });
+  client.start();
+  await shows(view, (it) => isLive(it) && it.messages.every(({ state }) => state === "sent"));
+  const refused = { name: "ClientError", code: "stopped" };
+  await client.signOut();
+  for (const step of [() => {}, () => client.stop()]) {
+    await step();
+    const conversation = client.conversation(c);
+    await expect(conversation.send("late")).rejects.toMatchObject(refused);
+    await expect(conversation.edit(sent.id, "late")).rejects.toMatchObject(refused);
+    await expect(conversation.delete(sent.id)).rejects.toMatchObject(refused);
+    await expect(conversation.react(sent.id, "+")).rejects.toMatchObject(refused);
+    await expect(conversation.sendEvent("late", {}, { clientEventId: fresh("e") })).rejects.toMatchObject(refused);
+    expect(await store.read("")).toEqual([]);
+  }
+  client.start();
+  await shows(view, (it) => isLive(it) && it.messages.length === 2);
+  expect(textsOf(view.current)).toEqual(["one", "two"]);
+  expect(await client.conversation(c).send("three")).toMatchObject({ content: "three" });
+});
+
 test("[LOG4] as much is kept as was asked for: the conversations with the newest messages, and of each the newest", async () => {
   const anna = fresh("anna");
   const ids = [fresh("c"), fresh("c"), fresh("c")] as const;
