@@ -249,6 +249,16 @@ test("the README's lines for the client are those of its page, which a test runs
   expect(linesOf(textOf("README.md"), "<!-- client -->")).toBe(linesOf(textOf("docs/client.md"), "## Ten lines"));
 });
 
+test("the client's page installs the archive that `npm pack` makes, whatever its version", () => {
+  const { version } = JSON.parse(textOf("package.json"));
+  const named = [...textOf("docs/client.md").matchAll(/install .*ws-service\/(ws-service-\S+\.tgz)/g)].map(
+    ([, name]) => name!,
+  );
+  expect(named).toHaveLength(2);
+  for (const name of named)
+    for (const made of [version, "1.2.3"]) expect(new Bun.Glob(name).match(`ws-service-${made}.tgz`)).toBeTrue();
+});
+
 test("every relative link of the documents leads somewhere, to its heading too", () => {
   const anchorsOf = (text: string) =>
     new Set([...text.matchAll(/^#{1,6} (.+)$/gm)].map(([, heading]) => anchorOf(heading!)));
