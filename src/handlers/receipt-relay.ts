@@ -29,6 +29,14 @@ export interface ReceiptMark {
   upToSeq?: number | undefined;
 }
 
+/** Gathers receipts of one conversation and user. */
+interface Gathering {
+  timer: Timer;
+  audience: Audience;
+  /** How far whom the audience leaves out has come by its own marks, whose answers have told it. */
+  ownSeqs: Map<ReceiptKind, number>;
+}
+
 const eventTypes = { delivered: "message.delivered", read: "message.read", read_private: "message.read" } as const;
 /** A watermark older than this that nobody told of was left behind by a node that died. */
 const leftBehindAfterMs = 5_000;
@@ -37,7 +45,7 @@ const sweepBatch = 100;
 
 export class ReceiptRelay {
   /** Conversations and users whose receipts are being gathered. */
-  readonly #gathering = new Map<string, { timer: Timer; audience: Audience }>();
+  readonly #gathering = new Map<string, Gathering>();
   readonly #sending = new Set<Promise<unknown>>();
   #timer: Timer | null = null;
   #isSweeping = false;
@@ -73,27 +81,31 @@ export class ReceiptRelay {
   /** Moves the watermark durably, then tells of it within the window. @returns where the watermark is now */
   async advance(mark: ReceiptMark, audience: Audience): Promise<number> {
     const { upToSeq, advanced } = await this.options.store.advance(mark);
-    if (advanced) this.#gather(mark, audience);
+    if (advanced) this.#gather({ ...mark, upToSeq }, audience);
     return upToSeq;
   }
 
-  #gather({ conversationId, userId }: Pick<ReceiptMark, "conversationId" | "userId">, audience: Audience): void {
+  #gather({ conversationId, userId, kind, upToSeq }: Omit<UnsentReceipt, "sentSeq">, audience: Audience): void {
     const key = `${conversationId} ${userId}`;
     const gathering = this.#gathering.get(key);
     if (gathering === undefined) {
       const timer = setTimeout(() => this.#sendGathered(key), this.options.windowMs);
-      this.#gathering.set(key, { timer, audience });
-    } else if (gathering.audience.except !== audience.except) {
+      this.#gathering.set(key, { timer, audience, ownSeqs: new Map([[kind, upToSeq]]) });
+    } else if (gathering.audience.except === audience.except) {
+      gathering.ownSeqs.set(kind, Math.max(upToSeq, gathering.ownSeqs.get(kind) ?? 0));
+    } else {
       // Two devices caused it: each of them is told of what the other did.
       gathering.audience = {};
     }
   }
 
   #sendGathered(key: string): void {
-    const { audience } = this.#gathering.get(key)!;
+    const { audience, ownSeqs } = this.#gathering.get(key)!;
     this.#gathering.delete(key);
     const [conversationId, userId] = key.split(" ") as [string, string];
-    const sending = this.#sendClaimed({ conversationId, userId }, audience).finally(() =>
+    // Leaves nobody out of what goes beyond its own marks: another device's is claimed with them, of another node or of this very moment.
+    const audienceOf = ({ kind, upToSeq }: UnsentReceipt) => (upToSeq <= (ownSeqs.get(kind) ?? 0) ? audience : {});
+    const sending = this.#sendClaimed({ conversationId, userId }, audienceOf).finally(() =>
       this.#sending.delete(sending),
     );
     this.#sending.add(sending);
@@ -102,16 +114,19 @@ export class ReceiptRelay {
   async #sendLeftBehind(movedBefore: number): Promise<void> {
     if (this.#isSweeping) return;
     this.#isSweeping = true;
-    while ((await this.#sendClaimed({ movedBefore }, {})) === sweepBatch && this.#timer !== null);
+    while ((await this.#sendClaimed({ movedBefore }, () => ({}))) === sweepBatch && this.#timer !== null);
     this.#isSweeping = false;
   }
 
   /** @returns how many it was given to tell; 0 where that failed */
-  async #sendClaimed(query: Parameters<ReceiptStore["claim"]>[0], audience: Audience): Promise<number> {
+  async #sendClaimed(
+    query: Parameters<ReceiptStore["claim"]>[0],
+    audienceOf: (receipt: UnsentReceipt) => Audience,
+  ): Promise<number> {
     try {
       const claimed = await this.options.store.claim(query, sweepBatch);
       for (const receipt of claimed) {
-        await this.#send(receipt, audience);
+        await this.#send(receipt, audienceOf(receipt));
         // The node that moved it meanwhile could not tell of it.
         if (await this.options.store.markSent(receipt)) this.#gather(receipt, {});
       }

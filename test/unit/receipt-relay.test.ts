@@ -1,5 +1,6 @@
 /** Receipts of several nodes on one store: told in the order of their watermarks, whoever is slow [REC1] [REC2]. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import type { Audience } from "../../src/broadcast/broadcaster.ts";
 import type { Publisher } from "../../src/broadcast/publisher.ts";
 import { ReceiptRelay } from "../../src/handlers/receipt-relay.ts";
 import type { ServerPayload } from "../../src/protocol/server.ts";
@@ -17,14 +18,18 @@ beforeEach(async () => {
   await storage.log.append(Array.from({ length: 3 }, () => newEvent("conversation:c1", { senderId: "ann" })));
   told = [];
   topics = [];
+  audiences = [];
 });
 afterEach(() => storage.stop());
 
 /** Topics of what was told, with the kinds. */
 let topics: string[];
+/** Kinds of what was told, each with the connection that it leaves out. */
+let audiences: [type: string, except: Audience["except"]][];
 
 function relayOn(store: ReceiptStore, { isLarge = false } = {}): ReceiptRelay {
-  const append: Publisher["append"] = async ({ payload, ...event }) => {
+  const append: Publisher["append"] = async ({ payload, ...event }, { audience = {} } = {}) => {
+    audiences.push([event.type, audience.except]);
     const { appended } = await storage.log.append([{ ...event, payload: JSON.stringify(payload) }]);
     topics.push(`${event.topic} ${event.type}`);
     if (!appended[0]!.duplicate) told.push((payload as ServerPayload<"message.read">).up_to_seq);
@@ -61,6 +66,28 @@ test("[REC1] [REC2] a node that is slow to tell does not tell of less than anoth
   goOn();
   await slow.stop();
   expect(told).toEqual([1, 3]);
+});
+
+test("[REC2] [SUB6] who tells of what another device has done as well leaves nobody out; else the one that did it", async () => {
+  await storage.log.append(Array.from({ length: 3 }, () => newEvent("conversation:c1", { senderId: "ann" })));
+  const [tablet, desk] = [{ connectionId: "tablet" }, { connectionId: "desk" }] as unknown as Audience["except"][];
+  const here = relayOn(storage.receipts);
+  const there = relayOn(storage.receipts);
+  await here.advance({ ...mark(1), kind: "delivered" }, { except: tablet });
+  await here.stop();
+  await here.advance({ ...mark(2), kind: "delivered" }, { except: tablet });
+  await there.advance(mark(3), { except: desk });
+  await here.stop();
+  await there.stop();
+  await here.advance(mark(4), { except: tablet });
+  await there.advance(mark(5), { except: desk });
+  await here.stop();
+  await there.stop();
+  expect(audiences).toEqual([
+    ["message.delivered", tablet],
+    ["message.read", undefined],
+    ["message.read", undefined],
+  ]);
 });
 
 test("[REC2] what nodes that died have left untold is told at the start, however much it is", async () => {
