@@ -20,6 +20,7 @@ import type { Live } from "./live.ts";
 import { openCore } from "./open-core.ts";
 import { type OwnPresence, type Presence, PresenceBook } from "./presence.ts";
 import type { CallsOptions } from "./rtc.ts";
+import { checkOptions, watchRefusals } from "./set-up.ts";
 import { systemClock } from "./surroundings.ts";
 import type { GetToken } from "./tokens.ts";
 import type { ClientPayloads, JsonObject, ServerPayloads } from "./wire.ts";
@@ -27,7 +28,7 @@ import type { ClientPayloads, JsonObject, ServerPayloads } from "./wire.ts";
 export interface ClientOptions {
   /** `wss://chat.example.com/ws` */
   url: string;
-  /** Says who this is where the server trusts what it is told (`auth.mode: trusted`); else a token does. */
+  /** Says who this is where the server trusts what it is told (`auth.mode: trusted`); else a token does. 1–128 printable ASCII characters. */
   userId?: string;
   /** A token for as long as it is good; better is `getToken`. */
   token?: string;
@@ -36,7 +37,7 @@ export interface ClientOptions {
    * fails with is told as `error`.
    */
   getToken?: GetToken;
-  /** Names this device [CON3]. Left out: that which was kept, or one that the server makes. */
+  /** Names this device, like a user [CON3]. Left out: that which was kept, or one that the server makes. */
   deviceId?: string;
   /** Where to keep what a page opens with. Left out: IndexedDB in browsers, memory elsewhere. */
   store?: Store;
@@ -63,7 +64,7 @@ export type ClientEvents<Events extends object> = {
   state: [state: ConnectionState];
   /** Of these topics something is missing, or it stands otherwise than was told; conversations load themselves anew [LOG4]. */
   gap: [gap: { topics: readonly string[] }];
-  /** Something went wrong that no call of the application's is told of. */
+  /** Something went wrong that no call of the application's is told of; `refused`: no server has ever let this client in. */
   error: [error: unknown];
   /** Somebody calls, or a call goes on in this page, which was loaded anew. */
   call: [call: Call];
@@ -83,14 +84,19 @@ export class Client<Events extends object = Record<never, never>> {
   readonly #autoSubscribe: readonly string[];
   #unfollow: Unlisten | null = null;
 
-  /** Does nothing yet: `start` does. @throws TypeError where the URL is none, or there is no WebSocket */
+  /**
+   * Does nothing yet: `start` does.
+   * @throws TypeError where the URL is none, nothing says who this is, a user or device is no identifier, or there is no WebSocket
+   */
   constructor(options: ClientOptions) {
+    checkOptions(options);
     const { url, keep, calls, autoSubscribe = [] } = options;
     const onError = (error: unknown) => this.#tell("error", error);
     const { core, store } = openCore({ ...options, onError });
     this.#core = core;
     this.#autoSubscribe = autoSubscribe;
     core.onState((state) => this.#tell("state", state));
+    watchRefusals(core, url, onError);
     this.#conversations = new Conversations({ core, store, keep, onError, clock: systemClock, random: Math.random });
     this.#presence = new PresenceBook(core);
     const onCall = (call: Call) => this.#tell("call", call);
