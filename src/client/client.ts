@@ -20,7 +20,7 @@ import type { Live } from "./live.ts";
 import { openCore } from "./open-core.ts";
 import { type OwnPresence, type Presence, PresenceBook } from "./presence.ts";
 import type { CallsOptions } from "./rtc.ts";
-import { checkOptions, watchRefusals } from "./set-up.ts";
+import { checkIdentifier, checkOptions, watchRefusals } from "./set-up.ts";
 import { systemClock } from "./surroundings.ts";
 import type { GetToken } from "./tokens.ts";
 import type { ClientPayloads, JsonObject, ServerPayloads } from "./wire.ts";
@@ -165,8 +165,9 @@ export class Client<Events extends object = Record<never, never>> {
     return this.#conversations.list;
   }
 
-  /** The same object for the same id. */
+  /** The same object for the same id. @throws TypeError where it is no identifier: 1–128 printable ASCII characters without spaces */
   conversation(id: string): Conversation<Events & Record<string, JsonObject>> {
+    checkIdentifier("A conversation's id", id);
     return this.#conversations.get(id) as Conversation<Events & Record<string, JsonObject>>;
   }
 

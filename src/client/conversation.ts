@@ -46,10 +46,13 @@ export interface Conversation<Events extends object = Record<string, JsonObject>
   /**
    * Shows the message at once and sends it as soon as it can, once, also after a reload.
    * @returns as it is shown then, `pending`, once it is kept on the device
-   * @throws ClientError `outbox_full`; `stopped` after `signOut`
+   * @throws TypeError where it is an empty text, or neither text nor object; ClientError `outbox_full`, and `stopped` after `signOut`
    */
   send(content: Content): Promise<Message>;
-  /** Changes one's own message. @param id of a `Message`, also of one that is pending */
+  /**
+   * Changes one's own message. @param id of a `Message`, also of one that is pending
+   * @throws as `send` does, and ClientError `forbidden` where it is known to be another's
+   */
   edit(id: string, content: Content): Promise<void>;
   /** Takes one's own message back: of nobody's text anything is left. One that has not left yet is never sent. */
   delete(id: string): Promise<void>;
@@ -115,6 +118,7 @@ export class ConversationModel extends LiveValue<ConversationView> implements Co
   }
 
   async send(content: Content): Promise<Message> {
+    checkContent(content);
     const { core } = this.#options;
     this.#own.sent();
     const client_message_id = newId();
@@ -127,7 +131,11 @@ export class ConversationModel extends LiveValue<ConversationView> implements Co
   }
 
   async edit(id: string, content: Content): Promise<void> {
-    const { outbox } = this.#options.core;
+    const { state, core } = this.#options;
+    const { outbox } = core;
+    checkContent(content);
+    // It would be shown with this user's words until the server has refused it.
+    if (state.fold.get(id)?.isOwn === false) throw new ClientError("forbidden");
     const sending = this.#sending(id);
     if (sending !== null && (await outbox.replace(sending.id, { content }))) return outbox.retry(sending.id);
     await outbox.add("message.edit", { conversation_id: this.id, message_id: await this.#placed(id), content });
@@ -268,4 +276,11 @@ export class ConversationModel extends LiveValue<ConversationView> implements Co
       look();
     });
   }
+}
+
+/** @throws TypeError */
+function checkContent(content: unknown): void {
+  const isObject = typeof content === "object" && content !== null && !Array.isArray(content);
+  if (!isObject && (typeof content !== "string" || content === ""))
+    throw new TypeError("The content must be a text that is not empty, or an object.");
 }

@@ -29,6 +29,7 @@ const clientErrors = {
   lead_lost: "The tab that holds the connection has gone before the answer came; it may have happened or not.",
   too_many_requests: "Too many requests wait for an answer.",
   outbox_full: "Too much waits to be sent.",
+  forbidden: "This is another's to do.",
   refused: "The server does not let this client in.",
   invalid_payload: "The server would not understand this.",
 } as const;

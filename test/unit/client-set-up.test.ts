@@ -13,6 +13,23 @@ test("[CON3] a user or a device that is no identifier is told at once, by the op
     expect(make({ userId: value, deviceId: value })).not.toThrow();
 });
 
+test("[MSG1] a conversation that cannot be is told at once", () => {
+  const client = make({ userId: "anna" })();
+  for (const id of ["", "sp ace", "x".repeat(129), undefined as never])
+    expect(() => client.conversation(id)).toThrow(
+      new TypeError("A conversation's id must be 1 to 128 printable ASCII characters, without spaces."),
+    );
+});
+
+test("[MSG1] a content that cannot be is told, and shown nowhere", async () => {
+  const conversation = make({ userId: "anna" })().conversation("c");
+  for (const content of ["", undefined, null, 5, true, ["a"]] as never[]) {
+    await expect(conversation.send(content)).rejects.toThrow(TypeError);
+    await expect(conversation.edit("m", content)).rejects.toThrow(TypeError);
+  }
+  expect(conversation.current.messages).toEqual([]);
+});
+
 test("[AUTH1] who nobody is, is told at once", () => {
   expect(make({})).toThrow(
     new TypeError("One of userId, token and getToken is needed: else the server cannot know who this is."),
@@ -21,32 +38,45 @@ test("[AUTH1] who nobody is, is told at once", () => {
     expect(make(options)).not.toThrow();
 });
 
-test("[CON4] a server that has never let it in is an error after three refusals, once; one that did and is away is none", async () => {
-  const server = new FakeServer();
-  server.stop();
+/** A client, what it complains of, and what it has waited for. */
+function started(server: FakeServer) {
   const client = new Client({ url: "ws://fake/ws", userId: "anna", webSocket: server.webSocket });
-  const errors: any[] = [];
-  const states: string[] = [];
-  client.on("error", (error) => errors.push(error, states.length));
-  const refusals = (count: number) =>
+  const errors: unknown[] = [];
+  const waited: string[] = [];
+  client.on("error", (error) => errors.push(error));
+  const hasWaited = (count: number) =>
     new Promise<void>((resolve) => {
       const stop = client.on("state", (state) => {
-        if (state.status === "waiting") states.push(state.reason);
-        if (states.length < count) return;
+        if (state.status === "waiting") waited.push(state.reason);
+        if (waited.length < count) return;
         stop();
         resolve();
       });
     });
   client.start();
-  await refusals(4);
-  expect(states).toEqual(["refused", "refused", "refused", "refused"]);
-  expect(errors).toEqual([expect.objectContaining({ name: "ClientError", code: "refused" }), 3]);
-  expect(errors[0].message).toMatch(/ws:\/\/fake\/ws.*auth\.mode.*allowed_origins/);
-  server.start();
-  await client.request("ping", {});
+  return { client, errors, waited, hasWaited };
+}
+
+test("[CON4] a server that has never let it in is an error after three refusals, once", async () => {
+  const server = new FakeServer();
   server.stop();
-  states.length = 0;
-  await refusals(4);
-  expect(errors).toHaveLength(2);
+  const { client, errors, waited, hasWaited } = started(server);
+  client.on("error", () => expect(waited).toHaveLength(3));
+  await hasWaited(4);
+  expect(waited).toEqual(["refused", "refused", "refused", "refused"]);
+  expect(errors).toEqual([expect.objectContaining({ name: "ClientError", code: "refused" })]);
+  expect(String(errors[0])).toMatch(/ws:\/\/fake\/ws.*auth\.mode.*allowed_origins/);
+  await client.stop();
+});
+
+test("[CON4] one that has let it in and is away is no error", async () => {
+  const server = new FakeServer();
+  const { client, errors, waited, hasWaited } = started(server);
+  await client.request("ping", {});
+  const isAway = hasWaited(4);
+  server.stop();
+  await isAway;
+  expect(waited).toEqual(["closed", "refused", "refused", "refused"]);
+  expect(errors).toEqual([]);
   await client.stop();
 });
