@@ -36,6 +36,9 @@ export interface LinkOptions {
 type WaitReason = Extract<ConnectionState, { status: "waiting" }>["reason"];
 
 const backoffMs = { first: 500, most: 30_000 };
+/** A server that has said that it restarts is back soon: for so long the pauses double no more often than `doubledMost`, to 2 s. */
+const restartMs = 30_000;
+const doubledMost = { usual: 16, restart: 2 };
 /** A connection that lived shorter does not start the backoff anew. */
 const settledAfterMs = 5_000;
 /** Where the server has too much to do, or this client asked too much. */
@@ -70,6 +73,8 @@ export class Link {
   /** The server does not want to see this device before. */
   #notBefore = 0;
   #isDraining = false;
+  /** Milliseconds since 1970; 0: it is back. */
+  #restartsUntil = 0;
   #cancelRetry = () => {};
   #unlisten: (() => void) | null = null;
 
@@ -109,6 +114,7 @@ export class Link {
   noteLive(): void {
     if (this.#line === null || this.#state.status !== "connecting") return;
     this.#liveSince = this.#options.clock.now();
+    this.#restartsUntil = 0;
     this.#enter({ status: "live" });
   }
 
@@ -253,8 +259,11 @@ export class Link {
     const { clock, random, surroundings } = this.#options;
     const now = clock.now();
     this.#notBefore = Math.max(this.#notBefore, now + leastMs);
-    const backoff = random() * Math.min(backoffMs.most, backoffMs.first * 2 ** Math.min(this.#attempt++, 16));
-    const retryAt = Math.max(now, this.#notBefore) + backoff;
+    const soonest = Math.max(now, this.#notBefore);
+    if (reason === "draining" || code === CloseCode.serviceRestart) this.#restartsUntil = soonest + restartMs;
+    const doubled = Math.min(this.#attempt, now < this.#restartsUntil ? doubledMost.restart : doubledMost.usual);
+    this.#attempt = doubled + 1;
+    const retryAt = soonest + random() * Math.min(backoffMs.most, backoffMs.first * 2 ** doubled);
     this.#cancelRetry = clock.after(retryAt - now, () => void this.#connect());
     const isOffline = !surroundings.isOnline();
     this.#enter({ status: "waiting", reason: isOffline ? "offline" : reason, ...(code && { code }), retryAt });

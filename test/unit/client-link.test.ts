@@ -89,6 +89,47 @@ describe("[ENV5] what a close code means", () => {
   });
 });
 
+test("[DRN] a server that restarts and refuses meanwhile is tried every 2 s for half a minute, and then as any that is away", async () => {
+  const it = handLink();
+  await it.started();
+  it.socket.greet();
+  it.socket.say("draining", { reconnect_after_ms: 1_000 });
+  it.socket.end(1012);
+  const restartedAt = it.clock.now();
+  const pauses: number[] = [];
+  while (it.clock.now() - restartedAt < 80_000) {
+    const { state } = it.link;
+    if (state.status !== "waiting") throw new Error(state.status);
+    pauses.push(state.retryAt - it.clock.now());
+    await it.clock.pass(pauses.at(-1)!);
+    it.socket.end(1006);
+  }
+  expect(pauses.slice(0, 6)).toEqual([1_500, 1_000, 2_000, 2_000, 2_000, 2_000]);
+  expect(pauses.filter((pause) => pause === 2_000)).toHaveLength(15);
+  expect(pauses.slice(17)).toEqual([4_000, 8_000, 16_000, 30_000]);
+});
+
+test("[DRN] [ENV5] once the server is back from its restart, a line that breaks is one like any other", async () => {
+  const it = handLink();
+  await it.started();
+  it.socket.greet();
+  it.socket.end(1012);
+  for (const pause of [500, 1_000, 2_000]) {
+    expect(it.link.state).toMatchObject({ retryAt: it.clock.now() + pause });
+    await it.clock.pass(pause);
+    it.socket.end(1006);
+  }
+  expect(it.link.state).toMatchObject({ retryAt: it.clock.now() + 2_000 });
+  await it.clock.pass(2_000);
+  it.socket.greet();
+  await it.clock.pass(5_000);
+  for (const pause of [500, 1_000, 2_000, 4_000]) {
+    it.socket.end(1006);
+    expect(it.link.state).toMatchObject({ retryAt: it.clock.now() + pause });
+    await it.clock.pass(pause);
+  }
+});
+
 test("[ENV5] pauses are random up to a bound that doubles to 30 s, and begin anew once it was live for a while", async () => {
   const it = handLink();
   await it.started();
