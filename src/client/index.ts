@@ -1,4 +1,5 @@
 /** Is `ws-service/client`: everything that an application imports of it. */
+/** Names in brackets, such as [LOG4], are rules of the protocol: https://github.com/ws-service/ws-service/blob/main/docs/protocol.md */
 export type { Call, CallEndReason, CallView } from "./call.ts";
 export type { PlaceOptions } from "./calls.ts";
 export { Client, type ClientEvents, type ClientOptions, type SentEvent } from "./client.ts";

@@ -31,4 +31,4 @@ export function watchRefusals(core: Core, url: string, tell: (error: ClientError
 }
 
 const messageOf = (url: string) =>
-  `The server has never let this client in; it goes on trying. Is ${url} its address, and does it run? A userId alone is for auth.mode: trusted, a token for auth.mode: token. The origin of a page has to be in server.allowed_origins, and in trusted mode without a gateway to be of this machine.`;
+  `No server has ever let this client in; it goes on trying. Is ${url} right, and up? userId is for auth.mode trusted, a token for auth.mode token; a page's origin has to be in server.allowed_origins.`;

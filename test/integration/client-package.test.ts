@@ -98,6 +98,13 @@ test("[LIM] the package is the client alone: no dependency, and a core of a few 
   }
 });
 
+test("[STYLE] the types say where the rules stand that they name", () => {
+  const { repository } = JSON.parse(readFileSync(join(projectFolder, "package.json"), "utf8"));
+  const rules = `${repository.url.replace(/^git\+|\.git$/g, "")}/blob/main/docs/protocol.md`;
+  expect(readFileSync(join(packageFolder, "dist/client/types/client/index.d.ts"), "utf8")).toInclude(rules);
+  expect(page).toInclude(`(${rules})`);
+});
+
 test("[CON4] Node runs it, with the package ws where it has no WebSocket of its own", async () => {
   lend("ws");
   const start = 'import { Client } from "ws-service/client";\nimport { WebSocket } from "ws";\n';

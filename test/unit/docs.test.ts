@@ -201,6 +201,8 @@ test("[LIM] the rate of each class stands in the protocol's limits as it is wher
     expect([classes, rates[classes[0] as "default"]]).toEqual([[classes[0]!], rate]);
   const named = new Set(shown.flatMap(({ types }) => types));
   expect(clientMessageTypes.filter((type) => limitClassOf(type) !== "default" && !named.has(type))).toEqual([]);
+  const { burst, per_minute } = rates.default;
+  expect(textOf("docs/client.md")).toInclude(`a burst of ${burst} requests and then ${per_minute} a minute`);
 });
 
 test("[MSG5] [MEM1] who may do what is said of every request, with the file that decides it", () => {
