@@ -77,9 +77,13 @@ let call: Call;
 function follow(it: Call): void {
   call = it;
   let last = "";
+  let wasBusy = false;
   const look = () => {
     const { state, localStream, remoteStream, ...view } = it.current;
     if (state !== last) note(state, { view: { ...view, state } });
+    // Seen a moment later than the answer on the wire.
+    if (view.busy && !wasBusy) note("busy");
+    wasBusy = view.busy;
     last = state;
   };
   it.subscribe(look);
