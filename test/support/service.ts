@@ -61,6 +61,9 @@ const defaults: Record<string, string> = {
   OPERATIONS__HEALTH_CACHE: "100ms",
 };
 
+/** So long is waited for what a service that has ended said last. */
+const lastWordsMs = 1_000;
+
 export async function startService(options: ServiceOptions = {}): Promise<Service> {
   const {
     settings = {},
@@ -87,7 +90,7 @@ export async function startService(options: ServiceOptions = {}): Promise<Servic
   const notify = () => {
     for (const watcher of [...watchers]) watcher();
   };
-  void readLines(child.stdout, (text) => {
+  const said = readLines(child.stdout, (text) => {
     try {
       logs.push(JSON.parse(text) as LogLine);
     } catch {
@@ -95,11 +98,13 @@ export async function startService(options: ServiceOptions = {}): Promise<Servic
     }
     notify();
   });
-  void readLines(child.stderr, (text) => {
+  const complained = readLines(child.stderr, (text) => {
     errors.push(text);
     notify();
   });
-  void child.exited.then(() => {
+  void child.exited.then(async () => {
+    // Its last words have been read then; a process that it has left behind may hold the pipes for longer.
+    await Promise.race([Promise.all([said, complained]), Bun.sleep(lastWordsMs)]);
     ended = true;
     notify();
   });

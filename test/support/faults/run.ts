@@ -15,6 +15,8 @@ export interface RoundOptions extends Pick<CheckerOptions, "users" | "conversati
   replication?: StageOptions["replication"];
   kinds?: readonly Kind[];
   begins?: readonly Kind[];
+  /** Passes over what is known. */
+  forgives?: (violation: Violation) => boolean;
   /** Called with the stage once it is there, so that whoever is interrupted can end it. */
   onStage?: (stage: Stage) => void;
 }
@@ -65,6 +67,7 @@ export async function runRound({
   kinds,
   begins,
   onStage,
+  forgives,
   behaviour,
   ...population
 }: RoundOptions): Promise<Round> {
@@ -83,7 +86,7 @@ export async function runRound({
       patienceMs,
       ...checked,
       faults: storm,
-      forgives: isOutage,
+      forgives: (violation) => isOutage(violation) || forgives?.(violation) === true,
       ...population,
     });
     const unexpected = surprises(stage, verdict.history);
