@@ -118,11 +118,13 @@ async function ask({ url, token, request, timeoutMs, onWatched, signals }: Quest
     },
   });
   const { session } = server;
+  const watches = request.type === "admin.watch";
+  // From the start: it may be told to leave before it has heard that it watches.
+  if (watches) signals.onTerminate(() => resolve({ payload: { ended: "here" } }));
   session.start();
   session.ask(request.type, request.payload, { timeoutMs }).then(
     (payload) => {
-      if (request.type !== "admin.watch") return resolve({ payload });
-      signals.onTerminate(() => resolve({ payload: { ended: "here" } }));
+      if (!watches) resolve({ payload });
     },
     (error: unknown) => {
       if (error instanceof ServerError) resolve({ failure: `${error.code}: ${error.message}` });
