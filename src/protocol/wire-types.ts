@@ -4,30 +4,11 @@ import type * as v from "valibot";
 import { clientMessageTypes, clientPayloads } from "./client.ts";
 import { content, freeObject } from "./fields.ts";
 import { replyTypeOf } from "./replies.ts";
+import { bare, type Part } from "./schema-parts.ts";
 import { serverPayloads } from "./server.ts";
-
-/** The parts of a schema that its type depends on. */
-interface Part {
-  kind: string;
-  type: string;
-  pipe?: Part[];
-  entries?: Record<string, Part>;
-  options?: (Part | string)[];
-  item?: Part;
-  value?: Part;
-  wrapped?: Part;
-  literal?: unknown;
-}
 
 /** Schemas that stand under a name of their own wherever they are used. */
 const named = new Map<unknown, string>([[content, "Content"]]);
-
-/** A pipe's last schema says most. */
-const bare = (schema: Part): Part => {
-  const parts = schema.pipe?.filter(({ kind }) => kind === "schema") ?? [];
-  const last = parts.at(-1);
-  return last === undefined || last === schema || parts.length < 2 ? schema : bare(last);
-};
 
 function typeOf(schema: Part): string {
   const known = named.get(schema);
@@ -49,13 +30,13 @@ function typeOf(schema: Part): string {
     case "object":
       return objectOf(inner.entries!);
     case "union":
-      return [...new Set(inner.options!.map((option) => typeOf(option as Part)))].join(" | ");
+      return [...new Set(inner.options!.map((option) => typeOf(option)))].join(" | ");
     case "optional":
       return typeOf(inner.wrapped!);
     case "nullable":
       return `${typeOf(inner.wrapped!)} | null`;
     case "custom":
-      if ((inner as unknown) === freeObject || inner.pipe?.[0] === (freeObject as unknown)) return "JsonObject";
+      if (inner === (freeObject as unknown)) return "JsonObject";
   }
   throw new TypeError(`A schema of type ${inner.type} has no type to write.`);
 }

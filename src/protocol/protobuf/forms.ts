@@ -2,6 +2,7 @@
 import { WireType } from "@bufbuild/protobuf/wire";
 import type * as v from "valibot";
 import { freeObject } from "../fields.ts";
+import { bare, type Part, partsOf } from "../schema-parts.ts";
 
 /**
  * Names a type of protobuf's: `whole` is a uint64 of at most 2^53 - 1, `object` a Struct, `any` a Value, for what may be of
@@ -54,20 +55,6 @@ export function wireTypeOf({ kind }: Form): WireType {
   return kind === "double" ? WireType.Bit64 : WireType.LengthDelimited;
 }
 
-/** Shows of a schema, or of a check in its pipe, what its form depends on. */
-interface Part {
-  kind: string;
-  type: string;
-  pipe?: Part[];
-  entries?: Record<string, Part>;
-  options?: Part[];
-  item?: Part;
-  value?: Part;
-  wrapped?: Part;
-  literal?: unknown;
-  requirement?: unknown;
-}
-
 /**
  * Gives the messages that a payload may be; more than one where its schema is a union of objects, none where it is free.
  * @throws TypeError where the schema has no form
@@ -77,12 +64,6 @@ export function payloadForms(schema: v.GenericSchema): MessageForm[] {
   const forms = (whole.type === "union" ? whole.options! : [whole]).map(formOf);
   return forms.filter((form) => form.kind === "message");
 }
-
-/** A schema and the checks on it, however its pipes are nested. */
-const partsOf = (schema: Part): Part[] => schema.pipe?.flatMap(partsOf) ?? [schema];
-
-/** Takes the last schema of a pipe, which says most. */
-const bare = (schema: Part): Part => partsOf(schema).findLast(({ kind }) => kind === "schema")!;
 
 function formOf(schema: Part): Form {
   const inner = bare(schema);
