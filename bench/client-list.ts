@@ -1,8 +1,8 @@
 /** Measures a client's list of very many conversations: the first answer, a message in one of them, and what it holds in memory. */
 import { heapStats } from "bun:jsc";
-import { Conversations } from "../src/client/conversations.ts";
+import { Conversations } from "../src/client/conversations/conversations.ts";
+import { systemClock } from "../src/client/ground/surroundings.ts";
 import { MemoryStore } from "../src/client/stores/memory.ts";
-import { systemClock } from "../src/client/surroundings.ts";
 import { quietCore } from "../test/support/quiet-core.ts";
 
 const count = Number(process.argv[2] ?? 10_000);

@@ -1,10 +1,12 @@
 /** Is a user's chat on this device: the connection, the conversations, who is here, and events of every type. */
-import type { Call } from "./call.ts";
-import { Calls, type PlaceOptions } from "./calls.ts";
+import type { Call } from "./calls/call.ts";
+import { Calls, type PlaceOptions } from "./calls/calls.ts";
+import type { CallsOptions } from "./calls/rtc.ts";
+import type { GetToken } from "./connection/tokens.ts";
 import type { WebSocketConstructor } from "./connection.ts";
-import type { Conversation } from "./conversation.ts";
-import type { ConversationListView } from "./conversation-list.ts";
-import { Conversations, type Keep } from "./conversations.ts";
+import type { Conversation } from "./conversations/conversation.ts";
+import { Conversations, type Keep } from "./conversations/conversations.ts";
+import type { ConversationListView } from "./conversations/list.ts";
 import type {
   ConnectionState,
   Core,
@@ -16,13 +18,11 @@ import type {
   Store,
   Unlisten,
 } from "./core.ts";
-import type { Live } from "./live.ts";
+import type { Live } from "./ground/live.ts";
+import { systemClock } from "./ground/surroundings.ts";
 import { openCore } from "./open-core.ts";
 import { type OwnPresence, type Presence, PresenceBook } from "./presence.ts";
-import type { CallsOptions } from "./rtc.ts";
 import { checkIdentifier, checkOptions, watchRefusals } from "./set-up.ts";
-import { systemClock } from "./surroundings.ts";
-import type { GetToken } from "./tokens.ts";
 import type { ClientPayloads, JsonObject, ServerPayloads } from "./wire.ts";
 
 export interface ClientOptions {

@@ -1,5 +1,10 @@
 /** The connection of one tab or program: its session and outbox, and what is kept of both beside what the models keep. */
 import { subprotocols } from "../protocol/limits.ts";
+import type { Identity, Socket } from "./connection/line.ts";
+import { DurableOutbox, isSignedOut } from "./connection/outbox.ts";
+import type { KeptPlace } from "./connection/place.ts";
+import { Session } from "./connection/session.ts";
+import { type GetToken, Tokens } from "./connection/tokens.ts";
 import type {
   Clock,
   Connection as ConnectionOfAll,
@@ -9,17 +14,12 @@ import type {
   Reply,
   RequestOptions,
   RequestType,
+  Scope,
   Store,
   Subscribed,
   Unlisten,
 } from "./core.ts";
-import type { Scope } from "./follows.ts";
-import type { Identity, Socket } from "./line.ts";
-import { DurableOutbox, isSignedOut } from "./outbox.ts";
-import type { KeptPlace } from "./place.ts";
-import { Session } from "./session.ts";
-import { type Happening, pageSurroundings, type Surroundings, systemClock } from "./surroundings.ts";
-import { type GetToken, Tokens } from "./tokens.ts";
+import { type Happening, pageSurroundings, type Surroundings, systemClock } from "./ground/surroundings.ts";
 import type { ClientPayloads } from "./wire.ts";
 
 export type WebSocketConstructor = new (url: string, protocols: string[]) => Socket;

@@ -1,6 +1,8 @@
 /** Says what the parts of the client are to each other: the one connection, wherever it is, and those that live from it. */
-import type { Scope } from "./follows.ts";
 import type { ClientPayloads, JsonObject, ReplyTypes, ServerPayloads } from "./wire.ts";
+
+/** Names what is followed, as `subscribe` does. */
+export type Scope = Pick<ClientPayloads["subscribe"], "topics" | "filters">;
 
 export type RequestType = keyof ClientPayloads;
 export type Reply<T extends RequestType> = ServerPayloads[T extends keyof ReplyTypes ? ReplyTypes[T] : "ack"];

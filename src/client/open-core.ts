@@ -1,12 +1,13 @@
 /** Chooses where things are kept on a device, and whether the tabs of a browser share one connection. */
+
+import type { GetToken } from "./connection/tokens.ts";
 import { Connection, type ConnectionOptions } from "./connection.ts";
 import type { Core, Store } from "./core.ts";
+import { pageSurroundings, systemClock } from "./ground/surroundings.ts";
 import { DeferredStore } from "./stores/deferred.ts";
 import { IndexedDbStore } from "./stores/indexed-db.ts";
 import { MemoryStore } from "./stores/memory.ts";
-import { pageSurroundings, systemClock } from "./surroundings.ts";
-import { TabCore } from "./tabs.ts";
-import type { GetToken } from "./tokens.ts";
+import { TabCore } from "./tabs/tabs.ts";
 
 export interface OpenCoreOptions extends Omit<ConnectionOptions, "store" | "onError"> {
   /** One of the application's own; with tabs that share, all of them have to have it. */

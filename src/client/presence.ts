@@ -1,6 +1,6 @@
 /** Shows who is here: of each user how it was told last, as long as somebody looks [PRE1] [PRE3] [PRE5]. */
 import type { Core, News, Subscribed, SubscribedTopic, Unlisten } from "./core.ts";
-import { LiveValue } from "./live.ts";
+import { LiveValue } from "./ground/live.ts";
 
 /** How a user is to be seen. Never changed in place. */
 export interface Presence {

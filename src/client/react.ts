@@ -8,12 +8,12 @@ import {
   useMemo,
   useSyncExternalStore,
 } from "react";
-import type { Call, CallView } from "./call.ts";
+import type { Call, CallView } from "./calls/call.ts";
 import type { Client } from "./client.ts";
-import type { Conversation, ConversationView } from "./conversation.ts";
-import type { ConversationListView } from "./conversation-list.ts";
+import type { Conversation, ConversationView } from "./conversations/conversation.ts";
+import type { ConversationListView } from "./conversations/list.ts";
 import type { ConnectionState } from "./core.ts";
-import type { Live } from "./live.ts";
+import type { Live } from "./ground/live.ts";
 import type { Presence } from "./presence.ts";
 import type { JsonObject } from "./wire.ts";
 

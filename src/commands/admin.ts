@@ -1,6 +1,6 @@
 /** Operates a running cluster from a shell: the messages of operators, one a call [ADM2]. */
+import { wantsToken } from "../client/connection/line.ts";
 import { ClientError, ServerError } from "../client/errors.ts";
-import { wantsToken } from "../client/line.ts";
 import { limits } from "../protocol/limits.ts";
 import type { ServerPayload } from "../protocol/server.ts";
 import { visible } from "../telemetry/visible.ts";

@@ -1,6 +1,6 @@
 /** Remembers for `connect` what was typed: what it is completed with, what has no answer yet, and whether all of it went well. */
+import type { Session } from "../client/connection/session.ts";
 import { ClientError } from "../client/errors.ts";
-import type { Session } from "../client/session.ts";
 import { isPlainObject } from "../protocol/envelope.ts";
 
 export type Message = Record<string, unknown>;

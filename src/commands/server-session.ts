@@ -1,7 +1,6 @@
 /** Opens the client's session for a command: with the token in a header, and the reason where the line ends or is refused. */
-
-import { Session, type SessionOptions } from "../client/session.ts";
-import { pageSurroundings, systemClock } from "../client/surroundings.ts";
+import { Session, type SessionOptions } from "../client/connection/session.ts";
+import { pageSurroundings, systemClock } from "../client/ground/surroundings.ts";
 import { subprotocols } from "../protocol/limits.ts";
 import { askWhyRefused, refusedStatus } from "./refusal.ts";
 

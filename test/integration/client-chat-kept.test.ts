@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from 
 import { cpSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { ClientOptions } from "../../src/client/client.ts";
-import type { ConversationView } from "../../src/client/conversation.ts";
+import type { ConversationView } from "../../src/client/conversations/conversation.ts";
 import { MemoryStore } from "../../src/client/stores/memory.ts";
 import { chatter, network, opened, RememberingStore, shows, stopChatters } from "../support/chatters.ts";
 import { createPeople, fresh } from "../support/people.ts";

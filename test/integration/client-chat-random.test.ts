@@ -2,8 +2,8 @@
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import type { Client } from "../../src/client/client.ts";
-import type { Conversation, ConversationView } from "../../src/client/conversation.ts";
-import type { ConversationListView } from "../../src/client/conversation-list.ts";
+import type { Conversation, ConversationView } from "../../src/client/conversations/conversation.ts";
+import type { ConversationListView } from "../../src/client/conversations/list.ts";
 import { MemoryStore } from "../../src/client/stores/memory.ts";
 import { chatter, live, network, opened, shows, stopChatters } from "../support/chatters.ts";
 import { fresh } from "../support/people.ts";

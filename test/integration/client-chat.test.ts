@@ -1,6 +1,6 @@
 /** Plays conversations of the client against the real service: what one does the other shows. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import type { ConversationView } from "../../src/client/conversation.ts";
+import type { ConversationView } from "../../src/client/conversations/conversation.ts";
 import { chatter, opened, shows, stopChatters } from "../support/chatters.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";

@@ -1,8 +1,8 @@
 /** Proves on the real service that what goes through the client's outbox is there once, in order, through limits, broken lines and reloads [LOG2] [LIM]. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { DurableOutbox } from "../../src/client/connection/outbox.ts";
 import type { OutboxType, Store } from "../../src/client/core.ts";
 import { ClientError, ServerError } from "../../src/client/errors.ts";
-import { DurableOutbox } from "../../src/client/outbox.ts";
 import { MemoryStore } from "../../src/client/stores/memory.ts";
 import type { Client } from "../support/client.ts";
 import { createPeople, fresh } from "../support/people.ts";

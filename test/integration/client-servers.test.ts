@@ -1,7 +1,7 @@
 /** Plays the client against the service and against the fake server of tests: it shows and does the same with both. */
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { WebSocketConstructor } from "../../src/client/connection.ts";
-import type { ConversationView } from "../../src/client/conversation.ts";
+import type { ConversationView } from "../../src/client/conversations/conversation.ts";
 import { FakeServer } from "../../src/client/testing.ts";
 import { chatter, network, opened, shows, stopChatters } from "../support/chatters.ts";
 import { Client as Peer } from "../support/client.ts";

@@ -1,7 +1,7 @@
 /** Proves that the fake server, which applications test against, answers and tells what the real one does. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import * as v from "valibot";
-import type { Call } from "../../src/client/call.ts";
+import type { Call } from "../../src/client/calls/call.ts";
 import { FakeServer } from "../../src/client/testing.ts";
 import { serverPayloads } from "../../src/protocol/server.ts";
 import { chatter, live, opened, shows, stopChatters } from "../support/chatters.ts";

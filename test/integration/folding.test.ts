@@ -1,8 +1,8 @@
 /** Proves that a client that folds as the protocol says ends as the log is, whatever comes beside its snapshots, on both engines [REC3] [MSG2]. */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { Fold } from "../../src/client/conversations/fold.ts";
+import type { LoggedEvent } from "../../src/client/conversations/message.ts";
 import type { OutboxEntry } from "../../src/client/core.ts";
-import { Fold } from "../../src/client/fold.ts";
-import type { LoggedEvent } from "../../src/client/message.ts";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import type { Client } from "../support/client.ts";
 import { createPeople, fresh } from "../support/people.ts";

@@ -1,6 +1,6 @@
 /** Makes clients for tests, waits on what they show, and ends them. */
 import { Client, type ClientOptions } from "../../src/client/client.ts";
-import type { Live } from "../../src/client/live.ts";
+import type { Live } from "../../src/client/ground/live.ts";
 import { MemoryStore } from "../../src/client/stores/memory.ts";
 
 const patienceMs = 20_000;

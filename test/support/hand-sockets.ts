@@ -1,11 +1,11 @@
 /** Sockets whose other end a test speaks for, and a clock that it turns, for what no server does on demand. */
 
+import type { Identity, ServerMessage, Socket, SocketEvent } from "../../src/client/connection/line.ts";
+import { Link, type LinkOptions } from "../../src/client/connection/link.ts";
+import { Session, type SessionOptions } from "../../src/client/connection/session.ts";
+import { type GetToken, Tokens } from "../../src/client/connection/tokens.ts";
 import type { ConnectionState, News } from "../../src/client/core.ts";
-import type { Identity, ServerMessage, Socket, SocketEvent } from "../../src/client/line.ts";
-import { Link, type LinkOptions } from "../../src/client/link.ts";
-import { Session, type SessionOptions } from "../../src/client/session.ts";
-import type { Happening } from "../../src/client/surroundings.ts";
-import { type GetToken, Tokens } from "../../src/client/tokens.ts";
+import type { Happening } from "../../src/client/ground/surroundings.ts";
 import { createHandClock } from "./hand-clock.ts";
 
 export class HandSocket implements Socket {

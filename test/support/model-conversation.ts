@@ -1,7 +1,8 @@
 /** Plays a conversation as the service has it, in plain arrays, and a line over which a device hears of it: late, ahead of its turn, and again [MSG2] [MSG3] [REC3]. */
+
+import type { Fold } from "../../src/client/conversations/fold.ts";
+import type { LoggedEvent } from "../../src/client/conversations/message.ts";
 import type { OutboxEntry, SubscribedTopic } from "../../src/client/core.ts";
-import type { Fold } from "../../src/client/fold.ts";
-import type { LoggedEvent } from "../../src/client/message.ts";
 import type { ServerPayloads } from "../../src/client/wire.ts";
 
 export const me = "me";

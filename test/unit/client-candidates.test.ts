@@ -1,6 +1,6 @@
 /** Shows that candidates go soon, several at once, in order, and no faster than the server takes them [CALL3] [LIM]. */
 import { expect, test } from "bun:test";
-import { Candidates } from "../../src/client/candidates.ts";
+import { Candidates } from "../../src/client/calls/candidates.ts";
 import { ServerError } from "../../src/client/errors.ts";
 import { createHandClock } from "../support/hand-clock.ts";
 

@@ -1,8 +1,8 @@
 /** Proves that a conversation folds to what the service has, in whatever order the protocol lets its pieces come [REC3] [MSG2] [MSG3]. */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
+import { Fold } from "../../src/client/conversations/fold.ts";
 import type { OutboxEntry, OutboxType } from "../../src/client/core.ts";
-import { Fold } from "../../src/client/fold.ts";
 import { ModelConversation, ModelLine, me } from "../support/model-conversation.ts";
 
 const users = ["ann", "bob", "eve", me];

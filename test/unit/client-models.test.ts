@@ -1,7 +1,7 @@
 /** Holds what the client does in time, and the order of its list, to the rules, with a clock that is turned by hand. */
 import { beforeEach, expect, test } from "bun:test";
 import fc from "fast-check";
-import { Conversations } from "../../src/client/conversations.ts";
+import { Conversations } from "../../src/client/conversations/conversations.ts";
 import type { OutboxEntry, SubscribedTopic } from "../../src/client/core.ts";
 import { ServerError } from "../../src/client/errors.ts";
 import { MemoryStore } from "../../src/client/stores/memory.ts";

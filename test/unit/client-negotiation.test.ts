@@ -1,8 +1,8 @@
 /** Shows what becomes of a call whose two devices lose each other, by a connection and a clock that a test moves by hand [CALL1] [CALL7]. */
 import { expect, test } from "bun:test";
+import { LocalMedia } from "../../src/client/calls/local-media.ts";
+import { Negotiation } from "../../src/client/calls/negotiation.ts";
 import { ServerError } from "../../src/client/errors.ts";
-import { LocalMedia } from "../../src/client/local-media.ts";
-import { Negotiation } from "../../src/client/negotiation.ts";
 import { createHandClock } from "../support/hand-clock.ts";
 
 const settled = () => new Promise<void>((resolve) => setImmediate(resolve));

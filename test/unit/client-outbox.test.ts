@@ -1,8 +1,8 @@
 /** Proves the client's outbox against every answer there is: what goes when, what goes again, what is given up [LOG2] [LIM]. */
 import { expect, test } from "bun:test";
+import { DurableOutbox } from "../../src/client/connection/outbox.ts";
 import type { OutboxEntry, OutboxType, Store } from "../../src/client/core.ts";
 import { ClientError, ServerError } from "../../src/client/errors.ts";
-import { DurableOutbox } from "../../src/client/outbox.ts";
 import { MemoryStore } from "../../src/client/stores/memory.ts";
 import { createHandClock } from "../support/hand-clock.ts";
 

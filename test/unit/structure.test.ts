@@ -35,6 +35,26 @@ const layers = [
   "ground",
 ];
 
+/** Parts of the client, each a folder, a file or both: an import goes down this list, too. */
+const clientParts = [
+  "index",
+  "react",
+  "testing",
+  "client",
+  "open-core",
+  "set-up",
+  "tabs",
+  "connection",
+  "calls",
+  "conversations",
+  "presence",
+  "stores",
+  "ground",
+  "errors",
+  "core",
+  "wire",
+];
+
 const linesMax = 350;
 
 const filesIn = (pattern: string) => [...new Bun.Glob(pattern).scanSync({ cwd: root })].map(normalize).sort();
@@ -46,6 +66,8 @@ const codeOf = (file: string) => textOf(file).replace(/\/\*[\s\S]*?\*\/|^\s*\/\/
 const sources = filesIn("src/**/*.{ts,tsx}");
 /** `src/auth/identity.ts` → `auth`; `src/main.ts` → `main`. */
 const layerOf = (file: string) => file.split("/")[1]!.replace(/\.ts$/, "");
+/** `src/client/tabs/lead.ts` → `tabs`; `src/client/core.ts` → `core`. */
+const clientPartOf = (file: string) => file.split("/")[2]!.replace(/\.ts$/, "");
 
 /** Imports of types count as well, and so do those that are made later. */
 const importPattern = /\bfrom\s+"(\.[^"]+)"|\bimport\s*\(\s*"(\.[^"]+)"|\bimport\s+"(\.[^"]+)"/g;
@@ -69,16 +91,25 @@ test("[LAYERS] every source file is in a layer of the list", () => {
   expect(layers.filter((layer) => !sources.some((file) => layerOf(file) === layer))).toEqual([]);
 });
 
+/** Imports of these files that go up a list, whose members `nameOf` tells by their path. */
+function upwardIn(files: string[], list: string[], nameOf: (file: string) => string): string[] {
+  const isUpward = (from: string, to: string) => from !== to && list.indexOf(from) >= list.indexOf(to);
+  return files.flatMap((file) => {
+    const upward = imports.get(file)!.filter((target) => isUpward(nameOf(file), nameOf(target)));
+    return upward.map((target) => `${file} → ${target}`);
+  });
+}
+
 test("[LAYERS] an import goes down the list of layers or stays in its folder", () => {
-  const upward: string[] = [];
-  for (const [file, targets] of imports) {
-    for (const target of targets) {
-      const [from, to] = [layerOf(file), layerOf(target)];
-      const isAllowed = from === to || layers.indexOf(from) < layers.indexOf(to);
-      if (!isAllowed) upward.push(`${file} → ${target}`);
-    }
-  }
-  expect(upward).toEqual([]);
+  expect(upwardIn(sources, layers, layerOf)).toEqual([]);
+});
+
+test("[LAYERS] an import of the client's goes down the list of its parts or stays in its folder", () => {
+  const files = sources.filter((file) => layerOf(file) === "client");
+  expect([...new Set(files.map(clientPartOf))].sort()).toEqual([...clientParts].sort());
+  // Another test, below, is for what comes of `protocol/`.
+  const nameOf = (file: string) => (layerOf(file) === "client" ? clientPartOf(file) : clientParts.at(-1)!);
+  expect(upwardIn(files, clientParts, nameOf)).toEqual([]);
 });
 
 test("[LAYERS] the client stands on its own, but for numbers of the wire", () => {

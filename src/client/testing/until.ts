@@ -1,5 +1,5 @@
 /** Waits for what is shown, as a test does. */
-import type { Live } from "../live.ts";
+import type { Live } from "../ground/live.ts";
 
 /** Resolves with what is current once the condition holds, now or later; it is followed meanwhile. */
 export function until<T>(live: Live<T>, holds: (current: T) => boolean): Promise<T> {

@@ -1,8 +1,9 @@
 /** One device of the population: the client's own connection on a recorded line, and what a user does with it. */
+
+import type { KeptPlace } from "../../../src/client/connection/place.ts";
 import { Connection } from "../../../src/client/connection.ts";
 import type { ConnectionState, News, RequestType } from "../../../src/client/core.ts";
 import { ServerError } from "../../../src/client/errors.ts";
-import type { KeptPlace } from "../../../src/client/place.ts";
 import { MemoryStore } from "../../../src/client/stores/memory.ts";
 import type { Received } from "../client.ts";
 import type { DeviceHistory, Recorder } from "./history.ts";

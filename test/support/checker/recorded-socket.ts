@@ -1,5 +1,5 @@
 /** A WebSocket as the client wants one, on a line that can be cut and stalled, with all that passes written down. */
-import type { Socket, SocketEvent } from "../../../src/client/line.ts";
+import type { Socket, SocketEvent } from "../../../src/client/connection/line.ts";
 import type { Received } from "../client.ts";
 import type { ConnectionHistory, DeviceHistory, Recorder } from "./history.ts";
 import { type Link, openLink } from "./link.ts";

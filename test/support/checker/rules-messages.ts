@@ -1,7 +1,8 @@
 /** Rules of edits, deletions and reactions: the log tells the truth, and everybody ends with the same conversation [MSG2] [MSG3]. */
+
+import { Fold } from "../../../src/client/conversations/fold.ts";
+import type { LoggedEvent, Message } from "../../../src/client/conversations/message.ts";
 import type { OutboxEntry } from "../../../src/client/core.ts";
-import { Fold } from "../../../src/client/fold.ts";
-import type { LoggedEvent, Message } from "../../../src/client/message.ts";
 import type { DeviceFacts, Facts } from "./facts.ts";
 import type { LoggedMessage } from "./history.ts";
 import { type Change, changeTypes, type MessageFacts, messagesOf, reactionKey } from "./messages.ts";

@@ -1,0 +1,54 @@
+/** Tells the client what happens around it: the time, the network, a page that is shown again or left. */
+import type { Clock, Unlisten } from "../core.ts";
+import type { Listeners } from "./listeners.ts";
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  after(delayMs, run) {
+    const timer = setTimeout(run, delayMs);
+    return () => clearTimeout(timer);
+  },
+};
+
+/** `wake`: a line that broke meanwhile has not been noticed yet, perhaps. `hide`: this may be the last moment of the page. */
+export type Happening = "online" | "offline" | "wake" | "hide";
+
+export interface Surroundings {
+  /** False where there is certainly no network. */
+  isOnline(): boolean;
+  listen(listener: (happening: Happening) => void): Unlisten;
+}
+
+const pageEvents: Record<string, Happening | (() => Happening)> = {
+  online: "online",
+  offline: "offline",
+  pageshow: "wake",
+  pagehide: "hide",
+  visibilitychange: () => (document.visibilityState === "visible" ? "wake" : "hide"),
+};
+
+/** Tells what a browser tells; outside of one nothing ever happens. */
+export const pageSurroundings: Surroundings = {
+  isOnline: () => globalThis.navigator?.onLine !== false,
+  listen(listener) {
+    if (typeof document === "undefined") return () => {};
+    const stopped = new AbortController();
+    for (const [name, happening] of Object.entries(pageEvents)) {
+      const tell = () => listener(typeof happening === "string" ? happening : happening());
+      const target = name === "visibilitychange" ? document : globalThis;
+      target.addEventListener(name, tell, { signal: stopped.signal });
+    }
+    return () => stopped.abort();
+  },
+};
+
+/** Tells what happens around other tabs as well. */
+export const joined = ({ isOnline, listen }: Surroundings, others: Listeners<Happening>): Surroundings => ({
+  isOnline,
+  listen(listener) {
+    const stops = [listen(listener), others.add(listener)];
+    return () => {
+      for (const stop of stops) stop();
+    };
+  },
+});

@@ -1,0 +1,34 @@
+/** Numbers what is told in all tabs of a browser, and remembers the last of it for those that come late or lead next. */
+import type { News } from "../core.ts";
+
+/** A store is written every moment, and whoever comes late reads it: more than this is not missed by anybody. */
+const recentMax = 1_000;
+
+export class RecentNews {
+  /** The number of the last one; null: not known yet. */
+  last: number | null = null;
+  /** Topics that this tab hears of. */
+  readonly topics = new Set<string>();
+  #recent: News[] = [];
+
+  take(news: News): void {
+    this.last = (this.last ?? 0) + 1;
+    this.#recent.push(news);
+    if (this.#recent.length > 2 * recentMax) this.#recent = this.#recent.slice(-recentMax);
+    if (news.kind === "subscribed") for (const { topic } of news.topics) this.topics.add(topic);
+    else if (news.kind === "unsubscribed") for (const topic of news.topics) this.topics.delete(topic);
+  }
+
+  /** @returns all after that one; null where some of it is not known here */
+  after(number: number): News[] | null {
+    const count = (this.last ?? 0) - number;
+    if (count < 0 || count > this.#recent.length) return null;
+    return count === 0 ? [] : this.#recent.slice(-count);
+  }
+
+  /** Goes on behind that one, whatever was before. */
+  beginAt(number: number): void {
+    this.last = number;
+    this.#recent = [];
+  }
+}
