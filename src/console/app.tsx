@@ -120,17 +120,19 @@ function SignedIn({ about, identity, onOut }: { about: About; identity: Identity
   useEffect(() => {
     const made = connectAs(identity);
     setConnection(made);
+    const refused = (error: unknown) => {
+      if (error instanceof ServerError && error.code === "forbidden") onOut("This is no admin here.");
+      // Pages say themselves what else there is; where the line broke, the next one asks again.
+      else if (made.state.status === "live") setProven(true);
+    };
     const unlisten = made.onState((state) => {
+      if (state.status === "live") proveAdmin(made).then(() => setProven(true), refused);
       if (state.status === "stopped" && state.reason !== "stopped") onOut(sentenceOf(state));
       // A browser is not told why. Where a token says who this is, that is not the reason.
       if (state.status === "waiting" && state.reason === "refused" && "userId" in identity)
         onOut(`The service does not let ${identity.userId} in: disabled or blocked, or this node takes nobody now.`);
     });
     made.start();
-    const refused = (error: unknown) => {
-      if (error instanceof ServerError && error.code === "forbidden") onOut("This is no admin here.");
-    };
-    proveAdmin(made).then(() => setProven(true), refused);
     return () => {
       unlisten();
       void made.stop();

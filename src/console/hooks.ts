@@ -2,7 +2,8 @@
 import { createContext, useCallback, useContext, useEffect, useState, useSyncExternalStore } from "react";
 import type { Connection } from "../client/connection.ts";
 import type { Reply, RequestType } from "../client/core.ts";
-import type { ClientPayloads, ServerPayloads } from "../client/wire.ts";
+import type { ClientPayloads } from "../client/wire.ts";
+import { LastHour, type Sample } from "./last-hour.ts";
 import { type About, sentenceOfError } from "./session.ts";
 
 export interface OperatorSession {
@@ -73,8 +74,6 @@ export function useRequest<T extends RequestType>(
   return { reply: isOfThis ? answer.reply : null, error: isOfThis ? answer.error : null, again };
 }
 
-export type Sample = ServerPayloads["admin.samples"]["samples"][number];
-
 /** Follows the samples of the last hour: all of it once, then what is new. @param nodeId of one node alone */
 export function useSamples(nodeId: string | undefined): {
   stepMs: number;
@@ -86,18 +85,17 @@ export function useSamples(nodeId: string | undefined): {
   useEffect(() => {
     let isOver = false;
     let timer: ReturnType<typeof setTimeout>;
-    let samples: readonly Sample[] = [];
+    const lastHour = new LastHour();
     setHour(nothing);
     async function ask(): Promise<void> {
-      const after = samples.at(-1)?.at;
+      const { after } = lastHour;
       const of = nodeId === undefined ? {} : { node_id: nodeId };
       let stepMs = 10_000;
       try {
         const reply = await connection.request("admin.samples", after === undefined ? of : { ...of, after });
         if (isOver) return;
         stepMs = reply.step_ms;
-        samples = [...samples, ...reply.samples].slice(-3_600_000 / stepMs);
-        setHour({ stepMs, samples, error: null });
+        setHour({ stepMs, samples: lastHour.take(reply), error: null });
       } catch (error) {
         if (!isOver) setHour((before) => ({ ...before, error: sentenceOfError(error) }));
       }
@@ -124,7 +122,16 @@ export function useRoute(): { path: string[]; query: URLSearchParams } {
     () => location.hash,
   );
   const [path = "", query = ""] = hash.replace(/^#\/?/, "").split("?");
-  return { path: path.split("/").filter(Boolean).map(decodeURIComponent), query: new URLSearchParams(query) };
+  return { path: path.split("/").filter(Boolean).map(decoded), query: new URLSearchParams(query) };
+}
+
+/** Leaves a part as it is that was never encoded: anybody may type an address. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 export const pathTo = (...parts: string[]): string => `#/${parts.map(encodeURIComponent).join("/")}`;

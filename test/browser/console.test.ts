@@ -312,6 +312,29 @@ describe("who comes in", () => {
   });
 });
 
+test("[END3] a line that breaks before it is known who the operator is leaves no empty page, and no address does", async () => {
+  const service = await startService({ settings: listening });
+  const url = await consoleOf(service);
+  const { page, close, complaints } = await open(url);
+  let lines = 0;
+  await page.routeWebSocket(/\/ws\?/, (socket) => {
+    const isFirst = ++lines === 1;
+    const server = socket.connectToServer();
+    socket.onMessage((message) => {
+      if (isFirst && String(message).includes('"admin.nodes"')) void socket.close({ code: 1012 });
+      else server.send(message);
+    });
+  });
+  await signIn(page, "root");
+  await tile(page, "Connections", "1");
+  expect(lines).toBe(2);
+  await page.goto(`${url}/#/users/50%`);
+  await page.getByRole("heading", { name: "50%" }).waitFor();
+  expect(complaints).toEqual([]);
+  await close();
+  await service.stop();
+});
+
 test("[END3] [CON1] a user who is not let in is told so where it is trusted by its name", async () => {
   const service = await startService({ settings: listening });
   const chief = await Client.connect(service.url, { query: { user_id: "chief", roles: "admin" } });
@@ -361,6 +384,9 @@ describe("on three nodes", () => {
     const user = fresh("anna");
     const clients = await Promise.all(nodes.map((node) => Client.connect(node.url, { query: { user_id: user } })));
     await tile(page, "Connections", "4");
+    await tile(page, "Users", "2");
+    await page.goto(`${url}/#/nodes/n2`);
+    await tile(page, "Users", /^1 *$/);
     await page.goto(`${url}/#/users/${user}`);
     await page.getByText("3 connections").waitFor();
     await rowOf(page, "Connections", "n3").getByRole("link").nth(1).click();

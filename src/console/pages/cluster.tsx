@@ -1,7 +1,8 @@
 /** Shows the cluster, or one node of it, at a glance: figures of this moment, and the last hour. */
 import { useMemo } from "react";
 import { Chart } from "../chart.tsx";
-import { type Sample, useRequest, useSamples } from "../hooks.ts";
+import { useRequest, useSamples } from "../hooks.ts";
+import type { Sample } from "../last-hour.ts";
 import { bytes, count, Notices } from "../parts.tsx";
 
 const everyMs = 2_000;
@@ -47,12 +48,14 @@ function Tiles({ figures, nodes, samples, stepMs, last }: TilesOf) {
   const times = (mean: number | undefined, most: number | undefined) =>
     mean === undefined ? "–" : `${mean} / ${most}`;
   const refusals = refusalsIn(samples);
+  // Presence is told of the whole cluster, by each node.
+  const users = nodes === null ? figures.hub?.users : figures.presence?.users;
   return (
     <>
       <dl className="tiles">
         {nodes !== null && <Tile name="Nodes" value={count(nodes)} />}
         <Tile name="Connections" value={count(figures.hub?.connections ?? 0)} />
-        <Tile name="Users" value={count(figures.presence?.users ?? figures.hub?.users ?? 0)} />
+        <Tile name="Users" value={users === undefined ? "–" : count(users)} />
         <Tile name="Messages in" value={perSecond(last?.messages_in)} unit="a second" />
         <Tile name="Messages out" value={perSecond(last?.messages_out)} unit="a second" />
         <Tile name="Append" value={times(last?.append_ms, last?.append_ms_max)} unit="ms, mean / longest" />

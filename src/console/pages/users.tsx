@@ -147,7 +147,8 @@ export function UserPage({ userId }: { userId: string }) {
               for: values.for!,
               ...given(values.reason),
             });
-            return `Blocked until ${new Date(until!).toLocaleString()}; ${plural(disconnected, "connection")} closed.`;
+            if (until === null) return "The block is lifted.";
+            return `Blocked until ${new Date(until).toLocaleString()}; ${plural(disconnected, "connection")} closed.`;
           }}
         />
         <Action
