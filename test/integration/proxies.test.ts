@@ -1,6 +1,7 @@
 /** Proves behind a real nginx and a real HAProxy, by the project's own files, who is let in, what nodes are told, and what is so without a setting. */
 import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Client } from "../support/client.ts";
+import { freePorts } from "../support/free-ports.ts";
 import { startHaproxy } from "../support/haproxy.ts";
 import { startNginx } from "../support/nginx.ts";
 import { type Service, startService } from "../support/service.ts";
@@ -76,6 +77,18 @@ describe.each(names)("%s", (name) => {
     const { url } = await start(name, { nodes: [draining.port, one.port, two.port] });
     expect(refusedAmong(await comeIn(url, 12))).toEqual([]);
   });
+});
+
+test("[CON2] nginx complains of a node that is gone without writing the token of who came", async () => {
+  const [port] = (await freePorts(1)) as [number];
+  const complaintsOf = async (without: RegExp[]) => {
+    const proxy = await start("nginx", { nodes: [port], without });
+    await expect(Client.connect(proxy.url, { query: { token: "a.secret.token" } })).rejects.toThrow();
+    await eventually(proxy.accessLog, (text) => text.includes(" /ws"));
+    return proxy.errorLog();
+  };
+  expect(await complaintsOf([])).not.toContain("a.secret.token");
+  expect(await complaintsOf([/error_log .* crit;/])).toContain("a.secret.token");
 });
 
 test("[DRN] nginx refuses newcomers at a draining node without proxy_next_upstream", async () => {

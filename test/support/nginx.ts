@@ -13,6 +13,8 @@ export const findNginx = () => debianProgram("nginx", { package: "nginx-light" }
 export interface Nginx extends RunningProxy {
   /** Every line of its log of requests so far. */
   accessLog(): Promise<string>;
+  /** All that it has complained of so far. */
+  errorLog(): Promise<string>;
 }
 
 export async function startNginx({ nodes, hasTls = false, without = [] }: ProxyOptions): Promise<Nginx> {
@@ -28,7 +30,7 @@ export async function startNginx({ nodes, hasTls = false, without = [] }: ProxyO
     [/^user .*$/m, process.getuid?.() === 0 ? "user root;" : ""],
     [/^pid .*$/m, `pid ${folder}/nginx.pid;\ndaemon off;\nerror_log ${folder}/error.log;`],
     [/^http \{$/m, `http {\n${temporary.join("\n")}`],
-    [/\/var\/log\/nginx\/access\.log/, `${folder}/access.log`],
+    [/\/var\/log\/nginx(?=\/)/g, folder],
     [
       /( *server 10\.0\.0\.\d:8086( .*)?;\n){3}/,
       nodes.map((node) => `server 127.0.0.1:${node}${parameters};\n`).join(""),
@@ -52,6 +54,7 @@ export async function startNginx({ nodes, hasTls = false, without = [] }: ProxyO
   return {
     url: `${address.replace("http", "ws")}/ws`,
     accessLog: () => Bun.file(join(folder, "access.log")).text(),
+    errorLog: () => Bun.file(join(folder, "error.log")).text(),
     async stop() {
       // Tells its workers, too.
       child.kill("SIGTERM");
