@@ -1,6 +1,7 @@
 /** Holds the dashboard and the alerts to the figures that a node really gives, and the alerts to Prometheus itself [END3]. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "../support/client.ts";
 import { debianProgram } from "../support/debian.ts";
@@ -79,6 +80,41 @@ test("[END3] Prometheus takes the alerts, and the expressions of the dashboard",
   const panels = check(JSON.stringify({ groups: [{ name: "panels", rules: records }] }));
   expect([panels.exitCode, panels.stderr.toString()]).toEqual([0, ""]);
   expect(check(read("configs/alerts.yaml").replace("== 0", "= 0")).exitCode).not.toBe(0);
+});
+
+/** Has Prometheus judge a rule of the file by series of one value a minute. @returns whether it fires at the end of half an hour */
+function fires(alertname: string, series: Record<string, string>): boolean {
+  const promtool = debianProgram("promtool", { package: "prometheus" });
+  const folder = mkdtempSync(join(tmpdir(), "ws-alerts-"));
+  try {
+    cpSync(join(projectFolder, "configs/alerts.yaml"), join(folder, "alerts.yaml"));
+    const input_series = Object.entries(series).map(([name, values]) => ({ series: name, values }));
+    // None is expected: where it fires that is not so.
+    const alert_rule_test = [{ eval_time: "30m", alertname, exp_alerts: [] }];
+    const tests = [{ interval: "1m", input_series, alert_rule_test }];
+    writeFileSync(join(folder, "test.yaml"), JSON.stringify({ rule_files: ["alerts.yaml"], tests }));
+    const { exitCode, stdout, stderr } = Bun.spawnSync([promtool, "test", "rules", join(folder, "test.yaml")]);
+    const said = `${stdout}${stderr}`;
+    if (exitCode !== 0 && !said.includes(`alertname: ${alertname}`)) throw new Error(said);
+    return exitCode !== 0;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+test("[END3] alerts tell of what they say they tell of, and of nothing less", () => {
+  const of = (closesEachMinute: number) => ({
+    'ws_connections{instance="a"}': "1000x40",
+    'ws_connections{instance="b"}': "1000x40",
+    'ws_backpressure_closes_total{instance="a"}': `0+${closesEachMinute}x40`,
+    'ws_backpressure_closes_total{instance="b"}': "0x40",
+  });
+  // One client in ten within ten minutes, and one in two hundred.
+  expect([fires("WsSlowClients", of(20)), fires("WsSlowClients", of(1))]).toEqual([true, false]);
+  const losses = (values: string) => ({ 'ws_log_losses{instance="a"}': values });
+  expect([fires("WsLogWentBack", losses("1x25 2x20")), fires("WsLogWentBack", losses("1x40"))]).toEqual([true, false]);
+  const held = (values: string) => ({ 'ws_log_held_seconds{instance="a"}': values });
+  expect([fires("WsCursorsHeld", held("20x40")), fires("WsCursorsHeld", held("10x40"))]).toEqual([true, false]);
 });
 
 test("[END3] every alert says what it means, what to do, and whom to wake", () => {
