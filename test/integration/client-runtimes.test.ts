@@ -7,6 +7,7 @@ import { connection, stopConnections } from "../support/connections.ts";
 import { projectFolder } from "../support/program.ts";
 import { type LinkProxy, startProxy } from "../support/proxy.ts";
 import { type Service, startService } from "../support/service.ts";
+import { secret, signToken } from "../support/tokens.ts";
 
 setDefaultTimeout(60_000);
 let service: Service;
@@ -39,6 +40,19 @@ async function bundled(text: string, target: "node" | "browser"): Promise<string
 function lines() {
   const all: string[] = [];
   const watchers = new Set<() => void>();
+  const first = (fits: (line: string) => boolean, { from, named }: { from: number; named: string }) =>
+    new Promise<number>((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`no ${named} among ${JSON.stringify(all)}`)), 20_000);
+      const look = () => {
+        const at = all.findIndex((line, index) => index >= from && fits(line));
+        if (at < 0) return;
+        clearTimeout(timer);
+        watchers.delete(look);
+        resolve(at);
+      };
+      watchers.add(look);
+      look();
+    });
   return {
     all,
     add(line: string) {
@@ -46,19 +60,12 @@ function lines() {
       for (const watcher of [...watchers]) watcher();
     },
     /** The next one after those that were waited for before. */
-    next: (line: string, from = all.length) =>
-      new Promise<number>((resolve, reject) => {
-        const timer = setTimeout(() => reject(new Error(`no ${line} among ${JSON.stringify(all)}`)), 20_000);
-        const look = () => {
-          const at = all.indexOf(line, from);
-          if (at < 0) return;
-          clearTimeout(timer);
-          watchers.delete(look);
-          resolve(at);
-        };
-        watchers.add(look);
-        look();
-      }),
+    next: (line: string, from = all.length) => first((it) => it === line, { from, named: line }),
+    /** Waits for the first line that fits. @returns what is in its parentheses */
+    async matching(pattern: RegExp): Promise<string> {
+      const at = await first((it) => pattern.test(it), { from: 0, named: String(pattern) });
+      return pattern.exec(all[at]!)![1]!;
+    },
   };
 }
 
@@ -87,32 +94,101 @@ const kinds = {
   "a WebSocket of its own": { flags: ["--experimental-websocket"], text: "const webSocket = undefined;" },
 };
 
+/** Has it run in Node for as long as `play` does, with what it prints. */
+async function inNode(
+  { text, flags = [] }: { text: string; flags?: string[] },
+  play: (told: ReturnType<typeof lines>) => Promise<void>,
+): Promise<void> {
+  const file = join(projectFolder, `test/support/.client-${crypto.randomUUID()}.mjs`);
+  writeFileSync(file, await bundled(text, "node"));
+  const child = Bun.spawn(["node", ...flags, file], { stdin: "ignore", stdout: "pipe", stderr: "inherit" });
+  try {
+    const told = lines();
+    void (async () => {
+      let rest = "";
+      for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) {
+        const parts = (rest + chunk).split("\n");
+        rest = parts.pop()!;
+        for (const line of parts) told.add(line);
+      }
+    })();
+    await play(told);
+  } finally {
+    child.kill();
+    await child.exited;
+    rmSync(file);
+  }
+}
+
 for (const [name, { flags, text }] of Object.entries(kinds))
-  test(`[LOG3] in Node with ${name}`, async () => {
-    const script = await bundled(
-      `${text} void runClient({ url: ${JSON.stringify(url)}, webSocket, tell: (line) => console.log(line) });`,
-      "node",
-    );
-    const file = join(projectFolder, `test/support/.client-${process.pid}.mjs`);
-    writeFileSync(file, script);
-    const child = Bun.spawn(["node", ...flags, file], { stdin: "ignore", stdout: "pipe", stderr: "inherit" });
-    try {
-      const told = lines();
-      void (async () => {
-        let rest = "";
-        for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) {
-          const parts = (rest + chunk).split("\n");
-          rest = parts.pop()!;
-          for (const line of parts) told.add(line);
-        }
-      })();
-      await play(told);
-    } finally {
-      child.kill();
-      await child.exited;
-      rmSync(file);
+  test(`[LOG3] in Node with ${name}`, () =>
+    inNode(
+      {
+        flags,
+        text: `${text} void runClient({ url: ${JSON.stringify(url)}, webSocket, tell: (line) => console.log(line) });`,
+      },
+      play,
+    ));
+
+/** Tells what was agreed on, and how many bytes it took to hear something. */
+const counting = `
+  import { WebSocket } from "ws";
+  let socket;
+  class Counting extends WebSocket {
+    constructor(...given) {
+      super(...given);
+      socket = this;
     }
-  });
+  }
+  const tell = (line) => {
+    if (line.startsWith("sent")) console.log("sent in " + socket._socket.bytesWritten);
+    else if (line.startsWith("heard")) console.log("heard " + line.length + " in " + socket._socket.bytesRead);
+    else console.log(line === "live" ? "live with " + socket.extensions.split(";")[0] : line);
+  };
+`;
+
+test("[CON4] in Node with the package ws what is said and heard is compressed, with a token where that is in a header", async () => {
+  const settings = { WEBSOCKET__COMPRESSION: "shared" };
+  const trusting = await startService({ settings });
+  const asking = await startService({ settings: { ...settings, AUTH__MODE: "token", AUTH__SECRET: secret } });
+  const says = "many words, again and again; ".repeat(1_000);
+  const exp = Math.floor(Date.now() / 1_000) + 600;
+  const [token, bens] = await Promise.all(["anna", "ben"].map((sub) => signToken({ sub, exp })));
+  const ways = [
+    { to: trusting, ben: { userId: "ben" }, who: `userId: "anna", webSocket: Counting`, agreed: "permessage-deflate" },
+    // It goes in the first message, before which nobody knows who this is.
+    { to: asking, ben: { token: bens }, who: `getToken: () => token, webSocket: Counting`, agreed: "" },
+    {
+      to: asking,
+      ben: { token: bens },
+      who: "getToken: () => token, webSocket: WithToken",
+      agreed: "permessage-deflate",
+    },
+  ];
+  for (const { to, ben, who, agreed } of ways) {
+    const text = `${counting}
+      const token = ${JSON.stringify(token)};
+      class WithToken extends Counting {
+        constructor(url, protocols) {
+          super(url, protocols, { headers: { authorization: "Bearer " + token } });
+        }
+      }
+      void runClient({ url: ${JSON.stringify(to.url)}, ${who}, tell, says: ${JSON.stringify(says)} });`;
+    await inNode({ text }, async (told) => {
+      await told.next(`live with ${agreed}`, 0);
+      const sent = await told.matching(/^sent in (\d+)$/);
+      const other = connection({ url: to.url, ...ben });
+      other.connection.start();
+      const message = { conversation_id: "c1", client_message_id: crypto.randomUUID(), content: says };
+      await other.connection.request("message.send", message);
+      const heard = await told.matching(new RegExp(`^heard ${says.length + 6} in (\\d+)$`));
+      const isCompressed = agreed !== "";
+      expect([who, Number(sent) < says.length, Number(heard) < says.length]).toEqual([who, isCompressed, isCompressed]);
+      await stopConnections();
+    });
+  }
+  await Promise.all([trusting.stop(), asking.stop()]);
+});
 
 test("[CON5] in Node without any it says what to give", async () => {
   const script = await bundled(

@@ -3,17 +3,22 @@ import { Connection, type WebSocketConstructor } from "../../src/client/connecti
 import { MemoryStore } from "../../src/client/stores/memory.ts";
 
 /** Tells through `tell`: each state, what others say, and what of its own was taken. */
-export async function runClient(options: {
+export async function runClient({
+  says = "from anna",
+  tell,
+  ...options
+}: {
   url: string;
+  userId?: string;
+  getToken?: () => string;
   webSocket?: WebSocketConstructor | undefined;
+  says?: string;
   tell: (line: string) => void;
 }): Promise<void> {
-  const { url, webSocket, tell } = options;
   const connection = new Connection({
-    url,
-    userId: "anna",
+    ...(options.getToken === undefined ? { userId: "anna" } : {}),
+    ...options,
     store: new MemoryStore(),
-    webSocket,
     onError: (error) => tell(`error ${String(error)}`),
   });
   connection.onState((state) => tell(`${state.status}${"reason" in state ? ` ${state.reason}` : ""}`));
@@ -23,5 +28,5 @@ export async function runClient(options: {
   });
   connection.start();
   await connection.follow(["conversation"], { conversation_id: "c1" }).ready;
-  await connection.outbox.add("message.send", { conversation_id: "c1", client_message_id: "m1", content: "from anna" });
+  await connection.outbox.add("message.send", { conversation_id: "c1", client_message_id: "m1", content: says });
 }

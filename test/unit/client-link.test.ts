@@ -277,7 +277,8 @@ describe("[AUTH1] [AUTH3] tokens", () => {
       token: "t1",
       since: { cursor: "e.1", seen: { "user:anna": 3 } },
     });
-    expect(it.socket.url.href).toBe("wss://chat.example.com/ws?x=1");
+    // Where the application says by a header who it is, nothing but the URL can say this.
+    expect(it.socket.url.href).toBe("wss://chat.example.com/ws?x=1&since=e.1");
     it.socket.reply("auth.success", success(600_000), it.socket.asked("authenticate"));
     expect(it.link.state.status).toBe("live");
     it.socket.end(1006);
@@ -291,6 +292,17 @@ describe("[AUTH1] [AUTH3] tokens", () => {
     it.socket.greet(greetNobody);
     expect(it.socket.asked("authenticate").payload.token).toBe("t2");
     expect(whys).toEqual(["connect", "expiring"]);
+  });
+
+  test("are sent no more where the request had one in a header of the application's, and are refreshed all the same", async () => {
+    const it = handLink({ getToken: (why) => why });
+    await it.started();
+    it.socket.greet();
+    expect(it.link.state.status).toBe("live");
+    expect(it.socket.sent).toEqual([]);
+    it.socket.say("auth.expiring", { expires_at: "2026-01-02T03:05:05.000Z" });
+    await it.settled();
+    expect(it.socket.asked("authenticate").payload).toEqual({ token: "expiring" });
   });
 
   test("are refreshed when the server says so, again and again until one is taken", async () => {

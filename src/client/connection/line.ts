@@ -155,9 +155,9 @@ export class Line {
 
   #url(): string {
     const url = new URL(this.#options.url);
-    const { token, since } = this.#options;
-    // A token says it in its own message, where there is room for what was seen.
-    if (token === null && since !== undefined) url.searchParams.set("since", since === "acked" ? since : since.cursor);
+    const { since } = this.#options;
+    // A token says it in its own message, with room for what was seen; but it may have come in a header of the application's [CON2].
+    if (since !== undefined) url.searchParams.set("since", since === "acked" ? since : since.cursor);
     return url.href;
   }
 
