@@ -89,6 +89,21 @@ describe("[ENV5] what a close code means", () => {
   });
 });
 
+test("[DRN] [ENV5] a clock that is set back makes it wait no longer than it was told, nor once more", async () => {
+  const it = handLink({ random: () => 0 });
+  await it.started();
+  it.socket.greet();
+  it.socket.say("draining", { reconnect_after_ms: 7_500 });
+  it.sleep(-3_600_000);
+  it.socket.end(1012);
+  expect(it.link.state).toMatchObject({ status: "waiting", retryAt: it.clock.now() + 7_500 });
+  await it.clock.pass(7_500);
+  it.socket.greet();
+  it.sleep(-3_600_000);
+  it.socket.end(1006);
+  expect(it.link.state).toMatchObject({ status: "waiting", retryAt: it.clock.now() });
+});
+
 test("[DRN] a server that restarts and refuses meanwhile is tried every 2 s for half a minute, and then as any that is away", async () => {
   const it = handLink();
   await it.started();

@@ -17,7 +17,10 @@ interface Sent {
 
 /** An outbox whose server is the test: it sees what is sent, and answers. */
 async function scene({ store = new MemoryStore() as Store, isLive = true } = {}) {
-  const clock = createHandClock({ settled });
+  const hand = createHandClock({ settled });
+  const set = { byMs: 0 };
+  // One that the machine may set meanwhile: timers do not mind.
+  const clock = { ...hand, now: () => hand.now() + set.byMs };
   const sent: Sent[] = [];
   const told: { entry: OutboxEntry; ack: any; stillThere: boolean }[] = [];
   const notKept: unknown[] = [];
@@ -47,7 +50,7 @@ async function scene({ store = new MemoryStore() as Store, isLive = true } = {})
     outbox.add("message.send", { conversation_id, client_message_id: content, content });
   const contents = () => sent.map(({ payload }) => payload.content);
   const states = () => outbox.entries.map(({ id, state }) => `${id} ${state}`);
-  return { store, clock, sent, told, notKept, outbox, say, contents, states };
+  return { store, clock, set, sent, told, notKept, outbox, say, contents, states };
 }
 
 const refusal = (code: string, more: object = {}) =>
@@ -144,6 +147,17 @@ test("[LIM] `rate_limited` holds up all that counts towards that rate for as lon
   expect(sent).toHaveLength(10);
   await clock.pass(600);
   expect(contents().slice(10)).toEqual(["c"]);
+});
+
+test("[LIM] a clock that is set back makes it wait no longer than it was told", async () => {
+  const { say, outbox, sent, clock, set, contents } = await scene();
+  await say("a", "a1");
+  await sent[0]!.refuse(refusal("rate_limited", { retry_after_ms: 1000 }));
+  outbox.suspend();
+  set.byMs = -3_600_000;
+  outbox.resume();
+  await clock.pass(1_000);
+  expect(contents()).toEqual(["a1", "a1"]);
 });
 
 test("[ENV4] what is refused for good is failed, says why, and holds nothing up; it can be tried again, or discarded", async () => {

@@ -1,7 +1,7 @@
 /** Holds one line at a time, and comes back as the close codes say: when, as whom, or not at all [ENV5]. */
 import { CloseCode } from "../../protocol/close.ts";
 import type { Clock, ConnectionState, StopReason } from "../core.ts";
-import type { Happening, Surroundings } from "../ground/surroundings.ts";
+import { type Happening, leftUntil, momentIn, never, type Surroundings } from "../ground/surroundings.ts";
 import { comingBack, type From, type Identity, Line, type LineEnd, type LineListener, type Socket } from "./line.ts";
 import type { Tokens } from "./tokens.ts";
 
@@ -71,10 +71,9 @@ export class Link {
   #wasGreeted = false;
   #liveSince: number | null = null;
   /** The server does not want to see this device before. */
-  #notBefore = 0;
+  #notBefore = never;
   #isDraining = false;
-  /** Milliseconds since 1970; 0: it is back. */
-  #restartsUntil = 0;
+  #restartsUntil = never;
   #cancelRetry = () => {};
   #unlisten: (() => void) | null = null;
 
@@ -92,7 +91,6 @@ export class Link {
     if (this.#state.status !== "stopped") return;
     this.#attempt = 0;
     this.#refusals = 0;
-    this.#notBefore = 0;
     this.#unlisten ??= this.#options.surroundings.listen((happening) => this.#noteHappening(happening));
     void this.#connect();
   }
@@ -114,7 +112,7 @@ export class Link {
   noteLive(): void {
     if (this.#line === null || this.#state.status !== "connecting") return;
     this.#liveSince = this.#options.clock.now();
-    this.#restartsUntil = 0;
+    this.#restartsUntil = never;
     this.#enter({ status: "live" });
   }
 
@@ -158,6 +156,7 @@ export class Link {
     const turn = ++this.#turn;
     const { tokens, listener } = this.#options;
     this.#cancelRetry();
+    this.#notBefore = never;
     this.#enter({ status: "connecting" });
     try {
       // Before there is a socket: the server does not wait long for it.
@@ -212,7 +211,7 @@ export class Link {
 
   #noteDraining(afterMs: number): void {
     this.#isDraining = true;
-    this.#notBefore = this.#options.clock.now() + afterMs;
+    this.#notBefore = momentIn(afterMs, this.#options.clock.now());
   }
 
   #noteEnd(end: LineEnd): void {
@@ -258,12 +257,14 @@ export class Link {
   #wait(reason: WaitReason, { code, leastMs = 0 }: { code?: number; leastMs?: number } = {}): void {
     const { clock, random, surroundings } = this.#options;
     const now = clock.now();
-    this.#notBefore = Math.max(this.#notBefore, now + leastMs);
-    const soonest = Math.max(now, this.#notBefore);
-    if (reason === "draining" || code === CloseCode.serviceRestart) this.#restartsUntil = soonest + restartMs;
-    const doubled = Math.min(this.#attempt, now < this.#restartsUntil ? doubledMost.restart : doubledMost.usual);
+    const soonestMs = Math.max(leastMs, leftUntil(this.#notBefore, now));
+    this.#notBefore = momentIn(soonestMs, now);
+    if (reason === "draining" || code === CloseCode.serviceRestart)
+      this.#restartsUntil = momentIn(soonestMs + restartMs, now);
+    const isRestarting = leftUntil(this.#restartsUntil, now) > 0;
+    const doubled = Math.min(this.#attempt, isRestarting ? doubledMost.restart : doubledMost.usual);
     this.#attempt = doubled + 1;
-    const retryAt = soonest + random() * Math.min(backoffMs.most, backoffMs.first * 2 ** doubled);
+    const retryAt = now + soonestMs + random() * Math.min(backoffMs.most, backoffMs.first * 2 ** doubled);
     this.#cancelRetry = clock.after(retryAt - now, () => void this.#connect());
     const isOffline = !surroundings.isOnline();
     this.#enter({ status: "waiting", reason: isOffline ? "offline" : reason, ...(code && { code }), retryAt });
@@ -276,6 +277,6 @@ export class Link {
     if (happening === "offline") return this.#line?.probe(offlineAnswerMs);
     this.#line?.probe(wokenAnswerMs);
     // Somebody looks at it, or the network is back: what was waited for has come, unless it is the server that waits.
-    if (this.#state.status === "waiting" && clock.now() >= this.#notBefore) void this.#connect();
+    if (this.#state.status === "waiting" && leftUntil(this.#notBefore, clock.now()) === 0) void this.#connect();
   }
 }

@@ -1,5 +1,6 @@
 /** Paces what counts towards one rate of the server: it waits as told, and then goes on with little at once [LIM]. */
 import type { Clock, OutboxType } from "../core.ts";
+import { leftUntil, momentIn, never } from "../ground/surroundings.ts";
 
 /** Requests at once, where the server takes them all. */
 const atOnceMax = 16;
@@ -20,8 +21,7 @@ export class Pace {
   #underWay = 0;
   #atOnce = atOnceMax;
   #refusals = 0;
-  /** Milliseconds since 1970. */
-  #notBefore = 0;
+  #notBefore = never;
   #callOff: (() => void) | null = null;
 
   /** `onReady` is called when a wait is over. */
@@ -32,7 +32,7 @@ export class Pace {
 
   /** There is a line. What the server has told to wait for, it tells each line of a user. */
   resume(): void {
-    this.#wait(this.#notBefore - this.#options.clock.now());
+    this.#wait(leftUntil(this.#notBefore, this.#options.clock.now()));
   }
 
   /** There is none, so nothing is under way. */
@@ -60,7 +60,7 @@ export class Pace {
     this.#underWay--;
     this.#atOnce = 1;
     if (retryAfterMs !== undefined) {
-      this.#notBefore = this.#options.clock.now() + retryAfterMs;
+      this.#notBefore = momentIn(retryAfterMs, this.#options.clock.now());
       this.#wait(retryAfterMs);
     } else if (this.#callOff === null)
       this.#wait(Math.min(waitMsMax, firstWaitMs * 2 ** this.#refusals++) * this.#options.random());

@@ -10,6 +10,18 @@ export const systemClock: Clock = {
   },
 };
 
+/** A time to come, in milliseconds since 1970, and how far off it was when it was set. */
+export interface Moment {
+  readonly at: number;
+  readonly inMs: number;
+}
+
+export const never: Moment = { at: 0, inMs: 0 };
+export const momentIn = (inMs: number, now: number): Moment => ({ at: now + inMs, inMs });
+
+/** No longer than it was meant, also by a clock that was set back since. */
+export const leftUntil = ({ at, inMs }: Moment, now: number): number => Math.max(0, Math.min(at - now, inMs));
+
 /** `wake`: a line that broke meanwhile has not been noticed yet, perhaps. `hide`: this may be the last moment of the page. */
 export type Happening = "online" | "offline" | "wake" | "hide";
 
