@@ -46,8 +46,14 @@ async function openContext(): Promise<BrowserContext> {
   return context;
 }
 
-async function openTab(context: BrowserContext, query: Record<string, string>, { url } = site): Promise<Tab> {
+/** `script` runs in the page before anything else. */
+async function openTab(
+  context: BrowserContext,
+  query: Record<string, string>,
+  { url, script }: Pick<Site, "url"> & { script?: string } = site,
+): Promise<Tab> {
   const page = await context.newPage();
+  if (script !== undefined) await page.addInitScript(script);
   const socket = `ws://localhost:${service.port}/ws`;
   await page.goto(`${url}?${new URLSearchParams({ socket, ...query })}`);
   await page.waitForFunction("globalThis.tab");
@@ -180,6 +186,47 @@ test("[CON3] [LOG3] the tab that leads is frozen: the lead is taken from it; it 
   for (const tab of [second, third]) expect(await tab.does("heard()")).toEqual(["before", "frozen", "after"]);
   await first.does("say('of the first')");
   for (const tab of tabs) await tab.does("untilSent('of the first')");
+});
+
+test("[LOG3] [LOG4] a frozen tab that wakes up as the only one is told that it has missed what the others were told meanwhile", async () => {
+  const { context, tabs, say } = await openTabs(2);
+  const [first, second] = tabs as [Tab, Tab];
+  await say("before");
+  for (const tab of tabs) await tab.does("untilHeard('before')");
+  const tools = await context.newCDPSession(first.page);
+  await tools.send("Debugger.enable");
+  await tools.send("Debugger.pause");
+  await say("frozen");
+  await second.does("untilLead()");
+  await second.does("untilHeard('frozen')");
+  // Closed by hand, it has written what it was told.
+  await second.does("core.stop()");
+  await second.page.close();
+  await tools.send("Debugger.disable");
+  await first.does("untilKind('gap')");
+  await first.does("live()");
+  expect(await leads(first)).toBe(true);
+  await say("after");
+  await first.does("untilHeard('after')");
+});
+
+test("[CON3] a tab that leads by a clock that is behind is followed all the same", async () => {
+  const context = await openContext();
+  const userId = fresh("anna");
+  const conversationId = fresh("c");
+  const query = { user_id: userId, topic: `conversation:${conversationId}` };
+  const hourAhead = "const now = Date.now; Date.now = () => now() + 3_600_000;";
+  const first = await openTab(context, query, { ...site, script: hourAhead });
+  await first.does("live()");
+  const others = [await openTab(context, query), await openTab(context, query)] as const;
+  for (const tab of others) await tab.does("live()");
+  const ben = await people.connect(fresh("ben"));
+  await first.page.close();
+  await others[0].does("untilLead()");
+  await ben.ask("message.send", { conversation_id: conversationId, client_message_id: fresh("m"), content: "after" });
+  for (const tab of others) await tab.does("untilHeard('after')");
+  // Nobody had to take the lead to hear it.
+  expect(await Promise.all(others.map(leads))).toEqual([true, false]);
 });
 
 test("[SUB4] what the last tab lets go of is left, what another still follows is not; a tab that closes lets go of all", async () => {

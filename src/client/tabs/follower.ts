@@ -75,6 +75,8 @@ export class LeadWatch {
     // Asleep itself, or seen by nobody, it has not listened.
     if (now - this.#lookedAt > 2 * probeEveryMs || !isVisible()) this.#heardAt = now;
     this.#lookedAt = now;
+    // A clock that was set back must not make it deaf to silence.
+    this.#heardAt = Math.min(this.#heardAt, now);
     if (now - this.#heardAt >= answerWaitMs) {
       this.stop();
       return onDeaf();

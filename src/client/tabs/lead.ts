@@ -90,17 +90,22 @@ export class TabLead implements TabRole {
     return { userId, deviceId, state, entries: outbox.entries };
   }
 
-  /** @param own tells what this tab follows; `keptNumber`: the number of the last news that what is kept has in it */
-  async begin({ own, keptNumber }: { own: () => TabFollow[]; keptNumber: number }): Promise<void> {
+  /**
+   * @param given `own` tells what this tab follows; `keptNumber`: the number of the last news that what is kept has in it, and `had`: of the
+   * last that this tab has had; null: it has lost its place
+   * @returns false where others were told what this tab has not had, and is not told any more
+   */
+  async begin(given: { own: () => TabFollow[]; keptNumber: number; had: number | null }): Promise<boolean> {
+    const { own, keptNumber, had } = given;
     const { tabs, news, connection } = this.#options;
     if (tabs !== null) await this.#hear(tabs);
     await connection.loaded;
     const hellos = [...this.#hellos!.values()];
     this.#hellos = null;
-    if (this.#isOver) return;
+    if (this.#isOver) return false;
     const follows = own();
-    const missed = news.last === null ? [] : news.after(keptNumber);
-    if (news.last === null) news.beginAt(keptNumber);
+    const missed = news.last !== null ? news.after(keptNumber) : had === keptNumber ? [] : null;
+    if (news.last === null || missed === null) news.beginAt(keptNumber);
     const answered = [...follows, ...hellos.flatMap((hello) => hello.follows)].filter(({ isAnswered }) => isAnswered);
     connection.catchUp(
       missed ?? [],
@@ -109,6 +114,7 @@ export class TabLead implements TabRole {
     this.#listen();
     for (const follow of follows) this.follow(follow);
     for (const hello of hellos) this.#welcome(hello);
+    return missed !== null;
   }
 
   take(message: ToLead): void {

@@ -75,5 +75,6 @@ export function errorOf(failure: Failure): Error {
   return new Error(failure.other);
 }
 
-/** @param startedAt milliseconds since 1970 */
-export const termFrom = (startedAt: number): string => `${String(startedAt).padStart(15, "0")} ${newId()}`;
+/** @param before the last one that was heard of, by a clock that may have been ahead @param now milliseconds since 1970 */
+export const termAfter = (before: string, now: number): string =>
+  `${String(Math.max(now, (Number.parseInt(before, 10) || 0) + 1)).padStart(15, "0")} ${newId()}`;

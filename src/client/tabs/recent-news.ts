@@ -7,9 +7,27 @@ const recentMax = 1_000;
 export class RecentNews {
   /** The number of the last one; null: not known yet. */
   last: number | null = null;
+  /** Some did not come, or the place among them is lost: what comes is passed over until this tab is welcome again. */
+  isBehind = false;
   /** Topics that this tab hears of. */
   readonly topics = new Set<string>();
   #recent: News[] = [];
+  readonly #kept: Promise<number>;
+
+  /** @param kept read before anybody reads what is kept, which has all up to this number, and perhaps more */
+  constructor(kept: Promise<number>) {
+    this.#kept = kept;
+  }
+
+  /** The number of the last one that this tab has had, told or kept; null: it has lost its place. */
+  async had(): Promise<number | null> {
+    return this.last ?? (this.isBehind ? null : await this.#kept);
+  }
+
+  /** Is told a tab of which others have heard something that it has not. */
+  get gap(): News {
+    return this.topics.size > 0 ? { kind: "gap", topics: [...this.topics] } : { kind: "forgotten" };
+  }
 
   take(news: News): void {
     this.last = (this.last ?? 0) + 1;

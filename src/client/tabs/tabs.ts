@@ -25,7 +25,7 @@ import { outboxOver, TabAsks } from "./asks.ts";
 import { LeadWatch, TabFollower } from "./follower.ts";
 import { readNumber, TabLead, type TabListener, type TabRole } from "./lead.ts";
 import { fenced, Membership, TabLocks } from "./locks.ts";
-import { type FromLead, type Shown, type TabMessage, termFrom } from "./messages.ts";
+import { type FromLead, type Shown, type TabMessage, termAfter } from "./messages.ts";
 import { RecentNews } from "./recent-news.ts";
 
 export interface TabCoreOptions {
@@ -48,9 +48,7 @@ export class TabCore implements Core {
   readonly #tab = newId();
   readonly #asks: TabAsks;
   readonly #kept = new Set<Kept>();
-  readonly #news = new RecentNews();
-  /** Read before anybody reads what is kept, which has all news up to this one, and perhaps more. */
-  readonly #keptNumber: Promise<number>;
+  readonly #news: RecentNews;
   readonly #onState: Listeners<ConnectionState>;
   readonly #onNews: Listeners<News>;
   readonly #onOutbox: Listeners<void>;
@@ -62,8 +60,6 @@ export class TabCore implements Core {
   /** Of the last one that was heard of. */
   #term = "";
   readonly #watch: LeadWatch;
-  /** Some news did not come, or its place is lost: what comes is passed over until it is welcome again. */
-  #isBehind = false;
 
   constructor(options: TabCoreOptions) {
     const { userId, surroundings, onError } = options;
@@ -74,7 +70,7 @@ export class TabCore implements Core {
     this.#onOutbox = new Listeners(onError);
     this.#onHappening = new Listeners(onError);
     this.#asks = new TabAsks(options.clock);
-    this.#keptNumber = readNumber(options.store);
+    this.#news = new RecentNews(readNumber(options.store));
     this.outbox = outboxOver(this.#asks, { shown: () => this.#shown, onChange: (it) => this.#onOutbox.add(it) });
     const line = { tab: this.#tab, post: (message: TabMessage) => this.#post(message) };
     this.#watch = new LeadWatch({ ...line, clock: options.clock, onDeaf: () => this.#waitForLead(true) });
@@ -160,7 +156,7 @@ export class TabCore implements Core {
 
   async #enterTabs(member: Membership): Promise<void> {
     const name = await this.#options.name;
-    await this.#keptNumber;
+    await this.#news.had();
     if (member.isOver) return;
     if (name === null) return this.#beginLead(member, { isHeld: true });
     const locks = new TabLocks(name, this.#tab);
@@ -203,7 +199,7 @@ export class TabCore implements Core {
     const { locks, channel } = member;
     this.#watch.stop();
     this.#follow(null);
-    const keptNumber = await readNumber(store);
+    const [keptNumber, had] = await Promise.all([readNumber(store), this.#news.had()]);
     if (member.isOver || !grant.isHeld) return;
     const connection = connect({
       isShared: locks !== null,
@@ -212,7 +208,7 @@ export class TabCore implements Core {
     });
     for (const kept of this.#kept) connection.keep(kept);
     const tab = new TabLead({
-      term: termFrom(clock.now()),
+      term: (this.#term = termAfter(this.#term, clock.now())),
       connection,
       news: this.#news,
       clock,
@@ -221,8 +217,10 @@ export class TabCore implements Core {
       listener: this.#listener,
     });
     this.#lead = { tab, connection };
-    await tab.begin({ own: () => this.#asks.tellFollows(), keptNumber });
+    const isWhole = await tab.begin({ own: () => this.#asks.tellFollows(), keptNumber, had });
     if (member.isOver || this.#lead?.tab !== tab) return;
+    this.#news.isBehind = false;
+    if (!isWhole) this.#onNews.tell(this.#news.gap);
     // As it was with the one before.
     if (this.#shown.state.status !== "stopped") connection.start();
     this.#asks.enter(tab);
@@ -234,7 +232,7 @@ export class TabCore implements Core {
     this.#lead?.connection.leave();
     this.#lead = this.#news.last = null;
     this.#asks.enter(null);
-    this.#isBehind = true;
+    this.#news.isBehind = true;
     this.#waitForLead();
   }
 
@@ -256,7 +254,7 @@ export class TabCore implements Core {
   }
 
   async #hello(): Promise<void> {
-    const after = this.#news.last ?? (this.#isBehind ? null : await this.#keptNumber);
+    const after = await this.#news.had();
     const follows = this.#asks.tellFollows();
     this.#post({ kind: "hello", from: this.#tab, after, follows });
   }
@@ -290,25 +288,29 @@ export class TabCore implements Core {
   }
 
   #noteAwake(number: number): void {
-    if (this.#follower === null || this.#isBehind || this.#news.last !== number) void this.#hello();
-    else this.#asks.askAgain();
+    if (this.#follower !== null && !this.#news.isBehind && this.#news.last === number) this.#asks.askAgain();
+    else this.#fallBehind();
   }
 
   #takeNews({ number, news }: Extract<FromLead, { kind: "news" }>): void {
-    if (this.#isBehind || this.#follower === null) return;
-    if (number === this.#news.last! + 1) return this.#tell(news);
-    this.#isBehind = true;
+    if (this.#news.isBehind || this.#follower === null) return;
+    if (number === this.#news.last! + 1) this.#tell(news);
+    else this.#fallBehind();
+  }
+
+  /** What it lacks, and whatever comes until then, is told with its welcome. */
+  #fallBehind(): void {
+    this.#news.isBehind ||= this.#news.last !== null;
     void this.#hello();
   }
 
   #enterAsFollower({ term, number, news, shown }: Extract<FromLead, { kind: "welcome" }>): void {
-    this.#isBehind = false;
+    this.#news.isBehind = false;
     // Before the news, whose listeners ask whose it is.
     this.#shown = { ...this.#shown, userId: shown.userId, deviceId: shown.deviceId };
     if (news === null) {
-      const topics = [...this.#news.topics];
       this.#news.beginAt(number);
-      this.#onNews.tell(topics.length > 0 ? { kind: "gap", topics } : { kind: "forgotten" });
+      this.#onNews.tell(this.#news.gap);
     } else {
       if (this.#news.last === null) this.#news.beginAt(number - news.length);
       for (const it of news) this.#tell(it);
