@@ -20,6 +20,7 @@ import type {
   Unlisten,
 } from "./core.ts";
 import { type Happening, pageSurroundings, type Surroundings, systemClock } from "./ground/surroundings.ts";
+import { DeferredStore } from "./stores/deferred.ts";
 import type { ClientPayloads } from "./wire.ts";
 
 export type WebSocketConstructor = new (url: string, protocols: string[]) => Socket;
@@ -55,7 +56,8 @@ export interface ConnectionOptions {
 interface KeptSession extends KeptPlace {
   url: string;
   userId: string;
-  deviceId: string;
+  /** Null: it was never connected. */
+  deviceId: string | null;
 }
 
 const keys = { session: "session", covered: "session/covered" };
@@ -68,6 +70,8 @@ const connecting: ConnectionState = { status: "connecting" };
 export class Connection implements ConnectionOfAll {
   readonly isLead = true;
   readonly outbox: DurableOutbox;
+  /** What is kept, once nothing of another user is in it; it fails where that cannot be had. */
+  readonly store: Store;
   readonly #options: ConnectionOptions;
   readonly #clock: Clock;
   readonly #tokens: Tokens | null;
@@ -116,8 +120,10 @@ export class Connection implements ConnectionOfAll {
       onHappening: (happening) => this.#noteHappening(happening),
       onError: (error) => options.onError?.(error),
     });
+    const own = this.#own();
+    this.store = new DeferredStore(own.then(() => store));
     this.outbox = new DurableOutbox({
-      store,
+      store: this.store,
       clock,
       random,
       send: (type, payload) => this.#session.request(type, payload, { mayRepeat: false }),
@@ -125,7 +131,7 @@ export class Connection implements ConnectionOfAll {
       onSent: (entry, ack) => this.#tell({ kind: "sent", entry, ack }),
       onNotKept: (error) => options.onError?.(error),
     });
-    this.#loaded = this.#load();
+    this.#loaded = own.catch((error) => options.onError?.(error)).then(() => this.#load());
   }
 
   get userId(): string | null {
@@ -215,21 +221,27 @@ export class Connection implements ConnectionOfAll {
     });
   }
 
-  async #load(): Promise<void> {
-    const { store, deviceId, url, onError } = this.#options;
-    try {
-      const kept = new Map(await store.read(keys.session));
-      const session = kept.get(keys.session) as KeptSession | undefined;
-      const isMine = session?.url === url && (this.#userId === null || session.userId === this.#userId);
-      if (session !== undefined && !isMine) await store.clear();
-      if (session !== undefined && isMine) {
-        this.#userId = session.userId;
-        this.#session.deviceId = session.deviceId;
-        this.#session.restore(session, (kept.get(keys.covered) as string[] | undefined) ?? []);
-      }
-    } catch (error) {
-      onError?.(error);
+  /** Takes up the session that is kept, and leaves nothing of another user's. @throws where that cannot be removed */
+  async #own(): Promise<void> {
+    const { store, url, onError } = this.#options;
+    const read = store.read(keys.session);
+    // What cannot be read is not there.
+    const kept = new Map(await read.catch((error) => void onError?.(error)));
+    const session = kept.get(keys.session) as KeptSession | undefined;
+    if (session?.url === url && (this.#userId === null || session.userId === this.#userId)) {
+      this.#userId = session.userId;
+      this.#session.deviceId = session.deviceId;
+      return this.#session.restore(session, (kept.get(keys.covered) as string[] | undefined) ?? []);
     }
+    if (session !== undefined) await store.clear();
+    if (this.#userId === null) return;
+    // Before anything that is this user's, so that the next one knows whose it is.
+    const own: KeptSession = { url, userId: this.#userId, deviceId: null, ...nowhere };
+    await store.write([[keys.session, own]]).catch((error) => onError?.(error));
+  }
+
+  async #load(): Promise<void> {
+    const { deviceId } = this.#options;
     if (deviceId !== undefined) this.#session.deviceId = deviceId;
     await this.outbox.load();
     this.#isLoaded = true;
@@ -302,7 +314,7 @@ export class Connection implements ConnectionOfAll {
     this.#unwritten = new Map();
     if (changes.size === 0) return this.#writing;
     this.#writing = this.#writing
-      .then(() => this.#options.store.write([...changes]))
+      .then(() => this.store.write([...changes]))
       .catch((error) => {
         this.#unwritten = new Map([...changes, ...this.#unwritten]);
         this.#options.onError?.(error);
@@ -322,9 +334,7 @@ export class Connection implements ConnectionOfAll {
     this.#unwritten.clear();
     this.#written = this.#writtenCovered = "";
     this.#dropSave();
-    this.#writing = this.#writing
-      .then(() => this.#options.store.clear())
-      .catch((error) => this.#options.onError?.(error));
+    this.#writing = this.#writing.then(() => this.store.clear()).catch((error) => this.#options.onError?.(error));
     return this.#writing;
   }
 

@@ -31,7 +31,8 @@ export function openCore(options: OpenCoreOptions): { core: Core; store: Store }
   const canShare = typeof document !== "undefined" && "locks" in navigator && "BroadcastChannel" in globalThis;
   if (!tabs || !canShare) {
     const store = options.store ?? new MemoryStore();
-    return { core: new Connection({ ...options, store, whenReplaced: "another_device" }), store };
+    const core = new Connection({ ...options, store, whenReplaced: "another_device" });
+    return { core, store: core.store };
   }
   const { url, userId, getToken } = options;
   // It is read later, where nobody could be told that it is none.

@@ -6,6 +6,8 @@ export class DeferredStore implements Store {
 
   constructor(store: Promise<Store>) {
     this.#store = store;
+    // Told to whoever uses it.
+    store.catch(() => {});
   }
 
   async read(prefix: string): Promise<[key: string, value: unknown][]> {
