@@ -70,7 +70,7 @@ const connecting: ConnectionState = { status: "connecting" };
 export class Connection implements ConnectionOfAll {
   readonly isLead = true;
   readonly outbox: DurableOutbox;
-  /** What is kept, once nothing of another user is in it; it fails where that cannot be had. */
+  /** Keeps things once nothing of another user is left; fails where that cannot be had. */
   readonly store: Store;
   readonly #options: ConnectionOptions;
   readonly #clock: Clock;
@@ -225,7 +225,7 @@ export class Connection implements ConnectionOfAll {
   async #own(): Promise<void> {
     const { store, url, onError } = this.#options;
     const read = store.read(keys.session);
-    // What cannot be read is not there.
+    // A store that cannot be read has nothing.
     const kept = new Map(await read.catch((error) => void onError?.(error)));
     const session = kept.get(keys.session) as KeptSession | undefined;
     if (session?.url === url && (this.#userId === null || session.userId === this.#userId)) {

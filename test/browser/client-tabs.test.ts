@@ -225,7 +225,7 @@ test("[CON3] a tab that leads by a clock that is behind is followed all the same
   await others[0].does("untilLead()");
   await ben.ask("message.send", { conversation_id: conversationId, client_message_id: fresh("m"), content: "after" });
   for (const tab of others) await tab.does("untilHeard('after')");
-  // Nobody had to take the lead to hear it.
+  // The other one need not have taken the lead to hear it.
   expect(await Promise.all(others.map(leads))).toEqual([true, false]);
 });
 

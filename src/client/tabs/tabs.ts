@@ -298,7 +298,7 @@ export class TabCore implements Core {
     else this.#fallBehind();
   }
 
-  /** What it lacks, and whatever comes until then, is told with its welcome. */
+  /** Passes over what comes until its welcome, which tells that as well. */
   #fallBehind(): void {
     this.#news.isBehind ||= this.#news.last !== null;
     void this.#hello();
