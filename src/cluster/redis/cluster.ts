@@ -94,12 +94,9 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
           commands.noteServed();
         });
         await bus.start();
-        await unlessAway(address, async () => {
-          const begun = Promise.all([nodes.sayAlive(), presence.look(), calls.restore(), bus.probe()]);
-          // A refusal tells more than that the connection has ended upon it.
-          await begun.catch(() => commands.noteServed());
-          await begun;
-        });
+        await unlessAway(address, () =>
+          allServed(commands, [nodes.sayAlive(), presence.look(), calls.restore(), bus.probe()]),
+        );
       } catch (error) {
         bus.stop();
         commands.stop();
@@ -109,7 +106,7 @@ export function createRedisCluster(options: RedisClusterOptions): Cluster {
     },
     async ping() {
       // A write and a word to itself: a Redis that is full, or not the master any more, still answers a ping.
-      await Promise.all([nodes.sayAlive(), bus.probe()]);
+      await allServed(commands, [nodes.sayAlive(), bus.probe()]);
       commands.noteServed();
     },
     async stop() {
@@ -175,6 +172,16 @@ function createParts(options: RedisClusterOptions) {
   const stream = ingest === null ? null : new RedisStream({ url, natMap, tls, keys, ...ingest, group, newId, now });
   const rights = { key: keys.probe(run), stream: ingest === null ? null : streamKeys(keys, { ...ingest, group }) };
   return { address, run, commands, rights, bus, nodes, presence, calls, stream, heartbeatMs };
+}
+
+/** @throws RedisUnavailable with the refusal that a connection has ended upon, where it has: that tells more than its end */
+async function allServed(commands: Pick<Commands, "refusal">, work: Promise<unknown>[]): Promise<void> {
+  try {
+    await Promise.all(work);
+  } catch (error) {
+    const isEnd = error instanceof RedisUnavailable && error.isEnd;
+    throw (isEnd ? commands.refusal : null) ?? error;
+  }
 }
 
 /** @throws RedisUnavailable where Redis is not away but refuses, for what only an operator can mend */

@@ -150,6 +150,11 @@ export class Commands {
       .finally(() => this.#publishing--);
   }
 
+  /** Refused and not served since, on whichever connection. */
+  get refusal(): RedisUnavailable | null {
+    return this.#refused?.error ?? null;
+  }
+
   /** To be called with what Redis refuses on another connection as well. Said once, however often it is refused. */
   noteRefusal(error: RedisUnavailable): void {
     this.#refused = { error, at: this.options.now() };

@@ -17,6 +17,8 @@ export interface HeartbeatOptions {
 /** Within so long all connections are back once one is: each tries again at most a second later. */
 const comingBackMs = 2_000;
 
+const isRefusal = (reason: unknown) => reason instanceof RedisUnavailable && reason.isRefusal;
+
 export class Heartbeat {
   readonly #outage: Outage;
   #failingSince: number | null = null;
@@ -60,14 +62,17 @@ export class Heartbeat {
 
   async #beatOnce(): Promise<void> {
     const { commands, work, now } = this.options;
-    if (!commands.isReady) return;
-    for (const result of await Promise.allSettled(work())) {
-      if (result.status === "fulfilled") continue;
-      // That Redis is away or refuses is said once, where it is noticed.
-      const isTold = !commands.isReady || (result.reason instanceof RedisUnavailable && result.reason.isRefusal);
+    const results = commands.isReady ? await Promise.allSettled(work()) : [];
+    const reasons = results.flatMap((result) => (result.status === "rejected" ? [result.reason] : []));
+    // That Redis is away or refuses is said once, where it is noticed; when that is over, the connections still have to come back.
+    if (!commands.isReady || reasons.some(isRefusal)) {
+      this.#failingSince = null;
+      return;
+    }
+    if (reasons.length > 0) {
       this.#failingSince ??= now();
       // For a moment is nothing: the connections do not all come back at once.
-      if (!isTold && now() - this.#failingSince >= comingBackMs) this.#outage.began(result.reason);
+      if (now() - this.#failingSince >= comingBackMs) this.#outage.began(reasons[0]);
       return;
     }
     this.#failingSince = null;

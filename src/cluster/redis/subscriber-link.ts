@@ -31,12 +31,17 @@ export class SubscriberLink {
   #wasReady = false;
   #state: "away" | "ready" | "stopped" = "away";
   readonly #giveUp: () => void;
+  #lastError: Error | null = null;
   #refusal: RedisUnavailable | null = null;
   #pause: Timer | null = null;
 
   constructor(private readonly options: SubscriberLinkOptions) {
     const { redis, sharded, onMessage, onMoved } = options;
-    redis.on("error", () => {});
+    redis.on("error", (error) => {
+      this.#lastError = error;
+      const unavailable = new RedisUnavailable(error);
+      if (unavailable.isRefusal) this.#noteRefusal(unavailable);
+    });
     this.#giveUp = keepConnecting(redis);
     redis.on("close", () => {
       if (this.#state === "ready") this.#state = "away";
@@ -44,6 +49,7 @@ export class SubscriberLink {
     redis.on("ready", () => {
       if (this.#state === "stopped") return;
       this.#state = "ready";
+      this.#lastError = null;
       void this.#subscribeAll();
     });
     redis.on(sharded ? "smessage" : "message", onMessage);
@@ -107,6 +113,7 @@ export class SubscriberLink {
   /** @throws RedisUnavailable where nothing comes back in time, and the connection is then made anew; or where it may not hear */
   async ping(): Promise<void> {
     if (this.#refusal !== null) throw this.#refusal;
+    if (!this.isReady) throw new RedisUnavailable(this.#lastError ?? "no connection");
     try {
       await this.options.redis.ping();
     } catch (error) {
@@ -142,12 +149,16 @@ export class SubscriberLink {
   #noteFailure(error: unknown): void {
     const unavailable = new RedisUnavailable(error);
     if (!unavailable.isRefusal) return this.#renew();
-    this.#refusal = unavailable;
-    this.options.onRefused(unavailable);
+    this.#noteRefusal(unavailable);
     this.#pause ??= setTimeout(() => {
       this.#pause = null;
       this.#renew();
     }, refusalPauseMs);
+  }
+
+  #noteRefusal(refusal: RedisUnavailable): void {
+    this.#refusal = refusal;
+    this.options.onRefused(refusal);
   }
 
   async #subscribe(channels: Iterable<string>): Promise<void> {

@@ -14,6 +14,8 @@ const refusals = /^(READONLY|OOM|MISCONF|NOREPLICAS|NOPERM|NOAUTH|WRONGPASS|ERR_
 /** Matches faults of the settings: whom Redis lets in, and whom either side trusts. */
 const mendedByHand =
   /^(NOPERM|NOAUTH|WRONGPASS|ERR_DB_INDEX|ERR_TLS_|ERR_SSL_|CERT_|[A-Z_]*(SELF_SIGNED|UNABLE_TO|CERTIFICATE))/;
+/** Matches how a connection has ended that was there, which is not why. */
+const ends = /^(EPIPE|ECONNRESET|ECONNABORTED)$/;
 
 /** Says that Redis did not answer, or not as one who can: what was asked may or may not have been done. */
 export class RedisUnavailable extends Unavailable {
@@ -35,6 +37,11 @@ export class RedisUnavailable extends Unavailable {
     });
     this.reply = word === "" ? null : word;
     this.isRefusal = isRefusal;
+  }
+
+  /** Whether all it says is that there is no connection. */
+  get isEnd(): boolean {
+    return this.code === undefined || ends.test(this.code);
   }
 
   /** Whether only an operator can mend it. */
