@@ -18,6 +18,7 @@ import type {
   Store,
   Unlisten,
 } from "./core.ts";
+import { callAll } from "./ground/listeners.ts";
 import type { Live } from "./ground/live.ts";
 import { systemClock } from "./ground/surroundings.ts";
 import { openCore } from "./open-core.ts";
@@ -198,16 +199,8 @@ export class Client<Events extends object = Record<never, never>> {
     if (news.kind === "event") this.#tell(news.event.type, news.event.payload, news.event);
   }
 
-  /** Keeps what a listener throws from its neighbours: it is the application's, and told as one that nobody has caught. */
   #tell(type: string, ...args: unknown[]): void {
-    for (const listener of [...(this.#listeners.get(type) ?? [])]) {
-      try {
-        listener(...(args as never[]));
-      } catch (error) {
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
-    }
+    const listeners = this.#listeners.get(type);
+    if (listeners !== undefined) callAll(listeners, ...(args as never[]));
   }
 }

@@ -1,5 +1,5 @@
 /** Holds what the client does in time, and the order of its list, to the rules, with a clock that is turned by hand. */
-import { beforeEach, expect, test } from "bun:test";
+import { beforeEach, expect, spyOn, test } from "bun:test";
 import fc from "fast-check";
 import { Conversations } from "../../src/client/conversations/conversations.ts";
 import type { OutboxEntry, SubscribedTopic } from "../../src/client/core.ts";
@@ -211,4 +211,34 @@ test("[ENV4] [LOG8] a page that the server had no time for is asked for again, a
   await clock.pass(200);
   expect(asked).toMatchObject([{ before_seq: 9 }, { before_seq: 9 }]);
   expect(c.current).toMatchObject({ status: "live", hasOlder: false, messages: [{ content: "text" }] });
+});
+
+test("a listener that throws keeps nobody else from being told, and one that has been told off is not told", async () => {
+  const thrown: unknown[] = [];
+  const { queueMicrotask } = globalThis;
+  const spy = spyOn(globalThis, "queueMicrotask").mockImplementation((run) =>
+    queueMicrotask(() => {
+      try {
+        run();
+      } catch (error) {
+        thrown.push(error);
+      }
+    }),
+  );
+  const c = conversations.get("c");
+  const told: string[] = [];
+  c.subscribe(() => {
+    told.push("first");
+    stopThird();
+    throw new Error("of the application");
+  });
+  c.subscribe(() => told.push("second"));
+  const stopThird = c.subscribe(() => told.push("third"));
+  await settled();
+  told.length = 0;
+  said("c", 1);
+  await settled();
+  expect(told).toEqual(["first", "second"]);
+  expect(thrown).toContainEqual(new Error("of the application"));
+  spy.mockRestore();
 });

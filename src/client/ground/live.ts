@@ -1,5 +1,6 @@
 /** Shows a value that changes by itself: to whoever asks, and to those who are told. */
 import type { Unlisten } from "../core.ts";
+import { callAll } from "./listeners.ts";
 
 /** A value that is kept up to date while somebody is subscribed to it. */
 export interface Live<T> {
@@ -46,7 +47,7 @@ export abstract class LiveValue<T> implements Live<T> {
     this.#isTelling = true;
     queueMicrotask(() => {
       this.#isTelling = false;
-      for (const listener of [...this.#listeners]) listener();
+      callAll(this.#listeners);
     });
   }
 }
