@@ -192,3 +192,72 @@ test("[MSG2] of what was deleted already, by this device in vain or by another, 
   expect(fold.last).toMatchObject({ content: null, deletedAt: new Date(0).toISOString() });
   expect(fold.doubtful).toEqual(["m"]);
 });
+
+test("[MSG3] of what happens to a message that is not loaded only the last word of each kind is held", async () => {
+  const fold = new Fold({ userId: me });
+  fold.begin(0);
+  const told: WeakRef<object>[] = [];
+  for (let seq = 1; seq <= 1_000; seq++) {
+    const at = "2026-01-02T03:04:05.000Z";
+    const payload = {
+      conversation_id: "c",
+      message_id: "old",
+      user_id: "ann",
+      reaction: "+",
+      added: seq % 2 === 1,
+      at,
+    };
+    told.push(new WeakRef(payload));
+    fold.take({ type: "message.reaction", seq, payload });
+  }
+  // Until then a reference holds what it was made for.
+  await new Promise<void>((resolve) => setImmediate(resolve));
+  Bun.gc(true);
+  // The machine's stack may hold a few for a while.
+  expect(told.filter((it) => it.deref() !== undefined).length).toBeLessThan(100);
+  expect(fold.last).toBeNull();
+});
+
+test("[MSG2] [REC3] a deletion that was answered as done already is not unread again", () => {
+  const fold = new Fold({ userId: me });
+  const said = (seq: number) => ({
+    type: "message.new",
+    seq,
+    payload: { message_id: `m${seq}`, conversation_id: "c", sender_id: "ann", content: "a", created_at: "then" },
+  });
+  fold.stand({ as_of_seq: 1, unread: 1, last_message: said(1) as never });
+  const payload = { conversation_id: "c", message_id: "m1" };
+  fold.take({ type: "message.deleted", seq: 2, payload: { ...payload, deleted_at: "then", deleted_by: "ann" } });
+  expect(fold.unread).toBe(0);
+  const entry = { id: "d", type: "message.delete", payload, createdAt: 0, state: "pending" } as const;
+  fold.takeOwn(entry, { message_id: "m1", duplicate: true });
+  expect(fold.unread).toBe(0);
+});
+
+test("[MSG2] what is read anew is not changed by what was older when it was asked for", () => {
+  const fold = new Fold({ userId: me });
+  const payload = { message_id: "m", conversation_id: "c", sender_id: me, content: "first", created_at: "then" };
+  const message = { type: "message.new", seq: 1, payload };
+  fold.begin(0);
+  fold.take(message);
+  const edited = { conversation_id: "c", message_id: "m", edited_at: "then" };
+  fold.take({ type: "message.edited", seq: 3, payload: { ...edited, content: "third" } });
+  fold.expectAnew("m");
+  const entry = { id: "e", type: "message.edit", createdAt: 0, state: "pending" } as const;
+  const asked = { ...entry, payload: { conversation_id: "c", message_id: "m", content: "second" } };
+  fold.takeOwn(asked, { message_id: "m", seq: 2, at: "then" });
+  fold.takeAnew("m", { ...message, payload: { ...payload, content: "third" } });
+  expect(fold.last?.content).toBe("third");
+});
+
+test("[REC3] a count from before what was dropped takes nothing away from what is unread", () => {
+  const fold = new Fold({ userId: me });
+  fold.stand({ as_of_seq: 0, unread: 0, last_message: null });
+  for (const seq of [1, 2]) {
+    const payload = { message_id: `m${seq}`, conversation_id: "c", sender_id: "ann", content: "a", created_at: "then" };
+    fold.take({ type: "message.new", seq, payload });
+  }
+  fold.trim(1);
+  fold.stand({ as_of_seq: 0, unread: 0, last_message: null });
+  expect(fold.unread).toBe(2);
+});

@@ -30,6 +30,8 @@ export class Fold {
   /** Unread as of a number. */
   #asOf = 0;
   #base = 0;
+  /** Messages up to here may have been dropped: what was counted before it cannot be counted on from. */
+  #droppedTo = 0;
   /** How often another device has read, and as of which of these times it is known how many were left. */
   #readElsewhere = 0;
   #asked = 0;
@@ -172,9 +174,8 @@ export class Fold {
   /** Takes what was counted in one moment, which `as_of_seq` names; what has a higher number comes on top of it. */
   stand(snapshot: NonNullable<SubscribedTopic["snapshot"]>): void {
     const { as_of_seq, unread, read_seq = 0, delivered_seq = 0, last_message, receipts = [] } = snapshot;
-    this.#readSeq = Math.max(this.#readSeq, read_seq);
     this.#deliveredSeq = Math.max(this.#deliveredSeq, delivered_seq);
-    if (as_of_seq !== undefined && unread !== undefined) this.#count(as_of_seq, unread);
+    this.#takeCount({ readSeq: read_seq, asOfSeq: as_of_seq, unread });
     for (const { user_id, ...place } of receipts) this.#receive(user_id, place);
     if (last_message) this.#take(last_message);
     if (this.#fromSeq !== null || as_of_seq === undefined) return;
@@ -195,7 +196,7 @@ export class Fold {
     this.#begun++;
     this.#messages.clear();
     this.#receipts = this.#receiptsShown = null;
-    this.#asOf = this.#base = this.#readSeq = this.#deliveredSeq = this.#heardSeq = 0;
+    this.#asOf = this.#base = this.#droppedTo = this.#readSeq = this.#deliveredSeq = this.#heardSeq = 0;
     this.#fromSeq = null;
     this.#asked = this.#readElsewhere;
   }
@@ -224,7 +225,7 @@ export class Fold {
     // Things that came before their turn, by a page or an answer, are counted once their turn has come.
     const isAhead = ({ message, gone }: Held) => gone > asOf || (message.seq > asOf && !message.isOwn);
     if (unread === null || [...this.#messages.above(0)].some(isAhead)) return;
-    this.#count(asOf, unread);
+    [this.#asOf, this.#base, this.#droppedTo] = [asOf, unread, asOf];
     this.#messages.drop(tooMany);
     this.#fromSeq = Math.max(this.#fromSeq, this.#messages.from(0)[0]?.seq ?? this.#heardSeq + 1);
   }
@@ -247,7 +248,7 @@ export class Fold {
     for (const { userId, ...it } of receipts)
       this.#receive(userId, { read_seq: it.readSeq, delivered_seq: it.deliveredSeq });
     [this.#asOf, this.#base, this.#readSeq, this.#deliveredSeq] = [asOf, base, readSeq, deliveredSeq];
-    [this.#heardSeq, this.#fromSeq] = [heardSeq, fromSeq];
+    [this.#heardSeq, this.#fromSeq, this.#droppedTo] = [heardSeq, fromSeq, asOf];
   }
 
   #take(event: LoggedEvent): void {
@@ -267,19 +268,21 @@ export class Fold {
   #takeReceipt(isRead: boolean, { user_id, up_to_seq }: Receiving): void {
     if (user_id !== this.#who.userId)
       return this.#receive(user_id, { read_seq: isRead ? up_to_seq : 0, delivered_seq: up_to_seq });
-    if (!isRead) this.#deliveredSeq = Math.max(this.#deliveredSeq, up_to_seq);
-    else if (up_to_seq > this.#readSeq) {
-      // Where all that was counted is read this is it; else it is guessed until the service has said how many are left.
-      this.#base = this.guessUnread(up_to_seq) - this.#countAbove(Math.max(up_to_seq, this.#asOf));
-      this.#readSeq = up_to_seq;
-      this.#readElsewhere++;
-    }
+    if (isRead) this.#readUncounted(up_to_seq);
+    else this.#deliveredSeq = Math.max(this.#deliveredSeq, up_to_seq);
+  }
+
+  #readUncounted(upToSeq: number): void {
+    if (upToSeq <= this.#readSeq) return;
+    // Where all that was counted is read this is it; else it is guessed until the service has said how many are left.
+    this.#base = this.guessUnread(upToSeq) - this.#countAbove(Math.max(upToSeq, this.#asOf));
+    this.#readSeq = upToSeq;
+    this.#readElsewhere++;
   }
 
   #takeMark(type: "mark.read" | "mark.delivered", { up_to_seq = 0, unread, as_of_seq }: ServerPayloads["ack"]): void {
     this.#deliveredSeq = Math.max(this.#deliveredSeq, up_to_seq);
-    if (type === "mark.read") this.#readSeq = Math.max(this.#readSeq, up_to_seq);
-    if (unread !== undefined && as_of_seq !== undefined) this.#count(as_of_seq, unread);
+    this.#takeCount({ readSeq: type === "mark.read" ? up_to_seq : 0, asOfSeq: as_of_seq, unread });
   }
 
   #receive(userId: string, { read_seq, delivered_seq }: { read_seq: number; delivered_seq: number }): void {
@@ -291,9 +294,12 @@ export class Fold {
     this.#receiptsShown = null;
   }
 
-  #count(asOfSeq: number, unread: number): void {
-    this.#asOf = asOfSeq;
-    this.#base = unread;
+  #takeCount(given: { readSeq: number; asOfSeq: number | undefined; unread: number | undefined }): void {
+    const { readSeq, asOfSeq, unread } = given;
+    if (asOfSeq !== undefined && asOfSeq < this.#droppedTo) return this.#readUncounted(readSeq);
+    this.#readSeq = Math.max(this.#readSeq, readSeq);
+    if (asOfSeq === undefined || unread === undefined) return;
+    [this.#asOf, this.#base] = [asOfSeq, unread];
   }
 
   #unread(): number {

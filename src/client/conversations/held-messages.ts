@@ -16,8 +16,11 @@ export interface Held {
   gone: number;
   /** Of the newest word on a user's reaction. */
   took: Map<string, number> | null;
-  /** It is read anew: what comes meanwhile is put aside as well, for the answer may be from before it. */
-  isAwaited: boolean;
+  /**
+   * It is read anew: what comes meanwhile is put aside as well, for the answer may be from before it. What had come when it was asked for is in
+   * the answer, by these numbers.
+   */
+  awaited: Pick<Held, "edit" | "took"> | null;
 }
 
 /** Messages that are not here, of which changes are kept while nothing is under way that could bring them. */
@@ -79,7 +82,7 @@ export class HeldMessages {
   }
 
   insert(message: SentMessage): Held {
-    const held: Held = { message, edit: 0, gone: 0, took: null, isAwaited: false };
+    const held: Held = { message, edit: 0, gone: 0, took: null, awaited: null };
     this.#byId.set(message.id, held);
     if (!message.isOwn) this.othersSeq = Math.max(this.othersSeq, message.seq);
     let at = this.#ordered.length;
@@ -92,7 +95,7 @@ export class HeldMessages {
   change(change: Change, asOf: number): void {
     const id = change.payload.message_id;
     const held = this.#byId.get(id);
-    if (held === undefined || held.isAwaited) this.#wait(id, change, asOf);
+    if (held === undefined || held.awaited !== null) this.#wait(id, change, asOf);
     if (held !== undefined) this.#change(held, change);
   }
 
@@ -124,15 +127,16 @@ export class HeldMessages {
 
   expectAnew(messageId: string): boolean {
     const held = this.#byId.get(messageId);
-    if (held === undefined || held.isAwaited) return false;
-    held.isAwaited = true;
+    if (held === undefined || held.awaited !== null) return false;
+    held.awaited = { edit: held.edit, took: held.took && new Map(held.took) };
     return true;
   }
 
   takeAnew(messageId: string, event: LoggedEvent | null): void {
     const held = this.#byId.get(messageId);
-    if (held === undefined || !held.isAwaited) return;
-    held.isAwaited = false;
+    if (held === undefined || held.awaited === null) return;
+    const had = held.awaited;
+    held.awaited = null;
     this.#doubtful?.delete(messageId);
     const waiting = this.#takeWaiting(messageId);
     if (event === null) return;
@@ -145,7 +149,7 @@ export class HeldMessages {
       return isUnnamed && wasMine && !it.isMine ? { ...it, isMine: true } : it;
     });
     const gone = message.deletedAt === null ? 0 : held.gone;
-    Object.assign(held, { message: { ...message, reactions }, edit: 0, took: null, gone });
+    Object.assign(held, { ...had, message: { ...message, reactions }, gone });
     for (const change of waiting) this.#change(held, change);
   }
 
@@ -167,7 +171,7 @@ export class HeldMessages {
   #change(held: Held, { type, seq, payload }: Change): void {
     const { message } = held;
     if (type === "message.deleted") {
-      Object.assign(held, { gone: seq, took: null });
+      Object.assign(held, { gone: Math.max(held.gone, seq), took: null });
       this.#doubtful?.delete(message.id);
       held.message = { ...message, content: null, deletedAt: payload.deleted_at, editedAt: null, reactions: [] };
     } else if (message.deletedAt !== null) return;
@@ -198,7 +202,7 @@ export class HeldMessages {
 
   #wait(messageId: string, change: Change, asOf: number): void {
     this.#waiting ??= new Map();
-    this.#waiting.set(messageId, [...(this.#waiting.get(messageId) ?? []), change]);
+    this.#waiting.set(messageId, withChange(this.#waiting.get(messageId) ?? [], change));
     const max = this.awaited > 0 ? waitingUnderWayMax : waitingMax;
     if (this.#waiting.size <= max) return;
     for (const [id, changes] of this.#waiting) {
@@ -212,3 +216,14 @@ export class HeldMessages {
     }
   }
 }
+
+/** Of changes of one kind the last one says it all: many react to a message that nobody here has loaded. */
+function withChange(changes: Change[], change: Change): Change[] {
+  const at = changes.findIndex((it) => kindOf(it) === kindOf(change));
+  if (at < 0) changes.push(change);
+  else if (changes[at]!.seq < change.seq) changes[at] = change;
+  return changes;
+}
+
+const kindOf = ({ type, payload }: Change) =>
+  type === "message.reaction" ? `${payload.user_id}\n${payload.reaction}` : type;
