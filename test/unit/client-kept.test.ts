@@ -67,3 +67,39 @@ test("[LOG4] the next user of a device sees nothing of the one before, also with
   expect(ben.conversations().current.items).toEqual([]);
   expect(JSON.stringify(await store.read(""))).not.toInclude("private");
 });
+
+test("[LOG4] a conversation that is kept otherwise than it should be is loaded anew, and the others are as they were kept", async () => {
+  const server = new FakeServer({ conversations: { a: ["anna", "carl"], b: ["anna", "carl"] } });
+  for (const id of ["a", "b"]) server.say(id, "carl", `in ${id}`);
+  const store = new MemoryStore();
+  const before = clientOf("anna", server, { store });
+  before.start();
+  before.conversations().subscribe(() => {});
+  await until(before.conversations(), ({ status, items }) => status === "live" && items.length === 2);
+  await before.stop();
+  await store.write([["conversation/a", { messages: null }]]);
+  const anna = clientOf("anna", server, { store });
+  anna.conversations().subscribe(() => {});
+  await until(anna.conversations(), ({ items }) => items.length === 1);
+  expect(anna.conversations().current.items.map(({ id }) => id)).toEqual(["b"]);
+  expect(anna.errors).toHaveLength(1);
+  anna.start();
+  await until(anna.conversations(), ({ status, items }) => status === "live" && items.length === 2);
+  for (const { id, lastMessage } of anna.conversations().current.items) expect(lastMessage?.content).toBe(`in ${id}`);
+});
+
+test("[LOG4] [LOG8] what is loaded anew while a page is on its way has its newest page as well", async () => {
+  const server = new FakeServer({ conversations: { c: ["anna", "carl"] } });
+  for (let n = 1; n <= 60; n++) server.say("c", "carl", `${n}`);
+  const anna = clientOf("anna", server);
+  anna.start();
+  const c = anna.conversation("c");
+  c.subscribe(() => {});
+  const release = server.hold("history");
+  await server.received("history");
+  c.reload();
+  await until(c, ({ status }) => status === "live");
+  release();
+  await until(c, ({ isLoadingOlder, messages }) => !isLoadingOlder && messages.length > 0);
+  expect(c.current.messages).toHaveLength(51);
+});

@@ -6,7 +6,8 @@ import { KeptConversations } from "./kept.ts";
 import { ConversationList } from "./list.ts";
 import { Marks } from "./marks.ts";
 import { isOf } from "./message.ts";
-import { ConversationState, type KeptConversation } from "./state.ts";
+import { areOther } from "./overlay.ts";
+import { ConversationState, conversationOf, type KeptConversation } from "./state.ts";
 import { UnreadQuestions } from "./unread-questions.ts";
 
 /** How much is kept on the device. */
@@ -109,7 +110,11 @@ export class Conversations {
     });
     for (const [id, conversation] of kept) {
       const state = this.#state(id);
-      if (state.fold.fromSeq === null && !state.isRemoved) state.restore(asItIs(conversation));
+      try {
+        if (state.fold.fromSeq === null && !state.isRemoved) state.restore(asItIs(conversation));
+      } catch (error) {
+        this.#options.onError(error);
+      }
     }
   }
 
@@ -212,7 +217,7 @@ export class Conversations {
       byId.set(id, [...(byId.get(id) ?? []), entry]);
     }
     for (const [id, entries] of byId)
-      if (isOther(this.#state(id).entries, entries)) this.#put(this.#state(id), entries);
+      if (areOther(this.#state(id).entries, entries)) this.#put(this.#state(id), entries);
     for (const state of this.#states.values())
       if (state.entries.length > 0 && !byId.has(state.id)) this.#put(state, []);
   }
@@ -339,12 +344,3 @@ export class Conversations {
 }
 
 const isConversation = (topic: string) => topic.startsWith("conversation:");
-
-/** Of which conversation a topic is, that of its events or of who types. */
-function conversationOf(topic: string | undefined): string | null {
-  const [, id] = /^(?:conversation|typing):(.*)$/s.exec(topic ?? "") ?? [];
-  return id ?? null;
-}
-
-const isOther = (one: readonly OutboxEntry[], other: readonly OutboxEntry[]) =>
-  one.length !== other.length || one.some((entry, at) => entry !== other[at]);

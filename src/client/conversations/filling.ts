@@ -101,17 +101,21 @@ export class Filling {
   async #loadOlder(): Promise<void> {
     const { state, core } = this.#options;
     const { fold, topic } = state;
-    const before = await this.#known();
-    if (before === 0) return;
-    fold.expect(1);
-    try {
-      const asked = { topic, before_seq: before, limit: pageSize, types: ["message.new"] };
-      const { begun } = fold;
-      const page = await core.request("history", asked);
-      if (fold.begun === begun) fold.takePage(page, before);
-      state.changed();
-    } finally {
-      fold.expect(-1);
+    // Of one that was forgotten meanwhile the page is of another time, and its own is still to be had.
+    for (let isOld = true; isOld; ) {
+      const before = await this.#known();
+      if (before === 0) return;
+      fold.expect(1);
+      try {
+        const asked = { topic, before_seq: before, limit: pageSize, types: ["message.new"] };
+        const { begun } = fold;
+        const page = await core.request("history", asked);
+        isOld = fold.begun !== begun;
+        if (!isOld) fold.takePage(page, before);
+        state.changed();
+      } finally {
+        fold.expect(-1);
+      }
     }
   }
 

@@ -26,7 +26,7 @@ export class KeptConversations implements Kept {
     const read = await this.#store.read(prefix);
     const all = read.map(([key, value]) => [key.slice(prefix.length), value as KeptConversation] as const);
     this.#kept.clear();
-    for (const [id, { messages }] of all) this.#kept.set(id, messages.at(-1)?.createdAt ?? "");
+    for (const [id, kept] of all) this.#kept.set(id, kept.messages?.at(-1)?.createdAt ?? "");
     return all.map(([id, kept]) => [id, kept]);
   }
 

@@ -28,6 +28,10 @@ export function overlaid(messages: readonly SentMessage[], entries: readonly Out
   return all;
 }
 
+/** @returns whether something else is shown by one than by the other */
+export const areOther = (one: readonly OutboxEntry[], other: readonly OutboxEntry[]): boolean =>
+  one.length !== other.length || one.some((entry, at) => entry !== other[at]);
+
 /** How far this user has read once what waits has been taken. */
 export function readOf(entries: readonly OutboxEntry[]): number {
   let readSeq = 0;

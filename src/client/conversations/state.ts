@@ -225,8 +225,14 @@ export class ConversationState {
     return kept && { ...kept, mayWrite: this.#mayWrite, isHeard: this.#isHeard || this.#wasHeard };
   }
 
+  /** @throws where it is not what it should be: nothing of it is taken then */
   restore({ mayWrite, isHeard, ...fold }: KeptConversation): void {
-    this.fold.restore(fold);
+    try {
+      this.fold.restore(fold);
+    } catch (error) {
+      this.forget();
+      throw error;
+    }
     this.#mayWrite = mayWrite;
     this.#wasKept = true;
     this.#wasHeard = isHeard;
@@ -292,4 +298,10 @@ export class ConversationState {
     if (type === "member.added") this.members = new Set([...this.members, user_id]);
     if (type === "member.removed") this.members = new Set([...this.members].filter((it) => it !== user_id));
   }
+}
+
+/** Of which conversation a topic is, that of its events or of who types. */
+export function conversationOf(topic: string | undefined): string | null {
+  const [, id] = /^(?:conversation|typing):(.*)$/s.exec(topic ?? "") ?? [];
+  return id ?? null;
 }
