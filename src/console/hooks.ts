@@ -74,6 +74,35 @@ export function useRequest<T extends RequestType>(
   return { reply: isOfThis ? answer.reply : null, error: isOfThis ? answer.error : null, again };
 }
 
+/** Requests whose answers come in pages, each of which goes on after the last row of the one before. */
+type PagedType = { [T in RequestType]: Reply<T> extends { next: string | null } ? T : never }[RequestType];
+
+/** Turns the pages of an answer; a first one that has all of it has nothing to turn. */
+export interface Turns {
+  isFirst: boolean;
+  next: string | null;
+  onBack: () => void;
+  onNext: (next: string) => void;
+}
+
+/** Asks for one page, as `useRequest` does, and for others as the reader turns to them. */
+export function usePages<T extends PagedType>(
+  type: T,
+  payload: ClientPayloads[T],
+  everyMs: number,
+): Asked<T> & { pages: Turns } {
+  const [afters, setAfters] = useState<string[]>([]);
+  const after = afters.at(-1);
+  const asked = useRequest(type, after === undefined ? payload : { ...payload, after }, everyMs);
+  const pages = {
+    isFirst: afters.length === 0,
+    next: asked.reply?.next ?? null,
+    onBack: () => setAfters(afters.slice(0, -1)),
+    onNext: (next: string) => setAfters([...afters, next]),
+  };
+  return { ...asked, pages };
+}
+
 /** Follows the samples of the last hour: all of it once, then what is new. @param nodeId of one node alone */
 export function useSamples(nodeId: string | undefined): {
   stepMs: number;

@@ -1,6 +1,6 @@
 /** Holds what pages are made of: tables that become cards on a phone, notices, and actions that are confirmed. */
 import { type FormEvent, type ReactNode, useId, useRef, useState } from "react";
-import { pathTo, useSession } from "./hooks.ts";
+import { pathTo, type Turns, useSession } from "./hooks.ts";
 import { type Ask, sentenceOfError } from "./session.ts";
 
 export interface Column<Row> {
@@ -47,6 +47,20 @@ export function Table<Row>({
         ))}
       </tbody>
     </table>
+  );
+}
+
+export function Pages({ isFirst, next, onBack, onNext }: Turns) {
+  if (isFirst && next === null) return null;
+  return (
+    <p className="pages">
+      <button type="button" disabled={isFirst} onClick={onBack}>
+        Back
+      </button>
+      <button type="button" disabled={next === null} onClick={() => onNext(next!)}>
+        More
+      </button>
+    </p>
   );
 }
 

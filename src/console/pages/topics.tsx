@@ -1,7 +1,6 @@
 /** Lists the topics that somebody hears, and shows one of them: its subscribers, and a conversation's members. */
-import { useState } from "react";
 import type { Reply } from "../../client/core.ts";
-import { pathTo, useRequest } from "../hooks.ts";
+import { pathTo, usePages, useRequest } from "../hooks.ts";
 import {
   Action,
   type Column,
@@ -9,13 +8,13 @@ import {
   count,
   NodeLink,
   Notices,
+  Pages,
   plural,
   Search,
   Table,
   TopicLink,
   UserLink,
 } from "../parts.tsx";
-import { Pages } from "./users.tsx";
 
 type Topic = Reply<"admin.topics">["topics"][number];
 type Subscriber = Reply<"admin.topic">["connections"][number];
@@ -51,10 +50,7 @@ export function Topics({ prefix }: { prefix: string }) {
 }
 
 function TopicList({ prefix }: { prefix: string }) {
-  const [pages, setPages] = useState<string[]>([]);
-  const after = pages.at(-1);
-  const from = prefix === "" ? {} : { prefix };
-  const { reply, error } = useRequest("admin.topics", after === undefined ? from : { ...from, after }, 3_000);
+  const { reply, error, pages } = usePages("admin.topics", prefix === "" ? {} : { prefix }, 3_000);
   if (reply === null) return <Notices error={error} />;
   return (
     <>
@@ -66,12 +62,7 @@ function TopicList({ prefix }: { prefix: string }) {
         keyOf={(it) => it.topic}
         empty="Nobody hears any such topic."
       />
-      <Pages
-        isFirst={pages.length === 0}
-        next={reply.next}
-        onBack={() => setPages(pages.slice(0, -1))}
-        onNext={(next) => setPages([...pages, next])}
-      />
+      <Pages {...pages} />
     </>
   );
 }
@@ -113,10 +104,8 @@ export function TopicPage({ name }: { name: string }) {
 }
 
 function Members({ conversationId }: { conversationId: string }) {
-  const [pages, setPages] = useState<string[]>([]);
-  const after = pages.at(-1);
   const of = { conversation_id: conversationId };
-  const { reply, error, again } = useRequest("admin.members", after === undefined ? of : { ...of, after }, 5_000);
+  const { reply, error, again, pages } = usePages("admin.members", of, 5_000);
   const memberColumns: Column<Member>[] = [
     { name: "Member", show: (it) => <UserLink id={it.user_id} /> },
     { name: "May write", show: (it) => (it.may_write ? "yes" : <span className="bad">no</span>) },
@@ -173,12 +162,7 @@ function Members({ conversationId }: { conversationId: string }) {
             keyOf={(it) => it.user_id}
             empty="It has no members."
           />
-          <Pages
-            isFirst={pages.length === 0}
-            next={reply.next}
-            onBack={() => setPages(pages.slice(0, -1))}
-            onNext={(next) => setPages([...pages, next])}
-          />
+          <Pages {...pages} />
         </>
       )}
     </>

@@ -1,7 +1,6 @@
 /** Finds connections by user, device or address, and shows one user with what may be done about it. */
-import { useState } from "react";
 import type { Reply } from "../../client/core.ts";
-import { pathTo, useRequest } from "../hooks.ts";
+import { pathTo, usePages } from "../hooks.ts";
 import {
   Action,
   bytes,
@@ -11,6 +10,7 @@ import {
   Moment,
   NodeLink,
   Notices,
+  Pages,
   plural,
   Search,
   Table,
@@ -69,9 +69,7 @@ export function Users({ query }: { query: URLSearchParams }) {
 
 /** Pages of connections; each goes on after the last one of the page before. */
 function Connections({ filter, empty }: { filter: Record<string, string>; empty: string }) {
-  const [pages, setPages] = useState<string[]>([]);
-  const after = pages.at(-1);
-  const { reply, error } = useRequest("admin.connections", after === undefined ? filter : { ...filter, after }, 3_000);
+  const { reply, error, pages } = usePages("admin.connections", filter, 3_000);
   if (reply === null) return <Notices error={error} />;
   return (
     <>
@@ -84,37 +82,8 @@ function Connections({ filter, empty }: { filter: Record<string, string>; empty:
         keyOf={(it) => it.connection_id}
         empty={empty}
       />
-      <Pages
-        isFirst={pages.length === 0}
-        next={reply.next}
-        onBack={() => setPages(pages.slice(0, -1))}
-        onNext={(next) => setPages([...pages, next])}
-      />
+      <Pages {...pages} />
     </>
-  );
-}
-
-export function Pages({
-  isFirst,
-  next,
-  onBack,
-  onNext,
-}: {
-  isFirst: boolean;
-  next: string | null;
-  onBack: () => void;
-  onNext: (next: string) => void;
-}) {
-  if (isFirst && next === null) return null;
-  return (
-    <p className="pages">
-      <button type="button" disabled={isFirst} onClick={onBack}>
-        Back
-      </button>
-      <button type="button" disabled={next === null} onClick={() => onNext(next!)}>
-        More
-      </button>
-    </p>
   );
 }
 
