@@ -1,6 +1,7 @@
 /** Both sides of a measurement: a server that reports itself when asked, and the bench that asks it. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { linesOf } from "../../test/support/lines.ts";
 import { LoopLag } from "./loop-lag.ts";
 
 export interface Report {
@@ -67,23 +68,13 @@ export function startProgram(args: string[], env: Record<string, string> = {}) {
     stdout: "pipe",
     stderr: "inherit",
   });
-  const lines = readLines(child.stdout);
+  const lines = linesOf(child.stdout);
   const next = async (): Promise<unknown> => {
     const { value, done } = await lines.next();
     if (done) throw new Error(`${args[0]} ended`);
     return JSON.parse(value);
   };
   return { child, next };
-}
-
-async function* readLines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
-  let rest = "";
-  const decoder = new TextDecoder();
-  for await (const chunk of stream) {
-    const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
-    rest = lines.pop()!;
-    for (const line of lines) if (line !== "") yield line;
-  }
 }
 
 /** Prints a table and keeps the same rows as `bench/results/<name>.json`. */

@@ -1,35 +1,22 @@
 /** Proves with a real NOTIFY_SOCKET what the binary tells a service manager, and that systemd takes the unit that the project brings. */
-import { afterEach, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { expect, test } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { undoAfterEach } from "../support/after-each.ts";
 import { findSystemdAnalyze } from "../support/needs.ts";
 import { listenForNotices } from "../support/notify-socket.ts";
 import { binaryFile, projectFolder } from "../support/program.ts";
 import { startService } from "../support/service.ts";
 import { until } from "../support/until.ts";
 
-const cleanups: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
-
-function newFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), "ws-notify-"));
-  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}
+const { newFolder, stopped } = undoAfterEach();
 
 async function listen(address: string) {
-  const socket = await listenForNotices(address);
-  cleanups.push(() => socket.stop());
-  return socket;
+  return stopped(await listenForNotices(address));
 }
 
 async function start(env: Record<string, string>, words = ["serve"]) {
-  const service = await startService({ isBinary: true, env, words });
-  cleanups.push(() => service.stop());
-  return service;
+  return stopped(await startService({ isBinary: true, env, words }));
 }
 
 const isReady = ([line]: string[]) => line === "READY=1";

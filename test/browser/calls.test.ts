@@ -2,13 +2,13 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { launchChromium } from "../support/chromium.ts";
 import { fresh } from "../support/people.ts";
 import { type LinkProxy, startProxy } from "../support/proxy.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { startService } from "../support/service.ts";
+import { startClusterNode, startService } from "../support/service.ts";
 import { type Site, startSite } from "../support/site.ts";
 
 setDefaultTimeout(120_000);
@@ -32,9 +32,7 @@ afterAll(async () => {
 // So that they need no conversation.
 const settings = { CALLS__ALLOWED_BETWEEN: "everyone" };
 const startNode = () =>
-  startService({
-    entry: resolve(import.meta.dir, "../support/clustered-service.ts"),
-    env: { TEST_CLUSTER_URL: redis.url },
+  startClusterNode(redis.url, {
     settings: { ...settings, STORAGE__URL: `sqlite:${join(folder, "log.db")}`, CLUSTER__HEARTBEAT: "200ms" },
   });
 

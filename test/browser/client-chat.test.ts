@@ -1,10 +1,10 @@
 /** Proves in a real browser that a chat is the same in all tabs of a user, also in one that opens late, without the network, or leads next. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import type { Browser, BrowserContext, Page } from "playwright-core";
+import type { Browser, BrowserContext } from "playwright-core";
 import { launchChromium } from "../support/chromium.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
-import { type Site, startSite } from "../support/site.ts";
+import { openTab, type Site, startSite, type Tab } from "../support/site.ts";
 
 setDefaultTimeout(60_000);
 
@@ -30,12 +30,6 @@ afterAll(async () => {
 });
 const people = createPeople(() => service.url);
 
-interface Tab {
-  page: Page;
-  /** Runs what the page offers as `tab`, and gives what comes of it. */
-  does(what: string): Promise<any>;
-}
-
 /** Anna's browser, and Ben who says something in their conversation. */
 async function begin() {
   context = await browser.newContext();
@@ -44,11 +38,8 @@ async function begin() {
   const say = (content: string) =>
     ben!.ask("message.send", { conversation_id: conversation, client_message_id: fresh("m"), content });
   const open = async (opened = "both"): Promise<Tab> => {
-    const page = await context!.newPage();
     const query = { socket: `ws://localhost:${service.port}/ws`, user_id: anna, conversation, open: opened };
-    await page.goto(`${site.url}?${new URLSearchParams(query)}`);
-    await page.waitForFunction("globalThis.tab");
-    return { page, does: (what) => page.evaluate(`tab.${what}`) as Promise<any> };
+    return openTab(context!, site, query);
   };
   return { say, open, ben: ben!, anna, conversation };
 }

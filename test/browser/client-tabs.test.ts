@@ -1,10 +1,10 @@
 /** Proves in a real browser, with tabs that close, crash and freeze, that all of them have one connection and none of them misses anything. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import type { Browser, BrowserContext, Page } from "playwright-core";
+import type { Browser, BrowserContext } from "playwright-core";
 import { launchChromium } from "../support/chromium.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
-import { type Site, startSite } from "../support/site.ts";
+import { openTab, type Site, startSite, type Tab } from "../support/site.ts";
 import { secret, signToken } from "../support/tokens.ts";
 import { eventually } from "../support/until.ts";
 
@@ -34,31 +34,17 @@ afterAll(async () => {
 });
 const people = createPeople(() => service.url);
 
-interface Tab {
-  page: Page;
-  /** Runs what the page offers as `tab`, and gives what comes of it. */
-  does(what: string): Promise<any>;
-}
-
 async function openContext(): Promise<BrowserContext> {
   const context = await browser.newContext();
   contexts.push(context);
   return context;
 }
 
-/** `script` runs in the page before anything else. */
-async function openTab(
+const tabOf = (
   context: BrowserContext,
   query: Record<string, string>,
-  { url, script }: Pick<Site, "url"> & { script?: string } = site,
-): Promise<Tab> {
-  const page = await context.newPage();
-  if (script !== undefined) await page.addInitScript(script);
-  const socket = `ws://localhost:${service.port}/ws`;
-  await page.goto(`${url}?${new URLSearchParams({ socket, ...query })}`);
-  await page.waitForFunction("globalThis.tab");
-  return { page, does: (what) => page.evaluate(`tab.${what}`) as Promise<any> };
-}
+  of: Site & { script?: string } = site,
+): Promise<Tab> => openTab(context, of, { socket: `ws://localhost:${service.port}/ws`, ...query });
 
 /** A browser with so many tabs of one user on one conversation, all of them live; the first one leads. */
 async function openTabs(count: number) {
@@ -66,7 +52,7 @@ async function openTabs(count: number) {
   const userId = fresh("anna");
   const conversationId = fresh("c");
   const topic = `conversation:${conversationId}`;
-  const open = () => openTab(context, { user_id: userId, topic });
+  const open = () => tabOf(context, { user_id: userId, topic });
   const tabs: Tab[] = [];
   for (let n = 0; n < count; n++) {
     tabs.push(await open());
@@ -216,9 +202,9 @@ test("[CON3] a tab that leads by a clock that is behind is followed all the same
   const conversationId = fresh("c");
   const query = { user_id: userId, topic: `conversation:${conversationId}` };
   const hourAhead = "const now = Date.now; Date.now = () => now() + 3_600_000;";
-  const first = await openTab(context, query, { ...site, script: hourAhead });
+  const first = await tabOf(context, query, { ...site, script: hourAhead });
   await first.does("live()");
-  const others = [await openTab(context, query), await openTab(context, query)] as const;
+  const others = [await tabOf(context, query), await tabOf(context, query)] as const;
   for (const tab of others) await tab.does("live()");
   const ben = await people.connect(fresh("ben"));
   await first.page.close();
@@ -232,7 +218,7 @@ test("[CON3] a tab that leads by a clock that is behind is followed all the same
 test("[SUB4] what the last tab lets go of is left, what another still follows is not; a tab that closes lets go of all", async () => {
   const { context, userId, tabs, topic, connections, say } = await openTabs(2);
   const other = `conversation:${fresh("c")}`;
-  const third = await openTab(context, { user_id: userId, topic: other });
+  const third = await tabOf(context, { user_id: userId, topic: other });
   await third.does("live()");
   const admin = await people.connect(fresh("admin"), { roles: "admin" });
   const subscribers = async (it: string) => (await admin.ask("admin.topic", { topic: it })).subscribers as number;
@@ -280,7 +266,7 @@ test("[LOG4] signing out in one tab is signing out in all, and nothing is left o
 test("[CON3] another user in another tab of the browser has a connection and a store of its own", async () => {
   const { context, tabs, topic, say, connections } = await openTabs(1);
   const cleo = fresh("cleo");
-  const other = await openTab(context, { user_id: cleo, topic });
+  const other = await tabOf(context, { user_id: cleo, topic });
   await other.does("live()");
   expect(await Promise.all([tabs[0]!, other].map(leads))).toEqual([true, true]);
   expect(await other.does("core.userId")).toBe(cleo);
@@ -310,7 +296,7 @@ for (const [where, { script, errors }] of Object.entries(lacking))
     const context = await openContext();
     await context.addInitScript(script);
     const query = { user_id: fresh("anna"), topic: `conversation:${fresh("c")}` };
-    const tabs = [await openTab(context, query), await openTab(context, query)] as const;
+    const tabs = [await tabOf(context, query), await tabOf(context, query)] as const;
     for (const tab of tabs) await tab.does("live()");
     const ids = await Promise.all(tabs.map((tab) => tab.does("core.deviceId")));
     expect(new Set(ids).size).toBe(2);
@@ -324,7 +310,7 @@ test("[LOG2] a tab that opens late shows what is kept and what is live, each mes
   const context = await openContext();
   const conversationId = fresh("c");
   const query = { user_id: fresh("anna"), conversation_id: conversationId };
-  const open = () => openTab(context, query, chat);
+  const open = () => tabOf(context, query, chat);
   const ben = await people.connect(fresh("ben"));
   const say = (content: string) =>
     ben.ask("message.send", { conversation_id: conversationId, client_message_id: fresh("m"), content });
@@ -377,7 +363,7 @@ test("[AUTH2] with `getToken` alone the token says whose tab it is: those of one
   const token = (sub: string) => signToken({ sub, exp: Math.floor(Date.now() / 1000) + 3600 });
   const open = async (userId: string) => {
     const socket = `ws://localhost:${authority.port}/ws`;
-    const tab = await openTab(context, { socket, token: await token(userId), topic: "conversation:c" });
+    const tab = await tabOf(context, { socket, token: await token(userId), topic: "conversation:c" });
     await tab.does("live()");
     return tab;
   };

@@ -2,13 +2,13 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { launchChromium } from "../support/chromium.ts";
 import { Client } from "../support/client.ts";
 import { fresh } from "../support/people.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { type Service, startService } from "../support/service.ts";
+import { type Service, startClusterNode, startService } from "../support/service.ts";
 import { secret, signToken } from "../support/tokens.ts";
 
 setDefaultTimeout(120_000);
@@ -357,9 +357,7 @@ describe("on three nodes", () => {
     folder = mkdtempSync(join(tmpdir(), "ws-console-"));
     redis = await startRedis();
     const start = (nodeId: string) =>
-      startService({
-        entry: resolve(import.meta.dir, "../support/clustered-service.ts"),
-        env: { TEST_CLUSTER_URL: redis.url },
+      startClusterNode(redis.url, {
         settings: {
           ...listening,
           STORAGE__URL: `sqlite:${join(folder, "log.db")}`,

@@ -1,10 +1,9 @@
 /** Proves that a node says once that calls wait for Redis and once that they go on, however often it tries in between. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { resolve } from "node:path";
 import { Redis } from "ioredis";
 import { Client } from "../support/client.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { type LogLine, type Service, startService } from "../support/service.ts";
+import { type LogLine, type Service, startClusterNode } from "../support/service.ts";
 import { until } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
@@ -14,9 +13,7 @@ let service: Service;
 
 beforeAll(async () => {
   redis = await startRedis();
-  service = await startService({
-    entry: resolve(import.meta.dir, "../support/clustered-service.ts"),
-    env: { TEST_CLUSTER_URL: redis.url },
+  service = await startClusterNode(redis.url, {
     settings: { CLUSTER__HEARTBEAT: "200ms" },
   });
 });

@@ -1,11 +1,11 @@
 /** Proves who is told who is in a conversation and who may write there, on every node and whoever has changed it [MEM1] [MSG5]. */
 import { Database } from "bun:sqlite";
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { subprotocols } from "../../src/protocol/limits.ts";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import { Client } from "../support/client.ts";
-import { grounds, type Standing } from "../support/grounds.ts";
-import { createPeople, fresh, sendAll } from "../support/people.ts";
+import { grounds, standFor } from "../support/grounds.ts";
+import { fresh, sendAll } from "../support/people.ts";
 import { runSql, startPostgres } from "../support/postgres.ts";
 import { startRedis } from "../support/redis.ts";
 import { startService } from "../support/service.ts";
@@ -20,15 +20,7 @@ const isAbout =
     payload.user_id === userId && Object.entries(rest).every(([name, value]) => payload[name] === value);
 
 describe.each(grounds)("%s", (_, stand) => {
-  let standing: Standing;
-  beforeAll(async () => {
-    standing = await stand({ DIRECTORY__MODE: "managed", ...events });
-  });
-  afterAll(() => standing?.stop());
-  let turn = 0;
-  // Each connection on another node than the one before.
-  const people = createPeople(() => standing.services[turn++ % standing.services.length]!.url);
-  const { connect } = people;
+  const { connect, sql } = standFor(stand, { DIRECTORY__MODE: "managed", ...events });
   const protobuf = { protocols: [subprotocols.protobuf] };
 
   async function operator() {
@@ -115,7 +107,7 @@ describe.each(grounds)("%s", (_, stand) => {
     const began = Date.now();
     const newcomer = await connect(carl);
     await newcomer.ask("subscribe", { topics: ["conversation"] });
-    if (by === "SQL") await standing.sql(`INSERT INTO {members} (conversation_id, user_id) VALUES ('${c}', '${carl}')`);
+    if (by === "SQL") await sql(`INSERT INTO {members} (conversation_id, user_id) VALUES ('${c}', '${carl}')`);
     else await add(c, carl);
     for (const client of clients) {
       const { payload, topic, seq, reply_to } = await client.next("member.added");
@@ -125,7 +117,7 @@ describe.each(grounds)("%s", (_, stand) => {
       expect([topic, seq, reply_to]).toEqual([undefined, undefined, undefined]);
     }
     await newcomer.next("subscribed", ({ topics }) => topics.some((it: any) => it.topic === `conversation:${c}`));
-    if (by === "SQL") await standing.sql(`DELETE FROM {members} WHERE conversation_id = '${c}' AND user_id = '${ben}'`);
+    if (by === "SQL") await sql(`DELETE FROM {members} WHERE conversation_id = '${c}' AND user_id = '${ben}'`);
     else await remove(c, ben);
     for (const client of [phone, newcomer])
       expect((await client.next("member.removed")).payload).toEqual({
@@ -149,7 +141,7 @@ describe.each(grounds)("%s", (_, stand) => {
 
   test("[MEM1] members that are written anew stay, and others are told nothing that is not so", async () => {
     const { c, anna, ben, carl, clients, phone, other } = await scene();
-    await standing.sql(`BEGIN;
+    await sql(`BEGIN;
       DELETE FROM {members} WHERE conversation_id = '${c}';
       INSERT INTO {members} (conversation_id, user_id, may_write) VALUES ('${c}', '${anna}', true), ('${c}', '${ben}', false), ('${c}', '${carl}', true);
       COMMIT`);
@@ -173,7 +165,7 @@ describe.each(grounds)("%s", (_, stand) => {
       let changes = 0;
       const may = async (mayWrite: boolean) => {
         if (by === "SQL")
-          await standing.sql(
+          await sql(
             `UPDATE {members} SET may_write = ${mayWrite} WHERE conversation_id = '${c}' AND user_id = '${ben}'`,
           );
         else await update(c, ben, mayWrite);
@@ -275,13 +267,7 @@ describe.each(grounds)("%s", (_, stand) => {
 });
 
 describe.each(grounds)("an open directory, %s", (_, stand) => {
-  let standing: Standing;
-  beforeAll(async () => {
-    standing = await stand(events);
-  });
-  afterAll(() => standing?.stop());
-  let turn = 0;
-  const { connect, gather } = createPeople(() => standing.services[turn++ % standing.services.length]!.url);
+  const { connect, gather } = standFor(stand, events);
 
   test("[MEM1] who joins by using a conversation is told to its subscribers, once", async () => {
     const c = fresh("c");

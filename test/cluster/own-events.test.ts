@@ -1,9 +1,9 @@
 /** Proves what clients send as events of the application's own: to whom it comes, what is kept of it, and who may not [MSG4]. */
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { subprotocols } from "../../src/protocol/limits.ts";
 import { Client } from "../support/client.ts";
-import { grounds, type Standing } from "../support/grounds.ts";
-import { contentsOf, createPeople, fresh, sendAll } from "../support/people.ts";
+import { grounds, standFor } from "../support/grounds.ts";
+import { contentsOf, fresh, sendAll } from "../support/people.ts";
 import { startService } from "../support/service.ts";
 
 setDefaultTimeout(60_000);
@@ -11,19 +11,13 @@ setDefaultTimeout(60_000);
 const settings = { DIRECTORY__MODE: "managed", EVENTS: "poll.vote=logged,poll.closed=logged,recording=passing" };
 
 describe.each(grounds)("%s", (_, stand) => {
-  let standing: Standing;
-  beforeAll(async () => {
-    standing = await stand(settings);
-  });
-  afterAll(() => standing?.stop());
-  let turn = 0;
-  const { connect } = createPeople(() => standing.services[turn++ % standing.services.length]!.url);
+  const { connect, sql } = standFor(stand, settings);
   const protobuf = { protocols: [subprotocols.protobuf] };
 
   async function scene() {
     const c = fresh("c");
     const [anna, ben, eve] = [fresh("anna"), fresh("ben"), fresh("eve")];
-    await standing.sql(`INSERT INTO {users} (user_id) VALUES ('${anna}'), ('${ben}'), ('${eve}');
+    await sql(`INSERT INTO {users} (user_id) VALUES ('${anna}'), ('${ben}'), ('${eve}');
       INSERT INTO {members} (conversation_id, user_id) VALUES ('${c}', '${anna}'), ('${c}', '${ben}')`);
     const clients = [
       await connect(anna),
@@ -211,7 +205,7 @@ describe.each(grounds)("%s", (_, stand) => {
 
   test("[MSG4] [SUB3] who was removed sends none", async () => {
     const { c, ben, phone, other } = await scene();
-    await standing.sql(`DELETE FROM {members} WHERE conversation_id = '${c}' AND user_id = '${ben}'`);
+    await sql(`DELETE FROM {members} WHERE conversation_id = '${c}' AND user_id = '${ben}'`);
     await other.next("unsubscribed");
     const event = { conversation_id: c, type: "recording", payload: {} };
     expect((await other.request("event.send", event)).payload.code).toBe("forbidden");

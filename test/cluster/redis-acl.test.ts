@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { Redis } from "ioredis";
 import { createRedisCluster } from "../../src/cluster/redis/cluster.ts";
 import { record } from "../contract/bus.ts";
@@ -12,7 +12,7 @@ import { arrived, examplesOf } from "../support/ingest.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { add, remove } from "../support/records.ts";
 import { type RedisServer, startRedis, startRedisCluster } from "../support/redis.ts";
-import { type Service, startService } from "../support/service.ts";
+import { type Service, startClusterNode } from "../support/service.ts";
 import { until } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
@@ -41,12 +41,8 @@ async function refused(server: Redis): Promise<string[]> {
 }
 
 const startNode = (nodeId: string) =>
-  startService({
-    entry: resolve(import.meta.dir, "../support/clustered-service.ts"),
-    env: {
-      TEST_CLUSTER_URL: `redis://${credentials}@127.0.0.1:${redis.port}/1`,
-      TEST_CLUSTER_STREAM: "ws-ingest",
-    },
+  startClusterNode(`redis://${credentials}@127.0.0.1:${redis.port}/1`, {
+    env: { TEST_CLUSTER_STREAM: "ws-ingest" },
     settings: {
       STORAGE__URL: `sqlite:${join(shared, "log.db")}`,
       CLUSTER__NODE_ID: nodeId,

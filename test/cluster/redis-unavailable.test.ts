@@ -1,9 +1,8 @@
 /** Proves that without Redis every request is either served or `unavailable`, an `authenticate` among them, and how late /health says so. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { resolve } from "node:path";
 import { Client } from "../support/client.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { type Service, startService } from "../support/service.ts";
+import { type Service, startClusterNode } from "../support/service.ts";
 import { secret, signToken } from "../support/tokens.ts";
 import { unavailableTypes } from "../support/unavailable.ts";
 import { until } from "../support/until.ts";
@@ -24,9 +23,7 @@ afterAll(async () => {
 
 /** A node on that Redis. */
 const start = (settings: Record<string, string>) =>
-  startService({
-    entry: resolve(import.meta.dir, "../support/clustered-service.ts"),
-    env: { TEST_CLUSTER_URL: redis.url },
+  startClusterNode(redis.url, {
     settings,
   });
 

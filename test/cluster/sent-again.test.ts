@@ -1,23 +1,16 @@
 /** Proves that what was taken is answered as the first time when it is sent again, also where its sender may not send it any more [LOG2] [MSG5]. */
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { subprotocols } from "../../src/protocol/limits.ts";
 import type { Client } from "../support/client.ts";
-import { grounds, type Standing } from "../support/grounds.ts";
-import { createPeople, fresh, sendAll } from "../support/people.ts";
+import { grounds, standFor } from "../support/grounds.ts";
+import { fresh, sendAll } from "../support/people.ts";
 
 setDefaultTimeout(60_000);
 
 const settings = { DIRECTORY__MODE: "managed", EVENTS: "poll.vote=logged,poll.closed=logged,recording=passing" };
 
 describe.each(grounds)("%s", (_, stand) => {
-  let standing: Standing;
-  beforeAll(async () => {
-    standing = await stand(settings);
-  });
-  afterAll(() => standing?.stop());
-  let turn = 0;
-  // Each connection on another node than the one before.
-  const { connect } = createPeople(() => standing.services[turn++ % standing.services.length]!.url);
+  const { connect } = standFor(stand, settings);
 
   /** Anna, who sends, and Ben, who listens, both members; and what an operator may take from Anna. */
   async function scene() {

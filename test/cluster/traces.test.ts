@@ -2,11 +2,11 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { type Collector, newParent, startCollector } from "../support/collector.ts";
 import { createPeople } from "../support/people.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { type Service, startService } from "../support/service.ts";
+import { type Service, startClusterNode } from "../support/service.ts";
 
 setDefaultTimeout(60_000);
 
@@ -17,9 +17,7 @@ let one: Service;
 let other: Service;
 
 const startNode = () =>
-  startService({
-    entry: resolve(import.meta.dir, "../support/clustered-service.ts"),
-    env: { TEST_CLUSTER_URL: redis.url },
+  startClusterNode(redis.url, {
     settings: { STORAGE__URL: `sqlite:${join(shared, "log.db")}`, TRACES__ENDPOINT: collector.url },
   });
 

@@ -2,12 +2,12 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { Redis } from "ioredis";
 import { Client, type Received } from "../support/client.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
-import { type Service, startService } from "../support/service.ts";
+import { type Service, startClusterNode } from "../support/service.ts";
 import { until } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
@@ -18,9 +18,7 @@ let one: Service;
 let other: Service;
 
 const startNode = () =>
-  startService({
-    entry: resolve(import.meta.dir, "../support/clustered-service.ts"),
-    env: { TEST_CLUSTER_URL: redis.url },
+  startClusterNode(redis.url, {
     settings: {
       STORAGE__URL: `sqlite:${join(shared, "log.db")}`,
       CLUSTER__HEARTBEAT: "200ms",

@@ -1,18 +1,9 @@
 /** Proves that the SQLite file is copied while the service writes, and what clients are told once such a copy was put back. */
 import { Database } from "bun:sqlite";
-import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { undoAfterEach } from "../support/after-each.ts";
 import { Client } from "../support/client.ts";
 import { firstFile } from "../support/first-release.ts";
 import { sendAll } from "../support/people.ts";
@@ -20,23 +11,12 @@ import { program } from "../support/program.ts";
 import { type Service, startService } from "../support/service.ts";
 
 setDefaultTimeout(60_000);
-const cleanups: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
-
-function newFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), "ws-backup-"));
-  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}
+const { newFolder, stopped } = undoAfterEach();
 
 const settings = { WEBSOCKET__CLEANUP_INTERVAL: "1h" };
 
 async function start(folder?: string): Promise<Service> {
-  const service = await startService(folder === undefined ? { settings } : { settings, folder });
-  cleanups.push(() => service.stop());
-  return service;
+  return stopped(await startService(folder === undefined ? { settings } : { settings, folder }));
 }
 
 async function end(service: Service): Promise<void> {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { ClientOptions } from "../../src/client/client.ts";
 import type { ConversationView } from "../../src/client/conversations/conversation.ts";
 import { MemoryStore } from "../../src/client/stores/memory.ts";
-import { chatter, network, opened, RememberingStore, shows, stopChatters } from "../support/chatters.ts";
+import { chatter, network, opened, RememberingStore, shows, stopChatters, textsOf } from "../support/chatters.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 
@@ -19,7 +19,6 @@ afterEach(() => stopChatters());
 afterAll(() => service.stop());
 
 const people = createPeople(() => service.url);
-const textsOf = ({ messages }: ConversationView) => messages.map(({ content }) => content);
 const userOf = (userId: string, options: Partial<ClientOptions> = {}) =>
   chatter({ url: service.url, userId, ...options }).client;
 const isLive = ({ status, isLoadingOlder }: ConversationView) => status === "live" && !isLoadingOlder;

@@ -1,7 +1,7 @@
 /** Plays conversations of the client against the real service: what one does the other shows. */
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import type { ConversationView } from "../../src/client/conversations/conversation.ts";
-import { chatter, opened, shows, stopChatters } from "../support/chatters.ts";
+import { chatter, opened, shows, stopChatters, textsOf } from "../support/chatters.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 
@@ -15,7 +15,6 @@ afterEach(() => stopChatters());
 afterAll(() => service.stop());
 
 const people = createPeople(() => service.url);
-const textsOf = ({ messages }: ConversationView) => messages.map(({ content }) => content);
 const userOf = (prefix: string) => chatter({ url: service.url, userId: fresh(prefix) }).client;
 
 test("[MSG1] a message is shown at once, then as sent under the same key, and by the other", async () => {

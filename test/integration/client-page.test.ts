@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { linesOf } from "../support/lines.ts";
 import { type Block, blocksOf, patternOf } from "../support/page.ts";
 import { projectFolder } from "../support/program.ts";
 import { type Service, startService } from "../support/service.ts";
@@ -106,16 +107,10 @@ test.each(programs)("[CON5] [MSG1] the client's page: $title", async (program) =
   const lines: string[] = [];
   let rest = [...program.printed];
   try {
-    const decoder = new TextDecoder();
-    let begun = "";
-    for await (const chunk of child.stdout) {
-      const parts = (begun + decoder.decode(chunk, { stream: true })).split("\n");
-      begun = parts.pop()!;
-      for (const line of parts) {
-        lines.push(line);
-        if (rest.length > 0 && patternOf(rest[0]!).test(line)) rest = rest.slice(1);
-        else if (isExact) throw new Error(`It has printed:\n${lines.join("\n")}`);
-      }
+    for await (const line of linesOf(child.stdout)) {
+      lines.push(line);
+      if (rest.length > 0 && patternOf(rest[0]!).test(line)) rest = rest.slice(1);
+      else if (isExact) throw new Error(`It has printed:\n${lines.join("\n")}`);
       // A program that stays connected does not end by itself.
       if (rest.length === 0) break;
     }

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { launchChromium } from "../support/chromium.ts";
 import { connection, stopConnections } from "../support/connections.ts";
+import { linesOf } from "../support/lines.ts";
 import { projectFolder } from "../support/program.ts";
 import { type LinkProxy, startProxy } from "../support/proxy.ts";
 import { type Service, startService } from "../support/service.ts";
@@ -105,12 +106,7 @@ async function inNode(
   try {
     const told = lines();
     void (async () => {
-      let rest = "";
-      for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) {
-        const parts = (rest + chunk).split("\n");
-        rest = parts.pop()!;
-        for (const line of parts) told.add(line);
-      }
+      for await (const line of linesOf(child.stdout)) told.add(line);
     })();
     await play(told);
   } finally {

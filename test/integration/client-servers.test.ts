@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, te
 import type { WebSocketConstructor } from "../../src/client/connection.ts";
 import type { ConversationView } from "../../src/client/conversations/conversation.ts";
 import { FakeServer } from "../../src/client/testing.ts";
-import { chatter, network, opened, shows, stopChatters } from "../support/chatters.ts";
+import { chatter, network, opened, shows, stopChatters, textsOf } from "../support/chatters.ts";
 import { Client as Peer } from "../support/client.ts";
 import { fresh } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
@@ -52,8 +52,6 @@ const servers: Record<string, () => Server> = {
     };
   },
 };
-
-const textsOf = ({ messages }: ConversationView) => messages.map(({ content }) => content);
 
 describe.each(Object.keys(servers))("%s", (name) => {
   /** Two who look at the same new conversation. */

@@ -1,14 +1,13 @@
 /** Proves the `connect` command against a running server: scripted, resumed over a crash, refused. */
-import { afterEach, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { join } from "node:path";
+import { undoAfterEach } from "../support/after-each.ts";
+import { linesOf } from "../support/lines.ts";
 import { program } from "../support/program.ts";
 import { type Service, type ServiceOptions, startService } from "../support/service.ts";
 
 const root = join(import.meta.dir, "..", "..");
-const cleanups: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
+const { defer, stopped } = undoAfterEach();
 
 type Message = Record<string, unknown> & { type: string; payload: Record<string, unknown> };
 
@@ -19,33 +18,21 @@ function run(args: string[]) {
     stdout: "pipe",
     stderr: "pipe",
   });
-  cleanups.push(async () => {
+  defer(async () => {
     child.kill("SIGKILL");
     await child.exited;
   });
   return child;
 }
 
-async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
-  const decoder = new TextDecoder();
-  let rest = "";
-  for await (const bytes of stream) {
-    const parts = (rest + decoder.decode(bytes, { stream: true })).split("\n");
-    rest = parts.pop()!;
-    yield* parts;
-  }
-}
-
 async function serve(options: ServiceOptions = {}): Promise<Service> {
-  const service = await startService(options);
-  cleanups.push(() => service.stop());
-  return service;
+  return stopped(await startService(options));
 }
 
 /** A client whose messages are waited for by what they are. */
 function client(args: string[]) {
   const child = run(["connect", "--json", ...args]);
-  const incoming = lines(child.stdout);
+  const incoming = linesOf(child.stdout);
   const messages: Message[] = [];
   return {
     child,

@@ -1,17 +1,15 @@
 /** Proves the log: no secrets and no contents, one id from message to event, and a reader that stalls stalls nobody. */
-import { afterEach, expect, test } from "bun:test";
-import { closeSync, mkdtempSync, openSync, readSync, rmSync } from "node:fs";
+import { expect, test } from "bun:test";
+import { closeSync, openSync, readSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { undoAfterEach } from "../support/after-each.ts";
 import { Client } from "../support/client.ts";
 import { program } from "../support/program.ts";
 import { RawSocket } from "../support/raw-socket.ts";
 import { startService } from "../support/service.ts";
 
-const cleanups: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
+const { defer, newFolder, stopped } = undoAfterEach();
 
 const secret = "a secret of at least thirty-two bytes";
 const callId = "0197d3a0-0000-7000-8000-000000000001";
@@ -26,8 +24,9 @@ async function mint(user: string): Promise<string> {
 }
 
 test("[OPS3] tokens, contents and descriptions of calls never appear, at any level", async () => {
-  const service = await startService({ settings: { LOG__LEVEL: "debug", AUTH__MODE: "token", AUTH__SECRET: secret } });
-  cleanups.push(() => service.stop());
+  const service = stopped(
+    await startService({ settings: { LOG__LEVEL: "debug", AUTH__MODE: "token", AUTH__SECRET: secret } }),
+  );
   const [annasToken, bensToken] = await Promise.all([mint("anna"), mint("ben")]);
   // By the URL, by a header, and by a message.
   const anna = await Client.connect(service.url, { query: { token: annasToken } });
@@ -60,8 +59,7 @@ test("[OPS3] tokens, contents and descriptions of calls never appear, at any lev
 });
 
 test("[MSG1] one correlation id leads from the message received to the event published", async () => {
-  const service = await startService({ settings: { LOG__LEVEL: "debug" } });
-  cleanups.push(() => service.stop());
+  const service = stopped(await startService({ settings: { LOG__LEVEL: "debug" } }));
   const anna = await Client.connect(service.url, { query: { user_id: "anna" } });
   const { connection_id } = (await anna.next("connected")).payload;
   const id = anna.send("message.send", { conversation_id: "c1", client_message_id: "m1", content: "hello" });
@@ -81,13 +79,12 @@ test("[MSG1] one correlation id leads from the message received to the event pub
 });
 
 test("[OPS3] nobody reading the log holds up neither the sockets nor the end", async () => {
-  const folder = mkdtempSync(join(tmpdir(), "ws-stalled-"));
-  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
+  const folder = newFolder();
   const pipe = join(folder, "log");
   expect(Bun.spawnSync(["mkfifo", pipe]).exitCode).toBe(0);
   // Held open at both ends by the test, so that it neither fills a buffer of ours nor breaks.
   const held = openSync(pipe, "r+");
-  cleanups.push(() => closeSync(held));
+  defer(() => closeSync(held));
   const service = Bun.spawn([...program, "serve"], {
     cwd: folder,
     env: {
@@ -102,7 +99,7 @@ test("[OPS3] nobody reading the log holds up neither the sockets nor the end", a
     stdout: held,
     stderr: "ignore",
   });
-  cleanups.push(async () => {
+  defer(async () => {
     service.kill("SIGKILL");
     await service.exited;
   });
@@ -123,10 +120,11 @@ test("[OPS3] nobody reading the log holds up neither the sockets nor the end", a
 }, 60_000);
 
 test("[CON1] refused connections are summed up by reason in one line, the rest of them at the stop", async () => {
-  const service = await startService({
-    settings: { SERVER__ALLOWED_ORIGINS: "https://app.example.com", WEBSOCKET__MAX_CONNECTIONS: "1" },
-  });
-  cleanups.push(() => service.stop());
+  const service = stopped(
+    await startService({
+      settings: { SERVER__ALLOWED_ORIGINS: "https://app.example.com", WEBSOCKET__MAX_CONNECTIONS: "1" },
+    }),
+  );
   await RawSocket.refused(service.url, { query: { user_id: "anna" }, headers: { Origin: "https://evil.example" } });
   const queries: Record<string, string>[] = [{}, { user_id: "anna", roles: "god" }, { user_id: "anna", roles: "king" }];
   for (const query of queries) {
@@ -154,8 +152,7 @@ test("[CON1] refused connections are summed up by reason in one line, the rest o
 });
 
 test("[OPS3] what clients choose makes no line of its own in the log, steers no terminal and passes for no other field", async () => {
-  const folder = mkdtempSync(join(tmpdir(), "ws-service-log-"));
-  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
+  const folder = newFolder();
   const settings = {
     WS__SERVER__PORT: "0",
     WS__SERVER__DRAIN_WINDOW: "0s",
@@ -167,7 +164,7 @@ test("[OPS3] what clients choose makes no line of its own in the log, steers no 
     env: { PATH: process.env.PATH ?? "", ...settings },
     stdout: "pipe",
   });
-  cleanups.push(() => child.kill("SIGKILL"));
+  defer(() => child.kill("SIGKILL"));
   let log = "";
   const { promise: listening, resolve } = Promise.withResolvers<string>();
   const isRead = (async () => {

@@ -1,5 +1,6 @@
 /** Proves behind a real nginx and a real HAProxy, by the project's own files, who is let in, what nodes are told, and what is so without a setting. */
-import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { undoAfterEach } from "../support/after-each.ts";
 import { Client } from "../support/client.ts";
 import { freePorts } from "../support/free-ports.ts";
 import { startHaproxy } from "../support/haproxy.ts";
@@ -9,10 +10,7 @@ import { secret, signToken } from "../support/tokens.ts";
 import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
-const cleanups: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
+const { defer, stopped } = undoAfterEach();
 
 const proxies = { nginx: startNginx, HAProxy: startHaproxy };
 type Name = keyof typeof proxies;
@@ -20,14 +18,12 @@ const names = Object.keys(proxies) as Name[];
 
 async function start<Of extends Name>(name: Of, options: Parameters<(typeof proxies)[Of]>[0]) {
   const proxy = (await proxies[name](options)) as Awaited<ReturnType<(typeof proxies)[Of]>>;
-  cleanups.push(() => proxy.stop());
+  defer(() => proxy.stop());
   return proxy;
 }
 
 async function startNode(settings: Record<string, string> = {}): Promise<Service> {
-  const node = await startService({ settings: { SERVER__TRUSTED_PROXIES: "127.0.0.1", ...settings } });
-  cleanups.push(() => node.stop());
-  return node;
+  return stopped(await startService({ settings: { SERVER__TRUSTED_PROXIES: "127.0.0.1", ...settings } }));
 }
 
 /** Drains for as long as the last of its clients takes to go, each at a moment of its own. */

@@ -56,6 +56,19 @@ describe.each(languages)("$language", ({ command }) => {
       ...more,
     });
 
+  /** A service of its own, with a client that has heard something of it; another one may be started in its place. */
+  async function begin() {
+    const [port] = await freePorts(1);
+    const settings = { SERVER__PORT: String(port) };
+    const again = (folder?: string) => startService(folder === undefined ? { settings } : { settings, folder });
+    const first = await again();
+    const player = start({ url: first.url, user_id: "anna", topics: ["conversation:c1"] });
+    await player.hears(({ live }) => live === true);
+    await say("c1", "one", first.url);
+    await player.has(["one"]);
+    return { first, again, player };
+  }
+
   test("[LOG3] [SUB6] over a line that breaks it misses nothing, hears nothing twice, and not what it said", async () => {
     const c = fresh("c");
     const player = follow(c);
@@ -77,15 +90,9 @@ describe.each(languages)("$language", ({ command }) => {
   });
 
   test("[LOG4] over a crash of the service it comes back by itself", async () => {
-    const [port] = await freePorts(1);
-    const settings = { SERVER__PORT: String(port) };
-    const first = await startService({ settings });
-    const player = start({ url: first.url, user_id: "anna", topics: ["conversation:c1"] });
-    await player.hears(({ live }) => live === true);
-    await say("c1", "one", first.url);
-    await player.has(["one"]);
+    const { first, again, player } = await begin();
     await first.kill();
-    const second = await startService({ settings, folder: first.folder });
+    const second = await again(first.folder);
     await say("c1", "two", second.url);
     await player.has(["one", "two"]);
     expect(player.contents).toEqual(["one", "two"]);
@@ -94,15 +101,9 @@ describe.each(languages)("$language", ({ command }) => {
   });
 
   test("[LOG4] of another log it is told that something is missing, and of which topics", async () => {
-    const [port] = await freePorts(1);
-    const settings = { SERVER__PORT: String(port) };
-    const first = await startService({ settings });
-    const player = start({ url: first.url, user_id: "anna", topics: ["conversation:c1"] });
-    await player.hears(({ live }) => live === true);
-    await say("c1", "one", first.url);
-    await player.has(["one"]);
+    const { first, again, player } = await begin();
     await first.stop();
-    const second = await startService({ settings });
+    const second = await again();
     // Its own topics are told of as well.
     await player.hears(({ event, payload }) => event === "gap" && payload.topics.includes("conversation:c1"));
     await say("c1", "anew", second.url);
@@ -187,16 +188,12 @@ describe.each(languages)("$language", ({ command }) => {
   });
 
   test("[DRN] told that the service is going, it comes back when it was told to", async () => {
-    const [port] = await freePorts(1);
-    const settings = { SERVER__PORT: String(port) };
-    const first = await startService({ settings });
-    const player = start({ url: first.url, user_id: "anna", topics: ["conversation:c1"] });
-    await player.hears(({ live }) => live === true);
+    const { first, again, player } = await begin();
     first.signal("SIGTERM");
     await first.exited;
-    const second = await startService({ settings, folder: first.folder });
+    const second = await again(first.folder);
     await say("c1", "after", second.url);
-    await player.has(["after"]);
+    await player.has(["one", "after"]);
     await player.kill();
     await second.stop();
   });

@@ -1,40 +1,19 @@
 /** Proves what becomes of the SQLite file: who may read it, a disk that is full, and pages that are damaged. */
-import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
-import {
-  chmodSync,
-  closeSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-  writeSync,
-} from "node:fs";
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { chmodSync, closeSync, mkdirSync, openSync, readdirSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { undoAfterEach } from "../support/after-each.ts";
 import { Client } from "../support/client.ts";
 import { program } from "../support/program.ts";
 import { type Service, type ServiceOptions, startService } from "../support/service.ts";
 import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
-const cleanups: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
-
-function newFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), "ws-file-"));
-  cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}
+const { newFolder, stopped } = undoAfterEach();
 
 async function start(options: ServiceOptions): Promise<Service> {
-  const service = await startService(options);
-  cleanups.push(() => service.stop());
-  return service;
+  return stopped(await startService(options));
 }
 
 const modeOf = (path: string) => (statSync(path).mode & 0o777).toString(8);

@@ -1,5 +1,6 @@
 /** Makes clients for tests, waits on what they show, and ends them. */
 import { Client, type ClientOptions } from "../../src/client/client.ts";
+import type { ConversationView } from "../../src/client/conversations/conversation.ts";
 import type { Live } from "../../src/client/ground/live.ts";
 import { MemoryStore } from "../../src/client/stores/memory.ts";
 
@@ -94,3 +95,6 @@ export class RememberingStore extends MemoryStore {
     this.moments.push(await this.read(""));
   }
 }
+
+/** The texts that a conversation shows, the oldest first. */
+export const textsOf = ({ messages }: ConversationView) => messages.map(({ content }) => content);

@@ -1,13 +1,14 @@
 /** Starts the service on each engine, alone and as several nodes, with the directory's own tables open to SQL. */
 import { Database } from "bun:sqlite";
+import { afterAll, beforeAll } from "bun:test";
 import { join } from "node:path";
 import { layGround } from "./ground.ts";
+import { createPeople } from "./people.ts";
 import { runSql } from "./postgres.ts";
 import { type Service, startService } from "./service.ts";
 
-export interface Standing {
+interface Standing {
   services: Service[];
-  /** Runs SQL on the directory's own tables, as the application's own process; `{members}` stands for the table of members. */
   sql(text: string): Promise<void>;
   stop(): Promise<void>;
 }
@@ -42,8 +43,25 @@ async function onPostgres(nodes: number, settings: Settings): Promise<Standing> 
   };
 }
 
+/** Stands for the tests of the block that it is called in; each of their connections is to another node than the one before. */
+export function standFor(stand: Stand, settings: Settings) {
+  let standing: Standing;
+  beforeAll(async () => {
+    standing = await stand(settings);
+  });
+  afterAll(() => standing?.stop());
+  let turn = 0;
+  return {
+    ...createPeople(() => standing.services[turn++ % standing.services.length]!.url),
+    /** Runs SQL on the directory's own tables, as the application's own process; `{members}` stands for the table of members. */
+    sql: (text: string) => standing.sql(text),
+  };
+}
+
+type Stand = (settings: Settings) => Promise<Standing>;
+
 /** For `describe.each`: one node on SQLite, and three on PostgreSQL and Redis. */
-export const grounds: [name: string, stand: (settings: Settings) => Promise<Standing>][] = [
+export const grounds: [name: string, stand: Stand][] = [
   ["one node on SQLite", onSqlite],
   ["three nodes on PostgreSQL", (settings) => onPostgres(3, settings)],
 ];

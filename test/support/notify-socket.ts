@@ -12,6 +12,8 @@ while True:
     print(json.dumps(receiver.recv(4096).decode()), flush=True)
 `;
 
+import { linesOf } from "./lines.ts";
+
 export interface NotifySocket {
   /** Everything that it was told, in order, each as its lines. */
   told: string[][];
@@ -25,16 +27,10 @@ export async function listenForNotices(address: string): Promise<NotifySocket> {
   const told: string[][] = [];
   let isBound = false;
   void (async () => {
-    let rest = "";
-    const decoder = new TextDecoder();
-    for await (const chunk of child.stdout) {
-      const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
-      rest = lines.pop()!;
-      for (const line of lines) {
-        const notice = JSON.parse(line) as string | null;
-        if (notice === null) isBound = true;
-        else told.push(notice.split("\n"));
-      }
+    for await (const line of linesOf(child.stdout)) {
+      const notice = JSON.parse(line) as string | null;
+      if (notice === null) isBound = true;
+      else told.push(notice.split("\n"));
     }
   })();
   await until(async () => isBound);

@@ -2,6 +2,7 @@
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { linesOf } from "./lines.ts";
 
 /** A block of code with the comment before it, which says whose it is and what happens with it. */
 export interface Block {
@@ -221,12 +222,8 @@ class Terminal {
   }
 
   async #read(stream: ReadableStream<Uint8Array>): Promise<void> {
-    let rest = "";
-    const decoder = new TextDecoder();
-    for await (const chunk of stream) {
-      const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
-      rest = parts.pop()!;
-      this.#lines.push(...parts);
+    for await (const line of linesOf(stream)) {
+      this.#lines.push(line);
       this.#look();
     }
   }

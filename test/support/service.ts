@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { linesOf } from "./lines.ts";
 import { binaryFile, mainFile, program } from "./program.ts";
 
 export interface ServiceOptions {
@@ -154,6 +155,14 @@ export async function startService(options: ServiceOptions = {}): Promise<Servic
   };
 }
 
+/** Starts a node on this Redis. Nodes may share one SQLite file as their log there, so that they need no PostgreSQL. */
+export const startClusterNode = (redisUrl: string, options: ServiceOptions = {}): Promise<Service> =>
+  startService({
+    ...options,
+    entry: join(import.meta.dir, "clustered-service.ts"),
+    env: { TEST_CLUSTER_URL: redisUrl, ...options.env },
+  });
+
 function programOf({ isBinary, entry, runtimeArgs }: Pick<ServiceOptions, "isBinary" | "entry" | "runtimeArgs">) {
   if (isBinary) return [binaryFile];
   if (entry === undefined && runtimeArgs === undefined) return program;
@@ -161,11 +170,5 @@ function programOf({ isBinary, entry, runtimeArgs }: Pick<ServiceOptions, "isBin
 }
 
 async function readLines(stream: ReadableStream<Uint8Array>, take: (line: string) => void): Promise<void> {
-  let rest = "";
-  const decoder = new TextDecoder();
-  for await (const chunk of stream) {
-    const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
-    rest = lines.pop()!;
-    for (const line of lines) if (line !== "") take(line);
-  }
+  for await (const line of linesOf(stream)) if (line !== "") take(line);
 }

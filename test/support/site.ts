@@ -1,5 +1,6 @@
 /** Serves a page of the loopback that runs one bundled file, for tests in a browser. */
 import { join } from "node:path";
+import type { BrowserContext, Page } from "playwright-core";
 import { projectFolder } from "./program.ts";
 
 export interface Site {
@@ -23,4 +24,23 @@ export async function startSite(entry: string): Promise<Site> {
     },
   });
   return { url: `http://localhost:${server.port}/`, stop: () => server.stop(true) };
+}
+
+export interface Tab {
+  page: Page;
+  /** Runs what the page offers as `tab`, and gives what comes of it. */
+  does(what: string): Promise<any>;
+}
+
+/** Opens a page that offers a `tab`, once it does; `script` runs in it before anything else. */
+export async function openTab(
+  context: BrowserContext,
+  { url, script }: Pick<Site, "url"> & { script?: string },
+  query: Record<string, string>,
+): Promise<Tab> {
+  const page = await context.newPage();
+  if (script !== undefined) await page.addInitScript(script);
+  await page.goto(`${url}?${new URLSearchParams(query)}`);
+  await page.waitForFunction("globalThis.tab");
+  return { page, does: (what) => page.evaluate(`tab.${what}`) as Promise<any> };
 }

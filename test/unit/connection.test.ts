@@ -2,10 +2,9 @@
 import { beforeEach, expect, test } from "bun:test";
 import * as v from "valibot";
 import { configSchema } from "../../src/config/schema.ts";
-import { jsonCodec } from "../../src/protocol/codec.ts";
-import { Connection } from "../../src/websocket/connection.ts";
 import { Hub } from "../../src/websocket/hub.ts";
 import { Liveness } from "../../src/websocket/liveness.ts";
+import { connectionOn } from "../support/server-connection.ts";
 
 const config = v.parse(configSchema, {});
 const second = 1_000;
@@ -39,24 +38,7 @@ function connect() {
     isSubscribed: () => false,
     getBufferedAmount: () => 0,
   };
-  const connection = new Connection({
-    connectionId: "k1",
-    deviceId: "d1",
-    address: "192.0.2.1",
-    format: "json",
-    codec: jsonCodec,
-    session: null,
-    since: undefined,
-    now: time,
-    queueMax: 64,
-  });
-  connection.attach(socket as never, {
-    onGone() {},
-    onSent() {},
-    lastWordWaitMs: 10_000,
-    queueBytesLast: 1 << 20,
-    compresses: () => false,
-  });
+  const connection = connectionOn(socket, { now: time });
   connection.moveTo("authenticating");
   connection.moveTo("live");
   hub.add(connection);

@@ -14,8 +14,8 @@ import type { EventLog, LoggedEvent, MovedPage, Storage } from "../../src/storag
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { catchUp } from "../../src/subscription/catch-up.ts";
 import { Counts } from "../../src/telemetry/counts.ts";
-import { Connection } from "../../src/websocket/connection.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
+import { connectionOn } from "../support/server-connection.ts";
 import { createSubscriber } from "../support/subscriber.ts";
 
 const [one, other] = ["conversation:c1", "conversation:c2"];
@@ -171,12 +171,7 @@ function connected(handler: () => Reply | Promise<Reply>, codec = jsonCodec) {
     counts,
     logger,
   });
-  const connection = new Connection({
-    ...{ connectionId: "k1", deviceId: "d1", address: "192.0.2.1", format: "json", codec },
-    ...{ session: null, since: undefined, now: 0, queueMax: 64 },
-  });
-  const attachment = { onGone() {}, onSent() {}, lastWordWaitMs: 1, queueBytesLast: 1 << 20, compresses: () => false };
-  connection.attach(socket as never, attachment);
+  const connection = connectionOn(socket, { codec, lastWordWaitMs: 1 });
   const ask = () => router.route(connection, JSON.stringify({ id: "1", type: "ping" }));
   return { connection, frames, closes, ask };
 }

@@ -10,7 +10,7 @@ import { RateLimiter } from "../../src/router/rate-limiter.ts";
 import { Router } from "../../src/router/router.ts";
 import { Counts } from "../../src/telemetry/counts.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
-import { Connection } from "../../src/websocket/connection.ts";
+import { connectionOn } from "../support/server-connection.ts";
 
 const seed = Number(process.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
 console.info(`pipelining: TEST_SEED=${seed}`);
@@ -148,24 +148,7 @@ function scene({ names, wait, isCrowded = () => false }: { names: KindName[]; wa
     counts: new Counts(),
     logger: createLogSink({ level: "silent", format: "json" }).logger,
   });
-  const connection = new Connection({
-    connectionId: "k1",
-    deviceId: "d1",
-    address: "192.0.2.1",
-    format: "json",
-    codec: jsonCodec,
-    session: null,
-    since: undefined,
-    now: 0,
-    queueMax: 64,
-  });
-  connection.attach(socket as never, {
-    onGone() {},
-    onSent() {},
-    lastWordWaitMs: 1,
-    queueBytesLast: 1 << 20,
-    compresses: () => false,
-  });
+  const connection = connectionOn(socket, { lastWordWaitMs: 1 });
   connection.userId = "u1";
   connection.moveTo("authenticating");
   connection.moveTo("live");

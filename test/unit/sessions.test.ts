@@ -4,20 +4,20 @@ import * as v from "valibot";
 import { configSchema } from "../../src/config/schema.ts";
 import { InvariantBroken } from "../../src/ground/assert.ts";
 import { Unavailable } from "../../src/ground/unavailable.ts";
-import { jsonCodec } from "../../src/protocol/codec.ts";
 import { codecs } from "../../src/protocol/codecs.ts";
 import { createTell } from "../../src/subscription/tell.ts";
 import { Counts } from "../../src/telemetry/counts.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import { CleanUp, type CleanUpOptions } from "../../src/websocket/clean-up.ts";
 import { createCompression } from "../../src/websocket/compression.ts";
-import { Connection, type ConnectionOptions, type UserSession } from "../../src/websocket/connection.ts";
+import { Connection, type UserSession } from "../../src/websocket/connection.ts";
 import { Hub } from "../../src/websocket/hub.ts";
 import { Listeners } from "../../src/websocket/listeners.ts";
 import { Registration, type RegistrationOptions } from "../../src/websocket/registration.ts";
 import { Server, type ServerOptions } from "../../src/websocket/server.ts";
 import { Sessions, type SessionsOptions } from "../../src/websocket/sessions.ts";
 import { Watches } from "../../src/websocket/watches.ts";
+import { connectionOn, plainConnection } from "../support/server-connection.ts";
 
 const config = v.parse(configSchema, { auth: { mode: "token" } });
 const { logger } = createLogSink({ level: "silent", format: "json" });
@@ -72,20 +72,7 @@ beforeEach(() => {
   cleanUp = new CleanUp(parts as unknown as CleanUpOptions);
 });
 
-const told: ConnectionOptions = {
-  connectionId: "k1",
-  deviceId: "d1",
-  address: "192.0.2.1",
-  format: "json",
-  codec: jsonCodec,
-  session: null,
-  since: undefined,
-  now: 0,
-  queueMax: 64,
-};
-
 function anonymous(closedWith: number[] = []): Connection {
-  const connection = new Connection(told);
   const socket = {
     send: () => 1,
     cork: (write: () => void) => write(),
@@ -94,13 +81,7 @@ function anonymous(closedWith: number[] = []): Connection {
     getBufferedAmount: () => 0,
     close: (code: number) => void closedWith.push(code),
   };
-  connection.attach(socket as never, {
-    onGone() {},
-    onSent() {},
-    lastWordWaitMs: 10_000,
-    queueBytesLast: 1 << 20,
-    compresses: () => false,
-  });
+  const connection = connectionOn(socket);
   void sessions.open(connection);
   return connection;
 }
@@ -128,7 +109,7 @@ test("[ENV5] what a frame's handler throws ends its connection with 4100, and no
     compression,
     listeners: new Listeners(compression),
     router: { route: (_: unknown, frame: string) => (frame === "well" ? undefined : fail()) },
-    upgrades: { admit: async () => ({ connection: new Connection(told), subprotocol: null }) },
+    upgrades: { admit: async () => ({ connection: new Connection(plainConnection), subprotocol: null }) },
     sessions,
     cleanUp,
     hub,

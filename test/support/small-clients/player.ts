@@ -1,4 +1,5 @@
 /** Drives a small client of another language as a program of its own: tells it what to do in lines, and hears what it says. */
+import { linesOf } from "../lines.ts";
 
 export interface Said {
   event?: string;
@@ -77,12 +78,8 @@ export class Player {
   }
 
   async #read(): Promise<void> {
-    let rest = "";
-    const decoder = new TextDecoder();
-    for await (const chunk of this.#child.stdout) {
-      const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
-      rest = lines.pop()!;
-      for (const line of lines) if (line !== "") this.said.push(JSON.parse(line) as Said);
+    for await (const line of linesOf(this.#child.stdout)) {
+      this.said.push(JSON.parse(line) as Said);
       for (const watcher of [...this.#watchers]) watcher();
     }
     await this.exited;

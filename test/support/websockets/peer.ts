@@ -4,6 +4,7 @@ import { subprotocols, type WireFormat } from "../../../src/protocol/limits.ts";
 import { protobufPeer } from "../../../src/protocol/protobuf/codec.ts";
 import type { Received } from "../client.ts";
 import { debianProgram, fromDebian } from "../debian.ts";
+import { linesOf } from "../lines.ts";
 
 export const makers = ["ws", "websockets"] as const;
 export type Maker = (typeof makers)[number];
@@ -83,12 +84,8 @@ export class Peer {
   }
 
   async #read(): Promise<void> {
-    let rest = "";
-    const decoder = new TextDecoder();
-    for await (const chunk of this.#child.stdout) {
-      const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
-      rest = lines.pop()!;
-      this.#lines.push(...lines.map((line) => JSON.parse(line) as Record<string, any>));
+    for await (const line of linesOf(this.#child.stdout)) {
+      this.#lines.push(JSON.parse(line) as Record<string, any>);
       for (const watcher of [...this.#watchers]) watcher();
     }
     this.#ended = true;
