@@ -84,6 +84,9 @@ function rejectedIn({ connections }: Record<string, unknown>): string[] {
   return [...new Set(list.flatMap(({ rejected = [] }) => rejected.map(({ topic, code }) => `${topic} (${code})`)))];
 }
 
+/** Why there is no answer where the connection has ended, of which its state tells more. */
+const endCodes: ReadonlySet<ClientError["code"]> = new Set(["connection_lost", "stopped"]);
+
 type Payload = Record<string, unknown>;
 type Answer = { payload: Record<string, unknown> } | { failure: string };
 
@@ -128,8 +131,8 @@ async function ask({ url, token, request, timeoutMs, onWatched, signals }: Quest
     },
     (error: unknown) => {
       if (error instanceof ServerError) resolve({ failure: `${error.code}: ${error.message}` });
-      else if (error instanceof ClientError && error.code === "timeout")
-        resolve({ failure: `no answer in ${timeoutMs} ms` });
+      else if (error instanceof ClientError && !endCodes.has(error.code))
+        resolve({ failure: error.code === "timeout" ? `no answer in ${timeoutMs} ms` : error.message });
     },
   );
   return promise.finally(() => session.stop());

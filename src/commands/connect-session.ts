@@ -11,17 +11,17 @@ const patienceMs = 2 ** 31 - 1;
 export class TypedRequests {
   readonly #session: Pick<Session, "ask" | "post">;
   readonly #newId: () => string;
-  readonly #onLost: (request: { id: string; type: string }) => void;
+  readonly #onLost: (request: { id: string; type: string }, why: ClientError) => void;
   #count = 0;
   #pending = 0;
   #settled: (() => void)[] = [];
   #hasFailed = false;
 
-  /** @param options `onLost` is told of what may have happened or not when the line broke */
+  /** @param options `onLost` is told of what has no answer, and why that is so */
   constructor(options: {
     session: Pick<Session, "ask" | "post">;
     newId: () => string;
-    onLost: (request: { id: string; type: string }) => void;
+    onLost: (request: { id: string; type: string }, why: ClientError) => void;
   }) {
     this.#session = options.session;
     this.#newId = options.newId;
@@ -43,7 +43,7 @@ export class TypedRequests {
       .ask(type, asked, { id, message, timeoutMs: patienceMs })
       .catch((error: unknown) => {
         this.#hasFailed = true;
-        if (error instanceof ClientError && error.code !== "stopped") this.#onLost({ id, type });
+        if (error instanceof ClientError && error.code !== "stopped") this.#onLost({ id, type }, error);
       })
       .finally(() => {
         if (--this.#pending === 0) for (const done of this.#settled.splice(0)) done();

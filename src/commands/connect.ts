@@ -114,7 +114,12 @@ class ConnectedTerminal {
     this.typed = new TypedRequests({
       session,
       newId: randomUUID,
-      onLost: ({ id, type }) => note(`No answer to ${id} (${type}): it may have happened or not.`),
+      onLost: ({ id, type }, { code }) =>
+        note(
+          code === "too_large"
+            ? `${id} (${type}) is larger than the server takes.`
+            : `No answer to ${id} (${type}): it may have happened or not.`,
+        ),
     });
     session.deviceId = device;
     session.start();

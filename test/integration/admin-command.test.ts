@@ -223,6 +223,15 @@ test("[ADM2] [CON1] a refusal and a server that is not there: exit code 1, and t
   expect(away).toMatchObject({ stdout: "", code: 1, stderr: expect.stringMatching(/^the connection has ended: ./) });
 });
 
+test("[ADM2] [ENV6] what is larger than the server takes is said to be, and not waited for", async () => {
+  const users = Array.from({ length: 1_000 }, (_, at) => `${"u".repeat(100)}${at}`);
+  expect(await operate("users", "upsert", ...users)).toEqual({
+    stdout: "",
+    stderr: "This is larger than the server takes.\n",
+    code: 1,
+  });
+});
+
 test("[ADM2] [AUTH2] with tokens: the role is the token's, and without one it says what is wanted", async () => {
   const strict = await startService({ settings: { AUTH__MODE: "token", AUTH__SECRET: secret } });
   try {

@@ -105,6 +105,17 @@ for (const [line, exitCode] of [
   });
 }
 
+test("[ENV6] what is larger than the server takes is said to be, and not that it may have happened", async () => {
+  const service = await serve();
+  const { child, type, until } = client(["--url", service.url, "--user", "anna"]);
+  type(JSON.stringify({ id: "large", type: "ping", payload: { x: "x".repeat(70_000) } }));
+  type(JSON.stringify({ id: "small", type: "ping" }));
+  await until(replyTo("small"));
+  child.stdin.end();
+  expect(await child.exited).toBe(1);
+  expect(await new Response(child.stderr).text()).toContain("large (ping) is larger than the server takes.\n");
+});
+
 test("[LOG3] [LOG4] [ENV5] it comes back after a crash and shows what it missed, once and in order", async () => {
   const service = await serve();
   const { url, folder, port } = service;
