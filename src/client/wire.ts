@@ -87,6 +87,7 @@ export interface ClientPayloads {
   "admin.unsubscribe": { user_id: string; topics: string[] };
   "admin.nodes": Record<string, never>;
   "admin.block": { user_id: string; for: number | string; reason?: string };
+  "admin.user": { user_id: string };
   "admin.members": { conversation_id: string; after?: string; limit?: number };
   "admin.members.add": { conversation_id: string; user_ids: string[] };
   "admin.members.remove": { conversation_id: string; user_ids: string[] };
@@ -119,6 +120,7 @@ export interface ReplyTypes {
   "admin.unsubscribe": "admin.unsubscribe";
   "admin.nodes": "admin.nodes";
   "admin.block": "admin.block";
+  "admin.user": "admin.user";
   "admin.members": "admin.members";
   "admin.users.erasure": "admin.users.erasure";
 }
@@ -520,6 +522,7 @@ export interface ServerPayloads {
     missing_nodes: string[];
   };
   "admin.members": { conversation_id: string; members: { user_id: string; may_write: boolean }[]; next: string | null };
+  "admin.user": { user_id: string; state: "active" | "disabled" | "unknown"; blocked_until: string | null };
   "admin.users.erasure": {
     user_id: string;
     state: "none" | "running" | "finished";

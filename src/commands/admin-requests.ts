@@ -155,6 +155,7 @@ export const forms: Record<string, Form> = {
       retention: retention === "null" ? null : retention,
     }),
   },
+  "users show": { ...ofUser, type: "admin.user" },
   "users erase": { ...ofUser, type: "admin.users.erase" },
   "users erasure": { ...ofUser, type: "admin.users.erasure" },
   "users upsert": {

@@ -4,6 +4,14 @@ import { BeingErased } from "../storage/directory-store.ts";
 import { ack } from "./context.ts";
 import { forAdmins } from "./for-admins.ts";
 
+/** Tells what keeps a user out. */
+export const user = forAdmins<"admin.user", "directoryStore">("admin.user", async ({ payload, services }) => {
+  const { user_id } = payload;
+  const { state, blockedUntil } = await services.directoryStore.standingOf(user_id);
+  const blocked_until = blockedUntil === null ? null : new Date(blockedUntil).toISOString();
+  return { type: "admin.user", payload: { user_id, state, blocked_until } };
+});
+
 /** Lists a page of the members, whoever asks. */
 export const members = forAdmins<"admin.members", "directory">("admin.members", async ({ payload, services }) => {
   const { conversation_id: conversationId, after, limit } = payload;

@@ -76,6 +76,7 @@ export const routes = {
   "admin.unsubscribe": admin.unsubscribe,
   "admin.nodes": admin.nodes,
   "admin.block": admin.block,
+  "admin.user": adminDirectory.user,
   "admin.members": adminDirectory.members,
   "admin.members.add": adminDirectory.addMembers,
   "admin.members.remove": adminDirectory.removeMembers,

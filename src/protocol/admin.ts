@@ -100,6 +100,7 @@ export const adminRequests = {
   "admin.nodes": v.object({}),
   /** `for`: seconds, or a duration; 0 lifts the block. */
   "admin.block": v.object({ user_id: identifier, for: blockFor, reason: closeReason }),
+  "admin.user": v.object({ user_id: identifier }),
   "admin.members": v.object({ conversation_id: identifier, ...page }),
   "admin.members.add": changeMembers,
   "admin.members.remove": changeMembers,
@@ -288,6 +289,13 @@ export const adminReplies = {
     conversation_id: identifier,
     members: v.array(v.object({ user_id: identifier, may_write: flag })),
     next: v.nullable(text),
+  }),
+  "admin.user": v.object({
+    user_id: identifier,
+    /** By the directory, whether or not there is a block. */
+    state: v.picklist(["active", "disabled", "unknown"]),
+    /** When its block ends; null: it is not blocked. */
+    blocked_until: v.nullable(moment),
   }),
   "admin.users.erasure": v.object({
     user_id: identifier,

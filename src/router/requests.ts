@@ -48,6 +48,7 @@ const treatments = {
   "admin.subscribe": { limit: "admin", does: "acts" },
   "admin.unsubscribe": { limit: "admin", does: "acts" },
   "admin.block": { limit: "admin", does: "acts" },
+  "admin.user": { limit: "admin", does: "asks" },
   "admin.members": { limit: "admin", does: "asks" },
   "admin.members.add": { limit: "admin", does: "acts" },
   "admin.members.remove": { limit: "admin", does: "acts" },

@@ -22,6 +22,14 @@ export class BeingErased extends ExpectedError {
 
 export type UserState = "active" | "disabled" | "unknown";
 
+/** Says of a user what keeps it out, each by itself. */
+export interface Standing {
+  /** `disabled` only where somebody has said so. */
+  state: UserState;
+  /** When its block ends, ms since 1970; null: it is not blocked. */
+  blockedUntil: number | null;
+}
+
 /** Says what a member of a conversation may do there. */
 export interface Membership {
   /** False: kept from writing, while reading goes on [MSG5]. */
@@ -57,6 +65,8 @@ export type DirectoryChange =
 export interface Directory {
   /** `disabled` also while the user is blocked, or being erased. */
   userState(userId: string): Promise<UserState>;
+  /** For who wants to know why: a user who is being erased stands as before. */
+  standingOf(userId: string): Promise<Standing>;
   /** Finds those of the conversations that the user is a member of. */
   membershipsAmong(userId: string, conversationIds: string[]): Promise<Memberships>;
   /** Finds those of the users who are members of the conversation. */

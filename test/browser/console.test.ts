@@ -184,9 +184,12 @@ describe("on one node", () => {
     await act(page, page.getByRole("button", { name: "Block", exact: true }), { "For how long": "10m" });
     expect((await second.closed).code).toBe(4011);
     await page.getByText(/^Blocked until .*; 1 connection closed\.$/).waitFor();
+    const standing = page.getByText(/^blocked until/);
+    await standing.waitFor();
     await expect(connect(user)).rejects.toThrow();
     await act(page, page.getByRole("button", { name: "Unblock" }));
     await page.getByText("The block is lifted.").waitFor();
+    await standing.waitFor({ state: "detached" });
     await connect(user);
     await act(page, page.getByRole("button", { name: "Block", exact: true }), { "For how long": "soon" });
     await page.getByText(/must be seconds or a duration/).waitFor();

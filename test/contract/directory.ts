@@ -44,10 +44,16 @@ function describeBlocks(open: Open): void {
     let time = 1_000;
     const { storage, close } = await open({ now: () => time });
     const states = async () => [await storage.directory.userState("ann"), await storage.directory.userState("bob")];
+    const standings = () => Promise.all(["ann", "bob", "eve"].map((userId) => storage.directory.standingOf(userId)));
     try {
       await storage.directory.upsertUsers(["ann"]);
       for (const userId of ["ann", "bob"]) await storage.directory.block(userId, 2_000.5);
       expect(await states()).toEqual(["disabled", "disabled"]);
+      expect(await standings()).toEqual([
+        { state: "active", blockedUntil: 2_001 },
+        { state: "unknown", blockedUntil: 2_001 },
+        { state: "unknown", blockedUntil: null },
+      ]);
       await storage.stop();
       await storage.start();
       expect(await states()).toEqual(["disabled", "disabled"]);
@@ -56,6 +62,13 @@ function describeBlocks(open: Open): void {
       expect(await states()).toEqual(["disabled", "unknown"]);
       await storage.directory.block("ann", time);
       expect(await states()).toEqual(["active", "unknown"]);
+      await storage.directory.setDisabled("ann", true);
+      await storage.directory.block("bob", 4_000);
+      await storage.directory.block("bob", 0);
+      expect(await standings()).toEqual([
+        { state: "disabled", blockedUntil: null },
+        ...Array(2).fill({ state: "unknown", blockedUntil: null }),
+      ]);
     } finally {
       await close();
     }

@@ -177,6 +177,10 @@ test("[PUB3] views over the application's own tables decide, and its triggers te
 
   // Ids that those columns cannot hold belong to nobody.
   expect(await directory.userState("eve")).toBe("unknown");
+  expect([await directory.standingOf(bob), await directory.standingOf("eve")]).toEqual([
+    { state: "disabled", blockedUntil: null },
+    { state: "unknown", blockedUntil: null },
+  ]);
   expect(new Set((await directory.membershipsAmong(ann, ["lobby", room])).keys())).toEqual(new Set([room]));
   expect(new Set((await directory.membershipsAmong("eve", [room])).keys())).toEqual(new Set());
   expect(new Set((await directory.membersAmong(room, ["eve", bob])).keys())).toEqual(new Set([bob]));

@@ -114,10 +114,14 @@ test("[ADM2] [MSG5] members, users, topics, subscribe, block and disconnect do w
     missing_nodes: [],
   });
   expect(await client.closed).toEqual({ code: 4011, reason: "bye" });
-  expect((await operateJson("block", anna, "10m")).until).toBeString();
+  const { until } = await operateJson("block", anna, "10m");
+  expect(until).toBeString();
+  expect(await operateJson("users", "show", anna)).toEqual({ user_id: anna, state: "active", blocked_until: until });
   await expect(connect(anna)).rejects.toThrow();
   expect((await operateJson("block", anna, "0")).until).toBeNull();
   await operateJson("users", "disable", anna);
+  const { stdout, code } = await operate("users", "show", anna);
+  expect([code, stdout]).toEqual([0, expect.stringMatching(/^state +disabled\nblocked_until +-$/m)]);
   await expect(connect(anna)).rejects.toThrow();
   await operateJson("users", "enable", anna);
   await connect(anna);

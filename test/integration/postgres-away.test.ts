@@ -189,6 +189,7 @@ test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
       "admin.members.remove",
       "admin.members.update",
       "admin.topic",
+      "admin.user",
       "admin.users.disable",
       "admin.users.erase",
       "admin.users.erasure",

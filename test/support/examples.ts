@@ -122,6 +122,7 @@ export const clientExamples: Record<ClientMessageType, Payload[]> = {
     { user_id: "u9", for: 600 },
     { user_id: "u9", for: 0 },
   ],
+  "admin.user": [{ user_id: "u9" }],
   "admin.members": [{ conversation_id: "c9" }, { conversation_id: "c9", after: "u1", limit: 10 }],
   "admin.members.add": [{ conversation_id: "c9", user_ids: ["u8", "u9"] }],
   "admin.members.remove": [{ conversation_id: "c9", user_ids: ["u9"] }],
@@ -493,6 +494,10 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
       ],
       missing_nodes: ["node-2"],
     },
+  ],
+  "admin.user": [
+    { user_id: "u9", state: "active", blocked_until: at },
+    { user_id: "u9", state: "unknown", blocked_until: null },
   ],
   "admin.users.erasure": [
     {

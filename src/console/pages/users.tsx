@@ -90,10 +90,26 @@ function Connections({ filter, empty }: { filter: Record<string, string>; empty:
 const reason = { name: "reason", label: "Reason, which the client is told", isOptional: true };
 const given = (text: string | undefined) => (text === undefined || text === "" ? {} : { reason: text });
 
+/** Says what keeps somebody out. */
+function Standing({ state, blocked_until }: Reply<"admin.user">) {
+  const kept = [
+    state === "disabled" && "disabled",
+    blocked_until !== null && `blocked until ${new Date(blocked_until).toLocaleString()}`,
+  ].filter(Boolean);
+  return (
+    <p className={kept.length > 0 ? "bad" : "faint"}>
+      {[...(state === "unknown" ? ["not in the directory"] : []), ...kept].join(", ") || "may come in"}
+    </p>
+  );
+}
+
 export function UserPage({ userId }: { userId: string }) {
+  const { reply, error, again } = useRequest("admin.user", { user_id: userId }, 5_000);
   return (
     <>
       <h2>{userId}</h2>
+      <Notices error={error} />
+      {reply !== null && <Standing {...reply} />}
       <p className="actions">
         <Action
           label="Disconnect"
@@ -116,6 +132,7 @@ export function UserPage({ userId }: { userId: string }) {
               for: values.for!,
               ...given(values.reason),
             });
+            again();
             if (until === null) return "The block is lifted.";
             return `Blocked until ${new Date(until).toLocaleString()}; ${plural(disconnected, "connection")} closed.`;
           }}
@@ -125,6 +142,7 @@ export function UserPage({ userId }: { userId: string }) {
           question={`Let ${userId} in again?`}
           act={async (ask) => {
             await ask("admin.block", { user_id: userId, for: 0 });
+            again();
             return "The block is lifted.";
           }}
         />

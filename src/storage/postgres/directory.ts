@@ -41,6 +41,7 @@ function statements(ws: string, names: DirectoryNames, { saysWhoMayWrite }: { sa
   const mayWrite = `${saysWhoMayWrite ? "coalesce(may_write, true)" : "true"} AS "mayWrite"`;
   const isBlocked = `(EXISTS (SELECT 1 FROM ${ws}.blocks AS b WHERE b.user_id = $2 AND b.ends_at > $3)
     OR EXISTS (SELECT 1 FROM ${ws}.erasures AS e WHERE e.user_id = $2))`;
+  const blockedUntil = `(SELECT ends_at::float8 FROM ${ws}.blocks WHERE user_id = $2 AND ends_at > $3) AS "blockedUntil"`;
   return {
     checkUsers: `SELECT user_id::text, disabled::boolean FROM ${users} LIMIT 0`,
     checkMembers: `SELECT conversation_id::text, user_id::text FROM ${members} LIMIT 0`,
@@ -53,6 +54,9 @@ function statements(ws: string, names: DirectoryNames, { saysWhoMayWrite }: { sa
       FROM ${users} WHERE user_id = $1
       UNION ALL SELECT false, true WHERE ${isBlocked}`,
     stranger: `SELECT false AS known, true AS disabled WHERE $1::text IS NOT NULL AND ${isBlocked}`,
+    // A view may name somebody twice.
+    standing: `SELECT (SELECT bool_or(coalesce(disabled::boolean, false)) FROM ${users} WHERE user_id = $1) AS disabled, ${blockedUntil}`,
+    standingOfStranger: `SELECT NULL::boolean AS disabled, ${blockedUntil} WHERE $1::text IS NOT NULL`,
     // Removes those that have ended as well.
     block: `WITH ended AS (DELETE FROM ${ws}.blocks WHERE ends_at <= $3 AND user_id <> $1)
       INSERT INTO ${ws}.blocks (user_id, ends_at) VALUES ($1, $2)
@@ -130,6 +134,7 @@ export function createDirectory(options: DirectoryOptions): Directory & { check(
 type Questions = Pick<
   Directory,
   | "userState"
+  | "standingOf"
   | "membershipsAmong"
   | "membersAmong"
   | "membersPage"
@@ -186,6 +191,14 @@ function createQuestions({ pool, now }: DirectoryOptions, sql: Statements): Ques
       const [row] = await find<{ disabled: boolean }>(sql.user, asked, () => pool.query(sql.stranger, asked));
       if (row === undefined) return "unknown";
       return row.disabled ? "disabled" : "active";
+    },
+    async standingOf(userId) {
+      const asked = [userId, userId, now()];
+      const [row] = await find<{ disabled: boolean | null; blockedUntil: number | null }>(sql.standing, asked, () =>
+        pool.query(sql.standingOfStranger, asked),
+      );
+      const { disabled, blockedUntil } = row!;
+      return { state: disabled === null ? "unknown" : disabled ? "disabled" : "active", blockedUntil };
     },
     membershipsAmong: (userId, conversationIds) =>
       memberships(userId, conversationIds, { text: sql.membershipsAmong, asText: sql.membershipsAmongAsText }),

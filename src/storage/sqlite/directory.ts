@@ -1,6 +1,6 @@
 /** Keeps the directory's tables and the log of their changes [PUB3]; runs in the worker only. */
 import type { Database } from "bun:sqlite";
-import type { DirectoryChange, Member, Membership, UserState } from "../directory-store.ts";
+import type { DirectoryChange, Member, Membership, Standing, UserState } from "../directory-store.ts";
 import { sqlOf } from "../sql-text.ts";
 import sharingWith from "./queries/sharing-with.sql" with { type: "text" };
 
@@ -45,6 +45,10 @@ function prepare(database: Database) {
       `SELECT (SELECT disabled FROM users WHERE user_id = ?1) AS disabled,
          EXISTS (SELECT 1 FROM blocks WHERE user_id = ?1 AND ends_at > ?2)
            OR EXISTS (SELECT 1 FROM erasures WHERE user_id = ?1) AS blocked`,
+    ),
+    standing: by<{ disabled: number | null; blockedUntil: number | null }, [string, number]>(
+      `SELECT (SELECT disabled FROM users WHERE user_id = ?1) AS disabled,
+         (SELECT ends_at FROM blocks WHERE user_id = ?1 AND ends_at > ?2) AS blockedUntil`,
     ),
     block: by<null, [string, number]>(
       `INSERT INTO blocks (user_id, ends_at) VALUES (?, ?)
@@ -121,6 +125,11 @@ export class DirectoryTables {
     const { disabled, blocked } = this.#sql.user.get(userId, now)!;
     if (disabled || blocked) return "disabled";
     return disabled === null ? "unknown" : "active";
+  }
+
+  standingOf(userId: string, now: number): Standing {
+    const { disabled, blockedUntil } = this.#sql.standing.get(userId, now)!;
+    return { state: disabled === null ? "unknown" : disabled ? "disabled" : "active", blockedUntil };
   }
 
   /** Blocks somebody, and removes blocks that have ended. */

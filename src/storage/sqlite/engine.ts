@@ -188,6 +188,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
     receivedThrough: (users: UserOnTopic[]) => push.receivedThrough(users),
     acknowledgedBy: (userIds: string[]) => push.acknowledgedBy(userIds),
     userState: (userId: string, now: number) => directory.userState(userId, now),
+    standingOf: (userId: string, now: number) => directory.standingOf(userId, now),
     block: (userId: string, until: number, now: number) => directory.block(userId, until, now),
     recheck: (userId: string) => directory.recheck(userId),
     membershipsAmong: (userId: string, conversationIds: string[]) =>

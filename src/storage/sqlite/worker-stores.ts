@@ -179,6 +179,7 @@ export function createDirectory({
   };
   return {
     userState: (userId) => calls.call("userState", userId, now()),
+    standingOf: (userId) => calls.call("standingOf", userId, now()),
     block: (userId, untilMs) => calls.call("block", userId, Math.ceil(untilMs), now()),
     recheck: (userId) => andTell(calls.call("recheck", userId)),
     membershipsAmong: async (userId, conversationIds) =>
