@@ -1,6 +1,6 @@
 /** Finds connections by user, device or address, and shows one user with what may be done about it. */
 import type { Reply } from "../../client/core.ts";
-import { pathTo, usePages } from "../hooks.ts";
+import { pathTo, usePages, useRequest } from "../hooks.ts";
 import {
   Action,
   bytes,
