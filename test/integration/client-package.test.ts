@@ -1,6 +1,6 @@
 /** Proves that the package which `npm pack` makes works where applications run: Node, Bun, a browser behind a bundler, and TypeScript. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { launchChromium } from "../support/chromium.ts";
@@ -96,6 +96,14 @@ test("[LIM] the package is the client alone: no dependency, and a core of a few 
     console.log(`${entry}: ${bytes.length} bytes minified, ${gzipped} gzipped, of ${most} kB`);
     expect(gzipped).toBeLessThanOrEqual(most * 1_000);
   }
+});
+
+test("[STYLE] the client's page leads to what is in the package, or to where all of the project is", () => {
+  const prose = readFileSync(join(packageFolder, "docs/client.md"), "utf8").replace(/^```[\s\S]*?^```/gm, "");
+  const targets = [...prose.matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target!.replace(/#.*/, ""));
+  const isThere = (target: string) => /^https:/.test(target) || existsSync(join(packageFolder, "docs", target));
+  expect(targets.length).toBeGreaterThan(20);
+  expect(targets.filter((target) => !isThere(target))).toEqual([]);
 });
 
 test("[STYLE] the types say where the rules stand that they name", () => {

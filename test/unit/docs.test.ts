@@ -261,16 +261,20 @@ test("the client's page installs the archive that `npm pack` makes, whatever its
     for (const made of [version, "1.2.3"]) expect(new Bun.Glob(name).match(`ws-service-${made}.tgz`)).toBeTrue();
 });
 
-test("every relative link of the documents leads somewhere, to its heading too", () => {
+test("every link of the documents to a file of ours leads somewhere, to its heading too", () => {
+  const { repository } = JSON.parse(textOf("package.json")) as { repository: { url: string } };
+  // Pages that are in the package too name the others by where they are for everybody.
+  const ofOurs = new RegExp(`^${repository.url.replace(/^git\+|\.git$/g, "")}/(?:blob|tree)/main/`);
   const anchorsOf = (text: string) =>
     new Set([...text.matchAll(/^#{1,6} (.+)$/gm)].map(([, heading]) => anchorOf(heading!)));
   const broken: string[] = [];
   for (const document of documents) {
     const prose = textOf(document).replace(/^```[\s\S]*?^```/gm, "");
     for (const [, target] of prose.matchAll(/\]\(([^)\s]+)\)/g)) {
-      if (/^[a-z]+:/.test(target!)) continue;
-      const [path, anchor] = target!.split("#") as [string, string | undefined];
-      const file = path === "" ? document : join(dirname(document), path);
+      const isOfOurs = ofOurs.test(target!);
+      if (/^[a-z]+:/.test(target!) && !isOfOurs) continue;
+      const [path, anchor] = target!.replace(ofOurs, "").split("#") as [string, string | undefined];
+      const file = path === "" ? document : join(isOfOurs ? "" : dirname(document), path);
       const leads = existsSync(join(root, file));
       if (!leads || (anchor !== undefined && !anchorsOf(textOf(file)).has(anchor)))
         broken.push(`${document}: ${target}`);
