@@ -41,7 +41,10 @@ export interface ConnectionOptions {
   webSocket?: WebSocketConstructor;
   /** Another of the same device has connected: `stop` leaves it to that one, `another_device` comes back beside it. `stop` where left out. */
   whenReplaced?: "stop" | "another_device";
-  /** Asked for each line: goes on from the place that is kept here, or from what was acknowledged by `ack` [LOG6]. `place` where left out. */
+  /**
+   * Asked for each line: goes on from the place that is kept here, or from what was acknowledged by `ack`, and tells all that comes
+   * after it once more [LOG6]. Until all of that is back the next lines do so too, and nothing is kept. `place` where left out.
+   */
   resumesFrom?(): "place" | "acked";
   /** `user`, `calls` and `notifications` where left out. */
   ownTopics?: readonly string[];
@@ -297,8 +300,8 @@ export class Connection implements ConnectionOfAll {
   #save(): Promise<unknown> {
     this.#cancelSave?.();
     this.#cancelSave = null;
-    const { deviceId, place, covered } = this.#session;
-    if (this.#hasLeft || this.#userId === null || deviceId === null) return this.#writing;
+    const { deviceId, place, covered, isFromAcked } = this.#session;
+    if (this.#hasLeft || this.#userId === null || deviceId === null || isFromAcked) return this.#writing;
     const { url } = this.#options;
     const session: KeptSession = { url, userId: this.#userId, deviceId, ...place };
     for (const kept of this.#kept) for (const [key, value] of kept.takeChanges()) this.#unwritten.set(key, value);

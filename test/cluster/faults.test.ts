@@ -1,6 +1,5 @@
 /** Three nodes, PostgreSQL with its standby, and Redis while links, nodes and servers fail at random; a checker judges what clients saw. */
 import { expect, test } from "bun:test";
-import { isOpenFault } from "../support/checker/rules-told.ts";
 import { plainKinds } from "../support/faults/kinds.ts";
 import { type RoundOptions, runRound } from "../support/faults/run.ts";
 
@@ -13,7 +12,7 @@ const timeoutMs = 180_000;
 
 async function expectNoViolation(options: Omit<RoundOptions, "seed">): Promise<void> {
   console.log(`seed ${seed}`);
-  const { violations, counts, text } = await runRound({ seed, forgives: isOpenFault, ...options });
+  const { violations, counts, text } = await runRound({ seed, ...options });
   console.log(text);
   expect(violations).toBe(0);
   expect(Object.keys(counts).length).toBeGreaterThan(1);

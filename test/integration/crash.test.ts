@@ -3,7 +3,6 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createCrashes } from "../support/checker/crashes.ts";
 import { report } from "../support/checker/judge.ts";
 import { type CheckerOptions, check } from "../support/checker/population.ts";
-import { isOpenFault } from "../support/checker/rules-told.ts";
 import { checked, checkedSettings } from "../support/checker/settings.ts";
 import { type Service, startService } from "../support/service.ts";
 
@@ -26,7 +25,7 @@ async function expectNothingLost(options: Partial<CheckerOptions>): Promise<void
   try {
     // One user in three has two devices: 51 clients.
     const population = { urls: [service.url], seed, users: 38, conversations: 12, ...checked };
-    const verdict = await check({ ...population, faults: crashes, forgives: isOpenFault, ...options });
+    const verdict = await check({ ...population, faults: crashes, ...options });
     console.log(`${report(verdict)} (killed ${crashes.count()} times)`);
     expect(verdict.violations).toEqual([]);
   } finally {

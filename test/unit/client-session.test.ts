@@ -98,6 +98,27 @@ describe("[LOG4] coming back", () => {
     expect(it.events()).toEqual([11, 11]);
   });
 
+  test("[LOG6] until all is back that comes after what was acknowledged it goes on from there, whatever is asked", async () => {
+    let from: "place" | "acked" = "place";
+    const it = await live({ resumesFrom: () => from });
+    for (const seq of [11, 12, 13]) it.socket.event("conversation:c1", seq);
+    it.socket.reply("pong", { cursor: "e.13" }, { id: "~9" });
+    from = "acked";
+    await back(it);
+    from = "place";
+    it.socket.event("conversation:c1", 11);
+    const asked = await back(it);
+    // Told once more is 11 alone: behind the cursor of before nobody would be told the two after it.
+    expect([it.events(), it.session.cursor, it.session.isFromAcked]).toEqual([[11, 12, 13, 11], null, true]);
+    expect([asked.payload.since, it.socket.url.searchParams.get("since")]).toEqual(["acked", "acked"]);
+    for (const seq of [11, 12, 13]) it.socket.event("conversation:c1", seq);
+    it.subscribed([sub("conversation:c1", { seq: 13, recovered: true })], { cursor: "e.14" });
+    expect([it.events().slice(3), it.session.isFromAcked]).toEqual([[11, 12, 13], false]);
+    it.socket.end(1006);
+    await it.clock.pass(30_000);
+    expect(it.socket.url.searchParams.get("since")).toBe("e.14");
+  });
+
   test("begins at the head with what the cursor does not speak for", async () => {
     const it = await live();
     it.socket.end(1006);
@@ -243,6 +264,21 @@ describe("[LOG4] [LOG5] gaps", () => {
     const asked = await back(it);
     expect(it.events()).toEqual([11, 12]);
     expect(asked.payload.since).toEqual({ cursor: "e.10", seen: { "conversation:c1": 12 } });
+  });
+
+  test("of a line that is ended by whoever is told of what it held: what was not told then comes again", async () => {
+    for (const [told, seq] of [
+      ["event", 11],
+      ["subscribed", 12],
+    ] as const) {
+      let ends = (_: News) => {};
+      const it = await live({ onNews: (news) => ends(news) });
+      await back(it);
+      ends = ({ kind }) => void (kind === told && it.session.stop());
+      for (const seq of [11, 12]) it.socket.event("conversation:c1", seq);
+      it.subscribed([sub("conversation:c1", { seq: 12, recovered: true })], { cursor: "e.20" });
+      expect(it.session.place).toEqual({ cursor: "e.10", seen: { "conversation:c1": seq }, own: {} });
+    }
   });
 
   test("a pong says nothing of the place while something is on its way back", async () => {

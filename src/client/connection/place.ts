@@ -1,5 +1,5 @@
 /** Keeps the place in the log: the cursor, what was had of each topic, and what this device has sent itself [LOG4]. */
-import type { Since } from "./line.ts";
+import type { From } from "./line.ts";
 
 /** Says what is kept of it on the device. */
 export interface KeptPlace {
@@ -29,10 +29,16 @@ export class Place {
   readonly #own = new Map<string, Map<number, number>>();
   #cursorAt = 0;
   #movedAt = -1;
+  #isFromAcked = false;
 
   constructor(now: () => number, onCursor: () => void) {
     this.#now = now;
     this.#onCursor = onCursor;
+  }
+
+  /** Whether it is none to go on from yet: not all is back that comes after what was acknowledged. */
+  get isFromAcked(): boolean {
+    return this.#isFromAcked;
   }
 
   /** Whether something came since the cursor was taken. */
@@ -85,9 +91,18 @@ export class Place {
     for (const topic of [...this.#had.keys(), ...this.#own.keys()]) if (!topics.has(topic)) this.forget(topic);
   }
 
+  /** Knows of nothing any more, and goes on from what was acknowledged [LOG6]. */
+  goBackToAcked(): void {
+    this.forgetAll();
+    // All that was told up to it is to be told once more: no line may go on behind it.
+    this.cursor = null;
+    this.#isFromAcked = true;
+  }
+
   moveCursor(cursor: string): void {
     const now = this.#now();
     this.cursor = cursor;
+    this.#isFromAcked = false;
     this.#cursorAt = now;
     for (const [topic, movedAt] of this.#moved) {
       if (movedAt >= now - lateMs && this.#moved.size <= recentMost) break;
@@ -101,8 +116,9 @@ export class Place {
   }
 
   /** Where to go on; undefined: at the head. */
-  since(): Since | undefined {
+  since(): From | undefined {
     const { cursor } = this;
+    if (this.#isFromAcked) return "acked";
     if (cursor === null) return undefined;
     const seen: Record<string, number> = {};
     let room = seenCharactersMost;
@@ -124,6 +140,7 @@ export class Place {
   restore({ cursor, seen, own }: KeptPlace): void {
     this.forgetAll();
     this.cursor = cursor;
+    this.#isFromAcked = false;
     const now = this.#now();
     for (const [topic, seq] of Object.entries(seen)) {
       this.#had.set(topic, seq);

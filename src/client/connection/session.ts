@@ -18,7 +18,10 @@ export interface SessionOptions
   onHappening?(happening: Happening): void;
   /** The cursor is another one. */
   onCursor?(): void;
-  /** `acked`: goes on from what this device has acknowledged, as a program does that keeps nothing itself; asked for each line [LOG6]. */
+  /**
+   * Asked for each line. `acked`: goes on from what this device has acknowledged, as a program does that keeps nothing itself, and so
+   * do the next lines until all of that is back [LOG6].
+   */
   resumesFrom?(): "place" | "acked";
   /** @returns false where the connection is not to be used: whoever says so has stopped it, or had it begin anew */
   onIdentified?(identity: Identity): boolean;
@@ -86,6 +89,11 @@ export class Session {
   /** All of the log up to here, on what is followed, has been told. */
   get cursor(): string | null {
     return this.#place.cursor;
+  }
+
+  /** Whether the place is not to be kept: it is none until all is back that comes after what was acknowledged [LOG6]. */
+  get isFromAcked(): boolean {
+    return this.#place.isFromAcked;
   }
 
   get place(): KeptPlace {
@@ -166,10 +174,9 @@ export class Session {
   }
 
   #goOnFrom(): From | undefined {
-    const isAcked = this.#options.resumesFrom?.() === "acked";
     // Nothing is known to be had by whoever keeps nothing.
-    if (isAcked) this.#place.forgetAll();
-    this.#from = isAcked ? "acked" : this.#place.since();
+    if (this.#options.resumesFrom?.() === "acked") this.#place.goBackToAcked();
+    this.#from = this.#place.since();
     return this.#from;
   }
 

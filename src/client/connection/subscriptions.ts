@@ -132,15 +132,19 @@ export class Subscriptions {
   takeSubscribed(message: ServerMessage, typed: Scope | null): void {
     const { place, onNews, onTaken } = this.#options;
     const { topics, rejected, cursor } = message.payload as unknown as Subscribed;
+    // Somebody who is told something may end the line: what was not told then comes again, and must not count as had.
+    const line = this.#line;
     const asked = message.reply_to === undefined ? undefined : this.#asked.get(message.reply_to);
     const gaps = topics.filter((topic) => this.#hasGap(topic));
-    if (gaps.length > 0) this.#beginAnew(gaps.map(({ topic }) => topic));
     const fresh = topics.filter(({ topic }) => !this.#on.has(topic));
     for (const { topic } of fresh) this.#on.add(topic);
+    if (gaps.length > 0) this.#beginAnew(gaps.map(({ topic }) => topic));
     this.#release(({ topic }) => this.#on.has(topic!));
+    if (line !== this.#line) return;
     for (const { topic, seq } of [...fresh, ...gaps]) if (seq !== undefined) place.begin(topic, seq);
     if (asked === undefined) onTaken(message);
     onNews({ kind: "subscribed", topics });
+    if (line !== this.#line) return;
     if (typed !== null) this.#keepTyped(typed, rejected);
     for (const key of asked?.keys ?? []) this.covered.add(key);
     if (this.#resume !== null) this.#resume.cursor = cursor;
@@ -200,9 +204,9 @@ export class Subscriptions {
       this.#noteAnswer(asked);
       return true;
     }
+    const line = this.#line;
     // It may have come to a part of the replay: that is told, and the next try goes on behind it.
     this.#release(() => true);
-    const line = this.#line;
     const most = Math.min(againMs.most, againMs.first * 2 ** asked.attempt++);
     // Another line has asked for all of it anew.
     const retry = () => line === this.#line && this.#askAgain(asked);
@@ -242,9 +246,10 @@ export class Subscriptions {
   }
 
   #release(isDue: (message: ServerMessage) => boolean): void {
-    const held = this.#held;
-    this.#held = held.filter((message) => !isDue(message));
-    for (const message of held) if (isDue(message)) this.#tell(message);
+    const line = this.#line;
+    const due = this.#held.filter(isDue);
+    this.#held = this.#held.filter((message) => !isDue(message));
+    for (const message of due) if (line === this.#line) this.#tell(message);
   }
 
   /** The server knows of one, or the topic begins behind what was told of it before. */
@@ -295,10 +300,12 @@ export class Subscriptions {
 
   #finish(): void {
     const { place, onNews, onBack } = this.#options;
+    const line = this.#line;
     const cursor = this.#resume?.cursor ?? null;
     this.#resume = null;
     this.#isHolding = false;
     this.#release(() => true);
+    if (line !== this.#line) return;
     if (!this.#follows.has("log")) place.forgetOthers(this.#on);
     const lost = [...this.#lost].filter((topic) => !this.#on.has(topic));
     this.#lost.clear();
@@ -308,7 +315,7 @@ export class Subscriptions {
     if (taken.length > 0) onNews({ kind: "unsubscribed", topics: taken, reason: "access_revoked" });
     if (left.length > 0) onNews({ kind: "unsubscribed", topics: left });
     if (cursor !== null) place.moveCursor(cursor);
-    onBack();
+    if (line === this.#line) onBack();
   }
 
   #keepTyped(scope: Scope, rejected: Subscribed["rejected"]): void {

@@ -75,7 +75,6 @@ export class Device {
   #connection: Connection;
   #socket: RecordedSocket | null = null;
   #hasAcked = false;
-  #isAcked = false;
 
   constructor(private readonly options: DeviceOptions) {
     this.userId = options.userId;
@@ -227,10 +226,9 @@ export class Device {
       resumesFrom: () => {
         // It keeps what it was sent: where the log may have gone back, what the server remembers has gone back with it [LOG4].
         const mayAsk = this.#hasAcked && recorder.history.logLosses.length === 0;
-        // Until such a resume is whole it has nothing else to go on from.
-        this.#isAcked ||= backend !== undefined || (mayAsk && random.chance(ackedResumeChance));
-        if (this.#isAcked) this.#told.beginAnew();
-        return this.#isAcked ? "acked" : "place";
+        const isAcked = backend !== undefined || (mayAsk && random.chance(ackedResumeChance));
+        if (isAcked) this.#told.beginAnew();
+        return isAcked ? "acked" : "place";
       },
     });
     const isMine = () => connection === this.#connection;
@@ -286,7 +284,6 @@ export class Device {
       case "live":
         this.state = "live";
         this.dropsReplayAfter = null;
-        this.#isAcked = false;
         this.options.recorder.noteLive(this.#socket!.history);
         for (const message of this.#unanswered.values()) void this.#deliver(message);
         break;

@@ -2,12 +2,6 @@
 import { type DeviceFacts, type Facts, keyIn } from "./facts.ts";
 import type { Finding, Rule } from "./rule.ts";
 
-/**
- * An open fault, of the client's or of this rule: one run of many has found a device that was sent nine messages of a replay, was ended and
- * begun anew, and never told them. The long run (`npm run test:faults`) counts it; the short one goes on until it is understood.
- */
-export const isOpenFault = ({ rule }: { rule: string }) => rule === "told-all";
-
 const toldOnce: Rule = {
   id: "told-once",
   says: "a client tells each event of a topic once and in order, and its own not at all, but for what it tells anew after a gap [LOG3] [SUB6]",

@@ -15,8 +15,6 @@ export interface RoundOptions extends Pick<CheckerOptions, "users" | "conversati
   replication?: StageOptions["replication"];
   kinds?: readonly Kind[];
   begins?: readonly Kind[];
-  /** Passes over what is known. */
-  forgives?: (violation: Violation) => boolean;
   /** Called with the stage once it is there, so that whoever is interrupted can end it. */
   onStage?: (stage: Stage) => void;
 }
@@ -67,7 +65,6 @@ export async function runRound({
   kinds,
   begins,
   onStage,
-  forgives,
   behaviour,
   ...population
 }: RoundOptions): Promise<Round> {
@@ -86,7 +83,7 @@ export async function runRound({
       patienceMs,
       ...checked,
       faults: storm,
-      forgives: (violation) => isOutage(violation) || forgives?.(violation) === true,
+      forgives: isOutage,
       ...population,
     });
     const unexpected = surprises(stage, verdict.history);

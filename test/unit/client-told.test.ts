@@ -1,0 +1,321 @@
+/** Proves that an application is told each event once, whatever breaks: lines, programs, stores, and those who are told [LOG3] [LOG4] [LOG6]. */
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import type { KeptPlace } from "../../src/client/connection/place.ts";
+import { Connection } from "../../src/client/connection.ts";
+import type { News } from "../../src/client/core.ts";
+import { MemoryStore } from "../../src/client/stores/memory.ts";
+import { createHandClock } from "../support/hand-clock.ts";
+import { HandSocket } from "../support/hand-sockets.ts";
+import { ModelServer, ModelServerLine } from "../support/model-server.ts";
+
+const conversations = ["a", "b", "c"];
+const topicOf = (conversation: string) => `conversation:${conversation}`;
+
+const step = fc.record({
+  kind: fc.constantFrom(
+    ...([
+      "said",
+      "said",
+      "said",
+      "send",
+      "post",
+      "work",
+      "deliver",
+      "deliver",
+      "level",
+      "level",
+      "level",
+      "pass",
+    ] as const),
+    ...(["break", "part", "part", "part", "refuse", "end", "die", "hide", "unkept", "leaves", "throws"] as const),
+    ...(["acknowledge", "acknowledge", "acked", "acked"] as const),
+  ),
+  which: fc.nat(2),
+  count: fc.integer({ min: 1, max: 6 }),
+});
+type Step = typeof step extends fc.Arbitrary<infer It> ? It : never;
+
+/** Of a topic: what was told, what is known to be its own, and behind what everything is owed. */
+interface Known {
+  told: number[];
+  own: number[];
+  /** Null: where the topic begins is not known yet. */
+  from: number | null;
+}
+type Record = { [topic: string]: Known };
+
+/** All that is under way goes by promises alone. */
+async function settled(): Promise<void> {
+  for (let turn = 0; turn < 40; turn++) await Promise.resolve();
+}
+
+class Store extends MemoryStore {
+  isFull = false;
+
+  override async write(changes: readonly [key: string, value: unknown][]): Promise<void> {
+    if (this.isFull) throw new Error("full");
+    await super.write(changes);
+  }
+}
+
+class Played {
+  readonly server = new ModelServer();
+  readonly #clock = createHandClock({ settled });
+  readonly #store = new Store();
+  #record: Record = {};
+  #socket: HandSocket | null = null;
+  #line: ModelServerLine | null = null;
+  #connection = this.#open();
+  #sent = 0;
+  #resumesFromAcked = false;
+  #leaves = false;
+  #throws = false;
+  #hide = () => {};
+
+  async play({ kind, which, count }: Step): Promise<void> {
+    const conversation_id = conversations[which]!;
+    const message = () => ({ conversation_id, client_message_id: `m${++this.#sent}`, content: "" });
+    switch (kind) {
+      case "said":
+        for (let left = count; left > 0; left--) {
+          const event = this.server.append(topicOf(conversation_id), null);
+          this.#line?.publish(event);
+        }
+        break;
+      case "send":
+        void this.#connection.request("message.send", message()).then(
+          (ack) => this.#noteOwn(ack),
+          () => {},
+        );
+        break;
+      case "post":
+        void this.#connection.outbox.add("message.send", message());
+        break;
+      case "work":
+        for (let left = count; left > 0; left--) this.#line?.work();
+        break;
+      case "deliver":
+        for (let left = count; left > 0; left--) this.#line?.deliver();
+        break;
+      case "level":
+        void this.#connection.request("ping", {}).catch(() => {});
+        await this.#flow();
+        break;
+      case "pass":
+        await this.#clock.pass([10, 400, 1_500][which]!);
+        break;
+      case "break":
+        this.#socket?.end(1006);
+        break;
+      case "end":
+        await this.#end();
+        break;
+      case "die":
+        await this.#die();
+        break;
+      case "hide":
+        this.#hide();
+        break;
+      case "acked":
+        this.#resumesFromAcked = this.server.acked > 0;
+        this.#socket?.end(1006);
+        break;
+      case "part":
+        await this.#clock.pass(this.#line === null ? 1_000 : 0);
+        for (let left = 4 + count; left > 0; left--) {
+          this.#line?.work();
+          this.#line?.deliver();
+          await settled();
+        }
+        this.#socket?.end(1006);
+        break;
+      case "acknowledge": {
+        const { cursor } = this.#connection;
+        if (cursor !== null) void this.#connection.request("ack", { cursor }).catch(() => {});
+        await this.#flow();
+        break;
+      }
+      case "refuse":
+        this.#line?.work({ refuses: true });
+        break;
+      case "leaves":
+        this.#leaves = true;
+        break;
+      case "throws":
+        this.#throws = true;
+        break;
+      case "unkept":
+        this.#store.isFull = !this.#store.isFull;
+        break;
+    }
+    await settled();
+    this.#connection.start();
+    await settled();
+  }
+
+  /** All that is asked for is answered, and all that is sent comes. */
+  async #flow(): Promise<void> {
+    for (let left = 300; left > 0 && this.#line?.isIdle === false; left--) {
+      this.#line.work();
+      this.#line?.deliver();
+      await settled();
+    }
+  }
+
+  /** Nothing breaks any more, and all that is on its way comes. */
+  async comeToRest(): Promise<void> {
+    this.#store.isFull = this.#leaves = this.#throws = false;
+    for (let round = 0; round < 1_000; round++) {
+      this.#connection.start();
+      await this.#clock.pass(this.#line === null || this.#line.isIdle ? 1_000 : 1);
+      const isQuiet = this.#line?.isIdle === true && this.#connection.state.status === "live";
+      if (isQuiet && this.#connection.outbox.entries.length === 0) return;
+      await this.#flow();
+    }
+    throw new Error(`it does not come to rest: ${JSON.stringify(this.#connection.state)}`);
+  }
+
+  expectTruth(): void {
+    for (const topic of conversations.map(topicOf)) {
+      const { told, own, from } = this.#record[topic]!;
+      const events = this.server.log.filter((it) => it.topic === topic && it.seq > from!);
+      const isOwn = (seq: number) => events.find((it) => it.seq === seq)?.key !== null;
+      const ofOthers = events.filter(({ key }) => key === null).map(({ seq }) => seq);
+      expect(told.filter((seq) => seq > from! && !isOwn(seq))).toEqual(ofOthers);
+      expect(told).toEqual([...new Set(told)].sort((one, other) => one - other));
+      expect(told.filter((seq) => own.includes(seq))).toEqual([]);
+    }
+  }
+
+  #open(): Connection {
+    const played = this;
+    const connection: Connection = new Connection({
+      ...{ url: "wss://chat.example.com/ws", userId: "anna", deviceId: "d1", ownTopics: [] },
+      ...{ store: this.#store, clock: this.#clock, random: () => 0.5 },
+      surroundings: {
+        isOnline: () => true,
+        listen: (listener) => {
+          this.#hide = () => listener("hide");
+          return () => {};
+        },
+      },
+      resumesFrom: () => {
+        if (!this.#resumesFromAcked) return "place";
+        this.#resumesFromAcked = false;
+        this.#forget();
+        return "acked";
+      },
+      webSocket: class extends HandSocket {
+        constructor(url: string) {
+          super(new URL(url));
+          played.#connect(this);
+        }
+
+        override close(code: number): void {
+          if (played.#socket === this) played.#socket = played.#line = null;
+          this.end(code);
+        }
+
+        override end(code: number): void {
+          if (played.#socket === this) played.#socket = played.#line = null;
+          super.end(code);
+        }
+      },
+    });
+    connection.keep({ takeChanges: () => [["record", structuredClone(this.#record)]] });
+    connection.onNews((news) => connection === this.#connection && this.#take(news));
+    connection.follow(conversations.map(topicOf));
+    connection.follow(["presence"], { conversation_ids: conversations });
+    connection.start();
+    return connection;
+  }
+
+  #connect(socket: HandSocket): void {
+    this.#socket = socket;
+    this.#line = new ModelServerLine(this.server, socket);
+  }
+
+  /** All that was acknowledged is had, and what comes after it is to be told, once more where it was told before. */
+  #forget(): void {
+    const known = (topic: string): Known => ({ told: [], own: [], from: this.server.headOf(topic, this.server.acked) });
+    this.#record = Object.fromEntries(conversations.map(topicOf).map((topic) => [topic, known(topic)]));
+  }
+
+  #of(topic: string): Known {
+    this.#record[topic] ??= { told: [], own: [], from: null };
+    return this.#record[topic];
+  }
+
+  #take(news: News): void {
+    switch (news.kind) {
+      case "event":
+        this.#of(news.event.topic!).told.push(news.event.seq!);
+        break;
+      case "sent":
+        this.#noteOwn(news.ack);
+        break;
+      case "gap":
+        // Only where a first line broke before there was a place to go on from.
+        expect(this.#connection.cursor).toBeNull();
+        for (const topic of news.topics) delete this.#record[topic];
+        break;
+      case "subscribed":
+        for (const { topic, seq } of news.topics) this.#of(topic).from ??= seq!;
+        break;
+      case "unsubscribed":
+      case "forgotten":
+        throw new Error(`it was told ${news.kind}`);
+    }
+    if (this.#leaves) {
+      this.#leaves = false;
+      void this.#connection.stop();
+    }
+    if (this.#throws) {
+      this.#throws = false;
+      throw new Error("of a listener");
+    }
+  }
+
+  #noteOwn({ topic, seq, duplicate }: { topic?: string; seq?: number; duplicate?: boolean }): void {
+    if (duplicate !== true) this.#of(topic!).own.push(seq!);
+  }
+
+  /** The program ends, and starts again on what it has kept. */
+  async #end(): Promise<void> {
+    const stopped = this.#connection.stop();
+    await this.#clock.pass(0);
+    await stopped;
+    await this.#goBack();
+    this.#connection = this.#open();
+  }
+
+  /** The program is gone with all that it had not kept. */
+  async #die(): Promise<void> {
+    this.#connection.leave();
+    await settled();
+    await this.#goBack();
+    this.#connection = this.#open();
+  }
+
+  /** Knows what was kept; before there was a place to go on from that is of no use: it begins at the head. */
+  async #goBack(): Promise<void> {
+    const kept = new Map(await this.#store.read(""));
+    const { cursor = null } = (kept.get("session") ?? {}) as Partial<KeptPlace>;
+    this.#record = cursor === null ? {} : (kept.get("record") as Record);
+  }
+}
+
+test("[LOG3] [LOG4] [LOG6] whatever breaks, what others say is told once and in order, and nothing of it is left out", async () => {
+  // A failure prints the seed and the path; TEST_SEED runs the same again.
+  const seed = Number(Bun.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 80, size: "max" }), async (steps) => {
+      const played = new Played();
+      for (const it of steps) await played.play(it);
+      await played.comeToRest();
+      played.expectTruth();
+    }),
+    { seed, numRuns: 500, includeErrorInReport: true },
+  );
+});
