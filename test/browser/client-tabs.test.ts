@@ -61,6 +61,11 @@ async function openTabs(count: number) {
   const ben = await people.connect(fresh("ben"));
   const say = (content: string) =>
     ben.ask("message.send", { conversation_id: conversationId, client_message_id: fresh("m"), content });
+  // From there another one goes on, should this one end now.
+  await eventually(
+    () => tabs[0]!.does("store.read('session')"),
+    (kept) => kept.some(([, { cursor }]: [string, { cursor: string | null }]) => cursor !== null),
+  );
   const admin = await people.connect(fresh("admin"), { roles: "admin" });
   const connections = async () => (await admin.ask("admin.connections", { user_id: userId })).connections as any[];
   return { context, userId, conversationId, topic, tabs, open, ben, say, connections };

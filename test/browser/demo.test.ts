@@ -39,7 +39,8 @@ async function openContext(options: BrowserContextOptions): Promise<BrowserConte
   return context;
 }
 
-async function openPage(context: BrowserContext, path: string): Promise<Page> {
+/** Opens the page as it is built, where nothing else is said. */
+async function openPage(context: BrowserContext, path: string, site = demo.builtUrl): Promise<Page> {
   const page = await context.newPage();
   page.on("pageerror", (error) => troubles.push(error.message));
   page.on("console", (message) => {
@@ -47,7 +48,7 @@ async function openPage(context: BrowserContext, path: string): Promise<Page> {
     // The browser's own word of a line that was cut is no trouble of the page's.
     if (message.type() === "error" && !text.includes("net::ERR_") && !text.includes("WebSocket")) troubles.push(text);
   });
-  await page.goto(`${demo.url}${path}`);
+  await page.goto(`${site}${path}`);
   return page;
 }
 
@@ -169,7 +170,7 @@ test("[LOG2] [LOG4] what one says without a network waits in sight, and is there
 });
 
 test("the page that it opens has Anna beside Ben, in one browser", async () => {
-  const page = await openPage(await openContext({ viewport: { width: 1440, height: 800 } }), "beside.html");
+  const page = await openPage(await openContext({ viewport: { width: 1440, height: 800 } }), "beside.html", demo.url);
   const [anna, ben] = [page.frameLocator("iframe >> nth=0"), page.frameLocator("iframe >> nth=1")];
   await anna.getByRole("textbox").fill("I see you");
   await anna.getByRole("textbox").press("Enter");
@@ -338,7 +339,7 @@ for (const colorScheme of ["light", "dark"] as const) {
     expect(await barriersOn(page)).toEqual([]);
     await page.getByRole("button", { name: "Back to the conversations" }).click();
     expect(await barriersOn(page)).toEqual([]);
-    await page.goto(demo.url);
+    await page.goto(demo.builtUrl);
     await page.getByRole("link", { name: "Ben Okafor" }).waitFor();
     expect(await barriersOn(page)).toEqual([]);
   });

@@ -15,13 +15,21 @@ const usualMs: Record<string, number> = {
 
 /** Files that take so much longer than the others of their folder that they would end last, ms. */
 const longMs: Record<string, number> = {
+  "test/binary/release.test.ts": 30_000,
+  "test/browser/calls.test.ts": 40_000,
+  "test/browser/client-tabs.test.ts": 35_000,
+  "test/browser/console.test.ts": 35_000,
+  "test/browser/demo.test.ts": 60_000,
+  "test/cluster/rolling.test.ts": 30_000,
   "test/contract/postgres.test.ts": 40_000,
   "test/contract/sqlite.test.ts": 30_000,
   "test/integration/backends-page.test.ts": 30_000,
-  "test/integration/erasing.test.ts": 30_000,
+  "test/integration/erasing.test.ts": 50_000,
   "test/integration/ingest-stream.test.ts": 20_000,
   "test/integration/missed.test.ts": 30_000,
   "test/integration/push-worker.test.ts": 30_000,
+  "test/integration/small-clients.test.ts": 40_000,
+  "test/model/nodes.test.ts": 50_000,
 };
 
 /** As `bun test --timings` reads and `--update-timings` writes it; ms. */
