@@ -12,6 +12,8 @@ const shared: Names = {
   sequencer: ["position"],
   push: ["on", "behind", "oldest_ms"],
 };
+/** Of these the most counts: it is of the one that is farthest behind. */
+const most: Names = { subscriptions: ["feed_behind"] };
 /** Users with devices on several nodes would count more than once; `presence.users` has them right. */
 const notAdded: Names = { hub: ["users"] };
 
@@ -26,6 +28,7 @@ export function joinStats(own: AnyStats, all: AnyStats[]): AnyStats {
       for (const [name, count] of Object.entries(counts)) {
         if (names(notAdded, part).includes(name)) continue;
         if (names(shared, part).includes(name)) sums[name] = own[part]?.[name] ?? count;
+        else if (names(most, part).includes(name)) sums[name] = Math.max(sums[name] ?? 0, count);
         else sums[name] = (sums[name] ?? 0) + count;
       }
     }

@@ -15,19 +15,32 @@ const shown = (samples: readonly Sample[]) => samples.map(({ connections }) => c
 test("[ADM1] what a node has not answered for is asked for again, and takes the place of what was shown without it", () => {
   const hour = new LastHour();
   expect(hour.after).toBeUndefined();
-  expect(shown(hour.take(answer([sample(0, 3)])))).toEqual([3]);
+  expect(shown(hour.take(answer([sample(0, 3), sample(10, 3), sample(20, 3)])))).toEqual([3, 3, 3]);
   const { after } = hour;
   expect(after).toBe(sample(0, 3).at);
-  expect(shown(hour.take(answer([sample(10, 1)], ["n3"])))).toEqual([3, 1]);
+  const without = [sample(10, 3), sample(20, 3), sample(30, 1)];
+  expect(shown(hour.take(answer(without, ["n3"])))).toEqual([3, 3, 3, 1]);
   expect(hour.after).toBe(after);
-  expect(shown(hour.take(answer([sample(10, 3), sample(20, 3)])))).toEqual([3, 3, 3]);
+  const whole = [sample(10, 3), sample(20, 3), sample(30, 3), sample(40, 3)];
+  expect(shown(hour.take(answer(whole)))).toEqual([3, 3, 3, 3, 3]);
   expect(hour.after).toBe(sample(20, 3).at);
+});
+
+test("[ADM1] the newest are asked for again in any case, for clocks of nodes differ", () => {
+  const hour = new LastHour();
+  hour.take(answer([sample(0, 3), sample(10, 3), sample(20, 2)]));
+  expect(shown(hour.take(answer([sample(10, 3), sample(20, 3), sample(30, 2)])))).toEqual([3, 3, 3, 2]);
 });
 
 test("[ADM1] it is never longer than an hour", () => {
   const hour = new LastHour();
-  for (let minute = 0; minute < 60; minute += 10) hour.take(answer([sample(minute, minute)]));
-  const more = [sample(60, 60), sample(70, 70)];
+  for (let minute = 0; minute < 60; minute += 10) {
+    const from = hour.after === undefined ? 0 : new Date(hour.after).getUTCMinutes() + 10;
+    hour.take(
+      answer(Array.from({ length: (minute - from) / 10 + 1 }, (_, at) => sample(from + at * 10, from + at * 10))),
+    );
+  }
+  const more = [40, 50, 60, 70].map((minute) => sample(minute, minute));
   expect(shown(hour.take(answer(more, ["n3"])))).toEqual([20, 30, 40, 50, 60, 70]);
   expect(shown(hour.take(answer(more)))).toEqual([20, 30, 40, 50, 60, 70]);
 });
