@@ -3,7 +3,7 @@ import type { NewEvent, Storage } from "../../src/storage/ports.ts";
 
 /** Conversations of each user that asks for too much. */
 export const manyConversations = 5_000;
-export const crowdSize = 50_000;
+const crowdSize = 50_000;
 export const list = (count: number, name: (index: number) => string, from = 0): string[] =>
   Array.from({ length: count }, (_, index) => name(from + index));
 

@@ -30,7 +30,7 @@ import { limits } from "./limits.ts";
 const plain = <Schema extends v.GenericSchema<Record<string, unknown>>>(schema: Schema) => v.pipe(freeObject, schema);
 
 /** Where to go on: a cursor with what was seen after it, or this device's last acknowledgement [LOG4]. */
-export const since = v.union(
+const since = v.union(
   [v.literal("acked"), plain(v.object({ cursor, seen: v.optional(plain(v.record(v.string(), sequence))) }))],
   'must be "acked" or an object with a cursor',
 );

@@ -29,6 +29,5 @@ Object.assign(globalThis, {
     async loadAll() {
       while (conversation.current.hasOlder) await conversation.loadOlder();
     },
-    untilStatus: (status: string) => until(() => conversation.current.status === status),
   },
 });

@@ -3,7 +3,6 @@ import { IndexedDbStore } from "../../src/client/stores/indexed-db.ts";
 import { storeCases } from "../contract/client-store.ts";
 
 const stores = {
-  titles: storeCases.map(({ title }) => title),
   run: (title: string) => {
     const name = crypto.randomUUID();
     return storeCases.find((it) => it.title === title)!.run(() => new IndexedDbStore(name));

@@ -61,7 +61,6 @@ const tab = {
   untilEmpty: () => until(() => core.outbox.entries.length === 0),
   untilLead: () => until(() => core.isLead),
   untilKind: (kind: string) => until(() => news.some((it) => it.kind === kind)),
-  untilError: () => until(() => errors.length > 0),
   say: (content: string) =>
     core.outbox.add("message.send", {
       conversation_id: topic!.split(":")[1]!,

@@ -355,6 +355,9 @@ test("[CALL1] [CALL4] [ENV4] a test says who calls, lets answers wait, refuses, 
   call.decline();
   expect((await server.received("call.hangup")).payload).toMatchObject({ call_id: callId });
   await shows(call, ({ state }) => state === "ended");
+  const next = new Promise<Call>((resolve) => client.on("call", resolve));
+  server.endCall(server.call("ben", "anna"), "timeout");
+  await shows(await next, ({ state, endReason }) => state === "ended" && endReason === "timeout");
 
   const view = opened(client.conversation("c1"));
   const release = server.hold("message.send");

@@ -144,7 +144,7 @@ function drawn(actions: Action[], { random, haste }: { random: () => number; has
 }
 
 /** Numbers in [0, 1), the same for the same seed (mulberry32). */
-export function randomBy(seed: number): () => number {
+function randomBy(seed: number): () => number {
   let state = seed;
   return () => {
     state = (state + 0x6d2b79f5) | 0;

@@ -6,8 +6,8 @@ import { steps } from "../../src/storage/postgres/schema.ts";
 import { migrations } from "../../src/storage/sqlite/schema.ts";
 
 /** The versions that the first release has written. */
-export const firstVersion = 4;
-export const firstFileVersion = 2;
+const firstVersion = 4;
+const firstFileVersion = 2;
 
 /** SQL that makes it in an empty database, or in a new schema of one. */
 export const firstSchema = (ws: string) => `CREATE SCHEMA ${ws}; ${firstTables(ws)}`;

@@ -16,7 +16,7 @@ export interface RuntimeStage {
 }
 
 /** Reads the last stage of the Dockerfile. */
-export function readRuntimeStage(): RuntimeStage {
+function readRuntimeStage(): RuntimeStage {
   const text = readFileSync(join(projectFolder, "Dockerfile"), "utf8").replaceAll("\\\n", " ");
   const stage = text.slice(text.lastIndexOf("\nFROM ")).split("\n");
   const after = (word: string) =>

@@ -28,7 +28,7 @@ export interface Script {
   sha: string;
 }
 
-export function script(...parts: string[]): Script {
+function script(...parts: string[]): Script {
   const lua = parts.join("\n");
   return { lua, sha: new Bun.CryptoHasher("sha1").update(lua).digest("hex") };
 }

@@ -118,7 +118,7 @@ export function wasAskedFor(device: DeviceFacts, { connection, exchanges }: Conn
 }
 
 /** The position of the cursor that the device knew to be acknowledged. */
-export function ackedBefore({ connections }: DeviceFacts, order: number): number {
+function ackedBefore({ connections }: DeviceFacts, order: number): number {
   const cursors = connections.flatMap(({ exchanges }) =>
     repliesTo(exchanges, "ack")
       .filter((reply) => reply.message.type === "ack" && reply.order < order)

@@ -183,9 +183,11 @@ const offersIn = ({ devices }: Facts) =>
     connections.flatMap(({ exchanges }) =>
       repliesTo(exchanges, "call.offer")
         .filter(({ request, message }) => message.type === "ack" && request.payload.to_user_id !== undefined)
-        .map(({ request: { payload, order }, order: answeredAt, message }) => ({
-          ...{ fromUserId: device.userId, payload, order, answeredAt },
-          answerTime: timeOf(message),
+        .map(({ request: { payload, order }, order: answeredAt }) => ({
+          fromUserId: device.userId,
+          payload,
+          order,
+          answeredAt,
         })),
     ),
   );
