@@ -35,8 +35,6 @@ const (
 	backoffFirst   = 500 * time.Millisecond
 	backoffMost    = 30 * time.Second
 	openWithin     = 15 * time.Second
-	pingEvery      = 20 * time.Second
-	answerWithin   = 10 * time.Second
 	crowdedFor     = 5 * time.Second
 	backlogDefault = 1000
 	// refusalsMost counts tokens in a row that are refused before it is given up.
@@ -46,6 +44,11 @@ const (
 	comingBack = websocket.StatusCode(4000)
 
 	subscribeID, pingID, authenticateID = "~s", "~p", "~a"
+)
+
+var (
+	pingEvery    = 20 * time.Second
+	answerWithin = 10 * time.Second
 )
 
 // ErrUncertain is what becomes of a request that may not be made twice, where the line breaks before its answer.
@@ -184,6 +187,8 @@ type line struct {
 	ctx        context.Context
 	compressed bool
 	heardAt    atomic.Int64
+	// isFull: nothing is read until there is room.
+	isFull atomic.Bool
 	// The rest is guarded by Client.mu.
 	isLive   bool
 	outgoing []*request
@@ -525,7 +530,7 @@ func (l *line) probe() {
 	for sleep(l.ctx, pingEvery) {
 		asked := time.Now().UnixNano()
 		l.write(pingID, "ping", struct{}{})
-		if sleep(l.ctx, answerWithin) && l.heardAt.Load() < asked {
+		if sleep(l.ctx, answerWithin) && !l.isFull.Load() && l.heardAt.Load() < asked {
 			l.conn.Close(comingBack, "")
 		}
 	}
@@ -680,7 +685,13 @@ func (c *Client) goLive(line *line) {
 // push waits for room, but not where somebody waits for an answer: whoever takes events may be just that one.
 func (c *Client) push(line *line, it item) {
 	for len(c.queue) >= c.options.Backlog && len(c.requests) == 0 && line.ctx.Err() == nil && c.end == nil {
+		line.isFull.Store(true)
 		c.changed.Wait()
+	}
+	if line.isFull.Load() {
+		// Whatever has come meanwhile is read only now.
+		line.heardAt.Store(time.Now().UnixNano())
+		line.isFull.Store(false)
 	}
 	it.at = time.Now()
 	if last := len(c.queue) - 1; it.cursor != "" && last >= 0 && c.queue[last].cursor != "" {

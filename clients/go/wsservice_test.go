@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -100,6 +101,48 @@ func TestTooLarge(t *testing.T) {
 	var refused *ServerError
 	if !errors.As(err, &refused) || refused.Code != "message_too_large" {
 		t.Fatal(err)
+	}
+}
+
+// [CON7] A program that takes its time is not taken for a line that is dead.
+func TestSlow(t *testing.T) {
+	defer func(every, within time.Duration) { pingEvery, answerWithin = every, within }(pingEvery, answerWithin)
+	pingEvery, answerWithin = 10*time.Millisecond, 10*time.Millisecond
+	var lines atomic.Int32
+	pings := make(chan struct{}, 100)
+	client := connect(t, 2, func(ctx context.Context, conn *websocket.Conn, said message) error {
+		switch said.Type {
+		case "subscribe":
+			lines.Add(1)
+			if err := subscribed(ctx, conn); err != nil {
+				return err
+			}
+			for seq := 1; seq <= 10; seq++ {
+				if err := event(ctx, conn, seq); err != nil {
+					return err
+				}
+			}
+			return nil
+		case "ping":
+			pings <- struct{}{}
+			return tell(ctx, conn, `{"type":"pong","reply_to":"~p","payload":{"cursor":"c1"}}`)
+		}
+		return nil
+	})
+	for range 5 {
+		<-pings
+	}
+	var heard int64
+	for event, err := range client.Events(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if heard = max(heard, event.Seq); heard == 10 {
+			break
+		}
+	}
+	if lines.Load() != 1 {
+		t.Fatal(lines.Load())
 	}
 }
 

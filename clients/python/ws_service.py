@@ -69,6 +69,7 @@ class Event:
 class _Asked:
     type: str
     payload: dict
+    sent: bool = False
     answer: "asyncio.Future[dict]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
@@ -120,6 +121,8 @@ class Client:
         self._backlog = backlog
         self._events: "asyncio.Queue[tuple[str, Any]]" = asyncio.Queue()
         self._room = asyncio.Event()
+        self._full = False
+        self._heard = asyncio.Event()
         self._asked: "dict[str, _Asked]" = {}
         self._numbers = 0
         self._had: "dict[str, int]" = {}
@@ -221,7 +224,9 @@ class Client:
                 if status in (400, 403, 404, 426) or (status == 401 and (not callable(self._token) or refused >= 3)):
                     self._stop(Closed(f"refused with HTTP {status}", status))
                 headers = getattr(error, "headers", None) or getattr(getattr(error, "response", None), "headers", None) or {}
-                wait = float(headers.get("Retry-After", 0))
+                told = headers.get("Retry-After", "")
+                # Between here and the service somebody may say it as a date.
+                wait = float(told) if told.isdigit() else 0.0
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # Of what gives tokens: tried again like a line.
@@ -265,8 +270,13 @@ class Client:
                 await self._go_live()
             while True:
                 while self._live.is_set() and self._events.qsize() >= self._backlog and not self._asked:
+                    self._full = True
                     self._room.clear()
                     await self._room.wait()
+                if self._full:
+                    # Whatever has come meanwhile is read only now.
+                    self._full = False
+                    self._heard.set()
                 await self._take(json.loads(await socket.recv()))
         finally:
             upkeep.cancel()
@@ -279,17 +289,18 @@ class Client:
         """Asks for the cursor now and then, and gives up a line that is dead without saying so: with a code, so that nobody sees a goodbye."""
         while True:
             await asyncio.sleep(PING_EVERY)
-            self._heard = asyncio.Event()
+            self._heard.clear()
             await socket.send('{"id":"~p","type":"ping"}')
             try:
                 await asyncio.wait_for(self._heard.wait(), ANSWER_WITHIN)
             except asyncio.TimeoutError:
+                if self._full:
+                    continue
                 await socket.close(COMING_BACK)
                 return
 
     async def _take(self, message: dict) -> None:
-        if hasattr(self, "_heard"):
-            self._heard.set()
+        self._heard.set()
         kind, payload, reply_to = message["type"], message["payload"], message.get("reply_to")
         if kind == "connected":
             self.device_id, self.user_id, self._size_most = payload["device_id"], payload["user_id"], payload["max_message_size"]
@@ -375,6 +386,7 @@ class Client:
             if not asked.answer.done():
                 asked.answer.set_exception(ServerError({"code": "message_too_large", "message": f"more than {self._size_most} bytes", "retryable": False}))
             return
+        asked.sent = True
         try:
             await self._socket.send(text)
         except websockets.ConnectionClosed:
@@ -384,8 +396,9 @@ class Client:
         self._live.clear()
         self._socket = None
         for asked in self._asked.values():
-            if not asked.repeatable and not asked.answer.done():
+            if asked.sent and not asked.repeatable and not asked.answer.done():
                 asked.answer.set_exception(Closed("the connection broke: it may have happened or not"))
+            asked.sent = False
 
     def _stop(self, end: Closed) -> None:
         if self._end is not None:

@@ -213,6 +213,43 @@ bunTest("[MSG1] the lines of the README of the Python client do what it says", a
   expect(await child.stdout.text()).toBe(await blockOf("python", "prints"));
 });
 
+bunTest("[CON7] a program in Python that takes its time is not taken for a line that is dead", async () => {
+  const slow = `
+import asyncio, ws_service
+ws_service.PING_EVERY = ws_service.ANSWER_WITHIN = 0.02
+lines, pinged = [], asyncio.Semaphore(0)
+class Counting(ws_service.Client):
+    async def _talk(self, socket):
+        lines.append(socket)
+        send = socket.send
+        async def counting(text):
+            if '"ping"' in text:
+                pinged.release()
+            await send(text)
+        socket.send = counting
+        await super()._talk(socket)
+async def main():
+    c = "${fresh("c")}"
+    options = {"topics": [f"conversation:{c}"]}
+    async with Counting("${service.url}", user_id="anna", backlog=2, **options) as anna:
+        async with ws_service.Client("${service.url}", user_id="ben", **options) as ben:
+            for n in range(10):
+                await ben.send(c, str(n))
+        for _ in range(5):
+            await pinged.acquire()
+        async for event in anna:
+            if event.type == "message.new":
+                print(event.payload["content"], end=" ")
+                if event.payload["content"] == "9":
+                    break
+    print(len(lines))
+asyncio.run(main())`;
+  const child = Bun.spawn([python(), "-c", slow], {
+    env: { ...process.env, PYTHONPATH: join(projectFolder, "clients/python") },
+  });
+  expect(await child.stdout.text()).toBe("0 1 2 3 4 5 6 7 8 9 1\n");
+});
+
 bunTest.skipIf(!hasGo)("[LOG2] [LOG3] [ENV4] the Go client's own tests hold", testClient);
 
 bunTest.skipIf(!hasGo)("[MSG1] the lines of the README of the Go client do what it says", async () => {
