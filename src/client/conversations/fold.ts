@@ -177,7 +177,9 @@ export class Fold {
     this.#deliveredSeq = Math.max(this.#deliveredSeq, delivered_seq);
     this.#takeCount({ readSeq: read_seq, asOfSeq: as_of_seq, unread });
     for (const { user_id, ...place } of receipts) this.#receive(user_id, place);
-    if (last_message) this.#take(last_message);
+    // One that was dropped since then has changed since then, maybe: it is loaded as it is now.
+    const isPast = as_of_seq !== undefined && as_of_seq < this.#droppedTo;
+    if (last_message && !isPast) this.#take(last_message);
     if (this.#fromSeq !== null || as_of_seq === undefined) return;
     // Between the newest message and that moment there is no other.
     this.#fromSeq = last_message === null ? 0 : (last_message?.seq ?? as_of_seq + 1);
