@@ -19,6 +19,7 @@ import type {
   Subscribed,
   Unlisten,
 } from "./core.ts";
+import { Listeners } from "./ground/listeners.ts";
 import { type Happening, pageSurroundings, type Surroundings, systemClock } from "./ground/surroundings.ts";
 import { DeferredStore } from "./stores/deferred.ts";
 import type { ClientPayloads } from "./wire.ts";
@@ -79,8 +80,8 @@ export class Connection implements ConnectionOfAll {
   readonly #clock: Clock;
   readonly #tokens: Tokens | null;
   readonly #session: Session;
-  readonly #stateListeners = new Set<(state: ConnectionState) => void>();
-  readonly #newsListeners = new Set<(news: News) => void>();
+  readonly #onState: Listeners<ConnectionState>;
+  readonly #onNews: Listeners<News>;
   readonly #kept = new Set<Kept>();
   #loaded: Promise<void>;
   #isLoaded = false;
@@ -103,6 +104,9 @@ export class Connection implements ConnectionOfAll {
     const source = getToken ?? token;
     this.#options = options;
     this.#clock = clock;
+    const onError = (error: unknown) => options.onError?.(error);
+    this.#onState = new Listeners(onError);
+    this.#onNews = new Listeners(onError);
     this.#userId = userId ?? null;
     this.#tokens = source === undefined ? null : new Tokens(source, clock);
     this.#session = new Session({
@@ -121,7 +125,7 @@ export class Connection implements ConnectionOfAll {
       onIdentified: (identity) => this.#identify(identity),
       onCursor: () => this.#saveLater(),
       onHappening: (happening) => this.#noteHappening(happening),
-      onError: (error) => options.onError?.(error),
+      onError,
     });
     const own = this.#own();
     this.store = new DeferredStore(own.then(() => store));
@@ -132,9 +136,9 @@ export class Connection implements ConnectionOfAll {
       send: (type, payload) => this.#session.request(type, payload, { mayRepeat: false }),
       isSignedOut: () => isSignedOut(this.state),
       onSent: (entry, ack) => this.#tell({ kind: "sent", entry, ack }),
-      onNotKept: (error) => options.onError?.(error),
+      onError,
     });
-    this.#loaded = own.catch((error) => options.onError?.(error)).then(() => this.#load());
+    this.#loaded = own.catch(onError).then(() => this.#load());
   }
 
   get userId(): string | null {
@@ -160,13 +164,11 @@ export class Connection implements ConnectionOfAll {
   }
 
   onState(listener: (state: ConnectionState) => void): Unlisten {
-    this.#stateListeners.add(listener);
-    return () => this.#stateListeners.delete(listener);
+    return this.#onState.add(listener);
   }
 
   onNews(listener: (news: News) => void): Unlisten {
-    this.#newsListeners.add(listener);
-    return () => this.#newsListeners.delete(listener);
+    return this.#onNews.add(listener);
   }
 
   request<T extends RequestType>(type: T, payload: ClientPayloads[T], options?: RequestOptions): Promise<Reply<T>> {
@@ -188,7 +190,7 @@ export class Connection implements ConnectionOfAll {
     if (this.state.status !== "stopped") return;
     if (this.#isLoaded) return this.#session.start();
     this.#isStarting = true;
-    this.#tellState({ status: "connecting" });
+    this.#onState.tell({ status: "connecting" });
     void this.#loaded.then(() => this.#isStarting && this.#session.start());
   }
 
@@ -266,26 +268,13 @@ export class Connection implements ConnectionOfAll {
     else this.outbox.suspend();
     const isTold = this.#isStarting && state.status === "connecting";
     this.#isStarting = false;
-    if (!isTold) this.#tellState(state);
-  }
-
-  #tellState(state: ConnectionState): void {
-    for (const listener of [...this.#stateListeners]) this.#call(() => listener(state));
+    if (!isTold) this.#onState.tell(state);
   }
 
   #tell(news: News): void {
     if (this.#hasLeft) return;
-    for (const listener of [...this.#newsListeners]) this.#call(() => listener(news));
+    this.#onNews.tell(news);
     this.#saveLater();
-  }
-
-  /** Keeps what a listener throws from its neighbours. */
-  #call(listener: () => void): void {
-    try {
-      listener();
-    } catch (error) {
-      this.#options.onError?.(error);
-    }
   }
 
   #noteHappening(happening: Happening): void {

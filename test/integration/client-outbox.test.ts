@@ -56,7 +56,7 @@ function outboxOf({ store }: { store: Store }) {
       acks.push({ id: entry.id, ...ack });
       heard();
     },
-    onNotKept: (error) => expect(error).toBeNull(),
+    onError: (error) => expect(error).toBeNull(),
   });
   outbox.onChange(() => heard());
   return {

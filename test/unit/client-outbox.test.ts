@@ -23,7 +23,7 @@ async function scene({ store = new MemoryStore() as Store, isLive = true } = {})
   const clock = { ...hand, now: () => hand.now() + set.byMs };
   const sent: Sent[] = [];
   const told: { entry: OutboxEntry; ack: any; stillThere: boolean }[] = [];
-  const notKept: unknown[] = [];
+  const errors: unknown[] = [];
   const outbox = new DurableOutbox({
     store,
     clock,
@@ -42,7 +42,7 @@ async function scene({ store = new MemoryStore() as Store, isLive = true } = {})
         });
       }),
     onSent: (entry, ack) => told.push({ entry, ack, stillThere: outbox.entries.includes(entry) }),
-    onNotKept: (error) => notKept.push(error),
+    onError: (error) => errors.push(error),
   });
   await outbox.load();
   if (isLive) outbox.resume();
@@ -50,7 +50,7 @@ async function scene({ store = new MemoryStore() as Store, isLive = true } = {})
     outbox.add("message.send", { conversation_id, client_message_id: content, content });
   const contents = () => sent.map(({ payload }) => payload.content);
   const states = () => outbox.entries.map(({ id, state }) => `${id} ${state}`);
-  return { store, clock, set, sent, told, notKept, outbox, say, contents, states };
+  return { store, clock, set, sent, told, errors, outbox, say, contents, states };
 }
 
 const refusal = (code: string, more: object = {}) =>
@@ -60,6 +60,21 @@ const refusal = (code: string, more: object = {}) =>
     retryable: ["unavailable", "internal", "rate_limited"].includes(code),
     ...more,
   });
+
+test("[LOG2] a listener that throws keeps nothing from being sent, nor its neighbours from being told", async () => {
+  const { say, outbox, contents, errors, sent, states } = await scene();
+  const fault = new Error("mine");
+  outbox.onChange(() => {
+    throw fault;
+  });
+  const seen: string[][] = [];
+  outbox.onChange(() => seen.push(states()));
+  await say("a", "a1");
+  expect(contents()).toEqual(["a1"]);
+  await sent[0]!.take();
+  expect(seen.at(-1)).toEqual([]);
+  expect(new Set(errors)).toEqual(new Set([fault]));
+});
 
 test("[LOG2] one after the other in a conversation, and no conversation waits for another", async () => {
   const { say, sent, contents, told, outbox } = await scene();
@@ -305,11 +320,11 @@ test("[LOG2] where nothing can be kept it is sent all the same, and that is told
     write: () => Promise.reject(new Error("full")),
     clear: () => Promise.resolve(),
   };
-  const { say, sent, told, notKept } = await scene({ store: broken });
+  const { say, sent, told, errors } = await scene({ store: broken });
   await say("a", "a1");
   await sent[0]!.take();
   expect(told).toHaveLength(1);
-  expect(notKept.map(String)).toContain("Error: full");
+  expect(errors.map(String)).toContain("Error: full");
 });
 
 test("after `forget` nothing is told of what was under way", async () => {

@@ -2,6 +2,7 @@
 import type { Clock, ConnectionState, Outbox, OutboxEntry, OutboxType, Store, Unlisten } from "../core.ts";
 import { ClientError, ServerError } from "../errors.ts";
 import { newId } from "../ground/ids.ts";
+import { Listeners } from "../ground/listeners.ts";
 import type { ClientPayloads, JsonObject, ServerPayloads } from "../wire.ts";
 import { Pace, type PaceName, paceOf } from "./pace.ts";
 
@@ -43,8 +44,8 @@ export interface OutboxOptions {
   onSent(entry: OutboxEntry, ack: ServerPayloads["ack"]): void;
   /** Nothing is taken where nothing may be kept; left out, everything is. */
   isSignedOut?(): boolean;
-  /** It could not be written down: it is sent all the same, but a reload loses it. */
-  onNotKept(error: unknown): void;
+  /** Such as that it could not be written down: it is sent all the same, but a reload loses it. */
+  onError(error: unknown): void;
 }
 
 export class DurableOutbox implements Outbox {
@@ -58,10 +59,11 @@ export class DurableOutbox implements Outbox {
   #line = 0;
   readonly #underWay = new Map<string, Item>();
   readonly #paces: Record<PaceName, Pace>;
-  readonly #listeners = new Set<() => void>();
+  readonly #onChange: Listeners<void>;
 
   constructor(options: OutboxOptions) {
     this.#options = options;
+    this.#onChange = new Listeners(options.onError);
     const pace = () => new Pace(options, () => this.#pump());
     this.#paces = { marks: pace(), events: pace(), messages: pace() };
   }
@@ -71,15 +73,14 @@ export class DurableOutbox implements Outbox {
   }
 
   onChange(listener: () => void): Unlisten {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return this.#onChange.add(listener);
   }
 
   /** Reads what was kept; whatever is added waits for it. What cannot be read is not there. */
   load(): Promise<void> {
     this.#loaded ??= (async () => {
       const kept = await this.#options.store.read(prefix).catch((error) => {
-        this.#options.onNotKept(error);
+        this.#options.onError(error);
         return [];
       });
       for (const [key, value] of kept) {
@@ -194,12 +195,12 @@ export class DurableOutbox implements Outbox {
   }
 
   async #write(changes: [key: string, value: unknown][]): Promise<void> {
-    await this.#options.store.write(changes).catch(this.#options.onNotKept);
+    await this.#options.store.write(changes).catch(this.#options.onError);
   }
 
   #changed(): void {
     this.#entries = this.#items.map(({ entry }) => entry);
-    for (const listener of [...this.#listeners]) listener();
+    this.#onChange.tell();
   }
 
   /** Sends the first of each lane that has nothing under way, the oldest first, as many as their paces let go. */
