@@ -1,7 +1,8 @@
 /** The connection of one tab or program: its session and outbox, and what is kept of both beside what the models keep. */
 import { subprotocols } from "../protocol/limits.ts";
 import type { Identity, Socket } from "./connection/line.ts";
-import { DurableOutbox, isSignedOut } from "./connection/outbox.ts";
+import { DurableOutbox, entryOf, isSignedOut } from "./connection/outbox.ts";
+import { isOutboxType } from "./connection/pace.ts";
 import type { KeptPlace } from "./connection/place.ts";
 import { Session } from "./connection/session.ts";
 import { type GetToken, Tokens } from "./connection/tokens.ts";
@@ -22,7 +23,7 @@ import type {
 import { Listeners } from "./ground/listeners.ts";
 import { type Happening, pageSurroundings, type Surroundings, systemClock } from "./ground/surroundings.ts";
 import { DeferredStore } from "./stores/deferred.ts";
-import type { ClientPayloads } from "./wire.ts";
+import type { ClientPayloads, JsonObject } from "./wire.ts";
 
 export type WebSocketConstructor = new (url: string, protocols: string[]) => Socket;
 
@@ -172,7 +173,11 @@ export class Connection implements ConnectionOfAll {
   }
 
   request<T extends RequestType>(type: T, payload: ClientPayloads[T], options?: RequestOptions): Promise<Reply<T>> {
-    return this.#session.request(type, payload, options);
+    if (!isOutboxType(type)) return this.#session.request(type, payload, options);
+    // Done past the outbox it is told like what has gone through it: nobody else tells this device [SUB6].
+    const entry = entryOf({ type, payload: payload as ClientPayloads[typeof type], createdAt: this.#clock.now() });
+    const onReply = (ack: JsonObject) => this.#tell({ kind: "sent", entry, ack });
+    return this.#session.request(type, payload, { ...options, onReply });
   }
 
   follow(

@@ -64,7 +64,10 @@ export type News =
   | { kind: "unsubscribed"; topics: string[]; reason?: "access_revoked" | "in_log" }
   /** Of these topics something is missing: forget what is kept of them and load anew; their `subscribed` follows [LOG4]. */
   | { kind: "gap"; topics: string[] }
-  /** Something in the outbox was taken: `ack` of it, as if it were the event that the others get [SUB6]. Told before the entry goes. */
+  /**
+   * Something in the outbox was taken, or asked for past it: `ack` of it, as if it were the event that the others get [SUB6]. Told before the
+   * entry goes.
+   */
   | { kind: "sent"; entry: OutboxEntry; ack: ServerPayloads["ack"] }
   /** Another user is here, or this one has signed out, and nothing is kept any more: forget everything. */
   | { kind: "forgotten" };

@@ -1,10 +1,12 @@
 /** Holds what the client does in time, and the order of its list, to the rules, with a clock that is turned by hand. */
 import { beforeEach, expect, spyOn, test } from "bun:test";
 import fc from "fast-check";
+import { Client } from "../../src/client/client.ts";
 import { Conversations } from "../../src/client/conversations/conversations.ts";
 import type { OutboxEntry, SubscribedTopic } from "../../src/client/core.ts";
 import { ServerError } from "../../src/client/errors.ts";
 import { MemoryStore } from "../../src/client/stores/memory.ts";
+import { FakeServer, until } from "../../src/client/testing.ts";
 import { createHandClock, type HandClock } from "../support/hand-clock.ts";
 import { type QuietCore, quietCore } from "../support/quiet-core.ts";
 
@@ -241,4 +243,27 @@ test("a listener that throws keeps nobody else from being told, and one that has
   expect(told).toEqual(["first", "second"]);
   expect(thrown).toContainEqual(new Error("of the application"));
   spy.mockRestore();
+});
+
+test("[SUB6] what an application asks for by itself is shown like what it does by the conversation", async () => {
+  const server = new FakeServer({ conversations: { c: ["anna", "ben"] } });
+  const anna = new Client({ url: "ws://fake/ws", userId: "anna", webSocket: server.webSocket });
+  anna.start();
+  const c = anna.conversation("c");
+  c.subscribe(() => {});
+  await until(c, ({ status }) => status === "live");
+  const conversation_id = "c";
+  const sent = await anna.request("message.send", { conversation_id, client_message_id: "k1", content: "one" });
+  await until(c, ({ messages }) => messages.length === 1);
+  expect(c.current.messages[0]).toMatchObject({ key: "k1", content: "one", isOwn: true, state: "sent", seq: sent.seq });
+  const message_id = sent.message_id!;
+  await anna.request("message.edit", { conversation_id, message_id, content: "two" });
+  await until(c, ({ messages }) => messages[0]!.content === "two");
+  await anna.request("reaction.add", { conversation_id, message_id, reaction: "+" });
+  await until(c, ({ messages }) => messages[0]!.reactions.some(({ isMine }) => isMine));
+  server.say("c", "ben", "three");
+  await until(c, ({ unread }) => unread === 1);
+  await anna.request("mark.read", { conversation_id, up_to_seq: c.current.messages.at(-1)!.seq! });
+  await until(c, ({ unread }) => unread === 0);
+  await anna.stop();
 });

@@ -286,10 +286,10 @@ export function entryId(payload: ClientPayloads[OutboxType], id?: string): strin
   return id ?? client_message_id ?? client_event_id ?? newId();
 }
 
-function entryOf<T extends OutboxType>(given: {
+export function entryOf<T extends OutboxType>(given: {
   type: T;
   payload: ClientPayloads[T];
-  id: string | undefined;
+  id?: string | undefined;
   createdAt: number;
 }): OutboxEntry<T> {
   const { type, createdAt } = given;
