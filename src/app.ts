@@ -66,7 +66,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     await draining.within([calls.endAll()]);
     await draining.within([draining.letGo(), ingest.stop(), push.stop()]);
     draining.closeAll();
-    await draining.within([cleanUp.done(), publisher.drained(), receipts.stop()]);
+    await draining.within([cleanUp.done(), publisher.drained(), receipts.stop(), draining.parted()]);
     // Engines that do not answer must not keep a process that has nothing left to do.
     const stopped = service.stop().then(() => base.logger.info("stopped"));
     await Promise.race([stopped, Bun.sleep(stopTimeoutMs)]);

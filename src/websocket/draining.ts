@@ -2,6 +2,7 @@
 import { CloseCode } from "../protocol/close.ts";
 import type { Tell } from "../subscription/tell.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import type { Connection } from "./connection.ts";
 import type { Hub } from "./hub.ts";
 
 export interface DrainingOptions {
@@ -16,8 +17,16 @@ export interface DrainingOptions {
   logger: Logger;
 }
 
+/**
+ * So long a socket is left to its client once it was closed, ms. An end at once would reset one that sends in that moment, and whoever is
+ * reset, a proxy above all, may not read any more what came before: the close.
+ */
+const partingMs = 1_000;
+
 export class Draining {
   #begun = false;
+  /** Until the one that was closed last has parted. */
+  #parting: Promise<void> = Promise.resolve();
   readonly #timeIsUp = Promise.withResolvers<void>();
 
   constructor(private readonly options: DrainingOptions) {}
@@ -52,13 +61,23 @@ export class Draining {
         tell(connection, "draining", { reconnect_after_ms: delayMs });
         await Bun.sleep(delayMs);
         await connection.finish();
-        connection.close(CloseCode.serviceRestart, "restarting");
+        this.#close(connection);
       }),
     );
   }
 
   /** Closes whoever is left. */
   closeAll(): void {
-    for (const connection of this.options.hub.all()) connection.close(CloseCode.serviceRestart, "restarting");
+    for (const connection of this.options.hub.all()) this.#close(connection);
+  }
+
+  /** Resolves once those that were closed have had the time to hear it. */
+  parted(): Promise<void> {
+    return this.#parting;
+  }
+
+  #close(connection: Connection): void {
+    connection.close(CloseCode.serviceRestart, "restarting");
+    this.#parting = Bun.sleep(partingMs);
   }
 }

@@ -1,7 +1,9 @@
 /** Proves how the service lets everybody go: told, spread, and with nothing lost that was acknowledged [DRN]. */
 import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { once } from "node:events";
+import { connect } from "node:net";
 import { Client } from "../support/client.ts";
-import { RawSocket } from "../support/raw-socket.ts";
+import { encodeFrame, opcodes, RawSocket } from "../support/raw-socket.ts";
 import { type Service, startService } from "../support/service.ts";
 import { secret } from "../support/tokens.ts";
 
@@ -15,6 +17,11 @@ async function start(settings: Record<string, string>, folder?: string): Promise
   running.push(service);
   return service;
 }
+const handshake = [
+  "GET /ws?user_id=u HTTP/1.1",
+  ...["Host: x", "Upgrade: websocket", "Connection: Upgrade"],
+  ...["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "\r\n"],
+].join("\r\n");
 const connectAll = (service: Service, count: number) =>
   Promise.all(
     Array.from({ length: count }, (_, index) => Client.connect(service.url, { query: { user_id: `u${index}` } })),
@@ -176,6 +183,30 @@ describe("the end", () => {
     expect((await sender.closed).code).toBe(1012);
     expect(await service.exited).toBe(0);
     for (const raw of stuck) raw.destroy();
+  });
+
+  test("[DRN] who still sends after the close, and has not read it yet, is not reset, and hears its code", async () => {
+    const service = await start({ SERVER__DRAIN_WINDOW: "1ms", LOG__LEVEL: "debug" });
+    // As proxies do, it gives up where its write is refused, whatever it could still read.
+    const socket = connect({ port: service.port, host: "127.0.0.1", allowHalfOpen: true });
+    socket.write(handshake);
+    await once(socket, "data");
+    socket.pause();
+    service.signal("SIGTERM");
+    await service.logged(({ msg }) => msg === "disconnected");
+    const ended = once(socket, "end");
+    // For longer than it takes to stop everything.
+    for (let times = 0; times < 100; times++) {
+      socket.write(encodeFrame({ opcode: opcodes.pong }));
+      await Bun.sleep(2);
+    }
+    let heard = "";
+    socket.on("data", (bytes) => (heard += bytes.toString("latin1")));
+    socket.resume();
+    await ended;
+    expect(heard).toContain("\x03\xf4restarting");
+    socket.end();
+    expect(await service.exited).toBe(0);
   });
 
   test("[DRN] without a connection it ends at once, whatever the window", async () => {

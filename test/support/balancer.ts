@@ -40,15 +40,17 @@ export async function startBalancer(ports: readonly number[]): Promise<Balancer>
     });
   };
 
-  const server = createServer({ pauseOnConnect: true }, async (client) => {
+  const server = createServer({ pauseOnConnect: true, allowHalfOpen: true }, async (client) => {
     let node: Socket | null = null;
     hold(client, () => node?.destroy());
     const port = await nextReady();
     if (port === null || client.destroyed) return void client.destroy();
     given.set(port, given.get(port)! + 1);
-    node = connect({ host: "127.0.0.1", port });
-    hold(node, () => client.destroySoon());
-    client.pipe(node);
+    node = connect({ host: "127.0.0.1", port, allowHalfOpen: true });
+    // Read on to its own end: it is reset otherwise by what it still sends, and may not read what came before.
+    hold(node, () => client.end());
+    client.on("data", (chunk: Buffer) => node!.destroyed || node!.write(chunk));
+    client.on("end", () => node!.end());
     node.pipe(client);
     client.resume();
   });

@@ -269,7 +269,14 @@ export class RawSocket {
 const inflate = (bytes: Uint8Array) =>
   inflateRawSync(Buffer.concat([bytes, Buffer.from([0, 0, 255, 255])]), { finishFlush: constants.Z_SYNC_FLUSH });
 
-function encodeFrame({ opcode = 1, payload = "", final = true, masked = true, reserved = 0, announced }: SentFrame) {
+export function encodeFrame({
+  opcode = 1,
+  payload = "",
+  final = true,
+  masked = true,
+  reserved = 0,
+  announced,
+}: SentFrame) {
   const body = Buffer.from(payload as Uint8Array);
   const length = announced ?? body.byteLength;
   const size = length < 126 ? 0 : length < 65_536 ? 2 : 8;
