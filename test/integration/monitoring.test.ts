@@ -4,7 +4,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "../support/client.ts";
-import { debianProgram } from "../support/debian.ts";
+import { findPromtool } from "../support/needs.ts";
 import { projectFolder } from "../support/program.ts";
 import { type Service, startService } from "../support/service.ts";
 import { eventually } from "../support/until.ts";
@@ -68,7 +68,7 @@ test("[END3] every figure that the dashboard shows or an alert looks at is one t
 });
 
 test("[END3] Prometheus takes the alerts, and the expressions of the dashboard", () => {
-  const promtool = debianProgram("promtool", { package: "prometheus" });
+  const promtool = findPromtool();
   const check = (rulesText: string) =>
     Bun.spawnSync([promtool, "check", "rules", "/dev/stdin"], { stdin: Buffer.from(rulesText) });
   const alerts = check(read("configs/alerts.yaml"));
@@ -84,7 +84,7 @@ test("[END3] Prometheus takes the alerts, and the expressions of the dashboard",
 
 /** Has Prometheus judge a rule of the file by series of one value a minute. @returns whether it fires at the end of half an hour */
 function fires(alertname: string, series: Record<string, string>): boolean {
-  const promtool = debianProgram("promtool", { package: "prometheus" });
+  const promtool = findPromtool();
   const folder = mkdtempSync(join(tmpdir(), "ws-alerts-"));
   try {
     cpSync(join(projectFolder, "configs/alerts.yaml"), join(folder, "alerts.yaml"));

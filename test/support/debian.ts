@@ -18,27 +18,61 @@ const isCi = process.env.CI === "true";
 const rootPrefix = (): string | null =>
   process.getuid?.() === 0 ? "" : Bun.which("sudo") === null ? null : isCi ? "sudo -n " : "sudo ";
 
+/** Packages that were missing, as long as it is only asked which are. */
+let missing: string[] | null = null;
+
 /** @returns what `find` finds, now or once the package is there. @throws Error with the exact command, where that may not be */
 export function fromDebian<Found>(find: () => Found | null, { package: name, otherwise }: DebianPackage): Found {
   const there = find();
   if (there !== null) return there;
-  const install = `apt-get install -y -qq --no-install-recommends ${name}`;
-  const advice = `These tests need Debian's ${name}: apt-get update; ${install} (as root)${otherwise === undefined ? "." : `, or ${otherwise}.`}`;
-  const prefix = rootPrefix();
-  if (prefix === null || Bun.which("apt-get") === null || !mayInstall(name)) throw new Error(advice);
-  // At run level 1 a package does not start its own service.
-  const command = `${prefix}env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 ${install}`;
-  console.log(`installing ${name}: ${command}`);
-  const update = isUpdated ? "" : `${prefix}apt-get update -qq; `;
-  isUpdated = true;
-  const { stderr } = Bun.spawnSync(["sh", "-c", `${update}${command}`], { stdout: "ignore", stderr: "pipe" });
+  const advice = `These tests need Debian's ${name}: apt-get update; ${installing([name])} (as root)${otherwise === undefined ? "." : `, or ${otherwise}.`}`;
+  missing?.push(name);
+  if (missing !== null || !mayInstall([name])) throw new Error(advice);
+  const said = install([name]);
   const installed = find();
-  if (installed === null) throw new Error(`${advice} Installing it failed: ${stderr}`);
+  if (installed === null) throw new Error(`${advice} Installing it failed: ${said}`);
   return installed;
 }
 
-function mayInstall(name: string): boolean {
-  const question = `The tests lack Debian's ${name}. Install it, and what else they lack, as root with apt-get?`;
+/** Installs what they lack in one go, for apt-get takes its time at each call; and what that did not bring, one by one. Says what is missing then. */
+export function installTogether(finds: (() => unknown)[]): void {
+  missing = [];
+  attempt(finds);
+  const names = [...new Set(missing)];
+  missing = null;
+  if (names.length > 1 && mayInstall(names)) install(names);
+  // The tests that need it say so as well; the others run.
+  for (const error of attempt(finds)) console.error(String(error));
+}
+
+/** @returns what was thrown */
+function attempt(all: (() => unknown)[]): unknown[] {
+  return all.flatMap((each) => {
+    try {
+      each();
+      return [];
+    } catch (error) {
+      return [error];
+    }
+  });
+}
+
+const installing = (names: string[]) => `apt-get install -y -qq --no-install-recommends ${names.join(" ")}`;
+
+/** @returns what apt-get has complained of */
+function install(names: string[]): string {
+  const prefix = rootPrefix();
+  // At run level 1 a package does not start its own service.
+  const command = `${prefix}env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 ${installing(names)}`;
+  console.log(`installing ${names.join(", ")}: ${command}`);
+  const update = isUpdated ? "" : `${prefix}apt-get update -qq; `;
+  isUpdated = true;
+  return Bun.spawnSync(["sh", "-c", `${update}${command}`], { stdout: "ignore", stderr: "pipe" }).stderr.toString();
+}
+
+function mayInstall(names: string[]): boolean {
+  if (rootPrefix() === null || Bun.which("apt-get") === null) return false;
+  const question = `The tests lack Debian's ${names.join(", ")}. Install it, and what else they lack, as root with apt-get?`;
   answer ??= isCi || (process.stdin.isTTY === true && confirm(question));
   return answer;
 }

@@ -1,6 +1,6 @@
-/** Installs what the tests need and the machine lacks, asked for once and one after the other: files that run at once would wait for each other's lock. */
+/** Installs what the tests need and the machine lacks, asked for once and all together: files that run at once would wait for each other's lock. */
 import { ensureChromium } from "./chromium.ts";
-import { debianProgram } from "./debian.ts";
+import { debianProgram, installTogether } from "./debian.ts";
 import { findHaproxy } from "./haproxy.ts";
 import { findNginx } from "./nginx.ts";
 import { findPgBouncer } from "./pgbouncer.ts";
@@ -10,18 +10,10 @@ import { node, python } from "./websockets/peer.ts";
 
 export const findSystemdAnalyze = () => debianProgram("systemd-analyze", { package: "systemd" });
 export const findZsh = () => debianProgram("zsh", { package: "zsh" });
+export const findPromtool = () => debianProgram("promtool", { package: "prometheus" });
 export const findFish = () => debianProgram("fish", { package: "fish" });
 
 const servers = [findServer, findPostgres, findHaproxy, findNginx, findPgBouncer];
-const others = [ensureChromium, node, python, findSystemdAnalyze, findZsh, findFish];
+const others = [ensureChromium, node, python, findSystemdAnalyze, findZsh, findFish, findPromtool];
 
-if (import.meta.main) {
-  for (const find of [...servers, ...others]) {
-    try {
-      find();
-    } catch (error) {
-      // The tests that need it say so as well; the others run.
-      console.error(String(error));
-    }
-  }
-}
+if (import.meta.main) installTogether([...servers, ...others]);

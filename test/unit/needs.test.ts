@@ -13,7 +13,7 @@ const asked = join(folder, "asked");
 for (const [name, script] of [
   [
     "apt-get",
-    `echo "$@" >> ${asked}; if [ "$1" = install ]; then printf '#!/bin/sh\\n' > ${wanted}; chmod +x ${wanted}; fi`,
+    `echo "$@" >> ${asked}; if [ "$1" = install ]; then for file in ${wanted} ${wanted}-too; do printf '#!/bin/sh\\n' > $file; chmod +x $file; done; fi`,
   ],
   ["sudo", 'if [ "$1" = -n ]; then shift; fi; exec "$@"'],
 ] as const) {
@@ -28,14 +28,18 @@ const program = `
   } catch (error) {
     console.log(error.message);
   }`;
+const several = `
+  import { debianProgram, installTogether } from ${JSON.stringify(join(import.meta.dir, "../support/debian.ts"))};
+  const names = ["wanted", "sh", "wanted-too", "wanted-not"];
+  installTogether(names.map((name) => () => debianProgram(name, { package: name })));`;
 const env = (more: object) => ({ PATH: `${folder}:/usr/bin:/bin`, ...more });
 const command = [process.execPath, "-e", program];
 const installed = () => existsSync(wanted);
 const told =
   "These tests need Debian's wanted-server: apt-get update; apt-get install -y -qq --no-install-recommends wanted-server (as root), or set WANTED.";
 
-async function withoutTerminal(more: object): Promise<string> {
-  const child = Bun.spawn(command, { env: env(more), stdin: "ignore", stdout: "pipe" });
+async function withoutTerminal(more: object, words = command): Promise<string> {
+  const child = Bun.spawn(words, { env: env(more), stdin: "ignore", stdout: "pipe" });
   return child.stdout.text();
 }
 
@@ -76,4 +80,19 @@ test("in CI it is installed at once", async () => {
   rmSync(asked, { force: true });
   expect(await withoutTerminal({ CI: "true" })).toContain(`found ${wanted}`);
   expect(readFileSync(asked, "utf8")).toBe("update -qq\ninstall -y -qq --no-install-recommends wanted-server\n");
+});
+
+test("in CI several are installed in one go, and what that did not bring by itself", async () => {
+  for (const file of [asked, wanted, `${wanted}-too`]) rmSync(file, { force: true });
+  await withoutTerminal({ CI: "true" }, [process.execPath, "-e", several]);
+  const install = "install -y -qq --no-install-recommends";
+  expect(readFileSync(asked, "utf8")).toBe(
+    `update -qq\n${install} wanted wanted-too wanted-not\n${install} wanted-not\n`,
+  );
+});
+
+test("without a terminal nothing of several is installed", async () => {
+  for (const file of [asked, wanted, `${wanted}-too`]) rmSync(file, { force: true });
+  await withoutTerminal({}, [process.execPath, "-e", several]);
+  expect([existsSync(asked), installed()]).toEqual([false, false]);
 });
