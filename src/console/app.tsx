@@ -30,7 +30,7 @@ export function App() {
     askAbout().then(setAbout, setRefusal);
   };
   useEffect(look, []);
-  if (about !== null) return <SignedInOrNot about={about} />;
+  if (about !== null) return <SignedInOrNot about={about} onBack={look} />;
   if (refusal === null) return null;
   if (!(refusal instanceof NeedsToken)) return <Entrance fault={sentenceOfError(refusal)} />;
   return (
@@ -47,7 +47,8 @@ export function App() {
   );
 }
 
-function SignedInOrNot({ about }: { about: About }) {
+/** @param onBack called where there is another line to a service, which may be another by now */
+function SignedInOrNot({ about, onBack }: { about: About; onBack: () => void }) {
   const [identity, setIdentity] = useState(keptIdentity);
   const [fault, setFault] = useState("");
   const isByToken = about.auth === "token";
@@ -58,7 +59,13 @@ function SignedInOrNot({ about }: { about: About }) {
   }
   if (identity !== null)
     return (
-      <SignedIn key={JSON.stringify(identity)} about={about} identity={identity} onOut={(why) => take(null, why)} />
+      <SignedIn
+        key={JSON.stringify(identity)}
+        about={about}
+        identity={identity}
+        onOut={(why) => take(null, why)}
+        onBack={onBack}
+      />
     );
   return (
     <Entrance fault={fault}>
@@ -113,7 +120,17 @@ function Question({
   );
 }
 
-function SignedIn({ about, identity, onOut }: { about: About; identity: Identity; onOut: (why: string) => void }) {
+function SignedIn({
+  about,
+  identity,
+  onOut,
+  onBack,
+}: {
+  about: About;
+  identity: Identity;
+  onOut: (why: string) => void;
+  onBack: () => void;
+}) {
   const [connection, setConnection] = useState<Connection | null>(null);
   const [isProven, setProven] = useState(false);
   // Once: another identity is another component.
@@ -125,11 +142,16 @@ function SignedIn({ about, identity, onOut }: { about: About; identity: Identity
       // Pages say themselves what else there is; where the line broke, the next one asks again.
       else if (made.state.status === "live") setProven(true);
     };
+    let wasLetIn = false;
     const unlisten = made.onState((state) => {
-      if (state.status === "live") proveAdmin(made).then(() => setProven(true), refused);
+      if (state.status === "live") {
+        if (wasLetIn) onBack();
+        wasLetIn = true;
+        proveAdmin(made).then(() => setProven(true), refused);
+      }
       if (state.status === "stopped" && state.reason !== "stopped") onOut(sentenceOf(state));
-      // A browser is not told why. Where a token says who this is, that is not the reason.
-      if (state.status === "waiting" && state.reason === "refused" && "userId" in identity)
+      // A browser is not told why. Where a token says who this is, or the service has let this one in before, that is not the reason.
+      if (state.status === "waiting" && state.reason === "refused" && "userId" in identity && !wasLetIn)
         onOut(`The service does not let ${identity.userId} in: disabled or blocked, or this node takes nobody now.`);
     });
     made.start();

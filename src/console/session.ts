@@ -87,7 +87,9 @@ export function sentenceOf(state: ConnectionState): string {
     case "connecting":
       return "connecting …";
     case "waiting":
-      return state.reason === "refused" ? "not let in: trying again" : `away (${state.reason}): trying again`;
+      return state.reason === "refused"
+        ? "not let in, or nobody is there: trying again"
+        : `away (${state.reason}): trying again`;
     case "stopped":
       return stopSentences[state.reason] ?? `stopped: ${state.reason}`;
   }

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { launchChromium } from "../support/chromium.ts";
 import { Client } from "../support/client.ts";
+import { freePorts } from "../support/free-ports.ts";
 import { fresh } from "../support/people.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { type Service, startClusterNode, startService } from "../support/service.ts";
@@ -336,6 +337,31 @@ test("[END3] a line that breaks before it is known who the operator is leaves no
   expect(complaints).toEqual([]);
   await close();
   await service.stop();
+});
+
+test("[END3] who was let in stays so while the service is away, and goes on once it is back", async () => {
+  const [port, inner] = (await freePorts(2)) as [number, number];
+  const settings = { ...listening, SERVER__PORT: String(port), OPERATIONS__LISTEN: `127.0.0.1:${inner}` };
+  const service = await startService({ settings: { ...settings, CLUSTER__NODE_ID: "first" } });
+  const { page, close } = await open(await consoleOf(service));
+  await signIn(page, "root");
+  await tile(page, "Connections", "1");
+  await page.getByText("first ·").waitFor();
+  service.signal("SIGKILL");
+  await page
+    .getByRole("status")
+    .getByText("not let in, or nobody is there: trying again")
+    .or(page.getByLabel("Who you are"))
+    .waitFor();
+  expect(await page.getByLabel("Who you are").count()).toBe(0);
+  await service.stop();
+  const next = await startService({ settings: { ...settings, CLUSTER__NODE_ID: "second" } });
+  const client = await Client.connect(next.url, { query: { user_id: fresh("anna") } });
+  await tile(page, "Connections", "2");
+  await page.getByText("second ·").waitFor();
+  await client.close();
+  await close();
+  await next.stop();
 });
 
 test("[END3] [CON1] a user who is not let in is told so where it is trusted by its name", async () => {
