@@ -3,9 +3,10 @@
  * another machine); `client`: the package `ws-service/client`; `release [target…]`: what a release has, in `dist/release`; `manifests`:
  * configs/kubernetes from the chart.
  */
-import { cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import type { BunPlugin } from "bun";
+import packageFile from "./package.json" with { type: "json" };
 import { buildConsole } from "./src/operations/console-files.ts";
 
 const root = import.meta.dir;
@@ -96,16 +97,17 @@ function targetOf(name: string): Bun.Build.CompileTarget {
 async function buildRelease(names: string[]): Promise<void> {
   const folder = join(root, "dist/release");
   rmSync(folder, { recursive: true, force: true });
-  const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
+  const { version } = packageFile;
   let packages = new Set<string>();
   for (const name of names) {
     const target = targetOf(name);
     const title = `ws-service-${version}-${name}`;
     const staged = join(folder, title);
     packages = await buildExecutable({ target, outfile: join(staged, "ws-service") });
-    for (const file of ["LICENSE", "README.md", "CHANGELOG.md"]) cpSync(join(root, file), join(staged, file));
-    for (const file of ["config.yaml", "production.yaml", "systemd"])
-      cpSync(join(root, "configs", file), join(staged, "configs", file), { recursive: true });
+    for (const file of ["LICENSE", "configs/config.yaml", "configs/production.yaml", "configs/systemd"])
+      cpSync(join(root, file), join(staged, file), { recursive: true });
+    for (const page of ["README.md", "CHANGELOG.md"])
+      writeFileSync(join(staged, page), leadingOut(readFileSync(join(root, page), "utf8"), staged));
     run(["tar", "-C", folder, "--owner=0", "--group=0", "--sort=name", "-czf", `${staged}.tar.gz`, title]);
     rmSync(staged, { recursive: true });
   }
@@ -114,6 +116,19 @@ async function buildRelease(names: string[]): Promise<void> {
   const digest = (file: string) =>
     new Bun.CryptoHasher("sha256").update(readFileSync(join(folder, file))).digest("hex");
   writeFileSync(join(folder, "SHA256SUMS"), files.map((file) => `${digest(file)}  ${file}\n`).join(""));
+}
+
+/** Has links of a page lead to the project as it is in this release, where what they name is not beside it. */
+function leadingOut(page: string, folder: string): string {
+  const { version, repository } = packageFile;
+  const project = repository.url.replace(/^git\+|\.git$/g, "");
+  const isThere = (path: string) => path.startsWith("#") || path.includes(":") || existsSync(join(folder, path));
+  const to = (kind: string) => (whole: string, before: string, path: string, after: string) =>
+    isThere(path) ? whole : `${before}${project}/${kind}/v${version}/${path}${after}`;
+  const inProse = (text: string) =>
+    text.replace(/(\]\()([^)\s]+)(\))/g, to("blob")).replace(/(\b(?:src|srcset)=")([^"]+)(")/g, to("raw"));
+  const parts = page.split(/(^```[\s\S]*?^```)/m);
+  return parts.map((part) => (part.startsWith("```") ? part : inProse(part))).join("");
 }
 
 interface Bill {

@@ -1,6 +1,6 @@
 /** Proves what a release has: an archive whose program runs by itself, the checksums, and the bill of materials [OPS9]. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import packageFile from "../../package.json" with { type: "json" };
@@ -33,6 +33,19 @@ test("[OPS9] the archive has the program, which runs without anything beside it,
   const files = readdirSync(join(folder, title), { recursive: true, encoding: "utf8" });
   for (const file of ["LICENSE", "CHANGELOG.md", "configs/production.yaml", "configs/systemd/ws-service.service"])
     expect(files).toContain(file);
+});
+
+test("[OPS9] the pages of the archive lead to what is in it, or to all of the project as it was in this release", () => {
+  run(["tar", "-xzf", join(released, `${title}.tar.gz`)], folder);
+  for (const page of ["README.md", "CHANGELOG.md"]) {
+    const prose = readFileSync(join(folder, title, page), "utf8").replace(/^```[\s\S]*?^```/gm, "");
+    const targets = [...prose.matchAll(/\]\(([^)\s]+)\)|(?:src|srcset)="([^"]+)"/g)].map(
+      ([, link, image]) => link ?? image!,
+    );
+    expect(targets.some((target) => target.includes(`/ws-service/blob/v${version}/`))).toBeTrue();
+    const isThere = (target: string) => /^https?:/.test(target) || existsSync(join(folder, title, target));
+    expect([page, targets.filter((target) => !isThere(target))]).toEqual([page, []]);
+  }
 });
 
 test("[OPS9] the checksums are those of all files", () => {
