@@ -1,5 +1,6 @@
-/** Composes who may come in and for how long: tokens, quotas, upgrades, and draining. */
+/** Composes who may come in and for how long: tokens, quotas, upgrades, this node's health, and draining. */
 import { createAuthenticator } from "../auth/authenticator.ts";
+import { createHealth } from "../health/health.ts";
 import { codecs } from "../protocol/codecs.ts";
 import { AddressLimiter } from "../websocket/address-limiter.ts";
 import { ConnectionQuota } from "../websocket/connection-quota.ts";
@@ -14,10 +15,19 @@ import type { Sockets } from "./sockets.ts";
 export type Entrance = PartsOf<typeof composeEntrance>;
 
 export function composeEntrance(base: Base, parts: Foundation & Sockets) {
-  const { config, logger, now, newId, random } = base;
-  const { directory, hub, tell } = parts;
+  const { config, siblings, logger, now, newId, random } = base;
+  const { directory, storage, cluster, hub, tell } = parts;
   const { drain_window: windowMs, drain_timeout: timeoutMs } = config.server;
   const draining = new Draining({ hub, tell, windowMs, timeoutMs, random, logger });
+  const health = createHealth({
+    storage,
+    cluster,
+    isClusterRequired: config.cluster.required,
+    cacheMs: config.operations.health_cache,
+    siblings,
+    draining: () => draining.hasBegun,
+    logger,
+  });
   const authenticator = createAuthenticator({
     config: config.auth,
     now,
@@ -38,7 +48,7 @@ export function composeEntrance(base: Base, parts: Foundation & Sockets) {
     newId,
   });
   return {
-    parts: { authenticator, credentials, quota, upgrades, draining },
+    parts: { authenticator, credentials, quota, upgrades, draining, health },
     start: () => authenticator.start(),
     stop: async () => authenticator.stop(),
     sweep: (at) => addresses.sweep(at),

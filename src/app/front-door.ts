@@ -1,5 +1,4 @@
-/** Composes what listens: the public listener with its health paths, liveness, and the ear for other nodes. */
-import { createHealth } from "../health/health.ts";
+/** Composes what listens: the public listener, liveness, and the ear for other nodes. */
 import { listenToBus } from "../websocket/bus-listener.ts";
 import { Liveness } from "../websocket/liveness.ts";
 import { bufferBytesMax, Server } from "../websocket/server.ts";
@@ -21,20 +20,11 @@ export function composeFrontDoor(
   { config, siblings, counts, logger, now }: Base,
   parts: Foundation & Sockets & Messaging & Presence & Calls & Subscribing & Entrance & SessionParts & Requests,
 ) {
-  const { storage, cluster, hub, tell, draining, devices, survey } = parts;
-  const health = createHealth({
-    storage,
-    cluster,
-    isClusterRequired: config.cluster.required,
-    cacheMs: config.operations.health_cache,
-    siblings,
-    draining: () => draining.hasBegun,
-    logger,
-  });
-  const server = new Server({ ...parts, config, health, counts, logger, now, sharesPort: siblings !== undefined });
+  const { hub, tell, devices, survey } = parts;
+  const server = new Server({ ...parts, config, counts, logger, now, sharesPort: siblings !== undefined });
   const liveness = new Liveness({ config, hub, tell, bufferBytesMax: bufferBytesMax(config.websocket), now });
   return {
-    parts: { server, health },
+    parts: { server },
     async start() {
       listenToBus({ ...parts, surveys: [devices, survey], logger });
       await server.start();

@@ -12,6 +12,7 @@ import { statsOf } from "../websocket/stats.ts";
 import type { Area, PartsOf } from "./area.ts";
 import type { Base } from "./base.ts";
 import type { Calls } from "./calls.ts";
+import type { Entrance } from "./entrance.ts";
 import type { Erasure } from "./erasure.ts";
 import type { Foundation } from "./foundation.ts";
 import type { Ingest } from "./ingest.ts";
@@ -26,14 +27,32 @@ export type Requests = PartsOf<typeof composeRequests>;
 
 export function composeRequests(
   base: Base,
-  parts: Foundation & Sockets & Messaging & Presence & Pushing & Calls & Subscribing & Ingest & Erasure & SessionParts,
+  parts: Foundation &
+    Sockets &
+    Messaging &
+    Presence &
+    Pushing &
+    Calls &
+    Subscribing &
+    Ingest &
+    Erasure &
+    Entrance &
+    SessionParts,
 ) {
   const { config, routes, logger, counts, now, newId } = base;
-  const { storage, cluster, hub, broadcaster, sessions, tracing } = parts;
+  const { storage, cluster, hub, broadcaster, sessions, tracing, health } = parts;
   const stats = () => statsOf({ ...parts, log: storage.log, erasures: storage.erasures, bus: cluster.bus });
   const subscriberCount = (topic: string) => broadcaster.subscriberCount(topic);
   const samples = new Samples({ counts, stats, stepMs: config.operations.sample_interval, timers: realTimers, now });
-  const admin = createAdministration({ ...parts, subscriberCount, stats, samples, newId, logger });
+  const admin = createAdministration({
+    ...parts,
+    subscriberCount,
+    stats,
+    samples,
+    health: () => health.report(),
+    newId,
+    logger,
+  });
   const services: Services = {
     ...parts,
     log: storage.log,

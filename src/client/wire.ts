@@ -421,7 +421,7 @@ export interface ServerPayloads {
       delivery_ms: number;
       delivery_ms_max: number;
       position: number;
-      lag: number;
+      lag: number | null;
       missed: number;
       slow_clients: number;
       refusals: Record<string, number>;
@@ -518,6 +518,11 @@ export interface ServerPayloads {
       seen_at: string;
       connections: number;
       answers: boolean;
+      health: {
+        status: "up" | "degraded" | "down";
+        checks: Record<string, { status: "up" | "degraded" | "down"; latency_ms: number; error?: string }>;
+        draining: boolean;
+      } | null;
     }[];
     missing_nodes: string[];
   };

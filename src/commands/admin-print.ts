@@ -28,7 +28,7 @@ function samplesTable({ samples, step_ms }: { samples: Sample[]; step_ms: number
     "append ms": `${it.append_ms}/${it.append_ms_max}`,
     "delivery ms": `${it.delivery_ms}/${it.delivery_ms_max}`,
     position: it.position,
-    lag: it.lag,
+    lag: it.lag ?? "-",
     missed: it.missed,
     slow: it.slow_clients,
     refusals: Object.entries(it.refusals).map(([reason, count]) => `${reason}:${count}`),
@@ -36,16 +36,44 @@ function samplesTable({ samples, step_ms }: { samples: Sample[]; step_ms: number
   return lines.length === 0 ? "no samples\n" : tableOf(lines);
 }
 
+type Node = ServerPayload<"admin.nodes">["nodes"][number];
+
+/** What a node says of itself in one column: its status, and what is not up, with why. */
+function healthWords({ health }: Node): string {
+  if (health === null) return "no answer";
+  const faults = Object.entries(health.checks)
+    .filter(([, { status }]) => status !== "up")
+    .map(([name, { status, error }]) => `${name} ${status}${error === undefined ? "" : ` (${error})`}`);
+  const status = health.draining ? `${health.status}, draining` : health.status;
+  return faults.length === 0 ? status : `${status}: ${faults.join(", ")}`;
+}
+
+type Stats = ServerPayload<"admin.stats">;
+const isStatsOfOne = (payload: Record<string, unknown>): payload is Stats =>
+  isListOfObjects(payload.nodes) && payload.nodes.length === 1 && "figures" in payload.nodes[0]!;
+/** One node's figures are all that there are: the sums would say the same again. */
+const ofOne = ({ nodes: [node], cluster }: Stats) => ({
+  node_id: node!.node_id,
+  ...node!.figures,
+  cluster: { ...cluster, ...node!.figures.cluster },
+});
+
 /** Tables for lists, lines for everything else; `missing_nodes` and `next` are told apart from it. */
 export function adminTable(payload: Record<string, unknown>): string {
   if (isListOfObjects(payload.samples)) return samplesTable(payload as ServerPayload<"admin.samples">);
+  if (isListOfObjects(payload.nodes) && payload.nodes.some((node) => "health" in node))
+    return tableOf(
+      (payload as ServerPayload<"admin.nodes">).nodes.map((node) => ({ ...node, health: healthWords(node) })),
+    );
+  if (isStatsOfOne(payload)) return adminTable(ofOne(payload));
   const parts: string[] = [];
   const single: [string, string][] = [];
   for (const [name, value] of Object.entries(payload)) {
     if (name === "missing_nodes" || name === "next") continue;
     if (isListOfObjects(value)) parts.push(value.length === 0 ? `no ${name}\n` : tableOf(value));
-    else if (isPlainObject(value)) parts.push(rows(flat(value, name)));
-    else single.push([name, shown(value)]);
+    else if (isPlainObject(value)) {
+      if (Object.keys(value).length > 0) parts.push(rows(flat(value, name)));
+    } else single.push([name, shown(value)]);
   }
   if (parts.length + single.length === 0) return "done\n";
   return [...(single.length === 0 ? [] : [rows(single)]), ...parts].join("\n");

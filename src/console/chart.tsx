@@ -19,8 +19,8 @@ export interface Graph {
 }
 
 const heightPx = 150;
-/** A graph of less time has its seconds beside it. */
-const secondsBelow = 300;
+/** Pixels from one time to the next, so that none lies over its neighbour. */
+const timesApartPx = 75;
 
 const darkScheme = () => matchMedia("(prefers-color-scheme: dark)");
 
@@ -75,13 +75,18 @@ function optionsOf({ unit, lines }: Pick<Graph, "unit" | "lines">, element: HTML
   const of = (name: string) => colours.getPropertyValue(name).trim();
   const rule = { stroke: of("--rule"), width: 1 };
   const axis = { stroke: of("--faint"), grid: rule, ticks: rule };
-  const isShort = (ticks: number[]) => ticks.at(-1)! - ticks[0]! < secondsBelow;
   return {
     width: element.clientWidth,
     height: heightPx,
     scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
     axes: [
-      { ...axis, size: 30, values: (_, ticks) => ticks.map((it) => clock(it, isShort(ticks))) },
+      {
+        ...axis,
+        size: 30,
+        space: timesApartPx,
+        // Those less than a minute apart have their seconds.
+        values: (_, ticks, __, ___, apart) => ticks.map((it) => clock(it, apart < 60)),
+      },
       { ...axis, size: 56, values: (_, ticks) => ticks.map((it) => shown(it)) },
     ],
     series: [

@@ -1,9 +1,9 @@
 /** Lists the questions that nodes ask each other for an operator, as plain data [ADM1]. */
-import type { ConnectionView } from "../protocol/admin.ts";
+import type { ConnectionView, NodeHealth } from "../protocol/admin.ts";
 import type { Sample } from "../telemetry/samples.ts";
 import type { AnyStats } from "../telemetry/stats.ts";
 
-export type { ConnectionView } from "../protocol/admin.ts";
+export type { ConnectionView, NodeHealth } from "../protocol/admin.ts";
 
 /** Which connections are meant: all conditions that are given hold. */
 export interface ConnectionMatch {
@@ -63,5 +63,5 @@ export type AdminQuestions = {
     about: { userId: string; topics: string[] };
     said: { connectionId: string; topics: string[] }[];
   };
-  hello: { about: null; said: { connections: number } };
+  hello: { about: null; said: { connections: number; health: NodeHealth } };
 };

@@ -180,6 +180,7 @@ export const nodes = forAdmins("admin.nodes", async ({ services }) => {
         // Said now, which is newer than its last sign of life.
         connections: answering.get(nodeId)?.connections ?? count,
         answers: answering.has(nodeId),
+        health: answering.get(nodeId)?.health ?? null,
       })),
       missing_nodes: missing,
     },

@@ -1,6 +1,6 @@
 /** Answers `/health`, `/live` and `/ready` [END1] [END2]. */
 import { workersCheckerName } from "./checkers.ts";
-import type { HealthManager } from "./manager.ts";
+import type { HealthManager, HealthReport } from "./manager.ts";
 
 export interface HealthHandlerOptions {
   manager: HealthManager;
@@ -13,11 +13,14 @@ export interface HealthHandler {
   handle(request: Pick<Request, "method" | "url">): Promise<Response> | null;
   /** Whether this process alone can serve: what its siblings ask of it. */
   isReady(): Promise<boolean>;
+  /** What `/health` says. */
+  report(): Promise<HealthReport & { draining: boolean }>;
   /** Which parts are as they should be, by name: what is degraded is not. */
   parts(): Promise<Record<string, boolean>>;
 }
 
 export function createHealthHandler({ manager, draining }: HealthHandlerOptions): HealthHandler {
+  const reportAll = async () => ({ ...(await manager.report()), draining: draining() });
   const answers: Record<string, () => Promise<{ code: 200 | 503; body: object }>> = {
     // Asks nobody: that this runs at all is the answer.
     "/live": async () => ({ code: 200, body: { status: "ok" } }),
@@ -31,8 +34,8 @@ export function createHealthHandler({ manager, draining }: HealthHandlerOptions)
         : { code: 200, body: { status: "ready" } };
     },
     "/health": async () => {
-      const report = await manager.report();
-      return { code: report.status === "down" ? 503 : 200, body: { ...report, draining: draining() } };
+      const report = await reportAll();
+      return { code: report.status === "down" ? 503 : 200, body: report };
     },
   };
 
@@ -44,6 +47,7 @@ export function createHealthHandler({ manager, draining }: HealthHandlerOptions)
       if (method !== "GET" && method !== "HEAD") return Promise.resolve(notAllowed());
       return answer().then(({ code, body }) => respond({ method, code, body }));
     },
+    report: reportAll,
     async parts() {
       const { checks } = await manager.report();
       return Object.fromEntries(Object.entries(checks).map(([name, { status }]) => [name, status === "up"]));

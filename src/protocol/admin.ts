@@ -131,6 +131,15 @@ const connectionView = v.object({
 });
 export type ConnectionView = v.InferOutput<typeof connectionView>;
 
+const healthStatus = v.picklist(["up", "degraded", "down"]);
+/** What a node's `/health` says [END2]. */
+const nodeHealth = v.object({
+  status: healthStatus,
+  checks: v.record(v.string(), v.object({ status: healthStatus, latency_ms: sequence, error: v.optional(text) })),
+  draining: flag,
+});
+export type NodeHealth = v.InferOutput<typeof nodeHealth>;
+
 const stats = v.record(v.string(), v.number());
 
 /** Sums up what happened within one step of time, on one node or on all, and how things stood at its end. */
@@ -151,9 +160,9 @@ const sample = v.object({
   deliveries: sequence,
   delivery_ms: v.number(),
   delivery_ms_max: v.number(),
-  /** The log's last position, and how many the node that is furthest behind has not published yet. */
+  /** The log's last position, and how many the node that is furthest behind has not published yet; null: the log did not answer. */
   position: sequence,
-  lag: sequence,
+  lag: v.nullable(sequence),
   /** Events that backends were told of as missed. */
   missed: sequence,
   /** Connections that were closed for being too slow. */
@@ -281,6 +290,8 @@ export const adminReplies = {
         seen_at: moment,
         connections: sequence,
         answers: flag,
+        /** Null where it does not answer. */
+        health: v.nullable(nodeHealth),
       }),
     ),
     ...missing,

@@ -18,7 +18,7 @@ export interface Sample {
   delivery_ms: number;
   delivery_ms_max: number;
   position: number;
-  lag: number;
+  lag: number | null;
   missed: number;
   slow_clients: number;
   refusals: Tally;
@@ -96,8 +96,9 @@ export class Samples {
     const stats = await this.options.stats().catch(() => null);
     // A figure that cannot be asked for just now stands as it stood.
     this.#missed = stats?.push.told ?? this.#missed;
-    this.#position = stats?.log.position ?? this.#position;
-    const published = stats?.sequencer.position ?? this.#position;
+    const position = stats?.log.position;
+    this.#position = position ?? this.#position;
+    const published = stats?.sequencer.position ?? 0;
     const { counts, stepMs } = this.options;
     const [before, now] = [this.#before, this.#standing()];
     this.#before = now;
@@ -114,7 +115,7 @@ export class Samples {
       delivery_ms: meanMs(now.deliveries, before.deliveries),
       delivery_ms_max: round(counts.deliveries.takeWorstMs()),
       position: this.#position,
-      lag: Math.max(0, this.#position - published),
+      lag: position === undefined ? null : Math.max(0, position - published),
       missed: Math.max(0, now.missed - before.missed),
       slow_clients: now.slowClients - before.slowClients,
       refusals: grown(now.refusals, before.refusals),
@@ -169,7 +170,7 @@ function joined(one: Sample, other: Sample): Sample {
     delivery_ms: mean("delivery_ms", "deliveries"),
     delivery_ms_max: Math.max(one.delivery_ms_max, other.delivery_ms_max),
     position: Math.max(one.position, other.position),
-    lag: Math.max(one.lag, other.lag),
+    lag: one.lag === null ? other.lag : Math.max(one.lag, other.lag ?? 0),
     missed: one.missed + other.missed,
     slow_clients: one.slow_clients + other.slow_clients,
     refusals,

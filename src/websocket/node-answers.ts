@@ -1,6 +1,6 @@
 /** Answers for this node when an operator asks about its connections, topics and stats, or has them changed [ADM1]. */
 import type { Answers } from "../cluster/survey.ts";
-import type { AdminQuestions, ConnectionView } from "../handlers/admin-questions.ts";
+import type { AdminQuestions, ConnectionView, NodeHealth } from "../handlers/admin-questions.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Tell } from "../subscription/tell.ts";
@@ -18,6 +18,7 @@ export interface NodeAnswerOptions {
   subscriberCount: (topic: string) => number;
   stats: () => Promise<NodeStats>;
   samples: Pick<Samples, "since">;
+  health: () => Promise<NodeHealth>;
   watches: Pick<Watches, "watch" | "end">;
   tell: Tell;
 }
@@ -28,7 +29,7 @@ const stepSize = 2_000;
 const topicsShown = 1_000;
 
 export function createNodeAnswers(options: NodeAnswerOptions): Answers<AdminQuestions> {
-  const { hub, samples, stats } = options;
+  const { hub, samples, stats, health } = options;
   return {
     ...createConnectionAnswers(options),
     ...createTopicAnswers(options),
@@ -36,7 +37,7 @@ export function createNodeAnswers(options: NodeAnswerOptions): Answers<AdminQues
     ...createWatchAnswers(options),
     stats: async () => toAnyStats(await stats()),
     samples: async ({ after }) => samples.since(after),
-    hello: async () => ({ connections: hub.size }),
+    hello: async () => ({ connections: hub.size, health: await health() }),
   };
 }
 

@@ -4,10 +4,12 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
+import { migrateStorage } from "../../src/storage/migrate.ts";
 import { launchChromium } from "../support/chromium.ts";
 import { Client } from "../support/client.ts";
 import { freePorts } from "../support/free-ports.ts";
 import { fresh } from "../support/people.ts";
+import { startPostgres } from "../support/postgres.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { type Service, startClusterNode, startService } from "../support/service.ts";
 import { secret, signToken } from "../support/tokens.ts";
@@ -378,6 +380,54 @@ test("[END3] [CON1] a user who is not let in is told so where it is trusted by i
   await service.stop();
 });
 
+const healthOf = (page: Page, nodeId: string, words: string) =>
+  page
+    .getByRole("list", { name: "Health" })
+    .getByRole("listitem")
+    .filter({ hasText: nodeId })
+    .getByText(words)
+    .waitFor();
+
+test.skipIf(process.env.TEST_DATABASE_URL !== undefined)(
+  "[END3] [END2] [ADM1] what is wrong stands on top: PostgreSQL that is away, and Redis, without which a node knows only of itself",
+  async () => {
+    const [database, redis] = await Promise.all([startPostgres(), startRedis()]);
+    const storage = await database.newDatabase();
+    await migrateStorage({ url: storage, lockTimeoutMs: 10_000 });
+    const start = (nodeId: string) =>
+      startClusterNode(redis.url, {
+        settings: {
+          ...listening,
+          STORAGE__URL: storage,
+          CLUSTER__NODE_ID: nodeId,
+          CLUSTER__HEARTBEAT: "200ms",
+          CLUSTER__DEAD_AFTER: "60s",
+        },
+      });
+    const nodes = await Promise.all(["n1", "n2"].map(start));
+    const { page, close } = await open(await consoleOf(nodes[0]!));
+    await signIn(page, "root");
+    for (const nodeId of ["n1", "n2"]) await healthOf(page, nodeId, "storage up");
+    await tile(page, "Log head", /^0 *$/);
+    await tile(page, "Lag", /^0 /);
+    await database.halt();
+    for (const nodeId of ["n1", "n2"]) await healthOf(page, nodeId, "storage down: failed");
+    await tile(page, "Log head", "–");
+    await tile(page, "Lag", "–");
+    await database.resume();
+    for (const nodeId of ["n1", "n2"]) await healthOf(page, nodeId, "storage up");
+    await tile(page, "Log head", /^0 *$/);
+    redis.pause();
+    await healthOf(page, "n1", "cluster degraded");
+    await healthOf(page, "n2", "n1 reaches no other node just now");
+    redis.resume();
+    await healthOf(page, "n2", "cluster up");
+    await close();
+    await Promise.all(nodes.map((node) => node.stop()));
+    await Promise.all([database.stop(), redis.stop()]);
+  },
+);
+
 describe("on three nodes", () => {
   let folder: string;
   let redis: RedisServer;
@@ -428,6 +478,7 @@ describe("on three nodes", () => {
     nodes[2]!.signal("SIGSTOP");
     try {
       await page.getByText("Without an answer of: n3").waitFor();
+      await rowOf(page, "Nodes", "n3").getByText("no answer").waitFor();
       await rowOf(page, "Nodes", "n3").getByText("no", { exact: true }).waitFor();
     } finally {
       nodes[2]!.signal("SIGCONT");

@@ -79,9 +79,9 @@ test("[ADM1] connections, topics, figures and nodes are those of the whole clust
   );
   expect(stats.cluster).toMatchObject({ nodes: 2, topics: expect.any(Number) });
   const { nodes } = await admin.ask("admin.nodes");
-  expect(nodes.map((it: any) => [it.node_id, it.answers])).toEqual([
-    ["one", true],
-    ["other", true],
+  expect(nodes.map((it: any) => [it.node_id, it.answers, it.health?.status])).toEqual([
+    ["one", true, "up"],
+    ["other", true, "up"],
   ]);
 });
 
@@ -170,7 +170,7 @@ test("[ADM1] a node that does not answer in time is named, and what the others s
     const lost = await admin.request("admin.connection", { connection_id: "none" });
     expect(lost.payload).toMatchObject({ code: "unavailable", retryable: true });
     const { nodes } = await admin.ask("admin.nodes");
-    expect(nodes.find((it: any) => it.node_id === "other")).toMatchObject({ answers: false });
+    expect(nodes.find((it: any) => it.node_id === "other")).toMatchObject({ answers: false, health: null });
   } finally {
     other.signal("SIGCONT");
   }

@@ -59,8 +59,11 @@ test("[ADM2] stats, nodes, connections: tables for people, JSON for scripts", as
   expect(total).toMatch(/^total +1$/);
   expect(head).toMatch(/^connection_id +node_id +user_id +device_id +address +roles +format +connected_at /);
   expect(row!.split(/ +/).slice(0, 5)).toEqual([connection_id, "the-node", anna, "tablet", "127.0.0.1"]);
-  expect((await operate("nodes")).stdout).toMatch(/^node_id +version .*\nthe-node /);
-  expect((await operate("stats")).stdout).toMatch(/^hub\.connections +\d+$/m);
+  expect((await operate("nodes")).stdout).toMatch(/^node_id +version .* health\nthe-node .* up\n/);
+  const figures = (await operate("stats")).stdout;
+  for (const name of [/^node_id +the-node$/gm, /^hub\.connections +\d+$/gm, /^cluster\.nodes +1$/gm])
+    expect(figures.match(name)).toHaveLength(1);
+  expect(figures).toMatch(/^push\.on +0$/m);
   expect((await operateJson("stats")).nodes).toHaveLength(1);
   expect((await operateJson("connection", connection_id)).connection).toMatchObject({ user_id: anna, topic_count: 3 });
 });

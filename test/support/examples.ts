@@ -8,6 +8,14 @@ const callId = "5a0d3b54-7d0e-4f0e-9c33-0d2f6a1c9e10";
 const cursor = "k7m2x9qd.3mv";
 const at = "2026-01-02T03:04:05.678Z";
 const later = "2026-01-02T04:04:05.000Z";
+const health = {
+  status: "degraded",
+  checks: {
+    storage: { status: "up", latency_ms: 2 },
+    cluster: { status: "degraded", latency_ms: 1_000, error: "no answer within 1000 ms" },
+  },
+  draining: false,
+} as const;
 const sdp = "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\n";
 const candidate = { candidate: "candidate:1 1 udp 2130706431 127.0.0.1 50000 typ host", sdpMid: "0", sdpMLineIndex: 0 };
 /** Holds what any codec must bring over unchanged. */
@@ -489,8 +497,16 @@ export const serverExamples: Record<ServerMessageType, Payload[]> = {
   "admin.nodes": [
     {
       nodes: [
-        { node_id: "node-1", version: "1.0.0", started_at: at, seen_at: later, connections: 3, answers: true },
-        { node_id: "node-2", version: "1.0.0", started_at: at, seen_at: at, connections: 0, answers: false },
+        { node_id: "node-1", version: "1.0.0", started_at: at, seen_at: later, connections: 3, answers: true, health },
+        {
+          node_id: "node-2",
+          version: "1.0.0",
+          started_at: at,
+          seen_at: at,
+          connections: 0,
+          answers: false,
+          health: null,
+        },
       ],
       missing_nodes: ["node-2"],
     },

@@ -71,10 +71,10 @@ test("[ADM1] what was told of as missed is counted once, and what cannot be aske
   await samples.take(stepMs);
   told = null;
   await samples.take(2 * stepMs);
-  expect(samples.since(-1).map(({ missed, position }) => [missed, position])).toEqual([
-    [4, 20],
-    [5, 20],
-    [0, 20],
+  expect(samples.since(-1).map(({ missed, position, lag }) => [missed, position, lag])).toEqual([
+    [4, 20, 5],
+    [5, 20, 5],
+    [0, 20, null],
   ]);
 });
 
@@ -123,6 +123,9 @@ test("[ADM1] samples of nodes are joined by their moments: sums, weighted means,
     },
     later,
   ]);
+  const unknown = { ...plain, lag: null };
+  const lagOf = (...all: Sample[]) => joinSamples(all.map((it) => [it]))[0]!.lag;
+  expect([lagOf(unknown, other), lagOf(other, unknown), lagOf(unknown, unknown)]).toEqual([6, 6, null]);
 });
 
 test("[ADM1] each step of the clock is taken once, whenever its timer comes", async () => {

@@ -1,17 +1,21 @@
 /** Shows the cluster, or one node of it, at a glance: figures of this moment, and the last hour. */
 import { useMemo } from "react";
 import { Chart } from "../chart.tsx";
-import { useRequest, useSamples } from "../hooks.ts";
+import { useRequest, useSamples, useSession } from "../hooks.ts";
 import type { Sample } from "../last-hour.ts";
 import { bytes, count, Notices } from "../parts.tsx";
+import { Health } from "./health.tsx";
 
 const everyMs = 2_000;
+const healthEveryMs = 3_000;
 
 type Figures = Record<string, Record<string, number>>;
 
 export function Cluster({ nodeId }: { nodeId: string | undefined }) {
   const stats = useRequest("admin.stats", {}, everyMs);
+  const health = useRequest("admin.nodes", {}, healthEveryMs);
   const hour = useSamples(nodeId);
+  const { about } = useSession();
   const { reply } = stats;
   const ofNode = reply?.nodes.find(({ node_id }) => node_id === nodeId)?.figures;
   const figures = (nodeId === undefined ? reply : (ofNode ?? null)) as Figures | null;
@@ -19,7 +23,13 @@ export function Cluster({ nodeId }: { nodeId: string | undefined }) {
   return (
     <>
       <h2>{nodeId === undefined ? "Cluster" : `Node ${nodeId}`}</h2>
-      <Notices error={stats.error ?? hour.error} missing={reply?.missing_nodes} />
+      {health.reply !== null && (
+        <Health
+          nodes={health.reply.nodes.filter(({ node_id }) => nodeId === undefined || node_id === nodeId)}
+          askedNodeId={about.node_id}
+        />
+      )}
+      <Notices error={stats.error ?? health.error ?? hour.error} missing={reply?.missing_nodes} />
       {figures !== null && (
         <Tiles figures={figures} nodes={nodeId === undefined ? reply!.nodes.length : null} {...hour} last={last} />
       )}
@@ -45,8 +55,9 @@ interface TilesOf {
 function Tiles({ figures, nodes, samples, stepMs, last }: TilesOf) {
   const perSecond = (amount: number | undefined) => (amount === undefined ? "–" : rate(amount, stepMs));
   const inAll = (name: "missed" | "slow_clients") => count(samples.reduce((sum, it) => sum + it[name], 0));
-  const times = (mean: number | undefined, most: number | undefined) =>
-    mean === undefined ? "–" : `${mean} / ${most}`;
+  const known = (amount: number | null | undefined) => (amount == null ? "–" : count(amount));
+  const times = (of: number | undefined, mean: number | undefined, most: number | undefined) =>
+    of === undefined || of === 0 ? "–" : `${mean} / ${most}`;
   const refusals = refusalsIn(samples);
   // Presence is told of the whole cluster, by each node.
   const users = nodes === null ? figures.hub?.users : figures.presence?.users;
@@ -54,14 +65,22 @@ function Tiles({ figures, nodes, samples, stepMs, last }: TilesOf) {
     <>
       <dl className="tiles">
         {nodes !== null && <Tile name="Nodes" value={count(nodes)} />}
-        <Tile name="Connections" value={count(figures.hub?.connections ?? 0)} />
-        <Tile name="Users" value={users === undefined ? "–" : count(users)} />
+        <Tile name="Connections" value={known(figures.hub?.connections)} />
+        <Tile name="Users" value={known(users)} />
         <Tile name="Messages in" value={perSecond(last?.messages_in)} unit="a second" />
         <Tile name="Messages out" value={perSecond(last?.messages_out)} unit="a second" />
-        <Tile name="Append" value={times(last?.append_ms, last?.append_ms_max)} unit="ms, mean / longest" />
-        <Tile name="Delivery" value={times(last?.delivery_ms, last?.delivery_ms_max)} unit="ms, mean / longest" />
-        <Tile name="Log head" value={count(figures.log?.position ?? 0)} />
-        <Tile name="Lag" value={last === undefined ? "–" : count(last.lag)} unit="positions" />
+        <Tile
+          name="Append"
+          value={times(last?.appends, last?.append_ms, last?.append_ms_max)}
+          unit="ms, mean / longest"
+        />
+        <Tile
+          name="Delivery"
+          value={times(last?.deliveries, last?.delivery_ms, last?.delivery_ms_max)}
+          unit="ms, mean / longest"
+        />
+        <Tile name="Log head" value={known(figures.log?.position)} />
+        <Tile name="Lag" value={known(figures.log?.position === undefined ? null : last?.lag)} unit="positions" />
         <Tile name="Missed" value={inAll("missed")} unit="in the hour" />
         <Tile name="Slow clients" value={inAll("slow_clients")} unit="in the hour" />
         <Tile name="Refusals" value={count(refusals.reduce((sum, [, number]) => sum + number, 0))} unit="in the hour" />

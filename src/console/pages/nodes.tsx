@@ -2,6 +2,7 @@
 import type { Reply } from "../../client/core.ts";
 import { useRequest } from "../hooks.ts";
 import { type Column, count, Moment, NodeLink, Notices, Table } from "../parts.tsx";
+import { HealthWord } from "./health.tsx";
 
 type Node = Reply<"admin.nodes">["nodes"][number];
 
@@ -14,6 +15,10 @@ const columns: Column<Node>[] = [
   {
     name: "Answers",
     show: (it) => <span className={it.answers ? "good" : "bad"}>{it.answers ? "yes" : "no"}</span>,
+  },
+  {
+    name: "Health",
+    show: (it) => <HealthWord node={it} />,
   },
 ];
 
