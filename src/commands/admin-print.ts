@@ -38,7 +38,7 @@ function samplesTable({ samples, step_ms }: { samples: Sample[]; step_ms: number
 
 type Node = ServerPayload<"admin.nodes">["nodes"][number];
 
-/** What a node says of itself in one column: its status, and what is not up, with why. */
+/** Says how a node is in one column: its status, and what is not up, with why. */
 function healthWords({ health }: Node): string {
   if (health === null) return "no answer";
   const faults = Object.entries(health.checks)

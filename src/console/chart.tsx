@@ -84,7 +84,7 @@ function optionsOf({ unit, lines }: Pick<Graph, "unit" | "lines">, element: HTML
         ...axis,
         size: 30,
         space: timesApartPx,
-        // Those less than a minute apart have their seconds.
+        // With their seconds where they are less than a minute apart.
         values: (_, ticks, __, ___, apart) => ticks.map((it) => clock(it, apart < 60)),
       },
       { ...axis, size: 56, values: (_, ticks) => ticks.map((it) => shown(it)) },

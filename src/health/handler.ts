@@ -13,7 +13,7 @@ export interface HealthHandler {
   handle(request: Pick<Request, "method" | "url">): Promise<Response> | null;
   /** Whether this process alone can serve: what its siblings ask of it. */
   isReady(): Promise<boolean>;
-  /** What `/health` says. */
+  /** Says what `/health` does. */
   report(): Promise<HealthReport & { draining: boolean }>;
   /** Which parts are as they should be, by name: what is degraded is not. */
   parts(): Promise<Record<string, boolean>>;

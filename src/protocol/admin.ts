@@ -132,7 +132,7 @@ const connectionView = v.object({
 export type ConnectionView = v.InferOutput<typeof connectionView>;
 
 const healthStatus = v.picklist(["up", "degraded", "down"]);
-/** What a node's `/health` says [END2]. */
+/** Has what a node's `/health` says [END2]. */
 const nodeHealth = v.object({
   status: healthStatus,
   checks: v.record(v.string(), v.object({ status: healthStatus, latency_ms: sequence, error: v.optional(text) })),
