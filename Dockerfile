@@ -36,9 +36,11 @@ FROM gcr.io/distroless/base-nossl-debian12:nonroot AS runtime
 COPY --from=build /app/dist/ws-service /usr/local/bin/ws-service
 # A new volume takes over the owner of what it covers.
 COPY --from=build --chown=65532:65532 /empty/data /data
+# Where nothing else is configured the storage is sqlite:data/ws-service.db, from here. Not in ENV: that would be stronger than DATABASE_URL
+# and than any file of configuration.
 WORKDIR /
 # Trusted mode (the default) is refused on this address: a token mode or a gateway is to be chosen.
-ENV WS__SERVER__HOST=0.0.0.0 WS__STORAGE__URL=sqlite:/data/ws-service.db
+ENV WS__SERVER__HOST=0.0.0.0
 USER 65532:65532
 VOLUME /data
 EXPOSE 8086

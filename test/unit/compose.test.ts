@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { parseArgs } from "../../src/commands/args.ts";
 import type { Command } from "../../src/commands/command.ts";
 import { migrate } from "../../src/commands/migrate.ts";
@@ -12,6 +12,7 @@ import { keys } from "../../src/config/keys.ts";
 import { loadConfig } from "../../src/config/loader.ts";
 import { isLoopbackOrigin } from "../../src/config/origins.ts";
 import { parseDuration } from "../../src/config/values.ts";
+import { imageEnvironment } from "../support/dockerfile.ts";
 import { projectFolder } from "../support/program.ts";
 
 interface Part {
@@ -46,15 +47,6 @@ const filled = (text: string, given: Record<string, string>) =>
 
 const environmentOf = ({ environment = {} }: Part, given: Record<string, string>) =>
   Object.fromEntries(Object.entries(environment).map(([name, value]) => [name, filled(String(value), given)]));
-
-/** `ENV` lines of the stage that the parts are built from, over which the compose file's environment goes. */
-function imageEnvironment(stage: string): Record<string, string> {
-  const text = read("Dockerfile")
-    .split(/^FROM /m)
-    .find((part) => part.split("\n")[0]!.endsWith(` AS ${stage}`))!;
-  const words = [...text.matchAll(/^ENV (.*)$/gm)].flatMap((match) => match[1]!.split(" "));
-  return Object.fromEntries(words.map((word) => word.split("=") as [string, string]));
-}
 
 const given = { AUTH_SECRET: "x".repeat(32) };
 
@@ -111,6 +103,11 @@ test("[CON1] the image starts as the docs run it, with a directory that not ever
     const { config, notices } = await loadConfig({ env, cwd: tmpdir() });
     expect([config.auth.mode, config.directory.mode, config.server.host]).toEqual(["token", "managed", "0.0.0.0"]);
     expect(notices).toEqual([]);
+    // On the volume; and of all that may name another storage nothing is weaker than what the image says.
+    const workingFolder = /^WORKDIR (.*)$/m.exec(read("Dockerfile").split(" AS runtime")[1]!)![1]!;
+    expect(resolve(workingFolder, config.storage.url.replace(/^sqlite:/, ""))).toBe("/data/ws-service.db");
+    const elsewhere = await loadConfig({ env: { ...env, DATABASE_URL: "postgres://db/ws" }, cwd: tmpdir() });
+    expect(elsewhere.config.storage.url).toBe("postgres://db/ws");
   }
   // For development any page of the developer's machine, and no other.
   const dev = await loadConfig({ env: imageEnvironment("dev"), cwd: tmpdir() });

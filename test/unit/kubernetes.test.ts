@@ -8,6 +8,7 @@ import { parseAllDocuments } from "yaml";
 import { loadConfig } from "../../src/config/loader.ts";
 import { parseDuration } from "../../src/config/values.ts";
 import { createStatMetrics } from "../../src/telemetry/stat-metrics.ts";
+import { imageEnvironment } from "../support/dockerfile.ts";
 import { projectFolder } from "../support/program.ts";
 
 const chart = "configs/helm";
@@ -123,7 +124,9 @@ test("[OPS9] the configuration is one that the service starts with, its secrets 
   const text = one("ConfigMap").data!["config.yaml"]!;
   expect(one("ConfigMap", "ws-service-migrate").data).toEqual({ "config.yaml": text });
   writeFileSync(join(folder, "config.yaml"), text.replaceAll(mounts.get("secrets")!, folder));
-  const { config, notices } = await loadConfig({ env: { WS_CONFIG: join(folder, "config.yaml") }, cwd: folder });
+  // The environment of the image is stronger than any file.
+  const env = { ...imageEnvironment("runtime"), WS_CONFIG: join(folder, "config.yaml") };
+  const { config, notices } = await loadConfig({ env, cwd: folder });
   expect([config.storage.url, config.cluster.url, config.auth.secret]).toEqual([
     "postgres://ws@db/ws",
     "redis://redis",
