@@ -34,6 +34,8 @@ export async function buildConsole(outDir?: string): Promise<ConsoleFiles> {
   const output = await build({
     root: folder,
     configFile: false,
+    // For the parts of the client as well: that of the whole project leads to examples, which are not there where the image is made.
+    tsconfig: "tsconfig.json",
     logLevel: "error",
     build: {
       target: "es2022",
