@@ -1,40 +1,35 @@
 /** Proves with the media of real browsers that a call lives through all that phones do to it [CALL]. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { launchChromium } from "../support/chromium.ts";
+import { laySharedFile, type SharedFile } from "../support/ground.ts";
 import { fresh } from "../support/people.ts";
 import { type LinkProxy, startProxy } from "../support/proxy.ts";
-import { type RedisServer, startRedis } from "../support/redis.ts";
-import { startClusterNode, startService } from "../support/service.ts";
+import { startService } from "../support/service.ts";
 import { type Site, startSite } from "../support/site.ts";
 
 setDefaultTimeout(120_000);
 
 let browser: Browser;
 let site: Site;
-let redis: RedisServer;
-let folder: string;
+let ground: SharedFile;
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), "ws-browser-calls-"));
-  [browser, redis, site] = await Promise.all([launchChromium(), startRedis(), startSite("test/browser/calls-page.ts")]);
+  [browser, ground, site] = await Promise.all([
+    launchChromium(),
+    laySharedFile(),
+    startSite("test/browser/calls-page.ts"),
+  ]);
 });
 afterAll(async () => {
   await browser?.close();
-  await redis?.stop();
+  await ground?.stop();
   await site?.stop();
-  rmSync(folder, { recursive: true, force: true });
 });
 
 // So that they need no conversation.
 const settings = { CALLS__ALLOWED_BETWEEN: "everyone" };
-const startNode = () =>
-  startClusterNode(redis.url, {
-    settings: { ...settings, STORAGE__URL: `sqlite:${join(folder, "log.db")}`, CLUSTER__HEARTBEAT: "200ms" },
-  });
+const startNode = () => ground.startNode({ ...settings, CLUSTER__HEARTBEAT: "200ms" });
 
 interface Phone {
   page: Page;

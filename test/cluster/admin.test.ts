@@ -1,42 +1,33 @@
 /** Proves that operators see and reach every node from any of them, and are told which one did not answer [ADM1]. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { Client } from "../support/client.ts";
+import { laySharedFile, type SharedFile } from "../support/ground.ts";
 import { createPeople, fresh } from "../support/people.ts";
-import { type RedisServer, startRedis } from "../support/redis.ts";
-import { type Service, startClusterNode } from "../support/service.ts";
+import type { Service } from "../support/service.ts";
 import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 
-let redis: RedisServer;
-let shared: string;
+let ground: SharedFile;
 let one: Service;
 let other: Service;
 
 const startNode = (nodeId: string) =>
-  startClusterNode(redis.url, {
-    settings: {
-      STORAGE__URL: `sqlite:${join(shared, "log.db")}`,
-      CLUSTER__NODE_ID: nodeId,
-      CLUSTER__HEARTBEAT: "200ms",
-      CLUSTER__DEAD_AFTER: "60s",
-      OPERATIONS__SAMPLE_INTERVAL: "1s",
-    },
+  ground.startNode({
+    CLUSTER__NODE_ID: nodeId,
+    CLUSTER__HEARTBEAT: "200ms",
+    CLUSTER__DEAD_AFTER: "60s",
+    OPERATIONS__SAMPLE_INTERVAL: "1s",
   });
 
 beforeAll(async () => {
-  shared = mkdtempSync(join(tmpdir(), "ws-admin-"));
-  redis = await startRedis();
+  ground = await laySharedFile();
   one = await startNode("one");
   other = await startNode("other");
 });
 afterAll(async () => {
   await Promise.all([one?.stop(), other?.stop()]);
-  await redis?.stop();
-  rmSync(shared, { recursive: true, force: true });
+  await ground?.stop();
 });
 
 const here = createPeople(() => one.url);
@@ -185,7 +176,7 @@ test("[ADM1] while Redis is away the nodes that cannot be asked are named, whate
   await here.connect(anna);
   // Of this node no operator has asked anything yet.
   const admin = await there.connect(fresh("root"), { roles: "admin" });
-  await redis.kill();
+  await ground.redis.kill();
   try {
     expect(await admin.ask("admin.disconnect", { user_id: anna })).toEqual({ disconnected: 0, missing_nodes: ["one"] });
     expect(await admin.ask("admin.connections", { user_id: anna, node_id: "one" })).toMatchObject({
@@ -201,7 +192,7 @@ test("[ADM1] while Redis is away the nodes that cannot be asked are named, whate
     ]);
     expect(missing_nodes).toEqual(["one"]);
   } finally {
-    await redis.restart();
+    await ground.redis.restart();
   }
   await eventually(
     () => admin.ask("admin.stats"),
@@ -213,12 +204,12 @@ test("[ADM1] [AUTH4] a block that is made while Redis is away is known everywher
   const admin = await there.connect(fresh("root"), { roles: "admin" });
   const mal = fresh("mal");
   const inside = await here.connect(mal);
-  await redis.kill();
+  await ground.redis.kill();
   try {
     expect(await admin.ask("admin.block", { user_id: mal, for: 60 })).toMatchObject({ missing_nodes: ["one"] });
     expect((await inside.closed).code).toBe(4011);
     for (const people of [here, there]) await expect(people.connect(mal)).rejects.toThrow();
   } finally {
-    await redis.restart();
+    await ground.redis.restart();
   }
 });

@@ -1,38 +1,29 @@
 /** Shows that a trace goes on at the node that has the subscriber, with two nodes as processes of their own [END3]. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { type Collector, newParent, startCollector } from "../support/collector.ts";
+import { laySharedFile, type SharedFile } from "../support/ground.ts";
 import { createPeople } from "../support/people.ts";
-import { type RedisServer, startRedis } from "../support/redis.ts";
-import { type Service, startClusterNode } from "../support/service.ts";
+import type { Service } from "../support/service.ts";
 
 setDefaultTimeout(60_000);
 
 let collector: Collector;
-let redis: RedisServer;
-let shared: string;
+let ground: SharedFile;
 let one: Service;
 let other: Service;
 
-const startNode = () =>
-  startClusterNode(redis.url, {
-    settings: { STORAGE__URL: `sqlite:${join(shared, "log.db")}`, TRACES__ENDPOINT: collector.url },
-  });
+const startNode = () => ground.startNode({ TRACES__ENDPOINT: collector.url });
 
 beforeAll(async () => {
-  shared = mkdtempSync(join(tmpdir(), "ws-traces-"));
   collector = startCollector();
-  redis = await startRedis();
+  ground = await laySharedFile();
   one = await startNode();
   other = await startNode();
 });
 afterAll(async () => {
   await Promise.all([one?.stop(), other?.stop()]);
-  await redis?.stop();
+  await ground?.stop();
   await collector?.stop();
-  rmSync(shared, { recursive: true, force: true });
 });
 
 test("[ENV1] what one node publishes is delivered within the same trace by the node that has a subscriber", async () => {

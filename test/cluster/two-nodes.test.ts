@@ -1,43 +1,34 @@
 /** Two nodes as processes of their own, on one log and one Redis: what clients of one see of those of the other. */
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { Redis } from "ioredis";
 import { Client, type Received } from "../support/client.ts";
+import { laySharedFile, type SharedFile } from "../support/ground.ts";
 import { createPeople, fresh } from "../support/people.ts";
-import { type RedisServer, startRedis } from "../support/redis.ts";
-import { type Service, startClusterNode } from "../support/service.ts";
+import type { Service } from "../support/service.ts";
 import { until } from "../support/until.ts";
 
 setDefaultTimeout(60_000);
 
-let redis: RedisServer;
-let shared: string;
+let ground: SharedFile;
 let one: Service;
 let other: Service;
 
 const startNode = () =>
-  startClusterNode(redis.url, {
-    settings: {
-      STORAGE__URL: `sqlite:${join(shared, "log.db")}`,
-      CLUSTER__HEARTBEAT: "200ms",
-      CLUSTER__DEAD_AFTER: "1500ms",
-      PRESENCE__OFFLINE_GRACE: "300ms",
-      PRESENCE__MAX_DEVICES: "3",
-    },
+  ground.startNode({
+    CLUSTER__HEARTBEAT: "200ms",
+    CLUSTER__DEAD_AFTER: "1500ms",
+    PRESENCE__OFFLINE_GRACE: "300ms",
+    PRESENCE__MAX_DEVICES: "3",
   });
 
 beforeAll(async () => {
-  shared = mkdtempSync(join(tmpdir(), "ws-two-nodes-"));
-  redis = await startRedis();
+  ground = await laySharedFile();
   one = await startNode();
   other = await startNode();
 });
 afterAll(async () => {
   await Promise.all([one?.stop(), other?.stop()]);
-  await redis?.stop();
-  rmSync(shared, { recursive: true, force: true });
+  await ground?.stop();
 });
 
 const here = createPeople(() => one.url);
@@ -157,8 +148,8 @@ test("[CALL1] [CALL2] [CALL3] [CALL4] a call between the nodes; the callee's dev
 });
 
 test("[CALL4] what a node says of a call late, or twice, is not told again: neither its end nor that it rings", async () => {
-  const recorder = new Redis(redis.url);
-  const operator = new Redis(redis.url);
+  const recorder = new Redis(ground.redis.url);
+  const operator = new Redis(ground.redis.url);
   const said: [channel: string, text: string][] = [];
   recorder.on("pmessage", (_, channel, text) => said.push([channel, text]));
   await recorder.psubscribe("ws:*:topic:calls:*");
@@ -320,7 +311,7 @@ test("[PRE1] the users of a node that is killed go offline once; the others go o
 test("[LOG3] [END2] without Redis messages still cross, new people come and go, and afterwards all is as it was", async () => {
   const { c, ids, anna, ben } = await pair();
   await anna.ask("subscribe", { topics: ["presence"], filters: { user_ids: [ids.ben] } });
-  await redis.kill();
+  await ground.redis.kill();
   await until(async () => !(await isWhole(one)));
   await say(anna, c, "through the log");
   await ben.next("message.new", isContent("through the log"));
@@ -333,7 +324,7 @@ test("[LOG3] [END2] without Redis messages still cross, new people come and go, 
   await leaving.ask("subscribe", { topics: [`conversation:${c}`] });
   await leaving.close();
 
-  await redis.restart();
+  await ground.redis.restart();
   await until(async () => (await isWhole(one)) && (await isWhole(other)));
   // Unavailable for as long as this node puts back what Redis has lost.
   const statusOf = async (userId: string) =>
