@@ -1,6 +1,7 @@
 /** Turns a token into an identity: finds the key, checks signature, times, issuer and audience, and reads the claims. */
 import { decodeProtectedHeader, errors, type JWSHeaderParameters, jwtVerify } from "jose";
 import type { Config } from "../config/schema.ts";
+import type { Timers } from "../ground/timers.ts";
 import { limits } from "../protocol/limits.ts";
 import { asymmetricAlgorithms, keyFault } from "./fixed-keys.ts";
 import { AuthenticationError, type Identity, identityOf, ownRoles } from "./identity.ts";
@@ -21,6 +22,8 @@ export interface AuthenticatorOptions {
   onFault?: (message: string) => void;
   /** Other times than the usual ones for the JWKS cache. */
   jwksTiming?: Partial<typeof remoteKeysTiming>;
+  /** Runs what ends a fetch of a JWKS that takes too long. */
+  after?: Timers["after"];
 }
 
 export interface Authenticator {
@@ -46,9 +49,12 @@ export function createAuthenticator({
   readFile = (path) => Bun.file(path).text(),
   onFault = () => {},
   jwksTiming,
+  after,
 }: AuthenticatorOptions): Authenticator {
   const remote =
-    config.jwks_url === null ? null : new RemoteKeys({ url: config.jwks_url, now, fetch, onFault, timing: jwksTiming });
+    config.jwks_url === null
+      ? null
+      : new RemoteKeys({ url: config.jwks_url, now, fetch, onFault, timing: jwksTiming, after });
   const users = createKeySource({
     algorithms: config.algorithms,
     secret: { path: "auth.secret", value: config.secret },

@@ -1,5 +1,6 @@
 /** Keeps the key set behind a JWKS URL: fetched with a deadline, cached, refetched when keys rotate, and kept while its server is away. */
 import { createLocalJWKSet, errors, type JWSHeaderParameters, type LocalJWKSet } from "jose";
+import { realTimers, type Timers } from "../ground/timers.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 
 /** How keys are fetched; the service's own `fetch` has this shape. */
@@ -12,6 +13,7 @@ export interface RemoteKeysOptions {
   /** Told of each fetch that failed, for the log. */
   onFault: (message: string) => void;
   timing?: Partial<typeof remoteKeysTiming>;
+  after?: Timers["after"];
 }
 
 export const remoteKeysTiming = {
@@ -102,10 +104,13 @@ export class RemoteKeys {
   }
 
   async #fetch(): Promise<void> {
-    const { url, now, fetch, onFault } = this.options;
+    const { url, now, fetch, onFault, after = realTimers.after } = this.options;
     this.#attemptedAt = now();
+    const late = new AbortController();
+    const tooLate = () => late.abort(new DOMException("The key server has not answered.", "TimeoutError"));
+    const callOff = after(this.#timing.fetchDeadlineMs, tooLate);
     try {
-      const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(this.#timing.fetchDeadlineMs)]);
+      const signal = AbortSignal.any([this.#stopping.signal, late.signal]);
       const response = await fetch(url, {
         headers: { accept: "application/jwk-set+json, application/json" },
         // A server that can redirect the request could choose the keys.
@@ -122,6 +127,8 @@ export class RemoteKeys {
       if (!this.#stopping.signal.aborted)
         onFault(`The keys of auth.jwks_url could not be fetched: ${reasonOf(error)}.`);
       throw error;
+    } finally {
+      callOff();
     }
   }
 }

@@ -171,18 +171,56 @@ describe("key server", () => {
     ["a redirect", () => Response.redirect("/elsewhere", 302)],
     ["too many keys", () => Response.json({ keys: new Array(101).fill(first) })],
     ["too many bytes", () => Response.json({ keys: [first], padding: "x".repeat(1 << 20) })],
-    ["no answer at all", () => new Promise<Response>(() => {})],
-    ["a body that never ends", () => new Response(new ReadableStream({ pull: () => new Promise(() => {}) }))],
   ];
   for (const [name, answer] of broken) {
     test(`[AUTH2] a key server that gives ${name} is one that is away`, async () => {
       const { url, state } = await keyServer(first);
-      const it = await started({ algorithms, jwks_url: url }, { jwksTiming: { fetchDeadlineMs: 700 } });
+      const it = await started({ algorithms, jwks_url: url });
       state.answer = answer;
       await expect(it.reload()).rejects.toThrow();
       expect(await it.verify(byFirst)).toMatchObject({ userId: "u1" });
-      const fresh = await started({ algorithms, jwks_url: url }, { jwksTiming: { fetchDeadlineMs: 700 } });
+      const fresh = await started({ algorithms, jwks_url: url });
       await expect(fresh.verify(byFirst)).rejects.toBeInstanceOf(Unavailable);
+    });
+  }
+
+  const endless: [string, () => Response | Promise<Response>][] = [
+    ["no answer at all", () => new Promise<Response>(() => {})],
+    ["a body that never ends", () => new Response(new ReadableStream({ pull: () => new Promise(() => {}) }))],
+  ];
+  for (const [name, answer] of endless) {
+    test(`[AUTH2] a key server that gives ${name} is one that is away after three seconds`, async () => {
+      const { url, state } = await keyServer(first);
+      const faults: string[] = [];
+      /** Each fetch that is under way, with what ends it once its time is up. */
+      const deadlines = new Set<{ ms: number; pass(): void }>();
+      const options = {
+        onFault: (fault: string) => faults.push(fault),
+        after(ms: number, pass: () => void) {
+          const deadline = { ms, pass };
+          deadlines.add(deadline);
+          return () => deadlines.delete(deadline);
+        },
+      };
+      const passes = async () => {
+        await asked.promise;
+        expect([...deadlines].map(({ ms }) => ms)).toEqual([3_000]);
+        for (const { pass } of deadlines) pass();
+      };
+      const it = await started({ algorithms, jwks_url: url }, options);
+      expect(deadlines.size).toBe(0);
+      let asked = Promise.withResolvers<void>();
+      state.answer = () => {
+        asked.resolve();
+        return answer();
+      };
+      const [reloaded] = await Promise.allSettled([it.reload(), passes()]);
+      expect(reloaded.status).toBe("rejected");
+      expect(await it.verify(byFirst)).toMatchObject({ userId: "u1" });
+      asked = Promise.withResolvers();
+      const [fresh] = await Promise.all([started({ algorithms, jwks_url: url }, options), passes()]);
+      await expect(fresh.verify(byFirst)).rejects.toBeInstanceOf(Unavailable);
+      expect(faults).toEqual(Array(2).fill("The keys of auth.jwks_url could not be fetched: no answer in time."));
     });
   }
 
