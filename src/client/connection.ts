@@ -1,11 +1,12 @@
 /** The connection of one tab or program: its session and outbox, and what is kept of both beside what the models keep. */
 import { subprotocols } from "../protocol/limits.ts";
-import type { Identity, Socket } from "./connection/line.ts";
+import { claim, type KeptSession, keys, nowhere, takeOver } from "./connection/kept-session.ts";
+import type { Identity } from "./connection/line.ts";
+import type { ConnectionOptions, WebSocketConstructor } from "./connection/options.ts";
 import { DurableOutbox, entryOf, isSignedOut } from "./connection/outbox.ts";
 import { isOutboxType } from "./connection/pace.ts";
-import type { KeptPlace } from "./connection/place.ts";
 import { Session } from "./connection/session.ts";
-import { type GetToken, Tokens } from "./connection/tokens.ts";
+import { subjectOf, Tokens } from "./connection/tokens.ts";
 import type {
   Clock,
   Connection as ConnectionOfAll,
@@ -21,53 +22,13 @@ import type {
   Unlisten,
 } from "./core.ts";
 import { Listeners } from "./ground/listeners.ts";
-import { type Happening, pageSurroundings, type Surroundings, systemClock } from "./ground/surroundings.ts";
+import { type Happening, pageSurroundings, systemClock } from "./ground/surroundings.ts";
 import { DeferredStore } from "./stores/deferred.ts";
 import type { ClientPayloads, JsonObject } from "./wire.ts";
 
-export type WebSocketConstructor = new (url: string, protocols: string[]) => Socket;
+export type { ConnectionOptions, WebSocketConstructor };
 
-export interface ConnectionOptions {
-  /** `wss://chat.example.com/ws` */
-  url: string;
-  /** Says who this is where the server trusts what it is told; else a token does. */
-  userId?: string;
-  /** One that does, for as long as it is good. */
-  token?: string;
-  /** Asked when a token is needed; again, with a pause, where it fails or does not answer. */
-  getToken?: GetToken;
-  /** Else that which was kept, or one that the server makes. */
-  deviceId?: string;
-  store: Store;
-  /** Where there is no global one, as in Node 20: that of the package `ws`. */
-  webSocket?: WebSocketConstructor;
-  /** Another of the same device has connected: `stop` leaves it to that one, `another_device` comes back beside it. `stop` where left out. */
-  whenReplaced?: "stop" | "another_device";
-  /**
-   * Asked for each line: goes on from the place that is kept here, or from what was acknowledged by `ack`, and tells all that comes
-   * after it once more [LOG6]. Until all of that is back the next lines do so too, and nothing is kept. `place` where left out.
-   */
-  resumesFrom?(): "place" | "acked";
-  /** `user`, `calls` and `notifications` where left out. */
-  ownTopics?: readonly string[];
-  clock?: Clock;
-  /** Like Math.random. */
-  random?: () => number;
-  surroundings?: Surroundings;
-  /** Something went wrong that no request of the application's is told of: what it answers with, what cannot be kept. */
-  onError?(error: unknown): void;
-}
-
-interface KeptSession extends KeptPlace {
-  url: string;
-  userId: string;
-  /** Null: it was never connected. */
-  deviceId: string | null;
-}
-
-const keys = { session: "session", covered: "session/covered" };
 const saveAfterMs = 500;
-const nowhere: KeptPlace = { cursor: null, seen: {}, own: {} };
 
 /** Is one object: whoever draws it compares it by identity. */
 const connecting: ConnectionState = { status: "connecting" };
@@ -86,6 +47,8 @@ export class Connection implements ConnectionOfAll {
   readonly #kept = new Set<Kept>();
   #loaded: Promise<void>;
   #isLoaded = false;
+  /** Set while the server has to say who this is before anything that is kept is looked at. */
+  #noteOwner: ((userId: string | null) => void) | null = null;
   #hasLeft = false;
   #userId: string | null;
   /** Waits for what was kept to be read. */
@@ -108,8 +71,8 @@ export class Connection implements ConnectionOfAll {
     const onError = (error: unknown) => options.onError?.(error);
     this.#onState = new Listeners(onError);
     this.#onNews = new Listeners(onError);
-    this.#userId = userId ?? null;
-    this.#tokens = source === undefined ? null : new Tokens(source, clock);
+    this.#userId = this.#knownUser();
+    this.#tokens = source === undefined ? null : new Tokens(source, clock, (user) => this.#noteSubject(user));
     this.#session = new Session({
       url,
       userId: userId ?? null,
@@ -193,7 +156,7 @@ export class Connection implements ConnectionOfAll {
 
   start(): void {
     if (this.state.status !== "stopped") return;
-    if (this.#isLoaded) return this.#session.start();
+    if (this.#isLoaded || this.#noteOwner !== null) return this.#session.start();
     this.#isStarting = true;
     this.#onState.tell({ status: "connecting" });
     void this.#loaded.then(() => this.#isStarting && this.#session.start());
@@ -210,8 +173,10 @@ export class Connection implements ConnectionOfAll {
   async signOut(): Promise<void> {
     this.#isStarting = false;
     const closed = this.#session.stop("signed_out");
+    this.#noteOwner?.(null);
+    this.#noteOwner = null;
     const forgotten = this.#forget();
-    this.#userId = this.#options.userId ?? null;
+    this.#userId = this.#knownUser();
     await Promise.all([closed, forgotten]);
   }
 
@@ -231,23 +196,44 @@ export class Connection implements ConnectionOfAll {
     });
   }
 
-  /** Takes up the session that is kept, and leaves nothing of another user's. @throws where that cannot be removed */
+  /** Takes up the session that is kept, and leaves nothing of another user's. @throws where that cannot be read or removed */
   async #own(): Promise<void> {
+    const { userId, session, covered } = await takeOver({
+      ...this.#owner,
+      token: async () => (await this.#tokens?.takeAhead()) ?? null,
+      askServer: () =>
+        new Promise((resolve) => {
+          this.#noteOwner = resolve;
+          if (this.#isStarting) this.#session.start();
+        }),
+    });
+    this.#userId = userId;
+    if (session === null) return;
+    this.#session.deviceId = session.deviceId;
+    this.#session.restore(session, covered);
+  }
+
+  get #owner() {
     const { store, url, onError } = this.#options;
-    const read = store.read(keys.session);
-    // A store that cannot be read has nothing.
-    const kept = new Map(await read.catch((error) => void onError?.(error)));
-    const session = kept.get(keys.session) as KeptSession | undefined;
-    if (session?.url === url && (this.#userId === null || session.userId === this.#userId)) {
-      this.#userId = session.userId;
-      this.#session.deviceId = session.deviceId;
-      return this.#session.restore(session, (kept.get(keys.covered) as string[] | undefined) ?? []);
-    }
-    if (session !== undefined) await store.clear();
-    if (this.#userId === null) return;
-    // Before anything that is this user's, so that the next one knows whose it is.
-    const own: KeptSession = { url, userId: this.#userId, deviceId: null, ...nowhere };
-    await store.write([[keys.session, own]]).catch((error) => onError?.(error));
+    return { store, url, userId: this.#userId, onError: (error: unknown) => onError?.(error) };
+  }
+
+  /** Null: nobody knows before a token, or the server, says it. */
+  #knownUser(): string | null {
+    const { userId, subject, token, getToken } = this.#options;
+    return userId ?? subject ?? (getToken === undefined ? subjectOf(token) : null);
+  }
+
+  /** Without a connection nobody else says that it is another's. */
+  async #noteSubject(userId: string): Promise<void> {
+    if ([null, userId].includes(this.#userId) || this.#options.userId !== undefined || this.state.status === "live")
+      return;
+    await this.#loaded;
+    this.#userId = userId;
+    const { store, onError, ...owner } = this.#owner;
+    this.#writing = this.#forget()
+      .then(() => claim(store, owner, onError))
+      .catch(onError);
   }
 
   async #load(): Promise<void> {
@@ -255,9 +241,17 @@ export class Connection implements ConnectionOfAll {
     if (deviceId !== undefined) this.#session.deviceId = deviceId;
     await this.outbox.load();
     this.#isLoaded = true;
+    if (this.state.status === "live") this.outbox.resume();
   }
 
   #identify({ userId }: Identity): boolean {
+    if (this.#noteOwner !== null) {
+      this.#noteOwner(userId);
+      this.#noteOwner = null;
+      // It comes back with the place that is kept, if that is its own.
+      this.#session.reconnect();
+      return false;
+    }
     const isAnother = this.#userId !== null && this.#userId !== userId;
     this.#userId = userId;
     if (!isAnother) return true;

@@ -1,6 +1,7 @@
 /** Chooses where things are kept on a device, and whether the tabs of a browser share one connection. */
 
-import type { GetToken } from "./connection/tokens.ts";
+import { claim, isOf, readSession } from "./connection/kept-session.ts";
+import { type GetToken, subjectOf, tokenServesMs, tokenWaitMs } from "./connection/tokens.ts";
 import { Connection, type ConnectionOptions } from "./connection.ts";
 import type { Core, Store } from "./core.ts";
 import { pageSurroundings, systemClock } from "./ground/surroundings.ts";
@@ -16,10 +17,6 @@ export interface OpenCoreOptions extends Omit<ConnectionOptions, "store" | "onEr
   tabs?: boolean;
   onError(error: unknown): void;
 }
-
-/** A token that was asked for to know whose it is serves for connecting as well, if that is at once. */
-const tokenServesMs = 10_000;
-const tokenWaitMs = 5_000;
 
 /**
  * In a browser with Web Locks: one connection for all tabs of a user, kept in IndexedDB. Where that is not there, or it is not known who
@@ -41,6 +38,8 @@ export function openCore(options: OpenCoreOptions): { core: Core; store: Store }
   const user = new TokenUser(options);
   const place = findPlace(options, known === null ? user.find() : Promise.resolve(known));
   const store = new DeferredStore(place.then((it) => it.store));
+  let subject = known;
+  void place.then((it) => (subject = it.userId));
   const core = new TabCore({
     userId: known,
     name: place.then((it) => it.name),
@@ -52,6 +51,7 @@ export function openCore(options: OpenCoreOptions): { core: Core; store: Store }
       new Connection({
         ...options,
         ...parts,
+        ...(subject !== null && { subject }),
         getToken: getToken && user.getToken,
         whenReplaced: isShared ? "stop" : "another_device",
       }),
@@ -64,18 +64,19 @@ export function openCore(options: OpenCoreOptions): { core: Core; store: Store }
 async function findPlace(
   { url, store, onError }: OpenCoreOptions,
   user: Promise<string | null>,
-): Promise<{ name: string | null; store: Store }> {
+): Promise<{ name: string | null; userId: string | null; store: Store }> {
   const userId = await user;
-  if (userId === null) return { name: null, store: store ?? new MemoryStore() };
+  if (userId === null) return { name: null, userId, store: new MemoryStore() };
   const name = `ws-service ${url} ${userId}`;
-  if (store !== undefined) return { name, store };
   try {
-    const kept = new IndexedDbStore(name);
-    await kept.read("session");
-    return { name, store: kept };
+    const kept = store ?? new IndexedDbStore(name);
+    const { session } = await readSession(kept);
+    // One of the application's own may be another user's.
+    if (session !== undefined && !isOf(session, { url, userId })) await claim(kept, { url, userId }, onError);
+    return { name, userId, store: kept };
   } catch (error) {
     onError(error);
-    return { name: null, store: new MemoryStore() };
+    return { name: null, userId, store: new MemoryStore() };
   }
 }
 
@@ -120,16 +121,5 @@ class TokenUser {
     } catch {
       return null;
     }
-  }
-}
-
-/** @returns the user whom a JWT names, unverified: the server decides who it is [AUTH2] */
-function subjectOf(token: string | undefined): string | null {
-  try {
-    const bytes = atob(token!.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/"));
-    const claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(bytes, (byte) => byte.charCodeAt(0))));
-    return typeof claims.sub === "string" ? claims.sub : null;
-  } catch {
-    return null;
   }
 }

@@ -326,8 +326,9 @@ describe("tokens", () => {
     await one.connection.stop();
     who = "ben";
     const other = connection({ url: guarded.url, getToken, store });
+    await other.connection.loaded;
+    expect(JSON.stringify(await store.read(""))).not.toMatch(/anna|outbox/);
     other.connection.start();
-    await other.told(({ kind }) => kind === "forgotten");
     await other.live();
     expect(other.connection.userId).toBe("ben");
     expect(other.connection.deviceId).not.toBe(deviceId);
