@@ -16,29 +16,31 @@ const filesAtOnce = Math.min(2 * navigator.hardwareConcurrency, 8);
 let passed = 0;
 let failed = 0;
 
-/** Runs a command, showing what it says as it says it. @returns its exit code and all that it said */
+/** Runs a command, showing what it says: as it says it, or at its end, where others run beside it. @returns its exit code and all that it said */
 async function show(
   command: string[],
-  { stdin = "ignore" }: { stdin?: "ignore" | "inherit" } = {},
+  { stdin = "ignore", atItsEnd = false }: { stdin?: "ignore" | "inherit"; atItsEnd?: boolean } = {},
 ): Promise<{ code: number; text: string }> {
-  console.log(`\n$ ${command.map((word) => word.replace(`${root}/`, "")).join(" ")}`);
+  const heading = `\n$ ${command.map((word) => word.replace(`${root}/`, "")).join(" ")}`;
+  if (!atItsEnd) console.log(heading);
   // Left out, it would be the environment as this process began with it: what is set below would be missed.
   const child = Bun.spawn(command, { cwd: root, env: process.env, stdin, stdout: "pipe", stderr: "pipe" });
   let text = "";
   const relay = async (stream: ReadableStream<Uint8Array>, output: NodeJS.WriteStream) => {
     const decoder = new TextDecoder();
     for await (const chunk of stream) {
-      output.write(chunk);
+      if (!atItsEnd) output.write(chunk);
       text += decoder.decode(chunk, { stream: true });
     }
   };
   await Promise.all([relay(child.stdout, process.stdout), relay(child.stderr, process.stderr)]);
+  if (atItsEnd) console.log(`${heading}\n${text.trimEnd()}`);
   return { code: await child.exited, text };
 }
 
-/** A step that passes or fails as a whole. @returns whether it has passed */
+/** A step that passes or fails as a whole, beside others. @returns whether it has passed */
 async function step(command: string[]): Promise<boolean> {
-  const { code } = await show(command);
+  const { code } = await show(command, { atItsEnd: true });
   if (code === 0) passed++;
   else {
     failed++;
@@ -88,10 +90,13 @@ async function everything(): Promise<void> {
 }
 
 const named = process.argv.slice(2);
-await step([...biome, "check", "--config-path=configs/lint.json", "--error-on-warnings", "."]);
-await step([bun, "check", "--no-script", "--build"]);
+const [isBuilt] = await Promise.all([
+  step([bun, "build.ts"]),
+  step([...biome, "check", "--config-path=configs/lint.json", "--error-on-warnings", "."]),
+  step([bun, "check", "--no-script", "--build"]),
+]);
 // Tests of the service start what was built here.
-if (await step([bun, "build.ts"])) process.env.TEST_PROGRAM = "binary";
+if (isBuilt) process.env.TEST_PROGRAM = "binary";
 if (named.length > 0) await tests(named);
 else await everything();
 
