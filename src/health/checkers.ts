@@ -8,6 +8,8 @@ export interface Checker {
   check(): Promise<void>;
   /** Makes this of the whole where it fails: a node that is `degraded` still serves. Left out: `down`. */
   failure?: "degraded" | "down";
+  /** Whether something has failed since: that all was well is not believed any more. */
+  isInDoubt?(): boolean;
   /** Set where the part says in the log itself when it goes and comes back. */
   tellsItself?: true;
 }
@@ -33,8 +35,13 @@ export function workersChecker(siblings: Siblings): Checker {
 }
 
 /** The storage engine takes writes and answers reads. */
-export function storageChecker(storage: Pick<Storage, "prove">): Checker {
-  return { name: "storage", check: () => storage.prove(), tellsItself: true };
+export function storageChecker(storage: Pick<Storage, "prove" | "hasRefused">): Checker {
+  return {
+    name: "storage",
+    check: () => storage.prove(),
+    isInDoubt: () => storage.hasRefused(),
+    tellsItself: true,
+  };
 }
 
 /** The connection to the other nodes is up, subscribed and not deaf. */

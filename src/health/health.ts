@@ -7,7 +7,7 @@ import { createHealthHandler, type HealthHandler } from "./handler.ts";
 import { createHealthManager } from "./manager.ts";
 
 export interface HealthOptions {
-  storage: Pick<Storage, "prove">;
+  storage: Pick<Storage, "prove" | "hasRefused">;
   cluster: Pick<Cluster, "ping">;
   /** `cluster.required`: without the other nodes this one counts as down. */
   isClusterRequired: boolean;

@@ -49,7 +49,7 @@ export function createHealthManager(options: HealthManagerOptions): HealthManage
   const { checkers, now, logger, deadlineMs = 1_000, cacheMs = 5_000, after = realTimers.after } = options;
   const probes = checkers.map((checker) => ({ name: checker.name, probe: createProbe(checker) }));
 
-  function createProbe({ name, check, failure = "down", tellsItself }: Checker) {
+  function createProbe({ name, check, failure = "down", tellsItself, isInDoubt }: Checker) {
     let probe: Probe = { state: "idle" };
     let last: { result: CheckResult; at: number } | null = null;
 
@@ -90,11 +90,15 @@ export function createHealthManager(options: HealthManagerOptions): HealthManage
       error: `no answer within ${deadlineMs} ms`,
     });
 
+    function goodForMs({ status }: CheckResult): number {
+      if (status !== "up") return Math.min(cacheMs, troubleMs);
+      return isInDoubt?.() === true ? 0 : cacheMs;
+    }
+
     return async (): Promise<[string, CheckResult]> => {
       if (probe.state === "hanging") return [name, hangingSince(probe.since)];
       if (probe.state === "asking") return [name, await probe.answer];
-      const goodForMs = last?.result.status === "up" ? cacheMs : Math.min(cacheMs, troubleMs);
-      if (last !== null && now() - last.at < goodForMs) return [name, last.result];
+      if (last !== null && now() - last.at < goodForMs(last.result)) return [name, last.result];
       const answer = ask();
       probe = { state: "asking", answer };
       return [name, await answer];

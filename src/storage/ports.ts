@@ -322,6 +322,8 @@ export interface Storage {
   installation(): Promise<string>;
   /** Resolves while the engine takes writes and answers reads, which it shows by one of each [END2]; rejects with the engine's reason. */
   prove(): Promise<void>;
+  /** Whether it has refused a write, and neither taken one nor proven itself since [END2]. */
+  hasRefused(): boolean;
   stop(): Promise<void>;
 }
 

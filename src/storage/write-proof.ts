@@ -18,25 +18,33 @@ export interface WriteProofOptions {
   writes: WriteWatch;
 }
 
-/** However large a refused event was, a proof writes no more than this. */
+/** However much was refused, a proof writes no more than this. */
 const proofBytesMax = 10 * 1024 * 1024;
+/** An append writes whole pages of every table and index that it touches: so much once, and so much for each event. */
+const batchBytes = 96 * 1024;
+const eventBytes = 32 * 1024;
 
-/** Both functions reject with what the engine says. */
+/** The first two functions reject with what the engine says. */
 export function createWriteProof({ append, write, writes }: WriteProofOptions): {
   append: EventLog["append"];
   proveWrites(): Promise<void>;
+  /** Whether a write was refused and none was taken since that was as large. */
+  hasRefused(): boolean;
 } {
-  /** As large as the largest event that was refused: a full disk may well have room for the smallest write. */
+  /** As much as the largest append that was refused: a full disk may well have room for the smallest write. */
   let owed = 0;
+  let hasRefused = false;
 
   async function watched<Result>(work: Promise<Result>, bytes: () => number): Promise<Result> {
     try {
       const result = await work;
       owed = 0;
+      hasRefused = false;
       writes.ended();
       return result;
     } catch (error) {
       if (error instanceof Unavailable) {
+        hasRefused = true;
         owed = Math.min(proofBytesMax, Math.max(owed, bytes()));
         writes.began(error);
       }
@@ -45,11 +53,12 @@ export function createWriteProof({ append, write, writes }: WriteProofOptions): 
   }
 
   return {
-    append: (events, units) => watched(append(events, units), () => largestOf(events)),
+    append: (events, units) => watched(append(events, units), () => sizeOf(events)),
     proveWrites: () => watched(write(owed), () => owed),
+    hasRefused: () => hasRefused,
   };
 }
 
-function largestOf(events: NewEvent[]): number {
-  return events.reduce((most, { payload }) => Math.max(most, Buffer.byteLength(payload)), 0);
+function sizeOf(events: NewEvent[]): number {
+  return events.reduce((sum, { payload }) => sum + eventBytes + Buffer.byteLength(payload), batchBytes);
 }

@@ -1,6 +1,16 @@
 /** Proves what becomes of the SQLite file: who may read it, a disk that is full, and pages that are damaged. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { chmodSync, closeSync, mkdirSync, openSync, readdirSync, statSync, writeFileSync, writeSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { undoAfterEach } from "../support/after-each.ts";
@@ -101,6 +111,59 @@ test.skipIf(!canHaveDisk)("[END2] [LOG7] a full disk is told, and retention make
   service.signal("SIGTERM");
   expect(await service.exited).toBe(0);
 });
+
+test.skipIf(!canHaveDisk)(
+  "[END2] while others fill the disk /ready is never 200 but where the next message is taken",
+  async () => {
+    const folder = newFolder();
+    const disk = join(folder, "disk");
+    mkdirSync(disk);
+    const service = await start({
+      command: [...inSmallDisk(disk), ...program],
+      settings: { STORAGE__URL: `sqlite:${disk}/ws.db`, WEBSOCKET__CLEANUP_INTERVAL: "1s" },
+    });
+    const ben = await Client.connect(service.url, { query: { user_id: "ben" } });
+    let sent = 0;
+    const send = async () => (await ben.request("message.send", message(sent++, "x".repeat(1_000)))).type;
+    for (let n = 0; n < 20; n++) expect(await send()).toBe("ack");
+    expect(await ready(service)).toBe(200);
+    // Its disk, seen from outside.
+    const others = join(`/proc/${service.pid}/root`, disk, "others");
+    fillDisk(others);
+    await eventually(send, (type) => type === "error");
+    const wrong: string[] = [];
+    let refused = 0;
+    while (refused < 300) {
+      if ((await send()) === "ack") continue;
+      refused++;
+      if ((await ready(service)) === 200 && (await send()) !== "ack") wrong.push(`after ${refused}`);
+    }
+    expect(wrong).toEqual([]);
+    rmSync(others);
+    await eventually(send, (type) => type === "ack");
+    await eventually(
+      () => ready(service),
+      (status) => status === 200,
+    );
+    await ben.close();
+    service.signal("SIGTERM");
+    expect(await service.exited).toBe(0);
+  },
+);
+
+/** Writes until nothing more goes in. */
+function fillDisk(path: string): void {
+  const file = openSync(path, "w");
+  try {
+    for (const bytes of [64 * 1_024, 4_096]) {
+      try {
+        while (writeSync(file, crypto.getRandomValues(Buffer.alloc(bytes))) > 0);
+      } catch {}
+    }
+  } finally {
+    closeSync(file);
+  }
+}
 
 function damage(path: string): void {
   const file = openSync(path, "r+");

@@ -51,6 +51,30 @@ describe("the manager", () => {
     });
   });
 
+  test("[END2] what is in doubt since it was well is asked at once, and no more often than anything else while it is not", async () => {
+    let isInDoubt = false;
+    let isWell = true;
+    let asked = 0;
+    const check = async () => {
+      asked++;
+      if (!isWell) throw new Error("full");
+      isInDoubt = false;
+    };
+    const { clock, manager } = managerOf([{ name: "storage", check, isInDoubt: () => isInDoubt }]);
+    const statuses: string[] = [];
+    const ask = async () => statuses.push((await manager.report()).status);
+    await ask();
+    await ask();
+    [isInDoubt, isWell] = [true, false];
+    await ask();
+    await ask();
+    expect([statuses, asked]).toEqual([["up", "up", "down", "down"], 2]);
+    isWell = true;
+    await clock.pass(1_000);
+    await ask();
+    expect([statuses.at(-1), asked]).toEqual(["up", 3]);
+  });
+
   test("[END2] what a driver says is not told to the public", async () => {
     const check = async () => {
       throw new Unavailable("storage", "postgres://user:password@10.0.0.5 refused");

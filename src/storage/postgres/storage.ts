@@ -95,7 +95,7 @@ export function createPostgresStorage(options: PostgresStorageOptions): Storage 
   const { log, receipts, joining, directory, conversations, overviews, erasures } = stores;
   const push = createPushStore(pool, ws);
   const known = witnessed(log, lookout.witnesses);
-  const { append, proveWrites } = createWriteProof({
+  const { append, proveWrites, hasRefused } = createWriteProof({
     append: known.append,
     // On the connection that appends: another one may be of another mind.
     async write(bytes) {
@@ -157,6 +157,7 @@ export function createPostgresStorage(options: PostgresStorageOptions): Storage 
     },
     installation: () => readInstallation(pool, ws),
     prove: () => proveBoth({ proveWrites, pool, reads }),
+    hasRefused,
     stop,
   };
 }

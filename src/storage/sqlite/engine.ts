@@ -217,15 +217,25 @@ function sizeOf(events: NewEvent[]): number {
   return events.reduce((sum, { payload }) => sum + Buffer.byteLength(payload), 0);
 }
 
-/** Writes a number, and as many bytes as asked for besides, which it removes again. */
+/**
+ * Writes a number, and as many bytes as asked for besides, which it removes again. These go into the file itself: a log of writes
+ * that begins anew has room where the file has none, and what was proven there is free for what comes next.
+ */
 function createWriteProof(database: Database): (bytes: number) => void {
   const note = database.prepare<null, []>("UPDATE write_proof SET proofs = proofs + 1");
   const fill = database.prepare<null, [number]>("UPDATE write_proof SET payload = randomblob(?)");
+  const settle = () => database.exec("PRAGMA wal_checkpoint(PASSIVE)");
   return (bytes) => {
-    if (bytes > 0) fill.run(bytes);
-    // Empties it by a write of its own: pages that come and go in one are never written.
-    if (bytes > 0) fill.run(0);
     note.run();
+    if (bytes === 0) return;
+    fill.run(bytes);
+    // Empties it by a write of its own: pages that come and go in one are never written.
+    try {
+      settle();
+    } finally {
+      fill.run(0);
+    }
+    settle();
   };
 }
 

@@ -84,7 +84,7 @@ export function createSqliteStorage({
     intervalMs: watchIntervalMs,
     onListenerError,
   });
-  const { append, proveWrites } = createWriteProof({
+  const { append, proveWrites, hasRefused } = createWriteProof({
     append: (events) => calls.call("append", events),
     write: (bytes) => calls.call("proveWrites", bytes),
     writes,
@@ -125,6 +125,7 @@ export function createSqliteStorage({
     installation: () => calls.call("installation"),
     // Reads are answered by the same worker, where they are not answered here.
     prove: proveWrites,
+    hasRefused,
     async stop() {
       watch.stop();
       cleaning.stop();
