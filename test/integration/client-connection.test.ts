@@ -134,9 +134,10 @@ describe("one connection", () => {
     leaving.connection.start();
     await leaving.live();
     const same = connection({ url: service.url, userId: "emil", deviceId });
+    // Waited for from before it can come: it does not last.
+    const isLeaving = leaving.state(({ status }) => status === "waiting");
     same.connection.start();
-    await same.live();
-    await leaving.state(({ status }) => status === "waiting");
+    await Promise.all([same.live(), isLeaving]);
     await leaving.live();
     expect(leaving.connection.deviceId).not.toBe(deviceId);
     expect(same.connection.state.status).toBe("live");
