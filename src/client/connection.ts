@@ -1,5 +1,5 @@
 /** The connection of one tab or program: its session and outbox, and what is kept of both beside what the models keep. */
-import { subprotocols } from "../protocol/limits.ts";
+import { jsonSubprotocol } from "../protocol/limits.ts";
 import { claim, type KeptSession, keys, nowhere, takeOver } from "./connection/kept-session.ts";
 import type { Identity } from "./connection/line.ts";
 import type { ConnectionOptions, WebSocketConstructor } from "./connection/options.ts";
@@ -79,7 +79,7 @@ export class Connection implements ConnectionOfAll {
       tokens: this.#tokens,
       whenReplaced: options.whenReplaced ?? "stop",
       ownTopics: options.ownTopics ?? ["user", "calls", "notifications"],
-      open: (url) => new WebSocket(url, [subprotocols.json]),
+      open: (url) => new WebSocket(url, [jsonSubprotocol]),
       clock,
       random,
       surroundings: options.surroundings ?? pageSurroundings,

@@ -49,8 +49,7 @@ export class PresenceBook {
 
   set({ status, statusText, statusEmoji, expiresAt, automatic }: OwnPresence): Promise<unknown> {
     const rest = { status_text: statusText, status_emoji: statusEmoji, expires_at: expiresAt, automatic };
-    const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
-    return this.#core.request("presence.update", { status, ...given });
+    return this.#core.request("presence.update", { status, ...rest });
   }
 
   of(userId: string): Presence | null {

@@ -1,14 +1,15 @@
 /** Lists the sizes and counts that the wire contract fixes for everybody. */
 
 export const protocolVersion = 1;
-export const subprotocols = { json: "ws-service.v1.json", protobuf: "ws-service.v1.protobuf" } as const;
-export type WireFormat = keyof typeof subprotocols;
-
 // By themselves for the client, which has a page load no more than it needs.
+export const jsonSubprotocol = "ws-service.v1.json";
 /** Bytes of one message of any type but those that carry what people or applications say (`ofAnySize`) [ENV6]. */
 export const ordinaryMessageBytes = 64 * 1024;
 /** Topics that one request may name. */
 export const namesPerRequest = 1_000;
+
+export const subprotocols = { json: jsonSubprotocol, protobuf: "ws-service.v1.protobuf" } as const;
+export type WireFormat = keyof typeof subprotocols;
 
 export const limits = {
   /** Bytes of one message before authentication [ENV6]. */

@@ -113,7 +113,7 @@ test("[LAYERS] an import of the client's goes down the list of its parts or stay
 });
 
 test("[LAYERS] the client stands on its own, but for numbers of the wire", () => {
-  const shared = ["src/protocol/close.ts", "src/protocol/limits.ts"];
+  const shared = ["src/protocol/close-codes.ts", "src/protocol/limits.ts"];
   const ofClient = [...imports].filter(([file]) => layerOf(file) === "client");
   const foreign = ofClient.flatMap(([file, targets]) =>
     targets.filter((target) => layerOf(target) !== "client" && !shared.includes(target)).map((to) => `${file} → ${to}`),

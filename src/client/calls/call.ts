@@ -124,11 +124,7 @@ export class Call extends LiveValue<CallView> {
     void this.#parts.take(this);
     if (!(await this.#turnOn(media, stream))) return;
     try {
-      const about = {
-        to_user_id: peerUserId,
-        media,
-        ...(conversationId === null ? {} : { conversation_id: conversationId }),
-      };
+      const about = { to_user_id: peerUserId, media, conversation_id: conversationId ?? undefined };
       this.#isKnown = "asked";
       this.#isBusy = (await this.#negotiation.place(about)).busy === true;
       this.#isKnown = true;

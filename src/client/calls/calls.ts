@@ -1,6 +1,7 @@
 /** Has all calls of this device that ring here or live in this tab, and gives each what the server says of it [CALL]. */
 import type { Clock, ConnectionState, Core, News, SubscribedTopic, Unlisten } from "../core.ts";
 import { ClientError, ServerError } from "../errors.ts";
+import { newId } from "../ground/ids.ts";
 import { LiveValue } from "../ground/live.ts";
 import type { ClientPayloads, ServerPayloads } from "../wire.ts";
 import { Call, type CallEndReason, type CallFacts, type CallParts, type CallSignal } from "./call.ts";
@@ -277,11 +278,5 @@ export class Calls extends LiveValue<readonly Call[]> {
   }
 }
 
-/** A UUID. A page that is not served by https has no `crypto.randomUUID`. */
-function newCallId(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[6] = (bytes[6]! & 0x0f) | 0x40;
-  bytes[8] = (bytes[8]! & 0x3f) | 0x80;
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
-}
+/** A UUID of chance. */
+const newCallId = () => newId().replace(/^(.{8})(.{4}).(.{3}).(.{3})/, "$1-$2-4$3-a$4-");

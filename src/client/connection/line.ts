@@ -1,6 +1,7 @@
 /** Owns one socket from its first byte to its end: greeting, authentication, refreshed tokens, and silence that is looked into. */
-import { CloseCode } from "../../protocol/close.ts";
+import * as CloseCode from "../../protocol/close-codes.ts";
 import type { Clock } from "../core.ts";
+import { pauseMs } from "../ground/surroundings.ts";
 import type { ClientPayloads, JsonObject, ServerPayloads } from "../wire.ts";
 import type { TokenReason, Tokens } from "./tokens.ts";
 
@@ -92,7 +93,7 @@ const cursorEveryMs = 20_000;
 /** Until a line that says nothing is given up; longer while much was asked for. */
 const answerMs = { usual: 10_000, busy: 30_000 };
 const closingMs = 2_000;
-const refreshMs = { first: 1_000, most: 30_000 };
+const refreshAgainMs = 1_000;
 
 export class Line {
   readonly #options: LineOptions;
@@ -236,7 +237,7 @@ export class Line {
 
   #refreshLater(why: TokenReason, leastMs: number): void {
     const { random } = this.#options;
-    const most = Math.min(refreshMs.most, refreshMs.first * 2 ** this.#refreshes++);
+    const most = pauseMs(refreshAgainMs, this.#refreshes++);
     if (this.#socket !== null) this.#after(leastMs + most * (0.5 + random() / 2), () => void this.#refresh(why));
   }
 

@@ -1,7 +1,7 @@
 /** Holds one line at a time, and comes back as the close codes say: when, as whom, or not at all [ENV5]. */
-import { CloseCode } from "../../protocol/close.ts";
+import * as CloseCode from "../../protocol/close-codes.ts";
 import type { Clock, ConnectionState, StopReason } from "../core.ts";
-import { type Happening, leftUntil, momentIn, never, type Surroundings } from "../ground/surroundings.ts";
+import { type Happening, leftUntil, momentIn, never, pauseMs, type Surroundings } from "../ground/surroundings.ts";
 import { comingBack, type From, type Identity, Line, type LineEnd, type LineListener, type Socket } from "./line.ts";
 import type { Tokens } from "./tokens.ts";
 
@@ -35,7 +35,7 @@ export interface LinkOptions {
 
 type WaitReason = Extract<ConnectionState, { status: "waiting" }>["reason"];
 
-const backoffMs = { first: 500, most: 30_000 };
+const backoffMs = 500;
 /** A server that has said that it restarts is back soon: for so long the pauses double no more often than `doubledMost`, to 2 s. */
 const restartMs = 30_000;
 const doubledMost = { usual: 16, restart: 2 };
@@ -264,7 +264,7 @@ export class Link {
     const isRestarting = leftUntil(this.#restartsUntil, now) > 0;
     const doubled = Math.min(this.#attempt, isRestarting ? doubledMost.restart : doubledMost.usual);
     this.#attempt = doubled + 1;
-    const retryAt = now + soonestMs + random() * Math.min(backoffMs.most, backoffMs.first * 2 ** doubled);
+    const retryAt = now + soonestMs + random() * pauseMs(backoffMs, doubled);
     this.#cancelRetry = clock.after(retryAt - now, () => void this.#connect());
     const isOffline = !surroundings.isOnline();
     this.#enter({ status: "waiting", reason: isOffline ? "offline" : reason, ...(code && { code }), retryAt });

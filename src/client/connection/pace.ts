@@ -1,10 +1,9 @@
 /** Paces what counts towards one rate of the server: it waits as told, and then goes on with little at once [LIM]. */
 import type { Clock, OutboxType } from "../core.ts";
-import { leftUntil, momentIn, never } from "../ground/surroundings.ts";
+import { leftUntil, momentIn, never, pauseMs } from "../ground/surroundings.ts";
 
 /** Requests at once, where the server takes them all. */
 const atOnceMax = 16;
-const waitMsMax = 30_000;
 const firstWaitMs = 500;
 
 export type PaceName = "marks" | "events" | "messages";
@@ -73,8 +72,7 @@ export class Pace {
     if (retryAfterMs !== undefined) {
       this.#notBefore = momentIn(retryAfterMs, this.#options.clock.now());
       this.#wait(retryAfterMs);
-    } else if (this.#callOff === null)
-      this.#wait(Math.min(waitMsMax, firstWaitMs * 2 ** this.#refusals++) * this.#options.random());
+    } else if (this.#callOff === null) this.#wait(pauseMs(firstWaitMs, this.#refusals++) * this.#options.random());
   }
 
   #wait(waitMs: number): void {

@@ -20,6 +20,8 @@ const seenCharactersMost = 16_000;
 export class Place {
   /** Every event up to here, on all topics that are followed, has been taken. */
   cursor: string | null = null;
+  /** It is none to go on from yet: not all is back that comes after what was acknowledged. */
+  isFromAcked = false;
   readonly #now: () => number;
   readonly #onCursor: () => void;
   readonly #had = new Map<string, number>();
@@ -29,16 +31,10 @@ export class Place {
   readonly #own = new Map<string, Map<number, number>>();
   #cursorAt = 0;
   #movedAt = -1;
-  #isFromAcked = false;
 
   constructor(now: () => number, onCursor: () => void) {
     this.#now = now;
     this.#onCursor = onCursor;
-  }
-
-  /** Whether it is none to go on from yet: not all is back that comes after what was acknowledged. */
-  get isFromAcked(): boolean {
-    return this.#isFromAcked;
   }
 
   /** Whether something came since the cursor was taken. */
@@ -96,13 +92,13 @@ export class Place {
     this.forgetAll();
     // All that was told up to it is to be told once more: no line may go on behind it.
     this.cursor = null;
-    this.#isFromAcked = true;
+    this.isFromAcked = true;
   }
 
   moveCursor(cursor: string): void {
     const now = this.#now();
     this.cursor = cursor;
-    this.#isFromAcked = false;
+    this.isFromAcked = false;
     this.#cursorAt = now;
     for (const [topic, movedAt] of this.#moved) {
       if (movedAt >= now - lateMs && this.#moved.size <= recentMost) break;
@@ -118,7 +114,7 @@ export class Place {
   /** Where to go on; undefined: at the head. */
   since(): From | undefined {
     const { cursor } = this;
-    if (this.#isFromAcked) return "acked";
+    if (this.isFromAcked) return "acked";
     if (cursor === null) return undefined;
     const seen: Record<string, number> = {};
     let room = seenCharactersMost;
@@ -140,7 +136,7 @@ export class Place {
   restore({ cursor, seen, own }: KeptPlace): void {
     this.forgetAll();
     this.cursor = cursor;
-    this.#isFromAcked = false;
+    this.isFromAcked = false;
     const now = this.#now();
     for (const [topic, seq] of Object.entries(seen)) {
       this.#had.set(topic, seq);

@@ -1,5 +1,5 @@
 /** Keeps a user's session over broken lines: requests and their replies, what is followed, and the place in the log. */
-import { CloseCode } from "../../protocol/close.ts";
+import * as CloseCode from "../../protocol/close-codes.ts";
 import type { ConnectionState, News, Reply, RequestType, Scope, StopReason, Subscribed, Unlisten } from "../core.ts";
 import { ClientError, ServerError } from "../errors.ts";
 import type { Happening } from "../ground/surroundings.ts";

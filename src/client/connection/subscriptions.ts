@@ -1,6 +1,7 @@
 /** Brings what is followed back on each line, and tells what comes of it: each event once, or of what a gap is [LOG3] [LOG4]. */
 import type { Clock, News, Scope, Subscribed, SubscribedTopic, Unlisten } from "../core.ts";
 import { ClientError, ServerError } from "../errors.ts";
+import { pauseMs } from "../ground/surroundings.ts";
 import type { ServerPayloads } from "../wire.ts";
 import { FirstAnswers } from "./first-answers.ts";
 import { among, Follows, type Key, keysOf, kindOf, requestsFor } from "./follows.ts";
@@ -38,7 +39,7 @@ interface Asked {
 const heldMost = 5_000;
 /** Within this time what was let go of is taken up again without having been left. */
 const lingerMs = 1_000;
-const againMs = { first: 1_000, most: 30_000 };
+const againMs = 1_000;
 
 export class Subscriptions {
   /** Lists what the cursor speaks for: coming back, all else begins at its head. */
@@ -111,11 +112,10 @@ export class Subscriptions {
     const isKnown = (key: Key) => typeof since !== "object" || this.covered.has(key);
     const known = new Set([...(isFeed ? [] : ownTopics), ...keys.filter(isKnown)]);
     this.#isHolding = !isFeed;
-    this.#resume = { left: new Set(), cursor: null };
     const fresh = keys.filter((key) => !known.has(key));
-    for (const asked of this.#subscribe(known, from)) this.#resume.left.add(asked);
-    for (const asked of this.#subscribe(fresh, undefined)) this.#resume.left.add(asked);
-    if (this.#resume.left.size === 0) this.#finish();
+    const left = new Set([...this.#subscribe(known, from), ...this.#subscribe(fresh, undefined)]);
+    this.#resume = { left, cursor: null };
+    if (left.size === 0) this.#finish();
   }
 
   /** The line is gone. What was held is told: it is all there is, and the next line goes on behind it. */
@@ -207,7 +207,7 @@ export class Subscriptions {
     const line = this.#line;
     // It may have come to a part of the replay: that is told, and the next try goes on behind it.
     this.#release(() => true);
-    const most = Math.min(againMs.most, againMs.first * 2 ** asked.attempt++);
+    const most = pauseMs(againMs, asked.attempt++);
     // Another line has asked for all of it anew.
     const retry = () => line === this.#line && this.#askAgain(asked);
     clock.after(error.retry_after_ms ?? most * (0.5 + random() / 2), retry);

@@ -156,8 +156,7 @@ export class Conversations {
   }
 
   #stateOf(topic: string): ConversationState | undefined {
-    const id = conversationOf(topic);
-    return id === null ? undefined : this.#states.get(id);
+    return this.#states.get(conversationOf(topic) ?? "");
   }
 
   #takeUnsubscribed(topic: string, isRevoked: boolean): void {

@@ -184,8 +184,8 @@ export class Filling {
   async #read(id: string, seq: number): Promise<LoggedEvent | null> {
     const { state, core } = this.#options;
     const asked = { topic: state.topic, after_seq: seq - 1, limit: 1, types: ["message.new"] };
-    const { events } = await core.request("history", asked).catch(() => ({ events: [] }) as Partial<Page> as Page);
-    return events.find(({ payload }) => payload.message_id === id) ?? null;
+    const page = await core.request("history", asked).catch(() => null);
+    return page?.events.find(({ payload }) => payload.message_id === id) ?? null;
   }
 
   async #loadMembersAgain(): Promise<void> {
@@ -216,5 +216,3 @@ export class Filling {
     return clock.after(random() * anewWithinMs, run);
   }
 }
-
-type Page = ServerPayloads["history"];

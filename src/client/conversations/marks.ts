@@ -63,7 +63,7 @@ export class Marks {
 
   #add(conversation_id: string, { seq, isPrivate }: Due): void {
     this.#delivered.delete(conversation_id);
-    const payload = { conversation_id, up_to_seq: seq, ...(isPrivate ? { private: true } : {}) };
+    const payload = { conversation_id, up_to_seq: seq, private: isPrivate || undefined };
     this.#core.outbox.add("mark.read", payload).catch(this.#onError);
   }
 

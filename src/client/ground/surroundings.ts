@@ -22,6 +22,11 @@ export const momentIn = (inMs: number, now: number): Moment => ({ at: now + inMs
 /** No longer than it was meant, also by a clock that was set back since. */
 export const leftUntil = ({ at, inMs }: Moment, now: number): number => Math.max(0, Math.min(at - now, inMs));
 
+const longestPauseMs = 30_000;
+
+/** Pauses that are twice as long after each try that leads nowhere. */
+export const pauseMs = (firstMs: number, tries: number): number => Math.min(longestPauseMs, firstMs * 2 ** tries);
+
 /** `wake`: a line that broke meanwhile has not been noticed yet, perhaps. `hide`: this may be the last moment of the page. */
 export type Happening = "online" | "offline" | "wake" | "hide";
 

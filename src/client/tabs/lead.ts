@@ -1,5 +1,5 @@
 /** Leads the tabs of a browser: asks and follows on the one connection for all of them, and tells all of them what comes. */
-import type { Clock, Connection, News, RequestOptions, Scope, Store, Subscribed, Unlisten } from "../core.ts";
+import type { Clock, Connection, News, Scope, Store, Subscribed, Unlisten } from "../core.ts";
 import type { TabLocks } from "./locks.ts";
 import {
   type Answer,
@@ -259,10 +259,8 @@ export class TabLead implements TabRole {
     const { connection } = this.#options;
     const { outbox } = connection;
     switch (ask.do) {
-      case "request": {
-        const options: RequestOptions = ask.timeoutMs === undefined ? {} : { timeoutMs: ask.timeoutMs };
-        return answered(connection.request(ask.type, ask.payload as never, options));
-      }
+      case "request":
+        return answered(connection.request(ask.type, ask.payload as never, { timeoutMs: ask.timeoutMs }));
       case "add":
         return answered(outbox.add(ask.type, ask.payload as never, ask.id));
       case "replace":
