@@ -53,7 +53,8 @@ function typing(type: "typing.start" | "typing.stop", userId: string, forMs = 10
 const marks = () => core.outbox.entries.map(({ type, payload }) => [type, (payload as any).up_to_seq]);
 
 test("[TYP2] keystrokes are told at most every 3 s, and their end after 5 s without one", async () => {
-  const { typing } = conversations.get("c");
+  const c = conversations.get("c");
+  const { typing } = c;
   const told = () => core.requests.map(({ type }) => type);
   for (let n = 0; n < 40; n++) {
     typing.keystroke();
@@ -70,7 +71,7 @@ test("[TYP2] keystrokes are told at most every 3 s, and their end after 5 s with
   expect(told().slice(4)).toEqual(["typing.start", "typing.stop"]);
   // A message ends it on the server, and the next key begins anew.
   typing.keystroke();
-  void conversations.get("c").send("text");
+  void c.send("text");
   typing.keystroke();
   expect(told().slice(6)).toEqual(["typing.start", "typing.start"]);
   core.go({ status: "connecting" });

@@ -4,9 +4,11 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Registry } from "prom-client";
+import * as v from "valibot";
 import { parseAllDocuments } from "yaml";
 import { loadConfig } from "../../src/config/loader.ts";
-import { parseDuration } from "../../src/config/values.ts";
+import { configSchema } from "../../src/config/schema.ts";
+import { parseDuration, size } from "../../src/config/values.ts";
 import { createStatMetrics } from "../../src/telemetry/stat-metrics.ts";
 import { imageEnvironment } from "../support/dockerfile.ts";
 import { projectFolder } from "../support/program.ts";
@@ -137,6 +139,14 @@ test("[OPS9] the configuration is one that the service starts with, its secrets 
   expect(volumes.map((it: any) => it.secret?.secretName ?? it.configMap.name)).toEqual(["ws-service", "ws-service"]);
   const ports = Object.fromEntries(containers[0].ports.map((it: any) => [it.name, it.containerPort]));
   expect(ports).toEqual({ ws: config.server.port, operations: Number(config.operations.listen!.port) });
+});
+
+test("[CON2] what sockets without a token can make a pod hold is half of its memory at most", async () => {
+  const { limits } = one("Deployment").spec.template.spec.containers[0].resources;
+  const { auth, websocket } = Bun.YAML.parse(one("ConfigMap").data!["config.yaml"]!) as Record<string, object>;
+  const config = v.parse(configSchema, { auth, websocket });
+  const held = config.auth.max_anonymous * config.websocket.max_message_size;
+  expect(held).toBeLessThanOrEqual(v.parse(size, `${limits.memory}B`) / 2);
 });
 
 test("[DRN] a pod has the time that draining takes, and serves on until load balancers know", () => {
