@@ -18,7 +18,7 @@ import type {
   Store,
   Unlisten,
 } from "./core.ts";
-import { callAll } from "./ground/listeners.ts";
+import { Listeners } from "./ground/listeners.ts";
 import type { Live } from "./ground/live.ts";
 import { systemClock } from "./ground/surroundings.ts";
 import { openCore } from "./open-core.ts";
@@ -81,7 +81,7 @@ export class Client<Events extends object = Record<never, never>> {
   readonly #conversations: Conversations;
   readonly #presence: PresenceBook;
   readonly #calls: Calls;
-  readonly #listeners = new Map<string, Set<(...args: never[]) => void>>();
+  readonly #listeners = new Map<string, Listeners<unknown[]>>();
   readonly #autoSubscribe: readonly string[];
   #unfollow: Unlisten | null = null;
 
@@ -146,11 +146,9 @@ export class Client<Events extends object = Record<never, never>> {
     type: K,
     listener: (...args: ClientEvents<Events>[K]) => void,
   ): Unlisten {
-    const listeners = this.#listeners.get(type) ?? new Set();
-    // One that listens twice is two.
-    const own = (...args: ClientEvents<Events>[K]) => listener(...args);
-    this.#listeners.set(type, listeners.add(own as (...args: never[]) => void));
-    return () => listeners.delete(own as (...args: never[]) => void);
+    const listeners = this.#listeners.get(type) ?? new Listeners();
+    this.#listeners.set(type, listeners);
+    return listeners.add((args) => listener(...(args as ClientEvents<Events>[K])));
   }
 
   /**
@@ -200,7 +198,6 @@ export class Client<Events extends object = Record<never, never>> {
   }
 
   #tell(type: string, ...args: unknown[]): void {
-    const listeners = this.#listeners.get(type);
-    if (listeners !== undefined) callAll(listeners, ...(args as never[]));
+    this.#listeners.get(type)?.tell(args);
   }
 }

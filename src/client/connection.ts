@@ -3,8 +3,7 @@ import { jsonSubprotocol } from "../protocol/limits.ts";
 import { claim, type KeptSession, keys, nowhere, takeOver } from "./connection/kept-session.ts";
 import type { Identity } from "./connection/line.ts";
 import type { ConnectionOptions, WebSocketConstructor } from "./connection/options.ts";
-import { DurableOutbox, entryOf, isSignedOut } from "./connection/outbox.ts";
-import { isOutboxType } from "./connection/pace.ts";
+import { DurableOutbox, entryOf, isOutboxType, isSignedOut } from "./connection/outbox.ts";
 import { Session } from "./connection/session.ts";
 import { subjectOf, Tokens } from "./connection/tokens.ts";
 import type {

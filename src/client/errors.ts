@@ -22,15 +22,15 @@ export class ServerError extends Error {
 }
 
 const clientErrors = {
-  timeout: "No answer has come in time; it may have happened or not.",
+  timeout: "No answer in time; it may have happened or not.",
   stopped: "The client is stopped.",
   too_large: "This is larger than the server takes.",
-  connection_lost: "The connection broke before the answer came; it may have happened or not.",
-  lead_lost: "The tab that holds the connection has gone before the answer came; it may have happened or not.",
+  connection_lost: "The connection broke; it may have happened or not.",
+  lead_lost: "The tab that led has gone; it may have happened or not.",
   too_many_requests: "Too many requests wait for an answer.",
   outbox_full: "Too much waits to be sent.",
   forbidden: "This is another's to do.",
-  refused: "The server does not let this client in.",
+  refused: "Not let in.",
   invalid_payload: "The server would not understand this.",
 } as const;
 

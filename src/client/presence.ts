@@ -80,8 +80,10 @@ export class PresenceBook {
     ready.then(
       ({ rejected }) => {
         const users = rejected.map(({ topic }) => userOf(topic));
-        for (const userId of users) this.#show(userId, offline);
-        for (const userId of users) this.#refused.add(userId);
+        for (const userId of users) {
+          this.#show(userId, offline);
+          this.#refused.add(userId);
+        }
         if (users.length > 0) andThen();
       },
       () => {},

@@ -31,4 +31,4 @@ export function watchRefusals(core: Core, url: string, tell: (error: ClientError
 }
 
 const messageOf = (url: string) =>
-  `No server has ever let this client in; it goes on trying. Is ${url} right, and up? userId is for auth.mode trusted, a token for auth.mode token; a page's origin has to be in server.allowed_origins.`;
+  `No server has ever let this client in; it goes on trying. Is ${url} up? userId is for auth.mode trusted, a token for token; a page's origin has to be in server.allowed_origins.`;

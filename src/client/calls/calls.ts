@@ -63,9 +63,8 @@ export class Calls extends LiveValue<readonly Call[]> {
       rtc: rtcOf(rtc),
       clock,
       iceServers: async () => {
-        if (typeof iceServers !== "function") return iceServers;
         try {
-          return await iceServers();
+          return typeof iceServers === "function" ? await iceServers() : iceServers;
         } catch (error) {
           // In one network it goes without.
           this.#onError(error);
@@ -136,8 +135,7 @@ export class Calls extends LiveValue<readonly Call[]> {
     if (type === "call.incoming") return this.#ring(payload, Date.parse(payload.expires_at) - Date.parse(timestamp));
     const call = this.#calls.get(payload.call_id);
     if (type === "call.ended") {
-      this.#elsewhere.get(payload.call_id)?.abort();
-      this.#elsewhere.delete(payload.call_id);
+      this.#forgetElsewhere(payload.call_id);
       call?.noteEnded(payload);
       this.#calls.delete(payload.call_id);
     } else call?.take({ type, payload } as CallSignal);
@@ -172,8 +170,7 @@ export class Calls extends LiveValue<readonly Call[]> {
     if (this.#wasAway)
       for (const call of this.#calls.values()) call.noteBack(found.find((it) => it.call_id === call.id)?.state ?? null);
     this.#wasAway = false;
-    for (const [id, watch] of this.#elsewhere) if (!ids.has(id)) watch.abort();
-    for (const id of [...this.#elsewhere.keys()]) if (!ids.has(id)) this.#elsewhere.delete(id);
+    for (const id of [...this.#elsewhere.keys()]) if (!ids.has(id)) this.#forgetElsewhere(id);
     for (const it of found) {
       // Another tab has answered what this one was told late.
       if (it.state !== "ringing" && this.#calls.get(it.call_id)?.toAnswer) this.#leaveToOther(it.call_id);
@@ -243,10 +240,14 @@ export class Calls extends LiveValue<readonly Call[]> {
 
   #abandon(reason: CallEndReason): void {
     for (const call of this.#calls.values()) call.abandon(reason);
-    for (const watch of this.#elsewhere.values()) watch.abort();
     this.#calls.clear();
-    this.#elsewhere.clear();
+    for (const id of [...this.#elsewhere.keys()]) this.#forgetElsewhere(id);
     this.changed();
+  }
+
+  #forgetElsewhere(id: string): void {
+    this.#elsewhere.get(id)?.abort();
+    this.#elsewhere.delete(id);
   }
 
   async #tellEnd(id: string, reason: CallEndReason): Promise<void> {

@@ -55,9 +55,8 @@ export class LocalMedia {
   }
 
   turnOffCamera(): void {
-    const [off, on] = [true, false].map((isOff) => this.#tracks.filter(({ kind }) => (kind === "video") === isOff));
-    for (const track of off!) if (this.#own.has(track)) track.stop();
-    this.#set(on!);
+    for (const track of this.#tracks) if (track.kind === "video" && this.#own.has(track)) track.stop();
+    this.#set(this.#tracks.filter(({ kind }) => kind !== "video"));
   }
 
   mute(isMuted: boolean): void {

@@ -16,11 +16,8 @@ const namePattern = /^[!-~]{1,300}$/;
 /** @returns null where a name is none, with its path */
 export function keysOf({ topics, filters = {} }: Scope): { keys: Key[] } | { field: string } {
   const { conversation_id, user_id } = filters;
-  const conversations = [
-    ...(conversation_id === undefined ? [] : [conversation_id]),
-    ...(filters.conversation_ids ?? []),
-  ];
-  const users = [...(user_id === undefined ? [] : [user_id]), ...(filters.user_ids ?? [])];
+  const conversations = [conversation_id ?? [], filters.conversation_ids ?? []].flat();
+  const users = [user_id ?? [], filters.user_ids ?? []].flat();
   const hasConversations = conversation_id !== undefined || filters.conversation_ids !== undefined;
   const hasUsers = user_id !== undefined || filters.user_ids !== undefined;
   const keys = new Set<Key>();

@@ -98,7 +98,7 @@ export class Link {
   /** Says goodbye: with 1000 this user goes [PRE1]. @returns resolves once the line is closed */
   stop(reason: StopReason, { code, message }: { code?: number; message?: string } = {}): Promise<void> {
     const line = this.#release(CloseCode.normal);
-    this.#enter({ status: "stopped", reason, ...(code && { code }), ...(message && { message }) });
+    this.#enter({ status: "stopped", reason, code, message });
     return line?.close(CloseCode.normal) ?? Promise.resolve();
   }
 
@@ -267,7 +267,7 @@ export class Link {
     const retryAt = now + soonestMs + random() * pauseMs(backoffMs, doubled);
     this.#cancelRetry = clock.after(retryAt - now, () => void this.#connect());
     const isOffline = !surroundings.isOnline();
-    this.#enter({ status: "waiting", reason: isOffline ? "offline" : reason, ...(code && { code }), retryAt });
+    this.#enter({ status: "waiting", reason: isOffline ? "offline" : reason, code, retryAt });
   }
 
   #noteHappening(happening: Happening): void {

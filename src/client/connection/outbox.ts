@@ -1,7 +1,7 @@
 /** Keeps what is to be sent until the server has it: in order in each conversation, paced by the server, once [LOG2]. */
 import type { Clock, ConnectionState, Outbox, OutboxEntry, OutboxType, Store, Unlisten } from "../core.ts";
 import { ClientError, ServerError } from "../errors.ts";
-import { newId } from "../ground/ids.ts";
+import { newId, orderedId } from "../ground/ids.ts";
 import { Listeners } from "../ground/listeners.ts";
 import type { ClientPayloads, JsonObject, ServerPayloads } from "../wire.ts";
 import { Pace, type PaceName, paceOf } from "./pace.ts";
@@ -131,7 +131,7 @@ export class DurableOutbox implements Outbox {
     }
     if (this.#pending().length >= pendingMax) throw new ClientError("outbox_full");
     const item: Item = {
-      key: keyOf(++this.#last),
+      key: prefix + orderedId(++this.#last),
       entry,
       hasLeft: false,
       isKept: false,
@@ -272,8 +272,8 @@ export class DurableOutbox implements Outbox {
 
 export const isSignedOut = (state: ConnectionState) => state.status === "stopped" && state.reason === "signed_out";
 
-/** So many digits that the order of keys is that of numbers. */
-const keyOf = (n: number) => `${prefix}${String(n).padStart(12, "0")} ${newId()}`;
+/** Whether the outbox takes such requests. */
+export const isOutboxType = (type: string): type is OutboxType => /^(message|reaction|mark|event)\./.test(type);
 
 const isMark = (type: OutboxType) => type === "mark.read" || type === "mark.delivered";
 

@@ -8,22 +8,11 @@ const firstWaitMs = 500;
 
 export type PaceName = "marks" | "events" | "messages";
 
-const paces: Record<OutboxType, PaceName> = {
-  "message.send": "messages",
-  "message.edit": "messages",
-  "message.delete": "messages",
-  "reaction.add": "messages",
-  "reaction.remove": "messages",
-  "event.send": "events",
-  "mark.read": "marks",
-  "mark.delivered": "marks",
-};
-
 /** Which of the server's rates a request counts towards. */
-export const paceOf = (type: OutboxType): PaceName => paces[type];
-
-/** Whether the outbox takes such requests. */
-export const isOutboxType = (type: string): type is OutboxType => type in paces;
+export function paceOf(type: OutboxType): PaceName {
+  if (type === "event.send") return "events";
+  return type === "mark.read" || type === "mark.delivered" ? "marks" : "messages";
+}
 
 export class Pace {
   readonly #options: { clock: Clock; random: () => number };

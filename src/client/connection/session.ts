@@ -35,7 +35,7 @@ export class Session {
   readonly #link: Link;
   readonly #requests: Requests;
   readonly #subscriptions: Subscriptions;
-  #maxMessageSize = Number.POSITIVE_INFINITY;
+  #maxMessageSize = 0;
   #from: From | undefined;
 
   /** @throws TypeError where the URL is none */

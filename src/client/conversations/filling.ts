@@ -101,21 +101,19 @@ export class Filling {
   async #loadOlder(): Promise<void> {
     const { state, core } = this.#options;
     const { fold, topic } = state;
-    // Of one that was forgotten meanwhile the page is of another time, and its own is still to be had.
-    for (let isOld = true; isOld; ) {
-      const before = await this.#known();
-      if (before === 0) return;
-      fold.expect(1);
-      try {
-        const asked = { topic, before_seq: before, limit: pageSize, types: ["message.new"] };
-        const { begun } = fold;
-        const page = await core.request("history", asked);
-        isOld = fold.begun !== begun;
-        if (!isOld) fold.takePage(page, before);
-        state.changed();
-      } finally {
-        fold.expect(-1);
-      }
+    const before = await this.#known();
+    if (before === 0) return;
+    fold.expect(1);
+    try {
+      const asked = { topic, before_seq: before, limit: pageSize, types: ["message.new"] };
+      const { begun } = fold;
+      const page = await core.request("history", asked);
+      // Of one that was forgotten meanwhile the page is of another time, and its own is still to be had.
+      if (fold.begun !== begun) return this.#loadOlder();
+      fold.takePage(page, before);
+      state.changed();
+    } finally {
+      fold.expect(-1);
     }
   }
 
@@ -200,7 +198,7 @@ export class Filling {
     const { membersTold } = state;
     state.areMembersOld = false;
     for (let pages = 0, after: string | null | undefined; after !== null && pages < membersPagesMax; pages++) {
-      const page: ServerPayloads["members"] = await core.request("members", { ...asked, ...(after && { after }) });
+      const page: ServerPayloads["members"] = await core.request("members", { ...asked, after });
       all.push(...page.user_ids);
       after = page.next;
     }

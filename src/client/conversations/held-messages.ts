@@ -182,9 +182,10 @@ export class HeldMessages {
     } else this.#react(held, { type, seq, payload });
   }
 
-  #react(held: Held, { seq, payload }: Told<"message.reaction">): void {
+  #react(held: Held, change: Told<"message.reaction">): void {
+    const { seq, payload } = change;
     const { user_id: userId, reaction, added } = payload;
-    const key = `${userId}\n${reaction}`;
+    const key = kindOf(change);
     held.took ??= new Map();
     if (seq <= (held.took.get(key) ?? 0)) return;
     held.took.set(key, seq);

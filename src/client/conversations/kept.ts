@@ -24,10 +24,13 @@ export class KeptConversations implements Kept {
   /** Reads them all, by their ids. */
   async load(): Promise<[id: string, kept: KeptConversation][]> {
     const read = await this.#store.read(prefix);
-    const all = read.map(([key, value]) => [key.slice(prefix.length), value as KeptConversation] as const);
+    const all = read.map(([key, value]): [string, KeptConversation] => [
+      key.slice(prefix.length),
+      value as KeptConversation,
+    ]);
     this.#kept.clear();
     for (const [id, kept] of all) this.#kept.set(id, kept.messages?.at(-1)?.createdAt ?? "");
-    return all.map(([id, kept]) => [id, kept]);
+    return all;
   }
 
   changed(state: ConversationState): void {
@@ -71,9 +74,8 @@ export class KeptConversations implements Kept {
   /** @returns whether it is one of the newest; the oldest of the others goes for it */
   #makeRoom(id: string, at: string): boolean {
     if (this.#kept.has(id) || this.#kept.size < this.conversationsMax) return true;
-    let oldest: [id: string, at: string] | null = null;
-    for (const entry of this.#kept) if (oldest === null || entry[1] < oldest[1]) oldest = entry;
-    if (oldest === null || oldest[1] >= at) return false;
+    const [oldest] = [...this.#kept].sort(([, one], [, other]) => (one < other ? -1 : 1));
+    if (oldest === undefined || oldest[1] >= at) return false;
     this.#kept.delete(oldest[0]);
     this.#gone.add(oldest[0]);
     return true;

@@ -73,20 +73,17 @@ export function messageOf({ seq, payload }: LoggedEvent, userId: string | null):
 export function eventOf(entry: OutboxEntry, ack: ServerPayloads["ack"], userId: string): LoggedEvent | null {
   const { seq, duplicate = false, message_id, created_at, at } = ack;
   if (seq === undefined || (duplicate && entry.type !== "message.send")) return null;
+  const told = (type: string, more: object) => ({ type, seq, payload: { ...entry.payload, ...more } });
   switch (entry.type) {
-    case "message.send": {
-      const told = { ...(entry.payload as object), message_id, sender_id: userId, created_at };
-      return { type: "message.new", seq, payload: told };
-    }
+    case "message.send":
+      return told("message.new", { message_id, sender_id: userId, created_at });
     case "message.edit":
-      return { type: "message.edited", seq, payload: { ...entry.payload, edited_at: at } };
+      return told("message.edited", { edited_at: at });
     case "message.delete":
-      return { type: "message.deleted", seq, payload: { ...entry.payload, deleted_at: at } };
+      return told("message.deleted", { deleted_at: at });
     case "reaction.add":
-    case "reaction.remove": {
-      const told = { ...entry.payload, user_id: userId, added: entry.type === "reaction.add", at };
-      return { type: "message.reaction", seq, payload: told };
-    }
+    case "reaction.remove":
+      return told("message.reaction", { user_id: userId, added: entry.type === "reaction.add", at });
     default:
       return null;
   }

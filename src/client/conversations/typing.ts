@@ -63,7 +63,8 @@ export class OwnTyping implements Typing {
   readonly #core: Core;
   readonly #clock: Clock;
   readonly #conversationId: string;
-  #toldAt = Number.NEGATIVE_INFINITY;
+  /** Milliseconds since 1970; 0: the others do not know. */
+  #toldAt = 0;
   #callOff: Unlisten | null = null;
 
   constructor({ core, clock, conversationId }: { core: Core; clock: Clock; conversationId: string }) {
@@ -81,7 +82,7 @@ export class OwnTyping implements Typing {
   }
 
   stop(): void {
-    const isTold = this.#callOff !== null && this.#toldAt !== Number.NEGATIVE_INFINITY;
+    const isTold = this.#callOff !== null && this.#toldAt > 0;
     this.sent();
     if (isTold) this.#tell("typing.stop");
   }
@@ -90,7 +91,7 @@ export class OwnTyping implements Typing {
   sent(): void {
     this.#callOff?.();
     this.#callOff = null;
-    this.#toldAt = Number.NEGATIVE_INFINITY;
+    this.#toldAt = 0;
   }
 
   /** Not waited for: it is of now or of no use. */

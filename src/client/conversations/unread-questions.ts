@@ -7,16 +7,12 @@ const atOnceMax = 4;
 const againAfterMs = 5_000;
 
 export class UnreadQuestions {
-  readonly #core: Core;
-  readonly #clock: Clock;
-  readonly #onError: (error: unknown) => void;
+  readonly #options: { core: Core; clock: Clock; onError(error: unknown): void };
   readonly #open = new Set<ConversationState>();
   #underWay = 0;
 
-  constructor({ core, clock, onError }: { core: Core; clock: Clock; onError: (error: unknown) => void }) {
-    this.#core = core;
-    this.#clock = clock;
-    this.#onError = onError;
+  constructor(options: { core: Core; clock: Clock; onError(error: unknown): void }) {
+    this.#options = options;
   }
 
   put(state: ConversationState): void {
@@ -30,7 +26,7 @@ export class UnreadQuestions {
 
   /** Asks, a few at a time, where there is a connection. */
   ask(): void {
-    if (this.#core.state.status !== "live") return;
+    if (this.#options.core.state.status !== "live") return;
     for (const state of this.#open) {
       if (this.#underWay >= atOnceMax) return;
       this.#open.delete(state);
@@ -42,7 +38,7 @@ export class UnreadQuestions {
     const { question, begun } = state.fold;
     this.#underWay++;
     try {
-      const ack = await this.#core.request("mark.delivered", { conversation_id: state.id, up_to_seq: 0 });
+      const ack = await this.#options.core.request("mark.delivered", { conversation_id: state.id, up_to_seq: 0 });
       if (state.fold.begun === begun) state.fold.takeAnswer(ack, question);
       state.changed();
     } catch (error) {
@@ -55,8 +51,8 @@ export class UnreadQuestions {
 
   #failed(state: ConversationState, error: unknown): void {
     const isFinal = error instanceof ServerError && !error.retryable;
-    if (isFinal) return this.#onError(error);
+    if (isFinal) return this.#options.onError(error);
     const afterMs = error instanceof ServerError ? error.retryAfterMs : undefined;
-    this.#clock.after(afterMs ?? againAfterMs, () => this.put(state));
+    this.#options.clock.after(afterMs ?? againAfterMs, () => this.put(state));
   }
 }

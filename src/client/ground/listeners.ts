@@ -1,30 +1,22 @@
 /** Tells those who listen, and keeps what one of them throws from its neighbours. */
 import type { Unlisten } from "../core.ts";
 
-/** Calls the application's own listeners: what one throws is told as an error that nobody has caught. */
-export function callAll<Arguments extends unknown[]>(
-  listeners: ReadonlySet<(...args: Arguments) => void>,
-  ...args: Arguments
-): void {
-  for (const listener of [...listeners]) {
-    // One before it may have ended it.
-    if (!listeners.has(listener)) continue;
-    try {
-      listener(...args);
-    } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
-    }
-  }
-}
+/** Tells what an application's listener throws as an error that nobody has caught. */
+const rethrow = (error: unknown) =>
+  queueMicrotask(() => {
+    throw error;
+  });
 
 export class Listeners<Value> {
   readonly #listeners = new Set<(value: Value) => void>();
   readonly #onError: (error: unknown) => void;
 
-  constructor(onError: (error: unknown) => void) {
+  constructor(onError: (error: unknown) => void = rethrow) {
     this.#onError = onError;
+  }
+
+  get size(): number {
+    return this.#listeners.size;
   }
 
   add(listener: (value: Value) => void): Unlisten {
@@ -37,7 +29,8 @@ export class Listeners<Value> {
   tell(value: Value): void {
     for (const listener of [...this.#listeners])
       try {
-        listener(value);
+        // One before it may have ended it.
+        if (this.#listeners.has(listener)) listener(value);
       } catch (error) {
         this.#onError(error);
       }

@@ -1,6 +1,6 @@
 /** Shows a value that changes by itself: to whoever asks, and to those who are told. */
 import type { Unlisten } from "../core.ts";
-import { callAll } from "./listeners.ts";
+import { Listeners } from "./listeners.ts";
 
 /** A value that is kept up to date while somebody is subscribed to it. */
 export interface Live<T> {
@@ -12,7 +12,7 @@ export interface Live<T> {
 
 /** Makes a value when it is asked for and something has changed, and tells of any number of changes in one turn once. */
 export abstract class LiveValue<T> implements Live<T> {
-  readonly #listeners = new Set<() => void>();
+  readonly #listeners = new Listeners<void>();
   #made: { value: T } | null = null;
   #isTelling = false;
 
@@ -22,12 +22,12 @@ export abstract class LiveValue<T> implements Live<T> {
   }
 
   subscribe(listener: () => void): Unlisten {
-    // One that subscribes twice is two.
-    const own = () => listener();
-    this.#listeners.add(own);
+    const end = this.#listeners.add(listener);
     if (this.#listeners.size === 1) this.watched(true);
     return () => {
-      if (this.#listeners.delete(own) && this.#listeners.size === 0) this.watched(false);
+      const { size } = this.#listeners;
+      end();
+      if (size === 1 && this.#listeners.size === 0) this.watched(false);
     };
   }
 
@@ -47,7 +47,7 @@ export abstract class LiveValue<T> implements Live<T> {
     this.#isTelling = true;
     queueMicrotask(() => {
       this.#isTelling = false;
-      callAll(this.#listeners);
+      this.#listeners.tell();
     });
   }
 }

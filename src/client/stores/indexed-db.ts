@@ -84,9 +84,5 @@ const answer = <Result>(request: IDBRequest<Result>) =>
     request.onerror = () => reject(request.error);
   });
 
-/** All keys that begin so: from the prefix itself to before the first text that is above all of them. */
-function rangeOf(prefix: string): IDBKeyRange | undefined {
-  if (prefix === "") return undefined;
-  const last = prefix.charCodeAt(prefix.length - 1);
-  return IDBKeyRange.bound(prefix, prefix.slice(0, -1) + String.fromCharCode(last + 1), false, true);
-}
+/** All keys that begin so: none has a character that is no character. */
+const rangeOf = (prefix: string) => IDBKeyRange.bound(prefix, `${prefix}\uffff`);

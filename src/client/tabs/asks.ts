@@ -90,8 +90,7 @@ export class TabAsks {
         isLate: false,
         settle(answer) {
           settled();
-          if ("value" in answer) resolve(answer.value);
-          else reject(errorOf(answer.failure));
+          take(answer, resolve, reject);
         },
         fail(reason) {
           settled();
@@ -109,8 +108,7 @@ export class TabAsks {
     const ready = new Promise<Subscribed>((resolve, reject) => {
       const settle = (answer: Answer<Subscribed>) => {
         follow.isAnswered = true;
-        if ("value" in answer) resolve(answer.value);
-        else reject(errorOf(answer.failure));
+        take(answer, resolve, reject);
       };
       const follow: OpenFollow = { id, scope, isAnswered: false, isTold: false, settle };
       this.#follows.set(id, follow);
@@ -154,6 +152,11 @@ export class TabAsks {
       open.fail(new ClientError("invalid_payload", { message: String(error) }));
     }
   }
+}
+
+function take<Value>(answer: Answer<Value>, resolve: (value: Value) => void, reject: (error: Error) => void): void {
+  if ("value" in answer) resolve(answer.value);
+  else reject(errorOf(answer.failure));
 }
 
 const mayRepeat = (ask: Ask) => ask.do !== "request" || isRepeatable(ask.type, ask.payload);

@@ -13,7 +13,6 @@ interface Line {
 }
 
 export class TabFollower implements TabRole {
-  readonly isLead = false;
   readonly #line: Line;
   readonly #listener: TabListener;
 

@@ -14,7 +14,6 @@ import type { RecentNews } from "./recent-news.ts";
 
 /** How a tab asks and follows, wherever the connection is. */
 export interface TabRole {
-  readonly isLead: boolean;
   ask(id: string, ask: Ask): void;
   follow(follow: TabFollow): void;
   unfollow(id: string): void;
@@ -61,7 +60,6 @@ interface Other {
 }
 
 export class TabLead implements TabRole {
-  readonly isLead = true;
   readonly #options: TabLeadOptions;
   readonly #others = new Map<string, Other>();
   /** Until it has begun. */
@@ -266,14 +264,12 @@ export class TabLead implements TabRole {
       case "replace":
         return answered(outbox.replace(ask.id, ask.payload));
       case "retry":
-        return answered(outbox.retry(ask.id));
       case "discard":
-        return answered(outbox.discard(ask.id));
+        return answered(outbox[ask.do](ask.id));
       case "signOut":
         return answered(connection.signOut());
       case "start":
-        connection.start();
-        return answered(Promise.resolve());
+        return answered(Promise.resolve(connection.start()));
     }
   }
 }

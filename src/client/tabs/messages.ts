@@ -1,7 +1,7 @@
 /** Says what the tabs of a browser tell each other. */
 import type { ConnectionState, News, OutboxEntry, OutboxType, RequestType, Scope, Subscribed } from "../core.ts";
 import { ClientError, type ClientErrorCode, ServerError } from "../errors.ts";
-import { newId } from "../ground/ids.ts";
+import { orderedId } from "../ground/ids.ts";
 import type { JsonObject, ServerPayloads } from "../wire.ts";
 
 /** Asked of the connection, wherever it is. */
@@ -77,4 +77,4 @@ export function errorOf(failure: Failure): Error {
 
 /** @param before the last one that was heard of, by a clock that may have been ahead @param now milliseconds since 1970 */
 export const termAfter = (before: string, now: number): string =>
-  `${String(Math.max(now, (Number.parseInt(before, 10) || 0) + 1)).padStart(15, "0")} ${newId()}`;
+  orderedId(Math.max(now, Number.parseInt(before, 10) + 1));

@@ -58,7 +58,7 @@ export class TabCore implements Core {
   #lead: { tab: TabLead; connection: Connection } | null = null;
   #follower: TabFollower | null = null;
   /** Of the last one that was heard of. */
-  #term = "";
+  #term = "0";
   readonly #watch: LeadWatch;
 
   constructor(options: TabCoreOptions) {
