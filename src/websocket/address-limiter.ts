@@ -14,9 +14,18 @@ interface Entry {
 
 const allowed: Admission = { allowed: true };
 
+/** A network may do as much as so many addresses: a provider gives a customer up to a /48 of IPv6, which has 65,536 /64s. */
+export const networkAddresses = 5;
+
+/** An address, or the network around it. */
+interface Scope {
+  name: string;
+  rates: { connections: Rate; failures: Rate };
+}
+
 export class AddressLimiter {
-  readonly #connections: Rate;
-  readonly #failures: Rate;
+  readonly #ofAddress: Scope["rates"];
+  readonly #ofNetwork: Scope["rates"];
   /** In the order in which they were last heard of. */
   readonly #entries: BoundedMap<string, Entry>;
 
@@ -25,35 +34,51 @@ export class AddressLimiter {
     private readonly config: Config["rate_limits"],
     { addressesMax = 100_000 }: { addressesMax?: number } = {},
   ) {
-    const perSecond = config.connections_per_second_per_ip;
-    const perMinute = config.failed_authentications_per_minute_per_ip;
-    this.#connections = ratePerMinute({ per_minute: perSecond * 60, burst: perSecond });
-    this.#failures = ratePerMinute({ per_minute: perMinute, burst: perMinute });
+    const ratesOf = (addresses: number) => {
+      const perSecond = addresses * config.connections_per_second_per_ip;
+      const perMinute = addresses * config.failed_authentications_per_minute_per_ip;
+      return {
+        connections: ratePerMinute({ per_minute: perSecond * 60, burst: perSecond }),
+        failures: ratePerMinute({ per_minute: perMinute, burst: perMinute }),
+      };
+    };
+    this.#ofAddress = ratesOf(1);
+    this.#ofNetwork = ratesOf(networkAddresses);
     this.#entries = new BoundedMap(addressesMax);
   }
 
   /** Takes one connection attempt of the address. */
   connect(address: string, now: number): Admission {
     if (!this.config.enabled) return allowed;
-    const entry = this.#touch(address);
-    const bucket = { fullAt: entry.connectionsFullAt, now };
-    const admission = admissionOf(this.#connections, bucket);
-    if (admission.allowed) entry.connectionsFullAt = afterTake(this.#connections, bucket);
-    return admission;
+    const touched = this.#scopesOf(address).map(({ name, rates }) => ({
+      entry: this.#touch(name),
+      rate: rates.connections,
+    }));
+    const refused = touched
+      .map(({ entry, rate }) => admissionOf(rate, { fullAt: entry.connectionsFullAt, now }))
+      .find((it) => !it.allowed);
+    if (refused !== undefined) return refused;
+    for (const { entry, rate } of touched)
+      entry.connectionsFullAt = afterTake(rate, { fullAt: entry.connectionsFullAt, now });
+    return allowed;
   }
 
   /** Says whether the address may fail to authenticate once more; takes nothing. */
   mayFail(address: string, now: number): Admission {
     if (!this.config.enabled) return allowed;
-    const fullAt = this.#entries.get(addressBlock(address))?.failuresFullAt ?? 0;
-    return admissionOf(this.#failures, { fullAt, now });
+    const admissions = this.#scopesOf(address).map(({ name, rates }) =>
+      admissionOf(rates.failures, { fullAt: this.#entries.get(name)?.failuresFullAt ?? 0, now }),
+    );
+    return admissions.find((it) => !it.allowed) ?? allowed;
   }
 
   /** Takes one failed authentication of the address. */
   noteFailure(address: string, now: number): void {
     if (!this.config.enabled) return;
-    const entry = this.#touch(address);
-    entry.failuresFullAt = afterTake(this.#failures, { fullAt: entry.failuresFullAt, now });
+    for (const { name, rates } of this.#scopesOf(address)) {
+      const entry = this.#touch(name);
+      entry.failuresFullAt = afterTake(rates.failures, { fullAt: entry.failuresFullAt, now });
+    }
   }
 
   /** Forgets addresses that are owed nothing. */
@@ -68,11 +93,16 @@ export class AddressLimiter {
     return this.#entries.size;
   }
 
-  /** Gives the address's entry, moved to the end. */
-  #touch(address: string): Entry {
-    const block = addressBlock(address);
-    const entry = this.#entries.get(block) ?? { connectionsFullAt: 0, failuresFullAt: 0 };
-    this.#entries.set(block, entry);
+  #scopesOf(address: string): Scope[] {
+    const network = addressNetwork(address);
+    const own: Scope = { name: addressBlock(address), rates: this.#ofAddress };
+    return network === null ? [own] : [own, { name: network, rates: this.#ofNetwork }];
+  }
+
+  /** Gives an entry, moved to the end. */
+  #touch(name: string): Entry {
+    const entry = this.#entries.get(name) ?? { connectionsFullAt: 0, failuresFullAt: 0 };
+    this.#entries.set(name, entry);
     return entry;
   }
 }
@@ -87,18 +117,29 @@ function admissionOf(rate: Rate, moments: { fullAt: number; now: number }): Admi
  * address (`2001:db8:0:1::/64`), for whoever has one has all of it.
  */
 export function addressBlock(address: string): string {
-  const bare = address.split("%", 1)[0]!.toLowerCase();
+  const bare = bareOf(address);
   // A text that is no address stays a name of its own, bounded like one.
   if (!isIPv6(bare)) return bare.slice(0, 64);
   const groups = groupsOf(bare);
-  if (groups.slice(0, 5).every((it) => it === 0) && groups[5] === 0xffff) {
-    return [groups[6]! >> 8, groups[6]! & 255, groups[7]! >> 8, groups[7]! & 255].join(".");
-  }
-  return `${groups
-    .slice(0, 4)
-    .map((it) => it.toString(16))
-    .join(":")}::/64`;
+  if (isIpv4(groups)) return [groups[6]! >> 8, groups[6]! & 255, groups[7]! >> 8, groups[7]! & 255].join(".");
+  return prefixOf(groups, 4);
 }
+
+/** Names the /48 of an IPv6 address (`2001:db8:0::/48`), of which one customer may have all; null for IPv4. */
+export function addressNetwork(address: string): string | null {
+  const bare = bareOf(address);
+  const groups = isIPv6(bare) ? groupsOf(bare) : null;
+  return groups === null || isIpv4(groups) ? null : prefixOf(groups, 3);
+}
+
+const bareOf = (address: string) => address.split("%", 1)[0]!.toLowerCase();
+/** `::ffff:192.0.2.1` */
+const isIpv4 = (groups: number[]) => groups.slice(0, 5).every((it) => it === 0) && groups[5] === 0xffff;
+const prefixOf = (groups: number[], count: 3 | 4) =>
+  `${groups
+    .slice(0, count)
+    .map((it) => it.toString(16))
+    .join(":")}::/${16 * count}`;
 
 /** The eight numbers of a valid IPv6 address. */
 function groupsOf(address: string): number[] {

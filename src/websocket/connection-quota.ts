@@ -1,6 +1,6 @@
 /** Bounds how many connections may be nobody's yet, and how many one address may have: what a node can be made to hold without a token [CON2]. */
 import type { Config } from "../config/schema.ts";
-import { addressBlock } from "./address-limiter.ts";
+import { addressBlock, addressNetwork, networkAddresses } from "./address-limiter.ts";
 import type { Connection } from "./connection.ts";
 
 /** Why there is no place, and when there may be one again. */
@@ -12,8 +12,8 @@ export interface Shortage {
 const busyRetryMs = 5_000;
 
 export class ConnectionQuota {
-  /** Connections that are nobody's, with what counts as one address. */
-  readonly #anonymous = new Map<Connection, string>();
+  /** Connections that are nobody's, with what counts as one address, and the network around it. */
+  readonly #anonymous = new Map<Connection, string[]>();
   readonly #anonymousOf = new Tally();
   /** Of every connection, where addresses are limited. */
   readonly #all = new Tally();
@@ -33,23 +33,26 @@ export class ConnectionQuota {
     if (isAnonymous && this.#anonymous.size >= max_anonymous) {
       return { message: "Too many connections have not authenticated yet.", retryAfterMs: timeout };
     }
-    if (isAnonymous && this.#anonymousOf.of(block) >= max_anonymous_per_address) {
+    const network = addressNetwork(connection.address);
+    const isCrowded =
+      this.#anonymousOf.of(block) >= max_anonymous_per_address ||
+      (network !== null && this.#anonymousOf.of(network) >= networkAddresses * max_anonymous_per_address);
+    if (isAnonymous && isCrowded) {
       return { message: "Too many connections of this address have not authenticated yet.", retryAfterMs: timeout };
     }
     if (addressMax !== null) this.#all.add(block);
     if (isAnonymous) {
-      this.#anonymous.set(connection, block);
-      this.#anonymousOf.add(block);
+      const names = network === null ? [block] : [block, network];
+      this.#anonymous.set(connection, names);
+      for (const name of names) this.#anonymousOf.add(name);
     }
     return null;
   }
 
   /** The connection is somebody's now. */
   identify(connection: Connection): void {
-    const block = this.#anonymous.get(connection);
-    if (block === undefined) return;
+    for (const name of this.#anonymous.get(connection) ?? []) this.#anonymousOf.remove(name);
     this.#anonymous.delete(connection);
-    this.#anonymousOf.remove(block);
   }
 
   /** The connection has gone, or did not come; called once for each that has taken a place. */

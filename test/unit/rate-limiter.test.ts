@@ -301,6 +301,23 @@ describe("addresses", () => {
     expect(addressBlock("unknown")).toBe("unknown");
   });
 
+  test("[LIM] a /48 of IPv6 may try what five addresses may, whichever of its /64s it comes from", () => {
+    const limiter = new AddressLimiter(
+      limitsOf({ connections_per_second_per_ip: 3, failed_authentications_per_minute_per_ip: 2 }),
+    );
+    const from = (site: string, index: number) => `2001:db8:${site}:${index.toString(16)}::1`;
+    const admitted = Array.from({ length: 100 }, (_, index) => limiter.connect(from("1", index), start));
+    expect(admitted.filter(({ allowed }) => allowed)).toHaveLength(15);
+    expect(admitted.at(-1)).toMatchObject({ allowed: false });
+    expect(limiter.connect(from("2", 0), start).allowed).toBe(true);
+    for (let index = 0; index < 10; index++) {
+      expect(limiter.mayFail(from("1", index), start).allowed).toBe(true);
+      limiter.noteFailure(from("1", index), start);
+    }
+    expect(limiter.mayFail(from("1", 99), start).allowed).toBe(false);
+    expect(limiter.mayFail(from("2", 0), start).allowed).toBe(true);
+  });
+
   test("[LIM] the addresses of one /64 share one block however they are written", () => {
     fc.assert(
       fc.property(fc.ipV6(), (address) => {
@@ -319,7 +336,7 @@ describe("addresses", () => {
     });
     for (let index = 0; index < 1_000; index++) {
       limiter.noteFailure("198.51.100.1", start);
-      limiter.noteFailure(`2001:db8:0:${index.toString(16)}::1`, start);
+      limiter.noteFailure(`2001:db8:${index.toString(16)}::1`, start);
       expect(limiter.addresses()).toBeLessThanOrEqual(10);
     }
     expect(limiter.mayFail("198.51.100.1", start).allowed).toBe(false);
