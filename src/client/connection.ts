@@ -236,8 +236,8 @@ export class Connection implements ConnectionOfAll {
   }
 
   async #load(): Promise<void> {
-    const { deviceId } = this.#options;
-    if (deviceId !== undefined) this.#session.deviceId = deviceId;
+    const { deviceId, deviceIdBefore = null } = this.#options;
+    this.#session.deviceId = deviceId ?? this.#session.deviceId ?? deviceIdBefore;
     await this.outbox.load();
     this.#isLoaded = true;
     if (this.state.status === "live") this.outbox.resume();

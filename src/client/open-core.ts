@@ -47,10 +47,11 @@ export function openCore(options: OpenCoreOptions): { core: Core; store: Store }
     clock: systemClock,
     surroundings: pageSurroundings,
     onError,
-    connect: ({ isShared, ...parts }) =>
+    connect: ({ isShared, deviceId, ...parts }) =>
       new Connection({
         ...options,
         ...parts,
+        deviceIdBefore: deviceId,
         ...(subject !== null && { subject }),
         getToken: getToken && user.getToken,
         whenReplaced: isShared ? "stop" : "another_device",

@@ -102,6 +102,18 @@ test("[CON3] five tabs are one connection; each is told everything once, and may
   for (const tab of tabs) expect(await tab.does("errors")).toEqual([]);
 });
 
+test("[CON3] [CALL7] who leads next comes as the device that it was, also where that was not written down yet", async () => {
+  const context = await openContext();
+  const query = { user_id: fresh("anna"), unwritten: "yes" };
+  const [first, next] = [await tabOf(context, query), await tabOf(context, query)];
+  for (const tab of [first, next]) await tab.does("live()");
+  const deviceId = await first.does("core.deviceId");
+  await first.page.close();
+  await next.does("untilLead()");
+  expect(await next.does('core.request("ping", {})')).toBeObject();
+  expect(await next.does("core.deviceId")).toBe(deviceId);
+});
+
 const endings: Record<string, (tab: Tab) => Promise<unknown>> = {
   closed: (tab) => tab.page.close(),
   crashed: async (tab) => {

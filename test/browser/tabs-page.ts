@@ -13,6 +13,8 @@ const { core, store } = openCore({
   ...(query.has("user_id") && { userId: query.get("user_id")! }),
   ...(query.has("token") && { getToken: () => query.get("token")! }),
   tabs: !query.has("alone"),
+  // As one has it that another tab had no time to write to.
+  ...(query.has("unwritten") && { store: { read: async () => [], write: async () => {}, clear: async () => {} } }),
   onError(error) {
     errors.push(String(error));
     changed();

@@ -19,6 +19,8 @@ export interface ConnectionOptions {
   subject?: string;
   /** Else that which was kept, or one that the server makes. */
   deviceId?: string;
+  /** As which device the connection before this one came, where nothing is kept of it yet: a moment passes before it is. */
+  deviceIdBefore?: string | null;
   store: Store;
   /** Where there is no global one, as in Node 20: that of the package `ws`. */
   webSocket?: WebSocketConstructor;

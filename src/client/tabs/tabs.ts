@@ -36,7 +36,7 @@ export interface TabCoreOptions {
   /** All tabs of the name have it. */
   store: Store;
   /** Makes the connection, where this tab leads. */
-  connect(parts: { store: Store; surroundings: Surroundings; isShared: boolean }): Connection;
+  connect(parts: { store: Store; surroundings: Surroundings; isShared: boolean; deviceId: string | null }): Connection;
   surroundings: Surroundings;
   clock: Clock;
   onError(error: unknown): void;
@@ -202,7 +202,7 @@ export class TabCore implements Core {
     const [keptNumber, had] = await Promise.all([readNumber(store), this.#news.had()]);
     if (member.isOver || !grant.isHeld) return;
     const connection = connect({
-      isShared: locks !== null,
+      ...{ isShared: locks !== null, deviceId: this.deviceId },
       store: locks === null ? store : fenced(store, { locks, clock }),
       surroundings: joined(surroundings, this.#onHappening),
     });
