@@ -305,6 +305,10 @@ const lacking: Record<string, { script: string; errors: number }> = {
     script: `IDBFactory.prototype.open = () => { throw new DOMException("no", "InvalidStateError"); }`,
     errors: 1,
   },
+  "where a database never opens": {
+    script: "IDBFactory.prototype.open = () => new EventTarget();",
+    errors: 1,
+  },
   "without Web Locks": { script: "delete Navigator.prototype.locks", errors: 0 },
 };
 

@@ -2,6 +2,7 @@
 import type { Store } from "../core.ts";
 
 const kept = "kept";
+const opensWithinMs = 10_000;
 
 export class IndexedDbStore implements Store {
   readonly #name: string;
@@ -64,7 +65,7 @@ async function open(name: string, onGone: () => void): Promise<IDBDatabase> {
   try {
     const request = indexedDB.open(name, 1);
     request.onupgradeneeded = () => request.result.createObjectStore(kept);
-    const database = await answer(request);
+    const database = await inTime(answer(request));
     // The user has cleared what sites keep, or another tab removes the database.
     database.onclose = onGone;
     database.onversionchange = () => {
@@ -76,6 +77,21 @@ async function open(name: string, onGone: () => void): Promise<IDBDatabase> {
     onGone();
     throw error;
   }
+}
+
+/** A tab that the system has stopped may keep it from opening for as long as that lasts, where another one has removed it. */
+function inTime(opening: Promise<IDBDatabase>): Promise<IDBDatabase> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      // Opened late it would keep others from removing it.
+      opening.then(
+        (database) => database.close(),
+        () => {},
+      );
+      reject(new Error("IndexedDB does not answer."));
+    }, opensWithinMs);
+    void opening.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
 }
 
 const answer = <Result>(request: IDBRequest<Result>) =>
