@@ -34,15 +34,17 @@ export function composeEntrance(base: Base, parts: Foundation & Sockets) {
     onFault: (message) => logger.warn({ fault: message }, "keys could not be fetched"),
   });
   const addresses = new AddressLimiter(config.rate_limits);
+  const internalAddresses = new AddressLimiter(config.rate_limits);
   const quota = new ConnectionQuota(config);
   const credentials = new Credentials({ config, authenticator, directory, addresses, now, logger });
   const upgrades = new Upgrades({
     config,
     credentials,
     addresses,
+    internalAddresses,
     quota,
     codecs,
-    connections: () => hub.size,
+    connections: () => hub.size - quota.internal,
     isDraining: () => draining.hasBegun,
     now,
     newId,
@@ -51,6 +53,9 @@ export function composeEntrance(base: Base, parts: Foundation & Sockets) {
     parts: { authenticator, credentials, quota, upgrades, draining, health },
     start: () => authenticator.start(),
     stop: async () => authenticator.stop(),
-    sweep: (at) => addresses.sweep(at),
+    sweep(at) {
+      addresses.sweep(at);
+      internalAddresses.sweep(at);
+    },
   } satisfies Area;
 }

@@ -36,7 +36,7 @@ export function composeOperations(base: Base, parts: Foundation & Sockets & Entr
   // and the operator's own address is in the lists.
   const sockets: InnerSockets<Connection> = {
     handlers: server.handlers,
-    answer: (request, listener) => server.answerSocket(request, listener),
+    answer: (request, listener) => server.answerSocket(request, listener, { isInternal: true }),
     add: (listener) => listeners.addBeside(listener),
     remove: (listener) => listeners.removeBeside(listener),
   };

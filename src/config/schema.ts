@@ -288,6 +288,8 @@ const operations = v.strictObject({
   listen: v.optional(v.nullable(listenAddress), null),
   token: v.optional(v.nullable(v.string()), null),
   token_file: secretFile,
+  /** Sockets of the internal listener, beside those of the public one: an operator comes in when that is full. */
+  max_connections: v.optional(whole(1, 10_000), 100),
   /** Whether an operator who watches a connection may see what is in its messages. */
   show_payloads: v.optional(v.boolean(), false),
   /** Time from one sample of the last hour to the next; the same on all nodes. */

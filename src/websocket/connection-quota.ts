@@ -17,11 +17,29 @@ export class ConnectionQuota {
   readonly #anonymousOf = new Tally();
   /** Of every connection, where addresses are limited. */
   readonly #all = new Tally();
+  /** Connections of the internal listener, which take nobody's place, nor does anybody take theirs. */
+  readonly #internal = new Set<Connection>();
 
-  constructor(private readonly config: Pick<Config, "auth" | "websocket">) {}
+  constructor(private readonly config: Pick<Config, "auth" | "websocket" | "operations">) {}
+
+  /** Counts those of the internal listener. */
+  get internal(): number {
+    return this.#internal.size;
+  }
 
   /** Takes a place for a connection that is about to be upgraded; it is given back by `leave`. */
   take(connection: Connection): Shortage | null {
+    return connection.isInternal ? this.#takeInternal(connection) : this.#takePublic(connection);
+  }
+
+  #takeInternal(connection: Connection): Shortage | null {
+    if (this.#internal.size >= this.config.operations.max_connections)
+      return { message: "The internal listener has as many connections as it may.", retryAfterMs: busyRetryMs };
+    this.#internal.add(connection);
+    return null;
+  }
+
+  #takePublic(connection: Connection): Shortage | null {
     const { max_anonymous, max_anonymous_per_address, timeout } = this.config.auth;
     const { max_connections_per_address: addressMax } = this.config.websocket;
     const block = addressBlock(connection.address);
@@ -57,6 +75,7 @@ export class ConnectionQuota {
 
   /** The connection has gone, or did not come; called once for each that has taken a place. */
   leave(connection: Connection): void {
+    if (this.#internal.delete(connection)) return;
     this.identify(connection);
     if (this.config.websocket.max_connections_per_address !== null) this.#all.remove(addressBlock(connection.address));
   }

@@ -28,6 +28,8 @@ export interface ConnectionOptions {
   connectionId: string;
   deviceId: string;
   address: string;
+  /** It has come by the internal listener, which has room of its own. */
+  isInternal: boolean;
   format: WireFormat;
   codec: Codec;
   /** Verified by the upgrade; null: `authenticate` has to come. */
@@ -60,6 +62,7 @@ export class Connection implements RoutedConnection, RequestSocket {
   readonly connectionId: string;
   deviceId: string;
   readonly address: string;
+  readonly isInternal: boolean;
   readonly format: WireFormat;
   readonly connectedAt: number;
   /** Verified by the upgrade, until the connection has taken it over. */
@@ -99,6 +102,7 @@ export class Connection implements RoutedConnection, RequestSocket {
     this.connectionId = options.connectionId;
     this.deviceId = options.deviceId;
     this.address = options.address;
+    this.isInternal = options.isInternal;
     this.format = options.format;
     this.session = options.session;
     this.since = options.since;

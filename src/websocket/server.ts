@@ -152,7 +152,11 @@ export class Server {
   }
 
   /** Lets a socket in, on this or another listener of the process that has these handlers. @returns undefined where it is in */
-  async answerSocket(request: Request, server: BunServer<Connection>): Promise<Response | undefined> {
+  async answerSocket(
+    request: Request,
+    server: BunServer<Connection>,
+    { isInternal = false } = {},
+  ): Promise<Response | undefined> {
     try {
       const peer = server.requestIP(request)?.address ?? "";
       const address = clientAddress(peer, {
@@ -160,7 +164,7 @@ export class Server {
         isTrusted: this.#isTrusted,
       });
       const { upgrades, compression, now } = this.options;
-      const { connection, subprotocol } = await upgrades.admit(request, address);
+      const { connection, subprotocol } = await upgrades.admit(request, { address, isInternal });
       if (!compression.allows(connection, now())) request.headers.delete("sec-websocket-extensions");
       const headers: Record<string, string> = subprotocol === null ? {} : { "Sec-WebSocket-Protocol": subprotocol };
       if (server.upgrade(request, { data: connection, headers })) return undefined;

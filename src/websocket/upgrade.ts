@@ -17,8 +17,11 @@ export interface UpgradeOptions {
   config: Config;
   credentials: Credentials;
   addresses: AddressLimiter;
+  /** The same for the internal listener: a flood of the public one may come from where operators do. */
+  internalAddresses: AddressLimiter;
   quota: ConnectionQuota;
   codecs: Codecs;
+  /** Counts those of the public listener. */
   connections: () => number;
   isDraining: () => boolean;
   now: () => number;
@@ -62,6 +65,13 @@ export interface Admission {
   subprotocol: string | null;
 }
 
+/** Where a request comes from. */
+export interface Source {
+  address: string;
+  /** By the internal listener. */
+  isInternal: boolean;
+}
+
 interface Query {
   userId: string | null;
   deviceId: string | null;
@@ -90,14 +100,14 @@ export class Upgrades {
    * Runs all checks; the identity is checked against the directory before the upgrade.
    * @throws Refusal
    */
-  async admit(request: Request, address: string): Promise<Admission> {
+  async admit(request: Request, from: Source): Promise<Admission> {
     const { config } = this.options;
     if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
       throw new Refusal(426, "upgrade_required", "This is a WebSocket endpoint.");
     }
     this.#checkOrigin(request.headers.get("origin"));
-    this.#checkAdmission(address);
-    this.#inProgress++;
+    this.#checkAdmission(from);
+    if (!from.isInternal) this.#inProgress++;
     let timer: Timer | undefined;
     try {
       const late = new Promise<never>((_, reject) => {
@@ -105,7 +115,7 @@ export class Upgrades {
         const refuse = () => reject(new Unavailable("auth", message, { isPublic: true }));
         timer = setTimeout(refuse, config.websocket.upgrade_timeout);
       });
-      const admitted = await Promise.race([this.#identify(request, address), late]);
+      const admitted = await Promise.race([this.#identify(request, from), late]);
       // Draining may have begun meanwhile, and everybody who was here has been told so.
       this.#refuseWhileDraining();
       const shortage = this.options.quota.take(admitted.connection);
@@ -115,7 +125,7 @@ export class Upgrades {
       throw error instanceof Unavailable ? new Refusal(503, "unavailable", error.told, error) : error;
     } finally {
       clearTimeout(timer);
-      this.#inProgress--;
+      if (!from.isInternal) this.#inProgress--;
     }
   }
 
@@ -130,13 +140,14 @@ export class Upgrades {
     throw new Refusal(403, "forbidden", "This origin may not connect.");
   }
 
-  #checkAdmission(address: string): void {
-    const { config, addresses, connections, now } = this.options;
+  #checkAdmission({ address, isInternal }: Source): void {
+    const { config, addresses, internalAddresses, connections, now } = this.options;
     this.#refuseWhileDraining();
-    const attempt = addresses.connect(address, now());
+    const attempt = (isInternal ? internalAddresses : addresses).connect(address, now());
     if (!attempt.allowed) {
       throw new Refusal(429, "rate_limited", "Too many connection attempts from this address.", attempt);
     }
+    if (isInternal) return;
     if (connections() + this.#inProgress >= config.websocket.max_connections) {
       throw new Refusal(429, "limit_exceeded", "This node has as many connections as it may.", { retryAfterMs: 5_000 });
     }
@@ -152,7 +163,7 @@ export class Upgrades {
     throw new Refusal(503, "draining", "This node is shutting down; connect to another.", { retryAfterMs: 1_000 });
   }
 
-  async #identify(request: Request, address: string): Promise<Admission> {
+  async #identify(request: Request, { address, isInternal }: Source): Promise<Admission> {
     const { config, codecs, now, newId } = this.options;
     const { format, subprotocol } = chooseFormat(request.headers.get("sec-websocket-protocol"));
     const query = readQuery(urlOf(request)!.searchParams);
@@ -164,6 +175,7 @@ export class Upgrades {
       connectionId: newId(),
       deviceId: session?.deviceId ?? query.deviceId ?? newId(),
       address,
+      isInternal,
       format,
       codec: codecs[format],
       session,

@@ -2,7 +2,9 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Client } from "../support/client.ts";
 import { createPeople, fresh } from "../support/people.ts";
+import { RawSocket } from "../support/raw-socket.ts";
 import { type Service, startService } from "../support/service.ts";
+import { secret, signToken } from "../support/tokens.ts";
 import { eventually } from "../support/until.ts";
 
 setDefaultTimeout(30_000);
@@ -91,6 +93,39 @@ describe("who sees it", () => {
       "operations.listen: ",
     );
   });
+});
+
+test("[END3] [CON2] an operator comes in where the public listener is full, and takes nobody's place there", async () => {
+  const { service, url } = await start({
+    AUTH__MODE: "token",
+    AUTH__SECRET: secret,
+    AUTH__MAX_ANONYMOUS: "1",
+    WEBSOCKET__MAX_CONNECTIONS: "2",
+    RATE_LIMITS__ENABLED: "true",
+    RATE_LIMITS__CONNECTIONS_PER_SECOND_PER_IP: "20",
+    OPERATIONS__MAX_CONNECTIONS: "2",
+  });
+  try {
+    const token = await signToken({ sub: "root", roles: ["admin"], exp: Math.floor(Date.now() / 1_000) + 600 });
+    const inside = `${url.replace("http", "ws")}/ws`;
+    const nobody = await Client.open(service.url);
+    expect((await RawSocket.refused(service.url)).status).toBe(429);
+    const operator = await Client.open(inside);
+    await operator.ask("authenticate", { token, device_id: "console" });
+    // The operator has not taken the last place.
+    const anna = await Client.connect(service.url, { query: { token, device_id: "a" } });
+    expect((await RawSocket.refused(service.url, { query: { token, device_id: "b" } })).status).toBe(429);
+    const flood = await Promise.all(Array.from({ length: 40 }, () => RawSocket.refused(service.url)));
+    expect(flood.map(({ body }) => body.code)).toContain("rate_limited");
+    const second = await Client.connect(inside, { query: { token, device_id: "other" } });
+    const { status, body } = await RawSocket.refused(inside, { query: { token, device_id: "third" } });
+    expect([status, body.message]).toEqual([429, "The internal listener has as many connections as it may."]);
+    await second.close();
+    await Client.connect(inside, { query: { token, device_id: "third" } });
+    await Promise.all([nobody.close(), anna.close()]);
+  } finally {
+    await service.stop();
+  }
 });
 
 describe("what it says", () => {

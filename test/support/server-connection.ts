@@ -6,6 +6,7 @@ export const plainConnection: ConnectionOptions = {
   connectionId: "k1",
   deviceId: "d1",
   address: "192.0.2.1",
+  isInternal: false,
   format: "json",
   codec: jsonCodec,
   session: null,
