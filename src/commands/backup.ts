@@ -10,8 +10,8 @@ export const backup: Command = {
   summary: "copy the SQLite file of storage.url, while the service runs",
   usage: "backup <file> [--config <file>]",
   details: `The copy is the storage as it was at one moment, synced to the disk and for its owner alone. Nothing is overwritten. The service goes
-on writing meanwhile. PostgreSQL has pg_dump.`,
-  examples: ["backup /var/backups/ws-service-monday.db --config /etc/ws-service/config.yaml"],
+on writing meanwhile. It is run as the user of the service, into a folder of that user's. PostgreSQL has pg_dump.`,
+  examples: ["backup /var/backups/ws-service/monday.db --config /etc/ws-service/config.yaml"],
   options: {
     config: { summary: "the configuration's file", value: "file" },
   },
@@ -32,7 +32,7 @@ export async function withCopy(
 ): Promise<number> {
   const [file] = args.words;
   if (file === undefined) throw new UsageError("it needs the file of the copy");
-  const { config } = await loadConfig({ file: args.value("config"), env: io.env, cwd: io.cwd });
+  const { config } = await loadConfig({ file: args.value("config"), env: io.env, cwd: io.cwd, uses: ["storage"] });
   const { url, query_timeout: lockTimeoutMs } = config.storage;
   try {
     io.stdout.write(`${maskUrl(url)}: ${await run({ url, file, lockTimeoutMs })}\n`);

@@ -28,7 +28,7 @@ export const health: Command = {
       // Loaded only where it is needed: this runs every few seconds.
       const { loadConfig } = await import("../config/loader.ts");
       // While certificates are replaced the service goes on with the former ones, and is well.
-      const options = { env: io.env, cwd: io.cwd, checksFiles: false };
+      const options = { env: io.env, cwd: io.cwd, uses: ["server"], checksFiles: false };
       const { config } = await loadConfig({ file: args.value("config"), ...options });
       url = readyUrl(config.server);
     }

@@ -16,7 +16,7 @@ it or nothing, and does nothing where there is nothing to do. While a service of
     config: { summary: "the configuration's file", value: "file" },
   },
   async run(args, io) {
-    const { config } = await loadConfig({ file: args.value("config"), env: io.env, cwd: io.cwd });
+    const { config } = await loadConfig({ file: args.value("config"), env: io.env, cwd: io.cwd, uses: ["storage"] });
     const { url, tls, query_timeout: lockTimeoutMs } = config.storage;
     const where = maskUrl(url);
     try {

@@ -8,8 +8,8 @@ export const restore: Command = {
   summary: "put a backup in the place of the SQLite file of storage.url, while the service is stopped",
   usage: "restore <file> [--config <file>]",
   details: `The former file is kept beside it, under a name with the time. A copy that is damaged, of a newer version, or none of this service's is
-refused, and so is a restore while a service has the file. Clients that have seen more than the copy has are told to load anew.`,
-  examples: ["restore /var/backups/ws-service-monday.db --config /etc/ws-service/config.yaml"],
+refused, and so is a restore while a service has the file, or by another user than the service's. Clients that have seen more than the copy has are told to load anew.`,
+  examples: ["restore /var/backups/ws-service/monday.db --config /etc/ws-service/config.yaml"],
   options: {
     config: { summary: "the configuration's file", value: "file" },
   },

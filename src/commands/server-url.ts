@@ -28,7 +28,8 @@ export function configuredAddress({ host, port }: Config["server"]): string {
 
 async function configuredUrl(file: string | undefined, { env, cwd }: CommandIo): Promise<string> {
   const { loadConfig } = await import("../config/loader.ts");
-  const { config } = await loadConfig({ ...(file === undefined ? {} : { file }), env, cwd, checksFiles: false });
+  const options = { env, cwd, uses: ["server"], checksFiles: false };
+  const { config } = await loadConfig({ ...(file === undefined ? {} : { file }), ...options });
   // Its certificate is for names that the configuration does not know, and a token goes to nobody unchecked.
   if (config.server.tls !== null)
     throw new UsageError("server.tls is set: give --url wss://… with a name that the certificate is for");

@@ -30,7 +30,8 @@ server there is nothing here to sign with.`,
   async run(args, io) {
     const claims = claimsOf(args);
     const file = args.value("config");
-    const { config } = await loadConfig({ ...(file === undefined ? {} : { file }), env: io.env, cwd: io.cwd });
+    const options = { env: io.env, cwd: io.cwd, uses: ["auth"] };
+    const { config } = await loadConfig({ ...(file === undefined ? {} : { file }), ...options });
     const signer = signerOf(config.auth, claims.roles);
     if ("obstacle" in signer) {
       io.stderr.write(`${signer.obstacle}\n`);

@@ -29,6 +29,8 @@ export interface LoadOptions {
   file?: string;
   env: Env;
   cwd: string;
+  /** Sections that whoever asks uses; left out: all. Of the others neither variables nor files need to be there. */
+  uses?: readonly string[];
   /** False: certificates, keys and secrets that the settings name are not looked at; for who does not use them. */
   checksFiles?: boolean;
 }
@@ -39,7 +41,9 @@ export interface LoadOptions {
  * @throws ConfigError with every fault at once
  */
 export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
-  const { env, cwd, checksFiles = true } = options;
+  const { env, cwd, uses, checksFiles = true } = options;
+  const isUsed = (name: string) => uses === undefined || uses.includes(name.split(".")[0]!);
+  const isRead = (name: string) => checksFiles && isUsed(name);
   const gathered: GatheredSettings = { settings: new Map(), faults: [] };
   const named = options.file ?? (env.WS_CONFIG || undefined);
   const file = named ?? ((await Bun.file(resolve(cwd, usualFile)).exists()) ? usualFile : null);
@@ -54,10 +58,13 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   const faulty = new Set<string>();
   for (const { key, fault } of settings.values()) {
     if (fault === undefined) continue;
-    faults.push(fault);
+    // That a file is named counts even where it is not looked at: a port that has a certificate is asked by TLS.
+    const isName = key.name.endsWith("_file");
+    if (isName ? isRead(key.name) : isUsed(key.name)) faults.push(fault);
+    else if (isName) continue;
     faulty.add(key.name);
   }
-  const secrets = await readSecretFiles(settings, { cwd, isRead: checksFiles });
+  const secrets = await readSecretFiles(settings, { cwd, isRead });
   faults.push(...secrets.faults);
   // Not known: no rule can be said to be broken by it.
   for (const name of [...secrets.unknown, ...secrets.faults.map(({ path }) => path)]) faulty.add(name);
@@ -65,7 +72,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   if (!first.success) for (const fault of schemaFaults(first.issues, settings, faulty)) faults.push(fault);
   // Without the file its settings are unknown: rules that join settings would only mislead.
   if (!("faults" in read))
-    faults.push(...(await brokenRules(settings, { faulty: withSections(faulty, settings), cwd, checksFiles })));
+    faults.push(...(await brokenRules(settings, { faulty: withSections(faulty, settings), cwd, isRead })));
   if (!first.success || faults.length > 0) throw new ConfigError(faults);
 
   const notices = withoutEffect.flatMap((name) => {
@@ -172,12 +179,12 @@ function withSections(faulty: ReadonlySet<string>, settings: ReadonlyMap<string,
 /** The rules that join settings, on those that are sound; a faulty one stands at its default meanwhile and breaks no rule. */
 async function brokenRules(
   settings: ReadonlyMap<string, Setting>,
-  { faulty, cwd, checksFiles }: { faulty: ReadonlySet<string>; cwd: string; checksFiles: boolean },
+  { faulty, cwd, isRead }: { faulty: ReadonlySet<string>; cwd: string; isRead: (name: string) => boolean },
 ): Promise<Fault[]> {
   const config = v.parse(configSchema, treeOf(settings, faulty));
   const broken: Fault[] = [];
   for (const { at, needs, readsFiles = false, find } of checks) {
-    if (readsFiles && !checksFiles) continue;
+    if (readsFiles && !isRead(at)) continue;
     if ([at, ...needs].some((name) => faulty.has(name))) continue;
     const expected = await find(config, cwd);
     if (expected === null) continue;

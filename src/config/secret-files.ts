@@ -8,12 +8,12 @@ const fileBytesMax = 64 * 1024;
 
 /**
  * Puts what `auth.secret_file` and its like hold in the place of the settings that they stand for.
- * @param isRead false: the files are left alone, and what they hold is not known
+ * @param isRead false for a setting: its file is left alone, and what it holds is not known
  * @returns the settings whose file cannot be used, each with its fault; of one that is not read there is none
  */
 export async function readSecretFiles(
   settings: Map<string, Setting>,
-  { cwd, isRead }: { cwd: string; isRead: boolean },
+  { cwd, isRead }: { cwd: string; isRead: (name: string) => boolean },
 ): Promise<{ faults: Fault[]; unknown: string[] }> {
   const faults: Fault[] = [];
   const unknown: string[] = [];
@@ -27,7 +27,7 @@ export async function readSecretFiles(
     const isBeside = given !== undefined && given.value !== null;
     const read = isBeside
       ? { expected: `must be null where ${key.holds} is set (${given.origin})` }
-      : isRead
+      : isRead(key.name)
         ? await readLine(resolve(cwd, file))
         : null;
     if (read !== null && "line" in read) {

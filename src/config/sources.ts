@@ -98,9 +98,15 @@ function withVariables(key: Key, { value, file, env }: { value: unknown; file: s
     const origin = used.length > 0 ? `${file}, ${used.map((name) => `\${${name}}`).join(", ")}` : file;
     return { key, value: replaced, origin };
   }
-  const expected = `needs the environment variable ${missing.join(", ")}, which is not set`;
+  const expected = `needs the environment variable ${missing.join(", ")}, which is not set${hintFor(missing)}`;
   return { key, value, origin: file, fault: { path: key.name, value: shown(key, value), expected, origin: file } };
 }
+
+/** A service manager gives credentials to the unit, and to nobody who runs a command beside it. */
+const hintFor = (missing: readonly string[]): string =>
+  missing.includes("CREDENTIALS_DIRECTORY")
+    ? ": systemd sets it for a unit with LoadCredential=, such as one of systemd-run"
+    : "";
 
 const variables = new Map(keys.map((key) => [key.variable, key]));
 

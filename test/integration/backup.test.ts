@@ -1,7 +1,7 @@
 /** Proves that the SQLite file is copied while the service writes, and what clients are told once such a copy was put back. */
 import { Database } from "bun:sqlite";
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { undoAfterEach } from "../support/after-each.ts";
 import { Client } from "../support/client.ts";
@@ -47,6 +47,54 @@ function contentsOf(file: string): string[] {
     database.close();
   }
 }
+
+test("[OPS6] [OPS8] where secrets are credentials of the unit, commands that use none do without", async () => {
+  const service = await start();
+  const { port } = new URL(service.url);
+  writeFileSync(
+    join(service.folder, "config.yaml"),
+    `server: { port: ${port} }
+auth: { mode: token, secret_file: "\${CREDENTIALS_DIRECTORY}/auth-secret" }
+directory: { mode: managed }
+`,
+  );
+  const of = (...words: string[]) => run(service.folder, ...words, "--config", "config.yaml");
+  for (const words of [["health"], ["admin", "nodes"], ["backup", "copy.db"], ["migrate"]])
+    expect({ words, ...(await of(...words)) }).toMatchObject({ words, stderr: "", code: 0 });
+  for (const words of [
+    ["token", "--user", "anna"],
+    ["config", "check"],
+  ])
+    expect((await of(...words)).stderr).toMatch(
+      /auth\.secret_file: .* needs the environment variable CREDENTIALS_DIRECTORY/,
+    );
+});
+
+test.skipIf(process.getuid?.() !== 0)(
+  "[OPS8] [OPS5] root makes no file that the service could not open: neither beside one, nor in a folder of another user",
+  async () => {
+    const service = await start();
+    expect(await run(service.folder, "backup", "copy.db")).toMatchObject({ stderr: "", code: 0 });
+    await end(service);
+    const folder = newFolder();
+    const owner = 12_345;
+    for (const place of ["data/ws-service.db", "data"]) {
+      mkdirSync(join(folder, "data"), { recursive: true });
+      if (place !== "data") writeFileSync(join(folder, place), "");
+      chownSync(join(folder, place), owner, owner);
+      const before = readdirSync(join(folder, "data"));
+      for (const words of [["restore", join(service.folder, "copy.db")], ["migrate"]])
+        expect({ words, ...(await run(folder, ...words)) }).toEqual({
+          words,
+          stdout: "",
+          stderr: expect.stringContaining(`${place} belongs to the user ${owner}: do this as that user\n`),
+          code: 1,
+        });
+      expect(readdirSync(join(folder, "data"))).toEqual(before);
+      rmSync(join(folder, "data"), { recursive: true });
+    }
+  },
+);
 
 test("[OPS8] [LOG3] a copy that is made while messages are written has all that were acknowledged before, and no hole after", async () => {
   const service = await start();

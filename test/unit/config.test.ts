@@ -769,6 +769,40 @@ describe("secrets in files", () => {
   });
 });
 
+describe("for a command that uses some sections alone", () => {
+  test("[OPS6] secrets, certificates and variables of the others need not be there, and no rule is broken by that", async () => {
+    const file = join(folder, `${crypto.randomUUID()}.yaml`);
+    await Bun.write(
+      file,
+      `server:
+  host: 0.0.0.0
+  tls: { cert_file: "\${CREDENTIALS_DIRECTORY}/cert", key_file: "\${CREDENTIALS_DIRECTORY}/key" }
+auth: { mode: token, secret_file: "\${CREDENTIALS_DIRECTORY}/secret", issuer: "\${ISSUER}" }
+directory: { mode: managed }
+storage: { url: postgres://h/d, tls: { ca_file: "\${CREDENTIALS_DIRECTORY}/ca" } }
+cluster: { url_file: "\${CREDENTIALS_DIRECTORY}/redis-url" }
+operations: { listen: "0.0.0.0:9090", token_file: nowhere }`,
+    );
+    const used = (uses: string[], env: Env, checksFiles = true) =>
+      loadConfig({ file, env, cwd: folder, uses, checksFiles });
+    const { config } = await used(["server"], {}, false);
+    // That there is a certificate is known all the same.
+    expect([config.server.host, config.server.tls]).toEqual(["0.0.0.0", expect.anything()]);
+    const secret = "s".repeat(32);
+    await Bun.write(join(folder, "given/secret"), secret);
+    const given = { CREDENTIALS_DIRECTORY: "given", ISSUER: "https://login.example" };
+    expect((await used(["auth"], given)).config.auth.secret).toBe(secret);
+    const pathsOf = async (uses: string[], env: Env) => (await faultsOf(used(uses, env))).map(({ path }) => path);
+    expect(await pathsOf(["auth"], {})).toEqual(["auth.secret_file", "auth.issuer"]);
+    expect(await pathsOf(["storage"], {})).toEqual(["storage.tls.ca_file"]);
+    expect(await pathsOf(["storage"], given)).toEqual(["storage.tls.ca_file"]);
+    const [fault] = await faultsOf(used(["auth"], { ISSUER: "https://login.example" }));
+    expect(fault!.expected).toBe(
+      "needs the environment variable CREDENTIALS_DIRECTORY, which is not set: systemd sets it for a unit with LoadCredential=, such as one of systemd-run",
+    );
+  });
+});
+
 describe("what is told of a sound configuration", () => {
   test("socket buffer sizes are noticed wherever they are set", async () => {
     const { notices } = await load("websocket: { read_buffer_size: 1024 }", {

@@ -15,7 +15,7 @@ import {
 import { dirname } from "node:path";
 import { ExpectedError } from "../../ground/expected-error.ts";
 import { FileHold } from "./file-hold.ts";
-import { createPrivately } from "./files.ts";
+import { createPrivately, refuseAnotherUser } from "./files.ts";
 import { schemaVersion, versionOf } from "./schema.ts";
 
 interface CopyOptions {
@@ -118,13 +118,6 @@ export function restoreFile({ path, copy, busyTimeoutMs, now }: CopyOptions & { 
   } finally {
     hold.release();
   }
-}
-
-/** Files that root makes could not be opened by the service. */
-function refuseAnotherUser(path: string): void {
-  const owner = statSync(path, { throwIfNoEntry: false })?.uid;
-  if (owner !== undefined && owner !== process.getuid?.())
-    throw new ExpectedError(`${path} belongs to the user ${owner}: restore it as that user`);
 }
 
 /** Gives the file a second name under which it stays. @returns that name; null where nothing is in it */

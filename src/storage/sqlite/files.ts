@@ -1,6 +1,7 @@
 /** Keeps what is stored from the other users of the machine: the file, what SQLite and this service put beside it, and the folder. */
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync, realpathSync, statSync } from "node:fs";
 import { dirname } from "node:path";
+import { ExpectedError } from "../../ground/expected-error.ts";
 
 /** How the names of the files beside the database end. */
 const companions = ["-wal", "-shm", "-lock", "-reserve"];
@@ -27,6 +28,24 @@ export function prepareFiles(path: string): { openFolder: string | null } {
   for (const each of [file, ...companions.map((end) => file + end)]) closeToOthers(each);
   const { mode } = statSync(folder);
   return { openFolder: made === undefined && (mode & ofOthers) !== 0 ? folder : null };
+}
+
+/**
+ * Keeps commands from making files that the service could not open: whoever owns the file, or the folder where there is none yet,
+ * is who it runs as. Of a folder only root is refused, whose files are never meant to be in another's.
+ * @throws ExpectedError
+ */
+export function refuseAnotherUser(path: string): void {
+  const user = process.getuid?.();
+  const [place, owner] = ownerOf(path);
+  if (owner !== user && (place === path || user === 0))
+    throw new ExpectedError(`${place} belongs to the user ${owner}: do this as that user`);
+}
+
+/** Of the file, or else of the nearest folder that is there. */
+function ownerOf(path: string): [place: string, uid: number] {
+  const found = statSync(path, { throwIfNoEntry: false });
+  return found === undefined ? ownerOf(dirname(path)) : [path, found.uid];
 }
 
 function closeToOthers(path: string): void {

@@ -2,7 +2,7 @@
 import type { Migration } from "../ports.ts";
 import { openEngine } from "./engine.ts";
 import { FileHold } from "./file-hold.ts";
-import { prepareFiles } from "./files.ts";
+import { prepareFiles, refuseAnotherUser } from "./files.ts";
 import { PreparedDatabase } from "./prepared-database.ts";
 import { schemaVersion, versionOf } from "./schema.ts";
 
@@ -15,9 +15,10 @@ export interface MigrateFileOptions {
 /**
  * Holds the file while there is something to upgrade: a service of an older version would go on writing as it always did, and
  * what it acknowledges from then on would be unknown to the new one.
- * @throws Unavailable where a service has the file; whatever keeps it from being opened
+ * @throws Unavailable where a service has the file; ExpectedError where it is another user's; whatever keeps it from being opened
  */
 export function migrateFile({ path, busyTimeoutMs }: MigrateFileOptions): Migration {
+  if (path !== ":memory:") refuseAnotherUser(path);
   const hold = new FileHold({ path, isShared: false, busyTimeoutMs, onOpenFolder() {} });
   if (isOld({ path, busyTimeoutMs })) hold.take();
   try {
