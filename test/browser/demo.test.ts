@@ -195,6 +195,16 @@ test("a second tab shows the same, and goes on when the first is closed", async 
   await said(second, "Of course she does").waitFor();
 });
 
+test("who signs out leaves nothing behind, what was written and not sent neither", async () => {
+  const page = await openPage(await openContext({ viewport: desktop }), "?user=ben#anna-ben");
+  await field(page).fill("Not for everybody");
+  await page.reload();
+  expect(await field(page).inputValue()).toBe("Not for everybody");
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.waitForURL((url) => url.search === "");
+  expect(await page.evaluate("JSON.stringify(localStorage)")).not.toInclude("Not for everybody");
+});
+
 test("[LOG8] scrolling back comes to the beginning, and no message moves under the reader", async () => {
   const anna = await openPage(await openContext({ viewport: desktop }), "?user=anna#anna-ben");
   await said(anna, "In case we get bored").waitFor();

@@ -1,6 +1,7 @@
 /** Shows who is here, and lets them say how they are, in which colours they like the page, and that they go. */
 import { useClient, useConnectionState } from "ws-service/client/react";
 import { Avatar } from "./Avatar.tsx";
+import { forgetDrafts } from "./drafts.ts";
 import { Icon } from "./Icon.tsx";
 import { personOf } from "./people.ts";
 import { switchTheme } from "./theme.ts";
@@ -11,6 +12,7 @@ export function OwnStatus({ me, status = "offline" }: { me: string; status?: str
   const client = useClient();
   const isLive = useConnectionState().status === "live";
   const signOut = async () => {
+    forgetDrafts(me);
     await client.signOut();
     location.href = "/";
   };

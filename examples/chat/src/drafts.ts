@@ -12,7 +12,8 @@ function subscribe(listener: () => void) {
   };
 }
 
-const keyOf = (me: string, conversationId: string) => `draft ${me} ${conversationId}`;
+const prefixOf = (me: string) => `draft ${me} `;
+const keyOf = (me: string, conversationId: string) => prefixOf(me) + conversationId;
 
 export const draftOf = (me: string, conversationId: string): string =>
   localStorage.getItem(keyOf(me, conversationId)) ?? "";
@@ -21,6 +22,11 @@ export function keepDraft(me: string, conversationId: string, text: string): voi
   if (text.trim() === "") localStorage.removeItem(keyOf(me, conversationId));
   else localStorage.setItem(keyOf(me, conversationId), text);
   for (const listener of listeners) listener();
+}
+
+/** Leaves nothing of whoever signs out. */
+export function forgetDrafts(me: string): void {
+  for (const key of Object.keys(localStorage)) if (key.startsWith(prefixOf(me))) localStorage.removeItem(key);
 }
 
 export const useDraft = (me: string, conversationId: string): string =>
