@@ -378,6 +378,21 @@ test("[ENV3] what may not be asked twice fails where the tab that leads goes bef
   expect(await asked).toEqual(["lead_lost", "answered", "timeout"]);
 });
 
+test("[ENV6] a tab of a later release that asks for what the one that leads does not know is told so", async () => {
+  const context = await openContext();
+  const query = { user_id: fresh("anna"), topic: `conversation:${fresh("c")}` };
+  const first = await tabOf(context, query);
+  await first.does("live()");
+  const later = `const { postMessage } = BroadcastChannel.prototype;
+    BroadcastChannel.prototype.postMessage = function (message) {
+      postMessage.call(this, message.ask?.type === "ping" ? { ...message, ask: { do: "later" } } : message);
+    };`;
+  const second = await tabOf(context, query, { ...site, script: later });
+  await second.does("live()");
+  expect(await second.does("core.request('ping', {}).catch(({ code }) => code)")).toBe("invalid_payload");
+  expect(await first.does("core.request('ping', {}).then(() => 'answered')")).toBe("answered");
+});
+
 test("[AUTH2] with `getToken` alone the token says whose tab it is: those of one user share, those of two do not", async () => {
   const authority = await startService({ settings: { AUTH__MODE: "token", AUTH__SECRET: secret } });
   const context = await openContext();

@@ -1,5 +1,6 @@
 /** Leads the tabs of a browser: asks and follows on the one connection for all of them, and tells all of them what comes. */
 import type { Clock, Connection, News, Scope, Store, Subscribed, Unlisten } from "../core.ts";
+import { ClientError } from "../errors.ts";
 import type { TabLocks } from "./locks.ts";
 import {
   type Answer,
@@ -270,6 +271,9 @@ export class TabLead implements TabRole {
         return answered(connection.signOut());
       case "start":
         return answered(Promise.resolve(connection.start()));
+      default:
+        // Of a later release, and not known here.
+        return answered(Promise.reject(new ClientError("invalid_payload")));
     }
   }
 }
