@@ -37,6 +37,7 @@ export function composeOperations(base: Base, parts: Foundation & Sockets & Entr
   const sockets: InnerSockets<Connection> = {
     handlers: server.handlers,
     answer: (request, listener) => server.answerSocket(request, listener, { isInternal: true }),
+    isOfThisMachine: (request, listener) => server.isOfThisMachine(request, listener),
     add: (listener) => listeners.addBeside(listener),
     remove: (listener) => listeners.removeBeside(listener),
   };

@@ -8,6 +8,8 @@ export interface InnerSockets<Data> {
   handlers: WebSocketHandler<Data>;
   /** @returns undefined where the request was upgraded */
   answer(request: Request, server: BunServer<Data>): Promise<Response | undefined>;
+  /** Whether it comes from this machine, and is not passed on for another. */
+  isOfThisMachine(request: Request, server: BunServer<Data>): boolean;
   /** Has what is published reach its sockets from then on. */
   add(server: BunServer<Data>): void;
   remove(server: BunServer<Data>): void;
@@ -98,7 +100,7 @@ export function startListener<Data>(options: OperationsOptions<Data>): Operation
     const origin = request.headers.get("origin");
     if (origin !== null && URL.parse(origin)?.host !== request.headers.get("host"))
       return refuse(403, "Only the console's own page may connect here.");
-    if (about.auth === "trusted" && !isLoopback(server.requestIP(request)?.address ?? ""))
+    if (about.auth === "trusted" && !sockets.isOfThisMachine(request, server))
       return refuse(403, "In trusted mode only this machine may connect here: come by a tunnel.");
     return null;
   }

@@ -1,5 +1,6 @@
 /** Finds where a request really comes from: the peer, or whom a trusted proxy names. */
 import { BlockList, isIP } from "node:net";
+import { isLoopback } from "../config/addresses.ts";
 
 /** Addresses and CIDR blocks of proxies whose `X-Forwarded-For` is believed. */
 export function createTrustedProxies(blocks: readonly string[]): (address: string) => boolean {
@@ -33,6 +34,17 @@ export function clientAddress(
     address = unmapped(hop);
   }
   return address;
+}
+
+/**
+ * Whether a request comes from this machine, and nobody on the way says that it is passed on for another. Believed of anybody, for
+ * such a lie helps nobody.
+ */
+export function isOfThisMachine(peer: string, headers: Headers): boolean {
+  const forwarded = [...(headers.get("forwarded") ?? "").matchAll(/\bfor="?([^";,\s]*)/gi)].map(([, hop]) => hop!);
+  const listed = ["x-forwarded-for", "x-real-ip"].flatMap((name) => headers.get(name)?.split(",") ?? []);
+  const hops = [...listed, ...forwarded].map((hop) => hop.trim()).filter((hop) => hop !== "");
+  return [peer, ...hops].every((hop) => isLoopback(unmapped(withoutPort(hop))));
 }
 
 /** Some proxies name the port as well, and put IPv6 in brackets then. */

@@ -8,7 +8,7 @@ import { CloseCode, closeCodeOf } from "../protocol/close.ts";
 import type { Router } from "../router/router.ts";
 import type { Counts } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { clientAddress, createTrustedProxies } from "./addresses.ts";
+import { clientAddress, createTrustedProxies, isOfThisMachine } from "./addresses.ts";
 import type { CleanUp } from "./clean-up.ts";
 import type { Compression } from "./compression.ts";
 import type { Attachment, Connection } from "./connection.ts";
@@ -164,7 +164,8 @@ export class Server {
         isTrusted: this.#isTrusted,
       });
       const { upgrades, compression, now } = this.options;
-      const { connection, subprotocol } = await upgrades.admit(request, { address, isInternal });
+      const source = { address, isInternal, isOfThisMachine: this.isOfThisMachine(request, server) };
+      const { connection, subprotocol } = await upgrades.admit(request, source);
       if (!compression.allows(connection, now())) request.headers.delete("sec-websocket-extensions");
       const headers: Record<string, string> = subprotocol === null ? {} : { "Sec-WebSocket-Protocol": subprotocol };
       if (server.upgrade(request, { data: connection, headers })) return undefined;
@@ -175,6 +176,11 @@ export class Server {
       this.#refused.note(error);
       return error.toResponse();
     }
+  }
+
+  /** Whether it comes from this machine, and is not passed on for another. */
+  isOfThisMachine(request: Request, server: BunServer<Connection>): boolean {
+    return isOfThisMachine(server.requestIP(request)?.address ?? "", request.headers);
   }
 
   #socketHandlers(): WebSocketHandler<Connection> {

@@ -68,6 +68,8 @@ export interface Admission {
 /** Where a request comes from. */
 export interface Source {
   address: string;
+  /** From this machine itself, and not passed on for another. */
+  isOfThisMachine: boolean;
   /** By the internal listener. */
   isInternal: boolean;
 }
@@ -82,6 +84,7 @@ interface Query {
 
 export class Upgrades {
   #inProgress = 0;
+  readonly #isOwnMachines: boolean;
   readonly #isAllowedOrigin: (origin: string) => boolean;
 
   constructor(private readonly options: UpgradeOptions) {
@@ -89,6 +92,7 @@ export class Upgrades {
     // Without proof one is believed on this machine only, and any page that is open there can reach it.
     const isOwnMachines = auth.mode === "trusted" && !auth.behind_gateway;
     const isListed = createOriginCheck(server.allowed_origins);
+    this.#isOwnMachines = isOwnMachines;
     this.#isAllowedOrigin = (origin) => (!isOwnMachines || isLoopbackOrigin(origin)) && isListed(origin);
   }
 
@@ -106,6 +110,13 @@ export class Upgrades {
       throw new Refusal(426, "upgrade_required", "This is a WebSocket endpoint.");
     }
     this.#checkOrigin(request.headers.get("origin"));
+    // A proxy on this machine would let in everybody as whoever they like.
+    if (this.#isOwnMachines && !from.isOfThisMachine)
+      throw new Refusal(
+        403,
+        "forbidden",
+        "In trusted mode only this machine may connect, but for auth.behind_gateway.",
+      );
     this.#checkAdmission(from);
     if (!from.isInternal) this.#inProgress++;
     let timer: Timer | undefined;

@@ -284,6 +284,33 @@ describe("trusted mode on a developer's own machine", () => {
       await service.stop();
     }
   });
+
+  test("[CON1] [CON2] a proxy on it lets in nobody else, on neither listener, unless it is said to be a gateway", async () => {
+    const proxied = { SERVER__TRUSTED_PROXIES: "127.0.0.1", OPERATIONS__LISTEN: "127.0.0.1:0" };
+    for (const [settings, expected] of [
+      [proxied, [403, 403]],
+      [{ ...proxied, SERVER__TRUSTED_PROXIES: "" }, [403, 403]],
+      [{ ...proxied, AUTH__BEHIND_GATEWAY: "true" }, [101, 403]],
+    ] as const) {
+      const service = await startService({ settings });
+      try {
+        const { url } = await service.logged(({ msg }) => msg === "metrics and console");
+        const statuses = (address: string) =>
+          Promise.all(
+            [service.url, `${String(url).replace("http", "ws")}/ws`].map(async (to) => {
+              const headers = { "X-Forwarded-For": address };
+              const raw = await RawSocket.dial(to, { query: { user_id: "eve", roles: "admin" }, headers });
+              raw.destroy();
+              return raw.answer.status;
+            }),
+          );
+        expect(await statuses("192.0.2.1")).toEqual([...expected]);
+        expect(await statuses("::1")).toEqual([101, 101]);
+      } finally {
+        await service.stop();
+      }
+    }
+  });
 });
 
 describe("start", () => {

@@ -160,6 +160,7 @@ describe("before authentication", () => {
 
 describe("addresses", () => {
   const limited = {
+    AUTH__BEHIND_GATEWAY: "true",
     RATE_LIMITS__ENABLED: "true",
     RATE_LIMITS__CONNECTIONS_PER_SECOND_PER_IP: "3",
     RATE_LIMITS__FAILED_AUTHENTICATIONS_PER_MINUTE_PER_IP: "3",

@@ -111,7 +111,7 @@ describe.each([
 });
 
 test("[CON1] nginx upgrades nobody without HTTP/1.1 and the headers, and believes what a client says of its address", async () => {
-  const node = await startNode();
+  const node = await startNode({ AUTH__BEHIND_GATEWAY: "true" });
   const bare = await start("nginx", {
     nodes: [node.port],
     without: [/proxy_http_version.*/, /proxy_set_header Upgrade.*/, /proxy_set_header Connection.*/],

@@ -5,8 +5,7 @@ import { type About, type OperationsListener, startListener } from "../../src/op
 let listener: OperationsListener | null = null;
 afterEach(() => listener?.stop());
 
-/** @param isLoopback whether the peer of the test, and the name that it asks for, count as this machine */
-function listen(auth: About["auth"], isLoopback: (host: string) => boolean): OperationsListener {
+function listen(auth: About["auth"], { isOfThisMachine }: { isOfThisMachine: boolean }): OperationsListener {
   listener = startListener<undefined>({
     listen: { host: "127.0.0.1", port: 0 },
     token: "a token",
@@ -15,11 +14,12 @@ function listen(auth: About["auth"], isLoopback: (host: string) => boolean): Ope
     sockets: {
       handlers: { message() {} },
       answer: async (request) => new Response(`origin: ${request.headers.get("origin")}`),
+      isOfThisMachine: () => isOfThisMachine,
       add() {},
       remove() {},
     },
     consoleFiles: async () => new Map(),
-    isLoopback,
+    isLoopback: () => true,
     onFault() {},
   });
   return listener;
@@ -31,15 +31,18 @@ const ask = async ({ url }: OperationsListener, headers: Record<string, string> 
 };
 
 test("[END3] [CON2] in trusted mode only this machine may connect; with tokens whoever has the listener's", async () => {
-  expect(await ask(listen("trusted", () => false))).toEqual([403, expect.stringContaining("come by a tunnel")]);
+  expect(await ask(listen("trusted", { isOfThisMachine: false }))).toEqual([
+    403,
+    expect.stringContaining("come by a tunnel"),
+  ]);
   await listener!.stop();
-  expect(await ask(listen("trusted", (host) => host === "127.0.0.1"))).toEqual([200, "origin: null"]);
+  expect(await ask(listen("trusted", { isOfThisMachine: true }))).toEqual([200, "origin: null"]);
   await listener!.stop();
-  expect(await ask(listen("token", () => false))).toEqual([200, "origin: null"]);
+  expect(await ask(listen("token", { isOfThisMachine: false }))).toEqual([200, "origin: null"]);
 });
 
 test("[END3] [CON1] the origin is checked against the listener's own address, and the public rules do not see it", async () => {
-  const { url } = listen("token", () => false);
+  const { url } = listen("token", { isOfThisMachine: false });
   expect(await ask(listener!, { origin: url })).toEqual([200, "origin: null"]);
   expect(await ask(listener!, { origin: "https://chat.example.com" })).toEqual([403, expect.any(String)]);
 });
