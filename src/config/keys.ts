@@ -47,6 +47,7 @@ const secrets: Record<string, Key["secret"]> = {
   "auth.service_secret": "whole",
   "auth.jwks_url": "url",
   "operations.token": "whole",
+  "traces.endpoint": "url",
   "traces.headers": "whole",
   "storage.url": "url",
   "cluster.url": "url",

@@ -40,8 +40,10 @@ const plainParameters = /^(tls|sslmode|application_name|target_session_attrs)$/;
 /** A URL without its password, and without what its query may hide. */
 export function maskUrl(url: string): string {
   // Up to the last `@`: a password that holds `@` or `/` unescaped is a fault elsewhere, but must not be shown here either.
-  const bare = url.replace(/^([a-z][a-z0-9+.-]*:\/\/[^:@/]*):.*@/is, `$1:${mask}@`);
-  if (bare === url && /@/.test(url) && !/^[a-z][a-z0-9+.-]*:\/\/[^:@/]*@/i.test(url)) return mask;
+  const named = url.replace(/^([a-z][a-z0-9+.-]*:\/\/[^:@/]*):.*@/is, `$1:${mask}@`);
+  if (named === url && /@/.test(url) && !/^[a-z][a-z0-9+.-]*:\/\/[^:@/]*@/i.test(url)) return mask;
+  // A name that stands alone is a password whose colon was forgotten, but for PostgreSQL, where users come without one.
+  const bare = named.replace(/^((?!postgres(?:ql)?:)[a-z][a-z0-9+.-]*:\/\/)[^:@/]+@/i, `$1${mask}@`);
   // A slip in the name of a secret would show it, so only what is known to be none is shown.
   return bare.replace(/([?&]([^=&]*)=)[^&]*/g, (all, start: string, name: string) =>
     plainParameters.test(name) ? all : `${start}${mask}`,

@@ -678,7 +678,7 @@ describe("secrets in files", () => {
     return file;
   };
 
-  test("[OPS6] every secret but the address of a key server has one, whose line is the setting", async () => {
+  test("[OPS6] every secret but the addresses of a key server and a collector has one, whose line is the setting", async () => {
     const holding = keys.filter(({ holds }) => holds !== null);
     expect(holding.map(({ name }) => name)).toEqual([
       "auth.secret_file",
@@ -689,7 +689,10 @@ describe("secrets in files", () => {
       "traces.headers_file",
     ]);
     const secrets = keys.filter((key) => key.secret !== "no").map(({ name }) => name);
-    expect(secrets.filter((name) => !holding.some(({ holds }) => holds === name))).toEqual(["auth.jwks_url"]);
+    expect(secrets.filter((name) => !holding.some(({ holds }) => holds === name))).toEqual([
+      "auth.jwks_url",
+      "traces.endpoint",
+    ]);
     const files = {
       WS__AUTH__SECRET_FILE: await written(`  ${secret}\n`),
       WS__AUTH__SERVICE_SECRET_FILE: await written(`${secret}2\r\n`),
@@ -835,14 +838,21 @@ describe("what is told of a sound configuration", () => {
       WS__OPERATIONS__TOKEN: "hunter2",
       DATABASE_URL: "postgres://app:hunter2@db/chat",
       REDIS_URL: "redis://:hunter2@redis",
+      WS__TRACES__ENDPOINT: "https://collector/v1/traces?key=hunter2",
     };
     const printed = printConfig(await load("", env));
     expect(printed).not.toContain("hunter2");
     expect(printed).toContain("postgres://app:********@db/chat");
     const faults = await faultsOf(
-      load("", { ...env, DATABASE_URL: "mysql://app:hunter2@db", WS__AUTH__SECRET: "hunter2" }),
+      load("", {
+        ...env,
+        DATABASE_URL: "mysql://app:hunter2@db",
+        REDIS_URL: "redis://hunter2@redis/x",
+        WS__AUTH__SECRET: "hunter2",
+        WS__TRACES__ENDPOINT: "https://me:hunter2@collector/v1/traces",
+      }),
     );
-    expect(faults).toHaveLength(2);
+    expect(faults).toHaveLength(4);
     expect(new ConfigError(faults).message).not.toContain("hunter2");
   });
 
@@ -853,7 +863,9 @@ describe("what is told of a sound configuration", () => {
       "postgres://h/d?password=********&sslmode=require",
     );
     expect(maskUrl("postgres:u:p@h")).toBe("********");
-    expect(maskUrl("redis://u@h")).toBe("redis://u@h");
+    expect(maskUrl("postgres://u@h")).toBe("postgres://u@h");
+    for (const scheme of ["redis", "rediss", "redis+cluster", "https"])
+      expect(maskUrl(`${scheme}://p@h/x`)).toBe(`${scheme}://********@h/x`);
     expect(maskUrl("sqlite:data/x.db")).toBe("sqlite:data/x.db");
   });
 });
