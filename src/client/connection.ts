@@ -61,7 +61,7 @@ export class Connection implements ConnectionOfAll {
 
   /** @throws TypeError where the URL is none, or there is no WebSocket */
   constructor(options: ConnectionOptions) {
-    const { url, userId, token, getToken, store, clock = systemClock, random = Math.random } = options;
+    const { userId = null, token, getToken, store, clock = systemClock, random = Math.random } = options;
     const WebSocket = options.webSocket ?? (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket;
     if (WebSocket === undefined) throw new TypeError("There is no WebSocket here: give one as `webSocket`.");
     const source = getToken ?? token;
@@ -73,8 +73,8 @@ export class Connection implements ConnectionOfAll {
     this.#userId = this.#knownUser();
     this.#tokens = source === undefined ? null : new Tokens(source, clock, (user) => this.#noteSubject(user));
     this.#session = new Session({
-      url,
-      userId: userId ?? null,
+      ...options,
+      userId,
       tokens: this.#tokens,
       whenReplaced: options.whenReplaced ?? "stop",
       ownTopics: options.ownTopics ?? ["user", "calls", "notifications"],
@@ -82,7 +82,6 @@ export class Connection implements ConnectionOfAll {
       clock,
       random,
       surroundings: options.surroundings ?? pageSurroundings,
-      resumesFrom: () => options.resumesFrom?.() ?? "place",
       onState: (state) => this.#noteState(state),
       onNews: (news) => this.#tell(news),
       onIdentified: (identity) => this.#identify(identity),
@@ -93,13 +92,10 @@ export class Connection implements ConnectionOfAll {
     const own = this.#own();
     this.store = new DeferredStore(own.then(() => store));
     this.outbox = new DurableOutbox({
-      store: this.store,
-      clock,
-      random,
+      ...{ store: this.store, clock, random, onError },
       send: (type, payload) => this.#session.request(type, payload, { mayRepeat: false }),
       isSignedOut: () => isSignedOut(this.state),
       onSent: (entry, ack) => this.#tell({ kind: "sent", entry, ack }),
-      onError,
     });
     this.#loaded = own.catch(onError).then(() => this.#load());
   }
@@ -182,7 +178,7 @@ export class Connection implements ConnectionOfAll {
   leave(): void {
     this.#isStarting = false;
     this.#hasLeft = true;
-    this.#cancelSave?.();
+    this.#dropSave();
     this.outbox.suspend();
     this.#session.leave();
   }
@@ -285,8 +281,7 @@ export class Connection implements ConnectionOfAll {
 
   /** Writes the place together with all that was folded up to it, both as they are now. */
   #save(): Promise<unknown> {
-    this.#cancelSave?.();
-    this.#cancelSave = null;
+    this.#dropSave();
     const { deviceId, place, covered, isFromAcked } = this.#session;
     if (this.#hasLeft || this.#userId === null || deviceId === null || isFromAcked) return this.#writing;
     const { url } = this.#options;

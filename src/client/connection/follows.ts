@@ -13,8 +13,8 @@ const presenceOf = "presence of ";
 const charactersMost = 40_000;
 const namePattern = /^[!-~]{1,300}$/;
 
-/** @returns null where a name is none, with its path */
-export function keysOf({ topics, filters = {} }: Scope): { keys: Key[] } | { field: string } {
+/** @returns `field` is the path of a name that is none; there are no keys then */
+export function keysOf({ topics, filters = {} }: Scope): { keys: Key[]; field?: string } {
   const { conversation_id, user_id } = filters;
   const conversations = [conversation_id ?? [], filters.conversation_ids ?? []].flat();
   const users = [user_id ?? [], filters.user_ids ?? []].flat();
@@ -22,7 +22,7 @@ export function keysOf({ topics, filters = {} }: Scope): { keys: Key[] } | { fie
   const hasUsers = user_id !== undefined || filters.user_ids !== undefined;
   const keys = new Set<Key>();
   for (const [index, name] of topics.entries()) {
-    if (typeof name !== "string" || !namePattern.test(name)) return { field: `topics.${index}` };
+    if (typeof name !== "string" || !namePattern.test(name)) return { keys: [], field: `topics.${index}` };
     if ((name === "conversation" || name === "typing") && hasConversations)
       for (const id of conversations) keys.add(`${name}:${id}`);
     else if (name === "presence" && (hasConversations || hasUsers)) {
@@ -31,7 +31,7 @@ export function keysOf({ topics, filters = {} }: Scope): { keys: Key[] } | { fie
     } else keys.add(name);
   }
   const bad = [...keys].findIndex((key) => !namePattern.test(key.replace(presenceOf, "")));
-  return bad < 0 ? { keys: [...keys] } : { field: "filters" };
+  return bad < 0 ? { keys: [...keys] } : { keys: [], field: "filters" };
 }
 
 /** Requests that name all of them, each with the keys that it stands for. */
@@ -84,11 +84,8 @@ export class Follows {
     return this.#counts.has(key);
   }
 
-  /** @returns those that nobody has followed before */
-  add(keys: readonly Key[]): Key[] {
-    const fresh = keys.filter((key) => !this.#counts.has(key));
+  add(keys: readonly Key[]): void {
     for (const key of keys) this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
-    return fresh;
   }
 
   /** @returns those that nobody follows any more */

@@ -60,7 +60,7 @@ export interface LineOptions {
   /** Null: nobody authenticates by message here. */
   token: string | null;
   /** Goes on where the server wants a token and there is none: somebody else will say who this is. */
-  mayBeNobody: boolean;
+  mayBeNobody?: boolean;
   tokens: Tokens | null;
   deviceId: string | null;
   /** Where the user's own topics go on. */
@@ -91,7 +91,8 @@ const openingMs = 15_000;
 const lookEveryMs = 5_000;
 const cursorEveryMs = 20_000;
 /** Until a line that says nothing is given up; longer while much was asked for. */
-const answerMs = { usual: 10_000, busy: 30_000 };
+const usualAnswerMs = 10_000;
+const busyAnswerMs = 30_000;
 const closingMs = 2_000;
 const refreshAgainMs = 1_000;
 
@@ -145,9 +146,9 @@ export class Line {
   }
 
   /** Asks whether there is still anybody; gives the line up where nothing is heard within the time. */
-  probe(mostMs: number = answerMs.usual): void {
+  probe(mostMs: number = usualAnswerMs): void {
     // Answers come in their order: a ping waits for what was asked before it.
-    const patienceMs = this.#options.listener.wants().patience ? answerMs.busy : mostMs;
+    const patienceMs = this.#options.listener.wants().patience ? busyAnswerMs : mostMs;
     if (this.#greeting === null || this.#socket === null) return;
     this.#cancelProbe?.();
     this.#cancelProbe = this.#after(patienceMs, () => this.#end({ code: comingBack }));
@@ -200,7 +201,7 @@ export class Line {
     this.#authentication = null;
     if (type === "auth.success") {
       const { user_id, device_id, expires_at } = payload as unknown as ServerPayloads["auth.success"];
-      this.#options.tokens?.accept(expires_at === null ? null : Date.parse(expires_at) - this.#serverNow());
+      this.#options.tokens?.accept(expires_at === null ? Infinity : Date.parse(expires_at) - this.#serverNow());
       this.#refreshes = 0;
       if (!isRefresh) this.#identify(user_id, device_id);
       return;

@@ -36,9 +36,10 @@ export interface LinkOptions {
 type WaitReason = Extract<ConnectionState, { status: "waiting" }>["reason"];
 
 const backoffMs = 500;
-/** A server that has said that it restarts is back soon: for so long the pauses double no more often than `doubledMost`, to 2 s. */
+/** A server that has said that it restarts is back soon: for so long the pauses double no more often than twice, to 2 s. */
 const restartMs = 30_000;
-const doubledMost = { usual: 16, restart: 2 };
+const doubledMost = 16;
+const doubledMostAtRestart = 2;
 /** A connection that lived shorter does not start the backoff anew. */
 const settledAfterMs = 5_000;
 /** Where the server has too much to do, or this client asked too much. */
@@ -170,21 +171,18 @@ export class Link {
   }
 
   #open(token: string | null): void {
-    const { tokens, clock, random, open, mayBeNobody = false, listener } = this.#options;
+    const { listener, ...options } = this.#options;
     this.#liveSince = null;
     this.#wasGreeted = this.#isDraining = false;
     try {
       const line: Line = new Line({
+        ...options,
         url: this.#url(),
-        open,
         token,
-        mayBeNobody,
-        tokens,
         deviceId: this.deviceId,
-        since: this.#options.since(),
-        clock,
-        random,
+        since: options.since(),
         listener: {
+          ...listener,
           onIdentified: (identity) => this.#noteIdentity(identity),
           onMessage: (message) => {
             if (message.type === "connected") this.#wasGreeted = true;
@@ -192,8 +190,6 @@ export class Link {
             listener.onMessage(message);
           },
           onEnd: (end) => this.#line === line && this.#noteEnd(end),
-          onError: (error) => listener.onError(error),
-          wants: () => listener.wants(),
         },
       });
       this.#line = line;
@@ -262,7 +258,7 @@ export class Link {
     if (reason === "draining" || code === CloseCode.serviceRestart)
       this.#restartsUntil = momentIn(soonestMs + restartMs, now);
     const isRestarting = leftUntil(this.#restartsUntil, now) > 0;
-    const doubled = Math.min(this.#attempt, isRestarting ? doubledMost.restart : doubledMost.usual);
+    const doubled = Math.min(this.#attempt, isRestarting ? doubledMostAtRestart : doubledMost);
     this.#attempt = doubled + 1;
     const retryAt = now + soonestMs + random() * pauseMs(backoffMs, doubled);
     this.#cancelRetry = clock.after(retryAt - now, () => void this.#connect());

@@ -10,6 +10,11 @@ export interface KeptPlace {
   own: Record<string, number[]>;
 }
 
+interface Numbered {
+  topic?: string | undefined;
+  seq?: number | undefined;
+}
+
 /** A cursor is behind what was sent just before it; what is younger than that is remembered beside the next one as well. */
 const lateMs = 60_000;
 /** Topics that are remembered so at most, the newest ones. */
@@ -47,8 +52,9 @@ export class Place {
     return this.#had.get(topic);
   }
 
-  /** Takes an event of a topic. @returns false where it was had, or is this device's own */
-  take(topic: string, seq: number): boolean {
+  /** Takes an event, logged or not. @returns false where it was had, or is this device's own */
+  take({ topic, seq }: Numbered): boolean {
+    if (topic === undefined || seq === undefined) return true;
     if (seq <= (this.#had.get(topic) ?? 0)) return false;
     const isOwn = this.#own.get(topic)?.has(seq) === true;
     this.#raise(topic, seq);
@@ -56,16 +62,15 @@ export class Place {
   }
 
   /** Notes what this device has sent: it does not come on this line, but is replayed on the next one [SUB6]. */
-  noteOwn(topic: string, seq: number): void {
-    const had = this.#had.get(topic);
-    if (had !== undefined && seq <= had) return;
+  noteOwn({ topic, seq }: Numbered): void {
+    if (topic === undefined || seq === undefined || seq <= (this.#had.get(topic) ?? -1)) return;
     const own = this.#own.get(topic) ?? new Map<number, number>();
     this.#own.set(topic, own.set(seq, this.#now()));
     this.#fold(topic);
   }
 
   /** A topic is live from there on. */
-  begin(topic: string, seq: number): void {
+  begin(topic: string, seq = -1): void {
     if (seq > (this.#had.get(topic) ?? -1)) this.#had.set(topic, seq);
     this.#fold(topic);
   }

@@ -52,8 +52,8 @@ export class Requests {
   }
 
   /** @returns what it was asked with, while it has no answer */
-  find(id: string): Pick<Pending, "type" | "payload"> | undefined {
-    return this.#pending.get(id);
+  find(id: string | undefined): Pending | undefined {
+    return this.#pending.get(id!);
   }
 
   ask(type: string, payload: JsonObject, options: AskOptions = {}): Promise<JsonObject> {
@@ -80,18 +80,15 @@ export class Requests {
     });
   }
 
-  /** @returns whether it answers one of these */
-  take({ reply_to, type, payload }: ServerMessage): boolean {
-    const request = reply_to === undefined ? undefined : this.#pending.get(reply_to);
-    if (request === undefined) return false;
+  /** Settles the one that it answers, if it does. */
+  take({ reply_to, type, payload }: ServerMessage): void {
+    const request = this.find(reply_to);
+    if (request === undefined) return;
+    if (type === "error" || type === "auth.failed")
+      return this.#fail(request, new ServerError(payload as unknown as ServerPayloads["error"]));
     this.#pending.delete(request.id);
-    if (type === "error" || type === "auth.failed") {
-      request.reject(new ServerError(payload as unknown as ServerPayloads["error"]));
-      return true;
-    }
     request.onReply?.(payload);
     request.resolve(payload);
-    return true;
   }
 
   /** Sends what has waited, in the order in which it was asked. */

@@ -52,7 +52,7 @@ export class Session {
         onIdentified: (identity) => this.#identify(identity),
         onMessage: (message) => this.#take(message),
         onClosed: (code) => this.#noteClosed(code),
-        onError: (error) => options.onError(error),
+        onError: options.onError,
         onHappening: (happening) => options.onHappening?.(happening),
         wants: () => ({
           answer: this.#requests.isWaiting || this.#subscriptions.isWaiting,
@@ -132,10 +132,7 @@ export class Session {
       if (it.kind === "sent") this.#noteSent(it.ack);
       else this.#subscriptions.catchUp(it);
     }
-    for (const scope of followed) {
-      const found = keysOf(scope);
-      if ("keys" in found) for (const key of found.keys) this.#subscriptions.covered.add(key);
-    }
+    for (const scope of followed) for (const key of keysOf(scope).keys) this.#subscriptions.covered.add(key);
   }
 
   /** Leaves without saying that the user goes, and comes back. */
@@ -193,13 +190,13 @@ export class Session {
   #take(message: ServerMessage): void {
     const { type, payload, reply_to } = message;
     const isOwn = reply_to?.startsWith("~") === true;
-    const asked = reply_to === undefined ? undefined : this.#requests.find(reply_to);
+    const typed = this.#requests.find(reply_to)?.payload as Scope | undefined;
     switch (type) {
       case "subscribed":
-        this.#subscriptions.takeSubscribed(message, asked === undefined ? null : (asked.payload as unknown as Scope));
+        this.#subscriptions.takeSubscribed(message, typed);
         break;
       case "unsubscribed":
-        if (asked !== undefined) this.#subscriptions.drop(asked.payload as unknown as Scope);
+        if (typed !== undefined) this.#subscriptions.drop(typed);
         if (!isOwn) this.#options.onTaken?.(message);
         this.#subscriptions.takeUnsubscribed(payload as unknown as ServerPayloads["unsubscribed"]);
         break;
@@ -226,8 +223,6 @@ export class Session {
 
   /** Remembers what was made; a duplicate has made nothing. */
   #noteSent({ topic, seq, duplicate, published = [] }: ServerPayloads["ack"]): void {
-    for (const sent of [{ topic, seq, duplicate }, ...published])
-      if (sent.topic !== undefined && sent.seq !== undefined && !sent.duplicate)
-        this.#place.noteOwn(sent.topic, sent.seq);
+    for (const sent of [{ topic, seq, duplicate }, ...published]) if (!sent.duplicate) this.#place.noteOwn(sent);
   }
 }

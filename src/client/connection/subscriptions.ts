@@ -74,15 +74,10 @@ export class Subscriptions {
   }
 
   follow(scope: Scope): { ready: Promise<Subscribed>; stop: Unlisten } {
-    const found = keysOf(scope);
-    if ("field" in found) {
-      const ready = Promise.reject(new ClientError("invalid_payload", { field: found.field }));
-      ready.catch(() => {});
-      return { ready, stop: () => {} };
-    }
-    const { keys } = found;
+    const { keys, field } = keysOf(scope);
     this.#follows.add(keys);
-    const ready = this.#answers.of(keys);
+    const ready =
+      field === undefined ? this.#answers.of(keys) : Promise.reject(new ClientError("invalid_payload", { field }));
     // It need not be waited for.
     ready.catch(() => {});
     this.#want(keys);
@@ -96,10 +91,9 @@ export class Subscriptions {
 
   /** Does not bring it back any more, whoever follows it. */
   drop(scope: Scope): void {
-    const found = keysOf(scope);
-    if ("field" in found) return;
-    this.#follows.drop(found.keys);
-    for (const key of found.keys) this.covered.delete(key);
+    const { keys } = keysOf(scope);
+    this.#follows.drop(keys);
+    for (const key of keys) this.covered.delete(key);
   }
 
   /** A line is there: everything goes on from there. */
@@ -129,23 +123,23 @@ export class Subscriptions {
   }
 
   /** @param typed what was asked for, where the application itself has asked */
-  takeSubscribed(message: ServerMessage, typed: Scope | null): void {
+  takeSubscribed(message: ServerMessage, typed: Scope | undefined): void {
     const { place, onNews, onTaken } = this.#options;
     const { topics, rejected, cursor } = message.payload as unknown as Subscribed;
     // Somebody who is told something may end the line: what was not told then comes again, and must not count as had.
     const line = this.#line;
-    const asked = message.reply_to === undefined ? undefined : this.#asked.get(message.reply_to);
+    const asked = this.#asked.get(message.reply_to!);
     const gaps = topics.filter((topic) => this.#hasGap(topic));
     const fresh = topics.filter(({ topic }) => !this.#on.has(topic));
     for (const { topic } of fresh) this.#on.add(topic);
     if (gaps.length > 0) this.#beginAnew(gaps.map(({ topic }) => topic));
     this.#release(({ topic }) => this.#on.has(topic!));
     if (line !== this.#line) return;
-    for (const { topic, seq } of [...fresh, ...gaps]) if (seq !== undefined) place.begin(topic, seq);
+    for (const { topic, seq } of [...fresh, ...gaps]) place.begin(topic, seq);
     if (asked === undefined) onTaken(message);
     onNews({ kind: "subscribed", topics });
     if (line !== this.#line) return;
-    if (typed !== null) this.#keepTyped(typed, rejected);
+    if (typed !== undefined) this.#keepTyped(typed, rejected);
     for (const key of asked?.keys ?? []) this.covered.add(key);
     if (this.#resume !== null) this.#resume.cursor = cursor;
     else place.moveCursor(cursor);
@@ -160,14 +154,13 @@ export class Subscriptions {
     const { place } = this.#options;
     switch (news.kind) {
       case "event":
-        if (news.event.topic !== undefined && news.event.seq !== undefined)
-          place.take(news.event.topic, news.event.seq);
+        place.take(news.event);
         break;
       case "subscribed": {
         // Of what the place speaks for all that comes after it is replayed, and nothing else is known to be had.
         const isCovered = among(this.covered);
         for (const { topic, seq } of news.topics)
-          if (seq !== undefined && place.had(topic) === undefined && !isCovered(topic)) place.begin(topic, seq);
+          if (place.had(topic) === undefined && !isCovered(topic)) place.begin(topic, seq);
         break;
       }
       case "unsubscribed":
@@ -239,8 +232,7 @@ export class Subscriptions {
 
   #tell(message: ServerMessage): void {
     const { place, onTaken, onNews } = this.#options;
-    const { topic, seq } = message;
-    if (topic !== undefined && seq !== undefined && !place.take(topic, seq)) return;
+    if (!place.take(message)) return;
     onTaken(message);
     onNews({ kind: "event", event: message });
   }
@@ -319,12 +311,12 @@ export class Subscriptions {
   }
 
   #keepTyped(scope: Scope, rejected: Subscribed["rejected"]): void {
-    const found = keysOf(scope);
-    if ("field" in found) return;
     const refused = new Set(rejected.map(({ topic }) => topic));
-    const kept = found.keys.filter((key) => !refused.has(key));
-    this.#follows.add(kept.filter((key) => !this.#follows.has(key)));
-    for (const key of kept) this.covered.add(key);
+    const kept = keysOf(scope).keys.filter((key) => !refused.has(key));
+    for (const key of kept) {
+      this.covered.add(key);
+      if (!this.#follows.has(key)) this.#follows.add([key]);
+    }
   }
 
   /** Leaves a moment later what nobody has taken up again by then. */

@@ -19,7 +19,7 @@ export class Tokens {
   readonly #getToken: GetToken;
   readonly #noteUser: (userId: string) => Promise<void>;
   /** The only one that there is; then nothing else is asked for. */
-  readonly #fixed: string | null;
+  readonly #isFixed: boolean;
   #token: string | null = null;
   #ahead: { token: string; until: number } | null = null;
   #goodUntil = 0;
@@ -29,7 +29,7 @@ export class Tokens {
   constructor(source: GetToken | string, clock: Clock, noteUser: (userId: string) => Promise<void> = async () => {}) {
     this.#clock = clock;
     this.#noteUser = noteUser;
-    this.#fixed = typeof source === "string" ? source : null;
+    this.#isFixed = typeof source === "string";
     this.#getToken = typeof source === "string" ? () => source : source;
   }
 
@@ -51,40 +51,33 @@ export class Tokens {
       this.#ahead = { token, until: this.#clock.now() + tokenServesMs };
       return token;
     });
-    return new Promise((resolve) => {
-      const cancel = this.#clock.after(tokenWaitMs, () => resolve(null));
-      void asked
-        .catch(() => null)
-        .then(resolve)
-        .finally(cancel);
-    });
+    return this.#within(tokenWaitMs, asked).catch(() => null);
   }
 
-  /** @param lifeMs how long it is still good; null: for ever */
-  accept(lifeMs: number | null): void {
+  /** @param lifeMs how long it is still good; may be infinite */
+  accept(lifeMs: number): void {
     this.#why = "connect";
-    const earlyBy = lifeMs === null ? 0 : Math.min(earlyMs, lifeMs / 3);
-    this.#goodUntil = this.#clock.now() + (lifeMs ?? Number.POSITIVE_INFINITY) - earlyBy;
+    this.#goodUntil = this.#clock.now() + lifeMs - Math.min(earlyMs, lifeMs / 3);
   }
 
   /** Has the next one be another. @returns false where there is none */
   drop(why: TokenReason): boolean {
     this.#token = null;
     this.#why = why;
-    return this.#fixed === null;
+    return !this.#isFixed;
   }
 
   async #ask(why: TokenReason): Promise<string> {
-    const token: unknown = await this.#inTime(Promise.resolve(this.#getToken(why)));
+    const token: unknown = await this.#within(patienceMs, Promise.resolve(this.#getToken(why)));
     if (typeof token !== "string" || token === "") throw new TypeError("getToken must give a token as text.");
     const userId = subjectOf(token);
     if (userId !== null) await this.#noteUser(userId);
     return token;
   }
 
-  #inTime(answer: Promise<unknown>): Promise<unknown> {
+  #within<Token>(ms: number, answer: Promise<Token>): Promise<Token> {
     return new Promise((resolve, reject) => {
-      const cancel = this.#clock.after(patienceMs, () => reject(new Error("getToken does not answer.")));
+      const cancel = this.#clock.after(ms, () => reject(new Error("getToken does not answer.")));
       void answer.then(resolve, reject).finally(cancel);
     });
   }
