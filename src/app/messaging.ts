@@ -37,8 +37,11 @@ export function composeMessaging(
       await sequencer.start();
       receipts.start();
     },
-    // Receipts have ended with the draining.
-    stop: async () => sequencer.stop(),
+    async stop() {
+      // They have ended with the draining, but for those of requests that came to their end after it.
+      await receipts.stop();
+      sequencer.stop();
+    },
     sweep: () => sequencer.sweep(),
   } satisfies Area;
 }

@@ -41,3 +41,6 @@ export class Unavailable extends ExpectedError {
     this.setting = setting;
   }
 }
+
+/** Says that this process has stopped the part itself: whoever still asks is refused, and nothing is wrong. */
+export class Stopped extends Unavailable {}

@@ -60,11 +60,11 @@ export class ReceiptRelay {
   /** Sends what a crash left untold, now and from time to time. */
   start(): void {
     const { now } = this.options;
-    this.#timer = setInterval(() => void this.#sendLeftBehind(now() - leftBehindAfterMs), sweepIntervalMs);
-    void this.#sendLeftBehind(now());
+    this.#timer = setInterval(() => this.#sweep(now() - leftBehindAfterMs), sweepIntervalMs);
+    this.#sweep(now());
   }
 
-  /** Sends at once what is being gathered. */
+  /** Sends at once what is being gathered, and ends a sweep with the page that it is at. */
   async stop(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#timer = null;
@@ -105,17 +105,23 @@ export class ReceiptRelay {
     const [conversationId, userId] = key.split(" ") as [string, string];
     // Leaves nobody out of what goes beyond its own marks: another device's is claimed with them, of another node or of this very moment.
     const audienceOf = ({ kind, upToSeq }: UnsentReceipt) => (upToSeq <= (ownSeqs.get(kind) ?? 0) ? audience : {});
-    const sending = this.#sendClaimed({ conversationId, userId }, audienceOf).finally(() =>
-      this.#sending.delete(sending),
-    );
-    this.#sending.add(sending);
+    this.#track(this.#sendClaimed({ conversationId, userId }, audienceOf));
+  }
+
+  #sweep(movedBefore: number): void {
+    if (this.#isSweeping) return;
+    this.#isSweeping = true;
+    this.#track(this.#sendLeftBehind(movedBefore).finally(() => (this.#isSweeping = false)));
   }
 
   async #sendLeftBehind(movedBefore: number): Promise<void> {
-    if (this.#isSweeping) return;
-    this.#isSweeping = true;
     while ((await this.#sendClaimed({ movedBefore }, () => ({}))) === sweepBatch && this.#timer !== null);
-    this.#isSweeping = false;
+  }
+
+  /** Stopping waits for it. */
+  #track(work: Promise<unknown>): void {
+    const sending = work.finally(() => this.#sending.delete(sending));
+    this.#sending.add(sending);
   }
 
   /** @returns how many it was given to tell; 0 where that failed */

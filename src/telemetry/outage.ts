@@ -1,4 +1,5 @@
 /** Says once that something does not work any more, with the reason, and once that it does again, however often it is tried. */
+import { Stopped } from "../ground/unavailable.ts";
 import type { Logger } from "./logger.ts";
 
 export interface OutageOptions {
@@ -25,6 +26,8 @@ export class Outage {
 
   /** Something was refused; what is refused besides is for who debugs. @param more what this line alone bears besides */
   began(err: unknown, more: object = {}): void {
+    // Nothing is away where it was stopped.
+    if (err instanceof Stopped) return;
     const { logger, level, gone, details } = this.options;
     if (this.#isOn) return logger.debug?.({ ...details, ...more, err }, gone);
     this.#isOn = true;

@@ -2,7 +2,9 @@
 import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { once } from "node:events";
 import { connect } from "node:net";
+import { migrateStorage } from "../../src/storage/migrate.ts";
 import { Client } from "../support/client.ts";
+import { runSql, startPostgres } from "../support/postgres.ts";
 import { encodeFrame, opcodes, RawSocket } from "../support/raw-socket.ts";
 import { type Service, startService } from "../support/service.ts";
 import { secret } from "../support/tokens.ts";
@@ -26,6 +28,38 @@ const connectAll = (service: Service, count: number) =>
   Promise.all(
     Array.from({ length: count }, (_, index) => Client.connect(service.url, { query: { user_id: `u${index}` } })),
   );
+
+test("[DRN] [REC2] an orderly stop in the middle of everything says nothing of what does not go on, and tells of what was read", async () => {
+  const database = await startPostgres();
+  const url = await database.newDatabase();
+  await migrateStorage({ url, lockTimeoutMs: 10_000 });
+  const settings = { STORAGE__URL: url, WEBSOCKET__CLEANUP_INTERVAL: "1s", OPERATIONS__HEALTH_CACHE: "100ms" };
+  const service = await start({ ...settings, SERVER__DRAIN_TIMEOUT: "5s" });
+  const clients = await connectAll(service, 8);
+  for (const client of clients) await client.ask("subscribe", { topics: ["conversation:c1"] });
+  let isOver = false;
+  const everything = clients.map(async (client, n) => {
+    for (let id = 0; !isOver; id++) {
+      const message = { conversation_id: "c1", client_message_id: `${n}-${id}`, content: "hello" };
+      const sent = await Promise.race([client.closed, client.request("message.send", message)]);
+      if (!("payload" in sent) || sent.type !== "ack") return;
+      void client.request("mark.read", { conversation_id: "c1", up_to_seq: sent.payload.seq }).catch(() => {});
+    }
+  });
+  const probes = (async () => {
+    while (!isOver) await fetch(`${service.http}/health`).catch(() => {});
+  })();
+  await clients[0]!.next("message.read");
+  const before = service.logs.length;
+  service.signal("SIGTERM");
+  expect(await service.exited).toBe(0);
+  isOver = true;
+  await Promise.all([...everything, probes]);
+  expect(service.logs.slice(before).filter(({ level }) => level === "warn" || level === "error")).toEqual([]);
+  const untold = "SELECT user_id FROM ws.receipts WHERE sent_seq < seq AND kind IN ('read', 'delivered')";
+  expect(await runSql(url, untold)).toEqual([]);
+  await database.stop();
+});
 
 describe("drain window", () => {
   test("[DRN] [END2] [CON1] /ready and new connections are 503 at once, those that are here are served until their turn", async () => {

@@ -118,3 +118,25 @@ test("[REC3] in a large conversation only the reader's own devices are told, and
   expect(topics).toEqual(["user:bob message.read"]);
   expect(await storage.receipts.claim({ movedBefore: Number.MAX_SAFE_INTEGER }, 10)).toEqual([]);
 });
+
+test("[REC2] stopping waits for the sweep that is under way, and for nothing after it", async () => {
+  const { promise: isClaiming, resolve: noteClaiming } = Promise.withResolvers<void>();
+  const { promise: mayGoOn, resolve: goOn } = Promise.withResolvers<void>();
+  const steps: string[] = [];
+  const relay = relayOn({
+    ...storage.receipts,
+    async claim(query, limit) {
+      noteClaiming();
+      await mayGoOn;
+      const claimed = await storage.receipts.claim(query, limit);
+      steps.push("claimed");
+      return claimed;
+    },
+  });
+  relay.start();
+  await isClaiming;
+  const stopping = relay.stop().then(() => steps.push("stopped"));
+  goOn();
+  await stopping;
+  expect(steps).toEqual(["claimed", "stopped"]);
+});

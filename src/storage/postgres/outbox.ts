@@ -1,5 +1,5 @@
 /** Reads the outbox table as an inbox: rows that applications left in their own transactions, as these commit [PUB2]. */
-import { Unavailable } from "../../ground/unavailable.ts";
+import { Stopped } from "../../ground/unavailable.ts";
 import type { Inbox, InboxEntry, RejectedEntry } from "../inbox.ts";
 import { sqlOf } from "../sql-text.ts";
 import {
@@ -163,7 +163,7 @@ export class PostgresOutbox implements Inbox {
 
   /** The one that is open, or a new one: whoever has the lease may be another node by then. */
   #session(role: Role): PostgresSession {
-    if (this.#state === "stopped") throw new Unavailable("storage", "The outbox is stopped.");
+    if (this.#state === "stopped") throw new Stopped("storage", "The outbox is stopped.");
     const known = this.#sessions[role];
     if (known !== null && !known.hasEnded) return known;
     const { open, schema, queryTimeoutMs } = this.#options;

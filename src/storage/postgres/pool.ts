@@ -1,5 +1,5 @@
 /** Runs statements on a bounded number of connections, each statement with a deadline and alone on its connection. */
-import { Unavailable } from "../../ground/unavailable.ts";
+import { Stopped, Unavailable } from "../../ground/unavailable.ts";
 import type { WriteWatch } from "../write-proof.ts";
 import {
   asUnavailable,
@@ -73,7 +73,7 @@ export class Pool {
    * @throws Unavailable where the engine is away or does not answer in time; the statement may still take effect
    */
   query<Row extends object>(text: string, parameters: Parameter[] = []): Promise<Row[]> {
-    if (this.#state === "stopped") return Promise.reject(new Unavailable("storage", "The storage is stopped."));
+    if (this.#state === "stopped") return Promise.reject(new Stopped("storage", "The storage is stopped."));
     const lane = this.#take();
     if (!lane && this.#waiting.length >= this.#options.waitingMax) {
       return Promise.reject(new Unavailable("storage", "Too many statements wait for PostgreSQL."));
@@ -206,7 +206,7 @@ class Lane {
   }
 
   async close(): Promise<void> {
-    this.#abandon?.(new Unavailable("storage", "The storage is stopped."));
+    this.#abandon?.(new Stopped("storage", "The storage is stopped."));
     this.#failures = 0;
     await this.#session?.close();
   }

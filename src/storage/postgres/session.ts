@@ -1,5 +1,5 @@
 /** Asks statements on one connection, each with a deadline; what is late or breaks ends the session, which is never used again. */
-import { Unavailable } from "../../ground/unavailable.ts";
+import { Stopped, Unavailable } from "../../ground/unavailable.ts";
 import {
   type ConnectionEvents,
   closeConnection,
@@ -91,7 +91,7 @@ export class PostgresSession {
   /** Ends it politely: what is under way is given up here, and the server may finish it; resolves within a second. */
   async close(): Promise<void> {
     if (this.#state.kind === "ended") return;
-    this.#ended(new Unavailable("storage", "The storage is stopped."));
+    this.#ended(new Stopped("storage", "The storage is stopped."));
     await closeConnection(this.#connection.sql);
   }
 

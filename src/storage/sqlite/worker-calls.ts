@@ -1,6 +1,6 @@
 /** Carries calls to the storage worker: those of one turn of the loop in few messages, and their answers in as many. */
 import { pages } from "../../ground/pages.ts";
-import { Unavailable } from "../../ground/unavailable.ts";
+import { Stopped, Unavailable } from "../../ground/unavailable.ts";
 import type { EngineOptions, Operations } from "./engine.ts";
 import type { Answer, FromWorker, Request, ToWorker } from "./messages.ts";
 
@@ -67,7 +67,7 @@ export class WorkerCalls {
   ): Promise<ReturnType<Operations[Name]>> {
     return new Promise((resolve, reject) => {
       const refusal = this.#refusal();
-      if (refusal) return reject(new Unavailable("storage", refusal));
+      if (refusal !== null) return reject(refusal);
       if (this.#waiting.length === 0) setImmediate(() => this.#flush());
       this.#waiting.push({ request: { operation, values }, resolve: resolve as (value: unknown) => void, reject });
     });
@@ -89,15 +89,16 @@ export class WorkerCalls {
       worker.terminate();
     }
     this.#state = { kind: "stopped" };
-    this.#rejectAll("The storage is stopped.");
+    this.#rejectAll(stopped());
   }
 
-  #refusal(): string | null {
-    if (this.#state.kind === "stopped") return "The storage is stopped.";
-    if (this.#waiting.length + this.#inFlightCalls >= this.#options.callsMax) return "Too many calls wait for storage.";
+  #refusal(): Unavailable | null {
+    if (this.#state.kind === "stopped") return stopped();
+    if (this.#waiting.length + this.#inFlightCalls >= this.#options.callsMax)
+      return new Unavailable("storage", "Too many calls wait for storage.");
     if (this.#state.kind === "lost") {
       // A new worker would begin with an empty log and give out old positions again.
-      if (this.#options.engine.path === ":memory:") return this.#state.reason;
+      if (this.#options.engine.path === ":memory:") return new Unavailable("storage", this.#state.reason);
       this.#spawn();
     }
     return null;
@@ -111,7 +112,7 @@ export class WorkerCalls {
       this.#state = { kind: "lost", reason };
       worker.terminate();
       this.#options.onTrouble?.();
-      this.#rejectAll(reason);
+      this.#rejectAll(new Unavailable("storage", reason));
     };
     worker.addEventListener("message", ({ data }: MessageEvent<FromWorker>) => this.#settle(data));
     worker.addEventListener("error", ({ message }) => lose(`The storage worker has failed: ${message}.`));
@@ -135,7 +136,7 @@ export class WorkerCalls {
   #track(calls: Call[], { timed }: { timed: boolean }): number {
     const batch = ++this.#batches;
     // They count until the worker is done with them: it has them before it, and must not be given more without end.
-    const giveUp = () => rejectAll(calls, "The storage has not answered in time.");
+    const giveUp = () => rejectAll(calls, new Unavailable("storage", "The storage has not answered in time."));
     this.#inFlight.set(batch, { calls, timer: timed ? setTimeout(giveUp, this.#options.callTimeoutMs) : null });
     this.#inFlightCalls += calls.length;
     return batch;
@@ -166,7 +167,7 @@ export class WorkerCalls {
     return found.calls;
   }
 
-  #rejectAll(reason: string): void {
+  #rejectAll(reason: Unavailable): void {
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const batch of [...this.#inFlight.keys()]) rejectAll(this.#take(batch), reason);
@@ -174,6 +175,8 @@ export class WorkerCalls {
   }
 }
 
-function rejectAll(calls: Call[], reason: string): void {
-  for (const call of calls) call.reject(new Unavailable("storage", reason));
+function rejectAll(calls: Call[], reason: Unavailable): void {
+  for (const call of calls) call.reject(reason);
 }
+
+const stopped = () => new Stopped("storage", "The storage is stopped.");
