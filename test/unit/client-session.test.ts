@@ -408,6 +408,49 @@ describe("[SUB1] following", () => {
     expect((await other.ready).topics.length).toBe(1);
   });
 
+  test("what is let go of while it comes back is left once it is there, and no place speaks for it any more", async () => {
+    const it = await live();
+    const other = it.session.follow({ topics: ["conversation:c2"] });
+    await it.settled();
+    it.subscribed([sub("conversation:c2", { seq: 5 })]);
+    await back(it);
+    other.stop();
+    await it.clock.pass(1_000);
+    it.subscribed([sub("conversation:c1", { seq: 10, recovered: true }), sub("conversation:c2", { seq: 5 })]);
+    await it.clock.pass(1_000);
+    expect(it.socket.asked("unsubscribe").payload).toEqual({ topics: ["conversation:c2"] });
+    it.socket.end(1006);
+    it.session.follow({ topics: ["conversation:c2"] });
+    await it.clock.pass(30_000);
+    it.socket.greet();
+    const [known, fresh] = it.socket.all("subscribe");
+    expect(known.payload.topics).toEqual(["user", "conversation:c1"]);
+    expect(fresh.payload).toEqual({ topics: ["conversation:c2"] });
+  });
+
+  test("what is let go of before its answer is not taken for followed by it", async () => {
+    const it = await live();
+    const other = it.session.follow({ topics: ["conversation:c2"] });
+    await it.settled();
+    const asked = it.socket.asked("subscribe");
+    other.stop();
+    await it.clock.pass(1_000);
+    it.socket.reply(
+      "subscribed",
+      { topics: [sub("conversation:c2", { seq: 5 })], rejected: [], cursor: "e.11" },
+      asked,
+    );
+    it.socket.reply("unsubscribed", { topics: ["conversation:c2"] }, it.socket.asked("unsubscribe"));
+    it.socket.end(1006);
+    it.session.follow({ topics: ["conversation:c2"] });
+    await it.clock.pass(30_000);
+    it.socket.greet();
+    expect(it.socket.all("subscribe").map(({ payload }) => payload.topics)).toEqual([
+      ["user", "conversation:c1"],
+      ["conversation:c2"],
+    ]);
+  });
+
   test("is one request for all that is asked for in one turn; members' presence goes by the conversation", async () => {
     const it = await live();
     const filters = { conversation_ids: ["c1", "c2"], user_ids: ["ben"] };

@@ -124,7 +124,7 @@ export class Subscriptions {
 
   /** @param typed what was asked for, where the application itself has asked */
   takeSubscribed(message: ServerMessage, typed: Scope | undefined): void {
-    const { place, onNews, onTaken } = this.#options;
+    const { ownTopics, place, onNews, onTaken } = this.#options;
     const { topics, rejected, cursor } = message.payload as unknown as Subscribed;
     // Somebody who is told something may end the line: what was not told then comes again, and must not count as had.
     const line = this.#line;
@@ -140,7 +140,7 @@ export class Subscriptions {
     onNews({ kind: "subscribed", topics });
     if (line !== this.#line) return;
     if (typed !== undefined) this.#keepTyped(typed, rejected);
-    for (const key of asked?.keys ?? []) this.covered.add(key);
+    for (const key of asked?.keys ?? []) if (this.#follows.has(key) || ownTopics.includes(key)) this.covered.add(key);
     if (this.#resume !== null) this.#resume.cursor = cursor;
     else place.moveCursor(cursor);
     if (asked === undefined) return;
@@ -260,8 +260,7 @@ export class Subscriptions {
   }
 
   #want(keys: Key[]): void {
-    const isFirst = this.#unasked.length === 0;
-    this.#unasked.push(...keys);
+    const isFirst = this.#unasked.push(...keys) === keys.length;
     // All that is asked for in one turn is one request.
     if (!isFirst) return;
     queueMicrotask(() => {
@@ -327,7 +326,9 @@ export class Subscriptions {
   }
 
   #leave(): void {
-    const { place, isLive, send } = this.#options;
+    const { clock, place, isLive, send } = this.#options;
+    // It comes with all the rest, and is left then.
+    if (this.#resume !== null) return void clock.after(lingerMs, () => this.#leave());
     const gone = [...this.#leaving].filter((key) => !this.#follows.has(key));
     this.#leaving.clear();
     for (const key of gone) this.covered.delete(key);
