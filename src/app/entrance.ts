@@ -50,7 +50,7 @@ export function composeEntrance(base: Base, parts: Foundation & Sockets) {
     newId,
   });
   return {
-    parts: { authenticator, credentials, quota, upgrades, draining, health },
+    parts: { authenticator, credentials, internalAddresses, quota, upgrades, draining, health },
     start: () => authenticator.start(),
     stop: async () => authenticator.stop(),
     sweep(at) {

@@ -1,6 +1,6 @@
 /** Composes what operators see and what runs beside: signs of life, retention, and the internal listener with its metrics [END3]. */
 import { isLoopback } from "../config/addresses.ts";
-import type { About, InnerSockets } from "../operations/listener.ts";
+import type { About, Guesses, InnerSockets } from "../operations/listener.ts";
 import { Retention } from "../storage/retention.ts";
 import type { MetricsOptions } from "../telemetry/metrics.ts";
 import { warnsOnce } from "../telemetry/outage.ts";
@@ -16,7 +16,7 @@ import type { Sockets } from "./sockets.ts";
 
 export function composeOperations(base: Base, parts: Foundation & Sockets & Entrance & Requests & FrontDoor) {
   const { config, logger } = base;
-  const { storage, cluster, hub, draining, stats, listeners, server, health } = parts;
+  const { storage, cluster, hub, draining, stats, listeners, server, health, internalAddresses } = parts;
   const retention = new Retention({
     storage,
     settings: config.log,
@@ -37,6 +37,7 @@ export function composeOperations(base: Base, parts: Foundation & Sockets & Entr
   const sockets: InnerSockets<Connection> = {
     handlers: server.handlers,
     answer: (request, listener) => server.answerSocket(request, listener, { isInternal: true }),
+    addressOf: (request, listener) => server.addressOf(request, listener),
     isOfThisMachine: (request, listener) => server.isOfThisMachine(request, listener),
     add: (listener) => listeners.addBeside(listener),
     remove: (listener) => listeners.removeBeside(listener),
@@ -49,7 +50,14 @@ export function composeOperations(base: Base, parts: Foundation & Sockets & Entr
     isDraining: () => draining.hasBegun,
     retainedAt: () => retention.doneAt,
   };
-  const internal = new InternalListener(config.operations, { ...metrics, about, sockets });
+  const guesses: Guesses = {
+    mayFail: (address) => internalAddresses.mayFail(address, base.now()),
+    noteFailure(address) {
+      internalAddresses.noteFailure(address, base.now());
+      logger.warn({ address }, "a wrong token for the internal listener");
+    },
+  };
+  const internal = new InternalListener(config.operations, { ...metrics, about, sockets, guesses });
   return {
     parts: {},
     async start() {
@@ -71,13 +79,13 @@ class InternalListener {
   constructor(
     private readonly settings: Base["config"]["operations"],
     private readonly options: MetricsOptions &
-      Pick<Base, "logger"> & { about: About; sockets: InnerSockets<Connection> },
+      Pick<Base, "logger"> & { about: About; sockets: InnerSockets<Connection>; guesses: Guesses },
   ) {}
 
   /** @throws StartError where the port is taken */
   async start(): Promise<void> {
     const { listen, token } = this.settings;
-    const { about, logger, sockets } = this.options;
+    const { about, guesses, logger, sockets } = this.options;
     if (listen === null) return;
     const [{ Metrics }, { startListener }, { consoleFiles }] = await Promise.all([
       import("../telemetry/metrics.ts"),
@@ -88,7 +96,7 @@ class InternalListener {
     const settings = { host: "operations.listen", port: "operations.listen" };
     const onFault = (err: Error) => logger.error({ err }, "request to the internal listener failed");
     const listener = listenAt({ ...listen, settings }, () =>
-      startListener({ listen, token, metrics, about, sockets, consoleFiles, isLoopback, onFault }),
+      startListener({ listen, token, metrics, about, sockets, guesses, consoleFiles, isLoopback, onFault }),
     );
     this.#parts = [metrics, listener];
     logger.info({ url: listener.url }, "metrics and console");

@@ -19,6 +19,8 @@ export interface Check {
 
 const bufferedMessageBytes = 64 * 1024;
 export const secretBytesMin = 32;
+/** Of `operations.token`: as 64 bits in hexadecimal digits, which nobody guesses at 30 a minute. */
+const operationsTokenBytesMin = 16;
 
 export const checks: readonly Check[] = [
   {
@@ -280,6 +282,14 @@ export const checks: readonly Check[] = [
       operations.listen === null || operations.token !== null || isLoopback(operations.listen.host)
         ? null
         : "needs operations.token on a host that is not loopback [END3]",
+  },
+  {
+    at: "operations.token",
+    needs: [],
+    find: ({ operations: { token } }) =>
+      token === null || Buffer.byteLength(token) >= operationsTokenBytesMin
+        ? null
+        : `must be at least ${operationsTokenBytesMin} bytes long, such as the output of: openssl rand -hex 32`,
   },
   {
     at: "traces.endpoint",

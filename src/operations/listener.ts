@@ -8,11 +8,18 @@ export interface InnerSockets<Data> {
   handlers: WebSocketHandler<Data>;
   /** @returns undefined where the request was upgraded */
   answer(request: Request, server: BunServer<Data>): Promise<Response | undefined>;
+  addressOf(request: Request, server: BunServer<Data>): string;
   /** Whether it comes from this machine, and is not passed on for another. */
   isOfThisMachine(request: Request, server: BunServer<Data>): boolean;
   /** Has what is published reach its sockets from then on. */
   add(server: BunServer<Data>): void;
   remove(server: BunServer<Data>): void;
+}
+
+/** Bounds how often an address may be wrong about the token. */
+export interface Guesses {
+  mayFail(address: string): { allowed: true } | { allowed: false; retryAfterMs: number };
+  noteFailure(address: string): void;
 }
 
 /** Says to the console where it is. */
@@ -31,6 +38,7 @@ export interface OperationsOptions<Data> {
   metrics: { contentType: string; text(): Promise<string> };
   about: About;
   sockets: InnerSockets<Data>;
+  guesses: Guesses;
   consoleFiles: () => Promise<ConsoleFiles>;
   /** Whether a name stands for this machine alone. */
   isLoopback: (host: string) => boolean;
@@ -47,6 +55,8 @@ const unchanging = {
   "cache-control": "no-store",
   "x-content-type-options": "nosniff",
   "referrer-policy": "no-referrer",
+  // No page of another site shows it, or times it.
+  "cross-origin-resource-policy": "same-origin",
 };
 
 /** All that the page has is its own: nothing inline, nobody else's. */
@@ -64,6 +74,7 @@ const contentPolicy = [
 /** Listens at once; throws where the port is taken. */
 export function startListener<Data>(options: OperationsOptions<Data>): OperationsListener {
   const { listen, metrics, about, sockets, consoleFiles, isLoopback, onFault } = options;
+  const hasToken = tokenGuard(options);
 
   const guarded = new Map<string, () => Promise<Response> | Response>([
     ["/metrics", async () => respond(await metrics.text(), { "content-type": metrics.contentType })],
@@ -77,7 +88,8 @@ export function startListener<Data>(options: OperationsOptions<Data>): Operation
     // Another site's name that has been made to point here would be let in by the browser, as its own.
     if (options.token === null && !isLoopback(url.hostname))
       return refuse(403, "This is for the machine itself: ask by its own address.");
-    const isAllowed = options.token === null || isSame(tokenOf(request, url), options.token);
+    const isAllowed = hasToken({ request, url, address: sockets.addressOf(request, server) });
+    if (typeof isAllowed !== "boolean") return isAllowed;
     if (url.pathname === "/ws") {
       if (!isAllowed) return needsToken();
       return refuseSocket(request, server) ?? sockets.answer(withoutOrigin(request), server);
@@ -121,13 +133,32 @@ export function startListener<Data>(options: OperationsOptions<Data>): Operation
     websocket: sockets.handlers,
   });
   sockets.add(server);
-  const host = listen.host.includes(":") ? `[${listen.host}]` : listen.host;
   return {
-    url: `http://${host}:${server.port}`,
+    url: `http://${inUrl(listen.host)}:${server.port}`,
     async stop() {
       await server.stop(true);
       sockets.remove(server);
     },
+  };
+}
+
+const inUrl = (host: string) => (host.includes(":") ? `[${host}]` : host);
+
+/** Says whether a request has the token, or why that is not looked at. */
+function tokenGuard({ token, guesses }: { token: string | null; guesses: Guesses }) {
+  return ({ request, url, address }: { request: Request; url: URL; address: string }): boolean | Response => {
+    if (token === null) return true;
+    const given = tokenOf(request, url);
+    if (given === "") return false;
+    // Before it is compared, for who guesses would know a right one all the same.
+    const admission = guesses.mayFail(address);
+    if (!admission.allowed) {
+      const seconds = String(Math.ceil(admission.retryAfterMs / 1_000));
+      return refuse(429, "Too many wrong tokens from this address.", { "retry-after": seconds });
+    }
+    const isRight = isSame(given, token);
+    if (!isRight) guesses.noteFailure(address);
+    return isRight;
   };
 }
 

@@ -158,11 +158,7 @@ export class Server {
     { isInternal = false } = {},
   ): Promise<Response | undefined> {
     try {
-      const peer = server.requestIP(request)?.address ?? "";
-      const address = clientAddress(peer, {
-        forwardedFor: request.headers.get("x-forwarded-for"),
-        isTrusted: this.#isTrusted,
-      });
+      const address = this.addressOf(request, server);
       const { upgrades, compression, now } = this.options;
       const source = { address, isInternal, isOfThisMachine: this.isOfThisMachine(request, server) };
       const { connection, subprotocol } = await upgrades.admit(request, source);
@@ -176,6 +172,14 @@ export class Server {
       this.#refused.note(error);
       return error.toResponse();
     }
+  }
+
+  /** The client's, as far as proxies that are trusted name it. */
+  addressOf(request: Request, server: BunServer<Connection>): string {
+    return clientAddress(server.requestIP(request)?.address ?? "", {
+      forwardedFor: request.headers.get("x-forwarded-for"),
+      isTrusted: this.#isTrusted,
+    });
   }
 
   /** Whether it comes from this machine, and is not passed on for another. */

@@ -74,6 +74,32 @@ describe("who sees it", () => {
     for (const path of ["/metrics", "/about.json", "/"]) expect(await status(path, `Bearer ${token}`)).toBe(200);
   });
 
+  test("[END3] [LIM] who guesses is logged, and refused before it is known whether the next guess is right", async () => {
+    const { service, url } = await start({
+      OPERATIONS__TOKEN: token,
+      AUTH__BEHIND_GATEWAY: "true",
+      RATE_LIMITS__ENABLED: "true",
+      RATE_LIMITS__FAILED_AUTHENTICATIONS_PER_MINUTE_PER_IP: "3",
+      SERVER__TRUSTED_PROXIES: "127.0.0.1",
+    });
+    try {
+      const ask = async (given: string, address: string, path = "/metrics") => {
+        const headers = { authorization: `Bearer ${given}`, "x-forwarded-for": address };
+        const { status, headers: answered } = await fetch(url + path, { headers });
+        return [status, answered.get("retry-after")];
+      };
+      for (const path of ["/metrics", "/about.json", "/ws"])
+        expect(await ask("wrong", "192.0.2.1", path)).toEqual([401, null]);
+      for (const given of ["wrong", token]) expect(await ask(given, "192.0.2.1")).toEqual([429, expect.any(String)]);
+      expect(await ask(token, "192.0.2.2")).toEqual([200, null]);
+      const line = await service.logged(({ msg }) => msg === "a wrong token for the internal listener");
+      expect(line).toMatchObject({ level: "warn", address: "192.0.2.1" });
+      expect(JSON.stringify(service.logs)).not.toContain('wrong"');
+    } finally {
+      await service.stop();
+    }
+  });
+
   test("[END3] without a token a browser cannot be led here under another name", async () => {
     const { port } = new URL(open.url);
     for (const host of [`evil.example:${port}`, "169.254.169.254"]) {
@@ -132,6 +158,7 @@ describe("what it says", () => {
   test("[END3] metrics are Prometheus text with nothing that is wrong here", async () => {
     const response = await fetch(`${open.url}/metrics`);
     expect(response.headers.get("content-type")).toContain("text/plain; version=0.0.4");
+    expect(response.headers.get("cross-origin-resource-policy")).toBe("same-origin");
     const text = await response.text();
     for (const line of text
       .trim()

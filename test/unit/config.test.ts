@@ -574,6 +574,11 @@ describe("settings that must fit each other", () => {
       "operations: { listen: '0.0.0.0:9090' }",
       "operations.listen",
     ],
+    [
+      "[END3] its token cannot be guessed, wherever it listens",
+      "operations: { listen: '127.0.0.1:9090', token: fifteen-bytes-0 }",
+      "operations.token",
+    ],
   ];
   for (const [rule, yaml, path] of refused)
     test(`${rule}: else refused`, async () => {
@@ -648,7 +653,7 @@ describe("settings that must fit each other", () => {
       await load(`${postgres}\ncluster: { url: '${url}' }`);
     for (const url of ["redis+sentinel://h:1/main", "redis+cluster://h:1"])
       await load(`${postgres}\ncluster: { url: '${url}', nat_map: { '[fd00::1]:65535': 'b.example:1' } }`);
-    await load("operations: { listen: '0.0.0.0:9090', token: t }");
+    await load("operations: { listen: '0.0.0.0:9090', token: 'sixteen bytes ok' }");
     await load(`directory: { mode: managed, users: app.users, members: app.members }\n${postgres}`);
   });
 
@@ -698,14 +703,17 @@ describe("secrets in files", () => {
       WS__AUTH__SERVICE_SECRET_FILE: await written(`${secret}2\r\n`),
       WS__STORAGE__URL_FILE: await written("postgres://app:hunter2@db/chat\n"),
       WS__CLUSTER__URL_FILE: await written("redis://:hunter2@redis"),
-      WS__OPERATIONS__TOKEN_FILE: await written("\thunter2 \n\n"),
+      WS__OPERATIONS__TOKEN_FILE: await written("\thunter2-and-more-of-it \n\n"),
       WS__TRACES__HEADERS_FILE: await written("authorization=Bearer hunter2, x-tenant=a=b\n"),
     };
     const loaded = await load("auth: { mode: token }", files);
     const { auth, storage, cluster, operations, traces } = loaded.config;
     expect([auth.secret, auth.service_secret]).toEqual([secret, `${secret}2`]);
     expect([storage.url, cluster.url]).toEqual(["postgres://app:hunter2@db/chat", "redis://:hunter2@redis"]);
-    expect([operations.token, traces.headers]).toEqual(["hunter2", "authorization=Bearer hunter2, x-tenant=a=b"]);
+    expect([operations.token, traces.headers]).toEqual([
+      "hunter2-and-more-of-it",
+      "authorization=Bearer hunter2, x-tenant=a=b",
+    ]);
     const printed = printConfig(loaded);
     expect(printed).not.toContain("hunter2");
     expect(printed).toContain(`  secret: "********"  # ${files.WS__AUTH__SECRET_FILE}, by auth.secret_file\n`);
@@ -835,7 +843,7 @@ describe("what is told of a sound configuration", () => {
     const env = {
       WS__AUTH__MODE: "token",
       WS__AUTH__SECRET: `hunter2${"x".repeat(32)}`,
-      WS__OPERATIONS__TOKEN: "hunter2",
+      WS__OPERATIONS__TOKEN: "hunter2 and more of it",
       DATABASE_URL: "postgres://app:hunter2@db/chat",
       REDIS_URL: "redis://:hunter2@redis",
       WS__TRACES__ENDPOINT: "https://collector/v1/traces?key=hunter2",

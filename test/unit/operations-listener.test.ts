@@ -14,10 +14,12 @@ function listen(auth: About["auth"], { isOfThisMachine }: { isOfThisMachine: boo
     sockets: {
       handlers: { message() {} },
       answer: async (request) => new Response(`origin: ${request.headers.get("origin")}`),
+      addressOf: () => "192.0.2.1",
       isOfThisMachine: () => isOfThisMachine,
       add() {},
       remove() {},
     },
+    guesses: { mayFail: () => ({ allowed: true }), noteFailure() {} },
     consoleFiles: async () => new Map(),
     isLoopback: () => true,
     onFault() {},
