@@ -1,7 +1,9 @@
 /** Shows operators what connections of this node receive and send, as long as their nodes go on asking for it [ADM1]. */
+import * as v from "valibot";
 import type { Broadcaster } from "../broadcast/broadcaster.ts";
 import type { EncodedFrame, Recipient, Watchers } from "../broadcast/ports.ts";
 import { type WatchedMessage, watchTopic } from "../protocol/admin.ts";
+import { type ClientMessageType, clientPayloads } from "../protocol/client.ts";
 import type { Codecs } from "../protocol/codecs.ts";
 import type { OutgoingMessage } from "../protocol/envelope.ts";
 import { ProtocolError } from "../protocol/errors.ts";
@@ -38,12 +40,13 @@ const showEveryMs = 200;
 const shownMax = 100;
 /** Characters of JSON of the largest payload that is shown. */
 const payloadLengthMax = 4_096;
-const typeLengthMax = 64;
 /** Watches of one node at once. */
 const watchesMax = 100;
 /** Bear tokens; and what is shown is not shown again to whoever watches the one who watches. */
 const neverShown: ReadonlySet<string> = new Set(["authenticate"]);
 const shownType = "admin.watched";
+/** Stands for what is no message of the protocol. */
+const unknown = { type: "?" };
 
 export class Watches implements Watchers {
   readonly #watches = new Map<string, Watch>();
@@ -159,14 +162,16 @@ export class Watches implements Watchers {
     watch.messages.push({ at, ...message, ...(payload === undefined ? {} : { payload: payload as object }) } as never);
   }
 
-  /** Reads a client's frame as far as it is shown; what makes no sense is shown as such. */
+  /** Reads a client's frame as far as it is of the protocol: what else somebody writes into it may be a token at the wrong place. */
   #read(connection: Connection, frame: string | Uint8Array): { type: string; payload?: unknown } {
     try {
       const { type, payload } = this.options.codecs[connection.format].decode(frame);
-      const isShown = typeof payload === "object" && payload !== null && frame.length <= payloadLengthMax;
-      return { type: String(type).slice(0, typeLengthMax), ...(isShown ? { payload } : {}) };
+      if (typeof type !== "string" || !Object.hasOwn(clientPayloads, type)) return unknown;
+      if (frame.length > payloadLengthMax) return { type };
+      const { success, output } = v.safeParse(clientPayloads[type as ClientMessageType], payload ?? {});
+      return { type, ...(success && { payload: output }) };
     } catch {
-      return { type: "?" };
+      return unknown;
     }
   }
 

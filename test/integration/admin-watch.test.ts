@@ -98,6 +98,37 @@ describe("one connection, live", () => {
     expect(JSON.stringify(chief.received)).not.toContain("a-token");
   });
 
+  test("[ADM1] of what a client writes only that is shown which its type has: a token at the wrong place is not", async () => {
+    const ben = await there.connect(fresh("ben"));
+    const chief = await there.connect(fresh("root"), { roles: "admin" });
+    await chief.ask("admin.watch", { connection_id: await idOf(ben), payloads: true });
+    const token = "eyJh-a-token";
+    for (const [type, payload] of [
+      ["ping", { token }],
+      ["ping", [token]],
+      ["authenticate ", { token }],
+      ["auth", { access_token: token }],
+      [`auth.${token}`, {}],
+      ["history", { topic: "user", token }],
+      ["history", { topic: 1, token }],
+    ] as const)
+      await ben.request(type, payload as object);
+    await ben.request("typing.start", { conversation_id: fresh("c") });
+    await sees(chief, ({ type }) => type === "typing.start");
+    const received = seenBy(chief).filter(({ direction }) => direction === "received");
+    expect(received.slice(0, -1).map(({ type, payload }) => [type, payload])).toEqual([
+      ["ping", {}],
+      ["ping", {}],
+      ["?", undefined],
+      ["?", undefined],
+      ["?", undefined],
+      ["history", { topic: "user", limit: 50 }],
+      ["history", undefined],
+    ]);
+    expect(received.at(-1).payload).toEqual({ conversation_id: expect.any(String) });
+    expect(JSON.stringify(chief.received)).not.toContain(token);
+  });
+
   test("[ADM1] it ends with whoever is watched, with the watcher, and when it is asked to; each is logged with who it was", async () => {
     const admin = await operator();
     const [anna, ben] = [await connect(fresh("anna")), await connect(fresh("ben"))];
