@@ -127,7 +127,11 @@ export class MissedSearch {
   /** @returns after how long (ms) there may be more to do */
   async #step(): Promise<number> {
     const { power, store, holder } = this.options;
-    if (!power.isOn && !(await power.look())) return offPollMs;
+    if (!power.isOn && !(await power.look())) {
+      // Not wanted by anybody: there is nothing that waits.
+      this.#goesOn();
+      return offPollMs;
+    }
     const turn = await store.take({ holder, forMs: leaseMs });
     this.#turn = turn.kind === "ours" ? "ours" : "elsewhere";
     if (turn.kind === "ours") {

@@ -9,6 +9,7 @@ import { PushSwitch } from "../../src/push/switch.ts";
 import type { Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { newEvent } from "../support/new-event.ts";
+import { until } from "../support/until.ts";
 
 let storage: Storage;
 beforeEach(async () => {
@@ -56,13 +57,13 @@ function searchOptions(seen: Map<string, number> = new Map(), calls = new Map<st
 }
 
 /** A search that tells whom it is told to; what `feed` throws the log has thrown. */
-function searchOf({ feed = storage.log.feed, usersMax = 100_000 } = {}) {
+function searchOf({ feed = storage.log.feed, hasBegun = storage.push.hasBegun, usersMax = 100_000 } = {}) {
   const told: Missed[] = [];
   const lines: string[] = [];
   const calls = new Map<string, number>();
   const noted = (_: unknown, msg?: string) => void lines.push(msg!);
   const log = { epochs: storage.log.epochs, watermark: storage.log.watermark, feed };
-  const store = counted(storage.push, calls);
+  const store = counted({ ...storage.push, hasBegun }, calls);
   const power = new PushSwitch({ enabled: "auto", store, log });
   const watchers: (() => void)[] = [];
   const search = new MissedSearch({
@@ -89,6 +90,22 @@ function searchOf({ feed = storage.log.feed, usersMax = 100_000 } = {}) {
     });
   return { search, power, told, lines, calls, tells };
 }
+
+test("[BAK3] where nobody wants to know of any, that it waited is over once the storage answers", async () => {
+  let isAway = true;
+  const { search, lines } = searchOf({
+    async hasBegun() {
+      if (isAway) throw new Unavailable("storage", "It is away.");
+      return storage.push.hasBegun();
+    },
+  });
+  await search.start();
+  expect(lines).toEqual(["missed events wait"]);
+  isAway = false;
+  await until(() => lines.length === 2);
+  expect(lines[1]).toBe("missed events are told again");
+  await search.stop();
+});
 
 test("[BAK3] members, devices and places are asked for once, however many events they are", async () => {
   const conversations = Array.from({ length: 100 }, (_, n) => `c${n}`);
