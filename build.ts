@@ -4,7 +4,7 @@
  * configs/kubernetes from the chart.
  */
 import { cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { join, relative } from "node:path";
+import { dirname, join, relative } from "node:path";
 import type { BunPlugin } from "bun";
 import packageFile from "./package.json" with { type: "json" };
 import { buildConsole } from "./src/operations/console-files.ts";
@@ -93,6 +93,11 @@ function targetOf(name: string): Bun.Build.CompileTarget {
   return fail();
 }
 
+/** Belong to an archive beside the program; images and manifests are installed from elsewhere. */
+const configsOfOperators = "config.yaml production.yaml systemd nginx.conf haproxy.cfg alerts.yaml grafana.json"
+  .split(" ")
+  .map((name) => `configs/${name}`);
+
 /** Builds what is attached to a release: an archive for each target, a bill of materials, and the checksums of all. */
 async function buildRelease(names: string[]): Promise<void> {
   const folder = join(root, "dist/release");
@@ -104,10 +109,11 @@ async function buildRelease(names: string[]): Promise<void> {
     const title = `ws-service-${version}-${name}`;
     const staged = join(folder, title);
     packages = await buildExecutable({ target, outfile: join(staged, "ws-service") });
-    for (const file of ["LICENSE", "configs/config.yaml", "configs/production.yaml", "configs/systemd"])
+    const pages = ["README.md", "CHANGELOG.md", ...new Bun.Glob("docs/*.md").scanSync(root)];
+    for (const file of [...pages, "LICENSE", ...configsOfOperators])
       cpSync(join(root, file), join(staged, file), { recursive: true });
-    for (const page of ["README.md", "CHANGELOG.md"])
-      writeFileSync(join(staged, page), leadingOut(readFileSync(join(root, page), "utf8"), staged));
+    for (const page of pages)
+      writeFileSync(join(staged, page), leadingOut(readFileSync(join(root, page), "utf8"), { page, folder: staged }));
     run(["tar", "-C", folder, "--owner=0", "--group=0", "--sort=name", "-czf", `${staged}.tar.gz`, title]);
     rmSync(staged, { recursive: true });
   }
@@ -118,16 +124,18 @@ async function buildRelease(names: string[]): Promise<void> {
   writeFileSync(join(folder, "SHA256SUMS"), files.map((file) => `${digest(file)}  ${file}\n`).join(""));
 }
 
-/** Has links of a page lead to the project as it is in this release, where what they name is not beside it. */
-function leadingOut(page: string, folder: string): string {
+/** Has links of a page lead to the project as it is in this release, where what they name is not in the folder. */
+function leadingOut(text: string, { page, folder }: { page: string; folder: string }): string {
   const { version, repository } = packageFile;
   const project = repository.url.replace(/^git\+|\.git$/g, "");
-  const isThere = (path: string) => path.startsWith("#") || path.includes(":") || existsSync(join(folder, path));
-  const to = (kind: string) => (whole: string, before: string, path: string, after: string) =>
-    isThere(path) ? whole : `${before}${project}/${kind}/v${version}/${path}${after}`;
-  const inProse = (text: string) =>
-    text.replace(/(\]\()([^)\s]+)(\))/g, to("blob")).replace(/(\b(?:src|srcset)=")([^"]+)(")/g, to("raw"));
-  const parts = page.split(/(^```[\s\S]*?^```)/m);
+  const to = (kind: string) => (whole: string, before: string, link: string, after: string) => {
+    if (link.startsWith("#") || link.includes(":")) return whole;
+    const [, path, place] = /^([^#]*)(.*)$/.exec(join(dirname(page), link))!;
+    return existsSync(join(folder, path!)) ? whole : `${before}${project}/${kind}/v${version}/${path}${place}${after}`;
+  };
+  const inProse = (part: string) =>
+    part.replace(/(\]\()([^)\s]+)(\))/g, to("blob")).replace(/(\b(?:src|srcset)=")([^"]+)(")/g, to("raw"));
+  const parts = text.split(/(^```[\s\S]*?^```)/m);
   return parts.map((part) => (part.startsWith("```") ? part : inProse(part))).join("");
 }
 

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import packageFile from "../../package.json" with { type: "json" };
 import { projectFolder } from "../support/program.ts";
 
@@ -31,21 +31,26 @@ test("[OPS9] the archive has the program, which runs without anything beside it,
   run(["tar", "-xzf", join(released, `${title}.tar.gz`)], folder);
   expect(run([join(folder, title, "ws-service"), "version"], folder)).toContain(version);
   const files = readdirSync(join(folder, title), { recursive: true, encoding: "utf8" });
-  for (const file of ["LICENSE", "CHANGELOG.md", "configs/production.yaml", "configs/systemd/ws-service.service"])
+  const configs = ["production.yaml", "systemd/ws-service.service", "nginx.conf", "haproxy.cfg", "alerts.yaml", "grafana.json"];
+  for (const file of ["LICENSE", "CHANGELOG.md", "docs/operating.md", ...configs.map((name) => `configs/${name}`)])
     expect(files).toContain(file);
 });
 
 test("[OPS9] the pages of the archive lead to what is in it, or to all of the project as it was in this release", () => {
   run(["tar", "-xzf", join(released, `${title}.tar.gz`)], folder);
-  for (const page of ["README.md", "CHANGELOG.md"]) {
+  const leadOut: string[] = [];
+  for (const page of new Bun.Glob("**/*.md").scanSync(join(folder, title))) {
     const prose = readFileSync(join(folder, title, page), "utf8").replace(/^```[\s\S]*?^```/gm, "");
     const targets = [...prose.matchAll(/\]\(([^)\s]+)\)|(?:src|srcset)="([^"]+)"/g)].map(
       ([, link, image]) => link ?? image!,
     );
-    expect(targets.some((target) => target.includes(`/ws-service/blob/v${version}/`))).toBeTrue();
-    const isThere = (target: string) => /^https?:/.test(target) || existsSync(join(folder, title, target));
+    if (targets.some((target) => target.includes(`/ws-service/blob/v${version}/`))) leadOut.push(page);
+    const pathOf = (target: string) => join(folder, title, dirname(page), target.replace(/#.*/, ""));
+    const isThere = (target: string) => /^(https?:|#)/.test(target) || existsSync(pathOf(target));
     expect([page, targets.filter((target) => !isThere(target))]).toEqual([page, []]);
   }
+  expect(leadOut).toContain("README.md");
+  expect(leadOut).toContain("docs/operating.md");
 });
 
 test("[OPS9] the checksums are those of all files", () => {

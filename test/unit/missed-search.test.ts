@@ -102,7 +102,7 @@ test("[BAK3] where nobody wants to know of any, that it waited is over once the 
   await search.start();
   expect(lines).toEqual(["missed events wait"]);
   isAway = false;
-  await until(() => lines.length === 2);
+  await until(async () => lines.length === 2);
   expect(lines[1]).toBe("missed events are told again");
   await search.stop();
 });
