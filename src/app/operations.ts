@@ -46,7 +46,7 @@ export function composeOperations(base: Base, parts: Foundation & Sockets & Entr
     ...base,
     stats,
     nodeId,
-    health: () => health.parts(),
+    health: () => health.report(),
     isDraining: () => draining.hasBegun,
     retainedAt: () => retention.doneAt,
   };

@@ -61,7 +61,7 @@ export class CallService {
   readonly #deviceChanges: DeviceChanges;
   readonly #waiting: Outage;
   readonly #logging: Outage;
-  readonly #counts = { offered: 0, ended: 0, dueFailures: 0 };
+  readonly #counts = { offered: 0, ended: 0, due_failures: 0 };
   /** Follows from requests that are answered already. */
   readonly #settling = new Set<Promise<void>>();
   #cancelTimer: (() => void) | null = null;
@@ -175,7 +175,7 @@ export class CallService {
     await this.#deviceChanges.repeat();
     const refusals: Unavailable[] = [];
     const noteFailure = (error: unknown, message: string, callId?: string) => {
-      this.#counts.dueFailures++;
+      this.#counts.due_failures++;
       if (error instanceof Unavailable) refusals.push(error);
       else this.deps.logger.warn({ err: error, callId }, message);
     };
@@ -286,7 +286,7 @@ export class CallService {
       await this.#log(call);
       this.#logging.ended();
     } catch (error) {
-      this.#counts.dueFailures++;
+      this.#counts.due_failures++;
       this.#logging.began(error, { callId: call.callId });
     }
   }

@@ -127,11 +127,14 @@ export const forms: Record<string, Form> = {
     most: 2,
     options: ["reason"],
     type: "admin.block",
-    payload: ([user_id, length], args) => ({
-      user_id,
-      for: /^\d+$/.test(length!) ? Number(length) : length,
-      reason: args.value("reason"),
-    }),
+    payload: ([user_id, length], args) => {
+      // Seconds on the wire, and hours to most who type it.
+      if (/^[\d.]*[1-9][\d.]*$/.test(length!))
+        throw new UsageError(
+          `admin block: the time must have its unit, such as ${length}m or ${length}h; 0 lifts the block`,
+        );
+      return { user_id, for: /^\d+$/.test(length!) ? Number(length) : length, reason: args.value("reason") };
+    },
   },
   "members list": {
     words: "<conversation>",

@@ -12,7 +12,7 @@ export const health: Command = {
   usage: "health [--url <url>] [--timeout <duration>] [--insecure] [--config <file>]",
   details:
     "It asks as a probe does, and reads neither secrets nor certificates. What is not ready is said on standard error.",
-  examples: ["health", "health --url https://chat.example.com/ready --timeout 1s"],
+  examples: ["health", "health --url http://10.0.0.7:8086/ready --timeout 1s"],
   options: {
     url: { summary: "what to ask; else /ready at the configured host and port", value: "url" },
     timeout: { summary: "how long to wait; 3s when left out", value: "duration" },

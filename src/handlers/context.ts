@@ -73,6 +73,7 @@ export interface Administration {
   watching: Watching;
   /** This node's samples are `stepMs` apart, as all nodes' are. */
   stepMs: number;
+  onlyAsks: (type: ClientMessageType) => boolean;
   /** Says who did what. */
   logger: Logger;
 }

@@ -8,7 +8,7 @@ export type AdminMessageType = Extract<ClientMessageType, `admin.${string}`>;
 /** Names of a list that a log line shows. */
 const namesShown = 10;
 
-/** Lets only the role `admin` through, and logs every request with who made it. */
+/** Lets only the role `admin` through, and logs every request with who made it; what only asks is for who debugs, as a console asks on and on. */
 export function forAdmins<Type extends AdminMessageType, Needs extends keyof Services = "admin">(
   type: Type,
   handle: Handler<Type, Needs | "admin">,
@@ -21,7 +21,10 @@ export function forAdmins<Type extends AdminMessageType, Needs extends keyof Ser
       logger.warn(who, "admin request refused");
       throw new ProtocolError("forbidden", "This needs the role admin.");
     }
-    logger.info({ ...who, request: shortened(request.payload) }, "admin request");
+    logger[services.admin.onlyAsks(type) ? "debug" : "info"](
+      { ...who, request: shortened(request.payload) },
+      "admin request",
+    );
     return handle(request);
   };
 }

@@ -15,8 +15,6 @@ export interface HealthHandler {
   isReady(): Promise<boolean>;
   /** Says what `/health` does. */
   report(): Promise<HealthReport & { draining: boolean }>;
-  /** Which parts are as they should be, by name: what is degraded is not. */
-  parts(): Promise<Record<string, boolean>>;
 }
 
 export function createHealthHandler({ manager, draining }: HealthHandlerOptions): HealthHandler {
@@ -48,10 +46,6 @@ export function createHealthHandler({ manager, draining }: HealthHandlerOptions)
       return answer().then(({ code, body }) => respond({ method, code, body }));
     },
     report: reportAll,
-    async parts() {
-      const { checks } = await manager.report();
-      return Object.fromEntries(Object.entries(checks).map(([name, { status }]) => [name, status === "up"]));
-    },
     isReady: async () => !draining() && (await manager.report({ without: workersCheckerName })).status !== "down",
   };
 }

@@ -223,12 +223,12 @@ export class PresenceTracker {
   }
 
   /** `users` and `devices` of the whole cluster, of this node while the registry is away; the others of this node. */
-  async stats(): Promise<{ users: number; devices: number; leaving: number; heldBack: number }> {
+  async stats(): Promise<{ users: number; devices: number; leaving: number; held_back: number }> {
     const own = this.#ownDevices();
     const here = { users: new Set(own.map(({ userId }) => userId)).size, devices: own.length };
     const all = await this.options.registry.stats().catch(() => here);
     const leaving = own.filter((device) => device.leaving !== undefined).length;
-    return { ...all, leaving, heldBack: this.#showing.heldBack };
+    return { ...all, leaving, held_back: this.#showing.heldBack };
   }
 
   #ownDevices(): (DevicePresence & { userId: string })[] {

@@ -12,7 +12,8 @@ export interface MetricsOptions {
   /** Log lines that were dropped because nobody read them. */
   droppedLogLines: () => number;
   /** Which parts are as they should be, by name [END2]. */
-  health: () => Promise<Record<string, boolean>>;
+  /** Says what `/health` does. */
+  health: () => Promise<{ status: string; checks: Record<string, { status: string }>; draining: boolean }>;
   isDraining: () => boolean;
   /** When retention last went through the whole log, ms since 1970; null: not since the start. */
   retainedAt: () => number | null;
@@ -46,6 +47,7 @@ export class Metrics {
     "type",
   );
   readonly #up = this.#instruments.gauge("ws_up", "Whether a part is as it should be, as /health says", "part");
+  #isReady = false;
   readonly #lag = new LoopLag((lagMs) => this.#lagSeconds.observe(lagMs / 1_000));
 
   constructor(private readonly options: MetricsOptions) {
@@ -65,7 +67,8 @@ export class Metrics {
   async text(): Promise<string> {
     const [stats, health] = await Promise.all([this.#readStats(), this.options.health()]);
     this.#showStats(stats);
-    for (const [part, isUp] of Object.entries(health)) this.#up.labels(part).set(isUp ? 1 : 0);
+    for (const [part, { status }] of Object.entries(health.checks)) this.#up.labels(part).set(status === "up" ? 1 : 0);
+    this.#isReady = health.status !== "down" && !health.draining;
     return this.#instruments.register.metrics();
   }
 
@@ -105,6 +108,7 @@ export class Metrics {
     instruments.counted("ws_messages_out_total", "Messages written to sockets", () => counts.messagesOut);
     instruments.counted("ws_bytes_out_total", "Their bytes, before compression", () => counts.bytesOut);
     instruments.measured("ws_draining", "Whether this node lets its connections go", () => (isDraining() ? 1 : 0));
+    instruments.measured("ws_ready", "Whether this node takes people, as /ready says", () => (this.#isReady ? 1 : 0));
     instruments.measured(
       "ws_retention_last_seconds",
       "When retention last went through the whole log, since 1970; 0: not since the start",

@@ -12,9 +12,9 @@ export type NodeStats = {
     feed_behind: number;
   };
   /** `users` and `devices` of the whole cluster. */
-  presence: Partial<{ users: number; devices: number; leaving: number; heldBack: number }>;
-  /** `calls` of the whole cluster, ended ones included; `dueFailures`: deadlines that were left for later. */
-  calls: Partial<{ calls: number; offered: number; ended: number; dueFailures: number }>;
+  presence: Partial<{ users: number; devices: number; leaving: number; held_back: number }>;
+  /** `calls` of the whole cluster, ended ones included; `due_failures`: deadlines that were left for later. */
+  calls: Partial<{ calls: number; offered: number; ended: number; due_failures: number }>;
   log: Partial<{ events: number; topics: number; position: number; held_ms: number }> & {
     waiting: number;
     epoch: number;

@@ -3,6 +3,7 @@ import type { Cluster } from "../cluster/ports.ts";
 import { Survey } from "../cluster/survey.ts";
 import type { AdminQuestions } from "../handlers/admin-questions.ts";
 import type { Administration } from "../handlers/context.ts";
+import { onlyAsks } from "../router/requests.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Samples } from "../telemetry/samples.ts";
 import { createNodeAnswers, type NodeAnswerOptions } from "./node-answers.ts";
@@ -28,5 +29,5 @@ export function createAdministration({ cluster, newId, logger, ...here }: Admini
   });
 
   const watching = new Watching({ survey, bus, tell: here.tell, newId });
-  return { nodeId, survey, nodes, watching, stepMs: here.samples.stepMs, logger };
+  return { nodeId, survey, nodes, watching, stepMs: here.samples.stepMs, onlyAsks, logger };
 }

@@ -31,7 +31,14 @@ test("[OPS9] the archive has the program, which runs without anything beside it,
   run(["tar", "-xzf", join(released, `${title}.tar.gz`)], folder);
   expect(run([join(folder, title, "ws-service"), "version"], folder)).toContain(version);
   const files = readdirSync(join(folder, title), { recursive: true, encoding: "utf8" });
-  const configs = ["production.yaml", "systemd/ws-service.service", "nginx.conf", "haproxy.cfg", "alerts.yaml", "grafana.json"];
+  const configs = [
+    "production.yaml",
+    "systemd/ws-service.service",
+    "nginx.conf",
+    "haproxy.cfg",
+    "alerts.yaml",
+    "grafana.json",
+  ];
   for (const file of ["LICENSE", "CHANGELOG.md", "docs/operating.md", ...configs.map((name) => `configs/${name}`)])
     expect(files).toContain(file);
 });

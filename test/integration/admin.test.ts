@@ -74,6 +74,10 @@ describe("who may", () => {
       connection_id,
       request: { user_ids: [...many.slice(0, 10), "and 2 more"] },
     });
+    // A console asks on and on: that is for who debugs.
+    await admin.ask("admin.nodes");
+    await admin.ask("admin.users.upsert", { user_ids: [fresh("last")] });
+    expect(service.logs.filter(({ msg, type }) => msg === "admin request" && type === "admin.nodes")).toEqual([]);
     const other = await connect("root2");
     const refused = other.send("admin.stats");
     expect(

@@ -139,9 +139,10 @@ test("[END3] what is asked, delivered, refused and up is counted", async () => {
   expect(grown("ws_bytes_out_total")).toBeGreaterThan(400);
   expect([
     valueIn(after, 'ws_up{part="storage"}'),
+    valueIn(after, "ws_ready"),
     valueIn(after, "ws_draining"),
     valueIn(after, "ws_erasures"),
-  ]).toEqual([1, 0, 0]);
+  ]).toEqual([1, 1, 0, 0]);
   await fetch(service.url.replace("ws:", "http:"), {
     headers: { upgrade: "websocket", connection: "upgrade", "sec-websocket-key": "x", "sec-websocket-version": "13" },
   });

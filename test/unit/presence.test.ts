@@ -118,7 +118,7 @@ describe("the tracker", () => {
       await world.clock.pass(10_000);
       expect(await world.told()).toMatchObject([{ type: "presence.offline", payload: { last_seen: iso(start) } }]);
       expect((await world.storage.statuses.get(["ann"])).get("ann")?.lastSeenAt).toBe(start);
-      expect(await tracker.stats()).toEqual({ users: 0, devices: 0, leaving: 0, heldBack: 0 });
+      expect(await tracker.stats()).toEqual({ users: 0, devices: 0, leaving: 0, held_back: 0 });
     });
 
     test("[PRE1] the late close of a replaced connection takes nobody offline", async () => {
@@ -247,7 +247,7 @@ describe("the tracker", () => {
       await tracker.update(phone, automatic("online"));
       await world.clock.pass(10_000);
       expect(await others()).toEqual([]);
-      expect(await tracker.stats()).toMatchObject({ heldBack: 0 });
+      expect(await tracker.stats()).toMatchObject({ held_back: 0 });
     });
 
     test("[PRE1] [PRE3] what is held back is told as it is at the end of the second, whatever came and went meanwhile", async () => {
