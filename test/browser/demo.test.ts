@@ -338,7 +338,9 @@ for (const colorScheme of ["light", "dark"] as const) {
     expect(await barriersOn(page)).toEqual([]);
     await page.keyboard.type(text);
     await page.keyboard.press("Enter");
-    await said(page, text).waitFor();
+    // Until it has its number there is nothing to react to.
+    const thumb = said(page, text).getByRole("button", { name: "React with thumbs up", includeHidden: true });
+    await thumb.waitFor({ state: "attached" });
     await log(page).focus();
     await page.keyboard.press("ArrowUp");
     await page.keyboard.press("Tab");
