@@ -12,6 +12,7 @@ import {
   type About,
   askAbout,
   connectAs,
+  forgetWhoIsThere,
   type Identity,
   keepIdentity,
   keepOperationsToken,
@@ -30,7 +31,12 @@ export function App() {
     askAbout().then(setAbout, setRefusal);
   };
   useEffect(look, []);
-  if (about !== null) return <SignedInOrNot about={about} onBack={look} />;
+  const leave = () => {
+    forgetWhoIsThere();
+    setAbout(null);
+    look();
+  };
+  if (about !== null) return <SignedInOrNot about={about} onBack={look} onSignOut={leave} />;
   if (refusal === null) return null;
   if (!(refusal instanceof NeedsToken)) return <Entrance fault={sentenceOfError(refusal)} />;
   return (
@@ -48,7 +54,7 @@ export function App() {
 }
 
 /** @param onBack called where there is another line to a service, which may be another by now */
-function SignedInOrNot({ about, onBack }: { about: About; onBack: () => void }) {
+function SignedInOrNot({ about, onBack, onSignOut }: { about: About; onBack: () => void; onSignOut: () => void }) {
   const [identity, setIdentity] = useState(keptIdentity);
   const [fault, setFault] = useState("");
   const isByToken = about.auth === "token";
@@ -64,6 +70,7 @@ function SignedInOrNot({ about, onBack }: { about: About; onBack: () => void }) 
         about={about}
         identity={identity}
         onOut={(why) => take(null, why)}
+        onSignOut={onSignOut}
         onBack={onBack}
       />
     );
@@ -124,11 +131,13 @@ function SignedIn({
   about,
   identity,
   onOut,
+  onSignOut,
   onBack,
 }: {
   about: About;
   identity: Identity;
   onOut: (why: string) => void;
+  onSignOut: () => void;
   onBack: () => void;
 }) {
   const [connection, setConnection] = useState<Connection | null>(null);
@@ -161,8 +170,8 @@ function SignedIn({
     };
   }, []);
   const session = useMemo(
-    () => (connection === null ? null : { about, connection, signOut: () => onOut("") }),
-    [about, connection, onOut],
+    () => (connection === null ? null : { about, connection, signOut: onSignOut }),
+    [about, connection, onSignOut],
   );
   if (session === null) return null;
   return (

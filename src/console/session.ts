@@ -4,6 +4,7 @@ import type { ConnectionState, Reply, RequestType } from "../client/core.ts";
 import { ClientError, ServerError } from "../client/errors.ts";
 import { MemoryStore } from "../client/stores/memory.ts";
 import type { ClientPayloads } from "../client/wire.ts";
+import { visible } from "../telemetry/visible.ts";
 
 /** Says what the listener says of itself; see `src/operations/listener.ts`. */
 export interface About {
@@ -57,6 +58,11 @@ export function keepIdentity(identity: Identity | null): void {
   else sessionStorage.setItem(kept.identity, JSON.stringify(identity));
 }
 
+/** Leaves nothing to whoever uses this tab next: neither who the operator is, nor the token of the listener. */
+export function forgetWhoIsThere(): void {
+  for (const key of Object.values(kept)) sessionStorage.removeItem(key);
+}
+
 /** Connects by this listener's own `/ws`; the caller starts and stops it. */
 export function connectAs(identity: Identity): Connection {
   const url = new URL("/ws", location.href);
@@ -102,7 +108,9 @@ const stopSentences: Partial<Record<string, string>> = {
 };
 
 /** Says in a sentence what a request failed with. */
-export function sentenceOfError(error: unknown): string {
+export const sentenceOfError = (error: unknown): string => visible(messageOf(error));
+
+function messageOf(error: unknown): string {
   if (error instanceof ServerError)
     return error.field === undefined ? error.message : `${error.message} (${error.field.replace("payload.", "")})`;
   if (error instanceof ClientError) return error.message;

@@ -157,9 +157,9 @@ describe("on one node", () => {
     await page.getByLabel("with what is in them").check();
     await page.getByRole("button", { name: "Watch" }).click();
     await page.getByText("watching", { exact: true }).waitFor();
-    await emil.ask("message.send", { conversation_id: "c2", client_message_id: "m1", content: "look at me" });
+    await emil.ask("message.send", { conversation_id: "c2", client_message_id: "m1", content: "look at me\u202eem" });
     const list = page.getByRole("list", { name: "Newest first" });
-    await list.getByRole("listitem").filter({ hasText: "message.send" }).getByText("look at me").waitFor();
+    await list.getByRole("listitem").filter({ hasText: "message.send" }).getByText("look at me\\u202eem").waitFor();
     await list.getByRole("listitem").filter({ hasText: "ack" }).first().waitFor();
     await page.getByRole("button", { name: "Stop" }).click();
     await service.logged((line) => line.msg === "a connection is watched no more" && line.connection_id === id);
@@ -306,6 +306,9 @@ describe("who comes in", () => {
     await page.reload();
     await tile(page, "Connections", "1");
     await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByLabel("Token of this listener").waitFor();
+    expect(await page.evaluate(() => Object.entries(sessionStorage))).toEqual([]);
+    await signIn(page, token);
     await page.getByLabel("Token with the role admin").waitFor();
     await close();
   });

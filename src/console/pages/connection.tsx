@@ -1,6 +1,7 @@
 /** Shows one connection, and what it receives and sends, live. */
 import { useEffect, useState } from "react";
 import type { ServerPayloads } from "../../client/wire.ts";
+import { visible } from "../../telemetry/visible.ts";
 import { useRequest, useSession } from "../hooks.ts";
 import { bytes, count, Moment, NodeLink, Notices, TopicLink, UserLink } from "../parts.tsx";
 import { sentenceOfError } from "../session.ts";
@@ -121,7 +122,7 @@ function Live({ connectionId }: { connectionId: string }) {
               {message.seq !== undefined && ` #${message.seq}`}
             </span>
             <span className="size">{bytes(message.bytes)}</span>
-            {message.payload !== undefined && <code>{JSON.stringify(message.payload)}</code>}
+            {message.payload !== undefined && <code>{visible(JSON.stringify(message.payload))}</code>}
           </li>
         ))}
       </ol>

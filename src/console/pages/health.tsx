@@ -1,5 +1,6 @@
 /** Shows what each node says of itself, in the words of `/health`, those first where something is wrong [END2]. */
 import type { Reply } from "../../client/core.ts";
+import { visible } from "../../telemetry/visible.ts";
 import { count, Moment, NodeLink } from "../parts.tsx";
 
 type Node = Reply<"admin.nodes">["nodes"][number];
@@ -29,7 +30,7 @@ export function Health({ nodes, askedNodeId }: { nodes: readonly Node[]; askedNo
             Object.entries(node.health.checks).map(([name, { status, latency_ms, error }]) => (
               <small key={name}>
                 {name} <span className={classOf[status]}>{status}</span>
-                {error === undefined ? `, ${count(latency_ms)} ms` : `: ${error}`}
+                {error === undefined ? `, ${count(latency_ms)} ms` : `: ${visible(error)}`}
               </small>
             ))
           )}
