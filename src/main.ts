@@ -2,7 +2,7 @@
 import { createInterface } from "node:readline";
 import { commandHelp, overallHelp, parseArgs } from "./commands/args.ts";
 import { type Command, type CommandIo, UsageError } from "./commands/command.ts";
-import { ConfigError, StartError } from "./config/faults.ts";
+import { ConfigError, configExitCode, SettingError, StartError } from "./config/faults.ts";
 import { nearest, nearestHint } from "./config/nearest.ts";
 
 // Each is loaded when it is called: `health` runs every few seconds in a container and must not load the service.
@@ -86,7 +86,7 @@ function report(error: unknown): number {
   const isTheirs = error instanceof ConfigError || error instanceof StartError;
   const text = isTheirs ? error.message : ((error as Error | null)?.stack ?? Bun.inspect(error));
   io.stderr.write(`ws-service: ${text}\n`);
-  return 1;
+  return error instanceof ConfigError || error instanceof SettingError ? configExitCode : 1;
 }
 
 // `bun --hot` runs this file again at each change, in the same process, which the first run still listens for.

@@ -23,7 +23,8 @@ export const connect: Command = {
   summary: "talk to a server from the terminal or a script",
   usage: `connect [--url <url> | --config <file>] [--user <id>] [--token <jwt>] [--device <id>] [--json] [--listen]
 
-Leaves when its input ends: with 1 where a line made no sense or was answered by an error or not at all, else with 0.`,
+Leaves when its input ends: with 1 where nobody was let in, or a line made no sense or was answered by an error or not at all, else with 0.
+/help lists what may be typed.`,
   examples: [
     "connect --user anna",
     "connect --url wss://chat.example.com/ws --token eyJhbGciOi --device laptop --json --listen",
@@ -31,7 +32,7 @@ Leaves when its input ends: with 1 where a line made no sense or was answered by
   options: {
     ...serverOptions,
     user: { value: "id", summary: "who to be, where the server trusts what it is told" },
-    token: { value: "jwt", summary: "who to be, where it does not" },
+    token: { value: "jwt", summary: "who to be, where it does not; or WS_SERVICE_TOKEN in the environment" },
     device: { value: "id", summary: "which device to be" },
     json: { summary: "print whole messages, one JSON object a line" },
     listen: { summary: "go on printing after the input has ended" },
@@ -46,7 +47,7 @@ Leaves when its input ends: with 1 where a line made no sense or was answered by
       void io.stdout.write(args.has("json") ? `${visible(JSON.stringify(message))}\n` : lineFor(message, paint));
     const terminal = new ConnectedTerminal({
       url,
-      token: args.value("token") ?? null,
+      token: args.value("token") ?? (user === undefined ? io.env.WS_SERVICE_TOKEN : undefined) ?? null,
       device: args.value("device") ?? url.searchParams.get("device_id"),
       print,
       note,
@@ -59,6 +60,10 @@ Leaves when its input ends: with 1 where a line made no sense or was answered by
       await Promise.race([terminal.typed.settled(), Bun.sleep(lastAnswersMs[how])]);
       // A script goes by it; who types /quit has read what went wrong.
       if (how === "ended" && !terminal.typed.hasSucceeded) exitCode = 1;
+      if (how === "ended" && terminal.isNobody) {
+        note("the server has let nobody in: --token <jwt>");
+        exitCode = 1;
+      }
       terminal.stop();
     });
     // Raced, so that input which breaks ends it too; input that goes on does not keep it.
@@ -83,6 +88,7 @@ class ConnectedTerminal {
   #hasConnected = false;
   #attempts = 0;
   #isLeaving = false;
+  #isNobody = false;
 
   constructor(options: {
     url: URL;
@@ -106,6 +112,8 @@ class ConnectedTerminal {
       onNews() {},
       onTaken: (message) => {
         if (message.type === "connected") this.#hasConnected = true;
+        if (message.type === "connected") this.#isNobody = message.payload.authenticated === false;
+        if (message.type === "auth.success") this.#isNobody = false;
         if (message.type === "error" && message.reply_to === undefined) this.typed.noteFault();
         print({ ...message });
       },
@@ -123,6 +131,11 @@ class ConnectedTerminal {
     });
     session.deviceId = device;
     session.start();
+  }
+
+  /** Whether the server does not know who this is. */
+  get isNobody(): boolean {
+    return this.#isNobody;
   }
 
   /** Resolves once messages can be sent, subscriptions back included; false when that will never be. */

@@ -16,6 +16,9 @@ function describeFault({ path, value, expected, origin }: Fault): string {
   return `${path}${value === null ? "" : `: ${value}`} ${expected} (${origin})`;
 }
 
+/** EX_CONFIG of sysexits.h: the same configuration makes no sense the next time either, so a service manager need not try again. */
+export const configExitCode = 78;
+
 /** The configuration cannot be used; `message` lists every fault, one a line. */
 export class ConfigError extends ExpectedError {
   constructor(readonly faults: readonly Fault[]) {
@@ -36,3 +39,6 @@ export class StartError extends ExpectedError {
     this.name = "StartError";
   }
 }
+
+/** A setting makes no sense wherever the service starts. */
+export class SettingError extends StartError {}

@@ -1,6 +1,6 @@
 /** Handles `event.send`: an application's own event by a client, of a type that the configuration names [MSG4]. */
 import { contentDigest, idempotencyKey } from "../broadcast/idempotency-key.ts";
-import { StartError } from "../config/faults.ts";
+import { SettingError } from "../config/faults.ts";
 import type { Config } from "../config/schema.ts";
 import { clientPayloads } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
@@ -22,11 +22,11 @@ interface OwnEvent {
 const isOurs = (type: string) =>
   Object.hasOwn(serverPayloads, type) || Object.hasOwn(clientPayloads, type) || type.startsWith("admin.");
 
-/** @throws StartError where the configuration lets clients send what only the service says */
+/** @throws SettingError where the configuration lets clients send what only the service says */
 export function checkEventTypes({ events }: Pick<Config, "events">): void {
   const ours = Object.keys(events).filter(isOurs);
   if (ours.length > 0)
-    throw new StartError(
+    throw new SettingError(
       "events",
       `${ours.join(", ")}: types of the protocol's own, or kept for it, are not for clients to send`,
     );

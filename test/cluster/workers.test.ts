@@ -220,18 +220,18 @@ async function refused(words: string[], settings: Record<string, string> = {}) {
   return { stdout, stderr, code };
 }
 
-test("[OPS2] what workers cannot share is refused with 1, all of it at once", async () => {
+test("[OPS2] what workers cannot share is refused with 78, all of it at once", async () => {
   const alone = await refused(["--workers", "2"]);
-  expect(alone).toMatchObject({ code: 1, stdout: "" });
+  expect(alone).toMatchObject({ code: 78, stdout: "" });
   expect(alone.stderr).toContain("cluster.url: null must be redis://… with --workers 2");
   expect(alone.stderr).toContain("storage.url: sqlite:data/ws-service.db must be postgres://… with --workers 2");
   expect(alone.stderr).not.toContain("    at ");
   const withoutRedis = await refused(["--workers", "3"], { STORAGE__URL: ground.settings.STORAGE__URL! });
-  expect(withoutRedis.code).toBe(1);
+  expect(withoutRedis.code).toBe(78);
   expect(withoutRedis.stderr).toContain("cluster.url");
   expect(withoutRedis.stderr).not.toContain("storage.url");
   const highest = await refused(["--workers", "2"], { ...ground.settings, OPERATIONS__LISTEN: "127.0.0.1:65535" });
-  expect(highest).toMatchObject({ code: 1, stdout: "" });
+  expect(highest).toMatchObject({ code: 78, stdout: "" });
   expect(highest.stderr).toContain("operations.listen");
 });
 

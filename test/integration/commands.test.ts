@@ -99,7 +99,7 @@ describe("config", () => {
     expect(await run(["config", "check"], { cwd: project })).toEqual({ code: 0, stdout: "ok\n", stderr: "" });
     const env = { WS__WEBSOCKET__PONG_WAIT: "soon", WS__AUTH__SECRET: "hunter2", WS__NOTHING: "1" };
     const { code, stdout, stderr } = await run(["config", "check"], { env });
-    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect({ code, stdout }).toEqual({ code: 78, stdout: "" });
     for (const text of ['websocket.pong_wait: "soon" must be', "auth.secret", "WS__NOTHING"])
       expect(stderr).toContain(text);
     expect(stderr).not.toContain("hunter2");
@@ -108,7 +108,7 @@ describe("config", () => {
 
   test("[OPS2] [MSG4] check refuses what a start refuses of events", async () => {
     const ours = await run(["config", "check"], { env: { WS__EVENTS: "poll.vote=logged,message.new=logged" } });
-    expect(ours.code).toBe(1);
+    expect(ours.code).toBe(78);
     expect(ours.stderr).toContain("events: message.new: types of the protocol's own");
   });
 

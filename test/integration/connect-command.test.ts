@@ -5,15 +5,17 @@ import { undoAfterEach } from "../support/after-each.ts";
 import { linesOf } from "../support/lines.ts";
 import { program } from "../support/program.ts";
 import { type Service, type ServiceOptions, startService } from "../support/service.ts";
+import { secret, signToken } from "../support/tokens.ts";
 
 const root = join(import.meta.dir, "..", "..");
 const { defer, stopped } = undoAfterEach();
 
 type Message = Record<string, unknown> & { type: string; payload: Record<string, unknown> };
 
-function run(args: string[]) {
+function run(args: string[], env: Record<string, string> = {}) {
   const child = Bun.spawn([...program, ...args], {
     cwd: root,
+    env: { ...process.env, ...env },
     stdin: "pipe",
     stdout: "pipe",
     stderr: "pipe",
@@ -194,4 +196,23 @@ test("[CON1] [ENV5] a refusal and a place taken by the same device end it with 1
   newer.child.kill("SIGTERM");
   expect(await newer.child.exited).toBe(0);
   expect(await run(["connect", "--url", "http://127.0.0.1/"]).exited).toBe(2);
+});
+
+test("[AUTH1] the token is taken of the environment as well, and where nobody is let in it ends with 1", async () => {
+  const { url } = await serve({ settings: { AUTH__MODE: "token", AUTH__SECRET: secret } });
+  const token = await signToken({ sub: "anna", exp: Math.round(Date.now() / 1_000) + 600 });
+  const leave = async (env: Record<string, string>, ...lines: string[]) => {
+    const child = run(["connect", "--url", url], env);
+    child.stdin.write(lines.map((line) => `${line}\n`).join(""));
+    child.stdin.end();
+    const [text, notes, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+    return { text, notes, code };
+  };
+  const known = await leave({ WS_SERVICE_TOKEN: token }, "/ping");
+  expect(known).toMatchObject({ notes: "", code: 0, text: expect.stringContaining("anna") });
+  const unknown = await leave({}, "/ping");
+  expect(unknown).toMatchObject({ notes: "the server has let nobody in: --token <jwt>\n", code: 1 });
+  const late = await leave({}, JSON.stringify({ type: "authenticate", payload: { token } }));
+  expect(late).toMatchObject({ notes: "", code: 0 });
+  expect((await leave({ WS_SERVICE_TOKEN: "nonsense" })).code).toBe(1);
 });
