@@ -269,6 +269,8 @@ const rateLimits = v.strictObject({
   ),
   /** Going on regardless of `rate_limited` for so long closes with 4103. */
   abuse_window: v.optional(interval, "10s"),
+  /** So does going on with so many refused messages. */
+  abuse_messages: v.optional(whole(1, 10_000_000), 2_000),
   connections_per_second_per_ip: v.optional(whole(1, 1_000_000), 100),
   failed_authentications_per_minute_per_ip: v.optional(whole(1, 1_000_000), 30),
 });

@@ -25,6 +25,8 @@ type Refusals = Partial<Record<LimitClass, Refusal>>;
 interface Refusal {
   /** When the owner first went on regardless; null: it has not since it last paused. */
   since: number | null;
+  /** Messages that were refused since then. */
+  refused: number;
   /** The owner's last message of the class, allowed or not. */
   lastAt: number;
   /** From the first refusal until that message may come again; null: the next refusal begins one. */
@@ -57,7 +59,7 @@ export class RateLimiter {
 
   /**
    * Takes every charge from the connection and from its user, or nothing from either.
-   * `abusive`: the connection was refused and went on regardless throughout `abuse_window`, and is to be closed with 4103.
+   * `abusive`: the connection was refused and went on regardless throughout `abuse_window`, or with `abuse_messages`, and is to be closed with 4103.
    */
   take(connection: Buckets, user: Buckets | null, charges: readonly Charge[], now: number): Decision {
     if (!this.config.rate_limits.enabled) return allowed;
@@ -119,7 +121,7 @@ export class RateLimiter {
    * Notes a message: sent before the end of a wait it goes on regardless. That is over with a pause, or with waits that are
    * kept, and not with a message that is allowed: a flood too meets every new token.
    * @param message `retryAfterMs` is 0 where it was allowed
-   * @returns whether the owner was refused and went on regardless throughout the window
+   * @returns whether the owner was refused and went on regardless for too long, or too often
    */
   #note(refusals: Refusals, message: { charge: Charge; retryAfterMs: number; now: number }): boolean {
     const { charge, retryAfterMs, now } = message;
@@ -128,7 +130,7 @@ export class RateLimiter {
     const hasPaused = known !== undefined && this.#comesAfterPause(known, charge, now);
     if (known === undefined || hasPaused) {
       const wait = { from: now, until: now + retryAfterMs, isRegardless: false };
-      if (retryAfterMs > 0) refusals[limitClass] = { since: null, lastAt: now, wait, kept: 0 };
+      if (retryAfterMs > 0) refusals[limitClass] = { since: null, refused: 0, lastAt: now, wait, kept: 0 };
       else delete refusals[limitClass];
       return false;
     }
@@ -138,8 +140,9 @@ export class RateLimiter {
     known.wait ??= { from: now, until: now + retryAfterMs, isRegardless: false };
     if (now - known.wait.from <= burstMs) return false;
     known.wait.isRegardless = true;
-    known.since ??= now;
-    return now - known.since >= this.config.rate_limits.abuse_window;
+    if (known.since === null) [known.since, known.refused] = [now, 0];
+    const { abuse_window: windowMs, abuse_messages: messagesMax } = this.config.rate_limits;
+    return now - known.since >= windowMs || ++known.refused >= messagesMax;
   }
 
   /**

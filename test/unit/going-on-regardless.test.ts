@@ -145,3 +145,21 @@ test("[LIM] a pause as long as the wait begins the window anew, and a shorter on
     expect(abusive > 0).toBe(isAbusive);
   }
 });
+
+test("[LIM] a flood is going on regardless long before the window is over, by the number of what is refused", () => {
+  const limiter = new RateLimiter(settings());
+  const connection = emptyBuckets();
+  let refused = 0;
+  let now = start;
+  for (;;) {
+    const decision = limiter.take(connection, null, oneOf("typing.start"), now);
+    if (decision.allowed) continue;
+    refused++;
+    if (decision.abusive) break;
+    // Thirty in a millisecond.
+    if (refused % 30 === 0) now++;
+  }
+  // Those of the first 50 ms are of one burst.
+  expect(refused).toBeLessThan(2_000 + 60 * 30);
+  expect(now - start).toBeLessThan(200);
+});
