@@ -12,6 +12,8 @@ export interface AdminRequest {
 }
 
 interface Form {
+  /** One line for the list of forms. */
+  summary: string;
   /** Stands for the words after the name. */
   words: string;
   /** How many words it takes at least, and at most. */
@@ -64,15 +66,22 @@ function page(args: CommandArgs) {
 
 /** By its name, one word or two. */
 export const forms: Record<string, Form> = {
-  stats: { ...none, type: "admin.stats", payload: () => ({}) },
+  stats: {
+    summary: "what each part counts, of all nodes together and of each",
+    ...none,
+    type: "admin.stats",
+    payload: () => ({}),
+  },
   samples: {
+    summary: "the last hour, in steps",
     ...none,
     options: ["node", "after"],
     type: "admin.samples",
     payload: (_, args) => ({ node_id: args.value("node"), after: args.value("after") }),
   },
-  nodes: { ...none, type: "admin.nodes", payload: () => ({}) },
+  nodes: { summary: "which nodes there are, and how each is", ...none, type: "admin.nodes", payload: () => ({}) },
   connections: {
+    summary: "who is connected, and from where",
     ...none,
     options: ["of", "device", "node", "address", ...paging],
     type: "admin.connections",
@@ -85,6 +94,7 @@ export const forms: Record<string, Form> = {
     }),
   },
   connection: {
+    summary: "one connection, and its topics",
     words: "<connection>",
     least: 1,
     most: 1,
@@ -92,6 +102,7 @@ export const forms: Record<string, Form> = {
     payload: ([connection_id]) => ({ connection_id }),
   },
   watch: {
+    summary: "what a connection receives and sends, until ^C",
     words: "<connection>",
     least: 1,
     most: 1,
@@ -100,6 +111,7 @@ export const forms: Record<string, Form> = {
     payload: ([connection_id], args) => ({ connection_id, payloads: args.has("payloads") }),
   },
   disconnect: {
+    summary: "close connections; whoever is not blocked may come back",
     ...none,
     options: ["of", "connection", "device", "reason"],
     type: "admin.disconnect",
@@ -111,6 +123,7 @@ export const forms: Record<string, Form> = {
     },
   },
   topics: {
+    summary: "which topics somebody hears",
     words: "[<prefix>]",
     least: 0,
     most: 1,
@@ -118,10 +131,18 @@ export const forms: Record<string, Form> = {
     type: "admin.topics",
     payload: ([prefix], args) => ({ prefix, ...page(args) }),
   },
-  topic: { words: "<topic>", least: 1, most: 1, type: "admin.topic", payload: ([topic]) => ({ topic }) },
-  subscribe: { ...topics, type: "admin.subscribe" },
-  unsubscribe: { ...topics, type: "admin.unsubscribe" },
+  topic: {
+    summary: "who hears a topic, and how far its log is",
+    words: "<topic>",
+    least: 1,
+    most: 1,
+    type: "admin.topic",
+    payload: ([topic]) => ({ topic }),
+  },
+  subscribe: { summary: "have a user's connections hear topics", ...topics, type: "admin.subscribe" },
+  unsubscribe: { summary: "have them hear these no more", ...topics, type: "admin.unsubscribe" },
   block: {
+    summary: "disconnect a user, and let it in no more for so long; 0 lifts it",
     words: "<user> <for>",
     least: 2,
     most: 2,
@@ -137,6 +158,7 @@ export const forms: Record<string, Form> = {
     },
   },
   "members list": {
+    summary: "the members of a conversation",
     words: "<conversation>",
     least: 1,
     most: 1,
@@ -144,11 +166,16 @@ export const forms: Record<string, Form> = {
     type: "admin.members",
     payload: ([conversation_id], args) => ({ conversation_id, ...page(args) }),
   },
-  "members add": { ...members, type: "admin.members.add" },
-  "members remove": { ...members, type: "admin.members.remove" },
-  "members mute": { ...writing(false), type: "admin.members.update" },
-  "members unmute": { ...writing(true), type: "admin.members.update" },
+  "members add": { summary: "add members, who begin it where there is none", ...members, type: "admin.members.add" },
+  "members remove": {
+    summary: "remove members, who hear nothing more of it",
+    ...members,
+    type: "admin.members.remove",
+  },
+  "members mute": { summary: "let a member read, and write no more", ...writing(false), type: "admin.members.update" },
+  "members unmute": { summary: "let it write again", ...writing(true), type: "admin.members.update" },
   "conversations update": {
+    summary: "keep its events for less than log.retention; null: as long",
     words: "<conversation> <retention>|null",
     least: 2,
     most: 2,
@@ -158,18 +185,23 @@ export const forms: Record<string, Form> = {
       retention: retention === "null" ? null : retention,
     }),
   },
-  "users show": { ...ofUser, type: "admin.user" },
-  "users erase": { ...ofUser, type: "admin.users.erase" },
-  "users erasure": { ...ofUser, type: "admin.users.erasure" },
+  "users show": {
+    summary: "whether somebody is known, disabled or blocked, and until when",
+    ...ofUser,
+    type: "admin.user",
+  },
+  "users erase": { summary: "erase what is kept of a user, in the background", ...ofUser, type: "admin.users.erase" },
+  "users erasure": { summary: "how far that is", ...ofUser, type: "admin.users.erasure" },
   "users upsert": {
+    summary: "have users known",
     words: "<user>…",
     least: 1,
     most: many,
     type: "admin.users.upsert",
     payload: (user_ids) => ({ user_ids: [...user_ids] }),
   },
-  "users disable": { ...able(true), type: "admin.users.disable" },
-  "users enable": { ...able(false), type: "admin.users.disable" },
+  "users disable": { summary: "disconnect a user, and let it in no more", ...able(true), type: "admin.users.disable" },
+  "users enable": { summary: "let it in again", ...able(false), type: "admin.users.disable" },
 };
 
 /**

@@ -6,7 +6,7 @@ import type { ServerPayload } from "../protocol/server.ts";
 import { visible } from "../telemetry/visible.ts";
 import { adminTable, watchedLine } from "./admin-print.ts";
 import { type AdminRequest, adminRequest, forms } from "./admin-requests.ts";
-import { timeoutMsOf } from "./args.ts";
+import { columns, timeoutMsOf } from "./args.ts";
 import type { Command, CommandIo } from "./command.ts";
 import { openServerSession, type ServerSession } from "./server-session.ts";
 import { serverOptions, serverUrlOf } from "./server-url.ts";
@@ -16,9 +16,7 @@ export const admin: Command = {
   summary: "see and change connections, topics, members and users of a running cluster",
   usage: `admin <what> [--url <url> | --config <file>] [--user <id> | --token <jwt>] [--json]
 
-${Object.entries(forms)
-  .map(([name, { words }]) => `  admin ${name} ${words}`.trimEnd())
-  .join("\n")}`,
+${columns(Object.entries(forms).map(([name, { words, summary }]) => [`admin ${name} ${words}`.trimEnd(), summary])).trimEnd()}`,
   examples: [
     "admin nodes --url wss://chat.example.com/ws",
     "admin connections --of anna --json",

@@ -84,17 +84,18 @@ export function overallHelp(commands: readonly Command[]): string {
   return `usage: ws-service [command] [options]      (without a command: serve)\n\n${columns(rows)}
 ws-service <command> --help tells more, with examples.
 
-The exit code is 0 when it is done, 1 for a failure, 2 for a command line that makes no sense. SIGTERM lets a service drain, SIGHUP has it read
-certificates and public keys again. In the environment:
+The exit code is 0 when it is done, 1 for a failure, 2 for a command line that makes no sense, 78 for a configuration that makes none. SIGTERM lets a service
+drain, SIGHUP has it read certificates and public keys again. In the environment:
 
   WS_CONFIG          the configuration's file, where --config is not given
   WS__SECTION__KEY   a setting, over the file: WS__SERVER__PORT=8086
   DATABASE_URL       storage.url; REDIS_URL: cluster.url; PORT: server.port
-  WS_SERVICE_TOKEN   the token of admin, where --token is not given
+  WS_SERVICE_TOKEN   the token of admin and connect, where --token is not given
 `;
 }
 
-function columns(rows: readonly [string, string][]): string {
+/** Two columns, as a help has them. */
+export function columns(rows: readonly [string, string][]): string {
   const width = Math.max(...rows.map(([left]) => left.length));
   return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}\n`).join("");
 }
