@@ -59,6 +59,18 @@ test("[REC3] the list has the newest first, with its last message and how many a
   ]);
 });
 
+test("[REC3] a last message that the snapshot leaves out for its size is asked for, also where nobody looks at the conversation", async () => {
+  const { id, userIds, clients } = await gather("anna", "ben");
+  const [, ben] = clients as [Client, Client];
+  const long = "x".repeat(70_000);
+  await ben.start();
+  await ben.request("message.send", { conversation_id: id, client_message_id: "1", content: "before" });
+  await ben.request("message.send", { conversation_id: id, client_message_id: "2", content: long });
+  const list = opened(userOf(userIds[0]!, "late").conversations());
+  const shown = await shows(list, ({ status, items }) => status === "live" && items[0]?.lastMessage != null);
+  expect(shown.items[0]).toMatchObject({ id, unread: 2, lastMessage: { content: long } });
+});
+
 test("[REC1] [REC2] what arrives is delivered, what is read is read: ticks, and unread on all devices, also offline at once", async () => {
   const { id, userIds, clients } = await gather("anna", "ben");
   const [anna, ben] = clients as [Client, Client];

@@ -159,7 +159,7 @@ test("[LIM] a flood is going on regardless long before the window is over, by th
     // Thirty in a millisecond.
     if (refused % 30 === 0) now++;
   }
-  // What comes within 50 ms is of one burst.
+  // The first 50 ms are one burst.
   expect(refused).toBeLessThan(2_000 + 60 * 30);
   expect(now - start).toBeLessThan(200);
 });

@@ -7,8 +7,8 @@ import { ConversationList } from "./list.ts";
 import { Marks } from "./marks.ts";
 import { isOf } from "./message.ts";
 import { areOther } from "./overlay.ts";
+import { Questions } from "./questions.ts";
 import { ConversationState, conversationOf, type KeptConversation } from "./state.ts";
-import { UnreadQuestions } from "./unread-questions.ts";
 
 /** How much is kept on the device. */
 export interface Keep {
@@ -42,7 +42,7 @@ export class Conversations {
   readonly #follows = new Map<ConversationState, Unlisten>();
   readonly #marks: Marks;
   readonly #kept: KeptConversations;
-  readonly #questions: UnreadQuestions;
+  readonly #questions: Questions;
   readonly list: ConversationList;
   /** News that has come while what is kept is still being read. */
   #news: News[] | null = [];
@@ -55,7 +55,7 @@ export class Conversations {
     this.#core = core;
     this.#wasLead = core.isLead;
     this.#marks = new Marks(options);
-    this.#questions = new UnreadQuestions(options);
+    this.#questions = new Questions(options);
     const { conversations = 200, messages = 50 } = keep;
     this.#kept = new KeptConversations(options.store, { conversations, messages });
     this.list = new ConversationList({ core, watched: (isWatched) => this.#followAll(isWatched) });
@@ -248,12 +248,12 @@ export class Conversations {
     this.list.put(state);
     this.#held(state.id)?.tell();
     if (!state.isHeard) return;
-    const { othersSeq, deliveredSeq, unread } = state.fold;
+    const { othersSeq, deliveredSeq, unread, lacksLast } = state.fold;
     if (this.#core.isLead && othersSeq > Math.max(deliveredSeq, state.markedSeq)) {
       state.markedSeq = othersSeq;
       this.#marks.delivered(state.id, othersSeq);
     }
-    if (unread === null) this.#questions.put(state);
+    if (unread === null || (lacksLast && !state.isLookedAt)) this.#questions.put(state);
   }
 
   #look(state: ConversationState, model: ConversationModel): Unlisten {

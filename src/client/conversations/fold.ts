@@ -93,6 +93,11 @@ export class Fold {
     return this.#messages.size;
   }
 
+  /** Whether there is a last message that is not here: snapshots leave out what is large. */
+  get lacksLast(): boolean {
+    return this.size === 0 && this.#fromSeq !== null && this.#fromSeq > 0;
+  }
+
   /** Messages of which only the service knows how they are now: to be read anew where somebody looks. */
   get doubtful(): string[] {
     return this.#messages.doubtful;
