@@ -114,6 +114,35 @@ test("[CON3] [CALL7] who leads next comes as the device that it was, also where 
   expect(await next.does("core.deviceId")).toBe(deviceId);
 });
 
+test("[CON3] a tab that asks twice what it has missed is told it once, and all that follows", async () => {
+  const context = await openContext();
+  const conversationId = fresh("c");
+  // With nothing written down it has missed everything.
+  const query = { user_id: fresh("anna"), topic: `conversation:${conversationId}`, unwritten: "yes" };
+  const ben = await people.connect(fresh("ben"));
+  const say = (content: string) =>
+    ben.ask("message.send", { conversation_id: conversationId, client_message_id: fresh("m"), content });
+  const first = await tabOf(context, query);
+  await first.does("live()");
+  for (const content of ["0", "1", "2"]) await say(content);
+  await first.does('untilHeard("2")');
+
+  const twice = `const { postMessage } = BroadcastChannel.prototype;
+    BroadcastChannel.prototype.postMessage = function (message) {
+      for (let n = message.kind === "hello" ? 2 : 1; n > 0; n--) postMessage.call(this, message);
+    };`;
+  const second = await tabOf(context, query, { ...site, script: twice });
+  await second.does("live()");
+  // Answered after both.
+  await second.does('core.request("ping", {})');
+  for (const content of ["3", "4"]) await say(content);
+  for (const tab of [first, second]) {
+    await tab.does('untilHeard("4")');
+    expect(await tab.does("heard()")).toEqual(["0", "1", "2", "3", "4"]);
+    expect(await tab.does("kinds()")).not.toContain("gap");
+  }
+});
+
 const endings: Record<string, (tab: Tab) => Promise<unknown>> = {
   closed: (tab) => tab.page.close(),
   crashed: async (tab) => {

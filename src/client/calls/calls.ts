@@ -185,13 +185,16 @@ export class Calls extends LiveValue<readonly Call[]> {
   /** A call that this page knows nothing of: it was of the page before, or is of another tab. */
   async #goOn({ call_id: id, state, peer_user_id, conversation_id, media }: Found): Promise<void> {
     const mark = this.#tabs.markOf(id);
-    const watch = new AbortController();
     // Until it is known whose it is.
-    this.#elsewhere.set(id, watch);
+    this.#elsewhere.set(id, new AbortController());
+    // It is waited for already: in between, what was told was from before the call.
+    if (this.#held.has(id)) return;
     const isOwn = mark !== null || !this.#tabs.isShared;
-    if (!isOwn || !(await this.#hold(id, true))) return this.#watch(id, watch);
+    const isHere = isOwn && (await this.#hold(id, true));
+    const watch = this.#elsewhere.get(id);
+    if (!isHere) return watch && this.#watch(id, watch);
     this.#elsewhere.delete(id);
-    if (watch.signal.aborted) return this.#letGo(id);
+    if (watch === undefined) return this.#letGo(id);
     const direction = mark?.direction ?? (state === "ringing" ? "outgoing" : "incoming");
     const facts = { id, direction, peerUserId: peer_user_id, conversationId: conversation_id ?? null, media } as const;
     this.#onCall(this.#add({ ...facts, goesOn: { isAnswered: state !== "ringing", mark } }));

@@ -37,6 +37,13 @@ export class RecentNews {
     else if (news.kind === "unsubscribed") for (const topic of news.topics) this.topics.delete(topic);
   }
 
+  /** @param news up to that number. @returns those that this tab has not had: it may have asked twice */
+  notHad(number: number, news: News[]): News[] {
+    const before = number - news.length;
+    if (this.last === null) this.beginAt(before);
+    return news.slice(Math.max(0, this.last! - before));
+  }
+
   /** @returns all after that one; null where some of it is not known here */
   after(number: number): News[] | null {
     const count = (this.last ?? 0) - number;

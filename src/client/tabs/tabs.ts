@@ -311,10 +311,7 @@ export class TabCore implements Core {
     if (news === null) {
       this.#news.beginAt(number);
       this.#onNews.tell(this.#news.gap);
-    } else {
-      if (this.#news.last === null) this.#news.beginAt(number - news.length);
-      for (const it of news) this.#tell(it);
-    }
+    } else for (const it of this.#news.notHad(number, news)) this.#tell(it);
     this.#show(shown);
     if (term === this.#term && this.#follower !== null) return;
     this.#term = term;
