@@ -33,6 +33,8 @@ interface KeptItem {
   hasLeft: boolean;
 }
 
+const unsent = { hasLeft: false, isKept: false, isTaken: false, internalErrors: 0 };
+
 export interface OutboxOptions {
   store: Store;
   clock: Clock;
@@ -78,18 +80,18 @@ export class DurableOutbox implements Outbox {
 
   /** Reads what was kept; whatever is added waits for it. What cannot be read is not there. */
   load(): Promise<void> {
-    this.#loaded ??= (async () => {
-      const kept = await this.#options.store.read(prefix).catch((error) => {
-        this.#options.onError(error);
-        return [];
-      });
-      for (const [key, value] of kept) {
-        this.#items.push({ ...(value as KeptItem), key, isKept: true, isTaken: false, internalErrors: 0 });
-        this.#last = Number.parseInt(key.slice(prefix.length), 10);
-      }
-      this.#changed();
-    })();
+    this.#loaded ??= this.#load();
     return this.#loaded;
+  }
+
+  async #load(): Promise<void> {
+    const { store, onError } = this.#options;
+    const kept = await store.read(prefix).catch(onError);
+    for (const [key, value] of kept ?? []) {
+      this.#items.push({ ...unsent, ...(value as KeptItem), key, isKept: true });
+      this.#last = Number.parseInt(key.slice(prefix.length), 10);
+    }
+    this.#changed();
   }
 
   /** The connection is live: everything goes that waits. */
@@ -129,15 +131,8 @@ export class DurableOutbox implements Outbox {
       earlier.entry = merged(earlier.entry, entry)!;
       return (await this.#keepChanged(earlier)) as OutboxEntry<T>;
     }
-    if (this.#pending().length >= pendingMax) throw new ClientError("outbox_full");
-    const item: Item = {
-      key: prefix + orderedId(++this.#last),
-      entry,
-      hasLeft: false,
-      isKept: false,
-      isTaken: false,
-      internalErrors: 0,
-    };
+    if (this.#all("pending").length >= pendingMax) throw new ClientError("outbox_full");
+    const item: Item = { ...unsent, key: prefix + orderedId(++this.#last), entry };
     this.#items.push(item);
     return (await this.#keepChanged(item)) as OutboxEntry<T>;
   }
@@ -165,13 +160,11 @@ export class DurableOutbox implements Outbox {
   async discard(id: string): Promise<void> {
     await this.load();
     const item = this.#find(id);
-    if (item === undefined) return;
-    await this.#remove([item]);
+    if (item !== undefined) await this.#remove([item]);
   }
 
   #find = (id: string) => this.#items.find(({ entry }) => entry.id === id);
-  #pending = () => this.#items.filter(({ entry }) => entry.state === "pending");
-  #failed = () => this.#items.filter(({ entry }) => entry.state === "failed");
+  #all = (state: OutboxEntry["state"]) => this.#items.filter(({ entry }) => entry.state === state);
 
   async #keepChanged(item: Item): Promise<OutboxEntry> {
     const { entry } = item;
@@ -179,12 +172,12 @@ export class DurableOutbox implements Outbox {
     this.#pump();
     this.#changed();
     item.isKept = true;
-    await this.#keep([item]);
+    await this.#keep(item);
     return entry;
   }
 
-  #keep(items: Item[]): Promise<void> {
-    return this.#write(items.map(({ key, entry, hasLeft }) => [key, { entry, hasLeft } satisfies KeptItem]));
+  #keep({ key, entry, hasLeft }: Item): Promise<void> {
+    return this.#write([[key, { entry, hasLeft } satisfies KeptItem]]);
   }
 
   #remove(items: Item[]): Promise<void> {
@@ -221,7 +214,7 @@ export class DurableOutbox implements Outbox {
     if (!item.hasLeft) {
       item.hasLeft = true;
       // Not waited for: a moment is lost at worst, and then the server says that it is another content.
-      if (item.isKept && item.entry.type === "message.send") void this.#keep([item]);
+      if (item.isKept && item.entry.type === "message.send") void this.#keep(item);
     }
     const { type, payload } = item.entry;
     const answer = await this.#options.send(type, payload).then(
@@ -263,10 +256,10 @@ export class DurableOutbox implements Outbox {
     item.entry = { ...item.entry, state: "failed", error: { code, message, field } };
     // Replaceable again: the server does not have it, unless it has something else under this key.
     item.hasLeft = code === "conflict";
-    const failed = this.#failed();
+    const failed = this.#all("failed");
     if (failed.length > failedMax) void this.#remove(failed.slice(0, failed.length - failedMax));
     this.#changed();
-    void this.#keep([item]);
+    void this.#keep(item);
   }
 }
 
@@ -275,7 +268,7 @@ export const isSignedOut = (state: ConnectionState) => state.status === "stopped
 /** Whether the outbox takes such requests. */
 export const isOutboxType = (type: string): type is OutboxType => /^(message|reaction|mark|event)\./.test(type);
 
-const isMark = (type: OutboxType) => type === "mark.read" || type === "mark.delivered";
+const isMark = (type: OutboxType) => paceOf(type) === "marks";
 
 /** Names the line in which it goes one after the other. Marks wait for no message: they say what was seen, not what is said. */
 const laneOf = ({ type, payload }: OutboxEntry) => (isMark(type) ? `${type} ` : "") + payload.conversation_id;

@@ -4,6 +4,7 @@ import type { Clock, RequestOptions } from "../core.ts";
 import { ClientError, ServerError } from "../errors.ts";
 import type { JsonObject, ServerPayloads } from "../wire.ts";
 import type { ServerMessage } from "./line.ts";
+import type { Link } from "./link.ts";
 
 export interface AskOptions extends RequestOptions {
   /** Of the wire; made up where it is left out. */
@@ -35,15 +36,15 @@ const ofAnySize: ReadonlySet<string> = new Set(["message.send", "message.edit", 
 
 export class Requests {
   readonly #clock: Clock;
-  readonly #send: (text: string) => void;
+  readonly #link: Pick<Link, "send">;
   readonly #pending = new Map<string, Pending>();
   #isLive = false;
   #maxMessageSize = Number.POSITIVE_INFINITY;
   #count = 0;
 
-  constructor(options: { clock: Clock; send: (text: string) => void }) {
-    this.#clock = options.clock;
-    this.#send = options.send;
+  constructor({ clock, link }: { clock: Clock; link: Pick<Link, "send"> }) {
+    this.#clock = clock;
+    this.#link = link;
   }
 
   /** Whether something that was sent has no answer yet. */
@@ -119,7 +120,7 @@ export class Requests {
     const most = ofAnySize.has(request.type) ? this.#maxMessageSize : ordinaryMessageBytes;
     if (bytesOf(request.text) > most) return this.#fail(request, tooLarge(request));
     request.isSent = true;
-    this.#send(request.text);
+    this.#link.send(request.text);
   }
 
   #fail(request: Pending, reason: unknown): void {

@@ -61,15 +61,12 @@ export class Session {
         }),
       },
     });
-    this.#requests = new Requests({ clock, send: (text) => this.#link.send(text) });
+    this.#requests = new Requests({ clock, link: this.#link });
     this.#subscriptions = new Subscriptions({
       ...options,
       place,
-      isLive: () => this.state.status === "live",
-      send: (message) => this.#link.send(JSON.stringify(message)),
-      onTaken: (message) => options.onTaken?.(message),
+      link: this.#link,
       onBack: () => this.#goLive(),
-      reconnect: () => this.#link.reconnect(),
     });
   }
 

@@ -6,6 +6,7 @@ import type { ServerPayloads } from "../wire.ts";
 import { FirstAnswers } from "./first-answers.ts";
 import { among, Follows, type Key, keysOf, kindOf, requestsFor } from "./follows.ts";
 import type { From, ServerMessage } from "./line.ts";
+import type { Link } from "./link.ts";
 import type { Place } from "./place.ts";
 
 export interface SubscriptionsOptions {
@@ -15,15 +16,12 @@ export interface SubscriptionsOptions {
   random: () => number;
   /** The user's own topics, which the server subscribes by itself; asked for as well, so that it is known when they are back. */
   ownTopics: readonly string[];
-  isLive(): boolean;
-  send(message: { id: string; type: string; payload: object }): void;
+  link: Pick<Link, "state" | "send" | "reconnect">;
   onNews(news: News): void;
   /** Called with each message as it is taken, which for what is held is later. */
-  onTaken(message: ServerMessage): void;
+  onTaken?(message: ServerMessage): void;
   /** All of it is back. */
   onBack(): void;
-  /** Begins anew with another line. */
-  reconnect(): void;
   onError(error: unknown): void;
 }
 
@@ -136,7 +134,7 @@ export class Subscriptions {
     this.#release(({ topic }) => this.#on.has(topic!));
     if (line !== this.#line) return;
     for (const { topic, seq } of [...fresh, ...gaps]) place.begin(topic, seq);
-    if (asked === undefined) onTaken(message);
+    if (asked === undefined) onTaken?.(message);
     onNews({ kind: "subscribed", topics });
     if (line !== this.#line) return;
     if (typed !== undefined) this.#keepTyped(typed, rejected);
@@ -208,11 +206,11 @@ export class Subscriptions {
   }
 
   #askAgain(asked: Asked): void {
-    const { place, reconnect } = this.#options;
+    const { place, link } = this.#options;
     // Nothing of what came since is in what was acknowledged.
-    if (asked.since === "acked") return reconnect();
+    if (asked.since === "acked") return link.reconnect();
     if (asked.since !== undefined) asked.since = this.#asRoomAllows(place.since());
-    this.#send(asked);
+    this.#request(asked);
   }
 
   /** The feed of the whole log has more topics than there is room for. */
@@ -233,7 +231,7 @@ export class Subscriptions {
   #tell(message: ServerMessage): void {
     const { place, onTaken, onNews } = this.#options;
     if (!place.take(message)) return;
-    onTaken(message);
+    onTaken?.(message);
     onNews({ kind: "event", event: message });
   }
 
@@ -267,7 +265,7 @@ export class Subscriptions {
       const keys = this.#unasked.splice(0);
       const resume = this.#resume;
       // Else it comes with all the rest.
-      if (resume === null && !this.#options.isLive()) return;
+      if (resume === null && !this.#isLive) return;
       const asked = this.#subscribe(new Set(keys.filter((key) => this.#follows.has(key))), undefined);
       for (const id of asked) resume?.left.add(id);
     });
@@ -275,14 +273,22 @@ export class Subscriptions {
 
   #subscribe(keys: Iterable<Key>, since: From | undefined): Asked[] {
     const all = requestsFor(keys).map((request) => ({ ...request, since, attempt: 0 }));
-    for (const asked of all) this.#send(asked);
+    for (const asked of all) this.#request(asked);
     return all;
   }
 
-  #send(asked: Asked): void {
+  #request(asked: Asked): void {
     const id = `~s${++this.#count}`;
     this.#asked.set(id, asked);
-    this.#options.send({ id, type: "subscribe", payload: { ...asked.scope, since: asked.since } });
+    this.#send({ id, type: "subscribe", payload: { ...asked.scope, since: asked.since } });
+  }
+
+  get #isLive(): boolean {
+    return this.#options.link.state.status === "live";
+  }
+
+  #send(message: { id: string; type: string; payload: object }): void {
+    this.#options.link.send(JSON.stringify(message));
   }
 
   #noteAnswer(asked: Asked): void {
@@ -326,15 +332,16 @@ export class Subscriptions {
   }
 
   #leave(): void {
-    const { clock, place, isLive, send } = this.#options;
+    const { clock, place } = this.#options;
     // It comes with all the rest, and is left then.
     if (this.#resume !== null) return void clock.after(lingerMs, () => this.#leave());
     const gone = [...this.#leaving].filter((key) => !this.#follows.has(key));
     this.#leaving.clear();
     for (const key of gone) this.covered.delete(key);
     this.#answers.keep((key) => this.#follows.has(key));
-    if (!isLive()) return;
-    for (const { scope } of requestsFor(gone)) send({ id: `~u${++this.#count}`, type: "unsubscribe", payload: scope });
+    if (!this.#isLive) return;
+    for (const { scope } of requestsFor(gone))
+      this.#send({ id: `~u${++this.#count}`, type: "unsubscribe", payload: scope });
     // A short name takes with it what is followed by whole ones.
     const kinds = gone.filter((key) => !key.includes(":")).map(kindOf);
     const taken = [...this.#follows.keys].filter((key) => kinds.some((kind) => key.startsWith(kind)));
