@@ -165,6 +165,13 @@ function run(command: string[]): string {
   return stdout.toString();
 }
 
+/** Puts beside each other what is most alike: gzip looks back no further than 32 kB. */
+const connectionBesideTabs = {
+  name: "connection beside tabs",
+  transform: (code: string, id: string) =>
+    id.endsWith("/src/client/index.ts") ? `import "./open-core.ts";\n${code}` : undefined,
+};
+
 /** Builds what `exports` of package.json names: modules for any bundler and runtime, and their types beside them. */
 async function buildClient(): Promise<void> {
   const folder = join(root, "dist/client");
@@ -184,6 +191,7 @@ async function buildClient(): Promise<void> {
       minify: false,
       lib: { entry: Object.fromEntries(names.map((name, at) => [name, sources[at]!])), formats: ["es"] },
       rolldownOptions: {
+        plugins: [connectionBesideTabs],
         external: ["react", /^node:/],
         onLog: (level, log) => (level === "warn" ? fail(log.message) : undefined),
         optimization: { inlineConst: { mode: "all", pass: 3 } },

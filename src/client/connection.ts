@@ -10,12 +10,12 @@ import type {
   Clock,
   Connection as ConnectionOfAll,
   ConnectionState,
+  Had,
   Kept,
   News,
   Reply,
   RequestOptions,
   RequestType,
-  Scope,
   Store,
   Subscribed,
   Unlisten,
@@ -183,10 +183,10 @@ export class Connection implements ConnectionOfAll {
     this.#session.leave();
   }
 
-  catchUp(news: readonly News[], followed: readonly Scope[]): void {
+  catchUp(take: (had: Had) => void): void {
     this.#isLoaded = false;
     this.#loaded = this.#loaded.then(() => {
-      this.#session.catchUp(news, followed);
+      this.#session.catchUp(take);
       this.#isLoaded = true;
     });
   }

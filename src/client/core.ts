@@ -158,15 +158,28 @@ export interface Core {
   signOut(): Promise<void>;
 }
 
+/** Says what this device has had of the log, and of what that is all there was. */
+export interface Had {
+  place: {
+    had(topic: string): number | undefined;
+    take(event: Pick<ServerEvent, "topic" | "seq">): boolean;
+    begin(topic: string, seq?: number): void;
+    noteSent(ack: ServerPayloads["ack"]): void;
+    forget(topic: string): void;
+    forgetAll(): void;
+  };
+  covered: Set<string>;
+}
+
 /** The connection itself, which one tab has for all of a browser; `connection.ts` is it. */
 export interface Connection extends Core {
   /** Resolves once it is known what was kept. */
   readonly loaded: Promise<void>;
   /**
-   * Takes, before `start`, what was told in this tab by another that has gone, since that was written which is kept: none of it is told
-   * again, and what follows is after it, also of what was followed by then.
+   * Has what is kept put right before `start`, by what was told in this tab by another that has gone since it was written: none of that is
+   * told again, and what follows is after it.
    */
-  catchUp(news: readonly News[], followed: readonly Scope[]): void;
+  catchUp(take: (had: Had) => void): void;
   /** Leaves it to another tab, which goes on as the same device: closes with 4000, and neither tells nor writes anything after it. */
   leave(): void;
   /** @returns resolves once the line is closed and what is to be kept is written */

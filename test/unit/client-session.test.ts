@@ -1,6 +1,7 @@
 /** Holds the client's session to its order: what is held, what was had, what is own, and what comes back with which place. */
 import { describe, expect, test } from "bun:test";
 import type { News } from "../../src/client/core.ts";
+import { catchUp } from "../../src/client/tabs/catch-up.ts";
 import { handSession } from "../support/hand-sockets.ts";
 
 const sub = (topic: string, rest: object = {}) => ({ topic, ...rest });
@@ -545,7 +546,7 @@ test("what was told in another tab is not told again, and what follows is after 
   ];
   const next = handSession();
   next.session.restore(place, covered);
-  next.session.catchUp(told);
+  next.session.catchUp((had) => catchUp(had, told, []));
   next.session.follow({ topics: ["conversation:c1", "conversation:c2"] });
   next.session.start();
   await next.settled();

@@ -54,8 +54,7 @@ export interface LineEnd {
 }
 
 export interface LineOptions {
-  /** Without `since`, which is said where it is read. */
-  url: URL;
+  url: string;
   open(url: string): Socket;
   /** Null: nobody authenticates by message here. */
   token: string | null;
@@ -116,7 +115,7 @@ export class Line {
     this.#options = options;
     const { clock } = options;
     this.#heardAt = this.#cursorAt = clock.now();
-    const socket = options.open(this.#url());
+    const socket = options.open(options.url);
     this.#socket = socket;
     const isOpen = () => this.#socket === socket;
     // The close that follows is told of.
@@ -153,14 +152,6 @@ export class Line {
     this.#cancelProbe?.();
     this.#cancelProbe = this.#after(patienceMs, () => this.#end({ code: comingBack }));
     this.send(JSON.stringify({ id: `~${++this.#requests}`, type: "ping" }));
-  }
-
-  #url(): string {
-    const url = new URL(this.#options.url);
-    const { since } = this.#options;
-    // A token says it in its own message, with room for what was seen; but it may have come in a header of the application's [CON2].
-    if (since !== undefined) url.searchParams.set("since", since === "acked" ? since : since.cursor);
-    return url.href;
   }
 
   #receive(text: string): void {

@@ -145,11 +145,13 @@ export class Link {
     this.#options.listener.onState(state);
   }
 
-  #url(): URL {
+  #url(since?: From): URL {
     const { url, userId } = this.#options;
     const target = new URL(url);
     if (userId !== null) target.searchParams.set("user_id", userId);
     if (this.deviceId !== null) target.searchParams.set("device_id", this.deviceId);
+    // A token says it in its own message, with room for what was seen; but it may have come in a header of the application's [CON2].
+    if (since !== undefined) target.searchParams.set("since", since === "acked" ? since : since.cursor);
     return target;
   }
 
@@ -175,12 +177,13 @@ export class Link {
     this.#liveSince = null;
     this.#wasGreeted = this.#isDraining = false;
     try {
+      const since = options.since();
       const line: Line = new Line({
         ...options,
-        url: this.#url(),
+        url: this.#url(since).href,
         token,
         deviceId: this.deviceId,
-        since: options.since(),
+        since,
         listener: {
           ...listener,
           onIdentified: (identity) => this.#noteIdentity(identity),

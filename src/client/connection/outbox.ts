@@ -86,8 +86,11 @@ export class DurableOutbox implements Outbox {
 
   async #load(): Promise<void> {
     const { store, onError } = this.#options;
-    const kept = await store.read(prefix).catch(onError);
-    for (const [key, value] of kept ?? []) {
+    const kept = await store.read(prefix).catch((error) => {
+      onError(error);
+      return [];
+    });
+    for (const [key, value] of kept) {
       this.#items.push({ ...unsent, ...(value as KeptItem), key, isKept: true });
       this.#last = Number.parseInt(key.slice(prefix.length), 10);
     }

@@ -1,4 +1,5 @@
 /** Keeps the place in the log: the cursor, what was had of each topic, and what this device has sent itself [LOG4]. */
+import type { ServerPayloads } from "../wire.ts";
 import type { From } from "./line.ts";
 
 /** Says what is kept of it on the device. */
@@ -61,8 +62,12 @@ export class Place {
     return !isOwn;
   }
 
-  /** Notes what this device has sent: it does not come on this line, but is replayed on the next one [SUB6]. */
-  noteOwn({ topic, seq }: Numbered): void {
+  /** Notes what this device has sent: it does not come on this line, but is replayed on the next one [SUB6]. A duplicate has made nothing. */
+  noteSent({ published = [], ...ack }: ServerPayloads["ack"]): void {
+    for (const sent of [ack, ...published]) if (!sent.duplicate) this.#noteOwn(sent);
+  }
+
+  #noteOwn({ topic, seq }: Numbered): void {
     if (topic === undefined || seq === undefined || seq <= (this.#had.get(topic) ?? -1)) return;
     const own = this.#own.get(topic) ?? new Map<number, number>();
     this.#own.set(topic, own.set(seq, this.#now()));

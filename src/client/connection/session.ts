@@ -1,10 +1,9 @@
 /** Keeps a user's session over broken lines: requests and their replies, what is followed, and the place in the log. */
 import * as CloseCode from "../../protocol/close-codes.ts";
-import type { ConnectionState, News, Reply, RequestType, Scope, StopReason, Subscribed, Unlisten } from "../core.ts";
+import type { ConnectionState, Had, Reply, RequestType, Scope, StopReason, Subscribed, Unlisten } from "../core.ts";
 import { ClientError, ServerError } from "../errors.ts";
 import type { Happening } from "../ground/surroundings.ts";
 import type { ClientPayloads, JsonObject, ServerPayloads } from "../wire.ts";
-import { keysOf } from "./follows.ts";
 import type { From, Identity, ServerMessage } from "./line.ts";
 import { Link, type LinkOptions } from "./link.ts";
 import { type KeptPlace, Place } from "./place.ts";
@@ -123,13 +122,9 @@ export class Session {
     this.#link.leave();
   }
 
-  /** Takes what was told elsewhere since that was written which was restored: it is not told again. */
-  catchUp(news: readonly News[], followed: readonly Scope[] = []): void {
-    for (const it of news) {
-      if (it.kind === "sent") this.#noteSent(it.ack);
-      else this.#subscriptions.catchUp(it);
-    }
-    for (const scope of followed) for (const key of keysOf(scope).keys) this.#subscriptions.covered.add(key);
+  /** Has what was restored put right by what was told elsewhere since it was written. */
+  catchUp(take: (had: Had) => void): void {
+    take({ place: this.#place, covered: this.#subscriptions.covered });
   }
 
   /** Leaves without saying that the user goes, and comes back. */
@@ -209,17 +204,12 @@ export class Session {
 
   #takeReply(message: ServerMessage, { isOwn }: { isOwn: boolean }): void {
     const { type, payload, reply_to } = message;
-    if (type === "ack") this.#noteSent(payload as ServerPayloads["ack"]);
+    if (type === "ack") this.#place.noteSent(payload as ServerPayloads["ack"]);
     if (type === "pong" && this.#subscriptions.isBack && typeof payload.cursor === "string")
       this.#place.moveCursor(payload.cursor);
     const error = type === "error" ? (payload as unknown as ServerPayloads["error"]) : null;
     const isMine = error !== null && reply_to !== undefined && this.#subscriptions.takeError(reply_to, error);
     if (error !== null && reply_to === undefined) this.#options.onError(new ServerError(error));
     if (!isOwn && !isMine) this.#options.onTaken?.(message);
-  }
-
-  /** Remembers what was made; a duplicate has made nothing. */
-  #noteSent({ topic, seq, duplicate, published = [] }: ServerPayloads["ack"]): void {
-    for (const sent of [{ topic, seq, duplicate }, ...published]) if (!sent.duplicate) this.#place.noteOwn(sent);
   }
 }

@@ -147,30 +147,6 @@ export class Subscriptions {
     this.#noteAnswer(asked);
   }
 
-  /** Takes what was told elsewhere, without telling it. */
-  catchUp(news: Exclude<News, { kind: "sent" }>): void {
-    const { place } = this.#options;
-    switch (news.kind) {
-      case "event":
-        place.take(news.event);
-        break;
-      case "subscribed": {
-        // Of what the place speaks for all that comes after it is replayed, and nothing else is known to be had.
-        const isCovered = among(this.covered);
-        for (const { topic, seq } of news.topics)
-          if (place.had(topic) === undefined && !isCovered(topic)) place.begin(topic, seq);
-        break;
-      }
-      case "unsubscribed":
-      case "gap":
-        for (const topic of news.topics) place.forget(topic);
-        break;
-      case "forgotten":
-        place.forgetAll();
-        break;
-    }
-  }
-
   takeUnsubscribed({ topics, reason }: ServerPayloads["unsubscribed"]): void {
     const { place, onNews } = this.#options;
     const isFollowed = among(this.#follows.keys);

@@ -36,12 +36,11 @@ export interface Surroundings {
   listen(listener: (happening: Happening) => void): Unlisten;
 }
 
-const pageEvents: Record<string, Happening | (() => Happening)> = {
+const pageEvents: Record<string, Happening> = {
   online: "online",
   offline: "offline",
   pageshow: "wake",
   pagehide: "hide",
-  visibilitychange: () => (document.visibilityState === "visible" ? "wake" : "hide"),
 };
 
 /** Tells what a browser tells; outside of one nothing ever happens. */
@@ -50,11 +49,11 @@ export const pageSurroundings: Surroundings = {
   listen(listener) {
     if (typeof document === "undefined") return () => {};
     const stopped = new AbortController();
-    for (const [name, happening] of Object.entries(pageEvents)) {
-      const tell = () => listener(typeof happening === "string" ? happening : happening());
-      const target = name === "visibilitychange" ? document : globalThis;
-      target.addEventListener(name, tell, { signal: stopped.signal });
-    }
+    const { signal } = stopped;
+    for (const [name, happening] of Object.entries(pageEvents))
+      addEventListener(name, () => listener(happening), { signal });
+    const tell = () => listener(document.visibilityState === "visible" ? "wake" : "hide");
+    document.addEventListener("visibilitychange", tell, { signal });
     return () => stopped.abort();
   },
 };

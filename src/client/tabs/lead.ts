@@ -1,6 +1,7 @@
 /** Leads the tabs of a browser: asks and follows on the one connection for all of them, and tells all of them what comes. */
 import type { Clock, Connection, News, Scope, Store, Subscribed, Unlisten } from "../core.ts";
 import { ClientError } from "../errors.ts";
+import { catchUp } from "./catch-up.ts";
 import type { TabLocks } from "./locks.ts";
 import {
   type Answer,
@@ -106,10 +107,8 @@ export class TabLead implements TabRole {
     const missed = news.last !== null ? news.after(keptNumber) : had === keptNumber ? [] : null;
     if (news.last === null || missed === null) news.beginAt(keptNumber);
     const answered = [...follows, ...hellos.flatMap((hello) => hello.follows)].filter(({ isAnswered }) => isAnswered);
-    connection.catchUp(
-      missed ?? [],
-      answered.map(({ scope }) => scope),
-    );
+    const followed = answered.map(({ scope }) => scope);
+    connection.catchUp((kept) => catchUp(kept, missed ?? [], followed));
     this.#listen();
     for (const follow of follows) this.follow(follow);
     for (const hello of hellos) this.#welcome(hello);
