@@ -56,8 +56,9 @@ export class Connection implements ConnectionOfAll {
   #writing: Promise<unknown> = Promise.resolve();
   /** Goes with the next write, for the cursor is no further than what could not be written. */
   #unwritten = new Map<string, unknown>();
-  #written = "";
-  #writtenCovered = "";
+  readonly #onError = (error: unknown) => this.#options.onError?.(error);
+  /** By key, of what was not given by others. */
+  readonly #written = new Map<string, string>();
 
   /** @throws TypeError where the URL is none, or there is no WebSocket */
   constructor(options: ConnectionOptions) {
@@ -67,7 +68,7 @@ export class Connection implements ConnectionOfAll {
     const source = getToken ?? token;
     this.#options = options;
     this.#clock = clock;
-    const onError = (error: unknown) => options.onError?.(error);
+    const onError = this.#onError;
     this.#onState = new Listeners(onError);
     this.#onNews = new Listeners(onError);
     this.#userId = this.#knownUser();
@@ -209,8 +210,8 @@ export class Connection implements ConnectionOfAll {
   }
 
   get #owner() {
-    const { store, url, onError } = this.#options;
-    return { store, url, userId: this.#userId, onError: (error: unknown) => onError?.(error) };
+    const { store, url } = this.#options;
+    return { store, url, userId: this.#userId, onError: this.#onError };
   }
 
   /** Null: nobody knows before a token, or the server, says it. */
@@ -225,10 +226,10 @@ export class Connection implements ConnectionOfAll {
       return;
     await this.#loaded;
     this.#userId = userId;
-    const { store, onError, ...owner } = this.#owner;
+    const owner = this.#owner;
     this.#writing = this.#forget()
-      .then(() => claim(store, owner, onError))
-      .catch(onError);
+      .then(() => claim(owner))
+      .catch(this.#onError);
   }
 
   async #load(): Promise<void> {
@@ -287,10 +288,14 @@ export class Connection implements ConnectionOfAll {
     const { url } = this.#options;
     const session: KeptSession = { url, userId: this.#userId, deviceId, ...place };
     for (const kept of this.#kept) for (const [key, value] of kept.takeChanges()) this.#unwritten.set(key, value);
-    const [text, coveredText] = [JSON.stringify(session), JSON.stringify(covered)];
-    if (text !== this.#written) this.#unwritten.set(keys.session, session);
-    if (coveredText !== this.#writtenCovered) this.#unwritten.set(keys.covered, covered);
-    [this.#written, this.#writtenCovered] = [text, coveredText];
+    for (const [key, value] of [
+      [keys.session, session],
+      [keys.covered, covered],
+    ] as const) {
+      const text = JSON.stringify(value);
+      if (text !== this.#written.get(key)) this.#unwritten.set(key, value);
+      this.#written.set(key, text);
+    }
     return this.#write();
   }
 
@@ -302,7 +307,7 @@ export class Connection implements ConnectionOfAll {
       .then(() => this.store.write([...changes]))
       .catch((error) => {
         this.#unwritten = new Map([...changes, ...this.#unwritten]);
-        this.#options.onError?.(error);
+        this.#onError(error);
       });
     return this.#writing;
   }
@@ -317,9 +322,9 @@ export class Connection implements ConnectionOfAll {
     this.#tell({ kind: "forgotten" });
     for (const kept of this.#kept) kept.takeChanges();
     this.#unwritten.clear();
-    this.#written = this.#writtenCovered = "";
+    this.#written.clear();
     this.#dropSave();
-    this.#writing = this.#writing.then(() => this.store.clear()).catch((error) => this.#options.onError?.(error));
+    this.#writing = this.#writing.then(() => this.store.clear()).catch(this.#onError);
     return this.#writing;
   }
 

@@ -21,20 +21,19 @@ export class ServerError extends Error {
   }
 }
 
+/** Says what each means, where whoever throws it does not. */
 const clientErrors = {
   timeout: "No answer in time; it may have happened or not.",
   stopped: "The client is stopped.",
   too_large: "This is larger than the server takes.",
   connection_lost: "The connection broke; it may have happened or not.",
-  lead_lost: "The tab that led has gone; it may have happened or not.",
   too_many_requests: "Too many requests wait for an answer.",
   outbox_full: "Too much waits to be sent.",
-  forbidden: "This is another's to do.",
-  refused: "Not let in.",
   invalid_payload: "The server would not understand this.",
 } as const;
 
-export type ClientErrorCode = keyof typeof clientErrors;
+type OtherCode = "lead_lost" | "forbidden" | "refused";
+export type ClientErrorCode = keyof typeof clientErrors | OtherCode;
 
 /** Says why a request has no answer of the server's. */
 export class ClientError extends Error {
@@ -43,8 +42,10 @@ export class ClientError extends Error {
   /** Path of the field that is wrong, of `invalid_payload` and `too_large`. */
   readonly field: string | undefined;
 
+  constructor(code: keyof typeof clientErrors, about?: { field?: string; message?: string });
+  constructor(code: ClientErrorCode, about: { field?: string; message: string });
   constructor(code: ClientErrorCode, { field, message }: { field?: string; message?: string } = {}) {
-    super(message ?? clientErrors[code]);
+    super(message ?? clientErrors[code as keyof typeof clientErrors]);
     this.code = code;
     this.field = field;
   }

@@ -73,7 +73,7 @@ async function findPlace(
     const kept = store ?? new IndexedDbStore(name);
     const { session } = await readSession(kept);
     // One of the application's own may be another user's.
-    if (session !== undefined && !isOf(session, { url, userId })) await claim(kept, { url, userId }, onError);
+    if (session !== undefined && !isOf(session, { url, userId })) await claim({ store: kept, url, userId, onError });
     return { name, userId, store: kept };
   } catch (error) {
     onError(error);

@@ -60,14 +60,15 @@ export const kindOf = (key: Key): string => key.split(" ")[0]!;
 
 function portions(keys: Key[]): Key[][] {
   const found: Key[][] = [];
-  let characters = 0;
+  let portion: Key[] = [];
+  let characters = charactersMost;
   for (const key of keys) {
     characters += key.length + 3;
-    if (found.length === 0 || found.at(-1)!.length >= namesPerRequest || characters > charactersMost) {
-      found.push([]);
+    if (portion.length >= namesPerRequest || characters > charactersMost) {
+      found.push((portion = []));
       characters = key.length + 3;
     }
-    found.at(-1)!.push(key);
+    portion.push(key);
   }
   return found;
 }
@@ -91,11 +92,10 @@ export class Follows {
   /** @returns those that nobody follows any more */
   remove(keys: readonly Key[]): Key[] {
     return keys.filter((key) => {
-      const count = this.#counts.get(key);
-      if (count === undefined) return false;
-      if (count > 1) this.#counts.set(key, count - 1);
+      const left = (this.#counts.get(key) ?? 0) - 1;
+      if (left > 0) this.#counts.set(key, left);
       else this.#counts.delete(key);
-      return count === 1;
+      return left === 0;
     });
   }
 

@@ -28,13 +28,16 @@ export async function readSession(store: Store): Promise<{ session: KeptSession 
 export const isOf = (session: KeptSession, { url, userId }: Owner): boolean =>
   session.url === url && session.userId === userId;
 
-export interface TakeOverOptions extends Owner {
+export interface ClaimOptions extends Owner {
   store: Store;
+  onError(error: unknown): void;
+}
+
+export interface TakeOverOptions extends ClaimOptions {
   /** One of this user's; null: there is none to be had. */
   token(): Promise<string | null>;
   /** Null: it will not be known. */
   askServer(): Promise<string | null>;
-  onError(error: unknown): void;
 }
 
 /**
@@ -52,7 +55,7 @@ export async function takeOver(options: TakeOverOptions) {
     else userId ??= session.userId;
     if (userId === session.userId) return { userId, session, covered };
   }
-  await claim(store, { url, userId }, onError);
+  await claim({ store, url, userId, onError });
   return { userId, session: null, covered };
 }
 
@@ -60,8 +63,7 @@ export async function takeOver(options: TakeOverOptions) {
  * Takes it for this user before anything is in it that is theirs, so that the next one knows whose it is.
  * @throws where what is there cannot be read or removed
  */
-export async function claim(store: Store, owner: Owner, onError: (error: unknown) => void): Promise<void> {
-  const { url, userId } = owner;
+export async function claim({ store, url, userId, onError }: ClaimOptions): Promise<void> {
   // Also what was written by somebody of whom nobody has said who it was.
   if ((await store.read("")).length > 0) await store.clear();
   if (userId === null) return;

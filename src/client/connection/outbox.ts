@@ -300,7 +300,7 @@ function merged(earlier: OutboxEntry, later: OutboxEntry): OutboxEntry | null {
   if (!isMark(later.type) || earlier.type !== later.type) return null;
   const one = earlier.payload as ClientPayloads["mark.read"];
   const other = later.payload as ClientPayloads["mark.read"];
-  const isLike = one.conversation_id === other.conversation_id && (one.private ?? false) === (other.private ?? false);
+  const isLike = one.conversation_id === other.conversation_id && !one.private === !other.private;
   if (!isLike || one.up_to_seq === undefined || other.up_to_seq === undefined) return null;
   return { ...later, payload: { ...other, up_to_seq: Math.max(one.up_to_seq, other.up_to_seq) } };
 }

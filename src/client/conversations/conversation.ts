@@ -135,7 +135,8 @@ export class ConversationModel extends LiveValue<ConversationView> implements Co
     const { outbox } = core;
     checkContent(content);
     // It would be shown with this user's words until the server has refused it.
-    if (state.fold.get(id)?.isOwn === false) throw new ClientError("forbidden");
+    if (state.fold.get(id)?.isOwn === false)
+      throw new ClientError("forbidden", { message: "This is another's to do." });
     const sending = this.#sending(id);
     if (sending !== null && (await outbox.replace(sending.id, { content }))) return outbox.retry(sending.id);
     await outbox.add("message.edit", { conversation_id: this.id, message_id: await this.#placed(id), content });

@@ -9,6 +9,7 @@ import type { TabRole } from "./lead.ts";
 import { type Answer, type Ask, errorOf, type Shown, type TabFollow } from "./messages.ts";
 
 const requestTimeoutMs = 15_000;
+const leadLost = "The tab that led has gone; it may have happened or not.";
 
 interface OpenAsk {
   ask: Ask;
@@ -58,7 +59,7 @@ export class TabAsks {
     }
     for (const [id, open] of [...this.#asks]) {
       const { ask, wasAsked, fail } = open;
-      if (wasAsked && !mayRepeat(ask)) fail(new ClientError("lead_lost"));
+      if (wasAsked && !mayRepeat(ask)) fail(new ClientError("lead_lost", { message: leadLost }));
       else if (role !== null) this.#send(id, open);
     }
   }
