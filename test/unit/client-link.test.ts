@@ -410,6 +410,29 @@ describe("[AUTH1] [AUTH3] tokens", () => {
     expect(fixed.link.state).toMatchObject({ status: "stopped", reason: "authentication", code: 4104 });
   });
 
+  test("are refreshed once a second at most, whatever the server says of each", async () => {
+    let asked = 0;
+    const it = handLink({ getToken: () => `t${++asked}` });
+    await it.started();
+    it.socket.greet();
+    const expire = () => it.socket.say("auth.expiring", { expires_at: "2026-01-02T03:05:05.000Z" });
+    const answer = () => it.socket.reply("auth.success", success(1), it.socket.asked("authenticate"));
+    for (let times = 0; times < 100; times++) {
+      expire();
+      await it.settled();
+    }
+    answer();
+    for (let times = 0; times < 100; times++) {
+      expire();
+      await it.settled();
+    }
+    expect(it.socket.all("authenticate")).toHaveLength(1);
+    await it.clock.pass(1_000);
+    expire();
+    await it.settled();
+    expect(it.socket.all("authenticate")).toHaveLength(2);
+  });
+
   test("4104 and 4003 ask for another one first; where one is wanted and nobody gives any it stops", async () => {
     const whys: string[] = [];
     const it = handLink({ getToken: (why) => `t${whys.push(why)}` });

@@ -86,6 +86,19 @@ describe("[LOG4] coming back", () => {
     expect(it.session.place.cursor).toBe("e.12");
   });
 
+  test("waits longer each time where what it is told to wait is no time", async () => {
+    for (const wait of [0, -1, "x", null, 1e12]) {
+      const it = await live();
+      await back(it);
+      const refused = { code: "unavailable", message: "later", retryable: true, retry_after_ms: wait };
+      for (let times = 0; times < 12; times++) {
+        it.socket.reply("error", refused, it.socket.all("subscribe").at(-1)!);
+        await it.clock.pass(250);
+      }
+      expect(it.socket.all("subscribe").length).toBeWithin(2, 7);
+    }
+  });
+
   test("[LOG6] where nothing is kept goes on from what was acknowledged, and takes what comes again", async () => {
     let from: "place" | "acked" = "place";
     const it = await live({ resumesFrom: () => from });

@@ -94,6 +94,7 @@ const usualAnswerMs = 10_000;
 const busyAnswerMs = 30_000;
 const closingMs = 2_000;
 const refreshAgainMs = 1_000;
+const longestWaitMs = 86_400_000;
 
 export class Line {
   readonly #options: LineOptions;
@@ -104,6 +105,7 @@ export class Line {
   #authentication: { id: string; isRefresh: boolean } | null = null;
   #failure: Partial<LineEnd> = {};
   #refreshes = 0;
+  #isRefreshing = false;
   #requests = 0;
   #heardAt: number;
   #cursorAt: number;
@@ -166,7 +168,7 @@ export class Line {
     listener.onMessage(message);
     if (this.#socket === null) return;
     if (type === "connected") this.#greet(payload as unknown as ServerPayloads["connected"]);
-    else if (type === "auth.expiring") void this.#refresh("expiring");
+    else if (type === "auth.expiring") this.#refreshSoon();
     else if (reply_to !== undefined && reply_to === this.#authentication?.id) this.#noteAuthentication(message);
   }
 
@@ -194,6 +196,8 @@ export class Line {
       const { user_id, device_id, expires_at } = payload as unknown as ServerPayloads["auth.success"];
       this.#options.tokens?.accept(expires_at === null ? Infinity : Date.parse(expires_at) - this.#serverNow());
       this.#refreshes = 0;
+      // Another one is not asked for at once, whatever the server says of this one.
+      if (isRefresh) this.#after(refreshAgainMs, () => (this.#isRefreshing = false));
       if (!isRefresh) this.#identify(user_id, device_id);
       return;
     }
@@ -213,6 +217,12 @@ export class Line {
   /** By the server's clock, for a device's own may be wrong. */
   #serverNow(): number {
     return Date.parse(this.#greeting!.server_time) + this.#options.clock.now() - this.#greetedAt;
+  }
+
+  #refreshSoon(): void {
+    if (this.#isRefreshing) return;
+    this.#isRefreshing = true;
+    void this.#refresh("expiring");
   }
 
   async #refresh(why: TokenReason): Promise<void> {
@@ -280,7 +290,12 @@ function readMessage(text: string): ServerMessage | null {
   try {
     const message = JSON.parse(text) as ServerMessage | null;
     if (typeof message?.type !== "string") return null;
-    return typeof message.payload === "object" && message.payload !== null ? message : { ...message, payload: {} };
+    if (typeof message.payload !== "object" || message.payload === null) return { ...message, payload: {} };
+    const { retry_after_ms: waitMs } = message.payload;
+    // What is no time to wait is not told: the pauses of this side grow with each try, and come to an end.
+    if (waitMs !== undefined && !(Number(waitMs) > 0 && Number(waitMs) < longestWaitMs))
+      delete message.payload.retry_after_ms;
+    return message;
   } catch {
     // Nothing is said by what is no message of the protocol's.
     return null;
