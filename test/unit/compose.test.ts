@@ -48,7 +48,7 @@ const filled = (text: string, given: Record<string, string>) =>
 const environmentOf = ({ environment = {} }: Part, given: Record<string, string>) =>
   Object.fromEntries(Object.entries(environment).map(([name, value]) => [name, filled(String(value), given)]));
 
-const given = { AUTH_SECRET: "x".repeat(32) };
+const given = { AUTH_SECRET: "x".repeat(32), POSTGRES_PASSWORD: "pg", REDIS_PASSWORD: "rd" };
 
 test("every variable that the program's parts set is a setting, and the loader takes them over the image's own", async () => {
   const variables = new Set(keys.map(({ variable }) => variable));
@@ -56,7 +56,8 @@ test("every variable that the program's parts set is a setting, and the loader t
     expect(Object.keys(part.environment!).filter((variable) => !variables.has(variable))).toEqual([]);
     const env = { ...imageEnvironment(part.build!.target), ...environmentOf(part, given) };
     const { config, origins } = await loadConfig({ env, cwd: tmpdir() });
-    expect([name, config.storage.url]).toEqual([name, "postgres://ws:ws-service@postgres:5432/ws"]);
+    expect([name, config.storage.url]).toEqual([name, "postgres://ws:pg@postgres:5432/ws"]);
+    expect([name, config.cluster.url]).toEqual([name, "redis://:rd@redis:6379"]);
     expect([name, origins.get("cluster.url")]).toEqual([name, "WS__CLUSTER__URL"]);
     expect([name, config.auth.mode]).toEqual([name, "token"]);
     // Descriptors for as many as may come, and for what else is open.
@@ -91,6 +92,14 @@ test("[END3] with a token there are figures, where Prometheus looks for them, an
 
 test("there is no secret in the file: without one it does not start", () => {
   expect(() => environmentOf(services.service!, {})).toThrow("AUTH_SECRET: must be a secret of at least 32 bytes");
+  for (const left of ["POSTGRES_PASSWORD", "REDIS_PASSWORD"] as const)
+    for (const name of ["service", "migrate", left.split("_")[0]!.toLowerCase()]) {
+      const { [left]: _, ...others } = given;
+      expect(() => environmentOf(services[name]!, others)).toThrow(`${left}: must be a password`);
+    }
+  const { command, environment } = services.redis!;
+  const password = filled(command!.at(command!.indexOf("--requirepass") + 1)!, given);
+  expect([password, filled(environment!.REDISCLI_AUTH!, given)]).toEqual(["rd", "rd"]);
 });
 
 test("[CON1] the image starts as the docs run it, with a directory that not everybody fills", async () => {
@@ -119,7 +128,9 @@ test("wherever its commands are shown the secret is kept for those that follow",
     const [before, ...commands] = read(doc).split(/(?:^# {3})?docker compose -f configs\/compose\.yaml /m);
     // Makes first who is to be served, for nobody else is [CON1].
     expect([doc, commands.map((it) => it.split(" ")[0])]).toEqual([doc, ["up", "run", "exec", "exec", "run"]]);
-    expect(before).toMatch(/^(# {3})?export AUTH_SECRET=\$\(openssl rand -hex 32\)[^\n]*\n$/m);
+    expect(before).toMatch(
+      /^(# {3})?export AUTH_SECRET=\$\(openssl rand -hex 32\) POSTGRES_PASSWORD=\$\(\S+ rand -hex 16\) REDIS_PASSWORD=\$\(\S+ rand -hex 16\)[^\n]*\n$/m,
+    );
   }
 });
 
@@ -165,7 +176,7 @@ test("it is built from a stage that is there, and PostgreSQL is given the user t
     expect(build!.context).toBe("..");
     expect(read("Dockerfile")).toMatch(new RegExp(`^FROM .* AS ${build!.target}$`, "m"));
   }
-  const { POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB } = environmentOf(services.postgres!, {});
+  const { POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB } = environmentOf(services.postgres!, given);
   const url = new URL(environmentOf(services.service!, given).WS__STORAGE__URL!);
   expect([url.username, url.password, url.pathname]).toEqual([POSTGRES_USER!, POSTGRES_PASSWORD!, `/${POSTGRES_DB}`]);
   expect(Object.keys(services)).toContain(url.hostname);

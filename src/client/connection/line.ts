@@ -292,7 +292,7 @@ function readMessage(text: string): ServerMessage | null {
     if (typeof message?.type !== "string") return null;
     if (typeof message.payload !== "object" || message.payload === null) return { ...message, payload: {} };
     const { retry_after_ms: waitMs } = message.payload;
-    // What is no time to wait is not told: the pauses of this side grow with each try, and come to an end.
+    // A wait that is none is left out: the pauses of this side grow with each try, and come to an end.
     if (waitMs !== undefined && !(Number(waitMs) > 0 && Number(waitMs) < longestWaitMs))
       delete message.payload.retry_after_ms;
     return message;
