@@ -38,18 +38,35 @@ beforeEach(() => {
   });
 });
 
-/** Loads the page of the tab. */
-function load() {
+const microphone = { kind: "audio", stop() {} };
+
+/** Finds nobody, and knows what it would send. */
+class HandPeer extends EventTarget {
+  static last: HandPeer;
+  readonly sent: unknown[] = [];
+  constructor() {
+    super();
+    HandPeer.last = this;
+  }
+  addTrack = (track: unknown) => this.sent.push(track);
+  getSenders = () => [];
+  createOffer = async () => ({ type: "offer", sdp: "" });
+  async setLocalDescription() {}
+  close() {}
+}
+
+/** Loads the page of the tab; `media` resolves once it may hear what is said. */
+function load({ media = Promise.resolve() } = {}) {
   const page = {};
   stand("navigator", { locks: locks.of(page) });
   const core = quietCore();
+  core.request = async () => ({}) as never;
   const calls = new Calls({
     ...{ core, url: "ws://here", clock: createHandClock({ settled }) },
-    // A way to each other is of no matter here.
-    iceServers: () => new Promise<never>(() => {}),
     rtc: {
+      RTCPeerConnection: HandPeer as never,
       MediaStream: class {} as never,
-      getUserMedia: async () => ({ getTracks: () => [] }) as never,
+      getUserMedia: () => media.then(() => ({ getTracks: () => [microphone] }) as never),
     },
     onCall() {},
     onError(error) {
@@ -57,15 +74,18 @@ function load() {
     },
   });
   core.onNews((news) => calls.take(news));
-  const found = { state: "active", peer_user_id: "ben", media: "audio" } as const;
   return {
     calls,
     ids: () => calls.current.map(({ id }) => id),
-    tellSnapshot: (ids: string[]) =>
-      core.tell({
-        kind: "subscribed",
-        topics: [{ topic: "calls:me", snapshot: { calls: ids.map((call_id) => ({ call_id, ...found })) } } as never],
-      }),
+    states: () => calls.current.map(({ current }) => current.state),
+    tellSnapshot(ids: string[], state = "active") {
+      const found = ids.map((call_id) => ({ call_id, state, peer_user_id: "ben", media: "audio" }));
+      core.tell({ kind: "subscribed", topics: [{ topic: "calls:me", snapshot: { calls: found } } as never] });
+    },
+    tellAnswer(call_id: string) {
+      const timestamp = new Date(0).toISOString();
+      core.tell({ kind: "event", event: { id: "e", type: "call.answer", payload: { call_id, sdp: "" }, timestamp } });
+    },
     end: () => locks.end(page),
   };
 }
@@ -102,4 +122,41 @@ test("[CALL7] told that the call is over, while it waits for the page before it,
   await settled();
   expect(next.ids()).toEqual([]);
   expect(kept.size).toBe(0);
+});
+
+const answers = {
+  "as it comes": (page: ReturnType<typeof load>, id: string) => page.tellAnswer(id),
+  "by the next snapshot": (page: ReturnType<typeof load>, id: string) => page.tellSnapshot([id]),
+};
+for (const [how, tell] of Object.entries(answers))
+  test(`[CALL7] told ${how} that it was answered, while it waits for the page before it, a page does not ring on`, async () => {
+    const first = load();
+    const { id } = first.calls.place("ben", { media: "audio" });
+    await settled();
+
+    const next = load();
+    next.tellSnapshot([id], "ringing");
+    tell(next, id);
+    first.end();
+    await settled();
+    expect(next.states()).toEqual(["connecting"]);
+  });
+
+test("[CALL7] told that it was answered, while it has no microphone yet, a page sends it once it has one", async () => {
+  const first = load();
+  const { id } = first.calls.place("ben", { media: "audio" });
+  await settled();
+  first.end();
+
+  let allow = () => {};
+  const next = load({ media: new Promise<void>((resolve) => (allow = resolve)) });
+  next.tellSnapshot([id], "ringing");
+  await settled();
+  expect(next.states()).toEqual(["ringing"]);
+  next.tellAnswer(id);
+  await settled();
+  allow();
+  await settled();
+  expect(next.states()).toEqual(["connecting"]);
+  expect(HandPeer.last.sent).toEqual([microphone]);
 });

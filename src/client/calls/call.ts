@@ -246,7 +246,8 @@ export class Call extends LiveValue<CallView> {
     this.#activeSince = mark?.activeSince ?? null;
     this.#state = isAnswered ? "connecting" : "ringing";
     this.#local.mute(mark?.isMuted ?? false);
-    if ((await this.#turnOn(mark?.media ?? this.#media)) && isAnswered) this.#negotiation.rejoin();
+    // Answered by now, perhaps: then what there is between the two has nothing of this side.
+    if ((await this.#turnOn(mark?.media ?? this.#media)) && this.#state !== "ringing") this.#negotiation.rejoin();
   }
 
   #after(waitMs: number, run: () => void): void {

@@ -39,6 +39,8 @@ export class Calls extends LiveValue<readonly Call[]> {
   /** Calls of other tabs, which are ended when those are gone. */
   readonly #elsewhere = new Map<string, AbortController>();
   readonly #held = new Map<string, Unlisten>();
+  /** Also those of other tabs, and one that this tab still waits for. */
+  readonly #answered = new Set<string>();
   #wasAway = false;
 
   /** @param options `onCall` is told of one that rings, and of one that goes on in a page that was loaded anew */
@@ -138,7 +140,11 @@ export class Calls extends LiveValue<readonly Call[]> {
       this.#forgetElsewhere(payload.call_id);
       call?.noteEnded(payload);
       this.#calls.delete(payload.call_id);
-    } else call?.take({ type, payload } as CallSignal);
+      this.#answered.delete(payload.call_id);
+    } else {
+      if (type === "call.answer") this.#answered.add(payload.call_id);
+      call?.take({ type, payload } as CallSignal);
+    }
   }
 
   #ring(incoming: ServerPayloads["call.incoming"], ringsForMs: number): void {
@@ -172,8 +178,11 @@ export class Calls extends LiveValue<readonly Call[]> {
     this.#wasAway = false;
     for (const id of [...this.#elsewhere.keys()]) if (!ids.has(id)) this.#forgetElsewhere(id);
     for (const it of found) {
-      // Another tab has answered what this one was told late.
-      if (it.state !== "ringing" && this.#calls.get(it.call_id)?.toAnswer) this.#leaveToOther(it.call_id);
+      if (it.state !== "ringing") {
+        this.#answered.add(it.call_id);
+        // Another tab has answered what this one was told late.
+        if (this.#calls.get(it.call_id)?.toAnswer) this.#leaveToOther(it.call_id);
+      }
       if (this.#calls.has(it.call_id) || this.#elsewhere.has(it.call_id)) continue;
       // One that rings here is told by its `call.incoming`, with what is to be answered: to this tab, or to one that was there before.
       if (it.state === "ringing" && it.peer_device_id !== undefined)
@@ -197,7 +206,7 @@ export class Calls extends LiveValue<readonly Call[]> {
     if (watch === undefined) return this.#letGo(id);
     const direction = mark?.direction ?? (state === "ringing" ? "outgoing" : "incoming");
     const facts = { id, direction, peerUserId: peer_user_id, conversationId: conversation_id ?? null, media } as const;
-    this.#onCall(this.#add({ ...facts, goesOn: { isAnswered: state !== "ringing", mark } }));
+    this.#onCall(this.#add({ ...facts, goesOn: { isAnswered: this.#answered.has(id), mark } }));
   }
 
   #leaveToOther(id: string): void {
