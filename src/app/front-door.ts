@@ -1,4 +1,5 @@
 /** Composes what listens: the public listener, liveness, and the ear for other nodes. */
+import { onceRead } from "../ground/next-turn.ts";
 import { listenToBus } from "../websocket/bus-listener.ts";
 import { Liveness } from "../websocket/liveness.ts";
 import { bufferBytesMax, Server } from "../websocket/server.ts";
@@ -22,7 +23,7 @@ export function composeFrontDoor(
 ) {
   const { hub, tell, devices, survey } = parts;
   const server = new Server({ ...parts, config, counts, logger, now, sharesPort: siblings !== undefined });
-  const liveness = new Liveness({ config, hub, tell, bufferBytesMax: bufferBytesMax(config.websocket), now });
+  const liveness = new Liveness({ config, hub, tell, bufferBytesMax: bufferBytesMax(config.websocket), now, onceRead });
   return {
     parts: { server },
     async start() {

@@ -81,6 +81,8 @@ export class Connection implements RoutedConnection, RequestSocket {
   answeredThrough = 0;
   fullAt: RoutedConnection["fullAt"] = null;
   refusals: RoutedConnection["refusals"] = null;
+  /** From when on its time to authenticate counts. */
+  anonymousSince: number;
   /** When something last came from the client: a message, a ping or a pong [CON6]. */
   lastHeardAt: number;
   lastPingAt: number;
@@ -106,7 +108,7 @@ export class Connection implements RoutedConnection, RequestSocket {
     this.format = options.format;
     this.session = options.session;
     this.since = options.since;
-    this.connectedAt = this.lastHeardAt = this.lastPingAt = options.now;
+    this.connectedAt = this.anonymousSince = this.lastHeardAt = this.lastPingAt = options.now;
     this.#codec = options.codec;
     this.#queueMax = options.queueMax;
   }

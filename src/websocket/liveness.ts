@@ -12,14 +12,21 @@ export interface LivenessOptions {
   /** Bytes that may wait for one client. */
   bufferBytesMax: number;
   now: () => number;
+  /** Runs it once what waits unread in the kernel has been read. */
+  onceRead: (run: () => void) => void;
 }
 
 /** Connections that are not looked at for longer than this may be closed that much late. */
 const tickMs = 500;
-/** No check is so late, but for a clock that was set or a process that slept. */
-const leapMs = 5_000;
 /** The platform closes without a word at the limit; below it there is still room for a close frame. */
 const bufferShareThatCloses = 0.75;
+
+/** When connections are judged. */
+interface Moment {
+  now: number;
+  /** The check before: when it is certain that the loop did not stand still. */
+  before: number;
+}
 
 /** Times as long may be silent who is sent the whole log. */
 const feedPatience = 10;
@@ -35,12 +42,13 @@ function isSilent(connection: Connection, limitMs: number, now: number): boolean
 
 export class Liveness {
   #timer: Timer | null = null;
-  #checkedAt: number | null = null;
+  readonly #intervalMs: number;
+  #checkedAt = Number.NEGATIVE_INFINITY;
+  /** When the next check is due; what is later than that is time in which this node did not listen. */
+  #dueAt = Number.POSITIVE_INFINITY;
 
-  constructor(private readonly options: LivenessOptions) {}
-
-  start(): void {
-    const { websocket, auth } = this.options.config;
+  constructor(private readonly options: LivenessOptions) {
+    const { websocket, auth } = options.config;
     // Short settings, as tests have them, are looked after as exactly as long ones.
     const shortest = Math.min(
       websocket.ping_period,
@@ -49,7 +57,12 @@ export class Liveness {
       auth.timeout,
       auth.expiry_grace,
     );
-    this.#timer = setInterval(() => this.check(), Math.max(20, Math.min(tickMs, shortest / 4)));
+    this.#intervalMs = Math.max(20, Math.min(tickMs, shortest / 4));
+  }
+
+  start(): void {
+    this.check();
+    this.#timer = setInterval(() => this.check(), this.#intervalMs);
   }
 
   stop(): void {
@@ -57,31 +70,41 @@ export class Liveness {
   }
 
   check(): void {
-    const now = this.options.now();
-    const sinceMs = now - (this.#checkedAt ?? now);
-    this.#checkedAt = now;
-    // The clock was set, or the process has slept: nobody could be heard meanwhile, and nobody was silent.
-    if (sinceMs < 0 || sinceMs > leapMs) this.#leap(Math.max(0, sinceMs), now);
-    for (const connection of this.options.hub.all()) this.#checkOne(connection, now);
+    this.#look((moment) => this.#checkAll(moment));
   }
 
   /** Catches what the timers missed. */
   sweep(): void {
-    // Known from then on: what the process has slept through.
-    this.check();
-    const now = this.options.now();
-    const { stale_connection_timeout: staleMs } = this.options.config.websocket;
-    for (const connection of [...this.options.hub.all()]) {
-      if (isSilent(connection, staleMs, now)) {
-        connection.close(CloseCode.silent, "silent");
-        connection.terminate();
+    const { hub, config } = this.options;
+    this.#look((moment) => {
+      this.#checkAll(moment);
+      for (const connection of [...hub.all()]) {
+        if (isSilent(connection, config.websocket.stale_connection_timeout, moment.now)) {
+          connection.close(CloseCode.silent, "silent");
+          connection.terminate();
+        }
       }
-    }
+    });
+  }
+
+  /**
+   * Has connections judged by what they did while this node listened. Where its loop stood still, the process slept or the
+   * clock was set, nobody could be heard, and nobody was silent; and what they sent meanwhile is read before they are judged.
+   */
+  #look(judge: (moment: Moment) => void): void {
+    const now = this.options.now();
+    const lateMs = Math.max(0, now - this.#dueAt);
+    if (lateMs > 0 || now < this.#checkedAt) this.#allow(lateMs, now);
+    const before = Math.min(now, this.#checkedAt);
+    this.#checkedAt = now;
+    this.#dueAt = now + this.#intervalMs;
+    this.options.onceRead(() => judge({ now, before }));
   }
 
   /** Moves what was noted before along with the clock. */
-  #leap(byMs: number, now: number): void {
+  #allow(byMs: number, now: number): void {
     for (const connection of this.options.hub.all()) {
+      connection.anonymousSince = Math.min(now, connection.anonymousSince + byMs);
       connection.lastHeardAt = Math.min(now, connection.lastHeardAt + byMs);
       connection.lastPingAt = Math.min(now, connection.lastPingAt + byMs);
       if (connection.backpressureSince > 0)
@@ -89,7 +112,11 @@ export class Liveness {
     }
   }
 
-  #checkOne(connection: Connection, now: number): void {
+  #checkAll(moment: Moment): void {
+    for (const connection of this.options.hub.all()) this.#checkOne(connection, moment);
+  }
+
+  #checkOne(connection: Connection, { now, before }: Moment): void {
     const { websocket, auth } = this.options.config;
     // It may be talking, and we do not listen [ENV7].
     if (connection.isPaused) connection.lastHeardAt = now;
@@ -101,10 +128,10 @@ export class Liveness {
     if (isSilent(connection, websocket.pong_wait, now)) return connection.close(CloseCode.silent, "silent");
     if (now - Math.max(connection.lastHeardAt, connection.lastPingAt) >= websocket.ping_period) connection.ping(now);
     this.#checkBackpressure(connection, now);
-    if (!connection.isAuthenticated && now - connection.connectedAt > auth.timeout && connection.session === null) {
+    if (!connection.isAuthenticated && now - connection.anonymousSince > auth.timeout && connection.session === null) {
       connection.close(CloseCode.authenticationTimeout, "not authenticated in time");
     }
-    if (connection.expiresAt !== null) this.#checkExpiry(connection, connection.expiresAt, now);
+    if (connection.expiresAt !== null) this.#checkExpiry(connection, connection.expiresAt, { now, before });
   }
 
   #checkBackpressure(connection: Connection, now: number): void {
@@ -121,8 +148,9 @@ export class Liveness {
     }
   }
 
-  #checkExpiry(connection: Connection, expiresAt: number, now: number): void {
-    if (now > expiresAt + this.options.config.auth.expiry_grace)
+  #checkExpiry(connection: Connection, expiresAt: number, { now, before }: Moment): void {
+    // A new token that waited to be read is verified by the next check.
+    if (before > expiresAt + this.options.config.auth.expiry_grace)
       return connection.close(CloseCode.tokenExpired, "token expired");
     if (connection.expiryWarningAt === null || now < connection.expiryWarningAt) return;
     connection.expiryWarningAt = null;

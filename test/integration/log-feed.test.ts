@@ -332,8 +332,7 @@ test("[BAK2] [CON7] who reads slowly is read for at its own pace, holds up nobod
   const admin = await people.connect("admin", { roles: "admin" });
   const isHere = async () => (await admin.ask("admin.connections", {})).connections.map((it: any) => it.user_id);
   const names = await eventually(isHere, (users) => users.filter((it: string) => it.startsWith("slow")).length < 2);
-  // Of those in this process one may have been silent for as long, where the machine has much else to do.
-  expect(names).toContain("admin");
+  expect(names).toContain("writer");
   stuck.startReading();
   expect((await stuck.ended).code).not.toBe(4101);
   slow.destroy();
