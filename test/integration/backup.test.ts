@@ -231,8 +231,11 @@ test("[OPS8] what is no copy, or a damaged one, is refused, and the file stays w
   const newer = new Database(join(folder, "newer"));
   newer.exec("PRAGMA user_version = 1000");
   newer.close();
+  expect(Bun.spawnSync(["mkfifo", join(folder, "pipe")]).exitCode).toBe(0);
   for (const [file, reason] of [
     ["nowhere", "nowhere is not there"],
+    ["pipe", "pipe is no file"],
+    ["data", "data is no file"],
     ["text", "text cannot be taken back: file is not a database"],
     ["empty", "empty cannot be taken back: it is no database of this service"],
     ["damaged", "damaged cannot be taken back: "],
@@ -245,6 +248,11 @@ test("[OPS8] what is no copy, or a damaged one, is refused, and the file stays w
   }
   expect(readFileSync(join(folder, "data/ws-service.db"))).toEqual(former);
   expect(readdirSync(join(folder, "data")).sort()).toEqual(["ws-service.db", "ws-service.db-lock"]);
+  // Where none was before there is none after it.
+  const fresh = newFolder();
+  expect(await run(fresh, "restore", join(folder, "text"))).toMatchObject({ code: 1 });
+  expect(existsSync(join(fresh, "data/ws-service.db"))).toBe(false);
+  expect(await run(fresh, "restore", join(folder, "copy.db"))).toMatchObject({ code: 0 });
 });
 
 test("[OPS8] a damaged file is set aside with its log of writes, and PostgreSQL is left to its own programs", async () => {

@@ -91,9 +91,12 @@ function reserve(file: string): void {
  */
 export function restoreFile({ path, copy, busyTimeoutMs, now }: CopyOptions & { now: Date }): Restored {
   if (!existsSync(copy)) throw new ExpectedError(`${copy} is not there`);
+  // A pipe would be waited for without end.
+  if (!statSync(copy).isFile()) throw new ExpectedError(`${copy} is no file`);
   if (existsSync(`${copy}-wal`))
     throw new ExpectedError(`${copy} has a -wal beside it: it is a database in use, and no backup of one`);
   refuseAnotherUser(path);
+  const wasThere = existsSync(path);
   const hold = new FileHold({ path, isShared: false, busyTimeoutMs, onOpenFolder() {} });
   hold.take();
   try {
@@ -116,6 +119,8 @@ export function restoreFile({ path, copy, busyTimeoutMs, now }: CopyOptions & { 
       for (const end of ["", "-wal", "-shm"]) rmSync(fresh + end, { force: true });
     }
   } finally {
+    // Made by holding it: a service that starts would take it for a database that is new.
+    if (!wasThere && statSync(path).size === 0) rmSync(path);
     hold.release();
   }
 }
