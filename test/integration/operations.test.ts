@@ -154,6 +154,58 @@ test("[END3] [CON2] an operator comes in where the public listener is full, and 
   }
 });
 
+test("[END3] [ADM1] [CON1] who is no admin may do by the internal listener what they may do by the public one, and no more", async () => {
+  const { service, url } = await start({
+    AUTH__MODE: "token",
+    AUTH__SECRET: secret,
+    DIRECTORY__MODE: "managed",
+    OPERATIONS__TOKEN: token,
+    OPERATIONS__SHOW_PAYLOADS: "true",
+  });
+  try {
+    const inside = `${url.replace("http", "ws")}/ws`;
+    const mint = (claims: object) => signToken({ exp: Math.floor(Date.now() / 1_000) + 600, ...claims });
+    const given = { operations_token: token };
+    const root = await Client.connect(inside, {
+      query: { ...given, token: await mint({ sub: "root", roles: ["admin"] }) },
+    });
+    await root.ask("admin.users.upsert", { user_ids: ["anna", "ben"] });
+    await root.ask("admin.members.add", { conversation_id: "c1", user_ids: ["ben"] });
+    // What the query says of roles and of the user counts here as little as there.
+    const claimed = { user_id: "root", roles: "admin,service", token: await mint({ sub: "anna" }) };
+    const [within, without] = [
+      await Client.connect(inside, { query: { ...given, ...claimed, device_id: "1" } }),
+      await Client.connect(service.url, { query: { ...claimed, device_id: "2" } }),
+    ];
+    const { connection_id } = (await root.next("connected")).payload;
+    for (const [type, payload] of [
+      ["admin.stats", {}],
+      ["admin.connections", {}],
+      ["admin.watch", { connection_id, payloads: true }],
+      ["admin.members.add", { conversation_id: "c1", user_ids: ["anna"] }],
+      ["admin.disconnect", { user_id: "ben", reason: "x" }],
+      ["publish", { all: true, type: "news", payload: {} }],
+      ["history", { topic: "conversation:c1" }],
+      ["history", { topic: "user:ben" }],
+      ["message.send", { conversation_id: "c1", client_message_id: "m", content: "hi" }],
+      ["members", { conversation_id: "c1" }],
+    ] as const) {
+      const [inner, outer] = [await within.request(type, payload), await without.request(type, payload)];
+      expect([type, inner.type, inner.payload]).toEqual([type, "error", outer.payload]);
+    }
+    const topics = ["log", "missed", "conversation:c1", "user:ben", `watch:${connection_id}`];
+    const [inner, outer] = [await within.ask("subscribe", { topics }), await without.ask("subscribe", { topics })];
+    expect([inner.topics, inner.rejected]).toEqual([[], outer.rejected]);
+    for (const to of [inside, service.url]) {
+      const query = { ...given, token: await mint({ sub: "nobody" }) };
+      expect((await RawSocket.refused(to, { query })).status).toBe(403);
+      expect((await RawSocket.refused(to, { query: { ...given, token: "no token" } })).status).toBe(401);
+    }
+  } finally {
+    await service.stop();
+  }
+});
+
 describe("what it says", () => {
   test("[END3] metrics are Prometheus text with nothing that is wrong here", async () => {
     const response = await fetch(`${open.url}/metrics`);
