@@ -81,7 +81,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
       ? []
       : [`${name} (${setting.origin}) has no effect here: Bun sizes its socket buffers itself`];
   });
-  notices.push(...noticesOf(first.output));
+  notices.push(...secrets.notices, ...noticesOf(first.output));
   const origins = new Map([...settings].map(([name, { origin }]) => [name, origin]));
   return { config: first.output, notices, file, origins };
 }

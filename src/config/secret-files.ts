@@ -1,4 +1,5 @@
 /** Reads secrets from the files that settings name, as orchestrators and service managers hand them over [OPS6]. */
+import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Fault } from "./faults.ts";
 import { keysByName } from "./keys.ts";
@@ -14,8 +15,9 @@ const fileBytesMax = 64 * 1024;
 export async function readSecretFiles(
   settings: Map<string, Setting>,
   { cwd, isRead }: { cwd: string; isRead: (name: string) => boolean },
-): Promise<{ faults: Fault[]; unknown: string[] }> {
+): Promise<{ faults: Fault[]; unknown: string[]; notices: string[] }> {
   const faults: Fault[] = [];
+  const notices: string[] = [];
   const unknown: string[] = [];
   for (const { key, value: file, origin, fault } of [...settings.values()]) {
     if (key.holds === null || typeof file !== "string" || file === "") continue;
@@ -31,14 +33,19 @@ export async function readSecretFiles(
         ? await readLine(resolve(cwd, file))
         : null;
     if (read !== null && "line" in read) {
+      if (isOpenToOthers(resolve(cwd, file)))
+        notices.push(`others of this machine may read ${key.name} (${origin}), ${file}: chmod 600 keeps them out`);
       settings.set(key.holds, { key: keysByName.get(key.holds)!, value: read.line, origin: `${file}, by ${key.name}` });
       continue;
     }
     unknown.push(key.holds);
     if (read !== null) faults.push({ path: key.name, value: JSON.stringify(file), expected: read.expected, origin });
   }
-  return { faults, unknown };
+  return { faults, unknown, notices };
 }
+
+/** Below /run secrets are handed over by somebody who decides who is there to read them. */
+const isOpenToOthers = (path: string) => !path.startsWith("/run/") && (statSync(path).mode & 0o004) !== 0;
 
 /** Never shows what it has read. */
 async function readLine(path: string): Promise<{ line: string } | { expected: string }> {

@@ -171,7 +171,7 @@ test("[END3] [ADM1] [CON1] who is no admin may do by the internal listener what 
     });
     await root.ask("admin.users.upsert", { user_ids: ["anna", "ben"] });
     await root.ask("admin.members.add", { conversation_id: "c1", user_ids: ["ben"] });
-    // What the query says of roles and of the user counts here as little as there.
+    // The roles and the user of the query count here as little as there.
     const claimed = { user_id: "root", roles: "admin,service", token: await mint({ sub: "anna" }) };
     const [within, without] = [
       await Client.connect(inside, { query: { ...given, ...claimed, device_id: "1" } }),

@@ -1,6 +1,7 @@
 /** Proves that a wrong configuration is told in full, and that files, environment and defaults join as promised. */
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: they are what a configuration file holds.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { chmodSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -682,6 +683,18 @@ describe("secrets in files", () => {
     await Bun.write(file, text);
     return file;
   };
+
+  test("[OPS6] that others of the machine may read a secret's file is told, and it is taken all the same", async () => {
+    const file = await written(secret);
+    const noticesAt = async (mode: number) => {
+      chmodSync(file, mode);
+      const { config, notices } = await load(`auth: { mode: token, secret_file: ${file} }`);
+      expect(config.auth.secret).toBe(secret);
+      return notices;
+    };
+    expect(await noticesAt(0o644)).toEqual([expect.stringMatching(/others .* auth\.secret_file .*chmod 600/)]);
+    for (const mode of [0o600, 0o400, 0o640]) expect(await noticesAt(mode)).toEqual([]);
+  });
 
   test("[OPS6] every secret but the addresses of a key server and a collector has one, whose line is the setting", async () => {
     const holding = keys.filter(({ holds }) => holds !== null);

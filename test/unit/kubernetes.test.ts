@@ -122,7 +122,7 @@ test("[OPS9] the configuration is one that the service starts with, its secrets 
     "database-url": "postgres://ws@db/ws",
     "redis-url": "redis://redis",
   };
-  for (const [name, text] of Object.entries(secrets)) writeFileSync(join(folder, name), text);
+  for (const [name, text] of Object.entries(secrets)) writeFileSync(join(folder, name), text, { mode: 0o600 });
   const text = one("ConfigMap").data!["config.yaml"]!;
   expect(one("ConfigMap", "ws-service-migrate").data).toEqual({ "config.yaml": text });
   writeFileSync(join(folder, "config.yaml"), text.replaceAll(mounts.get("secrets")!, folder));
