@@ -391,3 +391,49 @@ test("[CALL2] [CALL7] of many tabs all ring, and the call lives in the one that 
   for (const phone of [anna, late]) expect(await emptied(phone)).toEqual([]);
   await service.stop();
 });
+
+test("[CALL7] of two tabs the one that leads has a call and is loaded anew: it goes on there, whoever is quicker", async () => {
+  const service = await startService({ settings });
+  const { port } = service;
+  const ids = { anna: fresh("anna"), ben: fresh("ben") };
+  const [ben] = (await phonesOf(ids.ben, [{ deviceId: "mobile", port }])) as [Phone];
+  const context = await browser.newContext();
+  const open = async () => {
+    const tab = await openPhone(context, port, { user_id: ids.anna });
+    await tab.does("live()");
+    return tab;
+  };
+  const anna = await open();
+  let other = await open();
+  const callId = await anna.does(`call("${ids.ben}", "audio")`);
+  await ben.when("call");
+  await ben.does("answer()");
+  for (const phone of [anna, ben]) await phone.when("active");
+
+  const address = anna.page.url();
+  const atOnce = () => anna.page.reload();
+  // The snapshot is among what the other one tells it as missed.
+  const afterSnapshot = async () => {
+    // Of the same site: in another process the browser may have nothing yet of what the tab has kept.
+    await anna.page.goto(new URL("/elsewhere", address).href);
+    expect((await other.when("found")).calls).toMatchObject([{ call_id: callId, state: "active" }]);
+    await anna.page.goto(address);
+  };
+  for (const reload of [atOnce, afterSnapshot, afterSnapshot]) {
+    await reload();
+    await anna.page.waitForFunction("globalThis.phone");
+    expect((await anna.when("call")).view).toMatchObject({ id: callId, state: "connecting", direction: "outgoing" });
+    await anna.when("active");
+    await Promise.all([anna, ben].map((phone) => phone.does('flows(["audio"])')));
+    expect(await other.does("callIds()")).toEqual([]);
+    // Makes the one with the call lead again.
+    await other.page.close();
+    await anna.does('client.request("ping", {})');
+    other = await open();
+  }
+
+  await anna.page.close();
+  expect((await ben.when("ended")).view).toMatchObject({ endReason: "hangup", endedBy: ids.anna });
+  for (const phone of [other, ben]) expect(await emptied(phone)).toEqual([]);
+  await service.stop();
+});
