@@ -196,6 +196,8 @@ async function buildClient(): Promise<void> {
       rolldownOptions: {
         plugins: [inOrder],
         external: ["react", /^node:/],
+        // How long a machine that is busy takes is no fault.
+        checks: { bundlerTimings: false },
         onLog: (level, log) => (level === "warn" ? fail(log.message) : undefined),
         optimization: { inlineConst: { mode: "all", pass: 3 } },
         output: {
