@@ -2,7 +2,7 @@
 import type { OutboxEntry, SubscribedTopic } from "../core.ts";
 import type { ServerPayloads } from "../wire.ts";
 import { type Change, type Held, HeldMessages } from "./held-messages.ts";
-import { eventOf, type LoggedEvent, type SentMessage } from "./message.ts";
+import { deletionOf, eventOf, type LoggedEvent, type SentMessage } from "./message.ts";
 
 /** How far another member has come: everything up to these numbers. */
 export interface Receipt {
@@ -32,8 +32,10 @@ export class Fold {
   #base = 0;
   /** Messages up to here may have been dropped: what was counted before it cannot be counted on from. */
   #droppedTo = 0;
-  /** How often another device has read, and as of which of these times it is known how many were left. */
-  #readElsewhere = 0;
+  /** How far had been heard by then: what has changed up to here is in all that is loaded from now on. */
+  #settledTo = 0;
+  /** How often it became unsure what is unread, as where another device has read; and as of which of these times it is known. */
+  #unsure = 0;
   #asked = 0;
   #readSeq = 0;
   #deliveredSeq = 0;
@@ -105,7 +107,7 @@ export class Fold {
 
   /** Messages of others that are not read. Null where nobody here can know it, and a mark that moves nothing tells. */
   get unread(): number | null {
-    if (this.#asked !== this.#readElsewhere || this.#messages.isDeletedUnseen(this.#asOf)) return null;
+    if (this.#asked !== this.#unsure || this.#messages.isDeletedUnseen(this.#asOf)) return null;
     return this.#unread();
   }
 
@@ -134,12 +136,14 @@ export class Fold {
   /** Takes an event that was heard: live or replayed, of others or of own other devices. */
   take(event: LoggedEvent): void {
     this.#heardSeq = Math.max(this.#heardSeq, event.seq);
-    this.#take(event);
+    this.takeAside(event);
   }
 
   /** Takes what was told of it in passing, by another topic. */
   takeAside(event: LoggedEvent): void {
-    this.#take(event);
+    // Told late, it may have changed since: what was dropped is loaded as it is now.
+    const isDropped = event.seq <= this.#droppedTo && event.seq < (this.#fromSeq ?? 0);
+    if (event.type !== "message.new" || !isDropped) this.#take(event);
   }
 
   /** Takes the answer to what this device has done, as the event that the others get [SUB6]. */
@@ -147,6 +151,8 @@ export class Fold {
     const { type } = entry;
     if (type === "mark.read" || type === "mark.delivered") return this.#takeMark(type, ack);
     const event = this.#who.userId === null ? null : eventOf(entry, ack, this.#who.userId);
+    // Counted as of a later moment, it may have been counted as unread.
+    if (type === "message.delete" && ack.seq !== undefined && ack.seq <= this.#asOf) this.#unsure++;
     if (event !== null) this.#take(event);
     if (ack.duplicate && type === "message.delete") this.#messages.change(deletionOf(entry), this.#asOf);
     // It was so before, perhaps by this device, whose answer was lost with a line: only the message says how it is now [LOG2].
@@ -159,7 +165,7 @@ export class Fold {
 
   /** Names the question after `unread` that is put now, for `takeAnswer`. */
   get question(): number {
-    return this.#readElsewhere;
+    return this.#unsure;
   }
 
   /** Takes the answer to a mark that moves nothing, which was put because `unread` was null. */
@@ -203,9 +209,16 @@ export class Fold {
     this.#begun++;
     this.#messages.clear();
     this.#receipts = this.#receiptsShown = null;
-    this.#asOf = this.#base = this.#droppedTo = this.#readSeq = this.#deliveredSeq = this.#heardSeq = 0;
+    this.#asOf =
+      this.#base =
+      this.#droppedTo =
+      this.#settledTo =
+      this.#readSeq =
+      this.#deliveredSeq =
+      this.#heardSeq =
+        0;
     this.#fromSeq = null;
-    this.#asked = this.#readElsewhere;
+    this.#asked = this.#unsure;
   }
 
   /** Says that an answer is under way (1), or has come or never will (-1), that may bring messages of before. */
@@ -231,8 +244,11 @@ export class Fold {
     const asOf = Math.max(this.#asOf, this.#heardSeq);
     // Things that came before their turn, by a page or an answer, are counted once their turn has come.
     const isAhead = ({ message, gone }: Held) => gone > asOf || (message.seq > asOf && !message.isOwn);
-    if (unread === null || [...this.#messages.above(0)].some(isAhead)) return;
-    [this.#asOf, this.#base, this.#droppedTo] = [asOf, unread, asOf];
+    // Changed by oneself ahead of others' words on it: that these are older is known of what is held alone.
+    const isAheadOfOthers = ({ edit, took }: Held) => Math.max(edit, ...(took?.values() ?? [])) > this.#heardSeq;
+    const held = [...this.#messages.above(0)];
+    if (unread === null || held.some(isAhead) || held.slice(max).some(isAheadOfOthers)) return;
+    [this.#asOf, this.#base, this.#droppedTo, this.#settledTo] = [asOf, unread, asOf, this.#heardSeq];
     this.#messages.drop(tooMany);
     this.#fromSeq = Math.max(this.#fromSeq, this.#messages.from(0)[0]?.seq ?? this.#heardSeq + 1);
   }
@@ -255,7 +271,7 @@ export class Fold {
     for (const { userId, ...it } of receipts)
       this.#receive(userId, { read_seq: it.readSeq, delivered_seq: it.deliveredSeq });
     [this.#asOf, this.#base, this.#readSeq, this.#deliveredSeq] = [asOf, base, readSeq, deliveredSeq];
-    [this.#heardSeq, this.#fromSeq, this.#droppedTo] = [heardSeq, fromSeq, asOf];
+    [this.#heardSeq, this.#fromSeq, this.#droppedTo, this.#settledTo] = [heardSeq, fromSeq, asOf, heardSeq];
   }
 
   #take(event: LoggedEvent): void {
@@ -265,11 +281,15 @@ export class Fold {
       case "message.edited":
       case "message.deleted":
       case "message.reaction":
-        return this.#messages.change(event as unknown as Change, this.#asOf);
+        return this.#takeChange(event as unknown as Change);
       case "message.delivered":
       case "message.read":
         return this.#takeReceipt(event.type === "message.read", event.payload as unknown as Receiving);
     }
+  }
+
+  #takeChange(change: Change): void {
+    if (change.seq > this.#settledTo || this.get(change.payload.message_id)) this.#messages.change(change, this.#asOf);
   }
 
   #takeReceipt(isRead: boolean, { user_id, up_to_seq }: Receiving): void {
@@ -284,7 +304,7 @@ export class Fold {
     // Where all that was counted is read this is it; else it is guessed until the service has said how many are left.
     this.#base = this.guessUnread(upToSeq) - this.#countAbove(Math.max(upToSeq, this.#asOf));
     this.#readSeq = upToSeq;
-    this.#readElsewhere++;
+    this.#unsure++;
   }
 
   #takeMark(type: "mark.read" | "mark.delivered", { up_to_seq = 0, unread, as_of_seq }: ServerPayloads["ack"]): void {
@@ -324,13 +344,6 @@ export class Fold {
     for (const { message } of this.#messages.above(readSeq)) if (!message.isOwn && message.deletedAt === null) count++;
     return count;
   }
-}
-
-/** It is gone, whenever that was: of its text nothing stays here until the message has been read anew. */
-function deletionOf({ payload, createdAt }: OutboxEntry): Change {
-  const { conversation_id, message_id } = payload as ServerPayloads["message.deleted"];
-  const told = { conversation_id, message_id, deleted_at: new Date(createdAt).toISOString() };
-  return { type: "message.deleted", seq: 0, payload: told };
 }
 
 type Receiving = { user_id: string; up_to_seq: number };

@@ -158,6 +158,7 @@ export class HeldMessages {
     for (const { message } of this.#ordered.splice(0, count)) {
       this.#byId.delete(message.id);
       this.#doubtful?.delete(message.id);
+      this.#waiting?.delete(message.id);
     }
   }
 

@@ -123,3 +123,10 @@ export function withReaction(
 
 export const isOf = <T extends OutboxType>(entry: OutboxEntry, ...types: T[]): entry is OutboxEntry<T> =>
   (types as OutboxType[]).includes(entry.type);
+
+/** It is gone, whenever that was: of its text nothing stays here until the message has been read anew. */
+export function deletionOf({ payload, createdAt }: OutboxEntry) {
+  const { conversation_id, message_id } = payload as ServerPayloads["message.deleted"];
+  const told = { conversation_id, message_id, deleted_at: new Date(createdAt).toISOString() };
+  return { type: "message.deleted" as const, seq: 0, payload: told };
+}
