@@ -114,7 +114,11 @@ describe("on one node", () => {
       .getByRole("img", { name: /^Connections, now: connections [1-9]/ })
       .locator("canvas")
       .waitFor();
+    // A mean is of the seconds in which something was appended.
+    const send = () => anna.ask("message.send", { conversation_id: "c1", client_message_id: fresh("m"), content: "hi" });
+    const sending = setInterval(() => void send(), 250);
     await page.getByRole("img", { name: /^Append to the log, now: mean [\d.]+ ms, longest/ }).waitFor();
+    clearInterval(sending);
     await page.getByText("All figures").click();
     await page.getByRole("heading", { name: "sequencer" }).waitFor();
     await ben.close();
