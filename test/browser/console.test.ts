@@ -115,7 +115,8 @@ describe("on one node", () => {
       .locator("canvas")
       .waitFor();
     // A mean is of the seconds in which something was appended.
-    const send = () => anna.ask("message.send", { conversation_id: "c1", client_message_id: fresh("m"), content: "hi" });
+    const send = () =>
+      anna.ask("message.send", { conversation_id: "c1", client_message_id: fresh("m"), content: "hi" });
     const sending = setInterval(() => void send(), 250);
     await page.getByRole("img", { name: /^Append to the log, now: mean [\d.]+ ms, longest/ }).waitFor();
     clearInterval(sending);
