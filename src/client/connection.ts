@@ -277,7 +277,9 @@ export class Connection implements ConnectionOfAll {
   }
 
   #saveLater(): void {
-    this.#cancelSave ??= this.#clock.after(saveAfterMs, () => void this.#save());
+    // At once where there is nothing yet that whoever comes next could go on from.
+    const afterMs = this.#written.has(keys.session) ? saveAfterMs : 0;
+    this.#cancelSave ??= this.#clock.after(afterMs, () => void this.#save());
   }
 
   /** Writes the place together with all that was folded up to it, both as they are now. */

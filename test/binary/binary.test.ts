@@ -71,7 +71,7 @@ describe("the commands of the binary", () => {
     const printed = await run(["config", "print"], { env: { PORT: "9000" } });
     expect(Bun.YAML.parse(printed.stdout)).toMatchObject({ server: { port: 9000 } });
     const faulty = await run(["config", "check"], { env: { PORT: "many" } });
-    expect(faulty).toMatchObject({ code: 1, stdout: "" });
+    expect(faulty).toMatchObject({ code: 78, stdout: "" });
     expect(faulty.stderr).toContain("server.port");
   });
 

@@ -79,6 +79,6 @@ test("[END2] the image's health check tells a ready service from one that is gon
 test("[CON2] without a word on authentication the image refuses to start, and says why", () => {
   const { entrypoint, cmd, env } = image.stage;
   const refused = run([...entrypoint, ...cmd], env);
-  expect(refused.code).toBe(1);
+  expect(refused.code).toBe(78);
   expect(refused.stderr).toContain("auth.behind_gateway");
 });

@@ -319,3 +319,34 @@ test("[LOG3] [LOG4] [LOG6] whatever breaks, what others say is told once and in 
     { seed, numRuns: 500, includeErrorInReport: true },
   );
 });
+
+test("[LOG4] the first place is kept at once, later ones now and then: whoever leads next has one to go on from", async () => {
+  const clock = createHandClock({ settled });
+  const store = new MemoryStore();
+  let socket!: HandSocket;
+  const connection = new Connection({
+    ...{ url: "wss://chat.example.com/ws", userId: "anna", deviceId: "d1", ownTopics: [], store, clock },
+    surroundings: { isOnline: () => true, listen: () => () => {} },
+    webSocket: class extends HandSocket {
+      constructor(url: string) {
+        super(new URL(url));
+        socket = this;
+      }
+    },
+  });
+  const keptCursor = async () => (await store.read("session")).map(([, { cursor }]: any) => cursor);
+  connection.follow(["conversation:a"]);
+  connection.start();
+  await settled();
+  socket.greet();
+  const answer = { topics: [{ topic: "conversation:a", seq: 1 }], rejected: [], cursor: "e.1" };
+  socket.reply("subscribed", answer, socket.asked("subscribe"));
+  await clock.pass(0);
+  expect(await keptCursor()).toEqual(["e.1"]);
+  socket.reply("pong", { cursor: "e.2" }, { id: "~9" });
+  await clock.pass(499);
+  expect(await keptCursor()).toEqual(["e.1"]);
+  await clock.pass(1);
+  expect(await keptCursor()).toEqual(["e.2"]);
+  connection.leave();
+});
