@@ -254,12 +254,26 @@ describe("[CON6] a line that says nothing", () => {
     it.socket.greet();
     it.network.isOnline = false;
     it.happen("offline");
-    await it.clock.pass(2_000);
+    // Under way since before.
+    it.socket.event("conversation:c1", 1);
+    await it.clock.pass(1_999);
+    expect(it.link.state.status).toBe("live");
+    await it.clock.pass(1);
     expect(it.link.state).toMatchObject({ status: "waiting", reason: "offline" });
     it.network.isOnline = true;
     it.happen("online");
     await it.settled();
     expect(it.sockets.length).toBe(2);
+  });
+
+  test("goes on where it answers although the network is said to be gone", async () => {
+    const it = handLink();
+    await it.started();
+    it.socket.greet();
+    it.happen("offline");
+    it.socket.reply("pong", {}, it.socket.asked("ping"));
+    await it.clock.pass(2_000);
+    expect(it.link.state.status).toBe("live");
   });
 
   test("is given up where it never greets", async () => {

@@ -110,7 +110,8 @@ export class Line {
   #heardAt: number;
   #cursorAt: number;
   #timers = new Set<() => void>();
-  #cancelProbe: (() => void) | null = null;
+  /** Ended by the answer to it, or by any sign of life where that does. */
+  #probe: { id: string; byAnyWord: boolean; cancel: () => void } | null = null;
 
   /** @throws what the socket's constructor throws */
   constructor(options: LineOptions) {
@@ -146,14 +147,18 @@ export class Line {
     });
   }
 
-  /** Asks whether there is still anybody; gives the line up where nothing is heard within the time. */
-  probe(mostMs: number = usualAnswerMs): void {
+  /**
+   * Asks whether there is still anybody; gives the line up where nothing is heard within the time.
+   * @param byAnyWord false: nothing but the answer counts, for what has just come may be of before
+   */
+  probe(mostMs: number = usualAnswerMs, byAnyWord = true): void {
     // Answers come in their order: a ping waits for what was asked before it.
     const patienceMs = this.#options.listener.wants().patience ? busyAnswerMs : mostMs;
     if (this.#greeting === null || this.#socket === null) return;
-    this.#cancelProbe?.();
-    this.#cancelProbe = this.#after(patienceMs, () => this.#end({ code: comingBack }));
-    this.send(JSON.stringify({ id: `~${++this.#requests}`, type: "ping" }));
+    this.#probe?.cancel();
+    const id = `~${++this.#requests}`;
+    this.#probe = { id, byAnyWord, cancel: this.#after(patienceMs, () => this.#end({ code: comingBack })) };
+    this.send(JSON.stringify({ id, type: "ping" }));
   }
 
   #receive(text: string): void {
@@ -161,9 +166,11 @@ export class Line {
     if (message === null) return;
     const { clock, listener } = this.#options;
     this.#heardAt = clock.now();
-    this.#cancelProbe?.();
-    this.#cancelProbe = null;
     const { type, payload, reply_to } = message;
+    if (this.#probe !== null && (this.#probe.byAnyWord || this.#probe.id === reply_to)) {
+      this.#probe.cancel();
+      this.#probe = null;
+    }
     if (typeof payload.cursor === "string") this.#cursorAt = this.#heardAt;
     listener.onMessage(message);
     if (this.#socket === null) return;
@@ -254,7 +261,7 @@ export class Line {
     const { answer, cursor } = listener.wants();
     const patientMs = answer ? lookEveryMs : this.#greeting!.ping_interval_ms / 2;
     const wantsCursor = cursor && now - this.#cursorAt >= cursorEveryMs;
-    if (this.#cancelProbe === null && (isLate || wantsCursor || now - this.#heardAt >= patientMs)) this.probe();
+    if (this.#probe === null && (isLate || wantsCursor || now - this.#heardAt >= patientMs)) this.probe();
     this.#after(lookEveryMs, () => this.#look(now + lookEveryMs));
   }
 

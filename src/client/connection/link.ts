@@ -273,7 +273,7 @@ export class Link {
     const { clock, listener } = this.#options;
     listener.onHappening(happening);
     if (happening === "hide") return;
-    if (happening === "offline") return this.#line?.probe(offlineAnswerMs);
+    if (happening === "offline") return this.#line?.probe(offlineAnswerMs, false);
     this.#line?.probe(wokenAnswerMs);
     // Somebody looks at it, or the network is back: what was waited for has come, unless it is the server that waits.
     if (this.#state.status === "waiting" && leftUntil(this.#notBefore, clock.now()) === 0) void this.#connect();
