@@ -272,7 +272,11 @@ export class Connection implements RoutedConnection, RequestSocket {
   /** The socket has room again, or is gone. */
   noteDrain(): void {
     if (this.#sayLastWord !== null && this.bufferedBytes() === 0) return this.#sayLastWord();
-    if (!this.isClosed && this.bufferedBytes() > 0) return;
+    if (this.isClosed || this.bufferedBytes() === 0) this.noteNothingWaits();
+  }
+
+  /** Has those go on that wait until the client has taken everything. */
+  noteNothingWaits(): void {
     this.backpressureSince = 0;
     const waiters = this.#drainWaiters;
     this.#drainWaiters = null;

@@ -136,10 +136,8 @@ export class Liveness {
 
   #checkBackpressure(connection: Connection, now: number): void {
     const waiting = connection.bufferedBytes();
-    if (waiting === 0) {
-      connection.backpressureSince = 0;
-      return;
-    }
+    // The platform does not say so where a ping, or whatever else is written, has taken along what waited.
+    if (waiting === 0) return connection.noteNothingWaits();
     if (connection.backpressureSince === 0) connection.backpressureSince = now;
     // A connection that is sent the whole log takes it at its own pace.
     const tooLong = now - connection.backpressureSince > this.options.config.websocket.write_wait && !connection.isFed;

@@ -98,6 +98,21 @@ test("[CON6] [ENV7] a client that is not listened to is not silent", () => {
   expect(socket.closedWith).toBe(4102);
 });
 
+test("[CON7] [BAK2] who waits for a client goes on once nothing waits for it, though the platform has not said so", async () => {
+  const { connection, socket } = connect();
+  socket.waiting = 1_000;
+  let isDrained = false;
+  const drained = connection.drained().then(() => void (isDrained = true));
+  pass(second);
+  await Promise.resolve();
+  expect(isDrained).toBe(false);
+  // Written along with something else: nothing of it is left to drain.
+  socket.waiting = 0;
+  pass(checkMs);
+  await drained;
+  expect([isDrained, connection.backpressureSince]).toEqual([true, 0]);
+});
+
 test("[CON6] nobody was silent while the process slept, or because the clock was set forward", () => {
   const { connection, socket } = connect();
   pass(10 * second);
