@@ -1,6 +1,7 @@
 /** Both sides of a measurement: a server that reports itself when asked, and the bench that asks it. */
 import { mkdirSync, writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { cpus, loadavg, totalmem } from "node:os";
+import { basename, join, resolve } from "node:path";
 import { linesOf } from "../../test/support/lines.ts";
 import { LoopLag } from "./loop-lag.ts";
 
@@ -77,12 +78,37 @@ export function startProgram(args: string[], env: Record<string, string> = {}) {
   return { child, next };
 }
 
+export type Row = Record<string, string | number>;
+
+/** A measurement as it is kept: of which build, on which machine, by which command. */
+export interface Kept {
+  at: string;
+  command: string;
+  commit: string;
+  bun: string;
+  machine: string;
+  /** Of the last minute at its end, with the measurement's own. */
+  load: number;
+  rows: Row[];
+}
+
+export const resultsFolder = resolve(import.meta.dir, "../results");
+
 /** Prints a table and keeps the same rows as `bench/results/<name>.json`. */
-export function present(name: string, rows: Record<string, string | number>[]): void {
+export function present(name: string, rows: Row[]): void {
   console.table(rows);
-  const folder = resolve(import.meta.dir, "../results");
-  mkdirSync(folder, { recursive: true });
-  const file = join(folder, `${name}.json`);
-  writeFileSync(file, `${JSON.stringify({ at: new Date().toISOString(), bun: Bun.version, rows }, null, 2)}\n`);
+  mkdirSync(resultsFolder, { recursive: true });
+  const { stdout } = Bun.spawnSync(["git", "describe", "--always", "--dirty"], { cwd: import.meta.dir });
+  const [processor] = cpus();
+  const kept: Kept = {
+    at: new Date().toISOString(),
+    command: ["npm run bench --", basename(process.argv[1]!, ".ts"), ...process.argv.slice(2)].join(" "),
+    commit: stdout.toString().trim(),
+    bun: Bun.version,
+    machine: `${cpus().length} × ${processor!.model}, ${Math.round(totalmem() / 2 ** 30)} GiB`,
+    load: Math.round(loadavg()[0]! * 10) / 10,
+    rows,
+  };
+  writeFileSync(join(resultsFolder, `${name}.json`), `${JSON.stringify(kept, null, 2)}\n`);
   console.log(`written to bench/results/${name}.json`);
 }

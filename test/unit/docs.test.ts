@@ -22,9 +22,18 @@ const documents = [
   "CHANGELOG.md",
   "CONTRIBUTING.md",
   "SECURITY.md",
-  ...["client", "protocol", "backends", "architecture", "operating", "scaling", "log", "internals", "glossary"].map(
-    (name) => `docs/${name}.md`,
-  ),
+  ...[
+    "client",
+    "protocol",
+    "backends",
+    "architecture",
+    "operating",
+    "scaling",
+    "performance",
+    "log",
+    "internals",
+    "glossary",
+  ].map((name) => `docs/${name}.md`),
 ];
 const textOf = (document: string) => readFileSync(join(root, document), "utf8");
 const protocol = textOf("docs/protocol.md");

@@ -1,0 +1,32 @@
+/** A flood: one connection publishes without waiting to a room in which nobody is. */
+import { compare, parameters } from "./support/comparison.ts";
+import type { Published } from "./support/load.ts";
+
+const { messages, unanswered } = parameters({ messages: 10_000, unanswered: 50 });
+
+await compare({
+  name: "flood",
+  unit: "message",
+  contenders: [
+    "bare",
+    "ws",
+    "socket.io",
+    "centrifugo",
+    "centrifugo, history",
+    "service, not logged",
+    "service, published",
+    "service",
+  ],
+  prepare: (contender) => contender.connectPublishers(1),
+  async measure(contender) {
+    const { mode } = contender;
+    const told = await contender.load<Published>({
+      do: "publish",
+      mode,
+      rooms: 1,
+      count: messages,
+      pace: { unanswered },
+    });
+    return { units: messages, latencies: { acked: told.acked }, cpuSeconds: told.cpuSeconds };
+  },
+});

@@ -1,0 +1,120 @@
+/** Plays one scenario with every contender in turns, and presents what each needed beside the others. */
+import { parseArgs } from "node:util";
+import { startPostgres } from "../../test/support/postgres.ts";
+import { areHere, Contender, type KindName } from "./contenders.ts";
+import type { Latency, Published } from "./load.ts";
+import { present, type Row } from "./measured.ts";
+import { median } from "./statistics.ts";
+
+export interface Scenario {
+  name: string;
+  /** Of which the server's CPU is told. */
+  unit: string;
+  contenders: KindName[];
+  /** Each round has servers that have never seen these clients. */
+  isFresh?: boolean;
+  prepare(contender: Contender): Promise<void>;
+  /** The server's CPU is counted from its begin to its end. */
+  measure(contender: Contender): Promise<Measured>;
+  /** Makes room for the next round. */
+  after?(contender: Contender): Promise<void>;
+}
+
+export interface Measured {
+  units: number;
+  /** `due` and `sent`: of a delivery since then; `acked`: of a publisher's answer; `ready`: of a client that comes. */
+  latencies: Record<string, Latency>;
+  /** Of the program of the clients. */
+  cpuSeconds: number;
+}
+
+/** How long publishing took in the eyes of those that it is for. */
+export const published = ({ due, sent, acked, cpuSeconds }: Published): Omit<Measured, "units"> => ({
+  latencies: { due, sent, acked },
+  cpuSeconds,
+});
+
+const common = {
+  rounds: { type: "string", default: "3" },
+  /** Some of them alone, by what their names begin with: `--only bare,service`. */
+  only: { type: "string", default: "" },
+  /** Where the service keeps its log: `sqlite`, or a PostgreSQL that is started for it. */
+  storage: { type: "string", default: "sqlite" },
+  /** A built service, such as `dist/ws-service`; otherwise it runs from the sources. */
+  program: { type: "string" },
+} as const;
+
+let options: Record<string, string | undefined> = {};
+
+/** Reads the command line. @returns the scenario's own parameters, as they are given there or here */
+export function parameters<Defaults extends Record<string, number>>(defaults: Defaults): Defaults {
+  const own = Object.entries(defaults).map(([name, value]) => [name, { type: "string", default: String(value) }]);
+  const parsed = parseArgs({ options: { ...common, ...Object.fromEntries(own) } });
+  options = parsed.values as Record<string, string | undefined>;
+  return Object.fromEntries(Object.keys(defaults).map((name) => [name, Number(options[name])])) as Defaults;
+}
+
+type Round = Measured & { cpuEach: number };
+
+export async function compare(scenario: Scenario): Promise<void> {
+  const wanted = options.only!.split(",");
+  const names = scenario.contenders.filter((name) => areHere(name) && wanted.some((only) => name.startsWith(only)));
+  const postgres = options.storage === "postgres" ? await startPostgres() : null;
+  const start = async (name: KindName) => {
+    const contender = await Contender.start(name, {
+      storage: await postgres?.newDatabase(),
+      program: options.program,
+    });
+    await scenario.prepare(contender);
+    return contender;
+  };
+  const standing = new Map<KindName, Contender>();
+  const played = new Map<KindName, Round[]>(names.map((name) => [name, []]));
+  try {
+    if (!scenario.isFresh) for (const name of names) standing.set(name, await start(name));
+    // The first round has code compiled and is not counted; in turns, so that a noisy neighbour meets all.
+    const warm = scenario.isFresh ? 0 : 1;
+    for (let round = -warm; round < Number(options.rounds); round++) {
+      for (const name of names) {
+        const contender = standing.get(name) ?? (await start(name));
+        const before = contender.cpuSeconds();
+        const measured = await scenario.measure(contender);
+        const cpuEach = ((contender.cpuSeconds() - before) * 1e6) / measured.units;
+        if (round >= 0) played.get(name)!.push({ ...measured, cpuEach });
+        await scenario.after?.(contender);
+        if (scenario.isFresh) await contender.stop();
+      }
+    }
+  } finally {
+    await Promise.all([...standing.values()].map((each) => each.stop()));
+    await postgres?.stop();
+  }
+  const suffix = postgres === null ? "" : "-postgres";
+  present(`${scenario.name}${suffix}`, rowsOf(scenario, played));
+}
+
+function rowsOf({ unit }: Scenario, played: Map<KindName, Round[]>): Row[] {
+  const typical = (rounds: Round[], value: (one: Round) => number) => median(rounds.map(value));
+  const times = (rounds: Round[], name: KindName) => {
+    const others = played.get(name);
+    if (others === undefined) return "";
+    return median(rounds.map(({ cpuEach }, round) => cpuEach / others[round]!.cpuEach)).toFixed(2);
+  };
+  const peer: KindName = played.has("centrifugo, history") ? "centrifugo, history" : "centrifugo";
+  return [...played].map(([name, rounds]) => {
+    const each = rounds.map(({ cpuEach }) => cpuEach);
+    const row: Row = {
+      contender: name,
+      [`CPU µs/${unit}`]: typical(rounds, ({ cpuEach }) => cpuEach).toFixed(1),
+      "least–most": `${Math.min(...each).toFixed(1)}–${Math.max(...each).toFixed(1)}`,
+      "times bare": times(rounds, "bare"),
+      [`times ${peer}`]: times(rounds, peer),
+    };
+    for (const of of Object.keys(rounds[0]!.latencies)) {
+      row[`${of} p50 ms`] = typical(rounds, ({ latencies }) => latencies[of]!.p50Ms).toFixed(2);
+      row[`${of} p99 ms`] = typical(rounds, ({ latencies }) => latencies[of]!.p99Ms).toFixed(2);
+    }
+    row["clients' CPU µs"] = typical(rounds, ({ cpuSeconds, units }) => (cpuSeconds * 1e6) / units).toFixed(1);
+    return row;
+  });
+}

@@ -1,0 +1,174 @@
+/** Servers that are measured beside each other: the service, the bare platform, and what else is here. */
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { freePorts } from "../../test/support/free-ports.ts";
+import { secret } from "../peers/token.ts";
+import type { DialectName, Mode } from "./dialects.ts";
+import type { Command } from "./load.ts";
+import { startProgram } from "./measured.ts";
+import { cpuSecondsOf } from "./process-cpu.ts";
+
+const root = resolve(import.meta.dir, "../..");
+/** Of npm, brought into a temporary folder: nothing else of the project needs it. */
+const socketIoVersion = "4.8.4";
+const readyMs = 30_000;
+
+/** A server, and the program of its clients. */
+export class Contender {
+  private constructor(
+    /** How its publishers publish. */
+    readonly mode: Mode,
+    private readonly server: Bun.Subprocess,
+    private readonly clients: ReturnType<typeof startProgram>,
+    private readonly folder: string,
+    readonly startedMs: number,
+  ) {}
+
+  static async start(name: KindName, options: StartOptions): Promise<Contender> {
+    const folder = mkdtempSync(join(tmpdir(), "ws-service-bench-"));
+    const [port] = (await freePorts(1)) as [number];
+    const { recipe, dialect, mode } = kinds[name];
+    const { command, env, livePath }: ToRun = await recipe({ port, folder, ...options });
+    const startedAt = performance.now();
+    const server = Bun.spawn(command, {
+      cwd: folder,
+      env: { PATH: process.env.PATH ?? "", HOME: folder, PORT: String(port), NODE_ENV: "production", ...env },
+      stdout: "ignore",
+      stderr: "inherit",
+    });
+    await untilLive(server, `http://127.0.0.1:${port}${livePath}`);
+    const startedMs = performance.now() - startedAt;
+    const clients = startProgram(["load.ts", JSON.stringify({ port, dialect })]);
+    await clients.next();
+    return new Contender(mode, server, clients, folder, startedMs);
+  }
+
+  async load<Result>(command: Command): Promise<Result> {
+    this.clients.child.stdin.write(`${JSON.stringify(command)}\n`);
+    this.clients.child.stdin.flush();
+    return (await this.clients.next()) as Result;
+  }
+
+  /** Users where its messages are users', backends where they are not. */
+  async connectPublishers(count: number): Promise<void> {
+    const roles = this.mode === "logged" ? undefined : ["service"];
+    await this.load({ do: "connect", as: "publisher", roles, count, atOnce: 16 });
+  }
+
+  cpuSeconds = () => cpuSecondsOf(this.server.pid);
+
+  memoryBytes = () => Number(readFileSync(`/proc/${this.server.pid}/statm`, "utf8").split(" ")[1]) * 4_096;
+
+  async stop(): Promise<void> {
+    for (const child of [this.clients.child, this.server]) child.kill("SIGKILL");
+    await Promise.all([this.clients.child.exited, this.server.exited]);
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+export interface StartOptions {
+  /** Where the service keeps its log; SQLite in a temporary folder where it is left out. */
+  storage?: string;
+  /** A built service; from the sources where it is left out. */
+  program?: string;
+}
+
+/** Says whether it can be started here: `PEERS` is a folder with the programs of others. */
+export const areHere = (name: KindName): boolean =>
+  !name.startsWith("centrifugo") || existsSync(join(process.env.PEERS ?? "", "centrifugo"));
+
+interface ToRun {
+  command: string[];
+  env?: Record<string, string>;
+  /** Answers with success once it is ready. */
+  livePath: string;
+}
+type Recipe = (at: StartOptions & { port: number; folder: string }) => ToRun | Promise<ToRun>;
+
+const recipes = {
+  bare: () => ({ command: [process.execPath, join(root, "bench/peers/bare.ts")], livePath: "/live" }),
+  ws: async ({ folder }) => ({
+    command: ["node", await forNode("ws.ts", folder)],
+    env: { PACKAGE: join(root, "node_modules/ws/wrapper.mjs") },
+    livePath: "/live",
+  }),
+  "socket.io": async ({ folder }) => {
+    const install = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", `socket.io@${socketIoVersion}`];
+    await Bun.spawn(install, { cwd: folder, stdout: "ignore", stderr: "inherit" }).exited;
+    return {
+      command: ["node", await forNode("socket-io.ts", folder)],
+      env: { PACKAGE: join(folder, "node_modules/socket.io/wrapper.mjs") },
+      livePath: "/live",
+    };
+  },
+  centrifugo: (at) => centrifugo(at, {}),
+  centrifugoWithHistory: (at) => centrifugo(at, { history_size: 100, history_ttl: "600s", force_recovery: true }),
+  service: ({ port, folder, storage, program }) => ({
+    command: [...(program === undefined ? [process.execPath, join(root, "src/main.ts")] : [resolve(program)]), "serve"],
+    env: {
+      WS__SERVER__PORT: String(port),
+      WS__STORAGE__URL: storage ?? `sqlite:${join(folder, "service.db")}`,
+      WS__AUTH__MODE: "token",
+      WS__AUTH__SECRET: secret,
+      WS__RATE_LIMITS__ENABLED: "false",
+      WS__LOG__LEVEL: "error",
+    },
+    livePath: "/ready",
+  }),
+} satisfies Record<string, Recipe>;
+
+interface Kind {
+  recipe: Recipe;
+  dialect: DialectName;
+  mode: Mode;
+}
+
+export const kinds = {
+  bare: { recipe: recipes.bare, dialect: "raw", mode: "ephemeral" },
+  ws: { recipe: recipes.ws, dialect: "raw", mode: "ephemeral" },
+  "socket.io": { recipe: recipes["socket.io"], dialect: "socket.io", mode: "ephemeral" },
+  centrifugo: { recipe: recipes.centrifugo, dialect: "centrifugo", mode: "ephemeral" },
+  "centrifugo, history": { recipe: recipes.centrifugoWithHistory, dialect: "centrifugo", mode: "ephemeral" },
+  "service, not logged": { recipe: recipes.service, dialect: "service", mode: "ephemeral" },
+  "service, published": { recipe: recipes.service, dialect: "service", mode: "published" },
+  service: { recipe: recipes.service, dialect: "service", mode: "logged" },
+} satisfies Record<string, Kind>;
+export type KindName = keyof typeof kinds;
+
+function centrifugo({ port, folder }: { port: number; folder: string }, history: object): ToRun {
+  const file = join(folder, "centrifugo.json");
+  const channels = { allow_subscribe_for_client: true, allow_publish_for_client: true, ...history };
+  const config = {
+    http_server: { address: "127.0.0.1", port },
+    client: { token: { hmac_secret_key: secret }, allowed_origins: ["*"] },
+    channel: { without_namespace: channels },
+    log: { level: "error" },
+    health: { enabled: true },
+    usage_stats: { disabled: true },
+  };
+  writeFileSync(file, JSON.stringify(config));
+  return { command: [resolve(process.env.PEERS!, "centrifugo"), "-c", file], livePath: "/health" };
+}
+
+/** Makes what Node reads of a program of ours. @returns where it is */
+async function forNode(program: string, outdir: string): Promise<string> {
+  const entrypoints = [join(root, "bench/peers", program)];
+  const { outputs } = await Bun.build({ entrypoints, outdir, target: "node", naming: "[name].mjs" });
+  return outputs[0]!.path;
+}
+
+async function untilLive(server: Bun.Subprocess, url: string): Promise<void> {
+  for (const until = performance.now() + readyMs; performance.now() < until; await Bun.sleep(2)) {
+    if (server.exitCode !== null) break;
+    if (
+      await fetch(url).then(
+        ({ ok }) => ok,
+        () => false,
+      )
+    )
+      return;
+  }
+  server.kill("SIGKILL");
+  throw new Error(`${url} did not become ready`);
+}
