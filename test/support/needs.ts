@@ -6,6 +6,7 @@ import { findNginx } from "./nginx.ts";
 import { findPgBouncer } from "./pgbouncer.ts";
 import { findPostgres } from "./postgres.ts";
 import { findServer } from "./redis.ts";
+import { findStrace } from "./system-calls.ts";
 import { node, python } from "./websockets/peer.ts";
 
 export const findSystemdAnalyze = () => debianProgram("systemd-analyze", { package: "systemd" });
@@ -14,6 +15,6 @@ export const findPromtool = () => debianProgram("promtool", { package: "promethe
 export const findFish = () => debianProgram("fish", { package: "fish" });
 
 const servers = [findServer, findPostgres, findHaproxy, findNginx, findPgBouncer];
-const others = [ensureChromium, node, python, findSystemdAnalyze, findZsh, findFish, findPromtool];
+const others = [findStrace, ensureChromium, node, python, findSystemdAnalyze, findZsh, findFish, findPromtool];
 
 if (import.meta.main) installTogether([...servers, ...others]);
