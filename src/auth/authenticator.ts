@@ -1,12 +1,13 @@
 /** Turns a token into an identity: finds the key, checks signature, times, issuer and audience, and reads the claims. */
-import { decodeProtectedHeader, errors, type JWSHeaderParameters, jwtVerify } from "jose";
+import { decodeProtectedHeader, type JWSHeaderParameters } from "jose";
 import type { Config } from "../config/schema.ts";
 import type { Timers } from "../ground/timers.ts";
 import { limits } from "../protocol/limits.ts";
 import { asymmetricAlgorithms, keyFault } from "./fixed-keys.ts";
-import { AuthenticationError, type Identity, identityOf, ownRoles } from "./identity.ts";
+import { AuthenticationError, type Identity, ownRoles } from "./identity.ts";
 import { createKeySource } from "./key-source.ts";
 import { type FetchKeys, RemoteKeys, type remoteKeysTiming } from "./remote-keys.ts";
+import { Signer } from "./signer.ts";
 
 export { AuthenticationError, type Identity, knownRoles, type Role, roles } from "./identity.ts";
 
@@ -72,47 +73,37 @@ export function createAuthenticator({
     remote: null,
     readFile,
   });
+  const verifying = { leewayMs: config.leeway, now };
   // Backends first, for theirs are never asked for anywhere else.
-  const sides = [
+  const signers = [
     // Their key is for this service alone: there is no other issuer, and no other audience.
-    { keys: backends, issuer: null, audience: null, roles: ownRoles },
-    { keys: users, issuer: config.issuer, audience: config.audience, roles: userRoles(config) },
+    new Signer({ keys: backends, issuer: null, audience: null, roles: ownRoles, ...verifying }),
+    new Signer({
+      keys: users,
+      issuer: config.issuer,
+      audience: config.audience,
+      roles: userRoles(config),
+      ...verifying,
+    }),
   ];
-
-  async function verifiedIdentity(token: string, header: JWSHeaderParameters): Promise<Identity> {
-    let refusal = new AuthenticationError("token_invalid", "The token's key is not known.");
-    for (const { keys, issuer, audience, roles } of sides) {
-      if (!keys.takes(header.alg)) continue;
-      for await (const key of keys.candidates(header)) {
-        try {
-          const { payload } = await jwtVerify(token, key, {
-            algorithms: [header.alg],
-            clockTolerance: config.leeway / 1_000,
-            currentDate: new Date(now()),
-            ...(issuer === null ? {} : { issuer }),
-            ...(audience === null ? {} : { audience }),
-          });
-          return identityOf(payload, roles);
-        } catch (error) {
-          refusal = authenticationErrorOf(error);
-          // Only a signature of another key is a reason to try the next one.
-          if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw refusal;
-        }
-      }
-    }
-    throw refusal;
-  }
 
   return {
     async verify(token) {
       // From a header or the URL it may not be longer than in a message either.
       if (token.length > limits.tokenLength) throw new AuthenticationError("token_invalid", "The token is too long.");
       const header = headerOf(token);
+      const fitting = signers.filter((it) => it.takes(header.alg));
       // Before any key is looked for, so that a token of the wrong kind costs no fetch.
-      if (!sides.some(({ keys }) => keys.takes(header.alg))) {
+      if (fitting.length === 0) {
         throw new AuthenticationError("token_invalid", "The token's algorithm is not one of auth.algorithms.");
       }
-      return verifiedIdentity(token, header);
+      let refusal = new AuthenticationError("token_invalid", "The token's key is not known.");
+      for (const signer of fitting) {
+        const verified = await signer.verify(token, header);
+        if (!(verified instanceof AuthenticationError)) return verified;
+        refusal = verified;
+      }
+      throw refusal;
     },
 
     async start() {
@@ -155,19 +146,4 @@ function headerOf(token: string): JWSHeaderParameters {
   } catch {
     throw new AuthenticationError("token_invalid", "This is not a token.");
   }
-}
-
-/** The library's errors hold the claims; ours say only which rule was broken. */
-function authenticationErrorOf(error: unknown): AuthenticationError {
-  if (error instanceof AuthenticationError) return error;
-  if (error instanceof errors.JWTExpired) return new AuthenticationError("token_expired", "The token has expired.");
-  if (error instanceof errors.JWTClaimValidationFailed) {
-    return error.claim === "nbf" && error.reason === "check_failed"
-      ? new AuthenticationError("token_not_yet_valid", "The token is not valid yet.")
-      : new AuthenticationError("token_invalid", `The token's claim ${error.claim} is missing or not acceptable.`);
-  }
-  if (error instanceof errors.JWSSignatureVerificationFailed) {
-    return new AuthenticationError("token_invalid", "The token's signature does not fit.");
-  }
-  return new AuthenticationError("token_invalid", "This is not a valid token.");
 }

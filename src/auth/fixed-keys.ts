@@ -20,10 +20,10 @@ export function keyFault(path: string, expected: string, value: string | null = 
  * The HS256 key of `auth.secret`, or of the setting at `path`.
  * @throws ConfigError where it has fewer than 32 bytes
  */
-export async function importSecret(secret: string, path = "auth.secret"): Promise<CryptoKey> {
+export function bytesOfSecret(secret: string, path = "auth.secret"): Uint8Array {
   const bytes = new TextEncoder().encode(secret);
   if (bytes.byteLength < secretBytesMin) throw keyFault(path, `must have at least ${secretBytesMin} bytes for HS256`);
-  return await crypto.subtle.importKey("raw", bytes, { name: "HMAC", hash: "SHA-256" }, false, ["sign", "verify"]);
+  return bytes;
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Joins one side's keys: the shared secret or the public keys of a file, and for users' tokens a key server. */
 import type { JWSHeaderParameters } from "jose";
-import { type Algorithm, importPublicKeys, importSecret, keyFault } from "./fixed-keys.ts";
+import { type Algorithm, bytesOfSecret, importPublicKeys, keyFault } from "./fixed-keys.ts";
 import type { RemoteKeys } from "./remote-keys.ts";
 
 export interface KeySourceOptions {
@@ -17,8 +17,13 @@ export interface KeySource {
   /**
    * Keys by the algorithm that a key was given for: a public key is never tried as a secret [AUTH2].
    * The key server is asked only where the configured keys did not do.
+   * @returns for HS256 the secret, else public keys
    */
-  candidates(header: JWSHeaderParameters): AsyncIterable<CryptoKey>;
+  candidates(header: JWSHeaderParameters): AsyncIterable<CryptoKey | Uint8Array>;
+  /** Has the key server's set brought up to date where that is due, so that a withdrawn key ends. Never rejects. */
+  bringUpToDate(): Promise<void>;
+  /** Changes whenever the keys do. */
+  readonly revision: number;
   /** @throws ConfigError where the settings can never work */
   start(): Promise<void>;
   /** Reads the file and the key server again. Rejects where that fails; the keys that were there stay. */
@@ -27,8 +32,9 @@ export interface KeySource {
 }
 
 export function createKeySource({ algorithms, secret, publicKeys, remote, readFile }: KeySourceOptions): KeySource {
-  let shared: CryptoKey | null = null;
+  let shared: Uint8Array | null = null;
   let read = new Map<Algorithm, CryptoKey[]>();
+  let readings = 0;
 
   async function readPublicKeys(): Promise<void> {
     const { path, file } = publicKeys;
@@ -37,6 +43,7 @@ export function createKeySource({ algorithms, secret, publicKeys, remote, readFi
       throw keyFault(path, "cannot be read", file);
     });
     read = await importPublicKeys(pem, { algorithms, path });
+    readings++;
   }
 
   return {
@@ -49,8 +56,14 @@ export function createKeySource({ algorithms, secret, publicKeys, remote, readFi
       yield* read.get(header.alg as Algorithm) ?? [];
       if (remote !== null) yield* await remote.candidates(header);
     },
+    async bringUpToDate() {
+      await remote?.bringUpToDate();
+    },
+    get revision() {
+      return readings + (remote?.revision ?? 0);
+    },
     async start() {
-      if (secret.value !== null) shared = await importSecret(secret.value, secret.path);
+      if (secret.value !== null) shared = bytesOfSecret(secret.value, secret.path);
       await readPublicKeys();
       // The fault has been told to onFault.
       await remote?.refresh().catch(() => {});

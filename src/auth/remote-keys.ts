@@ -36,6 +36,7 @@ export class RemoteKeys {
   readonly #timing: typeof remoteKeysTiming;
   readonly #stopping = new AbortController();
   #keys: LocalJWKSet | null = null;
+  #revision = 0;
   #fetchedAt = Number.NEGATIVE_INFINITY;
   #attemptedAt = Number.NEGATIVE_INFINITY;
   #attemptFailed = false;
@@ -50,7 +51,7 @@ export class RemoteKeys {
    * @throws Unavailable where that cannot be known now
    */
   async candidates(header: JWSHeaderParameters): Promise<CryptoKey[]> {
-    await this.#bringUpToDate();
+    await this.bringUpToDate();
     const found = await this.#find(header);
     if (found.length > 0) return found;
     if (this.#keys !== null) {
@@ -63,6 +64,11 @@ export class RemoteKeys {
       throw new Unavailable("auth", "The keys that tokens are checked with are not available.");
     }
     return [];
+  }
+
+  /** Changes whenever a set takes the place of another. */
+  get revision(): number {
+    return this.#revision;
   }
 
   /** Fetches now, whatever the cache says, once for all who ask. Rejects where that fails; the keys that were there stay. */
@@ -81,7 +87,8 @@ export class RemoteKeys {
     return this.#keys === null ? [] : keysFor(this.#keys, header);
   }
 
-  async #bringUpToDate(): Promise<void> {
+  /** Fetches again what is too old; never rejects, for what is cached may do. */
+  async bringUpToDate(): Promise<void> {
     const ageMs = this.#ageOf(this.#fetchedAt);
     if (ageMs < this.#timing.refreshAfterMs) return;
     const refreshed = this.#refreshIfDue(0);
@@ -120,6 +127,7 @@ export class RemoteKeys {
       const set = JSON.parse(await readBounded(response));
       if (Array.isArray(set?.keys) && set.keys.length > keysMax) throw new Error(`more than ${keysMax} keys`);
       this.#keys = createLocalJWKSet(set);
+      this.#revision++;
       this.#fetchedAt = now();
       this.#attemptFailed = false;
     } catch (error) {

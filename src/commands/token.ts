@@ -1,7 +1,7 @@
 /** Mints a token for development, signed with the configured secret. */
 import { SignJWT } from "jose";
 import * as v from "valibot";
-import { importSecret } from "../auth/fixed-keys.ts";
+import { bytesOfSecret } from "../auth/fixed-keys.ts";
 import { roles } from "../auth/identity.ts";
 import { secretBytesMin } from "../config/checks.ts";
 import { loadConfig } from "../config/loader.ts";
@@ -38,7 +38,7 @@ server there is nothing here to sign with.`,
       return 1;
     }
     const { issuer, audience } = signer;
-    const key = await importSecret(signer.secret);
+    const key = bytesOfSecret(signer.secret);
     const issuedAtSeconds = Math.floor(Date.now() / 1_000);
     const jwt = await new SignJWT({
       sub: claims.user,
