@@ -72,7 +72,8 @@ export class Backend {
 
   #notify(): void {
     const { device, random, conversations } = this.options;
-    const { userIds } = random.pick(conversations);
+    // Of few users some conversations have none.
+    const { userIds } = random.pick(conversations.filter((each) => each.userIds.length > 0));
     const user_ids = Array.from({ length: random.between(1, notifiedMax) }, () => random.pick(userIds));
     const key = `${device.deviceId}-${++this.#published}`;
     void device.request("publish", {
