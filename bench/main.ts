@@ -3,7 +3,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { writePage } from "./support/page.ts";
 
-const [name, ...given] = process.argv.slice(2);
+const words = process.argv.slice(2);
+// `profile rooms` is `rooms --profile`, in the place where one looks for it.
+const [name, ...given] = words[0] === "profile" ? [...words.slice(1), "--profile"] : words;
 const names = readdirSync(import.meta.dir)
   .filter((file) => file.endsWith(".ts") && file !== "main.ts")
   .map((file) => file.slice(0, -".ts".length))
@@ -14,9 +16,10 @@ if (name === "page") {
   process.exit(0);
 }
 if (name !== "all" && !names.includes(name ?? "")) {
-  console.log("npm run bench -- <name|all|page> [--parameter value …], of:\n");
+  console.log("npm run bench -- <name|all|page|profile <name>> [--parameter value …], of:\n");
   for (const each of names) console.log(`  ${each.padEnd(16)}${firstSentence(each)}`);
-  console.log("\n  page            Writes the tables and charts of docs/performance.md from the last results.");
+  console.log("\n  profile rooms   Says where the service's time goes: also for fanout, connect, storm and flood.");
+  console.log("  page            Writes the tables and charts of docs/performance.md from the last results.");
   process.exit(name === undefined ? 0 : 1);
 }
 for (const each of name === "all" ? names : [name!]) {

@@ -4,6 +4,7 @@ import { startPostgres } from "../../test/support/postgres.ts";
 import { areHere, Contender, type KindName } from "./contenders.ts";
 import type { Latency, Published } from "./load.ts";
 import { present, type Row } from "./measured.ts";
+import { profile } from "./profile.ts";
 import { median } from "./statistics.ts";
 
 export interface Scenario {
@@ -42,21 +43,26 @@ const common = {
   storage: { type: "string", default: "sqlite" },
   /** A built service, such as `dist/ws-service`; otherwise it runs from the sources. */
   program: { type: "string" },
+  /** Plays it with the service alone, and says where its time goes. */
+  profile: { type: "boolean", default: false },
 } as const;
 
 let options: Record<string, string | undefined> = {};
+let isProfile = false;
 
 /** Reads the command line. @returns the scenario's own parameters, as they are given there or here */
 export function parameters<Defaults extends Record<string, number>>(defaults: Defaults): Defaults {
   const own = Object.entries(defaults).map(([name, value]) => [name, { type: "string", default: String(value) }]);
   const parsed = parseArgs({ options: { ...common, ...Object.fromEntries(own) } });
-  options = parsed.values as Record<string, string | undefined>;
+  options = parsed.values as typeof options;
+  isProfile = (parsed.values as { profile: boolean }).profile;
   return Object.fromEntries(Object.keys(defaults).map((name) => [name, Number(options[name])])) as Defaults;
 }
 
 type Round = Measured & { cpuEach: number };
 
 export async function compare(scenario: Scenario): Promise<void> {
+  if (isProfile) return profile(scenario, { program: options.program, rounds: Number(options.rounds) });
   const wanted = options.only!.split(",");
   const names = scenario.contenders.filter((name) => areHere(name) && wanted.some((only) => name.startsWith(only)));
   const postgres = options.storage === "postgres" ? await startPostgres() : null;

@@ -1,5 +1,5 @@
 /** Servers that are measured beside each other: the service, the bare platform, and what else is here. */
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { freePorts } from "../../test/support/free-ports.ts";
@@ -60,6 +60,27 @@ export class Contender {
 
   memoryBytes = () => Number(readFileSync(`/proc/${this.server.pid}/statm`, "utf8").split(" ")[1]) * 4_096;
 
+  get pid(): number {
+    return this.server.pid;
+  }
+
+  /** Each thread's name and its CPU so far, by its id. */
+  threads(): Map<number, { name: string; seconds: number }> {
+    const folder = `/proc/${this.pid}/task`;
+    return new Map(
+      readdirSync(folder).map((id) => {
+        const name = readFileSync(`${folder}/${id}/comm`, "utf8").trim();
+        return [Number(id), { name, seconds: cpuSecondsOf(`${this.pid}/task/${id}`) }];
+      }),
+    );
+  }
+
+  /** Lets it end by itself. */
+  async finish(): Promise<void> {
+    this.server.kill("SIGTERM");
+    await this.server.exited;
+  }
+
   async stop(): Promise<void> {
     for (const child of [this.clients.child, this.server]) child.kill("SIGKILL");
     await Promise.all([this.clients.child.exited, this.server.exited]);
@@ -70,6 +91,8 @@ export class Contender {
 export interface StartOptions {
   /** Where the service keeps its log; SQLite in a temporary folder where it is left out. */
   storage?: string;
+  /** The runtime leaves a profile of the service's loop there, once it has ended by itself. */
+  profileFolder?: string;
   /** A built service; from the sources where it is left out. */
   program?: string;
 }
@@ -104,8 +127,13 @@ const recipes = {
   },
   centrifugo: (at) => centrifugo(at, {}),
   centrifugoWithHistory: (at) => centrifugo(at, { history_size: 100, history_ttl: "600s", force_recovery: true }),
-  service: ({ port, folder, storage, program }) => ({
-    command: [...(program === undefined ? [process.execPath, join(root, "src/main.ts")] : [resolve(program)]), "serve"],
+  service: ({ port, folder, storage, program, profileFolder }) => ({
+    command: [
+      ...(program === undefined ? [process.execPath] : [resolve(program)]),
+      ...(profileFolder === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${profileFolder}`]),
+      ...(program === undefined ? [join(root, "src/main.ts")] : []),
+      "serve",
+    ],
     env: {
       WS__SERVER__PORT: String(port),
       WS__STORAGE__URL: storage ?? `sqlite:${join(folder, "service.db")}`,
@@ -113,6 +141,7 @@ const recipes = {
       WS__AUTH__SECRET: secret,
       WS__RATE_LIMITS__ENABLED: "false",
       WS__LOG__LEVEL: "error",
+      WS__SERVER__DRAIN_WINDOW: "0s",
     },
     livePath: "/ready",
   }),

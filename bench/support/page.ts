@@ -1,12 +1,15 @@
 /** Writes what was measured last into docs/performance.md: for each bench that the page names a chart, a table, and how it was made. */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { type Kept, resultsFolder } from "./measured.ts";
+import { bars, curves } from "./charts.ts";
+import { growthOf } from "./growth.ts";
+import { type Kept, type Row, resultsFolder } from "./measured.ts";
 
 const docs = resolve(import.meta.dir, "../../docs");
 /** A place for results: `<!-- bench: rooms -->`, what is replaced, `<!-- /bench -->`. */
 const place = /<!-- bench: ([\w-]+) -->\n[\s\S]*?<!-- \/bench -->/g;
-const bar = { left: 170, width: 420, height: 20, gap: 8 };
+/** Of a soak, drawn; its table has all. */
+const drawn = ["memory MiB", "descriptors", "threads", "rows: events", "p50 ms", "p99 ms"];
 
 export function writePage(): void {
   const file = join(docs, "performance.md");
@@ -17,45 +20,34 @@ export function writePage(): void {
       return before;
     }
     const kept = JSON.parse(readFileSync(results, "utf8")) as Kept;
-    writeFileSync(join(docs, `images/bench-${name}.svg`), chartOf(kept));
+    const chart = chartOf(name, kept.rows);
+    if (chart !== null) writeFileSync(join(docs, imageOf(name)), chart);
     return `<!-- bench: ${name} -->\n${partOf(name, kept)}\n<!-- /bench -->`;
   });
   writeFileSync(file, page);
   console.log("written to docs/performance.md");
 }
 
-function partOf(name: string, { command, at, commit, bun, machine, load, rows }: Kept): string {
+const isSoak = (name: string) => name.startsWith("soak-");
+const isProfile = (name: string) => name.startsWith("profile-");
+const imageOf = (name: string) => `images/bench-${name}.svg`;
+
+/** @returns null where the table says it all */
+function chartOf(name: string, rows: Row[]): string | null {
+  if (isProfile(name)) return null;
+  return isSoak(name) ? curves(rows, drawn) : bars(rows);
+}
+
+function partOf(name: string, { command, at, commit, bun, machine, load, rows: measured }: Kept): string {
+  const rows = isSoak(name) ? growthOf(measured) : measured;
   const columns = Object.keys(rows[0]!);
   const line = (cells: (string | number)[]) => `| ${cells.join(" | ")} |`;
   return [
-    `![${columns[1]}, by ${columns[0]}](images/bench-${name}.svg)`,
-    "",
+    ...(isProfile(name) ? [] : [`![${columns[1]}, by ${columns[0]}](${imageOf(name)})`, ""]),
     line(columns),
     line(columns.map(() => "---")),
     ...rows.map((row) => line(columns.map((column) => row[column]!))),
     "",
     `\`${command}\`, ${at.slice(0, 10)}, commit ${commit}, Bun ${bun}, ${machine}, load average ${load}.`,
   ].join("\n");
-}
-
-/** Bars of the second column, named by the first; grey and blue are read on white and on black. */
-function chartOf({ rows }: Kept): string {
-  const [label, figure] = Object.keys(rows[0]!) as [string, string];
-  const most = Math.max(...rows.map((row) => Number(row[figure])));
-  const height = rows.length * (bar.height + bar.gap) + 34;
-  const bars = rows.map((row, index) => {
-    const [top, name, value] = [30 + index * (bar.height + bar.gap), String(row[label]), Number(row[figure])];
-    const width = Math.max(1, (value / most) * bar.width);
-    const fill = name.startsWith("service") ? "#2f7de1" : "#8c959f";
-    return [
-      `<text x="${bar.left - 8}" y="${top + 15}" text-anchor="end">${name}</text>`,
-      `<rect x="${bar.left}" y="${top}" width="${width.toFixed(1)}" height="${bar.height}" rx="3" fill="${fill}"/>`,
-      `<text x="${(bar.left + width + 6).toFixed(1)}" y="${top + 15}">${row[figure]}</text>`,
-    ].join("");
-  });
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${bar.left + bar.width + 80} ${height}" font-family="sans-serif" font-size="13" fill="#818b98">
-<text x="${bar.left}" y="18" font-weight="bold">${figure}</text>
-${bars.join("\n")}
-</svg>
-`;
 }
