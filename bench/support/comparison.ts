@@ -9,17 +9,26 @@ import { median } from "./statistics.ts";
 
 export interface Scenario {
   name: string;
-  /** Of which the server's CPU is told. */
+  /** Of which the server's CPU is told, or another gauge of it. */
   unit: string;
+  gauge?: Gauge;
   contenders: KindName[];
   /** Each round has servers that have never seen these clients. */
   isFresh?: boolean;
   prepare(contender: Contender): Promise<void>;
-  /** The server's CPU is counted from its begin to its end. */
+  /** The gauge is read at its begin and at its end. */
   measure(contender: Contender): Promise<Measured>;
   /** Makes room for the next round. */
   after?(contender: Contender): Promise<void>;
 }
+
+/** Grows with what a server is asked to do. */
+export interface Gauge {
+  name: string;
+  read(contender: Contender): number;
+}
+
+const cpu: Gauge = { name: "CPU µs", read: (contender) => contender.cpuSeconds() * 1e6 };
 
 export interface Measured {
   units: number;
@@ -47,7 +56,7 @@ const common = {
   profile: { type: "boolean", default: false },
 } as const;
 
-let options: Record<string, string | undefined> = {};
+export let options: Record<string, string | undefined> = {};
 let isProfile = false;
 
 /** Reads the command line. @returns the scenario's own parameters, as they are given there or here */
@@ -59,18 +68,22 @@ export function parameters<Defaults extends Record<string, number>>(defaults: De
   return Object.fromEntries(Object.keys(defaults).map((name) => [name, Number(options[name])])) as Defaults;
 }
 
-type Round = Measured & { cpuEach: number };
+type Round = Measured & { each: number };
+
+/** @returns those that are here, and that the command line has not left out */
+export function chosen(contenders: KindName[]): KindName[] {
+  const wanted = options.only!.split(",");
+  return contenders.filter((name) => areHere(name) && wanted.some((only) => name.startsWith(only)));
+}
 
 export async function compare(scenario: Scenario): Promise<void> {
   if (isProfile) return profile(scenario, { program: options.program, rounds: Number(options.rounds) });
-  const wanted = options.only!.split(",");
-  const names = scenario.contenders.filter((name) => areHere(name) && wanted.some((only) => name.startsWith(only)));
+  const { gauge = cpu } = scenario;
+  const names = chosen(scenario.contenders);
   const postgres = options.storage === "postgres" ? await startPostgres() : null;
   const start = async (name: KindName) => {
-    const contender = await Contender.start(name, {
-      storage: await postgres?.newDatabase(),
-      program: options.program,
-    });
+    const storage = await postgres?.newDatabase();
+    const contender = await Contender.start(name, { storage, program: options.program });
     await scenario.prepare(contender);
     return contender;
   };
@@ -83,12 +96,15 @@ export async function compare(scenario: Scenario): Promise<void> {
     for (let round = -warm; round < Number(options.rounds); round++) {
       for (const name of names) {
         const contender = standing.get(name) ?? (await start(name));
-        const before = contender.cpuSeconds();
+        standing.set(name, contender);
+        const before = gauge.read(contender);
         const measured = await scenario.measure(contender);
-        const cpuEach = ((contender.cpuSeconds() - before) * 1e6) / measured.units;
-        if (round >= 0) played.get(name)!.push({ ...measured, cpuEach });
+        const each = (gauge.read(contender) - before) / measured.units;
+        if (round >= 0) played.get(name)!.push({ ...measured, each });
         await scenario.after?.(contender);
-        if (scenario.isFresh) await contender.stop();
+        if (!scenario.isFresh) continue;
+        standing.delete(name);
+        await contender.stop();
       }
     }
   } finally {
@@ -99,20 +115,20 @@ export async function compare(scenario: Scenario): Promise<void> {
   present(`${scenario.name}${suffix}`, rowsOf(scenario, played));
 }
 
-function rowsOf({ unit }: Scenario, played: Map<KindName, Round[]>): Row[] {
+function rowsOf({ unit, gauge = cpu }: Scenario, played: Map<KindName, Round[]>): Row[] {
   const typical = (rounds: Round[], value: (one: Round) => number) => median(rounds.map(value));
   const times = (rounds: Round[], name: KindName) => {
     const others = played.get(name);
     if (others === undefined) return "";
-    return median(rounds.map(({ cpuEach }, round) => cpuEach / others[round]!.cpuEach)).toFixed(2);
+    return median(rounds.map(({ each }, round) => each / others[round]!.each)).toFixed(2);
   };
   const peer: KindName = played.has("centrifugo, history") ? "centrifugo, history" : "centrifugo";
   return [...played].map(([name, rounds]) => {
-    const each = rounds.map(({ cpuEach }) => cpuEach);
+    const all = rounds.map(({ each }) => each);
     const row: Row = {
       contender: name,
-      [`CPU µs/${unit}`]: typical(rounds, ({ cpuEach }) => cpuEach).toFixed(1),
-      "least–most": `${Math.min(...each).toFixed(1)}–${Math.max(...each).toFixed(1)}`,
+      [`${gauge.name}/${unit}`]: median(all).toFixed(1),
+      "least–most": `${Math.min(...all).toFixed(1)}–${Math.max(...all).toFixed(1)}`,
       "times bare": times(rounds, "bare"),
       [`times ${peer}`]: times(rounds, peer),
     };

@@ -22,7 +22,7 @@ export class Contender {
     private readonly server: Bun.Subprocess,
     private readonly clients: ReturnType<typeof startProgram>,
     private readonly folder: string,
-    readonly startedMs: number,
+    readonly readyMs: number,
   ) {}
 
   static async start(name: KindName, options: StartOptions): Promise<Contender> {
@@ -38,10 +38,10 @@ export class Contender {
       stderr: "inherit",
     });
     await untilLive(server, `http://127.0.0.1:${port}${livePath}`);
-    const startedMs = performance.now() - startedAt;
+    const readyMs = performance.now() - startedAt;
     const clients = startProgram(["load.ts", JSON.stringify({ port, dialect })]);
     await clients.next();
-    return new Contender(mode, server, clients, folder, startedMs);
+    return new Contender(mode, server, clients, folder, readyMs);
   }
 
   async load<Result>(command: Command): Promise<Result> {

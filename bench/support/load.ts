@@ -107,9 +107,10 @@ async function connectAll(command: Connect) {
   const { as, count, atOnce = 64 } = command;
   const took: number[] = [];
   const startedAt = microseconds();
-  let next = 0;
+  let next = clients[as].length;
+  const end = next + count;
   const connectSome = async () => {
-    while (next < count) {
+    while (next < end) {
       const at = microseconds();
       clients[as].push(await connect(next++, command));
       took.push(microseconds() - at);
