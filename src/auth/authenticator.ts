@@ -97,7 +97,7 @@ export function createAuthenticator({
       if (fitting.length === 0) {
         throw new AuthenticationError("token_invalid", "The token's algorithm is not one of auth.algorithms.");
       }
-      let refusal = new AuthenticationError("token_invalid", "The token's key is not known.");
+      let refusal: AuthenticationError | null = null;
       for (const signer of fitting) {
         const verified = await signer.verify(token, header);
         if (!(verified instanceof AuthenticationError)) return verified;

@@ -44,7 +44,7 @@ export class Signer {
 
   async #verifyAnew(token: string, header: JWSHeaderParameters): Promise<Verified | AuthenticationError> {
     const { keys, roles } = this.options;
-    let refusal = new AuthenticationError("token_invalid", "The token's key is not known.");
+    let refusal: AuthenticationError | null = null;
     for await (const key of keys.candidates(header)) {
       try {
         const claims = await this.#claimsOf(token, header, key);
@@ -55,7 +55,7 @@ export class Signer {
         if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw refusal;
       }
     }
-    return refusal;
+    return refusal ?? new AuthenticationError("token_invalid", "The token's key is not known.");
   }
 
   async #claimsOf(token: string, header: JWSHeaderParameters, key: CryptoKey | Uint8Array): Promise<JWTPayload> {

@@ -17,6 +17,7 @@ export const topicKinds = {
 export type TopicKind = keyof typeof topicKinds;
 
 const ownKinds = (Object.keys(topicKinds) as TopicKind[]).filter((kind) => topicKinds[kind].own);
+const ownPrefixes = ownKinds.map((kind) => `${kind}:`);
 
 export interface Topic {
   /** Whole name: `conversation:c1`. */
@@ -46,8 +47,9 @@ export const ownTopicsOf = (userId: string) => ownKinds.map((kind) => `${kind}:$
 
 /** Reads whose own topic it is; null: others may be on it. */
 export function ownerOf(topic: string): string | null {
-  const kind = kindOf(topic);
-  return kind !== null && topicKinds[kind].own && topic.length > kind.length ? topic.slice(kind.length + 1) : null;
+  // Asked of each topic so often that taking its name apart for it is felt.
+  const prefix = ownPrefixes.find((it) => topic.startsWith(it));
+  return prefix === undefined ? null : topic.slice(prefix.length);
 }
 
 /** The two topics that are of nobody and of no conversation: their names are whole without a key. */

@@ -1,9 +1,9 @@
 /** Puts one socket on the native topics that stand for its topics, and takes it off: mostly one for all three of its user's own. */
 import type { ServerWebSocket } from "bun";
-import { allOwnTopic, nativeTopic, nativeTopicsOf } from "../broadcast/ports.ts";
+import { allOwnTopic, nativeTopic } from "../broadcast/ports.ts";
 import { watchTopic } from "../protocol/admin.ts";
 import type { WireFormat } from "../protocol/limits.ts";
-import { everyoneTopic, ownTopicsOf } from "../protocol/topic.ts";
+import { everyoneTopic, ownerOf, ownTopicsOf } from "../protocol/topic.ts";
 
 type Socket = Pick<ServerWebSocket<unknown>, "subscribe" | "unsubscribe" | "isSubscribed" | "subscriptions">;
 
@@ -14,13 +14,16 @@ interface SocketUser {
 }
 
 export function isOnTopic(socket: Socket, topic: string, { format }: Pick<SocketUser, "format">): boolean {
-  return nativeTopicsOf(topic, format).some((name) => socket.isSubscribed(name));
+  const owner = ownerOf(topic);
+  // Nearly every connection is on all of its own by now.
+  if (owner !== null && socket.isSubscribed(nativeTopic(allOwnTopic(owner), format))) return true;
+  return socket.isSubscribed(nativeTopic(topic, format));
 }
 
 export function joinTopic(socket: Socket, topic: string, { userId, format }: SocketUser): void {
   if (isOnTopic(socket, topic, { format })) return;
   socket.subscribe(nativeTopic(topic, format));
-  if (nativeTopicsOf(topic, format).length === 1) return;
+  if (ownerOf(topic) === null) return;
   const own = ownTopicsOf(userId).map((name) => nativeTopic(name, format));
   if (!own.every((name) => socket.isSubscribed(name))) return;
   // Nearly every connection is on all three of its own: one native topic for them saves a kilobyte.
