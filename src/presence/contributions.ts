@@ -149,7 +149,7 @@ export class Contributions {
   takeWord(word: PresenceWord): void {
     const { onStale, showing } = this.options;
     const { userId } = word;
-    if (!showing().takeWord(word) || !this.has(userId)) return;
+    if (!showing().takeWord(word) || !this.has(userId) || this.#isSaid(word)) return;
     void this.queue.run(userId, async () => {
       const known = showing().knownOf(userId);
       if (known === null) return;
@@ -160,6 +160,16 @@ export class Contributions {
       const isDone = await this.#recheckOne(userId, known).catch(() => false);
       if (!isDone) onStale([userId]);
     });
+  }
+
+  /** Whether the record has of this node what is here, as most have whose word is this node's own: then there is nothing to check. */
+  #isSaid({ userId, record: { devices, lastSeenAt } }: PresenceWord): boolean {
+    const own = this.of(userId);
+    const recorded = devices.filter(({ run }) => run === this.options.registry.run);
+    const isRecorded = (device: DevicePresence) =>
+      recorded.some((it) => it.connectionId === device.connectionId && Bun.deepEquals(it, device));
+    const isSeen = (this.#seenAt.get(userId) ?? 0) <= (lastSeenAt ?? 0);
+    return isSeen && !this.#owed.has(userId) && recorded.length === own.length && own.every(isRecorded);
   }
 
   /** Reads users again, and contributes what the registry lacks of them. @returns those to be checked once more */

@@ -94,6 +94,21 @@ describe("the tracker", () => {
       ]);
     });
 
+    test("[PRE1] a word that has of a node's devices what is so asks for no look at the record, another one does", async () => {
+      await comeHere(phone);
+      const { mark, version, record } = (await world.registry.read(["ann"])).get("ann")!;
+      const { hear } = world.nodes.get(world.watchedOn)!.registry;
+      const elsewhere = { ...record!.devices[0]!, deviceId: "tv", connectionId: "tv", run: "another" };
+      world.asked.length = 0;
+      const more = { ...record!, devices: [...record!.devices, elsewhere] };
+      hear({ userId: "ann", mark, version: version + 1, record: more });
+      await world.settled();
+      expect(world.asked).toEqual([]);
+      hear({ userId: "ann", mark, version: version + 2, record: { ...record!, devices: [elsewhere] } });
+      await world.settled();
+      expect(world.asked).toContain("transact");
+    });
+
     test("[PRE1] a reconnect within the grace is not seen by anybody", async () => {
       tracker.start();
       await comeHere(phone);
