@@ -28,7 +28,7 @@ export function clientAddress(
     .map((hop) => hop.trim())
     .filter((hop) => hop !== "");
   // From the right: each proxy appended whom it saw. What stands left of an untrusted hop is hearsay.
-  while (isTrusted(address) && hops.length > 0) {
+  while (hops.length > 0 && isTrusted(address)) {
     const hop = withoutPort(hops.pop()!);
     if (isIP(hop) === 0) break;
     address = unmapped(hop);

@@ -160,7 +160,7 @@ export class Server {
     try {
       const address = this.addressOf(request, server);
       const { upgrades, compression, now } = this.options;
-      const source = { address, isInternal, isOfThisMachine: this.isOfThisMachine(request, server) };
+      const source = { address, isInternal, isOfThisMachine: () => this.isOfThisMachine(request, server) };
       const { connection, subprotocol } = await upgrades.admit(request, source);
       if (!compression.allows(connection, now())) request.headers.delete("sec-websocket-extensions");
       const headers: Record<string, string> = subprotocol === null ? {} : { "Sec-WebSocket-Protocol": subprotocol };

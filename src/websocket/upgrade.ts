@@ -68,8 +68,8 @@ export interface Admission {
 /** Where a request comes from. */
 export interface Source {
   address: string;
-  /** From this machine itself, and not passed on for another. */
-  isOfThisMachine: boolean;
+  /** Tells whether it is from this machine itself, and not passed on for another; to be asked in the same turn. */
+  isOfThisMachine: () => boolean;
   /** By the internal listener. */
   isInternal: boolean;
 }
@@ -111,7 +111,7 @@ export class Upgrades {
     }
     this.#checkOrigin(request.headers.get("origin"));
     // A proxy on this machine would let in everybody as whoever they like.
-    if (this.#isOwnMachines && !from.isOfThisMachine)
+    if (this.#isOwnMachines && !from.isOfThisMachine())
       throw new Refusal(
         403,
         "forbidden",

@@ -29,10 +29,12 @@ test("[DRN] [CON1] who was being checked when draining began is not let in any m
   };
   const upgrades = new Upgrades(parts as unknown as UpgradeOptions);
   const request = new Request("http://localhost/ws?user_id=u1", { headers: { upgrade: "websocket" } });
-  const admission = upgrades.admit(request, { address: "192.0.2.1", isInternal: false, isOfThisMachine: true }).then(
-    () => null,
-    (error: Refusal) => error,
-  );
+  const admission = upgrades
+    .admit(request, { address: "192.0.2.1", isInternal: false, isOfThisMachine: () => true })
+    .then(
+      () => null,
+      (error: Refusal) => error,
+    );
   await asked.promise;
   isDraining = true;
   answered.resolve();
