@@ -269,16 +269,16 @@ export class Connection implements ConnectionOfAll {
   #tell(news: News): void {
     if (this.#hasLeft) return;
     this.#onNews.tell(news);
-    this.#saveLater();
+    // At once what is heard from now on, for whoever leads next goes on with that alone.
+    this.#saveLater(news.kind === "subscribed" ? 0 : saveAfterMs);
   }
 
   #noteHappening(happening: Happening): void {
     if (happening === "hide") void this.#save();
   }
 
-  #saveLater(): void {
-    // At once where there is nothing yet that whoever comes next could go on from.
-    const afterMs = this.#written.has(keys.session) ? saveAfterMs : 0;
+  #saveLater(afterMs = saveAfterMs): void {
+    if (afterMs === 0) this.#dropSave();
     this.#cancelSave ??= this.#clock.after(afterMs, () => void this.#save());
   }
 

@@ -63,8 +63,8 @@ async function openTabs(count: number) {
     ben.ask("message.send", { conversation_id: conversationId, client_message_id: fresh("m"), content });
   // From there another one goes on, should this one end now.
   await eventually(
-    () => tabs[0]!.does("store.read('session')"),
-    (kept) => kept.some(([, { cursor }]: [string, { cursor: string | null }]) => cursor !== null),
+    () => tabs[0]!.does("store.read('session/covered')"),
+    (kept) => kept.some(([, covered]: [string, string[]]) => covered.includes(topic)),
   );
   const admin = await people.connect(fresh("admin"), { roles: "admin" });
   const connections = async () => (await admin.ask("admin.connections", { user_id: userId })).connections as any[];

@@ -320,7 +320,7 @@ test("[LOG3] [LOG4] [LOG6] whatever breaks, what others say is told once and in 
   );
 });
 
-test("[LOG4] the first place is kept at once, later ones now and then: whoever leads next has one to go on from", async () => {
+test("[LOG4] from where on something is heard is kept at once, later places now and then: whoever leads next has one to go on from", async () => {
   const clock = createHandClock({ settled });
   const store = new MemoryStore();
   let socket!: HandSocket;
@@ -334,7 +334,8 @@ test("[LOG4] the first place is kept at once, later ones now and then: whoever l
       }
     },
   });
-  const keptCursor = async () => (await store.read("session")).map(([, { cursor }]: any) => cursor);
+  const keptCursor = async () =>
+    (await store.read("session")).flatMap(([key, it]: any) => (key === "session" ? [it.cursor] : []));
   connection.follow(["conversation:a"]);
   connection.start();
   await settled();
@@ -348,5 +349,12 @@ test("[LOG4] the first place is kept at once, later ones now and then: whoever l
   expect(await keptCursor()).toEqual(["e.1"]);
   await clock.pass(1);
   expect(await keptCursor()).toEqual(["e.2"]);
+  connection.follow(["conversation:b"]);
+  await settled();
+  const other = { topics: [{ topic: "conversation:b", seq: 5 }], rejected: [], cursor: "e.3" };
+  socket.reply("subscribed", other, socket.asked("subscribe"));
+  await clock.pass(0);
+  const kept = new Map(await store.read("session"));
+  expect(kept.get("session/covered")).toEqual(["conversation:a", "conversation:b"]);
   connection.leave();
 });
