@@ -1,9 +1,11 @@
 /** Plays one scenario with every contender in turns, and presents what each needed beside the others. */
 import { parseArgs } from "node:util";
+import { migrateStorage } from "../../src/storage/migrate.ts";
 import { startPostgres } from "../../test/support/postgres.ts";
 import { areHere, Contender, type KindName } from "./contenders.ts";
 import type { Latency, Published } from "./load.ts";
 import { present, type Row } from "./measured.ts";
+import { PostgresMeter, workOfEach } from "./postgres-work.ts";
 import { profile } from "./profile.ts";
 import { median } from "./statistics.ts";
 
@@ -68,7 +70,8 @@ export function parameters<Defaults extends Record<string, number>>(defaults: De
   return Object.fromEntries(Object.keys(defaults).map((name) => [name, Number(options[name])])) as Defaults;
 }
 
-type Round = Measured & { each: number };
+/** `engine`: what one unit had PostgreSQL do, where the service keeps its log there. */
+type Round = Measured & { each: number; engine: Record<string, number> };
 
 /** @returns those that are here, and that the command line has not left out */
 export function chosen(contenders: KindName[]): KindName[] {
@@ -81,8 +84,10 @@ export async function compare(scenario: Scenario): Promise<void> {
   const { gauge = cpu } = scenario;
   const names = chosen(scenario.contenders);
   const postgres = options.storage === "postgres" ? await startPostgres() : null;
+  const meter = postgres && (await PostgresMeter.of(postgres));
   const start = async (name: KindName) => {
     const storage = await postgres?.newDatabase();
+    if (storage !== undefined) await migrateStorage({ url: storage, lockTimeoutMs: 5_000 });
     const contender = await Contender.start(name, { storage, program: options.program });
     await scenario.prepare(contender);
     return contender;
@@ -97,10 +102,12 @@ export async function compare(scenario: Scenario): Promise<void> {
       for (const name of names) {
         const contender = standing.get(name) ?? (await start(name));
         standing.set(name, contender);
+        const engineBefore = await meter?.read();
         const before = gauge.read(contender);
         const measured = await scenario.measure(contender);
         const each = (gauge.read(contender) - before) / measured.units;
-        if (round >= 0) played.get(name)!.push({ ...measured, each });
+        const engine = engineBefore ? workOfEach(engineBefore, await meter!.read(), measured.units) : {};
+        if (round >= 0) played.get(name)!.push({ ...measured, each, engine });
         await scenario.after?.(contender);
         if (!scenario.isFresh) continue;
         standing.delete(name);
@@ -132,6 +139,8 @@ function rowsOf({ unit, gauge = cpu }: Scenario, played: Map<KindName, Round[]>)
       "times bare": times(rounds, "bare"),
       [`times ${peer}`]: times(rounds, peer),
     };
+    for (const what of Object.keys(rounds[0]!.engine))
+      row[what] = typical(rounds, ({ engine }) => engine[what]!).toFixed(1);
     for (const of of Object.keys(rounds[0]!.latencies)) {
       row[`${of} p50 ms`] = typical(rounds, ({ latencies }) => latencies[of]!.p50Ms).toFixed(2);
       row[`${of} p99 ms`] = typical(rounds, ({ latencies }) => latencies[of]!.p99Ms).toFixed(2);
