@@ -25,7 +25,7 @@ export class PostgresMeter {
     return new PostgresMeter(server, Number(statOf(Number(row!.pid))[1]));
   }
 
-  /** What asking costs counts as its work, some milliseconds. */
+  /** Counts what it asks itself as well, which is some milliseconds. */
   async read(): Promise<PostgresWork> {
     const children = readdirSync("/proc")
       .filter((name) => /^\d+$/.test(name))
