@@ -9,6 +9,7 @@ import { parseArgs } from "node:util";
 import { startPostgres } from "../test/support/postgres.ts";
 import { type Asked, fillList, ListClient } from "./support/list-client.ts";
 import { present } from "./support/measured.ts";
+import { portOf } from "./support/port-of.ts";
 import { median } from "./support/statistics.ts";
 
 const { values } = parseArgs({
@@ -112,18 +113,4 @@ async function measure({ engine, count, release, root }: Scene): Promise<Record<
 /** Waits for what PostgreSQL says, which comes a little later than its answers. */
 function quiet(): Promise<void> {
   return Bun.sleep(300);
-}
-
-async function portOf(stream: ReadableStream<Uint8Array>): Promise<number> {
-  const { promise, resolve: found } = Promise.withResolvers<number>();
-  void (async () => {
-    let text = "";
-    const decoder = new TextDecoder();
-    for await (const chunk of stream) {
-      if (text.length < 65_536) text += decoder.decode(chunk, { stream: true });
-      const port = /"url":"ws:\/\/[^:]+:(\d+)\//.exec(text)?.[1];
-      if (port !== undefined) found(Number(port));
-    }
-  })();
-  return promise;
 }

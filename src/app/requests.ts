@@ -57,7 +57,6 @@ export function composeRequests(
     ...parts,
     log: storage.log,
     cursors: storage.cursors,
-    receiptStore: storage.receipts,
     directoryStore: storage.directory,
     conversationStore: storage.conversations,
     erasures: storage.erasures,

@@ -16,7 +16,7 @@ import type { ConversationStore } from "../storage/conversation-store.ts";
 import type { Directory } from "../storage/directory-store.ts";
 import type { ErasureStore } from "../storage/erasure-store.ts";
 import type { FairQueue } from "../storage/fair-queue.ts";
-import type { CursorStore, EventLog, ReceiptStore } from "../storage/ports.ts";
+import type { CursorStore, EventLog } from "../storage/ports.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Subscriber } from "../subscription/subscriber.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -40,7 +40,6 @@ export interface Services {
   config: Config;
   log: EventLog;
   cursors: CursorStore;
-  receiptStore: ReceiptStore;
   /** Changes who exists and who is a member, and tells of it what is so; `directory` remembers it for a while. */
   directoryStore: Directory;
   conversationStore: ConversationStore;

@@ -1,37 +1,40 @@
 /** Turns watermarks that moved into logged receipts, at most one per conversation, user and kind in a short while [REC2]. */
 
 import type { Audience } from "../broadcast/broadcaster.ts";
-import { idempotencyKey } from "../broadcast/idempotency-key.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
 import type { DirectoryView } from "../directory/directory.ts";
+import { pages } from "../ground/pages.ts";
 import { limits } from "../protocol/limits.ts";
+import type { ServerPayload } from "../protocol/server.ts";
 import { conversationTopic, userTopic } from "../protocol/topic.ts";
-import type { ReceiptKind, ReceiptStore, UnsentReceipt } from "../storage/ports.ts";
+import type {
+  Marked,
+  NewEvent,
+  ReceiptKind,
+  ReceiptMark,
+  ReceiptStore,
+  Telling,
+  UnsentReceipt,
+} from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Outage, warnsOnce } from "../telemetry/outage.ts";
+import { MarkQueue } from "./mark-queue.ts";
 
 export interface ReceiptRelayOptions {
   store: ReceiptStore;
-  publisher: Pick<Publisher, "append">;
+  publisher: Pick<Publisher, "appendAll">;
   directory: Pick<DirectoryView, "toldOfReceipts">;
-  /** How long receipts of one conversation and user are gathered, ms. */
+  /** How long receipts are gathered, ms. */
   windowMs: number;
   now: () => number;
   newId: () => string;
   logger: Logger;
 }
 
-export interface ReceiptMark {
-  conversationId: string;
-  userId: string;
-  kind: ReceiptKind;
-  messageIds?: string[] | undefined;
-  upToSeq?: number | undefined;
-}
-
 /** Gathers receipts of one conversation and user. */
 interface Gathering {
-  timer: Timer;
+  conversationId: string;
+  userId: string;
   audience: Audience;
   /** How far whom the audience leaves out has come by its own marks, whose answers have told it. */
   ownSeqs: Map<ReceiptKind, number>;
@@ -42,70 +45,101 @@ const eventTypes = { delivered: "message.delivered", read: "message.read", read_
 const leftBehindAfterMs = 5_000;
 const sweepIntervalMs = 5_000;
 const sweepBatch = 100;
+/** Users in conversations that are told of together: messages wait behind them. */
+const toldAtOnce = 100;
+
+/** Tries of a stop to tell what others are at. */
+const stopRoundsMax = 5;
+
+/** A receipt with the event that tells of it. */
+interface Owed {
+  receipt: UnsentReceipt;
+  event: NewEvent;
+}
+
+const keyOf = ({ conversationId, userId }: { conversationId: string; userId: string }) => `${conversationId} ${userId}`;
 
 export class ReceiptRelay {
-  /** Conversations and users whose receipts are being gathered. */
+  readonly #marks: MarkQueue;
+  /** Holds what has moved in this window, by conversation and user. */
   readonly #gathering = new Map<string, Gathering>();
+  /** Conversations and users that are being told of: what they move meanwhile stays gathered. */
+  readonly #telling = new Set<string>();
   readonly #sending = new Set<Promise<unknown>>();
-  #timer: Timer | null = null;
+  #window: Timer | null = null;
+  #sweeping: Timer | null = null;
   #isSweeping = false;
 
   readonly #outage: Outage;
 
   constructor(private readonly options: ReceiptRelayOptions) {
-    const { logger } = options;
+    const { logger, store } = options;
+    this.#marks = new MarkQueue({ store });
     this.#outage = warnsOnce(logger, "receipts wait", "receipts go on");
   }
 
   /** Sends what a crash left untold, now and from time to time. */
   start(): void {
     const { now } = this.options;
-    this.#timer = setInterval(() => this.#sweep(now() - leftBehindAfterMs), sweepIntervalMs);
+    this.#sweeping = setInterval(() => this.#sweep(now() - leftBehindAfterMs), sweepIntervalMs);
     this.#sweep(now());
   }
 
   /** Sends at once what is being gathered, and ends a sweep with the page that it is at. */
   async stop(): Promise<void> {
-    if (this.#timer !== null) clearInterval(this.#timer);
-    this.#timer = null;
-    // A watermark that moved while it was told of is gathered anew.
-    while (this.#gathering.size > 0 || this.#sending.size > 0) {
-      for (const [key, { timer }] of this.#gathering) {
-        clearTimeout(timer);
-        this.#sendGathered(key);
-      }
+    if (this.#sweeping !== null) clearInterval(this.#sweeping);
+    this.#sweeping = null;
+    // A watermark that moved while it was told of is gathered anew; what others are still at is left to a sweep.
+    for (let round = 0; round < stopRoundsMax && (this.#gathering.size > 0 || this.#sending.size > 0); round++) {
+      this.#sendGathered();
       await Promise.all(this.#sending);
     }
   }
 
-  /** Moves the watermark durably, then tells of it within the window. @returns where the watermark is now */
-  async advance(mark: ReceiptMark, audience: Audience): Promise<number> {
-    const { upToSeq, advanced } = await this.options.store.advance(mark);
-    if (advanced) this.#gather({ ...mark, upToSeq }, audience);
-    return upToSeq;
+  /** Moves the watermark durably, then tells of it within the window. */
+  async advance(mark: ReceiptMark, audience: Audience): Promise<Marked> {
+    const marked = await this.#marks.advance(mark);
+    if (marked.advanced) this.#gather({ ...mark, upToSeq: marked.upToSeq }, audience);
+    return marked;
   }
 
-  #gather({ conversationId, userId, kind, upToSeq }: Omit<UnsentReceipt, "sentSeq">, audience: Audience): void {
-    const key = `${conversationId} ${userId}`;
+  #gather({ conversationId, userId, kind, upToSeq }: Omit<Telling, "sentSeq">, audience: Audience): void {
+    const key = keyOf({ conversationId, userId });
     const gathering = this.#gathering.get(key);
     if (gathering === undefined) {
-      const timer = setTimeout(() => this.#sendGathered(key), this.options.windowMs);
-      this.#gathering.set(key, { timer, audience, ownSeqs: new Map([[kind, upToSeq]]) });
+      this.#gathering.set(key, { conversationId, userId, audience, ownSeqs: new Map([[kind, upToSeq]]) });
     } else if (gathering.audience.except === audience.except) {
       gathering.ownSeqs.set(kind, Math.max(upToSeq, gathering.ownSeqs.get(kind) ?? 0));
     } else {
       // Two devices caused it: each of them is told of what the other did.
       gathering.audience = {};
     }
+    this.#window ??= setTimeout(() => this.#sendGathered(), this.options.windowMs);
   }
 
-  #sendGathered(key: string): void {
-    const { audience, ownSeqs } = this.#gathering.get(key)!;
-    this.#gathering.delete(key);
-    const [conversationId, userId] = key.split(" ") as [string, string];
-    // Leaves nobody out of what goes beyond its own marks: another device's is claimed with them, of another node or of this very moment.
-    const audienceOf = ({ kind, upToSeq }: UnsentReceipt) => (upToSeq <= (ownSeqs.get(kind) ?? 0) ? audience : {});
-    this.#track(this.#sendClaimed({ conversationId, userId }, audienceOf));
+  #sendGathered(): void {
+    if (this.#window !== null) clearTimeout(this.#window);
+    this.#window = null;
+    const due = [...this.#gathering].filter(([key]) => !this.#telling.has(key));
+    for (const [key] of due) {
+      this.#gathering.delete(key);
+      this.#telling.add(key);
+    }
+    for (const page of pages(due, toldAtOnce)) this.#track(this.#sendPage(new Map(page)));
+  }
+
+  async #sendPage(gathered: Map<string, Gathering>): Promise<void> {
+    // Leaves nobody out of what goes beyond its own marks: another device's is told with them, of another node or of this very moment.
+    const audienceOf = (receipt: UnsentReceipt): Audience => {
+      const { audience, ownSeqs } = gathered.get(keyOf(receipt))!;
+      return receipt.upToSeq <= (ownSeqs.get(receipt.kind) ?? 0) ? audience : {};
+    };
+    await this.#sendUnsent(
+      { of: [...gathered.values()].map(({ conversationId, userId }) => ({ conversationId, userId })) },
+      audienceOf,
+    );
+    for (const key of gathered.keys()) this.#telling.delete(key);
+    if (this.#gathering.size > 0) this.#window ??= setTimeout(() => this.#sendGathered(), this.options.windowMs);
   }
 
   #sweep(movedBefore: number): void {
@@ -115,7 +149,8 @@ export class ReceiptRelay {
   }
 
   async #sendLeftBehind(movedBefore: number): Promise<void> {
-    while ((await this.#sendClaimed({ movedBefore }, () => ({}))) === sweepBatch && this.#timer !== null);
+    const query = { movedBefore, limit: sweepBatch };
+    while ((await this.#sendUnsent(query, () => ({}))) === sweepBatch && this.#sweeping !== null);
   }
 
   /** Stopping waits for it. */
@@ -124,20 +159,30 @@ export class ReceiptRelay {
     this.#sending.add(sending);
   }
 
-  /** @returns how many it was given to tell; 0 where that failed */
-  async #sendClaimed(
-    query: Parameters<ReceiptStore["claim"]>[0],
+  /** @returns how many are told now; fewer than were found where others are at them, 0 where that failed */
+  async #sendUnsent(
+    query: Parameters<ReceiptStore["unsent"]>[0],
     audienceOf: (receipt: UnsentReceipt) => Audience,
   ): Promise<number> {
+    const { store, directory } = this.options;
     try {
-      const claimed = await this.options.store.claim(query, sweepBatch);
-      for (const receipt of claimed) {
-        await this.#send(receipt, audienceOf(receipt));
-        // The node that moved it meanwhile could not tell of it.
-        if (await this.options.store.markSent(receipt)) this.#gather(receipt, {});
+      const unsent = await store.unsent(query, limits.toldMessageIds);
+      const openIn = await directory.toldOfReceipts([...new Set(unsent.map(({ conversationId }) => conversationId))]);
+      const passed: Telling[] = [];
+      const owed: Owed[] = [];
+      for (const receipt of unsent) {
+        const { conversationId, kind, messageIds, ...rest } = receipt;
+        const isPrivate = kind === "read_private" || !openIn.has(conversationId);
+        // Where others are not told one's other devices need to know what is read, and nobody what was delivered. Where only receipts
+        // or messages of their own were passed, telling of it would be one more event to mark, without end.
+        if ((isPrivate && kind === "delivered") || messageIds.length === 0)
+          passed.push({ conversationId, kind, ...rest });
+        else owed.push({ receipt, event: this.#eventOf(receipt, isPrivate) });
       }
+      if (passed.length > 0) await store.passOver(passed);
+      const told = await this.#tell(owed, audienceOf);
       this.#outage.ended();
-      return claimed.length;
+      return passed.length + told;
     } catch (error) {
       // They stay unsent in the store; a later sweep takes them.
       this.#outage.began(error);
@@ -145,18 +190,29 @@ export class ReceiptRelay {
     }
   }
 
-  async #send({ conversationId, userId, kind, sentSeq, upToSeq }: UnsentReceipt, audience: Audience): Promise<void> {
-    const { store, publisher, now, newId } = this.options;
-    const isPrivate = kind === "read_private" || !(await this.#isToldIn(conversationId));
-    // Where others are not told one's other devices need to know what is read, and nobody what was delivered.
-    if (isPrivate && kind === "delivered") return;
-    const told = isPrivate ? "read_private" : kind;
-    const at = now();
-    const covered = { conversationId, userId, afterSeq: sentSeq, throughSeq: upToSeq, limit: limits.toldMessageIds };
-    const messageIds = await store.covered(covered);
-    // Only receipts or messages of their own were passed. Telling of it would be one more event to mark, without end.
-    if (messageIds.length === 0) return;
-    const payload = {
+  /** Tells of all together; those of one topic in one transaction. @returns of how many */
+  async #tell(owed: Owed[], audienceOf: (receipt: UnsentReceipt) => Audience): Promise<number> {
+    const byTopic = Map.groupBy(owed, ({ event }) => event.topic);
+    const told = await Promise.all([...byTopic.values()].map((some) => this.#append(some, audienceOf)));
+    return told.reduce((sum, count) => sum + count, 0);
+  }
+
+  async #append(owed: Owed[], audienceOf: (receipt: UnsentReceipt) => Audience): Promise<number> {
+    const audiences = new Map(owed.map(({ event, receipt }) => [event.id, audienceOf(receipt)]));
+    const appended = await this.options.publisher.appendAll(
+      owed.map(({ event }) => event),
+      { audienceOf: ({ id }) => audiences.get(id)! },
+    );
+    const contested = owed.filter((_, index) => appended[index]!.duplicate);
+    // Another node has told, or somebody marks at this moment: what is owed now is looked up anew.
+    for (const { receipt } of contested) this.#gather(receipt, audienceOf(receipt));
+    return owed.length - contested.length;
+  }
+
+  #eventOf({ messageIds, ...telling }: UnsentReceipt, isPrivate: boolean): NewEvent {
+    const { conversationId, userId, kind, upToSeq } = telling;
+    const at = this.options.now();
+    const payload: ServerPayload<"message.read"> = {
       conversation_id: conversationId,
       user_id: userId,
       message_ids: messageIds,
@@ -164,21 +220,14 @@ export class ReceiptRelay {
       at: new Date(at).toISOString(),
       ...(isPrivate ? { private: true } : {}),
     };
-    await publisher.append(
-      {
-        id: newId(),
-        topic: isPrivate ? userTopic(userId) : conversationTopic(conversationId),
-        type: eventTypes[kind],
-        payload,
-        createdAt: at,
-        compactionKey: `${told}:${conversationId}:${userId}`,
-        once: { keys: [idempotencyKey(["receipt", told, conversationId, userId], upToSeq)] },
-      },
-      { audience },
-    );
-  }
-
-  async #isToldIn(conversationId: string): Promise<boolean> {
-    return (await this.options.directory.toldOfReceipts([conversationId])).has(conversationId);
+    return {
+      id: this.options.newId(),
+      topic: isPrivate ? userTopic(userId) : conversationTopic(conversationId),
+      type: eventTypes[kind],
+      payload: JSON.stringify(payload),
+      createdAt: at,
+      compactionKey: `${isPrivate ? "read_private" : kind}:${conversationId}:${userId}`,
+      tells: telling,
+    };
   }
 }

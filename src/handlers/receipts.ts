@@ -4,7 +4,7 @@ import type { ReceiptKind } from "../storage/ports.ts";
 import type { Handler, Reply, Request } from "./context.ts";
 import { requireMember } from "./require-member.ts";
 
-type Needs = "directory" | "receipts" | "receiptStore";
+type Needs = "directory" | "receipts";
 
 export const markDelivered: Handler<"mark.delivered", Needs> = (request) => mark(request, "delivered");
 
@@ -18,11 +18,9 @@ async function mark(
   const { from, payload, services } = request;
   const { conversation_id: conversationId, message_ids: messageIds, up_to_seq: upToSeq } = payload;
   await requireMember(request, { joins: false, writes: false });
-  const watermark = await services.receipts.advance(
+  const marked = await services.receipts.advance(
     { conversationId, userId: from.userId, kind, messageIds, upToSeq },
     { except: from },
   );
-  const places = await services.receiptStore.states(from.userId, [conversationId]);
-  const { unread = 0, asOfSeq = 0 } = places.get(conversationId) ?? {};
-  return { type: "ack", payload: { up_to_seq: watermark, unread, as_of_seq: asOfSeq } };
+  return { type: "ack", payload: { up_to_seq: marked.upToSeq, unread: marked.unread, as_of_seq: marked.asOfSeq } };
 }

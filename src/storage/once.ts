@@ -1,4 +1,4 @@
-/** Answers events that are not appended: their keys are known [LOG2], or they change nothing of their message [MSG2]. */
+/** Answers events that are not appended: their keys are known [LOG2], they change nothing of their message [MSG2], or others tell of their receipt [REC2]. */
 import type { AmendmentOutcome } from "./amendments.ts";
 import type { AppendedEvent, NewEvent, Once } from "./ports.ts";
 
@@ -13,7 +13,7 @@ export function repetitionOf(firsts: First[], { digest }: Pick<Once, "digest">):
   return { ...first, duplicate: true, ...(isConflict ? { conflict: true } : {}) };
 }
 
-/** Answers an event whose amendment was not made. */
+/** Answers an event whose amendment was not made, or whose receipt is not its own to tell. */
 export function notAmended(
   { topic, id, createdAt }: NewEvent,
   outcome: Exclude<AmendmentOutcome, "applied">,

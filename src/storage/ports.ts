@@ -26,6 +26,8 @@ export interface NewEvent {
   senderId?: string;
   /** Changes a message of its topic in the same transaction as it says; where that cannot be, nothing is appended [MSG2] [MSG3]. */
   amendment?: Amendment;
+  /** Tells of a receipt in the same transaction; where it was told beyond `sentSeq`, or is being moved, nothing is appended [REC2]. */
+  tells?: Telling;
 }
 
 /** Under which keys an event is appended once within the retention time [LOG2]. */
@@ -50,7 +52,7 @@ export interface AppendedEvent {
   conflict?: true;
   /**
    * Why its amendment was not made. Nothing was appended, `duplicate` is true, and there are no numbers (0); so it is without a
-   * refusal where the message is already as it says.
+   * refusal where the message is already as it says, or where the receipt is not its own to tell.
    */
   refusal?: AmendmentRefusal;
   /** Nothing was appended, and nothing is known: others wait for a topic of its unit. */
@@ -204,53 +206,61 @@ export interface EventLog {
 
 export type ReceiptKind = "delivered" | "read" | "read_private";
 
-/** A watermark that has moved and whose event is not in the log yet. */
-export interface UnsentReceipt {
+export interface ReceiptMark {
   conversationId: string;
   userId: string;
   kind: ReceiptKind;
-  /** The watermark that was last told; messages above it up to `upToSeq` are newly covered. */
+  messageIds?: string[] | undefined;
+  upToSeq?: number | undefined;
+}
+
+/** Where a mark has come to. */
+export interface Marked {
+  /** The watermark as it is now. */
+  upToSeq: number;
+  /** Whether this mark moved it. */
+  advanced: boolean;
+  /** Of the user in the conversation, in the moment in which its last number was `asOfSeq`; as `states` counts. */
+  unread: number;
+  asOfSeq: number;
+}
+
+/** Says from where to where a watermark is told of. */
+export interface Telling {
+  conversationId: string;
+  userId: string;
+  kind: ReceiptKind;
+  /** The watermark that was last told. */
   sentSeq: number;
   upToSeq: number;
 }
 
-/** So long (ms) has the caller of `claim` for telling of a receipt before another one is given it. */
-export const receiptLeaseMs = 5_000;
+/** A watermark that has moved and whose event is not in the log yet. */
+export interface UnsentReceipt extends Telling {
+  /** Ids of others' messages that are newly covered: the newest so many, oldest first. */
+  messageIds: string[];
+}
 
 /** Keeps forward-only watermarks per conversation, user and kind [REC1]. The log's topic of a conversation is `conversation:<id>`. */
 export interface ReceiptStore {
   /**
-   * Moves a watermark forward to the highest `seq` named: by ids (unknown ids and the user's own messages are ignored) or
+   * Moves watermarks forward, each to the highest `seq` named: by ids (unknown ids and the user's own messages are ignored) or
    * by number (cut to the topic's head). Moving `read` moves `delivered` silently; moving `read` or `read_private` both
    * count for the user's own `read_seq`. Durable when the promise resolves.
-   * @returns where the watermark is now and whether this call moved it
+   * @param marks one of a user and conversation at most
+   * @returns one for each, in the same order
    */
-  advance(mark: {
-    conversationId: string;
-    userId: string;
-    kind: ReceiptKind;
-    messageIds?: string[];
-    upToSeq?: number;
-  }): Promise<{ upToSeq: number; advanced: boolean }>;
+  advance(marks: ReceiptMark[]): Promise<Marked[]>;
   /**
-   * Watermarks above what was told: of one conversation and user, or all that moved before a moment (crashed in between).
-   * Each is given to one caller, and again with the same `upToSeq` after `receiptLeaseMs` where it was not marked as sent;
-   * what moves meanwhile waits, so that receipts are told in the order of their watermarks.
+   * Finds watermarks above what was told: of users in conversations, or `limit` of all that moved before a moment (crashed in
+   * between), the oldest first. An event that `tells` of one moves what was told; of many that do one is appended.
    */
-  claim(
-    query: { conversationId: string; userId: string } | { movedBefore: number },
-    limit: number,
+  unsent(
+    query: { of: { conversationId: string; userId: string }[] } | { movedBefore: number; limit: number },
+    messageIdsMax: number,
   ): Promise<UnsentReceipt[]>;
-  /** Ids of others' messages with `afterSeq` < seq ≤ `throughSeq`, the newest `limit`, oldest first. */
-  covered(query: {
-    conversationId: string;
-    userId: string;
-    afterSeq: number;
-    throughSeq: number;
-    limit: number;
-  }): Promise<string[]>;
-  /** Notes that the event for a claimed watermark is in the log. @returns whether it has moved on and is nobody's */
-  markSent(receipt: { conversationId: string; userId: string; kind: ReceiptKind; upToSeq: number }): Promise<boolean>;
+  /** Notes as told what no event is to tell of, where it was told up to `sentSeq`. */
+  passOver(tellings: Telling[]): Promise<void>;
   /**
    * Says how far the caller has come in conversations; `unread` counts others' messages above `readSeq`. Both begin where the user
    * has joined by `addMembers`, or by a row of the engine's own table of members [REC3]. `asOfSeq` is the conversation's last

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { youngPassedMax } from "../../src/storage/conversation-store.ts";
 import type { EventLog, Storage } from "../../src/storage/ports.ts";
+import { markOne } from "../support/marks.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
 import { type Open, withStorage } from "./opened.ts";
 
@@ -164,7 +165,7 @@ function describeWhatStays(open: Open): void {
       await log.append([first]);
       await log.append(newEvents(topic, 4, from("ann", now - 5 * minute)));
       await log.append(newEvents(topic, 2, from("ann", now - minute)));
-      await receipts.advance({ conversationId: "c1", userId: "ben", kind: "read", upToSeq: 3 });
+      await markOne(receipts, { conversationId: "c1", userId: "ben", kind: "read", upToSeq: 3 });
       expect((await receipts.states("ben", ["c1"])).get("c1")).toMatchObject({ readSeq: 3, unread: 4 });
       await conversations.setRetention("c1", 2 * minute);
       await expireAll(storage);
@@ -173,7 +174,7 @@ function describeWhatStays(open: Open): void {
         deliveredSeq: 3,
         unread: 2,
       });
-      expect(await receipts.advance({ conversationId: "c1", userId: "ben", kind: "read", upToSeq: 99 })).toEqual({
+      expect(await markOne(receipts, { conversationId: "c1", userId: "ben", kind: "read", upToSeq: 99 })).toEqual({
         upToSeq: 7,
         advanced: true,
       });

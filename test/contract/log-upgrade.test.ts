@@ -5,6 +5,7 @@ import type { EventLog, LoggedEvent, NewEvent, Storage } from "../../src/storage
 import { migrate } from "../../src/storage/postgres/migrate.ts";
 import { createPostgresStorage } from "../../src/storage/postgres/storage.ts";
 import { firstAppendParameters, firstAppendStatement, firstSchema } from "../support/first-release.ts";
+import { markOne } from "../support/marks.ts";
 import { newEvent } from "../support/new-event.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 
@@ -153,12 +154,12 @@ test("[REC1] [REC3] who had read how far is known, counts what is unread, and go
   expect(after).toMatchObject(before.places);
   expect(before.places).toContainEqual({ topic: "conversation:whole", readSeq: 2, deliveredSeq: 4, unread: 2 });
   const mark = { conversationId: "whole", userId: "anna", kind: "read" as const };
-  expect(await storage.receipts.advance({ ...mark, upToSeq: 1 })).toEqual({ upToSeq: 2, advanced: false });
-  expect(await storage.receipts.advance({ ...mark, upToSeq: 1_000 })).toEqual({
+  expect(await markOne(storage.receipts, { ...mark, upToSeq: 1 })).toEqual({ upToSeq: 2, advanced: false });
+  expect(await markOne(storage.receipts, { ...mark, upToSeq: 1_000 })).toEqual({
     upToSeq: before.heads.find(({ topic }) => topic === "conversation:whole")!.seq,
     advanced: true,
   });
-  const unsent = await storage.receipts.claim({ conversationId: "whole", userId: "anna" }, 10);
+  const unsent = await storage.receipts.unsent({ of: [{ conversationId: "whole", userId: "anna" }] }, 10);
   expect(unsent.map(({ kind, sentSeq }) => [kind, sentSeq]).sort()).toEqual([["read", 2]]);
 });
 

@@ -4,6 +4,7 @@ import { amending, type MessageChange } from "../../src/broadcast/message-change
 import type { ServerPayload } from "../../src/protocol/server.ts";
 import { reactionLimits } from "../../src/storage/amendments.ts";
 import type { AppendedEvent, EventLog, NewEvent } from "../../src/storage/ports.ts";
+import { markOne } from "../support/marks.ts";
 import { type Open, withStorage } from "./opened.ts";
 import { trimAll } from "./trim-all.ts";
 
@@ -351,12 +352,14 @@ function describeDeletions(open: Open): void {
       await append(log, message("m1", "one"), message("m2", "two"), message("m3", "three"), deleted("m2"));
       const place = async () => (await receipts.states("bob", ["c1"])).get("c1");
       expect(await place()).toMatchObject({ readSeq: 0, unread: 2 });
-      const covered = { conversationId: "c1", userId: "bob", afterSeq: 0, throughSeq: 9, limit: 9 };
-      expect(await receipts.covered(covered)).toEqual(["m1", "m3"]);
       const mark = (userId: string) =>
-        receipts.advance({ conversationId: "c1", userId, kind: "read", messageIds: ["m2"] });
+        markOne(receipts, { conversationId: "c1", userId, kind: "read", messageIds: ["m2"] });
       expect(await mark("bob")).toEqual({ upToSeq: 2, advanced: true });
       expect(await place()).toMatchObject({ readSeq: 2, unread: 1 });
+      await markOne(receipts, { conversationId: "c1", userId: "bob", kind: "read", upToSeq: 3 });
+      expect(await receipts.unsent({ of: [{ conversationId: "c1", userId: "bob" }] }, 9)).toMatchObject([
+        { kind: "read", messageIds: ["m1", "m3"] },
+      ]);
       // Her own, deleted or not, is nothing that she has read.
       expect(await mark("ann")).toEqual({ upToSeq: 0, advanced: false });
     }),

@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import type { Amendment } from "../../src/storage/amendments.ts";
 import { lastMessageBytesMax, type Overview, receiptsToldMax } from "../../src/storage/overview-store.ts";
 import type { EventLog, ReceiptKind, Storage } from "../../src/storage/ports.ts";
+import { markOne } from "../support/marks.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
 import { type Open, withStorage } from "./opened.ts";
 
@@ -45,7 +46,7 @@ function describeLastMessage(open: Open): void {
       await log.append(newEvents(topic, 5, { type: "poll.vote" }));
       const { events } = await log.page({ topic, beforeSeq: 5, limit: 1 });
       expect(events).toHaveLength(1);
-      await receipts.advance({ conversationId: "c1", userId: "bob", kind: "read", upToSeq: 2 });
+      await markOne(receipts, { conversationId: "c1", userId: "bob", kind: "read", upToSeq: 2 });
       const own = { asOfSeq: 9, readSeq: 2, deliveredSeq: 2, unread: 1, lastMessage: events[0]!, receipts: [] };
       expect(await shownTo(storage, "bob")).toMatchObject(own);
       expect(await shownTo(storage, "ann")).toMatchObject({ readSeq: 0, unread: 1, lastMessage: events[0] });
@@ -93,7 +94,7 @@ function describeLastMessage(open: Open): void {
 
 function describeOthers(open: Open): void {
   const mark = ({ receipts }: Storage, userId: string, kind: ReceiptKind, upToSeq: number) =>
-    receipts.advance({ conversationId: "c1", userId, kind, upToSeq });
+    markOne(receipts, { conversationId: "c1", userId, kind, upToSeq });
 
   test("[REC3] receipts are the others', who moved last first; private reads and joining are nobody else's", async () => {
     let at = 1_767_323_045_000;
@@ -184,7 +185,7 @@ function describeBounds(open: Open): void {
         bytes: 2,
       });
       await send(storage.log, "ann", payload(1_000));
-      await storage.receipts.advance({ conversationId: "c1", userId: "eve", kind: "read", upToSeq: 1 });
+      await markOne(storage.receipts, { conversationId: "c1", userId: "eve", kind: "read", upToSeq: 1 });
       const { bytes, receipts } = await shownTo(storage, "bob");
       const receiptBytes = JSON.stringify(receipts).length;
       expect(bytes).toBe(1_000 + receiptBytes);
@@ -206,7 +207,7 @@ function describeBounds(open: Open): void {
       await log.append(
         ids.slice(0, 400).map((id) => newEvent(`conversation:${id}`, { senderId: "ann", payload, createdAt: 5 })),
       );
-      await receipts.advance({ conversationId: ids[7]!, userId: "bob", kind: "read", upToSeq: 1 });
+      await markOne(receipts, { conversationId: ids[7]!, userId: "bob", kind: "read", upToSeq: 1 });
       const asked = ids.map((conversationId) => ({ conversationId, isTold: false }));
       const read = (conversations: typeof asked, bytesMax: number) =>
         store.read({ userId: "bob", conversations, bytesMax });

@@ -300,3 +300,42 @@ test("[LOG1] [END2] a sequence that is behind the log is told with what to run, 
   expect((await node.log.append([newEvent("user:b")])).appended[0]!.seq).toBe(1);
   await close();
 });
+
+test("[REC2] [LOG1] an append waits for nobody who marks: what he holds is not told with it, and is afterwards", async () => {
+  const { node, run, close } = await open();
+  const message = () => newEvent("conversation:a", { senderId: "ann" });
+  await node.log.append([message(), message()]);
+  const receipt = { conversationId: "a", userId: "bob", kind: "read" } as const;
+  await node.receipts.advance([{ ...receipt, upToSeq: 1 }]);
+  const tells = { ...receipt, sentSeq: 0, upToSeq: 1 };
+  const telling = () => [message(), newEvent("conversation:a", { tells })];
+  const { sql } = await run("SELECT 1");
+  await sql.unsafe("BEGIN").simple();
+  await sql.unsafe("UPDATE ws.receipts SET seq = 2 WHERE kind = 'read'");
+  const { appended } = await node.log.append(telling());
+  expect(appended.map(({ seq, duplicate }) => [seq, duplicate])).toEqual([
+    [3, false],
+    [0, true],
+  ]);
+  await sql.unsafe("COMMIT").simple();
+  const after = await node.log.append(telling());
+  expect(after.appended.map(({ seq }) => seq)).toEqual([4, 5]);
+  expect(await node.receipts.unsent({ of: [receipt] }, 10)).toMatchObject([{ sentSeq: 1, upToSeq: 2 }]);
+  await close();
+});
+
+test("[REC1] marks of many users at once, on several nodes, never wait for each other in a circle", async () => {
+  const { node, close } = await open();
+  const topics = Array.from({ length: 10 }, (_, index) => `t${index}`);
+  await node.log.append(topics.flatMap((id) => newEvents(`conversation:${id}`, 20, { senderId: "ann" })));
+  const users = Array.from({ length: 5 }, (_, index) => `u${index}`);
+  const marks = topics.flatMap((conversationId) => users.map((userId) => ({ conversationId, userId })));
+  const turned = marks.toReversed();
+  for (let upToSeq = 1; upToSeq <= 20; upToSeq++) {
+    const at = (all: typeof marks) =>
+      node.receipts.advance(all.map((mark) => ({ ...mark, kind: "read" as const, upToSeq })));
+    const moved = await Promise.all([at(marks), at(turned), at(marks), at(turned)]);
+    expect(moved.flat().filter(({ advanced }) => advanced)).toHaveLength(marks.length);
+  }
+  await close();
+});

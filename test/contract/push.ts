@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { conversationTopic } from "../../src/protocol/topic.ts";
 import type { EventLog } from "../../src/storage/ports.ts";
+import { markOne } from "../support/marks.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
 import { eventually } from "../support/until.ts";
 import { type Open, withStorage } from "./opened.ts";
@@ -107,7 +108,7 @@ function describeQuestions(open: Open): void {
       await log.append(newEvents(conversationTopic("c1"), 4, { senderId: "ann" }));
       await log.append(newEvents(conversationTopic("c2"), 2, { senderId: "ann" }));
       const mark = (userId: string, kind: "delivered" | "read" | "read_private", upToSeq: number) =>
-        receipts.advance({ conversationId: "c1", userId, kind, upToSeq });
+        markOne(receipts, { conversationId: "c1", userId, kind, upToSeq });
       await mark("bob", "delivered", 3);
       await mark("bob", "read", 1);
       await mark("cleo", "read_private", 2);

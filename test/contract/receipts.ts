@@ -1,11 +1,12 @@
 /** Proves what every receipt store must do, whatever it is stored in [REC1–REC3]. */
 import { describe, expect, test } from "bun:test";
-import { type EventLog, type ReceiptKind, type ReceiptStore, receiptLeaseMs } from "../../src/storage/ports.ts";
+import type { EventLog, NewEvent, ReceiptKind, ReceiptStore, Telling } from "../../src/storage/ports.ts";
+import { markOne } from "../support/marks.ts";
 import { newEvent } from "../support/new-event.ts";
 import { type Open, withStorage } from "./opened.ts";
 
 const conversationId = "c1";
-const far = { movedBefore: Number.MAX_SAFE_INTEGER };
+const far = { movedBefore: Number.MAX_SAFE_INTEGER, limit: 10 };
 
 /** Appends one message for each sender named, in order. @returns their ids */
 async function send(log: EventLog, senders: string[], conversation = conversationId): Promise<string[]> {
@@ -17,7 +18,7 @@ async function send(log: EventLog, senders: string[], conversation = conversatio
 export function describeReceiptsContract(name: string, open: Open): void {
   describe(`receipts contract: ${name}`, () => {
     describeAdvance(open);
-    describeClaims(open);
+    describeTelling(open);
     describeStates(open);
   });
 }
@@ -28,7 +29,7 @@ function describeAdvance(open: Open): void {
     withStorage(open, async ({ log, receipts }) => {
       const ids = await send(log, ["ann", "ann", "ann", "ann"]);
       const mark = (messageIds: string[]) =>
-        receipts.advance({ conversationId, userId: "bob", kind: "delivered", messageIds });
+        markOne(receipts, { conversationId, userId: "bob", kind: "delivered", messageIds });
       expect(await mark([ids[2]!, ids[0]!])).toEqual({ upToSeq: 3, advanced: true });
       expect(await mark([ids[1]!])).toEqual({ upToSeq: 3, advanced: false });
       expect(await mark([ids[2]!])).toEqual({ upToSeq: 3, advanced: false });
@@ -44,13 +45,15 @@ function describeAdvance(open: Open): void {
       const note = newEvent(`conversation:${conversationId}`);
       await log.append([note]);
       const mark = (messageIds: string[]) =>
-        receipts.advance({ conversationId, userId: "bob", kind: "read", messageIds });
+        markOne(receipts, { conversationId, userId: "bob", kind: "read", messageIds });
       expect(await mark([ids[1]!, "nobody-knows", elsewhere[2]!, note.id])).toEqual({ upToSeq: 0, advanced: false });
       expect(await mark([ids[0]!, ids[1]!])).toEqual({ upToSeq: 1, advanced: true });
-      expect(await receipts.advance({ conversationId: "none", userId: "bob", kind: "read", messageIds: ids })).toEqual({
-        upToSeq: 0,
-        advanced: false,
-      });
+      expect(await markOne(receipts, { conversationId: "none", userId: "bob", kind: "read", messageIds: ids })).toEqual(
+        {
+          upToSeq: 0,
+          advanced: false,
+        },
+      );
     }),
   );
 
@@ -58,13 +61,13 @@ function describeAdvance(open: Open): void {
     "[REC1] by number it is cut to the topic's head",
     withStorage(open, async ({ log, receipts }) => {
       await send(log, ["ann", "ann", "ann"]);
-      const mark = (upToSeq: number) => receipts.advance({ conversationId, userId: "bob", kind: "read", upToSeq });
+      const mark = (upToSeq: number) => markOne(receipts, { conversationId, userId: "bob", kind: "read", upToSeq });
       expect(await mark(2)).toEqual({ upToSeq: 2, advanced: true });
       expect(await mark(1)).toEqual({ upToSeq: 2, advanced: false });
       expect(await mark(1_000)).toEqual({ upToSeq: 3, advanced: true });
       expect(await mark(1_000)).toEqual({ upToSeq: 3, advanced: false });
       const nowhere = { conversationId: "none", userId: "bob", kind: "read", upToSeq: 5 } as const;
-      expect(await receipts.advance(nowhere)).toEqual({ upToSeq: 0, advanced: false });
+      expect(await markOne(receipts, nowhere)).toEqual({ upToSeq: 0, advanced: false });
     }),
   );
 
@@ -74,7 +77,7 @@ function describeAdvance(open: Open): void {
       await send(log, ["ann", "ann"]);
       await send(log, ["ann", "ann"], "c2");
       const mark = (userId: string, conversation: string) =>
-        receipts.advance({ conversationId: conversation, userId, kind: "read", upToSeq: 2 });
+        markOne(receipts, { conversationId: conversation, userId, kind: "read", upToSeq: 2 });
       const marks = ["bob", "eve"].flatMap((userId) => ["c1", "c2"].map((it) => [userId, it] as const));
       for (const [userId, conversation] of marks) {
         const results = await Promise.all(Array.from({ length: 10 }, () => mark(userId, conversation)));
@@ -88,10 +91,10 @@ function describeAdvance(open: Open): void {
     withStorage(open, async (storage) => {
       await send(storage.log, ["ann", "ann"]);
       const mark = { conversationId, userId: "bob", kind: "read", upToSeq: 2 } as const;
-      await storage.receipts.advance(mark);
+      await markOne(storage.receipts, mark);
       await storage.stop();
       await storage.start();
-      expect(await storage.receipts.advance(mark)).toEqual({ upToSeq: 2, advanced: false });
+      expect(await markOne(storage.receipts, mark)).toEqual({ upToSeq: 2, advanced: false });
     }),
   );
 
@@ -100,14 +103,14 @@ function describeAdvance(open: Open): void {
     withStorage(open, async ({ log, receipts }) => {
       await send(log, ["ann", "ann", "ann", "ann"]);
       const mark = (kind: ReceiptKind, upToSeq: number) =>
-        receipts.advance({ conversationId, userId: "bob", kind, upToSeq });
+        markOne(receipts, { conversationId, userId: "bob", kind, upToSeq });
       await mark("read", 2);
       expect(await mark("delivered", 2)).toEqual({ upToSeq: 2, advanced: false });
       expect(await mark("delivered", 4)).toEqual({ upToSeq: 4, advanced: true });
       await mark("read", 3);
       expect(await mark("delivered", 3)).toEqual({ upToSeq: 4, advanced: false });
       // Messages between the two are owed as delivered alone.
-      expect(await claimedKinds(receipts)).toEqual([
+      expect(await unsentKinds(receipts)).toEqual([
         ["delivered", 3, 4],
         ["read", 0, 3],
       ]);
@@ -115,108 +118,153 @@ function describeAdvance(open: Open): void {
   );
 }
 
-async function claimedKinds(receipts: ReceiptStore): Promise<[ReceiptKind, number, number][]> {
-  const found = await receipts.claim({ conversationId, userId: "bob" }, 10);
+const bobs = { of: [{ conversationId, userId: "bob" }] };
+
+async function unsentKinds(receipts: ReceiptStore): Promise<[ReceiptKind, number, number][]> {
+  const found = await receipts.unsent(bobs, 10);
   expect(found.every((it) => it.conversationId === conversationId && it.userId === "bob")).toBe(true);
   return found
     .map(({ kind, sentSeq, upToSeq }): [ReceiptKind, number, number] => [kind, sentSeq, upToSeq])
     .toSorted((a, b) => a[0].localeCompare(b[0]));
 }
 
-function describeClaims(open: Open): void {
+const telling = (tells: Telling): NewEvent => newEvent(`conversation:${tells.conversationId}`, { tells });
+
+function describeTelling(open: Open): void {
   test(
-    "[REC2] several moves are owed as one, and told by one caller",
+    "[REC1] marks of many users and conversations are moved at once, each answered for itself",
     withStorage(open, async ({ log, receipts }) => {
-      await send(log, ["ann", "ann", "ann"]);
-      const receipt = { conversationId, userId: "bob", kind: "delivered" } as const;
-      await receipts.advance({ ...receipt, upToSeq: 1 });
-      await receipts.advance({ ...receipt, upToSeq: 2 });
-      const callers = await Promise.all(Array.from({ length: 5 }, () => claimedKinds(receipts)));
-      expect(callers.filter((claimed) => claimed.length > 0)).toEqual([[["delivered", 0, 2]]]);
-      expect(await receipts.markSent({ ...receipt, upToSeq: 2 })).toBe(false);
-      expect(await claimedKinds(receipts)).toEqual([]);
-      expect(await receipts.claim(far, 10)).toEqual([]);
-    }),
-  );
-
-  test(
-    "[REC1] [REC2] what moves while somebody tells of it waits, and whoever has told hears of that",
-    withStorage(open, async ({ log, receipts }) => {
-      await send(log, ["ann", "ann", "ann"]);
-      const receipt = { conversationId, userId: "bob", kind: "read" } as const;
-      await receipts.advance({ ...receipt, upToSeq: 2 });
-      expect(await claimedKinds(receipts)).toEqual([["read", 0, 2]]);
-      await receipts.advance({ ...receipt, upToSeq: 3 });
-      expect(await claimedKinds(receipts)).toEqual([]);
-      expect(await receipts.claim(far, 10)).toEqual([]);
-      expect(await receipts.markSent({ ...receipt, upToSeq: 1 })).toBe(false);
-      expect(await receipts.markSent({ ...receipt, upToSeq: 2 })).toBe(true);
-      expect(await receipts.markSent({ ...receipt, upToSeq: 2 })).toBe(false);
-      expect(await claimedKinds(receipts)).toEqual([["read", 2, 3]]);
-    }),
-  );
-
-  test("[REC1] [REC2] who has not told for long loses the turn; the next tells of the same first", async () => {
-    let at = 1_767_323_045_000;
-    await withStorage(
-      () => open({ now: () => at }),
-      async ({ log, receipts }) => {
-        await send(log, ["ann", "ann", "ann"]);
-        const receipt = { conversationId, userId: "bob", kind: "delivered" } as const;
-        await receipts.advance({ ...receipt, upToSeq: 2 });
-        expect(await claimedKinds(receipts)).toEqual([["delivered", 0, 2]]);
-        // Told by the read event: nothing of the claim is owed any more, but its holder may still tell of it.
-        await receipts.advance({ conversationId, userId: "bob", kind: "read", upToSeq: 2 });
-        await receipts.advance({ ...receipt, upToSeq: 3 });
-        at += receiptLeaseMs - 1;
-        expect(await claimedKinds(receipts)).toEqual([["read", 0, 2]]);
-        at += 1;
-        expect(await claimedKinds(receipts)).toEqual([["delivered", 2, 2]]);
-        expect(await receipts.markSent({ ...receipt, upToSeq: 2 })).toBe(true);
-        expect(await claimedKinds(receipts)).toEqual([["delivered", 2, 3]]);
-        at += receiptLeaseMs;
-        const left = await receipts.claim({ movedBefore: at }, 10);
-        expect(left.map(({ kind, upToSeq }) => [kind, upToSeq]).toSorted()).toEqual([
-          ["delivered", 3],
-          ["read", 2],
-        ]);
-      },
-    )();
-  });
-
-  test(
-    "[REC2] what a crash left between the move and its event is found by its age",
-    withStorage(open, async (storage) => {
-      const { log, receipts } = storage;
-      await send(log, ["ann"]);
-      await send(log, ["ann", "ann"], "c2");
-      await receipts.advance({ conversationId: "c1", userId: "bob", kind: "read", upToSeq: 1 });
-      await receipts.advance({ conversationId: "c2", userId: "eve", kind: "read_private", upToSeq: 2 });
-      await receipts.advance({ conversationId: "c2", userId: "bob", kind: "delivered", upToSeq: 1 });
-      const [told] = await receipts.claim({ conversationId: "c2", userId: "bob" }, 10);
-      await receipts.markSent(told!);
-      await storage.stop();
-      await storage.start();
-      expect(await receipts.claim({ movedBefore: 1 }, 10)).toEqual([]);
-      const left = [...(await receipts.claim(far, 1)), ...(await receipts.claim(far, 10))];
-      expect(left.toSorted((a, b) => a.userId.localeCompare(b.userId))).toEqual([
-        { conversationId: "c1", userId: "bob", kind: "read", sentSeq: 0, upToSeq: 1 },
-        { conversationId: "c2", userId: "eve", kind: "read_private", sentSeq: 0, upToSeq: 2 },
+      const ids = await send(log, ["ann", "ann", "bob"]);
+      await send(log, ["ann"], "c2");
+      await markOne(receipts, { conversationId, userId: "eve", kind: "delivered", upToSeq: 3 });
+      const marked = await receipts.advance([
+        { conversationId, userId: "bob", kind: "delivered", messageIds: [ids[1]!] },
+        { conversationId: "c2", userId: "bob", kind: "read", upToSeq: 9 },
+        { conversationId: "none", userId: "bob", kind: "read", upToSeq: 9 },
+        { conversationId, userId: "eve", kind: "delivered", messageIds: [ids[0]!] },
+        { conversationId, userId: "cle", kind: "read_private", messageIds: [ids[0]!, "nobody-knows"] },
+      ]);
+      expect(marked).toEqual([
+        { upToSeq: 2, advanced: true, unread: 2, asOfSeq: 3 },
+        { upToSeq: 1, advanced: true, unread: 0, asOfSeq: 1 },
+        { upToSeq: 0, advanced: false, unread: 0, asOfSeq: 0 },
+        { upToSeq: 3, advanced: false, unread: 3, asOfSeq: 3 },
+        { upToSeq: 1, advanced: true, unread: 2, asOfSeq: 3 },
       ]);
     }),
   );
 
   test(
-    "[REC2] covered names others' messages between two seqs: the newest ones, oldest first",
+    "[REC2] several moves are owed as one, and told by one event, whoever else tells of the same",
+    withStorage(open, async ({ log, receipts }) => {
+      await send(log, ["ann", "ann", "ann"]);
+      const receipt = { conversationId, userId: "bob", kind: "delivered" } as const;
+      await markOne(receipts, { ...receipt, upToSeq: 1 });
+      await markOne(receipts, { ...receipt, upToSeq: 2 });
+      expect(await unsentKinds(receipts)).toEqual([["delivered", 0, 2]]);
+      const tells = { ...receipt, sentSeq: 0, upToSeq: 2 };
+      const tellers = await Promise.all(Array.from({ length: 5 }, () => log.append([telling(tells), telling(tells)])));
+      const appended = tellers.flatMap((it) => it.appended);
+      expect(appended.filter(({ duplicate }) => !duplicate)).toMatchObject([{ seq: 4 }]);
+      expect(appended.filter(({ duplicate }) => duplicate)).toHaveLength(9);
+      expect(appended.filter(({ conflict, refusal }) => conflict || refusal)).toEqual([]);
+      expect((await log.heads([`conversation:${conversationId}`])).get(`conversation:${conversationId}`)!.seq).toBe(4);
+      expect(await unsentKinds(receipts)).toEqual([]);
+      expect(await receipts.unsent(far, 10)).toEqual([]);
+    }),
+  );
+
+  test(
+    "[REC1] [REC2] what moves while somebody tells of it is owed from there; nobody tells of less, or of more than there is",
+    withStorage(open, async ({ log, receipts }) => {
+      await send(log, ["ann", "ann", "ann"]);
+      const receipt = { conversationId, userId: "bob", kind: "read" } as const;
+      await markOne(receipts, { ...receipt, upToSeq: 2 });
+      const isTold = async (sentSeq: number, upToSeq: number) =>
+        !(await log.append([telling({ ...receipt, sentSeq, upToSeq })])).appended[0]!.duplicate;
+      expect(await isTold(0, 3)).toBe(false);
+      await markOne(receipts, { ...receipt, upToSeq: 3 });
+      expect(await isTold(0, 2)).toBe(true);
+      expect(await isTold(0, 3)).toBe(false);
+      expect(await unsentKinds(receipts)).toEqual([["read", 2, 3]]);
+      expect(await isTold(2, 3)).toBe(true);
+      expect(await isTold(3, 3)).toBe(true);
+      expect(await isTold(2, 2)).toBe(false);
+      const nowhere = { ...receipt, conversationId: "none", sentSeq: 0, upToSeq: 0 };
+      expect((await log.append([telling(nowhere)])).appended[0]!.duplicate).toBe(true);
+    }),
+  );
+
+  test(
+    "[REC2] [LOG1] of a batch the events that are not to tell are left out, and the others appended, in their order",
+    withStorage(open, async ({ log, receipts }) => {
+      await send(log, ["ann", "ann"]);
+      await markOne(receipts, { conversationId, userId: "bob", kind: "read", upToSeq: 2 });
+      await markOne(receipts, { conversationId, userId: "eve", kind: "delivered", upToSeq: 1 });
+      const { appended } = await log.append([
+        newEvent(`conversation:${conversationId}`, { senderId: "ann" }),
+        telling({ conversationId, userId: "bob", kind: "read", sentSeq: 1, upToSeq: 2 }),
+        telling({ conversationId, userId: "eve", kind: "delivered", sentSeq: 0, upToSeq: 1 }),
+        telling({ conversationId, userId: "bob", kind: "read", sentSeq: 0, upToSeq: 2 }),
+      ]);
+      expect(appended.map(({ seq, duplicate }) => [seq, duplicate])).toEqual([
+        [3, false],
+        [0, true],
+        [4, false],
+        [5, false],
+      ]);
+    }),
+  );
+
+  test(
+    "[REC2] what no event is to tell of is passed over, where nobody has told it",
+    withStorage(open, async ({ log, receipts }) => {
+      await send(log, ["ann", "ann"]);
+      const receipt = { conversationId, userId: "bob", kind: "delivered" } as const;
+      await markOne(receipts, { ...receipt, upToSeq: 1 });
+      await receipts.passOver([{ ...receipt, sentSeq: 0, upToSeq: 1 }]);
+      await markOne(receipts, { ...receipt, upToSeq: 2 });
+      await receipts.passOver([{ ...receipt, sentSeq: 0, upToSeq: 2 }]);
+      expect(await unsentKinds(receipts)).toEqual([["delivered", 1, 2]]);
+    }),
+  );
+
+  test(
+    "[REC2] what a crash left between the move and its event is found by its age, the oldest first",
+    withStorage(open, async (storage) => {
+      const { log, receipts } = storage;
+      const [first] = await send(log, ["ann"]);
+      const others = await send(log, ["ann", "ann"], "c2");
+      await markOne(receipts, { conversationId: "c1", userId: "bob", kind: "read", upToSeq: 1 });
+      await markOne(receipts, { conversationId: "c2", userId: "eve", kind: "read_private", upToSeq: 2 });
+      await markOne(receipts, { conversationId: "c2", userId: "bob", kind: "delivered", upToSeq: 1 });
+      await log.append([telling({ conversationId: "c2", userId: "bob", kind: "delivered", sentSeq: 0, upToSeq: 1 })]);
+      await storage.stop();
+      await storage.start();
+      expect(await receipts.unsent({ movedBefore: 1, limit: 10 }, 10)).toEqual([]);
+      expect(await receipts.unsent({ ...far, limit: 1 }, 10)).toHaveLength(1);
+      const left = await receipts.unsent(far, 1);
+      expect(left.toSorted((a, b) => a.userId.localeCompare(b.userId))).toEqual([
+        { conversationId: "c1", userId: "bob", kind: "read", sentSeq: 0, upToSeq: 1, messageIds: [first!] },
+        { conversationId: "c2", userId: "eve", kind: "read_private", sentSeq: 0, upToSeq: 2, messageIds: [others[1]!] },
+      ]);
+    }),
+  );
+
+  test(
+    "[REC2] a receipt names others' messages between two seqs: the newest ones, oldest first",
     withStorage(open, async ({ log, receipts }) => {
       const ids = await send(log, ["ann", "bob", "ann", "eve", "ann"]);
       await log.append([newEvent(`conversation:${conversationId}`)]);
-      const covered = (afterSeq: number, throughSeq: number, limit: number) =>
-        receipts.covered({ conversationId, userId: "bob", afterSeq, throughSeq, limit });
-      expect(await covered(0, 6, 10)).toEqual([ids[0]!, ids[2]!, ids[3]!, ids[4]!]);
-      expect(await covered(1, 4, 10)).toEqual([ids[2]!, ids[3]!]);
-      expect(await covered(0, 6, 2)).toEqual([ids[3]!, ids[4]!]);
-      expect(await covered(5, 6, 2)).toEqual([]);
+      const receipt = { conversationId, userId: "bob", kind: "delivered" } as const;
+      const named = async (limit: number) => (await receipts.unsent(bobs, limit))[0]!.messageIds;
+      await markOne(receipts, { ...receipt, upToSeq: 6 });
+      expect(await named(10)).toEqual([ids[0]!, ids[2]!, ids[3]!, ids[4]!]);
+      expect(await named(2)).toEqual([ids[3]!, ids[4]!]);
+      await receipts.passOver([{ ...receipt, sentSeq: 0, upToSeq: 3 }]);
+      expect(await named(10)).toEqual([ids[3]!, ids[4]!]);
+      await receipts.passOver([{ ...receipt, sentSeq: 3, upToSeq: 5 }]);
+      expect(await named(10)).toEqual([]);
     }),
   );
 }
@@ -229,7 +277,7 @@ function describeStates(open: Open): void {
       await log.append([newEvent(`conversation:${conversationId}`)]);
       const state = async () => (await receipts.states("bob", [conversationId])).get(conversationId);
       const mark = (kind: ReceiptKind, upToSeq: number) =>
-        receipts.advance({ conversationId, userId: "bob", kind, upToSeq });
+        markOne(receipts, { conversationId, userId: "bob", kind, upToSeq });
       expect(await state()).toMatchObject({ readSeq: 0, deliveredSeq: 0, unread: 3 });
       await mark("delivered", 4);
       expect(await state()).toMatchObject({ readSeq: 0, deliveredSeq: 4, unread: 3 });
@@ -237,7 +285,7 @@ function describeStates(open: Open): void {
       expect(await state()).toMatchObject({ readSeq: 1, deliveredSeq: 4, unread: 2 });
       await mark("read_private", 3);
       expect(await state()).toMatchObject({ readSeq: 3, deliveredSeq: 4, unread: 1 });
-      await receipts.advance({ conversationId, userId: "cle", kind: "read_private", upToSeq: 2 });
+      await markOne(receipts, { conversationId, userId: "cle", kind: "read_private", upToSeq: 2 });
       // To whoever reads privately it has been delivered as well.
       const place = { readSeq: 2, deliveredSeq: 2, unread: 2 };
       expect((await receipts.states("cle", [conversationId])).get(conversationId)).toMatchObject(place);
@@ -262,8 +310,8 @@ function describeStates(open: Open): void {
       expect(await state("early")).toMatchObject({ readSeq: 0, deliveredSeq: 0, unread: 4 });
       expect(await state("bob")).toMatchObject({ readSeq: 2, deliveredSeq: 2, unread: 1 });
       // Told to nobody, and reading on begins there.
-      expect(await receipts.claim(far, 10)).toEqual([]);
-      await receipts.advance({ conversationId, userId: "bob", kind: "read", upToSeq: 3 });
+      expect(await receipts.unsent(far, 10)).toEqual([]);
+      await markOne(receipts, { conversationId, userId: "bob", kind: "read", upToSeq: 3 });
       expect(await state("bob")).toMatchObject({ readSeq: 3, unread: 0 });
       await directory.removeMembers(conversationId, ["bob"]);
       await send(log, ["ann", "ann"]);
@@ -280,7 +328,7 @@ function describeStates(open: Open): void {
       const state = async () => (await receipts.states("bob", [conversationId])).get(conversationId);
       await directory.addMembers(conversationId, ["ann", "bob"]);
       await send(log, ["ann", "ann", "ann"]);
-      await receipts.advance({ conversationId, userId: "bob", kind: "read", upToSeq: 1 });
+      await markOne(receipts, { conversationId, userId: "bob", kind: "read", upToSeq: 1 });
       const before = await state();
       expect(before).toMatchObject({ readSeq: 1, unread: 2 });
       for (let round = 0; round < 2; round++) {
@@ -299,13 +347,13 @@ function describeStates(open: Open): void {
       await send(log, ["ann", "ann", "ann", "ann", "ann"]);
       await directory.addMembers(conversationId, ["bob"]);
       for (const kind of ["delivered", "read", "read_private"] as const) {
-        const moved = await receipts.advance({ conversationId, userId: "bob", kind, upToSeq: 3 });
+        const moved = await markOne(receipts, { conversationId, userId: "bob", kind, upToSeq: 3 });
         expect(moved).toEqual({ upToSeq: 5, advanced: false });
       }
-      expect(await receipts.claim(far, 10)).toEqual([]);
+      expect(await receipts.unsent(far, 10)).toEqual([]);
       await send(log, ["ann"]);
-      await receipts.advance({ conversationId, userId: "bob", kind: "read", upToSeq: 6 });
-      expect(await receipts.claim(far, 10)).toMatchObject([{ kind: "read", sentSeq: 5, upToSeq: 6 }]);
+      await markOne(receipts, { conversationId, userId: "bob", kind: "read", upToSeq: 6 });
+      expect(await receipts.unsent(far, 10)).toMatchObject([{ kind: "read", sentSeq: 5, upToSeq: 6 }]);
     }),
   );
 
@@ -314,7 +362,7 @@ function describeStates(open: Open): void {
     withStorage(open, async ({ log, receipts }) => {
       const ids = Array.from({ length: 1_200 }, (_, index) => `many-${index}`);
       await log.append(ids.slice(0, 1_100).map((id) => newEvent(`conversation:${id}`, { senderId: "ann" })));
-      await receipts.advance({ conversationId: ids[1_000]!, userId: "bob", kind: "read", upToSeq: 1 });
+      await markOne(receipts, { conversationId: ids[1_000]!, userId: "bob", kind: "read", upToSeq: 1 });
       const states = await receipts.states("bob", ids);
       expect(states.get(ids[0]!)).toMatchObject({ readSeq: 0, deliveredSeq: 0, unread: 1 });
       expect(states.get(ids[1_000]!)).toEqual({ asOfSeq: 1, readSeq: 1, deliveredSeq: 1, unread: 0 });

@@ -8,6 +8,7 @@ import type { Storage } from "../../src/storage/ports.ts";
 import { prepareFiles } from "../../src/storage/sqlite/files.ts";
 import { SmallReads } from "../../src/storage/sqlite/small-reads.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
+import { markOne } from "../support/marks.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "sqlite-small-"));
@@ -40,7 +41,7 @@ test("[LOG1] what was acknowledged is there for whoever reads next, in the log, 
       new Set([`room${seq}`]),
     );
     expect((await storage.receipts.states("anna", ["c1"])).get("c1")).toMatchObject({ unread: Math.min(seq, 2) });
-    await storage.receipts.advance({ conversationId: "c1", userId: "anna", kind: "read", upToSeq: seq - 1 });
+    await markOne(storage.receipts, { conversationId: "c1", userId: "anna", kind: "read", upToSeq: seq - 1 });
     expect((await storage.receipts.states("anna", ["c1"])).get("c1")).toMatchObject({ unread: 1, readSeq: seq - 1 });
   }
 });

@@ -7,6 +7,7 @@ import type { ServerPayload } from "../../src/protocol/server.ts";
 import type { ReceiptStore, Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
+import { markOne } from "../support/marks.ts";
 import { newEvent } from "../support/new-event.ts";
 
 const { logger } = createLogSink({ level: "silent", format: "json" });
@@ -28,16 +29,19 @@ let topics: string[];
 let audiences: [type: string, except: Audience["except"]][];
 
 function relayOn(store: ReceiptStore, { isLarge = false } = {}): ReceiptRelay {
-  const append: Publisher["append"] = async ({ payload, ...event }, { audience = {} } = {}) => {
-    audiences.push([event.type, audience.except]);
-    const { appended } = await storage.log.append([{ ...event, payload: JSON.stringify(payload) }]);
-    topics.push(`${event.topic} ${event.type}`);
-    if (!appended[0]!.duplicate) told.push((payload as ServerPayload<"message.read">).up_to_seq);
-    return appended[0]!;
+  const appendAll: Publisher["appendAll"] = async (events, { audienceOf = (): Audience => ({}) } = {}) => {
+    const { appended } = await storage.log.append(events);
+    for (const [index, event] of events.entries()) {
+      if (appended[index]!.duplicate) continue;
+      audiences.push([event.type, audienceOf(event).except]);
+      topics.push(`${event.topic} ${event.type}`);
+      told.push((JSON.parse(event.payload) as ServerPayload<"message.read">).up_to_seq);
+    }
+    return appended;
   };
   return new ReceiptRelay({
     store,
-    publisher: { append },
+    publisher: { appendAll },
     directory: { toldOfReceipts: async (conversationIds) => new Set(isLarge ? [] : conversationIds) },
     windowMs: 0,
     now: Date.now,
@@ -47,25 +51,77 @@ function relayOn(store: ReceiptStore, { isLarge = false } = {}): ReceiptRelay {
 }
 const mark = (upToSeq: number) => ({ conversationId: "c1", userId: "bob", kind: "read", upToSeq }) as const;
 
-test("[REC1] [REC2] a node that is slow to tell does not tell of less than another has told meanwhile", async () => {
-  const { promise: isReading, resolve: noteReading } = Promise.withResolvers<void>();
-  const { promise: mayGoOn, resolve: goOn } = Promise.withResolvers<void>();
-  const slow = relayOn({
+/** Sees what is owed and goes on with it when it is let. */
+function slowStore() {
+  const reading = Promise.withResolvers<void>();
+  const mayGoOn = Promise.withResolvers<void>();
+  const store: ReceiptStore = {
     ...storage.receipts,
-    async covered(query) {
-      noteReading();
-      await mayGoOn;
-      return storage.receipts.covered(query);
+    async unsent(query, messageIdsMax) {
+      const unsent = await storage.receipts.unsent(query, messageIdsMax);
+      reading.resolve();
+      await mayGoOn.promise;
+      return unsent;
     },
-  });
+  };
+  return { store, isReading: reading.promise, goOn: mayGoOn.resolve };
+}
+
+test("[REC1] [REC2] a node that is slow to tell does not tell of less than another has told meanwhile", async () => {
+  const { store, isReading, goOn } = slowStore();
+  const slow = relayOn(store);
   const quick = relayOn(storage.receipts);
   await slow.advance(mark(1), {});
   await isReading;
-  await quick.advance(mark(3), {});
+  await quick.advance(mark(2), {});
   await quick.stop();
+  await slow.advance(mark(3), {});
   goOn();
   await slow.stop();
-  expect(told).toEqual([1, 3]);
+  expect(told).toEqual([2, 3]);
+});
+
+test("[REC2] many users' marks of a moment are moved and looked up by one statement each, and each is told", async () => {
+  const asked: string[] = [];
+  const relay = relayOn({
+    ...storage.receipts,
+    advance(marks) {
+      asked.push(`advance ${marks.length}`);
+      return storage.receipts.advance(marks);
+    },
+    unsent(query, messageIdsMax) {
+      asked.push("unsent");
+      return storage.receipts.unsent(query, messageIdsMax);
+    },
+  });
+  const users = Array.from({ length: 9 }, (_, index) => `user${index}`);
+  await Promise.all(users.map((userId) => relay.advance({ ...mark(3), userId }, {})));
+  await relay.stop();
+  expect(asked).toEqual(["advance 9", "unsent"]);
+  expect(told).toEqual(users.map(() => 3));
+});
+
+test("[REC1] marks of one user in a conversation move one after another, each from where the last has come to", async () => {
+  const relay = relayOn(storage.receipts);
+  const marked = await Promise.all([1, 3, 2].map((upToSeq) => relay.advance(mark(upToSeq), {})));
+  expect(marked).toEqual([
+    { upToSeq: 1, advanced: true, unread: 2, asOfSeq: 3 },
+    { upToSeq: 3, advanced: true, unread: 0, asOfSeq: 3 },
+    { upToSeq: 3, advanced: false, unread: 0, asOfSeq: 3 },
+  ]);
+  await relay.stop();
+});
+
+test("[REC1] [END2] marks that the storage does not take are refused, and the next ones are not", async () => {
+  let isAway = true;
+  const relay = relayOn({
+    ...storage.receipts,
+    advance: (marks) => (isAway ? Promise.reject(new Error("away")) : storage.receipts.advance(marks)),
+  });
+  await expect(relay.advance(mark(1), {})).rejects.toThrow("away");
+  isAway = false;
+  expect(await relay.advance(mark(1), {})).toMatchObject({ upToSeq: 1, advanced: true });
+  await relay.stop();
 });
 
 test("[REC2] [SUB6] who tells of what another device has done as well leaves nobody out; else the one that did it", async () => {
@@ -93,13 +149,13 @@ test("[REC2] [SUB6] who tells of what another device has done as well leaves nob
 test("[REC2] what nodes that died have left untold is told at the start, however much it is", async () => {
   const conversations = Array.from({ length: 250 }, (_, index) => `left${index}`);
   await storage.log.append(conversations.map((id) => newEvent(`conversation:${id}`, { senderId: "ann" })));
-  for (const conversationId of conversations) await storage.receipts.advance({ ...mark(1), conversationId });
+  for (const conversationId of conversations) await markOne(storage.receipts, { ...mark(1), conversationId });
   const { promise: isTold, resolve } = Promise.withResolvers<void>();
   const relay = relayOn({
     ...storage.receipts,
-    async markSent(receipt) {
-      if (told.length === conversations.length) resolve();
-      return storage.receipts.markSent(receipt);
+    async unsent(query, messageIdsMax) {
+      if (told.length === conversations.length - (conversations.length % 100)) resolve();
+      return storage.receipts.unsent(query, messageIdsMax);
     },
   });
   relay.start();
@@ -116,27 +172,24 @@ test("[REC3] in a large conversation only the reader's own devices are told, and
   await relay.advance(mark(3), {});
   await relay.stop();
   expect(topics).toEqual(["user:bob message.read"]);
-  expect(await storage.receipts.claim({ movedBefore: Number.MAX_SAFE_INTEGER }, 10)).toEqual([]);
+  expect(await storage.receipts.unsent({ movedBefore: Number.MAX_SAFE_INTEGER, limit: 10 }, 10)).toEqual([]);
 });
 
 test("[REC2] stopping waits for the sweep that is under way, and for nothing after it", async () => {
-  const { promise: isClaiming, resolve: noteClaiming } = Promise.withResolvers<void>();
-  const { promise: mayGoOn, resolve: goOn } = Promise.withResolvers<void>();
+  const { store, isReading, goOn } = slowStore();
   const steps: string[] = [];
   const relay = relayOn({
-    ...storage.receipts,
-    async claim(query, limit) {
-      noteClaiming();
-      await mayGoOn;
-      const claimed = await storage.receipts.claim(query, limit);
-      steps.push("claimed");
-      return claimed;
+    ...store,
+    async unsent(query, messageIdsMax) {
+      const unsent = await store.unsent(query, messageIdsMax);
+      steps.push("looked");
+      return unsent;
     },
   });
   relay.start();
-  await isClaiming;
+  await isReading;
   const stopping = relay.stop().then(() => steps.push("stopped"));
   goOn();
   await stopping;
-  expect(steps).toEqual(["claimed", "stopped"]);
+  expect(steps).toEqual(["looked", "stopped"]);
 });

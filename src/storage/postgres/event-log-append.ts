@@ -5,6 +5,7 @@ import type { AppendedEvent, AppendResult, EventLog, NewEvent } from "../ports.t
 import { amendmentRows, hasAmendments, partsOf } from "./amendments.ts";
 import { arrayOf } from "./connection.ts";
 import type { Pool } from "./pool.ts";
+import { tellingsText } from "./receipts.ts";
 
 interface AppendRow {
   /** Its number in the batch as it was sent, from 1. */
@@ -17,14 +18,14 @@ interface AppendRow {
   id: string | null;
   createdAt: number | null;
   digest: string | null;
-  /** Why its amendment was not made. */
+  /** Why its amendment was not made; `unchanged`, too, where its receipt is not its own to tell. */
   outcome: Exclude<AmendmentOutcome, "applied"> | null;
 }
 
 /** Appends what `appendParameters` are made of. */
 export const appendStatement = (ws: string) =>
   `SELECT n, seq, position, topic, id, created_at AS "createdAt", digest, outcome
-    FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`;
+    FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`;
 
 /** @param appends few connections: batches of a node wait for each other here, not for locks on connections that reads need */
 export function createAppend({
@@ -106,6 +107,7 @@ export function appendParameters(
   amendments: string | null = null,
 ): (string | null)[] {
   const column = (value: (event: NewEvent) => string | number | null) => arrayOf(events.map(value));
+  const tellings = events.flatMap(({ tells }, index) => (tells ? [{ ...tells, n: index + 1 }] : []));
   const keys = events.flatMap(({ once }, index) => once?.keys.map((key) => ({ key, n: index + 1 })) ?? []);
   return [
     column(({ topic }) => topic),
@@ -122,6 +124,7 @@ export function appendParameters(
     arrayOf(units),
     arrayOf([...new Set(events.map(({ topic }) => topic))]),
     amendments,
+    tellings.length > 0 ? tellingsText(tellings) : null,
   ];
 }
 

@@ -1,7 +1,8 @@
 /** Composes the storage in PostgreSQL, for any number of nodes: everything lives in one schema, every statement has a deadline. */
 import type { ClientTlsFiles } from "../../config/client-tls.ts";
 import { Unavailable } from "../../ground/unavailable.ts";
-import type { Storage } from "../ports.ts";
+import { conversationTopic } from "../../protocol/topic.ts";
+import type { ReceiptStore, Storage } from "../ports.ts";
 import { witnessed } from "../witnesses.ts";
 import { createWriteProof, unwatched, type WriteWatch } from "../write-proof.ts";
 import { type ConnectionEvents, openConnection } from "./connection.ts";
@@ -119,13 +120,7 @@ export function createPostgresStorage(options: PostgresStorageOptions): Storage 
         return trimmed;
       },
     },
-    receipts: {
-      ...receipts,
-      async states(userId, conversationIds) {
-        await joining?.note(userId, conversationIds);
-        return receipts.states(userId, conversationIds);
-      },
-    },
+    receipts: joining === null ? receipts : fromJoining(receipts, joining),
     overviews: {
       async read(query) {
         const ids = query.conversations.map(({ conversationId }) => conversationId);
@@ -159,6 +154,22 @@ export function createPostgresStorage(options: PostgresStorageOptions): Storage 
     prove: () => proveBoth({ proveWrites, pool, reads }),
     hasRefused,
     stop,
+  };
+}
+
+/** Notes before where members have joined. */
+function fromJoining(receipts: ReceiptStore, joining: ReturnType<typeof createJoining>): ReceiptStore {
+  return {
+    ...receipts,
+    async advance(marks) {
+      const members = marks.map(({ conversationId, userId }) => ({ topic: conversationTopic(conversationId), userId }));
+      await joining.noteMembers(members);
+      return receipts.advance(marks);
+    },
+    async states(userId, conversationIds) {
+      await joining.note(userId, conversationIds);
+      return receipts.states(userId, conversationIds);
+    },
   };
 }
 

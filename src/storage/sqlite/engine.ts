@@ -3,7 +3,16 @@ import { type Database, SQLiteError } from "bun:sqlite";
 import type { CursorParts } from "../epochs.ts";
 import type { ErasedRows, ErasureJob } from "../erasure-store.ts";
 import type { OverviewQuery } from "../overview-store.ts";
-import type { DeviceOfUser, Migration, NewEvent, Once, RetentionPolicy, UserStatus } from "../ports.ts";
+import type {
+  DeviceOfUser,
+  Migration,
+  NewEvent,
+  Once,
+  ReceiptMark,
+  RetentionPolicy,
+  Telling,
+  UserStatus,
+} from "../ports.ts";
 import type { PresentUser } from "../present-store.ts";
 import type { PushLease, UserOnTopic } from "../push-store.ts";
 import { ConversationTable, type ExpiryQuery } from "./conversations.ts";
@@ -30,7 +39,7 @@ import { prepareFiles } from "./files.ts";
 import { OverviewTables } from "./overviews.ts";
 import { PreparedDatabase } from "./prepared-database.ts";
 import { PushTable } from "./push.ts";
-import { type AdvanceQuery, type ClaimQuery, type CoveredQuery, ReceiptTable, type SentMark } from "./receipts.ts";
+import { ReceiptTable, type UnsentQuery } from "./receipts.ts";
 import { Reserve, RoomKept, releaseReserve, saysFull } from "./reserve.ts";
 import { migrate, missingTriggers } from "./schema.ts";
 import { DeletedTraces } from "./traces.ts";
@@ -161,10 +170,9 @@ function createOperations(database: Database, reserve: Reserve | null) {
     forgetEvents: (events: EventPlace[]) => erasures.forgetEvents(events),
     rewrite: (event: EventPlace, payload: string) => erasures.rewrite(event, payload),
     stats: () => log.stats(),
-    advance: (mark: AdvanceQuery, now: number) => receipts.advance(mark, now),
-    claim: (query: ClaimQuery, limit: number, now: number) => receipts.claim(query, limit, now),
-    covered: (query: CoveredQuery) => receipts.covered(query),
-    markSent: (mark: SentMark) => receipts.markSent(mark),
+    advance: (marks: ReceiptMark[], now: number) => receipts.advance(marks, now),
+    unsent: (query: UnsentQuery, messageIdsMax: number) => receipts.unsent(query, messageIdsMax),
+    passOver: (tellings: Telling[]) => receipts.passOver(tellings),
     receiptStates: (userId: string, conversationIds: string[]) => receipts.states(userId, conversationIds),
     overviews: (query: OverviewQuery) => overviews.read(query),
     acknowledge: (device: DeviceOfUser, cursor: string, now: number) => cursors.acknowledge(device, cursor, now),

@@ -18,6 +18,7 @@ import {
 } from "../ports.ts";
 import { MessageAmendments } from "./amendments.ts";
 import { type EventLogStatements, type EventRef, prepareEventLog, type TopicRow } from "./event-log-statements.ts";
+import { ReceiptTable } from "./receipts.ts";
 
 export type ReplayQuery = Parameters<EventLog["replay"]>[0];
 export type RangeQuery = Parameters<EventLog["range"]>[0];
@@ -31,6 +32,7 @@ export type HeadEntries = [topic: string, head: TopicHead][];
 export class EventLogTables {
   readonly #sql: EventLogStatements;
   readonly #amendments: MessageAmendments;
+  readonly #receipts: ReceiptTable;
   /** Overwrites also pages that become free: retention does not, for it must work on a full disk. */
   readonly #overwriting: <Result>(work: () => Result) => Result;
   readonly #atomically: <Result>(work: () => Result, mode: "immediate" | "deferred") => Result;
@@ -38,6 +40,7 @@ export class EventLogTables {
   constructor(database: Database) {
     this.#sql = prepareEventLog(database);
     this.#amendments = new MessageAmendments(database);
+    this.#receipts = new ReceiptTable(database);
     this.#atomically = (work, mode) => database.transaction(work)[mode]();
     this.#overwriting = (work) => {
       database.exec("PRAGMA secure_delete = ON");
@@ -68,6 +71,7 @@ export class EventLogTables {
       if (firsts.length > 0) return repetitionOf(firsts, once);
       const outcome = event.amendment ? this.#amendments.apply(event, event.amendment) : "applied";
       if (outcome !== "applied") return notAmended(event, outcome);
+      if (event.tells && !this.#receipts.tell(event.tells)) return notAmended(event, "unchanged");
       let row = touched.get(topic);
       if (!row) touched.set(topic, (row = sql.topic.get(topic) ?? sql.addTopic.get(topic)!));
       if (compactionKey !== undefined) {

@@ -1,12 +1,9 @@
 /** Keeps the receipts' table: forward-only watermarks and what of them was told [REC1]; runs in the worker only. */
 import type { Database } from "bun:sqlite";
 import { conversationTopic } from "../../protocol/topic.ts";
-import { type ReceiptKind, type ReceiptStore, receiptLeaseMs, type UnsentReceipt } from "../ports.ts";
+import type { Marked, ReceiptKind, ReceiptMark, ReceiptStore, Telling, UnsentReceipt } from "../ports.ts";
 
-export type AdvanceQuery = Parameters<ReceiptStore["advance"]>[0];
-export type SentMark = Parameters<ReceiptStore["markSent"]>[0];
-export type CoveredQuery = Parameters<ReceiptStore["covered"]>[0];
-export type ClaimQuery = Parameters<ReceiptStore["claim"]>[0];
+export type UnsentQuery = Parameters<ReceiptStore["unsent"]>[0];
 export type ReceiptStateEntries = [
   conversationId: string,
   state: { asOfSeq: number; readSeq: number; deliveredSeq: number; unread: number },
@@ -14,13 +11,7 @@ export type ReceiptStateEntries = [
 
 /** Where a conversation's id begins in the name of its topic, counted from 1. */
 const idAt = conversationTopic("").length + 1;
-/** A claim that was not marked as sent is told of up to where its first holder may have told of it. */
-const unsentColumns = `r.receipt_id AS receiptId, substr(t.name, ${idAt}) AS conversationId,
-  r.user_id AS userId, r.kind, r.sent_seq AS sentSeq, coalesce(r.claimed_seq, r.seq) AS upToSeq`;
-
-interface UnsentRow extends UnsentReceipt {
-  receiptId: number;
-}
+const tellingColumns = `substr(t.name, ${idAt}) AS conversationId, r.user_id AS userId, r.kind, r.sent_seq AS sentSeq, r.seq AS upToSeq`;
 
 /** How far a user has come in a topic. */
 interface PlaceRow {
@@ -59,23 +50,18 @@ function prepare(database: Database) {
        ON CONFLICT (topic_id, user_id, kind) DO UPDATE SET
          seq = max(seq, excluded.seq), sent_seq = max(sent_seq, excluded.sent_seq)`,
     ),
-    markSent: by<{ movedOn: number }, [string, string, ReceiptKind, number]>(
-      `UPDATE receipts SET sent_seq = max(sent_seq, ?4), claimed_seq = NULL
-       WHERE topic_id = (SELECT topic_id FROM topics WHERE name = ?1) AND user_id = ?2 AND kind = ?3
-         AND claimed_seq = ?4
-       RETURNING sent_seq < seq AS movedOn`,
+    tell: by<null, [number, string, string, ReceiptKind, number]>(
+      `UPDATE receipts SET sent_seq = ?1
+       WHERE topic_id = (SELECT topic_id FROM topics WHERE name = ?2) AND user_id = ?3 AND kind = ?4
+         AND sent_seq = ?5 AND seq >= ?1`,
     ),
-    unsentOf: by<UnsentRow, [string, string, number, number]>(
-      `SELECT ${unsentColumns} FROM topics AS t JOIN receipts AS r USING (topic_id)
-       WHERE t.name = ? AND r.user_id = ? AND r.sent_seq < r.seq AND (r.claimed_seq IS NULL OR r.claimed_at <= ?) LIMIT ?`,
+    unsentOf: by<Telling, [string, string]>(
+      `SELECT ${tellingColumns} FROM topics AS t JOIN receipts AS r USING (topic_id)
+       WHERE t.name = ? AND r.user_id = ? AND r.sent_seq < r.seq`,
     ),
-    unsentBefore: by<UnsentRow, [number, number, number]>(
-      `SELECT ${unsentColumns} FROM receipts AS r INDEXED BY receipts_unsent JOIN topics AS t USING (topic_id)
-       WHERE r.sent_seq < r.seq AND r.moved_at < ? AND (r.claimed_seq IS NULL OR r.claimed_at <= ?)
-       ORDER BY r.moved_at LIMIT ?`,
-    ),
-    claim: by<null, [number, number, number]>(
-      "UPDATE receipts SET claimed_seq = ?, claimed_at = ? WHERE receipt_id = ?",
+    unsentBefore: by<Telling, [number, number]>(
+      `SELECT ${tellingColumns} FROM receipts AS r INDEXED BY receipts_unsent JOIN topics AS t USING (topic_id)
+       WHERE r.sent_seq < r.seq AND r.moved_at < ? ORDER BY r.moved_at LIMIT ?`,
     ),
     covered: by<{ id: string }, [string, string, number, number, number]>(
       `SELECT id FROM events INDEXED BY messages_by_seq
@@ -101,13 +87,20 @@ export class ReceiptTable {
     this.#sql = prepare(database);
   }
 
-  /** @param now when it moves, ms since 1970 */
-  advance(mark: AdvanceQuery, now: number): { upToSeq: number; advanced: boolean } {
-    return this.#database.transaction(() => this.#advance(mark, now)).immediate();
+  /** @param now when they move, ms since 1970 */
+  advance(marks: ReceiptMark[], now: number): Marked[] {
+    return this.#database.transaction(() => marks.map((mark) => this.#advance(mark, now))).immediate();
   }
 
-  #advance({ conversationId, userId, kind, messageIds, upToSeq }: AdvanceQuery, now: number) {
-    const topic = this.#sql.topic.get(conversationTopic(conversationId));
+  #advance(mark: ReceiptMark, now: number): Marked {
+    const topic = conversationTopic(mark.conversationId);
+    const moved = this.#move(topic, mark, now);
+    const { unread = 0, asOfSeq = 0 } = this.placeIn(topic, mark.userId) ?? {};
+    return { ...moved, unread, asOfSeq };
+  }
+
+  #move(name: string, { userId, kind, messageIds, upToSeq }: ReceiptMark, now: number) {
+    const topic = this.#sql.topic.get(name);
     if (!topic) return { upToSeq: 0, advanced: false };
     const { topicId } = topic;
     const joined = this.#sql.watermark.get(topicId, userId, "joined")?.seq ?? 0;
@@ -121,30 +114,28 @@ export class ReceiptTable {
     return { upToSeq: target, advanced: true };
   }
 
-  /** @param now when they are claimed, ms since 1970 */
-  claim(query: ClaimQuery, limit: number, now: number): UnsentReceipt[] {
-    return this.#database.transaction(() => this.#claim(query, limit, now)).immediate();
+  unsent(query: UnsentQuery, messageIdsMax: number): UnsentReceipt[] {
+    const tellings =
+      "of" in query
+        ? query.of.flatMap(({ conversationId, userId }) =>
+            this.#sql.unsentOf.all(conversationTopic(conversationId), userId),
+          )
+        : this.#sql.unsentBefore.all(query.movedBefore, query.limit);
+    return tellings.map((telling) => ({ ...telling, messageIds: this.#covered(telling, messageIdsMax) }));
   }
 
-  #claim(query: ClaimQuery, limit: number, now: number): UnsentReceipt[] {
-    const staleAt = now - receiptLeaseMs;
-    const rows =
-      "movedBefore" in query
-        ? this.#sql.unsentBefore.all(query.movedBefore, staleAt, limit)
-        : this.#sql.unsentOf.all(conversationTopic(query.conversationId), query.userId, staleAt, limit);
-    return rows.map(({ receiptId, ...receipt }) => {
-      this.#sql.claim.run(receipt.upToSeq, now, receiptId);
-      return receipt;
-    });
-  }
-
-  covered({ conversationId, userId, afterSeq, throughSeq, limit }: CoveredQuery): string[] {
-    const rows = this.#sql.covered.all(conversationTopic(conversationId), userId, afterSeq, throughSeq, limit);
+  #covered({ conversationId, userId, sentSeq, upToSeq }: Telling, limit: number): string[] {
+    const rows = this.#sql.covered.all(conversationTopic(conversationId), userId, sentSeq, upToSeq, limit);
     return rows.reverse().map(({ id }) => id);
   }
 
-  markSent({ conversationId, userId, kind, upToSeq }: SentMark): boolean {
-    return this.#sql.markSent.get(conversationTopic(conversationId), userId, kind, upToSeq)?.movedOn === 1;
+  passOver(tellings: Telling[]): void {
+    this.#database.transaction(() => tellings.map((telling) => this.tell(telling))).immediate();
+  }
+
+  /** Within the transaction that appends the event, before it is added. @returns whether it is the event's to tell */
+  tell({ conversationId, userId, kind, sentSeq, upToSeq }: Telling): boolean {
+    return this.#sql.tell.run(upToSeq, conversationTopic(conversationId), userId, kind, sentSeq).changes > 0;
   }
 
   states(userId: string, conversationIds: string[]): ReceiptStateEntries;

@@ -16,6 +16,7 @@ import members from "./schema/11-members.sql" with { type: "text" };
 import push from "./schema/12-push.sql" with { type: "text" };
 import erasures from "./schema/13-erasures.sql" with { type: "text" };
 import conversations from "./schema/14-conversations.sql" with { type: "text" };
+import receipts from "./schema/15-receipts.sql" with { type: "text" };
 
 /** A step that was released is never edited; a new one is added at the end. */
 export const migrations: string[] = [
@@ -33,6 +34,7 @@ export const migrations: string[] = [
   push,
   erasures,
   conversations,
+  receipts,
 ].map((file) => sqlOf(file));
 
 /** The version that this build writes and reads. */

@@ -58,10 +58,9 @@ function toHeads(topics: string[], entries: HeadEntries): Map<string, TopicHead>
 
 export function createReceiptStore(calls: WorkerCaller, now: () => number): ReceiptStore {
   return {
-    advance: (mark) => calls.call("advance", mark, now()),
-    claim: (query, limit) => calls.call("claim", query, limit, now()),
-    covered: (query) => calls.call("covered", query),
-    markSent: (mark) => calls.call("markSent", mark),
+    advance: (marks) => calls.call("advance", marks, now()),
+    unsent: (query, messageIdsMax) => calls.call("unsent", query, messageIdsMax),
+    passOver: (tellings) => calls.call("passOver", tellings),
     async states(userId, conversationIds) {
       const asked = [...new Set(conversationIds)];
       const states = new Map(asked.map((id) => [id, { asOfSeq: 0, readSeq: 0, deliveredSeq: 0, unread: 0 }]));

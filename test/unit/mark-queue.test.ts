@@ -1,0 +1,118 @@
+/** Marks of many users that share statements: which go together, and who waits for whom [REC1]. */
+import { beforeEach, expect, test } from "bun:test";
+import { Unavailable } from "../../src/ground/unavailable.ts";
+import { MarkQueue } from "../../src/handlers/mark-queue.ts";
+import type { Marked, ReceiptMark } from "../../src/storage/ports.ts";
+
+interface Statement {
+  users: string[];
+  answer: PromiseWithResolvers<Marked[]>;
+}
+
+let statements: Statement[];
+let noteStatement: () => void;
+beforeEach(() => {
+  statements = [];
+  noteStatement = () => {};
+});
+
+function queueWith({ patienceMs = 600_000 } = {}) {
+  return new MarkQueue({
+    patienceMs,
+    store: {
+      advance(marks) {
+        const answer = Promise.withResolvers<Marked[]>();
+        statements.push({ users: marks.map(({ userId }) => userId), answer });
+        noteStatement();
+        return answer.promise;
+      },
+    },
+  });
+}
+
+async function statement(index: number): Promise<Statement> {
+  while (statements.length <= index) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    noteStatement = resolve;
+    await promise;
+  }
+  return statements[index]!;
+}
+
+const mark = (userId: string, more: Partial<ReceiptMark> = {}): ReceiptMark => ({
+  conversationId: "c1",
+  userId,
+  kind: "read",
+  upToSeq: 1,
+  ...more,
+});
+const marked = ({ users }: Statement): Marked[] =>
+  users.map((_, index) => ({ upToSeq: index, advanced: true, unread: 0, asOfSeq: 9 }));
+const end = (it: Statement) => it.answer.resolve(marked(it));
+
+test("[REC1] what comes while a statement is under way shares the next one, each with its own answer", async () => {
+  const queue = queueWith();
+  const first = queue.advance(mark("ann"));
+  await statement(0);
+  const others = ["bob", "eve", "cle"].map((userId) => queue.advance(mark(userId)));
+  end(statements[0]!);
+  await first;
+  end(await statement(1));
+  expect((await Promise.all(others)).map(({ upToSeq }) => upToSeq)).toEqual([0, 1, 2]);
+  expect(statements.map(({ users }) => users)).toEqual([["ann"], ["bob", "eve", "cle"]]);
+});
+
+test("[REC1] a statement has one mark of a user in a conversation, and so many marks and ids at most", async () => {
+  const queue = queueWith();
+  const ids = (count: number) => ({ messageIds: Array.from({ length: count }, (_, index) => `m${index}`) });
+  const marks = [
+    mark("ann"),
+    mark("ann"),
+    mark("ann", { conversationId: "c2" }),
+    mark("bob", ids(500)),
+    mark("eve", ids(501)),
+    ...Array.from({ length: 60 }, (_, index) => mark(`user${index}`)),
+  ];
+  const all = Promise.all(marks.map((it) => queue.advance(it)));
+  for (let index = 0; index < 2; index++) end(await statement(index));
+  await all;
+  const [first, second] = statements.map(({ users }) => users);
+  expect(first).toHaveLength(50);
+  expect(first!.slice(0, 4)).toEqual(["ann", "ann", "bob", "user0"]);
+  expect(second!.slice(0, 3)).toEqual(["ann", "eve", "user47"]);
+  expect(statements).toHaveLength(2);
+});
+
+test("[REC1] a statement that takes long holds nobody's marks for long", async () => {
+  const queue = queueWith({ patienceMs: 1 });
+  const slow = queue.advance(mark("ann"));
+  await statement(0);
+  const quick = queue.advance(mark("bob"));
+  end(await statement(1));
+  await quick;
+  end(statements[0]!);
+  await slow;
+});
+
+test("[END2] where the storage is away whoever waits is refused with the others, and whoever comes then is not", async () => {
+  const queue = queueWith();
+  const refused = [queue.advance(mark("ann"))];
+  await statement(0);
+  refused.push(queue.advance(mark("bob")));
+  statements[0]!.answer.reject(new Unavailable("storage", "away"));
+  expect((await Promise.allSettled(refused)).map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+  const later = queue.advance(mark("eve"));
+  end(await statement(1));
+  await later;
+});
+
+test("[REC1] a fault of one statement is not that of the next", async () => {
+  const queue = queueWith();
+  const failing = queue.advance(mark("ann"));
+  await statement(0);
+  const next = queue.advance(mark("bob"));
+  statements[0]!.answer.reject(new Error("a fault"));
+  await expect(failing).rejects.toThrow("a fault");
+  end(await statement(1));
+  await next;
+});
