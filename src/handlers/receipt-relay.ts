@@ -170,7 +170,8 @@ export class ReceiptRelay {
       const openIn = await directory.toldOfReceipts([...new Set(unsent.map(({ conversationId }) => conversationId))]);
       const passed: Telling[] = [];
       const owed: Owed[] = [];
-      for (const receipt of unsent) {
+      // Reads of both kinds may go to one topic, which keeps the newest of them.
+      for (const receipt of unsent.toSorted((one, other) => one.upToSeq - other.upToSeq)) {
         const { conversationId, kind, messageIds, ...rest } = receipt;
         const isPrivate = kind === "read_private" || !openIn.has(conversationId);
         // Where others are not told one's other devices need to know what is read, and nobody what was delivered. Where only receipts

@@ -175,6 +175,16 @@ test("[REC3] in a large conversation only the reader's own devices are told, and
   expect(await storage.receipts.unsent({ movedBefore: Number.MAX_SAFE_INTEGER, limit: 10 }, 10)).toEqual([]);
 });
 
+test("[REC2] reads of both kinds that only the reader's own devices are told of come in the order of their watermarks", async () => {
+  const relay = relayOn(storage.receipts, { isLarge: true });
+  const marks = [{ ...mark(2), kind: "read_private" as const }, mark(3)];
+  await Promise.all(marks.map((one) => relay.advance(one, {})));
+  await relay.stop();
+  expect(told).toEqual([2, 3]);
+  const { events } = await storage.log.page({ topic: "user:bob", limit: 10 });
+  expect(events.map(({ payload }) => JSON.parse(payload).up_to_seq)).toEqual([3]);
+});
+
 test("[REC2] stopping waits for the sweep that is under way, and for nothing after it", async () => {
   const { store, isReading, goOn } = slowStore();
   const steps: string[] = [];
