@@ -1,12 +1,13 @@
 /** One device of the population: the client's own connection on a recorded line, and what a user does with it. */
 
 import type { KeptPlace } from "../../../src/client/connection/place.ts";
+import type { AskOptions } from "../../../src/client/connection/requests.ts";
 import { Connection } from "../../../src/client/connection.ts";
 import type { ConnectionState, News, RequestType } from "../../../src/client/core.ts";
 import { ServerError } from "../../../src/client/errors.ts";
 import { MemoryStore } from "../../../src/client/stores/memory.ts";
 import type { Received } from "../client.ts";
-import type { DeviceHistory, Recorder } from "./history.ts";
+import type { DeviceHistory, Recorder, Told } from "./history.ts";
 import type { Random } from "./random.ts";
 import { RecordedSocket } from "./recorded-socket.ts";
 import { ToldRecord } from "./told.ts";
@@ -93,9 +94,10 @@ export class Device {
   /** Sends a request. Resolves with its reply, be it an error; null where it is not connected, or will never be known. */
   async request(type: string, payload: object): Promise<Received | null> {
     if (this.state !== "live") return null;
+    // Noted before what comes behind it is taken, which may be a gap. What may go through the outbox is told as sent besides.
+    const options: AskOptions = { onReply: (answer) => this.#told.noteSent(answer) };
     try {
-      const answer: any = await this.#connection.request(type as RequestType, payload as never);
-      this.#told.noteSent(answer);
+      const answer: any = await this.#connection.request(type as RequestType, payload as never, options);
       return { type: replyTypeOf(type), payload: answer } as Received;
     } catch (error) {
       if (!(error instanceof ServerError)) return null;
@@ -121,6 +123,11 @@ export class Device {
 
   get cursor(): string | null {
     return this.#connection.cursor;
+  }
+
+  /** What its client has told of the log so far. */
+  get told(): readonly Told[] {
+    return this.#history.told ?? [];
   }
 
   /** Tells the server how far it has got, where there is something to tell [LOG6]. */
