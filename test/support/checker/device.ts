@@ -125,7 +125,7 @@ export class Device {
     return this.#connection.cursor;
   }
 
-  /** What its client has told of the log so far. */
+  /** Lists what its client has told of the log so far. */
   get told(): readonly Told[] {
     return this.#history.told ?? [];
   }
