@@ -52,8 +52,10 @@ try {
     );
     for (const name of names) await worker.call("addMembers", name, Array.from({ length: 10 }, user));
   }
-  for (let index = 0; index < 100; index++)
-    await worker.call("acknowledge", { userId: `user-${index}`, deviceId: "phone" }, `00000000.${index}`, 1);
+  for (let index = 0; index < 100; index++) {
+    const device = { userId: `user-${index}`, deviceId: "phone" };
+    await worker.call("acknowledge", [{ ...device, cursor: `00000000.${index}` }], 1);
+  }
   small.start();
   present("small-reads", [...(await measure("quiet")), ...(await measure("appends"))]);
 } finally {

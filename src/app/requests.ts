@@ -1,10 +1,12 @@
 /** Composes what a request meets: limits, the router, and the services that handlers work with. */
 
+import { SharedWrites } from "../ground/shared-writes.ts";
 import { realTimers } from "../ground/timers.ts";
 import type { Services } from "../handlers/context.ts";
 import { codecs } from "../protocol/codecs.ts";
 import { RateLimiter } from "../router/rate-limiter.ts";
 import { Router } from "../router/router.ts";
+import type { Acknowledgement } from "../storage/ports.ts";
 import { Samples } from "../telemetry/samples.ts";
 import { createAdministration } from "../websocket/administration.ts";
 import type { Connection } from "../websocket/connection.ts";
@@ -56,7 +58,10 @@ export function composeRequests(
   const services: Services = {
     ...parts,
     log: storage.log,
-    cursors: storage.cursors,
+    acknowledgements: new SharedWrites<Acknowledgement, string>({
+      write: (acknowledgements) => storage.cursors.acknowledge(acknowledgements),
+      keyOf: ({ userId }) => userId,
+    }),
     directoryStore: storage.directory,
     conversationStore: storage.conversations,
     erasures: storage.erasures,

@@ -15,12 +15,17 @@ export const authenticate: Handler<"authenticate", "authenticate"> = ({ from, pa
   services.authenticate(from, payload);
 
 /** Keeps the device's cumulative acknowledgement, forward only [LOG6]. */
-export const acknowledge: Handler<"ack", "subscriptions" | "cursors"> = async ({ from, payload, services }) => {
+export const acknowledge: Handler<"ack", "subscriptions" | "acknowledgements"> = async ({
+  from,
+  payload,
+  services,
+}) => {
   if (!(await services.subscriptions.hasSent(from, payload.cursor))) {
     throw new ProtocolError("invalid_payload", "This cursor is of another log, or above what was sent.", {
       field: "payload.cursor",
     });
   }
-  const cursor = await services.cursors.acknowledge(from.userId, from.deviceId, payload.cursor);
+  const { userId, deviceId } = from;
+  const cursor = await services.acknowledgements.write({ userId, deviceId, cursor: payload.cursor });
   return { type: "ack", payload: { cursor } };
 };

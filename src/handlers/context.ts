@@ -8,6 +8,7 @@ import type { Config } from "../config/schema.ts";
 import type { DirectoryView } from "../directory/directory.ts";
 import type { VisibleAmong } from "../directory/visibility.ts";
 import type { Eraser } from "../erasure/eraser.ts";
+import type { SharedWrites } from "../ground/shared-writes.ts";
 import type { PresenceTracker } from "../presence/tracker.ts";
 import type { TypingTracker } from "../presence/typing.ts";
 import type { ClientMessageType, ClientPayload } from "../protocol/client.ts";
@@ -16,7 +17,7 @@ import type { ConversationStore } from "../storage/conversation-store.ts";
 import type { Directory } from "../storage/directory-store.ts";
 import type { ErasureStore } from "../storage/erasure-store.ts";
 import type { FairQueue } from "../storage/fair-queue.ts";
-import type { CursorStore, EventLog } from "../storage/ports.ts";
+import type { Acknowledgement, EventLog } from "../storage/ports.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Subscriber } from "../subscription/subscriber.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -39,7 +40,7 @@ export interface Requester extends Subscriber {
 export interface Services {
   config: Config;
   log: EventLog;
-  cursors: CursorStore;
+  acknowledgements: Pick<SharedWrites<Acknowledgement, string>, "write">;
   /** Changes who exists and who is a member, and tells of it what is so; `directory` remembers it for a while. */
   directoryStore: Directory;
   conversationStore: ConversationStore;

@@ -4,6 +4,7 @@ import type { Audience } from "../broadcast/broadcaster.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
 import type { DirectoryView } from "../directory/directory.ts";
 import { pages } from "../ground/pages.ts";
+import { SharedWrites } from "../ground/shared-writes.ts";
 import { limits } from "../protocol/limits.ts";
 import type { ServerPayload } from "../protocol/server.ts";
 import { conversationTopic, userTopic } from "../protocol/topic.ts";
@@ -18,7 +19,6 @@ import type {
 } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Outage, warnsOnce } from "../telemetry/outage.ts";
-import { MarkQueue } from "./mark-queue.ts";
 
 export interface ReceiptRelayOptions {
   store: ReceiptStore;
@@ -60,7 +60,7 @@ interface Owed {
 const keyOf = ({ conversationId, userId }: { conversationId: string; userId: string }) => `${conversationId} ${userId}`;
 
 export class ReceiptRelay {
-  readonly #marks: MarkQueue;
+  readonly #marks: SharedWrites<ReceiptMark, Marked>;
   /** Holds what has moved in this window, by conversation and user. */
   readonly #gathering = new Map<string, Gathering>();
   /** Conversations and users that are being told of: what they move meanwhile stays gathered. */
@@ -74,7 +74,11 @@ export class ReceiptRelay {
 
   constructor(private readonly options: ReceiptRelayOptions) {
     const { logger, store } = options;
-    this.#marks = new MarkQueue({ store });
+    this.#marks = new SharedWrites<ReceiptMark, Marked>({
+      write: (marks) => store.advance(marks),
+      keyOf,
+      weightOf: ({ messageIds = [] }) => messageIds.length,
+    });
     this.#outage = warnsOnce(logger, "receipts wait", "receipts go on");
   }
 
@@ -98,7 +102,7 @@ export class ReceiptRelay {
 
   /** Moves the watermark durably, then tells of it within the window. */
   async advance(mark: ReceiptMark, audience: Audience): Promise<Marked> {
-    const marked = await this.#marks.advance(mark);
+    const marked = await this.#marks.write(mark);
     if (marked.advanced) this.#gather({ ...mark, upToSeq: marked.upToSeq }, audience);
     return marked;
   }

@@ -280,13 +280,19 @@ export interface DeviceOfUser {
   deviceId: string;
 }
 
+export interface Acknowledgement extends DeviceOfUser {
+  cursor: string;
+}
+
 /** Durable acknowledgements per user and device [LOG6]. */
 export interface CursorStore {
   /**
-   * Keeps a cursor of the log, forward only as long as the one that is stored leads anywhere; of more than
-   * `devicesRememberedMax` devices the others are forgotten. @returns the cursor that is stored now
+   * Keeps cursors of the log, each forward only as long as the one that is stored leads anywhere; of more than
+   * `devicesRememberedMax` devices of a user the others are forgotten.
+   * @param acknowledgements one of a user at most
+   * @returns the cursor of each that is stored now, in the same order
    */
-  acknowledge(userId: string, deviceId: string, cursor: string): Promise<string>;
+  acknowledge(acknowledgements: Acknowledgement[]): Promise<string[]>;
   acknowledged(userId: string, deviceId: string): Promise<string | null>;
   /** Notes that devices are here, of those that ever acknowledged and were not noted within so long (ms). */
   seen(devices: DeviceOfUser[], unlessWithinMs: number): Promise<void>;

@@ -1,6 +1,7 @@
 /** Proves what every store of device cursors [LOG6] and of statuses [PRE2] must do, whatever it is stored in. */
 import { describe, expect, test } from "bun:test";
 import type { Storage, UserStatus } from "../../src/storage/ports.ts";
+import { acknowledgeOne } from "../support/acknowledgements.ts";
 import { type Open, withStorage } from "./opened.ts";
 
 const busy: UserStatus = { status: "busy", text: "in a meeting 🗓", emoji: ":calendar:", expiresAt: null };
@@ -8,6 +9,7 @@ const busy: UserStatus = { status: "busy", text: "in a meeting 🗓", emoji: ":c
 export function describeCursorsStatusesContract(name: string, open: Open): void {
   describe(`cursors contract: ${name}`, () => {
     describeCursors(open);
+    describeTogether(open);
     describeForgetting(open);
   });
   describe(`statuses contract: ${name}`, () => describeStatuses(open));
@@ -17,7 +19,7 @@ function describeCursors(open: Open): void {
   test(
     "[LOG6] an acknowledgement is cumulative and never goes back",
     withStorage(open, async ({ cursors, log: { epochs } }) => {
-      const acknowledge = (position: number) => cursors.acknowledge("ann", "phone", epochs.cursorOf(position));
+      const acknowledge = (position: number) => acknowledgeOne(cursors, "ann", "phone", epochs.cursorOf(position));
       expect(await cursors.acknowledged("ann", "phone")).toBeNull();
       expect(await acknowledge(7)).toBe(epochs.cursorOf(7));
       expect(await acknowledge(3)).toBe(epochs.cursorOf(7));
@@ -33,9 +35,9 @@ function describeCursors(open: Open): void {
       const { cursors, log } = storage;
       const [zero, one, two] = [0, 1, 2].map((position) => log.epochs.cursorOf(position));
       await Promise.all([
-        cursors.acknowledge("ann", "phone", one!),
-        cursors.acknowledge("ann", "laptop", two!),
-        cursors.acknowledge("bob", "phone", zero!),
+        acknowledgeOne(cursors, "ann", "phone", one!),
+        acknowledgeOne(cursors, "ann", "laptop", two!),
+        acknowledgeOne(cursors, "bob", "phone", zero!),
       ]);
       await storage.stop();
       await storage.start();
@@ -43,6 +45,27 @@ function describeCursors(open: Open): void {
       expect(await cursors.acknowledged("ann", "laptop")).toBe(two!);
       expect(await cursors.acknowledged("bob", "phone")).toBe(zero!);
       expect(await cursors.acknowledged("bob", "laptop")).toBeNull();
+    }),
+  );
+}
+
+function describeTogether(open: Open): void {
+  test(
+    "[LOG6] of many users at once each goes on from its own, and each answer is its own",
+    withStorage(open, async ({ cursors, log: { epochs } }) => {
+      const users = Array.from({ length: 60 }, (_, index) => `user${index}`);
+      const at = (place: (index: number) => number) =>
+        users.map((userId, index) => ({ userId, deviceId: "phone", cursor: epochs.cursorOf(place(index)) }));
+      const first = at((index) => index);
+      expect(await cursors.acknowledge(first)).toEqual(first.map(({ cursor }) => cursor));
+      const farther = (index: number) => Math.max(index, 30);
+      expect(await cursors.acknowledge(at(() => 30).toReversed())).toEqual(
+        at(farther)
+          .toReversed()
+          .map(({ cursor }) => cursor),
+      );
+      const kept = await Promise.all(users.map((userId) => cursors.acknowledged(userId, "phone")));
+      expect(kept).toEqual(at(farther).map(({ cursor }) => cursor));
     }),
   );
 }
@@ -59,9 +82,9 @@ function describeForgetting(open: Open): void {
     "[LOG6] devices that were last here before a moment are forgotten, a batch at a time, and those that came again are not",
     withClock(async ({ cursors, log: { epochs } }) => {
       const five = epochs.cursorOf(5);
-      for (const deviceId of ["d1", "d2", "d3", "d4"]) await cursors.acknowledge("ann", deviceId, five);
+      for (const deviceId of ["d1", "d2", "d3", "d4"]) await acknowledgeOne(cursors, "ann", deviceId, five);
       now = 2_000;
-      await cursors.acknowledge("ann", "d1", epochs.cursorOf(1));
+      await acknowledgeOne(cursors, "ann", "d1", epochs.cursorOf(1));
       // The second one was noted long enough ago, a stranger leaves nothing behind.
       const ann = (deviceId: string) => ({ userId: "ann", deviceId });
       await cursors.seen([ann("d2"), ann("d2"), ann("stranger"), { userId: "bob", deviceId: "d3" }], 500);
@@ -79,14 +102,14 @@ function describeForgetting(open: Open): void {
     "[LOG6] of a user's devices the newest 50 are remembered, of whoever has fewer all",
     withClock(async ({ cursors, log: { epochs } }) => {
       const first = epochs.cursorOf(1);
-      await cursors.acknowledge("bob", "phone", first);
-      for (; now < 1_060; now++) await cursors.acknowledge("ann", `d${now}`, epochs.cursorOf(now));
+      await acknowledgeOne(cursors, "bob", "phone", first);
+      for (; now < 1_060; now++) await acknowledgeOne(cursors, "ann", `d${now}`, epochs.cursorOf(now));
       const known = async (device: number) => (await cursors.acknowledged("ann", `d${device}`)) !== null;
       const remembered = await Promise.all(Array.from({ length: 60 }, (_, index) => known(1_000 + index)));
       expect(remembered).toEqual([...Array(10).fill(false), ...Array(50).fill(true)]);
       // The oldest of them acknowledges again, and the next one goes in its place.
-      await cursors.acknowledge("ann", "d1010", first);
-      await cursors.acknowledge("ann", "new", first);
+      await acknowledgeOne(cursors, "ann", "d1010", first);
+      await acknowledgeOne(cursors, "ann", "new", first);
       expect([await known(1_010), await known(1_011), await cursors.acknowledged("bob", "phone")]).toEqual([
         true,
         false,

@@ -11,6 +11,7 @@ import { createPostgresStorage } from "../../src/storage/postgres/storage.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { locate } from "../../src/subscription/starting-point.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
+import { acknowledgeOne } from "../support/acknowledgements.ts";
 import { firstFile, firstSchema } from "../support/first-release.ts";
 import { newEvents } from "../support/new-event.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
@@ -70,10 +71,10 @@ async function expectForwardOnly(storage: Storage, begin: (beganAt: number[]) =>
   const { cursors, log } = storage;
   const first = (position: number) => log.epochs.cursorOf(position);
   const [second, third] = [1, 2].map((epoch) => (position: number) => `later00${epoch - 1}.${position.toString(36)}`);
-  const acknowledge = (cursor: string) => cursors.acknowledge("ann", "phone", cursor);
+  const acknowledge = (cursor: string) => acknowledgeOne(cursors, "ann", "phone", cursor);
   await acknowledge(first(50));
-  await cursors.acknowledge("ann", "laptop", first(90));
-  await cursors.acknowledge("ann", "tablet", "unknown0.a");
+  await acknowledgeOne(cursors, "ann", "laptop", first(90));
+  await acknowledgeOne(cursors, "ann", "tablet", "unknown0.a");
   // The log was stopped at 60 and lost nothing, then went back to 20.
   await begin([60]);
   expect(await acknowledge(second!(40))).toBe(first(50));
@@ -81,11 +82,11 @@ async function expectForwardOnly(storage: Storage, begin: (beganAt: number[]) =>
   expect(await acknowledge(first(52))).toBe(second!(55));
   expect(await acknowledge(first(58))).toBe(first(58));
   // A position that the log does not have any more is worth less than anything.
-  expect(await cursors.acknowledge("ann", "laptop", second!(10))).toBe(second!(10));
-  expect(await cursors.acknowledge("ann", "tablet", second!(1))).toBe(second!(1));
+  expect(await acknowledgeOne(cursors, "ann", "laptop", second!(10))).toBe(second!(10));
+  expect(await acknowledgeOne(cursors, "ann", "tablet", second!(1))).toBe(second!(1));
   await begin([60, 20]);
   expect(await acknowledge(third!(15))).toBe(third!(15));
-  expect(await cursors.acknowledge("ann", "laptop", third!(5))).toBe(second!(10));
+  expect(await acknowledgeOne(cursors, "ann", "laptop", third!(5))).toBe(second!(10));
   expect(await cursors.acknowledged("ann", "phone")).toBe(third!(15));
   await storage.stop();
 }

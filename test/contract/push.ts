@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { conversationTopic } from "../../src/protocol/topic.ts";
 import type { EventLog } from "../../src/storage/ports.ts";
+import { acknowledgeOne } from "../support/acknowledgements.ts";
 import { markOne } from "../support/marks.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
 import { eventually } from "../support/until.ts";
@@ -128,10 +129,10 @@ function describeQuestions(open: Open): void {
   test(
     "[BAK3] of the devices of a user the farthest counts, and users are not mixed up",
     withStorage(open, async ({ push, cursors, log: { epochs } }) => {
-      await cursors.acknowledge("ann", "phone", epochs.cursorOf(7));
-      await cursors.acknowledge("ann", "laptop", epochs.cursorOf(9));
-      await cursors.acknowledge("bob", "phone", epochs.cursorOf(3));
-      await cursors.acknowledge("cleo", "phone", epochs.cursorOf(11));
+      await acknowledgeOne(cursors, "ann", "phone", epochs.cursorOf(7));
+      await acknowledgeOne(cursors, "ann", "laptop", epochs.cursorOf(9));
+      await acknowledgeOne(cursors, "bob", "phone", epochs.cursorOf(3));
+      await acknowledgeOne(cursors, "cleo", "phone", epochs.cursorOf(11));
       const found = await push.acknowledgedBy(["ann", "bob", "nobody"]);
       const epoch = epochs.current.id;
       expect(found.toSorted((one, other) => (one.userId < other.userId ? -1 : 1))).toEqual([

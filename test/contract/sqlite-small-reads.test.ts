@@ -8,6 +8,7 @@ import type { Storage } from "../../src/storage/ports.ts";
 import { prepareFiles } from "../../src/storage/sqlite/files.ts";
 import { SmallReads } from "../../src/storage/sqlite/small-reads.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
+import { acknowledgeOne } from "../support/acknowledgements.ts";
 import { markOne } from "../support/marks.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
 
@@ -34,7 +35,7 @@ test("[LOG1] what was acknowledged is there for whoever reads next, in the log, 
     const { events } = await storage.log.page({ topic: "conversation:c1", limit: 1 });
     expect(events[0]).toMatchObject({ seq, id: appended[0]!.id });
     const cursor = storage.log.epochs.cursorOf(appended[0]!.position);
-    await storage.cursors.acknowledge("anna", "phone", cursor);
+    await acknowledgeOne(storage.cursors, "anna", "phone", cursor);
     expect(await storage.cursors.acknowledged("anna", "phone")).toBe(cursor);
     await storage.directory.addMembers(`room${seq}`, ["anna"]);
     expect(new Set((await storage.directory.membershipsAmong("anna", [`room${seq}`, "room0"])).keys())).toEqual(

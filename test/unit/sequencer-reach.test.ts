@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import { acknowledge } from "../../src/handlers/connection.ts";
 import type { Request } from "../../src/handlers/context.ts";
-import type { Storage } from "../../src/storage/ports.ts";
+import type { Acknowledgement, Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { locate } from "../../src/subscription/starting-point.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
@@ -51,12 +51,13 @@ test("[LOG6] a device may acknowledge what another node has sent it just before"
   await storage.log.append(newEvents("conversation:c1", 3));
   const { epochs } = storage.log;
   const hasSent = async (_: unknown, cursor: string) => (await locate(cursor, sequencer)) !== null;
+  const write = async (one: Acknowledgement) => (await storage.cursors.acknowledge([one]))[0];
   const acknowledging = async (position: number) =>
     acknowledge({
       from: createSubscriber("ann"),
       payload: { cursor: epochs.cursorOf(position) },
-      services: { subscriptions: { hasSent }, cursors: storage.cursors },
-    } as unknown as Request<"ack", "cursors" | "subscriptions">);
+      services: { subscriptions: { hasSent }, acknowledgements: { write } },
+    } as unknown as Request<"ack", "acknowledgements" | "subscriptions">);
   expect(await acknowledging(3)).toMatchObject({ payload: { cursor: epochs.cursorOf(3) } });
   const refusal = await acknowledging(4).catch((error: unknown) => error);
   expect(refusal).toMatchObject({ code: "invalid_payload", details: { field: "payload.cursor" } });

@@ -2,14 +2,12 @@
 import { type CursorParts, readCursor, writeCursor } from "../epochs.ts";
 import { type CursorStore, devicesRememberedMax, type StatusStore } from "../ports.ts";
 import type { PresentUser } from "../present-store.ts";
-import { sqlOf } from "../sql-text.ts";
 import { type StatusRow, statusOf } from "../status-row.ts";
 import { arrayOf } from "./connection.ts";
 import type { Pool } from "./pool.ts";
-import acknowledgeText from "./queries/cursors-acknowledge.sql" with { type: "text" };
 
 export function createCursorStore(pool: Pool, ws: string, now: () => number): CursorStore {
-  const acknowledge = sqlOf(acknowledgeText, { ws, otherDevicesMax: devicesRememberedMax - 1 });
+  const acknowledge = `SELECT user_id AS "userId", epoch, position FROM ${ws}.acknowledge($1, $2, $3, $4, $5, $6)`;
   const acknowledged = `SELECT epoch, position FROM ${ws}.cursors WHERE user_id = $1 AND device_id = $2`;
   // Passes over rows that are locked: whoever has one is about to write the same, or better.
   const seen = `UPDATE ${ws}.cursors AS c SET seen_at = $3 FROM (
@@ -22,10 +20,18 @@ export function createCursorStore(pool: Pool, ws: string, now: () => number): Cu
       DELETE FROM ${ws}.cursors AS c USING old WHERE c.user_id = old.user_id AND c.device_id = old.device_id RETURNING 1)
     SELECT count(*) AS count FROM gone`;
   return {
-    async acknowledge(userId, deviceId, cursor) {
-      const { epoch, position } = readCursor(cursor)!;
-      const [row] = await pool.query<CursorParts>(acknowledge, [userId, deviceId, epoch, position, now()]);
-      return writeCursor(row!);
+    async acknowledge(acknowledgements) {
+      const parts = acknowledgements.map(({ cursor }) => readCursor(cursor)!);
+      const rows = await pool.query<CursorParts & { userId: string }>(acknowledge, [
+        arrayOf(acknowledgements.map(({ userId }) => userId)),
+        arrayOf(acknowledgements.map(({ deviceId }) => deviceId)),
+        arrayOf(parts.map(({ epoch }) => epoch)),
+        arrayOf(parts.map(({ position }) => position)),
+        now(),
+        devicesRememberedMax - 1,
+      ]);
+      const kept = new Map(rows.map((row) => [row.userId, writeCursor(row)]));
+      return acknowledgements.map(({ userId }) => kept.get(userId)!);
     },
     async seen(devices, unlessWithinMs) {
       const [users, ids] = [devices.map((it) => it.userId), devices.map((it) => it.deviceId)];

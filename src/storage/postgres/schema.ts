@@ -24,6 +24,7 @@ import erasures from "./schema/16-erasures.sql" with { type: "text" };
 import conversations from "./schema/17-conversations.sql" with { type: "text" };
 import outboxExcept from "./schema/18-outbox-except.sql" with { type: "text" };
 import lists from "./schema/19-lists.sql" with { type: "text" };
+import acknowledgements from "./schema/20-acknowledgements.sql" with { type: "text" };
 import receipts from "./schema/20-receipts.sql" with { type: "text" };
 
 /** A step that was released is never edited; a new one is added at the end. Each is given the schema's name. */
@@ -47,7 +48,7 @@ export const steps: ((ws: string) => string)[] = [
   [conversations],
   [outboxExcept],
   [lists],
-  [receipts],
+  [receipts, acknowledgements],
 ].map((files) => (ws) => files.map((file) => sqlOf(file, { ws })).join(""));
 
 /** The version that this build writes and reads. */

@@ -1,7 +1,7 @@
 /** Keeps the tables of device acknowledgements [LOG6] and of statuses set by hand [PRE2]; runs in the worker only. */
 import type { Database } from "bun:sqlite";
 import { type CursorParts, readCursor, writeCursor } from "../epochs.ts";
-import { type DeviceOfUser, devicesRememberedMax, type UserStatus } from "../ports.ts";
+import { type Acknowledgement, type DeviceOfUser, devicesRememberedMax, type UserStatus } from "../ports.ts";
 import type { PresentUser } from "../present-store.ts";
 import { type StatusRow, statusOf } from "../status-row.ts";
 
@@ -44,14 +44,13 @@ export class CursorTable {
     );
   }
 
-  acknowledge({ userId, deviceId }: DeviceOfUser, cursor: string, now: number): string {
-    const { epoch, position } = readCursor(cursor)!;
-    return this.#database
-      .transaction(() => {
-        this.#forgetOthers.run(userId, deviceId);
-        return writeCursor(this.#acknowledge.get(userId, deviceId, epoch, position, now)!);
-      })
-      .immediate();
+  acknowledge(acknowledgements: Acknowledgement[], now: number): string[] {
+    const keep = ({ userId, deviceId, cursor }: Acknowledgement) => {
+      const { epoch, position } = readCursor(cursor)!;
+      this.#forgetOthers.run(userId, deviceId);
+      return writeCursor(this.#acknowledge.get(userId, deviceId, epoch, position, now)!);
+    };
+    return this.#database.transaction(() => acknowledgements.map(keep)).immediate();
   }
 
   seen(devices: DeviceOfUser[], { now, notedBefore }: { now: number; notedBefore: number }): void {

@@ -4,6 +4,7 @@ import type { CursorParts } from "../epochs.ts";
 import type { ErasedRows, ErasureJob } from "../erasure-store.ts";
 import type { OverviewQuery } from "../overview-store.ts";
 import type {
+  Acknowledgement,
   DeviceOfUser,
   Migration,
   NewEvent,
@@ -175,7 +176,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
     passOver: (tellings: Telling[]) => receipts.passOver(tellings),
     receiptStates: (userId: string, conversationIds: string[]) => receipts.states(userId, conversationIds),
     overviews: (query: OverviewQuery) => overviews.read(query),
-    acknowledge: (device: DeviceOfUser, cursor: string, now: number) => cursors.acknowledge(device, cursor, now),
+    acknowledge: (all: Acknowledgement[], now: number) => cursors.acknowledge(all, now),
     seen: (devices: DeviceOfUser[], times: { now: number; notedBefore: number }) => cursors.seen(devices, times),
     forget: (seenBefore: number, limit: number) => cursors.forget(seenBefore, limit),
     acknowledged: (userId: string, deviceId: string) => cursors.acknowledged(userId, deviceId),

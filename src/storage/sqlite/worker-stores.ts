@@ -92,7 +92,7 @@ export function createOverviewStore(calls: WorkerCaller): OverviewStore {
 
 export function createCursorStore(calls: WorkerCaller, now: () => number): CursorStore {
   return {
-    acknowledge: (userId, deviceId, cursor) => calls.call("acknowledge", { userId, deviceId }, cursor, now()),
+    acknowledge: (acknowledgements) => calls.call("acknowledge", acknowledgements, now()),
     seen: (devices, withinMs) => calls.call("seen", devices, { now: now(), notedBefore: now() - withinMs }),
     forget: (seenBefore, limit) => calls.call("forget", seenBefore, limit),
     acknowledged: (userId, deviceId) => calls.call("acknowledged", userId, deviceId),

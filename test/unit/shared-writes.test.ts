@@ -1,7 +1,7 @@
 /** Marks of many users that share statements: which go together, and who waits for whom [REC1]. */
 import { beforeEach, expect, test } from "bun:test";
+import { SharedWrites } from "../../src/ground/shared-writes.ts";
 import { Unavailable } from "../../src/ground/unavailable.ts";
-import { MarkQueue } from "../../src/handlers/mark-queue.ts";
 import type { Marked, ReceiptMark } from "../../src/storage/ports.ts";
 
 interface Statement {
@@ -17,15 +17,15 @@ beforeEach(() => {
 });
 
 function queueWith({ patienceMs = 600_000 } = {}) {
-  return new MarkQueue({
+  return new SharedWrites<ReceiptMark, Marked>({
     patienceMs,
-    store: {
-      advance(marks) {
-        const answer = Promise.withResolvers<Marked[]>();
-        statements.push({ users: marks.map(({ userId }) => userId), answer });
-        noteStatement();
-        return answer.promise;
-      },
+    keyOf: ({ conversationId, userId }) => `${conversationId} ${userId}`,
+    weightOf: ({ messageIds = [] }) => messageIds.length,
+    write(marks) {
+      const answer = Promise.withResolvers<Marked[]>();
+      statements.push({ users: marks.map(({ userId }) => userId), answer });
+      noteStatement();
+      return answer.promise;
     },
   });
 }
@@ -52,9 +52,9 @@ const end = (it: Statement) => it.answer.resolve(marked(it));
 
 test("[REC1] what comes while a statement is under way shares the next one, each with its own answer", async () => {
   const queue = queueWith();
-  const first = queue.advance(mark("ann"));
+  const first = queue.write(mark("ann"));
   await statement(0);
-  const others = ["bob", "eve", "cle"].map((userId) => queue.advance(mark(userId)));
+  const others = ["bob", "eve", "cle"].map((userId) => queue.write(mark(userId)));
   end(statements[0]!);
   await first;
   end(await statement(1));
@@ -73,7 +73,7 @@ test("[REC1] a statement has one mark of a user in a conversation, and so many m
     mark("eve", ids(501)),
     ...Array.from({ length: 60 }, (_, index) => mark(`user${index}`)),
   ];
-  const all = Promise.all(marks.map((it) => queue.advance(it)));
+  const all = Promise.all(marks.map((it) => queue.write(it)));
   for (let index = 0; index < 2; index++) end(await statement(index));
   await all;
   const [first, second] = statements.map(({ users }) => users);
@@ -85,9 +85,9 @@ test("[REC1] a statement has one mark of a user in a conversation, and so many m
 
 test("[REC1] a statement that takes long holds nobody's marks for long", async () => {
   const queue = queueWith({ patienceMs: 1 });
-  const slow = queue.advance(mark("ann"));
+  const slow = queue.write(mark("ann"));
   await statement(0);
-  const quick = queue.advance(mark("bob"));
+  const quick = queue.write(mark("bob"));
   end(await statement(1));
   await quick;
   end(statements[0]!);
@@ -96,21 +96,21 @@ test("[REC1] a statement that takes long holds nobody's marks for long", async (
 
 test("[END2] where the storage is away whoever waits is refused with the others, and whoever comes then is not", async () => {
   const queue = queueWith();
-  const refused = [queue.advance(mark("ann"))];
+  const refused = [queue.write(mark("ann"))];
   await statement(0);
-  refused.push(queue.advance(mark("bob")));
+  refused.push(queue.write(mark("bob")));
   statements[0]!.answer.reject(new Unavailable("storage", "away"));
   expect((await Promise.allSettled(refused)).map(({ status }) => status)).toEqual(["rejected", "rejected"]);
-  const later = queue.advance(mark("eve"));
+  const later = queue.write(mark("eve"));
   end(await statement(1));
   await later;
 });
 
 test("[REC1] a fault of one statement is not that of the next", async () => {
   const queue = queueWith();
-  const failing = queue.advance(mark("ann"));
+  const failing = queue.write(mark("ann"));
   await statement(0);
-  const next = queue.advance(mark("bob"));
+  const next = queue.write(mark("bob"));
   statements[0]!.answer.reject(new Error("a fault"));
   await expect(failing).rejects.toThrow("a fault");
   end(await statement(1));
