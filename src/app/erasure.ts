@@ -10,7 +10,7 @@ export type Erasure = PartsOf<typeof composeErasure>;
 
 export function composeErasure(
   { config, logger, now, newId }: Base,
-  { storage, publisher, calls }: Foundation & Messaging & Calls,
+  { storage, publisher, sequencer, calls }: Foundation & Messaging & Calls,
 ) {
   // A request that was under way may wait for the storage twice. Presence notes when somebody has gone once the grace is over,
   // and of a node that was killed once that counts as dead.
@@ -23,6 +23,7 @@ export function composeErasure(
     directory: storage.directory,
     publisher,
     calls,
+    onTakenOut: () => sequencer.forgetPublished(),
     settleMs,
     now,
     newId,

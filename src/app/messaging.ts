@@ -22,6 +22,12 @@ export function composeMessaging(
     log: storage.log,
     watchers: watches,
     waitingMax: config.websocket.broadcast_buffer,
+    recent: {
+      bytesMax: config.log.replay_memory,
+      eventsMax: config.log.events_per_topic,
+      retentionMs: config.log.retention,
+      now,
+    },
     counts,
     now,
     newId,

@@ -11,16 +11,21 @@ import type { Base } from "./base.ts";
 import type { Entrance } from "./entrance.ts";
 import type { Foundation } from "./foundation.ts";
 import type { FrontDoor } from "./front-door.ts";
+import type { Messaging } from "./messaging.ts";
 import type { Requests } from "./requests.ts";
 import type { Sockets } from "./sockets.ts";
 
-export function composeOperations(base: Base, parts: Foundation & Sockets & Entrance & Requests & FrontDoor) {
+export function composeOperations(
+  base: Base,
+  parts: Foundation & Sockets & Messaging & Entrance & Requests & FrontDoor,
+) {
   const { config, logger } = base;
-  const { storage, cluster, hub, draining, stats, listeners, server, health, internalAddresses } = parts;
+  const { storage, cluster, sequencer, hub, draining, stats, listeners, server, health, internalAddresses } = parts;
   const retention = new Retention({
     storage,
     settings: config.log,
     everyMs: config.websocket.cleanup_interval,
+    onTakenOut: () => sequencer.forgetPublished(),
     isEnding: () => draining.hasBegun,
     logger,
   });

@@ -4,10 +4,11 @@ import type { EventLog } from "../storage/ports.ts";
 import { Broadcaster, type BroadcasterOptions } from "./broadcaster.ts";
 import { OwnSent } from "./own-sent.ts";
 import { Publisher, type PublisherOptions } from "./publisher.ts";
+import type { RecentEventsOptions } from "./recent-events.ts";
 import { Sequencer } from "./sequencer.ts";
 
 export type BroadcastingOptions = Omit<BroadcasterOptions, "onLeftOut"> &
-  Omit<PublisherOptions, "sequencer"> & { log: EventLog; bus: Bus };
+  Omit<PublisherOptions, "sequencer"> & { log: EventLog; bus: Bus; recent: RecentEventsOptions };
 
 export function createBroadcasting(options: BroadcastingOptions) {
   const ownSent = new OwnSent(options.log.epochs);
@@ -19,6 +20,7 @@ export function createBroadcasting(options: BroadcastingOptions) {
     log: options.log,
     publish: (event, audience) => broadcaster.publishLogged(event, audience),
     hasSubscribers: (topic) => broadcaster.subscriberCount(topic) > 0,
+    recent: options.recent,
     counts: options.counts,
     logger: options.logger,
   });

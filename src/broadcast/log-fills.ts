@@ -8,7 +8,9 @@ export const unknownHead = -1;
 export interface LogFillsOptions {
   log: Pick<EventLog, "epochs" | "range" | "replay">;
   /** Per topic of interest here the last `seq` published on this node, or `unknownHead`. */
-  heads: Map<string, number>;
+  heads: ReadonlyMap<string, number>;
+  /** Moves the head of a topic beyond what nobody here is to be sent, or what the log has not any more. */
+  skipTo: (topic: string, seq: number) => void;
   /** Publishes an event above the head, and moves the head to it. */
   publish: (event: LoggedEvent) => void;
   /** Whether the text of an event is deleted by what is known already: it has to be read anew. */
@@ -71,7 +73,7 @@ export class LogFills {
     behind: TopicBehind[],
     stretch: { afterPosition: number; throughPosition: number },
   ): Promise<void> {
-    const { log, heads, publish, isDeleted, onFilled } = this.options;
+    const { log, heads, publish, skipTo, isDeleted, onFilled } = this.options;
     const { epochs } = log;
     const { breaks } = epochs;
     const stale = new Set<string>();
@@ -89,13 +91,13 @@ export class LogFills {
     if (epochs.breaks !== breaks) return;
     for (const { topic, seq } of behind) {
       // The last ones were compacted or trimmed; or nobody is subscribed, and whoever is catching up reads them by itself.
-      if (this.#isBelow(topic, seq)) heads.set(topic, seq);
+      if (this.#isBelow(topic, seq)) skipTo(topic, seq);
       onFilled(topic);
     }
   }
 
   async #readThrough(topic: string, throughSeq: number): Promise<void> {
-    const { log, heads, publish, isDeleted, onFilled } = this.options;
+    const { log, heads, publish, skipTo, isDeleted, onFilled } = this.options;
     const { epochs } = log;
     const { breaks } = epochs;
     // Reads anew but once: an event that the log has still, once its deletion was heard of, is as it has it.
@@ -106,7 +108,7 @@ export class LogFills {
       if (head === undefined || head >= throughSeq) return;
       if (head === unknownHead) {
         // Without a subscriber: whoever is catching up reads these events by itself.
-        heads.set(topic, throughSeq);
+        skipTo(topic, throughSeq);
         return;
       }
       const page = await log.range({ topic, afterSeq: head, throughSeq, limit: rangePage });
@@ -122,7 +124,7 @@ export class LogFills {
         }
         publish(event);
       }
-      if (!isStale && !page.more && this.#isBelow(topic, throughSeq)) heads.set(topic, throughSeq);
+      if (!isStale && !page.more && this.#isBelow(topic, throughSeq)) skipTo(topic, throughSeq);
       onFilled(topic);
     }
   }

@@ -190,8 +190,9 @@ export class Publisher {
     const { sequencer, bus, logger } = this.options;
     if (!result.duplicate) {
       countOne(this.#counts.published, "logged");
-      const { id, topic, type, payload, createdAt } = event;
-      const logged = { id, topic, type, payload, createdAt, seq: result.seq, position: result.position };
+      const { id, topic, type, payload, createdAt, compactionKey } = event;
+      const logged: LoggedEvent = { id, topic, type, payload, createdAt, seq: result.seq, position: result.position };
+      if (compactionKey !== undefined) logged.compactionKey = compactionKey;
       const audience = audienceOf(event);
       sequencer.accept(logged, audience);
       const { exceptDevice } = audience;

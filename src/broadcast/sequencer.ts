@@ -3,7 +3,7 @@
 import { InvariantBroken } from "../ground/assert.ts";
 import { pages } from "../ground/pages.ts";
 import type { EpochChange, Epochs } from "../storage/epochs.ts";
-import type { EventLog, LoggedEvent, MovedPage } from "../storage/ports.ts";
+import type { EventLog, LoggedEvent, MovedPage, ReplayPage } from "../storage/ports.ts";
 import { noteBroken } from "../telemetry/broken.ts";
 import type { Counts } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -12,8 +12,8 @@ import { deletedBy } from "./deletions.ts";
 import { GapCloser } from "./gap-closer.ts";
 import { LogFills, unknownHead } from "./log-fills.ts";
 import { movedSteps, topicsAtOnce } from "./moved.ts";
+import { RecentEvents, type RecentEventsOptions } from "./recent-events.ts";
 import { SafePosition } from "./safe-position.ts";
-import { Tails } from "./tails.ts";
 import { WaitingEvents } from "./waiting-events.ts";
 
 export interface SequencerOptions {
@@ -22,6 +22,8 @@ export interface SequencerOptions {
   publish: (event: LoggedEvent, audience: Audience) => void;
   /** Whether anybody on this node is subscribed. */
   hasSubscribers: (topic: string) => boolean;
+  /** Of what was published here; nothing is kept longer than somebody catches up on it where that is left out. */
+  recent?: RecentEventsOptions;
   counts?: Counts;
   logger: Logger;
   /** How long an event above a gap waits for the bus before the log is asked, ms. */
@@ -34,8 +36,10 @@ const reachPatienceMs = 20;
 export class Sequencer {
   /** Per topic of interest here: the last `seq` published on this node. */
   readonly #heads = new Map<string, number>();
-  /** Of topics somebody is catching up on: what was published meanwhile. */
-  readonly #tails = new Tails();
+  /** Topics whose head here is that of an event which came before anybody had looked at the log: that may be further, below the cursor, too. */
+  readonly #unproven = new Set<string>();
+  /** Of topics whose head is known: what was published of them last, or read for somebody. */
+  readonly #recent: RecentEvents;
   readonly #waiting = new WaitingEvents();
   readonly #gaps: GapCloser;
   readonly #fills: LogFills;
@@ -53,9 +57,14 @@ export class Sequencer {
 
   constructor(private readonly options: SequencerOptions) {
     const { gapPatienceMs: patienceMs = 50, log, logger } = options;
+    this.#recent = new RecentEvents(options.recent ?? { bytesMax: 0 });
     this.#fills = new LogFills({
       log,
       heads: this.#heads,
+      skipTo: (topic, seq) => {
+        this.#heads.set(topic, seq);
+        this.#recent.drop(topic);
+      },
       publish: (event) => this.#publish(event, this.#audienceOf(event)),
       isDeleted: (event) => this.#waiting.isDeleted(event),
       onFilled: (topic) => this.#drainWaiting(topic),
@@ -105,6 +114,7 @@ export class Sequencer {
     if (head === undefined || (head !== unknownHead && event.seq <= head) || this.#halted.has(event.topic)) return;
     // One that comes late may be of a message which is deleted by what waits above it: it waits for the log to be read as well.
     const isNext = head === unknownHead || event.seq === head + 1;
+    if (head === unknownHead) this.#unproven.add(event.topic);
     if (isNext && !this.#waiting.isDeleted(event)) {
       if (this.#publishNext(event, audience)) this.#drainWaiting(event.topic);
     } else if (this.#waiting.add(event, audience)) this.#gaps.notice(event.topic);
@@ -140,12 +150,12 @@ export class Sequencer {
 
   /** From now on the topic's events are followed here, although nobody is subscribed yet. Ends with `release`. */
   hold(topic: string): void {
-    this.#tails.hold(topic);
+    this.#recent.hold(topic);
     if (!this.#heads.has(topic)) this.#heads.set(topic, unknownHead);
   }
 
   release(topic: string): void {
-    this.#tails.release(topic);
+    this.#recent.release(topic);
   }
 
   /**
@@ -153,21 +163,42 @@ export class Sequencer {
    * @returns the head on this node; the reader is level with it where both are equal, and may subscribe in this turn
    */
   observe(topic: string, seqInLog: number): number {
-    const head = this.#heads.get(topic);
-    if (head === undefined || head === unknownHead) {
-      this.#heads.set(topic, seqInLog);
-      return seqInLog;
-    }
+    const known = this.headOf(topic);
+    if (known === undefined) this.#heads.set(topic, seqInLog);
+    const head = known ?? seqInLog;
     if (head < seqInLog) void this.#fills.fill(topic, seqInLog).catch(() => {});
+    else this.#unproven.delete(topic);
     return head;
   }
 
-  /**
-   * Finds what this node has published of a held topic above a `seq`: whoever has read so far is level with it after these, and
-   * need not wait for a moment in which nothing is published. Null: not all of it is known, or it is much.
-   */
+  /** Finds what this node has published of a held topic above a `seq`, for whoever has read so far; null: not all of it is in memory. */
   publishedAbove(topic: string, seq: number): LoggedEvent[] | null {
-    return this.#tails.between(topic, { afterSeq: seq, throughSeq: this.headOf(topic) ?? 0 });
+    const head = this.headOf(topic) ?? 0;
+    return head > seq ? this.#recent.above(topic, seq) : head === seq ? [] : null;
+  }
+
+  /** The same by position, with the head on this node: whoever comes from there and is sent these is level with it. */
+  publishedAfter(topic: string, position: number): { events: LoggedEvent[]; seq: number } | null {
+    const seq = this.headOf(topic);
+    if (seq === undefined || this.#unproven.has(topic)) return null;
+    const events = seq === 0 ? [] : this.#recent.after(topic, position);
+    return events && { events, seq };
+  }
+
+  /** Takes what was read of the log: it is published where that is its turn, and kept for the next one. @param read how the log was, and from where */
+  noteRead(page: ReplayPage, { afterPosition, deletions }: { afterPosition: number; deletions: number }): void {
+    const isAsRead = deletions === this.#deletions;
+    for (const event of page.events) this.feed(event);
+    if (page.more || !isAsRead) return;
+    const headOf = (topic: string, seqInLog: number) =>
+      this.#heads.has(topic) ? this.observe(topic, seqInLog) : unknownHead;
+    this.#recent.fill(page, { afterPosition, headOf });
+  }
+
+  /** Keeps nothing of what it has published: something was taken out of the log of which nobody is told. */
+  forgetPublished(): void {
+    this.#deletions++;
+    this.#recent.clear();
   }
 
   /** Goes on with each deletion that this node hears of: what was read of the log before may have the text of a message that is deleted. */
@@ -219,17 +250,21 @@ export class Sequencer {
   sweep(): string[] {
     const dropped: string[] = [];
     for (const topic of this.#heads.keys()) {
-      if (this.#tails.isHeld(topic) || this.options.hasSubscribers(topic)) continue;
+      if (this.#recent.isHeld(topic) || this.options.hasSubscribers(topic)) continue;
       this.#heads.delete(topic);
+      this.#unproven.delete(topic);
+      this.#recent.drop(topic);
       this.#waiting.delete(topic);
       this.#halted.delete(topic);
       dropped.push(topic);
     }
+    this.#recent.sweep();
     return dropped;
   }
 
   stats() {
-    return { topics: this.#heads.size, waiting: this.#waiting.size, position: this.safePosition };
+    const { bytes: recent_bytes } = this.#recent;
+    return { topics: this.#heads.size, waiting: this.#waiting.size, position: this.safePosition, recent_bytes };
   }
 
   /** Forgets what was known beyond it: that is of another log. */
@@ -238,7 +273,7 @@ export class Sequencer {
     if (!isBroken) return;
     for (const topic of this.#heads.keys()) this.#heads.set(topic, unknownHead);
     this.#waiting.clear();
-    this.#tails.clear();
+    this.#recent.clear();
     this.#fills.clear();
   }
 
@@ -268,7 +303,7 @@ export class Sequencer {
     const messageId = deletedBy(event);
     if (messageId === null) return;
     this.#deletions++;
-    this.#tails.forget(event.topic, messageId);
+    this.#recent.forget(event.topic, messageId);
   }
 
   /** Of an event that was read from the log. */
@@ -292,7 +327,7 @@ export class Sequencer {
       noteBroken(new InvariantBroken("cursor", { topic, seq, position, given: this.#safe.given }), this.options);
     this.#heads.set(topic, seq);
     this.#forgetDeleted(event);
-    this.#tails.add(event);
+    this.#recent.add(event);
     this.options.publish(event, audience);
   }
 
@@ -300,6 +335,7 @@ export class Sequencer {
   halt(topic: string, broken: InvariantBroken): void {
     noteBroken(broken, this.options, { topic });
     this.#waiting.delete(topic);
+    this.#recent.drop(topic);
     this.#halted.add(topic);
   }
 

@@ -283,6 +283,8 @@ const log = v.strictObject({
   retention: v.optional(age, "720h"),
   /** How many of the newest events of a topic are kept. */
   events_per_topic: v.optional(whole(1, 1_000_000_000), 100_000),
+  /** Memory for the newest events of topics that are heard here, out of which whoever comes back is served; 0: the log is read each time. */
+  replay_memory: v.optional(size, "16MiB"),
 });
 
 const operations = v.strictObject({

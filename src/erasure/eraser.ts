@@ -18,6 +18,8 @@ export interface EraserOptions {
   directory: Pick<Directory, "recheck">;
   publisher: Pick<Publisher, "appendAll" | "isCrowded">;
   calls: Pick<CallService, "endOf">;
+  /** Called where something was taken out of the log of which nobody is told. */
+  onTakenOut: () => void;
   /** So long (ms) after the user was sent away all that it did before has been noted: then what is left is looked for. */
   settleMs: number;
   now: () => number;
@@ -147,6 +149,7 @@ export class Eraser {
 
   async #removeRows(job: ErasureJob, rows: ErasedRows): Promise<void> {
     const { next } = await this.options.store.removeRows(rows, job.userId, job.place);
+    this.options.onTakenOut();
     if (next === null) job.step++;
     job.place = next ?? "";
   }
@@ -164,6 +167,7 @@ export class Eraser {
       if (fate.kind === "rewritten") await store.rewrite(event, fate.payload);
     }
     if (forgotten.length > 0) await store.forgetEvents(forgotten);
+    this.options.onTakenOut();
     if (!(await this.#deleteMessages(job, messages))) return;
     job.through = through;
     if (through >= end) job.step++;

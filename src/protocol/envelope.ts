@@ -1,6 +1,6 @@
 /** Defines the frame around every payload, in both directions [ENV1] [ENV2]. */
 import * as v from "valibot";
-import { limits } from "./limits.ts";
+import { limits, type WireFormat } from "./limits.ts";
 
 /** Client → server, before its payload is looked at. */
 export const requestEnvelope = v.object({
@@ -20,6 +20,9 @@ export const requestEnvelope = v.object({
 });
 export type RequestEnvelope = v.InferOutput<typeof requestEnvelope>;
 
+/** A message as it was written, so that whoever sends it again need not write it again. */
+export type Frames = Partial<Record<WireFormat, string | Uint8Array>>;
+
 /** Server → client. `payload` is JSON text, so that it is encoded once and sent to any number of sockets. */
 export interface OutgoingMessage {
   id: string;
@@ -33,6 +36,8 @@ export interface OutgoingMessage {
   topic?: string;
   seq?: number;
   position?: number;
+  /** Filled in as it is sent. */
+  frames?: Frames;
 }
 
 export function isPlainObject(value: unknown): value is Record<string, unknown> {

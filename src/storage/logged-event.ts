@@ -1,4 +1,5 @@
 /** Defines an event of the log as it is read. */
+import type { Frames } from "../protocol/envelope.ts";
 
 /** A logged event as it is stored and published [LOG1]. */
 export interface LoggedEvent {
@@ -14,4 +15,8 @@ export interface LoggedEvent {
   payload: string;
   /** Milliseconds since 1970. */
   createdAt: number;
+  /** Under which it stands for older events of its topic [LOG7]: known of one that was published, not of one that was read. */
+  compactionKey?: string;
+  /** Of one that is sent to many, one by one. */
+  frames?: Frames;
 }

@@ -9,6 +9,8 @@ export interface RetentionOptions {
   settings: Pick<Config["log"], "retention" | "events_per_topic">;
   /** How often it runs, ms. */
   everyMs: number;
+  /** Called where something was taken out of the log of which nobody is told. */
+  onTakenOut: () => void;
   /** Whether the service is on its way out: what is left is the next start's. */
   isEnding: () => boolean;
   logger: Pick<Logger, "info" | "warn" | "error">;
@@ -72,13 +74,14 @@ export class Retention {
 
   /** Has conversations keep no more than they are to. */
   async #expire(now: number): Promise<void> {
-    const { storage, everyMs, isEnding } = this.options;
+    const { storage, everyMs, onTakenOut, isEnding } = this.options;
     const unclear: string[] = [];
     let after: string | null = null;
     do {
       const page = await storage.conversations.expire({ after, now, everyMs: everyMs * dueShare });
       // It is another node's turn, which says itself where it cannot.
       if (page === null) return;
+      if (page.removed > 0) onTakenOut();
       unclear.push(...page.unclear.slice(0, namesShown - unclear.length));
       after = page.next;
     } while (after !== null && !isEnding());

@@ -11,6 +11,7 @@ import {
   type ReplayPage,
   type TopicHead,
 } from "../storage/ports.ts";
+import { readPage, recallPage } from "./replay-page.ts";
 import type { StartingPoint } from "./starting-point.ts";
 import type { Subscriber } from "./subscriber.ts";
 
@@ -113,10 +114,11 @@ async function replay(
   let from = since.position ?? sequencer.safePosition;
   while (remaining.length > 0 && !subscriber.isClosed && !hasBroken()) {
     const { deletions } = sequencer;
-    const page = await log.replay({ topics: remaining, afterPosition: from, limit: pageSize });
+    const lastSeen = (topic: string) => lastOf(sending, topic);
+    const query = { topics: remaining, afterPosition: from, lastSeen, limit: pageSize };
+    const page = recallPage(sequencer, query) ?? (await readPage({ log, sequencer }, query));
     if (hasBroken()) break;
     noteRecovery(recovered, page, { from: known ? from : Number.NEGATIVE_INFINITY, since });
-    for (const event of page.events) sequencer.feed(event);
     let sent = 0;
     for (const burst of burstsOf(page.events, { charactersMax: burstCharacters })) {
       // Something is deleted while a slow client takes what was read before: the rest is read anew [MSG2].
@@ -194,21 +196,22 @@ export function* burstsOf(
   if (burst.length > 0) yield burst;
 }
 
-function send(
-  subscriber: Subscriber,
-  events: LoggedEvent[],
-  state: {
-    since: StartingPoint;
-    sentAfter: Map<string, number>;
-    sentThrough: Map<string, number>;
-    replayed: Map<string, number>;
-    revoked: Set<string>;
-  },
-): void {
+interface Sending {
+  since: StartingPoint;
+  sentAfter: Map<string, number>;
+  sentThrough: Map<string, number>;
+  replayed: Map<string, number>;
+  revoked: Set<string>;
+}
+
+/** The last number of the topic that the client has, by what it says and what it was sent. */
+const lastOf = ({ since, sentThrough }: Pick<Sending, "since" | "sentThrough">, topic: string) =>
+  Math.max(since.seen[topic] ?? 0, sentThrough.get(topic) ?? 0);
+
+function send(subscriber: Subscriber, events: LoggedEvent[], state: Sending): void {
   const fresh = events.filter(({ topic, seq }) => {
     if (state.revoked.has(topic)) return false;
-    const through = Math.max(state.since.seen[topic] ?? 0, state.sentThrough.get(topic) ?? 0);
-    return seq > through;
+    return seq > lastOf(state, topic);
   });
   for (const { topic, seq } of fresh) {
     const through = state.sentThrough.get(topic) ?? 0;

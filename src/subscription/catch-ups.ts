@@ -8,6 +8,7 @@ import { isLogged, type Topic } from "../protocol/topic.ts";
 import type { FairQueue } from "../storage/fair-queue.ts";
 import type { EventLog } from "../storage/ports.ts";
 import { type CatchUpOptions, catchUp, type TopicPlace } from "./catch-up.ts";
+import { GatheredReplays } from "./gathered-replays.ts";
 import type { PendingSubscription } from "./pending-subscriptions.ts";
 import type { StartingPoint } from "./starting-point.ts";
 
@@ -23,8 +24,14 @@ export interface CatchUpsOptions {
 export class CatchUps {
   #subscribes = 0;
   #replayedEvents = 0;
+  /** Questions of replays to the log; all others were answered out of memory. */
+  #replaysRead = 0;
 
-  constructor(private readonly options: CatchUpsOptions) {}
+  readonly #replays: GatheredReplays;
+
+  constructor(private readonly options: CatchUpsOptions) {
+    this.#replays = new GatheredReplays(options);
+  }
 
   /** @param since null: logged topics begin at their heads. @returns by name where the connection is on each logged topic */
   async start(
@@ -45,7 +52,10 @@ export class CatchUps {
     if (logged.length === 0) return new Map();
     const log: CatchUpOptions["log"] = {
       heads: (names) => questions.ask(subscriber, () => this.options.log.heads(names)),
-      replay: (query) => questions.ask(subscriber, () => this.options.log.replay(query)),
+      replay: (query) => {
+        this.#replaysRead++;
+        return questions.ask(subscriber, () => this.#replays.replay(query));
+      },
     };
     const places = await catchUp({ log, sequencer, ownSent }, { subscriber, topics: logged, since, revoked });
     for (const [name, { replayed }] of places) {
@@ -63,6 +73,6 @@ export class CatchUps {
   }
 
   stats() {
-    return { subscribes: this.#subscribes, replayed_events: this.#replayedEvents };
+    return { subscribes: this.#subscribes, replayed_events: this.#replayedEvents, replays_read: this.#replaysRead };
   }
 }

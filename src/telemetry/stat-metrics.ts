@@ -37,6 +37,12 @@ const ofParts: StatMetric[] = [
     of: ["subscriptions", "replayed_events"],
     isCounter: true,
   },
+  {
+    name: "ws_replays_read_total",
+    help: "Replays for which the log was asked, for not all of it was in memory",
+    of: ["subscriptions", "replays_read"],
+    isCounter: true,
+  },
   { name: "ws_log_feeds", help: "Connections that are sent the whole log", of: ["subscriptions", "feeds"] },
   {
     name: "ws_log_feed_events_total",
@@ -51,6 +57,11 @@ const ofParts: StatMetric[] = [
   },
   { name: "ws_sequencer_topics", help: "Logged topics heard on this node", of: ["sequencer", "topics"] },
   { name: "ws_sequencer_waiting", help: "Topics with events above a gap", of: ["sequencer", "waiting"] },
+  {
+    name: "ws_replay_memory_bytes",
+    help: "Memory for events that whoever comes back is served out of",
+    of: ["sequencer", "recent_bytes"],
+  },
   { name: "ws_cursor_position", help: "Position up to which this node has published", of: ["sequencer", "position"] },
   { name: "ws_log_position", help: "Position of the log's last event", of: ["log", "position"] },
   { name: "ws_log_events", help: "Events in the log", of: ["log", "events"] },

@@ -7,6 +7,7 @@ export type NodeStats = {
     subscribes: number;
     catching_up: number;
     replayed_events: number;
+    replays_read: number;
     feeds: number;
     fed_events: number;
     feed_behind: number;
@@ -20,7 +21,7 @@ export type NodeStats = {
     epoch: number;
     losses: number;
   };
-  sequencer: { topics: number; waiting: number; position: number };
+  sequencer: { topics: number; waiting: number; position: number; recent_bytes: number };
   typing: { typing: number };
   /** Users who are being erased, on the whole cluster. */
   erasure: Partial<{ running: number }>;

@@ -209,7 +209,9 @@ export class Connection implements RoutedConnection, RequestSocket {
 
   sendMessage(message: OutgoingMessage): void {
     if (this.#ws === null || this.isClosed) return;
-    const frame = this.#codec.encode(message);
+    const { frames } = message;
+    const frame = frames?.[this.format] ?? this.#codec.encode(message);
+    if (frames !== undefined) frames[this.format] = frame;
     // 0: dropped, for the buffer is full. What the client has is a gap-free prefix, and it ends here [CON7].
     if (this.#ws.send(frame as string | Uint8Array<ArrayBuffer>, this.#attachment?.compresses(frame)) === 0)
       return this.close(CloseCode.slowConsumer, "slow consumer");

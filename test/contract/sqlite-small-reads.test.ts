@@ -67,6 +67,13 @@ test("what is answered in the loop's thread is small: names, events, their bytes
   const range = (throughSeq: number, topic = "user:many") =>
     isHere(small.answer("range", [{ topic, afterSeq: 0, throughSeq, limit: 500 }]));
   expect([range(20), range(21), range(2, "user:large")]).toEqual([true, false, false]);
+  const replay = (afterPosition: number, ...topics: string[]) =>
+    isHere(small.answer("replay", [{ topics, afterPosition, limit: 200 }]));
+  const { events } = await storage.log.page({ topic: "user:many", limit: 25 });
+  expect([replay(events[4]!.position, "user:many", "user:none"), replay(events[3]!.position, "user:many")]).toEqual([
+    ...[true, false],
+  ]);
+  expect([replay(0, ...names(20)), replay(0, ...names(21)), replay(0, "user:large")]).toEqual([true, false, false]);
   const states = (...conversations: string[]) => isHere(small.answer("receiptStates", ["anna", conversations]));
   expect([states("c1", "c2"), states("c1", "c2", "c3"), states("busy")]).toEqual([true, false, false]);
   const overviews = (...ids: string[]) => {
@@ -75,7 +82,7 @@ test("what is answered in the loop's thread is small: names, events, their bytes
   };
   expect([overviews("c1", "c2"), overviews("c1", "c2", "c3"), overviews("busy")]).toEqual([true, false, false]);
   // An operation that would wait, write or run long is the worker's.
-  for (const operation of ["replay", "feed", "movedSince", "trim", "append", "conversationsOf"] as const)
+  for (const operation of ["feed", "movedSince", "trim", "append", "conversationsOf"] as const)
     expect(small.answer(operation, [] as never)).toBeUndefined();
 });
 

@@ -50,6 +50,7 @@ export class Node {
         for (const client of this.clients) if (client.topics.has(event.topic)) client.take(event);
       },
       hasSubscribers: (topic) => [...this.clients].some(({ topics }) => topics.has(topic)),
+      recent: { bytesMax: 1024 * 1024 },
       counts: this.counts,
       logger,
     });

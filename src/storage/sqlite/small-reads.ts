@@ -148,11 +148,18 @@ function createSmall(database: Database): Small {
   const sizes = prepareSizes(database);
   const most = Number.MAX_SAFE_INTEGER;
   const areFew = (names: string[]) => names.length <= namesMax;
-  const page = (sizes: { bytes: number }[], read: () => EventPage) =>
+  const page = <Page extends EventPage>(sizes: { bytes: number }[], read: () => Page) =>
     sizes.reduce((sum, { bytes }) => sum + bytes, 0) <= bytesMax ? read() : undefined;
   return {
     heads: (topics) => (areFew(topics) ? log.heads(topics) : undefined),
     watermark: () => log.watermark(),
+    replay(query) {
+      const { topics, afterPosition } = query;
+      if (!areFew(topics)) return undefined;
+      const found = sizes.after.all(JSON.stringify(topics), afterPosition, eventsMax + 1);
+      if (found.length > eventsMax) return undefined;
+      return page(found, () => log.replay(query));
+    },
     range(query) {
       const { topic, afterSeq, throughSeq } = query;
       if (throughSeq - afterSeq > eventsMax) return undefined;
@@ -187,5 +194,10 @@ function prepareSizes(database: Database) {
   return {
     above: database.prepare<{ bytes: number }, [string, number, number, number]>(sizes("seq > ? AND seq <= ?", "ASC")),
     below: database.prepare<{ bytes: number }, [string, number, number]>(sizes("seq < ?", "DESC")),
+    after: database.prepare<{ bytes: number }, [string, number, number]>(
+      `SELECT ${payloadBytes} AS bytes FROM json_each(?) AS wanted CROSS JOIN topics AS t ON t.name = wanted.value
+       CROSS JOIN events AS e INDEXED BY events_by_topic ${shown}
+       WHERE e.topic_id = t.topic_id AND e.position > ? LIMIT ?`,
+    ),
   };
 }

@@ -1,0 +1,68 @@
+/** Reads what came after a position: out of this node's memory, where that has it, and from the log where not [LOG5]. */
+import type { Sequencer } from "../broadcast/sequencer.ts";
+import type { EventLog, LoggedEvent, ReplayPage, TopicHead } from "../storage/ports.ts";
+
+export interface ReplaySources {
+  log: Pick<EventLog, "replay">;
+  sequencer: Sequencer;
+}
+
+export type ReplayQuery = Parameters<EventLog["replay"]>[0];
+
+export interface PageQuery extends ReplayQuery {
+  /** The last number of a topic that the client has, from whatever node or page: where this one has not come so far the log is asked. */
+  lastSeen: (topic: string) => number;
+}
+
+/** Held topics out of memory, as they are in this turn. Null: not all of them are there. */
+export function recallPage(sequencer: Sequencer, query: Omit<PageQuery, "limit">): ReplayPage | null {
+  const events: LoggedEvent[] = [];
+  const heads = new Map<string, TopicHead>();
+  for (const topic of query.topics) {
+    const published = recall(sequencer, topic, query);
+    if (published === null) return null;
+    for (const event of published.events) events.push(event);
+    // All after the position is there, so that retention has removed nothing after it.
+    heads.set(topic, { seq: published.seq, position: published.events.at(-1)?.position ?? 0, trimmedPosition: 0 });
+  }
+  if (heads.size > 1) events.sort((a, b) => a.position - b.position);
+  return { events, heads, watermark: sequencer.safePosition, more: false };
+}
+
+function recall(sequencer: Sequencer, topic: string, { afterPosition, lastSeen }: Omit<PageQuery, "topics" | "limit">) {
+  const published = sequencer.publishedAfter(topic, afterPosition);
+  return published === null || published.seq < lastSeen(topic) ? null : published;
+}
+
+/** Asks the log for those topics that are not in memory; whoever comes next finds them there. */
+export async function readPage(sources: ReplaySources, { lastSeen, ...query }: PageQuery): Promise<ReplayPage> {
+  const { sequencer } = sources;
+  const { topics, afterPosition } = query;
+  const there = topics.filter((topic) => recall(sequencer, topic, { afterPosition, lastSeen }) !== null);
+  if (there.length === 0) return readFromLog(sources, query);
+  const isThere = new Set(there);
+  const page = await readFromLog(sources, { ...query, topics: topics.filter((topic) => !isThere.has(topic)) });
+  const recalled = recallPage(sequencer, { topics: there, afterPosition, lastSeen });
+  // Some of it has been deleted meanwhile, say.
+  return recalled === null ? readFromLog(sources, query) : merged(page, recalled);
+}
+
+async function readFromLog({ log, sequencer }: ReplaySources, query: ReplayQuery): Promise<ReplayPage> {
+  const { deletions, epochs } = sequencer;
+  const { breaks } = epochs;
+  const page = await log.replay(query);
+  if (epochs.breaks === breaks) sequencer.noteRead(page, { afterPosition: query.afterPosition, deletions });
+  return page;
+}
+
+/** In the order of the log, as far as the page that was read goes. */
+function merged(page: ReplayPage, recalled: ReplayPage): ReplayPage {
+  const last = page.more ? (page.events.at(-1)?.position ?? 0) : Number.POSITIVE_INFINITY;
+  const among = recalled.events.filter(({ position }) => position <= last);
+  return {
+    events: [...page.events, ...among].sort((a, b) => a.position - b.position),
+    heads: new Map([...page.heads, ...recalled.heads]),
+    watermark: Math.min(page.watermark, recalled.watermark),
+    more: page.more,
+  };
+}
