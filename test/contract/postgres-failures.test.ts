@@ -177,7 +177,7 @@ describe("PostgreSQL: many nodes", () => {
     expect((await node.log.stats()).events).toBe(16);
 
     const endAppend = await openTransaction(
-      `SELECT * FROM ${schema}.append('{user:a}', '{x}', '{t}', '{"{}"}', '{200}', '{}', '{}', '{NULL}', '{}', '{NULL}', '{NULL}', '{}', '{user:a}', NULL, NULL)`,
+      `SELECT * FROM ${schema}.append('{user:a}', '{1}', '{x}', '{t}', '{"{}"}', '{200}', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)`,
     );
     expect((await node.log.trim({ createdBefore: 100, eventsPerTopic: 1_000, batch: 5 })).removed).toBe(5);
     await endAppend("ROLLBACK");

@@ -100,31 +100,42 @@ function unitsOfSent({ indexes }: Batch, units: number[]): number[] {
   return joined.filter((_, index) => indexes[index]!.own !== null);
 }
 
-/** @param amendments of `amendmentRows`; null where there are none */
+/**
+ * Gives null for what no event has, which costs nothing.
+ * @param amendments of `amendmentRows`; null where there are none
+ */
 export function appendParameters(
   events: NewEvent[],
   units: number[] = [],
   amendments: string | null = null,
 ): (string | null)[] {
-  const column = (value: (event: NewEvent) => string | number | null) => arrayOf(events.map(value));
-  const tellings = events.flatMap(({ tells }, index) => (tells ? [{ ...tells, n: index + 1 }] : []));
-  const keys = events.flatMap(({ once }, index) => once?.keys.map((key) => ({ key, n: index + 1 })) ?? []);
+  const places = new Map<string, number>();
+  for (const { topic } of events) if (!places.has(topic)) places.set(topic, places.size + 1);
+  const column = (value: (event: NewEvent) => string | number | null | undefined) => {
+    const values = events.map((event) => value(event) ?? null);
+    return values.every((each) => each === null) ? null : arrayOf(values);
+  };
+  const listed = (values: (string | number)[]) => (values.length === 0 ? null : arrayOf(values));
+  const numbered = <Value>(valuesOf: (event: NewEvent) => Value[]) =>
+    events.flatMap((event, index) => valuesOf(event).map((value) => ({ value, n: index + 1 })));
+  const keys = numbered(({ once }) => once?.keys ?? []);
+  const tellings = numbered(({ tells }) => (tells ? [tells] : []));
   return [
-    column(({ topic }) => topic),
+    arrayOf([...places.keys()]),
+    column(({ topic }) => places.get(topic)),
     column(({ id }) => id),
     column(({ type }) => type),
     column(({ payload }) => payload),
     column(({ createdAt }) => createdAt),
-    arrayOf(keys.map(({ key }) => key)),
-    arrayOf(keys.map(({ n }) => n)),
-    column(({ once }) => once?.digest ?? null),
-    arrayOf(events.flatMap(({ once }, index) => (once?.isNamed ? [index + 1] : []))),
-    column(({ compactionKey }) => compactionKey ?? null),
-    column(({ senderId }) => senderId ?? null),
-    arrayOf(units),
-    arrayOf([...new Set(events.map(({ topic }) => topic))]),
+    column(({ senderId }) => senderId),
+    listed(units),
+    listed(keys.map(({ value }) => value)),
+    listed(keys.map(({ n }) => n)),
+    column(({ once }) => once?.digest),
+    listed(numbered(({ once }) => (once?.isNamed ? [true] : [])).map(({ n }) => n)),
+    column(({ compactionKey }) => compactionKey),
     amendments,
-    tellings.length > 0 ? tellingsText(tellings) : null,
+    tellings.length > 0 ? tellingsText(tellings.map(({ value, n }) => ({ ...value, n }))) : null,
   ];
 }
 
