@@ -158,10 +158,7 @@ export class Sequencer {
     this.#recent.release(topic);
   }
 
-  /**
-   * Takes up what a reader saw as the topic's head in the log.
-   * @returns the head on this node; the reader is level with it where both are equal, and may subscribe in this turn
-   */
+  /** Takes up what a reader saw as a topic's head. @returns the head on this node: where it is the same the reader may subscribe in this turn */
   observe(topic: string, seqInLog: number): number {
     const known = this.headOf(topic);
     if (known === undefined) this.#heads.set(topic, seqInLog);
@@ -179,8 +176,8 @@ export class Sequencer {
 
   /** The same by position, with the head on this node: whoever comes from there and is sent these is level with it. */
   publishedAfter(topic: string, position: number): { events: LoggedEvent[]; seq: number } | null {
-    const seq = this.headOf(topic);
-    if (seq === undefined || this.#unproven.has(topic)) return null;
+    const seq = this.provenHeadOf(topic);
+    if (seq === undefined) return null;
     const events = seq === 0 ? [] : this.#recent.after(topic, position);
     return events && { events, seq };
   }
@@ -190,8 +187,7 @@ export class Sequencer {
     const isAsRead = deletions === this.#deletions;
     for (const event of page.events) this.feed(event);
     if (page.more || !isAsRead) return;
-    const headOf = (topic: string, seqInLog: number) =>
-      this.#heads.has(topic) ? this.observe(topic, seqInLog) : unknownHead;
+    const headOf = (topic: string, seq: number) => (this.#heads.has(topic) ? this.observe(topic, seq) : unknownHead);
     this.#recent.fill(page, { afterPosition, headOf });
   }
 
@@ -210,6 +206,11 @@ export class Sequencer {
   headOf(topic: string): number | undefined {
     const head = this.#heads.get(topic);
     return head === unknownHead ? undefined : head;
+  }
+
+  /** The same, where every event up to the cursor is at or below it: whoever starts there is where all who are on the topic are. */
+  provenHeadOf(topic: string): number | undefined {
+    return this.#unproven.has(topic) ? undefined : this.headOf(topic);
   }
 
   /** Resolves once a fill that is under way for the topic has ended. */

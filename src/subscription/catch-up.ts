@@ -80,11 +80,13 @@ async function startSomeAtHead(
   let breaks: number;
   do {
     ({ breaks } = epochs);
-    heads = await log.heads(topics);
+    // Of the others the head here is where all who are on them are.
+    const unknown = topics.filter((topic) => sequencer.provenHeadOf(topic) === undefined);
+    heads = unknown.length > 0 ? await log.heads(unknown) : new Map();
     if (epochs.breaks !== breaks) continue;
     const isBehind = (topic: string) => sequencer.observe(topic, seqOf(heads, topic)) < seqOf(heads, topic);
     // All are waited for at once, so that none fails unseen; a fill that was under way already may not have gone as far.
-    for (let behind = topics.filter(isBehind); behind.length > 0; behind = behind.filter(isBehind))
+    for (let behind = unknown.filter(isBehind); behind.length > 0; behind = behind.filter(isBehind))
       await Promise.all(behind.map((topic) => sequencer.settled(topic)));
   } while (epochs.breaks !== breaks);
   for (const topic of topics) {

@@ -90,3 +90,34 @@ test("[LOG4] of a log that has broken since nothing is said to be recovered: nob
   expect(seqs).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
   expect(place).toEqual({ seq: 10, replayed: 10, recovered: false });
 });
+
+test("[LOG4] [SUB1] who begins at the head of a topic that is followed here begins where the others are, and asks nothing", async () => {
+  const heads: string[][] = [];
+  const log = {
+    replay: storage.log.replay,
+    heads(topics: string[]) {
+      heads.push(topics);
+      return storage.log.heads(topics);
+    },
+  };
+  const other = "conversation:c2";
+  const begin = async () => {
+    const request = {
+      subscriber: createSubscriber("ben"),
+      topics: [topic, other],
+      since: null,
+      revoked: new Set<string>(),
+    };
+    return [...(await catchUp({ log, sequencer }, request)).values()].map(({ seq }) => seq);
+  };
+  // An event that comes before anybody has looked says nothing of how far the log is.
+  sequencer.hold(topic);
+  const [event] = (await storage.log.page({ topic, limit: 5 })).events;
+  sequencer.accept(event!);
+  expect(await begin()).toEqual([10, 0]);
+  expect(await begin()).toEqual([10, 0]);
+  const { appended } = await storage.log.append(newEvents(topic, 1));
+  sequencer.accept({ ...event!, seq: 11, position: appended[0]!.position, id: "eleventh" });
+  expect(await begin()).toEqual([11, 0]);
+  expect(heads).toEqual([[topic, other]]);
+});
