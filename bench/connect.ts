@@ -7,7 +7,7 @@ const { clients, rooms, "at-once": atOnce } = parameters({ clients: 1_500, rooms
 await compare({
   name: rooms === 1 ? "connect" : `connect-${rooms}`,
   unit: "connection",
-  contenders: ["bare", "ws", "socket.io", "centrifugo", "centrifugo, history", "service"],
+  contenders: ["bare", "ws", "socket.io", "centrifugo", "centrifugo, history", "anycable", "service"],
   async prepare() {},
   async measure(contender) {
     const { ready, cpuSeconds } = await contender.load<Connected>({

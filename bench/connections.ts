@@ -9,7 +9,7 @@ await compare({
   name: "connections",
   unit: "connection",
   gauge: { name: "memory KiB", read: (contender) => contender.memoryBytes() / 1_024 },
-  contenders: ["bare", "ws", "socket.io", "centrifugo", "centrifugo, history", "service"],
+  contenders: ["bare", "ws", "socket.io", "centrifugo", "centrifugo, history", "anycable", "service"],
   isFresh: true,
   prepare: async (contender) => void (await connectHalf(contender)),
   async measure(contender) {

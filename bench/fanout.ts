@@ -11,7 +11,16 @@ const count = Math.max(20, Math.round(perSecond * seconds));
 await compare({
   name: atOnce === 1 ? "fanout" : "fanout-at-once",
   unit: "delivery",
-  contenders: ["bare", "ws", "socket.io", "centrifugo", "centrifugo, history", "service, not logged", "service"],
+  contenders: [
+    "bare",
+    "ws",
+    "socket.io",
+    "centrifugo",
+    "centrifugo, history",
+    "anycable",
+    "service, not logged",
+    "service",
+  ],
   async prepare(contender) {
     const rooms = { each: 1, size: subscribers };
     await contender.load({ do: "connect", as: "subscriber", count: subscribers, rooms });

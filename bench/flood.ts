@@ -13,6 +13,7 @@ await compare({
     "socket.io",
     "centrifugo",
     "centrifugo, history",
+    "anycable",
     "service, not logged",
     "service, published",
     "service",

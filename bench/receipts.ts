@@ -1,14 +1,17 @@
 /**
- * Receipts: groups in which every member marks every message of the others as delivered; what a message with its marks and receipts
- * costs the service and PostgreSQL, and a mark PostgreSQL alone. With `--first <folder>`, in turns with another build's sources.
+ * Receipts: groups in which every member marks every message of the others as delivered (`--marks no`: they only hear it); what a message
+ * costs the service and PostgreSQL. Beside Tinode where PEERS=<folder> has its programs, and with `--first <folder>` beside another build's
+ * sources, in turns.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { freePorts } from "../test/support/free-ports.ts";
 import { startPostgres } from "../test/support/postgres.ts";
-import type { MarkedRound } from "./support/markers.ts";
-import { present, startProgram } from "./support/measured.ts";
+import type { GroupDialect } from "./support/group-members.ts";
+import type { MarkedRound, MarkersJob } from "./support/markers.ts";
+import { present, type Row, startProgram } from "./support/measured.ts";
 import { portOf } from "./support/port-of.ts";
 import { cpuSecondsOf } from "./support/process-cpu.ts";
 import { median } from "./support/statistics.ts";
@@ -24,46 +27,47 @@ const { values } = parseArgs({
     seconds: { type: "string", default: "8" },
     rounds: { type: "string", default: "3" },
     engines: { type: "string", default: "PostgreSQL,SQLite" },
+    marks: { type: "string", default: "yes" },
   },
 });
+const isMarking = values.marks === "yes";
+const [groups, members, rate] = [values.groups, values.members, values.rate].map(Number) as [number, number, number];
 
 type Engine = "SQLite" | "PostgreSQL";
 
-const builds: [name: string, root: string][] = [["now", resolve(import.meta.dir, "..")]];
-if (values.first !== undefined) builds.unshift(["first", resolve(values.first)]);
+interface Running {
+  dialect: GroupDialect;
+  port: number;
+  pid: number;
+  /** null: its engine is within it. */
+  database: string | null;
+  stop(): Promise<void>;
+}
+
+const peer = (program: string) => join(process.env.PEERS ?? "", program);
 const server = await startPostgres({ settings: ["fsync=on"] });
 const folder = mkdtempSync(join(tmpdir(), "ws-receipts-bench-"));
-try {
-  const rows: Record<string, string | number>[] = [];
-  for (const engine of values.engines.split(",") as Engine[]) {
-    const rounds = new Map<string, Measured[]>(builds.map(([name]) => [name, []]));
-    // In turns, so that a noisy neighbour meets both.
-    for (let round = 0; round < Number(values.rounds); round++) {
-      for (const [name, root] of builds) rounds.get(name)!.push(await measure(engine, root));
-    }
-    for (const [name, measured] of rounds) rows.push(rowOf(engine, name, measured));
+async function measure(engine: Engine): Promise<Row[]> {
+  const starts = new Map<string, () => Promise<Running>>();
+  if (values.first !== undefined) starts.set("first", () => startService(engine, resolve(values.first!)));
+  starts.set("service", () => startService(engine, resolve(import.meta.dir, "..")));
+  if (engine === "PostgreSQL" && existsSync(peer("tinode"))) starts.set("tinode", startTinode);
+  const contenders = await Promise.all([...starts].map(async ([name, start]) => Contender.of(name, await start())));
+  try {
+    // Everybody once: plans are known, code is compiled.
+    for (const each of contenders) await each.play(3);
+    for (const each of contenders) await each.countRows();
+    // In turns, so that a noisy neighbour meets all.
+    for (let round = 0; round < Number(values.rounds); round++)
+      for (const each of contenders) await each.measure(Number(values.seconds));
+    for (const each of contenders) await each.countRows();
+    return contenders.map((each) => each.row(engine));
+  } finally {
+    for (const each of contenders) await each.stop();
   }
-  present("receipts", rows);
-} finally {
-  await server.stop();
-  rmSync(folder, { recursive: true, force: true });
 }
 
-interface Measured extends MarkedRound {
-  serviceCpu: number;
-  engineCpu: number;
-  counts: Counts;
-}
-
-interface Counts {
-  commits: number;
-  inserted: number;
-  updated: number;
-  deleted: number;
-  walBytes: number;
-}
-
-async function measure(engine: Engine, root: string): Promise<Measured> {
+async function startService(engine: Engine, root: string): Promise<Running> {
   const url = engine === "SQLite" ? `sqlite:${join(folder, `${crypto.randomUUID()}.db`)}` : await server.newDatabase();
   const env = {
     PATH: process.env.PATH ?? "",
@@ -80,89 +84,157 @@ async function measure(engine: Engine, root: string): Promise<Measured> {
       stderr: "inherit",
     });
   if (engine === "PostgreSQL") await run("migrate").exited;
-  const service = run("serve");
-  try {
-    const [groups, members, rate] = [values.groups, values.members, values.rate].map(Number);
-    const job = { port: await portOf(service.stdout), groups, members, rate };
-    const { child, next } = startProgram(["markers.ts", JSON.stringify(job)]);
-    await next();
-    const play = async (seconds: number) => {
-      child.stdin.write(`${seconds}\n`);
-      child.stdin.flush();
-      return (await next()) as MarkedRound;
-    };
-    // Everybody once: plans are known, code is compiled.
-    await play(3);
-    const before = await state(engine, url, service.pid);
-    const round = await play(Number(values.seconds));
-    const after = await state(engine, url, service.pid);
-    child.kill();
-    await child.exited;
-    const less = (name: keyof Counts) => after.counts[name] - before.counts[name];
-    return {
-      ...round,
-      serviceCpu: after.service - before.service,
-      engineCpu: after.engine - before.engine,
-      counts: {
-        commits: less("commits"),
-        inserted: less("inserted"),
-        updated: less("updated"),
-        deleted: less("deleted"),
-        walBytes: less("walBytes"),
+  const child = run("serve");
+  return {
+    dialect: "service",
+    port: await portOf(child.stdout),
+    pid: child.pid,
+    database: engine === "SQLite" ? null : databaseOf(url),
+    stop: () => ended(child),
+  };
+}
+
+async function startTinode(): Promise<Running> {
+  const [port, grpcPort] = (await freePorts(2)) as [number, number];
+  const url = new URL(server.url);
+  url.pathname = "/tinode";
+  url.searchParams.set("sslmode", "disable");
+  const adapter = { dsn: url.href, max_open_conns: 50, max_idle_conns: 50, sql_timeout: 10 };
+  const config = join(folder, "tinode.json");
+  const key = (text: string, bytes: number) => Buffer.from(text.padEnd(bytes, ".")).toString("base64");
+  writeFileSync(
+    config,
+    JSON.stringify({
+      listen: `127.0.0.1:${port}`,
+      grpc_listen: `127.0.0.1:${grpcPort}`,
+      api_path: "/",
+      // Of the key that clients show.
+      api_key_salt: "T713/rYYgW7g4m3vG6zGRh7+FM1t0T8j13koXScOAj4=",
+      max_message_size: 131_072,
+      max_subscriber_count: 128,
+      max_tag_count: 16,
+      push: [],
+      auth_config: {
+        basic: { min_login_length: 4, min_password_length: 6 },
+        token: { expire_in: 1_209_600, serial_num: 1, key: key("token", 32) },
       },
+      store_config: { uid_key: key("user", 16), adapters: { postgres: adapter } },
+    }),
+  );
+  const said = { cwd: folder, stdout: "ignore", stderr: "ignore" } as const;
+  await Bun.spawn([peer("tinode-init-db"), `--config=${config}`], said).exited;
+  const child = Bun.spawn([peer("tinode"), `--config=${config}`, `--static_data=${folder}`], said);
+  while (!(await fetch(`http://127.0.0.1:${port}/v0/channels`).catch(() => false))) {
+    if (child.exitCode !== null) throw new Error("Tinode has ended");
+    await Bun.sleep(20);
+  }
+  return { dialect: "tinode", port, pid: child.pid, database: "tinode", stop: () => ended(child) };
+}
+
+const databaseOf = (url: string) => new URL(url).pathname.slice(1);
+
+async function ended(child: Bun.Subprocess): Promise<void> {
+  child.kill();
+  await child.exited;
+}
+
+const counters = { commits: "xact_commit", inserted: "tup_inserted", updated: "tup_updated", deleted: "tup_deleted" };
+type Counts = Record<keyof typeof counters, number>;
+
+interface Measured extends MarkedRound {
+  ownCpu: number;
+  engineCpu: number;
+  walBytes: number;
+}
+
+class Contender {
+  readonly #rounds: Measured[] = [];
+  readonly #counts: Counts[] = [];
+
+  private constructor(
+    readonly name: string,
+    private readonly running: Running,
+    private readonly clients: ReturnType<typeof startProgram>,
+  ) {}
+
+  static async of(name: string, running: Running): Promise<Contender> {
+    const { dialect, port } = running;
+    const job: MarkersJob = { port, dialect, groups, members, rate, isMarking };
+    const clients = startProgram(["markers.ts", JSON.stringify(job)]);
+    await clients.next();
+    return new Contender(name, running, clients);
+  }
+
+  play(seconds: number): Promise<MarkedRound> {
+    this.clients.child.stdin.write(`${seconds}\n`);
+    this.clients.child.stdin.flush();
+    return this.clients.next() as Promise<MarkedRound>;
+  }
+
+  async measure(seconds: number): Promise<void> {
+    const before = await this.#spent();
+    const round = await this.play(seconds);
+    const after = await this.#spent();
+    const less = (name: keyof typeof before) => after[name] - before[name];
+    const spent = { ownCpu: less("ownCpu"), engineCpu: less("engineCpu"), walBytes: less("walBytes") };
+    this.#rounds.push({ ...round, ...spent });
+  }
+
+  async #spent() {
+    const ownCpu = cpuSecondsOf(this.running.pid);
+    if (this.running.database === null) return { ownCpu, engineCpu: 0, walBytes: 0 };
+    const backends = await server.run(
+      `SELECT pid FROM pg_stat_activity WHERE datname = '${this.running.database}' AND pid <> pg_backend_pid()`,
+    );
+    const engineCpu = backends.reduce((sum, { pid }) => sum + cpuSecondsOf(Number(pid)), 0);
+    const [wal] = await server.run("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8 AS bytes");
+    return { ownCpu, engineCpu, walBytes: Number(wal!.bytes) };
+  }
+
+  /** Before the first round and after the last one. */
+  async countRows(): Promise<void> {
+    if (this.running.database === null) return;
+    // A backend that has nothing to do says after ten seconds what it has counted.
+    await Bun.sleep(10_500);
+    const columns = Object.entries(counters).map(([name, column]) => `${column} AS ${name}`);
+    const [row] = await server.run(
+      `SELECT ${columns} FROM pg_stat_database WHERE datname = '${this.running.database}'`,
+    );
+    this.#counts.push(Object.fromEntries(Object.entries(row!).map(([name, n]) => [name, Number(n)])) as Counts);
+  }
+
+  row(engine: Engine): Row {
+    const rounds = this.#rounds;
+    const typical = (value: (one: Measured) => number, digits = 0) => median(rounds.map(value)).toFixed(digits);
+    const messages = rounds.reduce((sum, round) => sum + round.messages, 0);
+    const each = (name: keyof Counts) =>
+      this.#counts.length === 0 ? "" : ((this.#counts[1]![name] - this.#counts[0]![name]) / messages).toFixed(1);
+    const isOutside = this.running.database !== null;
+    return {
+      contender: `${this.name}, ${engine}`,
+      "CPU µs a message": typical((it) => (it.ownCpu * 1e6) / it.messages),
+      "PostgreSQL's": isOutside ? typical((it) => (it.engineCpu * 1e6) / it.messages) : "",
+      "receipts a message": typical((it) => it.receipts / it.messages, 1),
+      ...Object.fromEntries(Object.keys(counters).map((name) => [name, each(name as keyof Counts)])),
+      "bytes of WAL": isOutside ? typical((it) => it.walBytes / it.messages) : "",
+      "acked p50 ms": typical((it) => it.sendP50Ms, 1),
+      "p99 ms": typical((it) => it.sendP99Ms, 1),
+      "heard p50 ms": typical((it) => it.heardP50Ms, 1),
+      "p99 ms ": typical((it) => it.heardP99Ms, 1),
     };
-  } finally {
-    service.kill();
-    await service.exited;
+  }
+
+  async stop(): Promise<void> {
+    await ended(this.clients.child);
+    await this.running.stop();
   }
 }
 
-async function state(engine: Engine, url: string, pid: number) {
-  const service = cpuSecondsOf(pid);
-  const none: Counts = { commits: 0, inserted: 0, updated: 0, deleted: 0, walBytes: 0 };
-  if (engine === "SQLite") return { service, engine: 0, counts: none };
-  const database = `'${new URL(url).pathname.slice(1)}'`;
-  const backends = await server.run(`SELECT pid FROM pg_stat_activity WHERE datname = ${database}`);
-  const engineCpu = backends.reduce((sum, it) => sum + cpuSecondsOf(Number(it.pid)), 0);
-  // A backend that has nothing to do says after ten seconds what it has counted.
-  await Bun.sleep(10_500);
-  const [counts] = await server.run(`SELECT xact_commit AS commits, tup_inserted AS inserted, tup_updated AS updated,
-      tup_deleted AS deleted, (SELECT wal_bytes FROM pg_stat_wal) AS wal_bytes
-    FROM pg_stat_database WHERE datname = ${database}`);
-  const { commits, inserted, updated, deleted, wal_bytes: walBytes } = counts as Record<string, unknown>;
-  const numbers = { commits, inserted, updated, deleted, walBytes };
-  return {
-    service,
-    engine: engineCpu,
-    counts: Object.fromEntries(
-      Object.entries(numbers).map(([name, value]) => [name, Number(value)]),
-    ) as unknown as Counts,
-  };
-}
-
-function rowOf(engine: Engine, build: string, measured: Measured[]): Record<string, string | number> {
-  const typical = (value: (one: Measured) => number, digits = 0) => Number(median(measured.map(value)).toFixed(digits));
-  const aMark = (name: keyof Counts, digits: number) => typical((it) => it.counts[name] / it.marks, digits);
-  return {
-    engine,
-    build,
-    messages: typical((it) => it.messages),
-    "marks a message": typical((it) => it.marks / it.messages, 1),
-    "receipts a mark": typical((it) => it.receipts / it.marks, 2),
-    "service, µs a message": typical((it) => (it.serviceCpu * 1e6) / it.messages),
-    ...(engine === "PostgreSQL"
-      ? {
-          "PostgreSQL, µs a message": typical((it) => (it.engineCpu * 1e6) / it.messages),
-          "a mark: commits": aMark("commits", 2),
-          inserted: aMark("inserted", 2),
-          updated: aMark("updated", 2),
-          deleted: aMark("deleted", 2),
-          "WAL bytes": aMark("walBytes", 0),
-        }
-      : {}),
-    "send p50, ms": typical((it) => it.sendP50Ms, 1),
-    "p99, ms": typical((it) => it.sendP99Ms, 1),
-    "mark p50, ms ": typical((it) => it.markP50Ms, 1),
-    "p99, ms ": typical((it) => it.markP99Ms, 1),
-  };
+try {
+  const rows: Row[] = [];
+  for (const engine of values.engines.split(",") as Engine[]) rows.push(...(await measure(engine)));
+  present(isMarking ? "receipts" : "groups", rows);
+} finally {
+  await server.stop();
+  rmSync(folder, { recursive: true, force: true });
 }

@@ -9,7 +9,16 @@ const count = rate * seconds;
 await compare({
   name: "rooms",
   unit: "message",
-  contenders: ["bare", "ws", "socket.io", "centrifugo", "centrifugo, history", "service, not logged", "service"],
+  contenders: [
+    "bare",
+    "ws",
+    "socket.io",
+    "centrifugo",
+    "centrifugo, history",
+    "anycable",
+    "service, not logged",
+    "service",
+  ],
   async prepare(contender) {
     await contender.load({ do: "connect", as: "subscriber", count: rooms * size, rooms: { each: 1, size } });
     await contender.connectPublishers(publishers);

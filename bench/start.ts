@@ -5,7 +5,7 @@ import { present } from "./support/measured.ts";
 import { median } from "./support/statistics.ts";
 
 const { settle } = parameters({ settle: 2 });
-const names = chosen(["bare", "ws", "socket.io", "centrifugo", "service"]);
+const names = chosen(["bare", "ws", "socket.io", "centrifugo", "anycable", "service"]);
 const started = new Map<KindName, { readyMs: number; mebibytes: number }[]>(names.map((name) => [name, []]));
 
 // In turns, and once before: the first one reads files from the disk.

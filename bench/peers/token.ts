@@ -6,8 +6,9 @@ const lifetimeSeconds = 7_200;
 const mac = (text: string) => createHmac("sha256", secret).update(text).digest();
 const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
 
-export function issueToken(user: string, roles?: string[]): string {
-  const claims = { sub: user, exp: Math.floor(Date.now() / 1_000) + lifetimeSeconds, ...(roles && { roles }) };
+/** @param others claims that one contender reads */
+export function issueToken(user: string, others: Record<string, unknown> = {}): string {
+  const claims = { sub: user, exp: Math.floor(Date.now() / 1_000) + lifetimeSeconds, ...others };
   const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
   return `${signed}.${mac(signed).toString("base64url")}`;
 }

@@ -98,8 +98,14 @@ export interface StartOptions {
 }
 
 /** Says whether it can be started here: `PEERS` is a folder with the programs of others. */
-export const areHere = (name: KindName): boolean =>
-  !name.startsWith("centrifugo") || existsSync(join(process.env.PEERS ?? "", "centrifugo"));
+export const areHere = (name: KindName): boolean => {
+  const program = Object.entries(peers).find(([peer]) => name.startsWith(peer))?.[1];
+  return program === undefined || existsSync(peerAt(program));
+};
+
+/** Programs of others, in the folder that `PEERS` names. */
+const peers = { centrifugo: "centrifugo", anycable: "anycable-go" };
+const peerAt = (program: string) => resolve(process.env.PEERS ?? "", program);
 
 interface ToRun {
   command: string[];
@@ -127,6 +133,22 @@ const recipes = {
   },
   centrifugo: (at) => centrifugo(at, {}),
   centrifugoWithHistory: (at) => centrifugo(at, { history_size: 100, history_ttl: "600s", force_recovery: true }),
+  anycable: ({ port }) => ({
+    command: [
+      peerAt(peers.anycable),
+      ...[
+        "--host=127.0.0.1",
+        `--port=${port}`,
+        "--norpc",
+        "--public_streams",
+        "--enforce_jwt",
+        `--jwt_secret=${secret}`,
+      ],
+      ...["--broadcast_adapter=http", `--http_broadcast_port=${port}`, "--log_level=error"],
+    ],
+    env: { ANYCABLE_DISABLE_TELEMETRY: "true" },
+    livePath: "/health",
+  }),
   service: ({ port, folder, storage, program, profileFolder }) => ({
     command: [
       ...(program === undefined ? [process.execPath] : [resolve(program)]),
@@ -159,6 +181,7 @@ export const kinds = {
   "socket.io": { recipe: recipes["socket.io"], dialect: "socket.io", mode: "ephemeral" },
   centrifugo: { recipe: recipes.centrifugo, dialect: "centrifugo", mode: "ephemeral" },
   "centrifugo, history": { recipe: recipes.centrifugoWithHistory, dialect: "centrifugo", mode: "ephemeral" },
+  anycable: { recipe: recipes.anycable, dialect: "anycable", mode: "ephemeral" },
   "service, not logged": { recipe: recipes.service, dialect: "service", mode: "ephemeral" },
   "service, published": { recipe: recipes.service, dialect: "service", mode: "published" },
   service: { recipe: recipes.service, dialect: "service", mode: "logged" },
@@ -177,7 +200,7 @@ function centrifugo({ port, folder }: { port: number; folder: string }, history:
     usage_stats: { disabled: true },
   };
   writeFileSync(file, JSON.stringify(config));
-  return { command: [resolve(process.env.PEERS!, "centrifugo"), "-c", file], livePath: "/health" };
+  return { command: [peerAt(peers.centrifugo), "-c", file], livePath: "/health" };
 }
 
 /** Makes what Node reads of a program of ours. @returns where it is */

@@ -34,6 +34,8 @@ export interface Dialect {
   /** Reads a frame that may also hold events, which are counted by their marks. */
   read(text: string, speaker: Speaker, places: Places): void;
   publish(publication: Publication): string;
+  /** Where its backends post what they publish; otherwise that goes over a publisher's socket. */
+  postsTo?: string;
 }
 
 const run = crypto.randomUUID().slice(0, 8);
@@ -42,7 +44,7 @@ const quoted = (rooms: string[], prefix = "") => rooms.map((room) => `"${prefix}
 const service: Dialect = {
   address: ({ user, roles, missed }, places) => ({
     path: `/ws?device_id=${user}${missed !== undefined ? `&since=${places.get("")}` : ""}`,
-    headers: { Authorization: `Bearer ${issueToken(user, roles)}` },
+    headers: { Authorization: `Bearer ${issueToken(user, roles && { roles })}` },
   }),
   opened({ rooms, missed, send }, places) {
     if (rooms.length === 0) return;
@@ -142,5 +144,28 @@ function subscribed(line: string, speaker: Speaker, places: Places): void {
   if (id - 1 === speaker.rooms.length) speaker.ready();
 }
 
-export const dialects = { service, raw, "socket.io": socketIo, centrifugo };
+const anyCable: Dialect = {
+  address: ({ user }) => ({
+    path: `/cable?jid=${issueToken(user, { ext: "{}" })}`,
+    headers: { "Sec-WebSocket-Protocol": "actioncable-v1-json" },
+  }),
+  opened() {},
+  read(text, speaker) {
+    if (text.includes('"type":"welcome"')) {
+      if (speaker.rooms.length === 0) speaker.ready();
+      for (const room of speaker.rooms) speaker.send(`{"command":"subscribe","identifier":${streamOf(room)}}`);
+    } else if (text.includes('"type":"confirm_subscription"')) {
+      // Answered in order: the last one is that of the last room.
+      if (text.includes(streamOf(speaker.rooms.at(-1)!))) speaker.ready();
+    } else if (text.includes('"type":"reject_subscription"') || text.includes('"type":"disconnect"'))
+      speaker.failed(text);
+  },
+  publish: ({ room, text }) => JSON.stringify({ stream: room, data: JSON.stringify({ c: text }) }),
+  postsTo: "/_broadcast",
+};
+
+/** A public stream as a client names it, in JSON within JSON. */
+const streamOf = (room: string) => JSON.stringify(JSON.stringify({ channel: "$pubsub", stream_name: room }));
+
+export const dialects = { service, raw, "socket.io": socketIo, centrifugo, anycable: anyCable };
 export type DialectName = keyof typeof dialects;

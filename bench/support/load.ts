@@ -195,7 +195,9 @@ async function publishAll(command: Publish): Promise<Omit<Published, "cpuSeconds
     latencies.late.push(sent - due);
     publisher.unanswered.push(sent);
     const text = `${mark}${padded(id, 8)}D${padded(due, 12)}S${padded(sent, 12)}`.padEnd(contentBytes, "lorem ipsum ");
-    publisher.send(dialect.publish({ mode: command.mode, room, id, text }));
+    const said = dialect.publish({ mode: command.mode, room, id, text });
+    if (dialect.postsTo === undefined) publisher.send(said);
+    else void post(said, publisher);
   };
   await keepPace(command, publishOne);
   await progressUntil(() => answered >= command.count && delivered >= expected);
@@ -211,6 +213,12 @@ async function publishAll(command: Publish): Promise<Omit<Published, "cpuSeconds
     late: latency(late),
     frameBytes,
   };
+}
+
+async function post(body: string, { acked, failed }: Client): Promise<void> {
+  const { ok, status } = await fetch(`http://127.0.0.1:${port}${dialect.postsTo}`, { method: "POST", body });
+  if (ok) acked();
+  else failed(`answered ${status}`);
 }
 
 /** Sends at the moments that are due, however many are unanswered; or, where that is the pace, as answers come. */
