@@ -1,8 +1,15 @@
-/** At rest: what one node asks of PostgreSQL and Redis every second while nobody does anything. */
+/** At rest: what nodes ask of PostgreSQL and Redis every second while nobody does anything; `--connections 3000` are there, each in a room of ten. */
+import { parseArgs } from "node:util";
 import Redis from "ioredis";
+import { Client } from "../test/support/client.ts";
 import { startPostgres } from "../test/support/postgres.ts";
 import { startRedis } from "../test/support/redis.ts";
 import { type MeasuredProcess, present, startMeasured } from "./support/measured.ts";
+import { PostgresMeter, workOfEach } from "./support/postgres-work.ts";
+
+const { values } = parseArgs({ options: { connections: { type: "string", default: "0" } } });
+const connections = Number(values.connections);
+const atOnce = 32;
 
 const settleMs = 3_000;
 /** A whole number of every interval that the service has. */
@@ -10,6 +17,7 @@ const watchedMs = 30_000;
 
 const [postgres, redis] = await Promise.all([startPostgres(), startRedis()]);
 const client = new Redis(redis.url);
+const meter = await PostgresMeter.of(postgres);
 const nodes: MeasuredProcess[] = [];
 try {
   const url = await postgres.newDatabase();
@@ -18,15 +26,18 @@ try {
   const rows = [];
   for (const count of [1, 2]) {
     nodes.push(await node());
+    if (count === 1) await connect(nodes[0]!.port);
     await Bun.sleep(settleMs);
-    const [before, cpuBefore] = [await asked(), await cpuSeconds()];
+    const [before, cpuBefore, worked] = [await asked(), await cpuSeconds(), await meter.read()];
     await Bun.sleep(watchedMs);
-    const [after, cpuAfter] = [await asked(), await cpuSeconds()];
+    const [work, cpuAfter, after] = [await meter.read(), await cpuSeconds(), await asked()];
+    const engine = Object.entries(workOfEach(worked, work, watchedMs / 1_000));
     const perSecond = (amount: number) => Math.round((amount * 10_000) / watchedMs) / 10;
     rows.push({
       nodes: count,
-      connections: 0,
+      connections,
       "PostgreSQL transactions/s": perSecond(after.transactions - before.transactions),
+      ...Object.fromEntries(engine.map(([what, amount]) => [`${what}/s`, Math.round(amount)])),
       "Redis commands/s": perSecond(after.commands - before.commands),
       "Redis bytes/s in": perSecond(after.bytesIn - before.bytesIn),
       "Redis bytes/s out": perSecond(after.bytesOut - before.bytesOut),
@@ -34,6 +45,16 @@ try {
     });
   }
   present("rest", rows);
+
+  async function connect(port: number): Promise<void> {
+    const names = Array.from({ length: connections }, (_, index) => index);
+    const connectOne = async (index: number) => {
+      const query = { user_id: `user-${index}`, device_id: "phone" };
+      const client = await Client.connect(`ws://127.0.0.1:${port}/ws`, { query });
+      await client.ask("subscribe", { topics: [`conversation:c${Math.floor(index / 10)}`] });
+    };
+    while (names.length > 0) await Promise.all(names.splice(0, atOnce).map(connectOne));
+  }
 
   async function cpuSeconds(): Promise<number> {
     const reports = await Promise.all(nodes.map((each) => each.report("cpu")));
@@ -56,5 +77,6 @@ try {
 } finally {
   await Promise.all(nodes.map((each) => each.stop()));
   client.disconnect();
+  await meter.close();
   await Promise.all([postgres.stop(), redis.stop()]);
 }

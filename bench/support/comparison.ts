@@ -1,7 +1,7 @@
 /** Plays one scenario with every contender in turns, and presents what each needed beside the others. */
 import { parseArgs } from "node:util";
 import { migrateStorage } from "../../src/storage/migrate.ts";
-import { startPostgres } from "../../test/support/postgres.ts";
+import { type PostgresServer, startPostgres } from "../../test/support/postgres.ts";
 import { areHere, Contender, type KindName } from "./contenders.ts";
 import type { Latency, Published } from "./load.ts";
 import { present, type Row } from "./measured.ts";
@@ -80,15 +80,30 @@ export function chosen(contenders: KindName[]): KindName[] {
 }
 
 export async function compare(scenario: Scenario): Promise<void> {
-  if (isProfile) return profile(scenario, { program: options.program, rounds: Number(options.rounds) });
+  const postgres = options.storage === "postgres" ? await startPostgres() : null;
+  try {
+    if (isProfile) {
+      const storage = await newStorage(postgres);
+      await profile(scenario, { storage, program: options.program, rounds: Number(options.rounds) });
+    } else await compareIn(scenario, postgres);
+  } finally {
+    await postgres?.stop();
+  }
+}
+
+/** @returns where a service keeps its log that nobody has used; undefined: where it does by itself */
+async function newStorage(postgres: PostgresServer | null): Promise<string | undefined> {
+  const url = await postgres?.newDatabase();
+  if (url !== undefined) await migrateStorage({ url, lockTimeoutMs: 5_000 });
+  return url;
+}
+
+async function compareIn(scenario: Scenario, postgres: PostgresServer | null): Promise<void> {
   const { gauge = cpu } = scenario;
   const names = chosen(scenario.contenders);
-  const postgres = options.storage === "postgres" ? await startPostgres() : null;
   const meter = postgres && (await PostgresMeter.of(postgres));
   const start = async (name: KindName) => {
-    const storage = await postgres?.newDatabase();
-    if (storage !== undefined) await migrateStorage({ url: storage, lockTimeoutMs: 5_000 });
-    const contender = await Contender.start(name, { storage, program: options.program });
+    const contender = await Contender.start(name, { storage: await newStorage(postgres), program: options.program });
     await scenario.prepare(contender);
     return contender;
   };
@@ -116,7 +131,7 @@ export async function compare(scenario: Scenario): Promise<void> {
     }
   } finally {
     await Promise.all([...standing.values()].map((each) => each.stop()));
-    await postgres?.stop();
+    await meter?.close();
   }
   const suffix = postgres === null ? "" : "-postgres";
   present(`${scenario.name}${suffix}`, rowsOf(scenario, played));

@@ -1,6 +1,6 @@
 /** Reads what a PostgreSQL has worked: CPU of its processes by what they are, transactions that wrote, and bytes of its write-ahead log. */
 import { readdirSync, readFileSync } from "node:fs";
-import type { PostgresServer } from "../../test/support/postgres.ts";
+import postgres from "postgres";
 import { cpuSecondsOf } from "./process-cpu.ts";
 
 export interface PostgresWork {
@@ -15,17 +15,23 @@ export interface PostgresWork {
 
 export class PostgresMeter {
   private constructor(
-    private readonly server: PostgresServer,
+    /** Kept open: to connect costs as much as thirty messages. */
+    private readonly sql: postgres.Sql,
     /** Of its first process, whose children all others are. */
     private readonly pid: number,
   ) {}
 
-  static async of(server: PostgresServer): Promise<PostgresMeter> {
-    const [row] = await server.run("SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
-    return new PostgresMeter(server, Number(statOf(Number(row!.pid))[1]));
+  static async of({ url }: { url: string }): Promise<PostgresMeter> {
+    const sql = postgres(url, { max: 1, onnotice: () => {} });
+    const [row] = await sql`SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'`;
+    return new PostgresMeter(sql, Number(statOf(Number(row!.pid))[1]));
   }
 
-  /** Counts what it asks itself as well, which is some milliseconds. */
+  async close(): Promise<void> {
+    await this.sql.end();
+  }
+
+  /** Counts what it asks itself as well. */
   async read(): Promise<PostgresWork> {
     const children = readdirSync("/proc")
       .filter((name) => /^\d+$/.test(name))
@@ -38,8 +44,8 @@ export class PostgresMeter {
       sum(children) + cpuSecondsOf(this.pid) + ended,
       sum(children.filter((pid) => !isSession(pid))),
     ];
-    const [row] = await this.server.run(`SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS writing,
-      (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text AS bytes`);
+    const [row] = await this.sql`SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS writing,
+      (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text AS bytes`;
     return { cpuSeconds, behindSeconds, writing: Number(row!.writing), walBytes: Number(row!.bytes) };
   }
 }

@@ -48,7 +48,8 @@ export async function profile(scenario: Scenario, options: StartOptions & { roun
     }));
     const [file] = readdirSync(folder).filter((each) => each.endsWith(".cpuprofile"));
     const shares = sharesOf(JSON.parse(readFileSync(join(folder, file!), "utf8")) as Profile, { from, to });
-    present(`profile-${scenario.name}`, rowsOf({ unit: scenario.unit, threads, shares }));
+    const suffix = options.storage === undefined ? "" : "-postgres";
+    present(`profile-${scenario.name}${suffix}`, rowsOf({ unit: scenario.unit, threads, shares }));
   } finally {
     await contender.stop();
     rmSync(folder, { recursive: true, force: true });
