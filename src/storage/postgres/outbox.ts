@@ -58,6 +58,7 @@ interface Row {
 export class PostgresOutbox implements Inbox {
   readonly name = "outbox";
   readonly #options: PostgresOutboxOptions;
+  readonly #lookText: string;
   readonly #takeText: string;
   readonly #rejectText: string;
   readonly #sessions: Record<Role, PostgresSession | null> = { lease: null, work: null };
@@ -70,6 +71,8 @@ export class PostgresOutbox implements Inbox {
   constructor(options: PostgresOutboxOptions) {
     this.#options = options;
     const { schema: ws } = options;
+    this.#lookText = `SELECT pg_try_advisory_lock(hashtext('ws-service outbox'), hashtext('${ws}')) AS mine,
+      (SELECT id FROM ${ws}.outbox ORDER BY id LIMIT 1) IS NULL AS "isEmpty"`;
     this.#takeText = sqlOf(takeText, { ws, pageRows, pageBytesMax });
     this.#rejectText = sqlOf(rejectText, { ws, oldAtOnce: oldRejectedAtOnce });
   }
@@ -84,8 +87,14 @@ export class PostgresOutbox implements Inbox {
     this.#session("work");
     const wasWoken = this.#isWoken;
     this.#isWoken = false;
-    // Without parameters it is one message: a node cannot freeze in the middle of it, which no timeout would end. The lock is
-    // had once more with each lease; it goes with the session.
+    // Without parameters each is one message: a node cannot freeze in the middle of it, which no timeout would end. The lock is
+    // had once more with each lease; it goes with the session. To plan what takes is most of the work where there is nothing.
+    if (!wasWoken) {
+      this.#emptyWakes = 0;
+      const [found] = await this.#query<{ mine: boolean; isEmpty: boolean }>("lease", this.#lookText);
+      if (!found!.mine) return null;
+      if (found!.isEmpty) return [];
+    }
     const rows = await this.#query<Row>("lease", this.#takeText);
     const isEmpty = rows[0]?.mine !== true || rows[0].id === null;
     this.#emptyWakes = isEmpty && wasWoken ? this.#emptyWakes + 1 : 0;
