@@ -280,7 +280,6 @@ export class Sequencer {
 
   async #repair(): Promise<void> {
     const { log } = this.options;
-    await log.lookBack();
     const halted = [...this.#halted];
     const position = () => this.safePosition;
     for await (const step of movedSteps({ log, epochs: this.epochs, position, heard: this.#heads })) {

@@ -141,8 +141,6 @@ export interface EventLog {
   readonly epochs: Epochs;
   /** Takes an event that somebody else says is committed; the log's own appends and reads are known to it. */
   note(event: LoggedEvent): void;
-  /** Looks whether the log still is what it was; where it is not, `epochs` has told so when this resolves [LOG4]. */
-  lookBack(): Promise<void>;
   /**
    * Appends all events in one transaction, durable when the promise resolves; where one changes what another of them has made, an engine
    * may take more than one, in their order.
@@ -184,7 +182,7 @@ export interface EventLog {
   heads(topics: string[]): Promise<Map<string, TopicHead>>;
   /** Reads a page of the whole log, whatever the topic, from one snapshot [BAK2]. */
   feed(query: { afterPosition: number; limit: number }): Promise<FeedPage>;
-  /** Finds topics that moved after a position, by position, at most `limit` of them; only as far as the watermark. */
+  /** Finds topics that moved after a position, by position, at most `limit` of them, up to the watermark; where the log is not what it was, `epochs` has told so by then [LOG4]. */
   movedSince(position: number, limit: number): Promise<MovedPage>;
   /**
    * Finds those of the topics that have events with `afterPosition` < position ≤ `throughPosition`, each with the newest of these:

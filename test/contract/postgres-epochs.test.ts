@@ -72,7 +72,7 @@ describe("[LOG4] an epoch of the log on PostgreSQL", () => {
     await server.halt();
     await server.resume();
     const firsts = await Promise.all(several.map((node) => insist(() => append(node, "user:b"))));
-    await Promise.all(several.map(({ storage }) => storage.log.lookBack()));
+    await Promise.all(several.map(({ storage }) => storage.log.movedSince(0, 1)));
     expect(await rows(url)).toEqual([
       { no: 1, broken: false, began_at: 0 },
       { no: 2, broken: false, began_at: last.position },
@@ -90,10 +90,10 @@ describe("[LOG4] an epoch of the log on PostgreSQL", () => {
     const node = await openNode(url);
     for (let round = 0; round < 3; round++)
       await node.storage.log.append([newEvent("user:a", { compactionKey: "k" }), newEvent("user:b")]);
-    await node.storage.log.lookBack();
+    await node.storage.log.movedSince(0, 1);
     const last = await append(node, "user:b");
     await trimAll(node.storage.log, { createdBefore: 2_000, eventsPerTopic: 1_000 });
-    await node.storage.log.lookBack();
+    await node.storage.log.movedSince(0, 1);
     const cursor = cursorAt(node, last.position);
     expect(node.changes).toEqual([]);
     await server.halt();
@@ -111,9 +111,9 @@ describe("[LOG4] an epoch of the log on PostgreSQL", () => {
     const lost = await append(one, "user:a", 5);
     const beyond = cursorAt(other, lost.position);
     await runSql(url, "DELETE FROM ws.events WHERE seq > 5");
-    await one.storage.log.lookBack();
-    await other.storage.log.lookBack();
-    await one.storage.log.lookBack();
+    await one.storage.log.movedSince(0, 1);
+    await other.storage.log.movedSince(0, 1);
+    await one.storage.log.movedSince(0, 1);
     expect((await rows(url)).map(({ broken }) => broken)).toEqual([false, true]);
     for (const node of [one, other]) {
       expect(node.changes).toMatchObject([{ isBroken: true, heldThrough: kept.position }]);
@@ -144,7 +144,7 @@ describe("[LOG4] an epoch of the log on PostgreSQL", () => {
     await server.halt();
     await server.resume("standby");
     expect((await insist(() => node.storage.log.heads(["user:a"]))).get("user:a")?.seq).toBe(1);
-    await node.storage.log.lookBack();
+    await node.storage.log.movedSince(0, 1);
     await expect(append(node, "user:a")).rejects.toMatchObject({ cause: { code: "25006" } });
     expect(node.changes).toEqual([]);
     await server.run("SELECT pg_promote()");
@@ -191,7 +191,7 @@ describe("[LOG4] an epoch of the log on PostgreSQL", () => {
     await server.run(`DROP DATABASE ${name} WITH (FORCE)`);
     await server.run(`CREATE DATABASE ${name}`);
     restoreDump(url, dump);
-    await insist(async () => node.storage.log.lookBack().then(() => true));
+    await insist(async () => node.storage.log.movedSince(0, 1).then(() => true));
     await until(async () => node.changes.length > 0);
     expect(node.changes).toMatchObject([{ isBroken: true, heldThrough: kept.position }]);
     expect(await append(node, "user:a")).toMatchObject({ seq: 4 });
@@ -240,7 +240,7 @@ describe("[LOG4] an epoch of the log on PostgreSQL", () => {
       await insist(() => append(node, "user:a"));
       await server.halt();
       await server.resume();
-      await insist(async () => node.storage.log.lookBack().then(() => true));
+      await insist(async () => node.storage.log.movedSince(0, 1).then(() => true));
       await until(async () => node.changes.length > 0);
       await insist(() => append(node, "user:a"));
       expect(node.changes).toMatchObject([{ isBroken: false }]);

@@ -81,6 +81,25 @@ test("[LOG1] [LOG4] an append waits for nobody but its own topics, and no cursor
   await close();
 });
 
+test("[LOG4] a log at rest is looked at in few words, and what is on its way or has come since is found all the same", async () => {
+  const { node, underWay, close } = await open();
+  const { appended } = await node.log.append([newEvent("conversation:a")]);
+  const { position } = appended[0]!;
+  const atRest = { heads: [], position, more: false, watermark: position, end: position };
+  for (let look = 0; look < 3; look++) expect(await node.log.movedSince(position, 10)).toEqual(atRest);
+  const end = await underWay([newEvent("conversation:b")]);
+  expect(await node.log.movedSince(position, 10)).toEqual(atRest);
+  await end("COMMIT");
+  const [head] = (await node.log.movedSince(position, 10)).heads;
+  expect(head).toMatchObject({ topic: "conversation:b", seq: 1 });
+  await node.log.append([newEvent("conversation:a")]);
+  expect((await node.log.movedSince(position, 10)).heads.map(({ topic }) => topic)).toEqual([
+    "conversation:b",
+    "conversation:a",
+  ]);
+  await close();
+});
+
 test("[LOG1] [LOG3] an append to a topic that another one is on waits for it, and comes after it", async () => {
   const { node, underWay, close } = await open();
   for (const end of ["COMMIT", "ROLLBACK"] as const) {

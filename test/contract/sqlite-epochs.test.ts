@@ -62,7 +62,7 @@ test("[LOG4] SQLite: processes that share the file are in one epoch, which goes 
   await other.stop();
   const again = await open(path, { isShared: true });
   await append(one, 3);
-  await one.log.lookBack();
+  await one.log.movedSince(0, 1);
   expect(again.log.epochs.current).toEqual(one.log.epochs.current);
   await Promise.all([one.stop(), again.stop()]);
   const last = await open(path, { isShared: true });

@@ -230,7 +230,6 @@ export class ModelLog {
       epochs: this.#epochs,
       // The model's log never goes back.
       note() {},
-      lookBack: async () => {},
       find: missing,
       page: missing,
       pageOf: missing,

@@ -24,6 +24,20 @@ type Row = Epoch & { isSettled: boolean };
 /** Runs a statement on some connection. */
 type Query = <Found extends object>(text: string, parameters: Parameter[]) => Promise<Found[]>;
 
+/** Says whether the log is what it was, in a statement that asks something else. */
+interface Asked {
+  /** Is worked out once, however many rows the statement has. */
+  expression: string;
+  parameters: Parameter[];
+}
+
+export interface LookBack extends Pick<EventLog, "epochs" | "note"> {
+  /** @param first the number of its first parameter */
+  isAsItWas(first: number): Asked;
+  /** Finds what has become of the log, and tells it by `epochs`. */
+  look(): Promise<void>;
+}
+
 /** For so long (ms) a server that does not know of the newest epoch and has not changed itself counts as one that a failover has left behind. */
 const leftBehindMs = 30_000;
 
@@ -74,14 +88,13 @@ export class EpochLookout {
   }
 
   /** Offers of it what a log has to, and asks there. */
-  over(pool: { query: Query }): Pick<EventLog, "epochs" | "note" | "lookBack"> {
+  over(pool: { query: Query }): LookBack {
     const query: Query = (text, parameters) => pool.query(text, parameters);
     return {
       epochs: this.epochs,
       note: (event) => this.witnesses.add(event),
-      lookBack: async () => {
-        if (!(await this.#isAsItWas(query))) await this.#look(query);
-      },
+      isAsItWas: (first) => this.#isAsItWas(first),
+      look: async () => void (await this.#look(query)),
     };
   }
 
@@ -101,16 +114,16 @@ export class EpochLookout {
   }
 
   /** Looks at the newest of everything; a standby tells nothing of what was lost. */
-  async #isAsItWas(query: Query): Promise<boolean> {
+  #isAsItWas(first: number): Asked {
     const { id, line } = this.epochs.current;
     const { newest } = this.witnesses;
-    const [row] = await query<{ isSo: boolean }>(
-      `SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean OR (
-         (SELECT id FROM ${this.#schema}.epochs ORDER BY no DESC LIMIT 1) = $1 AND ${this.#schema}.line() = $2
-         AND ${this.#schema}.first_lost($3, $4, $5, $6) IS NULL) AS "isSo"`,
-      [id, line, ...witnessArrays(newest === undefined ? [] : [newest])],
-    );
-    return row!.isSo;
+    const $ = (nth: number) => `$${first + nth}`;
+    return {
+      expression: `(SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean OR (
+         (SELECT id FROM ${this.#schema}.epochs ORDER BY no DESC LIMIT 1) = ${$(0)} AND ${this.#schema}.line() = ${$(1)}
+         AND ${this.#schema}.first_lost(${$(2)}, ${$(3)}, ${$(4)}, ${$(5)}) IS NULL))`,
+      parameters: [id, line, ...witnessArrays(newest === undefined ? [] : [newest])],
+    };
   }
 
   /** @returns the newest epoch; unsettled where the server cannot begin one */

@@ -10,6 +10,7 @@ import {
   type TopicHead,
 } from "../ports.ts";
 import { arrayOf } from "./connection.ts";
+import type { LookBack } from "./epochs.ts";
 import type { Pool } from "./pool.ts";
 
 interface HeadRow extends TopicHead {
@@ -19,6 +20,17 @@ interface HeadRow extends TopicHead {
 /** An event of a page, with how many the page would have by its limit alone. */
 interface PagedRow extends LoggedEvent {
   found: number;
+}
+
+/** An event that has moved its topic, or one row without any. */
+interface MovedRow {
+  watermark: number;
+  end: number;
+  inFlight: boolean;
+  topic: string | null;
+  seq: number;
+  position: number;
+  isAsItWas: boolean;
 }
 
 /** An event of a replay, the head of a topic where it has no id, or nothing but the watermark where it has no topic. */
@@ -39,6 +51,8 @@ const payload = shownPayload({ payload: "e.payload", reactions: "e.reactions" },
 const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, ${payload} AS payload, e.created_at AS "createdAt"`;
 const noHead: TopicHead = { seq: 0, position: 0, trimmedPosition: 0 };
 const pageBytes = (bytesMax = pageBytesMax) => Math.min(bytesMax, pageBytesMax);
+/** So often (ms) a log at rest is looked at in full: an append that gave out no number may hold its topic all the same. */
+const fullLookMs = 5_000;
 const farthest = Number.MAX_SAFE_INTEGER;
 
 function statements(ws: string) {
@@ -68,7 +82,12 @@ function statements(ws: string) {
         created_at AS "createdAt" FROM ${ws}.feed($1, $2)`,
       "position",
     ),
-    movedSince: `SELECT watermark, log_end AS "end", in_flight AS "inFlight", topic, seq, position FROM ${ws}.moved_since($1, $2)`,
+    movedSince: (
+      isAsItWas: string,
+    ) => `SELECT watermark, log_end AS "end", in_flight AS "inFlight", topic, seq, position,
+      ${isAsItWas} AS "isAsItWas" FROM ${ws}.moved_since($1, $2)`,
+    isAtRest: (isAsItWas: string) =>
+      `SELECT coalesce(pg_sequence_last_value('${ws}.positions') = $1 AND ${isAsItWas}, false) AS "isAtRest"`,
     movedAmong: `SELECT topic, seq, position FROM ${ws}.moved_among($1, $2, $3)`,
     watermark: `SELECT watermark FROM ${ws}.watermark()`,
   };
@@ -90,6 +109,7 @@ type Stretch = Parameters<EventLog["range"]>[0] & { bytesMax?: number | undefine
 export interface LogReadingOptions {
   pool: Pool;
   schema: string;
+  lookout: Pick<LookBack, "isAsItWas" | "look">;
   /** Told of each watermark that is read with what has moved, and whether appends are on their way above it. */
   onWatermark: (watermark: Watermark) => void;
 }
@@ -155,7 +175,8 @@ function createTopicReading(pool: Pool, sql: ReturnType<typeof statements>): Top
   };
 }
 
-function createWholeReading({ pool, onWatermark }: LogReadingOptions, sql: ReturnType<typeof statements>): Whole {
+function createWholeReading(options: LogReadingOptions, sql: ReturnType<typeof statements>): Whole {
+  const { pool } = options;
   return {
     async feed({ afterPosition, limit }) {
       type Row = PagedRow & { watermark: number; end: number; trimmedPosition: number };
@@ -173,29 +194,7 @@ function createWholeReading({ pool, onWatermark }: LogReadingOptions, sql: Retur
       };
     },
 
-    async movedSince(position, limit) {
-      type Row = {
-        watermark: number;
-        end: number;
-        inFlight: boolean;
-        topic: string | null;
-        seq: number;
-        position: number;
-      };
-      const rows = await pool.query<Row>(sql.movedSince, [position, limit]);
-      const { watermark, end, inFlight } = rows[0]!;
-      onWatermark({ position: watermark, inFlight });
-      const newest = new Map<string, { topic: string; seq: number; position: number }>();
-      for (const { topic, seq, position } of rows) {
-        if (topic === null) continue;
-        // Anew, so that they come in the order of their positions.
-        newest.delete(topic);
-        newest.set(topic, { topic, seq, position });
-      }
-      const more = newest.size > 0 && rows.length === limit;
-      const through = more ? rows.at(-1)!.position : Math.max(position, watermark);
-      return { heads: [...newest.values()], position: through, more, watermark, end };
-    },
+    movedSince: createMovedSince(options, sql),
 
     async movedAmong({ topics, afterPosition, throughPosition }) {
       const parameters = [arrayOf(topics), afterPosition, throughPosition];
@@ -206,6 +205,54 @@ function createWholeReading({ pool, onWatermark }: LogReadingOptions, sql: Retur
       const [row] = await pool.query<{ watermark: number }>(sql.watermark);
       return row!.watermark;
     },
+  };
+}
+
+function createMovedSince(
+  { pool, lookout, onWatermark }: LogReadingOptions,
+  sql: ReturnType<typeof statements>,
+): EventLog["movedSince"] {
+  /** The end of the log, where the last look found nothing above it. */
+  let restedAt: number | null = null;
+  let lookedAt = 0;
+
+  /** Says whether no number was drawn above a position, so that nothing was missed and nothing is on its way: that costs little. */
+  async function isAtRest(position: number): Promise<boolean> {
+    const { expression, parameters } = lookout.isAsItWas(2);
+    const [row] = await pool.query<{ isAtRest: boolean }>(sql.isAtRest(expression), [position, ...parameters]);
+    return row!.isAtRest;
+  }
+
+  function look(position: number, limit: number): Promise<MovedRow[]> {
+    const { expression, parameters } = lookout.isAsItWas(3);
+    return pool.query<MovedRow>(sql.movedSince(expression), [position, limit, ...parameters]);
+  }
+
+  return async (position, limit) => {
+    const at = performance.now();
+    if (position === restedAt && at - lookedAt < fullLookMs && (await isAtRest(position))) {
+      onWatermark({ position, inFlight: false });
+      return { heads: [], position, more: false, watermark: position, end: position };
+    }
+    lookedAt = at;
+    let rows = await look(position, limit);
+    if (!rows[0]!.isAsItWas) {
+      await lookout.look();
+      rows = await look(position, limit);
+    }
+    const { watermark, end, inFlight } = rows[0]!;
+    onWatermark({ position: watermark, inFlight });
+    const newest = new Map<string, { topic: string; seq: number; position: number }>();
+    for (const { topic, seq, position } of rows) {
+      if (topic === null) continue;
+      // Anew, so that they come in the order of their positions.
+      newest.delete(topic);
+      newest.set(topic, { topic, seq, position });
+    }
+    const more = newest.size > 0 && rows.length === limit;
+    const through = more ? rows.at(-1)!.position : Math.max(position, watermark);
+    restedAt = !more && through === end ? end : null;
+    return { heads: [...newest.values()], position: through, more, watermark, end };
   };
 }
 

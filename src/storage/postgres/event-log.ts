@@ -1,5 +1,6 @@
 /** Keeps the event log in PostgreSQL: each call is one statement; what it reads is of one moment [LOG1–LOG8]. */
 import type { EventLog } from "../ports.ts";
+import type { LookBack } from "./epochs.ts";
 import { createAppend, createFind } from "./event-log-append.ts";
 import { createLogReading } from "./event-log-reading.ts";
 import type { Pool } from "./pool.ts";
@@ -8,7 +9,7 @@ import { StalledAppends, type StalledAppendsOptions } from "./stalled-appends.ts
 export interface EventLogOptions extends StalledAppendsOptions {
   /** Few connections: batches of a node wait for each other here, not for locks on connections that reads need. */
   appends: Pool;
-  lookout: Pick<EventLog, "epochs" | "note" | "lookBack">;
+  lookout: LookBack;
 }
 
 export function createEventLog(options: EventLogOptions): EventLog {
@@ -17,10 +18,12 @@ export function createEventLog(options: EventLogOptions): EventLog {
   const reading = createLogReading({
     pool,
     schema,
+    lookout,
     onWatermark: (watermark) => void stalled.note(watermark).catch(() => {}),
   });
   return {
-    ...lookout,
+    epochs: lookout.epochs,
+    note: lookout.note,
     ...reading,
     append: createAppend({ appends, schema, watermark: reading.watermark }),
     find: createFind({ pool, schema }),

@@ -94,14 +94,9 @@ export function createSqliteStorage({
   const hold = new FileHold({ path, isShared, busyTimeoutMs, onOpenFolder });
   return {
     log: {
-      ...createEventLog(caller),
+      ...createLogWithEpochs(caller, isShared ? async () => epochs.replace(await calls.call("epochs")) : null),
       epochs,
       append: (events) => cleaning.after(append(events), events),
-      // The file is what it was for as long as it is held.
-      note() {},
-      async lookBack() {
-        if (isShared) epochs.replace(await calls.call("epochs"));
-      },
     },
     receipts: createReceiptStore(caller, now),
     overviews: createOverviewStore(caller),
@@ -132,6 +127,19 @@ export function createSqliteStorage({
       small.stop();
       await calls.stop();
       hold.release();
+    },
+  };
+}
+
+/** @param readEpochs null: the file is what it was for as long as it is held by this process alone */
+function createLogWithEpochs(caller: WorkerCaller, readEpochs: (() => Promise<void>) | null) {
+  const log = createEventLog(caller);
+  return {
+    ...log,
+    note() {},
+    async movedSince(position: number, limit: number) {
+      await readEpochs?.();
+      return log.movedSince(position, limit);
     },
   };
 }

@@ -24,7 +24,7 @@ const overviewsPerCall = 250;
 /** Conversations whose members are counted by one call. */
 const countsPerCall = 500;
 
-export function createEventLog(calls: WorkerCaller): Omit<EventLog, "append" | "epochs" | "note" | "lookBack"> {
+export function createEventLog(calls: WorkerCaller): Omit<EventLog, "append" | "epochs" | "note"> {
   return {
     find: (once) => calls.call("find", once),
     async replay({ topics, ...rest }) {
