@@ -12,14 +12,16 @@ import protoFile from "./ws-service.proto" with { type: "text" };
 
 type Envelope = Record<string, unknown>;
 
-const { ClientFrame, ServerFrame } = bindProtocol(parseProto(protoFile), "refuse");
+let bound: ReturnType<typeof bindProtocol> | null = null;
+/** Bound when the first frame comes, which is a third of all that modules do at a start: most services never see one. */
+const frames = () => (bound ??= bindProtocol(parseProto(protoFile), "refuse"));
 const shapeLimits: ShapeLimits = { depth: limits.jsonDepth, values: limits.jsonValues };
 
 export const protobufCodec: Codec = {
   encode({ id, type, payload, at, replyTo, topic, seq, position }) {
     const logged = topic === undefined || seq === undefined ? {} : { topic, seq, position };
     const envelope = { id, type, reply_to: replyTo, ...logged, timestamp: new Date(at).toISOString() };
-    return encodeFrame(ServerFrame, envelope, JSON.parse(payload));
+    return encodeFrame(frames().ServerFrame, envelope, JSON.parse(payload));
   },
 
   decode(bytes) {
@@ -41,18 +43,19 @@ export const protobufCodec: Codec = {
  * Reads a client's frame; stops where it is of more than `most`.
  * @throws ProtocolError `invalid_message` where it is, Error where the bytes are no frame
  */
-export const decodeClientFrame = (bytes: Uint8Array, most: ShapeLimits) => decodeFrame(ClientFrame, bytes, most);
+export const decodeClientFrame = (bytes: Uint8Array, most: ShapeLimits) =>
+  decodeFrame(frames().ClientFrame, bytes, most);
 
 /** Speaks the client's half of the format, for clients and tests; envelopes are those of the JSON form. */
 export const protobufPeer = {
   /** Writes a client's frame. */
-  encode: ({ payload, ...envelope }: Envelope) => encodeFrame(ClientFrame, envelope, payload),
+  encode: ({ payload, ...envelope }: Envelope) => encodeFrame(frames().ClientFrame, envelope, payload),
 
   /**
    * Reads a server's frame.
    * @throws Error where the bytes are not a ServerFrame
    */
-  decode: (bytes: Uint8Array) => decodeFrame(ServerFrame, bytes, { depth: Infinity, values: Infinity }),
+  decode: (bytes: Uint8Array) => decodeFrame(frames().ServerFrame, bytes, { depth: Infinity, values: Infinity }),
 };
 
 let writer = new BinaryWriter();
@@ -118,11 +121,12 @@ const fieldsMax = 64;
 function textsOfFrame(bytes: Uint8Array): Glimpse {
   const found: Glimpse = {};
   const reader = new BinaryReader(bytes);
+  const { byNumber } = frames().ClientFrame.envelope;
   try {
     for (let fields = 0; fields < fieldsMax && reader.pos < reader.len; fields++) {
       const [number, wireType] = reader.tag();
       if (wireType === WireType.StartGroup) break;
-      const name = wireType === WireType.LengthDelimited ? ClientFrame.envelope.byNumber.get(number)?.name : undefined;
+      const name = wireType === WireType.LengthDelimited ? byNumber.get(number)?.name : undefined;
       if (name === "id" || name === "type") found[name] = reader.string();
       else reader.skip(wireType, number);
     }
