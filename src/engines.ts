@@ -1,11 +1,7 @@
-/** Chooses the engines by the configuration: SQLite or PostgreSQL for what must survive, one process or Redis for what is shared. */
-import { createLocalCluster } from "./cluster/local/cluster.ts";
+/** Chooses and loads the engines by the configuration: SQLite or PostgreSQL for what must survive, one process or Redis for what is shared. */
 import type { Cluster } from "./cluster/ports.ts";
-import { createRedisCluster } from "./cluster/redis/cluster.ts";
 import type { Config } from "./config/schema.ts";
 import type { Storage } from "./storage/ports.ts";
-import { createPostgresStorage } from "./storage/postgres/storage.ts";
-import { createSqliteStorage } from "./storage/sqlite/storage.ts";
 import type { Counts } from "./telemetry/counts.ts";
 import type { Logger } from "./telemetry/logger.ts";
 import { createStorageLog } from "./telemetry/storage-log.ts";
@@ -17,15 +13,17 @@ export interface StorageOptions {
   onNotice?: (sentence: string) => void;
 }
 
-/** Makes what must survive; it opens nothing before it is started. */
-export function createStorage(config: Config, { logger, ...given }: StorageOptions): Storage {
+/** Makes what must survive; it opens nothing before it is started. The other engines stay unloaded: a driver takes its time, and memory from then on. */
+export async function createStorage(config: Config, { logger, ...given }: StorageOptions): Promise<Storage> {
   const { url, tls, query_timeout: timeoutMs, pool_size: poolSize, outbox: hasOutbox } = config.storage;
   // The outbox reads on a connection of its own and listens on another.
   const told = { ...createStorageLog(logger, { wanted: poolSize + (hasOutbox ? 2 : 0) }), ...given };
   if (url.startsWith("sqlite:")) {
+    const { createSqliteStorage } = await import("./storage/sqlite/storage.ts");
     const path = url.slice("sqlite:".length);
     return createSqliteStorage({ ...told, path, isShared: config.cluster.url !== null, callTimeoutMs: timeoutMs });
   }
+  const { createPostgresStorage } = await import("./storage/postgres/storage.ts");
   const outbox = hasOutbox ? { rejectedKeptMs: config.log.retention } : null;
   const { directory } = config;
   return createPostgresStorage({ ...told, url, tls, poolSize, queryTimeoutMs: timeoutMs, directory, outbox });
@@ -41,10 +39,13 @@ export async function createCluster(
   watchInstallation(storage, { installation, logger: rest.logger });
   const options = { ...rest, installation };
   const { url, tls, heartbeat: heartbeatMs, dead_after: deadAfterMs, ingest_stream: stream } = config.cluster;
+  if (url === null) {
+    const { createLocalCluster } = await import("./cluster/local/cluster.ts");
+    return createLocalCluster({ ...options, store: storage.statuses });
+  }
+  const { createRedisCluster } = await import("./cluster/redis/cluster.ts");
   const ingest = stream === null ? null : { stream, group: config.cluster.ingest_group };
-  return url === null
-    ? createLocalCluster({ ...options, store: storage.statuses })
-    : createRedisCluster({ ...options, url, tls, natMap: config.cluster.nat_map, ingest, heartbeatMs, deadAfterMs });
+  return createRedisCluster({ ...options, url, tls, natMap: config.cluster.nat_map, ingest, heartbeatMs, deadAfterMs });
 }
 
 /**

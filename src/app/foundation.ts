@@ -12,7 +12,7 @@ export type Foundation = Awaited<ReturnType<typeof openFoundation>>["parts"];
 
 /** Starts the storage: it names the installation that the cluster is made for. */
 export async function openFoundation({ config, logger, counts, version, now, newId }: Base) {
-  const storage = createStorage(config, { now, logger });
+  const storage = await createStorage(config, { now, logger });
   await storage.start();
   const nodeId = config.cluster.node_id ?? newId();
   const cluster = await createCluster(config, { storage, now, version, nodeId, counts, logger });

@@ -50,7 +50,11 @@ async function tryStorage(config: Config): Promise<{ notices: string[]; refusal:
   const { createStorage } = await import("../engines.ts");
   const { logger } = createLogSink({ level: "silent", format: "json" });
   const notices: string[] = [];
-  const storage = createStorage(config, { now: Date.now, logger, onNotice: (sentence) => notices.push(sentence) });
+  const storage = await createStorage(config, {
+    now: Date.now,
+    logger,
+    onNotice: (sentence) => notices.push(sentence),
+  });
   try {
     await storage.start();
     // As a start asks next.
