@@ -1,6 +1,6 @@
 /** Holds room on the disk by a file, and gives it up where there is no other, so that retention can go on: removing is writing, too. */
 import type { Database } from "bun:sqlite";
-import { appendFileSync, realpathSync, rmSync, statfsSync, statSync, truncateSync } from "node:fs";
+import { appendFileSync, closeSync, openSync, realpathSync, rmSync, statfsSync, statSync, truncateSync } from "node:fs";
 import { createPrivately } from "./files.ts";
 
 /** As much of the disk's room at most, and no more than a quarter of what is free. */
@@ -72,7 +72,12 @@ export class Reserve {
     const part = crypto.getRandomValues(Buffer.allocUnsafe(partBytes));
     try {
       createPrivately(this.#path);
-      for (; this.#held < bytes; this.#held += partBytes) appendFileSync(this.#path, part);
+      const file = openSync(this.#path, "a");
+      try {
+        for (; this.#held < bytes; this.#held += partBytes) appendFileSync(file, part);
+      } finally {
+        closeSync(file);
+      }
     } catch {
       // Only whole parts count, and the rest is better left free.
       cut(this.#path, this.#held);
