@@ -27,6 +27,7 @@ const joinService: Join = async ({ port, user, group, heard }) => {
   const socket = new WebSocket(`ws://127.0.0.1:${port}/ws?user_id=${user}&device_id=${user}`);
   const say = (id: string, type: string, payload: object) => socket.send(JSON.stringify({ id, type, payload }));
   const { promise, resolve } = Promise.withResolvers<Member>();
+  socket.onclose = ({ code, reason }) => heard.onFailure(`${user} closed: ${code} ${reason}`);
   socket.onopen = () => say("join", "subscribe", { topics: [`conversation:${group}`] });
   socket.onmessage = ({ data }) => {
     const text = data as string;
@@ -69,6 +70,7 @@ const joinTinode: Join = async ({ port, user, group, heard }) => {
     return promise;
   };
   let own = "";
+  socket.onclose = ({ code, reason }) => heard.onFailure(`${user} closed: ${code} ${reason}`);
   socket.onmessage = ({ data }) => {
     const { ctrl, data: message, info } = JSON.parse(data as string) as TinodeMessage;
     if (ctrl !== undefined) {
