@@ -35,5 +35,5 @@ export function composeSessions(base: Base, parts: Foundation & Sockets & Presen
   const registration = new Registration({ ...parts, bus: cluster.bus, deviceLimit, cursors, retentionMs, logger });
   const sessions = new Sessions({ ...parts, config, registration, cursors, counts, now, logger });
   const cleanUp = new CleanUp({ ...parts, atOnce: config.websocket.unregister_buffer, counts, logger });
-  return { parts: { devices, sessions, cleanUp } } satisfies Area;
+  return { parts: { devices, sessions, cleanUp }, stop: () => registration.stop() } satisfies Area;
 }

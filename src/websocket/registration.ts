@@ -1,7 +1,9 @@
 /** Makes a connection its user's: known on every node, in place of an older one of its device, within the limit of devices [CON3]. */
 import type { Bus } from "../cluster/ports.ts";
-import { createBatches } from "../ground/batches.ts";
+import { itemsMax } from "../ground/batches.ts";
 import { KeyedQueue } from "../ground/keyed-queue.ts";
+import { pages } from "../ground/pages.ts";
+import { realTimers, type Timers } from "../ground/timers.ts";
 import type { ConnectResult, DeviceRef, PresenceTracker } from "../presence/tracker.ts";
 import { CloseCode } from "../protocol/close.ts";
 import { everyoneTopic } from "../protocol/topic.ts";
@@ -21,18 +23,20 @@ export interface RegistrationOptions {
   cursors: Pick<CursorStore, "seen">;
   /** For how long what is known of devices that stay away is kept, ms. */
   retentionMs: number;
+  timers?: Timers;
   logger: Pick<Logger, "debug">;
 }
 
+/** As late as this (ms) it is noted who has come: those of one second are one statement. */
+const noteAfterMs = 1_000;
+
 export class Registration {
-  readonly #noteSeen: (devices: DeviceOfUser[]) => Promise<void>;
+  /** Devices that have come and are not noted yet. */
+  #came: DeviceOfUser[] = [];
+  #cancelNote = () => {};
   readonly #newcomers = new KeyedQueue();
 
-  constructor(private readonly options: RegistrationOptions) {
-    const { cursors, retentionMs } = options;
-    // As often as makes sure that nobody is forgotten who was here within the retention, or nearly [LOG6].
-    this.#noteSeen = createBatches((devices) => cursors.seen(devices, Math.floor(retentionMs / 10)));
-  }
+  constructor(private readonly options: RegistrationOptions) {}
 
   /** Makes the connection live, unless it has gone meanwhile. @returns whether it is */
   async register(connection: Connection, session: UserSession): Promise<boolean> {
@@ -55,13 +59,35 @@ export class Registration {
     hub.identify(connection);
     quota.identify(connection);
     connection.subscribe(everyoneTopic);
-    // Where it fails it is tried when the device comes next, or acknowledges.
-    this.#noteSeen([{ userId, deviceId }]).catch(() => {});
+    this.#noteSeen({ userId, deviceId });
     logger.debug(
       { connection_id: connectionId, user_id: userId, device_id: deviceId, address: connection.address },
       "connected",
     );
     return true;
+  }
+
+  /** Notes those who are not noted yet; to be called before the storage stops. */
+  async stop(): Promise<void> {
+    this.#cancelNote();
+    await this.#noteCame();
+  }
+
+  /** Notes that the device was here, so that what it has acknowledged is kept [LOG6]. */
+  #noteSeen(device: DeviceOfUser): void {
+    const { retentionMs, timers = realTimers } = this.options;
+    if (this.#came.push(device) > 1) return;
+    this.#cancelNote = timers.after(Math.min(noteAfterMs, retentionMs / 10), () => void this.#noteCame());
+  }
+
+  async #noteCame(): Promise<void> {
+    const { cursors, retentionMs } = this.options;
+    const came = this.#came;
+    this.#came = [];
+    // As often as makes sure that nobody is forgotten who was here within the retention, or nearly.
+    const withinMs = Math.floor(retentionMs / 10);
+    // Where it fails it is tried when the device comes next, or acknowledges.
+    for (const page of pages(came, itemsMax)) await cursors.seen(page, withinMs).catch(() => {});
   }
 
   /** Makes a backend's device count that is none any more. */

@@ -96,6 +96,25 @@ test("where many ask in one turn of the loop the worker has the rest, and the ne
   reads.stop();
 });
 
+test("what a connection asks as it comes is answered here however many come in one turn, and what is more is not", () => {
+  const reads = new SmallReads({ path, turnMsMax: 0 });
+  reads.start();
+  const isHere = (answer: unknown) => answer !== undefined;
+  const topics = (count: number) => Array.from({ length: count }, (_, index) => `conversation:c${index}`);
+  expect(isHere(reads.answer("watermark", []))).toBe(true);
+  for (let time = 0; time < 3; time++) {
+    expect(isHere(reads.answer("userState", ["anna", 0]))).toBe(true);
+    expect(isHere(reads.answer("getStatuses", [["anna"]]))).toBe(true);
+    expect([1, 4, 5].map((count) => isHere(reads.answer("heads", [topics(count)])))).toEqual([true, true, false]);
+    const memberships = (count: number) => reads.answer("membershipsAmong", ["anna", topics(count)]);
+    expect([1, 4, 5].map((count) => isHere(memberships(count)))).toEqual([true, true, false]);
+    const members = (count: number) => reads.answer("membersAmong", ["c1", topics(count)]);
+    expect([1, 4, 5].map((count) => isHere(members(count)))).toEqual([true, true, false]);
+    expect(isHere(reads.answer("watermark", []))).toBe(false);
+  }
+  reads.stop();
+});
+
 test("nobody who reads here keeps the log of writes from being taken into the file", async () => {
   const other = new Database(path);
   other.exec("PRAGMA busy_timeout = 2000");

@@ -3,8 +3,10 @@ import { beforeEach, expect, test } from "bun:test";
 import * as v from "valibot";
 import { configSchema } from "../../src/config/schema.ts";
 import { InvariantBroken } from "../../src/ground/assert.ts";
+import { nextTurn } from "../../src/ground/next-turn.ts";
 import { Unavailable } from "../../src/ground/unavailable.ts";
 import { codecs } from "../../src/protocol/codecs.ts";
+import type { DeviceOfUser } from "../../src/storage/ports.ts";
 import { createTell } from "../../src/subscription/tell.ts";
 import { Counts } from "../../src/telemetry/counts.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
@@ -17,6 +19,7 @@ import { Registration, type RegistrationOptions } from "../../src/websocket/regi
 import { Server, type ServerOptions } from "../../src/websocket/server.ts";
 import { Sessions, type SessionsOptions } from "../../src/websocket/sessions.ts";
 import { Watches } from "../../src/websocket/watches.ts";
+import { createHandClock, type HandClock } from "../support/hand-clock.ts";
 import { connectionOn, plainConnection } from "../support/server-connection.ts";
 
 const config = v.parse(configSchema, { auth: { mode: "token" } });
@@ -30,6 +33,10 @@ let counts: Counts;
 let isAway: boolean;
 let checkUser: () => Promise<void>;
 let subscribed: string[];
+/** Devices of each statement that notes who has come. */
+let noted: string[][];
+let clock: HandClock;
+let registration: Registration;
 
 beforeEach(() => {
   hub = new Hub();
@@ -37,6 +44,8 @@ beforeEach(() => {
   isAway = false;
   checkUser = async () => {};
   subscribed = [];
+  noted = [];
+  clock = createHandClock({ settled: nextTurn });
   const parts = {
     config,
     hub,
@@ -60,14 +69,18 @@ beforeEach(() => {
         if (isAway) throw new Unavailable("storage", "away");
         return "k7m2x9qd.7";
       },
-      async seen() {},
+      async seen(devices: DeviceOfUser[]) {
+        noted.push(devices.map(({ deviceId }) => deviceId));
+        if (isAway) throw new Unavailable("storage", "away");
+      },
     },
+    timers: clock,
     counts,
     now: () => Date.UTC(2026, 0, 2),
     tell: createTell({ newId: () => "m1", now: () => Date.UTC(2026, 0, 2) }),
     logger,
   };
-  const registration = new Registration(parts as unknown as RegistrationOptions);
+  registration = new Registration(parts as unknown as RegistrationOptions);
   sessions = new Sessions({ ...parts, registration } as unknown as SessionsOptions);
   cleanUp = new CleanUp(parts as unknown as CleanUpOptions);
 });
@@ -147,4 +160,24 @@ test("[AUTH4] who cannot be checked again once it is live comes back: it may hav
   };
   await sessions.authenticate(connection, { token: "t", device_id: undefined, since: undefined });
   expect([checks, closedWith]).toEqual([2, [4100]]);
+});
+
+test("[LOG6] who has come is noted by one statement for those of a second, again after it has failed, and before the end", async () => {
+  const come = async (token: string, connectionId: string) => {
+    const connection = new Connection({ ...plainConnection, connectionId, deviceId: token });
+    await registration.register(connection, session);
+  };
+  await come("phone", "k1");
+  await come("tablet", "k2");
+  expect(noted).toEqual([]);
+  await clock.pass(1_000);
+  expect(noted).toEqual([["phone", "tablet"]]);
+  isAway = true;
+  await come("phone", "k3");
+  await clock.pass(1_000);
+  isAway = false;
+  await come("phone", "k4");
+  await registration.stop();
+  expect(noted).toEqual([["phone", "tablet"], ["phone"], ["phone"]]);
+  expect(clock.waiting()).toBe(0);
 });

@@ -47,14 +47,15 @@ function prepare(database: Database) {
 }
 
 export class OverviewTables {
-  readonly #database: Database;
   readonly #receipts: ReceiptTable;
   readonly #sql: ReturnType<typeof prepare>;
+  readonly #readAtOnce;
 
   constructor(database: Database, receipts: ReceiptTable) {
-    this.#database = database;
     this.#receipts = receipts;
     this.#sql = prepare(database);
+    // Made once: the platform makes five functions of it, and as many properties, each time.
+    this.#readAtOnce = database.transaction((query: OverviewQuery, behindMax: number) => this.#read(query, behindMax));
   }
 
   read(query: OverviewQuery): OverviewRows;
@@ -62,7 +63,7 @@ export class OverviewTables {
   read(query: OverviewQuery, behindMax: number): OverviewRows | undefined;
   /** Conversations without events are left out. */
   read(query: OverviewQuery, behindMax = Number.POSITIVE_INFINITY): OverviewRows | undefined {
-    return this.#database.transaction(() => this.#read(query, behindMax)).deferred();
+    return this.#readAtOnce.deferred(query, behindMax);
   }
 
   #read({ userId, conversations, bytesMax }: OverviewQuery, behindMax: number): OverviewRows | undefined {
