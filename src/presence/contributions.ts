@@ -42,6 +42,8 @@ export class Contributions {
   /** When others last saw users of whom something has gone here: until all of it has, and the registry has the moment. */
   readonly #seenAt = new Map<string, number>();
   readonly queue = new KeyedQueue();
+  /** Names the user of the record that is being changed in this very call. */
+  #changing: string | null = null;
 
   constructor(private readonly options: ContributionsOptions) {}
 
@@ -121,8 +123,8 @@ export class Contributions {
     const { records, registry, showing } = this.options;
     const { causeDevice, adopt } = options;
     let before = found.record;
-    // Null: what was known is there no more, and what the storage knows has to be read.
-    const { now, result } = await registry.transact<Result | null>(
+    this.#changing = userId;
+    const transacted = registry.transact<Result | null>(
       userId,
       (current) => {
         if (current === null && found.version > 0) return { put: null, result: null };
@@ -132,6 +134,9 @@ export class Contributions {
       },
       { known: isUnknown(found) ? undefined : found, causeDevice },
     );
+    this.#changing = null;
+    // Null: what was known is there no more, and what the storage knows has to be read.
+    const { now, result } = await transacted;
     if (result === null) return this.apply(userId, await records.readOne(userId), step, options);
     adopt?.(result);
     // Nothing was read of what the storage knows of somebody who is not here.
@@ -149,6 +154,8 @@ export class Contributions {
   takeWord(word: PresenceWord): void {
     const { onStale, showing } = this.options;
     const { userId } = word;
+    // A registry in this process says it before it answers. What it answers is taken over first, and shown then.
+    if (userId === this.#changing) return;
     if (!showing().takeWord(word) || !this.has(userId) || this.#isSaid(word)) return;
     void this.queue.run(userId, async () => {
       const known = showing().knownOf(userId);

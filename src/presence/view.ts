@@ -18,12 +18,13 @@ export const offline = { status: "offline", text: null, emoji: null, expiresAt: 
 export const presentDevices = ({ devices }: PresenceRecord, now: number): DevicePresence[] =>
   devices.filter(({ leaving }) => leaving === undefined || leaving.until > now);
 
+const rank = { offline: 0, away: 1, online: 2, busy: 3 } as const;
+
 /** Joins devices: busy beats online beats away; a user without devices is offline. */
 export function joinDevices(devices: readonly Pick<DevicePresence, "status">[]): DeviceStatus | "offline" {
-  for (const status of ["busy", "online", "away"] as const) {
-    if (devices.some((device) => device.status === status)) return status;
-  }
-  return "offline";
+  let joined: DeviceStatus | "offline" = "offline";
+  for (const { status } of devices) if (rank[status] > rank[joined]) joined = status;
+  return joined;
 }
 
 /** Shows the truth to one's own devices, `invisible` and the end of a status included. */
@@ -53,9 +54,13 @@ export const isVisible = (record: PresenceRecord, now: number) => viewForOthers(
 
 /** Tells when the record looks different by itself: the end of a grace or of a status; null: never. */
 export function nextMoment({ devices, byHand }: PresenceRecord, now: number): number | null {
-  const moments = [...devices.map(({ leaving }) => leaving?.until ?? null), byHand?.expiresAt ?? null];
-  const ahead = moments.filter((moment) => moment !== null && moment > now) as number[];
-  return ahead.length === 0 ? null : Math.min(...ahead);
+  let next: number | null = null;
+  const note = (moment: number | null | undefined) => {
+    if (moment != null && moment > now) next = Math.min(next ?? moment, moment);
+  };
+  for (const { leaving } of devices) note(leaving?.until);
+  note(byHand?.expiresAt);
+  return next;
 }
 
 export function looksTheSame(one: View, other: View): boolean {
