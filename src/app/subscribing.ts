@@ -1,4 +1,5 @@
 /** Composes who hears which topic: subscriptions, and what follows from a change of membership. */
+import { nextTurn } from "../ground/next-turn.ts";
 import { realTimers } from "../ground/timers.ts";
 import { everyoneTopic, missedTopic } from "../protocol/topic.ts";
 import { MemberNews } from "../subscription/member-news.ts";
@@ -44,9 +45,8 @@ export function composeSubscribing(
     },
     onSubscribed({ userId, deviceId }, topics) {
       if (!topics.some(({ kind }) => kind === "calls")) return;
-      // Calls that ring come after `subscribed`.
-      const subscribed = new Promise<void>((resolve) => setImmediate(resolve));
-      void resending.attempt(calls.deviceConnected({ userId, deviceId }, subscribed));
+      // Calls that ring come after `subscribed`, which is said in this turn.
+      void resending.attempt(calls.deviceConnected({ userId, deviceId }, nextTurn));
     },
     onLeft(subscriber, topics) {
       const left = topics.flatMap(({ kind, key }) => (kind === "typing" || kind === "conversation" ? [key] : []));

@@ -9,8 +9,8 @@ import type { CallEvent } from "./events.ts";
 import type { Device } from "./record.ts";
 
 type Change = { device: Device; type: "connected" | "disconnected" | "left" };
-/** With `callId`: that call alone is told. With `once`: those that are on by now are told once it resolves. */
-type ToTell = Change & { callId?: string; once?: Promise<void> | undefined };
+/** With `callId`: that call alone is told. With `once`: those that are on by now are told once what it gives resolves. */
+type ToTell = Change & { callId?: string; once?: (() => Promise<void>) | undefined };
 
 export interface DeviceChangesDeps {
   registry: Pick<CallRegistry, "callsOf">;
@@ -61,7 +61,7 @@ export class DeviceChanges {
     if (callId !== undefined) return void (await apply({ type, device, callId }));
     const calls = await registry.callsOf(device.userId);
     if (calls.length === 0) return;
-    await once;
+    await once?.();
     const all = async (what: Change["type"]) => {
       for (const { callId } of calls) await apply({ type: what, device, callId });
     };

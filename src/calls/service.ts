@@ -113,9 +113,9 @@ export class CallService {
   /**
    * To be called once the device can be delivered to and `devicesOf` names it [CALL5]. Where calls are unavailable it
    * rejects, and they are told with the next `runDue` that finds them; so is the other one.
-   * @param once what is on by now is told when it resolves: a call that is offered meanwhile has told the device itself
+   * @param once what is on by now is told when what it gives resolves: a call that is offered meanwhile has told the device itself
    */
-  deviceConnected(device: Device, once?: Promise<void>): Promise<void> {
+  deviceConnected(device: Device, once?: () => Promise<void>): Promise<void> {
     return this.#deviceChanges.tell({ device, type: "connected", once });
   }
 

@@ -58,6 +58,7 @@ export class MembershipCache {
       const found = this.#search(userId, unknown, find);
       for (const conversationId of unknown) pending.push({ conversationId, found });
     }
+    if (pending.length === 0) return memberships;
     const found = await Promise.all(pending.map(async (it) => (await it.found).get(it.conversationId)));
     for (const [index, { conversationId }] of pending.entries())
       if (found[index] !== undefined) memberships.set(conversationId, found[index]);

@@ -9,6 +9,8 @@ export interface AccessOptions {
   visibleAmong: VisibleAmong;
 }
 
+const nothing: ReadonlySet<string> = new Set();
+
 type Bearer = Pick<Subscriber, "roles" | "grants">;
 
 /** Whether the connection is a backend's: it hears every conversation, and joins none. */
@@ -48,10 +50,13 @@ export class Access {
     const asked = topics.filter((topic) => !holdsAnyway(subscriber, topic));
     const others = asked.flatMap(({ kind, key }) => (kind === "presence" ? [key] : []));
     const conversations = asked.flatMap(({ kind, key }) => (kind === "conversation" || kind === "typing" ? [key] : []));
-    const [visible, mine] = await Promise.all([
-      this.options.visibleAmong(subscriber, others, sharing),
-      this.conversationsAmong(subscriber, [...new Set(conversations)], { unasked }),
-    ]);
+    const asksNobody = others.length === 0 && conversations.length === 0;
+    const [visible, mine] = asksNobody
+      ? [nothing, nothing]
+      : await Promise.all([
+          this.options.visibleAmong(subscriber, others, sharing),
+          this.conversationsAmong(subscriber, [...new Set(conversations)], { unasked }),
+        ]);
     const may = ({ kind, key }: Topic): boolean => {
       switch (kind) {
         case "log":

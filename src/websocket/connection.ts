@@ -219,6 +219,7 @@ export class Connection implements RoutedConnection, RequestSocket {
   }
 
   sendAll(messages: OutgoingMessage[]): void {
+    if (messages.length === 1) return this.sendMessage(messages[0]!);
     if (messages.length === 0) return;
     this.sendTogether(() => {
       for (const message of messages) this.sendMessage(message);

@@ -22,13 +22,12 @@ export function isOnTopic(socket: Socket, topic: string, { format }: Pick<Socket
 
 export function joinTopic(socket: Socket, topic: string, { userId, format }: SocketUser): void {
   if (isOnTopic(socket, topic, { format })) return;
-  socket.subscribe(nativeTopic(topic, format));
-  if (ownerOf(topic) === null) return;
-  const own = ownTopicsOf(userId).map((name) => nativeTopic(name, format));
-  if (!own.every((name) => socket.isSubscribed(name))) return;
+  const others = ownerOf(topic) === userId ? ownTopicsOf(userId).filter((name) => name !== topic) : null;
+  if (others === null || !others.every((name) => socket.isSubscribed(nativeTopic(name, format))))
+    return void socket.subscribe(nativeTopic(topic, format));
   // Nearly every connection is on all three of its own: one native topic for them saves a kilobyte.
   socket.subscribe(nativeTopic(allOwnTopic(userId), format));
-  for (const name of own) socket.unsubscribe(name);
+  for (const name of others) socket.unsubscribe(nativeTopic(name, format));
 }
 
 export function leaveTopic(socket: Socket, topic: string, { userId, format }: SocketUser): void {

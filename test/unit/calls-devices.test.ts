@@ -66,7 +66,7 @@ test("[CALL5] a call that is offered before a device which has come is told what
   const read = Promise.withResolvers<void>();
   world.registry.callsOf = (userId) => callsOf(userId).finally(read.resolve);
   const subscribed = Promise.withResolvers<void>();
-  const connected = world.service.deviceConnected(b2, subscribed.promise);
+  const connected = world.service.deviceConnected(b2, () => subscribed.promise);
   await read.promise;
   await ringing();
   subscribed.resolve();
