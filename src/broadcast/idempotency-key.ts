@@ -10,10 +10,13 @@ export function idempotencyKey(scope: string[], key: string | number): string {
   return [...scope.map((part) => part.replaceAll(":", " ")), key].join(":");
 }
 
+/** Begins anew with each digest. */
+const sha256 = new Bun.CryptoHasher("sha256");
+
 /** The same for the same JSON value, in whatever order its names came; 22 characters. */
 export function contentDigest(content: unknown): string {
-  const hash = new Bun.CryptoHasher("sha256").update(JSON.stringify(inOrder(content))).digest();
-  return hash.subarray(0, 16).toString("base64url");
+  const text = JSON.stringify(inOrder(content));
+  return sha256.update(text).digest().subarray(0, 16).toString("base64url");
 }
 
 /** The value with the names of its objects in one order; what is in order already is not copied. */
