@@ -129,6 +129,7 @@ function createOperations(database: Database, reserve: Reserve | null) {
     epochs: () => epochs.list(),
     beginEpoch: (now: number) => (reserve === null ? epochs.begin(now) : reserve.spend(() => epochs.begin(now))),
     installation: () => installationOf(database),
+    logPages: () => logPagesOf(database),
     missingTriggers: () => missingTriggers(database),
     append(events: NewEvent[]) {
       const append = () => log.append(events);
@@ -251,6 +252,11 @@ function createWriteProof(database: Database): (bytes: number) => void {
 function installationOf(database: Database): string {
   const row = database.query<{ installation_id: string }, []>("SELECT installation_id FROM installation").get();
   return row!.installation_id;
+}
+
+/** @returns pages of the log of writes with which it is moved into the file */
+function logPagesOf(database: Database): number {
+  return database.query<{ wal_autocheckpoint: number }, []>("PRAGMA wal_autocheckpoint").get()!.wal_autocheckpoint;
 }
 
 /** Everything that the main thread may ask of the worker. */

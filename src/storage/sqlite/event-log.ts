@@ -41,7 +41,9 @@ export class EventLogTables {
     this.#sql = prepareEventLog(database);
     this.#amendments = new MessageAmendments(database);
     this.#receipts = new ReceiptTable(database);
-    this.#atomically = (work, mode) => database.transaction(work)[mode]();
+    const transaction = database.transaction((work: () => unknown) => work());
+    this.#atomically = <Result>(work: () => Result, mode: "immediate" | "deferred") =>
+      transaction[mode](work) as Result;
     this.#overwriting = (work) => {
       database.exec("PRAGMA secure_delete = ON");
       try {

@@ -1,12 +1,12 @@
 /** Answers what is small in the loop's own thread, on a connection that only reads: the way to the worker is longer, and may have others before it. */
 import type { Database } from "bun:sqlite";
-import { statSync } from "node:fs";
 import type { EventPage } from "../ports.ts";
 import { CursorTable, StatusTable } from "./cursors-statuses.ts";
 import { DirectoryTables } from "./directory.ts";
 import { failureOf, type Operations } from "./engine.ts";
 import { EventLogTables } from "./event-log.ts";
 import { payloadBytes, shown } from "./event-log-statements.ts";
+import { LoopConnection } from "./loop-connection.ts";
 import { OverviewTables } from "./overviews.ts";
 import { PreparedDatabase } from "./prepared-database.ts";
 import { ReceiptTable } from "./receipts.ts";
@@ -23,8 +23,6 @@ const conversationsMax = 2;
 const behindMax = 200;
 /** So long (ms) is read in one turn of the loop. */
 const turnMsDefault = 1;
-/** So long (ms) after trouble with the file only the worker is asked, which says what it is. */
-const restMs = 1_000;
 
 /** Answers what may be answered here; undefined: it is too much. */
 type Small = { [Name in keyof Operations]?: (...values: Parameters<Operations[Name]>) => Answer<Name> | undefined };
@@ -43,16 +41,6 @@ const slight: Slight = {
   membersAmong: (_, userIds) => areSlight(userIds),
 };
 
-interface Reader {
-  database: PreparedDatabase;
-  operations: Small;
-}
-
-type State =
-  | { kind: "closed" }
-  /** `file`: what the worker had opened by that name. */
-  | { kind: "open"; file: string; reader: Reader | null; restsUntil: number };
-
 export interface SmallReadsOptions {
   path: string;
   now?: () => number;
@@ -61,22 +49,25 @@ export interface SmallReadsOptions {
 }
 
 export class SmallReads {
-  #state: State = { kind: "closed" };
+  readonly #connection: LoopConnection<ReturnType<typeof openReader>>;
   /** How long was read in this turn, ms; null: nothing yet. */
   #turnMs: number | null = null;
 
-  constructor(private readonly options: SmallReadsOptions) {}
+  constructor(private readonly options: SmallReadsOptions) {
+    this.#connection = new LoopConnection({ ...options, open: openReader });
+  }
 
-  /** Begins; the worker has the file open. What is in memory has one connection only. */
   start(): void {
-    const { path } = this.options;
-    const file = path === ":memory:" ? null : identityOf(path);
-    if (file !== null) this.#state = { kind: "open", file, reader: null, restsUntil: 0 };
+    this.#connection.start();
   }
 
   stop(): void {
-    this.rest();
-    this.#state = { kind: "closed" };
+    this.#connection.stop();
+  }
+
+  /** There is trouble with the file. */
+  rest(): void {
+    this.#connection.rest();
   }
 
   /**
@@ -92,7 +83,7 @@ export class SmallReads {
     if (isOver && !isSlight(operation, values)) return undefined;
     const startedAt = performance.now();
     try {
-      const read = this.#reader()?.operations[operation] as
+      const read = this.#connection.get()?.operations[operation] as
         | ((...values: Parameters<Operations[Name]>) => Answer<Name> | undefined)
         | undefined;
       const value = read?.(...values);
@@ -113,31 +104,6 @@ export class SmallReads {
     }
     this.#turnMs = (this.#turnMs ?? 0) + ms;
   }
-
-  /** Rests where there is trouble with the file: the connection is given up, for the worker may open another file by that name. */
-  rest(): void {
-    const state = this.#state;
-    if (state.kind === "closed") return;
-    const { reader } = state;
-    state.reader = null;
-    state.restsUntil = this.#now() + restMs;
-    reader?.database.close();
-  }
-
-  #reader(): Reader | null {
-    const state = this.#state;
-    if (state.kind === "closed") return null;
-    if (state.reader !== null || this.#now() < state.restsUntil) return state.reader;
-    const { path } = this.options;
-    // Another file may stand where it was, which the worker may or may not have opened meanwhile.
-    if (identityOf(path) === state.file) state.reader = openReader(path);
-    else this.rest();
-    return state.reader;
-  }
-
-  #now(): number {
-    return (this.options.now ?? Date.now)();
-  }
 }
 
 function isSlight<Name extends keyof Operations>(operation: Name, values: Parameters<Operations[Name]>): boolean {
@@ -145,13 +111,7 @@ function isSlight<Name extends keyof Operations>(operation: Name, values: Parame
   return judge?.(...values) ?? false;
 }
 
-/** Tells files of one name apart; null: there is none. */
-function identityOf(path: string): string | null {
-  const found = statSync(path, { throwIfNoEntry: false });
-  return found === undefined ? null : `${found.dev} ${found.ino}`;
-}
-
-function openReader(path: string): Reader {
+function openReader(path: string) {
   const database = new PreparedDatabase(path, { readonly: true, strict: true });
   // Not waited for: a lock that keeps a reader out is gone by the time that the worker has answered.
   database.exec("PRAGMA busy_timeout = 0");

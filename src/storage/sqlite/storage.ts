@@ -1,12 +1,13 @@
 /** Composes the storage in one SQLite file, for a node that is alone: the ports on the main thread, the SQL in one worker, and what is small beside it. */
 import { realTimers } from "../../ground/timers.ts";
 import { Epochs } from "../epochs.ts";
-import type { Storage } from "../ports.ts";
+import type { NewEvent, Storage } from "../ports.ts";
 import { createWriteProof, unwatched, type WriteWatch } from "../write-proof.ts";
 import { Cleaning } from "./cleaning.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import type { Durability } from "./engine.ts";
 import { FileHold } from "./file-hold.ts";
+import { SmallAppends } from "./small-appends.ts";
 import { SmallReads } from "./small-reads.ts";
 import { WorkerCalls } from "./worker-calls.ts";
 import {
@@ -70,22 +71,20 @@ export function createSqliteStorage({
     callsMax,
     callTimeoutMs,
     onDamage: (error) => writes.began(error),
-    onTrouble: () => small.rest(),
-  });
-  const small = new SmallReads({ path, now });
-  const caller: WorkerCaller = {
-    async call(operation, ...values) {
-      const here = small.answer(operation, values);
-      return here === undefined ? calls.call(operation, ...values) : here.value;
+    onTrouble() {
+      for (const each of [reads, appends]) each.rest();
     },
-  };
+  });
+  const reads = new SmallReads({ path, now });
+  const appends = createAppends(calls, { path, durability, now });
+  const caller = createCaller(calls, reads);
   const watch = new DirectoryWatch({
     look: (after) => calls.call("directoryChanges", after),
     intervalMs: watchIntervalMs,
     onListenerError,
   });
   const { append, proveWrites, hasRefused } = createWriteProof({
-    append: (events) => calls.call("append", events),
+    append: (events) => appends.append(events),
     write: (bytes) => calls.call("proveWrites", bytes),
     writes,
   });
@@ -109,7 +108,8 @@ export function createSqliteStorage({
     async start() {
       const isFirst = hold.take();
       await calls.start();
-      small.start();
+      reads.start();
+      appends.start(await calls.call("logPages"));
       // While nobody runs the file may have been put back to what it was, or another one in its place.
       epochs.replace(await (isFirst ? calls.call("beginEpoch", now()) : calls.call("epochs")));
       if (isFirst) await calls.call("releaseErasures");
@@ -124,7 +124,7 @@ export function createSqliteStorage({
     async stop() {
       watch.stop();
       cleaning.stop();
-      small.stop();
+      for (const each of [reads, appends]) each.stop();
       await calls.stop();
       hold.release();
     },
@@ -140,6 +140,24 @@ function createLogWithEpochs(caller: WorkerCaller, readEpochs: (() => Promise<vo
     async movedSince(position: number, limit: number) {
       await readEpochs?.();
       return log.movedSince(position, limit);
+    },
+  };
+}
+
+function createAppends(
+  calls: WorkerCalls,
+  { path, durability, now }: { path: string; durability: Durability; now: () => number },
+): SmallAppends {
+  const appendByWorker = (events: NewEvent[]) => calls.call("append", events);
+  return new SmallAppends({ path, now, isAllowed: durability === "process", appendByWorker });
+}
+
+/** Answers in the loop what may be answered there. */
+function createCaller(calls: WorkerCalls, reads: SmallReads): WorkerCaller {
+  return {
+    async call(operation, ...values) {
+      const here = reads.answer(operation, values);
+      return here === undefined ? calls.call(operation, ...values) : here.value;
     },
   };
 }

@@ -68,8 +68,11 @@ export class WorkerCalls {
     return new Promise((resolve, reject) => {
       const refusal = this.#refusal();
       if (refusal !== null) return reject(refusal);
-      if (this.#waiting.length === 0) setImmediate(() => this.#flush());
+      // Appended events were gathered over a turn already; calls before them go along.
+      const isGathered = operation === "append";
+      if (this.#waiting.length === 0 && !isGathered) setImmediate(() => this.#flush());
       this.#waiting.push({ request: { operation, values }, resolve: resolve as (value: unknown) => void, reject });
+      if (isGathered) this.#flush();
     });
   }
 

@@ -1,0 +1,124 @@
+/** Appends what is small in the loop's own thread, on a connection of its own: the way to the worker and back costs more than the transaction. */
+import type { AppendResult, NewEvent } from "../ports.ts";
+import { failureOf } from "./engine.ts";
+import { EventLogTables } from "./event-log.ts";
+import { LoopConnection } from "./loop-connection.ts";
+import { PreparedDatabase } from "./prepared-database.ts";
+
+/** Events of a batch, and characters of their payloads: the loop stands still meanwhile, and many share the way to the worker. */
+const eventsMax = 8;
+const charactersMax = 16 * 1024;
+/** Where the disk takes longer than this (ms) for so little, the loop leaves it alone for a while. */
+const patienceMs = 10;
+/**
+ * So much of what the log of writes grows to may be written here for each batch that the worker has taken. The worker alone moves that
+ * into the file, which waits for the disk, and says when the file is damaged, or the room on the disk is kept for retention.
+ */
+const shareOfLog = 1 / 4;
+/** Of tables and indexes that grow at their ends, once for all; and where each event goes by its topic and its key. */
+const pagesPerBatch = 5;
+const pagesPerEvent = 8;
+const pageCharacters = 4_096;
+
+export interface SmallAppendsOptions {
+  path: string;
+  now?: (() => number) | undefined;
+  /** Whether a commit is not waited for: a sync is nothing for the loop. */
+  isAllowed: boolean;
+  appendByWorker(events: NewEvent[]): Promise<AppendResult>;
+}
+
+export class SmallAppends {
+  readonly #connection: LoopConnection<ReturnType<typeof openWriter>>;
+  #pagesPerTurn = 0;
+  /** That may still be written here. */
+  #pages = 0;
+  #atWorker = 0;
+  #wasSlow = false;
+
+  constructor(private readonly options: SmallAppendsOptions) {
+    this.#connection = new LoopConnection({ ...options, open: openWriter });
+  }
+
+  /** @param logPages what the worker lets the log of writes grow to before it moves that into the file */
+  start(logPages: number): void {
+    this.#pagesPerTurn = this.options.isAllowed ? logPages * shareOfLog : 0;
+    this.#connection.start();
+  }
+
+  stop(): void {
+    this.#connection.stop();
+  }
+
+  /** There is trouble with the file: everything is the worker's until it has appended again. */
+  rest(): void {
+    this.#pages = 0;
+    this.#connection.rest();
+  }
+
+  /** Appends here, or in the worker's turn; in the order of the calls. */
+  async append(events: NewEvent[]): Promise<AppendResult> {
+    const here = this.#appendHere(events);
+    if (here !== undefined) return here;
+    // Where it does not answer it may still append that later: until it has answered again nothing goes ahead.
+    this.#pages = 0;
+    this.#atWorker++;
+    try {
+      const result = await this.options.appendByWorker(events);
+      this.#pages = this.#pagesPerTurn;
+      return result;
+    } finally {
+      this.#atWorker--;
+    }
+  }
+
+  /** @returns undefined where the worker is to append: it is too much, it is its turn, or something is in the way, which it is to say */
+  #appendHere(events: NewEvent[]): AppendResult | undefined {
+    if (this.#pages <= 0 || this.#atWorker > 0 || !isSmall(events)) return undefined;
+    const { now = Date.now } = this.options;
+    try {
+      const log = this.#connection.get()?.log;
+      const startedAt = now();
+      const result = log?.append(events);
+      this.#pages -= pagesOf(events);
+      this.#noteTook(now() - startedAt);
+      return result;
+    } catch (error) {
+      // Somebody else writes: the worker waits for them.
+      if (!isBusy(error) && failureOf(error) !== "fault") this.rest();
+      return undefined;
+    }
+  }
+
+  /** Another program may have had this processor once: then the worker has the next. Twice is the disk. */
+  #noteTook(ms: number): void {
+    const isSlow = ms > patienceMs;
+    if (isSlow) this.#pages = 0;
+    if (isSlow && this.#wasSlow) this.rest();
+    this.#wasSlow = isSlow;
+  }
+}
+
+function openWriter(path: string) {
+  const database = new PreparedDatabase(path, { readwrite: true, strict: true });
+  database.exec("PRAGMA busy_timeout = 0");
+  database.exec("PRAGMA synchronous = NORMAL");
+  database.exec("PRAGMA wal_autocheckpoint = 0");
+  database.exec("PRAGMA cache_size = -4096");
+  database.exec("PRAGMA secure_delete = FAST");
+  return { database, log: new EventLogTables(database) };
+}
+
+/** Taking back and replacing overwrite what they free, which the worker does. */
+function isSmall(events: NewEvent[]): boolean {
+  return (
+    events.length <= eventsMax &&
+    events.every(({ amendment, compactionKey }) => amendment === undefined && compactionKey === undefined) &&
+    charactersOf(events) <= charactersMax
+  );
+}
+
+const charactersOf = (events: NewEvent[]) => events.reduce((sum, { payload }) => sum + payload.length, 0);
+const pagesOf = (events: NewEvent[]) =>
+  pagesPerBatch + events.length * pagesPerEvent + Math.floor(charactersOf(events) / pageCharacters);
+const isBusy = (error: unknown) => String((error as { code?: unknown } | null)?.code).startsWith("SQLITE_BUSY");
