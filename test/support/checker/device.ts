@@ -1,7 +1,6 @@
 /** One device of the population: the client's own connection on a recorded line, and what a user does with it. */
 
 import type { KeptPlace } from "../../../src/client/connection/place.ts";
-import type { AskOptions } from "../../../src/client/connection/requests.ts";
 import { Connection } from "../../../src/client/connection.ts";
 import type { ConnectionState, News, RequestType } from "../../../src/client/core.ts";
 import { ServerError } from "../../../src/client/errors.ts";
@@ -94,10 +93,9 @@ export class Device {
   /** Sends a request. Resolves with its reply, be it an error; null where it is not connected, or will never be known. */
   async request(type: string, payload: object): Promise<Received | null> {
     if (this.state !== "live") return null;
-    // Noted before what comes behind it is taken, which may be a gap. What may go through the outbox is told as sent besides.
-    const options: AskOptions = { onReply: (answer) => this.#told.noteSent(answer) };
     try {
-      const answer: any = await this.#connection.request(type as RequestType, payload as never, options);
+      const answer: any = await this.#connection.request(type as RequestType, payload as never);
+      this.#told.noteSent(answer);
       return { type: replyTypeOf(type), payload: answer } as Received;
     } catch (error) {
       if (!(error instanceof ServerError)) return null;

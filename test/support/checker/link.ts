@@ -1,4 +1,5 @@
 /** A WebSocket on a bare TCP socket, so that a client can really stop reading, or vanish without a word. */
+import { drainMicrotasks } from "bun:jsc";
 import { createHash, randomBytes } from "node:crypto";
 import { connect as connectPlain } from "node:net";
 import { connect as connectSecure } from "node:tls";
@@ -100,7 +101,9 @@ export function openLink(target: URL, { onOpen, onMessage, onClose }: LinkHandle
         if (!isLast) return;
         const text = Buffer.concat(parts).toString();
         parts = [];
-        return onMessage(text);
+        onMessage(text);
+        // As of a WebSocket each message is a task of its own: what one has set off is done before the next one of the same piece.
+        return drainMicrotasks();
       }
       case opcode.ping:
         return write(opcode.pong, body);
