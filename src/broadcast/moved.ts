@@ -24,19 +24,25 @@ const movedPage = 1_000;
 /** Topics that are asked about by one statement. */
 export const topicsAtOnce = 1_000;
 
-/** Steps up to where the log is as this begins: what is logged meanwhile is the next one's. Ends where the log has gone back. */
+/**
+ * Steps up to where the log is as this begins: what is logged meanwhile is the next one's. Begins anew where another epoch has begun,
+ * from where the cursor is then: what was asked from before may be of a log that has gone back, known to be broken or not.
+ */
 export async function* movedSteps(options: MovedOptions): AsyncGenerator<MovedStep, void> {
   const { log, epochs, position, heard } = options;
-  const { breaks } = epochs;
   let through = Number.POSITIVE_INFINITY;
   for (let more = true; more && position() < through; ) {
+    const epoch = epochs.newestId;
     const page = await log.movedSince(position(), movedPage);
-    if (epochs.breaks !== breaks) return;
+    if (epochs.newestId !== epoch) {
+      through = Number.POSITIVE_INFINITY;
+      continue;
+    }
     through = Math.min(through, page.watermark);
     ({ more } = page);
     if (more && page.watermark - position() > heard.size) {
       const heads = await movedAmongHeard(options, page.watermark);
-      if (epochs.breaks === breaks) yield { heads, throughPosition: page.watermark, end: page.end };
+      if (epochs.newestId === epoch) yield { heads, throughPosition: page.watermark, end: page.end };
       return;
     }
     yield { heads: page.heads, throughPosition: page.position, end: page.end };

@@ -292,9 +292,9 @@ export class Sequencer {
 
   /** Publishes what was missed of the topics that moved, then moves the cursor. */
   async #close(moved: MovedPage["heads"], throughPosition: number): Promise<void> {
-    const { breaks } = this.epochs;
+    const { newestId } = this.epochs;
     await this.#fills.fillAll(moved, { afterPosition: this.safePosition, throughPosition });
-    if (this.epochs.breaks !== breaks) return;
+    if (this.epochs.newestId !== newestId) return;
     this.#safe.advance(throughPosition);
   }
 

@@ -57,6 +57,11 @@ export class Epochs {
     return current;
   }
 
+  /** Of the current one, and nothing before the storage has started: under another one a position may be another event's. */
+  get newestId(): string | undefined {
+    return this.#list.at(-1)?.id;
+  }
+
   /** All that are known, oldest first; none before the storage has started. */
   get list(): readonly Epoch[] {
     return this.#list;

@@ -123,3 +123,22 @@ test("[LOG3] a second gap that opens while the first is being closed is closed a
   await isOver;
   expect(seqs).toEqual([1, 2, 3, 4]);
 });
+
+test("[LOG4] an epoch that begins lower while the log is asked takes the cursor back, though nobody knows of anything that is lost", async () => {
+  const { epochs } = storage.log;
+  const before = epochs.current;
+  await storage.log.append(newEvents("user:a", 5));
+  const sequencer = follow([], {
+    async movedSince(position) {
+      const isAsItWas = epochs.current !== before;
+      // Another node has found the log two events shorter, and begun this epoch.
+      if (!isAsItWas) epochs.replace([before, { ...before, no: before.no + 1, id: "abcdefgh", beganAt: 3 }]);
+      return { heads: [], position: Math.max(position, 3), more: false, watermark: 3, end: 3 };
+    },
+  });
+  await sequencer.start();
+  expect(sequencer.safePosition).toBe(5);
+  await sequencer.repair();
+  expect(sequencer.safePosition).toBe(3);
+  sequencer.stop();
+});
