@@ -93,11 +93,13 @@ BEGIN
     PERFORM FROM ${ws}.topics AS t WHERE t.name = ANY (wanted) ORDER BY t.topic_id FOR NO KEY UPDATE;
   END IF;
 
-  -- Reads what is known under the locks. Says the same as head_seq(), without a call for each topic.
+  -- Reads what is known under the locks: heads, as head_seq() has them, without a call for each, and keys. A key is of one topic,
+  -- so that whoever has used it has committed by now.
   IF only_id IS NULL THEN
     SELECT array_agg(h.topic_id ORDER BY g.place), array_agg(h.seq ORDER BY g.place),
-        (SELECT e.position FROM ${ws}.events AS e ORDER BY e.position DESC LIMIT 1)
-      INTO topic_ids, heads, newest
+        (SELECT e.position FROM ${ws}.events AS e ORDER BY e.position DESC LIMIT 1),
+        (SELECT array_agg(k) FROM ${ws}.idempotency_keys AS k WHERE k.key = ANY (given_keys))
+      INTO topic_ids, heads, newest, firsts
       FROM unnest(names) WITH ORDINALITY AS g (name, place) LEFT JOIN LATERAL (
         SELECT t.topic_id, greatest(
             coalesce((SELECT n.seq FROM ${ws}.events AS n WHERE n.topic_id = t.topic_id ORDER BY n.seq DESC LIMIT 1), 0),
@@ -108,11 +110,8 @@ BEGIN
     SELECT ARRAY[greatest(
         coalesce((SELECT n.seq FROM ${ws}.events AS n WHERE n.topic_id = only_id ORDER BY n.seq DESC LIMIT 1), 0),
         coalesce((SELECT f.trimmed_seq FROM ${ws}.trims AS f WHERE f.topic_id = only_id), 0))],
-      (SELECT e.position FROM ${ws}.events AS e ORDER BY e.position DESC LIMIT 1) INTO heads, newest;
-  END IF;
-  -- A key is of one topic, so that whoever has used it has committed by now.
-  IF given_keys IS NOT NULL THEN
-    SELECT array_agg(k) INTO firsts FROM ${ws}.idempotency_keys AS k WHERE k.key = ANY (given_keys);
+      (SELECT e.position FROM ${ws}.events AS e ORDER BY e.position DESC LIMIT 1),
+      (SELECT array_agg(k) FROM ${ws}.idempotency_keys AS k WHERE k.key = ANY (given_keys)) INTO heads, newest, firsts;
   END IF;
   IF firsts IS NOT NULL THEN
     RETURN QUERY SELECT g.n, f.seq, f.position, f.topic, f.event_id, f.created_at, f.digest, NULL
