@@ -93,6 +93,8 @@ export interface StartOptions {
   storage?: string;
   /** The runtime leaves a profile of the service's loop there, once it has ended by itself. */
   profileFolder?: string;
+  /** Of the service's configuration, as environment variables. */
+  settings?: Record<string, string>;
   /** A built service; from the sources where it is left out. */
   program?: string;
 }
@@ -149,7 +151,7 @@ const recipes = {
     env: { ANYCABLE_DISABLE_TELEMETRY: "true" },
     livePath: "/health",
   }),
-  service: ({ port, folder, storage, program, profileFolder }) => ({
+  service: ({ port, folder, storage, program, profileFolder, settings }) => ({
     command: [
       ...(program === undefined ? [process.execPath] : [resolve(program)]),
       ...(profileFolder === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${profileFolder}`]),
@@ -164,10 +166,16 @@ const recipes = {
       WS__RATE_LIMITS__ENABLED: "false",
       WS__LOG__LEVEL: "error",
       WS__SERVER__DRAIN_WINDOW: "0s",
+      ...settings,
     },
     livePath: "/ready",
   }),
 } satisfies Record<string, Recipe>;
+
+/** Writes events of a busy topic together that come within the window. */
+function together(window: string): Recipe {
+  return (at) => recipes.service({ ...at, settings: { WS__WEBSOCKET__COALESCE_WINDOW: window } });
+}
 
 interface Kind {
   recipe: Recipe;
@@ -184,6 +192,8 @@ export const kinds = {
   anycable: { recipe: recipes.anycable, dialect: "anycable", mode: "ephemeral" },
   "service, not logged": { recipe: recipes.service, dialect: "service", mode: "ephemeral" },
   "service, published": { recipe: recipes.service, dialect: "service", mode: "published" },
+  "service, 25 ms": { recipe: together("25ms"), dialect: "service", mode: "logged" },
+  "service, 50 ms": { recipe: together("50ms"), dialect: "service", mode: "logged" },
   service: { recipe: recipes.service, dialect: "service", mode: "logged" },
 } satisfies Record<string, Kind>;
 export type KindName = keyof typeof kinds;

@@ -11,11 +11,12 @@ export type Messaging = PartsOf<typeof composeMessaging>;
 
 export function composeMessaging(
   base: Base,
-  { storage, cluster, directory, hub, listeners, watches }: Foundation & Sockets,
+  { storage, cluster, directory, hub, listeners, coalescer, watches }: Foundation & Sockets,
 ) {
   const { config, logger, counts, now, newId } = base;
   const broadcasting = createBroadcasting({
     native: listeners,
+    coalescer,
     recipients: hub,
     codecs,
     bus: cluster.bus,

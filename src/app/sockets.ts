@@ -1,5 +1,7 @@
 /** Composes what this node's sockets are held by and written to with: who is here, who is subscribed to what, compression. */
 
+import { Coalescer } from "../broadcast/coalescer.ts";
+import { realTimers } from "../ground/timers.ts";
 import { codecs } from "../protocol/codecs.ts";
 import { createTell } from "../subscription/tell.ts";
 import { createCompression } from "../websocket/compression.ts";
@@ -14,6 +16,9 @@ export type Sockets = PartsOf<typeof composeSockets>;
 export function composeSockets(base: Base) {
   const compression = createCompression(base.config);
   const watches = new Watches({ ...base, codecs, showsPayloads: base.config.operations.show_payloads });
-  const parts = { hub: new Hub(), listeners: new Listeners(compression), compression, tell: createTell(base), watches };
+  const listeners = new Listeners(compression);
+  const { coalesce_window: windowMs, coalesce_from: fromSubscribers } = base.config.websocket;
+  const coalescer = new Coalescer({ native: listeners, timers: realTimers, windowMs, fromSubscribers });
+  const parts = { hub: new Hub(), listeners, coalescer, compression, tell: createTell(base), watches };
   return { parts } satisfies Area;
 }

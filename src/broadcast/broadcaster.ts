@@ -7,6 +7,7 @@ import type { ServerMessageType, ServerPayload } from "../protocol/server.ts";
 import { everyoneTopic, ownerOf, userTopic } from "../protocol/topic.ts";
 import type { LoggedEvent } from "../storage/ports.ts";
 import { type Counts, countOne } from "../telemetry/counts.ts";
+import type { Coalescer, Publication } from "./coalescer.ts";
 import { type LocalRecipients, type NativeTopics, nativeTopicsOf, type Recipient, type Watchers } from "./ports.ts";
 
 /** Names the connection or device that is left out of an event, or is alone meant by it. */
@@ -33,6 +34,7 @@ export interface EphemeralEvent<Type extends string = string> {
 
 export interface BroadcasterOptions {
   native: NativeTopics;
+  coalescer: Coalescer;
   recipients: LocalRecipients;
   codecs: Codecs;
   bus: Bus;
@@ -142,26 +144,24 @@ export class Broadcaster {
   /** @returns how many it was published to */
   #publishHere(topic: string, message: OutgoingMessage, audience: Audience): number {
     if (audience.onlyDevice !== undefined) return this.#sendToDevice(topic, message, audience.onlyDevice);
-    const { codecs, counts, native, watchers } = this.options;
+    const { codecs, coalescer, counts, native, watchers } = this.options;
     const leftOut = this.#leftOutOf(topic, audience);
+    const publications: Publication[] = [];
     let receivers = 0;
     for (const format of formats) {
       const names = nativeTopicsOf(topic, format).filter((name) => native.subscriberCount(name) > 0);
       if (names.length === 0) continue;
       const frame = codecs[format].encode(message);
-      for (const name of names) {
-        const away = [...leftOut].filter((recipient) => recipient.format === format && recipient.stepOut(name));
-        const heard = native.subscriberCount(name);
-        receivers += heard;
-        if (heard > 0) counts.bytesOut += heard * Buffer.byteLength(frame);
-        native.publish(name, frame);
-        for (const recipient of away) {
-          recipient.stepBack(name);
-          if (message.seq !== undefined) this.options.onLeftOut?.(recipient, topic, message.seq);
-        }
-      }
+      const passedBy = new Set([...leftOut].filter((it) => it.format === format && it.isSubscribed(topic)));
+      const heard = names.reduce((sum, name) => sum + native.subscriberCount(name), 0) - passedBy.size;
+      receivers += heard;
+      if (heard > 0) counts.bytesOut += heard * Buffer.byteLength(frame);
+      publications.push({ format, frame, names, passedBy });
+      if (message.seq !== undefined)
+        for (const recipient of passedBy) this.options.onLeftOut?.(recipient, topic, message.seq);
       if (watchers?.isWatching) watchers.notePublished(topic, message, { format, frame, leftOut });
     }
+    coalescer.publish(topic, publications, receivers);
     counts.messagesOut += receivers;
     return receivers;
   }

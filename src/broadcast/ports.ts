@@ -19,11 +19,23 @@ export interface Recipient {
   readonly userId: string;
   readonly deviceId: string;
   sendMessage(message: OutgoingMessage): void;
+  /** Writes what was published, and is counted already. */
+  sendFrames(frames: EncodedFrame[]): void;
   isSubscribed(topic: string): boolean;
   /** Leaves the native topic, so that nothing that is published reaches this socket. @returns whether it was on it */
   stepOut(nativeTopic: string): boolean;
   /** Returns to it, in the same turn. */
   stepBack(nativeTopic: string): void;
+}
+
+/** Has what was published and waits to be written together with what follows [WIRE1]. */
+export interface WaitingFrames {
+  /** Writes to one connection what waits for it: what it is told next was said later. */
+  bringLevel(recipient: Recipient): void;
+  /** The same of one topic, which the connection is about to leave. */
+  bringLevelOn(topic: string, recipient: Recipient): void;
+  /** The connection is about to join the topic: what waits was published before. */
+  passBy(topic: string, recipient: Recipient): void;
 }
 
 /** Is shown what is published, while somebody watches a connection [ADM1]. */

@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import {
   age,
+  delay,
   duration,
   endpointMap,
   eventMap,
@@ -55,6 +56,10 @@ const websocket = v.strictObject({
   unregister_buffer: v.optional(whole(1, 1_000_000), 1024),
   /** Publishes waiting for the log before `unavailable`. */
   broadcast_buffer: v.optional(whole(1, 1_000_000), 4096),
+  /** Events of a busy topic that follow one within it are written together at its end; 0: each at once [WIRE1]. */
+  coalesce_window: v.optional(delay, "0s"),
+  /** Subscribers of a topic on this node from which on it may be busy. */
+  coalesce_from: v.optional(whole(1, 10_000_000), 50),
   max_connections: v.optional(whole(1, 10_000_000), 100_000),
   /** Of one address; null: no limit of its own, for an office and a gateway have one. */
   max_connections_per_address: v.optional(v.nullable(whole(1, 10_000_000)), null),

@@ -45,6 +45,13 @@ export const age = durationBetween({
   message: "must be a duration from 1ms to 36500d, such as 12h or 30d",
 });
 
+/** A wait on purpose, of which clients should not notice: 0 to a second. */
+export const delay = durationBetween({
+  leastMs: 0,
+  mostMs: 1_000,
+  message: "must be a duration from 0s to 1s, such as 25ms",
+});
+
 /** So far apart that a ring of an hour stays small, and near enough for a graph. */
 export const sampleInterval = durationBetween({
   leastMs: 1_000,
@@ -52,7 +59,7 @@ export const sampleInterval = durationBetween({
   message: "must be a duration from 1s to 5m, such as 10s",
 });
 
-export const durations: ReadonlySet<unknown> = new Set([duration, interval, age, sampleInterval]);
+export const durations: ReadonlySet<unknown> = new Set([duration, interval, age, delay, sampleInterval]);
 
 /** A number of bytes, or `64KiB`, `10MiB` → bytes. */
 export const size = v.pipe(

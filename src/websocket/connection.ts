@@ -1,6 +1,6 @@
 /** Holds one socket: whose it is, how it is doing, and writing to it without ever leaving a silent gap. */
 import type { ServerWebSocket } from "bun";
-import type { EncodedFrame } from "../broadcast/ports.ts";
+import type { EncodedFrame, WaitingFrames } from "../broadcast/ports.ts";
 import type { Since } from "../protocol/client.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { Codec } from "../protocol/codec.ts";
@@ -10,19 +10,9 @@ import { logTopic } from "../protocol/topic.ts";
 import type { PendingAnswer, RoutedConnection, TakeUpResult } from "../router/router.ts";
 import type { Follows } from "../subscription/subscriber.ts";
 import { type ConnectionState, moved } from "./connection-state.ts";
+import type { UserSession } from "./credentials.ts";
 import { isOnTopic, joinTopic, leaveTopic, topicsOn } from "./native-subscriptions.ts";
 import { queueBytesMax, type ReceivedFrame, RequestQueue, type RequestSocket, type TakeUp } from "./request-queue.ts";
-
-/** Says who a connection speaks for. */
-export interface UserSession {
-  userId: string;
-  roles: readonly string[];
-  grants: readonly string[];
-  /** Milliseconds since 1970; null: does not expire. */
-  expiresAt: number | null;
-  /** When its end is told of; null: never. */
-  expiryWarningAt: number | null;
-}
 
 export interface ConnectionOptions {
   connectionId: string;
@@ -49,6 +39,7 @@ export interface Attachment {
   lastWordWaitMs: number;
   /** Bytes of the largest message, which may come when just less than too much is waiting. */
   queueBytesLast: number;
+  waiting: WaitingFrames;
   /** Whether a frame is worth compressing. */
   compresses: (frame: EncodedFrame) => boolean;
 }
@@ -209,13 +200,22 @@ export class Connection implements RoutedConnection, RequestSocket {
 
   sendMessage(message: OutgoingMessage): void {
     if (this.#ws === null || this.isClosed) return;
+    this.#attachment?.waiting.bringLevel(this);
     const { frames } = message;
     const frame = frames?.[this.format] ?? this.#codec.encode(message);
     if (frames !== undefined) frames[this.format] = frame;
-    // 0: dropped, for the buffer is full. What the client has is a gap-free prefix, and it ends here [CON7].
-    if (this.#ws.send(frame as string | Uint8Array<ArrayBuffer>, this.#attachment?.compresses(frame)) === 0)
-      return this.close(CloseCode.slowConsumer, "slow consumer");
-    this.#attachment?.onSent(this, message, frame);
+    if (this.#write(frame)) this.#attachment?.onSent(this, message, frame);
+  }
+
+  sendFrames(frames: EncodedFrame[]): void {
+    this.sendTogether(() => void frames.every((frame) => this.#write(frame)));
+  }
+
+  /** @returns false where it was dropped, for the buffer is full: what the client has is a gap-free prefix, and it ends here [CON7] */
+  #write(frame: EncodedFrame): boolean {
+    const written = this.#ws?.send(frame as string | Uint8Array<ArrayBuffer>, this.#attachment?.compresses(frame));
+    if (written === 0) this.close(CloseCode.slowConsumer, "slow consumer");
+    return written !== 0;
   }
 
   sendAll(messages: OutgoingMessage[]): void {
@@ -244,10 +244,12 @@ export class Connection implements RoutedConnection, RequestSocket {
   }
 
   subscribe(topic: string): void {
+    this.#attachment?.waiting.passBy(topic, this);
     if (this.#ws !== null && !this.isClosed) joinTopic(this.#ws, topic, this);
   }
 
   unsubscribe(topic: string): void {
+    this.#attachment?.waiting.bringLevelOn(topic, this);
     if (this.#ws !== null) leaveTopic(this.#ws, topic, this);
   }
 
@@ -293,6 +295,7 @@ export class Connection implements RoutedConnection, RequestSocket {
 
   /** Closes with one of our codes; what waits in the queue is given up. */
   close(code: number, reason: string): void {
+    if (code !== CloseCode.slowConsumer) this.#attachment?.waiting.bringLevel(this);
     if (this.isClosed) return;
     this.moveTo("closing");
     // Now, for the platform says that the socket is closed before `close` returns.

@@ -8,7 +8,17 @@ import type { UserState } from "../storage/directory-store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { Outage } from "../telemetry/outage.ts";
 import type { AddressLimiter } from "./address-limiter.ts";
-import type { UserSession } from "./connection.ts";
+
+/** Says who a connection speaks for. */
+export interface UserSession {
+  userId: string;
+  roles: readonly string[];
+  grants: readonly string[];
+  /** Milliseconds since 1970; null: does not expire. */
+  expiresAt: number | null;
+  /** When its end is told of; null: never. */
+  expiryWarningAt: number | null;
+}
 
 export interface CredentialsOptions {
   config: Pick<Config, "auth">;

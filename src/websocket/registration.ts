@@ -9,8 +9,9 @@ import { CloseCode } from "../protocol/close.ts";
 import { everyoneTopic } from "../protocol/topic.ts";
 import type { CursorStore, DeviceOfUser } from "../storage/ports.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import type { Connection, UserSession } from "./connection.ts";
+import type { Connection } from "./connection.ts";
 import type { ConnectionQuota } from "./connection-quota.ts";
+import type { UserSession } from "./credentials.ts";
 import type { DeviceLimit } from "./device-limit.ts";
 import type { Hub } from "./hub.ts";
 

@@ -1,5 +1,6 @@
 /** Listens to the public: the four paths, the sockets' events, TLS and its rotation. */
 import type { Server as BunServer, ServerWebSocket, TLSOptions, WebSocketHandler } from "bun";
+import type { WaitingFrames } from "../broadcast/ports.ts";
 import { readCertificate } from "../config/certificate.ts";
 import { ConfigError } from "../config/faults.ts";
 import type { Config } from "../config/schema.ts";
@@ -31,6 +32,7 @@ export interface ServerOptions {
   health: HealthHandler;
   hub: Pick<Hub, "size">;
   listeners: Listeners;
+  coalescer: WaitingFrames;
   compression: Compression;
   counts: Counts;
   watches: Watches;
@@ -199,6 +201,7 @@ export class Server {
         counts.bytesOut += Buffer.byteLength(frame);
         if (watches.isWatching) watches.noteSent(connection, message, frame);
       },
+      waiting: this.options.coalescer,
       lastWordWaitMs: config.websocket.write_wait,
       queueBytesLast: config.websocket.max_message_size,
       compresses: (frame) => compression.pays(frame, () => 1),

@@ -21,6 +21,7 @@ export function connectionOn(socket: object, options: Partial<ConnectionOptions 
   connection.attach(socket as never, {
     onGone() {},
     onSent() {},
+    waiting: { bringLevel() {}, bringLevelOn() {}, passBy() {} },
     lastWordWaitMs: 10_000,
     queueBytesLast: 1 << 20,
     compresses: () => false,

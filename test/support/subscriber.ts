@@ -21,6 +21,7 @@ export function createSubscriber(
     follows: null,
     isClosed: false,
     sendMessage() {},
+    sendFrames() {},
     stepOut: (name) => topics.delete(name),
     stepBack: (name) => void topics.add(name),
     isSubscribed: (name) => topics.has(name),

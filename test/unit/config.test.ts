@@ -143,6 +143,12 @@ describe("a wrong value", () => {
       "must be a duration from 1ms to 36500d, such as 12h or 30d",
     ]);
     expect((await load("log: { retention: 365d }")).config.log.retention).toBe(365 * 86_400_000);
+    const waits = await faultsOf(load("websocket: { coalesce_window: 1001ms, coalesce_from: 0 }"));
+    expect(waits.map(({ path, expected }) => [path, expected])).toEqual([
+      ["websocket.coalesce_window", "must be a duration from 0s to 1s, such as 25ms"],
+      ["websocket.coalesce_from", expect.stringContaining("whole number")],
+    ]);
+    expect((await load("websocket: { coalesce_window: 1s }")).config.websocket.coalesce_window).toBe(1_000);
   });
 
   test("TLS without one of its variables is told once", async () => {

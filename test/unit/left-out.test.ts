@@ -1,8 +1,10 @@
 /** Proves that leaving devices out costs no more than those who would hear the event [PUB1] [SUB6]. */
 import { expect, test } from "bun:test";
 import { Broadcaster } from "../../src/broadcast/broadcaster.ts";
+import { Coalescer } from "../../src/broadcast/coalescer.ts";
 import type { Recipient } from "../../src/broadcast/ports.ts";
 import { createLocalBus } from "../../src/cluster/local/bus.ts";
+import { realTimers } from "../../src/ground/timers.ts";
 import { jsonCodec } from "../../src/protocol/codec.ts";
 import { Counts } from "../../src/telemetry/counts.ts";
 
@@ -18,6 +20,7 @@ function build(users: number) {
       userId: `u${index}`,
       deviceId: "web",
       sendMessage() {},
+      sendFrames() {},
       isSubscribed: (topic) => subscribersOf(topic).has(recipient),
       stepOut(topic) {
         left++;
@@ -28,13 +31,15 @@ function build(users: number) {
     for (const topic of ["everyone", `user:u${index}`]) subscribersOf(topic).add(recipient);
     return recipient;
   });
-  const broadcaster = new Broadcaster({
-    native: {
-      publish(name) {
-        for (const recipient of subscribersOf(name)) heard.set(recipient, (heard.get(recipient) ?? 0) + 1);
-      },
-      subscriberCount: (name) => subscribersOf(name).size,
+  const native = {
+    publish(name: string) {
+      for (const recipient of subscribersOf(name)) heard.set(recipient, (heard.get(recipient) ?? 0) + 1);
     },
+    subscriberCount: (name: string) => subscribersOf(name).size,
+  };
+  const broadcaster = new Broadcaster({
+    native,
+    coalescer: new Coalescer({ native, timers: realTimers, windowMs: 0, fromSubscribers: 1 }),
     recipients: {
       ofUser: (userId) => recipients.filter((it) => it.userId === userId),
       ofDevice: (deviceId) => recipients.filter((it) => it.deviceId === deviceId),

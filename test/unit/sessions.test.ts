@@ -12,7 +12,8 @@ import { Counts } from "../../src/telemetry/counts.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import { CleanUp, type CleanUpOptions } from "../../src/websocket/clean-up.ts";
 import { createCompression } from "../../src/websocket/compression.ts";
-import { Connection, type UserSession } from "../../src/websocket/connection.ts";
+import { Connection } from "../../src/websocket/connection.ts";
+import type { UserSession } from "../../src/websocket/credentials.ts";
 import { Hub } from "../../src/websocket/hub.ts";
 import { Listeners } from "../../src/websocket/listeners.ts";
 import { Registration, type RegistrationOptions } from "../../src/websocket/registration.ts";
@@ -121,6 +122,7 @@ test("[ENV5] what a frame's handler throws ends its connection with 4100, and no
     config,
     compression,
     listeners: new Listeners(compression),
+    coalescer: { bringLevel() {}, bringLevelOn() {}, passBy() {} },
     router: { route: (_: unknown, frame: string) => (frame === "well" ? undefined : fail()) },
     upgrades: { admit: async () => ({ connection: new Connection(plainConnection), subprotocol: null }) },
     sessions,

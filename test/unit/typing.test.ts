@@ -30,6 +30,7 @@ const typist = (userId: string, connectionId = `${userId}/1`): Typist => ({
   deviceId: connectionId,
   format: "json",
   sendMessage() {},
+  sendFrames() {},
   isSubscribed: () => true,
   stepOut: () => false,
   stepBack() {},

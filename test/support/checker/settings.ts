@@ -9,6 +9,9 @@ export const checked = {
 
 /** Told to the service. */
 export const checkedSettings: Record<string, string> = {
+  // Of conversations some are large enough for it, others not.
+  WEBSOCKET__COALESCE_WINDOW: "20ms",
+  WEBSOCKET__COALESCE_FROM: "4",
   PUSH__AFTER: `${checked.pushAfterMs}ms`,
   EVENTS: Object.entries(checked.ownEvents)
     .map(([type, { logged }]) => `${type}=${logged ? "logged" : "passing"}`)
