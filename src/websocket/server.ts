@@ -164,7 +164,9 @@ export class Server {
       const { upgrades, compression, now } = this.options;
       const source = { address, isInternal, isOfThisMachine: () => this.isOfThisMachine(request, server) };
       const { connection, subprotocol } = await upgrades.admit(request, source);
-      if (!compression.allows(connection, now())) request.headers.delete("sec-websocket-extensions");
+      // Where nobody agrees on it the platform looks at no offer, and to touch the headers costs a copy of all of them.
+      if (compression.perMessageDeflate !== false && !compression.allows(connection, now()))
+        request.headers.delete("sec-websocket-extensions");
       const headers: Record<string, string> = subprotocol === null ? {} : { "Sec-WebSocket-Protocol": subprotocol };
       if (server.upgrade(request, { data: connection, headers })) return undefined;
       upgrades.abandon(connection);
