@@ -120,11 +120,12 @@ export class Sequencer {
     } else if (this.#waiting.add(event, audience)) this.#gaps.notice(event.topic);
   }
 
-  /** Takes an event that another node says is in the log: of what that node has not noticed to be lost nothing is. */
+  /** Takes an event that another node says is in the log: nothing that is lost, nor of a log that nobody here has looked at, which may number anew. */
   hear(event: LoggedEvent, { epoch, audience }: { epoch?: string | undefined; audience: Audience }): boolean {
-    const { log } = this.options;
-    if (epoch !== undefined && !log.epochs.mayHold(epoch, event.position)) return false;
-    log.note(event);
+    const isKnown = epoch === undefined || this.epochs.isKnown(epoch);
+    if (!isKnown) void this.repair().catch(() => {});
+    if (!isKnown || (epoch !== undefined && !this.epochs.mayHold(epoch, event.position))) return false;
+    this.options.log.note(event);
     this.accept(event, audience);
     return true;
   }

@@ -110,6 +110,10 @@ export class Epochs {
     return since < 0 || !this.#list.slice(since + 1).some(({ broken }) => broken);
   }
 
+  isKnown(id: string): boolean {
+    return this.#holdThrough.has(id);
+  }
+
   /** Says whether what an epoch had at a position is still there; of one that is not known nothing says no. */
   mayHold(id: string, position: number): boolean {
     return position <= (this.#holdThrough.get(id) ?? Number.MAX_SAFE_INTEGER);

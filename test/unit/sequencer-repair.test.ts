@@ -66,6 +66,28 @@ test("[LOG3] [LOG7] what was compacted meanwhile does not hold the others up", a
   expect(published.get(topics[299]!)).toEqual([3]);
 });
 
+test("[LOG4] what another node says of an epoch that is not known here is not told: the log is asked at once", async () => {
+  let looked = Promise.withResolvers<void>();
+  const sequencer = follow([topics[0]!], {
+    movedSince(position, limit) {
+      looked.resolve();
+      return storage.log.movedSince(position, limit);
+    },
+  });
+  await storage.log.append(newEvents(topics[0]!, 2));
+  await sequencer.repair();
+  expect(sequencer.cursor).toBe(storage.log.epochs.cursorOf(2));
+  const { id } = storage.log.epochs.current;
+  looked = Promise.withResolvers<void>();
+  // After a failover, in a log that has gone back to before the cursor.
+  const ahead = { ...newEvent(topics[0]!), seq: 3, position: 1 };
+  expect(sequencer.hear(ahead, { epoch: "zzzzzzzz", audience: {} })).toBe(false);
+  await looked.promise;
+  expect(published.get(topics[0]!)).toEqual([1, 2]);
+  expect(sequencer.hear({ ...ahead, position: 3 }, { epoch: id, audience: {} })).toBe(true);
+  expect(published.get(topics[0]!)).toEqual([1, 2, 3]);
+});
+
 test("[LOG3] events that come over the bus while many topics are read are neither doubled nor out of order", async () => {
   const sequencer: Sequencer = follow(topics, {
     async replay(query) {
