@@ -48,7 +48,7 @@ interface Executable {
 /** @returns the packages that are in it */
 async function buildExecutable({ target, outfile }: Executable): Promise<Set<string>> {
   const startedAt = performance.now();
-  const { metafile } = await build({
+  const { metafile, outputs } = await build({
     // A Worker must be an entry point of its own: nothing imports it.
     entrypoints: [join(root, "src/main.ts"), join(root, "src/storage/sqlite/worker.ts")],
     root: join(root, "src"),
@@ -56,6 +56,8 @@ async function buildExecutable({ target, outfile }: Executable): Promise<Set<str
     // Names stay: stack traces and error classes are read by people.
     minify: { syntax: true, whitespace: true, identifiers: false },
     bytecode: true,
+    // In parts: code of what is not used, and its map, is not even read.
+    splitting: true,
     sourcemap: "linked",
     plugins: [await withConsole()],
     metafile: true,
@@ -69,6 +71,8 @@ async function buildExecutable({ target, outfile }: Executable): Promise<Set<str
       autoloadPackageJson: false,
     },
   });
+  // They are inside of it as well.
+  for (const { kind, path } of outputs) if (kind === "sourcemap") rmSync(path);
   const megabytes = statSync(outfile).size / 1024 ** 2;
   const seconds = (performance.now() - startedAt) / 1_000;
   console.log(`${relative(process.cwd(), outfile)}: ${megabytes.toFixed(1)} MiB in ${seconds.toFixed(1)} s`);
