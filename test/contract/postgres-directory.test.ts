@@ -175,8 +175,20 @@ test("[PUB3] views over the application's own tables decide, and its triggers te
   expect(await directory.peersOf(ann, 10)).toEqual([bob]);
   expect(await directory.sharingWith(ann, [ann, bob])).toEqual(new Set([ann, bob]));
 
-  // Ids that those columns cannot hold belong to nobody.
+  // Ids that those columns cannot hold belong to nobody, also where others ask at the same time.
   expect(await directory.userState("eve")).toBe("unknown");
+  const states = (...ids: string[]) => Promise.all(ids.map((id) => directory.userState(id)));
+  expect(await states(ann, "eve", bob)).toEqual(["active", "unknown", "disabled"]);
+  expect(await states(ann, bob)).toEqual(["active", "disabled"]);
+  const asked: [string, string[]][] = [
+    [ann, ["lobby", room]],
+    ["eve", [room]],
+    [bob, [room]],
+  ];
+  const found = async (some: typeof asked) =>
+    (await Promise.all(some.map(([id, ids]) => directory.membershipsAmong(id, ids)))).map((it) => [...it.keys()]);
+  expect(await found(asked)).toEqual([[room], [], [room]]);
+  expect(await found([...asked.slice(2), [ann, [room]]])).toEqual([[room], [room]]);
   expect([await directory.standingOf(bob), await directory.standingOf("eve")]).toEqual([
     { state: "disabled", blockedUntil: null },
     { state: "unknown", blockedUntil: null },

@@ -9,6 +9,7 @@ import { createPostgresStorage } from "../../src/storage/postgres/storage.ts";
 import { type EmptySchemas, lendEmptySchemas } from "../support/empty-schemas.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
+import { describeAtOnceContract } from "./at-once.ts";
 import { describeConversationsContract } from "./conversations.ts";
 import { describeCursorsStatusesContract } from "./cursors-statuses.ts";
 import { describeDirectoryContract } from "./directory.ts";
@@ -57,6 +58,7 @@ describeDirectoryContract("PostgreSQL", open);
 describePushContract("PostgreSQL", open);
 describeConversationsContract("PostgreSQL", open);
 describeErasuresContract("PostgreSQL", open);
+describeAtOnceContract("PostgreSQL", open);
 
 test("[MSG2] PostgreSQL: of the messages that a batch deletes no more are read at once than a page has, whoever asks for it", async () => {
   const { storage, close, schema } = await open();

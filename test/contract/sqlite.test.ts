@@ -10,6 +10,7 @@ import { createSqliteStorage, type SqliteStorageOptions } from "../../src/storag
 import { WorkerCalls } from "../../src/storage/sqlite/worker-calls.ts";
 import { isMemberChange, isUserChange, recordChanges } from "../support/change-recorder.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
+import { describeAtOnceContract } from "./at-once.ts";
 import { describeConversationsContract } from "./conversations.ts";
 import { describeCursorsStatusesContract } from "./cursors-statuses.ts";
 import { describeDirectoryContract } from "./directory.ts";
@@ -66,6 +67,7 @@ describeDirectoryContract("SQLite", open);
 describePushContract("SQLite", open);
 describeConversationsContract("SQLite", open);
 describeErasuresContract("SQLite", open);
+describeAtOnceContract("SQLite", open);
 
 describe("SQLite: the file", () => {
   test("[LOG1] positions are dense, also after the newest events were removed", async () => {

@@ -1,4 +1,5 @@
 /** Keeps device acknowledgements [LOG6] and statuses set by hand [PRE2] in PostgreSQL. */
+import { Gathering } from "../../ground/gathering.ts";
 import { type CursorParts, readCursor, writeCursor } from "../epochs.ts";
 import { type CursorStore, devicesRememberedMax, type StatusStore } from "../ports.ts";
 import type { PresentUser } from "../present-store.ts";
@@ -73,18 +74,36 @@ function statements(ws: string) {
   };
 }
 
+/** Users of one question that is asked together with others', and such questions of one statement. */
+const gatheredMax = 20;
+const atOnceMax = 50;
+const underWayMax = 4;
+
+type Statuses = Awaited<ReturnType<StatusStore["get"]>>;
+
 export function createStatusStore(pool: Pool, schema: string): StatusStore {
   const sql = statements(schema);
+
+  async function getAll(userIds: string[]): Promise<Statuses> {
+    const rows = await pool.query<StatusRow>(sql.get, [arrayOf(userIds)]);
+    const known = rows.map((row) => [row.userId, { status: statusOf(row), lastSeenAt: row.lastSeenAt }] as const);
+    return new Map([...userIds.map((userId) => [userId, { status: null, lastSeenAt: null }] as const), ...known]);
+  }
+
+  const gathering = new Gathering({
+    async ask(questions: string[][]): Promise<Statuses[]> {
+      const found = await getAll([...new Set(questions.flat())]);
+      return questions.map((userIds) => new Map(userIds.map((userId) => [userId, found.get(userId)!])));
+    },
+    atOnceMax,
+    underWayMax,
+  });
   return {
     async set(userId, status) {
       const { status: kind = null, text = null, emoji = null, expiresAt = null } = status ?? {};
       await pool.query(sql.set, [userId, kind, text, emoji, expiresAt]);
     },
-    async get(userIds) {
-      const rows = await pool.query<StatusRow>(sql.get, [arrayOf(userIds)]);
-      const known = rows.map((row) => [row.userId, { status: statusOf(row), lastSeenAt: row.lastSeenAt }] as const);
-      return new Map([...userIds.map((userId) => [userId, { status: null, lastSeenAt: null }] as const), ...known]);
-    },
+    get: (userIds) => (userIds.length > gatheredMax ? getAll(userIds) : gathering.ask(userIds)),
     async setLastSeen(userIds, at) {
       await pool.query(sql.setLastSeen, [arrayOf(userIds), at]);
     },

@@ -3,8 +3,10 @@
 import { BeingErased, type Directory, DirectoryReadOnly, type Memberships } from "../directory-store.ts";
 import { arrayOf, type Parameter } from "./connection.ts";
 import type { DirectoryWatch } from "./directory-watch.ts";
+import { createMembershipQuestion } from "./memberships.ts";
 import type { Pool } from "./pool.ts";
 import { directoryChannel } from "./schema.ts";
+import { createUserStates } from "./user-states.ts";
 import { tryView } from "./view-check.ts";
 
 /** Views over the application's tables, as `schema.name`; null: a table of this service's own. */
@@ -37,10 +39,13 @@ function statements(ws: string, names: DirectoryNames, { saysWhoMayWrite }: { sa
   const users = names.users === null ? `${ws}.users` : quoted(names.users);
   const members = names.members === null ? `${ws}.members` : quoted(names.members);
   /** An empty list of ids as the column has them: a list of texts that is joined to it becomes one of such ids. */
-  const idsOf = (column: string) => `ARRAY(SELECT ${column} FROM ${members} LIMIT 0)`;
+  const idsOf = (column: string, table = members) => `ARRAY(SELECT ${column} FROM ${table} LIMIT 0)`;
   const mayWrite = `${saysWhoMayWrite ? "coalesce(may_write, true)" : "true"} AS "mayWrite"`;
-  const isBlocked = `(EXISTS (SELECT 1 FROM ${ws}.blocks AS b WHERE b.user_id = $2 AND b.ends_at > $3)
-    OR EXISTS (SELECT 1 FROM ${ws}.erasures AS e WHERE e.user_id = $2))`;
+  const isBlockedAs = (
+    id: string,
+  ) => `(EXISTS (SELECT 1 FROM ${ws}.blocks AS b WHERE b.user_id = ${id} AND b.ends_at > $3)
+    OR EXISTS (SELECT 1 FROM ${ws}.erasures AS e WHERE e.user_id = ${id}))`;
+  const isBlocked = isBlockedAs("$2");
   const blockedUntil = `(SELECT ends_at::float8 FROM ${ws}.blocks WHERE user_id = $2 AND ends_at > $3) AS "blockedUntil"`;
   return {
     checkUsers: `SELECT user_id::text, disabled::boolean FROM ${users} LIMIT 0`,
@@ -53,6 +58,10 @@ function statements(ws: string, names: DirectoryNames, { saysWhoMayWrite }: { sa
     user: `SELECT true AS known, coalesce(disabled::boolean, false) OR ${isBlocked} AS disabled
       FROM ${users} WHERE user_id = $1
       UNION ALL SELECT false, true WHERE ${isBlocked}`,
+    users: `SELECT u.disabled, ${isBlockedAs("asked.id")} AS "isBlocked"
+      FROM unnest(${idsOf("user_id", users)} || $1, $2::text[]) WITH ORDINALITY AS asked (member, id, n)
+      LEFT JOIN LATERAL (SELECT coalesce(disabled::boolean, false) AS disabled FROM ${users}
+        WHERE user_id = asked.member LIMIT 1) AS u ON true ORDER BY asked.n`,
     stranger: `SELECT false AS known, true AS disabled WHERE $1::text IS NOT NULL AND ${isBlocked}`,
     // A view may name somebody twice.
     standing: `SELECT (SELECT bool_or(coalesce(disabled::boolean, false)) FROM ${users} WHERE user_id = $1) AS disabled, ${blockedUntil}`,
@@ -66,6 +75,11 @@ function statements(ws: string, names: DirectoryNames, { saysWhoMayWrite }: { sa
       WHERE user_id = $1 AND conversation_id = ANY ($2)`,
     membersAmong: `SELECT user_id::text AS id, ${mayWrite} FROM ${members}
       WHERE conversation_id = $1 AND user_id = ANY ($2)`,
+    // Limited, so that each is looked up in the application's index, whatever is known of how many there are.
+    membershipsOfMany: `SELECT asked.n AS asked, m.id, m."mayWrite"
+      FROM unnest(${idsOf("user_id")} || $1, ${idsOf("conversation_id")} || $2, $3::bigint[]) AS asked (member, conversation, n)
+      CROSS JOIN LATERAL (SELECT conversation_id::text AS id, ${mayWrite} FROM ${members}
+        WHERE user_id = asked.member AND conversation_id = asked.conversation LIMIT 1) AS m`,
     // Slower, for a list in which some cannot be ids of that column: the others still count.
     membershipsAmongAsText: `SELECT conversation_id::text AS id, ${mayWrite} FROM ${members}
       WHERE user_id = $1 AND conversation_id::text = ANY ($2::text[])`,
@@ -186,12 +200,7 @@ function createQuestions({ pool, now }: DirectoryOptions, sql: Statements): Ques
   }
 
   return {
-    async userState(userId) {
-      const asked = [userId, userId, now()];
-      const [row] = await find<{ disabled: boolean }>(sql.user, asked, () => pool.query(sql.stranger, asked));
-      if (row === undefined) return "unknown";
-      return row.disabled ? "disabled" : "active";
-    },
+    userState: createUserStates({ pool, now }, find, sql),
     async standingOf(userId) {
       const asked = [userId, userId, now()];
       const [row] = await find<{ disabled: boolean | null; blockedUntil: number | null }>(sql.standing, asked, () =>
@@ -200,8 +209,7 @@ function createQuestions({ pool, now }: DirectoryOptions, sql: Statements): Ques
       const { disabled, blockedUntil } = row!;
       return { state: disabled === null ? "unknown" : disabled ? "disabled" : "active", blockedUntil };
     },
-    membershipsAmong: (userId, conversationIds) =>
-      memberships(userId, conversationIds, { text: sql.membershipsAmong, asText: sql.membershipsAmongAsText }),
+    membershipsAmong: createMembershipQuestion(find, sql),
     membersAmong: (conversationId, userIds) =>
       memberships(conversationId, userIds, { text: sql.membersAmong, asText: sql.membersAmongAsText }),
     membersPage: ({ conversationId, after, limit }) =>

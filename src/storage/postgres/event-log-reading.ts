@@ -1,4 +1,5 @@
 /** Reads the event log: pages of topics and of the whole log, heads, and what has moved; each by one statement, of one moment. */
+import { Gathering } from "../../ground/gathering.ts";
 import { shownPayload } from "../amendments.ts";
 import {
   type EventLog,
@@ -12,6 +13,11 @@ import {
 import { arrayOf } from "./connection.ts";
 import type { LookBack } from "./epochs.ts";
 import type { Pool } from "./pool.ts";
+
+/** Topics of a question for heads that is asked together with others', and such questions of one statement. */
+const gatheredMax = 20;
+const atOnceMax = 50;
+const underWayMax = 4;
 
 interface HeadRow extends TopicHead {
   topic: string;
@@ -128,6 +134,21 @@ function createTopicReading(pool: Pool, sql: ReturnType<typeof statements>): Top
     return toPage(await pool.query<PagedRow>(sql.between, parameters), limit);
   }
 
+  async function readHeads(topics: string[]): Promise<Map<string, TopicHead>> {
+    const heads = emptyHeads(topics);
+    for (const row of await pool.query<HeadRow>(sql.heads, [arrayOf(topics)])) addHead(heads, row);
+    return heads;
+  }
+
+  const gathering = new Gathering({
+    async ask(questions: string[][]) {
+      const heads = await readHeads([...new Set(questions.flat())]);
+      return questions.map((topics) => new Map(topics.map((topic) => [topic, heads.get(topic)!])));
+    },
+    atOnceMax,
+    underWayMax,
+  });
+
   return {
     async replay({ topics, afterPosition, limit }) {
       const rows = await pool.query<ReplayRow>(sql.replay, [arrayOf(topics), afterPosition, limit + 1]);
@@ -167,11 +188,7 @@ function createTopicReading(pool: Pool, sql: ReturnType<typeof statements>): Top
       };
     },
 
-    async heads(topics) {
-      const heads = emptyHeads(topics);
-      for (const row of await pool.query<HeadRow>(sql.heads, [arrayOf(topics)])) addHead(heads, row);
-      return heads;
-    },
+    heads: (topics) => (topics.length > gatheredMax ? readHeads(topics) : gathering.ask(topics)),
   };
 }
 
