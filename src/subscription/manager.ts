@@ -12,6 +12,7 @@ import { isLogged, logTopic, parseTopic, type Topic } from "../protocol/topic.ts
 import { AskerGone, type FairQueue } from "../storage/fair-queue.ts";
 import type { CursorStore, EventLog } from "../storage/ports.ts";
 import { type Access, holdsAnyway, isBackend } from "./access.ts";
+import type { TopicPlace } from "./catch-up.ts";
 import { CatchUps } from "./catch-ups.ts";
 import { describeTopic } from "./described.ts";
 import { Following } from "./following.ts";
@@ -59,6 +60,16 @@ export interface Subscribed {
   payload: WrittenPayload;
 }
 
+/** Tells what a request has come to, by the topics that the connection is on. */
+interface ToAnswer {
+  live: Topic[];
+  placeOf: (topic: Topic) => Partial<TopicPlace>;
+  snapshots: Snapshots;
+  /** Whether the request has said where to go on. */
+  isResumed: boolean;
+  rejections: Rejections;
+}
+
 const namesOf = (topics: Topic[]) => topics.map(({ name }) => name);
 
 interface SubscribeRequest extends ScopeRequest {
@@ -94,22 +105,7 @@ export class SubscriptionManager {
   async #subscribeUnlessRevoked(pending: PendingSubscription, request: SubscribeRequest): Promise<Subscribed> {
     const { subscriber, unasked } = pending;
     const rejections = new Rejections();
-    const topics = this.#feed.admit(subscriber, request, rejections);
-    const { filters } = request;
-    // Before the directory is asked: who is added after its answer is added to those who follow.
-    this.#following.add(subscriber, followedBy({ topics, filters }));
-    const { access, directory, topicsMax, watchMax } = this.options;
-    const lookups = lookupsToJoin(subscriber, { access, directory, watchMax });
-    const scope = await this.#ask(subscriber, () => resolveScope(subscriber, { topics, filters, topicsMax }, lookups));
-    this.#following.remove(subscriber, { all: new Set(), presenceOf: scope.unwatched });
-    const { sharing } = scope;
-    const allowed = await this.#ask(subscriber, () => access.allowed(subscriber, scope.topics, { unasked, sharing }));
-    const mayHear = new Set(allowed);
-    rejections.add("unknown_topic", scope.unknown);
-    // A topic that does not exist and one that is forbidden look the same.
-    rejections.add("forbidden", scope.invalid);
-    rejections.add("forbidden", namesOf(scope.topics.filter((topic) => !mayHear.has(topic))));
-    rejections.addUnwatched(scope.unwatched);
+    const allowed = await this.#authorise(pending, request, rejections);
     const fresh = this.#withinLimit(subscriber, allowed, rejections);
     await this.options.onWanted?.(fresh);
     const since = request.since === undefined ? null : await startingPointOf(subscriber, request.since, this.options);
@@ -128,14 +124,45 @@ export class SubscriptionManager {
     if (!subscriber.isClosed) rejections.add("forbidden", namesOf(allowed.filter((topic) => !live.has(topic))));
     const begun = fresh.filter((topic) => live.has(topic));
     if (fresh.length > 0) this.options.onSubscribed(subscriber, begun);
-    const described = [...live].map((topic) => {
-      const place = topic === logTopic ? (feed ?? {}) : (places.get(topic.name) ?? this.#catchUps.standingOn(topic));
-      return describeTopic(topic.name, { place, isResumed: since !== null, snapshot: snapshots.get(topic.name) });
-    });
+    const placeOf = (topic: Topic) =>
+      topic === logTopic ? (feed ?? {}) : (places.get(topic.name) ?? this.#catchUps.standingOn(topic));
+    const answered = { live: [...live], placeOf, snapshots, isResumed: since !== null, rejections };
+    return this.#answer(subscriber, answered);
+  }
+
+  /** Resolves the request, and picks what of it the connection may hear. */
+  async #authorise(
+    { subscriber, unasked }: PendingSubscription,
+    request: SubscribeRequest,
+    rejections: Rejections,
+  ): Promise<Topic[]> {
+    const topics = this.#feed.admit(subscriber, request, rejections);
+    const { filters } = request;
+    // Before the directory is asked: who is added after its answer is added to those who follow.
+    this.#following.add(subscriber, followedBy({ topics, filters }));
+    const { access, directory, topicsMax, watchMax } = this.options;
+    const lookups = lookupsToJoin(subscriber, { access, directory, watchMax });
+    const scope = await this.#ask(subscriber, () => resolveScope(subscriber, { topics, filters, topicsMax }, lookups));
+    this.#following.remove(subscriber, { all: new Set(), presenceOf: scope.unwatched });
+    const { sharing } = scope;
+    const allowed = await this.#ask(subscriber, () => access.allowed(subscriber, scope.topics, { unasked, sharing }));
+    const mayHear = new Set(allowed);
+    rejections.add("unknown_topic", scope.unknown);
+    // A topic that does not exist and one that is forbidden look the same.
+    rejections.add("forbidden", scope.invalid);
+    rejections.add("forbidden", namesOf(scope.topics.filter((topic) => !mayHear.has(topic))));
+    rejections.addUnwatched(scope.unwatched);
+    return allowed;
+  }
+
+  #answer(subscriber: Subscriber, { live, placeOf, snapshots, isResumed, rejections }: ToAnswer): Subscribed {
+    const described = live.map((topic) =>
+      describeTopic(topic.name, { place: placeOf(topic), isResumed, snapshot: snapshots.get(topic.name) }),
+    );
     const refused = rejections.toPayload();
     const rest = JSON.stringify({ ...refused, cursor: this.cursorOf(subscriber) });
     const payload = new WrittenPayload(`{"topics":[${described.join(",")}],${rest.slice(1)}`);
-    return { topics: namesOf([...live]), rejected: refused.rejected, payload };
+    return { topics: namesOf(live), rejected: refused.rejected, payload };
   }
 
   /** The whole log follows, and with it what comes on the logged topics that the connection is on by itself [LOG3]. */
