@@ -59,7 +59,15 @@ interface Client extends Speaker {
   unanswered: number[];
 }
 
-const { port, dialect: name } = JSON.parse(process.argv[2]!) as { port: number; dialect: DialectName };
+interface Given {
+  port: number;
+  dialect: DialectName;
+  host?: string;
+  /** Of its clients: those of another program before it have other names. */
+  first?: number;
+}
+
+const { port, dialect: name, host = "127.0.0.1", first = 0 } = JSON.parse(process.argv[2]!) as Given;
 const dialect = dialects[name];
 const patienceMs = 20_000;
 const contentBytes = 200;
@@ -107,7 +115,7 @@ async function connectAll(command: Connect) {
   const { as, count, atOnce = 64 } = command;
   const took: number[] = [];
   const startedAt = microseconds();
-  let next = clients[as].length;
+  let next = first + clients[as].length;
   const end = next + count;
   const connectSome = async () => {
     while (next < end) {
@@ -151,7 +159,7 @@ function connect(index: number, { as, roles, rooms, missed }: Connect): Promise<
     },
   };
   const { path, headers } = dialect.address(client, places);
-  const socket = new WebSocket(`ws://127.0.0.1:${port}${path}`, { headers });
+  const socket = new WebSocket(`ws://${host}:${port}${path}`, { headers });
   client.socket = socket;
   socket.onopen = () => dialect.opened(client, places);
   socket.onmessage = ({ data }) => {
