@@ -9,7 +9,7 @@ const count = rate * seconds;
 await compare({
   name: "hot-room",
   unit: "delivery",
-  // Others on two cores do not keep this pace with as many: their clients are cut off.
+  // Centrifugo cuts its clients off at this pace, on two cores that it shares with them; others were not tried.
   contenders: ["bare", "service", "service, 25 ms", "service, 50 ms"],
   async prepare(contender) {
     const rooms = { each: 1, size: subscribers };
