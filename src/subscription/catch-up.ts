@@ -11,7 +11,7 @@ import {
   type ReplayPage,
   type TopicHead,
 } from "../storage/ports.ts";
-import { readPage, recallPage } from "./replay-page.ts";
+import { pageAfter } from "./replay-page.ts";
 import type { StartingPoint } from "./starting-point.ts";
 import type { Subscriber } from "./subscriber.ts";
 
@@ -26,6 +26,8 @@ export interface CatchUpOptions {
   log: Pick<EventLog, "heads" | "replay">;
   sequencer: Sequencer;
   ownSent?: OwnSent;
+  /** Nobody else appends to the log. */
+  isAlone?: boolean;
   /** Events a page. */
   pageSize?: number;
 }
@@ -100,7 +102,7 @@ async function startSomeAtHead(
 }
 
 async function replay(
-  { log, sequencer, ownSent, pageSize = pageSizeDefault }: CatchUpOptions,
+  { ownSent, pageSize = pageSizeDefault, ...sources }: CatchUpOptions,
   { subscriber, topics, since, revoked }: CatchUpRequest & { since: StartingPoint },
 ) {
   const results = new Map<string, TopicPlace>();
@@ -109,6 +111,7 @@ async function replay(
   const sentAfter = new Map<string, number>();
   const sentThrough = new Map<string, number>();
   const sending = { since, sentAfter, sentThrough, replayed, revoked };
+  const { sequencer } = sources;
   const { epochs } = sequencer;
   const hasBroken = () => epochs.breaks !== since.breaks;
   const known = since.position !== null;
@@ -118,7 +121,7 @@ async function replay(
     const { deletions } = sequencer;
     const lastSeen = (topic: string) => lastOf(sending, topic);
     const query = { topics: remaining, afterPosition: from, lastSeen, limit: pageSize };
-    const page = recallPage(sequencer, query) ?? (await readPage({ log, sequencer }, query));
+    const page = await pageAfter(sources, query);
     if (hasBroken()) break;
     noteRecovery(recovered, page, { from: known ? from : Number.NEGATIVE_INFINITY, since });
     let sent = 0;

@@ -17,6 +17,8 @@ export interface CatchUpsOptions {
   sequencer: Sequencer;
   ownSent: OwnSent;
   bus: Pick<Bus, "watch">;
+  /** Nobody else appends to the log. */
+  isAlone?: boolean;
   /** Where a question waits for its turn among its user's. */
   questions: FairQueue;
 }
@@ -39,7 +41,7 @@ export class CatchUps {
     topics: Topic[],
     since: StartingPoint | null,
   ): Promise<Map<string, TopicPlace>> {
-    const { bus, sequencer, ownSent, questions } = this.options;
+    const { bus, sequencer, ownSent, isAlone, questions } = this.options;
     if (topics.length === 0) return new Map();
     this.#subscribes++;
     const logged = topics.filter(isLogged).map(({ name }) => name);
@@ -57,7 +59,7 @@ export class CatchUps {
         return questions.ask(subscriber, () => this.#replays.replay(query));
       },
     };
-    const places = await catchUp({ log, sequencer, ownSent }, { subscriber, topics: logged, since, revoked });
+    const places = await catchUp({ log, sequencer, ownSent, isAlone }, { subscriber, topics: logged, since, revoked });
     for (const [name, { replayed }] of places) {
       this.#replayedEvents += replayed;
       // A long replay outlasts what the bus keeps of topics that nobody is on yet; what is missed until then is repaired.

@@ -32,6 +32,8 @@ export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger
   sequencer: Sequencer;
   ownSent: OwnSent;
   bus: Bus;
+  /** Nobody else appends to the log. */
+  isAlone?: boolean;
   directory: DirectoryView;
   access: Access;
   /** Reads what a new subscriber is told of the topics' present state, by topic name; what it asks waits for its turn by itself. */

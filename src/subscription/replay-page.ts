@@ -3,8 +3,10 @@ import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { EventLog, LoggedEvent, ReplayPage, TopicHead } from "../storage/ports.ts";
 
 export interface ReplaySources {
-  log: Pick<EventLog, "replay">;
+  log: Pick<EventLog, "heads" | "replay">;
   sequencer: Sequencer;
+  /** Nobody else appends to the log: what this node has published is all that there is. */
+  isAlone?: boolean;
 }
 
 export type ReplayQuery = Parameters<EventLog["replay"]>[0];
@@ -34,17 +36,30 @@ function recall(sequencer: Sequencer, topic: string, { afterPosition, lastSeen }
   return published === null || published.seq < lastSeen(topic) ? null : published;
 }
 
-/** Asks the log for those topics that are not in memory; whoever comes next finds them there. */
-export async function readPage(sources: ReplaySources, { lastSeen, ...query }: PageQuery): Promise<ReplayPage> {
+/** Takes what memory has, and asks the log for the others; whoever comes next finds them there. */
+export async function pageAfter(sources: ReplaySources, { lastSeen, ...query }: PageQuery): Promise<ReplayPage> {
   const { sequencer } = sources;
   const { topics, afterPosition } = query;
-  const there = topics.filter((topic) => recall(sequencer, topic, { afterPosition, lastSeen }) !== null);
-  if (there.length === 0) return readFromLog(sources, query);
+  const there = await currentOf(
+    sources,
+    topics.filter((topic) => recall(sequencer, topic, { afterPosition, lastSeen }) !== null),
+  );
   const isThere = new Set(there);
-  const page = await readFromLog(sources, { ...query, topics: topics.filter((topic) => !isThere.has(topic)) });
+  const others = topics.filter((topic) => !isThere.has(topic));
+  // A log that others append to is asked once more only.
+  if (there.length === 0 || (others.length > 0 && !sources.isAlone)) return readFromLog(sources, query);
+  const page = others.length > 0 ? await readFromLog(sources, { ...query, topics: others }) : null;
   const recalled = recallPage(sequencer, { topics: there, afterPosition, lastSeen });
   // Some of it has been deleted meanwhile, say.
-  return recalled === null ? readFromLog(sources, query) : merged(page, recalled);
+  if (recalled === null) return readFromLog(sources, query);
+  return page === null ? recalled : merged(page, recalled);
+}
+
+/** @returns those of which this node has heard all: where others append, what is kept may have been changed without its knowing [MSG2] [MSG3] */
+async function currentOf({ log, sequencer, isAlone }: ReplaySources, topics: string[]): Promise<string[]> {
+  if (isAlone || topics.length === 0) return topics;
+  const heads = await log.heads(topics);
+  return topics.filter((topic) => (sequencer.headOf(topic) ?? 0) >= (heads.get(topic)?.seq ?? 0));
 }
 
 async function readFromLog({ log, sequencer }: ReplaySources, query: ReplayQuery): Promise<ReplayPage> {

@@ -11,9 +11,13 @@ export type SubscriptionsOptions = AccessOptions &
     onLeft: MembershipOptions["onLost"];
   };
 
-export const subscriptionSettings = ({ presence, websocket }: Pick<Config, "presence" | "websocket">) => ({
+type Settings = Pick<Config, "presence" | "websocket" | "cluster" | "storage">;
+
+export const subscriptionSettings = ({ presence, websocket, cluster, storage }: Settings) => ({
   topicsMax: websocket.max_topics_per_connection,
   watchMax: presence.watch_max,
+  // The file of a node without a cluster is its own.
+  isAlone: cluster.url === null && storage.url.startsWith("sqlite:"),
 });
 
 export function createSubscriptions(options: SubscriptionsOptions) {

@@ -4,7 +4,7 @@ import { RecentEvents } from "../../src/broadcast/recent-events.ts";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
 import type { EventLog, LoggedEvent, NewEvent, ReplayPage, Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
-import { readPage, recallPage } from "../../src/subscription/replay-page.ts";
+import { pageAfter, recallPage } from "../../src/subscription/replay-page.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import { deleted, edited, message, reacted } from "../contract/messages.ts";
 import { newEvent } from "../support/new-event.ts";
@@ -27,7 +27,12 @@ afterEach(async () => {
 });
 
 /** A node with somebody on both topics from the head on; `read` counts its questions to the log. */
-async function startNode({ bytesMax = 1024 * 1024, eventsMax = 256, retentionMs = Number.POSITIVE_INFINITY } = {}) {
+async function startNode({
+  bytesMax = 1024 * 1024,
+  eventsMax = 256,
+  retentionMs = Number.POSITIVE_INFINITY,
+  isAlone = true,
+} = {}) {
   let read = 0;
   const replay: EventLog["replay"] = (query) => {
     read++;
@@ -46,7 +51,7 @@ async function startNode({ bytesMax = 1024 * 1024, eventsMax = 256, retentionMs 
   const recall = (afterPosition: number, topics = [topic, other]) =>
     recallPage(sequencer, { topics, afterPosition, lastSeen })?.events ?? null;
   const come = (afterPosition: number, topics = [topic, other]) =>
-    readPage({ log, sequencer }, { topics, afterPosition, limit: 200, lastSeen });
+    pageAfter({ log, sequencer, isAlone }, { topics, afterPosition, limit: 200, lastSeen });
   return { sequencer, recall, come, questions: () => read };
 }
 
@@ -134,6 +139,23 @@ test("[MSG2] [MSG3] an edit, a deletion and a reaction take out what they change
   expect([recall(2), shown(recall(3))?.length]).toEqual([null, 4]);
   await come(0);
   expect(plain(recall(0)!)).toEqual(plain((await inLog(0)).events));
+});
+
+test("[MSG2] [MSG3] what another node has changed is read, though this one keeps it and has not heard of that", async () => {
+  const { sequencer, come, questions } = await startNode({ isAlone: false });
+  for (const id of ["m1", "m2"]) sequencer.hear(await append(message(id, id)), { audience });
+  expect(shown((await come(0, [topic])).events)).toHaveLength(2);
+  expect(questions()).toBe(0);
+  await append(edited("m1", "other"));
+  expect(shown((await come(0, [topic])).events)![0]).toEqual([1, "message.new", "other"]);
+  const gone = await append(deleted("m2"));
+  const { events } = await come(0, [topic]);
+  expect(plain(events)).toEqual(plain((await inLog(0)).events));
+  // Read anew, it is known here up to its end.
+  expect(questions()).toBe(2);
+  sequencer.hear(gone, { audience });
+  await come(0, [topic]);
+  expect(questions()).toBe(2);
 });
 
 test("[MSG2] a text goes as soon as its deletion is heard of, also above a gap", async () => {
