@@ -26,7 +26,7 @@ export interface CatchUpOptions {
   log: Pick<EventLog, "heads" | "replay">;
   sequencer: Sequencer;
   ownSent?: OwnSent;
-  /** Nobody else appends to the log. */
+  /** Whether this node alone appends to the log. */
   isAlone?: boolean;
   /** Events a page. */
   pageSize?: number;

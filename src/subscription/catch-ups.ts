@@ -17,7 +17,7 @@ export interface CatchUpsOptions {
   sequencer: Sequencer;
   ownSent: OwnSent;
   bus: Pick<Bus, "watch">;
-  /** Nobody else appends to the log. */
+  /** Whether this node alone appends to the log. */
   isAlone?: boolean;
   /** Where a question waits for its turn among its user's. */
   questions: FairQueue;

@@ -32,7 +32,7 @@ export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger
   sequencer: Sequencer;
   ownSent: OwnSent;
   bus: Bus;
-  /** Nobody else appends to the log. */
+  /** Whether this node alone appends to the log. */
   isAlone?: boolean;
   directory: DirectoryView;
   access: Access;

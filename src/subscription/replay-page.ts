@@ -5,7 +5,7 @@ import type { EventLog, LoggedEvent, ReplayPage, TopicHead } from "../storage/po
 export interface ReplaySources {
   log: Pick<EventLog, "heads" | "replay">;
   sequencer: Sequencer;
-  /** Nobody else appends to the log: what this node has published is all that there is. */
+  /** Whether this node alone appends to the log: what this node has published is all that there is. */
   isAlone?: boolean;
 }
 

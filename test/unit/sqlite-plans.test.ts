@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openEngine } from "../../src/storage/sqlite/engine.ts";
+import { PreparedDatabase } from "../../src/storage/sqlite/prepared-database.ts";
 
 /** Tables of one row or of a bounded number, what administrators have asked for, and what is a part of a statement itself. */
 const mayBeScanned =
@@ -14,16 +15,27 @@ const mayBeScanned =
 function withStatements(use: (statements: Set<string>, database: Database) => void): void {
   const folder = mkdtempSync(join(tmpdir(), "ws-plans-"));
   const path = join(folder, "plans.db");
-  const prepare = Database.prototype.prepare;
+  const { prepare } = Database.prototype;
+  const { prepare: prepareLate } = PreparedDatabase.prototype;
   const statements = new Set<string>();
+  const late: { toString(): string }[] = [];
   Database.prototype.prepare = function (this: Database, sql: string, ...rest: never[]) {
     statements.add(sql);
     return prepare.call(this, sql, ...rest);
   } as typeof prepare;
+  PreparedDatabase.prototype.prepare = function (this: PreparedDatabase, ...given) {
+    const statement = prepareLate.call(this, ...given);
+    late.push(statement);
+    return statement;
+  };
   try {
-    openEngine({ path, durability: "process", busyTimeoutMs: 1_000 }).close();
+    const engine = openEngine({ path, durability: "process", busyTimeoutMs: 1_000 });
+    // Each is planned when it is first run, or asked for its text.
+    for (const statement of late) statement.toString();
+    engine.close();
   } finally {
     Database.prototype.prepare = prepare;
+    PreparedDatabase.prototype.prepare = prepareLate;
   }
   {
     using database = new Database(path);

@@ -10,12 +10,14 @@ const unseen = (sql: string) => sql.replaceAll("?", "+?");
 export class PreparedDatabase extends Database {
   readonly #statements: Statement[] = [];
 
-  override prepare: Database["prepare"] = (sql, ...rest) =>
-    new LateStatement(() => {
-      const statement = super.prepare(unseen(sql), ...rest);
-      this.#statements.push(statement as unknown as Statement);
-      return statement as unknown as Statement;
-    }) as never;
+  override prepare(...[sql, ...rest]: Parameters<Database["prepare"]>): never {
+    const plan = () => {
+      const statement = super.prepare(unseen(sql), ...rest) as unknown as Statement;
+      this.#statements.push(statement);
+      return statement;
+    };
+    return new LateStatement(plan) as never;
+  }
 
   /** Ends its statements first: a connection with statements keeps the file until the last of them is collected. */
   override close(): void {
@@ -53,6 +55,11 @@ class LateStatement implements Pick<Statement, "all" | "get" | "iterate" | "run"
 
   values(...values: Values) {
     return this.#statement().values(...values);
+  }
+
+  /** @returns its SQL */
+  toString(): string {
+    return this.#statement().toString();
   }
 
   #statement(): Statement {
