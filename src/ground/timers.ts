@@ -7,7 +7,8 @@ export interface Timers {
 
 export const realTimers: Timers = {
   after(delayMs, run) {
-    const timer = setTimeout(run, delayMs);
+    // A moment that is over when it is reckoned with is now: the platform complains of less than 0.
+    const timer = setTimeout(run, Math.max(0, delayMs));
     return () => clearTimeout(timer);
   },
 };
