@@ -28,7 +28,7 @@ let topics: string[];
 /** Kinds of what was told, each with the connection that it leaves out. */
 let audiences: [type: string, except: Audience["except"]][];
 
-function relayOn(store: ReceiptStore, { isLarge = false } = {}): ReceiptRelay {
+function relayOn(store: ReceiptStore, { isLarge = false, windowMs = 0 } = {}): ReceiptRelay {
   const appendAll: Publisher["appendAll"] = async (events, { audienceOf = (): Audience => ({}) } = {}) => {
     const { appended } = await storage.log.append(events);
     for (const [index, event] of events.entries()) {
@@ -43,7 +43,7 @@ function relayOn(store: ReceiptStore, { isLarge = false } = {}): ReceiptRelay {
     store,
     publisher: { appendAll },
     directory: { toldOfReceipts: async (conversationIds) => new Set(isLarge ? [] : conversationIds) },
-    windowMs: 0,
+    windowMs,
     now: Date.now,
     newId: () => crypto.randomUUID(),
     logger,
@@ -102,7 +102,8 @@ test("[REC2] many users' marks of a moment are moved and looked up by one statem
 });
 
 test("[REC1] marks of one user in a conversation move one after another, each from where the last has come to", async () => {
-  const relay = relayOn(storage.receipts);
+  // What is told is an event, too.
+  const relay = relayOn(storage.receipts, { windowMs: 60_000 });
   const marked = await Promise.all([1, 3, 2].map((upToSeq) => relay.advance(mark(upToSeq), {})));
   expect(marked).toEqual([
     { upToSeq: 1, advanced: true, unread: 2, asOfSeq: 3 },
