@@ -128,8 +128,10 @@ export class RecentEvents {
   after(name: string, position: number): LoggedEvent[] | null {
     const topic = this.#current(name);
     if (topic === undefined || topic.afterPosition > position) return null;
+    const events = this.#giveOut(topic, ({ event }) => event.position > position);
+    // Only now, for its oldest may have to go.
     this.#touch(name, topic);
-    return this.#giveOut(topic, ({ event }) => event.position > position);
+    return events;
   }
 
   /** Drops what a message has said: who needs it reads the log, where it is deleted. */

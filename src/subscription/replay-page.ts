@@ -40,6 +40,8 @@ function recall(sequencer: Sequencer, topic: string, { afterPosition, lastSeen }
 export async function pageAfter(sources: ReplaySources, { lastSeen, ...query }: PageQuery): Promise<ReplayPage> {
   const { sequencer } = sources;
   const { topics, afterPosition } = query;
+  const inMemory = sources.isAlone ? recallPage(sequencer, { topics, afterPosition, lastSeen }) : null;
+  if (inMemory !== null) return inMemory;
   const there = await currentOf(
     sources,
     topics.filter((topic) => recall(sequencer, topic, { afterPosition, lastSeen }) !== null),

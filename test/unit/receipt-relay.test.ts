@@ -102,7 +102,7 @@ test("[REC2] many users' marks of a moment are moved and looked up by one statem
 });
 
 test("[REC1] marks of one user in a conversation move one after another, each from where the last has come to", async () => {
-  // What is told is an event, too.
+  // Receipts that are told are events, too.
   const relay = relayOn(storage.receipts, { windowMs: 60_000 });
   const marked = await Promise.all([1, 3, 2].map((upToSeq) => relay.advance(mark(upToSeq), {})));
   expect(marked).toEqual([

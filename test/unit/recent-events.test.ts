@@ -271,6 +271,15 @@ test("[LOG3] [MSG2] [MSG3] [LOG7] whatever happens, what is given out of memory 
   expect(given).toBeGreaterThan(50);
 });
 
+test("[LOG3] what is large is given out whole or not at all, also where it takes more room once it was", async () => {
+  const { sequencer, come } = await startNode();
+  for (let at = 0; at < 20; at++) {
+    const payload = JSON.stringify({ text: "x".repeat(20_000) });
+    sequencer.hear(await append(newEvent(topic, { payload })), { audience });
+  }
+  for (let round = 0; round < 3; round++) expect((await come(0, [topic])).events).toHaveLength(20);
+});
+
 test("memory is bounded over all topics: those that were not in use for the longest go first, and those somebody catches up on last", () => {
   const recent = new RecentEvents({ bytesMax: 20_000 });
   const event = (name: string, seq: number): LoggedEvent => {
