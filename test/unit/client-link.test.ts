@@ -276,6 +276,28 @@ describe("[CON6] a line that says nothing", () => {
     expect(it.link.state.status).toBe("live");
   });
 
+  test("is looked after where it answered once although the network is said to be gone: what was under way is no sign of life", async () => {
+    const it = handLink();
+    await it.started();
+    it.socket.greet();
+    it.network.isOnline = false;
+    it.happen("offline");
+    it.socket.reply("pong", {}, it.socket.asked("ping"));
+    await it.clock.pass(20_000);
+    expect(it.states.find(({ status }) => status === "waiting")).toMatchObject({ reason: "offline" });
+  });
+
+  test("is given up as soon where an answer is waited for that may take long, and the network is said to be gone", async () => {
+    const it = handLink();
+    await it.started();
+    it.socket.greet();
+    it.wants.patience = true;
+    it.network.isOnline = false;
+    it.happen("offline");
+    await it.clock.pass(2_000);
+    expect(it.link.state).toMatchObject({ status: "waiting", reason: "offline" });
+  });
+
   test("is given up where it never greets", async () => {
     const it = handLink();
     await it.started();

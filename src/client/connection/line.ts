@@ -1,7 +1,7 @@
 /** Owns one socket from its first byte to its end: greeting, authentication, refreshed tokens, and silence that is looked into. */
 import * as CloseCode from "../../protocol/close-codes.ts";
 import type { Clock } from "../core.ts";
-import { pauseMs } from "../ground/surroundings.ts";
+import { pauseMs, type Surroundings } from "../ground/surroundings.ts";
 import type { ClientPayloads, JsonObject, ServerPayloads } from "../wire.ts";
 import type { TokenReason, Tokens } from "./tokens.ts";
 
@@ -67,6 +67,7 @@ export interface LineOptions {
   clock: Clock;
   /** Like Math.random. */
   random: () => number;
+  surroundings: Surroundings;
   listener: LineListener;
 }
 
@@ -149,11 +150,11 @@ export class Line {
 
   /**
    * Asks whether there is still anybody; gives the line up where nothing is heard within the time.
-   * @param byAnyWord false: nothing but the answer counts, for what has just come may be of before
+   * @param byAnyWord false: nothing but the answer counts, for what has just come may be of before, and what else is waited for is no reason to wait
    */
   probe(mostMs: number = usualAnswerMs, byAnyWord = true): void {
     // Answers come in their order: a ping waits for what was asked before it.
-    const patienceMs = this.#options.listener.wants().patience ? busyAnswerMs : mostMs;
+    const patienceMs = byAnyWord && this.#options.listener.wants().patience ? busyAnswerMs : mostMs;
     if (this.#greeting === null || this.#socket === null) return;
     this.#probe?.cancel();
     const id = `~${++this.#requests}`;
@@ -252,14 +253,14 @@ export class Line {
 
   /** Looks into silence every few seconds; what sleeps wakes up late. */
   #look(dueAt: number): void {
-    const { clock, listener } = this.#options;
+    const { clock, surroundings, listener } = this.#options;
     const now = clock.now();
     const isLate = now - dueAt >= lookEveryMs;
     // A clock that was set back must not make it deaf to silence.
     this.#heardAt = Math.min(this.#heardAt, now);
     this.#cursorAt = Math.min(this.#cursorAt, now);
     const { answer, cursor } = listener.wants();
-    const patientMs = answer ? lookEveryMs : this.#greeting!.ping_interval_ms / 2;
+    const patientMs = answer || !surroundings.isOnline() ? lookEveryMs : this.#greeting!.ping_interval_ms / 2;
     const wantsCursor = cursor && now - this.#cursorAt >= cursorEveryMs;
     if (this.#probe === null && (isLate || wantsCursor || now - this.#heardAt >= patientMs)) this.probe();
     this.#after(lookEveryMs, () => this.#look(now + lookEveryMs));
