@@ -1,5 +1,6 @@
 /** A flood: one connection publishes without waiting to a room in which nobody is. */
 import { compare, parameters } from "./support/comparison.ts";
+import { others } from "./support/contenders.ts";
 import type { Published } from "./support/load.ts";
 
 const { messages, unanswered } = parameters({ messages: 10_000, unanswered: 50 });
@@ -7,17 +8,7 @@ const { messages, unanswered } = parameters({ messages: 10_000, unanswered: 50 }
 await compare({
   name: "flood",
   unit: "message",
-  contenders: [
-    "bare",
-    "ws",
-    "socket.io",
-    "centrifugo",
-    "centrifugo, history",
-    "anycable",
-    "service, not logged",
-    "service, published",
-    "service",
-  ],
+  contenders: [...others, "service, not logged", "service, published", "service"],
   prepare: (contender) => contender.connectPublishers(1),
   async measure(contender) {
     const { mode } = contender;

@@ -9,7 +9,7 @@ import { parseArgs } from "node:util";
 import { startPostgres } from "../test/support/postgres.ts";
 import { type Asked, fillList, ListClient } from "./support/list-client.ts";
 import { present } from "./support/measured.ts";
-import { portOf } from "./support/port-of.ts";
+import { startFromSources } from "./support/sources.ts";
 import { median } from "./support/statistics.ts";
 
 const { values } = parseArgs({
@@ -63,25 +63,9 @@ interface Scene {
 async function measure({ engine, count, release, root }: Scene): Promise<Record<string, string | number>> {
   const file = join(folder, `${release}-${count}.db`);
   const url = engine === "SQLite" ? `sqlite:${file}` : await postgres.newDatabase();
-  const env = {
-    PATH: process.env.PATH ?? "",
-    WS__SERVER__PORT: "0",
-    WS__STORAGE__URL: url,
-    WS__RATE_LIMITS__ENABLED: "false",
-    WS__LOG__LEVEL: "info",
-  };
-  const run = (word: string) =>
-    Bun.spawn([process.execPath, join(root, "src/main.ts"), word], {
-      cwd: folder,
-      env,
-      stdout: "pipe",
-      stderr: "inherit",
-    });
-  if (engine === "PostgreSQL") await run("migrate").exited;
-  const service = run("serve");
+  const { child: service, port } = await startFromSources({ root, folder, url });
   const measured: (Asked & { statements: number })[] = [];
   try {
-    const port = await portOf(service.stdout);
     await fillList(port, count);
     for (let round = 0; round <= Number(values.rounds); round++) {
       const client = await ListClient.open(port, "anna");

@@ -12,8 +12,8 @@ import { startPostgres } from "../test/support/postgres.ts";
 import type { GroupDialect } from "./support/group-members.ts";
 import type { MarkedRound, MarkersJob } from "./support/markers.ts";
 import { present, type Row, startProgram } from "./support/measured.ts";
-import { portOf } from "./support/port-of.ts";
 import { cpuSecondsOf } from "./support/process-cpu.ts";
+import { startFromSources } from "./support/sources.ts";
 import { median } from "./support/statistics.ts";
 
 const { values } = parseArgs({
@@ -69,25 +69,10 @@ async function measure(engine: Engine): Promise<Row[]> {
 
 async function startService(engine: Engine, root: string): Promise<Running> {
   const url = engine === "SQLite" ? `sqlite:${join(folder, `${crypto.randomUUID()}.db`)}` : await server.newDatabase();
-  const env = {
-    PATH: process.env.PATH ?? "",
-    WS__SERVER__PORT: "0",
-    WS__STORAGE__URL: url,
-    WS__RATE_LIMITS__ENABLED: "false",
-    WS__LOG__LEVEL: "info",
-  };
-  const run = (word: string) =>
-    Bun.spawn([process.execPath, join(root, "src/main.ts"), word], {
-      cwd: folder,
-      env,
-      stdout: "pipe",
-      stderr: "inherit",
-    });
-  if (engine === "PostgreSQL") await run("migrate").exited;
-  const child = run("serve");
+  const { child, port } = await startFromSources({ root, folder, url });
   return {
     dialect: "service",
-    port: await portOf(child.stdout),
+    port,
     pid: child.pid,
     database: engine === "SQLite" ? null : databaseOf(url),
     stop: () => ended(child),

@@ -1,6 +1,5 @@
 /** A storm: all clients come back, some at once, each to the events of its rooms that it has missed; the platform sends as many. */
-import { compare, parameters } from "./support/comparison.ts";
-import type { Connected } from "./support/load.ts";
+import { come, compare, parameters } from "./support/comparison.ts";
 
 const given = { clients: 2_000, rooms: 3, missed: 7, "at-once": 256 };
 /** Missed: in each of its rooms. */
@@ -20,15 +19,6 @@ await compare({
     const count = everyRoom * missed;
     await contender.load({ do: "publish", mode: contender.mode, rooms: everyRoom, count, pace: { unanswered: 1 } });
   },
-  async measure(contender) {
-    const { ready, cpuSeconds } = await contender.load<Connected>({
-      do: "connect",
-      as: "subscriber",
-      count: clients,
-      atOnce,
-      rooms: { each: rooms, size },
-      missed: rooms * missed,
-    });
-    return { units: clients, latencies: { ready }, cpuSeconds };
-  },
+  measure: (contender) =>
+    come(contender, { count: clients, atOnce, rooms: { each: rooms, size }, missed: rooms * missed }),
 });

@@ -3,7 +3,7 @@ import { parseArgs } from "node:util";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import { type PostgresServer, startPostgres } from "../../test/support/postgres.ts";
 import { areHere, Contender, type KindName } from "./contenders.ts";
-import type { Latency, Published } from "./load.ts";
+import type { Command, Connected, Latency, Published } from "./load.ts";
 import { present, type Row } from "./measured.ts";
 import { PostgresMeter, workOfEach } from "./postgres-work.ts";
 import { profile } from "./profile.ts";
@@ -40,11 +40,19 @@ export interface Measured {
   cpuSeconds: number;
 }
 
+type Coming = Command & { do: "connect" };
+
 /** How long publishing took in the eyes of those that it is for. */
 export const published = ({ due, sent, acked, cpuSeconds }: Published): Omit<Measured, "units"> => ({
   latencies: { due, sent, acked },
   cpuSeconds,
 });
+
+/** Has subscribers come, and says how long they took in their own eyes. */
+export async function come(contender: Contender, subscribers: Omit<Coming, "do" | "as">): Promise<Measured> {
+  const { ready, cpuSeconds } = await contender.load<Connected>({ do: "connect", as: "subscriber", ...subscribers });
+  return { units: subscribers.count, latencies: { ready }, cpuSeconds };
+}
 
 const common = {
   rounds: { type: "string", default: "3" },

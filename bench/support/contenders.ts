@@ -198,6 +198,16 @@ export const kinds = {
 } satisfies Record<string, Kind>;
 export type KindName = keyof typeof kinds;
 
+/** All that the service is measured beside, where they can do the same. */
+export const others = [
+  "bare",
+  "ws",
+  "socket.io",
+  "centrifugo",
+  "centrifugo, history",
+  "anycable",
+] as const satisfies KindName[];
+
 function centrifugo({ port, folder }: { port: number; folder: string }, history: object): ToRun {
   const file = join(folder, "centrifugo.json");
   const channels = { allow_subscribe_for_client: true, allow_publish_for_client: true, ...history };
