@@ -77,15 +77,15 @@ function describeAppend(open: Open): void {
     "[LOG1] a batch with a fault in it is refused as a whole, and the others are appended",
     withStorage(open, async ({ log }) => {
       const missing = { ...newEvent("user:a"), payload: null as unknown as string };
-      const [good, bad, later] = await Promise.allSettled([
-        log.append([newEvent("user:a")]),
+      // Of appends that are under way at once any may be the first.
+      const [good] = await Promise.allSettled([log.append([newEvent("user:a")])]);
+      const [bad, later] = await Promise.allSettled([
         log.append([newEvent("user:a"), missing]),
         log.append([newEvent("user:a")]),
       ]);
+      expect(good.status).toBe("fulfilled");
       expect(bad.status === "rejected" && bad.reason).not.toBeInstanceOf(Unavailable);
-      // The first of appends that are under way at once may be any of them.
-      const seqs = [good, later].map((it) => it.status === "fulfilled" && it.value.appended[0]!.seq);
-      expect(seqs.toSorted()).toEqual([1, 2]);
+      expect(later.status === "fulfilled" && later.value.appended[0]).toMatchObject({ seq: 2 });
     }),
   );
 
