@@ -104,6 +104,13 @@ async function open(path: string): Promise<Page> {
   return opened;
 }
 
+const row = (who: Page, text: string) => who.getByRole("listitem").filter({ hasText: text });
+
+async function write(who: Page, text: string): Promise<void> {
+  await who.getByLabel("Message").fill(text);
+  await who.getByRole("button", { name: "Send" }).click();
+}
+
 test.each(["chat", "hooks", "calls"])("[ENV1] [ENV2] the lines of the %s page are typed", async (name) => {
   const tsc = join(projectFolder, "node_modules/typescript/bin/tsc");
   expect(await run([process.execPath, tsc, "--noEmit", "-p", name])).toBe("");
@@ -139,11 +146,6 @@ test("[MSG1] [MSG2] [MSG3] [REC1] [TYP1] [PRE3] [CALL1] the chat page of an hour
   ]).toEqual([linesOf((role) => role.endsWith(".tsx") && !isOfCalls(role)), linesOf(isOfCalls)]);
 
   const [anna, ben] = [await open("/chat?user=anna"), await open("/chat?user=ben")];
-  const write = async (who: Page, text: string) => {
-    await who.getByLabel("Message").fill(text);
-    await who.getByRole("button", { name: "Send" }).click();
-  };
-  const row = (who: Page, text: string) => who.getByRole("listitem").filter({ hasText: text });
   await anna.getByText("online: ben").or(anna.getByText("online: anna, ben")).waitFor();
 
   await write(anna, "Hello, Ben!");
@@ -163,7 +165,7 @@ test("[MSG1] [MSG2] [MSG3] [REC1] [TYP1] [PRE3] [CALL1] the chat page of an hour
   await ben.context().setOffline(true);
   await ben.getByText("No connection.").waitFor();
   for (const text of ["one", "two", "three"]) await write(ben, text);
-  await row(ben, "three").getByText("…", { exact: true }).waitFor();
+  for (const text of ["one", "two", "three"]) await row(ben, text).getByText("…", { exact: true }).waitFor();
   await ben.context().setOffline(false);
   await row(anna, "three").waitFor();
   const texts = await anna.getByRole("listitem").allTextContents();
@@ -196,4 +198,33 @@ test("[MSG1] [MSG2] [MSG3] [REC1] [TYP1] [PRE3] [CALL1] the chat page of an hour
   await anna.close();
   await write(second, "from the second tab");
   await row(ben, "from the second tab").waitFor();
+});
+
+test("[TYP1] [MSG1] what is clicked on the chat page counts, whatever comes and goes between the press and the release", async () => {
+  const [anna, ben] = [await open("/chat?user=anna"), await open("/chat?user=ben")];
+  const sendWhile = async (text: string, happens: () => Promise<void>) => {
+    await ben.getByLabel("Message").fill(text);
+    await ben.getByRole("button", { name: "Send" }).hover();
+    await ben.mouse.down();
+    await happens();
+    await ben.mouse.up();
+    await row(ben, text).waitFor();
+  };
+  await anna.getByText("online: ben").or(anna.getByText("online: anna, ben")).waitFor();
+
+  await ben.context().setOffline(true);
+  const banner = ben.getByText("No connection.");
+  await banner.waitFor();
+  await sendWhile("the line comes back", async () => {
+    await ben.context().setOffline(false);
+    await banner.waitFor({ state: "hidden" });
+  });
+  await sendWhile("somebody types", async () => {
+    await anna.getByLabel("Message").press("H");
+    await ben.getByText("anna types …").waitFor();
+  });
+  await sendWhile("somebody is faster", async () => {
+    await write(anna, "I am");
+    await row(ben, "I am").waitFor();
+  });
 });
