@@ -35,6 +35,19 @@ const there = createPeople(() => other.url);
 const operator = () => here.connect(fresh("root"), { roles: "admin" });
 const both = async (userId: string) => ({ near: await here.connect(userId), far: await there.connect(userId) });
 
+/**
+ * Makes somebody known before anybody is there as this user, and waits until both nodes have heard of it: a node that hears of a user who is
+ * here looks at once whether the user may be, and ends by itself what an operator who blocks just then would have ended and counted.
+ */
+async function makeKnown(admin: Client, userId: string): Promise<void> {
+  const c = fresh("c");
+  const watchers = Object.values(await both(fresh("watcher")));
+  for (const watcher of watchers) await watcher.ask("subscribe", { topics: [`conversation:${c}`] });
+  await admin.ask("admin.users.upsert", { user_ids: [userId] });
+  await admin.ask("admin.members.add", { conversation_id: c, user_ids: [userId] });
+  for (const watcher of watchers) await watcher.next("member.added", ({ user_id }) => user_id === userId);
+}
+
 test("[ADM1] connections, topics, figures and nodes are those of the whole cluster", async () => {
   const admin = await operator();
   const [anna, c] = [fresh("anna"), fresh("c")];
@@ -79,6 +92,7 @@ test("[ADM1] connections, topics, figures and nodes are those of the whole clust
 test("[ADM1] [AUTH4] subscribing, disconnecting, blocking and disabling reach the other node", async () => {
   const admin = await operator();
   const [anna, c] = [fresh("anna"), fresh("c")];
+  await makeKnown(admin, anna);
   const { near, far } = await both(anna);
   await admin.ask("admin.members.add", { conversation_id: c, user_ids: [anna] });
   const topics = [`conversation:${c}`];

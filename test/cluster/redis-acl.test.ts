@@ -91,9 +91,14 @@ test("[END2] messages, presence, typing, calls, blocks, a stream and a node that
   const admin = await here.connect(fresh("root"), { roles: "admin" });
   expect((await admin.ask("admin.stats")).nodes).toHaveLength(2);
   expect((await admin.ask("admin.nodes")).nodes).toHaveLength(2);
-  const mal = await there.connect(fresh("mal"));
-  const { user_id: malId } = (await mal.next("connected")).payload;
+  const malId = fresh("mal");
+  // Heard of before, so that no node looks at this user by itself in the moment of the block.
+  await admin.ask("admin.users.upsert", { user_ids: [malId] });
+  await admin.ask("admin.members.add", { conversation_id: c, user_ids: [malId] });
+  await ben.next("member.added", ({ user_id }) => user_id === malId);
+  const mal = await there.connect(malId);
   expect(await admin.ask("admin.block", { user_id: malId, for: 60 })).toMatchObject({ disconnected: 1 });
+  expect((await mal.closed).code).toBe(4011);
 
   // Another installation reads the stream as well; one entry cannot be published.
   await operator.xgroup("CREATE", "ws-ingest", "another", "0", "MKSTREAM");
