@@ -2,6 +2,7 @@
 import { createInterface } from "node:readline";
 import { commandHelp, overallHelp, parseArgs } from "./commands/args.ts";
 import { type Command, type CommandIo, UsageError } from "./commands/command.ts";
+import { beWithPatientCompiler } from "./commands/patient-compiler.ts";
 import { ConfigError, configExitCode, SettingError, StartError } from "./config/faults.ts";
 import { nearest, nearestHint } from "./config/nearest.ts";
 
@@ -67,6 +68,7 @@ async function run(argv: readonly string[]): Promise<number> {
     throw new UsageError(
       `there is no command ${JSON.stringify(name)}${nearestHint(nearest(name, Object.keys(commands)))}`,
     );
+  if (name === "serve") beWithPatientCompiler({ program: io.program, argv, env: io.env });
   const command = await load();
   const rest = named ? others : argv;
   const options = rest.includes("--") ? rest.slice(0, rest.indexOf("--")) : rest;

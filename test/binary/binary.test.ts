@@ -1,7 +1,7 @@
 /** Proves the compiled binary: every command, a first exchange, its own configuration only, and how it ends. */
 import { Database } from "bun:sqlite";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import packageFile from "../../package.json" with { type: "json" };
@@ -148,6 +148,13 @@ describe("the service as a binary", () => {
     const client = await Client.connect(service.url, { query: { user_id: "anna" } });
     await client.ask("ping");
     expect(existsSync(join(cwd, "obeyed"))).toBeFalse();
+  });
+
+  test("sets its compiler to be patient, as the process that was started, and leaves what somebody has set", async () => {
+    const name = "BUN_JSC_thresholdForFTLOptimizeAfterWarmUp";
+    const environment = ({ pid }: Service) => readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
+    expect(environment(await start())).toContain(`${name}=1000000`);
+    expect(environment(await start({ env: { [name]: "200000" } }))).toContain(`${name}=200000`);
   });
 
   test("[END3] has the console in it, files and socket", async () => {
