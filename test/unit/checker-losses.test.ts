@@ -5,7 +5,7 @@ import { conversation, firstCursor, historyOf, type Message, message, reaction, 
 
 type Scene = Parameters<Parameters<typeof historyOf>[0]>[0];
 
-const [first, lost] = [message(1), message(2, { key: "lost" })];
+const [first, second, lost] = [message(1), message(2), message(2, { key: "lost" })];
 /** Holds what the log that was gone back to has in the place of what is lost, and after it. */
 const [instead, after] = [message(2, { key: "instead" }), message(3, { key: "after" })];
 
@@ -15,8 +15,10 @@ function sendFromPhone({ phone, laptop, ben }: Scene, sent: Message): void {
   for (const other of [laptop, ben]) other.see(sent);
 }
 
-/** By another epoch than what was given out before. */
-const tell = (connection: Scene["ben"], seq: number, cursor = "00000001.0") =>
+/** Of another epoch than what was given out before. */
+const cursor = "00000001.0";
+
+const tell = (connection: Scene["ben"], seq: number) =>
   connection.hear("subscribed", { topics: [{ topic: conversation, seq, recovered: false }], rejected: [], cursor });
 
 /** One message stays and one is lost; who is told begins anew, and then two more are sent. */
@@ -128,4 +130,39 @@ test("[LOG4] [MSG3] who sends again, after beginning anew, what is there with a 
     { log: [rowOf(first, liked), liked] },
   );
   expect(judge(history)).toEqual([]);
+});
+
+/** Two messages stay; everybody is told, and nobody of those who are there at the end reads the log. */
+function unread(happens: (scene: Scene) => void) {
+  const history = historyOf(
+    (scene) => {
+      const { writer } = scene;
+      for (const sent of [first, second]) sendFromPhone(scene, sent);
+      writer.history.logLosses.push({ from: writer.next() });
+      for (const connection of everybody(scene)) tell(connection, 2);
+      happens(scene);
+    },
+    { log: [first, second] },
+  );
+  const isOfLog = (it: any) => (it.type ?? it.message.type) === "history";
+  for (const { connections } of history.devices)
+    for (const connection of connections) connection.entries = connection.entries.filter((it) => !isOfLog(it));
+  return history;
+}
+
+test("[LOG4] [REC3] what stayed is unread as before, also where nobody has seen it again, and no more than there are numbers", () => {
+  const snapshot = (unread: number) => ({ unread, last_message: second, as_of_seq: 2 });
+  const shown = (count: number) => unread(({ ben }) => ben.live({ seq: 2, cursor, snapshot: snapshot(count) }));
+  expect(judge(shown(2))).toEqual([]);
+  expect(rulesOf(shown(3))).toEqual(["list-true"]);
+  expect(rulesOf(shown(0))).toEqual(["list-true"]);
+
+  const mark: [string, object] = ["mark.delivered", { conversation_id: "c1", up_to_seq: 2 }];
+  const answered = (count: number) =>
+    unread(({ ben }) => {
+      ben.live({ seq: 2, cursor, snapshot: snapshot(2) });
+      ben.exchange(mark, ["ack", { up_to_seq: 2, unread: count }]);
+    });
+  expect(judge(answered(2))).toEqual([]);
+  expect(rulesOf(answered(3))).toEqual(["marks-count"]);
 });

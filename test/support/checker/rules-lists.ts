@@ -15,6 +15,19 @@ function messagesByTopic(facts: Facts): Map<string, MessageFacts[]> {
   return Map.groupBy(messagesOf(facts).byId.values(), ({ topic }) => topic);
 }
 
+/**
+ * Counts the numbers of a topic, above the one and up to the other, that may each be a message from before a loss: what was seen of it before
+ * counts no more, but it may have stayed, and nobody has read the log since. Everywhere else all is known that there is.
+ */
+function countUnheard(
+  { history, known, logs }: Facts,
+  { topic, messages, above, through }: { topic: string; messages: MessageFacts[]; above: number; through: number },
+): number {
+  if (history.logLosses.length === 0 || logs.has(topic)) return 0;
+  const heard = new Set([...(known.get(topic)?.keys() ?? []), ...messages.map(({ seq }) => seq)]);
+  return Math.max(0, through - above) - [...heard].filter((seq) => seq > above && seq <= through).length;
+}
+
 const isCertain = ({ knownAt, deletions }: MessageFacts, { from, to }: Span) =>
   knownAt < from && !deletions.some(({ askedAt }) => askedAt < to);
 const isPossible = ({ askedAt, deletions }: MessageFacts, { from, to }: Span) =>
@@ -36,7 +49,7 @@ const listTrue: Rule = {
             if (snapshot === undefined || !topic.startsWith("conversation:")) return [];
             const span = { from: request.order, to: order };
             const flaws = [
-              ...flawsOfPlace(messages.get(topic) ?? [], { userId, snapshot, span }),
+              ...flawsOfPlace(facts, { messages: messages.get(topic) ?? [], topic, userId, snapshot, span }),
               ...flawsOfReceipts(facts, { marks, topic, userId, snapshot, span }),
             ];
             return flaws.map((text) => ({ text: `${name}, ${topic}: ${text}`, evidence: [snapshot, span] }));
@@ -48,9 +61,10 @@ const listTrue: Rule = {
 
 /** `unread` and `last_message` are of one moment, which `as_of_seq` names: what is above is in neither, what is not above in both. */
 function flawsOfPlace(
-  messages: MessageFacts[],
-  { userId, snapshot, span }: { userId: string; snapshot: any; span: Span },
+  facts: Facts,
+  asked: { messages: MessageFacts[]; topic: string; userId: string; snapshot: any; span: Span },
 ): string[] {
+  const { messages, topic, userId, snapshot, span } = asked;
   const { last_message, unread, read_seq, as_of_seq = null } = snapshot;
   // Left out where it is large: then there is nothing to compare with.
   if (last_message === undefined) return [];
@@ -65,7 +79,9 @@ function flawsOfPlace(
   const isGone = ({ deletions }: MessageFacts, possibly: (deletion: Change) => boolean) =>
     deletions.some((it) => (as_of_seq === null || it.seq === null ? possibly(it) : it.seq <= as_of_seq));
   const least = others.filter((it) => !isGone(it, ({ askedAt }) => askedAt < span.to)).length;
-  const most = others.filter((it) => !isGone(it, ({ knownAt }) => knownAt < span.from)).length;
+  const most =
+    others.filter((it) => !isGone(it, ({ knownAt }) => knownAt < span.from)).length +
+    countUnheard(facts, { topic, messages, above: read_seq, through });
   return unread < least || unread > most ? [`${unread} unread, not ${least} to ${most}`] : [];
 }
 
@@ -176,9 +192,14 @@ const marksCount: Rule = {
           const own = (marks.get(`${userId} ${topic}`) ?? []).filter(({ kind }) => kind !== "delivered");
           const read = boundsOf(own, span);
           const now = request.type === "mark.read" ? message.payload.up_to_seq : 0;
-          const others = (messages.get(topic) ?? []).filter(({ senderId }) => senderId !== userId);
+          const ofTopic = messages.get(topic) ?? [];
+          const others = ofTopic.filter(({ senderId }) => senderId !== userId);
           const least = others.filter((it) => it.seq > read.most && isCertain(it, span)).length;
-          const most = others.filter((it) => it.seq > Math.max(now, read.least) && isPossible(it, span)).length;
+          const above = Math.max(now, read.least);
+          const through = Math.max(0, ...(facts.known.get(topic)?.keys() ?? []), ...ofTopic.map(({ seq }) => seq));
+          const most =
+            others.filter((it) => it.seq > above && isPossible(it, span)).length +
+            countUnheard(facts, { topic, messages: ofTopic, above, through });
           const { unread } = message.payload;
           if (unread >= least && unread <= most) return [];
           return [
