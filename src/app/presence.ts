@@ -46,7 +46,6 @@ export function composePresence({ config, logger, now }: Base, parts: Foundation
     parts: { presence, typing },
     async start() {
       presence.start();
-      typing.start();
     },
     async stop() {
       typing.stop();

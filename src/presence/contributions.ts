@@ -37,6 +37,9 @@ export type Outcome = ContributionResult & { conflict?: PresenceRecord; isAway?:
 export class Contributions {
   /** By user, what is connected here or may come back here; in the user's queue only it changes. */
   readonly #own = new Map<string, readonly DevicePresence[]>();
+  /** Users with a device among them that has gone and may come back: of many who are connected they are few. */
+  readonly #leaving = new Set<string>();
+  #devices = 0;
   /** Users whose record lacks what is here, and the status that they have set since. */
   readonly #owed = new Map<string, { byHand?: UserStatus | null }>();
   /** When others last saw users of whom something has gone here: until all of it has, and the registry has the moment. */
@@ -59,6 +62,18 @@ export class Contributions {
     return this.#own;
   }
 
+  /** Devices that have gone and may come back here. */
+  leaving(): (DevicePresence & { userId: string })[] {
+    return [...this.#leaving].flatMap((userId) =>
+      this.of(userId).flatMap((device) => (device.leaving === undefined ? [] : [{ userId, ...device }])),
+    );
+  }
+
+  /** Counts what is here, devices that may come back among it. */
+  stats(): { users: number; devices: number } {
+    return { users: this.#own.size, devices: this.#devices };
+  }
+
   /** Users of whom the registry lacks what has come or gone here, or was said. */
   get owed(): Iterable<string> {
     return this.#owed.keys();
@@ -66,8 +81,11 @@ export class Contributions {
 
   /** Sets what is here of a user; to be made known by `contribute`. */
   set(userId: string, devices: readonly DevicePresence[]): void {
+    this.#devices += devices.length - this.of(userId).length;
     if (devices.length > 0) this.#own.set(userId, devices);
     else this.#own.delete(userId);
+    if (devices.some(({ leaving }) => leaving !== undefined)) this.#leaving.add(userId);
+    else this.#leaving.delete(userId);
   }
 
   /** Notes that something of the user goes, or turns invisible, at that moment; to be called before it does. */

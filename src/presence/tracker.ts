@@ -214,7 +214,8 @@ export class PresenceTracker {
   /** Ends what is under way; whoever is still here may come back elsewhere within the grace [DRN]. */
   async stop(): Promise<void> {
     await this.#rounds.stop();
-    const left = this.#ownDevices().filter(({ leaving }) => leaving === undefined);
+    const own = [...this.#here.all()].flatMap(([userId, devices]) => devices.map((device) => ({ userId, ...device })));
+    const left = own.filter(({ leaving }) => leaving === undefined);
     const leaves = left.map((device) => this.#leave(device, this.#grace()));
     this.#isStopped = true;
     await Promise.all([...leaves, this.#here.queue.idle()]);
@@ -224,22 +225,15 @@ export class PresenceTracker {
 
   /** `users` and `devices` of the whole cluster, of this node while the registry is away; the others of this node. */
   async stats(): Promise<{ users: number; devices: number; leaving: number; held_back: number }> {
-    const own = this.#ownDevices();
-    const here = { users: new Set(own.map(({ userId }) => userId)).size, devices: own.length };
+    const here = this.#here.stats();
+    const leaving = this.#here.leaving().length;
     const all = await this.options.registry.stats().catch(() => here);
-    const leaving = own.filter((device) => device.leaving !== undefined).length;
     return { ...all, leaving, held_back: this.#showing.heldBack };
-  }
-
-  #ownDevices(): (DevicePresence & { userId: string })[] {
-    return [...this.#here.all()].flatMap(([userId, devices]) => devices.map((device) => ({ userId, ...device })));
   }
 
   #endGraces(): void {
     const at = this.options.registry.now();
-    for (const [userId, devices] of this.#here.all())
-      for (const device of devices)
-        if (device.leaving !== undefined && device.leaving.until <= at) void this.#leave({ userId, ...device }, null);
+    for (const device of this.#here.leaving()) if (device.leaving!.until <= at) void this.#leave(device, null);
   }
 
   #grace(): Grace {

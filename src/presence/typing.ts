@@ -44,16 +44,14 @@ export class TypingTracker {
   readonly #byConversation = new Multimap<string, Entry>();
   /** Per connection what it has going: nearly every one that closes has nothing, and must not cost a look at all others. */
   readonly #byTypist = new Multimap<Typist, Entry>();
+  /** Only while somebody types: a loop that is woken ten times a second for nothing pays for it. */
   #timer: Timer | null = null;
 
   constructor(private readonly options: TypingTrackerOptions) {}
 
-  start(): void {
-    this.#timer = setInterval(() => this.sweep(), sweepIntervalMs);
-  }
-
   stop(): void {
     if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer = null;
   }
 
   /** Starts or renews; the connection that started last owns it. */
@@ -143,6 +141,7 @@ export class TypingTracker {
       if (entry.expiresAt <= at) this.#end(key);
       else if (entry.typist !== null) break;
     }
+    if (this.#entries.size === 0) this.stop();
   }
 
   stats() {
@@ -161,6 +160,7 @@ export class TypingTracker {
   #put(key: string, entry: Entry): void {
     this.#remove(key);
     this.#entries.set(key, entry);
+    this.#timer ??= setInterval(() => this.sweep(), sweepIntervalMs);
     this.#byConversation.add(entry.conversationId, entry);
     if (entry.typist !== null) this.#byTypist.add(entry.typist, entry);
   }

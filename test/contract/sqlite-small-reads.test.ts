@@ -74,6 +74,9 @@ test("what is answered in the loop's thread is small: names, events, their bytes
     ...[true, false],
   ]);
   expect([replay(0, ...names(20)), replay(0, ...names(21)), replay(0, "user:large")]).toEqual([true, false, false]);
+  const moved = async (events: number) =>
+    isHere(small.answer("movedSince", [(await storage.log.watermark()) - events, 1_000]));
+  expect([await moved(0), await moved(20), await moved(21)]).toEqual([true, true, false]);
   const states = (...conversations: string[]) => isHere(small.answer("receiptStates", ["anna", conversations]));
   expect([states("c1", "c2"), states("c1", "c2", "c3"), states("busy")]).toEqual([true, false, false]);
   const overviews = (...ids: string[]) => {

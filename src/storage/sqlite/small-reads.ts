@@ -134,6 +134,14 @@ function createSmall(database: Database): Small {
   return {
     heads: (topics) => (areFew(topics) ? log.heads(topics) : undefined),
     watermark: () => log.watermark(),
+    // Once a second, and four times: mostly nothing, for which the worker would be woken.
+    movedSince(position, limit) {
+      return log.watermark() - position <= eventsMax ? log.movedSince(position, limit) : undefined;
+    },
+    directoryChanges(after) {
+      const page = directory.changes(after);
+      return page.changes.length <= namesMax ? page : undefined;
+    },
     replay(query) {
       const { topics, afterPosition } = query;
       if (!areFew(topics)) return undefined;

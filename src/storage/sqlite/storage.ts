@@ -79,7 +79,7 @@ export function createSqliteStorage({
   const appends = createAppends(calls, { path, durability, now });
   const caller = createCaller(calls, reads);
   const watch = new DirectoryWatch({
-    look: (after) => calls.call("directoryChanges", after),
+    look: (after) => caller.call("directoryChanges", after),
     intervalMs: watchIntervalMs,
     onListenerError,
   });
