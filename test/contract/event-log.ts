@@ -194,6 +194,32 @@ function describeRetention(open: Open): void {
       expect(await log.trim({ ...nothingTrimmed, batch: 10 })).toEqual({ removed: 0, more: false });
     }),
   );
+
+  test(
+    "[LOG7] what a fast clock has written keeps nothing behind it that is old",
+    withStorage(open, async ({ log }) => {
+      const ahead = Date.now() + 3_600_000;
+      await log.append(newEvents("user:a", 60, { createdAt: ahead }));
+      await log.append(newEvents("user:b", 5, { createdAt: 10 }));
+      await log.append([newEvent("user:b", { createdAt: 10, once: { keys: ["k"] } })]);
+      expect((await trimAll(log, { createdBefore: 20, eventsPerTopic: 100 })).removed).toBe(6);
+      expect(await log.find({ keys: ["k"] })).toBeUndefined();
+      expect((await log.stats()).events).toBe(60);
+    }),
+  );
+
+  test(
+    "[LOG7] a topic that has grown since the last trim is trimmed again, and so are all where less is to be kept",
+    withStorage(open, async ({ log }) => {
+      const trim = (eventsPerTopic: number) => trimAll(log, { createdBefore: 0, eventsPerTopic, batch: 4 });
+      for (const topic of ["user:a", "user:b", "user:c"]) await log.append(newEvents(topic, 6));
+      expect((await trim(5)).removed).toBe(3);
+      expect((await trim(5)).removed).toBe(0);
+      await log.append(newEvents("user:b", 2));
+      expect((await trim(5)).removed).toBe(2);
+      expect((await trim(2)).removed).toBe(9);
+    }),
+  );
 }
 
 function describeModel(open: Open): void {

@@ -11,6 +11,7 @@ import {
   senderOf,
 } from "../amendments.ts";
 import type { NewEvent } from "../ports.ts";
+import { keyIdOf } from "./event-log-statements.ts";
 
 interface Place {
   position: number;
@@ -52,17 +53,16 @@ function prepare(database: Database) {
     show: by<null, [number, string]>("INSERT OR REPLACE INTO shown_reactions (position, reactions) VALUES (?, ?)"),
     showNone: by<null, [number]>("DELETE FROM shown_reactions WHERE position = ?"),
     noteDeletion: by<null, []>("UPDATE log_state SET deletions = deletions + 1"),
-    replaced: by<{ id: string; createdAt: number }, [number, string]>(
-      "SELECT id, created_at AS createdAt FROM events WHERE topic_id = ? AND compaction_key = ?",
+    replaced: by<{ position: number }, [number, string]>(
+      "SELECT position FROM events WHERE topic_id = ? AND compaction_key = ?",
     ),
-    editLeft: by<{ id: string; createdAt: number; payload: string }, [string, string]>(
-      `SELECT e.id, e.created_at AS createdAt, e.payload
+    editLeft: by<{ position: number; payload: string }, [string, string]>(
+      `SELECT e.position, e.payload
        FROM topics AS t CROSS JOIN events AS e INDEXED BY events_by_compaction USING (topic_id)
        WHERE t.name = ? AND e.compaction_key = ? AND e.compaction_key IS NOT NULL AND e.type = 'message.edited'`,
     ),
-    // A key is as old as its event, which leads to it by an index.
-    forgetDigest: by<null, [number, string]>(
-      "UPDATE idempotency_keys SET digest = NULL WHERE created_at = ? AND event_id = ?",
+    forgetDigests: by<null, [number, number]>(
+      "UPDATE idempotency_keys SET digest = NULL WHERE key_id >= ? AND key_id < ?",
     ),
     has: by<{ one: 1 }, [string, number, number, string]>(
       "SELECT 1 AS one FROM reactions WHERE user_id = ? AND topic_id = ? AND seq = ? AND reaction = ?",
@@ -114,12 +114,12 @@ export class MessageAmendments {
 
   #delete(message: Message, { at }: { at: string }, compactionKey: string | undefined): AmendmentOutcome {
     if (message.senderId === "") return "unchanged";
-    const { position, topicId, seq, id, createdAt } = message;
+    const { position, topicId, seq } = message;
     this.#sql.delete.run(deletedPayload(message.payload, at), position);
     this.#sql.showNone.run(position);
     this.#sql.noteDeletion.run();
     this.#sql.removeReactions.run(topicId, seq);
-    this.#sql.forgetDigest.run(createdAt, id);
+    this.#forgetDigests(position);
     this.#forgetReplaced(message, compactionKey);
     return "applied";
   }
@@ -129,14 +129,19 @@ export class MessageAmendments {
     const edit = this.#sql.editLeft.get(topic, `edit:${messageId}`);
     if (edit === null || !mayDeleteEdit(edit.payload, sentBy)) return "unknown";
     this.#sql.noteDeletion.run();
-    this.#sql.forgetDigest.run(edit.createdAt, edit.id);
+    this.#forgetDigests(edit.position);
     return "applied";
   }
 
   /** Forgets what was said by the edit that is about to be compacted: of a short text a digest tells as much as the text. */
   #forgetReplaced({ topicId }: Message, compactionKey: string | undefined): void {
     const replaced = compactionKey === undefined ? null : this.#sql.replaced.get(topicId, compactionKey);
-    if (replaced !== null) this.#sql.forgetDigest.run(replaced.createdAt, replaced.id);
+    if (replaced !== null) this.#forgetDigests(replaced.position);
+  }
+
+  /** Of what was said under the keys of the event with that position. */
+  #forgetDigests(position: number): void {
+    this.#sql.forgetDigests.run(keyIdOf(position, 0), keyIdOf(position + 1, 0));
   }
 
   /** Members react to whatever anybody has sent. */

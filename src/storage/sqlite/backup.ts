@@ -155,7 +155,9 @@ function look(file: string, { isWhole }: { isWhole: boolean }): Copy {
       if (version > schemaVersion)
         throw new ExpectedError(`it has schema version ${version}, this build knows versions up to ${schemaVersion}`);
     }
-    const { position } = database.query<{ position: number }, []>("SELECT position FROM log_state").get()!;
+    // As the view `log_end` says, which older copies do not have.
+    const end = "SELECT max(position, coalesce((SELECT max(position) FROM topics), 0)) AS position FROM log_state";
+    const { position } = database.query<{ position: number }, []>(end).get()!;
     return { bytes: statSync(file).size, schemaVersion: version, position };
   } finally {
     database.close();

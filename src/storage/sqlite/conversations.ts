@@ -7,9 +7,9 @@ import {
   type ExpiredPage,
   expiredPerPage,
   expiredPerPageMany,
-  youngPassedMax,
 } from "../conversation-store.ts";
 import { ForgottenEvents } from "./forgotten-events.ts";
+import { oldRows } from "./old-rows.ts";
 
 export type ExpiryQuery = Omit<Parameters<ConversationStore["expire"]>[0], "everyMs">;
 
@@ -64,14 +64,8 @@ export class ConversationTable {
     const { id, createdBefore, now, limit } = given;
     const topicId = this.#forgotten.topicIdOf(conversationTopic(id));
     if (topicId === null) return 0;
-    const old: { position: number }[] = [];
-    let [looked, young] = [0, 0];
-    for (const { position, createdAt } of this.#forgotten.oldest(topicId, limit)) {
-      looked++;
-      if (createdAt < createdBefore) old.push({ position });
-      // A moment that lies ahead was written by a clock that is fast, and says nothing of what comes after it.
-      else if (createdAt <= now && (looked === 1 || ++young === youngPassedMax)) break;
-    }
-    return this.#forgotten.forget(topicId, old);
+    return this.#forgotten.forget(topicId, [
+      ...oldRows(this.#forgotten.oldest(topicId, limit), { createdBefore, now }),
+    ]);
   }
 }

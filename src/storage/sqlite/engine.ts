@@ -153,7 +153,8 @@ function createOperations(database: Database, reserve: Reserve | null) {
           () => bytes,
         );
     },
-    trim: (policy: RetentionPolicy) => (reserve === null ? log.trim(policy) : reserve.spend(() => log.trim(policy))),
+    trim: (policy: RetentionPolicy, now: number) =>
+      reserve === null ? log.trim(policy, now) : reserve.spend(() => log.trim(policy, now)),
     setRetention: (conversationId: string, retentionMs: number | null) =>
       conversations.setRetention(conversationId, retentionMs),
     expire: (query: ExpiryQuery) =>

@@ -14,7 +14,7 @@ export class EpochTable {
   constructor(database: Database) {
     const insert = database.prepare<null, [number]>(
       `INSERT INTO epochs SELECT coalesce((SELECT max(no) FROM epochs), 0) + 1, lower(hex(randomblob(4))), position, 0, 'start', ?
-       FROM log_state`,
+       FROM log_end`,
     );
     const forget = database.prepare<null, [number]>("DELETE FROM epochs WHERE no <= (SELECT max(no) FROM epochs) - ?");
     const list = database.prepare<Row, []>(

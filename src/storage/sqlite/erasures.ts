@@ -69,7 +69,7 @@ function prepare(database: Database) {
       `DELETE FROM erasures WHERE erasure_row IN (SELECT erasure_row FROM erasures INDEXED BY erasures_by_age
          WHERE finished_at < ? ORDER BY finished_at LIMIT ?)`,
     ),
-    end: by<{ position: number }, []>("SELECT position FROM log_state"),
+    end: by<{ position: number }, []>("SELECT position FROM log_end"),
     sizes: by<{ position: number; bytes: number }, [number, number]>(
       "SELECT position, octet_length(payload) AS bytes FROM events WHERE position > ? ORDER BY position LIMIT ?",
     ),

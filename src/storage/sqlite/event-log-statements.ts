@@ -10,6 +10,12 @@ export interface TopicRow extends TopicHead {
   events: number;
 }
 
+/** Keys that one event may have: it has one, or two. A file has its keys by this number. */
+const keysMax = 8;
+
+/** @returns the number of an event's key, by the event's position and which of its keys it is */
+export const keyIdOf = (position: number, index: number) => position * keysMax + index;
+
 /** Names an event by where it is. */
 export interface EventRef {
   topicId: number;
@@ -39,8 +45,9 @@ const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, ${payloa
 export function prepareEventLog(database: Database) {
   const by = <Row, Arguments extends (string | number | null)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
   return {
-    state: by<{ position: number; events: number }, []>("SELECT position, events FROM log_state"),
-    setState: by<null, [number, number]>("UPDATE log_state SET position = ?, events = events + ?"),
+    end: by<{ position: number }, []>("SELECT position FROM log_end"),
+    removed: by<{ removed: number }, []>("SELECT removed FROM log_state"),
+    noteRemoved: by<null, [number]>("UPDATE log_state SET removed = removed + ?"),
     topic: by<TopicRow, [string]>(`SELECT ${topicColumns} FROM topics WHERE name = ?`),
     addTopic: by<TopicRow, [string]>(
       `INSERT INTO topics (name, seq, position, trimmed_position, events) VALUES (?, 0, 0, 0, 0) RETURNING ${topicColumns}`,
@@ -65,8 +72,9 @@ export function prepareEventLog(database: Database) {
          WHERE n.topic_id = t.topic_id AND n.position > ?2 AND n.position <= ?3 ORDER BY n.position DESC LIMIT 1)
        ORDER BY e.position`,
     ),
-    crowded: by<{ topicId: number; events: number }, [number, number]>(
-      "SELECT topic_id AS topicId, events FROM topics INDEXED BY topics_by_events WHERE events > ? LIMIT ?",
+    sizesAfter: by<{ topicId: number; position: number; events: number }, [number, number]>(
+      `SELECT topic_id AS topicId, position, events FROM topics INDEXED BY topics_by_position
+       WHERE position > ? ORDER BY position LIMIT ?`,
     ),
     topicCount: by<{ topics: number | null }, []>("SELECT max(topic_id) AS topics FROM topics"),
     key: by<First, [string]>(
@@ -79,14 +87,14 @@ export function prepareEventLog(database: Database) {
        FROM topics AS t CROSS JOIN events AS e INDEXED BY messages_by_id USING (topic_id)
        WHERE t.name = ? AND e.id = ? AND e.sender_id IS NOT NULL LIMIT 1`,
     ),
-    addKey: by<null, [string, number, number, number, string, number, string | null]>(
-      `INSERT INTO idempotency_keys (key, topic_id, seq, position, event_id, created_at, digest)
-       VALUES (?, ?, ?, ?, ?, ?, ?)`,
+    addKey: by<null, [number, string, number, number, number, string, number, string | null]>(
+      `INSERT INTO idempotency_keys (key_id, key, topic_id, seq, position, event_id, created_at, digest)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
-    removeOldKeys: by<null, [number, number]>(
-      `DELETE FROM idempotency_keys WHERE key_id IN (
-         SELECT key_id FROM idempotency_keys WHERE created_at < ? ORDER BY created_at LIMIT ?)`,
+    firstKeys: by<{ keyId: number; createdAt: number }, [number]>(
+      "SELECT key_id AS keyId, created_at AS createdAt FROM idempotency_keys WHERE key_id > 0 ORDER BY key_id LIMIT ?",
     ),
+    removeKeys: by<null, [string]>("DELETE FROM idempotency_keys WHERE key_id IN (SELECT value FROM json_each(?))"),
     // The one that retention begins in stays.
     forgetEpochs: by<null, [number]>("DELETE FROM epochs WHERE no < (SELECT max(no) FROM epochs WHERE created_at < ?)"),
     addEvent: by<null, [number, number, number, string, string, string, number, string | null, string | null]>(
@@ -134,11 +142,11 @@ export function prepareEventLog(database: Database) {
       `SELECT position, seq, type FROM events INDEXED BY events_by_seq
        WHERE topic_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?`,
     ),
-    removeOld: by<EventRef, [number, number]>(
-      `DELETE FROM events WHERE position IN (
-         SELECT position FROM events INDEXED BY events_by_age WHERE created_at < ? ORDER BY created_at LIMIT ?)
-       RETURNING topic_id AS topicId, position`,
+    first: by<EventRef & { createdAt: number }, [number]>(
+      `SELECT topic_id AS topicId, position, created_at AS createdAt FROM events
+       WHERE position > 0 ORDER BY position LIMIT ?`,
     ),
+    remove: by<null, [string]>("DELETE FROM events WHERE position IN (SELECT value FROM json_each(?))"),
     removeOldest: by<EventRef, [number, number]>(
       `DELETE FROM events WHERE position IN (
          SELECT position FROM events INDEXED BY events_by_topic WHERE topic_id = ? ORDER BY position LIMIT ?)

@@ -17,7 +17,14 @@ import {
   type TopicHead,
 } from "../ports.ts";
 import { MessageAmendments } from "./amendments.ts";
-import { type EventLogStatements, type EventRef, prepareEventLog, type TopicRow } from "./event-log-statements.ts";
+import {
+  type EventLogStatements,
+  type EventRef,
+  keyIdOf,
+  prepareEventLog,
+  type TopicRow,
+} from "./event-log-statements.ts";
+import { oldRows } from "./old-rows.ts";
 import { ReceiptTable } from "./receipts.ts";
 
 export type ReplayQuery = Parameters<EventLog["replay"]>[0];
@@ -36,6 +43,8 @@ export class EventLogTables {
   /** Overwrites also pages that become free: retention does not, for it must work on a full disk. */
   readonly #overwriting: <Result>(work: () => Result) => Result;
   readonly #atomically: <Result>(work: () => Result, mode: "immediate" | "deferred") => Result;
+  /** No topic whose last event is up to that position has more events than so many. */
+  #sized = { eventsPerTopic: 0, through: 0 };
 
   constructor(database: Database) {
     this.#sql = prepareEventLog(database);
@@ -61,7 +70,7 @@ export class EventLogTables {
 
   #appendAll(events: NewEvent[]): AppendResult {
     const sql = this.#sql;
-    const previousPosition = sql.state.get()!.position;
+    const previousPosition = this.watermark();
     const touched = new Map<string, TopicRow>();
     let position = previousPosition;
     let compacted = 0;
@@ -96,11 +105,12 @@ export class EventLogTables {
         compactionKey ?? null,
         event.senderId ?? null,
       );
-      for (const key of once.keys) sql.addKey.run(key, topicId, seq, position, id, createdAt, once.digest ?? null);
+      for (const [index, key] of once.keys.entries())
+        sql.addKey.run(keyIdOf(position, index), key, topicId, seq, position, id, createdAt, once.digest ?? null);
       return { topic, seq, position, id, createdAt, duplicate: false };
     });
     for (const { topicId, seq, position, events } of touched.values()) sql.setTopic.run(seq, position, events, topicId);
-    sql.setState.run(position, position - previousPosition - compacted);
+    if (compacted > 0) sql.noteRemoved.run(compacted);
     return { previousPosition, appended };
   }
 
@@ -215,35 +225,53 @@ export class EventLogTables {
 
   /** Says how far the log is: there is one writer, and what was given a position is there. */
   watermark(): number {
-    return this.#sql.state.get()!.position;
+    return this.#sql.end.get()!.position;
   }
 
   stats(): { events: number; topics: number; position: number } {
-    // Topics are never removed, so the highest id is their number.
-    return { ...this.#sql.state.get()!, topics: this.#sql.topicCount.get()?.topics ?? 0 };
+    const position = this.watermark();
+    // Each event has the position after the one before it. Topics are never removed, so the highest id is their number.
+    const events = position - this.#sql.removed.get()!.removed;
+    return { events, topics: this.#sql.topicCount.get()?.topics ?? 0, position };
   }
 
   /** Removes events, which `removed` counts; idempotency keys of the same age go within the same bound of rows. */
-  trim(policy: RetentionPolicy): { removed: number; more: boolean } {
-    return this.#atomically(() => this.#trimBatch(policy), "immediate");
+  trim(policy: RetentionPolicy, now: number): { removed: number; more: boolean } {
+    const { sized, ...done } = this.#atomically(() => this.#trimBatch(policy, now), "immediate");
+    this.#sized = sized;
+    return done;
   }
 
-  #trimBatch({ createdBefore, eventsPerTopic, batch }: RetentionPolicy) {
+  #trimBatch({ createdBefore, eventsPerTopic, batch }: RetentionPolicy, now: number) {
     const sql = this.#sql;
-    const old = sql.removeOld.all(createdBefore, batch);
+    const age = { createdBefore, now };
+    const old = [...take(oldRows(sql.first.iterate(lookedAtMax), age), batch)];
+    sql.remove.run(JSON.stringify(old.map(({ position }) => position)));
     this.#noteTrimmed(old);
-    let left = batch - old.length;
-    for (const { topicId, events } of left > 0 ? sql.crowded.all(eventsPerTopic, left) : []) {
-      if (left === 0) break;
-      const surplus = sql.removeOldest.all(topicId, Math.min(left, events - eventsPerTopic));
-      this.#noteTrimmed(surplus);
-      left -= surplus.length;
+    const crowd = this.#trimCrowds(eventsPerTopic, batch - old.length);
+    const removed = old.length + crowd.removed;
+    if (removed > 0) sql.noteRemoved.run(removed);
+    const keys = [...take(oldRows(sql.firstKeys.iterate(lookedAtMax), age), batch - removed)];
+    sql.removeKeys.run(JSON.stringify(keys.map(({ keyId }) => keyId)));
+    const isFull = removed + keys.length === batch;
+    if (!isFull) sql.forgetEpochs.run(createdBefore);
+    return { removed, more: isFull || crowd.more, sized: crowd.sized };
+  }
+
+  /** Looks at a page of the topics that have moved since all before them were small enough. */
+  #trimCrowds(eventsPerTopic: number, limit: number) {
+    const sized = this.#sized.eventsPerTopic === eventsPerTopic ? { ...this.#sized } : { eventsPerTopic, through: 0 };
+    const page = this.#sql.sizesAfter.all(sized.through, limit);
+    let removed = 0;
+    for (const { topicId, position, events } of page) {
+      const surplus = events - eventsPerTopic;
+      const gone = surplus > 0 ? this.#sql.removeOldest.all(topicId, Math.min(limit - removed, surplus)) : [];
+      this.#noteTrimmed(gone);
+      removed += gone.length;
+      if (gone.length < surplus) break;
+      sized.through = position;
     }
-    const removed = batch - left;
-    sql.setState.run(this.watermark(), -removed);
-    if (left > 0) left -= sql.removeOldKeys.run(createdBefore, left).changes;
-    if (left > 0) sql.forgetEpochs.run(createdBefore);
-    return { removed, more: left === 0 };
+    return { removed, more: page.length > 0 && page.length === limit, sized };
   }
 
   #noteTrimmed(refs: EventRef[]): void {
@@ -253,6 +281,15 @@ export class EventLogTables {
       byTopic.set(topicId, { events: topic.events + 1, position: Math.max(topic.position, position) });
     }
     for (const [topicId, { events, position }] of byTopic) this.#sql.trimTopic.run(events, position, topicId);
+  }
+}
+
+function* take<Row>(rows: Iterable<Row>, most: number): Generator<Row> {
+  if (most <= 0) return;
+  let taken = 0;
+  for (const row of rows) {
+    yield row;
+    if (++taken === most) return;
   }
 }
 

@@ -37,7 +37,7 @@ export class ForgottenEvents {
     this.#noteTopic = database.prepare<null, [number, number]>(
       "UPDATE topics SET events = events - ? WHERE topic_id = ?",
     );
-    this.#noteLog = database.prepare<null, [number]>("UPDATE log_state SET events = events - ?");
+    this.#noteLog = database.prepare<null, [number]>("UPDATE log_state SET removed = removed + ?");
   }
 
   /** @returns null where the topic never had an event */

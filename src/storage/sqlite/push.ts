@@ -22,7 +22,7 @@ function prepare(database: Database) {
     ),
     release: by<null, [string]>("UPDATE push SET held_until = 0 WHERE holder = ?"),
     lag: by<{ behind: number; oldestAt: number | null }, []>(
-      `SELECT max(0, (SELECT position FROM log_state) - push.position) AS behind,
+      `SELECT max(0, (SELECT position FROM log_end) - push.position) AS behind,
          (SELECT e.created_at FROM events AS e WHERE e.position > push.position ORDER BY e.position LIMIT 1) AS oldestAt
        FROM push WHERE push.position IS NOT NULL`,
     ),

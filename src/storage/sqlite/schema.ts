@@ -17,6 +17,7 @@ import push from "./schema/12-push.sql" with { type: "text" };
 import erasures from "./schema/13-erasures.sql" with { type: "text" };
 import conversations from "./schema/14-conversations.sql" with { type: "text" };
 import receipts from "./schema/15-receipts.sql" with { type: "text" };
+import indexes from "./schema/16-indexes.sql" with { type: "text" };
 
 /** A step that was released is never edited; a new one is added at the end. */
 export const migrations: string[] = [
@@ -35,6 +36,7 @@ export const migrations: string[] = [
   erasures,
   conversations,
   receipts,
+  indexes,
 ].map((file) => sqlOf(file));
 
 /** The version that this build writes and reads. */

@@ -16,8 +16,8 @@ const patienceMs = 10;
  */
 const shareOfLog = 1 / 4;
 /** Of tables and indexes that grow at their ends, once for all; and where each event goes by its topic and its key. */
-const pagesPerBatch = 5;
-const pagesPerEvent = 8;
+const pagesPerBatch = 3;
+const pagesPerEvent = 7;
 const pageCharacters = 4_096;
 
 export interface SmallAppendsOptions {

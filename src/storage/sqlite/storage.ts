@@ -93,7 +93,7 @@ export function createSqliteStorage({
   const hold = new FileHold({ path, isShared, busyTimeoutMs, onOpenFolder });
   return {
     log: {
-      ...createLogWithEpochs(caller, isShared ? async () => epochs.replace(await calls.call("epochs")) : null),
+      ...createLogWithEpochs({ caller, now }, isShared ? async () => epochs.replace(await calls.call("epochs")) : null),
       epochs,
       append: (events) => cleaning.after(append(events), events),
     },
@@ -132,8 +132,11 @@ export function createSqliteStorage({
 }
 
 /** @param readEpochs null: the file is what it was for as long as it is held by this process alone */
-function createLogWithEpochs(caller: WorkerCaller, readEpochs: (() => Promise<void>) | null) {
-  const log = createEventLog(caller);
+function createLogWithEpochs(
+  { caller, now }: { caller: WorkerCaller; now: () => number },
+  readEpochs: (() => Promise<void>) | null,
+) {
+  const log = createEventLog(caller, now);
   return {
     ...log,
     note() {},

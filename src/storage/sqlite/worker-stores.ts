@@ -24,7 +24,7 @@ const overviewsPerCall = 250;
 /** Conversations whose members are counted by one call. */
 const countsPerCall = 500;
 
-export function createEventLog(calls: WorkerCaller): Omit<EventLog, "append" | "epochs" | "note"> {
+export function createEventLog(calls: WorkerCaller, now: () => number): Omit<EventLog, "append" | "epochs" | "note"> {
   return {
     find: (once) => calls.call("find", once),
     async replay({ topics, ...rest }) {
@@ -43,7 +43,7 @@ export function createEventLog(calls: WorkerCaller): Omit<EventLog, "append" | "
     movedSince: (position, limit) => calls.call("movedSince", position, limit),
     movedAmong: (query) => calls.call("movedAmong", query),
     watermark: () => calls.call("watermark"),
-    trim: (policy) => calls.call("trim", policy),
+    trim: (policy) => calls.call("trim", policy, now()),
     stats: () => calls.call("stats"),
   };
 }
