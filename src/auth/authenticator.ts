@@ -73,6 +73,7 @@ export function createAuthenticator({
     remote: null,
     readFile,
   });
+  const headers = new Headers();
   const verifying = { leewayMs: config.leeway, now };
   // Backends first, for theirs are never asked for anywhere else.
   const signers = [
@@ -91,7 +92,7 @@ export function createAuthenticator({
     async verify(token) {
       // From a header or the URL it may not be longer than in a message either.
       if (token.length > limits.tokenLength) throw new AuthenticationError("token_invalid", "The token is too long.");
-      const header = headerOf(token);
+      const header = headers.of(token);
       const fitting = signers.filter((it) => it.takes(header.alg));
       // Before any key is looked for, so that a token of the wrong kind costs no fetch.
       if (fitting.length === 0) {
@@ -140,10 +141,20 @@ function checkSources({ algorithms, secret, public_key_file, jwks_url }: Config[
   }
 }
 
-function headerOf(token: string): JWSHeaderParameters {
-  try {
-    return decodeProtectedHeader(token);
-  } catch {
-    throw new AuthenticationError("token_invalid", "This is not a token.");
+/** Reads headers of tokens, and remembers the last: all of one signer have the same. */
+class Headers {
+  #text = "";
+  #header: JWSHeaderParameters = {};
+
+  of(token: string): JWSHeaderParameters {
+    const text = token.slice(0, token.indexOf(".") + 1);
+    if (text !== "" && text === this.#text) return this.#header;
+    try {
+      this.#header = decodeProtectedHeader(token);
+    } catch {
+      throw new AuthenticationError("token_invalid", "This is not a token.");
+    }
+    this.#text = text;
+    return this.#header;
   }
 }

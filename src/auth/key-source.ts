@@ -15,11 +15,12 @@ export interface KeySource {
   /** Whether tokens of this algorithm are this side's at all. */
   takes(algorithm: string | undefined): algorithm is Algorithm;
   /**
-   * Keys by the algorithm that a key was given for: a public key is never tried as a secret [AUTH2].
+   * Public keys by the algorithm that a key was given for: none is ever tried as a secret [AUTH2].
    * The key server is asked only where the configured keys did not do.
-   * @returns for HS256 the secret, else public keys
    */
-  candidates(header: JWSHeaderParameters): AsyncIterable<CryptoKey | Uint8Array>;
+  candidates(header: JWSHeaderParameters): AsyncIterable<CryptoKey>;
+  /** For HS256, and nothing else; null: there is none. */
+  readonly secret: Uint8Array | null;
   /** Has the key server's set brought up to date where that is due, so that a withdrawn key ends. Never rejects. */
   bringUpToDate(): Promise<void>;
   /** Changes whenever the keys do. */
@@ -48,11 +49,10 @@ export function createKeySource({ algorithms, secret, publicKeys, remote, readFi
 
   return {
     takes: (algorithm): algorithm is Algorithm => algorithms.some((it) => it === algorithm),
+    get secret() {
+      return shared;
+    },
     async *candidates(header) {
-      if (header.alg === "HS256") {
-        if (shared !== null) yield shared;
-        return;
-      }
       yield* read.get(header.alg as Algorithm) ?? [];
       if (remote !== null) yield* await remote.candidates(header);
     },

@@ -14,13 +14,13 @@ import {
 const noneHeader = "eyJhbGciOiJub25lIn0";
 
 /** @param header the token's own, which says HS256 @throws what `jwtVerify` throws */
-export async function verifyHs256(
+export function verifyHs256(
   token: string,
   { header: { crit }, secret }: { header: JWSHeaderParameters; secret: Uint8Array },
   options: JWTVerifyOptions,
-): Promise<JWTPayload> {
+): JWTPayload | Promise<JWTPayload> {
   // Extensions are rare: what they mean is left to the library.
-  if (crit !== undefined) return (await jwtVerify(token, secret, options)).payload;
+  if (crit !== undefined) return jwtVerify(token, secret, options).then(({ payload }) => payload);
   const [header, payload, signature, ...more] = token.split(".");
   if (payload === undefined || signature === undefined || more.length > 0)
     throw new errors.JWSInvalid("Invalid Compact JWS");

@@ -1,12 +1,12 @@
 /** Verifies the tokens of one kind of signer, users' or backends': signature, times, issuer and audience, by public keys once for a token. */
-import { errors, type JWSHeaderParameters, type JWTPayload, jwtVerify } from "jose";
+import { errors, type JWSHeaderParameters, type JWTPayload, type JWTVerifyOptions, jwtVerify } from "jose";
 import { AuthenticationError, type Identity, identityOf, type RoleClaim } from "./identity.ts";
 import type { KeySource } from "./key-source.ts";
 import { verifyHs256 } from "./shared-secret.ts";
 import { type Verified, VerifiedTokens } from "./verified-tokens.ts";
 
 export interface SignerOptions {
-  keys: Pick<KeySource, "takes" | "bringUpToDate" | "revision" | "candidates">;
+  keys: Pick<KeySource, "takes" | "bringUpToDate" | "revision" | "candidates" | "secret">;
   /** Null: any, or none. */
   issuer: string | null;
   audience: string | null;
@@ -31,46 +31,61 @@ export class Signer {
   async verify(token: string, header: JWSHeaderParameters): Promise<Identity | AuthenticationError> {
     const { keys, leewayMs, now } = this.options;
     // A secret is as quick as the look whether the token is known.
-    const isRemembered = header.alg !== "HS256";
-    if (isRemembered) await keys.bringUpToDate();
+    if (header.alg === "HS256") {
+      const verified = await this.#verifyShared(token, header);
+      return verified instanceof AuthenticationError ? verified : verified.identity;
+    }
+    await keys.bringUpToDate();
     const { revision } = keys;
-    const known = isRemembered ? this.#verified.find(token, revision, { leewayMs, now: now() }) : null;
+    const known = this.#verified.find(token, revision, { leewayMs, now: now() });
     if (known !== null) return known;
     const verified = await this.#verifyAnew(token, header);
     if (verified instanceof AuthenticationError) return verified;
-    if (isRemembered && keys.revision === revision) this.#verified.remember(token, verified);
+    if (keys.revision === revision) this.#verified.remember(token, verified);
     return verified.identity;
   }
 
-  async #verifyAnew(token: string, header: JWSHeaderParameters): Promise<Verified | AuthenticationError> {
-    const { keys, roles } = this.options;
-    let refusal: AuthenticationError | null = null;
-    for await (const key of keys.candidates(header)) {
-      try {
-        const claims = await this.#claimsOf(token, header, key);
-        return { identity: identityOf(claims, roles), notBefore: claims.nbf, expires: claims.exp };
-      } catch (error) {
-        refusal = authenticationErrorOf(error);
-        // Only a signature of another key is a reason to try the next one.
-        if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw refusal;
-      }
-    }
-    return refusal ?? new AuthenticationError("token_invalid", "The token's key is not known.");
+  async #verifyShared(token: string, header: JWSHeaderParameters): Promise<Verified | AuthenticationError> {
+    const { secret } = this.options.keys;
+    if (secret === null) return unknownKey();
+    return this.#tryKey(() => verifyHs256(token, { header, secret }, this.#checks(header)));
   }
 
-  async #claimsOf(token: string, header: JWSHeaderParameters, key: CryptoKey | Uint8Array): Promise<JWTPayload> {
+  async #verifyAnew(token: string, header: JWSHeaderParameters): Promise<Verified | AuthenticationError> {
+    let refusal = unknownKey();
+    for await (const key of this.options.keys.candidates(header)) {
+      const verified = await this.#tryKey(async () => (await jwtVerify(token, key, this.#checks(header))).payload);
+      if (!(verified instanceof AuthenticationError)) return verified;
+      refusal = verified;
+    }
+    return refusal;
+  }
+
+  /** @returns the refusal where it is another key that has signed the token: only that is a reason to try the next one */
+  async #tryKey(read: () => JWTPayload | Promise<JWTPayload>): Promise<Verified | AuthenticationError> {
+    try {
+      const claims = await read();
+      return { identity: identityOf(claims, this.options.roles), notBefore: claims.nbf, expires: claims.exp };
+    } catch (error) {
+      const refusal = authenticationErrorOf(error);
+      if (error instanceof errors.JWSSignatureVerificationFailed) return refusal;
+      throw refusal;
+    }
+  }
+
+  #checks(header: JWSHeaderParameters): JWTVerifyOptions {
     const { issuer, audience, leewayMs, now } = this.options;
-    const options = {
+    return {
       algorithms: [header.alg!],
       clockTolerance: leewayMs / 1_000,
       currentDate: new Date(now()),
       ...(issuer === null ? {} : { issuer }),
       ...(audience === null ? {} : { audience }),
     };
-    if (key instanceof Uint8Array) return verifyHs256(token, { header, secret: key }, options);
-    return (await jwtVerify(token, key, options)).payload;
   }
 }
+
+const unknownKey = () => new AuthenticationError("token_invalid", "The token's key is not known.");
 
 /** The library's errors hold the claims; ours say only which rule was broken. */
 function authenticationErrorOf(error: unknown): AuthenticationError {

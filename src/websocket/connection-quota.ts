@@ -42,6 +42,7 @@ export class ConnectionQuota {
   #takePublic(connection: Connection): Shortage | null {
     const { max_anonymous, max_anonymous_per_address, timeout } = this.config.auth;
     const { max_connections_per_address: addressMax } = this.config.websocket;
+    if (addressMax === null && connection.session !== null) return null;
     const block = addressBlock(connection.address);
     if (addressMax !== null && this.#all.of(block) >= addressMax) {
       return { message: "This address has as many connections as it may.", retryAfterMs: busyRetryMs };

@@ -72,6 +72,8 @@ export interface Source {
   isOfThisMachine: () => boolean;
   /** By the internal listener. */
   isInternal: boolean;
+  /** Where it goes, as far as that was read. */
+  url?: URL | undefined;
 }
 
 interface Query {
@@ -174,10 +176,10 @@ export class Upgrades {
     throw new Refusal(503, "draining", "This node is shutting down; connect to another.", { retryAfterMs: 1_000 });
   }
 
-  async #identify(request: Request, { address, isInternal }: Source): Promise<Admission> {
+  async #identify(request: Request, { address, isInternal, url }: Source): Promise<Admission> {
     const { config, codecs, now, newId } = this.options;
     const { format, subprotocol } = chooseFormat(request.headers.get("sec-websocket-protocol"));
-    const query = readQuery(urlOf(request)!.searchParams);
+    const query = readQuery((url ?? urlOf(request)!).searchParams);
     const session =
       config.auth.mode === "trusted"
         ? await this.#trust(query)
@@ -254,27 +256,27 @@ const parameters = ["user_id", "roles", "device_id", "token", "since"];
 
 function readQuery(query: URLSearchParams): Query {
   // Which of two counts is for nobody to guess: a gateway may have added the second, and the client wrote the first.
-  const seen = new Set<string>();
-  for (const name of query.keys()) {
-    if (seen.has(name) && parameters.includes(name)) throw badQuery(name, "must not stand twice");
-    seen.add(name);
+  const given = new Map<string, string>();
+  for (const [name, value] of query) {
+    if (given.has(name) && parameters.includes(name)) throw badQuery(name, "must not stand twice");
+    given.set(name, value);
   }
-  const roles = (query.get("roles") ?? "").split(",").filter((role) => role !== "");
+  const roles = (given.get("roles") ?? "").split(",").filter((role) => role !== "");
   const unknownRole = roles.find((role) => !(knownRoles as readonly string[]).includes(role));
   if (unknownRole !== undefined) throw badQuery("roles", `must be of ${knownRoles.join(", ")}`);
-  const since = readText(query, "since", cursor);
+  const since = readText(given, "since", cursor);
   return {
-    userId: readText(query, "user_id", identifier),
-    deviceId: readText(query, "device_id", identifier),
-    token: query.get("token"),
+    userId: readText(given, "user_id", identifier),
+    deviceId: readText(given, "device_id", identifier),
+    token: given.get("token") ?? null,
     roles: roles as Role[],
     since: since === null ? undefined : since === "acked" ? since : { cursor: since },
   };
 }
 
-function readText(query: URLSearchParams, field: string, schema: typeof identifier | typeof cursor): string | null {
-  const value = query.get(field);
-  if (value === null) return null;
+function readText(given: Map<string, string>, field: string, schema: typeof identifier | typeof cursor): string | null {
+  const value = given.get(field);
+  if (value === undefined) return null;
   const result = v.safeParse(schema, value, { abortEarly: true });
   if (!result.success) throw badQuery(field, result.issues[0].message);
   return value;

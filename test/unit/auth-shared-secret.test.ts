@@ -33,7 +33,7 @@ async function outcome(token: string, { secret = secretBytes, options = usual } 
   if (header === "invalid" || (header as { alg?: unknown }).alg !== "HS256") expect(expected).toBe("invalid");
   else
     expect(
-      await outcomeOf(() => verifyHs256(token, { header: header as JWSHeaderParameters, secret }, options)),
+      await outcomeOf(async () => verifyHs256(token, { header: header as JWSHeaderParameters, secret }, options)),
     ).toEqual(expected);
   return expected;
 }
