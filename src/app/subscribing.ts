@@ -1,7 +1,7 @@
 /** Composes who hears which topic: subscriptions, and what follows from a change of membership. */
 import { nextTurn } from "../ground/next-turn.ts";
 import { realTimers } from "../ground/timers.ts";
-import { everyoneTopic, missedTopic } from "../protocol/topic.ts";
+import { everyoneTopic } from "../protocol/topic.ts";
 import { MemberNews } from "../subscription/member-news.ts";
 import { createSnapshots, listBytesMax } from "../subscription/snapshots.ts";
 import { createSubscriptions, subscriptionSettings } from "../subscription/subscriptions.ts";
@@ -40,9 +40,7 @@ export function composeSubscribing(
       calls,
       listBytesMax: listBytesMax(bufferBytesMax(config.websocket)),
     }),
-    async onWanted(topics) {
-      if (topics.includes(missedTopic)) await push.want();
-    },
+    onMissedWanted: () => push.want(),
     onSubscribed({ userId, deviceId }, topics) {
       if (!topics.some(({ kind }) => kind === "calls")) return;
       // Calls that ring come after `subscribed`, which is said in this turn.
@@ -66,10 +64,10 @@ export function composeSubscribing(
     topic === everyoneTopic || broadcaster.subscriberCount(topic) > 0 || typing.follows(topic);
   return {
     parts: { subscriptions, membership },
-    start() {
+    async start() {
       directoryListener.start();
       // Everybody hears it, so it is not asked for by anybody.
-      return cluster.bus.watch(everyoneTopic);
+      await cluster.bus.watch(everyoneTopic);
     },
     stop: async () => directoryListener.stop(),
     sweep: () => cluster.bus.sweep(isWanted),

@@ -39,8 +39,8 @@ export interface Bus {
   publish(topic: string, message: TopicMessage): void;
   /** To all other nodes. */
   broadcast(message: ControlMessage): void;
-  /** Resolves once the node hears the topic. */
-  watch(topic: string): Promise<void>;
+  /** Resolves once the node hears the topic; null: there is nothing to wait for. */
+  watch(topic: string): Promise<void> | null;
   /** Stops hearing topics that have been unwanted for two sweeps, so that one about to be subscribed to is not lost. */
   sweep(isWanted: (topic: string) => boolean): void;
   onTopicMessage(listener: (message: TopicMessage) => void): void;

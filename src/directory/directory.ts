@@ -38,6 +38,8 @@ export interface DirectoryView {
   ensureMemberships(userId: string, conversationIds: string[]): Promise<Memberships>;
   /** Finds those of the conversations that the user is a member of now; changes nothing. */
   membershipsAmong(userId: string, conversationIds: string[]): Promise<Memberships>;
+  /** Finds the same where it is remembered of each of them; null: it has to be asked for. */
+  rememberedMemberships(userId: string, conversationIds: string[]): Memberships | null;
   /** Finds what the user may do where it is a member now; changes nothing. */
   membership(conversationId: string, userId: string): Promise<Membership | undefined>;
   /** Says whether the user is a member now; changes nothing. */
@@ -152,7 +154,13 @@ function createUserQuestions({ directory, mode }: DirectoryViewOptions): Pick<Di
 
 type MemberQuestions = Pick<
   DirectoryView,
-  "ensureMember" | "ensureMemberships" | "membershipsAmong" | "membership" | "isMember" | "membersAmong"
+  | "ensureMember"
+  | "ensureMemberships"
+  | "membershipsAmong"
+  | "rememberedMemberships"
+  | "membership"
+  | "isMember"
+  | "membersAmong"
 >;
 
 function createMemberQuestions(
@@ -197,6 +205,7 @@ function createMemberQuestions(
 
   return {
     membershipsAmong,
+    rememberedMemberships: (userId, conversationIds) => memberships.remembered({ userId, conversationIds }),
     ensureMemberships,
     membersAmong,
     ensureMember: async (conversationId, userId) =>

@@ -65,6 +65,18 @@ export class MembershipCache {
     return memberships;
   }
 
+  /** Finds the same by what is remembered alone; null: that is not all that is asked for. */
+  remembered({ userId, conversationIds }: MembershipQuestion): Memberships | null {
+    const memberships: Memberships = new Map();
+    const now = this.options.now();
+    for (const conversationId of conversationIds) {
+      const answer = this.#answers.get(keyOf({ conversationId, userId }));
+      if (answer === undefined || answer.until <= now) return null;
+      if (answer.membership !== undefined) memberships.set(conversationId, answer.membership);
+    }
+    return memberships;
+  }
+
   /** Forgets an answer that has changed; one that is on its way is not remembered. */
   forget(pair: MembershipKey): void {
     const key = keyOf(pair);

@@ -6,13 +6,17 @@ export class KeyedQueue<Key = string> {
 
   /** Runs `work` once everything given earlier for the key has ended, well or not. @returns what `work` gives back */
   run<Result>(key: Key, work: () => Promise<Result>): Promise<Result> {
-    const result = (this.#tails.get(key) ?? Promise.resolve()).then(work);
-    const tail = result.then(ignore, ignore);
+    const before = this.#tails.get(key);
+    const { promise: tail, resolve } = Promise.withResolvers<void>();
     this.#tails.set(key, tail);
-    // A chain that has come to its end is dropped, or the map would grow with every key ever seen.
-    void tail.then(() => {
+    // Where nothing is under way it begins now.
+    const result = before === undefined ? begin(work) : before.then(work);
+    const end = () => {
+      // A chain that has come to its end is dropped, or the map would grow with every key ever seen.
       if (this.#tails.get(key) === tail) this.#tails.delete(key);
-    });
+      resolve();
+    };
+    void result.then(end, end);
     return result;
   }
 
@@ -27,4 +31,11 @@ export class KeyedQueue<Key = string> {
   }
 }
 
-function ignore(): void {}
+/** Rejects where the work throws before it gives a promise back. */
+function begin<Result>(work: () => Promise<Result>): Promise<Result> {
+  try {
+    return work();
+  } catch (error) {
+    return Promise.reject(error);
+  }
+}

@@ -1,7 +1,7 @@
 /** Decides who may hear which topic, and who may read its log [SUB1] [LOG8] [BAK1]. */
 import type { DirectoryView } from "../directory/directory.ts";
 import type { VisibleAmong } from "../directory/visibility.ts";
-import { isLogged, type Topic } from "../protocol/topic.ts";
+import { isLogged, type Topic, topicKinds } from "../protocol/topic.ts";
 import type { Subscriber } from "./subscriber.ts";
 
 export interface AccessOptions {
@@ -36,6 +36,21 @@ export function holdsAnyway({ roles, grants }: Bearer, { kind, name }: Topic): b
 
 export class Access {
   constructor(private readonly options: AccessOptions) {}
+
+  /** Whether it is known, with nobody to be asked, that the subscriber may hear all of them: its own, and conversations that it is remembered in. */
+  mayHearAll(subscriber: Subscriber, topics: Topic[]): boolean {
+    const { userId } = subscriber;
+    const conversations: string[] = [];
+    for (const topic of topics) {
+      const { kind, key } = topic;
+      if (holdsAnyway(subscriber, topic) || (topicKinds[kind].own && key === userId)) continue;
+      if (kind !== "conversation" && kind !== "typing") return false;
+      conversations.push(key);
+    }
+    if (conversations.length === 0) return true;
+    const mine = this.options.directory.rememberedMemberships(userId, conversations);
+    return mine !== null && conversations.every((conversationId) => mine.has(conversationId));
+  }
 
   /**
    * Picks the topics that the subscriber may hear. In an open directory asking for a conversation joins it, unless it is

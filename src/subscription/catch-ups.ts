@@ -44,13 +44,16 @@ export class CatchUps {
     const { bus, sequencer, ownSent, isAlone, questions } = this.options;
     if (topics.length === 0) return new Map();
     this.#subscribes++;
-    const logged = topics.filter(isLogged).map(({ name }) => name);
+    const logged: string[] = [];
+    const unlogged: string[] = [];
+    for (const topic of topics) (isLogged(topic) ? logged : unlogged).push(topic.name);
     // Heard from before the log is read, so that nothing falls between the two.
-    await Promise.all(topics.map(({ name }) => bus.watch(name)));
-    const unlogged = topics.filter((topic) => !isLogged(topic));
-    await pagePerTurn(unlogged, (page) => {
-      for (const { name } of page) if (!revoked.has(name) && !subscriber.isClosed) subscriber.subscribe(name);
-    });
+    const watching = topics.flatMap(({ name }) => bus.watch(name) ?? []);
+    if (watching.length > 0) await Promise.all(watching);
+    if (unlogged.length > 0)
+      await pagePerTurn(unlogged, (page) => {
+        for (const name of page) if (!revoked.has(name) && !subscriber.isClosed) subscriber.subscribe(name);
+      });
     if (logged.length === 0) return new Map();
     const log: CatchUpOptions["log"] = {
       heads: (names) => questions.ask(subscriber, () => this.options.log.heads(names)),

@@ -8,7 +8,7 @@ import { KeyedQueue } from "../ground/keyed-queue.ts";
 import { pagePerTurn } from "../ground/pages.ts";
 import type { Since } from "../protocol/client.ts";
 import type { ServerPayload } from "../protocol/server.ts";
-import { isLogged, logTopic, parseTopic, type Topic } from "../protocol/topic.ts";
+import { isLogged, logTopic, missedTopic, parseTopic, type Topic } from "../protocol/topic.ts";
 import { AskerGone, type FairQueue } from "../storage/fair-queue.ts";
 import type { CursorStore, EventLog } from "../storage/ports.ts";
 import { type Access, holdsAnyway, isBackend } from "./access.ts";
@@ -40,8 +40,8 @@ export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger
   snapshots: (subscriber: Subscriber, topics: Topic[]) => Promise<Snapshots>;
   /** Called once a connection is live on topics. */
   onSubscribed: (subscriber: Subscriber, topics: Topic[]) => void;
-  /** Called before a connection goes live on topics that it may hear and is not on yet; what it rejects with refuses the request. */
-  onWanted?: (topics: Topic[]) => Promise<void>;
+  /** Called before a connection that may hear it goes live on `missed`; what it rejects with refuses the request [BAK3]. */
+  onMissedWanted?: () => Promise<void>;
   /** Called once a connection has left topics. */
   onUnsubscribed: (subscriber: Subscriber, topics: Topic[]) => void;
   /** Tells one connection something without being asked. */
@@ -99,9 +99,15 @@ export class SubscriptionManager {
     return this.#queue.run(subscriber, () => this.#subscribe(subscriber, request));
   }
 
-  #subscribe(subscriber: Subscriber, request: SubscribeRequest, { unasked = false } = {}): Promise<Subscribed> {
+  async #subscribe(subscriber: Subscriber, request: SubscribeRequest, { unasked = false } = {}): Promise<Subscribed> {
     const pending = new PendingSubscription(subscriber, unasked);
-    return this.#pending.hold(pending, () => this.#subscribeUnlessRevoked(pending, request));
+    // From before anybody is asked, so that a right which is lost after the answer counts.
+    this.#pending.add(pending);
+    try {
+      return await this.#subscribeUnlessRevoked(pending, request);
+    } finally {
+      this.#pending.delete(pending);
+    }
   }
 
   async #subscribeUnlessRevoked(pending: PendingSubscription, request: SubscribeRequest): Promise<Subscribed> {
@@ -109,10 +115,10 @@ export class SubscriptionManager {
     const rejections = new Rejections();
     const allowed = await this.#authorise(pending, request, rejections);
     const fresh = this.#withinLimit(subscriber, allowed, rejections);
-    await this.options.onWanted?.(fresh);
+    if (fresh.includes(missedTopic)) await this.options.onMissedWanted?.();
     const since = request.since === undefined ? null : await startingPointOf(subscriber, request.since, this.options);
     const feed = fresh.includes(logTopic) ? await this.#ask(subscriber, () => this.#feed.open(since)) : null;
-    const parts = fresh.filter((topic) => topic !== logTopic);
+    const parts = feed === null ? fresh : fresh.filter((topic) => topic !== logTopic);
     const places = await this.#catchUps.start(pending, parts, since);
     await this.#giveBack(pending, fresh);
     const isLive = ({ name }: Topic) => subscriber.isSubscribed(name);
@@ -122,14 +128,17 @@ export class SubscriptionManager {
     const snapshots = await this.options.snapshots(subscriber, allowed.filter(isLive));
     if (feed !== null) await this.#startFeed(pending, feed);
     // Looked at only now: what was taken back while the snapshot was read is told of as such already.
-    const live = new Set(allowed.filter(isLive));
-    if (!subscriber.isClosed) rejections.add("forbidden", namesOf(allowed.filter((topic) => !live.has(topic))));
-    const begun = fresh.filter((topic) => live.has(topic));
+    const live = allowed.filter(isLive);
+    let begun = fresh;
+    if (live.length < allowed.length) {
+      const still = new Set(live);
+      begun = fresh.filter((topic) => still.has(topic));
+      if (!subscriber.isClosed) rejections.add("forbidden", namesOf(allowed.filter((topic) => !still.has(topic))));
+    }
     if (fresh.length > 0) this.options.onSubscribed(subscriber, begun);
     const placeOf = (topic: Topic) =>
       topic === logTopic ? (feed ?? {}) : (places.get(topic.name) ?? this.#catchUps.standingOn(topic));
-    const answered = { live: [...live], placeOf, snapshots, isResumed: since !== null, rejections };
-    return this.#answer(subscriber, answered);
+    return this.#answer(subscriber, { live, placeOf, snapshots, isResumed: since !== null, rejections });
   }
 
   /** Resolves the request, and picks what of it the connection may hear. */
@@ -143,17 +152,19 @@ export class SubscriptionManager {
     // Before the directory is asked: who is added after its answer is added to those who follow.
     this.#following.add(subscriber, followedBy({ topics, filters }));
     const { access, directory, topicsMax, watchMax } = this.options;
-    const lookups = lookupsToJoin(subscriber, { access, directory, watchMax });
-    const scope = await this.#ask(subscriber, () => resolveScope(subscriber, { topics, filters, topicsMax }, lookups));
-    this.#following.remove(subscriber, { all: new Set(), presenceOf: scope.unwatched });
-    const { sharing } = scope;
-    const allowed = await this.#ask(subscriber, () => access.allowed(subscriber, scope.topics, { unasked, sharing }));
-    const mayHear = new Set(allowed);
+    const ask = <Answer>(question: () => Promise<Answer>) => this.#ask(subscriber, question);
+    const lookups = lookupsToJoin(subscriber, { access, directory, watchMax, ask });
+    const scope = await resolveScope(subscriber, { topics, filters, topicsMax }, lookups);
+    const { sharing, unwatched } = scope;
+    if (unwatched.length > 0) this.#following.remove(subscriber, { all: new Set(), presenceOf: unwatched });
     rejections.add("unknown_topic", scope.unknown);
     // A topic that does not exist and one that is forbidden look the same.
     rejections.add("forbidden", scope.invalid);
+    rejections.addUnwatched(unwatched);
+    if (access.mayHearAll(subscriber, scope.topics)) return scope.topics;
+    const allowed = await ask(() => access.allowed(subscriber, scope.topics, { unasked, sharing }));
+    const mayHear = new Set(allowed);
     rejections.add("forbidden", namesOf(scope.topics.filter((topic) => !mayHear.has(topic))));
-    rejections.addUnwatched(scope.unwatched);
     return allowed;
   }
 
@@ -161,10 +172,11 @@ export class SubscriptionManager {
     const described = live.map((topic) =>
       describeTopic(topic.name, { place: placeOf(topic), isResumed, snapshot: snapshots.get(topic.name) }),
     );
-    const refused = rejections.toPayload();
-    const rest = JSON.stringify({ ...refused, cursor: this.cursorOf(subscriber) });
-    const payload = new WrittenPayload(`{"topics":[${described.join(",")}],${rest.slice(1)}`);
-    return { topics: namesOf(live), rejected: refused.rejected, payload };
+    const { rejected, rejected_count } = rejections.toPayload();
+    const rest = `"rejected":${JSON.stringify(rejected)},"rejected_count":${rejected_count}`;
+    const cursor = JSON.stringify(this.cursorOf(subscriber));
+    const payload = new WrittenPayload(`{"topics":[${described.join(",")}],${rest},"cursor":${cursor}}`);
+    return { topics: namesOf(live), rejected, payload };
   }
 
   /** The whole log follows, and with it what comes on the logged topics that the connection is on by itself [LOG3]. */
@@ -205,8 +217,9 @@ export class SubscriptionManager {
   async #unsubscribe(subscriber: Subscriber, request: ScopeRequest) {
     const { directory, topicsMax, watchMax } = this.options;
     const { topics, filters } = request;
-    const lookups = lookupsToLeave(subscriber, { directory, watchMax });
-    const scope = await this.#ask(subscriber, () => resolveScope(subscriber, { topics, filters, topicsMax }, lookups));
+    const ask = <Answer>(question: () => Promise<Answer>) => this.#ask(subscriber, question);
+    const lookups = lookupsToLeave(subscriber, { directory, watchMax, ask });
+    const scope = await resolveScope(subscriber, { topics, filters, topicsMax }, lookups);
     this.#following.remove(subscriber, scope);
     await pagePerTurn(scope.topics, (page) => this.#leave(subscriber, page));
     return { topics: scope.topics.map(({ name }) => name) };
@@ -310,8 +323,10 @@ export class SubscriptionManager {
 
   /** Picks the topics that the connection is not on yet, as many as its limit lets in. */
   #withinLimit(subscriber: Subscriber, allowed: Topic[], rejections: Rejections): Topic[] {
-    const fresh = allowed.filter(({ name }) => !subscriber.isSubscribed(name));
-    const room = Math.max(0, this.options.topicsMax - subscriber.topics().length);
+    const there = new Set(subscriber.topics());
+    const fresh = there.size === 0 ? allowed : allowed.filter(({ name }) => !there.has(name));
+    const room = Math.max(0, this.options.topicsMax - there.size);
+    if (fresh.length <= room) return fresh;
     rejections.add("limit_exceeded", namesOf(fresh.slice(room)));
     return fresh.slice(0, room);
   }

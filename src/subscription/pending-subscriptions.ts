@@ -7,8 +7,8 @@ import type { Subscriber } from "./subscriber.ts";
 export class PendingSubscription {
   /** Topics that were left meanwhile; they do not go live. */
   readonly revoked = new Set<string>();
-  /** Users who have left a conversation since the directory was asked; `everyone`: nobody knows who. */
-  #rightsLostBy: Set<string> | "everyone" = new Set();
+  /** Users who have left a conversation since the directory was asked; `everyone`: nobody knows who; null: none. */
+  #rightsLostBy: Set<string> | "everyone" | null = null;
 
   constructor(
     readonly subscriber: Subscriber,
@@ -19,15 +19,17 @@ export class PendingSubscription {
   /** @param userId null: whoever it was */
   noteRightsLost(userId: string | null): void {
     if (userId === null) this.#rightsLostBy = "everyone";
+    else if (this.#rightsLostBy === null) this.#rightsLostBy = new Set([userId]);
     else if (this.#rightsLostBy !== "everyone") this.#rightsLostBy.add(userId);
   }
 
   /** Whether the rights to the topics may be others now than they were when this was asked last. */
   takeRightsLost(topics: Topic[]): boolean {
     const losers = this.#rightsLostBy;
+    if (losers === null) return false;
     const users = [this.subscriber.userId, ...topics.flatMap(({ kind, key }) => (kind === "presence" ? [key] : []))];
     if (losers !== "everyone" && !users.some((it) => losers.has(it))) return false;
-    this.#rightsLostBy = new Set();
+    this.#rightsLostBy = null;
     return true;
   }
 }
@@ -39,14 +41,12 @@ export class PendingSubscriptions {
     return this.#all.size;
   }
 
-  /** Holds it until the work is done; from before anybody is asked, so that a right which is lost after the answer counts. */
-  async hold<Result>(pending: PendingSubscription, work: () => Promise<Result>): Promise<Result> {
+  add(pending: PendingSubscription): void {
     this.#all.add(pending);
-    try {
-      return await work();
-    } finally {
-      this.#all.delete(pending);
-    }
+  }
+
+  delete(pending: PendingSubscription): void {
+    this.#all.delete(pending);
   }
 
   /** Somebody has left a conversation: an answer that was given before may have given rights that are lost. */

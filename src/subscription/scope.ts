@@ -55,32 +55,34 @@ export interface ScopeRequest {
 interface LookupOptions {
   directory: DirectoryView;
   watchMax: number;
+  /** Has a question wait for the user's turn; a scope that names all whole has none. */
+  ask<Answer>(question: () => Promise<Answer>): Promise<Answer>;
 }
 
 /** Looks up what a `subscribe` needs to know. */
 export function lookupsToJoin(
   subscriber: Subscriber,
-  { access, directory, watchMax }: LookupOptions & { access: Access },
+  { access, directory, watchMax, ask }: LookupOptions & { access: Access },
 ): ScopeLookups {
   const { userId } = subscriber;
   return {
-    conversationsOf: (user) => directory.conversationsOf(user),
+    conversationsOf: (user) => ask(() => directory.conversationsOf(user)),
     async watchedIn(conversationIds) {
       // Somebody who is not in it learns nothing, not even who is.
-      const mine = await access.conversationsAmong(subscriber, conversationIds);
-      const found = await directory.membersOfEach([...mine], watchMax + 1);
+      const mine = await ask(() => access.conversationsAmong(subscriber, conversationIds));
+      const found = await ask(() => directory.membersOfEach([...mine], watchMax + 1));
       const watched = ([conversationId, members]: [string, string[]]): [string, string[] | null] => [
         conversationId,
         members.length > watchMax ? null : members.filter((member) => member !== userId),
       ];
       return new Map([...found].map(watched));
     },
-    peersOf: (user) => directory.peersOf(user, peersMax),
+    peersOf: (user) => ask(() => directory.peersOf(user, peersMax)),
   };
 }
 
 /** Looks up what an `unsubscribe` needs to know: it can leave only what it is on. */
-export function lookupsToLeave(subscriber: Subscriber, { directory, watchMax }: LookupOptions): ScopeLookups {
+export function lookupsToLeave(subscriber: Subscriber, { directory, watchMax, ask }: LookupOptions): ScopeLookups {
   const { userId } = subscriber;
   const mine = (kind: TopicKind) =>
     subscriber.topics().flatMap((name) => (name.startsWith(`${kind}:`) ? [name.slice(kind.length + 1)] : []));
@@ -88,10 +90,10 @@ export function lookupsToLeave(subscriber: Subscriber, { directory, watchMax }: 
     conversationsOf: async () => [...new Set([...mine("conversation"), ...mine("typing")])],
     async watchedIn(conversationIds) {
       const watched = new Map<string, string[]>();
-      for (const [conversationId, some] of await directory.membersOfEach(conversationIds, watchMax + 1)) {
+      for (const [conversationId, some] of await ask(() => directory.membersOfEach(conversationIds, watchMax + 1))) {
         // It may have grown since it was asked for.
         const isLarge = some.length > watchMax;
-        const asked = () => directory.membersAmong(conversationId, [...mine("presence"), userId]);
+        const asked = () => ask(() => directory.membersAmong(conversationId, [...mine("presence"), userId]));
         const members = isLarge ? [...(await asked())] : some;
         const others = members.filter((member) => member !== userId);
         if (isBackend(subscriber) || others.length < members.length) watched.set(conversationId, others);

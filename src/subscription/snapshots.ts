@@ -14,7 +14,7 @@ export interface SnapshotSources {
   /** Where a question waits for its turn among its user's. */
   questions: FairQueue;
   overviews: OverviewStore;
-  directory: Pick<DirectoryView, "toldOfReceipts" | "membershipsAmong">;
+  directory: Pick<DirectoryView, "toldOfReceipts" | "membershipsAmong" | "rememberedMemberships">;
   /** Of the last messages and receipts of one answer: a slow client must be able to take it [CON7]. */
   listBytesMax: Record<WireFormat, number>;
   typing: { snapshot(conversationId: string, exceptUserId: string): NonNullable<Snapshot["typing"]> };
@@ -53,27 +53,24 @@ export function createSnapshots(sources: SnapshotSources) {
   return async (subscriber: Subscriber, topics: Topic[]): Promise<Snapshots> => {
     const { userId, deviceId } = subscriber;
     const keysOf = (kind: TopicKind) => topics.flatMap((topic) => (topic.kind === kind ? [topic.key] : []));
-    const users = keysOf("presence");
-    const asksCalls = topics.some(({ kind }) => kind === "calls");
-    const [overviews] = await Promise.all([
-      readOverviews(sources, subscriber, keysOf("conversation")),
-      users.length === 0 || subscriber.isClosed
-        ? null
-        : questions.ask(subscriber, () => presence.prepareSnapshots(users)),
-    ]);
+    const users = subscriber.isClosed ? [] : keysOf("presence");
+    const reading = readOverviews(sources, subscriber, keysOf("conversation"));
+    const prepare = () => questions.ask(subscriber, () => presence.prepareSnapshots(users));
+    const overviews = users.length === 0 ? await reading : (await Promise.all([reading, prepare()]))[0];
     // Last, for a list takes long to read: changes of these are told meanwhile, and who is told goes by what comes last.
-    const [memberships, callViews] = await Promise.all([
-      overviews.size === 0
-        ? null
-        : questions.ask(subscriber, () => directory.membershipsAmong(userId, [...overviews.keys()])),
-      asksCalls ? calls.snapshotOf({ userId, deviceId }) : null,
-    ]);
-    await nextTurn();
+    const shown = [...overviews.keys()];
+    const memberships =
+      directory.rememberedMemberships(userId, shown) ??
+      (await questions.ask(subscriber, () => directory.membershipsAmong(userId, shown)));
+    const asksCalls = topics.some(({ kind }) => kind === "calls");
+    const callViews = asksCalls ? await calls.snapshotOf({ userId, deviceId }) : null;
+    // Of what is asked nobody any more: a consequence of this turn's may be told of yet.
+    if (topics.some(({ kind }) => kind === "typing" || kind === "presence")) await nextTurn();
     const snapshots: Snapshots = new Map();
     for (const { name, kind, key } of topics) {
       if (kind === "conversation") {
         const text = overviews.get(key);
-        const mayWrite = memberships?.get(key)?.mayWrite ?? true;
+        const mayWrite = memberships.get(key)?.mayWrite ?? true;
         if (text !== undefined) snapshots.set(name, { text: mayWrite ? `${text}}` : `${text},"may_write":false}` });
       } else if (kind === "typing") {
         snapshots.set(name, { typing: typing.snapshot(key, userId) });
@@ -99,17 +96,18 @@ async function readOverviews(
   const texts = new Map<string, string>();
   const { userId, format, isClosed } = subscriber;
   if (isClosed || conversationIds.length === 0) return texts;
-  const told = await questions.ask(subscriber, () => directory.toldOfReceipts(conversationIds));
+  let told: Set<string> | null = null;
   let room = listBytesMax[format];
   let left = conversationIds;
   let count: number = namesPerQuestion;
   while (left.length > 0) {
     const piece = left.slice(0, count);
     const bytesMax = Math.min(room, pieceBytesMax);
-    const conversations = piece.map((conversationId) => ({ conversationId, isTold: told.has(conversationId) }));
-    const { overviews, bytes, beyond } = await questions.ask(subscriber, () =>
-      store.read({ userId, conversations, bytesMax }),
-    );
+    const { overviews, bytes, beyond } = await questions.ask(subscriber, async () => {
+      const areTold = (told ??= await directory.toldOfReceipts(conversationIds));
+      const conversations = piece.map((conversationId) => ({ conversationId, isTold: areTold.has(conversationId) }));
+      return store.read({ userId, conversations, bytesMax });
+    });
     for (const [conversationId, overview] of overviews) texts.set(conversationId, textOf(overview));
     // Of what is beyond the answer the rest is left out, also what is small.
     const isFull = beyond.length > 0 && bytesMax === room;

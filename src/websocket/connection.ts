@@ -9,25 +9,12 @@ import { limits, type WireFormat } from "../protocol/limits.ts";
 import { logTopic } from "../protocol/topic.ts";
 import type { PendingAnswer, RoutedConnection, TakeUpResult } from "../router/router.ts";
 import type { Follows } from "../subscription/subscriber.ts";
+import type { ConnectionOptions } from "./connection-options.ts";
 import { type ConnectionState, moved } from "./connection-state.ts";
 import type { UserSession } from "./credentials.ts";
+import type { FirstWords } from "./first-words.ts";
 import { isOnTopic, joinTopic, leaveTopic, topicsOn } from "./native-subscriptions.ts";
 import { queueBytesMax, type ReceivedFrame, RequestQueue, type RequestSocket, type TakeUp } from "./request-queue.ts";
-
-export interface ConnectionOptions {
-  connectionId: string;
-  deviceId: string;
-  address: string;
-  /** It has come by the internal listener, which has room of its own. */
-  isInternal: boolean;
-  format: WireFormat;
-  codec: Codec;
-  /** Verified by the upgrade; null: `authenticate` has to come. */
-  session: UserSession | null;
-  since: Since | undefined;
-  now: number;
-  queueMax: number;
-}
 
 /** Gives all connections what they have of who runs them. */
 export interface Attachment {
@@ -40,6 +27,7 @@ export interface Attachment {
   /** Bytes of the largest message, which may come when just less than too much is waiting. */
   queueBytesLast: number;
   waiting: WaitingFrames;
+  firstWords: FirstWords;
   /** Whether a frame is worth compressing. */
   compresses: (frame: EncodedFrame) => boolean;
 }
@@ -85,6 +73,8 @@ export class Connection implements RoutedConnection, RequestSocket {
   #sayLastWord: (() => void) | null = null;
   readonly #codec: Codec;
   readonly #queueMax: number;
+  /** Waits to be written together; null: it is written at once. */
+  #held: EncodedFrame[] | null = null;
   /** Only while something is handled: most connections are idle. */
   #requests: RequestQueue | null = null;
   #badMessages = 0;
@@ -213,17 +203,29 @@ export class Connection implements RoutedConnection, RequestSocket {
 
   /** @returns false where it was dropped, for the buffer is full: what the client has is a gap-free prefix, and it ends here [CON7] */
   #write(frame: EncodedFrame): boolean {
+    if (this.#held !== null) return this.#held.push(frame) > 0;
     const written = this.#ws?.send(frame as string | Uint8Array<ArrayBuffer>, this.#attachment?.compresses(frame));
     if (written === 0) this.close(CloseCode.slowConsumer, "slow consumer");
     return written !== 0;
   }
 
+  /** Holds back what it is told until it is to speak. */
+  holdBack(): void {
+    this.#held = [];
+    this.#attachment?.firstWords.hold(this);
+  }
+
+  speak(): void {
+    const held = this.#held;
+    if (held === null) return;
+    this.#held = null;
+    this.#attachment?.firstWords.release(this);
+    if (held.length > 0) this.sendFrames(held);
+  }
+
   sendAll(messages: OutgoingMessage[]): void {
     if (messages.length === 1) return this.sendMessage(messages[0]!);
-    if (messages.length === 0) return;
-    this.sendTogether(() => {
-      for (const message of messages) this.sendMessage(message);
-    });
+    if (messages.length > 0) this.sendTogether(() => messages.forEach((message) => void this.sendMessage(message)));
   }
 
   sendTogether(write: () => void): void {
@@ -297,6 +299,7 @@ export class Connection implements RoutedConnection, RequestSocket {
   close(code: number, reason: string): void {
     if (code !== CloseCode.slowConsumer) this.#attachment?.waiting.bringLevel(this);
     if (this.isClosed) return;
+    this.speak();
     this.moveTo("closing");
     // Now, for the platform says that the socket is closed before `close` returns.
     this.#requests?.giveUp();
@@ -333,6 +336,7 @@ export class Connection implements RoutedConnection, RequestSocket {
   /** It is over: we have closed it, or the socket is gone. */
   noteGone(code: number): void {
     const attachment = this.#attachment;
+    attachment?.firstWords.release(this);
     this.#attachment = null;
     if (attachment === null) this.#sayLastWord = null;
     else attachment.onGone(this, code);

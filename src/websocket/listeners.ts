@@ -3,6 +3,7 @@ import type { Server as BunServer } from "bun";
 import type { EncodedFrame, NativeTopics } from "../broadcast/ports.ts";
 import type { Compression } from "./compression.ts";
 import type { Connection } from "./connection.ts";
+import type { FirstWords } from "./first-words.ts";
 
 export class Listeners implements NativeTopics {
   /** The first accepts; others were replaced by a new certificate and live on until their last socket has gone. */
@@ -11,7 +12,10 @@ export class Listeners implements NativeTopics {
   /** Others listen elsewhere, such as inside: their sockets hear the same. */
   readonly #beside = new Set<BunServer<Connection>>();
 
-  constructor(private readonly compression: Pick<Compression, "pays">) {}
+  constructor(
+    private readonly compression: Pick<Compression, "pays">,
+    private readonly firstWords: Pick<FirstWords, "speak">,
+  ) {}
 
   /** The port that is listened on. */
   get port(): number {
@@ -36,6 +40,7 @@ export class Listeners implements NativeTopics {
   }
 
   publish(topic: string, frame: EncodedFrame): void {
+    this.firstWords.speak();
     const compress = this.compression.pays(frame, () => this.subscriberCount(topic));
     for (const listener of this.#all) listener.publish(topic, frame as string | Uint8Array<ArrayBuffer>, compress);
     for (const listener of this.#beside)

@@ -46,8 +46,11 @@ const watchPrefix = watchTopic("");
 export function topicsOn(socket: Socket, { userId, format }: SocketUser): string[] {
   const prefix = nativeTopic("", format).length;
   const together = allOwnTopic(userId);
-  return socket.subscriptions
-    .map((name) => name.slice(prefix))
-    .filter((name) => name !== everyoneTopic && !name.startsWith(watchPrefix))
-    .flatMap((name) => (name === together ? ownTopicsOf(userId) : [name]));
+  const topics: string[] = [];
+  for (const native of socket.subscriptions) {
+    const name = native.slice(prefix);
+    if (name === together) topics.push(...ownTopicsOf(userId));
+    else if (name !== everyoneTopic && !name.startsWith(watchPrefix)) topics.push(name);
+  }
+  return topics;
 }

@@ -14,6 +14,7 @@ import type { CleanUp } from "./clean-up.ts";
 import type { Compression } from "./compression.ts";
 import type { Attachment, Connection } from "./connection.ts";
 import { Descriptors } from "./descriptors.ts";
+import type { FirstWords } from "./first-words.ts";
 import type { Hub } from "./hub.ts";
 import type { Listeners } from "./listeners.ts";
 import { listenAt } from "./listening.ts";
@@ -33,6 +34,7 @@ export interface ServerOptions {
   hub: Pick<Hub, "size">;
   listeners: Listeners;
   coalescer: WaitingFrames;
+  firstWords: FirstWords;
   compression: Compression;
   counts: Counts;
   watches: Watches;
@@ -150,19 +152,19 @@ export class Server {
     if (url.pathname !== "/ws") {
       return (await this.options.health.handle({ method: request.method, url: url.href })) ?? notFound(request);
     }
-    return this.answerSocket(request, server);
+    return this.answerSocket(request, server, { url });
   }
 
   /** Lets a socket in, on this or another listener of the process that has these handlers. @returns undefined where it is in */
   async answerSocket(
     request: Request,
     server: BunServer<Connection>,
-    { isInternal = false } = {},
+    { isInternal = false, url }: { isInternal?: boolean; url?: URL } = {},
   ): Promise<Response | undefined> {
     try {
       const address = this.addressOf(request, server);
       const { upgrades, compression, now } = this.options;
-      const source = { address, isInternal, isOfThisMachine: () => this.isOfThisMachine(request, server) };
+      const source = { address, isInternal, url, isOfThisMachine: () => this.isOfThisMachine(request, server) };
       const { connection, subprotocol } = await upgrades.admit(request, source);
       // Where nobody agrees on it the platform looks at no offer, and to touch the headers costs a copy of all of them.
       if (compression.perMessageDeflate !== false && !compression.allows(connection, now()))
@@ -204,6 +206,7 @@ export class Server {
         if (watches.isWatching) watches.noteSent(connection, message, frame);
       },
       waiting: this.options.coalescer,
+      firstWords: this.options.firstWords,
       lastWordWaitMs: config.websocket.write_wait,
       queueBytesLast: config.websocket.max_message_size,
       compresses: (frame) => compression.pays(frame, () => 1),

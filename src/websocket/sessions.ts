@@ -56,8 +56,11 @@ export class Sessions {
       this.#giveUp(connection, error);
       return;
     }
+    // A replay is written as the client takes it.
+    if (connection.since === undefined) connection.holdBack();
     this.#greet(connection);
     await this.#settleIn(connection, connection.since);
+    connection.speak();
   }
 
   /** Answers `authenticate`: the first one makes the connection its user's, later ones extend it [AUTH1] [AUTH3]. */

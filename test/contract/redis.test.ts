@@ -49,7 +49,10 @@ for (const [name, openPlace] of [
 
     describePresenceRegistryContract(name, async () => {
       const { one, other, close } = await open();
-      const node = ({ presence: registry, bus }: Cluster) => ({ registry, watch: (topic: string) => bus.watch(topic) });
+      const node = ({ presence: registry, bus }: Cluster) => ({
+        registry,
+        watch: async (topic: string) => bus.watch(topic) ?? undefined,
+      });
       return { nodes: { one: node(one), other: node(other) }, close };
     });
     callRegistryContract(name, async () => {

@@ -1,6 +1,7 @@
 /** The platform's sockets and its topics, by hand: what is written to a socket is kept, in order. */
 import type { EncodedFrame, NativeTopics } from "../../src/broadcast/ports.ts";
-import type { Attachment, Connection, ConnectionOptions } from "../../src/websocket/connection.ts";
+import type { Attachment, Connection } from "../../src/websocket/connection.ts";
+import type { ConnectionOptions } from "../../src/websocket/connection-options.ts";
 import { connectionOn } from "./server-connection.ts";
 
 export const readFrame = (frame: EncodedFrame) => JSON.parse(String(frame));

@@ -1,6 +1,8 @@
 /** Makes connections of the service's by themselves: they speak JSON, are nobody's yet, and write to a socket of the test's. */
 import { jsonCodec } from "../../src/protocol/codec.ts";
-import { type Attachment, Connection, type ConnectionOptions } from "../../src/websocket/connection.ts";
+import { type Attachment, Connection } from "../../src/websocket/connection.ts";
+import type { ConnectionOptions } from "../../src/websocket/connection-options.ts";
+import { FirstWords } from "../../src/websocket/first-words.ts";
 
 export const plainConnection: ConnectionOptions = {
   connectionId: "k1",
@@ -22,6 +24,7 @@ export function connectionOn(socket: object, options: Partial<ConnectionOptions 
     onGone() {},
     onSent() {},
     waiting: { bringLevel() {}, bringLevelOn() {}, passBy() {} },
+    firstWords: new FirstWords(),
     lastWordWaitMs: 10_000,
     queueBytesLast: 1 << 20,
     compresses: () => false,

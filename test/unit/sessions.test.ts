@@ -14,6 +14,7 @@ import { CleanUp, type CleanUpOptions } from "../../src/websocket/clean-up.ts";
 import { createCompression } from "../../src/websocket/compression.ts";
 import { Connection } from "../../src/websocket/connection.ts";
 import type { UserSession } from "../../src/websocket/credentials.ts";
+import { FirstWords } from "../../src/websocket/first-words.ts";
 import { Hub } from "../../src/websocket/hub.ts";
 import { Listeners } from "../../src/websocket/listeners.ts";
 import { Registration, type RegistrationOptions } from "../../src/websocket/registration.ts";
@@ -118,10 +119,12 @@ test("[ENV5] what a frame's handler throws ends its connection with 4100, and no
   const broken = new InvariantBroken("connection_state", { from: "closed", to: "live" });
   const config = v.parse(configSchema, { server: { port: 0 } });
   const compression = createCompression(config);
+  const firstWords = new FirstWords();
   const server = new Server({
     config,
     compression,
-    listeners: new Listeners(compression),
+    listeners: new Listeners(compression, firstWords),
+    firstWords,
     coalescer: { bringLevel() {}, bringLevelOn() {}, passBy() {} },
     router: { route: (_: unknown, frame: string) => (frame === "well" ? undefined : fail()) },
     upgrades: { admit: async () => ({ connection: new Connection(plainConnection), subprotocol: null }) },

@@ -7,6 +7,7 @@ import { emptyOverview, type OverviewQuery, type OverviewStore } from "../../src
 import { createSnapshots } from "../../src/subscription/snapshots.ts";
 import type { Subscriber } from "../../src/subscription/subscriber.ts";
 
+const unknown = async () => new Map();
 const anna = { userId: "anna", format: "json" } as Subscriber;
 
 type Places = Awaited<ReturnType<OverviewStore["read"]>>["overviews"];
@@ -18,7 +19,7 @@ function snapshotsOfBen(between: () => Promise<void> | void, places: Promise<Pla
   const snapshots = createSnapshots({
     questions: new FairQueue({ perUser: 1 }),
     overviews: { read: async () => ({ overviews: await places, bytes: 0, beyond: [] }) },
-    directory: { toldOfReceipts: async () => new Set(), membershipsAmong: async () => new Map() },
+    directory: { toldOfReceipts: async () => new Set(), membershipsAmong: unknown, rememberedMemberships: () => null },
     listBytesMax: { json: 1_000, protobuf: 1_000 },
     typing: { snapshot: () => [] },
     calls: { snapshotOf: async () => [] },
@@ -111,7 +112,7 @@ function listOf(sizes: number[], bytesMax: number, between: () => void = () => {
         return { overviews, bytes, beyond };
       },
     },
-    directory: { toldOfReceipts: async () => new Set(), membershipsAmong: async () => new Map() },
+    directory: { toldOfReceipts: async () => new Set(), membershipsAmong: unknown, rememberedMemberships: () => null },
     listBytesMax: { json: bytesMax, protobuf: bytesMax },
     typing: { snapshot: () => [] },
     calls: { snapshotOf: async () => [] },
@@ -176,6 +177,7 @@ async function readWhile(between: (now: { mayWrite: boolean; calls: CallView[] }
     directory: {
       toldOfReceipts: async () => new Set(),
       membershipsAmong: async () => new Map([["c1", { mayWrite: now.mayWrite }]]),
+      rememberedMemberships: () => null,
     },
     listBytesMax: { json: 1_000, protobuf: 1_000 },
     typing: { snapshot: () => [] },

@@ -5,7 +5,7 @@ export function createLocalBus(): Bus {
   return {
     publish() {},
     broadcast() {},
-    async watch() {},
+    watch: () => null,
     sweep() {},
     onTopicMessage() {},
     onControlMessage() {},
