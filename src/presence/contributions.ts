@@ -44,6 +44,8 @@ export class Contributions {
   readonly #owed = new Map<string, { byHand?: UserStatus | null }>();
   /** When others last saw users of whom something has gone here: until all of it has, and the registry has the moment. */
   readonly #seenAt = new Map<string, number>();
+  /** Users under whose record something of this run stands that is not here any more: the registry has lost that it went. */
+  readonly #leftOver = new Set<string>();
   readonly queue = new KeyedQueue();
   /** Names the user of the record that is being changed in this very call. */
   #changing: string | null = null;
@@ -93,6 +95,16 @@ export class Contributions {
     const record = this.options.showing().recordOf(userId);
     if (record === null || !isVisible(record, at)) return;
     this.#seenAt.set(userId, Math.max(this.#seenAt.get(userId) ?? 0, at));
+  }
+
+  /**
+   * Notes under whose record something of this run stands: of whoever is not here it is taken out when they are looked at next.
+   * @returns in which order that is to be, those first
+   */
+  noteRecorded(userIds: string[]): string[] {
+    const left = userIds.filter((userId) => !this.has(userId));
+    for (const userId of left) this.#leftOver.add(userId);
+    return [...left, ...userIds.filter((userId) => this.has(userId))];
   }
 
   /** Tells what is so as far as this node can: while the registry is away what comes here counts, and what goes stays. */
@@ -209,7 +221,12 @@ export class Contributions {
 
   /** @returns whether the registry has by now what is here */
   async #recheckOne(userId: string, found: FilledRecord): Promise<boolean> {
-    if (isUnknown(found) && !this.has(userId)) return false;
+    if (isUnknown(found) && !this.has(userId)) {
+      if (!this.#leftOver.has(userId)) return false;
+      // Others wait until all nodes have put the registry right. What the storage knows is from when it went.
+      const { lastSeenAt } = found.record;
+      if (lastSeenAt !== null && !this.#seenAt.has(userId)) this.#seenAt.set(userId, lastSeenAt);
+    }
     const isOwed = this.#owed.get(userId)?.byHand !== undefined;
     // Read after the record: where somebody sets one meanwhile the revision is raised after this has looked at it.
     const is = isOwed ? await this.options.records.statusOf(userId) : null;
@@ -224,6 +241,7 @@ export class Contributions {
     // A status that is owed still is: its user is checked again.
     if (byHand !== undefined || this.#owed.get(userId)?.byHand === undefined) this.#owed.delete(userId);
     this.set(userId, devices);
+    this.#leftOver.delete(userId);
     // The registry may lose it until the storage has it as well.
     if (devices.every(({ leaving }) => leaving === undefined)) this.#seenAt.delete(userId);
     for (const { deviceId, connectionId } of superseded) this.options.onSuperseded({ userId, deviceId, connectionId });

@@ -74,7 +74,7 @@ export class PresenceTracker {
       records,
       endGraces: () => this.#endGraces(),
       remove: (dead) => this.#remove(dead),
-      recheck: (userIds) => this.#stale.addNow(userIds),
+      recheck: (userIds) => this.#stale.addNow(this.#here.noteRecorded(userIds)),
       seenHere: () => this.#seenHere(this.#here.all()),
       cameHere: () => this.#cameHere(),
       timers,

@@ -192,6 +192,24 @@ test("[PRE1] a device under the name of a node that does not have it is taken ou
   expect(await world.heard()).toEqual(["others offline ann"]);
 });
 
+test("[PRE1] [BAK3] such a device is taken out before anybody may be known again, as of when it went", async () => {
+  tracker.start();
+  const ann = device("ann", "d1");
+  await tracker.connect(ann);
+  const { record } = (await world.registry.read(["ann"])).get("ann")!;
+  await world.clock.pass(1_000);
+  await tracker.disconnect({ ...ann, clean: true });
+  const lastSeenAt = world.clock.now();
+  await world.clock.pass(3_000);
+  await world.registry.transact("ann", () => ({ put: record, result: null }));
+  // The nodes put back what was lost: until all have, nobody knows of anybody, and whoever has missed something is not looked for.
+  const { registry } = world.nodes.get("n2")!;
+  registry.unknown.add("ann");
+  registry.lose();
+  await world.clock.pass(2_000);
+  expect((await world.registry.read(["ann"])).get("ann")!.record).toMatchObject({ devices: [], lastSeenAt });
+});
+
 test("[PRE2] [DRN] what was held back when its node stopped is shown by the others", async () => {
   const dying = world.addNode("n3");
   const ann = device("ann", "d1");
