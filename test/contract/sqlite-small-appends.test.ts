@@ -74,10 +74,10 @@ test("what is appended in the loop's thread is small, and takes nothing back", a
   const { appends, isHere } = build();
   const text = (length: number) => ({ payload: JSON.stringify({ text: "x".repeat(length) }) });
   await isHere();
-  expect(await isHere(newEvents("user:few", 8))).toBe(true);
-  expect(await isHere(newEvents("user:many", 9))).toBe(false);
-  expect(await isHere([newEvent("user:large", text(16_000))])).toBe(true);
-  expect(await isHere([newEvent("user:large", text(17_000))])).toBe(false);
+  expect(await isHere(newEvents("user:few", 64))).toBe(true);
+  expect(await isHere(newEvents("user:many", 65))).toBe(false);
+  expect(await isHere([newEvent("user:large", text(65_000))])).toBe(true);
+  expect(await isHere([newEvent("user:large", text(66_000))])).toBe(false);
   expect(await isHere([newEvent("user:kept", { compactionKey: "state" })])).toBe(false);
   const amendment = { kind: "delete", messageId: "m1", by: "ann", deleted: { payload: "{}" } } as never;
   expect(await isHere([newEvent("conversation:c1", { amendment })])).toBe(false);
@@ -94,6 +94,7 @@ test("[END2] the worker has its turn first, and before more is written than a qu
   appends.stop();
   const tiny = build({ logPages: 16 });
   expect([await tiny.isHere(), await tiny.isHere(), await tiny.isHere()]).toEqual([false, true, false]);
+  expect(await tiny.isHere(newEvents("user:few", 2))).toBe(false);
   tiny.appends.stop();
 });
 

@@ -4,7 +4,7 @@ import { appendFileSync, closeSync, openSync, realpathSync, rmSync, statfsSync, 
 import { createPrivately } from "./files.ts";
 
 /** As much of the disk's room at most, and no more than a quarter of what is free. */
-const bytesMax = 8 * 1024 * 1024;
+const bytesMax = 12 * 1024 * 1024;
 const partBytes = 64 * 1024;
 const walPagesUsual = 1_000;
 const walPagesMin = 16;

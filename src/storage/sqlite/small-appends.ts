@@ -5,9 +5,9 @@ import { EventLogTables } from "./event-log.ts";
 import { LoopConnection } from "./loop-connection.ts";
 import { PreparedDatabase } from "./prepared-database.ts";
 
-/** Events of a batch, and characters of their payloads: the loop stands still meanwhile, and many share the way to the worker. */
-const eventsMax = 8;
-const charactersMax = 16 * 1024;
+/** Events of a batch, and characters of their payloads: the loop stands still meanwhile, for a little of what it takes to publish them. */
+const eventsMax = 64;
+const charactersMax = 64 * 1024;
 /** Where the disk takes longer than this (ms) for so little, the loop leaves it alone for a while. */
 const patienceMs = 10;
 /**
@@ -15,9 +15,10 @@ const patienceMs = 10;
  * into the file, which waits for the disk, and says when the file is damaged, or the room on the disk is kept for retention.
  */
 const shareOfLog = 1 / 4;
-/** Of tables and indexes that grow at their ends, once for all; and where each event goes by its topic and its key. */
+/** Of tables and indexes that grow at their ends, once for all; where the events of a topic go; and where each goes by its key. */
 const pagesPerBatch = 3;
-const pagesPerEvent = 7;
+const pagesPerTopic = 6;
+const pagesPerEvent = 1;
 const pageCharacters = 4_096;
 
 export interface SmallAppendsOptions {
@@ -75,12 +76,14 @@ export class SmallAppends {
   /** @returns undefined where the worker is to append: it is too much, it is its turn, or something is in the way, which it is to say */
   #appendHere(events: NewEvent[]): AppendResult | undefined {
     if (this.#pages <= 0 || this.#atWorker > 0 || !isSmall(events)) return undefined;
+    const pages = pagesOf(events);
+    if (events.length > 1 && pages > this.#pagesPerTurn) return undefined;
     const { now = Date.now } = this.options;
     try {
       const log = this.#connection.get()?.log;
       const startedAt = now();
       const result = log?.append(events);
-      this.#pages -= pagesOf(events);
+      this.#pages -= pages;
       this.#noteTook(now() - startedAt);
       return result;
     } catch (error) {
@@ -119,6 +122,10 @@ function isSmall(events: NewEvent[]): boolean {
 }
 
 const charactersOf = (events: NewEvent[]) => events.reduce((sum, { payload }) => sum + payload.length, 0);
+const topicsOf = (events: NewEvent[]) => new Set(events.map(({ topic }) => topic));
 const pagesOf = (events: NewEvent[]) =>
-  pagesPerBatch + events.length * pagesPerEvent + Math.floor(charactersOf(events) / pageCharacters);
+  pagesPerBatch +
+  topicsOf(events).size * pagesPerTopic +
+  events.length * pagesPerEvent +
+  Math.floor(charactersOf(events) / pageCharacters);
 const isBusy = (error: unknown) => String((error as { code?: unknown } | null)?.code).startsWith("SQLITE_BUSY");
