@@ -3,7 +3,8 @@
  * another machine); `client`: the package `ws-service/client`; `release [target…]`: what a release has, in `dist/release`; `manifests`:
  * configs/kubernetes from the chart.
  */
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import type { BunPlugin } from "bun";
 import packageFile from "./package.json" with { type: "json" };
@@ -43,11 +44,36 @@ interface Executable {
   /** As the runtime names it, such as `bun-linux-arm64-musl`; left out: this machine's own. */
   target?: Bun.Build.CompileTarget;
   outfile: string;
+  /** Names what a start reads, which is put together, at the front. Left out: all as it comes. */
+  order?: string;
+}
+
+/**
+ * Starts the service once, of a build for this machine, and records what that reads.
+ * @returns text that is good for builds for every machine
+ */
+async function recordOrder(): Promise<string> {
+  const folder = mkdtempSync(join(tmpdir(), "ws-service-build-"));
+  const [program, order] = [join(folder, "ws-service"), join(folder, "order")];
+  try {
+    await buildExecutable({ outfile: program });
+    const env = { WS__SERVER__PORT: "0", WS__SERVER__DRAIN_WINDOW: "0s", BUN_BYTECODE_ORDER_OUT: order };
+    const service = Bun.spawn([program, "serve"], { cwd: folder, env, stdout: "pipe", stderr: "inherit" });
+    // Its first line that says so, or its end.
+    for await (const part of service.stdout.pipeThrough(new TextDecoderStream()))
+      if (part.includes('"listening"')) service.kill("SIGTERM");
+    if ((await service.exited) !== 0) fail("the service that was built does not start");
+    return readFileSync(order, "utf8");
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 /** @returns the packages that are in it */
-async function buildExecutable({ target, outfile }: Executable): Promise<Set<string>> {
+async function buildExecutable({ target, outfile, order }: Executable): Promise<Set<string>> {
   const startedAt = performance.now();
+  const orderFile = order === undefined ? null : `${outfile}.order`;
+  if (order !== undefined) writeFileSync(orderFile!, order);
   const { metafile, outputs } = await build({
     // A Worker must be an entry point of its own: nothing imports it.
     entrypoints: [join(root, "src/main.ts"), join(root, "src/storage/sqlite/worker.ts")],
@@ -63,6 +89,7 @@ async function buildExecutable({ target, outfile }: Executable): Promise<Set<str
     metafile: true,
     compile: {
       outfile,
+      bytecodeOrder: orderFile,
       ...(target === undefined ? {} : { target }),
       // Left out: what lies in the working directory is not this program's configuration.
       autoloadDotenv: false,
@@ -71,6 +98,7 @@ async function buildExecutable({ target, outfile }: Executable): Promise<Set<str
       autoloadPackageJson: false,
     },
   });
+  if (orderFile !== null) rmSync(orderFile);
   // They are inside of it as well.
   for (const { kind, path } of outputs) if (kind === "sourcemap") rmSync(path);
   const megabytes = statSync(outfile).size / 1024 ** 2;
@@ -107,12 +135,13 @@ async function buildRelease(names: string[]): Promise<void> {
   const folder = join(root, "dist/release");
   rmSync(folder, { recursive: true, force: true });
   const { version } = packageFile;
+  const order = await recordOrder();
   let packages = new Set<string>();
   for (const name of names) {
     const target = targetOf(name);
     const title = `ws-service-${version}-${name}`;
     const staged = join(folder, title);
-    packages = await buildExecutable({ target, outfile: join(staged, "ws-service") });
+    packages = await buildExecutable({ target, outfile: join(staged, "ws-service"), order });
     const pages = ["README.md", "CHANGELOG.md", ...new Bun.Glob("docs/*.md").scanSync(root)];
     for (const file of [...pages, "LICENSE", ...configsOfOperators])
       cpSync(join(root, file), join(staged, file), { recursive: true });
@@ -269,5 +298,5 @@ else if (what === "release") await buildRelease(names.length > 0 ? names : Objec
 else if (what === "manifests") renderManifests();
 else {
   const target = names[0] === undefined ? {} : { target: targetOf(names[0]) };
-  await buildExecutable({ ...target, outfile: join(root, "dist/ws-service") });
+  await buildExecutable({ ...target, outfile: join(root, "dist/ws-service"), order: await recordOrder() });
 }

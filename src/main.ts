@@ -1,5 +1,4 @@
 /** Runs the process: its arguments, its signals and its exit code; everything else is a command's. */
-import { createInterface } from "node:readline";
 import { commandHelp, overallHelp, parseArgs } from "./commands/args.ts";
 import { type Command, type CommandIo, UsageError } from "./commands/command.ts";
 import { beWithPatientCompiler } from "./commands/patient-compiler.ts";
@@ -28,9 +27,17 @@ const loadAll = () => Promise.all(Object.values(commands).map((load) => load()))
 const isCompiled = /^(\/\$bunfs|B:[\\/]~BUN)[\\/]/.test(Bun.main);
 
 const io: CommandIo = {
-  stdout: process.stdout,
-  stderr: process.stderr,
-  stdin: () => createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY }),
+  // Made when they are asked for: the service needs none of them, and they are a tenth of its start.
+  get stdout() {
+    return standardOutput();
+  },
+  get stderr() {
+    return process.stderr;
+  },
+  async *stdin() {
+    const { createInterface } = await import("node:readline");
+    yield* createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY });
+  },
   env: process.env,
   cwd: process.cwd(),
   signals: {
@@ -96,16 +103,20 @@ const shared = globalThis as { wsServiceStarted?: boolean };
 const isReload = shared.wsServiceStarted === true;
 shared.wsServiceStarted = true;
 
-// A reader that has gone away (`config print | head -1`) is not a failure.
-if (!isReload) {
-  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") throw error;
-  });
+/** Forgives a reader that goes away (`config print | head -1`). */
+function standardOutput(): NodeJS.WriteStream {
+  const { stdout } = process;
+  if (stdout.listenerCount("error") === 0) {
+    stdout.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EPIPE") throw error;
+    });
+  }
+  return stdout;
 }
 
 async function end(exitCode: number): Promise<never> {
   // Leaving drops what a pipe has not taken yet: wait for it.
-  await Promise.all([process.stdout, process.stderr].map((output) => new Promise((done) => output.write("", done))));
+  await Promise.all([standardOutput(), process.stderr].map((output) => new Promise((done) => output.write("", done))));
   process.exit(exitCode);
 }
 

@@ -2,6 +2,7 @@
 import type { Config } from "../config/schema.ts";
 import type { Routes } from "../handlers/context.ts";
 import type { Siblings } from "../health/checkers.ts";
+import type { Storage } from "../storage/ports.ts";
 import { Counts } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 
@@ -10,6 +11,8 @@ export interface AppOptions {
   routes: Routes;
   logger: Logger;
   version: string;
+  /** Opened before the rest; default: opened now. */
+  storage?: Promise<Storage>;
   /** Milliseconds since 1970. */
   now?: () => number;
   newId?: () => string;
@@ -21,7 +24,9 @@ export interface AppOptions {
   siblings?: Siblings;
 }
 
-export interface Base extends Required<Omit<AppOptions, "siblings">>, Pick<AppOptions, "siblings"> {
+export interface Base
+  extends Required<Omit<AppOptions, "siblings" | "storage">>,
+    Pick<AppOptions, "siblings" | "storage"> {
   counts: Counts;
 }
 

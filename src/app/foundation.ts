@@ -3,6 +3,7 @@ import { createDirectoryView } from "../directory/directory.ts";
 import { createVisibleAmong } from "../directory/visibility.ts";
 import { createCluster, createStorage } from "../engines.ts";
 import { FairQueue } from "../storage/fair-queue.ts";
+import type { Storage } from "../storage/ports.ts";
 import type { OtlpOptions } from "../telemetry/otlp.ts";
 import type { Tracing } from "../telemetry/tracing.ts";
 import type { Area } from "./area.ts";
@@ -10,10 +11,9 @@ import type { Base } from "./base.ts";
 
 export type Foundation = Awaited<ReturnType<typeof openFoundation>>["parts"];
 
-/** Starts the storage: it names the installation that the cluster is made for. */
-export async function openFoundation({ config, logger, counts, version, now, newId }: Base) {
-  const storage = await createStorage(config, { now, logger });
-  await storage.start();
+/** Waits for the storage: it names the installation that the cluster is made for. */
+export async function openFoundation({ config, logger, counts, version, now, newId, ...given }: Base) {
+  const storage = await (given.storage ?? openStorage({ config, now, logger }));
   const nodeId = config.cluster.node_id ?? newId();
   const cluster = await createCluster(config, { storage, now, version, nodeId, counts, logger });
   const { mode, cache_ttl: cacheTtlMs, cache_size: cacheSize } = config.directory;
@@ -40,6 +40,12 @@ export async function openFoundation({ config, logger, counts, version, now, new
       await traced;
     },
   } satisfies Area;
+}
+
+async function openStorage({ config, now, logger }: Pick<Base, "config" | "now" | "logger">): Promise<Storage> {
+  const storage = await createStorage(config, { now, logger });
+  await storage.start();
+  return storage;
 }
 
 /** Loads what sends traces where they are on; null where not. */

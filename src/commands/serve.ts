@@ -1,11 +1,10 @@
 /** Runs the service until it is told to end; under `bun --hot` it takes new handlers while everybody stays connected. */
 import packageJson from "../../package.json" with { type: "json" };
-import { type App, startApp } from "../app.ts";
+import type { App } from "../app.ts";
 import { loadConfig } from "../config/loader.ts";
-import { routes } from "../handlers/routes.ts";
+import { createStorage } from "../engines.ts";
 import { createLogSink } from "../telemetry/logger.ts";
 import type { Command, CommandIo } from "./command.ts";
-import { parseWorkers, serveWorkers } from "./serve-workers.ts";
 import { findServiceManager } from "./service-manager.ts";
 import { startFailureOf } from "./start-failure.ts";
 import { findWorkerSlot } from "./worker.ts";
@@ -37,19 +36,23 @@ A service manager that sets NOTIFY_SOCKET is told when it serves and when it dra
   async run(args, io) {
     if (shared.wsServiceRunning !== undefined) {
       const { app, ended } = await shared.wsServiceRunning;
-      app?.replaceRoutes(routes);
+      if (app !== null) app.replaceRoutes((await import("../handlers/routes.ts")).routes);
       return ended;
     }
     const file = args.value("config");
     const workers = args.value("workers");
-    const count = workers === undefined ? null : parseWorkers(workers);
-    shared.wsServiceRunning =
-      count === null
-        ? start(file, io)
-        : Promise.resolve({ app: null, ended: serveWorkers({ count, file }, io) } satisfies Running);
+    shared.wsServiceRunning = workers === undefined ? start(file, io) : startOthers({ workers, file }, io);
     return (await shared.wsServiceRunning).ended;
   },
 };
+
+async function startOthers(
+  { workers, file }: { workers: string; file: string | undefined },
+  io: CommandIo,
+): Promise<Running> {
+  const { parseWorkers, serveWorkers } = await import("./serve-workers.ts");
+  return { app: null, ended: serveWorkers({ count: parseWorkers(workers), file }, io) };
+}
 
 async function start(file: string | undefined, io: CommandIo): Promise<Running> {
   const startedAt = performance.now();
@@ -61,9 +64,15 @@ async function start(file: string | undefined, io: CommandIo): Promise<Running> 
   for (const notice of notices) logger.warn(notice);
   const siblings = slot === null ? {} : { siblings: slot };
   const droppedLogLines = sink.droppedLines;
+  // It opens while the rest of the program is read; what keeps it from that is thrown where it is waited for.
+  const storage = await createStorage(config, { now: Date.now, logger });
+  const opening = storage.start();
+  opening.catch(() => {});
+  const [{ startApp }, { routes }] = await Promise.all([import("../app.ts"), import("../handlers/routes.ts")]);
   const app = await startApp({
     config,
     routes,
+    storage: opening.then(() => storage),
     logger,
     version: packageJson.version,
     ...siblings,

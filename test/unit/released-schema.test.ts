@@ -1,7 +1,8 @@
 /** Holds the text of released migration steps still: who has run one has what it says, and nothing else. */
+import { Database } from "bun:sqlite";
 import { expect, test } from "bun:test";
 import { steps } from "../../src/storage/postgres/schema.ts";
-import { migrations } from "../../src/storage/sqlite/schema.ts";
+import { migrate, migrations } from "../../src/storage/sqlite/schema.ts";
 
 /** Of the steps of each release, in order, without what is blank around them. */
 const released = {
@@ -37,3 +38,37 @@ test("of what is not released yet each function stands once", () => {
   expect(made.length).toBeGreaterThan(30);
   expect(made.filter((name, at) => made.indexOf(name) < at)).toEqual([]);
 });
+
+test("a new SQLite file is what the steps make of an empty one, rows and all", () => {
+  const fresh = new Database(":memory:");
+  expect(migrate(fresh)).toEqual({ from: 0, to: migrations.length });
+  const stepped = new Database(":memory:");
+  for (const step of migrations) stepped.exec(step);
+  expect(contentsOf(fresh)).toEqual(contentsOf(stepped));
+  const installations = [fresh, fresh, stepped].map((database) => database.query("SELECT * FROM installation").get());
+  expect(installations[0]).toEqual(installations[1]!);
+  expect(installations[0]).not.toEqual(installations[2]!);
+});
+
+/** @returns all objects with their SQL, and the rows of each table; of what is made up for each file the length, and no moments */
+function contentsOf(database: Database) {
+  const objects = database
+    .query<{ type: string; name: string }, []>(
+      "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name",
+    )
+    .all();
+  const madeUp = (name: string, value: unknown) =>
+    /_?id$/.test(name) && typeof value === "string" ? value.length : value;
+  const rows = objects
+    .filter(({ type }) => type === "table")
+    .map(({ name }) => [
+      name,
+      database
+        .query<Record<string, unknown>, []>(`SELECT * FROM ${name}`)
+        .all()
+        .map(({ created_at, ...row }) =>
+          Object.fromEntries(Object.entries(row).map(([column, value]) => [column, madeUp(column, value)])),
+        ),
+    ]);
+  return { objects, rows };
+}
