@@ -149,11 +149,16 @@ export class Broadcaster {
     const publications: Publication[] = [];
     let receivers = 0;
     for (const format of formats) {
-      const names = nativeTopicsOf(topic, format).filter((name) => native.subscriberCount(name) > 0);
-      if (names.length === 0) continue;
+      let count = 0;
+      const names = nativeTopicsOf(topic, format).filter((name) => {
+        const subscribers = native.subscriberCount(name);
+        count += subscribers;
+        return subscribers > 0;
+      });
+      if (count === 0) continue;
       const frame = codecs[format].encode(message);
       const passedBy = new Set([...leftOut].filter((it) => it.format === format && it.isSubscribed(topic)));
-      const heard = names.reduce((sum, name) => sum + native.subscriberCount(name), 0) - passedBy.size;
+      const heard = count - passedBy.size;
       receivers += heard;
       if (heard > 0) counts.bytesOut += heard * Buffer.byteLength(frame);
       publications.push({ format, frame, names, passedBy });

@@ -16,7 +16,7 @@ const sha256 = new Bun.CryptoHasher("sha256");
 /** The same for the same JSON value, in whatever order its names came; 22 characters. */
 export function contentDigest(content: unknown): string {
   const text = JSON.stringify(inOrder(content));
-  return sha256.update(text).digest().subarray(0, 16).toString("base64url");
+  return sha256.update(text).digest("base64url").slice(0, 22);
 }
 
 /** The value with the names of its objects in one order; what is in order already is not copied. */

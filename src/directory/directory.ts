@@ -191,6 +191,11 @@ function createMemberQuestions(
     return new Map([...found, ...fresh.map((id) => [id, newcomer] as const)]);
   }
 
+  async function membership(conversationId: string, userId: string): Promise<Membership | undefined> {
+    const known = memberships.recall({ conversationId, userId });
+    return known === null ? (await membershipsAmong(userId, [conversationId])).get(conversationId) : known.membership;
+  }
+
   async function membersAmong(conversationId: string, userIds: string[]): Promise<Set<string>> {
     // Most conversations are small, however many users are asked about.
     if (userIds.length >= smallMax) {
@@ -208,10 +213,11 @@ function createMemberQuestions(
     rememberedMemberships: (userId, conversationIds) => memberships.remembered({ userId, conversationIds }),
     ensureMemberships,
     membersAmong,
+    // Mostly remembered: people say more than one thing.
     ensureMember: async (conversationId, userId) =>
+      memberships.recall({ conversationId, userId })?.membership ??
       (await ensureMemberships(userId, [conversationId])).get(conversationId),
-    membership: async (conversationId, userId) =>
-      (await membershipsAmong(userId, [conversationId])).get(conversationId),
-    isMember: async (conversationId, userId) => (await membershipsAmong(userId, [conversationId])).has(conversationId),
+    membership,
+    isMember: async (conversationId, userId) => (await membership(conversationId, userId)) !== undefined,
   };
 }

@@ -46,10 +46,9 @@ export class MembershipCache {
     const unknown: string[] = [];
     const pending: { conversationId: string; found: Promise<Memberships> }[] = [];
     for (const conversationId of conversationIds) {
-      const key = keyOf({ conversationId, userId });
-      const answer = this.#answers.get(key);
-      const underWay = this.#searches.get(key);
-      if (answer !== undefined && answer.until > this.options.now()) {
+      const answer = this.recall({ conversationId, userId });
+      const underWay = this.#searches.get(keyOf({ conversationId, userId }));
+      if (answer !== null) {
         if (answer.membership !== undefined) memberships.set(conversationId, answer.membership);
       } else if (underWay !== undefined) pending.push({ conversationId, found: underWay });
       else unknown.push(conversationId);
@@ -68,13 +67,18 @@ export class MembershipCache {
   /** Finds the same by what is remembered alone; null: that is not all that is asked for. */
   remembered({ userId, conversationIds }: MembershipQuestion): Memberships | null {
     const memberships: Memberships = new Map();
-    const now = this.options.now();
     for (const conversationId of conversationIds) {
-      const answer = this.#answers.get(keyOf({ conversationId, userId }));
-      if (answer === undefined || answer.until <= now) return null;
+      const answer = this.recall({ conversationId, userId });
+      if (answer === null) return null;
       if (answer.membership !== undefined) memberships.set(conversationId, answer.membership);
     }
     return memberships;
+  }
+
+  /** Says what is remembered of one pair, without a membership of one who is no member; null: nothing is. */
+  recall(pair: MembershipKey): { membership: Membership | undefined } | null {
+    const answer = this.#answers.get(keyOf(pair));
+    return answer !== undefined && answer.until > this.options.now() ? answer : null;
   }
 
   /** Forgets an answer that has changed; one that is on its way is not remembered. */
