@@ -206,15 +206,18 @@ export class RecentEvents {
 
   /** Has what is given out carry its frames from now on: it is encoded once, for all who come. */
   #giveOut(topic: Topic, isAsked: (kept: Kept) => boolean): LoggedEvent[] {
-    return topic.events.filter(isAsked).map((kept) => {
+    const events: LoggedEvent[] = [];
+    for (const kept of topic.events) {
+      if (!isAsked(kept)) continue;
       if (kept.event.frames === undefined) {
         kept.event.frames = {};
         const bytes = kept.event.payload.length + bytesBeside.frame;
         kept.bytes += bytes;
         this.#grow(topic, bytes);
       }
-      return kept.event;
-    });
+      events.push(kept.event);
+    }
+    return events;
   }
 
   #keptOf(event: LoggedEvent, asOfSeq: number): Kept {

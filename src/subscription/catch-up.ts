@@ -4,6 +4,7 @@ import type { OwnSent } from "../broadcast/own-sent.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import { assert } from "../ground/assert.ts";
 import { pages } from "../ground/pages.ts";
+import type { OutgoingMessage } from "../protocol/envelope.ts";
 import {
   type EventLog,
   type LoggedEvent,
@@ -106,11 +107,8 @@ async function replay(
   { subscriber, topics, since, revoked }: CatchUpRequest & { since: StartingPoint },
 ) {
   const results = new Map<string, TopicPlace>();
-  const replayed = new Map<string, number>();
   const recovered = new Map<string, boolean>();
-  const sentAfter = new Map<string, number>();
-  const sentThrough = new Map<string, number>();
-  const sending = { since, sentAfter, sentThrough, replayed, revoked };
+  const sending: Sending = { since, revoked, sent: new Map() };
   const { sequencer } = sources;
   const { epochs } = sequencer;
   const hasBroken = () => epochs.breaks !== since.breaks;
@@ -152,12 +150,9 @@ async function replay(
       }
       send(subscriber, tail, sending);
       subscriber.subscribe(topic);
-      ownSent?.begin(subscriber, topic, sentAfter.get(topic) ?? seq);
-      results.set(topic, {
-        seq,
-        replayed: replayed.get(topic) ?? 0,
-        recovered: recovered.get(topic) ?? known,
-      });
+      const sent = sending.sent.get(topic);
+      ownSent?.begin(subscriber, topic, sent?.after ?? seq);
+      results.set(topic, { seq, replayed: sent?.count ?? 0, recovered: recovered.get(topic) ?? known });
     }
     remaining = behind;
     for (const topic of behind) await sequencer.settled(topic);
@@ -203,27 +198,38 @@ export function* burstsOf(
 
 interface Sending {
   since: StartingPoint;
-  sentAfter: Map<string, number>;
-  sentThrough: Map<string, number>;
-  replayed: Map<string, number>;
   revoked: Set<string>;
+  /** By topic. */
+  sent: Map<string, Sent>;
+}
+
+/** All of a topic from one number to another, of which some may be gone from the log. */
+interface Sent {
+  after: number;
+  through: number;
+  count: number;
 }
 
 /** The last number of the topic that the client has, by what it says and what it was sent. */
-const lastOf = ({ since, sentThrough }: Pick<Sending, "since" | "sentThrough">, topic: string) =>
-  Math.max(since.seen[topic] ?? 0, sentThrough.get(topic) ?? 0);
+const lastOf = ({ since, sent }: Pick<Sending, "since" | "sent">, topic: string) =>
+  Math.max(since.seen[topic] ?? 0, sent.get(topic)?.through ?? 0);
 
 function send(subscriber: Subscriber, events: LoggedEvent[], state: Sending): void {
-  const fresh = events.filter(({ topic, seq }) => {
-    if (state.revoked.has(topic)) return false;
-    return seq > lastOf(state, topic);
-  });
-  for (const { topic, seq } of fresh) {
-    const through = state.sentThrough.get(topic) ?? 0;
+  const { revoked, sent } = state;
+  const fresh: LoggedEvent[] = [];
+  for (const event of events)
+    if (!revoked.has(event.topic) && event.seq > lastOf(state, event.topic)) fresh.push(event);
+  const messages: OutgoingMessage[] = [];
+  for (const { id, type, payload, createdAt: at, topic, seq, position, frames } of fresh) {
+    const before = sent.get(topic);
+    const through = before?.through ?? 0;
     assert(seq > through, "catch_up", { topic, seq, through });
-    if (!state.sentAfter.has(topic)) state.sentAfter.set(topic, seq - 1);
-    state.sentThrough.set(topic, seq);
-    state.replayed.set(topic, (state.replayed.get(topic) ?? 0) + 1);
+    if (before === undefined) sent.set(topic, { after: seq - 1, through: seq, count: 1 });
+    else {
+      before.through = seq;
+      before.count++;
+    }
+    messages.push({ id, type, payload, at, topic, seq, position, frames });
   }
-  subscriber.sendAll(fresh.map((event) => ({ ...event, at: event.createdAt })));
+  subscriber.sendAll(messages);
 }
