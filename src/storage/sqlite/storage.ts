@@ -109,12 +109,18 @@ export function createSqliteStorage({
       const isFirst = hold.take();
       await calls.start();
       reads.start();
-      appends.start(await calls.call("logPages"));
-      // While nobody runs the file may have been put back to what it was, or another one in its place.
-      epochs.replace(await (isFirst ? calls.call("beginEpoch", now()) : calls.call("epochs")));
-      if (isFirst) await calls.call("releaseErasures");
+      // Asked at once, and done in this order.
+      const [logPages, known, missing] = await Promise.all([
+        calls.call("logPages"),
+        // While nobody runs the file may have been put back to what it was, or another one in its place.
+        isFirst ? calls.call("beginEpoch", now()) : calls.call("epochs"),
+        calls.call("missingTriggers"),
+        isFirst ? calls.call("releaseErasures") : null,
+      ]);
+      appends.start(logPages);
+      epochs.replace(known);
       await watch.look();
-      for (const sentence of await calls.call("missingTriggers")) onNotice(sentence);
+      for (const sentence of missing) onNotice(sentence);
       cleaning.start();
     },
     installation: () => calls.call("installation"),
