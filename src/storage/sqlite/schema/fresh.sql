@@ -39,6 +39,16 @@ CREATE INDEX messages_by_seq ON events (topic_id, seq, sender_id) WHERE sender_i
 
 CREATE INDEX messages_by_id ON events (topic_id, id) WHERE sender_id IS NOT NULL;
 
+CREATE TABLE idempotency_keys (
+    key_id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    topic_id INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    event_id TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+  , digest TEXT);
+
 CREATE TABLE receipts (
     receipt_id INTEGER PRIMARY KEY,
     topic_id INTEGER NOT NULL,
@@ -299,17 +309,6 @@ CREATE TABLE conversations (
 
 CREATE VIEW log_end (position) AS
   SELECT max(log_state.position, coalesce((SELECT max(position) FROM topics), 0)) FROM log_state;
-
-CREATE TABLE idempotency_keys (
-  key_id INTEGER PRIMARY KEY,
-  key TEXT NOT NULL UNIQUE,
-  topic_id INTEGER NOT NULL,
-  seq INTEGER NOT NULL,
-  position INTEGER NOT NULL,
-  event_id TEXT NOT NULL,
-  created_at INTEGER NOT NULL,
-  digest TEXT
-);
 
 INSERT INTO log_state VALUES (1, 0, 0, 0, 0);
 INSERT INTO write_proof VALUES (1, 0, x'');
