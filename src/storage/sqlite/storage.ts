@@ -109,14 +109,7 @@ export function createSqliteStorage({
       const isFirst = hold.take();
       await calls.start();
       reads.start();
-      // Asked at once, and done in this order.
-      const [logPages, known, missing] = await Promise.all([
-        calls.call("logPages"),
-        // While nobody runs the file may have been put back to what it was, or another one in its place.
-        isFirst ? calls.call("beginEpoch", now()) : calls.call("epochs"),
-        calls.call("missingTriggers"),
-        isFirst ? calls.call("releaseErasures") : null,
-      ]);
+      const [logPages, known, missing] = await askFirst(calls, { isFirst, now: now() });
       appends.start(logPages);
       epochs.replace(known);
       await watch.look();
@@ -135,6 +128,17 @@ export function createSqliteStorage({
       hold.release();
     },
   };
+}
+
+/** Asks at once what a start wants to know; it is done in this order. */
+function askFirst(calls: WorkerCalls, { isFirst, now }: { isFirst: boolean; now: number }) {
+  return Promise.all([
+    calls.call("logPages"),
+    // While nobody runs the file may have been put back to what it was, or another one in its place.
+    isFirst ? calls.call("beginEpoch", now) : calls.call("epochs"),
+    calls.call("missingTriggers"),
+    isFirst ? calls.call("releaseErasures") : null,
+  ]);
 }
 
 /** @param readEpochs null: the file is what it was for as long as it is held by this process alone */
