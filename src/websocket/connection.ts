@@ -209,7 +209,7 @@ export class Connection implements RoutedConnection, RequestSocket {
     return written !== 0;
   }
 
-  /** Holds back what it is told until it is to speak. */
+  /** Holds back what it is told until it is to speak; what is more than one message is so once somebody waits for it to be taken. */
   holdBack(): void {
     this.#held = [];
     this.#attachment?.firstWords.hold(this);
@@ -264,11 +264,10 @@ export class Connection implements RoutedConnection, RequestSocket {
   }
 
   drained(): Promise<void> {
+    if (this.#held !== null && this.#held.length > 1) this.speak();
     if (this.isClosed || this.bufferedBytes() === 0) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#drainWaiters ??= [];
-      this.#drainWaiters.push(resolve);
-    });
+    this.#drainWaiters ??= [];
+    return new Promise((resolve) => void this.#drainWaiters!.push(resolve));
   }
 
   /** Whether it is sent the whole log: it is written to only once it has taken what was written before [BAK2]. */

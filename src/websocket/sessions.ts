@@ -56,8 +56,7 @@ export class Sessions {
       this.#giveUp(connection, error);
       return;
     }
-    // A replay is written as the client takes it.
-    if (connection.since === undefined) connection.holdBack();
+    connection.holdBack();
     this.#greet(connection);
     await this.#settleIn(connection, connection.since);
     connection.speak();

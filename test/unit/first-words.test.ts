@@ -79,3 +79,13 @@ test("[SUB5] one that has gone is not written to, nor remembered", async () => {
   await nextTurn();
   expect(written).toEqual([]);
 });
+
+test("[LOG5] a replay among them is written as soon as it is to be taken", async () => {
+  connection.holdBack();
+  tell("connected");
+  await connection.drained();
+  expect(written).toEqual([]);
+  tell("message.new");
+  await connection.drained();
+  expect(written).toEqual(["connected + message.new"]);
+});
