@@ -15,10 +15,10 @@ const statesPerStatement = 500;
 function statements(ws: string) {
   return {
     advance: `SELECT n, up_to_seq AS "upToSeq", advanced, unread, as_of_seq AS "asOfSeq"
-      FROM ${ws}.advance_receipts($1, $2, $3, $4, $5, $6, $7)`,
+      FROM ${ws}.advance_receipts($1, $2, $3, $4, $5, $6, $7, $8)`,
     unsent: `SELECT ${conversationId}, user_id AS "userId", kind, sent_seq AS "sentSeq", up_to_seq AS "upToSeq",
-        message_ids AS "messageIds"
-      FROM ${ws}.unsent_receipts($1, $2, $3, $4, $5)`,
+        newest_first AS "messageIds"
+      FROM ${ws}.unsent_receipts($1, $2, $3, $4, $5, $6)`,
     passOver: `SELECT ${ws}.tell_receipts($1, NULL)`,
     states: `SELECT ${conversationId}, as_of_seq AS "asOfSeq", read_seq AS "readSeq", delivered_seq AS "deliveredSeq", unread
       FROM ${ws}.receipt_states($1, $2)`,
@@ -38,19 +38,27 @@ export const tellingsText = (tellings: (Telling & { n: number })[]): string =>
     })),
   );
 
+/** Names the topic of each conversation once. @returns the names, and of each that was given which of them, from 1 */
+function placesOf(items: { conversationId: string }[]): [names: string, places: string] {
+  const places = new Map<string, number>();
+  for (const { conversationId } of items) if (!places.has(conversationId)) places.set(conversationId, places.size + 1);
+  const placed = items.map(({ conversationId }) => places.get(conversationId)!);
+  return [arrayOf([...places.keys()].map(conversationTopic)), arrayOf(placed)];
+}
+
 /** @param now milliseconds since 1970 */
 export function createReceiptStore(pool: Pool, schema: string, now: () => number): ReceiptStore {
   const sql = statements(schema);
   return {
     async advance(marks) {
-      const named = marks.flatMap(({ messageIds = [] }, index) => messageIds.map((id) => ({ id, n: index + 1 })));
+      let idsGiven = 0;
       const rows = await pool.query<Marked & { n: number }>(sql.advance, [
-        arrayOf(marks.map((mark) => conversationTopic(mark.conversationId))),
+        ...placesOf(marks),
         arrayOf(marks.map(({ userId }) => userId)),
         arrayOf(marks.map(({ kind }) => kind)),
         arrayOf(marks.map(({ upToSeq = 0 }) => upToSeq)),
-        arrayOf(named.map(({ n }) => n)),
-        arrayOf(named.map(({ id }) => id)),
+        arrayOf(marks.flatMap(({ messageIds = [] }) => messageIds)),
+        arrayOf(marks.map(({ messageIds = [] }) => (idsGiven += messageIds.length))),
         now(),
       ]);
       const marked: Marked[] = marks.map(() => ({ upToSeq: 0, advanced: false, unread: 0, asOfSeq: 0 }));
@@ -62,14 +70,10 @@ export function createReceiptStore(pool: Pool, schema: string, now: () => number
     async unsent(query, messageIdsMax) {
       const parameters =
         "of" in query
-          ? [
-              arrayOf(query.of.map((it) => conversationTopic(it.conversationId))),
-              arrayOf(query.of.map(({ userId }) => userId)),
-              null,
-              null,
-            ]
-          : ["{}", "{}", query.movedBefore, query.limit];
-      return [...(await pool.query<UnsentReceipt>(sql.unsent, [...parameters, messageIdsMax]))];
+          ? [...placesOf(query.of), arrayOf(query.of.map(({ userId }) => userId)), null, null]
+          : ["{}", "{}", "{}", query.movedBefore, query.limit];
+      const rows = await pool.query<UnsentReceipt>(sql.unsent, [...parameters, messageIdsMax]);
+      return rows.map((row) => ({ ...row, messageIds: row.messageIds.toReversed() }));
     },
 
     async passOver(tellings) {

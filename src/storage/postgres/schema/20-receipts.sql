@@ -4,8 +4,8 @@
 ALTER TABLE ${ws}.receipts DROP COLUMN claimed_seq, DROP COLUMN claimed_at;
 
 CREATE FUNCTION ${ws}.advance_receipts(
-  given_topics text[], given_users text[], given_kinds text[], given_up_to bigint[], given_id_indexes bigint[], given_ids text[],
-  now_ms bigint
+  names text[], given_topics integer[], given_users text[], given_kinds text[], given_up_to bigint[], given_ids text[],
+  given_ends integer[], now_ms bigint
 ) RETURNS TABLE (n bigint, up_to_seq bigint, advanced boolean, unread bigint, as_of_seq bigint)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -13,32 +13,34 @@ SET jit = off AS $advance_receipts$
 #variable_conflict use_column
 BEGIN
   RETURN QUERY
-  WITH named AS MATERIALIZED (
-    SELECT g.n, max(m.seq) AS seq FROM unnest(given_id_indexes, given_ids) AS g (n, id)
-      CROSS JOIN LATERAL (SELECT t.topic_id FROM ${ws}.topics AS t WHERE t.name = given_topics[g.n] LIMIT 1) AS t
-      CROSS JOIN LATERAL (
-        SELECT e.seq FROM ${ws}.events AS e
-        WHERE e.topic_id = t.topic_id AND e.id = g.id AND e.sender_id IS NOT NULL AND e.sender_id <> given_users[g.n]
-          -- Of a deleted message only its payload says who had sent it; it is short.
-          AND (e.sender_id <> '' OR strpos(e.payload, '"sender_id":' || to_json(given_users[g.n])::text) = 0)
-        LIMIT 1) AS m
-      GROUP BY g.n
+  WITH known AS MATERIALIZED (
+    -- Once for each topic; heads as head_seq() has them, without a call for each.
+    SELECT array_agg(t.topic_id ORDER BY g.place) AS topic_ids, array_agg(t.seq ORDER BY g.place) AS heads
+      FROM unnest(names) WITH ORDINALITY AS g (name, place) LEFT JOIN LATERAL (
+        SELECT t.topic_id, greatest(
+            coalesce((SELECT e.seq FROM ${ws}.events AS e WHERE e.topic_id = t.topic_id ORDER BY e.seq DESC LIMIT 1), 0),
+            coalesce((SELECT f.trimmed_seq FROM ${ws}.trims AS f WHERE f.topic_id = t.topic_id), 0)) AS seq
+          FROM ${ws}.topics AS t WHERE t.name = g.name LIMIT 1) AS t ON true
   ), asked AS MATERIALIZED (
-    SELECT g.n, t.topic_id, g.user_id, g.kind, h.seq AS head, r.seq AS current, r.joined, r.read_seq,
-        greatest(least(g.up_to, h.seq), i.seq) AS target
-      FROM unnest(given_topics, given_users, given_kinds, given_up_to) WITH ORDINALITY AS g (topic, user_id, kind, up_to, n)
-      CROSS JOIN LATERAL (SELECT t.topic_id FROM ${ws}.topics AS t WHERE t.name = g.topic LIMIT 1) AS t
+    SELECT g.n, g.topic_id, g.user_id, g.kind, g.head, r.*, greatest(least(g.up_to, g.head), (
+        SELECT max(m.seq) FROM unnest(given_ids[coalesce(given_ends[g.n - 1], 0) + 1:given_ends[g.n]]) AS i (id)
+          CROSS JOIN LATERAL (
+            SELECT e.seq FROM ${ws}.events AS e
+            WHERE e.topic_id = g.topic_id AND e.id = i.id AND e.sender_id IS NOT NULL AND e.sender_id <> g.user_id
+              -- Of a deleted message only its payload says who had sent it; it is short.
+              AND (e.sender_id <> '' OR strpos(e.payload, '"sender_id":' || to_json(g.user_id)::text) = 0)
+            LIMIT 1) AS m)) AS target
+      FROM (
+        SELECT u.n, u.user_id, u.kind, u.up_to, (SELECT k.topic_ids FROM known AS k)[u.place] AS topic_id,
+            (SELECT k.heads FROM known AS k)[u.place] AS head
+          FROM unnest(given_topics, given_users, given_kinds, given_up_to) WITH ORDINALITY AS u (place, user_id, kind, up_to, n)
+          OFFSET 0) AS g
       CROSS JOIN LATERAL (
-        -- Says the same as head_seq(), without a call for each.
-        SELECT greatest(
-          coalesce((SELECT e.seq FROM ${ws}.events AS e WHERE e.topic_id = t.topic_id ORDER BY e.seq DESC LIMIT 1), 0),
-          coalesce((SELECT f.trimmed_seq FROM ${ws}.trims AS f WHERE f.topic_id = t.topic_id), 0)) AS seq) AS h
-      CROSS JOIN LATERAL (
-        SELECT coalesce(max(w.seq) FILTER (WHERE w.kind IN (g.kind, 'joined')), 0) AS seq,
+        SELECT coalesce(max(w.seq) FILTER (WHERE w.kind IN (g.kind, 'joined')), 0) AS current,
           coalesce(max(w.seq) FILTER (WHERE w.kind = 'joined'), 0) AS joined,
           coalesce(max(w.seq) FILTER (WHERE w.kind IN ('read', 'read_private', 'joined')), 0) AS read_seq
-        FROM ${ws}.receipts AS w WHERE w.topic_id = t.topic_id AND w.user_id = g.user_id) AS r
-      LEFT JOIN named AS i ON i.n = g.n
+        FROM ${ws}.receipts AS w WHERE w.topic_id = g.topic_id AND w.user_id = g.user_id) AS r
+      WHERE g.topic_id IS NOT NULL
   ), moves AS (
     -- Counts as told up to where the user has joined: what was before is nobody's to tell.
     SELECT a.topic_id, a.user_id, a.kind, a.target AS seq, a.joined AS sent_seq FROM asked AS a WHERE a.target > a.current
@@ -57,47 +59,45 @@ BEGIN
     RETURNING r.topic_id, r.user_id, r.kind
   )
   SELECT a.n, greatest(a.current, a.target),
-      EXISTS (SELECT FROM moved AS m WHERE m.topic_id = a.topic_id AND m.user_id = a.user_id AND m.kind = a.kind),
+      (a.topic_id, a.user_id, a.kind) IN (SELECT m.topic_id, m.user_id, m.kind FROM moved AS m),
       (SELECT count(*) FROM ${ws}.events AS e WHERE e.topic_id = a.topic_id AND e.sender_id NOT IN ('', a.user_id)
         AND e.seq > CASE WHEN a.kind = 'delivered' THEN a.read_seq ELSE greatest(a.read_seq, a.target) END), a.head
     FROM asked AS a;
 END
 $advance_receipts$;
 COMMENT ON FUNCTION ${ws}.advance_receipts IS
-  'Moves how far users have read topics, or were given them: to named messages, or up to a number; each user once in a topic. Says up to where each is now, whether it has moved, and as of which number how much is unread; nothing of a topic without events.';
+  'Moves how far users have read topics, or were given them: to named messages, or up to a number; each user once in a topic. names: the topics, each once; given_topics: of each mark, which of them, from 1; given_ends: where in given_ids those of each mark end. Says up to where each is now, whether it has moved, and as of which number how much is unread; nothing of a topic without events.';
 
 CREATE FUNCTION ${ws}.unsent_receipts(
-  given_topics text[], given_users text[], moved_before bigint, page bigint, ids_told bigint
-) RETURNS TABLE (topic text, user_id text, kind text, sent_seq bigint, up_to_seq bigint, message_ids json)
+  names text[], given_topics integer[], given_users text[], moved_before bigint, page bigint, ids_told bigint
+) RETURNS TABLE (topic text, user_id text, kind text, sent_seq bigint, up_to_seq bigint, newest_first json)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off AS $unsent_receipts$
 #variable_conflict use_column
 DECLARE
-  owed ${ws}.receipts[];
+  topic_ids CONSTANT bigint[] := ARRAY(
+    SELECT (SELECT t.topic_id FROM ${ws}.topics AS t WHERE t.name = g.name) FROM unnest(names) AS g (name));
 BEGIN
-  IF moved_before IS NULL THEN
-    SELECT array_agg(r.kept) INTO owed FROM unnest(given_topics, given_users) AS g (topic, user_id)
-      CROSS JOIN LATERAL (SELECT t.topic_id FROM ${ws}.topics AS t WHERE t.name = g.topic LIMIT 1) AS t
-      CROSS JOIN LATERAL (
-        SELECT r AS kept FROM ${ws}.receipts AS r WHERE r.topic_id = t.topic_id AND r.user_id = g.user_id OFFSET 0) AS r
-      WHERE (r.kept).sent_seq < (r.kept).seq;
-  ELSE
-    SELECT array_agg(o) INTO owed FROM (
-      SELECT r.* FROM ${ws}.receipts AS r WHERE r.sent_seq < r.seq AND r.moved_at < moved_before
-      ORDER BY r.moved_at LIMIT page) AS o;
-  END IF;
   RETURN QUERY
-  SELECT t.name, o.user_id, o.kind, o.sent_seq, o.seq, c.ids FROM unnest(owed) AS o
-    CROSS JOIN LATERAL (SELECT t.name FROM ${ws}.topics AS t WHERE t.topic_id = o.topic_id LIMIT 1) AS t
-    CROSS JOIN LATERAL (
-      SELECT coalesce(json_agg(m.id ORDER BY m.seq), '[]') AS ids FROM (
-        SELECT e.id, e.seq FROM ${ws}.events AS e WHERE e.topic_id = o.topic_id AND e.sender_id NOT IN ('', o.user_id)
-          AND e.seq > o.sent_seq AND e.seq <= o.seq ORDER BY e.seq DESC LIMIT ids_told) AS m) AS c;
+  SELECT o.name, o.user_id, o.kind, o.sent_seq, o.seq, to_json(ARRAY(
+      SELECT e.id FROM ${ws}.events AS e WHERE e.topic_id = o.topic_id AND e.sender_id NOT IN ('', o.user_id)
+        AND e.seq > o.sent_seq AND e.seq <= o.seq ORDER BY e.seq DESC LIMIT ids_told))
+    FROM (
+      SELECT names[g.place] AS name, r.* FROM unnest(given_topics, given_users) AS g (place, user_id)
+        CROSS JOIN LATERAL (
+          SELECT r.topic_id, r.user_id, r.kind, r.sent_seq, r.seq FROM ${ws}.receipts AS r
+            WHERE r.topic_id = topic_ids[g.place] AND r.user_id = g.user_id OFFSET 0) AS r
+        WHERE moved_before IS NULL AND r.sent_seq < r.seq
+      UNION ALL
+      SELECT (SELECT t.name FROM ${ws}.topics AS t WHERE t.topic_id = r.topic_id), r.* FROM (
+          SELECT r.topic_id, r.user_id, r.kind, r.sent_seq, r.seq FROM ${ws}.receipts AS r
+            WHERE r.sent_seq < r.seq AND r.moved_at < moved_before ORDER BY r.moved_at LIMIT page) AS r
+        WHERE moved_before IS NOT NULL) AS o;
 END
 $unsent_receipts$;
 COMMENT ON FUNCTION ${ws}.unsent_receipts IS
-  'Watermarks above what was told, of users in topics, or those that moved before a moment, the oldest first: each with the ids of others'' messages in between, the newest so many.';
+  'Watermarks above what was told, of users in topics (of each, which of the names, from 1), or those that moved before a moment, the oldest first: each with the ids of others'' messages in between, the newest so many.';
 
 CREATE FUNCTION ${ws}.tell_receipts(tellings text, left_out bigint[]) RETURNS SETOF bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
