@@ -37,7 +37,10 @@ export function composeMessaging(
   const { broadcaster, publisher, sequencer } = broadcasting;
   watches.showBy(broadcaster);
   const windowMs = config.messages.receipt_window;
-  const receipts = new ReceiptRelay({ store: storage.receipts, publisher, directory, windowMs, now, newId, logger });
+  // Leaves room for all who mark what they were just given; a mark is answered well before it is told of.
+  const paceMs = Math.min(100, windowMs / 2);
+  const { receipts: store } = storage;
+  const receipts = new ReceiptRelay({ store, publisher, directory, windowMs, paceMs, now, newId, logger });
   return {
     parts: { ...broadcasting, receipts },
     async start() {

@@ -15,6 +15,8 @@ export interface SharedWritesOptions<Item, Answer> {
   weightOf?(item: Item): number;
   /** So long (ms) is a statement waited for before the next one. */
   patienceMs?: number;
+  /** So long (ms) after one has begun the next one waits for company, unless somebody is in a hurry; 0: not at all. */
+  paceMs?: number;
 }
 
 interface Waiting<Item, Answer> {
@@ -28,6 +30,10 @@ export class SharedWrites<Item, Answer> {
   /** A statement is under way, and not for long. */
   #isBusy = false;
   #underWay = 0;
+  /** By `performance.now()`. */
+  #nextAt = 0;
+  /** Ends the wait for company. */
+  #pause: Timer | null = null;
 
   constructor(private readonly options: SharedWritesOptions<Item, Answer>) {}
 
@@ -39,8 +45,21 @@ export class SharedWrites<Item, Answer> {
     return answer.promise;
   }
 
+  /** Has what waits written as soon as can be: somebody waits behind it. */
+  hurry(): void {
+    this.#nextAt = 0;
+    this.#schedule();
+  }
+
   #schedule(): void {
     if (this.#waiting.length === 0 || this.#isScheduled || this.#isBusy || this.#underWay >= atOnceMax) return;
+    const waitMs = this.#waiting.length < itemsMax ? this.#nextAt - performance.now() : 0;
+    if (waitMs > 0) {
+      this.#pause ??= setTimeout(() => this.hurry(), waitMs);
+      return;
+    }
+    if (this.#pause !== null) clearTimeout(this.#pause);
+    this.#pause = null;
     this.#isScheduled = true;
     // At the end of the turn, so that all of the turn go together.
     setImmediate(() => {
@@ -59,6 +78,8 @@ export class SharedWrites<Item, Answer> {
     };
     this.#underWay++;
     this.#isBusy = true;
+    // Goes on at once with what was left over, for its key or for want of room: that has waited.
+    this.#nextAt = this.#waiting.length > 0 ? 0 : performance.now() + (this.options.paceMs ?? 0);
     const late = setTimeout(goOn, this.options.patienceMs ?? 100);
     try {
       const answers = await this.options.write(batch.map(({ item }) => item));

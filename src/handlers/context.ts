@@ -34,6 +34,8 @@ export interface Requester extends Subscriber {
   readonly isAuthenticated: boolean;
   /** Resolves once everything that it has sent before is answered; null: it is [ENV7]. */
   readonly ahead: Promise<void> | null;
+  /** Has it called once something that it has sent waits for the request that is handled now. */
+  whenFollowed(hurry: () => void): void;
 }
 
 /** Names everything that handlers may work with; it outlives a hot reload of them. */

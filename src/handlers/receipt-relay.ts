@@ -26,6 +26,8 @@ export interface ReceiptRelayOptions {
   directory: Pick<DirectoryView, "toldOfReceipts">;
   /** How long receipts are gathered, ms. */
   windowMs: number;
+  /** How long marks wait for those of others, ms: a statement has many of them. */
+  paceMs?: number;
   now: () => number;
   newId: () => string;
   logger: Logger;
@@ -73,11 +75,12 @@ export class ReceiptRelay {
   readonly #outage: Outage;
 
   constructor(private readonly options: ReceiptRelayOptions) {
-    const { logger, store } = options;
+    const { logger, store, paceMs = 0 } = options;
     this.#marks = new SharedWrites<ReceiptMark, Marked>({
       write: (marks) => store.advance(marks),
       keyOf,
       weightOf: ({ messageIds = [] }) => messageIds.length,
+      paceMs,
     });
     this.#outage = warnsOnce(logger, "receipts wait", "receipts go on");
   }
@@ -105,6 +108,11 @@ export class ReceiptRelay {
     const marked = await this.#marks.write(mark);
     if (marked.advanced) this.#gather({ ...mark, upToSeq: marked.upToSeq }, audience);
     return marked;
+  }
+
+  /** Has marks that wait for others' written now. */
+  hurry(): void {
+    this.#marks.hurry();
   }
 
   #gather({ conversationId, userId, kind, upToSeq }: Omit<Telling, "sentSeq">, audience: Audience): void {

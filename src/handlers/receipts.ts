@@ -18,9 +18,11 @@ async function mark(
   const { from, payload, services } = request;
   const { conversation_id: conversationId, message_ids: messageIds, up_to_seq: upToSeq } = payload;
   await requireMember(request, { joins: false, writes: false });
-  const marked = await services.receipts.advance(
+  const marking = services.receipts.advance(
     { conversationId, userId: from.userId, kind, messageIds, upToSeq },
     { except: from },
   );
+  from.whenFollowed(() => services.receipts.hurry());
+  const marked = await marking;
   return { type: "ack", payload: { up_to_seq: marked.upToSeq, unread: marked.unread, as_of_seq: marked.asOfSeq } };
 }

@@ -156,6 +156,10 @@ export class Connection implements RoutedConnection, RequestSocket {
     return this.#requests?.ahead ?? null;
   }
 
+  whenFollowed(hurry: () => void): void {
+    this.#requests?.whenFollowed(hurry);
+  }
+
   /** Whether reading waits, for too much was read: nothing can be heard of the client meanwhile. */
   get isPaused(): boolean {
     return this.#ws?.isPaused === true;
@@ -181,10 +185,7 @@ export class Connection implements RoutedConnection, RequestSocket {
 
   /** Counts a message that made no sense. @returns whether it was one too many within a minute [ENV4] */
   noteBadMessage(now: number): boolean {
-    if (now - this.#badSince > badMessageWindowMs) {
-      this.#badSince = now;
-      this.#badMessages = 0;
-    }
+    if (now - this.#badSince > badMessageWindowMs) [this.#badSince, this.#badMessages] = [now, 0];
     return ++this.#badMessages >= limits.badMessagesPerMinute;
   }
 
@@ -266,8 +267,7 @@ export class Connection implements RoutedConnection, RequestSocket {
   drained(): Promise<void> {
     if (this.#held !== null && this.#held.length > 1) this.speak();
     if (this.isClosed || this.bufferedBytes() === 0) return Promise.resolve();
-    this.#drainWaiters ??= [];
-    return new Promise((resolve) => void this.#drainWaiters!.push(resolve));
+    return new Promise((resolve) => void (this.#drainWaiters ??= []).push(resolve));
   }
 
   /** Whether it is sent the whole log: it is written to only once it has taken what was written before [BAK2]. */

@@ -49,6 +49,7 @@ export class RequestQueue {
   #unansweredEvents = 0;
   #unansweredBytes = 0;
   #allAnswered: PromiseWithResolvers<void> | null = null;
+  #onFollowed: (() => void) | null = null;
   #finished: (() => void)[] = [];
 
   constructor(private readonly options: RequestQueueOptions) {}
@@ -65,9 +66,17 @@ export class RequestQueue {
     return this.#allAnswered.promise;
   }
 
+  /** Has it called once a frame waits behind what is being taken up now. */
+  whenFollowed(hurry: () => void): void {
+    if (this.#frames.length > 0) hurry();
+    else this.#onFollowed = hurry;
+  }
+
   receive(frame: ReceivedFrame): void {
     this.#frames.push(frame);
     this.#bytes += frame.length;
+    this.#onFollowed?.();
+    this.#onFollowed = null;
     void this.#takeUpWaiting();
     if (!this.#hasRoom) this.options.socket.pauseReading();
   }

@@ -1,5 +1,6 @@
 /** Proves how one connection reads what comes, with a socket that says what is done to it [ENV7]. */
 import { expect, test } from "bun:test";
+import { nextTurn } from "../../src/ground/next-turn.ts";
 import { connectionOn } from "../support/server-connection.ts";
 
 /** A live connection with a socket of its own. */
@@ -43,4 +44,31 @@ test("[ENV7] reading goes on once there is room for bytes again", async () => {
   turns.shift()!();
   await Promise.resolve();
   expect([turns.length, socket.isPaused]).toEqual([1, false]);
+});
+
+test("[ENV7] what is being handled is told once something waits behind it, also where that came first", async () => {
+  const { connection } = connect();
+  const held = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const told: string[] = [];
+  let handled = 0;
+  const handle = async (frame: string | Buffer) => {
+    const turn = held[handled++]!.promise;
+    await Promise.resolve();
+    connection.whenFollowed(() => void told.push(String(frame)));
+    await turn;
+  };
+  connection.receive("a", handle);
+  await nextTurn();
+  expect(told).toEqual([]);
+  for (const name of ["b", "c"]) connection.receive(name, handle);
+  expect(told).toEqual(["a"]);
+  held[0]!.resolve();
+  await nextTurn();
+  expect(told).toEqual(["a", "b"]);
+  held[1]!.resolve();
+  held.push(Promise.withResolvers<void>());
+  await nextTurn();
+  expect(told).toEqual(["a", "b"]);
+  held[2]!.resolve();
+  await connection.finish();
 });

@@ -1,5 +1,6 @@
 /** Marks of many users that share statements: which go together, and who waits for whom [REC1]. */
 import { beforeEach, expect, test } from "bun:test";
+import { nextTurn } from "../../src/ground/next-turn.ts";
 import { SharedWrites } from "../../src/ground/shared-writes.ts";
 import { Unavailable } from "../../src/ground/unavailable.ts";
 import type { Marked, ReceiptMark } from "../../src/storage/ports.ts";
@@ -16,9 +17,10 @@ beforeEach(() => {
   noteStatement = () => {};
 });
 
-function queueWith({ patienceMs = 600_000 } = {}) {
+function queueWith({ patienceMs = 600_000, paceMs = 0 } = {}) {
   return new SharedWrites<ReceiptMark, Marked>({
     patienceMs,
+    paceMs,
     keyOf: ({ conversationId, userId }) => `${conversationId} ${userId}`,
     weightOf: ({ messageIds = [] }) => messageIds.length,
     write(marks) {
@@ -116,3 +118,34 @@ test("[REC1] a fault of one statement is not that of the next", async () => {
   end(await statement(1));
   await next;
 });
+
+test("[REC1] what comes soon after a statement waits for company, until somebody waits behind it", async () => {
+  const queue = queueWith({ paceMs: 600_000 });
+  const first = queue.write(mark("ann"));
+  end(await statement(0));
+  await first;
+  const later = [queue.write(mark("bob"))];
+  await turns(3);
+  later.push(queue.write(mark("eve")));
+  await turns(3);
+  expect(statements).toHaveLength(1);
+  queue.hurry();
+  end(await statement(1));
+  await Promise.all(later);
+  expect(statements[1]!.users).toEqual(["bob", "eve"]);
+});
+
+test("[REC1] a statement that is full waits for no company, nor does what it has left over", async () => {
+  const queue = queueWith({ paceMs: 600_000 });
+  const all = [queue.write(mark("ann")), queue.write(mark("ann"))];
+  for (let index = 0; index < 2; index++) end(await statement(index));
+  await Promise.all(all);
+  const many = Array.from({ length: 50 }, (_, index) => queue.write(mark(`user${index}`)));
+  end(await statement(2));
+  await Promise.all(many);
+  expect(statements.map(({ users }) => users.length)).toEqual([1, 1, 50]);
+});
+
+async function turns(count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn++) await nextTurn();
+}
