@@ -3,7 +3,17 @@
  * another machine); `client`: the package `ws-service/client`; `release [target…]`: what a release has, in `dist/release`; `manifests`:
  * configs/kubernetes from the chart.
  */
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import type { BunPlugin } from "bun";
@@ -72,8 +82,9 @@ async function recordOrder(): Promise<string> {
 /** @returns the packages that are in it */
 async function buildExecutable({ target, outfile, order }: Executable): Promise<Set<string>> {
   const startedAt = performance.now();
+  mkdirSync(dirname(outfile), { recursive: true });
   const orderFile = order === undefined ? null : `${outfile}.order`;
-  if (order !== undefined) writeFileSync(orderFile!, order);
+  if (orderFile !== null) writeFileSync(orderFile, order!);
   const { metafile, outputs } = await build({
     // A Worker must be an entry point of its own: nothing imports it.
     entrypoints: [join(root, "src/main.ts"), join(root, "src/storage/sqlite/worker.ts")],
