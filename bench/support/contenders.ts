@@ -1,7 +1,9 @@
 /** Servers that are measured beside each other: the service, the bare platform, and what else is here. */
+
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { patientCompiler } from "../../src/commands/patient-compiler.ts";
 import { freePorts } from "../../test/support/free-ports.ts";
 import { secret } from "../peers/token.ts";
 import type { DialectName, Mode } from "./dialects.ts";
@@ -166,6 +168,8 @@ const recipes = {
       WS__RATE_LIMITS__ENABLED: "false",
       WS__LOG__LEVEL: "error",
       WS__SERVER__DRAIN_WINDOW: "0s",
+      // It sets it itself, but not where it is profiled.
+      ...(profileFolder === undefined ? {} : patientCompiler),
       ...settings,
     },
     livePath: "/ready",

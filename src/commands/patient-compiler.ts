@@ -8,6 +8,9 @@
 const setting = "BUN_JSC_thresholdForFTLOptimizeAfterWarmUp";
 const calls = 1_000_000;
 
+/** As it stands in the environment. */
+export const patientCompiler = { [setting]: String(calls) };
+
 export interface Itself {
   /** The words that run this program once more. */
   program: readonly string[];
@@ -18,13 +21,15 @@ export interface Itself {
 /**
  * The runtime reads such settings from the environment only, before any of our code: the program takes its own place, as the same process
  * with the same files. Does nothing where the setting is there, which is the second time or somebody's wish, where a parent talks to it by a
- * channel that would not come along, and where a process cannot do so.
+ * channel that would not come along, under a profiler, and where a process cannot do so.
  */
 export function beWithPatientCompiler({ program, argv, env }: Itself): void {
   if (env[setting] !== undefined || process.execve === undefined || process.send !== undefined) return;
+  // A profiler stops this thread by signals, and one that is on its way would end what stands here next.
+  if (process.execArgv.some((word) => word.startsWith("--cpu-prof"))) return;
   const [file] = program;
   try {
-    process.execve(file!, [...program, ...argv], { ...env, [setting]: String(calls) });
+    process.execve(file!, [...program, ...argv], { ...env, ...patientCompiler });
   } catch {
     // Where no program may be started it serves all the same.
   }
