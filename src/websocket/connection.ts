@@ -297,8 +297,9 @@ export class Connection implements RoutedConnection, RequestSocket {
   /** Closes with one of our codes; what waits in the queue is given up. */
   close(code: number, reason: string): void {
     if (code !== CloseCode.slowConsumer) this.#attachment?.waiting.bringLevel(this);
-    if (this.isClosed) return;
+    // May close it itself, for want of room.
     this.speak();
+    if (this.isClosed) return;
     this.moveTo("closing");
     // Now, for the platform says that the socket is closed before `close` returns.
     this.#requests?.giveUp();

@@ -6,6 +6,8 @@ import { FirstWords } from "../../src/websocket/first-words.ts";
 import { Listeners } from "../../src/websocket/listeners.ts";
 import { connectionOn } from "../support/server-connection.ts";
 
+/** As the platform says it of a frame: 0 where it was dropped, for the buffer is full. */
+let taken: 0 | 1;
 /** Types of messages, and what else reaches the socket, in their order; those of one write are joined. */
 let written: string[];
 let firstWords: FirstWords;
@@ -13,6 +15,7 @@ let connection: Connection;
 
 beforeEach(() => {
   written = [];
+  taken = 1;
   firstWords = new FirstWords();
   let together: string[] | null = null;
   const socket = {
@@ -20,7 +23,7 @@ beforeEach(() => {
       const { type } = JSON.parse(frame) as { type: string };
       if (together === null) written.push(type);
       else together.push(type);
-      return 1;
+      return taken;
     },
     cork(write: () => void) {
       together = [];
@@ -88,4 +91,13 @@ test("[LOG5] a replay among them is written as soon as it is to be taken", async
   tell("message.new");
   await connection.drained();
   expect(written).toEqual(["connected + message.new"]);
+});
+
+test("[CON7] where its first words find no room as it is closed it is closed once, as too slow", () => {
+  connection.holdBack();
+  tell("connected");
+  taken = 0;
+  connection.close(1000, "bye");
+  expect(connection.isClosed).toBeTrue();
+  expect(written.filter((it) => it === "close")).toHaveLength(1);
 });
