@@ -51,7 +51,7 @@ export class Sessions {
       return;
     }
     try {
-      await this.#register(connection, connection.session);
+      await this.options.registration.register(connection, connection.session);
     } catch (error) {
       this.#giveUp(connection, error);
       return;
@@ -89,7 +89,7 @@ export class Sessions {
     }
     connection.moveTo("authenticating");
     connection.deviceId = deviceId;
-    await this.#register(connection, session);
+    await this.options.registration.register(connection, session);
     return { ...this.#success(connection, acked), after: () => this.#settleIn(connection, since ?? connection.since) };
   }
 
@@ -119,17 +119,20 @@ export class Sessions {
     }
   }
 
-  async #register(connection: Connection, session: UserSession): Promise<void> {
-    if (await this.options.registration.register(connection, session)) void this.#checkAgain(connection);
-  }
-
-  /** Subscribes an authenticated connection to its own topics [SUB2]. Never rejects. */
+  /**
+   * Checks a connection that is live now once more, and subscribes it to its own topics [SUB2]. One that is told so stays,
+   * whatever the storage does from then on. Never rejects.
+   */
   async #settleIn(connection: Connection, since: Since | undefined): Promise<void> {
     const { config, subscriptions, tell } = this.options;
     const topics = config.websocket.auto_subscribe;
-    if (connection.isClosed || topics.length === 0) return;
+    if (connection.isClosed) return;
+    const checked = this.#checkAgain(connection);
+    if (topics.length === 0) return checked;
     try {
       const { payload } = await subscriptions.subscribe(connection, { topics, since });
+      await checked;
+      if (connection.isClosed) return;
       tell(connection, "subscribed", payload);
       this.#settling.ended();
     } catch (error) {

@@ -87,9 +87,9 @@ beforeEach(() => {
   cleanUp = new CleanUp(parts as unknown as CleanUpOptions);
 });
 
-function anonymous(closedWith: number[] = []): Connection {
+function anonymous(closedWith: number[] = [], frames: string[] = []): Connection {
   const socket = {
-    send: () => 1,
+    send: (frame: string) => frames.push(frame),
     cork: (write: () => void) => write(),
     subscribe() {},
     isSubscribed: () => false,
@@ -156,15 +156,23 @@ test("[ENV5] what a frame's handler throws ends its connection with 4100, and no
   await server.stop();
 });
 
-test("[AUTH4] who cannot be checked again once it is live comes back: it may have been blocked meanwhile", async () => {
+test("[AUTH4] who cannot be checked again once it is live comes back before it is told that it is subscribed: it may have been blocked meanwhile", async () => {
   const closedWith: number[] = [];
-  const connection = anonymous(closedWith);
+  const frames: string[] = [];
+  const connection = anonymous(closedWith, frames);
+  const again = Promise.withResolvers<void>();
   let checks = 0;
   checkUser = async () => {
-    if (++checks > 1) throw new Unavailable("storage", "away");
+    if (++checks > 1) await again.promise;
   };
-  await sessions.authenticate(connection, { token: "t", device_id: undefined, since: undefined });
-  expect([checks, closedWith]).toEqual([2, [4100]]);
+  const reply = await sessions.authenticate(connection, { token: "t", device_id: undefined, since: undefined });
+  const settled = reply.after?.();
+  await nextTurn();
+  expect([checks, subscribed, closedWith]).toEqual([2, ["k1"], []]);
+  again.reject(new Unavailable("storage", "away"));
+  await settled;
+  expect(closedWith).toEqual([4100]);
+  expect(frames.map((frame) => JSON.parse(frame).type)).toEqual(["connected"]);
 });
 
 test("[LOG6] who has come is noted by one statement for those of a second, again after it has failed, and before the end", async () => {
