@@ -5,6 +5,9 @@ export function pages<Item>(list: Item[], size: number): Item[][] {
   return Array.from({ length: Math.ceil(list.length / size) }, (_, at) => list.slice(at * size, (at + 1) * size));
 }
 
+/** Users and devices of one statement: what others ask comes in between. */
+export const itemsMax = 500;
+
 /** Items of one turn of the event loop. */
 const perTurn = 500;
 

@@ -176,7 +176,7 @@ export class Contributions {
     const { lastSeenAt } = record;
     const hasGone = before.devices.length > record.devices.length || before.lastSeenAt !== lastSeenAt;
     if (hasGone && lastSeenAt !== null && !isVisible(record, registry.now()))
-      await records.noteLastSeen([userId], lastSeenAt);
+      await records.noteGone(userId, lastSeenAt);
     return result;
   }
 

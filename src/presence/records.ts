@@ -1,8 +1,8 @@
 /** Reads presence records, filled in from the storage where the registry has none, and keeps there when users were last seen [PRE1]. */
 
 import type { PresenceRecord, PresenceRegistry, VersionedRecord } from "../cluster/ports.ts";
-import { createBatches, itemsMax } from "../ground/batches.ts";
-import { pages } from "../ground/pages.ts";
+import { Gathering } from "../ground/gathering.ts";
+import { itemsMax, pages } from "../ground/pages.ts";
 import type { StatusStore, UserStatus } from "../storage/ports.ts";
 import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 
@@ -19,27 +19,31 @@ export interface RecordsOptions {
   logger: OutageLogger;
 }
 
-/** All of it rejects where the storage is away, but for `noteLastSeen`. */
+/** Statements under way that note who has gone: one that hangs keeps the others waiting no longer than need be. */
+const underWayMax = 4;
+
+/** All of it rejects where the storage is away, but for `noteLastSeen` and `noteGone`. */
 export class Records {
-  readonly #statusesOf;
-  readonly #setLastSeen;
+  /** Users who have gone, and that moment, which those of one statement share. */
+  readonly #gone: Gathering<[userId: string, at: number], void>;
   readonly #storing;
 
   constructor(private readonly options: RecordsOptions) {
-    const { statuses, logger } = options;
-    this.#statusesOf = createBatches((userIds: string[]) => statuses.get([...new Set(userIds)]));
-    this.#setLastSeen = createBatches(async (seen: { userId: string; at: number }[]) => {
-      for (const [at, some] of Map.groupBy(seen, (it) => it.at)) {
-        const userIds = some.map(({ userId }) => userId);
-        await statuses.setLastSeen(userIds, at);
-      }
+    this.#gone = new Gathering({
+      async ask(gone) {
+        const userIds = gone.map(([userId]) => userId);
+        await options.statuses.setLastSeen(userIds, gone[0]![1]);
+        return gone.map(() => {});
+      },
+      atOnceMax: itemsMax,
+      underWayMax,
     });
-    this.#storing = warnsOnce(logger, "last seen could not be stored", "last seen is stored again");
+    this.#storing = warnsOnce(options.logger, "last seen could not be stored", "last seen is stored again");
   }
 
   /** @returns one for each user asked for */
   async read(userIds: string[]): Promise<Map<string, FilledRecord>> {
-    const stored = pages(userIds, itemsMax).map((page) => this.#statusesOf(page));
+    const stored = pages(userIds, itemsMax).map((page) => this.options.statuses.get(page));
     const [versioned, ...found] = await Promise.all([this.options.registry.read(userIds), ...stored]);
     const statuses = new Map(found.flatMap((page) => [...page]));
     return new Map(
@@ -56,15 +60,19 @@ export class Records {
   }
 
   async statusOf(userId: string): Promise<UserStatus | null> {
-    return (await this.#statusesOf([userId])).get(userId)?.status ?? null;
+    return (await this.options.statuses.get([userId])).get(userId)?.status ?? null;
   }
 
   /** Notes users for whom it is that moment; not worth failing for, as that somebody is gone matters more than since when. */
   async noteLastSeen(userIds: string[], at: number): Promise<void> {
     for (const page of pages(userIds, itemsMax)) {
-      const seen = page.map((userId) => ({ userId, at }));
-      await this.#storing.attempt(this.#setLastSeen(seen), { users: seen.length });
+      await this.#storing.attempt(this.options.statuses.setLastSeen(page, at), { users: page.length });
     }
+  }
+
+  /** Notes that a user has gone at that moment; many of them go together. */
+  async noteGone(userId: string, at: number): Promise<void> {
+    await this.#storing.attempt(this.#gone.ask([userId, at], at), { users: 1 });
   }
 
   /** Clears statuses that have run out; nobody is told because of it. */

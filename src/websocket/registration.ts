@@ -1,8 +1,7 @@
 /** Makes a connection its user's: known on every node, in place of an older one of its device, within the limit of devices [CON3]. */
 import type { Bus } from "../cluster/ports.ts";
-import { itemsMax } from "../ground/batches.ts";
 import { KeyedQueue } from "../ground/keyed-queue.ts";
-import { pages } from "../ground/pages.ts";
+import { itemsMax, pages } from "../ground/pages.ts";
 import { realTimers, type Timers } from "../ground/timers.ts";
 import type { ConnectResult, DeviceRef, PresenceTracker } from "../presence/tracker.ts";
 import { CloseCode } from "../protocol/close.ts";
