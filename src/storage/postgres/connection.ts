@@ -38,6 +38,8 @@ export function openConnection(options: ConnectionOptions): PostgresConnection {
   const session = `SET statement_timeout = ${statementTimeoutMs};
     -- An append must see what was committed while it waited for the lock, whatever the database has as its default.
     SET default_transaction_isolation = 'read committed';
+    -- A plan that was made while a table was small is kept when it has grown: where there is an index it is to be taken from the start.
+    SET enable_seqscan = off;
     -- Compiling takes longer than any of these statements.
     SET jit = off`;
   const settings: postgres.Options<{ bigint: postgres.PostgresType<number> }> = {

@@ -3,7 +3,7 @@
 import { BeingErased, type Directory, DirectoryReadOnly, type Memberships } from "../directory-store.ts";
 import { arrayOf, type Parameter } from "./connection.ts";
 import type { DirectoryWatch } from "./directory-watch.ts";
-import { createMembershipQuestion } from "./memberships.ts";
+import { createMemberCounts, createMembershipQuestion } from "./memberships.ts";
 import type { Pool } from "./pool.ts";
 import { directoryChannel } from "./schema.ts";
 import { createUserStates } from "./user-states.ts";
@@ -229,12 +229,7 @@ function createQuestions({ pool, now }: DirectoryOptions, sql: Statements): Ques
       }
       return found;
     },
-    async memberCounts(conversationIds, most) {
-      type Row = { conversationId: string; count: number };
-      const parameters = [arrayOf(conversationIds), most];
-      const rows = await find<Row>(sql.memberCounts, parameters, () => find(sql.memberCountsAsText, parameters));
-      return new Map(rows.map(({ conversationId, count }) => [conversationId, count]));
-    },
+    memberCounts: createMemberCounts(find, sql),
     conversationsOf: (userId) => ids(sql.conversationsOf, [userId]),
     peersOf: (userId, limit) => ids(sql.peersOf, [userId, limit]),
     async sharingWith(userId, userIds) {

@@ -1,4 +1,4 @@
-/** Asks PostgreSQL who is in which conversation: of many users at once, where they ask at once [PUB3]. */
+/** Asks PostgreSQL who is in which conversation, and how many: of many users at once, where they ask at once [PUB3]. */
 import { Gathering } from "../../ground/gathering.ts";
 import type { Memberships } from "../directory-store.ts";
 import { arrayOf, type Parameter } from "./connection.ts";
@@ -15,6 +15,18 @@ export interface MembershipStatements {
   membershipsAmongAsText: string;
   membershipsOfMany: string;
 }
+
+export interface CountStatements {
+  memberCounts: string;
+  memberCountsAsText: string;
+}
+
+interface CountQuestion {
+  conversationIds: string[];
+  most: number;
+}
+
+type MemberCounts = Map<string, number>;
 
 interface Question {
   userId: string;
@@ -65,5 +77,35 @@ export function createMembershipQuestion(find: Find, sql: MembershipStatements) 
   return (userId: string, conversationIds: string[]): Promise<Memberships> => {
     const question = { userId, conversationIds };
     return conversationIds.length > gatheredMax ? ofOne(question) : gathering.ask(question);
+  };
+}
+
+export function createMemberCounts(find: Find, sql: CountStatements) {
+  type Row = { conversationId: string; count: number };
+  const countsOf = (rows: Row[]) => new Map(rows.map(({ conversationId, count }) => [conversationId, count]));
+
+  async function ofOne({ conversationIds, most }: CountQuestion): Promise<MemberCounts> {
+    const parameters = [arrayOf(conversationIds), most];
+    return countsOf(await find<Row>(sql.memberCounts, parameters, () => find(sql.memberCountsAsText, parameters)));
+  }
+
+  async function ofMany(questions: CountQuestion[]): Promise<(MemberCounts | Promise<MemberCounts>)[]> {
+    if (questions.length === 1) return [ofOne(questions[0]!)];
+    const conversationIds = new Set(questions.flatMap((question) => question.conversationIds));
+    let areIds = true;
+    const rows = await find<Row>(sql.memberCounts, [arrayOf([...conversationIds]), questions[0]!.most], async () => {
+      areIds = false;
+      return [];
+    });
+    if (!areIds) return questions.map(ofOne);
+    const counts = countsOf(rows);
+    return questions.map(() => counts);
+  }
+
+  const gathering = new Gathering({ ask: ofMany, atOnceMax, underWayMax });
+  /** @returns what it finds of those asked for, and maybe of others */
+  return (conversationIds: string[], most: number): Promise<MemberCounts> => {
+    const question = { conversationIds, most };
+    return conversationIds.length > gatheredMax ? ofOne(question) : gathering.ask(question, most);
   };
 }

@@ -17,12 +17,12 @@ import type { Pool } from "./pool.ts";
 /** Events of a conversation among which its last message is looked for. */
 const eventsLookedAt = 5_000;
 
-/** Conversations of one question that is asked together with others', and of all of these. */
+/** Conversations of one question that is asked together with others', and such questions of one statement. */
 const gatheredMax = 20;
-const atOnceMax = 16;
+const atOnceMax = 50;
 const underWayMax = 4;
 
-interface OverviewRow extends Omit<LoggedEvent, "id"> {
+interface OverviewRow extends Omit<LoggedEvent, "id" | "seq"> {
   /** Which question it answers, from 1. */
   asked: number;
   asOfSeq: number;
@@ -32,31 +32,40 @@ interface OverviewRow extends Omit<LoggedEvent, "id"> {
   hasNoMessage: boolean;
   receipts: string | null;
   used: number;
-  /** Null: the event is left out. */
+  /** Of the last message; null: it is left out. */
+  seq: number | null;
+  /** Null: it is the one of a row before, for another who asks for the conversation. */
   id: string | null;
 }
 
 export function createOverviewStore(pool: Pool, ws: string): OverviewStore {
-  // No topic has a space in its name.
-  const text = `SELECT q.n AS asked, topic, as_of_seq AS "asOfSeq", read_seq AS "readSeq", delivered_seq AS "deliveredSeq", unread,
+  const text = `SELECT asked, topic, as_of_seq AS "asOfSeq", read_seq AS "readSeq", delivered_seq AS "deliveredSeq", unread,
       has_no_message AS "hasNoMessage", receipts, used, seq, position, id, type, payload, created_at AS "createdAt"
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS q (user_id, topics, told, room, n)
-    CROSS JOIN LATERAL ${ws}.overviews(q.user_id, string_to_array(q.topics, ' '), string_to_array(q.told, ' ')::boolean[],
-      ${lastMessageBytesMax}, q.room, ${eventsLookedAt}, ${receiptsToldMax}) WITH ORDINALITY AS o (topic, as_of_seq, read_seq,
-      delivered_seq, unread, has_no_message, receipts, used, seq, position, id, type, payload, created_at, row)
-    ORDER BY q.n, o.row`;
+    FROM ${ws}.overviews($1, $2, $3, $4, $5, ${lastMessageBytesMax}, ${eventsLookedAt}, ${receiptsToldMax})`;
 
   async function readAll(queries: OverviewQuery[]): Promise<OverviewPage[]> {
+    const asked = queries.flatMap(({ userId, conversations, bytesMax }, index) =>
+      conversations.map(({ conversationId, isTold }) => ({ index, userId, conversationId, isTold, bytesMax })),
+    );
     const rows = await pool.query<OverviewRow>(text, [
-      arrayOf(queries.map(({ userId }) => userId)),
-      arrayOf(
-        queries.map(({ conversations }) => conversations.map((it) => conversationTopic(it.conversationId)).join(" ")),
-      ),
-      arrayOf(queries.map(({ conversations }) => conversations.map(({ isTold }) => isTold).join(" "))),
-      arrayOf(queries.map(({ bytesMax }) => bytesMax)),
+      arrayOf(asked.map(({ index }) => index + 1)),
+      arrayOf(asked.map(({ userId }) => userId)),
+      arrayOf(asked.map(({ conversationId }) => conversationTopic(conversationId))),
+      arrayOf(asked.map(({ isTold }) => String(isTold))),
+      arrayOf(asked.map(({ bytesMax }) => bytesMax)),
     ]);
-    const byQuestion = Map.groupBy(rows, ({ asked }) => asked);
-    return queries.map((query, index) => pageOf(query, byQuestion.get(index + 1) ?? []));
+    const pages = queries.map(emptyPage);
+    const messages = new Map<string, LoggedEvent>();
+    for (const row of rows) {
+      const { topic, seq, id, position, type, payload, createdAt } = row;
+      if (id !== null && seq !== null) messages.set(topic, { topic, seq, id, position, type, payload, createdAt });
+      const page = pages[row.asked - 1]!;
+      const conversationId = topic.slice(conversationTopic("").length);
+      page.overviews.set(conversationId, overviewOf(row, seq === null ? undefined : messages.get(topic)));
+      if (row.used <= queries[row.asked - 1]!.bytesMax) page.bytes = row.used;
+      else page.beyond.push(conversationId);
+    }
+    return pages;
   }
 
   const gathering = new Gathering({ ask: readAll, atOnceMax, underWayMax });
@@ -68,37 +77,14 @@ export function createOverviewStore(pool: Pool, ws: string): OverviewStore {
   };
 }
 
-function pageOf({ conversations, bytesMax }: OverviewQuery, rows: OverviewRow[]): OverviewPage {
+/** Of conversations that have no events. */
+function emptyPage({ conversations }: OverviewQuery): OverviewPage {
   const overviews = new Map(conversations.map(({ conversationId, isTold }) => [conversationId, emptyOverview(isTold)]));
-  const beyond: string[] = [];
-  let bytes = 0;
-  for (const row of rows) {
-    const conversationId = row.topic.slice(conversationTopic("").length);
-    overviews.set(conversationId, overviewOf(row));
-    if (row.used <= bytesMax) bytes = row.used;
-    else beyond.push(conversationId);
-  }
-  return { overviews, bytes, beyond };
+  return { overviews, bytes: 0, beyond: [] };
 }
 
-function overviewOf({
-  asked: _,
-  asOfSeq,
-  readSeq,
-  deliveredSeq,
-  unread,
-  hasNoMessage,
-  receipts,
-  used,
-  id,
-  ...event
-}: OverviewRow): Overview {
-  return {
-    asOfSeq,
-    readSeq,
-    deliveredSeq,
-    unread,
-    lastMessage: id !== null ? { ...event, id } : hasNoMessage ? null : undefined,
-    receipts: receipts ?? undefined,
-  };
+function overviewOf(row: OverviewRow, message: LoggedEvent | undefined): Overview {
+  const { asOfSeq, readSeq, deliveredSeq, unread, hasNoMessage, receipts } = row;
+  const lastMessage = message ?? (hasNoMessage ? null : undefined);
+  return { asOfSeq, readSeq, deliveredSeq, unread, lastMessage, receipts: receipts ?? undefined };
 }
