@@ -13,6 +13,7 @@ import type { ConnectionOptions } from "./connection-options.ts";
 import { type ConnectionState, moved } from "./connection-state.ts";
 import type { UserSession } from "./credentials.ts";
 import type { FirstWords } from "./first-words.ts";
+import { LastWord } from "./last-word.ts";
 import { isOnTopic, joinTopic, leaveTopic, topicsOn } from "./native-subscriptions.ts";
 import { queueBytesMax, type ReceivedFrame, RequestQueue, type RequestSocket, type TakeUp } from "./request-queue.ts";
 
@@ -69,8 +70,8 @@ export class Connection implements RoutedConnection, RequestSocket {
   backpressureSince = 0;
   #ws: ServerWebSocket<Connection> | null = null;
   #attachment: Attachment | null = null;
-  /** Says the close frame that waits until the client has read what stands before it. */
-  #sayLastWord: (() => void) | null = null;
+  /** Waits until the client has read what stands before it. */
+  #lastWord: LastWord | null = null;
   readonly #codec: Codec;
   readonly #queueMax: number;
   /** Waits to be written together; null: it is written at once. */
@@ -185,8 +186,12 @@ export class Connection implements RoutedConnection, RequestSocket {
 
   /** Counts a message that made no sense. @returns whether it was one too many within a minute [ENV4] */
   noteBadMessage(now: number): boolean {
-    if (now - this.#badSince > badMessageWindowMs) [this.#badSince, this.#badMessages] = [now, 0];
-    return ++this.#badMessages >= limits.badMessagesPerMinute;
+    if (now - this.#badSince > badMessageWindowMs) {
+      this.#badSince = now;
+      this.#badMessages = 0;
+    }
+    this.#badMessages++;
+    return this.#badMessages >= limits.badMessagesPerMinute;
   }
 
   sendMessage(message: OutgoingMessage): void {
@@ -204,7 +209,10 @@ export class Connection implements RoutedConnection, RequestSocket {
 
   /** @returns false where it was dropped, for the buffer is full: what the client has is a gap-free prefix, and it ends here [CON7] */
   #write(frame: EncodedFrame): boolean {
-    if (this.#held !== null) return this.#held.push(frame) > 0;
+    if (this.#held !== null) {
+      this.#held.push(frame);
+      return true;
+    }
     const written = this.#ws?.send(frame as string | Uint8Array<ArrayBuffer>, this.#attachment?.compresses(frame));
     if (written === 0) this.close(CloseCode.slowConsumer, "slow consumer");
     return written !== 0;
@@ -225,8 +233,11 @@ export class Connection implements RoutedConnection, RequestSocket {
   }
 
   sendAll(messages: OutgoingMessage[]): void {
+    if (messages.length === 0) return;
     if (messages.length === 1) return this.sendMessage(messages[0]!);
-    if (messages.length > 0) this.sendTogether(() => messages.forEach((message) => void this.sendMessage(message)));
+    this.sendTogether(() => {
+      for (const each of messages) this.sendMessage(each);
+    });
   }
 
   sendTogether(write: () => void): void {
@@ -267,7 +278,10 @@ export class Connection implements RoutedConnection, RequestSocket {
   drained(): Promise<void> {
     if (this.#held !== null && this.#held.length > 1) this.speak();
     if (this.isClosed || this.bufferedBytes() === 0) return Promise.resolve();
-    return new Promise((resolve) => void (this.#drainWaiters ??= []).push(resolve));
+    return new Promise((resolve) => {
+      this.#drainWaiters ??= [];
+      this.#drainWaiters.push(resolve);
+    });
   }
 
   /** Whether it is sent the whole log: it is written to only once it has taken what was written before [BAK2]. */
@@ -277,7 +291,7 @@ export class Connection implements RoutedConnection, RequestSocket {
 
   /** The socket has room again, or is gone. */
   noteDrain(): void {
-    if (this.#sayLastWord !== null && this.bufferedBytes() === 0) return this.#sayLastWord();
+    if (this.#lastWord !== null && this.bufferedBytes() === 0 && this.#lastWord.say()) return;
     if (this.isClosed || this.bufferedBytes() === 0) this.noteNothingWaits();
   }
 
@@ -305,27 +319,12 @@ export class Connection implements RoutedConnection, RequestSocket {
     this.#requests?.giveUp();
     if (this.isPaused) this.#ws?.resume();
     // A client that was too slow has had its time.
-    if (code !== CloseCode.slowConsumer && this.bufferedBytes() > 0) this.#closeOnceDrained(code, reason);
-    else this.#ws?.close(code, reason);
+    if (this.#ws !== null && code !== CloseCode.slowConsumer && this.bufferedBytes() > 0) {
+      const waitMs = this.#attachment?.lastWordWaitMs;
+      this.#lastWord = new LastWord(this.#ws, { code, reason, waitMs });
+      this.noteGone(code);
+    } else this.#ws?.close(code, reason);
     this.noteDrain();
-  }
-
-  /**
-   * The platform cuts a closed socket off after some seconds, and with it a close frame that stands behind what the client
-   * has not read. So the frame waits; everything else of the connection ends now.
-   */
-  #closeOnceDrained(code: number, reason: string): void {
-    const timer = setTimeout(() => this.#sayLastWord?.(), this.#attachment?.lastWordWaitMs);
-    this.#sayLastWord = () => {
-      clearTimeout(timer);
-      this.#sayLastWord = null;
-      this.#ws?.resume();
-      this.#ws?.close(code, reason);
-    };
-    // Nothing that still comes is handled: it is not even read, nor inflated.
-    this.#ws?.pause();
-    for (const topic of this.#ws?.subscriptions ?? []) this.#ws?.unsubscribe(topic);
-    this.noteGone(code);
   }
 
   /** Ends the socket without waiting for the client. */
@@ -338,7 +337,7 @@ export class Connection implements RoutedConnection, RequestSocket {
     const attachment = this.#attachment;
     attachment?.firstWords.release(this);
     this.#attachment = null;
-    if (attachment === null) this.#sayLastWord = null;
+    if (attachment === null) this.#lastWord?.drop();
     else attachment.onGone(this, code);
   }
 
