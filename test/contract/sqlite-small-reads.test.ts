@@ -29,6 +29,9 @@ afterAll(async () => {
 });
 
 test("[LOG1] what was acknowledged is there for whoever reads next, in the log, the directory and the cursors", async () => {
+  const conversations = [{ conversationId: "c1", isTold: true }];
+  const overview = async () =>
+    (await storage.overviews.read({ userId: "anna", conversations, bytesMax: 1_000_000 })).overviews.get("c1");
   for (let seq = 1; seq <= 100; seq++) {
     const { appended } = await storage.log.append([newEvent("conversation:c1", { senderId: "ben" })]);
     expect((await storage.log.heads(["conversation:c1"])).get("conversation:c1")).toMatchObject({ seq });
@@ -42,8 +45,10 @@ test("[LOG1] what was acknowledged is there for whoever reads next, in the log, 
       new Set([`room${seq}`]),
     );
     expect((await storage.receipts.states("anna", ["c1"])).get("c1")).toMatchObject({ unread: Math.min(seq, 2) });
+    expect(await overview()).toMatchObject({ asOfSeq: seq, unread: Math.min(seq, 2), lastMessage: { seq } });
     await markOne(storage.receipts, { conversationId: "c1", userId: "anna", kind: "read", upToSeq: seq - 1 });
     expect((await storage.receipts.states("anna", ["c1"])).get("c1")).toMatchObject({ unread: 1, readSeq: seq - 1 });
+    expect(await overview()).toMatchObject({ asOfSeq: seq, unread: 1, readSeq: seq - 1, lastMessage: { seq } });
   }
 });
 
@@ -83,7 +88,10 @@ test("what is answered in the loop's thread is small: names, events, their bytes
     const conversations = ids.map((conversationId) => ({ conversationId, isTold: true }));
     return isHere(small.answer("overviews", [{ userId: "anna", conversations, bytesMax: 1_000_000 }]));
   };
-  expect([overviews("c1", "c2"), overviews("c1", "c2", "c3"), overviews("busy")]).toEqual([true, false, false]);
+  const conversations = (count: number) => Array.from({ length: count }, (_, index) => `c${index}`);
+  expect([overviews(...conversations(8)), overviews(...conversations(9)), overviews("busy")]).toEqual([
+    ...[true, false, false],
+  ]);
   // An operation that would wait, write or run long is the worker's.
   for (const operation of ["feed", "movedSince", "trim", "append", "conversationsOf"] as const)
     expect(small.answer(operation, [] as never)).toBeUndefined();
@@ -113,6 +121,11 @@ test("what a connection asks as it comes is answered here however many come in o
     expect([1, 4, 5].map((count) => isHere(memberships(count)))).toEqual([true, true, false]);
     const members = (count: number) => reads.answer("membersAmong", ["c1", topics(count)]);
     expect([1, 4, 5].map((count) => isHere(members(count)))).toEqual([true, true, false]);
+    const overviews = (count: number) => {
+      const conversations = topics(count).map((name) => ({ conversationId: name.slice(-2), isTold: true }));
+      return reads.answer("overviews", [{ userId: "anna", conversations, bytesMax: 1_000_000 }]);
+    };
+    expect([1, 4, 5].map((count) => isHere(overviews(count)))).toEqual([true, true, false]);
     expect(isHere(reads.answer("watermark", []))).toBe(false);
   }
   reads.stop();

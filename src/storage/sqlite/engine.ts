@@ -116,7 +116,7 @@ function open({ path, durability, busyTimeoutMs, holdsReserve }: EngineOptions):
 function createOperations(database: Database, reserve: Reserve | null) {
   const log = new EventLogTables(database);
   const receipts = new ReceiptTable(database);
-  const overviews = new OverviewTables(database, receipts);
+  const overviews = new OverviewTables(database, receipts, { onlyReads: false });
   const cursors = new CursorTable(database);
   const statuses = new StatusTable(database);
   const push = new PushTable(database);

@@ -13,14 +13,16 @@ export type ReceiptStateEntries = [
 const idAt = conversationTopic("").length + 1;
 const tellingColumns = `substr(t.name, ${idAt}) AS conversationId, r.user_id AS userId, r.kind, r.sent_seq AS sentSeq, r.seq AS upToSeq`;
 
+/** What is known of a user in a topic. */
+export interface Watermark {
+  kind: ReceiptKind | "joined" | "left" | "replaced";
+  seq: number;
+}
+
 /** How far a user has come in a topic. */
-interface PlaceRow {
-  topicId: number;
-  /** The topic's last number. */
-  asOfSeq: number;
+interface Place {
   readSeq: number;
   deliveredSeq: number;
-  unread: number;
 }
 
 function prepare(database: Database) {
@@ -68,9 +70,7 @@ function prepare(database: Database) {
        WHERE topic_id = (SELECT topic_id FROM topics WHERE name = ?) AND sender_id IS NOT NULL
          AND sender_id NOT IN ('', ?) AND seq > ? AND seq <= ? ORDER BY seq DESC LIMIT ?`,
     ),
-    watermarks: by<{ kind: ReceiptKind | "joined" | "left" | "replaced"; seq: number }, [number, string]>(
-      "SELECT kind, seq FROM receipts WHERE topic_id = ? AND user_id = ?",
-    ),
+    watermarks: by<Watermark, [number, string]>("SELECT kind, seq FROM receipts WHERE topic_id = ? AND user_id = ?"),
     unread: by<{ unread: number }, [number, string, number]>(
       `SELECT count(*) AS unread FROM events INDEXED BY messages_by_seq
        WHERE topic_id = ? AND sender_id IS NOT NULL AND sender_id NOT IN ('', ?) AND seq > ?`,
@@ -95,8 +95,11 @@ export class ReceiptTable {
   #advance(mark: ReceiptMark, now: number): Marked {
     const topic = conversationTopic(mark.conversationId);
     const moved = this.#move(topic, mark, now);
-    const { unread = 0, asOfSeq = 0 } = this.placeIn(topic, mark.userId) ?? {};
-    return { ...moved, unread, asOfSeq };
+    const found = this.topicOf(topic);
+    if (found === null) return { ...moved, unread: 0, asOfSeq: 0 };
+    const { topicId, seq: asOfSeq } = found;
+    const { readSeq } = this.placeOf(topicId, mark.userId);
+    return { ...moved, unread: this.unreadOf(topicId, mark.userId, readSeq), asOfSeq };
   }
 
   #move(name: string, { userId, kind, messageIds, upToSeq }: ReceiptMark, now: number) {
@@ -145,28 +148,31 @@ export class ReceiptTable {
   states(userId: string, conversationIds: string[], behindMax = Number.POSITIVE_INFINITY) {
     const entries: ReceiptStateEntries = [];
     for (const conversationId of conversationIds) {
-      const place = this.placeIn(conversationTopic(conversationId), userId, behindMax);
-      if (place === undefined) return undefined;
-      if (place === null) continue;
-      const { asOfSeq, readSeq, deliveredSeq, unread } = place;
-      entries.push([conversationId, { asOfSeq, readSeq, deliveredSeq, unread }]);
+      const topic = this.topicOf(conversationTopic(conversationId));
+      if (topic === null) continue;
+      const { topicId, seq: asOfSeq } = topic;
+      const place = this.placeOf(topicId, userId);
+      if (asOfSeq - place.readSeq > behindMax) return undefined;
+      entries.push([conversationId, { asOfSeq, ...place, unread: this.unreadOf(topicId, userId, place.readSeq) }]);
     }
     return entries;
   }
 
-  placeIn(topic: string, userId: string): PlaceRow | null;
-  placeIn(topic: string, userId: string, behindMax: number): PlaceRow | null | undefined;
-  /** @returns null where the topic has no events, undefined where there are more than so many behind the user */
-  placeIn(name: string, userId: string, behindMax = Number.POSITIVE_INFINITY): PlaceRow | null | undefined {
-    const topic = this.#sql.topic.get(name);
-    if (!topic) return null;
-    const { topicId } = topic;
+  /** @returns null where the topic has no events; `seq`: its last number */
+  topicOf(name: string): { topicId: number; seq: number } | null {
+    return this.#sql.topic.get(name);
+  }
+
+  /** @param watermarks all of the user there, where they are known */
+  placeOf(topicId: number, userId: string, watermarks = this.#sql.watermarks.all(topicId, userId)): Place {
     const seqs = { delivered: 0, read: 0, read_private: 0, joined: 0, left: 0, replaced: 0 };
-    for (const { kind, seq } of this.#sql.watermarks.all(topicId, userId)) seqs[kind] = seq;
+    for (const { kind, seq } of watermarks) seqs[kind] = seq;
     const readSeq = Math.max(seqs.read, seqs.read_private, seqs.joined);
-    if (topic.seq - readSeq > behindMax) return undefined;
-    const deliveredSeq = Math.max(seqs.delivered, readSeq);
-    const { unread } = this.#sql.unread.get(topicId, userId, readSeq)!;
-    return { topicId, asOfSeq: topic.seq, readSeq, deliveredSeq, unread };
+    return { readSeq, deliveredSeq: Math.max(seqs.delivered, readSeq) };
+  }
+
+  /** Others' messages above what the user has read. */
+  unreadOf(topicId: number, userId: string, readSeq: number): number {
+    return this.#sql.unread.get(topicId, userId, readSeq)!.unread;
   }
 }

@@ -19,6 +19,8 @@ const slightNamesMax = 4;
 const eventsMax = 20;
 const bytesMax = 64 * 1024;
 const conversationsMax = 2;
+/** More of them: many come back to the same, which is read once. */
+const overviewsMax = 8;
 /** Events behind a reader among which the unread ones are counted. */
 const behindMax = 200;
 /** So long (ms) is read in one turn of the loop. */
@@ -39,6 +41,7 @@ const slight: Slight = {
   userState: () => true,
   membershipsAmong: (_, conversationIds) => areSlight(conversationIds),
   membersAmong: (_, userIds) => areSlight(userIds),
+  overviews: ({ conversations }) => conversations.length <= slightNamesMax,
 };
 
 export interface SmallReadsOptions {
@@ -122,7 +125,7 @@ function openReader(path: string) {
 function createSmall(database: Database): Small {
   const log = new EventLogTables(database);
   const receipts = new ReceiptTable(database);
-  const overviews = new OverviewTables(database, receipts);
+  const overviews = new OverviewTables(database, receipts, { onlyReads: true });
   const cursors = new CursorTable(database);
   const statuses = new StatusTable(database);
   const directory = new DirectoryTables(database);
@@ -164,8 +167,7 @@ function createSmall(database: Database): Small {
     },
     receiptStates: (userId, conversationIds) =>
       conversationIds.length <= conversationsMax ? receipts.states(userId, conversationIds, behindMax) : undefined,
-    overviews: (query) =>
-      query.conversations.length <= conversationsMax ? overviews.read(query, behindMax) : undefined,
+    overviews: (query) => (query.conversations.length <= overviewsMax ? overviews.read(query, behindMax) : undefined),
     acknowledged: (userId, deviceId) => cursors.acknowledged(userId, deviceId),
     getStatuses: (userIds) => (areFew(userIds) ? statuses.get(userIds) : undefined),
     userState: (userId, now) => directory.userState(userId, now),
