@@ -5,7 +5,7 @@ import { useClient, useConnectionState } from "ws-service/client/react";
 
 export function LineBanner() {
   const client = useClient();
-  const state = useConnectionState();
+  const state = useSettled(useConnectionState());
   const text = useText(state);
   // There from the beginning, so that a reader for the blind hears what changes in it.
   return (
@@ -22,6 +22,14 @@ export function LineBanner() {
       )}
     </div>
   );
+}
+
+/** The state; waiting, until it is live: the banner does not blink while tries come and go. */
+function useSettled(state: ConnectionState): ConnectionState {
+  const [settled, setSettled] = useState(state);
+  if (state.status === "connecting" && settled.status === "waiting") return settled;
+  if (state !== settled) setSettled(state);
+  return state;
 }
 
 function useText(state: ConnectionState): string | null {
