@@ -13,7 +13,7 @@ export type ReceiptStateEntries = [
 const idAt = conversationTopic("").length + 1;
 const tellingColumns = `substr(t.name, ${idAt}) AS conversationId, r.user_id AS userId, r.kind, r.sent_seq AS sentSeq, r.seq AS upToSeq`;
 
-/** What is known of a user in a topic. */
+/** One of the rows that say how far a user has come in a topic, and how it came there. */
 export interface Watermark {
   kind: ReceiptKind | "joined" | "left" | "replaced";
   seq: number;
