@@ -88,8 +88,8 @@ test("what is appended in the loop's thread is small, and takes nothing back", a
 test("[END2] the worker has its turn first, and before more is written than a quarter of what it lets the log of writes grow to", async () => {
   const { appends, isHere } = build({ logPages: 400 });
   const turns: boolean[] = [];
-  for (let n = 0; n < 22; n++) turns.push(await isHere());
-  const between = Array.from({ length: 10 }, () => true);
+  for (let n = 0; n < 32; n++) turns.push(await isHere());
+  const between = Array.from({ length: 15 }, () => true);
   expect(turns).toEqual([false, ...between, false, ...between]);
   appends.stop();
   const tiny = build({ logPages: 16 });

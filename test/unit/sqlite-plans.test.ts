@@ -9,7 +9,7 @@ import { PreparedDatabase } from "../../src/storage/sqlite/prepared-database.ts"
 
 /** Tables of one row or of a bounded number, what administrators have asked for, and what is a part of a statement itself. */
 const mayBeScanned =
-  /^SCAN (log_state|push|epochs|write_proof|blocks|erasures|directory_changes|firsts|json_each|named|CONSTANT)\b/;
+  /^SCAN (log_state|push|epochs|write_proof|blocks|erasures|directory_changes|newer|json_each|named|CONSTANT)\b/;
 
 /** All that are prepared, and the file that they are for. */
 function withStatements(use: (statements: Set<string>, database: Database) => void): void {

@@ -36,15 +36,15 @@ function prepare(database: Database) {
     message: by<Message, [string, string]>(
       `SELECT e.position, e.topic_id AS topicId, e.seq, e.id, e.sender_id AS senderId, e.payload,
          e.created_at AS createdAt
-       FROM topics AS t CROSS JOIN events AS e INDEXED BY messages_by_id USING (topic_id)
+       FROM events AS e INDEXED BY messages_by_id CROSS JOIN topics AS t USING (topic_id)
        WHERE t.name = ? AND e.id = ? AND e.sender_id IS NOT NULL LIMIT 1`,
     ),
     // By indexes, so that a large message is not read for what its row has behind the text.
     place: by<Place, [string, string]>(
       `SELECT e.position, e.topic_id AS topicId, e.seq, (
-         SELECT m.sender_id FROM events AS m INDEXED BY messages_by_seq
+         SELECT m.sender_id FROM events AS m INDEXED BY events_by_seq
          WHERE m.topic_id = e.topic_id AND m.seq = e.seq AND m.sender_id IS NOT NULL) AS senderId
-       FROM topics AS t CROSS JOIN events AS e INDEXED BY messages_by_id USING (topic_id)
+       FROM events AS e INDEXED BY messages_by_id CROSS JOIN topics AS t USING (topic_id)
        WHERE t.name = ? AND e.id = ? AND e.sender_id IS NOT NULL LIMIT 1`,
     ),
     edit: by<null, [string, number]>("UPDATE events SET payload = ? WHERE position = ?"),

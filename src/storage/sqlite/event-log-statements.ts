@@ -8,6 +8,8 @@ export interface TopicRow extends TopicHead {
   topicId: number;
   topic: string;
   events: number;
+  /** No message of the topic has a higher number. */
+  messageSeq: number;
 }
 
 /** Keys that one event may have: it has one, or two. A file has its keys by this number. */
@@ -19,7 +21,18 @@ export const keyIdOf = (position: number, index: number) => position * keysMax +
 /** Names an event by where it is. */
 export interface EventRef {
   topicId: number;
+  seq: number;
   position: number;
+}
+
+/** How many events a topic has. */
+interface SizeRow {
+  topicId: number;
+  /** Where the next page begins after it. */
+  place: number;
+  events: number;
+  /** Rows, for it. */
+  lookedAt: number;
 }
 
 /** An event of which only the type is looked at. */
@@ -29,7 +42,8 @@ interface TypeRow {
   type: string;
 }
 
-const topicColumns = `topic_id AS topicId, name AS topic, seq, position, trimmed_position AS trimmedPosition, events`;
+const topicColumns = `topic_id AS topicId, name AS topic, seq, position, trimmed_position AS trimmedPosition,
+  events, message_seq AS messageSeq`;
 /** Has beside each event `e` the reactions `s` that are shown on it; null: none are. */
 export const shown = "LEFT JOIN shown_reactions AS s ON s.position = e.position";
 /** Of an event `e` and `shown`: its payload as it is shown. */
@@ -47,13 +61,14 @@ export function prepareEventLog(database: Database) {
   return {
     end: by<{ position: number }, []>("SELECT position FROM log_end"),
     removed: by<{ removed: number }, []>("SELECT removed FROM log_state"),
-    noteRemoved: by<null, [number]>("UPDATE log_state SET removed = removed + ?"),
+    // The log ends where it did, whether or not that event is there.
+    noteRemoved: by<null, [number, number]>("UPDATE log_state SET removed = removed + ?, position = max(position, ?)"),
     topic: by<TopicRow, [string]>(`SELECT ${topicColumns} FROM topics WHERE name = ?`),
     addTopic: by<TopicRow, [string]>(
       `INSERT INTO topics (name, seq, position, trimmed_position, events) VALUES (?, 0, 0, 0, 0) RETURNING ${topicColumns}`,
     ),
-    setTopic: by<null, [number, number, number, number]>(
-      "UPDATE topics SET seq = ?, position = ?, events = ? WHERE topic_id = ?",
+    setTopic: by<null, [number, number, number, number, number]>(
+      "UPDATE topics SET seq = ?, position = ?, events = ?, message_seq = ? WHERE topic_id = ?",
     ),
     trimTopic: by<null, [number, number, number]>(
       "UPDATE topics SET events = events - ?, trimmed_position = max(trimmed_position, ?) WHERE topic_id = ?",
@@ -61,20 +76,19 @@ export function prepareEventLog(database: Database) {
     topics: by<TopicRow, [string]>(
       `SELECT ${topicColumns} FROM json_each(?) AS wanted CROSS JOIN topics ON name = wanted.value`,
     ),
-    moved: by<{ topic: string; seq: number; position: number }, [number, number]>(
-      `SELECT name AS topic, seq, position FROM topics INDEXED BY topics_by_position
-       WHERE position > ? ORDER BY position LIMIT ?`,
+    moved: by<{ topic: string; seq: number; position: number; events: number }, [number, number]>(
+      `SELECT t.name AS topic, max(newer.seq) AS seq, max(newer.position) AS position, count(*) AS events
+       FROM (SELECT topic_id, seq, position FROM events WHERE position > ? ORDER BY position LIMIT ?) AS newer
+       CROSS JOIN topics AS t USING (topic_id) GROUP BY topic_id ORDER BY max(newer.position)`,
     ),
-    movedAmong: by<{ topic: string; seq: number; position: number }, [string, number, number]>(
-      `SELECT t.name AS topic, e.seq, e.position FROM json_each(?1) AS wanted CROSS JOIN topics AS t ON t.name = wanted.value
-       CROSS JOIN events AS e ON e.position = (
-         SELECT n.position FROM events AS n INDEXED BY events_by_topic
-         WHERE n.topic_id = t.topic_id AND n.position > ?2 AND n.position <= ?3 ORDER BY n.position DESC LIMIT 1)
-       ORDER BY e.position`,
+    sizesFrom: by<SizeRow, [number, number]>(
+      `SELECT topic_id AS topicId, topic_id AS place, events, 1 AS lookedAt FROM topics
+       WHERE topic_id > ? ORDER BY topic_id LIMIT ?`,
     ),
-    sizesAfter: by<{ topicId: number; position: number; events: number }, [number, number]>(
-      `SELECT topic_id AS topicId, position, events FROM topics INDEXED BY topics_by_position
-       WHERE position > ? ORDER BY position LIMIT ?`,
+    sizesOfMoved: by<SizeRow, [number, number]>(
+      `SELECT topic_id AS topicId, max(newer.position) AS place, t.events, count(*) AS lookedAt
+       FROM (SELECT topic_id, position FROM events WHERE position > ? ORDER BY position LIMIT ?) AS newer
+       CROSS JOIN topics AS t USING (topic_id) GROUP BY topic_id ORDER BY max(newer.position)`,
     ),
     topicCount: by<{ topics: number | null }, []>("SELECT max(topic_id) AS topics FROM topics"),
     key: by<First, [string]>(
@@ -84,7 +98,7 @@ export function prepareEventLog(database: Database) {
     // Equals no digest: what was said then is not known.
     messageById: by<First, [string, string]>(
       `SELECT t.name AS topic, e.seq, e.position, e.id, e.created_at AS createdAt, '' AS digest
-       FROM topics AS t CROSS JOIN events AS e INDEXED BY messages_by_id USING (topic_id)
+       FROM events AS e INDEXED BY messages_by_id CROSS JOIN topics AS t USING (topic_id)
        WHERE t.name = ? AND e.id = ? AND e.sender_id IS NOT NULL LIMIT 1`,
     ),
     addKey: by<null, [number, string, number, number, number, string, number, string | null]>(
@@ -102,18 +116,18 @@ export function prepareEventLog(database: Database) {
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
     compact: by<null, [number, string]>("DELETE FROM events WHERE topic_id = ? AND compaction_key = ?"),
-    // Served by events_by_topic, which ends with the rowid: one step into the index for each topic.
-    firstAfter: by<EventRef, [string, number, number]>(
-      `WITH firsts AS MATERIALIZED (
-         SELECT wanted.value AS topicId, (
-           SELECT position FROM events INDEXED BY events_by_topic
-           WHERE topic_id = wanted.value AND position > ?2 ORDER BY position LIMIT 1) AS position
-         FROM json_each(?1) AS wanted)
-       SELECT topicId, position FROM firsts WHERE position IS NOT NULL ORDER BY position LIMIT ?3`,
+    /** Where the events of a topic that stand at or below a number end. */
+    lastThrough: by<EventRef, [number, number]>(
+      `SELECT topic_id AS topicId, seq, position FROM events INDEXED BY events_by_seq
+       WHERE topic_id = ? AND seq <= ? ORDER BY seq DESC LIMIT 1`,
     ),
-    nextAfter: by<EventRef, [number, number]>(
-      `SELECT topic_id AS topicId, position FROM events INDEXED BY events_by_topic
-       WHERE topic_id = ? AND position > ? ORDER BY position LIMIT 1`,
+    firstAbove: by<EventRef, [number, number, number]>(
+      `SELECT topic_id AS topicId, seq, position FROM events INDEXED BY events_by_seq
+       WHERE topic_id = ? AND seq > ? AND position > ? ORDER BY seq LIMIT 1`,
+    ),
+    bytesAt: by<{ bytes: number }, [string]>(
+      `SELECT coalesce(sum(${payloadBytes}), 0) AS bytes
+       FROM json_each(?) AS wanted CROSS JOIN events AS e ON e.position = wanted.value ${shown}`,
     ),
     at: by<LoggedEvent, [string]>(
       `SELECT ${eventColumns} FROM json_each(?) AS wanted CROSS JOIN events AS e ON e.position = wanted.value
@@ -143,14 +157,14 @@ export function prepareEventLog(database: Database) {
        WHERE topic_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?`,
     ),
     first: by<EventRef & { createdAt: number }, [number]>(
-      `SELECT topic_id AS topicId, position, created_at AS createdAt FROM events
+      `SELECT topic_id AS topicId, seq, position, created_at AS createdAt FROM events
        WHERE position > 0 ORDER BY position LIMIT ?`,
     ),
     remove: by<null, [string]>("DELETE FROM events WHERE position IN (SELECT value FROM json_each(?))"),
     removeOldest: by<EventRef, [number, number]>(
       `DELETE FROM events WHERE position IN (
-         SELECT position FROM events INDEXED BY events_by_topic WHERE topic_id = ? ORDER BY position LIMIT ?)
-       RETURNING topic_id AS topicId, position`,
+         SELECT position FROM events INDEXED BY events_by_seq WHERE topic_id = ? ORDER BY seq LIMIT ?)
+       RETURNING topic_id AS topicId, seq, position`,
     ),
   };
 }

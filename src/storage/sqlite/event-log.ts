@@ -1,4 +1,4 @@
-/** Appends to the event log's tables, reads and replays them, and removes what retention does not keep; runs in the worker only. */
+/** Appends to the event log's tables, reads and replays them. */
 import type { Database } from "bun:sqlite";
 import { type First, notAmended, repetitionOf } from "../once.ts";
 import {
@@ -24,8 +24,9 @@ import {
   prepareEventLog,
   type TopicRow,
 } from "./event-log-statements.ts";
-import { oldRows } from "./old-rows.ts";
+import { firstAfter, lastAtOrBefore } from "./event-places.ts";
 import { ReceiptTable } from "./receipts.ts";
+import { Trimming } from "./trimming.ts";
 
 export type ReplayQuery = Parameters<EventLog["replay"]>[0];
 export type RangeQuery = Parameters<EventLog["range"]>[0];
@@ -36,15 +37,22 @@ export type FeedQuery = Parameters<EventLog["feed"]>[0];
 /** Topics without events are left out. */
 export type HeadEntries = [topic: string, head: TopicHead][];
 
+type ReplayRows = EventPage & { heads: HeadEntries; watermark: number };
+
+/** Of a page: events, and bytes of their payloads. */
+interface PageSize {
+  events: number;
+  bytes: number;
+}
+
 export class EventLogTables {
   readonly #sql: EventLogStatements;
   readonly #amendments: MessageAmendments;
   readonly #receipts: ReceiptTable;
+  readonly #trimming: Trimming;
   /** Overwrites also pages that become free: retention does not, for it must work on a full disk. */
   readonly #overwriting: <Result>(work: () => Result) => Result;
   readonly #atomically: <Result>(work: () => Result, mode: "immediate" | "deferred") => Result;
-  /** No topic whose last event is up to that position has more events than so many. */
-  #sized = { eventsPerTopic: 0, through: 0 };
 
   constructor(database: Database) {
     this.#sql = prepareEventLog(database);
@@ -53,6 +61,7 @@ export class EventLogTables {
     const transaction = database.transaction((work: () => unknown) => work());
     this.#atomically = <Result>(work: () => Result, mode: "immediate" | "deferred") =>
       transaction[mode](work) as Result;
+    this.#trimming = new Trimming(this.#sql, this.#atomically);
     this.#overwriting = (work) => {
       database.exec("PRAGMA secure_delete = ON");
       try {
@@ -92,6 +101,7 @@ export class EventLogTables {
       }
       row.seq += 1;
       row.events += 1;
+      if (event.senderId !== undefined) row.messageSeq = row.seq;
       row.position = position += 1;
       const { topicId, seq } = row;
       sql.addEvent.run(
@@ -109,8 +119,9 @@ export class EventLogTables {
         sql.addKey.run(keyIdOf(position, index), key, topicId, seq, position, id, createdAt, once.digest ?? null);
       return { topic, seq, position, id, createdAt, duplicate: false };
     });
-    for (const { topicId, seq, position, events } of touched.values()) sql.setTopic.run(seq, position, events, topicId);
-    if (compacted > 0) sql.noteRemoved.run(compacted);
+    for (const { topicId, seq, position, events, messageSeq } of touched.values())
+      sql.setTopic.run(seq, position, events, messageSeq, topicId);
+    if (compacted > 0) sql.noteRemoved.run(compacted, 0);
     return { previousPosition, appended };
   }
 
@@ -124,28 +135,37 @@ export class EventLogTables {
   }
 
   /**
-   * Reads a page over any number of topics by one index step for each topic that moved and one for each event of the page,
+   * Reads a page over any number of topics by a few index steps for each topic that moved and one for each event of the page,
    * however many events wait behind it and however many of other topics lie between.
    */
-  replay(query: ReplayQuery): EventPage & { heads: HeadEntries; watermark: number } {
-    return this.#atomically(() => ({ ...this.#replayPage(query), watermark: this.watermark() }), "deferred");
+  replay(query: ReplayQuery): ReplayRows;
+  /** @returns undefined where the page has more than so many events, or bytes of payload */
+  replay(query: ReplayQuery, most: PageSize): ReplayRows | undefined;
+  replay(query: ReplayQuery, most?: PageSize): ReplayRows | undefined {
+    return this.#atomically(() => {
+      const page = this.#replayPage(query, most);
+      return page && { ...page, watermark: this.watermark() };
+    }, "deferred");
   }
 
-  #replayPage({ topics, afterPosition, limit }: ReplayQuery) {
+  #replayPage({ topics, afterPosition, limit }: ReplayQuery, most?: PageSize) {
     const sql = this.#sql;
     const rows = sql.topics.all(JSON.stringify(topics));
-    const moved = rows.filter(({ position }) => position > afterPosition).map(({ topicId }) => topicId);
-    // No topic outside of the first limit + 1 can have an event in this page. Newest first: the end is taken.
-    const refs = moved.length ? sql.firstAfter.all(JSON.stringify(moved), afterPosition, limit + 1).reverse() : [];
+    // Newest first: the end is taken.
+    const refs = rows.flatMap((row) => firstAfter(sql, row, afterPosition) ?? []);
+    refs.sort((a, b) => b.position - a.position);
     const positions: number[] = [];
     while (positions.length < limit) {
       const ref = refs.pop();
       if (!ref) break;
+      if (positions.length === most?.events) return undefined;
       positions.push(ref.position);
-      const next = sql.nextAfter.get(ref.topicId, ref.position);
+      const next = sql.firstAbove.get(ref.topicId, ref.seq, 0);
       if (next) insertNewestFirst(refs, next);
     }
-    const { events, isCut } = firstOf(positions.length ? sql.at.iterate(JSON.stringify(positions)) : []);
+    const found = JSON.stringify(positions);
+    if (most !== undefined && sql.bytesAt.get(found)!.bytes > most.bytes) return undefined;
+    const { events, isCut } = firstOf(positions.length ? sql.at.iterate(found) : []);
     return { events, more: isCut || refs.length > 0, heads: rows.map(toHeadEntry) };
   }
 
@@ -212,15 +232,25 @@ export class EventLogTables {
 
   movedSince(position: number, limit: number): MovedPage {
     return this.#atomically(() => {
-      const heads = this.#sql.moved.all(position, limit);
+      const rows = this.#sql.moved.all(position, limit);
+      const heads = rows.map(({ events: _, ...head }) => head);
       const watermark = this.watermark();
-      const more = heads.length === limit;
+      const more = rows.reduce((sum, { events }) => sum + events, 0) === limit;
       return { heads, position: more ? heads.at(-1)!.position : watermark, more, watermark, end: watermark };
     }, "deferred");
   }
 
   movedAmong({ topics, afterPosition, throughPosition }: MovedAmongQuery): MovedPage["heads"] {
-    return this.#sql.movedAmong.all(JSON.stringify(topics), afterPosition, throughPosition);
+    return this.#atomically(() => {
+      const rows = this.#sql.topics.all(JSON.stringify(topics));
+      const lasts = rows.flatMap((row) => {
+        const last = row.position > afterPosition ? lastAtOrBefore(this.#sql, row, throughPosition) : null;
+        return last !== null && last.position > afterPosition ? { topic: row.topic, ...last } : [];
+      });
+      return lasts
+        .map(({ topic, seq, position }) => ({ topic, seq, position }))
+        .sort((a, b) => a.position - b.position);
+    }, "deferred");
   }
 
   /** Says how far the log is: there is one writer, and what was given a position is there. */
@@ -237,59 +267,7 @@ export class EventLogTables {
 
   /** Removes events, which `removed` counts; idempotency keys of the same age go within the same bound of rows. */
   trim(policy: RetentionPolicy, now: number): { removed: number; more: boolean } {
-    const { sized, ...done } = this.#atomically(() => this.#trimBatch(policy, now), "immediate");
-    this.#sized = sized;
-    return done;
-  }
-
-  #trimBatch({ createdBefore, eventsPerTopic, batch }: RetentionPolicy, now: number) {
-    const sql = this.#sql;
-    const age = { createdBefore, now };
-    const old = [...take(oldRows(sql.first.iterate(lookedAtMax), age), batch)];
-    sql.remove.run(JSON.stringify(old.map(({ position }) => position)));
-    this.#noteTrimmed(old);
-    const crowd = this.#trimCrowds(eventsPerTopic, batch - old.length);
-    const removed = old.length + crowd.removed;
-    if (removed > 0) sql.noteRemoved.run(removed);
-    const keys = [...take(oldRows(sql.firstKeys.iterate(lookedAtMax), age), batch - removed)];
-    sql.removeKeys.run(JSON.stringify(keys.map(({ keyId }) => keyId)));
-    const isFull = removed + keys.length === batch;
-    if (!isFull) sql.forgetEpochs.run(createdBefore);
-    return { removed, more: isFull || crowd.more, sized: crowd.sized };
-  }
-
-  /** Looks at a page of the topics that have moved since all before them were small enough. */
-  #trimCrowds(eventsPerTopic: number, limit: number) {
-    const sized = this.#sized.eventsPerTopic === eventsPerTopic ? { ...this.#sized } : { eventsPerTopic, through: 0 };
-    const page = this.#sql.sizesAfter.all(sized.through, limit);
-    let removed = 0;
-    for (const { topicId, position, events } of page) {
-      const surplus = events - eventsPerTopic;
-      const gone = surplus > 0 ? this.#sql.removeOldest.all(topicId, Math.min(limit - removed, surplus)) : [];
-      this.#noteTrimmed(gone);
-      removed += gone.length;
-      if (gone.length < surplus) break;
-      sized.through = position;
-    }
-    return { removed, more: page.length > 0 && page.length === limit, sized };
-  }
-
-  #noteTrimmed(refs: EventRef[]): void {
-    const byTopic = new Map<number, { events: number; position: number }>();
-    for (const { topicId, position } of refs) {
-      const topic = byTopic.get(topicId) ?? { events: 0, position: 0 };
-      byTopic.set(topicId, { events: topic.events + 1, position: Math.max(topic.position, position) });
-    }
-    for (const [topicId, { events, position }] of byTopic) this.#sql.trimTopic.run(events, position, topicId);
-  }
-}
-
-function* take<Row>(rows: Iterable<Row>, most: number): Generator<Row> {
-  if (most <= 0) return;
-  let taken = 0;
-  for (const row of rows) {
-    yield row;
-    if (++taken === most) return;
+    return this.#trimming.trim(policy, now);
   }
 }
 

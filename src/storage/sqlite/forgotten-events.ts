@@ -2,6 +2,7 @@
 import type { Database } from "bun:sqlite";
 
 interface Gone {
+  position: number;
   id: string;
   isMessage: number;
 }
@@ -24,20 +25,24 @@ export class ForgottenEvents {
       "SELECT topic_id AS topicId FROM topics WHERE name = ?",
     );
     this.#oldest = database.prepare<EventOfTopic, [number, number]>(
-      `SELECT position, created_at AS createdAt FROM events INDEXED BY events_by_topic
-       WHERE topic_id = ? ORDER BY position LIMIT ?`,
+      `SELECT position, created_at AS createdAt FROM events INDEXED BY events_by_seq
+       WHERE topic_id = ? ORDER BY seq LIMIT ?`,
     );
     this.#remove = database.prepare<Gone, [string]>(
       `DELETE FROM events WHERE position IN (SELECT value FROM json_each(?))
-       RETURNING id, sender_id IS NOT NULL AS isMessage`,
+       RETURNING position, id, sender_id IS NOT NULL AS isMessage`,
     );
-    this.#removeEdits = database.prepare<null, [number, string]>(
-      `DELETE FROM events WHERE topic_id = ?1 AND compaction_key IN (SELECT 'edit:' || value FROM json_each(?2))`,
+    this.#removeEdits = database.prepare<Pick<Gone, "position">, [number, string]>(
+      `DELETE FROM events WHERE topic_id = ?1 AND compaction_key IN (SELECT 'edit:' || value FROM json_each(?2))
+       RETURNING position`,
     );
     this.#noteTopic = database.prepare<null, [number, number]>(
       "UPDATE topics SET events = events - ? WHERE topic_id = ?",
     );
-    this.#noteLog = database.prepare<null, [number]>("UPDATE log_state SET removed = removed + ?");
+    this.#noteLog = database.prepare<null, [number, number]>(
+      // The log ends where it did, whether or not that event is there.
+      "UPDATE log_state SET removed = removed + ?, position = max(position, ?)",
+    );
   }
 
   /** @returns null where the topic never had an event */
@@ -55,9 +60,10 @@ export class ForgottenEvents {
     if (events.length === 0) return 0;
     const gone = this.#remove.all(JSON.stringify(events.map(({ position }) => position)));
     const messages = gone.filter(({ isMessage }) => isMessage === 1).map(({ id }) => id);
-    const edits = messages.length === 0 ? 0 : this.#removeEdits.run(topicId, JSON.stringify(messages)).changes;
-    this.#noteTopic.run(gone.length + edits, topicId);
-    this.#noteLog.run(gone.length + edits);
+    const edits = messages.length === 0 ? [] : this.#removeEdits.all(topicId, JSON.stringify(messages));
+    const positions = [...gone, ...edits].map(({ position }) => position);
+    this.#noteTopic.run(positions.length, topicId);
+    this.#noteLog.run(positions.length, Math.max(0, ...positions));
     return gone.length;
   }
 }

@@ -57,8 +57,8 @@ function prepare(database: Database) {
     lastMessage: by<LastMessage, [number, number]>(
       `SELECT e.seq, e.position, e.id, e.type, e.created_at AS createdAt, ${payloadBytes} AS bytes,
          CASE WHEN ${payloadBytes} <= ?2 THEN ${payload} END AS payload
-       FROM events AS e INDEXED BY messages_by_seq ${shown}
-       WHERE e.topic_id = ?1 AND e.sender_id IS NOT NULL ORDER BY e.seq DESC LIMIT 1`,
+       FROM topics AS t CROSS JOIN events AS e INDEXED BY events_by_seq USING (topic_id) ${shown}
+       WHERE t.topic_id = ?1 AND e.seq <= t.message_seq AND e.sender_id IS NOT NULL ORDER BY e.seq DESC LIMIT 1`,
     ),
     // Grouped and sorted here, for that takes SQLite ten times as long as it takes to find them.
     watermarks: by<WatermarkRow, [number]>(

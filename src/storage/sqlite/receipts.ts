@@ -35,8 +35,8 @@ function prepare(database: Database) {
     // Of a deleted message only its payload says who had sent it; it is short.
     highestOf: by<{ seq: number | null }, [number, string, string]>(
       `SELECT max(seq) AS seq FROM json_each(?3) AS named
-       CROSS JOIN events AS e INDEXED BY messages_by_id ON e.topic_id = ?1 AND e.id = named.value
-       WHERE e.sender_id IS NOT NULL AND e.sender_id <> ?2
+       CROSS JOIN events AS e INDEXED BY messages_by_id ON e.id = named.value
+       WHERE e.topic_id = ?1 AND e.sender_id IS NOT NULL AND e.sender_id <> ?2
          AND (e.sender_id <> '' OR instr(e.payload, '"sender_id":' || json_quote(?2)) = 0)`,
     ),
     // moved_at stays at the first move that is not told yet, so that later ones cannot put its event off for ever.
@@ -66,13 +66,13 @@ function prepare(database: Database) {
        WHERE r.sent_seq < r.seq AND r.moved_at < ? ORDER BY r.moved_at LIMIT ?`,
     ),
     covered: by<{ id: string }, [string, string, number, number, number]>(
-      `SELECT id FROM events INDEXED BY messages_by_seq
+      `SELECT id FROM events INDEXED BY events_by_seq
        WHERE topic_id = (SELECT topic_id FROM topics WHERE name = ?) AND sender_id IS NOT NULL
          AND sender_id NOT IN ('', ?) AND seq > ? AND seq <= ? ORDER BY seq DESC LIMIT ?`,
     ),
     watermarks: by<Watermark, [number, string]>("SELECT kind, seq FROM receipts WHERE topic_id = ? AND user_id = ?"),
     unread: by<{ unread: number }, [number, string, number]>(
-      `SELECT count(*) AS unread FROM events INDEXED BY messages_by_seq
+      `SELECT count(*) AS unread FROM events INDEXED BY events_by_seq
        WHERE topic_id = ? AND sender_id IS NOT NULL AND sender_id NOT IN ('', ?) AND seq > ?`,
     ),
   };

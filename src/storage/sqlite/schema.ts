@@ -18,6 +18,7 @@ import erasures from "./schema/13-erasures.sql" with { type: "text" };
 import conversations from "./schema/14-conversations.sql" with { type: "text" };
 import receipts from "./schema/15-receipts.sql" with { type: "text" };
 import indexes from "./schema/16-indexes.sql" with { type: "text" };
+import oneIndex from "./schema/17-one-index.sql" with { type: "text" };
 import fresh from "./schema/fresh.sql" with { type: "text" };
 
 /** A step that was released is never edited; a new one is added at the end. */
@@ -38,6 +39,7 @@ export const migrations: string[] = [
   conversations,
   receipts,
   indexes,
+  oneIndex,
 ].map((file) => sqlOf(file));
 
 /** The version that this build writes and reads. */

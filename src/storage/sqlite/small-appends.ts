@@ -16,8 +16,8 @@ const patienceMs = 10;
  */
 const shareOfLog = 1 / 4;
 /** Of tables and indexes that grow at their ends, once for all; where the events of a topic go; and where each goes by its key. */
-const pagesPerBatch = 3;
-const pagesPerTopic = 6;
+const pagesPerBatch = 4;
+const pagesPerTopic = 2;
 const pagesPerEvent = 1;
 const pageCharacters = 4_096;
 

@@ -145,13 +145,7 @@ function createSmall(database: Database): Small {
       const page = directory.changes(after);
       return page.changes.length <= namesMax ? page : undefined;
     },
-    replay(query) {
-      const { topics, afterPosition } = query;
-      if (!areFew(topics)) return undefined;
-      const found = sizes.after.all(JSON.stringify(topics), afterPosition, eventsMax + 1);
-      if (found.length > eventsMax) return undefined;
-      return page(found, () => log.replay(query));
-    },
+    replay: (query) => (areFew(query.topics) ? log.replay(query, { events: eventsMax, bytes: bytesMax }) : undefined),
     range(query) {
       const { topic, afterSeq, throughSeq } = query;
       if (throughSeq - afterSeq > eventsMax) return undefined;
@@ -185,10 +179,5 @@ function prepareSizes(database: Database) {
   return {
     above: database.prepare<{ bytes: number }, [string, number, number, number]>(sizes("seq > ? AND seq <= ?", "ASC")),
     below: database.prepare<{ bytes: number }, [string, number, number]>(sizes("seq < ?", "DESC")),
-    after: database.prepare<{ bytes: number }, [string, number, number]>(
-      `SELECT ${payloadBytes} AS bytes FROM json_each(?) AS wanted CROSS JOIN topics AS t ON t.name = wanted.value
-       CROSS JOIN events AS e INDEXED BY events_by_topic ${shown}
-       WHERE e.topic_id = t.topic_id AND e.position > ? LIMIT ?`,
-    ),
   };
 }

@@ -13,9 +13,7 @@ CREATE TABLE topics (
     position INTEGER NOT NULL,
     trimmed_position INTEGER NOT NULL,
     events INTEGER NOT NULL
-  );
-
-CREATE INDEX topics_by_position ON topics (position);
+  , message_seq INTEGER NOT NULL DEFAULT 0);
 
 CREATE TABLE events (
     position INTEGER PRIMARY KEY,
@@ -29,15 +27,7 @@ CREATE TABLE events (
     sender_id TEXT
   );
 
-CREATE INDEX events_by_topic ON events (topic_id);
-
-CREATE UNIQUE INDEX events_by_seq ON events (topic_id, seq);
-
 CREATE UNIQUE INDEX events_by_compaction ON events (topic_id, compaction_key) WHERE compaction_key IS NOT NULL;
-
-CREATE INDEX messages_by_seq ON events (topic_id, seq, sender_id) WHERE sender_id IS NOT NULL;
-
-CREATE INDEX messages_by_id ON events (topic_id, id) WHERE sender_id IS NOT NULL;
 
 CREATE TABLE idempotency_keys (
     key_id INTEGER PRIMARY KEY,
@@ -308,7 +298,11 @@ CREATE TABLE conversations (
 );
 
 CREATE VIEW log_end (position) AS
-  SELECT max(log_state.position, coalesce((SELECT max(position) FROM topics), 0)) FROM log_state;
+  SELECT max(log_state.position, coalesce((SELECT max(position) FROM events), 0)) FROM log_state;
+
+CREATE INDEX events_by_seq ON events (topic_id, seq, sender_id);
+
+CREATE INDEX messages_by_id ON events (id) WHERE sender_id IS NOT NULL;
 
 INSERT INTO log_state VALUES (1, 0, 0, 0, 0);
 INSERT INTO write_proof VALUES (1, 0, x'');
