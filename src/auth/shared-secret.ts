@@ -1,5 +1,4 @@
 /** Verifies HS256 tokens by the platform's own HMAC, at once: WebCrypto does that in another thread, and the way there is longer than the work. */
-import { timingSafeEqual } from "node:crypto";
 import {
   base64url,
   errors,
@@ -26,7 +25,7 @@ export function verifyHs256(
     throw new errors.JWSInvalid("Invalid Compact JWS");
   const expected = new Bun.CryptoHasher("sha256", secret).update(`${header}.${payload}`).digest();
   const given = bytesOf(signature);
-  if (given.length !== expected.length || !timingSafeEqual(given, expected))
+  if (given.length !== expected.length || !crypto.timingSafeEqual(given, expected))
     throw new errors.JWSSignatureVerificationFailed();
   return UnsecuredJWT.decode(`${noneHeader}.${payload}.`, options).payload;
 }

@@ -1,6 +1,7 @@
 /** Checks the rules that join several settings, and those that look at the disk. */
 import { resolve } from "node:path";
-import { isAddressOrBlock, isLoopback } from "./addresses.ts";
+import { readIpBlock } from "../ground/ip-address.ts";
+import { isLoopback } from "./addresses.ts";
 import { originFault } from "./origins.ts";
 import { postgresUrlFault } from "./postgres-url.ts";
 import { redisUrlFault } from "./redis-url.ts";
@@ -178,7 +179,7 @@ export const checks: readonly Check[] = [
     at: "server.trusted_proxies",
     needs: [],
     find: ({ server }) => {
-      const wrong = server.trusted_proxies.filter((proxy) => !isAddressOrBlock(proxy));
+      const wrong = server.trusted_proxies.filter((proxy) => readIpBlock(proxy) === null);
       return wrong.length === 0 ? null : `must be addresses or CIDR blocks, unlike ${wrong.join(", ")}`;
     },
   },

@@ -1,7 +1,7 @@
 /** Bounds what one network address may try: connections a second, and failed authentications a minute [LIM]. */
-import { isIPv6 } from "node:net";
 import type { Config } from "../config/schema.ts";
 import { BoundedMap } from "../ground/bounded-map.ts";
+import { type IpAddress, isIpv4, readIpAddress } from "../ground/ip-address.ts";
 import { afterTake, type Rate, ratePerMinute, waitMs } from "../ground/token-bucket.ts";
 
 export type Admission = { allowed: true } | { allowed: false; retryAfterMs: number };
@@ -118,41 +118,24 @@ function admissionOf(rate: Rate, moments: { fullAt: number; now: number }): Admi
  */
 export function addressBlock(address: string): string {
   const bare = bareOf(address);
+  const groups = readIpv6(bare);
   // A text that is no address stays a name of its own, bounded like one.
-  if (!mayBeIPv6(bare) || !isIPv6(bare)) return bare.slice(0, 64);
-  const groups = groupsOf(bare);
+  if (groups === null) return bare.slice(0, 64);
   if (isIpv4(groups)) return [groups[6]! >> 8, groups[6]! & 255, groups[7]! >> 8, groups[7]! & 255].join(".");
   return prefixOf(groups, 4);
 }
 
 /** Names the /48 of an IPv6 address (`2001:db8:0::/48`), of which one customer may have all; null for IPv4. */
 export function addressNetwork(address: string): string | null {
-  const bare = bareOf(address);
-  const groups = mayBeIPv6(bare) && isIPv6(bare) ? groupsOf(bare) : null;
+  const groups = readIpv6(bareOf(address));
   return groups === null || isIpv4(groups) ? null : prefixOf(groups, 3);
 }
 
-/** The platform's own check is a regular expression of a thousand characters. */
-const mayBeIPv6 = (bare: string) => bare.includes(":");
+/** IPv4 is its own name as it is written, and not read for every connection. */
+const readIpv6 = (bare: string) => (bare.includes(":") ? readIpAddress(bare) : null);
 const bareOf = (address: string) => address.split("%", 1)[0]!.toLowerCase();
-/** `::ffff:192.0.2.1` */
-const isIpv4 = (groups: number[]) => groups.slice(0, 5).every((it) => it === 0) && groups[5] === 0xffff;
-const prefixOf = (groups: number[], count: 3 | 4) =>
+const prefixOf = (groups: IpAddress, count: 3 | 4) =>
   `${groups
     .slice(0, count)
     .map((it) => it.toString(16))
     .join(":")}::/${16 * count}`;
-
-/** The eight numbers of a valid IPv6 address. */
-function groupsOf(address: string): number[] {
-  const halves = address.split("::").map((half) =>
-    half.split(":").flatMap((group) => {
-      if (group === "") return [];
-      if (!group.includes(".")) return [Number.parseInt(group, 16)];
-      const [a, b, c, d] = group.split(".").map(Number) as [number, number, number, number];
-      return [a * 256 + b, c * 256 + d];
-    }),
-  );
-  const [head = [], tail = []] = halves;
-  return halves.length === 1 ? head : [...head, ...new Array(8 - head.length - tail.length).fill(0), ...tail];
-}

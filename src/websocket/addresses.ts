@@ -1,19 +1,14 @@
 /** Finds where a request really comes from: the peer, or whom a trusted proxy names. */
-import { BlockList, isIP } from "node:net";
 import { isLoopback } from "../config/addresses.ts";
+import { ipVersionOf, isInBlock, readIpAddress, readIpBlock } from "../ground/ip-address.ts";
 
 /** Addresses and CIDR blocks of proxies whose `X-Forwarded-For` is believed. */
 export function createTrustedProxies(blocks: readonly string[]): (address: string) => boolean {
-  const list = new BlockList();
-  for (const block of blocks) {
-    const [address = "", bits] = block.split("/");
-    const family = isIP(address) === 6 ? "ipv6" : "ipv4";
-    if (bits === undefined) list.addAddress(address, family);
-    else list.addSubnet(address, Number(bits), family);
-  }
+  const trusted = blocks.map(readIpBlock).filter((block) => block !== null);
+  if (trusted.length === 0) return () => false;
   return (address) => {
-    const bare = unmapped(address);
-    return isIP(bare) !== 0 && list.check(bare, isIP(bare) === 6 ? "ipv6" : "ipv4");
+    const read = readIpAddress(address);
+    return read !== null && trusted.some((block) => isInBlock(read, block));
   };
 }
 
@@ -30,7 +25,7 @@ export function clientAddress(
   // From the right: each proxy appended whom it saw. What stands left of an untrusted hop is hearsay.
   while (hops.length > 0 && isTrusted(address)) {
     const hop = withoutPort(hops.pop()!);
-    if (isIP(hop) === 0) break;
+    if (ipVersionOf(hop) === 0) break;
     address = unmapped(hop);
   }
   return address;
