@@ -47,6 +47,23 @@ async function withConsole(): Promise<BunPlugin> {
   };
 }
 
+/**
+ * Leaves out of pino what hands lines to other threads: that needs files which an executable has not, and the platform's module for
+ * threads and streams.
+ */
+const withoutTransports: BunPlugin = {
+  name: "pino without transports",
+  setup(builder) {
+    const refuse = `module.exports = () => { throw new Error("an executable has no transports"); };`;
+    builder.onLoad({ filter: /[\\/]pino[\\/]lib[\\/]transport\.js$/ }, () => ({ contents: refuse, loader: "js" }));
+    builder.onResolve({ filter: /^worker_threads$/ }, ({ importer }) =>
+      /[\\/]pino[\\/]/.test(importer) ? { path: "threads", namespace: "pino" } : undefined,
+    );
+    const contents = "export const { isMainThread } = Bun;";
+    builder.onLoad({ filter: /./, namespace: "pino" }, () => ({ contents, loader: "js" }));
+  },
+};
+
 /** Packages that Vite puts into the console's files. */
 const inConsole = ["react", "react-dom", "scheduler", "uplot"];
 
@@ -96,7 +113,7 @@ async function buildExecutable({ target, outfile, order }: Executable): Promise<
     // In parts: code of what is not used, and its map, is not even read.
     splitting: true,
     sourcemap: "linked",
-    plugins: [await withConsole()],
+    plugins: [await withConsole(), withoutTransports],
     metafile: true,
     compile: {
       outfile,
