@@ -61,6 +61,13 @@ test("[OPS5] nobody else of the machine may read what is stored, and a folder th
   expect(made.logs.filter(warned)).toEqual([]);
 });
 
+test("[LOG7] the room for retention is held soon after a start, whether anybody writes or not", async () => {
+  const service = await start({});
+  const reserve = join(service.folder, "data/ws-service.db-reserve");
+  const mebibytes = () => Promise.resolve(statSync(reserve).size / 1024 ** 2);
+  expect(await eventually(mebibytes, (size) => size === 12)).toBe(12);
+});
+
 /** A small file system of its own, which nobody else sees; where that may not be made the test cannot be run. */
 const inSmallDisk = (folder: string) => [
   ...["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"],

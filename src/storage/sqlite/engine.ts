@@ -1,5 +1,6 @@
 /** Opens the SQLite file and lists what can be asked of it; runs in the worker only. */
 import { type Database, SQLiteError } from "bun:sqlite";
+import { statSync } from "node:fs";
 import type { CursorParts } from "../epochs.ts";
 import type { ErasedRows, ErasureJob } from "../erasure-store.ts";
 import type { OverviewQuery } from "../overview-store.ts";
@@ -62,6 +63,8 @@ export interface Engine {
   operations: Operations;
   /** From which version to which opening it has brought the schema. */
   migration: Migration;
+  /** Does what a start does not wait for; to be called soon after it. */
+  settle(): void;
   close(): void;
 }
 
@@ -79,26 +82,37 @@ export function openEngine(options: EngineOptions): Engine {
   }
 }
 
+const isEmpty = (path: string) => path !== ":memory:" && statSync(path).size === 0;
+
 function open({ path, durability, busyTimeoutMs, holdsReserve }: EngineOptions): Engine {
   const database = new PreparedDatabase(path, { create: true, readwrite: true, strict: true });
   try {
     database.exec(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
+    // The disk is not waited for while there is nothing to lose; what is made of an empty file reaches it when all of it is there.
+    const isUnsynced = durability === "process" && isEmpty(path);
+    if (isUnsynced) database.exec("PRAGMA synchronous = OFF");
     database.exec("PRAGMA journal_mode = WAL");
-    database.exec(`PRAGMA synchronous = ${durability === "power" ? "FULL" : "NORMAL"}`);
+    if (!isUnsynced) database.exec(`PRAGMA synchronous = ${durability === "power" ? "FULL" : "NORMAL"}`);
     database.exec("PRAGMA cache_size = -16384");
     // Overwrites what is removed where a page is written anyway; more where it was taken back [MSG2].
     database.exec("PRAGMA secure_delete = FAST");
     // A WAL that grew under a long reader is cut back instead of keeping the disk.
     database.exec("PRAGMA journal_size_limit = 67108864");
     const migration = migrate(database);
+    if (isUnsynced) database.exec("PRAGMA synchronous = NORMAL");
     const traces = new DeletedTraces(database, { path, busyTimeoutMs });
+    const reserve = holdsReserve && path !== ":memory:" ? new Reserve(database, path) : null;
     return {
       migration,
       operations: {
-        ...createOperations(database, holdsReserve && path !== ":memory:" ? new Reserve(database, path) : null),
+        ...createOperations(database, reserve),
         uncleaned: () => traces.owed(),
         clean: (from: number) => traces.clean(from),
         cleaned: (deletions: number) => traces.done(deletions),
+      },
+      settle() {
+        reserve?.hold();
+        if (isUnsynced) database.exec("PRAGMA wal_checkpoint(PASSIVE)");
       },
       close() {
         database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
@@ -146,7 +160,8 @@ function createOperations(database: Database, reserve: Reserve | null) {
     movedAmong: (query: MovedAmongQuery) => log.movedAmong(query),
     watermark: () => log.watermark(),
     proveWrites(bytes: number) {
-      if (reserve === null) prove(bytes);
+      // The smallest proof finds the room that was seen as the file was opened.
+      if (reserve === null || (bytes === 0 && !reserve.isHeld)) prove(bytes);
       else
         reserve.add(
           () => prove(bytes),

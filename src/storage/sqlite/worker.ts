@@ -10,6 +10,9 @@ let damage: Answer | null = null;
 /** Null until the first request, and again after an error that a newly opened file may not have. */
 let engine: Engine | null = null;
 
+/** So long (ms) after opening the file it does what nobody waits for. */
+const settleAfterMs = 1_000;
+
 self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
   switch (data.kind) {
     case "configure":
@@ -31,8 +34,7 @@ function answer(message: FromWorker): void {
 function run(request: Request): Answer {
   let open: Engine;
   try {
-    engine ??= openEngine(options!);
-    open = engine;
+    open = engine ?? begin(options!);
   } catch (error) {
     return {
       ok: false,
@@ -54,6 +56,23 @@ function run(request: Request): Answer {
     const answer: Answer = { ok: false, unavailable: failure !== "fault", message, ...codeOf(error) };
     if (answer.code?.startsWith("SQLITE_CORRUPT")) damage ??= answer;
     return answer;
+  }
+}
+
+function begin(given: EngineOptions): Engine {
+  const opened = openEngine(given);
+  engine = opened;
+  setTimeout(() => {
+    if (engine === opened) settle(opened);
+  }, settleAfterMs);
+  return opened;
+}
+
+function settle(opened: Engine): void {
+  try {
+    opened.settle();
+  } catch {
+    // The next operation meets what is wrong with the file, and says so.
   }
 }
 
