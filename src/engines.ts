@@ -13,6 +13,11 @@ export interface StorageOptions {
   onNotice?: (sentence: string) => void;
 }
 
+/** Starts what the storage takes longest for, before the rest of the program is read. */
+export async function readyStorage({ storage }: Pick<Config, "storage">): Promise<void> {
+  if (storage.url.startsWith("sqlite:")) (await import("./storage/sqlite/thread.ts")).startAhead();
+}
+
 /** Makes what must survive; it opens nothing before it is started. The other engines stay unloaded: a driver takes its time, and memory from then on. */
 export async function createStorage(config: Config, { logger, ...given }: StorageOptions): Promise<Storage> {
   const { url, tls, query_timeout: timeoutMs, pool_size: poolSize, outbox: hasOutbox } = config.storage;

@@ -2,8 +2,7 @@
 import packageJson from "../../package.json" with { type: "json" };
 import type { App } from "../app.ts";
 import { loadConfig } from "../config/loader.ts";
-import { createStorage } from "../engines.ts";
-import { createLogSink } from "../telemetry/logger.ts";
+import { createStorage, readyStorage } from "../engines.ts";
 import type { Command, CommandIo } from "./command.ts";
 import { findServiceManager } from "./service-manager.ts";
 import { startFailureOf } from "./start-failure.ts";
@@ -58,7 +57,9 @@ async function start(file: string | undefined, io: CommandIo): Promise<Running> 
   const startedAt = performance.now();
   const loaded = await loadConfig({ ...(file === undefined ? {} : { file }), env: io.env, cwd: io.cwd });
   const { config, notices } = loaded;
+  await readyStorage(config);
   const slot = findWorkerSlot(io);
+  const { createLogSink } = await import("../telemetry/logger.ts");
   const sink = createLogSink(config.log);
   const logger = slot === null ? sink.logger : sink.logger.child({ worker: slot.workerNumber });
   for (const notice of notices) logger.warn(notice);

@@ -9,6 +9,7 @@ import type { Durability } from "./engine.ts";
 import { FileHold } from "./file-hold.ts";
 import { SmallAppends } from "./small-appends.ts";
 import { SmallReads } from "./small-reads.ts";
+import { startThread } from "./thread.ts";
 import { WorkerCalls } from "./worker-calls.ts";
 import {
   createConversationStore,
@@ -67,7 +68,7 @@ export function createSqliteStorage({
 }: SqliteStorageOptions): Storage {
   const calls = new WorkerCalls({
     engine: { path, durability, busyTimeoutMs, holdsReserve: !isShared },
-    spawn: () => new Worker(workerUrl()),
+    spawn: startThread,
     callsMax,
     callTimeoutMs,
     onDamage: (error) => writes.began(error),
@@ -182,10 +183,4 @@ function createCleaning(calls: WorkerCalls): Cleaning {
     done: (deletions) => calls.call("cleaned", deletions),
     timers: realTimers,
   });
-}
-
-function workerUrl(): string {
-  // A compiled binary keeps its entry points under their paths below `src`, whatever module asks for them.
-  const embedded = import.meta.url.includes("/$bunfs/") || import.meta.url.includes("/~BUN/");
-  return new URL(embedded ? "./storage/sqlite/worker.js" : "./worker.ts", import.meta.url).href;
 }
