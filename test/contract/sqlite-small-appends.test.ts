@@ -12,6 +12,8 @@ import { newEvent, newEvents } from "../support/new-event.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "sqlite-small-appends-"));
 const path = join(folder, "log.db");
+/** Resolves once all that was settled is known. */
+const taken = () => new Promise<void>((resolve) => void setImmediate(resolve));
 /** By its worker alone: each of its commits waits for the disk. */
 let worker: Storage;
 beforeAll(async () => {
@@ -33,6 +35,7 @@ interface Given {
 
 function build({ isAllowed = true, by = worker, at = path, logPages = 1_000, now = Date.now }: Given = {}) {
   let byWorker = 0;
+  const moves: PromiseWithResolvers<number>[] = [];
   const appends = new SmallAppends({
     path: at,
     isAllowed,
@@ -40,6 +43,11 @@ function build({ isAllowed = true, by = worker, at = path, logPages = 1_000, now
     appendByWorker(events) {
       byWorker++;
       return by.log.append(events);
+    },
+    moveByWorker() {
+      const move = Promise.withResolvers<number>();
+      moves.push(move);
+      return move.promise;
     },
   });
   appends.start(logPages);
@@ -49,7 +57,7 @@ function build({ isAllowed = true, by = worker, at = path, logPages = 1_000, now
     await appends.append(events);
     return byWorker === before;
   };
-  return { appends, isHere };
+  return { appends, isHere, moves };
 }
 
 test("[LOG1] [LOG2] by whichever way events come, positions and numbers go on, and a key is known", async () => {
@@ -85,16 +93,51 @@ test("what is appended in the loop's thread is small, and takes nothing back", a
   appends.stop();
 });
 
-test("[END2] the worker has its turn first, and before more is written than a quarter of what it lets the log of writes grow to", async () => {
-  const { appends, isHere } = build({ logPages: 400 });
+test("[END2] the worker has its turn first, and moves the log of writes while the loop goes on", async () => {
+  const { appends, isHere, moves } = build({ logPages: 100 });
+  const turns = async (count: number) => {
+    const here: boolean[] = [];
+    for (let n = 0; n < count; n++) here.push(await isHere());
+    return here;
+  };
+  const all = (count: number) => Array.from({ length: count }, () => true);
+  expect(await turns(11)).toEqual([false, ...all(10)]);
+  expect(moves).toHaveLength(0);
+  expect(await turns(3)).toEqual(all(3));
+  expect(moves).toHaveLength(1);
+  // Nothing was written meanwhile: the log of writes begins anew by itself.
+  moves[0]!.resolve(0);
+  await taken();
+  expect(await turns(11)).toEqual(all(11));
+  expect(moves).toHaveLength(2);
+  // Something was: the worker has the next, after the rest.
+  moves[1]!.resolve(7);
+  await taken();
+  expect(await turns(2)).toEqual([false, true]);
+  expect(moves).toHaveLength(3);
+  expect(await turns(10)).toEqual(all(10));
+  expect(moves).toHaveLength(4);
+  moves[3]!.reject(new Unavailable("storage", "no room"));
+  await taken();
+  expect(await isHere()).toBe(false);
+  appends.stop();
+});
+
+test("[END2] the worker has its turn before more is written than the log of writes may grow to", async () => {
+  const { appends, isHere, moves } = build({ logPages: 100 });
   const turns: boolean[] = [];
-  for (let n = 0; n < 32; n++) turns.push(await isHere());
-  const between = Array.from({ length: 15 }, () => true);
-  expect(turns).toEqual([false, ...between, false, ...between]);
+  for (let n = 0; n < 17; n++) turns.push(await isHere());
+  expect(turns).toEqual([false, ...Array.from({ length: 14 }, () => true), false, true]);
+  expect(moves).toHaveLength(2);
   appends.stop();
   const tiny = build({ logPages: 16 });
-  expect([await tiny.isHere(), await tiny.isHere(), await tiny.isHere()]).toEqual([false, true, false]);
-  expect(await tiny.isHere(newEvents("user:few", 2))).toBe(false);
+  expect([await tiny.isHere(), await tiny.isHere(), await tiny.isHere(), await tiny.isHere()]).toEqual([
+    false,
+    true,
+    true,
+    false,
+  ]);
+  expect(await tiny.isHere(newEvents("user:few", 11))).toBe(false);
   tiny.appends.stop();
 });
 
@@ -103,6 +146,7 @@ test("[LOG1] nothing goes ahead of what the worker has been given, nor of what i
   const appends = new SmallAppends({
     path,
     isAllowed: true,
+    moveByWorker: () => Promise.resolve(0),
     appendByWorker(events) {
       const { promise, resolve, reject } = Promise.withResolvers<void>();
       given.push({ events, answer: resolve, fail: () => reject(new Unavailable("storage", "not in time")) });

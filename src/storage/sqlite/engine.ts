@@ -144,6 +144,10 @@ function createOperations(database: Database, reserve: Reserve | null) {
     beginEpoch: (now: number) => (reserve === null ? epochs.begin(now) : reserve.spend(() => epochs.begin(now))),
     installation: () => installationOf(database),
     logPages: () => logPagesOf(database),
+    moveLog() {
+      reserve?.refuseWhereScarce();
+      return moveLog(database);
+    },
     missingTriggers: () => missingTriggers(database),
     append(events: NewEvent[]) {
       const append = () => log.append(events);
@@ -268,6 +272,13 @@ function createWriteProof(database: Database): (bytes: number) => void {
 function installationOf(database: Database): string {
   const row = database.query<{ installation_id: string }, []>("SELECT installation_id FROM installation").get();
   return row!.installation_id;
+}
+
+/** Moves the log of writes into the file, and waits for nobody who reads or writes. @returns pages that are left in it */
+function moveLog(database: Database): number {
+  const query = database.query<{ log: number; checkpointed: number }, []>("PRAGMA wal_checkpoint(PASSIVE)");
+  const { log, checkpointed } = query.get()!;
+  return log - checkpointed;
 }
 
 /** @returns pages of the log of writes with which it is moved into the file */

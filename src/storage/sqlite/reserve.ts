@@ -104,7 +104,7 @@ export class Reserve {
   }
 
   /** @throws RoomKept where new rows would take what retention could not do without */
-  #refuseWhereScarce(): void {
+  refuseWhereScarce(): void {
     // Somebody else may have made room.
     this.hold();
     if (this.#held >= this.#bytes) return;
@@ -114,7 +114,7 @@ export class Reserve {
 
   /** Runs what adds rows. @param bytes about how much it writes */
   add<Result>(work: () => Result, bytes: () => number): Result {
-    this.#refuseWhereScarce();
+    this.refuseWhereScarce();
     try {
       const result = work();
       this.#refused = this.#lent = 0;

@@ -11,10 +11,11 @@ const charactersMax = 64 * 1024;
 /** Where the disk takes longer than this (ms) for so little, the loop leaves it alone for a while. */
 const patienceMs = 10;
 /**
- * So much of what the log of writes grows to may be written here for each batch that the worker has taken. The worker alone moves that
- * into the file, which waits for the disk, and says when the file is damaged, or the room on the disk is kept for retention.
+ * From so much of what the worker lets the log of writes grow to it is moved into the file, by the worker, for that waits for the disk; the
+ * loop goes on meanwhile. Then the worker has its turn, with nothing else beside it, so that the log of writes begins anew. It
+ * also says when the file is damaged, or the room on the disk is kept for retention.
  */
-const shareOfLog = 1 / 4;
+const movedFrom = 3 / 4;
 /** Of tables and indexes that grow at their ends, once for all; where the events of a topic go; and where each goes by its key. */
 const pagesPerBatch = 4;
 const pagesPerTopic = 2;
@@ -27,13 +28,18 @@ export interface SmallAppendsOptions {
   /** Whether a commit is not waited for: a sync is nothing for the loop. */
   isAllowed: boolean;
   appendByWorker(events: NewEvent[]): Promise<AppendResult>;
+  /** Moves the log of writes into the file, before what the worker is given next. @returns pages of it that are left */
+  moveByWorker(): Promise<number>;
 }
 
 export class SmallAppends {
   readonly #connection: LoopConnection<ReturnType<typeof openWriter>>;
-  #pagesPerTurn = 0;
-  /** That may still be written here. */
+  /** The log of writes may grow to so much. */
+  #pagesMax = 0;
+  /** Written here since it has begun anew. */
   #pages = 0;
+  #isWorkersTurn = true;
+  #isMoving = false;
   #atWorker = 0;
   #wasSlow = false;
 
@@ -43,7 +49,7 @@ export class SmallAppends {
 
   /** @param logPages what the worker lets the log of writes grow to before it moves that into the file */
   start(logPages: number): void {
-    this.#pagesPerTurn = this.options.isAllowed ? logPages * shareOfLog : 0;
+    this.#pagesMax = this.options.isAllowed ? logPages : 0;
     this.#connection.start();
   }
 
@@ -53,37 +59,57 @@ export class SmallAppends {
 
   /** There is trouble with the file: everything is the worker's until it has appended again. */
   rest(): void {
-    this.#pages = 0;
+    this.#isWorkersTurn = true;
     this.#connection.rest();
   }
 
   /** Appends here, or in the worker's turn; in the order of the calls. */
   async append(events: NewEvent[]): Promise<AppendResult> {
     const here = this.#appendHere(events);
-    if (here !== undefined) return here;
+    if (here !== undefined) {
+      if (this.#isToMove && !this.#isMoving) void this.#moveMeanwhile();
+      return here;
+    }
     // Where it does not answer it may still append that later: until it has answered again nothing goes ahead.
-    this.#pages = 0;
+    this.#isWorkersTurn = true;
     this.#atWorker++;
+    if (this.#isToMove) {
+      this.#pages = 0;
+      void this.options.moveByWorker().catch(() => {});
+    }
     try {
       const result = await this.options.appendByWorker(events);
-      this.#pages = this.#pagesPerTurn;
+      this.#isWorkersTurn = false;
       return result;
     } finally {
       this.#atWorker--;
     }
   }
 
+  get #isToMove(): boolean {
+    return this.#pagesMax > 0 && this.#pages >= this.#pagesMax * movedFrom;
+  }
+
+  /** Where something was written meanwhile, or it cannot be, the worker has its turn. */
+  async #moveMeanwhile(): Promise<void> {
+    this.#isMoving = true;
+    const left = await this.options.moveByWorker().catch(() => null);
+    this.#isMoving = false;
+    if (left === 0) this.#pages = 0;
+    else this.#isWorkersTurn = true;
+  }
+
   /** @returns undefined where the worker is to append: it is too much, it is its turn, or something is in the way, which it is to say */
   #appendHere(events: NewEvent[]): AppendResult | undefined {
-    if (this.#pages <= 0 || this.#atWorker > 0 || !isSmall(events)) return undefined;
+    if (this.#isWorkersTurn || this.#atWorker > 0 || !isSmall(events)) return undefined;
     const pages = pagesOf(events);
-    if (events.length > 1 && pages > this.#pagesPerTurn) return undefined;
+    if (this.#pages + pages > this.#pagesMax) return undefined;
     const { now = Date.now } = this.options;
     try {
       const log = this.#connection.get()?.log;
       const startedAt = now();
       const result = log?.append(events);
-      this.#pages -= pages;
+      this.#pages += pages;
       this.#noteTook(now() - startedAt);
       return result;
     } catch (error) {
@@ -96,7 +122,7 @@ export class SmallAppends {
   /** Another program may have had this processor once: then the worker has the next. Twice is the disk. */
   #noteTook(ms: number): void {
     const isSlow = ms > patienceMs;
-    if (isSlow) this.#pages = 0;
+    if (isSlow) this.#isWorkersTurn = true;
     if (isSlow && this.#wasSlow) this.rest();
     this.#wasSlow = isSlow;
   }

@@ -162,8 +162,13 @@ function createAppends(
   calls: WorkerCalls,
   { path, durability, now }: { path: string; durability: Durability; now: () => number },
 ): SmallAppends {
-  const appendByWorker = (events: NewEvent[]) => calls.call("append", events);
-  return new SmallAppends({ path, now, isAllowed: durability === "process", appendByWorker });
+  return new SmallAppends({
+    path,
+    now,
+    isAllowed: durability === "process",
+    appendByWorker: (events: NewEvent[]) => calls.call("append", events),
+    moveByWorker: () => calls.call("moveLog"),
+  });
 }
 
 /** Answers in the loop what may be answered there. */
