@@ -2,27 +2,37 @@
 import { contentDigest, idempotencyKey } from "../broadcast/idempotency-key.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { conversationTopic } from "../protocol/topic.ts";
-import type { AppendedEvent } from "../storage/ports.ts";
-import type { PipelinedHandler, Reply } from "./context.ts";
-import { requireMember } from "./require-member.ts";
+import type { AppendedEvent, Once } from "../storage/ports.ts";
+import type { PendingReply, PipelinedHandler, Reply, Request } from "./context.ts";
+import { isKnownToWrite, requireMember } from "./require-member.ts";
 import { sentBefore } from "./sent-before.ts";
 
 type Needs = "config" | "directory" | "log" | "publisher" | "now" | "newId";
+type SendRequest = Request<"message.send", Needs>;
 
-export const send: PipelinedHandler<"message.send", Needs> = async (request) => {
-  const { from, payload, services, correlationId, span } = request;
-  const { config, publisher } = services;
+export const send: PipelinedHandler<"message.send", Needs> = (request) => {
+  const { from, payload, services } = request;
   const { conversation_id, client_message_id, content } = payload;
   const once = {
     keys: [idempotencyKey(["sent", from.userId, conversation_id], client_message_id)],
     digest: contentDigest(content),
   };
+  // Mostly so: people say more than one thing, and nobody is waited for.
+  if (services.config.messages.accept && isKnownToWrite(request)) return append(request, once);
+  return sendOnceAllowed(request, once);
+};
+
+async function sendOnceAllowed(request: SendRequest, once: Once): Promise<Reply | PendingReply> {
   const first = await sentBefore(request, once, async () => {
-    if (!config.messages.accept)
+    if (!request.services.config.messages.accept)
       throw new ProtocolError("forbidden", "Messages are sent by the application's backend here.");
     await requireMember(request, { joins: true, writes: true });
   });
-  if (first !== undefined) return acknowledgementOf(first);
+  return first === undefined ? append(request, once) : acknowledgementOf(first);
+}
+
+function append({ from, payload, services, correlationId, span }: SendRequest, once: Once): PendingReply {
+  const { conversation_id, client_message_id, content } = payload;
   const createdAt = services.now();
   const id = services.newId();
   const message = {
@@ -33,7 +43,7 @@ export const send: PipelinedHandler<"message.send", Needs> = async (request) => 
     content,
     created_at: new Date(createdAt).toISOString(),
   };
-  const appended = publisher.append(
+  const appended = services.publisher.append(
     {
       id,
       topic: conversationTopic(conversation_id),
@@ -46,7 +56,7 @@ export const send: PipelinedHandler<"message.send", Needs> = async (request) => 
     { audience: { except: from }, correlationId, span },
   );
   return { events: 1, settled: appended.then(acknowledgementOf) };
-};
+}
 
 function acknowledgementOf({ id, topic, seq, position, createdAt, duplicate, conflict }: AppendedEvent): Reply {
   if (conflict)

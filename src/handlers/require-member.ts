@@ -36,3 +36,11 @@ export async function requireMember(
   if (writes && !membership.mayWrite)
     throw new ProtocolError("forbidden", "You may read this conversation, and not write in it.", { field });
 }
+
+/** Whether the sender is remembered as a member who may write; where nothing is remembered nobody knows. */
+export function isKnownToWrite({ from, payload, services }: ConversationRequest): boolean {
+  const { conversation_id } = payload;
+  return (
+    services.directory.rememberedMemberships(from.userId, [conversation_id])?.get(conversation_id)?.mayWrite === true
+  );
+}
