@@ -34,15 +34,36 @@ export async function createStorage(config: Config, { logger, ...given }: Storag
   return createPostgresStorage({ ...told, url, tls, poolSize, queryTimeoutMs: timeoutMs, directory, outbox });
 }
 
-/** Makes what nodes share, for the installation that the storage holds, which has to be started. */
-export async function createCluster(
-  config: Config,
-  given: { storage: Storage; now: () => number; version: string; nodeId: string; counts: Counts; logger: Logger },
-): Promise<Cluster> {
-  const { storage, ...rest } = given;
-  const installation = await storage.installation();
-  watchInstallation(storage, { installation, logger: rest.logger });
-  const options = { ...rest, installation };
+/** Opens while the service is composed on it. */
+export interface BegunStorage {
+  storage: Storage;
+  /** Resolves once it can be asked. */
+  opened: Promise<void>;
+}
+
+/** Makes the storage and has it open; what keeps it from that is thrown where it is waited for. */
+export async function beginStorage(config: Config, options: StorageOptions): Promise<BegunStorage> {
+  const storage = await createStorage(config, options);
+  const opened = storage.start();
+  opened.catch(() => {});
+  return { storage, opened };
+}
+
+export interface ClusterOptions extends BegunStorage {
+  now: () => number;
+  version: string;
+  nodeId: string;
+  counts: Counts;
+  logger: Logger;
+}
+
+/** Makes what nodes share, for the installation that the storage holds; a node that is alone need not know which that is. */
+export async function createCluster(config: Config, { storage, opened, ...options }: ClusterOptions): Promise<Cluster> {
+  const installation = opened.then(() => storage.installation());
+  installation.then(
+    (first) => watchInstallation(storage, { installation: first, logger: options.logger }),
+    () => {},
+  );
   const { url, tls, heartbeat: heartbeatMs, dead_after: deadAfterMs, ingest_stream: stream } = config.cluster;
   if (url === null) {
     const { createLocalCluster } = await import("./cluster/local/cluster.ts");
@@ -50,7 +71,16 @@ export async function createCluster(
   }
   const { createRedisCluster } = await import("./cluster/redis/cluster.ts");
   const ingest = stream === null ? null : { stream, group: config.cluster.ingest_group };
-  return createRedisCluster({ ...options, url, tls, natMap: config.cluster.nat_map, ingest, heartbeatMs, deadAfterMs });
+  return createRedisCluster({
+    ...options,
+    installation: await installation,
+    url,
+    tls,
+    natMap: config.cluster.nat_map,
+    ingest,
+    heartbeatMs,
+    deadAfterMs,
+  });
 }
 
 /**

@@ -1,8 +1,8 @@
 /** Carries what the service is given, and what every area of it works with. */
 import type { Config } from "../config/schema.ts";
+import type { BegunStorage } from "../engines.ts";
 import type { Routes } from "../handlers/context.ts";
 import type { Siblings } from "../health/checkers.ts";
-import type { Storage } from "../storage/ports.ts";
 import { Counts } from "../telemetry/counts.ts";
 import type { Logger } from "../telemetry/logger.ts";
 
@@ -11,8 +11,8 @@ export interface AppOptions {
   routes: Routes;
   logger: Logger;
   version: string;
-  /** Opened before the rest; default: opened now. */
-  storage?: Promise<Storage>;
+  /** Begun before the rest; default: begun now. */
+  storage?: BegunStorage;
   /** Milliseconds since 1970. */
   now?: () => number;
   newId?: () => string;

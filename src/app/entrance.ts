@@ -51,7 +51,11 @@ export function composeEntrance(base: Base, parts: Foundation & Sockets) {
   });
   return {
     parts: { authenticator, credentials, internalAddresses, quota, upgrades, draining, health },
-    start: () => authenticator.start(),
+    start() {
+      // Before anybody asks: a storage that refuses from the start says so by itself.
+      void health.isReady();
+      return authenticator.start();
+    },
     stop: async () => authenticator.stop(),
     sweep(at) {
       addresses.sweep(at);

@@ -1,9 +1,8 @@
 /** Opens what everything else stands on: the storage, the cluster, the directory, and the order of questions to them. */
 import { createDirectoryView } from "../directory/directory.ts";
 import { createVisibleAmong } from "../directory/visibility.ts";
-import { createCluster, createStorage } from "../engines.ts";
+import { beginStorage, createCluster } from "../engines.ts";
 import { FairQueue } from "../storage/fair-queue.ts";
-import type { Storage } from "../storage/ports.ts";
 import type { OtlpOptions } from "../telemetry/otlp.ts";
 import type { Tracing } from "../telemetry/tracing.ts";
 import type { Area } from "./area.ts";
@@ -11,11 +10,11 @@ import type { Base } from "./base.ts";
 
 export type Foundation = Awaited<ReturnType<typeof openFoundation>>["parts"];
 
-/** Waits for the storage: it names the installation that the cluster is made for. */
+/** Made while the storage opens, which its start waits for. */
 export async function openFoundation({ config, logger, counts, version, now, newId, ...given }: Base) {
-  const storage = await (given.storage ?? openStorage({ config, now, logger }));
+  const { storage, opened } = given.storage ?? (await beginStorage(config, { now, logger }));
   const nodeId = config.cluster.node_id ?? newId();
-  const cluster = await createCluster(config, { storage, now, version, nodeId, counts, logger });
+  const cluster = await createCluster(config, { storage, opened, now, version, nodeId, counts, logger });
   const { mode, cache_ttl: cacheTtlMs, cache_size: cacheSize } = config.directory;
   const directory = createDirectoryView({
     directory: storage.directory,
@@ -31,7 +30,10 @@ export async function openFoundation({ config, logger, counts, version, now, new
   const parts = { tracing, storage, cluster, directory, visibleAmong, questions };
   return {
     parts,
-    start: () => cluster.start(),
+    async start() {
+      await opened;
+      await cluster.start();
+    },
     async stop() {
       const traced = tracing?.stop();
       directory.stop();
@@ -40,12 +42,6 @@ export async function openFoundation({ config, logger, counts, version, now, new
       await traced;
     },
   } satisfies Area;
-}
-
-async function openStorage({ config, now, logger }: Pick<Base, "config" | "now" | "logger">): Promise<Storage> {
-  const storage = await createStorage(config, { now, logger });
-  await storage.start();
-  return storage;
 }
 
 /** Loads what sends traces where they are on; null where not. */

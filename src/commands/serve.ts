@@ -2,7 +2,7 @@
 import packageJson from "../../package.json" with { type: "json" };
 import type { App } from "../app.ts";
 import { loadConfig } from "../config/loader.ts";
-import { createStorage, readyStorage } from "../engines.ts";
+import { beginStorage, readyStorage } from "../engines.ts";
 import type { Command, CommandIo } from "./command.ts";
 import { findServiceManager } from "./service-manager.ts";
 import { startFailureOf } from "./start-failure.ts";
@@ -65,15 +65,13 @@ async function start(file: string | undefined, io: CommandIo): Promise<Running> 
   for (const notice of notices) logger.warn(notice);
   const siblings = slot === null ? {} : { siblings: slot };
   const droppedLogLines = sink.droppedLines;
-  // It opens while the rest of the program is read; what keeps it from that is thrown where it is waited for.
-  const storage = await createStorage(config, { now: Date.now, logger });
-  const opening = storage.start();
-  opening.catch(() => {});
+  // It opens while the rest of the program is read.
+  const storage = await beginStorage(config, { now: Date.now, logger });
   const [{ startApp }, { routes }] = await Promise.all([import("../app.ts"), import("../handlers/routes.ts")]);
   const app = await startApp({
     config,
     routes,
-    storage: opening.then(() => storage),
+    storage,
     logger,
     version: packageJson.version,
     ...siblings,

@@ -1,4 +1,5 @@
 /** Finds, reads, overrides and checks the configuration. */
+import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import * as v from "valibot";
 import { checks } from "./checks.ts";
@@ -46,7 +47,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   const isRead = (name: string) => checksFiles && isUsed(name);
   const gathered: GatheredSettings = { settings: new Map(), faults: [] };
   const named = options.file ?? (env.WS_CONFIG || undefined);
-  const file = named ?? ((await Bun.file(resolve(cwd, usualFile)).exists()) ? usualFile : null);
+  const file = named ?? (existsSync(resolve(cwd, usualFile)) ? usualFile : null);
   const namedBy = options.file !== undefined ? "--config" : "WS_CONFIG";
   const read =
     file === null ? { tree: null } : await readTree(file, { cwd, origin: named === undefined ? file : namedBy });
@@ -71,8 +72,11 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   const first = v.safeParse(configSchema, treeOf(settings, faulty));
   if (!first.success) for (const fault of schemaFaults(first.issues, settings, faulty)) faults.push(fault);
   // Without the file its settings are unknown: rules that join settings would only mislead.
-  if (!("faults" in read))
-    faults.push(...(await brokenRules(settings, { faulty: withSections(faulty, settings), cwd, isRead })));
+  if (!("faults" in read)) {
+    const fallen = withSections(faulty, settings);
+    const sound = first.success && fallen.size === 0 ? first.output : v.parse(configSchema, treeOf(settings, fallen));
+    faults.push(...(await brokenRules(sound, settings, { faulty: fallen, cwd, isRead })));
+  }
   if (!first.success || faults.length > 0) throw new ConfigError(faults);
 
   const notices = withoutEffect.flatMap((name) => {
@@ -176,12 +180,12 @@ function withSections(faulty: ReadonlySet<string>, settings: ReadonlyMap<string,
   return new Set([...faulty, ...fallen]);
 }
 
-/** The rules that join settings, on those that are sound; a faulty one stands at its default meanwhile and breaks no rule. */
+/** The rules that join settings, on those that are sound; a faulty one stands at its default in `config` and breaks no rule. */
 async function brokenRules(
+  config: Config,
   settings: ReadonlyMap<string, Setting>,
   { faulty, cwd, isRead }: { faulty: ReadonlySet<string>; cwd: string; isRead: (name: string) => boolean },
 ): Promise<Fault[]> {
-  const config = v.parse(configSchema, treeOf(settings, faulty));
   const broken: Fault[] = [];
   for (const { at, needs, readsFiles = false, find } of checks) {
     if (readsFiles && !isRead(at)) continue;

@@ -1,8 +1,8 @@
 /** Erases users in the background, one at a time on each node: a page of each step after the other, so that another node goes on where one has died [BAK4]. */
-import { setImmediate as nextRound } from "node:timers/promises";
 import { amending, type MessageChange } from "../broadcast/message-changes.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
 import type { CallService } from "../calls/service.ts";
+import { nextTurn } from "../ground/next-turn.ts";
 import { pages } from "../ground/pages.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 import { parseTopic } from "../protocol/topic.ts";
@@ -141,7 +141,7 @@ export class Eraser {
       else await this.#removeRows(job, step);
       if (!(await store.keep(job, leaseMs))) return;
       // Lets come in between whatever else this process has to do.
-      await nextRound();
+      await nextTurn();
     }
     // Given back: nobody waits for the lease of a node that stops.
     await store.keep(job, 0);

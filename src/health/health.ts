@@ -19,13 +19,10 @@ export interface HealthOptions {
   logger: Logger;
 }
 
-/** The storage has started. */
 export function createHealth(options: HealthOptions): HealthHandler {
   const { storage, cluster, isClusterRequired: isRequired, cacheMs, siblings, draining, logger } = options;
   const checkers = [storageChecker(storage), clusterChecker(cluster, { isRequired })];
   if (siblings !== undefined) checkers.push(workersChecker(siblings));
-  // Before anybody asks: a storage that refuses from the start says so by itself.
-  storage.prove().catch(() => {});
   return createHealthHandler({
     manager: createHealthManager({ checkers, now: () => performance.now(), logger, cacheMs }),
     draining,

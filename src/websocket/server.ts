@@ -1,7 +1,6 @@
 /** Listens to the public: the four paths, the sockets' events, TLS and its rotation. */
 import type { Server as BunServer, ServerWebSocket, TLSOptions, WebSocketHandler } from "bun";
 import type { WaitingFrames } from "../broadcast/ports.ts";
-import { readCertificate } from "../config/certificate.ts";
 import { ConfigError } from "../config/faults.ts";
 import type { Config } from "../config/schema.ts";
 import type { HealthHandler } from "../health/handler.ts";
@@ -132,6 +131,8 @@ export class Server {
   async #readCertificate(): Promise<TLSOptions | undefined> {
     const { tls } = this.options.config.server;
     if (tls === null) return undefined;
+    // With it comes the platform's module of keys and streams.
+    const { readCertificate } = await import("../config/certificate.ts");
     const { cert, key, faults } = await readCertificate(tls, { cwd: "." });
     if (faults.length === 0) return { cert, key };
     const origin = "found while reading the certificate";

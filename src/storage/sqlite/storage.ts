@@ -108,12 +108,15 @@ export function createSqliteStorage({
     erasures: createErasureStore(caller, { now, onFinished: () => cleaning.note() }),
     async start() {
       const isFirst = hold.take();
-      await calls.start();
+      // The worker does one after the other, and nobody waits in between.
+      const [, [logPages, known, missing]] = await Promise.all([
+        calls.start(),
+        askFirst(calls, { isFirst, now: now() }),
+        watch.look(),
+      ]);
       reads.start();
-      const [logPages, known, missing] = await askFirst(calls, { isFirst, now: now() });
       appends.start(logPages);
       epochs.replace(known);
-      await watch.look();
       for (const sentence of missing) onNotice(sentence);
       cleaning.start();
     },

@@ -43,18 +43,28 @@ export class WorkerCalls {
   #state: State = { kind: "stopped" };
   #waiting: Call[] = [];
   #inFlightCalls = 0;
+  #isOpening = false;
   #batches = 0;
 
   constructor(options: WorkerCallsOptions) {
     this.#options = options;
   }
 
-  /** Starts the worker and opens the file, however long that takes. Rejects with `Unavailable`. */
+  /**
+   * Starts the worker and opens the file, however long that takes: calls that are made meanwhile wait as long, and those of the same step go
+   * along. Rejects with `Unavailable`.
+   */
   async start(): Promise<void> {
     if (this.#state.kind !== "running") this.#spawn();
-    await new Promise<unknown>((resolve, reject) => {
-      this.#send([{ request: { operation: "open", values: [] }, resolve, reject }], { timed: false });
-    });
+    this.#isOpening = true;
+    try {
+      await new Promise<unknown>((resolve, reject) => {
+        this.#waiting.push({ request: { operation: "open", values: [] }, resolve, reject });
+        queueMicrotask(() => this.#flush());
+      });
+    } finally {
+      this.#isOpening = false;
+    }
   }
 
   /**
@@ -126,12 +136,12 @@ export class WorkerCalls {
   #flush(): void {
     const calls = this.#waiting;
     this.#waiting = [];
-    for (const page of pages(calls, messageMax)) this.#send(page, { timed: true });
+    for (const page of pages(calls, messageMax)) this.#send(page);
   }
 
-  #send(calls: Call[], { timed }: { timed: boolean }): void {
+  #send(calls: Call[]): void {
     if (this.#state.kind !== "running") return;
-    const batch = this.#track(calls, { timed });
+    const batch = this.#track(calls, { timed: !this.#isOpening });
     const requests = calls.map(({ request }) => request);
     this.#state.worker.postMessage({ kind: "requests", batch, requests } satisfies ToWorker);
   }
