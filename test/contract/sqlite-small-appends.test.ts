@@ -33,7 +33,7 @@ interface Given {
   now?: () => number;
 }
 
-function build({ isAllowed = true, by = worker, at = path, logPages = 1_000, now = Date.now }: Given = {}) {
+function build({ isAllowed = true, by = worker, at = path, logPages = 1_000, now = () => 0 }: Given = {}) {
   let byWorker = 0;
   const moves: PromiseWithResolvers<number>[] = [];
   const appends = new SmallAppends({
