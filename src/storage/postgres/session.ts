@@ -66,12 +66,12 @@ export class PostgresSession {
    */
   async query<Row extends object>(text: string, parameters: Parameter[] = [], asking: Asking = {}): Promise<Row[]> {
     const { withinMs = this.#options.timeoutMs, isPrepared = false } = asking;
-    const { sql, settle } = this.#connection;
+    const { sql, ask, settle } = this.#connection;
     try {
       return await this.#within(withinMs, notAnswered(this.#options.timeoutMs), async () => {
         if (this.#state.kind === "beginning") await this.ready;
         await settle?.();
-        return sql.unsafe<Row[]>(text, parameters, { prepare: isPrepared });
+        return isPrepared ? ask<Row>(text, parameters) : sql.unsafe<Row[]>(text, parameters, { prepare: false });
       });
     } catch (error) {
       // Without a code it is a surprise inside the client, and nobody knows what its connection is worth.
