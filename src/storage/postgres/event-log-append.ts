@@ -22,10 +22,14 @@ interface AppendRow {
   outcome: Exclude<AmendmentOutcome, "applied"> | null;
 }
 
+const answered = `SELECT n, seq, position, topic, id, created_at AS "createdAt", digest, outcome`;
+
 /** Appends what `appendParameters` are made of. */
 export const appendStatement = (ws: string) =>
-  `SELECT n, seq, position, topic, id, created_at AS "createdAt", digest, outcome
-    FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`;
+  `${answered} FROM ${ws}.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`;
+
+/** Appends what `oneParameters` are made of. */
+const appendOneStatement = (ws: string) => `${answered} FROM ${ws}.append_one($1, $2, $3, $4, $5, $6, $7, $8, $9)`;
 
 /** @param appends few connections: batches of a node wait for each other here, not for locks on connections that reads need */
 export function createAppend({
@@ -34,9 +38,14 @@ export function createAppend({
   watermark,
 }: { appends: Pool; schema: string } & Pick<EventLog, "watermark">): EventLog["append"] {
   const text = appendStatement(schema);
+  const oneText = appendOneStatement(schema);
 
   async function append(events: NewEvent[], units?: number[]): Promise<AppendedEvent[]> {
     const batch = withoutRepeatedKeys(events);
+    if (events.length === 1 && isPlain(events[0]!)) {
+      const rows = await appends.query<AppendRow>(oneText, oneParameters(events[0]!, units?.[0]));
+      return toAppended(events, batch, rows);
+    }
     // In this turn, where nothing is amended: what was called for before a stop is under way.
     const amendments = hasAmendments(batch.sent) ? await amendmentRows(batch.sent, { pool: appends, schema }) : null;
     const parameters = appendParameters(batch.sent, units && unitsOfSent(batch, units), amendments);
@@ -138,6 +147,28 @@ export function appendParameters(
     tellings.length > 0 ? tellingsText(tellings.map(({ value, n }) => ({ ...value, n }))) : null,
   ];
 }
+
+/** Whether it needs nothing of an append but to be appended once. */
+const isPlain = ({ amendment, tells, compactionKey, once }: NewEvent): boolean =>
+  amendment === undefined &&
+  tells === undefined &&
+  compactionKey === undefined &&
+  (once === undefined || (once.keys.length === 1 && !once.isNamed));
+
+const oneParameters = (
+  { topic, id, type, payload, createdAt, senderId, once }: NewEvent,
+  unit: number | undefined,
+): (string | number | null)[] => [
+  topic,
+  id,
+  type,
+  payload,
+  createdAt,
+  senderId ?? null,
+  once?.keys[0] ?? null,
+  once?.digest ?? null,
+  unit ?? null,
+];
 
 function toAppended(events: NewEvent[], { sent, indexes }: Batch, rows: AppendRow[]): AppendedEvent[] {
   /** Holds the answer to each event sent that is new, or that nothing is known of. */

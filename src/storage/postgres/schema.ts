@@ -26,6 +26,7 @@ import outboxExcept from "./schema/18-outbox-except.sql" with { type: "text" };
 import lists from "./schema/19-lists.sql" with { type: "text" };
 import acknowledgements from "./schema/20-acknowledgements.sql" with { type: "text" };
 import appending from "./schema/20-append.sql" with { type: "text" };
+import appendingOne from "./schema/20-append-one.sql" with { type: "text" };
 import receipts from "./schema/20-receipts.sql" with { type: "text" };
 
 /** A step that was released is never edited; a new one is added at the end. Each is given the schema's name. */
@@ -49,7 +50,7 @@ export const steps: ((ws: string) => string)[] = [
   [conversations],
   [outboxExcept],
   [lists],
-  [receipts, acknowledgements, appending],
+  [receipts, acknowledgements, appending, appendingOne],
 ].map((files) => (ws) => files.map((file) => sqlOf(file, { ws })).join(""));
 
 /** The version that this build writes and reads. */
