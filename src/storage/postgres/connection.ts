@@ -3,11 +3,9 @@ import postgres from "postgres";
 import { type ClientTls, type ClientTlsFiles, readClientTls } from "../../config/client-tls.ts";
 import { sslModeOf } from "../../config/postgres-url.ts";
 import { Unavailable } from "../../ground/unavailable.ts";
-import { type ColumnParsers, type Parameter, Statements } from "./statements.ts";
-import { Wire, type WireAddress } from "./wire.ts";
 
 export type Sql = postgres.Sql<{ bigint: number }>;
-export type { Parameter };
+export type Parameter = string | number | boolean | null;
 
 export interface ConnectionEvents {
   onClosed?: (() => void) | undefined;
@@ -27,8 +25,6 @@ export interface ConnectionOptions extends ConnectionEvents {
 
 export interface PostgresConnection {
   sql: Sql;
-  /** Asks a statement whose plan the server keeps; one at a time, and nothing by `sql` meanwhile. */
-  ask<Row extends object>(text: string, parameters: Parameter[]): Promise<Row[]>;
   /** Resolves once its session is set as it has to be; nothing is asked before. Rejects where it cannot be had. */
   ready: Promise<void>;
   /** Comes before each statement; rejects where it must not be asked here. */
@@ -59,11 +55,7 @@ export function openConnection(options: ConnectionOptions): PostgresConnection {
     connection: { application_name: "ws-service" },
   };
   const listening = { onnotify: (_channel: string, payload: string) => onNotification?.(payload) };
-  let wire: Wire | null = null;
-  // Leaves to the library what is encrypted, and the search for the right one of several hosts.
-  const isDirect = settings.ssl === false && !severalHosts.test(url);
-  const own = isDirect ? { socket: (address: WireAddress) => (wire = new Wire(address)) } : {};
-  const sql = postgres(url, { ...settings, ...listening, ...own }) as unknown as Sql;
+  const sql = postgres(url, { ...settings, ...listening }) as unknown as Sql;
   const ready = sql.unsafe(session).then(
     () => {},
     // Nothing was asked yet: what the server does not like is in the URL, or in what the role or the database has as its default.
@@ -74,19 +66,8 @@ export function openConnection(options: ConnectionOptions): PostgresConnection {
   );
   // Told to whoever asks first.
   ready.catch(() => {});
-  let statements: Statements | null = null;
-  return {
-    sql,
-    ready,
-    ask<Row extends object>(text: string, parameters: Parameter[]): Promise<Row[]> {
-      if (wire === null) return sql.unsafe<Row[]>(text, parameters, { prepare: true });
-      statements ??= new Statements(wire, sql.options.parsers as ColumnParsers);
-      return statements.ask(text, parameters);
-    },
-  };
+  return { sql, ready };
 }
-
-const severalHosts = /^[^/]*\/\/(?:[^/?#]*@)?[^/?#,]*,/;
 
 /** Encrypts as the URL's `sslmode` says; files are read anew for each connection, so that they may be replaced. */
 function encryptionOf(url: string, files: ClientTlsFiles | null): object | false {

@@ -66,12 +66,12 @@ export class PostgresSession {
    */
   async query<Row extends object>(text: string, parameters: Parameter[] = [], asking: Asking = {}): Promise<Row[]> {
     const { withinMs = this.#options.timeoutMs, isPrepared = false } = asking;
-    const { sql, ask, settle } = this.#connection;
+    const { sql, settle } = this.#connection;
     try {
       return await this.#within(withinMs, notAnswered(this.#options.timeoutMs), async () => {
         if (this.#state.kind === "beginning") await this.ready;
         await settle?.();
-        return isPrepared ? ask<Row>(text, parameters) : sql.unsafe<Row[]>(text, parameters, { prepare: false });
+        return sql.unsafe<Row[]>(text, parameters, { prepare: isPrepared });
       });
     } catch (error) {
       // Without a code it is a surprise inside the client, and nobody knows what its connection is worth.
