@@ -13,6 +13,8 @@ export class ModelServer {
   readonly log: Logged[] = [];
   /** The position that the device has acknowledged. */
   acked = 0;
+  /** Called where a line goes on from what is acknowledged, with that position. */
+  onFromAcked = (_position: number) => {};
 
   get cursor(): string {
     return `e.${this.log.length}`;
@@ -50,7 +52,12 @@ export class ModelServerLine {
   }
 
   get isIdle(): boolean {
-    return this.#frames.length + this.#subscribing.length === 0 && this.#read === this.socket.sent.length;
+    return this.#frames.length + this.#subscribing.length === 0 && this.hasRead;
+  }
+
+  /** Whether all that was asked is read. */
+  get hasRead(): boolean {
+    return this.#read === this.socket.sent.length;
   }
 
   /** Something was logged that does not come from this line. */
@@ -103,6 +110,7 @@ export class ModelServerLine {
     const { server } = this;
     const wanted = topics.filter((topic: string) => topic.includes(":") && !this.#live.has(topic));
     const from = since === "acked" ? server.acked : since === undefined ? server.log.length : positionOf(since.cursor);
+    if (since === "acked" && wanted.length > 0) server.onFromAcked(from);
     let isRefused = yield;
     for (let position = from; since !== undefined && position < server.log.length && !isRefused; position++) {
       const { topic, seq } = server.log[position]!;

@@ -10,6 +10,8 @@ const log = [message(1), message(2), message(3)];
 const event = (seq: number): Told => ({ kind: "event", topic, seq });
 const own = (seq: number): Told => ({ kind: "own", topic, seq });
 const anew = (of: string | null): Told => ({ kind: "anew", topic: of });
+/** Up to the event of that number, it may be. */
+const passed = (seq: number): Told => ({ kind: "passed", topic: null, position: message(seq).position });
 
 /** Anna's phone sends three messages, and her other device and Ben's are sent them; each client tells what is named. */
 function told(by: { phone?: Told[]; ben?: Told[] }): History {
@@ -34,6 +36,8 @@ describe("sound histories", () => {
     "each is told what others say, in order": () =>
       told({ phone: log.map(({ seq }) => own(seq)), ben: [1, 2, 3].map(event) }),
     "after a gap it begins anew": () => told({ ben: [event(1), event(2), anew(topic), event(2), event(3)] }),
+    "what may have been acknowledged between two lines is not told again": () =>
+      told({ ben: [event(1), event(2), event(3), anew(null), event(1), passed(2), event(3)] }),
     "a program that keeps nothing is told all of it again": () =>
       told({ phone: [own(1), anew(null), event(1), event(2), event(3)], ben: [1, 2, 3].map(event) }),
   };
@@ -61,6 +65,26 @@ const cases: BrokenHistory[] = [
     rule: "told-all",
     what: "[LOG3] one is left out",
     history: () => told({ ben: [event(1), event(3)] }),
+  },
+  {
+    rule: "told-all",
+    what: "[LOG3] one is left out that cannot have been acknowledged",
+    history: () => told({ ben: [event(1), anew(null), event(1), passed(1), event(3)] }),
+  },
+  {
+    rule: "told-all",
+    what: "[LOG3] one is left out before the line broke",
+    history: () => told({ ben: [anew(null), event(1), event(3), passed(3)] }),
+  },
+  {
+    rule: "told-all",
+    what: "[LOG3] one is left out, and an earlier time it may have been acknowledged",
+    history: () => told({ ben: [anew(null), event(1), passed(2), anew(null), event(1), event(3)] }),
+  },
+  {
+    rule: "told-once",
+    what: "[LOG3] one is told again after what may have been acknowledged",
+    history: () => told({ ben: [event(1), event(2), passed(2), event(2), event(3)] }),
   },
 ];
 

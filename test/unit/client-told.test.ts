@@ -29,7 +29,7 @@ const step = fc.record({
       "pass",
     ] as const),
     ...(["break", "part", "part", "part", "refuse", "end", "die", "hide", "unkept", "leaves", "throws"] as const),
-    ...(["acknowledge", "acknowledge", "acked", "acked"] as const),
+    ...(["acknowledge", "acknowledge", "acknowledging", "acked", "acked", "late"] as const),
   ),
   which: fc.nat(2),
   count: fc.integer({ min: 1, max: 6 }),
@@ -42,6 +42,8 @@ interface Known {
   own: number[];
   /** Null: where the topic begins is not known yet. */
   from: number | null;
+  /** Acknowledged while it came back from what was acknowledged, above what was told by then: the next line went on behind it. */
+  passed: { after: number; upTo: number }[];
 }
 type Record = { [topic: string]: Known };
 
@@ -66,12 +68,18 @@ class Played {
   #record: Record = {};
   #socket: HandSocket | null = null;
   #line: ModelServerLine | null = null;
+  /** Broken, with what was asked on them before and the server has not read yet. */
+  readonly #broken: ModelServerLine[] = [];
   #connection = this.#open();
   #sent = 0;
   #resumesFromAcked = false;
   #leaves = false;
   #throws = false;
   #hide = () => {};
+
+  constructor() {
+    this.server.onFromAcked = (position) => this.#notePassed(position);
+  }
 
   async play({ kind, which, count }: Step): Promise<void> {
     const conversation_id = conversations[which]!;
@@ -130,12 +138,16 @@ class Played {
         }
         this.#socket?.end(1006);
         break;
-      case "acknowledge": {
+      case "acknowledge":
+      case "acknowledging": {
         const { cursor } = this.#connection;
         if (cursor !== null) void this.#connection.request("ack", { cursor }).catch(() => {});
-        await this.#flow();
+        if (kind === "acknowledge") await this.#flow();
         break;
       }
+      case "late":
+        for (let left = count; left > 0; left--) this.#workLate();
+        break;
       case "refuse":
         this.#line?.work({ refuses: true });
         break;
@@ -154,6 +166,22 @@ class Played {
     await settled();
   }
 
+  /** The server reads what was asked on a line that is gone; nobody hears of it there. */
+  #workLate(): void {
+    const line = this.#broken[0];
+    if (line === undefined) return;
+    const known = this.server.log.length;
+    line.work();
+    for (const event of this.server.log.slice(known)) this.#line?.publish(event);
+    if (line.hasRead) this.#broken.shift();
+  }
+
+  #noteEnd(socket: HandSocket): void {
+    if (this.#socket !== socket) return;
+    if (this.#line !== null) this.#broken.push(this.#line);
+    this.#socket = this.#line = null;
+  }
+
   /** All that is asked for is answered, and all that is sent comes. */
   async #flow(): Promise<void> {
     for (let left = 300; left > 0 && this.#line?.isIdle === false; left--) {
@@ -166,6 +194,7 @@ class Played {
   /** Nothing breaks any more, and all that is on its way comes. */
   async comeToRest(): Promise<void> {
     this.#store.isFull = this.#leaves = this.#throws = false;
+    while (this.#broken.length > 0) this.#workLate();
     for (let round = 0; round < 1_000; round++) {
       this.#connection.start();
       await this.#clock.pass(this.#line === null || this.#line.isIdle ? 1_000 : 1);
@@ -178,10 +207,11 @@ class Played {
 
   expectTruth(): void {
     for (const topic of conversations.map(topicOf)) {
-      const { told, own, from } = this.#record[topic]!;
+      const { told, own, from, passed } = this.#record[topic]!;
       const events = this.server.log.filter((it) => it.topic === topic && it.seq > from!);
       const isOwn = (seq: number) => events.find((it) => it.seq === seq)?.key !== null;
-      const ofOthers = events.filter(({ key }) => key === null).map(({ seq }) => seq);
+      const isPassed = (seq: number) => passed.some(({ after, upTo }) => seq > after && seq <= upTo);
+      const ofOthers = events.filter(({ key, seq }) => key === null && !isPassed(seq)).map(({ seq }) => seq);
       expect(told.filter((seq) => seq > from! && !isOwn(seq))).toEqual(ofOthers);
       expect(told).toEqual([...new Set(told)].sort((one, other) => one - other));
       expect(told.filter((seq) => own.includes(seq))).toEqual([]);
@@ -213,12 +243,12 @@ class Played {
         }
 
         override close(code: number): void {
-          if (played.#socket === this) played.#socket = played.#line = null;
-          this.end(code);
+          played.#noteEnd(this);
+          super.end(code);
         }
 
         override end(code: number): void {
-          if (played.#socket === this) played.#socket = played.#line = null;
+          played.#noteEnd(this);
           super.end(code);
         }
       },
@@ -231,6 +261,14 @@ class Played {
     return connection;
   }
 
+  #notePassed(position: number): void {
+    for (const [topic, { told, from, passed }] of Object.entries(this.#record)) {
+      const after = Math.max(from ?? 0, ...told);
+      const upTo = this.server.headOf(topic, position);
+      if (upTo > after) passed.push({ after, upTo });
+    }
+  }
+
   #connect(socket: HandSocket): void {
     this.#socket = socket;
     this.#line = new ModelServerLine(this.server, socket);
@@ -238,12 +276,17 @@ class Played {
 
   /** All that was acknowledged is had, and what comes after it is to be told, once more where it was told before. */
   #forget(): void {
-    const known = (topic: string): Known => ({ told: [], own: [], from: this.server.headOf(topic, this.server.acked) });
+    const known = (topic: string): Known => ({
+      told: [],
+      own: [],
+      from: this.server.headOf(topic, this.server.acked),
+      passed: [],
+    });
     this.#record = Object.fromEntries(conversations.map(topicOf).map((topic) => [topic, known(topic)]));
   }
 
   #of(topic: string): Known {
-    this.#record[topic] ??= { told: [], own: [], from: null };
+    this.#record[topic] ??= { told: [], own: [], from: null, passed: [] };
     return this.#record[topic];
   }
 

@@ -28,7 +28,8 @@ export interface ConnectionOptions {
   whenReplaced?: "stop" | "another_device";
   /**
    * Asked for each line: goes on from the place that is kept here, or from what was acknowledged by `ack`, and tells all that comes
-   * after it once more [LOG6]. Until all of that is back the next lines do so too, and nothing is kept. `place` where left out.
+   * after it once more [LOG6]. Until all of that is back the next lines do so too, and nothing is kept; what the server learns meanwhile to be
+   * acknowledged is not told again. `place` where left out.
    */
   resumesFrom?(): "place" | "acked";
   /** `user`, `calls` and `notifications` where left out. */

@@ -6,6 +6,7 @@ import type { ConnectionState, News, RequestType } from "../../../src/client/cor
 import { ServerError } from "../../../src/client/errors.ts";
 import { MemoryStore } from "../../../src/client/stores/memory.ts";
 import type { Received } from "../client.ts";
+import { positionOf } from "../cursors.ts";
 import type { DeviceHistory, Recorder, Told } from "./history.ts";
 import type { Random } from "./random.ts";
 import { RecordedSocket } from "./recorded-socket.ts";
@@ -75,6 +76,8 @@ export class Device {
   #connection: Connection;
   #socket: RecordedSocket | null = null;
   #hasAcked = false;
+  /** Counts the programs that have ended: whatever one of them was about to do it does not do any more. */
+  #ended = 0;
 
   constructor(private readonly options: DeviceOptions) {
     this.userId = options.userId;
@@ -132,7 +135,11 @@ export class Device {
   async acknowledge(): Promise<void> {
     const { cursor } = this;
     if (cursor === null || this.state !== "live") return;
-    if ((await this.request("ack", { cursor }))?.type === "ack") this.#hasAcked = true;
+    const position = positionOf(cursor);
+    this.#told.noteAsked(position);
+    if ((await this.request("ack", { cursor }))?.type !== "ack") return;
+    this.#told.noteAcknowledged(position);
+    this.#hasAcked = true;
   }
 
   async ping(): Promise<void> {
@@ -152,9 +159,13 @@ export class Device {
     if (this.state !== "live") return;
     this.state = "away";
     const restarts = this.options.random.chance(restartChance);
+    const ended = this.#ended;
+    // It may die while it says goodbye.
+    const isThere = () => ended === this.#ended;
     void this.#connection.stop().then(() => {
+      if (!isThere()) return;
       if (restarts) this.#restart({ hasDied: false });
-      else setTimeout(() => this.state === "away" && this.connect(), this.#pauseMs());
+      else setTimeout(() => isThere() && this.state === "away" && this.connect(), this.#pauseMs());
     });
   }
 
@@ -217,6 +228,7 @@ export class Device {
     const base = new URL(urls[0]!);
     if (backend !== undefined) base.searchParams.set("roles", "service,admin");
     const open = (url: string) => this.#openSocket(url);
+    let isFromAcked = false;
     const connection: Connection = new Connection({
       ...{ url: base.href, userId, deviceId, store: this.#store },
       webSocket: class {
@@ -233,13 +245,19 @@ export class Device {
         const mayAsk = this.#hasAcked && recorder.history.logLosses.length === 0;
         const isAcked = backend !== undefined || (mayAsk && random.chance(ackedResumeChance));
         if (isAcked) this.#told.beginAnew();
+        else if (isFromAcked) this.#told.goOn();
+        isFromAcked ||= isAcked;
         return isAcked ? "acked" : "place";
       },
     });
     const isMine = () => connection === this.#connection;
     connection.keep(this.#told);
     connection.onNews((news) => isMine() && this.#take(news));
-    connection.onState((state) => isMine() && this.#noteState(state));
+    connection.onState((state) => {
+      // All of it is back: there is a place to go on from.
+      if (state.status === "live") isFromAcked = false;
+      if (isMine()) this.#noteState(state);
+    });
     connection.outbox.onChange(() => isMine() && this.#notify());
     connection.follow(this.subscription.topics, this.subscription.filters);
     return connection;
@@ -267,6 +285,7 @@ export class Device {
   #restart({ hasDied }: { hasDied: boolean }): void {
     const isGone = () => this.state === "gone" || this.state === "asleep";
     this.state = "away";
+    this.#ended++;
     if (hasDied) this.#connection.leave();
     setTimeout(async () => {
       if (hasDied) await this.#told.goBack(this.#store);

@@ -28,10 +28,14 @@ export interface DeviceHistory {
   told?: Told[];
 }
 
-/** `own`: an answer named it; `anew`: from here on the topic (null: every one) may be told again. */
+/**
+ * `own`: an answer named it; `anew`: from here on the topic (null: every one) may be told again; `passed`: another line goes on, from
+ * what is acknowledged by then, which may reach up to there [LOG6].
+ */
 export type Told =
   | { kind: "event" | "own"; topic: string; seq: number }
-  | { kind: "anew"; topic: string | null; seq?: undefined };
+  | { kind: "anew"; topic: string | null; seq?: undefined }
+  | { kind: "passed"; topic: null; seq?: undefined; position: number };
 
 export type TrueStatus = "online" | "away" | "busy" | "offline";
 

@@ -10,6 +10,7 @@ const toldOnce: Rule = {
       const last = new Map<string, number>();
       const own = new Map<string, Set<number>>();
       return (device.told ?? []).flatMap(({ kind, topic, seq }): Finding[] => {
+        if (kind === "passed") return [];
         if (kind === "anew") {
           for (const known of [last, own])
             if (topic === null) known.clear();
@@ -41,10 +42,18 @@ function untold({ known }: Facts, { device, name, present, received, sent }: Dev
   if (present === null || device.told === undefined) return [];
   const told = new Map<string, Set<number>>();
   const first = new Map<string, number>();
-  for (const { kind, topic, seq } of device.told) {
+  const passed = new Map<string, { after: number; position: number }[]>();
+  for (const it of device.told) {
+    const { kind, topic, seq } = it;
+    if (kind === "passed") {
+      // Of what was told so far nothing may be missing, nor of what is behind what can have been acknowledged.
+      for (const [known, seqs] of told)
+        passed.set(known, [...(passed.get(known) ?? []), { after: Math.max(...seqs), position: it.position }]);
+      continue;
+    }
     if (kind === "anew") {
       // Nothing of before is owed any more; where it goes on from is seen by what it tells next.
-      for (const known of [told, first])
+      for (const known of [told, first, passed])
         if (topic === null) known.clear();
         else known.delete(topic);
       continue;
@@ -57,8 +66,9 @@ function untold({ known }: Facts, { device, name, present, received, sent }: Dev
       const event = known.get(topic)?.get(seq);
       // Of others only the newest is kept, and told where it came in time.
       if (!topic.startsWith("conversation:") || event === undefined || !isKeptForGood(event.type)) return [];
+      const isPassed = passed.get(topic)?.some((it) => seq > it.after && event.position <= it.position) === true;
       const isOwed = seq >= (first.get(topic) ?? Number.POSITIVE_INFINITY) && !sent.has(keyIn(event));
-      return isOwed && told.get(topic)?.has(seq) !== true
+      return isOwed && !isPassed && told.get(topic)?.has(seq) !== true
         ? [{ text: `${name} was sent ${topic} ${seq}, and did not tell it`, evidence: [event] }]
         : [];
     }),

@@ -6,6 +6,9 @@ const key = "told";
 
 export class ToldRecord {
   readonly #all: Told[] = [];
+  /** Positions up to which it has asked to acknowledge, and was answered. */
+  #asked = 0;
+  #acknowledged = 0;
 
   constructor(device: DeviceHistory) {
     device.told = this.#all;
@@ -37,6 +40,19 @@ export class ToldRecord {
   /** Everything may come again. */
   beginAnew(): void {
     this.#all.push({ kind: "anew", topic: null });
+  }
+
+  noteAsked(position: number): void {
+    this.#asked = Math.max(this.#asked, position);
+  }
+
+  noteAcknowledged(position: number): void {
+    this.#acknowledged = Math.max(this.#acknowledged, position);
+  }
+
+  /** A line broke that came back from what was acknowledged, and the next one may find more acknowledged: nobody knows when an answer is lost. */
+  goOn(): void {
+    if (this.#asked > this.#acknowledged) this.#all.push({ kind: "passed", topic: null, position: this.#asked });
   }
 
   /** Is kept beside the cursor: how far it was told. */
