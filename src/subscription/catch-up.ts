@@ -2,7 +2,7 @@
 
 import type { OwnSent } from "../broadcast/own-sent.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
-import { assert } from "../ground/assert.ts";
+import { InvariantBroken } from "../ground/assert.ts";
 import { pages } from "../ground/pages.ts";
 import type { OutgoingMessage } from "../protocol/envelope.ts";
 import {
@@ -223,7 +223,7 @@ function send(subscriber: Subscriber, events: LoggedEvent[], state: Sending): vo
   for (const { id, type, payload, createdAt: at, topic, seq, position, frames } of fresh) {
     const before = sent.get(topic);
     const through = before?.through ?? 0;
-    assert(seq > through, "catch_up", { topic, seq, through });
+    if (seq <= through) throw new InvariantBroken("catch_up", { topic, seq, through });
     if (before === undefined) sent.set(topic, { after: seq - 1, through: seq, count: 1 });
     else {
       before.through = seq;

@@ -20,7 +20,7 @@ import { LogBreakNotices } from "./log-break-notices.ts";
 import { type FeedStart, LogFeed, type LogFeedOptions, partsOfLog } from "./log-feed.ts";
 import { PendingSubscription, PendingSubscriptions } from "./pending-subscriptions.ts";
 import { Rejections } from "./rejections.ts";
-import { followedBy, lookupsToJoin, lookupsToLeave, resolveScope, type ScopeRequest } from "./scope.ts";
+import { followedBy, lookupsToJoin, lookupsToLeave, plainTopics, resolveScope, type ScopeRequest } from "./scope.ts";
 import type { Snapshots } from "./snapshots.ts";
 import { locate, startingPointOf } from "./starting-point.ts";
 import type { Follows, Subscriber } from "./subscriber.ts";
@@ -121,14 +121,16 @@ export class SubscriptionManager {
     const parts = feed === null ? fresh : fresh.filter((topic) => topic !== logTopic);
     const places = await this.#catchUps.start(pending, parts, since);
     await this.#giveBack(pending, fresh);
-    const isLive = ({ name }: Topic) => subscriber.isSubscribed(name);
+    // It is on all of them, unless some were refused or taken back; each is asked for only then.
+    const areLive = () => rejections.size + pending.revoked.size === 0 && feed === null && !subscriber.isClosed;
+    const findLive = () => (areLive() ? allowed : allowed.filter(({ name }) => subscriber.isSubscribed(name)));
     // The answer may be as large as may wait for a client: what waits already is taken first [CON7]. What joins by itself is
     // little, and whoever is told of a change of members waits for nobody.
     if (!unasked) await subscriber.drained();
-    const snapshots = await this.options.snapshots(subscriber, allowed.filter(isLive));
+    const snapshots = await this.options.snapshots(subscriber, findLive());
     if (feed !== null) await this.#startFeed(pending, feed);
     // Looked at only now: what was taken back while the snapshot was read is told of as such already.
-    const live = allowed.filter(isLive);
+    const live = findLive();
     let begun = fresh;
     if (live.length < allowed.length) {
       const still = new Set(live);
@@ -149,9 +151,11 @@ export class SubscriptionManager {
   ): Promise<Topic[]> {
     const topics = this.#feed.admit(subscriber, request, rejections);
     const { filters } = request;
+    const { access, directory, topicsMax, watchMax } = this.options;
+    const plain = plainTopics(topics, subscriber.userId);
+    if (plain !== null && access.mayHearAll(subscriber, plain)) return plain;
     // Before the directory is asked: who is added after its answer is added to those who follow.
     this.#following.add(subscriber, followedBy({ topics, filters }));
-    const { access, directory, topicsMax, watchMax } = this.options;
     const ask = <Answer>(question: () => Promise<Answer>) => this.#ask(subscriber, question);
     const lookups = lookupsToJoin(subscriber, { access, directory, watchMax, ask });
     const scope = await resolveScope(subscriber, { topics, filters, topicsMax }, lookups);
@@ -173,7 +177,7 @@ export class SubscriptionManager {
       describeTopic(topic.name, { place: placeOf(topic), isResumed, snapshot: snapshots.get(topic.name) }),
     );
     const { rejected, rejected_count } = rejections.toPayload();
-    const rest = `"rejected":${JSON.stringify(rejected)},"rejected_count":${rejected_count}`;
+    const rest = `"rejected":${rejected_count === 0 ? "[]" : JSON.stringify(rejected)},"rejected_count":${rejected_count}`;
     const cursor = JSON.stringify(this.cursorOf(subscriber));
     const payload = new WrittenPayload(`{"topics":[${described.join(",")}],${rest},"cursor":${cursor}}`);
     return { topics: namesOf(live), rejected, payload };

@@ -8,21 +8,32 @@ export type RejectionCode = Rejected["code"];
 const toldMax = 100;
 
 export class Rejections {
-  readonly #byName = new Map<string, Rejected>();
+  /** Null: nothing is, as mostly. */
+  #byName: Map<string, Rejected> | null = null;
 
   add(code: RejectionCode, names: Iterable<string>): void {
-    for (const topic of names) if (!this.#byName.has(topic)) this.#byName.set(topic, { topic, code });
+    for (const topic of names) if (!this.#byName?.has(topic)) this.#note(topic, { topic, code });
+  }
+
+  get size(): number {
+    return this.#byName?.size ?? 0;
   }
 
   /** Conversations whose members are not watched. */
   addUnwatched(conversationIds: Iterable<string>): void {
     for (const conversation_id of conversationIds) {
       const key = `presence ${conversation_id}`;
-      this.#byName.set(key, { topic: "presence", code: "limit_exceeded", conversation_id });
+      this.#note(key, { topic: "presence", code: "limit_exceeded", conversation_id });
     }
   }
 
   toPayload(): { rejected: Rejected[]; rejected_count: number } {
-    return { rejected: [...this.#byName.values().take(toldMax)], rejected_count: this.#byName.size };
+    const rejected = this.#byName === null ? [] : [...this.#byName.values().take(toldMax)];
+    return { rejected, rejected_count: this.size };
+  }
+
+  #note(key: string, rejected: Rejected): void {
+    this.#byName ??= new Map();
+    this.#byName.set(key, rejected);
   }
 }

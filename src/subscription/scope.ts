@@ -11,6 +11,7 @@ import {
   parseTopic,
   type Topic,
   type TopicKind,
+  topicKinds,
   topicOf,
 } from "../protocol/topic.ts";
 import { type Access, isBackend } from "./access.ts";
@@ -127,6 +128,21 @@ export function followedBy({ topics, filters = {} }: ScopeRequest) {
   const asksPresence = topics.includes("presence");
   if (asksPresence && conversations === null && users === null) all.add("presence");
   return { all, presenceOf: asksPresence ? (conversations ?? []) : [] };
+}
+
+/** Names among which one that stands twice is looked for one by one. */
+const fewNames = 20;
+
+/** Topics of a few names that are whole, or are of one's own: nobody has to be asked, and nothing is followed by them. Null: there are others. */
+export function plainTopics(names: string[], userId: string): Topic[] | null {
+  if (names.length > fewNames) return null;
+  const topics: Topic[] = [];
+  for (const name of names) {
+    const topic = isTopicKind(name) ? (topicKinds[name].own ? topicOf(name, userId) : null) : parseTopic(name);
+    if (topic === null) return null;
+    if (!topics.some((other) => other.name === topic.name)) topics.push(topic);
+  }
+  return topics;
 }
 
 /**
