@@ -25,7 +25,7 @@ const underWayMax = 4;
 /** All of it rejects where the storage is away, but for `noteLastSeen` and `noteGone`. */
 export class Records {
   /** Users who have gone, and that moment, which those of one statement share. */
-  readonly #gone: Gathering<[userId: string, at: number], void>;
+  readonly #gone: Gathering<[userId: string, at: number], undefined>;
   readonly #storing;
 
   constructor(private readonly options: RecordsOptions) {
@@ -33,7 +33,7 @@ export class Records {
       async ask(gone) {
         const userIds = gone.map(([userId]) => userId);
         await options.statuses.setLastSeen(userIds, gone[0]![1]);
-        return gone.map(() => {});
+        return gone.map(() => undefined);
       },
       atOnceMax: itemsMax,
       underWayMax,
