@@ -1,7 +1,7 @@
 /**
- * Receipts: groups in which every member marks every message of the others as delivered (`--marks no`: they only hear it); what a message
- * costs the service and PostgreSQL. Beside Tinode where PEERS=<folder> has its programs, and with `--first <folder>` beside another build's
- * sources, in turns.
+ * Receipts: groups in which every member marks every message of the others as delivered (`--marks no`: they only hear it; `--marks back`: all
+ * but one come back to what they have missed in three groups); what a message, or a member that comes back, costs the service and PostgreSQL.
+ * Beside Tinode where PEERS=<folder> has its programs, and with `--first <folder>` beside another build's sources, in turns.
  */
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,8 +9,9 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { freePorts } from "../test/support/free-ports.ts";
 import { startPostgres } from "../test/support/postgres.ts";
+import { secret } from "./peers/token.ts";
 import type { GroupDialect } from "./support/group-members.ts";
-import type { MarkedRound, MarkersJob } from "./support/markers.ts";
+import type { MarkedRound, MarkersJob, ReturnedRound } from "./support/markers.ts";
 import { present, type Row, startProgram } from "./support/measured.ts";
 import { cpuSecondsOf } from "./support/process-cpu.ts";
 import { startFromSources } from "./support/sources.ts";
@@ -28,9 +29,13 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "3" },
     engines: { type: "string", default: "PostgreSQL,SQLite" },
     marks: { type: "string", default: "yes" },
+    /** Of those who come back: messages in each of their three groups. */
+    missed: { type: "string", default: "7" },
   },
 });
 const isMarking = values.marks === "yes";
+const isReturning = values.marks === "back";
+const topics = isReturning ? 3 : 1;
 const [groups, members, rate] = [values.groups, values.members, values.rate].map(Number) as [number, number, number];
 
 type Engine = "SQLite" | "PostgreSQL";
@@ -55,21 +60,24 @@ async function measure(engine: Engine): Promise<Row[]> {
   const contenders = await Promise.all([...starts].map(async ([name, start]) => Contender.of(name, await start())));
   try {
     // Everybody once: plans are known, code is compiled.
-    for (const each of contenders) await each.play(3);
+    for (const each of contenders) await (isReturning ? each.measureReturn() : each.play("3"));
+    for (const each of contenders) each.forget();
     for (const each of contenders) await each.countRows();
     // In turns, so that a noisy neighbour meets all.
     for (let round = 0; round < Number(values.rounds); round++)
-      for (const each of contenders) await each.measure(Number(values.seconds));
+      for (const each of contenders) await (isReturning ? each.measureReturn() : each.measure());
     for (const each of contenders) await each.countRows();
-    return contenders.map((each) => each.row(engine));
+    return contenders.map((each) => (isReturning ? each.returnRow(engine) : each.row(engine)));
   } finally {
     for (const each of contenders) await each.stop();
   }
 }
 
+const settings = { WS__AUTH__MODE: "token", WS__AUTH__SECRET: secret };
+
 async function startService(engine: Engine, root: string): Promise<Running> {
   const url = engine === "SQLite" ? `sqlite:${join(folder, `${crypto.randomUUID()}.db`)}` : await server.newDatabase();
-  const { child, port } = await startFromSources({ root, folder, url });
+  const { child, port } = await startFromSources({ root, folder, url, settings });
   return {
     dialect: "service",
     port,
@@ -126,14 +134,15 @@ async function ended(child: Bun.Subprocess): Promise<void> {
 const counters = { commits: "xact_commit", inserted: "tup_inserted", updated: "tup_updated", deleted: "tup_deleted" };
 type Counts = Record<keyof typeof counters, number>;
 
-interface Measured extends MarkedRound {
+interface Spent {
   ownCpu: number;
   engineCpu: number;
   walBytes: number;
 }
 
 class Contender {
-  readonly #rounds: Measured[] = [];
+  #rounds: (MarkedRound & Spent)[] = [];
+  #returns: (ReturnedRound & Spent)[] = [];
   readonly #counts: Counts[] = [];
 
   private constructor(
@@ -144,25 +153,39 @@ class Contender {
 
   static async of(name: string, running: Running): Promise<Contender> {
     const { dialect, port } = running;
-    const job: MarkersJob = { port, dialect, groups, members, rate, isMarking };
+    const job: MarkersJob = { port, dialect, groups, members, rate, isMarking, topics };
     const clients = startProgram(["markers.ts", JSON.stringify(job)]);
     await clients.next();
     return new Contender(name, running, clients);
   }
 
-  play(seconds: number): Promise<MarkedRound> {
-    this.clients.child.stdin.write(`${seconds}\n`);
+  async play<Round = MarkedRound>(words: string): Promise<Round> {
+    this.clients.child.stdin.write(`${words}\n`);
     this.clients.child.stdin.flush();
-    return this.clients.next() as Promise<MarkedRound>;
+    return (await this.clients.next()) as Round;
   }
 
-  async measure(seconds: number): Promise<void> {
+  async measure(): Promise<void> {
+    this.#rounds.push(await this.#measured(() => this.play(values.seconds)));
+  }
+
+  async measureReturn(): Promise<void> {
+    await this.play(`leave ${values.missed}`);
+    this.#returns.push(await this.#measured(() => this.play<ReturnedRound>(`return ${values.missed}`)));
+  }
+
+  /** The rounds before were to warm up. */
+  forget(): void {
+    this.#rounds = [];
+    this.#returns = [];
+  }
+
+  async #measured<Round>(play: () => Promise<Round>): Promise<Round & Spent> {
     const before = await this.#spent();
-    const round = await this.play(seconds);
+    const round = await play();
     const after = await this.#spent();
-    const less = (name: keyof typeof before) => after[name] - before[name];
-    const spent = { ownCpu: less("ownCpu"), engineCpu: less("engineCpu"), walBytes: less("walBytes") };
-    this.#rounds.push({ ...round, ...spent });
+    const less = (name: keyof Spent) => after[name] - before[name];
+    return { ...round, ownCpu: less("ownCpu"), engineCpu: less("engineCpu"), walBytes: less("walBytes") };
   }
 
   async #spent() {
@@ -178,7 +201,7 @@ class Contender {
 
   /** Before the first round and after the last one. */
   async countRows(): Promise<void> {
-    if (this.running.database === null) return;
+    if (this.running.database === null || isReturning) return;
     // A backend that has nothing to do says after ten seconds what it has counted.
     await Bun.sleep(10_500);
     const columns = Object.entries(counters).map(([name, column]) => `${column} AS ${name}`);
@@ -188,9 +211,22 @@ class Contender {
     this.#counts.push(Object.fromEntries(Object.entries(row!).map(([name, n]) => [name, Number(n)])) as Counts);
   }
 
+  returnRow(engine: Engine): Row {
+    const typical = (value: (one: ReturnedRound & Spent) => number, digits = 0) =>
+      median(this.#returns.map(value)).toFixed(digits);
+    return {
+      contender: `${this.name}, ${engine}`,
+      "CPU µs a client": typical((it) => (it.ownCpu * 1e6) / it.members),
+      "PostgreSQL's": this.running.database === null ? "" : typical((it) => (it.engineCpu * 1e6) / it.members),
+      "ready p50 ms": typical((it) => it.p50Ms, 1),
+      "p99 ms": typical((it) => it.p99Ms, 1),
+    };
+  }
+
   row(engine: Engine): Row {
     const rounds = this.#rounds;
-    const typical = (value: (one: Measured) => number, digits = 0) => median(rounds.map(value)).toFixed(digits);
+    const typical = (value: (one: MarkedRound & Spent) => number, digits = 0) =>
+      median(rounds.map(value)).toFixed(digits);
     const messages = rounds.reduce((sum, round) => sum + round.messages, 0);
     const each = (name: keyof Counts) =>
       this.#counts.length === 0 ? "" : ((this.#counts[1]![name] - this.#counts[0]![name]) / messages).toFixed(1);
@@ -218,7 +254,7 @@ class Contender {
 try {
   const rows: Row[] = [];
   for (const engine of values.engines.split(",") as Engine[]) rows.push(...(await measure(engine)));
-  present(isMarking ? "receipts" : "groups", rows);
+  present(isMarking ? "receipts" : isReturning ? "returns" : "groups", rows);
 } finally {
   await server.stop();
   rmSync(folder, { recursive: true, force: true });

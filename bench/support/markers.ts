@@ -11,6 +11,15 @@ export interface MarkersJob {
   rate: number;
   /** Otherwise they only hear it. */
   isMarking: boolean;
+  /** Topics of each group. */
+  topics: number;
+}
+
+/** How long those took who came back. */
+export interface ReturnedRound {
+  members: number;
+  p50Ms: number;
+  p99Ms: number;
 }
 
 export interface MarkedRound {
@@ -47,6 +56,12 @@ for (let at = 0; at < places.length; at += openingMax) await Promise.all(places.
 console.log(JSON.stringify({ ready: places.length }));
 
 for await (const line of console) {
+  const [word, missed] = line.split(" ");
+  if (word === "leave" || word === "return") {
+    const returned = word === "leave" ? await leave(Number(missed)) : await comeBack(Number(missed));
+    console.log(JSON.stringify(returned));
+    continue;
+  }
   heard = receipts = sends.length = hears.length = 0;
   const messages = Math.round(Number(line) * job.rate);
   const startedAt = performance.now();
@@ -75,6 +90,35 @@ for await (const line of console) {
   console.log(JSON.stringify(round));
 }
 
+/** All leave but the first of each group, who sends so many messages to each of its topics. */
+async function leave(missed: number): Promise<object> {
+  await Promise.all(groups.flatMap((members) => members.slice(1).map((member) => member.leave())));
+  for (let message = 0; message < missed * job.topics; message++) {
+    for (const [first] of groups) {
+      const id = `${run}-${++sent}`;
+      waiting.set(id, performance.now());
+      first!.send(id, content, message % job.topics);
+    }
+    while (waiting.size > 0) await Bun.sleep(1);
+  }
+  return {};
+}
+
+async function comeBack(missed: number): Promise<ReturnedRound> {
+  const away = groups.flatMap((members) => members.slice(1));
+  const took: number[] = [];
+  let next = 0;
+  const comeOneByOne = async () => {
+    for (let member = away[next++]; member !== undefined; member = away[next++]) {
+      const from = performance.now();
+      await member.comeBack(missed * job.topics);
+      took.push(performance.now() - from);
+    }
+  };
+  await Promise.all(Array.from({ length: openingMax }, comeOneByOne));
+  return { members: away.length, p50Ms: quantile(took, 0.5), p99Ms: quantile(took, 0.99) };
+}
+
 async function join(index: number): Promise<void> {
   const group = `g${index % job.groups}`;
   const place = Math.floor(index / job.groups);
@@ -98,6 +142,12 @@ async function join(index: number): Promise<void> {
       process.exit(1);
     },
   };
-  const { port, dialect } = job;
-  groups[index % job.groups]![place] = await joining[dialect]({ port, user: `user-${index}`, group, heard: told });
+  const { port, dialect, topics } = job;
+  groups[index % job.groups]![place] = await joining[dialect]({
+    port,
+    user: `user-${index}`,
+    group,
+    topics,
+    heard: told,
+  });
 }

@@ -8,15 +8,18 @@ export interface FromSources {
   folder: string;
   /** Of its storage, whose schema is made where that is PostgreSQL's. */
   url: string;
+  /** Of its configuration, as environment variables. */
+  settings?: Record<string, string>;
 }
 
-export async function startFromSources({ root, folder, url }: FromSources) {
+export async function startFromSources({ root, folder, url, settings }: FromSources) {
   const env = {
     PATH: process.env.PATH ?? "",
     WS__SERVER__PORT: "0",
     WS__STORAGE__URL: url,
     WS__RATE_LIMITS__ENABLED: "false",
     WS__LOG__LEVEL: "info",
+    ...settings,
   };
   const run = (word: string) =>
     Bun.spawn([process.execPath, join(root, "src/main.ts"), word], {
