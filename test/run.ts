@@ -66,8 +66,8 @@ async function tests(paths: string[], options: string[] = []): Promise<void> {
   }
 }
 
-/** Tests that kill servers under load, at moments of their own, have the machine to themselves, two of them. */
-const storms = ["test/cluster/faults.test.ts", "test/integration/crash.test.ts"];
+/** Tests that end servers under load, at moments of their own, have the machine to themselves, two of them. */
+const storms = ["test/cluster/faults.test.ts", "test/cluster/rolling.test.ts", "test/integration/crash.test.ts"];
 
 /** Runs every test file, and tells which took the longest. */
 async function everything(): Promise<void> {
