@@ -114,8 +114,8 @@ type PlainReply = { [Type in ServerMessageType]: { type: Type; payload: ServerPa
 interface WrittenReply {
   type: ServerMessageType;
   text: string;
-  /** Counts what went into it and its length does not tell: topics that it speaks of, looks through the log. */
-  holds?: { topics: number } | { looks: number };
+  /** Counts what went into it and its length does not tell: topics that it speaks of, characters that were replayed before it, looks through the log. */
+  holds?: { topics: number; replayed: number } | { looks: number };
 }
 
 /**

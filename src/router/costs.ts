@@ -81,7 +81,7 @@ export function answerCharge({ type, tokens, reply, length }: AnswerToRequest): 
   const topics = topicsIn(reply);
   // Of a `subscribe` what its topics would have taken by their names; of what was looked for each look beyond the first.
   const looks = topics === null ? looksFor(reply) - 1 : Math.max(0, 1 + Math.floor(topics / topicsPerToken) - tokens);
-  const more = looks + Math.floor(length / answerPerToken);
+  const more = looks + Math.floor((length + replayedFor(reply)) / answerPerToken);
   return more > 0 ? { limitClass: limitClassOf(type), tokens: more } : null;
 }
 
@@ -92,3 +92,6 @@ function topicsIn(reply: Reply): number | null {
 
 const looksFor = (reply: Reply) =>
   "text" in reply && reply.holds !== undefined && "looks" in reply.holds ? reply.holds.looks : 1;
+
+const replayedFor = (reply: Reply) =>
+  "text" in reply && reply.holds !== undefined && "replayed" in reply.holds ? reply.holds.replayed : 0;

@@ -40,6 +40,8 @@ export interface CatchUpRequest {
   since: StartingPoint | null;
   /** Topics taken back meanwhile; they are not subscribed. */
   revoked: Set<string>;
+  /** Told of the characters of each payload that is replayed. */
+  onReplayed?: (characters: number) => void;
 }
 
 const pageSizeDefault = 200;
@@ -104,11 +106,11 @@ async function startSomeAtHead(
 
 async function replay(
   { ownSent, pageSize = pageSizeDefault, ...sources }: CatchUpOptions,
-  { subscriber, topics, since, revoked }: CatchUpRequest & { since: StartingPoint },
+  { subscriber, topics, since, revoked, onReplayed = () => {} }: CatchUpRequest & { since: StartingPoint },
 ) {
   const results = new Map<string, TopicPlace>();
   const recovered = new Map<string, boolean>();
-  const sending: Sending = { since, revoked, sent: new Map() };
+  const sending: Sending = { since, revoked, onReplayed, sent: new Map() };
   const { sequencer } = sources;
   const { epochs } = sequencer;
   const hasBroken = () => epochs.breaks !== since.breaks;
@@ -199,6 +201,7 @@ export function* burstsOf(
 interface Sending {
   since: StartingPoint;
   revoked: Set<string>;
+  onReplayed: (characters: number) => void;
   /** By topic. */
   sent: Map<string, Sent>;
 }
@@ -215,7 +218,7 @@ const lastOf = ({ since, sent }: Pick<Sending, "since" | "sent">, topic: string)
   Math.max(since.seen[topic] ?? 0, sent.get(topic)?.through ?? 0);
 
 function send(subscriber: Subscriber, events: LoggedEvent[], state: Sending): void {
-  const { revoked, sent } = state;
+  const { revoked, onReplayed, sent } = state;
   const fresh: LoggedEvent[] = [];
   for (const event of events)
     if (!revoked.has(event.topic) && event.seq > lastOf(state, event.topic)) fresh.push(event);
@@ -229,6 +232,7 @@ function send(subscriber: Subscriber, events: LoggedEvent[], state: Sending): vo
       before.through = seq;
       before.count++;
     }
+    onReplayed(payload.length);
     messages.push({ id, type, payload, at, topic, seq, position, frames });
   }
   subscriber.sendAll(messages);

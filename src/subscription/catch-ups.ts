@@ -37,11 +37,12 @@ export class CatchUps {
 
   /** @param since null: logged topics begin at their heads. @returns by name where the connection is on each logged topic */
   async start(
-    { subscriber, revoked }: PendingSubscription,
+    pending: PendingSubscription,
     topics: Topic[],
     since: StartingPoint | null,
   ): Promise<Map<string, TopicPlace>> {
     const { bus, sequencer, ownSent, isAlone, questions } = this.options;
+    const { subscriber, revoked } = pending;
     if (topics.length === 0) return new Map();
     this.#subscribes++;
     const logged: string[] = [];
@@ -62,7 +63,11 @@ export class CatchUps {
         return questions.ask(subscriber, () => this.#replays.replay(query));
       },
     };
-    const places = await catchUp({ log, sequencer, ownSent, isAlone }, { subscriber, topics: logged, since, revoked });
+    const onReplayed = (characters: number) => {
+      pending.replayed += characters;
+    };
+    const request = { subscriber, topics: logged, since, revoked, onReplayed };
+    const places = await catchUp({ log, sequencer, ownSent, isAlone }, request);
     for (const [name, { replayed }] of places) {
       this.#replayedEvents += replayed;
       // A long replay outlasts what the bus keeps of topics that nobody is on yet; what is missed until then is repaired.

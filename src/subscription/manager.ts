@@ -60,6 +60,8 @@ export interface Subscribed {
   rejected: ServerPayload<"subscribed">["rejected"];
   /** The payload of `subscribed`. */
   payload: WrittenPayload;
+  /** Characters of the payloads that were replayed. */
+  replayed: number;
 }
 
 /** Tells what a request has come to, by the topics that the connection is on. */
@@ -74,9 +76,7 @@ interface ToAnswer {
 
 const namesOf = (topics: Topic[]) => topics.map(({ name }) => name);
 
-interface SubscribeRequest extends ScopeRequest {
-  since?: Since | undefined;
-}
+type SubscribeRequest = ScopeRequest & { since?: Since | undefined };
 
 export class SubscriptionManager {
   readonly #pending = new PendingSubscriptions();
@@ -140,7 +140,7 @@ export class SubscriptionManager {
     if (fresh.length > 0) this.options.onSubscribed(subscriber, begun);
     const placeOf = (topic: Topic) =>
       topic === logTopic ? (feed ?? {}) : (places.get(topic.name) ?? this.#catchUps.standingOn(topic));
-    return this.#answer(subscriber, { live, placeOf, snapshots, isResumed: since !== null, rejections });
+    return this.#answer(pending, { live, placeOf, snapshots, isResumed: since !== null, rejections });
   }
 
   /** Resolves the request, and picks what of it the connection may hear. */
@@ -172,7 +172,10 @@ export class SubscriptionManager {
     return allowed;
   }
 
-  #answer(subscriber: Subscriber, { live, placeOf, snapshots, isResumed, rejections }: ToAnswer): Subscribed {
+  #answer(
+    { subscriber, replayed }: PendingSubscription,
+    { live, placeOf, snapshots, isResumed, rejections }: ToAnswer,
+  ): Subscribed {
     const described = live.map((topic) =>
       describeTopic(topic.name, { place: placeOf(topic), isResumed, snapshot: snapshots.get(topic.name) }),
     );
@@ -180,7 +183,7 @@ export class SubscriptionManager {
     const rest = `"rejected":${rejected_count === 0 ? "[]" : JSON.stringify(rejected)},"rejected_count":${rejected_count}`;
     const cursor = JSON.stringify(this.cursorOf(subscriber));
     const payload = new WrittenPayload(`{"topics":[${described.join(",")}],${rest},"cursor":${cursor}}`);
-    return { topics: namesOf(live), rejected, payload };
+    return { topics: namesOf(live), rejected, payload, replayed };
   }
 
   /** The whole log follows, and with it what comes on the logged topics that the connection is on by itself [LOG3]. */

@@ -7,6 +7,8 @@ import type { Subscriber } from "./subscriber.ts";
 export class PendingSubscription {
   /** Topics that were left meanwhile; they do not go live. */
   readonly revoked = new Set<string>();
+  /** Characters of the payloads that were replayed for it. */
+  replayed = 0;
   /** Users who have left a conversation since the directory was asked; `everyone`: nobody knows who; null: none. */
   #rightsLostBy: Set<string> | "everyone" | null = null;
 

@@ -107,6 +107,27 @@ describe("how often", () => {
     await anna!.close();
   });
 
+  test("[LIM] [LOG5] what is replayed for a subscribe costs what is in it, again each time", async () => {
+    const c = fresh("c");
+    const topics = [`conversation:${c}`];
+    const anna = await connect();
+    const { cursor } = await anna.ask("ping");
+    for (const content of ["x".repeat(900 * 1024), "the last one"])
+      await anna.ask("message.send", { conversation_id: c, client_message_id: fresh("m"), content });
+    const replayed = async () => {
+      const reply = await anna.request("subscribe", { topics, since: { cursor } });
+      if (isLimited(reply)) return false;
+      expect(reply.payload.topics[0].replayed).toBe(2);
+      return !isLimited(await anna.request("unsubscribe", { topics }));
+    };
+    // Each takes one and three more, and one to leave: two alone would be 75 of a burst of 150.
+    let served = 0;
+    while (await replayed()) served++;
+    expect(served).toBeGreaterThan(20);
+    expect(served).toBeLessThan(60);
+    await anna.close();
+  });
+
   test("[LIM] [REC3] a list costs what is in it, also of conversations that one is on already", async () => {
     const anna = await connect();
     const ids = Array.from({ length: 16 }, () => fresh("c"));
