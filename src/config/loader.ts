@@ -91,9 +91,11 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
 }
 
 /** Warns of what can be meant, and mostly is not. */
-function noticesOf({ auth }: Config): string[] {
-  if (auth.mode !== "token") return [];
+function noticesOf({ auth, storage }: Config): string[] {
   const notices: string[] = [];
+  if (storage.url === "sqlite::memory:")
+    notices.push("storage.url names no file: what is acknowledged is gone when this process ends");
+  if (auth.mode !== "token") return notices;
   if (auth.jwks_url !== null && auth.issuer === null && auth.audience === null) {
     notices.push(
       "auth.issuer and auth.audience are both null: every token that this key server's keys sign is taken, also one for another service",

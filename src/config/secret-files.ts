@@ -28,7 +28,9 @@ export async function readSecretFiles(
     const given = settings.get(key.holds);
     const isBeside = given !== undefined && given.value !== null;
     const read = isBeside
-      ? { expected: `must be null where ${key.holds} is set (${given.origin})` }
+      ? {
+          expected: `must be null where ${key.holds} is set${given.origin === origin ? " too" : `, in ${given.origin}`}`,
+        }
       : isRead(key.name)
         ? await readLine(resolve(cwd, file))
         : null;

@@ -232,3 +232,18 @@ test("[END2] a file that is no database keeps the service from starting, in one 
     "storage.url: sqlite:data/ws-service.db cannot be used: The database cannot be opened: file is not a database.",
   );
 });
+
+test("[END2] another program's database keeps the service from starting, and stays as it is", async () => {
+  const folder = newFolder();
+  mkdirSync(join(folder, "data"));
+  const path = join(folder, "data/ws-service.db");
+  const theirs = new Database(path);
+  theirs.exec("CREATE TABLE orders (id INTEGER PRIMARY KEY)");
+  theirs.close();
+  const before = readFileSync(path);
+  const error = await startService({ folder }).catch((it: unknown) => String(it));
+  expect(error).toContain(
+    "cannot be used: The database cannot be opened: it has tables, and none of this service's: it is another program's.",
+  );
+  expect(readFileSync(path).equals(before)).toBe(true);
+});

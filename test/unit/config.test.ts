@@ -631,6 +631,12 @@ describe("settings that must fit each other", () => {
     for (const entry of right) await load(`server: { allowed_origins: ['${entry}'] }`);
   });
 
+  test("[END2] [LOG1] a log in memory alone is said to be gone at the end", async () => {
+    expect((await load('storage: { url: "sqlite::memory:" }')).notices).toEqual([
+      "storage.url names no file: what is acknowledged is gone when this process ends",
+    ]);
+  });
+
   test("[AUTH2] what can be meant and mostly is not is told: a key server for anybody, tokens without roles", async () => {
     const jwks = "mode: token, algorithms: [RS256], jwks_url: 'https://h'";
     const noticesFor = async (auth: string) => (await load(`auth: { ${auth} }`)).notices;
@@ -750,7 +756,7 @@ describe("secrets in files", () => {
     const [fault, ...others] = await faultsOf(load(`auth: { secret: ${other}, secret_file: ${file} }`));
     expect(others).toEqual([]);
     expect(fault!.path).toBe("auth.secret_file");
-    expect(fault!.expected).toStartWith("must be null where auth.secret is set");
+    expect(fault!.expected).toBe("must be null where auth.secret is set too");
     const secretOf = async (yaml: string, env: Env) => (await load(yaml, env)).config.auth.secret;
     expect(await secretOf(`auth: { secret_file: ${file} }`, { WS__AUTH__SECRET: other })).toBe(other);
     expect(await secretOf(`auth: { secret: ${other} }`, { WS__AUTH__SECRET_FILE: file })).toBe(secret);

@@ -43,7 +43,7 @@ import { PreparedDatabase } from "./prepared-database.ts";
 import { PushTable } from "./push.ts";
 import { ReceiptTable, type UnsentQuery } from "./receipts.ts";
 import { Reserve, RoomKept, releaseReserve, saysFull } from "./reserve.ts";
-import { migrate, missingTriggers } from "./schema.ts";
+import { migrate, missingTriggers, refuseForeign } from "./schema.ts";
 import { DeletedTraces } from "./traces.ts";
 
 /** Says what an acknowledged write survives: the death of the process, or that of the machine too (each commit is synced). */
@@ -88,6 +88,7 @@ function open({ path, durability, busyTimeoutMs, holdsReserve }: EngineOptions):
   const database = new PreparedDatabase(path, { create: true, readwrite: true, strict: true });
   try {
     database.exec(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
+    refuseForeign(database);
     // The disk is not waited for while there is nothing to lose; what is made of an empty file reaches it when all of it is there.
     const isUnsynced = durability === "process" && isEmpty(path);
     if (isUnsynced) database.exec("PRAGMA synchronous = OFF");

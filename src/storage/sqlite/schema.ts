@@ -50,6 +50,19 @@ export const versionOf = (database: Database): number =>
   database.query<{ user_version: number }, []>("PRAGMA user_version").get()!.user_version;
 
 /**
+ * Looks whose file it is, before anything of it is changed: what has tables and none of this service's is somebody else's.
+ * @throws Error
+ */
+export function refuseForeign(database: Database): void {
+  const { tables, own } = database
+    .query<{ tables: number; own: number | null }, []>(
+      "SELECT count(*) AS tables, sum(name = 'log_state') AS own FROM sqlite_schema WHERE type = 'table'",
+    )
+    .get()!;
+  if (tables > 0 && own === 0) throw new Error("it has tables, and none of this service's: it is another program's");
+}
+
+/**
  * Brings the file to this build's version, all steps in one transaction.
  * @returns from which version to which; equal where there was nothing to do
  * @throws Error where a newer build has written the file: going on would damage what it knows and this one does not
