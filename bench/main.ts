@@ -20,7 +20,7 @@ if (name !== "all" && !names.includes(name ?? "")) {
   for (const each of names) console.log(`  ${each.padEnd(16)}${firstSentence(each)}`);
   console.log("\n  profile rooms   Says where the service's time goes: also for fanout, connect, storm and flood.");
   console.log("  page            Writes the tables and charts of docs/performance.md from the last results.");
-  process.exit(name === undefined ? 0 : 1);
+  process.exit(name === undefined || name === "--help" ? 0 : 1);
 }
 for (const each of name === "all" ? names : [name!]) {
   console.log(`\n${each}`);

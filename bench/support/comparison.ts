@@ -1,5 +1,6 @@
 /** Plays one scenario with every contender in turns, and presents what each needed beside the others. */
-import { parseArgs } from "node:util";
+import { existsSync } from "node:fs";
+import { type ParseArgsConfig, parseArgs } from "node:util";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import { type PostgresServer, startPostgres } from "../../test/support/postgres.ts";
 import { areHere, Contender, type KindName } from "./contenders.ts";
@@ -72,10 +73,30 @@ let isProfile = false;
 /** Reads the command line. @returns the scenario's own parameters, as they are given there or here */
 export function parameters<Defaults extends Record<string, number>>(defaults: Defaults): Defaults {
   const own = Object.entries(defaults).map(([name, value]) => [name, { type: "string", default: String(value) }]);
-  const parsed = parseArgs({ options: { ...common, ...Object.fromEntries(own) } });
-  options = parsed.values as typeof options;
-  isProfile = (parsed.values as { profile: boolean }).profile;
+  const values = readLine({ ...common, ...Object.fromEntries(own) });
+  options = values as typeof options;
+  isProfile = values.profile === true;
+  for (const name of ["rounds", ...Object.keys(defaults)]) {
+    const least = name === "rounds" ? 1 : 0;
+    if (!(Number(options[name]) >= least)) refuse(`--${name} ${options[name]}: it is a number, at least ${least}`);
+  }
+  if (options.program !== undefined && !existsSync(options.program))
+    refuse(`--program ${options.program}: it is not there`);
   return Object.fromEntries(Object.keys(defaults).map((name) => [name, Number(options[name])])) as Defaults;
+}
+
+function readLine(known: NonNullable<ParseArgsConfig["options"]>) {
+  try {
+    return parseArgs({ options: known }).values;
+  } catch (error) {
+    return refuse((error as Error).message);
+  }
+}
+
+/** Ends the bench in a sentence: a figure of something else than was asked for helps nobody. */
+function refuse(sentence: string): never {
+  console.error(sentence);
+  process.exit(2);
 }
 
 /** `engine`: what one unit had PostgreSQL do, where the service keeps its log there. */
@@ -84,7 +105,8 @@ type Round = Measured & { each: number; engine: Record<string, number> };
 /** @returns those that are here, and that the command line has not left out */
 export function chosen(contenders: KindName[]): KindName[] {
   const wanted = options.only!.split(",");
-  return contenders.filter((name) => areHere(name) && wanted.some((only) => name.startsWith(only)));
+  const found = contenders.filter((name) => areHere(name) && wanted.some((only) => name.startsWith(only)));
+  return found.length > 0 ? found : refuse(`--only ${options.only}: none of ${contenders.join(", ")} that is here`);
 }
 
 export async function compare(scenario: Scenario): Promise<void> {
