@@ -55,14 +55,16 @@ export const payload = shownPayload(
 export const payloadBytes = "octet_length(e.payload) + coalesce(octet_length(s.reactions), 0)";
 const eventColumns = `t.name AS topic, e.seq, e.position, e.id, e.type, ${payload} AS payload, e.created_at AS createdAt`;
 
+/** Counts events that were removed, up to a position: the log ends where it did, whether or not that event is there. */
+export const noteRemoved = "UPDATE log_state SET removed = removed + ?, position = max(position, ?)";
+
 // biome-ignore lint/complexity/noExcessiveLinesPerFunction: a table, a line or a statement for each name.
 export function prepareEventLog(database: Database) {
   const by = <Row, Arguments extends (string | number | null)[]>(sql: string) => database.prepare<Row, Arguments>(sql);
   return {
     end: by<{ position: number }, []>("SELECT position FROM log_end"),
     removed: by<{ removed: number }, []>("SELECT removed FROM log_state"),
-    // The log ends where it did, whether or not that event is there.
-    noteRemoved: by<null, [number, number]>("UPDATE log_state SET removed = removed + ?, position = max(position, ?)"),
+    noteRemoved: by<null, [number, number]>(noteRemoved),
     topic: by<TopicRow, [string]>(`SELECT ${topicColumns} FROM topics WHERE name = ?`),
     addTopic: by<TopicRow, [string]>(
       `INSERT INTO topics (name, seq, position, trimmed_position, events) VALUES (?, 0, 0, 0, 0) RETURNING ${topicColumns}`,

@@ -1,5 +1,6 @@
 /** Removes events as compaction does, of which nobody is told: numbers go on, and nothing counts as missed; runs in the worker only [LOG9]. */
 import type { Database } from "bun:sqlite";
+import { noteRemoved } from "./event-log-statements.ts";
 
 interface Gone {
   position: number;
@@ -39,10 +40,7 @@ export class ForgottenEvents {
     this.#noteTopic = database.prepare<null, [number, number]>(
       "UPDATE topics SET events = events - ? WHERE topic_id = ?",
     );
-    this.#noteLog = database.prepare<null, [number, number]>(
-      // The log ends where it did, whether or not that event is there.
-      "UPDATE log_state SET removed = removed + ?, position = max(position, ?)",
-    );
+    this.#noteLog = database.prepare<null, [number, number]>(noteRemoved);
   }
 
   /** @returns null where the topic never had an event */
