@@ -30,10 +30,17 @@ export function createWriteProof({ append, write, writes }: WriteProofOptions): 
   proveWrites(): Promise<void>;
   /** Whether a write was refused and none was taken since that was as large. */
   hasRefused(): boolean;
+  /** Told of what is known without a write: that the next one will be refused. */
+  expectRefusal(error: unknown): void;
 } {
   /** As much as the largest append that was refused: a full disk may well have room for the smallest write. */
   let owed = 0;
   let hasRefused = false;
+
+  function expectRefusal(error: unknown): void {
+    hasRefused = true;
+    writes.began(error);
+  }
 
   async function watched<Result>(work: Promise<Result>, bytes: () => number): Promise<Result> {
     try {
@@ -44,9 +51,8 @@ export function createWriteProof({ append, write, writes }: WriteProofOptions): 
       return result;
     } catch (error) {
       if (error instanceof Unavailable) {
-        hasRefused = true;
         owed = Math.min(proofBytesMax, Math.max(owed, bytes()));
-        writes.began(error);
+        expectRefusal(error);
       }
       throw error;
     }
@@ -56,6 +62,7 @@ export function createWriteProof({ append, write, writes }: WriteProofOptions): 
     append: (events, units) => watched(append(events, units), () => sizeOf(events)),
     proveWrites: () => watched(write(owed), () => owed),
     hasRefused: () => hasRefused,
+    expectRefusal,
   };
 }
 

@@ -53,3 +53,11 @@ test("[END2] an append that is taken is proof as well, and a proof has an end", 
   await append([newEvent("user:anna")]);
   expect(hasRefused()).toBe(false);
 });
+
+test("[END2] where a read has met damage no answer from before it is believed, until a write was taken", async () => {
+  const { append, hasRefused, expectRefusal } = engineWith({ bytes: 64 * kib, isTaking: true });
+  expectRefusal(new Error("malformed"));
+  expect(hasRefused()).toBe(true);
+  await append([newEvent("user:anna")]);
+  expect(hasRefused()).toBe(false);
+});

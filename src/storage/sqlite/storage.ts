@@ -71,7 +71,7 @@ export function createSqliteStorage({
     spawn: startThread,
     callsMax,
     callTimeoutMs,
-    onDamage: (error) => writes.began(error),
+    onDamage: (error) => expectRefusal(error),
     onTrouble() {
       for (const each of [reads, appends]) each.rest();
     },
@@ -84,7 +84,7 @@ export function createSqliteStorage({
     intervalMs: watchIntervalMs,
     onListenerError,
   });
-  const { append, proveWrites, hasRefused } = createWriteProof({
+  const { append, proveWrites, hasRefused, expectRefusal } = createWriteProof({
     append: (events) => appends.append(events),
     write: (bytes) => calls.call("proveWrites", bytes),
     writes,
