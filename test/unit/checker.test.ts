@@ -55,6 +55,9 @@ const withCall = (happens: (scene: Scene & { writer: HistoryWriter }) => void) =
     happens(scene);
   });
 const ended = { call_id: "k1", reason: "hangup" };
+const callsOf = (user: string, ids: string[]) => ({
+  topics: [{ topic: `calls:${user}`, snapshot: { calls: ids.map((call_id) => ({ call_id })) } }],
+});
 
 describe("sound histories", () => {
   const sound: [string, () => History][] = [
@@ -151,6 +154,17 @@ describe("sound histories", () => {
           again.live();
           again.hear("presence.online", { user_id: "ben", status: "online" });
         }),
+    ],
+    [
+      "a device that comes back to no call any more need not be told of its end, however late others are",
+      withCall(({ ben, phone, writer }) => {
+        ben.close();
+        const again = writer.connect(writer.history.devices[2]!);
+        again.hear("subscribed", callsOf("ben", []));
+        again.live();
+        again.hear("presence.online", { user_id: "anna", status: "online" });
+        phone.hear("call.ended", ended);
+      }),
     ],
   ];
   for (const [what, history] of sound) test(`[LOG3] ${what}`, () => expect(judge(history())).toEqual([]));
@@ -548,6 +562,18 @@ const cases: BrokenHistory[] = [
     what: "[CALL4] the end is not told to one who rang",
     history: withCall(({ phone }) => {
       phone.exchange(["call.hangup", { call_id: "k1" }], ["ack"]);
+      phone.hear("call.ended", ended);
+    }),
+  },
+  {
+    rule: "every-end",
+    what: "[CALL4] [CALL7] the end is not told to one who came back while it rang",
+    history: withCall(({ phone, ben, writer }) => {
+      ben.close();
+      const again = writer.connect(writer.history.devices[2]!);
+      again.hear("subscribed", callsOf("ben", ["k1"]));
+      again.live();
+      again.hear("presence.online", { user_id: "anna", status: "online" });
       phone.hear("call.ended", ended);
     }),
   },

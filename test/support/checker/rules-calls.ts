@@ -20,6 +20,8 @@ interface CallSeen {
   /** With the moment they were told of it. */
   told: Map<DeviceFacts, number>;
   ended: Map<DeviceFacts, EndTold[]>;
+  /** When a device came back to none of it any more, where it did [CALL7]. */
+  goneAt: Map<DeviceFacts, number>;
 }
 
 /** Ends that are one device's only. */
@@ -36,9 +38,14 @@ function callsOf({ devices }: Facts): CallSeen[] {
       answersTold: [],
       told: new Map(),
       ended: new Map(),
+      goneAt: new Map(),
     };
     calls.set(callId, call);
     return call;
+  };
+  const noteSnapshot = (device: DeviceFacts, order: number, listed: Set<string>) => {
+    for (const { callId, told, goneAt } of calls.values())
+      if (told.get(device)! < order && !goneAt.has(device) && !listed.has(callId)) goneAt.set(device, order);
   };
   for (const device of devices) {
     for (const [index, { connection, exchanges }] of device.connections.entries()) {
@@ -55,6 +62,8 @@ function callsOf({ devices }: Facts): CallSeen[] {
         // On the `user` topic it is the log's note of a missed call [CALL6].
         if (entry.kind !== "message" || entry.message.seq !== undefined) continue;
         const { type, payload } = entry.message;
+        const shown = type === "subscribed" ? callsShown(payload) : null;
+        if (shown !== null) noteSnapshot(device, entry.order, shown);
         if (type === "call.incoming" && !of(payload.call_id).told.has(device))
           of(payload.call_id).told.set(device, entry.order);
         if (type === "call.answer") of(payload.call_id).answersTold.push({ device, message: entry.message });
@@ -67,6 +76,12 @@ function callsOf({ devices }: Facts): CallSeen[] {
     }
   }
   return [...calls.values()];
+}
+
+/** @returns the ids of the calls in a snapshot of `calls`; null: there is none */
+function callsShown({ topics }: Received["payload"]): Set<string> | null {
+  const { snapshot } = topics.find(({ topic }: { topic: string }) => topic.startsWith("calls:")) ?? {};
+  return snapshot === undefined ? null : new Set(snapshot.calls.map(({ call_id }: { call_id: string }) => call_id));
 }
 
 const oneAnswer: Rule = {
@@ -114,13 +129,15 @@ const everyEnd: Rule = {
   look: (facts) => callsOf(facts).flatMap((call) => notTold(facts, call)),
 };
 
-function notTold({ history }: Facts, { callId, offeredAt, endingAt, told, ended }: CallSeen): Finding[] {
+function notTold({ history }: Facts, { callId, offeredAt, endingAt, told, ended, goneAt }: CallSeen): Finding[] {
   // A node that is alone forgets its calls when it dies.
   if (history.memoryLosses.some(({ to }) => to > offeredAt)) return [];
   return [...told].flatMap(([device, toldAt]) => {
     const { name, present } = device;
+    // Its end may be seen late: it was before a device that came back was shown no such call.
+    const endedAt = Math.min(endingAt, goneAt.get(device) ?? Number.POSITIVE_INFINITY);
     // Signals are not logged: what was on its way to a connection that broke off is gone.
-    const wasThere = present !== null && (present.liveFrom ?? Number.POSITIVE_INFINITY) < Math.max(endingAt, toldAt);
+    const wasThere = present !== null && (present.liveFrom ?? Number.POSITIVE_INFINITY) < Math.max(endedAt, toldAt);
     if (!wasThere || ended.has(device)) return [];
     return [{ text: `${name} was never told the end of ${callId}`, evidence: [{ offeredAt, toldAt, endingAt }] }];
   });
