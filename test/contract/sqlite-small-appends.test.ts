@@ -1,11 +1,12 @@
 /** Proves what SQLite appends without its worker: only what is small, in the order of the calls, and nothing that the worker would refuse. */
 import { Database } from "bun:sqlite";
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { copyFileSync, mkdtempSync, renameSync, rmSync } from "node:fs";
+import { copyFileSync, mkdtempSync, renameSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Unavailable } from "../../src/ground/unavailable.ts";
 import type { NewEvent, Storage } from "../../src/storage/ports.ts";
+import type { LogOfWrites } from "../../src/storage/sqlite/engine.ts";
 import { SmallAppends } from "../../src/storage/sqlite/small-appends.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { newEvent, newEvents } from "../support/new-event.ts";
@@ -35,7 +36,7 @@ interface Given {
 
 function build({ isAllowed = true, by = worker, at = path, logPages = 1_000, now = () => 0 }: Given = {}) {
   let byWorker = 0;
-  const moves: PromiseWithResolvers<number>[] = [];
+  const moves: PromiseWithResolvers<LogOfWrites>[] = [];
   const appends = new SmallAppends({
     path: at,
     isAllowed,
@@ -45,7 +46,7 @@ function build({ isAllowed = true, by = worker, at = path, logPages = 1_000, now
       return by.log.append(events);
     },
     moveByWorker() {
-      const move = Promise.withResolvers<number>();
+      const move = Promise.withResolvers<LogOfWrites>();
       moves.push(move);
       return move.promise;
     },
@@ -106,21 +107,46 @@ test("[END2] the worker has its turn first, and moves the log of writes while th
   expect(await turns(3)).toEqual(all(3));
   expect(moves).toHaveLength(1);
   // Nothing was written meanwhile: the log of writes begins anew by itself.
-  moves[0]!.resolve(0);
+  moves[0]!.resolve({ pages: 96, left: 0 });
   await taken();
   expect(await turns(11)).toEqual(all(11));
   expect(moves).toHaveLength(2);
-  // Something was: the worker has the next, after the rest.
-  moves[1]!.resolve(7);
+  // Something was: it goes on, with so much less room.
+  moves[1]!.resolve({ pages: 196, left: 14 });
+  await taken();
+  expect(await turns(8)).toEqual(all(8));
+  expect(moves).toHaveLength(2);
+  expect(await turns(1)).toEqual(all(1));
+  expect(moves).toHaveLength(3);
+  // It is too large by now: the worker has the next, after the rest, with nothing beside it.
+  moves[2]!.resolve({ pages: 401, left: 14 });
   await taken();
   expect(await turns(2)).toEqual([false, true]);
-  expect(moves).toHaveLength(3);
-  expect(await turns(10)).toEqual(all(10));
   expect(moves).toHaveLength(4);
-  moves[3]!.reject(new Unavailable("storage", "no room"));
+  expect(await turns(10)).toEqual(all(10));
+  expect(moves).toHaveLength(5);
+  moves[4]!.reject(new Unavailable("storage", "no room"));
   await taken();
   expect(await isHere()).toBe(false);
   appends.stop();
+});
+
+test("[END2] the log of writes does not grow without end while there is always something to append", async () => {
+  const busy = join(folder, "busy.db");
+  const storage = createSqliteStorage({ path: busy });
+  await storage.start();
+  const pageBytes = 4_120;
+  let last: Promise<string> | null = null;
+  for (let n = 0; n < 4_000; n++) {
+    // Some come while the worker moves it, and not as many as it would have to wait for.
+    const answered = n % 10 === 0 ? storage.installation() : null;
+    await storage.log.append([newEvent(`user:${n % 100}`)]);
+    await taken();
+    if (n % 10 === 9) await last;
+    last = answered ?? last;
+    expect(statSync(`${busy}-wal`).size).toBeLessThan(6_000 * pageBytes);
+  }
+  await storage.stop();
 });
 
 test("[END2] the worker has its turn before more is written than the log of writes may grow to", async () => {
@@ -146,7 +172,7 @@ test("[LOG1] nothing goes ahead of what the worker has been given, nor of what i
   const appends = new SmallAppends({
     path,
     isAllowed: true,
-    moveByWorker: () => Promise.resolve(0),
+    moveByWorker: () => Promise.resolve({ pages: 0, left: 0 }),
     appendByWorker(events) {
       const { promise, resolve, reject } = Promise.withResolvers<void>();
       given.push({ events, answer: resolve, fail: () => reject(new Unavailable("storage", "not in time")) });

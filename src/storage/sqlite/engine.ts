@@ -140,14 +140,15 @@ function createOperations(database: Database, reserve: Reserve | null) {
   const conversations = new ConversationTable(database);
   const erasures = new ErasureTables(database);
   const prove = createWriteProof(database);
+  const logPages = logPagesOf(database);
   return {
     epochs: () => epochs.list(),
     beginEpoch: (now: number) => (reserve === null ? epochs.begin(now) : reserve.spend(() => epochs.begin(now))),
     installation: () => installationOf(database),
-    logPages: () => logPagesOf(database),
+    logPages: () => logPages,
     moveLog() {
       reserve?.refuseWhereScarce();
-      return moveLog(database);
+      return moveLog(database, logPages);
     },
     missingTriggers: () => missingTriggers(database),
     append(events: NewEvent[]) {
@@ -275,16 +276,30 @@ function installationOf(database: Database): string {
   return row!.installation_id;
 }
 
-/** Moves the log of writes into the file, and waits for nobody who reads or writes. @returns pages that are left in it */
-function moveLog(database: Database): number {
-  const query = database.query<{ log: number; checkpointed: number }, []>("PRAGMA wal_checkpoint(PASSIVE)");
-  const { log, checkpointed } = query.get()!;
-  return log - checkpointed;
+/**
+ * Moves the log of writes into the file, and waits for nobody who reads or writes. Where it does not begin anew, what is in the file does not
+ * count towards when the engine moves it by itself.
+ */
+function moveLog(database: Database, pagesUsual: number): LogOfWrites {
+  const checkpoint = (mode: string) =>
+    database.query<{ log: number; checkpointed: number }, []>(`PRAGMA wal_checkpoint(${mode})`).get()!;
+  checkpoint("PASSIVE");
+  // Looked at once more: it says only what was there as it began.
+  const { log, checkpointed } = checkpoint("NOOP");
+  const left = log - checkpointed;
+  database.exec(`PRAGMA wal_autocheckpoint = ${left === 0 ? pagesUsual : log + pagesUsual}`);
+  return { pages: log, left };
 }
 
 /** @returns pages of the log of writes with which it is moved into the file */
 function logPagesOf(database: Database): number {
   return database.query<{ wal_autocheckpoint: number }, []>("PRAGMA wal_autocheckpoint").get()!.wal_autocheckpoint;
+}
+
+/** The log of writes, in pages: what it has, and what of that is not in the file yet. */
+export interface LogOfWrites {
+  pages: number;
+  left: number;
 }
 
 /** Everything that the main thread may ask of the worker. */

@@ -1,6 +1,6 @@
 /** Appends what is small in the loop's own thread, on a connection of its own: the way to the worker and back costs more than the transaction. */
 import type { AppendResult, NewEvent } from "../ports.ts";
-import { failureOf } from "./engine.ts";
+import { failureOf, type LogOfWrites } from "./engine.ts";
 import { EventLogTables } from "./event-log.ts";
 import { LoopConnection } from "./loop-connection.ts";
 import { PreparedDatabase } from "./prepared-database.ts";
@@ -11,11 +11,16 @@ const charactersMax = 64 * 1024;
 /** Where the disk takes longer than this (ms) for so little, the loop leaves it alone for a while. */
 const patienceMs = 10;
 /**
- * From so much of what the worker lets the log of writes grow to it is moved into the file, by the worker, for that waits for the disk; the
- * loop goes on meanwhile. Then the worker has its turn, with nothing else beside it, so that the log of writes begins anew. It
- * also says when the file is damaged, or the room on the disk is kept for retention.
+ * Once so much of what may be left to move is, the log of writes is moved into the file, by the worker, for that waits for the disk; the
+ * loop goes on meanwhile.
  */
 const movedFrom = 3 / 4;
+/**
+ * The log of writes begins anew only where nothing was written meanwhile. Where something always is, it grows up to so many times what may
+ * be left to move; then the worker has its turn, with nothing else beside it. It also says when the file is damaged, or the room on
+ * the disk is kept for retention.
+ */
+const logsMax = 4;
 /** Of tables and indexes that grow at their ends, once for all; where the events of a topic go; and where each goes by its key. */
 const pagesPerBatch = 4;
 const pagesPerTopic = 2;
@@ -28,16 +33,16 @@ export interface SmallAppendsOptions {
   /** Whether a commit is not waited for: a sync is nothing for the loop. */
   isAllowed: boolean;
   appendByWorker(events: NewEvent[]): Promise<AppendResult>;
-  /** Moves the log of writes into the file, before what the worker is given next. @returns pages of it that are left */
-  moveByWorker(): Promise<number>;
+  /** Moves the log of writes into the file, before what the worker is given next. */
+  moveByWorker(): Promise<LogOfWrites>;
 }
 
 export class SmallAppends {
   readonly #connection: LoopConnection<ReturnType<typeof openWriter>>;
-  /** The log of writes may grow to so much. */
-  #pagesMax = 0;
-  /** Written here since it has begun anew. */
-  #pages = 0;
+  /** So much of the log of writes may be left to move. */
+  #leftMax = 0;
+  /** Left to move, as far as it was written here. */
+  #left = 0;
   #isWorkersTurn = true;
   #isMoving = false;
   #atWorker = 0;
@@ -49,7 +54,7 @@ export class SmallAppends {
 
   /** @param logPages what the worker lets the log of writes grow to before it moves that into the file */
   start(logPages: number): void {
-    this.#pagesMax = this.options.isAllowed ? logPages : 0;
+    this.#leftMax = this.options.isAllowed ? logPages : 0;
     this.#connection.start();
   }
 
@@ -74,7 +79,7 @@ export class SmallAppends {
     this.#isWorkersTurn = true;
     this.#atWorker++;
     if (this.#isToMove) {
-      this.#pages = 0;
+      this.#left = 0;
       void this.options.moveByWorker().catch(() => {});
     }
     try {
@@ -87,29 +92,28 @@ export class SmallAppends {
   }
 
   get #isToMove(): boolean {
-    return this.#pagesMax > 0 && this.#pages >= this.#pagesMax * movedFrom;
+    return this.#leftMax > 0 && this.#left >= this.#leftMax * movedFrom;
   }
 
-  /** Where something was written meanwhile, or it cannot be, the worker has its turn. */
   async #moveMeanwhile(): Promise<void> {
     this.#isMoving = true;
-    const left = await this.options.moveByWorker().catch(() => null);
+    const log = await this.options.moveByWorker().catch(() => null);
     this.#isMoving = false;
-    if (left === 0) this.#pages = 0;
-    else this.#isWorkersTurn = true;
+    if (log === null || (log.left > 0 && log.pages > this.#leftMax * logsMax)) this.#isWorkersTurn = true;
+    else this.#left = log.left;
   }
 
   /** @returns undefined where the worker is to append: it is too much, it is its turn, or something is in the way, which it is to say */
   #appendHere(events: NewEvent[]): AppendResult | undefined {
     if (this.#isWorkersTurn || this.#atWorker > 0 || !isSmall(events)) return undefined;
     const pages = pagesOf(events);
-    if (this.#pages + pages > this.#pagesMax) return undefined;
+    if (this.#left + pages > this.#leftMax) return undefined;
     const { now = Date.now } = this.options;
     try {
       const log = this.#connection.get()?.log;
       const startedAt = now();
       const result = log?.append(events);
-      this.#pages += pages;
+      this.#left += pages;
       this.#noteTook(now() - startedAt);
       return result;
     } catch (error) {
