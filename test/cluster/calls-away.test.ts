@@ -57,7 +57,7 @@ test("[CALL2] [CALL4] a change of a call whose answer is lost is known to who ma
   redis.resume();
   expect(await forgotten.outcome).toBe("changed");
   expect(await served(() => other.calls.get(call.callId))).toBeNull();
-}, 30_000);
+}, 60_000);
 
 test("[CALL2] call_version: a change that is older than what it was made of is told, and not put back after a loss", async () => {
   const counts = new Counts();
@@ -94,7 +94,7 @@ test("[CALL2] call_version: what is written as it was, where the first try never
   expect(counts.broken.call_version).toBe(0);
   await closeNode();
   await proxy.stop();
-}, 30_000);
+}, 60_000);
 
 test("[CALL2] a change whose answer is lost is refused where somebody else has changed the call since", async () => {
   const call = exampleCall();
@@ -106,7 +106,7 @@ test("[CALL2] a change whose answer is lost is refused where somebody else has c
   await changed;
   rival.disconnect();
   expect(await lost.outcome).toBe("Unavailable");
-}, 30_000);
+}, 60_000);
 
 /** Two nodes whose heartbeats are rare; the second one's way to Redis can be cut. */
 async function startApart(options: { settlingMs: number }) {
@@ -159,7 +159,7 @@ test("[CALL2] nobody decides on a call that Redis has lost before every node cou
   } finally {
     await close();
   }
-}, 30_000);
+}, 60_000);
 
 test("[CALL2] a node that is asked before its heartbeat notices by itself that calls were lost", async () => {
   const { prompt, late, close } = await startApart({ settlingMs: 100 });
@@ -177,7 +177,7 @@ test("[CALL2] a node that is asked before its heartbeat notices by itself that c
     flusher.disconnect();
     await close();
   }
-}, 30_000);
+}, 60_000);
 
 test.each<{ title: string; before: Partial<Call>[]; changed: Partial<Call>; expected: Partial<Call> }>([
   {
@@ -235,4 +235,4 @@ test("[CALL5] a node does not put back a call that another has changed or forgot
   await until(async () => (await one.calls.get(call.callId).catch(() => null))?.state === "active");
   await other.calls.transact(key, () => ({ put: [], forget: [call.callId], result: null }));
   expect(await one.calls.get(call.callId)).toBeNull();
-}, 30_000);
+}, 60_000);

@@ -129,7 +129,7 @@ for (const seed of [1, 2, Math.floor(Math.random() * 1e9)]) {
       expectOrderAndHonestCursors(node.steps);
     }
     await close();
-  }, 30_000);
+  }, 60_000);
 }
 
 test("[LOG3] [LOG4] with the bus away events go on through the log, and over the bus once it is back", async () => {
@@ -154,4 +154,4 @@ test("[LOG3] [LOG4] with the bus away events go on through the log, and over the
     expectOrderAndHonestCursors(node.steps);
   }
   await close();
-}, 30_000);
+}, 60_000);

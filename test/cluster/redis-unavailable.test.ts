@@ -7,7 +7,7 @@ import { secret, signToken } from "../support/tokens.ts";
 import { unavailableTypes } from "../support/unavailable.ts";
 import { until } from "../support/until.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 let redis: RedisServer;
 let service: Service;

@@ -303,7 +303,7 @@ describe("two workers that go on", () => {
       await until(async () => {
         const seen = await readiness(service);
         return seen.includes(503) && !seen.includes(200);
-      }, 40_000);
+      }, 60_000);
     } finally {
       process.kill(pid, "SIGCONT");
     }

@@ -5,7 +5,7 @@ import { steps } from "../../src/storage/postgres/schema.ts";
 import { firstTables } from "../support/first-release.ts";
 import { type PostgresServer, runSql, startPostgres } from "../support/postgres.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 let server: PostgresServer;
 const roles = ["ws_owner", "ws_service", "shop", "stranger"].map((name) => `${name}_${process.pid}`);
 const [owner, service, shop, stranger] = roles as [string, string, string, string];

@@ -6,7 +6,7 @@ import { migrate as migrateFile } from "../../src/storage/sqlite/schema.ts";
 import { firstFile, firstSchema } from "../support/first-release.ts";
 import { dumpOf, type PostgresServer, runSql, startPostgres } from "../support/postgres.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 let server: PostgresServer;
 beforeAll(async () => {
   server = await startPostgres();

@@ -9,7 +9,7 @@ import { createPeople, fresh } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 import { eventually } from "../support/until.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 const isAdmin = (type: string): type is ClientMessageType => type.startsWith("admin.");
 const adminTypes = clientMessageTypes.filter(isAdmin);

@@ -10,7 +10,7 @@ import { RawSocket } from "../support/raw-socket.ts";
 import { type Service, startService } from "../support/service.ts";
 import { secret, secretBytes, signToken } from "../support/tokens.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 const seconds = (fromNow: number) => Date.now() / 1_000 + fromNow;
 const token = (claims: JWTPayload = {}, ...rest: Parameters<typeof signToken> extends [any, ...infer R] ? R : never) =>
   signToken({ sub: "anna", exp: seconds(3_600), ...claims }, ...rest);

@@ -7,7 +7,7 @@ import { opcodes, RawSocket, type SentFrame } from "../support/raw-socket.ts";
 import { type AnySchema, fieldsOf, unwrapped, withValue, wrongTypes, wrongValues } from "../support/schema-fields.ts";
 import { type Service, startService } from "../support/service.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 let service: Service;
 beforeAll(async () => {
   service = await startService();

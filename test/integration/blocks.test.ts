@@ -3,7 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { Client } from "../support/client.ts";
 import { startService } from "../support/service.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 test("[ADM1] who is blocked is kept out after a crash and a start, and let in once the block is lifted", async () => {
   const first = await startService();

@@ -7,7 +7,7 @@ import { createPeople, fresh, type People } from "../support/people.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { type Service, startService } from "../support/service.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 const newCallId = () => crypto.randomUUID();
 const breakOff = (client: Client) => {

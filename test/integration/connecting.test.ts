@@ -11,7 +11,7 @@ import { type Service, startService } from "../support/service.ts";
 import { secret, signToken } from "../support/tokens.ts";
 import { until } from "../support/until.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 const inAnHour = () => Math.floor(Date.now() / 1_000) + 3_600;
 
 function expectRefusal(answer: HandshakeAnswer, expected: { status: number; code: string; field?: string }): void {

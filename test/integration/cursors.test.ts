@@ -13,7 +13,7 @@ import { contentsOf, createPeople, fresh, sendAll } from "../support/people.ts";
 import { RawSocket } from "../support/raw-socket.ts";
 import { type Service, startService } from "../support/service.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 let service: Service;
 beforeAll(async () => {
   service = await startService();

@@ -5,7 +5,7 @@ import { Client } from "../support/client.ts";
 import { program } from "../support/program.ts";
 import { type Service, startService } from "../support/service.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 const limit = 120;
 let service: Service | null = null;
 afterEach(async () => {

@@ -9,7 +9,7 @@ import { encodeFrame, opcodes, RawSocket } from "../support/raw-socket.ts";
 import { type Service, startService } from "../support/service.ts";
 import { secret } from "../support/tokens.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 const running: Service[] = [];
 afterEach(async () => {
   for (const service of running.splice(0)) await service.stop();

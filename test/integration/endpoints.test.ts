@@ -6,7 +6,7 @@ import { Client } from "../support/client.ts";
 import { RawSocket } from "../support/raw-socket.ts";
 import { type Service, startService } from "../support/service.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 let service: Service;
 beforeAll(async () => {
   service = await startService();

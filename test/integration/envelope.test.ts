@@ -9,7 +9,7 @@ import { RawSocket } from "../support/raw-socket.ts";
 import { type Service, startService } from "../support/service.ts";
 import { secret, signToken } from "../support/tokens.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 const kib = 1024;
 const mib = 1024 * kib;
 let service: Service;

@@ -10,7 +10,7 @@ import { routes } from "../../src/handlers/routes.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import { Client } from "../support/client.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 let app: App;
 let folder: string;

@@ -7,7 +7,7 @@ import { type Service, startService } from "../support/service.ts";
 import { type Stored, storedInPostgres, storedInSqlite } from "../support/stored.ts";
 import { eventually } from "../support/until.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 let server: PostgresServer;
 beforeAll(async () => {

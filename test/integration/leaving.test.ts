@@ -13,7 +13,7 @@ import { createLogSink } from "../../src/telemetry/logger.ts";
 import { Client } from "../support/client.ts";
 import { eventually } from "../support/until.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 let app: App;
 let folder: string;

@@ -6,7 +6,7 @@ import { Client, type Received } from "../support/client.ts";
 import { createPeople, fresh } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 let service: Service;
 const megabyte = 1024 * 1024;
 beforeAll(async () => {

@@ -5,7 +5,7 @@ import { RawSocket } from "../support/raw-socket.ts";
 import { type Service, startService } from "../support/service.ts";
 import { secret, signToken } from "../support/tokens.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 const callId = "5a0d3b54-7d0e-4f0e-9c33-0d2f6a1c9e10";
 let users = 0;
 const fresh = () => `limited${++users}`;

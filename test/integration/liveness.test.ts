@@ -5,7 +5,7 @@ import { Client } from "../support/client.ts";
 import { opcodes, RawSocket } from "../support/raw-socket.ts";
 import { type Service, startService } from "../support/service.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 describe("silence", () => {
   let service: Service;

@@ -5,7 +5,7 @@ import { createPeople, fresh, sendAll } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 import { secret, signToken } from "../support/tokens.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 let service: Service;
 beforeAll(async () => {

@@ -7,7 +7,7 @@ import { contentsOf, createPeople, fresh, sendAll } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 import { eventually } from "../support/until.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 const numbered = (count: number, prefix = "m") => Array.from({ length: count }, (_, n) => `${prefix}${n + 1}`);
 const upTo = (count: number) => Array.from({ length: count }, (_, n) => n + 1);

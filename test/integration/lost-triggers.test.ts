@@ -12,7 +12,7 @@ import { freePorts } from "../support/free-ports.ts";
 import { type PostgresServer, runSql, startPostgres } from "../support/postgres.ts";
 import { program } from "../support/program.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 let server: PostgresServer;
 let url: string;
 beforeAll(async () => {

@@ -6,7 +6,7 @@ import type { Client } from "../support/client.ts";
 import { contentsOf, createPeople, fresh, sendAll } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 let service: Service;
 let database: Database;

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { createPeople, fresh } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 describe("sending", () => {
   let service: Service;

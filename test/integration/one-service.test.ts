@@ -9,7 +9,7 @@ import { firstFile } from "../support/first-release.ts";
 import { program } from "../support/program.ts";
 import { type Service, startService } from "../support/service.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 let first: Service;
 

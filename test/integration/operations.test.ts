@@ -7,7 +7,7 @@ import { type Service, startService } from "../support/service.ts";
 import { secret, signToken } from "../support/tokens.ts";
 import { eventually } from "../support/until.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 interface Internal {
   service: Service;

@@ -9,7 +9,7 @@ import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { type LinkProxy, startProxy } from "../support/proxy.ts";
 import { type Service, startService } from "../support/service.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 const page = await Bun.file(join(resolve(import.meta.dir, "../.."), "docs/protocol.md")).text();
 const code = /^<!-- resume -->\n```js\n([\s\S]*?)^```/m.exec(page)![1]!;

@@ -7,7 +7,7 @@ import { examplesOf } from "../support/ingest.ts";
 import { type PostgresServer, startPostgres } from "../support/postgres.ts";
 import { type Service, startService } from "../support/service.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 let server: PostgresServer;
 beforeAll(async () => {

@@ -5,7 +5,7 @@ import { createPeople, fresh } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 import { eventually } from "../support/until.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 const presenceOf = (client: Client, userId: string) =>
   client.received.filter(

@@ -4,7 +4,7 @@ import { Client } from "../support/client.ts";
 import { createPeople, fresh, sendAll } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 let service: Service;
 beforeAll(async () => {

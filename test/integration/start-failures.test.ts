@@ -11,7 +11,7 @@ import { type PostgresServer, runSql, startPostgres } from "../support/postgres.
 import { program } from "../support/program.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 let database: PostgresServer;
 let redis: RedisServer;

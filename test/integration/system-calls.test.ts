@@ -18,10 +18,11 @@ type Budget = Partial<Record<(typeof counted)[number], number>>;
 
 /** So far may a figure be from its budget, up or down: who makes it cheaper records that, so that it stays so. */
 const tolerance = 0.1;
-/** Fewer than this for each are of timers and checkpoints. */
-const fewest = 0.5;
+/** What each one does is once for each at least: fewer are of timers and checkpoints, the more of them the longer one takes. */
+const fewest = 1 - tolerance;
 const warmUp = 100;
 const times = 200;
+const takesMax = 5;
 
 /** Of each, as measured with SQLite; recorded anew on purpose, with the reason in the commit. */
 const budgets = {
@@ -83,33 +84,48 @@ async function callsFor(one: () => Promise<void>): Promise<Budget> {
   return Object.fromEntries(each.filter(([, count]) => count >= fewest));
 }
 
-/** Shows all figures where one is out of its budget, as they would be recorded. */
-function expectWithin(budget: Budget, calls: Budget): void {
-  const names = [...new Set([...Object.keys(budget), ...Object.keys(calls)])] as (typeof counted)[number][];
-  const isWithin = (name: (typeof counted)[number]) =>
-    Math.abs((calls[name] ?? 0) - (budget[name] ?? 0)) <= tolerance * (budget[name] ?? 0);
-  expect({ calls, outOfBudget: names.filter((name) => !isWithin(name)) }).toEqual({ calls, outOfBudget: [] });
+/**
+ * Shows all figures where one is out of its budget, as they would be recorded. It is the least of some takes that counts: a thread that
+ * others keep from running has to be woken more often, and no disturbance takes calls away.
+ */
+async function expectWithin(budget: Budget, one: () => Promise<void>): Promise<void> {
+  let calls: Budget = {};
+  let outOfBudget: string[] = [];
+  for (let take = 0; take === 0 || (take < takesMax && outOfBudget.length > 0); take++) {
+    const taken = await callsFor(one);
+    calls = take === 0 ? taken : leastOf(calls, taken);
+    outOfBudget = counted.filter((name) => !isWithin(calls[name] ?? 0, budget[name] ?? 0));
+  }
+  expect({ calls, outOfBudget }).toEqual({ calls, outOfBudget: [] });
 }
+
+const isWithin = (figure: number, budget: number) => Math.abs(figure - budget) <= tolerance * budget;
+
+/** What one of them does not have is none. */
+const leastOf = (one: Budget, other: Budget): Budget =>
+  Object.fromEntries(
+    counted.flatMap((name) => (name in one && name in other ? [[name, Math.min(one[name]!, other[name]!)]] : [])),
+  );
 
 const guard = test.skipIf(!canTrace());
 
 guard(
   "[MSG1] a durable message is read once, kept by one transaction, and written once to each that hears it",
   async () => {
-    expectWithin(budgets.message, await callsFor(sendMessage));
+    await expectWithin(budgets.message, sendMessage);
   },
 );
 
 guard("[PUB1] what is not logged costs a write for each that hears it, and an answer", async () => {
-  expectWithin(budgets.ephemeral, await callsFor(publishNote));
+  await expectWithin(budgets.ephemeral, publishNote);
 });
 
 guard("[CON1] a connection that subscribes costs what it did", async () => {
-  expectWithin(budgets.connection, await callsFor(() => comeAndGo()));
+  await expectWithin(budgets.connection, () => comeAndGo());
 });
 
 guard("[LOG4] coming back to twenty missed messages costs what it did", async () => {
   const { cursor } = await members[0]!.ask("ping");
   for (let missed = 0; missed < 20; missed++) await sendMessage();
-  expectWithin(budgets.resume, await callsFor(() => comeAndGo(cursor)));
+  await expectWithin(budgets.resume, () => comeAndGo(cursor));
 });

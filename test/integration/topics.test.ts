@@ -7,7 +7,7 @@ import { contentsOf, createPeople, fresh, sendAll } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 import { secret, signToken } from "../support/tokens.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 const topicsIn = (payload: any): string[] => payload.topics.map(({ topic }: any) => topic).sort();
 

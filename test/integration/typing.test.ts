@@ -4,7 +4,7 @@ import type { Client } from "../support/client.ts";
 import { createPeople, fresh, sendAll } from "../support/people.ts";
 import { type Service, startService } from "../support/service.ts";
 
-setDefaultTimeout(30_000);
+setDefaultTimeout(60_000);
 
 const typingIn = (client: Client) =>
   client.received.filter(({ type }) => type.startsWith("typing.")).map(({ type, payload }) => [type, payload.user_id]);
