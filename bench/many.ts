@@ -2,18 +2,21 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { migrateStorage } from "../src/storage/migrate.ts";
+import { pages } from "../src/ground/pages.ts";
 import { freePorts } from "../test/support/free-ports.ts";
 import { startPostgres } from "../test/support/postgres.ts";
 import { startRedis } from "../test/support/redis.ts";
 import { secret } from "./peers/token.ts";
 import { options, parameters } from "./support/comparison.ts";
+import { fillStorage } from "./support/filling.ts";
 import type { Connected } from "./support/load.ts";
 import { present, type Row, startProgram } from "./support/measured.ts";
 import { cpuSecondsOf } from "./support/process-cpu.ts";
 
 // A process may open 20,000 files on an ordinary machine: the service each of its sockets, and so do the programs of the clients.
 const clientsPerProgram = 19_500;
+/** Have code compiled, and are of no row. */
+const firstOnes = 200;
 const { clients, steps, workers, settle } = parameters({ clients: 19_000, steps: 4, workers: 1, settle: 6 });
 
 // An address has ports for some 28,000 connections to another one. More are to several of the loopback's, so that the service listens
@@ -26,7 +29,16 @@ const [port] = (await freePorts(1)) as [number];
 const isCluster = workers > 1;
 const engines = isCluster ? { postgres: await startPostgres(), redis: await startRedis() } : null;
 const storage = engines === null ? `sqlite:${join(folder, "service.db")}` : await engines.postgres.newDatabase();
-await migrateStorage({ url: storage, lockTimeoutMs: 5_000 });
+const roomSize = 10;
+// They have been here before: to come for the first time is work of its own, and told to every process.
+await fillStorage(storage, async ({ directory }) => {
+  const rooms = Array.from({ length: Math.ceil((firstOnes + clients) / roomSize) }, (_, room) => room);
+  const members = (room: number) => Array.from({ length: roomSize }, (_, nth) => `subscriber-${room * roomSize + nth}`);
+  for (const some of pages(rooms, 50)) {
+    await directory.upsertUsers(some.flatMap(members));
+    await Promise.all(some.map((room) => directory.addMembers(`r${room}`, members(room))));
+  }
+});
 const service = Bun.spawn(
   [
     ...(options.program === undefined
@@ -75,9 +87,8 @@ function playedInOwnNetwork(): Promise<number> {
 }
 
 async function grow(): Promise<Row[]> {
-  // The first ones have code compiled, and are of no row.
-  await connect(200);
-  let connected = 200;
+  await connect(firstOnes);
+  let connected = firstOnes;
   let before = await measure();
   const rows: Row[] = [];
   for (let step = 0; step < steps; step++) {
@@ -96,6 +107,8 @@ async function grow(): Promise<Row[]> {
       "most in a process": Math.max(...after.files),
     });
     before = after;
+    // It takes minutes, and may end before its last step.
+    console.error(JSON.stringify(rows.at(-1)));
   }
   return rows;
 }
@@ -108,7 +121,7 @@ async function connect(count: number): Promise<number> {
     const some = Math.min(left, program.room);
     program.room -= some;
     left -= some;
-    const rooms = { each: 1, size: 10 };
+    const rooms = { each: 1, size: roomSize };
     program.child.stdin.write(`${JSON.stringify({ do: "connect", as: "subscriber", count: some, rooms })}\n`);
     program.child.stdin.flush();
     took.push(((await program.next()) as Connected).ready.p50Ms);

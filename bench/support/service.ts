@@ -5,12 +5,10 @@ import { join } from "node:path";
 import { startApp } from "../../src/app.ts";
 import { loadConfig } from "../../src/config/loader.ts";
 import { routes } from "../../src/handlers/routes.ts";
-import { migrateStorage } from "../../src/storage/migrate.ts";
 import type { Storage } from "../../src/storage/ports.ts";
-import { createPostgresStorage } from "../../src/storage/postgres/storage.ts";
-import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { createLogSink } from "../../src/telemetry/logger.ts";
 import { gatherCrowd } from "./crowd.ts";
+import { fillStorage } from "./filling.ts";
 import { answerMeasurements } from "./measured.ts";
 import { logMissed, type Missed } from "./missed.ts";
 
@@ -34,24 +32,15 @@ process.on("SIGTERM", () => process.exit(0));
 
 answerMeasurements(app.port, known);
 
-/** Makes what is there before anybody connects: how it came into being is not what is measured. */
-async function fill(): Promise<Record<string, number>> {
+async function fill(): Promise<Record<string, number | string>> {
   const members = JSON.parse(process.env.MEMBERS ?? "null") as { users: number; conversations: number } | null;
   const missed = JSON.parse(process.env.MISSED ?? "null") as Missed | null;
   const demanding = JSON.parse(process.env.CROWD ?? "null") as string[] | null;
-  const { url } = config.storage;
-  await migrateStorage({ url, lockTimeoutMs: 5_000 });
-  if (members === null && missed === null && demanding === null) return {};
-  const timeoutMs = 60_000;
-  const storage = url.startsWith("sqlite:")
-    ? createSqliteStorage({ path: url.slice("sqlite:".length), callTimeoutMs: timeoutMs })
-    : createPostgresStorage({ url, queryTimeoutMs: timeoutMs });
-  await storage.start();
-  if (demanding !== null) await gatherCrowd(storage, demanding);
-  if (members !== null) await addMembers(storage, members);
-  const known = missed === null ? {} : await logMissed(storage, missed);
-  await storage.stop();
-  return known;
+  return fillStorage(config.storage.url, async (storage) => {
+    if (demanding !== null) await gatherCrowd(storage, demanding);
+    if (members !== null) await addMembers(storage, members);
+    return missed === null ? {} : logMissed(storage, missed);
+  });
 }
 
 async function addMembers(storage: Storage, { users, conversations }: { users: number; conversations: number }) {
