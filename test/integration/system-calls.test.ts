@@ -18,7 +18,7 @@ type Budget = Partial<Record<(typeof counted)[number], number>>;
 
 /** So far may a figure be from its budget, up or down: who makes it cheaper records that, so that it stays so. */
 const tolerance = 0.1;
-/** What each one does is once for each at least: fewer are of timers and checkpoints, the more of them the longer one takes. */
+/** Fewer for each are of timers and checkpoints, the more of them the longer one takes: its own work is there each time. */
 const fewest = 1 - tolerance;
 const warmUp = 100;
 const times = 200;
@@ -101,7 +101,7 @@ async function expectWithin(budget: Budget, one: () => Promise<void>): Promise<v
 
 const isWithin = (figure: number, budget: number) => Math.abs(figure - budget) <= tolerance * budget;
 
-/** What one of them does not have is none. */
+/** A kind that either does not have is none. */
 const leastOf = (one: Budget, other: Budget): Budget =>
   Object.fromEntries(
     counted.flatMap((name) => (name in one && name in other ? [[name, Math.min(one[name]!, other[name]!)]] : [])),
