@@ -5,19 +5,19 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { migrateStorage } from "../src/storage/migrate.ts";
 import { freePorts } from "../test/support/free-ports.ts";
 import { startPostgres } from "../test/support/postgres.ts";
 import { type BareAppend, bareAppendPostgres, bareAppendSqlite } from "./support/bare-append.ts";
+import { readOptions } from "./support/command-line.ts";
 import { present, startMeasured, startProgram } from "./support/measured.ts";
 import { measureParallel } from "./support/parallel.ts";
 import { cpuSecondsOf } from "./support/process-cpu.ts";
 import type { Round, Sent } from "./support/senders.ts";
 import { median } from "./support/statistics.ts";
 
-const { values } = parseArgs({
-  options: {
+const values = readOptions(
+  {
     /** Publishers at most: `--nodes 16` measures 1, 4 and 16. */
     nodes: { type: "string" },
     /** Makes PostgreSQL wait so long at each commit: `--commit-delay 3ms`. */
@@ -32,7 +32,8 @@ const { values } = parseArgs({
     /** Measures the first release's append in turns. */
     first: { type: "boolean", default: false },
   },
-});
+  { least: { nodes: 1, conversations: 1, senders: 1 } },
+);
 if (values.nodes !== undefined) {
   await measureParallel({
     publishers: Number(values.nodes),

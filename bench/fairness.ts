@@ -1,12 +1,15 @@
 /** Fairness: how long ordinary users wait while one user asks for all that it may, request by request, beside how long they wait alone. */
-import { parseArgs } from "node:util";
 import { startPostgres } from "../test/support/postgres.ts";
+import { readOptions } from "./support/command-line.ts";
 import type { Demanded } from "./support/demanding.ts";
 import { demands } from "./support/demands.ts";
 import { present, startMeasured, startProgram } from "./support/measured.ts";
 import type { Waited } from "./support/ordinary.ts";
 
-const { values } = parseArgs({ options: { storage: { type: "string", default: "sqlite" }, only: { type: "string" } } });
+const values = readOptions(
+  { storage: { type: "string", default: "sqlite" }, only: { type: "string" } },
+  { oneOf: { storage: ["sqlite", "postgres"] } },
+);
 const forMs = 2_500;
 const users = 50;
 /** Everybody else's p99, ms. */

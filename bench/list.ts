@@ -5,22 +5,23 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { parseArgs } from "node:util";
 import { startPostgres } from "../test/support/postgres.ts";
+import { readOptions } from "./support/command-line.ts";
 import { type Asked, fillList, ListClient } from "./support/list-client.ts";
 import { present } from "./support/measured.ts";
 import { startFromSources } from "./support/sources.ts";
 import { median } from "./support/statistics.ts";
 
-const { values } = parseArgs({
-  options: {
+const values = readOptions(
+  {
     /** Where 0.1 is checked out, with its dependencies. */
     first: { type: "string" },
     conversations: { type: "string", default: "100,1000,10000" },
     rounds: { type: "string", default: "5" },
     engines: { type: "string", default: "SQLite,PostgreSQL" },
   },
-});
+  { least: { conversations: 1, rounds: 1 }, oneOf: { engines: ["SQLite", "PostgreSQL"] } },
+);
 
 const counts = values.conversations.split(",").map(Number);
 const here = resolve(import.meta.dir, "..");

@@ -1,5 +1,4 @@
 /** Measures what an event of the log takes on the disk of PostgreSQL: as the first release kept it, the same after the upgrade, and as it is kept now. */
-import { parseArgs } from "node:util";
 import postgres from "postgres";
 import type { NewEvent } from "../src/storage/ports.ts";
 import { appendParameters, appendStatement } from "../src/storage/postgres/event-log-append.ts";
@@ -7,15 +6,17 @@ import { migrate } from "../src/storage/postgres/migrate.ts";
 import { firstAppendParameters, firstAppendStatement, firstSchema } from "../test/support/first-release.ts";
 import { runSql, startPostgres } from "../test/support/postgres.ts";
 import { newMessage } from "./support/bare-append.ts";
+import { readOptions } from "./support/command-line.ts";
 import { drawConversations } from "./support/conversations.ts";
 import { present } from "./support/measured.ts";
 
-const { values } = parseArgs({
-  options: {
+const values = readOptions(
+  {
     events: { type: "string", default: "200000" },
     conversations: { type: "string", default: "10000" },
   },
-});
+  { least: { events: 1, conversations: 1 } },
+);
 const events = Number(values.events);
 const count = Number(values.conversations);
 const batch = 100;

@@ -6,10 +6,10 @@
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { parseArgs } from "node:util";
 import { freePorts } from "../test/support/free-ports.ts";
 import { startPostgres } from "../test/support/postgres.ts";
 import { secret } from "./peers/token.ts";
+import { readOptions } from "./support/command-line.ts";
 import type { GroupDialect } from "./support/group-members.ts";
 import type { MarkedRound, MarkersJob, ReturnedRound } from "./support/markers.ts";
 import { present, type Row, startProgram } from "./support/measured.ts";
@@ -17,14 +17,16 @@ import { cpuSecondsOf } from "./support/process-cpu.ts";
 import { startFromSources } from "./support/sources.ts";
 import { median } from "./support/statistics.ts";
 
-const { values } = parseArgs({
-  options: {
+const values = readOptions(
+  {
     /** Where another build is checked out, with its dependencies. */
     first: { type: "string" },
     groups: { type: "string", default: "50" },
     members: { type: "string", default: "10" },
     /** Messages a second, over all groups. */
     rate: { type: "string", default: "40" },
+    /** In the place of a rate: as fast as it goes with so many unanswered. */
+    unanswered: { type: "string" },
     seconds: { type: "string", default: "8" },
     rounds: { type: "string", default: "3" },
     engines: { type: "string", default: "PostgreSQL,SQLite" },
@@ -32,11 +34,17 @@ const { values } = parseArgs({
     /** Of those who come back: messages in each of their three groups. */
     missed: { type: "string", default: "7" },
   },
-});
+  {
+    least: { groups: 1, members: 2, rate: 1, unanswered: 1, seconds: 1, rounds: 1, missed: 1 },
+    oneOf: { engines: ["PostgreSQL", "SQLite"], marks: ["yes", "no", "back"] },
+  },
+);
 const isMarking = values.marks === "yes";
 const isReturning = values.marks === "back";
 const topics = isReturning ? 3 : 1;
 const [groups, members, rate] = [values.groups, values.members, values.rate].map(Number) as [number, number, number];
+
+const pace: MarkersJob["pace"] = values.unanswered === undefined ? { rate } : { unanswered: Number(values.unanswered) };
 
 type Engine = "SQLite" | "PostgreSQL";
 
@@ -153,7 +161,7 @@ class Contender {
 
   static async of(name: string, running: Running): Promise<Contender> {
     const { dialect, port } = running;
-    const job: MarkersJob = { port, dialect, groups, members, rate, isMarking, topics };
+    const job: MarkersJob = { port, dialect, groups, members, pace, isMarking, topics };
     const clients = startProgram(["markers.ts", JSON.stringify(job)]);
     await clients.next();
     return new Contender(name, running, clients);
@@ -235,6 +243,7 @@ class Contender {
       contender: `${this.name}, ${engine}`,
       "CPU µs a message": typical((it) => (it.ownCpu * 1e6) / it.messages),
       "PostgreSQL's": isOutside ? typical((it) => (it.engineCpu * 1e6) / it.messages) : "",
+      "messages/s": typical((it) => (it.messages * 1_000) / it.tookMs),
       "receipts a message": typical((it) => it.receipts / it.messages, 1),
       ...Object.fromEntries(Object.keys(counters).map((name) => [name, each(name as keyof Counts)])),
       "bytes of WAL": isOutside ? typical((it) => it.walBytes / it.messages) : "",
@@ -254,7 +263,7 @@ class Contender {
 try {
   const rows: Row[] = [];
   for (const engine of values.engines.split(",") as Engine[]) rows.push(...(await measure(engine)));
-  present(isMarking ? "receipts" : isReturning ? "returns" : "groups", rows);
+  present(isMarking ? "receipts" : isReturning ? "returns" : "rate" in pace ? "groups" : "groups-at-once", rows);
 } finally {
   await server.stop();
   rmSync(folder, { recursive: true, force: true });

@@ -1,13 +1,13 @@
 /** At rest: what nodes ask of PostgreSQL and Redis every second while nobody does anything; `--connections 3000` are there, each in a room of ten. */
-import { parseArgs } from "node:util";
 import Redis from "ioredis";
 import { Client } from "../test/support/client.ts";
 import { startPostgres } from "../test/support/postgres.ts";
 import { startRedis } from "../test/support/redis.ts";
+import { readOptions } from "./support/command-line.ts";
 import { type MeasuredProcess, present, startMeasured } from "./support/measured.ts";
 import { PostgresMeter, workOfEach } from "./support/postgres-work.ts";
 
-const { values } = parseArgs({ options: { connections: { type: "string", default: "0" } } });
+const values = readOptions({ connections: { type: "string", default: "0" } }, { least: { connections: 0 } });
 const connections = Number(values.connections);
 const atOnce = 32;
 

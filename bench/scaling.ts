@@ -2,7 +2,6 @@
  * Measures what repairs and cursors cost one PostgreSQL, by how much is heard on a node and how much moves in the
  * cluster; and how many of its cores 10, 100 and 1,000 such nodes would keep busy.
  */
-import { parseArgs } from "node:util";
 import postgres from "postgres";
 import { Sequencer } from "../src/broadcast/sequencer.ts";
 import type { Storage } from "../src/storage/ports.ts";
@@ -11,16 +10,18 @@ import { createPostgresStorage } from "../src/storage/postgres/storage.ts";
 import { createLogSink } from "../src/telemetry/logger.ts";
 import { newEvent } from "../test/support/new-event.ts";
 import { runSql, startPostgres } from "../test/support/postgres.ts";
+import { readOptions } from "./support/command-line.ts";
 import { present } from "./support/measured.ts";
 import { cpuSecondsOf } from "./support/process-cpu.ts";
 
-const { values } = parseArgs({
-  options: {
+const values = readOptions(
+  {
     topics: { type: "string", default: "100000" },
     /** Nodes that are played, each with a repair of its own. */
     played: { type: "string", default: "20" },
   },
-});
+  { least: { topics: 1, played: 1 } },
+);
 const topics = Number(values.topics);
 const played = Number(values.played);
 /** Topics with an event, of which a node has been told of by the bus, in one second of the cluster. */

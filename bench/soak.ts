@@ -5,18 +5,18 @@
 import { Database } from "bun:sqlite";
 import { readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { parseArgs } from "node:util";
 import { migrateStorage } from "../src/storage/migrate.ts";
 import { checkedSettings } from "../test/support/checker/settings.ts";
 import { runSql, startPostgres } from "../test/support/postgres.ts";
 import { startRedis } from "../test/support/redis.ts";
 import { type Service, startService } from "../test/support/service.ts";
+import { readOptions } from "./support/command-line.ts";
 import { growthOf } from "./support/growth.ts";
 import { present, type Row, startProgram } from "./support/measured.ts";
 import type { Waited } from "./support/ordinary.ts";
 
-const { values } = parseArgs({
-  options: {
+const values = readOptions(
+  {
     minutes: { type: "string", default: "60" },
     /** `sqlite`: one node; `postgres`: nodes with PostgreSQL and Redis. */
     storage: { type: "string", default: "sqlite" },
@@ -27,7 +27,8 @@ const { values } = parseArgs({
     retention: { type: "string", default: "5m" },
     seed: { type: "string", default: "1" },
   },
-});
+  { least: { minutes: 0, nodes: 1, users: 2, seed: 0 }, oneOf: { storage: ["sqlite", "postgres"] } },
+);
 const ordinaryUsers = 20;
 const sampleMs = 10_000;
 const roundSeconds = 45;

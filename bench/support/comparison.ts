@@ -1,8 +1,8 @@
 /** Plays one scenario with every contender in turns, and presents what each needed beside the others. */
 import { existsSync } from "node:fs";
-import { type ParseArgsConfig, parseArgs } from "node:util";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import { type PostgresServer, startPostgres } from "../../test/support/postgres.ts";
+import { readOptions, refuse } from "./command-line.ts";
 import { areHere, Contender, type KindName } from "./contenders.ts";
 import type { Command, Connected, Latency, Published } from "./load.ts";
 import { present, type Row } from "./measured.ts";
@@ -73,30 +73,16 @@ let isProfile = false;
 /** Reads the command line. @returns the scenario's own parameters, as they are given there or here */
 export function parameters<Defaults extends Record<string, number>>(defaults: Defaults): Defaults {
   const own = Object.entries(defaults).map(([name, value]) => [name, { type: "string", default: String(value) }]);
-  const values = readLine({ ...common, ...Object.fromEntries(own) });
+  const least = { rounds: 1, ...Object.fromEntries(Object.keys(defaults).map((name) => [name, 0])) };
+  const values = readOptions(
+    { ...common, ...Object.fromEntries(own) },
+    { least, oneOf: { storage: ["sqlite", "postgres"] } },
+  );
   options = values as typeof options;
-  isProfile = values.profile === true;
-  for (const name of ["rounds", ...Object.keys(defaults)]) {
-    const least = name === "rounds" ? 1 : 0;
-    if (!(Number(options[name]) >= least)) refuse(`--${name} ${options[name]}: it is a number, at least ${least}`);
-  }
+  isProfile = (values as { profile?: boolean }).profile === true;
   if (options.program !== undefined && !existsSync(options.program))
     refuse(`--program ${options.program}: it is not there`);
   return Object.fromEntries(Object.keys(defaults).map((name) => [name, Number(options[name])])) as Defaults;
-}
-
-function readLine(known: NonNullable<ParseArgsConfig["options"]>) {
-  try {
-    return parseArgs({ options: known }).values;
-  } catch (error) {
-    return refuse((error as Error).message);
-  }
-}
-
-/** Ends the bench in a sentence: a figure of something else than was asked for helps nobody. */
-function refuse(sentence: string): never {
-  console.error(sentence);
-  process.exit(2);
 }
 
 /** `engine`: what one unit had PostgreSQL do, where the service keeps its log there. */

@@ -1,4 +1,7 @@
-/** A program of groups whose members mark each message of the others as delivered: messages come at an even pace, whoever is late. */
+/**
+ * A program of groups whose members mark each message of the others as delivered: messages come at an even pace, whoever is late, or so
+ * many at once as may be unanswered.
+ */
 import { type GroupDialect, type Heard, joining, type Member } from "./group-members.ts";
 import { quantile } from "./statistics.ts";
 
@@ -7,8 +10,8 @@ export interface MarkersJob {
   dialect: GroupDialect;
   groups: number;
   members: number;
-  /** Messages a second, over all groups. */
-  rate: number;
+  /** Messages a second, over all groups; or as fast as it goes with so many unanswered. */
+  pace: { rate: number } | { unanswered: number };
   /** Otherwise they only hear it. */
   isMarking: boolean;
   /** Topics of each group. */
@@ -24,13 +27,15 @@ export interface ReturnedRound {
 
 export interface MarkedRound {
   messages: number;
+  /** Until the last one was answered. */
+  tookMs: number;
   /** Messages that members heard of others, and marked where they mark. */
   heard: number;
   /** Receipts, each counted once. */
   receipts: number;
   sendP50Ms: number;
   sendP99Ms: number;
-  /** From when a message was sent until another member had it. */
+  /** From when a message was sent until another member had it: of a group's last one, where several are on their way. */
   heardP50Ms: number;
   heardP99Ms: number;
 }
@@ -49,6 +54,7 @@ const hears: number[] = [];
 const lastSent = new Map<string, number>();
 /** Sent and not answered. */
 const waiting = new Map<string, number>();
+let onAnswered: (() => void) | null = null;
 
 const groups: Member[][] = Array.from({ length: job.groups }, () => []);
 const places = Array.from({ length: job.groups * job.members }, (_, index) => index);
@@ -63,23 +69,18 @@ for await (const line of console) {
     continue;
   }
   heard = receipts = sends.length = hears.length = 0;
-  const messages = Math.round(Number(line) * job.rate);
   const startedAt = performance.now();
-  for (let message = 0; message < messages; message++) {
-    const dueIn = startedAt + (message * 1_000) / job.rate - performance.now();
-    if (dueIn > 0) await Bun.sleep(dueIn);
-    const group = message % job.groups;
-    const turn = Math.floor(message / job.groups);
-    const id = `${run}-${++sent}`;
-    waiting.set(id, performance.now());
-    lastSent.set(`g${group}`, performance.now());
-    groups[group]![turn % job.members]!.send(id, content);
-  }
+  const messages = await ("rate" in job.pace
+    ? sendEvenly(Number(line), job.pace.rate)
+    : sendUnanswered(Number(line), job.pace.unanswered));
+  while (waiting.size > 0) await Bun.sleep(1);
+  const tookMs = performance.now() - startedAt;
   // All are answered and heard, and all receipts of the last window told.
-  while (waiting.size > 0 || heard < messages * (job.members - 1)) await Bun.sleep(50);
+  while (heard < messages * (job.members - 1)) await Bun.sleep(50);
   await Bun.sleep(1_000);
   const round: MarkedRound = {
     messages,
+    tookMs,
     heard,
     receipts,
     sendP50Ms: quantile(sends, 0.5),
@@ -88,6 +89,42 @@ for await (const line of console) {
     heardP99Ms: quantile(hears, 0.99),
   };
   console.log(JSON.stringify(round));
+}
+
+/** Each in another group than the one before, and of one group each by another member. */
+function sendNext(message: number): void {
+  const group = message % job.groups;
+  const turn = Math.floor(message / job.groups);
+  const id = `${run}-${++sent}`;
+  waiting.set(id, performance.now());
+  lastSent.set(`g${group}`, performance.now());
+  groups[group]![turn % job.members]!.send(id, content);
+}
+
+/** @returns how many */
+async function sendEvenly(seconds: number, rate: number): Promise<number> {
+  const messages = Math.round(seconds * rate);
+  const startedAt = performance.now();
+  for (let message = 0; message < messages; message++) {
+    const dueIn = startedAt + (message * 1_000) / rate - performance.now();
+    if (dueIn > 0) await Bun.sleep(dueIn);
+    sendNext(message);
+  }
+  return messages;
+}
+
+/** @returns how many */
+function sendUnanswered(seconds: number, unanswered: number): Promise<number> {
+  const end = performance.now() + seconds * 1_000;
+  let messages = 0;
+  const { promise, resolve } = Promise.withResolvers<number>();
+  onAnswered = () => {
+    if (performance.now() < end) return sendNext(messages++);
+    onAnswered = null;
+    resolve(messages);
+  };
+  while (messages < unanswered) sendNext(messages++);
+  return promise;
 }
 
 /** All leave but the first of each group, who sends so many messages to each of its topics. */
@@ -136,6 +173,7 @@ async function join(index: number): Promise<void> {
       if (sentAt === undefined) return;
       waiting.delete(id);
       sends.push(performance.now() - sentAt);
+      onAnswered?.();
     },
     onFailure(why) {
       console.error(why);
