@@ -55,7 +55,10 @@ export class Broadcaster {
 
   /** A logged event to this node's subscribers; the sequencer alone calls it, in `seq` order [LOG3]. */
   publishLogged(event: LoggedEvent, audience: Audience = {}): void {
-    const receivers = this.#publishHere(event.topic, { ...event, at: event.createdAt }, audience);
+    const { topic, id, type, payload, createdAt: at, seq, position, frames } = event;
+    const message: OutgoingMessage = { id, type, payload, at, topic, seq, position };
+    if (frames !== undefined) message.frames = frames;
+    const receivers = this.#publishHere(topic, message, audience);
     const { counts, now } = this.options;
     // Clocks of nodes differ: none is heard before it was said.
     if (receivers > 0) counts.deliveries.note(Math.max(0, now() - event.createdAt));

@@ -7,7 +7,9 @@
  */
 export function idempotencyKey(scope: string[], key: string | number): string {
   // A colon within a part would make the parts of others: `a:b` and `c`, `a` and `b:c`.
-  return [...scope.map((part) => part.replaceAll(":", " ")), key].join(":");
+  let text = "";
+  for (const part of scope) text += `${part.replaceAll(":", " ")}:`;
+  return text + key;
 }
 
 /** Begins anew with each digest. */

@@ -82,10 +82,10 @@ export class Publisher {
    * @throws Unavailable where the log is away or too much waits for it
    */
   async append<Type extends ServerMessageType>(
-    { payload, ...event }: OwnEvent<Type>,
+    event: OwnEvent<Type>,
     options: AppendOptions = {},
   ): Promise<AppendedEvent> {
-    const [appended] = await this.appendAll([{ ...event, payload: JSON.stringify(payload) }], options);
+    const [appended] = await this.appendAll([{ ...event, payload: JSON.stringify(event.payload) }], options);
     return appended!;
   }
 

@@ -2,6 +2,7 @@
 import { contentDigest, idempotencyKey } from "../broadcast/idempotency-key.ts";
 import { SettingError } from "../config/faults.ts";
 import type { Config } from "../config/schema.ts";
+import { momentText } from "../ground/moments.ts";
 import { clientPayloads } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { serverPayloads } from "../protocol/server.ts";
@@ -97,6 +98,6 @@ function acknowledgementOf({ topic, seq, position, createdAt, duplicate, conflic
     });
   return {
     type: "ack",
-    payload: { topic, seq, position, created_at: new Date(createdAt).toISOString(), duplicate },
+    payload: { topic, seq, position, created_at: momentText(createdAt), duplicate },
   };
 }

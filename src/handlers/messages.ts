@@ -1,5 +1,6 @@
 /** Handles messages of conversations: `message.send` [MSG1]. */
 import { contentDigest, idempotencyKey } from "../broadcast/idempotency-key.ts";
+import { momentText } from "../ground/moments.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { conversationTopic } from "../protocol/topic.ts";
 import type { AppendedEvent, Once } from "../storage/ports.ts";
@@ -41,7 +42,7 @@ function append({ from, payload, services, correlationId, span }: SendRequest, o
     conversation_id,
     sender_id: from.userId,
     content,
-    created_at: new Date(createdAt).toISOString(),
+    created_at: momentText(createdAt),
   };
   const appended = services.publisher.append(
     {
@@ -70,7 +71,7 @@ function acknowledgementOf({ id, topic, seq, position, createdAt, duplicate, con
       topic,
       seq,
       position,
-      created_at: new Date(createdAt).toISOString(),
+      created_at: momentText(createdAt),
       duplicate,
     },
   };

@@ -1,4 +1,5 @@
 /** Declares what a wire format must do, and does it for JSON. */
+import { momentText } from "../ground/moments.ts";
 import { isPlainObject, type OutgoingMessage } from "./envelope.ts";
 import { ProtocolError } from "./errors.ts";
 import { beyondShape, textsAtEdges } from "./json-text.ts";
@@ -29,7 +30,7 @@ export const jsonCodec: Codec = {
     if (topic !== undefined && seq !== undefined) {
       text += `,"topic":${JSON.stringify(topic)},"seq":${seq},"position":${position}`;
     }
-    return `${text},"timestamp":"${new Date(at).toISOString()}","payload":${payload}}`;
+    return `${text},"timestamp":"${momentText(at)}","payload":${payload}}`;
   },
 
   decode(frame) {

@@ -179,13 +179,9 @@ export class Router {
     const { answeredThrough } = connection;
     if (place <= answeredThrough)
       return this.#breakOff(connection, new InvariantBroken("reply_order", { place, answeredThrough, type }));
-    connection.sendMessage({
-      id: newId(),
-      type,
-      payload: text,
-      at: now(),
-      ...(replyTo === undefined ? {} : { replyTo }),
-    });
+    const message: OutgoingMessage = { id: newId(), type, payload: text, at: now() };
+    if (replyTo !== undefined) message.replyTo = replyTo;
+    connection.sendMessage(message);
     // A reply that has no form of its connection's codec is none: the refusal takes its place.
     connection.answeredThrough = place;
   }

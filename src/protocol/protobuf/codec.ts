@@ -1,5 +1,6 @@
 /** Speaks the wire format `ws-service.v1.protobuf`: the envelopes of the JSON form in binary frames [CON4]. */
 import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
+import { momentText } from "../../ground/moments.ts";
 import type { Codec, Glimpse } from "../codec.ts";
 import { ProtocolError } from "../errors.ts";
 import type { ShapeLimits } from "../json-text.ts";
@@ -20,7 +21,7 @@ const shapeLimits: ShapeLimits = { depth: limits.jsonDepth, values: limits.jsonV
 export const protobufCodec: Codec = {
   encode({ id, type, payload, at, replyTo, topic, seq, position }) {
     const logged = topic === undefined || seq === undefined ? {} : { topic, seq, position };
-    const envelope = { id, type, reply_to: replyTo, ...logged, timestamp: new Date(at).toISOString() };
+    const envelope = { id, type, reply_to: replyTo, ...logged, timestamp: momentText(at) };
     return encodeFrame(frames().ServerFrame, envelope, JSON.parse(payload));
   },
 
