@@ -40,6 +40,8 @@ interface Gathering {
   audience: Audience;
   /** How far whom the audience leaves out has come by its own marks, whose answers have told it. */
   ownSeqs: Map<ReceiptKind, number>;
+  /** Owed by what the marks have found; null: it is to be asked. */
+  owed: Map<ReceiptKind, UnsentReceipt> | null;
 }
 
 const eventTypes = { delivered: "message.delivered", read: "message.read", read_private: "message.read" } as const;
@@ -57,6 +59,18 @@ const stopRoundsMax = 5;
 interface Owed {
   receipt: UnsentReceipt;
   event: NewEvent;
+}
+
+/** @returns what is owed of a user and conversation with what a mark has found, null where that is to be asked */
+function withOwed(owed: Gathering["owed"], found: UnsentReceipt): Gathering["owed"] {
+  if (owed === null) return null;
+  const delivered = owed.get("delivered");
+  if (found.kind === "read" && delivered !== undefined) {
+    // It tells of what was delivered too; where that goes further, what is owed of it begins there now.
+    if (delivered.upToSeq > found.upToSeq) return null;
+    owed.delete("delivered");
+  }
+  return owed.set(found.kind, found);
 }
 
 const keyOf = ({ conversationId, userId }: { conversationId: string; userId: string }) => `${conversationId} ${userId}`;
@@ -77,7 +91,7 @@ export class ReceiptRelay {
   constructor(private readonly options: ReceiptRelayOptions) {
     const { logger, store, paceMs = 0 } = options;
     this.#marks = new SharedWrites<ReceiptMark, Marked>({
-      write: (marks) => store.advance(marks),
+      write: (marks) => store.advance(marks, limits.toldMessageIds),
       keyOf,
       weightOf: ({ messageIds = [] }) => messageIds.length,
       paceMs,
@@ -106,7 +120,7 @@ export class ReceiptRelay {
   /** Moves the watermark durably, then tells of it within the window. */
   async advance(mark: ReceiptMark, audience: Audience): Promise<Marked> {
     const marked = await this.#marks.write(mark);
-    if (marked.advanced) this.#gather({ ...mark, upToSeq: marked.upToSeq }, audience);
+    if (marked.advanced) this.#gather({ ...mark, upToSeq: marked.upToSeq }, audience, marked.owed);
     return marked;
   }
 
@@ -115,17 +129,24 @@ export class ReceiptRelay {
     this.#marks.hurry();
   }
 
-  #gather({ conversationId, userId, kind, upToSeq }: Omit<Telling, "sentSeq">, audience: Audience): void {
+  #gather(
+    { conversationId, userId, kind, upToSeq }: Omit<Telling, "sentSeq">,
+    audience: Audience,
+    owed?: Marked["owed"],
+  ): void {
     const key = keyOf({ conversationId, userId });
-    const gathering = this.#gathering.get(key);
+    let gathering = this.#gathering.get(key);
     if (gathering === undefined) {
-      this.#gathering.set(key, { conversationId, userId, audience, ownSeqs: new Map([[kind, upToSeq]]) });
+      gathering = { conversationId, userId, audience, ownSeqs: new Map([[kind, upToSeq]]), owed: new Map() };
+      this.#gathering.set(key, gathering);
     } else if (gathering.audience.except === audience.except) {
       gathering.ownSeqs.set(kind, Math.max(upToSeq, gathering.ownSeqs.get(kind) ?? 0));
     } else {
       // Two devices caused it: each of them is told of what the other did.
       gathering.audience = {};
     }
+    if (owed === undefined) gathering.owed = null;
+    else gathering.owed = withOwed(gathering.owed, { conversationId, userId, kind, upToSeq, ...owed });
     this.#window ??= setTimeout(() => this.#sendGathered(), this.options.windowMs);
   }
 
@@ -146,10 +167,13 @@ export class ReceiptRelay {
       const { audience, ownSeqs } = gathered.get(keyOf(receipt))!;
       return receipt.upToSeq <= (ownSeqs.get(receipt.kind) ?? 0) ? audience : {};
     };
-    await this.#sendUnsent(
-      { of: [...gathered.values()].map(({ conversationId, userId }) => ({ conversationId, userId })) },
-      audienceOf,
-    );
+    const all = [...gathered.values()];
+    const known = all.flatMap(({ owed }) => [...(owed?.values() ?? [])]);
+    const of = all
+      .filter(({ owed }) => owed === null)
+      .map(({ conversationId, userId }) => ({ conversationId, userId }));
+    const find = async () => (of.length === 0 ? known : [...known, ...(await this.#unsent({ of }))]);
+    await this.#send(find, audienceOf);
     for (const key of gathered.keys()) this.#telling.delete(key);
     if (this.#gathering.size > 0) this.#window ??= setTimeout(() => this.#sendGathered(), this.options.windowMs);
   }
@@ -161,8 +185,8 @@ export class ReceiptRelay {
   }
 
   async #sendLeftBehind(movedBefore: number): Promise<void> {
-    const query = { movedBefore, limit: sweepBatch };
-    while ((await this.#sendUnsent(query, () => ({}))) === sweepBatch && this.#sweeping !== null);
+    const find = () => this.#unsent({ movedBefore, limit: sweepBatch });
+    while ((await this.#send(find, () => ({}))) === sweepBatch && this.#sweeping !== null);
   }
 
   /** Stopping waits for it. */
@@ -171,14 +195,15 @@ export class ReceiptRelay {
     this.#sending.add(sending);
   }
 
+  #unsent(query: Parameters<ReceiptStore["unsent"]>[0]): Promise<UnsentReceipt[]> {
+    return this.options.store.unsent(query, limits.toldMessageIds);
+  }
+
   /** @returns how many are told now; fewer than were found where others are at them, 0 where that failed */
-  async #sendUnsent(
-    query: Parameters<ReceiptStore["unsent"]>[0],
-    audienceOf: (receipt: UnsentReceipt) => Audience,
-  ): Promise<number> {
+  async #send(find: () => Promise<UnsentReceipt[]>, audienceOf: (receipt: UnsentReceipt) => Audience): Promise<number> {
     const { store, directory } = this.options;
     try {
-      const unsent = await store.unsent(query, limits.toldMessageIds);
+      const unsent = await find();
       const openIn = await directory.toldOfReceipts([...new Set(unsent.map(({ conversationId }) => conversationId))]);
       const passed: Telling[] = [];
       const owed: Owed[] = [];

@@ -343,6 +343,36 @@ test("[REC2] [LOG1] an append waits for nobody who marks: what he holds is not t
   await close();
 });
 
+test("[REC2] whose marks are all told is forgotten by whoever looks for what is left behind; others are found, once each", async () => {
+  const { node, run, close } = await open();
+  await node.log.append(newEvents("conversation:a", 3, { senderId: "ann" }));
+  const mark = (userId: string, upToSeq: number) => ({ conversationId: "a", userId, kind: "read" as const, upToSeq });
+  const marks = async () => Number((await run("SELECT count(*) AS n FROM ws.marks")).rows[0]!.n);
+  const left = async () =>
+    (await node.receipts.unsent({ movedBefore: Number.MAX_SAFE_INTEGER, limit: 10 }, 10)).map(({ userId }) => userId);
+  await node.receipts.advance([mark("bob", 1), mark("eve", 1)]);
+  await node.receipts.advance([mark("bob", 2)]);
+  await node.receipts.advance([mark("cle", 2)]);
+  await node.receipts.advance([mark("cle", 2)]);
+  expect(await marks()).toBe(3);
+  expect((await left()).toSorted()).toEqual(["bob", "cle", "eve"]);
+  const telling = (userId: string, upToSeq: number) =>
+    newEvent("conversation:a", { tells: { ...mark(userId, upToSeq), sentSeq: 0 } });
+  await node.log.append([telling("bob", 1), telling("cle", 2)]);
+  expect((await left()).toSorted()).toEqual(["bob", "eve"]);
+  expect(await marks()).toBe(2);
+  await node.receipts.passOver([{ ...mark("bob", 2), sentSeq: 1 }]);
+  await node.log.append([telling("eve", 1)]);
+  expect(await left()).toEqual([]);
+  expect(await marks()).toBe(0);
+  // Rows change in their place: no index has what a mark, or telling of it, changes.
+  const { rows } = await run(`SELECT a.attname FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid
+    AND (a.attnum = ANY (i.indkey) OR pg_get_indexdef(i.indexrelid) ~ ('\\m' || a.attname || '\\M'))
+    WHERE i.indrelid = 'ws.receipts'::regclass AND a.attname IN ('seq', 'sent_seq', 'moved_at')`);
+  expect(rows).toHaveLength(0);
+  await close();
+});
+
 test("[REC1] marks of many users at once, on several nodes, never wait for each other in a circle", async () => {
   const { node, close } = await open();
   const topics = Array.from({ length: 10 }, (_, index) => `t${index}`);

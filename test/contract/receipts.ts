@@ -217,6 +217,30 @@ function describeTelling(open: Open): void {
   );
 
   test(
+    "[REC2] what a mark has found to be owed, where the engine finds that, is what is looked up afterwards",
+    withStorage(open, async ({ log, receipts }) => {
+      await send(log, ["ann", "bob", "eve", "ann"]);
+      const marking = async (kind: ReceiptKind, upToSeq: number, userId = "bob") => {
+        const [{ owed } = { owed: undefined }] = await receipts.advance([{ conversationId, userId, kind, upToSeq }], 2);
+        const found = await receipts.unsent({ of: [{ conversationId, userId }] }, 2);
+        const it = found.find((one) => one.kind === kind)!;
+        expect(owed ?? it).toMatchObject({ sentSeq: it.sentSeq, messageIds: it.messageIds });
+        return it;
+      };
+      expect(await marking("delivered", 1)).toMatchObject({ sentSeq: 0, upToSeq: 1 });
+      const { sentSeq, upToSeq } = await marking("delivered", 3);
+      await log.append([telling({ conversationId, userId: "bob", kind: "delivered", sentSeq, upToSeq })]);
+      expect(await marking("delivered", 4)).toMatchObject({ sentSeq: 3, upToSeq: 4 });
+      expect(await marking("read", 4)).toMatchObject({ sentSeq: 0, upToSeq: 4 });
+      expect(await marking("read", 4, "eve")).toMatchObject({ sentSeq: 0, upToSeq: 4 });
+      // Nothing is looked up of what has not moved, or where nobody asks.
+      const again = { conversationId, userId: "bob", kind: "read", upToSeq: 4 } as const;
+      expect((await receipts.advance([again], 2))[0]!.owed).toBeUndefined();
+      expect((await receipts.advance([{ ...again, userId: "cle" }]))[0]!.owed).toBeUndefined();
+    }),
+  );
+
+  test(
     "[REC2] what no event is to tell of is passed over, where nobody has told it",
     withStorage(open, async ({ log, receipts }) => {
       await send(log, ["ann", "ann"]);

@@ -14,8 +14,9 @@ const statesPerStatement = 500;
 
 function statements(ws: string) {
   return {
-    advance: `SELECT n, up_to_seq AS "upToSeq", advanced, unread, as_of_seq AS "asOfSeq"
-      FROM ${ws}.advance_receipts($1, $2, $3, $4, $5, $6, $7, $8)`,
+    advance: `SELECT n, up_to_seq AS "upToSeq", advanced, unread, as_of_seq AS "asOfSeq", sent_seq AS "sentSeq",
+        newest_first AS "newestFirst"
+      FROM ${ws}.mark_receipts($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
     unsent: `SELECT ${conversationId}, user_id AS "userId", kind, sent_seq AS "sentSeq", up_to_seq AS "upToSeq",
         newest_first AS "messageIds"
       FROM ${ws}.unsent_receipts($1, $2, $3, $4, $5, $6)`,
@@ -23,6 +24,14 @@ function statements(ws: string) {
     states: `SELECT ${conversationId}, as_of_seq AS "asOfSeq", read_seq AS "readSeq", delivered_seq AS "deliveredSeq", unread
       FROM ${ws}.receipt_states($1, $2)`,
   };
+}
+
+interface MarkedRow extends Omit<Marked, "owed"> {
+  n: number;
+  /** Up to where it was told. */
+  sentSeq: number;
+  /** Ids of others' messages that are not told of; null where it has not moved, or nothing was asked. */
+  newestFirst: string[] | null;
 }
 
 /** Makes what `tell_receipts` is given of them; each has a number by which it is named where it was not told. */
@@ -50,9 +59,9 @@ function placesOf(items: { conversationId: string }[]): [names: string, places: 
 export function createReceiptStore(pool: Pool, schema: string, now: () => number): ReceiptStore {
   const sql = statements(schema);
   return {
-    async advance(marks) {
+    async advance(marks, messageIdsMax = 0) {
       let idsGiven = 0;
-      const rows = await pool.query<Marked & { n: number }>(sql.advance, [
+      const rows = await pool.query<MarkedRow>(sql.advance, [
         ...placesOf(marks),
         arrayOf(marks.map(({ userId }) => userId)),
         arrayOf(marks.map(({ kind }) => kind)),
@@ -60,10 +69,13 @@ export function createReceiptStore(pool: Pool, schema: string, now: () => number
         arrayOf(marks.flatMap(({ messageIds = [] }) => messageIds)),
         arrayOf(marks.map(({ messageIds = [] }) => (idsGiven += messageIds.length))),
         now(),
+        messageIdsMax,
       ]);
       const marked: Marked[] = marks.map(() => ({ upToSeq: 0, advanced: false, unread: 0, asOfSeq: 0 }));
-      for (const { n, upToSeq, advanced, unread, asOfSeq } of rows)
+      for (const { n, upToSeq, advanced, unread, asOfSeq, sentSeq, newestFirst } of rows) {
         marked[n - 1] = { upToSeq, advanced, unread, asOfSeq };
+        if (newestFirst !== null) marked[n - 1]!.owed = { sentSeq, messageIds: newestFirst.toReversed() };
+      }
       return marked;
     },
 

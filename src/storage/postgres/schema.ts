@@ -28,6 +28,7 @@ import acknowledgements from "./schema/20-acknowledgements.sql" with { type: "te
 import appending from "./schema/20-append.sql" with { type: "text" };
 import appendingOne from "./schema/20-append-one.sql" with { type: "text" };
 import receipts from "./schema/20-receipts.sql" with { type: "text" };
+import marks from "./schema/21-marks.sql" with { type: "text" };
 
 /** A step that was released is never edited; a new one is added at the end. Each is given the schema's name. */
 export const steps: ((ws: string) => string)[] = [
@@ -51,6 +52,7 @@ export const steps: ((ws: string) => string)[] = [
   [outboxExcept],
   [lists],
   [receipts, acknowledgements, appending, appendingOne],
+  [marks],
 ].map((files) => (ws) => files.map((file) => sqlOf(file, { ws })).join(""));
 
 /** The version that this build writes and reads. */

@@ -75,24 +75,6 @@ $naming$;
 COMMENT ON FUNCTION ${ws}.naming IS
   'Of a page of the log what is from a user or names it, with how far was looked at; messages of others are not among it.';
 
-CREATE FUNCTION ${ws}.erase_receipts(given_user text, after_topic bigint, page bigint) RETURNS bigint
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-SET jit = off AS $erase_receipts$
-DECLARE
-  next_topic bigint;
-BEGIN
-  WITH topics AS MATERIALIZED (
-    SELECT t.topic_id FROM ${ws}.topics AS t WHERE t.topic_id > after_topic ORDER BY t.topic_id LIMIT page
-  ), gone AS (
-    DELETE FROM ${ws}.receipts AS r USING topics AS t WHERE r.topic_id = t.topic_id AND r.user_id = given_user
-  )
-  SELECT CASE WHEN count(*) = page THEN max(t.topic_id) END INTO next_topic FROM topics AS t;
-  RETURN next_topic;
-END
-$erase_receipts$;
-COMMENT ON FUNCTION ${ws}.erase_receipts IS 'Removes a user''s watermarks of a page of topics; returns the last topic, null where there are no more.';
-
 CREATE FUNCTION ${ws}.erase_topic(given_topic text, page bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
