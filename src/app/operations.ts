@@ -41,7 +41,7 @@ export function composeOperations(
   // and the operator's own address is in the lists.
   const sockets: InnerSockets<Connection> = {
     handlers: server.handlers,
-    answer: (request, listener) => server.answerSocket(request, listener, { isInternal: true }),
+    answer: async (request, listener) => server.answerSocket(request, listener, { isInternal: true }),
     addressOf: (request, listener) => server.addressOf(request, listener),
     isOfThisMachine: (request, listener) => server.isOfThisMachine(request, listener),
     add: (listener) => listeners.addBeside(listener),

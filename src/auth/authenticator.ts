@@ -1,6 +1,7 @@
 /** Turns a token into an identity: finds the key, checks signature, times, issuer and audience, and reads the claims. */
 import { decodeProtectedHeader, type JWSHeaderParameters } from "jose";
 import type { Config } from "../config/schema.ts";
+import { type AtOnce, atOnce, type Steps } from "../ground/at-once.ts";
 import type { Timers } from "../ground/timers.ts";
 import { limits } from "../protocol/limits.ts";
 import { asymmetricAlgorithms, keyFault } from "./fixed-keys.ts";
@@ -32,7 +33,7 @@ export interface Authenticator {
    * Reads whom the token speaks for [AUTH2].
    * @throws AuthenticationError with a code of [AUTH1]; Unavailable where the keys could not be had
    */
-  verify(token: string): Promise<Identity>;
+  verify(token: string): AtOnce<Identity>;
   /**
    * Reads the keys. A JWKS server that is away does not keep the service from starting; its tokens are `unavailable` until it is back.
    * @throws ConfigError where the settings can never work
@@ -88,24 +89,27 @@ export function createAuthenticator({
     }),
   ];
 
+  function* verify(token: string): Steps<Identity> {
+    // From a header or the URL it may not be longer than in a message either.
+    if (token.length > limits.tokenLength) throw new AuthenticationError("token_invalid", "The token is too long.");
+    const header = headers.of(token);
+    const fitting = signers.filter((it) => it.takes(header.alg));
+    // Before any key is looked for, so that a token of the wrong kind costs no fetch.
+    if (fitting.length === 0) {
+      throw new AuthenticationError("token_invalid", "The token's algorithm is not one of auth.algorithms.");
+    }
+    let refusal: AuthenticationError | null = null;
+    for (const signer of fitting) {
+      const verifying = signer.verify(token, header);
+      const verified = verifying instanceof Promise ? yield verifying : verifying;
+      if (!(verified instanceof AuthenticationError)) return verified;
+      refusal = verified;
+    }
+    throw refusal;
+  }
+
   return {
-    async verify(token) {
-      // From a header or the URL it may not be longer than in a message either.
-      if (token.length > limits.tokenLength) throw new AuthenticationError("token_invalid", "The token is too long.");
-      const header = headers.of(token);
-      const fitting = signers.filter((it) => it.takes(header.alg));
-      // Before any key is looked for, so that a token of the wrong kind costs no fetch.
-      if (fitting.length === 0) {
-        throw new AuthenticationError("token_invalid", "The token's algorithm is not one of auth.algorithms.");
-      }
-      let refusal: AuthenticationError | null = null;
-      for (const signer of fitting) {
-        const verified = await signer.verify(token, header);
-        if (!(verified instanceof AuthenticationError)) return verified;
-        refusal = verified;
-      }
-      throw refusal;
-    },
+    verify: (token) => atOnce(verify(token)),
 
     async start() {
       if (config.mode === "token") checkSources(config);

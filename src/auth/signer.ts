@@ -1,5 +1,6 @@
 /** Verifies the tokens of one kind of signer, users' or backends': signature, times, issuer and audience, by public keys once for a token. */
 import { errors, type JWSHeaderParameters, type JWTPayload, type JWTVerifyOptions, jwtVerify } from "jose";
+import { type AtOnce, atOnce, got, type Steps } from "../ground/at-once.ts";
 import { AuthenticationError, type Identity, identityOf, type RoleClaim } from "./identity.ts";
 import type { KeySource } from "./key-source.ts";
 import { verifyHs256 } from "./shared-secret.ts";
@@ -28,33 +29,35 @@ export class Signer {
    * @returns the refusal where none of its keys has signed the token: another signer may have
    * @throws AuthenticationError where one of them has, and it is refused; Unavailable where the keys could not be had
    */
-  async verify(token: string, header: JWSHeaderParameters): Promise<Identity | AuthenticationError> {
+  verify(token: string, header: JWSHeaderParameters): AtOnce<Identity | AuthenticationError> {
+    return atOnce(header.alg === "HS256" ? this.#verifyShared(token, header) : this.#verifyPublic(token, header));
+  }
+
+  /** A secret is as quick as the look whether the token is known. */
+  *#verifyShared(token: string, header: JWSHeaderParameters): Steps<Identity | AuthenticationError> {
+    const { secret } = this.options.keys;
+    if (secret === null) return unknownKey();
+    const verified = yield* this.#tryKey(() => verifyHs256(token, { header, secret }, this.#checks(header)));
+    return verified instanceof AuthenticationError ? verified : verified.identity;
+  }
+
+  *#verifyPublic(token: string, header: JWSHeaderParameters): Steps<Identity | AuthenticationError> {
     const { keys, leewayMs, now } = this.options;
-    // A secret is as quick as the look whether the token is known.
-    if (header.alg === "HS256") {
-      const verified = await this.#verifyShared(token, header);
-      return verified instanceof AuthenticationError ? verified : verified.identity;
-    }
-    await keys.bringUpToDate();
+    yield* got(keys.bringUpToDate());
     const { revision } = keys;
     const known = this.#verified.find(token, revision, { leewayMs, now: now() });
     if (known !== null) return known;
-    const verified = await this.#verifyAnew(token, header);
+    const verified = yield* got(this.#verifyAnew(token, header));
     if (verified instanceof AuthenticationError) return verified;
     if (keys.revision === revision) this.#verified.remember(token, verified);
     return verified.identity;
   }
 
-  async #verifyShared(token: string, header: JWSHeaderParameters): Promise<Verified | AuthenticationError> {
-    const { secret } = this.options.keys;
-    if (secret === null) return unknownKey();
-    return this.#tryKey(() => verifyHs256(token, { header, secret }, this.#checks(header)));
-  }
-
   async #verifyAnew(token: string, header: JWSHeaderParameters): Promise<Verified | AuthenticationError> {
     let refusal = unknownKey();
     for await (const key of this.options.keys.candidates(header)) {
-      const verified = await this.#tryKey(async () => (await jwtVerify(token, key, this.#checks(header))).payload);
+      const read = async () => (await jwtVerify(token, key, this.#checks(header))).payload;
+      const verified = await atOnce(this.#tryKey(read));
       if (!(verified instanceof AuthenticationError)) return verified;
       refusal = verified;
     }
@@ -62,9 +65,10 @@ export class Signer {
   }
 
   /** @returns the refusal where it is another key that has signed the token: only that is a reason to try the next one */
-  async #tryKey(read: () => JWTPayload | Promise<JWTPayload>): Promise<Verified | AuthenticationError> {
+  *#tryKey(read: () => AtOnce<JWTPayload>): Steps<Verified | AuthenticationError> {
     try {
-      const claims = await read();
+      const reading = read();
+      const claims = reading instanceof Promise ? yield reading : reading;
       return { identity: identityOf(claims, this.options.roles), notBefore: claims.nbf, expires: claims.exp };
     } catch (error) {
       const refusal = authenticationErrorOf(error);

@@ -1,6 +1,7 @@
 /** Runs calls on this node: the requests of clients, devices that come and go, and deadlines [CALL]. */
 import type { Call } from "../cluster/call.ts";
 import type { CallRegistry } from "../cluster/ports.ts";
+import { type AtOnce, atOnce, type Steps } from "../ground/at-once.ts";
 import { nextTurn } from "../ground/next-turn.ts";
 import type { Timers } from "../ground/timers.ts";
 import { Unavailable } from "../ground/unavailable.ts";
@@ -142,10 +143,15 @@ export class CallService {
   }
 
   /** Reads the calls that the device is in or rings for; null while calls are unavailable [CALL7]. */
-  async snapshotOf(device: Device): Promise<CallView[] | null> {
+  snapshotOf(device: Device): AtOnce<CallView[] | null> {
+    return atOnce(this.#snapshotOf(device));
+  }
+
+  *#snapshotOf(device: Device): Steps<CallView[] | null> {
     const { registry, settings } = this.deps;
     try {
-      const calls = await registry.callsOf(device.userId);
+      const reading = registry.callsOf(device.userId);
+      const calls = reading instanceof Promise ? yield reading : reading;
       return calls.flatMap((call) => viewOf(call, device, settings) ?? []);
     } catch (error) {
       if (error instanceof Unavailable) return null;

@@ -1,5 +1,6 @@
 /** Describes as ports what nodes share and may lose: what cannot be answered without the others rejects with `Unavailable` (part `cluster`). */
 
+import type { AtOnce } from "../ground/at-once.ts";
 import type { Inbox } from "../storage/inbox.ts";
 import type { LoggedEvent, UserStatus } from "../storage/ports.ts";
 import type { BusStats } from "../telemetry/stats.ts";
@@ -132,9 +133,9 @@ export interface PresenceRegistry {
     userId: string,
     step: PresenceStep<Result>,
     options?: PresenceTransactOptions,
-  ): Promise<{ now: VersionedRecord; result: Result }>;
+  ): AtOnce<{ now: VersionedRecord; result: Result }>;
   /** Users of whom nothing can be known now are not in the answer: it is away, or records are being put back after a loss. Never rejects for that. */
-  read(userIds: string[]): Promise<Map<string, VersionedRecord>>;
+  read(userIds: string[]): AtOnce<Map<string, VersionedRecord>>;
   /** Called with words of this and other nodes, in whatever order; some are lost, and then the bus says that there was a gap. */
   onWord(listener: (word: PresenceWord) => void): void;
   /** Called where it may have lost what was written (came back, came back empty, another master): to be contributed and read again. */
@@ -167,7 +168,7 @@ export interface CallRegistry {
     step: (calls: Call[]) => { put: Call[]; forget?: string[]; result: Result },
   ): Promise<Result>;
   get(callId: string): Promise<Call | null>;
-  callsOf(userId: string): Promise<Call[]>;
+  callsOf(userId: string): AtOnce<Call[]>;
   /**
    * Ids of calls whose deadline (`Call.deadline`, ms) has come, the earliest first. Each is given to one caller, and
    * again after `dueLeaseMs` where nobody has put or forgotten the call until then.

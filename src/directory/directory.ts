@@ -1,6 +1,7 @@
 /** Answers who exists and who shares what, the way `directory.mode` has it [PUB3]. */
 
 import { assertNever } from "../ground/assert.ts";
+import { type AtOnce, atOnce, got, type Steps } from "../ground/at-once.ts";
 import { pages } from "../ground/pages.ts";
 import { isSlip } from "../protocol/fields.ts";
 import type { Directory, DirectoryChange, Membership, Memberships, UserState } from "../storage/directory-store.ts";
@@ -28,7 +29,7 @@ export interface DirectoryView {
    * Says whether the user may come in: `active` may. In open mode a user nobody knew comes into being, but for slips such as
    * `undefined`. Always asked afresh.
    */
-  admit(userId: string): Promise<UserState>;
+  admit(userId: string): AtOnce<UserState>;
   /**
    * Finds what the user may do in the conversation, which members may use. In open mode a conversation is joined on first use,
    * but for slips such as `*`; a user who was removed from one joins it again with the next use.
@@ -53,7 +54,7 @@ export interface DirectoryView {
   /** Finds the members of each of the conversations, at most `limit` of one; conversations without any are left out. */
   membersOfEach(conversationIds: string[], limit: number): Promise<Map<string, string[]>>;
   /** Finds those of the conversations that have so few members that they are told of receipts [REC3]. */
-  toldOfReceipts(conversationIds: string[]): Promise<Set<string>>;
+  toldOfReceipts(conversationIds: string[]): AtOnce<Set<string>>;
   conversationsOf(userId: string): Promise<string[]>;
   /** Finds everyone who shares a conversation with the user, without the user, at most `limit`. */
   peersOf(userId: string, limit: number): Promise<string[]>;
@@ -135,14 +136,16 @@ function forget({ memberships, small }: Remembered, change: DirectoryChange): vo
 }
 
 function createUserQuestions({ directory, mode }: DirectoryViewOptions): Pick<DirectoryView, "admit" | "sharingWith"> {
+  function* admit(userId: string): Steps<UserState> {
+    const asking = directory.userState(userId);
+    const state = asking instanceof Promise ? yield asking : asking;
+    if (state !== "unknown" || mode === "managed" || isSlip(userId)) return state;
+    yield directory.upsertUsers([userId]);
+    // Asked again: between the two somebody may have disabled the user, and an upsert does not undo that.
+    return yield* got(directory.userState(userId));
+  }
   return {
-    async admit(userId) {
-      const state = await directory.userState(userId);
-      if (state !== "unknown" || mode === "managed" || isSlip(userId)) return state;
-      await directory.upsertUsers([userId]);
-      // Asked again: between the two somebody may have disabled the user, and an upsert does not undo that.
-      return directory.userState(userId);
-    },
+    admit: (userId) => atOnce(admit(userId)),
     async sharingWith(userId, userIds) {
       const found = new Set<string>();
       for (const page of pages(userIds, sharingAtOnce))

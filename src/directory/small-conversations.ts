@@ -1,4 +1,5 @@
 /** Remembers for a while which conversations have few members, so that others are told of receipts in them [REC3]. */
+import type { AtOnce } from "../ground/at-once.ts";
 import { BoundedMap } from "../ground/bounded-map.ts";
 import { pages } from "../ground/pages.ts";
 import type { Directory } from "../storage/directory-store.ts";
@@ -26,15 +27,19 @@ export class SmallConversations {
   }
 
   /** Finds those of the conversations that are small. */
-  async among(conversationIds: string[]): Promise<Set<string>> {
-    if (this.options.membersMax === 0) return new Set();
+  among(conversationIds: string[]): AtOnce<Set<string>> {
     const small = new Set<string>();
+    if (this.options.membersMax === 0) return small;
     const unknown: string[] = [];
     for (const conversationId of conversationIds) {
       const answer = this.#answers.get(conversationId);
       if (answer === undefined || answer.until <= this.options.now()) unknown.push(conversationId);
       else if (answer.isSmall) small.add(conversationId);
     }
+    return unknown.length === 0 ? small : this.#addSmall(unknown, small);
+  }
+
+  async #addSmall(unknown: string[], small: Set<string>): Promise<Set<string>> {
     for (const page of pages(unknown, namesPerQuestion)) {
       for (const conversationId of await this.#count(page)) small.add(conversationId);
     }

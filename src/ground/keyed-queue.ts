@@ -1,28 +1,40 @@
 /** Runs the work of one key one after the other, and that of different keys side by side. */
+import type { AtOnce } from "./at-once.ts";
 
 export class KeyedQueue<Key = string> {
   /** The last of what each key has under way. */
-  readonly #tails = new Map<Key, Promise<void>>();
+  readonly #tails = new Map<Key, Tail>();
 
-  /** Runs `work` once everything given earlier for the key has ended, well or not. @returns what `work` gives back */
-  run<Result>(key: Key, work: () => Promise<Result>): Promise<Result> {
+  /**
+   * Runs `work` once everything given earlier for the key has ended, well or not: now where nothing is under way.
+   * @returns what `work` gives back @throws what it throws now
+   */
+  run<Result>(key: Key, work: () => Promise<Result>): Promise<Result>;
+  run<Result>(key: Key, work: () => AtOnce<Result>): AtOnce<Result>;
+  run<Result>(key: Key, work: () => AtOnce<Result>): AtOnce<Result> {
     const before = this.#tails.get(key);
-    const { promise: tail, resolve } = Promise.withResolvers<void>();
+    const tail = new Tail();
     this.#tails.set(key, tail);
-    // Where nothing is under way it begins now.
-    const result = before === undefined ? begin(work) : before.then(work);
     const end = () => {
       // A chain that has come to its end is dropped, or the map would grow with every key ever seen.
       if (this.#tails.get(key) === tail) this.#tails.delete(key);
-      resolve();
+      tail.end();
     };
-    void result.then(end, end);
+    let result: AtOnce<Result>;
+    try {
+      result = before === undefined ? work() : before.ended.then(work);
+    } catch (error) {
+      end();
+      throw error;
+    }
+    if (result instanceof Promise) void result.then(end, end);
+    else end();
     return result;
   }
 
   /** Resolves when nothing that was given until now is left. */
   async idle(): Promise<void> {
-    await Promise.all(this.#tails.values());
+    await Promise.all([...this.#tails.values()].map(({ ended }) => ended));
   }
 
   /** Keys that have work under way. */
@@ -31,11 +43,16 @@ export class KeyedQueue<Key = string> {
   }
 }
 
-/** Rejects where the work throws before it gives a promise back. */
-function begin<Result>(work: () => Promise<Result>): Promise<Result> {
-  try {
-    return work();
-  } catch (error) {
-    return Promise.reject(error);
+/** The end of one work; hardly ever somebody waits for it. */
+class Tail {
+  #ended: PromiseWithResolvers<void> | null = null;
+
+  get ended(): Promise<void> {
+    this.#ended ??= Promise.withResolvers<void>();
+    return this.#ended.promise;
+  }
+
+  end(): void {
+    this.#ended?.resolve();
   }
 }

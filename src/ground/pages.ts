@@ -1,4 +1,6 @@
 /** Cuts long lists into pages, so that none is worked on or asked about at once. */
+import type { AtOnce } from "./at-once.ts";
+import { nextTurn } from "./next-turn.ts";
 
 /** The list in its order, as many items a page; none where it is empty. */
 export function pages<Item>(list: Item[], size: number): Item[][] {
@@ -15,9 +17,13 @@ const perTurn = 500;
  * Goes through a list a page in each turn of the event loop, so that what others ask comes in between. What is looked at within
  * a page must be looked at there: anything may have happened between two of them.
  */
-export async function pagePerTurn<Item>(list: Item[], use: (page: Item[]) => void): Promise<void> {
+export function pagePerTurn<Item>(list: Item[], use: (page: Item[]) => void): AtOnce<void> {
+  return list.length > perTurn ? eachPage(list, use) : use(list);
+}
+
+async function eachPage<Item>(list: Item[], use: (page: Item[]) => void): Promise<void> {
   for (const [at, page] of pages(list, perTurn).entries()) {
-    if (at > 0) await new Promise((resolve) => setImmediate(resolve));
+    if (at > 0) await nextTurn();
     use(page);
   }
 }

@@ -1,5 +1,6 @@
 /** Contributes the devices that are connected to this node to their users' records, again until the registry has them [PRE1]. */
 import type { DevicePresence, PresenceRecord, PresenceRegistry, PresenceWord } from "../cluster/ports.ts";
+import { type AtOnce, atOnce, got, type Steps } from "../ground/at-once.ts";
 import { KeyedQueue } from "../ground/keyed-queue.ts";
 import type { UserStatus } from "../storage/ports.ts";
 import { type ContributionResult, contribute, revisionOf, withStatus } from "./record.ts";
@@ -117,20 +118,22 @@ export class Contributions {
   }
 
   /** Finds what this node knows of the user, else what can be read. Rejects where the storage is needed and away. */
-  async find(userId: string): Promise<FilledRecord> {
+  find(userId: string): AtOnce<FilledRecord> {
     return this.options.showing().knownOf(userId) ?? this.options.records.readOne(userId);
   }
 
   /** Has the record say what is here. Never rejects. */
-  async contribute(userId: string, found: FilledRecord, change: Change = {}): Promise<Outcome> {
+  contribute(userId: string, found: FilledRecord, change: Change = {}): AtOnce<Outcome> {
+    return atOnce(this.#contribute(userId, found, change));
+  }
+
+  *#contribute(userId: string, found: FilledRecord, change: Change): Steps<Outcome> {
     const { byHand, causeDevice } = change;
     try {
       const step = (record: PresenceRecord, from: FilledRecord) =>
         this.#outcomeOf(userId, record, { ...change, isLost: from !== found });
-      return await this.apply(userId, found, step, {
-        causeDevice,
-        adopt: (outcome) => this.#adopt(userId, outcome, change),
-      });
+      const adopt = (outcome: Outcome) => this.#adopt(userId, outcome, change);
+      return yield* this.#apply(userId, found, step, { causeDevice, adopt });
     } catch {
       // The reason, whatever it is, is logged where it is checked again.
       this.#owed.set(userId, { ...this.#owed.get(userId), ...(byHand && { byHand: byHand.is }) });
@@ -144,30 +147,38 @@ export class Contributions {
    * Changes a record by a pure step, which is told what it comes from, and shows what comes of it once that is adopted.
    * @throws Unavailable
    */
-  async apply<Result extends { put: PresenceRecord | null }>(
+  apply<Result extends { put: PresenceRecord | null }>(
     userId: string,
     found: FilledRecord,
     step: (record: PresenceRecord, from: FilledRecord) => Result,
-    options: { causeDevice?: string | undefined; adopt?: (result: Result) => void } = {},
-  ): Promise<Result> {
+  ): AtOnce<Result> {
+    return atOnce(this.#apply(userId, found, step, {}));
+  }
+
+  *#apply<Result extends { put: PresenceRecord | null }>(
+    userId: string,
+    found: FilledRecord,
+    step: (record: PresenceRecord, from: FilledRecord) => Result,
+    options: { causeDevice?: string | undefined; adopt?: (result: Result) => void },
+  ): Steps<Result> {
     const { records, registry, showing } = this.options;
     const { causeDevice, adopt } = options;
     let before = found.record;
-    this.#changing = userId;
-    const transacted = registry.transact<Result | null>(
-      userId,
-      (current) => {
-        if (current === null && found.version > 0) return { put: null, result: null };
-        before = current ?? found.record;
-        const made = step(before, found);
-        return { put: made.put, result: made };
-      },
-      { known: isUnknown(found) ? undefined : found, causeDevice },
-    );
-    this.#changing = null;
+    const transact = () =>
+      registry.transact<Result | null>(
+        userId,
+        (current) => {
+          if (current === null && found.version > 0) return { put: null, result: null };
+          before = current ?? found.record;
+          const made = step(before, found);
+          return { put: made.put, result: made };
+        },
+        { known: isUnknown(found) ? undefined : found, causeDevice },
+      );
     // Null: what was known is there no more, and what the storage knows has to be read.
-    const { now, result } = await transacted;
-    if (result === null) return this.apply(userId, await records.readOne(userId), step, options);
+    const changing = this.#whileChanging(userId, transact);
+    const { now, result } = changing instanceof Promise ? yield changing : changing;
+    if (result === null) return yield* this.#apply(userId, yield* got(records.readOne(userId)), step, options);
     adopt?.(result);
     // Nothing was read of what the storage knows of somebody who is not here.
     if (now.record === null && isUnknown(found)) return result;
@@ -176,8 +187,18 @@ export class Contributions {
     const { lastSeenAt } = record;
     const hasGone = before.devices.length > record.devices.length || before.lastSeenAt !== lastSeenAt;
     if (hasGone && lastSeenAt !== null && !isVisible(record, registry.now()))
-      await records.noteGone(userId, lastSeenAt);
+      yield records.noteGone(userId, lastSeenAt);
     return result;
+  }
+
+  /** Runs it as the change of a record that is made in this very call. */
+  #whileChanging<Answer>(userId: string, change: () => Answer): Answer {
+    this.#changing = userId;
+    try {
+      return change();
+    } finally {
+      this.#changing = null;
+    }
   }
 
   /** Takes a word of any node: another one may have replaced devices of this one, or taken them out by mistake. */

@@ -1,9 +1,11 @@
 /** Reads presence records, filled in from the storage where the registry has none, and keeps there when users were last seen [PRE1]. */
 
 import type { PresenceRecord, PresenceRegistry, VersionedRecord } from "../cluster/ports.ts";
+import { type AtOnce, atOnce, type Steps } from "../ground/at-once.ts";
 import { Gathering } from "../ground/gathering.ts";
 import { itemsMax, pages } from "../ground/pages.ts";
 import type { StatusStore, UserStatus } from "../storage/ports.ts";
+import type { StoredStatus } from "../storage/status-store.ts";
 import { type OutageLogger, warnsOnce } from "../telemetry/outage.ts";
 
 /** A record with what the storage knows, where the registry has none or cannot say: then the version is below 0. */
@@ -46,17 +48,21 @@ export class Records {
     const stored = pages(userIds, itemsMax).map((page) => this.options.statuses.get(page));
     const [versioned, ...found] = await Promise.all([this.options.registry.read(userIds), ...stored]);
     const statuses = new Map(found.flatMap((page) => [...page]));
-    return new Map(
-      userIds.map((userId) => {
-        const known = versioned.get(userId) ?? { mark: "", version: -1, record: null };
-        const { status: byHand = null, lastSeenAt = null } = statuses.get(userId) ?? {};
-        return [userId, { ...known, record: known.record ?? { devices: [], byHand, lastSeenAt } }];
-      }),
-    );
+    return new Map(userIds.map((userId) => [userId, filled(versioned.get(userId), statuses.get(userId))]));
   }
 
-  async readOne(userId: string): Promise<FilledRecord> {
-    return (await this.read([userId])).get(userId)!;
+  readOne(userId: string): AtOnce<FilledRecord> {
+    return atOnce(this.#readOne(userId));
+  }
+
+  *#readOne(userId: string): Steps<FilledRecord> {
+    // Asked side by side.
+    const stored = this.options.statuses.get([userId]);
+    const versioned = this.options.registry.read([userId]);
+    if (stored instanceof Promise || versioned instanceof Promise) yield Promise.all([stored, versioned]);
+    const record = versioned instanceof Promise ? yield versioned : versioned;
+    const status = stored instanceof Promise ? yield stored : stored;
+    return filled(record.get(userId), status.get(userId));
   }
 
   async statusOf(userId: string): Promise<UserStatus | null> {
@@ -79,4 +85,11 @@ export class Records {
   async clearExpired(now: number): Promise<void> {
     while ((await this.options.statuses.clearExpired(now, itemsMax)) === itemsMax);
   }
+}
+
+function filled(
+  known: VersionedRecord = { mark: "", version: -1, record: null },
+  { status: byHand, lastSeenAt }: StoredStatus = { status: null, lastSeenAt: null },
+): FilledRecord {
+  return { ...known, record: known.record ?? { devices: [], byHand, lastSeenAt } };
 }

@@ -1,6 +1,7 @@
 /** Takes in who comes, goes and says how they are on this node, and answers how users are on all of them [PRE]. */
 import type { DevicePresence, DeviceStatus, LeftBehind, PresenceRecord, PresenceRegistry } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
+import { type AtOnce, atOnce, type Steps } from "../ground/at-once.ts";
 import { nextTurn } from "../ground/next-turn.ts";
 import { realTimers, type Timers } from "../ground/timers.ts";
 import { ProtocolError } from "../protocol/errors.ts";
@@ -98,25 +99,31 @@ export class PresenceTracker {
   connect(
     { userId, deviceId, connectionId, regardless = false }: DeviceRef & { regardless?: boolean },
     isGone = () => false,
-  ): Promise<ConnectResult | null> {
-    const { registry, settings } = this.options;
-    return this.#here.queue.run(userId, async () => {
-      const found = await this.#here.find(userId);
-      // Its client may have come to another node since: that one must not be taken for the older one [CON3].
-      if (isGone()) return null;
-      const others = this.#here.of(userId).filter((device) => device.deviceId !== deviceId);
-      const devicesMax = regardless ? Number.POSITIVE_INFINITY : settings.max_devices;
-      if (others.filter(({ leaving }) => leaving === undefined).length >= devicesMax)
-        return { accepted: false, replaced: null };
-      const { run } = registry;
-      const newest = { deviceId, connectionId, run, status: "online" as const, connectedAt: registry.now() };
-      this.#here.set(userId, [...others, newest]);
-      this.#came.add(userId);
-      const { isRefused, replaced } = await this.#here.contribute(userId, found, {
-        newcomer: { deviceId, devicesMax },
-      });
-      return { accepted: !isRefused, replaced };
-    });
+  ): AtOnce<ConnectResult | null> {
+    const devicesMax = regardless ? Number.POSITIVE_INFINITY : this.options.settings.max_devices;
+    const enter = () => atOnce(this.#enter({ userId, deviceId, connectionId }, { devicesMax, isGone }));
+    return this.#here.queue.run(userId, enter);
+  }
+
+  *#enter(
+    { userId, deviceId, connectionId }: DeviceRef,
+    { devicesMax, isGone }: { devicesMax: number; isGone: () => boolean },
+  ): Steps<ConnectResult | null> {
+    const { registry } = this.options;
+    const finding = this.#here.find(userId);
+    const found = finding instanceof Promise ? yield finding : finding;
+    // Its client may have come to another node since: that one must not be taken for the older one [CON3].
+    if (isGone()) return null;
+    const others = this.#here.of(userId).filter((device) => device.deviceId !== deviceId);
+    if (others.filter(({ leaving }) => leaving === undefined).length >= devicesMax)
+      return { accepted: false, replaced: null };
+    const { run } = registry;
+    const newest = { deviceId, connectionId, run, status: "online" as const, connectedAt: registry.now() };
+    this.#here.set(userId, [...others, newest]);
+    this.#came.add(userId);
+    const contributing = this.#here.contribute(userId, found, { newcomer: { deviceId, devicesMax } });
+    const { isRefused, replaced } = contributing instanceof Promise ? yield contributing : contributing;
+    return { accepted: !isRefused, replaced };
   }
 
   /** A connection is gone. `clean`: that is final and counts at once; else the device may come back unseen [PRE1]. Never rejects. */

@@ -1,4 +1,5 @@
 /** Describes as a port what the storage knows of users and of who is in which conversation [PUB3]. */
+import type { AtOnce } from "../ground/at-once.ts";
 import { ExpectedError } from "../ground/expected-error.ts";
 
 /** Refuses a write to what belongs to the application, which alone writes to it; the message is for clients too. */
@@ -64,7 +65,7 @@ export type DirectoryChange =
  */
 export interface Directory {
   /** `disabled` also while the user is blocked, or being erased. */
-  userState(userId: string): Promise<UserState>;
+  userState(userId: string): AtOnce<UserState>;
   /** For who wants to know why: a user who is being erased stands as before. */
   standingOf(userId: string): Promise<Standing>;
   /** Finds those of the conversations that the user is a member of. */

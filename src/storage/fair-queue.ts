@@ -1,4 +1,5 @@
 /** Lets each user have few questions before the storage at once, so that the next one of anybody else stands behind few of each. */
+import type { AtOnce } from "../ground/at-once.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 
 /** Names a connection that a question is asked for, which may go while it waits. */
@@ -40,19 +41,38 @@ export class FairQueue {
   constructor(private readonly options: FairQueueOptions) {}
 
   /**
-   * Asks once it is the user's turn. A question must not wait for the client nor for another question of this queue.
+   * Asks once it is the user's turn, mostly now. A question must not wait for the client nor for another question of this queue.
    * @throws AskerGone where the connection has closed by then; Unavailable where too many wait
    */
-  async ask<Answer>(asker: Asker, question: () => Promise<Answer>): Promise<Answer> {
-    const queue = this.#queues.get(asker.userId) ?? { running: 0, waiting: [] };
-    this.#queues.set(asker.userId, queue);
-    if (queue.running >= this.options.perUser) await this.#wait(queue);
-    else queue.running++;
+  ask<Answer>(asker: Asker, question: () => Promise<Answer>): Promise<Answer>;
+  ask<Answer>(asker: Asker, question: () => AtOnce<Answer>): AtOnce<Answer>;
+  ask<Answer>(asker: Asker, question: () => AtOnce<Answer>): AtOnce<Answer> {
+    const queue = this.#queues.get(asker.userId);
+    if (queue !== undefined && queue.running >= this.options.perUser) return this.#askLater(asker, queue, question);
+    if (asker.isClosed) throw new AskerGone();
+    const answer = question();
+    // One that is answered by now has kept nobody waiting.
+    return answer instanceof Promise ? this.#count(asker.userId, answer) : answer;
+  }
+
+  async #askLater<Answer>(asker: Asker, queue: UserQueue, question: () => AtOnce<Answer>): Promise<Answer> {
+    await this.#wait(queue);
     try {
       if (asker.isClosed) throw new AskerGone();
       return await question();
     } finally {
       this.#passOn(asker.userId, queue);
+    }
+  }
+
+  async #count<Answer>(userId: string, answer: Promise<Answer>): Promise<Answer> {
+    const queue = this.#queues.get(userId) ?? { running: 0, waiting: [] };
+    this.#queues.set(userId, queue);
+    queue.running++;
+    try {
+      return await answer;
+    } finally {
+      this.#passOn(userId, queue);
     }
   }
 

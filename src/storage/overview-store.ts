@@ -1,4 +1,5 @@
 /** Describes as a port what a list of conversations is drawn from [REC3]. */
+import type { AtOnce } from "../ground/at-once.ts";
 import type { LoggedEvent } from "./logged-event.ts";
 
 /** A conversation as one user has it in a list. */
@@ -40,7 +41,7 @@ export const receiptsToldMax = 100;
 
 export interface OverviewStore {
   /** Looks at all of them at once, in the order given: that is what counts towards the bytes. */
-  read(query: OverviewQuery): Promise<OverviewPage>;
+  read(query: OverviewQuery): AtOnce<OverviewPage>;
 }
 
 /** A conversation without events. */

@@ -1,4 +1,5 @@
 /** Describes as ports what must survive: every method rejects with `Unavailable` (part `storage`) while the engine is away or refuses. */
+import type { AtOnce } from "../ground/at-once.ts";
 import type { Amendment, AmendmentRefusal } from "./amendments.ts";
 import type { ConversationStore } from "./conversation-store.ts";
 import type { Directory } from "./directory-store.ts";
@@ -7,12 +8,12 @@ import type { ErasureStore } from "./erasure-store.ts";
 import type { Inbox } from "./inbox.ts";
 import type { LoggedEvent } from "./logged-event.ts";
 import type { OverviewStore } from "./overview-store.ts";
-import type { PresentStore } from "./present-store.ts";
 import type { PushStore } from "./push-store.ts";
 import type { ReceiptStore, Telling } from "./receipt-store.ts";
+import type { StatusStore, UserStatus } from "./status-store.ts";
 
 export type { Marked, ReceiptKind, ReceiptMark, ReceiptStore, Telling, UnsentReceipt } from "./receipt-store.ts";
-export type { LoggedEvent };
+export type { LoggedEvent, StatusStore, UserStatus };
 
 export interface NewEvent {
   id: string;
@@ -181,7 +182,9 @@ export interface EventLog {
     limit: number;
     bytesMax?: number;
   }): Promise<EventPage & { through: number }>;
-  heads(topics: string[]): Promise<Map<string, TopicHead>>;
+  heads(topics: string[]): AtOnce<ReplayPage["heads"]>;
+  /** The same of a few, where it can be told in this very turn; null where it has to be asked for. */
+  headsNow?(topics: string[]): ReplayPage["heads"] | null;
   /** Reads a page of the whole log, whatever the topic, from one snapshot [BAK2]. */
   feed(query: { afterPosition: number; limit: number }): Promise<FeedPage>;
   /** Finds topics that moved after a position, by position, at most `limit` of them, up to the watermark; where the log is not what it was, `epochs` has told so by then [LOG4]. */
@@ -230,23 +233,6 @@ export interface CursorStore {
   seen(devices: DeviceOfUser[], unlessWithinMs: number): Promise<void>;
   /** Forgets devices that were last here before a moment (ms since 1970), at most `limit`. @returns how many */
   forget(seenBefore: number, limit: number): Promise<number>;
-}
-
-export interface UserStatus {
-  status: "online" | "away" | "busy" | "invisible";
-  text: string | null;
-  emoji: string | null;
-  /** Milliseconds since 1970; null: stays until it is changed. */
-  expiresAt: number | null;
-}
-
-/** Keeps what users set by hand, when they were last seen, and who is here while the only node is restarted [PRE1] [PRE2]. */
-export interface StatusStore extends PresentStore {
-  set(userId: string, status: UserStatus | null): Promise<void>;
-  get(userIds: string[]): Promise<Map<string, { status: UserStatus | null; lastSeenAt: number | null }>>;
-  setLastSeen(userIds: string[], at: number): Promise<void>;
-  /** Clears statuses that have expired by `now`, at most `limit`. @returns how many */
-  clearExpired(now: number, limit: number): Promise<number>;
 }
 
 export interface Storage {

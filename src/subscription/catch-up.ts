@@ -3,6 +3,7 @@
 import type { OwnSent } from "../broadcast/own-sent.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import { InvariantBroken } from "../ground/assert.ts";
+import { type AtOnce, atOnce, type Steps } from "../ground/at-once.ts";
 import { pages } from "../ground/pages.ts";
 import type { OutgoingMessage } from "../protocol/envelope.ts";
 import {
@@ -23,8 +24,11 @@ export interface TopicPlace {
   recovered: boolean | undefined;
 }
 
+/** By topic. */
+export type Places = Map<string, TopicPlace>;
+
 export interface CatchUpOptions {
-  log: Pick<EventLog, "heads" | "replay">;
+  log: Pick<EventLog, "heads" | "headsNow" | "replay">;
   sequencer: Sequencer;
   ownSent?: OwnSent;
   /** Whether this node alone appends to the log. */
@@ -49,17 +53,22 @@ const pageSizeDefault = 200;
 const burstCharacters = 256 * 1024;
 
 /** Follows the topics from their starting point until the connection is live on each that was not revoked. */
-export async function catchUp(options: CatchUpOptions, request: CatchUpRequest): Promise<Map<string, TopicPlace>> {
+export function catchUp(options: CatchUpOptions, request: CatchUpRequest): AtOnce<Places> {
+  return atOnce(follow(options, request));
+}
+
+function* follow(options: CatchUpOptions, request: CatchUpRequest): Steps<Places> {
   const { sequencer } = options;
   const { topics, since } = request;
   for (const topic of topics) sequencer.hold(topic);
   try {
-    if (since === null) return await startAtHead(options, request);
-    const results = await replay(options, { ...request, since });
+    if (since === null) return yield* startAtHead(options, request);
+    const results = yield* replay(options, { ...request, since });
     if (sequencer.epochs.breaks === since.breaks) return results;
     // The log has gone back meanwhile: what was sent may not be so, and the rest begins where the log is now.
     const left = topics.filter((topic) => !results.has(topic));
-    for (const [topic, place] of await startAtHead(options, { ...request, topics: left })) results.set(topic, place);
+    const started = yield* startAtHead(options, { ...request, topics: left });
+    for (const [topic, place] of started) results.set(topic, place);
     for (const place of results.values()) place.recovered = false;
     return results;
   } finally {
@@ -67,19 +76,19 @@ export async function catchUp(options: CatchUpOptions, request: CatchUpRequest):
   }
 }
 
-async function startAtHead(options: CatchUpOptions, { topics, ...request }: CatchUpRequest) {
-  const results = new Map<string, TopicPlace>();
+function* startAtHead(options: CatchUpOptions, request: CatchUpRequest): Steps<Places> {
+  const results: Places = new Map();
   // As many begin in one turn of the loop, which takes 2 ms.
-  for (const page of pages(topics, namesPerQuestion))
-    await startSomeAtHead(options, { ...request, topics: page }, results);
+  for (const topics of pages(request.topics, namesPerQuestion))
+    yield* startSomeAtHead(options, { ...request, topics }, results);
   return results;
 }
 
-async function startSomeAtHead(
+function* startSomeAtHead(
   { log, sequencer, ownSent }: CatchUpOptions,
   { subscriber, topics, revoked }: CatchUpRequest,
-  results: Map<string, TopicPlace>,
-): Promise<void> {
+  results: Places,
+): Steps<void> {
   const { epochs } = sequencer;
   let heads: Map<string, TopicHead>;
   let breaks: number;
@@ -87,12 +96,13 @@ async function startSomeAtHead(
     ({ breaks } = epochs);
     // Of the others the head here is where all who are on them are.
     const unknown = topics.filter((topic) => sequencer.provenHeadOf(topic) === undefined);
-    heads = unknown.length > 0 ? await log.heads(unknown) : new Map();
+    const asked = unknown.length > 0 ? log.heads(unknown) : new Map<string, TopicHead>();
+    heads = asked instanceof Promise ? yield asked : asked;
     if (epochs.breaks !== breaks) continue;
     const isBehind = (topic: string) => sequencer.observe(topic, seqOf(heads, topic)) < seqOf(heads, topic);
     // All are waited for at once, so that none fails unseen; a fill that was under way already may not have gone as far.
     for (let behind = unknown.filter(isBehind); behind.length > 0; behind = behind.filter(isBehind))
-      await Promise.all(behind.map((topic) => sequencer.settled(topic)));
+      yield Promise.all(behind.map((topic) => sequencer.settled(topic)));
   } while (epochs.breaks !== breaks);
   for (const topic of topics) {
     if (revoked.has(topic) || subscriber.isClosed) continue;
@@ -104,10 +114,10 @@ async function startSomeAtHead(
   }
 }
 
-async function replay(
+function* replay(
   { ownSent, pageSize = pageSizeDefault, ...sources }: CatchUpOptions,
   { subscriber, topics, since, revoked, onReplayed = () => {} }: CatchUpRequest & { since: StartingPoint },
-) {
+): Steps<Places> {
   const results = new Map<string, TopicPlace>();
   const recovered = new Map<string, boolean>();
   const sending: Sending = { since, revoked, onReplayed, sent: new Map() };
@@ -121,7 +131,7 @@ async function replay(
     const { deletions } = sequencer;
     const lastSeen = (topic: string) => lastOf(sending, topic);
     const query = { topics: remaining, afterPosition: from, lastSeen, limit: pageSize };
-    const page = await pageAfter(sources, query);
+    const page = yield* pageAfter(sources, query);
     if (hasBroken()) break;
     noteRecovery(recovered, page, { from: known ? from : Number.NEGATIVE_INFINITY, since });
     let sent = 0;
@@ -130,14 +140,15 @@ async function replay(
       if (sent > 0 && sequencer.deletions !== deletions) break;
       send(subscriber, burst, sending);
       sent += burst.length;
-      await subscriber.drained();
+      const draining = subscriber.drained();
+      if (draining instanceof Promise) yield draining;
       if (hasBroken()) return results;
     }
     const isCut = sent < page.events.length;
     // Above the watermark another topic may still come in below what was read: it is read again, and sent once.
     const next = Math.max(from, Math.min(page.events[sent - 1]?.position ?? from, page.watermark));
     // A page full of such events leads on only when what is below them has come.
-    if ((page.more || isCut) && next === from) await sequencer.reach(from + 1);
+    if ((page.more || isCut) && next === from) yield sequencer.reach(from + 1);
     from = next;
     if (page.more || isCut) continue;
     const behind: string[] = [];
@@ -157,7 +168,7 @@ async function replay(
       results.set(topic, { seq, replayed: sent?.count ?? 0, recovered: recovered.get(topic) ?? known });
     }
     remaining = behind;
-    for (const topic of behind) await sequencer.settled(topic);
+    for (const topic of behind) yield sequencer.settled(topic);
   }
   return results;
 }

@@ -3,17 +3,18 @@
 import type { OwnSent } from "../broadcast/own-sent.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { Bus } from "../cluster/ports.ts";
+import type { Steps } from "../ground/at-once.ts";
 import { pagePerTurn } from "../ground/pages.ts";
 import { isLogged, type Topic } from "../protocol/topic.ts";
 import type { FairQueue } from "../storage/fair-queue.ts";
 import type { EventLog } from "../storage/ports.ts";
-import { type CatchUpOptions, catchUp, type TopicPlace } from "./catch-up.ts";
+import { type CatchUpOptions, catchUp, type Places, type TopicPlace } from "./catch-up.ts";
 import { GatheredReplays } from "./gathered-replays.ts";
 import type { PendingSubscription } from "./pending-subscriptions.ts";
 import type { StartingPoint } from "./starting-point.ts";
 
 export interface CatchUpsOptions {
-  log: Pick<EventLog, "heads" | "replay">;
+  log: Pick<EventLog, "heads" | "headsNow" | "replay">;
   sequencer: Sequencer;
   ownSent: OwnSent;
   bus: Pick<Bus, "watch">;
@@ -36,11 +37,7 @@ export class CatchUps {
   }
 
   /** @param since null: logged topics begin at their heads. @returns by name where the connection is on each logged topic */
-  async start(
-    pending: PendingSubscription,
-    topics: Topic[],
-    since: StartingPoint | null,
-  ): Promise<Map<string, TopicPlace>> {
+  *start(pending: PendingSubscription, topics: Topic[], since: StartingPoint | null): Steps<Places> {
     const { bus, sequencer, ownSent, isAlone, questions } = this.options;
     const { subscriber, revoked } = pending;
     if (topics.length === 0) return new Map();
@@ -50,13 +47,15 @@ export class CatchUps {
     for (const topic of topics) (isLogged(topic) ? logged : unlogged).push(topic.name);
     // Heard from before the log is read, so that nothing falls between the two.
     const watching = topics.flatMap(({ name }) => bus.watch(name) ?? []);
-    if (watching.length > 0) await Promise.all(watching);
-    if (unlogged.length > 0)
-      await pagePerTurn(unlogged, (page) => {
-        for (const name of page) if (!revoked.has(name) && !subscriber.isClosed) subscriber.subscribe(name);
-      });
+    if (watching.length > 0) yield Promise.all(watching);
+    const join = (page: string[]) => {
+      for (const name of page) if (!revoked.has(name) && !subscriber.isClosed) subscriber.subscribe(name);
+    };
+    const joining = pagePerTurn(unlogged, join);
+    if (joining instanceof Promise) yield joining;
     if (logged.length === 0) return new Map();
     const log: CatchUpOptions["log"] = {
+      headsNow: (names) => this.options.log.headsNow?.(names) ?? null,
       heads: (names) => questions.ask(subscriber, () => this.options.log.heads(names)),
       replay: (query) => {
         this.#replaysRead++;
@@ -67,7 +66,8 @@ export class CatchUps {
       pending.replayed += characters;
     };
     const request = { subscriber, topics: logged, since, revoked, onReplayed };
-    const places = await catchUp({ log, sequencer, ownSent, isAlone }, request);
+    const catchingUp = catchUp({ log, sequencer, ownSent, isAlone }, request);
+    const places = catchingUp instanceof Promise ? yield catchingUp : catchingUp;
     for (const [name, { replayed }] of places) {
       this.#replayedEvents += replayed;
       // A long replay outlasts what the bus keeps of topics that nobody is on yet; what is missed until then is repaired.

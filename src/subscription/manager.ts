@@ -4,17 +4,16 @@ import type { OwnSent } from "../broadcast/own-sent.ts";
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import type { Bus } from "../cluster/ports.ts";
 import type { DirectoryView } from "../directory/directory.ts";
+import { type AtOnce, atOnce, got, type Steps } from "../ground/at-once.ts";
 import { KeyedQueue } from "../ground/keyed-queue.ts";
 import { pagePerTurn } from "../ground/pages.ts";
 import type { Since } from "../protocol/client.ts";
-import type { ServerPayload } from "../protocol/server.ts";
 import { isLogged, logTopic, missedTopic, parseTopic, type Topic } from "../protocol/topic.ts";
 import { AskerGone, type FairQueue } from "../storage/fair-queue.ts";
 import type { CursorStore, EventLog } from "../storage/ports.ts";
 import { type Access, holdsAnyway, isBackend } from "./access.ts";
-import type { TopicPlace } from "./catch-up.ts";
 import { CatchUps } from "./catch-ups.ts";
-import { describeTopic } from "./described.ts";
+import { describe, type Rejected } from "./described.ts";
 import { Following } from "./following.ts";
 import { LogBreakNotices } from "./log-break-notices.ts";
 import { type FeedStart, LogFeed, type LogFeedOptions, partsOfLog } from "./log-feed.ts";
@@ -24,7 +23,7 @@ import { followedBy, lookupsToJoin, lookupsToLeave, plainTopics, resolveScope, t
 import type { Snapshots } from "./snapshots.ts";
 import { locate, startingPointOf } from "./starting-point.ts";
 import type { Follows, Subscriber } from "./subscriber.ts";
-import { type Tell, WrittenPayload } from "./tell.ts";
+import type { Tell, WrittenPayload } from "./tell.ts";
 
 export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger"> {
   log: EventLog;
@@ -37,7 +36,7 @@ export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger
   directory: DirectoryView;
   access: Access;
   /** Reads what a new subscriber is told of the topics' present state, by topic name; what it asks waits for its turn by itself. */
-  snapshots: (subscriber: Subscriber, topics: Topic[]) => Promise<Snapshots>;
+  snapshots: (subscriber: Subscriber, topics: Topic[]) => AtOnce<Snapshots>;
   /** Called once a connection is live on topics. */
   onSubscribed: (subscriber: Subscriber, topics: Topic[]) => void;
   /** Called before a connection that may hear it goes live on `missed`; what it rejects with refuses the request [BAK3]. */
@@ -57,21 +56,11 @@ export interface SubscriptionManagerOptions extends Pick<LogFeedOptions, "logger
 export interface Subscribed {
   /** Whole names of what the connection is on, of what was asked for. */
   topics: string[];
-  rejected: ServerPayload<"subscribed">["rejected"];
+  rejected: Rejected;
   /** The payload of `subscribed`. */
   payload: WrittenPayload;
   /** Characters of the payloads that were replayed. */
   replayed: number;
-}
-
-/** Tells what a request has come to, by the topics that the connection is on. */
-interface ToAnswer {
-  live: Topic[];
-  placeOf: (topic: Topic) => Partial<TopicPlace>;
-  snapshots: Snapshots;
-  /** Whether the request has said where to go on. */
-  isResumed: boolean;
-  rejections: Rejections;
 }
 
 const namesOf = (topics: Topic[]) => topics.map(({ name }) => name);
@@ -95,40 +84,43 @@ export class SubscriptionManager {
   }
 
   /** Authorises, catches up and subscribes; resolves when the connection is live on what it got [SUB1] [LOG5]. */
-  subscribe(subscriber: Subscriber, request: SubscribeRequest): Promise<Subscribed> {
-    return this.#queue.run(subscriber, () => this.#subscribe(subscriber, request));
+  subscribe(subscriber: Subscriber, request: SubscribeRequest): AtOnce<Subscribed> {
+    return this.#queue.run(subscriber, () => atOnce(this.#subscribe(subscriber, request)));
   }
 
-  async #subscribe(subscriber: Subscriber, request: SubscribeRequest, { unasked = false } = {}): Promise<Subscribed> {
+  *#subscribe(subscriber: Subscriber, request: SubscribeRequest, { unasked = false } = {}): Steps<Subscribed> {
     const pending = new PendingSubscription(subscriber, unasked);
     // From before anybody is asked, so that a right which is lost after the answer counts.
     this.#pending.add(pending);
     try {
-      return await this.#subscribeUnlessRevoked(pending, request);
+      return yield* this.#subscribeUnlessRevoked(pending, request);
     } finally {
       this.#pending.delete(pending);
     }
   }
 
-  async #subscribeUnlessRevoked(pending: PendingSubscription, request: SubscribeRequest): Promise<Subscribed> {
+  *#subscribeUnlessRevoked(pending: PendingSubscription, request: SubscribeRequest): Steps<Subscribed> {
     const { subscriber, unasked } = pending;
     const rejections = new Rejections();
-    const allowed = await this.#authorise(pending, request, rejections);
+    const allowed = yield* this.#authorise(pending, request, rejections);
     const fresh = this.#withinLimit(subscriber, allowed, rejections);
-    if (fresh.includes(missedTopic)) await this.options.onMissedWanted?.();
-    const since = request.since === undefined ? null : await startingPointOf(subscriber, request.since, this.options);
-    const feed = fresh.includes(logTopic) ? await this.#ask(subscriber, () => this.#feed.open(since)) : null;
+    if (fresh.includes(missedTopic)) yield Promise.resolve(this.options.onMissedWanted?.());
+    const { since: wanted } = request;
+    const since = wanted === undefined ? null : yield* startingPointOf(subscriber, wanted, this.options);
+    const feed = fresh.includes(logTopic) ? yield* got(this.#ask(subscriber, () => this.#feed.open(since))) : null;
     const parts = feed === null ? fresh : fresh.filter((topic) => topic !== logTopic);
-    const places = await this.#catchUps.start(pending, parts, since);
-    await this.#giveBack(pending, fresh);
+    const places = yield* this.#catchUps.start(pending, parts, since);
+    yield* this.#giveBack(pending, fresh);
     // It is on all of them, unless some were refused or taken back; each is asked for only then.
     const areLive = () => rejections.size + pending.revoked.size === 0 && feed === null && !subscriber.isClosed;
     const findLive = () => (areLive() ? allowed : allowed.filter(({ name }) => subscriber.isSubscribed(name)));
     // The answer may be as large as may wait for a client: what waits already is taken first [CON7]. What joins by itself is
     // little, and whoever is told of a change of members waits for nobody.
-    if (!unasked) await subscriber.drained();
-    const snapshots = await this.options.snapshots(subscriber, findLive());
-    if (feed !== null) await this.#startFeed(pending, feed);
+    const drained = unasked ? undefined : subscriber.drained();
+    if (drained instanceof Promise) yield drained;
+    const reading = this.options.snapshots(subscriber, findLive());
+    const snapshots = reading instanceof Promise ? yield reading : reading;
+    if (feed !== null) yield this.#startFeed(pending, feed);
     // Looked at only now: what was taken back while the snapshot was read is told of as such already.
     const live = findLive();
     let begun = fresh;
@@ -140,15 +132,18 @@ export class SubscriptionManager {
     if (fresh.length > 0) this.options.onSubscribed(subscriber, begun);
     const placeOf = (topic: Topic) =>
       topic === logTopic ? (feed ?? {}) : (places.get(topic.name) ?? this.#catchUps.standingOn(topic));
-    return this.#answer(pending, { live, placeOf, snapshots, isResumed: since !== null, rejections });
+    const cursor = this.cursorOf(subscriber);
+    const isResumed = since !== null;
+    const { rejected, payload } = describe({ live, placeOf, snapshots, isResumed, rejections, cursor });
+    return { topics: namesOf(live), rejected, payload, replayed: pending.replayed };
   }
 
   /** Resolves the request, and picks what of it the connection may hear. */
-  async #authorise(
+  *#authorise(
     { subscriber, unasked }: PendingSubscription,
     request: SubscribeRequest,
     rejections: Rejections,
-  ): Promise<Topic[]> {
+  ): Steps<Topic[]> {
     const topics = this.#feed.admit(subscriber, request, rejections);
     const { filters } = request;
     const { access, directory, topicsMax, watchMax } = this.options;
@@ -158,7 +153,7 @@ export class SubscriptionManager {
     this.#following.add(subscriber, followedBy({ topics, filters }));
     const ask = <Answer>(question: () => Promise<Answer>) => this.#ask(subscriber, question);
     const lookups = lookupsToJoin(subscriber, { access, directory, watchMax, ask });
-    const scope = await resolveScope(subscriber, { topics, filters, topicsMax }, lookups);
+    const scope = yield* got(resolveScope(subscriber, { topics, filters, topicsMax }, lookups));
     const { sharing, unwatched } = scope;
     if (unwatched.length > 0) this.#following.remove(subscriber, { all: new Set(), presenceOf: unwatched });
     rejections.add("unknown_topic", scope.unknown);
@@ -166,24 +161,10 @@ export class SubscriptionManager {
     rejections.add("forbidden", scope.invalid);
     rejections.addUnwatched(unwatched);
     if (access.mayHearAll(subscriber, scope.topics)) return scope.topics;
-    const allowed = await ask(() => access.allowed(subscriber, scope.topics, { unasked, sharing }));
+    const allowed = yield* got(ask(() => access.allowed(subscriber, scope.topics, { unasked, sharing })));
     const mayHear = new Set(allowed);
     rejections.add("forbidden", namesOf(scope.topics.filter((topic) => !mayHear.has(topic))));
     return allowed;
-  }
-
-  #answer(
-    { subscriber, replayed }: PendingSubscription,
-    { live, placeOf, snapshots, isResumed, rejections }: ToAnswer,
-  ): Subscribed {
-    const described = live.map((topic) =>
-      describeTopic(topic.name, { place: placeOf(topic), isResumed, snapshot: snapshots.get(topic.name) }),
-    );
-    const { rejected, rejected_count } = rejections.toPayload();
-    const rest = `"rejected":${rejected_count === 0 ? "[]" : JSON.stringify(rejected)},"rejected_count":${rejected_count}`;
-    const cursor = JSON.stringify(this.cursorOf(subscriber));
-    const payload = new WrittenPayload(`{"topics":[${described.join(",")}],${rest},"cursor":${cursor}}`);
-    return { topics: namesOf(live), rejected, payload, replayed };
   }
 
   /** The whole log follows, and with it what comes on the logged topics that the connection is on by itself [LOG3]. */
@@ -247,7 +228,8 @@ export class SubscriptionManager {
       const fresh = follows === null ? [] : wanted(follows).filter((name) => !subscriber.isSubscribed(name));
       if (fresh.length === 0 || subscriber.isClosed) return;
       try {
-        const { topics, payload } = await this.#subscribe(subscriber, { topics: fresh }, { unasked: true });
+        const joining = this.#subscribe(subscriber, { topics: fresh }, { unasked: true });
+        const { topics, payload } = await atOnce(joining);
         if (topics.length > 0) this.options.tell(subscriber, "subscribed", payload);
       } catch (error) {
         if (error instanceof AskerGone) return;
@@ -314,17 +296,17 @@ export class SubscriptionManager {
   }
 
   /** Leaves what it may not hear after all, where rights were lost meanwhile. */
-  async #giveBack(pending: PendingSubscription, topics: Topic[]): Promise<void> {
+  *#giveBack(pending: PendingSubscription, topics: Topic[]): Steps<void> {
     const { subscriber } = pending;
     while (topics.length > 0 && !subscriber.isClosed && pending.takeRightsLost(topics)) {
       // Nothing is kept where the question fails.
       const allowed = this.options.access.allowed(subscriber, topics, { unasked: true });
-      const still = new Set(await allowed.catch(() => []));
+      const still = new Set(yield* got(allowed.catch(() => [])));
       this.#leave(
         subscriber,
         topics.filter((topic) => !still.has(topic)),
       );
-      await allowed;
+      if (allowed instanceof Promise) yield allowed;
     }
   }
 

@@ -1,9 +1,11 @@
 /** Reads what came after a position: out of this node's memory, where that has it, and from the log where not [LOG5]. */
 import type { Sequencer } from "../broadcast/sequencer.ts";
+import { got, type Steps } from "../ground/at-once.ts";
+import { ownerOf } from "../protocol/topic.ts";
 import type { EventLog, LoggedEvent, ReplayPage, TopicHead } from "../storage/ports.ts";
 
 export interface ReplaySources {
-  log: Pick<EventLog, "heads" | "replay">;
+  log: Pick<EventLog, "heads" | "headsNow" | "replay">;
   sequencer: Sequencer;
   /** Whether this node alone appends to the log: what this node has published is all that there is. */
   isAlone?: boolean;
@@ -37,37 +39,46 @@ function recall(sequencer: Sequencer, topic: string, { afterPosition, lastSeen }
 }
 
 /** Takes what memory has, and asks the log for the others; whoever comes next finds them there. */
-export async function pageAfter(sources: ReplaySources, { lastSeen, ...query }: PageQuery): Promise<ReplayPage> {
+export function* pageAfter(sources: ReplaySources, { lastSeen, ...query }: PageQuery): Steps<ReplayPage> {
   const { sequencer } = sources;
   const { topics, afterPosition } = query;
   const inMemory = sources.isAlone ? recallPage(sequencer, { topics, afterPosition, lastSeen }) : null;
   if (inMemory !== null) return inMemory;
-  const there = await currentOf(
-    sources,
-    topics.filter((topic) => recall(sequencer, topic, { afterPosition, lastSeen }) !== null),
-  );
+  const nothing = nothingAfter(sources, query);
+  if (nothing !== null) return nothing;
+  const recalledHere = topics.filter((topic) => recall(sequencer, topic, { afterPosition, lastSeen }) !== null);
+  const there = yield* currentOf(sources, recalledHere);
   const isThere = new Set(there);
   const others = topics.filter((topic) => !isThere.has(topic));
   // A log that others append to is asked once more only.
-  if (there.length === 0 || (others.length > 0 && !sources.isAlone)) return readFromLog(sources, query);
-  const page = others.length > 0 ? await readFromLog(sources, { ...query, topics: others }) : null;
+  if (there.length === 0 || (others.length > 0 && !sources.isAlone)) return yield* readFromLog(sources, query);
+  const page = others.length > 0 ? yield* readFromLog(sources, { ...query, topics: others }) : null;
   const recalled = recallPage(sequencer, { topics: there, afterPosition, lastSeen });
   // Some of it has been deleted meanwhile, say.
-  if (recalled === null) return readFromLog(sources, query);
+  if (recalled === null) return yield* readFromLog(sources, query);
   return page === null ? recalled : merged(page, recalled);
 }
 
 /** @returns those of which this node has heard all: where others append, what is kept may have been changed without its knowing [MSG2] [MSG3] */
-async function currentOf({ log, sequencer, isAlone }: ReplaySources, topics: string[]): Promise<string[]> {
+function* currentOf({ log, sequencer, isAlone }: ReplaySources, topics: string[]): Steps<string[]> {
   if (isAlone || topics.length === 0) return topics;
-  const heads = await log.heads(topics);
+  const heads = yield* got(log.heads(topics));
   return topics.filter((topic) => (sequencer.headOf(topic) ?? 0) >= (heads.get(topic)?.seq ?? 0));
 }
 
-async function readFromLog({ log, sequencer }: ReplaySources, query: ReplayQuery): Promise<ReplayPage> {
+/** Looks whether nothing of one's own was missed, as is mostly so: the heads tell that at once. Null: there is something, or it is not known. */
+function nothingAfter({ log, sequencer }: ReplaySources, { topics, afterPosition }: ReplayQuery): ReplayPage | null {
+  if (topics.some((topic) => ownerOf(topic) === null)) return null;
+  const heads = log.headsNow?.(topics) ?? null;
+  if (heads === null || [...heads.values()].some(({ position }) => position > afterPosition)) return null;
+  return { events: [], heads, watermark: sequencer.safePosition, more: false };
+}
+
+function* readFromLog({ log, sequencer }: ReplaySources, query: ReplayQuery): Steps<ReplayPage> {
   const { deletions, epochs } = sequencer;
   const { breaks } = epochs;
-  const page = await log.replay(query);
+  const reading = log.replay(query);
+  const page = reading instanceof Promise ? yield reading : reading;
   if (epochs.breaks === breaks) sequencer.noteRead(page, { afterPosition: query.afterPosition, deletions });
   return page;
 }

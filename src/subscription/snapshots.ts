@@ -1,11 +1,12 @@
 /** Reads what a new subscriber is told of the present: how conversations stand and whether it may write there, who types, who is there, which calls are on [REC3] [TYP2] [PRE5] [CALL7]. */
 import type { DirectoryView } from "../directory/directory.ts";
+import { type AtOnce, atOnce, got, type Steps } from "../ground/at-once.ts";
 import { nextTurn } from "../ground/next-turn.ts";
 import type { WireFormat } from "../protocol/limits.ts";
 import type { CallView, PresenceView, Snapshot } from "../protocol/server.ts";
 import type { Topic, TopicKind } from "../protocol/topic.ts";
 import type { FairQueue } from "../storage/fair-queue.ts";
-import type { Overview, OverviewStore } from "../storage/overview-store.ts";
+import type { Overview, OverviewPage, OverviewStore } from "../storage/overview-store.ts";
 import { namesPerQuestion } from "../storage/ports.ts";
 import { shownEvent } from "./shown-event.ts";
 import type { Subscriber } from "./subscriber.ts";
@@ -23,7 +24,7 @@ export interface SnapshotSources {
     snapshotOf(asker: { userId: string; connectionId: string }, userId: string): PresenceView;
   };
   /** Null where it cannot be told. */
-  calls: { snapshotOf(device: { userId: string; deviceId: string }): Promise<CallView[] | null> };
+  calls: { snapshotOf(device: { userId: string; deviceId: string }): AtOnce<CallView[] | null> };
 }
 
 /** Bytes of the last messages and receipts of one answer; what must be converted has fewer, for everybody waits for that. */
@@ -50,22 +51,24 @@ export type Snapshots = Map<string, Snapshot | WrittenSnapshot>;
 
 export function createSnapshots(sources: SnapshotSources) {
   const { questions, directory, typing, presence, calls } = sources;
-  return async (subscriber: Subscriber, topics: Topic[]): Promise<Snapshots> => {
+  function* read(subscriber: Subscriber, topics: Topic[]): Steps<Snapshots> {
     const { userId, deviceId } = subscriber;
     const keysOf = (kind: TopicKind) => topics.flatMap((topic) => (topic.kind === kind ? [topic.key] : []));
     const users = subscriber.isClosed ? [] : keysOf("presence");
-    const reading = readOverviews(sources, subscriber, keysOf("conversation"));
-    const prepare = () => questions.ask(subscriber, () => presence.prepareSnapshots(users));
-    const overviews = users.length === 0 ? await reading : (await Promise.all([reading, prepare()]))[0];
+    const reading = atOnce(readOverviews(sources, subscriber, keysOf("conversation")));
+    const prepare = async () => questions.ask(subscriber, () => presence.prepareSnapshots(users));
+    if (users.length > 0) yield Promise.all([reading, prepare()]);
+    const overviews = reading instanceof Promise ? yield reading : reading;
     // Last, for a list takes long to read: changes of these are told meanwhile, and who is told goes by what comes last.
     const shown = [...overviews.keys()];
     const memberships =
       directory.rememberedMemberships(userId, shown) ??
-      (await questions.ask(subscriber, () => directory.membershipsAmong(userId, shown)));
+      (yield* got(questions.ask(subscriber, () => directory.membershipsAmong(userId, shown))));
     const asksCalls = topics.some(({ kind }) => kind === "calls");
-    const callViews = asksCalls ? await calls.snapshotOf({ userId, deviceId }) : null;
+    const asking = asksCalls ? calls.snapshotOf({ userId, deviceId }) : null;
+    const callViews = asking instanceof Promise ? yield asking : asking;
     // Of what is asked nobody any more: a consequence of this turn's may be told of yet.
-    if (topics.some(({ kind }) => kind === "typing" || kind === "presence")) await nextTurn();
+    if (topics.some(({ kind }) => kind === "typing" || kind === "presence")) yield nextTurn();
     const snapshots: Snapshots = new Map();
     for (const { name, kind, key } of topics) {
       if (kind === "conversation") {
@@ -81,18 +84,19 @@ export function createSnapshots(sources: SnapshotSources) {
       }
     }
     return snapshots;
-  };
+  }
+  return (subscriber: Subscriber, topics: Topic[]): AtOnce<Snapshots> => atOnce(read(subscriber, topics));
 }
 
 /**
  * Reads a piece at a time, each in its turn and by one question, and writes it before the next one.
  * @returns the JSON text of each, left open for what is known last
  */
-async function readOverviews(
+function* readOverviews(
   { questions, overviews: store, directory, listBytesMax }: SnapshotSources,
   subscriber: Subscriber,
   conversationIds: string[],
-): Promise<Map<string, string>> {
+): Steps<Map<string, string>> {
   const texts = new Map<string, string>();
   const { userId, format, isClosed } = subscriber;
   if (isClosed || conversationIds.length === 0) return texts;
@@ -103,11 +107,16 @@ async function readOverviews(
   while (left.length > 0) {
     const piece = left.slice(0, count);
     const bytesMax = Math.min(room, pieceBytesMax);
-    const { overviews, bytes, beyond } = await questions.ask(subscriber, async () => {
-      const areTold = (told ??= await directory.toldOfReceipts(conversationIds));
+    const readPiece = function* (): Steps<OverviewPage> {
+      const asking = told ?? directory.toldOfReceipts(conversationIds);
+      const areTold = asking instanceof Promise ? yield asking : asking;
+      told = areTold;
       const conversations = piece.map((conversationId) => ({ conversationId, isTold: areTold.has(conversationId) }));
-      return store.read({ userId, conversations, bytesMax });
-    });
+      const reading = store.read({ userId, conversations, bytesMax });
+      return reading instanceof Promise ? yield reading : reading;
+    };
+    const reading = questions.ask(subscriber, () => atOnce(readPiece()));
+    const { overviews, bytes, beyond } = reading instanceof Promise ? yield reading : reading;
     for (const [conversationId, overview] of overviews) texts.set(conversationId, textOf(overview));
     // Of what is beyond the answer the rest is left out, also what is small.
     const isFull = beyond.length > 0 && bytesMax === room;

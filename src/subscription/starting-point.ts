@@ -1,5 +1,6 @@
 /** Finds where a connection that comes back goes on, as it says or as its device has acknowledged [LOG4] [LOG6]. */
 import type { Sequencer } from "../broadcast/sequencer.ts";
+import { type AtOnce, atOnce, got, type Steps } from "../ground/at-once.ts";
 import type { Since } from "../protocol/client.ts";
 import type { CursorStore } from "../storage/ports.ts";
 import type { Subscriber } from "./subscriber.ts";
@@ -15,7 +16,7 @@ export interface StartingPoint {
   isUnbroken: boolean;
 }
 
-type Locating = Pick<Sequencer, "epochs" | "repair" | "reach">;
+type Locating = Pick<Sequencer, "epochs" | "repair" | "reach" | "safePosition">;
 
 interface LookedUpIn {
   cursors: Pick<CursorStore, "acknowledged">;
@@ -23,28 +24,35 @@ interface LookedUpIn {
 }
 
 /** The position of a cursor that this node or another has given out; null: of another log, of a part that is lost, or above what was sent. */
-export async function locate(cursor: string, sequencer: Locating): Promise<number | null> {
-  const { epochs } = sequencer;
-  // Another node may have begun an epoch, and have given the cursor out just before the client came here.
-  for (let repairs = 0; repairs < 2 && epochs.read(cursor) === null; repairs++) await sequencer.repair();
-  const place = epochs.read(cursor);
-  return place?.holds && (await sequencer.reach(place.position)) ? place.position : null;
+export function locate(cursor: string, sequencer: Locating): AtOnce<number | null> {
+  return atOnce(find(cursor, sequencer));
 }
 
-export async function startingPointOf(
+function* find(cursor: string, sequencer: Locating): Steps<number | null> {
+  const { epochs } = sequencer;
+  // Another node may have begun an epoch, and have given the cursor out just before the client came here.
+  for (let repairs = 0; repairs < 2 && epochs.read(cursor) === null; repairs++) yield sequencer.repair();
+  const place = epochs.read(cursor);
+  if (!place?.holds) return null;
+  const isSent = place.position <= sequencer.safePosition || (yield* got(sequencer.reach(place.position)));
+  return isSent ? place.position : null;
+}
+
+export function* startingPointOf(
   { userId, deviceId }: Subscriber,
   since: Since,
   { cursors, sequencer }: LookedUpIn,
-): Promise<StartingPoint> {
+): Steps<StartingPoint> {
   const { breaks } = sequencer.epochs;
   if (since !== "acked") {
-    const position = await locate(since.cursor, sequencer);
+    const position = yield* find(since.cursor, sequencer);
     const isUnbroken = sequencer.epochs.isUnbrokenSince(since.cursor);
     return { position, breaks, seen: (isUnbroken ? since.seen : undefined) ?? {}, isUnbroken };
   }
-  const acked = await cursors.acknowledged(userId, deviceId);
+  const asking = cursors.acknowledged(userId, deviceId);
+  const acked = asking instanceof Promise ? yield asking : asking;
   // A device that never acknowledged anything is owed whatever the log still has.
   if (acked === null) return { position: 0, breaks, seen: {}, isUnbroken: true };
-  const position = await locate(acked, sequencer);
+  const position = yield* find(acked, sequencer);
   return { position, breaks, seen: {}, isUnbroken: sequencer.epochs.isUnbrokenSince(acked) };
 }

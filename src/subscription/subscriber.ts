@@ -1,5 +1,6 @@
 /** Defines a connection as subscriptions see it: whose it is, what it is on, and how to write to it. */
 import type { Recipient } from "../broadcast/ports.ts";
+import type { AtOnce } from "../ground/at-once.ts";
 import type { OutgoingMessage } from "../protocol/envelope.ts";
 
 /** Names what a connection asked to follow without naming topics: new conversations and members join by themselves [SUB3]. */
@@ -27,7 +28,7 @@ export interface Subscriber extends Recipient {
   /** Writes many messages with one system call. */
   sendAll(messages: OutgoingMessage[]): void;
   /** Resolves when what was written has left for the network, or the connection has closed. */
-  drained(): Promise<void>;
+  drained(): AtOnce<void>;
 }
 
 export function followsOf(subscriber: Subscriber): Follows {

@@ -1,6 +1,7 @@
 /** Holds one socket: whose it is, how it is doing, and writing to it without ever leaving a silent gap. */
 import type { ServerWebSocket } from "bun";
 import type { EncodedFrame, WaitingFrames } from "../broadcast/ports.ts";
+import type { AtOnce } from "../ground/at-once.ts";
 import type { Since } from "../protocol/client.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { Codec } from "../protocol/codec.ts";
@@ -275,9 +276,9 @@ export class Connection implements RoutedConnection, RequestSocket {
     return this.#ws?.getBufferedAmount() ?? 0;
   }
 
-  drained(): Promise<void> {
+  drained(): AtOnce<void> {
     if (this.#held !== null && this.#held.length > 1) this.speak();
-    if (this.isClosed || this.bufferedBytes() === 0) return Promise.resolve();
+    if (this.isClosed || this.bufferedBytes() === 0) return;
     return new Promise((resolve) => {
       this.#drainWaiters ??= [];
       this.#drainWaiters.push(resolve);

@@ -3,6 +3,7 @@ import { AuthenticationError, type Authenticator } from "../auth/authenticator.t
 import { expiryWarningAt, type Identity } from "../auth/identity.ts";
 import type { Config } from "../config/schema.ts";
 import type { DirectoryView } from "../directory/directory.ts";
+import { type AtOnce, atOnce, type Steps } from "../ground/at-once.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 import type { UserState } from "../storage/directory-store.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -42,6 +43,8 @@ export class TooManyFailures extends Error {
 
 export class Credentials {
   readonly #outage: Outage;
+  /** How the user stands of whom this was asked last, until this turn of the loop waits for anything: by then it may be otherwise. */
+  #justSeen: { userId: string; state: UserState } | null = null;
 
   constructor(private readonly options: CredentialsOptions) {
     this.#outage = new Outage({
@@ -60,10 +63,15 @@ export class Credentials {
    * @throws Unavailable where the keys could not be had
    * @throws TooManyFailures the token is of no worth and the address has sent too many such
    */
-  async verify(token: string, from: { address: string; deviceId: string | null }): Promise<TokenSession> {
+  verify(token: string, from: { address: string; deviceId: string | null }): AtOnce<TokenSession> {
+    return atOnce(this.#verify(token, from));
+  }
+
+  *#verify(token: string, from: { address: string; deviceId: string | null }): Steps<TokenSession> {
     const { authenticator, addresses, config, now } = this.options;
     try {
-      const identity = await authenticator.verify(token);
+      const verifying = authenticator.verify(token);
+      const identity = verifying instanceof Promise ? yield verifying : verifying;
       return {
         userId: identity.userId,
         roles: identity.roles,
@@ -86,18 +94,29 @@ export class Credentials {
    * @throws AuthenticationError `user_unknown` or `user_disabled`
    * @throws Unavailable whatever the engine refuses it for
    */
-  async checkUser({ userId, roles }: { userId: string; roles: readonly string[] }): Promise<void> {
-    const state = await this.#stateOf(userId);
+  checkUser(user: { userId: string; roles: readonly string[] }): AtOnce<void> {
+    return atOnce(this.#checkUser(user));
+  }
+
+  *#checkUser({ userId, roles }: { userId: string; roles: readonly string[] }): Steps<void> {
+    const state = yield* this.#stateOf(userId);
     if (state === "unknown" && roles.length === 0) {
       throw new AuthenticationError("user_unknown", "This user does not exist.");
     }
     if (state === "disabled") throw new AuthenticationError("user_disabled", "This user is disabled.");
   }
 
-  async #stateOf(userId: string): Promise<UserState> {
+  *#stateOf(userId: string): Steps<UserState> {
+    if (this.#justSeen?.userId === userId) return this.#justSeen.state;
     try {
-      const state = await this.options.directory.admit(userId);
+      const asking = this.options.directory.admit(userId);
+      const state = asking instanceof Promise ? yield asking : asking;
       this.#outage.ended();
+      if (this.#justSeen === null)
+        queueMicrotask(() => {
+          this.#justSeen = null;
+        });
+      this.#justSeen = { userId, state };
       return state;
     } catch (error) {
       this.#outage.began(error);

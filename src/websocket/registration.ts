@@ -1,5 +1,6 @@
 /** Makes a connection its user's: known on every node, in place of an older one of its device, within the limit of devices [CON3]. */
 import type { Bus } from "../cluster/ports.ts";
+import { type AtOnce, atOnce, got, type Steps } from "../ground/at-once.ts";
 import { KeyedQueue } from "../ground/keyed-queue.ts";
 import { itemsMax, pages } from "../ground/pages.ts";
 import { realTimers, type Timers } from "../ground/timers.ts";
@@ -39,19 +40,24 @@ export class Registration {
   constructor(private readonly options: RegistrationOptions) {}
 
   /** Makes the connection live, unless it has gone meanwhile. @returns whether it is */
-  async register(connection: Connection, session: UserSession): Promise<boolean> {
+  register(connection: Connection, session: UserSession): AtOnce<boolean> {
+    return atOnce(this.#register(connection, session));
+  }
+
+  *#register(connection: Connection, session: UserSession): Steps<boolean> {
     const { bus, hub, logger, presence, quota } = this.options;
     const { deviceId, connectionId } = connection;
     const { userId } = session;
     connection.moveTo("authenticating");
-    const entered = await this.#enter({ userId, deviceId, connectionId, isGone: () => connection.isClosed }, session);
+    const place = { userId, deviceId, connectionId, isGone: () => connection.isClosed };
+    const entered = yield* this.#enter(place, session);
     if (entered === null) return false;
     const { replaced } = entered;
     // Even where the newer one has gone meanwhile: the device's entry is no longer the older one's, and leaves with this.
     for (const older of hub.find({ userId, deviceId })) older.close(CloseCode.replaced, "replaced by the same device");
     if (replaced !== null) bus.broadcast({ kind: "replaced", userId, deviceId, connectionId: replaced.connectionId });
     if (connection.isClosed) {
-      await presence.disconnect({ userId, deviceId, connectionId, clean: false });
+      yield presence.disconnect({ userId, deviceId, connectionId, clean: false });
       return false;
     }
     connection.assume(session);
@@ -96,20 +102,22 @@ export class Registration {
   }
 
   /** Enters the device; half-open lines of a client that changed its network must not keep its own tabs out. */
-  async #enter(
+  *#enter(
     { isGone, ...place }: DeviceRef & { isGone: () => boolean },
     { roles }: UserSession,
-  ): Promise<ConnectResult | null> {
+  ): Steps<ConnectResult | null> {
     const { presence, deviceLimit } = this.options;
-    if (roles.includes("service")) return presence.connect({ ...place, regardless: true }, isGone);
-    const entered = await presence.connect(place, isGone);
+    if (roles.includes("service")) return yield* got(presence.connect({ ...place, regardless: true }, isGone));
+    const entering = presence.connect(place, isGone);
+    const entered = entering instanceof Promise ? yield entering : entering;
     if (entered === null || entered.accepted) return entered;
-    return this.#newcomers.run(place.userId, async () => {
+    const enterLate = async () => {
       await deviceLimit.make(place);
       const late = await presence.connect({ ...place, regardless: true }, isGone);
       // Another node may have let one in at the same moment.
       await deviceLimit.make(place);
       return late;
-    });
+    };
+    return yield* got(this.#newcomers.run(place.userId, enterLate));
   }
 }

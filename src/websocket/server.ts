@@ -3,6 +3,7 @@ import type { Server as BunServer, ServerWebSocket, TLSOptions, WebSocketHandler
 import type { WaitingFrames } from "../broadcast/ports.ts";
 import { ConfigError } from "../config/faults.ts";
 import type { Config } from "../config/schema.ts";
+import { type AtOnce, atOnce, type Steps } from "../ground/at-once.ts";
 import type { HealthHandler } from "../health/handler.ts";
 import { CloseCode, closeCodeOf } from "../protocol/close.ts";
 import type { Router } from "../router/router.ts";
@@ -146,27 +147,40 @@ export class Server {
     );
   }
 
-  async #answer(request: Request, server: BunServer<Connection>): Promise<Response | undefined> {
+  #answer(request: Request, server: BunServer<Connection>): AtOnce<Response | undefined> {
     const url = urlOf(request);
     // Refused here: as a failure it would be logged, with what was asked.
     if (url === null) return new Refusal(400, "bad_request", "The Host header is not one.").toResponse();
-    if (url.pathname !== "/ws") {
-      return (await this.options.health.handle({ method: request.method, url: url.href })) ?? notFound(request);
-    }
-    return this.answerSocket(request, server, { url });
+    return url.pathname === "/ws" ? this.answerSocket(request, server, { url }) : this.#answerPlain(request, url);
   }
 
-  /** Lets a socket in, on this or another listener of the process that has these handlers. @returns undefined where it is in */
-  async answerSocket(
+  async #answerPlain(request: Request, url: URL): Promise<Response> {
+    return (await this.options.health.handle({ method: request.method, url: url.href })) ?? notFound(request);
+  }
+
+  /**
+   * Lets a socket in, on this or another listener of the process that has these handlers: in this turn where it can, so that
+   * its first messages leave in one piece with the answer. @returns undefined where it is in
+   */
+  answerSocket(
     request: Request,
     server: BunServer<Connection>,
-    { isInternal = false, url }: { isInternal?: boolean; url?: URL } = {},
-  ): Promise<Response | undefined> {
+    from: { isInternal?: boolean; url?: URL } = {},
+  ): AtOnce<Response | undefined> {
+    return atOnce(this.#answerSocket(request, server, from));
+  }
+
+  *#answerSocket(
+    request: Request,
+    server: BunServer<Connection>,
+    { isInternal = false, url }: { isInternal?: boolean; url?: URL },
+  ): Steps<Response | undefined> {
     try {
       const address = this.addressOf(request, server);
       const { upgrades, compression, now } = this.options;
       const source = { address, isInternal, url, isOfThisMachine: () => this.isOfThisMachine(request, server) };
-      const { connection, subprotocol } = await upgrades.admit(request, source);
+      const admitting = upgrades.admit(request, source);
+      const { connection, subprotocol } = admitting instanceof Promise ? yield admitting : admitting;
       // Where nobody agrees on it the platform looks at no offer, and to touch the headers costs a copy of all of them.
       if (compression.perMessageDeflate !== false && !compression.allows(connection, now()))
         request.headers.delete("sec-websocket-extensions");
@@ -235,7 +249,10 @@ export class Server {
       open: (ws) => {
         const connection = ws.data;
         connection.attach(ws, attachment);
-        apart(connection, () => void connection.occupy(sessions.open(connection), handlerOf(connection)));
+        apart(connection, () => {
+          const opened = sessions.open(connection);
+          if (opened instanceof Promise) connection.occupy(opened, handlerOf(connection));
+        });
       },
       message: (ws, frame) => {
         heard(ws);

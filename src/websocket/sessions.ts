@@ -1,6 +1,7 @@
 /** Brings a connection in: its greeting, its authentication, and what it is subscribed to by itself. */
 import { AuthenticationError } from "../auth/authenticator.ts";
 import type { Config } from "../config/schema.ts";
+import { type AtOnce, atOnce, type Steps } from "../ground/at-once.ts";
 import type { Reply } from "../handlers/context.ts";
 import type { ClientPayload, Since } from "../protocol/client.ts";
 import { CloseCode } from "../protocol/close.ts";
@@ -43,7 +44,11 @@ export class Sessions {
   }
 
   /** Greets a new connection and, where the upgrade has identified it, makes it live. Never rejects. */
-  async open(connection: Connection): Promise<void> {
+  open(connection: Connection): AtOnce<void> {
+    return atOnce(this.#open(connection));
+  }
+
+  *#open(connection: Connection): Steps<void> {
     const { hub } = this.options;
     hub.add(connection);
     if (connection.session === null) {
@@ -51,14 +56,15 @@ export class Sessions {
       return;
     }
     try {
-      await this.options.registration.register(connection, connection.session);
+      const registering = this.options.registration.register(connection, connection.session);
+      if (registering instanceof Promise) yield registering;
     } catch (error) {
       this.#giveUp(connection, error);
       return;
     }
     connection.holdBack();
     this.#greet(connection);
-    await this.#settleIn(connection, connection.since);
+    yield* this.#settleIn(connection, connection.since);
     connection.speak();
   }
 
@@ -90,7 +96,10 @@ export class Sessions {
     connection.moveTo("authenticating");
     connection.deviceId = deviceId;
     await this.options.registration.register(connection, session);
-    return { ...this.#success(connection, acked), after: () => this.#settleIn(connection, since ?? connection.since) };
+    return {
+      ...this.#success(connection, acked),
+      after: async () => atOnce(this.#settleIn(connection, since ?? connection.since)),
+    };
   }
 
   #greet(connection: Connection): void {
@@ -109,9 +118,10 @@ export class Sessions {
   }
 
   /** Asks again: a user who was disabled or blocked since the check was not among the connections that were closed [AUTH4]. */
-  async #checkAgain(connection: Connection): Promise<void> {
+  *#checkAgain(connection: Connection): Steps<void> {
     try {
-      await this.options.credentials.checkUser(connection);
+      const checking = this.options.credentials.checkUser(connection);
+      if (checking instanceof Promise) yield checking;
     } catch (error) {
       if (error instanceof AuthenticationError) return connection.close(CloseCode.revoked, error.code);
       // It is not asked again: the client may come back and be checked anew.
@@ -123,15 +133,19 @@ export class Sessions {
    * Checks a connection that is live now once more, and subscribes it to its own topics [SUB2]. One that is told so stays,
    * whatever the storage does from then on. Never rejects.
    */
-  async #settleIn(connection: Connection, since: Since | undefined): Promise<void> {
+  *#settleIn(connection: Connection, since: Since | undefined): Steps<void> {
     const { config, subscriptions, tell } = this.options;
     const topics = config.websocket.auto_subscribe;
     if (connection.isClosed) return;
-    const checked = this.#checkAgain(connection);
-    if (topics.length === 0) return checked;
+    const checked = atOnce(this.#checkAgain(connection));
+    if (topics.length === 0) {
+      if (checked instanceof Promise) yield checked;
+      return;
+    }
     try {
-      const { payload } = await subscriptions.subscribe(connection, { topics, since });
-      await checked;
+      const subscribing = subscriptions.subscribe(connection, { topics, since });
+      const { payload } = subscribing instanceof Promise ? yield subscribing : subscribing;
+      if (checked instanceof Promise) yield checked;
       if (connection.isClosed) return;
       tell(connection, "subscribed", payload);
       this.#settling.ended();

@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { AuthenticationError, roles as knownRoles, type Role } from "../auth/authenticator.ts";
 import { createOriginCheck, isLoopbackOrigin } from "../config/origins.ts";
 import type { Config } from "../config/schema.ts";
+import { type AtOnce, atOnce, type Steps } from "../ground/at-once.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 import type { Since } from "../protocol/client.ts";
 import type { Codecs } from "../protocol/codecs.ts";
@@ -106,8 +107,11 @@ export class Upgrades {
    * Runs all checks; the identity is checked against the directory before the upgrade.
    * @throws Refusal
    */
-  async admit(request: Request, from: Source): Promise<Admission> {
-    const { config } = this.options;
+  admit(request: Request, from: Source): AtOnce<Admission> {
+    return atOnce(this.#admit(request, from));
+  }
+
+  *#admit(request: Request, from: Source): Steps<Admission> {
     if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
       throw new Refusal(426, "upgrade_required", "This is a WebSocket endpoint.");
     }
@@ -120,15 +124,9 @@ export class Upgrades {
         "In trusted mode only this machine may connect, but for auth.behind_gateway.",
       );
     this.#checkAdmission(from);
-    if (!from.isInternal) this.#inProgress++;
-    let timer: Timer | undefined;
     try {
-      const late = new Promise<never>((_, reject) => {
-        const message = "The identity could not be checked in time.";
-        const refuse = () => reject(new Unavailable("auth", message, { isPublic: true }));
-        timer = setTimeout(refuse, config.websocket.upgrade_timeout);
-      });
-      const admitted = await Promise.race([this.#identify(request, from), late]);
+      const identified = atOnce(this.#identify(request, from));
+      const admitted = identified instanceof Promise ? yield this.#waitFor(identified, from) : identified;
       // Draining may have begun meanwhile, and everybody who was here has been told so.
       this.#refuseWhileDraining();
       const shortage = this.options.quota.take(admitted.connection);
@@ -136,9 +134,23 @@ export class Upgrades {
       return admitted;
     } catch (error) {
       throw error instanceof Unavailable ? new Refusal(503, "unavailable", error.told, error) : error;
+    }
+  }
+
+  /** @throws Unavailable where it takes too long */
+  async #waitFor(identified: Promise<Admission>, { isInternal }: Source): Promise<Admission> {
+    if (!isInternal) this.#inProgress++;
+    let timer: Timer | undefined;
+    try {
+      const late = new Promise<never>((_, reject) => {
+        const message = "The identity could not be checked in time.";
+        const refuse = () => reject(new Unavailable("auth", message, { isPublic: true }));
+        timer = setTimeout(refuse, this.options.config.websocket.upgrade_timeout);
+      });
+      return await Promise.race([identified, late]);
     } finally {
       clearTimeout(timer);
-      if (!from.isInternal) this.#inProgress--;
+      if (!isInternal) this.#inProgress--;
     }
   }
 
@@ -176,14 +188,14 @@ export class Upgrades {
     throw new Refusal(503, "draining", "This node is shutting down; connect to another.", { retryAfterMs: 1_000 });
   }
 
-  async #identify(request: Request, { address, isInternal, url }: Source): Promise<Admission> {
+  *#identify(request: Request, { address, isInternal, url }: Source): Steps<Admission> {
     const { config, codecs, now, newId } = this.options;
     const { format, subprotocol } = chooseFormat(request.headers.get("sec-websocket-protocol"));
     const query = readQuery((url ?? urlOf(request)!).searchParams);
     const session =
       config.auth.mode === "trusted"
-        ? await this.#trust(query)
-        : await this.#verify(bearerOf(request) ?? query.token, query, address);
+        ? yield* this.#trust(query)
+        : yield* this.#verify(bearerOf(request) ?? query.token, query, address);
     const connection = new Connection({
       connectionId: newId(),
       deviceId: session?.deviceId ?? query.deviceId ?? newId(),
@@ -199,17 +211,18 @@ export class Upgrades {
     return { connection, subprotocol };
   }
 
-  async #trust({ userId, roles, deviceId }: Query): Promise<TokenSession> {
+  *#trust({ userId, roles, deviceId }: Query): Steps<TokenSession> {
     if (userId === null) throw new Refusal(401, "not_authenticated", "user_id is missing.", { field: "user_id" });
-    await this.#refuseUnlessKnown({ userId, roles });
+    yield* this.#refuseUnlessKnown({ userId, roles });
     return { userId, roles, grants: [], expiresAt: null, expiryWarningAt: null, deviceId };
   }
 
-  async #verify(token: string | null, { deviceId }: Query, address: string): Promise<TokenSession | null> {
+  *#verify(token: string | null, { deviceId }: Query, address: string): Steps<TokenSession | null> {
     if (token === null) return null;
     try {
-      const session = await this.options.credentials.verify(token, { address, deviceId });
-      await this.#refuseUnlessKnown(session);
+      const verifying = this.options.credentials.verify(token, { address, deviceId });
+      const session = verifying instanceof Promise ? yield verifying : verifying;
+      yield* this.#refuseUnlessKnown(session);
       return session;
     } catch (error) {
       if (error instanceof TooManyFailures) throw new Refusal(429, "rate_limited", error.message, error);
@@ -218,9 +231,10 @@ export class Upgrades {
     }
   }
 
-  async #refuseUnlessKnown(user: { userId: string; roles: readonly string[] }): Promise<void> {
+  *#refuseUnlessKnown(user: { userId: string; roles: readonly string[] }): Steps<void> {
     try {
-      await this.options.credentials.checkUser(user);
+      const checking = this.options.credentials.checkUser(user);
+      if (checking instanceof Promise) yield checking;
     } catch (error) {
       if (error instanceof AuthenticationError) throw new Refusal(403, error.code, error.message);
       throw error;

@@ -98,7 +98,7 @@ describe("[LOG4] an epoch of the log on PostgreSQL", () => {
     expect(node.changes).toEqual([]);
     await server.halt();
     await server.resume();
-    await insist(() => node.storage.log.heads(["user:a"]));
+    await insist(async () => node.storage.log.heads(["user:a"]));
     expect(node.changes).toMatchObject([{ isBroken: false }]);
     expect(holds(node, cursor)).toBe(true);
   });
@@ -143,7 +143,7 @@ describe("[LOG4] an epoch of the log on PostgreSQL", () => {
     const { position } = await append(node, "user:a");
     await server.halt();
     await server.resume("standby");
-    expect((await insist(() => node.storage.log.heads(["user:a"]))).get("user:a")?.seq).toBe(1);
+    expect((await insist(async () => node.storage.log.heads(["user:a"]))).get("user:a")?.seq).toBe(1);
     await node.storage.log.movedSince(0, 1);
     await expect(append(node, "user:a")).rejects.toMatchObject({ cause: { code: "25006" } });
     expect(node.changes).toEqual([]);

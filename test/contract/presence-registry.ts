@@ -76,10 +76,11 @@ export function describePresenceRegistryContract(name: string, open: () => Promi
     test("[PRE1] a step that throws stores nothing, and its own error comes out", async () => {
       const { now } = await say(one, "u1", "kept");
       const refusal = new Error("refused");
-      const attempt = other.transact("u1", () => {
-        throw refusal;
-      });
-      expect(await attempt.catch((error) => error)).toBe(refusal);
+      const attempt = async () =>
+        other.transact("u1", () => {
+          throw refusal;
+        });
+      expect(await attempt().catch((error) => error)).toBe(refusal);
       expect(await read(one, "u1")).toEqual(now);
     });
 

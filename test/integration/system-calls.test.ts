@@ -31,9 +31,9 @@ const budgets = {
   /** An ephemeral publication to ten. */
   ephemeral: { sendto: 11, recvfrom: 1 },
   /** One that comes, subscribes to a conversation, and goes. */
-  connection: { sendto: 4, recvfrom: 4, write: 2, fcntl: 8.1 },
+  connection: { sendto: 3, recvfrom: 4, write: 2, fcntl: 6.1 },
   /** The same with twenty messages that it has missed. */
-  resume: { sendto: 5, recvfrom: 4, write: 2, fcntl: 8.1 },
+  resume: { sendto: 4, recvfrom: 4, write: 2, fcntl: 6.1 },
 } satisfies Record<string, Budget>;
 
 let service: Service;

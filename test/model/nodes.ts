@@ -2,6 +2,7 @@
 import type { Recipient } from "../../src/broadcast/ports.ts";
 import { Publisher } from "../../src/broadcast/publisher.ts";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
+import { atOnce } from "../../src/ground/at-once.ts";
 import { Unavailable } from "../../src/ground/unavailable.ts";
 import type { OutgoingMessage } from "../../src/protocol/envelope.ts";
 import { readCursor } from "../../src/storage/epochs.ts";
@@ -159,7 +160,7 @@ export class Client {
     const lookup = { sequencer, cursors: { acknowledged: async () => null } };
     const { epochs } = sequencer;
     const told = since && { cursor: epochs.cursorOf(since.cursor), seen: since.seen };
-    const start = told && (await startingPointOf(this.#subscriber, told, lookup));
+    const start = told && (await atOnce(startingPointOf(this.#subscriber, told, lookup)));
     const request = { subscriber: this.#subscriber, topics, since: start, revoked: new Set<string>() };
     return catchUp({ log: this.#log, sequencer, pageSize: 2 }, request);
   }

@@ -2,7 +2,12 @@
 import { afterEach, expect } from "bun:test";
 import { type JWTPayload, SignJWT } from "jose";
 import * as v from "valibot";
-import { AuthenticationError, type Authenticator, createAuthenticator } from "../../src/auth/authenticator.ts";
+import {
+  AuthenticationError,
+  type Authenticator,
+  createAuthenticator,
+  type Identity,
+} from "../../src/auth/authenticator.ts";
 import { configSchema } from "../../src/config/schema.ts";
 
 export const nowMs = Date.UTC(2026, 0, 2);
@@ -13,23 +18,27 @@ export const secretBytes = new TextEncoder().encode(secret);
 export const usualClaims = { sub: "u1", exp: nowSeconds + 3_600 };
 
 type Options = Partial<Parameters<typeof createAuthenticator>[0]>;
+/** As somebody sees it who waits for what it says. */
+export interface AwaitedAuthenticator extends Authenticator {
+  verify(token: string): Promise<Identity>;
+}
 const running: Authenticator[] = [];
 afterEach(() => {
   for (const it of running.splice(0)) it.stop();
 });
 
 /** Not started yet; stopped after the test. */
-export function authenticator(auth: Record<string, unknown>, options: Options = {}): Authenticator {
+export function authenticator(auth: Record<string, unknown>, options: Options = {}): AwaitedAuthenticator {
   const config = v.parse(configSchema, { auth: { mode: "token", ...auth } }).auth;
   const it = createAuthenticator({ config, now: () => nowMs, ...options });
   running.push(it);
-  return it;
+  return { ...it, verify: async (token) => it.verify(token) };
 }
 
 export async function startedAuthenticator(
   auth: Record<string, unknown>,
   options: Options = {},
-): Promise<Authenticator> {
+): Promise<AwaitedAuthenticator> {
   const it = authenticator(auth, options);
   await it.start();
   return it;

@@ -64,7 +64,10 @@ test("[CALL5] a device that connects while calls are away rings once they are ba
 test("[CALL5] a call that is offered before a device which has come is told what is on rings there once", async () => {
   const callsOf = world.registry.callsOf.bind(world.registry);
   const read = Promise.withResolvers<void>();
-  world.registry.callsOf = (userId) => callsOf(userId).finally(read.resolve);
+  world.registry.callsOf = async (userId) => {
+    read.resolve();
+    return callsOf(userId);
+  };
   const subscribed = Promise.withResolvers<void>();
   const connected = world.service.deviceConnected(b2, () => subscribed.promise);
   await read.promise;

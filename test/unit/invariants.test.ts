@@ -147,7 +147,7 @@ test("[LOG3] [LOG5] catch_up: a replay that would send something twice ends befo
   const subscriber = createSubscriber("ben", { sendAll: (messages) => void sent.push(...messages) });
   const since = { position: 0, breaks: 0, seen: {}, isUnbroken: true };
   const request = { subscriber, topics: [topic], since, revoked: new Set<string>() };
-  const failure = await catchUp({ log, sequencer }, request).catch((error) => error);
+  const failure = await Promise.resolve(catchUp({ log, sequencer }, request)).catch((error) => error);
   expect(failure).toBeInstanceOf(InvariantBroken);
   expect(sent).toEqual([]);
 });

@@ -103,7 +103,7 @@ test("[CON7] [BAK2] who waits for a client goes on once nothing waits for it, th
   const { connection, socket } = connect();
   socket.waiting = 1_000;
   let isDrained = false;
-  const drained = connection.drained().then(() => void (isDrained = true));
+  const drained = Promise.resolve(connection.drained()).then(() => void (isDrained = true));
   pass(second);
   await Promise.resolve();
   expect(isDrained).toBe(false);

@@ -63,8 +63,8 @@ test("[PRE1] [PRE2] a change waits for two round trips at most before it is show
   const somebody = device("somebody", "phone");
   const busy = { status: "busy", automatic: true } as const;
   // Side by side.
-  expect(await costs(() => tracker.connect(somebody))).toEqual(["get", "read", "transact"]);
-  expect(await costs(() => tracker.connect(device("somebody", "laptop")))).toEqual(["transact"]);
+  expect(await costs(async () => tracker.connect(somebody))).toEqual(["get", "read", "transact"]);
+  expect(await costs(async () => tracker.connect(device("somebody", "laptop")))).toEqual(["transact"]);
   expect(await costs(() => tracker.update(somebody, busy))).toEqual(["transact"]);
   expect(await costs(() => tracker.update(somebody, { ...busy, automatic: false }))).toEqual(["set", "transact"]);
   expect(await costs(() => tracker.disconnect({ ...somebody, clean: false }))).toEqual(["transact"]);

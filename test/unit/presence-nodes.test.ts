@@ -86,7 +86,7 @@ test("[PRE1] who comes to another node while this one takes out their last devic
   await late.connect(phone);
   await world.clock.pass(2_000);
   await world.heard();
-  let meanwhile: (() => Promise<unknown>) | null = () => other.connect(laptop);
+  let meanwhile: (() => Promise<unknown>) | null = async () => other.connect(laptop);
   world.nodes.get("n3")!.registry.before = async () => {
     const run = meanwhile;
     meanwhile = null;
@@ -123,14 +123,14 @@ test("[LIM] a device in its grace makes room for one on another node, and is not
 });
 
 test("[CON3] a connection that ended before its device was entered does not take the place of one that came since", async () => {
-  const newer = device("ann", "phone", "newer");
+  const newer = device("zoe", "phone", "newer");
   let isGone = false;
-  // While the store is slow its client has given it up and come to another node.
-  const late = one.connect(device("ann", "phone", "older"), () => isGone);
+  // Not known here: while the store is asked her client has given it up and come to another node.
+  const late = one.connect(device("zoe", "phone", "older"), () => isGone);
   isGone = true;
   expect(await other.connect(newer)).toMatchObject({ accepted: true });
   expect(await late).toBeNull();
-  const devices = await other.devicesOf("ann");
+  const devices = await other.devicesOf("zoe");
   expect(devices.map(({ connectionId }) => connectionId)).toEqual(["newer"]);
 });
 

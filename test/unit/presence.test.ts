@@ -151,7 +151,7 @@ describe("the tracker", () => {
 
     test("[PRE1] connects and disconnects at the same time never end in the wrong order", async () => {
       const rounds = 20;
-      const all: Promise<unknown>[] = [];
+      const all: unknown[] = [];
       for (let round = 0; round < rounds; round++) {
         const place = device("ann", "phone", `c${round}`);
         all.push(tracker.connect(place), tracker.disconnect({ ...place, clean: true }));

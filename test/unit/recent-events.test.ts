@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { RecentEvents } from "../../src/broadcast/recent-events.ts";
 import { Sequencer } from "../../src/broadcast/sequencer.ts";
+import { atOnce } from "../../src/ground/at-once.ts";
 import type { EventLog, LoggedEvent, NewEvent, ReplayPage, Storage } from "../../src/storage/ports.ts";
 import { createSqliteStorage } from "../../src/storage/sqlite/storage.ts";
 import { pageAfter, recallPage } from "../../src/subscription/replay-page.ts";
@@ -50,8 +51,8 @@ async function startNode({
   }
   const recall = (afterPosition: number, topics = [topic, other]) =>
     recallPage(sequencer, { topics, afterPosition, lastSeen })?.events ?? null;
-  const come = (afterPosition: number, topics = [topic, other]) =>
-    pageAfter({ log, sequencer, isAlone }, { topics, afterPosition, limit: 200, lastSeen });
+  const come = async (afterPosition: number, topics = [topic, other]) =>
+    atOnce(pageAfter({ log, sequencer, isAlone }, { topics, afterPosition, limit: 200, lastSeen }));
   return { sequencer, recall, come, questions: () => read };
 }
 

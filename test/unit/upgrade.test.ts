@@ -29,12 +29,11 @@ test("[DRN] [CON1] who was being checked when draining began is not let in any m
   };
   const upgrades = new Upgrades(parts as unknown as UpgradeOptions);
   const request = new Request("http://localhost/ws?user_id=u1", { headers: { upgrade: "websocket" } });
-  const admission = upgrades
-    .admit(request, { address: "192.0.2.1", isInternal: false, isOfThisMachine: () => true })
-    .then(
-      () => null,
-      (error: Refusal) => error,
-    );
+  const source = { address: "192.0.2.1", isInternal: false, isOfThisMachine: () => true };
+  const admission = Promise.resolve(upgrades.admit(request, source)).then(
+    () => null,
+    (error: Refusal) => error,
+  );
   await asked.promise;
   isDraining = true;
   answered.resolve();

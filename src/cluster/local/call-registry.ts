@@ -1,4 +1,5 @@
 /** Keeps the calls of a node that is alone: in memory, each transaction in one turn of the loop. */
+import type { AtOnce } from "../../ground/at-once.ts";
 import { Multimap } from "../../ground/multimap.ts";
 import type { Call } from "../call.ts";
 import { type CallRegistry, dueLeaseMs } from "../ports.ts";
@@ -24,7 +25,7 @@ export class LocalCallRegistry implements CallRegistry {
     return this.#copies([callId])[0] ?? null;
   }
 
-  async callsOf(userId: string): Promise<Call[]> {
+  callsOf(userId: string): AtOnce<Call[]> {
     return this.#copies(this.#idsOfUser.of(userId));
   }
 

@@ -47,11 +47,11 @@ export class LocalPresenceRegistry implements PresenceRegistry {
     return this.options.now();
   }
 
-  async transact<Result>(
+  transact<Result>(
     userId: string,
     step: PresenceStep<Result>,
     { known, causeDevice }: PresenceTransactOptions = {},
-  ): Promise<{ now: VersionedRecord; result: Result }> {
+  ): { now: VersionedRecord; result: Result } {
     const current = this.#get(userId);
     // Filled in from the storage, where there is none here.
     const { record } = known?.mark === current.mark && known.version === current.version ? known : current;
@@ -63,7 +63,7 @@ export class LocalPresenceRegistry implements PresenceRegistry {
     return { now, result };
   }
 
-  async read(userIds: string[]): Promise<Map<string, VersionedRecord>> {
+  read(userIds: string[]): Map<string, VersionedRecord> {
     return new Map(userIds.map((userId) => [userId, this.#get(userId)]));
   }
 

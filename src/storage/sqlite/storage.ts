@@ -176,12 +176,12 @@ function createAppends(
 
 /** Answers in the loop what may be answered there. */
 function createCaller(calls: WorkerCalls, reads: SmallReads): WorkerCaller {
-  return {
-    async call(operation, ...values) {
-      const here = reads.answer(operation, values);
-      return here === undefined ? calls.call(operation, ...values) : here.value;
-    },
+  const here: WorkerCaller["here"] = (operation, ...values) => reads.answer(operation, values);
+  const ask: WorkerCaller["ask"] = (operation, ...values) => {
+    const answer = here(operation, ...values);
+    return answer === undefined ? calls.call(operation, ...values) : answer.value;
   };
+  return { here, ask, call: async (operation, ...values) => ask(operation, ...values) };
 }
 
 function createCleaning(calls: WorkerCalls): Cleaning {

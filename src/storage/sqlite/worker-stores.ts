@@ -1,19 +1,33 @@
 /** Makes the ports of storage of what the worker of the SQLite file answers: pages long questions, so that others get their turn in between. */
+import { type AtOnce, atOnce, type Steps } from "../../ground/at-once.ts";
 import { pages } from "../../ground/pages.ts";
 import type { ConversationStore } from "../conversation-store.ts";
 import { BeingErased, type Directory } from "../directory-store.ts";
 import type { ErasureStore } from "../erasure-store.ts";
-import { emptyOverview, type OverviewPage, type OverviewStore } from "../overview-store.ts";
+import { emptyOverview, type OverviewPage, type OverviewQuery, type OverviewStore } from "../overview-store.ts";
 import type { CursorStore, EventLog, ReceiptStore, StatusStore, TopicHead } from "../ports.ts";
 import type { PushStore } from "../push-store.ts";
+import type { StoredStatus } from "../status-store.ts";
 import type { PeersPosition } from "./directory.ts";
 import type { DirectoryWatch } from "./directory-watch.ts";
+import type { Operations } from "./engine.ts";
 import type { HeadEntries } from "./event-log.ts";
 import type { ReceiptStateEntries } from "./receipts.ts";
 import type { WorkerCalls } from "./worker-calls.ts";
 
 /** The worker, with what is small answered before it. */
-export type WorkerCaller = Pick<WorkerCalls, "call">;
+export interface WorkerCaller extends Pick<WorkerCalls, "call"> {
+  /** Calls it; what is answered before it is there at once. */
+  ask<Name extends keyof Operations>(
+    operation: Name,
+    ...values: Parameters<Operations[Name]>
+  ): AtOnce<ReturnType<Operations[Name]>>;
+  /** Gives what is answered before it; undefined: it has to be called. */
+  here<Name extends keyof Operations>(
+    operation: Name,
+    ...values: Parameters<Operations[Name]>
+  ): { value: ReturnType<Operations[Name]> } | undefined;
+}
 
 /** Conversations whose unread messages are counted by one call: other calls get their turn in between. */
 const statesPerCall = 50;
@@ -25,6 +39,11 @@ const overviewsPerCall = 250;
 const countsPerCall = 500;
 
 export function createEventLog(calls: WorkerCaller, now: () => number): Omit<EventLog, "append" | "epochs" | "note"> {
+  function* heads(topics: string[]): Steps<Map<string, TopicHead>> {
+    const asked = [...new Set(topics)];
+    const answer = calls.ask("heads", asked);
+    return toHeads(asked, answer instanceof Promise ? yield answer : answer);
+  }
   return {
     find: (once) => calls.call("find", once),
     async replay({ topics, ...rest }) {
@@ -36,9 +55,11 @@ export function createEventLog(calls: WorkerCaller, now: () => number): Omit<Eve
     page: (query) => calls.call("page", query),
     pageOf: (query) => calls.call("pageOf", query),
     feed: (query) => calls.call("feed", query),
-    async heads(topics) {
+    heads: (topics) => atOnce(heads(topics)),
+    headsNow(topics) {
       const asked = [...new Set(topics)];
-      return toHeads(asked, await calls.call("heads", asked));
+      const found = calls.here("heads", asked);
+      return found === undefined ? null : toHeads(asked, found.value);
     },
     movedSince: (position, limit) => calls.call("movedSince", position, limit),
     movedAmong: (query) => calls.call("movedAmong", query),
@@ -74,20 +95,20 @@ export function createReceiptStore(calls: WorkerCaller, now: () => number): Rece
 }
 
 export function createOverviewStore(calls: WorkerCaller): OverviewStore {
-  return {
-    async read({ conversations, bytesMax, userId }) {
-      const page: OverviewPage = { overviews: new Map(), bytes: 0, beyond: [] };
-      for (const some of pages(conversations, overviewsPerCall)) {
-        for (const { conversationId, isTold } of some) page.overviews.set(conversationId, emptyOverview(isTold));
-        const query = { userId, conversations: some, bytesMax: page.beyond.length > 0 ? -1 : bytesMax - page.bytes };
-        const { entries, bytes, beyond } = await calls.call("overviews", query);
-        for (const [conversationId, overview] of entries) page.overviews.set(conversationId, overview);
-        page.bytes += bytes;
-        page.beyond.push(...beyond);
-      }
-      return page;
-    },
-  };
+  function* read({ conversations, bytesMax, userId }: OverviewQuery): Steps<OverviewPage> {
+    const page: OverviewPage = { overviews: new Map(), bytes: 0, beyond: [] };
+    for (const some of pages(conversations, overviewsPerCall)) {
+      for (const { conversationId, isTold } of some) page.overviews.set(conversationId, emptyOverview(isTold));
+      const query = { userId, conversations: some, bytesMax: page.beyond.length > 0 ? -1 : bytesMax - page.bytes };
+      const answer = calls.ask("overviews", query);
+      const { entries, bytes, beyond } = answer instanceof Promise ? yield answer : answer;
+      for (const [conversationId, overview] of entries) page.overviews.set(conversationId, overview);
+      page.bytes += bytes;
+      page.beyond.push(...beyond);
+    }
+    return page;
+  }
+  return { read: (query) => atOnce(read(query)) };
 }
 
 export function createCursorStore(calls: WorkerCaller, now: () => number): CursorStore {
@@ -100,12 +121,14 @@ export function createCursorStore(calls: WorkerCaller, now: () => number): Curso
 }
 
 export function createStatusStore(calls: WorkerCaller): StatusStore {
+  function* get(userIds: string[]): Steps<Map<string, StoredStatus>> {
+    const answer = calls.ask("getStatuses", [...new Set(userIds)]);
+    const known = answer instanceof Promise ? yield answer : answer;
+    return new Map([...userIds.map((userId) => [userId, { status: null, lastSeenAt: null }] as const), ...known]);
+  }
   return {
     set: (userId, status) => calls.call("setStatus", userId, status),
-    async get(userIds) {
-      const known = await calls.call("getStatuses", [...new Set(userIds)]);
-      return new Map([...userIds.map((userId) => [userId, { status: null, lastSeenAt: null }] as const), ...known]);
-    },
+    get: (userIds) => atOnce(get(userIds)),
     setLastSeen: (userIds, at) => calls.call("setLastSeen", userIds, at),
     clearExpired: (expiredBy, limit) => calls.call("clearExpired", expiredBy, limit),
     keepPresent: (present) => calls.call("keepPresent", present),
@@ -177,7 +200,7 @@ export function createDirectory({
     return written;
   };
   return {
-    userState: (userId) => calls.call("userState", userId, now()),
+    userState: (userId) => calls.ask("userState", userId, now()),
     standingOf: (userId) => calls.call("standingOf", userId, now()),
     block: (userId, untilMs) => calls.call("block", userId, Math.ceil(untilMs), now()),
     recheck: (userId) => andTell(calls.call("recheck", userId)),
