@@ -1,11 +1,14 @@
-/** Memory of a connection that shows a token and has one room, beside others: what the second half of many adds to the first, once all are quiet. */
+/**
+ * Memory of a connection that shows a token and has one room, beside others: what the second half of many adds to the first, once all
+ * are quiet; with `--settle 0` the moment all have come, with what is not collected yet.
+ */
 import { come, compare, type Measured, parameters } from "./support/comparison.ts";
 import { type Contender, others } from "./support/contenders.ts";
 
 const { clients, settle } = parameters({ clients: 10_000, settle: 6 });
 
 await compare({
-  name: "connections",
+  name: settle === 0 ? "connections-at-once" : "connections",
   unit: "connection",
   gauge: { name: "memory KiB", read: (contender) => contender.memoryBytes() / 1_024 },
   contenders: [...others, "service"],
