@@ -24,7 +24,8 @@ if (name !== "all" && !names.includes(name ?? "")) {
 }
 for (const each of name === "all" ? names : [name!]) {
   console.log(`\n${each}`);
-  const child = Bun.spawn([process.execPath, join(import.meta.dir, `${each}.ts`), ...given], {
+  // Ended in the middle, by a key or a limit of time, it leaves no servers behind.
+  const child = Bun.spawn([process.execPath, "--no-orphans", join(import.meta.dir, `${each}.ts`), ...given], {
     stdio: ["inherit", "inherit", "inherit"],
   });
   if ((await child.exited) !== 0) process.exitCode = 1;
