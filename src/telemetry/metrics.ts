@@ -1,4 +1,5 @@
 /** Shows what a node counts as Prometheus text. */
+import { residentBytes } from "../ground/memory.ts";
 import { openFiles, openFilesMax } from "../ground/open-files.ts";
 import type { AppendedBatch, Counts, Tally } from "./counts.ts";
 import { Instruments, secondsBuckets } from "./instruments.ts";
@@ -122,7 +123,7 @@ export class Metrics {
     const instruments = this.#instruments;
     const startedAtSeconds = Date.now() / 1_000 - process.uptime();
     instruments.counted("process_cpu_seconds_total", "CPU time of the process", cpuSeconds);
-    instruments.measured("process_resident_memory_bytes", "Memory of the process", () => process.memoryUsage.rss());
+    instruments.measured("process_resident_memory_bytes", "Memory of the process", residentBytes);
     instruments.measured("process_open_fds", "Open file descriptors", openFiles);
     const filesMax = openFilesMax();
     if (filesMax !== null) instruments.measured("process_max_fds", "File descriptors that it may open", () => filesMax);

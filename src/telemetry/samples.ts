@@ -1,4 +1,5 @@
 /** Keeps the last hour of this node: every so often a sample of what has happened since the one before, in a ring [ADM1]. */
+import { residentBytes } from "../ground/memory.ts";
 import type { Timers } from "../ground/timers.ts";
 import type { Counts, Tally, Timing } from "./counts.ts";
 import type { NodeStats } from "./stats.ts";
@@ -119,7 +120,7 @@ export class Samples {
       missed: Math.max(0, now.missed - before.missed),
       slow_clients: now.slowClients - before.slowClients,
       refusals: grown(now.refusals, before.refusals),
-      memory_bytes: process.memoryUsage.rss(),
+      memory_bytes: residentBytes(),
     });
     if (this.#ring.length > hourMs / stepMs) this.#ring.shift();
   }
