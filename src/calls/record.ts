@@ -1,7 +1,9 @@
 /** Defines the parts of a call that every transition is made of: who was told, what waits for whom, and how it ends. */
+
 import type { Call, CallState, Party, Side, Signal, ToldDevice } from "../cluster/call.ts";
 import type { Config } from "../config/schema.ts";
 import { assertNever } from "../ground/assert.ts";
+import { momentText } from "../ground/moments.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { EndReason } from "../protocol/fields.ts";
 import { limits } from "../protocol/limits.ts";
@@ -107,7 +109,7 @@ export function ring(draft: Draft, deviceId: string): void {
       ...(call.conversationId === null ? {} : { conversation_id: call.conversationId }),
       media: call.media,
       sdp: call.sdp,
-      expires_at: new Date(ringsUntil(call, settings)).toISOString(),
+      expires_at: momentText(ringsUntil(call, settings)),
     },
   });
 }
@@ -128,7 +130,7 @@ export function unreachedPayload(call: Call, settings: CallSettings): ServerPayl
     from_user_id: call.caller.userId,
     to_user_id: call.callee.userId,
     media: call.media,
-    expires_at: new Date(ringsUntil(call, settings)).toISOString(),
+    expires_at: momentText(ringsUntil(call, settings)),
   };
 }
 
@@ -256,7 +258,7 @@ export function viewOf(call: Call, { userId, deviceId }: Device, settings: CallS
     ...(peer.deviceId === null ? {} : { peer_device_id: peer.deviceId }),
     media: call.media,
     ...(call.conversationId === null ? {} : { conversation_id: call.conversationId }),
-    ...(call.state === "ringing" ? { expires_at: new Date(ringsUntil(call, settings)).toISOString() } : {}),
+    ...(call.state === "ringing" ? { expires_at: momentText(ringsUntil(call, settings)) } : {}),
   };
 }
 

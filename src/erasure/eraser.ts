@@ -1,7 +1,9 @@
 /** Erases users in the background, one at a time on each node: a page of each step after the other, so that another node goes on where one has died [BAK4]. */
+
 import { amending, type MessageChange } from "../broadcast/message-changes.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
 import type { CallService } from "../calls/service.ts";
+import { momentText } from "../ground/moments.ts";
 import { nextTurn } from "../ground/next-turn.ts";
 import { pages } from "../ground/pages.ts";
 import { Unavailable } from "../ground/unavailable.ts";
@@ -188,7 +190,7 @@ export class Eraser {
     const payload = {
       conversation_id: parseTopic(topic)!.key,
       message_id: messageId,
-      deleted_at: new Date(at).toISOString(),
+      deleted_at: momentText(at),
       deleted_by: requestedBy,
     };
     return this.#eventOf({ type: "message.deleted", payload }, { topic, at, sentBy: userId });
@@ -207,7 +209,7 @@ export class Eraser {
           user_id: job.userId,
           reaction,
           added: false,
-          at: new Date(at).toISOString(),
+          at: momentText(at),
         };
         return this.#eventOf({ type: "message.reaction", payload }, { topic, at });
       }),

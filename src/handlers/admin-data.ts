@@ -1,5 +1,7 @@
 /** Handles messages of operators about what is kept: how long the events of a conversation stay, and that a user is erased [LOG9] [BAK4]. */
+
 import { parseDuration } from "../config/values.ts";
+import { momentText } from "../ground/moments.ts";
 import { ack } from "./context.ts";
 import { forAdmins } from "./for-admins.ts";
 
@@ -25,7 +27,7 @@ export const erasure = forAdmins<"admin.users.erasure", "erasures">(
   "admin.users.erasure",
   async ({ payload: { user_id }, services }) => {
     const found = await services.erasures.find(user_id);
-    const moment = (at: number | null | undefined) => (at == null ? null : new Date(at).toISOString());
+    const moment = (at: number | null | undefined) => (at == null ? null : momentText(at));
     return {
       type: "admin.users.erasure",
       payload: {

@@ -1,4 +1,5 @@
 /** Handles what operators change of users and members, for those who have no tables of their own [PUB3] [MSG5]. */
+import { momentText } from "../ground/moments.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { BeingErased } from "../storage/directory-store.ts";
 import { ack } from "./context.ts";
@@ -8,7 +9,7 @@ import { forAdmins } from "./for-admins.ts";
 export const user = forAdmins<"admin.user", "directoryStore">("admin.user", async ({ payload, services }) => {
   const { user_id } = payload;
   const { state, blockedUntil } = await services.directoryStore.standingOf(user_id);
-  const blocked_until = blockedUntil === null ? null : new Date(blockedUntil).toISOString();
+  const blocked_until = blockedUntil === null ? null : momentText(blockedUntil);
   return { type: "admin.user", payload: { user_id, state, blocked_until } };
 });
 

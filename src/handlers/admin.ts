@@ -1,6 +1,8 @@
 /** Handles messages of operators: who is here, on which topics, and what may be done about it, on the whole cluster [ADM1]. */
+
 import type { SurveyResult } from "../cluster/survey.ts";
 import { parseDuration } from "../config/values.ts";
+import { momentText } from "../ground/moments.ts";
 import { Unavailable } from "../ground/unavailable.ts";
 import { blockMsMax } from "../protocol/admin.ts";
 import { ProtocolError } from "../protocol/errors.ts";
@@ -175,8 +177,8 @@ export const nodes = forAdmins("admin.nodes", async ({ services }) => {
       nodes: listed.map(({ nodeId, version, startedAt, seenAt, connections: count }) => ({
         node_id: nodeId,
         version,
-        started_at: new Date(startedAt).toISOString(),
-        seen_at: new Date(seenAt).toISOString(),
+        started_at: momentText(startedAt),
+        seen_at: momentText(seenAt),
         // Said now, which is newer than its last sign of life.
         connections: answering.get(nodeId)?.connections ?? count,
         answers: answering.has(nodeId),
@@ -205,7 +207,7 @@ export const block = forAdmins<"admin.block", "directoryStore" | "now">("admin.b
   const { payload, after } = await disconnectAll(request, { userId, reason });
   return {
     type: "admin.block",
-    payload: { user_id: userId, until: new Date(until).toISOString(), ...payload },
+    payload: { user_id: userId, until: momentText(until), ...payload },
     async after() {
       await after();
       // Nodes that were not reached just now, for Redis is away, hear of it by the log's database.

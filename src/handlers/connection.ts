@@ -1,4 +1,5 @@
 /** Handles messages about the connection itself: `ping`, `authenticate`, and the device's `ack`. */
+import { momentText } from "../ground/moments.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { Handler } from "./context.ts";
 
@@ -6,7 +7,7 @@ import type { Handler } from "./context.ts";
 export const ping: Handler<"ping", "now" | "subscriptions"> = ({ from, services }) => ({
   type: "pong",
   payload: {
-    server_time: new Date(services.now()).toISOString(),
+    server_time: momentText(services.now()),
     ...(from.isAuthenticated ? { cursor: services.subscriptions.cursorOf(from) } : {}),
   },
 });

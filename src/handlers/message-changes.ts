@@ -1,5 +1,7 @@
 /** Handles what is done to messages afterwards: `message.edit`, `message.delete`, `reaction.add`, `reaction.remove` [MSG2] [MSG3]. */
+
 import { amending, type MessageChange } from "../broadcast/message-changes.ts";
+import { momentText } from "../ground/moments.ts";
 import { conversationTopic } from "../protocol/topic.ts";
 import type { Handler, Reply, Request } from "./context.ts";
 import { refusalOf, requireChange } from "./message-rights.ts";
@@ -12,7 +14,7 @@ export const edit: Handler<"message.edit", Needs> = async (request) => {
   const sentBy = await requireChange(request, "edit");
   const { conversation_id, message_id, content } = payload;
   const at = services.now();
-  const edited = { conversation_id, message_id, content, edited_at: momentOf(at), edited_by: from.userId };
+  const edited = { conversation_id, message_id, content, edited_at: momentText(at), edited_by: from.userId };
   return tell(request, { type: "message.edited", payload: edited }, { at, sentBy });
 };
 
@@ -21,7 +23,7 @@ export const remove: Handler<"message.delete", Needs> = async (request) => {
   const sentBy = await requireChange(request, "delete");
   const { conversation_id, message_id } = payload;
   const at = services.now();
-  const deleted = { conversation_id, message_id, deleted_at: momentOf(at), deleted_by: from.userId };
+  const deleted = { conversation_id, message_id, deleted_at: momentText(at), deleted_by: from.userId };
   return tell(request, { type: "message.deleted", payload: deleted }, { at, sentBy });
 };
 
@@ -37,7 +39,7 @@ async function react(
   const sentBy = await requireChange(request, "react");
   const { conversation_id, message_id, reaction } = payload;
   const at = services.now();
-  const reacted = { conversation_id, message_id, user_id: from.userId, reaction, added, at: momentOf(at) };
+  const reacted = { conversation_id, message_id, user_id: from.userId, reaction, added, at: momentText(at) };
   return tell(request, { type: "message.reaction", payload: reacted }, { at, sentBy });
 }
 
@@ -54,8 +56,6 @@ async function tell(
     { audience: { except: from }, correlationId, span },
   );
   if (refusal !== undefined) throw refusalOf(refusal);
-  const place = duplicate ? {} : { seq, position, at: momentOf(at) };
+  const place = duplicate ? {} : { seq, position, at: momentText(at) };
   return { type: "ack", payload: { message_id, topic, ...place, duplicate } };
 }
-
-const momentOf = (at: number) => new Date(at).toISOString();

@@ -3,6 +3,7 @@
 import type { Audience } from "../broadcast/broadcaster.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
 import type { DirectoryView } from "../directory/directory.ts";
+import { momentText } from "../ground/moments.ts";
 import { pages } from "../ground/pages.ts";
 import { SharedWrites } from "../ground/shared-writes.ts";
 import { limits } from "../protocol/limits.ts";
@@ -255,7 +256,7 @@ export class ReceiptRelay {
       user_id: userId,
       message_ids: messageIds,
       up_to_seq: upToSeq,
-      at: new Date(at).toISOString(),
+      at: momentText(at),
       ...(isPrivate ? { private: true } : {}),
     };
     return {

@@ -1,7 +1,9 @@
 /** Decides what may be published and where it goes, whichever way it comes in: `publish`, outbox or stream [PUB1] [PUB2]. */
+
 import * as v from "valibot";
 import { contentDigest, idempotencyKey } from "../broadcast/idempotency-key.ts";
 import { amending, isMessageChange, type MessageChange } from "../broadcast/message-changes.ts";
+import { momentText } from "../ground/moments.ts";
 import type { ClientPayload } from "../protocol/client.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import { identifier } from "../protocol/fields.ts";
@@ -84,7 +86,7 @@ export function readPublication(
   };
   if (event_key !== undefined) event.digest = contentDigest({ type, said });
   if (!isOwn) return event;
-  const complete = { ...momentsOf(type, { id, at: new Date(createdAt).toISOString() }), ...said };
+  const complete = { ...momentsOf(type, { id, at: momentText(createdAt) }), ...said };
   const result = v.safeParse(serverPayloads[type as ServerMessageType], complete, { abortEarly: true });
   if (!result.success) {
     const [issue] = result.issues;

@@ -4,6 +4,7 @@ import type { Audience, EphemeralEvent } from "../broadcast/broadcaster.ts";
 import type { Recipient } from "../broadcast/ports.ts";
 import type { TopicMessage } from "../cluster/ports.ts";
 import type { Config } from "../config/schema.ts";
+import { momentText } from "../ground/moments.ts";
 import { Multimap } from "../ground/multimap.ts";
 import { conversationTopic, typingTopic } from "../protocol/topic.ts";
 import type { LoggedEvent } from "../storage/ports.ts";
@@ -152,7 +153,7 @@ export class TypingTracker {
     const payload = {
       user_id: userId,
       conversation_id: conversationId,
-      expires_at: new Date(expiresAt).toISOString(),
+      expires_at: momentText(expiresAt),
     };
     return { type: "typing.start", payload };
   }

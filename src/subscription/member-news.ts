@@ -1,5 +1,7 @@
 /** Tells this node's subscribers of a conversation who has come, who has gone and who may write: what is so, as the directory has it [MEM1] [MSG5]. */
+
 import type { Broadcaster } from "../broadcast/broadcaster.ts";
+import { momentText } from "../ground/moments.ts";
 import type { Timers } from "../ground/timers.ts";
 import type { ServerPayload } from "../protocol/server.ts";
 import { conversationTopic } from "../protocol/topic.ts";
@@ -76,7 +78,7 @@ export class MemberNews {
     const payload = {
       conversation_id: change.conversationId,
       user_id: change.userId,
-      at: new Date(change.at).toISOString(),
+      at: momentText(change.at),
     };
     if (change.kind === "updated") {
       const updated: Updated = { ...payload, may_write: change.mayWrite };
@@ -127,6 +129,6 @@ export class MemberNews {
   }
 
   #at(): string {
-    return new Date(this.options.now()).toISOString();
+    return momentText(this.options.now());
   }
 }

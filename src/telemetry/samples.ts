@@ -1,5 +1,7 @@
 /** Keeps the last hour of this node: every so often a sample of what has happened since the one before, in a ring [ADM1]. */
+
 import { residentBytes } from "../ground/memory.ts";
+import { momentText } from "../ground/moments.ts";
 import type { Timers } from "../ground/timers.ts";
 import type { Counts, Tally, Timing } from "./counts.ts";
 import type { NodeStats } from "./stats.ts";
@@ -104,7 +106,7 @@ export class Samples {
     const [before, now] = [this.#before, this.#standing()];
     this.#before = now;
     this.#ring.push({
-      at: new Date(at).toISOString(),
+      at: momentText(at),
       connections: stats?.hub.connections ?? 0,
       messages_in: now.messagesIn - before.messagesIn,
       messages_out: now.messagesOut - before.messagesOut,

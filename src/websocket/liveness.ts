@@ -1,5 +1,7 @@
 /** Finds out who is gone, too slow, late to authenticate or expired, and closes them [CON6] [CON7] [AUTH3]. */
+
 import type { Config } from "../config/schema.ts";
+import { momentText } from "../ground/moments.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { Tell } from "../subscription/tell.ts";
 import type { Connection } from "./connection.ts";
@@ -152,6 +154,6 @@ export class Liveness {
       return connection.close(CloseCode.tokenExpired, "token expired");
     if (connection.expiryWarningAt === null || now < connection.expiryWarningAt) return;
     connection.expiryWarningAt = null;
-    this.options.tell(connection, "auth.expiring", { expires_at: new Date(expiresAt).toISOString() });
+    this.options.tell(connection, "auth.expiring", { expires_at: momentText(expiresAt) });
   }
 }

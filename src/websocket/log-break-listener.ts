@@ -1,5 +1,7 @@
 /** Tells everybody who is connected that the log has gone back: what they have heard may not be so, and they load anew [LOG4]. */
+
 import type { Sequencer } from "../broadcast/sequencer.ts";
+import { nextTurn } from "../ground/next-turn.ts";
 import type { EpochChange } from "../storage/epochs.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -52,7 +54,7 @@ export function listenForLogBreaks({ sequencer, subscriptions, hub, logger }: Lo
       topics += tell(connection);
       if (topics < toldAtOnce) continue;
       topics = 0;
-      await new Promise((resolve) => setImmediate(resolve));
+      await nextTurn();
       if (isCalledOff()) return;
     }
   }

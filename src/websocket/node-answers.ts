@@ -1,5 +1,7 @@
 /** Answers for this node when an operator asks about its connections, topics and stats, or has them changed [ADM1]. */
+
 import type { Answers } from "../cluster/survey.ts";
+import { momentText } from "../ground/moments.ts";
 import type { AdminQuestions, ConnectionView, NodeHealth } from "../handlers/admin-questions.ts";
 import { CloseCode } from "../protocol/close.ts";
 import type { SubscriptionManager } from "../subscription/manager.ts";
@@ -172,8 +174,8 @@ function viewOf(connection: Connection, nodeId: string): ConnectionView {
     address: connection.address,
     roles: [...connection.roles],
     format: connection.format,
-    connected_at: new Date(connection.connectedAt).toISOString(),
-    last_heard_at: new Date(connection.lastHeardAt).toISOString(),
+    connected_at: momentText(connection.connectedAt),
+    last_heard_at: momentText(connection.lastHeardAt),
     buffered_bytes: connection.bufferedBytes(),
   };
 }

@@ -1,7 +1,9 @@
 /** Brings a connection in: its greeting, its authentication, and what it is subscribed to by itself. */
+
 import { AuthenticationError } from "../auth/authenticator.ts";
 import type { Config } from "../config/schema.ts";
 import { type AtOnce, atOnce, type Steps } from "../ground/at-once.ts";
+import { momentText } from "../ground/moments.ts";
 import type { Reply } from "../handlers/context.ts";
 import type { ClientPayload, Since } from "../protocol/client.ts";
 import { CloseCode } from "../protocol/close.ts";
@@ -110,7 +112,7 @@ export class Sessions {
       user_id: connection.userId === "" ? null : connection.userId,
       authenticated: connection.isAuthenticated,
       protocol_version: protocolVersion,
-      server_time: new Date(now()).toISOString(),
+      server_time: momentText(now()),
       ping_interval_ms: config.websocket.ping_period,
       max_message_size: config.websocket.max_message_size,
       ...(connection.isAuthenticated ? {} : { auth_timeout_ms: config.auth.timeout }),
@@ -200,7 +202,7 @@ export class Sessions {
         user_id: userId,
         device_id: deviceId,
         roles: [...roles],
-        expires_at: expiresAt === null ? null : new Date(expiresAt).toISOString(),
+        expires_at: expiresAt === null ? null : momentText(expiresAt),
         acked_cursor: acked,
       },
     };

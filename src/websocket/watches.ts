@@ -1,7 +1,9 @@
 /** Shows operators what connections of this node receive and send, as long as their nodes go on asking for it [ADM1]. */
+
 import * as v from "valibot";
 import type { Broadcaster } from "../broadcast/broadcaster.ts";
 import type { EncodedFrame, Recipient, Watchers } from "../broadcast/ports.ts";
+import { momentText } from "../ground/moments.ts";
 import { type WatchedMessage, watchTopic } from "../protocol/admin.ts";
 import { type ClientMessageType, clientPayloads } from "../protocol/client.ts";
 import type { Codecs } from "../protocol/codecs.ts";
@@ -158,7 +160,7 @@ export class Watches implements Watchers {
       return;
     }
     const payload = watch.payloads && !neverShown.has(message.type) ? payloadOf() : undefined;
-    const at = new Date(this.options.now()).toISOString();
+    const at = momentText(this.options.now());
     watch.messages.push({ at, ...message, ...(payload === undefined ? {} : { payload: payload as object }) } as never);
   }
 
