@@ -1,5 +1,4 @@
 /** Defines the parts of a call that every transition is made of: who was told, what waits for whom, and how it ends. */
-
 import type { Call, CallState, Party, Side, Signal, ToldDevice } from "../cluster/call.ts";
 import type { Config } from "../config/schema.ts";
 import { assertNever } from "../ground/assert.ts";

@@ -1,5 +1,4 @@
 /** Erases users in the background, one at a time on each node: a page of each step after the other, so that another node goes on where one has died [BAK4]. */
-
 import { amending, type MessageChange } from "../broadcast/message-changes.ts";
 import type { Publisher } from "../broadcast/publisher.ts";
 import type { CallService } from "../calls/service.ts";

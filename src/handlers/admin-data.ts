@@ -1,5 +1,4 @@
 /** Handles messages of operators about what is kept: how long the events of a conversation stay, and that a user is erased [LOG9] [BAK4]. */
-
 import { parseDuration } from "../config/values.ts";
 import { momentText } from "../ground/moments.ts";
 import { ack } from "./context.ts";

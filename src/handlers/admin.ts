@@ -1,5 +1,4 @@
 /** Handles messages of operators: who is here, on which topics, and what may be done about it, on the whole cluster [ADM1]. */
-
 import type { SurveyResult } from "../cluster/survey.ts";
 import { parseDuration } from "../config/values.ts";
 import { momentText } from "../ground/moments.ts";

@@ -1,5 +1,4 @@
 /** Handles what is done to messages afterwards: `message.edit`, `message.delete`, `reaction.add`, `reaction.remove` [MSG2] [MSG3]. */
-
 import { amending, type MessageChange } from "../broadcast/message-changes.ts";
 import { momentText } from "../ground/moments.ts";
 import { conversationTopic } from "../protocol/topic.ts";

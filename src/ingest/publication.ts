@@ -1,5 +1,4 @@
 /** Decides what may be published and where it goes, whichever way it comes in: `publish`, outbox or stream [PUB1] [PUB2]. */
-
 import * as v from "valibot";
 import { contentDigest, idempotencyKey } from "../broadcast/idempotency-key.ts";
 import { amending, isMessageChange, type MessageChange } from "../broadcast/message-changes.ts";

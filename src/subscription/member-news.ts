@@ -1,5 +1,4 @@
 /** Tells this node's subscribers of a conversation who has come, who has gone and who may write: what is so, as the directory has it [MEM1] [MSG5]. */
-
 import type { Broadcaster } from "../broadcast/broadcaster.ts";
 import { momentText } from "../ground/moments.ts";
 import type { Timers } from "../ground/timers.ts";

@@ -1,5 +1,4 @@
 /** Keeps the last hour of this node: every so often a sample of what has happened since the one before, in a ring [ADM1]. */
-
 import { residentBytes } from "../ground/memory.ts";
 import { momentText } from "../ground/moments.ts";
 import type { Timers } from "../ground/timers.ts";

@@ -1,5 +1,4 @@
 /** Finds out who is gone, too slow, late to authenticate or expired, and closes them [CON6] [CON7] [AUTH3]. */
-
 import type { Config } from "../config/schema.ts";
 import { momentText } from "../ground/moments.ts";
 import { CloseCode } from "../protocol/close.ts";

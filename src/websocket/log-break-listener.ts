@@ -1,5 +1,4 @@
 /** Tells everybody who is connected that the log has gone back: what they have heard may not be so, and they load anew [LOG4]. */
-
 import type { Sequencer } from "../broadcast/sequencer.ts";
 import { nextTurn } from "../ground/next-turn.ts";
 import type { EpochChange } from "../storage/epochs.ts";

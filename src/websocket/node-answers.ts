@@ -1,5 +1,4 @@
 /** Answers for this node when an operator asks about its connections, topics and stats, or has them changed [ADM1]. */
-
 import type { Answers } from "../cluster/survey.ts";
 import { momentText } from "../ground/moments.ts";
 import type { AdminQuestions, ConnectionView, NodeHealth } from "../handlers/admin-questions.ts";

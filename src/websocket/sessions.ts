@@ -1,5 +1,4 @@
 /** Brings a connection in: its greeting, its authentication, and what it is subscribed to by itself. */
-
 import { AuthenticationError } from "../auth/authenticator.ts";
 import type { Config } from "../config/schema.ts";
 import { type AtOnce, atOnce, type Steps } from "../ground/at-once.ts";

@@ -1,5 +1,4 @@
 /** Shows operators what connections of this node receive and send, as long as their nodes go on asking for it [ADM1]. */
-
 import * as v from "valibot";
 import type { Broadcaster } from "../broadcast/broadcaster.ts";
 import type { EncodedFrame, Recipient, Watchers } from "../broadcast/ports.ts";
