@@ -1,5 +1,5 @@
 /** Verifies the tokens of one kind of signer, users' or backends': signature, times, issuer and audience, by public keys once for a token. */
-import { errors, type JWSHeaderParameters, type JWTPayload, type JWTVerifyOptions, jwtVerify } from "jose";
+import { errors, type JWSHeaderParameters, type JWTVerifyOptions, jwtVerify } from "jose";
 import { type AtOnce, atOnce, got, type Steps } from "../ground/at-once.ts";
 import { AuthenticationError, type Identity, identityOf, type RoleClaim } from "./identity.ts";
 import type { KeySource } from "./key-source.ts";
@@ -30,15 +30,20 @@ export class Signer {
    * @throws AuthenticationError where one of them has, and it is refused; Unavailable where the keys could not be had
    */
   verify(token: string, header: JWSHeaderParameters): AtOnce<Identity | AuthenticationError> {
-    return atOnce(header.alg === "HS256" ? this.#verifyShared(token, header) : this.#verifyPublic(token, header));
+    return header.alg === "HS256" ? this.#verifyShared(token, header) : atOnce(this.#verifyPublic(token, header));
   }
 
   /** A secret is as quick as the look whether the token is known. */
-  *#verifyShared(token: string, header: JWSHeaderParameters): Steps<Identity | AuthenticationError> {
+  #verifyShared(token: string, header: JWSHeaderParameters): AtOnce<Identity | AuthenticationError> {
     const { secret } = this.options.keys;
     if (secret === null) return unknownKey();
-    const verified = yield* this.#tryKey(() => verifyHs256(token, { header, secret }, this.#checks(header)));
-    return verified instanceof AuthenticationError ? verified : verified.identity;
+    try {
+      const claims = verifyHs256(token, { header, secret }, this.#checks(header));
+      if (!(claims instanceof Promise)) return identityOf(claims, this.options.roles);
+      return claims.then((read) => identityOf(read, this.options.roles)).catch(refusalOf);
+    } catch (error) {
+      return refusalOf(error);
+    }
   }
 
   *#verifyPublic(token: string, header: JWSHeaderParameters): Steps<Identity | AuthenticationError> {
@@ -56,25 +61,14 @@ export class Signer {
   async #verifyAnew(token: string, header: JWSHeaderParameters): Promise<Verified | AuthenticationError> {
     let refusal = unknownKey();
     for await (const key of this.options.keys.candidates(header)) {
-      const read = async () => (await jwtVerify(token, key, this.#checks(header))).payload;
-      const verified = await atOnce(this.#tryKey(read));
-      if (!(verified instanceof AuthenticationError)) return verified;
-      refusal = verified;
+      try {
+        const { payload } = await jwtVerify(token, key, this.#checks(header));
+        return { identity: identityOf(payload, this.options.roles), notBefore: payload.nbf, expires: payload.exp };
+      } catch (error) {
+        refusal = refusalOf(error);
+      }
     }
     return refusal;
-  }
-
-  /** @returns the refusal where it is another key that has signed the token: only that is a reason to try the next one */
-  *#tryKey(read: () => AtOnce<JWTPayload>): Steps<Verified | AuthenticationError> {
-    try {
-      const reading = read();
-      const claims = reading instanceof Promise ? yield reading : reading;
-      return { identity: identityOf(claims, this.options.roles), notBefore: claims.nbf, expires: claims.exp };
-    } catch (error) {
-      const refusal = authenticationErrorOf(error);
-      if (error instanceof errors.JWSSignatureVerificationFailed) return refusal;
-      throw refusal;
-    }
   }
 
   #checks(header: JWSHeaderParameters): JWTVerifyOptions {
@@ -87,6 +81,13 @@ export class Signer {
       ...(audience === null ? {} : { audience }),
     };
   }
+}
+
+/** @returns the refusal where it is another key that has signed the token: only that is a reason to try the next one @throws any other */
+function refusalOf(error: unknown): AuthenticationError {
+  const refusal = authenticationErrorOf(error);
+  if (error instanceof errors.JWSSignatureVerificationFailed) return refusal;
+  throw refusal;
 }
 
 const unknownKey = () => new AuthenticationError("token_invalid", "The token's key is not known.");

@@ -15,21 +15,24 @@ export class KeyedQueue<Key = string> {
     const before = this.#tails.get(key);
     const tail = new Tail();
     this.#tails.set(key, tail);
-    const end = () => {
-      // A chain that has come to its end is dropped, or the map would grow with every key ever seen.
-      if (this.#tails.get(key) === tail) this.#tails.delete(key);
-      tail.end();
-    };
     let result: AtOnce<Result>;
     try {
       result = before === undefined ? work() : before.ended.then(work);
     } catch (error) {
-      end();
+      this.#end(key, tail);
       throw error;
     }
-    if (result instanceof Promise) void result.then(end, end);
-    else end();
+    if (result instanceof Promise) {
+      const end = () => this.#end(key, tail);
+      void result.then(end, end);
+    } else this.#end(key, tail);
     return result;
+  }
+
+  /** A chain that has come to its end is dropped, or the map would grow with every key ever seen. */
+  #end(key: Key, tail: Tail): void {
+    if (this.#tails.get(key) === tail) this.#tails.delete(key);
+    tail.end();
   }
 
   /** Resolves when nothing that was given until now is left. */

@@ -33,12 +33,12 @@ export interface ContributionResult {
 export function contribute(record: PresenceRecord, contribution: Contribution): ContributionResult {
   const { run, devices, newcomer, now, seenAt } = contribution;
   const others = record.devices.filter((device) => device.run !== run);
-  const recorded = byId(record.devices);
+  const recordedOf = finder(record.devices);
   const own: DevicePresence[] = [];
   const superseded: DevicePresence[] = [];
   let replaced: DevicePresence | null = null;
   for (const device of devices) {
-    const known = recorded.get(device.deviceId);
+    const known = recordedOf(device.deviceId);
     const isOther = known !== undefined && known.connectionId !== device.connectionId;
     if (device.deviceId === newcomer?.deviceId && device.leaving === undefined) {
       if (isOther) replaced = known;
@@ -47,8 +47,8 @@ export function contribute(record: PresenceRecord, contribution: Contribution): 
     } else if (isOther && known.run !== run && isNewer(known, device)) superseded.push(device);
     else own.push(device);
   }
-  const isOurs = new Set(own.map(({ deviceId }) => deviceId));
-  const all = makeRoom([...others.filter(({ deviceId }) => !isOurs.has(deviceId)), ...own], newcomer);
+  const ownOf = finder(own);
+  const all = makeRoom([...others.filter(({ deviceId }) => ownOf(deviceId) === undefined), ...own], newcomer);
   if (all === null) {
     const devices = own.filter(({ deviceId }) => deviceId !== newcomer?.deviceId);
     return { put: null, devices, replaced: null, superseded, isRefused: true };
@@ -83,11 +83,11 @@ function settle(before: PresenceRecord, after: PresenceRecord, at: number): Pres
   const seen = (moment: number) => {
     lastSeenAt = Math.max(lastSeenAt ?? 0, moment);
   };
-  if (isVisible(before, at)) {
-    const there = byId(after.devices);
+  if (before.devices.length > 0 && isVisible(before, at)) {
+    const thereOf = finder(after.devices);
     for (const device of before.devices) {
       if (device.leaving !== undefined) continue;
-      const is = there.get(device.deviceId);
+      const is = thereOf(device.deviceId);
       if (is === undefined) seen(at);
       else if (is.leaving !== undefined) seen(is.leaving.since);
     }
@@ -102,8 +102,14 @@ function settle(before: PresenceRecord, after: PresenceRecord, at: number): Pres
 const isOver = (device: DevicePresence | undefined, now: number): device is undefined =>
   device === undefined || (device.leaving !== undefined && device.leaving.until <= now);
 
-/** Finds devices at once: a user may have a hundred, and all of them may leave together. */
-const byId = (devices: readonly DevicePresence[]) => new Map(devices.map((device) => [device.deviceId, device]));
+/** Finds devices by their ids, at once also among a hundred, all of which may leave together; nearly all users have a few. */
+function finder(devices: readonly DevicePresence[]): (deviceId: string) => DevicePresence | undefined {
+  if (devices.length <= fewDevices) return (deviceId) => devices.find((device) => device.deviceId === deviceId);
+  const byId = new Map(devices.map((device) => [device.deviceId, device]));
+  return (deviceId) => byId.get(deviceId);
+}
+
+const fewDevices = 8;
 
 /** Lets devices in their grace make room for a newcomer, the one that broke off first before the others. @returns null where that is not enough */
 function makeRoom(devices: DevicePresence[], newcomer: Contribution["newcomer"]): DevicePresence[] | null {
@@ -121,4 +127,6 @@ const isNewer = (one: DevicePresence, other: DevicePresence) =>
 
 /** One order whichever node writes, so that records that say the same are the same. */
 const inOrder = (devices: DevicePresence[]) =>
-  devices.toSorted((one, other) => (one.deviceId < other.deviceId ? -1 : one.deviceId > other.deviceId ? 1 : 0));
+  devices.length < 2
+    ? devices
+    : devices.toSorted((one, other) => (one.deviceId < other.deviceId ? -1 : one.deviceId > other.deviceId ? 1 : 0));

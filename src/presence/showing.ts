@@ -75,18 +75,23 @@ class Entry {
   isFresh = false;
   /** Held by all who watch the user here; null: nobody was shown anything. */
   shownToWatchers: ViewForOthers | null = null;
-  /** By connection, held by those who were answered otherwise than all were shown, until all are shown something. */
-  readonly answered = new Map<string, { asker: Asker; view: ViewForOthers }>();
+  /** By connection, held by those who were answered otherwise than all were shown, until all are shown something; null: nobody was. */
+  answered: Map<string, { asker: Asker; view: ViewForOthers }> | null = null;
   /** Held by the user's own devices here; null: there are none. */
   shownToSelf: View | null = null;
   window: Window | null = null;
   /** Calls off looking at the next moment of the record. */
   cancel = nothing;
 
+  /** Whether there is anything to forget of those who watch. */
+  get isWatched(): boolean {
+    return this.isFresh || this.shownToWatchers !== null || this.answered !== null;
+  }
+
   forgetWatchers(): void {
     this.isFresh = false;
     this.shownToWatchers = null;
-    this.answered.clear();
+    this.answered = null;
   }
 }
 
@@ -169,7 +174,7 @@ export class Showing {
   /** Shows a new watcher what all who watch the user here hold, and oneself the truth [PRE5]. */
   snapshotOf(asker: Asker, userId: string): PresenceView {
     const entry = this.#entry(userId);
-    entry.answered.delete(asker.connectionId);
+    entry.answered?.delete(asker.connectionId);
     const record = this.recordOf(userId);
     const at = this.options.now();
     const lastSeenAt = entry.isFresh ? (record?.lastSeenAt ?? null) : null;
@@ -202,8 +207,9 @@ export class Showing {
     const entry = this.#entries.get(userId);
     if (entry === undefined || asker.userId === userId) return;
     const view = viewForOthers(this.#newestOf(userId, found), this.options.now());
-    entry.answered.delete(asker.connectionId);
+    entry.answered?.delete(asker.connectionId);
     if (looksTheSame(entry.shownToWatchers ?? view, view)) return;
+    entry.answered ??= new Map();
     entry.answered.set(asker.connectionId, { asker, view });
     if (entry.window === null) this.#openWindow(userId, entry, null);
   }
@@ -284,10 +290,10 @@ export class Showing {
     if (was?.status === "invisible" && is.status !== "invisible") onSeenAgain(userId);
     const isTold = was !== null && entry.shownToSelf !== null && was.status !== "offline" && is.status !== "offline";
     if (isTold && !looksTheSame(was, is)) tellOwnDevices(userId, updateOf(userId, is, at), cause);
-    if (watchersOf(userId) === 0) entry.forgetWatchers();
+    if (entry.isWatched && watchersOf(userId) === 0) entry.forgetWatchers();
     const { window } = entry;
-    const view = viewForOthers(record, at);
     if (window === null) return this.#showWatchers(userId, entry, cause);
+    const view = viewForOthers(record, at);
     if (looksTheSame(window.latest, view)) return;
     window.latest = view;
     // Two devices within one interval: each must hear what the other did.
@@ -298,20 +304,21 @@ export class Showing {
   /** Shows those who watch what is different from what they were shown last. */
   #showWatchers(userId: string, entry: Entry, cause: Cause | undefined): void {
     const { now, onUnknown, show, showOne } = this.options;
+    const was = entry.shownToWatchers;
+    if (was === null) return;
     const record = this.recordOf(userId)!;
     const at = now();
-    const was = entry.shownToWatchers;
     const is = viewForOthers(record, at);
-    if (was === null || (looksTheSame(was, is) && entry.answered.size === 0)) return;
+    if (looksTheSame(was, is) && (entry.answered?.size ?? 0) === 0) return;
     // A device elsewhere may not have been put back yet: nobody is shown as gone by that.
     if (is.status === "offline" && entry.known?.isPartial) return onUnknown([userId]);
     const changeFrom = (was: ViewForOthers) => writeChange(userId, { was, is, lastSeenAt: record.lastSeenAt, at });
-    const answered = [...entry.answered.values()];
-    entry.answered.clear();
+    const { answered } = entry;
+    entry.answered = null;
     entry.shownToWatchers = is;
     this.#openWindow(userId, entry, null);
     if (!looksTheSame(was, is)) return show(userId, changeFrom(was), cause);
-    for (const { asker, view } of answered) showOne(asker, userId, changeFrom(view));
+    for (const { asker, view } of answered?.values() ?? []) showOne(asker, userId, changeFrom(view));
   }
 
   #openWindow(userId: string, entry: Entry, held: Window["held"]): void {

@@ -45,6 +45,16 @@ export const everyoneTopic = "everyone";
 /** The topics that a connection is on by itself. */
 export const ownTopicsOf = (userId: string) => ownKinds.map((kind) => `${kind}:${userId}`);
 
+/** Finds its place in `ownTopicsOf(userId)`; -1: it is none of them. */
+export function ownTopicIndex(topic: string, userId: string): number {
+  for (let index = 0; index < ownPrefixes.length; index++) {
+    const prefix = ownPrefixes[index]!;
+    if (topic.length === prefix.length + userId.length && topic.startsWith(prefix) && topic.endsWith(userId))
+      return index;
+  }
+  return -1;
+}
+
 /** Reads whose own topic it is; null: others may be on it. */
 export function ownerOf(topic: string): string | null {
   // Asked of each topic so often that taking its name apart for it is felt, and a function for each.

@@ -54,6 +54,7 @@ export class Connection implements RoutedConnection, RequestSocket {
   userId = "";
   roles = nothing;
   grants = nothing;
+  ownTopics = 0;
   expiresAt: number | null = null;
   /** When the end of its token is told of; null: never, or it has been. */
   expiryWarningAt: number | null = null;
@@ -210,10 +211,7 @@ export class Connection implements RoutedConnection, RequestSocket {
 
   /** @returns false where it was dropped, for the buffer is full: what the client has is a gap-free prefix, and it ends here [CON7] */
   #write(frame: EncodedFrame): boolean {
-    if (this.#held !== null) {
-      this.#held.push(frame);
-      return true;
-    }
+    if (this.#held !== null) return this.#held.push(frame) > 0;
     const written = this.#ws?.send(frame as string | Uint8Array<ArrayBuffer>, this.#attachment?.compresses(frame));
     if (written === 0) this.close(CloseCode.slowConsumer, "slow consumer");
     return written !== 0;

@@ -99,7 +99,8 @@ export class Credentials {
   }
 
   *#checkUser({ userId, roles }: { userId: string; roles: readonly string[] }): Steps<void> {
-    const state = yield* this.#stateOf(userId);
+    const asking = this.#justSeen?.userId === userId ? this.#justSeen.state : atOnce(this.#stateOf(userId));
+    const state = asking instanceof Promise ? yield asking : asking;
     if (state === "unknown" && roles.length === 0) {
       throw new AuthenticationError("user_unknown", "This user does not exist.");
     }
@@ -107,7 +108,6 @@ export class Credentials {
   }
 
   *#stateOf(userId: string): Steps<UserState> {
-    if (this.#justSeen?.userId === userId) return this.#justSeen.state;
     try {
       const asking = this.options.directory.admit(userId);
       const state = asking instanceof Promise ? yield asking : asking;

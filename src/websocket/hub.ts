@@ -69,9 +69,11 @@ export class Hub implements LocalRecipients {
   }): Connection[] {
     const candidates =
       userId !== undefined ? this.ofUser(userId) : deviceId !== undefined ? this.ofDevice(deviceId) : this.#connections;
-    return [...candidates].filter(
-      (it) => (connectionId ?? it.connectionId) === it.connectionId && (deviceId ?? it.deviceId) === it.deviceId,
-    );
+    const found: Connection[] = [];
+    for (const it of candidates)
+      if ((connectionId ?? it.connectionId) === it.connectionId && (deviceId ?? it.deviceId) === it.deviceId)
+        found.push(it);
+    return found;
   }
 
   /** Counts, as `admin.stats` and the metrics show them. */

@@ -184,8 +184,8 @@ export class Server {
       // Where nobody agrees on it the platform looks at no offer, and to touch the headers costs a copy of all of them.
       if (compression.perMessageDeflate !== false && !compression.allows(connection, now()))
         request.headers.delete("sec-websocket-extensions");
-      const headers: Record<string, string> = subprotocol === null ? {} : { "Sec-WebSocket-Protocol": subprotocol };
-      if (server.upgrade(request, { data: connection, headers })) return undefined;
+      const answer = subprotocol === null ? {} : { headers: { "Sec-WebSocket-Protocol": subprotocol } };
+      if (server.upgrade(request, { data: connection, ...answer })) return undefined;
       upgrades.abandon(connection);
       return new Refusal(426, "upgrade_required", "This request cannot be upgraded.").toResponse();
     } catch (error) {

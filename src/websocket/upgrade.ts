@@ -258,10 +258,10 @@ function chooseFormat(offered: string | null): { format: WireFormat; subprotocol
 
 /** The token of `Authorization: Bearer`. Other schemes are not ours: proxies and browsers add them [CON2]. */
 function bearerOf(request: Request): string | null {
-  const [scheme = "", ...rest] = (request.headers.get("authorization") ?? "").trim().split(/ +/);
-  if (scheme.toLowerCase() !== "bearer") return null;
-  const [token, ...others] = rest;
-  if (token === undefined || others.length > 0)
+  const bearer = /^bearer( .*)?$/i.exec(request.headers.get("authorization")?.trim() ?? "");
+  if (bearer === null) return null;
+  const token = bearer[1]?.trim() ?? "";
+  if (token === "" || token.includes(" "))
     throw new Refusal(401, "token_invalid", "Authorization: Bearer must have a token.");
   return token;
 }

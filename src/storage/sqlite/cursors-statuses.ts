@@ -74,6 +74,7 @@ const statusColumns = "user_id AS userId, status, text, emoji, expires_at AS exp
 export class StatusTable {
   readonly #set;
   readonly #get;
+  readonly #getOne;
   readonly #setLastSeen;
   readonly #clearExpired;
   readonly #keepPresent;
@@ -92,6 +93,7 @@ export class StatusTable {
       `SELECT ${statusColumns}
        FROM json_each(?) AS wanted CROSS JOIN statuses ON user_id = wanted.value`,
     );
+    this.#getOne = database.prepare<StatusRow, [string]>(`SELECT ${statusColumns} FROM statuses WHERE user_id = ?`);
     // WHERE true tells the parser that ON belongs to the upsert.
     this.#setLastSeen = database.prepare<null, [string, number]>(
       `INSERT INTO statuses (user_id, last_seen_at) SELECT value, ?2 FROM json_each(?1) WHERE true
@@ -127,7 +129,8 @@ export class StatusTable {
 
   /** Users of whom nothing is known are left out. */
   get(userIds: string[]): StatusEntries {
-    const rows = this.#get.all(JSON.stringify(userIds));
+    // Whoever comes is asked for alone.
+    const rows = userIds.length === 1 ? this.#getOne.all(userIds[0]!) : this.#get.all(JSON.stringify(userIds));
     return rows.map((row) => [row.userId, { status: statusOf(row), lastSeenAt: row.lastSeenAt }]);
   }
 
