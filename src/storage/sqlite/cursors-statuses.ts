@@ -129,7 +129,7 @@ export class StatusTable {
 
   /** Users of whom nothing is known are left out. */
   get(userIds: string[]): StatusEntries {
-    // Whoever comes is asked for alone.
+    // Mostly it is asked for one user, who comes.
     const rows = userIds.length === 1 ? this.#getOne.all(userIds[0]!) : this.#get.all(JSON.stringify(userIds));
     return rows.map((row) => [row.userId, { status: statusOf(row), lastSeenAt: row.lastSeenAt }]);
   }
