@@ -25,7 +25,7 @@ export interface RedisBusOptions {
   logger: Pick<Logger, "warn">;
 }
 
-/** Travels on a channel: a message, and from whom. */
+/** Travels on a channel: a message, and from whom, which stands first. */
 interface BusFrame {
   from: string;
   topic?: TopicMessage;
@@ -48,6 +48,8 @@ export class RedisBus implements Bus {
   readonly #echoes = new Map<string, () => void>();
   #echoNumber = 0;
   #malformed = 0;
+  /** Begins what this node says itself. */
+  readonly #ownStart: string;
   #onTopicMessage: (message: TopicMessage) => void = () => {};
   #onControlMessage: (message: ControlMessage) => void = () => {};
   #onPresenceWord: (word: PresenceWord) => void = () => {};
@@ -60,6 +62,7 @@ export class RedisBus implements Bus {
   constructor(private readonly options: RedisBusOptions) {
     const { address, client, commands, commandTimeoutMs, now } = options;
     this.#soundAt = now();
+    this.#ownStart = JSON.stringify({ from: options.run }).slice(0, -1);
     this.#links = new SubscriberLinks({
       address,
       client,
@@ -179,8 +182,12 @@ export class RedisBus implements Bus {
   }
 
   #hear(channel: string, text: string): void {
-    const arrived = this.#echoes.get(`${channel} ${text}`);
-    if (arrived !== undefined) return arrived();
+    if (this.#echoes.size > 0) {
+      const arrived = this.#echoes.get(`${channel} ${text}`);
+      if (arrived !== undefined) return arrived();
+    }
+    // Half of what is heard, where those who send are among those who listen.
+    if (text.startsWith(this.#ownStart)) return;
     let frame: BusFrame;
     try {
       frame = JSON.parse(text) as BusFrame;
@@ -188,7 +195,7 @@ export class RedisBus implements Bus {
       this.#malformed++;
       return;
     }
-    if (typeof frame !== "object" || frame === null || frame.from === this.options.run) return;
+    if (typeof frame !== "object" || frame === null) return;
     try {
       if (frame.topic !== undefined) this.#onTopicMessage(frame.topic);
       else if (frame.control !== undefined) this.#onControlMessage(frame.control);

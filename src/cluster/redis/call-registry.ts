@@ -2,6 +2,7 @@
 
 import { InvariantBroken } from "../../ground/assert.ts";
 import { BoundedMap } from "../../ground/bounded-map.ts";
+import { Gathering } from "../../ground/gathering.ts";
 import { KeyedQueue } from "../../ground/keyed-queue.ts";
 import { pages } from "../../ground/pages.ts";
 import { Unavailable } from "../../ground/unavailable.ts";
@@ -37,6 +38,8 @@ type Step<Result> = (calls: Call[]) => { put: Call[]; forget?: string[]; result:
 /** Each round one of those who want the same call wins, and of one node only one is in it. */
 const attemptsMax = 64;
 const atOnce = 200;
+/** Users whose calls are read by one script, and such scripts under way: what comes meanwhile goes together. */
+const [usersAtOnce, underWayMax] = [100, 2];
 /** For so long is asked whether a write has come to Redis: a restart or a new master takes no longer as a rule. */
 const writesMax = 20;
 const writeAgainMs = 250;
@@ -44,11 +47,17 @@ const writeAgainMs = 250;
 export class RedisCallRegistry implements CallRegistry {
   /** By call: a node need not compete with itself. */
   readonly #queue = new KeyedQueue();
+  /** Asks for the calls of many users together, where many come at once. */
+  readonly #callsOf: Gathering<string, Call[]>;
   readonly #remembered: BoundedMap<string, StoredCall & { version: string }>;
   #restoring: Promise<void> | null = null;
 
   constructor(private readonly options: RedisCallRegistryOptions) {
     this.#remembered = new BoundedMap(options.rememberedMax);
+    this.#callsOf = new Gathering({
+      ask: (userIds) => this.#readOfUsers(userIds),
+      ...{ atOnceMax: usersAtOnce, underWayMax },
+    });
   }
 
   /**
@@ -62,9 +71,8 @@ export class RedisCallRegistry implements CallRegistry {
     return (await this.#read({ callId, userIds: [] })).calls[0] ?? null;
   }
 
-  async callsOf(userId: string): Promise<Call[]> {
-    // No call has the empty id.
-    return (await this.#read({ callId: "", userIds: [userId] })).calls;
+  callsOf(userId: string): Promise<Call[]> {
+    return this.#callsOf.ask(userId);
   }
 
   async takeDue(now: number, limit: number): Promise<string[]> {
@@ -154,6 +162,14 @@ export class RedisCallRegistry implements CallRegistry {
       }
     }
     throw lost;
+  }
+
+  async #readOfUsers(userIds: string[]): Promise<Call[][]> {
+    // No call has the empty id.
+    const { calls } = await this.#read({ callId: "", userIds });
+    return userIds.map((userId) =>
+      calls.filter(({ caller, callee }) => [caller.userId, callee.userId].includes(userId)),
+    );
   }
 
   async #read({ callId, userIds }: { callId: string; userIds: string[] }) {

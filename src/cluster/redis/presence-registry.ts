@@ -2,7 +2,6 @@
 import { pages } from "../../ground/pages.ts";
 import type {
   LeftBehind,
-  PresenceRecord,
   PresenceRegistry,
   PresenceStep,
   PresenceTransactOptions,
@@ -14,7 +13,7 @@ import type { Commands } from "./commands.ts";
 import { bucketOf, buckets, type Keys } from "./keys.ts";
 import { type MarkedAnswer, RegistryMark, type RegistryMarkOptions } from "./mark.ts";
 import type { RedisNodeRegistry } from "./nodes.ts";
-import { presenceScripts, type Script } from "./scripts.ts";
+import { PresencePart } from "./presence-part.ts";
 import { RedisUnavailable } from "./unavailable.ts";
 
 export interface RedisPresenceOptions extends Pick<RegistryMarkOptions, "newMark" | "settlingMs"> {
@@ -30,16 +29,14 @@ export interface RedisPresenceOptions extends Pick<RegistryMarkOptions, "newMark
 
 type Listener<Told extends unknown[]> = (...told: Told) => void;
 
-/** How long a record without devices is kept, ms. */
-const keptMs = 120_000;
-/** Records that one script reads, and users of a dead node that are taken out of a bucket at once. */
-const [readAtOnce, sweptAtOnce] = [100, 25];
+/** Users of a dead node that are taken out of a bucket at once. */
+const sweptAtOnce = 25;
 /** Each round one of those who want the same record wins. */
 const attemptsMax = 64;
 
 export class RedisPresenceRegistry implements PresenceRegistry {
   /** By bucket: of a Redis Cluster one master alone may lose what it had; one server loses all at once. */
-  readonly #registryMarks: RegistryMark[];
+  readonly #parts: PresencePart[];
   /** Redis's clock is so much ahead of this node's, ms. */
   #aheadMs = 0;
   #isTellingLoss = false;
@@ -48,15 +45,18 @@ export class RedisPresenceRegistry implements PresenceRegistry {
 
   constructor(private readonly options: RedisPresenceOptions) {
     const { bus, commands, keys, newMark, settlingMs } = options;
-    const markOf = (bucket: number) => new RegistryMark({ commands, keys: keys.presence(bucket), newMark, settlingMs });
-    this.#registryMarks = commands.isCluster ? buckets.map(markOf) : Array(buckets.length).fill(markOf(0));
+    const partOf = (bucket: number) => {
+      const registryMark = new RegistryMark({ commands, keys: keys.presence(bucket), newMark, settlingMs });
+      return new PresencePart({ ...options, registryMark, noted: (ask) => this.#noted(registryMark, ask) });
+    };
+    this.#parts = commands.isCluster ? buckets.map(partOf) : Array(buckets.length).fill(partOf(0));
     // The last that was asked for may not have been done.
     commands.onReady(() => this.#tellLoss());
     bus.onPresenceWord((word) => {
       this.#onWord(word);
-      const registryMark = this.#registryMarks[bucketOf(word.userId)]!;
+      const part = this.#partOf(word.userId);
       // A node that has seen a new mark speaks under it before this one has looked.
-      if (word.mark !== registryMark.known) void this.#look(registryMark).catch(() => {});
+      if (word.mark !== part.mark) void part.look().catch(() => {});
     });
   }
 
@@ -81,12 +81,13 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     step: PresenceStep<Result>,
     { known, causeDevice }: PresenceTransactOptions = {},
   ): Promise<{ now: VersionedRecord; result: Result }> {
-    let before = known ?? (await this.#readOne(userId));
+    const part = this.#partOf(userId);
+    let before = known ?? (await part.read(userId));
     for (let attempt = 0; attempt < attemptsMax; attempt++) {
       const { put, result } = step(before.record);
       if (put === null) return { now: before, result };
       const change = { userId, record: put, ...(causeDevice === undefined ? {} : { causeDevice }) };
-      const { isWritten, now } = await this.#write(change, before);
+      const { isWritten, now } = await part.write(change, before);
       if (isWritten) {
         this.#onWord({ ...now, ...change });
         return { now, result };
@@ -99,14 +100,10 @@ export class RedisPresenceRegistry implements PresenceRegistry {
   async read(userIds: string[]): Promise<Map<string, VersionedRecord>> {
     const found = new Map<string, VersionedRecord>();
     await Promise.all(
-      [...Map.groupBy(new Set(userIds), this.options.commands.isCluster ? bucketOf : () => 0)].flatMap(
-        ([bucket, users]) =>
-          pages(users, readAtOnce).map(async (page) => {
-            const answer = await unlessAway(() => this.#runRead(bucket, page));
-            if (answer === null || answer.isSettling) return;
-            for (const [at, userId] of page.entries()) found.set(userId, versioned(answer, answer.rest[at]));
-          }),
-      ),
+      [...new Set(userIds)].map(async (userId) => {
+        const there = await unlessAway(() => this.#partOf(userId).read(userId));
+        if (there !== null && there.isPartial !== true) found.set(userId, there);
+      }),
     );
     return found;
   }
@@ -141,10 +138,12 @@ export class RedisPresenceRegistry implements PresenceRegistry {
 
   /** Looks whether anything was lost. @throws RedisUnavailable where not all parts could be looked at; of those that could it is told */
   async look(): Promise<void> {
-    const looked = await Promise.allSettled(
-      [...new Set(this.#registryMarks)].map((registryMark) => this.#look(registryMark)),
-    );
+    const looked = await Promise.allSettled([...new Set(this.#parts)].map((part) => part.look()));
     for (const result of looked) if (result.status === "rejected") throw result.reason;
+  }
+
+  #partOf(userId: string): PresencePart {
+    return this.#parts[bucketOf(userId)]!;
   }
 
   /** Says once, of all that is lost at one time. */
@@ -157,59 +156,6 @@ export class RedisPresenceRegistry implements PresenceRegistry {
         this.#isTellingLoss = false;
         this.#onLoss();
       });
-  }
-
-  async #readOne(userId: string): Promise<VersionedRecord> {
-    const answer = await this.#runRead(bucketOf(userId), [userId]);
-    return versioned(answer, answer.rest[0]);
-  }
-
-  /** @returns what stands there now: what was written, or what has come before it */
-  async #write(
-    change: { userId: string; record: PresenceRecord; causeDevice?: string },
-    before: VersionedRecord,
-  ): Promise<{ isWritten: boolean; now: VersionedRecord }> {
-    const { commands, keys, run } = this.options;
-    const { userId, record } = change;
-    const bucket = bucketOf(userId);
-    const [runs, runsBefore] = [runsOf(record), runsOf(before.record)];
-    const left = [...runsBefore].filter((it) => !runs.has(it));
-    const devices = record.devices.length - (before.record?.devices.length ?? 0);
-    const users = Number(runs.size > 0) - Number(runsBefore.size > 0);
-    const channels = [keys.topicChannel(`presence:${userId}`), keys.topicChannel(`user:${userId}`)];
-    const lists = [...runs, ...left].map((it) => keys.usersOf(bucket, it));
-    const answer = await this.#run(presenceScripts.write, {
-      bucket,
-      keys: [keys.record(userId), keys.totals(bucket), ...channels, ...lists],
-      args: [
-        ...[before.mark, before.version],
-        ...[JSON.stringify(record), runs.size > 0 ? 0 : keptMs],
-        ...[userId, users, devices, runs.size],
-        commands.isCluster ? "spublish" : "publish",
-        // The script closes it.
-        JSON.stringify({ from: run, presence: change }).slice(0, -2),
-      ],
-    });
-    const [isWritten, there] = answer.rest as [number, string | null | undefined];
-    if (isWritten === 0) return { isWritten: false, now: versioned(answer, there) };
-    return { isWritten: true, now: { ...markedBy(answer), version: Number(there), record } };
-  }
-
-  #runRead(bucket: number, userIds: string[]): Promise<MarkedAnswer> {
-    const { keys } = this.options;
-    return this.#run(presenceScripts.read, { bucket, keys: userIds.map((it) => keys.record(it)), args: [] });
-  }
-
-  async #run(
-    script: Script,
-    { bucket, keys, args }: { bucket: number; keys: string[]; args: (string | number)[] },
-  ): Promise<MarkedAnswer> {
-    const registryMark = this.#registryMarks[bucket]!;
-    return this.#noted(registryMark, () => registryMark.run(script, keys, args));
-  }
-
-  #look(registryMark: RegistryMark): Promise<MarkedAnswer> {
-    return this.#noted(registryMark, () => registryMark.look());
   }
 
   async #noted(registryMark: RegistryMark, ask: () => Promise<MarkedAnswer>): Promise<MarkedAnswer> {
@@ -230,18 +176,6 @@ export class RedisPresenceRegistry implements PresenceRegistry {
     const users = (await commands.call("smembers", keys.usersOf(bucket, run))) as string[];
     for (const page of pages(users, sweptAtOnce)) await Promise.all(page.map(remove));
   }
-}
-
-const runsOf = (record: PresenceRecord | null) => new Set(record?.devices.map(({ run }) => run));
-
-const markedBy = ({ mark, isSettling }: MarkedAnswer) => (isSettling ? { mark, isPartial: true } : { mark });
-
-/** Reads a record as it is stored: `<version> <JSON>`. */
-function versioned(answer: MarkedAnswer, stored: unknown): VersionedRecord {
-  if (typeof stored !== "string") return { ...markedBy(answer), version: 0, record: null };
-  const end = stored.indexOf(" ");
-  const record = JSON.parse(stored.slice(end + 1)) as PresenceRecord;
-  return { ...markedBy(answer), version: Number(stored.slice(0, end)), record };
 }
 
 /** @returns null where Redis cannot be asked */
