@@ -154,12 +154,7 @@ const recipes = {
     livePath: "/health",
   }),
   service: ({ port, folder, storage, program, profileFolder, settings }) => ({
-    command: [
-      ...(program === undefined ? [process.execPath] : [resolve(program)]),
-      ...(profileFolder === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${profileFolder}`]),
-      ...(program === undefined ? [join(root, "src/main.ts")] : []),
-      "serve",
-    ],
+    command: [...(program === undefined ? [process.execPath, join(root, "src/main.ts")] : [resolve(program)]), "serve"],
     env: {
       WS__SERVER__PORT: String(port),
       WS__STORAGE__URL: storage ?? `sqlite:${join(folder, "service.db")}`,
@@ -168,13 +163,19 @@ const recipes = {
       WS__RATE_LIMITS__ENABLED: "false",
       WS__LOG__LEVEL: "error",
       WS__SERVER__DRAIN_WINDOW: "0s",
-      // It sets it itself, but not where it is profiled.
-      ...(profileFolder === undefined ? {} : patientCompiler),
+      ...(profileFolder === undefined ? {} : profiled(profileFolder)),
       ...settings,
     },
     livePath: "/ready",
   }),
 } satisfies Record<string, Recipe>;
+
+const profiled = (folder: string) => ({
+  // Options of the runtime, which a built program reads from here alone.
+  BUN_OPTIONS: `--cpu-prof --cpu-prof-dir=${folder}`,
+  // It sets it itself, but not where it is profiled.
+  ...patientCompiler,
+});
 
 /** Writes events of a busy topic together that come within the window. */
 function together(window: string): Recipe {

@@ -64,7 +64,7 @@ function sharesOf({ nodes, samples, timeDeltas, startTime }: Profile, { from, to
   const pending = nodes.filter(({ id }) => !children.has(id)).map((node) => ({ node, caller: "the platform alone" }));
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
     const { node, caller } = next;
-    const file = /\/((?:src|node_modules)\/[^?]+)$/.exec(node.callFrame.url)?.[1] ?? caller;
+    const file = /(?:^|\/)((?:src|node_modules)\/[^?]+)$/.exec(node.callFrame.url)?.[1] ?? caller;
     fileOf.set(node.id, file);
     for (const child of node.children ?? []) pending.push({ node: byId.get(child)!, caller: file });
   }

@@ -20,16 +20,21 @@ async function openService({ size, settings }: { size: number; settings: Record<
   const url = await server.newDatabase();
   await migrateStorage({ url, lockTimeoutMs: 10_000 });
   const pooler = await startPgBouncer({ url, mode: "session", size });
-  const service = await startService({
-    settings: {
-      STORAGE__URL: pooler.url,
-      // The start must be through with its own questions within this, however busy the machine is.
-      STORAGE__QUERY_TIMEOUT: "5s",
-      WEBSOCKET__MAX_CONNECTIONS: "100",
-      ...settings,
-    },
-  });
-  return { url, pooler, service };
+  try {
+    const service = await startService({
+      settings: {
+        STORAGE__URL: pooler.url,
+        // The start must be through with its own questions within this, however busy the machine is.
+        STORAGE__QUERY_TIMEOUT: "5s",
+        WEBSOCKET__MAX_CONNECTIONS: "100",
+        ...settings,
+      },
+    });
+    return { url, pooler, service };
+  } catch (error) {
+    await pooler.stop();
+    throw error;
+  }
 }
 
 async function becomes(service: Service, status: 200 | 503): Promise<void> {
