@@ -1,6 +1,7 @@
 /** Proves what every bus between nodes must do [LOG3]; one of a node that is alone has nothing to prove. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import type { Bus, ControlMessage, TopicMessage } from "../../src/cluster/ports.ts";
+import { nextTurn } from "../../src/ground/next-turn.ts";
 
 export interface OpenedBus {
   /** Three nodes that hear each other. */
@@ -36,7 +37,11 @@ export function describeBusContract(name: string, open: () => Promise<OpenedBus>
     test("[LOG3] messages of one node on one topic keep their order", async () => {
       const atOther = record(other);
       await other.watch("conversation:c1");
-      for (let seq = 1; seq <= 500; seq++) one.publish("conversation:c1", logged("conversation:c1", seq));
+      for (let seq = 1; seq <= 500; seq++) {
+        one.publish("conversation:c1", logged("conversation:c1", seq));
+        // Many of one turn of the loop, few, and one alone.
+        if (seq % 100 < seq / 25) await nextTurn();
+      }
       await atOther.topic((message) => message.kind === "logged" && message.event.seq === 500);
       const seqs = atOther.topics.map((message) => (message.kind === "logged" ? message.event.seq : 0));
       expect(seqs).toEqual(Array.from({ length: 500 }, (_, at) => at + 1));

@@ -37,6 +37,8 @@ export class Commands {
   #replies = 0;
   readonly #giveUp: () => void;
   #publishing = 0;
+  /** Published since something was in this turn of the loop: they go together at its end. Null: nothing was yet. */
+  #later: [channel: string, text: string][] | null = null;
   #droppedPublishes = 0;
 
   constructor(private readonly options: CommandsOptions) {
@@ -107,12 +109,16 @@ export class Commands {
   }
 
   /** @throws RedisUnavailable */
-  async call(command: string, ...args: (string | number)[]): Promise<unknown> {
-    const { client } = this.options;
+  call(command: string, ...args: (string | number)[]): Promise<unknown> {
+    return this.#ask((client) => client.call(command, ...args));
+  }
+
+  /** @throws RedisUnavailable */
+  async #ask<Reply>(ask: (client: Redis | Cluster) => Promise<Reply>): Promise<Reply> {
     const repliesBefore = this.#replies;
     if (!this.isReady) throw new RedisUnavailable(this.#lastError ?? "away");
     try {
-      const reply = await client.call(command, ...args);
+      const reply = await ask(this.options.client);
       this.#replies++;
       return reply;
     } catch (error) {
@@ -138,16 +144,49 @@ export class Commands {
     }
   }
 
-  /** Never throws, never waits; what Redis cannot take now is dropped and counted. */
+  /**
+   * Never throws, never waits; what Redis cannot take now is dropped and counted. The first of a turn of the loop goes at once,
+   * what comes after it in the same turn together.
+   */
   publish(channel: string, text: string): void {
     if (!this.isReady || this.#publishing >= this.options.publishesMax) {
       this.#droppedPublishes++;
       return;
     }
     this.#publishing++;
-    this.call(this.isCluster ? "spublish" : "publish", channel, text)
-      .catch(() => this.#droppedPublishes++)
-      .finally(() => this.#publishing--);
+    // Of a Redis Cluster each goes to the master of its channel, which the client finds.
+    if (this.isCluster) return this.#notePublished([this.call("spublish", channel, text)]);
+    if (this.#later !== null) return void this.#later.push([channel, text]);
+    this.#later = [];
+    setImmediate(() => this.#publishLater());
+    this.#notePublished([this.call("publish", channel, text)]);
+  }
+
+  #publishLater(): void {
+    const published = this.#later!;
+    this.#later = null;
+    if (published.length === 0) return;
+    if (!this.isReady) {
+      this.#publishing -= published.length;
+      this.#droppedPublishes += published.length;
+      return;
+    }
+    const pipeline = this.options.client.pipeline();
+    for (const [channel, text] of published) pipeline.publish(channel, text);
+    const results = pipeline.exec();
+    this.#notePublished(
+      published.map((_, at) =>
+        this.#ask(async () => {
+          const [error, reply] = (await results)![at]!;
+          if (error !== null) throw error;
+          return reply;
+        }),
+      ),
+    );
+  }
+
+  #notePublished(published: Promise<unknown>[]): void {
+    for (const each of published) each.catch(() => this.#droppedPublishes++).finally(() => this.#publishing--);
   }
 
   /** Refused and not served since, on whichever connection. */

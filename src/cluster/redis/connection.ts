@@ -1,4 +1,5 @@
 /** Opens ioredis connections: one for commands, and those that hear channels. */
+import { type TracingChannel, tracingChannel } from "node:diagnostics_channel";
 import { Cluster, Redis, type RedisOptions } from "ioredis";
 import type { Endpoint } from "../../config/redis-url.ts";
 import type { RedisAddress } from "./address.ts";
@@ -8,6 +9,17 @@ import { replyOf } from "./unavailable.ts";
 export interface ConnectionLimits {
   /** How long a command may go unanswered, ms. */
   commandTimeoutMs: number;
+}
+
+// Node has it and the platform does not: without it ioredis takes every command for one that somebody traces.
+const channels = Object.getPrototypeOf(tracingChannel("ioredis:command")) as TracingChannel;
+if (!("hasSubscribers" in channels)) {
+  Object.defineProperty(channels, "hasSubscribers", {
+    get(this: TracingChannel) {
+      const { start, end, asyncStart, asyncEnd, error } = this;
+      return [start, end, asyncStart, asyncEnd, error].some((channel) => channel.hasSubscribers);
+    },
+  });
 }
 
 /** Back at once after a blink, and never more than a second late after an outage. */
@@ -58,9 +70,13 @@ function openOne(address: RedisAddress, options: RedisOptions): Redis {
   }
 }
 
-/** The connection for everything but hearing channels; commands of one turn of the loop are written together. */
+/**
+ * The connection for everything but hearing channels. Commands of one turn of the loop are written together, once those
+ * before them are answered; what is published to one server is written at once.
+ */
 export function openCommandClient(address: RedisAddress, limits: ConnectionLimits): Redis | Cluster {
-  const options: RedisOptions = { ...common(address, limits), enableAutoPipelining: true };
+  const pipelining = { enableAutoPipelining: true, autoPipeliningIgnoredCommands: ["publish"] };
+  const options: RedisOptions = { ...common(address, limits), ...pipelining };
   if (address.kind !== "cluster") return openOne(address, options);
   const { enableOfflineQueue: _, retryStrategy: __, lazyConnect: ___, ...nodeOptions } = options;
   return new Cluster(address.endpoints, {
