@@ -131,6 +131,24 @@ test("what a connection asks as it comes is answered here however many come in o
   reads.stop();
 });
 
+test("[LOG1] one turn of the loop reads one state, until it is told that something was written, and the next turn reads anew", async () => {
+  const reads = new SmallReads({ path });
+  reads.start();
+  const other = new Database(path);
+  const stateOf = (userId: string) => reads.answer("userState", [userId, 0])?.value;
+  const add = (userId: string) => void other.run("INSERT INTO users (user_id) VALUES (?)", [userId]);
+  expect([stateOf("carla"), stateOf("doris")]).toEqual(["unknown", "unknown"]);
+  add("carla");
+  expect(stateOf("carla")).toBe("unknown");
+  reads.refresh();
+  expect(stateOf("carla")).toBe("active");
+  add("doris");
+  await new Promise<void>((resolve) => setImmediate(resolve));
+  expect(stateOf("doris")).toBe("active");
+  other.close();
+  reads.stop();
+});
+
 test("nobody who reads here keeps the log of writes from being taken into the file", async () => {
   const other = new Database(path);
   other.exec("PRAGMA busy_timeout = 2000");

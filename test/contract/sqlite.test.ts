@@ -327,6 +327,22 @@ describe("SQLite: when the engine is away", () => {
     await calls.stop();
   });
 
+  test("[LOG1] answers are told of before they are given out, so that whoever reads then has what they say was written", async () => {
+    const told: string[] = [];
+    const calls = new WorkerCalls({
+      engine: { path: newPath(), durability: "process", busyTimeoutMs: 100 },
+      spawn: () => new Worker(new URL("../../src/storage/sqlite/worker.ts", import.meta.url).href),
+      onAnswers: () => told.push("answers"),
+      callsMax: 3,
+      callTimeoutMs: 30_000,
+    });
+    await calls.start();
+    told.length = 0;
+    await calls.call("append", [newEvent("user:a")]).then(() => told.push("given out"));
+    expect(told).toEqual(["answers", "given out"]);
+    await calls.stop();
+  });
+
   test("when the worker dies all calls are refused, and the next one starts another worker", async () => {
     const workers: Worker[] = [];
     const calls = new WorkerCalls({

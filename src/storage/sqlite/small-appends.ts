@@ -32,6 +32,8 @@ export interface SmallAppendsOptions {
   now?: (() => number) | undefined;
   /** Whether a commit is not waited for: a sync is nothing for the loop. */
   isAllowed: boolean;
+  /** Told where something was appended here, before that is said. */
+  onAppended?: () => void;
   appendByWorker(events: NewEvent[]): Promise<AppendResult>;
   /** Moves the log of writes into the file, before what the worker is given next. */
   moveByWorker(): Promise<LogOfWrites>;
@@ -115,6 +117,7 @@ export class SmallAppends {
       const result = log?.append(events);
       this.#left += pages;
       this.#noteTook(now() - startedAt);
+      this.options.onAppended?.();
       return result;
     } catch (error) {
       // Somebody else writes: the worker waits for them.

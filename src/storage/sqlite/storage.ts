@@ -71,13 +71,14 @@ export function createSqliteStorage({
     spawn: startThread,
     callsMax,
     callTimeoutMs,
+    onAnswers: () => reads.refresh(),
     onDamage: (error) => expectRefusal(error),
     onTrouble() {
       for (const each of [reads, appends]) each.rest();
     },
   });
   const reads = new SmallReads({ path, now });
-  const appends = createAppends(calls, { path, durability, now });
+  const appends = createAppends(calls, { path, durability, now, onAppended: () => reads.refresh() });
   const caller = createCaller(calls, reads);
   const watch = new DirectoryWatch({
     look: (after) => caller.call("directoryChanges", after),
@@ -163,12 +164,11 @@ function createLogWithEpochs(
 
 function createAppends(
   calls: WorkerCalls,
-  { path, durability, now }: { path: string; durability: Durability; now: () => number },
+  options: { path: string; now: () => number; durability: Durability; onAppended: () => void },
 ): SmallAppends {
   return new SmallAppends({
-    path,
-    now,
-    isAllowed: durability === "process",
+    ...options,
+    isAllowed: options.durability === "process",
     appendByWorker: (events: NewEvent[]) => calls.call("append", events),
     moveByWorker: () => calls.call("moveLog"),
   });

@@ -11,6 +11,8 @@ export interface WorkerCallsOptions {
   callsMax: number;
   /** After so long without an answer a call is given up, ms; the worker may still do it. */
   callTimeoutMs: number;
+  /** Told before answers are given out: what they say was written is there. */
+  onAnswers?: () => void;
   /** Told where the engine refuses, or is gone: from now on the file may be another one than it was. */
   onTrouble?: () => void;
   /** Told of each answer that says that the file is damaged. */
@@ -156,6 +158,7 @@ export class WorkerCalls {
   }
 
   #settle({ batch, answers }: FromWorker): void {
+    this.#options.onAnswers?.();
     const calls = this.#take(batch);
     for (const [index, call] of calls.entries()) this.#settleCall(call, answers[index]!);
   }
