@@ -121,17 +121,23 @@ export class RecentEvents {
   above(name: string, seq: number): LoggedEvent[] | null {
     const topic = this.#current(name);
     if (topic === undefined || topic.afterSeq > seq) return null;
-    return this.#giveOut(topic, ({ event }) => event.seq > seq);
+    const { events } = topic;
+    let first = events.length;
+    while (first > 0 && events[first - 1]!.event.seq > seq) first--;
+    return this.#giveOut(topic, first);
   }
 
   /** All events after a position; null where not all of them are kept. */
   after(name: string, position: number): LoggedEvent[] | null {
     const topic = this.#current(name);
     if (topic === undefined || topic.afterPosition > position) return null;
-    const events = this.#giveOut(topic, ({ event }) => event.position > position);
+    const { events } = topic;
+    let first = events.length;
+    while (first > 0 && events[first - 1]!.event.position > position) first--;
+    const given = this.#giveOut(topic, first);
     // Only now, for its oldest may have to go.
     this.#touch(name, topic);
-    return events;
+    return given;
   }
 
   /** Drops what a message has said: who needs it reads the log, where it is deleted. */
@@ -168,10 +174,13 @@ export class RecentEvents {
     if (topic === undefined) return undefined;
     if (topic.isStale) this.#settle(topic);
     const { retentionMs = Number.POSITIVE_INFINITY, now = Date.now } = this.options;
-    const [keptSince, createdSince] = [now() - keptMs, now() - retentionMs];
-    const old = topic.events.findLastIndex(({ at, event }) => at < keptSince || event.createdAt < createdSince);
-    const last = Math.max(old, topic.events.length - 1 - this.#eventsMax);
-    if (last >= 0) this.#dropThrough(topic, last);
+    const { events } = topic;
+    const at = now();
+    const isOld = (kept: Kept) => at - kept.at > keptMs || at - kept.event.createdAt > retentionMs;
+    const surplus = Math.max(0, events.length - this.#eventsMax);
+    let first = events.length;
+    while (first > surplus && !isOld(events[first - 1]!)) first--;
+    if (first > 0) this.#dropThrough(topic, first - 1);
     return topic;
   }
 
@@ -205,10 +214,10 @@ export class RecentEvents {
   }
 
   /** Has what is given out carry its frames from now on: it is encoded once, for all who come. */
-  #giveOut(topic: Topic, isAsked: (kept: Kept) => boolean): LoggedEvent[] {
+  #giveOut(topic: Topic, first: number): LoggedEvent[] {
     const events: LoggedEvent[] = [];
-    for (const kept of topic.events) {
-      if (!isAsked(kept)) continue;
+    for (let index = first; index < topic.events.length; index++) {
+      const kept = topic.events[index]!;
       if (kept.event.frames === undefined) {
         kept.event.frames = {};
         const bytes = kept.event.payload.length + bytesBeside.frame;
@@ -250,6 +259,7 @@ export class RecentEvents {
   }
 
   #makeRoom(): void {
+    if (this.#bytes <= this.options.bytesMax) return;
     for (const name of this.#topics.keys()) {
       if (this.#bytes <= this.options.bytesMax) break;
       if (!this.isHeld(name)) this.drop(name);

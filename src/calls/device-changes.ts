@@ -1,6 +1,8 @@
 /** Tells calls of the devices that come and go: each device's changes in order, and again once calls can be reached. */
 
+import type { Call } from "../cluster/call.ts";
 import type { CallRegistry } from "../cluster/ports.ts";
+import { type AtOnce, atOnce, type Steps } from "../ground/at-once.ts";
 import { BoundedMap } from "../ground/bounded-map.ts";
 import { KeyedQueue } from "../ground/keyed-queue.ts";
 import { pages } from "../ground/pages.ts";
@@ -20,7 +22,10 @@ export interface DeviceChangesDeps {
 
 /** Devices of which calls could not be told; of more, the deadlines of their calls find out. */
 const untoldMax = 10_000;
-const atOnce = 64;
+const repeatedAtOnce = 64;
+
+/** An identifier holds no space, so that it stands for one device only. */
+const keyOf = ({ userId, deviceId }: Device) => `${userId} ${deviceId}`;
 
 export class DeviceChanges {
   /** One after the other for a device: that it left must not overtake that it is back. */
@@ -31,13 +36,18 @@ export class DeviceChanges {
 
   constructor(private readonly deps: DeviceChangesDeps) {}
 
-  /** @throws Unavailable; `repeat` tells it later */
-  async tell(change: ToTell): Promise<void> {
-    const key = JSON.stringify([change.device.userId, change.device.deviceId]);
+  /** In this turn where calls can be asked here and there are none, as is nearly always so. @throws Unavailable; `repeat` tells it later */
+  tell(change: ToTell): AtOnce<void> {
+    return atOnce(this.#tell(change));
+  }
+
+  *#tell(change: ToTell): Steps<void> {
+    const key = keyOf(change.device);
     if (change.callId === undefined) this.#untold.delete(key);
     this.#newest.set(key, change);
     try {
-      await this.#queue.run(key, () => this.#tellCalls(change));
+      const telling = this.#queue.run(key, () => atOnce(this.#tellCalls(change)));
+      if (telling instanceof Promise) yield telling;
     } catch (error) {
       if (this.#newest.get(key) === change && error instanceof Unavailable)
         this.#untold.set(key, { device: change.device, type: change.type });
@@ -49,18 +59,24 @@ export class DeviceChanges {
 
   /** Tells what calls could not be told, unless something newer is known of the device. Never rejects. */
   async repeat(): Promise<void> {
-    for (const page of pages([...this.#untold], atOnce)) {
+    for (const page of pages([...this.#untold], repeatedAtOnce)) {
       const some = page.filter(([key, change]) => this.#untold.get(key) === change);
       const results = await Promise.allSettled(some.map(([, change]) => this.tell(change)));
       if (results.some(({ status }) => status === "rejected")) return;
     }
   }
 
-  async #tellCalls({ device, type, callId, once }: ToTell): Promise<void> {
+  *#tellCalls(change: ToTell): Steps<void> {
     const { registry, apply } = this.deps;
-    if (callId !== undefined) return void (await apply({ type, device, callId }));
-    const calls = await registry.callsOf(device.userId);
-    if (calls.length === 0) return;
+    const { device, type, callId } = change;
+    if (callId !== undefined) return void (yield apply({ type, device, callId }));
+    const reading = registry.callsOf(device.userId);
+    const calls = reading instanceof Promise ? yield reading : reading;
+    if (calls.length > 0) yield this.#tellEach(calls, change);
+  }
+
+  async #tellEach(calls: Call[], { device, type, once }: ToTell): Promise<void> {
+    const { apply } = this.deps;
     await once?.();
     const all = async (what: Change["type"]) => {
       for (const { callId } of calls) await apply({ type: what, device, callId });

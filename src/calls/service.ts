@@ -116,17 +116,17 @@ export class CallService {
    * rejects, and they are told with the next `runDue` that finds them; so is the other one.
    * @param once what is on by now is told when what it gives resolves: a call that is offered meanwhile has told the device itself
    */
-  deviceConnected(device: Device, once?: () => Promise<void>): Promise<void> {
+  deviceConnected(device: Device, once?: () => Promise<void>): AtOnce<void> {
     return this.#deviceChanges.tell({ device, type: "connected", once });
   }
 
   /** To be called when the device's last connection here has gone and `devicesOf` does not name it for that one any more. */
-  deviceDisconnected(device: Device, { hangsUp }: { hangsUp: boolean } = { hangsUp: false }): Promise<void> {
+  deviceDisconnected(device: Device, { hangsUp }: { hangsUp: boolean } = { hangsUp: false }): AtOnce<void> {
     return this.#deviceChanges.tell({ device, type: hangsUp ? "left" : "disconnected" });
   }
 
   /** Tells a device of this node the end of a call that another node owes it, unless somebody else has [CALL4]. */
-  tellOwed(device: Device, callId: string): Promise<void> {
+  tellOwed(device: Device, callId: string): AtOnce<void> {
     return this.#deviceChanges.tell({ device, type: "connected", callId });
   }
 

@@ -15,6 +15,11 @@ export function* got<Answer>(asked: AtOnce<Answer>): Steps<Answer> {
   return asked instanceof Promise ? ((yield asked) as Answer) : asked;
 }
 
+/** Goes on with the answer once it is there: now, where it is. */
+export function onceThere<Answer, Next>(asked: AtOnce<Answer>, goOn: (answer: Answer) => AtOnce<Next>): AtOnce<Next> {
+  return asked instanceof Promise ? asked.then(goOn) : goOn(asked);
+}
+
 /** Takes the steps. @returns a promise only where one of them had to wait @throws what is thrown before that */
 export function atOnce<Result>(steps: Steps<Result>): AtOnce<Result> {
   const first = (steps as Generator<Promise<unknown>, Result, unknown>).next();

@@ -1,10 +1,16 @@
 /** Handles what a connection wants to hear: `subscribe`, `unsubscribe` [SUB]. */
-import type { Handler } from "./context.ts";
+import { onceThere } from "../ground/at-once.ts";
+import type { Subscribed } from "../subscription/manager.ts";
+import type { Handler, Reply } from "./context.ts";
 
-export const subscribe: Handler<"subscribe", "subscriptions"> = async ({ from, payload, services }) => {
-  const { topics, payload: answer, replayed } = await services.subscriptions.subscribe(from, payload);
-  return { type: "subscribed", text: answer.text, holds: { topics: topics.length, replayed } };
-};
+export const subscribe: Handler<"subscribe", "subscriptions"> = ({ from, payload, services }) =>
+  onceThere(services.subscriptions.subscribe(from, payload), replyOf);
+
+const replyOf = ({ topics, payload: { text }, replayed }: Subscribed): Reply => ({
+  type: "subscribed",
+  text,
+  holds: { topics: topics.length, replayed },
+});
 
 export const unsubscribe: Handler<"unsubscribe", "subscriptions"> = async ({ from, payload, services }) => ({
   type: "unsubscribed",

@@ -46,6 +46,8 @@ export class Epochs {
   #list: readonly Epoch[] = [];
   /** Of each: cursors up to this position hold. */
   #holdThrough = new Map<string, number>();
+  /** Ids of epochs after which the log has broken. */
+  #brokenSince = new Set<string>();
   readonly #listeners = new Set<(change: EpochChange) => void>();
   /** Of each break, oldest first: the last position that is still there. */
   readonly #held: number[] = [];
@@ -106,8 +108,8 @@ export class Epochs {
    * numbers given out once more, even where the cursor itself holds.
    */
   isUnbrokenSince(cursor: string): boolean {
-    const since = this.#list.findIndex(({ id }) => id === readCursor(cursor)?.epoch);
-    return since < 0 || !this.#list.slice(since + 1).some(({ broken }) => broken);
+    const parts = readCursor(cursor);
+    return parts === null || !this.#brokenSince.has(parts.epoch);
   }
 
   isKnown(id: string): boolean {
@@ -125,12 +127,17 @@ export class Epochs {
     const previous = before.at(-1);
     this.#list = [...list].sort((a, b) => a.no - b.no);
     const through = new Map<string, number>();
+    const brokenSince = new Set<string>();
     let bound = Number.MAX_SAFE_INTEGER;
-    for (const { id, beganAt } of this.#list.toReversed()) {
+    let hasBroken = false;
+    for (const { id, beganAt, broken } of this.#list.toReversed()) {
       through.set(id, bound);
+      if (hasBroken) brokenSince.add(id);
       bound = Math.min(bound, beganAt);
+      hasBroken ||= broken;
     }
     this.#holdThrough = through;
+    this.#brokenSince = brokenSince;
     const current = this.#list.at(-1);
     if (previous === undefined || current === undefined || current.id === previous.id) return;
     const known = new Set(before.map(({ id }) => id));
@@ -152,8 +159,16 @@ export class Epochs {
 
 export const writeCursor = ({ epoch, position }: CursorParts) => `${epoch}.${position.toString(36)}`;
 
+/** The last one: a client that comes back gives the same several times, and those who come back together mostly do. */
+let lastRead: { text: string; parts: Readonly<CursorParts> | null } = { text: "", parts: null };
+
 /** @returns null for what has not the form */
-export function readCursor(text: string): CursorParts | null {
+export function readCursor(text: string): Readonly<CursorParts> | null {
+  if (text !== lastRead.text) lastRead = { text, parts: partsOf(text) };
+  return lastRead.parts;
+}
+
+function partsOf(text: string): CursorParts | null {
   const [, epoch, digits] = pattern.exec(text) ?? [];
   const position = Number.parseInt(digits ?? "", 36);
   return epoch !== undefined && Number.isSafeInteger(position) ? { epoch, position } : null;

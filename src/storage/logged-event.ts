@@ -1,5 +1,5 @@
 /** Defines an event of the log as it is read. */
-import type { Frames } from "../protocol/envelope.ts";
+import type { Frames, OutgoingMessage } from "../protocol/envelope.ts";
 
 /** A logged event as it is stored and published [LOG1]. */
 export interface LoggedEvent {
@@ -20,3 +20,15 @@ export interface LoggedEvent {
   /** Of one that is sent to many, one by one. */
   frames?: Frames;
 }
+
+/** As one connection is sent it. */
+export const messageOf = ({
+  id,
+  type,
+  payload,
+  createdAt: at,
+  topic,
+  seq,
+  position,
+  frames,
+}: LoggedEvent): OutgoingMessage => ({ id, type, payload, at, topic, seq, position, frames });

@@ -1,11 +1,10 @@
 /** Brings one connection level with the log and subscribes it in the same turn: no gap, no duplicate, no buffer [LOG4] [LOG5]. */
 
-import type { OwnSent } from "../broadcast/own-sent.ts";
-import type { Sequencer } from "../broadcast/sequencer.ts";
 import { InvariantBroken } from "../ground/assert.ts";
 import { type AtOnce, atOnce, type Steps } from "../ground/at-once.ts";
 import { pages } from "../ground/pages.ts";
 import type { OutgoingMessage } from "../protocol/envelope.ts";
+import { messageOf } from "../storage/logged-event.ts";
 import {
   type EventLog,
   type LoggedEvent,
@@ -13,39 +12,16 @@ import {
   type ReplayPage,
   type TopicHead,
 } from "../storage/ports.ts";
+import { levelAtOnce } from "./level-at-once.ts";
+import type { CatchUpRequest, Live, Places, TopicPlace } from "./places.ts";
 import { pageAfter } from "./replay-page.ts";
 import type { StartingPoint } from "./starting-point.ts";
 import type { Subscriber } from "./subscriber.ts";
 
-export interface TopicPlace {
-  seq: number;
-  replayed: number;
-  /** False: retention had removed events after the cursor, or the log is another one. Undefined: nothing was asked for. */
-  recovered: boolean | undefined;
-}
-
-/** By topic. */
-export type Places = Map<string, TopicPlace>;
-
-export interface CatchUpOptions {
+export interface CatchUpOptions extends Live {
   log: Pick<EventLog, "heads" | "headsNow" | "replay">;
-  sequencer: Sequencer;
-  ownSent?: OwnSent;
-  /** Whether this node alone appends to the log. */
-  isAlone?: boolean;
   /** Events a page. */
   pageSize?: number;
-}
-
-export interface CatchUpRequest {
-  subscriber: Subscriber;
-  topics: string[];
-  /** Null: start at the head. */
-  since: StartingPoint | null;
-  /** Topics taken back meanwhile; they are not subscribed. */
-  revoked: Set<string>;
-  /** Told of the characters of each payload that is replayed. */
-  onReplayed?: (characters: number) => void;
 }
 
 const pageSizeDefault = 200;
@@ -54,7 +30,7 @@ const burstCharacters = 256 * 1024;
 
 /** Follows the topics from their starting point until the connection is live on each that was not revoked. */
 export function catchUp(options: CatchUpOptions, request: CatchUpRequest): AtOnce<Places> {
-  return atOnce(follow(options, request));
+  return levelAtOnce(options, request) ?? atOnce(follow(options, request));
 }
 
 function* follow(options: CatchUpOptions, request: CatchUpRequest): Steps<Places> {
@@ -234,7 +210,8 @@ function send(subscriber: Subscriber, events: LoggedEvent[], state: Sending): vo
   for (const event of events)
     if (!revoked.has(event.topic) && event.seq > lastOf(state, event.topic)) fresh.push(event);
   const messages: OutgoingMessage[] = [];
-  for (const { id, type, payload, createdAt: at, topic, seq, position, frames } of fresh) {
+  for (const event of fresh) {
+    const { topic, seq, payload } = event;
     const before = sent.get(topic);
     const through = before?.through ?? 0;
     if (seq <= through) throw new InvariantBroken("catch_up", { topic, seq, through });
@@ -244,7 +221,7 @@ function send(subscriber: Subscriber, events: LoggedEvent[], state: Sending): vo
       before.count++;
     }
     onReplayed(payload.length);
-    messages.push({ id, type, payload, at, topic, seq, position, frames });
+    messages.push(messageOf(event));
   }
   subscriber.sendAll(messages);
 }

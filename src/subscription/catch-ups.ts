@@ -8,10 +8,13 @@ import { pagePerTurn } from "../ground/pages.ts";
 import { isLogged, type Topic } from "../protocol/topic.ts";
 import type { FairQueue } from "../storage/fair-queue.ts";
 import type { EventLog } from "../storage/ports.ts";
-import { type CatchUpOptions, catchUp, type Places, type TopicPlace } from "./catch-up.ts";
+import { catchUp } from "./catch-up.ts";
 import { GatheredReplays } from "./gathered-replays.ts";
 import type { PendingSubscription } from "./pending-subscriptions.ts";
+import type { Places, TopicPlace } from "./places.ts";
+import type { ReplayQuery } from "./replay-page.ts";
 import type { StartingPoint } from "./starting-point.ts";
+import type { Subscriber } from "./subscriber.ts";
 
 export interface CatchUpsOptions {
   log: Pick<EventLog, "heads" | "headsNow" | "replay">;
@@ -30,48 +33,52 @@ export class CatchUps {
   /** Questions of replays to the log; all others were answered out of memory. */
   #replaysRead = 0;
 
-  readonly #replays: GatheredReplays;
+  readonly #log: AskedLogOptions;
 
   constructor(private readonly options: CatchUpsOptions) {
-    this.#replays = new GatheredReplays(options);
+    const replays = new GatheredReplays(options);
+    const replay = (query: ReplayQuery) => {
+      this.#replaysRead++;
+      return replays.replay(query);
+    };
+    this.#log = { ...options, replay };
   }
 
   /** @param since null: logged topics begin at their heads. @returns by name where the connection is on each logged topic */
   *start(pending: PendingSubscription, topics: Topic[], since: StartingPoint | null): Steps<Places> {
-    const { bus, sequencer, ownSent, isAlone, questions } = this.options;
+    const { bus, sequencer, ownSent, isAlone } = this.options;
     const { subscriber, revoked } = pending;
     if (topics.length === 0) return new Map();
     this.#subscribes++;
     const logged: string[] = [];
     const unlogged: string[] = [];
-    for (const topic of topics) (isLogged(topic) ? logged : unlogged).push(topic.name);
-    // Heard from before the log is read, so that nothing falls between the two.
-    const watching = topics.flatMap(({ name }) => bus.watch(name) ?? []);
+    const watching: Promise<void>[] = [];
+    for (const topic of topics) {
+      (isLogged(topic) ? logged : unlogged).push(topic.name);
+      // Heard from before the log is read, so that nothing falls between the two.
+      const asked = bus.watch(topic.name);
+      if (asked !== null) watching.push(asked);
+    }
     if (watching.length > 0) yield Promise.all(watching);
-    const join = (page: string[]) => {
-      for (const name of page) if (!revoked.has(name) && !subscriber.isClosed) subscriber.subscribe(name);
-    };
-    const joining = pagePerTurn(unlogged, join);
-    if (joining instanceof Promise) yield joining;
+    if (unlogged.length > 0) {
+      const joining = pagePerTurn(unlogged, (page) => {
+        for (const name of page) if (!revoked.has(name) && !subscriber.isClosed) subscriber.subscribe(name);
+      });
+      if (joining instanceof Promise) yield joining;
+    }
     if (logged.length === 0) return new Map();
-    const log: CatchUpOptions["log"] = {
-      headsNow: (names) => this.options.log.headsNow?.(names) ?? null,
-      heads: (names) => questions.ask(subscriber, () => this.options.log.heads(names)),
-      replay: (query) => {
-        this.#replaysRead++;
-        return questions.ask(subscriber, () => this.#replays.replay(query));
-      },
-    };
     const onReplayed = (characters: number) => {
       pending.replayed += characters;
     };
     const request = { subscriber, topics: logged, since, revoked, onReplayed };
+    const log = new AskedLog(subscriber, this.#log);
     const catchingUp = catchUp({ log, sequencer, ownSent, isAlone }, request);
-    const places = catchingUp instanceof Promise ? yield catchingUp : catchingUp;
+    const hasWaited = catchingUp instanceof Promise;
+    const places = hasWaited ? yield catchingUp : catchingUp;
     for (const [name, { replayed }] of places) {
       this.#replayedEvents += replayed;
       // A long replay outlasts what the bus keeps of topics that nobody is on yet; what is missed until then is repaired.
-      if (since !== null) void bus.watch(name);
+      if (since !== null && hasWaited) void bus.watch(name);
     }
     return places;
   }
@@ -84,5 +91,31 @@ export class CatchUps {
 
   stats() {
     return { subscribes: this.#subscribes, replayed_events: this.#replayedEvents, replays_read: this.#replaysRead };
+  }
+}
+
+interface AskedLogOptions extends Pick<CatchUpsOptions, "log" | "questions"> {
+  replay: EventLog["replay"];
+}
+
+/** The log, each question to which waits for the turn of a connection's user. */
+class AskedLog implements Pick<EventLog, "heads" | "headsNow" | "replay"> {
+  constructor(
+    private readonly subscriber: Subscriber,
+    private readonly options: AskedLogOptions,
+  ) {}
+
+  headsNow(topics: string[]) {
+    return this.options.log.headsNow?.(topics) ?? null;
+  }
+
+  heads(topics: string[]) {
+    const { questions, log } = this.options;
+    return questions.ask(this.subscriber, () => log.heads(topics));
+  }
+
+  replay(query: ReplayQuery) {
+    const { questions, replay } = this.options;
+    return questions.ask(this.subscriber, () => replay(query));
   }
 }

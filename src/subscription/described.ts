@@ -1,7 +1,7 @@
 /** Writes what a subscriber is told of its topics: its place on each, and how that is at present [SUB1]. */
 import type { ServerPayload } from "../protocol/server.ts";
 import type { Topic } from "../protocol/topic.ts";
-import type { TopicPlace } from "./catch-up.ts";
+import type { TopicPlace } from "./places.ts";
 import type { Rejections } from "./rejections.ts";
 import type { Snapshots } from "./snapshots.ts";
 import { WrittenPayload } from "./tell.ts";
@@ -22,12 +22,14 @@ export type Rejected = ServerPayload<"subscribed">["rejected"];
 /** Writes the payload of `subscribed`. */
 export function describe(outcome: Outcome): { rejected: Rejected; payload: WrittenPayload } {
   const { live, placeOf, snapshots, isResumed, rejections, cursor } = outcome;
-  const described = live.map((topic) =>
-    describeTopic(topic.name, { place: placeOf(topic), isResumed, snapshot: snapshots.get(topic.name) }),
-  );
+  let described = "";
+  for (const topic of live) {
+    if (described !== "") described += ",";
+    described += describeTopic(topic.name, { place: placeOf(topic), isResumed, snapshot: snapshots.get(topic.name) });
+  }
   const { rejected, rejected_count } = rejections.toPayload();
   const rest = `"rejected":${rejected_count === 0 ? "[]" : JSON.stringify(rejected)},"rejected_count":${rejected_count}`;
-  const text = `{"topics":[${described.join(",")}],${rest},"cursor":${JSON.stringify(cursor)}}`;
+  const text = `{"topics":[${described}],${rest},"cursor":${JSON.stringify(cursor)}}`;
   return { rejected, payload: new WrittenPayload(text) };
 }
 

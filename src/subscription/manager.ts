@@ -110,7 +110,7 @@ export class SubscriptionManager {
     const feed = fresh.includes(logTopic) ? yield* got(this.#ask(subscriber, () => this.#feed.open(since))) : null;
     const parts = feed === null ? fresh : fresh.filter((topic) => topic !== logTopic);
     const places = yield* this.#catchUps.start(pending, parts, since);
-    yield* this.#giveBack(pending, fresh);
+    if (pending.mayHaveLostRights) yield* this.#giveBack(pending, fresh);
     // It is on all of them, unless some were refused or taken back; each is asked for only then.
     const areLive = () => rejections.size + pending.revoked.size === 0 && feed === null && !subscriber.isClosed;
     const findLive = () => (areLive() ? allowed : allowed.filter(({ name }) => subscriber.isSubscribed(name)));
@@ -312,9 +312,9 @@ export class SubscriptionManager {
 
   /** Picks the topics that the connection is not on yet, as many as its limit lets in. */
   #withinLimit(subscriber: Subscriber, allowed: Topic[], rejections: Rejections): Topic[] {
-    const there = new Set(subscriber.topics());
-    const fresh = there.size === 0 ? allowed : allowed.filter(({ name }) => !there.has(name));
-    const room = Math.max(0, this.options.topicsMax - there.size);
+    const { length: there } = subscriber.topics();
+    const fresh = there === 0 ? allowed : allowed.filter(({ name }) => !subscriber.isSubscribed(name));
+    const room = Math.max(0, this.options.topicsMax - there);
     if (fresh.length <= room) return fresh;
     rejections.add("limit_exceeded", namesOf(fresh.slice(room)));
     return fresh.slice(0, room);

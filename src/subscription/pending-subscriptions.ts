@@ -25,6 +25,11 @@ export class PendingSubscription {
     else if (this.#rightsLostBy !== "everyone") this.#rightsLostBy.add(userId);
   }
 
+  /** Whether anybody has lost rights since the directory was asked. */
+  get mayHaveLostRights(): boolean {
+    return this.#rightsLostBy !== null;
+  }
+
   /** Whether the rights to the topics may be others now than they were when this was asked last. */
   takeRightsLost(topics: Topic[]): boolean {
     const losers = this.#rightsLostBy;

@@ -1,10 +1,11 @@
 /** Reads what a new subscriber is told of the present: how conversations stand and whether it may write there, who types, who is there, which calls are on [REC3] [TYP2] [PRE5] [CALL7]. */
 import type { DirectoryView } from "../directory/directory.ts";
-import { type AtOnce, atOnce, got, type Steps } from "../ground/at-once.ts";
+import { type AtOnce, atOnce, got, onceThere, type Steps } from "../ground/at-once.ts";
 import { nextTurn } from "../ground/next-turn.ts";
 import type { WireFormat } from "../protocol/limits.ts";
 import type { CallView, PresenceView, Snapshot } from "../protocol/server.ts";
-import type { Topic, TopicKind } from "../protocol/topic.ts";
+import type { Topic } from "../protocol/topic.ts";
+import type { Membership } from "../storage/directory-store.ts";
 import type { FairQueue } from "../storage/fair-queue.ts";
 import type { Overview, OverviewPage, OverviewStore } from "../storage/overview-store.ts";
 import { namesPerQuestion } from "../storage/ports.ts";
@@ -49,26 +50,29 @@ export interface WrittenSnapshot {
 
 export type Snapshots = Map<string, Snapshot | WrittenSnapshot>;
 
+const noOverviews: ReadonlyMap<string, string> = new Map();
+const noMemberships: ReadonlyMap<string, Membership> = new Map();
+
 export function createSnapshots(sources: SnapshotSources) {
   const { questions, directory, typing, presence, calls } = sources;
   function* read(subscriber: Subscriber, topics: Topic[]): Steps<Snapshots> {
     const { userId, deviceId } = subscriber;
-    const keysOf = (kind: TopicKind) => topics.flatMap((topic) => (topic.kind === kind ? [topic.key] : []));
-    const users = subscriber.isClosed ? [] : keysOf("presence");
-    const reading = atOnce(readOverviews(sources, subscriber, keysOf("conversation")));
+    const { conversations, users, asksCalls, passes } = wantedOf(topics, subscriber);
+    const reading = conversations.length > 0 ? atOnce(readOverviews(sources, subscriber, conversations)) : noOverviews;
     const prepare = async () => questions.ask(subscriber, () => presence.prepareSnapshots(users));
     if (users.length > 0) yield Promise.all([reading, prepare()]);
     const overviews = reading instanceof Promise ? yield reading : reading;
     // Last, for a list takes long to read: changes of these are told meanwhile, and who is told goes by what comes last.
-    const shown = [...overviews.keys()];
+    const shown = overviews === noOverviews ? [] : [...overviews.keys()];
     const memberships =
-      directory.rememberedMemberships(userId, shown) ??
-      (yield* got(questions.ask(subscriber, () => directory.membershipsAmong(userId, shown))));
-    const asksCalls = topics.some(({ kind }) => kind === "calls");
+      shown.length === 0
+        ? noMemberships
+        : (directory.rememberedMemberships(userId, shown) ??
+          (yield* got(questions.ask(subscriber, () => directory.membershipsAmong(userId, shown)))));
     const asking = asksCalls ? calls.snapshotOf({ userId, deviceId }) : null;
     const callViews = asking instanceof Promise ? yield asking : asking;
     // Of what is asked nobody any more: a consequence of this turn's may be told of yet.
-    if (topics.some(({ kind }) => kind === "typing" || kind === "presence")) yield nextTurn();
+    if (passes) yield nextTurn();
     const snapshots: Snapshots = new Map();
     for (const { name, kind, key } of topics) {
       if (kind === "conversation") {
@@ -88,6 +92,18 @@ export function createSnapshots(sources: SnapshotSources) {
   return (subscriber: Subscriber, topics: Topic[]): AtOnce<Snapshots> => atOnce(read(subscriber, topics));
 }
 
+/** Tells what is to be read for the topics; of who has gone nothing is that takes long. */
+function wantedOf(topics: Topic[], { isClosed }: Subscriber) {
+  const wanted = { conversations: [] as string[], users: [] as string[], asksCalls: false, passes: false };
+  for (const { kind, key } of topics) {
+    if (kind === "calls") wanted.asksCalls = true;
+    else if (kind === "typing" || kind === "presence") wanted.passes = true;
+    if (kind === "conversation" && !isClosed) wanted.conversations.push(key);
+    if (kind === "presence" && !isClosed) wanted.users.push(key);
+  }
+  return wanted;
+}
+
 /**
  * Reads a piece at a time, each in its turn and by one question, and writes it before the next one.
  * @returns the JSON text of each, left open for what is known last
@@ -98,8 +114,7 @@ function* readOverviews(
   conversationIds: string[],
 ): Steps<Map<string, string>> {
   const texts = new Map<string, string>();
-  const { userId, format, isClosed } = subscriber;
-  if (isClosed || conversationIds.length === 0) return texts;
+  const { userId, format } = subscriber;
   let told: Set<string> | null = null;
   let room = listBytesMax[format];
   let left = conversationIds;
@@ -107,15 +122,14 @@ function* readOverviews(
   while (left.length > 0) {
     const piece = left.slice(0, count);
     const bytesMax = Math.min(room, pieceBytesMax);
-    const readPiece = function* (): Steps<OverviewPage> {
-      const asking = told ?? directory.toldOfReceipts(conversationIds);
-      const areTold = asking instanceof Promise ? yield asking : asking;
+    const readPiece = (areTold: Set<string>): AtOnce<OverviewPage> => {
       told = areTold;
       const conversations = piece.map((conversationId) => ({ conversationId, isTold: areTold.has(conversationId) }));
-      const reading = store.read({ userId, conversations, bytesMax });
-      return reading instanceof Promise ? yield reading : reading;
+      return store.read({ userId, conversations, bytesMax });
     };
-    const reading = questions.ask(subscriber, () => atOnce(readPiece()));
+    const reading = questions.ask(subscriber, () =>
+      onceThere(told ?? directory.toldOfReceipts(conversationIds), readPiece),
+    );
     const { overviews, bytes, beyond } = reading instanceof Promise ? yield reading : reading;
     for (const [conversationId, overview] of overviews) texts.set(conversationId, textOf(overview));
     // Of what is beyond the answer the rest is left out, also what is small.

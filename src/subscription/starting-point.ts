@@ -25,7 +25,9 @@ interface LookedUpIn {
 
 /** The position of a cursor that this node or another has given out; null: of another log, of a part that is lost, or above what was sent. */
 export function locate(cursor: string, sequencer: Locating): AtOnce<number | null> {
-  return atOnce(find(cursor, sequencer));
+  const place = sequencer.epochs.read(cursor);
+  const isHere = place?.holds && place.position <= sequencer.safePosition;
+  return isHere ? place.position : atOnce(find(cursor, sequencer));
 }
 
 function* find(cursor: string, sequencer: Locating): Steps<number | null> {
@@ -45,7 +47,8 @@ export function* startingPointOf(
 ): Steps<StartingPoint> {
   const { breaks } = sequencer.epochs;
   if (since !== "acked") {
-    const position = yield* find(since.cursor, sequencer);
+    const locating = locate(since.cursor, sequencer);
+    const position = locating instanceof Promise ? yield locating : locating;
     const isUnbroken = sequencer.epochs.isUnbrokenSince(since.cursor);
     return { position, breaks, seen: (isUnbroken ? since.seen : undefined) ?? {}, isUnbroken };
   }
@@ -53,6 +56,6 @@ export function* startingPointOf(
   const acked = asking instanceof Promise ? yield asking : asking;
   // A device that never acknowledged anything is owed whatever the log still has.
   if (acked === null) return { position: 0, breaks, seen: {}, isUnbroken: true };
-  const position = yield* find(acked, sequencer);
+  const position = yield* got(locate(acked, sequencer));
   return { position, breaks, seen: {}, isUnbroken: sequencer.epochs.isUnbrokenSince(acked) };
 }

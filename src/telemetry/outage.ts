@@ -1,4 +1,5 @@
 /** Says once that something does not work any more, with the reason, and once that it does again, however often it is tried. */
+import type { AtOnce } from "../ground/at-once.ts";
 import { Stopped } from "../ground/unavailable.ts";
 import type { Logger } from "./logger.ts";
 
@@ -35,7 +36,7 @@ export class Outage {
   }
 
   /** Never rejects. @returns whether it has worked */
-  async attempt(work: Promise<unknown>, more: object = {}): Promise<boolean> {
+  async attempt(work: AtOnce<unknown>, more: object = {}): Promise<boolean> {
     try {
       await work;
       this.ended();

@@ -70,7 +70,10 @@ function prepare(database: Database) {
 }
 
 export interface OverviewTablesOptions {
-  /** Whether others alone write to the file, and not this connection: what was read then holds until one of them has. */
+  /**
+   * Whether others alone write to the file, and not this connection: what was read then holds until one of them has. Its owner has it
+   * read in a transaction, so that all of an answer is of one moment.
+   */
   onlyReads: boolean;
 }
 
@@ -99,14 +102,15 @@ export class OverviewTables {
   read(query: OverviewQuery, behindMax: number): OverviewRows | undefined;
   /** Conversations without events are left out. */
   read(query: OverviewQuery, behindMax = Number.POSITIVE_INFINITY): OverviewRows | undefined {
-    return this.#readAtOnce.deferred(query, behindMax);
+    if (!this.options.onlyReads) return this.#readAtOnce.deferred(query, behindMax);
+    this.#forgetChanged();
+    return this.#read(query, behindMax);
   }
 
   #read({ userId, conversations, bytesMax }: OverviewQuery, behindMax: number): OverviewRows | undefined {
     const entries: OverviewRows["entries"] = [];
     const beyond: string[] = [];
     const room = new Room(bytesMax);
-    this.#forgetChanged();
     for (const { conversationId, isTold } of conversations) {
       const topic = conversationTopic(conversationId);
       const standing = this.#standingOf(topic, { isTold, isRead: !room.isFull });
@@ -151,7 +155,6 @@ export class OverviewTables {
   }
 
   #forgetChanged(): void {
-    if (!this.options.onlyReads) return;
     const { data_version: version } = this.#sql.foreignVersion.get()!;
     if (version !== this.#version) this.#forget();
     this.#version = version;

@@ -1,5 +1,5 @@
 /** Makes the ports of storage of what the worker of the SQLite file answers: pages long questions, so that others get their turn in between. */
-import { type AtOnce, atOnce, type Steps } from "../../ground/at-once.ts";
+import { type AtOnce, atOnce, onceThere, type Steps } from "../../ground/at-once.ts";
 import { pages } from "../../ground/pages.ts";
 import type { ConversationStore } from "../conversation-store.ts";
 import { BeingErased, type Directory } from "../directory-store.ts";
@@ -12,6 +12,7 @@ import type { PeersPosition } from "./directory.ts";
 import type { DirectoryWatch } from "./directory-watch.ts";
 import type { Operations } from "./engine.ts";
 import type { HeadEntries } from "./event-log.ts";
+import type { OverviewRows } from "./overviews.ts";
 import type { ReceiptStateEntries } from "./receipts.ts";
 import type { WorkerCalls } from "./worker-calls.ts";
 
@@ -95,20 +96,31 @@ export function createReceiptStore(calls: WorkerCaller, now: () => number): Rece
 }
 
 export function createOverviewStore(calls: WorkerCaller): OverviewStore {
-  function* read({ conversations, bytesMax, userId }: OverviewQuery): Steps<OverviewPage> {
+  function* readInParts({ conversations, bytesMax, userId }: OverviewQuery): Steps<OverviewPage> {
     const page: OverviewPage = { overviews: new Map(), bytes: 0, beyond: [] };
     for (const some of pages(conversations, overviewsPerCall)) {
-      for (const { conversationId, isTold } of some) page.overviews.set(conversationId, emptyOverview(isTold));
       const query = { userId, conversations: some, bytesMax: page.beyond.length > 0 ? -1 : bytesMax - page.bytes };
       const answer = calls.ask("overviews", query);
-      const { entries, bytes, beyond } = answer instanceof Promise ? yield answer : answer;
-      for (const [conversationId, overview] of entries) page.overviews.set(conversationId, overview);
+      const { overviews, bytes, beyond } = pageOf(query, answer instanceof Promise ? yield answer : answer);
+      for (const [conversationId, overview] of overviews) page.overviews.set(conversationId, overview);
       page.bytes += bytes;
       page.beyond.push(...beyond);
     }
     return page;
   }
-  return { read: (query) => atOnce(read(query)) };
+  return {
+    read(query) {
+      if (query.conversations.length > overviewsPerCall) return atOnce(readInParts(query));
+      return onceThere(calls.ask("overviews", query), (rows) => pageOf(query, rows));
+    },
+  };
+}
+
+function pageOf({ conversations }: OverviewQuery, { entries, bytes, beyond }: OverviewRows): OverviewPage {
+  const overviews = new Map(entries);
+  for (const { conversationId, isTold } of conversations)
+    if (!overviews.has(conversationId)) overviews.set(conversationId, emptyOverview(isTold));
+  return { overviews, bytes, beyond };
 }
 
 export function createCursorStore(calls: WorkerCaller, now: () => number): CursorStore {
