@@ -54,9 +54,9 @@ beforeEach(async () => {
     throw new RedisUnavailable("Command timed out");
   };
   registry = open("n1/1");
+  registry.onLoss(() => losses++);
   await commands.connect();
   await registry.look();
-  registry.onLoss(() => losses++);
   await until(async () => losses === 1);
 });
 afterEach(async () => {

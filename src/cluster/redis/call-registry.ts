@@ -39,7 +39,7 @@ type Step<Result> = (calls: Call[]) => { put: Call[]; forget?: string[]; result:
 const attemptsMax = 64;
 const atOnce = 200;
 /** Users whose calls are read by one script, and such scripts under way: what comes meanwhile goes together. */
-const [usersAtOnce, underWayMax] = [100, 2];
+const [usersAtOnce, underWayMax] = [100, 1];
 /** For so long is asked whether a write has come to Redis: a restart or a new master takes no longer as a rule. */
 const writesMax = 20;
 const writeAgainMs = 250;

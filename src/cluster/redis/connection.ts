@@ -72,10 +72,10 @@ function openOne(address: RedisAddress, options: RedisOptions): Redis {
 
 /**
  * The connection for everything but hearing channels. Commands of one turn of the loop are written together, once those
- * before them are answered; what is published to one server is written at once.
+ * before them are answered; what is gathered already, scripts and what is published, goes to one server at once.
  */
 export function openCommandClient(address: RedisAddress, limits: ConnectionLimits): Redis | Cluster {
-  const pipelining = { enableAutoPipelining: true, autoPipeliningIgnoredCommands: ["publish"] };
+  const pipelining = { enableAutoPipelining: true, autoPipeliningIgnoredCommands: ["publish", "evalsha"] };
   const options: RedisOptions = { ...common(address, limits), ...pipelining };
   if (address.kind !== "cluster") return openOne(address, options);
   const { enableOfflineQueue: _, retryStrategy: __, lazyConnect: ___, ...nodeOptions } = options;

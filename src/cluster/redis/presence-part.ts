@@ -34,7 +34,7 @@ const keptMs = 120_000;
 /** Records that one script reads, and that one writes, which has Redis do more. */
 const [readAtOnce, writtenAtOnce] = [100, 25];
 /** Scripts of each kind under way: what comes meanwhile goes together. */
-const underWayMax = 2;
+const underWayMax = 1;
 
 export class PresencePart {
   readonly #reads: Gathering<string, VersionedRecord>;
