@@ -4,14 +4,8 @@ import { Unavailable } from "../../ground/unavailable.ts";
 import { type Epoch, Epochs } from "../epochs.ts";
 import type { EventLog } from "../ports.ts";
 import { type Witness, Witnesses } from "../witnesses.ts";
-import {
-  arrayOf,
-  type ConnectionEvents,
-  dropConnection,
-  type Parameter,
-  type PostgresConnection,
-  type Sql,
-} from "./connection.ts";
+import { arrayOf, type ConnectionEvents, dropConnection, type PostgresConnection, type Sql } from "./connection.ts";
+import type { Parameter } from "./prepared-statements.ts";
 
 export interface EpochLookoutOptions {
   schema: string;
