@@ -77,7 +77,8 @@ export class TypingTracker {
   }
 
   follows(topic: string): boolean {
-    return topic.startsWith(conversationTopic("")) && this.#typistsOf(topic).length > 0;
+    // Mostly nobody types, and each message asks.
+    return this.#entries.size > 0 && topic.startsWith(conversationTopic("")) && this.#typistsOf(topic).length > 0;
   }
 
   /** An event that is new, logged or not, on whichever node: a message's author does not type any more, on any device here. */
