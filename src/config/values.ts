@@ -61,15 +61,18 @@ export const sampleInterval = durationBetween({
 
 export const durations: ReadonlySet<unknown> = new Set([duration, interval, age, delay, sampleInterval]);
 
+const sizeMessage = "must be a size such as 65536 or 10MiB (B, KiB, MiB, GiB), at most 1024GiB";
+
 /** A number of bytes, or `64KiB`, `10MiB` → bytes. */
 export const size = v.pipe(
-  v.union([v.number(), v.string()], "must be a size such as 65536 or 10MiB"),
+  v.union([v.number(), v.string()], sizeMessage),
   v.transform(String),
-  v.regex(/^\d+(B|KiB|MiB|GiB)?$/, "must be a size such as 65536 or 10MiB"),
+  v.regex(/^\d+(B|KiB|MiB|GiB)?$/, sizeMessage),
   v.transform((text) => {
     const [, amount, unit = "B"] = /^(\d+)(\w+)?$/.exec(text)!;
     return Number(amount) * sizeUnits[unit]!;
   }),
+  v.maxValue(1_024 ** 4, sizeMessage),
 );
 
 export const whole = (least: number, most: number) =>

@@ -24,6 +24,6 @@ export function notFound({ headers, method }: Request): Response {
     : ["application/json;charset=utf-8", JSON.stringify({ code: "not_found", message: "There is nothing here." })];
   return new Response(method === "HEAD" ? null : body, {
     status: 404,
-    headers: { "content-type": type, "cache-control": "no-store", vary: "Accept" },
+    headers: { "content-type": type, "cache-control": "no-store", vary: "Accept", connection: "close" },
   });
 }

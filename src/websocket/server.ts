@@ -118,7 +118,8 @@ export class Server {
       reusePort: tls !== undefined || this.options.sharesPort,
       ...(tls === undefined ? {} : { tls }),
       development: false,
-      idleTimeout: 30,
+      // Of connections that are no sockets yet, or were only asked how it is, seconds.
+      idleTimeout: 10,
       maxRequestBodySize: 64 * 1024,
       fetch: (request, server) => this.#answer(request, server),
       error: (error) => {

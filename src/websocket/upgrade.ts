@@ -42,7 +42,8 @@ export class Refusal extends Error {
 
   toResponse(): Response {
     const { retryAfterMs, field } = this.details;
-    const headers: Record<string, string> = {};
+    // Nothing more is expected on it, and it would keep a descriptor.
+    const headers: Record<string, string> = { connection: "close" };
     if (retryAfterMs !== undefined) headers["retry-after"] = String(Math.max(1, Math.ceil(retryAfterMs / 1_000)));
     if (this.status === 401) headers["www-authenticate"] = "Bearer";
     if (this.status === 426) headers.upgrade = "websocket";
@@ -258,11 +259,13 @@ function chooseFormat(offered: string | null): { format: WireFormat; subprotocol
 
 /** The token of `Authorization: Bearer`. Other schemes are not ours: proxies and browsers add them [CON2]. */
 function bearerOf(request: Request): string | null {
-  const bearer = /^bearer( .*)?$/i.exec(request.headers.get("authorization")?.trim() ?? "");
-  if (bearer === null) return null;
-  const token = bearer[1]?.trim() ?? "";
-  if (token === "" || token.includes(" "))
-    throw new Refusal(401, "token_invalid", "Authorization: Bearer must have a token.");
+  // Headers of one name come as one, with commas, of which a token has none.
+  const parts = request.headers.get("authorization")?.split(",") ?? [];
+  const bearers = parts.flatMap((part) => /^\s*bearer(?:\s+(.*?))?\s*$/i.exec(part)?.slice(1) ?? []);
+  if (bearers.length === 0) return null;
+  const [token = ""] = bearers;
+  const problem = bearers.length > 1 ? "must not stand twice" : /^\S+$/.test(token) ? null : "must have one token";
+  if (problem !== null) throw new Refusal(401, "token_invalid", `Authorization: Bearer ${problem}.`);
   return token;
 }
 

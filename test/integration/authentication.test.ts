@@ -83,6 +83,29 @@ describe("tokens", () => {
     await client.close();
   });
 
+  test("[CON2] of Authorization one Bearer is read, however it is written and whatever stands beside it; two are refused", async () => {
+    const one = await issued();
+    const answerTo = async (authorization: string) => {
+      const raw = await RawSocket.dial(service.url, { headers: { Authorization: authorization } });
+      raw.destroy();
+      return raw.answer;
+    };
+    const taken = [
+      `Bearer ${one}`,
+      `BEARER  ${one} `,
+      `Bearer\t${one}`,
+      `Basic eDp5, Bearer ${one}`,
+      `bearer ${one}, Basic eDp5`,
+    ];
+    for (const header of taken) expect([header, (await answerTo(header)).status]).toEqual([header, 101]);
+    const messages = async (headers: string[]) =>
+      Promise.all(headers.map(async (header) => (await answerTo(header)).body?.message));
+    const twice = "Authorization: Bearer must not stand twice.";
+    const notOne = "Authorization: Bearer must have one token.";
+    expect(await messages([`Bearer ${one}, Bearer ${one}`, `Bearer, Bearer ${one}`])).toEqual([twice, twice]);
+    expect(await messages(["Bearer", "Bearer ", `Bearer ${one} ${one}`])).toEqual([notOne, notOne, notOne]);
+  });
+
   test("[CON2] before authentication only ping and authenticate are served", async () => {
     const client = await open();
     const requests: [string, object][] = [

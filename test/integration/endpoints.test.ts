@@ -32,6 +32,17 @@ async function statusOf(request: string): Promise<string> {
 }
 
 describe("paths", () => {
+  test("[CON1] [END1] a request that is refused, or for nothing, keeps no connection", async () => {
+    for (const query of [{}, { user_id: "anna", roles: "king" }] as Record<string, string>[]) {
+      const refused = await RawSocket.dial(service.url, { query });
+      expect(refused.answer.status).toBeGreaterThanOrEqual(400);
+      expect(refused.answer.headers.get("connection")).toBe("close");
+      await refused.ended;
+    }
+    expect((await get("/nowhere")).headers.get("connection")).toBe("close");
+    expect((await get("/live")).headers.get("connection")).not.toBe("close");
+  });
+
   test("[END1] there are four paths, everything else is 404", async () => {
     for (const path of ["/live", "/ready", "/health"]) expect((await get(path)).status).toBe(200);
     for (const path of [

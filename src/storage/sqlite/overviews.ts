@@ -85,6 +85,8 @@ export class OverviewTables {
   readonly #kept = new Map<string, Standing>();
   #keptCharacters = 0;
   #version: number | null = null;
+  /** Whether that is so in the transaction that is read in. */
+  #isCurrent = false;
 
   constructor(
     database: Database,
@@ -154,7 +156,14 @@ export class OverviewTables {
     return standing;
   }
 
+  /** A transaction begins: what was read before may be otherwise by now. */
+  begin(): void {
+    this.#isCurrent = false;
+  }
+
   #forgetChanged(): void {
+    if (this.#isCurrent) return;
+    this.#isCurrent = true;
     const { data_version: version } = this.#sql.foreignVersion.get()!;
     if (version !== this.#version) this.#forget();
     this.#version = version;

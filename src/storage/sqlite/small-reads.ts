@@ -121,6 +121,7 @@ export class SmallReads {
   #begin(reader: ReturnType<typeof openReader>): void {
     if (this.#reading === reader) return;
     reader.begin.run();
+    reader.overviews.begin();
     this.#reading = reader;
   }
 
@@ -145,17 +146,25 @@ function openReader(path: string) {
   // Not waited for: a lock that keeps a reader out is gone by the time that the worker has answered.
   database.exec("PRAGMA busy_timeout = 0");
   database.exec("PRAGMA cache_size = -4096");
-  return { database, operations: createSmall(database), ...prepareTransaction(database) };
+  const receipts = new ReceiptTable(database);
+  const overviews = new OverviewTables(database, receipts, { onlyReads: true });
+  return {
+    database,
+    overviews,
+    operations: createSmall(database, { receipts, overviews }),
+    ...prepareTransaction(database),
+  };
 }
 
 function prepareTransaction(database: Database) {
   return { begin: database.prepare<null, []>("BEGIN"), end: database.prepare<null, []>("COMMIT") };
 }
 
-function createSmall(database: Database): Small {
+function createSmall(
+  database: Database,
+  { receipts, overviews }: { receipts: ReceiptTable; overviews: OverviewTables },
+): Small {
   const log = new EventLogTables(database);
-  const receipts = new ReceiptTable(database);
-  const overviews = new OverviewTables(database, receipts, { onlyReads: true });
   const cursors = new CursorTable(database);
   const statuses = new StatusTable(database);
   const directory = new DirectoryTables(database);
