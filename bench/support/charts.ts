@@ -9,7 +9,7 @@ const panel = { width: 300, height: 90, gap: 40, columns: 2 };
 /** Bars of the second column, named by the first. */
 export function bars(rows: Row[]): string {
   const [label, figure] = Object.keys(rows[0]!) as [string, string];
-  const most = Math.max(...rows.map((row) => Number(row[figure])));
+  const most = Math.max(...rows.map((row) => Number(row[figure]))) || 1;
   const drawn = rows.map((row, index) => {
     const [top, name, value] = [30 + index * (bar.height + bar.gap), String(row[label]), Number(row[figure])];
     const width = Math.max(1, (value / most) * bar.width);

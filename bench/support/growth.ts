@@ -7,7 +7,7 @@ export function growthOf(samples: Row[]): Row[] {
     const some = samples.slice(Math.floor(samples.length * from), Math.floor(samples.length * to));
     return median(some.map((row) => Number(row[figure])));
   };
-  const [, ...figures] = Object.keys(samples[0]!);
+  const [, ...figures] = Object.keys(samples[0] ?? {});
   return figures.map((figure) => {
     const [before, after] = [typical(figure, 0.25, 0.5), typical(figure, 0.75, 1)];
     const times = before > 0 ? (after / before).toFixed(2) : "";

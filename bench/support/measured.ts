@@ -94,9 +94,33 @@ export interface Kept {
 
 export const resultsFolder = resolve(import.meta.dir, "../results");
 
-/** Prints a table and keeps the same rows as `bench/results/<name>.json`. */
-export function present(name: string, rows: Row[]): void {
+/** Says what a table of results has that is no result; null: nothing. */
+export function senselessIn(rows: Row[]): string | null {
+  if (rows.length === 0) return "it has no rows";
+  // JSON keeps what is not finite as null.
+  for (const row of rows)
+    for (const [column, cell] of Object.entries(row))
+      if (cell === null || /\b(?:NaN|Infinity|undefined)\b/.test(String(cell)))
+        return `"${column}" is ${cell} in a row`;
+  return null;
+}
+
+/** @returns rows without the columns that are empty in all of them, as those of a peer that did not run */
+export function withoutEmpty(rows: Row[]): Row[] {
+  const filled = new Set(rows.flatMap((row) => Object.keys(row).filter((column) => row[column] !== "")));
+  return rows.map((row) => Object.fromEntries(Object.entries(row).filter(([column]) => filled.has(column))));
+}
+
+/** Prints a table and keeps the same rows as `bench/results/<name>.json`; those that make no sense fail the bench, and what was kept before stays. */
+export function present(name: string, all: Row[]): void {
+  const rows = withoutEmpty(all);
   console.table(rows);
+  const senseless = senselessIn(rows);
+  if (senseless !== null) {
+    console.error(`${name}: ${senseless}; bench/results/${name}.json is left as it was`);
+    process.exitCode = 1;
+    return;
+  }
   mkdirSync(resultsFolder, { recursive: true });
   const { stdout } = Bun.spawnSync(["git", "describe", "--always", "--dirty"], { cwd: import.meta.dir });
   const [processor] = cpus();

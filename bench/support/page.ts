@@ -3,29 +3,53 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { bars, curves } from "./charts.ts";
 import { growthOf } from "./growth.ts";
-import { type Kept, type Row, resultsFolder } from "./measured.ts";
+import { type Kept, type Row, resultsFolder, senselessIn, withoutEmpty } from "./measured.ts";
 
-const docs = resolve(import.meta.dir, "../../docs");
+const ownDocs = resolve(import.meta.dir, "../../docs");
 /** A place for results: `<!-- bench: rooms -->`, what is replaced, `<!-- /bench -->`. */
 const place = /<!-- bench: ([\w-]+) -->\n[\s\S]*?<!-- \/bench -->/g;
 /** Of a soak, drawn; its table has all. */
 const drawn = ["memory MiB", "descriptors", "threads", "rows: events", "p50 ms", "p99 ms"];
 
-export function writePage(): void {
+interface Folders {
+  /** Has `performance.md` and `images`. */
+  docs: string;
+  results: string;
+}
+
+/** Writes nothing until all is made. @throws {Error} in a line for each: results that are no results */
+export function writePage({ docs, results }: Folders = { docs: ownDocs, results: resultsFolder }): void {
   const file = join(docs, "performance.md");
+  const made = new Map<string, string>();
+  const refused: string[] = [];
   const page = readFileSync(file, "utf8").replace(place, (before, name: string) => {
-    const results = join(resultsFolder, `${name}.json`);
-    if (!existsSync(results)) {
+    const kept = join(results, `${name}.json`);
+    if (!existsSync(kept)) {
       console.log(`${name}: there is no bench/results/${name}.json; its part of the page stays as it is`);
       return before;
     }
-    const kept = JSON.parse(readFileSync(results, "utf8")) as Kept;
-    const chart = chartOf(name, kept.rows);
-    if (chart !== null) writeFileSync(join(docs, imageOf(name)), chart);
-    return `<!-- bench: ${name} -->\n${partOf(name, kept)}\n<!-- /bench -->`;
+    try {
+      const { chart, part } = madeOf(name, readFileSync(kept, "utf8"));
+      if (chart !== null) made.set(join(docs, imageOf(name)), chart);
+      return `<!-- bench: ${name} -->\n${part}\n<!-- /bench -->`;
+    } catch (error) {
+      refused.push(`bench/results/${name}.json: ${(error as Error).message}`);
+      return before;
+    }
   });
-  writeFileSync(file, page);
+  if (refused.length > 0) throw new Error([...refused, "nothing is written"].join("\n"));
+  for (const [path, text] of made.set(file, page)) writeFileSync(path, text);
   console.log("written to docs/performance.md");
+}
+
+function madeOf(name: string, results: string): { chart: string | null; part: string } {
+  const kept = JSON.parse(results) as Kept;
+  const rows = isSoak(name) ? growthOf(kept.rows) : withoutEmpty(kept.rows);
+  const senseless = senselessIn(kept.rows) ?? senselessIn(rows);
+  if (senseless !== null) throw new Error(senseless);
+  const chart = chartOf(name, kept.rows);
+  if (chart !== null && /NaN|Infinity/.test(chart)) throw new Error("what is drawn of it is no number");
+  return { chart, part: partOf(name, kept, rows) };
 }
 
 const isSoak = (name: string) => name.startsWith("soak-");
@@ -38,8 +62,7 @@ function chartOf(name: string, rows: Row[]): string | null {
   return isSoak(name) ? curves(rows, drawn) : bars(rows);
 }
 
-function partOf(name: string, { command, at, commit, bun, machine, load, rows: measured }: Kept): string {
-  const rows = isSoak(name) ? growthOf(measured) : measured;
+function partOf(name: string, { command, at, commit, bun, machine, load }: Kept, rows: Row[]): string {
   const columns = Object.keys(rows[0]!);
   const line = (cells: (string | number)[]) => `| ${cells.join(" | ")} |`;
   return [
