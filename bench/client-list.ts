@@ -4,8 +4,9 @@ import { Conversations } from "../src/client/conversations/conversations.ts";
 import { systemClock } from "../src/client/ground/surroundings.ts";
 import { MemoryStore } from "../src/client/stores/memory.ts";
 import { quietCore } from "../test/support/quiet-core.ts";
+import { count, readOptions } from "./support/command-line.ts";
 
-const count = Number(process.argv[2] ?? 10_000);
+const { conversations } = readOptions({ conversations: count(10_000) });
 const events = 1_000;
 
 const at = (n: number) => new Date(Date.UTC(2026, 0, 1) + n * 1_000).toISOString();
@@ -32,7 +33,7 @@ const topicOf = (n: number) => ({
     receipts: [{ user_id: `user${n}`, read_seq: 10, delivered_seq: 10 }],
   },
 });
-const text = JSON.stringify(Array.from({ length: count }, (_, n) => topicOf(n)));
+const text = JSON.stringify(Array.from({ length: conversations }, (_, n) => topicOf(n)));
 
 const heap = () => {
   Bun.gc(true);
@@ -63,11 +64,11 @@ let startedAt = performance.now();
 const { length } = list.current.items;
 console.log(`folded: ${length} conversations in ${(performance.now() - startedAt).toFixed(1)} ms`);
 console.log(
-  `held: ${((heap() - before) / 1024 ** 2).toFixed(1)} MiB, ${Math.round((heap() - before) / count)} bytes each`,
+  `held: ${((heap() - before) / 1024 ** 2).toFixed(1)} MiB, ${Math.round((heap() - before) / conversations)} bytes each`,
 );
 startedAt = performance.now();
 for (let n = 0; n < events; n++) {
-  core.tell({ kind: "event", event: messageOf((n * 7919) % count, 11 + Math.floor(n / count)) });
+  core.tell({ kind: "event", event: messageOf((n * 7919) % conversations, 11 + Math.floor(n / conversations)) });
   if (list.current.items[0] === undefined) throw new Error("nothing is there");
 }
 console.log(`a message, and the list drawn anew: ${((performance.now() - startedAt) / events).toFixed(3)} ms`);

@@ -1,6 +1,9 @@
 /** Compression: CPU and bytes of a delivery, and memory of a connection, in each mode beside off. */
+import { readOptions } from "./support/command-line.ts";
 import { openListeners } from "./support/deflated.ts";
 import { present, startMeasured } from "./support/measured.ts";
+
+readOptions({});
 
 const modes = ["off", "shared", "dedicated"] as const;
 /** Bytes of an event's text. */

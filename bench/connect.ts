@@ -1,8 +1,13 @@
 /** Connecting: CPU of the server for a client that comes, shows a token, and subscribes to its rooms. */
+import { count } from "./support/command-line.ts";
 import { come, compare, parameters } from "./support/comparison.ts";
 import { others } from "./support/contenders.ts";
 
-const { clients, rooms, "at-once": atOnce } = parameters({ clients: 1_500, rooms: 1, "at-once": 64 });
+const {
+  clients,
+  rooms,
+  "at-once": atOnce,
+} = parameters({ clients: count(1_500), rooms: count(1), "at-once": count(64) });
 
 await compare({
   name: rooms === 1 ? "connect" : `connect-${rooms}`,

@@ -2,49 +2,40 @@
  * Durable sending: acknowledged `message.send` through the service, beside the bare append statement with batches as large;
  * or, with `--nodes`, what up to so many publishers append to one PostgreSQL beside what one does.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { parseDuration } from "../src/config/values.ts";
 import { migrateStorage } from "../src/storage/migrate.ts";
 import { freePorts } from "../test/support/free-ports.ts";
 import { startPostgres } from "../test/support/postgres.ts";
 import { type BareAppend, bareAppendPostgres, bareAppendSqlite } from "./support/bare-append.ts";
-import { readOptions } from "./support/command-line.ts";
+import { count, duration, flag, optional, readOptions } from "./support/command-line.ts";
 import { present, startMeasured, startProgram } from "./support/measured.ts";
 import { measureParallel } from "./support/parallel.ts";
 import { cpuSecondsOf } from "./support/process-cpu.ts";
 import type { Round, Sent } from "./support/senders.ts";
 import { median } from "./support/statistics.ts";
+import { temporaryFolder } from "./support/temporary.ts";
 
-const values = readOptions(
-  {
-    /** Publishers at most: `--nodes 16` measures 1, 4 and 16. */
-    nodes: { type: "string" },
-    /** Makes PostgreSQL wait so long at each commit: `--commit-delay 3ms`. */
-    "commit-delay": { type: "string", default: "0ms" },
-    /** Another session holds a snapshot for two minutes of load. */
-    "snapshot-held": { type: "boolean", default: false },
-    /** Conversations are drawn by Zipf's law instead of all alike. */
-    zipf: { type: "boolean", default: false },
-    conversations: { type: "string", default: "1000" },
-    /** Of each publisher. */
-    senders: { type: "string", default: "10" },
-    /** Measures the first release's append in turns. */
-    first: { type: "boolean", default: false },
-  },
-  { least: { nodes: 1, conversations: 1, senders: 1 } },
-);
+const values = readOptions({
+  nodes: optional(count(1, { says: "Publishers at most: --nodes 16 measures 1, 4 and 16." })),
+  "commit-delay": duration("0ms", "Makes PostgreSQL wait so long at each commit."),
+  "snapshot-held": flag("Another session holds a snapshot for two minutes of load."),
+  zipf: flag("Conversations are drawn by Zipf's law instead of all alike."),
+  conversations: count(1_000),
+  senders: count(10, { says: "Of each publisher." }),
+  first: flag("Measures the first release's append in turns."),
+});
 if (values.nodes !== undefined) {
   await measureParallel({
-    publishers: Number(values.nodes),
-    senders: Number(values.senders),
-    count: Number(values.conversations),
+    publishers: values.nodes,
+    senders: values.senders,
+    count: values.conversations,
     zipf: values.zipf,
-    commitDelayMs: Number.parseFloat(values["commit-delay"]),
+    commitDelayMs: parseDuration(values["commit-delay"])!,
     snapshotHeld: values["snapshot-held"],
     withFirst: values.first,
   });
-  process.exit(0);
+  process.exit();
 }
 
 const loads = [1, 50, 500, 2_000];
@@ -72,7 +63,7 @@ interface Measured extends Sent {
 }
 
 const postgres = await startPostgres();
-const folder = mkdtempSync(join(tmpdir(), "ws-durable-"));
+const folder = temporaryFolder("ws-durable");
 try {
   const [url, bareUrl] = [await postgres.newDatabase(), await postgres.newDatabase()];
   for (const each of [url, bareUrl]) await migrateStorage({ url: each, lockTimeoutMs: 5_000 });
@@ -94,7 +85,6 @@ try {
   present("durable", [...onPostgres, ...onSqlite]);
 } finally {
   await postgres.stop();
-  rmSync(folder, { recursive: true, force: true });
 }
 
 async function measure(engine: Engine): Promise<Record<string, string | number>[]> {

@@ -1,15 +1,17 @@
 /** Fairness: how long ordinary users wait while one user asks for all that it may, request by request, beside how long they wait alone. */
 import { startPostgres } from "../test/support/postgres.ts";
-import { readOptions } from "./support/command-line.ts";
+import { oneOf, readOptions, refuse, text } from "./support/command-line.ts";
 import type { Demanded } from "./support/demanding.ts";
 import { demands } from "./support/demands.ts";
 import { present, startMeasured, startProgram } from "./support/measured.ts";
 import type { Waited } from "./support/ordinary.ts";
 
-const values = readOptions(
-  { storage: { type: "string", default: "sqlite" }, only: { type: "string" } },
-  { oneOf: { storage: ["sqlite", "postgres"] } },
-);
+const values = readOptions({
+  storage: oneOf(["sqlite", "postgres"]),
+  only: text("Some requests alone, by a part of their names."),
+});
+const asked = demands.filter(({ name }) => name.includes(values.only));
+if (asked.length === 0) refuse(`--only ${values.only}: it is in none of ${demands.map(({ name }) => name).join("; ")}`);
 const forMs = 2_500;
 const users = 50;
 /** Everybody else's p99, ms. */
@@ -40,7 +42,7 @@ try {
   await service.report("lag");
   const rows = [];
   for (const [index, { name }] of demands.entries()) {
-    if (values.only !== undefined && !name.includes(values.only)) continue;
+    if (!name.includes(values.only)) continue;
     const alone = await wait();
     tell(demanding, { demand: index, forMs });
     await demanding.next();

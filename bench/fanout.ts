@@ -1,12 +1,23 @@
 /** Fan-out: CPU of the server for each delivery to the subscribers of one room, one message at a time or some at once; at a higher rate also written together. */
+import { count, time } from "./support/command-line.ts";
 import { compare, parameters, published } from "./support/comparison.ts";
 import { type KindName, others } from "./support/contenders.ts";
 import type { Published } from "./support/load.ts";
 
-const given = { subscribers: 1_000, rate: 20, "at-once": 1, seconds: 3 };
-const { subscribers, rate, "at-once": atOnce, seconds } = parameters(given);
-const count = Math.max(20, Math.round(rate * seconds));
-const isHot = rate > given.rate;
+const usualRate = 20;
+const {
+  subscribers,
+  rate,
+  "at-once": atOnce,
+  seconds,
+} = parameters({
+  subscribers: count(1_000),
+  rate: count(usualRate, { says: "Messages a second." }),
+  "at-once": count(1),
+  seconds: time("seconds", 3),
+});
+const messages = Math.max(20, Math.round(rate * seconds));
+const isHot = rate > usualRate;
 // Centrifugo cuts its clients off at 100 a second, on two cores that it shares with them; others were not tried.
 const beside: KindName[] = isHot ? ["bare", "service, 25 ms", "service, 50 ms"] : [...others, "service, not logged"];
 
@@ -22,7 +33,7 @@ await compare({
   async measure(contender) {
     const { mode } = contender;
     const pace = { perSecond: rate, atOnce };
-    const told = await contender.load<Published>({ do: "publish", mode, rooms: 1, count, pace });
+    const told = await contender.load<Published>({ do: "publish", mode, rooms: 1, count: messages, pace });
     return { units: told.delivered, ...published(told) };
   },
 });

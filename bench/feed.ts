@@ -1,10 +1,13 @@
 /** The feed of the whole log: how fast one backend catches up over one socket, and what that does to those who send meanwhile. */
 import { startPostgres } from "../test/support/postgres.ts";
+import { readOptions } from "./support/command-line.ts";
 import type { Fed } from "./support/feed-reader.ts";
 import { present, startMeasured, startProgram } from "./support/measured.ts";
 import type { Missed } from "./support/missed.ts";
 import type { Round, Sent } from "./support/senders.ts";
 import { median } from "./support/statistics.ts";
+
+readOptions({});
 
 const missed: Missed = { clients: 10_000, groupSize: 10, topicsEach: 3, eventsEach: 100 };
 const events = 2 * (missed.clients / missed.groupSize) * missed.eventsEach;

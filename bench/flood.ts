@@ -1,9 +1,10 @@
 /** A flood: one connection publishes without waiting to a room in which nobody is. */
+import { count } from "./support/command-line.ts";
 import { compare, parameters } from "./support/comparison.ts";
 import { others } from "./support/contenders.ts";
 import type { Published } from "./support/load.ts";
 
-const { messages, unanswered } = parameters({ messages: 10_000, unanswered: 50 });
+const { messages, unanswered } = parameters({ messages: count(10_000), unanswered: count(50) });
 
 await compare({
   name: "flood",

@@ -1,13 +1,15 @@
 /** History: a page of messages of which many were edited, deleted and reacted to beside a page of plain ones [MSG2] [MSG3]. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { migrateStorage } from "../src/storage/migrate.ts";
 import { Client } from "../test/support/client.ts";
 import { runSql, startPostgres } from "../test/support/postgres.ts";
+import { readOptions } from "./support/command-line.ts";
 import { type MeasuredProcess, present, startMeasured } from "./support/measured.ts";
 import { cpuSecondsOf } from "./support/process-cpu.ts";
 import { median } from "./support/statistics.ts";
+import { temporaryFolder } from "./support/temporary.ts";
+
+readOptions({});
 
 const pageEvents = 50;
 const rounds = 30;
@@ -20,7 +22,7 @@ const kinds = ["plain", "edited", "mixed"] as const;
 type Kind = (typeof kinds)[number];
 
 const postgres = await startPostgres();
-const folder = mkdtempSync(join(tmpdir(), "ws-history-"));
+const folder = temporaryFolder("ws-history");
 try {
   const url = await postgres.newDatabase();
   await migrateStorage({ url, lockTimeoutMs: 5_000 });
@@ -29,7 +31,6 @@ try {
   present("history", [...onSqlite, ...onPostgres]);
 } finally {
   await postgres.stop();
-  rmSync(folder, { recursive: true, force: true });
 }
 
 async function measure(engine: string, url: string): Promise<Record<string, string | number>[]> {

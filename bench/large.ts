@@ -1,8 +1,11 @@
 /** How long the largest messages that are allowed, and those that are not, stop the loop: sent, read as history, replayed. */
 import { limits, subprotocols, type WireFormat } from "../src/protocol/limits.ts";
 import { Client } from "../test/support/client.ts";
+import { readOptions } from "./support/command-line.ts";
 import { type MeasuredProcess, present, startMeasured } from "./support/measured.ts";
 import { median } from "./support/statistics.ts";
+
+readOptions({});
 
 const bytesMax = 9_900_000;
 const values = limits.jsonValues - 100;

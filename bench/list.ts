@@ -2,28 +2,22 @@
  * A list of conversations: what a client asks until it can draw it, for 100, 1,000 and 10,000 of them; with `--first <folder>`, where the
  * sources of 0.1 are, beside that release, in which each last message was a request of its own.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { startPostgres } from "../test/support/postgres.ts";
-import { readOptions } from "./support/command-line.ts";
+import { count, counts, existingFolder, readOptions, someOf } from "./support/command-line.ts";
 import { type Asked, fillList, ListClient } from "./support/list-client.ts";
 import { present } from "./support/measured.ts";
 import { startFromSources } from "./support/sources.ts";
 import { median } from "./support/statistics.ts";
+import { temporaryFolder } from "./support/temporary.ts";
 
-const values = readOptions(
-  {
-    /** Where 0.1 is checked out, with its dependencies. */
-    first: { type: "string" },
-    conversations: { type: "string", default: "100,1000,10000" },
-    rounds: { type: "string", default: "5" },
-    engines: { type: "string", default: "SQLite,PostgreSQL" },
-  },
-  { least: { conversations: 1, rounds: 1 }, oneOf: { engines: ["SQLite", "PostgreSQL"] } },
-);
+const values = readOptions({
+  first: existingFolder("Where 0.1 is checked out, with its dependencies."),
+  conversations: counts("100,1000,10000"),
+  rounds: count(5),
+  engines: someOf(["SQLite", "PostgreSQL"]),
+});
 
-const counts = values.conversations.split(",").map(Number);
 const here = resolve(import.meta.dir, "..");
 const releases: [name: "0.1" | "now", root: string][] = [["now", here]];
 if (values.first !== undefined) releases.unshift(["0.1", resolve(values.first)]);
@@ -35,11 +29,11 @@ const postgres = await startPostgres({
     statements += text.match(/^ws-service\|LOG: {2}(?:execute|statement)/gm)?.length ?? 0;
   },
 });
-const folder = mkdtempSync(join(tmpdir(), "ws-list-bench-"));
+const folder = temporaryFolder("ws-list-bench");
 try {
   const rows: Record<string, string | number>[] = [];
-  for (const engine of values.engines.split(",") as Scene["engine"][]) {
-    for (const count of counts) {
+  for (const engine of values.engines) {
+    for (const count of values.conversations) {
       for (const [release, root] of releases) {
         const row = await measure({ engine, count, release, root });
         // Each as it comes: the longest lists take minutes to make.
@@ -51,7 +45,6 @@ try {
   present("list", rows);
 } finally {
   await postgres.stop();
-  rmSync(folder, { recursive: true, force: true });
 }
 
 interface Scene {

@@ -6,19 +6,11 @@ import { migrate } from "../src/storage/postgres/migrate.ts";
 import { firstAppendParameters, firstAppendStatement, firstSchema } from "../test/support/first-release.ts";
 import { runSql, startPostgres } from "../test/support/postgres.ts";
 import { newMessage } from "./support/bare-append.ts";
-import { readOptions } from "./support/command-line.ts";
+import { count, readOptions } from "./support/command-line.ts";
 import { drawConversations } from "./support/conversations.ts";
 import { present } from "./support/measured.ts";
 
-const values = readOptions(
-  {
-    events: { type: "string", default: "200000" },
-    conversations: { type: "string", default: "10000" },
-  },
-  { least: { events: 1, conversations: 1 } },
-);
-const events = Number(values.events);
-const count = Number(values.conversations);
+const { events, conversations } = readOptions({ events: count(200_000), conversations: count(10_000) });
 const batch = 100;
 
 const server = await startPostgres({ settings: ["fsync=off", "max_wal_size=4GB"] });
@@ -37,7 +29,7 @@ try {
   await fill(fresh, { statement: appendStatement("ws"), parametersOf: appendParameters });
   sizes.now = await sizesOf(fresh);
   console.log(
-    `${events} events of ${count} conversations, ${payloadBytes()} bytes of payload each; bytes for each event`,
+    `${events} events of ${conversations} conversations, ${payloadBytes()} bytes of payload each; bytes for each event`,
   );
   console.log(`migrated in ${migratedMs} ms`);
   const names = new Set(Object.values(sizes).flatMap((of) => [...of.keys()]));
@@ -59,7 +51,7 @@ interface Way {
 
 async function fill(url: string, { statement, parametersOf }: Way): Promise<void> {
   const sql = postgres(url, { max: 1, fetch_types: false, onnotice: () => {} });
-  const nextConversation = drawConversations({ count, zipf: true });
+  const nextConversation = drawConversations({ count: conversations, zipf: true });
   for (let appended = 0; appended < events; appended += batch) {
     const messages = Array.from({ length: batch }, (_, index) =>
       newMessage({ sender: `user-${index}`, conversation: nextConversation() }),

@@ -1,30 +1,35 @@
 /** Many connections, in steps: what each takes of the service's own memory, of the kernel's and of a processor, over one process or several. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { pages } from "../src/ground/pages.ts";
 import { freePorts } from "../test/support/free-ports.ts";
 import { startPostgres } from "../test/support/postgres.ts";
 import { startRedis } from "../test/support/redis.ts";
 import { secret } from "./peers/token.ts";
+import { count, refuse, time } from "./support/command-line.ts";
 import { options, parameters } from "./support/comparison.ts";
 import { fillStorage } from "./support/filling.ts";
 import type { Connected } from "./support/load.ts";
 import { present, type Row, startProgram } from "./support/measured.ts";
 import { cpuSecondsOf } from "./support/process-cpu.ts";
+import { temporaryFolder } from "./support/temporary.ts";
 
 // A process may open 20,000 files on an ordinary machine: the service each of its sockets, and so do the programs of the clients.
 const clientsPerProgram = 19_500;
 /** Have code compiled, and are of no row. */
 const firstOnes = 200;
-const { clients, steps, workers, settle } = parameters({ clients: 19_000, steps: 4, workers: 1, settle: 6 });
+const { clients, steps, workers, settle } = parameters(
+  { clients: count(19_000), steps: count(4), workers: count(1), settle: time("seconds", 6, { least: 0 }) },
+  ["program"],
+);
+if (steps > clients) refuse(`--steps ${steps}: there are only ${clients} clients`);
 
 // An address has ports for some 28,000 connections to another one. More are to several of the loopback's, so that the service listens
 // to all addresses there are: in a network of its own, which has nothing else.
 const needsMore = clients > clientsPerProgram;
 if (needsMore && process.env.OWN_NETWORK === undefined) process.exit(await playedInOwnNetwork());
 
-const folder = mkdtempSync(join(tmpdir(), "ws-service-many-"));
+const folder = temporaryFolder("ws-service-many");
 const [port] = (await freePorts(1)) as [number];
 const isCluster = workers > 1;
 const engines = isCluster ? { postgres: await startPostgres(), redis: await startRedis() } : null;
@@ -76,7 +81,6 @@ try {
   await Promise.all([service.exited, ...programs.map((each) => each.child.exited)]);
   await engines?.redis.stop();
   await engines?.postgres.stop();
-  rmSync(folder, { recursive: true, force: true });
 }
 
 /** @returns with which code it has ended */

@@ -1,5 +1,8 @@
 /** Memory: bytes for each authenticated connection and each topic, beside a bare `Bun.serve` with the same native topics. */
+import { readOptions } from "./support/command-line.ts";
 import { present, startMeasured, startProgram } from "./support/measured.ts";
+
+readOptions({});
 
 const connections = 10_000;
 /** Memory that the allocator is about to give back does not count. */

@@ -1,13 +1,15 @@
 /** Pipelining: one service socket that publishes without waiting beside ten of them with as many unanswered in all [ENV7]. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { migrateStorage } from "../src/storage/migrate.ts";
 import { freePorts } from "../test/support/free-ports.ts";
 import { startPostgres } from "../test/support/postgres.ts";
+import { readOptions } from "./support/command-line.ts";
 import { present, startMeasured, startProgram } from "./support/measured.ts";
 import type { Published, PublishingRound } from "./support/pipelining.ts";
 import { median } from "./support/statistics.ts";
+import { temporaryFolder } from "./support/temporary.ts";
+
+readOptions({});
 
 const forMs = 1_500;
 const rounds = 5;
@@ -35,7 +37,7 @@ interface Measured extends Published {
 }
 
 const postgres = await startPostgres();
-const folder = mkdtempSync(join(tmpdir(), "ws-pipelined-"));
+const folder = temporaryFolder("ws-pipelined");
 try {
   const url = await postgres.newDatabase();
   await migrateStorage({ url, lockTimeoutMs: 5_000 });
@@ -44,7 +46,6 @@ try {
   present("pipelined", [...onSqlite, ...onPostgres]);
 } finally {
   await postgres.stop();
-  rmSync(folder, { recursive: true, force: true });
 }
 
 async function measure(engine: string, url: string): Promise<Record<string, string | number>[]> {

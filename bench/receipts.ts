@@ -3,50 +3,40 @@
  * but one come back to what they have missed in three groups); what a message, or a member that comes back, costs the service and PostgreSQL.
  * Beside Tinode where PEERS=<folder> has its programs, and with `--first <folder>` beside another build's sources, in turns.
  */
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { freePorts } from "../test/support/free-ports.ts";
 import { startPostgres } from "../test/support/postgres.ts";
 import { secret } from "./peers/token.ts";
-import { readOptions } from "./support/command-line.ts";
+import { count, existingFolder, oneOf, optional, readOptions, someOf, time } from "./support/command-line.ts";
 import type { GroupDialect } from "./support/group-members.ts";
 import type { MarkedRound, MarkersJob, ReturnedRound } from "./support/markers.ts";
 import { present, type Row, startProgram } from "./support/measured.ts";
 import { cpuSecondsOf } from "./support/process-cpu.ts";
 import { startFromSources } from "./support/sources.ts";
 import { median } from "./support/statistics.ts";
+import { temporaryFolder } from "./support/temporary.ts";
 
-const values = readOptions(
-  {
-    /** Where another build is checked out, with its dependencies. */
-    first: { type: "string" },
-    groups: { type: "string", default: "50" },
-    members: { type: "string", default: "10" },
-    /** Messages a second, over all groups. */
-    rate: { type: "string", default: "40" },
-    /** In the place of a rate: as fast as it goes with so many unanswered. */
-    unanswered: { type: "string" },
-    seconds: { type: "string", default: "8" },
-    rounds: { type: "string", default: "3" },
-    engines: { type: "string", default: "PostgreSQL,SQLite" },
-    marks: { type: "string", default: "yes" },
-    /** Of those who come back: messages in each of their three groups. */
-    missed: { type: "string", default: "7" },
-  },
-  {
-    least: { groups: 1, members: 2, rate: 1, unanswered: 1, seconds: 1, rounds: 1, missed: 1 },
-    oneOf: { engines: ["PostgreSQL", "SQLite"], marks: ["yes", "no", "back"] },
-  },
-);
+const values = readOptions({
+  first: existingFolder("Where another build is checked out, with its dependencies."),
+  groups: count(50),
+  members: count(10, { least: 2 }),
+  rate: count(40, { says: "Messages a second, over all groups." }),
+  unanswered: optional(count(1, { says: "In the place of a rate: as fast as it goes with so many unanswered." })),
+  seconds: time("seconds", 8),
+  rounds: count(3),
+  engines: someOf(["PostgreSQL", "SQLite"]),
+  marks: oneOf(["yes", "no", "back"], "Whether members mark what they hear; back: they come back to what they missed."),
+  missed: count(7, { says: "Of those who come back: messages in each of their three groups." }),
+});
 const isMarking = values.marks === "yes";
 const isReturning = values.marks === "back";
 const topics = isReturning ? 3 : 1;
-const [groups, members, rate] = [values.groups, values.members, values.rate].map(Number) as [number, number, number];
+const { groups, members, rate } = values;
 
-const pace: MarkersJob["pace"] = values.unanswered === undefined ? { rate } : { unanswered: Number(values.unanswered) };
+const pace: MarkersJob["pace"] = values.unanswered === undefined ? { rate } : { unanswered: values.unanswered };
 
-type Engine = "SQLite" | "PostgreSQL";
+type Engine = (typeof values.engines)[number];
 
 interface Running {
   dialect: GroupDialect;
@@ -59,7 +49,7 @@ interface Running {
 
 const peer = (program: string) => join(process.env.PEERS ?? "", program);
 const server = await startPostgres({ settings: ["fsync=on"] });
-const folder = mkdtempSync(join(tmpdir(), "ws-receipts-bench-"));
+const folder = temporaryFolder("ws-receipts-bench");
 async function measure(engine: Engine): Promise<Row[]> {
   const starts = new Map<string, () => Promise<Running>>();
   if (values.first !== undefined) starts.set("first", () => startService(engine, resolve(values.first!)));
@@ -67,13 +57,17 @@ async function measure(engine: Engine): Promise<Row[]> {
   if (engine === "PostgreSQL" && existsSync(peer("tinode"))) starts.set("tinode", startTinode);
   const contenders = await Promise.all([...starts].map(async ([name, start]) => Contender.of(name, await start())));
   try {
+    console.error(`${engine}: ${[...starts.keys()].join(", ")} started; warming up`);
     // Everybody once: plans are known, code is compiled.
     for (const each of contenders) await (isReturning ? each.measureReturn() : each.play("3"));
     for (const each of contenders) each.forget();
     for (const each of contenders) await each.countRows();
     // In turns, so that a noisy neighbour meets all.
-    for (let round = 0; round < Number(values.rounds); round++)
+    for (let round = 0; round < values.rounds; round++) {
       for (const each of contenders) await (isReturning ? each.measureReturn() : each.measure());
+      // It takes minutes.
+      console.error(`${engine}: round ${round + 1} of ${values.rounds}`);
+    }
     for (const each of contenders) await each.countRows();
     return contenders.map((each) => (isReturning ? each.returnRow(engine) : each.row(engine)));
   } finally {
@@ -174,7 +168,7 @@ class Contender {
   }
 
   async measure(): Promise<void> {
-    this.#rounds.push(await this.#measured(() => this.play(values.seconds)));
+    this.#rounds.push(await this.#measured(() => this.play(String(values.seconds))));
   }
 
   async measureReturn(): Promise<void> {
@@ -262,9 +256,8 @@ class Contender {
 
 try {
   const rows: Row[] = [];
-  for (const engine of values.engines.split(",") as Engine[]) rows.push(...(await measure(engine)));
+  for (const engine of values.engines) rows.push(...(await measure(engine)));
   present(isMarking ? "receipts" : isReturning ? "returns" : "rate" in pace ? "groups" : "groups-at-once", rows);
 } finally {
   await server.stop();
-  rmSync(folder, { recursive: true, force: true });
 }

@@ -3,12 +3,11 @@ import Redis from "ioredis";
 import { Client } from "../test/support/client.ts";
 import { startPostgres } from "../test/support/postgres.ts";
 import { startRedis } from "../test/support/redis.ts";
-import { readOptions } from "./support/command-line.ts";
+import { count, readOptions } from "./support/command-line.ts";
 import { type MeasuredProcess, present, startMeasured } from "./support/measured.ts";
 import { PostgresMeter, workOfEach } from "./support/postgres-work.ts";
 
-const values = readOptions({ connections: { type: "string", default: "0" } }, { least: { connections: 0 } });
-const connections = Number(values.connections);
+const { connections } = readOptions({ connections: count(0, { least: 0 }) });
 const atOnce = 32;
 
 const settleMs = 3_000;

@@ -1,9 +1,12 @@
 /** Coming back: many clients that each missed events return at once, beside a bare `Bun.serve` that sends frames of the same sizes. */
 import { startPostgres } from "../test/support/postgres.ts";
+import { readOptions } from "./support/command-line.ts";
 import { present, startMeasured, startProgram } from "./support/measured.ts";
 import type { Missed } from "./support/missed.ts";
 import type { Returned } from "./support/returners.ts";
 import { median } from "./support/statistics.ts";
+
+readOptions({});
 
 const missed: Missed = { clients: 5_000, groupSize: 10, topicsEach: 3, eventsEach: 20 };
 const rounds = 3;

@@ -10,20 +10,14 @@ import { createPostgresStorage } from "../src/storage/postgres/storage.ts";
 import { createLogSink } from "../src/telemetry/logger.ts";
 import { newEvent } from "../test/support/new-event.ts";
 import { runSql, startPostgres } from "../test/support/postgres.ts";
-import { readOptions } from "./support/command-line.ts";
+import { count, readOptions } from "./support/command-line.ts";
 import { present } from "./support/measured.ts";
 import { cpuSecondsOf } from "./support/process-cpu.ts";
 
-const values = readOptions(
-  {
-    topics: { type: "string", default: "100000" },
-    /** Nodes that are played, each with a repair of its own. */
-    played: { type: "string", default: "20" },
-  },
-  { least: { topics: 1, played: 1 } },
-);
-const topics = Number(values.topics);
-const played = Number(values.played);
+const { topics, played } = readOptions({
+  topics: count(100_000),
+  played: count(20, { says: "Nodes that are played, each with a repair of its own." }),
+});
 /** Topics with an event, of which a node has been told of by the bus, in one second of the cluster. */
 const moves = [0, 1_000, 100_000].filter((moved) => moved <= topics);
 /** Topics with subscribers on one node. */

@@ -1,12 +1,14 @@
 /** Small reads on SQLite: in the loop's own thread beside the way to the worker, on a quiet file and while events are appended. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SmallReads } from "../src/storage/sqlite/small-reads.ts";
 import { WorkerCalls } from "../src/storage/sqlite/worker-calls.ts";
 import { newEvents } from "../test/support/new-event.ts";
+import { readOptions } from "./support/command-line.ts";
 import { present } from "./support/measured.ts";
 import { quantile } from "./support/statistics.ts";
+import { temporaryFolder } from "./support/temporary.ts";
+
+readOptions({});
 
 const topics = 2_000;
 const eventsEach = 50;
@@ -14,7 +16,7 @@ const reads = 1_000;
 /** Asked in one turn of the loop, as by clients that come back at the same moment. */
 const atOnce = 256;
 
-const folder = mkdtempSync(join(tmpdir(), "ws-small-reads-"));
+const folder = temporaryFolder("ws-small-reads");
 const path = join(folder, "bench.db");
 const worker = new WorkerCalls({
   engine: { path, durability: "process", busyTimeoutMs: 2_000 },
@@ -61,7 +63,6 @@ try {
 } finally {
   small.stop();
   await worker.stop();
-  rmSync(folder, { recursive: true });
 }
 
 async function measure(load: "quiet" | "appends"): Promise<Record<string, string | number>[]> {

@@ -10,25 +10,19 @@ import { checkedSettings } from "../test/support/checker/settings.ts";
 import { runSql, startPostgres } from "../test/support/postgres.ts";
 import { startRedis } from "../test/support/redis.ts";
 import { type Service, startService } from "../test/support/service.ts";
-import { readOptions } from "./support/command-line.ts";
+import { count, duration, oneOf, readOptions, time } from "./support/command-line.ts";
 import { growthOf } from "./support/growth.ts";
 import { present, type Row, startProgram } from "./support/measured.ts";
 import type { Waited } from "./support/ordinary.ts";
 
-const values = readOptions(
-  {
-    minutes: { type: "string", default: "60" },
-    /** `sqlite`: one node; `postgres`: nodes with PostgreSQL and Redis. */
-    storage: { type: "string", default: "sqlite" },
-    nodes: { type: "string", default: "3" },
-    /** Of the traffic that comes and goes; each round has other ones. */
-    users: { type: "string", default: "12" },
-    /** Short, so that what is kept for so long has reached its size early in the run. */
-    retention: { type: "string", default: "5m" },
-    seed: { type: "string", default: "1" },
-  },
-  { least: { minutes: 0, nodes: 1, users: 2, seed: 0 }, oneOf: { storage: ["sqlite", "postgres"] } },
-);
+const values = readOptions({
+  minutes: time("minutes", 60),
+  storage: oneOf(["sqlite", "postgres"], "One node, or nodes with PostgreSQL and Redis."),
+  nodes: count(3),
+  users: count(12, { least: 2, says: "Of the traffic that comes and goes; each round has other ones." }),
+  retention: duration("5m", "Short, so that what is kept for so long has reached its size early in the run."),
+  seed: count(1, { least: 0 }),
+});
 const ordinaryUsers = 20;
 const sampleMs = 10_000;
 const roundSeconds = 45;
@@ -53,7 +47,7 @@ let violations = 0;
 try {
   await ordinary.next();
   const traffic = keepTraffic();
-  while (minutesSoFar() < Number(values.minutes)) samples.push(await sample());
+  while (minutesSoFar() < values.minutes) samples.push(await sample());
   await traffic;
 } finally {
   ordinary.child.kill();
@@ -62,7 +56,7 @@ try {
 present(`soak-${values.storage}`, samples);
 console.table(growthOf(samples));
 console.log(violations === 0 ? "no promise was broken" : `${violations} rounds of traffic found a promise broken`);
-process.exit(violations === 0 ? 0 : 1);
+process.exit(violations === 0 ? undefined : 1);
 
 async function startAlone(): Promise<Soaked> {
   const service = await startService({ settings: { ...checkedSettings, LOG__RETENTION: values.retention } });
@@ -87,7 +81,7 @@ async function startCluster(): Promise<Soaked> {
   const url = await postgres.newDatabase();
   await migrateStorage({ url, lockTimeoutMs: 5_000 });
   const settings = { ...checkedSettings, LOG__RETENTION: values.retention, STORAGE__URL: url, CLUSTER__URL: redis.url };
-  const services = await Promise.all(Array.from({ length: Number(values.nodes) }, () => startService({ settings })));
+  const services = await Promise.all(Array.from({ length: values.nodes }, () => startService({ settings })));
   const tables = await runSql(
     url,
     "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'ws'",
@@ -109,9 +103,9 @@ async function startCluster(): Promise<Soaked> {
 async function keepTraffic(): Promise<void> {
   const urls = soaked.services.flatMap(({ url }) => ["--url", url]);
   const roundMinutes = roundSeconds / 60;
-  for (let seed = Number(values.seed); minutesSoFar() + roundMinutes < Number(values.minutes); seed++) {
+  for (let seed = values.seed; minutesSoFar() + roundMinutes < values.minutes; seed++) {
     // Without its backend: that reads what was missed from the begin of the log, which is rightly gone.
-    const options = ["--seed", String(seed), "--seconds", String(roundSeconds), "--users", values.users];
+    const options = ["--seed", String(seed), "--seconds", String(roundSeconds), "--users", String(values.users)];
     const round = Bun.spawn([process.execPath, checker, ...urls, ...options], { stdout: "pipe", stderr: "inherit" });
     const said = await round.stdout.text();
     if ((await round.exited) === 0) continue;

@@ -1,8 +1,11 @@
 /** Measures the binary's start: from the first system call to a port that listens, and the memory of a service that idles. */
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { existsSync, readFileSync, rmSync } from "node:fs";
+import { resolve } from "node:path";
+import { readOptions } from "./support/command-line.ts";
 import { present } from "./support/measured.ts";
+import { temporaryFolder } from "./support/temporary.ts";
+
+readOptions({});
 
 const binary = resolve(import.meta.dir, "../dist/ws-service");
 const starts = 15;
@@ -19,7 +22,7 @@ interface Start {
 
 /** One start in an empty folder, so that the schema is made too. */
 async function start(): Promise<Start> {
-  const folder = mkdtempSync(join(tmpdir(), "ws-startup-"));
+  const folder = temporaryFolder("ws-startup");
   const startedAt = performance.now();
   const child = Bun.spawn([binary, "serve"], {
     cwd: folder,

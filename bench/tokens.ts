@@ -1,26 +1,27 @@
 /** Verifying a token: CPU of the first time and of when it comes again, by algorithm. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { exportSPKI, generateKeyPair, SignJWT } from "jose";
 import * as v from "valibot";
 import { createAuthenticator } from "../src/auth/authenticator.ts";
 import { configSchema } from "../src/config/schema.ts";
+import { readOptions } from "./support/command-line.ts";
 import { present } from "./support/measured.ts";
 import { quantile } from "./support/statistics.ts";
+import { temporaryFolder } from "./support/temporary.ts";
+
+readOptions({});
 
 const tokens = 2_000;
 const rounds = 3;
 const secret = "a secret of at least thirty-two bytes";
 
-const folder = mkdtempSync(join(tmpdir(), "ws-tokens-"));
+const folder = temporaryFolder("ws-tokens");
 
 try {
   const lines: Record<string, string>[] = [];
   for (const algorithm of ["HS256", "RS256", "ES256", "EdDSA"]) lines.push(await measure(algorithm));
   present("tokens", lines);
 } finally {
-  rmSync(folder, { recursive: true });
 }
 
 async function measure(algorithm: string): Promise<Record<string, string>> {

@@ -2,8 +2,11 @@
 import { type Codec, jsonCodec } from "../src/protocol/codec.ts";
 import type { OutgoingMessage } from "../src/protocol/envelope.ts";
 import { protobufCodec, protobufPeer } from "../src/protocol/protobuf/codec.ts";
+import { readOptions } from "./support/command-line.ts";
 import { present } from "./support/measured.ts";
 import { encodeThin, thinCodec } from "./support/thin-envelope.ts";
+
+readOptions({});
 
 type Request = { id: string; type: string; payload: object };
 

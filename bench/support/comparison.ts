@@ -1,9 +1,19 @@
 /** Plays one scenario with every contender in turns, and presents what each needed beside the others. */
-import { existsSync } from "node:fs";
 import { migrateStorage } from "../../src/storage/migrate.ts";
 import { type PostgresServer, startPostgres } from "../../test/support/postgres.ts";
-import { readOptions, refuse } from "./command-line.ts";
-import { areHere, Contender, type KindName } from "./contenders.ts";
+import {
+  count,
+  flag,
+  type Options,
+  oneOf,
+  program,
+  readOptions,
+  refuse,
+  text,
+  type Values,
+  valuesOf,
+} from "./command-line.ts";
+import { areHere, Contender, type KindName, namesBegunBy } from "./contenders.ts";
 import type { Command, Connected, Latency, Published } from "./load.ts";
 import { present, type Row } from "./measured.ts";
 import { PostgresMeter, workOfEach } from "./postgres-work.ts";
@@ -56,33 +66,25 @@ export async function come(contender: Contender, subscribers: Omit<Coming, "do" 
 }
 
 const common = {
-  rounds: { type: "string", default: "3" },
-  /** Some of them alone, by what their names begin with: `--only bare,service`. */
-  only: { type: "string", default: "" },
-  /** Where the service keeps its log: `sqlite`, or a PostgreSQL that is started for it. */
-  storage: { type: "string", default: "sqlite" },
-  /** A built service, such as `dist/ws-service`; otherwise it runs from the sources. */
-  program: { type: "string" },
-  /** Plays it with the service alone, and says where its time goes. */
-  profile: { type: "boolean", default: false },
-} as const;
+  rounds: count(3),
+  only: text("Some contenders alone, by what their names begin with: --only bare,service."),
+  storage: oneOf(["sqlite", "postgres"], "Where the service keeps its log; a PostgreSQL is started for it."),
+  program: program("A built service, such as dist/ws-service; otherwise it runs from the sources."),
+  profile: flag("Plays it with the service alone, and says where its time goes."),
+};
 
-export let options: Record<string, string | undefined> = {};
-let isProfile = false;
+/** As the command line has them, or by default. */
+export let options: Values<typeof common> = valuesOf([], common);
 
-/** Reads the command line. @returns the scenario's own parameters, as they are given there or here */
-export function parameters<Defaults extends Record<string, number>>(defaults: Defaults): Defaults {
-  const own = Object.entries(defaults).map(([name, value]) => [name, { type: "string", default: String(value) }]);
-  const least = { rounds: 1, ...Object.fromEntries(Object.keys(defaults).map((name) => [name, 0])) };
-  const values = readOptions(
-    { ...common, ...Object.fromEntries(own) },
-    { least, oneOf: { storage: ["sqlite", "postgres"] } },
-  );
-  options = values as typeof options;
-  isProfile = (values as { profile?: boolean }).profile === true;
-  if (options.program !== undefined && !existsSync(options.program))
-    refuse(`--program ${options.program}: it is not there`);
-  return Object.fromEntries(Object.keys(defaults).map((name) => [name, Number(options[name])])) as Defaults;
+/** Reads the command line: the scenario's own parameters, and those of the common ones that it heeds. @returns its own */
+export function parameters<Own extends Options>(
+  own: Own,
+  heeded = Object.keys(common) as (keyof typeof common)[],
+): Values<Own> {
+  const heard = Object.fromEntries(heeded.map((name) => [name, common[name]]));
+  const values = readOptions({ ...own, ...heard });
+  options = { ...options, ...values };
+  return values as Values<Own>;
 }
 
 /** `engine`: what one unit had PostgreSQL do, where the service keeps its log there. */
@@ -90,18 +92,26 @@ type Round = Measured & { each: number; engine: Record<string, number> };
 
 /** @returns those that are here, and that the command line has not left out */
 export function chosen(contenders: KindName[]): KindName[] {
-  const wanted = options.only!.split(",");
-  const found = contenders.filter((name) => areHere(name) && wanted.some((only) => name.startsWith(only)));
-  return found.length > 0 ? found : refuse(`--only ${options.only}: none of ${contenders.join(", ")} that is here`);
+  const wanted = options.only === "" ? [""] : options.only.split(",");
+  const stranger = wanted.find((word) => namesBegunBy(word, contenders).length === 0);
+  if (stranger !== undefined) refuse(`--only ${stranger}: it is none of ${contenders.join("; ")}`);
+  const found = contenders.filter(
+    (name) => areHere(name) && wanted.some((word) => namesBegunBy(word, [name]).length > 0),
+  );
+  return found.length > 0
+    ? found
+    : refuse(`--only ${options.only}: it is not here; PEERS names the folder of the programs of others`);
 }
 
 export async function compare(scenario: Scenario): Promise<void> {
+  // Before anything is started.
+  const names = chosen(scenario.contenders);
   const postgres = options.storage === "postgres" ? await startPostgres() : null;
   try {
-    if (isProfile) {
+    if (options.profile) {
       const storage = await newStorage(postgres);
-      await profile(scenario, { storage, program: options.program, rounds: Number(options.rounds) });
-    } else await compareIn(scenario, postgres);
+      await profile(scenario, { storage, program: options.program, rounds: options.rounds });
+    } else await compareIn({ ...scenario, contenders: names }, postgres);
   } finally {
     await postgres?.stop();
   }
@@ -115,8 +125,7 @@ async function newStorage(postgres: PostgresServer | null): Promise<string | und
 }
 
 async function compareIn(scenario: Scenario, postgres: PostgresServer | null): Promise<void> {
-  const { gauge = cpu } = scenario;
-  const names = chosen(scenario.contenders);
+  const { gauge = cpu, contenders: names } = scenario;
   const meter = postgres && (await PostgresMeter.of(postgres));
   const start = async (name: KindName) => {
     const contender = await Contender.start(name, { storage: await newStorage(postgres), program: options.program });
@@ -129,7 +138,7 @@ async function compareIn(scenario: Scenario, postgres: PostgresServer | null): P
     if (!scenario.isFresh) for (const name of names) standing.set(name, await start(name));
     // The first round has code compiled and is not counted; in turns, so that a noisy neighbour meets all.
     const warm = scenario.isFresh ? 0 : 1;
-    for (let round = -warm; round < Number(options.rounds); round++) {
+    for (let round = -warm; round < options.rounds; round++) {
       for (const name of names) {
         const contender = standing.get(name) ?? (await start(name));
         standing.set(name, contender);

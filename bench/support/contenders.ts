@@ -1,7 +1,6 @@
 /** Servers that are measured beside each other: the service, the bare platform, and what else is here. */
 
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { patientCompiler } from "../../src/commands/patient-compiler.ts";
 import { freePorts } from "../../test/support/free-ports.ts";
@@ -10,6 +9,7 @@ import type { DialectName, Mode } from "./dialects.ts";
 import type { Command } from "./load.ts";
 import { startProgram } from "./measured.ts";
 import { cpuSecondsOf } from "./process-cpu.ts";
+import { temporaryFolder } from "./temporary.ts";
 
 const root = resolve(import.meta.dir, "../..");
 /** Of npm, brought into a temporary folder: nothing else of the project needs it. */
@@ -28,7 +28,7 @@ export class Contender {
   ) {}
 
   static async start(name: KindName, options: StartOptions): Promise<Contender> {
-    const folder = mkdtempSync(join(tmpdir(), "ws-service-bench-"));
+    const folder = temporaryFolder("ws-service-bench");
     const [port] = (await freePorts(1)) as [number];
     const { recipe, dialect, mode } = kinds[name];
     const { command, env, livePath }: ToRun = await recipe({ port, folder, ...options });
@@ -100,6 +100,10 @@ export interface StartOptions {
   /** A built service; from the sources where it is left out. */
   program?: string;
 }
+
+/** @returns those whose name the word begins, as words go: `service` begins `service, not logged`, and `serv` nothing; no word begins all */
+export const namesBegunBy = <Name extends string>(word: string, names: readonly Name[]): Name[] =>
+  names.filter((name) => word === "" || new RegExp(`^${RegExp.escape(word)}(?![\\w.])`).test(name));
 
 /** Says whether it can be started here: `PEERS` is a folder with the programs of others. */
 export const areHere = (name: KindName): boolean => {

@@ -1,10 +1,10 @@
 /** Says where the service's time goes for one unit of a scenario, by file of ours: from the runtime's profile of the loop, and the CPU of each thread. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { Scenario } from "./comparison.ts";
 import { Contender, type KindName, type StartOptions } from "./contenders.ts";
 import { present, type Row } from "./measured.ts";
+import { temporaryFolder } from "./temporary.ts";
 
 const root = resolve(import.meta.dir, "../..");
 /** Of the loop; what is less is told as a sum. */
@@ -25,7 +25,7 @@ interface Profile {
 }
 
 export async function profile(scenario: Scenario, options: StartOptions & { rounds: number }): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), "ws-service-profile-"));
+  const folder = temporaryFolder("ws-service-profile");
   const name = scenario.contenders.findLast((each) => each.startsWith("service")) as KindName;
   const contender = await Contender.start(name, { ...options, profileFolder: folder });
   try {

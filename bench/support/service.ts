@@ -1,6 +1,4 @@
 /** The service as a program that can be measured: the real application, from its own start, with quiet settings. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startApp } from "../../src/app.ts";
 import { loadConfig } from "../../src/config/loader.ts";
@@ -11,8 +9,9 @@ import { gatherCrowd } from "./crowd.ts";
 import { fillStorage } from "./filling.ts";
 import { answerMeasurements } from "./measured.ts";
 import { logMissed, type Missed } from "./missed.ts";
+import { temporaryFolder } from "./temporary.ts";
 
-const folder = mkdtempSync(join(tmpdir(), "ws-service-bench-"));
+const folder = temporaryFolder("ws-service-bench");
 const { config } = await loadConfig({
   cwd: folder,
   env: {
@@ -27,8 +26,6 @@ const { config } = await loadConfig({
 const { logger } = createLogSink(config.log);
 const known = await fill();
 const app = await startApp({ config, routes, logger, version: "bench" });
-process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
-process.on("SIGTERM", () => process.exit(0));
 
 answerMeasurements(app.port, known);
 
