@@ -2,9 +2,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { Unavailable } from "../../src/ground/unavailable.ts";
 import { amendmentRows } from "../../src/storage/postgres/amendments.ts";
-import { closeConnection, openConnection } from "../../src/storage/postgres/connection.ts";
+import { closeConnection, openConnection, type Parameter } from "../../src/storage/postgres/connection.ts";
 import { migrate } from "../../src/storage/postgres/migrate.ts";
-import type { Parameter } from "../../src/storage/postgres/prepared-statements.ts";
 import { schemaVersion } from "../../src/storage/postgres/schema.ts";
 import { createPostgresStorage } from "../../src/storage/postgres/storage.ts";
 import { type EmptySchemas, lendEmptySchemas } from "../support/empty-schemas.ts";

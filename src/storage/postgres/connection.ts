@@ -1,12 +1,11 @@
 /** Opens connections to PostgreSQL, and says what their errors mean. */
-import { Socket } from "node:net";
 import postgres from "postgres";
 import { type ClientTls, type ClientTlsFiles, readClientTls } from "../../config/client-tls.ts";
 import { sslModeOf } from "../../config/postgres-url.ts";
 import { Unavailable } from "../../ground/unavailable.ts";
-import { type Parameter, PreparedStatements, type ValueTypes } from "./prepared-statements.ts";
 
 export type Sql = postgres.Sql<{ bigint: number }>;
+export type Parameter = string | number | boolean | null;
 
 export interface ConnectionEvents {
   onClosed?: (() => void) | undefined;
@@ -28,8 +27,6 @@ export interface PostgresConnection {
   sql: Sql;
   /** Resolves once its session is set as it has to be; nothing is asked before. Rejects where it cannot be had. */
   ready: Promise<void>;
-  /** Asks one statement, whose plan the server keeps, while nothing else is asked here. */
-  ask(text: string, parameters: Parameter[]): Promise<object[]>;
   /** Comes before each statement; rejects where it must not be asked here. */
   settle?: () => Promise<void> | undefined;
 }
@@ -45,28 +42,22 @@ export function openConnection(options: ConnectionOptions): PostgresConnection {
     SET enable_seqscan = off;
     -- Compiling takes longer than any of these statements.
     SET jit = off`;
-  const ssl = encryptionOf(url, tls);
-  const lines = ssl === false ? new Lines() : null;
   const settings: postgres.Options<{ bigint: postgres.PostgresType<number> }> = {
     max: 1,
     max_lifetime: null,
     // Arrays are sent as text, so that types need not be asked for with each connection.
     fetch_types: false,
     connect_timeout: connectTimeoutMs / 1_000,
-    ssl,
+    ssl: encryptionOf(url, tls),
     onnotice: () => {},
     onclose: () => onClosed?.(),
     types: { bigint: { to: 20, from: [20], parse: Number, serialize: String } },
     connection: { application_name: "ws-service" },
   };
   const listening = { onnotify: (_channel: string, payload: string) => onNotification?.(payload) };
-  const own = lines === null ? {} : { socket: (where: Where) => lines.next(where) };
-  const sql = postgres(url, { ...settings, ...listening, ...own }) as unknown as Sql;
-  let prepared: PreparedStatements | null = null;
+  const sql = postgres(url, { ...settings, ...listening }) as unknown as Sql;
   const ready = sql.unsafe(session).then(
-    () => {
-      if (lines !== null) prepared = new PreparedStatements(lines.last, sql.options as unknown as ValueTypes);
-    },
+    () => {},
     // Nothing was asked yet: what the server does not like is in the URL, or in what the role or the database has as its default.
     (error: Error) => {
       if (failureOf(error) !== "fault") throw error;
@@ -75,36 +66,7 @@ export function openConnection(options: ConnectionOptions): PostgresConnection {
   );
   // Told to whoever asks first.
   ready.catch(() => {});
-  return {
-    sql,
-    ready,
-    // Leaves an encrypted line to the client alone.
-    ask: (text, parameters) =>
-      prepared === null ? sql.unsafe<object[]>(text, parameters, { prepare: true }) : prepared.ask(text, parameters),
-  };
-}
-
-/** As the client has read it off the URL. */
-interface Where {
-  host: string[];
-  port: number[];
-  /** Of a socket of the system's own. */
-  path?: string | false;
-}
-
-/** Opens lines as the client itself would, to each host in turn, and knows the last one. */
-class Lines {
-  #opened = 0;
-  last!: Socket;
-
-  next({ host: hosts, port: ports, path }: Where): Socket {
-    const at = this.#opened++ % hosts.length;
-    const [host, port] = [hosts[at]!, ports[at]!];
-    this.last = new Socket();
-    // Named by the client's errors.
-    Object.assign(this.last, { host, port });
-    return path ? this.last.connect(path) : this.last.connect(port, host);
-  }
+  return { sql, ready };
 }
 
 /** Encrypts as the URL's `sslmode` says; files are read anew for each connection, so that they may be replaced. */

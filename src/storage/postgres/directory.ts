@@ -1,11 +1,10 @@
 /** Keeps the directory in PostgreSQL: in tables of its own, or views over those of the application [PUB3]. */
 
 import { BeingErased, type Directory, DirectoryReadOnly, type Memberships } from "../directory-store.ts";
-import { arrayOf } from "./connection.ts";
+import { arrayOf, type Parameter } from "./connection.ts";
 import type { DirectoryWatch } from "./directory-watch.ts";
 import { createMemberCounts, createMembershipQuestion } from "./memberships.ts";
 import type { Pool } from "./pool.ts";
-import type { Parameter } from "./prepared-statements.ts";
 import { directoryChannel } from "./schema.ts";
 import { createUserStates } from "./user-states.ts";
 import { tryView } from "./view-check.ts";

@@ -4,8 +4,14 @@ import { Unavailable } from "../../ground/unavailable.ts";
 import { type Epoch, Epochs } from "../epochs.ts";
 import type { EventLog } from "../ports.ts";
 import { type Witness, Witnesses } from "../witnesses.ts";
-import { arrayOf, type ConnectionEvents, dropConnection, type PostgresConnection, type Sql } from "./connection.ts";
-import type { Parameter } from "./prepared-statements.ts";
+import {
+  arrayOf,
+  type ConnectionEvents,
+  dropConnection,
+  type Parameter,
+  type PostgresConnection,
+  type Sql,
+} from "./connection.ts";
 
 export interface EpochLookoutOptions {
   schema: string;

@@ -1,8 +1,7 @@
 /** Asks PostgreSQL who is in which conversation, and how many: of many users at once, where they ask at once [PUB3]. */
 import { Gathering } from "../../ground/gathering.ts";
 import type { Memberships } from "../directory-store.ts";
-import { arrayOf } from "./connection.ts";
-import type { Parameter } from "./prepared-statements.ts";
+import { arrayOf, type Parameter } from "./connection.ts";
 
 /** Asks, and otherwise where an id cannot be one of its column. */
 export type Find = <Row extends object>(

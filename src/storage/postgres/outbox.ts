@@ -2,8 +2,13 @@
 import { Stopped } from "../../ground/unavailable.ts";
 import type { Inbox, InboxEntry, RejectedEntry } from "../inbox.ts";
 import { sqlOf } from "../sql-text.ts";
-import { arrayOf, asUnavailable, type ConnectionEvents, type PostgresConnection } from "./connection.ts";
-import type { Parameter } from "./prepared-statements.ts";
+import {
+  arrayOf,
+  asUnavailable,
+  type ConnectionEvents,
+  type Parameter,
+  type PostgresConnection,
+} from "./connection.ts";
 import rejectText from "./queries/outbox-reject.sql" with { type: "text" };
 import takeText from "./queries/outbox-take.sql" with { type: "text" };
 import { outboxChannel } from "./schema.ts";

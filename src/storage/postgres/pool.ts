@@ -1,8 +1,13 @@
 /** Runs statements on a bounded number of connections, each statement with a deadline and alone on its connection. */
 import { Stopped, Unavailable } from "../../ground/unavailable.ts";
 import type { WriteWatch } from "../write-proof.ts";
-import { asUnavailable, backoffMs, type ConnectionEvents, type PostgresConnection } from "./connection.ts";
-import type { Parameter } from "./prepared-statements.ts";
+import {
+  asUnavailable,
+  backoffMs,
+  type ConnectionEvents,
+  type Parameter,
+  type PostgresConnection,
+} from "./connection.ts";
 import { notAnswered, PostgresSession } from "./session.ts";
 
 export interface PoolOptions {
@@ -24,8 +29,8 @@ interface Job {
   reject: (error: unknown) => void;
   /** By `performance.now()`. */
   endsAt: number;
-  /** Gives it up while it waits for a connection; null where one is there. */
-  timer: Timer | null;
+  /** Gives it up while it waits for a connection. */
+  timer: Timer;
 }
 
 /** One statement at a time: no answer waits behind a slow one, and giving one up costs nobody else's. */
@@ -75,8 +80,7 @@ export class Pool {
     }
     return new Promise<Row[]>((resolve, reject) => {
       const { queryTimeoutMs } = this.#options;
-      const isNext = lane?.isReady === true && this.#waiting.length === 0;
-      const timer = isNext ? null : setTimeout(() => this.#expire(job), queryTimeoutMs);
+      const timer = setTimeout(() => this.#expire(job), queryTimeoutMs);
       const endsAt = performance.now() + queryTimeoutMs;
       const job: Job = { text, parameters, resolve: resolve as (rows: never[]) => void, reject, endsAt, timer };
       this.#unsettled++;
@@ -138,7 +142,7 @@ export class Pool {
   /** Takes the one that has waited longest; from now on its connection minds its deadline. */
   #next(): Job | undefined {
     const job = this.#waiting.shift();
-    if (job?.timer) clearTimeout(job.timer);
+    clearTimeout(job?.timer);
     return job;
   }
 

@@ -5,9 +5,9 @@ import {
   closeConnection,
   dropConnection,
   failureOf,
+  type Parameter,
   type PostgresConnection,
 } from "./connection.ts";
-import type { Parameter } from "./prepared-statements.ts";
 
 export interface SessionOptions {
   open(events: ConnectionEvents): PostgresConnection;
@@ -66,11 +66,13 @@ export class PostgresSession {
    */
   async query<Row extends object>(text: string, parameters: Parameter[] = [], asking: Asking = {}): Promise<Row[]> {
     const { withinMs = this.#options.timeoutMs, isPrepared = false } = asking;
+    const { sql, settle } = this.#connection;
     try {
-      const rows = await this.#within(withinMs, notAnswered(this.#options.timeoutMs), () =>
-        this.#ask(text, parameters, isPrepared),
-      );
-      return rows as Row[];
+      return await this.#within(withinMs, notAnswered(this.#options.timeoutMs), async () => {
+        if (this.#state.kind === "beginning") await this.ready;
+        await settle?.();
+        return sql.unsafe<Row[]>(text, parameters, { prepare: isPrepared });
+      });
     } catch (error) {
       // Without a code it is a surprise inside the client, and nobody knows what its connection is worth.
       const isKnown = typeof (error as { code?: unknown }).code === "string";
@@ -108,33 +110,18 @@ export class PostgresSession {
     }
   }
 
-  /** Asks at once where nothing has to come before. */
-  #ask(text: string, parameters: Parameter[], isPrepared: boolean): Promise<object[]> {
-    const { sql, ask, settle } = this.#connection;
-    const asked = () =>
-      isPrepared ? ask(text, parameters) : sql.unsafe<object[]>(text, parameters, { prepare: false });
-    const before = this.#state.kind === "beginning" ? this.ready.then(() => settle?.()) : settle?.();
-    return before === undefined ? asked() : before.then(asked);
-  }
-
-  #within<Result>(ms: number, lateMessage: string, work: () => Promise<Result>): Promise<Result> {
-    if (this.#state.kind === "ended") return Promise.reject(this.#state.reason);
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => this.drop(new Unavailable("storage", lateMessage, { code: "NO_ANSWER" })), ms);
-      const settle = () => {
-        clearTimeout(timer);
-        this.#abandons.delete(abandon);
-      };
-      const abandon = (reason: Error) => {
-        settle();
-        reject(reason);
-      };
-      this.#abandons.add(abandon);
-      work().then((result) => {
-        settle();
-        resolve(result);
-      }, abandon);
-    });
+  async #within<Result>(ms: number, lateMessage: string, work: () => Promise<Result>): Promise<Result> {
+    if (this.#state.kind === "ended") throw this.#state.reason;
+    // One for each: of a promise that lives as long as the session every race would keep something.
+    const { promise, reject } = Promise.withResolvers<never>();
+    this.#abandons.add(reject);
+    const timer = setTimeout(() => this.drop(new Unavailable("storage", lateMessage, { code: "NO_ANSWER" })), ms);
+    try {
+      return await Promise.race([promise, work()]);
+    } finally {
+      clearTimeout(timer);
+      this.#abandons.delete(reject);
+    }
   }
 
   #ended(reason: Error): void {
