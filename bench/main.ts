@@ -1,5 +1,6 @@
 /** Runs a bench by its name, or all of them one after another, or writes the page of the last results; without a name it says what there is. */
-import { readdirSync } from "node:fs";
+import { chmodSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { firstSentence, readOptions, refuse } from "./support/command-line.ts";
 import { writePage } from "./support/page.ts";
@@ -40,7 +41,7 @@ function writeOrSay(): void {
 async function run(benches: string[]): Promise<void> {
   let isEnded = false;
   let child: Bun.Subprocess | null = null;
-  // Its bench goes first, and tidies up.
+  // Its bench goes first, and with it all that the bench has started.
   for (const signal of ["SIGINT", "SIGTERM"] as const)
     process.on(signal, () => {
       isEnded = true;
@@ -49,10 +50,16 @@ async function run(benches: string[]): Promise<void> {
   for (const each of benches) {
     if (isEnded) break;
     console.log(`\n${each}`);
+    // Has all of its temporary folders, of the servers that it starts too.
+    const folder = mkdtempSync(join(tmpdir(), "ws-service-bench-"));
+    // PostgreSQL is another user's program.
+    chmodSync(folder, 0o755);
     // Ended in the middle, by a key or a limit of time, it leaves no servers behind.
     child = Bun.spawn([process.execPath, "--no-orphans", fileOf(each), ...given], {
+      env: { ...process.env, TMPDIR: folder },
       stdio: ["inherit", "inherit", "inherit"],
     });
     process.exitCode = (await child.exited) || process.exitCode;
+    rmSync(folder, { recursive: true, force: true });
   }
 }

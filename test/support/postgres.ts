@@ -71,6 +71,8 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
   const server = program("postgres");
   const user = otherUser();
   const prefix = user?.prefix ?? [];
+  // Another user's program is not ended with ours by the runtime, so it asks the kernel to be.
+  const orphaned = user === null ? [] : ["setpriv", "--pdeathsig", "QUIT"];
   const { folder, data } = await makeData(standbyOf === undefined ? newData : copyOf(standbyOf));
   if (standbyOf !== undefined) writeFileSync(join(data, "standby.signal"), "");
   for (const [name, text] of Object.entries(files)) {
@@ -86,7 +88,7 @@ export async function startPostgres(options: PostgresOptions = {}): Promise<Post
     // As much of the log as with segments of the usual size: a checkpoint comes as seldom, a standby may be as late.
     usual.push("max_wal_size=1GB", "min_wal_size=80MB", "wal_keep_size=16MB");
     const options = [...usual, ...following(standbyOf), ...own].flatMap((setting) => ["-c", setting]);
-    const child = Bun.spawn([...prefix, server, "-D", data, "-p", String(port), ...options], {
+    const child = Bun.spawn([...prefix, ...orphaned, server, "-D", data, "-p", String(port), ...options], {
       cwd: folder,
       stdin: "ignore",
       stdout: "ignore",
