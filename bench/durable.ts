@@ -18,7 +18,7 @@ import { temporaryFolder } from "./support/temporary.ts";
 
 const values = readOptions({
   nodes: optional(count(1, { says: "Publishers at most: --nodes 16 measures 1, 4 and 16." })),
-  "commit-delay": duration("0ms", "Makes PostgreSQL wait so long at each commit."),
+  "commit-delay": duration("0ms", { says: "Makes PostgreSQL wait so long at each commit." }),
   "snapshot-held": flag("Another session holds a snapshot for two minutes of load."),
   zipf: flag("Conversations are drawn by Zipf's law instead of all alike."),
   conversations: count(1_000),

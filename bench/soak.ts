@@ -20,7 +20,10 @@ const values = readOptions({
   storage: oneOf(["sqlite", "postgres"], "One node, or nodes with PostgreSQL and Redis."),
   nodes: count(3),
   users: count(12, { least: 2, says: "Of the traffic that comes and goes; each round has other ones." }),
-  retention: duration("5m", "Short, so that what is kept for so long has reached its size early in the run."),
+  retention: duration("5m", {
+    leastMs: 1,
+    says: "Short, so that what is kept for so long has reached its size early in the run.",
+  }),
   seed: count(1, { least: 0 }),
 });
 const ordinaryUsers = 20;

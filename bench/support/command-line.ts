@@ -60,14 +60,18 @@ export const time = (
   },
 });
 
-/** As in a configuration: `250ms`, `5m`. Kept as it was written. */
-export const duration = (value: string, says?: string): Option<string> => ({
+/** As in a configuration, but whole: `250ms`, `5m`. Kept as it was written. */
+export const duration = (
+  value: string,
+  { leastMs = 0, says }: { leastMs?: number; says?: string } = {},
+): Option<string> => ({
   default: value,
   says,
   read(word) {
     const ms = parseDuration(word);
-    if (ms !== null && ms <= timeMost.seconds * 1_000) return word;
-    throw new Refused("it is a duration such as 250ms, 10s or 5m, at most 24h");
+    const isWhole = ms !== null && !word.includes(".");
+    if (isWhole && ms >= leastMs && ms <= timeMost.seconds * 1_000) return word;
+    throw new Refused(`it is a duration such as 250ms, 10s or 5m, at least ${leastMs}ms and at most 24h`);
   },
 });
 

@@ -27,7 +27,7 @@ const options = {
   sizes: counts("100,1000"),
   minutes: time("minutes", 60, { says: "How long." }),
   settle: time("seconds", 6, { least: 0 }),
-  retention: duration("5m"),
+  retention: duration("5m", { leastMs: 1 }),
   storage: oneOf(["sqlite", "postgres"]),
   engines: someOf(["SQLite", "PostgreSQL"]),
   only: text(),
@@ -87,7 +87,7 @@ test("what makes no sense is refused in a sentence that names the option", () =>
       `--minutes ${word}: it is a number of minutes, more than 0 and at most 1440`,
     );
   expect(() => read("--settle", "86401")).toThrow("it is a number of seconds, at least 0 and at most 86400");
-  for (const word of ["foo", "5", "25h"])
+  for (const word of ["foo", "5", "0.5ms", "0s", "25h"])
     expect(() => read("--retention", word)).toThrow(`--retention ${word}: it is a duration such as`);
   expect(() => read("--storage", "mysql")).toThrow("--storage mysql: it is one of sqlite, postgres");
   expect(() => read("--engines", "SQLite,x")).toThrow("--engines SQLite,x: it is one of SQLite, PostgreSQL");
