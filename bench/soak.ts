@@ -56,8 +56,9 @@ try {
   ordinary.child.kill();
   await soaked.stop();
 }
-present(`soak-${values.storage}`, samples);
-console.table(growthOf(samples));
+const growth = growthOf(samples);
+present(`soak-${values.storage}`, samples, growth);
+console.table(growth);
 console.log(violations === 0 ? "no promise was broken" : `${violations} rounds of traffic found a promise broken`);
 process.exit(violations === 0 ? undefined : 1);
 
