@@ -52,6 +52,10 @@ export function bufferBytesMax({ client_buffer_size, max_message_size }: Config[
   return Math.max(client_buffer_size * waitingMessageBytes, 2 * max_message_size);
 }
 
+/** How long a connection may be silent that is no socket yet, or was only asked how it is: an identity is still checked meanwhile. */
+export const idleSeconds = ({ upgrade_timeout }: Pick<Config["websocket"], "upgrade_timeout">) =>
+  Math.min(255, Math.max(10, Math.ceil(upgrade_timeout / 1_000) + 5));
+
 const settings = { host: "server.host", port: "server.port" };
 
 /**
@@ -118,8 +122,7 @@ export class Server {
       reusePort: tls !== undefined || this.options.sharesPort,
       ...(tls === undefined ? {} : { tls }),
       development: false,
-      // Of connections that are no sockets yet, or were only asked how it is, seconds.
-      idleTimeout: 10,
+      idleTimeout: idleSeconds(this.options.config.websocket),
       maxRequestBodySize: 64 * 1024,
       fetch: (request, server) => this.#answer(request, server),
       error: (error) => {

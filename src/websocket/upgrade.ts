@@ -260,10 +260,14 @@ function chooseFormat(offered: string | null): { format: WireFormat; subprotocol
 /** The token of `Authorization: Bearer`. Other schemes are not ours: proxies and browsers add them [CON2]. */
 function bearerOf(request: Request): string | null {
   // Headers of one name come as one, with commas, of which a token has none.
-  const parts = request.headers.get("authorization")?.split(",") ?? [];
-  const bearers = parts.flatMap((part) => /^\s*bearer(?:\s+(.*?))?\s*$/i.exec(part)?.slice(1) ?? []);
+  const parts =
+    request.headers
+      .get("authorization")
+      ?.split(",")
+      .map((part) => part.trim()) ?? [];
+  const bearers = parts.filter((part) => /^bearer(\s|$)/i.test(part));
   if (bearers.length === 0) return null;
-  const [token = ""] = bearers;
+  const token = bearers[0]!.slice("bearer".length).trimStart();
   const problem = bearers.length > 1 ? "must not stand twice" : /^\S+$/.test(token) ? null : "must have one token";
   if (problem !== null) throw new Refusal(401, "token_invalid", `Authorization: Bearer ${problem}.`);
   return token;
