@@ -121,23 +121,17 @@ export class RecentEvents {
   above(name: string, seq: number): LoggedEvent[] | null {
     const topic = this.#current(name);
     if (topic === undefined || topic.afterSeq > seq) return null;
-    const { events } = topic;
-    let first = events.length;
-    while (first > 0 && events[first - 1]!.event.seq > seq) first--;
-    return this.#giveOut(topic, first);
+    return this.#giveOut(topic, topic.events.findLastIndex(({ event }) => event.seq <= seq) + 1);
   }
 
   /** All events after a position; null where not all of them are kept. */
   after(name: string, position: number): LoggedEvent[] | null {
     const topic = this.#current(name);
     if (topic === undefined || topic.afterPosition > position) return null;
-    const { events } = topic;
-    let first = events.length;
-    while (first > 0 && events[first - 1]!.event.position > position) first--;
-    const given = this.#giveOut(topic, first);
+    const events = this.#giveOut(topic, topic.events.findLastIndex(({ event }) => event.position <= position) + 1);
     // Only now, for its oldest may have to go.
     this.#touch(name, topic);
-    return given;
+    return events;
   }
 
   /** Drops what a message has said: who needs it reads the log, where it is deleted. */
@@ -174,13 +168,10 @@ export class RecentEvents {
     if (topic === undefined) return undefined;
     if (topic.isStale) this.#settle(topic);
     const { retentionMs = Number.POSITIVE_INFINITY, now = Date.now } = this.options;
-    const { events } = topic;
-    const at = now();
-    const isOld = (kept: Kept) => at - kept.at > keptMs || at - kept.event.createdAt > retentionMs;
-    const surplus = Math.max(0, events.length - this.#eventsMax);
-    let first = events.length;
-    while (first > surplus && !isOld(events[first - 1]!)) first--;
-    if (first > 0) this.#dropThrough(topic, first - 1);
+    const [keptSince, createdSince] = [now() - keptMs, now() - retentionMs];
+    const old = topic.events.findLastIndex(({ at, event }) => at < keptSince || event.createdAt < createdSince);
+    const last = Math.max(old, topic.events.length - 1 - this.#eventsMax);
+    if (last >= 0) this.#dropThrough(topic, last);
     return topic;
   }
 
@@ -216,8 +207,7 @@ export class RecentEvents {
   /** Has what is given out carry its frames from now on: it is encoded once, for all who come. */
   #giveOut(topic: Topic, first: number): LoggedEvent[] {
     const events: LoggedEvent[] = [];
-    for (let index = first; index < topic.events.length; index++) {
-      const kept = topic.events[index]!;
+    for (const kept of topic.events.slice(first)) {
       if (kept.event.frames === undefined) {
         kept.event.frames = {};
         const bytes = kept.event.payload.length + bytesBeside.frame;

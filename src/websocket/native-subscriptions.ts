@@ -15,8 +15,8 @@ interface SocketUser {
   ownTopics: number;
 }
 
-/** Bits of all three. */
-const all = 0b111;
+/** The bits of all of them. */
+const all = (1 << ownTopicsOf("").length) - 1;
 
 export function isOnTopic(socket: Socket, topic: string, { userId, format, ownTopics }: SocketUser): boolean {
   const index = ownTopicIndex(topic, userId);

@@ -67,6 +67,7 @@ export class SmallReads {
   }
 
   stop(): void {
+    this.#reading = null;
     this.#connection.stop();
   }
 
